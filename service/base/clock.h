@@ -1,0 +1,18 @@
+#ifndef MLOPS_SERVICE_BASE_CLOCK_H_
+#define MLOPS_SERVICE_BASE_CLOCK_H_
+
+#include <functional>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+
+namespace mlops::base {
+
+// Tells the time; tests pass their own. Must be callable from several threads at once.
+using Clock = std::function<absl::Time()>;
+
+inline Clock SystemClock() { return [] { return absl::Now(); }; }
+
+}  // namespace mlops::base
+
+#endif  // MLOPS_SERVICE_BASE_CLOCK_H_

@@ -1,0 +1,75 @@
+#include "service/base/error.h"
+
+#include <utility>
+
+#include "absl/strings/cord.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "nlohmann/json.hpp"
+
+namespace mlops::base {
+namespace {
+
+constexpr std::string_view kPayloadUrl = "mlops.workspace/error_info";
+
+// The length of the well-formed UTF-8 sequence that `text` begins with, or 0 if there is none (RFC 3629).
+size_t Utf8SequenceLength(std::string_view text) {
+  const auto byte = [text](size_t i) { return static_cast<unsigned char>(text[i]); };
+  const size_t length = byte(0) < 0x80   ? 1
+                        : byte(0) < 0xC2 ? 0
+                        : byte(0) < 0xE0 ? 2
+                        : byte(0) < 0xF0 ? 3
+                        : byte(0) < 0xF5 ? 4
+                                         : 0;
+  if (length == 0 || length > text.size()) return 0;
+  for (size_t i = 1; i < length; ++i) {
+    if ((byte(i) & 0xC0) != 0x80) return 0;
+  }
+  const bool overlong = (byte(0) == 0xE0 && byte(1) < 0xA0) || (byte(0) == 0xF0 && byte(1) < 0x90);
+  const bool out_of_range = (byte(0) == 0xED && byte(1) > 0x9F) || (byte(0) == 0xF4 && byte(1) > 0x8F);
+  return overlong || out_of_range ? 0 : length;
+}
+
+}  // namespace
+
+std::string Echo(std::string_view value) {
+  std::string echo;
+  while (!value.empty()) {
+    size_t length = Utf8SequenceLength(value);
+    const bool printable = length > 1 || (length == 1 && value[0] >= 0x20 && value[0] != 0x7f);
+    if (length == 0) length = 1;
+    const std::string piece =
+        printable ? std::string(value.substr(0, length)) : absl::CHexEscape(value.substr(0, length));
+    if (echo.size() + piece.size() + 3 > kMaxEchoBytes) return absl::StrCat(echo, "...");
+    echo += piece;
+    value.remove_prefix(length);
+  }
+  return echo;
+}
+
+absl::Status MakeError(absl::StatusCode code, std::string_view message, ErrorInfo info) {
+  nlohmann::json payload = {{"reason", std::move(info.reason)}, {"metadata", nlohmann::json::object()}};
+  for (const auto& [key, value] : info.metadata) payload["metadata"][key] = Echo(value);
+  if (info.retry_delay) payload["retry_ms"] = absl::ToInt64Milliseconds(*info.retry_delay);
+  absl::Status status(code, message);
+  status.SetPayload(kPayloadUrl, absl::Cord(payload.dump()));
+  return status;
+}
+
+std::optional<ErrorInfo> GetErrorInfo(const absl::Status& status) {
+  const auto payload = status.GetPayload(kPayloadUrl);
+  if (!payload) return std::nullopt;
+  const auto json = nlohmann::json::parse(std::string(*payload), nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return std::nullopt;
+  ErrorInfo info{.reason = json.value("reason", ""),
+                 .metadata = json.value("metadata", std::map<std::string, std::string>())};
+  if (json.contains("retry_ms")) info.retry_delay = absl::Milliseconds(json["retry_ms"].get<int64_t>());
+  return info;
+}
+
+std::string GetReason(const absl::Status& status) {
+  auto info = GetErrorInfo(status);
+  return info ? std::move(info->reason) : "";
+}
+
+}  // namespace mlops::base

@@ -1,0 +1,17 @@
+#ifndef MLOPS_SERVICE_BASE_ID_H_
+#define MLOPS_SERVICE_BASE_ID_H_
+
+#include <string>
+#include <string_view>
+
+namespace mlops::base {
+
+// Returns 128 random bits as 32 lower-case hexadecimal digits. Thread-safe.
+std::string RandomId();
+
+// Returns the first `digits` (at most 64) hexadecimal digits of the SHA-256 of `data`.
+std::string HashHex(std::string_view data, size_t digits);
+
+}  // namespace mlops::base
+
+#endif  // MLOPS_SERVICE_BASE_ID_H_

@@ -1,0 +1,36 @@
+#ifndef MLOPS_SERVICE_BASE_UNIQUE_FD_H_
+#define MLOPS_SERVICE_BASE_UNIQUE_FD_H_
+
+#include <unistd.h>
+
+#include <utility>
+
+namespace mlops::base {
+
+// Owns a file descriptor and closes it. An error of close(2) is lost here: who has written calls Release() and close(2).
+class UniqueFd {
+ public:
+  UniqueFd() = default;
+  explicit UniqueFd(int fd) : fd_(fd) {}
+  UniqueFd(UniqueFd&& other) noexcept : fd_(other.Release()) {}
+  UniqueFd& operator=(UniqueFd&& other) noexcept {
+    if (this != &other) Reset(other.Release());
+    return *this;
+  }
+  ~UniqueFd() { Reset(); }
+
+  int get() const { return fd_; }
+  bool ok() const { return fd_ >= 0; }
+  int Release() { return std::exchange(fd_, -1); }
+  void Reset(int fd = -1) {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = fd;
+  }
+
+ private:
+  int fd_ = -1;
+};
+
+}  // namespace mlops::base
+
+#endif  // MLOPS_SERVICE_BASE_UNIQUE_FD_H_

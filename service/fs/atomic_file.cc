@@ -1,0 +1,33 @@
+#include "service/fs/atomic_file.h"
+
+#include "service/base/status_macros.h"
+
+namespace mlops::fs {
+namespace {
+
+absl::Status WriteSyncClose(File& file, std::string_view data) {
+  RETURN_IF_ERROR(file.Write(data));
+  RETURN_IF_ERROR(file.Sync());
+  return file.Close();
+}
+
+}  // namespace
+
+absl::Status WriteNewFile(Dir& dir, std::string_view path, std::string_view data) {
+  ASSIGN_OR_RETURN(auto file, dir.CreateFile(path));
+  absl::Status status = WriteSyncClose(*file, data);
+  // The first error is the one that tells; a leftover that cannot be removed is swept at the next start.
+  if (!status.ok()) dir.RemoveFile(path).IgnoreError();
+  return status;
+}
+
+absl::Status ReplaceFile(Dir& dir, std::string_view path, std::string_view temp_path, std::string_view data) {
+  RETURN_IF_ERROR(WriteNewFile(dir, temp_path, data));
+  if (absl::Status status = dir.Rename(temp_path, dir, path, RenameMode::kReplace); !status.ok()) {
+    dir.RemoveFile(temp_path).IgnoreError();
+    return status;
+  }
+  return dir.Sync();
+}
+
+}  // namespace mlops::fs

@@ -1,0 +1,110 @@
+#ifndef MLOPS_SERVICE_FS_DIR_H_
+#define MLOPS_SERVICE_FS_DIR_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace mlops::fs {
+
+enum class EntryType { kFile, kDirectory, kSymlink, kOther };
+
+// One state of a file or directory: two equal stamps mean the same content, but for changes within one tick of the
+// file system's clock (which is why readers compare the times with when they read).
+struct FileStamp {
+  EntryType type = EntryType::kOther;
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  int64_t size_bytes = 0;
+  absl::Time modify_time;
+  absl::Time change_time;
+
+  bool operator==(const FileStamp&) const = default;
+};
+
+// A whole small file, and its state before it was read.
+struct FileContent {
+  std::string data;
+  FileStamp stamp;
+};
+
+enum class RenameMode {
+  kReplace,    // An existing target is replaced (rename(2)).
+  kNoReplace,  // An existing target is ALREADY_EXISTS.
+  kExchange,   // Source and target, both existing, change places. May be UNIMPLEMENTED.
+};
+
+// A new file being written. Not thread-safe. Destroying it closes it; nothing is promised about data not synced.
+class File {
+ public:
+  virtual ~File() = default;
+  virtual absl::Status Write(std::string_view data) = 0;
+  // Makes what was written durable (fsync(2)). A failure is final: the data may be gone, and asking again would lie.
+  virtual absl::Status Sync() = 0;
+  virtual absl::Status Close() = 0;
+};
+
+// An open directory, through which everything below it is reached; the only door to the file system. A `path` is
+// relative, one name or several joined by '/', never with "." or ".." in it. Const methods are thread-safe, as are the
+// others in so far as the operating system's calls are.
+//
+// Errors, the same for all methods:
+//   NOT_FOUND (no reason) if there is no such entry;
+//   ALREADY_EXISTS (no reason) if there is one where none may be, or a directory to be removed is not empty;
+//   FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if a component is a symbolic link or no directory, or the entry
+//     is of another type than needed; nothing outside the directory is ever opened;
+//   RESOURCE_EXHAUSTED/NO_SPACE {path, available_bytes} if the disk or quota is full;
+//   INTERNAL/IO_ERROR {path, errno} for everything else.
+class Dir {
+ public:
+  virtual ~Dir() = default;
+
+  virtual absl::StatusOr<std::unique_ptr<Dir>> OpenDir(std::string_view path) const = 0;
+
+  // The state of the entry itself: a symbolic link at the end is not followed.
+  virtual absl::StatusOr<FileStamp> Stat(std::string_view path) const = 0;
+
+  // The state of this directory.
+  virtual absl::StatusOr<FileStamp> StatSelf() const = 0;
+
+  // Reads a regular file. OUT_OF_RANGE (no reason) if it has more than `max_bytes`; then no more is read than that.
+  virtual absl::StatusOr<FileContent> ReadFile(std::string_view path, int64_t max_bytes) const = 0;
+
+  // Calls `visit` for each entry, "." and ".." left out, in no particular order, until it returns false. Entries that
+  // come or go meanwhile may be visited or not.
+  virtual absl::Status ForEachEntry(absl::FunctionRef<bool(std::string_view name, EntryType type)> visit) const = 0;
+
+  // Makes a directory that everyone may enter as the umask allows.
+  virtual absl::Status MakeDir(std::string_view path) = 0;
+
+  // Makes a new, empty file; ALREADY_EXISTS if there is anything of that name.
+  virtual absl::StatusOr<std::unique_ptr<File>> CreateFile(std::string_view path) = 0;
+
+  // Renames `path` to `to_path` in `to`, which must be a directory of the same implementation and file system. The
+  // change is atomic; it is durable only after Sync() of both directories.
+  virtual absl::Status Rename(std::string_view path, const Dir& to, std::string_view to_path, RenameMode mode) = 0;
+
+  virtual absl::Status RemoveFile(std::string_view path) = 0;
+  virtual absl::Status RemoveDir(std::string_view path) = 0;
+
+  // Makes the directory's entries durable, not those of its sub-directories. A failure is final, as in File::Sync().
+  virtual absl::Status Sync() = 0;
+};
+
+struct OpenOptions {
+  // Use only calls of POSIX, as where the Linux ones are missing or refused.
+  bool portable = false;
+};
+
+// Opens the directory `absolute_path`, whose components may be symbolic links.
+absl::StatusOr<std::unique_ptr<Dir>> OpenBaseDir(const std::string& absolute_path, OpenOptions options = {});
+
+}  // namespace mlops::fs
+
+#endif  // MLOPS_SERVICE_FS_DIR_H_
