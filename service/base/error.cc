@@ -67,6 +67,12 @@ std::optional<ErrorInfo> GetErrorInfo(const absl::Status& status) {
   return info;
 }
 
+absl::Status WithMetadata(absl::Status status, std::string_view key, std::string_view value) {
+  auto info = GetErrorInfo(status);
+  if (!info || !info->metadata.emplace(key, value).second) return status;
+  return MakeError(status.code(), status.message(), *std::move(info));
+}
+
 std::string GetReason(const absl::Status& status) {
   auto info = GetErrorInfo(status);
   return info ? std::move(info->reason) : "";

@@ -31,6 +31,9 @@ absl::Status MakeError(absl::StatusCode code, std::string_view message, ErrorInf
 // Returns the info of `status`, or nullopt if it carries none.
 std::optional<ErrorInfo> GetErrorInfo(const absl::Status& status);
 
+// Returns `status` with `key` set to `value` in its info, if it carries one that has no such key.
+absl::Status WithMetadata(absl::Status status, std::string_view key, std::string_view value);
+
 // Returns GetErrorInfo(status)->reason, or "" if it carries none.
 std::string GetReason(const absl::Status& status);
 

@@ -16,11 +16,11 @@ absl::Status FieldInvalid(std::string_view field, std::string_view problem) {
 }
 
 absl::Status FilterInvalid(std::string_view field, int position, std::string_view problem) {
-  return MakeError(StatusCode::kInvalidArgument, absl::StrCat(field, " at position ", position, ": ", problem),
-                   {.reason = "FILTER_INVALID",
-                    .metadata = {{"field", std::string(field)},
-                                 {"position", absl::StrCat(position)},
-                                 {"problem", std::string(problem)}}});
+  return MakeError(
+      StatusCode::kInvalidArgument, absl::StrCat(field, " at position ", position, ": ", problem),
+      {.reason = "FILTER_INVALID",
+       .metadata = {
+           {"field", std::string(field)}, {"position", absl::StrCat(position)}, {"problem", std::string(problem)}}});
 }
 
 absl::Status TokenInvalid(std::string_view field) {
@@ -47,11 +47,11 @@ absl::Status ForceRequired(std::string_view project, std::string_view path) {
 }
 
 absl::Status PathUnsuitable(std::string_view project, std::string_view path, std::string_view problem) {
-  return MakeError(StatusCode::kFailedPrecondition, absl::StrCat(Echo(path), ": ", problem),
-                   {.reason = "PATH_UNSUITABLE",
-                    .metadata = {{"project", std::string(project)},
-                                 {"path", std::string(path)},
-                                 {"problem", std::string(problem)}}});
+  return MakeError(
+      StatusCode::kFailedPrecondition, absl::StrCat(Echo(path), ": ", problem),
+      {.reason = "PATH_UNSUITABLE",
+       .metadata = {
+           {"project", std::string(project)}, {"path", std::string(path)}, {"problem", std::string(problem)}}});
 }
 
 absl::Status EtagMismatch(std::string_view project, std::string_view etag, std::string_view current_etag) {
@@ -72,9 +72,8 @@ absl::Status WorkspaceBusy(std::string_view project, std::string_view operation)
 }
 
 absl::Status Overloaded(std::string_view limit, absl::Duration retry_delay) {
-  return MakeError(
-      StatusCode::kUnavailable, absl::StrCat("Too much at once: ", limit, "; retry later"),
-      {.reason = "OVERLOADED", .metadata = {{"limit", std::string(limit)}}, .retry_delay = retry_delay});
+  return MakeError(StatusCode::kUnavailable, absl::StrCat("Too much at once: ", limit, "; retry later"),
+                   {.reason = "OVERLOADED", .metadata = {{"limit", std::string(limit)}}, .retry_delay = retry_delay});
 }
 
 absl::Status ShuttingDown() {

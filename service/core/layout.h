@@ -13,9 +13,9 @@
 //   <base>/<project>/workspace.yaml         the record; a directory without it is no workspace
 //   <base>/<project>/.workspace.yaml.<id>   a record being written; a leftover is removed with the next change
 //   <base>/.staging/<id>/                   a workspace being made; leftovers are removed at start-up
-//   <base>/.trash/<time>.<uid>.<project>/   a deleted workspace; <time> is in microseconds since 1970, 0 = being removed
-//   <base>/.workspaced/lock                 locked by the server that runs; says in JSON who it is and where it listens
-//   <base>/.workspaced/socket               the Unix socket it listens on, unless the path is too long for one
+//   <base>/.trash/<time>.<uid>.<project>/   a deleted workspace; <time> is in microseconds since 1970, 0 = being
+//   removed <base>/.workspaced/lock                 locked by the server that runs; says in JSON who it is and where it
+//   listens <base>/.workspaced/socket               the Unix socket it listens on, unless the path is too long for one
 //   <base>/.workspaced/checkpoint           what the index held; a cache, safe to delete
 //   <base>/.workspaced/log                  log of a server that was started by a client
 namespace mlops::core::layout {

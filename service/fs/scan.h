@@ -14,8 +14,8 @@ namespace mlops::fs {
 
 // What a tree holds.
 struct TreeUsage {
-  int64_t file_count = 0;     // Regular files; a file with several links counts at each.
-  int64_t size_bytes = 0;     // The sum of their sizes.
+  int64_t file_count = 0;                         // Regular files; a file with several links counts at each.
+  int64_t size_bytes = 0;                         // The sum of their sizes.
   absl::Time modify_time = absl::InfinitePast();  // The newest of any file or directory, the top included.
   // Directories that could not be read, at most 10; what they hold is missing above.
   std::vector<absl::Status> problems;
