@@ -10,7 +10,7 @@
 namespace mlops::base {
 namespace {
 
-constexpr std::string_view kPayloadUrl = "mlops.workspace/error_info";
+constexpr absl::string_view kPayloadUrl = "mlops.workspace/error_info";
 
 // The length of the well-formed UTF-8 sequence that `text` begins with, or 0 if there is none (RFC 3629).
 size_t Utf8SequenceLength(std::string_view text) {
@@ -32,15 +32,15 @@ size_t Utf8SequenceLength(std::string_view text) {
 
 }  // namespace
 
-std::string Echo(std::string_view value) {
+std::string Echo(std::string_view value, size_t max_bytes) {
   std::string echo;
   while (!value.empty()) {
     size_t length = Utf8SequenceLength(value);
     const bool printable = length > 1 || (length == 1 && value[0] >= 0x20 && value[0] != 0x7f);
     if (length == 0) length = 1;
     const std::string piece =
-        printable ? std::string(value.substr(0, length)) : absl::CHexEscape(value.substr(0, length));
-    if (echo.size() + piece.size() + 3 > kMaxEchoBytes) return absl::StrCat(echo, "...");
+        printable ? std::string(value.substr(0, length)) : absl::CHexEscape(std::string(value.substr(0, length)));
+    if (echo.size() + piece.size() + 3 > max_bytes) return absl::StrCat(echo, "...");
     echo += piece;
     value.remove_prefix(length);
   }
@@ -51,7 +51,7 @@ absl::Status MakeError(absl::StatusCode code, std::string_view message, ErrorInf
   nlohmann::json payload = {{"reason", std::move(info.reason)}, {"metadata", nlohmann::json::object()}};
   for (const auto& [key, value] : info.metadata) payload["metadata"][key] = Echo(value);
   if (info.retry_delay) payload["retry_ms"] = absl::ToInt64Milliseconds(*info.retry_delay);
-  absl::Status status(code, message);
+  absl::Status status(code, std::string(message));
   status.SetPayload(kPayloadUrl, absl::Cord(payload.dump()));
   return status;
 }

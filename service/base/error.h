@@ -22,8 +22,8 @@ struct ErrorInfo {
 // Longest value echoed in a message or in metadata; gRPC drops errors whose details exceed about 7 KB.
 inline constexpr size_t kMaxEchoBytes = 256;
 
-// Returns `value` cut to kMaxEchoBytes at a UTF-8 boundary, with invalid UTF-8 and control characters escaped.
-std::string Echo(std::string_view value);
+// Returns `value` cut to `max_bytes` at a UTF-8 boundary, with invalid UTF-8 and control characters escaped.
+std::string Echo(std::string_view value, size_t max_bytes = kMaxEchoBytes);
 
 // Makes a status that carries `info`; values of the metadata are passed through Echo(). `code` must not be OK.
 absl::Status MakeError(absl::StatusCode code, std::string_view message, ErrorInfo info);
