@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "service/base/error.h"
 #include "service/base/status_macros.h"
 #include "service/core/errors.h"
@@ -160,7 +161,7 @@ absl::Status FileCatalog::RefreshNames() {
     if (stamp == names_stamp_ && !MayBeRacy(stamp, names_read_time_)) return absl::OkStatus();
   }
   std::vector<ProjectName> names;
-  RETURN_IF_ERROR(base_->ForEachEntry([&names](std::string_view name, fs::EntryType) {
+  RETURN_IF_ERROR(base_->ForEachEntry([&names](absl::string_view name, fs::EntryType) {
     if (auto project = ProjectName::Parse(name); project.ok()) names.push_back(*std::move(project));
     return true;
   }));

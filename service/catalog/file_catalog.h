@@ -6,13 +6,13 @@
 #include <deque>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "service/base/clock.h"
@@ -112,15 +112,15 @@ class FileCatalog : public core::Catalog {
   absl::StatusOr<core::CommitResult> Apply(const core::UndeleteChange& change);
   absl::StatusOr<core::CommitResult> Apply(const core::PurgeChange& change);
 
-  absl::Status StageWorkspace(std::string_view id, std::string_view record);
-  absl::Status PlaceStaged(std::string_view id, const core::ProjectName& project, std::string_view record);
-  absl::Status AdoptDirectory(const core::ProjectName& project, std::string_view record);
-  absl::Status ReplaceRecord(fs::Dir& dir, const core::ReplaceChange& change, std::string_view record);
+  absl::Status StageWorkspace(absl::string_view id, absl::string_view record);
+  absl::Status PlaceStaged(absl::string_view id, const core::ProjectName& project, absl::string_view record);
+  absl::Status AdoptDirectory(const core::ProjectName& project, absl::string_view record);
+  absl::Status ReplaceRecord(fs::Dir& dir, const core::ReplaceChange& change, absl::string_view record);
   absl::Status CheckDeletable(const core::DeleteChange& change, const absl::StatusOr<core::WorkspacePtr>& current);
   absl::StatusOr<std::string> Doom(const core::Workspace& deleted);
   absl::StatusOr<core::CommitResult> RemoveForGood(core::WorkspacePtr workspace, const std::string& trash_name);
   // Puts the record just written into the index.
-  core::WorkspacePtr PublishWritten(const core::Workspace& workspace, std::string_view record);
+  core::WorkspacePtr PublishWritten(const core::Workspace& workspace, absl::string_view record);
 
   // Makes a rename durable; a failure ends all writing.
   absl::Status SyncOrFail(GroupSync& sync);

@@ -4,6 +4,7 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "service/base/error.h"
 #include "service/base/id.h"
 #include "service/base/status_macros.h"
@@ -72,16 +73,16 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(const core::CreateChange& change
   return CommitResult{.workspace = PublishWritten(change.workspace, record)};
 }
 
-absl::Status FileCatalog::StageWorkspace(std::string_view id, std::string_view record) {
+absl::Status FileCatalog::StageWorkspace(absl::string_view id, absl::string_view record) {
   RETURN_IF_ERROR(staging_->MakeDir(id));
   ASSIGN_OR_RETURN(auto dir, staging_->OpenDir(id));
-  for (std::string_view name : core::kDirectories) RETURN_IF_ERROR(dir->MakeDir(name));
+  for (absl::string_view name : core::kDirectories) RETURN_IF_ERROR(dir->MakeDir(name));
   RETURN_IF_ERROR(fs::WriteNewFile(*dir, kRecord, record));
   // Not fatal for the catalog if it fails: nothing of this workspace is visible yet.
   return dir->Sync();
 }
 
-absl::Status FileCatalog::PlaceStaged(std::string_view id, const ProjectName& project, std::string_view record) {
+absl::Status FileCatalog::PlaceStaged(absl::string_view id, const ProjectName& project, absl::string_view record) {
   const absl::Status renamed = staging_->Rename(id, *base_, project.str(), fs::RenameMode::kNoReplace);
   if (renamed.ok()) return SyncOrFail(base_sync_);
   if (!absl::IsAlreadyExists(renamed)) return renamed;
@@ -93,9 +94,9 @@ absl::Status FileCatalog::PlaceStaged(std::string_view id, const ProjectName& pr
 }
 
 // Makes a workspace of a directory that has no record: the record comes last, so that a crash leaves no half one.
-absl::Status FileCatalog::AdoptDirectory(const ProjectName& project, std::string_view record) {
+absl::Status FileCatalog::AdoptDirectory(const ProjectName& project, absl::string_view record) {
   ASSIGN_OR_RETURN(auto dir, base_->OpenDir(project.str()));
-  for (std::string_view name : core::kDirectories) {
+  for (absl::string_view name : core::kDirectories) {
     if (absl::Status made = dir->MakeDir(name); !made.ok() && !absl::IsAlreadyExists(made)) return made;
   }
   const std::string temp = core::layout::RecordTempFile(base::RandomId());
@@ -108,7 +109,7 @@ absl::Status FileCatalog::AdoptDirectory(const ProjectName& project, std::string
   return SyncOrFail(base_sync_);
 }
 
-WorkspacePtr FileCatalog::PublishWritten(const Workspace& workspace, std::string_view record) {
+WorkspacePtr FileCatalog::PublishWritten(const Workspace& workspace, absl::string_view record) {
   Workspace stored = workspace;
   stored.etag = core::RecordEtag(record);
   auto pointer = std::make_shared<const Workspace>(std::move(stored));
@@ -136,10 +137,10 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(const core::ReplaceChange& chang
 
 // Exchanging the new record with the old one, instead of renaming over it, shows exactly what was replaced: if that is
 // not what the update was made from, somebody edited the file meanwhile, and it is put back.
-absl::Status FileCatalog::ReplaceRecord(fs::Dir& dir, const core::ReplaceChange& change, std::string_view record) {
+absl::Status FileCatalog::ReplaceRecord(fs::Dir& dir, const core::ReplaceChange& change, absl::string_view record) {
   const std::string temp = core::layout::RecordTempFile(base::RandomId());
   RETURN_IF_ERROR(fs::WriteNewFile(dir, temp, record));
-  const auto etag_of = [&dir](std::string_view name) -> absl::StatusOr<std::string> {
+  const auto etag_of = [&dir](absl::string_view name) -> absl::StatusOr<std::string> {
     ASSIGN_OR_RETURN(const fs::FileContent content, dir.ReadFile(name, core::kMaxRecordBytes));
     return core::RecordEtag(content.data);
   };

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "service/base/status_macros.h"
 #include "service/base/thread_pool.h"
 #include "service/catalog/file_catalog.h"
@@ -21,7 +22,7 @@ namespace {
 
 constexpr int64_t kRemoveStep = 10'000;
 
-absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& base, std::string_view name) {
+absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& base, absl::string_view name) {
   if (absl::Status made = base.MakeDir(name); !made.ok() && !absl::IsAlreadyExists(made)) return made;
   return base.OpenDir(name);
 }
@@ -53,7 +54,7 @@ absl::Status FileCatalog::OpenServerDirs() {
 
 absl::Status FileCatalog::SweepStaging() {
   std::vector<std::string> leftovers;
-  RETURN_IF_ERROR(staging_->ForEachEntry([&leftovers](std::string_view name, fs::EntryType) {
+  RETURN_IF_ERROR(staging_->ForEachEntry([&leftovers](absl::string_view name, fs::EntryType) {
     leftovers.emplace_back(name);
     return true;
   }));
@@ -70,7 +71,7 @@ absl::Status FileCatalog::SweepStaging() {
 absl::Status FileCatalog::LoadTrash() {
   std::vector<TrashName> deleted;
   std::deque<std::string> removing;
-  RETURN_IF_ERROR(trash_->ForEachEntry([&](std::string_view text, fs::EntryType) {
+  RETURN_IF_ERROR(trash_->ForEachEntry([&](absl::string_view text, fs::EntryType) {
     auto name = core::layout::ParseTrashName(text);
     if (name && name->being_removed()) {
       removing.emplace_back(text);
@@ -110,7 +111,7 @@ absl::Status FileCatalog::LoadAll() {
   const absl::Time now = options_.clock();
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, base_->StatSelf());
   std::vector<ProjectName> names;
-  RETURN_IF_ERROR(base_->ForEachEntry([&names](std::string_view name, fs::EntryType type) {
+  RETURN_IF_ERROR(base_->ForEachEntry([&names](absl::string_view name, fs::EntryType type) {
     auto project = ProjectName::Parse(name);
     if (project.ok() && type != fs::EntryType::kFile) names.push_back(*std::move(project));
     return true;

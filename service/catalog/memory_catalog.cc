@@ -21,7 +21,7 @@ WorkspacePtr Stored(Workspace workspace) {
   return std::make_shared<const Workspace>(std::move(workspace));
 }
 
-absl::Status CheckEtag(const Workspace& current, std::string_view expected) {
+absl::Status CheckEtag(const Workspace& current, absl::string_view expected) {
   if (expected.empty() || expected == current.etag) return absl::OkStatus();
   return core::EtagMismatch(current.project.str(), expected, current.etag);
 }

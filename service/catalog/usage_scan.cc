@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "service/base/status_macros.h"
 #include "service/fs/scan.h"
@@ -10,7 +11,7 @@
 namespace mlops::catalog {
 namespace {
 
-absl::StatusOr<core::Usage> Scan(const fs::Dir& base, std::string_view path, absl::Time now,
+absl::StatusOr<core::Usage> Scan(const fs::Dir& base, absl::string_view path, absl::Time now,
                                  core::Cancelled cancelled) {
   core::Usage usage{.scan_time = now};
   for (size_t i = 0; i < core::kDirectories.size(); ++i) {

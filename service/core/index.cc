@@ -7,7 +7,7 @@ namespace mlops::core {
 namespace {
 
 // An OrderKey that owns nothing.
-using KeyView = std::tuple<absl::Time, std::string_view, std::string_view>;
+using KeyView = std::tuple<absl::Time, absl::string_view, absl::string_view>;
 
 absl::Time OrderTime(const Workspace& workspace, OrderField field) {
   switch (field) {
@@ -23,7 +23,7 @@ absl::Time OrderTime(const Workspace& workspace, OrderField field) {
 
 KeyView View(const Workspace& workspace, OrderField field) {
   return {OrderTime(workspace, field), workspace.project.str(),
-          workspace.delete_time ? std::string_view(workspace.uid) : std::string_view()};
+          workspace.delete_time ? absl::string_view(workspace.uid) : absl::string_view()};
 }
 
 KeyView View(const OrderKey& key) { return {key.time, key.project, key.deleted_uid}; }
@@ -99,17 +99,17 @@ void Index::Put(WorkspacePtr workspace) {
   (workspace->delete_time ? trash_ : live_).Insert(workspace);
 }
 
-void Index::Erase(std::string_view project, std::string_view deleted_uid) {
+void Index::Erase(absl::string_view project, absl::string_view deleted_uid) {
   if (WorkspacePtr old = Find(project, deleted_uid)) (deleted_uid.empty() ? live_ : trash_).Erase(old);
 }
 
-WorkspacePtr Index::Find(std::string_view project, std::string_view deleted_uid) const {
+WorkspacePtr Index::Find(absl::string_view project, absl::string_view deleted_uid) const {
   const Ordered& set = (deleted_uid.empty() ? live_ : trash_).by_project;
   const auto it = set.find(OrderKey{.project = std::string(project), .deleted_uid = std::string(deleted_uid)});
   return it == set.end() ? nullptr : *it;
 }
 
-WorkspacePtr Index::FindLastDeleted(std::string_view project) const {
+WorkspacePtr Index::FindLastDeleted(absl::string_view project) const {
   WorkspacePtr last;
   const Ordered& set = trash_.by_project;
   for (auto it = set.lower_bound(OrderKey{.project = std::string(project)});

@@ -2,9 +2,9 @@
 #define MLOPS_SERVICE_CORE_INDEX_H_
 
 #include <optional>
-#include <string_view>
 
 #include "absl/container/btree_set.h"
+#include "absl/strings/string_view.h"
 #include "service/core/catalog.h"
 #include "service/core/workspace.h"
 
@@ -19,13 +19,13 @@ class Index {
   // Adds `workspace`, in place of the one with the same name (in the trash: name and uid).
   void Put(WorkspacePtr workspace);
   // Removes it; nothing happens if it is not there.
-  void Erase(std::string_view project, std::string_view deleted_uid = "");
+  void Erase(absl::string_view project, absl::string_view deleted_uid = "");
 
   // Null if there is none.
-  WorkspacePtr Find(std::string_view project, std::string_view deleted_uid = "") const;
+  WorkspacePtr Find(absl::string_view project, absl::string_view deleted_uid = "") const;
 
   // The one of that project that was deleted last; null if the trash has none.
-  WorkspacePtr FindLastDeleted(std::string_view project) const;
+  WorkspacePtr FindLastDeleted(absl::string_view project) const;
 
   // Everything in the trash that may be purged at `now`, at most `limit`.
   std::vector<WorkspacePtr> FindPurgeable(absl::Time now, size_t limit) const;

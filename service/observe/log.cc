@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "nlohmann/json.hpp"
 #include "service/base/error.h"
 #include "spdlog/async.h"
@@ -16,7 +17,7 @@ constexpr size_t kQueuedLines = 8192;
 constexpr size_t kMaxFileBytes = 10 * 1024 * 1024;
 
 // `text` as a JSON string.
-std::string Quoted(std::string_view text) {
+std::string Quoted(absl::string_view text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -50,8 +51,8 @@ Log::Log(std::shared_ptr<spdlog::logger> logger, CallLogLevel calls) : logger_(s
 
 Log::~Log() { logger_->flush(); }
 
-void Log::Call(std::string_view method, std::string_view project, const absl::Status& status, absl::Duration duration,
-               std::string_view peer) {
+void Log::Call(absl::string_view method, absl::string_view project, const absl::Status& status, absl::Duration duration,
+               absl::string_view peer) {
   const bool fault = IsServerFault(status);
   if (calls_ == CallLogLevel::kOff || (calls_ == CallLogLevel::kErrors && !fault)) return;
   std::string line = absl::StrCat(R"("method":")", method, R"(","code":")", absl::StatusCodeToString(status.code()),
@@ -65,11 +66,11 @@ void Log::Call(std::string_view method, std::string_view project, const absl::St
   logger_->log(fault ? spdlog::level::warn : spdlog::level::info, spdlog::string_view_t(line));
 }
 
-void Log::Info(std::string_view message) {
+void Log::Info(absl::string_view message) {
   logger_->info(spdlog::string_view_t(absl::StrCat(R"("message":)", Quoted(message))));
 }
 
-void Log::Warning(std::string_view message) {
+void Log::Warning(absl::string_view message) {
   logger_->warn(spdlog::string_view_t(absl::StrCat(R"("message":)", Quoted(message))));
 }
 

@@ -3,10 +3,10 @@
 
 #include <memory>
 #include <string>
-#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 namespace spdlog {
@@ -36,11 +36,11 @@ class Log {
   ~Log();
 
   // One call that ended. `project` may be "".
-  void Call(std::string_view method, std::string_view project, const absl::Status& status, absl::Duration duration,
-            std::string_view peer);
+  void Call(absl::string_view method, absl::string_view project, const absl::Status& status, absl::Duration duration,
+            absl::string_view peer);
 
-  void Info(std::string_view message);
-  void Warning(std::string_view message);
+  void Info(absl::string_view message);
+  void Warning(absl::string_view message);
 
  private:
   Log(std::shared_ptr<spdlog::logger> logger, CallLogLevel calls);

@@ -22,7 +22,7 @@ absl::Status Calls::CheckWanted(const grpc::CallbackServerContext& context) cons
   return absl::OkStatus();
 }
 
-grpc::Status Calls::End(const Method& method, std::string_view project, absl::Status status, absl::Time started,
+grpc::Status Calls::End(const Method& method, absl::string_view project, absl::Status status, absl::Time started,
                         const grpc::CallbackServerContext& context) {
   const absl::Time now = absl::Now();
   log_->Call(method.name, project, status, now - started, context.peer());

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_callback.h"
@@ -46,7 +47,7 @@ class Calls {
   // logs the call and returns its status for the wire, with the project that the call is about among its metadata.
   absl::Time Begin();
   absl::Status CheckWanted(const grpc::CallbackServerContext& context) const;
-  grpc::Status End(const Method& method, std::string_view project, absl::Status status, absl::Time started,
+  grpc::Status End(const Method& method, absl::string_view project, absl::Status status, absl::Time started,
                    const grpc::CallbackServerContext& context);
   base::ThreadPool& workers() { return *workers_; }
   static absl::Status TooMany();
@@ -61,7 +62,7 @@ class Calls {
  private:
   // The project that a request is about: ListWorkspaces and GetServerInfo have none.
   template <typename Request>
-  static std::string_view SubjectOf(const Request& request) {
+  static absl::string_view SubjectOf(const Request& request) {
     if constexpr (requires { request.project(); }) {
       return request.project();
     } else if constexpr (requires { request.workspace().project(); }) {

@@ -8,6 +8,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "proto/cpp/wire_status.h"
 #include "service/base/status_macros.h"
 #include "service/core/errors.h"
@@ -93,7 +94,7 @@ core::Settings SettingsFromProto(const pb::Workspace& message) {
 }
 
 // `request_id` must match [A-Za-z0-9._-]{1,64}, or be absent.
-absl::Status CheckRequestId(std::string_view id) {
+absl::Status CheckRequestId(absl::string_view id) {
   const auto allowed = [](char c) { return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-'; };
   if (id.size() <= kMaxRequestIdBytes && std::all_of(id.begin(), id.end(), allowed)) return absl::OkStatus();
   return FieldInvalid("request_id", "must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_' and '-'");

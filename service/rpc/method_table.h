@@ -1,7 +1,7 @@
 #ifndef MLOPS_SERVICE_RPC_METHOD_TABLE_H_
 #define MLOPS_SERVICE_RPC_METHOD_TABLE_H_
 
-#include <string_view>
+#include "absl/strings/string_view.h"
 
 namespace mlops::rpc {
 
@@ -13,7 +13,7 @@ enum class Lane {
 
 // What Call needs to know of a method.
 struct Method {
-  std::string_view name;
+  absl::string_view name;
   Lane lane;
 };
 

@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "service/base/id.h"
 #include "service/core/layout.h"
@@ -20,7 +21,7 @@ namespace {
 
 constexpr size_t kMaxSocketPathBytes = sizeof(sockaddr_un::sun_path) - 1;
 
-bool IsLoopback(std::string_view host) {
+bool IsLoopback(absl::string_view host) {
   return host == "localhost" || host == "::1" || host == "[::1]" || absl::StartsWith(host, "127.");
 }
 
@@ -41,7 +42,7 @@ absl::Status MakePrivateDir(const std::string& path) {
 
 }  // namespace
 
-absl::Status CheckAddress(std::string_view address, bool insecure) {
+absl::Status CheckAddress(absl::string_view address, bool insecure) {
   if (absl::ConsumePrefix(&address, "unix:")) {
     if (!address.empty() && address.size() <= kMaxSocketPathBytes) return absl::OkStatus();
     return absl::FailedPreconditionError(
@@ -49,7 +50,7 @@ absl::Status CheckAddress(std::string_view address, bool insecure) {
   }
   const size_t colon = address.rfind(':');
   int port = 0;
-  if (colon == std::string_view::npos || colon == 0 || !absl::SimpleAtoi(address.substr(colon + 1), &port) ||
+  if (colon == absl::string_view::npos || colon == 0 || !absl::SimpleAtoi(address.substr(colon + 1), &port) ||
       port < 0 || port > 65535) {
     return absl::FailedPreconditionError(
         absl::StrCat("\"", address, "\" is no address: want HOST:PORT, with a port of 0 to 65535, or unix:PATH"));

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "grpc/grpc.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
@@ -36,7 +37,7 @@ std::string HostName() {
 }
 
 // A sentence about what the operator can mend.
-absl::Status Refusal(std::string_view sentence) { return absl::FailedPreconditionError(sentence); }
+absl::Status Refusal(absl::string_view sentence) { return absl::FailedPreconditionError(sentence); }
 
 // The real path of `base`, which is made if missing.
 absl::StatusOr<std::string> MakeBase(const std::string& base) {
