@@ -33,6 +33,10 @@ constexpr const char* kDirectories[] = {"mlflow", "dvc", "monitoring", "models",
 constexpr int64_t kPurgeDelaySeconds = 72 * 3600;
 constexpr int kMaxPageSize = 1000;
 
+google::protobuf::Timestamp ToTimestamp(absl::Time time) {
+  return TimeUtil::NanosecondsToTimestamp(absl::ToUnixNanos(time));
+}
+
 absl::Status FieldInvalid(const std::string& field, const std::string& problem) {
   return MakeError(StatusCode::kInvalidArgument, "FIELD_INVALID", absl::StrCat(field, ": ", problem),
                    {{"field", field}, {"problem", problem}});
@@ -220,7 +224,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     if (it != live_.end()) RETURN_IF_ERROR(CheckEtag(workspace, request.workspace().etag()));
     RETURN_IF_ERROR(Apply(request, workspace));
     workspace.set_etag(NextId());
-    *workspace.mutable_update_time() = TimeUtil::GetCurrentTime();
+    *workspace.mutable_update_time() = Now();
     if (!request.validate_only()) live_[project] = workspace;
     return workspace;
   }
@@ -322,6 +326,12 @@ class FakeWorkspaceService::State final : public internal::Connection {
 
   std::string NextId() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return absl::StrFormat("%016x", ++last_id_); }
 
+  // The time, later than ever before: orders by time have no ties.
+  google::protobuf::Timestamp Now() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    last_time_ = std::max(absl::Now(), last_time_ + absl::Nanoseconds(1));
+    return ToTimestamp(last_time_);
+  }
+
   v1::Workspace Make(const std::string& project, const v1::Workspace& settings) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     v1::Workspace workspace;
     workspace.set_project(project);
@@ -331,7 +341,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     workspace.set_dvc_remote_path(workspace.root_path() + "/dvc/remote");
     workspace.set_bentoml_tag_prefix(project + ":");
     MergeSettings(settings, workspace);
-    *workspace.mutable_create_time() = TimeUtil::GetCurrentTime();
+    *workspace.mutable_create_time() = Now();
     *workspace.mutable_update_time() = workspace.create_time();
     workspace.set_etag(NextId());
     return workspace;
@@ -374,7 +384,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     if (const auto it = live_.find(workspace.project()); it != live_.end() && is_same(it->second)) live_.erase(it);
     response.set_purged(permanent);
     if (permanent) return;
-    *workspace.mutable_delete_time() = TimeUtil::GetCurrentTime();
+    *workspace.mutable_delete_time() = Now();
     *workspace.mutable_purge_time() = workspace.delete_time() + TimeUtil::SecondsToDuration(kPurgeDelaySeconds);
     *response.mutable_workspace() = workspace;
     trash_.push_back(std::move(workspace));
@@ -383,7 +393,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
   v1::WorkspaceStatus StatusOf(const v1::Workspace& workspace) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     v1::WorkspaceStatus status;
     *status.mutable_workspace() = workspace;
-    *status.mutable_scan_time() = TimeUtil::GetCurrentTime();
+    *status.mutable_scan_time() = ToTimestamp(absl::Now());
     const auto known = usage_.find(workspace.project());
     for (const auto& usage : known == usage_.end() ? EmptyDirectories() : known->second) {
       auto* directory = status.add_directories();
@@ -391,15 +401,14 @@ class FakeWorkspaceService::State final : public internal::Connection {
       directory->set_exists(usage.exists);
       directory->set_file_count(static_cast<int32_t>(usage.file_count));
       directory->set_size_bytes(usage.size_bytes);
-      if (usage.modify_time)
-        *directory->mutable_modify_time() = TimeUtil::NanosecondsToTimestamp(absl::ToUnixNanos(*usage.modify_time));
+      if (usage.modify_time) *directory->mutable_modify_time() = ToTimestamp(*usage.modify_time);
       status.set_file_count(status.file_count() + directory->file_count());
       status.set_size_bytes(status.size_bytes() + directory->size_bytes());
     }
     return status;
   }
 
-  const google::protobuf::Timestamp start_time_ = TimeUtil::GetCurrentTime();
+  const google::protobuf::Timestamp start_time_ = ToTimestamp(absl::Now());
   absl::Mutex mutex_;
   std::deque<absl::Status> failures_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, v1::Workspace> live_ ABSL_GUARDED_BY(mutex_);
@@ -407,6 +416,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
   std::map<std::string, std::string> request_ids_ ABSL_GUARDED_BY(mutex_);  // By uid of what they made.
   std::map<std::string, std::vector<DirectoryUsage>> usage_ ABSL_GUARDED_BY(mutex_);
   uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Time last_time_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
 };
 
 FakeWorkspaceService::FakeWorkspaceService() : state_(std::make_shared<State>()) {}
