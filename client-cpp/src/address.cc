@@ -146,9 +146,9 @@ absl::StatusOr<std::string> ResolveAddress(const ClientOptions& options) {
   return FieldInvalid("address", absl::StrCat("missing: give an address, a base_path, or set ", kEnvironmentVariable));
 }
 
-bool IsLocal(std::string_view address) {
+bool IsLocal(absl::string_view address) {
   for (const char* prefix : {"unix:", "localhost:", "127.", "[::1]:"}) {
-    if (absl::StartsWith(std::string(address), prefix)) return true;
+    if (absl::StartsWith(address, prefix)) return true;
   }
   return false;
 }

@@ -2,9 +2,9 @@
 #define MLOPS_CLIENT_CPP_SRC_ADDRESS_H_
 
 #include <string>
-#include <string_view>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "mlops/workspace_client.h"
 
 // Finding the server. Thread-safe.
@@ -15,7 +15,7 @@ namespace mlops::internal {
 absl::StatusOr<std::string> ResolveAddress(const ClientOptions& options);
 
 // Whether calls to `address` stay on this machine, so that no proxy can help.
-bool IsLocal(std::string_view address);
+bool IsLocal(absl::string_view address);
 
 }  // namespace mlops::internal
 

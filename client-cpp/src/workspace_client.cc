@@ -6,6 +6,7 @@
 #include "client-cpp/src/connection.h"
 #include "client-cpp/src/convert.h"
 #include "google/protobuf/util/json_util.h"
+#include "nlohmann/json.hpp"
 #include "service/base/error.h"
 #include "service/base/status_macros.h"
 
@@ -66,7 +67,7 @@ absl::StatusOr<google::protobuf::Struct> MetadataFromJson(std::string_view json)
 std::string MetadataToJson(const google::protobuf::Struct& metadata) {
   std::string json;
   (void)google::protobuf::util::MessageToJsonString(metadata, &json);
-  return json;
+  return nlohmann::json::parse(json, nullptr, /*allow_exceptions=*/false).dump();  // Sorts the keys.
 }
 
 absl::StatusOr<WorkspaceClient> WorkspaceClient::Connect(const ClientOptions& options) {

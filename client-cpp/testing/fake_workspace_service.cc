@@ -150,7 +150,7 @@ std::vector<DirectoryUsage> EmptyDirectories() {
 
 absl::Status MakeError(absl::StatusCode code, std::string_view reason, std::string_view message,
                        const std::map<std::string, std::string>& metadata) {
-  return base::MakeError(code, message, {.reason = std::string(reason), .metadata = metadata});
+  return base::MakeError(code, std::string(message), {.reason = std::string(reason), .metadata = metadata});
 }
 
 // The service behind the client's Connection. One lock for all: nothing here takes long.

@@ -78,7 +78,7 @@ std::optional<absl::Duration> ErrorRetryDelay(const absl::Status& status);
 // beyond ±(2^53 - 1) as strings. Returns INVALID_ARGUMENT/FIELD_INVALID {field: "metadata", problem} if `json` is none.
 absl::StatusOr<google::protobuf::Struct> MetadataFromJson(std::string_view json);
 
-// The inverse, in one line.
+// The inverse, in one line, its keys in order.
 std::string MetadataToJson(const google::protobuf::Struct& metadata);
 
 // What users may set about a project.
