@@ -131,7 +131,8 @@ class GrpcConnection final : public Connection {
   absl::Status ToAbsl(const grpc::Status& status) const {
     const absl::Status error = wire::FromGrpc(status);
     if (error.ok() || !ErrorReason(error).empty()) return error;
-    return absl::Status(error.code(), absl::StrCat("Server at ", address_, ": ", error.message()));
+    const char* hint = error.code() == absl::StatusCode::kUnavailable ? " does not answer; is it running? " : ": ";
+    return absl::Status(error.code(), absl::StrCat("The server at ", address_, hint, error.message()));
   }
 
   const std::string address_;

@@ -235,7 +235,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
     RETURN_IF_ERROR(Begin(request.project()));
     if (!request.force()) {
       return MakeError(StatusCode::kFailedPrecondition, "FORCE_REQUIRED",
-                       "Workspace deletion requires force=True for safety", {{"project", request.project()}});
+                       "Workspace deletion requires force=True for safety",
+                       {{"project", request.project()}, {"path", "/fake/" + request.project()}});
     }
     v1::Workspace* const workspace = FindToDelete(request);
     if (workspace == nullptr && !request.allow_missing()) return NotFound(request.project());
@@ -243,6 +244,11 @@ class FakeWorkspaceService::State final : public internal::Connection {
     if (workspace == nullptr) return response;
     RETURN_IF_ERROR(CheckEtag(*workspace, request.etag()));
     *response.mutable_workspace() = *workspace;
+    if (request.permanent() || request.validate_only()) {
+      const v1::WorkspaceStatus usage = StatusOf(*workspace);
+      response.set_file_count(usage.file_count());
+      response.set_size_bytes(usage.size_bytes());
+    }
     if (!request.validate_only()) Remove(*workspace, request.permanent(), response);
     return response;
   }

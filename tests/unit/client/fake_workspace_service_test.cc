@@ -127,7 +127,9 @@ TEST_F(FakeTest, UpdateMakesTheMissingOnlyIfAllowed) {
 
 TEST_F(FakeTest, DeleteNeedsForce) {
   ASSERT_TRUE(client_.Create("fraud").ok());
-  EXPECT_EQ(ErrorReason(client_.Delete("fraud", {}).status()), "FORCE_REQUIRED");
+  const absl::Status error = client_.Delete("fraud", {}).status();
+  EXPECT_EQ(ErrorReason(error), "FORCE_REQUIRED");
+  EXPECT_EQ(ErrorMetadata(error)["path"], "/fake/fraud");
   EXPECT_TRUE(client_.Get("fraud").ok());
 }
 
@@ -205,6 +207,7 @@ TEST_F(FakeTest, StatusTellsTheUsageThatWasSet) {
                   })
                   .ok());
   EXPECT_THAT(counts, ElementsAre(0, 3));
+  EXPECT_EQ(client_.Delete("full", {.force = true, .validate_only = true})->size_bytes, 34);
   EXPECT_EQ(ErrorReason(client_.GetStatus("none").status()), "WORKSPACE_NOT_FOUND");
 }
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "mlops/workspace_client.h"
@@ -18,8 +19,8 @@ absl::Status MakeError(absl::StatusCode code, std::string_view reason, std::stri
                        const std::map<std::string, std::string>& metadata = {});
 
 // Workspaces in memory, with the server's rules for names, etags, `force`, merging, the trash, order and pages, and its
-// errors. It makes no directories (root_path is "/fake/<project>"), its trash is never emptied by time, it counts no
-// files, and it accepts settings and metadata of any size. Thread-safe.
+// errors. It makes no directories (root_path is "/fake/<project>"), its trash is never emptied by time, the only files
+// are those of SetUsage(), and it accepts settings and metadata of any size. Thread-safe.
 //
 //   mlops::testing::FakeWorkspaceService service;
 //   const mlops::WorkspaceClient client = service.Client();
@@ -37,8 +38,8 @@ class FakeWorkspaceService {
   // `status` must not be OK.
   void FailNext(absl::Status status);
 
-  // What GetStatus and StreamStatuses tell about the files of `project`, which need not exist yet. By default its five
-  // directories are there and empty.
+  // What GetStatus, StreamStatuses and Delete tell about the files of `project`, which need not exist yet. By default
+  // its five directories are there and empty.
   void SetUsage(std::string_view project, std::vector<DirectoryUsage> directories);
 
  private:
