@@ -1,0 +1,156 @@
+#include "client-cpp/src/address.h"
+
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "nlohmann/json.hpp"
+#include "service/base/error.h"
+
+namespace mlops::internal {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kEnvironmentVariable[] = "MLOPS_WORKSPACE_ADDRESS";
+constexpr size_t kMaxSocketPathBytes = sizeof(sockaddr_un::sun_path) - 1;
+constexpr size_t kMaxLockBytes = 65536;
+
+// What a server writes into `<base>/.workspaced/lock` for those who look for it.
+struct Lock {
+  std::string host;
+  std::vector<std::string> addresses;
+};
+
+absl::Status FieldInvalid(const std::string& field, const std::string& problem) {
+  return base::MakeError(absl::StatusCode::kInvalidArgument, absl::StrCat(field, ": ", problem),
+                         {.reason = "FIELD_INVALID", .metadata = {{"field", field}, {"problem", problem}}});
+}
+
+std::string SocketPath(const std::string& address) { return std::string(absl::StripPrefix(address, "unix:")); }
+
+bool IsUnix(const std::string& address) { return absl::StartsWith(address, "unix:"); }
+
+// What is wrong with `address`, or "".
+std::string AddressProblem(const std::string& address) {
+  if (IsUnix(address)) {
+    if (SocketPath(address).empty()) return "has no path after unix:";
+    if (SocketPath(address).size() <= kMaxSocketPathBytes) return "";
+    return absl::StrCat("is longer than a Unix socket's path may be, ", kMaxSocketPathBytes, " bytes");
+  }
+  const size_t colon = address.rfind(':');
+  int port = 0;
+  const bool has_port = colon != std::string::npos && absl::SimpleAtoi(address.substr(colon + 1), &port);
+  if (!has_port || port < 1 || port > 65535 || colon == 0 || absl::StrContains(address, "/")) {
+    return absl::StrCat("must be unix:PATH or HOST:PORT, not ", base::Echo(address));
+  }
+  return "";
+}
+
+absl::StatusOr<std::string> Checked(const std::string& field, std::string address) {
+  const std::string problem = AddressProblem(address);
+  if (!problem.empty()) return FieldInvalid(field, problem);
+  return address;
+}
+
+std::optional<Lock> ReadLock(const fs::path& path) {
+  std::string text(kMaxLockBytes, '\0');
+  std::ifstream file(path, std::ios::binary);
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(file.gcount()));
+  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains("addresses") || !json["addresses"].is_array()) return std::nullopt;
+  Lock lock;
+  if (json.contains("host") && json["host"].is_string()) lock.host = json["host"];
+  for (const auto& address : json["addresses"]) {
+    if (address.is_string()) lock.addresses.push_back(address);
+  }
+  return lock;
+}
+
+std::string HostName() {
+  char name[256] = {};
+  return gethostname(name, sizeof(name) - 1) == 0 ? name : "";
+}
+
+bool IsSocket(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_socket(path, ignored);
+}
+
+// The address with `host` in place of one that means every address of the server's machine.
+std::string Reachable(const std::string& address, const std::string& host) {
+  for (const char* any : {"0.0.0.0:", "[::]:"}) {
+    if (absl::StartsWith(address, any)) return absl::StrCat(host, ":", absl::StripPrefix(address, any));
+  }
+  return address;
+}
+
+// How a server on this machine is reached: by a socket if there is one.
+std::optional<std::string> ChooseHere(const Lock& lock, const fs::path& default_socket) {
+  for (const std::string& address : lock.addresses) {
+    if (IsUnix(address) && IsSocket(SocketPath(address))) return address;
+  }
+  if (IsSocket(default_socket)) return absl::StrCat("unix:", default_socket.string());
+  for (const std::string& address : lock.addresses) {
+    if (!IsUnix(address)) return Reachable(address, "localhost");
+  }
+  return std::nullopt;
+}
+
+// How a server on another machine that shares the file system is reached.
+std::optional<std::string> ChooseElsewhere(const Lock& lock) {
+  for (const std::string& address : lock.addresses) {
+    if (!IsLocal(address)) return Reachable(address, lock.host);
+  }
+  return std::nullopt;
+}
+
+absl::StatusOr<std::string> FindServer(const std::string& base_path) {
+  std::error_code error;
+  const fs::path base = fs::absolute(base_path, error);
+  const Lock lock = ReadLock(base / ".workspaced" / "lock").value_or(Lock());
+  const bool here = lock.host.empty() || lock.host == HostName();
+  const auto found = here ? ChooseHere(lock, base / ".workspaced" / "socket") : ChooseElsewhere(lock);
+  if (found) return Checked("base_path", *found);
+  if (here) {
+    return absl::UnavailableError(
+        absl::StrCat("No server is running for ", base.string(), ": start one with workspaced --base ", base.string()));
+  }
+  return absl::UnavailableError(absl::StrCat(base.string(), " is served on the host ", lock.host, " at ",
+                                             absl::StrJoin(lock.addresses, ", "),
+                                             " alone: have it listen on an address that can be reached from here"));
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> ResolveAddress(const ClientOptions& options) {
+  if (!options.address.empty() && !options.base_path.empty()) {
+    return FieldInvalid("address", "give either the address or the base_path, not both");
+  }
+  if (!options.address.empty()) return Checked("address", options.address);
+  if (!options.base_path.empty()) return FindServer(options.base_path);
+  if (const char* address = std::getenv(kEnvironmentVariable)) return Checked(kEnvironmentVariable, address);
+  return FieldInvalid("address", absl::StrCat("missing: give an address, a base_path, or set ", kEnvironmentVariable));
+}
+
+bool IsLocal(absl::string_view address) {
+  for (const char* prefix : {"unix:", "localhost:", "127.", "[::1]:"}) {
+    if (absl::StartsWith(address, prefix)) return true;
+  }
+  return false;
+}
+
+}  // namespace mlops::internal

@@ -1,0 +1,149 @@
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "client-cpp/src/address.h"
+#include "client-cpp/src/connection.h"
+#include "client-cpp/src/service_config.h"
+#include "grpcpp/grpcpp.h"
+#include "mlops/workspace/v1/workspace_service.grpc.pb.h"
+#include "proto/cpp/wire_status.h"
+
+namespace mlops::internal {
+namespace {
+
+namespace v1 = workspace::v1;
+using google::protobuf::Descriptor;
+using google::protobuf::MethodDescriptor;
+using google::protobuf::ServiceDescriptor;
+
+// Holds the largest page the server sends; more than this must be a mistake.
+constexpr int kMaxAnswerBytes = 64 << 20;
+// An error of the largest details is within gRPC's default of 8 KiB only if its message is plain ASCII.
+constexpr int kMaxHeaderBytes = 16 << 10;
+
+const ServiceDescriptor& Contract() {
+  return *v1::GetWorkspaceRequest::descriptor()->file()->FindServiceByName("WorkspaceService");
+}
+
+absl::Duration TimeoutOf(const MethodDescriptor& method, const ClientOptions& options) {
+  if (method.server_streaming() || method.client_streaming()) return options.stream_timeout;
+  if (method.input_type() == v1::GetWorkspaceStatusRequest::descriptor()) return options.status_timeout;
+  return IsRepeatable(method) ? options.repeatable_timeout : options.change_timeout;
+}
+
+grpc::ChannelArguments ChannelArgumentsFor(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetServiceConfigJSON(ServiceConfigJson(Contract()));
+  arguments.SetMaxReceiveMessageSize(kMaxAnswerBytes);
+  arguments.SetInt(GRPC_ARG_MAX_METADATA_SIZE, kMaxHeaderBytes);
+  arguments.SetUserAgentPrefix("mlops-workspace-cpp");
+  if (IsLocal(address)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  // A server that restarts is back sooner than gRPC's own second and growing.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
+  return arguments;
+}
+
+class GrpcConnection final : public Connection {
+ public:
+  GrpcConnection(std::string address, const ClientOptions& options)
+      : address_(std::move(address)),
+        stub_(v1::WorkspaceService::NewStub(
+            grpc::CreateCustomChannel(address_, grpc::InsecureChannelCredentials(), ChannelArgumentsFor(address_)))) {
+    for (int i = 0; i < Contract().method_count(); ++i) {
+      const MethodDescriptor& method = *Contract().method(i);
+      timeouts_[method.input_type()] = TimeoutOf(method, options);
+    }
+  }
+
+  absl::StatusOr<v1::Workspace> CreateWorkspace(const v1::CreateWorkspaceRequest& request,
+                                                const CallOptions& call) override {
+    return Unary(&Stub::CreateWorkspace, request, call);
+  }
+  absl::StatusOr<v1::Workspace> GetWorkspace(const v1::GetWorkspaceRequest& request, const CallOptions& call) override {
+    return Unary(&Stub::GetWorkspace, request, call);
+  }
+  absl::StatusOr<v1::ListWorkspacesResponse> ListWorkspaces(const v1::ListWorkspacesRequest& request,
+                                                            const CallOptions& call) override {
+    return Unary(&Stub::ListWorkspaces, request, call);
+  }
+  absl::StatusOr<v1::Workspace> UpdateWorkspace(const v1::UpdateWorkspaceRequest& request,
+                                                const CallOptions& call) override {
+    return Unary(&Stub::UpdateWorkspace, request, call);
+  }
+  absl::StatusOr<v1::DeleteWorkspaceResponse> DeleteWorkspace(const v1::DeleteWorkspaceRequest& request,
+                                                              const CallOptions& call) override {
+    return Unary(&Stub::DeleteWorkspace, request, call);
+  }
+  absl::StatusOr<v1::EnsureWorkspaceResponse> EnsureWorkspace(const v1::EnsureWorkspaceRequest& request,
+                                                              const CallOptions& call) override {
+    return Unary(&Stub::EnsureWorkspace, request, call);
+  }
+  absl::StatusOr<v1::Workspace> UndeleteWorkspace(const v1::UndeleteWorkspaceRequest& request,
+                                                  const CallOptions& call) override {
+    return Unary(&Stub::UndeleteWorkspace, request, call);
+  }
+  absl::StatusOr<v1::WorkspaceStatus> GetWorkspaceStatus(const v1::GetWorkspaceStatusRequest& request,
+                                                         const CallOptions& call) override {
+    return Unary(&Stub::GetWorkspaceStatus, request, call);
+  }
+  absl::StatusOr<v1::ServerInfo> GetServerInfo(const v1::GetServerInfoRequest& request,
+                                               const CallOptions& call) override {
+    return Unary(&Stub::GetServerInfo, request, call);
+  }
+
+  absl::Status StreamWorkspaceStatuses(const v1::StreamWorkspaceStatusesRequest& request, const CallOptions& call,
+                                       const std::function<bool(const v1::WorkspaceStatus&)>& visit) override {
+    grpc::ClientContext context;
+    SetDeadline(*request.GetDescriptor(), call, context);
+    const auto reader = stub_->StreamWorkspaceStatuses(&context, request);
+    bool wanted = true;
+    for (v1::WorkspaceStatus status; wanted && reader->Read(&status);) wanted = visit(status);
+    if (!wanted) context.TryCancel();
+    const grpc::Status end = reader->Finish();
+    return wanted ? ToAbsl(end) : absl::OkStatus();
+  }
+
+ private:
+  using Stub = v1::WorkspaceService::Stub;
+
+  template <typename Request, typename Response>
+  absl::StatusOr<Response> Unary(grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+                                 const Request& request, const CallOptions& call) {
+    grpc::ClientContext context;
+    SetDeadline(*request.GetDescriptor(), call, context);
+    Response response;
+    const grpc::Status status = (stub_.get()->*method)(&context, request, &response);
+    if (!status.ok()) return ToAbsl(status);
+    return response;
+  }
+
+  // A method is known by its request, which it shares with no other.
+  void SetDeadline(const Descriptor& request, const CallOptions& call, grpc::ClientContext& context) const {
+    const absl::Time deadline = absl::Now() + call.timeout.value_or(timeouts_.at(&request));
+    context.set_deadline(absl::ToChronoTime(deadline));
+  }
+
+  // gRPC's own errors do not say which server they speak of.
+  absl::Status ToAbsl(const grpc::Status& status) const {
+    const absl::Status error = wire::FromGrpc(status);
+    if (error.ok() || !ErrorReason(error).empty()) return error;
+    const char* hint = error.code() == absl::StatusCode::kUnavailable ? " does not answer; is it running? " : ": ";
+    return absl::Status(error.code(), absl::StrCat("The server at ", address_, hint, error.message()));
+  }
+
+  const std::string address_;
+  const std::unique_ptr<Stub> stub_;
+  std::map<const Descriptor*, absl::Duration> timeouts_;  // Constant once constructed.
+};
+
+}  // namespace
+
+std::shared_ptr<Connection> MakeGrpcConnection(const std::string& address, const ClientOptions& options) {
+  return std::make_shared<GrpcConnection>(address, options);
+}
+
+}  // namespace mlops::internal

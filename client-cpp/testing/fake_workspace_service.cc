@@ -1,0 +1,438 @@
+#include "mlops/testing/fake_workspace_service.h"
+
+#include <algorithm>
+#include <deque>
+#include <functional>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "client-cpp/src/connection.h"
+#include "google/protobuf/util/time_util.h"
+#include "service/base/error.h"
+#include "service/base/status_macros.h"
+
+namespace mlops::testing {
+namespace {
+
+namespace v1 = workspace::v1;
+using absl::StatusCode;
+using google::protobuf::FieldDescriptor;
+using google::protobuf::util::TimeUtil;
+
+constexpr const char* kSettings[] = {"mlflow_experiment_id", "mlflow_tracking_uri", "dvc_remote_path",
+                                     "bentoml_tag_prefix"};
+constexpr const char* kDirectories[] = {"mlflow", "dvc", "monitoring", "models", "outputs"};
+constexpr int64_t kPurgeDelaySeconds = 72 * 3600;
+constexpr int kMaxPageSize = 1000;
+
+google::protobuf::Timestamp ToTimestamp(absl::Time time) {
+  return TimeUtil::NanosecondsToTimestamp(absl::ToUnixNanos(time));
+}
+
+absl::Status FieldInvalid(const std::string& field, const std::string& problem) {
+  return MakeError(StatusCode::kInvalidArgument, "FIELD_INVALID", absl::StrCat(field, ": ", problem),
+                   {{"field", field}, {"problem", problem}});
+}
+
+absl::Status NotFound(const std::string& project) {
+  return MakeError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND", "Workspace does not exist: " + project,
+                   {{"project", project}});
+}
+
+absl::Status Exists(const v1::Workspace& workspace) {
+  return MakeError(StatusCode::kAlreadyExists, "WORKSPACE_EXISTS", "Workspace already exists: " + workspace.project(),
+                   {{"project", workspace.project()}, {"uid", workspace.uid()}});
+}
+
+absl::Status CheckProject(const std::string& project) {
+  const auto is_inner = [](char c) { return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-'; };
+  const bool valid = !project.empty() && project.size() <= 63 &&
+                     std::all_of(project.begin(), project.end(), is_inner) && absl::ascii_isalnum(project.front()) &&
+                     absl::ascii_isalnum(project.back());
+  return valid ? absl::OkStatus() : FieldInvalid("project", "must be [A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?");
+}
+
+absl::Status CheckSameProject(const std::string& project, const v1::Workspace& workspace) {
+  if (workspace.project().empty() || workspace.project() == project) return absl::OkStatus();
+  return FieldInvalid("workspace.project", "must be the same as project");
+}
+
+absl::Status CheckEtag(const v1::Workspace& current, const std::string& etag) {
+  if (etag.empty() || etag == current.etag()) return absl::OkStatus();
+  return MakeError(StatusCode::kAborted, "ETAG_MISMATCH", "Workspace has changed since; read it again, then retry",
+                   {{"project", current.project()}, {"etag", etag}, {"current_etag", current.etag()}});
+}
+
+void CopyOrClear(const std::string& field_name, const v1::Workspace& from, v1::Workspace& to) {
+  const FieldDescriptor* field = v1::Workspace::descriptor()->FindFieldByName(field_name);
+  const auto* reflection = from.GetReflection();
+  reflection->ClearField(&to, field);
+  if (reflection->HasField(from, field)) {
+    reflection->SetString(&to, field, reflection->GetString(from, field));
+  }
+}
+
+void MergeSettings(const v1::Workspace& from, v1::Workspace& to) {
+  for (const char* setting : kSettings) {
+    const FieldDescriptor* field = v1::Workspace::descriptor()->FindFieldByName(setting);
+    if (from.GetReflection()->HasField(from, field)) CopyOrClear(setting, from, to);
+  }
+  for (const auto& [key, value] : from.metadata().fields()) (*to.mutable_metadata()->mutable_fields())[key] = value;
+}
+
+absl::Status ReplaceMasked(const std::string& path, const v1::Workspace& from, v1::Workspace& to) {
+  const bool all = path == "*";
+  const auto setting = std::find(std::begin(kSettings), std::end(kSettings), path);
+  if (!all && path != "metadata" && setting == std::end(kSettings)) {
+    return FieldInvalid("update_mask", "no such setting: " + path);
+  }
+  for (const char* name : kSettings) {
+    if (all || name == path) CopyOrClear(name, from, to);
+  }
+  if (all || path == "metadata") *to.mutable_metadata() = from.metadata();
+  return absl::OkStatus();
+}
+
+// What `request` makes of `workspace`.
+absl::Status Apply(const v1::UpdateWorkspaceRequest& request, v1::Workspace& workspace) {
+  if (request.update_mask().paths().empty()) MergeSettings(request.workspace(), workspace);
+  for (const std::string& path : request.update_mask().paths()) {
+    RETURN_IF_ERROR(ReplaceMasked(path, request.workspace(), workspace));
+  }
+  for (const std::string& key : request.remove_metadata()) {
+    if (request.workspace().metadata().fields().contains(key)) {
+      return FieldInvalid("remove_metadata", "also in workspace.metadata: " + key);
+    }
+    workspace.mutable_metadata()->mutable_fields()->erase(key);
+  }
+  return absl::OkStatus();
+}
+
+// How a list is ordered: by a string of each workspace, which is also its page token.
+struct Order {
+  std::string field;
+  bool descending;
+
+  static absl::StatusOr<Order> Parse(std::string text) {
+    const bool descending = absl::EndsWith(text, " desc");
+    text = std::string(absl::StripSuffix(text, " desc"));
+    if (text.empty() && !descending) text = "project";
+    if (text == "project" || text == "create_time" || text == "update_time") return Order{text, descending};
+    return MakeError(StatusCode::kInvalidArgument, "FILTER_INVALID", "order_by: cannot order by this",
+                     {{"field", "order_by"}, {"position", "0"}, {"problem", "unknown field"}});
+  }
+
+  std::string Key(const v1::Workspace& workspace) const {
+    const std::string name = absl::StrCat(workspace.project(), " ", workspace.uid());
+    if (field == "project") return name;
+    const auto& time = field == "create_time" ? workspace.create_time() : workspace.update_time();
+    return absl::StrFormat("%020d %s", TimeUtil::TimestampToNanoseconds(time), name);
+  }
+
+  bool Before(const std::string& a, const std::string& b) const { return descending ? b < a : a < b; }
+};
+
+std::vector<DirectoryUsage> EmptyDirectories() {
+  std::vector<DirectoryUsage> directories;
+  for (const char* name : kDirectories) directories.push_back({.name = name, .exists = true});
+  return directories;
+}
+
+}  // namespace
+
+absl::Status MakeError(absl::StatusCode code, std::string_view reason, std::string_view message,
+                       const std::map<std::string, std::string>& metadata) {
+  return base::MakeError(code, std::string(message), {.reason = std::string(reason), .metadata = metadata});
+}
+
+// The service behind the client's Connection. One lock for all: nothing here takes long.
+class FakeWorkspaceService::State final : public internal::Connection {
+ public:
+  void FailNext(absl::Status status) {
+    absl::MutexLock lock(&mutex_);
+    failures_.push_back(std::move(status));
+  }
+
+  void SetUsage(std::string_view project, std::vector<DirectoryUsage> directories) {
+    absl::MutexLock lock(&mutex_);
+    usage_[std::string(project)] = std::move(directories);
+  }
+
+  absl::StatusOr<v1::Workspace> CreateWorkspace(const v1::CreateWorkspaceRequest& request,
+                                                const CallOptions&) override {
+    absl::MutexLock lock(&mutex_);
+    RETURN_IF_ERROR(Begin(request.project()));
+    RETURN_IF_ERROR(CheckSameProject(request.project(), request.workspace()));
+    if (const auto it = live_.find(request.project()); it != live_.end()) {
+      const auto made_by = request_ids_.find(it->second.uid());
+      const bool repeated = made_by != request_ids_.end() && made_by->second == request.request_id();
+      return repeated ? absl::StatusOr<v1::Workspace>(it->second) : Exists(it->second);
+    }
+    const v1::Workspace workspace = Make(request.project(), request.workspace());
+    if (request.validate_only()) return workspace;
+    if (!request.request_id().empty()) request_ids_[workspace.uid()] = request.request_id();
+    return live_[request.project()] = workspace;
+  }
+
+  absl::StatusOr<v1::Workspace> GetWorkspace(const v1::GetWorkspaceRequest& request, const CallOptions&) override {
+    absl::MutexLock lock(&mutex_);
+    RETURN_IF_ERROR(Begin(request.project()));
+    const auto it = live_.find(request.project());
+    if (it == live_.end()) return NotFound(request.project());
+    return it->second;
+  }
+
+  absl::StatusOr<v1::ListWorkspacesResponse> ListWorkspaces(const v1::ListWorkspacesRequest& request,
+                                                            const CallOptions&) override {
+    absl::MutexLock lock(&mutex_);
+    RETURN_IF_ERROR(TakeFailure());
+    if (request.page_size() < 0) return FieldInvalid("page_size", "must not be negative");
+    ASSIGN_OR_RETURN(const Order order, Order::Parse(request.order_by()));
+    const auto ordered = Ordered(order, request.show_deleted());
+    v1::ListWorkspacesResponse response;
+    response.set_total_size(static_cast<int32_t>(ordered.size()));
+    const int size = request.page_size() == 0 ? 100 : std::min(request.page_size(), kMaxPageSize);
+    std::string last;
+    for (const auto& [key, workspace] : ordered) {
+      if (!request.page_token().empty() && !order.Before(request.page_token(), key)) continue;
+      if (response.workspaces_size() == size) {
+        response.set_next_page_token(last);
+        break;
+      }
+      *response.add_workspaces() = *workspace;
+      last = key;
+    }
+    return response;
+  }
+
+  absl::StatusOr<v1::Workspace> UpdateWorkspace(const v1::UpdateWorkspaceRequest& request,
+                                                const CallOptions&) override {
+    absl::MutexLock lock(&mutex_);
+    const std::string& project = request.workspace().project();
+    RETURN_IF_ERROR(Begin(project));
+    const auto it = live_.find(project);
+    if (it == live_.end() && !request.allow_missing()) return NotFound(project);
+    v1::Workspace workspace = it == live_.end() ? Make(project, {}) : it->second;
+    if (it != live_.end()) RETURN_IF_ERROR(CheckEtag(workspace, request.workspace().etag()));
+    RETURN_IF_ERROR(Apply(request, workspace));
+    workspace.set_etag(NextId());
+    *workspace.mutable_update_time() = Now();
+    if (!request.validate_only()) live_[project] = workspace;
+    return workspace;
+  }
+
+  absl::StatusOr<v1::DeleteWorkspaceResponse> DeleteWorkspace(const v1::DeleteWorkspaceRequest& request,
+                                                              const CallOptions&) override {
+    absl::MutexLock lock(&mutex_);
+    RETURN_IF_ERROR(Begin(request.project()));
+    if (!request.force()) {
+      return MakeError(StatusCode::kFailedPrecondition, "FORCE_REQUIRED",
+                       "Workspace deletion requires force=True for safety",
+                       {{"project", request.project()}, {"path", "/fake/" + request.project()}});
+    }
+    v1::Workspace* const workspace = FindToDelete(request);
+    if (workspace == nullptr && !request.allow_missing()) return NotFound(request.project());
+    v1::DeleteWorkspaceResponse response;
+    if (workspace == nullptr) return response;
+    RETURN_IF_ERROR(CheckEtag(*workspace, request.etag()));
+    *response.mutable_workspace() = *workspace;
+    if (request.permanent() || request.validate_only()) {
+      const v1::WorkspaceStatus usage = StatusOf(*workspace);
+      response.set_file_count(usage.file_count());
+      response.set_size_bytes(usage.size_bytes());
+    }
+    if (!request.validate_only()) Remove(*workspace, request.permanent(), response);
+    return response;
+  }
+
+  absl::StatusOr<v1::EnsureWorkspaceResponse> EnsureWorkspace(const v1::EnsureWorkspaceRequest& request,
+                                                              const CallOptions&) override {
+    absl::MutexLock lock(&mutex_);
+    RETURN_IF_ERROR(Begin(request.project()));
+    RETURN_IF_ERROR(CheckSameProject(request.project(), request.workspace()));
+    v1::EnsureWorkspaceResponse response;
+    response.set_created(live_.count(request.project()) == 0);
+    if (response.created()) live_[request.project()] = Make(request.project(), request.workspace());
+    *response.mutable_workspace() = live_[request.project()];
+    return response;
+  }
+
+  absl::StatusOr<v1::Workspace> UndeleteWorkspace(const v1::UndeleteWorkspaceRequest& request,
+                                                  const CallOptions&) override {
+    absl::MutexLock lock(&mutex_);
+    RETURN_IF_ERROR(Begin(request.project()));
+    const auto trashed = FindTrashed(request.project(), request.uid());
+    if (trashed == trash_.end()) return NotFound(request.project());
+    if (const auto it = live_.find(request.project()); it != live_.end()) return Exists(it->second);
+    v1::Workspace workspace = *trashed;
+    trash_.erase(trashed);
+    workspace.clear_delete_time();
+    workspace.clear_purge_time();
+    return live_[request.project()] = workspace;
+  }
+
+  absl::StatusOr<v1::WorkspaceStatus> GetWorkspaceStatus(const v1::GetWorkspaceStatusRequest& request,
+                                                         const CallOptions&) override {
+    absl::MutexLock lock(&mutex_);
+    RETURN_IF_ERROR(Begin(request.project()));
+    const auto it = live_.find(request.project());
+    if (it == live_.end()) return NotFound(request.project());
+    return StatusOf(it->second);
+  }
+
+  absl::Status StreamWorkspaceStatuses(const v1::StreamWorkspaceStatusesRequest&, const CallOptions&,
+                                       const std::function<bool(const v1::WorkspaceStatus&)>& visit) override {
+    std::vector<v1::WorkspaceStatus> statuses;
+    {
+      absl::MutexLock lock(&mutex_);
+      RETURN_IF_ERROR(TakeFailure());
+      for (const auto& [project, workspace] : live_) statuses.push_back(StatusOf(workspace));
+    }
+    for (const v1::WorkspaceStatus& status : statuses) {
+      if (!visit(status)) break;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<v1::ServerInfo> GetServerInfo(const v1::GetServerInfoRequest&, const CallOptions&) override {
+    absl::MutexLock lock(&mutex_);
+    RETURN_IF_ERROR(TakeFailure());
+    v1::ServerInfo info;
+    info.set_version("fake");
+    info.set_base_path("/fake");
+    *info.mutable_start_time() = start_time_;
+    info.set_workspace_count(static_cast<int32_t>(live_.size()));
+    info.set_max_page_size(kMaxPageSize);
+    info.mutable_purge_delay()->set_seconds(kPurgeDelaySeconds);
+    return info;
+  }
+
+ private:
+  using Trash = std::vector<v1::Workspace>;
+
+  absl::Status TakeFailure() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (failures_.empty()) return absl::OkStatus();
+    absl::Status failure = std::move(failures_.front());
+    failures_.pop_front();
+    return failure;
+  }
+
+  absl::Status Begin(const std::string& project) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    RETURN_IF_ERROR(TakeFailure());
+    return CheckProject(project);
+  }
+
+  std::string NextId() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return absl::StrFormat("%016x", ++last_id_); }
+
+  // The time, later than ever before: orders by time have no ties.
+  google::protobuf::Timestamp Now() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    last_time_ = std::max(absl::Now(), last_time_ + absl::Nanoseconds(1));
+    return ToTimestamp(last_time_);
+  }
+
+  v1::Workspace Make(const std::string& project, const v1::Workspace& settings) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    v1::Workspace workspace;
+    workspace.set_project(project);
+    workspace.set_uid(NextId());
+    workspace.set_root_path("/fake/" + project);
+    workspace.set_mlflow_tracking_uri(absl::StrCat("sqlite:///", workspace.root_path(), "/mlflow/mlflow.db"));
+    workspace.set_dvc_remote_path(workspace.root_path() + "/dvc/remote");
+    workspace.set_bentoml_tag_prefix(project + ":");
+    MergeSettings(settings, workspace);
+    *workspace.mutable_create_time() = Now();
+    *workspace.mutable_update_time() = workspace.create_time();
+    workspace.set_etag(NextId());
+    return workspace;
+  }
+
+  std::vector<std::pair<std::string, const v1::Workspace*>> Ordered(const Order& order, bool show_deleted) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    std::vector<std::pair<std::string, const v1::Workspace*>> ordered;
+    for (const auto& [project, workspace] : live_) ordered.emplace_back(order.Key(workspace), &workspace);
+    for (const auto& workspace : trash_) {
+      if (show_deleted) ordered.emplace_back(order.Key(workspace), &workspace);
+    }
+    std::sort(ordered.begin(), ordered.end(),
+              [&order](const auto& a, const auto& b) { return order.Before(a.first, b.first); });
+    return ordered;
+  }
+
+  // The one with `uid`, or without it the one deleted last.
+  Trash::iterator FindTrashed(const std::string& project, const std::string& uid)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto found = std::find_if(trash_.rbegin(), trash_.rend(), [&](const v1::Workspace& workspace) {
+      return workspace.project() == project && (uid.empty() || workspace.uid() == uid);
+    });
+    return found == trash_.rend() ? trash_.end() : std::prev(found.base());
+  }
+
+  v1::Workspace* FindToDelete(const v1::DeleteWorkspaceRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto it = live_.find(request.project());
+    if (it != live_.end() && (request.uid().empty() || request.uid() == it->second.uid())) return &it->second;
+    if (!request.permanent() || request.uid().empty()) return nullptr;
+    const auto trashed = FindTrashed(request.project(), request.uid());
+    return trashed == trash_.end() ? nullptr : &*trashed;
+  }
+
+  // Moves `workspace` from where it is into the trash, or out of both.
+  void Remove(v1::Workspace workspace, bool permanent, v1::DeleteWorkspaceResponse& response)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto is_same = [&workspace](const v1::Workspace& other) { return other.uid() == workspace.uid(); };
+    trash_.erase(std::remove_if(trash_.begin(), trash_.end(), is_same), trash_.end());
+    if (const auto it = live_.find(workspace.project()); it != live_.end() && is_same(it->second)) live_.erase(it);
+    response.set_purged(permanent);
+    if (permanent) return;
+    *workspace.mutable_delete_time() = Now();
+    *workspace.mutable_purge_time() = workspace.delete_time() + TimeUtil::SecondsToDuration(kPurgeDelaySeconds);
+    *response.mutable_workspace() = workspace;
+    trash_.push_back(std::move(workspace));
+  }
+
+  v1::WorkspaceStatus StatusOf(const v1::Workspace& workspace) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    v1::WorkspaceStatus status;
+    *status.mutable_workspace() = workspace;
+    *status.mutable_scan_time() = ToTimestamp(absl::Now());
+    const auto known = usage_.find(workspace.project());
+    for (const auto& usage : known == usage_.end() ? EmptyDirectories() : known->second) {
+      auto* directory = status.add_directories();
+      directory->set_name(usage.name);
+      directory->set_exists(usage.exists);
+      directory->set_file_count(static_cast<int32_t>(usage.file_count));
+      directory->set_size_bytes(usage.size_bytes);
+      if (usage.modify_time) *directory->mutable_modify_time() = ToTimestamp(*usage.modify_time);
+      status.set_file_count(status.file_count() + directory->file_count());
+      status.set_size_bytes(status.size_bytes() + directory->size_bytes());
+    }
+    return status;
+  }
+
+  const google::protobuf::Timestamp start_time_ = ToTimestamp(absl::Now());
+  absl::Mutex mutex_;
+  std::deque<absl::Status> failures_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, v1::Workspace> live_ ABSL_GUARDED_BY(mutex_);
+  Trash trash_ ABSL_GUARDED_BY(mutex_);                                     // In order of deletion.
+  std::map<std::string, std::string> request_ids_ ABSL_GUARDED_BY(mutex_);  // By uid of what they made.
+  std::map<std::string, std::vector<DirectoryUsage>> usage_ ABSL_GUARDED_BY(mutex_);
+  uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Time last_time_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+};
+
+FakeWorkspaceService::FakeWorkspaceService() : state_(std::make_shared<State>()) {}
+
+WorkspaceClient FakeWorkspaceService::Client() const { return WorkspaceClient(state_); }
+
+void FakeWorkspaceService::FailNext(absl::Status status) { state_->FailNext(std::move(status)); }
+
+void FakeWorkspaceService::SetUsage(std::string_view project, std::vector<DirectoryUsage> directories) {
+  state_->SetUsage(project, std::move(directories));
+}
+
+}  // namespace mlops::testing
