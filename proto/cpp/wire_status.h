@@ -1,16 +1,15 @@
 #ifndef MLOPS_PROTO_CPP_WIRE_STATUS_H_
 #define MLOPS_PROTO_CPP_WIRE_STATUS_H_
 
-#include <string_view>
-
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "google/rpc/status.pb.h"
 #include "grpcpp/support/status.h"
 
 // The one mapping of errors between absl::Status with base::ErrorInfo and the wire. Thread-safe.
 namespace mlops::wire {
 
-inline constexpr std::string_view kErrorDomain = "mlops.workspace";
+inline constexpr absl::string_view kErrorDomain = "mlops.workspace";
 
 // Details larger than this are cut: gRPC replaces an error whose trailers exceed about 7 KB by another one.
 inline constexpr size_t kMaxDetailsBytes = 4096;

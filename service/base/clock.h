@@ -11,7 +11,9 @@ namespace mlops::base {
 // Tells the time; tests pass their own. Must be callable from several threads at once.
 using Clock = std::function<absl::Time()>;
 
-inline Clock SystemClock() { return [] { return absl::Now(); }; }
+inline Clock SystemClock() {
+  return [] { return absl::Now(); };
+}
 
 }  // namespace mlops::base
 

@@ -5,15 +5,16 @@
 #include "absl/strings/cord.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "nlohmann/json.hpp"
 
 namespace mlops::base {
 namespace {
 
-constexpr std::string_view kPayloadUrl = "mlops.workspace/error_info";
+constexpr absl::string_view kPayloadUrl = "mlops.workspace/error_info";
 
 // The length of the well-formed UTF-8 sequence that `text` begins with, or 0 if there is none (RFC 3629).
-size_t Utf8SequenceLength(std::string_view text) {
+size_t Utf8SequenceLength(absl::string_view text) {
   const auto byte = [text](size_t i) { return static_cast<unsigned char>(text[i]); };
   const size_t length = byte(0) < 0x80   ? 1
                         : byte(0) < 0xC2 ? 0
@@ -32,26 +33,26 @@ size_t Utf8SequenceLength(std::string_view text) {
 
 }  // namespace
 
-std::string Echo(std::string_view value) {
+std::string Echo(absl::string_view value, size_t max_bytes) {
   std::string echo;
   while (!value.empty()) {
     size_t length = Utf8SequenceLength(value);
     const bool printable = length > 1 || (length == 1 && value[0] >= 0x20 && value[0] != 0x7f);
     if (length == 0) length = 1;
     const std::string piece =
-        printable ? std::string(value.substr(0, length)) : absl::CHexEscape(value.substr(0, length));
-    if (echo.size() + piece.size() + 3 > kMaxEchoBytes) return absl::StrCat(echo, "...");
+        printable ? std::string(value.substr(0, length)) : absl::CHexEscape(std::string(value.substr(0, length)));
+    if (echo.size() + piece.size() + 3 > max_bytes) return absl::StrCat(echo, "...");
     echo += piece;
     value.remove_prefix(length);
   }
   return echo;
 }
 
-absl::Status MakeError(absl::StatusCode code, std::string_view message, ErrorInfo info) {
+absl::Status MakeError(absl::StatusCode code, absl::string_view message, ErrorInfo info) {
   nlohmann::json payload = {{"reason", std::move(info.reason)}, {"metadata", nlohmann::json::object()}};
   for (const auto& [key, value] : info.metadata) payload["metadata"][key] = Echo(value);
   if (info.retry_delay) payload["retry_ms"] = absl::ToInt64Milliseconds(*info.retry_delay);
-  absl::Status status(code, message);
+  absl::Status status(code, std::string(message));
   status.SetPayload(kPayloadUrl, absl::Cord(payload.dump()));
   return status;
 }
@@ -65,6 +66,12 @@ std::optional<ErrorInfo> GetErrorInfo(const absl::Status& status) {
                  .metadata = json.value("metadata", std::map<std::string, std::string>())};
   if (json.contains("retry_ms")) info.retry_delay = absl::Milliseconds(json["retry_ms"].get<int64_t>());
   return info;
+}
+
+absl::Status WithMetadata(absl::Status status, absl::string_view key, absl::string_view value) {
+  auto info = GetErrorInfo(status);
+  if (!info || !info->metadata.emplace(key, value).second) return status;
+  return MakeError(status.code(), status.message(), *std::move(info));
 }
 
 std::string GetReason(const absl::Status& status) {

@@ -4,9 +4,9 @@
 #include <map>
 #include <optional>
 #include <string>
-#include <string_view>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 namespace mlops::base {
@@ -22,14 +22,17 @@ struct ErrorInfo {
 // Longest value echoed in a message or in metadata; gRPC drops errors whose details exceed about 7 KB.
 inline constexpr size_t kMaxEchoBytes = 256;
 
-// Returns `value` cut to kMaxEchoBytes at a UTF-8 boundary, with invalid UTF-8 and control characters escaped.
-std::string Echo(std::string_view value);
+// Returns `value` cut to `max_bytes` at a UTF-8 boundary, with invalid UTF-8 and control characters escaped.
+std::string Echo(absl::string_view value, size_t max_bytes = kMaxEchoBytes);
 
 // Makes a status that carries `info`; values of the metadata are passed through Echo(). `code` must not be OK.
-absl::Status MakeError(absl::StatusCode code, std::string_view message, ErrorInfo info);
+absl::Status MakeError(absl::StatusCode code, absl::string_view message, ErrorInfo info);
 
 // Returns the info of `status`, or nullopt if it carries none.
 std::optional<ErrorInfo> GetErrorInfo(const absl::Status& status);
+
+// Returns `status` with `key` set to `value` in its info, if it carries one that has no such key.
+absl::Status WithMetadata(absl::Status status, absl::string_view key, absl::string_view value);
 
 // Returns GetErrorInfo(status)->reason, or "" if it carries none.
 std::string GetReason(const absl::Status& status);

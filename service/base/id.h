@@ -2,7 +2,8 @@
 #define MLOPS_SERVICE_BASE_ID_H_
 
 #include <string>
-#include <string_view>
+
+#include "absl/strings/string_view.h"
 
 namespace mlops::base {
 
@@ -10,7 +11,7 @@ namespace mlops::base {
 std::string RandomId();
 
 // Returns the first `digits` (at most 64) hexadecimal digits of the SHA-256 of `data`.
-std::string HashHex(std::string_view data, size_t digits);
+std::string HashHex(absl::string_view data, size_t digits);
 
 }  // namespace mlops::base
 

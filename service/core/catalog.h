@@ -62,12 +62,11 @@ struct ReplaceChange {
   Workspace workspace;
   std::string expected_etag;
 };
-// Moves a workspace into the trash, also one whose record is corrupt; with `permanent`, removes it for good. If
-// `expected_etag` is not "", ETAG_MISMATCH if the workspace has another.
+// Moves a workspace into the trash, also one whose record is corrupt. If `expected_etag` is not "", ETAG_MISMATCH if
+// the workspace has another.
 struct DeleteChange {
   ProjectName project;
   std::string expected_etag;
-  bool permanent = false;
 };
 // Brings a workspace back from the trash; without `uid` the one deleted last. WORKSPACE_EXISTS if the name is taken.
 struct UndeleteChange {
@@ -85,7 +84,7 @@ struct CommitResult {
   // What is stored now, or what was deleted; of a deleted one with a corrupt record only project, uid, root_path and
   // the times are known.
   WorkspacePtr workspace;
-  int64_t file_count = 0;  // What a permanent deletion freed.
+  int64_t file_count = 0;  // What a purge freed.
   int64_t size_bytes = 0;
 };
 

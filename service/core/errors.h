@@ -1,28 +1,27 @@
 #ifndef MLOPS_SERVICE_CORE_ERRORS_H_
 #define MLOPS_SERVICE_CORE_ERRORS_H_
 
-#include <string_view>
-
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 // The words of every error of the core, one function a reason. Each returns the code that ErrorReason's comment in
 // error_reason.proto gives for its name.
 namespace mlops::core {
 
-absl::Status FieldInvalid(std::string_view field, std::string_view problem);
-absl::Status FilterInvalid(std::string_view field, int position, std::string_view problem);
-absl::Status TokenInvalid(std::string_view field);
-absl::Status WorkspaceNotFound(std::string_view project);
-absl::Status WorkspaceExists(std::string_view project, std::string_view uid);
-absl::Status ForceRequired(std::string_view project, std::string_view path);
-absl::Status PathUnsuitable(std::string_view project, std::string_view path, std::string_view problem);
-absl::Status EtagMismatch(std::string_view project, std::string_view etag, std::string_view current_etag);
-absl::Status WorkspaceBusy(std::string_view project, std::string_view operation);
-absl::Status Overloaded(std::string_view limit, absl::Duration retry_delay);
+absl::Status FieldInvalid(absl::string_view field, absl::string_view problem);
+absl::Status FilterInvalid(absl::string_view field, int position, absl::string_view problem);
+absl::Status TokenInvalid(absl::string_view field);
+absl::Status WorkspaceNotFound(absl::string_view project);
+absl::Status WorkspaceExists(absl::string_view project, absl::string_view uid);
+absl::Status ForceRequired(absl::string_view project, absl::string_view path);
+absl::Status PathUnsuitable(absl::string_view project, absl::string_view path, absl::string_view problem);
+absl::Status EtagMismatch(absl::string_view project, absl::string_view etag, absl::string_view current_etag);
+absl::Status WorkspaceBusy(absl::string_view project, absl::string_view operation);
+absl::Status Overloaded(absl::string_view limit, absl::Duration retry_delay);
 absl::Status ShuttingDown();
 // `line` counts from 1; 0 means the problem is with the file as a whole.
-absl::Status WorkspaceCorrupt(std::string_view project, std::string_view file, int line, std::string_view problem);
+absl::Status WorkspaceCorrupt(absl::string_view project, absl::string_view file, int line, absl::string_view problem);
 
 }  // namespace mlops::core
 

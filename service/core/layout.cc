@@ -6,27 +6,28 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 
 namespace mlops::core::layout {
 namespace {
 
-constexpr std::string_view kRecordTempPrefix = ".workspace.yaml.";
+constexpr absl::string_view kRecordTempPrefix = ".workspace.yaml.";
 
 }  // namespace
 
 std::string RecordPath(const ProjectName& project) { return absl::StrCat(project.str(), "/", kRecord); }
 
-std::string RecordTempFile(std::string_view id) { return absl::StrCat(kRecordTempPrefix, id); }
+std::string RecordTempFile(absl::string_view id) { return absl::StrCat(kRecordTempPrefix, id); }
 
-bool IsRecordTempFile(std::string_view name) { return absl::StartsWith(name, kRecordTempPrefix); }
+bool IsRecordTempFile(absl::string_view name) { return absl::StartsWith(name, kRecordTempPrefix); }
 
 std::string FormatTrashName(const TrashName& name) {
   return absl::StrCat(absl::ToUnixMicros(name.delete_time), ".", name.uid, ".", name.project.str());
 }
 
-std::optional<TrashName> ParseTrashName(std::string_view text) {
+std::optional<TrashName> ParseTrashName(absl::string_view text) {
   // The project comes last because it alone may contain dots.
-  const std::vector<std::string_view> parts = absl::StrSplit(text, absl::MaxSplits('.', 2));
+  const std::vector<absl::string_view> parts = absl::StrSplit(text, absl::MaxSplits('.', 2));
   int64_t micros = 0;
   if (parts.size() != 3 || !absl::SimpleAtoi(parts[0], &micros) || micros < 0 || parts[1].empty()) return std::nullopt;
   auto project = ProjectName::Parse(parts[2]);

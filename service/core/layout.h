@@ -3,8 +3,8 @@
 
 #include <optional>
 #include <string>
-#include <string_view>
 
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "service/core/project_name.h"
 
@@ -13,27 +13,27 @@
 //   <base>/<project>/workspace.yaml         the record; a directory without it is no workspace
 //   <base>/<project>/.workspace.yaml.<id>   a record being written; a leftover is removed with the next change
 //   <base>/.staging/<id>/                   a workspace being made; leftovers are removed at start-up
-//   <base>/.trash/<time>.<uid>.<project>/   a deleted workspace; <time> is in microseconds since 1970, 0 = being removed
-//   <base>/.workspaced/lock                 locked by the server that runs; says in JSON who it is and where it listens
-//   <base>/.workspaced/socket               the Unix socket it listens on, unless the path is too long for one
+//   <base>/.trash/<time>.<uid>.<project>/   a deleted workspace; <time> is in microseconds since 1970, 0 = being
+//   removed <base>/.workspaced/lock                 locked by the server that runs; says in JSON who it is and where it
+//   listens <base>/.workspaced/socket               the Unix socket it listens on, unless the path is too long for one
 //   <base>/.workspaced/checkpoint           what the index held; a cache, safe to delete
 //   <base>/.workspaced/log                  log of a server that was started by a client
 namespace mlops::core::layout {
 
-inline constexpr std::string_view kRecord = "workspace.yaml";
-inline constexpr std::string_view kStagingDir = ".staging";
-inline constexpr std::string_view kTrashDir = ".trash";
-inline constexpr std::string_view kServerDir = ".workspaced";
-inline constexpr std::string_view kLockFile = "lock";
-inline constexpr std::string_view kSocketFile = "socket";
-inline constexpr std::string_view kCheckpointFile = "checkpoint";
+inline constexpr absl::string_view kRecord = "workspace.yaml";
+inline constexpr absl::string_view kStagingDir = ".staging";
+inline constexpr absl::string_view kTrashDir = ".trash";
+inline constexpr absl::string_view kServerDir = ".workspaced";
+inline constexpr absl::string_view kLockFile = "lock";
+inline constexpr absl::string_view kSocketFile = "socket";
+inline constexpr absl::string_view kCheckpointFile = "checkpoint";
 
 // "<project>/workspace.yaml".
 std::string RecordPath(const ProjectName& project);
 
 // Name of a temporary file beside the record; `id` makes it unique.
-std::string RecordTempFile(std::string_view id);
-bool IsRecordTempFile(std::string_view name);
+std::string RecordTempFile(absl::string_view id);
+bool IsRecordTempFile(absl::string_view name);
 
 // A name in the trash, taken apart.
 struct TrashName {
@@ -44,7 +44,7 @@ struct TrashName {
   bool being_removed() const { return delete_time == absl::UnixEpoch(); }
 };
 std::string FormatTrashName(const TrashName& name);
-std::optional<TrashName> ParseTrashName(std::string_view text);
+std::optional<TrashName> ParseTrashName(absl::string_view text);
 
 }  // namespace mlops::core::layout
 

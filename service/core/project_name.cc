@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/string_view.h"
 #include "service/core/errors.h"
 
 namespace mlops::core {
@@ -11,7 +12,7 @@ namespace {
 constexpr size_t kMaxBytes = 63;
 
 // Returns what is wrong with `text`, or "".
-std::string_view Problem(std::string_view text) {
+absl::string_view Problem(absl::string_view text) {
   if (text.empty()) return "is required";
   if (text.size() > kMaxBytes) return "is longer than 63 characters";
   if (!absl::ascii_isalnum(text.front()) || !absl::ascii_isalnum(text.back())) {
@@ -24,11 +25,11 @@ std::string_view Problem(std::string_view text) {
 
 }  // namespace
 
-absl::StatusOr<ProjectName> ProjectName::Parse(std::string_view text) {
-  if (std::string_view problem = Problem(text); !problem.empty()) return FieldInvalid("project", problem);
+absl::StatusOr<ProjectName> ProjectName::Parse(absl::string_view text) {
+  if (absl::string_view problem = Problem(text); !problem.empty()) return FieldInvalid("project", problem);
   return ProjectName(text);
 }
 
-bool ProjectName::IsValid(std::string_view text) { return Problem(text).empty(); }
+bool ProjectName::IsValid(absl::string_view text) { return Problem(text).empty(); }
 
 }  // namespace mlops::core

@@ -2,10 +2,10 @@
 #define MLOPS_SERVICE_CORE_PROJECT_NAME_H_
 
 #include <string>
-#include <string_view>
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 namespace mlops::core {
 
@@ -14,10 +14,10 @@ namespace mlops::core {
 class ProjectName {
  public:
   // Returns INVALID_ARGUMENT/FIELD_INVALID {field = "project", problem} if `text` is no such name.
-  static absl::StatusOr<ProjectName> Parse(std::string_view text);
+  static absl::StatusOr<ProjectName> Parse(absl::string_view text);
 
   // Whether Parse() would succeed.
-  static bool IsValid(std::string_view text);
+  static bool IsValid(absl::string_view text);
 
   const std::string& str() const { return text_; }
 
@@ -29,7 +29,7 @@ class ProjectName {
   }
 
  private:
-  explicit ProjectName(std::string_view text) : text_(text) {}
+  explicit ProjectName(absl::string_view text) : text_(text) {}
 
   std::string text_;
 };

@@ -5,8 +5,8 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "nlohmann/json.hpp"
 #include "service/core/project_name.h"
@@ -25,7 +25,7 @@ inline constexpr int kMaxMetadataKeyBytes = 256;
 inline constexpr int kMaxSettingBytes = 4096;
 
 // The directories of a workspace, in the order in which they are shown.
-inline constexpr std::array<std::string_view, 5> kDirectories = {"mlflow", "dvc", "monitoring", "models", "outputs"};
+inline constexpr std::array<absl::string_view, 5> kDirectories = {"mlflow", "dvc", "monitoring", "models", "outputs"};
 
 // What a user may set, besides metadata. An absent one is Python's None.
 struct Settings {
@@ -39,7 +39,7 @@ struct Settings {
 
 // The names of the settings on the wire and in workspace.yaml, with their members.
 struct SettingField {
-  std::string_view name;
+  absl::string_view name;
   std::optional<std::string> Settings::*member;
 };
 inline constexpr std::array<SettingField, 4> kSettingFields = {{
@@ -69,7 +69,7 @@ struct Workspace {
 using WorkspacePtr = std::shared_ptr<const Workspace>;
 
 // The settings that Create fills in where they are absent.
-Settings DefaultSettings(const ProjectName& project, std::string_view root_path);
+Settings DefaultSettings(const ProjectName& project, absl::string_view root_path);
 
 }  // namespace mlops::core
 

@@ -3,10 +3,10 @@
 
 #include <cstdint>
 #include <string>
-#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "service/core/workspace.h"
 
@@ -31,17 +31,17 @@ std::string EncodeWorkspace(const Workspace& workspace);
 
 // Reads a record written by us, by the original code (PyYAML) or by hand; plain scalars mean what they mean to PyYAML's
 // safe_load (dates stay strings). Where the directory was moved or copied, so that root_path or project_name is
-// not that of `place`, settings that were derived defaults there are derived again, and a copy (other project_name) gets
-// a uid of its own. A missing uid is derived from project and created_at, so that it is the same at every read. Etag
-// is RecordEtag(text).
+// not that of `place`, settings that were derived defaults there are derived again, and a copy (other project_name)
+// gets a uid of its own. A missing uid is derived from project and created_at, so that it is the same at every read.
+// Etag is RecordEtag(text).
 //
 // Returns DATA_LOSS/WORKSPACE_CORRUPT {file, line, problem} if the text is larger than kMaxRecordBytes, no well-formed
 // YAML map, not UTF-8 or has a NUL; if it has duplicate keys, anchors, aliases or tags; if a key has a value of the
 // wrong type; if metadata breaks a rule of CheckMetadata().
-absl::StatusOr<Workspace> DecodeWorkspace(std::string_view text, const RecordPlace& place);
+absl::StatusOr<Workspace> DecodeWorkspace(absl::string_view text, const RecordPlace& place);
 
 // The etag of a record's text: 16 hexadecimal digits of its SHA-256.
-std::string RecordEtag(std::string_view text);
+std::string RecordEtag(absl::string_view text);
 
 // Returns INVALID_ARGUMENT/FIELD_INVALID {field, problem}, field being for example "metadata.a.b", if `metadata` is no
 // object, larger as JSON than kMaxMetadataBytes, deeper than kMaxMetadataDepth, has a key longer than

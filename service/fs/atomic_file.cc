@@ -5,7 +5,7 @@
 namespace mlops::fs {
 namespace {
 
-absl::Status WriteSyncClose(File& file, std::string_view data) {
+absl::Status WriteSyncClose(File& file, absl::string_view data) {
   RETURN_IF_ERROR(file.Write(data));
   RETURN_IF_ERROR(file.Sync());
   return file.Close();
@@ -13,7 +13,7 @@ absl::Status WriteSyncClose(File& file, std::string_view data) {
 
 }  // namespace
 
-absl::Status WriteNewFile(Dir& dir, std::string_view path, std::string_view data) {
+absl::Status WriteNewFile(Dir& dir, absl::string_view path, absl::string_view data) {
   ASSIGN_OR_RETURN(auto file, dir.CreateFile(path));
   absl::Status status = WriteSyncClose(*file, data);
   // The first error is the one that tells; a leftover that cannot be removed is swept at the next start.
@@ -21,7 +21,7 @@ absl::Status WriteNewFile(Dir& dir, std::string_view path, std::string_view data
   return status;
 }
 
-absl::Status ReplaceFile(Dir& dir, std::string_view path, std::string_view temp_path, std::string_view data) {
+absl::Status ReplaceFile(Dir& dir, absl::string_view path, absl::string_view temp_path, absl::string_view data) {
   RETURN_IF_ERROR(WriteNewFile(dir, temp_path, data));
   if (absl::Status status = dir.Rename(temp_path, dir, path, RenameMode::kReplace); !status.ok()) {
     dir.RemoveFile(temp_path).IgnoreError();

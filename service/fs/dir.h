@@ -4,11 +4,11 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <string_view>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 namespace mlops::fs {
@@ -44,7 +44,7 @@ enum class RenameMode {
 class File {
  public:
   virtual ~File() = default;
-  virtual absl::Status Write(std::string_view data) = 0;
+  virtual absl::Status Write(absl::string_view data) = 0;
   // Makes what was written durable (fsync(2)). A failure is final: the data may be gone, and asking again would lie.
   virtual absl::Status Sync() = 0;
   virtual absl::Status Close() = 0;
@@ -65,33 +65,33 @@ class Dir {
  public:
   virtual ~Dir() = default;
 
-  virtual absl::StatusOr<std::unique_ptr<Dir>> OpenDir(std::string_view path) const = 0;
+  virtual absl::StatusOr<std::unique_ptr<Dir>> OpenDir(absl::string_view path) const = 0;
 
   // The state of the entry itself: a symbolic link at the end is not followed.
-  virtual absl::StatusOr<FileStamp> Stat(std::string_view path) const = 0;
+  virtual absl::StatusOr<FileStamp> Stat(absl::string_view path) const = 0;
 
   // The state of this directory.
   virtual absl::StatusOr<FileStamp> StatSelf() const = 0;
 
   // Reads a regular file. OUT_OF_RANGE (no reason) if it has more than `max_bytes`; then no more is read than that.
-  virtual absl::StatusOr<FileContent> ReadFile(std::string_view path, int64_t max_bytes) const = 0;
+  virtual absl::StatusOr<FileContent> ReadFile(absl::string_view path, int64_t max_bytes) const = 0;
 
   // Calls `visit` for each entry, "." and ".." left out, in no particular order, until it returns false. Entries that
   // come or go meanwhile may be visited or not.
-  virtual absl::Status ForEachEntry(absl::FunctionRef<bool(std::string_view name, EntryType type)> visit) const = 0;
+  virtual absl::Status ForEachEntry(absl::FunctionRef<bool(absl::string_view name, EntryType type)> visit) const = 0;
 
   // Makes a directory that everyone may enter as the umask allows.
-  virtual absl::Status MakeDir(std::string_view path) = 0;
+  virtual absl::Status MakeDir(absl::string_view path) = 0;
 
   // Makes a new, empty file; ALREADY_EXISTS if there is anything of that name.
-  virtual absl::StatusOr<std::unique_ptr<File>> CreateFile(std::string_view path) = 0;
+  virtual absl::StatusOr<std::unique_ptr<File>> CreateFile(absl::string_view path) = 0;
 
   // Renames `path` to `to_path` in `to`, which must be a directory of the same implementation and file system. The
   // change is atomic; it is durable only after Sync() of both directories.
-  virtual absl::Status Rename(std::string_view path, const Dir& to, std::string_view to_path, RenameMode mode) = 0;
+  virtual absl::Status Rename(absl::string_view path, const Dir& to, absl::string_view to_path, RenameMode mode) = 0;
 
-  virtual absl::Status RemoveFile(std::string_view path) = 0;
-  virtual absl::Status RemoveDir(std::string_view path) = 0;
+  virtual absl::Status RemoveFile(absl::string_view path) = 0;
+  virtual absl::Status RemoveDir(absl::string_view path) = 0;
 
   // Makes the directory's entries durable, not those of its sub-directories. A failure is final, as in File::Sync().
   virtual absl::Status Sync() = 0;

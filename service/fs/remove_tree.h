@@ -2,9 +2,9 @@
 #define MLOPS_SERVICE_FS_REMOVE_TREE_H_
 
 #include <cstdint>
-#include <string_view>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "service/fs/dir.h"
 
 namespace mlops::fs {
@@ -18,7 +18,7 @@ struct RemovedTree {
 // Removes at most `max_entries` entries of the tree `path` below `dir`, the deepest first, and `path` itself once it is
 // empty; call again until `complete`. Symbolic links are removed, never followed. Memory and open descriptors are
 // bounded by a constant, whatever the tree's depth or width. A tree that does not exist is complete. Errors as Dir.
-absl::StatusOr<RemovedTree> RemoveTree(Dir& dir, std::string_view path, int64_t max_entries);
+absl::StatusOr<RemovedTree> RemoveTree(Dir& dir, absl::string_view path, int64_t max_entries);
 
 }  // namespace mlops::fs
 

@@ -1,0 +1,59 @@
+#include "service/base/thread_pool.h"
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+
+namespace mlops::base {
+
+ThreadPool::ThreadPool(int threads, size_t max_queued) : max_queued_(max_queued) {
+  threads_.reserve(threads);
+  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  for (std::thread& thread : threads_) thread.join();
+}
+
+bool ThreadPool::TrySchedule(std::function<void()> task) {
+  absl::MutexLock lock(&mutex_);
+  if (queue_.size() >= max_queued_) return false;
+  queue_.push_back(std::move(task));
+  return true;
+}
+
+void ThreadPool::Work() {
+  const auto has_work = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return stopping_ || !queue_.empty(); };
+  while (true) {
+    std::function<void()> task;
+    {
+      absl::MutexLock lock(&mutex_, absl::Condition(&has_work));
+      if (queue_.empty()) return;
+      task = std::move(queue_.front());
+      queue_.pop_front();
+    }
+    task();
+  }
+}
+
+void ParallelFor(size_t count, int threads, const std::function<void(size_t)>& work) {
+  // Indices are taken in runs, so that the counter is not fought over where the work is short.
+  constexpr size_t kRun = 64;
+  std::atomic<size_t> next = 0;
+  const auto take_runs = [&] {
+    for (size_t begin = next.fetch_add(kRun); begin < count; begin = next.fetch_add(kRun)) {
+      for (size_t i = begin; i < std::min(begin + kRun, count); ++i) work(i);
+    }
+  };
+  std::vector<std::thread> helpers;
+  const size_t useful = std::min<size_t>(threads, (count + kRun - 1) / kRun);
+  for (size_t i = 1; i < useful; ++i) helpers.emplace_back(take_runs);
+  take_runs();
+  for (std::thread& helper : helpers) helper.join();
+}
+
+}  // namespace mlops::base

@@ -1,0 +1,203 @@
+// Reading: Get, List and keeping the index up to date with the files. See file_catalog_commit.cc for writing.
+#include "service/catalog/file_catalog.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "service/base/error.h"
+#include "service/base/status_macros.h"
+#include "service/core/errors.h"
+#include "service/core/workspace_yaml.h"
+
+namespace mlops::catalog {
+
+using core::ProjectName;
+using core::Workspace;
+using core::WorkspacePtr;
+
+namespace {
+
+// Times of files come from a clock that ticks: two changes within a tick leave the same stamp. A stamp is believed only
+// if, when the file was read, it was older than a tick (the rule git has for its index). 20 ms is above the tick of any
+// kernel; a file system that keeps whole seconds only is told by their absence.
+bool MayBeRacy(const fs::FileStamp& stamp, absl::Time read_time) {
+  const absl::Time newest = std::max(stamp.modify_time, stamp.change_time);
+  const bool whole_seconds = absl::ToUnixNanos(newest) % 1'000'000'000 == 0;
+  return newest + (whole_seconds ? absl::Seconds(2) : absl::Milliseconds(20)) > read_time;
+}
+
+// Gives an error of the file system, which knows only paths, its place in the contract.
+absl::Status RecordError(const absl::Status& status, const ProjectName& project, const std::string& file) {
+  if (absl::IsNotFound(status)) return core::WorkspaceNotFound(project.str());
+  if (absl::IsOutOfRange(status)) {
+    return core::WorkspaceCorrupt(project.str(), file, 0,
+                                  absl::StrCat("is larger than ", core::kMaxRecordBytes, " bytes"));
+  }
+  auto info = base::GetErrorInfo(status).value_or(base::ErrorInfo{});
+  if (info.reason == "PATH_UNSUITABLE") {
+    return core::PathUnsuitable(project.str(), info.metadata["path"], info.metadata["problem"]);
+  }
+  if (absl::IsPermissionDenied(status)) return core::WorkspaceCorrupt(project.str(), file, 0, "permission denied");
+  return status;
+}
+
+bool IsUnreachable(const absl::Status& problem) { return !problem.ok() && !absl::IsNotFound(problem); }
+
+}  // namespace
+
+absl::StatusOr<WorkspacePtr> FileCatalog::Entry::result() const {
+  if (workspace == nullptr) return problem;
+  return workspace;
+}
+
+std::string FileCatalog::RootPath(const ProjectName& project) const {
+  return absl::StrCat(base_path_, "/", project.str());
+}
+
+std::string FileCatalog::RecordFile(const ProjectName& project) const {
+  return absl::StrCat(base_path_, "/", core::layout::RecordPath(project));
+}
+
+absl::StatusOr<WorkspacePtr> FileCatalog::Get(const ProjectName& project) {
+  const Entry entry = FindEntry(project);
+  if (IsCurrent(entry, base_->Stat(core::layout::RecordPath(project)))) return entry.result();
+  return Reload(project, entry).result();
+}
+
+absl::StatusOr<core::ListPage> FileCatalog::List(const core::ListQuery& query) {
+  absl::ReaderMutexLock lock(&mutex_);
+  core::ListPage page = index_.Page(query);
+  if (query.after) return page;
+  for (const auto& [project, entry] : entries_) {
+    if (page.unreachable.size() == core::kMaxUnreachable) break;
+    if (IsUnreachable(entry.problem)) page.unreachable.push_back(project.str());
+  }
+  return page;
+}
+
+FileCatalog::Entry FileCatalog::FindEntry(const ProjectName& project) const {
+  absl::ReaderMutexLock lock(&mutex_);
+  const auto it = entries_.find(project);
+  if (it != entries_.end()) return it->second;
+  return Entry{.problem = core::WorkspaceNotFound(project.str())};
+}
+
+bool FileCatalog::IsCurrent(const Entry& entry, const absl::StatusOr<fs::FileStamp>& stamp) const {
+  if (!stamp.ok()) return absl::IsNotFound(stamp.status()) && absl::IsNotFound(entry.problem);
+  return *stamp == entry.stamp && !MayBeRacy(*stamp, entry.read_time);
+}
+
+FileCatalog::Entry FileCatalog::ReadEntry(const ProjectName& project, const Entry& old) const {
+  const std::string file = RecordFile(project);
+  Entry entry{.read_time = options_.clock()};
+  const auto content = base_->ReadFile(core::layout::RecordPath(project), core::kMaxRecordBytes);
+  if (!content.ok()) {
+    entry.problem = RecordError(content.status(), project, file);
+    // A problem with a file that is there stands until the file changes.
+    if (auto stamp = base_->Stat(core::layout::RecordPath(project)); stamp.ok()) entry.stamp = *stamp;
+    return entry;
+  }
+  entry.stamp = content->stamp;
+  entry.etag = core::RecordEtag(content->data);
+  if (entry.etag == old.etag && old.stamp.inode == entry.stamp.inode) {
+    entry.workspace = old.workspace;
+    entry.problem = old.problem;
+    return entry;
+  }
+  auto workspace = core::DecodeWorkspace(
+      content->data,
+      {.project = project, .root_path = RootPath(project), .file = file, .modify_time = content->stamp.modify_time});
+  if (workspace.ok()) {
+    entry.workspace = std::make_shared<const Workspace>(*std::move(workspace));
+  } else {
+    entry.problem = workspace.status();
+  }
+  return entry;
+}
+
+FileCatalog::Entry FileCatalog::Reload(const ProjectName& project, const Entry& old) {
+  Entry entry = ReadEntry(project, old);
+  if (absl::IsNotFound(entry.problem) && !base_->Stat(project.str()).ok()) {
+    Forget(project);
+  } else {
+    Publish(project, old.version, entry);
+  }
+  return entry;
+}
+
+void FileCatalog::Publish(const ProjectName& project, uint64_t seen, Entry entry) {
+  absl::MutexLock lock(&mutex_);
+  const auto it = entries_.find(project);
+  const uint64_t current = it == entries_.end() ? 0 : it->second.version;
+  // Whoever came in between has read or written later than we did: what we read may be older.
+  if (current == seen) Store(project, std::move(entry));
+}
+
+void FileCatalog::Store(const ProjectName& project, Entry entry) {
+  entry.version = ++last_version_;
+  Entry& stored = entries_.try_emplace(project).first->second;
+  if (entry.workspace == nullptr) {
+    index_.Erase(project.str());
+  } else if (entry.workspace != stored.workspace) {
+    index_.Put(entry.workspace);
+  }
+  stored = std::move(entry);
+}
+
+void FileCatalog::Forget(const ProjectName& project) {
+  absl::MutexLock lock(&mutex_);
+  if (entries_.erase(project) == 0) return;
+  index_.Erase(project.str());
+  ++last_version_;
+}
+
+absl::Status FileCatalog::RefreshNames() {
+  const absl::Time now = options_.clock();
+  ASSIGN_OR_RETURN(const fs::FileStamp stamp, base_->StatSelf());
+  {
+    absl::MutexLock lock(&mutex_);
+    if (stamp == names_stamp_ && !MayBeRacy(stamp, names_read_time_)) return absl::OkStatus();
+  }
+  std::vector<ProjectName> names;
+  RETURN_IF_ERROR(base_->ForEachEntry([&names](absl::string_view name, fs::EntryType) {
+    if (auto project = ProjectName::Parse(name); project.ok()) names.push_back(*std::move(project));
+    return true;
+  }));
+  std::sort(names.begin(), names.end());
+  std::vector<ProjectName> differing;  // In the directory and not in the index, or the other way round.
+  {
+    absl::MutexLock lock(&mutex_);
+    names_stamp_ = stamp;
+    names_read_time_ = now;
+    auto known = entries_.begin();
+    for (const ProjectName& name : names) {
+      for (; known != entries_.end() && known->first < name; ++known) differing.push_back(known->first);
+      if (known != entries_.end() && known->first == name) {
+        ++known;
+      } else {
+        differing.push_back(name);
+      }
+    }
+    for (; known != entries_.end(); ++known) differing.push_back(known->first);
+  }
+  for (const ProjectName& project : differing) RefreshRecord(project);
+  return absl::OkStatus();
+}
+
+void FileCatalog::RefreshRecords(size_t count) {
+  std::vector<ProjectName> next;
+  {
+    absl::MutexLock lock(&mutex_);
+    auto it = entries_.begin();
+    if (auto from = ProjectName::Parse(refreshed_up_to_); from.ok()) it = entries_.upper_bound(*from);
+    for (; it != entries_.end() && next.size() < count; ++it) next.push_back(it->first);
+    refreshed_up_to_ = it == entries_.end() ? "" : next.back().str();
+  }
+  for (const ProjectName& project : next) RefreshRecord(project);
+}
+
+void FileCatalog::RefreshRecord(const ProjectName& project) { Get(project).status().IgnoreError(); }
+
+}  // namespace mlops::catalog

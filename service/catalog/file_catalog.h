@@ -1,0 +1,152 @@
+#ifndef MLOPS_SERVICE_CATALOG_FILE_CATALOG_H_
+#define MLOPS_SERVICE_CATALOG_FILE_CATALOG_H_
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/btree_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "service/base/clock.h"
+#include "service/catalog/group_sync.h"
+#include "service/core/catalog.h"
+#include "service/core/index.h"
+#include "service/core/layout.h"
+#include "service/fs/dir.h"
+
+namespace mlops::catalog {
+
+// The catalog whose database is the directory: `<base>/<project>/workspace.yaml`. It keeps an index in memory, which
+// only ever follows the files. A Get compares one stat of the record with the index and reads the file if it changed,
+// so that hand-made, edited and removed workspaces are seen at once; List answers from the index, which the owner keeps
+// fresh by calling the maintenance methods below (Maintainer does).
+//
+// Besides Catalog's errors, Commit returns INTERNAL/IO_ERROR for ever once the sync of a directory has failed: what is
+// on disk is then unknown until a restart has read it back (healthy() is false).
+//
+// Thread-safe. mutex_ is never held across a call of the file system.
+class FileCatalog : public core::Catalog {
+ public:
+  struct Options {
+    absl::Duration purge_delay = absl::Hours(72);  // How long the trash keeps a workspace.
+    base::Clock clock = base::SystemClock();       // Must tell the file system's time.
+    int load_threads = 4;                          // For reading all records when opened.
+  };
+
+  // Reads every record below `base`, whose real absolute path is `base_path`, and removes what a crash left in the
+  // staging directory. The caller holds the base directory's lock. Errors as fs::Dir.
+  static absl::StatusOr<std::unique_ptr<FileCatalog>> Open(std::unique_ptr<fs::Dir> base, std::string base_path,
+                                                           Options options);
+
+  absl::StatusOr<core::WorkspacePtr> Get(const core::ProjectName& project) override;
+  absl::StatusOr<core::ListPage> List(const core::ListQuery& query) override;
+  absl::StatusOr<core::CommitResult> Commit(const core::Change& change) override;
+
+  // False once a directory could not be synced; then only reads succeed, until a restart.
+  bool healthy() const { return healthy_.load(std::memory_order_relaxed); }
+
+  // Brings the index up to date with the names in the base directory, if that changed since the last call.
+  absl::Status RefreshNames();
+
+  // Compares the next `count` records in order of project with their files, from the start again after the last.
+  void RefreshRecords(size_t count);
+
+  // Compares one record with its file.
+  void RefreshRecord(const core::ProjectName& project);
+
+  // Removes up to `max_entries` files and directories of workspaces whose time in the trash is over. True if there is
+  // more to do.
+  absl::StatusOr<bool> SweepTrash(int64_t max_entries);
+
+  // Writes what the index holds to a file from which the next Open() starts faster. Does nothing if nothing changed
+  // since. The file is a cache, trusted only as far as the stamps in it match.
+  absl::Status SaveCheckpoint();
+
+ private:
+  // What is known about one directory in the base.
+  struct Entry {
+    core::WorkspacePtr workspace;  // Null if there is a problem.
+    absl::Status problem;          // NOT_FOUND if it has no record.
+    fs::FileStamp stamp;           // Of the record, when it was read.
+    std::string etag;              // Of the text that was read, also of an ill-formed one.
+    absl::Time read_time = absl::InfinitePast();
+    uint64_t version = 0;  // Grows whenever the entry changes; see Publish().
+
+    absl::StatusOr<core::WorkspacePtr> result() const;
+  };
+
+  FileCatalog(std::unique_ptr<fs::Dir> base, std::string base_path, Options options);
+
+  absl::Status OpenServerDirs();
+  absl::Status SweepStaging();
+  absl::Status LoadTrash();
+  absl::Status LoadAll();
+  core::WorkspacePtr LoadDeleted(const core::layout::TrashName& name) const;
+
+  // Where a project's files are, for errors and values.
+  std::string RootPath(const core::ProjectName& project) const;
+  std::string RecordFile(const core::ProjectName& project) const;
+
+  Entry FindEntry(const core::ProjectName& project) const ABSL_LOCKS_EXCLUDED(mutex_);
+  bool IsCurrent(const Entry& entry, const absl::StatusOr<fs::FileStamp>& stamp) const;
+  // Reads the record from disk. What is known in `old` is kept if the text is the same.
+  Entry ReadEntry(const core::ProjectName& project, const Entry& old) const;
+  // Reads the record and puts it into the index.
+  Entry Reload(const core::ProjectName& project, const Entry& old) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Puts what was read into the index, unless somebody else did since version `seen` was looked up.
+  void Publish(const core::ProjectName& project, uint64_t seen, Entry entry) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Store(const core::ProjectName& project, Entry entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Forget(const core::ProjectName& project) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  absl::StatusOr<core::CommitResult> Apply(const core::CreateChange& change);
+  absl::StatusOr<core::CommitResult> Apply(const core::ReplaceChange& change);
+  absl::StatusOr<core::CommitResult> Apply(const core::DeleteChange& change);
+  absl::StatusOr<core::CommitResult> Apply(const core::UndeleteChange& change);
+  absl::StatusOr<core::CommitResult> Apply(const core::PurgeChange& change);
+
+  absl::Status StageWorkspace(absl::string_view id, absl::string_view record);
+  absl::Status PlaceStaged(absl::string_view id, const core::ProjectName& project, absl::string_view record);
+  absl::Status AdoptDirectory(const core::ProjectName& project, absl::string_view record);
+  absl::Status ReplaceRecord(fs::Dir& dir, const core::ReplaceChange& change, absl::string_view record);
+  absl::Status CheckDeletable(const core::DeleteChange& change, const absl::StatusOr<core::WorkspacePtr>& current);
+  absl::StatusOr<std::string> Doom(const core::Workspace& deleted);
+  absl::StatusOr<core::CommitResult> RemoveForGood(core::WorkspacePtr workspace, const std::string& trash_name);
+  // Puts the record just written into the index.
+  core::WorkspacePtr PublishWritten(const core::Workspace& workspace, absl::string_view record);
+
+  // Makes a rename durable; a failure ends all writing.
+  absl::Status SyncOrFail(GroupSync& sync);
+  absl::Status SyncOrFail(fs::Dir& dir);
+
+  const std::unique_ptr<fs::Dir> base_;
+  const std::string base_path_;
+  const Options options_;
+  std::unique_ptr<fs::Dir> staging_;
+  std::unique_ptr<fs::Dir> trash_;
+  std::unique_ptr<fs::Dir> server_dir_;
+  GroupSync base_sync_;
+  std::unique_ptr<GroupSync> trash_sync_;
+  std::atomic<bool> healthy_ = true;
+
+  mutable absl::Mutex mutex_;
+  absl::btree_map<core::ProjectName, Entry> entries_ ABSL_GUARDED_BY(mutex_);
+  core::Index index_ ABSL_GUARDED_BY(mutex_);  // Workspaces of entries_, and of the trash.
+  uint64_t last_version_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t checkpoint_version_ ABSL_GUARDED_BY(mutex_) = 0;   // last_version_ when the checkpoint was written.
+  std::deque<std::string> removing_ ABSL_GUARDED_BY(mutex_);  // Names in the trash to be removed.
+  std::string refreshed_up_to_ ABSL_GUARDED_BY(mutex_);       // Where RefreshRecords() goes on.
+  fs::FileStamp names_stamp_ ABSL_GUARDED_BY(mutex_);         // Of the base directory when its names were read.
+  absl::Time names_read_time_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+};
+
+}  // namespace mlops::catalog
+
+#endif  // MLOPS_SERVICE_CATALOG_FILE_CATALOG_H_

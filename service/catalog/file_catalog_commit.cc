@@ -1,0 +1,309 @@
+// Writing: the sequences that leave the old state or the new one, whole, wherever they are cut off.
+#include <memory>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "service/base/error.h"
+#include "service/base/id.h"
+#include "service/base/status_macros.h"
+#include "service/catalog/file_catalog.h"
+#include "service/core/errors.h"
+#include "service/core/workspace_yaml.h"
+#include "service/fs/atomic_file.h"
+#include "service/fs/remove_tree.h"
+
+namespace mlops::catalog {
+
+using core::CommitResult;
+using core::ProjectName;
+using core::Workspace;
+using core::WorkspacePtr;
+using core::layout::FormatTrashName;
+using core::layout::kRecord;
+
+namespace {
+
+constexpr int64_t kRemoveStep = 10'000;  // Entries removed between two looks at the clock or a lock.
+
+// A new name in the trash for what is to be removed; its uid is not the workspace's, since names must never collide.
+std::string DoomedName(const ProjectName& project) {
+  return FormatTrashName({.delete_time = absl::UnixEpoch(), .uid = base::RandomId(), .project = project});
+}
+
+absl::Time WholeMicros(absl::Time time) { return absl::FromUnixMicros(absl::ToUnixMicros(time)); }
+
+}  // namespace
+
+absl::StatusOr<CommitResult> FileCatalog::Commit(const core::Change& change) {
+  if (!healthy()) {
+    return base::MakeError(absl::StatusCode::kInternal,
+                           "A directory could not be synced: the server only reads until it is restarted",
+                           {.reason = "IO_ERROR", .metadata = {{"path", base_path_}}});
+  }
+  return std::visit([this](const auto& what) { return Apply(what); }, change);
+}
+
+absl::Status FileCatalog::SyncOrFail(GroupSync& sync) {
+  absl::Status status = sync.Sync();
+  if (!status.ok()) healthy_ = false;
+  return status;
+}
+
+absl::Status FileCatalog::SyncOrFail(fs::Dir& dir) {
+  absl::Status status = dir.Sync();
+  if (!status.ok()) healthy_ = false;
+  return status;
+}
+
+// --- Create: stage everything, then one rename --------------------------------------------------------------------
+
+absl::StatusOr<CommitResult> FileCatalog::Apply(const core::CreateChange& change) {
+  const ProjectName& project = change.workspace.project;
+  const std::string record = core::EncodeWorkspace(change.workspace);
+  const std::string id = base::RandomId();
+  absl::Status status = StageWorkspace(id, record);
+  if (status.ok()) status = PlaceStaged(id, project, record);
+  if (!status.ok()) {
+    // Nothing is left of a workspace that could not be made; what cannot be removed now is swept at the next start.
+    fs::RemoveTree(*staging_, id, kRemoveStep).status().IgnoreError();
+    return status;
+  }
+  return CommitResult{.workspace = PublishWritten(change.workspace, record)};
+}
+
+absl::Status FileCatalog::StageWorkspace(absl::string_view id, absl::string_view record) {
+  RETURN_IF_ERROR(staging_->MakeDir(id));
+  ASSIGN_OR_RETURN(auto dir, staging_->OpenDir(id));
+  for (absl::string_view name : core::kDirectories) RETURN_IF_ERROR(dir->MakeDir(name));
+  RETURN_IF_ERROR(fs::WriteNewFile(*dir, kRecord, record));
+  // Not fatal for the catalog if it fails: nothing of this workspace is visible yet.
+  return dir->Sync();
+}
+
+absl::Status FileCatalog::PlaceStaged(absl::string_view id, const ProjectName& project, absl::string_view record) {
+  const absl::Status renamed = staging_->Rename(id, *base_, project.str(), fs::RenameMode::kNoReplace);
+  if (renamed.ok()) return SyncOrFail(base_sync_);
+  if (!absl::IsAlreadyExists(renamed)) return renamed;
+  const auto existing = Get(project);
+  if (existing.ok()) return core::WorkspaceExists(project.str(), (*existing)->uid);
+  if (!absl::IsNotFound(existing.status())) return existing.status();
+  RETURN_IF_ERROR(AdoptDirectory(project, record));
+  return fs::RemoveTree(*staging_, id, kRemoveStep).status();
+}
+
+// Makes a workspace of a directory that has no record: the record comes last, so that a crash leaves no half one.
+absl::Status FileCatalog::AdoptDirectory(const ProjectName& project, absl::string_view record) {
+  ASSIGN_OR_RETURN(auto dir, base_->OpenDir(project.str()));
+  for (absl::string_view name : core::kDirectories) {
+    if (absl::Status made = dir->MakeDir(name); !made.ok() && !absl::IsAlreadyExists(made)) return made;
+  }
+  const std::string temp = core::layout::RecordTempFile(base::RandomId());
+  RETURN_IF_ERROR(fs::WriteNewFile(*dir, temp, record));
+  if (absl::Status renamed = dir->Rename(temp, *dir, kRecord, fs::RenameMode::kNoReplace); !renamed.ok()) {
+    dir->RemoveFile(temp).IgnoreError();
+    return absl::IsAlreadyExists(renamed) ? core::WorkspaceBusy(project.str(), "create by hand") : renamed;
+  }
+  RETURN_IF_ERROR(SyncOrFail(*dir));
+  return SyncOrFail(base_sync_);
+}
+
+WorkspacePtr FileCatalog::PublishWritten(const Workspace& workspace, absl::string_view record) {
+  Workspace stored = workspace;
+  stored.etag = core::RecordEtag(record);
+  auto pointer = std::make_shared<const Workspace>(std::move(stored));
+  Entry entry{.workspace = pointer, .etag = pointer->etag, .read_time = options_.clock()};
+  // An edit between our rename and this stat is not missed: so young a stamp is not trusted by the next Get.
+  if (auto stamp = base_->Stat(core::layout::RecordPath(workspace.project)); stamp.ok()) entry.stamp = *stamp;
+  absl::MutexLock lock(&mutex_);
+  Store(workspace.project, std::move(entry));
+  return pointer;
+}
+
+// --- Replace: the record alone ------------------------------------------------------------------------------------
+
+absl::StatusOr<CommitResult> FileCatalog::Apply(const core::ReplaceChange& change) {
+  const ProjectName& project = change.workspace.project;
+  ASSIGN_OR_RETURN(const WorkspacePtr current, Get(project));
+  if (current->etag != change.expected_etag) {
+    return core::EtagMismatch(project.str(), change.expected_etag, current->etag);
+  }
+  ASSIGN_OR_RETURN(auto dir, base_->OpenDir(project.str()));
+  const std::string record = core::EncodeWorkspace(change.workspace);
+  RETURN_IF_ERROR(ReplaceRecord(*dir, change, record));
+  return CommitResult{.workspace = PublishWritten(change.workspace, record)};
+}
+
+// Exchanging the new record with the old one, instead of renaming over it, shows exactly what was replaced: if that is
+// not what the update was made from, somebody edited the file meanwhile, and it is put back.
+absl::Status FileCatalog::ReplaceRecord(fs::Dir& dir, const core::ReplaceChange& change, absl::string_view record) {
+  const std::string temp = core::layout::RecordTempFile(base::RandomId());
+  RETURN_IF_ERROR(fs::WriteNewFile(dir, temp, record));
+  const auto etag_of = [&dir](absl::string_view name) -> absl::StatusOr<std::string> {
+    ASSIGN_OR_RETURN(const fs::FileContent content, dir.ReadFile(name, core::kMaxRecordBytes));
+    return core::RecordEtag(content.data);
+  };
+  const auto give_up = [&](absl::Status status) {
+    dir.RemoveFile(temp).IgnoreError();
+    return status;
+  };
+  const std::string& project = change.workspace.project.str();
+
+  absl::Status renamed = dir.Rename(temp, dir, kRecord, fs::RenameMode::kExchange);
+  if (absl::IsUnimplemented(renamed)) {
+    // Without exchange, a look right before the rename: an edit in the microseconds between is lost.
+    const auto current = etag_of(kRecord);
+    if (!current.ok()) return give_up(current.status());
+    if (*current != change.expected_etag) return give_up(core::EtagMismatch(project, change.expected_etag, *current));
+    renamed = dir.Rename(temp, dir, kRecord, fs::RenameMode::kReplace);
+    if (!renamed.ok()) return give_up(renamed);
+    return SyncOrFail(dir);
+  }
+  if (!renamed.ok()) return give_up(renamed);
+  const auto displaced = etag_of(temp);
+  if (!displaced.ok() || *displaced != change.expected_etag) {
+    RETURN_IF_ERROR(dir.Rename(temp, dir, kRecord, fs::RenameMode::kExchange));
+    return give_up(core::EtagMismatch(project, change.expected_etag, displaced.value_or("")));
+  }
+  // The new record stands; a leftover of the old one beside it does no harm.
+  dir.RemoveFile(temp).IgnoreError();
+  return SyncOrFail(dir);
+}
+
+// --- Delete, undelete, purge: renames between the base and the trash ----------------------------------------------
+
+absl::Status FileCatalog::CheckDeletable(const core::DeleteChange& change,
+                                         const absl::StatusOr<WorkspacePtr>& current) {
+  const std::string& project = change.project.str();
+  if (!current.ok() && !absl::IsDataLoss(current.status())) return current.status();
+  ASSIGN_OR_RETURN(const fs::FileStamp stamp, base_->Stat(project));
+  if (stamp.type != fs::EntryType::kDirectory) {
+    return core::PathUnsuitable(project, RootPath(change.project), "is not a directory");
+  }
+  if (change.expected_etag.empty()) return absl::OkStatus();
+  const std::string etag = FindEntry(change.project).etag;
+  if (etag != change.expected_etag) return core::EtagMismatch(project, change.expected_etag, etag);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<CommitResult> FileCatalog::Apply(const core::DeleteChange& change) {
+  const auto current = Get(change.project);
+  RETURN_IF_ERROR(CheckDeletable(change, current));
+  const absl::Time now = WholeMicros(options_.clock());
+  Workspace deleted = current.ok() ? **current : Workspace{.project = change.project, .uid = base::RandomId()};
+  const std::string trash_name = FormatTrashName({.delete_time = now, .uid = deleted.uid, .project = change.project});
+  RETURN_IF_ERROR(base_->Rename(change.project.str(), *trash_, trash_name, fs::RenameMode::kNoReplace));
+  Forget(change.project);
+  deleted.root_path = absl::StrCat(base_path_, "/", core::layout::kTrashDir, "/", trash_name);
+  deleted.delete_time = now;
+  deleted.purge_time = now + options_.purge_delay;
+  auto pointer = std::make_shared<const Workspace>(std::move(deleted));
+  {
+    absl::MutexLock lock(&mutex_);
+    index_.Put(pointer);
+  }
+  RETURN_IF_ERROR(SyncOrFail(*trash_sync_));
+  RETURN_IF_ERROR(SyncOrFail(base_sync_));
+  return CommitResult{.workspace = std::move(pointer)};
+}
+
+absl::StatusOr<CommitResult> FileCatalog::RemoveForGood(WorkspacePtr workspace, const std::string& trash_name) {
+  CommitResult result{.workspace = std::move(workspace)};
+  while (true) {
+    const auto removed = fs::RemoveTree(*trash_, trash_name, kRemoveStep);
+    if (!removed.ok()) {
+      // It is gone for the user; the sweeper goes on with what is left.
+      absl::MutexLock lock(&mutex_);
+      removing_.push_back(trash_name);
+      return removed.status();
+    }
+    result.file_count += removed->file_count;
+    result.size_bytes += removed->size_bytes;
+    if (removed->complete) return result;
+  }
+}
+
+absl::StatusOr<CommitResult> FileCatalog::Apply(const core::UndeleteChange& change) {
+  const std::string& project = change.project.str();
+  WorkspacePtr deleted;
+  {
+    absl::ReaderMutexLock lock(&mutex_);
+    deleted = change.uid.empty() ? index_.FindLastDeleted(project) : index_.Find(project, change.uid);
+  }
+  if (deleted == nullptr) return core::WorkspaceNotFound(project);
+  const std::string trash_name =
+      FormatTrashName({.delete_time = *deleted->delete_time, .uid = deleted->uid, .project = change.project});
+  const absl::Status renamed = trash_->Rename(trash_name, *base_, project, fs::RenameMode::kNoReplace);
+  if (absl::IsAlreadyExists(renamed)) {
+    const auto existing = Get(change.project);
+    return core::WorkspaceExists(project, existing.ok() ? (*existing)->uid : "");
+  }
+  if (!renamed.ok() && !absl::IsNotFound(renamed)) return renamed;
+  {
+    absl::MutexLock lock(&mutex_);
+    index_.Erase(project, deleted->uid);
+  }
+  if (!renamed.ok()) return core::WorkspaceNotFound(project);  // Somebody emptied the trash by hand.
+  RETURN_IF_ERROR(SyncOrFail(base_sync_));
+  RETURN_IF_ERROR(SyncOrFail(*trash_sync_));
+  ASSIGN_OR_RETURN(WorkspacePtr restored, Get(change.project));
+  return CommitResult{.workspace = std::move(restored)};
+}
+
+// Gives a workspace in the trash a name under which it cannot be restored, not even half of it after a crash.
+absl::StatusOr<std::string> FileCatalog::Doom(const Workspace& deleted) {
+  const std::string old_name =
+      FormatTrashName({.delete_time = *deleted.delete_time, .uid = deleted.uid, .project = deleted.project});
+  std::string new_name = DoomedName(deleted.project);
+  RETURN_IF_ERROR(trash_->Rename(old_name, *trash_, new_name, fs::RenameMode::kNoReplace));
+  return new_name;
+}
+
+absl::StatusOr<CommitResult> FileCatalog::Apply(const core::PurgeChange& change) {
+  WorkspacePtr deleted;
+  {
+    absl::MutexLock lock(&mutex_);
+    deleted = index_.Find(change.project.str(), change.uid);
+    if (deleted != nullptr) index_.Erase(change.project.str(), change.uid);
+  }
+  if (deleted == nullptr) return core::WorkspaceNotFound(change.project.str());
+  const auto doomed = Doom(*deleted);
+  if (absl::IsNotFound(doomed.status())) return core::WorkspaceNotFound(change.project.str());
+  if (!doomed.ok()) {
+    absl::MutexLock lock(&mutex_);
+    index_.Put(deleted);
+    return doomed.status();
+  }
+  RETURN_IF_ERROR(SyncOrFail(*trash_sync_));
+  return RemoveForGood(std::move(deleted), *doomed);
+}
+
+absl::StatusOr<bool> FileCatalog::SweepTrash(int64_t max_entries) {
+  constexpr size_t kMaxExpired = 100;
+  std::vector<WorkspacePtr> expired;
+  std::string removing;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (removing_.empty()) expired = index_.FindPurgeable(options_.clock(), kMaxExpired);
+    for (const WorkspacePtr& workspace : expired) index_.Erase(workspace->project.str(), workspace->uid);
+  }
+  for (const WorkspacePtr& workspace : expired) {
+    const auto doomed = Doom(*workspace);
+    absl::MutexLock lock(&mutex_);
+    if (doomed.ok()) removing_.push_back(*doomed);
+  }
+  {
+    absl::MutexLock lock(&mutex_);
+    if (removing_.empty()) return false;
+    removing = removing_.front();
+  }
+  const auto removed = fs::RemoveTree(*trash_, removing, max_entries);
+  absl::MutexLock lock(&mutex_);
+  if (!removed.ok() || removed->complete) removing_.pop_front();
+  // What cannot be removed must not hold up the rest; it is tried again after a restart.
+  RETURN_IF_ERROR(removed.status());
+  return !removing_.empty();
+}
+
+}  // namespace mlops::catalog

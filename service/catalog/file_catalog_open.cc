@@ -1,0 +1,129 @@
+// Starting: from a directory to an index.
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "service/base/status_macros.h"
+#include "service/base/thread_pool.h"
+#include "service/catalog/file_catalog.h"
+#include "service/core/workspace_yaml.h"
+#include "service/fs/remove_tree.h"
+
+namespace mlops::catalog {
+
+using core::ProjectName;
+using core::Workspace;
+using core::WorkspacePtr;
+using core::layout::TrashName;
+
+namespace {
+
+constexpr int64_t kRemoveStep = 10'000;
+
+absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& base, absl::string_view name) {
+  if (absl::Status made = base.MakeDir(name); !made.ok() && !absl::IsAlreadyExists(made)) return made;
+  return base.OpenDir(name);
+}
+
+}  // namespace
+
+FileCatalog::FileCatalog(std::unique_ptr<fs::Dir> base, std::string base_path, Options options)
+    : base_(std::move(base)), base_path_(std::move(base_path)), options_(std::move(options)), base_sync_(base_.get()) {}
+
+absl::StatusOr<std::unique_ptr<FileCatalog>> FileCatalog::Open(std::unique_ptr<fs::Dir> base, std::string base_path,
+                                                               Options options) {
+  auto catalog =
+      std::unique_ptr<FileCatalog>(new FileCatalog(std::move(base), std::move(base_path), std::move(options)));
+  RETURN_IF_ERROR(catalog->OpenServerDirs());
+  RETURN_IF_ERROR(catalog->SweepStaging());
+  RETURN_IF_ERROR(catalog->LoadTrash());
+  RETURN_IF_ERROR(catalog->LoadAll());
+  return catalog;
+}
+
+absl::Status FileCatalog::OpenServerDirs() {
+  ASSIGN_OR_RETURN(staging_, OpenOrMakeDir(*base_, core::layout::kStagingDir));
+  ASSIGN_OR_RETURN(trash_, OpenOrMakeDir(*base_, core::layout::kTrashDir));
+  ASSIGN_OR_RETURN(server_dir_, OpenOrMakeDir(*base_, core::layout::kServerDir));
+  trash_sync_ = std::make_unique<GroupSync>(trash_.get());
+  // The trash must not vanish in a power cut together with what is moved there later.
+  return base_->Sync();
+}
+
+absl::Status FileCatalog::SweepStaging() {
+  std::vector<std::string> leftovers;
+  RETURN_IF_ERROR(staging_->ForEachEntry([&leftovers](absl::string_view name, fs::EntryType) {
+    leftovers.emplace_back(name);
+    return true;
+  }));
+  for (const std::string& name : leftovers) {
+    bool complete = false;
+    while (!complete) {
+      ASSIGN_OR_RETURN(const fs::RemovedTree removed, fs::RemoveTree(*staging_, name, kRemoveStep));
+      complete = removed.complete;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FileCatalog::LoadTrash() {
+  std::vector<TrashName> deleted;
+  std::deque<std::string> removing;
+  RETURN_IF_ERROR(trash_->ForEachEntry([&](absl::string_view text, fs::EntryType) {
+    auto name = core::layout::ParseTrashName(text);
+    if (name && name->being_removed()) {
+      removing.emplace_back(text);
+    } else if (name) {
+      deleted.push_back(*std::move(name));
+    }
+    return true;
+  }));
+  std::vector<WorkspacePtr> workspaces(deleted.size());
+  base::ParallelFor(deleted.size(), options_.load_threads, [&](size_t i) { workspaces[i] = LoadDeleted(deleted[i]); });
+  absl::MutexLock lock(&mutex_);
+  for (WorkspacePtr& workspace : workspaces) index_.Put(std::move(workspace));
+  removing_ = std::move(removing);
+  return absl::OkStatus();
+}
+
+WorkspacePtr FileCatalog::LoadDeleted(const TrashName& name) const {
+  const std::string trash_name = core::layout::FormatTrashName(name);
+  Workspace workspace{.project = name.project};
+  const std::string record = absl::StrCat(trash_name, "/", core::layout::kRecord);
+  if (auto content = trash_->ReadFile(record, core::kMaxRecordBytes); content.ok()) {
+    // Read as of the place it was deleted from, since its settings are for there.
+    auto decoded = core::DecodeWorkspace(content->data, {.project = name.project,
+                                                         .root_path = RootPath(name.project),
+                                                         .file = record,
+                                                         .modify_time = content->stamp.modify_time});
+    if (decoded.ok()) workspace = *std::move(decoded);
+  }
+  workspace.uid = name.uid;
+  workspace.root_path = absl::StrCat(base_path_, "/", core::layout::kTrashDir, "/", trash_name);
+  workspace.delete_time = name.delete_time;
+  workspace.purge_time = name.delete_time + options_.purge_delay;
+  return std::make_shared<const Workspace>(std::move(workspace));
+}
+
+absl::Status FileCatalog::LoadAll() {
+  const absl::Time now = options_.clock();
+  ASSIGN_OR_RETURN(const fs::FileStamp stamp, base_->StatSelf());
+  std::vector<ProjectName> names;
+  RETURN_IF_ERROR(base_->ForEachEntry([&names](absl::string_view name, fs::EntryType type) {
+    auto project = ProjectName::Parse(name);
+    if (project.ok() && type != fs::EntryType::kFile) names.push_back(*std::move(project));
+    return true;
+  }));
+  std::sort(names.begin(), names.end());
+  std::vector<Entry> entries(names.size());
+  base::ParallelFor(names.size(), options_.load_threads, [&](size_t i) { entries[i] = ReadEntry(names[i], Entry{}); });
+  absl::MutexLock lock(&mutex_);
+  for (size_t i = 0; i < names.size(); ++i) Store(names[i], std::move(entries[i]));
+  names_stamp_ = stamp;
+  names_read_time_ = now;
+  return absl::OkStatus();
+}
+
+}  // namespace mlops::catalog

@@ -1,0 +1,45 @@
+#include "service/catalog/maintainer.h"
+
+#include "absl/time/clock.h"
+
+namespace mlops::catalog {
+namespace {
+
+constexpr absl::Duration kTick = absl::Milliseconds(200);
+// Ten thousand stats a second cost about 2 % of one core; 100,000 records are looked at every 10 seconds.
+constexpr size_t kRecordsPerTick = 2'000;
+constexpr int64_t kSweptPerTick = 2'000;
+constexpr absl::Duration kCheckpointInterval = absl::Minutes(1);
+
+}  // namespace
+
+Maintainer::Maintainer(FileCatalog* catalog) : catalog_(catalog), thread_([this] { Run(); }) {}
+
+Maintainer::~Maintainer() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  thread_.join();
+  // Best effort, as all below: the files are the truth, and the next tick or start tries again.
+  catalog_->SaveCheckpoint().IgnoreError();
+}
+
+bool Maintainer::StopWithin(absl::Duration duration) {
+  absl::MutexLock lock(&mutex_);
+  return mutex_.AwaitWithTimeout(absl::Condition(&stopping_), duration);
+}
+
+void Maintainer::Run() {
+  absl::Time next_checkpoint = absl::Now() + kCheckpointInterval;
+  while (!StopWithin(kTick)) {
+    catalog_->RefreshNames().IgnoreError();
+    catalog_->RefreshRecords(kRecordsPerTick);
+    catalog_->SweepTrash(kSweptPerTick).status().IgnoreError();
+    if (absl::Now() < next_checkpoint) continue;
+    catalog_->SaveCheckpoint().IgnoreError();
+    next_checkpoint = absl::Now() + kCheckpointInterval;
+  }
+}
+
+}  // namespace mlops::catalog

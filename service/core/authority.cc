@@ -1,0 +1,224 @@
+#include "service/core/authority.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "absl/hash/hash.h"
+#include "absl/strings/str_cat.h"
+#include "service/base/id.h"
+#include "service/base/status_macros.h"
+#include "service/core/errors.h"
+#include "service/core/page_token.h"
+
+namespace mlops::core {
+namespace {
+
+// How often an update is tried again that an edit by hand came in the way of.
+constexpr int kUpdateTries = 5;
+
+absl::Status CheckUid(const Workspace& workspace, const std::string& uid) {
+  if (uid.empty() || workspace.uid == uid) return absl::OkStatus();
+  return WorkspaceNotFound(workspace.project.str());
+}
+
+bool NeverCancelled() { return false; }
+
+}  // namespace
+
+Authority::Authority(Catalog* catalog, UsageScanner scanner, std::string base_path, base::Clock clock)
+    : catalog_(catalog),
+      base_path_(std::move(base_path)),
+      clock_(std::move(clock)),
+      status_cache_(std::move(scanner), clock_) {}
+
+absl::Mutex& Authority::Stripe(const ProjectName& project) { return stripes_[absl::HashOf(project) % stripes_.size()]; }
+
+absl::StatusOr<Workspace> Authority::NewFrom(const CreateArgs& args) const {
+  return NewWorkspace({.project = args.project,
+                       .root_path = absl::StrCat(base_path_, "/", args.project.str()),
+                       .uid = base::RandomId(),
+                       .request_id = args.request_id,
+                       .settings = args.settings,
+                       .metadata = args.metadata},
+                      clock_());
+}
+
+absl::StatusOr<WorkspacePtr> Authority::Create(const CreateArgs& args) {
+  absl::MutexLock lock(&Stripe(args.project));
+  return CreateLocked(args);
+}
+
+absl::StatusOr<WorkspacePtr> Authority::CreateLocked(const CreateArgs& args) {
+  ASSIGN_OR_RETURN(Workspace workspace, NewFrom(args));
+  absl::StatusOr<WorkspacePtr> existing = catalog_->Get(args.project);
+  if (existing.ok()) {
+    if (!args.request_id.empty() && (*existing)->request_id == args.request_id) return existing;
+    return WorkspaceExists(args.project.str(), (*existing)->uid);
+  }
+  if (!absl::IsNotFound(existing.status())) return existing.status();
+  if (args.validate_only) return std::make_shared<const Workspace>(std::move(workspace));
+  ASSIGN_OR_RETURN(CommitResult result, catalog_->Commit(CreateChange{std::move(workspace)}));
+  return std::move(result.workspace);
+}
+
+absl::StatusOr<WorkspacePtr> Authority::Get(const ProjectName& project) { return catalog_->Get(project); }
+
+absl::StatusOr<EnsureResult> Authority::Ensure(const CreateArgs& args) {
+  // What would be refused for a new workspace is refused for an existing one too, whoever wins the race.
+  RETURN_IF_ERROR(NewFrom(args).status());
+  absl::StatusOr<WorkspacePtr> existing = catalog_->Get(args.project);
+  if (absl::IsNotFound(existing.status())) {
+    absl::MutexLock lock(&Stripe(args.project));
+    absl::StatusOr<WorkspacePtr> created = CreateLocked(args);
+    if (created.ok()) return EnsureResult{.workspace = *std::move(created), .created = true};
+    if (!absl::IsAlreadyExists(created.status())) return created.status();
+    existing = catalog_->Get(args.project);
+  }
+  RETURN_IF_ERROR(existing.status());
+  return EnsureResult{.workspace = *std::move(existing)};
+}
+
+absl::StatusOr<ListResult> Authority::List(const ListArgs& args) {
+  if (args.page_size < 0) return FieldInvalid("page_size", "must not be negative");
+  ASSIGN_OR_RETURN(const Order order, ParseOrderBy(args.order_by));
+  const PageContext context{.order = order, .filter = "", .show_deleted = args.show_deleted};
+  ListQuery query{.order = order,
+                  .page_size = args.page_size == 0 ? kDefaultPageSize : std::min(args.page_size, kMaxPageSize),
+                  .show_deleted = args.show_deleted};
+  if (!args.page_token.empty()) {
+    ASSIGN_OR_RETURN(query.after, DecodePageToken(args.page_token, context));
+  }
+  ASSIGN_OR_RETURN(ListPage page, catalog_->List(query));
+  ListResult result{.workspaces = std::move(page.workspaces),
+                    .total_size = page.total_size,
+                    .unreachable = std::move(page.unreachable)};
+  if (page.more) {
+    result.next_page_token = EncodePageToken(MakeOrderKey(*result.workspaces.back(), order.field), context);
+  }
+  return result;
+}
+
+absl::StatusOr<int64_t> Authority::Count() {
+  ASSIGN_OR_RETURN(const ListPage page, catalog_->List({.page_size = 1}));
+  return page.total_size;
+}
+
+absl::StatusOr<WorkspacePtr> Authority::Update(const UpdateArgs& args) {
+  absl::MutexLock lock(&Stripe(args.project));
+  absl::StatusOr<WorkspacePtr> result = UpdateLocked(args);
+  // The caller who gave no etag means "whatever it is now": an edit in between is read and the update made again.
+  for (int i = 1; i < kUpdateTries && args.etag.empty() && absl::IsAborted(result.status()); ++i) {
+    result = UpdateLocked(args);
+  }
+  if (args.etag.empty() && absl::IsAborted(result.status())) {
+    return WorkspaceBusy(args.project.str(), "edits of workspace.yaml");
+  }
+  return result;
+}
+
+absl::StatusOr<WorkspacePtr> Authority::UpdateLocked(const UpdateArgs& args) {
+  absl::StatusOr<WorkspacePtr> current = catalog_->Get(args.project);
+  if (absl::IsNotFound(current.status()) && args.allow_missing) {
+    if (!args.etag.empty()) return EtagMismatch(args.project.str(), args.etag, "");
+    RETURN_IF_ERROR(CheckUpdateSpec(args.spec));
+    return CreateLocked({.project = args.project,
+                         .settings = args.spec.settings,
+                         .metadata = args.spec.metadata,
+                         .validate_only = args.validate_only});
+  }
+  RETURN_IF_ERROR(current.status());
+  const Workspace& old = **current;
+  if (!args.etag.empty() && args.etag != old.etag) return EtagMismatch(args.project.str(), args.etag, old.etag);
+  ASSIGN_OR_RETURN(std::optional<Workspace> updated, ApplyUpdate(old, args.spec, clock_()));
+  if (!updated) return *current;  // Nothing differs: nothing is written, and the etag stays.
+  if (args.validate_only) return std::make_shared<const Workspace>(*std::move(updated));
+  ASSIGN_OR_RETURN(CommitResult result,
+                   catalog_->Commit(ReplaceChange{.workspace = *std::move(updated), .expected_etag = old.etag}));
+  return std::move(result.workspace);
+}
+
+absl::StatusOr<DeleteResult> Authority::Delete(const DeleteArgs& args) {
+  if (!args.force) return ForceRequired(args.project.str(), absl::StrCat(base_path_, "/", args.project.str()));
+  absl::StatusOr<DeleteResult> result = args.validate_only ? WouldDelete(args) : DeleteNow(args);
+  if (absl::IsNotFound(result.status()) && args.allow_missing) return DeleteResult{};
+  return result;
+}
+
+absl::StatusOr<DeleteResult> Authority::DeleteNow(const DeleteArgs& args) {
+  absl::StatusOr<WorkspacePtr> deleted = MoveToTrash(args);
+  const bool purge = args.permanent && (deleted.ok() || (absl::IsNotFound(deleted.status()) && !args.uid.empty()));
+  if (!purge) {
+    RETURN_IF_ERROR(deleted.status());
+    return DeleteResult{.workspace = *std::move(deleted)};
+  }
+  // Outside the stripe: removing a tree takes as long as it takes.
+  ASSIGN_OR_RETURN(
+      CommitResult purged,
+      catalog_->Commit(PurgeChange{.project = args.project, .uid = deleted.ok() ? (*deleted)->uid : args.uid}));
+  return DeleteResult{.workspace = std::move(purged.workspace),
+                      .file_count = purged.file_count,
+                      .size_bytes = purged.size_bytes,
+                      .purged = true};
+}
+
+absl::StatusOr<WorkspacePtr> Authority::MoveToTrash(const DeleteArgs& args) {
+  absl::MutexLock lock(&Stripe(args.project));
+  // A workspace whose record is corrupt can be deleted, but not by a uid, which nobody can know.
+  absl::StatusOr<WorkspacePtr> current = catalog_->Get(args.project);
+  if (current.ok()) RETURN_IF_ERROR(CheckUid(**current, args.uid));
+  if (!current.ok() && !(absl::IsDataLoss(current.status()) && args.uid.empty())) return current.status();
+  ASSIGN_OR_RETURN(CommitResult result,
+                   catalog_->Commit(DeleteChange{.project = args.project, .expected_etag = args.etag}));
+  return std::move(result.workspace);
+}
+
+absl::StatusOr<DeleteResult> Authority::WouldDelete(const DeleteArgs& args) {
+  absl::StatusOr<WorkspacePtr> target = catalog_->Get(args.project);
+  if (absl::IsDataLoss(target.status()) && args.uid.empty()) {
+    target = std::make_shared<const Workspace>(
+        Workspace{.project = args.project, .root_path = absl::StrCat(base_path_, "/", args.project.str())});
+  } else if (target.ok() && !args.uid.empty() && (*target)->uid != args.uid) {
+    target = WorkspaceNotFound(args.project.str());
+  }
+  // With a uid, what is meant may lie in the trash already.
+  if (absl::IsNotFound(target.status()) && args.permanent && !args.uid.empty()) {
+    target = FindDeleted(args.project, args.uid);
+  }
+  RETURN_IF_ERROR(target.status());
+  const Workspace& workspace = **target;
+  if (!args.etag.empty() && args.etag != workspace.etag) {
+    return EtagMismatch(args.project.str(), args.etag, workspace.etag);
+  }
+  ASSIGN_OR_RETURN(const Usage usage, status_cache_.Get(workspace, kDefaultMaxStaleness, NeverCancelled));
+  return DeleteResult{
+      .workspace = *std::move(target), .file_count = usage.file_count(), .size_bytes = usage.size_bytes()};
+}
+
+absl::StatusOr<WorkspacePtr> Authority::FindDeleted(const ProjectName& project, const std::string& uid) {
+  ListQuery query{.page_size = kMaxPageSize, .after = OrderKey{.project = project.str()}, .show_deleted = true};
+  while (true) {
+    ASSIGN_OR_RETURN(const ListPage page, catalog_->List(query));
+    for (const WorkspacePtr& workspace : page.workspaces) {
+      if (workspace->project != project) return WorkspaceNotFound(project.str());
+      if (workspace->uid == uid) return workspace;
+    }
+    if (!page.more) return WorkspaceNotFound(project.str());
+    query.after = MakeOrderKey(*page.workspaces.back(), OrderField::kProject);
+  }
+}
+
+absl::StatusOr<WorkspacePtr> Authority::Undelete(const ProjectName& project, const std::string& uid) {
+  absl::MutexLock lock(&Stripe(project));
+  ASSIGN_OR_RETURN(CommitResult result, catalog_->Commit(UndeleteChange{.project = project, .uid = uid}));
+  return std::move(result.workspace);
+}
+
+absl::StatusOr<StatusResult> Authority::Status(const ProjectName& project, absl::Duration max_staleness,
+                                               Cancelled cancelled) {
+  ASSIGN_OR_RETURN(WorkspacePtr workspace, catalog_->Get(project));
+  ASSIGN_OR_RETURN(Usage usage, status_cache_.Get(*workspace, max_staleness, cancelled));
+  return StatusResult{.workspace = std::move(workspace), .usage = std::move(usage)};
+}
+
+}  // namespace mlops::core

@@ -1,0 +1,123 @@
+#ifndef MLOPS_SERVICE_CORE_AUTHORITY_H_
+#define MLOPS_SERVICE_CORE_AUTHORITY_H_
+
+#include <array>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "service/base/clock.h"
+#include "service/core/catalog.h"
+#include "service/core/status_cache.h"
+#include "service/core/update_rules.h"
+#include "service/core/usage.h"
+#include "service/core/workspace.h"
+
+namespace mlops::core {
+
+inline constexpr int kDefaultPageSize = 100;
+inline constexpr int kMaxPageSize = 1000;
+inline constexpr absl::Duration kDefaultMaxStaleness = absl::Seconds(5);
+
+struct CreateArgs {
+  ProjectName project;
+  Settings settings;
+  Metadata metadata = Metadata::object();
+  std::string request_id;
+  bool validate_only = false;
+};
+
+struct ListArgs {
+  int page_size = 0;
+  std::string page_token;
+  std::string order_by;
+  bool show_deleted = false;
+};
+
+struct ListResult {
+  std::vector<WorkspacePtr> workspaces;
+  std::string next_page_token;
+  int64_t total_size = 0;
+  std::vector<std::string> unreachable;
+};
+
+struct UpdateArgs {
+  ProjectName project;
+  std::string etag;
+  UpdateSpec spec;
+  bool allow_missing = false;
+  bool validate_only = false;
+};
+
+struct DeleteArgs {
+  ProjectName project;
+  bool force = false;
+  std::string etag;
+  std::string uid;
+  bool allow_missing = false;
+  bool permanent = false;
+  bool validate_only = false;
+};
+
+struct DeleteResult {
+  WorkspacePtr workspace;  // Null if there was none.
+  int64_t file_count = 0;
+  int64_t size_bytes = 0;
+  bool purged = false;
+};
+
+struct EnsureResult {
+  WorkspacePtr workspace;
+  bool created = false;
+};
+
+struct StatusResult {
+  WorkspacePtr workspace;
+  Usage usage;
+};
+
+// What the service does: takes typed values, decides by pure rules, and lets the catalog carry the decision out. Each
+// method is one RPC, whose errors stand in workspace_service.proto. Thread-safe. Changes to one project are done one
+// after the other; nothing is locked while a tree is walked.
+class Authority {
+ public:
+  // `catalog` must outlive this.
+  Authority(Catalog* catalog, UsageScanner scanner, std::string base_path, base::Clock clock = base::SystemClock());
+
+  absl::StatusOr<WorkspacePtr> Create(const CreateArgs& args);
+  absl::StatusOr<WorkspacePtr> Get(const ProjectName& project);
+  absl::StatusOr<ListResult> List(const ListArgs& args);
+  absl::StatusOr<WorkspacePtr> Update(const UpdateArgs& args);
+  absl::StatusOr<DeleteResult> Delete(const DeleteArgs& args);
+  absl::StatusOr<EnsureResult> Ensure(const CreateArgs& args);
+  absl::StatusOr<WorkspacePtr> Undelete(const ProjectName& project, const std::string& uid);
+  absl::StatusOr<StatusResult> Status(const ProjectName& project, absl::Duration max_staleness, Cancelled cancelled);
+
+  // How many workspaces there are.
+  absl::StatusOr<int64_t> Count();
+
+ private:
+  absl::StatusOr<Workspace> NewFrom(const CreateArgs& args) const;
+  absl::StatusOr<WorkspacePtr> CreateLocked(const CreateArgs& args);
+  absl::StatusOr<WorkspacePtr> UpdateLocked(const UpdateArgs& args);
+  absl::StatusOr<DeleteResult> DeleteNow(const DeleteArgs& args);
+  absl::StatusOr<DeleteResult> WouldDelete(const DeleteArgs& args);
+  absl::StatusOr<WorkspacePtr> MoveToTrash(const DeleteArgs& args);
+  absl::StatusOr<WorkspacePtr> FindDeleted(const ProjectName& project, const std::string& uid);
+  absl::Mutex& Stripe(const ProjectName& project);
+
+  Catalog* const catalog_;
+  const std::string base_path_;
+  const base::Clock clock_;
+  StatusCache status_cache_;
+  std::array<absl::Mutex, 256> stripes_;  // Locked for changes of the projects that hash to it.
+};
+
+}  // namespace mlops::core
+
+#endif  // MLOPS_SERVICE_CORE_AUTHORITY_H_

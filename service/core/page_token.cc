@@ -1,0 +1,73 @@
+#include "service/core/page_token.h"
+
+#include <optional>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "service/base/error.h"
+#include "service/base/id.h"
+#include "service/core/errors.h"
+
+namespace mlops::core {
+namespace {
+
+constexpr absl::string_view kVersion = "1";
+constexpr size_t kMaxTokenBytes = 1024;
+constexpr size_t kChecksumDigits = 16;
+
+// Covers the arguments as well as the key: a token used with others fails as a damaged one does.
+std::string Checksum(absl::string_view payload, const PageContext& context) {
+  return base::HashHex(absl::StrCat(payload, "\n", static_cast<int>(context.order.field), "\n",
+                                    context.order.descending, "\n", context.show_deleted, "\n", context.filter),
+                       kChecksumDigits);
+}
+
+std::optional<OrderField> FindField(absl::string_view name) {
+  if (name == "project") return OrderField::kProject;
+  if (name == "create_time") return OrderField::kCreateTime;
+  if (name == "update_time") return OrderField::kUpdateTime;
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::string EncodePageToken(const OrderKey& last, const PageContext& context) {
+  const std::string payload = absl::StrJoin(
+      {std::string(kVersion), absl::StrCat(absl::ToUnixMicros(last.time)), last.project, last.deleted_uid}, "\n");
+  return absl::WebSafeBase64Escape(absl::StrCat(Checksum(payload, context), "\n", payload));
+}
+
+absl::StatusOr<OrderKey> DecodePageToken(absl::string_view token, const PageContext& context) {
+  std::string text;
+  if (token.size() > kMaxTokenBytes || !absl::WebSafeBase64Unescape(token, &text)) return TokenInvalid("page_token");
+  const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(text, absl::MaxSplits('\n', 1));
+  const std::vector<std::string> fields = absl::StrSplit(parts.second, '\n');
+  int64_t micros = 0;
+  if (parts.first != Checksum(parts.second, context) || fields.size() != 4 || fields[0] != kVersion ||
+      !absl::SimpleAtoi(fields[1], &micros)) {
+    return TokenInvalid("page_token");
+  }
+  return OrderKey{.time = absl::FromUnixMicros(micros), .project = fields[2], .deleted_uid = fields[3]};
+}
+
+absl::StatusOr<Order> ParseOrderBy(absl::string_view text) {
+  const std::vector<absl::string_view> words = absl::StrSplit(text, ' ', absl::SkipEmpty());
+  if (words.empty()) return Order{};
+  const auto position = [text](absl::string_view word) { return static_cast<int>(word.data() - text.data()); };
+  const std::optional<OrderField> field = FindField(words[0]);
+  if (!field) {
+    return FilterInvalid("order_by", position(words[0]),
+                         absl::StrCat("expected project, create_time or update_time, not ", base::Echo(words[0])));
+  }
+  if (words.size() > 1 && words[1] != "desc") {
+    return FilterInvalid("order_by", position(words[1]), absl::StrCat("expected desc, not ", base::Echo(words[1])));
+  }
+  if (words.size() > 2) return FilterInvalid("order_by", position(words[2]), "expected the end");
+  return Order{.field = *field, .descending = words.size() == 2};
+}
+
+}  // namespace mlops::core

@@ -1,0 +1,33 @@
+#ifndef MLOPS_SERVICE_CORE_PAGE_TOKEN_H_
+#define MLOPS_SERVICE_CORE_PAGE_TOKEN_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "service/core/catalog.h"
+
+// Where a list goes on. The token says everything itself, so that it outlives a restart and never expires. Pure and
+// thread-safe.
+namespace mlops::core {
+
+// The arguments that must be the same on every page.
+struct PageContext {
+  Order order;
+  std::string filter;
+  bool show_deleted = false;
+};
+
+// The token of the page behind `last`.
+std::string EncodePageToken(const OrderKey& last, const PageContext& context);
+
+// INVALID_ARGUMENT/TOKEN_INVALID if `token` was not made by EncodePageToken() for the same context.
+absl::StatusOr<OrderKey> DecodePageToken(absl::string_view token, const PageContext& context);
+
+// "" or "<field>" or "<field> desc", <field> being project, create_time or update_time; spaces may be doubled.
+// INVALID_ARGUMENT/FILTER_INVALID {field = "order_by", position in bytes from 0, problem} for anything else.
+absl::StatusOr<Order> ParseOrderBy(absl::string_view text);
+
+}  // namespace mlops::core
+
+#endif  // MLOPS_SERVICE_CORE_PAGE_TOKEN_H_

@@ -1,0 +1,125 @@
+#include "service/core/update_rules.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "service/base/error.h"
+#include "service/base/status_macros.h"
+#include "service/core/errors.h"
+#include "service/core/workspace_yaml.h"
+
+namespace mlops::core {
+namespace {
+
+constexpr absl::string_view kMetadataPath = "metadata";
+constexpr absl::string_view kEverything = "*";
+
+absl::Time WholeMicros(absl::Time time) { return absl::FromUnixMicros(absl::ToUnixMicros(time)); }
+
+const SettingField* FindSetting(absl::string_view name) {
+  for (const SettingField& field : kSettingFields) {
+    if (field.name == name) return &field;
+  }
+  return nullptr;
+}
+
+absl::Status CheckMaskPath(const std::string& path, size_t path_count) {
+  if (path == kEverything && path_count > 1) return FieldInvalid("update_mask", "\"*\" must be the only path");
+  if (path == kEverything || path == kMetadataPath || FindSetting(path) != nullptr) return absl::OkStatus();
+  if (absl::StartsWith(path, "metadata.")) {
+    return FieldInvalid("update_mask",
+                        absl::StrCat("\"", base::Echo(path),
+                                     "\": single keys are merged without a mask, or removed by remove_metadata"));
+  }
+  return FieldInvalid("update_mask",
+                      absl::StrCat("\"", base::Echo(path),
+                                   "\" is not a field that can be set; those are mlflow_experiment_id, "
+                                   "mlflow_tracking_uri, dvc_remote_path, bentoml_tag_prefix, metadata and *"));
+}
+
+void MergeWithoutMask(const UpdateSpec& spec, Workspace& workspace) {
+  for (const SettingField& field : kSettingFields) {
+    if (spec.settings.*field.member) workspace.settings.*field.member = spec.settings.*field.member;
+  }
+  workspace.metadata.update(spec.metadata);
+}
+
+void ReplaceMasked(const UpdateSpec& spec, Workspace& workspace) {
+  for (const std::string& path : *spec.mask) {
+    if (path == kEverything) {
+      workspace.settings = DefaultSettings(workspace.project, workspace.root_path);
+      for (const SettingField& field : kSettingFields) {
+        if (spec.settings.*field.member) workspace.settings.*field.member = spec.settings.*field.member;
+      }
+      workspace.metadata = spec.metadata;
+    } else if (path == kMetadataPath) {
+      workspace.metadata = spec.metadata;
+    } else {
+      const SettingField& field = *FindSetting(path);
+      workspace.settings.*field.member = spec.settings.*field.member;
+    }
+  }
+}
+
+}  // namespace
+
+absl::Status CheckSettings(const Settings& settings) {
+  for (const SettingField& field : kSettingFields) {
+    const std::optional<std::string>& value = settings.*field.member;
+    if (!value) continue;
+    if (value->size() > kMaxSettingBytes) {
+      return FieldInvalid(field.name, absl::StrCat("is longer than ", kMaxSettingBytes, " bytes"));
+    }
+    if (std::any_of(value->begin(), value->end(), absl::ascii_iscntrl)) {
+      return FieldInvalid(field.name, "has a control character");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckUpdateSpec(const UpdateSpec& spec) {
+  RETURN_IF_ERROR(CheckSettings(spec.settings));
+  if (spec.mask) {
+    for (const std::string& path : *spec.mask) RETURN_IF_ERROR(CheckMaskPath(path, spec.mask->size()));
+  }
+  for (const std::string& key : spec.remove_metadata) {
+    if (spec.metadata.contains(key)) {
+      return FieldInvalid("remove_metadata", absl::StrCat("\"", base::Echo(key), "\" is in workspace.metadata too"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Workspace> NewWorkspace(NewWorkspaceSpec spec, absl::Time now) {
+  RETURN_IF_ERROR(CheckSettings(spec.settings));
+  RETURN_IF_ERROR(CheckMetadata(spec.metadata));
+  Settings settings = DefaultSettings(spec.project, spec.root_path);
+  for (const SettingField& field : kSettingFields) {
+    if (spec.settings.*field.member) settings.*field.member = std::move(spec.settings.*field.member);
+  }
+  const absl::Time create_time = WholeMicros(now);
+  return Workspace{.project = std::move(spec.project),
+                   .uid = std::move(spec.uid),
+                   .root_path = std::move(spec.root_path),
+                   .settings = std::move(settings),
+                   .metadata = std::move(spec.metadata),
+                   .create_time = create_time,
+                   .update_time = create_time,
+                   .request_id = std::move(spec.request_id)};
+}
+
+absl::StatusOr<std::optional<Workspace>> ApplyUpdate(const Workspace& current, const UpdateSpec& spec, absl::Time now) {
+  RETURN_IF_ERROR(CheckUpdateSpec(spec));
+  Workspace updated = current;
+  spec.mask ? ReplaceMasked(spec, updated) : MergeWithoutMask(spec, updated);
+  for (const std::string& key : spec.remove_metadata) updated.metadata.erase(key);
+  RETURN_IF_ERROR(CheckMetadata(updated.metadata));
+  if (updated.settings == current.settings && updated.metadata == current.metadata) return std::nullopt;
+  updated.update_time = std::max(WholeMicros(now), current.update_time + absl::Microseconds(1));
+  return updated;
+}
+
+}  // namespace mlops::core

@@ -1,0 +1,42 @@
+#ifndef MLOPS_SERVICE_CORE_USAGE_H_
+#define MLOPS_SERVICE_CORE_USAGE_H_
+
+#include <array>
+#include <cstdint>
+#include <functional>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "service/core/workspace.h"
+
+namespace mlops::core {
+
+// What one directory of a workspace holds, sub-directories included.
+struct DirectoryUsage {
+  bool exists = false;
+  int64_t file_count = 0;
+  int64_t size_bytes = 0;
+  absl::Time modify_time = absl::InfinitePast();  // The newest of any file or directory in it.
+};
+
+// What a workspace holds, in the order of kDirectories.
+struct Usage {
+  std::array<DirectoryUsage, kDirectories.size()> directories;
+  absl::Time scan_time;
+  absl::Status problem;  // Not OK if a part could not be counted; the rest is exact.
+
+  int64_t file_count() const;
+  int64_t size_bytes() const;
+};
+
+// Asked now and then during long work; true means that nobody waits for the result any more.
+using Cancelled = absl::FunctionRef<bool()>;
+
+// Counts the directories at workspace.root_path now; CANCELLED if told so. Thread-safe.
+using UsageScanner = std::function<absl::StatusOr<Usage>(const Workspace& workspace, Cancelled cancelled)>;
+
+}  // namespace mlops::core
+
+#endif  // MLOPS_SERVICE_CORE_USAGE_H_

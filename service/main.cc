@@ -1,0 +1,70 @@
+// workspaced: the authority over the project workspaces below one base directory.
+#include <pthread.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <iostream>
+#include <thread>
+
+#include "absl/strings/str_join.h"
+#include "absl/synchronization/notification.h"
+#include "grpc/support/log.h"
+#include "service/server/config.h"
+#include "service/server/server.h"
+#include "service/server/version.h"
+
+namespace {
+
+// Signals that mean "stop". Blocked in every thread, so that none of them is killed in the middle of a call, and waited
+// for by one.
+sigset_t BlockStopSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+  return signals;
+}
+
+// gRPC 1.51 never accepts again after it once ran out of descriptors: take as many as we may.
+void RaiseDescriptorLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+void RunUntilStopped(mlops::server::Server& server, const sigset_t& signals) {
+  absl::Notification stop;
+  std::thread waiter([&] {
+    int signal;
+    sigwait(&signals, &signal);
+    stop.Notify();
+  });
+  while (!stop.WaitForNotificationWithTimeout(absl::Milliseconds(500))) {
+    server.CheckHealth();
+    if (server.IsIdle()) pthread_kill(waiter.native_handle(), SIGTERM);
+  }
+  waiter.join();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto parsed = mlops::server::ParseCommandLine(argc, argv);
+  if (const int* exit_code = std::get_if<int>(&parsed)) return *exit_code;
+  // What gRPC has to say about itself stays out of a log of JSON lines, unless somebody asks for it.
+  if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
+  const sigset_t signals = BlockStopSignals();
+  RaiseDescriptorLimit();
+  auto server = mlops::server::Server::Start(std::get<mlops::server::Config>(parsed));
+  if (!server.ok()) {
+    std::cerr << "workspaced: " << server.status().message() << "\n";
+    return 1;
+  }
+  std::cout << "workspaced " << mlops::server::kVersion << " serves " << (*server)->base_path() << " on "
+            << absl::StrJoin((*server)->addresses(), " and ") << std::endl;
+  RunUntilStopped(**server, signals);
+  return 0;
+}

@@ -1,0 +1,54 @@
+#ifndef MLOPS_SERVICE_OBSERVE_LOG_H_
+#define MLOPS_SERVICE_OBSERVE_LOG_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+namespace spdlog {
+class logger;
+}
+
+namespace mlops::observe {
+
+enum class CallLogLevel {
+  kOff,
+  kErrors,  // Calls that failed by the server's fault, and changes.
+  kAll,
+};
+
+// The server's log: one JSON object a line, on standard error or in a file. Lines are written by a thread of the log's
+// own from a bounded queue; when that is full the oldest are dropped, so that no call ever waits for the disk.
+// Thread-safe.
+class Log {
+ public:
+  struct Options {
+    std::string file;  // "" means standard error; else a file of at most 10 MiB, with one older one kept.
+    CallLogLevel calls = CallLogLevel::kAll;
+  };
+
+  // FAILED_PRECONDITION if the file cannot be written.
+  static absl::StatusOr<std::unique_ptr<Log>> Open(const Options& options);
+  ~Log();
+
+  // One call that ended. `project` may be "".
+  void Call(absl::string_view method, absl::string_view project, const absl::Status& status, absl::Duration duration,
+            absl::string_view peer);
+
+  void Info(absl::string_view message);
+  void Warning(absl::string_view message);
+
+ private:
+  Log(std::shared_ptr<spdlog::logger> logger, CallLogLevel calls);
+
+  const std::shared_ptr<spdlog::logger> logger_;
+  const CallLogLevel calls_;
+};
+
+}  // namespace mlops::observe
+
+#endif  // MLOPS_SERVICE_OBSERVE_LOG_H_

@@ -1,0 +1,84 @@
+#ifndef MLOPS_SERVICE_RPC_CALL_H_
+#define MLOPS_SERVICE_RPC_CALL_H_
+
+#include <atomic>
+#include <functional>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "grpcpp/server_context.h"
+#include "grpcpp/support/server_callback.h"
+#include "proto/cpp/wire_status.h"
+#include "service/base/thread_pool.h"
+#include "service/observe/log.h"
+#include "service/rpc/method_table.h"
+
+namespace mlops::rpc {
+
+// The one wrapper that every handler goes through. It refuses a call that nobody waits for any more, picks the thread,
+// maps the status to the wire and logs the call. Thread-safe.
+class Calls {
+ public:
+  // Both must outlive this.
+  Calls(base::ThreadPool* workers, observe::Log* log) : workers_(workers), log_(log) {}
+
+  // Answers a unary call with `handler(request, response)`, which returns an absl::Status.
+  template <typename Request, typename Response, typename Handler>
+  grpc::ServerUnaryReactor* Unary(const Method& method, grpc::CallbackServerContext* context, const Request* request,
+                                  Response* response, Handler handler) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    auto run = [this, &method, context, request, response, reactor, started = Begin(), handler = std::move(handler)] {
+      absl::Status status = CheckWanted(*context);
+      if (status.ok()) status = handler(*request, response);
+      reactor->Finish(End(method, SubjectOf(*request), std::move(status), started, *context));
+    };
+    if (method.lane == Lane::kInline) {
+      run();
+    } else if (!workers_->TrySchedule(std::move(run))) {
+      reactor->Finish(End(method, SubjectOf(*request), TooMany(), absl::Now(), *context));
+    }
+    return reactor;
+  }
+
+  // For streams, which drive themselves: Begin() and End() around the call, CheckWanted() before each message. End()
+  // logs the call and returns its status for the wire, with the project that the call is about among its metadata.
+  absl::Time Begin();
+  absl::Status CheckWanted(const grpc::CallbackServerContext& context) const;
+  grpc::Status End(const Method& method, absl::string_view project, absl::Status status, absl::Time started,
+                   const grpc::CallbackServerContext& context);
+  base::ThreadPool& workers() { return *workers_; }
+  static absl::Status TooMany();
+
+  // From now on streams end with SHUTTING_DOWN at their next message; unary calls are still answered.
+  void Drain() { draining_ = true; }
+  bool draining() const { return draining_.load(std::memory_order_relaxed); }
+
+  // How long no call has been running; zero while one is.
+  absl::Duration IdleTime() const;
+
+ private:
+  // The project that a request is about: ListWorkspaces and GetServerInfo have none.
+  template <typename Request>
+  static absl::string_view SubjectOf(const Request& request) {
+    if constexpr (requires { request.project(); }) {
+      return request.project();
+    } else if constexpr (requires { request.workspace().project(); }) {
+      return request.workspace().project();
+    } else {
+      return "";
+    }
+  }
+
+  base::ThreadPool* const workers_;
+  observe::Log* const log_;
+  std::atomic<bool> draining_ = false;
+  std::atomic<int> running_ = 0;
+  std::atomic<int64_t> last_end_ns_ = absl::GetCurrentTimeNanos();
+};
+
+}  // namespace mlops::rpc
+
+#endif  // MLOPS_SERVICE_RPC_CALL_H_

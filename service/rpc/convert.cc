@@ -1,0 +1,250 @@
+#include "service/rpc/convert.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "proto/cpp/wire_status.h"
+#include "service/base/status_macros.h"
+#include "service/core/errors.h"
+
+namespace mlops::rpc {
+
+using core::FieldInvalid;
+using core::Metadata;
+
+namespace {
+
+constexpr size_t kMaxRequestIdBytes = 64;
+
+Metadata FromProto(const google::protobuf::Value& value);
+
+Metadata FromProto(const google::protobuf::Struct& message) {
+  Metadata object = Metadata::object();
+  for (const auto& [key, value] : message.fields()) object[key] = FromProto(value);
+  return object;
+}
+
+// An integral double is an integer: that is what YAML and Python are to see.
+Metadata FromNumber(double number) {
+  const bool integral = std::isfinite(number) && number == std::trunc(number);
+  if (integral && std::abs(number) <= static_cast<double>(core::kMaxInteger)) return static_cast<int64_t>(number);
+  return number;
+}
+
+Metadata FromProto(const google::protobuf::Value& value) {
+  switch (value.kind_case()) {
+    case google::protobuf::Value::kBoolValue:
+      return value.bool_value();
+    case google::protobuf::Value::kNumberValue:
+      return FromNumber(value.number_value());
+    case google::protobuf::Value::kStringValue:
+      return value.string_value();
+    case google::protobuf::Value::kStructValue:
+      return FromProto(value.struct_value());
+    case google::protobuf::Value::kListValue: {
+      Metadata list = Metadata::array();
+      for (const auto& element : value.list_value().values()) list.push_back(FromProto(element));
+      return list;
+    }
+    default:
+      return nullptr;
+  }
+}
+
+void ToProto(const Metadata& metadata, google::protobuf::Value* value) {
+  switch (metadata.type()) {
+    case Metadata::value_t::boolean:
+      value->set_bool_value(metadata.get<bool>());
+      break;
+    case Metadata::value_t::number_integer:
+    case Metadata::value_t::number_unsigned:
+    case Metadata::value_t::number_float:
+      value->set_number_value(metadata.get<double>());
+      break;
+    case Metadata::value_t::string:
+      value->set_string_value(metadata.get_ref<const std::string&>());
+      break;
+    case Metadata::value_t::array:
+      for (const Metadata& element : metadata) ToProto(element, value->mutable_list_value()->add_values());
+      if (metadata.empty()) value->mutable_list_value();
+      break;
+    case Metadata::value_t::object: {
+      auto& fields = *value->mutable_struct_value()->mutable_fields();
+      for (const auto& [key, element] : metadata.items()) ToProto(element, &fields[key]);
+      break;
+    }
+    default:
+      value->set_null_value(google::protobuf::NULL_VALUE);
+  }
+}
+
+core::Settings SettingsFromProto(const pb::Workspace& message) {
+  core::Settings settings;
+  if (message.has_mlflow_experiment_id()) settings.mlflow_experiment_id = message.mlflow_experiment_id();
+  if (message.has_mlflow_tracking_uri()) settings.mlflow_tracking_uri = message.mlflow_tracking_uri();
+  if (message.has_dvc_remote_path()) settings.dvc_remote_path = message.dvc_remote_path();
+  if (message.has_bentoml_tag_prefix()) settings.bentoml_tag_prefix = message.bentoml_tag_prefix();
+  return settings;
+}
+
+// `request_id` must match [A-Za-z0-9._-]{1,64}, or be absent.
+absl::Status CheckRequestId(absl::string_view id) {
+  const auto allowed = [](char c) { return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-'; };
+  if (id.size() <= kMaxRequestIdBytes && std::all_of(id.begin(), id.end(), allowed)) return absl::OkStatus();
+  return FieldInvalid("request_id", "must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_' and '-'");
+}
+
+// What Create and Ensure have in common.
+template <typename Request>
+absl::StatusOr<core::CreateArgs> NewWorkspaceFromProto(const Request& request) {
+  ASSIGN_OR_RETURN(core::ProjectName project, core::ProjectName::Parse(request.project()));
+  if (!request.template_().empty()) return FieldInvalid("template", "templates are not supported by this server");
+  const pb::Workspace& workspace = request.workspace();
+  if (!workspace.project().empty() && workspace.project() != request.project()) {
+    return FieldInvalid("workspace.project", "must be absent or the same as project");
+  }
+  return core::CreateArgs{.project = std::move(project),
+                          .settings = SettingsFromProto(workspace),
+                          .metadata = FromProto(workspace.metadata())};
+}
+
+absl::Status CheckNoFence(int64_t fence) {
+  if (fence == 0) return absl::OkStatus();
+  return FieldInvalid("fence", "leases are not supported by this server");
+}
+
+int32_t ClampToInt32(int64_t count) {
+  return static_cast<int32_t>(std::min<int64_t>(count, std::numeric_limits<int32_t>::max()));
+}
+
+}  // namespace
+
+absl::StatusOr<core::CreateArgs> FromProto(const pb::CreateWorkspaceRequest& request) {
+  ASSIGN_OR_RETURN(core::CreateArgs args, NewWorkspaceFromProto(request));
+  RETURN_IF_ERROR(CheckRequestId(request.request_id()));
+  args.request_id = request.request_id();
+  args.validate_only = request.validate_only();
+  return args;
+}
+
+absl::StatusOr<core::CreateArgs> FromProto(const pb::EnsureWorkspaceRequest& request) {
+  return NewWorkspaceFromProto(request);
+}
+
+absl::StatusOr<core::ListArgs> FromProto(const pb::ListWorkspacesRequest& request) {
+  if (!request.filter().empty()) return core::FilterInvalid("filter", 0, "filters are not supported by this server");
+  return core::ListArgs{.page_size = request.page_size(),
+                        .page_token = request.page_token(),
+                        .order_by = request.order_by(),
+                        .show_deleted = request.show_deleted()};
+}
+
+absl::StatusOr<core::UpdateArgs> FromProto(const pb::UpdateWorkspaceRequest& request) {
+  ASSIGN_OR_RETURN(core::ProjectName project, core::ProjectName::Parse(request.workspace().project()));
+  RETURN_IF_ERROR(CheckNoFence(request.fence()));
+  core::UpdateArgs args{
+      .project = std::move(project),
+      .etag = request.workspace().etag(),
+      .spec = {.settings = SettingsFromProto(request.workspace()),
+               .metadata = FromProto(request.workspace().metadata()),
+               .remove_metadata = {request.remove_metadata().begin(), request.remove_metadata().end()}},
+      .allow_missing = request.allow_missing(),
+      .validate_only = request.validate_only()};
+  const auto& paths = request.update_mask().paths();
+  if (!paths.empty()) args.spec.mask.emplace(paths.begin(), paths.end());
+  return args;
+}
+
+absl::StatusOr<core::DeleteArgs> FromProto(const pb::DeleteWorkspaceRequest& request) {
+  ASSIGN_OR_RETURN(core::ProjectName project, core::ProjectName::Parse(request.project()));
+  RETURN_IF_ERROR(CheckNoFence(request.fence()));
+  return core::DeleteArgs{.project = std::move(project),
+                          .force = request.force(),
+                          .etag = request.etag(),
+                          .uid = request.uid(),
+                          .allow_missing = request.allow_missing(),
+                          .permanent = request.permanent(),
+                          .validate_only = request.validate_only()};
+}
+
+absl::StatusOr<absl::Duration> MaxStaleness(bool present, const google::protobuf::Duration& max_staleness) {
+  if (!present) return core::kDefaultMaxStaleness;
+  if (max_staleness.seconds() < 0 || max_staleness.nanos() < 0) {
+    return FieldInvalid("max_staleness", "must not be negative");
+  }
+  return absl::Seconds(max_staleness.seconds()) + absl::Nanoseconds(max_staleness.nanos());
+}
+
+void ToProto(absl::Time time, google::protobuf::Timestamp* message) {
+  const int64_t seconds = absl::ToUnixSeconds(time);
+  message->set_seconds(seconds);
+  message->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
+}
+
+void ToProto(absl::Duration duration, google::protobuf::Duration* message) {
+  absl::Duration rest;
+  message->set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &rest));
+  message->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
+}
+
+void ToProto(const core::Workspace& workspace, pb::Workspace* message) {
+  message->set_project(workspace.project.str());
+  message->set_uid(workspace.uid);
+  message->set_root_path(workspace.root_path);
+  const core::Settings& settings = workspace.settings;
+  if (settings.mlflow_experiment_id) message->set_mlflow_experiment_id(*settings.mlflow_experiment_id);
+  if (settings.mlflow_tracking_uri) message->set_mlflow_tracking_uri(*settings.mlflow_tracking_uri);
+  if (settings.dvc_remote_path) message->set_dvc_remote_path(*settings.dvc_remote_path);
+  if (settings.bentoml_tag_prefix) message->set_bentoml_tag_prefix(*settings.bentoml_tag_prefix);
+  if (!workspace.metadata.empty()) {
+    auto& fields = *message->mutable_metadata()->mutable_fields();
+    for (const auto& [key, value] : workspace.metadata.items()) ToProto(value, &fields[key]);
+  }
+  // A workspace in the trash whose record is corrupt has no times of its own.
+  if (workspace.create_time != absl::Time()) ToProto(workspace.create_time, message->mutable_create_time());
+  if (workspace.update_time != absl::Time()) ToProto(workspace.update_time, message->mutable_update_time());
+  if (workspace.delete_time) ToProto(*workspace.delete_time, message->mutable_delete_time());
+  if (workspace.purge_time) ToProto(*workspace.purge_time, message->mutable_purge_time());
+  message->set_etag(workspace.etag);
+}
+
+void ToProto(const core::ListResult& result, pb::ListWorkspacesResponse* message) {
+  message->mutable_workspaces()->Reserve(static_cast<int>(result.workspaces.size()));
+  for (const core::WorkspacePtr& workspace : result.workspaces) ToProto(*workspace, message->add_workspaces());
+  message->set_next_page_token(result.next_page_token);
+  message->set_total_size(ClampToInt32(result.total_size));
+  for (const std::string& project : result.unreachable) message->add_unreachable(project);
+}
+
+void ToProto(const core::DeleteResult& result, pb::DeleteWorkspaceResponse* message) {
+  if (result.workspace != nullptr) ToProto(*result.workspace, message->mutable_workspace());
+  message->set_file_count(ClampToInt32(result.file_count));
+  message->set_size_bytes(result.size_bytes);
+  message->set_purged(result.purged);
+}
+
+void ToProto(const core::StatusResult& result, pb::WorkspaceStatus* message) {
+  ToProto(*result.workspace, message->mutable_workspace());
+  const core::Usage& usage = result.usage;
+  for (size_t i = 0; i < core::kDirectories.size(); ++i) {
+    const core::DirectoryUsage& directory = usage.directories[i];
+    pb::DirectoryUsage* out = message->add_directories();
+    out->set_name(std::string(core::kDirectories[i]));
+    out->set_exists(directory.exists);
+    out->set_file_count(ClampToInt32(directory.file_count));
+    out->set_size_bytes(directory.size_bytes);
+    if (directory.exists) ToProto(directory.modify_time, out->mutable_modify_time());
+  }
+  message->set_file_count(ClampToInt32(usage.file_count()));
+  message->set_size_bytes(usage.size_bytes());
+  ToProto(usage.scan_time, message->mutable_scan_time());
+  if (!usage.problem.ok()) *message->mutable_error() = wire::ToProto(usage.problem);
+}
+
+}  // namespace mlops::rpc

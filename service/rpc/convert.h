@@ -1,0 +1,33 @@
+#ifndef MLOPS_SERVICE_RPC_CONVERT_H_
+#define MLOPS_SERVICE_RPC_CONVERT_H_
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "mlops/workspace/v1/workspace_service.pb.h"
+#include "service/core/authority.h"
+
+// Between messages and the core's values. What is wrong with the form of a request is found here, as
+// INVALID_ARGUMENT/FIELD_INVALID. Thread-safe.
+namespace mlops::rpc {
+
+namespace pb = mlops::workspace::v1;
+
+absl::StatusOr<core::CreateArgs> FromProto(const pb::CreateWorkspaceRequest& request);
+absl::StatusOr<core::CreateArgs> FromProto(const pb::EnsureWorkspaceRequest& request);
+absl::StatusOr<core::ListArgs> FromProto(const pb::ListWorkspacesRequest& request);
+absl::StatusOr<core::UpdateArgs> FromProto(const pb::UpdateWorkspaceRequest& request);
+absl::StatusOr<core::DeleteArgs> FromProto(const pb::DeleteWorkspaceRequest& request);
+
+// The staleness that a request allows; `request` is a GetWorkspaceStatusRequest or StreamWorkspaceStatusesRequest.
+absl::StatusOr<absl::Duration> MaxStaleness(bool present, const google::protobuf::Duration& max_staleness);
+
+void ToProto(const core::Workspace& workspace, pb::Workspace* message);
+void ToProto(const core::ListResult& result, pb::ListWorkspacesResponse* message);
+void ToProto(const core::DeleteResult& result, pb::DeleteWorkspaceResponse* message);
+void ToProto(const core::StatusResult& result, pb::WorkspaceStatus* message);
+void ToProto(absl::Time time, google::protobuf::Timestamp* message);
+void ToProto(absl::Duration duration, google::protobuf::Duration* message);
+
+}  // namespace mlops::rpc
+
+#endif  // MLOPS_SERVICE_RPC_CONVERT_H_

@@ -1,0 +1,33 @@
+#ifndef MLOPS_SERVICE_RPC_METHOD_TABLE_H_
+#define MLOPS_SERVICE_RPC_METHOD_TABLE_H_
+
+#include "absl/strings/string_view.h"
+
+namespace mlops::rpc {
+
+// Where a method's handler runs.
+enum class Lane {
+  kInline,  // On gRPC's own thread: answers from memory and one stat.
+  kWorker,  // On the worker pool: syncs files or walks trees, for which gRPC's few threads must not wait.
+};
+
+// What Call needs to know of a method.
+struct Method {
+  absl::string_view name;
+  Lane lane;
+};
+
+inline constexpr Method kCreateWorkspace = {"CreateWorkspace", Lane::kWorker};
+inline constexpr Method kGetWorkspace = {"GetWorkspace", Lane::kInline};
+inline constexpr Method kListWorkspaces = {"ListWorkspaces", Lane::kInline};
+inline constexpr Method kUpdateWorkspace = {"UpdateWorkspace", Lane::kWorker};
+inline constexpr Method kDeleteWorkspace = {"DeleteWorkspace", Lane::kWorker};
+inline constexpr Method kEnsureWorkspace = {"EnsureWorkspace", Lane::kWorker};
+inline constexpr Method kUndeleteWorkspace = {"UndeleteWorkspace", Lane::kWorker};
+inline constexpr Method kGetWorkspaceStatus = {"GetWorkspaceStatus", Lane::kWorker};
+inline constexpr Method kStreamWorkspaceStatuses = {"StreamWorkspaceStatuses", Lane::kWorker};
+inline constexpr Method kGetServerInfo = {"GetServerInfo", Lane::kInline};
+
+}  // namespace mlops::rpc
+
+#endif  // MLOPS_SERVICE_RPC_METHOD_TABLE_H_

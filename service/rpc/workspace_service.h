@@ -1,0 +1,65 @@
+#ifndef MLOPS_SERVICE_RPC_WORKSPACE_SERVICE_H_
+#define MLOPS_SERVICE_RPC_WORKSPACE_SERVICE_H_
+
+#include <string>
+
+#include "absl/time/time.h"
+#include "mlops/workspace/v1/workspace_service.grpc.pb.h"
+#include "service/core/authority.h"
+#include "service/rpc/call.h"
+
+namespace mlops::rpc {
+
+namespace pb = mlops::workspace::v1;
+
+// What GetServerInfo says beyond what the authority knows.
+struct ServerFacts {
+  std::string version;
+  std::string base_path;
+  absl::Time start_time;
+  absl::Duration purge_delay;
+};
+
+// WorkspaceService over an Authority: each handler converts, asks, and converts back. Thread-safe.
+class WorkspaceService final : public pb::WorkspaceService::CallbackService {
+ public:
+  // Both must outlive this.
+  WorkspaceService(core::Authority* authority, Calls* calls, ServerFacts facts);
+
+  grpc::ServerUnaryReactor* CreateWorkspace(grpc::CallbackServerContext* context,
+                                            const pb::CreateWorkspaceRequest* request,
+                                            pb::Workspace* response) override;
+  grpc::ServerUnaryReactor* GetWorkspace(grpc::CallbackServerContext* context, const pb::GetWorkspaceRequest* request,
+                                         pb::Workspace* response) override;
+  grpc::ServerUnaryReactor* ListWorkspaces(grpc::CallbackServerContext* context,
+                                           const pb::ListWorkspacesRequest* request,
+                                           pb::ListWorkspacesResponse* response) override;
+  grpc::ServerUnaryReactor* UpdateWorkspace(grpc::CallbackServerContext* context,
+                                            const pb::UpdateWorkspaceRequest* request,
+                                            pb::Workspace* response) override;
+  grpc::ServerUnaryReactor* DeleteWorkspace(grpc::CallbackServerContext* context,
+                                            const pb::DeleteWorkspaceRequest* request,
+                                            pb::DeleteWorkspaceResponse* response) override;
+  grpc::ServerUnaryReactor* EnsureWorkspace(grpc::CallbackServerContext* context,
+                                            const pb::EnsureWorkspaceRequest* request,
+                                            pb::EnsureWorkspaceResponse* response) override;
+  grpc::ServerUnaryReactor* UndeleteWorkspace(grpc::CallbackServerContext* context,
+                                              const pb::UndeleteWorkspaceRequest* request,
+                                              pb::Workspace* response) override;
+  grpc::ServerUnaryReactor* GetWorkspaceStatus(grpc::CallbackServerContext* context,
+                                               const pb::GetWorkspaceStatusRequest* request,
+                                               pb::WorkspaceStatus* response) override;
+  grpc::ServerWriteReactor<pb::WorkspaceStatus>* StreamWorkspaceStatuses(
+      grpc::CallbackServerContext* context, const pb::StreamWorkspaceStatusesRequest* request) override;
+  grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context, const pb::GetServerInfoRequest* request,
+                                          pb::ServerInfo* response) override;
+
+ private:
+  core::Authority* const authority_;
+  Calls* const calls_;
+  const ServerFacts facts_;
+};
+
+}  // namespace mlops::rpc
+
+#endif  // MLOPS_SERVICE_RPC_WORKSPACE_SERVICE_H_

@@ -1,0 +1,33 @@
+#ifndef MLOPS_SERVICE_SERVER_CONFIG_H_
+#define MLOPS_SERVICE_SERVER_CONFIG_H_
+
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "service/observe/log.h"
+
+namespace mlops::server {
+
+// What the command line says.
+struct Config {
+  std::string base;                 // Directory of the workspaces; made if missing.
+  std::vector<std::string> listen;  // "unix:<path>" or "<host>:<port>", besides the Unix socket in the base.
+  bool insecure = false;            // Allow addresses that other machines reach.
+  absl::Duration purge_delay = absl::Hours(72);
+  absl::Duration idle_timeout = absl::InfiniteDuration();  // Leave after so long without a call.
+  absl::Duration drain_timeout = absl::Seconds(30);        // For calls in flight when asked to stop.
+  std::string log_file;                                    // "" means standard error.
+  observe::CallLogLevel log_calls = observe::CallLogLevel::kAll;
+  int workers = 16;          // Threads for calls that write or walk.
+  bool portable_fs = false;  // Use only POSIX calls on files.
+};
+
+// The configuration, or the exit code where there is nothing to run: after --help and --version, whose text has been
+// printed, and after a bad flag, about which one sentence has been printed to standard error.
+std::variant<Config, int> ParseCommandLine(int argc, char** argv);
+
+}  // namespace mlops::server
+
+#endif  // MLOPS_SERVICE_SERVER_CONFIG_H_

@@ -1,0 +1,24 @@
+#ifndef MLOPS_SERVICE_SERVER_LISTENERS_H_
+#define MLOPS_SERVICE_SERVER_LISTENERS_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+// Addresses: what may be listened on, and where the Unix socket of a base directory is. Thread-safe.
+namespace mlops::server {
+
+// Checks "unix:<path>" or "<host>:<port>". FAILED_PRECONDITION, as a sentence, if it is neither, or if other machines
+// could reach it and `insecure` is not set.
+absl::Status CheckAddress(absl::string_view address, bool insecure);
+
+// The address of the Unix socket of `base_path`: below the base, or, where that path is longer than a socket's name
+// may be, in a directory of this user's alone below $XDG_RUNTIME_DIR or /tmp, which is made. FAILED_PRECONDITION if
+// that directory cannot be made or is somebody else's.
+absl::StatusOr<std::string> UnixSocketAddress(const std::string& base_path);
+
+}  // namespace mlops::server
+
+#endif  // MLOPS_SERVICE_SERVER_LISTENERS_H_

@@ -1,0 +1,178 @@
+#include "service/server/server.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "grpc/grpc.h"
+#include "grpcpp/ext/proto_server_reflection_plugin.h"
+#include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/resource_quota.h"
+#include "grpcpp/server_builder.h"
+#include "nlohmann/json.hpp"
+#include "service/base/status_macros.h"
+#include "service/catalog/usage_scan.h"
+#include "service/core/layout.h"
+#include "service/server/listeners.h"
+#include "service/server/version.h"
+
+namespace mlops::server {
+namespace {
+
+constexpr int kMaxMessageBytes = 4 * 1024 * 1024;
+constexpr int kMaxStreamsPerConnection = 1024;
+constexpr int kMinPingIntervalMs = 10'000;
+constexpr size_t kMaxRequestMemoryBytes = 512 * 1024 * 1024;
+constexpr size_t kMaxQueuedCalls = 1024;
+
+std::string HostName() {
+  char name[256] = "";
+  ::gethostname(name, sizeof(name) - 1);
+  return name;
+}
+
+// A sentence about what the operator can mend.
+absl::Status Refusal(absl::string_view sentence) { return absl::FailedPreconditionError(sentence); }
+
+// The real path of `base`, which is made if missing.
+absl::StatusOr<std::string> MakeBase(const std::string& base) {
+  std::error_code error;
+  std::filesystem::create_directories(base, error);
+  const std::filesystem::path real = error ? base : std::filesystem::canonical(base, error);
+  if (error) return Refusal(absl::StrCat("cannot make the base directory ", base, ": ", error.message()));
+  if (!std::filesystem::is_directory(real)) return Refusal(absl::StrCat(base, " is not a directory"));
+  return real.string();
+}
+
+// Who serves a base already, from what the lock file says.
+std::string DescribeOwner(const std::string& content) {
+  const auto json = nlohmann::json::parse(content, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains("pid")) return "another workspaced that is just starting";
+  const auto addresses = json.value("addresses", std::vector<std::string>());
+  return absl::StrCat("workspaced with pid ", json.value("pid", 0), " on host ", json.value("host", "?"),
+                      ", which listens on ", absl::StrJoin(addresses, " and "));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
+  auto server = std::unique_ptr<Server>(new Server(config));
+  for (const std::string& address : config.listen) RETURN_IF_ERROR(CheckAddress(address, config.insecure));
+  ASSIGN_OR_RETURN(server->base_path_, MakeBase(config.base));
+  RETURN_IF_ERROR(server->LockBase());
+  ASSIGN_OR_RETURN(server->log_, observe::Log::Open({.file = config.log_file, .calls = config.log_calls}));
+  RETURN_IF_ERROR(server->OpenCatalog());
+  RETURN_IF_ERROR(server->Listen());
+  RETURN_IF_ERROR(server->Announce());
+  return server;
+}
+
+absl::Status Server::LockBase() {
+  const std::string dir = absl::StrCat(base_path_, "/", core::layout::kServerDir);
+  std::error_code error;
+  std::filesystem::create_directory(dir, error);
+  if (error) return Refusal(absl::StrCat("cannot write in the base directory ", base_path_, ": ", error.message()));
+  auto lock = fs::LockFile::Acquire(absl::StrCat(dir, "/", core::layout::kLockFile));
+  if (absl::IsFailedPrecondition(lock.status())) {
+    return Refusal(
+        absl::StrCat(base_path_, " is already served by ",
+                     DescribeOwner(fs::LockFile::ReadContent(absl::StrCat(dir, "/", core::layout::kLockFile)))));
+  }
+  if (!lock.ok()) return Refusal(absl::StrCat("cannot lock the base directory: ", lock.status().message()));
+  lock_ = *std::move(lock);
+  return absl::OkStatus();
+}
+
+absl::Status Server::OpenCatalog() {
+  const fs::OpenOptions open_options{.portable = config_.portable_fs};
+  ASSIGN_OR_RETURN(auto catalog_dir, fs::OpenBaseDir(base_path_, open_options));
+  ASSIGN_OR_RETURN(std::shared_ptr<const fs::Dir> scan_dir, fs::OpenBaseDir(base_path_, open_options));
+  auto catalog = catalog::FileCatalog::Open(std::move(catalog_dir), base_path_, {.purge_delay = config_.purge_delay});
+  if (!catalog.ok()) {
+    return Refusal(absl::StrCat("cannot read the base directory ", base_path_, ": ", catalog.status().message()));
+  }
+  catalog_ = *std::move(catalog);
+  maintainer_ = std::make_unique<catalog::Maintainer>(catalog_.get());
+  authority_ = std::make_unique<core::Authority>(
+      catalog_.get(), catalog::MakeUsageScanner(std::move(scan_dir), base_path_, base::SystemClock()), base_path_);
+  workers_ = std::make_unique<base::ThreadPool>(config_.workers, kMaxQueuedCalls);
+  calls_ = std::make_unique<rpc::Calls>(workers_.get(), log_.get());
+  service_ = std::make_unique<rpc::WorkspaceService>(authority_.get(), calls_.get(),
+                                                     rpc::ServerFacts{.version = std::string(kVersion),
+                                                                      .base_path = base_path_,
+                                                                      .start_time = absl::Now(),
+                                                                      .purge_delay = config_.purge_delay});
+  return absl::OkStatus();
+}
+
+absl::Status Server::Listen() {
+  ASSIGN_OR_RETURN(std::string socket, UnixSocketAddress(base_path_));
+  addresses_ = {std::move(socket)};
+  addresses_.insert(addresses_.end(), config_.listen.begin(), config_.listen.end());
+
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  std::vector<int> ports(addresses_.size(), 0);
+  for (size_t i = 0; i < addresses_.size(); ++i) {
+    builder.AddListeningPort(addresses_[i], grpc::InsecureServerCredentials(), &ports[i]);
+  }
+  builder.RegisterService(service_.get());
+  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  builder.SetResourceQuota(grpc::ResourceQuota("requests").Resize(kMaxRequestMemoryBytes));
+  // Without this a second server could take the same TCP port, silently.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingIntervalMs);
+  // Sockets are for this user alone; files of workspaces are as the user's own umask wants them.
+  const mode_t umask_before = ::umask(0077);
+  server_ = builder.BuildAndStart();
+  ::umask(umask_before);
+  if (server_ == nullptr) {
+    size_t failed = 0;
+    while (failed + 1 < ports.size() && ports[failed] > 0) ++failed;
+    return Refusal(absl::StrCat("cannot listen on ", addresses_[failed], ": it is in use, or may not be opened"));
+  }
+  for (size_t i = 0; i < addresses_.size(); ++i) {
+    if (absl::StartsWith(addresses_[i], "unix:")) continue;
+    addresses_[i] = absl::StrCat(addresses_[i].substr(0, addresses_[i].rfind(':')), ":", ports[i]);
+  }
+  server_->GetHealthCheckService()->SetServingStatus(pb::WorkspaceService::service_full_name(), true);
+  return absl::OkStatus();
+}
+
+// Clients find the server by what stands in the lock file; it is written only now that they can connect.
+absl::Status Server::Announce() {
+  const nlohmann::json owner = {{"pid", ::getpid()},
+                                {"host", HostName()},
+                                {"addresses", addresses_},
+                                {"version", std::string(kVersion)},
+                                {"start_time", absl::FormatTime(absl::Now(), absl::UTCTimeZone())}};
+  RETURN_IF_ERROR(lock_->WriteContent(owner.dump() + "\n"));
+  log_->Info(absl::StrCat("serving ", base_path_, " on ", absl::StrJoin(addresses_, ", ")));
+  return absl::OkStatus();
+}
+
+Server::~Server() {
+  if (server_ == nullptr) return;
+  // Whoever balances load sees the change before connections close.
+  server_->GetHealthCheckService()->SetServingStatus(false);
+  calls_->Drain();
+  server_->Shutdown(absl::ToChronoTime(absl::Now() + config_.drain_timeout));
+  server_->Wait();
+  lock_->WriteContent("").IgnoreError();
+  log_->Info("stopped");
+}
+
+void Server::CheckHealth() {
+  if (!catalog_->healthy()) server_->GetHealthCheckService()->SetServingStatus(false);
+}
+
+bool Server::IsIdle() const { return calls_->IdleTime() > config_.idle_timeout; }
+
+}  // namespace mlops::server
