@@ -10,16 +10,17 @@
 #include <string>
 #include <utility>
 
+#include "client-cpp/src/connection.h"
 #include "google/protobuf/util/json_util.h"
-#include "grpcpp/grpcpp.h"
-#include "mlops/workspace/v1/workspace_service.grpc.pb.h"
+#include "mlops/workspace_client.h"
 #include "nlohmann/json.hpp"
 #include "proto/cpp/wire_status.h"
 
 namespace {
 
 using Json = nlohmann::json;
-using Stub = mlops::workspace::v1::WorkspaceService::Stub;
+using mlops::CallOptions;
+using mlops::internal::Connection;
 namespace v1 = mlops::workspace::v1;
 
 [[noreturn]] void Die(const std::string& problem) {
@@ -55,44 +56,45 @@ Json ToJson(const google::protobuf::Message& message) {
   return Json::parse(text);
 }
 
-Json Answer(Json responses, const grpc::Status& status) {
+Json Answer(Json responses, const absl::Status& status) {
   Json answer = {{"responses", std::move(responses)}};
-  if (!status.ok()) answer["error"] = ToJson(mlops::wire::ToProto(mlops::wire::FromGrpc(status)));
+  if (!status.ok()) answer["error"] = ToJson(mlops::wire::ToProto(status));
   return answer;
 }
 
-using Call = std::function<Json(Stub&, const Json&)>;
+using Call = std::function<Json(Connection&, const Json&)>;
 
 template <typename Request, typename Response>
-Call Unary(grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*)) {
-  return [method](Stub& stub, const Json& request) {
-    grpc::ClientContext context;
-    Response response;
-    const grpc::Status status = (stub.*method)(&context, Parse<Request>(request), &response);
-    return Answer(status.ok() ? Json::array({ToJson(response)}) : Json::array(), status);
+Call Unary(absl::StatusOr<Response> (Connection::*method)(const Request&, const CallOptions&)) {
+  return [method](Connection& connection, const Json& request) {
+    const absl::StatusOr<Response> response = (connection.*method)(Parse<Request>(request), CallOptions());
+    return Answer(response.ok() ? Json::array({ToJson(*response)}) : Json::array(), response.status());
   };
 }
 
-Json StreamStatuses(Stub& stub, const Json& request) {
-  grpc::ClientContext context;
-  auto reader = stub.StreamWorkspaceStatuses(&context, Parse<v1::StreamWorkspaceStatusesRequest>(request));
+Json StreamStatuses(Connection& connection, const Json& request) {
   Json responses = Json::array();
-  for (v1::WorkspaceStatus status; reader->Read(&status);) responses.push_back(ToJson(status));
-  return Answer(std::move(responses), reader->Finish());
+  const auto keep = [&responses](const v1::WorkspaceStatus& status) {
+    responses.push_back(ToJson(status));
+    return true;
+  };
+  const absl::Status status =
+      connection.StreamWorkspaceStatuses(Parse<v1::StreamWorkspaceStatusesRequest>(request), CallOptions(), keep);
+  return Answer(std::move(responses), status);
 }
 
 std::map<std::string, Call> Calls() {
   return {
-      {"CreateWorkspace", Unary(&Stub::CreateWorkspace)},
-      {"GetWorkspace", Unary(&Stub::GetWorkspace)},
-      {"ListWorkspaces", Unary(&Stub::ListWorkspaces)},
-      {"UpdateWorkspace", Unary(&Stub::UpdateWorkspace)},
-      {"DeleteWorkspace", Unary(&Stub::DeleteWorkspace)},
-      {"EnsureWorkspace", Unary(&Stub::EnsureWorkspace)},
-      {"UndeleteWorkspace", Unary(&Stub::UndeleteWorkspace)},
-      {"GetWorkspaceStatus", Unary(&Stub::GetWorkspaceStatus)},
+      {"CreateWorkspace", Unary(&Connection::CreateWorkspace)},
+      {"GetWorkspace", Unary(&Connection::GetWorkspace)},
+      {"ListWorkspaces", Unary(&Connection::ListWorkspaces)},
+      {"UpdateWorkspace", Unary(&Connection::UpdateWorkspace)},
+      {"DeleteWorkspace", Unary(&Connection::DeleteWorkspace)},
+      {"EnsureWorkspace", Unary(&Connection::EnsureWorkspace)},
+      {"UndeleteWorkspace", Unary(&Connection::UndeleteWorkspace)},
+      {"GetWorkspaceStatus", Unary(&Connection::GetWorkspaceStatus)},
       {"StreamWorkspaceStatuses", StreamStatuses},
-      {"GetServerInfo", Unary(&Stub::GetServerInfo)},
+      {"GetServerInfo", Unary(&Connection::GetServerInfo)},
   };
 }
 
@@ -100,11 +102,10 @@ std::map<std::string, Call> Calls() {
 
 int main(int argc, char** argv) {
   if (argc != 2) Die("usage: cpp_player ADDRESS");
-  auto channel = grpc::CreateChannel(argv[1], grpc::InsecureChannelCredentials());
-  Stub stub(channel);
+  const auto connection = mlops::internal::MakeGrpcConnection(argv[1], mlops::ClientOptions());
   const std::map<std::string, Call> calls = Calls();
   for (std::string line; std::getline(std::cin, line);) {
     const Json call = Json::parse(line);
-    std::cout << calls.at(call["rpc"])(stub, call["request"]).dump() << std::endl;
+    std::cout << calls.at(call["rpc"])(*connection, call["request"]).dump() << std::endl;
   }
 }

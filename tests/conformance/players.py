@@ -12,6 +12,7 @@ import grpc
 from google.protobuf import json_format
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from mlops.workspace.v1 import workspace_service_pb2, workspace_service_pb2_grpc
+
 from support.server import REPO, Server
 
 SERVICE = workspace_service_pb2.DESCRIPTOR.services_by_name["WorkspaceService"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conformance import files
 from conformance.contract import check_error
 from conformance.matching import ABSENT, Mismatch, build, check

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import grpc
 
@@ -26,11 +27,11 @@ def short_base() -> Iterator[Path]:
 
 
 class Server:
-    """One `workspaced --base BASE ARGS...`, as a context manager; `address` is for gRPC once it is entered."""
+    """One `workspaced --base BASE ARGS...`, as a context manager; `addresses`, for gRPC, are known once it is entered."""
 
     def __init__(self, base: Path, *args: str) -> None:
         self.base = base
-        self.address = ""
+        self.addresses: list[str] = []
         self._args = args
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -38,6 +39,11 @@ class Server:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def address(self) -> str:
+        """The Unix socket's."""
+        return next(address for address in self.addresses if address.startswith("unix:"))
 
     @property
     def socket(self) -> Path:
@@ -52,13 +58,13 @@ class Server:
     def _log(self) -> Path:
         return self.base.with_name(f"{self.base.name}.log")
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> Self:
         self.base.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             command = [BINARY, "--base", self.base, *self._args]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         try:
-            self.address = self._wait_for_address()
+            self.addresses = self._wait_for_addresses()
             self._wait_until_serving()
         except BaseException:
             self._process.kill()
@@ -80,15 +86,15 @@ class Server:
         if kind is None:
             assert code == 0, f"workspaced ended with {code}: {self.output}"
 
-    def _wait_for_address(self) -> str:
+    def _wait_for_addresses(self) -> list[str]:
         """The lock file may still tell of the server before: the pid says whose it is."""
         lock = self.base / ".workspaced/lock"
         deadline = time.monotonic() + _DEADLINE_S
         while time.monotonic() < deadline:
-            with contextlib.suppress(FileNotFoundError, json.JSONDecodeError, KeyError, IndexError):
+            with contextlib.suppress(FileNotFoundError, json.JSONDecodeError, KeyError):
                 owner = json.loads(lock.read_text())
                 if owner["pid"] == self.pid:
-                    return owner["addresses"][0]
+                    return list(owner["addresses"])
             self._check_runs()
             time.sleep(0.01)
         raise TimeoutError(f"workspaced does not say where it listens: {self.output}")
