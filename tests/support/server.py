@@ -27,7 +27,7 @@ def short_base() -> Iterator[Path]:
 
 
 class Server:
-    """One `workspaced --base BASE ARGS...`, as a context manager; `addresses`, for gRPC, are known once it is entered."""
+    """One `workspaced --base BASE ARGS...`, as a context manager; entered, it knows its `addresses`."""
 
     def __init__(self, base: Path, *args: str) -> None:
         self.base = base
