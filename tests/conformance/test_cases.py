@@ -36,7 +36,7 @@ def base() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("player", PLAYERS, ids=lambda player: player.__name__.lower())
-@pytest.mark.parametrize(("case", "variables"), _cases())
+@pytest.mark.parametrize(("case", "variables"), list(_cases()))
 def test_case(case: dict[str, Any], variables: dict[str, Any], player: type[Player], base: Path) -> None:
     variables = {key: build(value, {}) for key, value in variables.items()} | {"base": str(base)}
     for step in case.get("before", []):
