@@ -7,36 +7,20 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "nlohmann/json.hpp"
+#include "service/base/utf8.h"
 
 namespace mlops::base {
 namespace {
 
 constexpr absl::string_view kPayloadUrl = "mlops.workspace/error_info";
 
-// The length of the well-formed UTF-8 sequence that `text` begins with, or 0 if there is none (RFC 3629).
-size_t Utf8SequenceLength(absl::string_view text) {
-  const auto byte = [text](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const size_t length = byte(0) < 0x80   ? 1
-                        : byte(0) < 0xC2 ? 0
-                        : byte(0) < 0xE0 ? 2
-                        : byte(0) < 0xF0 ? 3
-                        : byte(0) < 0xF5 ? 4
-                                         : 0;
-  if (length == 0 || length > text.size()) return 0;
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xC0) != 0x80) return 0;
-  }
-  const bool overlong = (byte(0) == 0xE0 && byte(1) < 0xA0) || (byte(0) == 0xF0 && byte(1) < 0x90);
-  const bool out_of_range = (byte(0) == 0xED && byte(1) > 0x9F) || (byte(0) == 0xF4 && byte(1) > 0x8F);
-  return overlong || out_of_range ? 0 : length;
-}
-
 }  // namespace
 
 std::string Echo(absl::string_view value, size_t max_bytes) {
   std::string echo;
   while (!value.empty()) {
-    size_t length = Utf8SequenceLength(value);
+    char32_t ignored;
+    size_t length = DecodeUtf8(value, &ignored);
     const bool printable = length > 1 || (length == 1 && value[0] >= 0x20 && value[0] != 0x7f);
     if (length == 0) length = 1;
     const std::string piece =

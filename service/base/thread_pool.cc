@@ -40,17 +40,15 @@ void ThreadPool::Work() {
   }
 }
 
-void ParallelFor(size_t count, int threads, const std::function<void(size_t)>& work) {
-  // Indices are taken in runs, so that the counter is not fought over where the work is short.
-  constexpr size_t kRun = 64;
+void ParallelFor(size_t count, int threads, size_t run, const std::function<void(size_t)>& work) {
   std::atomic<size_t> next = 0;
   const auto take_runs = [&] {
-    for (size_t begin = next.fetch_add(kRun); begin < count; begin = next.fetch_add(kRun)) {
-      for (size_t i = begin; i < std::min(begin + kRun, count); ++i) work(i);
+    for (size_t begin = next.fetch_add(run); begin < count; begin = next.fetch_add(run)) {
+      for (size_t i = begin; i < std::min(begin + run, count); ++i) work(i);
     }
   };
   std::vector<std::thread> helpers;
-  const size_t useful = std::min<size_t>(threads, (count + kRun - 1) / kRun);
+  const size_t useful = std::min<size_t>(threads, (count + run - 1) / run);
   for (size_t i = 1; i < useful; ++i) helpers.emplace_back(take_runs);
   take_runs();
   for (std::thread& helper : helpers) helper.join();

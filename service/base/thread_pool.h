@@ -32,8 +32,9 @@ class ThreadPool {
 };
 
 // Calls `work(i)` for each i in [0, count) from up to `threads` threads, the caller's among them, and returns when all
-// are done.
-void ParallelFor(size_t count, int threads, const std::function<void(size_t)>& work);
+// are done. Threads take `run` indices at a time: more where the work is short, so that they do not fight over a
+// counter.
+void ParallelFor(size_t count, int threads, size_t run, const std::function<void(size_t)>& work);
 
 }  // namespace mlops::base
 

@@ -2,6 +2,7 @@
 #include "service/catalog/file_catalog.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -39,7 +40,8 @@ absl::Status RecordError(const absl::Status& status, const ProjectName& project,
   if (info.reason == "PATH_UNSUITABLE") {
     return core::PathUnsuitable(project.str(), info.metadata["path"], info.metadata["problem"]);
   }
-  if (absl::IsPermissionDenied(status)) return core::WorkspaceCorrupt(project.str(), file, 0, "permission denied");
+  if (info.metadata["errno"] == absl::StrCat(EACCES))
+    return core::WorkspaceCorrupt(project.str(), file, 0, "permission denied");
   return status;
 }
 

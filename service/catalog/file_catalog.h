@@ -16,6 +16,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "service/base/clock.h"
+#include "service/catalog/checkpoint.h"
 #include "service/catalog/group_sync.h"
 #include "service/core/catalog.h"
 #include "service/core/index.h"
@@ -89,6 +90,9 @@ class FileCatalog : public core::Catalog {
   absl::Status SweepStaging();
   absl::Status LoadTrash();
   absl::Status LoadAll();
+  std::vector<SavedRecord> ReadCheckpoint() const;
+  // The record of `project` from what was saved, which is sorted by name, if the file did not change since.
+  Entry LoadEntry(const core::ProjectName& project, const std::vector<SavedRecord>& saved) const;
   core::WorkspacePtr LoadDeleted(const core::layout::TrashName& name) const;
 
   // Where a project's files are, for errors and values.

@@ -7,6 +7,7 @@
 #include "absl/strings/string_view.h"
 #include "service/base/status_macros.h"
 #include "service/base/thread_pool.h"
+#include "service/catalog/checkpoint.h"
 #include "service/catalog/file_catalog.h"
 #include "service/core/workspace_yaml.h"
 #include "service/fs/remove_tree.h"
@@ -21,6 +22,9 @@ using core::layout::TrashName;
 namespace {
 
 constexpr int64_t kRemoveStep = 10'000;
+constexpr size_t kRun = 64;  // Records a thread takes at a time.
+constexpr int64_t kMaxCheckpointBytes = int64_t{4} << 30;
+constexpr absl::string_view kCheckpointTempFile = "checkpoint.new";
 
 absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& base, absl::string_view name) {
   if (absl::Status made = base.MakeDir(name); !made.ok() && !absl::IsAlreadyExists(made)) return made;
@@ -81,7 +85,8 @@ absl::Status FileCatalog::LoadTrash() {
     return true;
   }));
   std::vector<WorkspacePtr> workspaces(deleted.size());
-  base::ParallelFor(deleted.size(), options_.load_threads, [&](size_t i) { workspaces[i] = LoadDeleted(deleted[i]); });
+  base::ParallelFor(deleted.size(), options_.load_threads, kRun,
+                    [&](size_t i) { workspaces[i] = LoadDeleted(deleted[i]); });
   absl::MutexLock lock(&mutex_);
   for (WorkspacePtr& workspace : workspaces) index_.Put(std::move(workspace));
   removing_ = std::move(removing);
@@ -117,12 +122,56 @@ absl::Status FileCatalog::LoadAll() {
     return true;
   }));
   std::sort(names.begin(), names.end());
+  const std::vector<SavedRecord> saved = ReadCheckpoint();
   std::vector<Entry> entries(names.size());
-  base::ParallelFor(names.size(), options_.load_threads, [&](size_t i) { entries[i] = ReadEntry(names[i], Entry{}); });
+  base::ParallelFor(names.size(), options_.load_threads, kRun,
+                    [&](size_t i) { entries[i] = LoadEntry(names[i], saved); });
   absl::MutexLock lock(&mutex_);
   for (size_t i = 0; i < names.size(); ++i) Store(names[i], std::move(entries[i]));
   names_stamp_ = stamp;
   names_read_time_ = now;
+  return absl::OkStatus();
+}
+
+std::vector<SavedRecord> FileCatalog::ReadCheckpoint() const {
+  const auto content = server_dir_->ReadFile(core::layout::kCheckpointFile, kMaxCheckpointBytes);
+  if (!content.ok()) return {};
+  return DecodeCheckpoint(content->data, base_path_, options_.load_threads);
+}
+
+FileCatalog::Entry FileCatalog::LoadEntry(const ProjectName& project, const std::vector<SavedRecord>& saved) const {
+  const auto it = std::lower_bound(
+      saved.begin(), saved.end(), project,
+      [](const SavedRecord& record, const ProjectName& name) { return record.workspace->project < name; });
+  if (it == saved.end() || it->workspace->project != project) return ReadEntry(project, Entry{});
+  Entry entry{.workspace = it->workspace, .stamp = it->stamp, .etag = it->workspace->etag, .read_time = it->read_time};
+  if (IsCurrent(entry, base_->Stat(core::layout::RecordPath(project)))) return entry;
+  return ReadEntry(project, entry);
+}
+
+absl::Status FileCatalog::SaveCheckpoint() {
+  std::vector<SavedRecord> records;
+  uint64_t version;
+  {
+    absl::ReaderMutexLock lock(&mutex_);
+    if (last_version_ == checkpoint_version_) return absl::OkStatus();
+    version = last_version_;
+    records.reserve(entries_.size());
+    for (const auto& [project, entry] : entries_) {
+      if (entry.workspace == nullptr) continue;
+      records.push_back({.workspace = entry.workspace, .stamp = entry.stamp, .read_time = entry.read_time});
+    }
+  }
+  const std::string bytes = EncodeCheckpoint(records, base_path_);
+  // Not synced: a checkpoint that a power cut tore is seen by its checksums, and costs one slow start.
+  server_dir_->RemoveFile(kCheckpointTempFile).IgnoreError();
+  ASSIGN_OR_RETURN(const auto file, server_dir_->CreateFile(kCheckpointTempFile));
+  RETURN_IF_ERROR(file->Write(bytes));
+  RETURN_IF_ERROR(file->Close());
+  RETURN_IF_ERROR(
+      server_dir_->Rename(kCheckpointTempFile, *server_dir_, core::layout::kCheckpointFile, fs::RenameMode::kReplace));
+  absl::MutexLock lock(&mutex_);
+  checkpoint_version_ = version;
   return absl::OkStatus();
 }
 

@@ -67,7 +67,8 @@ class Dir {
 
   virtual absl::StatusOr<std::unique_ptr<Dir>> OpenDir(absl::string_view path) const = 0;
 
-  // The state of the entry itself: a symbolic link at the end is not followed.
+  // The state of the entry itself: a symbolic link at the end is not followed. As it is one system call, links on the
+  // way to it are: use it to compare stamps, never to decide what may be trusted.
   virtual absl::StatusOr<FileStamp> Stat(absl::string_view path) const = 0;
 
   // The state of this directory.

@@ -1,10 +1,12 @@
 #include "service/server/server.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
@@ -43,7 +45,8 @@ absl::Status Refusal(absl::string_view sentence) { return absl::FailedPreconditi
 absl::StatusOr<std::string> MakeBase(const std::string& base) {
   std::error_code error;
   std::filesystem::create_directories(base, error);
-  const std::filesystem::path real = error ? base : std::filesystem::canonical(base, error);
+  std::filesystem::path real;
+  if (!error) real = std::filesystem::canonical(base, error);
   if (error) return Refusal(absl::StrCat("cannot make the base directory ", base, ": ", error.message()));
   if (!std::filesystem::is_directory(real)) return Refusal(absl::StrCat(base, " is not a directory"));
   return real.string();
@@ -142,7 +145,7 @@ absl::Status Server::Listen() {
     if (absl::StartsWith(addresses_[i], "unix:")) continue;
     addresses_[i] = absl::StrCat(addresses_[i].substr(0, addresses_[i].rfind(':')), ":", ports[i]);
   }
-  server_->GetHealthCheckService()->SetServingStatus(pb::WorkspaceService::service_full_name(), true);
+  server_->GetHealthCheckService()->SetServingStatus(rpc::pb::WorkspaceService::service_full_name(), true);
   return absl::OkStatus();
 }
 

@@ -1,0 +1,18 @@
+#ifndef MLOPS_SERVICE_BASE_UTF8_H_
+#define MLOPS_SERVICE_BASE_UTF8_H_
+
+#include <cstddef>
+
+#include "absl/strings/string_view.h"
+
+namespace mlops::base {
+
+// The length in bytes of the well-formed UTF-8 sequence (RFC 3629) that `text`, which must not be empty, begins with,
+// and its code point in `*code_point`; 0, and the code point untouched, if there is none.
+size_t DecodeUtf8(absl::string_view text, char32_t* code_point);
+
+bool IsValidUtf8(absl::string_view text);
+
+}  // namespace mlops::base
+
+#endif  // MLOPS_SERVICE_BASE_UTF8_H_

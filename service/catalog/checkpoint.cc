@@ -1,0 +1,181 @@
+#include "service/catalog/checkpoint.h"
+
+#include <zlib.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "service/base/thread_pool.h"
+
+namespace mlops::catalog {
+
+using core::Metadata;
+using core::Workspace;
+
+namespace {
+
+// After it: the base path, then blocks of records, each with its length and CRC-32, so that threads can share the work.
+constexpr absl::string_view kMagic = "mlops-workspace checkpoint 1\n";
+constexpr size_t kRecordsPerBlock = 1024;
+
+class Writer {
+ public:
+  void Int(int64_t value) { bytes_.append(reinterpret_cast<const char*>(&value), sizeof(value)); }
+  void Text(absl::string_view text) {
+    Int(static_cast<int64_t>(text.size()));
+    bytes_.append(text.data(), text.size());
+  }
+  void Time(absl::Time time) { Int(absl::ToUnixNanos(time)); }
+  std::string Take() && { return std::move(bytes_); }
+
+ private:
+  std::string bytes_;
+};
+
+// Reads what Writer wrote; past the end everything is empty, and ok() is false.
+class Reader {
+ public:
+  explicit Reader(absl::string_view bytes) : bytes_(bytes) {}
+
+  int64_t Int() {
+    int64_t value = 0;
+    const absl::string_view raw = Raw(sizeof(value));
+    if (ok_) std::memcpy(&value, raw.data(), sizeof(value));
+    return value;
+  }
+  absl::string_view Text() { return Raw(static_cast<size_t>(Int())); }
+  absl::Time Time() { return absl::FromUnixNanos(Int()); }
+  bool ok() const { return ok_; }
+  bool done() const { return !ok_ || bytes_.empty(); }
+
+ private:
+  absl::string_view Raw(size_t size) {
+    ok_ = ok_ && size <= bytes_.size();
+    if (!ok_) return "";
+    const absl::string_view raw = bytes_.substr(0, size);
+    bytes_.remove_prefix(size);
+    return raw;
+  }
+
+  absl::string_view bytes_;
+  bool ok_ = true;
+};
+
+uint32_t Crc32(absl::string_view bytes) {
+  return static_cast<uint32_t>(::crc32_z(0, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()));
+}
+
+void Write(const SavedRecord& record, Writer& out) {
+  const Workspace& workspace = *record.workspace;
+  out.Text(workspace.project.str());
+  out.Text(workspace.uid);
+  for (const core::SettingField& field : core::kSettingFields) {
+    const auto& value = workspace.settings.*field.member;
+    out.Int(value.has_value());
+    if (value) out.Text(*value);
+  }
+  std::string metadata;
+  if (!workspace.metadata.empty()) Metadata::to_cbor(workspace.metadata, metadata);
+  out.Text(metadata);
+  out.Time(workspace.create_time);
+  out.Time(workspace.update_time);
+  out.Text(workspace.etag);
+  out.Text(workspace.request_id);
+  out.Text(workspace.unknown_keys);
+  out.Int(static_cast<int64_t>(record.stamp.device));
+  out.Int(static_cast<int64_t>(record.stamp.inode));
+  out.Int(record.stamp.size_bytes);
+  out.Time(record.stamp.modify_time);
+  out.Time(record.stamp.change_time);
+  out.Time(record.read_time);
+}
+
+std::optional<SavedRecord> Read(Reader& in, absl::string_view base_path) {
+  auto project = core::ProjectName::Parse(in.Text());
+  if (!project.ok()) return std::nullopt;
+  Workspace workspace{.project = *std::move(project)};
+  workspace.root_path = absl::StrCat(base_path, "/", workspace.project.str());
+  workspace.uid = std::string(in.Text());
+  for (const core::SettingField& field : core::kSettingFields) {
+    if (in.Int() != 0) workspace.settings.*field.member = std::string(in.Text());
+  }
+  if (const absl::string_view metadata = in.Text(); !metadata.empty()) {
+    workspace.metadata = Metadata::from_cbor(metadata.begin(), metadata.end(), true, /*allow_exceptions=*/false);
+    if (!workspace.metadata.is_object()) return std::nullopt;
+  }
+  workspace.create_time = in.Time();
+  workspace.update_time = in.Time();
+  workspace.etag = std::string(in.Text());
+  workspace.request_id = std::string(in.Text());
+  workspace.unknown_keys = std::string(in.Text());
+  SavedRecord record{.stamp = {.type = fs::EntryType::kFile}};
+  record.stamp.device = static_cast<uint64_t>(in.Int());
+  record.stamp.inode = static_cast<uint64_t>(in.Int());
+  record.stamp.size_bytes = in.Int();
+  record.stamp.modify_time = in.Time();
+  record.stamp.change_time = in.Time();
+  record.read_time = in.Time();
+  if (!in.ok()) return std::nullopt;
+  record.workspace = std::make_shared<const Workspace>(std::move(workspace));
+  return record;
+}
+
+struct Block {
+  absl::string_view bytes;
+  std::vector<SavedRecord> records;
+};
+
+bool DecodeBlock(absl::string_view base_path, Block& block) {
+  for (Reader in(block.bytes); !in.done();) {
+    auto record = Read(in, base_path);
+    if (!record) return false;
+    block.records.push_back(*std::move(record));
+  }
+  return true;
+}
+
+}  // namespace
+
+std::string EncodeCheckpoint(const std::vector<SavedRecord>& records, absl::string_view base_path) {
+  Writer out;
+  out.Text(base_path);
+  for (size_t begin = 0; begin < records.size(); begin += kRecordsPerBlock) {
+    Writer block;
+    const size_t end = std::min(begin + kRecordsPerBlock, records.size());
+    for (size_t i = begin; i < end; ++i) Write(records[i], block);
+    const std::string bytes = std::move(block).Take();
+    out.Int(Crc32(bytes));
+    out.Text(bytes);
+  }
+  return absl::StrCat(kMagic, std::move(out).Take());
+}
+
+std::vector<SavedRecord> DecodeCheckpoint(absl::string_view bytes, absl::string_view base_path, int threads) {
+  if (!absl::ConsumePrefix(&bytes, kMagic)) return {};
+  Reader in(bytes);
+  if (in.Text() != base_path) return {};
+  std::vector<Block> blocks;
+  while (!in.done()) {
+    const int64_t crc = in.Int();
+    blocks.push_back({.bytes = in.Text()});
+    if (!in.ok() || crc != Crc32(blocks.back().bytes)) return {};
+  }
+  std::atomic<bool> ok = true;
+  base::ParallelFor(blocks.size(), threads, 1, [&](size_t i) {
+    if (!DecodeBlock(base_path, blocks[i])) ok = false;
+  });
+  std::vector<SavedRecord> records;
+  if (!ok) return records;
+  records.reserve(blocks.size() * kRecordsPerBlock);
+  for (Block& block : blocks) std::move(block.records.begin(), block.records.end(), std::back_inserter(records));
+  return records;
+}
+
+}  // namespace mlops::catalog

@@ -1,0 +1,242 @@
+#include "service/core/workspace_yaml.h"
+
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "re2/re2.h"
+#include "service/base/id.h"
+#include "service/base/status_macros.h"
+#include "service/core/errors.h"
+#include "service/core/yaml_tree.h"
+
+namespace mlops::core {
+namespace {
+
+using yaml::Node;
+using yaml::Problem;
+
+constexpr size_t kUidDigits = 32;
+constexpr size_t kMaxUidBytes = 64;
+
+absl::Time WholeMicros(absl::Time time) { return absl::FromUnixMicros(absl::ToUnixMicros(time)); }
+
+std::string TimeText(absl::Time time) {
+  return absl::FormatTime("%Y-%m-%dT%H:%M:%E6S+00:00", time, absl::UTCTimeZone());
+}
+
+// ISO 8601 as Python's isoformat() and YAML write it; without an offset it is UTC.
+std::optional<absl::Time> ParseIsoTime(const std::string& text) {
+  static const RE2& pattern = *new RE2(
+      R"((\d{4}-\d{2}-\d{2})(?:(?:[Tt]|[ \t]+)(\d{1,2}:\d{2}:\d{2}(?:\.\d{1,9})?)[ \t]*(Z|[-+]\d{2}:?\d{2}|[-+]\d{2})?)?)");
+  std::string date, clock, offset;
+  if (!RE2::FullMatch(text, pattern, &date, &clock, &offset)) return std::nullopt;
+  if (clock.empty()) clock = "00:00:00";
+  if (offset.empty()) offset = "Z";
+  if (offset.size() == 3) offset += ":00";
+  if (offset.size() == 5) offset.insert(3, ":");
+  absl::Time time;
+  std::string error;
+  if (!absl::ParseTime(absl::RFC3339_full, absl::StrCat(date, "T", clock, offset), &time, &error)) return std::nullopt;
+  return WholeMicros(time);
+}
+
+// The text of a string or of any plain scalar but null.
+std::optional<std::string> ScalarText(const Node& node) {
+  if (node.kind != Node::Kind::kScalar) return std::nullopt;
+  return node.text;
+}
+
+bool IsUid(const std::string& text) {
+  if (text.empty() || text.size() > kMaxUidBytes) return false;
+  // It becomes part of a file's name, between dots.
+  for (const char c : text) {
+    if (!absl::ascii_isalnum(c) && c != '-' && c != '_') return false;
+  }
+  return true;
+}
+
+// What stands in a record, before it is held against its place.
+struct Record {
+  std::string project_name;
+  std::string root_path;
+  std::string created_at;  // As it stands there, for uids derived from it.
+  std::optional<absl::Time> create_time;
+  std::optional<absl::Time> update_time;
+  std::string uid;
+  std::string request_id;
+  Settings settings;
+  Metadata metadata = Metadata::object();
+  std::string unknown_keys;
+};
+
+std::optional<Problem> ReadTime(const Node& node, std::optional<absl::Time>* time) {
+  if (node.kind == Node::Kind::kNull) return std::nullopt;
+  const auto text = ScalarText(node);
+  if (text) *time = ParseIsoTime(*text);
+  if (!*time) return Problem{node.line, "is no time in ISO 8601, such as 2026-01-31T12:00:00+00:00"};
+  return std::nullopt;
+}
+
+std::optional<Problem> ReadText(const Node& node, std::string* text) {
+  if (node.kind == Node::Kind::kNull) return std::nullopt;
+  auto scalar = ScalarText(node);
+  if (!scalar) return Problem{node.line, "must be text"};
+  *text = *std::move(scalar);
+  return std::nullopt;
+}
+
+std::optional<Problem> ReadMetadata(const Node& node, Metadata* metadata) {
+  if (node.kind == Node::Kind::kNull) return std::nullopt;
+  if (node.kind != Node::Kind::kMap) return Problem{node.line, "must be a map"};
+  if (auto problem = yaml::Resolve(node, metadata)) return problem;
+  if (absl::Status checked = CheckMetadata(*metadata); !checked.ok()) {
+    return Problem{node.line, std::string(checked.message())};
+  }
+  return std::nullopt;
+}
+
+std::optional<Problem> ReadEntry(const Node& key, const Node& value, Record* record) {
+  for (const SettingField& field : kSettingFields) {
+    if (key.text != field.name) continue;
+    std::string text;
+    if (auto problem = ReadText(value, &text)) return problem;
+    if (value.kind != Node::Kind::kNull) record->settings.*field.member = std::move(text);
+    return std::nullopt;
+  }
+  if (key.text == "project_name") return ReadText(value, &record->project_name);
+  if (key.text == "root_path") return ReadText(value, &record->root_path);
+  if (key.text == "metadata") return ReadMetadata(value, &record->metadata);
+  if (key.text == "created_at") {
+    record->created_at = value.text;
+    return ReadTime(value, &record->create_time);
+  }
+  if (key.text == "updated_at") return ReadTime(value, &record->update_time);
+  if (key.text == "uid") {
+    if (auto problem = ReadText(value, &record->uid)) return problem;
+    if (record->uid.empty() || IsUid(record->uid)) return std::nullopt;
+    return Problem{value.line, "must be 1 to 64 letters, digits, '-' and '_'"};
+  }
+  if (key.text == "request_id") return ReadText(value, &record->request_id);
+  yaml::AppendEntry(key, value, 0, record->unknown_keys);
+  return std::nullopt;
+}
+
+std::optional<Problem> ReadRecord(absl::string_view text, Record* record) {
+  if (text.size() > kMaxRecordBytes) return Problem{0, absl::StrCat("is larger than ", kMaxRecordBytes, " bytes")};
+  Node root;
+  if (auto problem = yaml::Parse(text, &root)) return problem;
+  if (root.kind == Node::Kind::kNull) return Problem{0, "is empty"};
+  if (root.kind != Node::Kind::kMap) return Problem{root.line, "must be a map of keys to values"};
+  for (const auto& [key, value] : root.entries) {
+    if (auto problem = ReadEntry(key, value, record)) {
+      problem->what = absl::StrCat(key.text, ": ", problem->what);
+      return problem;
+    }
+  }
+  return std::nullopt;
+}
+
+// In a directory that was moved or copied, settings that were the defaults of the old place become those of the new.
+void DeriveSettingsAgain(const Record& record, const RecordPlace& place, Settings& settings) {
+  auto old_project = ProjectName::Parse(record.project_name);
+  if (!old_project.ok()) return;
+  const Settings old_defaults = DefaultSettings(*old_project, record.root_path);
+  const Settings new_defaults = DefaultSettings(place.project, place.root_path);
+  for (const SettingField& field : kSettingFields) {
+    auto& value = settings.*field.member;
+    if (value && value == old_defaults.*field.member) value = new_defaults.*field.member;
+  }
+}
+
+std::string DeriveUid(const Record& record, const RecordPlace& place) {
+  if (record.uid.empty()) {
+    return base::HashHex(absl::StrCat(place.project.str(), absl::string_view("\0", 1), record.created_at), kUidDigits);
+  }
+  if (record.project_name == place.project.str()) return record.uid;
+  // A copy of another workspace is a workspace of its own.
+  return base::HashHex(absl::StrCat(record.uid, absl::string_view("\0", 1), place.project.str()), kUidDigits);
+}
+
+absl::Status CheckValue(const Metadata& value, const std::string& field, int depth) {
+  if (depth > kMaxMetadataDepth) {
+    return FieldInvalid(field, absl::StrCat("is nested deeper than ", kMaxMetadataDepth, " levels"));
+  }
+  if (value.is_number_float()) {
+    const double number = value.get<double>();
+    if (!std::isfinite(number)) return FieldInvalid(field, "is not a finite number");
+    if (number == std::trunc(number) && std::abs(number) > static_cast<double>(kMaxInteger)) {
+      return FieldInvalid(field, "is an integer beyond 2^53 - 1, where doubles are not exact: send it as a string");
+    }
+  } else if (value.is_number()) {
+    if (value > kMaxInteger || value < -kMaxInteger) {
+      return FieldInvalid(field, "is an integer beyond 2^53 - 1, where doubles are not exact: send it as a string");
+    }
+  } else if (value.is_array()) {
+    for (size_t i = 0; i < value.size(); ++i) {
+      RETURN_IF_ERROR(CheckValue(value[i], absl::StrCat(field, "[", i, "]"), depth + 1));
+    }
+  } else if (value.is_object()) {
+    for (const auto& [key, item] : value.items()) {
+      if (key.size() > kMaxMetadataKeyBytes) {
+        return FieldInvalid(field, absl::StrCat("has a key longer than ", kMaxMetadataKeyBytes, " bytes"));
+      }
+      RETURN_IF_ERROR(CheckValue(item, absl::StrCat(field, ".", key), item.is_structured() ? depth + 1 : depth));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string RecordEtag(absl::string_view text) { return base::HashHex(text, 16); }
+
+absl::Status CheckMetadata(const Metadata& metadata) {
+  if (!metadata.is_object()) return FieldInvalid("metadata", "must be a map");
+  RETURN_IF_ERROR(CheckValue(metadata, "metadata", 1));
+  const size_t size = metadata.dump(-1, ' ', false, Metadata::error_handler_t::replace).size();
+  if (size > kMaxMetadataBytes) {
+    return FieldInvalid("metadata", absl::StrCat("is larger than ", kMaxMetadataBytes, " bytes as JSON: ", size));
+  }
+  return absl::OkStatus();
+}
+
+std::string EncodeWorkspace(const Workspace& workspace) {
+  std::string out;
+  yaml::AppendEntry("project_name", workspace.project.str(), 0, out);
+  yaml::AppendEntry("root_path", workspace.root_path, 0, out);
+  for (const SettingField& field : kSettingFields) {
+    const auto& value = workspace.settings.*field.member;
+    yaml::AppendEntry(field.name, value ? Metadata(*value) : Metadata(nullptr), 0, out);
+  }
+  yaml::AppendEntry("metadata", workspace.metadata, 0, out);
+  yaml::AppendEntry("created_at", TimeText(workspace.create_time), 0, out);
+  yaml::AppendEntry("updated_at", TimeText(workspace.update_time), 0, out);
+  yaml::AppendEntry("uid", workspace.uid, 0, out);
+  if (!workspace.request_id.empty()) yaml::AppendEntry("request_id", workspace.request_id, 0, out);
+  return out + workspace.unknown_keys;
+}
+
+absl::StatusOr<Workspace> DecodeWorkspace(absl::string_view text, const RecordPlace& place) {
+  Record record;
+  if (auto problem = ReadRecord(text, &record)) {
+    return WorkspaceCorrupt(place.project.str(), place.file, problem->line, problem->what);
+  }
+  const absl::Time create_time = record.create_time.value_or(WholeMicros(place.modify_time));
+  Workspace workspace{.project = place.project,
+                      .uid = DeriveUid(record, place),
+                      .root_path = place.root_path,
+                      .settings = std::move(record.settings),
+                      .metadata = std::move(record.metadata),
+                      .create_time = create_time,
+                      .update_time = record.update_time.value_or(create_time),
+                      .etag = RecordEtag(text),
+                      .request_id = std::move(record.request_id),
+                      .unknown_keys = std::move(record.unknown_keys)};
+  if (record.root_path != place.root_path) DeriveSettingsAgain(record, place, workspace.settings);
+  return workspace;
+}
+
+}  // namespace mlops::core

@@ -1,0 +1,223 @@
+// The real Dir: descriptors and system calls.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "service/base/error.h"
+#include "service/base/status_macros.h"
+#include "service/base/unique_fd.h"
+#include "service/fs/dir.h"
+#include "service/fs/syscalls.h"
+
+namespace mlops::fs {
+namespace {
+
+using base::UniqueFd;
+
+constexpr mode_t kDirMode = 0777;   // The umask decides.
+constexpr mode_t kFileMode = 0666;  // Likewise.
+
+absl::Status Unsuitable(const std::string& path, absl::string_view problem) {
+  return base::MakeError(
+      absl::StatusCode::kFailedPrecondition, absl::StrCat(base::Echo(path), ": ", problem),
+      {.reason = "PATH_UNSUITABLE", .metadata = {{"path", path}, {"problem", std::string(problem)}}});
+}
+
+absl::Status NoSpace(int error, int fd, const std::string& path) {
+  struct statvfs info;
+  const uint64_t available = ::fstatvfs(fd, &info) == 0 ? uint64_t{info.f_bavail} * info.f_frsize : 0;
+  return base::MakeError(
+      absl::StatusCode::kResourceExhausted,
+      absl::StrCat(base::Echo(path), ": ", std::strerror(error), "; nothing was changed"),
+      {.reason = "NO_SPACE", .metadata = {{"path", path}, {"available_bytes", absl::StrCat(available)}}});
+}
+
+// The one mapping of errno; `fd` is any descriptor on the file system in question.
+absl::Status ErrnoStatus(int error, int fd, const std::string& path) {
+  switch (error) {
+    case ENOENT:
+      return absl::NotFoundError(path);
+    case EEXIST:
+    case ENOTEMPTY:
+      return absl::AlreadyExistsError(path);
+    case ELOOP:
+    case EMLINK:  // What BSD says for O_NOFOLLOW.
+      return Unsuitable(path, "is, or leads through, a symbolic link");
+    case ENOTDIR:
+      return Unsuitable(path, "is, or leads through, something that is not a directory");
+    case EISDIR:
+      return Unsuitable(path, "is a directory");
+    case EXDEV:
+      return Unsuitable(path, "leads out of the base directory or to another file system");
+    case ENOSPC:
+    case EDQUOT:
+      return NoSpace(error, fd, path);
+    default:
+      return base::MakeError(absl::StatusCode::kInternal, absl::StrCat(base::Echo(path), ": ", std::strerror(error)),
+                             {.reason = "IO_ERROR", .metadata = {{"path", path}, {"errno", absl::StrCat(error)}}});
+  }
+}
+
+class PosixFile final : public File {
+ public:
+  PosixFile(UniqueFd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
+
+  absl::Status Write(absl::string_view data) override {
+    while (!data.empty()) {
+      const ssize_t written = ::write(fd_.get(), data.data(), data.size());
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) return ErrnoStatus(errno, fd_.get(), path_);
+      data.remove_prefix(static_cast<size_t>(written));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Sync() override {
+    return sys::Sync(fd_.get()) == 0 ? absl::OkStatus() : ErrnoStatus(errno, fd_.get(), path_);
+  }
+
+  absl::Status Close() override {
+    // Not repeated after EINTR: the descriptor is gone, and may be another thread's already.
+    return ::close(fd_.Release()) == 0 || errno == EINTR ? absl::OkStatus() : ErrnoStatus(errno, -1, path_);
+  }
+
+ private:
+  UniqueFd fd_;
+  const std::string path_;
+};
+
+class PosixDir final : public Dir {
+ public:
+  PosixDir(UniqueFd fd, std::string path, OpenOptions options)
+      : fd_(std::move(fd)), path_(std::move(path)), options_(options) {}
+
+  absl::StatusOr<std::unique_ptr<Dir>> OpenDir(absl::string_view path) const override {
+    ASSIGN_OR_RETURN(UniqueFd fd, Open(path, O_RDONLY | O_DIRECTORY));
+    return std::make_unique<PosixDir>(std::move(fd), FullPath(path), options_);
+  }
+
+  absl::StatusOr<FileStamp> Stat(absl::string_view path) const override {
+    FileStamp stamp;
+    const std::string name(path);
+    if (sys::Stat(fd_.get(), name, &stamp, options_.portable) == 0) return stamp;
+    return Error(path);
+  }
+
+  absl::StatusOr<FileStamp> StatSelf() const override { return Stat(""); }
+
+  absl::StatusOr<FileContent> ReadFile(absl::string_view path, int64_t max_bytes) const override {
+    // Without O_NONBLOCK a FIFO of that name would hold the thread until somebody writes to it.
+    ASSIGN_OR_RETURN(const UniqueFd fd, Open(path, O_RDONLY | O_NONBLOCK));
+    FileContent content;
+    if (sys::Stat(fd.get(), "", &content.stamp, options_.portable) != 0) return Error(path);
+    if (content.stamp.type != EntryType::kFile) return Unsuitable(FullPath(path), "is not a regular file");
+    if (content.stamp.size_bytes > max_bytes) return absl::OutOfRangeError(path);
+    content.data.resize(static_cast<size_t>(content.stamp.size_bytes) + 1);
+    size_t size = 0;
+    while (true) {
+      const ssize_t got = ::read(fd.get(), content.data.data() + size, content.data.size() - size);
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) return Error(path);
+      if (got == 0) break;
+      size += static_cast<size_t>(got);
+      if (size > static_cast<size_t>(max_bytes)) return absl::OutOfRangeError(path);
+      if (size == content.data.size()) content.data.resize(2 * size);  // It grows while it is read.
+    }
+    content.data.resize(size);
+    return content;
+  }
+
+  absl::Status ForEachEntry(absl::FunctionRef<bool(absl::string_view name, EntryType type)> visit) const override {
+    // An own descriptor, since the position in a directory belongs to the open file.
+    ASSIGN_OR_RETURN(const UniqueFd fd, Open(".", O_RDONLY | O_DIRECTORY));
+    return sys::ForEachEntry(fd.get(), visit, options_.portable) == 0 ? absl::OkStatus() : Error("");
+  }
+
+  absl::Status MakeDir(absl::string_view path) override {
+    return WithParent(path, [](int dir, const char* name) { return ::mkdirat(dir, name, kDirMode); });
+  }
+
+  absl::StatusOr<std::unique_ptr<File>> CreateFile(absl::string_view path) override {
+    ASSIGN_OR_RETURN(UniqueFd fd, Open(path, O_WRONLY | O_CREAT | O_EXCL));
+    return std::make_unique<PosixFile>(std::move(fd), FullPath(path));
+  }
+
+  absl::Status Rename(absl::string_view path, const Dir& to, absl::string_view to_path, RenameMode mode) override {
+    const int from_fd = fd_.get(), to_fd = static_cast<const PosixDir&>(to).fd_.get();
+    const std::string from_name(path), to_name(to_path);
+    const auto rename = [&] {
+      switch (mode) {
+        case RenameMode::kNoReplace:
+          return sys::RenameNoReplace(from_fd, from_name, to_fd, to_name, options_.portable);
+        case RenameMode::kExchange:
+          return sys::RenameExchange(from_fd, from_name, to_fd, to_name, options_.portable);
+        case RenameMode::kReplace:
+          break;
+      }
+      return ::renameat(from_fd, from_name.c_str(), to_fd, to_name.c_str());
+    };
+    if (rename() == 0) return absl::OkStatus();
+    if (mode == RenameMode::kExchange && errno == ENOSYS) return absl::UnimplementedError("no exchange here");
+    // Of the two names, the target's is the one that is in the way; the source's is the one that is missing.
+    return errno == ENOENT ? Error(path) : static_cast<const PosixDir&>(to).Error(to_path);
+  }
+
+  absl::Status RemoveFile(absl::string_view path) override {
+    return WithParent(path, [](int dir, const char* name) { return ::unlinkat(dir, name, 0); });
+  }
+
+  absl::Status RemoveDir(absl::string_view path) override {
+    return WithParent(path, [](int dir, const char* name) { return ::unlinkat(dir, name, AT_REMOVEDIR); });
+  }
+
+  absl::Status Sync() override { return sys::Sync(fd_.get()) == 0 ? absl::OkStatus() : Error(""); }
+
+ private:
+  std::string FullPath(absl::string_view path) const {
+    return path.empty() || path == "." ? path_ : absl::StrCat(path_, "/", path);
+  }
+
+  absl::Status Error(absl::string_view path) const { return ErrnoStatus(errno, fd_.get(), FullPath(path)); }
+
+  absl::StatusOr<UniqueFd> Open(absl::string_view path, int flags) const {
+    const int fd = sys::OpenBeneath(fd_.get(), std::string(path), flags, kFileMode, options_.portable);
+    if (fd < 0) return Error(path);
+    return UniqueFd(fd);
+  }
+
+  // Makes `call` on the last name of `path`, in a directory that was reached without following a link.
+  absl::Status WithParent(absl::string_view path, absl::FunctionRef<int(int dir, const char* name)> call) const {
+    const size_t slash = path.rfind('/');
+    UniqueFd parent;
+    if (slash != absl::string_view::npos) {
+      ASSIGN_OR_RETURN(parent, Open(path.substr(0, slash), O_RDONLY | O_DIRECTORY));
+    }
+    const std::string name(slash == absl::string_view::npos ? path : path.substr(slash + 1));
+    if (call(parent.ok() ? parent.get() : fd_.get(), name.c_str()) == 0) return absl::OkStatus();
+    return Error(path);
+  }
+
+  const UniqueFd fd_;
+  const std::string path_;
+  const OpenOptions options_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Dir>> OpenBaseDir(const std::string& absolute_path, OpenOptions options) {
+  UniqueFd fd(::open(absolute_path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.ok()) return ErrnoStatus(errno, -1, absolute_path);
+  return std::make_unique<PosixDir>(std::move(fd), absolute_path, options);
+}
+
+}  // namespace mlops::fs

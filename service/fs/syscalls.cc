@@ -1,0 +1,265 @@
+#include "service/fs/syscalls.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+#include "service/base/unique_fd.h"
+
+#ifdef __linux__
+#include <linux/openat2.h>
+#include <sys/syscall.h>
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE (1 << 0)
+#define RENAME_EXCHANGE (1 << 1)
+#endif
+#endif
+
+namespace mlops::fs::sys {
+namespace {
+
+// Repeats a call that a signal interrupted.
+template <typename Call>
+auto Retry(Call call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
+EntryType TypeOfMode(mode_t mode) {
+  if (S_ISREG(mode)) return EntryType::kFile;
+  if (S_ISDIR(mode)) return EntryType::kDirectory;
+  if (S_ISLNK(mode)) return EntryType::kSymlink;
+  return EntryType::kOther;
+}
+
+// The type that a directory entry tells; those that file systems leave unknown are looked up.
+EntryType TypeOfEntry(int dir, unsigned char type, const char* name) {
+  switch (type) {
+    case DT_REG:
+      return EntryType::kFile;
+    case DT_DIR:
+      return EntryType::kDirectory;
+    case DT_LNK:
+      return EntryType::kSymlink;
+    case DT_UNKNOWN:
+      break;
+    default:
+      return EntryType::kOther;
+  }
+  struct stat info;
+  return ::fstatat(dir, name, &info, AT_SYMLINK_NOFOLLOW) == 0 ? TypeOfMode(info.st_mode) : EntryType::kOther;
+}
+
+bool IsDots(const char* name) { return std::strcmp(name, ".") == 0 || std::strcmp(name, "..") == 0; }
+
+#ifdef __linux__
+
+// Whether errno may mean "this kernel, filter or file system has no such call", so that the substitute must answer. A
+// filter says EPERM or ENOSYS; a file system that lacks a flag says EINVAL. Where the error was the call's own after
+// all, the substitute meets it again.
+bool MayBeRefusal(int error) {
+  return error == ENOSYS || error == EPERM || error == EINVAL || error == EOPNOTSUPP || error == E2BIG;
+}
+
+// Kernels that lack a call are asked once.
+std::atomic<bool> g_no_openat2 = false;
+std::atomic<bool> g_no_renameat2 = false;
+std::atomic<bool> g_no_statx = false;
+std::atomic<bool> g_no_getdents64 = false;
+
+void Remember(std::atomic<bool>& missing) {
+  if (errno == ENOSYS) missing.store(true, std::memory_order_relaxed);
+}
+
+bool Known(const std::atomic<bool>& missing) { return missing.load(std::memory_order_relaxed); }
+
+absl::Time FromStatxTime(const statx_timestamp& time) {
+  return absl::FromUnixSeconds(time.tv_sec) + absl::Nanoseconds(time.tv_nsec);
+}
+
+#endif  // __linux__
+
+int PortableOpenBeneath(int dir, const std::string& path, int flags, mode_t mode) {
+  base::UniqueFd parent;
+  size_t begin = 0;
+  while (true) {
+    const size_t slash = path.find('/', begin);
+    const int from = parent.ok() ? parent.get() : dir;
+    const std::string name = path.substr(begin, slash - begin);
+    if (slash == std::string::npos) {
+      return Retry([&] { return ::openat(from, name.c_str(), flags | O_NOFOLLOW | O_CLOEXEC, mode); });
+    }
+    const int next =
+        Retry([&] { return ::openat(from, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC); });
+    if (next < 0) return -1;
+    parent.Reset(next);
+    begin = slash + 1;
+  }
+}
+
+int PortableRenameNoReplace(int from_dir, const std::string& from, int to_dir, const std::string& to) {
+  struct stat info;
+  if (::fstatat(from_dir, from.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return -1;
+  if (!S_ISDIR(info.st_mode)) {
+    if (::linkat(from_dir, from.c_str(), to_dir, to.c_str(), 0) != 0) return -1;
+    return ::unlinkat(from_dir, from.c_str(), 0);
+  }
+  if (::fstatat(to_dir, to.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) {
+    errno = EEXIST;
+    return -1;
+  }
+  if (errno != ENOENT) return -1;
+  if (::renameat(from_dir, from.c_str(), to_dir, to.c_str()) == 0) return 0;
+  // What somebody put there since the look.
+  if (errno == ENOTEMPTY || errno == ENOTDIR) errno = EEXIST;
+  return -1;
+}
+
+int PortableStat(int dir, const std::string& path, FileStamp* stamp) {
+  struct stat info;
+  const int result = path.empty() ? ::fstat(dir, &info) : ::fstatat(dir, path.c_str(), &info, AT_SYMLINK_NOFOLLOW);
+  if (result != 0) return -1;
+#ifdef __APPLE__
+  const timespec modified = info.st_mtimespec, changed = info.st_ctimespec;
+#else
+  const timespec modified = info.st_mtim, changed = info.st_ctim;
+#endif
+  *stamp = {.type = TypeOfMode(info.st_mode),
+            .device = static_cast<uint64_t>(info.st_dev),
+            .inode = info.st_ino,
+            .size_bytes = info.st_size,
+            .modify_time = absl::TimeFromTimespec(modified),
+            .change_time = absl::TimeFromTimespec(changed)};
+  return 0;
+}
+
+int PortableForEachEntry(int dir, absl::FunctionRef<bool(absl::string_view, EntryType)> visit) {
+  // A descriptor of its own: readdir's position and buffer belong to the stream.
+  const int copy = Retry([&] { return ::openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+  if (copy < 0) return -1;
+  const std::unique_ptr<DIR, int (*)(DIR*)> stream(::fdopendir(copy), ::closedir);
+  if (stream == nullptr) {
+    ::close(copy);
+    return -1;
+  }
+  while (true) {
+    errno = 0;
+    const dirent* entry = ::readdir(stream.get());
+    if (entry == nullptr) return errno == 0 ? 0 : -1;
+    if (IsDots(entry->d_name)) continue;
+    if (!visit(entry->d_name, TypeOfEntry(dir, entry->d_type, entry->d_name))) return 0;
+  }
+}
+
+}  // namespace
+
+int OpenBeneath(int dir, const std::string& path, int flags, mode_t mode, bool portable) {
+#ifdef __linux__
+  if (!portable && !Known(g_no_openat2)) {
+    open_how how = {};
+    how.flags = static_cast<uint64_t>(flags | O_NOFOLLOW | O_CLOEXEC);
+    how.mode = (flags & O_CREAT) != 0 ? mode : 0;
+    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
+    const long fd = Retry([&] { return ::syscall(SYS_openat2, dir, path.c_str(), &how, sizeof(how)); });
+    // EAGAIN: something moved while it was resolved.
+    if (fd >= 0 || !(MayBeRefusal(errno) || errno == EAGAIN)) return static_cast<int>(fd);
+    Remember(g_no_openat2);
+  }
+#endif
+  return PortableOpenBeneath(dir, path, flags, mode);
+}
+
+int RenameNoReplace(int from_dir, const std::string& from, int to_dir, const std::string& to, bool portable) {
+#ifdef __linux__
+  if (!portable && !Known(g_no_renameat2)) {
+    const long result = ::syscall(SYS_renameat2, from_dir, from.c_str(), to_dir, to.c_str(), RENAME_NOREPLACE);
+    if (result == 0 || !MayBeRefusal(errno)) return static_cast<int>(result);
+    Remember(g_no_renameat2);
+  }
+#endif
+  return PortableRenameNoReplace(from_dir, from, to_dir, to);
+}
+
+int RenameExchange([[maybe_unused]] int from_dir, [[maybe_unused]] const std::string& from, [[maybe_unused]] int to_dir,
+                   [[maybe_unused]] const std::string& to, [[maybe_unused]] bool portable) {
+#ifdef __linux__
+  if (!portable && !Known(g_no_renameat2)) {
+    const long result = ::syscall(SYS_renameat2, from_dir, from.c_str(), to_dir, to.c_str(), RENAME_EXCHANGE);
+    if (result == 0 || !MayBeRefusal(errno)) return static_cast<int>(result);
+    Remember(g_no_renameat2);
+  }
+#endif
+  errno = ENOSYS;
+  return -1;
+}
+
+int Stat(int dir, const std::string& path, FileStamp* stamp, bool portable) {
+#ifdef __linux__
+  if (!portable && !Known(g_no_statx)) {
+    constexpr unsigned kMask = STATX_TYPE | STATX_INO | STATX_SIZE | STATX_MTIME | STATX_CTIME;
+    struct statx info;
+    const int flags = AT_SYMLINK_NOFOLLOW | (path.empty() ? AT_EMPTY_PATH : 0);
+    if (::statx(dir, path.c_str(), flags, kMask, &info) == 0) {
+      *stamp = {.type = TypeOfMode(info.stx_mode),
+                .device = (uint64_t{info.stx_dev_major} << 32) | info.stx_dev_minor,
+                .inode = info.stx_ino,
+                .size_bytes = static_cast<int64_t>(info.stx_size),
+                .modify_time = FromStatxTime(info.stx_mtime),
+                .change_time = FromStatxTime(info.stx_ctime)};
+      return 0;
+    }
+    if (!MayBeRefusal(errno)) return -1;
+    Remember(g_no_statx);
+  }
+#endif
+  return PortableStat(dir, path, stamp);
+}
+
+int ForEachEntry(int dir, absl::FunctionRef<bool(absl::string_view name, EntryType type)> visit, bool portable) {
+#ifdef __linux__
+  struct LinuxEntry {  // As getdents64(2) has it.
+    uint64_t inode;
+    int64_t offset;
+    uint16_t length;
+    uint8_t type;
+    char name[1];
+  };
+  if (!portable && !Known(g_no_getdents64)) {
+    constexpr size_t kBufferBytes = 64 * 1024;
+    const auto buffer = std::make_unique_for_overwrite<char[]>(kBufferBytes);
+    if (::lseek(dir, 0, SEEK_SET) < 0) return -1;
+    bool first = true;
+    while (true) {
+      const long bytes = ::syscall(SYS_getdents64, dir, buffer.get(), kBufferBytes);
+      if (bytes == 0) return 0;
+      if (bytes < 0 && first && MayBeRefusal(errno)) break;
+      if (bytes < 0) return -1;
+      first = false;
+      for (long at = 0; at < bytes;) {
+        const auto* entry = reinterpret_cast<const LinuxEntry*>(buffer.get() + at);
+        at += entry->length;
+        if (IsDots(entry->name)) continue;
+        if (!visit(entry->name, TypeOfEntry(dir, entry->type, entry->name))) return 0;
+      }
+    }
+    Remember(g_no_getdents64);
+  }
+#endif
+  return PortableForEachEntry(dir, visit);
+}
+
+int Sync(int fd) {
+#ifdef F_FULLFSYNC
+  if (::fcntl(fd, F_FULLFSYNC) == 0) return 0;
+#endif
+  return Retry([&] { return ::fsync(fd); });
+}
+
+}  // namespace mlops::fs::sys

@@ -1,0 +1,40 @@
+#ifndef MLOPS_SERVICE_FS_SYSCALLS_H_
+#define MLOPS_SERVICE_FS_SYSCALLS_H_
+
+#include <string>
+
+#include "absl/functional/function_ref.h"
+#include "absl/strings/string_view.h"
+#include "service/fs/dir.h"
+
+// The calls in which Linux does better than POSIX, each with its portable substitute. All return 0 or a descriptor, or
+// -1 with errno set, and repeat what a signal interrupted. Where a kernel, a seccomp filter or a file system refuses
+// the Linux call, the substitute takes over, for good where the kernel cannot know it. Thread-safe.
+namespace mlops::fs::sys {
+
+// Opens `path` below `dir` without following a symbolic link in any component; `flags` as for open(2).
+// Linux: openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS). Portable: one openat(O_NOFOLLOW) a component.
+int OpenBeneath(int dir, const std::string& path, int flags, mode_t mode, bool portable);
+
+// Renames without replacing anything: EEXIST if there is a target.
+// Linux: renameat2(RENAME_NOREPLACE). Portable: link and unlink for files; for directories a look and then rename,
+// which at worst replaces an empty directory made in between.
+int RenameNoReplace(int from_dir, const std::string& from, int to_dir, const std::string& to, bool portable);
+
+// Exchanges two entries: renameat2(RENAME_EXCHANGE); ENOSYS where there is no such call.
+int RenameExchange(int from_dir, const std::string& from, int to_dir, const std::string& to, bool portable);
+
+// The state of `path` below `dir`, or of `dir` itself if it is "". A symbolic link at the end is not followed.
+// Linux: statx without a sync over the network. Portable: fstatat.
+int Stat(int dir, const std::string& path, FileStamp* stamp, bool portable);
+
+// Calls `visit` for each entry of `dir`, read from its beginning, until it returns false.
+// Linux: getdents64 with a large buffer. Portable: readdir.
+int ForEachEntry(int dir, absl::FunctionRef<bool(absl::string_view name, EntryType type)> visit, bool portable);
+
+// Makes a file or directory durable (fsync, or F_FULLFSYNC where fsync does not reach the disk).
+int Sync(int fd);
+
+}  // namespace mlops::fs::sys
+
+#endif  // MLOPS_SERVICE_FS_SYSCALLS_H_
