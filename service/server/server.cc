@@ -12,6 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "grpc/grpc.h"
+#include "grpc/health/v1/health.pb.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/resource_quota.h"
@@ -119,6 +120,8 @@ absl::Status Server::Listen() {
   addresses_.insert(addresses_.end(), config_.listen.begin(), config_.listen.end());
 
   grpc::EnableDefaultHealthCheckService(true);
+  // Reflection can describe the health service only if its descriptor is linked in, which nothing else sees to.
+  google::protobuf::LinkMessageReflection<grpc::health::v1::HealthCheckRequest>();
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   std::vector<int> ports(addresses_.size(), 0);

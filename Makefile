@@ -1,0 +1,73 @@
+# What developers type; on a fresh Debian 12 each target first installs what it needs. One build tree: build/.
+
+PORT ?= 50051
+PYTHON := .venv/bin/python
+# Nothing from outside: neither a server nor a package.
+unexport MLOPS_WORKSPACE_ADDRESS PYTHONPATH
+
+.PHONY: help setup build serve wheel test ctest pytest lint-proto asan tsan bench fuzz lint format clean
+.NOTPARALLEL:
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: ## install what is missing: Debian packages, .venv, grpcurl
+	@.ci/setup
+
+build: setup ## build everything
+	@test -f build/build.ninja || cmake --preset default
+	cmake --build build
+
+serve: build wheel ## start workspaced over ./mlops/workspace, in the foreground
+	@mkdir -p mlops/workspace
+	@echo "Try it: build/tools/grpcurl -plaintext -d '{\"project\":\"demo\"}' 127.0.0.1:$(PORT)" \
+	  mlops.workspace.v1.WorkspaceService/EnsureWorkspace
+	@echo "Try it: $(PYTHON) -c 'from mlops.workspace import WorkspaceManager as M;" \
+	  "print(M().get_or_create_workspace(\"demo\"))'"
+	exec build/service/workspaced --base mlops/workspace --listen 127.0.0.1:$(PORT)
+
+wheel: build ## make the Python wheel in build/wheel and install it in .venv
+	$(PYTHON) -m pip wheel -q --no-deps --no-build-isolation -w build/wheel ./client-python
+	$(PYTHON) -m pip install -q --no-deps --force-reinstall build/wheel/*.whl
+
+test: lint-proto ctest pytest ## set up, build and run every test
+
+lint-proto: setup
+	.venv/bin/buf lint proto
+
+ctest: build
+	ctest --test-dir build --output-on-failure -j2
+
+pytest: build wheel
+	$(PYTHON) -m pytest tests
+
+asan: ## unit and catalog tests under AddressSanitizer and UBSan
+	@.ci/setup clang
+	cmake --workflow --preset asan
+
+tsan: ## unit and catalog tests under ThreadSanitizer
+	@.ci/setup clang
+	cmake --workflow --preset tsan
+
+bench: build wheel ## measure; see tests/bench/README.md
+	$(PYTHON) tests/bench/run.py
+
+fuzz: ## run each fuzzer for a minute
+	@.ci/setup clang
+	cmake --workflow --preset fuzz
+
+lint: ## check formatting, types and the contract; build with clang's thread-safety analysis
+	@.ci/setup clang
+	.venv/bin/buf lint proto
+	git ls-files '*.h' '*.cc' | xargs clang-format-14 --dry-run -Werror
+	.venv/bin/ruff check client-python tests
+	.venv/bin/ruff format --check client-python tests
+	cmake --workflow --preset clang
+
+format: ## format C++ and Python
+	@.ci/setup clang
+	git ls-files '*.h' '*.cc' | xargs clang-format-14 -i
+	.venv/bin/ruff format client-python tests
+
+clean: ## remove what was built
+	rm -rf build .venv

@@ -1,0 +1,92 @@
+"""What the comments of the .proto files promise, for tests to hold the server to."""
+
+import functools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import descriptor_pb2
+
+from conformance.matching import Mismatch
+from conformance.players import Error
+from support.server import REPO
+
+_DESCRIPTOR_SET = REPO / "build/proto/mlops-workspace.binpb"
+_PACKAGE = "mlops/workspace/v1/"
+_DOMAIN = "mlops.workspace"
+
+
+@functools.cache
+def _comments() -> dict[str, str]:
+    """The comment before each service, method, enum and enum value, by its name within the package."""
+    files = descriptor_pb2.FileDescriptorSet.FromString(_DESCRIPTOR_SET.read_bytes()).file
+    return {name: text for file in files if file.name.startswith(_PACKAGE) for name, text in _comments_of(file)}
+
+
+def _comments_of(file: descriptor_pb2.FileDescriptorProto) -> Iterator[tuple[str, str]]:
+    for location in file.source_code_info.location:
+        match list(location.path):
+            case [6, service]:
+                yield file.service[service].name, location.leading_comments
+            case [6, service, 2, method]:
+                name = f"{file.service[service].name}.{file.service[service].method[method].name}"
+                yield name, location.leading_comments
+            case [5, enum]:
+                yield file.enum_type[enum].name, location.leading_comments
+            case [5, enum, 2, value]:
+                yield f"{file.enum_type[enum].name}.{file.enum_type[enum].value[value].name}", location.leading_comments
+
+
+def comment(name: str) -> str:
+    """The comment before `name`, for example "WorkspaceService.GetWorkspace"."""
+    return _comments()[name]
+
+
+def reason_names() -> set[str]:
+    """The names of ErrorReason."""
+    return {name.removeprefix("ErrorReason.") for name in _comments() if name.startswith("ErrorReason.")}
+
+
+@dataclass(frozen=True)
+class Promise:
+    """The code that a reason comes with and the keys of its metadata, `project` aside."""
+
+    code: str
+    keys: frozenset[str]
+
+
+@functools.cache
+def promises() -> dict[str, Promise]:
+    """What each reason promises."""
+    found_promises = {}
+    for reason in reason_names():
+        if found := re.match(r"\s*([A-Z_]+)(?: \{([a-z_, ]*)\})?: ", comment(f"ErrorReason.{reason}")):
+            found_promises[reason] = Promise(found[1], frozenset(re.findall(r"\w+", found[2] or "")))
+    return found_promises
+
+
+def check_error(error: Error, request: dict[str, Any]) -> None:
+    """Raises Mismatch unless `error`, the answer to `request`, is what error_reason.proto says of its reason."""
+    shown = f"{error.code} {error.message!r} {error.infos}"
+    _require(len(error.infos) == 1, f"an error needs one ErrorInfo: {shown}")
+    info = error.infos[0]
+    promise = promises().get(info.reason)
+    _require(promise is not None, f"error_reason.proto knows no such reason: {shown}")
+    assert promise is not None
+    _require(info.domain == _DOMAIN, f"the domain is not {_DOMAIN}: {shown}")
+    _require(error.code == promise.code, f"{info.reason} should come with {promise.code}: {shown}")
+    missing = promise.keys | ({"project"} if _project(request) else set())
+    missing -= set(info.metadata)
+    _require(not missing, f"{info.reason} lacks {sorted(missing)}: {shown}")
+    if info.reason == "FIELD_INVALID":
+        _require(error.invalid_fields == [info.metadata["field"]], f"no BadRequest of that field: {shown}")
+
+
+def _project(request: dict[str, Any]) -> str:
+    return str(request.get("project") or request.get("workspace", {}).get("project", ""))
+
+
+def _require(condition: bool, problem: str) -> None:
+    if not condition:
+        raise Mismatch(problem)

@@ -1,0 +1,64 @@
+"""The steps of cases that touch the base directory rather than the service. See README.md."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from conformance.matching import build, check
+
+
+def do(base: Path, step: dict[str, Any], variables: dict[str, Any]) -> None:
+    """Does one step below `base`; a check that fails raises Mismatch."""
+    match step:
+        case {"write": path}:
+            target = base / build(path, variables)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(_content(step, variables))
+        case {"append": path}:
+            with (base / path).open("ab") as file:
+                file.write(_content(step, variables))
+        case {"edit": path, "replace": old, "with": new}:
+            _edit(base / path, build(old, variables), build(new, variables))
+        case {"mkdir": path}:
+            (base / path).mkdir(parents=True)
+        case {"fifo": path}:
+            os.mkfifo(base / path)
+        case {"symlink": path, "target": target}:
+            (base / path).symlink_to(build(target, variables))
+        case {"copy": path, "to": to}:
+            shutil.copytree(base / path, base / to, symlinks=True)
+        case {"move": path, "to": to}:
+            (base / path).rename(base / to)
+        case {"remove": path}:
+            target = base / path
+            shutil.rmtree(target) if target.is_dir() and not target.is_symlink() else target.unlink()
+        case {"yaml": path, "is": expected}:
+            check(expected, yaml.safe_load((base / path).read_text()), variables, path)
+        case {"entries": path, "is": expected}:
+            names = sorted(entry.name for entry in (base / path).iterdir() if not entry.name.startswith("."))
+            check(expected, names, variables, path)
+        case {"exists": path, "is": expected}:
+            check(expected, os.path.lexists(base / path), variables, path)
+        case _:
+            raise ValueError(f"no such step: {step}")
+
+
+def _content(step: dict[str, Any], variables: dict[str, Any]) -> bytes:
+    if "hex" in step:
+        return bytes.fromhex(step["hex"])
+    text = build(step["text"], variables)
+    if isinstance(text, list):
+        text = "".join(f"{line}\n" for line in text)
+    return text.encode()
+
+
+def _edit(path: Path, old: str, new: str) -> None:
+    """As editors do: a new file, renamed over the old one."""
+    text = path.read_text()
+    assert old in text, f"{path} has no {old!r}: {text}"
+    draft = path.with_name(f"{path.name}~")
+    draft.write_text(text.replace(old, new))
+    draft.rename(path)

@@ -1,0 +1,176 @@
+"""The players: each does one call over the wire and says in protojson what came back."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import grpc
+from google.protobuf import json_format
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from mlops.workspace.v1 import workspace_service_pb2, workspace_service_pb2_grpc
+
+from support.server import REPO, Server
+
+SERVICE = workspace_service_pb2.DESCRIPTOR.services_by_name["WorkspaceService"]
+_GRPCURL = Path(os.environ.get("GRPCURL", REPO / "build/tools/grpcurl"))
+_CPP_PLAYER = Path(os.environ.get("CPP_PLAYER", REPO / "build/tests/conformance/cpp_player"))
+_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True)
+class Error:
+    """A google.rpc.Status, taken apart."""
+
+    code: str
+    message: str
+    infos: list[error_details_pb2.ErrorInfo] = field(default_factory=list)
+    invalid_fields: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call came to: the answers, and the error it ended with, if any."""
+
+    responses: list[dict[str, Any]]
+    error: Error | None = None
+
+
+class Player(Protocol):
+    """Does calls to one server. A context manager: leaving it frees what it holds."""
+
+    def __init__(self, server: Server) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *args: object) -> None: ...
+    def call(self, rpc: str, request: dict[str, Any]) -> Outcome: ...
+
+
+class Grpcurl:
+    """grpcurl, which knows of the service only what the server's reflection says."""
+
+    def __init__(self, server: Server) -> None:
+        flags = ["-plaintext", "-unix", "-format-error", "-max-time", str(_TIMEOUT_S), "-d", "@"]
+        self._command = [_GRPCURL, *flags, server.socket]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        pass
+
+    def call(self, rpc: str, request: dict[str, Any]) -> Outcome:
+        command = [*self._command, f"{SERVICE.full_name}/{rpc}"]
+        result = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, timeout=_TIMEOUT_S)
+        responses = [_normal(rpc, response) for response in _json_values(result.stdout)]
+        if result.returncode == 0:
+            return Outcome(responses)
+        try:
+            status = json_format.ParseDict(json.loads(result.stderr), status_pb2.Status())
+        except (json.JSONDecodeError, json_format.ParseError) as error:
+            raise AssertionError(f"grpcurl says: {result.stderr}") from error
+        return Outcome(responses, _error(status))
+
+
+class Python:
+    """The Python client's generated stubs."""
+
+    def __init__(self, server: Server) -> None:
+        self._channel = grpc.insecure_channel(server.address, [("grpc.enable_http_proxy", 0)])
+        self._stub = workspace_service_pb2_grpc.WorkspaceServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._channel.close()
+
+    def call(self, rpc: str, request: dict[str, Any]) -> Outcome:
+        answer = getattr(self._stub, rpc)
+        try:
+            result = answer(make_request(rpc, request), timeout=_TIMEOUT_S)
+            results = result if SERVICE.methods_by_name[rpc].server_streaming else [result]
+            return Outcome([_to_dict(message) for message in results])
+        except grpc.RpcError as error:
+            return Outcome([], rpc_error(error))
+
+
+class Cpp:
+    """The C++ client, behind a pipe of one JSON line a call each way (cpp_player.cc)."""
+
+    def __init__(self, server: Server) -> None:
+        self._process = subprocess.Popen(
+            [_CPP_PLAYER, server.address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._process.communicate(timeout=_TIMEOUT_S)
+        assert self._process.returncode == 0
+
+    def call(self, rpc: str, request: dict[str, Any]) -> Outcome:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"rpc": rpc, "request": request}) + "\n")
+        answer = json.loads(self._process.stdout.readline())
+        responses = [_normal(rpc, response) for response in answer["responses"]]
+        if "error" not in answer:
+            return Outcome(responses)
+        return Outcome(responses, _error(json_format.ParseDict(answer["error"], status_pb2.Status())))
+
+
+PLAYERS: list[type[Player]] = [Grpcurl, Python, Cpp]
+
+
+def make_request(rpc: str, request: dict[str, Any]) -> Any:
+    """The message for `request`. Field masks are set by hand: protojson cannot say `*` or a name it does not know."""
+    body = {key: value for key, value in request.items() if key != "update_mask"}
+    message = json_format.ParseDict(body, _message_class(SERVICE.methods_by_name[rpc].input_type)())
+    if "update_mask" in request:
+        message.update_mask.paths.extend(request["update_mask"].get("paths", []))
+        message.update_mask.SetInParent()
+    return message
+
+
+def rpc_error(error: grpc.RpcError) -> Error:
+    """What a failed call of a stub says."""
+    details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
+    if details is None:
+        return Error(error.code().name, error.details() or "")
+    return _error(status_pb2.Status.FromString(details))
+
+
+def _error(status: status_pb2.Status) -> Error:
+    infos, fields = [], []
+    for detail in status.details:
+        info, bad_request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        if detail.Unpack(info):
+            infos.append(info)
+        elif detail.Unpack(bad_request):
+            fields += [violation.field for violation in bad_request.field_violations]
+    return Error(code_pb2.Code.Name(status.code), status.message, infos, fields)
+
+
+def _normal(rpc: str, response: dict[str, Any]) -> dict[str, Any]:
+    """Every player's JSON by way of the message, so that all write names, defaults and times the same way."""
+    message_class = _message_class(SERVICE.methods_by_name[rpc].output_type)
+    return _to_dict(json_format.ParseDict(response, message_class()))
+
+
+def _to_dict(message: Any) -> dict[str, Any]:
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+
+
+def _message_class(descriptor: Any) -> Any:
+    return getattr(workspace_service_pb2, descriptor.name)
+
+
+def _json_values(text: str) -> Iterable[dict[str, Any]]:
+    decoder, text = json.JSONDecoder(), text.strip()
+    while text:
+        value, end = decoder.raw_decode(text)
+        text = text[end:].lstrip()
+        yield value

@@ -1,0 +1,18 @@
+// A page token is what a client sends: whatever it is, it is refused or is one that we could have made.
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "service/core/page_token.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using mlops::core::DecodePageToken;
+  const absl::string_view token(reinterpret_cast<const char*>(data), size);
+  const mlops::core::PageContext context;
+  const auto key = DecodePageToken(token, context);
+  if (!key.ok()) return 0;
+  const auto again = DecodePageToken(EncodePageToken(*key, context), context);
+  if (!again.ok() || !(*again == *key)) std::abort();
+  return 0;
+}

@@ -1,0 +1,110 @@
+"""A real workspaced for tests: started on a Unix socket, stopped by SIGTERM."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+REPO = Path(__file__).parents[2]
+BINARY = Path(os.environ.get("WORKSPACED", REPO / "build/service/workspaced"))
+_DEADLINE_S = 30
+
+
+@contextlib.contextmanager
+def short_base() -> Iterator[Path]:
+    """Makes a base directory whose path leaves room for the socket's: those are at most 107 bytes long."""
+    with tempfile.TemporaryDirectory(prefix="mlops-", dir="/tmp") as directory:
+        yield Path(directory).resolve() / "base"
+
+
+class Server:
+    """One `workspaced --base BASE ARGS...`, as a context manager; entered, it knows its `addresses`."""
+
+    def __init__(self, base: Path, *args: str) -> None:
+        self.base = base
+        self.addresses: list[str] = []
+        self._args = args
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def address(self) -> str:
+        """The Unix socket's."""
+        return next(address for address in self.addresses if address.startswith("unix:"))
+
+    @property
+    def socket(self) -> Path:
+        return Path(self.address.removeprefix("unix:"))
+
+    @property
+    def output(self) -> str:
+        """What it printed, the log included."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    @property
+    def _log(self) -> Path:
+        return self.base.with_name(f"{self.base.name}.log")
+
+    def __enter__(self) -> Self:
+        self.base.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            command = [BINARY, "--base", self.base, *self._args]
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            self.addresses = self._wait_for_addresses()
+            self._wait_until_serving()
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            code = self._process.wait(_DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise
+        if kind is None:
+            assert code == 0, f"workspaced ended with {code}: {self.output}"
+
+    def _wait_for_addresses(self) -> list[str]:
+        """The lock file may still tell of the server before: the pid says whose it is."""
+        lock = self.base / ".workspaced/lock"
+        deadline = time.monotonic() + _DEADLINE_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(FileNotFoundError, json.JSONDecodeError, KeyError):
+                owner = json.loads(lock.read_text())
+                if owner["pid"] == self.pid:
+                    return list(owner["addresses"])
+            self._check_runs()
+            time.sleep(0.01)
+        raise TimeoutError(f"workspaced does not say where it listens: {self.output}")
+
+    def _wait_until_serving(self) -> None:
+        options = [("grpc.enable_http_proxy", 0)]
+        with grpc.insecure_channel(self.address, options) as channel:
+            grpc.channel_ready_future(channel).result(timeout=_DEADLINE_S)
+
+    def _check_runs(self) -> None:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError(f"workspaced ended with {self._process.returncode}: {self.output}")
