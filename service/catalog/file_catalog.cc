@@ -45,6 +45,11 @@ absl::Status RecordError(const absl::Status& status, const ProjectName& project,
   return status;
 }
 
+absl::Status NoDirectory(const ProjectName& project, const std::string& root_path, fs::EntryType type) {
+  return core::PathUnsuitable(project.str(), root_path,
+                              type == fs::EntryType::kSymlink ? "is a symbolic link" : "is not a directory");
+}
+
 bool IsUnreachable(const absl::Status& problem) { return !problem.ok() && !absl::IsNotFound(problem); }
 
 }  // namespace
@@ -97,6 +102,10 @@ FileCatalog::Entry FileCatalog::ReadEntry(const ProjectName& project, const Entr
   const auto content = base_->ReadFile(core::layout::RecordPath(project), core::kMaxRecordBytes);
   if (!content.ok()) {
     entry.problem = RecordError(content.status(), project, file);
+    // Of the two names on the way to the record, an error is about the first that is unsuitable.
+    if (auto root = base_->Stat(project.str()); root.ok() && root->type != fs::EntryType::kDirectory) {
+      entry.problem = NoDirectory(project, RootPath(project), root->type);
+    }
     // A problem with a file that is there stands until the file changes.
     if (auto stamp = base_->Stat(core::layout::RecordPath(project)); stamp.ok()) entry.stamp = *stamp;
     return entry;

@@ -190,9 +190,10 @@ absl::StatusOr<DeleteResult> Authority::WouldDelete(const DeleteArgs& args) {
   if (!args.etag.empty() && args.etag != workspace.etag) {
     return EtagMismatch(args.project.str(), args.etag, workspace.etag);
   }
-  ASSIGN_OR_RETURN(const Usage usage, status_cache_.Get(workspace, kDefaultMaxStaleness, NeverCancelled));
-  return DeleteResult{
-      .workspace = *std::move(target), .file_count = usage.file_count(), .size_bytes = usage.size_bytes()};
+  ASSIGN_OR_RETURN(const Usage usage, status_cache_.Get(workspace, absl::ZeroDuration(), NeverCancelled));
+  return DeleteResult{.workspace = *std::move(target),
+                      .file_count = usage.file_count() + usage.others.file_count,
+                      .size_bytes = usage.size_bytes() + usage.others.size_bytes};
 }
 
 absl::StatusOr<WorkspacePtr> Authority::FindDeleted(const ProjectName& project, const std::string& uid) {
