@@ -102,7 +102,9 @@ class Server:
     def _wait_until_serving(self) -> None:
         options = [("grpc.enable_http_proxy", 0)]
         with grpc.insecure_channel(self.address, options) as channel:
-            grpc.channel_ready_future(channel).result(timeout=_DEADLINE_S)
+            # Not channel_ready_future, which looks only five times a second.
+            info = channel.unary_unary("/mlops.workspace.v1.WorkspaceService/GetServerInfo")
+            info(b"", timeout=_DEADLINE_S, wait_for_ready=True)
 
     def _check_runs(self) -> None:
         assert self._process is not None
