@@ -101,7 +101,8 @@ absl::Status Server::OpenCatalog() {
     return Refusal(absl::StrCat("cannot read the base directory ", base_path_, ": ", catalog.status().message()));
   }
   catalog_ = *std::move(catalog);
-  maintainer_ = std::make_unique<catalog::Maintainer>(catalog_.get());
+  maintainer_ = std::make_unique<catalog::Maintainer>(
+      catalog_.get(), fs::MakeWatcher(base_path_, core::layout::kRecord, open_options));
   authority_ = std::make_unique<core::Authority>(
       catalog_.get(), catalog::MakeUsageScanner(std::move(scan_dir), base_path_, base::SystemClock()), base_path_);
   workers_ = std::make_unique<base::ThreadPool>(config_.workers, kMaxQueuedCalls);
