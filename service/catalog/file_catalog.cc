@@ -188,16 +188,14 @@ absl::Status FileCatalog::RefreshNames() {
   return absl::OkStatus();
 }
 
-void FileCatalog::RefreshRecords(size_t count) {
+std::vector<ProjectName> FileCatalog::NextProjects(size_t count) {
   std::vector<ProjectName> next;
-  {
-    absl::MutexLock lock(&mutex_);
-    auto it = entries_.begin();
-    if (auto from = ProjectName::Parse(refreshed_up_to_); from.ok()) it = entries_.upper_bound(*from);
-    for (; it != entries_.end() && next.size() < count; ++it) next.push_back(it->first);
-    refreshed_up_to_ = it == entries_.end() ? "" : next.back().str();
-  }
-  for (const ProjectName& project : next) RefreshRecord(project);
+  absl::MutexLock lock(&mutex_);
+  auto it = entries_.begin();
+  if (auto from = ProjectName::Parse(last_project_); from.ok()) it = entries_.upper_bound(*from);
+  for (; it != entries_.end() && next.size() < count; ++it) next.push_back(it->first);
+  last_project_ = it == entries_.end() ? "" : next.back().str();
+  return next;
 }
 
 void FileCatalog::RefreshRecord(const ProjectName& project) { Get(project).status().IgnoreError(); }

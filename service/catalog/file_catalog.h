@@ -57,8 +57,8 @@ class FileCatalog : public core::Catalog {
   // Brings the index up to date with the names in the base directory, if that changed since the last call.
   absl::Status RefreshNames();
 
-  // Compares the next `count` records in order of project with their files, from the start again after the last.
-  void RefreshRecords(size_t count);
+  // The next `count` projects in order, from the start again after the last: those to be refreshed next.
+  std::vector<core::ProjectName> NextProjects(size_t count);
 
   // Compares one record with its file.
   void RefreshRecord(const core::ProjectName& project);
@@ -146,7 +146,7 @@ class FileCatalog : public core::Catalog {
   uint64_t last_version_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t checkpoint_version_ ABSL_GUARDED_BY(mutex_) = 0;   // last_version_ when the checkpoint was written.
   std::deque<std::string> removing_ ABSL_GUARDED_BY(mutex_);  // Names in the trash to be removed.
-  std::string refreshed_up_to_ ABSL_GUARDED_BY(mutex_);       // Where RefreshRecords() goes on.
+  std::string last_project_ ABSL_GUARDED_BY(mutex_);          // Where NextProjects() goes on.
   fs::FileStamp names_stamp_ ABSL_GUARDED_BY(mutex_);         // Of the base directory when its names were read.
   absl::Time names_read_time_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
 };

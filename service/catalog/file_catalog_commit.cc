@@ -2,6 +2,7 @@
 #include <memory>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -33,6 +34,17 @@ std::string DoomedName(const ProjectName& project) {
 }
 
 absl::Time WholeMicros(absl::Time time) { return absl::FromUnixMicros(absl::ToUnixMicros(time)); }
+
+// Removes the records that earlier changes began to write in `dir` and a crash cut off.
+absl::Status RemoveLeftovers(fs::Dir& dir) {
+  std::vector<std::string> leftovers;
+  RETURN_IF_ERROR(dir.ForEachEntry([&leftovers](absl::string_view name, fs::EntryType) {
+    if (core::layout::IsRecordTempFile(name)) leftovers.emplace_back(name);
+    return true;
+  }));
+  for (const std::string& name : leftovers) dir.RemoveFile(name).IgnoreError();
+  return absl::OkStatus();
+}
 
 }  // namespace
 
@@ -130,6 +142,7 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(const core::ReplaceChange& chang
     return core::EtagMismatch(project.str(), change.expected_etag, current->etag);
   }
   ASSIGN_OR_RETURN(auto dir, base_->OpenDir(project.str()));
+  RETURN_IF_ERROR(RemoveLeftovers(*dir));
   const std::string record = core::EncodeWorkspace(change.workspace);
   RETURN_IF_ERROR(ReplaceRecord(*dir, change, record));
   return CommitResult{.workspace = PublishWritten(change.workspace, record)};

@@ -11,26 +11,19 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
-#include "grpc/grpc.h"
-#include "grpc/health/v1/health.pb.h"
-#include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
-#include "grpcpp/resource_quota.h"
 #include "grpcpp/server_builder.h"
 #include "nlohmann/json.hpp"
 #include "service/base/status_macros.h"
 #include "service/catalog/usage_scan.h"
 #include "service/core/layout.h"
+#include "service/server/grpc_settings.h"
 #include "service/server/listeners.h"
 #include "service/server/version.h"
 
 namespace mlops::server {
 namespace {
 
-constexpr int kMaxMessageBytes = 4 * 1024 * 1024;
-constexpr int kMaxStreamsPerConnection = 1024;
-constexpr int kMinPingIntervalMs = 10'000;
-constexpr size_t kMaxRequestMemoryBytes = 512 * 1024 * 1024;
 constexpr size_t kMaxQueuedCalls = 1024;
 
 std::string HostName() {
@@ -101,7 +94,8 @@ absl::Status Server::OpenCatalog() {
     return Refusal(absl::StrCat("cannot read the base directory ", base_path_, ": ", catalog.status().message()));
   }
   catalog_ = *std::move(catalog);
-  maintainer_ = std::make_unique<catalog::Maintainer>(catalog_.get());
+  maintainer_ = std::make_unique<catalog::Maintainer>(
+      catalog_.get(), fs::MakeWatcher(base_path_, core::layout::kRecord, open_options));
   authority_ = std::make_unique<core::Authority>(
       catalog_.get(), catalog::MakeUsageScanner(std::move(scan_dir), base_path_, base::SystemClock()), base_path_);
   workers_ = std::make_unique<base::ThreadPool>(config_.workers, kMaxQueuedCalls);
@@ -119,22 +113,13 @@ absl::Status Server::Listen() {
   addresses_ = {std::move(socket)};
   addresses_.insert(addresses_.end(), config_.listen.begin(), config_.listen.end());
 
-  grpc::EnableDefaultHealthCheckService(true);
-  // Reflection can describe the health service only if its descriptor is linked in, which nothing else sees to.
-  google::protobuf::LinkMessageReflection<grpc::health::v1::HealthCheckRequest>();
-  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
+  ApplyGrpcSettings(builder);
   std::vector<int> ports(addresses_.size(), 0);
   for (size_t i = 0; i < addresses_.size(); ++i) {
     builder.AddListeningPort(addresses_[i], grpc::InsecureServerCredentials(), &ports[i]);
   }
   builder.RegisterService(service_.get());
-  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  builder.SetResourceQuota(grpc::ResourceQuota("requests").Resize(kMaxRequestMemoryBytes));
-  // Without this a second server could take the same TCP port, silently.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingIntervalMs);
   // Sockets are for this user alone; files of workspaces are as the user's own umask wants them.
   const mode_t umask_before = ::umask(0077);
   server_ = builder.BuildAndStart();

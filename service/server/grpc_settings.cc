@@ -1,0 +1,32 @@
+#include "service/server/grpc_settings.h"
+
+#include "grpc/grpc.h"
+#include "grpc/health/v1/health.pb.h"
+#include "grpcpp/ext/proto_server_reflection_plugin.h"
+#include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/resource_quota.h"
+
+namespace mlops::server {
+namespace {
+
+constexpr int kMaxMessageBytes = 4 * 1024 * 1024;
+constexpr int kMaxStreamsPerConnection = 1024;
+constexpr int kMinPingIntervalMs = 10'000;
+constexpr size_t kMaxRequestMemoryBytes = 512 * 1024 * 1024;
+
+}  // namespace
+
+void ApplyGrpcSettings(grpc::ServerBuilder& builder) {
+  grpc::EnableDefaultHealthCheckService(true);
+  // Reflection can describe the health service only if its descriptor is linked in, which nothing else sees to.
+  google::protobuf::LinkMessageReflection<grpc::health::v1::HealthCheckRequest>();
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  builder.SetResourceQuota(grpc::ResourceQuota("requests").Resize(kMaxRequestMemoryBytes));
+  // Without this a second server could take the same TCP port, silently.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingIntervalMs);
+}
+
+}  // namespace mlops::server

@@ -1,0 +1,14 @@
+#ifndef MLOPS_SERVICE_SERVER_GRPC_SETTINGS_H_
+#define MLOPS_SERVICE_SERVER_GRPC_SETTINGS_H_
+
+#include "grpcpp/server_builder.h"
+
+namespace mlops::server {
+
+// Sets what holds for every server of ours, whatever it serves: health and reflection beside it, and limits on what
+// clients may send. To be called once a process, before the builder starts the server. Not thread-safe.
+void ApplyGrpcSettings(grpc::ServerBuilder& builder);
+
+}  // namespace mlops::server
+
+#endif  // MLOPS_SERVICE_SERVER_GRPC_SETTINGS_H_

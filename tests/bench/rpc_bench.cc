@@ -1,0 +1,199 @@
+// Loads servers with Get or Ensure of workspaces that exist, in short rounds that take turns, so that whatever else the
+// machine does meets all of them alike.
+//
+// Usage: rpc_bench --target NAME,PID,ADDRESS... [--method get|ensure] [--depths 1,8,64] [--rounds N] [--round-ms MS].
+// Prints a JSON object a line for each round: how many calls were answered in how many seconds, what the server's
+// process spent on them, and the latencies in microseconds.
+#include <time.h>
+
+#include <algorithm>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
+#include "grpcpp/completion_queue.h"
+#include "mlops/workspace/v1/workspace_service.grpc.pb.h"
+#include "nlohmann/json.hpp"
+#include "tests/bench/workload.h"
+
+namespace mlops::bench {
+namespace {
+
+namespace pb = mlops::workspace::v1;
+using Stub = pb::WorkspaceService::Stub;
+
+constexpr int kProjects = 64;  // Workspaces that are asked for, in turn.
+
+// CPU time, in all its threads, of process `pid`.
+double CpuSeconds(pid_t pid) {
+  clockid_t clock;
+  timespec time = {};
+  if (::clock_getcpuclockid(pid, &clock) != 0 || ::clock_gettime(clock, &time) != 0) {
+    DieUnless(absl::NotFoundError("no CPU clock of the server's process"));
+  }
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+struct Target {
+  std::string name;
+  pid_t pid = 0;
+  std::unique_ptr<Stub> stub;
+};
+
+struct Get {
+  using Request = pb::GetWorkspaceRequest;
+  using Response = pb::Workspace;
+  static auto Start(Stub& stub, grpc::ClientContext* context, const Request& request, grpc::CompletionQueue* queue) {
+    return stub.AsyncGetWorkspace(context, request, queue);
+  }
+};
+
+struct Ensure {
+  using Request = pb::EnsureWorkspaceRequest;
+  using Response = pb::EnsureWorkspaceResponse;
+  static auto Start(Stub& stub, grpc::ClientContext* context, const Request& request, grpc::CompletionQueue* queue) {
+    return stub.AsyncEnsureWorkspace(context, request, queue);
+  }
+};
+
+struct Round {
+  double seconds = 0;
+  std::vector<double> latencies_us;
+};
+
+// Keeps `depth` calls in flight for a while.
+template <typename Method>
+class Load {
+ public:
+  Load(Stub& stub, Clock::duration length) : stub_(stub), length_(length) {}
+
+  Round Run(int depth) {
+    const Clock::time_point start = Clock::now();
+    std::vector<std::unique_ptr<Call>> calls(depth);
+    for (auto& call : calls) Start(call);
+    Round round;
+    void* tag;
+    bool ok;
+    for (int in_flight = depth; in_flight > 0 && queue_.Next(&tag, &ok);) {
+      auto& call = *static_cast<std::unique_ptr<Call>*>(tag);
+      DieUnless(call->status);
+      round.latencies_us.push_back(1e6 * SecondsSince(call->started));
+      if (Clock::now() - start < length_) {
+        Start(call);
+      } else {
+        --in_flight;
+      }
+    }
+    round.seconds = SecondsSince(start);
+    return round;
+  }
+
+ private:
+  struct Call {
+    grpc::ClientContext context;
+    typename Method::Response response;
+    grpc::Status status;
+    std::unique_ptr<grpc::ClientAsyncResponseReader<typename Method::Response>> reader;
+    Clock::time_point started = Clock::now();
+  };
+
+  void Start(std::unique_ptr<Call>& call) {
+    call = std::make_unique<Call>();
+    typename Method::Request request;
+    request.set_project(ProjectAt(next_project_++ % kProjects).str());
+    call->reader = Method::Start(stub_, &call->context, request, &queue_);
+    call->reader->Finish(&call->response, &call->status, &call);
+  }
+
+  Stub& stub_;
+  const Clock::duration length_;
+  grpc::CompletionQueue queue_;
+  int64_t next_project_ = 0;
+};
+
+Round RunRound(const std::string& method, Stub& stub, int depth, Clock::duration length) {
+  return method == "get" ? Load<Get>(stub, length).Run(depth) : Load<Ensure>(stub, length).Run(depth);
+}
+
+double Percentile(std::vector<double>& values, double fraction) {
+  const auto nth = values.begin() + static_cast<std::ptrdiff_t>(fraction * static_cast<double>(values.size() - 1));
+  std::nth_element(values.begin(), nth, values.end());
+  return *nth;
+}
+
+void Measure(const std::string& method, Target& target, int depth, int number, Clock::duration length) {
+  const double cpu_before = CpuSeconds(target.pid);
+  Round round = RunRound(method, *target.stub, depth, length);
+  const double cpu = CpuSeconds(target.pid) - cpu_before;
+  const nlohmann::json line = {{"method", method},
+                               {"target", target.name},
+                               {"depth", depth},
+                               {"round", number},
+                               {"calls", round.latencies_us.size()},
+                               {"seconds", round.seconds},
+                               {"server_cpu_seconds", cpu},
+                               {"p50_us", Percentile(round.latencies_us, 0.5)},
+                               {"p99_us", Percentile(round.latencies_us, 0.99)}};
+  std::cout << line << std::endl;
+}
+
+Target ConnectTo(const std::string& text) {
+  const std::vector<std::string> parts = absl::StrSplit(text, absl::MaxSplits(',', 2));
+  int pid = 0;
+  if (parts.size() != 3 || !absl::SimpleAtoi(parts[1], &pid)) {
+    DieUnless(absl::InvalidArgumentError("a target is NAME,PID,ADDRESS"));
+  }
+  return {.name = parts[0], .pid = pid, .stub = pb::WorkspaceService::NewStub(Connect(parts[2]))};
+}
+
+// Makes what will be asked for.
+void MakeWorkspaces(Stub& stub) {
+  for (int i = 0; i < kProjects; ++i) {
+    grpc::ClientContext context;
+    pb::EnsureWorkspaceRequest request;
+    pb::EnsureWorkspaceResponse response;
+    request.set_project(ProjectAt(i).str());
+    *request.mutable_workspace()->mutable_metadata() = ToStruct(SmallMetadata(i));
+    DieUnless(stub.EnsureWorkspace(&context, request, &response));
+  }
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Loads servers with calls, in turn.", "rpc_bench");
+  std::vector<std::string> names;
+  std::string method = "get";
+  std::vector<int> depths = {1, 8, 64};
+  int rounds = 15, round_ms = 200;
+  bool prepare = false;
+  app.add_option("--target", names)->required();
+  app.add_option("--method", method)->check(CLI::IsMember({"get", "ensure"}));
+  app.add_option("--depths", depths)->delimiter(',');
+  app.add_option("--rounds", rounds);
+  app.add_option("--round-ms", round_ms);
+  app.add_flag("--prepare", prepare, "Only make the workspaces");
+  CLI11_PARSE(app, argc, argv);
+  std::vector<Target> targets;
+  for (const std::string& name : names) targets.push_back(ConnectTo(name));
+  for (Target& target : targets) MakeWorkspaces(*target.stub);
+  if (prepare) return 0;
+  const auto length = std::chrono::milliseconds(round_ms);
+  for (int depth : depths) {
+    for (Target& target : targets) RunRound(method, *target.stub, depth, length);  // To warm up.
+    for (int round = 0; round < rounds; ++round) {
+      for (size_t i = 0; i < targets.size(); ++i) {
+        // Nobody is always the first, nor always behind the same one.
+        Measure(method, targets[(i + round) % targets.size()], depth, round, length);
+      }
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace mlops::bench
+
+int main(int argc, char** argv) { return mlops::bench::Main(argc, argv); }

@@ -1,0 +1,290 @@
+"""Runs the benchmarks and prints their tables in Markdown; keeps the tables and the raw figures below build/bench.
+
+Usage: run.py [--quick] [--build DIR] [--work DIR] [NAME...], a NAME being get, ensure, commit, start or original; all
+of them if none is given.
+"""
+
+import argparse
+import contextlib
+import json
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+REPO = HERE.parents[1]
+
+Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured: rounds of each kind, their length, and the numbers of workspaces to start with."""
+
+    rounds: int
+    round_ms: int
+    commit_round_ms: int
+    workspaces: tuple[int, ...]
+    starts: int
+    original: int
+
+
+FULL = Sizes(rounds=31, round_ms=150, commit_round_ms=200, workspaces=(10_000, 100_000), starts=5, original=500)
+QUICK = Sizes(rounds=2, round_ms=20, commit_round_ms=20, workspaces=(50,), starts=1, original=10)
+
+
+@dataclass(frozen=True)
+class Bench:
+    build: Path
+    work: Path
+    sizes: Sizes
+
+    def program(self, name: str) -> Path:
+        return self.build / "tests/bench" / name
+
+    @property
+    def workspaced(self) -> Path:
+        return self.build / "service/workspaced"
+
+    def rows(self, program: str, *args: object) -> list[Row]:
+        """Runs one of the programs; what it prints is a JSON object a line."""
+        command = [self.program(program), *map(str, args)]
+        lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+        return [json.loads(line) for line in lines]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server, and how long it took from its start to its first line, with which it says that it serves."""
+
+    process: subprocess.Popen[str]
+    address: str
+    start_seconds: float
+
+    def target(self, name: str) -> str:
+        return f"--target={name},{self.process.pid},{self.address}"
+
+
+@contextlib.contextmanager
+def running(command: list[object], address: str) -> Iterator[Running]:
+    """Starts a server that prints a line when it serves; ends it with SIGTERM and waits for it."""
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        seconds = time.perf_counter() - start
+        if not line:
+            raise RuntimeError(f"{command[0]} ended at once")
+        yield Running(process, address, seconds)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def workspaced(bench: Bench, base: Path, *args: str) -> contextlib.AbstractContextManager[Running]:
+    return running([bench.workspaced, "--base", base, *args], f"unix:{base}/.workspaced/socket")
+
+
+# --- Calls through a server, against a server that does nothing -----------------------------------------------------
+
+
+def measure_calls(bench: Bench, method: str) -> list[Row]:
+    """Of our servers one logs every call, as by default, and one none: the empty server does not log either."""
+    with contextlib.ExitStack() as stack:
+        ours = {
+            name: stack.enter_context(workspaced(bench, bench.work / name.replace(" ", "-"), "--log-calls", calls))
+            for name, calls in (("no log", "off"), ("with log", "all"))
+        }
+        model = ours["no log"]
+        bench.rows("rpc_bench", model.target("model"), "--prepare")
+        address = f"unix:{bench.work}/empty.socket"
+        command = [bench.program("empty_server"), address, model.address, "project-000000"]
+        empty = stack.enter_context(running(command, address))
+        targets = [empty.target("empty"), *(server.target(name) for name, server in ours.items())]
+        sizes = ["--rounds", bench.sizes.rounds, "--round-ms", bench.sizes.round_ms]
+        return bench.rows("rpc_bench", *targets, "--method", method, *sizes)
+
+
+def calls_table(method: str, rows: list[Row]) -> str:
+    lines = []
+    for (depth, target), group in grouped(rows, "depth", "target").items():
+        cpu = sum(row["server_cpu_seconds"] for row in group) / sum(row["calls"] for row in group)
+        cells = [
+            depth,
+            {"empty": "empty handler", "no log": "workspaced, --log-calls off"}.get(target, "workspaced"),
+            f"{median(per_second(row) for row in group):,.0f}",
+            ratio(rows, target, "empty", depth=depth),
+            f"{1e6 * cpu:.1f}",
+            f"{median(row['p50_us'] for row in group):,.0f}",
+            f"{median(row['p99_us'] for row in group):,.0f}",
+        ]
+        lines.append(cells)
+    head = ["depth", f"{method} by", "calls/s", "of empty", "server CPU µs/call", "p50 µs", "p99 µs"]
+    return table(head, lines)
+
+
+def run_get(bench: Bench) -> tuple[str, list[Row]]:
+    rows = measure_calls(bench, "get")
+    return calls_table("Get", rows), rows
+
+
+def run_ensure(bench: Bench) -> tuple[str, list[Row]]:
+    rows = measure_calls(bench, "ensure")
+    return calls_table("Ensure", rows), rows
+
+
+# --- Durable changes, against the bare system calls -----------------------------------------------------------------
+
+
+def run_commit(bench: Bench) -> tuple[str, list[Row]]:
+    base = bench.work / "commit-server"
+    with workspaced(bench, base) as server:
+        sizes = ["--rounds", bench.sizes.rounds, "--round-ms", bench.sizes.commit_round_ms]
+        rows = bench.rows("commit_bench", "--dir", bench.work / "commit", "--server", server.address, *sizes)
+    lines = []
+    for (method, threads, target), group in sorted(grouped(rows, "method", "threads", "target").items()):
+        cells = [
+            method,
+            threads,
+            target,
+            f"{median(per_second(row) for row in group):,.0f}",
+            ratio(rows, target, "bare", method=method, threads=threads),
+        ]
+        lines.append(cells)
+    return table(["change", "threads", "by", "changes/s", "of bare calls"], lines), rows
+
+
+# --- From exec to serving -------------------------------------------------------------------------------------------
+
+
+def run_start(bench: Bench) -> tuple[str, list[Row]]:
+    rows = [row for count in bench.sizes.workspaces for row in measure_starts(bench, count)]
+    lines = []
+    for (count,), group in grouped(rows, "workspaces").items():
+        cells = [f"{count:,}"]
+        for kind in ("first", "second", "parse"):
+            seconds = [row["seconds"] for row in group if row["kind"] == kind]
+            cells.append(f"{median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})")
+        lines.append(cells)
+    head = ["workspaces", "first start, s", "second start, s", "yaml-cpp alone, one thread, s"]
+    return table(head, lines), rows
+
+
+def measure_starts(bench: Bench, count: int) -> list[Row]:
+    """The tree was just made, so that the page cache is warm."""
+    base = bench.work / f"tree-{count}"
+    subprocess.run([bench.program("many_workspaces"), "make", base, str(count)], check=True)
+    rows: list[Row] = []
+
+    def add(kind: str, seconds: float) -> None:
+        rows.append({"workspaces": count, "kind": kind, "seconds": seconds})
+
+    for _ in range(bench.sizes.starts):
+        (base / ".workspaced/checkpoint").unlink(missing_ok=True)
+        for kind in ("first", "second"):
+            with workspaced(bench, base) as server:
+                add(kind, server.start_seconds)
+        [parsed] = bench.rows("many_workspaces", "parse", base)
+        assert parsed["records"] == count, parsed
+        add("parse", parsed["seconds"])
+    shutil.rmtree(base)
+    return rows
+
+
+# --- The original's way ---------------------------------------------------------------------------------------------
+
+
+def run_original(bench: Bench) -> tuple[str, list[Row]]:
+    count, rounds = bench.sizes.original, min(bench.sizes.rounds, 5)
+    command = [sys.executable, HERE / "original_way.py", bench.work / "original", str(count), str(rounds)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    rows = [json.loads(line) for line in output.splitlines()]
+    lines = [
+        [method, f"{median(row['per_second'] for row in group):,.1f}"]
+        for (method,), group in grouped(rows, "method").items()
+    ]
+    return table(["mkdir and PyYAML, no fsync", "times/s"], lines), rows
+
+
+# --- Figures --------------------------------------------------------------------------------------------------------
+
+
+def median(values: Iterator[float] | list[float]) -> float:
+    return statistics.median(values)
+
+
+def per_second(row: Row) -> float:
+    return row["calls"] / row["seconds"]
+
+
+def grouped(rows: list[Row], *keys: str) -> dict[tuple[object, ...], list[Row]]:
+    groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[tuple(row[key] for key in keys)].append(row)
+    return groups
+
+
+def ratio(rows: list[Row], target: str, yardstick: str, **where: object) -> str:
+    """The median of the ratios within each round, whose sides were measured a moment apart; quartiles in brackets."""
+    rounds = grouped([row for row in rows if all(row[key] == value for key, value in where.items())], "round")
+    ratios = []
+    for group in rounds.values():
+        rates = {row["target"]: per_second(row) for row in group}
+        ratios.append(rates[target] / rates[yardstick])
+    low, _, high = statistics.quantiles(ratios, n=4)
+    return f"{median(ratios):.2f} ({low:.2f} to {high:.2f})"
+
+
+def table(head: list[str], lines: list[list[object]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
+
+
+BENCHES: dict[str, Callable[[Bench], tuple[str, list[Row]]]] = {
+    "get": run_get,
+    "ensure": run_ensure,
+    "commit": run_commit,
+    "start": run_start,
+    "original": run_original,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure workspaced against what it could be at best.")
+    parser.add_argument(
+        "--quick", action="store_true", help="everything at its smallest: no figures, only a smoke test"
+    )
+    parser.add_argument("--build", type=Path, default=REPO / "build", help="CMake's build directory")
+    parser.add_argument("--work", type=Path, default="/tmp", help="on the file system to measure; a short path [/tmp]")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(BENCHES)}")
+    args = parser.parse_args()
+    if unknown := set(args.names) - set(BENCHES):
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    results = args.build / "bench"
+    results.mkdir(exist_ok=True)
+    for name in args.names or BENCHES:
+        with tempfile.TemporaryDirectory(prefix="mlops-bench-", dir=args.work) as work:
+            text, rows = BENCHES[name](Bench(args.build, Path(work), QUICK if args.quick else FULL))
+        print(f"### {name}\n\n{text}\n", flush=True)
+        if not args.quick:
+            (results / f"{name}.md").write_text(text + "\n")
+            (results / f"{name}.json").write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

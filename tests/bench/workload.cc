@@ -1,0 +1,63 @@
+#include "tests/bench/workload.h"
+
+#include <cstdlib>
+#include <iostream>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "google/protobuf/util/json_util.h"
+#include "grpc/grpc.h"
+#include "grpcpp/create_channel.h"
+#include "service/base/id.h"
+#include "service/core/update_rules.h"
+
+namespace mlops::bench {
+
+double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+core::ProjectName ProjectAt(int64_t number) {
+  return core::ProjectName::Parse(absl::StrFormat("project-%06d", number)).value();
+}
+
+core::Metadata SmallMetadata(int64_t epoch) {
+  return {{"team", "risk"}, {"stage", "production"}, {"epoch", epoch}, {"tags", {"fraud", "daily"}}};
+}
+
+google::protobuf::Struct ToStruct(const core::Metadata& metadata) {
+  google::protobuf::Struct message;
+  if (!google::protobuf::util::JsonStringToMessage(metadata.dump(), &message).ok()) std::abort();
+  return message;
+}
+
+core::Workspace WorkspaceAt(int64_t number, const std::string& base_path) {
+  const core::ProjectName project = ProjectAt(number);
+  return core::NewWorkspace({.project = project,
+                             .root_path = absl::StrCat(base_path, "/", project.str()),
+                             .uid = base::RandomId(),
+                             .metadata = SmallMetadata(number)},
+                            absl::Now())
+      .value();
+}
+
+std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  // Connections of one process to one address are otherwise shared.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
+void DieUnless(const absl::Status& status) {
+  if (status.ok()) return;
+  std::cerr << "benchmark: " << status << "\n";
+  std::exit(1);
+}
+
+void DieUnless(const grpc::Status& status) {
+  if (status.ok()) return;
+  std::cerr << "benchmark: call failed with code " << status.error_code() << ": " << status.error_message() << "\n";
+  std::exit(1);
+}
+
+}  // namespace mlops::bench
