@@ -37,8 +37,7 @@ class ForwardingDir : public fs::Dir {
   absl::StatusOr<fs::FileContent> ReadFile(absl::string_view path, int64_t max_bytes) const override {
     return target_->ReadFile(path, max_bytes);
   }
-  absl::Status ForEachEntry(
-      absl::FunctionRef<bool(absl::string_view name, fs::EntryType type)> visit) const override {
+  absl::Status ForEachEntry(absl::FunctionRef<bool(absl::string_view name, fs::EntryType type)> visit) const override {
     return target_->ForEachEntry(visit);
   }
   absl::Status MakeDir(absl::string_view path) override { return target_->MakeDir(path); }
