@@ -64,7 +64,8 @@ class FileCatalog : public core::Catalog {
   void RefreshRecord(const core::ProjectName& project);
 
   // Removes up to `max_entries` files and directories of workspaces whose time in the trash is over. True if there is
-  // more to do.
+  // more to do. For one thread at a time. What could not be removed is tried again, after the rest, by later calls.
+  // Errors as fs::Dir.
   absl::StatusOr<bool> SweepTrash(int64_t max_entries);
 
   // Writes what the index holds to a file from which the next Open() starts faster. Does nothing if nothing changed
@@ -122,6 +123,10 @@ class FileCatalog : public core::Catalog {
   absl::Status ReplaceRecord(fs::Dir& dir, const core::ReplaceChange& change, absl::string_view record);
   absl::Status CheckDeletable(const core::DeleteChange& change, const absl::StatusOr<core::WorkspacePtr>& current);
   absl::StatusOr<std::string> Doom(const core::Workspace& deleted);
+  // Dooms what has been in the trash for long enough, some of it at a time.
+  absl::Status DoomExpired();
+  // The first names in the trash that are to be removed.
+  std::vector<std::string> NextDoomed(size_t count) const ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<core::CommitResult> RemoveForGood(core::WorkspacePtr workspace, const std::string& trash_name);
   // Puts the record just written into the index.
   core::WorkspacePtr PublishWritten(const core::Workspace& workspace, absl::string_view record);

@@ -51,9 +51,14 @@ class Remover {
   RemovedTree result() const { return result_; }
 
  private:
+  void Count() {
+    --entries_left_;
+    ++result_.entry_count;
+  }
+
   absl::Status RemoveFile(Dir& dir, const std::string& name) {
     const auto stamp = dir.Stat(name);
-    --entries_left_;
+    Count();
     absl::Status removed = dir.RemoveFile(name);
     if (absl::IsNotFound(removed)) return absl::OkStatus();
     RETURN_IF_ERROR(removed);
@@ -67,13 +72,13 @@ class Remover {
   absl::Status RemoveSubdir(Dir& dir, const std::string& name, int depth) {
     if (depth == kMaxDepth) {
       // Too deep to hold it open as well: it is moved to the top, where it is found again.
-      --entries_left_;
+      Count();
       return dir.Rename(name, top_, base::RandomId(), RenameMode::kNoReplace);
     }
     ASSIGN_OR_RETURN(const auto subdir, dir.OpenDir(name));
     RETURN_IF_ERROR(Empty(*subdir, depth + 1));
     if (entries_left_ <= 0) return absl::OkStatus();
-    --entries_left_;
+    Count();
     return dir.RemoveDir(name);
   }
 
@@ -93,6 +98,7 @@ absl::StatusOr<RemovedTree> RemoveTree(Dir& dir, absl::string_view path, int64_t
   RemovedTree result = remover.result();
   if (!remover.has_budget()) return result;
   if (absl::Status removed = dir.RemoveDir(path); !removed.ok() && !absl::IsNotFound(removed)) return removed;
+  ++result.entry_count;
   result.complete = true;
   return result;
 }

@@ -10,9 +10,10 @@
 namespace mlops::fs {
 
 struct RemovedTree {
-  int64_t file_count = 0;  // Regular files removed.
-  int64_t size_bytes = 0;  // The sum of their sizes.
-  bool complete = false;   // Whether the tree itself is gone.
+  int64_t file_count = 0;   // Regular files removed.
+  int64_t size_bytes = 0;   // The sum of their sizes.
+  int64_t entry_count = 0;  // Entries removed or moved, of every type.
+  bool complete = false;    // Whether the tree itself is gone.
 };
 
 // Removes at most `max_entries` entries of the tree `path` below `dir`, the deepest first, and `path` itself once it is
