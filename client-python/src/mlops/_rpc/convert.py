@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, TypedDict, Unpack
 
 from google.protobuf.struct_pb2 import Struct
@@ -63,8 +64,10 @@ def to_struct(metadata: dict[str, Any]) -> Struct:
 
 
 def from_struct(struct: Struct) -> dict[str, Any]:
-    """The inverse. Numbers are doubles on the wire: integral ones come back as int, so 1.0 comes back as 1."""
-    return {key: _from_value(value) for key, value in struct.items()}
+    """The inverse, in order of the keys. Numbers are doubles on the wire: integral ones come back as int, so 1.0 comes
+    back as 1.
+    """
+    return {key: _from_value(value) for key, value in sorted(struct.items(), key=itemgetter(0))}
 
 
 def check_metadata(metadata: object) -> None:
