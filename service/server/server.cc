@@ -42,17 +42,24 @@ absl::StatusOr<std::string> MakeBase(const std::string& base) {
   std::filesystem::path real;
   if (!error) real = std::filesystem::canonical(base, error);
   if (error) return Refusal(absl::StrCat("cannot make the base directory ", base, ": ", error.message()));
-  if (!std::filesystem::is_directory(real)) return Refusal(absl::StrCat(base, " is not a directory"));
+  if (!std::filesystem::is_directory(real, error)) return Refusal(absl::StrCat(base, " is not a directory"));
   return real.string();
 }
 
-// Who serves a base already, from what the lock file says.
+// Who serves a base already, from what the lock file says, which may be anything.
 std::string DescribeOwner(const std::string& content) {
-  const auto json = nlohmann::json::parse(content, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object() || !json.contains("pid")) return "another workspaced that is just starting";
-  const auto addresses = json.value("addresses", std::vector<std::string>());
-  return absl::StrCat("workspaced with pid ", json.value("pid", 0), " on host ", json.value("host", "?"),
-                      ", which listens on ", absl::StrJoin(addresses, " and "));
+  const auto owner = nlohmann::json::parse(content, nullptr, /*allow_exceptions=*/false);
+  const auto pid = owner.find("pid"), host = owner.find("host"), addresses = owner.find("addresses");
+  if (pid == owner.end() || !pid->is_number_integer() || host == owner.end() || !host->is_string() ||
+      addresses == owner.end() || !addresses->is_array()) {
+    return "another workspaced that is just starting";
+  }
+  std::vector<std::string> names;
+  for (const auto& address : *addresses) {
+    if (address.is_string()) names.push_back(address.get<std::string>());
+  }
+  return absl::StrCat("workspaced with pid ", pid->get<int64_t>(), " on host ", host->get<std::string>(),
+                      ", which listens on ", absl::StrJoin(names, " and "));
 }
 
 }  // namespace
@@ -94,8 +101,8 @@ absl::Status Server::OpenCatalog() {
     return Refusal(absl::StrCat("cannot read the base directory ", base_path_, ": ", catalog.status().message()));
   }
   catalog_ = *std::move(catalog);
-  maintainer_ = std::make_unique<catalog::Maintainer>(
-      catalog_.get(), fs::MakeWatcher(base_path_, core::layout::kRecord, open_options));
+  maintainer_ = std::make_unique<catalog::Maintainer>(catalog_.get(),
+                                                      fs::MakeWatcher(base_path_, core::layout::kRecord, open_options));
   authority_ = std::make_unique<core::Authority>(
       catalog_.get(), catalog::MakeUsageScanner(std::move(scan_dir), base_path_, base::SystemClock()), base_path_);
   workers_ = std::make_unique<base::ThreadPool>(config_.workers, kMaxQueuedCalls);
@@ -112,6 +119,7 @@ absl::Status Server::Listen() {
   ASSIGN_OR_RETURN(std::string socket, UnixSocketAddress(base_path_));
   addresses_ = {std::move(socket)};
   addresses_.insert(addresses_.end(), config_.listen.begin(), config_.listen.end());
+  for (const std::string& address : addresses_) RETURN_IF_ERROR(CheckFree(address));
 
   grpc::ServerBuilder builder;
   ApplyGrpcSettings(builder);
