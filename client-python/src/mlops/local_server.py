@@ -9,7 +9,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from mlops._rpc import errors
 from mlops._rpc.channel import is_local
@@ -107,18 +107,16 @@ class LocalServer:
     def _start(self) -> str:
         deadline = time.monotonic() + _START_S
         while True:
-            attempt = _Attempt(self._base)
-            again = time.monotonic() + _START_AGAIN_S
-            while attempt.runs() or (attempt.found_it_locked() and time.monotonic() < again):
-                if address := self._find_running():
-                    return address
-                if time.monotonic() > deadline:
-                    raise self._failure(f"it does not answer after {_START_S:.0f} s")
-                time.sleep(_POLL_S)
-            if not attempt.found_it_locked():
-                raise self._failure(attempt.sentence())
-            if time.monotonic() > deadline:
-                raise self._failure(attempt.sentence())
+            with _Attempt(self._base) as attempt:
+                again = time.monotonic() + _START_AGAIN_S
+                while attempt.runs() or (attempt.found_it_locked() and time.monotonic() < again):
+                    if address := self._find_running():
+                        return address
+                    if time.monotonic() > deadline:
+                        raise self._failure(f"it does not answer after {_START_S:.0f} s")
+                    time.sleep(_POLL_S)
+                if not attempt.found_it_locked() or time.monotonic() > deadline:
+                    raise self._failure(attempt.sentence())
 
     def _failure(self, why: str) -> WorkspaceError:
         log = self._base / ".workspaced" / "log"
@@ -148,6 +146,12 @@ class _Attempt:
             raise errors.unavailable(f"{BINARY} cannot be run: {error}") from error
         # Nobody else waits for it when it leaves, and a process that has ended stays until somebody does.
         threading.Thread(target=self._process.wait, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._output.close()
 
     def runs(self) -> bool:
         return self._process.poll() is None
