@@ -13,6 +13,7 @@
 #include "service/base/status_macros.h"
 #include "service/catalog/file_catalog.h"
 #include "service/core/errors.h"
+#include "service/core/iso_time.h"
 #include "service/core/workspace_yaml.h"
 #include "service/fs/atomic_file.h"
 #include "service/fs/remove_tree.h"
@@ -35,8 +36,6 @@ constexpr uint64_t kWhateverVersion = std::numeric_limits<uint64_t>::max();
 std::string DoomedName(const ProjectName& project) {
   return FormatTrashName({.delete_time = absl::UnixEpoch(), .uid = base::RandomId(), .project = project});
 }
-
-absl::Time WholeMicros(absl::Time time) { return absl::FromUnixMicros(absl::ToUnixMicros(time)); }
 
 // Removes the records that earlier changes began to write in `dir` and a crash cut off.
 absl::Status RemoveLeftovers(fs::Dir& dir) {
@@ -238,7 +237,7 @@ absl::Status FileCatalog::CheckDeletable(const core::DeleteChange& change,
 absl::StatusOr<CommitResult> FileCatalog::Apply(const core::DeleteChange& change) {
   const auto current = Get(change.project);
   RETURN_IF_ERROR(CheckDeletable(change, current));
-  const absl::Time now = WholeMicros(options_.clock());
+  const absl::Time now = core::WholeMicros(options_.clock());
   Workspace deleted = current.ok() ? **current : Workspace{.project = change.project, .uid = base::RandomId()};
   {
     absl::ReaderMutexLock lock(&mutex_);

@@ -9,6 +9,7 @@
 #include "service/base/error.h"
 #include "service/base/status_macros.h"
 #include "service/core/errors.h"
+#include "service/core/iso_time.h"
 #include "service/core/workspace_yaml.h"
 
 namespace mlops::core {
@@ -16,8 +17,6 @@ namespace {
 
 constexpr absl::string_view kMetadataPath = "metadata";
 constexpr absl::string_view kEverything = "*";
-
-absl::Time WholeMicros(absl::Time time) { return absl::FromUnixMicros(absl::ToUnixMicros(time)); }
 
 const SettingField* FindSetting(absl::string_view name) {
   for (const SettingField& field : kSettingFields) {

@@ -6,10 +6,10 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "re2/re2.h"
 #include "service/base/id.h"
 #include "service/base/status_macros.h"
 #include "service/core/errors.h"
+#include "service/core/iso_time.h"
 #include "service/core/yaml_tree.h"
 
 namespace mlops::core {
@@ -20,28 +20,6 @@ using yaml::Problem;
 
 constexpr size_t kUidDigits = 32;
 constexpr size_t kMaxUidBytes = 64;
-
-absl::Time WholeMicros(absl::Time time) { return absl::FromUnixMicros(absl::ToUnixMicros(time)); }
-
-std::string TimeText(absl::Time time) {
-  return absl::FormatTime("%Y-%m-%dT%H:%M:%E6S+00:00", time, absl::UTCTimeZone());
-}
-
-// ISO 8601 as Python's isoformat() and YAML write it; without an offset it is UTC.
-std::optional<absl::Time> ParseIsoTime(const std::string& text) {
-  static const RE2& pattern = *new RE2(
-      R"((\d{4}-\d{2}-\d{2})(?:(?:[Tt]|[ \t]+)(\d{1,2}:\d{2}:\d{2}(?:\.\d{1,9})?)[ \t]*(Z|[-+]\d{2}:?\d{2}|[-+]\d{2})?)?)");
-  std::string date, clock, offset;
-  if (!RE2::FullMatch(text, pattern, &date, &clock, &offset)) return std::nullopt;
-  if (clock.empty()) clock = "00:00:00";
-  if (offset.empty()) offset = "Z";
-  if (offset.size() == 3) offset += ":00";
-  if (offset.size() == 5) offset.insert(3, ":");
-  absl::Time time;
-  std::string error;
-  if (!absl::ParseTime(absl::RFC3339_full, absl::StrCat(date, "T", clock, offset), &time, &error)) return std::nullopt;
-  return WholeMicros(time);
-}
 
 // The text of a string or of any plain scalar but null.
 std::optional<std::string> ScalarText(const Node& node) {
@@ -212,8 +190,8 @@ std::string EncodeWorkspace(const Workspace& workspace) {
     yaml::AppendEntry(field.name, value ? Metadata(*value) : Metadata(nullptr), 0, out);
   }
   yaml::AppendEntry("metadata", workspace.metadata, 0, out);
-  yaml::AppendEntry("created_at", TimeText(workspace.create_time), 0, out);
-  yaml::AppendEntry("updated_at", TimeText(workspace.update_time), 0, out);
+  yaml::AppendEntry("created_at", FormatIsoTime(workspace.create_time), 0, out);
+  yaml::AppendEntry("updated_at", FormatIsoTime(workspace.update_time), 0, out);
   yaml::AppendEntry("uid", workspace.uid, 0, out);
   if (!workspace.request_id.empty()) yaml::AppendEntry("request_id", workspace.request_id, 0, out);
   return out + workspace.unknown_keys;

@@ -1,0 +1,492 @@
+#include "service/core/filter.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "absl/time/time.h"
+#include "service/base/error.h"
+#include "service/base/status_macros.h"
+#include "service/core/errors.h"
+#include "service/core/iso_time.h"
+
+namespace mlops::core {
+namespace {
+
+constexpr int kMaxDepth = 32;  // Of parentheses.
+
+enum class Operator { kEqual, kNotEqual, kLess, kLessEqual, kGreater, kGreaterEqual, kHas };
+
+struct OperatorText {
+  absl::string_view text;
+  Operator value;
+};
+// Those that others begin with come after them.
+constexpr std::array<OperatorText, 7> kOperators = {{{"!=", Operator::kNotEqual},
+                                                     {"<=", Operator::kLessEqual},
+                                                     {">=", Operator::kGreaterEqual},
+                                                     {"=", Operator::kEqual},
+                                                     {"<", Operator::kLess},
+                                                     {">", Operator::kGreater},
+                                                     {":", Operator::kHas}}};
+
+enum class Field { kProject, kSetting, kCreateTime, kUpdateTime, kMetadata };
+
+// A value as it was written, and everything it may mean.
+struct Value {
+  std::string text;
+  bool open_begin = false;  // A `*` stood before the text,
+  bool open_end = false;    // or behind it.
+  bool quoted = false;
+  std::optional<double> number;
+  std::optional<absl::Time> time;
+
+  bool anything() const { return text.empty() && (open_begin || open_end); }
+};
+
+struct Term {
+  Field field = Field::kProject;
+  const SettingField* setting = nullptr;
+  std::vector<std::string> keys;  // Of the metadata, from the outermost.
+  Operator op = Operator::kEqual;
+  Value value;
+};
+
+// --- Evaluation -----------------------------------------------------------------------------------------------------
+
+bool EqualText(absl::string_view text, const Value& value) {
+  if (value.open_begin && value.open_end) return absl::StrContains(text, value.text);
+  if (value.open_begin) return absl::EndsWith(text, value.text);
+  if (value.open_end) return absl::StartsWith(text, value.text);
+  return text == value.text;
+}
+
+template <typename T>
+bool Compare(const T& left, Operator op, const T& right) {
+  switch (op) {
+    case Operator::kNotEqual:
+      return left != right;
+    case Operator::kLess:
+      return left < right;
+    case Operator::kLessEqual:
+      return left <= right;
+    case Operator::kGreater:
+      return left > right;
+    case Operator::kGreaterEqual:
+      return left >= right;
+    case Operator::kEqual:
+    case Operator::kHas:
+      break;
+  }
+  return left == right;
+}
+
+bool MatchesText(absl::string_view text, Operator op, const Value& value) {
+  switch (op) {
+    case Operator::kHas:
+      return absl::StrContains(text, value.text);
+    case Operator::kEqual:
+      return EqualText(text, value);
+    case Operator::kNotEqual:
+      return !EqualText(text, value);
+    default:
+      return Compare<absl::string_view>(text, op, value.text);
+  }
+}
+
+bool MatchesTime(absl::Time time, Operator op, const Value& value) {
+  return value.anything() || Compare(time, op, *value.time);
+}
+
+bool EqualScalar(const Metadata& actual, const Value& value) {
+  if (actual.is_string()) return EqualText(actual.get_ref<const std::string&>(), value);
+  if (value.quoted) return false;
+  if (actual.is_number()) return value.number && actual.get<double>() == *value.number;
+  if (actual.is_boolean()) return value.text == (actual.get<bool>() ? "true" : "false");
+  return actual.is_null() && value.text == "null";
+}
+
+bool Has(const Metadata& actual, const Value& value) {
+  if (value.anything()) return !actual.is_null();
+  if (actual.is_string()) return absl::StrContains(actual.get_ref<const std::string&>(), value.text);
+  if (actual.is_object()) return actual.contains(value.text);
+  if (!actual.is_array()) return EqualScalar(actual, value);
+  return std::any_of(actual.begin(), actual.end(), [&](const Metadata& item) { return EqualScalar(item, value); });
+}
+
+bool MatchesMetadata(const Metadata& actual, Operator op, const Value& value) {
+  switch (op) {
+    case Operator::kHas:
+      return Has(actual, value);
+    case Operator::kEqual:
+      return EqualScalar(actual, value);
+    case Operator::kNotEqual:
+      return !EqualScalar(actual, value);
+    default:
+      if (actual.is_string()) return MatchesText(actual.get_ref<const std::string&>(), op, value);
+      return actual.is_number() && value.number && Compare(actual.get<double>(), op, *value.number);
+  }
+}
+
+// Null if there is none.
+const Metadata* FindMetadata(const Metadata& metadata, const std::vector<std::string>& keys) {
+  const Metadata* found = &metadata;
+  for (const std::string& key : keys) {
+    if (!found->is_object()) return nullptr;
+    const auto it = found->find(key);
+    if (it == found->end()) return nullptr;
+    found = &*it;
+  }
+  return found;
+}
+
+bool MatchesTerm(const Term& term, const Workspace& workspace) {
+  switch (term.field) {
+    case Field::kProject:
+      return MatchesText(workspace.project.str(), term.op, term.value);
+    case Field::kSetting: {
+      const std::optional<std::string>& setting = workspace.settings.*term.setting->member;
+      return setting && MatchesText(*setting, term.op, term.value);
+    }
+    case Field::kCreateTime:
+      return MatchesTime(workspace.create_time, term.op, term.value);
+    case Field::kUpdateTime:
+      return MatchesTime(workspace.update_time, term.op, term.value);
+    case Field::kMetadata:
+      break;
+  }
+  const Metadata* actual = FindMetadata(workspace.metadata, term.keys);
+  return actual != nullptr && MatchesMetadata(*actual, term.op, term.value);
+}
+
+}  // namespace
+
+struct Filter::Node {
+  enum class Kind { kAll, kAny, kNot, kTerm };
+
+  Kind kind = Kind::kTerm;
+  std::vector<Node> children;
+  Term term;
+};
+
+namespace {
+
+using Node = Filter::Node;
+
+bool MatchesNode(const Node& node, const Workspace& workspace) {
+  const auto matches = [&workspace](const Node& child) { return MatchesNode(child, workspace); };
+  switch (node.kind) {
+    case Node::Kind::kAll:
+      return std::all_of(node.children.begin(), node.children.end(), matches);
+    case Node::Kind::kAny:
+      return std::any_of(node.children.begin(), node.children.end(), matches);
+    case Node::Kind::kNot:
+      return !matches(node.children.front());
+    case Node::Kind::kTerm:
+      break;
+  }
+  return MatchesTerm(node.term, workspace);
+}
+
+// --- Parsing --------------------------------------------------------------------------------------------------------
+
+bool IsQuote(char c) { return c == '"' || c == '\''; }
+
+// By recursive descent, one method for each rule of the grammar.
+class Parser {
+ public:
+  explicit Parser(absl::string_view text) : text_(text) {}
+
+  // expression, up to the end
+  absl::StatusOr<Node> Parse() {
+    ASSIGN_OR_RETURN(Node node, Expression());
+    SkipSpace();
+    if (!AtEnd()) return Expected("the end, AND or OR");
+    return node;
+  }
+
+  bool AtEnd() const { return at_ == text_.size(); }
+  void SkipSpace() {
+    while (!AtEnd() && absl::ascii_isspace(text_[at_])) ++at_;
+  }
+
+ private:
+  // factor { [AND] factor }
+  absl::StatusOr<Node> Expression() {
+    Node all{.kind = Node::Kind::kAll};
+    while (true) {
+      ASSIGN_OR_RETURN(Node factor, Factor());
+      all.children.push_back(std::move(factor));
+      SkipSpace();
+      if (AcceptWord("AND")) continue;
+      if (AtEnd() || Peek() == ')') break;
+    }
+    return Simplified(std::move(all));
+  }
+
+  // term { OR term }
+  absl::StatusOr<Node> Factor() {
+    Node any{.kind = Node::Kind::kAny};
+    do {
+      ASSIGN_OR_RETURN(Node term, MaybeNegated());
+      any.children.push_back(std::move(term));
+      SkipSpace();
+    } while (AcceptWord("OR"));
+    return Simplified(std::move(any));
+  }
+
+  // [ NOT | - ] simple
+  absl::StatusOr<Node> MaybeNegated() {
+    SkipSpace();
+    bool negated = AcceptWord("NOT");
+    if (!negated && Peek() == '-') {
+      ++at_;
+      negated = true;
+    }
+    ASSIGN_OR_RETURN(Node simple, Simple());
+    if (!negated) return simple;
+    Node node{.kind = Node::Kind::kNot};
+    node.children.push_back(std::move(simple));
+    return node;
+  }
+
+  // ( expression ) | restriction
+  absl::StatusOr<Node> Simple() {
+    SkipSpace();
+    if (Peek() != '(') return Restriction();
+    if (++depth_ > kMaxDepth) return Problem(at_, absl::StrCat("is nested deeper than ", kMaxDepth, " levels"));
+    const size_t begin = at_++;
+    ASSIGN_OR_RETURN(Node node, Expression());
+    if (Peek() != ')') return Expected(absl::StrCat(") for the ( at position ", begin, ", AND or OR"));
+    ++at_;
+    --depth_;
+    return node;
+  }
+
+  // field operator value | value
+  absl::StatusOr<Node> Restriction() {
+    const size_t begin = at_;
+    if (IsKeywordAhead()) return Expected("a term");
+    if (++terms_ > kMaxFilterTerms) return Problem(at_, absl::StrCat("has more than ", kMaxFilterTerms, " terms"));
+    std::vector<std::string> path;
+    ASSIGN_OR_RETURN(const bool quoted, Path(path));
+    SkipSpace();
+    const std::optional<Operator> op = AcceptOperator();
+    Node node{.kind = Node::Kind::kTerm};
+    if (op) {
+      RETURN_IF_ERROR(SetField(begin, path, quoted, node.term));
+      node.term.op = *op;
+      SkipSpace();
+      ASSIGN_OR_RETURN(node.term.value, ValueOf(node.term));
+      return node;
+    }
+    at_ = begin;
+    ASSIGN_OR_RETURN(node.term.value, AnyValue(/*ends_at_operator=*/true));
+    const bool pattern = node.term.value.open_begin || node.term.value.open_end;
+    node.term.op = pattern ? Operator::kEqual : Operator::kHas;
+    return node;
+  }
+
+  // name { . name }, each a word or quoted; true if the first was quoted, so that it can be no field.
+  absl::StatusOr<bool> Path(std::vector<std::string>& path) {
+    const bool quoted = !AtEnd() && IsQuote(Peek());
+    while (true) {
+      if (!AtEnd() && IsQuote(Peek())) {
+        ASSIGN_OR_RETURN(std::string name, Quoted());
+        path.push_back(std::move(name));
+      } else {
+        const size_t begin = at_;
+        while (!AtEnd() && IsNameCharacter(Peek())) ++at_;
+        if (at_ == begin) return Expected(path.empty() ? "a term" : "a key behind the dot");
+        path.emplace_back(text_.substr(begin, at_ - begin));
+      }
+      if (AtEnd() || Peek() != '.') return quoted;
+      ++at_;
+    }
+  }
+
+  absl::Status SetField(size_t begin, std::vector<std::string>& path, bool quoted, Term& term) {
+    const std::string& name = path.front();
+    if (!quoted && name == "metadata") {
+      term.field = Field::kMetadata;
+      term.keys.assign(std::make_move_iterator(path.begin() + 1), std::make_move_iterator(path.end()));
+      return absl::OkStatus();
+    }
+    const auto is_setting = [&](const SettingField& field) { return field.name == name; };
+    const auto setting = std::find_if(kSettingFields.begin(), kSettingFields.end(), is_setting);
+    if (quoted || path.size() > 1) return NoField(begin, absl::StrJoin(path, "."));
+    if (name == "project") {
+      term.field = Field::kProject;
+    } else if (name == "create_time") {
+      term.field = Field::kCreateTime;
+    } else if (name == "update_time") {
+      term.field = Field::kUpdateTime;
+    } else if (setting != kSettingFields.end()) {
+      term.field = Field::kSetting;
+      term.setting = &*setting;
+    } else {
+      return NoField(begin, name);
+    }
+    return absl::OkStatus();
+  }
+
+  // The value, checked against the field and operator of `term`.
+  absl::StatusOr<Value> ValueOf(const Term& term) {
+    const size_t begin = at_;
+    ASSIGN_OR_RETURN(Value value, AnyValue(/*ends_at_operator=*/false));
+    const bool pattern = value.open_begin || value.open_end;
+    const bool presence = term.op == Operator::kHas && value.anything() && !value.quoted;
+    if (presence) return value;
+    if (pattern && term.op != Operator::kEqual && term.op != Operator::kNotEqual) {
+      return Problem(begin, "expected a value without *, which goes with = and != alone");
+    }
+    if (term.field == Field::kMetadata && term.keys.empty() && term.op != Operator::kHas) {
+      return Problem(begin, "expected a key of the metadata before the operator, as in metadata.stage = x");
+    }
+    if (term.field == Field::kCreateTime || term.field == Field::kUpdateTime) {
+      value.time = ParseIsoTime(value.text);
+      if (pattern || !value.time) return Problem(begin, "expected a time such as \"2026-01-31T12:00:00Z\"");
+    }
+    return value;
+  }
+
+  // A quoted string, or what stands there up to a space or parenthesis (or an operator, where one may follow).
+  absl::StatusOr<Value> AnyValue(bool ends_at_operator) {
+    const size_t begin = at_;
+    Value value;
+    if (AtEnd() || IsOperatorCharacter(Peek()) || IsKeywordAhead()) return Expected("a value");
+    if (IsQuote(Peek())) {
+      ASSIGN_OR_RETURN(value.text, Quoted(&value.open_begin, &value.open_end));
+      value.quoted = true;
+      if (!AtEnd() && !EndsValue(Peek())) return Expected("a space");
+      return value;
+    }
+    while (!AtEnd() && !EndsValue(Peek()) && !(ends_at_operator && IsOperatorCharacter(Peek()))) {
+      if (IsQuote(Peek())) return Expected("a space");
+      ++at_;
+    }
+    if (at_ == begin) return Expected("a value");
+    absl::string_view word = text_.substr(begin, at_ - begin);
+    double number;
+    if (absl::SimpleAtod(word, &number)) value.number = number;
+    value.open_begin = absl::ConsumePrefix(&word, "*");
+    value.open_end = absl::ConsumeSuffix(&word, "*");
+    if (const size_t star = word.find('*'); star != absl::string_view::npos) {
+      return Problem(begin + star + value.open_begin, "expected * at either end of a value, not within");
+    }
+    value.text = std::string(word);
+    return value;
+  }
+
+  // What stands between quotes. Where a pattern is wanted, a `*` at either end that has no \ before it is not part of
+  // it.
+  absl::StatusOr<std::string> Quoted(bool* open_begin = nullptr, bool* open_end = nullptr) {
+    const size_t begin = at_;
+    const char quote = text_[at_++];
+    std::string content;
+    bool last_is_star = false;
+    for (; !AtEnd() && Peek() != quote; ++at_) {
+      last_is_star = Peek() == '*' && open_end != nullptr;
+      if (last_is_star && at_ == begin + 1) {
+        *open_begin = true;
+        last_is_star = false;
+        continue;
+      }
+      if (Peek() == '\\' && ++at_ == text_.size()) break;
+      content += Peek();
+    }
+    if (AtEnd())
+      return Problem(begin, absl::StrCat("expected a second ", absl::string_view(&quote, 1), " for this one"));
+    ++at_;
+    if (last_is_star) {
+      *open_end = true;
+      content.pop_back();
+    }
+    return content;
+  }
+
+  std::optional<Operator> AcceptOperator() {
+    for (const OperatorText& op : kOperators) {
+      if (!absl::StartsWith(text_.substr(at_), op.text)) continue;
+      at_ += op.text.size();
+      return op.value;
+    }
+    return std::nullopt;
+  }
+
+  bool IsWordAhead(absl::string_view word) const {
+    if (!absl::StartsWith(text_.substr(at_), word)) return false;
+    const size_t end = at_ + word.size();
+    return end == text_.size() || absl::ascii_isspace(text_[end]) || text_[end] == '(' || text_[end] == ')';
+  }
+
+  bool IsKeywordAhead() const { return IsWordAhead("AND") || IsWordAhead("OR") || IsWordAhead("NOT"); }
+
+  bool AcceptWord(absl::string_view word) {
+    if (!IsWordAhead(word)) return false;
+    at_ += word.size();
+    return true;
+  }
+
+  static bool IsOperatorCharacter(char c) { return absl::StrContains("=!<>:", c); }
+  static bool EndsValue(char c) { return absl::ascii_isspace(c) || c == '(' || c == ')'; }
+  static bool IsNameCharacter(char c) {
+    return !EndsValue(c) && !IsOperatorCharacter(c) && !IsQuote(c) && c != '.' && c != ',';
+  }
+
+  static Node Simplified(Node node) {
+    if (node.children.size() > 1) return node;
+    Node only = std::move(node.children.front());
+    return only;
+  }
+
+  // NUL at the end, which no rule takes.
+  char Peek() const { return AtEnd() ? '\0' : text_[at_]; }
+
+  absl::Status NoField(size_t position, absl::string_view name) const {
+    return Problem(position, absl::StrCat("there is no field ", base::Echo(name),
+                                          "; expected project, mlflow_experiment_id, mlflow_tracking_uri, "
+                                          "dvc_remote_path, bentoml_tag_prefix, create_time, update_time or "
+                                          "metadata.KEY"));
+  }
+
+  absl::Status Expected(absl::string_view what) const {
+    const std::string found = AtEnd() ? "the end" : base::Echo(text_.substr(at_, 20));
+    return Problem(at_, absl::StrCat("expected ", what, ", not ", found));
+  }
+
+  static absl::Status Problem(size_t position, absl::string_view problem) {
+    return FilterInvalid("filter", static_cast<int>(position), problem);
+  }
+
+  const absl::string_view text_;
+  size_t at_ = 0;
+  int depth_ = 0;
+  int terms_ = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<Filter> Filter::Parse(absl::string_view text) {
+  if (text.size() > kMaxFilterBytes) {
+    return FilterInvalid("filter", kMaxFilterBytes, absl::StrCat("is longer than ", kMaxFilterBytes, " bytes"));
+  }
+  Parser parser(text);
+  parser.SkipSpace();
+  if (parser.AtEnd()) return Filter(nullptr, text);
+  ASSIGN_OR_RETURN(Node root, parser.Parse());
+  return Filter(std::make_shared<const Node>(std::move(root)), text);
+}
+
+bool Filter::Matches(const Workspace& workspace) const { return root_ == nullptr || MatchesNode(*root_, workspace); }
+
+}  // namespace mlops::core
