@@ -32,7 +32,7 @@ def refusal(*args: object, wrapper: tuple[object, ...] = ()) -> Refusal:
 
 
 def mounted(base: Path, options: str) -> tuple[object, ...]:
-    """A wrapper that mounts a tmpfs on `base`, seen by the wrapped server alone; skips the test where that may not be."""
+    """A wrapper that mounts a tmpfs on `base`, seen by the server alone; skips the test where that may not be."""
     script = 'mount -t tmpfs -o "$1" tmpfs "$2" && shift 2 && exec "$@"'
     probe = subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, text=True)
     if probe.returncode != 0:
