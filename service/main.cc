@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "absl/strings/str_join.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "grpc/support/log.h"
 #include "service/server/config.h"
@@ -14,6 +15,9 @@
 #include "service/server/version.h"
 
 namespace {
+
+// Exit code by which clients that start a server know that another one was faster.
+constexpr int kServedAlready = 3;
 
 // Signals that mean "stop". Blocked in every thread, so that none of them is killed in the middle of a call, and waited
 // for by one.
@@ -56,12 +60,14 @@ int main(int argc, char** argv) {
   if (const int* exit_code = std::get_if<int>(&parsed)) return *exit_code;
   // What gRPC has to say about itself stays out of a log of JSON lines, unless somebody asks for it.
   if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
+  // Debian builds Abseil with its search for deadlocks, under one lock for all mutexes; ThreadSanitizer does that better.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   const sigset_t signals = BlockStopSignals();
   RaiseDescriptorLimit();
   auto server = mlops::server::Server::Start(std::get<mlops::server::Config>(parsed));
   if (!server.ok()) {
     std::cerr << "workspaced: " << server.status().message() << "\n";
-    return 1;
+    return absl::IsAlreadyExists(server.status()) ? kServedAlready : 1;
   }
   std::cout << "workspaced " << mlops::server::kVersion << " serves " << (*server)->base_path() << " on "
             << absl::StrJoin((*server)->addresses(), " and ") << std::endl;

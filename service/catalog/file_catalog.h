@@ -80,7 +80,7 @@ class FileCatalog : public core::Catalog {
     fs::FileStamp stamp;           // Of the record, when it was read.
     std::string etag;              // Of the text that was read, also of an ill-formed one.
     absl::Time read_time = absl::InfinitePast();
-    uint64_t version = 0;  // Grows whenever the entry changes; see Publish().
+    uint64_t version = 0;  // Of the catalog when the entry changed last, or was missed; see Publish().
 
     absl::StatusOr<core::WorkspacePtr> result() const;
   };
@@ -106,10 +106,15 @@ class FileCatalog : public core::Catalog {
   Entry ReadEntry(const core::ProjectName& project, const Entry& old) const;
   // Reads the record and puts it into the index.
   Entry Reload(const core::ProjectName& project, const Entry& old) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Puts what was read into the index, unless somebody else did since version `seen` was looked up.
+  // Whether there is something of that name that could hold a record now or later.
+  bool MayBecomeWorkspace(const core::ProjectName& project) const;
+  // Puts what was read into the index, unless somebody else changed the entry since version `seen` was looked up.
   void Publish(const core::ProjectName& project, uint64_t seen, Entry entry) ABSL_LOCKS_EXCLUDED(mutex_);
   void Store(const core::ProjectName& project, Entry entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Forget(const core::ProjectName& project) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Takes the entry out of the index, with the same condition.
+  void Forget(const core::ProjectName& project, uint64_t seen) ABSL_LOCKS_EXCLUDED(mutex_);
+  // When the entry changed last; for one that is not there no earlier than when it went.
+  uint64_t Version(const core::ProjectName& project) const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
 
   absl::StatusOr<core::CommitResult> Apply(const core::CreateChange& change);
   absl::StatusOr<core::CommitResult> Apply(const core::ReplaceChange& change);
@@ -149,6 +154,7 @@ class FileCatalog : public core::Catalog {
   absl::btree_map<core::ProjectName, Entry> entries_ ABSL_GUARDED_BY(mutex_);
   core::Index index_ ABSL_GUARDED_BY(mutex_);  // Workspaces of entries_, and of the trash.
   uint64_t last_version_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t last_forget_version_ ABSL_GUARDED_BY(mutex_) = 0;  // last_version_ when an entry went.
   uint64_t checkpoint_version_ ABSL_GUARDED_BY(mutex_) = 0;   // last_version_ when the checkpoint was written.
   std::deque<std::string> removing_ ABSL_GUARDED_BY(mutex_);  // Names in the trash to be removed.
   std::string last_project_ ABSL_GUARDED_BY(mutex_);          // Where NextProjects() goes on.

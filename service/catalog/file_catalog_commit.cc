@@ -1,5 +1,6 @@
 // Writing: the sequences that leave the old state or the new one, whole, wherever they are cut off.
 #include <algorithm>
+#include <limits>
 #include <memory>
 #include <utility>
 #include <variant>
@@ -28,6 +29,7 @@ using core::layout::kRecord;
 namespace {
 
 constexpr int64_t kRemoveStep = 10'000;  // Entries removed between two looks at the clock or a lock.
+constexpr uint64_t kWhateverVersion = std::numeric_limits<uint64_t>::max();
 
 // A new name in the trash for what is to be removed; its uid is not the workspace's, since names must never collide.
 std::string DoomedName(const ProjectName& project) {
@@ -238,9 +240,13 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(const core::DeleteChange& change
   RETURN_IF_ERROR(CheckDeletable(change, current));
   const absl::Time now = WholeMicros(options_.clock());
   Workspace deleted = current.ok() ? **current : Workspace{.project = change.project, .uid = base::RandomId()};
+  {
+    absl::ReaderMutexLock lock(&mutex_);
+    if (index_.Find(change.project.str(), deleted.uid) != nullptr) deleted.uid = base::RandomId();
+  }
   const std::string trash_name = FormatTrashName({.delete_time = now, .uid = deleted.uid, .project = change.project});
   RETURN_IF_ERROR(Move(*base_, change.project.str(), *trash_, trash_name));
-  Forget(change.project);
+  Forget(change.project, kWhateverVersion);
   absl::Status synced = SyncOrFail(*trash_sync_);
   if (synced.ok()) synced = SyncOrFail(base_sync_);
   deleted.root_path = absl::StrCat(base_path_, "/", core::layout::kTrashDir, "/", trash_name);

@@ -47,15 +47,7 @@ class Remover {
     return absl::OkStatus();
   }
 
-  bool has_budget() const { return entries_left_ > 0; }
-  RemovedTree result() const { return result_; }
-
- private:
-  void Count() {
-    --entries_left_;
-    ++result_.entry_count;
-  }
-
+  // Removes what is no directory.
   absl::Status RemoveFile(Dir& dir, const std::string& name) {
     const auto stamp = dir.Stat(name);
     Count();
@@ -67,6 +59,15 @@ class Remover {
       result_.size_bytes += stamp->size_bytes;
     }
     return absl::OkStatus();
+  }
+
+  bool has_budget() const { return entries_left_ > 0; }
+  RemovedTree result() const { return result_; }
+
+ private:
+  void Count() {
+    --entries_left_;
+    ++result_.entry_count;
   }
 
   absl::Status RemoveSubdir(Dir& dir, const std::string& name, int depth) {
@@ -90,6 +91,16 @@ class Remover {
 }  // namespace
 
 absl::StatusOr<RemovedTree> RemoveTree(Dir& dir, absl::string_view path, int64_t max_entries) {
+  const auto stamp = dir.Stat(path);
+  if (absl::IsNotFound(stamp.status())) return RemovedTree{.complete = true};
+  RETURN_IF_ERROR(stamp.status());
+  if (stamp->type != EntryType::kDirectory) {
+    Remover remover(dir, max_entries);
+    RETURN_IF_ERROR(remover.RemoveFile(dir, std::string(path)));
+    RemovedTree result = remover.result();
+    result.complete = true;
+    return result;
+  }
   const auto top = dir.OpenDir(path);
   if (absl::IsNotFound(top.status())) return RemovedTree{.complete = true};
   RETURN_IF_ERROR(top.status());

@@ -90,7 +90,7 @@ absl::Status Server::LockBase() {
   if (error) return Refusal(absl::StrCat("cannot write in the base directory ", base_path_, ": ", error.message()));
   auto lock = fs::LockFile::Acquire(absl::StrCat(dir, "/", core::layout::kLockFile));
   if (absl::IsFailedPrecondition(lock.status())) {
-    return Refusal(
+    return absl::AlreadyExistsError(
         absl::StrCat(base_path_, " is already served by ",
                      DescribeOwner(fs::LockFile::ReadContent(absl::StrCat(dir, "/", core::layout::kLockFile)))));
   }
