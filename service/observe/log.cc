@@ -1,5 +1,6 @@
 #include "service/observe/log.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,8 +17,12 @@ namespace {
 constexpr size_t kQueuedLines = 8192;
 constexpr size_t kMaxFileBytes = 10 * 1024 * 1024;
 
+bool IsPlain(char c) { return c >= ' ' && c <= '~' && c != '"' && c != '\\'; }
+
 // `text` as a JSON string.
 std::string Quoted(absl::string_view text) {
+  // Nearly always so, and ten times as fast.
+  if (std::all_of(text.begin(), text.end(), IsPlain)) return absl::StrCat("\"", text, "\"");
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -51,10 +56,13 @@ Log::Log(std::shared_ptr<spdlog::logger> logger, CallLogLevel calls) : logger_(s
 
 Log::~Log() { logger_->flush(); }
 
+bool Log::Wants(const absl::Status& status) const {
+  return calls_ == CallLogLevel::kAll || (calls_ == CallLogLevel::kErrors && IsServerFault(status));
+}
+
 void Log::Call(absl::string_view method, absl::string_view project, const absl::Status& status, absl::Duration duration,
                absl::string_view peer) {
-  const bool fault = IsServerFault(status);
-  if (calls_ == CallLogLevel::kOff || (calls_ == CallLogLevel::kErrors && !fault)) return;
+  if (!Wants(status)) return;
   std::string line = absl::StrCat(R"("method":")", method, R"(","code":")", absl::StatusCodeToString(status.code()),
                                   R"(","micros":)", absl::ToInt64Microseconds(duration));
   if (!project.empty()) absl::StrAppend(&line, R"(,"project":)", Quoted(base::Echo(project)));
@@ -63,7 +71,7 @@ void Log::Call(absl::string_view method, absl::string_view project, const absl::
     absl::StrAppend(&line, R"(,"reason":)", Quoted(base::GetReason(status)), R"(,"message":)",
                     Quoted(status.message()));
   }
-  logger_->log(fault ? spdlog::level::warn : spdlog::level::info, spdlog::string_view_t(line));
+  logger_->log(IsServerFault(status) ? spdlog::level::warn : spdlog::level::info, spdlog::string_view_t(line));
 }
 
 void Log::Info(absl::string_view message) {

@@ -35,7 +35,10 @@ class Log {
   static absl::StatusOr<std::unique_ptr<Log>> Open(const Options& options);
   ~Log();
 
-  // One call that ended. `project` may be "".
+  // Whether Call() would write anything about a call that ended so.
+  bool Wants(const absl::Status& status) const;
+
+  // One call that ended, if it is wanted. `project` may be "".
   void Call(absl::string_view method, absl::string_view project, const absl::Status& status, absl::Duration duration,
             absl::string_view peer);
 
