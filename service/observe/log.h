@@ -11,7 +11,10 @@
 
 namespace spdlog {
 class logger;
+namespace details {
+class thread_pool;
 }
+}  // namespace spdlog
 
 namespace mlops::observe {
 
@@ -22,8 +25,8 @@ enum class CallLogLevel {
 };
 
 // The server's log: one JSON object a line, on standard error or in a file. Lines are written by a thread of the log's
-// own from a bounded queue; when that is full the oldest are dropped, so that no call ever waits for the disk.
-// Thread-safe.
+// own from a bounded queue, a hundredth of a second late at most; when that is full the oldest are dropped, so that no
+// call ever waits for the disk. Thread-safe.
 class Log {
  public:
   struct Options {
@@ -46,9 +49,10 @@ class Log {
   void Warning(absl::string_view message);
 
  private:
-  Log(std::shared_ptr<spdlog::logger> logger, CallLogLevel calls);
+  Log(std::shared_ptr<spdlog::details::thread_pool> queue, std::shared_ptr<spdlog::logger> logger, CallLogLevel calls);
 
   const std::shared_ptr<spdlog::logger> logger_;
+  const std::shared_ptr<spdlog::details::thread_pool> queue_;  // With the thread; destroyed when all lines are written.
   const CallLogLevel calls_;
 };
 
