@@ -25,6 +25,7 @@ namespace mlops::server {
 namespace {
 
 constexpr size_t kMaxQueuedCalls = 1024;
+constexpr absl::Duration kLastAnswers = absl::Milliseconds(500);
 
 std::string HostName() {
   char name[256] = "";
@@ -162,7 +163,11 @@ Server::~Server() {
   // Whoever balances load sees the change before connections close.
   server_->GetHealthCheckService()->SetServingStatus(false);
   calls_->Drain();
-  server_->Shutdown(absl::ToChronoTime(absl::Now() + config_.drain_timeout));
+  const absl::Time give_up = absl::Now() + config_.drain_timeout;
+  while (calls_->IdleTime() == absl::ZeroDuration() && absl::Now() < give_up) absl::SleepFor(absl::Milliseconds(5));
+  // What remains are answers on their way, and connections of clients that do not look at them between calls, as gRPC's
+  // Python does not.
+  server_->Shutdown(absl::ToChronoTime(absl::Now() + kLastAnswers));
   server_->Wait();
   lock_->WriteContent("").IgnoreError();
   log_->Info("stopped");
