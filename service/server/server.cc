@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <utility>
 
@@ -26,7 +27,12 @@ namespace mlops::server {
 namespace {
 
 constexpr size_t kMaxQueuedCalls = 1024;
-constexpr absl::Duration kLastAnswers = absl::Milliseconds(500);
+
+// Without a call for so long, clients have heard that the server is leaving.
+constexpr absl::Duration kQuiet = absl::Milliseconds(20);
+constexpr absl::Duration kMaxWaitForQuiet = absl::Seconds(1);
+// For streams of health and reflection.
+constexpr absl::Duration kStreamGrace = absl::Milliseconds(100);
 
 std::string HostName() {
   char name[256] = "";
@@ -163,15 +169,26 @@ Server::~Server() {
   if (server_ == nullptr) return;
   // Whoever balances load sees the change before connections close.
   server_->GetHealthCheckService()->SetServingStatus(false);
-  calls_->Drain();
-  const absl::Time give_up = absl::Now() + config_.drain_timeout;
-  while (calls_->IdleTime() == absl::ZeroDuration() && absl::Now() < give_up) absl::SleepFor(absl::Milliseconds(5));
-  // What remains are answers on their way, and connections of clients that do not look at them between calls, as gRPC's
-  // Python does not.
-  server_->Shutdown(absl::ToChronoTime(absl::Now() + kLastAnswers));
+  Drain();
+  server_->Shutdown(absl::ToChronoTime(absl::Now() + kStreamGrace));
   server_->Wait();
   lock_->WriteContent("").IgnoreError();
   log_->Info("stopped");
+}
+
+// Waits for the calls that have begun, and until it is quiet: gRPC answers what arrives during its own shutdown with
+// CANCELLED, which no client tries again. It does not know either which streams are worth waiting for: a watcher of
+// health would hold up every stop.
+void Server::Drain() {
+  const absl::Time begin = absl::Now();
+  calls_->Drain();
+  while (true) {
+    absl::SleepFor(absl::Milliseconds(5));
+    const absl::Duration waited = absl::Now() - begin;
+    const absl::Duration quiet = std::min(calls_->IdleTime(), waited);
+    if (quiet > kQuiet || waited > config_.drain_timeout) return;
+    if (quiet > absl::ZeroDuration() && waited > kMaxWaitForQuiet) return;
+  }
 }
 
 void Server::CheckHealth() {
