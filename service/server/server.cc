@@ -15,6 +15,7 @@
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/server_builder.h"
 #include "nlohmann/json.hpp"
+#include "service/base/grpc_target.h"
 #include "service/base/status_macros.h"
 #include "service/catalog/usage_scan.h"
 #include "service/core/layout.h"
@@ -132,7 +133,7 @@ absl::Status Server::Listen() {
   ApplyGrpcSettings(builder);
   std::vector<int> ports(addresses_.size(), 0);
   for (size_t i = 0; i < addresses_.size(); ++i) {
-    builder.AddListeningPort(addresses_[i], grpc::InsecureServerCredentials(), &ports[i]);
+    builder.AddListeningPort(base::GrpcTarget(addresses_[i]), grpc::InsecureServerCredentials(), &ports[i]);
   }
   builder.RegisterService(service_.get());
   // Sockets are for this user alone; files of workspaces are as the user's own umask wants them.
