@@ -132,6 +132,7 @@ absl::StatusOr<WorkspacePage> WorkspaceClient::List(const ListOptions& options, 
   v1::ListWorkspacesRequest request;
   request.set_page_size(options.page_size);
   request.set_page_token(options.page_token);
+  request.set_filter(options.filter);
   request.set_order_by(options.order_by);
   request.set_show_deleted(options.show_deleted);
   ASSIGN_OR_RETURN(const v1::ListWorkspacesResponse response, connection_->ListWorkspaces(request, call));
@@ -162,8 +163,9 @@ absl::StatusOr<WorkspaceStatus> WorkspaceClient::GetStatus(std::string_view proj
 }
 
 absl::Status WorkspaceClient::StreamStatuses(const std::function<bool(const WorkspaceStatus&)>& visit,
-                                             const StatusOptions& options, const CallOptions& call) const {
+                                             const StatusStreamOptions& options, const CallOptions& call) const {
   v1::StreamWorkspaceStatusesRequest request;
+  request.set_filter(options.filter);
   if (options.max_staleness) *request.mutable_max_staleness() = ToProto(*options.max_staleness);
   return connection_->StreamWorkspaceStatuses(
       request, call, [&visit](const v1::WorkspaceStatus& status) { return visit(FromProto(status)); });

@@ -140,6 +140,12 @@ struct Order {
   bool Before(const std::string& a, const std::string& b) const { return descending ? b < a : a < b; }
 };
 
+absl::Status CheckNoFilter(const std::string& filter) {
+  if (filter.empty()) return absl::OkStatus();
+  return MakeError(StatusCode::kInvalidArgument, "FILTER_INVALID", "filter: the fake knows no filters",
+                   {{"field", "filter"}, {"position", "0"}, {"problem", "the fake knows no filters"}});
+}
+
 std::vector<DirectoryUsage> EmptyDirectories() {
   std::vector<DirectoryUsage> directories;
   for (const char* name : kDirectories) directories.push_back({.name = name, .exists = true});
@@ -195,6 +201,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(TakeFailure());
     if (request.page_size() < 0) return FieldInvalid("page_size", "must not be negative");
+    RETURN_IF_ERROR(CheckNoFilter(request.filter()));
     ASSIGN_OR_RETURN(const Order order, Order::Parse(request.order_by()));
     const auto ordered = Ordered(order, request.show_deleted());
     v1::ListWorkspacesResponse response;
@@ -288,12 +295,13 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return StatusOf(it->second);
   }
 
-  absl::Status StreamWorkspaceStatuses(const v1::StreamWorkspaceStatusesRequest&, const CallOptions&,
+  absl::Status StreamWorkspaceStatuses(const v1::StreamWorkspaceStatusesRequest& request, const CallOptions&,
                                        const std::function<bool(const v1::WorkspaceStatus&)>& visit) override {
     std::vector<v1::WorkspaceStatus> statuses;
     {
       absl::MutexLock lock(&mutex_);
       RETURN_IF_ERROR(TakeFailure());
+      RETURN_IF_ERROR(CheckNoFilter(request.filter()));
       for (const auto& [project, workspace] : live_) statuses.push_back(StatusOf(workspace));
     }
     for (const v1::WorkspaceStatus& status : statuses) {

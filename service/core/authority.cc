@@ -87,20 +87,50 @@ absl::StatusOr<EnsureResult> Authority::Ensure(const CreateArgs& args) {
 absl::StatusOr<ListResult> Authority::List(const ListArgs& args) {
   if (args.page_size < 0) return FieldInvalid("page_size", "must not be negative");
   ASSIGN_OR_RETURN(const Order order, ParseOrderBy(args.order_by));
-  const PageContext context{.order = order, .filter = "", .show_deleted = args.show_deleted};
+  const PageContext context{.order = order, .filter = args.filter.text(), .show_deleted = args.show_deleted};
   ListQuery query{.order = order,
                   .page_size = args.page_size == 0 ? kDefaultPageSize : std::min(args.page_size, kMaxPageSize),
                   .show_deleted = args.show_deleted};
+  PageStart start;
   if (!args.page_token.empty()) {
-    ASSIGN_OR_RETURN(query.after, DecodePageToken(args.page_token, context));
+    ASSIGN_OR_RETURN(start, DecodePageToken(args.page_token, context));
+    query.after = start.after;
   }
-  ASSIGN_OR_RETURN(ListPage page, catalog_->List(query));
+  const bool all = args.filter.matches_all();
+  ASSIGN_OR_RETURN(ListPage page, all ? catalog_->List(query) : ListMatching(args.filter, query, start.matching_count));
   ListResult result{.workspaces = std::move(page.workspaces),
                     .total_size = page.total_size,
                     .unreachable = std::move(page.unreachable)};
   if (page.more) {
-    result.next_page_token = EncodePageToken(MakeOrderKey(*result.workspaces.back(), order.field), context);
+    start = {.after = MakeOrderKey(*result.workspaces.back(), order.field),
+             .matching_count = all ? 0 : result.total_size};
+    result.next_page_token = EncodePageToken(start, context);
   }
+  return result;
+}
+
+// The page of those that match. They are looked for a thousand at a time, so that nobody else waits for long, and
+// outside the catalog's lock. The first page goes on to the end to count them; later ones know `matching_count`.
+absl::StatusOr<ListPage> Authority::ListMatching(const Filter& filter, ListQuery query, int64_t matching_count) {
+  const bool first_page = !query.after.has_value();
+  const size_t wanted = static_cast<size_t>(query.page_size);
+  query.page_size = kMaxPageSize;
+  ListPage result;
+  while (true) {
+    const bool first_chunk = !query.after.has_value();
+    ASSIGN_OR_RETURN(ListPage chunk, catalog_->List(query));
+    if (first_chunk) result.unreachable = std::move(chunk.unreachable);
+    for (const WorkspacePtr& workspace : chunk.workspaces) {
+      if (!filter.Matches(*workspace)) continue;
+      if (first_page) ++result.total_size;
+      result.more = result.workspaces.size() == wanted;
+      if (!result.more) result.workspaces.push_back(workspace);
+      if (result.more && !first_page) break;
+    }
+    if (!chunk.more || (result.more && !first_page)) break;
+    query.after = MakeOrderKey(*chunk.workspaces.back(), query.order.field);
+  }
+  if (!first_page) result.total_size = matching_count;
   return result;
 }
 

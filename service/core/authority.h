@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "service/base/clock.h"
 #include "service/core/catalog.h"
+#include "service/core/filter.h"
 #include "service/core/status_cache.h"
 #include "service/core/update_rules.h"
 #include "service/core/usage.h"
@@ -35,6 +36,7 @@ struct CreateArgs {
 struct ListArgs {
   int page_size = 0;
   std::string page_token;
+  Filter filter;
   std::string order_by;
   bool show_deleted = false;
 };
@@ -102,6 +104,7 @@ class Authority {
   absl::StatusOr<int64_t> Count();
 
  private:
+  absl::StatusOr<ListPage> ListMatching(const Filter& filter, ListQuery query, int64_t matching_count);
   absl::StatusOr<Workspace> NewFrom(const CreateArgs& args) const;
   absl::StatusOr<WorkspacePtr> CreateLocked(const CreateArgs& args);
   absl::StatusOr<WorkspacePtr> UpdateLocked(const UpdateArgs& args);

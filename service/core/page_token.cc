@@ -6,7 +6,6 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "service/base/error.h"
 #include "service/base/id.h"
@@ -35,13 +34,14 @@ std::optional<OrderField> FindField(absl::string_view name) {
 
 }  // namespace
 
-std::string EncodePageToken(const OrderKey& last, const PageContext& context) {
-  const std::string payload = absl::StrJoin(
-      {std::string(kVersion), absl::StrCat(absl::ToUnixMicros(last.time)), last.project, last.deleted_uid}, "\n");
+std::string EncodePageToken(const PageStart& start, const PageContext& context) {
+  const OrderKey& after = start.after;
+  const std::string payload = absl::StrCat(kVersion, "\n", absl::ToUnixMicros(after.time), "\n", after.project, "\n",
+                                           after.deleted_uid, "\n", start.matching_count);
   return absl::WebSafeBase64Escape(absl::StrCat(Checksum(payload, context), "\n", payload));
 }
 
-absl::StatusOr<OrderKey> DecodePageToken(absl::string_view token, const PageContext& context) {
+absl::StatusOr<PageStart> DecodePageToken(absl::string_view token, const PageContext& context) {
   std::string text;
   if (token.size() > kMaxTokenBytes || !absl::WebSafeBase64Unescape(token, &text)) return TokenInvalid("page_token");
   // Decoding overlooks spaces and padding, which we never write.
@@ -49,11 +49,13 @@ absl::StatusOr<OrderKey> DecodePageToken(absl::string_view token, const PageCont
   const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(text, absl::MaxSplits('\n', 1));
   const std::vector<std::string> fields = absl::StrSplit(parts.second, '\n');
   int64_t micros = 0;
-  if (parts.first != Checksum(parts.second, context) || fields.size() != 4 || fields[0] != kVersion ||
-      !absl::SimpleAtoi(fields[1], &micros)) {
+  PageStart start;
+  if (parts.first != Checksum(parts.second, context) || fields.size() != 5 || fields[0] != kVersion ||
+      !absl::SimpleAtoi(fields[1], &micros) || !absl::SimpleAtoi(fields[4], &start.matching_count)) {
     return TokenInvalid("page_token");
   }
-  return OrderKey{.time = absl::FromUnixMicros(micros), .project = fields[2], .deleted_uid = fields[3]};
+  start.after = {.time = absl::FromUnixMicros(micros), .project = fields[2], .deleted_uid = fields[3]};
+  return start;
 }
 
 absl::StatusOr<Order> ParseOrderBy(absl::string_view text) {

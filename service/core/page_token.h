@@ -18,11 +18,19 @@ struct PageContext {
   bool show_deleted = false;
 };
 
-// The token of the page behind `last`.
-std::string EncodePageToken(const OrderKey& last, const PageContext& context);
+// Where a page begins.
+struct PageStart {
+  OrderKey after;  // Of the last workspace of the page before.
+  // As the first page counted those that match the filter; 0 without a filter, where counting costs nothing.
+  int64_t matching_count = 0;
+
+  bool operator==(const PageStart&) const = default;
+};
+
+std::string EncodePageToken(const PageStart& start, const PageContext& context);
 
 // INVALID_ARGUMENT/TOKEN_INVALID if `token` was not made by EncodePageToken() for the same context.
-absl::StatusOr<OrderKey> DecodePageToken(absl::string_view token, const PageContext& context);
+absl::StatusOr<PageStart> DecodePageToken(absl::string_view token, const PageContext& context);
 
 // "" or "<field>" or "<field> desc", <field> being project, create_time or update_time; spaces may be doubled.
 // INVALID_ARGUMENT/FILTER_INVALID {field = "order_by", position in bytes from 0, problem} for anything else.

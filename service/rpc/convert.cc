@@ -138,9 +138,10 @@ absl::StatusOr<core::CreateArgs> FromProto(const pb::EnsureWorkspaceRequest& req
 }
 
 absl::StatusOr<core::ListArgs> FromProto(const pb::ListWorkspacesRequest& request) {
-  if (!request.filter().empty()) return core::FilterInvalid("filter", 0, "filters are not supported by this server");
+  ASSIGN_OR_RETURN(core::Filter filter, core::Filter::Parse(request.filter()));
   return core::ListArgs{.page_size = request.page_size(),
                         .page_token = request.page_token(),
+                        .filter = std::move(filter),
                         .order_by = request.order_by(),
                         .show_deleted = request.show_deleted()};
 }

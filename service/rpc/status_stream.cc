@@ -17,8 +17,10 @@ StatusStream::StatusStream(core::Authority* authority, Calls* calls, grpc::Callb
       list_args_{.page_size = core::kMaxPageSize} {
   auto staleness = MaxStaleness(request.has_max_staleness(), request.max_staleness());
   if (staleness.ok()) max_staleness_ = *staleness;
-  problem_ = request.filter().empty() ? staleness.status()
-                                      : core::FilterInvalid("filter", 0, "filters are not supported by this server");
+  auto filter = core::Filter::Parse(request.filter());
+  problem_ = staleness.status();
+  problem_.Update(filter.status());
+  if (filter.ok()) list_args_.filter = *std::move(filter);
   Schedule();
 }
 
@@ -72,6 +74,8 @@ absl::StatusOr<bool> StatusStream::Fill() {
 absl::Status StatusStream::FetchPage() {
   ASSIGN_OR_RETURN(core::ListResult page, authority_->List(list_args_));
   for (const core::WorkspacePtr& workspace : page.workspaces) projects_.push_back(workspace->project);
+  // Nobody knows whether one that cannot be read would match.
+  if (!list_args_.filter.matches_all()) page.unreachable.clear();
   for (const std::string& name : page.unreachable) {
     ASSIGN_OR_RETURN(core::ProjectName project, core::ProjectName::Parse(name));
     projects_.push_back(std::move(project));

@@ -42,7 +42,8 @@ grpc::ServerUnaryReactor* WorkspaceService::GetWorkspace(grpc::CallbackServerCon
 grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(grpc::CallbackServerContext* context,
                                                            const pb::ListWorkspacesRequest* request,
                                                            pb::ListWorkspacesResponse* response) {
-  return calls_->Unary(kListWorkspaces, context, request, response, [this](const auto& request, auto* response) {
+  const Method& method = request->filter().empty() ? kListWorkspaces : kListMatchingWorkspaces;
+  return calls_->Unary(method, context, request, response, [this](const auto& request, auto* response) {
     ASSIGN_OR_RETURN(const core::ListArgs args, FromProto(request));
     ASSIGN_OR_RETURN(const core::ListResult result, authority_->List(args));
     ToProto(result, response);

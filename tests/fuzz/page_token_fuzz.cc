@@ -10,9 +10,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using mlops::core::DecodePageToken;
   const absl::string_view token(reinterpret_cast<const char*>(data), size);
   const mlops::core::PageContext context;
-  const auto key = DecodePageToken(token, context);
-  if (!key.ok()) return 0;
-  const auto again = DecodePageToken(EncodePageToken(*key, context), context);
-  if (!again.ok() || !(*again == *key)) std::abort();
+  const auto start = DecodePageToken(token, context);
+  if (!start.ok()) return 0;
+  const auto again = DecodePageToken(EncodePageToken(*start, context), context);
+  if (!again.ok() || !(*again == *start)) std::abort();
   return 0;
 }

@@ -221,6 +221,9 @@ struct ListOptions {
   int32_t page_size = 0;
   // `next_page_token` of the page before, with the same other options except `page_size`. ListAll begins there.
   std::string page_token = "";
+  // Which ones, such as R"(metadata.stage = "production" AND create_time > 2026-01-31)"; empty: all. The language is
+  // that of ListWorkspacesRequest.filter in the contract, a subset of AIP-160.
+  std::string filter = "";
   // "project" (also if empty), "create_time" or "update_time", each optionally followed by " desc".
   std::string order_by = "";
   // Also list workspaces in the trash; they have a `delete_time`.
@@ -241,6 +244,13 @@ struct ListSummary {
 
 struct StatusOptions {
   // How old the answer may be. Absent: as the server likes, at most 5 s. Zero: count now.
+  std::optional<absl::Duration> max_staleness = std::nullopt;
+};
+
+struct StatusStreamOptions {
+  // Which workspaces, as ListOptions::filter. With one, workspaces that cannot be read are left out.
+  std::string filter = "";
+  // As StatusOptions::max_staleness.
   std::optional<absl::Duration> max_staleness = std::nullopt;
 };
 
@@ -314,7 +324,7 @@ class WorkspaceClient {
   // Returns one page of workspaces.
   //
   // Returns INVALID_ARGUMENT/TOKEN_INVALID {field} if `page_token` is damaged or was made for other options.
-  // Returns INVALID_ARGUMENT/FILTER_INVALID {field, position, problem} if `order_by` cannot be understood.
+  // Returns INVALID_ARGUMENT/FILTER_INVALID {field, position, problem} if `filter` or `order_by` cannot be understood.
   absl::StatusOr<WorkspacePage> List(const ListOptions& options = {}, const CallOptions& call = {}) const;
 
   // Calls `visit` with one workspace after the other, reading page by page, until there are no more or `visit` returns
@@ -335,9 +345,9 @@ class WorkspaceClient {
   // until there are no more or `visit` returns false, which ends the call with OK. A workspace that cannot be read
   // comes with an `error` and does not end the stream. Not retried.
   //
-  // Returns the errors that any call may return.
+  // Returns INVALID_ARGUMENT/FILTER_INVALID {field, position, problem} if `filter` cannot be understood.
   absl::Status StreamStatuses(const std::function<bool(const WorkspaceStatus&)>& visit,
-                              const StatusOptions& options = {}, const CallOptions& call = {}) const;
+                              const StatusStreamOptions& options = {}, const CallOptions& call = {}) const;
 
   // Tells what the server is and its limits. Returns the errors that any call may return.
   absl::StatusOr<ServerInfo> GetServerInfo(const CallOptions& call = {}) const;

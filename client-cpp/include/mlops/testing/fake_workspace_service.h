@@ -20,7 +20,7 @@ absl::Status MakeError(absl::StatusCode code, std::string_view reason, std::stri
 
 // Workspaces in memory, with the server's rules for names, etags, `force`, merging, the trash, order and pages, and its
 // errors. It makes no directories (root_path is "/fake/<project>"), its trash is never emptied by time, the only files
-// are those of SetUsage(), and it accepts settings and metadata of any size. Thread-safe.
+// are those of SetUsage(), it accepts settings and metadata of any size, and refuses filters. Thread-safe.
 //
 //   mlops::testing::FakeWorkspaceService service;
 //   const mlops::WorkspaceClient client = service.Client();
