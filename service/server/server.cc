@@ -40,14 +40,24 @@ std::string HostName() {
 // A sentence about what the operator can mend.
 absl::Status Refusal(absl::string_view sentence) { return absl::FailedPreconditionError(sentence); }
 
+// Makes a new directory survive a power cut with all that was made above it. What is above those may be nobody's to
+// open or sync, and needs it no more.
+void SyncParents(const std::filesystem::path& dir) {
+  for (auto parent = dir.parent_path();; parent = parent.parent_path()) {
+    if (const auto opened = fs::OpenBaseDir(parent.string()); opened.ok()) (*opened)->Sync().IgnoreError();
+    if (parent == parent.root_path()) return;
+  }
+}
+
 // The real path of `base`, which is made if missing.
 absl::StatusOr<std::string> MakeBase(const std::string& base) {
   std::error_code error;
-  std::filesystem::create_directories(base, error);
+  const bool made = std::filesystem::create_directories(base, error);
   std::filesystem::path real;
   if (!error) real = std::filesystem::canonical(base, error);
   if (error) return Refusal(absl::StrCat("cannot make the base directory ", base, ": ", error.message()));
   if (!std::filesystem::is_directory(real, error)) return Refusal(absl::StrCat(base, " is not a directory"));
+  if (made) SyncParents(real);
   return real.string();
 }
 
