@@ -174,7 +174,8 @@ Server::~Server() {
   acceptor_.reset();
   server_->Shutdown(absl::ToChronoTime(absl::Now() + kStreamGrace));
   server_->Wait();
-  lock_->WriteContent("").IgnoreError();
+  // Not empty, or the next server could find no room to write who it is.
+  lock_->WriteContent("\n").IgnoreError();
   log_->Info("stopped");
 }
 

@@ -124,7 +124,7 @@ def test_the_lock_file_says_who_serves_and_where(base: Path) -> None:
         owner = json.loads((base / ".workspaced/lock").read_text())
         assert owner["pid"] == server.pid and owner["host"] == socket.gethostname()
         assert owner["addresses"] == [f"unix:{base}/.workspaced/socket", server.addresses[1]]
-    assert (base / ".workspaced/lock").read_text() == ""
+    assert (base / ".workspaced/lock").read_text().strip() == ""
 
 
 def test_the_socket_is_for_this_user_alone(base: Path) -> None:
