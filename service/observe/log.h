@@ -11,7 +11,10 @@
 
 namespace spdlog {
 class logger;
+namespace details {
+class thread_pool;
 }
+}  // namespace spdlog
 
 namespace mlops::observe {
 
@@ -22,8 +25,8 @@ enum class CallLogLevel {
 };
 
 // The server's log: one JSON object a line, on standard error or in a file. Lines are written by a thread of the log's
-// own from a bounded queue; when that is full the oldest are dropped, so that no call ever waits for the disk.
-// Thread-safe.
+// own from a bounded queue, a hundredth of a second late at most; when that is full the oldest are dropped, so that no
+// call ever waits for the disk. Thread-safe.
 class Log {
  public:
   struct Options {
@@ -35,7 +38,10 @@ class Log {
   static absl::StatusOr<std::unique_ptr<Log>> Open(const Options& options);
   ~Log();
 
-  // One call that ended. `project` may be "".
+  // Whether Call() would write anything about a call that ended so.
+  bool Wants(const absl::Status& status) const;
+
+  // One call that ended, if it is wanted. `project` may be "".
   void Call(absl::string_view method, absl::string_view project, const absl::Status& status, absl::Duration duration,
             absl::string_view peer);
 
@@ -43,9 +49,10 @@ class Log {
   void Warning(absl::string_view message);
 
  private:
-  Log(std::shared_ptr<spdlog::logger> logger, CallLogLevel calls);
+  Log(std::shared_ptr<spdlog::details::thread_pool> queue, std::shared_ptr<spdlog::logger> logger, CallLogLevel calls);
 
   const std::shared_ptr<spdlog::logger> logger_;
+  const std::shared_ptr<spdlog::details::thread_pool> queue_;  // With the thread; destroyed when all lines are written.
   const CallLogLevel calls_;
 };
 

@@ -25,7 +25,8 @@ absl::Status Calls::CheckWanted(const grpc::CallbackServerContext& context) cons
 grpc::Status Calls::End(const Method& method, absl::string_view project, absl::Status status, absl::Time started,
                         const grpc::CallbackServerContext& context) {
   const absl::Time now = absl::Now();
-  log_->Call(method.name, project, status, now - started, context.peer());
+  // peer() makes a string, three times over.
+  if (log_->Wants(status)) log_->Call(method.name, project, status, now - started, context.peer());
   last_end_ns_.store(absl::ToUnixNanos(now), std::memory_order_relaxed);
   running_.fetch_sub(1, std::memory_order_relaxed);
   if (status.ok()) return grpc::Status::OK;

@@ -13,7 +13,9 @@ using core::ProjectName;
 using core::WorkspacePtr;
 
 WorkspaceService::WorkspaceService(core::Authority* authority, Calls* calls, ServerFacts facts)
-    : authority_(authority), calls_(calls), facts_(std::move(facts)) {}
+    : authority_(authority), calls_(calls), facts_(std::move(facts)) {
+  SetMessageAllocatorFor_GetWorkspace(&get_messages_);
+}
 
 grpc::ServerUnaryReactor* WorkspaceService::CreateWorkspace(grpc::CallbackServerContext* context,
                                                             const pb::CreateWorkspaceRequest* request,

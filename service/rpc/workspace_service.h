@@ -6,6 +6,7 @@
 #include "absl/time/time.h"
 #include "mlops/workspace/v1/workspace_service.grpc.pb.h"
 #include "service/core/authority.h"
+#include "service/rpc/arena_messages.h"
 #include "service/rpc/call.h"
 
 namespace mlops::rpc {
@@ -58,6 +59,7 @@ class WorkspaceService final : public pb::WorkspaceService::CallbackService {
   core::Authority* const authority_;
   Calls* const calls_;
   const ServerFacts facts_;
+  ArenaMessages<pb::GetWorkspaceRequest, pb::Workspace> get_messages_;
 };
 
 }  // namespace mlops::rpc

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <utility>
 
@@ -14,6 +15,7 @@
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/server_builder.h"
 #include "nlohmann/json.hpp"
+#include "service/base/grpc_target.h"
 #include "service/base/status_macros.h"
 #include "service/catalog/usage_scan.h"
 #include "service/core/layout.h"
@@ -25,6 +27,12 @@ namespace mlops::server {
 namespace {
 
 constexpr size_t kMaxQueuedCalls = 1024;
+
+// Without a call for so long, clients have heard that the server is leaving.
+constexpr absl::Duration kQuiet = absl::Milliseconds(20);
+constexpr absl::Duration kMaxWaitForQuiet = absl::Seconds(1);
+// For streams of health and reflection.
+constexpr absl::Duration kStreamGrace = absl::Milliseconds(100);
 
 std::string HostName() {
   char name[256] = "";
@@ -125,7 +133,7 @@ absl::Status Server::Listen() {
   ApplyGrpcSettings(builder);
   std::vector<int> ports(addresses_.size(), 0);
   for (size_t i = 0; i < addresses_.size(); ++i) {
-    builder.AddListeningPort(addresses_[i], grpc::InsecureServerCredentials(), &ports[i]);
+    builder.AddListeningPort(base::GrpcTarget(addresses_[i]), grpc::InsecureServerCredentials(), &ports[i]);
   }
   builder.RegisterService(service_.get());
   // Sockets are for this user alone; files of workspaces are as the user's own umask wants them.
@@ -161,11 +169,26 @@ Server::~Server() {
   if (server_ == nullptr) return;
   // Whoever balances load sees the change before connections close.
   server_->GetHealthCheckService()->SetServingStatus(false);
-  calls_->Drain();
-  server_->Shutdown(absl::ToChronoTime(absl::Now() + config_.drain_timeout));
+  Drain();
+  server_->Shutdown(absl::ToChronoTime(absl::Now() + kStreamGrace));
   server_->Wait();
   lock_->WriteContent("").IgnoreError();
   log_->Info("stopped");
+}
+
+// Waits for the calls that have begun, and until it is quiet: gRPC answers what arrives during its own shutdown with
+// CANCELLED, which no client tries again. It does not know either which streams are worth waiting for: a watcher of
+// health would hold up every stop.
+void Server::Drain() {
+  const absl::Time begin = absl::Now();
+  calls_->Drain();
+  while (true) {
+    absl::SleepFor(absl::Milliseconds(5));
+    const absl::Duration waited = absl::Now() - begin;
+    const absl::Duration quiet = std::min(calls_->IdleTime(), waited);
+    if (quiet > kQuiet || waited > config_.drain_timeout) return;
+    if (quiet > absl::ZeroDuration() && waited > kMaxWaitForQuiet) return;
+  }
 }
 
 void Server::CheckHealth() {

@@ -48,6 +48,7 @@ class Server {
   absl::Status OpenCatalog();
   absl::Status Listen();
   absl::Status Announce();
+  void Drain();
 
   const Config config_;
   std::string base_path_;

@@ -32,7 +32,7 @@ def refusal(*args: object, wrapper: tuple[object, ...] = ()) -> Refusal:
 
 
 def mounted(base: Path, options: str) -> tuple[object, ...]:
-    """A wrapper that mounts a tmpfs on `base`, seen by the wrapped server alone; skips the test where that may not be."""
+    """A wrapper that mounts a tmpfs on `base`, seen by the server alone; skips the test where that may not be."""
     script = 'mount -t tmpfs -o "$1" tmpfs "$2" && shift 2 && exec "$@"'
     probe = subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, text=True)
     if probe.returncode != 0:
@@ -52,10 +52,10 @@ class MountedServer(Server):
         return Path(f"/proc/{self.pid}/root{self.base}")
 
 
-def grpcurl(server: Server, *args: str) -> str:
+def grpcurl(server: Server, *verbs: str, data: str = "") -> str:
     """What grpcurl prints, which must succeed."""
-    flags = [*args[:-1], "-plaintext", "-unix", "-max-time", "30", server.socket, args[-1]]
-    return subprocess.run([GRPCURL, *flags], capture_output=True, text=True, check=True, timeout=60).stdout
+    command = [GRPCURL, "-plaintext", "-unix", "-max-time", "30", "-d", data, server.socket, *verbs]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 def call(server: Server, rpc: str, **request: Any) -> Outcome:

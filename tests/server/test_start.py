@@ -16,7 +16,7 @@ from support.server import Server
 def test_a_second_server_on_a_base_names_the_first(base: Path) -> None:
     with Server(base, "--listen", "127.0.0.1:0") as server:
         second = refusal("--base", base)
-        assert second.code == 1
+        assert second.code == 3
         for part in [str(base), f"pid {server.pid} ", f"host {socket.gethostname()},", *server.addresses]:
             assert part in second.sentence
         assert answer(server, "EnsureWorkspace", project="a")["created"]
@@ -28,7 +28,7 @@ def test_a_base_that_is_locked_by_who_knows_whom_is_refused(base: Path) -> None:
     lock.write_text('{"pid": "x", "host": 1, "addresses": {}}')
     with lock.open("r+") as file:
         fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-        assert refusal("--base", base).code == 1
+        assert refusal("--base", base).code == 3
 
 
 def test_a_base_that_is_a_file_is_refused(base: Path) -> None:

@@ -140,6 +140,8 @@ class _Attempt:
                 stdout=self._output,
                 stderr=self._output,
                 cwd="/",
+                # What gRPC should say here is not what it should say there.
+                env={name: value for name, value in os.environ.items() if not name.startswith("GRPC_")},
                 start_new_session=True,
             )
         except OSError as error:
