@@ -26,9 +26,14 @@ serve: build wheel ## start workspaced over ./mlops/workspace, in the foreground
 	  "print(M().get_or_create_workspace(\"demo\"))'"
 	exec build/service/workspaced --base mlops/workspace --listen 127.0.0.1:$(PORT)
 
-wheel: build ## make the Python wheel in build/wheel and install it in .venv
-	$(PYTHON) -m pip wheel -q --no-deps --no-build-isolation -w build/wheel ./client-python
+wheel: build build/wheel/installed ## make the Python wheel in build/wheel and install it in .venv
+
+build/wheel/installed: build/service/workspaced .venv/.wanted $(shell find client-python proto/mlops -type f)
+	@rm -rf build/wheel
+	$(PYTHON) -m pip wheel -q --no-deps --no-build-isolation -w build/wheel \
+	  --config-settings=cmake.define.MLOPS_WORKSPACED=$(CURDIR)/build/service/workspaced ./client-python
 	$(PYTHON) -m pip install -q --no-deps --force-reinstall build/wheel/*.whl
+	@touch $@
 
 test: lint-proto ctest pytest ## set up, build and run every test
 

@@ -16,6 +16,9 @@
 
 namespace {
 
+// Exit code by which clients that start a server know that another one was faster.
+constexpr int kServedAlready = 3;
+
 // Signals that mean "stop". Blocked in every thread, so that none of them is killed in the middle of a call, and waited
 // for by one.
 sigset_t BlockStopSignals() {
@@ -64,7 +67,7 @@ int main(int argc, char** argv) {
   auto server = mlops::server::Server::Start(std::get<mlops::server::Config>(parsed));
   if (!server.ok()) {
     std::cerr << "workspaced: " << server.status().message() << "\n";
-    return 1;
+    return absl::IsAlreadyExists(server.status()) ? kServedAlready : 1;
   }
   std::cout << "workspaced " << mlops::server::kVersion << " serves " << (*server)->base_path() << " on "
             << absl::StrJoin((*server)->addresses(), " and ") << std::endl;

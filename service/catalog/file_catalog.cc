@@ -45,6 +45,11 @@ absl::Status RecordError(const absl::Status& status, const ProjectName& project,
   return status;
 }
 
+absl::Status NoDirectory(const ProjectName& project, const std::string& root_path, fs::EntryType type) {
+  return core::PathUnsuitable(project.str(), root_path,
+                              type == fs::EntryType::kSymlink ? "is a symbolic link" : "is not a directory");
+}
+
 bool IsUnreachable(const absl::Status& problem) { return !problem.ok() && !absl::IsNotFound(problem); }
 
 }  // namespace
@@ -90,7 +95,7 @@ FileCatalog::Entry FileCatalog::FindEntry(const ProjectName& project) const {
   absl::ReaderMutexLock lock(&mutex_);
   const auto it = entries_.find(project);
   if (it != entries_.end()) return it->second;
-  return Entry{.problem = core::WorkspaceNotFound(project.str())};
+  return Entry{.problem = core::WorkspaceNotFound(project.str()), .version = last_version_};
 }
 
 bool FileCatalog::IsCurrent(const Entry& entry, const absl::StatusOr<fs::FileStamp>& stamp) const {
@@ -104,6 +109,10 @@ FileCatalog::Entry FileCatalog::ReadEntry(const ProjectName& project, const Entr
   const auto content = base_->ReadFile(core::layout::RecordPath(project), core::kMaxRecordBytes);
   if (!content.ok()) {
     entry.problem = RecordError(content.status(), project, file);
+    // Of the two names on the way to the record, an error is about the first that is unsuitable.
+    if (auto root = base_->Stat(project.str()); root.ok() && root->type != fs::EntryType::kDirectory) {
+      entry.problem = NoDirectory(project, RootPath(project), root->type);
+    }
     // A problem with a file that is there stands until the file changes.
     if (auto stamp = base_->Stat(core::layout::RecordPath(project)); stamp.ok()) entry.stamp = *stamp;
     return entry;
@@ -128,20 +137,29 @@ FileCatalog::Entry FileCatalog::ReadEntry(const ProjectName& project, const Entr
 
 FileCatalog::Entry FileCatalog::Reload(const ProjectName& project, const Entry& old) {
   Entry entry = ReadEntry(project, old);
-  if (absl::IsNotFound(entry.problem) && !base_->Stat(project.str()).ok()) {
-    Forget(project);
+  if (entry.workspace == nullptr && !MayBecomeWorkspace(project)) {
+    Forget(project, old.version);
   } else {
     Publish(project, old.version, entry);
   }
   return entry;
 }
 
+bool FileCatalog::MayBecomeWorkspace(const ProjectName& project) const {
+  // A plain file in the base, such as a README, is nobody's workspace.
+  const auto stamp = base_->Stat(project.str());
+  return stamp.ok() ? stamp->type != fs::EntryType::kFile : !absl::IsNotFound(stamp.status());
+}
+
 void FileCatalog::Publish(const ProjectName& project, uint64_t seen, Entry entry) {
   absl::MutexLock lock(&mutex_);
-  const auto it = entries_.find(project);
-  const uint64_t current = it == entries_.end() ? 0 : it->second.version;
   // Whoever came in between has read or written later than we did: what we read may be older.
-  if (current == seen) Store(project, std::move(entry));
+  if (Version(project) <= seen) Store(project, std::move(entry));
+}
+
+uint64_t FileCatalog::Version(const ProjectName& project) const {
+  const auto it = entries_.find(project);
+  return it == entries_.end() ? last_forget_version_ : it->second.version;
 }
 
 void FileCatalog::Store(const ProjectName& project, Entry entry) {
@@ -155,11 +173,11 @@ void FileCatalog::Store(const ProjectName& project, Entry entry) {
   stored = std::move(entry);
 }
 
-void FileCatalog::Forget(const ProjectName& project) {
+void FileCatalog::Forget(const ProjectName& project, uint64_t seen) {
   absl::MutexLock lock(&mutex_);
-  if (entries_.erase(project) == 0) return;
+  if (Version(project) > seen || entries_.erase(project) == 0) return;
   index_.Erase(project.str());
-  ++last_version_;
+  last_forget_version_ = ++last_version_;
 }
 
 absl::Status FileCatalog::RefreshNames() {
@@ -170,8 +188,9 @@ absl::Status FileCatalog::RefreshNames() {
     if (stamp == names_stamp_ && !MayBeRacy(stamp, names_read_time_)) return absl::OkStatus();
   }
   std::vector<ProjectName> names;
-  RETURN_IF_ERROR(base_->ForEachEntry([&names](absl::string_view name, fs::EntryType) {
-    if (auto project = ProjectName::Parse(name); project.ok()) names.push_back(*std::move(project));
+  RETURN_IF_ERROR(base_->ForEachEntry([&names](absl::string_view name, fs::EntryType type) {
+    auto project = ProjectName::Parse(name);
+    if (project.ok() && type != fs::EntryType::kFile) names.push_back(*std::move(project));
     return true;
   }));
   std::sort(names.begin(), names.end());
@@ -191,20 +210,19 @@ absl::Status FileCatalog::RefreshNames() {
     }
     for (; known != entries_.end(); ++known) differing.push_back(known->first);
   }
-  for (const ProjectName& project : differing) RefreshRecord(project);
+  // Not RefreshRecord(), which takes no notice of a directory without a record that is gone.
+  for (const ProjectName& project : differing) Reload(project, FindEntry(project));
   return absl::OkStatus();
 }
 
-void FileCatalog::RefreshRecords(size_t count) {
+std::vector<ProjectName> FileCatalog::NextProjects(size_t count) {
   std::vector<ProjectName> next;
-  {
-    absl::MutexLock lock(&mutex_);
-    auto it = entries_.begin();
-    if (auto from = ProjectName::Parse(refreshed_up_to_); from.ok()) it = entries_.upper_bound(*from);
-    for (; it != entries_.end() && next.size() < count; ++it) next.push_back(it->first);
-    refreshed_up_to_ = it == entries_.end() ? "" : next.back().str();
-  }
-  for (const ProjectName& project : next) RefreshRecord(project);
+  absl::MutexLock lock(&mutex_);
+  auto it = entries_.begin();
+  if (auto from = ProjectName::Parse(last_project_); from.ok()) it = entries_.upper_bound(*from);
+  for (; it != entries_.end() && next.size() < count; ++it) next.push_back(it->first);
+  last_project_ = it == entries_.end() ? "" : next.back().str();
+  return next;
 }
 
 void FileCatalog::RefreshRecord(const ProjectName& project) { Get(project).status().IgnoreError(); }

@@ -57,14 +57,15 @@ class FileCatalog : public core::Catalog {
   // Brings the index up to date with the names in the base directory, if that changed since the last call.
   absl::Status RefreshNames();
 
-  // Compares the next `count` records in order of project with their files, from the start again after the last.
-  void RefreshRecords(size_t count);
+  // The next `count` projects in order, from the start again after the last: those to be refreshed next.
+  std::vector<core::ProjectName> NextProjects(size_t count);
 
   // Compares one record with its file.
   void RefreshRecord(const core::ProjectName& project);
 
   // Removes up to `max_entries` files and directories of workspaces whose time in the trash is over. True if there is
-  // more to do.
+  // more to do. For one thread at a time. What could not be removed is tried again, after the rest, by later calls.
+  // Errors as fs::Dir.
   absl::StatusOr<bool> SweepTrash(int64_t max_entries);
 
   // Writes what the index holds to a file from which the next Open() starts faster. Does nothing if nothing changed
@@ -79,7 +80,7 @@ class FileCatalog : public core::Catalog {
     fs::FileStamp stamp;           // Of the record, when it was read.
     std::string etag;              // Of the text that was read, also of an ill-formed one.
     absl::Time read_time = absl::InfinitePast();
-    uint64_t version = 0;  // Grows whenever the entry changes; see Publish().
+    uint64_t version = 0;  // Of the catalog when the entry changed last, or was missed; see Publish().
 
     absl::StatusOr<core::WorkspacePtr> result() const;
   };
@@ -105,10 +106,15 @@ class FileCatalog : public core::Catalog {
   Entry ReadEntry(const core::ProjectName& project, const Entry& old) const;
   // Reads the record and puts it into the index.
   Entry Reload(const core::ProjectName& project, const Entry& old) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Puts what was read into the index, unless somebody else did since version `seen` was looked up.
+  // Whether there is something of that name that could hold a record now or later.
+  bool MayBecomeWorkspace(const core::ProjectName& project) const;
+  // Puts what was read into the index, unless somebody else changed the entry since version `seen` was looked up.
   void Publish(const core::ProjectName& project, uint64_t seen, Entry entry) ABSL_LOCKS_EXCLUDED(mutex_);
   void Store(const core::ProjectName& project, Entry entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Forget(const core::ProjectName& project) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Takes the entry out of the index, with the same condition.
+  void Forget(const core::ProjectName& project, uint64_t seen) ABSL_LOCKS_EXCLUDED(mutex_);
+  // When the entry changed last; for one that is not there no earlier than when it went.
+  uint64_t Version(const core::ProjectName& project) const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
 
   absl::StatusOr<core::CommitResult> Apply(const core::CreateChange& change);
   absl::StatusOr<core::CommitResult> Apply(const core::ReplaceChange& change);
@@ -122,6 +128,10 @@ class FileCatalog : public core::Catalog {
   absl::Status ReplaceRecord(fs::Dir& dir, const core::ReplaceChange& change, absl::string_view record);
   absl::Status CheckDeletable(const core::DeleteChange& change, const absl::StatusOr<core::WorkspacePtr>& current);
   absl::StatusOr<std::string> Doom(const core::Workspace& deleted);
+  // Dooms what has been in the trash for long enough, some of it at a time.
+  absl::Status DoomExpired();
+  // The first names in the trash that are to be removed.
+  std::vector<std::string> NextDoomed(size_t count) const ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<core::CommitResult> RemoveForGood(core::WorkspacePtr workspace, const std::string& trash_name);
   // Puts the record just written into the index.
   core::WorkspacePtr PublishWritten(const core::Workspace& workspace, absl::string_view record);
@@ -144,9 +154,10 @@ class FileCatalog : public core::Catalog {
   absl::btree_map<core::ProjectName, Entry> entries_ ABSL_GUARDED_BY(mutex_);
   core::Index index_ ABSL_GUARDED_BY(mutex_);  // Workspaces of entries_, and of the trash.
   uint64_t last_version_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t last_forget_version_ ABSL_GUARDED_BY(mutex_) = 0;  // last_version_ when an entry went.
   uint64_t checkpoint_version_ ABSL_GUARDED_BY(mutex_) = 0;   // last_version_ when the checkpoint was written.
   std::deque<std::string> removing_ ABSL_GUARDED_BY(mutex_);  // Names in the trash to be removed.
-  std::string refreshed_up_to_ ABSL_GUARDED_BY(mutex_);       // Where RefreshRecords() goes on.
+  std::string last_project_ ABSL_GUARDED_BY(mutex_);          // Where NextProjects() goes on.
   fs::FileStamp names_stamp_ ABSL_GUARDED_BY(mutex_);         // Of the base directory when its names were read.
   absl::Time names_read_time_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
 };

@@ -1,7 +1,10 @@
 // Writing: the sequences that leave the old state or the new one, whole, wherever they are cut off.
+#include <algorithm>
+#include <limits>
 #include <memory>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -26,6 +29,7 @@ using core::layout::kRecord;
 namespace {
 
 constexpr int64_t kRemoveStep = 10'000;  // Entries removed between two looks at the clock or a lock.
+constexpr uint64_t kWhateverVersion = std::numeric_limits<uint64_t>::max();
 
 // A new name in the trash for what is to be removed; its uid is not the workspace's, since names must never collide.
 std::string DoomedName(const ProjectName& project) {
@@ -33,6 +37,38 @@ std::string DoomedName(const ProjectName& project) {
 }
 
 absl::Time WholeMicros(absl::Time time) { return absl::FromUnixMicros(absl::ToUnixMicros(time)); }
+
+// Removes the records that earlier changes began to write in `dir` and a crash cut off.
+absl::Status RemoveLeftovers(fs::Dir& dir) {
+  std::vector<std::string> leftovers;
+  RETURN_IF_ERROR(dir.ForEachEntry([&leftovers](absl::string_view name, fs::EntryType) {
+    if (core::layout::IsRecordTempFile(name)) leftovers.emplace_back(name);
+    return true;
+  }));
+  for (const std::string& name : leftovers) dir.RemoveFile(name).IgnoreError();
+  return absl::OkStatus();
+}
+
+// Moves a directory to where nothing is yet. A file system that says it failed may have done it and lost the answer
+// (NFS), so that a look decides.
+absl::Status Move(fs::Dir& from, absl::string_view name, const fs::Dir& to, absl::string_view to_name) {
+  absl::Status renamed = from.Rename(name, to, to_name, fs::RenameMode::kNoReplace);
+  if (renamed.ok() || absl::IsAlreadyExists(renamed) || absl::IsNotFound(renamed)) return renamed;
+  if (absl::IsNotFound(from.Stat(name).status()) && to.Stat(to_name).ok()) return absl::OkStatus();
+  return renamed;
+}
+
+const ProjectName& ProjectOf(const core::Change& change) {
+  return std::visit(
+      [](const auto& what) -> const ProjectName& {
+        if constexpr (requires { what.workspace; }) {
+          return what.workspace.project;
+        } else {
+          return what.project;
+        }
+      },
+      change);
+}
 
 }  // namespace
 
@@ -42,7 +78,12 @@ absl::StatusOr<CommitResult> FileCatalog::Commit(const core::Change& change) {
                            "A directory could not be synced: the server only reads until it is restarted",
                            {.reason = "IO_ERROR", .metadata = {{"path", base_path_}}});
   }
-  return std::visit([this](const auto& what) { return Apply(what); }, change);
+  auto result = std::visit([this](const auto& what) { return Apply(what); }, change);
+  if (result.ok() || !base::GetReason(result.status()).empty()) return result;
+  // What only the file system has seen: somebody removed or made something by hand between our steps.
+  const std::string& project = ProjectOf(change).str();
+  if (absl::IsNotFound(result.status())) return core::WorkspaceNotFound(project);
+  return core::WorkspaceBusy(project, "a change by hand");
 }
 
 absl::Status FileCatalog::SyncOrFail(GroupSync& sync) {
@@ -83,17 +124,19 @@ absl::Status FileCatalog::StageWorkspace(absl::string_view id, absl::string_view
 }
 
 absl::Status FileCatalog::PlaceStaged(absl::string_view id, const ProjectName& project, absl::string_view record) {
-  const absl::Status renamed = staging_->Rename(id, *base_, project.str(), fs::RenameMode::kNoReplace);
+  const absl::Status renamed = Move(*staging_, id, *base_, project.str());
   if (renamed.ok()) return SyncOrFail(base_sync_);
   if (!absl::IsAlreadyExists(renamed)) return renamed;
   const auto existing = Get(project);
   if (existing.ok()) return core::WorkspaceExists(project.str(), (*existing)->uid);
   if (!absl::IsNotFound(existing.status())) return existing.status();
   RETURN_IF_ERROR(AdoptDirectory(project, record));
-  return fs::RemoveTree(*staging_, id, kRemoveStep).status();
+  fs::RemoveTree(*staging_, id, kRemoveStep).status().IgnoreError();
+  return absl::OkStatus();
 }
 
-// Makes a workspace of a directory that has no record: the record comes last, so that a crash leaves no half one.
+// Makes a workspace of a directory that has no record. The record comes last, and only once the rest is on disk, so
+// that a crash leaves no half one.
 absl::Status FileCatalog::AdoptDirectory(const ProjectName& project, absl::string_view record) {
   ASSIGN_OR_RETURN(auto dir, base_->OpenDir(project.str()));
   for (absl::string_view name : core::kDirectories) {
@@ -101,6 +144,7 @@ absl::Status FileCatalog::AdoptDirectory(const ProjectName& project, absl::strin
   }
   const std::string temp = core::layout::RecordTempFile(base::RandomId());
   RETURN_IF_ERROR(fs::WriteNewFile(*dir, temp, record));
+  RETURN_IF_ERROR(SyncOrFail(*dir));
   if (absl::Status renamed = dir->Rename(temp, *dir, kRecord, fs::RenameMode::kNoReplace); !renamed.ok()) {
     dir->RemoveFile(temp).IgnoreError();
     return absl::IsAlreadyExists(renamed) ? core::WorkspaceBusy(project.str(), "create by hand") : renamed;
@@ -130,6 +174,7 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(const core::ReplaceChange& chang
     return core::EtagMismatch(project.str(), change.expected_etag, current->etag);
   }
   ASSIGN_OR_RETURN(auto dir, base_->OpenDir(project.str()));
+  RETURN_IF_ERROR(RemoveLeftovers(*dir));
   const std::string record = core::EncodeWorkspace(change.workspace);
   RETURN_IF_ERROR(ReplaceRecord(*dir, change, record));
   return CommitResult{.workspace = PublishWritten(change.workspace, record)};
@@ -164,6 +209,9 @@ absl::Status FileCatalog::ReplaceRecord(fs::Dir& dir, const core::ReplaceChange&
   const auto displaced = etag_of(temp);
   if (!displaced.ok() || *displaced != change.expected_etag) {
     RETURN_IF_ERROR(dir.Rename(temp, dir, kRecord, fs::RenameMode::kExchange));
+    // Else a crash could keep the first exchange and lose the second.
+    RETURN_IF_ERROR(SyncOrFail(dir));
+    if (base::GetReason(displaced.status()) == "IO_ERROR") return give_up(displaced.status());
     return give_up(core::EtagMismatch(project, change.expected_etag, displaced.value_or("")));
   }
   // The new record stands; a leftover of the old one beside it does no harm.
@@ -192,19 +240,25 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(const core::DeleteChange& change
   RETURN_IF_ERROR(CheckDeletable(change, current));
   const absl::Time now = WholeMicros(options_.clock());
   Workspace deleted = current.ok() ? **current : Workspace{.project = change.project, .uid = base::RandomId()};
+  {
+    absl::ReaderMutexLock lock(&mutex_);
+    if (index_.Find(change.project.str(), deleted.uid) != nullptr) deleted.uid = base::RandomId();
+  }
   const std::string trash_name = FormatTrashName({.delete_time = now, .uid = deleted.uid, .project = change.project});
-  RETURN_IF_ERROR(base_->Rename(change.project.str(), *trash_, trash_name, fs::RenameMode::kNoReplace));
-  Forget(change.project);
+  RETURN_IF_ERROR(Move(*base_, change.project.str(), *trash_, trash_name));
+  Forget(change.project, kWhateverVersion);
+  absl::Status synced = SyncOrFail(*trash_sync_);
+  if (synced.ok()) synced = SyncOrFail(base_sync_);
   deleted.root_path = absl::StrCat(base_path_, "/", core::layout::kTrashDir, "/", trash_name);
   deleted.delete_time = now;
   deleted.purge_time = now + options_.purge_delay;
   auto pointer = std::make_shared<const Workspace>(std::move(deleted));
   {
+    // Only now may the sweeper find it: with a purge delay of 0 it would remove what a crash could still bring back.
     absl::MutexLock lock(&mutex_);
     index_.Put(pointer);
   }
-  RETURN_IF_ERROR(SyncOrFail(*trash_sync_));
-  RETURN_IF_ERROR(SyncOrFail(base_sync_));
+  RETURN_IF_ERROR(synced);
   return CommitResult{.workspace = std::move(pointer)};
 }
 
@@ -234,7 +288,7 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(const core::UndeleteChange& chan
   if (deleted == nullptr) return core::WorkspaceNotFound(project);
   const std::string trash_name =
       FormatTrashName({.delete_time = *deleted->delete_time, .uid = deleted->uid, .project = change.project});
-  const absl::Status renamed = trash_->Rename(trash_name, *base_, project, fs::RenameMode::kNoReplace);
+  const absl::Status renamed = Move(*trash_, trash_name, *base_, project);
   if (absl::IsAlreadyExists(renamed)) {
     const auto existing = Get(change.project);
     return core::WorkspaceExists(project, existing.ok() ? (*existing)->uid : "");
@@ -256,7 +310,7 @@ absl::StatusOr<std::string> FileCatalog::Doom(const Workspace& deleted) {
   const std::string old_name =
       FormatTrashName({.delete_time = *deleted.delete_time, .uid = deleted.uid, .project = deleted.project});
   std::string new_name = DoomedName(deleted.project);
-  RETURN_IF_ERROR(trash_->Rename(old_name, *trash_, new_name, fs::RenameMode::kNoReplace));
+  RETURN_IF_ERROR(Move(*trash_, old_name, *trash_, new_name));
   return new_name;
 }
 
@@ -279,30 +333,53 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(const core::PurgeChange& change)
   return RemoveForGood(std::move(deleted), *doomed);
 }
 
-absl::StatusOr<bool> FileCatalog::SweepTrash(int64_t max_entries) {
+absl::Status FileCatalog::DoomExpired() {
   constexpr size_t kMaxExpired = 100;
   std::vector<WorkspacePtr> expired;
-  std::string removing;
   {
     absl::MutexLock lock(&mutex_);
-    if (removing_.empty()) expired = index_.FindPurgeable(options_.clock(), kMaxExpired);
+    expired = index_.FindPurgeable(options_.clock(), kMaxExpired);
     for (const WorkspacePtr& workspace : expired) index_.Erase(workspace->project.str(), workspace->uid);
   }
+  if (expired.empty()) return absl::OkStatus();
+  std::vector<std::string> doomed;
+  absl::Status problem;
   for (const WorkspacePtr& workspace : expired) {
-    const auto doomed = Doom(*workspace);
+    auto name = Doom(*workspace);
+    if (name.ok()) doomed.push_back(*std::move(name));
+    if (name.ok() || absl::IsNotFound(name.status())) continue;
+    problem.Update(name.status());
     absl::MutexLock lock(&mutex_);
-    if (doomed.ok()) removing_.push_back(*doomed);
+    index_.Put(workspace);
   }
-  {
-    absl::MutexLock lock(&mutex_);
-    if (removing_.empty()) return false;
-    removing = removing_.front();
-  }
-  const auto removed = fs::RemoveTree(*trash_, removing, max_entries);
+  // Not a file is removed before the new names are safe: what a crash brings back must be whole.
+  RETURN_IF_ERROR(SyncOrFail(*trash_sync_));
   absl::MutexLock lock(&mutex_);
-  if (!removed.ok() || removed->complete) removing_.pop_front();
-  // What cannot be removed must not hold up the rest; it is tried again after a restart.
-  RETURN_IF_ERROR(removed.status());
+  removing_.insert(removing_.end(), doomed.begin(), doomed.end());
+  return problem;
+}
+
+std::vector<std::string> FileCatalog::NextDoomed(size_t count) const {
+  absl::ReaderMutexLock lock(&mutex_);
+  return {removing_.begin(), removing_.begin() + static_cast<ptrdiff_t>(std::min(count, removing_.size()))};
+}
+
+absl::StatusOr<bool> FileCatalog::SweepTrash(int64_t max_entries) {
+  constexpr size_t kMaxTrees = 100;
+  if (!healthy()) return false;
+  absl::Status problem = DoomExpired();
+  for (const std::string& name : NextDoomed(kMaxTrees)) {
+    if (max_entries <= 0) break;
+    const auto removed = fs::RemoveTree(*trash_, name, max_entries);
+    problem.Update(removed.status());
+    if (removed.ok()) max_entries -= removed->entry_count;
+    absl::MutexLock lock(&mutex_);
+    if (!removed.ok() || removed->complete) removing_.pop_front();
+    // What cannot be removed must not hold up the rest.
+    if (!removed.ok()) removing_.push_back(name);
+  }
+  RETURN_IF_ERROR(problem);
+  absl::ReaderMutexLock lock(&mutex_);
   return !removing_.empty();
 }
 

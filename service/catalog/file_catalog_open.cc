@@ -26,6 +26,13 @@ constexpr size_t kRun = 64;  // Records a thread takes at a time.
 constexpr int64_t kMaxCheckpointBytes = int64_t{4} << 30;
 constexpr absl::string_view kCheckpointTempFile = "checkpoint.new";
 
+absl::Status WriteCheckpoint(fs::Dir& dir, absl::string_view bytes) {
+  ASSIGN_OR_RETURN(const auto file, dir.CreateFile(kCheckpointTempFile));
+  RETURN_IF_ERROR(file->Write(bytes));
+  RETURN_IF_ERROR(file->Close());
+  return dir.Rename(kCheckpointTempFile, dir, core::layout::kCheckpointFile, fs::RenameMode::kReplace);
+}
+
 absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& base, absl::string_view name) {
   if (absl::Status made = base.MakeDir(name); !made.ok() && !absl::IsAlreadyExists(made)) return made;
   return base.OpenDir(name);
@@ -165,11 +172,11 @@ absl::Status FileCatalog::SaveCheckpoint() {
   const std::string bytes = EncodeCheckpoint(records, base_path_);
   // Not synced: a checkpoint that a power cut tore is seen by its checksums, and costs one slow start.
   server_dir_->RemoveFile(kCheckpointTempFile).IgnoreError();
-  ASSIGN_OR_RETURN(const auto file, server_dir_->CreateFile(kCheckpointTempFile));
-  RETURN_IF_ERROR(file->Write(bytes));
-  RETURN_IF_ERROR(file->Close());
-  RETURN_IF_ERROR(
-      server_dir_->Rename(kCheckpointTempFile, *server_dir_, core::layout::kCheckpointFile, fs::RenameMode::kReplace));
+  if (absl::Status written = WriteCheckpoint(*server_dir_, bytes); !written.ok()) {
+    // On a full disk, half a checkpoint would take what little space a deletion just freed.
+    server_dir_->RemoveFile(kCheckpointTempFile).IgnoreError();
+    return written;
+  }
   absl::MutexLock lock(&mutex_);
   checkpoint_version_ = version;
   return absl::OkStatus();

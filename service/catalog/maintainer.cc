@@ -1,5 +1,8 @@
 #include "service/catalog/maintainer.h"
 
+#include <string>
+#include <utility>
+
 #include "absl/time/clock.h"
 
 namespace mlops::catalog {
@@ -13,7 +16,8 @@ constexpr absl::Duration kCheckpointInterval = absl::Minutes(1);
 
 }  // namespace
 
-Maintainer::Maintainer(FileCatalog* catalog) : catalog_(catalog), thread_([this] { Run(); }) {}
+Maintainer::Maintainer(FileCatalog* catalog, std::unique_ptr<fs::Watcher> watcher)
+    : catalog_(catalog), watcher_(std::move(watcher)), thread_([this] { Run(); }) {}
 
 Maintainer::~Maintainer() {
   {
@@ -30,11 +34,22 @@ bool Maintainer::StopWithin(absl::Duration duration) {
   return mutex_.AwaitWithTimeout(absl::Condition(&stopping_), duration);
 }
 
+void Maintainer::RefreshRecords() {
+  for (const std::string& name : watcher_->TakeChanged()) {
+    if (auto project = core::ProjectName::Parse(name); project.ok()) catalog_->RefreshRecord(*project);
+  }
+  for (const core::ProjectName& project : catalog_->NextProjects(kRecordsPerTick)) {
+    // Watched before it is looked at, so that no edit falls between. Where it cannot be, this pass comes round again.
+    watcher_->Add(project.str());
+    catalog_->RefreshRecord(project);
+  }
+}
+
 void Maintainer::Run() {
   absl::Time next_checkpoint = absl::Now() + kCheckpointInterval;
   while (!StopWithin(kTick)) {
     catalog_->RefreshNames().IgnoreError();
-    catalog_->RefreshRecords(kRecordsPerTick);
+    RefreshRecords();
     catalog_->SweepTrash(kSweptPerTick).status().IgnoreError();
     if (absl::Now() < next_checkpoint) continue;
     catalog_->SaveCheckpoint().IgnoreError();

@@ -4,6 +4,7 @@
 #include <utility>
 #include <variant>
 
+#include "service/base/id.h"
 #include "service/base/status_macros.h"
 #include "service/core/errors.h"
 #include "service/core/workspace_yaml.h"
@@ -73,6 +74,7 @@ absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(const core::DeleteChange& chan
   if (old == nullptr) return core::WorkspaceNotFound(change.project.str());
   RETURN_IF_ERROR(CheckEtag(*old, change.expected_etag));
   Workspace deleted = *old;
+  if (index_.Find(change.project.str(), deleted.uid) != nullptr) deleted.uid = base::RandomId();
   deleted.delete_time = absl::FromUnixMicros(absl::ToUnixMicros(clock_()));
   deleted.purge_time = *deleted.delete_time + purge_delay_;
   auto workspace = std::make_shared<const Workspace>(std::move(deleted));

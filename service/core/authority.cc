@@ -22,6 +22,11 @@ absl::Status CheckUid(const Workspace& workspace, const std::string& uid) {
   return WorkspaceNotFound(workspace.project.str());
 }
 
+absl::Status CheckEtag(const Workspace& workspace, const std::string& etag) {
+  if (etag.empty() || workspace.etag == etag) return absl::OkStatus();
+  return EtagMismatch(workspace.project.str(), etag, workspace.etag);
+}
+
 bool NeverCancelled() { return false; }
 
 }  // namespace
@@ -129,7 +134,7 @@ absl::StatusOr<WorkspacePtr> Authority::UpdateLocked(const UpdateArgs& args) {
   }
   RETURN_IF_ERROR(current.status());
   const Workspace& old = **current;
-  if (!args.etag.empty() && args.etag != old.etag) return EtagMismatch(args.project.str(), args.etag, old.etag);
+  RETURN_IF_ERROR(CheckEtag(old, args.etag));
   ASSIGN_OR_RETURN(std::optional<Workspace> updated, ApplyUpdate(old, args.spec, clock_()));
   if (!updated) return *current;  // Nothing differs: nothing is written, and the etag stays.
   if (args.validate_only) return std::make_shared<const Workspace>(*std::move(updated));
@@ -151,6 +156,10 @@ absl::StatusOr<DeleteResult> Authority::DeleteNow(const DeleteArgs& args) {
   if (!purge) {
     RETURN_IF_ERROR(deleted.status());
     return DeleteResult{.workspace = *std::move(deleted)};
+  }
+  if (!deleted.ok() && !args.etag.empty()) {
+    ASSIGN_OR_RETURN(const WorkspacePtr trashed, FindDeleted(args.project, args.uid));
+    RETURN_IF_ERROR(CheckEtag(*trashed, args.etag));
   }
   // Outside the stripe: removing a tree takes as long as it takes.
   ASSIGN_OR_RETURN(
@@ -187,12 +196,11 @@ absl::StatusOr<DeleteResult> Authority::WouldDelete(const DeleteArgs& args) {
   }
   RETURN_IF_ERROR(target.status());
   const Workspace& workspace = **target;
-  if (!args.etag.empty() && args.etag != workspace.etag) {
-    return EtagMismatch(args.project.str(), args.etag, workspace.etag);
-  }
-  ASSIGN_OR_RETURN(const Usage usage, status_cache_.Get(workspace, kDefaultMaxStaleness, NeverCancelled));
-  return DeleteResult{
-      .workspace = *std::move(target), .file_count = usage.file_count(), .size_bytes = usage.size_bytes()};
+  RETURN_IF_ERROR(CheckEtag(workspace, args.etag));
+  ASSIGN_OR_RETURN(const Usage usage, status_cache_.Get(workspace, absl::ZeroDuration(), NeverCancelled));
+  return DeleteResult{.workspace = *std::move(target),
+                      .file_count = usage.file_count() + usage.others.file_count,
+                      .size_bytes = usage.size_bytes() + usage.others.size_bytes};
 }
 
 absl::StatusOr<WorkspacePtr> Authority::FindDeleted(const ProjectName& project, const std::string& uid) {

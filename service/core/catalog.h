@@ -63,7 +63,8 @@ struct ReplaceChange {
   std::string expected_etag;
 };
 // Moves a workspace into the trash, also one whose record is corrupt. If `expected_etag` is not "", ETAG_MISMATCH if
-// the workspace has another.
+// the workspace has another. Where one with the same uid lies in the trash already (a backup was restored, say), this
+// one gets a new uid there, so that both can be brought back.
 struct DeleteChange {
   ProjectName project;
   std::string expected_etag;

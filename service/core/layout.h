@@ -11,13 +11,13 @@
 // Every name the server uses on disk.
 //
 //   <base>/<project>/workspace.yaml         the record; a directory without it is no workspace
-//   <base>/<project>/.workspace.yaml.<id>   a record being written; a leftover is removed with the next change
+//   <base>/<project>/.workspace.yaml.<id>   a record being written; a leftover goes with the next update
 //   <base>/.staging/<id>/                   a workspace being made; leftovers are removed at start-up
-//   <base>/.trash/<time>.<uid>.<project>/   a deleted workspace; <time> is in microseconds since 1970, 0 = being
-//   removed <base>/.workspaced/lock                 locked by the server that runs; says in JSON who it is and where it
-//   listens <base>/.workspaced/socket               the Unix socket it listens on, unless the path is too long for one
+//   <base>/.trash/<time>.<uid>.<project>/   a deleted workspace; <time> in microseconds since 1970, 0: being removed
+//   <base>/.workspaced/lock                 locked by the server that runs; JSON of who it is and where it listens
+//   <base>/.workspaced/socket               the Unix socket it listens on, unless the path is too long for one
 //   <base>/.workspaced/checkpoint           what the index held; a cache, safe to delete
-//   <base>/.workspaced/log                  log of a server that was started by a client
+//   <base>/.workspaced/log                  log of a server that a client started
 namespace mlops::core::layout {
 
 inline constexpr absl::string_view kRecord = "workspace.yaml";

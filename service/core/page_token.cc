@@ -44,6 +44,8 @@ std::string EncodePageToken(const OrderKey& last, const PageContext& context) {
 absl::StatusOr<OrderKey> DecodePageToken(absl::string_view token, const PageContext& context) {
   std::string text;
   if (token.size() > kMaxTokenBytes || !absl::WebSafeBase64Unescape(token, &text)) return TokenInvalid("page_token");
+  // Decoding overlooks spaces and padding, which we never write.
+  if (absl::WebSafeBase64Escape(text) != token) return TokenInvalid("page_token");
   const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(text, absl::MaxSplits('\n', 1));
   const std::vector<std::string> fields = absl::StrSplit(parts.second, '\n');
   int64_t micros = 0;

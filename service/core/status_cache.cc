@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace mlops::core {
 
 int64_t Usage::file_count() const {
@@ -20,32 +22,33 @@ StatusCache::StatusCache(UsageScanner scanner, base::Clock clock, size_t max_ent
     : scanner_(std::move(scanner)), clock_(std::move(clock)), max_entries_(max_entries) {}
 
 absl::StatusOr<Usage> StatusCache::Get(const Workspace& workspace, absl::Duration max_staleness, Cancelled cancelled) {
-  const std::string& uid = workspace.uid;
+  // A uid alone is not enough: corrupt records have none, and hand-made ones may share one.
+  const std::string key = absl::StrCat(workspace.uid, " ", workspace.root_path);
   const absl::Time oldest = clock_() - max_staleness;
   {
     absl::MutexLock lock(&mutex_);
-    if (WaitForScan(uid, oldest, cancelled)) return entries_[uid].usage;
+    if (WaitForScan(key, oldest, cancelled)) return entries_[key].usage;
     if (cancelled()) return absl::CancelledError("nobody waits for this status any more");
     MakeRoom();
-    entries_[uid].scanning = true;
+    entries_[key].scanning = true;
   }
   absl::StatusOr<Usage> usage = scanner_(workspace, cancelled);
   absl::MutexLock lock(&mutex_);
   scan_ended_.SignalAll();
-  Entry& entry = entries_[uid];
+  Entry& entry = entries_[key];
   entry.scanning = false;
   if (usage.ok()) {
     entry.usage = *usage;
     entry.known = true;
   } else if (!entry.known) {
-    entries_.erase(uid);
+    entries_.erase(key);
   }
   return usage;
 }
 
-bool StatusCache::WaitForScan(const std::string& uid, absl::Time oldest, Cancelled cancelled) {
+bool StatusCache::WaitForScan(const std::string& key, absl::Time oldest, Cancelled cancelled) {
   while (true) {
-    const auto it = entries_.find(uid);
+    const auto it = entries_.find(key);
     if (it == entries_.end()) return false;
     if (it->second.known && it->second.usage.scan_time >= oldest) return true;
     if (!it->second.scanning || cancelled()) return false;

@@ -31,8 +31,8 @@ class StatusCache {
     bool scanning = false;  // Whether some caller scans now.
   };
 
-  // Waits until nobody scans for `uid`; true if its count is then of `oldest` or later.
-  bool WaitForScan(const std::string& uid, absl::Time oldest, Cancelled cancelled)
+  // Waits until nobody scans for `key`; true if its count is then of `oldest` or later.
+  bool WaitForScan(const std::string& key, absl::Time oldest, Cancelled cancelled)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MakeRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

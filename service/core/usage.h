@@ -24,9 +24,11 @@ struct DirectoryUsage {
 // What a workspace holds, in the order of kDirectories.
 struct Usage {
   std::array<DirectoryUsage, kDirectories.size()> directories;
+  DirectoryUsage others;  // Whatever else lies in the workspace, its record too; not in the sums below.
   absl::Time scan_time;
   absl::Status problem;  // Not OK if a part could not be counted; the rest is exact.
 
+  // Of the directories.
   int64_t file_count() const;
   int64_t size_bytes() const;
 };

@@ -353,11 +353,13 @@ void AppendEntryOf(const std::string& key_text, const Value& value, int indent, 
   AppendValue(value, indent, out);
 }
 
-}  // namespace
+// --- Parsing, continued ---------------------------------------------------------------------------------------------
 
-std::optional<Problem> Parse(absl::string_view text, Node* root) {
-  if (absl::StrContains(text, '\0')) return Problem{0, "has a NUL character"};
-  if (!base::IsValidUtf8(text)) return Problem{0, "is not UTF-8"};
+// The end of a document. yaml-cpp takes the end of the file for the end of a quoted scalar, so that a record that was
+// cut off would pass for a whole one; this mark it does not.
+constexpr absl::string_view kEndMark = "...\n";
+
+std::optional<Problem> ParseOne(absl::string_view text, Node* root) {
   TreeBuilder builder(root);
   try {
     ViewBuffer buffer(text);
@@ -366,9 +368,24 @@ std::optional<Problem> Parse(absl::string_view text, Node* root) {
     if (!parser.HandleNextDocument(builder)) return Problem{0, "is empty"};
     if (!builder.problem() && parser) return Problem{0, "has text behind the end of its first document"};
   } catch (const YAML::Exception& error) {
-    return Problem{error.mark.is_null() ? 0 : error.mark.line + 1, error.msg};
+    // What the builder minded came first.
+    if (!builder.problem()) return Problem{error.mark.is_null() ? 0 : error.mark.line + 1, error.msg};
   }
   return builder.problem();
+}
+
+}  // namespace
+
+std::optional<Problem> Parse(absl::string_view text, Node* root) {
+  if (absl::StrContains(text, '\0')) return Problem{0, "has a NUL character"};
+  if (!base::IsValidUtf8(text)) return Problem{0, "is not UTF-8"};
+  if (!absl::EndsWith(text, "\n")) {
+    // Only a look: with a line's end behind it, a block scalar at the end would mean something else.
+    Node ignored;
+    if (auto problem = ParseOne(absl::StrCat(text, "\n", kEndMark), &ignored)) return problem;
+    return ParseOne(text, root);
+  }
+  return ParseOne(absl::StrCat(text, kEndMark), root);
 }
 
 std::optional<Problem> Resolve(const Node& node, json* value) {

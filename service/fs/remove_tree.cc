@@ -47,13 +47,10 @@ class Remover {
     return absl::OkStatus();
   }
 
-  bool has_budget() const { return entries_left_ > 0; }
-  RemovedTree result() const { return result_; }
-
- private:
+  // Removes what is no directory.
   absl::Status RemoveFile(Dir& dir, const std::string& name) {
     const auto stamp = dir.Stat(name);
-    --entries_left_;
+    Count();
     absl::Status removed = dir.RemoveFile(name);
     if (absl::IsNotFound(removed)) return absl::OkStatus();
     RETURN_IF_ERROR(removed);
@@ -64,16 +61,25 @@ class Remover {
     return absl::OkStatus();
   }
 
+  bool has_budget() const { return entries_left_ > 0; }
+  RemovedTree result() const { return result_; }
+
+ private:
+  void Count() {
+    --entries_left_;
+    ++result_.entry_count;
+  }
+
   absl::Status RemoveSubdir(Dir& dir, const std::string& name, int depth) {
     if (depth == kMaxDepth) {
       // Too deep to hold it open as well: it is moved to the top, where it is found again.
-      --entries_left_;
+      Count();
       return dir.Rename(name, top_, base::RandomId(), RenameMode::kNoReplace);
     }
     ASSIGN_OR_RETURN(const auto subdir, dir.OpenDir(name));
     RETURN_IF_ERROR(Empty(*subdir, depth + 1));
     if (entries_left_ <= 0) return absl::OkStatus();
-    --entries_left_;
+    Count();
     return dir.RemoveDir(name);
   }
 
@@ -85,6 +91,16 @@ class Remover {
 }  // namespace
 
 absl::StatusOr<RemovedTree> RemoveTree(Dir& dir, absl::string_view path, int64_t max_entries) {
+  const auto stamp = dir.Stat(path);
+  if (absl::IsNotFound(stamp.status())) return RemovedTree{.complete = true};
+  RETURN_IF_ERROR(stamp.status());
+  if (stamp->type != EntryType::kDirectory) {
+    Remover remover(dir, max_entries);
+    RETURN_IF_ERROR(remover.RemoveFile(dir, std::string(path)));
+    RemovedTree result = remover.result();
+    result.complete = true;
+    return result;
+  }
   const auto top = dir.OpenDir(path);
   if (absl::IsNotFound(top.status())) return RemovedTree{.complete = true};
   RETURN_IF_ERROR(top.status());
@@ -93,6 +109,7 @@ absl::StatusOr<RemovedTree> RemoveTree(Dir& dir, absl::string_view path, int64_t
   RemovedTree result = remover.result();
   if (!remover.has_budget()) return result;
   if (absl::Status removed = dir.RemoveDir(path); !removed.ok() && !absl::IsNotFound(removed)) return removed;
+  ++result.entry_count;
   result.complete = true;
   return result;
 }

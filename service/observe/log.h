@@ -20,7 +20,7 @@ namespace mlops::observe {
 
 enum class CallLogLevel {
   kOff,
-  kErrors,  // Calls that failed by the server's fault, and changes.
+  kErrors,  // Calls that failed by the server's fault.
   kAll,
 };
 

@@ -13,6 +13,7 @@
 #include "grpcpp/support/server_callback.h"
 #include "proto/cpp/wire_status.h"
 #include "service/base/thread_pool.h"
+#include "service/core/errors.h"
 #include "service/observe/log.h"
 #include "service/rpc/method_table.h"
 
@@ -30,7 +31,13 @@ class Calls {
   grpc::ServerUnaryReactor* Unary(const Method& method, grpc::CallbackServerContext* context, const Request* request,
                                   Response* response, Handler handler) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    auto run = [this, &method, context, request, response, reactor, started = Begin(), handler = std::move(handler)] {
+    const absl::Time started = Begin();
+    const auto refuse = [&](absl::Status status) {
+      reactor->Finish(End(method, SubjectOf(*request), std::move(status), started, *context));
+      return reactor;
+    };
+    if (draining()) return refuse(core::ShuttingDown());
+    auto run = [this, &method, context, request, response, reactor, started, handler = std::move(handler)] {
       // A call that is answered at once has not waited.
       absl::Status status = method.lane == Lane::kInline ? absl::OkStatus() : CheckWanted(*context);
       if (status.ok()) status = handler(*request, response);
@@ -39,7 +46,7 @@ class Calls {
     if (method.lane == Lane::kInline) {
       run();
     } else if (!workers_->TrySchedule(std::move(run))) {
-      reactor->Finish(End(method, SubjectOf(*request), TooMany(), absl::Now(), *context));
+      return refuse(TooMany());
     }
     return reactor;
   }
@@ -53,7 +60,8 @@ class Calls {
   base::ThreadPool& workers() { return *workers_; }
   static absl::Status TooMany();
 
-  // From now on streams end with SHUTTING_DOWN at their next message; unary calls are still answered.
+  // From now on calls are refused with SHUTTING_DOWN, and streams end with it at their next message; unary calls that
+  // have begun are answered.
   void Drain() { draining_ = true; }
   bool draining() const { return draining_.load(std::memory_order_relaxed); }
 

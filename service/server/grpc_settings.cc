@@ -12,6 +12,11 @@ namespace {
 constexpr int kMaxMessageBytes = 4 * 1024 * 1024;
 constexpr int kMaxStreamsPerConnection = 1024;
 constexpr int kMinPingIntervalMs = 10'000;
+constexpr int kHandshakeTimeoutMs = 5'000;
+// A connection that was silent for so long is asked whether its client is still there.
+constexpr int kKeepaliveTimeMs = 120'000;
+// Reflection, which is not ours to make asynchronous, keeps a thread for each of its streams.
+constexpr int kMaxGrpcThreads = 64;
 constexpr size_t kMaxRequestMemoryBytes = 512 * 1024 * 1024;
 
 }  // namespace
@@ -22,11 +27,14 @@ void ApplyGrpcSettings(grpc::ServerBuilder& builder) {
   google::protobuf::LinkMessageReflection<grpc::health::v1::HealthCheckRequest>();
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  builder.SetResourceQuota(grpc::ResourceQuota("requests").Resize(kMaxRequestMemoryBytes));
+  builder.SetResourceQuota(
+      grpc::ResourceQuota("requests").Resize(kMaxRequestMemoryBytes).SetMaxThreads(kMaxGrpcThreads));
   // Without this a second server could take the same TCP port, silently.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPingIntervalMs);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
 }
 
 }  // namespace mlops::server

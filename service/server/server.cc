@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <utility>
 
@@ -26,6 +27,12 @@ namespace {
 
 constexpr size_t kMaxQueuedCalls = 1024;
 
+// Without a call for so long, clients have heard that the server is leaving.
+constexpr absl::Duration kQuiet = absl::Milliseconds(20);
+constexpr absl::Duration kMaxWaitForQuiet = absl::Seconds(1);
+// For streams of health and reflection.
+constexpr absl::Duration kStreamGrace = absl::Milliseconds(100);
+
 std::string HostName() {
   char name[256] = "";
   ::gethostname(name, sizeof(name) - 1);
@@ -42,17 +49,24 @@ absl::StatusOr<std::string> MakeBase(const std::string& base) {
   std::filesystem::path real;
   if (!error) real = std::filesystem::canonical(base, error);
   if (error) return Refusal(absl::StrCat("cannot make the base directory ", base, ": ", error.message()));
-  if (!std::filesystem::is_directory(real)) return Refusal(absl::StrCat(base, " is not a directory"));
+  if (!std::filesystem::is_directory(real, error)) return Refusal(absl::StrCat(base, " is not a directory"));
   return real.string();
 }
 
-// Who serves a base already, from what the lock file says.
+// Who serves a base already, from what the lock file says, which may be anything.
 std::string DescribeOwner(const std::string& content) {
-  const auto json = nlohmann::json::parse(content, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object() || !json.contains("pid")) return "another workspaced that is just starting";
-  const auto addresses = json.value("addresses", std::vector<std::string>());
-  return absl::StrCat("workspaced with pid ", json.value("pid", 0), " on host ", json.value("host", "?"),
-                      ", which listens on ", absl::StrJoin(addresses, " and "));
+  const auto owner = nlohmann::json::parse(content, nullptr, /*allow_exceptions=*/false);
+  const auto pid = owner.find("pid"), host = owner.find("host"), addresses = owner.find("addresses");
+  if (pid == owner.end() || !pid->is_number_integer() || host == owner.end() || !host->is_string() ||
+      addresses == owner.end() || !addresses->is_array()) {
+    return "another workspaced that is just starting";
+  }
+  std::vector<std::string> names;
+  for (const auto& address : *addresses) {
+    if (address.is_string()) names.push_back(address.get<std::string>());
+  }
+  return absl::StrCat("workspaced with pid ", pid->get<int64_t>(), " on host ", host->get<std::string>(),
+                      ", which listens on ", absl::StrJoin(names, " and "));
 }
 
 }  // namespace
@@ -76,7 +90,7 @@ absl::Status Server::LockBase() {
   if (error) return Refusal(absl::StrCat("cannot write in the base directory ", base_path_, ": ", error.message()));
   auto lock = fs::LockFile::Acquire(absl::StrCat(dir, "/", core::layout::kLockFile));
   if (absl::IsFailedPrecondition(lock.status())) {
-    return Refusal(
+    return absl::AlreadyExistsError(
         absl::StrCat(base_path_, " is already served by ",
                      DescribeOwner(fs::LockFile::ReadContent(absl::StrCat(dir, "/", core::layout::kLockFile)))));
   }
@@ -94,7 +108,8 @@ absl::Status Server::OpenCatalog() {
     return Refusal(absl::StrCat("cannot read the base directory ", base_path_, ": ", catalog.status().message()));
   }
   catalog_ = *std::move(catalog);
-  maintainer_ = std::make_unique<catalog::Maintainer>(catalog_.get());
+  maintainer_ = std::make_unique<catalog::Maintainer>(catalog_.get(),
+                                                      fs::MakeWatcher(base_path_, core::layout::kRecord, open_options));
   authority_ = std::make_unique<core::Authority>(
       catalog_.get(), catalog::MakeUsageScanner(std::move(scan_dir), base_path_, base::SystemClock()), base_path_);
   workers_ = std::make_unique<base::ThreadPool>(config_.workers, kMaxQueuedCalls);
@@ -111,6 +126,7 @@ absl::Status Server::Listen() {
   ASSIGN_OR_RETURN(std::string socket, UnixSocketAddress(base_path_));
   addresses_ = {std::move(socket)};
   addresses_.insert(addresses_.end(), config_.listen.begin(), config_.listen.end());
+  for (const std::string& address : addresses_) RETURN_IF_ERROR(CheckFree(address));
 
   grpc::ServerBuilder builder;
   ApplyGrpcSettings(builder);
@@ -152,11 +168,26 @@ Server::~Server() {
   if (server_ == nullptr) return;
   // Whoever balances load sees the change before connections close.
   server_->GetHealthCheckService()->SetServingStatus(false);
-  calls_->Drain();
-  server_->Shutdown(absl::ToChronoTime(absl::Now() + config_.drain_timeout));
+  Drain();
+  server_->Shutdown(absl::ToChronoTime(absl::Now() + kStreamGrace));
   server_->Wait();
   lock_->WriteContent("").IgnoreError();
   log_->Info("stopped");
+}
+
+// Waits for the calls that have begun, and until it is quiet: gRPC answers what arrives during its own shutdown with
+// CANCELLED, which no client tries again. It does not know either which streams are worth waiting for: a watcher of
+// health would hold up every stop.
+void Server::Drain() {
+  const absl::Time begin = absl::Now();
+  calls_->Drain();
+  while (true) {
+    absl::SleepFor(absl::Milliseconds(5));
+    const absl::Duration waited = absl::Now() - begin;
+    const absl::Duration quiet = std::min(calls_->IdleTime(), waited);
+    if (quiet > kQuiet || waited > config_.drain_timeout) return;
+    if (quiet > absl::ZeroDuration() && waited > kMaxWaitForQuiet) return;
+  }
 }
 
 void Server::CheckHealth() {

@@ -23,8 +23,9 @@ namespace mlops::server {
 // The whole assembly: from a configuration to a server that answers. Not thread-safe.
 class Server {
  public:
-  // Locks the base directory, reads it, and listens. Errors are sentences for the operator, FAILED_PRECONDITION where
-  // he can mend it: the base is served by another server, cannot be written, an address cannot be listened on.
+  // Locks the base directory, reads it, and listens. Errors are sentences for the operator: ALREADY_EXISTS if the base
+  // is served by another server, FAILED_PRECONDITION where he can mend it: the base cannot be written, an address cannot
+  // be listened on.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const Config& config);
 
   // Stops listening, lets calls in flight end for at most `drain_timeout`, and saves the checkpoint.
@@ -47,6 +48,7 @@ class Server {
   absl::Status OpenCatalog();
   absl::Status Listen();
   absl::Status Announce();
+  void Drain();
 
   const Config config_;
   std::string base_path_;

@@ -12,22 +12,23 @@ from conformance.matching import build, check
 
 def do(base: Path, step: dict[str, Any], variables: dict[str, Any]) -> None:
     """Does one step below `base`; a check that fails raises Mismatch."""
+    step = {key: value if key == "is" else build(value, variables) for key, value in step.items()}
     match step:
         case {"write": path}:
-            target = base / build(path, variables)
+            target = base / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(_content(step, variables))
+            target.write_bytes(_content(step))
         case {"append": path}:
             with (base / path).open("ab") as file:
-                file.write(_content(step, variables))
+                file.write(_content(step))
         case {"edit": path, "replace": old, "with": new}:
-            _edit(base / path, build(old, variables), build(new, variables))
+            _edit(base / path, old, new)
         case {"mkdir": path}:
             (base / path).mkdir(parents=True)
         case {"fifo": path}:
             os.mkfifo(base / path)
         case {"symlink": path, "target": target}:
-            (base / path).symlink_to(build(target, variables))
+            (base / path).symlink_to(target)
         case {"copy": path, "to": to}:
             shutil.copytree(base / path, base / to, symlinks=True)
         case {"move": path, "to": to}:
@@ -46,10 +47,10 @@ def do(base: Path, step: dict[str, Any], variables: dict[str, Any]) -> None:
             raise ValueError(f"no such step: {step}")
 
 
-def _content(step: dict[str, Any], variables: dict[str, Any]) -> bytes:
+def _content(step: dict[str, Any]) -> bytes:
     if "hex" in step:
         return bytes.fromhex(step["hex"])
-    text = build(step["text"], variables)
+    text = step["text"]
     if isinstance(text, list):
         text = "".join(f"{line}\n" for line in text)
     return text.encode()

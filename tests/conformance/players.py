@@ -16,7 +16,7 @@ from mlops.workspace.v1 import workspace_service_pb2, workspace_service_pb2_grpc
 from support.server import REPO, Server
 
 SERVICE = workspace_service_pb2.DESCRIPTOR.services_by_name["WorkspaceService"]
-_GRPCURL = Path(os.environ.get("GRPCURL", REPO / "build/tools/grpcurl"))
+GRPCURL = Path(os.environ.get("GRPCURL", REPO / "build/tools/grpcurl"))
 _CPP_PLAYER = Path(os.environ.get("CPP_PLAYER", REPO / "build/tests/conformance/cpp_player"))
 _TIMEOUT_S = 30
 
@@ -53,7 +53,7 @@ class Grpcurl:
 
     def __init__(self, server: Server) -> None:
         flags = ["-plaintext", "-unix", "-format-error", "-max-time", str(_TIMEOUT_S), "-d", "@"]
-        self._command = [_GRPCURL, *flags, server.socket]
+        self._command = [GRPCURL, *flags, server.socket]
 
     def __enter__(self) -> Self:
         return self
@@ -78,7 +78,7 @@ class Python:
     """The Python client's generated stubs."""
 
     def __init__(self, server: Server) -> None:
-        self._channel = grpc.insecure_channel(server.address, [("grpc.enable_http_proxy", 0)])
+        self._channel = server.connect()
         self._stub = workspace_service_pb2_grpc.WorkspaceServiceStub(self._channel)
 
     def __enter__(self) -> Self:

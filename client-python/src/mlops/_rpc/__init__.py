@@ -1,0 +1,9 @@
+"""How calls are made: channels, connections, errors, values."""
+
+import os
+import sys
+
+# gRPC works in forked processes only if it is told so before it is loaded; else calls there never return.
+if "grpc" not in sys.modules:
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
+WORKS_AFTER_FORK = os.environ.get("GRPC_ENABLE_FORK_SUPPORT", "0").lower() in {"1", "true", "yes", "on", "y", "t"}

@@ -1,0 +1,99 @@
+"""gRPC channels to a server, and how its methods may be called."""
+
+import json
+from dataclasses import dataclass
+from importlib import metadata
+from urllib.parse import quote
+
+import grpc
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
+
+from mlops.workspace.v1 import workspace_service_pb2 as pb
+
+SERVICE = pb.DESCRIPTOR.services_by_name["WorkspaceService"]
+_REPEATABLE_S = 10.0
+_CHANGE_S = 30.0
+_STATUS_S = 60.0
+_STREAM_S = 600.0
+# Holds the largest page the server sends; more than this must be a mistake.
+_MAX_ANSWER_BYTES = 64 << 20
+# An error of the largest details is within gRPC's default of 8 KiB only if its message is plain ASCII.
+_MAX_HEADER_BYTES = 16 << 10
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a method is called: how long it may take with all its attempts, and whether it may be called again."""
+
+    timeout_s: float
+    repeatable: bool
+
+
+def _is_repeatable(method: MethodDescriptor) -> bool:
+    return bool(method.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN)
+
+
+def _policy(method: MethodDescriptor) -> Policy:
+    repeatable = _is_repeatable(method)
+    if method.server_streaming or method.client_streaming:
+        return Policy(_STREAM_S, repeatable)
+    if method.input_type is pb.GetWorkspaceStatusRequest.DESCRIPTOR:
+        return Policy(_STATUS_S, repeatable)
+    return Policy(_REPEATABLE_S if repeatable else _CHANGE_S, repeatable)
+
+
+# A method is known by its request, which it shares with no other.
+_POLICIES = {method.input_type.full_name: _policy(method) for method in SERVICE.methods}
+
+
+def policy_of(request: Descriptor) -> Policy:
+    """The policy of the method that takes such a request."""
+    return _POLICIES[request.full_name]
+
+
+def service_config() -> str:
+    """gRPC's own retries of unary methods that may be repeated: 4 attempts, 0.1 s to 2 s apart."""
+    unary = [m for m in SERVICE.methods if not (m.server_streaming or m.client_streaming)]
+    names = [{"service": SERVICE.full_name, "method": m.name} for m in unary if _is_repeatable(m)]
+    policy = {
+        "maxAttempts": 4,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "2s",
+        "backoffMultiplier": 4,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    throttling = {"maxTokens": 100, "tokenRatio": 0.1}
+    return json.dumps({"methodConfig": [{"name": names, "retryPolicy": policy}], "retryThrottling": throttling})
+
+
+def is_local(address: str) -> bool:
+    """Whether only this machine can reach `address`."""
+    return address.startswith(("unix:", "localhost:", "127.", "[::1]:"))
+
+
+def open_channel(address: str) -> grpc.Channel:
+    """A channel to "unix:PATH" or "HOST:PORT"; it connects with the first call."""
+    options: list[tuple[str, str | int]] = [
+        ("grpc.service_config", service_config()),
+        ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
+        ("grpc.max_metadata_size", _MAX_HEADER_BYTES),
+        ("grpc.primary_user_agent", f"mlops-workspace-python/{_version()}"),
+        # A server that restarts is back sooner than gRPC's own second and growing.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 2000),
+        # Else a new channel to an address waits for what an old one to it has to wait for.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+    if is_local(address):
+        options.append(("grpc.enable_http_proxy", 0))
+    if address.startswith("unix:"):
+        address = f"unix:{quote(address.removeprefix('unix:'))}"
+    return grpc.insecure_channel(address, options)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("mlops-workspace")
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,75 @@
+"""Lets no process fork in the middle of a call.
+
+gRPC gives up in a child that was forked while a thread of the parent was in a call: calls there would never return. And
+a lock that such a thread held would never be free again.
+"""
+
+import os
+import threading
+from types import TracebackType
+
+from mlops._rpc import WORKS_AFTER_FORK, errors
+
+# A fork waits so long for calls in other threads.
+_MAX_WAIT_S = 5.0
+
+
+class ForkGate:
+    """Entered by every call; closed while the process forks. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.generation = 0  # How many forks this process is away from the one that made the gate.
+        self._free = threading.Condition()
+        self._running = 0
+        self._closed = False
+        self._used = False
+        self._broken = ""
+
+    def __enter__(self) -> None:
+        with self._free:
+            if self._broken:
+                raise errors.unavailable(self._broken)
+            self._free.wait_for(lambda: not self._closed)
+            self._running += 1
+            self._used = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._free:
+            self._running -= 1
+            self._free.notify_all()
+
+    def before_fork(self) -> None:
+        """Waits until no call runs, and lets none begin."""
+        with self._free:
+            self._closed = True
+            self._free.wait_for(lambda: self._running == 0, _MAX_WAIT_S)
+
+    def after_fork_in_parent(self) -> None:
+        """Lets calls begin again."""
+        with self._free:
+            self._closed = False
+            self._free.notify_all()
+
+    def after_fork_in_child(self) -> None:
+        """Starts afresh, or remembers why that cannot be."""
+        self._free = threading.Condition()
+        self._closed = False
+        self.generation += 1
+        if self._running:
+            self._broken = "This process was forked in the middle of a call of another thread: fork when none runs"
+        elif self._used and not WORKS_AFTER_FORK:
+            self._broken = (
+                "gRPC was loaded without support of forked processes: "
+                "set GRPC_ENABLE_FORK_SUPPORT=1, or import mlops before grpc"
+            )
+        self._running = 0
+
+
+GATE = ForkGate()
+os.register_at_fork(
+    before=GATE.before_fork,
+    after_in_parent=GATE.after_fork_in_parent,
+    after_in_child=GATE.after_fork_in_child,
+)

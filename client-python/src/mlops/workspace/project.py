@@ -1,0 +1,194 @@
+"""A workspace, and its workspace.yaml."""
+
+import os
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from mlops._rpc import convert, errors
+from mlops._rpc.errors import WorkspaceError
+
+DIRECTORIES = ("mlflow", "dvc", "monitoring", "models", "outputs")
+
+
+class _Loader(yaml.SafeLoader):
+    """As the server reads: what looks like a date stays text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Without anchors and aliases, which the server refuses."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        """Writes an object that stands in several places in each of them."""
+        return True
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class ProjectWorkspace:
+    """The isolated directory of one project. Values are as they were when it was read."""
+
+    project_name: str
+    root_path: Path
+    mlflow_experiment_id: str | None = None
+    mlflow_tracking_uri: str | None = None
+    dvc_remote_path: str | None = None
+    bentoml_tag_prefix: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    created_at: datetime = field(default_factory=_now)
+    updated_at: datetime = field(default_factory=_now)
+
+    def __post_init__(self) -> None:
+        self.root_path = Path(self.root_path)
+
+    @property
+    def mlflow_path(self) -> Path:
+        """Runs and artifacts of MLflow."""
+        return self.root_path / "mlflow"
+
+    @property
+    def dvc_path(self) -> Path:
+        """Data versioned by DVC."""
+        return self.root_path / "dvc"
+
+    @property
+    def monitoring_path(self) -> Path:
+        """What Evidently found."""
+        return self.root_path / "monitoring"
+
+    @property
+    def models_path(self) -> Path:
+        """Models of BentoML."""
+        return self.root_path / "models"
+
+    @property
+    def outputs_path(self) -> Path:
+        """Checkpoints and results of training."""
+        return self.root_path / "outputs"
+
+    @property
+    def metadata_file(self) -> Path:
+        """The record: settings and metadata."""
+        return self.root_path / "workspace.yaml"
+
+    def ensure_directories(self) -> None:
+        """Makes the workspace's directories where they are missing. No server is asked."""
+        for name in DIRECTORIES:
+            (self.root_path / name).mkdir(parents=True, exist_ok=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The nine fields, as they stand in workspace.yaml: the path and the times as text."""
+        return {
+            "project_name": self.project_name,
+            "root_path": str(self.root_path),
+            **{name: getattr(self, name) for name in convert.SETTINGS},
+            "metadata": self.metadata,
+            "created_at": self.created_at.isoformat(),
+            "updated_at": self.updated_at.isoformat(),
+        }
+
+    def save_metadata(self) -> None:
+        """Writes workspace.yaml, at once or not at all. Keys in it that are none of the nine fields are kept.
+
+        No server is asked; the one of the base directory finds what was written. To change what others may change at
+        the same time, use WorkspaceManager.update_workspace_metadata().
+
+        Raises WorkspaceError if metadata holds what a workspace cannot hold, or if the file there cannot be understood.
+        """
+        with errors.operation("save_metadata", self.project_name):
+            convert.check_metadata(self.metadata)
+            kept = _read(self.metadata_file) if self.metadata_file.exists() else {}
+            self.root_path.mkdir(parents=True, exist_ok=True)
+            _replace(self.metadata_file, _dump({**self.to_dict(), **{k: kept[k] for k in kept if k not in _FIELDS}}))
+
+    @classmethod
+    def load_metadata(cls, root_path: str | os.PathLike[str]) -> Self:
+        """Reads the workspace.yaml in `root_path`. No server is asked.
+
+        Raises WorkspaceError if there is none, or if it cannot be understood.
+        """
+        file = Path(root_path) / "workspace.yaml"
+        with errors.operation("load_metadata", file.parent.name):
+            if not file.is_file():
+                raise errors.not_found(file.parent.name)
+            record = _read(file)
+            if not isinstance(record.get("metadata") or {}, dict):
+                raise _corrupt(file, 0, "metadata: must be a map")
+            created_at = _time(file, record, "created_at") or _now()
+            return cls(
+                project_name=str(record.get("project_name") or file.parent.name),
+                root_path=file.parent,
+                **{name: None if record.get(name) is None else str(record[name]) for name in convert.SETTINGS},
+                metadata=record.get("metadata") or {},
+                created_at=created_at,
+                updated_at=_time(file, record, "updated_at") or created_at,
+            )
+
+
+_FIELDS = frozenset(ProjectWorkspace.__dataclass_fields__)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        record = yaml.load(file.read_bytes(), _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise _corrupt(file, line, str(error.problem)) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise _corrupt(file, 0, str(error)) from error
+    if not isinstance(record, dict):
+        raise _corrupt(file, 0, "must be a map of keys to values")
+    return record
+
+
+def _corrupt(file: Path, line: int, problem: str) -> WorkspaceError:
+    """What the service says of such a file."""
+    details = {"file": str(file), "line": str(line), "problem": problem, "reason": "WORKSPACE_CORRUPT"}
+    return WorkspaceError(f"{file}:{line}: {problem}", details={**details, "code": "DATA_LOSS"})
+
+
+def _time(file: Path, record: dict[str, Any], key: str) -> datetime | None:
+    if record.get(key) is None:
+        return None
+    try:
+        time = datetime.fromisoformat(str(record[key]))
+    except ValueError:
+        raise _corrupt(file, 0, f"{key}: is no time in ISO 8601, such as 2026-01-31T12:00:00+00:00") from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _dump(record: dict[str, Any]) -> bytes:
+    text: bytes = yaml.dump(record, Dumper=_Dumper, sort_keys=False, allow_unicode=True, encoding="utf-8")
+    return text
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Writes beside the file and renames over it. The draft's name is none that the server would tidy away."""
+    draft = file.with_name(f".{file.name}~{uuid.uuid4().hex}")
+    try:
+        with draft.open("xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(file)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    directory = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,59 @@
+#include "tests/catalog/harness.h"
+
+#include <utility>
+
+#include "service/catalog/memory_catalog.h"
+#include "tests/support/workspaces.h"
+
+namespace mlops::catalog {
+namespace {
+
+class MemoryHarness : public Harness {
+ public:
+  core::Catalog& catalog() override { return catalog_; }
+  std::string base_path() const override { return "/base"; }
+  bool durable() const override { return false; }
+  void Reopen() override {}
+
+ private:
+  MemoryCatalog catalog_{clock.clock()};
+};
+
+}  // namespace
+
+std::unique_ptr<Harness> MakeMemoryHarness() { return std::make_unique<MemoryHarness>(); }
+
+FileHarness::FileHarness(bool portable, absl::Duration purge_delay) : purge_delay(purge_delay), portable_(portable) {
+  Reopen();
+}
+
+void FileHarness::Reopen() { ReopenAt(base_.path()); }
+
+void FileHarness::ReopenAt(const std::string& path) {
+  catalog_.reset();
+  catalog_ = TryOpen(path).value();
+}
+
+absl::StatusOr<std::unique_ptr<FileCatalog>> FileHarness::TryOpen(const std::string& path) {
+  auto dir = fs::OpenBaseDir(path, {.portable = portable_}).value();
+  return FileCatalog::Open(std::make_unique<support::ObservedDir>(std::move(dir), observer_), path,
+                           {.purge_delay = purge_delay, .clock = clock.clock()});
+}
+
+core::WorkspacePtr FileCatalogTest::Create(absl::string_view name, int64_t seconds) {
+  return catalog().Commit(core::CreateChange{support::NewWorkspace(name, base().path(), seconds)}).value().workspace;
+}
+
+absl::StatusOr<core::WorkspacePtr> FileCatalogTest::Get(absl::string_view name) {
+  return catalog().Get(support::Project(name));
+}
+
+std::vector<std::string> FileCatalogTest::Listed(bool show_deleted) {
+  return support::NamesOf(catalog().List({.page_size = 1'000'000, .show_deleted = show_deleted}).value().workspaces);
+}
+
+std::vector<std::string> FileCatalogTest::Unreachable() { return catalog().List({}).value().unreachable; }
+
+std::string CallsName(const testing::TestParamInfo<bool>& info) { return info.param ? "Portable" : "Linux"; }
+
+}  // namespace mlops::catalog

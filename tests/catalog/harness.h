@@ -1,0 +1,83 @@
+#ifndef MLOPS_TESTS_CATALOG_HARNESS_H_
+#define MLOPS_TESTS_CATALOG_HARNESS_H_
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <ostream>
+#include <string>
+
+#include "service/catalog/file_catalog.h"
+#include "service/core/catalog.h"
+#include "tests/support/fake_clock.h"
+#include "tests/support/observed_dir.h"
+#include "tests/support/temp_dir.h"
+
+namespace mlops::catalog {
+
+// A catalog to be tested, whatever its kind.
+class Harness {
+ public:
+  virtual ~Harness() = default;
+  virtual core::Catalog& catalog() = 0;
+  virtual std::string base_path() const = 0;
+  // Whether what is committed outlives the catalog, so that Reopen() means something.
+  virtual bool durable() const = 0;
+  // Closes the catalog and opens it anew over what it left.
+  virtual void Reopen() = 0;
+
+  support::JumpingClock clock;
+};
+
+std::unique_ptr<Harness> MakeMemoryHarness();
+
+// A FileCatalog over a temporary directory, with a witness of everything it does there.
+class FileHarness : public Harness {
+ public:
+  // By default with Linux calls; with `portable` as on a system that has none of them.
+  explicit FileHarness(bool portable = false, absl::Duration purge_delay = absl::Hours(72));
+
+  FileCatalog& catalog() override { return *catalog_; }
+  std::string base_path() const override { return base_.path(); }
+  bool durable() const override { return true; }
+  void Reopen() override;
+  // Lets go of the catalog; then Reopen().
+  void Close() { catalog_.reset(); }
+  // Reopens over another directory, to which the base was moved.
+  void ReopenAt(const std::string& path);
+  absl::StatusOr<std::unique_ptr<FileCatalog>> TryOpen(const std::string& path);
+
+  const support::TempDir& base() const { return base_; }
+  support::DirObserver& observer() { return *observer_; }
+
+  absl::Duration purge_delay;
+
+ private:
+  const bool portable_;
+  const support::TempDir base_;
+  const std::shared_ptr<support::DirObserver> observer_ = std::make_shared<support::DirObserver>();
+  std::unique_ptr<FileCatalog> catalog_;
+};
+
+// The fixture of tests that only a FileCatalog passes, run with Linux calls and with portable ones.
+class FileCatalogTest : public testing::TestWithParam<bool> {
+ protected:
+  bool portable() const { return GetParam(); }
+
+  core::WorkspacePtr Create(absl::string_view name, int64_t seconds = 0);
+  absl::StatusOr<core::WorkspacePtr> Get(absl::string_view name);
+  // The names on one large page, those in the trash too if asked for.
+  std::vector<std::string> Listed(bool show_deleted = false);
+  std::vector<std::string> Unreachable();
+  FileCatalog& catalog() { return files.catalog(); }
+  const support::TempDir& base() const { return files.base(); }
+
+  FileHarness files{GetParam()};
+};
+
+// The names of the two runs.
+std::string CallsName(const testing::TestParamInfo<bool>& info);
+
+}  // namespace mlops::catalog
+
+#endif  // MLOPS_TESTS_CATALOG_HARNESS_H_

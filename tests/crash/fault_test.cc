@@ -1,0 +1,153 @@
+// Each call of the real file system that changes something fails: the caller is told, nothing is half done, and the
+// catalog goes on unless it can no longer know what is on disk.
+#include <unistd.h>
+
+#include <filesystem>
+#include <memory>
+#include <ostream>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "service/base/error.h"
+#include "tests/crash/scenario.h"
+#include "tests/support/fault_dir.h"
+
+namespace mlops::crash {
+namespace {
+
+using support::FaultDir;
+using support::Faults;
+using ::testing::AnyOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+// How calls fail.
+struct Way {
+  std::string name;
+  Faults::Plan plan;
+};
+
+absl::Status Error(absl::StatusCode code, std::string reason) {
+  return base::MakeError(code, "a fault", {.reason = std::move(reason), .metadata = {{"path", "somewhere"}}});
+}
+
+std::ostream& operator<<(std::ostream& out, const Way& way) { return out << way.name; }
+
+const std::vector<Way>& Ways() {
+  static const absl::Status io_error = Error(absl::StatusCode::kInternal, "IO_ERROR");
+  static const absl::Status no_space = Error(absl::StatusCode::kResourceExhausted, "NO_SPACE");
+  static const auto& ways = *new std::vector<Way>{
+      {"IoErrorOnce", {.error = io_error}},
+      {"IoErrorFromThenOn", {.all_after = true, .error = io_error}},
+      {"NoSpaceOnce", {.error = no_space}},
+      {"NoSpaceFromThenOn", {.all_after = true, .error = no_space}},
+      {"DoneAndNotTold", {.performed = true, .error = io_error}},
+  };
+  return ways;
+}
+
+// A filled directory of the real file system, and a catalog over it.
+class Base {
+ public:
+  explicit Base(bool portable) : portable_(portable) {
+    // In memory where possible: nothing here depends on the disk, and thousands of syncs would take minutes.
+    std::string path = std::filesystem::exists("/dev/shm") ? "/dev/shm/mlops-fault-XXXXXX" : "/tmp/mlops-fault-XXXXXX";
+    path_ = ::mkdtemp(path.data());
+    Fill([this] { return OpenDir(); }, shifted_.clock());
+    Reopen();
+  }
+  ~Base() { std::filesystem::remove_all(path_); }
+
+  void Reopen() { catalog_ = Open(OpenDir(), shifted_.clock()); }
+  absl::Status Run(const Operation& operation) { return operation.run(*catalog_, shifted_); }
+  std::string Describe() { return crash::Describe(*catalog_, *OpenDir()); }
+  std::vector<std::string> Names(absl::string_view dir) { return crash::Names(*OpenDir(), dir); }
+
+  Faults& faults() { return faults_; }
+  bool healthy() const { return catalog_->healthy(); }
+
+ private:
+  std::unique_ptr<fs::Dir> OpenDir() {
+    return std::make_unique<FaultDir>(fs::OpenBaseDir(path_, {.portable = portable_}).value(), &faults_);
+  }
+
+  const bool portable_;
+  std::string path_;
+  Faults faults_;
+  ShiftedClock shifted_{base::SystemClock()};
+  std::unique_ptr<catalog::FileCatalog> catalog_;
+};
+
+class FaultTest : public testing::TestWithParam<std::tuple<Operation, Way, bool>> {
+ protected:
+  const Operation& operation() const { return std::get<0>(GetParam()); }
+  bool portable() const { return std::get<2>(GetParam()); }
+
+  void SetUp() override {
+    Base base(portable());
+    before_ = base.Describe();
+    ASSERT_TRUE(base.Run(operation()).ok());
+    after_ = base.Describe();
+    ASSERT_NE(before_, after_);
+    ASSERT_THAT(before_ + after_, Not(HasSubstr("TORN")));
+  }
+
+  // One run in which the `call`th call fails; returns whether it came to that.
+  bool FailAt(int call) {
+    SCOPED_TRACE(testing::Message() << "call " << call);
+    Base base(portable());
+    Faults::Plan plan = std::get<1>(GetParam()).plan;
+    plan.call = call;
+    base.faults().Begin(plan);
+    const absl::Status status = base.Run(operation());
+    base.faults().End();
+    CheckToldAndWhole(base, status);
+    CheckGoesOn(base);
+    return base.faults().happened();
+  }
+
+  void CheckToldAndWhole(Base& base, const absl::Status& status) {
+    const std::string found = base.Describe();
+    if (status.ok()) {
+      EXPECT_EQ(found, after_);
+    } else {
+      EXPECT_THAT(found, AnyOf(before_, after_));
+      EXPECT_THAT(base::GetReason(status), AnyOf("IO_ERROR", "NO_SPACE")) << status;
+    }
+  }
+
+  // Tried again it succeeds, and what the catalog says is what the next one reads.
+  void CheckGoesOn(Base& base) {
+    const absl::Status again = base.Run(operation());
+    if (base.healthy()) {
+      EXPECT_TRUE(again.ok() || again.code() == operation().already_done) << again;
+      EXPECT_EQ(base.Describe(), after_);
+    } else {
+      EXPECT_FALSE(again.ok());
+    }
+    const std::string said = base.Describe();
+    base.Reopen();
+    EXPECT_EQ(base.Describe(), said);
+    EXPECT_THAT(base.Names(".staging"), IsEmpty());
+  }
+
+  std::string before_, after_;
+};
+
+TEST_P(FaultTest, LeavesTheOldStateOrTheNewOneAndTellsTheCaller) {
+  for (int call = 1; FailAt(call); ++call) ASSERT_LT(call, 1000);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, FaultTest,
+                         testing::Combine(testing::ValuesIn(Operations()), testing::ValuesIn(Ways()), testing::Bool()),
+                         [](const auto& info) {
+                           return std::get<0>(info.param).name + std::get<1>(info.param).name +
+                                  (std::get<2>(info.param) ? "Portable" : "");
+                         });
+
+}  // namespace
+}  // namespace mlops::crash

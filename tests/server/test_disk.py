@@ -1,0 +1,162 @@
+"""A full disk, and kernels or filters that refuse the Linux calls."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conformance.players import Error, Outcome
+from server.run import MountedServer, answer, call, grpcurl, strace
+from support.server import Server
+
+_EVENTUALLY_S = 10
+
+
+def _fill(base: Path) -> Path:
+    """Takes all the bytes there are; the last ones one by one."""
+    filler = base / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+    return filler
+
+
+def _create_until_refused(server: Server) -> tuple[list[str], Error]:
+    names: list[str] = []
+    while True:
+        name = f"p{len(names)}"
+        outcome = call(server, "CreateWorkspace", project=name)
+        if outcome.error is not None:
+            return names, outcome.error
+        names.append(name)
+
+
+def _check_no_space(error: Error) -> None:
+    assert (error.code, error.infos[0].reason) == ("RESOURCE_EXHAUSTED", "NO_SPACE"), error
+    assert int(error.infos[0].metadata["available_bytes"]) >= 0
+    assert "path" in error.infos[0].metadata
+
+
+def _check_whole(server: Server, names: list[str]) -> None:
+    """Exactly these workspaces exist, and nothing is left of another."""
+    listed = answer(server, "ListWorkspaces", page_size=1000).get("workspaces", [])
+    assert [workspace["project"] for workspace in listed] == sorted(names)
+    assert sorted(entry.name for entry in server.seen_base.glob("p*")) == sorted(names)
+    assert list((server.seen_base / ".staging").iterdir()) == []
+
+
+def _eventually(attempt: Callable[[], Outcome]) -> Outcome:
+    deadline = time.monotonic() + _EVENTUALLY_S
+    while (outcome := attempt()).error is not None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return outcome
+
+
+def test_without_space_nothing_is_half_made(base: Path) -> None:
+    with MountedServer(base, "size=300k") as server:
+        answer(server, "EnsureWorkspace", project="p")
+        filler = _fill(server.seen_base)
+        names, error = _create_until_refused(server)
+        _check_no_space(error)
+        update = {"project": "p", "dvc_remote_path": "x" * 4096}
+        refused = call(server, "UpdateWorkspace", workspace=update).error
+        assert refused is not None
+        _check_no_space(refused)
+        _check_whole(server, ["p", *names])
+        filler.unlink()
+        assert _eventually(lambda: call(server, "UpdateWorkspace", workspace=update)).error is None
+        assert _eventually(lambda: call(server, "CreateWorkspace", project="q")).error is None
+
+
+def test_without_inodes_nothing_is_half_made(base: Path) -> None:
+    with MountedServer(base, "size=10m,nr_inodes=50") as server:
+        names, error = _create_until_refused(server)
+        assert names
+        _check_no_space(error)
+        _check_whole(server, names)
+        answer(server, "DeleteWorkspace", project=names[0], force=True, permanent=True)
+        assert call(server, "CreateWorkspace", project="p-again").error is None
+
+
+def test_a_full_disk_can_be_freed_by_deleting(base: Path) -> None:
+    with MountedServer(base, "size=300k") as server:
+        answer(server, "EnsureWorkspace", project="p")
+        models = server.seen_base / "p/models"
+        _fill(models)
+        deleted = answer(server, "DeleteWorkspace", project="p", force=True, permanent=True)
+        assert int(deleted["size_bytes"]) > 100_000
+        assert _eventually(lambda: call(server, "CreateWorkspace", project="p")).error is None
+
+
+def test_a_deletion_takes_no_space(base: Path) -> None:
+    with MountedServer(base, "size=300k") as server:
+        answer(server, "EnsureWorkspace", project="p")
+        _fill(server.seen_base)
+        answer(server, "DeleteWorkspace", project="p", force=True)
+        assert answer(server, "UndeleteWorkspace", project="p")["project"] == "p"
+
+
+_REFUSALS = [
+    ("openat2", "ENOSYS"),
+    ("openat2", "EPERM"),
+    ("renameat2", "ENOSYS"),
+    ("renameat2", "EPERM"),
+    ("renameat2", "EINVAL"),
+    ("statx", "ENOSYS"),
+    ("statx", "EPERM"),
+    ("getdents64", "EINVAL:when=1"),
+]
+
+
+@pytest.mark.parametrize(("name", "error"), _REFUSALS)
+def test_the_portable_way_takes_over_where_a_call_is_refused(base: Path, name: str, error: str) -> None:
+    with Server(base, wrapper=strace(f"{name}:error={error}")) as server:
+        _use(server)
+
+
+def test_the_portable_way_takes_over_where_all_are_refused(base: Path) -> None:
+    refusals = [f"{name}:error=ENOSYS" for name in ("openat2", "renameat2", "statx", "inotify_init1")]
+    with Server(base, wrapper=strace(*refusals)) as server:
+        _use(server)
+
+
+def _use(server: Server) -> None:
+    """Every kind of change, and what is seen of it."""
+    assert answer(server, "EnsureWorkspace", project="a")["created"]
+    (server.base / "b").mkdir()
+    answer(server, "CreateWorkspace", project="b")
+    assert call(server, "CreateWorkspace", project="a").error is not None
+    answer(server, "UpdateWorkspace", workspace={"project": "a", "dvc_remote_path": "x"})
+    answer(server, "DeleteWorkspace", project="a", force=True)
+    assert answer(server, "UndeleteWorkspace", project="a")["dvc_remote_path"] == "x"
+    (server.base / "a/models/model.bin").write_bytes(b"1234")
+    status = answer(server, "GetWorkspaceStatus", project="a", max_staleness="0s")
+    assert status["size_bytes"] == "4"
+    answer(server, "DeleteWorkspace", project="b", force=True, permanent=True)
+    assert [item["project"] for item in answer(server, "ListWorkspaces")["workspaces"]] == ["a"]
+    assert sorted(path.name for path in server.base.iterdir()) == [".staging", ".trash", ".workspaced", "a"]
+
+
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+def test_a_failed_sync_of_a_directory_makes_it_read_only_until_a_restart(base: Path, error: str) -> None:
+    # The one worker syncs three times for a create: the record, its directory and, for the sixth time, the base.
+    with Server(base, "--workers", "1", wrapper=strace(f"fsync:error={error}:when=6")) as server:
+        answer(server, "CreateWorkspace", project="p0")
+        for project in ["p1", "p2"]:
+            assert call(server, "CreateWorkspace", project=project).error is not None
+        assert answer(server, "GetWorkspace", project="p0")["project"] == "p0"
+        _wait_until_not_serving(server)
+    with Server(base) as server:
+        assert answer(server, "CreateWorkspace", project="p2")["project"] == "p2"
+
+
+def _wait_until_not_serving(server: Server) -> None:
+    deadline = time.monotonic() + _EVENTUALLY_S
+    while "NOT_SERVING" not in grpcurl(server, "grpc.health.v1.Health/Check"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

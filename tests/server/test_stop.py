@@ -1,0 +1,117 @@
+"""Stopping: by SIGTERM with calls in flight, while starting, and by itself when nobody calls."""
+
+import itertools
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from conformance.players import GRPCURL, Python
+from server.run import answer, log_lines
+from support.server import BINARY, Server
+
+_CLIENTS = 4
+
+
+class Client(threading.Thread):
+    """Ensures and updates a workspace of its own until it is refused; knows the last value that was acknowledged."""
+
+    def __init__(self, server: Server, number: int) -> None:
+        super().__init__()
+        self.project = f"client-{number}"
+        self.acknowledged = ""
+        self.refusal = ""
+        self._server = server
+
+    def run(self) -> None:
+        with Python(self._server) as player:
+            player.call("EnsureWorkspace", {"project": self.project})
+            for value in map(str, itertools.count()):
+                workspace = {"project": self.project, "dvc_remote_path": value}
+                outcome = player.call("UpdateWorkspace", {"workspace": workspace})
+                if outcome.error is not None:
+                    self.refusal = outcome.error.code
+                    return
+                self.acknowledged = value
+
+
+def _start_clients(server: Server) -> list[Client]:
+    clients = [Client(server, i) for i in range(_CLIENTS)]
+    for client in clients:
+        client.start()
+    while not all(client.acknowledged for client in clients):
+        time.sleep(0.01)
+    return clients
+
+
+def test_no_call_that_has_begun_fails(base: Path) -> None:
+    for _ in range(5):
+        with Server(base) as server:
+            clients = _start_clients(server)
+            server.terminate()
+            for client in clients:
+                client.join()
+            assert server.wait() == 0
+        assert {client.refusal for client in clients} == {"UNAVAILABLE"}
+        with Server(base) as server:
+            for client in clients:
+                stored = answer(server, "GetWorkspace", project=client.project)
+                assert stored["dvc_remote_path"] == client.acknowledged
+
+
+def test_watchers_of_health_are_told_first_and_hold_nothing_up(base: Path) -> None:
+    with Server(base, "--drain-timeout", "5m") as server:
+        flags = ["-plaintext", "-unix", "-d", "{}", server.socket, "grpc.health.v1.Health/Watch"]
+        watch = subprocess.Popen([GRPCURL, *flags], stdout=subprocess.PIPE, text=True)
+        assert watch.stdout is not None
+        told = iter(line.strip() for line in watch.stdout if "status" in line)
+        assert next(told) == '"status": "SERVING"'
+        server.terminate()
+        assert next(told) == '"status": "NOT_SERVING"'
+        assert server.wait() == 0
+        watch.communicate()
+
+
+def test_a_second_signal_changes_nothing(base: Path) -> None:
+    with Server(base) as server:
+        answer(server, "EnsureWorkspace", project="a")
+        server.terminate()
+        server.terminate()
+        assert server.wait() == 0
+
+
+def test_sigint_stops_it_too(base: Path) -> None:
+    with Server(base) as server:
+        subprocess.run(["kill", "-INT", str(server.pid)], check=True)
+        assert server.wait() == 0
+
+
+def test_a_signal_while_it_starts_ends_it_in_order(base: Path) -> None:
+    for delay_ms in range(0, 60, 4):
+        with subprocess.Popen(
+            [BINARY, "--base", base], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            time.sleep(delay_ms / 1000)
+            process.terminate()
+            # Before it has said how it takes signals, the system ends it.
+            assert process.wait(30) in (0, -signal.SIGTERM)
+    with Server(base) as server:
+        assert answer(server, "EnsureWorkspace", project="a")["created"]
+
+
+def test_it_leaves_when_nobody_calls(base: Path) -> None:
+    with Server(base, "--idle-timeout", "1s") as server:
+        for _ in range(8):
+            answer(server, "EnsureWorkspace", project="a")
+            time.sleep(0.25)
+        assert server.wait() == 0
+        assert log_lines(server)[-1]["message"] == "stopped"
+
+
+def test_what_it_knew_is_read_faster_by_the_next(base: Path) -> None:
+    with Server(base) as server:
+        answer(server, "EnsureWorkspace", project="a")
+    assert (base / ".workspaced/checkpoint").stat().st_size > 0
+    with Server(base) as server:
+        assert answer(server, "GetWorkspace", project="a")["project"] == "a"

@@ -1,0 +1,56 @@
+#ifndef MLOPS_TESTS_SUPPORT_FAKE_CLOCK_H_
+#define MLOPS_TESTS_SUPPORT_FAKE_CLOCK_H_
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "service/base/clock.h"
+
+namespace mlops::support {
+
+// A clock that stands still until it is told otherwise. It must outlive whatever got clock(). Thread-safe.
+class FakeClock {
+ public:
+  explicit FakeClock(absl::Time now = absl::FromUnixSeconds(1'700'000'000)) : now_(now) {}
+
+  absl::Time Now() const {
+    absl::MutexLock lock(&mutex_);
+    return now_;
+  }
+  void Advance(absl::Duration by) {
+    absl::MutexLock lock(&mutex_);
+    now_ += by;
+  }
+  base::Clock clock() {
+    return [this] { return Now(); };
+  }
+
+ private:
+  mutable absl::Mutex mutex_;
+  absl::Time now_ ABSL_GUARDED_BY(mutex_);
+};
+
+// The time of the file system, which a FileCatalog needs, except that tests may jump ahead. Thread-safe.
+class JumpingClock {
+ public:
+  absl::Time Now() const {
+    absl::MutexLock lock(&mutex_);
+    return absl::Now() + ahead_;
+  }
+  void Advance(absl::Duration by) {
+    absl::MutexLock lock(&mutex_);
+    ahead_ += by;
+  }
+  base::Clock clock() {
+    return [this] { return Now(); };
+  }
+
+ private:
+  mutable absl::Mutex mutex_;
+  absl::Duration ahead_ ABSL_GUARDED_BY(mutex_) = absl::ZeroDuration();
+};
+
+}  // namespace mlops::support
+
+#endif  // MLOPS_TESTS_SUPPORT_FAKE_CLOCK_H_

@@ -1,0 +1,74 @@
+#ifndef MLOPS_TESTS_SUPPORT_FORWARDING_DIR_H_
+#define MLOPS_TESTS_SUPPORT_FORWARDING_DIR_H_
+
+#include <memory>
+#include <utility>
+
+#include "service/base/status_macros.h"
+#include "service/fs/dir.h"
+
+namespace mlops::support {
+
+// A File that hands every call on to another; tests override what they want to see or change.
+class ForwardingFile : public fs::File {
+ public:
+  explicit ForwardingFile(std::unique_ptr<fs::File> target) : target_(std::move(target)) {}
+
+  absl::Status Write(absl::string_view data) override { return target_->Write(data); }
+  absl::Status Sync() override { return target_->Sync(); }
+  absl::Status Close() override { return target_->Close(); }
+
+ private:
+  const std::unique_ptr<fs::File> target_;
+};
+
+// A Dir that hands every call on to another; tests override what they want to see or change. Directories and files
+// opened through it are what WrapDir() and WrapFile() make of them: a ForwardingDir and a plain File unless overridden.
+class ForwardingDir : public fs::Dir {
+ public:
+  explicit ForwardingDir(std::unique_ptr<fs::Dir> target) : target_(std::move(target)) {}
+
+  absl::StatusOr<std::unique_ptr<fs::Dir>> OpenDir(absl::string_view path) const override {
+    ASSIGN_OR_RETURN(auto dir, target_->OpenDir(path));
+    return WrapDir(std::move(dir), path);
+  }
+  absl::StatusOr<fs::FileStamp> Stat(absl::string_view path) const override { return target_->Stat(path); }
+  absl::StatusOr<fs::FileStamp> StatSelf() const override { return target_->StatSelf(); }
+  absl::StatusOr<fs::FileContent> ReadFile(absl::string_view path, int64_t max_bytes) const override {
+    return target_->ReadFile(path, max_bytes);
+  }
+  absl::Status ForEachEntry(absl::FunctionRef<bool(absl::string_view name, fs::EntryType type)> visit) const override {
+    return target_->ForEachEntry(visit);
+  }
+  absl::Status MakeDir(absl::string_view path) override { return target_->MakeDir(path); }
+  absl::StatusOr<std::unique_ptr<fs::File>> CreateFile(absl::string_view path) override {
+    ASSIGN_OR_RETURN(auto file, target_->CreateFile(path));
+    return WrapFile(std::move(file), path);
+  }
+  // `to` must be a ForwardingDir too: the real Dir renames only between its own kind.
+  absl::Status Rename(absl::string_view path, const fs::Dir& to, absl::string_view to_path,
+                      fs::RenameMode mode) override {
+    return target_->Rename(path, *static_cast<const ForwardingDir&>(to).target_, to_path, mode);
+  }
+  absl::Status RemoveFile(absl::string_view path) override { return target_->RemoveFile(path); }
+  absl::Status RemoveDir(absl::string_view path) override { return target_->RemoveDir(path); }
+  absl::Status Sync() override { return target_->Sync(); }
+
+ protected:
+  // `path` is relative to this directory.
+  virtual std::unique_ptr<fs::Dir> WrapDir(std::unique_ptr<fs::Dir> dir, absl::string_view path) const {
+    (void)path;
+    return std::make_unique<ForwardingDir>(std::move(dir));
+  }
+  virtual std::unique_ptr<fs::File> WrapFile(std::unique_ptr<fs::File> file, absl::string_view path) const {
+    (void)path;
+    return file;
+  }
+
+ private:
+  const std::unique_ptr<fs::Dir> target_;
+};
+
+}  // namespace mlops::support
+
+#endif  // MLOPS_TESTS_SUPPORT_FORWARDING_DIR_H_
