@@ -291,6 +291,20 @@ def test_what_a_dead_server_wrote_does_not_count(base: Path, manager: WorkspaceM
     assert (base / "fraud").is_dir()
 
 
+@pytest.mark.parametrize("depth", [1, 20])
+def test_the_copy_of_a_base_is_a_base_of_its_own(depth: int, base: Path) -> None:
+    original, copy = base.joinpath("original", *["long-name"] * depth), base.joinpath("copied", *["long-name"] * depth)
+    try:
+        WorkspaceManager(original).create_workspace("fraud")
+        copy.parent.mkdir(parents=True)
+        subprocess.run(["cp", "-r", original, copy], check=True)
+        WorkspaceManager(copy).delete_workspace("fraud", force=True)
+        assert (original / "fraud").is_dir() and not (copy / "fraud").exists()
+    finally:
+        stop_server(copy)
+        stop_server(original)
+
+
 def test_a_lock_file_of_rubbish_does_not_count(base: Path, manager: WorkspaceManager) -> None:
     _write_lock(base, addresses="x")
     _lock(base).write_bytes(b"\xff{]")
