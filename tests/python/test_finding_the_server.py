@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from mlops.workspace import WorkspaceError, WorkspaceManager
 
 from python.conftest import Script
+from server.run import mounted
 from support.server import BINARY, Server, stop_server
 
 _PATIENCE_S = 30
@@ -220,6 +222,36 @@ def test_a_server_that_cannot_start_says_why(base: Path, manager: WorkspaceManag
     error = _unavailable(manager)
     assert str(error) == f"No server for {base} can be started: cannot make the base directory {base}: Not a directory"
     assert error.details["base_path"] == str(base)
+
+
+_LIST = "import sys; from mlops.workspace import WorkspaceManager as M; print(M(sys.argv[1]).list_workspaces())"
+
+
+def test_a_base_that_cannot_be_written_says_so(base: Path) -> None:
+    base.mkdir()
+    command = [*mounted(base, "ro"), sys.executable, "-c", _LIST, base]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S)
+    assert f"cannot write in the base directory {base}: Read-only file system" in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+@pytest.mark.parametrize(("listen", "output"), [(["--listen", "127.0.0.1:0"], "[]\n"), ([], "")])
+def test_another_users_server_is_reached_by_its_port(listen: list[str], output: str, base: Path) -> None:
+    base.parent.chmod(0o755)
+    command = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c", _LIST, str(base)]
+    with Server(base, *listen):
+        result = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=_PATIENCE_S)
+    assert result.stdout == output, result.stderr
+    assert output or "is served for another user alone" in result.stderr
+
+
+def test_a_base_that_was_removed_starts_afresh(base: Path, manager: WorkspaceManager) -> None:
+    manager.create_workspace("fraud")
+    pid = _pid(base)
+    shutil.rmtree(base)
+    assert manager.list_workspaces() == []
+    manager.create_workspace("fraud")
+    os.kill(pid, signal.SIGTERM)
 
 
 def test_a_bad_idle_timeout_says_so(manager: WorkspaceManager, monkeypatch: pytest.MonkeyPatch) -> None:
