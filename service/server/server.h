@@ -24,8 +24,8 @@ namespace mlops::server {
 class Server {
  public:
   // Locks the base directory, reads it, and listens. Errors are sentences for the operator: ALREADY_EXISTS if the base
-  // is served by another server, FAILED_PRECONDITION where he can mend it: the base cannot be written, an address cannot
-  // be listened on.
+  // is served by another server, FAILED_PRECONDITION where he can mend it: the base cannot be written, an address
+  // cannot be listened on.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const Config& config);
 
   // Stops listening, lets calls in flight end for at most `drain_timeout`, and saves the checkpoint.

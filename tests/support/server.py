@@ -134,8 +134,8 @@ class Server:
     def _wait_until_serving(self) -> None:
         with self.connect() as channel:
             # Not channel_ready_future, which looks only five times a second.
-            info = channel.unary_unary("/mlops.workspace.v1.WorkspaceService/GetServerInfo")
-            info(b"", timeout=_DEADLINE_S, wait_for_ready=True)
+            check = channel.unary_unary("/grpc.health.v1.Health/Check")
+            check(b"", timeout=_DEADLINE_S, wait_for_ready=True)
 
     def _check_runs(self) -> None:
         assert self._process is not None
