@@ -3,9 +3,11 @@
 #include <sys/resource.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
@@ -39,6 +41,14 @@ void RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// What gRPC has to say about itself stays out of a log of JSON lines, unless somebody asks for more than errors: that
+// alone is what our Python client sets, and its server inherits.
+bool IsAskedForGrpcLog() {
+  const char* verbosity = std::getenv("GRPC_VERBOSITY");
+  return verbosity != nullptr && !absl::EqualsIgnoreCase(verbosity, "error") &&
+         !absl::EqualsIgnoreCase(verbosity, "none");
+}
+
 void RunUntilStopped(mlops::server::Server& server, const sigset_t& signals) {
   absl::Notification stop;
   std::thread waiter([&] {
@@ -58,9 +68,9 @@ void RunUntilStopped(mlops::server::Server& server, const sigset_t& signals) {
 int main(int argc, char** argv) {
   const auto parsed = mlops::server::ParseCommandLine(argc, argv);
   if (const int* exit_code = std::get_if<int>(&parsed)) return *exit_code;
-  // What gRPC has to say about itself stays out of a log of JSON lines, unless somebody asks for it.
-  if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
-  // Debian builds Abseil with its search for deadlocks, under one lock for all mutexes; ThreadSanitizer does that better.
+  if (!IsAskedForGrpcLog()) gpr_set_log_function([](gpr_log_func_args*) {});
+  // Debian builds Abseil with its search for deadlocks, under one lock for all mutexes; ThreadSanitizer does that
+  // better.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   const sigset_t signals = BlockStopSignals();
   RaiseDescriptorLimit();

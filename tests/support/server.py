@@ -134,8 +134,8 @@ class Server:
     def _wait_until_serving(self) -> None:
         with self.connect() as channel:
             # Not channel_ready_future, which looks only five times a second.
-            info = channel.unary_unary("/mlops.workspace.v1.WorkspaceService/GetServerInfo")
-            info(b"", timeout=_DEADLINE_S, wait_for_ready=True)
+            check = channel.unary_unary("/grpc.health.v1.Health/Check")
+            check(b"", timeout=_DEADLINE_S, wait_for_ready=True)
 
     def _check_runs(self) -> None:
         assert self._process is not None
@@ -146,7 +146,7 @@ class Server:
 def stop_server(base: Path) -> None:
     """Stops the server that a client started for `base`, if one runs, and waits until it has gone."""
     lock = base / ".workspaced/lock"
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+    with contextlib.suppress(OSError, json.JSONDecodeError):
         pid = json.loads(lock.read_text())["pid"]
         # What stands there may be of a test's making, or of a server killed long ago.
         if b"workspaced" not in Path(f"/proc/{pid}/cmdline").read_bytes():
