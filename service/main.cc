@@ -3,9 +3,11 @@
 #include <sys/resource.h>
 
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/notification.h"
 #include "grpc/support/log.h"
@@ -38,6 +40,14 @@ void RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// What gRPC has to say about itself stays out of a log of JSON lines, unless somebody asks for more than errors: that
+// alone is what our Python client sets, and its server inherits.
+bool IsAskedForGrpcLog() {
+  const char* verbosity = std::getenv("GRPC_VERBOSITY");
+  return verbosity != nullptr && !absl::EqualsIgnoreCase(verbosity, "error") &&
+         !absl::EqualsIgnoreCase(verbosity, "none");
+}
+
 void RunUntilStopped(mlops::server::Server& server, const sigset_t& signals) {
   absl::Notification stop;
   std::thread waiter([&] {
@@ -57,8 +67,7 @@ void RunUntilStopped(mlops::server::Server& server, const sigset_t& signals) {
 int main(int argc, char** argv) {
   const auto parsed = mlops::server::ParseCommandLine(argc, argv);
   if (const int* exit_code = std::get_if<int>(&parsed)) return *exit_code;
-  // What gRPC has to say about itself stays out of a log of JSON lines, unless somebody asks for it.
-  if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
+  if (!IsAskedForGrpcLog()) gpr_set_log_function([](gpr_log_func_args*) {});
   const sigset_t signals = BlockStopSignals();
   RaiseDescriptorLimit();
   auto server = mlops::server::Server::Start(std::get<mlops::server::Config>(parsed));

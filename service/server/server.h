@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "grpcpp/server.h"
+#include "grpcpp/server_builder.h"
 #include "service/base/thread_pool.h"
 #include "service/catalog/file_catalog.h"
 #include "service/catalog/maintainer.h"
@@ -16,6 +17,7 @@
 #include "service/observe/log.h"
 #include "service/rpc/call.h"
 #include "service/rpc/workspace_service.h"
+#include "service/server/acceptor.h"
 #include "service/server/config.h"
 
 namespace mlops::server {
@@ -24,8 +26,8 @@ namespace mlops::server {
 class Server {
  public:
   // Locks the base directory, reads it, and listens. Errors are sentences for the operator: ALREADY_EXISTS if the base
-  // is served by another server, FAILED_PRECONDITION where he can mend it: the base cannot be written, an address cannot
-  // be listened on.
+  // is served by another server, FAILED_PRECONDITION where he can mend it: the base cannot be written, an address
+  // cannot be listened on.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const Config& config);
 
   // Stops listening, lets calls in flight end for at most `drain_timeout`, and saves the checkpoint.
@@ -63,6 +65,8 @@ class Server {
   std::unique_ptr<rpc::Calls> calls_;
   std::unique_ptr<rpc::WorkspaceService> service_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;
+  std::unique_ptr<Acceptor> acceptor_;
 };
 
 }  // namespace mlops::server

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 import grpc
 
@@ -115,7 +116,7 @@ class Server:
 
     def connect(self) -> grpc.Channel:
         """A channel to its Unix socket."""
-        return grpc.insecure_channel(self.address, [("grpc.enable_http_proxy", 0)])
+        return grpc.insecure_channel(f"unix:{quote(str(self.socket))}", [("grpc.enable_http_proxy", 0)])
 
     def _wait_for_addresses(self) -> list[str]:
         """The lock file may still tell of the server before: the pid says whose it is."""
@@ -133,8 +134,8 @@ class Server:
     def _wait_until_serving(self) -> None:
         with self.connect() as channel:
             # Not channel_ready_future, which looks only five times a second.
-            info = channel.unary_unary("/mlops.workspace.v1.WorkspaceService/GetServerInfo")
-            info(b"", timeout=_DEADLINE_S, wait_for_ready=True)
+            check = channel.unary_unary("/grpc.health.v1.Health/Check")
+            check(b"", timeout=_DEADLINE_S, wait_for_ready=True)
 
     def _check_runs(self) -> None:
         assert self._process is not None
@@ -145,7 +146,7 @@ class Server:
 def stop_server(base: Path) -> None:
     """Stops the server that a client started for `base`, if one runs, and waits until it has gone."""
     lock = base / ".workspaced/lock"
-    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+    with contextlib.suppress(OSError, json.JSONDecodeError):
         pid = json.loads(lock.read_text())["pid"]
         # What stands there may be of a test's making, or of a server killed long ago.
         if b"workspaced" not in Path(f"/proc/{pid}/cmdline").read_bytes():

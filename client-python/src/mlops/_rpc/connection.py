@@ -22,8 +22,11 @@ Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
 Result = TypeVar("Result")
 
-# Before a server is looked for again: one that is leaving needs a moment.
-_PAUSES_S = (0.0, 0.2, 1.0)
+_MAX_LOSSES = 3
+# gRPC's own codes, without a reason of the service, for calls that were on their way when the server left.
+_LOST = ("UNAVAILABLE", "CANCELLED")
+# A server that is leaving needs a moment.
+_PAUSE_S = 0.1
 _PING = policy_of(pb.GetServerInfoRequest.DESCRIPTOR)
 
 
@@ -64,12 +67,15 @@ class _Link:
 
 
 class Connection:
-    """Calls the methods of one server. Thread-safe, and usable in forked processes."""
+    """Calls the methods of one server. Thread-safe, and usable in forked processes; a pickled one connects anew."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._lock = threading.Lock()  # Held only inside the gate, so that no fork finds it locked.
         self._link: _Link | None = None
+
+    def __reduce__(self) -> tuple[type[Connection], tuple[Server]]:
+        return Connection, (self._server,)
 
     def call(
         self,
@@ -97,16 +103,20 @@ class Connection:
         if not policy.repeatable:
             # What must not be sent twice is not the way to find out that the server has gone.
             self._attempt(_ping, _PING)
-        for pause_s in _PAUSES_S:
+        give_up, losses = time.monotonic() + policy.timeout_s, 0
+        while True:
             link = self._open()
             try:
                 return self._once(do, link)
             except WorkspaceError as error:
-                if not _may_be_repeated(error, policy):
+                leaving = error.details["reason"] == "SHUTTING_DOWN"  # It has not begun the call.
+                lost = policy.repeatable and error.details["code"] in _LOST and not error.details["reason"]
+                losses += lost
+                if not (leaving or lost) or losses > _MAX_LOSSES or time.monotonic() > give_up:
                     raise
             self._drop(link)
-            time.sleep(pause_s)
-        return self._once(do, self._open())
+            if leaving:
+                time.sleep(_PAUSE_S)
 
     def _once(self, do: Callable[[_Link], Result], link: _Link) -> Result:
         try:
@@ -131,10 +141,3 @@ class Connection:
 
 def _ping(link: _Link) -> pb.ServerInfo:
     return link.stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=_PING.timeout_s)
-
-
-def _may_be_repeated(error: WorkspaceError, policy: Policy) -> bool:
-    if error.details["code"] != grpc.StatusCode.UNAVAILABLE.name:
-        return False
-    # A server that is shutting down has not begun the call.
-    return error.details["reason"] == "SHUTTING_DOWN" or (policy.repeatable and not error.details["reason"])
