@@ -129,11 +129,12 @@ std::vector<WorkspacePtr> Index::FindPurgeable(absl::Time now, size_t limit) con
 }
 
 ListPage Index::Page(const ListQuery& query) const {
-  const auto [field, descending] = query.order;
+  const OrderField field = query.order.field;
+  const bool descending = query.order.descending;
   Cursor live(live_.In(field), descending, query.after);
   Cursor trash(trash_.In(field), descending, query.after);
   const Less less{field};
-  const auto trash_is_next = [&] {
+  const auto trash_is_next = [&, descending = descending] {
     if (!query.show_deleted || trash.done()) return false;
     if (live.done()) return true;
     return descending ? less(live.value(), trash.value()) : less(trash.value(), live.value());

@@ -138,6 +138,9 @@ std::string DeriveUid(const Record& record, const RecordPlace& place) {
   return base::HashHex(absl::StrCat(record.uid, absl::string_view("\0", 1), place.project.str()), kUidDigits);
 }
 
+// Only maps and lists are a level of their own.
+int DepthOf(const Metadata& item, int container_depth) { return container_depth + (item.is_structured() ? 1 : 0); }
+
 absl::Status CheckValue(const Metadata& value, const std::string& field, int depth) {
   if (depth > kMaxMetadataDepth) {
     return FieldInvalid(field, absl::StrCat("is nested deeper than ", kMaxMetadataDepth, " levels"));
@@ -149,19 +152,20 @@ absl::Status CheckValue(const Metadata& value, const std::string& field, int dep
       return FieldInvalid(field, "is an integer beyond 2^53 - 1, where doubles are not exact: send it as a string");
     }
   } else if (value.is_number()) {
-    if (value > kMaxInteger || value < -kMaxInteger) {
+    const bool too_large = value.is_number_unsigned() && value.get<uint64_t>() > uint64_t{kMaxInteger};
+    if (too_large || value.get<int64_t>() > kMaxInteger || value.get<int64_t>() < -kMaxInteger) {
       return FieldInvalid(field, "is an integer beyond 2^53 - 1, where doubles are not exact: send it as a string");
     }
   } else if (value.is_array()) {
     for (size_t i = 0; i < value.size(); ++i) {
-      RETURN_IF_ERROR(CheckValue(value[i], absl::StrCat(field, "[", i, "]"), depth + 1));
+      RETURN_IF_ERROR(CheckValue(value[i], absl::StrCat(field, "[", i, "]"), DepthOf(value[i], depth)));
     }
   } else if (value.is_object()) {
     for (const auto& [key, item] : value.items()) {
       if (key.size() > kMaxMetadataKeyBytes) {
         return FieldInvalid(field, absl::StrCat("has a key longer than ", kMaxMetadataKeyBytes, " bytes"));
       }
-      RETURN_IF_ERROR(CheckValue(item, absl::StrCat(field, ".", key), item.is_structured() ? depth + 1 : depth));
+      RETURN_IF_ERROR(CheckValue(item, absl::StrCat(field, ".", key), DepthOf(item, depth)));
     }
   }
   return absl::OkStatus();

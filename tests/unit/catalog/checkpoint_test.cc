@@ -1,0 +1,91 @@
+#include "service/catalog/checkpoint.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "service/core/workspace_yaml.h"
+#include "tests/support/workspaces.h"
+
+namespace mlops::catalog {
+namespace {
+
+using support::TimeAt;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+SavedRecord Record(absl::string_view name, int64_t seconds) {
+  core::Workspace workspace = support::NewWorkspace(name, "/base", seconds);
+  workspace.settings.mlflow_experiment_id = "";
+  workspace.metadata = core::Metadata::parse(R"({"int": 7, "float": 2.0, "text": "ö", "list": [null, true, {}]})");
+  workspace.etag = absl::StrCat("etag-", name);
+  workspace.request_id = "r-1";
+  workspace.unknown_keys = "team: risk\n";
+  return {.workspace = std::make_shared<const core::Workspace>(std::move(workspace)),
+          .stamp = {.type = fs::EntryType::kFile,
+                    .device = ~uint64_t{0},
+                    .inode = uint64_t{1} << 63,
+                    .size_bytes = 512,
+                    .modify_time = TimeAt(seconds) + absl::Nanoseconds(7),
+                    .change_time = TimeAt(-seconds)},
+          .read_time = TimeAt(seconds + 1)};
+}
+
+std::vector<SavedRecord> Records(int count) {
+  std::vector<SavedRecord> records;
+  for (int i = 0; i < count; ++i) records.push_back(Record(absl::StrCat("p", 10'000 + i), i));
+  return records;
+}
+
+void ExpectSame(const SavedRecord& a, const SavedRecord& b) {
+  EXPECT_EQ(core::EncodeWorkspace(*a.workspace), core::EncodeWorkspace(*b.workspace));
+  EXPECT_EQ(a.workspace->etag, b.workspace->etag);
+  EXPECT_EQ(a.workspace->metadata["float"].is_number_float(), b.workspace->metadata["float"].is_number_float());
+  EXPECT_EQ(a.stamp, b.stamp);
+  EXPECT_EQ(a.read_time, b.read_time);
+}
+
+TEST(Checkpoint, ComesBackAsItWentWithAnyNumberOfThreads) {
+  for (const int count : {0, 1, 5, 1024, 3000}) {
+    const std::vector<SavedRecord> records = Records(count);
+    const std::string bytes = EncodeCheckpoint(records, "/base");
+    for (const int threads : {1, 4}) {
+      const std::vector<SavedRecord> decoded = DecodeCheckpoint(bytes, "/base", threads);
+      ASSERT_THAT(decoded, SizeIs(count));
+      for (int i = 0; i < count; ++i) ExpectSame(decoded[i], records[i]);
+    }
+  }
+}
+
+TEST(Checkpoint, OfAnotherBaseIsIgnored) {
+  EXPECT_THAT(DecodeCheckpoint(EncodeCheckpoint(Records(3), "/base"), "/base2", 1), IsEmpty());
+  EXPECT_THAT(DecodeCheckpoint(EncodeCheckpoint(Records(3), "/base"), "/bas", 1), IsEmpty());
+}
+
+TEST(Checkpoint, EveryFlippedBitIsNoticed) {
+  const std::string good = EncodeCheckpoint(Records(2), "/base");
+  for (size_t i = 0; i < good.size() * 8; ++i) {
+    std::string bad = good;
+    bad[i / 8] ^= static_cast<char>(1 << (i % 8));
+    ASSERT_THAT(DecodeCheckpoint(bad, "/base", 1), IsEmpty()) << "bit " << i;
+  }
+}
+
+TEST(Checkpoint, EveryCutIsNoticedOrLosesWholeBlocks) {
+  const std::string good = EncodeCheckpoint(Records(1030), "/base");
+  const size_t rest = EncodeCheckpoint(Records(1024), "/base").size();
+  for (size_t length = 0; length<good.size(); length += length + 300> rest && length < rest + 300 ? 1 : 997) {
+    const size_t found = DecodeCheckpoint(good.substr(0, length), "/base", 1).size();
+    ASSERT_EQ(found, length == rest ? 1024 : 0) << length;
+  }
+}
+
+TEST(Checkpoint, OtherBytesAreIgnored) {
+  for (const std::string& bytes :
+       {std::string(), std::string("x"), std::string(1000, '\0'), std::string(1000, '\xff')}) {
+    EXPECT_THAT(DecodeCheckpoint(bytes, "/base", 1), IsEmpty());
+  }
+}
+
+}  // namespace
+}  // namespace mlops::catalog

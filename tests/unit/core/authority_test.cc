@@ -1,0 +1,433 @@
+// The authority over the reference catalog, with a scanner and a clock that do as they are told.
+#include "service/core/authority.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <functional>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "service/catalog/memory_catalog.h"
+#include "tests/support/fake_clock.h"
+#include "tests/support/matchers.h"
+#include "tests/support/workspaces.h"
+
+namespace mlops::core {
+namespace {
+
+using absl::StatusCode;
+using support::HasDetail;
+using support::IsError;
+using support::NamesOf;
+using support::Project;
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+const auto kNotFound = IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND");
+const auto kExists = IsError(StatusCode::kAlreadyExists, "WORKSPACE_EXISTS");
+const auto kEtagMismatch = IsError(StatusCode::kAborted, "ETAG_MISMATCH");
+const auto kFieldInvalid = IsError(StatusCode::kInvalidArgument, "FIELD_INVALID");
+
+bool Never() { return false; }
+
+// A catalog whose next commits do what a test wants instead, as when somebody edits by hand.
+class ScriptedCatalog : public catalog::MemoryCatalog {
+ public:
+  using MemoryCatalog::MemoryCatalog;
+
+  absl::StatusOr<WorkspacePtr> Get(const ProjectName& project) override {
+    if (corrupt) return base::MakeError(StatusCode::kDataLoss, "ill-formed", {.reason = "WORKSPACE_CORRUPT"});
+    return MemoryCatalog::Get(project);
+  }
+  absl::StatusOr<CommitResult> Commit(const Change& change) override {
+    ++commits;
+    if (before_commit) before_commit();
+    return MemoryCatalog::Commit(change);
+  }
+
+  std::atomic<int> commits = 0;
+  std::function<void()> before_commit;
+  bool corrupt = false;
+};
+
+class AuthorityTest : public testing::Test {
+ protected:
+  WorkspacePtr Create(absl::string_view name) { return authority.Create({.project = Project(name)}).value(); }
+  absl::StatusOr<WorkspacePtr> Get(absl::string_view name) { return authority.Get(Project(name)); }
+  DeleteResult Delete(absl::string_view name) {
+    return authority.Delete({.project = Project(name), .force = true}).value();
+  }
+  // Another edit each time, behind the authority's back.
+  void EditByHand() {
+    Workspace edited = *catalog.MemoryCatalog::Get(Project("fraud")).value();
+    edited.metadata["edit"] = catalog.commits.load();
+    ASSERT_OK(catalog.MemoryCatalog::Commit(ReplaceChange{.workspace = edited, .expected_etag = edited.etag}));
+  }
+  std::vector<std::string> Listed(bool show_deleted = false) {
+    return NamesOf(authority.List({.page_size = 1000, .show_deleted = show_deleted}).value().workspaces);
+  }
+  absl::StatusOr<Usage> Scan(const Workspace&, Cancelled cancelled) {
+    if (cancelled()) return absl::CancelledError("cancelled");
+    Usage usage{.scan_time = clock.Now()};
+    usage.directories[0] = {.exists = true, .file_count = 3, .size_bytes = 300};
+    ++scans;
+    return usage;
+  }
+
+  support::FakeClock clock;
+  ScriptedCatalog catalog{clock.clock()};
+  std::atomic<int> scans = 0;
+  Authority authority{&catalog, [this](const Workspace& w, Cancelled c) { return Scan(w, c); }, "/base", clock.clock()};
+};
+
+// --- Create and Ensure ----------------------------------------------------------------------------------------------
+
+TEST_F(AuthorityTest, CreateMakesAWorkspaceWithDefaults) {
+  const WorkspacePtr made = authority.Create({.project = Project("fraud"), .metadata = {{"owner", "ana"}}}).value();
+  EXPECT_EQ(made->root_path, "/base/fraud");
+  EXPECT_EQ(made->settings, DefaultSettings(Project("fraud"), "/base/fraud"));
+  EXPECT_EQ(made->metadata, Metadata({{"owner", "ana"}}));
+  EXPECT_EQ(made->create_time, clock.Now());
+  EXPECT_EQ(made->uid.size(), 32);
+  EXPECT_EQ(Get("fraud").value()->etag, made->etag);
+}
+
+TEST_F(AuthorityTest, CreateRefusesATakenNameAndNamesItsUid) {
+  const std::string uid = Create("fraud")->uid;
+  EXPECT_THAT(authority.Create({.project = Project("fraud")}), kExists);
+  EXPECT_THAT(authority.Create({.project = Project("fraud")}), HasDetail("uid", uid));
+}
+
+TEST_F(AuthorityTest, ARepeatedCreateReturnsWhatTheFirstMade) {
+  const CreateArgs args = {.project = Project("fraud"), .request_id = "r-1"};
+  const WorkspacePtr first = authority.Create(args).value();
+  EXPECT_EQ(authority.Create(args).value()->uid, first->uid);
+  EXPECT_EQ(catalog.commits, 1);
+  EXPECT_THAT(authority.Create({.project = Project("fraud"), .request_id = "r-2"}), kExists);
+  EXPECT_THAT(authority.Create({.project = Project("fraud")}), kExists);
+}
+
+TEST_F(AuthorityTest, ARequestIdIsRememberedAcrossUpdatesButNotAcrossADelete) {
+  const CreateArgs args = {.project = Project("fraud"), .request_id = "r-1"};
+  const std::string uid = authority.Create(args).value()->uid;
+  ASSERT_OK(authority.Update({.project = Project("fraud"), .spec = {.metadata = {{"k", 1}}}}));
+  EXPECT_EQ(authority.Create(args).value()->uid, uid);
+  Delete("fraud");
+  EXPECT_NE(authority.Create(args).value()->uid, uid);
+}
+
+TEST_F(AuthorityTest, BadArgumentsAreRefusedBeforeAnythingElse) {
+  Create("fraud");
+  const CreateArgs bad = {.project = Project("fraud"), .metadata = {{"n", int64_t{1} << 53}}};
+  EXPECT_THAT(authority.Create(bad), kFieldInvalid);
+  EXPECT_THAT(authority.Ensure(bad), kFieldInvalid);
+}
+
+TEST_F(AuthorityTest, EnsureMakesOnceAndThenLeavesUntouched) {
+  const EnsureResult first = authority.Ensure({.project = Project("fraud"), .metadata = {{"n", 1}}}).value();
+  EXPECT_TRUE(first.created);
+  const EnsureResult second = authority.Ensure({.project = Project("fraud"), .metadata = {{"n", 2}}}).value();
+  EXPECT_FALSE(second.created);
+  EXPECT_EQ(second.workspace->etag, first.workspace->etag);
+  EXPECT_EQ(catalog.commits, 1);
+}
+
+TEST_F(AuthorityTest, OfRacingEnsuresExactlyOneCreates) {
+  constexpr int kThreads = 32, kNames = 20;
+  for (int n = 0; n < kNames; ++n) {
+    std::atomic<int> created = 0;
+    std::vector<std::thread> threads;
+    std::vector<std::string> uids(kThreads);
+    for (int t = 0; t < kThreads; ++t) {
+      threads.emplace_back([&, t] {
+        const EnsureResult result = authority.Ensure({.project = Project(absl::StrCat("p", n))}).value();
+        created += result.created ? 1 : 0;
+        uids[t] = result.workspace->uid;
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_EQ(created, 1);
+    EXPECT_THAT(uids, testing::Each(uids[0]));
+  }
+}
+
+// --- Update ---------------------------------------------------------------------------------------------------------
+
+TEST_F(AuthorityTest, UpdateChangesAndAnswersWhatIsStored) {
+  const WorkspacePtr made = Create("fraud");
+  clock.Advance(absl::Seconds(5));
+  const WorkspacePtr updated =
+      authority.Update({.project = Project("fraud"), .etag = made->etag, .spec = {.metadata = {{"k", 1}}}}).value();
+  EXPECT_EQ(updated->metadata, Metadata({{"k", 1}}));
+  EXPECT_EQ(updated->update_time, made->update_time + absl::Seconds(5));
+  EXPECT_NE(updated->etag, made->etag);
+  EXPECT_EQ(Get("fraud").value()->etag, updated->etag);
+}
+
+TEST_F(AuthorityTest, AnUpdateThatChangesNothingWritesNothing) {
+  const WorkspacePtr made = Create("fraud");
+  const auto updated = authority.Update({.project = Project("fraud"), .spec = {.settings = made->settings}}).value();
+  EXPECT_EQ(updated->etag, made->etag);
+  EXPECT_EQ(catalog.commits, 1);
+}
+
+TEST_F(AuthorityTest, AStaleEtagIsRefused) {
+  Create("fraud");
+  EXPECT_THAT(authority.Update({.project = Project("fraud"), .etag = "stale", .spec = {.metadata = {{"k", 1}}}}),
+              kEtagMismatch);
+  EXPECT_EQ(Get("fraud").value()->metadata, Metadata::object());
+}
+
+TEST_F(AuthorityTest, UpdatesWithEtagsLoseNoUpdate) {
+  constexpr int kThreads = 8, kEach = 50;
+  Create("fraud");
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&] {
+      for (int done = 0; done < kEach;) {
+        const WorkspacePtr seen = Get("fraud").value();
+        const int next = seen->metadata.value("count", 0) + 1;
+        const auto updated = authority.Update(
+            {.project = Project("fraud"), .etag = seen->etag, .spec = {.metadata = {{"count", next}}}});
+        EXPECT_TRUE(updated.ok() || base::GetReason(updated.status()) == "ETAG_MISMATCH") << updated.status();
+        done += updated.ok() ? 1 : 0;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(Get("fraud").value()->metadata["count"], kThreads * kEach);
+}
+
+TEST_F(AuthorityTest, MergesWithoutEtagsLoseNoKey) {
+  constexpr int kThreads = 16;
+  Create("fraud");
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, key = absl::StrCat("k", t)] {
+      EXPECT_OK(authority.Update({.project = Project("fraud"), .spec = {.metadata = {{key, 1}}}}));
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_THAT(Get("fraud").value()->metadata, SizeIs(kThreads));
+}
+
+TEST_F(AuthorityTest, AnEditInBetweenIsMergedUnlessAnEtagWasGiven) {
+  Create("fraud");
+  int edits_left = 1;
+  catalog.before_commit = [&] {
+    if (edits_left-- > 0) EditByHand();
+  };
+  const auto merged = authority.Update({.project = Project("fraud"), .spec = {.metadata = {{"k", 1}}}}).value();
+  EXPECT_EQ(merged->metadata["k"], 1);
+  EXPECT_TRUE(merged->metadata.contains("edit"));
+  edits_left = 1;
+  const UpdateArgs with_etag = {.project = Project("fraud"), .etag = merged->etag, .spec = {.metadata = {{"k", 2}}}};
+  EXPECT_THAT(authority.Update(with_etag), kEtagMismatch);
+  EXPECT_EQ(Get("fraud").value()->metadata["k"], 1);
+}
+
+TEST_F(AuthorityTest, EndlessEditsMakeItBusy) {
+  Create("fraud");
+  catalog.before_commit = [&] { EditByHand(); };
+  const auto result = authority.Update({.project = Project("fraud"), .spec = {.metadata = {{"k", 1}}}});
+  EXPECT_THAT(result, IsError(StatusCode::kAborted, "WORKSPACE_BUSY"));
+  EXPECT_TRUE(base::GetErrorInfo(result.status())->retry_delay.has_value());
+}
+
+TEST_F(AuthorityTest, UpdateMakesAMissingWorkspaceOnlyIfAllowed) {
+  UpdateArgs args = {.project = Project("fraud"), .spec = {.metadata = {{"k", 1}}}};
+  EXPECT_THAT(authority.Update(args), kNotFound);
+  args.allow_missing = true;
+  args.etag = "0123";
+  EXPECT_THAT(authority.Update(args), kEtagMismatch);
+  args.etag = "";
+  args.spec.mask = std::vector<std::string>{"nonsense"};
+  EXPECT_THAT(authority.Update(args), kFieldInvalid);
+  args.spec.mask = std::vector<std::string>{"*"};
+  EXPECT_EQ(authority.Update(args).value()->metadata, Metadata({{"k", 1}}));
+  EXPECT_THAT(Listed(), ElementsAre("fraud"));
+}
+
+// --- Delete and Undelete --------------------------------------------------------------------------------------------
+
+TEST_F(AuthorityTest, DeleteNeedsForceWhateverElseIsAsked) {
+  Create("fraud");
+  for (const bool flag : {false, true}) {
+    const auto result = authority.Delete(
+        {.project = Project("fraud"), .allow_missing = flag, .permanent = flag, .validate_only = flag});
+    EXPECT_THAT(result, IsError(StatusCode::kFailedPrecondition, "FORCE_REQUIRED"));
+    EXPECT_THAT(result, HasDetail("path", "/base/fraud"));
+  }
+  EXPECT_THAT(Listed(), ElementsAre("fraud"));
+}
+
+TEST_F(AuthorityTest, DeleteMovesIntoTheTrash) {
+  const WorkspacePtr made = Create("fraud");
+  const DeleteResult result = Delete("fraud");
+  EXPECT_EQ(result.workspace->uid, made->uid);
+  EXPECT_EQ(result.workspace->delete_time, clock.Now());
+  EXPECT_FALSE(result.purged);
+  EXPECT_THAT(Listed(), IsEmpty());
+  EXPECT_THAT(Listed(true), ElementsAre("fraud"));
+}
+
+TEST_F(AuthorityTest, DeleteOfNothingIsNotFoundUnlessAllowed) {
+  EXPECT_THAT(authority.Delete({.project = Project("fraud"), .force = true}), kNotFound);
+  for (const bool permanent : {false, true}) {
+    const auto allowed =
+        authority.Delete({.project = Project("fraud"), .force = true, .allow_missing = true, .permanent = permanent});
+    EXPECT_EQ(allowed.value().workspace, nullptr);
+    EXPECT_FALSE(allowed.value().purged);
+  }
+}
+
+TEST_F(AuthorityTest, DeleteMindsEtagAndUid) {
+  const WorkspacePtr made = Create("fraud");
+  const ProjectName project = Project("fraud");
+  for (const bool validate_only : {true, false}) {
+    EXPECT_THAT(authority.Delete({.project = project, .force = true, .etag = "x", .validate_only = validate_only}),
+                kEtagMismatch);
+    EXPECT_THAT(authority.Delete({.project = project, .force = true, .uid = "x", .validate_only = validate_only}),
+                kNotFound);
+    EXPECT_OK(authority.Delete(
+        {.project = project, .force = true, .etag = made->etag, .uid = made->uid, .validate_only = validate_only}));
+  }
+}
+
+TEST_F(AuthorityTest, PermanentSkipsTheTrash) {
+  Create("fraud");
+  EXPECT_TRUE(authority.Delete({.project = Project("fraud"), .force = true, .permanent = true}).value().purged);
+  EXPECT_THAT(Listed(true), IsEmpty());
+}
+
+TEST_F(AuthorityTest, PermanentWithAUidEmptiesTheTrashOfIt) {
+  const WorkspacePtr old = Create("fraud");
+  Delete("fraud");
+  const WorkspacePtr live = Create("fraud");
+  DeleteArgs args = {.project = Project("fraud"), .force = true, .uid = old->uid, .permanent = true};
+  EXPECT_TRUE(authority.Delete(args).value().purged);
+  EXPECT_THAT(authority.Delete(args), kNotFound);
+  args.uid = "0123";
+  EXPECT_THAT(authority.Delete(args), kNotFound);
+  EXPECT_EQ(Get("fraud").value()->uid, live->uid);
+}
+
+TEST_F(AuthorityTest, PermanentMindsTheEtagInTheTrashToo) {
+  const WorkspacePtr old = Create("fraud");
+  Delete("fraud");
+  DeleteArgs args = {.project = Project("fraud"), .force = true, .etag = "x", .uid = old->uid, .permanent = true};
+  EXPECT_THAT(authority.Delete(args), kEtagMismatch);
+  EXPECT_THAT(Listed(true), ElementsAre("fraud"));
+  args.etag = old->etag;
+  EXPECT_TRUE(authority.Delete(args).value().purged);
+}
+
+TEST_F(AuthorityTest, ACorruptWorkspaceCanBeDeletedButNotByUid) {
+  Create("fraud");
+  catalog.corrupt = true;
+  EXPECT_THAT(authority.Delete({.project = Project("fraud"), .force = true, .uid = "x"}),
+              IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT"));
+  const auto would = authority.Delete({.project = Project("fraud"), .force = true, .validate_only = true}).value();
+  EXPECT_EQ(would.workspace->root_path, "/base/fraud");
+  EXPECT_EQ(would.file_count, 3);
+  EXPECT_OK(authority.Delete({.project = Project("fraud"), .force = true}));
+}
+
+TEST_F(AuthorityTest, UndeleteBringsBackAndRefusesATakenName) {
+  const WorkspacePtr made = Create("fraud");
+  Delete("fraud");
+  EXPECT_EQ(authority.Undelete(Project("fraud"), "").value()->uid, made->uid);
+  Delete("fraud");
+  Create("fraud");
+  EXPECT_THAT(authority.Undelete(Project("fraud"), made->uid), kExists);
+  EXPECT_THAT(authority.Undelete(Project("fraud"), "0123"), kNotFound);
+}
+
+// --- validate_only --------------------------------------------------------------------------------------------------
+
+TEST_F(AuthorityTest, ValidateOnlyAnswersButChangesNothing) {
+  EXPECT_OK(authority.Create({.project = Project("new"), .validate_only = true}));
+  EXPECT_OK(authority.Update({.project = Project("new"), .allow_missing = true, .validate_only = true}));
+  const WorkspacePtr made = Create("fraud");
+  const auto updated =
+      authority.Update({.project = Project("fraud"), .spec = {.metadata = {{"k", 1}}}, .validate_only = true});
+  EXPECT_EQ(updated.value()->metadata, Metadata({{"k", 1}}));
+  EXPECT_THAT(authority.Create({.project = Project("fraud"), .validate_only = true}), kExists);
+  const auto deleted = authority.Delete({.project = Project("fraud"), .force = true, .validate_only = true}).value();
+  EXPECT_EQ(deleted.file_count, 3);
+  EXPECT_EQ(deleted.size_bytes, 300);
+  EXPECT_FALSE(deleted.purged);
+  EXPECT_EQ(catalog.commits, 1);
+  EXPECT_THAT(Listed(true), ElementsAre("fraud"));
+  EXPECT_EQ(Get("fraud").value()->etag, made->etag);
+}
+
+TEST_F(AuthorityTest, ValidateOnlyFindsWhatLiesInTheTrash) {
+  const WorkspacePtr old = Create("fraud");
+  Delete("fraud");
+  Create("fraud");
+  DeleteArgs args = {
+      .project = Project("fraud"), .force = true, .uid = old->uid, .permanent = true, .validate_only = true};
+  EXPECT_EQ(authority.Delete(args).value().workspace->uid, old->uid);
+  args.permanent = false;
+  EXPECT_THAT(authority.Delete(args), kNotFound);
+  EXPECT_THAT(Listed(true), SizeIs(2));
+}
+
+// --- List and Status ------------------------------------------------------------------------------------------------
+
+TEST_F(AuthorityTest, ListGoesOnByTokenToTheEnd) {
+  for (int i = 0; i < 25; ++i) Create(absl::StrCat("p", 10 + i));
+  std::vector<std::string> names;
+  ListArgs args = {.page_size = 10};
+  do {
+    const ListResult page = authority.List(args).value();
+    EXPECT_EQ(page.total_size, 25);
+    for (const std::string& name : NamesOf(page.workspaces)) names.push_back(name);
+    args.page_token = page.next_page_token;
+  } while (!args.page_token.empty());
+  EXPECT_EQ(names, Listed());
+}
+
+TEST_F(AuthorityTest, PageSizesHaveADefaultAndALimit) {
+  for (int i = 0; i < kMaxPageSize + 5; ++i) Create(absl::StrCat("p", i));
+  EXPECT_THAT(authority.List({}).value().workspaces, SizeIs(kDefaultPageSize));
+  EXPECT_THAT(authority.List({.page_size = 1'000'000}).value().workspaces, SizeIs(kMaxPageSize));
+  EXPECT_THAT(authority.List({.page_size = -1}), kFieldInvalid);
+  EXPECT_THAT(authority.List({.page_size = -1}), HasDetail("field", "page_size"));
+}
+
+TEST_F(AuthorityTest, ATokenIsForTheSameArguments) {
+  for (const char* name : {"a", "b", "c"}) Create(name);
+  const std::string token = authority.List({.page_size = 1, .order_by = "create_time desc"}).value().next_page_token;
+  EXPECT_OK(authority.List({.page_size = 2, .page_token = token, .order_by = "create_time  desc"}));
+  for (const ListArgs& other : {ListArgs{.page_token = token}, ListArgs{.page_token = token, .order_by = "create_time"},
+                                ListArgs{.page_token = token, .order_by = "create_time desc", .show_deleted = true},
+                                ListArgs{.page_token = token + "x", .order_by = "create_time desc"}}) {
+    EXPECT_THAT(authority.List(other), IsError(StatusCode::kInvalidArgument, "TOKEN_INVALID"));
+  }
+  EXPECT_THAT(authority.List({.order_by = "size"}), IsError(StatusCode::kInvalidArgument, "FILTER_INVALID"));
+}
+
+TEST_F(AuthorityTest, CountIsOfWhatIsNotDeleted) {
+  for (const char* name : {"a", "b", "c"}) Create(name);
+  Delete("b");
+  EXPECT_EQ(authority.Count().value(), 2);
+}
+
+TEST_F(AuthorityTest, StatusCountsOnceWithinTheStaleness) {
+  Create("fraud");
+  EXPECT_EQ(authority.Status(Project("fraud"), absl::Seconds(5), Never).value().usage.size_bytes(), 300);
+  EXPECT_OK(authority.Status(Project("fraud"), absl::Seconds(5), Never));
+  EXPECT_EQ(scans, 1);
+  clock.Advance(absl::Seconds(6));
+  EXPECT_OK(authority.Status(Project("fraud"), absl::Seconds(5), Never));
+  EXPECT_EQ(scans, 2);
+  EXPECT_THAT(authority.Status(Project("churn"), absl::Seconds(5), Never), kNotFound);
+}
+
+}  // namespace
+}  // namespace mlops::core

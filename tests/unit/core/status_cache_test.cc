@@ -1,0 +1,182 @@
+#include "service/core/status_cache.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "tests/support/fake_clock.h"
+#include "tests/support/matchers.h"
+#include "tests/support/workspaces.h"
+
+namespace mlops::core {
+namespace {
+
+using absl::StatusCode;
+using support::IsError;
+using support::NewWorkspace;
+
+bool Never() { return false; }
+
+class StatusCacheTest : public testing::Test {
+ protected:
+  // Counts its calls; each says that there are as many files.
+  absl::StatusOr<Usage> Scan(const Workspace& workspace, Cancelled cancelled) {
+    Usage usage{.scan_time = clock.Now()};
+    usage.directories[0].file_count = ++scans;
+    if (during_scan) during_scan(workspace);
+    if (cancelled()) return absl::CancelledError("by the caller");
+    if (!scan_result.ok()) return scan_result;
+    return usage;
+  }
+  int64_t Count(const Workspace& workspace, absl::Duration max_staleness) {
+    return cache.Get(workspace, max_staleness, Never).value().file_count();
+  }
+
+  std::atomic<int> scans = 0;
+  std::function<void(const Workspace&)> during_scan;
+  absl::Status scan_result;
+  support::FakeClock clock;
+  StatusCache cache{[this](const Workspace& workspace, Cancelled cancelled) { return Scan(workspace, cancelled); },
+                    clock.clock(), /*max_entries=*/3};
+  const Workspace fraud = NewWorkspace("fraud");
+};
+
+TEST_F(StatusCacheTest, ACountIsGoodForAsLongAsTheCallerSays) {
+  EXPECT_EQ(Count(fraud, absl::Seconds(5)), 1);
+  clock.Advance(absl::Seconds(5));
+  EXPECT_EQ(Count(fraud, absl::Seconds(5)), 1);
+  clock.Advance(absl::Seconds(1));
+  EXPECT_EQ(Count(fraud, absl::Seconds(10)), 1);
+  EXPECT_EQ(Count(fraud, absl::Seconds(5)), 2);
+}
+
+TEST_F(StatusCacheTest, ZeroMeansNow) {
+  EXPECT_EQ(Count(fraud, absl::ZeroDuration()), 1);
+  clock.Advance(absl::Nanoseconds(1));
+  EXPECT_EQ(Count(fraud, absl::ZeroDuration()), 2);
+}
+
+TEST_F(StatusCacheTest, WorkspacesAreToldApartByUidAndPlace) {
+  EXPECT_EQ(Count(fraud, absl::Hours(1)), 1);
+  EXPECT_EQ(Count(NewWorkspace("fraud", "/base", /*seconds=*/9), absl::Hours(1)), 2);  // Made anew.
+  Workspace corrupt_a = NewWorkspace("a"), corrupt_b = NewWorkspace("b");
+  corrupt_a.uid = corrupt_b.uid = "";
+  EXPECT_NE(Count(corrupt_a, absl::Hours(1)), Count(corrupt_b, absl::Hours(1)));
+}
+
+TEST_F(StatusCacheTest, CallersAtOnceShareAScan) {
+  constexpr int kCallers = 16;
+  absl::Notification scanning, go_on;
+  during_scan = [&](const Workspace&) {
+    scanning.Notify();
+    go_on.WaitForNotification();
+  };
+  std::vector<std::thread> callers;
+  std::atomic<int> waiting = 0;
+  const auto call = [&] {
+    // Whether it is asked for the first time: a caller that waits is asked again and again.
+    bool counted = false;
+    const auto count_once = [&] {
+      if (!std::exchange(counted, true)) ++waiting;
+      return false;
+    };
+    EXPECT_EQ(cache.Get(fraud, absl::ZeroDuration(), count_once).value().file_count(), 1);
+  };
+  callers.emplace_back(call);
+  scanning.WaitForNotification();
+  for (int i = 1; i < kCallers; ++i) callers.emplace_back(call);
+  while (waiting < kCallers) absl::SleepFor(absl::Milliseconds(1));
+  go_on.Notify();
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(scans, 1);
+}
+
+TEST_F(StatusCacheTest, AScanThatBeganTooEarlyDoesNotDo) {
+  absl::Notification scanning, go_on;
+  during_scan = [&](const Workspace&) {
+    if (scans > 1) return;
+    scanning.Notify();
+    go_on.WaitForNotification();
+  };
+  std::thread first([&] { EXPECT_EQ(Count(fraud, absl::ZeroDuration()), 1); });
+  scanning.WaitForNotification();
+  clock.Advance(absl::Seconds(1));  // A file may have come since that scan began.
+  std::thread second([&] { EXPECT_EQ(Count(fraud, absl::ZeroDuration()), 2); });
+  go_on.Notify();
+  first.join();
+  second.join();
+}
+
+TEST_F(StatusCacheTest, AFailedScanIsToldAndNotKept) {
+  scan_result = absl::InternalError("disk");
+  EXPECT_EQ(cache.Get(fraud, absl::Hours(1), Never).status(), absl::InternalError("disk"));
+  scan_result = absl::OkStatus();
+  EXPECT_EQ(Count(fraud, absl::Hours(1)), 2);
+}
+
+TEST_F(StatusCacheTest, AFailedScanKeepsTheCountBefore) {
+  EXPECT_EQ(Count(fraud, absl::Hours(1)), 1);
+  scan_result = absl::InternalError("disk");
+  clock.Advance(absl::Seconds(9));
+  EXPECT_FALSE(cache.Get(fraud, absl::Seconds(1), Never).ok());
+  EXPECT_EQ(Count(fraud, absl::Hours(1)), 1);
+}
+
+TEST_F(StatusCacheTest, ACancelledCallerLeavesWhetherItScansOrWaits) {
+  EXPECT_THAT(cache.Get(fraud, absl::Hours(1), [] { return true; }), IsError(StatusCode::kCancelled, ""));
+  absl::Notification scanning, go_on;
+  during_scan = [&](const Workspace&) {
+    scanning.Notify();
+    go_on.WaitForNotification();
+  };
+  std::thread first([&] { Count(fraud, absl::Hours(1)); });
+  scanning.WaitForNotification();
+  EXPECT_THAT(cache.Get(fraud, absl::Hours(1), [] { return true; }), IsError(StatusCode::kCancelled, ""));
+  go_on.Notify();
+  first.join();
+}
+
+TEST_F(StatusCacheTest, ACallerWhoseSharedScanIsCancelledScansItself) {
+  absl::Notification scanning, go_on;
+  during_scan = [&](const Workspace&) {
+    if (scans > 1) return;
+    scanning.Notify();
+    go_on.WaitForNotification();
+  };
+  std::thread first([&] {
+    EXPECT_THAT(cache.Get(fraud, absl::Hours(1), [&] { return scanning.HasBeenNotified(); }),
+                IsError(StatusCode::kCancelled, ""));
+  });
+  scanning.WaitForNotification();
+  std::thread second([&] { EXPECT_EQ(Count(fraud, absl::Hours(1)), 2); });
+  go_on.Notify();
+  first.join();
+  second.join();
+}
+
+TEST_F(StatusCacheTest, KeepsNoMoreCountsThanAllowed) {
+  for (int i = 0; i < 10; ++i) Count(NewWorkspace(absl::StrCat("p", i)), absl::Hours(1));
+  int known = 0;
+  for (int i = 9; i >= 0; --i) {
+    const int before = scans;
+    Count(NewWorkspace(absl::StrCat("p", i)), absl::Hours(1));
+    known += scans == before ? 1 : 0;
+  }
+  EXPECT_LE(known, 3);
+}
+
+TEST_F(StatusCacheTest, SumsAreOverAllDirectories) {
+  Usage usage;
+  for (size_t i = 0; i < usage.directories.size(); ++i) {
+    usage.directories[i] = {.exists = true, .file_count = 1, .size_bytes = 10};
+  }
+  EXPECT_EQ(usage.file_count(), 5);
+  EXPECT_EQ(usage.size_bytes(), 50);
+}
+
+}  // namespace
+}  // namespace mlops::core

@@ -1,0 +1,252 @@
+#include "service/core/workspace_yaml.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "tests/support/matchers.h"
+#include "tests/support/workspaces.h"
+
+namespace mlops::core {
+namespace {
+
+using absl::StatusCode;
+using support::HasDetail;
+using support::IsError;
+using support::NewWorkspace;
+using support::OriginalRecord;
+using support::Project;
+using testing::HasSubstr;
+
+const auto kCorrupt = IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT");
+const auto kFieldInvalid = IsError(StatusCode::kInvalidArgument, "FIELD_INVALID");
+
+RecordPlace PlaceOf(absl::string_view name, absl::string_view base = "/base") {
+  return {.project = Project(name),
+          .root_path = absl::StrCat(base, "/", name),
+          .file = absl::StrCat(base, "/", name, "/workspace.yaml"),
+          .modify_time = support::TimeAt(100)};
+}
+
+Workspace Decode(absl::string_view text, absl::string_view name = "fraud", absl::string_view base = "/base") {
+  return DecodeWorkspace(text, PlaceOf(name, base)).value();
+}
+
+// --- Writing and reading --------------------------------------------------------------------------------------------
+
+TEST(Record, IsWrittenWithTheKeysOfTheOriginalFirst) {
+  Workspace workspace = NewWorkspace("fraud");
+  workspace.uid = "abc";
+  workspace.request_id = "r-1";
+  workspace.unknown_keys = "team: risk\n";
+  EXPECT_EQ(EncodeWorkspace(workspace), R"(project_name: fraud
+root_path: /base/fraud
+mlflow_experiment_id: null
+mlflow_tracking_uri: sqlite:////base/fraud/mlflow/mlflow.db
+dvc_remote_path: /base/fraud/dvc/remote
+bentoml_tag_prefix: "fraud:"
+metadata:
+  owner: ana
+created_at: "2023-11-14T22:13:20.123456+00:00"
+updated_at: "2023-11-14T22:13:20.123456+00:00"
+uid: abc
+request_id: r-1
+team: risk
+)");
+}
+
+TEST(Record, ComesBackAsItWent) {
+  Workspace workspace = NewWorkspace("fraud", "/base", 5);
+  workspace.update_time += absl::Microseconds(1);
+  workspace.settings.mlflow_experiment_id = "012";
+  workspace.request_id = "r-1";
+  workspace.unknown_keys = "team: risk\n";
+  const std::string text = EncodeWorkspace(workspace);
+  const Workspace read = Decode(text);
+  EXPECT_EQ(EncodeWorkspace(read), text);
+  EXPECT_EQ(read.settings, workspace.settings);
+  EXPECT_EQ(read.create_time, workspace.create_time);
+  EXPECT_EQ(read.update_time, workspace.update_time);
+  EXPECT_EQ(read.etag, RecordEtag(text));
+}
+
+TEST(Record, OfTheOriginalIsReadAndKeepsItsUid) {
+  const std::string text = OriginalRecord("fraud", "/base/fraud");
+  const Workspace read = Decode(text);
+  EXPECT_EQ(read.metadata, Metadata({{"note", "hello"}}));
+  EXPECT_EQ(read.uid.size(), 32);
+  EXPECT_EQ(Decode(text).uid, read.uid);
+  EXPECT_EQ(Decode(EncodeWorkspace(read)).uid, read.uid);  // Also when the record is written by us.
+}
+
+TEST(Record, MayLackEverything) {
+  const Workspace read = Decode("{}\n");
+  EXPECT_EQ(read.settings, Settings{});
+  EXPECT_EQ(read.metadata, Metadata::object());
+  EXPECT_EQ(read.create_time, support::TimeAt(100));
+  EXPECT_EQ(read.update_time, support::TimeAt(100));
+  EXPECT_EQ(read.root_path, "/base/fraud");
+  EXPECT_FALSE(read.uid.empty());
+}
+
+TEST(Record, NullIsAbsent) {
+  const Workspace read = Decode("metadata:\ncreated_at: ~\nuid: null\nmlflow_experiment_id:\nproject_name: NULL\n");
+  EXPECT_EQ(read.settings.mlflow_experiment_id, std::nullopt);
+  EXPECT_EQ(read.metadata, Metadata::object());
+  EXPECT_FALSE(read.uid.empty());
+}
+
+TEST(Record, SettingsAreTextWhateverTheyLookLike) {
+  const Workspace read = Decode("mlflow_experiment_id: 012\nmlflow_tracking_uri: yes\ndvc_remote_path: ''\n");
+  EXPECT_EQ(read.settings.mlflow_experiment_id, "012");
+  EXPECT_EQ(read.settings.mlflow_tracking_uri, "yes");
+  EXPECT_EQ(read.settings.dvc_remote_path, "");
+}
+
+TEST(Record, TimesAreReadInEveryFormOfIso8601) {
+  const absl::Time noon = absl::FromUnixSeconds(1'706'702'400);  // 2024-01-31T12:00:00Z.
+  for (const char* text :
+       {"2024-01-31T12:00:00+00:00", "2024-01-31T12:00:00", "2024-01-31 12:00:00", "2024-01-31T12:00:00Z",
+        "'2024-01-31T12:00:00'", "\"2024-01-31t12:00:00.000\"", "2024-01-31T14:00:00+02:00", "2024-01-31T14:00:00+0200",
+        "2024-01-31T14:00:00+02", "2024-01-31 06:30:00 -05:30", "2024-01-31T12:00:00.0000009"}) {
+    EXPECT_EQ(Decode(absl::StrCat("created_at: ", text)).create_time, noon) << text;
+  }
+  EXPECT_EQ(Decode("created_at: 2024-01-31").create_time, noon - absl::Hours(12));
+  EXPECT_EQ(Decode("created_at: 2024-01-31T12:00:00.123456789").create_time, noon + absl::Microseconds(123456));
+}
+
+TEST(Record, UpdatedAtStandsInForNothingButIsCreatedAtWhereMissing) {
+  const Workspace read = Decode("created_at: 2024-01-31T12:00:00\n");
+  EXPECT_EQ(read.update_time, read.create_time);
+}
+
+TEST(Record, UnknownKeysAreKeptInTheirOrder) {
+  const Workspace read = Decode("zebra: 0x1f\nproject_name: fraud\nteam:\n  - 'ana'\n  - bob\nempty:\n");
+  EXPECT_EQ(read.unknown_keys, "zebra: 0x1f\nteam:\n  - \"ana\"\n  - bob\nempty: null\n");
+}
+
+// --- Places ---------------------------------------------------------------------------------------------------------
+
+TEST(Record, InAMovedBaseHasItsDefaultsDerivedAgain) {
+  const Workspace read = Decode(EncodeWorkspace(NewWorkspace("fraud")), "fraud", "/elsewhere");
+  EXPECT_EQ(read.root_path, "/elsewhere/fraud");
+  EXPECT_EQ(read.settings, DefaultSettings(Project("fraud"), "/elsewhere/fraud"));
+  EXPECT_EQ(read.uid, NewWorkspace("fraud").uid);
+}
+
+TEST(Record, InAMovedBaseKeepsWhatTheUserSet) {
+  Workspace workspace = NewWorkspace("fraud");
+  workspace.settings = {.mlflow_tracking_uri = "http://mlflow", .dvc_remote_path = "/base/fraud/my-remote"};
+  EXPECT_EQ(Decode(EncodeWorkspace(workspace), "fraud", "/elsewhere").settings, workspace.settings);
+}
+
+TEST(Record, OfACopyHasAUidOfItsOwnThatStays) {
+  const std::string text = EncodeWorkspace(NewWorkspace("fraud"));
+  const Workspace copy = Decode(text, "copy");
+  EXPECT_EQ(copy.project.str(), "copy");
+  EXPECT_NE(copy.uid, NewWorkspace("fraud").uid);
+  EXPECT_EQ(Decode(text, "copy").uid, copy.uid);
+  EXPECT_NE(Decode(text, "copy2").uid, copy.uid);
+  EXPECT_EQ(copy.settings, DefaultSettings(Project("copy"), "/base/copy"));
+}
+
+TEST(Record, WithoutAUidGetsOneOfProjectAndTime) {
+  const std::string first = "created_at: 2024-01-31T12:00:00\n", second = "created_at: 2024-01-31T12:00:01\n";
+  EXPECT_EQ(Decode(first).uid, Decode(first + "metadata: {a: 1}\n").uid);
+  EXPECT_NE(Decode(first).uid, Decode(second).uid);
+  EXPECT_NE(Decode(first, "a").uid, Decode(first, "b").uid);
+}
+
+// --- Corruption -----------------------------------------------------------------------------------------------------
+
+TEST(Record, SaysWhatIsWrongWhere) {
+  for (const auto& [text, line, problem] :
+       {std::tuple("a: 1\nmetadata: [1]\n", "2", "metadata: must be a map"),
+        {"a: 1\n\ncreated_at: soon\n", "3", "created_at: is no time in ISO 8601"},
+        {"created_at: 2024-02-30T00:00:00\n", "1", "created_at: is no time"},
+        {"created_at: 2024-01-31T25:00:00\n", "1", "created_at: is no time"},
+        {"updated_at: [1]\n", "1", "updated_at: is no time"},
+        {"uid: a.b\n", "1", "uid: must be 1 to 64"},
+        {"uid: {a: 1}\n", "1", "uid: must be text"},
+        {"root_path: [x]\n", "1", "root_path: must be text"},
+        {"metadata:\n  a: 1\n  b: .inf\n", "3", "metadata: the number .inf is not finite"},
+        {"a: 1\n- b\n", "2", ""},
+        {"a: 'b\n", "2", ""},
+        {"x", "1", "must be a map"},
+        {"~", "0", "is empty"}}) {
+    const auto result = DecodeWorkspace(text, PlaceOf("fraud"));
+    EXPECT_THAT(result, kCorrupt) << text;
+    EXPECT_THAT(result, HasDetail("line", line)) << text;
+    EXPECT_THAT(result, HasDetail("problem", HasSubstr(problem))) << text;
+    EXPECT_THAT(result, HasDetail("file", "/base/fraud/workspace.yaml"));
+    EXPECT_THAT(result, HasDetail("project", "fraud"));
+  }
+}
+
+TEST(Record, TooLargeIsRefusedUnparsed) {
+  const std::string text = absl::StrCat("a: ", std::string(kMaxRecordBytes, '['));
+  EXPECT_THAT(DecodeWorkspace(text, PlaceOf("fraud")), HasDetail("problem", HasSubstr("larger than 1048576 bytes")));
+}
+
+TEST(Record, OfTheLargestMetadataFits) {
+  Workspace workspace = NewWorkspace("fraud");
+  workspace.metadata = {{"a", std::string(kMaxMetadataBytes - 8, '\x01')}};
+  ASSERT_GT(EncodeWorkspace(workspace).size(), kMaxMetadataBytes);
+  workspace.metadata = {{"a", std::string((kMaxMetadataBytes - 8) / 6, '\x01')}};  // Six bytes each as JSON.
+  ASSERT_OK(CheckMetadata(workspace.metadata));
+  EXPECT_EQ(Decode(EncodeWorkspace(workspace)).metadata, workspace.metadata);
+}
+
+TEST(Record, EtagIsOfTheText) {
+  EXPECT_EQ(RecordEtag("a"), RecordEtag("a"));
+  EXPECT_NE(RecordEtag("a"), RecordEtag("a\n"));
+  EXPECT_EQ(RecordEtag("").size(), 16);
+}
+
+// --- Metadata -------------------------------------------------------------------------------------------------------
+
+Metadata Nested(int depth) {
+  Metadata value = Metadata::object();
+  for (int i = 1; i < depth; ++i) value = Metadata{{"k", value}};
+  return value;
+}
+
+TEST(CheckMetadata, BoundsDepthOfMapsAndLists) {
+  EXPECT_OK(CheckMetadata(Nested(kMaxMetadataDepth)));
+  EXPECT_THAT(CheckMetadata(Nested(kMaxMetadataDepth + 1)), kFieldInvalid);
+  Metadata list = 1;
+  for (int i = 1; i < kMaxMetadataDepth; ++i) list = Metadata::array({list});
+  EXPECT_OK(CheckMetadata({{"k", list}}));
+  EXPECT_THAT(CheckMetadata({{"k", Metadata::array({list})}}), kFieldInvalid);
+}
+
+TEST(CheckMetadata, BoundsSizeAndKeys) {
+  EXPECT_OK(CheckMetadata({{"a", std::string(kMaxMetadataBytes - 8, 'x')}}));
+  EXPECT_THAT(CheckMetadata({{"a", std::string(kMaxMetadataBytes - 7, 'x')}}), kFieldInvalid);
+  EXPECT_OK(CheckMetadata({{std::string(kMaxMetadataKeyBytes, 'k'), 1}}));
+  EXPECT_THAT(CheckMetadata({{std::string(kMaxMetadataKeyBytes + 1, 'k'), 1}}), kFieldInvalid);
+  EXPECT_THAT(CheckMetadata({{"a", {{{std::string(kMaxMetadataKeyBytes + 1, 'k'), 1}}}}}), kFieldInvalid);
+}
+
+TEST(CheckMetadata, RefusesNumbersThatWouldNotComeBack) {
+  for (const Metadata& number :
+       {Metadata(kMaxInteger + 1), Metadata(-kMaxInteger - 1), Metadata(std::numeric_limits<uint64_t>::max()),
+        Metadata(std::numeric_limits<int64_t>::min()), Metadata(9007199254740992.0), Metadata(1e300),
+        Metadata(std::nan("")), Metadata(INFINITY), Metadata(-INFINITY)}) {
+    EXPECT_THAT(CheckMetadata({{"a", {{"b", number}}}}), kFieldInvalid) << number;
+    EXPECT_THAT(CheckMetadata({{"a", {{"b", number}}}}), HasDetail("field", HasSubstr("metadata.a"))) << number;
+  }
+  EXPECT_OK(CheckMetadata({{"a", kMaxInteger}, {"b", -kMaxInteger}, {"c", 0.1}, {"d", 1e-300}, {"e", -0.0}}));
+}
+
+TEST(CheckMetadata, TakesMapsOnly) {
+  for (const Metadata& value : {Metadata(nullptr), Metadata(1), Metadata("x"), Metadata::array()}) {
+    EXPECT_THAT(CheckMetadata(value), kFieldInvalid);
+  }
+}
+
+}  // namespace
+}  // namespace mlops::core

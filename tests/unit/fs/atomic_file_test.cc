@@ -1,0 +1,67 @@
+#include "service/fs/atomic_file.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/match.h"
+#include "tests/support/matchers.h"
+#include "tests/support/observed_dir.h"
+#include "tests/unit/fs/fs_fixture.h"
+
+namespace mlops::fs {
+namespace {
+
+using absl::StatusCode;
+using support::IsError;
+using testing::ElementsAre;
+
+class AtomicFileTest : public FsTest {
+ protected:
+  void FailAt(const std::string& call_prefix) {
+    observer->SetBefore([call_prefix](absl::string_view call) {
+      return absl::StartsWith(call, call_prefix) ? absl::InternalError("broken") : absl::OkStatus();
+    });
+  }
+
+  const std::shared_ptr<support::DirObserver> observer = std::make_shared<support::DirObserver>();
+  support::ObservedDir observed{OpenBaseDir(temp.path(), {.portable = GetParam()}).value(), observer};
+};
+
+TEST_P(AtomicFileTest, ANewFileHoldsTheData) {
+  EXPECT_OK(WriteNewFile(*dir, "file", "data"));
+  EXPECT_EQ(temp.ReadFile("file"), "data");
+  EXPECT_THAT(WriteNewFile(*dir, "file", "other"), IsError(StatusCode::kAlreadyExists, ""));
+  EXPECT_EQ(temp.ReadFile("file"), "data");
+}
+
+TEST_P(AtomicFileTest, ReplaceWorksWithAndWithoutAnOldFile) {
+  EXPECT_OK(ReplaceFile(*dir, "file", "temp", "one"));
+  EXPECT_OK(ReplaceFile(*dir, "file", "temp", "two"));
+  EXPECT_EQ(temp.ReadFile("file"), "two");
+  EXPECT_THAT(NamesIn(*dir), ElementsAre("file"));
+}
+
+TEST_P(AtomicFileTest, ReplaceSyncsTheDirectoryLast) {
+  EXPECT_OK(ReplaceFile(observed, "file", "temp", "one"));
+  EXPECT_THAT(observer->Take(), ElementsAre("CreateFile temp", "Rename temp file", "Sync ."));
+}
+
+TEST_P(AtomicFileTest, AFailedReplaceLeavesTheOldFileAlone) {
+  temp.WriteFile("file", "old");
+  for (const char* call : {"CreateFile", "Rename"}) {
+    FailAt(call);
+    EXPECT_THAT(ReplaceFile(observed, "file", "temp", "new"), IsError(StatusCode::kInternal, ""));
+    EXPECT_EQ(temp.ReadFile("file"), "old");
+    EXPECT_THAT(NamesIn(*dir), ElementsAre("file"));
+  }
+}
+
+TEST_P(AtomicFileTest, AFailedSyncOfTheDirectoryIsTold) {
+  FailAt("Sync");
+  EXPECT_THAT(ReplaceFile(observed, "file", "temp", "new"), IsError(StatusCode::kInternal, ""));
+}
+
+INSTANTIATE_TEST_SUITE_P(Calls, AtomicFileTest, testing::Bool(), CallsName);
+
+}  // namespace
+}  // namespace mlops::fs

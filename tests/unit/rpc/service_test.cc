@@ -1,0 +1,274 @@
+// The service over a real gRPC server inside this process, the reference catalog and a scanner that does as it is told.
+#include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "service/catalog/memory_catalog.h"
+#include "service/rpc/workspace_service.h"
+#include "tests/support/matchers.h"
+#include "tests/support/temp_dir.h"
+
+namespace mlops::rpc {
+namespace {
+
+using absl::StatusCode;
+using support::HasDetail;
+using support::IsError;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+constexpr size_t kMaxQueued = 1;
+
+class ServiceTest : public testing::Test {
+ protected:
+  ServiceTest() {
+    grpc::ServerBuilder builder;
+    builder.RegisterService(&service);
+    server = builder.BuildAndStart();
+    channel = server->InProcessChannel({});
+    stub = pb::WorkspaceService::NewStub(channel);
+  }
+  ~ServiceTest() override { server->Shutdown(); }
+
+  absl::Status Create(const std::string& project) {
+    grpc::ClientContext context;
+    pb::CreateWorkspaceRequest request;
+    request.set_project(project);
+    return wire::FromGrpc(stub->CreateWorkspace(&context, request, &workspace));
+  }
+  absl::Status Get(const std::string& project) {
+    grpc::ClientContext context;
+    pb::GetWorkspaceRequest request;
+    request.set_project(project);
+    return wire::FromGrpc(stub->GetWorkspace(&context, request, &workspace));
+  }
+  absl::Status Status(const std::string& project) {
+    grpc::ClientContext context;
+    pb::GetWorkspaceStatusRequest request;
+    request.set_project(project);
+    pb::WorkspaceStatus response;
+    return wire::FromGrpc(stub->GetWorkspaceStatus(&context, request, &response));
+  }
+  // The projects whose statuses came; what the stream ended with is in `stream_end`.
+  std::vector<std::string> Stream(const pb::StreamWorkspaceStatusesRequest& request = {}) {
+    grpc::ClientContext context;
+    const auto reader = stub->StreamWorkspaceStatuses(&context, request);
+    std::vector<std::string> projects;
+    for (pb::WorkspaceStatus status; reader->Read(&status);) projects.push_back(status.workspace().project());
+    stream_end = wire::FromGrpc(reader->Finish());
+    return projects;
+  }
+  absl::StatusOr<core::Usage> Scan(const core::Workspace& scanned, core::Cancelled cancelled) {
+    if (during_scan) during_scan(scanned);
+    while (scan_until_cancelled && !cancelled()) absl::SleepFor(absl::Milliseconds(1));
+    if (scan_until_cancelled) scan_cancelled.Notify();
+    if (!scan_result.ok()) return scan_result;
+    return core::Usage{.scan_time = absl::Now()};
+  }
+
+  const support::TempDir temp;
+  std::function<void(const core::Workspace&)> during_scan;
+  absl::Status scan_result;
+  bool scan_until_cancelled = false;
+  absl::Notification scan_cancelled;
+  catalog::MemoryCatalog catalog;
+  core::Authority authority{
+      &catalog, [this](const core::Workspace& w, core::Cancelled cancelled) { return Scan(w, cancelled); }, "/base"};
+  std::unique_ptr<base::ThreadPool> workers = std::make_unique<base::ThreadPool>(1, kMaxQueued);
+  std::unique_ptr<observe::Log> log = observe::Log::Open({.file = temp.Path("log")}).value();
+  Calls calls{workers.get(), log.get()};
+  WorkspaceService service{
+      &authority, &calls, {.version = "1.2.3", .base_path = "/base", .purge_delay = absl::Hours(1)}};
+  std::unique_ptr<grpc::Server> server;
+  std::shared_ptr<grpc::Channel> channel;
+  std::unique_ptr<pb::WorkspaceService::Stub> stub;
+  pb::Workspace workspace;
+  absl::Status stream_end;
+};
+
+// Calls a method by its name with an empty request, whatever its kind.
+grpc::Status CallEmpty(const std::shared_ptr<grpc::Channel>& channel, const std::string& method) {
+  grpc::GenericStub stub(channel);
+  grpc::CompletionQueue queue;
+  grpc::ClientContext context;
+  const auto call = stub.PrepareCall(&context, method, &queue);
+  void* tag = nullptr;
+  bool ok = false;
+  call->StartCall(nullptr);
+  queue.Next(&tag, &ok);
+  const grpc::Slice no_bytes;
+  call->WriteLast(grpc::ByteBuffer(&no_bytes, 1), grpc::WriteOptions(), nullptr);
+  queue.Next(&tag, &ok);
+  for (grpc::ByteBuffer response; ok;) {
+    call->Read(&response, nullptr);
+    queue.Next(&tag, &ok);
+  }
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  queue.Next(&tag, &ok);
+  return status;
+}
+
+// --- Every method ---------------------------------------------------------------------------------------------------
+
+TEST_F(ServiceTest, EveryMethodOfTheContractIsThereAndCalledByItsNameInTheLog) {
+  const auto* descriptor = pb::Workspace::descriptor()->file()->FindServiceByName("WorkspaceService");
+  ASSERT_GE(descriptor->method_count(), 10);
+  for (int i = 0; i < descriptor->method_count(); ++i) {
+    const std::string name = descriptor->method(i)->name();
+    const grpc::Status status = CallEmpty(channel, absl::StrCat("/", descriptor->full_name(), "/", name));
+    EXPECT_NE(status.error_code(), grpc::StatusCode::UNIMPLEMENTED) << name;
+  }
+  server->Shutdown();
+  log.reset();
+  const std::string lines = temp.ReadFile("log");
+  for (int i = 0; i < descriptor->method_count(); ++i) {
+    EXPECT_THAT(lines, testing::HasSubstr(absl::StrCat("\"", descriptor->method(i)->name(), "\"")));
+  }
+}
+
+TEST_F(ServiceTest, ServerInfoSaysWhatTheServerIs) {
+  ASSERT_OK(Create("fraud"));
+  grpc::ClientContext context;
+  pb::ServerInfo info;
+  ASSERT_TRUE(stub->GetServerInfo(&context, {}, &info).ok());
+  EXPECT_EQ(info.version(), "1.2.3");
+  EXPECT_EQ(info.base_path(), "/base");
+  EXPECT_EQ(info.workspace_count(), 1);
+  EXPECT_EQ(info.max_page_size(), core::kMaxPageSize);
+  EXPECT_EQ(info.max_metadata_bytes(), core::kMaxMetadataBytes);
+  EXPECT_EQ(info.purge_delay().seconds(), 3600);
+}
+
+// --- The call wrapper -----------------------------------------------------------------------------------------------
+
+TEST_F(ServiceTest, ErrorsCarryReasonAndProject) {
+  EXPECT_THAT(Get("fraud"), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_THAT(Get("../x"), IsError(StatusCode::kInvalidArgument, "FIELD_INVALID"));
+  EXPECT_THAT(Get("../x"), HasDetail("project", "../x"));
+  EXPECT_OK(Create("fraud"));
+  EXPECT_THAT(Create("fraud"), IsError(StatusCode::kAlreadyExists, "WORKSPACE_EXISTS"));
+  EXPECT_THAT(Create("fraud"), HasDetail("uid", workspace.uid()));
+}
+
+TEST_F(ServiceTest, OneCallTooManyIsOverloadedAndReadsGoOn) {
+  ASSERT_OK(Create("fraud"));
+  absl::Notification scanning, go_on;
+  during_scan = [&](const core::Workspace&) {
+    scanning.Notify();
+    go_on.WaitForNotification();
+  };
+  std::thread busy([&] { EXPECT_OK(Status("fraud")); });
+  scanning.WaitForNotification();
+  ASSERT_TRUE(workers->TrySchedule([] {}));  // Now the queue is full.
+  const absl::Status refused = Create("churn");
+  EXPECT_THAT(refused, IsError(StatusCode::kUnavailable, "OVERLOADED"));
+  EXPECT_TRUE(base::GetErrorInfo(refused)->retry_delay.has_value());
+  EXPECT_OK(Get("fraud"));
+  EXPECT_EQ(calls.IdleTime(), absl::ZeroDuration());
+  go_on.Notify();
+  busy.join();
+  EXPECT_GT(calls.IdleTime(), absl::ZeroDuration());
+}
+
+TEST_F(ServiceTest, ACallWhoseDeadlinePassedInTheQueueChangesNothing) {
+  ASSERT_OK(Create("fraud"));
+  absl::Notification scanning, go_on;
+  during_scan = [&](const core::Workspace&) {
+    if (scanning.HasBeenNotified()) return;
+    scanning.Notify();
+    go_on.WaitForNotification();
+  };
+  std::thread busy([&] { EXPECT_OK(Status("fraud")); });
+  scanning.WaitForNotification();
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(50));
+  pb::CreateWorkspaceRequest request;
+  request.set_project("churn");
+  EXPECT_EQ(stub->CreateWorkspace(&context, request, &workspace).error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  go_on.Notify();
+  busy.join();
+  ASSERT_OK(Create("last"));  // By then the worker has come past it.
+  EXPECT_THAT(Get("churn"), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+}
+
+TEST_F(ServiceTest, AClientThatLeavesEndsItsScan) {
+  ASSERT_OK(Create("fraud"));
+  scan_until_cancelled = true;
+  grpc::ClientContext context;
+  during_scan = [&](const core::Workspace&) { context.TryCancel(); };
+  pb::GetWorkspaceStatusRequest request;
+  request.set_project("fraud");
+  pb::WorkspaceStatus response;
+  EXPECT_EQ(stub->GetWorkspaceStatus(&context, request, &response).error_code(), grpc::StatusCode::CANCELLED);
+  scan_cancelled.WaitForNotification();
+}
+
+// --- The stream of statuses -----------------------------------------------------------------------------------------
+
+TEST_F(ServiceTest, TheStreamHasEveryWorkspaceOnce) {
+  std::vector<std::string> projects;
+  for (int i = 0; i < 1100; ++i) {  // More than a page.
+    projects.push_back(absl::StrCat("p", 1000 + i));
+    ASSERT_OK(catalog.Commit(
+        core::CreateChange{{.project = core::ProjectName::Parse(projects.back()).value(), .uid = absl::StrCat(i)}}));
+  }
+  EXPECT_EQ(Stream(), projects);
+  EXPECT_OK(stream_end);
+}
+
+TEST_F(ServiceTest, AStreamOfNothingEndsWell) {
+  EXPECT_THAT(Stream(), IsEmpty());
+  EXPECT_OK(stream_end);
+}
+
+TEST_F(ServiceTest, WhatIsDeletedMeanwhileIsNotInTheStream) {
+  for (const char* name : {"a", "b", "c"}) ASSERT_OK(Create(name));
+  during_scan = [&](const core::Workspace& scanned) {
+    if (scanned.project.str() != "a") return;
+    ASSERT_OK(catalog.Commit(core::DeleteChange{.project = core::ProjectName::Parse("b").value()}));
+  };
+  EXPECT_THAT(Stream(), ElementsAre("a", "c"));
+}
+
+TEST_F(ServiceTest, AWorkspaceThatCannotBeCountedDoesNotEndTheStream) {
+  for (const char* name : {"a", "b"}) ASSERT_OK(Create(name));
+  scan_result = base::MakeError(StatusCode::kInternal, "disk", {.reason = "IO_ERROR"});
+  grpc::ClientContext context;
+  const auto reader = stub->StreamWorkspaceStatuses(&context, {});
+  pb::WorkspaceStatus status;
+  for (const char* name : {"a", "b"}) {
+    ASSERT_TRUE(reader->Read(&status));
+    EXPECT_EQ(status.workspace().project(), name);
+    EXPECT_THAT(wire::FromProto(status.error()), IsError(StatusCode::kInternal, "IO_ERROR"));
+  }
+  EXPECT_FALSE(reader->Read(&status));
+  EXPECT_TRUE(reader->Finish().ok());
+}
+
+TEST_F(ServiceTest, AStreamEndsWhenTheServerDrains) {
+  for (const char* name : {"a", "b", "c"}) ASSERT_OK(Create(name));
+  during_scan = [&](const core::Workspace&) { calls.Drain(); };
+  EXPECT_THAT(Stream(), ElementsAre("a"));
+  EXPECT_THAT(stream_end, IsError(StatusCode::kUnavailable, "SHUTTING_DOWN"));
+}
+
+TEST_F(ServiceTest, AStreamRefusesWhatItDoesNotUnderstand) {
+  pb::StreamWorkspaceStatusesRequest request;
+  request.set_filter("nonsense=a");
+  EXPECT_THAT(Stream(request), IsEmpty());
+  EXPECT_THAT(stream_end, IsError(StatusCode::kInvalidArgument, "FILTER_INVALID"));
+  request.clear_filter();
+  request.mutable_max_staleness()->set_seconds(-1);
+  EXPECT_THAT(Stream(request), IsEmpty());
+  EXPECT_THAT(stream_end, IsError(StatusCode::kInvalidArgument, "FIELD_INVALID"));
+}
+
+}  // namespace
+}  // namespace mlops::rpc
