@@ -6,9 +6,12 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
+#include <string>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "service/catalog/memory_catalog.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/matchers.h"
@@ -410,6 +413,56 @@ TEST_F(AuthorityTest, ATokenIsForTheSameArguments) {
     EXPECT_THAT(authority.List(other), IsError(StatusCode::kInvalidArgument, "TOKEN_INVALID"));
   }
   EXPECT_THAT(authority.List({.order_by = "size"}), IsError(StatusCode::kInvalidArgument, "FILTER_INVALID"));
+}
+
+TEST_F(AuthorityTest, AFilterHoldsOnEveryPageAndItsMatchesAreCountedOnce) {
+  // More than are looked at in one go, the matches at both ends.
+  for (int i = 0; i < 2 * kMaxPageSize + 5; ++i) Create(absl::StrFormat("p%04d", i));
+  ListArgs args{.page_size = 2, .filter = Filter::Parse("p0000 OR p0001 OR p2003 OR p2004").value()};
+  ListResult page = authority.List(args).value();
+  EXPECT_THAT(NamesOf(page.workspaces), ElementsAre("p0000", "p0001"));
+  EXPECT_EQ(page.total_size, 4);
+  Delete("p0000");
+  args.page_token = page.next_page_token;
+  page = authority.List(args).value();
+  EXPECT_THAT(NamesOf(page.workspaces), ElementsAre("p2003", "p2004"));
+  EXPECT_EQ(page.total_size, 4);
+  EXPECT_THAT(page.next_page_token, IsEmpty());
+}
+
+TEST_F(AuthorityTest, ATokenIsForTheSameFilter) {
+  for (const char* name : {"a1", "a2", "b"}) Create(name);
+  const Filter filter = Filter::Parse("a*").value();
+  const std::string token = authority.List({.page_size = 1, .filter = filter}).value().next_page_token;
+  const auto names = [](const absl::StatusOr<ListResult>& result) { return NamesOf(result.value().workspaces); };
+  EXPECT_THAT(names(authority.List({.page_token = token, .filter = filter})), ElementsAre("a2"));
+  EXPECT_THAT(authority.List({.page_token = token}), IsError(StatusCode::kInvalidArgument, "TOKEN_INVALID"));
+  EXPECT_THAT(authority.List({.page_token = token, .filter = Filter::Parse("a").value()}),
+              IsError(StatusCode::kInvalidArgument, "TOKEN_INVALID"));
+}
+
+// The promise of ListWorkspaces, on walks through what others change all the time.
+TEST_F(AuthorityTest, WhatExistsDuringAWholeWalkComesExactlyOnce) {
+  for (int i = 0; i < 500; ++i) Create(absl::StrCat("stays", i));
+  std::atomic<bool> done = false;
+  std::thread changes([&] {
+    for (int i = 0; !done; ++i) {
+      const std::string name = absl::StrCat(i % 2 == 0 ? "a" : "z", i % 37);
+      if (!authority.Create({.project = Project(name)}).ok()) Delete(name);
+    }
+  });
+  for (const char* order : {"project", "project desc", "create_time", "create_time desc"}) {
+    ListArgs args{.page_size = 7, .filter = Filter::Parse("stays OR a OR z").value(), .order_by = order};
+    std::map<std::string, int> seen;
+    do {
+      const ListResult page = authority.List(args).value();
+      for (const WorkspacePtr& workspace : page.workspaces) ++seen[workspace->project.str()];
+      args.page_token = page.next_page_token;
+    } while (!args.page_token.empty());
+    for (int i = 0; i < 500; ++i) EXPECT_EQ(seen[absl::StrCat("stays", i)], 1) << order;
+  }
+  done = true;
+  changes.join();
 }
 
 TEST_F(AuthorityTest, CountIsOfWhatIsNotDeleted) {

@@ -26,7 +26,9 @@ TEST(PageToken, ComesBackAsItWent) {
   EXPECT_EQ(DecodePageToken(EncodePageToken(plain, {}), {}).value(), plain);
 }
 
-TEST(PageToken, IsSafeInUrls) { EXPECT_THAT(EncodePageToken(kStart, kContext), testing::MatchesRegex("[A-Za-z0-9_-]+")); }
+TEST(PageToken, IsSafeInUrls) {
+  EXPECT_THAT(EncodePageToken(kStart, kContext), testing::MatchesRegex("[A-Za-z0-9_-]+"));
+}
 
 TEST(PageToken, IsGoodForTheSameArgumentsOnly) {
   const std::string token = EncodePageToken(kStart, kContext);

@@ -118,11 +118,23 @@ class WorkspaceManager:
             request = pb.EnsureWorkspaceRequest(project=project_name, workspace=wanted)
             return self._seen(self._connection.call(lambda stub: stub.EnsureWorkspace, request).workspace)
 
-    def list_workspaces(self) -> list[ProjectWorkspace]:
-        """Returns all workspaces, in order of their names. Those that cannot be read are named in the log."""
+    def list_workspaces(self, filter: str = "", order_by: str = "") -> list[ProjectWorkspace]:
+        """Returns all workspaces that match `filter`, by default all there are, in order of `order_by`: "project" (the
+        default), "create_time" or "update_time", each optionally followed by " desc". Those that cannot be read are
+        named in the log.
+
+        A filter is, for example, `metadata.stage = "production" AND create_time > 2026-01-31`: see
+        ListWorkspacesRequest in workspace_service.proto.
+
+        Raises WorkspaceError FILTER_INVALID if `filter` or `order_by` cannot be understood.
+        """
         found: list[ProjectWorkspace] = []
-        request = pb.ListWorkspacesRequest(page_size=_PAGE_SIZE)
         with self._operation("list_workspaces"):
+            request = pb.ListWorkspacesRequest(
+                page_size=_PAGE_SIZE,
+                filter=convert.check_text("filter", filter),
+                order_by=convert.check_text("order_by", order_by),
+            )
             while True:
                 page = self._connection.call(lambda stub: stub.ListWorkspaces, request)
                 found += [self._workspace(message) for message in page.workspaces]
@@ -131,7 +143,8 @@ class WorkspaceManager:
                 if not page.next_page_token:
                     break
                 request.page_token = page.next_page_token
-        self.workspaces = {workspace.project_name: workspace for workspace in found}
+        seen = {workspace.project_name: workspace for workspace in found}
+        self.workspaces = {**self.workspaces, **seen} if filter else seen
         return found
 
     def update_workspace_metadata(self, project_name: str, **settings: Unpack[convert.Settings]) -> ProjectWorkspace:
@@ -165,13 +178,16 @@ class WorkspaceManager:
             request = pb.GetWorkspaceStatusRequest(project=convert.check_text("project", project_name))
             return self._status(self._connection.call(lambda stub: stub.GetWorkspaceStatus, request))
 
-    def get_all_workspaces_status(self) -> list[dict[str, Any]]:
-        """Returns the status of every workspace, in order of their names; one that cannot be read has an `error`, and
-        None where nothing is known.
+    def get_all_workspaces_status(self, filter: str = "") -> list[dict[str, Any]]:
+        """Returns the status of every workspace that matches `filter`, by default of all, in order of their names.
+        Without a filter, one that cannot be read is among them, with an `error`, and None where nothing is known.
+
+        Raises WorkspaceError FILTER_INVALID if `filter` cannot be understood.
         """
         with self._operation("get_all_workspaces_status"):
             messages = self._connection.collect(
-                lambda stub: stub.StreamWorkspaceStatuses, pb.StreamWorkspaceStatusesRequest()
+                lambda stub: stub.StreamWorkspaceStatuses,
+                pb.StreamWorkspaceStatusesRequest(filter=convert.check_text("filter", filter)),
             )
             return [self._status(message) for message in messages]
 
