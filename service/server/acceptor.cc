@@ -92,7 +92,9 @@ absl::Status Acceptor::ListenUnix(const std::string& path) {
   name.sun_family = AF_UNIX;
   path.copy(name.sun_path, sizeof(name.sun_path) - 1);
   const auto* const raw_name = reinterpret_cast<const sockaddr*>(&name);
-  if (const UniqueFd probe = NewSocket(AF_UNIX); ::connect(probe.get(), raw_name, sizeof(name)) == 0) {
+  const UniqueFd probe = NewSocket(AF_UNIX);
+  // EAGAIN: there is somebody, and a queue before him that is full.
+  if (::connect(probe.get(), raw_name, sizeof(name)) == 0 || errno == EAGAIN) {
     return CannotListen(address, "another server does");
   }
   struct stat info;
