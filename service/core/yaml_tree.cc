@@ -5,6 +5,7 @@
 #include <istream>
 #include <limits>
 #include <streambuf>
+#include <utility>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/ascii.h"
