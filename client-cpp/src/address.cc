@@ -98,12 +98,13 @@ std::string Reachable(const std::string& address, const std::string& host) {
   return address;
 }
 
-// How a server on this machine is reached: by a socket if there is one.
+// How a server on this machine is reached: by a socket if there is one, the base's own first. A lock file may be the
+// copy of another base's and name that one's socket.
 std::optional<std::string> ChooseHere(const Lock& lock, const fs::path& default_socket) {
+  if (IsSocket(default_socket)) return absl::StrCat("unix:", default_socket.string());
   for (const std::string& address : lock.addresses) {
     if (IsUnix(address) && IsSocket(SocketPath(address))) return address;
   }
-  if (IsSocket(default_socket)) return absl::StrCat("unix:", default_socket.string());
   for (const std::string& address : lock.addresses) {
     if (!IsUnix(address)) return Reachable(address, "localhost");
   }

@@ -169,9 +169,12 @@ WorkspacePtr FileCatalog::PublishWritten(const Workspace& workspace, absl::strin
 
 absl::StatusOr<CommitResult> FileCatalog::Apply(const core::ReplaceChange& change) {
   const ProjectName& project = change.workspace.project;
-  ASSIGN_OR_RETURN(const WorkspacePtr current, Get(project));
-  if (current->etag != change.expected_etag) {
-    return core::EtagMismatch(project.str(), change.expected_etag, current->etag);
+  // What the index knows is enough to go on, since the exchange has the last word, but not to refuse.
+  if (const Entry known = FindEntry(project); known.workspace == nullptr || known.etag != change.expected_etag) {
+    ASSIGN_OR_RETURN(const WorkspacePtr current, Get(project));
+    if (current->etag != change.expected_etag) {
+      return core::EtagMismatch(project.str(), change.expected_etag, current->etag);
+    }
   }
   ASSIGN_OR_RETURN(auto dir, base_->OpenDir(project.str()));
   RETURN_IF_ERROR(RemoveLeftovers(*dir));

@@ -69,10 +69,14 @@ absl::StatusOr<WorkspacePtr> Authority::CreateLocked(const CreateArgs& args) {
 
 absl::StatusOr<WorkspacePtr> Authority::Get(const ProjectName& project) { return catalog_->Get(project); }
 
-absl::StatusOr<EnsureResult> Authority::Ensure(const CreateArgs& args) {
+absl::StatusOr<WorkspacePtr> Authority::EnsureExisting(const CreateArgs& args) {
   // What would be refused for a new workspace is refused for an existing one too, whoever wins the race.
   RETURN_IF_ERROR(NewFrom(args).status());
-  absl::StatusOr<WorkspacePtr> existing = catalog_->Get(args.project);
+  return catalog_->Get(args.project);
+}
+
+absl::StatusOr<EnsureResult> Authority::Ensure(const CreateArgs& args) {
+  absl::StatusOr<WorkspacePtr> existing = EnsureExisting(args);
   if (absl::IsNotFound(existing.status())) {
     absl::MutexLock lock(&Stripe(args.project));
     absl::StatusOr<WorkspacePtr> created = CreateLocked(args);

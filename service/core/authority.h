@@ -98,6 +98,9 @@ class Authority {
   absl::StatusOr<WorkspacePtr> Undelete(const ProjectName& project, const std::string& uid);
   absl::StatusOr<StatusResult> Status(const ProjectName& project, absl::Duration max_staleness, Cancelled cancelled);
 
+  // The part of Ensure that waits for nothing: the workspace if it exists, NOT_FOUND if Ensure would make it.
+  absl::StatusOr<WorkspacePtr> EnsureExisting(const CreateArgs& args);
+
   // How many workspaces there are.
   absl::StatusOr<int64_t> Count();
 

@@ -65,8 +65,11 @@ std::string LockFile::ReadContent(const std::string& path) {
 }
 
 absl::Status LockFile::WriteContent(absl::string_view text) {
-  if (::ftruncate(fd_.get(), 0) != 0) return IoError(path_);
-  if (::pwrite(fd_.get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) return IoError(path_);
+  // Written over what stands there, and cut only then: that needs no space that a full disk would not give.
+  const auto size = static_cast<ssize_t>(text.size());
+  if (::pwrite(fd_.get(), text.data(), text.size(), 0) != size || ::ftruncate(fd_.get(), size) != 0) {
+    return IoError(path_);
+  }
   return absl::OkStatus();
 }
 

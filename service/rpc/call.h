@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -30,22 +31,33 @@ class Calls {
   template <typename Request, typename Response, typename Handler>
   grpc::ServerUnaryReactor* Unary(const Method& method, grpc::CallbackServerContext* context, const Request* request,
                                   Response* response, Handler handler) {
+    const auto never = [](const Request&, Response*) { return std::nullopt; };
+    return UnaryUnless(never, method, context, request, response, std::move(handler));
+  }
+
+  // As Unary(), unless `at_once(request, response)`, which runs on gRPC's own thread and must not keep it, answers
+  // already: it returns an absl::Status, or nullopt where it takes the handler.
+  template <typename AtOnce, typename Request, typename Response, typename Handler>
+  grpc::ServerUnaryReactor* UnaryUnless(AtOnce at_once, const Method& method, grpc::CallbackServerContext* context,
+                                        const Request* request, Response* response, Handler handler) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     const absl::Time started = Begin();
-    const auto refuse = [&](absl::Status status) {
+    const auto answer = [&](absl::Status status) {
       reactor->Finish(End(method, SubjectOf(*request), std::move(status), started, *context));
       return reactor;
     };
-    if (draining()) return refuse(core::ShuttingDown());
+    if (draining()) return answer(core::ShuttingDown());
+    if (std::optional<absl::Status> status = at_once(*request, response)) return answer(*std::move(status));
     auto run = [this, &method, context, request, response, reactor, started, handler = std::move(handler)] {
-      absl::Status status = CheckWanted(*context);
+      // A call that is answered at once has not waited.
+      absl::Status status = method.lane == Lane::kInline ? absl::OkStatus() : CheckWanted(*context);
       if (status.ok()) status = handler(*request, response);
       reactor->Finish(End(method, SubjectOf(*request), std::move(status), started, *context));
     };
     if (method.lane == Lane::kInline) {
       run();
     } else if (!workers_->TrySchedule(std::move(run))) {
-      return refuse(TooMany());
+      return answer(TooMany());
     }
     return reactor;
   }

@@ -60,6 +60,7 @@ class WorkspaceService final : public pb::WorkspaceService::CallbackService {
   Calls* const calls_;
   const ServerFacts facts_;
   ArenaMessages<pb::GetWorkspaceRequest, pb::Workspace> get_messages_;
+  ArenaMessages<pb::EnsureWorkspaceRequest, pb::EnsureWorkspaceResponse> ensure_messages_;
 };
 
 }  // namespace mlops::rpc

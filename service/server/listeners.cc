@@ -1,6 +1,5 @@
 #include "service/server/listeners.h"
 
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -15,7 +14,6 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "service/base/id.h"
-#include "service/base/unique_fd.h"
 #include "service/core/layout.h"
 
 namespace mlops::server {
@@ -62,19 +60,6 @@ absl::Status CheckAddress(absl::string_view address, bool insecure) {
         absl::StrCat("other machines could reach ", address, ", unencrypted: listen on 127.0.0.1, or say --insecure"));
   }
   return absl::OkStatus();
-}
-
-absl::Status CheckFree(absl::string_view address) {
-  absl::string_view path = address;
-  if (!absl::ConsumePrefix(&path, "unix:")) return absl::OkStatus();
-  sockaddr_un name = {};
-  name.sun_family = AF_UNIX;
-  path.copy(name.sun_path, kMaxSocketPathBytes);
-  const base::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd.ok() || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(name)) != 0) {
-    return absl::OkStatus();
-  }
-  return absl::FailedPreconditionError(absl::StrCat("cannot listen on ", address, ": another server does"));
 }
 
 absl::StatusOr<std::string> UnixSocketAddress(const std::string& base_path) {

@@ -14,10 +14,6 @@ namespace mlops::server {
 // could reach it and `insecure` is not set.
 absl::Status CheckAddress(absl::string_view address, bool insecure);
 
-// FAILED_PRECONDITION, as a sentence, if somebody listens on the Unix socket `address`, from whom gRPC would take the
-// name without a word. OK for other addresses, on which listening fails by itself.
-absl::Status CheckFree(absl::string_view address);
-
 // The address of the Unix socket of `base_path`: below the base, or, where that path is longer than a socket's name
 // may be, in a directory of this user's alone below $XDG_RUNTIME_DIR or /tmp, which is made. FAILED_PRECONDITION if
 // that directory cannot be made or is somebody else's.

@@ -1,13 +1,11 @@
 #include "service/server/server.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
@@ -15,7 +13,6 @@
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/server_builder.h"
 #include "nlohmann/json.hpp"
-#include "service/base/grpc_target.h"
 #include "service/base/status_macros.h"
 #include "service/catalog/usage_scan.h"
 #include "service/core/layout.h"
@@ -43,14 +40,24 @@ std::string HostName() {
 // A sentence about what the operator can mend.
 absl::Status Refusal(absl::string_view sentence) { return absl::FailedPreconditionError(sentence); }
 
+// Makes a new directory survive a power cut with all that was made above it. What is above those may be nobody's to
+// open or sync, and needs it no more.
+void SyncParents(const std::filesystem::path& dir) {
+  for (auto parent = dir.parent_path();; parent = parent.parent_path()) {
+    if (const auto opened = fs::OpenBaseDir(parent.string()); opened.ok()) (*opened)->Sync().IgnoreError();
+    if (parent == parent.root_path()) return;
+  }
+}
+
 // The real path of `base`, which is made if missing.
 absl::StatusOr<std::string> MakeBase(const std::string& base) {
   std::error_code error;
-  std::filesystem::create_directories(base, error);
+  const bool made = std::filesystem::create_directories(base, error);
   std::filesystem::path real;
   if (!error) real = std::filesystem::canonical(base, error);
   if (error) return Refusal(absl::StrCat("cannot make the base directory ", base, ": ", error.message()));
   if (!std::filesystem::is_directory(real, error)) return Refusal(absl::StrCat(base, " is not a directory"));
+  if (made) SyncParents(real);
   return real.string();
 }
 
@@ -125,31 +132,25 @@ absl::Status Server::OpenCatalog() {
 
 absl::Status Server::Listen() {
   ASSIGN_OR_RETURN(std::string socket, UnixSocketAddress(base_path_));
-  addresses_ = {std::move(socket)};
-  addresses_.insert(addresses_.end(), config_.listen.begin(), config_.listen.end());
-  for (const std::string& address : addresses_) RETURN_IF_ERROR(CheckFree(address));
+  std::vector<std::string> addresses = {std::move(socket)};
+  addresses.insert(addresses.end(), config_.listen.begin(), config_.listen.end());
+  ASSIGN_OR_RETURN(acceptor_, Acceptor::Listen(std::move(addresses)));
+  addresses_ = acceptor_->addresses();
 
   grpc::ServerBuilder builder;
   ApplyGrpcSettings(builder);
-  std::vector<int> ports(addresses_.size(), 0);
-  for (size_t i = 0; i < addresses_.size(); ++i) {
-    builder.AddListeningPort(base::GrpcTarget(addresses_[i]), grpc::InsecureServerCredentials(), &ports[i]);
-  }
+  connections_ = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, grpc::InsecureServerCredentials());
   builder.RegisterService(service_.get());
-  // Sockets are for this user alone; files of workspaces are as the user's own umask wants them.
-  const mode_t umask_before = ::umask(0077);
   server_ = builder.BuildAndStart();
-  ::umask(umask_before);
-  if (server_ == nullptr) {
-    size_t failed = 0;
-    while (failed + 1 < ports.size() && ports[failed] > 0) ++failed;
-    return Refusal(absl::StrCat("cannot listen on ", addresses_[failed], ": it is in use, or may not be opened"));
-  }
-  for (size_t i = 0; i < addresses_.size(); ++i) {
-    if (absl::StartsWith(addresses_[i], "unix:")) continue;
-    addresses_[i] = absl::StrCat(addresses_[i].substr(0, addresses_[i].rfind(':')), ":", ports[i]);
-  }
+  if (server_ == nullptr) return Refusal("gRPC does not start");
   server_->GetHealthCheckService()->SetServingStatus(rpc::pb::WorkspaceService::service_full_name(), true);
+  acceptor_->Start([this](int listener_fd, int fd) {
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+    connection.listener_fd = listener_fd;
+    connection.fd = fd;
+    connections_->HandleNewConnection(&connection);
+  });
   return absl::OkStatus();
 }
 
@@ -170,9 +171,11 @@ Server::~Server() {
   // Whoever balances load sees the change before connections close.
   server_->GetHealthCheckService()->SetServingStatus(false);
   Drain();
+  acceptor_.reset();
   server_->Shutdown(absl::ToChronoTime(absl::Now() + kStreamGrace));
   server_->Wait();
-  lock_->WriteContent("").IgnoreError();
+  // Not empty, or the next server could find no room to write who it is.
+  lock_->WriteContent("\n").IgnoreError();
   log_->Info("stopped");
 }
 

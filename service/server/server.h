@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "grpcpp/server.h"
+#include "grpcpp/server_builder.h"
 #include "service/base/thread_pool.h"
 #include "service/catalog/file_catalog.h"
 #include "service/catalog/maintainer.h"
@@ -16,6 +17,7 @@
 #include "service/observe/log.h"
 #include "service/rpc/call.h"
 #include "service/rpc/workspace_service.h"
+#include "service/server/acceptor.h"
 #include "service/server/config.h"
 
 namespace mlops::server {
@@ -63,6 +65,8 @@ class Server {
   std::unique_ptr<rpc::Calls> calls_;
   std::unique_ptr<rpc::WorkspaceService> service_;
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;
+  std::unique_ptr<Acceptor> acceptor_;
 };
 
 }  // namespace mlops::server

@@ -18,6 +18,7 @@
 namespace mlops::crash {
 namespace {
 
+using catalog::FileCatalog;
 using support::FaultDir;
 using support::Faults;
 using ::testing::AnyOf;
@@ -63,6 +64,17 @@ class Base {
   ~Base() { std::filesystem::remove_all(path_); }
 
   void Reopen() { catalog_ = Open(OpenDir(), shifted_.clock()); }
+  // Opens the base by a catalog that is forgotten again.
+  void TryReopen() {
+    catalog_.reset();
+    FileCatalog::Open(OpenDir(), std::string(kBasePath), {.purge_delay = kPurgeDelay}).status().IgnoreError();
+  }
+  // What a crash leaves of a workspace being made.
+  void MakeLeftover() {
+    const auto staging = OpenDir()->OpenDir(".staging").value();
+    ASSERT_TRUE(staging->MakeDir("leftover").ok());
+    ASSERT_TRUE(staging->MakeDir("leftover/models").ok());
+  }
   absl::Status Run(const Operation& operation) { return operation.run(*catalog_, shifted_); }
   std::string Describe() { return crash::Describe(*catalog_, *OpenDir()); }
   std::vector<std::string> Names(absl::string_view dir) { return crash::Names(*OpenDir(), dir); }
@@ -140,6 +152,24 @@ class FaultTest : public testing::TestWithParam<std::tuple<Operation, Way, bool>
 
 TEST_P(FaultTest, LeavesTheOldStateOrTheNewOneAndTellsTheCaller) {
   for (int call = 1; FailAt(call); ++call) ASSERT_LT(call, 1000);
+}
+
+TEST(OpenFaultTest, FailsOrWorksAndHarmsNothing) {
+  for (const Way& way : Ways()) {
+    SCOPED_TRACE(way.name);
+    Base base(/*portable=*/false);
+    const std::string before = base.Describe();
+    Faults::Plan plan = way.plan;
+    for (plan.call = 1; plan.call == 1 || base.faults().happened(); ++plan.call) {
+      base.MakeLeftover();
+      base.faults().Begin(plan);
+      base.TryReopen();
+      base.faults().End();
+      base.Reopen();
+      EXPECT_EQ(base.Describe(), before);
+      EXPECT_THAT(base.Names(".staging"), IsEmpty());
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, FaultTest,

@@ -1,8 +1,10 @@
 """A manager finds the server of its base directory, or starts it: from anywhere, at once, again."""
 
+import contextlib
 import json
 import os
 import pickle
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +18,7 @@ import pytest
 from mlops.workspace import WorkspaceError, WorkspaceManager
 
 from python.conftest import Script
+from server.run import mounted
 from support.server import BINARY, Server, stop_server
 
 _PATIENCE_S = 30
@@ -25,8 +28,15 @@ def _lock(base: Path) -> Path:
     return base / ".workspaced/lock"
 
 
-def _pid(base: Path) -> int:
-    return int(json.loads(_lock(base).read_text())["pid"])
+def _pid(base: Path, other_than: int = 0) -> int:
+    """The server's, which it writes down a moment after it has begun to answer."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(json.JSONDecodeError):
+            if (pid := int(json.loads(_lock(base).read_text())["pid"])) != other_than:
+                return pid
+        time.sleep(0.01)
+    raise TimeoutError(f"{_lock(base)} names no other server than {other_than}")
 
 
 def _write_lock(base: Path, **owner: object) -> None:
@@ -222,6 +232,36 @@ def test_a_server_that_cannot_start_says_why(base: Path, manager: WorkspaceManag
     assert error.details["base_path"] == str(base)
 
 
+_LIST = "import sys; from mlops.workspace import WorkspaceManager as M; print(M(sys.argv[1]).list_workspaces())"
+
+
+def test_a_base_that_cannot_be_written_says_so(base: Path) -> None:
+    base.mkdir()
+    command = [*mounted(base, "ro"), sys.executable, "-c", _LIST, base]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S)
+    assert f"cannot write in the base directory {base}: Read-only file system" in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+@pytest.mark.parametrize(("listen", "output"), [(["--listen", "127.0.0.1:0"], "[]\n"), ([], "")])
+def test_another_users_server_is_reached_by_its_port(listen: list[str], output: str, base: Path) -> None:
+    base.parent.chmod(0o755)
+    command = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c", _LIST, str(base)]
+    with Server(base, *listen):
+        result = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=_PATIENCE_S)
+    assert result.stdout == output, result.stderr
+    assert output or "is served for another user alone" in result.stderr
+
+
+def test_a_base_that_was_removed_starts_afresh(base: Path, manager: WorkspaceManager) -> None:
+    manager.create_workspace("fraud")
+    pid = _pid(base)
+    shutil.rmtree(base)
+    assert manager.list_workspaces() == []
+    manager.create_workspace("fraud")
+    os.kill(pid, signal.SIGTERM)
+
+
 def test_a_bad_idle_timeout_says_so(manager: WorkspaceManager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLOPS_WORKSPACE_IDLE_TIMEOUT", "soon")
     assert '"soon" is no span of time' in str(_unavailable(manager))
@@ -235,7 +275,7 @@ def test_a_server_that_was_stopped_is_started_again(base: Path, manager: Workspa
         os.kill(pid, number)
         _wait_for_end(pid)
         manager.create_workspace(name)
-        assert _pid(base) != pid
+        assert _pid(base, other_than=pid)
     assert [workspace.project_name for workspace in manager.list_workspaces()] == ["fraud", "second", "third"]
 
 
@@ -263,7 +303,7 @@ def test_an_idle_server_leaves_and_the_next_call_starts_one(
     monkeypatch.setenv("MLOPS_WORKSPACE_IDLE_TIMEOUT", "200ms")
     manager.create_workspace("fraud")
     _wait_for_end(_pid(base))
-    assert _lock(base).read_text() == ""
+    assert not _lock(base).read_text().strip()
     assert manager.get_workspace("fraud").project_name == "fraud"
 
 
@@ -289,6 +329,20 @@ def test_what_a_dead_server_wrote_does_not_count(base: Path, manager: WorkspaceM
         _write_lock(base, host=socket.gethostname(), addresses=dead)
         manager.create_workspace("fraud")
     assert (base / "fraud").is_dir()
+
+
+@pytest.mark.parametrize("depth", [1, 20])
+def test_the_copy_of_a_base_is_a_base_of_its_own(depth: int, base: Path) -> None:
+    original, copy = base.joinpath("original", *["long-name"] * depth), base.joinpath("copied", *["long-name"] * depth)
+    try:
+        WorkspaceManager(original).create_workspace("fraud")
+        copy.parent.mkdir(parents=True)
+        subprocess.run(["cp", "-r", original, copy], check=True)
+        WorkspaceManager(copy).delete_workspace("fraud", force=True)
+        assert (original / "fraud").is_dir() and not (copy / "fraud").exists()
+    finally:
+        stop_server(copy)
+        stop_server(original)
 
 
 def test_a_lock_file_of_rubbish_does_not_count(base: Path, manager: WorkspaceManager) -> None:

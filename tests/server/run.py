@@ -31,21 +31,24 @@ def refusal(*args: object, wrapper: tuple[object, ...] = ()) -> Refusal:
     return Refusal(result.returncode, lines[0])
 
 
-def mounted(base: Path, options: str) -> tuple[object, ...]:
-    """A wrapper that mounts a tmpfs on `base`, seen by the server alone; skips the test where that may not be."""
-    script = 'mount -t tmpfs -o "$1" tmpfs "$2" && shift 2 && exec "$@"'
+def mounted(base: Path, options: str, prepare: str = "true") -> tuple[object, ...]:
+    """A wrapper that mounts a tmpfs on `base`, seen by the server alone, and prepares it by a line of shell.
+
+    Skips the test where that may not be.
+    """
+    script = 'mount -t tmpfs -o "$1" tmpfs "$2" && cd "$2" && eval "$3" && shift 3 && exec "$@"'
     probe = subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, text=True)
     if probe.returncode != 0:
         pytest.skip(f"needs mount namespaces: {probe.stderr.strip()}")
-    return ("unshare", "-m", "sh", "-c", script, "sh", options, base)
+    return ("unshare", "-m", "sh", "-c", script, "sh", options, base, prepare)
 
 
 class MountedServer(Server):
     """A server on a tmpfs of its own, which others see through /proc."""
 
-    def __init__(self, base: Path, options: str, *args: str) -> None:
+    def __init__(self, base: Path, options: str, *args: str, prepare: str = "true") -> None:
         base.mkdir(parents=True)
-        super().__init__(base, *args, wrapper=[str(part) for part in mounted(base, options)])
+        super().__init__(base, *args, wrapper=[str(part) for part in mounted(base, options, prepare)])
 
     @property
     def seen_base(self) -> Path:

@@ -101,6 +101,18 @@ def test_a_deletion_takes_no_space(base: Path) -> None:
         assert answer(server, "UndeleteWorkspace", project="p")["project"] == "p"
 
 
+def test_a_server_starts_on_a_full_disk(base: Path) -> None:
+    # As the server before left it, which then was filled up.
+    left = "mkdir .workspaced .staging .trash && echo >.workspaced/lock && mkdir p && echo >p/workspace.yaml"
+    fill = "head -c 1m /dev/zero >p/filler 2>/dev/null || true"
+    with MountedServer(base, "size=300k", prepare=f"{left} && {fill}") as server:
+        refused = call(server, "CreateWorkspace", project="q").error
+        assert refused is not None
+        _check_no_space(refused)
+        answer(server, "DeleteWorkspace", project="p", force=True, permanent=True)
+        assert _eventually(lambda: call(server, "CreateWorkspace", project="q")).error is None
+
+
 _REFUSALS = [
     ("openat2", "ENOSYS"),
     ("openat2", "EPERM"),

@@ -1,5 +1,6 @@
 """Starting: what the server refuses, in one sentence, and what it copes with."""
 
+import errno
 import fcntl
 import json
 import os
@@ -123,7 +124,7 @@ def test_the_lock_file_says_who_serves_and_where(base: Path) -> None:
         owner = json.loads((base / ".workspaced/lock").read_text())
         assert owner["pid"] == server.pid and owner["host"] == socket.gethostname()
         assert owner["addresses"] == [f"unix:{base}/.workspaced/socket", server.addresses[1]]
-    assert (base / ".workspaced/lock").read_text() == ""
+    assert (base / ".workspaced/lock").read_text().strip() == ""
 
 
 def test_the_socket_is_for_this_user_alone(base: Path) -> None:
@@ -166,3 +167,12 @@ def test_portable_calls_do(base: Path) -> None:
         answer(server, "UpdateWorkspace", workspace={"project": "a", "bentoml_tag_prefix": "x"})
         answer(server, "DeleteWorkspace", project="a", force=True)
         assert answer(server, "UndeleteWorkspace", project="a")["bentoml_tag_prefix"] == "x"
+
+
+def test_a_name_with_several_addresses_is_one_address_with_one_port(base: Path) -> None:
+    with Server(base, "--listen", "localhost:0") as server:
+        host, _, port = server.addresses[1].rpartition(":")
+        assert host == "localhost" and int(port) > 0
+        for family, address, _, _, name in socket.getaddrinfo("localhost", int(port), type=socket.SOCK_STREAM):
+            with socket.socket(family) as client:
+                assert client.connect_ex(name) in (0, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT), address

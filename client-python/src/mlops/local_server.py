@@ -11,10 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self
 
+import grpc
+
 from mlops._rpc import errors
-from mlops._rpc.channel import is_local
+from mlops._rpc.channel import is_local, open_channel
 from mlops._rpc.errors import WorkspaceError
 from mlops.cli import BINARY
+from mlops.workspace.v1 import workspace_service_pb2 as pb
+from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 
 # How long a server that was started here waits for another call before it leaves; as in "90s", "15m" or "12h".
 IDLE_TIMEOUT_VARIABLE = "MLOPS_WORKSPACE_IDLE_TIMEOUT"
@@ -71,23 +75,34 @@ class LocalServer:
         lock = Lock.read(self._lock_file)
         if lock.host not in ("", socket.gethostname()):
             return self._elsewhere(lock)
-        sockets = [address for address in lock.addresses if address.startswith("unix:")]
+        own_socket = f"unix:{self._base}/.workspaced/socket"
         locked_out = ""
-        for address in (*sockets, f"unix:{self._base}/.workspaced/socket"):
+        for address in (own_socket, *(a for a in lock.addresses if a.startswith("unix:") and a != own_socket)):
             try:
                 _connect(address.removeprefix("unix:"))
-                return address
             except PermissionError:
                 locked_out = address
             except OSError:
                 continue
+            else:
+                if address == own_socket or self._is_served_at(address):
+                    return address
         return self._by_port(lock, locked_out) if locked_out else None
+
+    def _is_served_at(self, address: str) -> bool:
+        """Whether the server there is of this base: a lock file may be the copy of another base's."""
+        try:
+            stub = WorkspaceServiceStub(open_channel(address))
+            return os.path.samefile(stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=10).base_path, self._base)
+        except (grpc.RpcError, OSError):
+            return False
 
     def _by_port(self, lock: Lock, locked_out: str) -> str:
         """Somebody else's server; what a dead one wrote of its ports would not count."""
         for address in lock.addresses:
-            if not address.startswith("unix:"):
-                return _reachable(address, "localhost")
+            address = _reachable(address, "localhost")
+            if not address.startswith("unix:") and self._is_served_at(address):
+                return address
         raise errors.unavailable(
             f"{self._base} is served for another user alone, at {locked_out}: have it listen on a port too",
             addresses=lock.addresses,

@@ -106,6 +106,13 @@ TEST_F(AddressTest, TheSocketIsFoundWithoutAReadableLock) {
   }
 }
 
+TEST_F(AddressTest, TheBasesOwnSocketComesBeforeOneOfACopiedLock) {
+  const std::string other = (base_ / "of-another-base").string();
+  MakeSocket(other);
+  MakeSocket(default_socket_);
+  WriteLock(absl::StrCat(R"({"addresses":["unix:)", other, R"("]})"));
+  EXPECT_EQ(Find().value_or("error"), "unix:" + default_socket_);
+}
 TEST_F(AddressTest, ABaseThatWasMovedStillHasItsSocket) {
   MakeSocket(default_socket_);
   WriteLock(R"({"addresses":["unix:/no/such/place/socket"]})");

@@ -105,7 +105,7 @@ def _check(value: object, field: str, depth: int) -> None:
 
 
 def _check_number(value: float, field: str) -> None:
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise errors.field_invalid(field, "is not a finite number")
     if abs(value) > _MAX_INTEGER and (isinstance(value, int) or value.is_integer()):
         raise errors.field_invalid(

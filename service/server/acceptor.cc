@@ -1,0 +1,191 @@
+#include "service/server/acceptor.h"
+
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "service/base/status_macros.h"
+
+namespace mlops::server {
+namespace {
+
+using base::UniqueFd;
+
+constexpr int kBacklog = 1024;
+// For the files of calls that run.
+constexpr int kReservedDescriptors = 256;
+// Until the next try after accept(2) failed for want of something.
+constexpr absl::Duration kPause = absl::Milliseconds(20);
+
+absl::Status CannotListen(absl::string_view address, absl::string_view why) {
+  return absl::FailedPreconditionError(absl::StrCat("cannot listen on ", address, ": ", why));
+}
+
+// A socket that is not inherited and does not block: who left the queue again must not hold up those behind.
+UniqueFd NewSocket(int family) {
+  UniqueFd fd(::socket(family, SOCK_STREAM, 0));
+  if (!fd.ok()) return fd;
+  ::fcntl(fd.get(), F_SETFD, FD_CLOEXEC);
+  ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);
+  return fd;
+}
+
+void SetOption(int fd, int level, int name, int value) { ::setsockopt(fd, level, name, &value, sizeof(value)); }
+
+// The place of the port, in network order, in an address of either family.
+in_port_t& PortIn(sockaddr& name) {
+  return name.sa_family == AF_INET6 ? reinterpret_cast<sockaddr_in6&>(name).sin6_port
+                                    : reinterpret_cast<sockaddr_in&>(name).sin_port;
+}
+
+in_port_t PortOf(int fd) {
+  sockaddr_storage name = {};
+  socklen_t size = sizeof(name);
+  ::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size);
+  return PortIn(reinterpret_cast<sockaddr&>(name));
+}
+
+int MaxDescriptor() {
+  rlimit limit;
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  const rlim_t most = std::min<rlim_t>(limit.rlim_cur, 1 << 30);
+  return static_cast<int>(most - std::min<rlim_t>(most / 2, kReservedDescriptors));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Listen(std::vector<std::string> addresses) {
+  auto acceptor = std::unique_ptr<Acceptor>(new Acceptor());
+  int ends[2];
+  if (::pipe(ends) != 0) return CannotListen("any address", std::strerror(errno));
+  acceptor->stop_read_.Reset(ends[0]);
+  acceptor->stop_write_.Reset(ends[1]);
+  for (const int end : ends) ::fcntl(end, F_SETFD, FD_CLOEXEC);
+  for (std::string& address : addresses) {
+    absl::string_view path = address;
+    RETURN_IF_ERROR(absl::ConsumePrefix(&path, "unix:") ? acceptor->ListenUnix(std::string(path))
+                                                        : acceptor->ListenTcp(address));
+  }
+  acceptor->addresses_ = std::move(addresses);
+  return acceptor;
+}
+
+absl::Status Acceptor::ListenUnix(const std::string& path) {
+  const std::string address = absl::StrCat("unix:", path);
+  sockaddr_un name = {};
+  name.sun_family = AF_UNIX;
+  path.copy(name.sun_path, sizeof(name.sun_path) - 1);
+  const auto* const raw_name = reinterpret_cast<const sockaddr*>(&name);
+  if (const UniqueFd probe = NewSocket(AF_UNIX); ::connect(probe.get(), raw_name, sizeof(name)) == 0) {
+    return CannotListen(address, "another server does");
+  }
+  struct stat info;
+  if (::lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode)) ::unlink(path.c_str());
+  UniqueFd fd = NewSocket(AF_UNIX);
+  // Nobody can connect before listen(2), so that the mode is in force in time.
+  if (!fd.ok() || ::bind(fd.get(), raw_name, sizeof(name)) != 0 || ::chmod(path.c_str(), 0600) != 0 ||
+      ::listen(fd.get(), kBacklog) != 0) {
+    return CannotListen(address, std::strerror(errno));
+  }
+  socket_files_.push_back(path);
+  listeners_.push_back(std::move(fd));
+  return absl::OkStatus();
+}
+
+absl::Status Acceptor::ListenTcp(std::string& address) {
+  const size_t colon = address.rfind(':');
+  absl::string_view host = absl::string_view(address).substr(0, colon);
+  if (absl::ConsumePrefix(&host, "[")) absl::ConsumeSuffix(&host, "]");
+  std::string port = address.substr(colon + 1);
+  if (absl::Status bound = BindTcp(std::string(host), port); !bound.ok()) {
+    return CannotListen(address, bound.message());
+  }
+  address = absl::StrCat(address.substr(0, colon), ":", port);
+  return absl::OkStatus();
+}
+
+absl::Status Acceptor::BindTcp(const std::string& host, std::string& port) {
+  const addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
+  addrinfo* found = nullptr;
+  if (const int error = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found); error != 0) {
+    return absl::FailedPreconditionError(::gai_strerror(error));
+  }
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, ::freeaddrinfo);
+  absl::Status problem = absl::FailedPreconditionError("it has no address");
+  bool bound = false;
+  in_port_t port_number = 0;  // Of the first; the others get the same.
+  // A name may stand for several addresses, of which this machine need not have all ("localhost" without IPv6).
+  for (addrinfo* info = found; info != nullptr; info = info->ai_next) {
+    UniqueFd fd = NewSocket(info->ai_family);
+    SetOption(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
+    if (bound) PortIn(*info->ai_addr) = port_number;
+    if (!fd.ok() || ::bind(fd.get(), info->ai_addr, info->ai_addrlen) != 0 || ::listen(fd.get(), kBacklog) != 0) {
+      problem = absl::FailedPreconditionError(std::strerror(errno));
+      if (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL) continue;
+      return problem;
+    }
+    if (!bound) port_number = PortOf(fd.get());
+    bound = true;
+    listeners_.push_back(std::move(fd));
+  }
+  if (!bound) return problem;
+  port = absl::StrCat(ntohs(port_number));
+  return absl::OkStatus();
+}
+
+void Acceptor::Start(Handler handler) {
+  handler_ = std::move(handler);
+  max_descriptor_ = MaxDescriptor();
+  thread_ = std::thread([this] { Run(); });
+}
+
+Acceptor::~Acceptor() {
+  stop_write_.Reset();
+  if (thread_.joinable()) thread_.join();
+  for (const std::string& path : socket_files_) ::unlink(path.c_str());
+}
+
+void Acceptor::Run() {
+  std::vector<pollfd> polled = {{.fd = stop_read_.get(), .events = POLLIN}};
+  for (const UniqueFd& listener : listeners_) polled.push_back({.fd = listener.get(), .events = POLLIN});
+  while (true) {
+    if (::poll(polled.data(), polled.size(), -1) < 0) continue;
+    if (polled.front().revents != 0) return;
+    for (const pollfd& ready : polled) {
+      if (ready.revents != 0) AcceptFrom(ready.fd);
+    }
+  }
+}
+
+void Acceptor::AcceptFrom(int listener) {
+  UniqueFd fd(::accept(listener, nullptr, nullptr));
+  if (!fd.ok()) {
+    const bool transient = errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;
+    if (!transient) absl::SleepFor(kPause);
+    return;
+  }
+  // The lowest free number is given out: so high a one means that as many are open.
+  if (fd.get() >= max_descriptor_) return;
+  ::fcntl(fd.get(), F_SETFD, FD_CLOEXEC);
+  ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);
+  SetOption(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);  // Refused, harmlessly, by a Unix socket.
+  handler_(listener, fd.Release());
+}
+
+}  // namespace mlops::server

@@ -1,0 +1,60 @@
+#ifndef MLOPS_SERVICE_SERVER_ACCEPTOR_H_
+#define MLOPS_SERVICE_SERVER_ACCEPTOR_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "service/base/unique_fd.h"
+
+namespace mlops::server {
+
+// The sockets on which the server listens, and the thread that accepts their connections. gRPC's own loop never accepts
+// again after it once ran out of descriptors, takes the name of a Unix socket away from whoever listens on it, and does
+// not say why it cannot bind. Not thread-safe.
+class Acceptor {
+ public:
+  // Takes over an accepted connection, and with it `fd`. Called from the acceptor's thread.
+  using Handler = std::function<void(int listener_fd, int fd)>;
+
+  // Listens on all `addresses`, which CheckAddress() has accepted. Unix sockets are for this user alone; a socket file
+  // that nobody listens on is replaced. FAILED_PRECONDITION, as a sentence, if one is in use or may not be bound.
+  static absl::StatusOr<std::unique_ptr<Acceptor>> Listen(std::vector<std::string> addresses);
+
+  // Ends the thread, closes the sockets and removes their files.
+  ~Acceptor();
+
+  // The addresses, with the ports picked where they were 0.
+  const std::vector<std::string>& addresses() const { return addresses_; }
+
+  // Begins to accept; to be called once. Until then connections wait. So that the server's own files always find
+  // descriptors, connections beyond the greater part of the process's limit are closed at once.
+  void Start(Handler handler);
+
+ private:
+  Acceptor() = default;
+
+  absl::Status ListenUnix(const std::string& path);
+  // Changes `address`, if its port is 0, to what was picked.
+  absl::Status ListenTcp(std::string& address);
+  absl::Status BindTcp(const std::string& host, std::string& port);
+  void Run();
+  void AcceptFrom(int listener);
+
+  std::vector<std::string> addresses_;
+  std::vector<std::string> socket_files_;
+  std::vector<base::UniqueFd> listeners_;
+  Handler handler_;
+  int max_descriptor_ = 0;
+  base::UniqueFd stop_read_, stop_write_;  // A pipe: closing the one end ends the thread.
+  std::thread thread_;
+};
+
+}  // namespace mlops::server
+
+#endif  // MLOPS_SERVICE_SERVER_ACCEPTOR_H_

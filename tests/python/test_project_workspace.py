@@ -1,0 +1,154 @@
+"""ProjectWorkspace: its paths, and its workspace.yaml, which needs no server."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlops.workspace import ProjectWorkspace, WorkspaceError, WorkspaceManager
+from mlops.workspace import manager as manager_module
+
+
+@pytest.fixture
+def workspace(base: Path) -> ProjectWorkspace:
+    return ProjectWorkspace("fraud", base / "fraud", mlflow_experiment_id="7", metadata={"a": [1, None, {"é": 0.5}]})
+
+
+def test_the_module_paths_of_the_original() -> None:
+    assert manager_module.WorkspaceManager is WorkspaceManager
+    assert manager_module.ProjectWorkspace is ProjectWorkspace
+    assert manager_module.WorkspaceError is WorkspaceError
+
+
+def test_paths() -> None:
+    workspace = ProjectWorkspace(project_name="a", root_path="/x/a")  # type: ignore[arg-type]
+    assert workspace.root_path == Path("/x/a")
+    assert workspace.mlflow_path == Path("/x/a/mlflow")
+    assert workspace.dvc_path == Path("/x/a/dvc")
+    assert workspace.monitoring_path == Path("/x/a/monitoring")
+    assert workspace.models_path == Path("/x/a/models")
+    assert workspace.outputs_path == Path("/x/a/outputs")
+    assert workspace.metadata_file == Path("/x/a/workspace.yaml")
+
+
+def test_defaults_are_the_workspaces_own() -> None:
+    one, two = ProjectWorkspace("a", Path("a")), ProjectWorkspace("b", Path("b"))
+    assert one.metadata == {} and one.metadata is not two.metadata
+    assert one.created_at.tzinfo is UTC and one.updated_at.tzinfo is UTC
+
+
+def test_ensure_directories(workspace: ProjectWorkspace) -> None:
+    for _ in range(2):
+        workspace.ensure_directories()
+    made = {path.name for path in workspace.root_path.iterdir()}
+    assert made == {"mlflow", "dvc", "monitoring", "models", "outputs"}
+
+
+def test_to_dict(workspace: ProjectWorkspace) -> None:
+    assert workspace.to_dict() == {
+        "project_name": "fraud",
+        "root_path": str(workspace.root_path),
+        "mlflow_experiment_id": "7",
+        "mlflow_tracking_uri": None,
+        "dvc_remote_path": None,
+        "bentoml_tag_prefix": None,
+        "metadata": {"a": [1, None, {"é": 0.5}]},
+        "created_at": workspace.created_at.isoformat(),
+        "updated_at": workspace.updated_at.isoformat(),
+    }
+
+
+def test_what_is_saved_is_loaded(workspace: ProjectWorkspace) -> None:
+    workspace.save_metadata()
+    assert ProjectWorkspace.load_metadata(workspace.root_path) == workspace
+    assert ProjectWorkspace.load_metadata(str(workspace.root_path)) == workspace
+    assert [path.name for path in workspace.root_path.iterdir()] == ["workspace.yaml"]
+
+
+def test_the_manager_finds_what_was_saved(workspace: ProjectWorkspace, manager: WorkspaceManager) -> None:
+    workspace.save_metadata()
+    assert manager.get_workspace("fraud") == workspace
+    workspace.metadata["more"] = workspace.metadata["a"]  # The same object twice: no alias may be written.
+    workspace.save_metadata()
+    assert manager.get_workspace("fraud") == workspace
+    assert manager.list_workspaces() == [workspace]
+
+
+def test_what_the_manager_made_is_loaded(manager: WorkspaceManager) -> None:
+    made = manager.create_workspace("fraud", metadata={"a": 1})
+    assert ProjectWorkspace.load_metadata(made.root_path) == made
+
+
+def test_saving_keeps_what_it_does_not_know(manager: WorkspaceManager) -> None:
+    made = manager.create_workspace("fraud")
+    with made.metadata_file.open("a") as file:
+        file.write("owner: {team: risk}\n")
+    uid = yaml.safe_load(made.metadata_file.read_text())["uid"]
+    made.mlflow_experiment_id = "9"
+    made.save_metadata()
+    manager.update_workspace_metadata("fraud", metadata={"a": 1})
+    record = yaml.safe_load(made.metadata_file.read_text())
+    assert (record["owner"], record["uid"], record["mlflow_experiment_id"]) == ({"team": "risk"}, uid, "9")
+
+
+def test_a_record_made_by_hand_is_loaded(base: Path) -> None:
+    base.mkdir()
+    (base / "workspace.yaml").write_text(
+        "mlflow_experiment_id: 7\ncreated_at: 2026-01-31 12:00:00\nmetadata: {day: 2026-01-31}\n"
+    )
+    loaded = ProjectWorkspace.load_metadata(base)
+    assert (loaded.project_name, loaded.root_path) == ("base", base)
+    assert (loaded.mlflow_experiment_id, loaded.metadata) == ("7", {"day": "2026-01-31"})
+    assert loaded.created_at == loaded.updated_at == datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def test_offsets_are_kept(workspace: ProjectWorkspace) -> None:
+    workspace.created_at = datetime(2026, 1, 31, 12, tzinfo=timezone(timedelta(hours=-5)))
+    workspace.save_metadata()
+    assert ProjectWorkspace.load_metadata(workspace.root_path).created_at == datetime(2026, 1, 31, 17, tzinfo=UTC)
+
+
+def test_no_record_is_no_workspace(base: Path) -> None:
+    with pytest.raises(WorkspaceError, match="Workspace does not exist: base") as caught:
+        ProjectWorkspace.load_metadata(base)
+    assert (caught.value.operation, caught.value.workspace) == ("load_metadata", "base")
+    assert caught.value.details["reason"] == "WORKSPACE_NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("a: 1\nb: [\n", 3), ("- 1", 0), ("", 0), ("\x00", 0), ("metadata: 3", 0), ("created_at: yesterday", 0)],
+)
+def test_a_broken_record_is_neither_loaded_nor_overwritten(text: str, line: int, workspace: ProjectWorkspace) -> None:
+    workspace.root_path.mkdir(parents=True)
+    workspace.metadata_file.write_text(text)
+    with pytest.raises(WorkspaceError) as caught:
+        ProjectWorkspace.load_metadata(workspace.root_path)
+    details = caught.value.details
+    assert (details["reason"], details["file"]) == ("WORKSPACE_CORRUPT", str(workspace.metadata_file))
+    assert details["line"] == str(line)
+
+
+def test_a_file_that_cannot_be_understood_is_not_overwritten(workspace: ProjectWorkspace) -> None:
+    workspace.root_path.mkdir(parents=True)
+    workspace.metadata_file.write_text("a: [")
+    with pytest.raises(WorkspaceError):
+        workspace.save_metadata()
+    assert workspace.metadata_file.read_text() == "a: ["
+
+
+@pytest.mark.parametrize("value", [(1,), {1: 2}, float("nan"), 2**53, datetime.now(UTC)])
+def test_metadata_that_no_workspace_can_hold_are_not_saved(value: Any, workspace: ProjectWorkspace) -> None:
+    workspace.metadata["b"] = value
+    with pytest.raises(WorkspaceError, match=r"metadata\.b: ") as caught:
+        workspace.save_metadata()
+    assert (caught.value.operation, caught.value.workspace) == ("save_metadata", "fraud")
+    assert not workspace.root_path.exists()
+
+
+def test_where_no_file_can_be_is_an_error_of_the_file(base: Path) -> None:
+    base.write_text("")
+    with pytest.raises(WorkspaceError) as caught:
+        ProjectWorkspace("fraud", base / "fraud").save_metadata()
+    assert (caught.value.details["reason"], caught.value.workspace) == ("IO_ERROR", "fraud")
