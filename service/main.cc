@@ -9,7 +9,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_join.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "grpc/support/log.h"
 #include "service/server/config.h"
@@ -69,9 +68,6 @@ int main(int argc, char** argv) {
   const auto parsed = mlops::server::ParseCommandLine(argc, argv);
   if (const int* exit_code = std::get_if<int>(&parsed)) return *exit_code;
   if (!IsAskedForGrpcLog()) gpr_set_log_function([](gpr_log_func_args*) {});
-  // Debian builds Abseil with its search for deadlocks, under one lock for all mutexes; ThreadSanitizer does that
-  // better.
-  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   const sigset_t signals = BlockStopSignals();
   RaiseDescriptorLimit();
   auto server = mlops::server::Server::Start(std::get<mlops::server::Config>(parsed));

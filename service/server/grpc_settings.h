@@ -5,8 +5,9 @@
 
 namespace mlops::server {
 
-// Sets what holds for every server of ours, whatever it serves: health and reflection beside it, and limits on what
-// clients may send. To be called once a process, before the builder starts the server. Not thread-safe.
+// Sets what holds for every server of ours, whatever it serves: health and reflection beside it, limits on what
+// clients may send, and no search for deadlocks in Abseil's mutexes. To be called once a process, before the builder
+// starts the server. Not thread-safe.
 void ApplyGrpcSettings(grpc::ServerBuilder& builder);
 
 }  // namespace mlops::server

@@ -1,12 +1,13 @@
 """Runs the benchmarks and prints their tables in Markdown; keeps the tables and the raw figures below build/bench.
 
-Usage: run.py [--quick] [--build DIR] [--work DIR] [NAME...], a NAME being get, ensure, commit, start or original; all
-of them if none is given.
+Usage: run.py [--quick] [--build DIR] [--work DIR] [--readme] [NAME...], a NAME being get, ensure, commit, start or
+original; all of them if none is given. With --readme, the tables of README.md are replaced by the new ones.
 """
 
 import argparse
 import contextlib
 import json
+import os
 import shutil
 import signal
 import statistics
@@ -37,7 +38,7 @@ class Sizes:
     original: int
 
 
-FULL = Sizes(rounds=31, round_ms=150, commit_round_ms=200, workspaces=(10_000, 100_000), starts=5, original=500)
+FULL = Sizes(rounds=31, round_ms=150, commit_round_ms=200, workspaces=(10_000, 100_000), starts=3, original=500)
 QUICK = Sizes(rounds=2, round_ms=20, commit_round_ms=20, workspaces=(50,), starts=1, original=10)
 
 
@@ -123,18 +124,18 @@ def measure_calls(bench: Bench, method: str) -> list[Row]:
 def calls_table(method: str, rows: list[Row]) -> str:
     lines = []
     for (depth, target), group in grouped(rows, "depth", "target").items():
-        cpu = sum(row["server_cpu_seconds"] for row in group) / sum(row["calls"] for row in group)
         cells = [
             depth,
             {"empty": "empty handler", "no log": "workspaced, --log-calls off"}.get(target, "workspaced"),
             f"{median(per_second(row) for row in group):,.0f}",
-            ratio(rows, target, "empty", depth=depth),
-            f"{1e6 * cpu:.1f}",
+            ratio(per_second, rows, target, "empty", depth=depth),
+            f"{median(cpu_us(row) for row in group):.1f}",
+            ratio(cpu_us, rows, target, "empty", depth=depth),
             f"{median(row['p50_us'] for row in group):,.0f}",
             f"{median(row['p99_us'] for row in group):,.0f}",
         ]
         lines.append(cells)
-    head = ["depth", f"{method} by", "calls/s", "of empty", "server CPU µs/call", "p50 µs", "p99 µs"]
+    head = ["depth", f"{method} by", "calls/s", "of empty", "server CPU µs/call", "of empty", "p50 µs", "p99 µs"]
     return table(head, lines)
 
 
@@ -163,7 +164,7 @@ def run_commit(bench: Bench) -> tuple[str, list[Row]]:
             threads,
             target,
             f"{median(per_second(row) for row in group):,.0f}",
-            ratio(rows, target, "bare", method=method, threads=threads),
+            ratio(per_second, rows, target, "bare", method=method, threads=threads),
         ]
         lines.append(cells)
     return table(["change", "threads", "by", "changes/s", "of bare calls"], lines), rows
@@ -179,7 +180,8 @@ def run_start(bench: Bench) -> tuple[str, list[Row]]:
         cells = [f"{count:,}"]
         for kind in ("first", "second", "parse"):
             seconds = [row["seconds"] for row in group if row["kind"] == kind]
-            cells.append(f"{median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})")
+            spread = f" ({min(seconds):.2f} to {max(seconds):.2f})" if len(seconds) > 1 else ""
+            cells.append(f"{median(seconds):.2f}{spread}")
         lines.append(cells)
     head = ["workspaces", "first start, s", "second start, s", "yaml-cpp alone, one thread, s"]
     return table(head, lines), rows
@@ -199,9 +201,9 @@ def measure_starts(bench: Bench, count: int) -> list[Row]:
         for kind in ("first", "second"):
             with workspaced(bench, base) as server:
                 add(kind, server.start_seconds)
-        [parsed] = bench.rows("many_workspaces", "parse", base)
-        assert parsed["records"] == count, parsed
-        add("parse", parsed["seconds"])
+    [parsed] = bench.rows("many_workspaces", "parse", base)
+    assert parsed["records"] == count, parsed
+    add("parse", parsed["seconds"])
     shutil.rmtree(base)
     return rows
 
@@ -239,13 +241,19 @@ def grouped(rows: list[Row], *keys: str) -> dict[tuple[object, ...], list[Row]]:
     return groups
 
 
-def ratio(rows: list[Row], target: str, yardstick: str, **where: object) -> str:
+def cpu_us(row: Row) -> float:
+    return 1e6 * row["server_cpu_seconds"] / row["calls"]
+
+
+def ratio(figure: Callable[[Row], float], rows: list[Row], target: str, yardstick: str, **where: object) -> str:
     """The median of the ratios within each round, whose sides were measured a moment apart; quartiles in brackets."""
+    if target == yardstick:
+        return "1"
     rounds = grouped([row for row in rows if all(row[key] == value for key, value in where.items())], "round")
     ratios = []
     for group in rounds.values():
-        rates = {row["target"]: per_second(row) for row in group}
-        ratios.append(rates[target] / rates[yardstick])
+        figures = {row["target"]: figure(row) for row in group}
+        ratios.append(figures[target] / figures[yardstick])
     low, _, high = statistics.quantiles(ratios, n=4)
     return f"{median(ratios):.2f} ({low:.2f} to {high:.2f})"
 
@@ -253,6 +261,23 @@ def ratio(rows: list[Row], target: str, yardstick: str, **where: object) -> str:
 def table(head: list[str], lines: list[list[object]]) -> str:
     rows = [head, ["---"] * len(head), *lines]
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
+
+
+def machine(work: Path) -> str:
+    """In what circumstances the figures were got."""
+    cpus = [line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    device, kind = subprocess.check_output(["df", "--output=source,fstype", work], text=True).split()[-2:]
+    host = f"{len(cpus)} cores of {cpus[0]}, Linux {os.uname().release}, {kind} on {device}"
+    return f"{time.strftime('%Y-%m-%d %H:%M')}; {host}; load average before: {os.getloadavg()[0]:.1f}."
+
+
+def replace_table(name: str, text: str) -> None:
+    """In README.md a table stands between two comments with its name."""
+    readme = HERE / "README.md"
+    before, begin, rest = readme.read_text().partition(f"<!-- {name} -->\n")
+    _, end, after = rest.partition(f"<!-- end of {name} -->\n")
+    assert begin and end, f"no place for {name} in {readme}"
+    readme.write_text(f"{before}{begin}{text}\n{end}{after}")
 
 
 BENCHES: dict[str, Callable[[Bench], tuple[str, list[Row]]]] = {
@@ -271,6 +296,7 @@ def main() -> None:
     )
     parser.add_argument("--build", type=Path, default=REPO / "build", help="CMake's build directory")
     parser.add_argument("--work", type=Path, default="/tmp", help="on the file system to measure; a short path [/tmp]")
+    parser.add_argument("--readme", action="store_true", help="replace the tables of README.md by the new ones")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(BENCHES)}")
     args = parser.parse_args()
     if unknown := set(args.names) - set(BENCHES):
@@ -279,11 +305,16 @@ def main() -> None:
     results.mkdir(exist_ok=True)
     for name in args.names or BENCHES:
         with tempfile.TemporaryDirectory(prefix="mlops-bench-", dir=args.work) as work:
-            text, rows = BENCHES[name](Bench(args.build, Path(work), QUICK if args.quick else FULL))
+            where = machine(Path(work))
+            figures, rows = BENCHES[name](Bench(args.build, Path(work), QUICK if args.quick else FULL))
+        text = f"{figures}\n\n{where}"
         print(f"### {name}\n\n{text}\n", flush=True)
-        if not args.quick:
-            (results / f"{name}.md").write_text(text + "\n")
-            (results / f"{name}.json").write_text(json.dumps(rows, indent=1))
+        if args.quick:
+            continue
+        (results / f"{name}.md").write_text(text + "\n")
+        (results / f"{name}.json").write_text(json.dumps(rows, indent=1))
+        if args.readme:
+            replace_table(name, text)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from conformance.players import GRPCURL, Python
-from server.run import answer, log_lines
+from server.run import answer, log_lines, strace
 from support.server import BINARY, Server
 
 _CLIENTS = 4
@@ -125,3 +125,23 @@ def test_what_it_knew_is_read_faster_by_the_next(base: Path) -> None:
     assert (base / ".workspaced/checkpoint").stat().st_size > 0
     with Server(base) as server:
         assert answer(server, "GetWorkspace", project="a")["project"] == "a"
+
+
+def test_a_call_beyond_the_drain_timeout_is_cut_off_and_leaves_nothing_half_made(base: Path) -> None:
+    slow_disk = strace("fsync:delay_enter=1000000:when=2+")
+    flags = ["--workers", "1", "--drain-timeout", "200ms"]
+    with Server(base, *flags, wrapper=slow_disk) as server, Python(server) as player:
+        calls = [("CreateWorkspace", {"project": f"p{i}"}) for i in range(3)]
+        threads = [threading.Thread(target=player.call, args=call) for call in calls]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        server.terminate()
+        assert server.wait() == 0
+        for thread in threads:
+            thread.join()
+    with Server(base) as server:
+        for path in base.glob("p*"):
+            assert len(list(path.iterdir())) == 6
+            assert answer(server, "GetWorkspace", project=path.name)["project"] == path.name
+        assert list((base / ".staging").iterdir()) == []
