@@ -259,7 +259,8 @@ def test_a_base_that_was_removed_starts_afresh(base: Path, manager: WorkspaceMan
     shutil.rmtree(base)
     assert manager.list_workspaces() == []
     manager.create_workspace("fraud")
-    os.kill(pid, signal.SIGTERM)
+    _wait_for_end(pid)
+    assert manager.get_workspace("fraud").mlflow_path.is_dir()
 
 
 def test_a_bad_idle_timeout_says_so(manager: WorkspaceManager, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Stopping: by SIGTERM with calls in flight, while starting, and by itself when nobody calls."""
 
 import itertools
+import shutil
 import signal
 import subprocess
 import threading
@@ -107,6 +108,15 @@ def test_it_leaves_when_nobody_calls(base: Path) -> None:
             time.sleep(0.25)
         assert server.wait() == 0
         assert log_lines(server)[-1]["message"] == "stopped"
+
+
+def test_it_leaves_when_the_base_has_gone(base: Path) -> None:
+    with Server(base, "--idle-timeout", "1h") as server:
+        answer(server, "EnsureWorkspace", project="a")
+        shutil.rmtree(base)
+        with Server(base) as successor:
+            assert server.wait() == 0
+            assert answer(successor, "EnsureWorkspace", project="a")["created"]
 
 
 def test_what_it_knew_is_read_faster_by_the_next(base: Path) -> None:
