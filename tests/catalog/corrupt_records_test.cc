@@ -205,6 +205,7 @@ TEST_P(CorruptRecords, UnreadableOnesAreCorruptToo) {
     if (call != "ReadFile fraud/workspace.yaml") return absl::OkStatus();
     return base::MakeError(StatusCode::kInternal, "denied", {.reason = "IO_ERROR", .metadata = {{"errno", "13"}}});
   });
+  WriteRecord("fraud", OriginalRecord("fraud", base().Path("fraud")));  // So that it must be read.
   EXPECT_THAT(Get("fraud"), IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT"));
   EXPECT_THAT(Get("fraud"), HasDetail("problem", "permission denied"));
   files.observer().SetBefore(nullptr);

@@ -71,8 +71,7 @@ class ObservedDir : public ForwardingDir {
   absl::StatusOr<fs::FileContent> ReadFile(absl::string_view path, int64_t max_bytes) const override {
     return Observe("ReadFile", path, [&] { return ForwardingDir::ReadFile(path, max_bytes); });
   }
-  absl::Status ForEachEntry(
-      absl::FunctionRef<bool(absl::string_view name, fs::EntryType type)> visit) const override {
+  absl::Status ForEachEntry(absl::FunctionRef<bool(absl::string_view name, fs::EntryType type)> visit) const override {
     return Observe("ForEachEntry", "", [&] { return ForwardingDir::ForEachEntry(visit); });
   }
   absl::Status MakeDir(absl::string_view path) override {
