@@ -84,9 +84,9 @@ absl::StatusOr<core::ListPage> FileCatalog::List(const core::ListQuery& query) {
   absl::ReaderMutexLock lock(&mutex_);
   core::ListPage page = index_.Page(query);
   if (query.after) return page;
-  for (const auto& [project, entry] : entries_) {
+  for (const ProjectName& project : unreachable_) {
     if (page.unreachable.size() == core::kMaxUnreachable) break;
-    if (IsUnreachable(entry.problem)) page.unreachable.push_back(project.str());
+    page.unreachable.push_back(project.str());
   }
   return page;
 }
@@ -170,12 +170,18 @@ void FileCatalog::Store(const ProjectName& project, Entry entry) {
   } else if (entry.workspace != stored.workspace) {
     index_.Put(entry.workspace);
   }
+  if (IsUnreachable(entry.problem)) {
+    unreachable_.insert(project);
+  } else {
+    unreachable_.erase(project);
+  }
   stored = std::move(entry);
 }
 
 void FileCatalog::Forget(const ProjectName& project, uint64_t seen) {
   absl::MutexLock lock(&mutex_);
   if (Version(project) > seen || entries_.erase(project) == 0) return;
+  unreachable_.erase(project);
   index_.Erase(project.str());
   last_forget_version_ = ++last_version_;
 }

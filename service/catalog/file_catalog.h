@@ -10,6 +10,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -152,7 +153,8 @@ class FileCatalog : public core::Catalog {
 
   mutable absl::Mutex mutex_;
   absl::btree_map<core::ProjectName, Entry> entries_ ABSL_GUARDED_BY(mutex_);
-  core::Index index_ ABSL_GUARDED_BY(mutex_);  // Workspaces of entries_, and of the trash.
+  absl::btree_set<core::ProjectName> unreachable_ ABSL_GUARDED_BY(mutex_);  // Of entries_, those that cannot be read.
+  core::Index index_ ABSL_GUARDED_BY(mutex_);                               // Workspaces of entries_, and of the trash.
   uint64_t last_version_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t last_forget_version_ ABSL_GUARDED_BY(mutex_) = 0;  // last_version_ when an entry went.
   uint64_t checkpoint_version_ ABSL_GUARDED_BY(mutex_) = 0;   // last_version_ when the checkpoint was written.
