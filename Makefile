@@ -28,7 +28,8 @@ serve: build wheel ## start workspaced over ./mlops/workspace, in the foreground
 
 wheel: build build/wheel/installed ## make the Python wheel in build/wheel and install it in .venv
 
-build/wheel/installed: build/service/workspaced .venv/.wanted $(shell find client-python proto/mlops -type f)
+build/wheel/installed: build/service/workspaced .venv/.wanted CMakeLists.txt \
+    $(shell find client-python proto/mlops -type f -not -path '*/.*')
 	@rm -rf build/wheel
 	$(PYTHON) -m pip wheel -q --no-deps --no-build-isolation -w build/wheel \
 	  --config-settings=cmake.define.MLOPS_WORKSPACED=$(CURDIR)/build/service/workspaced ./client-python

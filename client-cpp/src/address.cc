@@ -11,9 +11,11 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "nlohmann/json.hpp"
@@ -145,6 +147,20 @@ absl::StatusOr<std::string> ResolveAddress(const ClientOptions& options) {
   if (!options.base_path.empty()) return FindServer(options.base_path);
   if (const char* address = std::getenv(kEnvironmentVariable)) return Checked(kEnvironmentVariable, address);
   return FieldInvalid("address", absl::StrCat("missing: give an address, a base_path, or set ", kEnvironmentVariable));
+}
+
+std::string GrpcTarget(absl::string_view address) {
+  absl::string_view path = address;
+  if (!absl::ConsumePrefix(&path, "unix:")) return std::string(address);
+  std::string target = "unix:";
+  for (const unsigned char c : path) {
+    if (absl::ascii_isalnum(c) || absl::StrContains("/._-~", static_cast<char>(c))) {
+      target += static_cast<char>(c);
+    } else {
+      absl::StrAppendFormat(&target, "%%%02X", c);
+    }
+  }
+  return target;
 }
 
 bool IsLocal(absl::string_view address) {

@@ -14,6 +14,10 @@ namespace mlops::internal {
 // as WorkspaceClient::Connect.
 absl::StatusOr<std::string> ResolveAddress(const ClientOptions& options);
 
+// `address` as gRPC wants it: gRPC takes it for a URI, in which the path of a Unix socket with '%', '#', '?' and the
+// like has to be escaped.
+std::string GrpcTarget(absl::string_view address);
+
 // Whether calls to `address` stay on this machine, so that no proxy can help.
 bool IsLocal(absl::string_view address);
 

@@ -10,7 +10,6 @@
 #include "grpcpp/grpcpp.h"
 #include "mlops/workspace/v1/workspace_service.grpc.pb.h"
 #include "proto/cpp/wire_status.h"
-#include "service/base/grpc_target.h"
 
 namespace mlops::internal {
 namespace {
@@ -53,7 +52,7 @@ class GrpcConnection final : public Connection {
   GrpcConnection(std::string address, const ClientOptions& options)
       : address_(std::move(address)),
         stub_(v1::WorkspaceService::NewStub(grpc::CreateCustomChannel(
-            base::GrpcTarget(address_), grpc::InsecureChannelCredentials(), ChannelArgumentsFor(address_)))) {
+            GrpcTarget(address_), grpc::InsecureChannelCredentials(), ChannelArgumentsFor(address_)))) {
     for (int i = 0; i < Contract().method_count(); ++i) {
       const MethodDescriptor& method = *Contract().method(i);
       timeouts_[method.input_type()] = TimeoutOf(method, options);

@@ -129,7 +129,8 @@ std::vector<WorkspacePtr> Index::FindPurgeable(absl::Time now, size_t limit) con
 }
 
 ListPage Index::Page(const ListQuery& query) const {
-  const auto [field, descending] = query.order;
+  const OrderField field = query.order.field;
+  const bool descending = query.order.descending;
   Cursor live(live_.In(field), descending, query.after);
   Cursor trash(trash_.In(field), descending, query.after);
   const Less less{field};

@@ -5,6 +5,7 @@
 #include <istream>
 #include <limits>
 #include <streambuf>
+#include <utility>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/ascii.h"
@@ -113,7 +114,7 @@ class TreeBuilder final : public YAML::EventHandler {
     if (level.node.kind == Node::Kind::kSequence) {
       level.node.items.push_back(std::move(node));
     } else if (level.key) {
-      level.node.entries.emplace_back(*std::move(level.key), std::move(node));
+      level.node.entries.push_back({.key = *std::move(level.key), .value = std::move(node)});
       level.key.reset();
     } else {
       AddKey(level, std::move(node));

@@ -3,7 +3,6 @@
 
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -11,6 +10,8 @@
 
 // YAML 1.1 as PyYAML's safe_load reads it, without what a record has no use for. Pure and thread-safe.
 namespace mlops::core::yaml {
+
+struct Entry;
 
 // A document as it was written: what a scalar means is decided by Resolve().
 struct Node {
@@ -21,7 +22,12 @@ struct Node {
   bool plain = false;  // Whether a scalar stood without quotes, so that it may be more than a string.
   int line = 0;        // Where it begins, from 1.
   std::vector<Node> items;
-  std::vector<std::pair<Node, Node>> entries;  // Keys are scalars and all different.
+  std::vector<Entry> entries;  // Keys are scalars and all different.
+};
+
+struct Entry {
+  Node key;
+  Node value;
 };
 
 struct Problem {

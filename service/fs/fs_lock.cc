@@ -35,7 +35,7 @@ int TryLock(int fd) {
 }
 
 // Whether `path` still names the file that is open: a lock on an unlinked one keeps nobody out.
-bool IsStillNamed(int fd, const std::string& path) {
+bool Names(const std::string& path, int fd) {
   struct stat open_file, named_file;
   return ::fstat(fd, &open_file) == 0 && ::stat(path.c_str(), &named_file) == 0 &&
          open_file.st_dev == named_file.st_dev && open_file.st_ino == named_file.st_ino;
@@ -51,7 +51,7 @@ absl::StatusOr<std::unique_ptr<LockFile>> LockFile::Acquire(const std::string& p
       if (errno == EAGAIN || errno == EACCES) return absl::FailedPreconditionError("held by another process");
       return IoError(path);
     }
-    if (IsStillNamed(fd.get(), path)) return std::unique_ptr<LockFile>(new LockFile(std::move(fd), path));
+    if (Names(path, fd.get())) return std::unique_ptr<LockFile>(new LockFile(std::move(fd), path));
   }
 }
 
@@ -63,6 +63,8 @@ std::string LockFile::ReadContent(const std::string& path) {
   content.resize(got > 0 ? static_cast<size_t>(got) : 0);
   return content;
 }
+
+bool LockFile::IsStillNamed() const { return Names(path_, fd_.get()); }
 
 absl::Status LockFile::WriteContent(absl::string_view text) {
   // Written over what stands there, and cut only then: that needs no space that a full disk would not give.

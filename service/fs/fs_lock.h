@@ -22,6 +22,10 @@ class LockFile {
   // What the holder, or the last one, wrote; at most 4 KiB, and "" if the file cannot be read. Needs no lock.
   static std::string ReadContent(const std::string& path);
 
+  // Whether the file still has its name. If not, another process may hold a lock under that name: the file, or a
+  // directory above it, was removed or moved.
+  bool IsStillNamed() const;
+
   // Replaces what stands in the file. INTERNAL/IO_ERROR {path, errno} if it cannot be written.
   absl::Status WriteContent(absl::string_view text);
 

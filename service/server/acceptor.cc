@@ -92,7 +92,9 @@ absl::Status Acceptor::ListenUnix(const std::string& path) {
   name.sun_family = AF_UNIX;
   path.copy(name.sun_path, sizeof(name.sun_path) - 1);
   const auto* const raw_name = reinterpret_cast<const sockaddr*>(&name);
-  if (const UniqueFd probe = NewSocket(AF_UNIX); ::connect(probe.get(), raw_name, sizeof(name)) == 0) {
+  const UniqueFd probe = NewSocket(AF_UNIX);
+  // EAGAIN: there is somebody, and a queue before him that is full.
+  if (::connect(probe.get(), raw_name, sizeof(name)) == 0 || errno == EAGAIN) {
     return CannotListen(address, "another server does");
   }
   struct stat info;
@@ -100,10 +102,10 @@ absl::Status Acceptor::ListenUnix(const std::string& path) {
   UniqueFd fd = NewSocket(AF_UNIX);
   // Nobody can connect before listen(2), so that the mode is in force in time.
   if (!fd.ok() || ::bind(fd.get(), raw_name, sizeof(name)) != 0 || ::chmod(path.c_str(), 0600) != 0 ||
-      ::listen(fd.get(), kBacklog) != 0) {
+      ::listen(fd.get(), kBacklog) != 0 || ::lstat(path.c_str(), &info) != 0) {
     return CannotListen(address, std::strerror(errno));
   }
-  socket_files_.push_back(path);
+  socket_files_.push_back({path, info.st_dev, info.st_ino});
   listeners_.push_back(std::move(fd));
   return absl::OkStatus();
 }
@@ -158,7 +160,11 @@ void Acceptor::Start(Handler handler) {
 Acceptor::~Acceptor() {
   stop_write_.Reset();
   if (thread_.joinable()) thread_.join();
-  for (const std::string& path : socket_files_) ::unlink(path.c_str());
+  // Where the base was removed and made again, the name may be that of another server's socket by now.
+  for (const auto& [path, device, inode] : socket_files_) {
+    struct stat info;
+    if (::lstat(path.c_str(), &info) == 0 && info.st_dev == device && info.st_ino == inode) ::unlink(path.c_str());
+  }
 }
 
 void Acceptor::Run() {

@@ -1,6 +1,8 @@
 #ifndef MLOPS_SERVICE_SERVER_ACCEPTOR_H_
 #define MLOPS_SERVICE_SERVER_ACCEPTOR_H_
 
+#include <sys/types.h>
+
 #include <functional>
 #include <memory>
 #include <string>
@@ -26,7 +28,7 @@ class Acceptor {
   // that nobody listens on is replaced. FAILED_PRECONDITION, as a sentence, if one is in use or may not be bound.
   static absl::StatusOr<std::unique_ptr<Acceptor>> Listen(std::vector<std::string> addresses);
 
-  // Ends the thread, closes the sockets and removes their files.
+  // Ends the thread, closes the sockets and removes their files, unless others have taken their place.
   ~Acceptor();
 
   // The addresses, with the ports picked where they were 0.
@@ -39,6 +41,13 @@ class Acceptor {
  private:
   Acceptor() = default;
 
+  // A name that was given to a socket of ours.
+  struct SocketFile {
+    std::string path;
+    dev_t device;
+    ino_t inode;
+  };
+
   absl::Status ListenUnix(const std::string& path);
   // Changes `address`, if its port is 0, to what was picked.
   absl::Status ListenTcp(std::string& address);
@@ -47,7 +56,7 @@ class Acceptor {
   void AcceptFrom(int listener);
 
   std::vector<std::string> addresses_;
-  std::vector<std::string> socket_files_;
+  std::vector<SocketFile> socket_files_;
   std::vector<base::UniqueFd> listeners_;
   Handler handler_;
   int max_descriptor_ = 0;

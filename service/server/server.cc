@@ -198,6 +198,11 @@ void Server::CheckHealth() {
   if (!catalog_->healthy()) server_->GetHealthCheckService()->SetServingStatus(false);
 }
 
-bool Server::IsIdle() const { return calls_->IdleTime() > config_.idle_timeout; }
+bool Server::IsIdle() const {
+  if (config_.idle_timeout == absl::InfiniteDuration()) return false;
+  // Where the base was, there is nothing to call for, or another server that was started since.
+  const bool is_lost = calls_->IdleTime() > absl::ZeroDuration() && !lock_->IsStillNamed();
+  return is_lost || calls_->IdleTime() > config_.idle_timeout;
+}
 
 }  // namespace mlops::server

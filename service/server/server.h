@@ -40,7 +40,8 @@ class Server {
   // To be called about once a second: tells the health service if the catalog can no longer write.
   void CheckHealth();
 
-  // Whether there has been no call for so long that the server should leave.
+  // Whether there has been no call for so long that the server should leave; a server that may leave also does where
+  // its base directory was removed or moved.
   bool IsIdle() const;
 
  private:

@@ -7,6 +7,8 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "service/base/error.h"
+#include "service/core/authority.h"
 #include "tests/catalog/harness.h"
 #include "tests/support/matchers.h"
 #include "tests/support/workspaces.h"
@@ -500,11 +502,84 @@ TEST_P(CatalogContract, ReadersSeeTheOldRecordOrTheNewOne) {
   reader.join();
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, CatalogContract,
+// --- Below an authority ---------------------------------------------------------------------------------------------
+
+class CatalogBelowAuthority : public CatalogContract {
+ protected:
+  // Runs `work` in `count` threads.
+  static void InThreads(int count, const std::function<void()>& work) {
+    std::vector<std::thread> threads;
+    for (int t = 0; t < count; ++t) threads.emplace_back(work);
+    for (std::thread& thread : threads) thread.join();
+  }
+
+  core::Authority authority{&harness->catalog(), nullptr, harness->base_path(), harness->clock.clock()};
+};
+
+TEST_P(CatalogBelowAuthority, OfRacingEnsuresExactlyOneCreates) {
+  for (int n = 0; n < 5; ++n) {
+    std::atomic<int> created = 0;
+    InThreads(32,
+              [&] { created += authority.Ensure({.project = Project(absl::StrCat("p", n))}).value().created ? 1 : 0; });
+    EXPECT_EQ(created, 1);
+  }
+  EXPECT_EQ(List().total_size, 5);
+}
+
+TEST_P(CatalogBelowAuthority, UpdatesWithEtagsLoseNoUpdate) {
+  constexpr int kThreads = 6, kEach = 10;
+  Create("fraud");
+  InThreads(kThreads, [&] {
+    for (int done = 0; done < kEach;) {
+      const WorkspacePtr seen = Get("fraud").value();
+      const int next = seen->metadata.value("count", 0) + 1;
+      const auto updated =
+          authority.Update({.project = Project("fraud"), .etag = seen->etag, .spec = {.metadata = {{"count", next}}}});
+      EXPECT_TRUE(updated.ok() || base::GetReason(updated.status()) == "ETAG_MISMATCH") << updated.status();
+      done += updated.ok() ? 1 : 0;
+    }
+  });
+  EXPECT_EQ(Get("fraud").value()->metadata["count"], kThreads * kEach);
+}
+
+TEST_P(CatalogBelowAuthority, ChangesOfAllKindsAtOnceLeaveWhatCanBeRead) {
+  std::atomic<int> turn = 0;
+  InThreads(8, [&] {
+    for (int i = 0; i < 25; ++i) {
+      const core::ProjectName project = Project(absl::StrCat("p", turn % 2));
+      switch (turn++ % 5) {
+        case 0:
+          authority.Ensure({.project = project}).status().IgnoreError();
+          break;
+        case 1:
+          authority.Update({.project = project, .spec = {.metadata = {{"turn", turn.load()}}}}).status().IgnoreError();
+          break;
+        case 2:
+          authority.Delete({.project = project, .force = true}).status().IgnoreError();
+          break;
+        case 3:
+          authority.Undelete(project, "").status().IgnoreError();
+          break;
+        default:
+          EXPECT_LE(List().workspaces.size(), 2);
+      }
+    }
+  });
+  const ListPage listed = List({.page_size = 1000, .show_deleted = true});
+  harness->Reopen();
+  EXPECT_EQ(NamesOf(List({.page_size = 1000, .show_deleted = true}).workspaces), NamesOf(listed.workspaces));
+  for (const ListPage page = List(); const WorkspacePtr& workspace : page.workspaces) {
+    EXPECT_EQ(Get(workspace->project.str()).value()->uid, workspace->uid);
+  }
+}
+
+const auto kKinds =
     testing::Values(Kind{"Memory", MakeMemoryHarness}, Kind{"File", [] { return std::make_unique<FileHarness>(); }},
-                    Kind{"FilePortable", [] { return std::make_unique<FileHarness>(/*portable=*/true); }}),
-    [](const testing::TestParamInfo<Kind>& info) { return info.param.name; });
+                    Kind{"FilePortable", [] { return std::make_unique<FileHarness>(/*portable=*/true); }});
+const auto kKindName = [](const testing::TestParamInfo<Kind>& info) { return info.param.name; };
+
+INSTANTIATE_TEST_SUITE_P(All, CatalogContract, kKinds, kKindName);
+INSTANTIATE_TEST_SUITE_P(All, CatalogBelowAuthority, kKinds, kKindName);
 
 }  // namespace
 }  // namespace mlops::catalog

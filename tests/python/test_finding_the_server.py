@@ -1,5 +1,6 @@
 """A manager finds the server of its base directory, or starts it: from anywhere, at once, again."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -27,8 +28,15 @@ def _lock(base: Path) -> Path:
     return base / ".workspaced/lock"
 
 
-def _pid(base: Path) -> int:
-    return int(json.loads(_lock(base).read_text())["pid"])
+def _pid(base: Path, other_than: int = 0) -> int:
+    """The server's, which it writes down a moment after it has begun to answer."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(json.JSONDecodeError):
+            if (pid := int(json.loads(_lock(base).read_text())["pid"])) != other_than:
+                return pid
+        time.sleep(0.01)
+    raise TimeoutError(f"{_lock(base)} names no other server than {other_than}")
 
 
 def _write_lock(base: Path, **owner: object) -> None:
@@ -251,7 +259,8 @@ def test_a_base_that_was_removed_starts_afresh(base: Path, manager: WorkspaceMan
     shutil.rmtree(base)
     assert manager.list_workspaces() == []
     manager.create_workspace("fraud")
-    os.kill(pid, signal.SIGTERM)
+    _wait_for_end(pid)
+    assert manager.get_workspace("fraud").mlflow_path.is_dir()
 
 
 def test_a_bad_idle_timeout_says_so(manager: WorkspaceManager, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +276,7 @@ def test_a_server_that_was_stopped_is_started_again(base: Path, manager: Workspa
         os.kill(pid, number)
         _wait_for_end(pid)
         manager.create_workspace(name)
-        assert _pid(base) != pid
+        assert _pid(base, other_than=pid)
     assert [workspace.project_name for workspace in manager.list_workspaces()] == ["fraud", "second", "third"]
 
 
@@ -295,7 +304,7 @@ def test_an_idle_server_leaves_and_the_next_call_starts_one(
     monkeypatch.setenv("MLOPS_WORKSPACE_IDLE_TIMEOUT", "200ms")
     manager.create_workspace("fraud")
     _wait_for_end(_pid(base))
-    assert _lock(base).read_text() == ""
+    assert not _lock(base).read_text().strip()
     assert manager.get_workspace("fraud").project_name == "fraud"
 
 

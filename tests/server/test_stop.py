@@ -1,6 +1,7 @@
 """Stopping: by SIGTERM with calls in flight, while starting, and by itself when nobody calls."""
 
 import itertools
+import shutil
 import signal
 import subprocess
 import threading
@@ -8,7 +9,7 @@ import time
 from pathlib import Path
 
 from conformance.players import GRPCURL, Python
-from server.run import answer, log_lines
+from server.run import answer, log_lines, strace
 from support.server import BINARY, Server
 
 _CLIENTS = 4
@@ -109,9 +110,38 @@ def test_it_leaves_when_nobody_calls(base: Path) -> None:
         assert log_lines(server)[-1]["message"] == "stopped"
 
 
+def test_it_leaves_when_the_base_has_gone(base: Path) -> None:
+    with Server(base, "--idle-timeout", "1h") as server:
+        answer(server, "EnsureWorkspace", project="a")
+        shutil.rmtree(base)
+        with Server(base) as successor:
+            assert server.wait() == 0
+            assert answer(successor, "EnsureWorkspace", project="a")["created"]
+
+
 def test_what_it_knew_is_read_faster_by_the_next(base: Path) -> None:
     with Server(base) as server:
         answer(server, "EnsureWorkspace", project="a")
     assert (base / ".workspaced/checkpoint").stat().st_size > 0
     with Server(base) as server:
         assert answer(server, "GetWorkspace", project="a")["project"] == "a"
+
+
+def test_a_call_beyond_the_drain_timeout_is_cut_off_and_leaves_nothing_half_made(base: Path) -> None:
+    slow_disk = strace("fsync:delay_enter=1000000:when=2+")
+    flags = ["--workers", "1", "--drain-timeout", "200ms"]
+    with Server(base, *flags, wrapper=slow_disk) as server, Python(server) as player:
+        calls = [("CreateWorkspace", {"project": f"p{i}"}) for i in range(3)]
+        threads = [threading.Thread(target=player.call, args=call) for call in calls]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        server.terminate()
+        assert server.wait() == 0
+        for thread in threads:
+            thread.join()
+    with Server(base) as server:
+        for path in base.glob("p*"):
+            assert len(list(path.iterdir())) == 6
+            assert answer(server, "GetWorkspace", project=path.name)["project"] == path.name
+        assert list((base / ".staging").iterdir()) == []

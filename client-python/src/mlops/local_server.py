@@ -20,9 +20,10 @@ from mlops.cli import BINARY
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 
-# How long a server that was started here waits for another call before it leaves; as in "90s", "15m" or "12h".
+# How long a server that was started here waits for another call before it leaves; as in "90s", "15m" or "12h". Short by
+# default, since a new one is there in a twentieth of a second, and tests that make a base each would leave one each.
 IDLE_TIMEOUT_VARIABLE = "MLOPS_WORKSPACE_IDLE_TIMEOUT"
-_IDLE_TIMEOUT = "15m"
+_IDLE_TIMEOUT = "1m"
 _START_S = 60.0
 _POLL_S = 0.02
 # A server that finds the base locked leaves with this; the one that holds the lock may be starting still, or leaving.

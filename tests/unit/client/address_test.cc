@@ -64,6 +64,10 @@ TEST_F(AddressTest, AnAddressIsTakenAsItIs) {
   }
 }
 
+TEST_F(AddressTest, GrpcGetsAUri) {
+  EXPECT_EQ(GrpcTarget("unix:/a b/%41#?/é"), "unix:/a%20b/%2541%23%3F/%C3%A9");
+  EXPECT_EQ(GrpcTarget("[::1]:50051"), "[::1]:50051");
+}
 TEST_F(AddressTest, IllFormedAddressesAreRefused) {
   for (const std::string& address :
        {std::string("localhost"), std::string(":50051"), std::string("host:"), std::string("host:0"),

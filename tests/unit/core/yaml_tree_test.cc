@@ -176,10 +176,10 @@ TEST(Parse, TellsKindsAndLines) {
   const Node root = ParseGood("# comment\na: 1\nb:\n  - 'x'\n  - {c: ~}\n");
   ASSERT_EQ(root.kind, Node::Kind::kMap);
   ASSERT_EQ(root.entries.size(), 2);
-  EXPECT_EQ(root.entries[0].first.text, "a");
-  EXPECT_TRUE(root.entries[0].second.plain);
-  EXPECT_EQ(root.entries[0].second.line, 2);
-  const Node& list = root.entries[1].second;
+  EXPECT_EQ(root.entries[0].key.text, "a");
+  EXPECT_TRUE(root.entries[0].value.plain);
+  EXPECT_EQ(root.entries[0].value.line, 2);
+  const Node& list = root.entries[1].value;
   ASSERT_EQ(list.items.size(), 2);
   EXPECT_FALSE(list.items[0].plain);
   EXPECT_EQ(list.items[1].line, 5);

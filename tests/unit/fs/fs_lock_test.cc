@@ -74,6 +74,8 @@ TEST_F(LockFileTest, AnUnlinkedFileLocksNobodyOut) {
   const auto second = LockFile::Acquire(path);
   ASSERT_OK(second);
   EXPECT_THAT(LockFile::Acquire(path), kHeld);
+  EXPECT_FALSE(first->IsStillNamed());
+  EXPECT_TRUE((*second)->IsStillNamed());
 }
 
 TEST_F(LockFileTest, WhatCannotBeOpenedIsAnIoError) {
