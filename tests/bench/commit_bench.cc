@@ -14,6 +14,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "mlops/workspace/v1/workspace_service.grpc.pb.h"
 #include "nlohmann/json.hpp"
 #include "service/catalog/file_catalog.h"
@@ -154,6 +155,7 @@ int Main(int argc, char** argv) {
   app.add_option("--rounds", rounds);
   app.add_option("--round-ms", round_ms);
   CLI11_PARSE(app, argc, argv);
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);  // As in the server.
   std::vector<NamedWay> ways;
   ways.push_back({"bare", std::make_unique<BareWay>(absl::StrCat(dir, "/bare"))});
   ways.push_back({"in process", std::make_unique<InProcessWay>(absl::StrCat(dir, "/in_process"))});
