@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -27,7 +27,7 @@ class WorkspaceManager:
     """Makes, finds, changes and deletes the workspaces of one base directory.
 
     The work is done by the server of that directory, which is started if none runs and leaves when it has been idle.
-    Nothing is done before the first call. Thread-safe, and usable in forked processes.
+    No server is asked before the first call. Thread-safe, and usable in forked processes.
 
     Every method may raise WorkspaceError; `error.details["reason"]` says why (see README.md).
     """
@@ -53,6 +53,9 @@ class WorkspaceManager:
             return
         base = Path(base_path) if base_path is not None else Path(repo_root or Path.cwd()) / "mlops" / "workspace"
         self._local_base = base.expanduser().absolute()
+        # As it always was; where it cannot be made, the first call says why.
+        with suppress(OSError):
+            self._local_base.mkdir(parents=True, exist_ok=True)
         self._connection = Connection(LocalServer(self._local_base))
 
     @property
