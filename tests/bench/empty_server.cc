@@ -2,12 +2,14 @@
 // but copy a reply that was made before.
 //
 // Usage: empty_server ADDRESS MODEL_ADDRESS PROJECT. Listens on ADDRESS. Its reply to everything is what the server at
-// MODEL_ADDRESS says about PROJECT. Prints a line when it listens, and ends when its standard input does.
+// MODEL_ADDRESS says about PROJECT; to List the bytes of that server's first page of 1,000, as they came. Prints a line
+// when it listens, and ends when its standard input does.
 #include <iostream>
 #include <string>
 
 #include "grpcpp/create_channel.h"
 #include "grpcpp/server.h"
+#include "grpcpp/support/byte_buffer.h"
 #include "mlops/workspace/v1/workspace_service.grpc.pb.h"
 #include "service/server/grpc_settings.h"
 
@@ -15,9 +17,20 @@ namespace {
 
 namespace pb = mlops::workspace::v1;
 
-class EmptyService final : public pb::WorkspaceService::CallbackService {
+using RawList = pb::WorkspaceService::WithRawCallbackMethod_ListWorkspaces<pb::WorkspaceService::CallbackService>;
+
+class EmptyService final : public RawList {
  public:
-  explicit EmptyService(const pb::Workspace& reply) : reply_(reply) {}
+  EmptyService(const pb::Workspace& reply, const std::string& page) : reply_(reply) {
+    const grpc::Slice slice(page);
+    page_ = grpc::ByteBuffer(&slice, 1);
+  }
+
+  grpc::ServerUnaryReactor* ListWorkspaces(grpc::CallbackServerContext* context, const grpc::ByteBuffer*,
+                                           grpc::ByteBuffer* response) override {
+    *response = page_;
+    return Finished(context);
+  }
 
   grpc::ServerUnaryReactor* GetWorkspace(grpc::CallbackServerContext* context, const pb::GetWorkspaceRequest*,
                                          pb::Workspace* response) override {
@@ -39,18 +52,31 @@ class EmptyService final : public pb::WorkspaceService::CallbackService {
   }
 
   const pb::Workspace reply_;
+  grpc::ByteBuffer page_;
 };
 
-pb::Workspace FetchReply(const std::string& address, const std::string& project) {
-  const auto stub = pb::WorkspaceService::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+void DieUnless(const grpc::Status& status) {
+  if (status.ok()) return;
+  std::cerr << "empty_server: no reply to copy: " << status.error_message() << "\n";
+  std::exit(1);
+}
+
+pb::Workspace FetchReply(pb::WorkspaceService::Stub& stub, const std::string& project) {
   grpc::ClientContext context;
   pb::GetWorkspaceRequest request;
   request.set_project(project);
   pb::Workspace reply;
-  const grpc::Status status = stub->GetWorkspace(&context, request, &reply);
-  if (status.ok()) return reply;
-  std::cerr << "empty_server: no reply from " << address << ": " << status.error_message() << "\n";
-  std::exit(1);
+  DieUnless(stub.GetWorkspace(&context, request, &reply));
+  return reply;
+}
+
+std::string FetchPage(pb::WorkspaceService::Stub& stub) {
+  grpc::ClientContext context;
+  pb::ListWorkspacesRequest request;
+  request.set_page_size(1'000);
+  pb::ListWorkspacesResponse page;
+  DieUnless(stub.ListWorkspaces(&context, request, &page));
+  return page.SerializeAsString();
 }
 
 }  // namespace
@@ -60,7 +86,8 @@ int main(int argc, char** argv) {
     std::cerr << "usage: empty_server ADDRESS MODEL_ADDRESS PROJECT\n";
     return 2;
   }
-  EmptyService service(FetchReply(argv[2], argv[3]));
+  const auto model = pb::WorkspaceService::NewStub(grpc::CreateChannel(argv[2], grpc::InsecureChannelCredentials()));
+  EmptyService service(FetchReply(*model, argv[3]), FetchPage(*model));
   grpc::ServerBuilder builder;
   mlops::server::ApplyGrpcSettings(builder);
   builder.AddListeningPort(argv[1], grpc::InsecureServerCredentials());

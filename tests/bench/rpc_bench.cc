@@ -1,7 +1,9 @@
-// Loads servers with Get or Ensure of workspaces that exist, in short rounds that take turns, so that whatever else the
-// machine does meets all of them alike.
+// Loads servers with Get or Ensure of workspaces that exist, or with List, in short rounds that take turns, so that
+// whatever else the machine does meets all of them alike.
 //
-// Usage: rpc_bench --target NAME,PID,ADDRESS... [--method get|ensure] [--depths 1,8,64] [--rounds N] [--round-ms MS].
+// Usage: rpc_bench --target NAME,PID,ADDRESS... [--method get|ensure|list|filter] [--depths 1,8,64] [--rounds N]
+// [--round-ms MS]. The method list asks for all pages of 1,000, one after the other, whose tokens it has from the last
+// server; filter for the first page of those that match a filter which one of them does.
 // Prints a JSON object a line for each round: how many calls were answered in how many seconds, what the server's
 // process spent on them, and the latencies in microseconds.
 #include <time.h>
@@ -14,6 +16,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "grpcpp/completion_queue.h"
 #include "mlops/workspace/v1/workspace_service.grpc.pb.h"
@@ -27,6 +30,7 @@ namespace pb = mlops::workspace::v1;
 using Stub = pb::WorkspaceService::Stub;
 
 constexpr int kProjects = 64;  // Workspaces that are asked for, in turn.
+constexpr int kPageSize = 1'000;
 
 // CPU time, in all its threads, of process `pid`.
 double CpuSeconds(pid_t pid) {
@@ -44,19 +48,56 @@ struct Target {
   std::unique_ptr<Stub> stub;
 };
 
-struct Get {
-  using Request = pb::GetWorkspaceRequest;
+// What all the methods that are about one workspace ask for.
+template <typename T>
+struct OfProject {
+  using Request = T;
+  static Request MakeRequest(int64_t number) {
+    Request request;
+    request.set_project(ProjectAt(number % kProjects).str());
+    return request;
+  }
+};
+
+struct Get : OfProject<pb::GetWorkspaceRequest> {
   using Response = pb::Workspace;
   static auto Start(Stub& stub, grpc::ClientContext* context, const Request& request, grpc::CompletionQueue* queue) {
     return stub.AsyncGetWorkspace(context, request, queue);
   }
 };
 
-struct Ensure {
-  using Request = pb::EnsureWorkspaceRequest;
+struct Ensure : OfProject<pb::EnsureWorkspaceRequest> {
   using Response = pb::EnsureWorkspaceResponse;
   static auto Start(Stub& stub, grpc::ClientContext* context, const Request& request, grpc::CompletionQueue* queue) {
     return stub.AsyncEnsureWorkspace(context, request, queue);
+  }
+};
+
+std::vector<std::string>& PageTokens() {
+  static auto& tokens = *new std::vector<std::string>;
+  return tokens;
+}
+
+struct List {
+  using Request = pb::ListWorkspacesRequest;
+  using Response = pb::ListWorkspacesResponse;
+  static Request MakeRequest(int64_t number) {
+    Request request;
+    request.set_page_size(kPageSize);
+    request.set_page_token(PageTokens()[static_cast<size_t>(number) % PageTokens().size()]);
+    return request;
+  }
+  static auto Start(Stub& stub, grpc::ClientContext* context, const Request& request, grpc::CompletionQueue* queue) {
+    return stub.AsyncListWorkspaces(context, request, queue);
+  }
+};
+
+struct FilteredList : List {
+  static Request MakeRequest(int64_t number) {
+    Request request;
+    request.set_page_size(kPageSize);
+    request.set_filter(absl::StrCat("metadata.epoch = ", number % 1'000));
+    return request;
   }
 };
 
@@ -103,19 +144,19 @@ class Load {
 
   void Start(std::unique_ptr<Call>& call) {
     call = std::make_unique<Call>();
-    typename Method::Request request;
-    request.set_project(ProjectAt(next_project_++ % kProjects).str());
-    call->reader = Method::Start(stub_, &call->context, request, &queue_);
+    call->reader = Method::Start(stub_, &call->context, Method::MakeRequest(next_number_++), &queue_);
     call->reader->Finish(&call->response, &call->status, &call);
   }
 
   Stub& stub_;
   const Clock::duration length_;
   grpc::CompletionQueue queue_;
-  int64_t next_project_ = 0;
+  int64_t next_number_ = 0;
 };
 
 Round RunRound(const std::string& method, Stub& stub, int depth, Clock::duration length) {
+  if (method == "list") return Load<List>(stub, length).Run(depth);
+  if (method == "filter") return Load<FilteredList>(stub, length).Run(depth);
   return method == "get" ? Load<Get>(stub, length).Run(depth) : Load<Ensure>(stub, length).Run(depth);
 }
 
@@ -162,6 +203,16 @@ void MakeWorkspaces(Stub& stub) {
   }
 }
 
+// The token of each page of the server's list, that of the first being "".
+void FetchPageTokens(Stub& stub) {
+  pb::ListWorkspacesResponse page;
+  do {
+    PageTokens().push_back(page.next_page_token());
+    grpc::ClientContext context;
+    DieUnless(stub.ListWorkspaces(&context, List::MakeRequest(PageTokens().size() - 1), &page));
+  } while (!page.next_page_token().empty());
+}
+
 int Main(int argc, char** argv) {
   CLI::App app("Loads servers with calls, in turn.", "rpc_bench");
   std::vector<std::string> names;
@@ -170,7 +221,7 @@ int Main(int argc, char** argv) {
   int rounds = 15, round_ms = 200;
   bool prepare = false;
   app.add_option("--target", names)->required();
-  app.add_option("--method", method)->check(CLI::IsMember({"get", "ensure"}));
+  app.add_option("--method", method)->check(CLI::IsMember({"get", "ensure", "list", "filter"}));
   app.add_option("--depths", depths)->delimiter(',');
   app.add_option("--rounds", rounds);
   app.add_option("--round-ms", round_ms);
@@ -178,8 +229,12 @@ int Main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   std::vector<Target> targets;
   for (const std::string& name : names) targets.push_back(ConnectTo(name));
-  for (Target& target : targets) MakeWorkspaces(*target.stub);
+  const bool of_projects = method == "get" || method == "ensure";
+  for (Target& target : targets) {
+    if (of_projects) MakeWorkspaces(*target.stub);
+  }
   if (prepare) return 0;
+  if (method == "list") FetchPageTokens(*targets.back().stub);
   const auto length = std::chrono::milliseconds(round_ms);
   for (int depth : depths) {
     for (Target& target : targets) RunRound(method, *target.stub, depth, length);  // To warm up.

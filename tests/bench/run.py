@@ -1,7 +1,7 @@
 """Runs the benchmarks and prints their tables in Markdown; keeps the tables and the raw figures below build/bench.
 
-Usage: run.py [--quick] [--build DIR] [--work DIR] [--readme] [NAME...], a NAME being get, ensure, commit, start or
-original; all of them if none is given. With --readme, the tables of README.md are replaced by the new ones.
+Usage: run.py [--quick] [--build DIR] [--work DIR] [--readme] [NAME...], a NAME being get, ensure, list, commit, start
+or original; all of them if none is given. With --readme, the tables of README.md are replaced by the new ones.
 """
 
 import argparse
@@ -149,6 +149,27 @@ def run_ensure(bench: Bench) -> tuple[str, list[Row]]:
     return calls_table("Ensure", rows), rows
 
 
+# --- Lists of many --------------------------------------------------------------------------------------------------
+
+
+def run_list(bench: Bench) -> tuple[str, list[Row]]:
+    count = bench.sizes.workspaces[-1]
+    base = bench.work / f"tree-{count}"
+    subprocess.run([bench.program("many_workspaces"), "make", base, str(count)], check=True)
+    sizes = ["--rounds", bench.sizes.rounds, "--round-ms", 4 * bench.sizes.round_ms]
+    with workspaced(bench, base) as server:
+        address = f"unix:{bench.work}/empty.socket"
+        command = [bench.program("empty_server"), address, server.address, "project-000000"]
+        with running(command, address) as empty:
+            targets = [empty.target("empty"), server.target("with log")]
+            rows = bench.rows("rpc_bench", *targets, "--method", "list", "--depths", "1,8", *sizes)
+        rows += bench.rows("rpc_bench", server.target("with log"), "--method", "filter", "--depths", "1", *sizes)
+    pages = calls_table(f"a page of 1,000 of {count:,}", [row for row in rows if row["method"] == "list"])
+    filtered = [row for row in rows if row["method"] == "filter"]
+    milliseconds = median(row["p50_us"] for row in filtered) / 1e3
+    return f"{pages}\n\nThe first page of those that match a filter, of {count:,}: {milliseconds:.1f} ms.", rows
+
+
 # --- Durable changes, against the bare system calls -----------------------------------------------------------------
 
 
@@ -283,6 +304,7 @@ def replace_table(name: str, text: str) -> None:
 BENCHES: dict[str, Callable[[Bench], tuple[str, list[Row]]]] = {
     "get": run_get,
     "ensure": run_ensure,
+    "list": run_list,
     "commit": run_commit,
     "start": run_start,
     "original": run_original,
