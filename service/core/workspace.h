@@ -9,6 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "nlohmann/json.hpp"
+#include "service/base/memo.h"
 #include "service/core/project_name.h"
 
 namespace mlops::core {
@@ -63,6 +64,7 @@ struct Workspace {
   std::string etag;                       // Of the stored record; set by the catalog.
   std::string request_id;                 // Of the Create that made it; "" if it gave none.
   std::string unknown_keys;               // YAML text of the record's other top-level keys, kept on update; mostly "".
+  base::Memo wire;                        // What rpc sends of it in a list.
 };
 
 // Records are immutable and shared: a reader keeps the one it got.

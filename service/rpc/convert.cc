@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -215,12 +216,36 @@ void ToProto(const core::Workspace& workspace, pb::Workspace* message) {
   message->set_etag(workspace.etag);
 }
 
-void ToProto(const core::ListResult& result, pb::ListWorkspacesResponse* message) {
-  message->mutable_workspaces()->Reserve(static_cast<int>(result.workspaces.size()));
-  for (const core::WorkspacePtr& workspace : result.workspaces) ToProto(*workspace, message->add_workspaces());
-  message->set_next_page_token(result.next_page_token);
-  message->set_total_size(ClampToInt32(result.total_size));
-  for (const std::string& project : result.unreachable) message->add_unreachable(project);
+namespace {
+
+// The workspace as an element of ListWorkspacesResponse.workspaces, its tag and length before it.
+const std::string& EncodedListItem(const core::Workspace& workspace) {
+  return workspace.wire.Get([&workspace] {
+    pb::ListWorkspacesResponse item;
+    rpc::ToProto(workspace, item.add_workspaces());
+    return item.SerializeAsString();
+  });
+}
+
+}  // namespace
+
+grpc::ByteBuffer EncodeList(const core::ListResult& result) {
+  pb::ListWorkspacesResponse rest;
+  rest.set_next_page_token(result.next_page_token);
+  rest.set_total_size(ClampToInt32(result.total_size));
+  for (const std::string& project : result.unreachable) rest.add_unreachable(project);
+  const std::string encoded_rest = rest.SerializeAsString();
+  size_t size = encoded_rest.size();
+  for (const core::WorkspacePtr& workspace : result.workspaces) size += EncodedListItem(*workspace).size();
+
+  auto bytes = std::make_unique<std::string>();
+  bytes->reserve(size);
+  for (const core::WorkspacePtr& workspace : result.workspaces) bytes->append(EncodedListItem(*workspace));
+  bytes->append(encoded_rest);
+  std::string* owned = bytes.release();
+  const auto destroy = [](void* text) { delete static_cast<std::string*>(text); };
+  const grpc::Slice slice(owned->data(), owned->size(), destroy, owned);
+  return grpc::ByteBuffer(&slice, 1);
 }
 
 void ToProto(const core::DeleteResult& result, pb::DeleteWorkspaceResponse* message) {

@@ -3,6 +3,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "grpcpp/support/byte_buffer.h"
 #include "mlops/workspace/v1/workspace_service.pb.h"
 #include "service/core/authority.h"
 
@@ -22,9 +23,11 @@ absl::StatusOr<core::DeleteArgs> FromProto(const pb::DeleteWorkspaceRequest& req
 absl::StatusOr<absl::Duration> MaxStaleness(bool present, const google::protobuf::Duration& max_staleness);
 
 void ToProto(const core::Workspace& workspace, pb::Workspace* message);
-void ToProto(const core::ListResult& result, pb::ListWorkspacesResponse* message);
 void ToProto(const core::DeleteResult& result, pb::DeleteWorkspaceResponse* message);
 void ToProto(const core::StatusResult& result, pb::WorkspaceStatus* message);
+// A ListWorkspacesResponse as it goes over the wire: put together from what each workspace keeps of itself, which takes
+// a tenth of the time of making and encoding a message.
+grpc::ByteBuffer EncodeList(const core::ListResult& result);
 void ToProto(absl::Time time, google::protobuf::Timestamp* message);
 void ToProto(absl::Duration duration, google::protobuf::Duration* message);
 

@@ -42,13 +42,17 @@ grpc::ServerUnaryReactor* WorkspaceService::GetWorkspace(grpc::CallbackServerCon
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(grpc::CallbackServerContext* context,
-                                                           const pb::ListWorkspacesRequest* request,
-                                                           pb::ListWorkspacesResponse* response) {
-  const Method& method = request->filter().empty() ? kListWorkspaces : kListMatchingWorkspaces;
-  return calls_->Unary(method, context, request, response, [this](const auto& request, auto* response) {
-    ASSIGN_OR_RETURN(const core::ListArgs args, FromProto(request));
+                                                           const grpc::ByteBuffer* request,
+                                                           grpc::ByteBuffer* response) {
+  grpc::ByteBuffer bytes = *request;
+  pb::ListWorkspacesRequest parsed;
+  const bool ok = grpc::SerializationTraits<pb::ListWorkspacesRequest>::Deserialize(&bytes, &parsed).ok();
+  const Method& method = parsed.filter().empty() ? kListWorkspaces : kListMatchingWorkspaces;
+  return calls_->Unary(method, context, request, response, [this, ok, parsed](const auto&, auto* response) {
+    if (!ok) return core::FieldInvalid("request", "is no ListWorkspacesRequest");
+    ASSIGN_OR_RETURN(const core::ListArgs args, FromProto(parsed));
     ASSIGN_OR_RETURN(const core::ListResult result, authority_->List(args));
-    ToProto(result, response);
+    *response = EncodeList(result);
     return absl::OkStatus();
   });
 }

@@ -21,8 +21,10 @@ struct ServerFacts {
   absl::Duration purge_delay;
 };
 
-// WorkspaceService over an Authority: each handler converts, asks, and converts back. Thread-safe.
-class WorkspaceService final : public pb::WorkspaceService::CallbackService {
+// WorkspaceService over an Authority: each handler converts, asks, and converts back. List gives bytes instead of a
+// message. Thread-safe.
+class WorkspaceService final
+    : public pb::WorkspaceService::WithRawCallbackMethod_ListWorkspaces<pb::WorkspaceService::CallbackService> {
  public:
   // Both must outlive this.
   WorkspaceService(core::Authority* authority, Calls* calls, ServerFacts facts);
@@ -32,9 +34,8 @@ class WorkspaceService final : public pb::WorkspaceService::CallbackService {
                                             pb::Workspace* response) override;
   grpc::ServerUnaryReactor* GetWorkspace(grpc::CallbackServerContext* context, const pb::GetWorkspaceRequest* request,
                                          pb::Workspace* response) override;
-  grpc::ServerUnaryReactor* ListWorkspaces(grpc::CallbackServerContext* context,
-                                           const pb::ListWorkspacesRequest* request,
-                                           pb::ListWorkspacesResponse* response) override;
+  grpc::ServerUnaryReactor* ListWorkspaces(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                           grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* UpdateWorkspace(grpc::CallbackServerContext* context,
                                             const pb::UpdateWorkspaceRequest* request,
                                             pb::Workspace* response) override;

@@ -202,18 +202,33 @@ TEST(ToProto, TimesBeforeTheEpochHavePositiveNanos) {
   EXPECT_EQ(message.nanos(), 999'999'999);
 }
 
-TEST(ToProto, AListHasItsTokenAndWhatIsUnreachable) {
-  const auto workspace = std::make_shared<const core::Workspace>(support::NewWorkspace("fraud"));
+pb::ListWorkspacesResponse Decoded(const grpc::ByteBuffer& bytes) {
+  grpc::Slice slice;
+  EXPECT_TRUE(bytes.DumpToSingleSlice(&slice).ok());
   pb::ListWorkspacesResponse message;
-  ToProto(
-      core::ListResult{
-          .workspaces = {workspace}, .next_page_token = "t", .total_size = int64_t{1} << 40, .unreachable = {"bad"}},
-      &message);
-  EXPECT_EQ(message.workspaces(0).project(), "fraud");
+  EXPECT_TRUE(message.ParseFromArray(slice.begin(), static_cast<int>(slice.size())));
+  return message;
+}
+
+TEST(EncodeList, HasItsWorkspacesItsTokenAndWhatIsUnreachable) {
+  const auto fraud = std::make_shared<const core::Workspace>(support::NewWorkspace("fraud"));
+  const auto churn = std::make_shared<const core::Workspace>(support::NewWorkspace("churn"));
+  const pb::ListWorkspacesResponse message = Decoded(EncodeList({.workspaces = {fraud, churn, fraud},
+                                                                 .next_page_token = "t",
+                                                                 .total_size = int64_t{1} << 40,
+                                                                 .unreachable = {"bad"}}));
+  pb::Workspace expected;
+  ToProto(*fraud, &expected);
+  ASSERT_EQ(message.workspaces_size(), 3);
+  EXPECT_EQ(message.workspaces(0).SerializeAsString(), expected.SerializeAsString());
+  EXPECT_EQ(message.workspaces(1).project(), "churn");
+  EXPECT_EQ(message.workspaces(2).SerializeAsString(), expected.SerializeAsString());
   EXPECT_EQ(message.next_page_token(), "t");
   EXPECT_EQ(message.total_size(), std::numeric_limits<int32_t>::max());
   EXPECT_THAT(message.unreachable(), ElementsAre("bad"));
 }
+
+TEST(EncodeList, OfNothingIsEmpty) { EXPECT_EQ(EncodeList({}).Length(), 0); }
 
 TEST(ToProto, ADeletionOfNothingHasNoWorkspace) {
   pb::DeleteWorkspaceResponse message;
