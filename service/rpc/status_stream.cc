@@ -16,7 +16,8 @@ StatusStream::StatusStream(core::Authority* authority, Calls* calls, grpc::Callb
       started_(calls->Begin()),
       list_args_{.page_size = core::kMaxPageSize} {
   auto staleness = MaxStaleness(request.has_max_staleness(), request.max_staleness());
-  if (staleness.ok()) max_staleness_ = *staleness;
+  status_args_.counts_only = request.counts_only();
+  if (staleness.ok()) status_args_.max_staleness = *staleness;
   auto filter = core::Filter::Parse(request.filter());
   problem_ = staleness.status();
   problem_.Update(filter.status());
@@ -58,7 +59,7 @@ absl::StatusOr<bool> StatusStream::Fill() {
     const core::ProjectName project = std::move(projects_.front());
     projects_.pop_front();
     message_.Clear();
-    const auto result = authority_->Status(project, max_staleness_, [this] { return context_->IsCancelled(); });
+    const auto result = authority_->Status(project, status_args_, [this] { return context_->IsCancelled(); });
     if (result.ok()) {
       ToProto(*result, &message_);
       return true;

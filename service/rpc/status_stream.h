@@ -37,7 +37,7 @@ class StatusStream final : public grpc::ServerWriteReactor<mlops::workspace::v1:
   grpc::CallbackServerContext* const context_;
   const absl::Time started_;
   absl::Status problem_;  // With the request.
-  absl::Duration max_staleness_;
+  core::StatusArgs status_args_;
   std::deque<core::ProjectName> projects_;  // Of the page fetched last, still to be counted.
   core::ListArgs list_args_;
   bool last_page_ = false;

@@ -79,7 +79,8 @@ class ServiceTest : public testing::Test {
   absl::Notification scan_cancelled;
   catalog::MemoryCatalog catalog;
   core::Authority authority{
-      &catalog, [this](const core::Workspace& w, core::Cancelled cancelled) { return Scan(w, cancelled); }, "/base"};
+      &catalog, [this](const core::Workspace& w, bool, core::Cancelled cancelled) { return Scan(w, cancelled); },
+      "/base"};
   std::unique_ptr<base::ThreadPool> workers = std::make_unique<base::ThreadPool>(1, kMaxQueued);
   std::unique_ptr<observe::Log> log = observe::Log::Open({.file = temp.Path("log")}).value();
   Calls calls{workers.get(), log.get()};
