@@ -21,6 +21,9 @@ namespace {
 constexpr size_t kMaxProblems = 10;
 // Well below the length of path that a system call takes.
 constexpr size_t kMaxPathBytes = 2048;
+// One open is less than to walk the same way for each of these names.
+constexpr size_t kNamesWorthAnAnchor = 100;
+constexpr int kMaxKnownDepth = 1000;
 constexpr size_t kMaxOpenAnchors = 8;
 // How much a scan does by itself before it asks for help, so that no small one waits for a thread to wake up. A file is
 // 1, which is about a microsecond if sizes are asked for.
@@ -72,6 +75,7 @@ struct Batch {
   std::string parent;  // The path of that directory from the anchor; "" for the anchor itself.
   std::string names;   // Each ended by a NUL.
   size_t at = 0;       // The next of them.
+  int depth = 1;       // Of the sub-directories below the top.
   size_t group = 0;
   uint64_t device = 0;        // As SummaryOptions::device.
   KnownDir* known = nullptr;  // Of the next, and so on; null if they are not remembered.
@@ -113,7 +117,7 @@ size_t BytesOf(const std::string& subdirectories) {
   return subdirectories.empty() ? 0 : subdirectories.capacity() + NameCount(subdirectories) * sizeof(KnownDir);
 }
 
-// What is below it counts too. The depth is that of a path, so that recursion is bounded.
+// What is below it counts too. Recursion is bounded by kMaxKnownDepth.
 size_t BytesBelow(const KnownDir& known) {
   size_t bytes = BytesOf(known.subdirectories);
   const size_t count = NameCount(known.subdirectories);
@@ -235,10 +239,10 @@ class Scan::Worker {
     if (!path_.empty()) path_.push_back('/');
     path_.append(name.data(), name.size());
     from.at += name.size() + 1;
-    Batch place{.anchor = from.anchor, .group = from.group, .device = from.device};
+    Batch place{.anchor = from.anchor, .depth = from.depth, .group = from.group, .device = from.device};
     if (from.known != nullptr) place.known = from.known++;
     // Nothing is remembered where recursion would be deep.
-    if (path_.size() > kMaxPathBytes) place.known = nullptr;
+    if (from.depth > kMaxKnownDepth) place.known = nullptr;
     Visit(std::move(place));
     return true;
   }
@@ -364,12 +368,13 @@ class Scan::Worker {
   // Has the sub-directories `names` of the directory at path_ read.
   void PushChildren(Batch place, const std::string& names, KnownDir* known) {
     if (names.empty()) return;
-    if (path_.size() > kMaxPathBytes) {
+    if (path_.size() > kMaxPathBytes || names.size() > kNamesWorthAnAnchor) {
       place.anchor = std::make_shared<Anchor>(Anchor{.parent = std::move(place.anchor), .path = path_});
     } else {
       place.parent = path_;
     }
     place.names = names;
+    ++place.depth;
     place.known = known;
     Push(std::move(place));
   }
