@@ -158,6 +158,7 @@ absl::StatusOr<WorkspaceStatus> WorkspaceClient::GetStatus(std::string_view proj
   v1::GetWorkspaceStatusRequest request;
   request.set_project(std::string(project));
   if (options.max_staleness) *request.mutable_max_staleness() = ToProto(*options.max_staleness);
+  request.set_counts_only(options.counts_only);
   ASSIGN_OR_RETURN(const v1::WorkspaceStatus status, connection_->GetWorkspaceStatus(request, call));
   return FromProto(status);
 }
@@ -167,6 +168,7 @@ absl::Status WorkspaceClient::StreamStatuses(const std::function<bool(const Work
   v1::StreamWorkspaceStatusesRequest request;
   request.set_filter(options.filter);
   if (options.max_staleness) *request.mutable_max_staleness() = ToProto(*options.max_staleness);
+  request.set_counts_only(options.counts_only);
   return connection_->StreamWorkspaceStatuses(
       request, call, [&visit](const v1::WorkspaceStatus& status) { return visit(FromProto(status)); });
 }

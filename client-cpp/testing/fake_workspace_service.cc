@@ -292,7 +292,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     RETURN_IF_ERROR(Begin(request.project()));
     const auto it = live_.find(request.project());
     if (it == live_.end()) return NotFound(request.project());
-    return StatusOf(it->second);
+    return StatusOf(it->second, request.counts_only());
   }
 
   absl::Status StreamWorkspaceStatuses(const v1::StreamWorkspaceStatusesRequest& request, const CallOptions&,
@@ -302,7 +302,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       absl::MutexLock lock(&mutex_);
       RETURN_IF_ERROR(TakeFailure());
       RETURN_IF_ERROR(CheckNoFilter(request.filter()));
-      for (const auto& [project, workspace] : live_) statuses.push_back(StatusOf(workspace));
+      for (const auto& [project, workspace] : live_) statuses.push_back(StatusOf(workspace, request.counts_only()));
     }
     for (const v1::WorkspaceStatus& status : statuses) {
       if (!visit(status)) break;
@@ -404,7 +404,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
     trash_.push_back(std::move(workspace));
   }
 
-  v1::WorkspaceStatus StatusOf(const v1::Workspace& workspace) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  v1::WorkspaceStatus StatusOf(const v1::Workspace& workspace, bool counts_only = false) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     v1::WorkspaceStatus status;
     *status.mutable_workspace() = workspace;
     *status.mutable_scan_time() = ToTimestamp(absl::Now());
@@ -414,8 +415,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
       directory->set_name(usage.name);
       directory->set_exists(usage.exists);
       directory->set_file_count(static_cast<int32_t>(usage.file_count));
-      directory->set_size_bytes(usage.size_bytes);
-      if (usage.modify_time) *directory->mutable_modify_time() = ToTimestamp(*usage.modify_time);
+      if (!counts_only) directory->set_size_bytes(usage.size_bytes);
+      if (usage.modify_time && !counts_only) *directory->mutable_modify_time() = ToTimestamp(*usage.modify_time);
       status.set_file_count(status.file_count() + directory->file_count());
       status.set_size_bytes(status.size_bytes() + directory->size_bytes());
     }

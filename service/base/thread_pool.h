@@ -21,6 +21,8 @@ class ThreadPool {
   // Queues `task`; false, and the task is dropped, if the queue is full.
   [[nodiscard]] bool TrySchedule(std::function<void()> task);
 
+  int threads() const { return static_cast<int>(threads_.size()); }
+
  private:
   void Work();
 

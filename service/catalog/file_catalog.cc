@@ -20,15 +20,6 @@ using core::WorkspacePtr;
 
 namespace {
 
-// Times of files come from a clock that ticks: two changes within a tick leave the same stamp. A stamp is believed only
-// if, when the file was read, it was older than a tick (the rule git has for its index). 20 ms is above the tick of any
-// kernel; a file system that keeps whole seconds only is told by their absence.
-bool MayBeRacy(const fs::FileStamp& stamp, absl::Time read_time) {
-  const absl::Time newest = std::max(stamp.modify_time, stamp.change_time);
-  const bool whole_seconds = absl::ToUnixNanos(newest) % 1'000'000'000 == 0;
-  return newest + (whole_seconds ? absl::Seconds(2) : absl::Milliseconds(20)) > read_time;
-}
-
 // Gives an error of the file system, which knows only paths, its place in the contract.
 absl::Status RecordError(const absl::Status& status, const ProjectName& project, const std::string& file) {
   if (absl::IsNotFound(status)) return core::WorkspaceNotFound(project.str());
@@ -100,7 +91,7 @@ FileCatalog::Entry FileCatalog::FindEntry(const ProjectName& project) const {
 
 bool FileCatalog::IsCurrent(const Entry& entry, const absl::StatusOr<fs::FileStamp>& stamp) const {
   if (!stamp.ok()) return absl::IsNotFound(stamp.status()) && absl::IsNotFound(entry.problem);
-  return *stamp == entry.stamp && !MayBeRacy(*stamp, entry.read_time);
+  return *stamp == entry.stamp && !fs::MayBeRacy(*stamp, entry.read_time);
 }
 
 FileCatalog::Entry FileCatalog::ReadEntry(const ProjectName& project, const Entry& old) const {
@@ -191,7 +182,7 @@ absl::Status FileCatalog::RefreshNames() {
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, base_->StatSelf());
   {
     absl::MutexLock lock(&mutex_);
-    if (stamp == names_stamp_ && !MayBeRacy(stamp, names_read_time_)) return absl::OkStatus();
+    if (stamp == names_stamp_ && !fs::MayBeRacy(stamp, names_read_time_)) return absl::OkStatus();
   }
   std::vector<ProjectName> names;
   RETURN_IF_ERROR(base_->ForEachEntry([&names](absl::string_view name, fs::EntryType type) {

@@ -1,80 +1,96 @@
 #include "service/catalog/usage_scan.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+#include "absl/synchronization/mutex.h"
+#include "service/base/lru_map.h"
 #include "service/base/status_macros.h"
+#include "service/base/thread_pool.h"
 #include "service/fs/scan.h"
 
 namespace mlops::catalog {
 namespace {
 
-// Adds the tree `path` to `usage`; what cannot be counted becomes `problem`.
-absl::Status AddTree(const fs::Dir& base, absl::string_view path, core::Cancelled cancelled,
-                     core::DirectoryUsage& usage, absl::Status& problem) {
-  const auto tree = fs::ScanTree(base, path, cancelled);
-  if (absl::IsCancelled(tree.status())) return tree.status();
-  if (absl::IsNotFound(tree.status())) return absl::OkStatus();
-  if (!tree.ok()) {
-    problem.Update(tree.status());
-    return absl::OkStatus();
-  }
-  usage.exists = true;
-  usage.file_count += tree->file_count;
-  usage.size_bytes += tree->size_bytes;
-  usage.modify_time = std::max(usage.modify_time, tree->modify_time);
-  if (!tree->problems.empty()) problem.Update(tree->problems.front());
-  return absl::OkStatus();
+// The threads that help with large trees, whoever scans them.
+constexpr int kMaxHelpers = 3;
+constexpr size_t kMaxQueuedHelp = 16;
+// For the numbers of files by directory: some 600,000 directories.
+constexpr size_t kMaxKnownBytes = size_t{64} << 20;
+
+std::unique_ptr<base::ThreadPool> MakeHelpers() {
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  if (cores < 2) return nullptr;
+  return std::make_unique<base::ThreadPool>(std::min(cores - 1, kMaxHelpers), kMaxQueuedHelp);
 }
 
-bool IsDirectoryOfWorkspace(absl::string_view name) {
-  return std::find(core::kDirectories.begin(), core::kDirectories.end(), name) != core::kDirectories.end();
+core::DirectoryUsage ToUsage(const fs::TreeUsage& tree, absl::Status& problem) {
+  if (!tree.problems.empty()) problem.Update(tree.problems.front());
+  return {.exists = tree.exists,
+          .file_count = tree.file_count,
+          .size_bytes = tree.size_bytes,
+          .modify_time = tree.modify_time};
 }
 
-// Counts what lies beside the five directories.
-absl::Status AddOthers(const fs::Dir& base, absl::string_view path, core::Cancelled cancelled, core::Usage& usage) {
-  const auto root = base.OpenDir(path);
-  if (!root.ok()) return absl::IsNotFound(root.status()) ? absl::OkStatus() : root.status();
-  std::vector<std::string> subdirectories;
-  RETURN_IF_ERROR((*root)->ForEachEntry([&](absl::string_view name, fs::EntryType type) {
-    if (type == fs::EntryType::kDirectory && !IsDirectoryOfWorkspace(name)) subdirectories.emplace_back(name);
-    if (type != fs::EntryType::kFile) return true;
-    const auto stamp = (*root)->Stat(name);
-    if (!stamp.ok()) return true;  // It vanished meanwhile.
-    ++usage.others.file_count;
-    usage.others.size_bytes += stamp->size_bytes;
-    return true;
-  }));
-  for (const std::string& name : subdirectories) {
-    RETURN_IF_ERROR(AddTree(**root, name, cancelled, usage.others, usage.problem));
-  }
-  return absl::OkStatus();
-}
+// Scans workspaces below one base. Thread-safe.
+class Scanner {
+ public:
+  Scanner(std::shared_ptr<const fs::Dir> base, const std::string& base_path, base::Clock clock)
+      : base_(std::move(base)), prefix_(absl::StrCat(base_path, "/")), clock_(std::move(clock)) {}
 
-absl::StatusOr<core::Usage> Scan(const fs::Dir& base, absl::string_view path, absl::Time now,
-                                 core::Cancelled cancelled) {
-  core::Usage usage{.scan_time = now};
-  for (size_t i = 0; i < core::kDirectories.size(); ++i) {
-    RETURN_IF_ERROR(
-        AddTree(base, absl::StrCat(path, "/", core::kDirectories[i]), cancelled, usage.directories[i], usage.problem));
+  absl::StatusOr<core::Usage> Scan(const core::Workspace& workspace, bool counts_only, core::Cancelled cancelled) {
+    fs::ScanOptions options{
+        .groups = core::kDirectories, .counts_only = counts_only, .helpers = helpers_.get(), .now = clock_()};
+    // Sizes need a look at every file, whatever is known.
+    std::unique_ptr<fs::KnownTree> known = counts_only ? TakeKnown(workspace.root_path) : nullptr;
+    options.known = known.get();
+    const absl::string_view path = absl::StripPrefix(workspace.root_path, prefix_);
+    const auto trees = fs::ScanTree(*base_, path, options, cancelled);
+    // What a cancelled scan has learnt is as true as what a whole one has.
+    if (known != nullptr && !absl::IsNotFound(trees.status())) Keep(workspace.root_path, std::move(known));
+    RETURN_IF_ERROR(trees.status());
+    core::Usage usage{.counts_only = counts_only, .scan_time = options.now};
+    for (size_t i = 0; i < core::kDirectories.size(); ++i) usage.directories[i] = ToUsage((*trees)[i], usage.problem);
+    usage.others = ToUsage(trees->back(), usage.problem);
+    return usage;
   }
-  const absl::Status others = AddOthers(base, path, cancelled, usage);
-  if (absl::IsCancelled(others)) return others;
-  usage.problem.Update(others);
-  return usage;
-}
+
+ private:
+  // What is known of the tree at `root_path`. Whoever asks while another scan has it begins anew.
+  std::unique_ptr<fs::KnownTree> TakeKnown(const std::string& root_path) {
+    absl::MutexLock lock(&mutex_);
+    auto known = known_.Take(root_path);
+    return known.has_value() ? *std::move(known) : std::make_unique<fs::KnownTree>(kMaxKnownBytes);
+  }
+
+  void Keep(const std::string& root_path, std::unique_ptr<fs::KnownTree> known) {
+    const size_t bytes = sizeof(fs::KnownTree) + known->bytes;
+    absl::MutexLock lock(&mutex_);
+    known_.Put(root_path, std::move(known), bytes);
+  }
+
+  const std::shared_ptr<const fs::Dir> base_;
+  const std::string prefix_;
+  const base::Clock clock_;
+  const std::unique_ptr<base::ThreadPool> helpers_ = MakeHelpers();
+  absl::Mutex mutex_;
+  base::LruMap<std::unique_ptr<fs::KnownTree>> known_ ABSL_GUARDED_BY(mutex_){kMaxKnownBytes};
+};
 
 }  // namespace
 
 core::UsageScanner MakeUsageScanner(std::shared_ptr<const fs::Dir> base, std::string base_path, base::Clock clock) {
-  return [base = std::move(base), prefix = absl::StrCat(base_path, "/"), clock = std::move(clock)](
-             const core::Workspace& workspace, core::Cancelled cancelled) {
-    return Scan(*base, absl::StripPrefix(workspace.root_path, prefix), clock(), cancelled);
+  return [scanner = std::make_shared<Scanner>(std::move(base), base_path, std::move(clock))](
+             const core::Workspace& workspace, bool counts_only, core::Cancelled cancelled) {
+    return scanner->Scan(workspace, counts_only, cancelled);
   };
 }
 

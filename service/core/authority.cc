@@ -231,7 +231,9 @@ absl::StatusOr<DeleteResult> Authority::WouldDelete(const DeleteArgs& args) {
   RETURN_IF_ERROR(target.status());
   const Workspace& workspace = **target;
   RETURN_IF_ERROR(CheckEtag(workspace, args.etag));
-  ASSIGN_OR_RETURN(const Usage usage, status_cache_.Get(workspace, absl::ZeroDuration(), NeverCancelled));
+  const absl::StatusOr<Usage> counted = status_cache_.Get(workspace, {}, NeverCancelled);
+  if (absl::IsNotFound(counted.status())) return WorkspaceNotFound(args.project.str());
+  ASSIGN_OR_RETURN(const Usage usage, counted);
   return DeleteResult{.workspace = *std::move(target),
                       .file_count = usage.file_count() + usage.others.file_count,
                       .size_bytes = usage.size_bytes() + usage.others.size_bytes};
@@ -256,11 +258,17 @@ absl::StatusOr<WorkspacePtr> Authority::Undelete(const ProjectName& project, con
   return std::move(result.workspace);
 }
 
-absl::StatusOr<StatusResult> Authority::Status(const ProjectName& project, absl::Duration max_staleness,
+absl::StatusOr<StatusResult> Authority::Status(const ProjectName& project, const StatusArgs& args,
                                                Cancelled cancelled) {
-  ASSIGN_OR_RETURN(WorkspacePtr workspace, catalog_->Get(project));
-  ASSIGN_OR_RETURN(Usage usage, status_cache_.Get(*workspace, max_staleness, cancelled));
-  return StatusResult{.workspace = std::move(workspace), .usage = std::move(usage)};
+  // One that goes while it is counted may be there again, as another: not for ever.
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    ASSIGN_OR_RETURN(WorkspacePtr workspace, catalog_->Get(project));
+    absl::StatusOr<Usage> usage = status_cache_.Get(*workspace, args, cancelled);
+    if (absl::IsNotFound(usage.status())) continue;
+    RETURN_IF_ERROR(usage.status());
+    return StatusResult{.workspace = std::move(workspace), .usage = *std::move(usage)};
+  }
+  return WorkspaceNotFound(project.str());
 }
 
 }  // namespace mlops::core

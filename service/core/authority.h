@@ -98,7 +98,7 @@ class Authority {
   absl::StatusOr<DeleteResult> Delete(const DeleteArgs& args);
   absl::StatusOr<EnsureResult> Ensure(const CreateArgs& args);
   absl::StatusOr<WorkspacePtr> Undelete(const ProjectName& project, const std::string& uid);
-  absl::StatusOr<StatusResult> Status(const ProjectName& project, absl::Duration max_staleness, Cancelled cancelled);
+  absl::StatusOr<StatusResult> Status(const ProjectName& project, const StatusArgs& args, Cancelled cancelled);
 
   // The part of Ensure that waits for nothing: the workspace if it exists, NOT_FOUND if Ensure would make it.
   absl::StatusOr<WorkspacePtr> EnsureExisting(const CreateArgs& args);

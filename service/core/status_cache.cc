@@ -18,54 +18,65 @@ int64_t Usage::size_bytes() const {
   return sum;
 }
 
-StatusCache::StatusCache(UsageScanner scanner, base::Clock clock, size_t max_entries)
-    : scanner_(std::move(scanner)), clock_(std::move(clock)), max_entries_(max_entries) {}
+void Usage::KeepCountsOnly() {
+  counts_only = true;
+  const auto strip = [](DirectoryUsage& directory) {
+    directory.size_bytes = 0;
+    directory.modify_time = absl::InfinitePast();
+  };
+  for (DirectoryUsage& directory : directories) strip(directory);
+  strip(others);
+}
 
-absl::StatusOr<Usage> StatusCache::Get(const Workspace& workspace, absl::Duration max_staleness, Cancelled cancelled) {
+namespace {
+
+// Under which of the two kinds of count a workspace is remembered.
+std::string CountsKey(const std::string& key) { return absl::StrCat(key, " counts"); }
+
+}  // namespace
+
+StatusCache::StatusCache(UsageScanner scanner, base::Clock clock, size_t max_bytes)
+    : scanner_(std::move(scanner)), clock_(std::move(clock)), usages_(max_bytes) {}
+
+absl::StatusOr<Usage> StatusCache::Get(const Workspace& workspace, const StatusArgs& args, Cancelled cancelled) {
   // A uid alone is not enough: corrupt records have none, and hand-made ones may share one.
   const std::string key = absl::StrCat(workspace.uid, " ", workspace.root_path);
-  const absl::Time oldest = clock_() - max_staleness;
+  const std::string scan_key = args.counts_only ? CountsKey(key) : key;
+  const absl::Time oldest = clock_() - args.max_staleness;
   {
     absl::MutexLock lock(&mutex_);
-    if (WaitForScan(key, oldest, cancelled)) return entries_[key].usage;
-    if (cancelled()) return absl::CancelledError("nobody waits for this status any more");
-    MakeRoom();
-    entries_[key].scanning = true;
+    while (true) {
+      if (std::optional<Usage> known = Find(key, oldest, args.counts_only)) return *std::move(known);
+      if (cancelled()) return absl::CancelledError("nobody waits for this status any more");
+      if (scanning_.insert(scan_key).second) break;
+      // Woken by the end of any scan, and now and then to ask whether somebody still waits.
+      scan_ended_.WaitWithTimeout(&mutex_, absl::Milliseconds(100));
+    }
   }
-  absl::StatusOr<Usage> usage = scanner_(workspace, cancelled);
+  absl::StatusOr<Usage> usage = scanner_(workspace, args.counts_only, cancelled);
   absl::MutexLock lock(&mutex_);
+  scanning_.erase(scan_key);
   scan_ended_.SignalAll();
-  Entry& entry = entries_[key];
-  entry.scanning = false;
-  if (usage.ok()) {
-    entry.usage = *usage;
-    entry.known = true;
-  } else if (!entry.known) {
-    entries_.erase(key);
-  }
+  if (usage.ok()) usages_.Put(scan_key, *usage, usage->problem.message().size());
   return usage;
 }
 
-bool StatusCache::WaitForScan(const std::string& key, absl::Time oldest, Cancelled cancelled) {
-  while (true) {
-    const auto it = entries_.find(key);
-    if (it == entries_.end()) return false;
-    if (it->second.known && it->second.usage.scan_time >= oldest) return true;
-    if (!it->second.scanning || cancelled()) return false;
-    // Woken by the end of any scan, and now and then to ask whether somebody still waits.
-    scan_ended_.WaitWithTimeout(&mutex_, absl::Milliseconds(100));
+std::optional<Usage> StatusCache::Find(const std::string& key, absl::Time oldest, bool counts_only) {
+  const Usage* known = usages_.Find(key);
+  if (known != nullptr && known->scan_time >= oldest) {
+    Usage usage = *known;
+    if (counts_only) usage.KeepCountsOnly();
+    return usage;
   }
+  if (!counts_only) return std::nullopt;
+  known = usages_.Find(CountsKey(key));
+  if (known == nullptr || known->scan_time < oldest) return std::nullopt;
+  return *known;
 }
 
-void StatusCache::MakeRoom() {
-  if (entries_.size() < max_entries_) return;
-  // Any entry that is not in use may go: a lost count costs one scan.
-  for (auto it = entries_.begin(); it != entries_.end(); ++it) {
-    if (!it->second.scanning) {
-      entries_.erase(it);
-      return;
-    }
-  }
+size_t StatusCache::bytes() const {
+  absl::MutexLock lock(&mutex_);
+  return usages_.bytes();
 }
 
 }  // namespace mlops::core

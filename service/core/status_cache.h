@@ -2,13 +2,15 @@
 #define MLOPS_SERVICE_CORE_STATUS_CACHE_H_
 
 #include <cstddef>
+#include <optional>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "service/base/clock.h"
+#include "service/base/lru_map.h"
 #include "service/core/usage.h"
 
 namespace mlops::core {
@@ -17,31 +19,31 @@ namespace mlops::core {
 // Thread-safe; no lock is held during a scan.
 class StatusCache {
  public:
-  // Keeps at most `max_entries` counts.
-  StatusCache(UsageScanner scanner, base::Clock clock, size_t max_entries = 10'000);
+  // Some hundred thousand workspaces.
+  static constexpr size_t kDefaultMaxBytes = size_t{64} << 20;
 
-  // The usage of `workspace`, at most `max_staleness` old when this was called. Errors as the scanner's; CANCELLED if
-  // `cancelled` says so while this caller scans or waits.
-  absl::StatusOr<Usage> Get(const Workspace& workspace, absl::Duration max_staleness, Cancelled cancelled);
+  // Keeps counts in at most `max_bytes` of memory.
+  StatusCache(UsageScanner scanner, base::Clock clock, size_t max_bytes = kDefaultMaxBytes);
+
+  // The usage of `workspace`, at most `args.max_staleness` old when this was called. A scan that its caller gives up is
+  // begun again by one of those who wait for it. Errors as the scanner's; CANCELLED if `cancelled` says so while this
+  // caller scans or waits.
+  absl::StatusOr<Usage> Get(const Workspace& workspace, const StatusArgs& args, Cancelled cancelled);
+
+  // Of the memory in use.
+  size_t bytes() const;
 
  private:
-  struct Entry {
-    Usage usage;
-    bool known = false;     // Whether `usage` holds a count.
-    bool scanning = false;  // Whether some caller scans now.
-  };
-
-  // Waits until nobody scans for `key`; true if its count is then of `oldest` or later.
-  bool WaitForScan(const std::string& key, absl::Time oldest, Cancelled cancelled)
+  // What is known of `key`, of `oldest` or later.
+  std::optional<Usage> Find(const std::string& key, absl::Time oldest, bool counts_only)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void MakeRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const UsageScanner scanner_;
   const base::Clock clock_;
-  const size_t max_entries_;
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   absl::CondVar scan_ended_;
-  absl::flat_hash_map<std::string, Entry> entries_ ABSL_GUARDED_BY(mutex_);
+  base::LruMap<Usage> usages_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_set<std::string> scanning_ ABSL_GUARDED_BY(mutex_);  // For which some caller scans now.
 };
 
 }  // namespace mlops::core

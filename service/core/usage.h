@@ -24,20 +24,32 @@ struct DirectoryUsage {
 // What a workspace holds, in the order of kDirectories.
 struct Usage {
   std::array<DirectoryUsage, kDirectories.size()> directories;
-  DirectoryUsage others;  // Whatever else lies in the workspace, its record too; not in the sums below.
+  DirectoryUsage others;     // Whatever else lies in the workspace, its record too; not in the sums below.
+  bool counts_only = false;  // Whether sizes and times were left out.
   absl::Time scan_time;
   absl::Status problem;  // Not OK if a part could not be counted; the rest is exact.
 
   // Of the directories.
   int64_t file_count() const;
   int64_t size_bytes() const;
+
+  // Leaves out sizes and times.
+  void KeepCountsOnly();
+};
+
+// How much is wanted, and how new.
+struct StatusArgs {
+  absl::Duration max_staleness = absl::ZeroDuration();  // The default means now.
+  bool counts_only = false;
 };
 
 // Asked now and then during long work; true means that nobody waits for the result any more.
 using Cancelled = absl::FunctionRef<bool()>;
 
-// Counts the directories at workspace.root_path now; CANCELLED if told so. Thread-safe.
-using UsageScanner = std::function<absl::StatusOr<Usage>(const Workspace& workspace, Cancelled cancelled)>;
+// Counts the directories at workspace.root_path now. CANCELLED if told so; NOT_FOUND if the workspace is not there, or
+// not any more when all is counted. Thread-safe.
+using UsageScanner =
+    std::function<absl::StatusOr<Usage>(const Workspace& workspace, bool counts_only, Cancelled cancelled)>;
 
 }  // namespace mlops::core
 

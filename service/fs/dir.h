@@ -28,6 +28,27 @@ struct FileStamp {
   bool operator==(const FileStamp&) const = default;
 };
 
+// Times of files come from a clock that ticks: two changes within a tick leave the same stamp. A stamp is believed only
+// if, when the file or directory was read, it was older than a tick (the rule git has for its index).
+bool MayBeRacy(const FileStamp& stamp, absl::Time read_time);
+
+// What one directory holds itself, without its sub-directories.
+struct DirSummary {
+  FileStamp stamp;                                // Of the directory, before it was read.
+  int64_t file_count = 0;                         // Regular files.
+  int64_t size_bytes = 0;                         // The sum of their sizes.
+  absl::Time modify_time = absl::InfinitePast();  // The newest of them.
+  std::string subdirectories;                     // Their names, each ended by a NUL.
+  absl::Status problem;  // The first with a file that could not be looked at, and is missing above.
+};
+
+struct SummaryOptions {
+  // Without, nothing is asked of the files: size_bytes and modify_time stay as they are when there is none.
+  bool file_sizes = true;
+  // If not 0: of a directory on another device than this one only the stamp is set.
+  uint64_t device = 0;
+};
+
 // A whole small file, and its state before it was read.
 struct FileContent {
   std::string data;
@@ -80,6 +101,11 @@ class Dir {
   // Calls `visit` for each entry, "." and ".." left out, in no particular order, until it returns false. Entries that
   // come or go meanwhile may be visited or not.
   virtual absl::Status ForEachEntry(absl::FunctionRef<bool(absl::string_view name, EntryType type)> visit) const = 0;
+
+  // Sets `summary` to what the directory `path` holds itself; "" is this directory. Files that vanish meanwhile are
+  // left out, links neither followed nor counted. The default makes it of the calls above; a Dir with a faster way has
+  // its own.
+  virtual absl::Status Summarize(absl::string_view path, const SummaryOptions& options, DirSummary* summary) const;
 
   // Makes a directory that everyone may enter as the umask allows.
   virtual absl::Status MakeDir(absl::string_view path) = 0;

@@ -143,6 +143,18 @@ class PosixDir final : public Dir {
     return sys::ForEachEntry(fd.get(), visit, options_.portable) == 0 ? absl::OkStatus() : Error("");
   }
 
+  absl::Status Summarize(absl::string_view path, const SummaryOptions& options, DirSummary* summary) const override {
+    if (options_.portable) return Dir::Summarize(path, options, summary);
+    ASSIGN_OR_RETURN(const UniqueFd fd, Open(path.empty() ? "." : path, O_RDONLY | O_DIRECTORY));
+    *summary = {.subdirectories = std::move(summary->subdirectories)};  // Its memory is used again.
+    summary->subdirectories.clear();
+    if (sys::Stat(fd.get(), "", &summary->stamp, false) != 0) return Error(path);
+    if (options.device != 0 && summary->stamp.device != options.device) return absl::OkStatus();
+    const auto failed = [&](const char* name) { summary->problem.Update(Error(absl::StrCat(path, "/", name))); };
+    if (sys::Summarize(fd.get(), options.file_sizes, summary, failed) == 0) return absl::OkStatus();
+    return errno == ENOSYS ? Dir::Summarize(path, options, summary) : Error(path);
+  }
+
   absl::Status MakeDir(absl::string_view path) override {
     return WithParent(path, [](int dir, const char* name) { return ::mkdirat(dir, name, kDirMode); });
   }

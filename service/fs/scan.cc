@@ -1,12 +1,18 @@
 #include "service/fs/scan.h"
 
 #include <algorithm>
+#include <cstring>
+#include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "service/base/status_macros.h"
 
 namespace mlops::fs {
@@ -15,75 +21,475 @@ namespace {
 constexpr size_t kMaxProblems = 10;
 // Well below the length of path that a system call takes.
 constexpr size_t kMaxPathBytes = 2048;
+// One open is less than to walk the same way for each of these names.
+constexpr size_t kNamesWorthAnAnchor = 100;
+constexpr int kMaxKnownDepth = 1000;
+constexpr size_t kMaxOpenAnchors = 8;
+// How much a scan does by itself before it asks for help, so that no small one waits for a thread to wake up. A file is
+// 1, which is about a microsecond if sizes are asked for.
+constexpr int64_t kSoloWork = 1000;
+constexpr int64_t kWorkOfReading = 16;  // Of a directory.
+constexpr int kMaxHelpers = 3;
+constexpr absl::Duration kAskEvery = absl::Milliseconds(20);
 
-// A directory still to be read: by its path from an open one. Holding paths instead of descriptors bounds the latter;
-// a new anchor is opened where a path would become too long.
-struct Pending {
-  std::shared_ptr<const Dir> anchor;
-  std::string path;
+// A directory from which paths begin. Holding paths instead of descriptors bounds the latter; where a path would become
+// too long, a new one begins.
+struct Anchor {
+  std::shared_ptr<Anchor> parent;  // Null for the top.
+  std::string path;                // From the parent.
+  std::shared_ptr<const Dir> dir;  // Null while it is not open.
 };
+using AnchorPtr = std::shared_ptr<Anchor>;
 
-class Scanner {
+// Opens anchors and keeps the last few open. Thread-safe.
+class Anchors {
  public:
-  explicit Scanner(uint64_t device) : device_(device) {}
-
-  // Counts what is in `dir`; its directories are added to `pending`.
-  absl::Status Read(const Dir& dir, const Pending& place, std::vector<Pending>& pending) {
-    ASSIGN_OR_RETURN(const FileStamp self, dir.StatSelf());
-    if (self.device != device_) return absl::OkStatus();
-    usage_.modify_time = std::max(usage_.modify_time, self.modify_time);
-    return dir.ForEachEntry([&](absl::string_view name, EntryType type) {
-      if (type == EntryType::kDirectory) {
-        pending.push_back({.anchor = place.anchor,
-                           .path = place.path.empty() ? std::string(name) : absl::StrCat(place.path, "/", name)});
-      } else if (type == EntryType::kFile) {
-        CountFile(dir.Stat(name));
-      }
-      return true;
-    });
+  absl::StatusOr<std::shared_ptr<const Dir>> Open(const AnchorPtr& anchor) {
+    absl::MutexLock lock(&mutex_);
+    return OpenLocked(anchor);
   }
-
-  void AddProblem(absl::Status problem) {
-    if (usage_.problems.size() < kMaxProblems) usage_.problems.push_back(std::move(problem));
-  }
-
-  TreeUsage usage() && { return std::move(usage_); }
 
  private:
-  void CountFile(const absl::StatusOr<FileStamp>& stamp) {
-    if (absl::IsNotFound(stamp.status())) return;
-    if (!stamp.ok()) return AddProblem(stamp.status());
-    ++usage_.file_count;
-    usage_.size_bytes += stamp->size_bytes;
-    usage_.modify_time = std::max(usage_.modify_time, stamp->modify_time);
+  absl::StatusOr<std::shared_ptr<const Dir>> OpenLocked(const AnchorPtr& anchor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (anchor->dir != nullptr) return anchor->dir;
+    ASSIGN_OR_RETURN(const std::shared_ptr<const Dir> parent, OpenLocked(anchor->parent));
+    ASSIGN_OR_RETURN(anchor->dir, parent->OpenDir(anchor->path));
+    open_.push_back(anchor);
+    if (open_.size() > kMaxOpenAnchors) {
+      open_.front()->dir = nullptr;
+      open_.pop_front();
+    }
+    return anchor->dir;
   }
 
-  const uint64_t device_;
-  TreeUsage usage_;
+  absl::Mutex mutex_;
+  std::deque<AnchorPtr> open_ ABSL_GUARDED_BY(mutex_);  // Without the top.
 };
+
+// The sub-directories of one directory that are still to be read.
+struct Batch {
+  const char* next() const { return names.c_str() + at; }
+  bool empty() const { return at == names.size(); }
+
+  AnchorPtr anchor;
+  std::string parent;  // The path of that directory from the anchor; "" for the anchor itself.
+  std::string names;   // Each ended by a NUL.
+  size_t at = 0;       // The next of them.
+  int depth = 1;       // Of the sub-directories below the top.
+  size_t group = 0;
+  uint64_t device = 0;        // As SummaryOptions::device.
+  KnownDir* known = nullptr;  // Of the next, and so on; null if they are not remembered.
+};
+
+size_t NameCount(absl::string_view names) { return static_cast<size_t>(std::count(names.begin(), names.end(), '\0')); }
+
+// Takes the second half of what is in `batch`, nothing if there is only one name.
+Batch SplitOff(Batch& batch) {
+  Batch half = batch;
+  half.at = batch.names.find('\0', batch.at + (batch.names.size() - batch.at) / 2) + 1;
+  if (half.empty()) half.at = batch.names.find('\0', batch.at) + 1;
+  const absl::string_view first = absl::string_view(batch.names).substr(batch.at, half.at - batch.at);
+  if (half.known != nullptr) half.known += NameCount(first);
+  batch.names.resize(half.at);
+  return half;
+}
+
+void AddProblem(TreeUsage& usage, absl::Status problem) {
+  if (usage.problems.size() < kMaxProblems) usage.problems.push_back(std::move(problem));
+}
+
+void Add(TreeUsage part, TreeUsage& sum) {
+  sum.exists |= part.exists;
+  sum.file_count += part.file_count;
+  sum.size_bytes += part.size_bytes;
+  sum.modify_time = std::max(sum.modify_time, part.modify_time);
+  for (absl::Status& problem : part.problems) AddProblem(sum, std::move(problem));
+}
+
+bool IsStill(const KnownDir& known, const FileStamp& stamp) {
+  return known.inode == stamp.inode && known.device == stamp.device && stamp.type == EntryType::kDirectory &&
+         known.modify_ns == absl::ToUnixNanos(stamp.modify_time) &&
+         known.change_ns == absl::ToUnixNanos(stamp.change_time);
+}
+
+// What a KnownDir needs beside itself.
+size_t BytesOf(const std::string& subdirectories) {
+  return subdirectories.empty() ? 0 : subdirectories.capacity() + NameCount(subdirectories) * sizeof(KnownDir);
+}
+
+// What is below it counts too. Recursion is bounded by kMaxKnownDepth.
+size_t BytesBelow(const KnownDir& known) {
+  size_t bytes = BytesOf(known.subdirectories);
+  const size_t count = NameCount(known.subdirectories);
+  for (size_t i = 0; i < count; ++i) bytes += BytesBelow(known.children[i]);
+  return bytes;
+}
+
+void Forget(KnownTree& tree, KnownDir& known) {
+  tree.bytes -= BytesBelow(known);
+  known = {};
+}
+
+// Makes `known`, whose sub-directories were others, one with these; what is known of those that stay is kept.
+void ReplaceSubdirectories(KnownTree& tree, const std::string& subdirectories, KnownDir& known) {
+  absl::flat_hash_map<absl::string_view, KnownDir*> old;
+  const std::string old_names = std::move(known.subdirectories);
+  const std::unique_ptr<KnownDir[]> old_children = std::move(known.children);
+  KnownDir* child = old_children.get();
+  for (const char* name = old_names.c_str(); name < old_names.c_str() + old_names.size(); name += strlen(name) + 1) {
+    old[name] = child++;
+  }
+  known.subdirectories = subdirectories;
+  known.children = std::make_unique<KnownDir[]>(NameCount(subdirectories));
+  child = known.children.get();
+  for (const char* name = subdirectories.c_str(); name < subdirectories.c_str() + subdirectories.size();
+       name += strlen(name) + 1, ++child) {
+    if (const auto it = old.find(name); it != old.end()) *child = std::exchange(*it->second, {});
+  }
+  tree.bytes += BytesOf(known.subdirectories);
+  tree.bytes -= BytesOf(old_names);
+  for (const auto& [name, gone] : old) tree.bytes -= BytesBelow(*gone);
+}
+
+// One call of ScanTree: what its workers share. Helpers that begin when it is over find it finished.
+class Scan : public std::enable_shared_from_this<Scan> {
+ public:
+  Scan(const Dir& dir, absl::string_view path, const ScanOptions& options)
+      : options_(options), path_(path), usages_(options.groups.size() + 1) {
+    top_->dir = std::shared_ptr<const Dir>(&dir, [](const Dir*) {});
+  }
+
+  absl::StatusOr<std::vector<TreeUsage>> Run(absl::FunctionRef<bool()> cancelled);
+
+ private:
+  class Worker;
+
+  // Gets `worker` more to do; false if there is nothing more, or the scan is cancelled. `cancelled` is null for
+  // helpers.
+  bool Take(Worker& worker, absl::FunctionRef<bool()>* cancelled);
+  void Share(Batch batch);
+  bool has_hungry() const { return hungry_.load(std::memory_order_relaxed) > queued_.load(std::memory_order_relaxed); }
+  void AskForHelp();
+  void Help();
+  void Merge(std::vector<TreeUsage> usages) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const ScanOptions options_;
+  const std::string path_;
+  const AnchorPtr top_ = std::make_shared<Anchor>();
+  Anchors anchors_;
+  std::atomic<bool> stop_ = false;
+  std::atomic<int> hungry_ = 0;  // Workers that wait for a batch.
+  std::atomic<int> queued_ = 0;  // The size of queue_.
+
+  absl::Mutex mutex_;
+  std::vector<Batch> queue_ ABSL_GUARDED_BY(mutex_);
+  int busy_ ABSL_GUARDED_BY(mutex_) = 1;     // Workers that have something to do: at first the caller.
+  int helpers_ ABSL_GUARDED_BY(mutex_) = 0;  // That have begun and not ended.
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<TreeUsage> usages_ ABSL_GUARDED_BY(mutex_);
+};
+
+// What one thread does for a scan.
+class Scan::Worker {
+ public:
+  explicit Worker(Scan& scan) : scan_(scan), usages_(scan.options_.groups.size() + 1) {}
+
+  // Reads the top, whose stamp it returns.
+  absl::StatusOr<FileStamp> ReadTop() {
+    Batch top{.anchor = scan_.top_, .group = scan_.options_.groups.size()};
+    if (scan_.options_.known != nullptr) top.known = &scan_.options_.known->top;
+    RETURN_IF_ERROR(OpenAnchor(top.anchor));
+    path_ = scan_.path_;
+    std::string names;
+    KnownDir* children = nullptr;
+    if (const auto stamp = StampIfKnown(top.known)) {
+      summary_.stamp = *stamp;
+      usages_[top.group].file_count += top.known->file_count;
+      names = top.known->subdirectories;
+      children = top.known->children.get();
+    } else {
+      absl::Status read = Summarize(0);
+      if (absl::IsInternal(read)) {  // Denied, perhaps; the groups may be open all the same.
+        ASSIGN_OR_RETURN(summary_.stamp, current_dir_->Stat(path_));
+        summary_.subdirectories.clear();
+        Fail(std::move(read), top);
+        top.known = nullptr;
+      } else {
+        RETURN_IF_ERROR(read);
+        AddSummary(usages_[top.group]);
+      }
+      summary_.subdirectories = names = GroupsFirst(summary_.subdirectories);
+      children = Remember(top.known);
+    }
+    usages_[top.group].exists = true;
+    PushGroups(top.anchor, names, summary_.stamp.device, children);
+    return summary_.stamp;
+  }
+
+  void Push(Batch batch) { batches_.push_back(std::move(batch)); }
+
+  // Reads the next directory; false if there is none.
+  bool Step() {
+    while (!batches_.empty() && batches_.back().empty()) batches_.pop_back();
+    if (batches_.empty()) return false;
+    if (scan_.has_hungry()) ShareSome();
+    Batch& from = batches_.back();
+    const absl::string_view name(from.next());
+    path_.assign(from.parent);
+    if (!path_.empty()) path_.push_back('/');
+    path_.append(name.data(), name.size());
+    from.at += name.size() + 1;
+    Batch place{.anchor = from.anchor, .depth = from.depth, .group = from.group, .device = from.device};
+    if (from.known != nullptr) place.known = from.known++;
+    // Nothing is remembered where recursion would be deep.
+    if (from.depth > kMaxKnownDepth) place.known = nullptr;
+    Visit(std::move(place));
+    return true;
+  }
+
+  int64_t work() const { return work_; }
+  std::vector<TreeUsage> usages() && { return std::move(usages_); }
+
+ private:
+  // Reads the directory at path_; `place` is where, and what of it is known.
+  void Visit(Batch place) {
+    TreeUsage& usage = usages_[place.group];
+    if (absl::Status opened = OpenAnchor(place.anchor); !opened.ok()) return Fail(std::move(opened), place);
+    if (const auto stamp = StampIfKnown(place.known)) {
+      usage.exists = true;
+      usage.file_count += place.known->file_count;
+      if (place.device == 0) place.device = stamp->device;
+      return PushChildren(std::move(place), place.known->subdirectories, place.known->children.get());
+    }
+    if (absl::Status read = Summarize(place.device); !read.ok()) return Fail(std::move(read), place);
+    if (place.device == 0) place.device = summary_.stamp.device;
+    if (place.device != summary_.stamp.device) return ForgetIfKnown(place.known);
+    AddSummary(usage);
+    KnownDir* const children = Remember(place.known);
+    PushChildren(std::move(place), summary_.subdirectories, children);
+  }
+
+  void Fail(absl::Status problem, const Batch& place) {
+    ForgetIfKnown(place.known);
+    // Unless it vanished meanwhile.
+    if (!absl::IsNotFound(problem)) AddProblem(usages_[place.group], std::move(problem));
+  }
+
+  absl::Status OpenAnchor(const AnchorPtr& anchor) {
+    if (anchor == current_anchor_) return absl::OkStatus();
+    ASSIGN_OR_RETURN(current_dir_, scan_.anchors_.Open(anchor));
+    current_anchor_ = anchor;
+    return absl::OkStatus();
+  }
+
+  // The stamp of the directory at path_ if `known` tells what is in it.
+  std::optional<FileStamp> StampIfKnown(const KnownDir* known) {
+    if (!scan_.options_.counts_only || known == nullptr || known->inode == 0) return std::nullopt;
+    const auto stamp = current_dir_->Stat(path_);
+    if (!stamp.ok() || !IsStill(*known, *stamp)) return std::nullopt;
+    ++work_;
+    return *stamp;
+  }
+
+  // Reads the directory at path_ into summary_.
+  absl::Status Summarize(uint64_t device) {
+    RETURN_IF_ERROR(
+        current_dir_->Summarize(path_, {.file_sizes = !scan_.options_.counts_only, .device = device}, &summary_));
+    work_ += kWorkOfReading + summary_.file_count;
+    return absl::OkStatus();
+  }
+
+  void AddSummary(TreeUsage& usage) {
+    usage.exists = true;
+    usage.file_count += summary_.file_count;
+    if (!summary_.problem.ok()) AddProblem(usage, summary_.problem);
+    if (scan_.options_.counts_only) return;
+    usage.size_bytes += summary_.size_bytes;
+    usage.modify_time = std::max({usage.modify_time, summary_.modify_time, summary_.stamp.modify_time});
+  }
+
+  // Keeps summary_ in `known`; returns where its sub-directories are remembered, null if they are not.
+  KnownDir* Remember(KnownDir* known) {
+    if (known == nullptr) return nullptr;
+    KnownTree& tree = *scan_.options_.known;
+    if (known->subdirectories != summary_.subdirectories) {
+      if (tree.bytes + BytesOf(summary_.subdirectories) > tree.max_bytes) {
+        Forget(tree, *known);
+        return nullptr;
+      }
+      ReplaceSubdirectories(tree, summary_.subdirectories, *known);
+    }
+    const FileStamp& stamp = summary_.stamp;
+    const bool exact = summary_.problem.ok() && !MayBeRacy(stamp, scan_.options_.now);
+    known->inode = exact ? stamp.inode : 0;
+    known->device = stamp.device;
+    known->modify_ns = absl::ToUnixNanos(stamp.modify_time);
+    known->change_ns = absl::ToUnixNanos(stamp.change_time);
+    known->file_count = summary_.file_count;
+    return known->children.get();
+  }
+
+  void ForgetIfKnown(KnownDir* known) {
+    if (known != nullptr) Forget(*scan_.options_.known, *known);
+  }
+
+  // The groups, whether they are there or not, and then the other names.
+  std::string GroupsFirst(const std::string& names) const {
+    const auto groups = scan_.options_.groups;
+    std::string result;
+    for (absl::string_view group : groups) result.append(group.data(), group.size()).push_back('\0');
+    for (const char* name = names.c_str(); name < names.c_str() + names.size(); name += strlen(name) + 1) {
+      if (std::find(groups.begin(), groups.end(), name) == groups.end()) result.append(name).push_back('\0');
+    }
+    return result;
+  }
+
+  // Has the sub-directories of the top read: the groups' each as a tree of its own, of whatever device.
+  void PushGroups(const AnchorPtr& anchor, const std::string& names, uint64_t device, KnownDir* known) {
+    const size_t groups = scan_.options_.groups.size();
+    size_t at = 0;
+    for (size_t group = 0; group < groups; ++group) {
+      const std::string name(names.c_str() + at);
+      at += name.size() + 1;
+      Push({.anchor = anchor,
+            .parent = path_,
+            .names = name + '\0',
+            .group = group,
+            .known = known == nullptr ? nullptr : known + group});
+    }
+    Push({.anchor = anchor,
+          .parent = path_,
+          .names = names.substr(at),
+          .group = groups,
+          .device = device,
+          .known = known == nullptr ? nullptr : known + groups});
+  }
+
+  // Has the sub-directories `names` of the directory at path_ read.
+  void PushChildren(Batch place, const std::string& names, KnownDir* known) {
+    if (names.empty()) return;
+    if (path_.size() > kMaxPathBytes || names.size() > kNamesWorthAnAnchor) {
+      place.anchor = std::make_shared<Anchor>(Anchor{.parent = std::move(place.anchor), .path = path_});
+    } else {
+      place.parent = path_;
+    }
+    place.names = names;
+    ++place.depth;
+    place.known = known;
+    Push(std::move(place));
+  }
+
+  // Gives others the oldest list, which is likely to lead to the most, or a part of the only one.
+  void ShareSome() {
+    while (batches_.front().empty()) batches_.erase(batches_.begin());  // The last one is not.
+    if (batches_.size() > 1) {
+      scan_.Share(std::move(batches_.front()));
+      batches_.erase(batches_.begin());
+    } else if (Batch half = SplitOff(batches_.back()); !half.empty()) {
+      scan_.Share(std::move(half));
+    }
+  }
+
+  Scan& scan_;
+  std::vector<TreeUsage> usages_;
+  std::vector<Batch> batches_;  // The last one is next: depth first.
+  DirSummary summary_;
+  std::string path_;
+  AnchorPtr current_anchor_;
+  std::shared_ptr<const Dir> current_dir_;
+  int64_t work_ = 0;
+};
+
+absl::StatusOr<std::vector<TreeUsage>> Scan::Run(absl::FunctionRef<bool()> cancelled) {
+  Worker worker(*this);
+  ASSIGN_OR_RETURN(const FileStamp top, worker.ReadTop());
+  bool asked_for_help = options_.helpers == nullptr;
+  do {
+    while (true) {
+      if (cancelled()) stop_ = true;
+      if (stop_ || !worker.Step()) break;
+      if (!asked_for_help && worker.work() > kSoloWork) {
+        asked_for_help = true;
+        AskForHelp();
+      }
+    }
+  } while (Take(worker, &cancelled));
+  {
+    absl::MutexLock lock(&mutex_);
+    finished_ = true;
+    const auto alone = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return helpers_ == 0; };
+    mutex_.Await(absl::Condition(&alone));
+    Merge(std::move(worker).usages());
+  }
+  if (stop_) return absl::CancelledError("nobody waits for this scan any more");
+  const auto top_now = top_->dir->Stat(path_);
+  if (top_now.ok() && (top_now->inode != top.inode || top_now->device != top.device)) return absl::NotFoundError(path_);
+  RETURN_IF_ERROR(top_now.status());
+  absl::MutexLock lock(&mutex_);
+  return std::move(usages_);
+}
+
+bool Scan::Take(Worker& worker, absl::FunctionRef<bool()>* cancelled) {
+  const auto has_news = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return !queue_.empty() || busy_ == 0 || stop_; };
+  absl::MutexLock lock(&mutex_);
+  --busy_;
+  ++hungry_;
+  while (!mutex_.AwaitWithTimeout(absl::Condition(&has_news), kAskEvery)) {
+    if (cancelled == nullptr) continue;
+    mutex_.Unlock();
+    const bool stop = (*cancelled)();
+    mutex_.Lock();
+    if (stop) stop_ = true;
+  }
+  --hungry_;
+  if (stop_ || queue_.empty()) return false;
+  worker.Push(std::move(queue_.back()));
+  queue_.pop_back();
+  --queued_;
+  ++busy_;
+  return true;
+}
+
+void Scan::Share(Batch batch) {
+  absl::MutexLock lock(&mutex_);
+  queue_.push_back(std::move(batch));
+  ++queued_;
+}
+
+void Scan::AskForHelp() {
+  const int wanted = std::min(kMaxHelpers, options_.helpers->threads());
+  for (int i = 0; i < wanted; ++i) {
+    // Where all are busy already, the scan goes on by itself.
+    if (!options_.helpers->TrySchedule([scan = shared_from_this()] { scan->Help(); })) return;
+  }
+}
+
+void Scan::Help() {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (finished_) return;
+    ++helpers_;
+    ++busy_;
+  }
+  Worker worker(*this);
+  while (Take(worker, nullptr)) {
+    while (!stop_ && worker.Step()) {
+    }
+  }
+  absl::MutexLock lock(&mutex_);
+  Merge(std::move(worker).usages());
+  --helpers_;
+}
+
+void Scan::Merge(std::vector<TreeUsage> usages) {
+  for (size_t i = 0; i < usages.size(); ++i) Add(std::move(usages[i]), usages_[i]);
+}
 
 }  // namespace
 
-absl::StatusOr<TreeUsage> ScanTree(const Dir& dir, absl::string_view path, absl::FunctionRef<bool()> cancelled) {
-  ASSIGN_OR_RETURN(std::shared_ptr<const Dir> top, dir.OpenDir(path));
-  ASSIGN_OR_RETURN(const FileStamp stamp, top->StatSelf());
-  Scanner scanner(stamp.device);
-  std::vector<Pending> pending;
-  RETURN_IF_ERROR(scanner.Read(*top, {.anchor = top}, pending));
-  while (!pending.empty()) {
-    if (cancelled()) return absl::CancelledError("nobody waits for this scan any more");
-    Pending next = std::move(pending.back());
-    pending.pop_back();
-    absl::StatusOr<std::shared_ptr<const Dir>> opened = next.anchor->OpenDir(next.path);
-    if (absl::IsNotFound(opened.status())) continue;  // It vanished meanwhile.
-    if (!opened.ok()) {
-      scanner.AddProblem(opened.status());
-      continue;
-    }
-    if (next.path.size() > kMaxPathBytes) next = {.anchor = *opened};
-    if (absl::Status read = scanner.Read(**opened, next, pending); !read.ok()) scanner.AddProblem(std::move(read));
-  }
-  return std::move(scanner).usage();
+absl::StatusOr<std::vector<TreeUsage>> ScanTree(const Dir& dir, absl::string_view path, const ScanOptions& options,
+                                                absl::FunctionRef<bool()> cancelled) {
+  return std::make_shared<Scan>(dir, path, options)->Run(cancelled);
 }
 
 }  // namespace mlops::fs

@@ -5,10 +5,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <memory>
+#include <tuple>
 
 #include "service/base/unique_fd.h"
 
@@ -57,7 +60,7 @@ EntryType TypeOfEntry(int dir, unsigned char type, const char* name) {
   return ::fstatat(dir, name, &info, AT_SYMLINK_NOFOLLOW) == 0 ? TypeOfMode(info.st_mode) : EntryType::kOther;
 }
 
-bool IsDots(const char* name) { return std::strcmp(name, ".") == 0 || std::strcmp(name, "..") == 0; }
+bool IsDots(const char* name) { return name[0] == '.' && (name[1] == '\0' || (name[1] == '.' && name[2] == '\0')); }
 
 #ifdef __linux__
 
@@ -83,6 +86,80 @@ bool Known(const std::atomic<bool>& missing) { return missing.load(std::memory_o
 absl::Time FromStatxTime(const statx_timestamp& time) {
   return absl::FromUnixSeconds(time.tv_sec) + absl::Nanoseconds(time.tv_nsec);
 }
+
+constexpr size_t kEntryBufferBytes = 64 * 1024;
+constexpr int kRefused = 1;
+
+struct RawEntry {  // As getdents64(2) has it.
+  uint64_t inode;
+  int64_t offset;
+  uint16_t length;
+  uint8_t type;
+  char name[1];
+};
+
+// Calls `visit(name, type)` for each entry of `dir` until it returns false. Returns 0, -1 with errno set, or kRefused
+// before the first entry.
+template <typename Visit>
+int ForEachRawEntry(int dir, char* buffer, Visit visit) {
+  bool first = true;
+  while (true) {
+    const long bytes = ::syscall(SYS_getdents64, dir, buffer, kEntryBufferBytes);
+    if (bytes == 0) return 0;
+    if (bytes < 0 && first && MayBeRefusal(errno)) {
+      Remember(g_no_getdents64);
+      return kRefused;
+    }
+    if (bytes < 0) return -1;
+    first = false;
+    for (long at = 0; at < bytes;) {
+      const auto* entry = reinterpret_cast<const RawEntry*>(buffer + at);
+      at += entry->length;
+      if (!IsDots(entry->name) && !visit(entry->name, entry->type)) return 0;
+    }
+  }
+}
+
+int PortableStat(int dir, const std::string& path, FileStamp* stamp);
+
+// The sums over some files, as plain numbers: they are added to once for each file of a tree.
+struct FileSums {
+  int64_t count = 0;
+  int64_t bytes = 0;
+  int64_t newest_seconds = std::numeric_limits<int64_t>::min();
+  int64_t newest_nanos = 0;
+
+  // Adds the file `name` in `dir`, unless it is something else by now; false, with errno set, if it cannot be told.
+  bool Add(int dir, const char* name) {
+    struct statx info;
+    if (::statx(dir, name, AT_SYMLINK_NOFOLLOW, STATX_TYPE | STATX_SIZE | STATX_MTIME, &info) == 0) {
+      if (S_ISREG(info.stx_mode)) {
+        AddFile(static_cast<int64_t>(info.stx_size), info.stx_mtime.tv_sec, info.stx_mtime.tv_nsec);
+      }
+      return true;
+    }
+    if (!MayBeRefusal(errno)) return false;
+    Remember(g_no_statx);
+    FileStamp stamp;
+    if (PortableStat(dir, name, &stamp) != 0) return false;
+    if (stamp.type == EntryType::kFile) {
+      const timespec time = absl::ToTimespec(stamp.modify_time);
+      AddFile(stamp.size_bytes, time.tv_sec, time.tv_nsec);
+    }
+    return true;
+  }
+
+  absl::Time newest() const { return absl::FromUnixSeconds(newest_seconds) + absl::Nanoseconds(newest_nanos); }
+
+ private:
+  void AddFile(int64_t size, int64_t seconds, int64_t nanos) {
+    ++count;
+    bytes += size;
+    if (std::tie(seconds, nanos) <= std::tie(newest_seconds, newest_nanos)) return;
+    newest_seconds = seconds;
+    newest_nanos = nanos;
+  }
+};
 
 #endif  // __linux__
 
@@ -224,35 +301,49 @@ int Stat(int dir, const std::string& path, FileStamp* stamp, bool portable) {
 
 int ForEachEntry(int dir, absl::FunctionRef<bool(absl::string_view name, EntryType type)> visit, bool portable) {
 #ifdef __linux__
-  struct LinuxEntry {  // As getdents64(2) has it.
-    uint64_t inode;
-    int64_t offset;
-    uint16_t length;
-    uint8_t type;
-    char name[1];
-  };
   if (!portable && !Known(g_no_getdents64)) {
-    constexpr size_t kBufferBytes = 64 * 1024;
-    const auto buffer = std::make_unique_for_overwrite<char[]>(kBufferBytes);
+    const auto buffer = std::make_unique_for_overwrite<char[]>(kEntryBufferBytes);
     if (::lseek(dir, 0, SEEK_SET) < 0) return -1;
-    bool first = true;
-    while (true) {
-      const long bytes = ::syscall(SYS_getdents64, dir, buffer.get(), kBufferBytes);
-      if (bytes == 0) return 0;
-      if (bytes < 0 && first && MayBeRefusal(errno)) break;
-      if (bytes < 0) return -1;
-      first = false;
-      for (long at = 0; at < bytes;) {
-        const auto* entry = reinterpret_cast<const LinuxEntry*>(buffer.get() + at);
-        at += entry->length;
-        if (IsDots(entry->name)) continue;
-        if (!visit(entry->name, TypeOfEntry(dir, entry->type, entry->name))) return 0;
-      }
-    }
-    Remember(g_no_getdents64);
+    const int result = ForEachRawEntry(dir, buffer.get(), [&](const char* name, unsigned char type) {
+      return visit(name, TypeOfEntry(dir, type, name));
+    });
+    if (result != kRefused) return result;
   }
 #endif
   return PortableForEachEntry(dir, visit);
+}
+
+int Summarize([[maybe_unused]] int dir, [[maybe_unused]] bool file_sizes, [[maybe_unused]] DirSummary* summary,
+              [[maybe_unused]] absl::FunctionRef<void(const char* name)> failed) {
+#ifdef __linux__
+  if (!Known(g_no_getdents64) && !(file_sizes && Known(g_no_statx))) {
+    // A scan reads one directory after the other: their buffer need not be made for each.
+    thread_local const auto buffer = std::make_unique_for_overwrite<char[]>(kEntryBufferBytes);
+    FileSums sums;
+    const int result = ForEachRawEntry(dir, buffer.get(), [&](const char* name, unsigned char raw_type) {
+      const bool told = raw_type == DT_REG || raw_type == DT_DIR;  // Nearly all are.
+      const EntryType type = !told                ? TypeOfEntry(dir, raw_type, name)
+                             : raw_type == DT_REG ? EntryType::kFile
+                                                  : EntryType::kDirectory;
+      if (type == EntryType::kDirectory) summary->subdirectories.append(name, std::strlen(name) + 1);
+      if (type != EntryType::kFile) return true;
+      if (!file_sizes) {
+        ++sums.count;
+      } else if (!sums.Add(dir, name) && errno != ENOENT) {
+        failed(name);
+      }
+      return true;
+    });
+    if (result != kRefused) {
+      summary->file_count += sums.count;
+      summary->size_bytes += sums.bytes;
+      if (sums.count > 0 && file_sizes) summary->modify_time = std::max(summary->modify_time, sums.newest());
+      return result;
+    }
+  }
+#endif
+  errno = ENOSYS;
+  return -1;
 }
 
 int Sync(int fd) {

@@ -32,6 +32,12 @@ int Stat(int dir, const std::string& path, FileStamp* stamp, bool portable);
 // Linux: getdents64 with a large buffer. Portable: readdir.
 int ForEachEntry(int dir, absl::FunctionRef<bool(absl::string_view name, EntryType type)> visit, bool portable);
 
+// Adds to `summary` what `dir` holds itself, with the files' sizes and newest time if `file_sizes`; calls `failed` for
+// each file that cannot be looked at, errno set. Reads from where `dir` stands, which must be its beginning.
+// Linux: getdents64, and one statx a file with two fields. ENOSYS, and `summary` as it was, where these are refused:
+// there is no portable substitute here, as Dir has one.
+int Summarize(int dir, bool file_sizes, DirSummary* summary, absl::FunctionRef<void(const char* name)> failed);
+
 // Makes a file or directory durable (fsync, or F_FULLFSYNC where fsync does not reach the disk).
 int Sync(int fd);
 

@@ -265,7 +265,7 @@ void ToProto(const core::StatusResult& result, pb::WorkspaceStatus* message) {
     out->set_exists(directory.exists);
     out->set_file_count(ClampToInt32(directory.file_count));
     out->set_size_bytes(directory.size_bytes);
-    if (directory.exists) ToProto(directory.modify_time, out->mutable_modify_time());
+    if (directory.modify_time != absl::InfinitePast()) ToProto(directory.modify_time, out->mutable_modify_time());
   }
   message->set_file_count(ClampToInt32(usage.file_count()));
   message->set_size_bytes(usage.size_bytes());

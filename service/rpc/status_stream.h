@@ -2,9 +2,12 @@
 #define MLOPS_SERVICE_RPC_STATUS_STREAM_H_
 
 #include <deque>
-#include <string>
+#include <optional>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "mlops/workspace/v1/workspace_service.grpc.pb.h"
 #include "service/core/authority.h"
@@ -12,8 +15,9 @@
 
 namespace mlops::rpc {
 
-// One StreamWorkspaceStatuses call. It counts one workspace at a time, on the worker pool, and begins the next when the
-// last message is on its way: memory is one page of names, and a slow reader holds no thread. Deletes itself.
+// One StreamWorkspaceStatuses call. A few tasks on the worker pool count workspaces, each by itself, until as many
+// messages are ready as may wait; they are written one after the other, in the order in which they got ready. Memory is
+// these messages and one page of names, and a slow reader holds no thread. Deletes itself.
 class StatusStream final : public grpc::ServerWriteReactor<mlops::workspace::v1::WorkspaceStatus> {
  public:
   StatusStream(core::Authority* authority, Calls* calls, grpc::CallbackServerContext* context,
@@ -23,25 +27,41 @@ class StatusStream final : public grpc::ServerWriteReactor<mlops::workspace::v1:
   void OnDone() override { delete this; }
 
  private:
-  // Runs Next() on the worker pool.
-  void Schedule();
-  // Counts the next workspace that still exists and writes its message, or ends the call.
-  void Next();
-  // The next message into message_; false when there is none.
-  absl::StatusOr<bool> Fill();
-  absl::Status FetchPage();
-  void End(const absl::Status& status);
+  // Begins what can be begun: a write, more scanners, the end. To be called after every change and without the lock;
+  // the caller must not touch anything afterwards unless it is counted as a scanner.
+  void Advance() ABSL_LOCKS_EXCLUDED(mutex_);
+  // How many scanners are to be started; they are counted already.
+  int TakeScannersToStart() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void StartScanners(int count) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // What a scanner does: counts one after the other, and now and then gives way to other calls.
+  void ScanSome() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Counts the next workspace that still exists; false if there is none for now.
+  bool ScanOne() ABSL_LOCKS_EXCLUDED(mutex_);
+  // The next to be counted; nullopt if there is none for now.
+  std::optional<core::ProjectName> NextProject() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status FetchPage() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Why no more is to be done, if so.
+  absl::Status CheckWanted() const;
+  void SetEnd(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_);
 
   core::Authority* const authority_;
   Calls* const calls_;
   grpc::CallbackServerContext* const context_;
   const absl::Time started_;
-  absl::Status problem_;  // With the request.
-  absl::Duration max_staleness_;
-  std::deque<core::ProjectName> projects_;  // Of the page fetched last, still to be counted.
-  core::ListArgs list_args_;
-  bool last_page_ = false;
-  mlops::workspace::v1::WorkspaceStatus message_;
+  core::StatusArgs status_args_;
+  core::ListArgs list_args_;                             // Of the next page. Only of who fetches it.
+  mlops::workspace::v1::WorkspaceStatus being_written_;  // Only of who writes.
+
+  absl::Mutex mutex_;
+  std::deque<core::ProjectName> projects_ ABSL_GUARDED_BY(mutex_);  // Of the page fetched last, still to be counted.
+  bool fetching_ ABSL_GUARDED_BY(mutex_) = false;
+  bool last_page_ ABSL_GUARDED_BY(mutex_) = false;
+  int scanners_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::deque<mlops::workspace::v1::WorkspaceStatus> ready_ ABSL_GUARDED_BY(mutex_);
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);  // With what the call ends, once that is known.
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace mlops::rpc

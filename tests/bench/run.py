@@ -1,7 +1,8 @@
 """Runs the benchmarks and prints their tables in Markdown; keeps the tables and the raw figures below build/bench.
 
-Usage: run.py [--quick] [--build DIR] [--work DIR] [--readme] [NAME...], a NAME being get, ensure, list, commit, start
-or original; all of them if none is given. With --readme, the tables of README.md are replaced by the new ones.
+Usage: run.py [--quick] [--build DIR] [--work DIR] [--readme] [NAME...], a NAME being get, ensure, list, commit,
+start, scan or original; all of them if none is given. With --readme, the tables of README.md are replaced by the
+new ones.
 """
 
 import argparse
@@ -36,10 +37,33 @@ class Sizes:
     workspaces: tuple[int, ...]
     starts: int
     original: int
+    scan_tree: tuple[int, int]
+    scan_rounds: int
+    statuses: int
 
 
-FULL = Sizes(rounds=31, round_ms=150, commit_round_ms=200, workspaces=(10_000, 100_000), starts=3, original=500)
-QUICK = Sizes(rounds=2, round_ms=20, commit_round_ms=20, workspaces=(50,), starts=1, original=10)
+FULL = Sizes(
+    rounds=31,
+    round_ms=150,
+    commit_round_ms=200,
+    workspaces=(10_000, 100_000),
+    starts=3,
+    original=500,
+    scan_tree=(8_120, 200_000),
+    scan_rounds=9,
+    statuses=10_000,
+)
+QUICK = Sizes(
+    rounds=2,
+    round_ms=20,
+    commit_round_ms=20,
+    workspaces=(50,),
+    starts=1,
+    original=10,
+    scan_tree=(200, 2000),
+    scan_rounds=2,
+    statuses=50,
+)
 
 
 @dataclass(frozen=True)
@@ -229,6 +253,85 @@ def measure_starts(bench: Bench, count: int) -> list[Row]:
     return rows
 
 
+# --- Counting, against the bare system calls, tools and the original's way -------------------------------------------
+
+Tool = tuple[str, str, list[object]]  # What it counts, its name, its command.
+
+
+def run_scan(bench: Bench) -> tuple[str, list[Row]]:
+    directories, files = bench.sizes.scan_tree
+    tree = bench.work / "tree"
+    bench.rows("scan_bench", "make", tree, directories, files)
+    rows: list[Row] = []
+    for number in range(bench.sizes.scan_rounds):  # A round of each, and then the next.
+        rows += [row | {"round": number} for row in bench.rows("scan_bench", "run", tree, 1)]
+        rows += [measure_tool(tool, number) for tool in tools(tree)]
+    shutil.rmtree(tree)
+    statuses = measure_statuses(bench)
+    text = f"{files:,} files in {directories:,} directories:\n\n{scan_table(rows)}\n\n"
+    text += f"All statuses of {bench.sizes.statuses:,} workspaces:\n\n{statuses_table(statuses)}"
+    return text, rows + statuses
+
+
+def tools(tree: Path) -> list[Tool]:
+    """Those that are installed."""
+    known: list[Tool] = [
+        ("counts", "find -type f", ["find", tree, "-type", "f"]),
+        ("counts", "fdfind --type f", ["fdfind", "--type", "f", "--unrestricted", ".", tree]),
+        ("counts", "du -s", ["du", "-s", tree]),
+        ("counts", "rglob in Python", [sys.executable, HERE / "original_status.py", "tree", tree]),
+        ("bytes", "du -sb", ["du", "-sb", tree]),
+        ("bytes", "gdu", ["gdu", "--non-interactive", "--no-progress", "--summarize", tree]),
+    ]
+    return [tool for tool in known if shutil.which(str(tool[2][0]))]
+
+
+def measure_tool(tool: Tool, number: int) -> Row:
+    what, name, command = tool
+    start = time.perf_counter()
+    # Through a pipe: some tools do less work when nobody reads.
+    output = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE).stdout
+    seconds = time.perf_counter() - start
+    if command[0] == sys.executable:  # It has a clock of its own, so that Python's start does not count.
+        seconds = json.loads(output)["seconds"]
+    return {"what": what, "target": name, "round": number, "seconds": seconds}
+
+
+def scan_table(rows: list[Row]) -> str:
+    """`ours` is what all others are divided by."""
+    lines = []
+    for (what, target), group in sorted(grouped(rows, "what", "target").items(), reverse=True):
+        cells = [what, target, f"{1e3 * median(row['seconds'] for row in group):,.1f}"]
+        lines.append([*cells, ratio(seconds, rows, target, "ours", what=what)])
+    return table(["of", "by", "ms", "of ours"], lines)
+
+
+def measure_statuses(bench: Bench) -> list[Row]:
+    base = bench.work / "statuses"
+    subprocess.run([bench.program("many_workspaces"), "make", base, str(bench.sizes.statuses)], check=True)
+    rows: list[Row] = []
+    with workspaced(bench, base) as server:
+        for number in range(min(bench.sizes.scan_rounds, 5)):
+            rows += [row | {"round": number} for row in bench.rows("scan_bench", "stream", server.address, 1)]
+            tool: Tool = ("statuses", "original", [sys.executable, HERE / "original_status.py", "statuses", base])
+            rows.append(measure_tool(tool, number))
+    shutil.rmtree(base)
+    return rows
+
+
+def statuses_table(rows: list[Row]) -> str:
+    names = {"original": "the original's loop in Python", "with sizes": "ours", "counts only": "ours, counts only"}
+    lines = [
+        [
+            names[str(target)],
+            f"{1e3 * median(row['seconds'] for row in group):,.0f}",
+            ratio(speed, rows, target, "original"),
+        ]
+        for (target,), group in grouped(rows, "target").items()
+    ]
+    return table(["by", "ms", "times as fast as the original"], lines)
+
+
 # --- The original's way ---------------------------------------------------------------------------------------------
 
 
@@ -253,6 +356,14 @@ def median(values: Iterator[float] | list[float]) -> float:
 
 def per_second(row: Row) -> float:
     return row["calls"] / row["seconds"]
+
+
+def seconds(row: Row) -> float:
+    return row["seconds"]
+
+
+def speed(row: Row) -> float:
+    return 1 / row["seconds"]
 
 
 def grouped(rows: list[Row], *keys: str) -> dict[tuple[object, ...], list[Row]]:
@@ -307,6 +418,7 @@ BENCHES: dict[str, Callable[[Bench], tuple[str, list[Row]]]] = {
     "list": run_list,
     "commit": run_commit,
     "start": run_start,
+    "scan": run_scan,
     "original": run_original,
 }
 

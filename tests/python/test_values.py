@@ -186,6 +186,18 @@ def test_status_counts_files_and_bytes(manager: WorkspaceManager) -> None:
     assert (status["file_count"], status["size_bytes"], status["error"]) == (1, 5, None)
 
 
+def test_a_status_may_be_of_counts_only(manager: WorkspaceManager) -> None:
+    made = manager.create_workspace("fraud")
+    (made.models_path / "weights").write_bytes(b"12345")
+    for status in (
+        manager.get_workspace_status("fraud", counts_only=True),
+        *manager.get_all_workspaces_status(counts_only=True),
+    ):
+        assert (status["file_count"], status["size_bytes"]) == (1, None)
+        stats = status["directory_stats"]
+        assert (stats["models_exists"], stats["models_files"], stats["models_bytes"]) == (True, 1, None)
+
+
 def test_a_broken_workspace_hides_no_other(manager: WorkspaceManager, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("a", "broken", "c"):
         manager.create_workspace(name)

@@ -245,13 +245,16 @@ struct ListSummary {
 struct StatusOptions {
   // How old the answer may be. Absent: as the server likes, at most 5 s. Zero: count now.
   std::optional<absl::Duration> max_staleness = std::nullopt;
+  // Count files only: every size_bytes is then 0, and every modify_time absent. Much less work for the server.
+  bool counts_only = false;
 };
 
 struct StatusStreamOptions {
   // Which workspaces, as ListOptions::filter. With one, workspaces that cannot be read are left out.
   std::string filter = "";
-  // As StatusOptions::max_staleness.
+  // As in StatusOptions.
   std::optional<absl::Duration> max_staleness = std::nullopt;
+  bool counts_only = false;
 };
 
 // Thread-safe. Copies are cheap and share one connection, which is made by the first call and made anew when it breaks.

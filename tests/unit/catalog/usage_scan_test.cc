@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_cat.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/matchers.h"
 #include "tests/support/temp_dir.h"
@@ -19,7 +20,7 @@ bool Never() { return false; }
 class UsageScanTest : public testing::Test {
  protected:
   core::Usage Scan(absl::string_view name = "fraud") {
-    return scanner(support::NewWorkspace(name, temp.path()), Never).value();
+    return scanner(support::NewWorkspace(name, temp.path()), /*counts_only=*/false, Never).value();
   }
 
   const support::TempDir temp;
@@ -60,9 +61,25 @@ TEST_F(UsageScanTest, ADirectoryThatIsALinkIsAProblemAndTheRestIsCounted) {
   EXPECT_EQ(usage.size_bytes(), 5);
 }
 
+TEST_F(UsageScanTest, CountsOnlyIsCheapAndRight) {
+  clock.Advance(absl::Now() + absl::Hours(1) - clock.Now());  // So that no stamp is in doubt.
+  for (int files = 1; files < 4; ++files) {
+    temp.WriteFile(absl::StrCat("fraud/models/", files), "12345");
+    absl::SleepFor(absl::Milliseconds(25));  // Longer than a tick.
+    const core::Usage usage = scanner(support::NewWorkspace("fraud", temp.path()), true, Never).value();
+    EXPECT_TRUE(usage.counts_only);
+    EXPECT_EQ(usage.directories[3].file_count, files);
+    EXPECT_EQ(usage.size_bytes(), 0);
+  }
+}
+
+TEST_F(UsageScanTest, AWorkspaceThatIsNotThereIsNotFound) {
+  EXPECT_THAT(scanner(support::NewWorkspace("missing", temp.path()), false, Never), IsError(StatusCode::kNotFound, ""));
+}
+
 TEST_F(UsageScanTest, StopsWhenCancelled) {
   temp.MakeDirs("fraud/models/sub");
-  EXPECT_THAT(scanner(support::NewWorkspace("fraud", temp.path()), [] { return true; }),
+  EXPECT_THAT(scanner(support::NewWorkspace("fraud", temp.path()), false, [] { return true; }),
               IsError(StatusCode::kCancelled, ""));
 }
 

@@ -242,6 +242,9 @@ TEST_F(ClientTest, GetStatusSendsStalenessOnlyIfGiven) {
   ASSERT_TRUE(client.GetStatus("fraud", {.max_staleness = absl::Milliseconds(1500)}).ok());
   EXPECT_EQ(service_.status_request.max_staleness().seconds(), 1);
   EXPECT_EQ(service_.status_request.max_staleness().nanos(), 500'000'000);
+  EXPECT_FALSE(service_.status_request.counts_only());
+  ASSERT_TRUE(client.GetStatus("fraud", {.counts_only = true}).ok());
+  EXPECT_TRUE(service_.status_request.counts_only());
 }
 
 TEST_F(ClientTest, ServerInfoArrives) {

@@ -74,6 +74,10 @@ class AuthorityTest : public testing::Test {
   }
   absl::StatusOr<Usage> Scan(const Workspace&, Cancelled cancelled) {
     if (cancelled()) return absl::CancelledError("cancelled");
+    if (auto during = std::exchange(during_scan, nullptr)) {
+      ++scans;
+      return during();
+    }
     Usage usage{.scan_time = clock.Now()};
     usage.directories[0] = {.exists = true, .file_count = 3, .size_bytes = 300};
     ++scans;
@@ -83,7 +87,9 @@ class AuthorityTest : public testing::Test {
   support::FakeClock clock;
   ScriptedCatalog catalog{clock.clock()};
   std::atomic<int> scans = 0;
-  Authority authority{&catalog, [this](const Workspace& w, Cancelled c) { return Scan(w, c); }, "/base", clock.clock()};
+  std::function<absl::Status()> during_scan;  // What the next scan does instead.
+  Authority authority{&catalog, [this](const Workspace& w, bool, Cancelled c) { return Scan(w, c); }, "/base",
+                      clock.clock()};
 };
 
 // --- Create and Ensure ----------------------------------------------------------------------------------------------
@@ -471,15 +477,37 @@ TEST_F(AuthorityTest, CountIsOfWhatIsNotDeleted) {
   EXPECT_EQ(authority.Count().value(), 2);
 }
 
+constexpr StatusArgs kFiveSeconds = {.max_staleness = absl::Seconds(5)};
+
 TEST_F(AuthorityTest, StatusCountsOnceWithinTheStaleness) {
   Create("fraud");
-  EXPECT_EQ(authority.Status(Project("fraud"), absl::Seconds(5), Never).value().usage.size_bytes(), 300);
-  EXPECT_OK(authority.Status(Project("fraud"), absl::Seconds(5), Never));
+  EXPECT_EQ(authority.Status(Project("fraud"), kFiveSeconds, Never).value().usage.size_bytes(), 300);
+  EXPECT_OK(authority.Status(Project("fraud"), kFiveSeconds, Never));
   EXPECT_EQ(scans, 1);
   clock.Advance(absl::Seconds(6));
-  EXPECT_OK(authority.Status(Project("fraud"), absl::Seconds(5), Never));
+  EXPECT_OK(authority.Status(Project("fraud"), kFiveSeconds, Never));
   EXPECT_EQ(scans, 2);
-  EXPECT_THAT(authority.Status(Project("churn"), absl::Seconds(5), Never), kNotFound);
+  EXPECT_THAT(authority.Status(Project("churn"), kFiveSeconds, Never), kNotFound);
+}
+
+TEST_F(AuthorityTest, AWorkspaceThatGoesWhileItIsCountedIsNotFound) {
+  Create("fraud");
+  during_scan = [this] {
+    Delete("fraud");
+    return absl::NotFoundError("fraud");
+  };
+  EXPECT_THAT(authority.Status(Project("fraud"), kFiveSeconds, Never), kNotFound);
+}
+
+TEST_F(AuthorityTest, AWorkspaceThatIsMadeAnewWhileItIsCountedIsCountedAnew) {
+  Create("fraud");
+  during_scan = [this] {
+    Delete("fraud");
+    Create("fraud");
+    return absl::NotFoundError("fraud");
+  };
+  EXPECT_OK(authority.Status(Project("fraud"), kFiveSeconds, Never));
+  EXPECT_EQ(scans, 2);
 }
 
 }  // namespace

@@ -27,7 +27,8 @@ constexpr size_t kMaxQueued = 1;
 
 class ServiceTest : public testing::Test {
  protected:
-  ServiceTest() {
+  explicit ServiceTest(int worker_count = 1, size_t max_queued = kMaxQueued)
+      : workers(std::make_unique<base::ThreadPool>(worker_count, max_queued)) {
     grpc::ServerBuilder builder;
     builder.RegisterService(&service);
     server = builder.BuildAndStart();
@@ -67,7 +68,7 @@ class ServiceTest : public testing::Test {
   absl::StatusOr<core::Usage> Scan(const core::Workspace& scanned, core::Cancelled cancelled) {
     if (during_scan) during_scan(scanned);
     while (scan_until_cancelled && !cancelled()) absl::SleepFor(absl::Milliseconds(1));
-    if (scan_until_cancelled) scan_cancelled.Notify();
+    if (scan_until_cancelled && scans_cancelled++ == 0) scan_cancelled.Notify();
     if (!scan_result.ok()) return scan_result;
     return core::Usage{.scan_time = absl::Now()};
   }
@@ -76,11 +77,13 @@ class ServiceTest : public testing::Test {
   std::function<void(const core::Workspace&)> during_scan;
   absl::Status scan_result;
   bool scan_until_cancelled = false;
-  absl::Notification scan_cancelled;
+  std::atomic<int> scans_cancelled = 0;
+  absl::Notification scan_cancelled;  // At least once.
   catalog::MemoryCatalog catalog;
   core::Authority authority{
-      &catalog, [this](const core::Workspace& w, core::Cancelled cancelled) { return Scan(w, cancelled); }, "/base"};
-  std::unique_ptr<base::ThreadPool> workers = std::make_unique<base::ThreadPool>(1, kMaxQueued);
+      &catalog, [this](const core::Workspace& w, bool, core::Cancelled cancelled) { return Scan(w, cancelled); },
+      "/base"};
+  std::unique_ptr<base::ThreadPool> workers;
   std::unique_ptr<observe::Log> log = observe::Log::Open({.file = temp.Path("log")}).value();
   Calls calls{workers.get(), log.get()};
   WorkspaceService service{
@@ -257,6 +260,77 @@ TEST_F(ServiceTest, AStreamEndsWhenTheServerDrains) {
   during_scan = [&](const core::Workspace&) { calls.Drain(); };
   EXPECT_THAT(Stream(), ElementsAre("a"));
   EXPECT_THAT(stream_end, IsError(StatusCode::kUnavailable, "SHUTTING_DOWN"));
+}
+
+class ManyWorkersTest : public ServiceTest {
+ protected:
+  ManyWorkersTest() : ServiceTest(8, 100) {}
+};
+
+TEST_F(ManyWorkersTest, AStreamHasEveryWorkspaceOnce) {
+  std::vector<std::string> projects;
+  for (int i = 0; i < 1100; ++i) {
+    projects.push_back(absl::StrCat("p", i));
+    ASSERT_OK(catalog.Commit(
+        core::CreateChange{{.project = core::ProjectName::Parse(projects.back()).value(), .uid = absl::StrCat(i)}}));
+  }
+  EXPECT_THAT(Stream(), testing::UnorderedElementsAreArray(projects));
+  EXPECT_OK(stream_end);
+}
+
+TEST_F(ManyWorkersTest, AWorkspaceThatTakesLongHoldsUpNoOther) {
+  for (const char* name : {"a", "b", "c", "d"}) ASSERT_OK(Create(name));
+  absl::Notification go_on;
+  during_scan = [&](const core::Workspace& scanned) {
+    if (scanned.project.str() == "a") go_on.WaitForNotification();
+  };
+  grpc::ClientContext context;
+  const auto reader = stub->StreamWorkspaceStatuses(&context, {});
+  std::vector<std::string> projects;
+  for (pb::WorkspaceStatus status; reader->Read(&status);) {
+    projects.push_back(status.workspace().project());
+    if (projects.size() == 3) go_on.Notify();
+  }
+  EXPECT_THAT(projects, testing::UnorderedElementsAre("a", "b", "c", "d"));
+  EXPECT_EQ(projects.back(), "a");
+}
+
+TEST_F(ManyWorkersTest, OnlySomeAreCountedAheadOfAReaderWhoDoesNotRead) {
+  constexpr int kWorkspaces = 600;
+  const std::string long_text(60'000, 'x');
+  for (int i = 0; i < kWorkspaces; ++i) {
+    ASSERT_OK(catalog.Commit(core::CreateChange{{.project = core::ProjectName::Parse(absl::StrCat("p", i)).value(),
+                                                 .uid = absl::StrCat(i),
+                                                 .metadata = {{"text", long_text}}}}));
+  }
+  std::atomic<int> scans = 0;
+  during_scan = [&](const core::Workspace&) { ++scans; };
+  grpc::ClientContext context;
+  const auto reader = stub->StreamWorkspaceStatuses(&context, {});
+  pb::WorkspaceStatus status;
+  ASSERT_TRUE(reader->Read(&status));
+  for (int before = -1; before != scans;) {  // Until nothing moves any more.
+    before = scans;
+    absl::SleepFor(absl::Milliseconds(100));
+  }
+  EXPECT_LT(scans, kWorkspaces / 2);
+  EXPECT_OK(Status("p1"));  // No worker is held.
+  int read = 1;
+  while (reader->Read(&status)) ++read;
+  EXPECT_EQ(read, kWorkspaces);
+}
+
+TEST_F(ManyWorkersTest, AClientThatLeavesAStreamEndsItsScans) {
+  for (const char* name : {"a", "b", "c"}) ASSERT_OK(Create(name));
+  std::atomic<int> scanning = 0;
+  during_scan = [&](const core::Workspace&) { ++scanning; };
+  scan_until_cancelled = true;
+  grpc::ClientContext context;
+  const auto reader = stub->StreamWorkspaceStatuses(&context, {});
+  while (scanning < 3) absl::SleepFor(absl::Milliseconds(1));
+  context.TryCancel();
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  while (calls.IdleTime() == absl::ZeroDuration()) absl::SleepFor(absl::Milliseconds(1));
 }
 
 TEST_F(ServiceTest, AStreamRefusesWhatItDoesNotUnderstand) {

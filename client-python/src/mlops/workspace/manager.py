@@ -170,29 +170,33 @@ class WorkspaceManager:
             self._connection.call(lambda stub: stub.DeleteWorkspace, request)
             self.workspaces.pop(project, None)
 
-    def get_workspace_status(self, project_name: str) -> dict[str, Any]:
+    def get_workspace_status(self, project_name: str, counts_only: bool = False) -> dict[str, Any]:
         """Returns the workspace's to_dict() and `directory_stats`: for each of the five directories, such as mlflow,
         `mlflow_exists`, `mlflow_files` and `mlflow_bytes`, sub-directories included. Beside them `file_count` and
-        `size_bytes` of all, `scan_time`, and `error`: None unless something could not be counted.
+        `size_bytes` of all, `scan_time`, and `error`: None unless something could not be counted. With `counts_only`,
+        which is much less work for the server, all bytes are None.
 
         Raises WorkspaceError WORKSPACE_NOT_FOUND if there is none.
         """
         with self._operation("get_workspace_status", project_name):
-            request = pb.GetWorkspaceStatusRequest(project=convert.check_text("project", project_name))
-            return self._status(self._connection.call(lambda stub: stub.GetWorkspaceStatus, request))
+            project = convert.check_text("project", project_name)
+            request = pb.GetWorkspaceStatusRequest(project=project, counts_only=counts_only)
+            return self._status(self._connection.call(lambda stub: stub.GetWorkspaceStatus, request), counts_only)
 
-    def get_all_workspaces_status(self, filter: str = "") -> list[dict[str, Any]]:
+    def get_all_workspaces_status(self, filter: str = "", counts_only: bool = False) -> list[dict[str, Any]]:
         """Returns the status of every workspace that matches `filter`, by default of all, in order of their names.
         Without a filter, one that cannot be read is among them, with an `error`, and None where nothing is known.
+        `counts_only` as in get_workspace_status.
 
         Raises WorkspaceError FILTER_INVALID if `filter` cannot be understood.
         """
         with self._operation("get_all_workspaces_status"):
             messages = self._connection.collect(
                 lambda stub: stub.StreamWorkspaceStatuses,
-                pb.StreamWorkspaceStatusesRequest(filter=convert.check_text("filter", filter)),
+                pb.StreamWorkspaceStatusesRequest(filter=convert.check_text("filter", filter), counts_only=counts_only),
             )
-            return [self._status(message) for message in messages]
+            messages.sort(key=lambda message: message.workspace.project)  # They come as each is counted.
+            return [self._status(message, counts_only) for message in messages]
 
     @contextmanager
     def _operation(self, name: str, project: str | None = None) -> Iterator[None]:
@@ -221,13 +225,13 @@ class WorkspaceManager:
         self.workspaces[workspace.project_name] = workspace
         return workspace
 
-    def _status(self, message: pb.WorkspaceStatus) -> dict[str, Any]:
+    def _status(self, message: pb.WorkspaceStatus, counts_only: bool) -> dict[str, Any]:
         stats: dict[str, Any] = {}
         usages = {usage.name: usage for usage in message.directories}
         for name in DIRECTORIES:
             usage = usages.get(name, pb.DirectoryUsage())
             stats |= {f"{name}_exists": usage.exists, f"{name}_files": usage.file_count}
-            stats[f"{name}_bytes"] = usage.size_bytes
+            stats[f"{name}_bytes"] = None if counts_only else usage.size_bytes
         error = {"message": message.error.message, **errors.from_status(message.error)} if message.error.code else None
         known = self._workspace(message.workspace).to_dict()
         if not message.workspace.etag:  # It could not be read.
@@ -236,7 +240,7 @@ class WorkspaceManager:
             **known,
             "directory_stats": stats,
             "file_count": message.file_count,
-            "size_bytes": message.size_bytes,
+            "size_bytes": None if counts_only else message.size_bytes,
             "scan_time": convert.from_timestamp(message.scan_time).isoformat(),
             "error": error,
         }
