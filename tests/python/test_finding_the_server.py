@@ -59,9 +59,10 @@ def _unavailable(manager: WorkspaceManager) -> WorkspaceError:
     return caught.value
 
 
-def test_a_new_manager_does_nothing(base: Path, manager: WorkspaceManager) -> None:
-    assert manager.base_path == base
+def test_a_new_manager_makes_its_base_and_starts_nothing(base: Path) -> None:
     assert not base.exists()
+    assert WorkspaceManager(base_path=base).base_path == base
+    assert list(base.iterdir()) == []
 
 
 def test_the_server_is_on_its_own(base: Path, manager: WorkspaceManager) -> None:
@@ -187,7 +188,6 @@ def test_a_base_below_home(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_base_behind_a_symbolic_link(base: Path, manager: WorkspaceManager) -> None:
-    base.mkdir()
     link = base.with_name("link")
     link.symlink_to(base)
     manager.create_workspace("fraud")
@@ -225,9 +225,9 @@ def test_an_address_that_is_none(address: str) -> None:
     assert caught.value.details["field"] == "address"
 
 
-def test_a_server_that_cannot_start_says_why(base: Path, manager: WorkspaceManager) -> None:
+def test_a_server_that_cannot_start_says_why(base: Path) -> None:
     base.write_text("no directory")
-    error = _unavailable(manager)
+    error = _unavailable(WorkspaceManager(base))
     assert str(error) == f"No server for {base} can be started: cannot make the base directory {base}: Not a directory"
     assert error.details["base_path"] == str(base)
 
