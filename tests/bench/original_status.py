@@ -1,8 +1,8 @@
 """How the original counts: pathlib's rglob in one process, a workspace after the other.
 
 Usage: original_status.py tree DIR        counts the files of one tree
-       original_status.py statuses BASE   the status of every workspace below BASE: its record, and the files of each
-                                          of its five directories
+       original_status.py statuses BASE N the status of N of the workspaces below BASE: the record, and the files
+                                          of each of the five directories
 
 Prints a JSON object: how many there are, and in how many seconds.
 """
@@ -10,6 +10,7 @@ Prints a JSON object: how many there are, and in how many seconds.
 import json
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 from original_way import DIRECTORIES, load
@@ -33,7 +34,8 @@ def main() -> None:
     if what == "tree":
         found = count(path)
     else:
-        found = len([status(root) for root in path.iterdir() if (root / "workspace.yaml").exists()])
+        roots = (root for root in path.iterdir() if (root / "workspace.yaml").exists())
+        found = len([status(root) for root in islice(roots, int(sys.argv[3]))])
     print(json.dumps({"found": found, "seconds": time.perf_counter() - start}))
 
 
