@@ -344,7 +344,7 @@ class WorkspaceClient {
   absl::StatusOr<WorkspaceStatus> GetStatus(std::string_view project, const StatusOptions& options = {},
                                             const CallOptions& call = {}) const;
 
-  // Calls `visit` with the status of one workspace after the other, in order of project and as soon as it is counted,
+  // Calls `visit` with the status of one workspace after the other, each as soon as it is counted, in no order,
   // until there are no more or `visit` returns false, which ends the call with OK. A workspace that cannot be read
   // comes with an `error` and does not end the stream. Not retried.
   //
