@@ -47,8 +47,13 @@ void Maintainer::RefreshRecords() {
 
 void Maintainer::Run() {
   absl::Time next_checkpoint = absl::Now() + kCheckpointInterval;
+  absl::Time next_names = absl::InfinitePast();
   while (!StopWithin(kTick)) {
-    catalog_->RefreshNames().IgnoreError();
+    if (const absl::Time begin = absl::Now(); begin >= next_names) {
+      catalog_->RefreshNames().IgnoreError();
+      // Many names that change all the time are listed in a tenth of the time at most.
+      next_names = begin + 10 * (absl::Now() - begin);
+    }
     RefreshRecords();
     catalog_->SweepTrash(kSweptPerTick).status().IgnoreError();
     if (absl::Now() < next_checkpoint) continue;

@@ -29,17 +29,27 @@ Function* Real(const char* mangled_end, const char* qualifier = "") {
   return reinterpret_cast<Function*>(::dlsym(RTLD_NEXT, symbol.c_str()));
 }
 
-// A condition is asked by whichever thread holds the mutex, inside the library.
-struct Seen {
-  Mutex* mutex;
-  const Condition* condition;
+// A condition is asked by whichever thread unlocks the mutex, inside the library, while the one that waits for it keeps
+// all of it on its stack.
+class Seen {
+ public:
+  Seen(Mutex* mutex, const Condition* condition) : mutex_(mutex), condition_(condition) { __tsan_release(this); }
 
-  static bool Ask(Seen* seen) {
-    __tsan_acquire(seen->mutex);
-    const bool result = seen->condition->Eval();
-    __tsan_release(seen->mutex);
+  // Of a function of void*, which alone the library calls without code of its headers, which would be instrumented.
+  Condition AsCondition() { return Condition(&Seen::Ask, static_cast<void*>(this)); }
+
+ private:
+  static bool Ask(void* self) {
+    __tsan_acquire(self);
+    const Seen& seen = *static_cast<Seen*>(self);
+    __tsan_acquire(seen.mutex_);
+    const bool result = seen.condition_->Eval();
+    __tsan_release(seen.mutex_);
     return result;
   }
+
+  Mutex* const mutex_;
+  const Condition* const condition_;
 };
 
 }  // namespace
@@ -70,16 +80,16 @@ void Mutex::ReaderUnlock() {
 
 void Mutex::LockWhen(const Condition& condition) {
   static auto* const real = Real<void(Mutex*, const Condition&)>("5Mutex8LockWhenERKNS0_9ConditionE");
-  Seen seen{this, &condition};
-  real(this, Condition(&Seen::Ask, &seen));
+  Seen seen(this, &condition);
+  real(this, seen.AsCondition());
   __tsan_acquire(this);
 }
 
 void Mutex::Await(const Condition& condition) {
   static auto* const real = Real<void(Mutex*, const Condition&)>("5Mutex5AwaitERKNS0_9ConditionE");
   __tsan_release(this);
-  Seen seen{this, &condition};
-  real(this, Condition(&Seen::Ask, &seen));
+  Seen seen(this, &condition);
+  real(this, seen.AsCondition());
   __tsan_acquire(this);
 }
 
@@ -87,8 +97,8 @@ bool Mutex::AwaitWithTimeout(const Condition& condition, Duration timeout) {
   static auto* const real =
       Real<bool(Mutex*, const Condition&, Duration)>("5Mutex16AwaitWithTimeoutERKNS0_9ConditionENS0_8DurationE");
   __tsan_release(this);
-  Seen seen{this, &condition};
-  const bool result = real(this, Condition(&Seen::Ask, &seen), timeout);
+  Seen seen(this, &condition);
+  const bool result = real(this, seen.AsCondition(), timeout);
   __tsan_acquire(this);
   return result;
 }
