@@ -303,8 +303,16 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(const core::UndeleteChange& chan
   if (!renamed.ok()) return core::WorkspaceNotFound(project);  // Somebody emptied the trash by hand.
   RETURN_IF_ERROR(SyncOrFail(base_sync_));
   RETURN_IF_ERROR(SyncOrFail(*trash_sync_));
-  ASSIGN_OR_RETURN(WorkspacePtr restored, Get(change.project));
-  return CommitResult{.workspace = std::move(restored)};
+  // Stored whatever readers found meanwhile: a Get may give way to one of them, and leave it to the next to find this.
+  Entry entry = ReadEntry(change.project, Entry{});
+  absl::StatusOr<WorkspacePtr> restored = entry.result();
+  if (absl::IsNotFound(restored.status())) return restored.status();
+  {
+    absl::MutexLock lock(&mutex_);
+    Store(change.project, std::move(entry));
+  }
+  RETURN_IF_ERROR(restored.status());
+  return CommitResult{.workspace = *std::move(restored)};
 }
 
 // Gives a workspace in the trash a name under which it cannot be restored, not even half of it after a crash.

@@ -336,6 +336,20 @@ TEST_P(HandMade, ARemovalDuringAReplaceOrDeleteIsNotFound) {
               IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
 }
 
+TEST_P(HandMade, AnUndeleteIsListedWhateverIsForgottenMeanwhile) {
+  Create("fraud");
+  Create("churn");
+  catalog().Commit(DeleteChange{.project = Project("fraud")}).value();
+  files.observer().SetBefore([this, done = false](absl::string_view call) mutable {
+    if (call != "ReadFile fraud/workspace.yaml" || std::exchange(done, true)) return absl::OkStatus();
+    base().Remove("churn");
+    EXPECT_TRUE(absl::IsNotFound(catalog().Get(Project("churn")).status()));
+    return absl::OkStatus();
+  });
+  catalog().Commit(core::UndeleteChange{.project = Project("fraud")}).value();
+  EXPECT_THAT(Listed(), ElementsAre("fraud"));
+}
+
 TEST_P(HandMade, AGetOfNothingDoesNotHideTheCreateThatOvertakesIt) {
   bool created = false;
   files.observer().SetAfter([&](absl::string_view call) {
