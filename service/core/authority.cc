@@ -144,6 +144,8 @@ absl::StatusOr<int64_t> Authority::Count() {
 }
 
 absl::StatusOr<WorkspacePtr> Authority::Update(const UpdateArgs& args) {
+  // A mistake in the request is told as one, whether or not there is such a workspace.
+  RETURN_IF_ERROR(CheckUpdateSpec(args.spec));
   absl::MutexLock lock(&Stripe(args.project));
   absl::StatusOr<WorkspacePtr> result = UpdateLocked(args);
   // The caller who gave no etag means "whatever it is now": an edit in between is read and the update made again.
@@ -160,7 +162,6 @@ absl::StatusOr<WorkspacePtr> Authority::UpdateLocked(const UpdateArgs& args) {
   absl::StatusOr<WorkspacePtr> current = catalog_->Get(args.project);
   if (absl::IsNotFound(current.status()) && args.allow_missing) {
     if (!args.etag.empty()) return EtagMismatch(args.project.str(), args.etag, "");
-    RETURN_IF_ERROR(CheckUpdateSpec(args.spec));
     return CreateLocked({.project = args.project,
                          .settings = args.spec.settings,
                          .metadata = args.spec.metadata,

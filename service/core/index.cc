@@ -134,7 +134,7 @@ ListPage Index::Page(const ListQuery& query) const {
   Cursor live(live_.In(field), descending, query.after);
   Cursor trash(trash_.In(field), descending, query.after);
   const Less less{field};
-  const auto trash_is_next = [&, descending = descending] {
+  const auto trash_is_next = [&] {
     if (!query.show_deleted || trash.done()) return false;
     if (live.done()) return true;
     return descending ? less(live.value(), trash.value()) : less(trash.value(), live.value());

@@ -21,13 +21,4 @@ absl::Status WriteNewFile(Dir& dir, absl::string_view path, absl::string_view da
   return status;
 }
 
-absl::Status ReplaceFile(Dir& dir, absl::string_view path, absl::string_view temp_path, absl::string_view data) {
-  RETURN_IF_ERROR(WriteNewFile(dir, temp_path, data));
-  if (absl::Status status = dir.Rename(temp_path, dir, path, RenameMode::kReplace); !status.ok()) {
-    dir.RemoveFile(temp_path).IgnoreError();
-    return status;
-  }
-  return dir.Sync();
-}
-
 }  // namespace mlops::fs

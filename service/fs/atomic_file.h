@@ -11,11 +11,6 @@ namespace mlops::fs {
 // left behind, if it can be removed. Errors as Dir.
 absl::Status WriteNewFile(Dir& dir, absl::string_view path, absl::string_view data);
 
-// Makes `path` hold `data`, whole or not at all also after a power cut: a new file `temp_path` (in the same directory),
-// synced, renamed over `path`, and `dir` synced. Errors as Dir; after one, `path` is as it was unless only the last
-// sync failed.
-absl::Status ReplaceFile(Dir& dir, absl::string_view path, absl::string_view temp_path, absl::string_view data);
-
 }  // namespace mlops::fs
 
 #endif  // MLOPS_SERVICE_FS_ATOMIC_FILE_H_

@@ -260,6 +260,11 @@ TEST_F(AuthorityTest, UpdateMakesAMissingWorkspaceOnlyIfAllowed) {
   EXPECT_THAT(Listed(), ElementsAre("fraud"));
 }
 
+TEST_F(AuthorityTest, UpdateTellsOfAMistakeAlsoWhereThereIsNoWorkspace) {
+  EXPECT_THAT(authority.Update({.project = Project("fraud"), .spec = {.mask = {{"metdata"}}}}), kFieldInvalid);
+  EXPECT_THAT(authority.Update({.project = Project("fraud"), .spec = {.mask = {{"metadata"}}}}), kNotFound);
+}
+
 // --- Delete and Undelete --------------------------------------------------------------------------------------------
 
 TEST_F(AuthorityTest, DeleteNeedsForceWhateverElseIsAsked) {
