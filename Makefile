@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 # Nothing from outside: neither a server nor a package.
 unexport MLOPS_WORKSPACE_ADDRESS PYTHONPATH
 
-.PHONY: help setup build serve wheel test ctest pytest lint-proto asan tsan bench fuzz lint format clean
+.PHONY: help setup build serve wheel test ctest pytest toolkits lint-proto asan tsan bench fuzz lint format clean
 .NOTPARALLEL:
 
 help: ## show this list
@@ -36,7 +36,7 @@ build/wheel/installed: build/service/workspaced .venv/.wanted CMakeLists.txt \
 	$(PYTHON) -m pip install -q --no-deps --force-reinstall build/wheel/*.whl
 	@touch $@
 
-test: lint-proto ctest pytest ## set up, build and run every test
+test: lint-proto ctest pytest toolkits ## set up, build and run every test
 
 lint-proto: setup
 	.venv/bin/buf lint proto
@@ -46,6 +46,17 @@ ctest: build
 
 pytest: build wheel
 	$(PYTHON) -m pytest tests
+
+toolkits: wheel .toolkits/installed ## test MLOpsClient with the real MLflow, DVC, BentoML and Evidently
+	.toolkits/bin/python -m pytest tests/toolkits
+
+# The wheel with all its extras in an environment of its own, as a user installs it.
+.toolkits/installed: build/wheel/installed
+	@test -x .toolkits/bin/python || $(PYTHON) -m venv .toolkits
+	.toolkits/bin/python -m pip install -q --disable-pip-version-check \
+	  "$$(echo build/wheel/*.whl)[all]" pytest==9.2.0 pytest-timeout==2.4.0
+	.toolkits/bin/python -m pip install -q --no-deps --force-reinstall build/wheel/*.whl
+	@touch $@
 
 asan: ## unit and catalog tests under AddressSanitizer and UBSan
 	@.ci/setup clang
@@ -76,4 +87,4 @@ format: ## format C++ and Python
 	.venv/bin/ruff format client-python tests
 
 clean: ## remove what was built
-	rm -rf build .venv
+	rm -rf build .venv .toolkits

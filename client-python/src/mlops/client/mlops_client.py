@@ -1,0 +1,282 @@
+"""MLOpsClient: what can be done within one project, in plain calls."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from mlops.client import toolkit
+from mlops.client.errors import input_invalid, operation
+from mlops.client.paths import find_input
+from mlops.workspace import ProjectWorkspace, WorkspaceManager
+from mlops.workspace.project import DIRECTORIES
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.entities import Run
+
+    from mlops.client.dvc_client import DVCClient
+    from mlops.client.mlflow_client import MLflowClient
+    from mlops.monitoring.evidently import DriftMonitor
+    from mlops.serving.bentoml import ModelStore
+
+Pathlike = str | os.PathLike[str]
+
+
+class MLOpsClient:
+    """MLflow, DVC, BentoML and Evidently within one project's workspace.
+
+    Making one asks the server once, for the workspace, which is made if it does not exist. None of the four libraries
+    is imported before the first call that needs it, and what they keep (experiment, repository, stores) is made by that
+    call. Clients of several projects may live in one process and never see each other's data. Thread-safe.
+
+    Every method may raise MLOpsClientError; `error.details["reason"]` says why.
+    """
+
+    def __init__(
+        self,
+        project_name: str,
+        mlflow_config: Mapping[str, Any] | None = None,
+        dvc_config: Mapping[str, Any] | None = None,
+        repo_root: Pathlike | None = None,
+        workspace_path: Pathlike | None = None,
+        workspace_manager: WorkspaceManager | None = None,
+    ) -> None:
+        """Opens the workspace of `project_name`, and makes it if there is none.
+
+        It is one of `workspace_manager`; else the one at `workspace_path`, whose last part must be the project's name;
+        else `mlops/workspace/<project_name>` below `repo_root` or the working directory.
+
+        `mlflow_config` may hold "tracking_uri", "experiment_name" and "registry_uri"; `dvc_config` "remote_path". They
+        hold for this client only; what is left out is the workspace's own.
+        """
+        self.repo_root = Path(repo_root).expanduser().absolute() if repo_root is not None else Path.cwd()
+        self._mlflow_config = _checked(
+            "mlflow_config", mlflow_config, {"tracking_uri", "experiment_name", "registry_uri"}
+        )
+        self._dvc_config = _checked("dvc_config", dvc_config, {"remote_path"})
+        with operation("open", "workspace"):
+            self._manager = workspace_manager or _manager(project_name, self.repo_root, workspace_path)
+            self.workspace: ProjectWorkspace = self._manager.get_or_create_workspace(project_name)
+        self.project_name = project_name
+
+    @classmethod
+    def from_project(cls, project_name: str, repo_root: Pathlike | None = None) -> Self:
+        """Opens the workspace of `project_name` below `repo_root`, by default the working directory."""
+        return cls(project_name, repo_root=repo_root)
+
+    @property
+    def workspace_path(self) -> Path:
+        """The workspace's directory."""
+        return self.workspace.root_path
+
+    def get_workspace_path(self, subdir: str | None = None) -> Path:
+        """The workspace's directory, or one of its five: "mlflow", "dvc", "monitoring", "models", "outputs"."""
+        if subdir is None:
+            return self.workspace_path
+        with operation("get_workspace_path", "workspace"):
+            if subdir not in DIRECTORIES:
+                raise input_invalid("subdir", f"is {subdir!r}, none of {', '.join(DIRECTORIES)}")
+            return self.workspace_path / subdir
+
+    # --- MLflow ---
+
+    def start_run(
+        self,
+        run_name: str | None = None,
+        nested: bool = False,
+        tags: Mapping[str, str] | None = None,
+        description: str | None = None,
+    ) -> "AbstractContextManager[Run]":
+        """A run of the project's experiment, active within the `with` block: FINISHED at its end, FAILED if it raised.
+
+        It is active for this client, in this thread or task only. With `nested` it is a child of the one active there;
+        without, an active one is an error.
+        """
+        return self._mlflow.start_run(run_name, nested, tags, description)
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Logs parameters to the active run."""
+        with operation("log_params", "mlflow"):
+            self._mlflow.log_params(params)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Logs metrics to the active run, at `step` (0 if not said)."""
+        with operation("log_metrics", "mlflow"):
+            self._mlflow.log_metrics(metrics, step)
+
+    def log_artifact(self, local_path: Pathlike, artifact_path: str | None = None) -> None:
+        """Copies a file, or a directory with what is in it, into the active run's artifacts, below `artifact_path`.
+
+        A relative `local_path` is looked for in the working directory, and then in the workspace.
+        """
+        with operation("log_artifact", "mlflow"):
+            self._mlflow.log_artifact(find_input(local_path, self.workspace_path), artifact_path)
+
+    def log_model(self, model: Any, artifact_path: str = "model", registered_model_name: str | None = None) -> str:
+        """Saves a model into the active run, and registers it if a name is given. Returns its URI."""
+        with operation("log_model", "mlflow"):
+            return self._mlflow.log_model(model, artifact_path, registered_model_name)
+
+    @cached_property
+    def _mlflow(self) -> "MLflowClient":
+        toolkit.MLFLOW.require()
+        from mlops.client.mlflow_client import MLflowClient
+
+        return MLflowClient(self.workspace, self._mlflow_config, self._keep_experiment)
+
+    def _keep_experiment(self, experiment_id: str) -> None:
+        """Makes `workspace.mlflow_experiment_id` known to all."""
+        self.workspace = self._manager.update_workspace_metadata(self.project_name, mlflow_experiment_id=experiment_id)
+
+    # --- DVC ---
+
+    def dvc_add(self, path: Pathlike, recursive: bool = False) -> dict[str, Any]:
+        """Puts a file or directory under version control of the workspace's DVC repository.
+
+        One from outside `workspace.dvc_path` is copied into it first: a relative one to the same place below it, an
+        absolute one by its name. With `recursive`, each file below a directory is tracked by itself.
+        """
+        with operation("dvc_add", "dvc"):
+            return self._dvc.add(path, recursive)
+
+    def dvc_push(self, targets: Sequence[Pathlike] | None = None, remote: str | None = None) -> dict[str, Any]:
+        """Uploads what is tracked, or the `targets` of it, to the remote."""
+        with operation("dvc_push", "dvc"):
+            return self._dvc.push(targets, remote)
+
+    def dvc_pull(
+        self, targets: Sequence[Pathlike] | None = None, remote: str | None = None, force: bool = False
+    ) -> dict[str, Any]:
+        """Downloads what is tracked, or the `targets` of it, and puts it in place; with `force` over changes."""
+        with operation("dvc_pull", "dvc"):
+            return self._dvc.pull(targets, remote, force)
+
+    @cached_property
+    def _dvc(self) -> "DVCClient":
+        toolkit.DVC.require()
+        from mlops.client.dvc_client import DVCClient
+
+        return DVCClient(self.workspace, self._dvc_config)
+
+    # --- BentoML ---
+
+    def deploy_model(
+        self,
+        model_path: Pathlike,
+        model_name: str,
+        model_version: str | None = None,
+        build_bento: bool = False,
+    ) -> dict[str, Any]:
+        """Puts the files at `model_path` into the workspace's model store.
+
+        A relative `model_path` is looked for in the working directory, and then in the workspace.
+        """
+        with operation("deploy_model", "bentoml"):
+            path = find_input(model_path, self.workspace_path)
+            return self._models.deploy(path, model_name, model_version, build_bento)
+
+    @cached_property
+    def _models(self) -> "ModelStore":
+        toolkit.BENTOML.require()
+        from mlops.serving.bentoml import ModelStore
+
+        return ModelStore(self.workspace)
+
+    # --- Evidently ---
+
+    def set_reference_data(
+        self, df: "pd.DataFrame", target_column: str | None = None, prediction_column: str | None = None
+    ) -> None:
+        """Keeps `df` as what later data is compared with, also by other processes."""
+        with operation("set_reference_data", "evidently"):
+            self._monitor.set_reference(df, target_column, prediction_column)
+
+    def monitor_predictions(
+        self, df: "pd.DataFrame", target_column: str | None = None, prediction_column: str | None = None
+    ) -> dict[str, Any]:
+        """Compares `df` with the reference data and writes a report into `workspace.monitoring_path`.
+
+        With an active run the figures are logged to it as metrics.
+        """
+        with operation("monitor_predictions", "evidently"):
+            results = self._monitor.compare(df, target_column, prediction_column)
+        if "_mlflow" in self.__dict__ and self._mlflow.active_run_id is not None:
+            self.log_metrics(results["metrics"])
+        return results
+
+    @cached_property
+    def _monitor(self) -> "DriftMonitor":
+        toolkit.EVIDENTLY.require()
+        from mlops.monitoring.evidently import DriftMonitor
+
+        return DriftMonitor(self.workspace)
+
+    # --- Status ---
+
+    def get_status(self, deep: bool = False) -> dict[str, Any]:
+        """The `project_name`, the status of the `workspace` as WorkspaceManager.get_workspace_status() says it, and
+        `components`: for each of "mlflow", "dvc", "bentoml" and "evidently" whether it is `installed`, its `version`,
+        the `path` of its data, and its `files` and `bytes`.
+
+        Imports none of them. With `deep` those that are installed are asked, too: `runs`, `tracked`, `models`,
+        `reports`.
+        """
+        with operation("get_status", "workspace"):
+            workspace = self._manager.get_workspace_status(self.project_name)
+        components = {kit.component: self._component(kit, workspace["directory_stats"]) for kit in toolkit.TOOLKITS}
+        if deep:
+            for kit in toolkit.TOOLKITS:
+                if kit.version is not None:
+                    with operation("get_status", kit.component):
+                        components[kit.component] |= self._adapter(kit).count()
+        return {"project_name": self.project_name, "workspace": workspace, "components": components}
+
+    def _component(self, kit: toolkit.Toolkit, stats: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "installed": kit.version is not None,
+            "version": kit.version,
+            "path": str(self.workspace_path / kit.directory),
+            "files": stats[f"{kit.directory}_files"],
+            "bytes": stats[f"{kit.directory}_bytes"],
+        }
+
+    def _adapter(self, kit: toolkit.Toolkit) -> "Adapter":
+        adapters: dict[toolkit.Toolkit, Callable[[], Adapter]] = {
+            toolkit.MLFLOW: lambda: self._mlflow,
+            toolkit.DVC: lambda: self._dvc,
+            toolkit.BENTOML: lambda: self._models,
+            toolkit.EVIDENTLY: lambda: self._monitor,
+        }
+        return adapters[kit]()
+
+
+class Adapter(Protocol):
+    """What all four have in common."""
+
+    def count(self) -> dict[str, int]:
+        """How many things of its own it knows in the workspace, as the library itself counts them; makes nothing."""
+
+
+def create_client(project_name: str, repo_root: Pathlike | None = None) -> MLOpsClient:
+    """Opens the workspace of a project, as MLOpsClient.from_project()."""
+    return MLOpsClient.from_project(project_name, repo_root)
+
+
+def _checked(field: str, config: Mapping[str, Any] | None, keys: set[str]) -> dict[str, Any]:
+    unknown = sorted(set(config or {}) - keys)
+    with operation("open", "workspace"):
+        if unknown:
+            raise input_invalid(field, f"has no {', '.join(unknown)}; it may hold {', '.join(sorted(keys))}")
+    return {key: value for key, value in (config or {}).items() if value is not None}
+
+
+def _manager(project_name: str, repo_root: Path, workspace_path: Pathlike | None) -> WorkspaceManager:
+    if workspace_path is None:
+        return WorkspaceManager(repo_root=repo_root)
+    path = Path(workspace_path).expanduser().absolute()
+    if path.name != project_name:
+        raise input_invalid("workspace_path", f"must end in the project's name, {project_name!r}; it is {str(path)!r}")
+    return WorkspaceManager(base_path=path.parent)
