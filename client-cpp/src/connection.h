@@ -38,7 +38,7 @@ class Connection {
   virtual absl::StatusOr<workspace::v1::ServerInfo> GetServerInfo(const workspace::v1::GetServerInfoRequest& request,
                                                                   const CallOptions& call) = 0;
 
-  // Calls `visit` with each message in turn. Returns OK at the end of the stream, or when `visit` returned false.
+  // Calls `visit` with each status in turn. Returns OK at the end of the stream, or when `visit` returned false.
   virtual absl::Status StreamWorkspaceStatuses(
       const workspace::v1::StreamWorkspaceStatusesRequest& request, const CallOptions& call,
       const std::function<bool(const workspace::v1::WorkspaceStatus&)>& visit) = 0;

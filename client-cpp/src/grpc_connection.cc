@@ -101,7 +101,10 @@ class GrpcConnection final : public Connection {
     SetDeadline(*request.GetDescriptor(), call, context);
     const auto reader = stub_->StreamWorkspaceStatuses(&context, request);
     bool wanted = true;
-    for (v1::WorkspaceStatus status; wanted && reader->Read(&status);) wanted = visit(status);
+    for (v1::StreamWorkspaceStatusesResponse some; wanted && reader->Read(&some);) {
+      const auto& statuses = some.statuses();
+      wanted = std::all_of(statuses.begin(), statuses.end(), visit);
+    }
     if (!wanted) context.TryCancel();
     const grpc::Status end = reader->Finish();
     return wanted ? ToAbsl(end) : absl::OkStatus();

@@ -49,13 +49,12 @@ class Scanner {
   absl::StatusOr<core::Usage> Scan(const core::Workspace& workspace, bool counts_only, core::Cancelled cancelled) {
     fs::ScanOptions options{
         .groups = core::kDirectories, .counts_only = counts_only, .helpers = helpers_.get(), .now = clock_()};
-    // Sizes need a look at every file, whatever is known.
-    std::unique_ptr<fs::KnownTree> known = counts_only ? TakeKnown(workspace.root_path) : nullptr;
+    std::unique_ptr<fs::KnownTree> known = TakeKnown(workspace.root_path);
     options.known = known.get();
     const absl::string_view path = absl::StripPrefix(workspace.root_path, prefix_);
     const auto trees = fs::ScanTree(*base_, path, options, cancelled);
     // What a cancelled scan has learnt is as true as what a whole one has.
-    if (known != nullptr && !absl::IsNotFound(trees.status())) Keep(workspace.root_path, std::move(known));
+    if (!absl::IsNotFound(trees.status())) Keep(workspace.root_path, std::move(known));
     RETURN_IF_ERROR(trees.status());
     core::Usage usage{.counts_only = counts_only, .scan_time = options.now};
     for (size_t i = 0; i < core::kDirectories.size(); ++i) usage.directories[i] = ToUsage((*trees)[i], usage.problem);

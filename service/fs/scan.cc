@@ -204,7 +204,7 @@ class Scan::Worker {
     KnownDir* children = nullptr;
     if (const auto stamp = StampIfKnown(top.known)) {
       summary_.stamp = *stamp;
-      usages_[top.group].file_count += top.known->file_count;
+      AddKnown(*top.known, *stamp, usages_[top.group]);
       names = top.known->subdirectories;
       children = top.known->children.get();
     } else {
@@ -256,8 +256,7 @@ class Scan::Worker {
     TreeUsage& usage = usages_[place.group];
     if (absl::Status opened = OpenAnchor(place.anchor); !opened.ok()) return Fail(std::move(opened), place);
     if (const auto stamp = StampIfKnown(place.known)) {
-      usage.exists = true;
-      usage.file_count += place.known->file_count;
+      AddKnown(*place.known, *stamp, usage);
       if (place.device == 0) place.device = stamp->device;
       return PushChildren(std::move(place), place.known->subdirectories, place.known->children.get());
     }
@@ -282,9 +281,11 @@ class Scan::Worker {
     return absl::OkStatus();
   }
 
-  // The stamp of the directory at path_ if `known` tells what is in it.
+  // The stamp of the directory at path_ if `known` tells all that is asked for of what is in it.
   std::optional<FileStamp> StampIfKnown(const KnownDir* known) {
-    if (!scan_.options_.counts_only || known == nullptr || known->inode == 0) return std::nullopt;
+    if (known == nullptr || known->inode == 0) return std::nullopt;
+    // Files grow without a trace in their directory.
+    if (!scan_.options_.counts_only && known->file_count > 0) return std::nullopt;
     const auto stamp = current_dir_->Stat(path_);
     if (!stamp.ok() || !IsStill(*known, *stamp)) return std::nullopt;
     ++work_;
@@ -297,6 +298,12 @@ class Scan::Worker {
         current_dir_->Summarize(path_, {.file_sizes = !scan_.options_.counts_only, .device = device}, &summary_));
     work_ += kWorkOfReading + summary_.file_count;
     return absl::OkStatus();
+  }
+
+  void AddKnown(const KnownDir& known, const FileStamp& stamp, TreeUsage& usage) {
+    usage.exists = true;
+    usage.file_count += known.file_count;
+    if (!scan_.options_.counts_only) usage.modify_time = std::max(usage.modify_time, stamp.modify_time);
   }
 
   void AddSummary(TreeUsage& usage) {

@@ -40,7 +40,7 @@ struct KnownDir {
 };
 
 // The numbers of files in a tree by directory, as scans found them: those whose stamp is still the same need not be
-// read again to be counted. Used by one scan at a time.
+// read again to be counted, nor those without files to know their size. Used by one scan at a time.
 struct KnownTree {
   explicit KnownTree(size_t max_bytes) : max_bytes(max_bytes) {}
 

@@ -10,6 +10,10 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "google/protobuf/io/coded_stream.h"
+#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
+#include "google/protobuf/wire_format_lite.h"
+#include "grpcpp/impl/codegen/proto_utils.h"
 #include "proto/cpp/wire_status.h"
 #include "service/base/status_macros.h"
 #include "service/core/errors.h"
@@ -18,6 +22,7 @@ namespace mlops::rpc {
 
 using core::FieldInvalid;
 using core::Metadata;
+using google::protobuf::internal::WireFormatLite;
 
 namespace {
 
@@ -125,6 +130,21 @@ int32_t ClampToInt32(int64_t count) {
 }
 
 }  // namespace
+
+absl::Status Decode(const grpc::ByteBuffer& bytes, google::protobuf::Message* message) {
+  grpc::ByteBuffer copy = bytes;
+  if (grpc::GenericDeserialize<grpc::ProtoBufferReader, google::protobuf::Message>(&copy, message).ok()) {
+    return absl::OkStatus();
+  }
+  return FieldInvalid("request", absl::StrCat("is no ", message->GetDescriptor()->name()));
+}
+
+grpc::ByteBuffer ToByteBuffer(std::string bytes) {
+  auto* const owned = new std::string(std::move(bytes));
+  const auto destroy = [](void* text) { delete static_cast<std::string*>(text); };
+  const grpc::Slice slice(owned->data(), owned->size(), destroy, owned);
+  return grpc::ByteBuffer(&slice, 1);
+}
 
 absl::StatusOr<core::CreateArgs> FromProto(const pb::CreateWorkspaceRequest& request) {
   ASSIGN_OR_RETURN(core::CreateArgs args, NewWorkspaceFromProto(request));
@@ -238,14 +258,11 @@ grpc::ByteBuffer EncodeList(const core::ListResult& result) {
   size_t size = encoded_rest.size();
   for (const core::WorkspacePtr& workspace : result.workspaces) size += EncodedListItem(*workspace).size();
 
-  auto bytes = std::make_unique<std::string>();
-  bytes->reserve(size);
-  for (const core::WorkspacePtr& workspace : result.workspaces) bytes->append(EncodedListItem(*workspace));
-  bytes->append(encoded_rest);
-  std::string* owned = bytes.release();
-  const auto destroy = [](void* text) { delete static_cast<std::string*>(text); };
-  const grpc::Slice slice(owned->data(), owned->size(), destroy, owned);
-  return grpc::ByteBuffer(&slice, 1);
+  std::string bytes;
+  bytes.reserve(size);
+  for (const core::WorkspacePtr& workspace : result.workspaces) bytes.append(EncodedListItem(*workspace));
+  bytes.append(encoded_rest);
+  return ToByteBuffer(std::move(bytes));
 }
 
 void ToProto(const core::DeleteResult& result, pb::DeleteWorkspaceResponse* message) {
@@ -255,9 +272,9 @@ void ToProto(const core::DeleteResult& result, pb::DeleteWorkspaceResponse* mess
   message->set_purged(result.purged);
 }
 
-void ToProto(const core::StatusResult& result, pb::WorkspaceStatus* message) {
-  ToProto(*result.workspace, message->mutable_workspace());
-  const core::Usage& usage = result.usage;
+namespace {
+
+void ToProto(const core::Usage& usage, pb::WorkspaceStatus* message) {
   for (size_t i = 0; i < core::kDirectories.size(); ++i) {
     const core::DirectoryUsage& directory = usage.directories[i];
     pb::DirectoryUsage* out = message->add_directories();
@@ -265,12 +282,48 @@ void ToProto(const core::StatusResult& result, pb::WorkspaceStatus* message) {
     out->set_exists(directory.exists);
     out->set_file_count(ClampToInt32(directory.file_count));
     out->set_size_bytes(directory.size_bytes);
-    if (directory.modify_time != absl::InfinitePast()) ToProto(directory.modify_time, out->mutable_modify_time());
+    if (directory.modify_time != absl::InfinitePast()) rpc::ToProto(directory.modify_time, out->mutable_modify_time());
   }
   message->set_file_count(ClampToInt32(usage.file_count()));
   message->set_size_bytes(usage.size_bytes());
-  ToProto(usage.scan_time, message->mutable_scan_time());
+  rpc::ToProto(usage.scan_time, message->mutable_scan_time());
   if (!usage.problem.ok()) *message->mutable_error() = wire::ToProto(usage.problem);
+}
+
+}  // namespace
+
+void ToProto(const core::StatusResult& result, pb::WorkspaceStatus* message) {
+  ToProto(*result.workspace, message->mutable_workspace());
+  ToProto(result.usage, message);
+}
+
+std::string EncodeStatus(const core::ProjectName& project, const absl::StatusOr<core::StatusResult>& result) {
+  // Kept, so that the next need not allocate its parts again.
+  thread_local pb::WorkspaceStatus rest;
+  rest.Clear();
+  absl::string_view workspace;
+  if (result.ok()) {
+    // A list item is a status that has only a workspace: both have it as field 1.
+    static_assert(int{pb::WorkspaceStatus::kWorkspaceFieldNumber} ==
+                  pb::ListWorkspacesResponse::kWorkspacesFieldNumber);
+    workspace = EncodedListItem(*result->workspace);
+    ToProto(result->usage, &rest);
+  } else {
+    rest.mutable_workspace()->set_project(project.str());
+    *rest.mutable_error() = wire::ToProto(result.status());
+  }
+  const size_t size = workspace.size() + rest.ByteSizeLong();
+  std::string bytes;
+  {
+    google::protobuf::io::StringOutputStream stream(&bytes);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    WireFormatLite::WriteTag(pb::StreamWorkspaceStatusesResponse::kStatusesFieldNumber,
+                             WireFormatLite::WIRETYPE_LENGTH_DELIMITED, &coded);
+    coded.WriteVarint64(size);
+    coded.WriteRaw(workspace.data(), static_cast<int>(workspace.size()));
+    rest.SerializeWithCachedSizes(&coded);
+  }
+  return bytes;
 }
 
 }  // namespace mlops::rpc

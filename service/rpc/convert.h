@@ -1,6 +1,8 @@
 #ifndef MLOPS_SERVICE_RPC_CONVERT_H_
 #define MLOPS_SERVICE_RPC_CONVERT_H_
 
+#include <string>
+
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "grpcpp/support/byte_buffer.h"
@@ -12,6 +14,11 @@
 namespace mlops::rpc {
 
 namespace pb = mlops::workspace::v1;
+
+// A message that came as bytes.
+absl::Status Decode(const grpc::ByteBuffer& bytes, google::protobuf::Message* message);
+// Without a copy.
+grpc::ByteBuffer ToByteBuffer(std::string bytes);
 
 absl::StatusOr<core::CreateArgs> FromProto(const pb::CreateWorkspaceRequest& request);
 absl::StatusOr<core::CreateArgs> FromProto(const pb::EnsureWorkspaceRequest& request);
@@ -28,6 +35,8 @@ void ToProto(const core::StatusResult& result, pb::WorkspaceStatus* message);
 // A ListWorkspacesResponse as it goes over the wire: put together from what each workspace keeps of itself, which takes
 // a tenth of the time of making and encoding a message.
 grpc::ByteBuffer EncodeList(const core::ListResult& result);
+// The status of `project`, or why there is none, as an element of StreamWorkspaceStatusesResponse.statuses, likewise.
+std::string EncodeStatus(const core::ProjectName& project, const absl::StatusOr<core::StatusResult>& result);
 void ToProto(absl::Time time, google::protobuf::Timestamp* message);
 void ToProto(absl::Duration duration, google::protobuf::Duration* message);
 

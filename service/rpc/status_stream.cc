@@ -11,32 +11,31 @@ namespace mlops::rpc {
 namespace {
 
 constexpr int kMaxScanners = 4;
-// Messages that wait to be written, or are being made; one is at most as large as the metadata of a workspace.
-constexpr size_t kMaxReady = 32;
+// How much may wait to be written: some hundred statuses, or a few of workspaces with much metadata.
+constexpr size_t kMaxReadyBytes = 256 << 10;
 // Workspaces that a scanner counts before it gives way.
 constexpr int kScansInARow = 16;
 
 }  // namespace
 
 StatusStream::StatusStream(core::Authority* authority, Calls* calls, grpc::CallbackServerContext* context,
-                           const pb::StreamWorkspaceStatusesRequest& request)
+                           const grpc::ByteBuffer& request)
     : authority_(authority),
       calls_(calls),
       context_(context),
       started_(calls->Begin()),
-      status_args_{.counts_only = request.counts_only()},
       list_args_{.page_size = core::kMaxPageSize} {
-  auto staleness = MaxStaleness(request.has_max_staleness(), request.max_staleness());
-  auto filter = core::Filter::Parse(request.filter());
-  absl::Status problem = staleness.status();
-  problem.Update(filter.status());
-  if (problem.ok()) {
-    status_args_.max_staleness = *staleness;
-    list_args_.filter = *std::move(filter);
-  } else {
-    SetEnd(std::move(problem));
-  }
+  if (absl::Status problem = Parse(request); !problem.ok()) SetEnd(std::move(problem));
   Advance();
+}
+
+absl::Status StatusStream::Parse(const grpc::ByteBuffer& bytes) {
+  pb::StreamWorkspaceStatusesRequest request;
+  RETURN_IF_ERROR(Decode(bytes, &request));
+  ASSIGN_OR_RETURN(status_args_.max_staleness, MaxStaleness(request.has_max_staleness(), request.max_staleness()));
+  status_args_.counts_only = request.counts_only();
+  ASSIGN_OR_RETURN(list_args_.filter, core::Filter::Parse(request.filter()));
+  return absl::OkStatus();
 }
 
 void StatusStream::OnWriteDone(bool ok) {
@@ -51,7 +50,7 @@ void StatusStream::OnWriteDone(bool ok) {
 void StatusStream::Advance() {
   bool write = false, finish = false;
   int scanners = 0;
-  grpc::WriteOptions options;
+  std::string message;
   absl::Status end;
   {
     absl::MutexLock lock(&mutex_);
@@ -67,21 +66,21 @@ void StatusStream::Advance() {
     }
     if (write) {
       writing_ = true;
-      being_written_ = std::move(ready_.front());
-      ready_.pop_front();
-      // The next follows at once: both may go in one packet.
-      if (!ready_.empty()) options.set_buffer_hint();
+      message.swap(ready_);
     }
   }
   // Whoever is counted, or writes, keeps the stream alive: so the last thing done is the write or the end.
   if (scanners > 0) StartScanners(scanners);
-  if (write) StartWrite(&being_written_, options);
+  if (write) {
+    being_written_ = ToByteBuffer(std::move(message));
+    StartWrite(&being_written_);
+  }
   if (finish) Finish(calls_->End(kStreamWorkspaceStatuses, "", end, started_, *context_));
 }
 
 int StatusStream::TakeScannersToStart() {
   const bool work = !fetching_ && !(projects_.empty() && last_page_);
-  if (!work || ready_.size() > kMaxReady / 2) return 0;
+  if (!work || ready_.size() > kMaxReadyBytes / 2) return 0;
   // One fetches a page, and then all are needed.
   const int wanted = std::min<int>(kMaxScanners, std::max<int>(1, static_cast<int>(projects_.size())));
   const int missing = std::max(0, wanted - scanners_);
@@ -132,16 +131,10 @@ bool StatusStream::ScanOne() {
     SetEnd(result.status());
     return false;
   }
-  pb::WorkspaceStatus message;
-  if (result.ok()) {
-    ToProto(*result, &message);
-  } else {
-    message.mutable_workspace()->set_project(project->str());
-    *message.mutable_error() = wire::ToProto(result.status());
-  }
+  const std::string status = EncodeStatus(*project, result);
   {
     absl::MutexLock lock(&mutex_);
-    ready_.push_back(std::move(message));
+    ready_.append(status);
   }
   Advance();
   return true;
@@ -152,7 +145,7 @@ std::optional<core::ProjectName> StatusStream::NextProject() {
     {
       absl::MutexLock lock(&mutex_);
       if (end_.has_value() || fetching_) return std::nullopt;
-      if (ready_.size() + static_cast<size_t>(scanners_) > kMaxReady) return std::nullopt;
+      if (ready_.size() > kMaxReadyBytes) return std::nullopt;
       if (!projects_.empty()) {
         core::ProjectName project = std::move(projects_.front());
         projects_.pop_front();

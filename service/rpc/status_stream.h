@@ -3,30 +3,34 @@
 
 #include <deque>
 #include <optional>
+#include <string>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "mlops/workspace/v1/workspace_service.grpc.pb.h"
+#include "grpcpp/support/byte_buffer.h"
 #include "service/core/authority.h"
 #include "service/rpc/call.h"
 
 namespace mlops::rpc {
 
-// One StreamWorkspaceStatuses call. A few tasks on the worker pool count workspaces, each by itself, until as many
-// messages are ready as may wait; they are written one after the other, in the order in which they got ready. Memory is
-// these messages and one page of names, and a slow reader holds no thread. Deletes itself.
-class StatusStream final : public grpc::ServerWriteReactor<mlops::workspace::v1::WorkspaceStatus> {
+// One StreamWorkspaceStatuses call, whose messages are put together from encoded parts. A few tasks on the worker pool
+// count workspaces, each by itself, until as much is ready as may wait; whenever nothing is being written, all that is
+// ready goes in one message. Memory is two such messages and one page of names, and a slow reader holds no thread.
+// Deletes itself.
+class StatusStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
   StatusStream(core::Authority* authority, Calls* calls, grpc::CallbackServerContext* context,
-               const mlops::workspace::v1::StreamWorkspaceStatusesRequest& request);
+               const grpc::ByteBuffer& request);
 
   void OnWriteDone(bool ok) override;
   void OnDone() override { delete this; }
 
  private:
+  absl::Status Parse(const grpc::ByteBuffer& request);
+
   // Begins what can be begun: a write, more scanners, the end. To be called after every change and without the lock;
   // the caller must not touch anything afterwards unless it is counted as a scanner.
   void Advance() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -50,15 +54,15 @@ class StatusStream final : public grpc::ServerWriteReactor<mlops::workspace::v1:
   grpc::CallbackServerContext* const context_;
   const absl::Time started_;
   core::StatusArgs status_args_;
-  core::ListArgs list_args_;                             // Of the next page. Only of who fetches it.
-  mlops::workspace::v1::WorkspaceStatus being_written_;  // Only of who writes.
+  core::ListArgs list_args_;        // Of the next page. Only of who fetches it.
+  grpc::ByteBuffer being_written_;  // Only of who writes.
 
   absl::Mutex mutex_;
   std::deque<core::ProjectName> projects_ ABSL_GUARDED_BY(mutex_);  // Of the page fetched last, still to be counted.
   bool fetching_ ABSL_GUARDED_BY(mutex_) = false;
   bool last_page_ ABSL_GUARDED_BY(mutex_) = false;
   int scanners_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::deque<mlops::workspace::v1::WorkspaceStatus> ready_ ABSL_GUARDED_BY(mutex_);
+  std::string ready_ ABSL_GUARDED_BY(mutex_);  // The beginning of a message.
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);  // With what the call ends, once that is known.
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;

@@ -44,12 +44,11 @@ grpc::ServerUnaryReactor* WorkspaceService::GetWorkspace(grpc::CallbackServerCon
 grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(grpc::CallbackServerContext* context,
                                                            const grpc::ByteBuffer* request,
                                                            grpc::ByteBuffer* response) {
-  grpc::ByteBuffer bytes = *request;
   pb::ListWorkspacesRequest parsed;
-  const bool ok = grpc::SerializationTraits<pb::ListWorkspacesRequest>::Deserialize(&bytes, &parsed).ok();
+  const absl::Status problem = Decode(*request, &parsed);
   const Method& method = parsed.filter().empty() ? kListWorkspaces : kListMatchingWorkspaces;
-  return calls_->Unary(method, context, request, response, [this, ok, parsed](const auto&, auto* response) {
-    if (!ok) return core::FieldInvalid("request", "is no ListWorkspacesRequest");
+  return calls_->Unary(method, context, request, response, [this, problem, parsed](const auto&, auto* response) {
+    RETURN_IF_ERROR(problem);
     ASSIGN_OR_RETURN(const core::ListArgs args, FromProto(parsed));
     ASSIGN_OR_RETURN(const core::ListResult result, authority_->List(args));
     *response = EncodeList(result);
@@ -128,8 +127,8 @@ grpc::ServerUnaryReactor* WorkspaceService::GetWorkspaceStatus(grpc::CallbackSer
   return calls_->Unary(kGetWorkspaceStatus, context, request, response, handler);
 }
 
-grpc::ServerWriteReactor<pb::WorkspaceStatus>* WorkspaceService::StreamWorkspaceStatuses(
-    grpc::CallbackServerContext* context, const pb::StreamWorkspaceStatusesRequest* request) {
+grpc::ServerWriteReactor<grpc::ByteBuffer>* WorkspaceService::StreamWorkspaceStatuses(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
   return new StatusStream(authority_, calls_, context, *request);
 }
 

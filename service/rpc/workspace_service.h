@@ -21,10 +21,11 @@ struct ServerFacts {
   absl::Duration purge_delay;
 };
 
-// WorkspaceService over an Authority: each handler converts, asks, and converts back. List gives bytes instead of a
-// message. Thread-safe.
+// WorkspaceService over an Authority: each handler converts, asks, and converts back. Where there may be many records
+// the answer is bytes instead of a message. Thread-safe.
 class WorkspaceService final
-    : public pb::WorkspaceService::WithRawCallbackMethod_ListWorkspaces<pb::WorkspaceService::CallbackService> {
+    : public pb::WorkspaceService::WithRawCallbackMethod_ListWorkspaces<
+          pb::WorkspaceService::WithRawCallbackMethod_StreamWorkspaceStatuses<pb::WorkspaceService::CallbackService>> {
  public:
   // Both must outlive this.
   WorkspaceService(core::Authority* authority, Calls* calls, ServerFacts facts);
@@ -51,8 +52,8 @@ class WorkspaceService final
   grpc::ServerUnaryReactor* GetWorkspaceStatus(grpc::CallbackServerContext* context,
                                                const pb::GetWorkspaceStatusRequest* request,
                                                pb::WorkspaceStatus* response) override;
-  grpc::ServerWriteReactor<pb::WorkspaceStatus>* StreamWorkspaceStatuses(
-      grpc::CallbackServerContext* context, const pb::StreamWorkspaceStatusesRequest* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamWorkspaceStatuses(grpc::CallbackServerContext* context,
+                                                                      const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context, const pb::GetServerInfoRequest* request,
                                           pb::ServerInfo* response) override;
 

@@ -189,8 +189,11 @@ int Stream(const std::string& address, int rounds) {
       grpc::ClientContext context;
       const auto reader = stub->StreamWorkspaceStatuses(&context, request);
       int64_t statuses = 0;
-      for (pb::WorkspaceStatus status; reader->Read(&status); ++statuses)
-        DieUnless(status.has_error() ? absl::InternalError("a status has an error") : absl::OkStatus());
+      for (pb::StreamWorkspaceStatusesResponse some; reader->Read(&some); statuses += some.statuses_size()) {
+        for (const pb::WorkspaceStatus& status : some.statuses()) {
+          DieUnless(status.has_error() ? absl::InternalError("a status has an error") : absl::OkStatus());
+        }
+      }
       DieUnless(reader->Finish());
       if (round < 0) continue;
       std::cout << nlohmann::json{{"what", "statuses"},

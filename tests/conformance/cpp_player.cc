@@ -75,7 +75,9 @@ Call Unary(absl::StatusOr<Response> (Connection::*method)(const Request&, const 
 Json StreamStatuses(Connection& connection, const Json& request) {
   Json responses = Json::array();
   const auto keep = [&responses](const v1::WorkspaceStatus& status) {
-    responses.push_back(ToJson(status));
+    v1::StreamWorkspaceStatusesResponse response;
+    *response.add_statuses() = status;
+    responses.push_back(ToJson(response));
     return true;
   };
   const absl::Status status =

@@ -64,7 +64,7 @@ class Grpcurl:
     def call(self, rpc: str, request: dict[str, Any]) -> Outcome:
         command = [*self._command, f"{SERVICE.full_name}/{rpc}"]
         result = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, timeout=_TIMEOUT_S)
-        responses = [_normal(rpc, response) for response in _json_values(result.stdout)]
+        responses = _elements([_normal(rpc, response) for response in _json_values(result.stdout)])
         if result.returncode == 0:
             return Outcome(responses)
         try:
@@ -92,7 +92,7 @@ class Python:
         try:
             result = answer(make_request(rpc, request), timeout=_TIMEOUT_S)
             results = result if SERVICE.methods_by_name[rpc].server_streaming else [result]
-            return Outcome([_to_dict(message) for message in results])
+            return Outcome(_elements([_to_dict(message) for message in results]))
         except grpc.RpcError as error:
             return Outcome([], rpc_error(error))
 
@@ -116,7 +116,7 @@ class Cpp:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps({"rpc": rpc, "request": request}) + "\n")
         answer = json.loads(self._process.stdout.readline())
-        responses = [_normal(rpc, response) for response in answer["responses"]]
+        responses = _elements([_normal(rpc, response) for response in answer["responses"]])
         if "error" not in answer:
             return Outcome(responses)
         return Outcome(responses, _error(json_format.ParseDict(answer["error"], status_pb2.Status())))
@@ -158,6 +158,11 @@ def _normal(rpc: str, response: dict[str, Any]) -> dict[str, Any]:
     """Every player's JSON by way of the message, so that all write names, defaults and times the same way."""
     message_class = _message_class(SERVICE.methods_by_name[rpc].output_type)
     return _to_dict(json_format.ParseDict(response, message_class()))
+
+
+def _elements(responses: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of a stream that sends several statuses in a message, as they come, the statuses."""
+    return [status for response in responses for status in response.get("statuses", [response])]
 
 
 def _to_dict(message: Any) -> dict[str, Any]:

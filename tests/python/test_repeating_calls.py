@@ -36,9 +36,9 @@ class Scripted(pb_grpc.WorkspaceServiceServicer):
 
     def StreamWorkspaceStatuses(
         self, request: pb.StreamWorkspaceStatusesRequest, context: grpc.ServicerContext
-    ) -> Iterator[pb.WorkspaceStatus]:
-        yield pb.WorkspaceStatus(workspace=pb.Workspace(project="first"))
-        yield pb.WorkspaceStatus(workspace=self._answer("Stream", "second", context))
+    ) -> Iterator[pb.StreamWorkspaceStatusesResponse]:
+        yield _message(pb.Workspace(project="first"))
+        yield _message(self._answer("Stream", "second", context))
 
     def _answer(self, name: str, project: str, context: grpc.ServicerContext) -> pb.Workspace:
         self.calls[name] += 1
@@ -47,6 +47,10 @@ class Scripted(pb_grpc.WorkspaceServiceServicer):
             context.set_trailing_metadata(_details(self.reason) if self.reason else ())
             context.abort(grpc.StatusCode.UNAVAILABLE, "scripted")
         return pb.Workspace(project=project)
+
+
+def _message(workspace: pb.Workspace) -> pb.StreamWorkspaceStatusesResponse:
+    return pb.StreamWorkspaceStatusesResponse(statuses=[pb.WorkspaceStatus(workspace=workspace)])
 
 
 def _details(reason: str) -> Any:

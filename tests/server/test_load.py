@@ -74,7 +74,7 @@ def test_a_slow_reader_of_a_stream_holds_nobody_up(server_with_much_to_tell: Ser
     for i in range(50):
         answer(server_with_much_to_tell, "GetWorkspaceStatus", project=f"p{i}")
     assert _STREAM not in server_with_much_to_tell.output
-    assert len(list(slow_reader)) == 49
+    assert 40 < sum(len(message.statuses) for message in slow_reader) < 50
 
 
 def test_readers_who_leave_are_forgotten(server_with_much_to_tell: Server) -> None:
@@ -83,7 +83,8 @@ def test_readers_who_leave_are_forgotten(server_with_much_to_tell: Server) -> No
             stream = _stub(channel).StreamWorkspaceStatuses(pb.StreamWorkspaceStatusesRequest(), timeout=_TIMEOUT_S)
             next(stream)
             stream.cancel()
-        assert len(call(server_with_much_to_tell, "StreamWorkspaceStatuses").responses) == 50
+        messages = call(server_with_much_to_tell, "StreamWorkspaceStatuses").responses
+        assert sum(len(message["statuses"]) for message in messages) == 50
 
 
 @pytest.mark.usefixtures("slow_reader")

@@ -106,14 +106,15 @@ class ScriptedService final : public v1::WorkspaceService::Service {
 
   // Without end, unless the script has an error.
   grpc::Status StreamWorkspaceStatuses(grpc::ServerContext* context, const v1::StreamWorkspaceStatusesRequest*,
-                                       grpc::ServerWriter<v1::WorkspaceStatus>* writer) override {
-    v1::WorkspaceStatus status;
+                                       grpc::ServerWriter<v1::StreamWorkspaceStatusesResponse>* writer) override {
+    v1::StreamWorkspaceStatusesResponse some;
+    v1::WorkspaceStatus& status = *some.add_statuses();
     status.mutable_workspace()->set_project("p");
     *status.mutable_error() =
         wire::ToProto(base::MakeError(StatusCode::kDataLoss, "x", {.reason = "WORKSPACE_CORRUPT"}));
-    writer->Write(status);
+    writer->Write(some);
     if (const grpc::Status error = Next(context); !error.ok()) return error;
-    while (writer->Write(status)) {
+    while (writer->Write(some)) {
     }
     if (context->IsCancelled()) stream_cancelled.Notify();
     return grpc::Status::CANCELLED;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 #include <random>
 
 #include "absl/strings/str_cat.h"
@@ -105,6 +106,24 @@ TEST_P(KnownTreeTest, AScanOfSizesBringsItUpToDate) {
   EXPECT_THAT(TakeReads(), IsEmpty());
 }
 
+TEST_P(KnownTreeTest, ForSizesOnlyWhatHasFilesIsReadAgain) {
+  temp.WriteFile("tree/a/b/1", "123");
+  temp.MakeDirs("tree/c");
+  const ScanOptions options{.known = &known, .now = absl::Now() + absl::Hours(1)};
+  const TreeUsage first = ScanTree(observed, "tree", options, Never).value()[0];
+  TakeReads();
+  PassATick();
+  { std::ofstream(temp.Path("tree/a/b/1")) << "12345"; }  // No directory changes.
+  const TreeUsage second = ScanTree(observed, "tree", options, Never).value()[0];
+  EXPECT_THAT(TakeReads(), ElementsAre("tree/a/b"));
+  EXPECT_EQ(second.file_count, 1);
+  EXPECT_EQ(second.size_bytes, 5);
+  EXPECT_GT(second.modify_time, first.modify_time);
+  PassATick();
+  temp.MakeDirs("tree/c/d");
+  EXPECT_GT(ScanTree(observed, "tree", options, Never).value()[0].modify_time, second.modify_time);
+}
+
 TEST_P(KnownTreeTest, WhatCouldNotBeReadIsReadAgain) {
   temp.WriteFile("tree/a/1", "");
   observer->SetBefore([](absl::string_view call) {
@@ -147,13 +166,18 @@ TEST_P(KnownTreeTest, IsNeverWrong) {
         std::error_code ignored;
         std::filesystem::rename(temp.Path(path.substr(0, 8)), temp.Path(place().substr(0, 8)), ignored);
       } else {
-        temp.WriteFile(absl::StrCat(path, "/", random() % 3), "");
+        temp.WriteFile(absl::StrCat(path, "/", random() % 3), std::string(random() % 9, 'x'));
       }
     }
     PassATick();
-    const ScanOptions options{.counts_only = true, .helpers = &helpers, .known = &known};
-    const auto with = ScanTree(*dir, "tree", options, Never).value();
-    ASSERT_EQ(with[0].file_count, ScanTree(*dir, "tree", {}, Never).value()[0].file_count);
+    const bool counts_only = random() % 2 == 0;
+    const ScanOptions options{.counts_only = counts_only, .helpers = &helpers, .known = &known};
+    const TreeUsage with = ScanTree(*dir, "tree", options, Never).value()[0];
+    const TreeUsage without = ScanTree(*dir, "tree", {}, Never).value()[0];
+    ASSERT_EQ(with.file_count, without.file_count);
+    if (counts_only) continue;
+    ASSERT_EQ(with.size_bytes, without.size_bytes);
+    ASSERT_EQ(with.modify_time, without.modify_time);
   }
   temp.Remove("tree");
   temp.MakeDirs("tree");

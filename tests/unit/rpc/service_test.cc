@@ -25,6 +25,15 @@ using testing::IsEmpty;
 
 constexpr size_t kMaxQueued = 1;
 
+// What is left of a stream.
+std::vector<pb::WorkspaceStatus> ReadAll(grpc::ClientReader<pb::StreamWorkspaceStatusesResponse>& reader) {
+  std::vector<pb::WorkspaceStatus> statuses;
+  for (pb::StreamWorkspaceStatusesResponse some; reader.Read(&some);) {
+    statuses.insert(statuses.end(), some.statuses().begin(), some.statuses().end());
+  }
+  return statuses;
+}
+
 class ServiceTest : public testing::Test {
  protected:
   explicit ServiceTest(int worker_count = 1, size_t max_queued = kMaxQueued)
@@ -61,7 +70,7 @@ class ServiceTest : public testing::Test {
     grpc::ClientContext context;
     const auto reader = stub->StreamWorkspaceStatuses(&context, request);
     std::vector<std::string> projects;
-    for (pb::WorkspaceStatus status; reader->Read(&status);) projects.push_back(status.workspace().project());
+    for (const pb::WorkspaceStatus& status : ReadAll(*reader)) projects.push_back(status.workspace().project());
     stream_end = wire::FromGrpc(reader->Finish());
     return projects;
   }
@@ -245,13 +254,12 @@ TEST_F(ServiceTest, AWorkspaceThatCannotBeCountedDoesNotEndTheStream) {
   scan_result = base::MakeError(StatusCode::kInternal, "disk", {.reason = "IO_ERROR"});
   grpc::ClientContext context;
   const auto reader = stub->StreamWorkspaceStatuses(&context, {});
-  pb::WorkspaceStatus status;
-  for (const char* name : {"a", "b"}) {
-    ASSERT_TRUE(reader->Read(&status));
-    EXPECT_EQ(status.workspace().project(), name);
+  std::vector<std::string> projects;
+  for (const pb::WorkspaceStatus& status : ReadAll(*reader)) {
+    projects.push_back(status.workspace().project());
     EXPECT_THAT(wire::FromProto(status.error()), IsError(StatusCode::kInternal, "IO_ERROR"));
   }
-  EXPECT_FALSE(reader->Read(&status));
+  EXPECT_THAT(projects, ElementsAre("a", "b"));
   EXPECT_TRUE(reader->Finish().ok());
 }
 
@@ -287,8 +295,8 @@ TEST_F(ManyWorkersTest, AWorkspaceThatTakesLongHoldsUpNoOther) {
   grpc::ClientContext context;
   const auto reader = stub->StreamWorkspaceStatuses(&context, {});
   std::vector<std::string> projects;
-  for (pb::WorkspaceStatus status; reader->Read(&status);) {
-    projects.push_back(status.workspace().project());
+  for (pb::StreamWorkspaceStatusesResponse some; reader->Read(&some);) {
+    for (const pb::WorkspaceStatus& status : some.statuses()) projects.push_back(status.workspace().project());
     if (projects.size() == 3) go_on.Notify();
   }
   EXPECT_THAT(projects, testing::UnorderedElementsAre("a", "b", "c", "d"));
@@ -307,17 +315,15 @@ TEST_F(ManyWorkersTest, OnlySomeAreCountedAheadOfAReaderWhoDoesNotRead) {
   during_scan = [&](const core::Workspace&) { ++scans; };
   grpc::ClientContext context;
   const auto reader = stub->StreamWorkspaceStatuses(&context, {});
-  pb::WorkspaceStatus status;
-  ASSERT_TRUE(reader->Read(&status));
+  pb::StreamWorkspaceStatusesResponse first;
+  ASSERT_TRUE(reader->Read(&first));
   for (int before = -1; before != scans;) {  // Until nothing moves any more.
     before = scans;
     absl::SleepFor(absl::Milliseconds(100));
   }
   EXPECT_LT(scans, kWorkspaces / 2);
   EXPECT_OK(Status("p1"));  // No worker is held.
-  int read = 1;
-  while (reader->Read(&status)) ++read;
-  EXPECT_EQ(read, kWorkspaces);
+  EXPECT_EQ(static_cast<size_t>(first.statuses_size()) + ReadAll(*reader).size(), kWorkspaces);
 }
 
 TEST_F(ManyWorkersTest, AClientThatLeavesAStreamEndsItsScans) {

@@ -195,8 +195,9 @@ class WorkspaceManager:
                 lambda stub: stub.StreamWorkspaceStatuses,
                 pb.StreamWorkspaceStatusesRequest(filter=convert.check_text("filter", filter), counts_only=counts_only),
             )
-            messages.sort(key=lambda message: message.workspace.project)  # They come as each is counted.
-            return [self._status(message, counts_only) for message in messages]
+            statuses = [status for message in messages for status in message.statuses]
+            statuses.sort(key=lambda status: status.workspace.project)  # They come as each is counted.
+            return [self._status(status, counts_only) for status in statuses]
 
     @contextmanager
     def _operation(self, name: str, project: str | None = None) -> Iterator[None]:
