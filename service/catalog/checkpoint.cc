@@ -129,10 +129,13 @@ std::optional<SavedRecord> Read(Reader& in, absl::string_view base_path) {
 
 struct Block {
   absl::string_view bytes;
+  int64_t crc = 0;
   std::vector<SavedRecord> records;
 };
 
 bool DecodeBlock(absl::string_view base_path, Block& block) {
+  if (block.crc != Crc32(block.bytes)) return false;
+  block.records.reserve(kRecordsPerBlock);
   for (Reader in(block.bytes); !in.done();) {
     auto record = Read(in, base_path);
     if (!record) return false;
@@ -164,8 +167,8 @@ std::vector<SavedRecord> DecodeCheckpoint(absl::string_view bytes, absl::string_
   std::vector<Block> blocks;
   while (!in.done()) {
     const int64_t crc = in.Int();
-    blocks.push_back({.bytes = in.Text()});
-    if (!in.ok() || crc != Crc32(blocks.back().bytes)) return {};
+    blocks.push_back({.bytes = in.Text(), .crc = crc});
+    if (!in.ok()) return {};
   }
   std::atomic<bool> ok = true;
   base::ParallelFor(blocks.size(), threads, 1, [&](size_t i) {

@@ -155,7 +155,7 @@ uint64_t FileCatalog::Version(const ProjectName& project) const {
 
 void FileCatalog::Store(const ProjectName& project, Entry entry) {
   entry.version = ++last_version_;
-  Entry& stored = entries_.try_emplace(project).first->second;
+  Entry& stored = entries_.try_emplace(entries_.end(), project)->second;  // At start-up each is the last one.
   if (entry.workspace == nullptr) {
     index_.Erase(project.str());
   } else if (entry.workspace != stored.workspace) {
@@ -184,13 +184,7 @@ absl::Status FileCatalog::RefreshNames() {
     absl::MutexLock lock(&mutex_);
     if (stamp == names_stamp_ && !fs::MayBeRacy(stamp, names_read_time_)) return absl::OkStatus();
   }
-  std::vector<ProjectName> names;
-  RETURN_IF_ERROR(base_->ForEachEntry([&names](absl::string_view name, fs::EntryType type) {
-    auto project = ProjectName::Parse(name);
-    if (project.ok() && type != fs::EntryType::kFile) names.push_back(*std::move(project));
-    return true;
-  }));
-  std::sort(names.begin(), names.end());
+  ASSIGN_OR_RETURN(const std::vector<ProjectName> names, ListNames());
   std::vector<ProjectName> differing;  // In the directory and not in the index, or the other way round.
   {
     absl::MutexLock lock(&mutex_);

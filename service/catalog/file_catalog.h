@@ -92,7 +92,10 @@ class FileCatalog : public core::Catalog {
   absl::Status SweepStaging();
   absl::Status LoadTrash();
   absl::Status LoadAll();
-  std::vector<SavedRecord> ReadCheckpoint() const;
+  // The directories in the base that can be workspaces, sorted.
+  absl::StatusOr<std::vector<core::ProjectName>> ListNames() const;
+  // "" if it cannot be had.
+  std::string ReadCheckpoint() const;
   // The record of `project` from what was saved, which is sorted by name, if the file did not change since.
   Entry LoadEntry(const core::ProjectName& project, const std::vector<SavedRecord>& saved) const;
   core::WorkspacePtr LoadDeleted(const core::layout::TrashName& name) const;

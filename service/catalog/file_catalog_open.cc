@@ -122,14 +122,17 @@ WorkspacePtr FileCatalog::LoadDeleted(const TrashName& name) const {
 absl::Status FileCatalog::LoadAll() {
   const absl::Time now = options_.clock();
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, base_->StatSelf());
-  std::vector<ProjectName> names;
-  RETURN_IF_ERROR(base_->ForEachEntry([&names](absl::string_view name, fs::EntryType type) {
-    auto project = ProjectName::Parse(name);
-    if (project.ok() && type != fs::EntryType::kFile) names.push_back(*std::move(project));
-    return true;
-  }));
-  std::sort(names.begin(), names.end());
-  const std::vector<SavedRecord> saved = ReadCheckpoint();
+  absl::StatusOr<std::vector<ProjectName>> listed;
+  std::string checkpoint;
+  base::ParallelFor(2, options_.load_threads, 1, [&](size_t i) {
+    if (i == 0) {
+      listed = ListNames();
+    } else {
+      checkpoint = ReadCheckpoint();
+    }
+  });
+  ASSIGN_OR_RETURN(const std::vector<ProjectName> names, std::move(listed));
+  const std::vector<SavedRecord> saved = DecodeCheckpoint(checkpoint, base_path_, options_.load_threads);
   std::vector<Entry> entries(names.size());
   base::ParallelFor(names.size(), options_.load_threads, kRun,
                     [&](size_t i) { entries[i] = LoadEntry(names[i], saved); });
@@ -140,10 +143,20 @@ absl::Status FileCatalog::LoadAll() {
   return absl::OkStatus();
 }
 
-std::vector<SavedRecord> FileCatalog::ReadCheckpoint() const {
-  const auto content = server_dir_->ReadFile(core::layout::kCheckpointFile, kMaxCheckpointBytes);
-  if (!content.ok()) return {};
-  return DecodeCheckpoint(content->data, base_path_, options_.load_threads);
+absl::StatusOr<std::vector<ProjectName>> FileCatalog::ListNames() const {
+  std::vector<ProjectName> names;
+  RETURN_IF_ERROR(base_->ForEachEntry([&names](absl::string_view name, fs::EntryType type) {
+    auto project = ProjectName::Parse(name);
+    if (project.ok() && type != fs::EntryType::kFile) names.push_back(*std::move(project));
+    return true;
+  }));
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::string FileCatalog::ReadCheckpoint() const {
+  auto content = server_dir_->ReadFile(core::layout::kCheckpointFile, kMaxCheckpointBytes);
+  return content.ok() ? std::move(content->data) : "";
 }
 
 FileCatalog::Entry FileCatalog::LoadEntry(const ProjectName& project, const std::vector<SavedRecord>& saved) const {

@@ -47,9 +47,10 @@ Index::Orders::Orders()
       by_update_time(Less{OrderField::kUpdateTime}) {}
 
 void Index::Orders::Insert(const WorkspacePtr& workspace) {
-  by_project.insert(workspace);
-  by_create_time.insert(workspace);
-  by_update_time.insert(workspace);
+  // Often, as when all are read at start-up, it is the last one; the hint costs little where it is not.
+  by_project.insert(by_project.end(), workspace);
+  by_create_time.insert(by_create_time.end(), workspace);
+  by_update_time.insert(by_update_time.end(), workspace);
 }
 
 void Index::Orders::Erase(const WorkspacePtr& workspace) {
