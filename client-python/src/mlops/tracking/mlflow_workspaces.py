@@ -32,10 +32,11 @@ _log = logging.getLogger(__name__)
 _PAGE_SIZE = 1000
 _NAMES_A_LINE = 100
 _DESCRIPTION = "description"
-# MLflow's name of a setting, and the key it has in metadata.
+# MLflow's name of a setting, and the key it has in metadata. Older versions of MLflow have none of them.
 _ARCHIVAL = {
-    "trace_archival_location": "mlflow_trace_archival_location",
-    "trace_archival_retention": "mlflow_trace_archival_retention",
+    name: f"mlflow_{name}"
+    for name in ("trace_archival_location", "trace_archival_retention")
+    if name in Workspace.__dataclass_fields__
 }
 # By the names of gRPC's codes; all others are internal errors. MLflow's client repeats a call for minutes that was
 # answered by TEMPORARILY_UNAVAILABLE, DATA_LOSS or INVALID_STATE.
