@@ -63,7 +63,8 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
 
     Every method may raise MlflowException: RESOURCE_DOES_NOT_EXIST, RESOURCE_ALREADY_EXISTS or
     INVALID_PARAMETER_VALUE as the words say; TEMPORARILY_UNAVAILABLE if there is no server to talk to; DATA_LOSS if a
-    workspace.yaml cannot be read; RESOURCE_CONFLICT if a workspace to be deleted is not empty.
+    workspace.yaml cannot be read; RESOURCE_CONFLICT if a workspace to be deleted is not empty; INVALID_STATE, ABORTED,
+    RESOURCE_EXHAUSTED and INTERNAL_ERROR as the server's FAILED_PRECONDITION, ABORTED, RESOURCE_EXHAUSTED and INTERNAL.
     """
 
     def __init__(self, workspace_uri: str) -> None:
