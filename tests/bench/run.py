@@ -1,12 +1,13 @@
 """Runs the benchmarks and prints their tables in Markdown; keeps the tables and the raw figures below build/bench.
 
 Usage: run.py [--quick] [--build DIR] [--work DIR] [--readme] [NAME...], a NAME being get, ensure, list, commit,
-start, scan or original; all of them if none is given. With --readme, the tables of README.md are replaced by the
-new ones.
+start, scan, original or, with .toolkits/bin/python, provider; all of them if none is given. With --readme, the tables
+of README.md are replaced by the new ones.
 """
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -424,6 +425,24 @@ BENCHES: dict[str, Callable[[Bench], tuple[str, list[Row]]]] = {
     "scan": run_scan,
     "original": run_original,
 }
+
+
+def run_provider(bench: Bench) -> tuple[str, list[Row]]:
+    """Our workspaces in an MLflow server, against MLflow's own."""
+    sizes = [min(1000, bench.sizes.workspaces[0]), bench.sizes.rounds, 2 * bench.sizes.round_ms]
+    command = [sys.executable, HERE / "mlflow_provider.py", bench.work / "provider", *sizes]
+    output = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True).stdout
+    rows = [json.loads(line) for line in output.splitlines()]
+    lines = []
+    for (method, target), group in grouped(rows, "method", "target").items():
+        name = {"sql": "MLflow's own provider, SQLite", "ours": "ours"}[str(target)]
+        milliseconds = 1e3 / median(per_second(row) for row in group)
+        lines.append([method, name, f"{milliseconds:.2f}", ratio(per_second, rows, target, "sql", method=method)])
+    return table([f"of {sizes[0]:,} workspaces", "by", "ms", "times as fast as MLflow's own"], lines), rows
+
+
+if importlib.util.find_spec("mlflow"):  # By .toolkits/bin/python.
+    BENCHES["provider"] = run_provider
 
 
 def main() -> None:

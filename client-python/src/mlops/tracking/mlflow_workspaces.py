@@ -1,0 +1,309 @@
+"""Our projects as the workspaces of an MLflow server.
+
+    mlflow server --enable-workspaces --workspace-store-uri mlops:///absolute/base/path
+
+MLflow loads this module by its entry point, by the scheme of that URI.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator, Set
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from google.protobuf.duration_pb2 import Duration
+from mlflow.entities import Workspace
+from mlflow.entities.workspace import WorkspaceDeletionMode
+from mlflow.exceptions import MlflowException
+from mlflow.protos import databricks_pb2 as codes
+from mlflow.store.workspace.abstract_store import AbstractStore, WorkspaceNameValidator
+from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME
+
+from mlops._rpc import convert, errors
+from mlops._rpc.connection import Connection, FixedServer
+from mlops._rpc.errors import WorkspaceError
+from mlops.local_server import LocalServer, check_address
+from mlops.workspace.v1 import workspace_service_pb2 as pb
+
+_log = logging.getLogger(__name__)
+
+_PAGE_SIZE = 1000
+_NAMES_A_LINE = 100
+_DESCRIPTION = "description"
+# MLflow's name of a setting, and the key it has in metadata. Older versions of MLflow have none of them.
+_ARCHIVAL = {
+    name: f"mlflow_{name}"
+    for name in ("trace_archival_location", "trace_archival_retention")
+    if name in Workspace.__dataclass_fields__
+}
+# By the names of gRPC's codes; all others are internal errors. MLflow's client repeats a call for minutes that was
+# answered by TEMPORARILY_UNAVAILABLE, DATA_LOSS or INVALID_STATE.
+_CODES = {
+    "INVALID_ARGUMENT": codes.INVALID_PARAMETER_VALUE,
+    "NOT_FOUND": codes.RESOURCE_DOES_NOT_EXIST,
+    "ALREADY_EXISTS": codes.RESOURCE_ALREADY_EXISTS,
+    "FAILED_PRECONDITION": codes.INVALID_STATE,
+    "ABORTED": codes.ABORTED,
+    "RESOURCE_EXHAUSTED": codes.RESOURCE_EXHAUSTED,
+    "UNAVAILABLE": codes.TEMPORARILY_UNAVAILABLE,
+    "DEADLINE_EXCEEDED": codes.TEMPORARILY_UNAVAILABLE,
+    "DATA_LOSS": codes.DATA_LOSS,
+}
+
+
+class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where types are checked.
+    """The projects of one server, as MLflow's workspaces. Nothing is kept here: each call asks the server, so that what
+    others make, change and delete is seen at once, by every worker of the MLflow server. Thread-safe.
+
+    A project whose name MLflow cannot have (it allows 2 to 63 of a-z, 0-9 and, within, -, but for a few words) is left
+    out, and named in the log. The description is the project's `metadata.description`. The artifacts of a workspace are
+    in its own directory, `<root_path>/mlflow/artifacts`: no other place can be given to them.
+
+    Every method may raise MlflowException: RESOURCE_DOES_NOT_EXIST, RESOURCE_ALREADY_EXISTS or
+    INVALID_PARAMETER_VALUE as the words say; TEMPORARILY_UNAVAILABLE if there is no server to talk to; DATA_LOSS if a
+    workspace.yaml cannot be read; RESOURCE_CONFLICT if a workspace to be deleted is not empty; INVALID_STATE, ABORTED,
+    RESOURCE_EXHAUSTED and INTERNAL_ERROR as the server's FAILED_PRECONDITION, ABORTED, RESOURCE_EXHAUSTED and INTERNAL.
+    """
+
+    def __init__(self, workspace_uri: str) -> None:
+        """Takes `mlops:///absolute/base/path`, whose server is started if none runs, or `mlops://HOST:PORT`.
+
+        In a path, what a URI cannot hold is written as %20 and so on. No server is asked yet.
+        """
+        self._connection = Connection(_server(workspace_uri))
+        self._unnameable = _Notice("MLflow cannot have workspaces of these names, they are left out")
+        self._unreadable = _Notice("The workspace.yaml of these cannot be read, they are left out")
+
+    def list_workspaces(self) -> list[Workspace]:
+        """All workspaces, in order of their names. Those left out are named in the log, once each."""
+        found: list[Workspace] = []
+        unnameable: set[str] = set()
+        unreadable: set[str] = set()
+        request = pb.ListWorkspacesRequest(page_size=_PAGE_SIZE)
+        with _operation("list_workspaces"):
+            while True:
+                page = self._connection.call(lambda stub: stub.ListWorkspaces, request)
+                for message in page.workspaces:
+                    if _is_nameable(message.project):
+                        found.append(_entity(message))
+                    else:
+                        unnameable.add(message.project)
+                unreadable.update(page.unreachable)
+                if not page.next_page_token:
+                    break
+                request.page_token = page.next_page_token
+        self._unnameable.tell(unnameable)
+        self._unreadable.tell(unreadable)
+        return found
+
+    def get_workspace(self, workspace_name: str) -> Workspace:
+        """The workspace of that name, as it is on disk now."""
+        with _operation("get_workspace", workspace_name):
+            return _entity(self._get(workspace_name))
+
+    def get_default_workspace(self) -> Workspace:
+        """The project `default`, if there is one: MLflow reserves this name for what belongs to nobody else.
+
+        Raises NotImplementedError if there is none, whereupon MLflow wants every request to name its workspace.
+        """
+        try:
+            return self.get_workspace(DEFAULT_WORKSPACE_NAME)
+        except MlflowException as error:
+            if error.error_code != codes.ErrorCode.Name(codes.RESOURCE_DOES_NOT_EXIST):
+                raise
+        raise NotImplementedError
+
+    def create_workspace(self, workspace: Workspace) -> Workspace:
+        """Makes a project, with its directory."""
+        WorkspaceNameValidator.validate(workspace.name)
+        if workspace.default_artifact_root:
+            raise _artifact_root_is_fixed(workspace.name)
+        given, _ = _metadata(workspace)
+        with _operation("create_workspace", workspace.name):
+            wanted = pb.Workspace(metadata=convert.to_struct(given))
+            request = pb.CreateWorkspaceRequest(project=workspace.name, workspace=wanted)
+            return _entity(self._connection.call(lambda stub: stub.CreateWorkspace, request))
+
+    def update_workspace(self, workspace: Workspace) -> Workspace:
+        """Changes the description and trace archival of a project: None keeps what is there, "" clears it."""
+        with _operation("update_workspace", workspace.name):
+            current = _entity(self._get(workspace.name))
+            if workspace.default_artifact_root not in (None, "", current.default_artifact_root):
+                raise _artifact_root_is_fixed(workspace.name)
+            given, cleared = _metadata(workspace)
+            if not given and not cleared:
+                return current
+            changed = pb.Workspace(project=workspace.name, metadata=convert.to_struct(given))
+            request = pb.UpdateWorkspaceRequest(workspace=changed, remove_metadata=cleared)
+            return _entity(self._connection.call(lambda stub: stub.UpdateWorkspace, request))
+
+    def delete_workspace(
+        self, workspace_name: str, mode: WorkspaceDeletionMode = WorkspaceDeletionMode.RESTRICT
+    ) -> None:
+        """Moves a project with its files into our server's trash, from where UndeleteWorkspace brings it back.
+
+        RESTRICT refuses if there is any file in it, or anything of it in MLflow's database. CASCADE deletes what there
+        is of it in the database, for good. SET_DEFAULT is refused: runs would lose their artifacts with the directory.
+        """
+        WorkspaceNameValidator.validate(workspace_name)
+        if workspace_name == DEFAULT_WORKSPACE_NAME:
+            raise MlflowException.invalid_parameter_value(
+                f"{workspace_name} is MLflow's default workspace, which it does not delete"
+            )
+        if mode is WorkspaceDeletionMode.RESTRICT:
+            self._delete_empty(workspace_name)
+        elif mode is WorkspaceDeletionMode.CASCADE:
+            self._delete_all(workspace_name)
+        else:
+            raise MlflowException.invalid_parameter_value(
+                f"{mode.value} is not possible: the artifacts of {workspace_name} are in its own directory, and go "
+                "with it. Use CASCADE, which deletes its runs as well, or RESTRICT"
+            )
+
+    def resolve_artifact_root(self, default_artifact_root: str | None, workspace_name: str) -> tuple[str | None, bool]:
+        """The workspace's own directory for artifacts, to which nothing is to be appended."""
+        return self.get_workspace(workspace_name).default_artifact_root, False
+
+    def resolve_trace_archival_config(
+        self, default_trace_archival_root: str, default_retention: str, workspace_name: str
+    ) -> Any:
+        """The workspace's own location and retention, or else those of the MLflow server."""
+        from mlflow.entities.workspace import TraceArchivalConfig  # Later than workspaces, as is the next.
+        from mlflow.store.workspace.abstract_store import ResolvedTraceArchivalConfig
+
+        workspace = self.get_workspace(workspace_name)
+        config = TraceArchivalConfig(
+            location=workspace.trace_archival_location or default_trace_archival_root,
+            retention=workspace.trace_archival_retention or default_retention,
+        )
+        return ResolvedTraceArchivalConfig(config, append_workspace_prefix=not workspace.trace_archival_location)
+
+    def _get(self, name: str) -> pb.Workspace:
+        if name != DEFAULT_WORKSPACE_NAME:
+            WorkspaceNameValidator.validate(name)
+        return self._connection.call(lambda stub: stub.GetWorkspace, pb.GetWorkspaceRequest(project=name))
+
+    def _delete_empty(self, name: str) -> None:
+        from mlops.tracking import mlflow_tables
+
+        with _operation("delete_workspace", name):
+            count_now = pb.GetWorkspaceStatusRequest(project=name, max_staleness=Duration(), counts_only=True)
+            status = self._connection.call(lambda stub: stub.GetWorkspaceStatus, count_now)
+            if status.file_count or status.error.code:
+                problem = status.error.message or f"it has files ({status.file_count}), in {status.workspace.root_path}"
+                raise MlflowException(f"{name} is not deleted: {problem}", codes.RESOURCE_CONFLICT)
+            mlflow_tables.delete(name, WorkspaceDeletionMode.RESTRICT)
+            request = pb.DeleteWorkspaceRequest(project=name, force=True, uid=status.workspace.uid)
+            self._connection.call(lambda stub: stub.DeleteWorkspace, request)
+
+    def _delete_all(self, name: str) -> None:
+        from mlops.tracking import mlflow_tables
+
+        with _operation("delete_workspace", name):
+            # First what can be brought back.
+            request = pb.DeleteWorkspaceRequest(project=name, force=True)
+            deleted = self._connection.call(lambda stub: stub.DeleteWorkspace, request).workspace
+            try:
+                mlflow_tables.delete(name, WorkspaceDeletionMode.CASCADE)
+            except BaseException:
+                undelete = pb.UndeleteWorkspaceRequest(project=name, uid=deleted.uid)
+                self._connection.call(lambda stub: stub.UndeleteWorkspace, undelete)
+                raise
+
+
+class _Notice:
+    """Says in the log what is the matter with some workspaces: once of each, as long as it stays so. Thread-safe."""
+
+    def __init__(self, sentence: str) -> None:
+        self._sentence = sentence
+        self._lock = threading.Lock()
+        self._told: Set[str] = frozenset()
+
+    def tell(self, names: Set[str]) -> None:
+        with self._lock:
+            new, self._told = sorted(names - self._told), names
+        for i in range(0, len(new), _NAMES_A_LINE):
+            _log.warning("%s: %s", self._sentence, ", ".join(new[i : i + _NAMES_A_LINE]))
+
+
+def _server(uri: str) -> FixedServer | LocalServer:
+    host, path = _host_and_path(uri)
+    if host:
+        with _operation("connect"):
+            return FixedServer(check_address("--workspace-store-uri", host))
+    base = Path(path)
+    # Where it cannot be made, the first call says why.
+    with suppress(OSError):
+        base.mkdir(parents=True, exist_ok=True)
+    return LocalServer(base)
+
+
+def _host_and_path(uri: str) -> tuple[str, str]:
+    """One of them, and "" for the other."""
+    with suppress(ValueError):
+        parts = urlsplit(uri)
+        path = unquote(parts.path).rstrip("/")
+        one = bool(parts.netloc) != path.startswith("/")
+        if one and not parts.query and not parts.fragment:
+            return parts.netloc, path
+    raise MlflowException.invalid_parameter_value(
+        f"{uri} is no place of workspaces: it must be mlops:///ABSOLUTE/BASE/PATH (with %20 and so on for what a URI "
+        "cannot hold) or mlops://HOST:PORT"
+    )
+
+
+@contextmanager
+def _operation(name: str, project: str | None = None) -> Iterator[None]:
+    """What our server answers, in MLflow's words."""
+    try:
+        with errors.operation(name, project):
+            yield
+    except WorkspaceError as error:
+        code = _CODES.get(error.details["code"], codes.INTERNAL_ERROR)
+        raise MlflowException(error.message, code) from error
+
+
+def _is_nameable(project: str) -> bool:
+    try:
+        WorkspaceNameValidator.validate(project)
+    except MlflowException:
+        return False
+    return True
+
+
+def _entity(message: pb.Workspace) -> Workspace:
+    archival = {name: text for name, key in _ARCHIVAL.items() if (text := _text(message, key)) is not None}
+    # As Path.as_uri() writes it, which takes twice the time.
+    root = f"file://{quote(message.root_path)}/mlflow/artifacts"
+    return Workspace(message.project, _text(message, _DESCRIPTION), root, **archival)
+
+
+def _text(message: pb.Workspace, key: str) -> str | None:
+    """Of metadata; None also where a user keeps something else by that key."""
+    fields = message.metadata.fields
+    if key not in fields or not fields[key].HasField("string_value"):
+        return None
+    return fields[key].string_value
+
+
+def _metadata(workspace: Workspace) -> tuple[dict[str, Any], list[str]]:
+    """What to set and what to remove."""
+    given = {} if workspace.description is None else {_DESCRIPTION: workspace.description}
+    cleared = []
+    for name, key in _ARCHIVAL.items():
+        match getattr(workspace, name, None):
+            case None:
+                pass
+            case "":
+                cleared.append(key)
+            case text:
+                given[key] = text
+    return given, cleared
+
+
+def _artifact_root_is_fixed(name: str) -> MlflowException:
+    return MlflowException.invalid_parameter_value(
+        f"default_artifact_root: the artifacts of {name} are in its own directory, below mlflow/artifacts; leave it out"
+    )
