@@ -13,6 +13,7 @@ from mlops.client.dvc_repository import (
     DownloadError,
     DvcException,
     Output,
+    RemoteMissingDepsError,
     Repository,
     UploadError,
     causes,
@@ -39,10 +40,10 @@ class DVCClient:
 
     def __init__(self, workspace: ProjectWorkspace, config: Mapping[str, Any]) -> None:
         self._workspace = workspace
-        self._remote_path: str | None = config.get("remote_path")
+        self._remote_path = os.fspath(config["remote_path"]) if "remote_path" in config else None
 
     def add(self, path: Pathlike, recursive: bool = False) -> dict[str, Any]:
-        """Tracks a file or directory as it is now. A relative path is looked for in the working directory, then in dvc/.
+        """Tracks a file or directory as it is now; a relative path is one in the working directory, or else in dvc/.
 
         One from outside dvc/ is copied: a relative one to the same place below it, an absolute one, and one that
         begins with "..", by its name. Links are followed, DVC's and Git's own files left out. What is there and
@@ -69,41 +70,41 @@ class DVCClient:
             before = {str(out): out.hash_info.value for out in set(owners.values())}
             written = [_dvc_file(item, owners.get(item)) for item in paths]
             with dvc_files.changed(_staging(root), copies, list(dict.fromkeys(written))):
-                repo.add([str(item) for item in paths])
+                stages = repo.add([str(item) for item in paths])
             repo.refresh()
-            owners = _owners(repo, paths)
-            added = [self._added(repo, item, owners[item], before) for item in paths]
+            added = [self._added(repo, item, stage.outs[0], before) for item, stage in zip(paths, stages, strict=True)]
         return {"success": True, **(_summary(self._shown(place, root), added) if recursive else added[0])}
 
     def push(self, targets: Sequence[Pathlike] | None = None, remote: str | None = None) -> dict[str, Any]:
         """Uploads what is tracked, or the `targets` of it, to the workspace's remote, or to that of DVC's configuration
         which is named `remote`.
 
-        A target is a path, relative to dvc/ or the working directory: something tracked, its .dvc file, a file in a
-        tracked directory, or a directory with tracked files in it.
+        A target is a path, relative to dvc/ or the working directory: something tracked, its .dvc file, or a directory
+        with tracked files in it. For a file in a tracked directory the whole directory is uploaded.
 
-        Returns `success`, `pushed` (how many files and lists of directories were not there yet), `remote` and its `url`.
+        Returns `success`, `pushed` (how many files, and lists of directories, were not there), `remote` and its `url`.
 
         Raises MLOpsClientError: INPUT_INVALID for a target that is not tracked or an unknown remote; DATA_MISSING if
         the content of a file is neither here nor there; REPOSITORY_BUSY; TOOLKIT_FAILED.
         """
-        with self._opened() as repo:
-            name, url = _remote(repo, remote)
-            chosen = self._chosen(repo, targets)
+        with self._opened(remote) as repo:
+            name, url = _remote(repo)
+            # DVC would take a directory one of whose files was uploaded for one that is there as a whole.
+            chosen = self._chosen(repo, targets, whole=True)
             if chosen == []:
                 return {"success": True, "pushed": 0, "remote": name, "url": url}
-            lost = repo.missing(chosen)
-            if lost:
-                absent = repo.cloud.status({identity for _, identity in lost}, remote=name).missing
-                _require(Path(repo.root_dir), [file for file, identity in lost if identity in absent], url)
             with _transfer("push", url):
-                pushed = repo.push(targets=chosen, remote=name)
+                lost = repo.missing(chosen)
+                absent = repo.cloud.status({identity for _, identity in lost}).missing if lost else set()
+                _require(Path(repo.root_dir), [file for file, identity in lost if identity in absent], url)
+                pushed = repo.push(targets=chosen)
         return {"success": True, "pushed": pushed, "remote": name, "url": url}
 
     def pull(
         self, targets: Sequence[Pathlike] | None = None, remote: str | None = None, force: bool = False
     ) -> dict[str, Any]:
-        """Downloads what is tracked, or the `targets` of it, and puts it in place; arguments as of push().
+        """Downloads what is tracked, or the `targets` of it, and puts it in place; arguments as of push(), but that a
+        file in a tracked directory is downloaded alone.
 
         Local changes are an error, or with `force` lost.
 
@@ -113,20 +114,19 @@ class DVCClient:
         Raises MLOpsClientError: INPUT_INVALID as push(); DATA_MISSING if the remote does not have it; LOCAL_CHANGES;
         REPOSITORY_BUSY; TOOLKIT_FAILED. Files in dvc/ are then as before.
         """
-        with self._opened() as repo:
-            name, url = _remote(repo, remote)
-            chosen = self._chosen(repo, targets)
+        with self._opened(remote) as repo:
+            name, url = _remote(repo)
+            chosen = self._chosen(repo, targets, whole=False)
             counts = {"fetched": 0, "added": 0, "modified": 0, "deleted": 0}
             if chosen != []:
-                with _transfer("pull", url):
-                    counts["fetched"] = repo.fetch(targets=chosen, remote=name)
+                counts["fetched"] = _fetch(repo, chosen, url)
                 # Of what is not in the cache, checkout would remove the remains.
                 _require(Path(repo.root_dir), [file for file, _ in repo.missing(chosen)], url)
                 counts |= _checkout(repo, chosen, force)
         return {"success": True, **counts, "remote": name, "url": url}
 
     def count(self) -> dict[str, int]:
-        """How many files are `tracked`, those in tracked directories included. Waits for nobody and makes no repository."""
+        """How many files are `tracked`, those in tracked directories included. Waits for nobody, makes no repository."""
         root = self._workspace.dvc_path.resolve()
         if not (root / ".dvc").is_dir():
             return {"tracked": 0}
@@ -134,15 +134,15 @@ class DVCClient:
             return {"tracked": sum(_files(out) for out in repo.tracked())}
 
     @contextmanager
-    def _opened(self) -> Iterator[Repository]:
-        """With the settings that the workspace has now: others may have changed them."""
+    def _opened(self, remote: str | None = None) -> Iterator[Repository]:
+        """With the settings that the workspace has now, which others may have changed; and the remote to be used."""
         workspace = ProjectWorkspace.load_metadata(self._workspace.root_path)
         root = workspace.dvc_path
         root.mkdir(exist_ok=True)
         root = root.resolve()
         default_url = _url(workspace.dvc_remote_path or str(root / "remote"), root)
         url = _url(self._remote_path, root) if self._remote_path else default_url
-        with opened(root, url, default_url, WAIT_SECONDS) as repo:
+        with opened(root, url, default_url, (remote or REMOTE).lower(), WAIT_SECONDS) as repo:
             dvc_files.recover(_staging(root))
             for own in (default_url, url):
                 _ignore(repo, Path(own))
@@ -154,18 +154,19 @@ class DVCClient:
 
     def _added(self, repo: Repository, path: Path, out: Output, before: Mapping[str, str]) -> dict[str, Any]:
         root = Path(repo.root_dir)
-        _, entry = repo.get_data_index_entry(str(path))
+        whole = Path(out.fs_path) == path
+        of = out if whole else repo.get_data_index_entry(str(path))[1]
         return {
             "path": self._shown(path, root),
             "dvc_file": self._shown(Path(out.stage.path), root),
-            "md5": entry.hash_info.value,
-            "size": entry.meta.size if entry.meta else None,
-            "files": _files(out) if Path(out.fs_path) == path else 1,
+            "md5": of.hash_info.value,
+            "size": out.meta.size if whole else path.stat().st_size,
+            "files": _files(out) if whole else 1,
             "changed": before.get(str(out)) != out.hash_info.value,
         }
 
-    def _chosen(self, repo: Repository, targets: Sequence[Pathlike] | Pathlike | None) -> list[str] | None:
-        """The targets as DVC takes them; None for all."""
+    def _chosen(self, repo: Repository, targets: Sequence[Pathlike] | Pathlike | None, whole: bool) -> list[str] | None:
+        """The targets as DVC takes them, None for all; if `whole`, what they are part of."""
         if targets is None:
             return None
         root, tracked = Path(repo.root_dir), {Path(out.fs_path): out for out in repo.tracked()}
@@ -175,7 +176,7 @@ class DVCClient:
             path = Path(target).expanduser()
             places = [_real(base / path) for base in (root, Path.cwd(), self._workspace.dvc_path)]
             inside = [place for place in places if place.is_relative_to(root)]
-            found = next((match for place in inside if (match := _match(repo, place, tracked))), None)
+            found = next((match for place in inside if (match := _match(repo, place, tracked, whole))), None)
             if not found:
                 names = sorted(str(place.relative_to(root)) for place in tracked)
                 problem = "is not tracked" if inside else f"is outside {self._workspace.dvc_path}"
@@ -242,7 +243,10 @@ def _check_place(repo: Repository, place: Path) -> None:
 def _copies(source: Path, place: Path, recursive: bool) -> list[tuple[Path, Path]]:
     if not recursive or not source.is_dir():
         return [(source, place)]
-    return [(file, place / file.relative_to(source)) for file in dvc_files.files_below(source)]
+    files = list(dvc_files.files_below(source))
+    if not files:
+        raise input_invalid("path", f"{source} has no files in it")
+    return [(file, place / file.relative_to(source)) for file in files]
 
 
 def _targets_below(repo: Repository, place: Path, copies: Sequence[tuple[Path, Path]]) -> list[Path]:
@@ -309,28 +313,34 @@ def _summary(path: str, added: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _remote(repo: Repository, name: str | None) -> tuple[str, str]:
-    """The name and URL of a remote; DVC knows names in lower case only."""
-    known = repo.config["remote"]
-    key = (name or REMOTE).lower()
-    if key not in known:
+def _remote(repo: Repository) -> tuple[str, str]:
+    """The name and URL of the remote to be used."""
+    name, known = repo.config["core"]["remote"], repo.config["remote"]
+    if name not in known:
         raise input_invalid("remote", f"there is no remote {name!r}; known are {', '.join(sorted(known))}")
-    return key, known[key]["url"]
+    return name, known[name]["url"]
 
 
-def _match(repo: Repository, place: Path, tracked: Mapping[Path, Output]) -> list[str]:
-    """What is meant by a place in the repository: it itself, a file in a tracked directory, all below it; or nothing."""
+def _match(repo: Repository, place: Path, tracked: Mapping[Path, Output], whole: bool) -> list[str]:
+    """What a place in the repository means: it itself, a file in a tracked directory, all below it; or nothing."""
     if place.suffix == ".dvc":
         place = place.with_suffix("")
-    if place in tracked:
-        return [tracked[place].stage.path]
-    if any(parent in tracked for parent in place.parents):
+    owner = next((tracked[path] for path in (place, *place.parents) if path in tracked), None)
+    if owner is None:
+        found = [out.stage.path for path, out in tracked.items() if place in path.parents]
+    elif Path(owner.fs_path) == place:
+        found = [owner.stage.path]
+    else:
         try:
             repo.get_data_index_entry(str(place))
         except DvcException:
             return []
-        return [str(place)]
-    return [out.stage.path for path, out in tracked.items() if place in path.parents]
+        found = [owner.stage.path if whole else str(place)]
+    if any(":" in os.path.basename(path) for path in found):
+        raise input_invalid(
+            "targets", f"{place}: DVC cannot single out what has ':' in its name; leave out the targets"
+        )
+    return found
 
 
 def _require(root: Path, missing: Sequence[Path], url: str) -> None:
@@ -357,6 +367,22 @@ def _transfer(what: str, url: str) -> Iterator[None]:
                 details={"reason": "TOOLKIT_FAILED", "type": f"{type(error).__module__}.{type(error).__qualname__}"}
                 | {"files": error.amount, "url": url},
             ) from (cause or error)
+        except (ImportError, RemoteMissingDepsError) as error:
+            extra = f"dvc[{url.split(':')[0]}]"
+            raise MLOpsClientError(
+                f"{url}: {error}; install what it needs by: pip install '{extra}'",
+                details={"reason": "TOOLKIT_MISSING", "extra": extra, "url": url},
+            ) from error
+
+
+def _fetch(repo: Repository, targets: Sequence[str] | None, url: str) -> int:
+    try:
+        with _transfer("pull", url):
+            return int(repo.fetch(targets=targets))
+    except MLOpsClientError as error:
+        if isinstance(error.__cause__, FileNotFoundError):  # DVC remembered it to be there.
+            _require(Path(repo.root_dir), [file for file, _ in repo.missing(targets)], url)
+        raise
 
 
 def _checkout(repo: Repository, targets: Sequence[str] | None, force: bool) -> dict[str, int]:
@@ -367,7 +393,7 @@ def _checkout(repo: Repository, targets: Sequence[str] | None, force: bool) -> d
             raise
         files = str(error).splitlines()[1:]
         raise MLOpsClientError(
-            f"Changed, and in no version: {_shortened(files)}; add it, or pull with force=True, and the changes are lost",
+            f"Changed, and in no version: {_shortened(files)}; add it, or lose the changes by force=True",
             details={"reason": "LOCAL_CHANGES", "files": files[:_NAMES_SHOWN], "count": len(files)},
         ) from error
 

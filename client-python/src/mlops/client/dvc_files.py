@@ -21,7 +21,7 @@ def is_own(name: str) -> bool:
 def copy(source: Path, place: Path, above: frozenset[tuple[int, int]] = frozenset()) -> None:
     """Copies a file or directory with what is below it, what links lead to included, DVC's own files left out.
 
-    Raises MLOpsClientError INPUT_INVALID for what is neither a file nor a directory, and for links that lead in circles.
+    Raises MLOpsClientError INPUT_INVALID for what is neither file nor directory, and for links that lead in circles.
     """
     if source.is_file():
         shutil.copy2(source, place)
@@ -56,8 +56,8 @@ def _entries(directory: Path, above: frozenset[tuple[int, int]]) -> tuple[list[P
 class Change:
     """Files of a repository that are replaced together: all of them, or in the end none.
 
-    What it needs to undo itself lies in a directory of its own below `staging`, which is on the same file system: should
-    the process be killed, recover() undoes it. Callers hold the repository's lock.
+    What it needs to undo itself lies in a directory of its own below `staging`, which is on the same file system:
+    should the process be killed, recover() undoes it. Callers hold the repository's lock.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -103,13 +103,14 @@ class Change:
                 place.rename(new)
             if os.path.lexists(old):
                 old.rename(place)
-            _remove_empty(place.parent)
         for number, file in enumerate(written):
             before = self._directory / f"written{number}"
             if before.exists():
                 shutil.copy2(before, file)
             else:
                 file.unlink(missing_ok=True)
+        for place in places:
+            _remove_empty(place.parent)
         self._forget()
 
     def keep(self) -> None:
@@ -140,7 +141,7 @@ def recover(staging: Path) -> None:
 
 @contextmanager
 def changed(staging: Path, copies: Sequence[tuple[Path, Path]], written: Sequence[Path]) -> Iterator[None]:
-    """Copies files to their places for the block; if it raises they, and what it wrote into `written`, are as before."""
+    """Copies files to their places for the block. If it raises, they and the files it has `written` are as before."""
     change = Change.prepare(staging, copies, written)
     try:
         change.apply()

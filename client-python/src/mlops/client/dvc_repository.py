@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlops.client.errors import MLOpsClientError
 from mlops.client.file_lock import busy, locked
 
 _LOGGERS = ("dvc", "dvc_data", "dvc_objects")
@@ -19,7 +18,10 @@ _LOGGERS = ("dvc", "dvc_data", "dvc_objects")
 
 @contextmanager
 def _console_kept() -> Iterator[None]:
-    """The first import of dvc lets its log write to the console, and wraps sys.stdout: not in other people's programs."""
+    """The first import of dvc lets its log write to the console, and wraps sys.stdout: not in our users' programs.
+
+    Its log then goes where that of the program goes.
+    """
     first = "dvc" not in sys.modules
     streams = sys.stdout, sys.stderr
     yield
@@ -34,8 +36,20 @@ with _console_kept():
     from dvc.lock import LockError
     from dvc.output import Output
     from dvc.repo import Repo, lock_repo
+    from dvc_objects.fs.errors import RemoteMissingDepsError
 
-__all__ = ["DownloadError", "DvcException", "Output", "Repository", "UploadError", "causes", "opened", "peeked"]
+__all__ = [
+    "REMOTE",
+    "DownloadError",
+    "DvcException",
+    "Output",
+    "RemoteMissingDepsError",
+    "Repository",
+    "UploadError",
+    "causes",
+    "opened",
+    "peeked",
+]
 
 REMOTE = "workspace"  # The name of the workspace's remote in DVC's configuration.
 
@@ -68,11 +82,11 @@ class Repository(Repo):  # type: ignore[misc]
 
 
 @contextmanager
-def opened(root: Path, remote_url: str, default_url: str, wait_seconds: float) -> Iterator[Repository]:
-    """The repository in `root`, made if there is none, for this thread alone; its own remote is at `remote_url`.
+def opened(root: Path, remote_url: str, default_url: str, remote: str, wait_seconds: float) -> Iterator[Repository]:
+    """The repository in `root`, made if there is none, for this thread alone, for transfers from and to `remote`.
 
-    `default_url` is what its configuration names, for users of DVC's command line. Raises MLOpsClientError
-    REPOSITORY_BUSY if others are at work in it for `wait_seconds`.
+    REMOTE is at `remote_url`, in the configuration for users of DVC's command line at `default_url`. Raises
+    MLOpsClientError REPOSITORY_BUSY if others are at work in it for `wait_seconds`.
     """
     _make(root)
     deadline = time.monotonic() + wait_seconds
@@ -80,7 +94,7 @@ def opened(root: Path, remote_url: str, default_url: str, wait_seconds: float) -
     temporary.mkdir(exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(locked(temporary / "mlops.lock", wait_seconds))
-        repo = stack.enter_context(peeked(root, remote_url))
+        repo = stack.enter_context(peeked(root, remote_url, remote))
         _configure(repo, default_url)
         while True:  # Others may use DVC's command line, whose lock is tried for 3 seconds.
             try:
@@ -92,19 +106,20 @@ def opened(root: Path, remote_url: str, default_url: str, wait_seconds: float) -
         yield repo
 
 
-def peeked(root: Path, remote_url: str) -> Repository:
+def peeked(root: Path, remote_url: str, remote: str = REMOTE) -> Repository:
     """The repository in `root`, which must be there, without any lock."""
     return Repository(
         str(root),
         config={
-            "core": {"no_scm": True, "analytics": False, "check_update": False, "remote": REMOTE},
+            "core": {"no_scm": True, "analytics": False, "check_update": False},
             "remote": {REMOTE: {"url": remote_url}},
         },
+        remote=remote,
     )
 
 
 def _make(root: Path) -> None:
-    """What Repo.init(no_scm=True) does, but in one step for all who do it at once, and without a site cache elsewhere."""
+    """What Repo.init(no_scm=True) does, but in one step for all who do it at once, and without a cache elsewhere."""
     if (root / ".dvc").is_dir():
         return
     draft = root / f".dvc~{uuid.uuid4().hex}"
