@@ -62,6 +62,8 @@ class DVCClient:
             place = _place(path, source, root)
             _check_place(repo, place)
             copies = _copies(source, place, recursive) if place != _real(source) else []
+            if not copies:
+                _check_links(repo, place)
             paths = _targets_below(repo, place, copies) if recursive else [place]
             owners = _owners(repo, paths)
             _check_owners(repo, place, owners, recursive)
@@ -93,7 +95,7 @@ class DVCClient:
             chosen = self._chosen(repo, targets, whole=True)
             if chosen == []:
                 return {"success": True, "pushed": 0, "remote": name, "url": url}
-            with _transfer("push", url):
+            with _transfer(repo, chosen, url):
                 lost = repo.missing(chosen)
                 absent = repo.cloud.status({identity for _, identity in lost}).missing if lost else set()
                 _require(Path(repo.root_dir), [file for file, identity in lost if identity in absent], url)
@@ -112,7 +114,8 @@ class DVCClient:
         `deleted` in dvc/, `remote` and its `url`.
 
         Raises MLOpsClientError: INPUT_INVALID as push(); DATA_MISSING if the remote does not have it; LOCAL_CHANGES;
-        REPOSITORY_BUSY; TOOLKIT_FAILED. Files in dvc/ are then as before.
+        REPOSITORY_BUSY; TOOLKIT_FAILED. Files in dvc/ are then as before, but that DVC removes what it cannot write,
+        on a full disk: it is in the cache then, and the next pull puts it in place.
         """
         with self._opened(remote) as repo:
             name, url = _remote(repo)
@@ -126,7 +129,7 @@ class DVCClient:
         return {"success": True, **counts, "remote": name, "url": url}
 
     def count(self) -> dict[str, int]:
-        """How many files are `tracked`, those in tracked directories included. Waits for nobody, makes no repository."""
+        """How many files are `tracked`, those in tracked directories included. Waits for nobody, makes nothing."""
         root = self._workspace.dvc_path.resolve()
         if not (root / ".dvc").is_dir():
             return {"tracked": 0}
@@ -218,8 +221,6 @@ def _place(path: Pathlike, source: Path, root: Path) -> Path:
     if root.is_relative_to(source.resolve()):
         raise input_invalid("path", f"{source} contains the repository; name something in it")
     if real.is_relative_to(root):
-        if real.is_symlink():
-            raise input_invalid("path", f"{source} is a symbolic link; name what it leads to, {real.resolve()}")
         return real
     relative = Path(os.path.normpath(Path(path).expanduser()))
     if relative.is_absolute() or relative.parts[0] == "..":
@@ -240,6 +241,16 @@ def _check_place(repo: Repository, place: Path) -> None:
             raise input_invalid("path", f"{place} overlaps with the remote {name!r}; give one of them another place")
 
 
+def _check_links(repo: Repository, place: Path) -> None:
+    """Refuses links, what is behind which DVC would leave out; those into its cache are its own way to save space."""
+    cache = Path(repo.cache.local.path).resolve()
+    below = [Path(top, name) for top, *names in os.walk(place) for name in [*names[0], *names[1]]]
+    links = [path for path in (place, *below) if path.is_symlink() and not path.resolve().is_relative_to(cache)]
+    if links:
+        names = _shortened(sorted(map(str, links)))
+        raise input_invalid("path", f"symbolic links cannot be tracked: {names}; replace them by what they lead to")
+
+
 def _copies(source: Path, place: Path, recursive: bool) -> list[tuple[Path, Path]]:
     if not recursive or not source.is_dir():
         return [(source, place)]
@@ -257,9 +268,6 @@ def _targets_below(repo: Repository, place: Path, copies: Sequence[tuple[Path, P
         return [place]
     found = [Path(file) for file in repo.dvcignore.find(repo.fs, str(place))]
     found = [file for file in found if not any(map(dvc_files.is_own, file.relative_to(place).parts))]
-    links = sorted(str(file) for file in found if file.is_symlink())
-    if links:
-        raise input_invalid("path", f"in it are symbolic links: {_shortened(links)}; replace them by what they lead to")
     if not found:
         raise input_invalid("path", f"{place} has no files in it")
     return sorted(found)
@@ -355,15 +363,16 @@ def _require(root: Path, missing: Sequence[Path], url: str) -> None:
 
 
 @contextmanager
-def _transfer(what: str, url: str) -> Iterator[None]:
+def _transfer(repo: Repository, targets: Sequence[str] | None, url: str) -> Iterator[None]:
     """Says why files could not be transferred: DVC counts them only."""
     with causes() as found:
         try:
             yield
         except (UploadError, DownloadError) as error:
-            cause = next(iter(found.values()), None)
+            ours = {identity.value for _, identity in repo.contents(targets)}  # Others transfer at the same time.
+            cause = next((found[value] for value in found if value in ours), None)
             raise MLOpsClientError(
-                f"dvc: {what}: {error}, {url}: {cause or 'no reason given'}",
+                f"{url}: {error}: {cause or 'no reason given'}",
                 details={"reason": "TOOLKIT_FAILED", "type": f"{type(error).__module__}.{type(error).__qualname__}"}
                 | {"files": error.amount, "url": url},
             ) from (cause or error)
@@ -377,7 +386,7 @@ def _transfer(what: str, url: str) -> Iterator[None]:
 
 def _fetch(repo: Repository, targets: Sequence[str] | None, url: str) -> int:
     try:
-        with _transfer("pull", url):
+        with _transfer(repo, targets, url):
             return int(repo.fetch(targets=targets))
     except MLOpsClientError as error:
         if isinstance(error.__cause__, FileNotFoundError):  # DVC remembered it to be there.

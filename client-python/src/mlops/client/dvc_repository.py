@@ -33,10 +33,10 @@ def _console_kept() -> Iterator[None]:
 
 with _console_kept():
     from dvc.exceptions import DownloadError, DvcException, UploadError
+    from dvc.fs import RemoteMissingDepsError
     from dvc.lock import LockError
     from dvc.output import Output
     from dvc.repo import Repo, lock_repo
-    from dvc_objects.fs.errors import RemoteMissingDepsError
 
 __all__ = [
     "REMOTE",
@@ -70,15 +70,20 @@ class Repository(Repo):  # type: ignore[misc]
         """Every file or directory that is tracked by itself."""
         return list(self.index.outs)
 
-    def missing(self, targets: Sequence[str] | None) -> list[tuple[Path, Any]]:
-        """The files of `targets`, by default all, whose content is not in the cache, and their hashes."""
+    def contents(self, targets: Sequence[str] | None) -> Iterator[tuple[Path, Any]]:
+        """The files, and lists of directories, of `targets`, by default all, and their hashes."""
         data = self.index.targets_view(targets).data["repo"]
-        data.onerror = lambda _entry, _error: None  # A directory whose list is missing is then missing itself.
-        found = []
+        data.onerror = lambda _entry, _error: None  # A directory whose list is lost is then an entry without files.
         for key, entry in data.iteritems():
-            if entry.hash_info and not self.cache.local.exists(entry.hash_info.value):
-                found.append((Path(self.root_dir, *key), entry.hash_info))
-        return found
+            if entry.hash_info:
+                yield Path(self.root_dir, *key), entry.hash_info
+
+    def missing(self, targets: Sequence[str] | None) -> list[tuple[Path, Any]]:
+        """Those of contents() that are not in the cache."""
+        return [(path, identity) for path, identity in self.contents(targets) if not self._cached(identity.value)]
+
+    def _cached(self, value: str) -> bool:
+        return bool(self.cache.local.exists(value))
 
 
 @contextmanager
