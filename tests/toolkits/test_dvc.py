@@ -211,6 +211,22 @@ def test_a_name_with_a_colon_cannot_be_singled_out(client: MLOpsClient) -> None:
     assert client.dvc_push()["pushed"] == 1
 
 
+def test_a_name_that_is_no_text(client: MLOpsClient, dvc: Path) -> None:
+    name = os.fsdecode(b"\xff.csv")
+    write(Path(name), "data")
+    client.dvc_add("datasets/train.csv")
+    before = data(dvc)
+    assert reason(client.dvc_add, name) == "TOOLKIT_FAILED"
+    assert data(dvc) == before
+    assert client.dvc_push()["pushed"] == 1
+
+
+def test_the_working_directory_itself(client: MLOpsClient, dvc: Path) -> None:
+    os.chdir("datasets")
+    assert reason(client.dvc_add, "") == "INPUT_INVALID"
+    assert client.dvc_add(".")["path"] == str(dvc / "datasets")
+
+
 # --- What cannot be added ---
 
 
@@ -344,6 +360,12 @@ def test_what_a_killed_process_left_is_undone(client: MLOpsClient, dvc: Path) ->
     assert data(dvc) == before and not (dvc / "new").exists()
 
 
+def test_half_a_list_of_dvcs_readers_and_writers_stops_nobody(client: MLOpsClient, dvc: Path) -> None:
+    client.dvc_add("datasets/train.csv")
+    write(dvc / ".dvc/tmp/rwlock", '{"write": {')
+    assert client.dvc_add("datasets/test.csv")["success"]
+
+
 # --- Push and pull ---
 
 
@@ -456,8 +478,10 @@ def test_a_remote_that_cannot_be_written(manager: WorkspaceManager, client: MLOp
     assert error.details["reason"] == "TOOLKIT_FAILED" and "/proc/remote" in str(error), error
     manager.update_workspace_metadata("fraud", dvc_remote_path=str(write(Path("file").absolute(), "a file")))
     assert "Not a directory" in str(failed(client.dvc_push))
-    manager.update_workspace_metadata("fraud", dvc_remote_path=str(dvc / "remote"))
-    assert client.dvc_push()["pushed"] == 1
+    manager.update_workspace_metadata("fraud", dvc_remote_path=str(dvc.parent.parent))  # Around the workspace: it may.
+    assert client.dvc_push()["pushed"] == 1 and client.dvc_add("datasets/test.csv")["success"]
+    manager.update_workspace_metadata("fraud", dvc_remote_path=str(dvc))
+    assert "overlaps with the remote" in str(failed(client.dvc_add, "datasets/more"))
 
 
 @pytest.mark.parametrize(("url", "extra"), [("s3://bucket/p", "dvc[s3]"), ("gs://bucket/p", "dvc[gs]")])

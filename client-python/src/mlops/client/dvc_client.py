@@ -56,6 +56,8 @@ class DVCClient:
         Raises MLOpsClientError: FILE_NOT_FOUND; INPUT_INVALID for what cannot be tracked; LOCAL_CHANGES if the copy
         would replace what is in no version; REPOSITORY_BUSY; TOOLKIT_FAILED. All is then as before.
         """
+        if not os.fspath(path):
+            raise input_invalid("path", "is empty; name a file or directory")
         source = find_input(path, self._workspace.dvc_path)
         with self._opened() as repo:
             root = Path(repo.root_dir)
@@ -190,7 +192,7 @@ class DVCClient:
 
 def _url(remote_path: str, root: Path) -> str:
     """A URL as it is, a path absolute."""
-    return remote_path if re.match(r"\w+://", remote_path) else os.path.normpath(root / Path(remote_path).expanduser())
+    return remote_path if re.match(r"\w+://", remote_path) else str((root / Path(remote_path).expanduser()).resolve())
 
 
 def _ignore(repo: Repository, remote: Path) -> None:
@@ -202,7 +204,9 @@ def _ignore(repo: Repository, remote: Path) -> None:
     file = root / ".dvcignore"
     lines = file.read_text().splitlines() if file.exists() else []
     if line not in lines:
-        file.write_text("\n".join([*lines, line]) + "\n")
+        draft = file.with_name(".dvcignore~")
+        draft.write_text("\n".join([*lines, line]) + "\n")
+        draft.rename(file)
         repo.refresh()
 
 
@@ -223,7 +227,7 @@ def _place(path: Pathlike, source: Path, root: Path) -> Path:
     if real.is_relative_to(root):
         return real
     relative = Path(os.path.normpath(Path(path).expanduser()))
-    if relative.is_absolute() or relative.parts[0] == "..":
+    if relative.is_absolute() or relative.parts[:1] in ((), ("..",)):
         relative = Path(source.resolve().name if source.name == ".." else source.name)
     if not _real(root / relative).is_relative_to(root) or _real(root / relative) != root / relative:
         raise input_invalid("path", f"{root / relative}, where it belongs, is behind a symbolic link; remove the link")
@@ -237,7 +241,7 @@ def _check_place(repo: Repository, place: Path) -> None:
         raise input_invalid("path", f"{place} is one of DVC's or Git's own files, which cannot be tracked")
     for name, remote in repo.config["remote"].items():
         there = Path(remote["url"])
-        if place == there or place in there.parents or there in place.parents:
+        if there.is_relative_to(root) and (place == there or place in there.parents or there in place.parents):
             raise input_invalid("path", f"{place} overlaps with the remote {name!r}; give one of them another place")
 
 

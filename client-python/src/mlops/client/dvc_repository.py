@@ -1,5 +1,6 @@
 """One DVC repository, opened for one operation: the only importer of dvc."""
 
+import json
 import logging
 import os
 import shutil
@@ -7,7 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def _console_kept() -> Iterator[None]:
 with _console_kept():
     from dvc.exceptions import DownloadError, DvcException, UploadError
     from dvc.fs import RemoteMissingDepsError
-    from dvc.lock import LockError
+    from dvc.lock import LockError, make_lock
     from dvc.output import Output
     from dvc.repo import Repo, lock_repo
 
@@ -108,6 +109,7 @@ def opened(root: Path, remote_url: str, default_url: str, remote: str, wait_seco
             except LockError:
                 if time.monotonic() >= deadline:
                     raise busy(temporary / "lock", wait_seconds) from None
+        _mend(temporary)
         yield repo
 
 
@@ -136,6 +138,16 @@ def _make(root: Path) -> None:
         shutil.rmtree(draft, ignore_errors=True)
         if not (root / ".dvc").is_dir():  # Nobody else made it meanwhile.
             raise
+
+
+def _mend(temporary: Path) -> None:
+    """Removes DVC's list of readers and writers if a killed process left half of it: DVC refuses to go on with that."""
+    file = temporary / "rwlock"
+    with make_lock(str(temporary / "rwlock.lock")), suppress(FileNotFoundError):
+        try:
+            json.loads(file.read_bytes())
+        except ValueError:
+            file.unlink()
 
 
 def _configure(repo: Repository, default_url: str) -> None:
