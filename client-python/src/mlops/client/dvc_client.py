@@ -73,7 +73,7 @@ class DVCClient:
                 _check_saved(copied, owners.get(copied))
             before = {str(out): out.hash_info.value for out in set(owners.values())}
             written = [_dvc_file(item, owners.get(item)) for item in paths]
-            with dvc_files.changed(_staging(root), copies, list(dict.fromkeys(written))):
+            with dvc_files.changed(root, copies, list(dict.fromkeys(written))):
                 stages = repo.add([str(item) for item in paths])
             repo.refresh()
             added = [self._added(repo, item, stage.outs[0], before) for item, stage in zip(paths, stages, strict=True)]
@@ -89,7 +89,8 @@ class DVCClient:
         Returns `success`, `pushed` (how many files, and lists of directories, were not there), `remote` and its `url`.
 
         Raises MLOpsClientError: INPUT_INVALID for a target that is not tracked or an unknown remote; DATA_MISSING if
-        the content of a file is neither here nor there; REPOSITORY_BUSY; TOOLKIT_FAILED.
+        the content of a file is neither here nor there; TOOLKIT_MISSING if DVC needs more for such a remote;
+        REPOSITORY_BUSY; TOOLKIT_FAILED.
         """
         with self._opened(remote) as repo:
             name, url = _remote(repo)
@@ -148,7 +149,7 @@ class DVCClient:
         default_url = _url(workspace.dvc_remote_path or str(root / "remote"), root)
         url = _url(self._remote_path, root) if self._remote_path else default_url
         with opened(root, url, default_url, (remote or REMOTE).lower(), WAIT_SECONDS) as repo:
-            dvc_files.recover(_staging(root))
+            dvc_files.recover(root)
             for own in (default_url, url):
                 _ignore(repo, Path(own))
             yield repo
@@ -208,10 +209,6 @@ def _ignore(repo: Repository, remote: Path) -> None:
         draft.write_text("\n".join([*lines, line]) + "\n")
         draft.rename(file)
         repo.refresh()
-
-
-def _staging(root: Path) -> Path:
-    return root / ".dvc" / "tmp" / "mlops"
 
 
 def _real(path: Path) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mlops.client.errors import input_invalid
 
+STAGING = Path(".dvc", "tmp", "mlops")  # On the file system of the repository, and none of its data.
 OWN_NAMES = frozenset({".dvc", ".dvcignore", "dvc.yaml", "dvc.lock", ".git", ".gitignore"})
 
 
@@ -56,18 +57,18 @@ def _entries(directory: Path, above: frozenset[tuple[int, int]]) -> tuple[list[P
 class Change:
     """Files of a repository that are replaced together: all of them, or in the end none.
 
-    What it needs to undo itself lies in a directory of its own below `staging`, which is on the same file system:
-    should the process be killed, recover() undoes it. Callers hold the repository's lock.
+    What it needs to undo itself lies in a `directory` of its own below the repository's `root`: should the process be
+    killed, recover() undoes it. Callers hold the repository's lock.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, root: Path, directory: Path) -> None:
+        self._root, self._directory, self._plan = root, directory, directory / "plan"
         self._new, self._old = directory / "new", directory / "old"
-        self._directory, self._plan = directory, directory / "plan"
 
     @classmethod
-    def prepare(cls, staging: Path, copies: Sequence[tuple[Path, Path]], written: Sequence[Path]) -> "Change":
+    def prepare(cls, root: Path, copies: Sequence[tuple[Path, Path]], written: Sequence[Path]) -> "Change":
         """Copies each source aside that `copies` has a place for. `written` are files that others will write."""
-        change = cls(staging / uuid.uuid4().hex)
+        change = cls(root, root / STAGING / uuid.uuid4().hex)
         change._new.mkdir(parents=True)
         change._old.mkdir()
         try:
@@ -77,7 +78,9 @@ class Change:
                 if file.exists():
                     shutil.copy2(file, change._directory / f"written{number}")
             draft = change._directory / "draft"
-            draft.write_text(json.dumps([[str(place) for _, place in copies], [str(file) for file in written]]))
+            # Relative: a copy of the workspace must not put the original in order.
+            places = [str(place.relative_to(root)) for _, place in copies]
+            draft.write_text(json.dumps([places, [str(file.relative_to(root)) for file in written]]))
             draft.rename(change._plan)
         except BaseException:
             shutil.rmtree(change._directory)
@@ -124,15 +127,15 @@ class Change:
 
     def _read_plan(self) -> tuple[list[Path], list[Path]]:
         places, written = json.loads(self._plan.read_text())
-        return [Path(place) for place in places], [Path(file) for file in written]
+        return [self._root / place for place in places], [self._root / file for file in written]
 
 
-def recover(staging: Path) -> None:
+def recover(root: Path) -> None:
     """Undoes what killed processes left half done. Callers hold the repository's lock."""
-    if not staging.is_dir():
+    if not (root / STAGING).is_dir():
         return
-    for directory in staging.iterdir():
-        change = Change(directory)
+    for directory in (root / STAGING).iterdir():
+        change = Change(root, directory)
         if change._plan.exists():
             change.undo()
         else:
@@ -140,9 +143,9 @@ def recover(staging: Path) -> None:
 
 
 @contextmanager
-def changed(staging: Path, copies: Sequence[tuple[Path, Path]], written: Sequence[Path]) -> Iterator[None]:
+def changed(root: Path, copies: Sequence[tuple[Path, Path]], written: Sequence[Path]) -> Iterator[None]:
     """Copies files to their places for the block. If it raises, they and the files it has `written` are as before."""
-    change = Change.prepare(staging, copies, written)
+    change = Change.prepare(root, copies, written)
     try:
         change.apply()
         yield
