@@ -435,6 +435,18 @@ def test_changes_are_pulled_over_by_force_only(client: MLOpsClient, dvc: Path) -
     assert data(dvc)["datasets/train.csv"] == "a,b\n1,2\n"
 
 
+def test_a_pull_deletes_nothing_that_is_not_tracked_any_more(client: MLOpsClient, dvc: Path) -> None:
+    client.dvc_add("datasets")
+    client.dvc_add("datasets/train.csv")
+    client.dvc_add(write(Path("old.csv"), "old"))
+    (dvc / "old.csv.dvc").unlink()  # As `dvc remove` does.
+    before = data(dvc)
+    client.dvc_push()
+    pulled = client.dvc_pull(force=True)
+    assert (pulled["added"], pulled["modified"], pulled["deleted"]) == (0, 0, 0)
+    assert data(dvc).items() >= before.items()
+
+
 def test_what_the_remote_has_lost_takes_nothing_with_it(client: MLOpsClient, dvc: Path) -> None:
     client.dvc_add("datasets")
     md5 = client.dvc_add("datasets/train.csv")["md5"]

@@ -396,8 +396,10 @@ def _fetch(repo: Repository, targets: Sequence[str] | None, url: str) -> int:
 
 
 def _checkout(repo: Repository, targets: Sequence[str] | None, force: bool) -> dict[str, int]:
+    # Without any targets checkout would also delete what is no longer tracked, or was added within a directory.
+    everything = [None]
     try:
-        return dict(repo.checkout(targets=targets, force=force)["stats"])
+        return dict(repo.checkout(targets=targets or everything, force=force)["stats"])
     except DvcException as error:
         if not str(error).startswith("Can't remove the following unsaved files"):
             raise
