@@ -134,23 +134,37 @@ class MLOpsClient:
     # --- DVC ---
 
     def dvc_add(self, path: Pathlike, recursive: bool = False) -> dict[str, Any]:
-        """Puts a file or directory under version control of the workspace's DVC repository.
+        """Tracks a file or directory, as it is now, in the workspace's DVC repository.
 
-        One from outside `workspace.dvc_path` is copied into it first: a relative one to the same place below it, an
-        absolute one by its name. With `recursive`, each file below a directory is tracked by itself.
+        A relative path is one in the working directory, or else below `workspace.dvc_path`. One from outside that is
+        copied into it: a relative one to the same place, an absolute one, or one that begins with "..", by its name.
+        What is tracked there becomes the former version. With `recursive` each file below a directory is tracked by
+        itself, which is many times slower than a directory as a whole.
+
+        Returns `success`, `path`, `dvc_file`, `md5`, `size`, `files`, `changed`, and with `recursive` `added`: the same
+        of each file. Reasons of errors: FILE_NOT_FOUND, INPUT_INVALID, LOCAL_CHANGES, REPOSITORY_BUSY.
         """
         with operation("dvc_add", "dvc"):
             return self._dvc.add(path, recursive)
 
     def dvc_push(self, targets: Sequence[Pathlike] | None = None, remote: str | None = None) -> dict[str, Any]:
-        """Uploads what is tracked, or the `targets` of it, to the remote."""
+        """Uploads what is tracked, or the `targets` of it, to `workspace.dvc_remote_path`, or to the `remote` of that
+        name in DVC's configuration. Targets are paths relative to `workspace.dvc_path` or the working directory.
+
+        Returns `success`, `pushed`, `remote` and `url`. Reasons of errors: INPUT_INVALID, DATA_MISSING,
+        REPOSITORY_BUSY, TOOLKIT_MISSING if DVC needs more for such a remote.
+        """
         with operation("dvc_push", "dvc"):
             return self._dvc.push(targets, remote)
 
     def dvc_pull(
         self, targets: Sequence[Pathlike] | None = None, remote: str | None = None, force: bool = False
     ) -> dict[str, Any]:
-        """Downloads what is tracked, or the `targets` of it, and puts it in place; with `force` over changes."""
+        """Downloads what is tracked, or the `targets` of it, and puts it in place; with `force` over changes.
+
+        Returns `success`, `fetched`, `added`, `modified`, `deleted`, `remote` and `url`. Reasons of errors: those of
+        dvc_push(), and LOCAL_CHANGES.
+        """
         with operation("dvc_pull", "dvc"):
             return self._dvc.pull(targets, remote, force)
 

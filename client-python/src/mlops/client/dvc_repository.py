@@ -1,0 +1,182 @@
+"""One DVC repository, opened for one operation: the only importer of dvc."""
+
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from mlops.client.file_lock import busy, locked
+
+_LOGGERS = ("dvc", "dvc_data", "dvc_objects")
+
+
+@contextmanager
+def _console_kept() -> Iterator[None]:
+    """The first import of dvc lets its log write to the console, and wraps sys.stdout: not in our users' programs.
+
+    Its log then goes where that of the program goes.
+    """
+    first = "dvc" not in sys.modules
+    streams = sys.stdout, sys.stderr
+    yield
+    if first:
+        sys.stdout, sys.stderr = streams
+        for name in _LOGGERS:
+            logging.getLogger(name).handlers[:] = [logging.NullHandler()]
+
+
+with _console_kept():
+    from dvc.exceptions import DownloadError, DvcException, UploadError
+    from dvc.fs import RemoteMissingDepsError
+    from dvc.lock import LockError, make_lock
+    from dvc.output import Output
+    from dvc.repo import Repo, lock_repo
+
+__all__ = [
+    "REMOTE",
+    "DownloadError",
+    "DvcException",
+    "Output",
+    "RemoteMissingDepsError",
+    "Repository",
+    "UploadError",
+    "causes",
+    "opened",
+    "peeked",
+]
+
+REMOTE = "workspace"  # The name of the workspace's remote in DVC's configuration.
+
+
+class Repository(Repo):  # type: ignore[misc]
+    """A repository whose site cache is in its own .dvc; DVC's own way there changes the umask of the whole process."""
+
+    @property
+    def site_cache_dir(self) -> str:
+        """Where indexes and known hashes are kept."""
+        return os.path.join(self.dvc_dir, "site-cache")
+
+    def refresh(self) -> None:
+        """Forgets what was read of files that have been written since."""
+        self._reset()
+
+    def tracked(self) -> list[Output]:
+        """Every file or directory that is tracked by itself."""
+        return list(self.index.outs)
+
+    def contents(self, targets: Sequence[str] | None) -> Iterator[tuple[Path, Any]]:
+        """The files, and lists of directories, of `targets`, by default all, and their hashes."""
+        data = self.index.targets_view(targets).data["repo"]
+        data.onerror = lambda _entry, _error: None  # A directory whose list is lost is then an entry without files.
+        for key, entry in data.iteritems():
+            if entry.hash_info:
+                yield Path(self.root_dir, *key), entry.hash_info
+
+    def missing(self, targets: Sequence[str] | None) -> list[tuple[Path, Any]]:
+        """Those of contents() that are not in the cache."""
+        return [(path, identity) for path, identity in self.contents(targets) if not self._cached(identity.value)]
+
+    def _cached(self, value: str) -> bool:
+        return bool(self.cache.local.exists(value))
+
+
+@contextmanager
+def opened(root: Path, remote_url: str, default_url: str, remote: str, wait_seconds: float) -> Iterator[Repository]:
+    """The repository in `root`, made if there is none, for this thread alone, for transfers from and to `remote`.
+
+    REMOTE is at `remote_url`, in the configuration for users of DVC's command line at `default_url`. Raises
+    MLOpsClientError REPOSITORY_BUSY if others are at work in it for `wait_seconds`.
+    """
+    _make(root)
+    deadline = time.monotonic() + wait_seconds
+    temporary = root / ".dvc" / "tmp"
+    temporary.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        stack.enter_context(locked(temporary / "mlops.lock", wait_seconds))
+        repo = stack.enter_context(peeked(root, remote_url, remote))
+        _configure(repo, default_url)
+        while True:  # Others may use DVC's command line, whose lock is tried for 3 seconds.
+            try:
+                stack.enter_context(lock_repo(repo))
+                break
+            except LockError:
+                if time.monotonic() >= deadline:
+                    raise busy(temporary / "lock", wait_seconds) from None
+        _mend(temporary)
+        yield repo
+
+
+def peeked(root: Path, remote_url: str, remote: str = REMOTE) -> Repository:
+    """The repository in `root`, which must be there, without any lock."""
+    return Repository(
+        str(root),
+        config={
+            "core": {"no_scm": True, "analytics": False, "check_update": False},
+            "remote": {REMOTE: {"url": remote_url}},
+        },
+        remote=remote,
+    )
+
+
+def _make(root: Path) -> None:
+    """What Repo.init(no_scm=True) does, but in one step for all who do it at once, and without a cache elsewhere."""
+    if (root / ".dvc").is_dir():
+        return
+    draft = root / f".dvc~{uuid.uuid4().hex}"
+    try:
+        (draft / "tmp").mkdir(parents=True)
+        (draft / "config").write_text("[core]\n    no_scm = True\n")
+        draft.rename(root / ".dvc")
+    except OSError:
+        shutil.rmtree(draft, ignore_errors=True)
+        if not (root / ".dvc").is_dir():  # Nobody else made it meanwhile.
+            raise
+
+
+def _mend(temporary: Path) -> None:
+    """Removes DVC's list of readers and writers if a killed process left half of it: DVC refuses to go on with that."""
+    file = temporary / "rwlock"
+    with make_lock(str(temporary / "rwlock.lock")), suppress(FileNotFoundError):
+        try:
+            json.loads(file.read_bytes())
+        except ValueError:
+            file.unlink()
+
+
+def _configure(repo: Repository, default_url: str) -> None:
+    """Lets the repository's own files say what `peeked` does, where they do not yet."""
+    wanted = {"no_scm": "True", "analytics": "False", "check_update": "False", "site_cache_dir": repo.site_cache_dir}
+    there = repo.config.read("repo")
+    known_url = there["remote"].get(REMOTE, {}).get("url")
+    if known_url == default_url and "remote" in there["core"] and there["core"].items() >= wanted.items():
+        return
+    with repo.config.edit("repo") as config:
+        config["core"].update(wanted)
+        config["core"].setdefault("remote", REMOTE)
+        config["remote"].setdefault(REMOTE, {})["url"] = default_url
+
+
+@contextmanager
+def causes() -> Iterator[dict[str, BaseException]]:
+    """Collects why objects could not be transferred, by hash; DVC says it in its log alone."""
+    found: dict[str, BaseException] = {}
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info and record.exc_info[1] and isinstance(record.args, tuple) and record.args:
+                found[str(record.args[0])] = record.exc_info[1]
+
+    collector = Collector(logging.ERROR)
+    logger = logging.getLogger("dvc_data")
+    logger.addHandler(collector)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(collector)
