@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from mlops.client.errors import MLOpsClientError
+from mlops.workspace import ProjectWorkspace
 
 
 def find_input(path: str | os.PathLike[str], *roots: Path) -> Path:
@@ -20,4 +21,18 @@ def find_input(path: str | os.PathLike[str], *roots: Path) -> Path:
     raise MLOpsClientError(
         f"There is no file or directory {path}; looked for {' and '.join(places)}",
         details={"reason": "FILE_NOT_FOUND", "path": str(path), "places": places},
+    )
+
+
+def existing_workspace(workspace: ProjectWorkspace) -> Path:
+    """The workspace's directory: what is made in it must not bring back one that was deleted.
+
+    Raises MLOpsClientError WORKSPACE_NOT_FOUND.
+    """
+    if workspace.metadata_file.is_file():
+        return workspace.root_path
+    raise MLOpsClientError(
+        f"There is no workspace {workspace.project_name} at {workspace.root_path} any more; open the project again",
+        component="workspace",
+        details={"reason": "WORKSPACE_NOT_FOUND", "path": str(workspace.root_path)},
     )
