@@ -12,8 +12,8 @@ class MLOpsClientError(Exception):
 
     `operation` is the method, `component` what failed in it: "workspace", "mlflow", "dvc", "bentoml" or "evidently".
     `details` are facts for programs. `details["reason"]` is always there: of an error of the server its reason; one of
-    TOOLKIT_MISSING, INPUT_INVALID, FILE_NOT_FOUND, NO_ACTIVE_RUN, MODEL_EXISTS; or TOOLKIT_FAILED where a library
-    raised something, which is then the `__cause__`, and whose class is `details["type"]`.
+    TOOLKIT_MISSING, INPUT_INVALID, FILE_NOT_FOUND, NO_ACTIVE_RUN, MODEL_EXISTS, REFERENCE_MISSING; or TOOLKIT_FAILED
+    where a library raised something, which is then the `__cause__`, and whose class is `details["type"]`.
     """
 
     def __init__(

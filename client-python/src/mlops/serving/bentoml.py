@@ -1,12 +1,8 @@
 """The workspace's model store: the only importer of bentoml."""
 
-import fcntl
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +12,7 @@ from bentoml._internal.models import ModelStore as BentoModelStore
 
 from mlops.client.errors import MLOpsClientError, input_invalid
 from mlops.client.paths import existing_workspace
+from mlops.client.staging import locked, staging
 from mlops.serving import bento
 from mlops.workspace import ProjectWorkspace
 
@@ -58,7 +55,8 @@ class ModelStore:
         servable = bento.find_servable(path) if build_bento else None
         kinds = ["models", "bentos"] if servable else ["models"]
         self._refuse_taken(tag, kinds)
-        with self._staging() as home:
+        self._home.mkdir(exist_ok=True)
+        with staging(self._staging_area) as home:
             _store_model(path, tag, home)
             if servable:
                 bento.build(servable, tag.name, tag.version, home)
@@ -91,24 +89,8 @@ class ModelStore:
                     details={"reason": "MODEL_EXISTS", "tag": str(tag), "path": str(path)},
                 )
 
-    @contextmanager
-    def _staging(self) -> Iterator[Path]:
-        """A BENTOML_HOME of this call's own, on the file system of the store."""
-        self._staging_area.mkdir(parents=True, exist_ok=True)
-        with (self._staging_area / "users.lock").open("ab") as users:
-            with suppress(BlockingIOError), _locked(users, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                # Nobody is at work: what lies here was left by processes that died.
-                for entry in self._staging_area.iterdir():
-                    if entry.is_dir():
-                        shutil.rmtree(entry, ignore_errors=True)
-            with (
-                _locked(users, fcntl.LOCK_SH),
-                tempfile.TemporaryDirectory(dir=self._staging_area, ignore_cleanup_errors=True) as home,
-            ):
-                yield Path(home)
-
     def _publish(self, tag: bentoml.Tag, kinds: list[str], home: Path) -> None:
-        with (self._staging_area / "publish.lock").open("ab") as publishers, _locked(publishers, fcntl.LOCK_EX):
+        with (self._staging_area / "publish.lock").open("ab") as publishers, locked(publishers):
             self._refuse_taken(tag, kinds)
             for kind in kinds:
                 self._path(kind, tag).parent.mkdir(parents=True, exist_ok=True)
@@ -123,16 +105,6 @@ class ModelStore:
             draft = home / "latest"
             draft.write_text(tag.version)
             draft.replace(store._path / tag.latest_path())
-
-
-@contextmanager
-def _locked(file: object, mode: int) -> Iterator[None]:
-    """Unlocked in so many words: a process forked meanwhile holds the file open, too."""
-    fcntl.flock(file, mode)
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _tag(name: str, version: str | None) -> bentoml.Tag:
