@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from evidently import DataDefinition, Dataset, Report
 from evidently.presets import DataDriftPreset
-from pandas.api.types import is_bool_dtype, is_extension_array_dtype, is_numeric_dtype
+from pandas.api.types import is_bool_dtype, is_extension_array_dtype, is_integer_dtype, is_numeric_dtype
 
 from mlops.client.errors import MLOpsClientError, input_invalid
 from mlops.client.paths import existing_workspace
@@ -169,8 +169,8 @@ def _put(draft: Path, path: Path) -> None:
     draft.replace(path)
 
 
-def _checked(df: object) -> pd.DataFrame:
-    """The table with text for names: Evidently knows no other."""
+def _checked(df: Any) -> pd.DataFrame:
+    """The table with text for names, since Evidently knows no other, and in types that it compares."""
     if not isinstance(df, pd.DataFrame):
         raise input_invalid("df", f"must be a pandas DataFrame, not {type(df).__name__}")
     if df.empty:
@@ -179,9 +179,19 @@ def _checked(df: object) -> pd.DataFrame:
     if not df.columns.is_unique:
         doubles = sorted(set(df.columns[df.columns.duplicated()]))
         raise input_invalid("df", f"has several columns of one name: {_names(doubles)}")
-    # Evidently leaves out numbers of the types that know a missing value.
-    nullable = [name for name in df.columns if is_extension_array_dtype(df[name]) and is_numeric_dtype(df[name])]
-    return df.astype({name: object if is_bool_dtype(df[name]) else "float64" for name in nullable})
+    return df.apply(_plain)
+
+
+def _plain(series: pd.Series) -> pd.Series:
+    """The same values in a type that Evidently compares: it leaves out those that know a missing value."""
+    if series.dtype == object:
+        series = series.convert_dtypes()
+    if is_bool_dtype(series):
+        return series.map({True: "True", False: "False"}).astype(object)
+    if is_numeric_dtype(series) and (is_extension_array_dtype(series) or series.dtype.kind == "u"):
+        fits = is_integer_dtype(series) and series.notna().all() and series.max() <= np.iinfo(np.int64).max
+        return series.astype("int64" if fits else "float64")
+    return series
 
 
 def _roles(df: pd.DataFrame, target: str | None, prediction: str | None) -> dict[str, str | None]:
@@ -212,12 +222,9 @@ def _names(columns: list[str]) -> str:
 def _check_kinds(current: pd.DataFrame, before: pd.DataFrame) -> None:
     for column in before.columns:
         now, then = current[column], before[column]
-        if _has_values(now) and _has_values(then) and _is_numeric(now) != _is_numeric(then):
-            raise input_invalid("df", f"column {column!r} is of type {now.dtype}; in the reference it is {then.dtype}")
-
-
-def _is_numeric(series: pd.Series) -> bool:
-    return bool(is_numeric_dtype(series.convert_dtypes() if series.dtype == object else series))
+        if _has_values(now) and _has_values(then) and is_numeric_dtype(now) != is_numeric_dtype(then):
+            words = ("numbers", "no numbers") if is_numeric_dtype(now) else ("no numbers", "numbers")
+            raise input_invalid("df", f"column {column!r} holds {words[0]}, and {words[1]} in the reference")
 
 
 def _has_values(series: pd.Series) -> bool:

@@ -33,7 +33,7 @@ class ModelService:
         if not hasattr(self._model, "predict"):
             raise TypeError(f"{pickle} holds a {type(self._model).__name__}, which has no predict method")
 
-    @bentoml.api
+    @bentoml.api  # type: ignore[untyped-decorator]
     def predict(self, data: list[Any]) -> list[Any]:
         """The prediction for each row of `data`: a list of values, or an object of values by the names of columns."""
         try:

@@ -79,7 +79,7 @@ class ModelStore:
         }
 
     def _path(self, kind: str, tag: bentoml.Tag) -> Path:
-        return self._home / kind / tag.path()
+        return self._home / kind / str(tag.path())
 
     def _refuse_taken(self, tag: bentoml.Tag, kinds: list[str]) -> None:
         for path in (self._path(kind, tag) for kind in kinds):
