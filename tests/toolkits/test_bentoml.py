@@ -21,6 +21,7 @@ import bentoml
 import pytest
 from bentoml._internal.models import ModelStore as BentoModelStore
 from mlops.client import MLOpsClient, MLOpsClientError
+from mlops.serving.bentoml import ModelStore
 from mlops.workspace import WorkspaceManager
 
 from python.conftest import Script
@@ -53,7 +54,7 @@ def stored(client: MLOpsClient) -> list[bentoml.Model]:
 
 
 def assert_nothing_stored(client: MLOpsClient) -> None:
-    assert client._models.count() == {"models": 0, "bentos": 0}
+    assert ModelStore(client.workspace).count() == {"models": 0, "bentos": 0}
     assert_staging_is_empty(client)
 
 
@@ -131,7 +132,7 @@ def test_a_taken_version_stays_as_it_is(client: MLOpsClient, model: Path) -> Non
         deploy(client, model, "V1.0")
     assert raised.value.details == {"reason": "MODEL_EXISTS", "tag": "lora_adapter:v1.0", "path": result["path"]}
     assert len((Path(result["path"]) / "weights.bin").read_bytes()) == 1000
-    assert client._models.count()["models"] == 1
+    assert ModelStore(client.workspace).count()["models"] == 1
 
 
 def test_projects_do_not_see_each_others_models(manager: WorkspaceManager, model: Path) -> None:
@@ -139,7 +140,7 @@ def test_projects_do_not_see_each_others_models(manager: WorkspaceManager, model
     deploy(first, model)
     deploy(second, model)
     deploy(second, model, "v2")
-    assert [client._models.count()["models"] for client in (first, second)] == [1, 2]
+    assert [ModelStore(client.workspace).count()["models"] for client in (first, second)] == [1, 2]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../up", "-a", "a:b", "a/b", "a" * 64, "ü", "a\n", None, 7])
@@ -249,7 +250,7 @@ def test_a_killed_process_leaves_nothing_to_be_seen(client: MLOpsClient, base: P
         wait_for(lambda: [*staging.glob("*/models/lora_adapter/v1.0/large.bin")])
         process.kill()
     (model / "large.bin").unlink()
-    assert client._models.count()["models"] == 0
+    assert ModelStore(client.workspace).count()["models"] == 0
     assert deploy(client, model)["success"]
     assert_staging_is_empty(client)
 
@@ -269,12 +270,12 @@ def test_a_deleted_workspace_does_not_come_back(client: MLOpsClient, manager: Wo
     manager.delete_workspace("fraud", force=True)
     with pytest.raises(MLOpsClientError) as raised:
         deploy(client, model)
-    assert raised.value.details["reason"] == "WORKSPACE_NOT_FOUND"
+    assert raised.value.details["reason"] == "WORKSPACE_NOT_LOCAL"
     assert not client.workspace_path.exists()
 
 
 def test_counting_makes_nothing(client: MLOpsClient) -> None:
-    assert client._models.count() == {"models": 0, "bentos": 0}
+    assert ModelStore(client.workspace).count() == {"models": 0, "bentos": 0}
     assert list(client.workspace.models_path.iterdir()) == []
 
 
@@ -370,7 +371,7 @@ def test_a_bento_serves_a_pickled_model(client: MLOpsClient, wine: Any, classifi
             with pytest.raises(urllib.error.HTTPError) as raised:
                 predict(url, wrong)
             assert raised.value.code == 400
-    assert client._models.count() == {"models": 1, "bentos": 1}
+    assert ModelStore(client.workspace).count() == {"models": 1, "bentos": 1}
     assert result["bento_path"] == str(client.workspace.models_path / "bentos/wine/v1")
 
 

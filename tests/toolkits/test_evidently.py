@@ -11,6 +11,7 @@ import pytest
 from evidently import Run
 from mlflow.utils.validation import _validate_metric_name
 from mlops.client import MLOpsClient, MLOpsClientError
+from mlops.monitoring.evidently import DriftMonitor
 from mlops.workspace import WorkspaceManager
 
 from python.conftest import Script
@@ -32,7 +33,7 @@ def refused(client: MLOpsClient, df: Any, **roles: Any) -> MLOpsClientError:
     with pytest.raises(MLOpsClientError) as raised:
         client.monitor_predictions(df, **roles)
     assert (raised.value.operation, raised.value.component) == ("monitor_predictions", "evidently")
-    assert client._monitor.count() == {"reports": 0}
+    assert DriftMonitor(client.workspace).count() == {"reports": 0}
     return raised.value
 
 
@@ -64,7 +65,7 @@ def test_the_report_is_evidentlys_and_agrees(client: MLOpsClient) -> None:
     assert count == {"count": results["number_of_drifted_columns"], "share": results["drift_share"]}
     assert "<html" in Path(results["report_html"]).read_text()[:1000]
     assert Path(results["report_html"]).parent == client.workspace.monitoring_path / "reports"
-    assert client._monitor.count() == {"reports": 1}
+    assert DriftMonitor(client.workspace).count() == {"reports": 1}
 
 
 def test_the_metrics_are_those_mlflow_takes(client: MLOpsClient) -> None:
@@ -104,7 +105,7 @@ def test_another_process_knows_the_reference_and_reports_to_nobody(
     table().to_parquet(directory / "current.parquet")
     done = script(COMPARE, base, directory / "current.parquet", HOME=str(directory))
     assert done.stdout == "fraud\nFalse\n", done.stderr
-    assert client._monitor.count() == {"reports": 1}
+    assert DriftMonitor(client.workspace).count() == {"reports": 1}
 
 
 def test_the_reference_is_replaced_as_a_whole(client: MLOpsClient) -> None:
@@ -255,7 +256,7 @@ def test_threads_write_reports_of_their_own(client: MLOpsClient) -> None:
     with ThreadPoolExecutor(3) as pool:
         outcomes = list(pool.map(compare, shifts))
     assert [drifted for _, drifted in outcomes] == [[], ["amount"]] * 3
-    assert len({path for path, _ in outcomes}) == 6 == client._monitor.count()["reports"]
+    assert len({path for path, _ in outcomes}) == 6 == DriftMonitor(client.workspace).count()["reports"]
 
 
 def test_a_report_that_cannot_be_written_leaves_nothing(client: MLOpsClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,5 +276,5 @@ def test_a_deleted_workspace_does_not_come_back(client: MLOpsClient, manager: Wo
     manager.delete_workspace("fraud", force=True)
     with pytest.raises(MLOpsClientError) as raised:
         client.set_reference_data(table())
-    assert raised.value.details["reason"] == "WORKSPACE_NOT_FOUND"
+    assert raised.value.details["reason"] == "WORKSPACE_NOT_LOCAL"
     assert not client.workspace_path.exists()

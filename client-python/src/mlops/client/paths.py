@@ -3,15 +3,16 @@
 import os
 from pathlib import Path
 
-from mlops.client.errors import MLOpsClientError
-from mlops.workspace import ProjectWorkspace
+from mlops.client.errors import MLOpsClientError, input_invalid
 
 
 def find_input(path: str | os.PathLike[str], *roots: Path) -> Path:
     """What `path` names: relative to the working directory as everywhere in Python, or else to one of `roots`.
 
-    Raises MLOpsClientError FILE_NOT_FOUND, which names every place looked at.
+    Raises MLOpsClientError FILE_NOT_FOUND, which names every place looked at; INPUT_INVALID if it is no path.
     """
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise input_invalid("path", f"must be a path, not {path!r:.100}")
     given = Path(path).expanduser()
     candidates = [(root / given).absolute() for root in (Path.cwd(), *roots)]
     for candidate in candidates:
@@ -24,15 +25,15 @@ def find_input(path: str | os.PathLike[str], *roots: Path) -> Path:
     )
 
 
-def existing_workspace(workspace: ProjectWorkspace) -> Path:
-    """The workspace's directory: what is made in it must not bring back one that was deleted.
-
-    Raises MLOpsClientError WORKSPACE_NOT_FOUND.
+def require_local(directory: Path) -> None:
+    """Raises MLOpsClientError WORKSPACE_NOT_LOCAL unless the directory of a workspace is on this machine: made here it
+    would be one that no other client ever sees.
     """
-    if workspace.metadata_file.is_file():
-        return workspace.root_path
+    if directory.is_dir():
+        return
     raise MLOpsClientError(
-        f"There is no workspace {workspace.project_name} at {workspace.root_path} any more; open the project again",
+        f"The workspace's directory {directory} is not on this machine; the server that was asked may run on another, "
+        "whose file system this one must share",
         component="workspace",
-        details={"reason": "WORKSPACE_NOT_FOUND", "path": str(workspace.root_path)},
+        details={"reason": "WORKSPACE_NOT_LOCAL", "path": str(directory)},
     )

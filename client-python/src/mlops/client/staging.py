@@ -3,10 +3,16 @@
 import fcntl
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from mlops.client.file_lock import busy
+
+_WAIT_SECONDS = 60.0  # For another one who removes what was left.
+_PAUSE_SECONDS = 0.05
 
 
 @contextmanager
@@ -18,23 +24,32 @@ def staging(area: Path) -> Iterator[Path]:
     """
     area.mkdir(exist_ok=True)
     with (area / "users.lock").open("ab") as users:
-        with suppress(BlockingIOError), locked(users, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            for entry in area.iterdir():
-                if entry.is_dir():
-                    shutil.rmtree(entry, ignore_errors=True)
-        with (
-            locked(users, fcntl.LOCK_SH),
-            tempfile.TemporaryDirectory(dir=area, ignore_cleanup_errors=True) as directory,
-        ):
-            yield Path(directory)
+        if _try_lock(users, fcntl.LOCK_EX):
+            try:
+                _remove_what_was_left(area)
+            finally:
+                fcntl.flock(users, fcntl.LOCK_UN)
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while not _try_lock(users, fcntl.LOCK_SH):
+            if time.monotonic() > deadline:
+                raise busy(area / "users.lock", _WAIT_SECONDS)
+            time.sleep(_PAUSE_SECONDS)
+        try:
+            with tempfile.TemporaryDirectory(dir=area, ignore_cleanup_errors=True) as directory:
+                yield Path(directory)
+        finally:
+            fcntl.flock(users, fcntl.LOCK_UN)  # Closing is not enough: a child forked meanwhile has it open, too.
 
 
-@contextmanager
-def locked(file: IO[Any], mode: int = fcntl.LOCK_EX) -> Iterator[None]:
-    """Holds the lock of an open file; raises BlockingIOError if `mode` has LOCK_NB and it is held elsewhere."""
-    fcntl.flock(file, mode)
+def _remove_what_was_left(area: Path) -> None:
+    for entry in area.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _try_lock(file: IO[Any], mode: int) -> bool:
     try:
-        yield
-    finally:
-        # Not by closing it: a process that was forked meanwhile holds the file open, too.
-        fcntl.flock(file, fcntl.LOCK_UN)
+        fcntl.flock(file, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

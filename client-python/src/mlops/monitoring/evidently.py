@@ -23,7 +23,7 @@ from evidently.presets import DataDriftPreset
 from pandas.api.types import is_bool_dtype, is_extension_array_dtype, is_integer_dtype, is_numeric_dtype
 
 from mlops.client.errors import MLOpsClientError, input_invalid
-from mlops.client.paths import existing_workspace
+from mlops.client.paths import require_local
 from mlops.client.staging import staging
 from mlops.workspace import ProjectWorkspace
 
@@ -60,7 +60,7 @@ class DriftMonitor:
         """Keeps `df` in monitoring/reference.parquet, in place of the one before. Names of columns become text.
 
         Raises MLOpsClientError INPUT_INVALID unless `df` is a DataFrame with rows, with columns of different names and
-        of types that Parquet knows, and with the target and prediction columns named; WORKSPACE_NOT_FOUND.
+        of types that Parquet knows, and with the target and prediction columns named; WORKSPACE_NOT_LOCAL.
         """
         df = _checked(df)
         roles = _roles(df, target_column, prediction_column)
@@ -92,7 +92,7 @@ class DriftMonitor:
 
         Raises MLOpsClientError REFERENCE_MISSING if set_reference() was never called; INPUT_INVALID unless `df` is a
         DataFrame with rows, the right columns, each of the reference's kind and with any value where it has one;
-        WORKSPACE_NOT_FOUND.
+        WORKSPACE_NOT_LOCAL.
         """
         reference = self._read_reference()
         df = _checked(df)
@@ -128,7 +128,7 @@ class DriftMonitor:
         return {"reports": sum(1 for _ in self._reports.glob("*.json"))}
 
     def _staged(self) -> Any:
-        existing_workspace(self._workspace)
+        require_local(self._workspace.root_path)
         self._directory.mkdir(exist_ok=True)
         return staging(self._staging_area)
 
@@ -138,7 +138,7 @@ class DriftMonitor:
             roles = json.loads(table.schema.metadata[_ROLES_KEY])
             return _Reference(table.to_pandas(), roles["target"], roles["prediction"])
         except FileNotFoundError:
-            existing_workspace(self._workspace)
+            require_local(self._workspace.root_path)
             raise MLOpsClientError(
                 f"{self._workspace.project_name} has no reference data to compare with: call set_reference_data() once",
                 details={"reason": "REFERENCE_MISSING", "path": str(self._reference_file)},

@@ -11,8 +11,9 @@ from bentoml._internal.bento import BentoStore
 from bentoml._internal.models import ModelStore as BentoModelStore
 
 from mlops.client.errors import MLOpsClientError, input_invalid
-from mlops.client.paths import existing_workspace
-from mlops.client.staging import locked, staging
+from mlops.client.file_lock import locked
+from mlops.client.paths import require_local
+from mlops.client.staging import staging
 from mlops.serving import bento
 from mlops.workspace import ProjectWorkspace
 
@@ -21,6 +22,7 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 _TAG_PART = re.compile(r"[a-z0-9]([-._a-z0-9]{0,61}[a-z0-9])?")
 _OWN_FILE = "model.yaml"
+_WAIT_SECONDS = 60.0  # For others who put a model in place, which is a few renames.
 
 
 class ModelStore:
@@ -46,9 +48,9 @@ class ModelStore:
 
         Raises MLOpsClientError MODEL_EXISTS if the version is taken; INPUT_INVALID for a name or version that is no
         part of a tag, a directory with nothing to store or with links that lead out of it, a model that no bento can be
-        built of; WORKSPACE_NOT_FOUND. Nothing is stored then.
+        built of; WORKSPACE_NOT_LOCAL; REPOSITORY_BUSY. Nothing is stored then.
         """
-        existing_workspace(self._workspace)
+        require_local(self._workspace.root_path)
         tag = _tag(name, version)
         if self._home.resolve().is_relative_to(path.resolve()):
             raise input_invalid("model_path", f"{path} holds the model store itself; name the model's own directory")
@@ -90,7 +92,7 @@ class ModelStore:
                 )
 
     def _publish(self, tag: bentoml.Tag, kinds: list[str], home: Path) -> None:
-        with (self._staging_area / "publish.lock").open("ab") as publishers, locked(publishers):
+        with locked(self._staging_area / "publish.lock", _WAIT_SECONDS):
             self._refuse_taken(tag, kinds)
             for kind in kinds:
                 self._path(kind, tag).parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,48 @@
+"""A lock between threads and processes, which a killed process releases."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlops.client.errors import MLOpsClientError
+
+_PAUSE_SECONDS = 0.05
+
+
+@contextmanager
+def locked(file: Path, wait_seconds: float) -> Iterator[None]:
+    """Holds the lock that `file` stands for, which is made and stays. Not reentrant.
+
+    Raises MLOpsClientError REPOSITORY_BUSY if others hold it for `wait_seconds`.
+    """
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        _acquire(descriptor, file, wait_seconds)
+        try:
+            yield
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # Closing is not enough: a child forked meanwhile has it open, too.
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, file: Path, wait_seconds: float) -> None:
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise busy(file, wait_seconds) from None
+        time.sleep(_PAUSE_SECONDS)
+
+
+def busy(file: Path, wait_seconds: float) -> MLOpsClientError:
+    """Others held the lock `file` for too long."""
+    return MLOpsClientError(
+        f"Others have been at work for {wait_seconds:.0f} s and hold {file}; try again when they are done",
+        details={"reason": "REPOSITORY_BUSY", "file": str(file), "seconds": wait_seconds},
+    )
