@@ -125,6 +125,24 @@ def test_the_latest_is_the_newest(client: MLOpsClient, model: Path) -> None:
         assert store.get("lora_adapter:latest").tag.version == version
 
 
+def test_what_others_left_of_a_model_is_not_the_latest(client: MLOpsClient, model: Path) -> None:
+    deploy(client, model, "v1")
+    store = client.workspace.models_path / "models/lora_adapter"
+    (store / "v1" / "model.yaml").unlink()
+    deploy(client, model, "v2")
+    assert (store / "latest").read_text() == "v2"
+
+
+def test_a_bento_of_the_users_own_is_not_replaced(client: MLOpsClient, model: Path) -> None:
+    (model / "weights.bin").rename(model / "weights.pkl")
+    own = client.workspace.models_path / "bentos/lora_adapter/v1.0"
+    own.mkdir(parents=True)
+    with pytest.raises(MLOpsClientError) as raised:
+        client.deploy_model(model, "lora_adapter", "v1.0", build_bento=True)
+    assert raised.value.details["path"] == str(own)
+    assert deploy(client, model)["success"]
+
+
 def test_a_taken_version_stays_as_it_is(client: MLOpsClient, model: Path) -> None:
     result = deploy(client, model)
     (model / "weights.bin").write_text("others")

@@ -97,29 +97,21 @@ class DriftMonitor:
         reference = self._read_reference()
         df = _checked(df)
         roles = _roles(df, target_column, prediction_column)
-        target = roles["target"] or reference.target
-        prediction = roles["prediction"] or reference.prediction
-        expected = _expected_columns(df, reference)
-        current, before = df[expected], reference.df[expected]
-        _check_kinds(current, before)
+        columns = _expected_columns(df, reference)
+        current, before = df[columns], reference.df[columns]
         definition = Dataset.from_pandas(before, DataDefinition()).data_definition
         skipped = _skipped(before, definition)
-        compared = [column for column in expected if column not in skipped]
-        _check_values(current, compared)
-        if not compared:
-            raise input_invalid("df", f"has no column that can be compared: {skipped}")
-        if skipped:
-            _log.warning("Columns that are not compared: %s", skipped)
-        snapshot = Report([DataDriftPreset(columns=compared, drift_share=_DRIFT_SHARE)], include_tests=True).run(
+        _check_values(current, before, skipped)
+        preset = DataDriftPreset(columns=[name for name in columns if name not in skipped], drift_share=_DRIFT_SHARE)
+        snapshot = Report([preset], include_tests=True).run(
             Dataset.from_pandas(current, definition), Dataset.from_pandas(before, definition)
         )
-        columns = _columns_of(snapshot.dict())
+        target = roles["target"] or reference.target
         results = {
-            **_summary(columns),
-            "columns": columns,
+            **_results(snapshot.dict()),
             "skipped_columns": skipped,
             "target_column": target if target in df.columns else None,
-            "prediction_column": prediction,
+            "prediction_column": roles["prediction"] or reference.prediction,
         }
         return {**results, **self._write_report(snapshot), "metrics": _metrics(results)}
 
@@ -134,7 +126,7 @@ class DriftMonitor:
 
     def _read_reference(self) -> _Reference:
         try:
-            table = pq.read_table(self._reference_file)
+            table = pq.ParquetFile(self._reference_file).read()  # read_table() would look for partitions in the path.
             roles = json.loads(table.schema.metadata[_ROLES_KEY])
             return _Reference(table.to_pandas(), roles["target"], roles["prediction"])
         except FileNotFoundError:
@@ -219,14 +211,6 @@ def _names(columns: list[str]) -> str:
     return ", ".join(map(repr, columns[:20])) + (f" and {more} more" if more > 0 else "")
 
 
-def _check_kinds(current: pd.DataFrame, before: pd.DataFrame) -> None:
-    for column in before.columns:
-        now, then = current[column], before[column]
-        if _has_values(now) and _has_values(then) and is_numeric_dtype(now) != is_numeric_dtype(then):
-            words = ("numbers", "no numbers") if is_numeric_dtype(now) else ("no numbers", "numbers")
-            raise input_invalid("df", f"column {column!r} holds {words[0]}, and {words[1]} in the reference")
-
-
 def _has_values(series: pd.Series) -> bool:
     """As Evidently sees it, to which infinity is none."""
     if series.dtype.kind == "f":
@@ -249,13 +233,23 @@ def _skipped(before: pd.DataFrame, definition: DataDefinition) -> dict[str, str]
     return skipped
 
 
-def _check_values(current: pd.DataFrame, columns: list[str]) -> None:
-    empty = [column for column in columns if not _has_values(current[column])]
+def _check_values(current: pd.DataFrame, before: pd.DataFrame, skipped: dict[str, str]) -> None:
+    compared = [column for column in before.columns if column not in skipped]
+    if not compared:
+        raise input_invalid("df", f"has no column that can be compared: {skipped}")
+    empty = [column for column in compared if not _has_values(current[column])]
     if empty:
         raise input_invalid("df", f"has no value in columns that have some in the reference: {_names(empty)}")
+    for column in compared:
+        is_number = is_numeric_dtype(current[column])
+        if is_number != is_numeric_dtype(before[column]):
+            words = ("numbers", "no numbers") if is_number else ("no numbers", "numbers")
+            raise input_invalid("df", f"column {column!r} holds {words[0]}, and {words[1]} in the reference")
+    if skipped:
+        _log.warning("Columns that are not compared: %s", skipped)
 
 
-def _columns_of(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _results(report: dict[str, Any]) -> dict[str, Any]:
     """What the tests of Evidently's preset say of each column."""
     scores = {
         metric["config"]["column"]: metric["value"] for metric in report["metrics"] if "column" in metric["config"]
@@ -271,10 +265,6 @@ def _columns_of(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
                 "method": config["method"],
                 "threshold": float(config["threshold"]),
             }
-    return columns
-
-
-def _summary(columns: dict[str, dict[str, Any]]) -> dict[str, Any]:
     drifted = [name for name, column in columns.items() if column["drifted"]]
     share = len(drifted) / len(columns)
     return {
@@ -283,6 +273,7 @@ def _summary(columns: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "number_of_columns": len(columns),
         "number_of_drifted_columns": len(drifted),
         "drifted_columns": drifted,
+        "columns": columns,
     }
 
 

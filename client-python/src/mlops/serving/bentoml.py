@@ -9,6 +9,7 @@ from typing import NoReturn
 import bentoml
 from bentoml._internal.bento import BentoStore
 from bentoml._internal.models import ModelStore as BentoModelStore
+from bentoml.exceptions import BentoMLException
 
 from mlops.client.errors import MLOpsClientError, input_invalid
 from mlops.client.file_lock import locked
@@ -22,6 +23,7 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 _TAG_PART = re.compile(r"[a-z0-9]([-._a-z0-9]{0,61}[a-z0-9])?")
 _OWN_FILE = "model.yaml"
+_STORES = {"models": BentoModelStore, "bentos": BentoStore}
 _WAIT_SECONDS = 60.0  # For others who put a model in place, which is a few renames.
 
 
@@ -74,11 +76,8 @@ class ModelStore:
 
     def count(self) -> dict[str, int]:
         """How many `models` and `bentos` BentoML lists."""
-        models, bentos = self._home / "models", self._home / "bentos"
-        return {
-            "models": len(bentoml.models.list(_model_store=BentoModelStore(models))) if models.is_dir() else 0,
-            "bentos": len(bentoml.list(_bento_store=BentoStore(bentos))) if bentos.is_dir() else 0,
-        }
+        stores = {kind: self._home / kind for kind in _STORES}
+        return {kind: len(_STORES[kind](path).list()) if path.is_dir() else 0 for kind, path in stores.items()}
 
     def _path(self, kind: str, tag: bentoml.Tag) -> Path:
         return self._home / kind / str(tag.path())
@@ -92,21 +91,31 @@ class ModelStore:
                 )
 
     def _publish(self, tag: bentoml.Tag, kinds: list[str], home: Path) -> None:
+        for kind in kinds:
+            self._path(kind, tag).parent.mkdir(parents=True, exist_ok=True)
+            (home / f"latest of {kind}").write_text(tag.version)
         with locked(self._staging_area / "publish.lock", _WAIT_SECONDS):
             self._refuse_taken(tag, kinds)
+            moved: list[str] = []
+            try:
+                for kind in kinds:
+                    (home / kind / tag.path()).rename(self._path(kind, tag))
+                    moved.append(kind)
+            except OSError:
+                for kind in moved:
+                    self._path(kind, tag).rename(home / kind / tag.path())
+                raise
             for kind in kinds:
-                self._path(kind, tag).parent.mkdir(parents=True, exist_ok=True)
-                (home / kind / tag.path()).rename(self._path(kind, tag))
-            self._point_latest(tag, BentoModelStore(self._home / "models"), home)
-            if "bentos" in kinds:
-                self._point_latest(tag, BentoStore(self._home / "bentos"), home)
+                # As BentoML does it, but never half written.
+                if _is_newest(tag, _STORES[kind](self._home / kind)):
+                    (home / f"latest of {kind}").replace(self._home / kind / tag.latest_path())
 
-    def _point_latest(self, tag: bentoml.Tag, store: BentoModelStore | BentoStore, home: Path) -> None:
-        """Keeps `latest` at the newest, as BentoML does, but never half written."""
-        if store.get(tag.name).creation_time <= store.get(tag).creation_time:
-            draft = home / "latest"
-            draft.write_text(tag.version)
-            draft.replace(store._path / tag.latest_path())
+
+def _is_newest(tag: bentoml.Tag, store: BentoModelStore | BentoStore) -> bool:
+    try:
+        return bool(store.get(tag.name).creation_time <= store.get(tag).creation_time)
+    except BentoMLException:  # Of another version, of which somebody left a part only.
+        return True
 
 
 def _tag(name: str, version: str | None) -> bentoml.Tag:
