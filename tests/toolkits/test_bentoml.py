@@ -185,6 +185,10 @@ def with_dangling_link(model: Path) -> None:
     (model / "tokenizer" / "gone").symlink_to("nothing")
 
 
+def with_a_link_to_itself(model: Path) -> None:
+    (model / "loop").symlink_to("loop")
+
+
 def with_a_pipe(model: Path) -> None:
     os.mkfifo(model / "pipe")
 
@@ -199,13 +203,20 @@ def without_files(model: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil", [with_link_out, with_dangling_link, with_a_pipe, with_bentomls_own_file, without_files]
+    "spoil",
+    [with_link_out, with_dangling_link, with_a_link_to_itself, with_a_pipe, with_bentomls_own_file, without_files],
 )
 def test_directories_that_cannot_be_stored(client: MLOpsClient, model: Path, spoil: Callable[[Path], None]) -> None:
     spoil(model)
     with pytest.raises(MLOpsClientError) as raised:
         deploy(client, model)
     assert raised.value.details == {"reason": "INPUT_INVALID", "field": "model_path"}
+    assert_nothing_stored(client)
+
+
+def test_a_device_is_no_model(client: MLOpsClient) -> None:
+    with pytest.raises(MLOpsClientError, match="neither a file nor a directory"):
+        deploy(client, Path("/dev/zero"))
     assert_nothing_stored(client)
 
 

@@ -141,8 +141,10 @@ def _store_model(source: Path, tag: bentoml.Tag, home: Path) -> None:
         raise input_invalid("model_path", f"has a {_OWN_FILE}, where BentoML writes its own: put it in a sub-directory")
     if is_directory:
         _copy_directory(source.resolve(), target)
-    else:
+    elif source.is_file():
         shutil.copy2(source, target)
+    else:
+        raise _neither(source)
 
 
 def _copy_directory(source: Path, target: Path) -> None:
@@ -157,10 +159,14 @@ def _copy_directory(source: Path, target: Path) -> None:
                 elif entry.is_file():
                     shutil.copy2(entry.path, here)
                 elif not entry.is_dir():
-                    raise input_invalid("model_path", f"{entry.path} is neither a file nor a directory")
+                    raise _neither(entry.path)
         files_copied += len(files)
     if files_copied == 0:
         raise input_invalid("model_path", f"{source} holds no file")
+
+
+def _neither(path: str | Path) -> MLOpsClientError:
+    return input_invalid("model_path", f"{path} is neither a file nor a directory")
 
 
 def _raise(error: OSError) -> NoReturn:
@@ -168,7 +174,7 @@ def _raise(error: OSError) -> NoReturn:
 
 
 def _link_within(root: Path, link: Path) -> str:
-    target = link.resolve()
+    target = Path(os.path.realpath(link))
     if not target.is_relative_to(root) or not target.exists():
         raise input_invalid(
             "model_path", f"{link} leads to {target}, out of the model: put the file itself there, as cp -rL does"
