@@ -12,9 +12,7 @@ class MLOpsClientError(Exception):
 
     `operation` is the method, `component` what failed in it: "workspace", "mlflow", "dvc", "bentoml" or "evidently".
     `details` are facts for programs. `details["reason"]` is always there: of an error of the server its reason; one of
-    TOOLKIT_MISSING, INPUT_INVALID, FILE_NOT_FOUND, NO_ACTIVE_RUN, MODEL_EXISTS, LOCAL_CHANGES (data would be lost that
-    is in no version), DATA_MISSING (neither cache nor remote has it), REPOSITORY_BUSY; or TOOLKIT_FAILED where a
-    library raised something, which is then the `__cause__`, and whose class is `details["type"]`.
+    X
     """
 
     def __init__(

@@ -1,16 +1,182 @@
 """The workspace's model store: the only importer of bentoml."""
 
+import os
+import re
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
+import bentoml
+from bentoml._internal.bento import BentoStore
+from bentoml._internal.models import ModelStore as BentoModelStore
+from bentoml.exceptions import BentoMLException
+
+from mlops.client.errors import MLOpsClientError, input_invalid
+from mlops.client.file_lock import locked
+from mlops.client.paths import require_local
+from mlops.client.staging import staging
+from mlops.serving import bento
 from mlops.workspace import ProjectWorkspace
+
+# Read at BentoML's first event, which is ours at the earliest.
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+
+_TAG_PART = re.compile(r"[a-z0-9]([-._a-z0-9]{0,61}[a-z0-9])?")
+_OWN_FILE = "model.yaml"
+_STORES = {"models": BentoModelStore, "bentos": BentoStore}
+_WAIT_SECONDS = 60.0  # For others who put a model in place, which is a few renames.
 
 
 class ModelStore:
-    """BentoML's store in one workspace's models/. Thread-safe."""
+    """BentoML's stores in one workspace: its models/ is a BENTOML_HOME, with models/ and bentos/ below it.
 
-    def __init__(self, workspace: ProjectWorkspace) -> None: ...
+    What is stored is made aside and then put in place by a rename: it is there as a whole or not at all, and never
+    replaced. Thread-safe, and safe with other processes.
+    """
 
-    def deploy(self, path: Path, name: str, version: str | None, build_bento: bool) -> dict[str, Any]: ...
+    def __init__(self, workspace: ProjectWorkspace) -> None:
+        self._workspace = workspace
+        self._home = workspace.models_path
+        self._staging_area = self._home / ".staging"
 
-    def count(self) -> dict[str, int]: ...
+    def deploy(self, path: Path, name: str, version: str | None, build_bento: bool) -> dict[str, object]:
+        """Stores a copy of the file or directory at `path` as the model `name`:`version`.
+
+        Without a version BentoML generates one; capitals become small letters. Links within a directory are kept.
+        With `build_bento` a bento of the same tag is built that serves the model; see mlops.serving.bento.
+
+        Returns `success`, `tag` ("<prefix><name>:<version>", with the workspace's prefix), `bento_tag` (BentoML's own),
+        `path` of the model and, if one was built, `bento_path`.
+
+        Raises MLOpsClientError MODEL_EXISTS if the version is taken; INPUT_INVALID for a name or version that is no
+        part of a tag, a directory with nothing to store or with links that lead out of it, a model that no bento can be
+        built of; WORKSPACE_NOT_LOCAL; REPOSITORY_BUSY. Nothing is stored then.
+        """
+        require_local(self._workspace.root_path)
+        tag = _tag(name, version)
+        if self._home.resolve().is_relative_to(path.resolve()):
+            raise input_invalid("model_path", f"{path} holds the model store itself; name the model's own directory")
+        servable = bento.find_servable(path) if build_bento else None
+        kinds = ["models", "bentos"] if servable else ["models"]
+        self._refuse_taken(tag, kinds)
+        self._home.mkdir(exist_ok=True)
+        with staging(self._staging_area) as home:
+            _store_model(path, tag, home)
+            if servable:
+                bento.build(servable, tag.name, tag.version, home)
+            self._publish(tag, kinds, home)
+        prefix = self._workspace.bentoml_tag_prefix or f"{self._workspace.project_name}:"
+        result = {
+            "success": True,
+            "tag": f"{prefix}{tag}",
+            "bento_tag": str(tag),
+            "path": str(self._path("models", tag)),
+        }
+        return {**result, "bento_path": str(self._path("bentos", tag))} if servable else result
+
+    def count(self) -> dict[str, int]:
+        """How many `models` and `bentos` BentoML lists."""
+        stores = {kind: self._home / kind for kind in _STORES}
+        return {kind: len(_STORES[kind](path).list()) if path.is_dir() else 0 for kind, path in stores.items()}
+
+    def _path(self, kind: str, tag: bentoml.Tag) -> Path:
+        return self._home / kind / str(tag.path())
+
+    def _refuse_taken(self, tag: bentoml.Tag, kinds: list[str]) -> None:
+        for path in (self._path(kind, tag) for kind in kinds):
+            if path.exists():
+                raise MLOpsClientError(
+                    f"{tag} is stored already, at {path}: choose another version, or delete it by bentoml",
+                    details={"reason": "MODEL_EXISTS", "tag": str(tag), "path": str(path)},
+                )
+
+    def _publish(self, tag: bentoml.Tag, kinds: list[str], home: Path) -> None:
+        for kind in kinds:
+            self._path(kind, tag).parent.mkdir(parents=True, exist_ok=True)
+            (home / f"latest of {kind}").write_text(tag.version)
+        with locked(self._staging_area / "publish.lock", _WAIT_SECONDS):
+            self._refuse_taken(tag, kinds)
+            moved: list[str] = []
+            try:
+                for kind in kinds:
+                    (home / kind / tag.path()).rename(self._path(kind, tag))
+                    moved.append(kind)
+            except OSError:
+                for kind in moved:
+                    self._path(kind, tag).rename(home / kind / tag.path())
+                raise
+            for kind in kinds:
+                # As BentoML does it, but never half written.
+                if _is_newest(tag, _STORES[kind](self._home / kind)):
+                    (home / f"latest of {kind}").replace(self._home / kind / tag.latest_path())
+
+
+def _is_newest(tag: bentoml.Tag, store: BentoModelStore | BentoStore) -> bool:
+    try:
+        return bool(store.get(tag.name).creation_time <= store.get(tag).creation_time)
+    except BentoMLException:  # Of another version, of which somebody left a part only.
+        return True
+
+
+def _tag(name: str, version: str | None) -> bentoml.Tag:
+    for field, part in (("model_name", name), ("model_version", version)):
+        if part is None and field == "model_version":
+            continue
+        if not isinstance(part, str) or not _TAG_PART.fullmatch(part.lower()):
+            allowed = "letters, digits, '.', '_' and '-', a letter or digit at both ends, 63 characters at most"
+            raise input_invalid(field, f"is {part!r:.100}; BentoML allows {allowed}")
+    if version is not None and version.lower() == "latest":
+        raise input_invalid("model_version", "is 'latest', which is BentoML's name for the newest one")
+    tag = bentoml.Tag(name, version)
+    return tag if version is not None else tag.make_new_version()
+
+
+def _store_model(source: Path, tag: bentoml.Tag, home: Path) -> None:
+    # The files are put in after BentoML: it would copy them twice, once by way of the system's temporary directory.
+    with bentoml.models.create(tag, _model_store=BentoModelStore(home / "models")):
+        pass
+    target = home / "models" / tag.path()
+    is_directory = source.is_dir()
+    if os.path.lexists(source / _OWN_FILE) if is_directory else source.name == _OWN_FILE:
+        raise input_invalid("model_path", f"has a {_OWN_FILE}, where BentoML writes its own: put it in a sub-directory")
+    if is_directory:
+        _copy_directory(source.resolve(), target)
+    elif source.is_file():
+        shutil.copy2(source, target)
+    else:
+        raise _neither(source)
+
+
+def _copy_directory(source: Path, target: Path) -> None:
+    files_copied = 0
+    for directory, _, files in os.walk(source, onerror=_raise):
+        here = target / Path(directory).relative_to(source)
+        here.mkdir(exist_ok=True)
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    (here / entry.name).symlink_to(_link_within(source, Path(entry.path)))
+                elif entry.is_file():
+                    shutil.copy2(entry.path, here)
+                elif not entry.is_dir():
+                    raise _neither(entry.path)
+        files_copied += len(files)
+    if files_copied == 0:
+        raise input_invalid("model_path", f"{source} holds no file")
+
+
+def _neither(path: str | Path) -> MLOpsClientError:
+    return input_invalid("model_path", f"{path} is neither a file nor a directory")
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def _link_within(root: Path, link: Path) -> str:
+    target = Path(os.path.realpath(link))
+    if not target.is_relative_to(root) or not target.exists():
+        raise input_invalid(
+            "model_path", f"{link} leads to {target}, out of the model: put the file itself there, as cp -rL does"
+        )
+    return os.path.relpath(target, link.parent)

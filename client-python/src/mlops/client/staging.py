@@ -1,0 +1,55 @@
+"""Where things are made that are then put in place as a whole, by a rename."""
+
+import fcntl
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from mlops.client.file_lock import busy
+
+_WAIT_SECONDS = 60.0  # For another one who removes what was left.
+_PAUSE_SECONDS = 0.05
+
+
+@contextmanager
+def staging(area: Path) -> Iterator[Path]:
+    """A new directory within `area` that is removed at the end.
+
+    Those of processes that died are removed by the next one that finds nobody else at work. Any number of threads and
+    processes may do so at once.
+    """
+    area.mkdir(exist_ok=True)
+    with (area / "users.lock").open("ab") as users:
+        if _try_lock(users, fcntl.LOCK_EX):
+            try:
+                _remove_what_was_left(area)
+            finally:
+                fcntl.flock(users, fcntl.LOCK_UN)
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while not _try_lock(users, fcntl.LOCK_SH):
+            if time.monotonic() > deadline:
+                raise busy(area / "users.lock", _WAIT_SECONDS)
+            time.sleep(_PAUSE_SECONDS)
+        try:
+            with tempfile.TemporaryDirectory(dir=area, ignore_cleanup_errors=True) as directory:
+                yield Path(directory)
+        finally:
+            fcntl.flock(users, fcntl.LOCK_UN)  # Closing is not enough: a child forked meanwhile has it open, too.
+
+
+def _remove_what_was_left(area: Path) -> None:
+    for entry in area.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _try_lock(file: IO[Any], mode: int) -> bool:
+    try:
+        fcntl.flock(file, mode | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

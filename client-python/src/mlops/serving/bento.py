@@ -1,0 +1,102 @@
+"""Builds bentos that serve a stored model: one service for all, which is copied into each."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from mlops.client.errors import MLOpsClientError, input_invalid
+
+_PICKLE_SUFFIXES = (".pkl", ".pickle", ".joblib")
+_PICKLE_PACKAGES = ("scikit-learn", "joblib", "numpy", "pandas")
+_BUILD = "import bentoml, json, sys; bentoml.build(**json.loads(sys.argv[1]))"
+_BUILD_S = 300
+
+
+@dataclass(frozen=True)
+class Servable:
+    """How the service loads a model, and what a container must install for it."""
+
+    pickle: str | None  # The file's name within the model; None: it is an MLflow model.
+    requirements: list[str]
+
+
+def find_servable(model: Path) -> Servable:
+    """Looks at the names of the files at `model`; nothing is loaded.
+
+    Raises MLOpsClientError INPUT_INVALID if it is none that the service can load.
+    """
+    if (model / "MLmodel").is_file():
+        return Servable(None, _listed(model / "requirements.txt") or _pinned("mlflow"))
+    files = [model] if model.is_file() else sorted(path for path in model.glob("*") if path.is_file())
+    pickles = [file.name for file in files if file.suffix in _PICKLE_SUFFIXES]
+    if len(pickles) == 1:
+        return Servable(pickles[0], _pinned(*_PICKLE_PACKAGES))
+    raise input_invalid(
+        "model_path",
+        "a bento can serve the directory of an MLflow model, or a model with a predict method in one file "
+        f"({', '.join(_PICKLE_SUFFIXES)}), alone or in a directory; {model} is neither. Deploy it without build_bento, "
+        "and build a bento with a service of your own",
+    )
+
+
+def build(servable: Servable, name: str, version: str, home: Path) -> None:
+    """Builds the bento `name`:`version` of the model of that tag in the BENTOML_HOME `home`. No network is used.
+
+    It is done by another process: where BentoML looks for models and puts bentos is global to a process.
+
+    Raises MLOpsClientError TOOLKIT_FAILED, with the end of what BentoML said.
+    """
+    context = home / "context"
+    context.mkdir()
+    (context / "service.py").write_bytes(Path(__file__).with_name("bento_service.py").read_bytes())
+    (context / "model.json").write_text(json.dumps({"pickle": servable.pickle}))
+    options = {
+        "service": "service:ModelService",
+        "name": name,
+        "version": version,
+        "models": [{"tag": f"{name}:{version}", "alias": "model"}],
+        "include": ["service.py", "model.json"],
+        # To lock them would be to ask the package index.
+        "python": {"packages": servable.requirements, "lock_packages": False},
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _BUILD, json.dumps(options)],
+            cwd=context,
+            env={**os.environ, "BENTOML_HOME": str(home)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_BUILD_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise _failed(f"it did not end within {_BUILD_S} s") from None
+    if done.returncode != 0:
+        raise _failed(done.stdout.strip()[-2000:])
+
+
+def _failed(problem: str) -> MLOpsClientError:
+    return MLOpsClientError(f"The bento cannot be built: {problem}", details={"reason": "TOOLKIT_FAILED"})
+
+
+def _listed(file: Path) -> list[str]:
+    """The packages without options such as `-c constraints.txt`, which would lead nowhere in a container."""
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return [line for line in map(str.strip, lines) if line and not line.startswith(("#", "-"))]
+
+
+def _pinned(*packages: str) -> list[str]:
+    """Those that are installed, as they are."""
+    pinned = []
+    for package in packages:
+        try:
+            pinned.append(f"{package}=={metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return pinned

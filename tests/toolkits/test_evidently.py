@@ -1,0 +1,280 @@
+"""set_reference_data and monitor_predictions with the real Evidently."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from evidently import Run
+from mlflow.utils.validation import _validate_metric_name
+from mlops.client import MLOpsClient, MLOpsClientError
+from mlops.monitoring.evidently import DriftMonitor
+from mlops.workspace import WorkspaceManager
+
+from python.conftest import Script
+
+
+def table(rows: int = 200, seed: int = 0) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "amount": random.normal(100, 10, rows),
+            "age": random.integers(18, 90, rows),
+            "country": random.choice(["CH", "DE", "FR"], rows),
+            "fraud": random.random(rows) > 0.5,
+        }
+    )
+
+
+def refused(client: MLOpsClient, df: Any, **roles: Any) -> MLOpsClientError:
+    with pytest.raises(MLOpsClientError) as raised:
+        client.monitor_predictions(df, **roles)
+    assert (raised.value.operation, raised.value.component) == ("monitor_predictions", "evidently")
+    assert DriftMonitor(client.workspace).count() == {"reports": 0}
+    return raised.value
+
+
+def test_data_as_before_has_not_drifted(client: MLOpsClient) -> None:
+    client.set_reference_data(table())
+    results = client.monitor_predictions(table())
+    assert results["dataset_drift"] is False
+    assert (results["drift_share"], results["drifted_columns"]) == (0.0, [])
+    assert list(results["columns"]) == ["amount", "age", "country", "fraud"]
+
+
+def test_drift_is_told_column_by_column(client: MLOpsClient) -> None:
+    client.set_reference_data(table())
+    results = client.monitor_predictions(table(seed=1).assign(amount=lambda df: df["amount"] + 30, country="AT"))
+    assert (results["dataset_drift"], results["drift_share"]) == (True, 0.5)
+    assert (results["number_of_drifted_columns"], results["number_of_columns"]) == (2, 4)
+    assert sorted(results["drifted_columns"]) == ["amount", "country"]
+    amount = results["columns"]["amount"]
+    assert amount["drifted"] and amount["drift_score"] < amount["threshold"] == 0.05
+    assert amount["method"] == "K-S p_value"
+    json.dumps(results)  # Plain values all through.
+
+
+def test_the_report_is_evidentlys_and_agrees(client: MLOpsClient) -> None:
+    client.set_reference_data(table())
+    results = client.monitor_predictions(table().assign(amount=0.0))
+    report = json.loads(Path(results["report_json"]).read_text())
+    [count] = [metric["value"] for metric in report["metrics"] if metric["metric_name"].startswith("DriftedColumns")]
+    assert count == {"count": results["number_of_drifted_columns"], "share": results["drift_share"]}
+    assert "<html" in Path(results["report_html"]).read_text()[:1000]
+    assert Path(results["report_html"]).parent == client.workspace.monitoring_path / "reports"
+    assert DriftMonitor(client.workspace).count() == {"reports": 1}
+
+
+def test_the_metrics_are_those_mlflow_takes(client: MLOpsClient) -> None:
+    odd = table().assign(**{"": 1.5, "a/../b": 1.5, "é %": 2.5, "a_.._b": 3.5, "x" * 500: 1.5, "../": 2})
+    client.set_reference_data(odd)
+    metrics = client.monitor_predictions(odd.assign(amount=0.0))["metrics"]
+    for name in metrics:
+        _validate_metric_name(name)
+    assert len(metrics) == 3 + 10
+    assert (metrics["drift_share"], metrics["dataset_drift"]) == (0.1, 0.0)
+    assert metrics["drift_score.amount"] < 0.05
+    assert all(type(value) is float for value in metrics.values())
+
+
+COMPARE = """
+import socket, sys, warnings
+warnings.simplefilter("ignore")
+def audit(event, args):
+    if event == "socket.getaddrinfo" or (event == "socket.connect" and args[0].family != socket.AF_UNIX):
+        print(event, args[1:])
+sys.addaudithook(audit)
+import pandas as pd
+from mlops.client import MLOpsClient
+from mlops.workspace import WorkspaceManager
+client = MLOpsClient("fraud", workspace_manager=WorkspaceManager(sys.argv[1]))
+print(client.monitor_predictions(pd.read_parquet(sys.argv[2]))["target_column"])
+from evidently.telemetry import event_logger
+print(event_logger.is_enabled())
+"""
+
+
+def test_another_process_knows_the_reference_and_reports_to_nobody(
+    client: MLOpsClient, base: Path, script: Script, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DO_NOT_TRACK", raising=False)
+    client.set_reference_data(table(), target_column="fraud")
+    table().to_parquet(directory / "current.parquet")
+    done = script(COMPARE, base, directory / "current.parquet", HOME=str(directory))
+    assert done.stdout == "fraud\nFalse\n", done.stderr
+    assert DriftMonitor(client.workspace).count() == {"reports": 1}
+
+
+def test_the_reference_is_replaced_as_a_whole(client: MLOpsClient) -> None:
+    client.set_reference_data(table(), target_column="fraud")
+    with pytest.raises(MLOpsClientError):
+        client.set_reference_data(table().assign(amount=1j))
+    assert client.monitor_predictions(table())["target_column"] == "fraud"
+    client.set_reference_data(table()[["amount"]])
+    assert client.monitor_predictions(table()[["amount"]])["target_column"] is None
+    assert pd.read_parquet(client.workspace.monitoring_path / "reference.parquet").columns.to_list() == ["amount"]
+
+
+def test_projects_have_references_of_their_own(manager: WorkspaceManager) -> None:
+    first, second = (MLOpsClient(name, workspace_manager=manager) for name in ("first", "second"))
+    first.set_reference_data(table())
+    assert refused(second, table()).details["reason"] == "REFERENCE_MISSING"
+
+
+def test_without_a_reference_one_is_asked_for(client: MLOpsClient) -> None:
+    error = refused(client, table())
+    assert error.details["reason"] == "REFERENCE_MISSING"
+    assert "set_reference_data()" in error.message
+    (client.workspace.monitoring_path / "reference.parquet").write_bytes(b"PAR1 no more")
+    assert refused(client, table()).details["reason"] == "REFERENCE_MISSING"
+
+
+def test_other_columns_than_the_reference_are_named(client: MLOpsClient) -> None:
+    client.set_reference_data(table())
+    error = refused(client, table().rename(columns={"age": "years"}).assign(more=1))
+    assert (error.details["missing"], error.details["extra"]) == (["age"], ["years", "more"])
+    assert error.message == "df: has other columns than the reference: it lacks 'age' and adds 'years', 'more'"
+
+
+def test_the_target_may_not_be_known_yet(client: MLOpsClient) -> None:
+    client.set_reference_data(table(), target_column="fraud", prediction_column="age")
+    results = client.monitor_predictions(table().drop(columns="fraud"))
+    assert (results["target_column"], results["prediction_column"]) == (None, "age")
+    assert list(results["columns"]) == ["amount", "age", "country"]
+    with pytest.raises(MLOpsClientError, match="lacks 'age'"):
+        client.monitor_predictions(table().drop(columns="age"))
+
+
+def test_columns_named_must_be_there(client: MLOpsClient) -> None:
+    with pytest.raises(MLOpsClientError) as raised:
+        client.set_reference_data(table(), target_column="label")
+    assert raised.value.details == {"reason": "INPUT_INVALID", "field": "target_column"}
+    client.set_reference_data(table())
+    assert refused(client, table(), prediction_column="label").details["field"] == "prediction_column"
+    assert client.monitor_predictions(table(), prediction_column="age")["prediction_column"] == "age"
+
+
+NO_TABLES = [None, {"a": [1]}, [1, 2], np.zeros((2, 2)), pd.Series([1]), pd.DataFrame(), table().head(0)]
+BAD_TABLES = [
+    pd.concat([table(), table()], axis=1),
+    pd.DataFrame([[1, 2]], columns=[1, "1"]),
+    table().assign(amount=[1, "x"] * 100),
+    table().assign(amount=1j),
+]
+
+
+@pytest.mark.parametrize("df", NO_TABLES + BAD_TABLES, ids=lambda df: type(df).__name__)
+def test_what_is_no_table_is_refused(client: MLOpsClient, df: Any) -> None:
+    with pytest.raises(MLOpsClientError) as raised:
+        client.set_reference_data(df)
+    assert raised.value.details == {"reason": "INPUT_INVALID", "field": "df"}
+    assert [entry.name for entry in client.workspace.monitoring_path.glob("*.parquet")] == []
+
+
+@pytest.mark.parametrize("df", NO_TABLES, ids=lambda df: type(df).__name__)
+def test_what_is_no_table_is_not_compared(client: MLOpsClient, df: Any) -> None:
+    client.set_reference_data(table())
+    assert refused(client, df).details == {"reason": "INPUT_INVALID", "field": "df"}
+
+
+@pytest.mark.parametrize("change", [{"amount": "x"}, {"country": 1.5}, {"amount": np.nan}, {"age": np.inf}])
+def test_values_that_cannot_be_compared(client: MLOpsClient, change: dict[str, Any]) -> None:
+    client.set_reference_data(table())
+    error = refused(client, table().assign(**change))
+    assert error.details["reason"] == "INPUT_INVALID"
+    assert next(iter(change)) in error.message
+
+
+def test_columns_that_evidently_does_not_compare_are_told(client: MLOpsClient) -> None:
+    times = pd.date_range("2026-01-01", periods=200, tz="UTC")
+    df = table().assign(time=times, local=times.tz_localize(None), parts=[[1, 2]] * 200, gone=np.nan)
+    client.set_reference_data(df)
+    results = client.monitor_predictions(df)
+    assert results["skipped_columns"] == {
+        "time": "is of a type that is not compared, datetime64[ns, UTC]",
+        "local": "is of a type that is not compared, datetime64[ns]",
+        "parts": "is of a type that is not compared, object",
+        "gone": "has no value in the reference",
+    }
+    assert results["number_of_columns"] == 4
+    client.set_reference_data(df[["time"]])
+    with pytest.raises(MLOpsClientError, match="no column that can be compared"):
+        client.monitor_predictions(df[["time"]])
+
+
+def test_types_of_many_kinds(client: MLOpsClient) -> None:
+    some = [True, None] * 100
+    df = table().assign(
+        category=pd.Categorical(["u", "v"] * 100),
+        whole=pd.array([*range(199), None], dtype="Int64"),
+        maybe=pd.array(some, dtype="boolean"),
+        objects=some,
+        numbers=pd.Series([1, None] * 100, dtype=object),
+        small=np.arange(200, dtype="uint8"),
+        large=np.arange(200, dtype="uint64") << 55,
+        text=[f"word {number} of a text" for number in range(200)],
+        target=1,
+        id=range(200),
+    )
+    client.set_reference_data(df)
+    results = client.monitor_predictions(df.assign(category=pd.Categorical(["new"] * 200)))
+    assert results["drifted_columns"] == ["category"]
+    assert (results["number_of_columns"], results["skipped_columns"]) == (14, {})
+
+
+def test_names_that_are_no_text(client: MLOpsClient) -> None:
+    df = pd.DataFrame(np.random.default_rng(0).normal(size=(100, 3)), columns=[0, 1, ("a", "b")])
+    client.set_reference_data(df, target_column=1)  # type: ignore[arg-type]
+    results = client.monitor_predictions(df)
+    assert (list(results["columns"]), results["target_column"]) == (["0", "1", "('a', 'b')"], "1")
+
+
+def test_rows_in_another_index_and_columns_in_another_order(client: MLOpsClient) -> None:
+    client.set_reference_data(table())
+    shuffled = table()[["fraud", "country", "age", "amount"]].set_axis(range(5, 205))
+    assert client.monitor_predictions(shuffled)["drifted_columns"] == []
+
+
+def test_a_wide_table(client: MLOpsClient) -> None:
+    wide = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 60))).add_prefix("feature ")
+    client.set_reference_data(wide)
+    results = client.monitor_predictions(wide + 5)
+    assert (results["number_of_columns"], results["drift_share"]) == (60, 1.0)
+
+
+def test_threads_write_reports_of_their_own(client: MLOpsClient) -> None:
+    client.set_reference_data(table())
+    shifts = [0, 50] * 3
+
+    def compare(shift: int) -> tuple[str, list[str]]:
+        results = client.monitor_predictions(table().assign(amount=lambda df: df["amount"] + shift))
+        return results["report_json"], results["drifted_columns"]
+
+    with ThreadPoolExecutor(3) as pool:
+        outcomes = list(pool.map(compare, shifts))
+    assert [drifted for _, drifted in outcomes] == [[], ["amount"]] * 3
+    assert len({path for path, _ in outcomes}) == 6 == DriftMonitor(client.workspace).count()["reports"]
+
+
+def test_a_report_that_cannot_be_written_leaves_nothing(client: MLOpsClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Run, path: str) -> None:
+        Path(path).write_text("half")
+        raise OSError(28, "No space left on device")
+
+    client.set_reference_data(table())
+    monkeypatch.setattr(Run, "save_json", full)
+    assert refused(client, table()).details["reason"] == "TOOLKIT_FAILED"
+    monitoring = client.workspace.monitoring_path
+    left = [str(path.relative_to(monitoring)) for path in monitoring.rglob("*") if path.is_file()]
+    assert sorted(left) == [".staging/users.lock", "reference.parquet"]
+
+
+def test_a_deleted_workspace_does_not_come_back(client: MLOpsClient, manager: WorkspaceManager) -> None:
+    manager.delete_workspace("fraud", force=True)
+    with pytest.raises(MLOpsClientError) as raised:
+        client.set_reference_data(table())
+    assert raised.value.details["reason"] == "WORKSPACE_NOT_LOCAL"
+    assert not client.workspace_path.exists()
