@@ -58,10 +58,8 @@ class MLOpsClient:
             self._mlflow_config = _checked("mlflow_config", mlflow_config, _MLFLOW_CONFIG)
             self._dvc_config = _checked("dvc_config", dvc_config, _DVC_CONFIG)
             self.repo_root = Path(repo_root).expanduser().absolute() if repo_root is not None else Path.cwd()
-            self._manager = workspace_manager or _manager(project_name, self.repo_root, workspace_path)
+            self._manager = _manager(project_name, self.repo_root, workspace_path, workspace_manager)
             self.workspace: ProjectWorkspace = self._manager.get_or_create_workspace(project_name)
-            if workspace_path is not None:
-                _check_place(self.workspace.root_path, workspace_path)
         self.project_name = project_name
         self._mlflow = Lazy(self._make_mlflow)
         self._dvc = Lazy(self._make_dvc)
@@ -296,18 +294,18 @@ def _checked(field: str, config: Mapping[str, Any] | None, keys: frozenset[str])
     return {key: os.fspath(value) for key, value in said.items()}
 
 
-def _manager(project_name: str, repo_root: Path, workspace_path: Pathlike | None) -> WorkspaceManager:
+def _manager(
+    project_name: str, repo_root: Path, workspace_path: Pathlike | None, given: WorkspaceManager | None
+) -> WorkspaceManager:
     if workspace_path is None:
-        return WorkspaceManager(repo_root=repo_root)
+        return given or WorkspaceManager(repo_root=repo_root)
     path = Path(workspace_path).expanduser().absolute()
     if path.name != project_name:
         raise input_invalid("workspace_path", f"must end in the project's name, {project_name!r}; it is {str(path)!r}")
-    return WorkspaceManager(base_path=path.parent)
-
-
-def _check_place(root: Path, workspace_path: Pathlike) -> None:
-    """A server that was named by its address, or a manager that was given, has a base of its own."""
-    if root.resolve() != Path(workspace_path).expanduser().resolve():
+    manager = given or WorkspaceManager(base_path=path.parent)
+    # A manager that was given, and a server named by the environment, have a base of their own.
+    if manager.base_path.resolve() != path.parent.resolve():
         raise input_invalid(
-            "workspace_path", f"is {str(workspace_path)!r}, but the server asked has it at {str(root)!r}"
+            "workspace_path", f"is {str(path)!r}, but the server has it below {str(manager.base_path)!r}"
         )
+    return manager
