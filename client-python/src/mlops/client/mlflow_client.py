@@ -142,8 +142,11 @@ class MLflowClient:
     def log_artifact(self, path: Path, artifact_path: str | None) -> None:
         """Copies a file or a directory into the active run's artifacts."""
         run_id = self._require_run()
+        below = None if artifact_path is None else _text("artifact_path", artifact_path)
+        if below is not None and (below.startswith("/") or ".." in Path(below).parts):
+            raise input_invalid("artifact_path", f"must be a path below the run's artifacts, not {below!r:.100}")
         with _mlflow_errors():
-            self._client().log_artifact(run_id, str(path), artifact_path)
+            self._client().log_artifact(run_id, str(path), below)
 
     def log_model(self, model: Any, artifact_path: str, registered_model_name: str | None) -> str:
         """Saves a model into the active run, and registers it if a name is given. Returns its URI."""
