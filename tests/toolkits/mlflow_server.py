@@ -28,7 +28,7 @@ class Running:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGTERM)
         try:
-            self.process.wait(20)
+            self.process.wait(3)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
@@ -43,12 +43,14 @@ def free_port() -> int:
 @contextlib.contextmanager
 def running(command: list[str], directory: Path, health: str, **environment: str) -> Iterator[Running]:
     """Runs `python -m mlflow COMMAND --port PORT` until the end of the block, from when it answers at `health`."""
+    environment.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     port = free_port()
     with (directory / "mlflow-server.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *command, "--host", "127.0.0.1", "--port", str(port)],
             cwd=directory,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", **environment},
+            # It runs programs that stand beside Python.
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environment},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
