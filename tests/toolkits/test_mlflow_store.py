@@ -24,7 +24,7 @@ from python.conftest import Script
 from support.server import short_base, stop_server
 from toolkits.mlflow_server import Running, free_port, running
 
-_PROCESSES = 6
+_PROCESSES = 4
 _fork = multiprocessing.get_context("fork")
 
 

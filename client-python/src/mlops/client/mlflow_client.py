@@ -84,9 +84,13 @@ class MLflowClient:
                 f"The run {parent} is active; end it first, or begin one within it by start_run(nested=True)",
                 details={"reason": "RUN_ACTIVE", "run_id": parent},
             )
-        ours = {MLFLOW_RUN_NAME: run_name, MLFLOW_RUN_NOTE: description, MLFLOW_PARENT_RUN_ID: parent}
+        ours = {
+            MLFLOW_RUN_NAME: run_name and _text("run_name", run_name),
+            MLFLOW_RUN_NOTE: description and _text("description", description),
+            MLFLOW_PARENT_RUN_ID: parent,
+        }
+        set_here = {key: value for key, value in ours.items() if value}
         given = {_text("tags", key): str(value) for key, value in _mapping("tags", tags or {}).items()}
-        set_here = {key: _text(key, value) for key, value in ours.items() if value}
         if twice := sorted(given.keys() & set_here):
             raise input_invalid("tags", f"has {twice[0]}, which is said by an argument of its own")
         with _mlflow_errors():
@@ -176,13 +180,7 @@ class MLflowClient:
         with _mlflow_errors():
             client = self._client()
             experiment = mlflow_store.find_experiment(client, self._experiment_name, self._kept_id)
-            runs, token = 0, None
-            while experiment is not None:
-                page = client.search_runs([experiment.experiment_id], max_results=_COUNT_PAGE, page_token=token)
-                runs, token = runs + len(page), page.token
-                if not token:
-                    break
-        return {"runs": runs}
+            return {"runs": 0 if experiment is None else _count_runs(client, experiment.experiment_id)}
 
     # --- Store and experiment ---
 
@@ -208,6 +206,15 @@ class MLflowClient:
                 )
             self._keep_experiment(experiment_id)
         return experiment_id
+
+
+def _count_runs(client: Client, experiment_id: str) -> int:
+    runs, token = 0, None
+    while True:
+        page = client.search_runs([experiment_id], max_results=_COUNT_PAGE, page_token=token)
+        runs, token = runs + len(page), page.token
+        if not token:
+            return runs
 
 
 @contextmanager

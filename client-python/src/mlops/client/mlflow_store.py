@@ -154,7 +154,11 @@ def _locked(path: Path) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{path} has been locked by another process for {_MAKE_WITHIN_S} s") from None
                 time.sleep(0.05)
-        yield
+        try:
+            yield
+        finally:
+            # Closing it does not do, if the process was forked meanwhile.
+            fcntl.flock(stream, fcntl.LOCK_UN)
 
 
 def _close_connections(uri: str) -> None:
