@@ -1,8 +1,8 @@
 """Runs the benchmarks and prints their tables in Markdown; keeps the tables and the raw figures below build/bench.
 
 Usage: run.py [--quick] [--build DIR] [--work DIR] [--readme] [NAME...], a NAME being get, ensure, list, commit,
-start, scan, original or, with .toolkits/bin/python, provider; all of them if none is given. With --readme, the tables
-of README.md are replaced by the new ones.
+start, scan, original, client or, with .toolkits/bin/python, provider; all of them if none is given. With --readme, the
+tables of README.md are replaced by the new ones.
 """
 
 import argparse
@@ -24,6 +24,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 REPO = HERE.parents[1]
+# MLflow, DVC, BentoML and Evidently: `make toolkits`.
+TOOLKITS = REPO / ".toolkits/bin/python"
 
 Row = dict[str, object]
 
@@ -41,6 +43,8 @@ class Sizes:
     scan_tree: tuple[int, int]
     scan_rounds: int
     statuses: int
+    imports: int
+    client_calls: int
 
 
 FULL = Sizes(
@@ -53,6 +57,8 @@ FULL = Sizes(
     scan_tree=(8_120, 200_000),
     scan_rounds=5,
     statuses=10_000,
+    imports=5,
+    client_calls=20,
 )
 QUICK = Sizes(
     rounds=2,
@@ -64,6 +70,8 @@ QUICK = Sizes(
     scan_tree=(200, 2000),
     scan_rounds=2,
     statuses=50,
+    imports=2,
+    client_calls=1,
 )
 
 
@@ -351,6 +359,48 @@ def run_original(bench: Bench) -> tuple[str, list[Row]]:
     return table(["mkdir and PyYAML, no fsync", "times/s"], lines), rows
 
 
+# --- MLOpsClient, against what it stands on -------------------------------------------------------------------------
+
+
+def run_client(bench: Bench) -> tuple[str, list[Row]]:
+    if not TOOLKITS.exists():
+        return f"Left out: there is no {TOOLKITS}; `make toolkits` makes it.", []
+    base, rounds, calls = bench.work / "mlops/workspace", bench.sizes.rounds, bench.sizes.client_calls
+    with workspaced(bench, base):
+        rows = toolkit_rows("opening", base, rounds, 10 * calls)
+        rows += toolkit_rows("metrics", base, rounds, calls)
+    rows += toolkit_rows("imports", bench.sizes.imports)
+    sides = [
+        ("opening", "the stub's GetWorkspace", "MLOpsClient(manager)"),
+        ("opening anew", "the stub's GetWorkspace, a channel each", "MLOpsClient.from_project"),
+        *((f"{count} metrics", "MlflowClient.log_batch", "log_metrics") for count in (1, 10, 100)),
+    ]
+    lines = []
+    for what, bare, ours in sides:
+        for target, name in (("bare", bare), ("client", ours)):
+            group = [per_call(row) for row in rows if (row["what"], row["target"]) == (what, target)]
+            cells = [what, name, f"{1e3 * median(group):.2f}", ratio(per_call, rows, target, "bare", what=what)]
+            lines.append(cells)
+    calls_text = table(["what", "by", "ms", "of bare"], lines)
+    names = {"original": "mlflow, dvc.repo, bentoml, evidently", "mlflow": "mlflow", "client": "mlops.client"}
+    imports = []
+    for target, name in names.items():
+        group = [row["seconds"] for row in rows if (row["what"], row["target"]) == ("import", target)]
+        imports.append([name, f"{median(group):.2f}", ratio(seconds, rows, target, "original", what="import")])
+    return f"{calls_text}\n\n{table(['import of', 's', 'of all four'], imports)}", rows
+
+
+def toolkit_rows(what: str, *args: object) -> list[Row]:
+    """What client.py prints; as a process of its own, in the environment with the toolkits."""
+    command = [TOOLKITS, HERE / "client.py", what, *map(str, args)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def per_call(row: Row) -> float:
+    return row["seconds"] / row["calls"]
+
+
 # --- Figures --------------------------------------------------------------------------------------------------------
 
 
@@ -424,6 +474,7 @@ BENCHES: dict[str, Callable[[Bench], tuple[str, list[Row]]]] = {
     "start": run_start,
     "scan": run_scan,
     "original": run_original,
+    "client": run_client,
 }
 
 

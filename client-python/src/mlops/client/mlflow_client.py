@@ -1,35 +1,262 @@
-"""The workspace's experiment: the only importer of mlflow in the client."""
+"""The workspace's experiment and its runs. This and the mlflow_* modules beside it are the only importers of mlflow in
+the client.
+"""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+import logging
+import math
+import operator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
-from mlflow.entities import Run
+from mlflow import MlflowClient as Client
+from mlflow.entities import Metric, Param, Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
+from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH, _validate_batch_log_data
 
+from mlops.client import mlflow_models, mlflow_store
+from mlops.client.errors import MLOpsClientError, input_invalid, toolkit_failed
+from mlops.client.lazy import Lazy
+from mlops.client.paths import require_local
 from mlops.workspace import ProjectWorkspace
+
+_COUNT_PAGE = 1000
+_log = logging.getLogger(__name__)
+# The active run of each client, in this thread or task. One variable for all: those of dead clients would stay.
+_active: ContextVar[Mapping["MLflowClient", str]] = ContextVar("mlops_active_runs")
 
 
 class MLflowClient:
-    """Runs of one workspace's experiment. Thread-safe."""
+    """Runs of one workspace's experiment, through clients of its own stores: MLflow's fluent state, which is the whole
+    process's, is neither read nor changed. Thread-safe.
+
+    Making one asks nobody. The store and the experiment are made by the first run.
+    """
 
     def __init__(
         self, workspace: ProjectWorkspace, config: Mapping[str, Any], keep_experiment: Callable[[str], None]
-    ) -> None: ...
+    ) -> None:
+        """`config` as mlflow_config of MLOpsClient. `keep_experiment` is called with the id of the experiment, if it is
+        not yet the workspace's, and neither tracking_uri nor experiment_name is in `config`.
+        """
+        self._workspace = workspace
+        default = f"sqlite:///{workspace.mlflow_path / 'mlflow.db'}"
+        self._uri: str = config.get("tracking_uri") or workspace.mlflow_tracking_uri or default
+        self._registry_uri: str | None = config.get("registry_uri")
+        self._experiment_name: str = config.get("experiment_name") or workspace.project_name
+        self._is_workspaces_own = not {"tracking_uri", "experiment_name"} & config.keys()
+        self._keep_experiment = keep_experiment
+        self._artifacts = workspace.mlflow_path.absolute() / "artifacts"
+        self._client = Lazy(self._open_store)
+        self._experiment_id = Lazy(self._open_experiment)
+
+    # --- Runs ---
 
     @property
-    def active_run_id(self) -> str | None: ...
+    def active_run_id(self) -> str | None:
+        """The innermost run of this client that is active in this thread or task."""
+        return _active.get({}).get(self)
 
-    def start_run(
+    @contextmanager
+    def active(self, run: Run) -> Iterator[None]:
+        """Makes a run the active one within the block."""
+        before = _active.get({})
+        _active.set({**before, self: run.info.run_id})
+        try:
+            yield
+        finally:
+            # Those of other clients may have begun or ended meanwhile.
+            others = {client: run_id for client, run_id in _active.get({}).items() if client is not self}
+            _active.set({**others, self: before[self]} if self in before else others)
+
+    def create_run(
         self, run_name: str | None, nested: bool, tags: Mapping[str, str] | None, description: str | None
-    ) -> AbstractContextManager[Run]: ...
+    ) -> Run:
+        """Makes a run, with the tags that mlflow.start_run() gives it; with `nested` a child of the active one."""
+        parent = self.active_run_id
+        if parent is not None and not nested:
+            raise MLOpsClientError(
+                f"The run {parent} is active; end it first, or begin one within it by start_run(nested=True)",
+                details={"reason": "RUN_ACTIVE", "run_id": parent},
+            )
+        ours = {
+            MLFLOW_RUN_NAME: run_name and _text("run_name", run_name),
+            MLFLOW_RUN_NOTE: description and _text("description", description),
+            MLFLOW_PARENT_RUN_ID: parent,
+        }
+        set_here = {key: value for key, value in ours.items() if value}
+        given = {_text("tags", key): str(value) for key, value in _mapping("tags", tags or {}).items()}
+        if twice := sorted(given.keys() & set_here):
+            raise input_invalid("tags", f"has {twice[0]}, which is said by an argument of its own")
+        with _mlflow_errors():
+            mlflow_store.check_answers(self._uri)
+            return self._client().create_run(
+                self._experiment_id(), tags=resolve_tags({**given, **set_here}), run_name=run_name
+            )
 
-    def log_params(self, params: Mapping[str, Any]) -> None: ...
+    def end_run(self, run: Run, status: str) -> None:
+        """Ends a run: FINISHED, FAILED or KILLED."""
+        with _mlflow_errors():
+            self._client().set_terminated(run.info.run_id, status)
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None) -> None: ...
+    def give_up_run(self, run: Run, status: str) -> None:
+        """Ends a run whose body raised. That is what the caller is to see: if this fails, too, only the log says so."""
+        try:
+            mlflow_store.check_answers(self._uri)
+            self.end_run(run, status)
+        except Exception as error:
+            _log.warning("The run %s, which is %s, remains RUNNING in MLflow: %s", run.info.run_id, status, error)
 
-    def log_artifact(self, path: Path, artifact_path: str | None) -> None: ...
+    # --- What is logged ---
 
-    def log_model(self, model: Any, artifact_path: str, registered_model_name: str | None) -> str: ...
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Logs parameters to the active run: all of them or none."""
+        run_id = self._require_run()
+        batch = [Param(_text("params", key), str(value)) for key, value in _mapping("params", params).items()]
+        with _mlflow_errors():
+            if len(batch) > MAX_PARAMS_TAGS_PER_BATCH:  # MLflow sends them in several.
+                _, batch, _ = _validate_batch_log_data([], batch, [])
+                self._refuse_changes(run_id, batch)
+            self._client().log_batch(run_id, params=batch)
 
-    def count(self) -> dict[str, int]: ...
+    def _refuse_changes(self, run_id: str, batch: list[Param]) -> None:
+        known = self._client().get_run(run_id).data.params
+        for param in batch:
+            if known.get(param.key, param.value) != param.value:
+                raise input_invalid(f"params.{param.key}", f"is {known[param.key]!r:.100} already, and cannot change")
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None) -> None:
+        """Logs metrics to the active run: all of them or none."""
+        run_id = self._require_run()
+        timestamp, at = int(time.time() * 1000), _step(step)
+        batch = [
+            Metric(_text("metrics", key), _number(key, value), timestamp, at)
+            for key, value in _mapping("metrics", metrics).items()
+        ]
+        with _mlflow_errors():
+            if len(batch) > MAX_METRICS_PER_BATCH:  # MLflow sends them in several.
+                _validate_batch_log_data(batch, [], [])
+            self._client().log_batch(run_id, metrics=batch)
+
+    def log_artifact(self, path: Path, artifact_path: str | None) -> None:
+        """Copies a file or a directory into the active run's artifacts."""
+        run_id = self._require_run()
+        below = None if artifact_path is None else _text("artifact_path", artifact_path)
+        if below is not None and (below.startswith("/") or ".." in Path(below).parts):
+            raise input_invalid("artifact_path", f"must be a path below the run's artifacts, not {below!r:.100}")
+        with _mlflow_errors():
+            self._client().log_artifact(run_id, str(path), below)
+
+    def log_model(self, model: Any, artifact_path: str, registered_model_name: str | None) -> str:
+        """Saves a model into the active run, and registers it if a name is given. Returns its URI."""
+        run_id = self._require_run()
+        with _mlflow_errors():
+            client = self._client()
+            name = _text("artifact_path", artifact_path)
+            mlflow_models.log_model(client, client.get_run(run_id), model, name, resolve_tags(), registered_model_name)
+        return f"runs:/{run_id}/{artifact_path}"
+
+    def _require_run(self) -> str:
+        run_id = self.active_run_id
+        if run_id is None:
+            raise MLOpsClientError(
+                "There is no active run in this thread or task; call it within `with client.start_run():`",
+                details={"reason": "NO_ACTIVE_RUN"},
+            )
+        return run_id
+
+    # --- Status ---
+
+    def count(self) -> dict[str, int]:
+        """The `runs` of the experiment that are not deleted. Makes neither the store nor the experiment."""
+        file = mlflow_store.sqlite_file(self._uri)
+        if file is not None and not file.exists():
+            return {"runs": 0}
+        with _mlflow_errors():
+            client = self._client()
+            experiment = mlflow_store.find_experiment(client, self._experiment_name, self._kept_id)
+            return {"runs": 0 if experiment is None else _count_runs(client, experiment.experiment_id)}
+
+    # --- Store and experiment ---
+
+    @property
+    def _kept_id(self) -> str | None:
+        return self._workspace.mlflow_experiment_id if self._is_workspaces_own else None
+
+    def _open_store(self) -> Client:
+        if mlflow_store.is_database(self._uri):
+            require_local(self._workspace.root_path)
+        return mlflow_store.open_store(self._uri, self._registry_uri, self._artifacts)
+
+    def _open_experiment(self) -> str:
+        found = mlflow_store.find_or_create_experiment(
+            self._client(), self._experiment_name, self._kept_id, self._artifacts
+        )
+        experiment_id: str = found.experiment_id
+        if self._is_workspaces_own and experiment_id != self._kept_id:
+            if self._kept_id:
+                _log.warning(
+                    "There is no experiment %s, as the workspace says, at %s; it is %s (%s) from now on",
+                    *(self._kept_id, self._uri, found.name, experiment_id),
+                )
+            self._keep_experiment(experiment_id)
+        return experiment_id
+
+
+def _count_runs(client: Client, experiment_id: str) -> int:
+    runs, token = 0, None
+    while True:
+        page = client.search_runs([experiment_id], max_results=_COUNT_PAGE, page_token=token)
+        runs, token = runs + len(page), page.token
+        if not token:
+            return runs
+
+
+@contextmanager
+def _mlflow_errors() -> Iterator[None]:
+    """What MLflow refuses as an argument is told as one."""
+    try:
+        yield
+    except MlflowException as error:
+        failure = toolkit_failed(error, error.message, None, "mlflow")
+        failure.details["error_code"] = error.error_code
+        if error.error_code == "INVALID_PARAMETER_VALUE":
+            failure.details["reason"] = "INPUT_INVALID"
+        raise failure from error
+
+
+def _mapping(field: str, value: object) -> Mapping[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise input_invalid(field, f"must be a dict, not {type(value).__name__}")
+    return value
+
+
+def _text(field: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise input_invalid(field, f"must be text that is not empty, not {value!r:.100}")
+    return value
+
+
+def _number(key: str, value: object) -> float:
+    """Whatever can be one number: Python's, NumPy's, a tensor of one element."""
+    try:
+        number = float(value) if isinstance(value, SupportsFloat) else None
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None:
+        raise input_invalid(f"metrics.{key}", f"must be a number, not {value!r:.100} of {type(value).__name__}")
+    if not math.isfinite(number):
+        raise input_invalid(f"metrics.{key}", f"must be a finite number, not {number}")
+    return number
+
+
+def _step(step: object) -> int:
+    number = operator.index(step) if isinstance(step, SupportsIndex) else 0
+    if not (step is None or isinstance(step, SupportsIndex)) or abs(number) >= 2**63:
+        raise input_invalid("step", f"must be an integer of 64 bits, not {step!r:.100}")
+    return number

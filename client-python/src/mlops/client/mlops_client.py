@@ -1,15 +1,15 @@
 """MLOpsClient: what can be done within one project, in plain calls."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from mlops.client import toolkit
 from mlops.client.errors import input_invalid, operation
-from mlops.client.paths import find_input
+from mlops.client.lazy import Lazy
+from mlops.client.paths import find_input, require_local
 from mlops.workspace import ProjectWorkspace, WorkspaceManager
 from mlops.workspace.project import DIRECTORIES
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mlops.serving.bentoml import ModelStore
 
 Pathlike = str | os.PathLike[str]
+_MLFLOW_CONFIG = frozenset({"tracking_uri", "experiment_name", "registry_uri"})
+_DVC_CONFIG = frozenset({"remote_path"})
 
 
 class MLOpsClient:
@@ -52,15 +54,17 @@ class MLOpsClient:
         `mlflow_config` may hold "tracking_uri", "experiment_name" and "registry_uri"; `dvc_config` "remote_path". They
         hold for this client only; what is left out is the workspace's own.
         """
-        self.repo_root = Path(repo_root).expanduser().absolute() if repo_root is not None else Path.cwd()
-        self._mlflow_config = _checked(
-            "mlflow_config", mlflow_config, {"tracking_uri", "experiment_name", "registry_uri"}
-        )
-        self._dvc_config = _checked("dvc_config", dvc_config, {"remote_path"})
         with operation("open", "workspace"):
-            self._manager = workspace_manager or _manager(project_name, self.repo_root, workspace_path)
+            self._mlflow_config = _checked("mlflow_config", mlflow_config, _MLFLOW_CONFIG)
+            self._dvc_config = _checked("dvc_config", dvc_config, _DVC_CONFIG)
+            self.repo_root = Path(repo_root).expanduser().absolute() if repo_root is not None else Path.cwd()
+            self._manager = _manager(project_name, self.repo_root, workspace_path, workspace_manager)
             self.workspace: ProjectWorkspace = self._manager.get_or_create_workspace(project_name)
         self.project_name = project_name
+        self._mlflow = Lazy(self._make_mlflow)
+        self._dvc = Lazy(self._make_dvc)
+        self._models = Lazy(self._make_models)
+        self._monitor = Lazy(self._make_monitor)
 
     @classmethod
     def from_project(cls, project_name: str, repo_root: Pathlike | None = None) -> Self:
@@ -83,29 +87,41 @@ class MLOpsClient:
 
     # --- MLflow ---
 
+    @contextmanager
     def start_run(
         self,
         run_name: str | None = None,
         nested: bool = False,
         tags: Mapping[str, str] | None = None,
         description: str | None = None,
-    ) -> "AbstractContextManager[Run]":
-        """A run of the project's experiment, active within the `with` block: FINISHED at its end, FAILED if it raised.
+    ) -> "Iterator[Run]":
+        """A run of the project's experiment, active within the `with` block: FINISHED at its end, FAILED if it raised,
+        KILLED if that was KeyboardInterrupt. What the block raises passes unchanged.
 
         It is active for this client, in this thread or task only. With `nested` it is a child of the one active there;
-        without, an active one is an error.
+        without, an active one is an error. It is as it was when it began: later values are the store's.
         """
-        return self._mlflow.start_run(run_name, nested, tags, description)
+        with operation("start_run", "mlflow"):
+            mlflow = self._mlflow()
+            run = mlflow.create_run(run_name, nested, tags, description)
+        with mlflow.active(run):
+            try:
+                yield run
+            except BaseException as error:
+                mlflow.give_up_run(run, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+                raise
+        with operation("start_run", "mlflow"):
+            mlflow.end_run(run, "FINISHED")
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Logs parameters to the active run."""
         with operation("log_params", "mlflow"):
-            self._mlflow.log_params(params)
+            self._mlflow().log_params(params)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Logs metrics to the active run, at `step` (0 if not said)."""
         with operation("log_metrics", "mlflow"):
-            self._mlflow.log_metrics(metrics, step)
+            self._mlflow().log_metrics(metrics, step)
 
     def log_artifact(self, local_path: Pathlike, artifact_path: str | None = None) -> None:
         """Copies a file, or a directory with what is in it, into the active run's artifacts, below `artifact_path`.
@@ -113,15 +129,14 @@ class MLOpsClient:
         A relative `local_path` is looked for in the working directory, and then in the workspace.
         """
         with operation("log_artifact", "mlflow"):
-            self._mlflow.log_artifact(find_input(local_path, self.workspace_path), artifact_path)
+            self._mlflow().log_artifact(find_input(local_path, self.workspace_path), artifact_path)
 
     def log_model(self, model: Any, artifact_path: str = "model", registered_model_name: str | None = None) -> str:
         """Saves a model into the active run, and registers it if a name is given. Returns its URI."""
         with operation("log_model", "mlflow"):
-            return self._mlflow.log_model(model, artifact_path, registered_model_name)
+            return self._mlflow().log_model(model, artifact_path, registered_model_name)
 
-    @cached_property
-    def _mlflow(self) -> "MLflowClient":
+    def _make_mlflow(self) -> "MLflowClient":
         toolkit.MLFLOW.require()
         from mlops.client.mlflow_client import MLflowClient
 
@@ -145,7 +160,7 @@ class MLOpsClient:
         of each file. Reasons of errors: FILE_NOT_FOUND, INPUT_INVALID, LOCAL_CHANGES, REPOSITORY_BUSY.
         """
         with operation("dvc_add", "dvc"):
-            return self._dvc.add(path, recursive)
+            return self._dvc().add(path, recursive)
 
     def dvc_push(self, targets: Sequence[Pathlike] | None = None, remote: str | None = None) -> dict[str, Any]:
         """Uploads what is tracked, or the `targets` of it, to `workspace.dvc_remote_path`, or to the `remote` of that
@@ -155,7 +170,7 @@ class MLOpsClient:
         REPOSITORY_BUSY, TOOLKIT_MISSING if DVC needs more for such a remote.
         """
         with operation("dvc_push", "dvc"):
-            return self._dvc.push(targets, remote)
+            return self._dvc().push(targets, remote)
 
     def dvc_pull(
         self, targets: Sequence[Pathlike] | None = None, remote: str | None = None, force: bool = False
@@ -166,11 +181,11 @@ class MLOpsClient:
         dvc_push(), and LOCAL_CHANGES.
         """
         with operation("dvc_pull", "dvc"):
-            return self._dvc.pull(targets, remote, force)
+            return self._dvc().pull(targets, remote, force)
 
-    @cached_property
-    def _dvc(self) -> "DVCClient":
+    def _make_dvc(self) -> "DVCClient":
         toolkit.DVC.require()
+        require_local(self.workspace_path)
         from mlops.client.dvc_client import DVCClient
 
         return DVCClient(self.workspace, self._dvc_config)
@@ -190,11 +205,11 @@ class MLOpsClient:
         """
         with operation("deploy_model", "bentoml"):
             path = find_input(model_path, self.workspace_path)
-            return self._models.deploy(path, model_name, model_version, build_bento)
+            return self._models().deploy(path, model_name, model_version, build_bento)
 
-    @cached_property
-    def _models(self) -> "ModelStore":
+    def _make_models(self) -> "ModelStore":
         toolkit.BENTOML.require()
+        require_local(self.workspace_path)
         from mlops.serving.bentoml import ModelStore
 
         return ModelStore(self.workspace)
@@ -206,7 +221,7 @@ class MLOpsClient:
     ) -> None:
         """Keeps `df` as what later data is compared with, also by other processes."""
         with operation("set_reference_data", "evidently"):
-            self._monitor.set_reference(df, target_column, prediction_column)
+            self._monitor().set_reference(df, target_column, prediction_column)
 
     def monitor_predictions(
         self, df: "pd.DataFrame", target_column: str | None = None, prediction_column: str | None = None
@@ -216,14 +231,15 @@ class MLOpsClient:
         With an active run the figures are logged to it as metrics.
         """
         with operation("monitor_predictions", "evidently"):
-            results = self._monitor.compare(df, target_column, prediction_column)
-        if "_mlflow" in self.__dict__ and self._mlflow.active_run_id is not None:
-            self.log_metrics(results["metrics"])
+            results = self._monitor().compare(df, target_column, prediction_column)
+            mlflow = self._mlflow.made
+            if mlflow is not None and mlflow.active_run_id is not None:
+                mlflow.log_metrics(results["metrics"], None)
         return results
 
-    @cached_property
-    def _monitor(self) -> "DriftMonitor":
+    def _make_monitor(self) -> "DriftMonitor":
         toolkit.EVIDENTLY.require()
+        require_local(self.workspace_path)
         from mlops.monitoring.evidently import DriftMonitor
 
         return DriftMonitor(self.workspace)
@@ -259,10 +275,10 @@ class MLOpsClient:
 
     def _adapter(self, kit: toolkit.Toolkit) -> "Adapter":
         adapters: dict[toolkit.Toolkit, Callable[[], Adapter]] = {
-            toolkit.MLFLOW: lambda: self._mlflow,
-            toolkit.DVC: lambda: self._dvc,
-            toolkit.BENTOML: lambda: self._models,
-            toolkit.EVIDENTLY: lambda: self._monitor,
+            toolkit.MLFLOW: self._mlflow,
+            toolkit.DVC: self._dvc,
+            toolkit.BENTOML: self._models,
+            toolkit.EVIDENTLY: self._monitor,
         }
         return adapters[kit]()
 
@@ -279,18 +295,31 @@ def create_client(project_name: str, repo_root: Pathlike | None = None) -> MLOps
     return MLOpsClient.from_project(project_name, repo_root)
 
 
-def _checked(field: str, config: Mapping[str, Any] | None, keys: set[str]) -> dict[str, Any]:
-    unknown = sorted(set(config or {}) - keys)
-    with operation("open", "workspace"):
-        if unknown:
-            raise input_invalid(field, f"has no {', '.join(unknown)}; it may hold {', '.join(sorted(keys))}")
-    return {key: value for key, value in (config or {}).items() if value is not None}
+def _checked(field: str, config: Mapping[str, Any] | None, keys: frozenset[str]) -> dict[str, Any]:
+    """Those that are said; None is as good as left out."""
+    if not isinstance(config, Mapping | None):
+        raise input_invalid(field, f"must be a dict, not {type(config).__name__}")
+    said = {key: value for key, value in (config or {}).items() if value is not None}
+    if unknown := sorted(str(key) for key in said.keys() - keys):
+        raise input_invalid(field, f"has no {', '.join(unknown)}; it may hold {', '.join(sorted(keys))}")
+    for key, value in said.items():
+        if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+            raise input_invalid(f"{field}.{key}", f"must be text that is not empty, not {value!r:.100}")
+    return {key: os.fspath(value) for key, value in said.items()}
 
 
-def _manager(project_name: str, repo_root: Path, workspace_path: Pathlike | None) -> WorkspaceManager:
+def _manager(
+    project_name: str, repo_root: Path, workspace_path: Pathlike | None, given: WorkspaceManager | None
+) -> WorkspaceManager:
     if workspace_path is None:
-        return WorkspaceManager(repo_root=repo_root)
+        return given or WorkspaceManager(repo_root=repo_root)
     path = Path(workspace_path).expanduser().absolute()
     if path.name != project_name:
         raise input_invalid("workspace_path", f"must end in the project's name, {project_name!r}; it is {str(path)!r}")
-    return WorkspaceManager(base_path=path.parent)
+    manager = given or WorkspaceManager(base_path=path.parent)
+    # A manager that was given, and a server named by the environment, have a base of their own.
+    if manager.base_path.resolve() != path.parent.resolve():
+        raise input_invalid(
+            "workspace_path", f"is {str(path)!r}, but the server has it below {str(manager.base_path)!r}"
+        )
+    return manager

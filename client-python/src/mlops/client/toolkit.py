@@ -1,5 +1,6 @@
 """The libraries that the client stands on: which are there, without importing them."""
 
+import os
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -12,6 +13,7 @@ class Toolkit:
 
     component: str
     directory: str  # Of the workspace, where its data is.
+    no_telemetry: str | None = None  # The variable that, set to "true", stops it from telling of its use.
 
     @property
     def version(self) -> str | None:
@@ -22,8 +24,12 @@ class Toolkit:
             return None
 
     def require(self) -> None:
-        """Raises MLOpsClientError TOOLKIT_MISSING unless it is installed."""
+        """Raises MLOpsClientError TOOLKIT_MISSING unless it is installed. To be called before it is imported: turns its
+        telemetry off, unless the user has set the variable.
+        """
         if self.version is not None:
+            if self.no_telemetry is not None:
+                os.environ.setdefault(self.no_telemetry, "true")
             return
         extra = f"mlops-workspace[{self.component}]"
         raise MLOpsClientError(
@@ -33,7 +39,7 @@ class Toolkit:
         )
 
 
-MLFLOW = Toolkit("mlflow", "mlflow")
+MLFLOW = Toolkit("mlflow", "mlflow", "MLFLOW_DISABLE_TELEMETRY")
 DVC = Toolkit("dvc", "dvc")
 BENTOML = Toolkit("bentoml", "models")
 EVIDENTLY = Toolkit("evidently", "monitoring")

@@ -1,0 +1,170 @@
+"""MLflow's stores: opened safely by many at once, and never waited for without end."""
+
+import fcntl
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mlflow import MlflowClient
+from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
+from sqlalchemy.engine import make_url
+
+from mlops.client.errors import MLOpsClientError
+
+_ANSWER_WITHIN_S = 5
+_MAKE_WITHIN_S = 60
+_GATEWAY_ERRORS = (502, 503, 504)
+
+
+def open_store(uri: str, registry_uri: str | None, artifacts: Path) -> MlflowClient:
+    """A client of the store at `uri`, which is made if it is a SQLite database that does not exist.
+
+    Raises MLOpsClientError SERVER_UNAVAILABLE within seconds if it is a server's and that does not answer.
+    """
+    check_answers(uri)
+    file = sqlite_file(uri)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _make_database(uri, file, artifacts)
+        _close_connections(uri)
+    # Said explicitly, as MLflow would take a registry that was set for the whole process.
+    return MlflowClient(uri, registry_uri or uri)
+
+
+def check_answers(uri: str) -> None:
+    """Raises MLOpsClientError SERVER_UNAVAILABLE if `uri` is a server's that does not answer.
+
+    MLflow itself repeats a call for four minutes, which is good in the middle of a training and bad before it.
+    """
+    if urlsplit(uri).scheme not in ("http", "https"):
+        return
+    try:
+        creds = get_default_host_creds(uri)
+        answer = http_request(creds, "/health", "GET", max_retries=0, timeout=_ANSWER_WITHIN_S, raise_on_status=False)
+        problem = f"HTTP {answer.status_code}" if answer.status_code in _GATEWAY_ERRORS else None
+    except MlflowException as error:
+        problem = error.message
+    if problem is not None:
+        raise MLOpsClientError(
+            f"The MLflow server at {uri} does not answer; is it running? {problem}",
+            component="mlflow",
+            details={"reason": "SERVER_UNAVAILABLE", "tracking_uri": uri},
+        )
+
+
+def is_database(uri: str) -> bool:
+    """Whether `uri` names a database that MLflow writes to from this process."""
+    return urlsplit(uri).scheme.partition("+")[0] in DATABASE_ENGINES
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite database; None if `uri` names another store."""
+    if not urlsplit(uri).scheme.startswith("sqlite"):
+        return None
+    database = make_url(uri).database
+    return Path(database).absolute() if database and database != ":memory:" else None
+
+
+def find_experiment(client: MlflowClient, name: str, experiment_id: str | None) -> Experiment | None:
+    """The experiment of that id; if there is none, the one of that name; None if there is neither.
+
+    Raises MLOpsClientError EXPERIMENT_DELETED if it is there, but deleted.
+    """
+    found = _experiment_of_id(client, experiment_id) if experiment_id else None
+    found = found or client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage != "active":
+        raise MLOpsClientError(
+            f"The experiment {found.name} ({found.experiment_id}) has been deleted; restore it by: mlflow experiments "
+            f"restore --experiment-id {found.experiment_id}",
+            component="mlflow",
+            details={"reason": "EXPERIMENT_DELETED", "experiment_id": found.experiment_id, "name": found.name},
+        )
+    return found
+
+
+def find_or_create_experiment(
+    client: MlflowClient, name: str, experiment_id: str | None, artifacts: Path
+) -> Experiment:
+    """As find_experiment(), but makes it if there is none; of any number of callers one does.
+
+    Artifacts go into `artifacts` if `client` writes to a database itself, and else where its server says.
+    """
+    found = find_experiment(client, name, experiment_id)
+    if found is None:
+        try:
+            client.create_experiment(name, artifacts.as_uri() if is_database(client.tracking_uri) else None)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        found = find_experiment(client, name, None)
+    assert found is not None
+    return found
+
+
+def _experiment_of_id(client: MlflowClient, experiment_id: str) -> Experiment | None:
+    try:
+        return client.get_experiment(experiment_id)
+    except MlflowException as error:
+        # The latter for what is no number.
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def _make_database(uri: str, file: Path, artifacts: Path) -> None:
+    """Makes the database if there is none: by one process at a time, as the migrations that make it cannot run twice at
+    once, and beside its place, so that nobody finds half of one, whoever is killed.
+    """
+    if file.exists():
+        return
+    lock = file.with_name(f".{file.name}.lock")
+    with _locked(lock):
+        if not file.exists():
+            draft = file.with_name(f".{file.name}.new")
+            shutil.rmtree(draft, ignore_errors=True)  # Of a process that was killed.
+            draft.mkdir()
+            url = make_url(uri).set(database=str(draft / file.name))
+            store = TrackingStore(url.render_as_string(hide_password=False), artifacts.as_uri())
+            store.engine.dispose()
+            (draft / file.name).rename(file)
+            draft.rmdir()
+        # Whoever still waits for this file finds the database there.
+        lock.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Held by the process: the lock of a killed one is free."""
+    with path.open("a") as stream:
+        deadline = time.monotonic() + _MAKE_WITHIN_S
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{path} has been locked by another process for {_MAKE_WITHIN_S} s") from None
+                time.sleep(0.05)
+        try:
+            yield
+        finally:
+            # Closing it does not do, if the process was forked meanwhile.
+            fcntl.flock(stream, fcntl.LOCK_UN)
+
+
+def _close_connections(uri: str) -> None:
+    """MLflow keeps connections for as long as the process runs. Those to the database of a workspace that was deleted
+    and made anew would go on writing into the deleted one.
+    """
+    for store in (TrackingStore, RegistryStore):
+        if engine := store._engine_map.get(uri):
+            engine.dispose()
