@@ -204,6 +204,7 @@ TEST_F(ServiceTest, ACallWhoseDeadlinePassedInTheQueueChangesNothing) {
   pb::CreateWorkspaceRequest request;
   request.set_project("churn");
   EXPECT_EQ(stub->CreateWorkspace(&context, request, &workspace).error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  absl::SleepFor(absl::Milliseconds(200));  // The server counts from when it got the call.
   go_on.Notify();
   busy.join();
   ASSERT_OK(Create("last"));  // By then the worker has come past it.
