@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 # Nothing from outside: neither a server nor a package.
 unexport MLOPS_WORKSPACE_ADDRESS PYTHONPATH
 
-.PHONY: help setup build serve wheel test ctest pytest toolkits lint-proto asan tsan bench fuzz lint format clean
+.PHONY: help setup build serve wheel test ctest pytest toolkits example lint-proto asan tsan bench fuzz lint format clean
 .NOTPARALLEL:
 
 help: ## show this list
@@ -49,6 +49,9 @@ pytest: build wheel
 
 toolkits: wheel .toolkits/installed ## test MLOpsClient with the real MLflow, DVC, BentoML and Evidently
 	.toolkits/bin/python -m pytest tests/toolkits
+
+example: wheel .toolkits/installed ## train, version, store and monitor a small model, below ./mlops/workspace
+	.toolkits/bin/python client-python/examples/quickstart.py
 
 # The wheel with all its extras in an environment of its own, as a user installs it.
 .toolkits/installed: build/wheel/installed
