@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
+import mlflow.store.tracking.sqlalchemy_store  # Once, and not in each process that is forked.
 import pytest
 from mlops.client import MLOpsClient, MLOpsClientError
 from mlops.workspace import WorkspaceManager

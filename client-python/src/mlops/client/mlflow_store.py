@@ -2,6 +2,7 @@
 
 import fcntl
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
-from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy.engine import make_url
@@ -126,6 +125,8 @@ def _make_database(uri: str, file: Path, artifacts: Path) -> None:
     """
     if file.exists():
         return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # Takes long, and servers need it not.
+
     lock = file.with_name(f".{file.name}.lock")
     with _locked(lock):
         if not file.exists():
@@ -133,7 +134,7 @@ def _make_database(uri: str, file: Path, artifacts: Path) -> None:
             shutil.rmtree(draft, ignore_errors=True)  # Of a process that was killed.
             draft.mkdir()
             url = make_url(uri).set(database=str(draft / file.name))
-            store = TrackingStore(url.render_as_string(hide_password=False), artifacts.as_uri())
+            store = SqlAlchemyStore(url.render_as_string(hide_password=False), artifacts.as_uri())
             store.engine.dispose()
             (draft / file.name).rename(file)
             draft.rmdir()
@@ -165,6 +166,8 @@ def _close_connections(uri: str) -> None:
     """MLflow keeps connections for as long as the process runs. Those to the database of a workspace that was deleted
     and made anew would go on writing into the deleted one.
     """
-    for store in (TrackingStore, RegistryStore):
-        if engine := store._engine_map.get(uri):
+    for kind in ("tracking", "model_registry"):
+        # What has not been imported has no connections.
+        module = sys.modules.get(f"mlflow.store.{kind}.sqlalchemy_store")
+        if module is not None and (engine := module.SqlAlchemyStore._engine_map.get(uri)):
             engine.dispose()
