@@ -3,7 +3,6 @@
 #include <zlib.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -12,7 +11,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "service/base/thread_pool.h"
 
 namespace mlops::catalog {
 
@@ -127,23 +125,6 @@ std::optional<SavedRecord> Read(Reader& in, absl::string_view base_path) {
   return record;
 }
 
-struct Block {
-  absl::string_view bytes;
-  int64_t crc = 0;
-  std::vector<SavedRecord> records;
-};
-
-bool DecodeBlock(absl::string_view base_path, Block& block) {
-  if (block.crc != Crc32(block.bytes)) return false;
-  block.records.reserve(kRecordsPerBlock);
-  for (Reader in(block.bytes); !in.done();) {
-    auto record = Read(in, base_path);
-    if (!record) return false;
-    block.records.push_back(*std::move(record));
-  }
-  return true;
-}
-
 }  // namespace
 
 std::string EncodeCheckpoint(const std::vector<SavedRecord>& records, absl::string_view base_path) {
@@ -160,24 +141,28 @@ std::string EncodeCheckpoint(const std::vector<SavedRecord>& records, absl::stri
   return absl::StrCat(kMagic, std::move(out).Take());
 }
 
-std::vector<SavedRecord> DecodeCheckpoint(absl::string_view bytes, absl::string_view base_path, int threads) {
-  if (!absl::ConsumePrefix(&bytes, kMagic)) return {};
+Checkpoint::Checkpoint(absl::string_view bytes, absl::string_view base_path) : base_path_(base_path) {
+  if (!absl::ConsumePrefix(&bytes, kMagic)) return;
   Reader in(bytes);
-  if (in.Text() != base_path) return {};
+  if (in.Text() != base_path) return;
   std::vector<Block> blocks;
   while (!in.done()) {
     const int64_t crc = in.Int();
     blocks.push_back({.bytes = in.Text(), .crc = crc});
-    if (!in.ok()) return {};
   }
-  std::atomic<bool> ok = true;
-  base::ParallelFor(blocks.size(), threads, 1, [&](size_t i) {
-    if (!DecodeBlock(base_path, blocks[i])) ok = false;
-  });
+  if (in.ok()) blocks_ = std::move(blocks);
+}
+
+std::vector<SavedRecord> Checkpoint::Decode(size_t block) const {
+  const auto& [bytes, crc] = blocks_[block];
+  if (crc != Crc32(bytes)) return {};
   std::vector<SavedRecord> records;
-  if (!ok) return records;
-  records.reserve(blocks.size() * kRecordsPerBlock);
-  for (Block& block : blocks) std::move(block.records.begin(), block.records.end(), std::back_inserter(records));
+  records.reserve(kRecordsPerBlock);
+  for (Reader in(bytes); !in.done();) {
+    auto record = Read(in, base_path_);
+    if (!record) return {};
+    records.push_back(*std::move(record));
+  }
   return records;
 }
 

@@ -155,7 +155,7 @@ uint64_t FileCatalog::Version(const ProjectName& project) const {
 
 void FileCatalog::Store(const ProjectName& project, Entry entry) {
   entry.version = ++last_version_;
-  Entry& stored = entries_.try_emplace(entries_.end(), project)->second;  // At start-up each is the last one.
+  Entry& stored = entries_.try_emplace(project).first->second;
   if (entry.workspace == nullptr) {
     index_.Erase(project.str());
   } else if (entry.workspace != stored.workspace) {
@@ -167,6 +167,18 @@ void FileCatalog::Store(const ProjectName& project, Entry entry) {
     unreachable_.erase(project);
   }
   stored = std::move(entry);
+}
+
+void FileCatalog::StoreAll(std::vector<Loaded> loaded) {
+  std::vector<WorkspacePtr> workspaces;
+  workspaces.reserve(loaded.size());
+  for (Loaded& one : loaded) {
+    one.entry.version = ++last_version_;
+    if (one.entry.workspace != nullptr) workspaces.push_back(one.entry.workspace);
+    if (IsUnreachable(one.entry.problem)) unreachable_.insert(one.project);
+    entries_.emplace_hint(entries_.end(), std::move(one.project), std::move(one.entry));
+  }
+  index_.AddAll(workspaces, options_.load_threads);
 }
 
 void FileCatalog::Forget(const ProjectName& project, uint64_t seen) {

@@ -86,6 +86,12 @@ class FileCatalog : public core::Catalog {
     absl::StatusOr<core::WorkspacePtr> result() const;
   };
 
+  // An entry on its way into the index.
+  struct Loaded {
+    core::ProjectName project;
+    Entry entry;
+  };
+
   FileCatalog(std::unique_ptr<fs::Dir> base, std::string base_path, Options options);
 
   absl::Status OpenServerDirs();
@@ -96,8 +102,12 @@ class FileCatalog : public core::Catalog {
   absl::StatusOr<std::vector<core::ProjectName>> ListNames() const;
   // "" if it cannot be had.
   std::string ReadCheckpoint() const;
-  // The record of `project` from what was saved, which is sorted by name, if the file did not change since.
-  Entry LoadEntry(const core::ProjectName& project, const std::vector<SavedRecord>& saved) const;
+  // What was saved of some records, where the file did not change since; where it did, what is in the file.
+  std::vector<Loaded> LoadSaved(std::vector<SavedRecord> records) const;
+  // All of `names`, each from `saved` or, if it is not there, from its file.
+  std::vector<Loaded> LoadRest(std::vector<core::ProjectName> names, std::vector<std::vector<Loaded>> saved) const;
+  // Fills the index, which has no workspaces yet but those in the trash.
+  void StoreAll(std::vector<Loaded> loaded) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   core::WorkspacePtr LoadDeleted(const core::layout::TrashName& name) const;
 
   // Where a project's files are, for errors and values.

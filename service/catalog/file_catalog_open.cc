@@ -122,25 +122,70 @@ WorkspacePtr FileCatalog::LoadDeleted(const TrashName& name) const {
 absl::Status FileCatalog::LoadAll() {
   const absl::Time now = options_.clock();
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, base_->StatSelf());
-  absl::StatusOr<std::vector<ProjectName>> listed;
-  std::string checkpoint;
-  base::ParallelFor(2, options_.load_threads, 1, [&](size_t i) {
+  const std::string bytes = ReadCheckpoint();
+  const Checkpoint checkpoint(bytes, base_path_);
+  absl::StatusOr<std::vector<ProjectName>> names;
+  std::vector<std::vector<Loaded>> saved(checkpoint.block_count());
+  base::ParallelFor(saved.size() + 1, options_.load_threads, 1, [&](size_t i) {
     if (i == 0) {
-      listed = ListNames();
+      names = ListNames();
     } else {
-      checkpoint = ReadCheckpoint();
+      saved[i - 1] = LoadSaved(checkpoint.Decode(i - 1));
     }
   });
-  ASSIGN_OR_RETURN(const std::vector<ProjectName> names, std::move(listed));
-  const std::vector<SavedRecord> saved = DecodeCheckpoint(checkpoint, base_path_, options_.load_threads);
-  std::vector<Entry> entries(names.size());
-  base::ParallelFor(names.size(), options_.load_threads, kRun,
-                    [&](size_t i) { entries[i] = LoadEntry(names[i], saved); });
+  RETURN_IF_ERROR(names.status());
+  std::vector<Loaded> loaded = LoadRest(*std::move(names), std::move(saved));
   absl::MutexLock lock(&mutex_);
-  for (size_t i = 0; i < names.size(); ++i) Store(names[i], std::move(entries[i]));
+  StoreAll(std::move(loaded));
   names_stamp_ = stamp;
   names_read_time_ = now;
   return absl::OkStatus();
+}
+
+std::vector<FileCatalog::Loaded> FileCatalog::LoadSaved(std::vector<SavedRecord> records) const {
+  std::vector<Loaded> loaded;
+  loaded.reserve(records.size());
+  for (SavedRecord& record : records) {
+    const ProjectName& project = record.workspace->project;
+    Entry entry{.workspace = record.workspace,
+                .stamp = record.stamp,
+                .etag = record.workspace->etag,
+                .read_time = record.read_time};
+    if (!IsCurrent(entry, base_->Stat(core::layout::RecordPath(project)))) entry = ReadEntry(project, entry);
+    loaded.push_back({project, std::move(entry)});
+  }
+  return loaded;
+}
+
+std::vector<FileCatalog::Loaded> FileCatalog::LoadRest(std::vector<ProjectName> names,
+                                                       std::vector<std::vector<Loaded>> saved) const {
+  std::vector<Loaded> loaded;
+  loaded.reserve(names.size());
+  std::vector<size_t> missing;
+  // Both are sorted by name.
+  auto block = saved.begin();
+  size_t at = 0;
+  for (ProjectName& name : names) {
+    while (block != saved.end() && (at == block->size() || (*block)[at].project < name)) {
+      if (at < block->size()) {
+        ++at;
+      } else {
+        ++block;
+        at = 0;
+      }
+    }
+    if (block != saved.end() && (*block)[at].project == name) {
+      loaded.push_back(std::move((*block)[at++]));
+    } else {
+      missing.push_back(loaded.size());
+      loaded.push_back({std::move(name), Entry{}});
+    }
+  }
+  base::ParallelFor(missing.size(), options_.load_threads, kRun, [&](size_t i) {
+    Loaded& one = loaded[missing[i]];
+    one.entry = ReadEntry(one.project, Entry{});
+  });
+  return loaded;
 }
 
 absl::StatusOr<std::vector<ProjectName>> FileCatalog::ListNames() const {
@@ -157,16 +202,6 @@ absl::StatusOr<std::vector<ProjectName>> FileCatalog::ListNames() const {
 std::string FileCatalog::ReadCheckpoint() const {
   auto content = server_dir_->ReadFile(core::layout::kCheckpointFile, kMaxCheckpointBytes);
   return content.ok() ? std::move(content->data) : "";
-}
-
-FileCatalog::Entry FileCatalog::LoadEntry(const ProjectName& project, const std::vector<SavedRecord>& saved) const {
-  const auto it = std::lower_bound(
-      saved.begin(), saved.end(), project,
-      [](const SavedRecord& record, const ProjectName& name) { return record.workspace->project < name; });
-  if (it == saved.end() || it->workspace->project != project) return ReadEntry(project, Entry{});
-  Entry entry{.workspace = it->workspace, .stamp = it->stamp, .etag = it->workspace->etag, .read_time = it->read_time};
-  if (IsCurrent(entry, base_->Stat(core::layout::RecordPath(project)))) return entry;
-  return ReadEntry(project, entry);
 }
 
 absl::Status FileCatalog::SaveCheckpoint() {

@@ -1,7 +1,10 @@
 #include "service/core/index.h"
 
+#include <array>
 #include <tuple>
 #include <utility>
+
+#include "service/base/thread_pool.h"
 
 namespace mlops::core {
 namespace {
@@ -47,10 +50,9 @@ Index::Orders::Orders()
       by_update_time(Less{OrderField::kUpdateTime}) {}
 
 void Index::Orders::Insert(const WorkspacePtr& workspace) {
-  // Often, as when all are read at start-up, it is the last one; the hint costs little where it is not.
-  by_project.insert(by_project.end(), workspace);
-  by_create_time.insert(by_create_time.end(), workspace);
-  by_update_time.insert(by_update_time.end(), workspace);
+  by_project.insert(workspace);
+  by_create_time.insert(workspace);
+  by_update_time.insert(workspace);
 }
 
 void Index::Orders::Erase(const WorkspacePtr& workspace) {
@@ -98,6 +100,14 @@ Index::Index() = default;
 void Index::Put(WorkspacePtr workspace) {
   Erase(workspace->project.str(), workspace->delete_time ? workspace->uid : "");
   (workspace->delete_time ? trash_ : live_).Insert(workspace);
+}
+
+void Index::AddAll(const std::vector<WorkspacePtr>& workspaces, int threads) {
+  const std::array<Ordered*, 3> orders = {&live_.by_project, &live_.by_create_time, &live_.by_update_time};
+  base::ParallelFor(orders.size(), threads, 1, [&](size_t i) {
+    // Each is the last one, where they come in this order.
+    for (const WorkspacePtr& workspace : workspaces) orders[i]->insert(orders[i]->end(), workspace);
+  });
 }
 
 void Index::Erase(absl::string_view project, absl::string_view deleted_uid) {

@@ -18,6 +18,8 @@ class Index {
 
   // Adds `workspace`, in place of the one with the same name (in the trash: name and uid).
   void Put(WorkspacePtr workspace);
+  // Adds many at once, none of them in the trash or in the index yet, from up to `threads` threads.
+  void AddAll(const std::vector<WorkspacePtr>& workspaces, int threads);
   // Removes it; nothing happens if it is not there.
   void Erase(absl::string_view project, absl::string_view deleted_uid = "");
 
