@@ -151,7 +151,9 @@ std::vector<FileCatalog::Loaded> FileCatalog::LoadSaved(std::vector<SavedRecord>
                 .stamp = record.stamp,
                 .etag = record.workspace->etag,
                 .read_time = record.read_time};
-    if (!IsCurrent(entry, base_->Stat(core::layout::RecordPath(project)))) entry = ReadEntry(project, entry);
+    const auto stamp = base_->Stat(core::layout::RecordPath(project));
+    if (absl::IsNotFound(stamp.status())) continue;
+    if (!IsCurrent(entry, stamp)) entry = ReadEntry(project, entry);
     loaded.push_back({project, std::move(entry)});
   }
   return loaded;
