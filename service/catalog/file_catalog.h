@@ -102,8 +102,8 @@ class FileCatalog : public core::Catalog {
   absl::StatusOr<std::vector<core::ProjectName>> ListNames() const;
   // "" if it cannot be had.
   std::string ReadCheckpoint() const;
-  // What was saved of some records, where the file did not change since; where it did, what is in the file. Without those
-  // that are gone.
+  // What was saved of some records, where the file did not change since; where it did, what is in the file. Without
+  // those that are gone.
   std::vector<Loaded> LoadSaved(std::vector<SavedRecord> records) const;
   // All of `names`, each from `saved` or, if it is not there, from its file.
   std::vector<Loaded> LoadRest(std::vector<core::ProjectName> names, std::vector<std::vector<Loaded>> saved) const;
