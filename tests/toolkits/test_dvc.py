@@ -153,7 +153,7 @@ def test_a_recursive_add_tracks_each_file(client: MLOpsClient, dvc: Path) -> Non
     result = client.dvc_add("datasets", recursive=True)
     assert (result["files"], result["size"], result["dvc_file"], len(result["added"])) == (3, 24, None, 3)
     assert client.get_status()["components"]["dvc"]["installed"]
-    assert client._dvc.count() == {"tracked": 3}
+    assert client._dvc().count() == {"tracked": 3}
     write(dvc / "datasets/new.csv", "7")
     again = client.dvc_add(dvc / "datasets", recursive=True)
     assert [file["path"] for file in again["added"] if file["changed"]] == [str(dvc / "datasets/new.csv")]
@@ -174,7 +174,7 @@ def test_a_file_in_a_tracked_directory_makes_a_new_version_of_it(client: MLOpsCl
     write(Path("datasets/train.csv"), "new")
     result = client.dvc_add("datasets/train.csv")
     assert (result["dvc_file"], result["files"], result["size"]) == (str(dvc / "datasets.dvc"), 1, 3)
-    assert result["changed"] and client._dvc.count() == {"tracked": 3}
+    assert result["changed"] and client._dvc().count() == {"tracked": 3}
     assert data(dvc)["datasets/train.csv"] == "new"
 
 
@@ -562,7 +562,7 @@ client.dvc_push()
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(client.dvc_add, [write(Path(f"t{i}.csv"), f"t{i}") for i in range(8)]))
     assert [(process.communicate(timeout=60)[1], process.returncode) for process in processes] == [(b"", 0)] * 2
-    assert all(result["changed"] for result in results) and client._dvc.count() == {"tracked": 14}
+    assert all(result["changed"] for result in results) and client._dvc().count() == {"tracked": 14}
     client.dvc_push()
     assert client.dvc_push()["pushed"] == 0
 
@@ -572,7 +572,7 @@ def test_who_waits_too_long_is_told(client: MLOpsClient, dvc: Path, monkeypatch:
     monkeypatch.setattr(dvc_client, "WAIT_SECONDS", 0.2)
     with locked(dvc / ".dvc/tmp/mlops.lock", 1):
         error = failed(client.dvc_push)
-        assert client._dvc.count() == {"tracked": 1}  # Waits for nobody.
+        assert client._dvc().count() == {"tracked": 1}  # Waits for nobody.
     assert error.details["reason"] == "REPOSITORY_BUSY" and error.details["file"] in str(error)
     assert client.dvc_push()["success"]
 
@@ -599,7 +599,7 @@ def test_a_killed_process_leaves_nothing_locked(client: MLOpsClient, dvc: Path) 
 import os, signal, sys
 from mlops.client import MLOpsClient
 client = MLOpsClient("fraud", workspace_path=sys.argv[1])
-with client._dvc._opened():
+with client._dvc()._opened():
     os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, "-c", code, str(dvc.parent)]).returncode == -signal.SIGKILL
@@ -611,7 +611,7 @@ def test_two_projects_in_one_process(manager: WorkspaceManager, client: MLOpsCli
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda each: each.dvc_add("datasets"), (client, other)))
     other.dvc_push()
-    assert other._dvc.count() == client._dvc.count() == {"tracked": 3}
+    assert other._dvc().count() == client._dvc().count() == {"tracked": 3}
     assert not (dvc / "remote").exists()
 
 
@@ -683,14 +683,14 @@ def test_a_deleted_workspace_does_not_come_back(manager: WorkspaceManager, clien
     manager.delete_workspace("fraud", force=True)
     with pytest.raises(MLOpsClientError) as caught:
         client.dvc_add("datasets")
-    assert caught.value.details["reason"] == "WORKSPACE_NOT_FOUND" and not dvc.exists()
+    assert caught.value.details["reason"] == "WORKSPACE_NOT_LOCAL" and not dvc.exists()
 
 
 def test_counting_makes_no_repository(client: MLOpsClient, dvc: Path) -> None:
-    assert client._dvc.count() == {"tracked": 0} and not list(dvc.iterdir())
+    assert client._dvc().count() == {"tracked": 0} and not list(dvc.iterdir())
     client.dvc_add("datasets")
     client.dvc_add(write(Path("one"), "1"))
-    assert client._dvc.count() == {"tracked": 4}
+    assert client._dvc().count() == {"tracked": 4}
 
 
 def test_a_thousand_files(client: MLOpsClient, dvc: Path) -> None:

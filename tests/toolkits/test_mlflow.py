@@ -202,7 +202,8 @@ def test_the_fluent_state_is_neither_read_nor_changed(client: MLOpsClient, direc
     finally:
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):  # The latter MLflow does not take back.
+            os.environ.pop(variable, None)
 
 
 # --- Parameters and metrics ---

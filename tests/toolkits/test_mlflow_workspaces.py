@@ -337,8 +337,9 @@ def test_a_server_that_is_away_is_said_to_be_so_and_found_when_it_is_back(base: 
         store.list_workspaces()
     assert raised(error) == "TEMPORARILY_UNAVAILABLE"
     base.mkdir()
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    WorkspaceManager(base).create_workspace("fraud")  # Waits until it is up.
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert server.stdout is not None and server.stdout.readline()  # It is up.
+    WorkspaceManager(base).create_workspace("fraud")
     assert [workspace.name for workspace in store.list_workspaces()] == ["fraud"]
     assert store.resolve_artifact_root("mlflow-artifacts:/", "fraud") == (
         f"file://{base}/fraud/mlflow/artifacts",

@@ -1,11 +1,7 @@
 """MLflow's stores: opened safely by many at once, and never waited for without end."""
 
-import fcntl
 import shutil
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +14,7 @@ from mlflow.utils.rest_utils import http_request
 from sqlalchemy.engine import make_url
 
 from mlops.client.errors import MLOpsClientError
+from mlops.client.file_lock import locked
 
 _ANSWER_WITHIN_S = 5
 _MAKE_WITHIN_S = 60
@@ -128,7 +125,7 @@ def _make_database(uri: str, file: Path, artifacts: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # Takes long, and servers need it not.
 
     lock = file.with_name(f".{file.name}.lock")
-    with _locked(lock):
+    with locked(lock, _MAKE_WITHIN_S):
         if not file.exists():
             draft = file.with_name(f".{file.name}.new")
             shutil.rmtree(draft, ignore_errors=True)  # Of a process that was killed.
@@ -140,26 +137,6 @@ def _make_database(uri: str, file: Path, artifacts: Path) -> None:
             draft.rmdir()
         # Whoever still waits for this file finds the database there.
         lock.unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Held by the process: the lock of a killed one is free."""
-    with path.open("a") as stream:
-        deadline = time.monotonic() + _MAKE_WITHIN_S
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"{path} has been locked by another process for {_MAKE_WITHIN_S} s") from None
-                time.sleep(0.05)
-        try:
-            yield
-        finally:
-            # Closing it does not do, if the process was forked meanwhile.
-            fcntl.flock(stream, fcntl.LOCK_UN)
 
 
 def _close_connections(uri: str) -> None:

@@ -32,8 +32,8 @@ def require_local(directory: Path) -> None:
     if directory.is_dir():
         return
     raise MLOpsClientError(
-        f"The workspace's directory {directory} is not on this machine; the server that was asked may run on another, "
-        "whose file system this one must share",
+        f"The workspace's directory {directory} is not on this machine: it has been deleted, or its server runs on "
+        "another, whose file system this one must share",
         component="workspace",
         details={"reason": "WORKSPACE_NOT_LOCAL", "path": str(directory)},
     )
