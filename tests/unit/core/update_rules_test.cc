@@ -163,6 +163,12 @@ TEST(NewWorkspaceRule, FillsInDefaultsAndTimes) {
   EXPECT_EQ(made.update_time, TimeAt(3));
 }
 
+TEST(NewWorkspaceRule, TheTrackingUriIsThatOfAnyPath) {
+  const Settings settings = DefaultSettings(support::Project("a"), "/100%/what? #1/a");
+  EXPECT_EQ(settings.mlflow_tracking_uri, "sqlite:////100%25/what%3F #1/a/mlflow/mlflow.db");
+  EXPECT_EQ(settings.dvc_remote_path, "/100%/what? #1/a/dvc/remote");
+}
+
 TEST(NewWorkspaceRule, RefusesWhatAnUpdateWouldRefuse) {
   const auto make = [](Settings settings, Metadata metadata) {
     return NewWorkspace({.project = support::Project("fraud"), .settings = settings, .metadata = metadata}, TimeAt(0));

@@ -45,7 +45,7 @@ class MLflowClient:
         not yet the workspace's, and neither tracking_uri nor experiment_name is in `config`.
         """
         self._workspace = workspace
-        default = f"sqlite:///{workspace.mlflow_path / 'mlflow.db'}"
+        default = f"sqlite:///{workspace.mlflow_path / 'mlflow.db'}".replace("%", "%25").replace("?", "%3F")
         self._uri: str = config.get("tracking_uri") or workspace.mlflow_tracking_uri or default
         self._registry_uri: str | None = config.get("registry_uri")
         self._experiment_name: str = config.get("experiment_name") or workspace.project_name
