@@ -26,7 +26,7 @@ StatusStream::StatusStream(core::Authority* authority, Calls* calls, grpc::Callb
       started_(calls->Begin()),
       list_args_{.page_size = core::kMaxPageSize} {
   if (absl::Status problem = Parse(request); !problem.ok()) SetEnd(std::move(problem));
-  Advance();
+  Advance([] {});
 }
 
 absl::Status StatusStream::Parse(const grpc::ByteBuffer& bytes) {
@@ -39,21 +39,20 @@ absl::Status StatusStream::Parse(const grpc::ByteBuffer& bytes) {
 }
 
 void StatusStream::OnWriteDone(bool ok) {
-  if (!ok) SetEnd(absl::CancelledError("the client left"));
-  {
-    absl::MutexLock lock(&mutex_);
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     writing_ = false;
-  }
-  Advance();
+    if (!ok && !end_.has_value()) end_ = absl::CancelledError("the client left");
+  });
 }
 
-void StatusStream::Advance() {
+void StatusStream::Advance(absl::FunctionRef<void()> change) {
   bool write = false, finish = false;
   int scanners = 0;
   std::string message;
   absl::Status end;
   {
     absl::MutexLock lock(&mutex_);
+    change();
     if (finished_) return;
     const bool all_counted = last_page_ && projects_.empty() && !fetching_ && scanners_ == 0;
     if (!end_.has_value() && all_counted && ready_.empty()) end_ = absl::OkStatus();
@@ -101,18 +100,14 @@ void StatusStream::StartScanners(int count) {
     if (scanners_ > 0 || writing_) return;
     if (!end_.has_value()) end_ = Calls::TooMany();
   }
-  Advance();
+  Advance([] {});  // Nobody else is left to end the call.
 }
 
 void StatusStream::ScanSome() {
   do {
     for (int i = 0; i < kScansInARow; ++i) {
       if (ScanOne()) continue;
-      {
-        absl::MutexLock lock(&mutex_);
-        --scanners_;
-      }
-      return Advance();
+      return Advance([this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { --scanners_; });
     }
     // Where there is no room in the queue, nobody is given way to.
   } while (!calls_->workers().TrySchedule([this] { ScanSome(); }));
@@ -132,11 +127,7 @@ bool StatusStream::ScanOne() {
     return false;
   }
   const std::string status = EncodeStatus(*project, result);
-  {
-    absl::MutexLock lock(&mutex_);
-    ready_.append(status);
-  }
-  Advance();
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { ready_.append(status); });
   return true;
 }
 
@@ -155,7 +146,7 @@ std::optional<core::ProjectName> StatusStream::NextProject() {
       fetching_ = true;
     }
     if (absl::Status fetched = FetchPage(); !fetched.ok()) SetEnd(std::move(fetched));
-    Advance();
+    Advance([] {});
   }
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
@@ -31,9 +32,10 @@ class StatusStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  private:
   absl::Status Parse(const grpc::ByteBuffer& request);
 
-  // Begins what can be begun: a write, more scanners, the end. To be called after every change and without the lock;
-  // the caller must not touch anything afterwards unless it is counted as a scanner.
-  void Advance() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Makes a change under the lock, and begins what can be begun then: a write, more scanners, the end. All in one: in
+  // between, another thread could end the call, and with it this object. The caller must not touch anything afterwards
+  // unless it is counted as a scanner.
+  void Advance(absl::FunctionRef<void()> change) ABSL_LOCKS_EXCLUDED(mutex_);
   // How many scanners are to be started; they are counted already.
   int TakeScannersToStart() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void StartScanners(int count) ABSL_LOCKS_EXCLUDED(mutex_);
