@@ -16,7 +16,15 @@ from support.server import Server, short_base
 
 METHODS = [method.name for method in SERVICE.methods]
 # Neither free of side effects nor idempotent, on purpose: a repeated one may fail, or undo what came in between.
-PLAIN_MUTATIONS = {"CreateWorkspace", "DeleteWorkspace", "UndeleteWorkspace"}
+PLAIN_MUTATIONS = {
+    "CreateWorkspace",
+    "DeleteWorkspace",
+    "UndeleteWorkspace",
+    "WriteArtifact",
+    "DeleteArtifact",
+    "MoveArtifact",
+    "CopyArtifact",
+}
 
 
 @pytest.fixture(scope="module")
