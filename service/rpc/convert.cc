@@ -115,6 +115,8 @@ absl::StatusOr<core::CreateArgs> NewWorkspaceFromProto(const Request& request) {
                           .metadata = FromProto(workspace.metadata())};
 }
 
+}  // namespace
+
 absl::Status CheckNoFence(int64_t fence) {
   if (fence == 0) return absl::OkStatus();
   return FieldInvalid("fence", "leases are not supported by this server");
@@ -123,8 +125,6 @@ absl::Status CheckNoFence(int64_t fence) {
 int32_t ClampToInt32(int64_t count) {
   return static_cast<int32_t>(std::min<int64_t>(count, std::numeric_limits<int32_t>::max()));
 }
-
-}  // namespace
 
 absl::StatusOr<core::CreateArgs> FromProto(const pb::CreateWorkspaceRequest& request) {
   ASSIGN_OR_RETURN(core::CreateArgs args, NewWorkspaceFromProto(request));
