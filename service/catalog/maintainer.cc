@@ -16,8 +16,8 @@ constexpr absl::Duration kCheckpointInterval = absl::Minutes(1);
 
 }  // namespace
 
-Maintainer::Maintainer(FileCatalog* catalog, std::unique_ptr<fs::Watcher> watcher)
-    : catalog_(catalog), watcher_(std::move(watcher)), thread_([this] { Run(); }) {}
+Maintainer::Maintainer(FileCatalog* catalog, std::unique_ptr<fs::Watcher> watcher, std::function<void()> chore)
+    : catalog_(catalog), watcher_(std::move(watcher)), chore_(std::move(chore)), thread_([this] { Run(); }) {}
 
 Maintainer::~Maintainer() {
   {
@@ -56,6 +56,7 @@ void Maintainer::Run() {
     }
     RefreshRecords();
     catalog_->SweepTrash(kSweptPerTick).status().IgnoreError();
+    if (chore_) chore_();
     if (absl::Now() < next_checkpoint) continue;
     catalog_->SaveCheckpoint().IgnoreError();
     next_checkpoint = absl::Now() + kCheckpointInterval;

@@ -1,6 +1,7 @@
 #ifndef MLOPS_SERVICE_CATALOG_MAINTAINER_H_
 #define MLOPS_SERVICE_CATALOG_MAINTAINER_H_
 
+#include <functional>
 #include <memory>
 #include <thread>
 
@@ -18,7 +19,8 @@ class Maintainer {
  public:
   // `catalog` must outlive this.
   // `watcher` hears of records in the catalog's base directory.
-  Maintainer(FileCatalog* catalog, std::unique_ptr<fs::Watcher> watcher);
+  // `chore`, if given, is called five times a second, and should take little of that time.
+  Maintainer(FileCatalog* catalog, std::unique_ptr<fs::Watcher> watcher, std::function<void()> chore = nullptr);
   // Ends the thread and saves a last checkpoint.
   ~Maintainer();
 
@@ -30,6 +32,7 @@ class Maintainer {
 
   FileCatalog* const catalog_;
   const std::unique_ptr<fs::Watcher> watcher_;
+  const std::function<void()> chore_;
   absl::Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;

@@ -92,4 +92,77 @@ absl::Status WorkspaceCorrupt(absl::string_view project, absl::string_view file,
                                  {"problem", std::string(problem)}}});
 }
 
+absl::Status PathInvalid(absl::string_view path, absl::string_view problem) {
+  return MakeError(
+      StatusCode::kInvalidArgument, absl::StrCat("path ", Echo(path), " ", problem),
+      {.reason = "PATH_INVALID", .metadata = {{"path", std::string(path)}, {"problem", std::string(problem)}}});
+}
+
+absl::Status ArtifactNotFound(absl::string_view project, absl::string_view path) {
+  return MakeError(
+      StatusCode::kNotFound, absl::StrCat("Workspace ", project, " has no ", Echo(path)),
+      {.reason = "ARTIFACT_NOT_FOUND", .metadata = {{"project", std::string(project)}, {"path", std::string(path)}}});
+}
+
+absl::Status ArtifactExists(absl::string_view project, absl::string_view path) {
+  return MakeError(
+      StatusCode::kAlreadyExists, absl::StrCat("Workspace ", project, " already has ", Echo(path)),
+      {.reason = "ARTIFACT_EXISTS", .metadata = {{"project", std::string(project)}, {"path", std::string(path)}}});
+}
+
+absl::Status ArtifactForceRequired(absl::string_view project, absl::string_view path) {
+  return MakeError(
+      StatusCode::kFailedPrecondition,
+      absl::StrCat(Echo(path), " is not empty; to delete all that is in it, set force"),
+      {.reason = "FORCE_REQUIRED", .metadata = {{"project", std::string(project)}, {"path", std::string(path)}}});
+}
+
+absl::Status ArtifactEtagMismatch(absl::string_view project, absl::string_view path, absl::string_view etag,
+                                  absl::string_view current_etag) {
+  return MakeError(StatusCode::kAborted,
+                   absl::StrCat(Echo(path), " has changed since etag ", Echo(etag), "; read it again, then retry"),
+                   {.reason = "ETAG_MISMATCH",
+                    .metadata = {{"project", std::string(project)},
+                                 {"path", std::string(path)},
+                                 {"etag", std::string(etag)},
+                                 {"current_etag", std::string(current_etag)}}});
+}
+
+absl::Status ChecksumMismatch(absl::string_view project, absl::string_view path, absl::string_view expected,
+                              absl::string_view actual) {
+  return MakeError(StatusCode::kInvalidArgument,
+                   absl::StrCat(Echo(path), ": what came has SHA-256 ", actual, ", not ", Echo(expected)),
+                   {.reason = "CHECKSUM_MISMATCH",
+                    .metadata = {{"project", std::string(project)},
+                                 {"path", std::string(path)},
+                                 {"expected_sha256", std::string(expected)},
+                                 {"actual_sha256", std::string(actual)}}});
+}
+
+absl::Status UploadNotFound(absl::string_view project, absl::string_view upload_id) {
+  return MakeError(StatusCode::kNotFound, absl::StrCat("Workspace ", project, " has no upload ", upload_id),
+                   {.reason = "UPLOAD_NOT_FOUND",
+                    .metadata = {{"project", std::string(project)}, {"upload_id", std::string(upload_id)}}});
+}
+
+absl::Status UploadOffsetMismatch(absl::string_view project, absl::string_view upload_id, int64_t offset,
+                                  int64_t committed_offset) {
+  return MakeError(StatusCode::kOutOfRange,
+                   absl::StrCat("The upload stands at ", committed_offset, ", not at ", offset, "; go on from there"),
+                   {.reason = "UPLOAD_OFFSET_MISMATCH",
+                    .metadata = {{"project", std::string(project)},
+                                 {"upload_id", std::string(upload_id)},
+                                 {"offset", absl::StrCat(offset)},
+                                 {"committed_offset", absl::StrCat(committed_offset)}}});
+}
+
+absl::Status OffsetOutOfRange(absl::string_view project, absl::string_view path, int64_t offset, int64_t size_bytes) {
+  return MakeError(StatusCode::kOutOfRange, absl::StrCat(Echo(path), " has ", size_bytes, " bytes, not ", offset),
+                   {.reason = "OFFSET_OUT_OF_RANGE",
+                    .metadata = {{"project", std::string(project)},
+                                 {"path", std::string(path)},
+                                 {"offset", absl::StrCat(offset)},
+                                 {"size_bytes", absl::StrCat(size_bytes)}}});
+}
+
 }  // namespace mlops::core

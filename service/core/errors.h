@@ -1,6 +1,8 @@
 #ifndef MLOPS_SERVICE_CORE_ERRORS_H_
 #define MLOPS_SERVICE_CORE_ERRORS_H_
 
+#include <cstdint>
+
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -22,6 +24,19 @@ absl::Status Overloaded(absl::string_view limit, absl::Duration retry_delay);
 absl::Status ShuttingDown();
 // `line` counts from 1; 0 means the problem is with the file as a whole.
 absl::Status WorkspaceCorrupt(absl::string_view project, absl::string_view file, int line, absl::string_view problem);
+// Of artifacts; `path` as on the wire.
+absl::Status PathInvalid(absl::string_view path, absl::string_view problem);
+absl::Status ArtifactNotFound(absl::string_view project, absl::string_view path);
+absl::Status ArtifactExists(absl::string_view project, absl::string_view path);
+absl::Status ArtifactForceRequired(absl::string_view project, absl::string_view path);
+absl::Status ArtifactEtagMismatch(absl::string_view project, absl::string_view path, absl::string_view etag,
+                                  absl::string_view current_etag);
+absl::Status ChecksumMismatch(absl::string_view project, absl::string_view path, absl::string_view expected,
+                              absl::string_view actual);
+absl::Status UploadNotFound(absl::string_view project, absl::string_view upload_id);
+absl::Status UploadOffsetMismatch(absl::string_view project, absl::string_view upload_id, int64_t offset,
+                                  int64_t committed_offset);
+absl::Status OffsetOutOfRange(absl::string_view project, absl::string_view path, int64_t offset, int64_t size_bytes);
 
 }  // namespace mlops::core
 

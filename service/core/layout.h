@@ -12,6 +12,10 @@
 //
 //   <base>/<project>/workspace.yaml         the record; a directory without it is no workspace
 //   <base>/<project>/.workspace.yaml.<id>   a record being written; a leftover goes with the next update
+//   <base>/<project>/.uploads/<id>.part     what came of an upload; <id> as the client chose it
+//   <base>/<project>/.uploads/<id>.json     what it is to become; stays for a while when that is done
+//   <base>/<project>/.uploads/<id>.tmp      a file being written that nobody can resume
+//   <base>/<project>/.uploads/<id>.trash    an artifact being removed
 //   <base>/.staging/<id>/                   a workspace being made; leftovers are removed at start-up
 //   <base>/.trash/<time>.<uid>.<project>/   a deleted workspace; <time> in microseconds since 1970, 0: being removed
 //   <base>/.workspaced/lock                 locked by the server that runs; JSON of who it is and where it listens
@@ -21,6 +25,12 @@
 namespace mlops::core::layout {
 
 inline constexpr absl::string_view kRecord = "workspace.yaml";
+// In the workspace, so that it moves and goes with it, and lies on its file system.
+inline constexpr absl::string_view kUploadsDir = ".uploads";
+inline constexpr absl::string_view kPartSuffix = ".part";
+inline constexpr absl::string_view kAboutSuffix = ".json";
+inline constexpr absl::string_view kTempSuffix = ".tmp";
+inline constexpr absl::string_view kRemovedSuffix = ".trash";
 inline constexpr absl::string_view kStagingDir = ".staging";
 inline constexpr absl::string_view kTrashDir = ".trash";
 inline constexpr absl::string_view kServerDir = ".workspaced";

@@ -9,20 +9,24 @@
 #include "absl/strings/str_split.h"
 #include "service/base/error.h"
 #include "service/base/id.h"
+#include "service/base/status_macros.h"
 #include "service/core/errors.h"
 
 namespace mlops::core {
 namespace {
 
 constexpr absl::string_view kVersion = "1";
-constexpr size_t kMaxTokenBytes = 1024;
+constexpr size_t kMaxTokenBytes = 4096;
 constexpr size_t kChecksumDigits = 16;
 
 // Covers the arguments as well as the key: a token used with others fails as a damaged one does.
-std::string Checksum(absl::string_view payload, const PageContext& context) {
-  return base::HashHex(absl::StrCat(payload, "\n", static_cast<int>(context.order.field), "\n",
-                                    context.order.descending, "\n", context.show_deleted, "\n", context.filter),
-                       kChecksumDigits);
+std::string Checksum(absl::string_view payload, absl::string_view context) {
+  return base::HashHex(absl::StrCat(payload, "\n", context), kChecksumDigits);
+}
+
+std::string ContextText(const PageContext& context) {
+  return absl::StrCat(static_cast<int>(context.order.field), "\n", context.order.descending, "\n", context.show_deleted,
+                      "\n", context.filter);
 }
 
 std::optional<OrderField> FindField(absl::string_view name) {
@@ -34,24 +38,34 @@ std::optional<OrderField> FindField(absl::string_view name) {
 
 }  // namespace
 
-std::string EncodePageToken(const PageStart& start, const PageContext& context) {
-  const OrderKey& after = start.after;
-  const std::string payload = absl::StrCat(kVersion, "\n", absl::ToUnixMicros(after.time), "\n", after.project, "\n",
-                                           after.deleted_uid, "\n", start.matching_count);
+std::string SealToken(absl::string_view payload, absl::string_view context) {
   return absl::WebSafeBase64Escape(absl::StrCat(Checksum(payload, context), "\n", payload));
 }
 
-absl::StatusOr<PageStart> DecodePageToken(absl::string_view token, const PageContext& context) {
+absl::StatusOr<std::string> OpenToken(absl::string_view token, absl::string_view context) {
   std::string text;
   if (token.size() > kMaxTokenBytes || !absl::WebSafeBase64Unescape(token, &text)) return TokenInvalid("page_token");
   // Decoding overlooks spaces and padding, which we never write.
   if (absl::WebSafeBase64Escape(text) != token) return TokenInvalid("page_token");
   const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(text, absl::MaxSplits('\n', 1));
-  const std::vector<std::string> fields = absl::StrSplit(parts.second, '\n');
+  if (parts.first != Checksum(parts.second, context)) return TokenInvalid("page_token");
+  return std::string(parts.second);
+}
+
+std::string EncodePageToken(const PageStart& start, const PageContext& context) {
+  const OrderKey& after = start.after;
+  return SealToken(absl::StrCat(kVersion, "\n", absl::ToUnixMicros(after.time), "\n", after.project, "\n",
+                                after.deleted_uid, "\n", start.matching_count),
+                   ContextText(context));
+}
+
+absl::StatusOr<PageStart> DecodePageToken(absl::string_view token, const PageContext& context) {
+  ASSIGN_OR_RETURN(const std::string payload, OpenToken(token, ContextText(context)));
+  const std::vector<std::string> fields = absl::StrSplit(payload, '\n');
   int64_t micros = 0;
   PageStart start;
-  if (parts.first != Checksum(parts.second, context) || fields.size() != 5 || fields[0] != kVersion ||
-      !absl::SimpleAtoi(fields[1], &micros) || !absl::SimpleAtoi(fields[4], &start.matching_count)) {
+  if (fields.size() != 5 || fields[0] != kVersion || !absl::SimpleAtoi(fields[1], &micros) ||
+      !absl::SimpleAtoi(fields[4], &start.matching_count)) {
     return TokenInvalid("page_token");
   }
   start.after = {.time = absl::FromUnixMicros(micros), .project = fields[2], .deleted_uid = fields[3]};

@@ -27,6 +27,11 @@ struct PageStart {
   bool operator==(const PageStart&) const = default;
 };
 
+// `payload` as a token that holds only together with `context`, and back. INVALID_ARGUMENT/TOKEN_INVALID if `token` was
+// not made by SealToken() with the same context.
+std::string SealToken(absl::string_view payload, absl::string_view context);
+absl::StatusOr<std::string> OpenToken(absl::string_view token, absl::string_view context);
+
 std::string EncodePageToken(const PageStart& start, const PageContext& context);
 
 // INVALID_ARGUMENT/TOKEN_INVALID if `token` was not made by EncodePageToken() for the same context.

@@ -7,6 +7,8 @@
 namespace mlops::fs {
 namespace {
 
+constexpr size_t kCopyBufferBytes = 256 * 1024;
+
 void AddFile(const absl::StatusOr<FileStamp>& stamp, DirSummary* summary) {
   if (absl::IsNotFound(stamp.status())) return;
   if (!stamp.ok()) return summary->problem.Update(stamp.status());
@@ -22,6 +24,24 @@ bool MayBeRacy(const FileStamp& stamp, absl::Time read_time) {
   const absl::Time newest = std::max(stamp.modify_time, stamp.change_time);
   const bool whole_seconds = absl::ToUnixNanos(newest) % 1'000'000'000 == 0;
   return newest + (whole_seconds ? absl::Seconds(2) : absl::Milliseconds(20)) > read_time;
+}
+
+absl::Status File::WritePieces(absl::Span<const absl::string_view> pieces) {
+  for (absl::string_view piece : pieces) RETURN_IF_ERROR(Write(piece));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> File::CopyFrom(FileReader& source, int64_t offset, int64_t size) {
+  const auto buffer = std::make_unique_for_overwrite<char[]>(kCopyBufferBytes);
+  int64_t copied = 0;
+  while (copied < size) {
+    const size_t wanted = static_cast<size_t>(std::min<int64_t>(size - copied, kCopyBufferBytes));
+    ASSIGN_OR_RETURN(const size_t got, source.ReadAt(offset + copied, buffer.get(), wanted));
+    RETURN_IF_ERROR(Write(absl::string_view(buffer.get(), got)));
+    copied += static_cast<int64_t>(got);
+    if (got < wanted) break;
+  }
+  return copied;
 }
 
 absl::Status Dir::Summarize(absl::string_view path, const SummaryOptions& options, DirSummary* summary) const {

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 
 namespace mlops::fs {
 
@@ -61,11 +62,25 @@ enum class RenameMode {
   kExchange,   // Source and target, both existing, change places. May be UNIMPLEMENTED.
 };
 
-// A new file being written. Not thread-safe. Destroying it closes it; nothing is promised about data not synced.
+// A regular file open for reading: it stays what it is, whatever becomes of its name. Not thread-safe.
+class FileReader {
+ public:
+  virtual ~FileReader() = default;
+  virtual absl::StatusOr<FileStamp> Stat() const = 0;
+  // Reads up to `size` bytes that begin at `offset` into `buffer`; fewer only at the end of the file.
+  virtual absl::StatusOr<size_t> ReadAt(int64_t offset, char* buffer, size_t size) = 0;
+};
+
+// A file being written at its end. Not thread-safe. Destroying it closes it; nothing is promised about data not synced.
 class File {
  public:
   virtual ~File() = default;
   virtual absl::Status Write(absl::string_view data) = 0;
+  // Writes the pieces one after the other.
+  virtual absl::Status WritePieces(absl::Span<const absl::string_view> pieces);
+  // Appends `size` bytes of `source`, of the same implementation, that begin at `offset`, sharing the blocks where the
+  // file system can. Returns how many there were: fewer only at the end of the source.
+  virtual absl::StatusOr<int64_t> CopyFrom(FileReader& source, int64_t offset, int64_t size);
   // Makes what was written durable (fsync(2)). A failure is final: the data may be gone, and asking again would lie.
   virtual absl::Status Sync() = 0;
   virtual absl::Status Close() = 0;
@@ -107,11 +122,17 @@ class Dir {
   // its own.
   virtual absl::Status Summarize(absl::string_view path, const SummaryOptions& options, DirSummary* summary) const;
 
+  // Opens a regular file for reading it from its beginning to its end, more or less: the kernel is told so.
+  virtual absl::StatusOr<std::unique_ptr<FileReader>> OpenFile(absl::string_view path) const = 0;
+
   // Makes a directory that everyone may enter as the umask allows.
   virtual absl::Status MakeDir(absl::string_view path) = 0;
 
   // Makes a new, empty file; ALREADY_EXISTS if there is anything of that name.
   virtual absl::StatusOr<std::unique_ptr<File>> CreateFile(absl::string_view path) = 0;
+
+  // Opens a regular file to write on at its end.
+  virtual absl::StatusOr<std::unique_ptr<File>> ReopenFile(absl::string_view path) = 0;
 
   // Renames `path` to `to_path` in `to`, which must be a directory of the same implementation and file system. The
   // change is atomic; it is durable only after Sync() of both directories.
@@ -128,6 +149,10 @@ struct OpenOptions {
   // Use only calls of POSIX, as where the Linux ones are missing or refused.
   bool portable = false;
 };
+
+// Something that changes with every start of the operating system, "" where it does not tell. What a process wrote and
+// did not sync is whole as long as this stays the same.
+std::string BootId();
 
 // Opens the directory `absolute_path`, whose components may be symbolic links.
 absl::StatusOr<std::unique_ptr<Dir>> OpenBaseDir(const std::string& absolute_path, OpenOptions options = {});

@@ -2,8 +2,11 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -68,9 +71,42 @@ absl::Status ErrnoStatus(int error, int fd, const std::string& path) {
   }
 }
 
+class PosixReader final : public FileReader {
+ public:
+  PosixReader(UniqueFd fd, std::string path, bool portable)
+      : fd_(std::move(fd)), path_(std::move(path)), portable_(portable) {}
+
+  absl::StatusOr<FileStamp> Stat() const override {
+    FileStamp stamp;
+    if (sys::Stat(fd_.get(), "", &stamp, portable_) == 0) return stamp;
+    return ErrnoStatus(errno, fd_.get(), path_);
+  }
+
+  absl::StatusOr<size_t> ReadAt(int64_t offset, char* buffer, size_t size) override {
+    size_t done = 0;
+    while (done < size) {
+      const ssize_t got =
+          ::pread(fd_.get(), buffer + done, size - done, static_cast<off_t>(offset + static_cast<int64_t>(done)));
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) return ErrnoStatus(errno, fd_.get(), path_);
+      if (got == 0) break;
+      done += static_cast<size_t>(got);
+    }
+    return done;
+  }
+
+  int fd() const { return fd_.get(); }
+
+ private:
+  const UniqueFd fd_;
+  const std::string path_;
+  const bool portable_;
+};
+
 class PosixFile final : public File {
  public:
-  PosixFile(UniqueFd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
+  PosixFile(UniqueFd fd, std::string path, bool portable)
+      : fd_(std::move(fd)), path_(std::move(path)), portable_(portable) {}
 
   absl::Status Write(absl::string_view data) override {
     while (!data.empty()) {
@@ -80,6 +116,44 @@ class PosixFile final : public File {
       data.remove_prefix(static_cast<size_t>(written));
     }
     return absl::OkStatus();
+  }
+
+  absl::Status WritePieces(absl::Span<const absl::string_view> pieces) override {
+    while (!pieces.empty()) {
+      std::array<iovec, kMaxPieces> vector;
+      const size_t count = std::min(pieces.size(), vector.size());
+      size_t size = 0;
+      for (size_t i = 0; i < count; ++i) {
+        vector[i] = {.iov_base = const_cast<char*>(pieces[i].data()), .iov_len = pieces[i].size()};
+        size += pieces[i].size();
+      }
+      const ssize_t written = ::writev(fd_.get(), vector.data(), static_cast<int>(count));
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) return ErrnoStatus(errno, fd_.get(), path_);
+      // Less is written where there is hardly any room: what is left will say so.
+      if (static_cast<size_t>(written) < size) {
+        size_t skip = static_cast<size_t>(written);
+        for (; skip >= pieces.front().size(); pieces.remove_prefix(1)) skip -= pieces.front().size();
+        RETURN_IF_ERROR(Write(pieces.front().substr(skip)));
+        pieces.remove_prefix(1);
+      } else {
+        pieces.remove_prefix(count);
+      }
+      unwritten_bytes_ += size;
+    }
+    if (unwritten_bytes_ >= kWritebackBytes) {
+      sys::StartWriteback(fd_.get());
+      unwritten_bytes_ = 0;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<int64_t> CopyFrom(FileReader& source, int64_t offset, int64_t size) override {
+    auto& reader = static_cast<PosixReader&>(source);
+    const int64_t copied = sys::CopyRange(reader.fd(), offset, fd_.get(), size, portable_);
+    if (copied >= 0) return copied;
+    if (errno == ENOSYS) return File::CopyFrom(source, offset, size);
+    return ErrnoStatus(errno, fd_.get(), path_);
   }
 
   absl::Status Sync() override {
@@ -92,8 +166,13 @@ class PosixFile final : public File {
   }
 
  private:
+  static constexpr size_t kMaxPieces = 256;  // Below every system's IOV_MAX.
+  static constexpr size_t kWritebackBytes = size_t{8} << 20;
+
   UniqueFd fd_;
   const std::string path_;
+  const bool portable_;
+  size_t unwritten_bytes_ = 0;  // Since the disk was last asked to begin.
 };
 
 class PosixDir final : public Dir {
@@ -116,11 +195,8 @@ class PosixDir final : public Dir {
   absl::StatusOr<FileStamp> StatSelf() const override { return Stat(""); }
 
   absl::StatusOr<FileContent> ReadFile(absl::string_view path, int64_t max_bytes) const override {
-    // Without O_NONBLOCK a FIFO of that name would hold the thread until somebody writes to it.
-    ASSIGN_OR_RETURN(const UniqueFd fd, Open(path, O_RDONLY | O_NONBLOCK));
     FileContent content;
-    if (sys::Stat(fd.get(), "", &content.stamp, options_.portable) != 0) return Error(path);
-    if (content.stamp.type != EntryType::kFile) return Unsuitable(FullPath(path), "is not a regular file");
+    ASSIGN_OR_RETURN(const UniqueFd fd, OpenRegular(path, O_RDONLY, &content.stamp));
     if (content.stamp.size_bytes > max_bytes) return absl::OutOfRangeError(path);
     content.data.resize(static_cast<size_t>(content.stamp.size_bytes) + 1);
     size_t size = 0;
@@ -155,13 +231,24 @@ class PosixDir final : public Dir {
     return errno == ENOSYS ? Dir::Summarize(path, options, summary) : Error(path);
   }
 
+  absl::StatusOr<std::unique_ptr<FileReader>> OpenFile(absl::string_view path) const override {
+    ASSIGN_OR_RETURN(UniqueFd fd, OpenRegular(path, O_RDONLY));
+    sys::AdviseSequential(fd.get());
+    return std::make_unique<PosixReader>(std::move(fd), FullPath(path), options_.portable);
+  }
+
   absl::Status MakeDir(absl::string_view path) override {
     return WithParent(path, [](int dir, const char* name) { return ::mkdirat(dir, name, kDirMode); });
   }
 
   absl::StatusOr<std::unique_ptr<File>> CreateFile(absl::string_view path) override {
     ASSIGN_OR_RETURN(UniqueFd fd, Open(path, O_WRONLY | O_CREAT | O_EXCL));
-    return std::make_unique<PosixFile>(std::move(fd), FullPath(path));
+    return std::make_unique<PosixFile>(std::move(fd), FullPath(path), options_.portable);
+  }
+
+  absl::StatusOr<std::unique_ptr<File>> ReopenFile(absl::string_view path) override {
+    ASSIGN_OR_RETURN(UniqueFd fd, OpenRegular(path, O_WRONLY | O_APPEND));
+    return std::make_unique<PosixFile>(std::move(fd), FullPath(path), options_.portable);
   }
 
   absl::Status Rename(absl::string_view path, const Dir& to, absl::string_view to_path, RenameMode mode) override {
@@ -207,6 +294,20 @@ class PosixDir final : public Dir {
     return UniqueFd(fd);
   }
 
+  // Opens what must be a regular file; `stamp`, if given, is set to its state.
+  absl::StatusOr<UniqueFd> OpenRegular(absl::string_view path, int flags, FileStamp* stamp = nullptr) const {
+    // Without O_NONBLOCK a FIFO of that name would hold the thread until somebody comes to its other end.
+    UniqueFd fd(sys::OpenBeneath(fd_.get(), std::string(path), flags | O_NONBLOCK, 0, options_.portable));
+    // So says a FIFO that nobody reads, a socket, and a device that is not there.
+    const bool special = !fd.ok() && (errno == ENXIO || errno == ENODEV);
+    if (!fd.ok() && !special) return Error(path);
+    FileStamp state;
+    if (!special && sys::Stat(fd.get(), "", &state, options_.portable) != 0) return Error(path);
+    if (state.type != EntryType::kFile) return Unsuitable(FullPath(path), "is not a regular file");
+    if (stamp != nullptr) *stamp = state;
+    return fd;
+  }
+
   // Makes `call` on the last name of `path`, in a directory that was reached without following a link.
   absl::Status WithParent(absl::string_view path, absl::FunctionRef<int(int dir, const char* name)> call) const {
     const size_t slash = path.rfind('/');
@@ -225,6 +326,8 @@ class PosixDir final : public Dir {
 };
 
 }  // namespace
+
+std::string BootId() { return sys::BootId(); }
 
 absl::StatusOr<std::unique_ptr<Dir>> OpenBaseDir(const std::string& absolute_path, OpenOptions options) {
   UniqueFd fd(::open(absolute_path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));

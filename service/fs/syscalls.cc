@@ -346,6 +346,52 @@ int Summarize([[maybe_unused]] int dir, [[maybe_unused]] bool file_sizes, [[mayb
   return -1;
 }
 
+int64_t CopyRange([[maybe_unused]] int from, [[maybe_unused]] int64_t offset, [[maybe_unused]] int to,
+                  [[maybe_unused]] int64_t size, [[maybe_unused]] bool portable) {
+#ifdef __linux__
+  if (!portable) {
+    off64_t at = offset;
+    int64_t copied = 0;
+    while (copied < size) {
+      const ssize_t got = Retry([&] { return ::copy_file_range(from, &at, to, nullptr, size - copied, 0); });
+      if (got > 0) {
+        copied += got;
+        continue;
+      }
+      // Some file systems answer 0 for files that say they are empty, and have content all the same.
+      if (copied > 0 && got == 0) return copied;
+      if (copied > 0 || !(got == 0 || MayBeRefusal(errno) || errno == EXDEV || errno == EBADF)) return -1;
+      break;
+    }
+    if (copied > 0) return copied;
+  }
+#endif
+  errno = ENOSYS;
+  return -1;
+}
+
+void AdviseSequential([[maybe_unused]] int fd) {
+#ifdef POSIX_FADV_SEQUENTIAL
+  ::posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);  // Advice: where it is not taken, reading is just slower.
+#endif
+}
+
+void StartWriteback([[maybe_unused]] int fd) {
+#ifdef __linux__
+  ::sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);  // Its failures are told by the sync.
+#endif
+}
+
+std::string BootId() {
+#ifdef __linux__
+  const base::UniqueFd fd(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
+  char text[64];
+  const ssize_t size = fd.ok() ? ::read(fd.get(), text, sizeof(text)) : 0;
+  if (size > 1) return std::string(text, static_cast<size_t>(size - 1));  // It ends with a newline.
+#endif
+  return "";
+}
+
 int Sync(int fd) {
 #ifdef F_FULLFSYNC
   if (::fcntl(fd, F_FULLFSYNC) == 0) return 0;

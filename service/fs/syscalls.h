@@ -38,6 +38,21 @@ int ForEachEntry(int dir, absl::FunctionRef<bool(absl::string_view name, EntryTy
 // there is no portable substitute here, as Dir has one.
 int Summarize(int dir, bool file_sizes, DirSummary* summary, absl::FunctionRef<void(const char* name)> failed);
 
+// Appends `size` bytes of the file `from`, which begin at `offset`, to the file `to`, and returns how many there were.
+// Linux: copy_file_range, which shares blocks where the file system can. ENOSYS where it is missing or refused before
+// the first byte: Dir has the substitute.
+int64_t CopyRange(int from, int64_t offset, int to, int64_t size, bool portable);
+
+// Tells the kernel that the file is about to be read from its beginning to its end, where it can be told.
+void AdviseSequential(int fd);
+
+// Has the disk begin with what was written, without waiting for it, where that can be asked for: the sync at the end of
+// a large file is then short.
+void StartWriteback(int fd);
+
+// What changes with every start of the kernel, or "".
+std::string BootId();
+
 // Makes a file or directory durable (fsync, or F_FULLFSYNC where fsync does not reach the disk).
 int Sync(int fd);
 

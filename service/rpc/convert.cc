@@ -120,6 +120,8 @@ absl::StatusOr<core::CreateArgs> NewWorkspaceFromProto(const Request& request) {
                           .metadata = FromProto(workspace.metadata())};
 }
 
+}  // namespace
+
 absl::Status CheckNoFence(int64_t fence) {
   if (fence == 0) return absl::OkStatus();
   return FieldInvalid("fence", "leases are not supported by this server");
@@ -128,8 +130,6 @@ absl::Status CheckNoFence(int64_t fence) {
 int32_t ClampToInt32(int64_t count) {
   return static_cast<int32_t>(std::min<int64_t>(count, std::numeric_limits<int32_t>::max()));
 }
-
-}  // namespace
 
 absl::Status Decode(const grpc::ByteBuffer& bytes, google::protobuf::Message* message) {
   grpc::ByteBuffer copy = bytes;

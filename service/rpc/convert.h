@@ -26,6 +26,12 @@ absl::StatusOr<core::ListArgs> FromProto(const pb::ListWorkspacesRequest& reques
 absl::StatusOr<core::UpdateArgs> FromProto(const pb::UpdateWorkspaceRequest& request);
 absl::StatusOr<core::DeleteArgs> FromProto(const pb::DeleteWorkspaceRequest& request);
 
+// The fence of a lease, which this server does not grant yet.
+absl::Status CheckNoFence(int64_t fence);
+
+// A count as the wire has it.
+int32_t ClampToInt32(int64_t count);
+
 // The staleness that a request allows; `request` is a GetWorkspaceStatusRequest or StreamWorkspaceStatusesRequest.
 absl::StatusOr<absl::Duration> MaxStaleness(bool present, const google::protobuf::Duration& max_staleness);
 

@@ -27,6 +27,15 @@ inline constexpr Method kEnsureWorkspace = {"EnsureWorkspace", Lane::kWorker};
 inline constexpr Method kUndeleteWorkspace = {"UndeleteWorkspace", Lane::kWorker};
 inline constexpr Method kGetWorkspaceStatus = {"GetWorkspaceStatus", Lane::kWorker};
 inline constexpr Method kStreamWorkspaceStatuses = {"StreamWorkspaceStatuses", Lane::kWorker};
+inline constexpr Method kGetArtifact = {"GetArtifact", Lane::kWorker};
+inline constexpr Method kListArtifacts = {"ListArtifacts", Lane::kWorker};
+inline constexpr Method kReadArtifact = {"ReadArtifact", Lane::kWorker};
+inline constexpr Method kWriteArtifact = {"WriteArtifact", Lane::kWorker};
+inline constexpr Method kGetUpload = {"GetUpload", Lane::kWorker};
+inline constexpr Method kDeleteArtifact = {"DeleteArtifact", Lane::kWorker};
+inline constexpr Method kMoveArtifact = {"MoveArtifact", Lane::kWorker};
+inline constexpr Method kCopyArtifact = {"CopyArtifact", Lane::kWorker};
+inline constexpr Method kMakeDirectory = {"MakeDirectory", Lane::kWorker};
 inline constexpr Method kGetServerInfo = {"GetServerInfo", Lane::kInline};
 
 }  // namespace mlops::rpc

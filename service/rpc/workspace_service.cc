@@ -5,6 +5,7 @@
 
 #include "service/base/status_macros.h"
 #include "service/core/errors.h"
+#include "service/rpc/artifact_wire.h"
 #include "service/rpc/convert.h"
 #include "service/rpc/status_stream.h"
 
@@ -13,8 +14,9 @@ namespace mlops::rpc {
 using core::ProjectName;
 using core::WorkspacePtr;
 
-WorkspaceService::WorkspaceService(core::Authority* authority, Calls* calls, ServerFacts facts)
-    : authority_(authority), calls_(calls), facts_(std::move(facts)) {
+WorkspaceService::WorkspaceService(core::Authority* authority, ArtifactStreams* artifacts, Calls* calls,
+                                   ServerFacts facts)
+    : ArtifactService(artifacts), authority_(authority), calls_(calls), facts_(std::move(facts)) {
   SetMessageAllocatorFor_GetWorkspace(&get_messages_);
   SetMessageAllocatorFor_EnsureWorkspace(&ensure_messages_);
 }
@@ -142,6 +144,7 @@ grpc::ServerUnaryReactor* WorkspaceService::GetServerInfo(grpc::CallbackServerCo
     ToProto(facts_.start_time, response->mutable_start_time());
     response->set_workspace_count(static_cast<int32_t>(count));
     response->set_max_page_size(core::kMaxPageSize);
+    response->set_max_chunk_bytes(kMaxChunkBytes);
     response->set_max_metadata_bytes(core::kMaxMetadataBytes);
     ToProto(facts_.purge_delay, response->mutable_purge_delay());
     return absl::OkStatus();

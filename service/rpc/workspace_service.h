@@ -7,6 +7,7 @@
 #include "mlops/workspace/v1/workspace_service.grpc.pb.h"
 #include "service/core/authority.h"
 #include "service/rpc/arena_messages.h"
+#include "service/rpc/artifact_service.h"
 #include "service/rpc/call.h"
 
 namespace mlops::rpc {
@@ -23,12 +24,10 @@ struct ServerFacts {
 
 // WorkspaceService over an Authority: each handler converts, asks, and converts back. Where there may be many records
 // the answer is bytes instead of a message. Thread-safe.
-class WorkspaceService final
-    : public pb::WorkspaceService::WithRawCallbackMethod_ListWorkspaces<
-          pb::WorkspaceService::WithRawCallbackMethod_StreamWorkspaceStatuses<pb::WorkspaceService::CallbackService>> {
+class WorkspaceService final : public ArtifactService {
  public:
-  // Both must outlive this.
-  WorkspaceService(core::Authority* authority, Calls* calls, ServerFacts facts);
+  // All must outlive this.
+  WorkspaceService(core::Authority* authority, ArtifactStreams* artifacts, Calls* calls, ServerFacts facts);
 
   grpc::ServerUnaryReactor* CreateWorkspace(grpc::CallbackServerContext* context,
                                             const pb::CreateWorkspaceRequest* request,

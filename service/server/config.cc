@@ -44,6 +44,9 @@ std::variant<Config, int> ParseCommandLine(int argc, char** argv) {
   app.add_option("--workers", config.workers, "Threads for calls that write or walk")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
+  app.add_option("--max-artifact-streams", config.max_artifact_streams, "Files that may be read and written at once")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
   app.add_flag("--portable-fs", config.portable_fs, "Use only POSIX calls on files");
   try {
     app.parse(argc, argv);

@@ -20,8 +20,9 @@ struct Config {
   absl::Duration drain_timeout = absl::Seconds(30);        // For calls in flight when asked to stop.
   std::string log_file;                                    // "" means standard error.
   observe::CallLogLevel log_calls = observe::CallLogLevel::kAll;
-  int workers = 16;          // Threads for calls that write or walk.
-  bool portable_fs = false;  // Use only POSIX calls on files.
+  int workers = 16;                // Threads for calls that write or walk.
+  int max_artifact_streams = 128;  // Files read and written at once; each holds up to 9 MiB.
+  bool portable_fs = false;        // Use only POSIX calls on files.
 };
 
 // The configuration, or the exit code where there is nothing to run: after --help and --version, whose text has been

@@ -10,7 +10,8 @@
 namespace mlops::server {
 namespace {
 
-constexpr int kMaxMessageBytes = 4 * 1024 * 1024;
+// A chunk of 4 MiB with all that may stand beside it.
+constexpr int kMaxMessageBytes = 4 * 1024 * 1024 + 64 * 1024;
 constexpr int kMaxStreamsPerConnection = 1024;
 constexpr int kMinPingIntervalMs = 10'000;
 constexpr int kHandshakeTimeoutMs = 5'000;

@@ -110,19 +110,25 @@ absl::Status Server::LockBase() {
 absl::Status Server::OpenCatalog() {
   const fs::OpenOptions open_options{.portable = config_.portable_fs};
   ASSIGN_OR_RETURN(auto catalog_dir, fs::OpenBaseDir(base_path_, open_options));
+  ASSIGN_OR_RETURN(auto artifacts_dir, fs::OpenBaseDir(base_path_, open_options));
   ASSIGN_OR_RETURN(std::shared_ptr<const fs::Dir> scan_dir, fs::OpenBaseDir(base_path_, open_options));
   auto catalog = catalog::FileCatalog::Open(std::move(catalog_dir), base_path_, {.purge_delay = config_.purge_delay});
   if (!catalog.ok()) {
     return Refusal(absl::StrCat("cannot read the base directory ", base_path_, ": ", catalog.status().message()));
   }
   catalog_ = *std::move(catalog);
+  artifacts_ = std::make_unique<core::Artifacts>(catalog_.get(), std::move(artifacts_dir));
   maintainer_ = std::make_unique<catalog::Maintainer>(catalog_.get(),
-                                                      fs::MakeWatcher(base_path_, core::layout::kRecord, open_options));
+                                                      fs::MakeWatcher(base_path_, core::layout::kRecord, open_options),
+                                                      [this] { artifacts_->SweepSome(); });
   authority_ = std::make_unique<core::Authority>(
       catalog_.get(), catalog::MakeUsageScanner(std::move(scan_dir), base_path_, base::SystemClock()), base_path_);
   workers_ = std::make_unique<base::ThreadPool>(config_.workers, kMaxQueuedCalls);
+  stream_workers_ = std::make_unique<base::ThreadPool>(config_.workers, 2 * config_.max_artifact_streams);
   calls_ = std::make_unique<rpc::Calls>(workers_.get(), log_.get());
-  service_ = std::make_unique<rpc::WorkspaceService>(authority_.get(), calls_.get(),
+  artifact_streams_ = std::make_unique<rpc::ArtifactStreams>(artifacts_.get(), calls_.get(), stream_workers_.get(),
+                                                             config_.max_artifact_streams);
+  service_ = std::make_unique<rpc::WorkspaceService>(authority_.get(), artifact_streams_.get(), calls_.get(),
                                                      rpc::ServerFacts{.version = std::string(kVersion),
                                                                       .base_path = base_path_,
                                                                       .start_time = absl::Now(),

@@ -12,9 +12,11 @@
 #include "service/base/thread_pool.h"
 #include "service/catalog/file_catalog.h"
 #include "service/catalog/maintainer.h"
+#include "service/core/artifacts.h"
 #include "service/core/authority.h"
 #include "service/fs/fs_lock.h"
 #include "service/observe/log.h"
+#include "service/rpc/artifact_streams.h"
 #include "service/rpc/call.h"
 #include "service/rpc/workspace_service.h"
 #include "service/server/acceptor.h"
@@ -60,10 +62,13 @@ class Server {
   std::unique_ptr<fs::LockFile> lock_;
   std::unique_ptr<observe::Log> log_;
   std::unique_ptr<catalog::FileCatalog> catalog_;
+  std::unique_ptr<core::Artifacts> artifacts_;
   std::unique_ptr<catalog::Maintainer> maintainer_;
   std::unique_ptr<core::Authority> authority_;
   std::unique_ptr<base::ThreadPool> workers_;
+  std::unique_ptr<base::ThreadPool> stream_workers_;  // Of their own: a sync of much data takes long.
   std::unique_ptr<rpc::Calls> calls_;
+  std::unique_ptr<rpc::ArtifactStreams> artifact_streams_;
   std::unique_ptr<rpc::WorkspaceService> service_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;

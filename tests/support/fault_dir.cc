@@ -10,6 +10,14 @@ class FaultFile final : public ForwardingFile {
   absl::Status Write(absl::string_view data) override {
     return faults_->Mutate([&] { return ForwardingFile::Write(data); });
   }
+  absl::StatusOr<int64_t> CopyFrom(fs::FileReader& source, int64_t offset, int64_t size) override {
+    absl::StatusOr<int64_t> copied;
+    RETURN_IF_ERROR(faults_->Mutate([&] {
+      copied = ForwardingFile::CopyFrom(source, offset, size);
+      return copied.status();
+    }));
+    return copied;
+  }
   absl::Status Sync() override {
     return faults_->Mutate([&] { return ForwardingFile::Sync(); });
   }
@@ -83,6 +91,11 @@ absl::Status FaultDir::ForEachEntry(absl::FunctionRef<bool(absl::string_view, fs
   return ForwardingDir::ForEachEntry(visit);
 }
 
+absl::StatusOr<std::unique_ptr<fs::FileReader>> FaultDir::OpenFile(absl::string_view path) const {
+  RETURN_IF_ERROR(faults_->Read());
+  return ForwardingDir::OpenFile(path);
+}
+
 absl::Status FaultDir::MakeDir(absl::string_view path) {
   return faults_->Mutate([&] { return ForwardingDir::MakeDir(path); });
 }
@@ -94,6 +107,11 @@ absl::StatusOr<std::unique_ptr<fs::File>> FaultDir::CreateFile(absl::string_view
     return file.status();
   }));
   return file;
+}
+
+absl::StatusOr<std::unique_ptr<fs::File>> FaultDir::ReopenFile(absl::string_view path) {
+  RETURN_IF_ERROR(faults_->Read());
+  return ForwardingDir::ReopenFile(path);
 }
 
 absl::Status FaultDir::Rename(absl::string_view path, const fs::Dir& to, absl::string_view to_path,

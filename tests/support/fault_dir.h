@@ -53,8 +53,10 @@ class FaultDir final : public ForwardingDir {
   absl::StatusOr<fs::FileStamp> Stat(absl::string_view path) const override;
   absl::StatusOr<fs::FileContent> ReadFile(absl::string_view path, int64_t max_bytes) const override;
   absl::Status ForEachEntry(absl::FunctionRef<bool(absl::string_view, fs::EntryType)> visit) const override;
+  absl::StatusOr<std::unique_ptr<fs::FileReader>> OpenFile(absl::string_view path) const override;
   absl::Status MakeDir(absl::string_view path) override;
   absl::StatusOr<std::unique_ptr<fs::File>> CreateFile(absl::string_view path) override;
+  absl::StatusOr<std::unique_ptr<fs::File>> ReopenFile(absl::string_view path) override;
   absl::Status Rename(absl::string_view path, const fs::Dir& to, absl::string_view to_path,
                       fs::RenameMode mode) override;
   absl::Status RemoveFile(absl::string_view path) override;

@@ -15,6 +15,9 @@ class ForwardingFile : public fs::File {
   explicit ForwardingFile(std::unique_ptr<fs::File> target) : target_(std::move(target)) {}
 
   absl::Status Write(absl::string_view data) override { return target_->Write(data); }
+  absl::StatusOr<int64_t> CopyFrom(fs::FileReader& source, int64_t offset, int64_t size) override {
+    return target_->CopyFrom(source, offset, size);
+  }
   absl::Status Sync() override { return target_->Sync(); }
   absl::Status Close() override { return target_->Close(); }
 
@@ -40,9 +43,16 @@ class ForwardingDir : public fs::Dir {
   absl::Status ForEachEntry(absl::FunctionRef<bool(absl::string_view name, fs::EntryType type)> visit) const override {
     return target_->ForEachEntry(visit);
   }
+  absl::StatusOr<std::unique_ptr<fs::FileReader>> OpenFile(absl::string_view path) const override {
+    return target_->OpenFile(path);
+  }
   absl::Status MakeDir(absl::string_view path) override { return target_->MakeDir(path); }
   absl::StatusOr<std::unique_ptr<fs::File>> CreateFile(absl::string_view path) override {
     ASSIGN_OR_RETURN(auto file, target_->CreateFile(path));
+    return WrapFile(std::move(file), path);
+  }
+  absl::StatusOr<std::unique_ptr<fs::File>> ReopenFile(absl::string_view path) override {
+    ASSIGN_OR_RETURN(auto file, target_->ReopenFile(path));
     return WrapFile(std::move(file), path);
   }
   // `to` must be a ForwardingDir too: the real Dir renames only between its own kind.

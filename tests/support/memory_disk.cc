@@ -31,6 +31,25 @@ struct MemoryDisk::Inode {
   std::map<std::string, InodePtr> names, safe_names;  // Of a directory.
 };
 
+class MemoryReader final : public fs::FileReader {
+ public:
+  MemoryReader(MemoryDisk* disk, MemoryDisk::InodePtr inode) : disk_(disk), inode_(std::move(inode)) {}
+
+  absl::StatusOr<FileStamp> Stat() const override {
+    absl::MutexLock lock(&disk_->mutex_);
+    return MemoryDisk::Stamp(*inode_);
+  }
+  absl::StatusOr<size_t> ReadAt(int64_t offset, char* buffer, size_t size) override {
+    absl::MutexLock lock(&disk_->mutex_);
+    if (static_cast<size_t>(offset) >= inode_->data.size()) return 0;
+    return inode_->data.copy(buffer, size, static_cast<size_t>(offset));
+  }
+
+ private:
+  MemoryDisk* const disk_;
+  const MemoryDisk::InodePtr inode_;
+};
+
 class MemoryFile final : public fs::File {
  public:
   MemoryFile(MemoryDisk* disk, MemoryDisk::InodePtr inode) : disk_(disk), inode_(std::move(inode)) {}
@@ -66,18 +85,18 @@ class MemoryDir final : public fs::Dir {
   absl::StatusOr<FileStamp> Stat(absl::string_view path) const override {
     absl::MutexLock lock(&disk_->mutex_);
     ASSIGN_OR_RETURN(const auto inode, disk_->Find(inode_, path));
-    return Stamp(*inode);
+    return MemoryDisk::Stamp(*inode);
   }
   absl::StatusOr<FileStamp> StatSelf() const override {
     absl::MutexLock lock(&disk_->mutex_);
-    return Stamp(*inode_);
+    return MemoryDisk::Stamp(*inode_);
   }
   absl::StatusOr<fs::FileContent> ReadFile(absl::string_view path, int64_t max_bytes) const override {
     absl::MutexLock lock(&disk_->mutex_);
     ASSIGN_OR_RETURN(const auto inode, disk_->Find(inode_, path));
     if (inode->type != EntryType::kFile) return Unsuitable(path, "is not a regular file");
     if (static_cast<int64_t>(inode->data.size()) > max_bytes) return absl::OutOfRangeError(path);
-    return fs::FileContent{.data = inode->data, .stamp = Stamp(*inode)};
+    return fs::FileContent{.data = inode->data, .stamp = MemoryDisk::Stamp(*inode)};
   }
   absl::Status ForEachEntry(absl::FunctionRef<bool(absl::string_view, EntryType)> visit) const override {
     std::map<std::string, EntryType> entries;
@@ -89,6 +108,14 @@ class MemoryDir final : public fs::Dir {
       if (!visit(name, type)) break;
     }
     return absl::OkStatus();
+  }
+  absl::StatusOr<std::unique_ptr<fs::FileReader>> OpenFile(absl::string_view path) const override {
+    ASSIGN_OR_RETURN(auto inode, disk_->FindFile(inode_, path));
+    return std::make_unique<MemoryReader>(disk_, std::move(inode));
+  }
+  absl::StatusOr<std::unique_ptr<fs::File>> ReopenFile(absl::string_view path) override {
+    ASSIGN_OR_RETURN(auto inode, disk_->FindFile(inode_, path));
+    return std::make_unique<MemoryFile>(disk_, std::move(inode));
   }
   absl::Status MakeDir(absl::string_view path) override {
     return disk_->Add(inode_, path, EntryType::kDirectory).status();
@@ -109,15 +136,6 @@ class MemoryDir final : public fs::Dir {
   }
 
  private:
-  static FileStamp Stamp(const MemoryDisk::Inode& inode) {
-    return {.type = inode.type,
-            .device = 1,
-            .inode = inode.number,
-            .size_bytes = static_cast<int64_t>(inode.data.size()),
-            .modify_time = inode.change_time,
-            .change_time = inode.change_time};
-  }
-
   MemoryDisk* const disk_;
   const MemoryDisk::InodePtr inode_;
 };
@@ -160,6 +178,22 @@ absl::StatusOr<MemoryDisk::InodePtr> MemoryDisk::Find(const InodePtr& from, absl
     inode = it->second;
   }
   return inode;
+}
+
+absl::StatusOr<MemoryDisk::InodePtr> MemoryDisk::FindFile(const InodePtr& from, absl::string_view path) const {
+  absl::MutexLock lock(&mutex_);
+  ASSIGN_OR_RETURN(InodePtr inode, Find(from, path));
+  if (inode->type != EntryType::kFile) return Unsuitable(path, "is not a regular file");
+  return inode;
+}
+
+FileStamp MemoryDisk::Stamp(const Inode& inode) {
+  return {.type = inode.type,
+          .device = 1,
+          .inode = inode.number,
+          .size_bytes = static_cast<int64_t>(inode.data.size()),
+          .modify_time = inode.change_time,
+          .change_time = inode.change_time};
 }
 
 absl::StatusOr<std::pair<MemoryDisk::InodePtr, std::string>> MemoryDisk::FindParent(const InodePtr& from,

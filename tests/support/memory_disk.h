@@ -47,6 +47,7 @@ class MemoryDisk {
  private:
   friend class MemoryDir;
   friend class MemoryFile;
+  friend class MemoryReader;
 
   struct Inode;
   using InodePtr = std::shared_ptr<Inode>;
@@ -60,6 +61,9 @@ class MemoryDisk {
   using Change = std::vector<EntryChange>;
 
   absl::Time Now() const;
+  // The regular file `path`.
+  absl::StatusOr<InodePtr> FindFile(const InodePtr& from, absl::string_view path) const ABSL_LOCKS_EXCLUDED(mutex_);
+  static fs::FileStamp Stamp(const Inode& inode);
   InodePtr NewInode(fs::EntryType type) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<InodePtr> Find(const InodePtr& from, absl::string_view path) const ABSL_SHARED_LOCKS_REQUIRED(mutex_);
   // The directory that holds the last name of `path`, and that name.

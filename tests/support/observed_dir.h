@@ -74,11 +74,17 @@ class ObservedDir : public ForwardingDir {
   absl::Status ForEachEntry(absl::FunctionRef<bool(absl::string_view name, fs::EntryType type)> visit) const override {
     return Observe("ForEachEntry", "", [&] { return ForwardingDir::ForEachEntry(visit); });
   }
+  absl::StatusOr<std::unique_ptr<fs::FileReader>> OpenFile(absl::string_view path) const override {
+    return Observe("OpenFile", path, [&] { return ForwardingDir::OpenFile(path); });
+  }
   absl::Status MakeDir(absl::string_view path) override {
     return Observe("MakeDir", path, [&] { return ForwardingDir::MakeDir(path); });
   }
   absl::StatusOr<std::unique_ptr<fs::File>> CreateFile(absl::string_view path) override {
     return Observe("CreateFile", path, [&] { return ForwardingDir::CreateFile(path); });
+  }
+  absl::StatusOr<std::unique_ptr<fs::File>> ReopenFile(absl::string_view path) override {
+    return Observe("ReopenFile", path, [&] { return ForwardingDir::ReopenFile(path); });
   }
   absl::Status Rename(absl::string_view path, const fs::Dir& to, absl::string_view to_path,
                       fs::RenameMode mode) override {

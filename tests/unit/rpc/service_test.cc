@@ -95,8 +95,10 @@ class ServiceTest : public testing::Test {
   std::unique_ptr<base::ThreadPool> workers;
   std::unique_ptr<observe::Log> log = observe::Log::Open({.file = temp.Path("log")}).value();
   Calls calls{workers.get(), log.get()};
+  core::Artifacts artifacts{&catalog, fs::OpenBaseDir(temp.path()).value()};
+  ArtifactStreams streams{&artifacts, &calls, workers.get(), 4};
   WorkspaceService service{
-      &authority, &calls, {.version = "1.2.3", .base_path = "/base", .purge_delay = absl::Hours(1)}};
+      &authority, &streams, &calls, {.version = "1.2.3", .base_path = "/base", .purge_delay = absl::Hours(1)}};
   std::unique_ptr<grpc::Server> server;
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<pb::WorkspaceService::Stub> stub;

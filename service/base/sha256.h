@@ -1,0 +1,32 @@
+#ifndef MLOPS_SERVICE_BASE_SHA256_H_
+#define MLOPS_SERVICE_BASE_SHA256_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/strings/string_view.h"
+
+struct evp_md_ctx_st;
+
+namespace mlops::base {
+
+// The SHA-256 of data that comes in pieces. Not thread-safe.
+class Sha256 {
+ public:
+  Sha256();
+  ~Sha256();
+
+  void Update(absl::string_view piece);
+  // 64 lower-case hexadecimal digits. Nothing may be called afterwards.
+  std::string Finish();
+
+ private:
+  struct Free {
+    void operator()(evp_md_ctx_st* context) const;
+  };
+  const std::unique_ptr<evp_md_ctx_st, Free> context_;
+};
+
+}  // namespace mlops::base
+
+#endif  // MLOPS_SERVICE_BASE_SHA256_H_

@@ -1,0 +1,131 @@
+#include "service/core/artifact_list.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "service/base/error.h"
+#include "service/base/status_macros.h"
+#include "service/core/relative_path.h"
+#include "service/core/workspace.h"
+
+namespace mlops::core {
+namespace {
+
+struct Entry {
+  std::string name;
+  fs::EntryType type;
+
+  bool operator<(const Entry& other) const { return name < other.name; }
+};
+
+// One walk that fills a page.
+class Walk {
+ public:
+  Walk(const fs::Dir& root, bool recursive, size_t page_size)
+      : root_(root), recursive_(recursive), page_size_(page_size) {}
+
+  // Lists `path`, "" being the workspace, from behind `after` on, which is relative to it and may be "".
+  absl::Status List(const std::string& path, absl::string_view after) {
+    std::unique_ptr<fs::Dir> opened;
+    if (!path.empty()) {
+      ASSIGN_OR_RETURN(opened, root_.OpenDir(path));
+    }
+    const fs::Dir& dir = path.empty() ? root_ : *opened;
+    std::string last(after.substr(0, after.find('/')));
+    // What the last page ended in goes on first: its directory was listed already.
+    if (recursive_ && !last.empty()) {
+      RETURN_IF_ERROR(Descend(Join(path, last), after.size() > last.size() ? after.substr(last.size() + 1) : ""));
+    }
+    while (!full()) {
+      bool whole = true;
+      ASSIGN_OR_RETURN(const std::vector<Entry> entries, NextEntries(dir, path.empty(), last, &whole));
+      for (const Entry& entry : entries) {
+        if (full()) return absl::OkStatus();
+        RETURN_IF_ERROR(Add(dir, path, entry));
+        last = entry.name;
+      }
+      if (whole) break;
+    }
+    return absl::OkStatus();
+  }
+
+  // One more than asked for tells that there is more.
+  TreePage TakePage() {
+    page_.more = page_.artifacts.size() > page_size_;
+    if (page_.more) page_.artifacts.pop_back();
+    return std::move(page_);
+  }
+
+ private:
+  bool full() const { return page_.artifacts.size() > page_size_; }
+
+  static std::string Join(absl::string_view path, absl::string_view name) {
+    return path.empty() ? std::string(name) : absl::StrCat(path, "/", name);
+  }
+
+  // The first entries behind `last` in order, as many as the page may need; `whole` tells whether these are all.
+  absl::StatusOr<std::vector<Entry>> NextEntries(const fs::Dir& dir, bool is_workspace, absl::string_view last,
+                                                 bool* whole) const {
+    const size_t wanted = page_size_ + 1 - page_.artifacts.size();
+    std::vector<Entry> entries;  // A heap with the greatest on top once there are enough.
+    *whole = true;
+    RETURN_IF_ERROR(dir.ForEachEntry([&](absl::string_view name, fs::EntryType type) {
+      if (type != fs::EntryType::kFile && type != fs::EntryType::kDirectory) return true;
+      if (is_workspace && std::find(kDirectories.begin(), kDirectories.end(), name) == kDirectories.end()) return true;
+      if (!last.empty() && name <= last) return true;
+      if (entries.size() == wanted) {
+        *whole = false;
+        if (name >= entries.front().name) return true;
+        std::pop_heap(entries.begin(), entries.end());
+        entries.pop_back();
+      }
+      entries.push_back({.name = std::string(name), .type = type});
+      std::push_heap(entries.begin(), entries.end());
+      return true;
+    }));
+    std::sort_heap(entries.begin(), entries.end());
+    return entries;
+  }
+
+  absl::Status Add(const fs::Dir& dir, const std::string& parent, const Entry& entry) {
+    const std::string path = Join(parent, entry.name);
+    if (path.size() > kMaxPathBytes) return absl::OkStatus();
+    const auto stamp = dir.Stat(entry.name);
+    if (!stamp.ok() && !absl::IsNotFound(stamp.status())) return stamp.status();
+    // Gone, or something else by now.
+    if (!stamp.ok() || stamp->type != entry.type) return absl::OkStatus();
+    if (parent.empty() && stamp->type != fs::EntryType::kDirectory) return absl::OkStatus();
+    page_.artifacts.push_back(DescribeArtifact(ShowPath(path), *stamp));
+    if (!full()) page_.last = path;
+    if (!recursive_ || full() || stamp->type != fs::EntryType::kDirectory) return absl::OkStatus();
+    return Descend(path, "");
+  }
+
+  absl::Status Descend(const std::string& path, absl::string_view after) {
+    absl::Status listed = List(path, after);
+    // Vanished, a file, or a link by now; or the server may not read it.
+    const auto info = base::GetErrorInfo(listed);
+    const bool refused = info && info->metadata.contains("errno") && info->metadata.at("errno") == absl::StrCat(EACCES);
+    return absl::IsNotFound(listed) || absl::IsFailedPrecondition(listed) || refused ? absl::OkStatus() : listed;
+  }
+
+  const fs::Dir& root_;
+  const bool recursive_;
+  const size_t page_size_;
+  TreePage page_;
+};
+
+}  // namespace
+
+absl::StatusOr<TreePage> ListTree(const fs::Dir& root, absl::string_view top, bool recursive, absl::string_view after,
+                                  size_t page_size) {
+  Walk walk(root, recursive, page_size);
+  RETURN_IF_ERROR(walk.List(std::string(top), after));
+  return walk.TakePage();
+}
+
+}  // namespace mlops::core

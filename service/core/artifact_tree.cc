@@ -1,0 +1,193 @@
+#include "service/core/artifact_tree.h"
+
+#include "absl/hash/hash.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "service/base/error.h"
+#include "service/base/id.h"
+#include "service/base/status_macros.h"
+#include "service/core/errors.h"
+#include "service/core/layout.h"
+
+namespace mlops::core {
+namespace {
+
+constexpr size_t kEtagDigits = 16;
+
+// Opens the directory `name` in `dir`, making it if it is missing.
+absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& dir, absl::string_view name) {
+  auto opened = dir.OpenDir(name);
+  if (!absl::IsNotFound(opened.status())) return opened;
+  // Somebody else may make it at the same moment.
+  if (absl::Status made = dir.MakeDir(name); !made.ok() && !absl::IsAlreadyExists(made)) return made;
+  return dir.OpenDir(name);
+}
+
+}  // namespace
+
+std::string ArtifactEtag(const fs::FileStamp& stamp) {
+  return base::HashHex(absl::StrCat(stamp.inode, " ", stamp.size_bytes, " ", absl::ToUnixNanos(stamp.modify_time), " ",
+                                    absl::ToUnixNanos(stamp.change_time)),
+                       kEtagDigits);
+}
+
+Artifact DescribeArtifact(std::string shown, const fs::FileStamp& stamp) {
+  const bool directory = stamp.type == fs::EntryType::kDirectory;
+  return {.path = std::move(shown),
+          .directory = directory,
+          .size_bytes = directory ? 0 : stamp.size_bytes,
+          .etag = directory ? "" : ArtifactEtag(stamp),
+          .modify_time = stamp.modify_time};
+}
+
+absl::StatusOr<ArtifactTree> ArtifactTree::Open(const fs::Dir& base, const ProjectName& project) {
+  auto root = base.OpenDir(project.str());
+  if (absl::IsNotFound(root.status())) return WorkspaceNotFound(project.str());
+  RETURN_IF_ERROR(root.status());
+  return ArtifactTree(project, *std::move(root));
+}
+
+absl::Status ArtifactTree::Error(const absl::Status& status, const RelativePath& path) const {
+  const auto info = base::GetErrorInfo(status);
+  if (!info) return absl::IsNotFound(status) ? ArtifactNotFound(project_.str(), path.shown()) : status;
+  // One that names its project has its place already, maybe about another path.
+  if (info->reason != "PATH_UNSUITABLE" || info->metadata.contains("project")) return status;
+  return PathUnsuitable(project_.str(), path.shown(), info->metadata.at("problem"));
+}
+
+absl::StatusOr<std::unique_ptr<fs::Dir>> ArtifactTree::OpenParent(const RelativePath& path) const {
+  auto parent = root_->OpenDir(path.parent());
+  if (!parent.ok()) return Error(parent.status(), path);
+  return parent;
+}
+
+absl::StatusOr<fs::FileStamp> ArtifactTree::Stat(const RelativePath& path) const {
+  // Not at once: links on the way would be followed.
+  absl::StatusOr<fs::FileStamp> stamp;
+  if (path.is_top()) {
+    stamp = root_->Stat(path.name());
+  } else {
+    ASSIGN_OR_RETURN(const auto parent, OpenParent(path));
+    stamp = parent->Stat(path.name());
+  }
+  if (!stamp.ok()) return Error(stamp.status(), path);
+  return stamp;
+}
+
+absl::StatusOr<std::unique_ptr<fs::FileReader>> ArtifactTree::OpenFile(const RelativePath& path) const {
+  auto file = root_->OpenFile(path.on_disk());
+  if (!file.ok()) return Error(file.status(), path);
+  return file;
+}
+
+absl::StatusOr<ArtifactTree::Chain> ArtifactTree::MakeParents(const RelativePath& path) const {
+  Chain chain;
+  fs::Dir* dir = root_.get();
+  if (path.is_top()) return chain;
+  for (absl::string_view name : absl::StrSplit(path.parent(), '/')) {
+    auto next = OpenOrMakeDir(*dir, name);
+    if (!next.ok()) return Error(next.status(), path);
+    chain.push_back(*std::move(next));
+    dir = chain.back().get();
+  }
+  return chain;
+}
+
+absl::StatusOr<std::unique_ptr<fs::Dir>> ArtifactTree::OpenUploads() const {
+  return OpenOrMakeDir(*root_, layout::kUploadsDir);
+}
+
+absl::Status CheckSuitable(const ArtifactTree& tree, const RelativePath& path, const fs::FileStamp& stamp) {
+  switch (stamp.type) {
+    case fs::EntryType::kFile:
+    case fs::EntryType::kDirectory:
+      return absl::OkStatus();
+    case fs::EntryType::kSymlink:
+      return PathUnsuitable(tree.project().str(), path.shown(), "is a symbolic link");
+    case fs::EntryType::kOther:
+      break;
+  }
+  return PathUnsuitable(tree.project().str(), path.shown(), "is neither a regular file nor a directory");
+}
+
+absl::Status CheckReplaceable(const ArtifactTree& tree, const RelativePath& path,
+                              const absl::StatusOr<fs::FileStamp>& existing, const Precondition& precondition) {
+  const std::string& project = tree.project().str();
+  if (absl::IsNotFound(existing.status())) {
+    if (precondition.etag.empty()) return absl::OkStatus();
+    return ArtifactEtagMismatch(project, path.shown(), precondition.etag, "");
+  }
+  if (!existing.ok()) return tree.Error(existing.status(), path);
+  if (precondition.create_only) return ArtifactExists(project, path.shown());
+  RETURN_IF_ERROR(CheckSuitable(tree, path, *existing));
+  if (existing->type == fs::EntryType::kDirectory) return PathUnsuitable(project, path.shown(), "is a directory");
+  const std::string etag = ArtifactEtag(*existing);
+  if (precondition.etag.empty() || precondition.etag == etag) return absl::OkStatus();
+  return ArtifactEtagMismatch(project, path.shown(), precondition.etag, etag);
+}
+
+absl::Mutex& Placer::Stripe(const ProjectName& project) { return stripes_[absl::HashOf(project) % stripes_.size()]; }
+
+absl::Status Placer::CheckCurrent(const ArtifactTree& tree) const {
+  const auto named = base_->Stat(tree.project().str());
+  ASSIGN_OR_RETURN(const fs::FileStamp opened, tree.root().StatSelf());
+  if (named.ok() && named->inode == opened.inode && named->device == opened.device) return absl::OkStatus();
+  return WorkspaceNotFound(tree.project().str());
+}
+
+absl::Status Placer::Change(const ArtifactTree& tree, absl::FunctionRef<absl::Status()> change) {
+  absl::MutexLock lock(&Stripe(tree.project()));
+  RETURN_IF_ERROR(CheckCurrent(tree));
+  return change();
+}
+
+absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
+                                                  fs::Dir& to, const RelativePath& path,
+                                                  const Precondition& precondition) {
+  ASSIGN_OR_RETURN(const fs::FileStamp source, from.Stat(name));
+  const auto existing = to.Stat(path.name());
+  const bool onto_directory = existing.ok() && existing->type == fs::EntryType::kDirectory;
+  // Whether a directory may take the place of another, the rename knows best.
+  if (source.type != fs::EntryType::kDirectory || !onto_directory || precondition.create_only) {
+    RETURN_IF_ERROR(CheckReplaceable(tree, path, existing, precondition));
+  }
+  const fs::RenameMode mode = precondition.create_only ? fs::RenameMode::kNoReplace : fs::RenameMode::kReplace;
+  absl::Status renamed = from.Rename(name, to, path.name(), mode);
+  if (absl::IsAlreadyExists(renamed)) return ArtifactExists(tree.project().str(), path.shown());
+  if (absl::IsNotFound(renamed) && from.Stat(name).ok()) {
+    return WorkspaceBusy(tree.project().str(), "a directory on the way is being removed");
+  }
+  if (absl::IsNotFound(renamed)) return renamed;
+  if (!renamed.ok()) return tree.Error(renamed, path);
+  return to.Stat(path.name());
+}
+
+absl::StatusOr<fs::FileStamp> Placer::Place(const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
+                                            const RelativePath& path, const Precondition& precondition,
+                                            absl::FunctionRef<absl::Status()> check) {
+  auto made = tree.MakeParents(path);
+  // In a workspace that is being deleted nothing can be made.
+  if (!made.ok()) RETURN_IF_ERROR(CheckCurrent(tree));
+  RETURN_IF_ERROR(made.status());
+  const std::unique_ptr<fs::Dir> last = made->empty() ? nullptr : std::move(made->back());
+  if (last != nullptr) made->pop_back();
+  fs::Dir& to = last == nullptr ? tree.root() : *last;
+  // The way to it first: a power cut right after the rename must not take what was moved away with a directory that
+  // nobody has heard of.
+  if (last != nullptr) RETURN_IF_ERROR(SyncChain(tree, *made));
+  absl::StatusOr<fs::FileStamp> placed;
+  RETURN_IF_ERROR(Change(tree, [&] {
+    RETURN_IF_ERROR(check());
+    placed = PlaceLocked(tree, from, name, to, path, precondition);
+    return placed.status();
+  }));
+  RETURN_IF_ERROR(to.Sync());
+  return placed;
+}
+
+absl::Status SyncChain(const ArtifactTree& tree, const ArtifactTree::Chain& chain) {
+  for (auto dir = chain.rbegin(); dir != chain.rend(); ++dir) RETURN_IF_ERROR((*dir)->Sync());
+  return tree.root().Sync();
+}
+
+}  // namespace mlops::core

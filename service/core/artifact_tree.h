@@ -1,0 +1,126 @@
+#ifndef MLOPS_SERVICE_CORE_ARTIFACT_TREE_H_
+#define MLOPS_SERVICE_CORE_ARTIFACT_TREE_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "service/core/project_name.h"
+#include "service/core/relative_path.h"
+#include "service/fs/dir.h"
+
+// The files of one workspace: finding them, telling what they are, and putting them in their places.
+namespace mlops::core {
+
+// A file or directory of a workspace.
+struct Artifact {
+  std::string path;  // As on the wire.
+  bool directory = false;
+  int64_t size_bytes = 0;  // Of a file, as the next two.
+  std::string sha256;      // "" if it was not asked for.
+  std::string etag;
+  absl::Time modify_time;
+};
+
+// What a file's stamp is to clients: changes with its inode, size and times.
+std::string ArtifactEtag(const fs::FileStamp& stamp);
+
+// `shown` is the path on the wire.
+Artifact DescribeArtifact(std::string shown, const fs::FileStamp& stamp);
+
+// What must hold of a name that a file is to get.
+struct Precondition {
+  bool create_only = false;
+  std::string etag;  // If not "", of the file that has the name.
+};
+
+// The opened directory of one workspace. It stays that workspace's, also when another gets its name. Thread-safe as
+// fs::Dir is.
+//
+// All methods return errors of the contract: ARTIFACT_NOT_FOUND for a name that is missing, PATH_UNSUITABLE with the
+// path as on the wire, NO_SPACE and IO_ERROR as fs::Dir.
+class ArtifactTree {
+ public:
+  // NOT_FOUND/WORKSPACE_NOT_FOUND if there is no such directory.
+  static absl::StatusOr<ArtifactTree> Open(const fs::Dir& base, const ProjectName& project);
+
+  const ProjectName& project() const { return project_; }
+  fs::Dir& root() const { return *root_; }
+
+  // The directory that `path`, which must not be one of the five, is in.
+  absl::StatusOr<std::unique_ptr<fs::Dir>> OpenParent(const RelativePath& path) const;
+  // The state of what has the name itself, a symbolic link as such.
+  absl::StatusOr<fs::FileStamp> Stat(const RelativePath& path) const;
+  // PATH_UNSUITABLE if it is not a regular file.
+  absl::StatusOr<std::unique_ptr<fs::FileReader>> OpenFile(const RelativePath& path) const;
+
+  // Opens the directories on the way to `path`, from the workspace's on, making those that are missing.
+  using Chain = std::vector<std::unique_ptr<fs::Dir>>;
+  absl::StatusOr<Chain> MakeParents(const RelativePath& path) const;
+
+  // The workspace's hidden directory for what is not finished, which is made if missing.
+  absl::StatusOr<std::unique_ptr<fs::Dir>> OpenUploads() const;
+
+  // Gives an error of the file system about `path`, which knows only the server's paths, its place in the contract.
+  absl::Status Error(const absl::Status& status, const RelativePath& path) const;
+
+ private:
+  ArtifactTree(ProjectName project, std::unique_ptr<fs::Dir> root)
+      : project_(std::move(project)), root_(std::move(root)) {}
+
+  ProjectName project_;
+  std::unique_ptr<fs::Dir> root_;
+};
+
+// Makes the entries of the workspace's directory and of all those of the chain durable: nobody knows who made them.
+absl::Status SyncChain(const ArtifactTree& tree, const ArtifactTree::Chain& chain);
+
+// PATH_UNSUITABLE unless `stamp`, of what is at `path`, is a file's or a directory's.
+absl::Status CheckSuitable(const ArtifactTree& tree, const RelativePath& path, const fs::FileStamp& stamp);
+
+// Whether a file may get the name `path`, at which there is `existing` now.
+// ALREADY_EXISTS/ARTIFACT_EXISTS, ABORTED/ETAG_MISMATCH, FAILED_PRECONDITION/PATH_UNSUITABLE if not.
+absl::Status CheckReplaceable(const ArtifactTree& tree, const RelativePath& path,
+                              const absl::StatusOr<fs::FileStamp>& existing, const Precondition& precondition);
+
+// Puts things into their places. Thread-safe.
+class Placer {
+ public:
+  // `base` must outlive this.
+  explicit Placer(const fs::Dir* base) : base_(base) {}
+
+  // Renames what is `name` in `from` to `path`, durably. `check` is called right before, while no other Place() or
+  // Change() of the project can come between. Returns the state of what was placed.
+  // Errors as CheckReplaceable() for a file; ALREADY_EXISTS/ARTIFACT_EXISTS also if a directory that is not empty has
+  // the name; NOT_FOUND (no reason) if there is nothing to be renamed; NOT_FOUND/WORKSPACE_NOT_FOUND if the workspace
+  // is not there any more; ABORTED/WORKSPACE_BUSY if a directory on the way is being removed.
+  absl::StatusOr<fs::FileStamp> Place(const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
+                                      const RelativePath& path, const Precondition& precondition,
+                                      absl::FunctionRef<absl::Status()> check);
+
+  // Calls `change` while no Place() or other Change() of the project runs.
+  absl::Status Change(const ArtifactTree& tree, absl::FunctionRef<absl::Status()> change);
+
+ private:
+  absl::StatusOr<fs::FileStamp> PlaceLocked(const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
+                                            fs::Dir& to, const RelativePath& path, const Precondition& precondition);
+  absl::Status CheckCurrent(const ArtifactTree& tree) const;
+  absl::Mutex& Stripe(const ProjectName& project);
+
+  const fs::Dir* const base_;
+  // Held across a few looks and a rename: etags and create_only are promises between callers.
+  std::array<absl::Mutex, 64> stripes_;
+};
+
+}  // namespace mlops::core
+
+#endif  // MLOPS_SERVICE_CORE_ARTIFACT_TREE_H_

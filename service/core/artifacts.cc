@@ -1,0 +1,299 @@
+#include "service/core/artifacts.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "service/base/id.h"
+#include "service/base/status_macros.h"
+#include "service/core/artifact_list.h"
+#include "service/core/authority.h"
+#include "service/core/errors.h"
+#include "service/core/layout.h"
+#include "service/core/page_token.h"
+#include "service/fs/remove_tree.h"
+
+namespace mlops::core {
+namespace {
+
+constexpr size_t kChecksumCacheBytes = 4 << 20;
+constexpr size_t kHashBytes = 1 << 20;
+constexpr int64_t kCopyStepBytes = 64 << 20;
+constexpr int64_t kRemoveStep = 1000;
+// Workspaces looked at in one step of a sweep, what is removed in each, and how long after a round the next begins.
+constexpr int kSweptWorkspaces = 200;
+constexpr int64_t kSweptEntries = 1000;
+constexpr absl::Duration kSweepInterval = absl::Minutes(10);
+
+absl::Status LeftAlone() { return absl::CancelledError("the client left"); }
+
+absl::Status CheckEtag(const ArtifactTree& tree, const RelativePath& path, const std::string& etag,
+                       const fs::FileStamp& stamp) {
+  const std::string current = stamp.type == fs::EntryType::kFile ? ArtifactEtag(stamp) : "";
+  if (etag.empty() || etag == current) return absl::OkStatus();
+  return ArtifactEtagMismatch(tree.project().str(), path.shown(), etag, current);
+}
+
+// The five directories are the workspace's own.
+absl::Status CheckNotTop(const RelativePath& path) {
+  if (!path.is_top()) return absl::OkStatus();
+  return PathInvalid(path.shown(), "is one of the workspace's own directories, which stay");
+}
+
+}  // namespace
+
+absl::Status ArtifactReader::Changed() const {
+  const auto now = file_->Stat();
+  return ArtifactEtagMismatch(project_.str(), artifact_.path, artifact_.etag, now.ok() ? ArtifactEtag(*now) : "");
+}
+
+absl::Status ArtifactReader::CheckUnchanged() const {
+  ASSIGN_OR_RETURN(const fs::FileStamp now, file_->Stat());
+  // Not the time of the last change of all: to lose its name changes no content.
+  const bool appended = now.size_bytes > stamp_.size_bytes;
+  return appended || now.modify_time == stamp_.modify_time ? absl::OkStatus() : Changed();
+}
+
+absl::StatusOr<size_t> ArtifactReader::Read(char* buffer, size_t size) {
+  const size_t wanted = static_cast<size_t>(std::min<int64_t>(remaining_bytes(), static_cast<int64_t>(size)));
+  ASSIGN_OR_RETURN(const size_t got, file_->ReadAt(offset_, buffer, wanted));
+  if (got < wanted) return Changed();
+  offset_ += static_cast<int64_t>(got);
+  if (remaining_bytes() == 0) RETURN_IF_ERROR(CheckUnchanged());
+  return got;
+}
+
+Artifacts::Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base, UploadOptions options)
+    : catalog_(catalog),
+      base_(std::move(base)),
+      clock_(options.clock),
+      checksums_(kChecksumCacheBytes),
+      placer_(base_.get()),
+      uploads_(base_.get(), &placer_, &checksums_, std::move(options)) {}
+
+absl::StatusOr<ArtifactTree> Artifacts::Open(const ProjectName& project) const {
+  RETURN_IF_ERROR(catalog_->Get(project).status());
+  return ArtifactTree::Open(*base_, project);
+}
+
+absl::StatusOr<Artifact> Artifacts::Get(const ProjectName& project, const RelativePath& path, bool checksum,
+                                        Cancelled cancelled) {
+  ASSIGN_OR_RETURN(const ArtifactTree tree, Open(project));
+  if (checksum) return Checksum(tree, path, cancelled);
+  ASSIGN_OR_RETURN(const fs::FileStamp stamp, tree.Stat(path));
+  RETURN_IF_ERROR(CheckSuitable(tree, path, stamp));
+  return DescribeArtifact(path.shown(), stamp);
+}
+
+absl::StatusOr<std::unique_ptr<ArtifactReader>> Artifacts::OpenReader(const ArtifactTree& tree,
+                                                                      const RelativePath& path) const {
+  ASSIGN_OR_RETURN(auto file, tree.OpenFile(path));
+  ASSIGN_OR_RETURN(const fs::FileStamp stamp, file->Stat());
+  auto reader = std::unique_ptr<ArtifactReader>(
+      new ArtifactReader(tree.project(), std::move(file), stamp, DescribeArtifact(path.shown(), stamp)));
+  reader->end_ = stamp.size_bytes;
+  return reader;
+}
+
+absl::StatusOr<Artifact> Artifacts::Checksum(const ArtifactTree& tree, const RelativePath& path, Cancelled cancelled) {
+  const absl::Time begin = clock_();
+  ASSIGN_OR_RETURN(const auto reader, OpenReader(tree, path));
+  Artifact artifact = reader->artifact();
+  artifact.sha256 = checksums_.Find(reader->stamp_);
+  if (!artifact.sha256.empty()) return artifact;
+  base::Sha256 sha256;
+  const auto buffer = std::make_unique_for_overwrite<char[]>(kHashBytes);
+  while (reader->remaining_bytes() > 0) {
+    if (cancelled()) return LeftAlone();
+    ASSIGN_OR_RETURN(const size_t got, reader->Read(buffer.get(), kHashBytes));
+    sha256.Update(absl::string_view(buffer.get(), got));
+  }
+  artifact.sha256 = sha256.Finish();
+  checksums_.Put(reader->stamp_, begin, artifact.sha256);
+  return artifact;
+}
+
+absl::StatusOr<ArtifactPage> Artifacts::List(const ListArtifactsArgs& args) {
+  ASSIGN_OR_RETURN(const ArtifactTree tree, Open(args.project));
+  const std::string top = args.path ? args.path->on_disk() : "";
+  const std::string context = absl::StrCat("artifacts\n", args.project.str(), "\n", args.recursive, "\n", top);
+  std::string after;
+  if (!args.page_token.empty()) {
+    ASSIGN_OR_RETURN(after, OpenToken(args.page_token, context));
+  }
+  const int page_size = args.page_size == 0 ? kDefaultPageSize : std::min(args.page_size, kMaxPageSize);
+  auto page = ListTree(tree.root(), top, args.recursive, after, static_cast<size_t>(page_size));
+  if (!page.ok()) return args.path ? tree.Error(page.status(), *args.path) : page.status();
+  ArtifactPage result{.artifacts = std::move(page->artifacts)};
+  const absl::string_view last =
+      absl::string_view(page->last).substr(std::min(page->last.size(), top.empty() ? 0 : top.size() + 1));
+  if (page->more) result.next_page_token = SealToken(last, context);
+  return result;
+}
+
+absl::StatusOr<std::unique_ptr<ArtifactReader>> Artifacts::OpenForRead(const ReadArgs& args) {
+  ASSIGN_OR_RETURN(const ArtifactTree tree, Open(args.project));
+  ASSIGN_OR_RETURN(auto reader, OpenReader(tree, args.path));
+  RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, reader->stamp_));
+  const int64_t size = reader->stamp_.size_bytes;
+  if (args.offset > size) return OffsetOutOfRange(args.project.str(), args.path.shown(), args.offset, size);
+  reader->offset_ = args.offset;
+  if (args.limit > 0) reader->end_ = args.offset + std::min(args.limit, size - args.offset);
+  return reader;
+}
+
+absl::StatusOr<std::unique_ptr<UploadWriter>> Artifacts::OpenForWrite(const WriteArgs& args) {
+  RETURN_IF_ERROR(CheckNotTop(args.path));
+  ASSIGN_OR_RETURN(ArtifactTree tree, Open(args.project));
+  return uploads_.Open(std::move(tree), args);
+}
+
+absl::StatusOr<UploadState> Artifacts::GetUpload(const ProjectName& project, const std::string& upload_id) {
+  ASSIGN_OR_RETURN(const ArtifactTree tree, Open(project));
+  return uploads_.Get(tree, upload_id);
+}
+
+// --- Changes of names -----------------------------------------------------------------------------------------------
+
+absl::StatusOr<DeletedArtifacts> Artifacts::Delete(const DeleteArtifactArgs& args, Cancelled cancelled) {
+  RETURN_IF_ERROR(CheckNotTop(args.path));
+  ASSIGN_OR_RETURN(const ArtifactTree tree, Open(args.project));
+  auto parent = tree.OpenParent(args.path);
+  auto stamp = parent.ok() ? (*parent)->Stat(args.path.name()) : parent.status();
+  if (absl::IsNotFound(stamp.status())) {
+    if (args.allow_missing) return DeletedArtifacts{};
+    return ArtifactNotFound(args.project.str(), args.path.shown());
+  }
+  RETURN_IF_ERROR(stamp.status());
+  if (stamp->type == fs::EntryType::kDirectory && args.force) return RemoveAside(tree, **parent, args, cancelled);
+  absl::Status removed = placer_.Change(tree, [&] {
+    ASSIGN_OR_RETURN(stamp, (*parent)->Stat(args.path.name()));
+    RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, *stamp));
+    return stamp->type == fs::EntryType::kDirectory ? (*parent)->RemoveDir(args.path.name())
+                                                    : (*parent)->RemoveFile(args.path.name());
+  });
+  if (absl::IsAlreadyExists(removed)) return ArtifactForceRequired(args.project.str(), args.path.shown());
+  if (!removed.ok()) return tree.Error(removed, args.path);
+  RETURN_IF_ERROR((*parent)->Sync());
+  if (stamp->type != fs::EntryType::kFile) return DeletedArtifacts{};
+  return DeletedArtifacts{.file_count = 1, .size_bytes = stamp->size_bytes};
+}
+
+// Out of sight at once; what is in it may take its time.
+absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(const ArtifactTree& tree, fs::Dir& parent,
+                                                        const DeleteArtifactArgs& args, Cancelled cancelled) {
+  ASSIGN_OR_RETURN(const auto uploads, tree.OpenUploads());
+  const std::string id = base::RandomId();
+  const std::string name = absl::StrCat(id, layout::kRemovedSuffix);
+  const auto claim = uploads_.TryClaim(args.project, id);
+  absl::Status moved = placer_.Change(tree, [&] {
+    ASSIGN_OR_RETURN(const fs::FileStamp stamp, parent.Stat(args.path.name()));
+    RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, stamp));
+    return parent.Rename(args.path.name(), *uploads, name, fs::RenameMode::kNoReplace);
+  });
+  if (!moved.ok()) return tree.Error(moved, args.path);
+  RETURN_IF_ERROR(parent.Sync());
+  DeletedArtifacts deleted;
+  while (true) {
+    if (cancelled()) return LeftAlone();
+    ASSIGN_OR_RETURN(const fs::RemovedTree removed, fs::RemoveTree(*uploads, name, kRemoveStep));
+    deleted.file_count += removed.file_count;
+    deleted.size_bytes += removed.size_bytes;
+    if (removed.complete) return deleted;
+  }
+}
+
+absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
+  RETURN_IF_ERROR(CheckNotTop(args.path));
+  RETURN_IF_ERROR(CheckNotTop(args.destination));
+  ASSIGN_OR_RETURN(const ArtifactTree tree, Open(args.project));
+  ASSIGN_OR_RETURN(const auto parent, tree.OpenParent(args.path));
+  ASSIGN_OR_RETURN(fs::FileStamp stamp, tree.Stat(args.path));
+  const auto check = [&]() -> absl::Status {
+    auto current = parent->Stat(args.path.name());
+    if (!current.ok()) return tree.Error(current.status(), args.path);
+    stamp = *current;
+    RETURN_IF_ERROR(CheckSuitable(tree, args.path, stamp));
+    return CheckEtag(tree, args.path, args.etag, stamp);
+  };
+  RETURN_IF_ERROR(check());
+  const bool same = args.destination.on_disk() == args.path.on_disk();
+  if (same && args.create_only) return ArtifactExists(args.project.str(), args.destination.shown());
+  if (same) return DescribeArtifact(args.destination.shown(), stamp);
+  if (stamp.type == fs::EntryType::kDirectory && args.destination.IsWithin(args.path)) {
+    return PathInvalid(args.destination.shown(), "lies in the directory that is to be moved");
+  }
+  const auto placed =
+      placer_.Place(tree, *parent, args.path.name(), args.destination, {.create_only = args.create_only}, check);
+  if (!placed.ok()) return tree.Error(placed.status(), args.path);
+  RETURN_IF_ERROR(parent->Sync());
+  return DescribeArtifact(args.destination.shown(), *placed);
+}
+
+absl::Status Artifacts::CopyBytes(fs::File& to, ArtifactReader& from, Cancelled cancelled) const {
+  while (from.remaining_bytes() > 0) {
+    if (cancelled()) return LeftAlone();
+    const int64_t step = std::min(from.remaining_bytes(), kCopyStepBytes);
+    ASSIGN_OR_RETURN(const int64_t copied, to.CopyFrom(*from.file_, from.offset_, step));
+    if (copied < step) return from.Changed();
+    from.offset_ += copied;
+  }
+  RETURN_IF_ERROR(from.CheckUnchanged());
+  RETURN_IF_ERROR(to.Sync());
+  return to.Close();
+}
+
+absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args, Cancelled cancelled) {
+  RETURN_IF_ERROR(CheckNotTop(args.path));
+  RETURN_IF_ERROR(CheckNotTop(args.destination));
+  ASSIGN_OR_RETURN(const ArtifactTree tree, Open(args.project));
+  ASSIGN_OR_RETURN(const auto reader, OpenReader(tree, args.path));
+  RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, reader->stamp_));
+  const Precondition precondition{.create_only = args.create_only};
+  RETURN_IF_ERROR(CheckReplaceable(tree, args.destination, tree.Stat(args.destination), precondition));
+  ASSIGN_OR_RETURN(const auto uploads, tree.OpenUploads());
+  const std::string id = base::RandomId();
+  const std::string name = absl::StrCat(id, layout::kTempSuffix);
+  const auto claim = uploads_.TryClaim(args.project, id);
+  ASSIGN_OR_RETURN(auto file, uploads->CreateFile(name));
+  absl::Status copied = CopyBytes(*file, *reader, cancelled);
+  file.reset();
+  const auto place = [&]() -> absl::StatusOr<fs::FileStamp> {
+    RETURN_IF_ERROR(copied);
+    return placer_.Place(tree, *uploads, name, args.destination, precondition, [] { return absl::OkStatus(); });
+  };
+  const auto placed = place();
+  if (placed.ok()) return DescribeArtifact(args.destination.shown(), *placed);
+  uploads->RemoveFile(name).IgnoreError();
+  return tree.Error(placed.status(), args.destination);
+}
+
+absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project, const RelativePath& path) {
+  ASSIGN_OR_RETURN(const ArtifactTree tree, Open(project));
+  ASSIGN_OR_RETURN(const ArtifactTree::Chain chain, tree.MakeParents(path));
+  fs::Dir& parent = chain.empty() ? tree.root() : *chain.back();
+  absl::Status made = parent.MakeDir(path.name());
+  if (!made.ok() && !absl::IsAlreadyExists(made)) return tree.Error(made, path);
+  ASSIGN_OR_RETURN(const fs::FileStamp stamp, tree.Stat(path));
+  if (stamp.type != fs::EntryType::kDirectory) return PathUnsuitable(project.str(), path.shown(), "is not a directory");
+  RETURN_IF_ERROR(SyncChain(tree, chain));
+  return DescribeArtifact(path.shown(), stamp);
+}
+
+// --- Maintenance ----------------------------------------------------------------------------------------------------
+
+void Artifacts::SweepSome() {
+  if (clock_() < next_sweep_) return;
+  const auto page = catalog_->List({.page_size = kSweptWorkspaces, .after = swept_});
+  if (!page.ok()) return;
+  for (const WorkspacePtr& workspace : page->workspaces) {
+    const auto tree = ArtifactTree::Open(*base_, workspace->project);
+    // Best effort: what is left comes again in the next round.
+    if (tree.ok()) uploads_.Sweep(*tree, kSweptEntries).status().IgnoreError();
+    swept_ = MakeOrderKey(*workspace, OrderField::kProject);
+  }
+  if (page->more) return;
+  swept_.reset();
+  next_sweep_ = clock_() + kSweepInterval;
+}
+
+}  // namespace mlops::core

@@ -1,0 +1,140 @@
+#ifndef MLOPS_SERVICE_CORE_ARTIFACTS_H_
+#define MLOPS_SERVICE_CORE_ARTIFACTS_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "service/core/artifact_tree.h"
+#include "service/core/catalog.h"
+#include "service/core/uploads.h"
+#include "service/core/usage.h"
+#include "service/fs/dir.h"
+
+namespace mlops::core {
+
+struct ListArtifactsArgs {
+  ProjectName project;
+  std::optional<RelativePath> path;  // Without: the workspace.
+  bool recursive = false;
+  int page_size = 0;
+  std::string page_token;
+};
+
+struct ArtifactPage {
+  std::vector<Artifact> artifacts;
+  std::string next_page_token;
+};
+
+struct ReadArgs {
+  ProjectName project;
+  RelativePath path;
+  int64_t offset = 0;
+  int64_t limit = 0;  // 0: to the end.
+  std::string etag;
+};
+
+struct DeleteArtifactArgs {
+  ProjectName project;
+  RelativePath path;
+  bool force = false;
+  std::string etag;
+  bool allow_missing = false;
+};
+
+// Of Move and Copy.
+struct TransferArgs {
+  ProjectName project;
+  RelativePath path;
+  RelativePath destination;
+  bool create_only = false;
+  std::string etag;  // Of what is at `path`.
+};
+
+struct DeletedArtifacts {
+  int64_t file_count = 0;
+  int64_t size_bytes = 0;
+};
+
+// One stream that reads a file, or a part of it. What is read is the file that had the name when it was opened. Not
+// thread-safe.
+class ArtifactReader {
+ public:
+  const Artifact& artifact() const { return artifact_; }
+  int64_t remaining_bytes() const { return end_ - offset_; }
+
+  // Reads the next bytes, which are as many as fit into `size` and remain. ABORTED/ETAG_MISMATCH if the file has become
+  // too short, or turns out at its end to have been written over, INTERNAL/IO_ERROR if it cannot be read.
+  absl::StatusOr<size_t> Read(char* buffer, size_t size);
+
+ private:
+  friend class Artifacts;
+  ArtifactReader(ProjectName project, std::unique_ptr<fs::FileReader> file, fs::FileStamp stamp, Artifact artifact)
+      : project_(std::move(project)), file_(std::move(file)), stamp_(stamp), artifact_(std::move(artifact)) {}
+
+  absl::Status Changed() const;
+  // Whether what was read is of one state. Bytes appended since do no harm.
+  absl::Status CheckUnchanged() const;
+
+  const ProjectName project_;
+  const std::unique_ptr<fs::FileReader> file_;
+  const fs::FileStamp stamp_;
+  const Artifact artifact_;
+  int64_t offset_ = 0;
+  int64_t end_ = 0;
+};
+
+// The files of workspaces. Each method is one RPC, or begins its stream; their errors stand in workspace_service.proto.
+// Thread-safe. Nothing is locked while data is read, written or removed, nor across a stream.
+class Artifacts {
+ public:
+  // `catalog` must outlive this; `base` is its base directory.
+  Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base, UploadOptions options = {});
+
+  absl::StatusOr<Artifact> Get(const ProjectName& project, const RelativePath& path, bool checksum,
+                               Cancelled cancelled);
+  absl::StatusOr<ArtifactPage> List(const ListArtifactsArgs& args);
+  absl::StatusOr<std::unique_ptr<ArtifactReader>> OpenForRead(const ReadArgs& args);
+  absl::StatusOr<std::unique_ptr<UploadWriter>> OpenForWrite(const WriteArgs& args);
+  absl::StatusOr<UploadState> GetUpload(const ProjectName& project, const std::string& upload_id);
+  // Where nobody waits any more, what was taken out of sight is removed by Sweep().
+  absl::StatusOr<DeletedArtifacts> Delete(const DeleteArtifactArgs& args, Cancelled cancelled);
+  absl::StatusOr<Artifact> Move(const TransferArgs& args);
+  absl::StatusOr<Artifact> Copy(const TransferArgs& args, Cancelled cancelled);
+  absl::StatusOr<Artifact> MakeDirectory(const ProjectName& project, const RelativePath& path);
+
+  // Removes uploads that have expired, and what a crash left, in some more of the workspaces; all come in turn. To be
+  // called now and then by one thread.
+  void SweepSome();
+
+ private:
+  absl::StatusOr<ArtifactTree> Open(const ProjectName& project) const;
+  absl::StatusOr<std::unique_ptr<ArtifactReader>> OpenReader(const ArtifactTree& tree, const RelativePath& path) const;
+  absl::StatusOr<Artifact> Checksum(const ArtifactTree& tree, const RelativePath& path, Cancelled cancelled);
+  absl::StatusOr<DeletedArtifacts> RemoveAside(const ArtifactTree& tree, fs::Dir& parent,
+                                               const DeleteArtifactArgs& args, Cancelled cancelled);
+  absl::Status CopyBytes(fs::File& to, ArtifactReader& from, Cancelled cancelled) const;
+
+  Catalog* const catalog_;
+  const std::unique_ptr<fs::Dir> base_;
+  const base::Clock clock_;
+  ChecksumCache checksums_;
+  Placer placer_;
+  Uploads uploads_;
+
+  absl::Time next_sweep_ = absl::InfinitePast();  // Of SweepSome() alone, as the next.
+  std::optional<OrderKey> swept_;                 // The last workspace of this round.
+};
+
+}  // namespace mlops::core
+
+#endif  // MLOPS_SERVICE_CORE_ARTIFACTS_H_

@@ -1,0 +1,115 @@
+#include "service/rpc/artifact_service.h"
+
+#include <utility>
+
+#include "service/base/status_macros.h"
+#include "service/core/errors.h"
+#include "service/rpc/artifact_wire.h"
+#include "service/rpc/convert.h"
+
+namespace mlops::rpc {
+
+using core::Artifact;
+using core::ProjectName;
+using core::RelativePath;
+
+grpc::ServerUnaryReactor* ArtifactService::GetArtifact(grpc::CallbackServerContext* context,
+                                                       const pb::GetArtifactRequest* request, pb::Artifact* response) {
+  return calls_->Unary(kGetArtifact, context, request, response, [this, context](const auto& request, auto* response) {
+    ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
+    ASSIGN_OR_RETURN(const RelativePath path, RelativePath::Parse(request.path(), RelativePath::Use::kFind));
+    const auto cancelled = [context] { return context->IsCancelled(); };
+    ASSIGN_OR_RETURN(const Artifact artifact, artifacts_->Get(project, path, request.checksum(), cancelled));
+    ToProto(artifact, response);
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* ArtifactService::ListArtifacts(grpc::CallbackServerContext* context,
+                                                         const pb::ListArtifactsRequest* request,
+                                                         pb::ListArtifactsResponse* response) {
+  return calls_->Unary(kListArtifacts, context, request, response, [this](const auto& request, auto* response) {
+    ASSIGN_OR_RETURN(const core::ListArtifactsArgs args, FromProto(request));
+    ASSIGN_OR_RETURN(const core::ArtifactPage page, artifacts_->List(args));
+    for (const Artifact& artifact : page.artifacts) ToProto(artifact, response->add_artifacts());
+    response->set_next_page_token(page.next_page_token);
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* ArtifactService::ReadArtifact(grpc::CallbackServerContext* context,
+                                                                          const grpc::ByteBuffer* request) {
+  return new ArtifactReadStream(streams_, context, *request);
+}
+
+grpc::ServerReadReactor<grpc::ByteBuffer>* ArtifactService::WriteArtifact(grpc::CallbackServerContext* context,
+                                                                          grpc::ByteBuffer* response) {
+  return new ArtifactWriteStream(streams_, context, response);
+}
+
+grpc::ServerUnaryReactor* ArtifactService::GetUpload(grpc::CallbackServerContext* context,
+                                                     const pb::GetUploadRequest* request, pb::Upload* response) {
+  return calls_->Unary(kGetUpload, context, request, response, [this](const auto& request, auto* response) {
+    ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
+    ASSIGN_OR_RETURN(const std::string upload_id, ParseUploadId(request.upload_id()));
+    ASSIGN_OR_RETURN(const core::UploadState state, artifacts_->GetUpload(project, upload_id));
+    response->set_upload_id(upload_id);
+    response->set_path(state.path);
+    response->set_offset(state.offset);
+    ToProto(state.expire_time, response->mutable_expire_time());
+    if (state.artifact) ToProto(*state.artifact, response->mutable_artifact());
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* ArtifactService::DeleteArtifact(grpc::CallbackServerContext* context,
+                                                          const pb::DeleteArtifactRequest* request,
+                                                          pb::DeleteArtifactResponse* response) {
+  const auto handler = [this, context](const auto& request, auto* response) {
+    ASSIGN_OR_RETURN(const core::DeleteArtifactArgs args, FromProto(request));
+    const auto cancelled = [context] { return context->IsCancelled(); };
+    ASSIGN_OR_RETURN(const core::DeletedArtifacts deleted, artifacts_->Delete(args, cancelled));
+    response->set_file_count(ClampToInt32(deleted.file_count));
+    response->set_size_bytes(deleted.size_bytes);
+    return absl::OkStatus();
+  };
+  return calls_->Unary(kDeleteArtifact, context, request, response, handler);
+}
+
+grpc::ServerUnaryReactor* ArtifactService::MoveArtifact(grpc::CallbackServerContext* context,
+                                                        const pb::MoveArtifactRequest* request,
+                                                        pb::Artifact* response) {
+  return calls_->Unary(kMoveArtifact, context, request, response, [this](const auto& request, auto* response) {
+    ASSIGN_OR_RETURN(const core::TransferArgs args, FromProto(request));
+    ASSIGN_OR_RETURN(const Artifact artifact, artifacts_->Move(args));
+    ToProto(artifact, response);
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* ArtifactService::CopyArtifact(grpc::CallbackServerContext* context,
+                                                        const pb::CopyArtifactRequest* request,
+                                                        pb::Artifact* response) {
+  return calls_->Unary(kCopyArtifact, context, request, response, [this, context](const auto& request, auto* response) {
+    ASSIGN_OR_RETURN(const core::TransferArgs args, FromProto(request));
+    const auto cancelled = [context] { return context->IsCancelled(); };
+    ASSIGN_OR_RETURN(const Artifact artifact, artifacts_->Copy(args, cancelled));
+    ToProto(artifact, response);
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* ArtifactService::MakeDirectory(grpc::CallbackServerContext* context,
+                                                         const pb::MakeDirectoryRequest* request,
+                                                         pb::Artifact* response) {
+  return calls_->Unary(kMakeDirectory, context, request, response, [this](const auto& request, auto* response) {
+    ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
+    RETURN_IF_ERROR(CheckNoFence(request.fence()));
+    ASSIGN_OR_RETURN(const RelativePath path, RelativePath::Parse(request.path(), RelativePath::Use::kMake));
+    ASSIGN_OR_RETURN(const Artifact artifact, artifacts_->MakeDirectory(project, path));
+    ToProto(artifact, response);
+    return absl::OkStatus();
+  });
+}
+
+}  // namespace mlops::rpc

@@ -1,0 +1,333 @@
+#include "service/rpc/artifact_streams.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "grpcpp/impl/codegen/proto_utils.h"
+#include "service/base/status_macros.h"
+#include "service/core/errors.h"
+#include "service/rpc/convert.h"
+
+namespace mlops::rpc {
+
+using core::FieldInvalid;
+
+namespace {
+
+constexpr absl::Duration kRetryDelay = absl::Milliseconds(500);
+constexpr size_t kSha256Digits = 64;
+// Less is not worth the way to another thread.
+constexpr size_t kParallelBytes = 256 * 1024;
+
+absl::Status ClientLeft() { return absl::CancelledError("the client left"); }
+
+// Destroys what may take the disk's time where that may be.
+template <typename T>
+void DestroyOn(base::ThreadPool& workers, std::unique_ptr<T> object) {
+  if (object == nullptr) return;
+  // Where there is no room in the queue, it happens here.
+  (void)workers.TrySchedule([object = std::shared_ptr<T>(std::move(object))]() mutable { object.reset(); });
+}
+
+absl::StatusOr<std::string> ParseSha256(const std::string& text) {
+  if (text.size() != kSha256Digits || !std::all_of(text.begin(), text.end(), absl::ascii_isxdigit)) {
+    return FieldInvalid("sha256", "must be 64 hexadecimal digits");
+  }
+  return absl::AsciiStrToLower(text);
+}
+
+}  // namespace
+
+absl::Status ArtifactStreams::Slot::status() const {
+  if (taken_) return absl::OkStatus();
+  return core::Overloaded(absl::StrCat("streams of artifacts, of which ", streams_->max_streams_, " may run"),
+                          kRetryDelay);
+}
+
+// --- Reading --------------------------------------------------------------------------------------------------------
+
+ArtifactReadStream::ArtifactReadStream(ArtifactStreams* streams, grpc::CallbackServerContext* context,
+                                       const grpc::ByteBuffer& request)
+    : streams_(streams), context_(context), started_(streams->calls().Begin()), slot_(streams) {
+  pb::ReadArtifactRequest parsed;
+  absl::Status status = slot_.status();
+  if (streams_->calls().draining()) status = core::ShuttingDown();
+  status.Update(Decode(request, &parsed));
+  project_ = parsed.project();
+  if (status.ok()) {
+    auto args = FromProto(parsed);
+    status = args.status();
+    if (args.ok()) args_ = *std::move(args);
+  }
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (!status.ok()) end_ = std::move(status);
+  });
+}
+
+void ArtifactReadStream::OnWriteDone(bool ok) {
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    writing_ = false;
+    if (!ok && !end_.has_value()) end_ = ClientLeft();
+  });
+}
+
+void ArtifactReadStream::OnDone() {
+  DestroyOn(streams_->workers(), std::move(reader_));
+  delete this;
+}
+
+grpc::Status ArtifactReadStream::End(absl::Status status) {
+  return streams_->calls().End(kReadArtifact, project_, std::move(status), started_, *context_);
+}
+
+void ArtifactReadStream::Advance(absl::FunctionRef<void()> change) {
+  bool write = false, work = false, finish = false;
+  absl::Status end;
+  {
+    absl::MutexLock lock(&mutex_);
+    change();
+    if (finished_) return;
+    if (!end_.has_value() && all_read_ && ready_.empty() && !working_) end_ = absl::OkStatus();
+    if (end_.has_value()) {
+      finish = !working_ && !writing_;
+      end = *end_;
+    } else {
+      write = !writing_ && !ready_.empty();
+      if (write) {
+        writing_ = true;
+        being_written_ = std::move(ready_.front());
+        ready_.pop_front();
+        // The last goes with the end. (No hint that the next one follows: with that gRPC 1.51 may wait for ever.)
+        finish = all_read_ && ready_.empty() && !working_;
+      }
+      work = !working_ && ready_.empty() && !all_read_;
+      if (work) working_ = true;
+    }
+    finished_ = finish;
+  }
+  if (write && finish) return StartWriteAndFinish(&being_written_, grpc::WriteOptions(), End(absl::OkStatus()));
+  if (finish) return Finish(End(std::move(end)));
+  // Whoever works keeps the stream alive: so that is begun last.
+  if (write) StartWrite(&being_written_);
+  if (work) ScheduleWork();
+}
+
+void ArtifactReadStream::ScheduleWork() {
+  if (streams_->workers().TrySchedule([this] { Work(); })) return;
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    working_ = false;
+    if (!end_.has_value()) end_ = Calls::TooMany();
+  });
+}
+
+void ArtifactReadStream::Work() {
+  std::deque<grpc::ByteBuffer> messages;
+  absl::Status status = WorkOnce(&messages);
+  const bool all_read = reader_ != nullptr && reader_->remaining_bytes() == 0;
+  if (all_read) reader_.reset();
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    working_ = false;
+    all_read_ = all_read;
+    if (!status.ok() && !end_.has_value()) end_ = std::move(status);
+    for (grpc::ByteBuffer& message : messages) ready_.push_back(std::move(message));
+  });
+}
+
+absl::Status ArtifactReadStream::WorkOnce(std::deque<grpc::ByteBuffer>* messages) {
+  if (streams_->calls().draining()) return core::ShuttingDown();
+  RETURN_IF_ERROR(streams_->calls().CheckWanted(*context_));
+  if (reader_ == nullptr) {
+    ASSIGN_OR_RETURN(reader_, streams_->artifacts().OpenForRead(*args_));
+    pb::ReadArtifactResponse first;
+    ToProto(reader_->artifact(), first.mutable_artifact());
+    messages->push_back(Encode(first));
+    if (reader_->remaining_bytes() == 0) return absl::OkStatus();
+  }
+  const size_t size = static_cast<size_t>(std::min<int64_t>(reader_->remaining_bytes(), kChunkBytes));
+  ASSIGN_OR_RETURN(grpc::ByteBuffer message,
+                   EncodeData(size, [&](char* data) { return reader_->Read(data, size).status(); }));
+  messages->push_back(std::move(message));
+  return absl::OkStatus();
+}
+
+// --- Writing --------------------------------------------------------------------------------------------------------
+
+ArtifactWriteStream::ArtifactWriteStream(ArtifactStreams* streams, grpc::CallbackServerContext* context,
+                                         grpc::ByteBuffer* response)
+    : streams_(streams), context_(context), response_(response), started_(streams->calls().Begin()), slot_(streams) {
+  absl::Status status = slot_.status();
+  if (streams_->calls().draining()) status = core::ShuttingDown();
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (!status.ok()) end_ = std::move(status);
+  });
+}
+
+void ArtifactWriteStream::OnReadDone(bool ok) {
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    reading_ = false;
+    if (ok) {
+      received_ = std::move(being_read_);
+    } else {
+      no_more_ = true;
+    }
+  });
+}
+
+void ArtifactWriteStream::OnDone() {
+  DestroyOn(streams_->workers(), std::move(writer_));
+  delete this;
+}
+
+void ArtifactWriteStream::Advance(absl::FunctionRef<void()> change) {
+  bool read = false, work = false, finish = false;
+  absl::Status end;
+  {
+    absl::MutexLock lock(&mutex_);
+    change();
+    if (finished_) return;
+    if (end_.has_value()) {
+      finish = finished_ = !working_;
+      end = *end_;
+    } else {
+      read = !reading_ && !no_more_ && !received_.has_value();
+      if (read) reading_ = true;
+      work = !working_ && (received_.has_value() || no_more_);
+      if (work) working_ = true;
+    }
+  }
+  if (finish) {
+    return Finish(streams_->calls().End(kWriteArtifact, project_, std::move(end), started_, *context_));
+  }
+  if (read) StartRead(&being_read_);
+  if (work) ScheduleWork();
+}
+
+void ArtifactWriteStream::ScheduleWork() {
+  if (streams_->workers().TrySchedule([this] { Work(); })) return;
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    working_ = false;
+    end_ = Calls::TooMany();
+  });
+}
+
+void ArtifactWriteStream::Work() {
+  bool more = false;
+  std::optional<absl::Status> end = WorkOnce(&more);
+  if (end.has_value()) writer_.reset();
+  if (more && !end.has_value()) return ScheduleWork();
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    working_ = false;
+    if (end.has_value()) end_ = std::move(end);
+  });
+}
+
+std::optional<absl::Status> ArtifactWriteStream::WorkOnce(bool* more) {
+  if (absl::Status wanted = CheckWanted(); !wanted.ok()) return wanted;
+  if (!message_.has_value()) {
+    std::optional<grpc::ByteBuffer> bytes;
+    bool read = false;
+    {
+      absl::MutexLock lock(&mutex_);
+      bytes = std::exchange(received_, std::nullopt);
+      read = bytes.has_value() && !reading_ && !no_more_;
+      if (read) reading_ = true;
+    }
+    if (read) StartRead(&being_read_);
+    if (!bytes.has_value()) return EndUnfinished();
+    auto message = DecodeWrite(*bytes);
+    if (!message.ok()) return message.status();
+    message_ = *std::move(message);
+    absl::Status begun = writer_ == nullptr ? Begin(message_->head) : CheckLater(message_->head);
+    if (!begun.ok()) return begun;
+  }
+  if (rehashing_) {
+    const auto rest = writer_->Rehash();
+    if (!rest.ok()) return rest.status();
+    rehashing_ = *more = *rest;
+    if (rehashing_) return std::nullopt;
+  }
+  const bool finish = message_->head.finish();
+  absl::Status written = Write(*std::exchange(message_, std::nullopt));
+  if (!written.ok() || finish) return written;
+  return std::nullopt;
+}
+
+// Before anything has come, or what has come is kept, draining ends the call as others.
+absl::Status ArtifactWriteStream::CheckWanted() const {
+  const bool may_end = writer_ == nullptr || !writer_->args().upload_id.empty();
+  if (streams_->calls().draining() && may_end) return core::ShuttingDown();
+  return streams_->calls().CheckWanted(*context_);
+}
+
+absl::Status ArtifactWriteStream::Begin(const pb::WriteArtifactRequest& first) {
+  project_ = first.project();
+  RETURN_IF_ERROR(CheckNoFence(first.fence()));
+  ASSIGN_OR_RETURN(const core::WriteArgs args, FromProto(first));
+  ASSIGN_OR_RETURN(writer_, streams_->artifacts().OpenForWrite(args));
+  rehashing_ = writer_->offset() > 0;
+  return absl::OkStatus();
+}
+
+// What later messages repeat must be what the first one said.
+absl::Status ArtifactWriteStream::CheckLater(const pb::WriteArtifactRequest& head) const {
+  const core::WriteArgs& args = writer_->args();
+  const auto check = [](absl::string_view field, const std::string& now, const std::string& first) {
+    if (now.empty() || now == first) return absl::OkStatus();
+    return FieldInvalid(field, "is not what the first message of the stream says");
+  };
+  RETURN_IF_ERROR(CheckNoFence(head.fence()));
+  RETURN_IF_ERROR(check("project", head.project(), args.project.str()));
+  RETURN_IF_ERROR(check("path", head.path(), args.path.shown()));
+  RETURN_IF_ERROR(check("upload_id", head.upload_id(), args.upload_id));
+  RETURN_IF_ERROR(check("etag", head.etag(), args.precondition.etag));
+  if (head.create_only() && !args.precondition.create_only) {
+    return FieldInvalid("create_only", "is not what the first message of the stream says");
+  }
+  if (head.offset() == 0 || head.offset() == writer_->offset()) return absl::OkStatus();
+  return core::UploadOffsetMismatch(args.project.str(), args.upload_id, head.offset(), writer_->offset());
+}
+
+absl::Status ArtifactWriteStream::Write(const WriteMessage& message) {
+  if (!message.head.sha256().empty()) {
+    ASSIGN_OR_RETURN(std::string sha256, ParseSha256(message.head.sha256()));
+    writer_->ExpectSha256(std::move(sha256));
+  }
+  RETURN_IF_ERROR(WriteData(message));
+  if (!message.head.finish()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const core::Artifact artifact, writer_->Finish());
+  Answer(&artifact);
+  return absl::OkStatus();
+}
+
+absl::Status ArtifactWriteStream::WriteData(const WriteMessage& message) {
+  size_t size = 0;
+  for (absl::string_view piece : message.data) size += piece.size();
+  if (size < kParallelBytes) return writer_->Write(message.data);
+  // Hashing takes about as long as writing.
+  absl::Status written;
+  base::RunBoth(
+      streams_->workers(), [&] { written = writer_->Append(message.data); }, [&] { writer_->Hash(message.data); });
+  return written;
+}
+
+absl::Status ArtifactWriteStream::EndUnfinished() {
+  if (context_->IsCancelled()) return ClientLeft();
+  if (writer_ == nullptr) return FieldInvalid("project", "is required");
+  if (writer_->args().upload_id.empty()) {
+    return FieldInvalid("finish",
+                        "did not come before the end of the stream, and there is no upload_id to keep it for");
+  }
+  Answer(nullptr);
+  return absl::OkStatus();
+}
+
+void ArtifactWriteStream::Answer(const core::Artifact* artifact) {
+  pb::WriteArtifactResponse response;
+  response.set_offset(writer_->offset());
+  if (artifact != nullptr) ToProto(*artifact, response.mutable_artifact());
+  *response_ = Encode(response);
+}
+
+}  // namespace mlops::rpc
