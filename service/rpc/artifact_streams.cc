@@ -297,7 +297,7 @@ absl::Status ArtifactWriteStream::Write(const WriteMessage& message) {
     ASSIGN_OR_RETURN(std::string sha256, ParseSha256(message.head.sha256()));
     writer_->ExpectSha256(std::move(sha256));
   }
-  RETURN_IF_ERROR(writer_->Write(message.data));
+  RETURN_IF_ERROR(writer_->Write(message.data.pieces));
   if (!message.head.finish()) return absl::OkStatus();
   ASSIGN_OR_RETURN(const core::Artifact artifact, writer_->Finish());
   Answer(&artifact);
