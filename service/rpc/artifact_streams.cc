@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -18,6 +19,8 @@ namespace {
 
 constexpr absl::Duration kRetryDelay = absl::Milliseconds(500);
 constexpr size_t kSha256Digits = 64;
+// Less is not worth the way to another thread.
+constexpr size_t kParallelBytes = 256 * 1024;
 
 absl::Status ClientLeft() { return absl::CancelledError("the client left"); }
 
@@ -85,7 +88,6 @@ grpc::Status ArtifactReadStream::End(absl::Status status) {
 
 void ArtifactReadStream::Advance(absl::FunctionRef<void()> change) {
   bool write = false, work = false, finish = false;
-  grpc::WriteOptions options;
   absl::Status end;
   {
     absl::MutexLock lock(&mutex_);
@@ -101,8 +103,7 @@ void ArtifactReadStream::Advance(absl::FunctionRef<void()> change) {
         writing_ = true;
         being_written_ = std::move(ready_.front());
         ready_.pop_front();
-        // The next follows at once: both may go in one packet. The last goes with the end.
-        if (!ready_.empty()) options.set_buffer_hint();
+        // The last goes with the end. (No hint that the next one follows: with that gRPC 1.51 may wait for ever.)
         finish = all_read_ && ready_.empty() && !working_;
       }
       work = !working_ && ready_.empty() && !all_read_;
@@ -110,10 +111,10 @@ void ArtifactReadStream::Advance(absl::FunctionRef<void()> change) {
     }
     finished_ = finish;
   }
-  if (write && finish) return StartWriteAndFinish(&being_written_, options, End(absl::OkStatus()));
+  if (write && finish) return StartWriteAndFinish(&being_written_, grpc::WriteOptions(), End(absl::OkStatus()));
   if (finish) return Finish(End(std::move(end)));
   // Whoever works keeps the stream alive: so that is begun last.
-  if (write) StartWrite(&being_written_, options);
+  if (write) StartWrite(&being_written_);
   if (work) ScheduleWork();
 }
 
@@ -297,11 +298,23 @@ absl::Status ArtifactWriteStream::Write(const WriteMessage& message) {
     ASSIGN_OR_RETURN(std::string sha256, ParseSha256(message.head.sha256()));
     writer_->ExpectSha256(std::move(sha256));
   }
-  RETURN_IF_ERROR(writer_->Write(message.data.pieces));
+  RETURN_IF_ERROR(WriteData(message));
   if (!message.head.finish()) return absl::OkStatus();
   ASSIGN_OR_RETURN(const core::Artifact artifact, writer_->Finish());
   Answer(&artifact);
   return absl::OkStatus();
+}
+
+absl::Status ArtifactWriteStream::WriteData(const WriteMessage& message) {
+  const std::vector<absl::string_view>& pieces = message.data.pieces;
+  size_t size = 0;
+  for (absl::string_view piece : pieces) size += piece.size();
+  if (size < kParallelBytes) return writer_->Write(pieces);
+  // Hashing takes about as long as writing.
+  absl::Status written;
+  base::RunBoth(
+      streams_->workers(), [&] { written = writer_->Append(pieces); }, [&] { writer_->Hash(pieces); });
+  return written;
 }
 
 absl::Status ArtifactWriteStream::EndUnfinished() {
