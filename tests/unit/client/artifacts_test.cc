@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "grpc/grpc.h"
 #include "mlops/testing/fake_workspace_service.h"
 #include "mlops/workspace_client.h"
 #include "service/base/sha256.h"
@@ -42,6 +43,9 @@ enum class Kind { kFake, kServer };
 
 class ArtifactsTest : public ::testing::TestWithParam<Kind> {
  protected:
+  // Once gRPC has been used it stays: to end with its last user, as it would after each case, takes it up to 10 s.
+  static void SetUpTestSuite() { grpc_init(); }
+
   ArtifactsTest() {
     if (GetParam() == Kind::kServer) StartServer();
     EXPECT_TRUE(client_.Create("fraud").ok());
