@@ -43,28 +43,29 @@ class GrpcReadStream final : public ReadStream {
 
 class GrpcWriteStream final : public WriteStream {
  public:
-  GrpcWriteStream(grpc::ChannelInterface* channel, const RpcMethod& method, std::unique_ptr<ClientCall> call)
-      : call_(std::move(call)) {
-    call_->context().set_initial_metadata_corked(true);  // It goes with the first message.
-    writer_.reset(
-        grpc::internal::ClientWriterFactory<ByteBuffer>::Create(channel, method, &call_->context(), &response_));
-  }
+  // Both must outlive this.
+  GrpcWriteStream(grpc::ChannelInterface* channel, const RpcMethod* method, std::unique_ptr<ClientCall> call)
+      : channel_(channel), method_(method), call_(std::move(call)) {}
 
   ~GrpcWriteStream() override {
-    if (ended_) return;
+    if (writer_ == nullptr || ended_) return;
     call_->context().TryCancel();
     (void)writer_->Finish();
   }
 
   bool Write(const v1::WriteArtifactRequest& head, const grpc::Slice& data) override {
-    const ByteBuffer bytes = wire::Encode(head, v1::WriteArtifactRequest::kDataFieldNumber, data);
+    if (writer_ == nullptr) {
+      call_->context().set_initial_metadata_corked(true);  // It goes with the message.
+      Begin();
+    }
     grpc::WriteOptions options;
     if (head.finish()) options.set_last_message();
     no_more_ = head.finish();
-    return writer_->Write(bytes, options);
+    return writer_->Write(wire::Encode(head, v1::WriteArtifactRequest::kDataFieldNumber, data), options);
   }
 
   absl::StatusOr<v1::WriteArtifactResponse> Finish() override {
+    if (writer_ == nullptr) Begin();
     if (!no_more_) writer_->WritesDone();
     ended_ = true;
     const absl::Status end = call_->ToAbsl(writer_->Finish());
@@ -73,9 +74,16 @@ class GrpcWriteStream final : public WriteStream {
   }
 
  private:
+  void Begin() {
+    writer_.reset(
+        grpc::internal::ClientWriterFactory<ByteBuffer>::Create(channel_, *method_, &call_->context(), &response_));
+  }
+
+  grpc::ChannelInterface* const channel_;
+  const RpcMethod* const method_;
   const std::unique_ptr<ClientCall> call_;
   v1::WriteArtifactResponse response_;
-  std::unique_ptr<grpc::ClientWriter<ByteBuffer>> writer_;
+  std::unique_ptr<grpc::ClientWriter<ByteBuffer>> writer_;  // Null before the first message.
   bool no_more_ = false;
   bool ended_ = false;
 };
@@ -103,7 +111,7 @@ std::unique_ptr<ReadStream> GrpcStreams::Read(std::unique_ptr<ClientCall> call,
 }
 
 std::unique_ptr<WriteStream> GrpcStreams::Write(std::unique_ptr<ClientCall> call) const {
-  return std::make_unique<GrpcWriteStream>(channel_.get(), write_method_, std::move(call));
+  return std::make_unique<GrpcWriteStream>(channel_.get(), &write_method_, std::move(call));
 }
 
 }  // namespace mlops::internal
