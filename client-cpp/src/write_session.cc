@@ -141,11 +141,10 @@ void WriteSession::Abandon() {
     const auto nothing = [](int64_t) { return grpc::Slice(); };
     absl::Status status = stream_ == nullptr ? absl::UnavailableError("") : TrySend(offset_, nothing, &wrong);
     retry_ = Retry({.timeout = kAbandonTimeout});
-    while (IsWorthRetry(status) || absl::IsCancelled(status)) {
+    while ((IsWorthRetry(status) || absl::IsCancelled(status)) && retry_.Wait(status).ok()) {
       stream_.reset();
       if (!Resume().ok() || offset_ == 0 || finished_.has_value()) break;
       status = TrySend(offset_, nothing, &wrong);
-      if (!retry_.Wait(status).ok()) break;
     }
   }
   stream_.reset();

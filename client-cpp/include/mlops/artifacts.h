@@ -189,8 +189,8 @@ class ArtifactWriter {
   //   or `etag`, whose connection broke before the answer.
   absl::StatusOr<Artifact> Finish(std::string_view sha256 = "");
 
-  // Gives the file up. With an `upload_id` of yours, what was sent is kept under it; else the server drops it, at once
-  // if it can be reached. Does nothing after Finish().
+  // Gives the file up. With an `upload_id` of yours, what was sent is kept under it; else the server is told to drop
+  // it, and does so after a day if it cannot be reached within some seconds. Does nothing after Finish().
   void Abandon();
 
  private:
