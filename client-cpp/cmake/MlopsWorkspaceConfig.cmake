@@ -2,6 +2,7 @@
 include(CMakeFindDependencyMacro)
 find_dependency(Threads)
 find_dependency(absl)
+find_dependency(OpenSSL)
 # Older gRPC packages expect the targets that CMake's own module makes, so it must come first.
 find_dependency(Protobuf)
 find_dependency(gRPC CONFIG)

@@ -7,10 +7,35 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "grpcpp/support/slice.h"
 #include "mlops/workspace/v1/workspace_service.pb.h"
 #include "mlops/workspace_client.h"
+#include "proto/cpp/wire_data.h"
 
 namespace mlops::internal {
+
+// One ReadArtifact call. Destroying it ends the call. Not thread-safe.
+class ReadStream {
+ public:
+  virtual ~ReadStream() = default;
+
+  // Waits for the next message: its data, and all else, with the data left out, in `head`. False at the end.
+  virtual absl::StatusOr<bool> Read(workspace::v1::ReadArtifactResponse* head, wire::Data* data) = 0;
+};
+
+// One WriteArtifact call. Destroying it breaks the call off. Not thread-safe.
+class WriteStream {
+ public:
+  virtual ~WriteStream() = default;
+
+  // Sends `head`, which has no data, with `data`; nothing follows one with `finish`. False if the call has ended:
+  // Finish() tells why.
+  virtual bool Write(const workspace::v1::WriteArtifactRequest& head, const grpc::Slice& data) = 0;
+
+  // Waits for the answer, after which the stream can only be destroyed. A stream without a message that has `finish`
+  // is ended without.
+  virtual absl::StatusOr<workspace::v1::WriteArtifactResponse> Finish() = 0;
+};
 
 // The RPCs of the contract in their generated messages, below WorkspaceClient and above gRPC: where a fake takes the
 // place of a server, and where recorded requests can be played. Errors carry their reason (proto/cpp/wire_status.h).
@@ -42,6 +67,24 @@ class Connection {
   virtual absl::Status StreamWorkspaceStatuses(
       const workspace::v1::StreamWorkspaceStatusesRequest& request, const CallOptions& call,
       const std::function<bool(const workspace::v1::WorkspaceStatus&)>& visit) = 0;
+
+  virtual absl::StatusOr<workspace::v1::Artifact> GetArtifact(const workspace::v1::GetArtifactRequest& request,
+                                                              const CallOptions& call) = 0;
+  virtual absl::StatusOr<workspace::v1::ListArtifactsResponse> ListArtifacts(
+      const workspace::v1::ListArtifactsRequest& request, const CallOptions& call) = 0;
+  virtual absl::StatusOr<workspace::v1::Upload> GetUpload(const workspace::v1::GetUploadRequest& request,
+                                                          const CallOptions& call) = 0;
+  virtual absl::StatusOr<workspace::v1::DeleteArtifactResponse> DeleteArtifact(
+      const workspace::v1::DeleteArtifactRequest& request, const CallOptions& call) = 0;
+  virtual absl::StatusOr<workspace::v1::Artifact> MoveArtifact(const workspace::v1::MoveArtifactRequest& request,
+                                                               const CallOptions& call) = 0;
+  virtual absl::StatusOr<workspace::v1::Artifact> CopyArtifact(const workspace::v1::CopyArtifactRequest& request,
+                                                               const CallOptions& call) = 0;
+  virtual absl::StatusOr<workspace::v1::Artifact> MakeDirectory(const workspace::v1::MakeDirectoryRequest& request,
+                                                                const CallOptions& call) = 0;
+  virtual std::unique_ptr<ReadStream> ReadArtifact(const workspace::v1::ReadArtifactRequest& request,
+                                                   const CallOptions& call) = 0;
+  virtual std::unique_ptr<WriteStream> WriteArtifact(const CallOptions& call) = 0;
 };
 
 // The server at `address`, which ResolveAddress() returned, over gRPC. Connects with the first call.

@@ -100,4 +100,14 @@ ServerInfo FromProto(const v1::ServerInfo& proto) {
   return info;
 }
 
+Artifact FromProto(const v1::Artifact& proto) {
+  Artifact artifact{.path = proto.path(),
+                    .directory = proto.directory(),
+                    .size_bytes = proto.size_bytes(),
+                    .sha256 = proto.sha256(),
+                    .etag = proto.etag()};
+  if (proto.has_modify_time()) artifact.modify_time = ToTime(proto.modify_time());
+  return artifact;
+}
+
 }  // namespace mlops::internal

@@ -18,6 +18,7 @@ WorkspacePage FromProto(const workspace::v1::ListWorkspacesResponse& proto);
 DeleteResult FromProto(const workspace::v1::DeleteWorkspaceResponse& proto);
 EnsureResult FromProto(const workspace::v1::EnsureWorkspaceResponse& proto);
 ServerInfo FromProto(const workspace::v1::ServerInfo& proto);
+Artifact FromProto(const workspace::v1::Artifact& proto);
 
 }  // namespace mlops::internal
 

@@ -2,14 +2,13 @@
 #include <map>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client-cpp/src/address.h"
 #include "client-cpp/src/connection.h"
+#include "client-cpp/src/grpc_call.h"
 #include "client-cpp/src/service_config.h"
 #include "grpcpp/grpcpp.h"
 #include "mlops/workspace/v1/workspace_service.grpc.pb.h"
-#include "proto/cpp/wire_status.h"
 
 namespace mlops::internal {
 namespace {
@@ -23,14 +22,24 @@ using google::protobuf::ServiceDescriptor;
 constexpr int kMaxAnswerBytes = 64 << 20;
 // An error of the largest details is within gRPC's default of 8 KiB only if its message is plain ASCII.
 constexpr int kMaxHeaderBytes = 16 << 10;
+// Well above what servers allow.
+constexpr int kKeepaliveMs = 25'000;
 
 const ServiceDescriptor& Contract() {
   return *v1::GetWorkspaceRequest::descriptor()->file()->FindServiceByName("WorkspaceService");
 }
 
 absl::Duration TimeoutOf(const MethodDescriptor& method, const ClientOptions& options) {
+  const Descriptor* const request = method.input_type();
+  const auto is_any_of = [request](auto... descriptors) { return ((request == descriptors) || ...); };
+  if (is_any_of(v1::ReadArtifactRequest::descriptor(), v1::WriteArtifactRequest::descriptor())) {
+    return absl::InfiniteDuration();
+  }
   if (method.server_streaming() || method.client_streaming()) return options.stream_timeout;
-  if (method.input_type() == v1::GetWorkspaceStatusRequest::descriptor()) return options.status_timeout;
+  if (is_any_of(v1::GetWorkspaceStatusRequest::descriptor(), v1::GetArtifactRequest::descriptor(),
+                v1::CopyArtifactRequest::descriptor())) {
+    return options.status_timeout;
+  }
   return IsRepeatable(method) ? options.repeatable_timeout : options.change_timeout;
 }
 
@@ -44,6 +53,10 @@ grpc::ChannelArguments ChannelArgumentsFor(const std::string& address) {
   // A server that restarts is back sooner than gRPC's own second and growing.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
+  // So that calls without a time-out, which may be silent for long, end where the server is not there any more.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveMs);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   return arguments;
 }
 
@@ -51,8 +64,10 @@ class GrpcConnection final : public Connection {
  public:
   GrpcConnection(std::string address, const ClientOptions& options)
       : address_(std::move(address)),
-        stub_(v1::WorkspaceService::NewStub(grpc::CreateCustomChannel(
-            GrpcTarget(address_), grpc::InsecureChannelCredentials(), ChannelArgumentsFor(address_)))) {
+        channel_(grpc::CreateCustomChannel(GrpcTarget(address_), grpc::InsecureChannelCredentials(),
+                                           ChannelArgumentsFor(address_))),
+        stub_(v1::WorkspaceService::NewStub(channel_)),
+        streams_(channel_) {
     for (int i = 0; i < Contract().method_count(); ++i) {
       const MethodDescriptor& method = *Contract().method(i);
       timeouts_[method.input_type()] = TimeoutOf(method, options);
@@ -97,7 +112,8 @@ class GrpcConnection final : public Connection {
 
   absl::Status StreamWorkspaceStatuses(const v1::StreamWorkspaceStatusesRequest& request, const CallOptions& call,
                                        const std::function<bool(const v1::WorkspaceStatus&)>& visit) override {
-    grpc::ClientContext context;
+    ClientCall state(address_, call);
+    grpc::ClientContext& context = state.context();
     SetDeadline(*request.GetDescriptor(), call, context);
     const auto reader = stub_->StreamWorkspaceStatuses(&context, request);
     bool wanted = true;
@@ -107,7 +123,42 @@ class GrpcConnection final : public Connection {
     }
     if (!wanted) context.TryCancel();
     const grpc::Status end = reader->Finish();
-    return wanted ? ToAbsl(end) : absl::OkStatus();
+    return wanted ? state.ToAbsl(end) : absl::OkStatus();
+  }
+
+  absl::StatusOr<v1::Artifact> GetArtifact(const v1::GetArtifactRequest& request, const CallOptions& call) override {
+    return Unary(&Stub::GetArtifact, request, call);
+  }
+  absl::StatusOr<v1::ListArtifactsResponse> ListArtifacts(const v1::ListArtifactsRequest& request,
+                                                          const CallOptions& call) override {
+    return Unary(&Stub::ListArtifacts, request, call);
+  }
+  absl::StatusOr<v1::Upload> GetUpload(const v1::GetUploadRequest& request, const CallOptions& call) override {
+    return Unary(&Stub::GetUpload, request, call);
+  }
+  absl::StatusOr<v1::DeleteArtifactResponse> DeleteArtifact(const v1::DeleteArtifactRequest& request,
+                                                            const CallOptions& call) override {
+    return Unary(&Stub::DeleteArtifact, request, call);
+  }
+  absl::StatusOr<v1::Artifact> MoveArtifact(const v1::MoveArtifactRequest& request, const CallOptions& call) override {
+    return Unary(&Stub::MoveArtifact, request, call);
+  }
+  absl::StatusOr<v1::Artifact> CopyArtifact(const v1::CopyArtifactRequest& request, const CallOptions& call) override {
+    return Unary(&Stub::CopyArtifact, request, call);
+  }
+  absl::StatusOr<v1::Artifact> MakeDirectory(const v1::MakeDirectoryRequest& request,
+                                             const CallOptions& call) override {
+    return Unary(&Stub::MakeDirectory, request, call);
+  }
+  std::unique_ptr<ReadStream> ReadArtifact(const v1::ReadArtifactRequest& request, const CallOptions& call) override {
+    auto state = std::make_unique<ClientCall>(address_, call);
+    SetDeadline(*request.GetDescriptor(), call, state->context());
+    return streams_.Read(std::move(state), request);
+  }
+  std::unique_ptr<WriteStream> WriteArtifact(const CallOptions& call) override {
+    auto state = std::make_unique<ClientCall>(address_, call);
+    SetDeadline(*v1::WriteArtifactRequest::descriptor(), call, state->context());
+    return streams_.Write(std::move(state));
   }
 
  private:
@@ -116,11 +167,11 @@ class GrpcConnection final : public Connection {
   template <typename Request, typename Response>
   absl::StatusOr<Response> Unary(grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
                                  const Request& request, const CallOptions& call) {
-    grpc::ClientContext context;
-    SetDeadline(*request.GetDescriptor(), call, context);
+    ClientCall state(address_, call);
+    SetDeadline(*request.GetDescriptor(), call, state.context());
     Response response;
-    const grpc::Status status = (stub_.get()->*method)(&context, request, &response);
-    if (!status.ok()) return ToAbsl(status);
+    const grpc::Status status = (stub_.get()->*method)(&state.context(), request, &response);
+    if (!status.ok()) return state.ToAbsl(status);
     return response;
   }
 
@@ -130,16 +181,10 @@ class GrpcConnection final : public Connection {
     context.set_deadline(absl::ToChronoTime(deadline));
   }
 
-  // gRPC's own errors do not say which server they speak of.
-  absl::Status ToAbsl(const grpc::Status& status) const {
-    const absl::Status error = wire::FromGrpc(status);
-    if (error.ok() || !ErrorReason(error).empty()) return error;
-    const char* hint = error.code() == absl::StatusCode::kUnavailable ? " does not answer; is it running? " : ": ";
-    return absl::Status(error.code(), absl::StrCat("The server at ", address_, hint, error.message()));
-  }
-
   const std::string address_;
+  const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<Stub> stub_;
+  const GrpcStreams streams_;
   std::map<const Descriptor*, absl::Duration> timeouts_;  // Constant once constructed.
 };
 

@@ -15,6 +15,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "client-cpp/src/connection.h"
+#include "client-cpp/testing/fake_artifacts.h"
 #include "google/protobuf/util/time_util.h"
 #include "service/base/error.h"
 #include "service/base/status_macros.h"
@@ -151,6 +152,86 @@ std::vector<DirectoryUsage> EmptyDirectories() {
   for (const char* name : kDirectories) directories.push_back({.name = name, .exists = true});
   return directories;
 }
+
+// Sends a file in messages of 1 MiB.
+class FakeReadStream final : public internal::ReadStream {
+ public:
+  FakeReadStream(const v1::ReadArtifactRequest& request, absl::StatusOr<FakeArtifacts::File> file)
+      : file_(std::move(file)), offset_(static_cast<size_t>(request.offset())), limit_(request.limit()) {}
+
+  absl::StatusOr<bool> Read(v1::ReadArtifactResponse* head, wire::Data* data) override {
+    RETURN_IF_ERROR(file_.status());
+    *data = {};
+    if (!std::exchange(described_, true)) {
+      *head->mutable_artifact() = file_->artifact;
+      const size_t size = file_->content->size();
+      end_ = limit_ > 0 ? offset_ + std::min(static_cast<size_t>(limit_), size - offset_) : size;
+      return true;
+    }
+    if (offset_ == end_) return false;
+    const size_t size = std::min(end_ - offset_, kChunkBytes);
+    data->pieces = {absl::string_view(*file_->content).substr(offset_, size)};  // Alive with this stream.
+    offset_ += size;
+    return true;
+  }
+
+ private:
+  static constexpr size_t kChunkBytes = 1 << 20;
+
+  const absl::StatusOr<FakeArtifacts::File> file_;
+  size_t offset_;
+  const int64_t limit_;
+  size_t end_ = 0;
+  bool described_ = false;
+};
+
+// Takes what is written; keeps what is not finished, as the server does.
+class FakeWriteStream final : public internal::WriteStream {
+ public:
+  // `uid_of` finds a project's workspace. Both must outlive this.
+  FakeWriteStream(FakeArtifacts* artifacts, std::function<absl::StatusOr<std::string>(const std::string&)> uid_of)
+      : artifacts_(artifacts), uid_of_(std::move(uid_of)) {}
+
+  ~FakeWriteStream() override {
+    if (begun_ && status_.ok() && !artifact_) artifacts_->Keep(uid_, first_, content_);
+  }
+
+  bool Write(const v1::WriteArtifactRequest& head, const grpc::Slice& data) override {
+    if (!std::exchange(begun_, true)) status_ = Begin(head);
+    if (!status_.ok()) return false;
+    content_.append(reinterpret_cast<const char*>(data.begin()), data.size());
+    if (!head.finish()) return true;
+    auto finished = artifacts_->Finish(uid_, first_, content_, head.sha256());
+    status_ = finished.status();
+    if (finished.ok()) artifact_ = *std::move(finished);
+    return status_.ok();
+  }
+
+  absl::StatusOr<v1::WriteArtifactResponse> Finish() override {
+    RETURN_IF_ERROR(status_);
+    v1::WriteArtifactResponse response;
+    response.set_offset(static_cast<int64_t>(content_.size()));
+    if (artifact_) *response.mutable_artifact() = *artifact_;
+    return response;
+  }
+
+ private:
+  absl::Status Begin(const v1::WriteArtifactRequest& first) {
+    first_ = first;
+    ASSIGN_OR_RETURN(uid_, uid_of_(first.project()));
+    ASSIGN_OR_RETURN(content_, artifacts_->OpenForWrite(uid_, first));
+    return absl::OkStatus();
+  }
+
+  FakeArtifacts* const artifacts_;
+  const std::function<absl::StatusOr<std::string>(const std::string&)> uid_of_;
+  bool begun_ = false;
+  absl::Status status_;
+  v1::WriteArtifactRequest first_;
+  std::string uid_;
+  std::string content_;
+  std::optional<v1::Artifact> artifact_;
+};
 
 }  // namespace
 
@@ -310,6 +391,54 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return absl::OkStatus();
   }
 
+  absl::StatusOr<v1::Artifact> GetArtifact(const v1::GetArtifactRequest& request, const CallOptions&) override {
+    ASSIGN_OR_RETURN(const std::string uid, UidOf(request.project()));
+    return artifacts_.Get(uid, request);
+  }
+
+  absl::StatusOr<v1::ListArtifactsResponse> ListArtifacts(const v1::ListArtifactsRequest& request,
+                                                          const CallOptions&) override {
+    ASSIGN_OR_RETURN(const std::string uid, UidOf(request.project()));
+    return artifacts_.List(uid, request);
+  }
+
+  absl::StatusOr<v1::Upload> GetUpload(const v1::GetUploadRequest& request, const CallOptions&) override {
+    ASSIGN_OR_RETURN(const std::string uid, UidOf(request.project()));
+    return artifacts_.GetUpload(uid, request);
+  }
+
+  absl::StatusOr<v1::DeleteArtifactResponse> DeleteArtifact(const v1::DeleteArtifactRequest& request,
+                                                            const CallOptions&) override {
+    ASSIGN_OR_RETURN(const std::string uid, UidOf(request.project()));
+    return artifacts_.Delete(uid, request);
+  }
+
+  absl::StatusOr<v1::Artifact> MoveArtifact(const v1::MoveArtifactRequest& request, const CallOptions&) override {
+    ASSIGN_OR_RETURN(const std::string uid, UidOf(request.project()));
+    return artifacts_.Move(uid, request);
+  }
+
+  absl::StatusOr<v1::Artifact> CopyArtifact(const v1::CopyArtifactRequest& request, const CallOptions&) override {
+    ASSIGN_OR_RETURN(const std::string uid, UidOf(request.project()));
+    return artifacts_.Copy(uid, request);
+  }
+
+  absl::StatusOr<v1::Artifact> MakeDirectory(const v1::MakeDirectoryRequest& request, const CallOptions&) override {
+    ASSIGN_OR_RETURN(const std::string uid, UidOf(request.project()));
+    return artifacts_.MakeDirectory(uid, request);
+  }
+
+  std::unique_ptr<internal::ReadStream> ReadArtifact(const v1::ReadArtifactRequest& request,
+                                                     const CallOptions&) override {
+    const auto uid = UidOf(request.project());
+    return std::make_unique<FakeReadStream>(request, uid.ok() ? artifacts_.OpenForRead(*uid, request) : uid.status());
+  }
+
+  std::unique_ptr<internal::WriteStream> WriteArtifact(const CallOptions&) override {
+    return std::make_unique<FakeWriteStream>(&artifacts_,
+                                             [this](const std::string& project) { return UidOf(project); });
+  }
+
   absl::StatusOr<v1::ServerInfo> GetServerInfo(const v1::GetServerInfoRequest&, const CallOptions&) override {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(TakeFailure());
@@ -325,6 +454,14 @@ class FakeWorkspaceService::State final : public internal::Connection {
 
  private:
   using Trash = std::vector<v1::Workspace>;
+
+  absl::StatusOr<std::string> UidOf(const std::string& project) ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    RETURN_IF_ERROR(Begin(project));
+    const auto it = live_.find(project);
+    if (it == live_.end()) return NotFound(project);
+    return it->second.uid();
+  }
 
   absl::Status TakeFailure() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (failures_.empty()) return absl::OkStatus();
@@ -424,6 +561,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
   }
 
   const google::protobuf::Timestamp start_time_ = ToTimestamp(absl::Now());
+  FakeArtifacts artifacts_;
   absl::Mutex mutex_;
   std::deque<absl::Status> failures_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, v1::Workspace> live_ ABSL_GUARDED_BY(mutex_);

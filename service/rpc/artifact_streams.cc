@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -302,13 +303,14 @@ absl::Status ArtifactWriteStream::Write(const WriteMessage& message) {
 }
 
 absl::Status ArtifactWriteStream::WriteData(const WriteMessage& message) {
+  const std::vector<absl::string_view>& pieces = message.data.pieces;
   size_t size = 0;
-  for (absl::string_view piece : message.data) size += piece.size();
-  if (size < kParallelBytes) return writer_->Write(message.data);
+  for (absl::string_view piece : pieces) size += piece.size();
+  if (size < kParallelBytes) return writer_->Write(pieces);
   // Hashing takes about as long as writing.
   absl::Status written;
   base::RunBoth(
-      streams_->workers(), [&] { written = writer_->Append(message.data); }, [&] { writer_->Hash(message.data); });
+      streams_->workers(), [&] { written = writer_->Append(pieces); }, [&] { writer_->Hash(pieces); });
   return written;
 }
 

@@ -4,10 +4,6 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "google/protobuf/io/coded_stream.h"
-#include "google/protobuf/io/zero_copy_stream.h"
-#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
-#include "google/protobuf/wire_format_lite.h"
 #include "service/base/status_macros.h"
 #include "service/core/errors.h"
 #include "service/rpc/convert.h"
@@ -17,9 +13,6 @@ namespace mlops::rpc {
 using core::FieldInvalid;
 using core::ProjectName;
 using core::RelativePath;
-using google::protobuf::io::CodedInputStream;
-using google::protobuf::io::CodedOutputStream;
-using WireFormat = google::protobuf::internal::WireFormatLite;
 
 namespace {
 
@@ -37,106 +30,6 @@ absl::StatusOr<core::TransferArgs> TransferFromProto(const Request& request) {
                             .destination = std::move(destination),
                             .create_only = request.create_only(),
                             .etag = request.etag()};
-}
-
-// Lets protobuf read slices where they lie.
-class SliceStream final : public google::protobuf::io::ZeroCopyInputStream {
- public:
-  explicit SliceStream(const std::vector<grpc::Slice>& slices) : slices_(slices) {}
-
-  bool Next(const void** data, int* size) override {
-    if (next_ == slices_.size()) return false;
-    *data = slices_[next_].begin() + used_;
-    *size = static_cast<int>(slices_[next_].size() - used_);
-    read_ += *size;
-    ++next_;
-    used_ = 0;
-    return true;
-  }
-  void BackUp(int count) override {
-    --next_;
-    used_ = slices_[next_].size() - static_cast<size_t>(count);
-    read_ -= count;
-  }
-  bool Skip(int count) override {
-    const void* data;
-    int size;
-    while (count > 0 && Next(&data, &size)) {
-      if (size > count) BackUp(size - count);
-      count -= std::min(size, count);
-    }
-    return count == 0;
-  }
-  int64_t ByteCount() const override { return read_; }
-
- private:
-  const std::vector<grpc::Slice>& slices_;
-  size_t next_ = 0;
-  size_t used_ = 0;  // Of the next slice.
-  int64_t read_ = 0;
-};
-
-// Takes the bytes of a field where they lie.
-bool TakePieces(CodedInputStream& in, std::vector<absl::string_view>* pieces) {
-  uint32_t left;
-  if (!in.ReadVarint32(&left)) return false;
-  while (left > 0) {
-    const void* data;
-    int size;
-    if (!in.GetDirectBufferPointer(&data, &size)) return false;
-    const uint32_t taken = std::min(left, static_cast<uint32_t>(size));
-    pieces->emplace_back(static_cast<const char*>(data), taken);
-    if (!in.Skip(static_cast<int>(taken))) return false;
-    left -= taken;
-  }
-  return true;
-}
-
-// Copies a field that is not data.
-bool CopyField(CodedInputStream& in, uint32_t tag, CodedOutputStream& out) {
-  out.WriteTag(tag);
-  uint32_t number32;
-  uint64_t number64;
-  std::string text;
-  switch (WireFormat::GetTagWireType(tag)) {
-    case WireFormat::WIRETYPE_VARINT:
-      if (!in.ReadVarint64(&number64)) return false;
-      out.WriteVarint64(number64);
-      return true;
-    case WireFormat::WIRETYPE_FIXED64:
-      if (!in.ReadLittleEndian64(&number64)) return false;
-      out.WriteLittleEndian64(number64);
-      return true;
-    case WireFormat::WIRETYPE_FIXED32:
-      if (!in.ReadLittleEndian32(&number32)) return false;
-      out.WriteLittleEndian32(number32);
-      return true;
-    case WireFormat::WIRETYPE_LENGTH_DELIMITED:
-      if (!in.ReadVarint32(&number32) || !in.ReadString(&text, static_cast<int>(number32))) return false;
-      out.WriteVarint32(number32);
-      out.WriteString(text);
-      return true;
-    default:
-      return false;
-  }
-}
-
-bool DecodeWrite(const std::vector<grpc::Slice>& slices, std::vector<absl::string_view>* data,
-                 pb::WriteArtifactRequest* head) {
-  constexpr uint32_t kDataTag =
-      WireFormat::MakeTag(pb::WriteArtifactRequest::kDataFieldNumber, WireFormat::WIRETYPE_LENGTH_DELIMITED);
-  SliceStream stream(slices);
-  CodedInputStream in(&stream);
-  std::string rest;
-  {
-    google::protobuf::io::StringOutputStream rest_stream(&rest);
-    CodedOutputStream out(&rest_stream);
-    while (const uint32_t tag = in.ReadTag()) {
-      if (tag == kDataTag) data->clear();  // As everywhere, the last of several counts.
-      if (!(tag == kDataTag ? TakePieces(in, data) : CopyField(in, tag, out))) return false;
-    }
-  }
-  return in.ConsumedEntireMessage() && head->ParseFromString(rest);
 }
 
 }  // namespace
@@ -217,24 +110,15 @@ void ToProto(const core::Artifact& artifact, pb::Artifact* message) {
 
 absl::StatusOr<WriteMessage> DecodeWrite(const grpc::ByteBuffer& bytes) {
   WriteMessage message;
-  if (!bytes.Dump(&message.slices).ok() || !DecodeWrite(message.slices, &message.data, &message.head)) {
+  if (!wire::Decode(bytes, pb::WriteArtifactRequest::kDataFieldNumber, &message.head, &message.data)) {
     return FieldInvalid("request", "is no WriteArtifactRequest");
   }
   return message;
 }
 
 absl::StatusOr<grpc::ByteBuffer> EncodeData(size_t size, absl::FunctionRef<absl::Status(char* data)> fill) {
-  constexpr uint32_t kTag =
-      WireFormat::MakeTag(pb::ReadArtifactResponse::kDataFieldNumber, WireFormat::WIRETYPE_LENGTH_DELIMITED);
-  const auto length = static_cast<uint32_t>(size);
-  const size_t head_size = CodedOutputStream::VarintSize32(kTag) + CodedOutputStream::VarintSize32(length);
-  grpc::Slice slice(head_size + size);
-  // Nobody else has it yet.
-  auto* begin = const_cast<uint8_t*>(slice.begin());
-  uint8_t* data = CodedOutputStream::WriteVarint32ToArray(kTag, begin);
-  data = CodedOutputStream::WriteVarint32ToArray(length, data);
-  RETURN_IF_ERROR(fill(reinterpret_cast<char*>(data)));
-  return grpc::ByteBuffer(&slice, 1);
+  ASSIGN_OR_RETURN(const grpc::Slice data, wire::MakeSlice(size, fill));
+  return wire::Encode(pb::ReadArtifactResponse(), pb::ReadArtifactResponse::kDataFieldNumber, data);
 }
 
 grpc::ByteBuffer Encode(const google::protobuf::MessageLite& message) {

@@ -2,15 +2,14 @@
 #define MLOPS_SERVICE_RPC_ARTIFACT_WIRE_H_
 
 #include <string>
-#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "grpcpp/support/byte_buffer.h"
-#include "grpcpp/support/slice.h"
 #include "mlops/workspace/v1/workspace_service.pb.h"
+#include "proto/cpp/wire_data.h"
 #include "service/core/artifacts.h"
 
 // Between the messages of artifacts and the core's values, as convert.h, and the bytes of those messages that carry
@@ -39,8 +38,7 @@ void ToProto(const core::Artifact& artifact, pb::Artifact* message);
 // A message of WriteArtifact, taken apart.
 struct WriteMessage {
   pb::WriteArtifactRequest head;  // All but the data.
-  std::vector<grpc::Slice> slices;
-  std::vector<absl::string_view> data;  // Pieces of the slices.
+  wire::Data data;
 };
 // INVALID_ARGUMENT/FIELD_INVALID if the bytes are no such message.
 absl::StatusOr<WriteMessage> DecodeWrite(const grpc::ByteBuffer& bytes);

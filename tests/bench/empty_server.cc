@@ -1,13 +1,19 @@
 // The yardstick for workspaced: a server of the same service, with the same settings of gRPC, whose handlers do nothing
 // but copy a reply that was made before.
 //
-// Usage: empty_server ADDRESS MODEL_ADDRESS PROJECT. Listens on ADDRESS. Its reply to everything is what the server at
-// MODEL_ADDRESS says about PROJECT; to List the bytes of that server's first page of 1,000, as they came. Prints a line
-// when it listens, and ends when its standard input does.
+// Usage: empty_server ADDRESS[,ADDRESS] MODEL_ADDRESS PROJECT. Listens there. Its reply to everything is what the
+// server at MODEL_ADDRESS says about PROJECT; to List the bytes of that server's first page of 1,000, as they came. It
+// has artifacts of any size: a read of `outputs/SIZE.bin`, or of a file below `outputs/parallel/SIZE/`, a 64th of it,
+// is answered by the same 1 MiB over and over, and what is written is received and let go. Prints a line when it
+// listens, and ends when its standard input does.
 #include <iostream>
 #include <string>
+#include <vector>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
 #include "grpcpp/create_channel.h"
+#include "grpcpp/impl/codegen/proto_utils.h"
 #include "grpcpp/server.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "mlops/workspace/v1/workspace_service.grpc.pb.h"
@@ -18,12 +24,75 @@ namespace {
 namespace pb = mlops::workspace::v1;
 
 using RawList = pb::WorkspaceService::WithRawCallbackMethod_ListWorkspaces<pb::WorkspaceService::CallbackService>;
+using RawService = pb::WorkspaceService::WithRawCallbackMethod_ReadArtifact<
+    pb::WorkspaceService::WithRawCallbackMethod_WriteArtifact<RawList>>;
 
-class EmptyService final : public RawList {
+constexpr int64_t kChunkBytes = 1 << 20;
+constexpr int64_t kParallelFiles = 64;
+
+grpc::ByteBuffer Encode(const google::protobuf::MessageLite& message) {
+  const grpc::Slice slice(message.SerializeAsString());
+  return grpc::ByteBuffer(&slice, 1);
+}
+
+int64_t SizeOf(const std::string& path) {
+  int64_t size = 0;
+  const std::vector<std::string> names = absl::StrSplit(path, absl::ByAnyChar("/."));
+  const bool parallel = names.size() > 2 && names[1] == "parallel";
+  if (names.size() > 2) (void)absl::SimpleAtoi(names[parallel ? 2 : 1], &size);
+  return parallel ? size / kParallelFiles : size;
+}
+
+// Sends an artifact's description, and then the same bytes again and again.
+class EmptyReader final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
+ public:
+  EmptyReader(const grpc::ByteBuffer& chunk, const pb::ReadArtifactRequest& request)
+      : chunk_(chunk), left_(SizeOf(request.path())) {
+    pb::ReadArtifactResponse first;
+    first.mutable_artifact()->set_path(request.path());
+    first.mutable_artifact()->set_size_bytes(left_);
+    first_ = Encode(first);
+    StartWrite(&first_);
+  }
+  void OnWriteDone(bool ok) override {
+    if (!ok || left_ == 0) return Finish(grpc::Status::OK);
+    left_ -= kChunkBytes;
+    StartWrite(&chunk_);
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  grpc::ByteBuffer chunk_;
+  grpc::ByteBuffer first_;
+  int64_t left_;
+};
+
+// Receives what comes.
+class EmptyWriter final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
+ public:
+  explicit EmptyWriter(grpc::ByteBuffer* response) : response_(response) { StartRead(&message_); }
+  void OnReadDone(bool ok) override {
+    if (ok) return StartRead(&message_);
+    pb::WriteArtifactResponse response;
+    response.mutable_artifact();
+    *response_ = Encode(response);
+    Finish(grpc::Status::OK);
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  grpc::ByteBuffer* const response_;
+  grpc::ByteBuffer message_;
+};
+
+class EmptyService final : public RawService {
  public:
   EmptyService(const pb::Workspace& reply, const std::string& page) : reply_(reply) {
     const grpc::Slice slice(page);
     page_ = grpc::ByteBuffer(&slice, 1);
+    pb::ReadArtifactResponse chunk;
+    chunk.set_data(std::string(kChunkBytes, 'x'));
+    chunk_ = Encode(chunk);
   }
 
   grpc::ServerUnaryReactor* ListWorkspaces(grpc::CallbackServerContext* context, const grpc::ByteBuffer*,
@@ -44,6 +113,25 @@ class EmptyService final : public RawList {
     return Finished(context);
   }
 
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* ReadArtifact(grpc::CallbackServerContext*,
+                                                           const grpc::ByteBuffer* request) override {
+    pb::ReadArtifactRequest parsed;
+    grpc::ByteBuffer bytes = *request;
+    (void)grpc::SerializationTraits<pb::ReadArtifactRequest>::Deserialize(&bytes, &parsed);
+    return new EmptyReader(chunk_, parsed);
+  }
+
+  grpc::ServerReadReactor<grpc::ByteBuffer>* WriteArtifact(grpc::CallbackServerContext*,
+                                                           grpc::ByteBuffer* response) override {
+    return new EmptyWriter(response);
+  }
+
+  // Everything is there.
+  grpc::ServerUnaryReactor* GetArtifact(grpc::CallbackServerContext* context, const pb::GetArtifactRequest*,
+                                        pb::Artifact*) override {
+    return Finished(context);
+  }
+
  private:
   static grpc::ServerUnaryReactor* Finished(grpc::CallbackServerContext* context) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
@@ -53,6 +141,7 @@ class EmptyService final : public RawList {
 
   const pb::Workspace reply_;
   grpc::ByteBuffer page_;
+  grpc::ByteBuffer chunk_;
 };
 
 void DieUnless(const grpc::Status& status) {
@@ -90,7 +179,9 @@ int main(int argc, char** argv) {
   EmptyService service(FetchReply(*model, argv[3]), FetchPage(*model));
   grpc::ServerBuilder builder;
   mlops::server::ApplyGrpcSettings(builder);
-  builder.AddListeningPort(argv[1], grpc::InsecureServerCredentials());
+  for (const absl::string_view address : absl::StrSplit(argv[1], ',')) {
+    builder.AddListeningPort(std::string(address), grpc::InsecureServerCredentials());
+  }
   builder.RegisterService(&service);
   const auto server = builder.BuildAndStart();
   if (server == nullptr) return 1;

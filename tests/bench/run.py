@@ -1,8 +1,8 @@
 """Runs the benchmarks and prints their tables in Markdown; keeps the tables and the raw figures below build/bench.
 
 Usage: run.py [--quick] [--build DIR] [--work DIR] [--readme] [NAME...], a NAME being get, ensure, list, commit,
-start, scan, original, client or, with .toolkits/bin/python, provider; all of them if none is given. With --readme, the
-tables of README.md are replaced by the new ones.
+start, scan, artifacts, original, client or, with .toolkits/bin/python, provider; all of them if none is given. With
+--readme, the tables of README.md are replaced by the new ones.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import socket as socketlib
 import statistics
 import subprocess
 import sys
@@ -45,6 +46,9 @@ class Sizes:
     statuses: int
     imports: int
     client_calls: int
+    artifact_bytes: int
+    artifact_rounds: int
+    small_files: int
 
 
 FULL = Sizes(
@@ -59,6 +63,9 @@ FULL = Sizes(
     statuses=10_000,
     imports=5,
     client_calls=20,
+    artifact_bytes=1 << 30,
+    artifact_rounds=5,
+    small_files=10_000,
 )
 QUICK = Sizes(
     rounds=2,
@@ -72,6 +79,9 @@ QUICK = Sizes(
     statuses=50,
     imports=2,
     client_calls=1,
+    artifact_bytes=64 << 20,
+    artifact_rounds=2,
+    small_files=20,
 )
 
 
@@ -344,6 +354,165 @@ def statuses_table(rows: list[Row]) -> str:
     return table(["by", "ms", "times as fast as the original"], lines)
 
 
+# --- Artifacts, against streams that carry as much and do nothing with it ---------------------------------------------
+
+SLOW_READERS = 64
+
+
+def run_artifacts(bench: Bench) -> tuple[str, list[Row]]:
+    """One server keeps its files on the disk that is measured, one in memory, where a sync takes no time."""
+    with contextlib.ExitStack() as stack:
+        memory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlops-bench-", dir="/dev/shm")))
+        port = free_port()
+        disk = stack.enter_context(workspaced(bench, bench.work / "artifacts", "--listen", f"127.0.0.1:{port}"))
+        ram = stack.enter_context(workspaced(bench, memory / "b"))
+        bench.rows("rpc_bench", disk.target("model"), "--prepare")
+        empty_port = free_port()
+        socket = f"unix:{bench.work}/empty.socket"
+        command = [bench.program("empty_server"), f"{socket},127.0.0.1:{empty_port}", disk.address, "project-000000"]
+        stack.enter_context(running(command, socket))
+        empty_tcp, disk_tcp = f"127.0.0.1:{empty_port}", f"127.0.0.1:{port}"
+        rows = measure_transfers(bench, [("empty", socket), ("disk", disk.address), ("memory", ram.address)], "unix")
+        rows += measure_transfers(bench, [("empty", empty_tcp), ("disk", disk_tcp)], "tcp")
+        rows += measure_small(bench, socket, disk.address)
+        rows += measure_syncs(bench)
+    rows += measure_slow_readers(bench)
+    return artifacts_text(bench, rows), rows
+
+
+def free_port() -> int:
+    with socketlib.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def measure_transfers(bench: Bench, sides: list[tuple[str, str]], network: str) -> list[Row]:
+    size = bench.sizes.artifact_bytes
+    local = bench.work / "local"
+    local.write_bytes(b"")
+    with local.open("r+b") as file:
+        for _ in range(size >> 20):
+            file.write(os.urandom(1 << 20))
+    works: list[tuple[str, list[object]]] = [
+        ("download", [size]),
+        ("file-download", [size, bench.work / "target"]),
+        ("parallel-download", [size]),
+        ("upload", [size]),
+        ("file-upload", [size, local]),
+        ("parallel-upload", [size]),
+    ]
+    rows: list[Row] = []
+    for work, args in works:
+        # A stub's stream from and to an empty handler is what gRPC can do.
+        first, *others = sides
+        plain = [("plain", first[1])] if work in ("download", "upload") else []
+        for number in range(-1, bench.sizes.artifact_rounds):  # The first is to warm up.
+            for target, address in rotated([*plain, first, *others], number):
+                mode = f"plain-{work}" if target == "plain" else work
+                [row] = bench.rows("artifact_bench", mode, address, "project-000000", *args)
+                if number >= 0:
+                    rows.append(row | {"work": work, "network": network, "target": target, "round": number})
+    for file in (local, bench.work / "target"):
+        file.unlink(missing_ok=True)
+    return rows
+
+
+def rotated(sides: list[tuple[str, str]], number: int) -> list[tuple[str, str]]:
+    """Nobody is always the first."""
+    first = number % len(sides)
+    return sides[first:] + sides[:first]
+
+
+def measure_small(bench: Bench, empty: str, ours: str) -> list[Row]:
+    rows: list[Row] = []
+    for number in range(min(bench.sizes.artifact_rounds, 3)):
+        for target, mode, address in (("empty", "plain-small", empty), ("disk", "small", ours)):
+            [row] = bench.rows("artifact_bench", mode, address, "project-000000", bench.sizes.small_files)
+            rows.append(row | {"work": "small", "network": "unix", "target": target, "round": number})
+    return rows
+
+
+def measure_syncs(bench: Bench) -> list[Row]:
+    """What the disk takes for as many bytes at once."""
+    rows: list[Row] = []
+    block = os.urandom(1 << 20)
+    for number in range(bench.sizes.artifact_rounds):
+        with (bench.work / "synced").open("wb") as file:
+            start = time.perf_counter()
+            for _ in range(bench.sizes.artifact_bytes >> 20):
+                file.write(block)
+            file.flush()
+            written = time.perf_counter()
+            os.fsync(file.fileno())
+            end = time.perf_counter()
+        rows.append({"work": "fsync", "round": number, "write_seconds": written - start, "seconds": end - written})
+    (bench.work / "synced").unlink()
+    return rows
+
+
+def peak_kib(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
+
+
+def measure_slow_readers(bench: Bench) -> list[Row]:
+    """A server of its own, which has done nothing else: what it took at most is never given back."""
+    with workspaced(bench, bench.work / "slow") as server:
+        size = bench.sizes.artifact_bytes
+        bench.rows("artifact_bench", "download", server.address, "project-000000", size)
+        idle = peak_kib(server.process.pid)
+        command = [bench.program("artifact_bench"), "slow", server.address, "project-000000", SLOW_READERS, size]
+        with running(command, server.address):
+            time.sleep(2)  # Until buffers are full.
+            peak = peak_kib(server.process.pid)
+    return [{"work": "slow", "idle_kib": idle, "peak_kib": peak}]
+
+
+def artifacts_text(bench: Bench, rows: list[Row]) -> str:
+    size = bench.sizes.artifact_bytes
+    lines = []
+    transfers = [row for row in rows if row["work"] not in ("small", "fsync", "slow")]
+    names = {
+        "plain": "empty handler, generated stub",
+        "empty": "empty handler",
+        "disk": "workspaced",
+        "memory": "workspaced, files in memory",
+    }
+    works = {
+        "download": "download",
+        "file-download": "download into a file",
+        "parallel-download": "download of 64 files at once",
+        "upload": "upload",
+        "file-upload": "upload of a file",
+        "parallel-upload": "upload of 64 files at once",
+    }
+    for (work, network, target), group in grouped(transfers, "work", "network", "target").items():
+        rate = median(row["number"] / row["seconds"] for row in group) / (1 << 20)
+        of_empty = ratio(speed, transfers, target, "empty", work=work, network=network)
+        lines.append([works[str(work)], network, names[str(target)], f"{rate:,.0f}", of_empty])
+    text = f"{size >> 20:,} MiB in all:\n\n" + table(["", "over", "by", "MiB/s", "of empty"], lines)
+    small = [row for row in rows if row["work"] == "small"]
+    lines = [
+        [
+            names[str(target)],
+            f"{median(row['number'] / row['seconds'] for row in group):,.0f}",
+            ratio(speed, small, target, "empty"),
+        ]
+        for (target,), group in grouped(small, "target").items()
+    ]
+    text += f"\n\n{bench.sizes.small_files:,} files of 10 KiB, one after the other:\n\n"
+    text += table(["by", "files/s", "of empty"], lines)
+    syncs = [row for row in rows if row["work"] == "fsync"]
+    text += f"\n\nTo write as many bytes into a file takes {median(row['write_seconds'] for row in syncs):.2f} s here, "
+    text += f"and to sync it then {median(row['seconds'] for row in syncs):.2f} s."
+    [slow] = [row for row in rows if row["work"] == "slow"]
+    text += (
+        f"\n\nPeak memory of a server that was read from once: {slow['idle_kib'] / 1024:.0f} MiB; with {SLOW_READERS} "
+    )
+    text += f"readers that stopped reading: {slow['peak_kib'] / 1024:.0f} MiB, "
+    return text + f"{(slow['peak_kib'] - slow['idle_kib']) / 1024 / SLOW_READERS:.1f} MiB more for each."
+
+
 # --- The original's way ---------------------------------------------------------------------------------------------
 
 
@@ -473,6 +642,7 @@ BENCHES: dict[str, Callable[[Bench], tuple[str, list[Row]]]] = {
     "commit": run_commit,
     "start": run_start,
     "scan": run_scan,
+    "artifacts": run_artifacts,
     "original": run_original,
     "client": run_client,
 }

@@ -1,5 +1,4 @@
-// The C++ player of the conformance cases: does calls through the C++ client's connection, or for those that it does
-// not have yet through the generated stub, and says what came back.
+// The C++ player of the conformance cases: does calls through the C++ client's connection and says what came back.
 //
 // Usage: cpp_player ADDRESS. Each line of stdin is a call, {"rpc": ..., "request": {...}}, with a list of requests
 // where the method takes a stream; each is answered by a line,
@@ -14,8 +13,6 @@
 
 #include "client-cpp/src/connection.h"
 #include "google/protobuf/util/json_util.h"
-#include "grpcpp/create_channel.h"
-#include "mlops/workspace/v1/workspace_service.grpc.pb.h"
 #include "mlops/workspace_client.h"
 #include "nlohmann/json.hpp"
 #include "proto/cpp/wire_status.h"
@@ -89,51 +86,42 @@ Json StreamStatuses(Connection& connection, const Json& request) {
   return Answer(std::move(responses), status);
 }
 
-// --- By the generated stub ------------------------------------------------------------------------------------------
-
-using Stub = v1::WorkspaceService::Stub;
-
-template <typename Request, typename Response>
-Call Unary(Stub* stub, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*)) {
-  return [stub, method](Connection&, const Json& request) {
-    grpc::ClientContext context;
-    Response response;
-    const absl::Status status = mlops::wire::FromGrpc((stub->*method)(&context, Parse<Request>(request), &response));
-    return Answer(status.ok() ? Json::array({ToJson(response)}) : Json::array(), status);
-  };
-}
-
-Json ReadArtifact(Stub* stub, const Json& request) {
-  grpc::ClientContext context;
-  const auto reader = stub->ReadArtifact(&context, Parse<v1::ReadArtifactRequest>(request));
+Json ReadArtifact(Connection& connection, const Json& request) {
+  const auto stream = connection.ReadArtifact(Parse<v1::ReadArtifactRequest>(request), CallOptions());
   Json responses = Json::array();
-  for (v1::ReadArtifactResponse response; reader->Read(&response);) responses.push_back(ToJson(response));
-  return Answer(std::move(responses), mlops::wire::FromGrpc(reader->Finish()));
-}
-
-Json WriteArtifact(Stub* stub, const Json& requests) {
-  grpc::ClientContext context;
-  v1::WriteArtifactResponse response;
-  const auto writer = stub->WriteArtifact(&context, &response);
-  for (const Json& request : requests) {
-    if (!writer->Write(Parse<v1::WriteArtifactRequest>(request))) break;
+  while (true) {
+    v1::ReadArtifactResponse response;
+    mlops::wire::Data data;
+    const auto more = stream->Read(&response, &data);
+    if (!more.ok() || !*more) return Answer(std::move(responses), more.status());
+    for (const absl::string_view piece : data.pieces) response.mutable_data()->append(piece.data(), piece.size());
+    responses.push_back(ToJson(response));
   }
-  writer->WritesDone();
-  const absl::Status status = mlops::wire::FromGrpc(writer->Finish());
-  return Answer(status.ok() ? Json::array({ToJson(response)}) : Json::array(), status);
 }
 
-std::map<std::string, Call> Calls(Stub* stub) {
+Json WriteArtifact(Connection& connection, const Json& requests) {
+  const auto stream = connection.WriteArtifact(CallOptions());
+  for (const Json& request : requests) {
+    auto head = Parse<v1::WriteArtifactRequest>(request);
+    const grpc::Slice data(head.data());
+    head.clear_data();
+    if (!stream->Write(head, data) || head.finish()) break;
+  }
+  const absl::StatusOr<v1::WriteArtifactResponse> response = stream->Finish();
+  return Answer(response.ok() ? Json::array({ToJson(*response)}) : Json::array(), response.status());
+}
+
+std::map<std::string, Call> Calls() {
   return {
-      {"GetArtifact", Unary(stub, &Stub::GetArtifact)},
-      {"ListArtifacts", Unary(stub, &Stub::ListArtifacts)},
-      {"ReadArtifact", [stub](Connection&, const Json& request) { return ReadArtifact(stub, request); }},
-      {"WriteArtifact", [stub](Connection&, const Json& requests) { return WriteArtifact(stub, requests); }},
-      {"GetUpload", Unary(stub, &Stub::GetUpload)},
-      {"DeleteArtifact", Unary(stub, &Stub::DeleteArtifact)},
-      {"MoveArtifact", Unary(stub, &Stub::MoveArtifact)},
-      {"CopyArtifact", Unary(stub, &Stub::CopyArtifact)},
-      {"MakeDirectory", Unary(stub, &Stub::MakeDirectory)},
+      {"GetArtifact", Unary(&Connection::GetArtifact)},
+      {"ListArtifacts", Unary(&Connection::ListArtifacts)},
+      {"ReadArtifact", ReadArtifact},
+      {"WriteArtifact", WriteArtifact},
+      {"GetUpload", Unary(&Connection::GetUpload)},
+      {"DeleteArtifact", Unary(&Connection::DeleteArtifact)},
+      {"MoveArtifact", Unary(&Connection::MoveArtifact)},
+      {"CopyArtifact", Unary(&Connection::CopyArtifact)},
+      {"MakeDirectory", Unary(&Connection::MakeDirectory)},
       {"CreateWorkspace", Unary(&Connection::CreateWorkspace)},
       {"GetWorkspace", Unary(&Connection::GetWorkspace)},
       {"ListWorkspaces", Unary(&Connection::ListWorkspaces)},
@@ -152,8 +140,7 @@ std::map<std::string, Call> Calls(Stub* stub) {
 int main(int argc, char** argv) {
   if (argc != 2) Die("usage: cpp_player ADDRESS");
   const auto connection = mlops::internal::MakeGrpcConnection(argv[1], mlops::ClientOptions());
-  const auto stub = v1::WorkspaceService::NewStub(grpc::CreateChannel(argv[1], grpc::InsecureChannelCredentials()));
-  const std::map<std::string, Call> calls = Calls(stub.get());
+  const std::map<std::string, Call> calls = Calls();
   for (std::string line; std::getline(std::cin, line);) {
     const Json call = Json::parse(line);
     std::cout << calls.at(call["rpc"])(*connection, call["request"]).dump() << std::endl;

@@ -75,7 +75,9 @@ class InstalledPackage(unittest.TestCase):
     def test_headers_name_no_generated_code(self) -> None:
         headers = sorted((self.prefix / "include").rglob("*.h"))
         names = [str(header.relative_to(self.prefix / "include")) for header in headers]
-        self.assertEqual(names, ["mlops/testing/fake_workspace_service.h", "mlops/workspace_client.h"])
+        self.assertEqual(
+            names, ["mlops/artifacts.h", "mlops/testing/fake_workspace_service.h", "mlops/workspace_client.h"]
+        )
         for header in headers:
             self.assertNotIn("workspace_service.pb.h", header.read_text())
 
@@ -107,6 +109,8 @@ class InstalledPackage(unittest.TestCase):
             self.assertIn('lora-finetuning {"stage":"dev"}', output)
         (base / "lora-finetuning" / "models" / "weights").write_bytes(b"12345")
         self.assertIn("lora-finetuning: 1 files, 5 bytes, models 5", run(self.binaries / "watch_usage", address))
+        stored = run(self.binaries / "artifacts", address, "lora-finetuning", base / "lora-finetuning/models/weights")
+        self.assertIn("read 5 bytes, SHA-256 5994471abb01112afcc18159f6cc74b4", stored)
         self.assertIn("made ", run(self.binaries / "header_example", address))
         self.assertIn("as expected: none such", run(self.binaries / "header_example", address))
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "google/protobuf/struct.pb.h"
+#include "mlops/artifacts.h"
 
 // The client of `workspaced`, the one authority over the MLOps workspaces below a base directory. A workspace is the
 // directory `<base>/<project>/{workspace.yaml, mlflow/, dvc/, monitoring/, models/, outputs/}`.
@@ -50,13 +52,15 @@
 //   INTERNAL/IO_ERROR {path, errno} if the server's operating system fails;
 //   and without a reason, made on this side: UNAVAILABLE if nobody answers at the address, DEADLINE_EXCEEDED if the
 //     time-out has passed (a change may have taken place all the same), RESOURCE_EXHAUSTED if an answer is larger than
-//     64 MiB, UNIMPLEMENTED if the server is older than this client.
+//     64 MiB, UNIMPLEMENTED if the server is older than this client, CANCELLED if CallOptions::stop said so.
 //
 // RETRIES AND TIME-OUTS
 //
-// Get, List, GetStatus, GetServerInfo, Ensure and Update may be repeated without harm, so an answer UNAVAILABLE is
-// retried, in at most 4 attempts with 0.1 s to 2 s between them; not so Create, Delete, Undelete and StreamStatuses. A
-// time-out covers a call with all of its attempts; ClientOptions and CallOptions change it.
+// Get, List, GetStatus, GetServerInfo, Ensure, Update, GetArtifact, ListArtifacts and MakeDirectory may be repeated
+// without harm, so an answer UNAVAILABLE is retried, in at most 4 attempts with 0.1 s to 2 s between them; not so
+// Create, Delete, Undelete, StreamStatuses, and DeleteArtifact, MoveArtifact and CopyArtifact. What reads and writes
+// files goes on where it was, see mlops/artifacts.h. A time-out covers a call with all of its attempts; ClientOptions
+// and CallOptions change it. A server that is not there any more, without a word, is noticed within a minute.
 namespace mlops {
 
 namespace internal {
@@ -147,11 +151,12 @@ struct ClientOptions {
   // Instead of `address`: the base directory, where its server writes down how it is reached. Not both. With neither,
   // the address is the environment's MLOPS_WORKSPACE_ADDRESS.
   std::string base_path = "";
-  // Of Get, List (each page), Ensure, Update and GetServerInfo.
+  // Of Get, List and ListArtifacts (each page), Ensure, Update, MakeDirectory and GetServerInfo.
   absl::Duration repeatable_timeout = absl::Seconds(10);
-  // Of Create, Delete and Undelete.
+  // Of Create, Delete, Undelete, DeleteArtifact and MoveArtifact.
   absl::Duration change_timeout = absl::Seconds(30);
-  // Of GetStatus, for which the server walks through the workspace's directories.
+  // Of GetStatus, for which the server walks through the workspace's directories, and of GetArtifact and CopyArtifact,
+  // for which it may have to read a large file.
   absl::Duration status_timeout = absl::Seconds(60);
   // Of StreamStatuses as a whole.
   absl::Duration stream_timeout = absl::Minutes(10);
@@ -159,8 +164,12 @@ struct ClientOptions {
 
 // How to make one call.
 struct CallOptions {
-  // Replaces the client's; InfiniteDuration() for none.
+  // Replaces the client's; InfiniteDuration() for none. Of a file that is read or written: from opening it to its end;
+  // none unless it is given here.
   std::optional<absl::Duration> timeout = std::nullopt;
+  // Ends the call with CANCELLED once a stop is requested; what it asked for may take place all the same. A reader or
+  // writer ends likewise.
+  std::stop_token stop = {};
 };
 
 struct CreateOptions {
@@ -351,6 +360,107 @@ class WorkspaceClient {
   // Returns INVALID_ARGUMENT/FILTER_INVALID {field, position, problem} if `filter` cannot be understood.
   absl::Status StreamStatuses(const std::function<bool(const WorkspaceStatus&)>& visit,
                               const StatusStreamOptions& options = {}, const CallOptions& call = {}) const;
+
+  // Tells what a file or directory is.
+  //
+  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND, DATA_LOSS/WORKSPACE_CORRUPT as Get, as all that follow.
+  // Returns INVALID_ARGUMENT/PATH_INVALID {path, problem} if `path` is not one that an artifact may have, as all that
+  //   follow.
+  // Returns NOT_FOUND/ARTIFACT_NOT_FOUND {path} if there is nothing of that name.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if it is, or leads through, a symbolic link, or is a
+  //   device, FIFO or socket; with `checksum`, also if it is a directory.
+  // Returns ABORTED/ETAG_MISMATCH {path, etag, current_etag} if it was changed while its checksum was computed.
+  absl::StatusOr<Artifact> GetArtifact(std::string_view project, std::string_view path,
+                                       const GetArtifactOptions& options = {}, const CallOptions& call = {}) const;
+
+  // Calls `visit` with one artifact after the other, in the order of their names' bytes, a directory right before what
+  // is in it, until there are no more or `visit` returns false. What exists, under the same name, during the whole walk
+  // comes exactly once. Symbolic links, devices, FIFOs and sockets are left out. Holds one page in memory; time-outs
+  // and retries are those of a page. `visit` may use this client.
+  //
+  // Returns NOT_FOUND/ARTIFACT_NOT_FOUND {path} if there is no such directory.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if it is none, or leads through a symbolic link.
+  absl::Status ListArtifacts(std::string_view project, const std::function<bool(const Artifact&)>& visit,
+                             const ListArtifactsOptions& options = {}, const CallOptions& call = {}) const;
+
+  // Deletes a file, or a directory with all that is in it, and tells what was in it. Not retried.
+  //
+  // Returns INVALID_ARGUMENT/PATH_INVALID also if it is one of the five directories.
+  // Returns NOT_FOUND/ARTIFACT_NOT_FOUND {path} if there is nothing of that name and `allow_missing` is not set.
+  // Returns FAILED_PRECONDITION/FORCE_REQUIRED {path} if it is a directory that is not empty and `force` is not set.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if it leads through a symbolic link or a file.
+  // Returns ABORTED/ETAG_MISMATCH {path, etag, current_etag} if `etag` is given and is not the current one.
+  absl::StatusOr<DeletedArtifacts> DeleteArtifact(std::string_view project, std::string_view path,
+                                                  const DeleteArtifactOptions& options = {},
+                                                  const CallOptions& call = {}) const;
+
+  // Gives a file, or a directory with all that is in it, another name in the same workspace, at once, and returns it. A
+  // file in its place is replaced, and so is an empty directory by a directory. Missing directories on the way are
+  // made. Not retried.
+  //
+  // Returns INVALID_ARGUMENT/PATH_INVALID also if either is one of the five directories, or if a directory would be
+  //   moved into itself.
+  // Returns NOT_FOUND/ARTIFACT_NOT_FOUND {path} if there is nothing at `path`.
+  // Returns ALREADY_EXISTS/ARTIFACT_EXISTS {path} if `create_only` is set and the name is taken, or if a directory that
+  //   is not empty has it.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if a path is, or leads through, what is neither file
+  // nor
+  //   directory, if a file would replace a directory or the other way round, or if they lie on different file systems.
+  // Returns ABORTED/ETAG_MISMATCH {path, etag, current_etag} if `etag` is given and is not the current one at `path`.
+  // Returns RESOURCE_EXHAUSTED/NO_SPACE as Create.
+  absl::StatusOr<Artifact> MoveArtifact(std::string_view project, std::string_view path, std::string_view destination,
+                                        const PlaceOptions& options = {}, const CallOptions& call = {}) const;
+
+  // Copies a file within a workspace and returns the copy, which is visible once it is whole. Not retried.
+  //
+  // Returns errors as MoveArtifact, and ABORTED/ETAG_MISMATCH also if the file was changed while it was copied. `path`
+  // must be a regular file.
+  absl::StatusOr<Artifact> CopyArtifact(std::string_view project, std::string_view path, std::string_view destination,
+                                        const PlaceOptions& options = {}, const CallOptions& call = {}) const;
+
+  // Makes a directory, with those on the way to it. One that exists is answered likewise.
+  //
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if it is, or leads through, what is no directory.
+  // Returns RESOURCE_EXHAUSTED/NO_SPACE as Create.
+  absl::StatusOr<Artifact> MakeDirectory(std::string_view project, std::string_view path,
+                                         const CallOptions& call = {}) const;
+
+  // Opens a file, or a part of it, for reading.
+  //
+  // Returns NOT_FOUND/ARTIFACT_NOT_FOUND {path} if there is no such file.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if it is no regular file, or leads through a link.
+  // Returns OUT_OF_RANGE/OFFSET_OUT_OF_RANGE {path, offset, size_bytes} if `offset` is beyond the end.
+  // Returns ABORTED/ETAG_MISMATCH {path, etag, current_etag} if `etag` is given and is not the current one.
+  // Returns UNAVAILABLE if the server could not be reached, or was too busy, in 8 attempts.
+  absl::StatusOr<ArtifactReader> OpenForRead(std::string_view project, std::string_view path,
+                                             const ReadOptions& options = {}, const CallOptions& call = {}) const;
+
+  // Opens a file for writing; see ArtifactWriter for what becomes of it, and its errors. Asks the server only where
+  // `upload_id` is given, whose upload may have been begun, or finished, before.
+  absl::StatusOr<ArtifactWriter> OpenForWrite(std::string_view project, std::string_view path,
+                                              const WriteOptions& options = {}, const CallOptions& call = {}) const;
+
+  // Writes the local file `source` to `path`. Where the connection breaks it goes on, reading the file again as far as
+  // needed. Holds a chunk of 1 MiB.
+  //
+  // Returns errors as ArtifactWriter, and without a reason:
+  // Returns NOT_FOUND, PERMISSION_DENIED or INTERNAL if `source` cannot be read, INVALID_ARGUMENT if it is no file.
+  // Returns ABORTED if it became shorter meanwhile.
+  // Returns CANCELLED if `progress` returned false.
+  absl::StatusOr<Artifact> Upload(std::string_view project, const std::string& source, std::string_view path,
+                                  const UploadOptions& options = {}, const CallOptions& call = {}) const;
+
+  // Reads `path` into the local file `destination`, in place of the one that had the name, if any. It is there once it
+  // is whole; until then a hidden file stands beside, which is removed if anything fails. It is not synced to the disk.
+  //
+  // Returns errors as OpenForRead and ArtifactReader, and without a reason:
+  // Returns DATA_LOSS if `checksum` is set and the content has another, ABORTED if the file was replaced before they
+  // could
+  //   be compared.
+  // Returns NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED or INTERNAL if `destination` cannot be written.
+  // Returns CANCELLED if `progress` returned false.
+  absl::StatusOr<Artifact> Download(std::string_view project, std::string_view path, const std::string& destination,
+                                    const DownloadOptions& options = {}, const CallOptions& call = {}) const;
 
   // Tells what the server is and its limits. Returns the errors that any call may return.
   absl::StatusOr<ServerInfo> GetServerInfo(const CallOptions& call = {}) const;

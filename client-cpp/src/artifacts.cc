@@ -1,0 +1,262 @@
+// What WorkspaceClient does with artifacts.
+#include "mlops/artifacts.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client-cpp/src/connection.h"
+#include "client-cpp/src/convert.h"
+#include "client-cpp/src/local_file.h"
+#include "client-cpp/src/read_session.h"
+#include "client-cpp/src/write_session.h"
+#include "mlops/workspace_client.h"
+#include "service/base/sha256.h"
+#include "service/base/status_macros.h"
+
+namespace mlops {
+namespace {
+
+namespace v1 = workspace::v1;
+using internal::FromProto;
+using internal::SourceFile;
+using internal::TargetFile;
+using internal::WriteSession;
+
+template <typename Request>
+Request About(std::string_view project, std::string_view path) {
+  Request request;
+  request.set_project(std::string(project));
+  request.set_path(std::string(path));
+  return request;
+}
+
+template <typename Request>
+Request MakePlaceRequest(std::string_view project, std::string_view path, std::string_view destination,
+                         const PlaceOptions& options) {
+  auto request = About<Request>(project, path);
+  request.set_destination_path(std::string(destination));
+  request.set_create_only(options.create_only);
+  request.set_etag(options.etag);
+  return request;
+}
+
+// The first message of a write by either kind of options.
+template <typename Options>
+v1::WriteArtifactRequest MakeWriteRequest(std::string_view project, std::string_view path, const Options& options) {
+  auto request = About<v1::WriteArtifactRequest>(project, path);
+  request.set_create_only(options.create_only);
+  request.set_etag(options.etag);
+  request.set_upload_id(options.upload_id);
+  return request;
+}
+
+absl::Status Report(const Progress& progress, int64_t done_bytes, int64_t total_bytes) {
+  if (progress == nullptr || progress(done_bytes, total_bytes)) return absl::OkStatus();
+  return absl::CancelledError("The progress callback ended the transfer");
+}
+
+// The SHA-256 of a file that is read from begin to end, whatever is read twice or left out.
+class FileChecksum {
+ public:
+  explicit FileChecksum(const SourceFile* file) : file_(file) {}
+
+  // Takes `data`, which stands at `offset`, and reads what stands before it and has not been seen.
+  absl::Status Add(int64_t offset, const grpc::Slice& data) {
+    while (hashed_ < offset) {
+      ASSIGN_OR_RETURN(const grpc::Slice before,
+                       file_->Read(hashed_, std::min(offset - hashed_, internal::kChunkBytes)));
+      Update(before, 0);
+    }
+    if (hashed_ - offset < static_cast<int64_t>(data.size())) Update(data, static_cast<size_t>(hashed_ - offset));
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::string> Finish() {
+    if (!finished_.empty()) return finished_;
+    RETURN_IF_ERROR(Add(file_->size(), grpc::Slice()));
+    return finished_ = sha256_.Finish();
+  }
+
+ private:
+  void Update(const grpc::Slice& data, size_t skip) {
+    const absl::string_view bytes(reinterpret_cast<const char*>(data.begin()), data.size());
+    sha256_.Update(bytes.substr(skip));
+    hashed_ += static_cast<int64_t>(data.size() - skip);
+  }
+
+  const SourceFile* const file_;
+  base::Sha256 sha256_;
+  int64_t hashed_ = 0;
+  std::string finished_;
+};
+
+// Reads all of `session` into `file`. Returns its SHA-256 if that is wanted.
+absl::StatusOr<std::string> Save(internal::ReadSession& session, TargetFile& file, const DownloadOptions& options) {
+  base::Sha256 sha256;
+  const int64_t total = session.remaining_bytes();
+  do {
+    ASSIGN_OR_RETURN(const auto pieces, session.NextPieces());
+    for (const absl::string_view piece : pieces) {
+      if (options.checksum) sha256.Update(piece);
+    }
+    RETURN_IF_ERROR(file.Append(pieces));
+    RETURN_IF_ERROR(Report(options.progress, session.offset(), total));
+  } while (session.remaining_bytes() > 0);
+  return options.checksum ? sha256.Finish() : "";
+}
+
+}  // namespace
+
+ArtifactReader::ArtifactReader(std::unique_ptr<internal::ReadSession> session) : session_(std::move(session)) {}
+ArtifactReader::ArtifactReader(ArtifactReader&&) noexcept = default;
+ArtifactReader& ArtifactReader::operator=(ArtifactReader&&) noexcept = default;
+ArtifactReader::~ArtifactReader() = default;
+
+const Artifact& ArtifactReader::artifact() const { return session_->artifact(); }
+int64_t ArtifactReader::offset() const { return session_->offset(); }
+int64_t ArtifactReader::remaining_bytes() const { return session_->remaining_bytes(); }
+absl::StatusOr<size_t> ArtifactReader::Read(char* buffer, size_t size) { return session_->Read(buffer, size); }
+
+absl::StatusOr<std::string> ArtifactReader::ReadChunk() {
+  ASSIGN_OR_RETURN(const auto pieces, session_->NextPieces());
+  size_t size = 0;
+  for (const absl::string_view piece : pieces) size += piece.size();
+  std::string chunk;
+  chunk.reserve(size);
+  for (const absl::string_view piece : pieces) chunk.append(piece.data(), piece.size());
+  return chunk;
+}
+
+ArtifactWriter::ArtifactWriter(std::unique_ptr<internal::BufferedWriter> writer) : writer_(std::move(writer)) {}
+ArtifactWriter::ArtifactWriter(ArtifactWriter&&) noexcept = default;
+ArtifactWriter& ArtifactWriter::operator=(ArtifactWriter&&) noexcept = default;
+ArtifactWriter::~ArtifactWriter() = default;
+
+int64_t ArtifactWriter::offset() const { return writer_->offset(); }
+absl::Status ArtifactWriter::Write(std::string_view data) { return writer_->Write(data); }
+absl::StatusOr<Artifact> ArtifactWriter::Finish(std::string_view sha256) { return writer_->Finish(sha256); }
+void ArtifactWriter::Abandon() { writer_->Abandon(); }
+
+absl::StatusOr<Artifact> WorkspaceClient::GetArtifact(std::string_view project, std::string_view path,
+                                                      const GetArtifactOptions& options,
+                                                      const CallOptions& call) const {
+  auto request = About<v1::GetArtifactRequest>(project, path);
+  request.set_checksum(options.checksum);
+  ASSIGN_OR_RETURN(const v1::Artifact artifact, connection_->GetArtifact(request, call));
+  return FromProto(artifact);
+}
+
+absl::Status WorkspaceClient::ListArtifacts(std::string_view project, const std::function<bool(const Artifact&)>& visit,
+                                            const ListArtifactsOptions& options, const CallOptions& call) const {
+  auto request = About<v1::ListArtifactsRequest>(project, options.path);
+  request.set_recursive(options.recursive);
+  request.set_page_size(options.page_size);
+  do {
+    ASSIGN_OR_RETURN(const v1::ListArtifactsResponse page, connection_->ListArtifacts(request, call));
+    for (const v1::Artifact& artifact : page.artifacts()) {
+      if (!visit(FromProto(artifact))) return absl::OkStatus();
+    }
+    request.set_page_token(page.next_page_token());
+  } while (!request.page_token().empty());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<DeletedArtifacts> WorkspaceClient::DeleteArtifact(std::string_view project, std::string_view path,
+                                                                 const DeleteArtifactOptions& options,
+                                                                 const CallOptions& call) const {
+  auto request = About<v1::DeleteArtifactRequest>(project, path);
+  request.set_force(options.force);
+  request.set_etag(options.etag);
+  request.set_allow_missing(options.allow_missing);
+  ASSIGN_OR_RETURN(const v1::DeleteArtifactResponse response, connection_->DeleteArtifact(request, call));
+  return DeletedArtifacts{.file_count = response.file_count(), .size_bytes = response.size_bytes()};
+}
+
+absl::StatusOr<Artifact> WorkspaceClient::MoveArtifact(std::string_view project, std::string_view path,
+                                                       std::string_view destination, const PlaceOptions& options,
+                                                       const CallOptions& call) const {
+  const auto request = MakePlaceRequest<v1::MoveArtifactRequest>(project, path, destination, options);
+  ASSIGN_OR_RETURN(const v1::Artifact artifact, connection_->MoveArtifact(request, call));
+  return FromProto(artifact);
+}
+
+absl::StatusOr<Artifact> WorkspaceClient::CopyArtifact(std::string_view project, std::string_view path,
+                                                       std::string_view destination, const PlaceOptions& options,
+                                                       const CallOptions& call) const {
+  const auto request = MakePlaceRequest<v1::CopyArtifactRequest>(project, path, destination, options);
+  ASSIGN_OR_RETURN(const v1::Artifact artifact, connection_->CopyArtifact(request, call));
+  return FromProto(artifact);
+}
+
+absl::StatusOr<Artifact> WorkspaceClient::MakeDirectory(std::string_view project, std::string_view path,
+                                                        const CallOptions& call) const {
+  const auto request = About<v1::MakeDirectoryRequest>(project, path);
+  ASSIGN_OR_RETURN(const v1::Artifact artifact, connection_->MakeDirectory(request, call));
+  return FromProto(artifact);
+}
+
+absl::StatusOr<ArtifactReader> WorkspaceClient::OpenForRead(std::string_view project, std::string_view path,
+                                                            const ReadOptions& options, const CallOptions& call) const {
+  auto request = About<v1::ReadArtifactRequest>(project, path);
+  request.set_offset(options.offset);
+  request.set_limit(options.limit);
+  request.set_etag(options.etag);
+  ASSIGN_OR_RETURN(auto session, internal::ReadSession::Open(connection_, std::move(request), call));
+  return ArtifactReader(std::move(session));
+}
+
+absl::StatusOr<ArtifactWriter> WorkspaceClient::OpenForWrite(std::string_view project, std::string_view path,
+                                                             const WriteOptions& options,
+                                                             const CallOptions& call) const {
+  auto session = std::make_unique<WriteSession>(connection_, MakeWriteRequest(project, path, options), call);
+  if (!options.upload_id.empty()) RETURN_IF_ERROR(session->Resume());
+  return ArtifactWriter(std::make_unique<internal::BufferedWriter>(std::move(session)));
+}
+
+absl::StatusOr<Artifact> WorkspaceClient::Upload(std::string_view project, const std::string& source,
+                                                 std::string_view path, const UploadOptions& options,
+                                                 const CallOptions& call) const {
+  ASSIGN_OR_RETURN(const SourceFile file, SourceFile::Open(source));
+  WriteSession session(connection_, MakeWriteRequest(project, path, options), call);
+  if (!options.upload_id.empty()) RETURN_IF_ERROR(session.Resume());
+  if (file.size() > internal::kChunkBytes) session.UseOwnUploadId();
+  FileChecksum checksum(&file);
+  const auto read = [&](int64_t offset) -> absl::StatusOr<grpc::Slice> {
+    RETURN_IF_ERROR(Report(options.progress, offset, file.size()));
+    ASSIGN_OR_RETURN(grpc::Slice data, file.Read(offset, internal::kChunkBytes));
+    if (options.checksum) RETURN_IF_ERROR(checksum.Add(offset, data));
+    return data;
+  };
+  const auto finish_checksum = [&] { return options.checksum ? checksum.Finish() : ""; };
+  auto artifact = session.Finish(file.size(), read, finish_checksum);
+  if (!artifact.ok()) session.Abandon();
+  // It is there: nothing can be ended any more.
+  if (artifact.ok()) Report(options.progress, file.size(), file.size()).IgnoreError();
+  return artifact;
+}
+
+absl::StatusOr<Artifact> WorkspaceClient::Download(std::string_view project, std::string_view path,
+                                                   const std::string& destination, const DownloadOptions& options,
+                                                   const CallOptions& call) const {
+  auto request = About<v1::ReadArtifactRequest>(project, path);
+  request.set_etag(options.etag);
+  ASSIGN_OR_RETURN(const auto session, internal::ReadSession::Open(connection_, std::move(request), call));
+  ASSIGN_OR_RETURN(TargetFile file, TargetFile::Create(destination));
+  ASSIGN_OR_RETURN(const std::string sha256, Save(*session, file, options));
+  Artifact artifact = session->artifact();
+  if (options.checksum) {
+    ASSIGN_OR_RETURN(const Artifact now, GetArtifact(project, path, {.checksum = true}, call));
+    if (now.etag != artifact.etag) {
+      return absl::AbortedError(absl::StrCat(artifact.path, " was replaced before its checksum could be compared"));
+    }
+    if (now.sha256 != sha256) {
+      return absl::DataLossError(absl::StrCat("What came of ", artifact.path, " has SHA-256 ", sha256, ", not ", now.sha256));
+    }
+    artifact.sha256 = sha256;
+  }
+  RETURN_IF_ERROR(file.Place());
+  return artifact;
+}
+
+}  // namespace mlops

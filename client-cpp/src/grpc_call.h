@@ -1,0 +1,56 @@
+#ifndef MLOPS_CLIENT_CPP_SRC_GRPC_CALL_H_
+#define MLOPS_CLIENT_CPP_SRC_GRPC_CALL_H_
+
+#include <functional>
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "client-cpp/src/connection.h"
+#include "grpcpp/channel.h"
+#include "grpcpp/client_context.h"
+#include "grpcpp/impl/rpc_method.h"
+#include "grpcpp/support/status.h"
+
+namespace mlops::internal {
+
+// What a call needs beside its messages. Not thread-safe.
+class ClientCall {
+ public:
+  // `address` is for messages.
+  ClientCall(const std::string& address, const CallOptions& call)
+      : address_(address), stop_(call.stop), on_stop_(stop_, [this] { context_.TryCancel(); }) {}
+
+  grpc::ClientContext& context() { return context_; }
+
+  // gRPC's own errors do not say which server they speak of.
+  absl::Status ToAbsl(const grpc::Status& status) const;
+
+ private:
+  const std::string address_;
+  const std::stop_token stop_;
+  grpc::ClientContext context_;
+  const std::stop_callback<std::function<void()>> on_stop_;
+};
+
+// The streams of artifacts, whose messages are bytes to gRPC: their payload is not copied. Thread-safe; must outlive the
+// streams.
+class GrpcStreams {
+ public:
+  explicit GrpcStreams(std::shared_ptr<grpc::Channel> channel);
+
+  std::unique_ptr<ReadStream> Read(std::unique_ptr<ClientCall> call,
+                                   const workspace::v1::ReadArtifactRequest& request) const;
+  std::unique_ptr<WriteStream> Write(std::unique_ptr<ClientCall> call) const;
+
+ private:
+  const std::shared_ptr<grpc::Channel> channel_;
+  const grpc::internal::RpcMethod read_method_;
+  const grpc::internal::RpcMethod write_method_;
+};
+
+}  // namespace mlops::internal
+
+#endif  // MLOPS_CLIENT_CPP_SRC_GRPC_CALL_H_

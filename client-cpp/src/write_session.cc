@@ -1,0 +1,215 @@
+#include "client-cpp/src/write_session.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "client-cpp/src/convert.h"
+#include "service/base/error.h"
+#include "service/base/id.h"
+#include "service/base/status_macros.h"
+
+namespace mlops::internal {
+namespace {
+
+namespace v1 = workspace::v1;
+
+constexpr size_t kSha256Digits = 64;
+constexpr absl::Duration kAbandonTimeout = absl::Seconds(10);
+// More than may be on its way to the server.
+constexpr int64_t kMaxHeldBytes = 8 << 20;
+
+absl::Status FieldInvalid(const std::string& field, const std::string& problem) {
+  return base::MakeError(absl::StatusCode::kInvalidArgument, absl::StrCat(field, ": ", problem),
+                         {.reason = "FIELD_INVALID", .metadata = {{"field", field}, {"problem", problem}}});
+}
+
+}  // namespace
+
+void WriteSession::UseOwnUploadId() {
+  if (!first_.upload_id().empty()) return;
+  first_.set_upload_id(base::RandomId());
+  own_upload_id_ = true;
+}
+
+absl::Status WriteSession::Resume() {
+  v1::GetUploadRequest request;
+  request.set_project(first_.project());
+  request.set_upload_id(first_.upload_id());
+  const auto upload = connection_->GetUpload(request, retry_.Attempt());
+  offset_ = 0;
+  if (ErrorReason(upload.status()) == "UPLOAD_NOT_FOUND") return absl::OkStatus();
+  RETURN_IF_ERROR(upload.status());
+  if (upload->path() != first_.path()) {
+    return FieldInvalid("upload_id", absl::StrCat("is that of another file, ", base::Echo(upload->path())));
+  }
+  offset_ = upload->offset();
+  if (upload->has_artifact()) finished_ = FromProto(upload->artifact());
+  return absl::OkStatus();
+}
+
+absl::Status WriteSession::CheckNotFinished(int64_t end) const {
+  if (offset_ <= end && !finished_.has_value()) return absl::OkStatus();
+  return FieldInvalid("upload_id", absl::StrCat("is that of a file of which the server has ", offset_, " bytes",
+                                                finished_ ? ", and which is finished" : ""));
+}
+
+absl::Status WriteSession::Send(int64_t end, Source source) {
+  while (offset_ != end) {
+    RETURN_IF_ERROR(CheckNotFinished(end));
+    absl::Status status = TrySend(end, source, /*checksum=*/nullptr);
+    if (!status.ok()) RETURN_IF_ERROR(Recover(status));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Artifact> WriteSession::Finish(int64_t end, Source source, Checksum checksum) {
+  while (!finished_.has_value() || offset_ != end) {
+    RETURN_IF_ERROR(CheckNotFinished(end));
+    absl::Status status = TrySend(end, source, &checksum);
+    if (!status.ok()) RETURN_IF_ERROR(Recover(status));
+  }
+  return *finished_;
+}
+
+absl::Status WriteSession::TrySend(int64_t end, Source source, const Checksum* checksum) {
+  bool finish = false;
+  while (offset_ < end || (checksum != nullptr && !finish)) {
+    grpc::Slice data;
+    if (offset_ < end) {
+      ASSIGN_OR_RETURN(data, source(offset_));
+    }
+    const int64_t size = static_cast<int64_t>(data.size());
+    finish = checksum != nullptr && offset_ + size == end;
+    RETURN_IF_ERROR(SendMessage(data, finish ? checksum : nullptr));
+    offset_ += size;
+  }
+  return finish ? ReadAnswer() : absl::OkStatus();
+}
+
+absl::Status WriteSession::SendMessage(const grpc::Slice& data, const Checksum* checksum) {
+  v1::WriteArtifactRequest head;
+  if (stream_ == nullptr) {
+    stream_ = connection_->WriteArtifact(retry_.Attempt());
+    head = first_;
+    head.set_offset(offset_);
+  }
+  head.set_finish(checksum != nullptr);
+  if (checksum != nullptr) {
+    ASSIGN_OR_RETURN(*head.mutable_sha256(), (*checksum)());
+  }
+  if (stream_->Write(head, data)) return absl::OkStatus();
+  absl::Status status = stream_->Finish().status();
+  return status.ok() ? absl::InternalError("The server ended the stream before the file was finished") : status;
+}
+
+absl::Status WriteSession::ReadAnswer() {
+  ASSIGN_OR_RETURN(const v1::WriteArtifactResponse response, stream_->Finish());
+  stream_.reset();
+  finished_ = FromProto(response.artifact());
+  return absl::OkStatus();
+}
+
+// Without an upload's id nothing is known of what became of the file; to write it once more does harm only where it was
+// to meet a condition.
+bool WriteSession::IsWorthRetry(const absl::Status& error) const {
+  const std::string reason = ErrorReason(error);
+  if (!first_.upload_id().empty() && (reason == "WORKSPACE_BUSY" || reason == "UPLOAD_OFFSET_MISMATCH")) return true;
+  if (!absl::IsUnavailable(error)) return false;
+  return !first_.upload_id().empty() || !reason.empty() || (!first_.create_only() && first_.etag().empty());
+}
+
+absl::Status WriteSession::Recover(const absl::Status& error) {
+  stream_.reset();
+  absl::Status status = error;
+  do {
+    if (!IsWorthRetry(status)) return status;
+    RETURN_IF_ERROR(retry_.Wait(status));
+    offset_ = 0;
+    status = first_.upload_id().empty() ? absl::OkStatus() : Resume();
+  } while (!status.ok());
+  if (offset_ > known_offset_) retry_.Progressed();
+  known_offset_ = offset_;
+  return absl::OkStatus();
+}
+
+// No call drops an upload but this one: what is not as declared is dropped.
+void WriteSession::Abandon() {
+  if (std::exchange(own_upload_id_, false) && !finished_.has_value()) {
+    const auto zeros = []() -> absl::StatusOr<std::string> { return std::string(kSha256Digits, '0'); };
+    const Checksum wrong = zeros;
+    const auto nothing = [](int64_t) { return grpc::Slice(); };
+    absl::Status status = stream_ == nullptr ? absl::UnavailableError("") : TrySend(offset_, nothing, &wrong);
+    retry_ = Retry({.timeout = kAbandonTimeout});
+    while ((IsWorthRetry(status) || absl::IsCancelled(status)) && retry_.Wait(status).ok()) {
+      stream_.reset();
+      if (!Resume().ok() || offset_ == 0 || finished_.has_value()) break;
+      status = TrySend(offset_, nothing, &wrong);
+    }
+  }
+  stream_.reset();
+}
+
+absl::Status BufferedWriter::Write(std::string_view data) {
+  if (over_) return absl::FailedPreconditionError("Nothing can be written any more");
+  while (!data.empty()) {
+    if (filled_ == 0) buffer_ = grpc::Slice(static_cast<size_t>(kChunkBytes));
+    const size_t taken = std::min(data.size(), static_cast<size_t>(kChunkBytes - filled_));
+    // Nobody else has it yet.
+    std::memcpy(const_cast<uint8_t*>(buffer_.begin()) + filled_, data.data(), taken);
+    filled_ += static_cast<int64_t>(taken);
+    data.remove_prefix(taken);
+    if (filled_ < kChunkBytes) return absl::OkStatus();
+    Seal();
+    session_->UseOwnUploadId();
+    absl::Status sent = session_->Send(end_, [this](int64_t offset) { return Held(offset); });
+    if (!sent.ok()) return Failed(std::move(sent));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Artifact> BufferedWriter::Finish(std::string_view sha256) {
+  if (over_) return absl::FailedPreconditionError("Nothing can be finished any more");
+  Seal();
+  auto artifact = session_->Finish(
+      end_, [this](int64_t offset) { return Held(offset); },
+      [sha256]() -> absl::StatusOr<std::string> { return std::string(sha256); });
+  if (!artifact.ok()) return Failed(artifact.status());
+  over_ = true;
+  return artifact;
+}
+
+void BufferedWriter::Abandon() {
+  if (!std::exchange(over_, true)) session_->Abandon();
+}
+
+void BufferedWriter::Seal() {
+  if (filled_ == 0) return;
+  held_.push_back(wire::Part(buffer_, 0, static_cast<size_t>(filled_)));
+  end_ += filled_;
+  held_bytes_ += filled_;
+  filled_ = 0;
+  while (held_bytes_ > kMaxHeldBytes) {
+    held_bytes_ -= static_cast<int64_t>(held_.front().size());
+    held_.pop_front();
+  }
+}
+
+absl::StatusOr<grpc::Slice> BufferedWriter::Held(int64_t offset) const {
+  int64_t begin = end_ - held_bytes_;
+  for (const grpc::Slice& slice : held_) {
+    const int64_t size = static_cast<int64_t>(slice.size());
+    if (offset >= begin && offset < begin + size) {
+      return wire::Part(slice, static_cast<size_t>(offset - begin), slice.size());
+    }
+    begin += size;
+  }
+  return absl::DataLossError(absl::StrCat("The server lost what came after byte ", offset, ", which is not held here"));
+}
+
+absl::Status BufferedWriter::Failed(absl::Status error) {
+  Abandon();
+  return error;
+}
+
+}  // namespace mlops::internal

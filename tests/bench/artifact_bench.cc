@@ -1,0 +1,226 @@
+// Uploads and downloads of artifacts: see run.py, which runs all of its modes.
+//
+// Usage: artifact_bench MODE ADDRESS PROJECT ..., where MODE is
+//   plain-download SIZE, plain-upload SIZE: by the generated stub, in messages of 1 MiB, of which nothing is made.
+//   download SIZE, upload SIZE: by the client, from and to memory.
+//   file-download SIZE FILE, file-upload SIZE FILE: by the client, from and to a local file.
+//   parallel-download SIZE, parallel-upload SIZE: by the client, 64 files at once of SIZE bytes in all.
+//   small COUNT: uploads so many files of 10 KiB, one after the other.
+//   plain-small COUNT: the same by the generated stub.
+//   slow READERS SIZE: opens a file of SIZE bytes so many times, reads a first chunk of each, prints a line, and waits
+//   for
+//     the end of its standard input.
+// What is downloaded is `outputs/SIZE.bin`, which is uploaded first if it is not there. Prints a JSON object: how many
+// bytes, or calls, in how many seconds.
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <functional>
+#include <iostream>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "mlops/workspace/v1/workspace_service.grpc.pb.h"
+#include "mlops/workspace_client.h"
+#include "nlohmann/json.hpp"
+#include "tests/bench/workload.h"
+
+namespace mlops::bench {
+namespace {
+
+namespace pb = mlops::workspace::v1;
+
+constexpr size_t kChunkBytes = 1 << 20;
+constexpr size_t kSmallBytes = 10 << 10;
+constexpr int kParallel = 64;
+
+// What all is made of.
+const std::string& Chunk() {
+  static const auto& chunk = *new std::string([] {
+    std::string bytes(kChunkBytes, '\0');
+    uint32_t state = 1;
+    for (char& byte : bytes) byte = static_cast<char>((state = state * 1664525 + 1013904223) >> 24);
+    return bytes;
+  }());
+  return chunk;
+}
+
+std::string PathOf(int64_t size) { return absl::StrCat("outputs/", size, ".bin"); }
+
+struct Job {
+  std::string address;
+  std::string project;
+  int64_t number = 0;  // Bytes, or calls.
+  std::vector<std::string> rest;
+  WorkspaceClient client;
+};
+
+void Upload(const Job& job, const std::string& path, int64_t size) {
+  auto writer = job.client.OpenForWrite(job.project, path);
+  DieUnless(writer.status());
+  for (int64_t left = size; left > 0; left -= kChunkBytes) {
+    DieUnless(writer->Write(std::string_view(Chunk()).substr(0, static_cast<size_t>(left))));
+  }
+  DieUnless(writer->Finish().status());
+}
+
+void Download(const Job& job, const std::string& path) {
+  auto reader = job.client.OpenForRead(job.project, path);
+  DieUnless(reader.status());
+  const auto buffer = std::make_unique_for_overwrite<char[]>(kChunkBytes);
+  while (reader->remaining_bytes() > 0) DieUnless(reader->Read(buffer.get(), kChunkBytes).status());
+}
+
+void Prepare(const Job& job, const std::string& path, int64_t size) {
+  if (!job.client.GetArtifact(job.project, path).ok()) Upload(job, path, size);
+}
+
+void PlainDownload(const Job& job) {
+  const auto stub = pb::WorkspaceService::NewStub(Connect(job.address));
+  grpc::ClientContext context;
+  pb::ReadArtifactRequest request;
+  request.set_project(job.project);
+  request.set_path(PathOf(job.number));
+  const auto reader = stub->ReadArtifact(&context, request);
+  pb::ReadArtifactResponse response;
+  while (reader->Read(&response)) {
+  }
+  DieUnless(reader->Finish());
+}
+
+// A stub's stream of `size` bytes.
+void PlainWrite(pb::WorkspaceService::Stub& stub, const std::string& project, const std::string& path, int64_t size) {
+  grpc::ClientContext context;
+  pb::WriteArtifactRequest request;
+  pb::WriteArtifactResponse response;
+  const auto writer = stub.WriteArtifact(&context, &response);
+  request.set_project(project);
+  request.set_path(path);
+  request.set_data(Chunk().substr(0, static_cast<size_t>(size)));
+  for (int64_t left = size; left > 0; left -= kChunkBytes) {
+    request.set_finish(left <= static_cast<int64_t>(kChunkBytes));
+    if (!(request.finish() ? (writer->WriteLast(request, {}), true) : writer->Write(request))) break;
+  }
+  DieUnless(writer->Finish());
+}
+
+void PlainUpload(const Job& job) {
+  const auto stub = pb::WorkspaceService::NewStub(Connect(job.address));
+  PlainWrite(*stub, job.project, "outputs/uploaded.bin", job.number);
+}
+
+void PlainSmall(const Job& job) {
+  const auto stub = pb::WorkspaceService::NewStub(Connect(job.address));
+  for (int64_t i = 0; i < job.number; ++i) {
+    PlainWrite(*stub, job.project, absl::StrCat("outputs/small/", i % 100, "/", i), kSmallBytes);
+  }
+}
+
+void Small(const Job& job) {
+  for (int64_t i = 0; i < job.number; ++i) Upload(job, absl::StrCat("outputs/small/", i % 100, "/", i), kSmallBytes);
+}
+
+// Each of the threads has its file.
+void InParallel(const std::function<void(int)>& work) {
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kParallel; ++i) threads.emplace_back(work, i);
+  for (std::thread& thread : threads) thread.join();
+}
+
+std::string ParallelPath(int64_t size, int number) { return absl::StrCat("outputs/parallel/", size, "/", number); }
+
+void ParallelDownload(const Job& job) {
+  InParallel([&](int i) { Download(job, ParallelPath(job.number, i)); });
+}
+
+void ParallelUpload(const Job& job) {
+  InParallel([&](int i) { Upload(job, absl::StrCat("outputs/uploaded/", i), job.number / kParallel); });
+}
+
+void FileUpload(const Job& job) {
+  DieUnless(job.client.Upload(job.project, job.rest.at(0), "outputs/uploaded.bin").status());
+}
+
+void FileDownload(const Job& job) {
+  DieUnless(job.client.Download(job.project, PathOf(job.number), job.rest.at(0)).status());
+}
+
+void Slow(const Job& job, int64_t size) {
+  std::vector<ArtifactReader> readers;
+  std::vector<WorkspaceClient> clients;
+  for (int64_t i = 0; i < job.number; ++i) {
+    auto reader = job.client.OpenForRead(job.project, PathOf(size));
+    DieUnless(reader.status());
+    DieUnless(reader->ReadChunk().status());
+    readers.push_back(*std::move(reader));
+  }
+  std::cout << "{}" << std::endl;
+  while (std::cin.get() != EOF) {
+  }
+}
+
+const std::map<std::string, void (*)(const Job&)>& Modes() {
+  static const auto& modes = *new std::map<std::string, void (*)(const Job&)>{
+      {"plain-download", PlainDownload},
+      {"plain-upload", PlainUpload},
+      {"download", [](const Job& job) { Download(job, PathOf(job.number)); }},
+      {"upload", [](const Job& job) { Upload(job, "outputs/uploaded.bin", job.number); }},
+      {"file-download", FileDownload},
+      {"file-upload", FileUpload},
+      {"parallel-download", ParallelDownload},
+      {"parallel-upload", ParallelUpload},
+      {"small", Small},
+      {"plain-small", PlainSmall},
+  };
+  return modes;
+}
+
+double CpuSeconds() {
+  rusage usage = {};
+  ::getrusage(RUSAGE_SELF, &usage);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
+int Main(const std::vector<std::string>& arguments) {
+  Job job{.address = arguments.at(1),
+          .project = arguments.at(2),
+          .rest = {arguments.begin() + 4, arguments.end()},
+          .client = *WorkspaceClient::Connect({.address = arguments.at(1)})};
+  const std::string& mode = arguments.at(0);
+  if (!absl::SimpleAtoi(arguments.at(3), &job.number)) DieUnless(absl::InvalidArgumentError("no number"));
+  DieUnless(job.client.Ensure(job.project).status());
+  if (mode == "slow") {
+    int64_t size = 0;
+    if (!absl::SimpleAtoi(job.rest.at(0), &size)) DieUnless(absl::InvalidArgumentError("no number"));
+    Prepare(job, PathOf(size), size);
+    Slow(job, size);
+    return 0;
+  }
+  if (mode == "parallel-download") {
+    for (int i = 0; i < kParallel; ++i) Prepare(job, ParallelPath(job.number, i), job.number / kParallel);
+  } else if (mode.ends_with("download")) {
+    Prepare(job, PathOf(job.number), job.number);
+  }
+  Chunk();
+  const double cpu = CpuSeconds();
+  const Clock::time_point start = Clock::now();
+  Modes().at(mode)(job);
+  const double seconds = SecondsSince(start);
+  std::cout << nlohmann::json(
+                   {{"mode", mode}, {"number", job.number}, {"seconds", seconds}, {"cpu_seconds", CpuSeconds() - cpu}})
+            << std::endl;
+  return 0;
+}
+
+}  // namespace
+}  // namespace mlops::bench
+
+int main(int argc, char** argv) { return mlops::bench::Main({argv + 1, argv + argc}); }
