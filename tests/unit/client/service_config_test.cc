@@ -27,7 +27,8 @@ TEST(ServiceConfig, RetriesTheUnaryMethodsThatMayBeRepeated) {
     methods.insert(name["method"]);
   }
   EXPECT_THAT(methods, UnorderedElementsAre("GetWorkspace", "ListWorkspaces", "UpdateWorkspace", "EnsureWorkspace",
-                                            "GetWorkspaceStatus", "GetServerInfo"));
+                                            "GetWorkspaceStatus", "GetServerInfo", "GetArtifact", "ListArtifacts",
+                                            "GetUpload", "MakeDirectory"));
 }
 
 TEST(ServiceConfig, RetriesOnUnavailableAloneAndNotForEver) {
