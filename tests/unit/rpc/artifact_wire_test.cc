@@ -48,7 +48,7 @@ TEST(DecodeWriteTest, TakesApartWhatProtobufPutsTogetherHoweverItIsCut) {
     pb::WriteArtifactRequest request = RandomRequest(random);
     const auto message = DecodeWrite(Cut(request.SerializeAsString(), random));
     ASSERT_OK(message);
-    EXPECT_EQ(absl::StrJoin(message->data, ""), request.data());
+    EXPECT_EQ(absl::StrJoin(message->data.pieces, ""), request.data());
     request.clear_data();
     EXPECT_EQ(message->head.SerializeAsString(), request.SerializeAsString());
   }
@@ -68,7 +68,7 @@ TEST(DecodeWriteTest, RefusesWhatProtobufRefuses) {
     const auto message = DecodeWrite(Cut(bytes, random));
     if (message.ok()) {
       EXPECT_TRUE(ok);
-      EXPECT_EQ(absl::StrJoin(message->data, ""), request.data());
+      EXPECT_EQ(absl::StrJoin(message->data.pieces, ""), request.data());
     } else {
       // Groups, which no version of proto3 writes, are refused here alone.
       EXPECT_THAT(message, IsError(absl::StatusCode::kInvalidArgument, "FIELD_INVALID"));
