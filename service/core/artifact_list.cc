@@ -28,7 +28,11 @@ class Walk {
 
   // Lists `path`, "" being the workspace, from behind `after` on, which is relative to it and may be "".
   absl::Status List(const std::string& path, absl::string_view after) {
-    ASSIGN_OR_RETURN(const auto dir, root_.OpenDir(path.empty() ? "." : path));
+    std::unique_ptr<fs::Dir> opened;
+    if (!path.empty()) {
+      ASSIGN_OR_RETURN(opened, root_.OpenDir(path));
+    }
+    const fs::Dir& dir = path.empty() ? root_ : *opened;
     std::string last(after.substr(0, after.find('/')));
     // What the last page ended in goes on first: its directory was listed already.
     if (recursive_ && !last.empty()) {
@@ -36,10 +40,10 @@ class Walk {
     }
     while (!full()) {
       bool whole = true;
-      ASSIGN_OR_RETURN(const std::vector<Entry> entries, NextEntries(*dir, path.empty(), last, &whole));
+      ASSIGN_OR_RETURN(const std::vector<Entry> entries, NextEntries(dir, path.empty(), last, &whole));
       for (const Entry& entry : entries) {
         if (full()) return absl::OkStatus();
-        RETURN_IF_ERROR(Add(*dir, path, entry));
+        RETURN_IF_ERROR(Add(dir, path, entry));
         last = entry.name;
       }
       if (whole) break;

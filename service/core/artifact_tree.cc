@@ -56,7 +56,7 @@ absl::Status ArtifactTree::Error(const absl::Status& status, const RelativePath&
 }
 
 absl::StatusOr<std::unique_ptr<fs::Dir>> ArtifactTree::OpenParent(const RelativePath& path) const {
-  auto parent = root_->OpenDir(path.is_top() ? "." : path.parent());
+  auto parent = root_->OpenDir(path.parent());
   if (!parent.ok()) return Error(parent.status(), path);
   return parent;
 }
@@ -165,22 +165,29 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(const ArtifactTree& tree, fs::
 absl::StatusOr<fs::FileStamp> Placer::Place(const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
                                             const RelativePath& path, const Precondition& precondition,
                                             absl::FunctionRef<absl::Status()> check) {
-  ASSIGN_OR_RETURN(const ArtifactTree::Chain chain, tree.MakeParents(path));
-  fs::Dir& to = chain.empty() ? tree.root() : *chain.back();
+  auto made = tree.MakeParents(path);
+  // In a workspace that is being deleted nothing can be made.
+  if (!made.ok()) RETURN_IF_ERROR(CheckCurrent(tree));
+  RETURN_IF_ERROR(made.status());
+  const std::unique_ptr<fs::Dir> last = made->empty() ? nullptr : std::move(made->back());
+  if (last != nullptr) made->pop_back();
+  fs::Dir& to = last == nullptr ? tree.root() : *last;
+  // The way to it first: a power cut right after the rename must not take what was moved away with a directory that
+  // nobody has heard of.
+  if (last != nullptr) RETURN_IF_ERROR(SyncChain(tree, *made));
   absl::StatusOr<fs::FileStamp> placed;
   RETURN_IF_ERROR(Change(tree, [&] {
     RETURN_IF_ERROR(check());
     placed = PlaceLocked(tree, from, name, to, path, precondition);
     return placed.status();
   }));
-  RETURN_IF_ERROR(SyncChain(chain));
-  RETURN_IF_ERROR(tree.root().Sync());
+  RETURN_IF_ERROR(to.Sync());
   return placed;
 }
 
-absl::Status SyncChain(const ArtifactTree::Chain& chain) {
+absl::Status SyncChain(const ArtifactTree& tree, const ArtifactTree::Chain& chain) {
   for (auto dir = chain.rbegin(); dir != chain.rend(); ++dir) RETURN_IF_ERROR((*dir)->Sync());
-  return absl::OkStatus();
+  return tree.root().Sync();
 }
 
 }  // namespace mlops::core

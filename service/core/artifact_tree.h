@@ -56,6 +56,7 @@ class ArtifactTree {
   const ProjectName& project() const { return project_; }
   fs::Dir& root() const { return *root_; }
 
+  // The directory that `path`, which must not be one of the five, is in.
   absl::StatusOr<std::unique_ptr<fs::Dir>> OpenParent(const RelativePath& path) const;
   // The state of what has the name itself, a symbolic link as such.
   absl::StatusOr<fs::FileStamp> Stat(const RelativePath& path) const;
@@ -80,8 +81,8 @@ class ArtifactTree {
   std::unique_ptr<fs::Dir> root_;
 };
 
-// Makes the entries of all directories of the chain durable, the last one's first: nobody knows who made them.
-absl::Status SyncChain(const ArtifactTree::Chain& chain);
+// Makes the entries of the workspace's directory and of all those of the chain durable: nobody knows who made them.
+absl::Status SyncChain(const ArtifactTree& tree, const ArtifactTree::Chain& chain);
 
 // PATH_UNSUITABLE unless `stamp`, of what is at `path`, is a file's or a directory's.
 absl::Status CheckSuitable(const ArtifactTree& tree, const RelativePath& path, const fs::FileStamp& stamp);

@@ -275,8 +275,7 @@ absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project, co
   if (!made.ok() && !absl::IsAlreadyExists(made)) return tree.Error(made, path);
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, tree.Stat(path));
   if (stamp.type != fs::EntryType::kDirectory) return PathUnsuitable(project.str(), path.shown(), "is not a directory");
-  RETURN_IF_ERROR(SyncChain(chain));
-  RETURN_IF_ERROR(tree.root().Sync());
+  RETURN_IF_ERROR(SyncChain(tree, chain));
   return DescribeArtifact(path.shown(), stamp);
 }
 

@@ -223,6 +223,7 @@ absl::StatusOr<bool> Uploads::Sweep(const ArtifactTree& tree, int64_t max_entrie
     ASSIGN_OR_RETURN(const fs::RemovedTree removed, fs::RemoveTree(**dir, name, max_entries));
     max_entries -= removed.entry_count;
     if (!removed.complete) return true;
+    if (name == PartName(id)) RETURN_IF_ERROR(RemoveIfThere(**dir, AboutName(id)));
   }
   return due.size() == kMaxSweptAtOnce;
 }

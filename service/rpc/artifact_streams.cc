@@ -85,7 +85,6 @@ grpc::Status ArtifactReadStream::End(absl::Status status) {
 
 void ArtifactReadStream::Advance(absl::FunctionRef<void()> change) {
   bool write = false, work = false, finish = false;
-  grpc::WriteOptions options;
   absl::Status end;
   {
     absl::MutexLock lock(&mutex_);
@@ -101,8 +100,7 @@ void ArtifactReadStream::Advance(absl::FunctionRef<void()> change) {
         writing_ = true;
         being_written_ = std::move(ready_.front());
         ready_.pop_front();
-        // The next follows at once: both may go in one packet. The last goes with the end.
-        if (!ready_.empty()) options.set_buffer_hint();
+        // The last goes with the end. (No hint that the next one follows: with that gRPC 1.51 may wait for ever.)
         finish = all_read_ && ready_.empty() && !working_;
       }
       work = !working_ && ready_.empty() && !all_read_;
@@ -110,10 +108,10 @@ void ArtifactReadStream::Advance(absl::FunctionRef<void()> change) {
     }
     finished_ = finish;
   }
-  if (write && finish) return StartWriteAndFinish(&being_written_, options, End(absl::OkStatus()));
+  if (write && finish) return StartWriteAndFinish(&being_written_, grpc::WriteOptions(), End(absl::OkStatus()));
   if (finish) return Finish(End(std::move(end)));
   // Whoever works keeps the stream alive: so that is begun last.
-  if (write) StartWrite(&being_written_, options);
+  if (write) StartWrite(&being_written_);
   if (work) ScheduleWork();
 }
 

@@ -61,7 +61,7 @@ def promises() -> dict[str, Promise]:
     """What each reason promises."""
     found_promises = {}
     for reason in reason_names():
-        if found := re.match(r"\s*([A-Z_]+)(?: \{([a-z_, ]*)\})?: ", comment(f"ErrorReason.{reason}")):
+        if found := re.match(r"\s*([A-Z_]+)(?: \{([a-z0-9_, ]*)\})?: ", comment(f"ErrorReason.{reason}")):
             found_promises[reason] = Promise(found[1], frozenset(re.findall(r"\w+", found[2] or "")))
     return found_promises
 

@@ -1,5 +1,6 @@
 """The values of cases: variables and generators in what is sent, matchers in what is compared. See README.md."""
 
+import base64
 import re
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,8 @@ def build(value: Any, variables: dict[str, Any]) -> Any:
             return [build(item, variables) for item in value]
         case {"$repeat": [text, count], **rest} if not rest:
             return build(text, variables) * count
+        case {"$base64": text, **rest} if not rest:
+            return base64.b64encode(build(text, variables).encode()).decode()
         case {"$nest": depth, **rest} if not rest:
             return {} if depth == 1 else {"a": build({"$nest": depth - 1}, variables)}
         case dict():
@@ -30,7 +33,7 @@ def build(value: Any, variables: dict[str, Any]) -> Any:
 def check(expected: Any, actual: Any, variables: dict[str, Any], where: str = "") -> None:
     """Raises Mismatch unless `actual` (ABSENT if there is none) is as `expected`; keeps what $save names."""
     match expected:
-        case {"$repeat": _} | {"$nest": _}:
+        case {"$repeat": _} | {"$nest": _} | {"$base64": _}:
             check(build(expected, variables), actual, variables, where)
         case {"$absent": True}:
             _require(actual is ABSENT, where, "should not be there", actual)

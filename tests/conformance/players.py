@@ -20,6 +20,9 @@ GRPCURL = Path(os.environ.get("GRPCURL", REPO / "build/tools/grpcurl"))
 _CPP_PLAYER = Path(os.environ.get("CPP_PLAYER", REPO / "build/tests/conformance/cpp_player"))
 _TIMEOUT_S = 30
 
+# What is sent: one message, or those of a stream.
+Request = dict[str, Any] | list[dict[str, Any]]
+
 
 @dataclass(frozen=True)
 class Error:
@@ -45,7 +48,7 @@ class Player(Protocol):
     def __init__(self, server: Server) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(self, *args: object) -> None: ...
-    def call(self, rpc: str, request: dict[str, Any]) -> Outcome: ...
+    def call(self, rpc: str, request: Request) -> Outcome: ...
 
 
 class Grpcurl:
@@ -61,9 +64,10 @@ class Grpcurl:
     def __exit__(self, *args: object) -> None:
         pass
 
-    def call(self, rpc: str, request: dict[str, Any]) -> Outcome:
+    def call(self, rpc: str, request: Request) -> Outcome:
         command = [*self._command, f"{SERVICE.full_name}/{rpc}"]
-        result = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, timeout=_TIMEOUT_S)
+        messages = "\n".join(json.dumps(message) for message in messages_of(request))
+        result = subprocess.run(command, input=messages, capture_output=True, text=True, timeout=_TIMEOUT_S)
         responses = [_normal(rpc, response) for response in _json_values(result.stdout)]
         if result.returncode == 0:
             return Outcome(responses)
@@ -87,10 +91,10 @@ class Python:
     def __exit__(self, *args: object) -> None:
         self._channel.close()
 
-    def call(self, rpc: str, request: dict[str, Any]) -> Outcome:
+    def call(self, rpc: str, request: Request) -> Outcome:
         answer = getattr(self._stub, rpc)
         try:
-            result = answer(make_request(rpc, request), timeout=_TIMEOUT_S)
+            result = answer(make_requests(rpc, request), timeout=_TIMEOUT_S)
             results = result if SERVICE.methods_by_name[rpc].server_streaming else [result]
             return Outcome([_to_dict(message) for message in results])
         except grpc.RpcError as error:
@@ -112,9 +116,10 @@ class Cpp:
         self._process.communicate(timeout=_TIMEOUT_S)
         assert self._process.returncode == 0
 
-    def call(self, rpc: str, request: dict[str, Any]) -> Outcome:
+    def call(self, rpc: str, request: Request) -> Outcome:
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"rpc": rpc, "request": request}) + "\n")
+        messages = messages_of(request) if SERVICE.methods_by_name[rpc].client_streaming else request
+        self._process.stdin.write(json.dumps({"rpc": rpc, "request": messages}) + "\n")
         answer = json.loads(self._process.stdout.readline())
         responses = [_normal(rpc, response) for response in answer["responses"]]
         if "error" not in answer:
@@ -123,6 +128,17 @@ class Cpp:
 
 
 PLAYERS: list[type[Player]] = [Grpcurl, Python, Cpp]
+
+
+def messages_of(request: Request) -> list[dict[str, Any]]:
+    """The messages that are sent."""
+    return request if isinstance(request, list) else [request]
+
+
+def make_requests(rpc: str, request: Request) -> Any:
+    """What a stub takes for `request`: a message or, of a method that takes a stream, an iterator of messages."""
+    messages = [make_request(rpc, message) for message in messages_of(request)]
+    return iter(messages) if SERVICE.methods_by_name[rpc].client_streaming else messages[0]
 
 
 def make_request(rpc: str, request: dict[str, Any]) -> Any:

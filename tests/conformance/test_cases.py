@@ -12,7 +12,7 @@ import pytest
 from conformance import files
 from conformance.contract import check_error
 from conformance.matching import ABSENT, Mismatch, build, check
-from conformance.players import PLAYERS, Outcome, Player
+from conformance.players import PLAYERS, Outcome, Player, Request, messages_of
 from support.server import Server, short_base
 
 _EVENTUALLY_S = 10
@@ -66,10 +66,11 @@ def _play_until_restart(
 
 
 def _call(step: dict[str, Any], player: Player, variables: dict[str, Any]) -> None:
-    request = build(step.get("request", {}), variables)
+    rpc = build(step["rpc"], variables)
+    request = build(step.get("requests", step.get("request", {})), variables)
     deadline = time.monotonic() + _EVENTUALLY_S
     while True:
-        outcome = player.call(step["rpc"], request)
+        outcome = player.call(rpc, request)
         try:
             return _check_outcome(step, request, outcome, variables)
         except Mismatch:
@@ -78,9 +79,9 @@ def _call(step: dict[str, Any], player: Player, variables: dict[str, Any]) -> No
         time.sleep(0.05)
 
 
-def _check_outcome(step: dict[str, Any], request: dict[str, Any], outcome: Outcome, variables: dict[str, Any]) -> None:
+def _check_outcome(step: dict[str, Any], request: Request, outcome: Outcome, variables: dict[str, Any]) -> None:
     if outcome.error is not None:
-        check_error(outcome.error, request)
+        check_error(outcome.error, next(iter(messages_of(request)), {}))
         info = outcome.error.infos[0]
         actual = {"code": outcome.error.code, "message": outcome.error.message, "reason": info.reason}
         actual["metadata"] = dict(info.metadata)

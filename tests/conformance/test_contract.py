@@ -11,7 +11,7 @@ from mlops.workspace.v1 import workspace_service_pb2 as pb
 from mlops.workspace.v1 import workspace_service_pb2_grpc
 
 from conformance.contract import comment, promises, reason_names
-from conformance.players import SERVICE, make_request, rpc_error
+from conformance.players import SERVICE, make_requests, rpc_error
 from support.server import Server, short_base
 
 METHODS = [method.name for method in SERVICE.methods]
@@ -65,7 +65,7 @@ def test_clients_can_tell_what_to_retry(method: str) -> None:
 def test_the_server_implements(method: str, channel: grpc.Channel) -> None:
     call = getattr(workspace_service_pb2_grpc.WorkspaceServiceStub(channel), method)
     try:
-        result = call(make_request(method, {}), timeout=30)
+        result = call(make_requests(method, {}), timeout=30)
         list(result) if SERVICE.methods_by_name[method].server_streaming else result
     except grpc.RpcError as error:
         assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error

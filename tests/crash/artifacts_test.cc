@@ -1,0 +1,259 @@
+// Each call that changes something fails, or the power goes at it, while an artifact is written, moved, copied or
+// deleted: a name holds the old file or the new one, whole, and what was acknowledged stays.
+#include "service/core/artifacts.h"
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <ostream>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "service/base/error.h"
+#include "service/catalog/memory_catalog.h"
+#include "service/fs/atomic_file.h"
+#include "tests/support/fault_dir.h"
+#include "tests/support/memory_disk.h"
+#include "tests/support/workspaces.h"
+
+namespace mlops::crash {
+namespace {
+
+using core::Artifact;
+using core::Artifacts;
+using core::RelativePath;
+using support::Faults;
+using ::testing::AnyOf;
+using ::testing::IsEmpty;
+
+constexpr int kSeeds = 20;
+
+RelativePath Path(absl::string_view text) { return RelativePath::Parse(text, RelativePath::Use::kFind).value(); }
+core::ProjectName Fraud() { return support::Project("fraud"); }
+bool Never() { return false; }
+
+// As a client does that tries until it succeeds: goes on where the upload stands, in two streams.
+absl::Status Upload(Artifacts& artifacts, absl::string_view path, absl::string_view content) {
+  core::WriteArgs args{.project = Fraud(), .path = Path(path), .upload_id = "id"};
+  for (const size_t end : {content.size() / 2, content.size()}) {
+    args.offset = 0;
+    if (auto upload = artifacts.GetUpload(Fraud(), "id"); upload.ok()) {
+      if (upload->artifact) return absl::OkStatus();
+      args.offset = upload->offset;
+    }
+    auto writer = artifacts.OpenForWrite(args);
+    if (!writer.ok()) return writer.status();
+    for (absl::StatusOr<bool> more = true; more.ok() && *more;) more = (*writer)->Rehash();
+    const auto begin = static_cast<size_t>(args.offset);
+    if (begin < end) {
+      absl::Status written = (*writer)->Write({content.substr(begin, end - begin)});
+      if (!written.ok()) return written;
+    }
+    if (end == content.size()) return (*writer)->Finish().status();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Write(Artifacts& artifacts, absl::string_view path, absl::string_view content) {
+  auto writer = artifacts.OpenForWrite({.project = Fraud(), .path = Path(path)});
+  if (!writer.ok()) return writer.status();
+  if (absl::Status written = (*writer)->Write({content}); !written.ok()) return written;
+  return (*writer)->Finish().status();
+}
+
+struct Operation {
+  std::string name;
+  std::function<absl::Status(Artifacts&)> run;
+  // What a second run may say where the first did its work although its caller was told of an error.
+  absl::StatusCode already_done = absl::StatusCode::kOk;
+};
+std::ostream& operator<<(std::ostream& out, const Operation& operation) { return out << operation.name; }
+
+core::TransferArgs Transfer(absl::string_view from, absl::string_view to) {
+  return {.project = Fraud(), .path = Path(from), .destination = Path(to)};
+}
+
+std::vector<Operation> Operations() {
+  const auto remove = [](absl::string_view path) {
+    return [path = Path(path)](Artifacts& a) {
+      return a.Delete({.project = Fraud(), .path = path, .force = true}, Never).status();
+    };
+  };
+  return {
+      {"WriteNew", [](Artifacts& a) { return Write(a, "models/new/dir/file", "content"); }},
+      {"Replace", [](Artifacts& a) { return Write(a, "models/file", "another content"); }},
+      {"Upload", [](Artifacts& a) { return Upload(a, "models/new/file", "content in two parts"); }},
+      {"UploadOver", [](Artifacts& a) { return Upload(a, "models/file", "content in two parts"); }},
+      {"MoveFile", [](Artifacts& a) { return a.Move(Transfer("models/file", "outputs/a/b")).status(); },
+       absl::StatusCode::kNotFound},
+      {"MoveOver", [](Artifacts& a) { return a.Move(Transfer("models/file", "models/run/1")).status(); },
+       absl::StatusCode::kNotFound},
+      {"MoveDirectory", [](Artifacts& a) { return a.Move(Transfer("models/run", "outputs/run")).status(); },
+       absl::StatusCode::kNotFound},
+      {"Copy", [](Artifacts& a) { return a.Copy(Transfer("models/file", "models/run/1"), Never).status(); }},
+      {"DeleteFile", remove("models/file"), absl::StatusCode::kNotFound},
+      {"DeleteDirectory", remove("models/run"), absl::StatusCode::kNotFound},
+  };
+}
+
+void Describe(const fs::Dir& dir, const std::string& prefix, std::vector<std::string>& lines) {
+  std::map<std::string, fs::EntryType> entries;
+  EXPECT_TRUE(dir.ForEachEntry([&](absl::string_view name, fs::EntryType type) {
+                   entries.emplace(name, type);
+                   return true;
+                 })
+                  .ok());
+  for (const auto& [name, type] : entries) {
+    if (type == fs::EntryType::kDirectory) {
+      Describe(*dir.OpenDir(name).value(), absl::StrCat(prefix, name, "/"), lines);
+    } else {
+      lines.push_back(absl::StrCat(prefix, name, "=", dir.ReadFile(name, 1 << 20).value().data));
+    }
+  }
+}
+
+// A workspace with files on a disk in memory.
+class Disk {
+ public:
+  Disk() {
+    EXPECT_TRUE(catalog_.Commit(core::CreateChange{support::NewWorkspace("fraud")}).ok());
+    const auto top = disk_.OpenTop();
+    for (const char* dir : {"fraud", "fraud/models", "fraud/outputs", "fraud/models/run", "fraud/models/run/sub"}) {
+      EXPECT_TRUE(top->MakeDir(dir).ok());
+    }
+    for (const char* file : {"models/file", "models/run/1", "models/run/sub/2"}) {
+      EXPECT_TRUE(fs::WriteNewFile(*top, absl::StrCat("fraud/", file), absl::StrCat("old ", file)).ok());
+    }
+    disk_.SyncAll();
+    Restart();
+  }
+
+  void Restart() {
+    artifacts_ = std::make_unique<Artifacts>(
+        &catalog_, std::make_unique<support::FaultDir>(disk_.OpenTop(), &faults_),
+        core::UploadOptions{.clock = disk_.clock(), .boot_id = absl::StrCat("boot ", boots_)});
+  }
+  // Without a seed nothing that was not synced survives.
+  void CutPower(int seed) {
+    std::mt19937 random(seed);
+    disk_.CutPower([&] { return seed > 0 && random() % 2 == 0; });
+    faults_.End();
+    ++boots_;
+    Restart();
+  }
+  absl::Status Run(const Operation& operation) { return operation.run(*artifacts_); }
+  Faults& faults() { return faults_; }
+
+  // The files that users see; empty directories are left out.
+  std::string Describe() {
+    std::vector<std::string> lines;
+    for (const char* dir : {"models", "outputs"}) {
+      crash::Describe(*disk_.OpenTop()->OpenDir(absl::StrCat("fraud/", dir)).value(), absl::StrCat(dir, "/"), lines);
+    }
+    return absl::StrJoin(lines, "\n");
+  }
+  // What a sweep leaves of what was not finished.
+  std::vector<std::string> Leftovers() {
+    artifacts_->SweepSome();
+    std::vector<std::string> lines;
+    const auto dir = disk_.OpenTop()->OpenDir("fraud/.uploads");
+    if (dir.ok()) crash::Describe(**dir, "", lines);
+    std::erase_if(lines, [](const std::string& line) { return absl::StartsWith(line, "id."); });
+    return lines;
+  }
+
+ private:
+  support::MemoryDisk disk_;
+  Faults faults_;
+  catalog::MemoryCatalog catalog_;
+  std::unique_ptr<Artifacts> artifacts_;
+  int boots_ = 0;
+};
+
+class ArtifactCrashTest : public testing::TestWithParam<Operation> {
+ protected:
+  void SetUp() override {
+    Disk disk;
+    before_ = disk.Describe();
+    ASSERT_TRUE(disk.Run(GetParam()).ok());
+    after_ = disk.Describe();
+    ASSERT_NE(before_, after_);
+  }
+
+  // What was not done before can be done now, and nothing is left over.
+  void Finish(Disk& disk) {
+    const absl::Status again = disk.Run(GetParam());
+    EXPECT_TRUE(again.ok() || again.code() == GetParam().already_done) << again;
+    EXPECT_EQ(disk.Describe(), after_);
+    disk.Restart();
+    EXPECT_THAT(disk.Leftovers(), IsEmpty());
+  }
+
+  // One run in which the power goes at the `call`th change; returns whether it came to that.
+  bool CutAt(int call, int seed) {
+    SCOPED_TRACE(testing::Message() << "call " << call << ", seed " << seed);
+    Disk disk;
+    disk.faults().Begin({.call = call, .all_after = true, .reads_too = true});
+    const absl::Status status = disk.Run(GetParam());
+    const bool cut = disk.faults().happened();
+    disk.CutPower(seed);
+    if (status.ok()) {
+      EXPECT_EQ(disk.Describe(), after_);
+    } else {
+      EXPECT_THAT(disk.Describe(), AnyOf(before_, after_));
+    }
+    Finish(disk);
+    return cut;
+  }
+
+  // One run in which the `call`th change fails; returns whether it came to that.
+  bool FailAt(int call, Faults::Plan plan) {
+    SCOPED_TRACE(testing::Message() << "call " << call << " " << plan.error);
+    Disk disk;
+    plan.call = call;
+    disk.faults().Begin(plan);
+    const absl::Status status = disk.Run(GetParam());
+    disk.faults().End();
+    if (status.ok()) {
+      EXPECT_EQ(disk.Describe(), after_);
+    } else {
+      EXPECT_THAT(disk.Describe(), AnyOf(before_, after_));
+      EXPECT_THAT(base::GetReason(status), AnyOf("IO_ERROR", "NO_SPACE")) << status;
+    }
+    Finish(disk);
+    return disk.faults().happened();
+  }
+
+  std::string before_, after_;
+};
+
+TEST_P(ArtifactCrashTest, APowerCutLeavesTheOldFileOrTheNewOneWhateverSurvives) {
+  for (int seed = 0; seed <= kSeeds; ++seed) {
+    for (int call = 1; CutAt(call, seed); ++call) ASSERT_LT(call, 1000);
+  }
+}
+
+TEST_P(ArtifactCrashTest, AFailureLeavesTheOldFileOrTheNewOneAndIsTold) {
+  const auto error = [](absl::StatusCode code, std::string reason) {
+    return base::MakeError(code, "a fault", {.reason = std::move(reason), .metadata = {{"path", "somewhere"}}});
+  };
+  for (const absl::Status& told :
+       {error(absl::StatusCode::kInternal, "IO_ERROR"), error(absl::StatusCode::kResourceExhausted, "NO_SPACE")}) {
+    for (const Faults::Plan& plan : {Faults::Plan{.error = told}, Faults::Plan{.all_after = true, .error = told},
+                                     Faults::Plan{.performed = true, .error = told}}) {
+      for (int call = 1; FailAt(call, plan); ++call) ASSERT_LT(call, 1000);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ArtifactCrashTest, testing::ValuesIn(Operations()),
+                         [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace mlops::crash

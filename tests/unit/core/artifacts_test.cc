@@ -1,0 +1,371 @@
+// Artifacts over the real file system, with Linux calls and with portable ones. What goes over the wire is told by the
+// cases of tests/conformance; here is what those cannot see or make happen.
+#include "service/core/artifacts.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "service/base/id.h"
+#include "service/base/status_macros.h"
+#include "service/catalog/memory_catalog.h"
+#include "tests/support/fake_clock.h"
+#include "tests/support/matchers.h"
+#include "tests/support/temp_dir.h"
+#include "tests/support/workspaces.h"
+
+namespace mlops::core {
+namespace {
+
+using absl::StatusCode;
+using support::HasDetail;
+using support::IsError;
+using support::Project;
+using testing::ElementsAre;
+using testing::IsEmpty;
+using testing::SizeIs;
+
+const auto kEtagMismatch = IsError(StatusCode::kAborted, "ETAG_MISMATCH");
+const auto kBusy = IsError(StatusCode::kAborted, "WORKSPACE_BUSY");
+
+bool Never() { return false; }
+
+class ArtifactsTest : public testing::TestWithParam<bool> {
+ protected:
+  ArtifactsTest() {
+    temp.MakeDirs("fraud/models");
+    EXPECT_OK(catalog.Commit(CreateChange{support::NewWorkspace("fraud", temp.path())}));
+  }
+
+  static RelativePath Path(absl::string_view text) {
+    return RelativePath::Parse(text, RelativePath::Use::kFind).value();
+  }
+  void Restart(std::string boot_id = "boot") {
+    artifacts = std::make_unique<Artifacts>(&catalog, fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value(),
+                                            UploadOptions{.clock = clock.clock(), .boot_id = std::move(boot_id)});
+  }
+  absl::StatusOr<std::unique_ptr<UploadWriter>> OpenForWrite(absl::string_view path, std::string upload_id = "",
+                                                             int64_t offset = 0, Precondition precondition = {}) {
+    return artifacts->OpenForWrite({.project = Project("fraud"),
+                                    .path = Path(path),
+                                    .upload_id = std::move(upload_id),
+                                    .offset = offset,
+                                    .precondition = std::move(precondition)});
+  }
+  absl::StatusOr<Artifact> Write(absl::string_view path, absl::string_view text, Precondition precondition = {}) {
+    ASSIGN_OR_RETURN(const auto writer, OpenForWrite(path, "", 0, std::move(precondition)));
+    RETURN_IF_ERROR(writer->Write({text}));
+    return writer->Finish();
+  }
+  absl::StatusOr<std::unique_ptr<ArtifactReader>> OpenForRead(absl::string_view path) {
+    return artifacts->OpenForRead({.project = Project("fraud"), .path = Path(path)});
+  }
+  absl::StatusOr<std::string> ReadAll(ArtifactReader& reader) {
+    std::string text(static_cast<size_t>(reader.remaining_bytes()), '\0');
+    ASSIGN_OR_RETURN(const size_t got, reader.Read(text.data(), text.size()));
+    EXPECT_EQ(got, text.size());
+    return text;
+  }
+  absl::StatusOr<UploadState> GetUpload(const std::string& id) { return artifacts->GetUpload(Project("fraud"), id); }
+  std::vector<std::string> Staged() {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(temp.Path("fraud/.uploads"))) {
+      names.push_back(entry.path().filename());
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+  std::vector<std::string> ListAll(bool recursive, int page_size) {
+    std::vector<std::string> paths;
+    ListArtifactsArgs args{.project = Project("fraud"), .recursive = recursive, .page_size = page_size};
+    args.path = Path("models");
+    do {
+      const auto page = artifacts->List(args);
+      EXPECT_OK(page);
+      if (!page.ok()) break;
+      EXPECT_THAT(page->artifacts, SizeIs(testing::Le(static_cast<size_t>(page_size))));
+      for (const Artifact& artifact : page->artifacts) paths.push_back(artifact.path);
+      args.page_token = page->next_page_token;
+    } while (!args.page_token.empty());
+    return paths;
+  }
+
+  const support::TempDir temp;
+  support::JumpingClock clock;
+  catalog::MemoryCatalog catalog;
+  std::unique_ptr<Artifacts> artifacts =
+      std::make_unique<Artifacts>(&catalog, fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value(),
+                                  UploadOptions{.clock = clock.clock(), .boot_id = "boot"});
+};
+
+// --- Reading --------------------------------------------------------------------------------------------------------
+
+TEST_P(ArtifactsTest, AFileReplacedWhileItIsReadIsReadToItsEnd) {
+  ASSERT_OK(Write("models/x", "the old one"));
+  const auto reader = OpenForRead("models/x").value();
+  ASSERT_OK(Write("models/x", "something else"));
+  EXPECT_EQ(ReadAll(*reader).value(), "the old one");
+}
+
+TEST_P(ArtifactsTest, AFileDeletedWhileItIsReadIsReadToItsEnd) {
+  ASSERT_OK(Write("models/x", "the old one"));
+  const auto reader = OpenForRead("models/x").value();
+  temp.Remove("fraud/models/x");
+  EXPECT_EQ(ReadAll(*reader).value(), "the old one");
+}
+
+TEST_P(ArtifactsTest, AFileCutOffWhileItIsReadIsNoShortFile) {
+  temp.WriteFile("fraud/models/x", "0123456789");
+  const auto reader = OpenForRead("models/x").value();
+  std::filesystem::resize_file(temp.Path("fraud/models/x"), 4);
+  EXPECT_THAT(ReadAll(*reader), kEtagMismatch);
+  EXPECT_THAT(ReadAll(*reader), HasDetail("path", "models/x"));
+}
+
+TEST_P(ArtifactsTest, AFileWrittenOverInPlaceWhileItIsReadIsNoMixture) {
+  temp.WriteFile("fraud/models/x", "0123456789");
+  const auto reader = OpenForRead("models/x").value();
+  char half[5];
+  ASSERT_OK(reader->Read(half, sizeof(half)));
+  absl::SleepFor(absl::Milliseconds(20));
+  temp.WriteFile("fraud/models/x", "abcdefghij");
+  EXPECT_THAT(ReadAll(*reader), kEtagMismatch);
+}
+
+TEST_P(ArtifactsTest, WhatIsAppendedWhileAFileIsReadDoesNoHarm) {
+  temp.WriteFile("fraud/mlflow/log", "0123456789");
+  const auto reader = OpenForRead("mlflow/log").value();
+  absl::SleepFor(absl::Milliseconds(20));
+  std::ofstream(temp.Path("fraud/mlflow/log"), std::ios::app) << "more";
+  EXPECT_EQ(ReadAll(*reader).value(), "0123456789");
+}
+
+TEST_P(ArtifactsTest, AChecksumIsRememberedAsLongAsTheFileIsTheSame) {
+  temp.WriteFile("fraud/models/x", "hello");
+  absl::SleepFor(absl::Milliseconds(50));
+  const auto checksum = [&](Cancelled cancelled) {
+    return artifacts->Get(Project("fraud"), Path("models/x"), true, cancelled);
+  };
+  EXPECT_THAT(checksum([] { return true; }), IsError(StatusCode::kCancelled, ""));
+  const std::string hello = base::HashHex("hello", 64);
+  EXPECT_EQ(checksum(Never).value().sha256, hello);
+  EXPECT_EQ(checksum([] { return true; }).value().sha256, hello);  // Read nothing.
+  temp.WriteFile("fraud/models/x", "olleh");
+  EXPECT_EQ(checksum(Never).value().sha256, base::HashHex("olleh", 64));
+}
+
+// --- Lists ----------------------------------------------------------------------------------------------------------
+
+TEST_P(ArtifactsTest, PagesOfAnySizeMakeTheSameList) {
+  std::set<std::string> expected;
+  for (int i = 0; i < 30; ++i) {
+    for (const std::string& path : {absl::StrCat("models/", i), absl::StrCat("models/d", i % 7, "/", i),
+                                    absl::StrCat("models/d", i % 7, "/e/", i)}) {
+      temp.WriteFile(absl::StrCat("fraud/", path), "x");
+      expected.insert(path);
+    }
+  }
+  for (int i = 0; i < 7; ++i) {
+    expected.insert(absl::StrCat("models/d", i));
+    expected.insert(absl::StrCat("models/d", i, "/e"));
+  }
+  const std::vector<std::string> all = ListAll(true, 1000);
+  EXPECT_EQ(std::set<std::string>(all.begin(), all.end()), expected);
+  EXPECT_EQ(all.size(), expected.size());
+  for (const int page_size : {1, 2, 3, 7, 50, 103, 104, 105}) EXPECT_EQ(ListAll(true, page_size), all) << page_size;
+  EXPECT_EQ(ListAll(false, 4), ListAll(false, 1000));
+}
+
+TEST_P(ArtifactsTest, AListGoesOnWhereWhatItEndedInIsGone) {
+  for (const char* name : {"a", "b/1", "b/2", "c"}) temp.WriteFile(absl::StrCat("fraud/models/", name), "x");
+  ListArtifactsArgs args{.project = Project("fraud"), .recursive = true, .page_size = 3};
+  args.path = Path("models");
+  const ArtifactPage page = artifacts->List(args).value();
+  ASSERT_EQ(page.artifacts.back().path, "models/b/1");
+  temp.Remove("fraud/models/b");
+  args.page_token = page.next_page_token;
+  const ArtifactPage rest = artifacts->List(args).value();
+  ASSERT_THAT(rest.artifacts, SizeIs(1));
+  EXPECT_EQ(rest.artifacts[0].path, "models/c");
+}
+
+// --- Uploads --------------------------------------------------------------------------------------------------------
+
+TEST_P(ArtifactsTest, NothingIsVisibleBeforeTheEndAndNothingIsLeftOfWhatWasGivenUp) {
+  {
+    const auto writer = OpenForWrite("models/new/x").value();
+    ASSERT_OK(writer->Write({"abc", "def"}));
+    EXPECT_EQ(writer->offset(), 6);
+    EXPECT_FALSE(temp.Exists("fraud/models/new"));
+    EXPECT_THAT(Staged(), SizeIs(1));
+  }
+  EXPECT_THAT(Staged(), IsEmpty());
+}
+
+TEST_P(ArtifactsTest, OneStreamAtATimeWritesAnUpload) {
+  auto first = OpenForWrite("models/x", "id").value();
+  EXPECT_THAT(OpenForWrite("models/x", "id"), kBusy);
+  EXPECT_OK(OpenForWrite("models/x", "other"));
+  ASSERT_OK(first->Write({"abc"}));
+  first.reset();
+  EXPECT_OK(OpenForWrite("models/x", "id", 3));
+}
+
+TEST_P(ArtifactsTest, AnUploadGoesOnAfterARestartOfTheServer) {
+  ASSERT_OK(OpenForWrite("models/x", "id").value()->Write({std::string(3'000'000, 'x')}));
+  Restart();
+  EXPECT_EQ(GetUpload("id").value().offset, 3'000'000);
+  const auto writer = OpenForWrite("models/x", "id", 3'000'000).value();
+  int steps = 0;
+  for (absl::StatusOr<bool> more = true; *more; ++steps) {
+    more = writer->Rehash();
+    ASSERT_OK(more);
+  }
+  EXPECT_GT(steps, 1);
+  ASSERT_OK(writer->Write({"y"}));
+  writer->ExpectSha256(base::HashHex(std::string(3'000'000, 'x') + "y", 64));
+  EXPECT_OK(writer->Finish());
+}
+
+TEST_P(ArtifactsTest, AnUploadBeginsAnewAfterARestartOfTheMachine) {
+  ASSERT_OK(OpenForWrite("models/x", "id").value()->Write({"abc"}));
+  Restart("another boot");
+  EXPECT_EQ(GetUpload("id").value().offset, 0);
+  EXPECT_THAT(OpenForWrite("models/x", "id", 3), IsError(StatusCode::kOutOfRange, "UPLOAD_OFFSET_MISMATCH"));
+  const auto writer = OpenForWrite("models/x", "id").value();
+  ASSERT_OK(writer->Write({"new"}));
+  ASSERT_OK(writer->Finish());
+  EXPECT_EQ(temp.ReadFile("fraud/models/x"), "new");
+}
+
+TEST_P(ArtifactsTest, WhatIsTornInTheHiddenDirectoryIsNoUpload) {
+  temp.WriteFile("fraud/.uploads/id.part", "abc");
+  for (const char* about : {"", "{", "[]", "{\"path\": 3}", "{\"path\": \"models/x\", \"boot_id\": \"boot\"}"}) {
+    temp.WriteFile("fraud/.uploads/id.json", about);
+    EXPECT_THAT(GetUpload("id"), IsError(StatusCode::kNotFound, "UPLOAD_NOT_FOUND")) << about;
+  }
+  EXPECT_OK(OpenForWrite("models/x", "id"));
+}
+
+TEST_P(ArtifactsTest, AFinishedUploadIsKnownUntilItsFileIsAnother) {
+  auto writer = OpenForWrite("models/x", "id").value();
+  ASSERT_OK(writer->Write({"abc"}));
+  const Artifact artifact = writer->Finish().value();
+  writer.reset();
+  Restart();
+  ASSERT_TRUE(GetUpload("id").value().artifact.has_value());
+  EXPECT_EQ(GetUpload("id").value().artifact->etag, artifact.etag);
+  const auto again = OpenForWrite("models/x", "id", 3).value();
+  EXPECT_THAT(again->Write({"more"}), IsError(StatusCode::kInvalidArgument, "FIELD_INVALID"));
+  EXPECT_EQ(again->Finish().value().etag, artifact.etag);
+  ASSERT_OK(Write("models/x", "another"));
+  EXPECT_THAT(GetUpload("id"), IsError(StatusCode::kNotFound, "UPLOAD_NOT_FOUND"));
+}
+
+TEST_P(ArtifactsTest, WhatIsAbandonedIsSweptAndWhatIsInUseIsNot) {
+  ASSERT_OK(OpenForWrite("models/x", "old").value()->Write({"abc"}));
+  temp.WriteFile("fraud/.uploads/crashed.tmp", "abc");
+  temp.WriteFile("fraud/.uploads/gone.trash/a/b", "abc");
+  temp.WriteFile("fraud/.uploads/nothing of ours", "abc");
+  Restart();
+  const auto writer = OpenForWrite("models/y").value();
+  const std::vector<std::string> staged = Staged();
+  const std::string in_use = *std::find_if(staged.begin(), staged.end(), [](const std::string& name) {
+    return name.ends_with(".tmp") && name != "crashed.tmp";
+  });
+  artifacts->SweepSome();
+  EXPECT_THAT(Staged(), testing::UnorderedElementsAre("old.part", "old.json", "nothing of ours", in_use));
+  clock.Advance(absl::Hours(25));
+  EXPECT_THAT(GetUpload("old"), IsError(StatusCode::kNotFound, "UPLOAD_NOT_FOUND"));
+  artifacts->SweepSome();
+  EXPECT_THAT(Staged(), testing::UnorderedElementsAre("nothing of ours", in_use));
+  ASSERT_OK(writer->Finish());
+  EXPECT_THAT(Staged(), ElementsAre("nothing of ours"));
+}
+
+TEST_P(ArtifactsTest, AFinishedUploadIsForgottenAfterAnHour) {
+  ASSERT_OK(OpenForWrite("models/x", "id").value()->Finish());
+  artifacts->SweepSome();
+  EXPECT_OK(GetUpload("id"));
+  clock.Advance(absl::Hours(2));
+  artifacts->SweepSome();
+  EXPECT_THAT(Staged(), IsEmpty());
+  EXPECT_TRUE(temp.Exists("fraud/models/x"));
+}
+
+TEST_P(ArtifactsTest, PreconditionsHoldWhenTheFileGetsItsName) {
+  const Artifact old = Write("models/x", "old").value();
+  const auto by_etag = OpenForWrite("models/x", "a", 0, {.etag = old.etag}).value();
+  const auto create_only = OpenForWrite("models/y", "b", 0, {.create_only = true}).value();
+  ASSERT_OK(Write("models/x", "new"));
+  ASSERT_OK(Write("models/y", "new"));
+  EXPECT_THAT(by_etag->Finish(), kEtagMismatch);
+  EXPECT_THAT(create_only->Finish(), IsError(StatusCode::kAlreadyExists, "ARTIFACT_EXISTS"));
+  EXPECT_EQ(temp.ReadFile("fraud/models/x"), "new");
+}
+
+TEST_P(ArtifactsTest, AWorkspaceDeletedMeanwhileGetsNoFile) {
+  const auto writer = OpenForWrite("models/x").value();
+  temp.Move("fraud", "elsewhere");
+  EXPECT_THAT(writer->Finish(), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  const auto second = [&] {
+    temp.MakeDirs("fraud/models");
+    return OpenForWrite("models/x").value();
+  }();
+  temp.Remove("fraud");
+  temp.MakeDirs("fraud/models");
+  EXPECT_THAT(second->Finish(), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_FALSE(temp.Exists("fraud/models/x"));
+}
+
+TEST_P(ArtifactsTest, ALinkPutOnTheWayMeanwhileLeadsNowhere) {
+  const support::TempDir outside;
+  temp.MakeDirs("fraud/models/dir");
+  const auto writer = OpenForWrite("models/dir/x").value();
+  temp.Remove("fraud/models/dir");
+  temp.Link(outside.path(), "fraud/models/dir");
+  EXPECT_THAT(writer->Finish(), IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE"));
+  EXPECT_FALSE(outside.Exists("x"));
+}
+
+TEST_P(ArtifactsTest, OfRacersForOneNameOneWins) {
+  std::vector<std::thread> racers;
+  std::atomic<int> winners = 0;
+  for (int i = 0; i < 8; ++i) {
+    racers.emplace_back([&, i] {
+      if (Write("models/x", absl::StrCat(i), {.create_only = true}).ok()) ++winners;
+    });
+  }
+  for (std::thread& racer : racers) racer.join();
+  EXPECT_EQ(winners, 1);
+  EXPECT_THAT(Staged(), IsEmpty());
+}
+
+TEST_P(ArtifactsTest, NoUpdateByEtagIsLost) {
+  ASSERT_OK(Write("models/x", "0"));
+  std::vector<std::thread> writers;
+  for (int i = 0; i < 4; ++i) {
+    writers.emplace_back([&] {
+      for (int done = 0; done < 10;) {
+        const auto reader = OpenForRead("models/x").value();
+        const int value = std::stoi(ReadAll(*reader).value());
+        if (Write("models/x", absl::StrCat(value + 1), {.etag = reader->artifact().etag}).ok()) ++done;
+      }
+    });
+  }
+  for (std::thread& writer : writers) writer.join();
+  EXPECT_EQ(temp.ReadFile("fraud/models/x"), "40");
+}
+
+INSTANTIATE_TEST_SUITE_P(Calls, ArtifactsTest, testing::Bool(),
+                         [](const auto& info) { return info.param ? "Portable" : "Linux"; });
+
+}  // namespace
+}  // namespace mlops::core
