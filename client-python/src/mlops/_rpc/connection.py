@@ -113,9 +113,10 @@ class Connection:
         """
         seen, pause, give_up = progress(), _PAUSE_S, time.monotonic() + (_RESUME_S if begun else _BEGIN_S)
         while True:
+            link = None
             with GATE:
-                link = self._open()
                 try:
+                    link = self._open()
                     return self._once(lambda link: do(link.stub), link)
                 except WorkspaceError as error:
                     broken = error.details["code"] in _BROKEN and not error.details["reason"]
@@ -125,7 +126,7 @@ class Connection:
                         seen, pause, give_up = progress(), _PAUSE_S, time.monotonic() + _RESUME_S
                     elif time.monotonic() > give_up:
                         raise
-            if broken and self._server.may_move:
+            if link and broken and self._server.may_move:
                 self._drop(link)
             time.sleep(pause)
             pause = min(2 * pause, _MAX_PAUSE_S)
@@ -164,6 +165,7 @@ class Connection:
                 return link
             address = self._server.find()
             self._link = _Link(address, WorkspaceServiceStub(open_channel(address)), GATE.generation)
+            GATE.arm()
             return self._link
 
     def _drop(self, link: _Link) -> None:

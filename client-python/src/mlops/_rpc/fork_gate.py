@@ -34,6 +34,21 @@ class ForkGate:
         self._used = False
         self._broken = ""
         self._lasting: weakref.WeakSet[Pausable] = weakref.WeakSet()
+        self._armed = False
+
+    def arm(self) -> None:
+        """Has it watch out for forks, from now on. To be called when there is a channel: gRPC does the same with its
+        first one, and its threads, which calls that stream need to come to an end, stand still in a fork from then on.
+        Who does so later is told earlier.
+        """
+        with self._free:
+            armed, self._armed = self._armed, True
+        if not armed:
+            os.register_at_fork(
+                before=self.before_fork,
+                after_in_parent=self.after_fork_in_parent,
+                after_in_child=self.after_fork_in_child,
+            )
 
     def watch(self, call: Pausable) -> None:
         """Has `call`, begun inside the gate, paused before a fork. Only a weak reference is kept."""
@@ -88,8 +103,3 @@ class ForkGate:
 
 
 GATE = ForkGate()
-os.register_at_fork(
-    before=GATE.before_fork,
-    after_in_parent=GATE.after_fork_in_parent,
-    after_in_child=GATE.after_fork_in_child,
-)

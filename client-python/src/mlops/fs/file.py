@@ -107,5 +107,3 @@ class WritableFile(AbstractBufferedFile):  # type: ignore[misc]
             warnings.warn(f"{self.path} was never closed, so it was not written", ResourceWarning, stacklevel=2)
             if self._upload is not None:
                 self._upload.abandon()
-
-

@@ -6,8 +6,9 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from copy import copy
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -235,17 +236,70 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
             self._download(rpath, outfile, callback)
             return
 
-        def copy() -> None:
+        def fill() -> None:
             with Target(lpath) as target:
                 self._download(rpath, target, callback)
                 target.file()  # Which may be empty.
 
         try:
-            _again_if_replaced(copy)
+            _again_if_replaced(fill)
         except IsADirectoryError:
             if not self.isdir(rpath):
                 raise
             os.makedirs(lpath, exist_ok=True)
+
+    def get(
+        self,
+        rpath: Any,
+        lpath: Any,
+        recursive: bool = False,
+        callback: Callback = DEFAULT_CALLBACK,
+        maxdepth: int | None = None,
+        **options: Any,
+    ) -> None:
+        """Copies files here, several at a time; as fsspec's own in all else."""
+        self._at_once("get", self.get_file, rpath, lpath, recursive, callback, maxdepth, options)
+
+    def put(
+        self,
+        lpath: Any,
+        rpath: Any,
+        recursive: bool = False,
+        callback: Callback = DEFAULT_CALLBACK,
+        maxdepth: int | None = None,
+        **options: Any,
+    ) -> None:
+        """Copies files from here, several at a time; as fsspec's own in all else."""
+        self._at_once("put", self.put_file, lpath, rpath, recursive, callback, maxdepth, options)
+
+    def _at_once(
+        self,
+        name: str,
+        copy_file: Callable[..., None],
+        source: Any,
+        target: Any,
+        recursive: bool,
+        callback: Callback,
+        maxdepth: int | None,
+        options: dict[str, Any],
+    ) -> None:
+        # fsspec's own rules of what goes where, asked of one that only takes them down.
+        planner, plan = copy(self), list[tuple[Any, Any, dict[str, Any]]]()
+        setattr(planner, f"{name}_file", lambda one, other, callback, **options: plan.append((one, other, options)))
+        getattr(super(WorkspaceFileSystem, planner), name)(source, target, recursive, maxdepth=maxdepth, **options)
+
+        def do(one: Any, other: Any, options: dict[str, Any]) -> None:
+            with callback.branched(one, other) as child:
+                copy_file(one, other, callback=child, **options)
+
+        callback.set_size(len(plan))
+        with ThreadPoolExecutor(_THREADS) as threads:
+            try:
+                for done in as_completed([threads.submit(do, *step) for step in plan]):
+                    done.result()
+                    callback.relative_update()
+            finally:
+                threads.shutdown(wait=False, cancel_futures=True)
 
     def _download(self, path: str, to: Any, callback: Callback) -> None:
         def sink(data: bytes) -> None:
@@ -321,9 +375,7 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
         except IsADirectoryError:
             self._copy_directory(path1, path2)
 
-    def mv(
-        self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **options: Any
-    ) -> None:
+    def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **options: Any) -> None:
         """Gives a file or directory another name; into `path2` if that is a directory. Within a project that is one
         step; between projects, with lists, patterns or `maxdepth`, it is copied and then deleted.
         """
@@ -384,10 +436,16 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
                 raise os_error(errno.ENOENT, path, f"Workspace does not exist: {project}")
             if info is not None and not (exist_ok and info["type"] == "directory"):
                 raise os_error(errno.EEXIST, path)
-        if inner:
+        if not inner:
+            return
+        try:
             with os_errors(path):
                 request = pb.MakeDirectoryRequest(project=_text(project), path=_text(inner))
                 self._connection.call(lambda stub: stub.MakeDirectory, request)
+        except NotADirectoryError as error:
+            if not self.isfile(path):  # One on the way to it.
+                raise
+            raise os_error(errno.EEXIST, path) from error.__cause__
 
     # --- Inside ---
 
@@ -430,7 +488,10 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
         try:
             info = self.info(path)
         except FileNotFoundError as error:
-            if isinstance(error.__cause__, WorkspaceError) and error.__cause__.details["reason"] == "ARTIFACT_NOT_FOUND":
+            if (
+                isinstance(error.__cause__, WorkspaceError)
+                and error.__cause__.details["reason"] == "ARTIFACT_NOT_FOUND"
+            ):
                 return
             raise
         if info["type"] == "directory":

@@ -100,8 +100,12 @@ class Upload:
         offset = self._committed(stub)
         if self._artifact is None:
             head = pb.WriteArtifactRequest(
-                project=self._head.project, path=self._head.path, upload_id=self._head.upload_id, offset=offset,
-                finish=True, sha256=_NOTHING,
+                project=self._head.project,
+                path=self._head.path,
+                upload_id=self._head.upload_id,
+                offset=offset,
+                finish=True,
+                sha256=_NOTHING,
             )
             stub.WriteArtifact(iter([head]), timeout=_CALL_S)
 
