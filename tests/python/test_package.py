@@ -72,6 +72,10 @@ def test_what_may_be_repeated_is_what_the_contract_says() -> None:
         "EnsureWorkspace",
         "GetWorkspaceStatus",
         "GetServerInfo",
+        "GetArtifact",
+        "ListArtifacts",
+        "GetUpload",
+        "MakeDirectory",
     }
     assert method_config["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
 

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,8 +28,9 @@ MIB = 1 << 20
 
 @pytest.fixture
 def fs(base: Path, manager: WorkspaceManager) -> WorkspaceFileSystem:
+    """Everything over the connection."""
     manager.create_workspace("fraud")
-    return fsspec.filesystem("workspace", base_path=base)
+    return fsspec.filesystem("workspace", base_path=base, by_path=False)
 
 
 def kill_server(base: Path) -> None:
@@ -268,7 +270,7 @@ def test_errors_are_those_of_files(fs: WorkspaceFileSystem) -> None:
 
 def test_a_server_that_is_not_there_is_no_answer(base: Path) -> None:
     fs = WorkspaceFileSystem(address=f"unix:{base}/none")
-    for call in (fs.exists, fs.isfile, fs.isdir, fs.cat_file):
+    for call in (fs.exists, fs.cat_file):
         with pytest.raises(ConnectionError, match="is it running"):
             call("fraud/outputs/a")
     with pytest.raises(OSError, match="HOST:PORT"):
@@ -321,6 +323,53 @@ with progress() as bars:
     assert b"files" in shown and b"100%" in shown
     silent = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
     assert not silent.stdout + silent.stderr
+
+
+# --- By path ---
+
+
+@pytest.mark.parametrize("by_address", [False, True])
+def test_a_file_on_this_machine_is_read_by_its_path(
+    fs: WorkspaceFileSystem, base: Path, tmp_path: Path, by_address: bool
+) -> None:
+    address = f"unix:{base}/.workspaced/socket" if by_address else None
+    near = WorkspaceFileSystem(base_path=base, address=address)
+    content = os.urandom(3 * MIB)
+    near.pipe_file("fraud/models/m", content)
+    assert near.local_path("fraud/models/m") == str(base / "fraud/models/m") and fs.local_path("fraud/models/m") is None
+    bar = Callback()
+    near.get_file("fraud/models/m", tmp_path / "m", callback=bar)
+    assert (tmp_path / "m").read_bytes() == content and bar.value == bar.size == len(content)
+    with near.open("fraud/models/m", cache_type="none") as file:
+        near.pipe_file("fraud/models/m", b"another")
+        file.seek(MIB)
+        assert file.read(MIB) == content[MIB : 2 * MIB]
+    (base / "fraud/outputs/link").symlink_to(base / "fraud/models/m")
+    near.pipe_file("fraud/outputs/empty", b"")
+    near.get_file("fraud/outputs/empty", tmp_path / "empty")
+    assert (tmp_path / "empty").read_bytes() == b""
+
+
+def test_another_file_of_the_same_name_is_not_taken_for_it(fs: WorkspaceFileSystem, base: Path, tmp_path: Path) -> None:
+    """As on another machine, which has such a directory, too, even one that was copied with all its times."""
+    fs.pipe_file("fraud/models/m", b"theirs")
+    (tmp_path / "fraud/models").mkdir(parents=True)
+    shutil.copy2(base / "fraud/models/m", tmp_path / "fraud/models/m")
+    near = WorkspaceFileSystem(base_path=base)
+    near._base = tmp_path
+    assert near.local_path("fraud/models/m") is None
+    assert near.open("fraud/models/m").read() == b"theirs"
+
+
+def test_a_file_written_over_in_place_is_an_error_not_a_mixture(fs: WorkspaceFileSystem, base: Path) -> None:
+    fs.pipe_file("fraud/models/m", b"a" * MIB)
+    near = WorkspaceFileSystem(base_path=base)
+    with near.open("fraud/models/m", cache_type="none") as file:
+        assert file.read(5) == b"aaaaa"
+        (base / "fraud/models/m").write_bytes(b"b" * MIB)
+        with pytest.raises(OSError) as caught:
+            file.read(5)
+    assert caught.value.errno == errno.ESTALE
 
 
 # --- Trouble ---

@@ -29,7 +29,7 @@ class Fixtures(AbstractFixtures):
     @pytest.fixture
     def fs(self, shared_base: Path) -> WorkspaceFileSystem:
         WorkspaceManager(shared_base).get_or_create_workspace("fraud")
-        return WorkspaceFileSystem(base_path=shared_base)
+        return WorkspaceFileSystem(base_path=shared_base, by_path=False)
 
     @pytest.fixture
     def fs_path(self, fs: WorkspaceFileSystem) -> Iterator[str]:

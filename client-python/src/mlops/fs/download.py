@@ -1,6 +1,7 @@
 """Reading a file over the wire, across losses of the connection."""
 
 from collections.abc import Callable
+from functools import partial
 
 from mlops._rpc.connection import Connection
 from mlops.workspace.v1 import workspace_service_pb2 as pb
@@ -36,7 +37,7 @@ class Download:
         while True:
             left = _SLICE_BYTES if end is None else min(_SLICE_BYTES, end - self._request.offset)
             stop = self._request.offset + left
-            self._connection.resume(lambda stub, stop=stop: self._read(stub, stop), self._offset, self._begun)
+            self._connection.resume(partial(self._read, stop), self._offset, self._begun)
             assert self.artifact is not None
             self._begun = True
             end = self.artifact.size_bytes if end is None else min(end, self.artifact.size_bytes)
@@ -46,7 +47,7 @@ class Download:
     def _offset(self) -> int:
         return self._request.offset
 
-    def _read(self, stub: WorkspaceServiceStub, stop: int) -> None:
+    def _read(self, stop: int, stub: WorkspaceServiceStub) -> None:
         self._request.limit = stop - self._request.offset
         if not self._request.limit:  # All came, and only then the connection was lost.
             return

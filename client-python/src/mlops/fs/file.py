@@ -14,22 +14,36 @@ from mlops.fs.errors import os_error, os_errors
 
 if TYPE_CHECKING:
     from mlops.fs.filesystem import WorkspaceFileSystem
+    from mlops.fs.local import SameFile
     from mlops.fs.upload import Upload
 
 _log = logging.getLogger(__name__)
 
 
 class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
-    """A file as it was when it was opened: once another one is in its place, reading on raises OSError ESTALE."""
+    """A file as it was when it was opened. If another one takes its place, reading on raises OSError ESTALE, or goes on
+    with the old one where that can be read by its path.
+    """
 
     fs: WorkspaceFileSystem
 
     def __init__(self, fs: WorkspaceFileSystem, path: str, info: dict[str, Any], **options: Any) -> None:
+        self._same: SameFile | None = None
         super().__init__(fs, path, "rb", size=info["size"], **options)
         self.details = info
 
+        self._same = fs._open_same(path, info["etag"])
+
     def _fetch_range(self, start: int, end: int) -> bytes:
+        if self._same is not None:
+            return self._same.read(start, end)
         return self.fs._read(self.path, start, end, self.details["etag"])
+
+    def close(self) -> None:
+        """Lets go of what was read ahead."""
+        super().close()
+        if self._same is not None:
+            self._same.close()
 
 
 class WritableFile(AbstractBufferedFile):  # type: ignore[misc]
@@ -40,6 +54,7 @@ class WritableFile(AbstractBufferedFile):  # type: ignore[misc]
     """
 
     fs: WorkspaceFileSystem
+    closed: bool
 
     def __init__(self, fs: WorkspaceFileSystem, path: str, mode: str, upload: Upload, **options: Any) -> None:
         super().__init__(fs, path, mode, **options)

@@ -24,7 +24,7 @@ from mlops._rpc.errors import WorkspaceError
 from mlops.fs.download import Download, read
 from mlops.fs.errors import lookup_errors, os_error, os_errors
 from mlops.fs.file import ReadableFile, WritableFile
-from mlops.fs.local import Target
+from mlops.fs.local import SameFile, Target
 from mlops.fs.upload import CHUNK_BYTES, Upload
 from mlops.local_server import choose_server
 from mlops.workspace.v1 import workspace_service_pb2 as pb
@@ -62,14 +62,18 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
         base_path: str | os.PathLike[str] | None = None,
         repo_root: str | os.PathLike[str] | None = None,
         address: str | None = None,
+        by_path: bool = True,
         **options: Any,
     ) -> None:
-        """Takes what WorkspaceManager takes, and finds the server as it does, by the first call."""
-        super().__init__(base_path=base_path, repo_root=repo_root, address=address, **options)
+        """Takes what WorkspaceManager takes, and finds the server as it does, by the first call. With `by_path`, files
+        that can be proved to lie on a disk of this machine are read from there rather than over the connection.
+        """
+        super().__init__(base_path=base_path, repo_root=repo_root, address=address, by_path=by_path, **options)
         with os_errors(""):
             server, base = choose_server(base_path, repo_root, address)
         # One for all that mean the same server: fsspec makes a file system for each thread.
         self._connection = _connections.setdefault(base or server.find(), Connection(server))
+        self._by_path, self._base = by_path, base
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
@@ -167,6 +171,24 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     # --- Reading ---
 
+    def local_path(self, path: str) -> str | None:
+        """The path by which this very file can be read here; None if there is none. Not to be written to."""
+        path = self._strip_protocol(path)
+        same = self._open_same(path, self._file_info(path)["etag"])
+        if same is None:
+            return None
+        same.close()
+        return str(same.path)
+
+    def _open_same(self, path: str, etag: str) -> SameFile | None:
+        if not self._by_path:
+            return None
+        if self._base is None:
+            with os_errors(path):
+                info = self._connection.call(lambda stub: stub.GetServerInfo, pb.GetServerInfoRequest())
+            self._base = Path(info.base_path)
+        return SameFile.open(self._base / path, etag)
+
     def _open(
         self,
         path: str,
@@ -238,7 +260,8 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
         def fill() -> None:
             with Target(lpath) as target:
-                self._download(rpath, target, callback)
+                if not self._copy_same(rpath, target, callback):
+                    self._download(rpath, target, callback)
                 target.file()  # Which may be empty.
 
         try:
@@ -300,6 +323,21 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
                     callback.relative_update()
             finally:
                 threads.shutdown(wait=False, cancel_futures=True)
+
+    def _copy_same(self, path: str, target: Target, callback: Callback) -> bool:
+        """Whether it could be done by the path."""
+        if not self._by_path or (self._base is not None and not self._base.exists()):
+            return False
+        info = self._file_info(path)
+        same = self._open_same(path, info["etag"])
+        if same is None:
+            return False
+        callback.set_size(info["size"])
+        try:
+            same.copy(target.file(), callback.relative_update)
+        finally:
+            same.close()
+        return True
 
     def _download(self, path: str, to: Any, callback: Callback) -> None:
         def sink(data: bytes) -> None:
