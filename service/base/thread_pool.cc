@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
 #include <utility>
+
+#include "absl/synchronization/notification.h"
 
 namespace mlops::base {
 
@@ -38,6 +41,24 @@ void ThreadPool::Work() {
     }
     task();
   }
+}
+
+void RunBoth(ThreadPool& pool, absl::FunctionRef<void()> here, absl::FunctionRef<void()> aside) {
+  struct Shared {
+    std::atomic<bool> taken = false;
+    absl::Notification done;
+  };
+  const auto shared = std::make_shared<Shared>();
+  // A task that comes too late finds it taken, and touches nothing of a caller who has gone on.
+  const auto run = [shared, aside] {
+    if (shared->taken.exchange(true)) return;
+    aside();
+    shared->done.Notify();
+  };
+  (void)pool.TrySchedule(run);
+  here();
+  if (shared->taken.exchange(true)) return shared->done.WaitForNotification();
+  aside();
 }
 
 void ParallelFor(size_t count, int threads, size_t run, const std::function<void(size_t)>& work) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/synchronization/mutex.h"
 
 namespace mlops::base {
@@ -32,6 +33,10 @@ class ThreadPool {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };
+
+// Calls both and returns when both are done: `aside` on a thread of `pool` if one is free by the time `here` is done,
+// else on the caller's, which so never waits for what has not begun.
+void RunBoth(ThreadPool& pool, absl::FunctionRef<void()> here, absl::FunctionRef<void()> aside);
 
 // Calls `work(i)` for each i in [0, count) from up to `threads` threads, the caller's among them, and returns when all
 // are done. Threads take `run` indices at a time: more where the work is short, so that they do not fight over a

@@ -1,11 +1,13 @@
 #include "service/core/artifact_list.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <memory>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "service/base/error.h"
 #include "service/base/status_macros.h"
 #include "service/core/relative_path.h"
 #include "service/core/workspace.h"
@@ -93,6 +95,7 @@ class Walk {
     const std::string path = Join(parent, entry.name);
     if (path.size() > kMaxPathBytes) return absl::OkStatus();
     const auto stamp = dir.Stat(entry.name);
+    if (!stamp.ok() && !absl::IsNotFound(stamp.status())) return stamp.status();
     // Gone, or something else by now.
     if (!stamp.ok() || stamp->type != entry.type) return absl::OkStatus();
     if (parent.empty() && stamp->type != fs::EntryType::kDirectory) return absl::OkStatus();
@@ -104,11 +107,10 @@ class Walk {
 
   absl::Status Descend(const std::string& path, absl::string_view after) {
     absl::Status listed = List(path, after);
-    // Vanished, a file, or a link by now; or nobody may read it.
-    if (absl::IsNotFound(listed) || absl::IsFailedPrecondition(listed) || absl::IsInternal(listed)) {
-      return absl::OkStatus();
-    }
-    return listed;
+    // Vanished, a file, or a link by now; or the server may not read it.
+    const auto info = base::GetErrorInfo(listed);
+    const bool refused = info && info->metadata.contains("errno") && info->metadata.at("errno") == absl::StrCat(EACCES);
+    return absl::IsNotFound(listed) || absl::IsFailedPrecondition(listed) || refused ? absl::OkStatus() : listed;
   }
 
   const fs::Dir& root_;

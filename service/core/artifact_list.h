@@ -23,8 +23,9 @@ struct TreePage {
 // that exists any more.
 //
 // Links and special files are left out, as is what has a longer path than an artifact may have. Directories below `top`
-// that vanish or cannot be opened are passed over. Memory is bounded by the page and the depth, however many entries a
-// directory has: of each no more names are kept than the page has room for, and it is read again for the next ones.
+// that vanish or that the server may not read are passed over. Memory is bounded by the page and the depth, however
+// many entries a directory has: of each no more names are kept than the page has room for, and it is read again for the
+// next ones.
 //
 // Errors as fs::Dir about `top`.
 absl::StatusOr<TreePage> ListTree(const fs::Dir& root, absl::string_view top, bool recursive, absl::string_view after,

@@ -257,14 +257,20 @@ absl::StatusOr<bool> UploadWriter::Rehash() {
 }
 
 absl::Status UploadWriter::Write(absl::Span<const absl::string_view> pieces) {
+  Hash(pieces);
+  return Append(pieces);
+}
+
+absl::Status UploadWriter::Append(absl::Span<const absl::string_view> pieces) {
   if (pieces.empty()) return absl::OkStatus();
   if (finished_) return FieldInvalid("data", "comes after the end of an upload that is finished");
   RETURN_IF_ERROR(file_->WritePieces(pieces));
-  for (absl::string_view piece : pieces) {
-    sha256_.Update(piece);
-    offset_ += static_cast<int64_t>(piece.size());
-  }
+  for (absl::string_view piece : pieces) offset_ += static_cast<int64_t>(piece.size());
   return absl::OkStatus();
+}
+
+void UploadWriter::Hash(absl::Span<const absl::string_view> pieces) {
+  for (absl::string_view piece : pieces) sha256_.Update(piece);
 }
 
 absl::Status UploadWriter::CheckSha256(const std::string& actual) const {

@@ -144,6 +144,11 @@ class UploadWriter {
   // more. INVALID_ARGUMENT/FIELD_INVALID if the upload is finished.
   absl::Status Write(absl::Span<const absl::string_view> pieces);
 
+  // The two halves of Write(), which may run on two threads at once: the second is to be called for whatever the first
+  // is called for.
+  absl::Status Append(absl::Span<const absl::string_view> pieces);
+  void Hash(absl::Span<const absl::string_view> pieces);
+
   // Makes the file visible, durably. An upload that was finished before is answered again. Nothing may be called
   // afterwards.
   absl::StatusOr<Artifact> Finish();

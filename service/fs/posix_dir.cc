@@ -139,6 +139,11 @@ class PosixFile final : public File {
       } else {
         pieces.remove_prefix(count);
       }
+      unwritten_bytes_ += size;
+    }
+    if (unwritten_bytes_ >= kWritebackBytes) {
+      sys::StartWriteback(fd_.get());
+      unwritten_bytes_ = 0;
     }
     return absl::OkStatus();
   }
@@ -162,10 +167,12 @@ class PosixFile final : public File {
 
  private:
   static constexpr size_t kMaxPieces = 256;  // Below every system's IOV_MAX.
+  static constexpr size_t kWritebackBytes = size_t{8} << 20;
 
   UniqueFd fd_;
   const std::string path_;
   const bool portable_;
+  size_t unwritten_bytes_ = 0;  // Since the disk was last asked to begin.
 };
 
 class PosixDir final : public Dir {

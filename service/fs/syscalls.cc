@@ -376,6 +376,12 @@ void AdviseSequential([[maybe_unused]] int fd) {
 #endif
 }
 
+void StartWriteback([[maybe_unused]] int fd) {
+#ifdef __linux__
+  ::sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);  // Its failures are told by the sync.
+#endif
+}
+
 std::string BootId() {
 #ifdef __linux__
   const base::UniqueFd fd(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));

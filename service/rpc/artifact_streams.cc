@@ -18,6 +18,8 @@ namespace {
 
 constexpr absl::Duration kRetryDelay = absl::Milliseconds(500);
 constexpr size_t kSha256Digits = 64;
+// Less is not worth the way to another thread.
+constexpr size_t kParallelBytes = 256 * 1024;
 
 absl::Status ClientLeft() { return absl::CancelledError("the client left"); }
 
@@ -295,11 +297,22 @@ absl::Status ArtifactWriteStream::Write(const WriteMessage& message) {
     ASSIGN_OR_RETURN(std::string sha256, ParseSha256(message.head.sha256()));
     writer_->ExpectSha256(std::move(sha256));
   }
-  RETURN_IF_ERROR(writer_->Write(message.data));
+  RETURN_IF_ERROR(WriteData(message));
   if (!message.head.finish()) return absl::OkStatus();
   ASSIGN_OR_RETURN(const core::Artifact artifact, writer_->Finish());
   Answer(&artifact);
   return absl::OkStatus();
+}
+
+absl::Status ArtifactWriteStream::WriteData(const WriteMessage& message) {
+  size_t size = 0;
+  for (absl::string_view piece : message.data) size += piece.size();
+  if (size < kParallelBytes) return writer_->Write(message.data);
+  // Hashing takes about as long as writing.
+  absl::Status written;
+  base::RunBoth(
+      streams_->workers(), [&] { written = writer_->Append(message.data); }, [&] { writer_->Hash(message.data); });
+  return written;
 }
 
 absl::Status ArtifactWriteStream::EndUnfinished() {

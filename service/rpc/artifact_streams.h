@@ -113,6 +113,7 @@ class ArtifactWriteStream final : public grpc::ServerReadReactor<grpc::ByteBuffe
   absl::Status CheckWanted() const;
   absl::Status Begin(const pb::WriteArtifactRequest& first);
   absl::Status Write(const WriteMessage& message);
+  absl::Status WriteData(const WriteMessage& message);
   absl::Status CheckLater(const pb::WriteArtifactRequest& head) const;
   absl::Status EndUnfinished();
   void Answer(const core::Artifact* artifact);

@@ -1,4 +1,4 @@
-"""Artifacts against a real server: kill -9 and full disks in the middle, clients that are slow or leave, swapped links."""
+"""Artifacts against a real server: kill -9 and full disks in the middle, slow clients, swapped links."""
 
 import contextlib
 import hashlib

@@ -81,5 +81,19 @@ TEST(UniqueFd, ClosesOnceAndMoves) {
   EXPECT_EQ(::close(raw), -1);  // It is closed already.
 }
 
+TEST(RunBoth, RunsBothWhetherOrNotThereIsAThread) {
+  ThreadPool pool(1, 1);
+  absl::Notification release;
+  ASSERT_TRUE(pool.TrySchedule([&] { release.WaitForNotification(); }));
+  for (int i = 0; i < 100; ++i) {
+    if (i == 50) release.Notify();
+    std::atomic<int> here = 0, aside = 0;
+    RunBoth(
+        pool, [&] { ++here; }, [&] { ++aside; });
+    EXPECT_EQ(here, 1);
+    EXPECT_EQ(aside, 1);
+  }
+}
+
 }  // namespace
 }  // namespace mlops::base

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <map>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tests/support/matchers.h"
@@ -100,6 +101,58 @@ TEST_P(DirTest, ReadFileTakesRegularFilesOnly) {
     EXPECT_THAT(dir->ReadFile(name, 100), HasDetail("path", temp.Path(name)));
   }
   EXPECT_THAT(dir->ReadFile("missing", 100), kNotFound);
+}
+
+TEST_P(DirTest, AnOpenFileIsReadAnywhereAndStaysWhatItIs) {
+  temp.WriteFile("file", "0123456789");
+  const auto reader = dir->OpenFile("file").value();
+  temp.Remove("file");
+  temp.WriteFile("file", "another");
+  char buffer[8];
+  EXPECT_EQ(reader->ReadAt(4, buffer, 3).value(), 3u);
+  EXPECT_EQ(std::string(buffer, 3), "456");
+  EXPECT_EQ(reader->ReadAt(8, buffer, 8).value(), 2u);
+  EXPECT_EQ(reader->ReadAt(10, buffer, 8).value(), 0u);
+  EXPECT_EQ(reader->Stat().value().size_bytes, 10);
+}
+
+TEST_P(DirTest, AReopenedFileIsWrittenOnAtItsEnd) {
+  temp.WriteFile("file", "begin");
+  const auto file = dir->ReopenFile("file").value();
+  const std::string piece(100, 'x');
+  std::string expected = "begin";
+  std::vector<absl::string_view> pieces;
+  for (int i = 0; i < 1000; ++i) {  // More than one call of the system takes.
+    pieces.push_back(i % 3 == 0 ? absl::string_view() : piece);
+    expected.append(pieces.back().data(), pieces.back().size());
+  }
+  EXPECT_OK(file->WritePieces(pieces));
+  EXPECT_OK(file->Close());
+  EXPECT_EQ(temp.ReadFile("file"), expected);
+}
+
+TEST_P(DirTest, APartOfAFileIsCopied) {
+  const std::string data = std::string(300'000, 'a') + std::string(300'000, 'b');
+  temp.WriteFile("file", data);
+  const auto reader = dir->OpenFile("file").value();
+  const auto copy = dir->CreateFile("copy").value();
+  EXPECT_EQ(copy->CopyFrom(*reader, 299'999, 100'000).value(), 100'000);
+  EXPECT_EQ(copy->CopyFrom(*reader, 399'999, 1'000'000).value(), 200'001);
+  EXPECT_EQ(copy->CopyFrom(*reader, 600'000, 1).value(), 0);
+  EXPECT_EQ(temp.ReadFile("copy"), data.substr(299'999));
+}
+
+TEST_P(DirTest, OnlyRegularFilesAreOpened) {
+  temp.MakeDirs("dir");
+  temp.MakeFifo("fifo");
+  temp.WriteFile("target", "x");
+  temp.Link("target", "link");
+  for (const char* name : {"dir", "fifo", "link"}) {
+    EXPECT_THAT(dir->OpenFile(name), kUnsuitable) << name;
+    EXPECT_THAT(dir->ReopenFile(name), kUnsuitable) << name;
+  }
+  EXPECT_THAT(dir->OpenFile("missing"), kNotFound);
+  EXPECT_THAT(dir->ReopenFile("missing"), kNotFound);
 }
 
 // --- Paths ----------------------------------------------------------------------------------------------------------
