@@ -52,6 +52,9 @@ class Upload:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Takes the next bytes, and sends them on by and by. Raises WorkspaceError."""
+        if isinstance(data, bytes) and len(data) == CHUNK_BYTES and not self._pending:
+            self._keep(data)  # Not copied.
+            return
         view = memoryview(data).cast("B")
         if self._pending:
             taken = CHUNK_BYTES - len(self._pending)
