@@ -13,15 +13,21 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import fsspec
 import pandas as pd
 import pytest
 from fsspec.callbacks import Callback
+from mlops.cli import BINARY
 from mlops.fs import WorkspaceFileSystem
 from mlops.fs.download import Download
 from mlops.workspace import WorkspaceError, WorkspaceManager
+from pyarrow import dataset
+
+from support import server
+from support.server import Server
 
 MIB = 1 << 20
 
@@ -34,8 +40,11 @@ def fs(base: Path, manager: WorkspaceManager) -> WorkspaceFileSystem:
 
 
 def kill_server(base: Path) -> None:
-    """As a crash would; the next call starts another one."""
-    os.kill(json.loads((base / ".workspaced/lock").read_text())["pid"], signal.SIGKILL)
+    """As a crash would; the next call starts another one. Does nothing if none runs."""
+    pid = json.loads((base / ".workspaced/lock").read_text())["pid"]
+    with suppress(FileNotFoundError, ProcessLookupError):
+        if str(base).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
 
 
 def staged(base: Path) -> list[Path]:
@@ -106,6 +115,19 @@ def test_pandas_reads_and_writes_by_url(fs: WorkspaceFileSystem, base: Path) -> 
     pd.testing.assert_frame_equal(pd.read_parquet(base / "fraud/dvc/train.parquet"), frame)
     frame.to_csv("workspace://fraud/dvc/train.csv.gz", index=False, storage_options={"base_path": str(base)})
     assert len(pd.read_csv("workspace://fraud/dvc/train.csv.gz", storage_options={"base_path": base})) == 1000
+
+
+def test_arrow_and_caches_of_fsspec_take_it(fs: WorkspaceFileSystem, base: Path) -> None:
+    for part in range(2):
+        pd.DataFrame({"a": range(10)}).to_parquet(
+            f"workspace://fraud/dvc/parts/{part}.parquet", storage_options={"base_path": base}
+        )
+    assert dataset.dataset("fraud/dvc/parts", filesystem=fs).to_table().num_rows == 20
+    with fsspec.open("simplecache::workspace://fraud/dvc/parts/0.parquet", workspace={"base_path": base}) as file:
+        assert file.read() == fs.cat_file("fraud/dvc/parts/0.parquet")
+    mapper = fs.get_mapper("fraud/outputs/map")
+    mapper["a/b"] = b"1"
+    assert dict(mapper) == {"a/b": b"1"}
 
 
 def test_without_options_the_server_is_found_as_the_manager_finds_it(
@@ -406,6 +428,29 @@ def test_kill_9_between_reads_of_an_open_file(fs: WorkspaceFileSystem, base: Pat
         assert file.read(5) == b"01234"
         kill_server(base)
         assert file.read(5) == b"56789"
+
+
+def test_kill_9_of_a_server_at_an_address_that_is_back_later(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "BINARY", BINARY)
+    with Server(base, "--listen", "127.0.0.1:0") as first:
+        address = next(address for address in first.addresses if address.startswith("127."))
+        WorkspaceManager(address=address).create_workspace("fraud")
+        fs = WorkspaceFileSystem(address=address, by_path=False)
+        fs.pipe_file("fraud/models/old", b"0123456789")
+        old, new = fs.open("fraud/models/old", cache_type="none"), fs.open("fraud/models/new", "wb")
+        assert old.read(5) == b"01234"
+        new.write(b"x" * 20 * MIB)
+        first.kill()
+
+    def go_on() -> bytes:
+        new.write(b"x" * 20 * MIB)
+        new.close()
+        return old.read(5)
+
+    with ThreadPoolExecutor(1) as threads:
+        going_on = threads.submit(go_on)
+        with Server(base, "--listen", address):
+            assert going_on.result(60) == b"56789" and fs.size("fraud/models/new") == 40 * MIB
 
 
 def test_kill_9_again_and_again_while_files_come_and_go(fs: WorkspaceFileSystem, base: Path, tmp_path: Path) -> None:
