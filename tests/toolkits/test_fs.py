@@ -473,6 +473,25 @@ def test_kill_9_again_and_again_while_files_come_and_go(fs: WorkspaceFileSystem,
         killer.join()
 
 
+def test_kill_9_of_the_client_leaves_the_old_file(fs: WorkspaceFileSystem, base: Path) -> None:
+    fs.pipe_file("fraud/models/m", b"old")
+    code = """
+import sys, fsspec
+file = fsspec.filesystem("workspace", base_path=sys.argv[1]).open("fraud/models/m", "wb")
+while True:
+    file.write(bytes(5 << 20))
+    print("more", flush=True)
+"""
+    writer = subprocess.Popen([sys.executable, "-c", code, base], stdout=subprocess.PIPE)
+    assert writer.stdout is not None
+    for _ in range(4):
+        assert writer.stdout.readline() == b"more\n"
+    writer.kill()
+    writer.wait()
+    writer.stdout.close()
+    assert fs.cat_file("fraud/models/m") == b"old" and fs.find("fraud") == ["fraud/models/m"]
+
+
 def test_a_create_that_was_done_before_the_connection_broke_is_not_taken_for_anothers(
     fs: WorkspaceFileSystem, base: Path
 ) -> None:
