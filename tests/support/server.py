@@ -21,9 +21,9 @@ _DEADLINE_S = 30
 
 
 @contextlib.contextmanager
-def short_base() -> Iterator[Path]:
+def short_base(parent: str = "/tmp") -> Iterator[Path]:
     """Makes a base directory whose path leaves room for the socket's: those are at most 107 bytes long."""
-    with tempfile.TemporaryDirectory(prefix="mlops-", dir="/tmp") as directory:
+    with tempfile.TemporaryDirectory(prefix="mlops-", dir=parent) as directory:
         yield Path(directory).resolve() / "base"
 
 

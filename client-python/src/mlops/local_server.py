@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self
@@ -15,11 +16,13 @@ import grpc
 
 from mlops._rpc import errors
 from mlops._rpc.channel import is_local, open_channel
+from mlops._rpc.connection import FixedServer, Server
 from mlops._rpc.errors import WorkspaceError
 from mlops.cli import BINARY
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 
+ADDRESS_VARIABLE = "MLOPS_WORKSPACE_ADDRESS"
 # How long a server that was started here waits for another call before it leaves; as in "90s", "15m" or "12h". Short by
 # default, since a new one is there in a twentieth of a second, and tests that make a base each would leave one each.
 IDLE_TIMEOUT_VARIABLE = "MLOPS_WORKSPACE_IDLE_TIMEOUT"
@@ -31,6 +34,27 @@ _LOCKED_EXIT_CODE = 3
 _START_AGAIN_S = 0.5
 _MAX_SOCKET_PATH_BYTES = 107
 _MAX_LOCK_BYTES = 65536
+
+
+def choose_server(
+    base_path: str | os.PathLike[str] | None = None,
+    repo_root: str | os.PathLike[str] | None = None,
+    address: str | None = None,
+) -> "tuple[Server, Path | None]":
+    """The server that the arguments of WorkspaceManager mean, and its base directory if that is one of this machine,
+    which is then made. Asks no server.
+
+    Raises WorkspaceError FIELD_INVALID if the address is none.
+    """
+    given = address or os.environ.get(ADDRESS_VARIABLE)
+    if given:
+        return FixedServer(check_address("address" if address else ADDRESS_VARIABLE, given)), None
+    base = Path(base_path) if base_path is not None else Path(repo_root or Path.cwd()) / "mlops" / "workspace"
+    base = base.expanduser().absolute()
+    # As it always was; where it cannot be made, the first call says why.
+    with suppress(OSError):
+        base.mkdir(parents=True, exist_ok=True)
+    return LocalServer(base), base
 
 
 @dataclass(frozen=True)

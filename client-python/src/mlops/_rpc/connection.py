@@ -27,6 +27,13 @@ _MAX_LOSSES = 3
 _LOST = ("UNAVAILABLE", "CANCELLED")
 # A server that is leaving needs a moment.
 _PAUSE_S = 0.1
+_MAX_PAUSE_S = 1.0
+# A stream that is lost is tried again for so long: one that has just begun, and one that had got somewhere.
+_BEGIN_S = 3.0
+_RESUME_S = 30.0
+# As what gRPC may report the loss of a stream.
+_BROKEN = (*_LOST, "DEADLINE_EXCEEDED", "UNKNOWN", "INTERNAL")
+_PASSING = ("SHUTTING_DOWN", "OVERLOADED", "WORKSPACE_BUSY")
 _PING = policy_of(pb.GetServerInfoRequest.DESCRIPTOR)
 
 
@@ -97,6 +104,33 @@ class Connection:
         with GATE:
             return self._attempt(lambda link: list(method(link.stub)(request, timeout=policy.timeout_s)), policy)
 
+    def resume(
+        self, do: Callable[[WorkspaceServiceStub], Result], progress: Callable[[], int], begun: bool = False
+    ) -> Result:
+        """Calls `do`, which makes calls that stream, and calls it again when the connection is lost or the server is
+        busy: it is to go on where it was. `progress` tells how far it has got; without any for 30 s, or for 3 s if it
+        had got nowhere and had not `begun` before, the error is raised. Raises WorkspaceError.
+        """
+        seen, pause, give_up = progress(), _PAUSE_S, time.monotonic() + (_RESUME_S if begun else _BEGIN_S)
+        while True:
+            link = None
+            with GATE:
+                try:
+                    link = self._open()
+                    return self._once(lambda link: do(link.stub), link)
+                except WorkspaceError as error:
+                    broken = error.details["code"] in _BROKEN and not error.details["reason"]
+                    if not broken and error.details["reason"] not in _PASSING:
+                        raise
+                    if progress() > seen:
+                        seen, pause, give_up = progress(), _PAUSE_S, time.monotonic() + _RESUME_S
+                    elif time.monotonic() > give_up:
+                        raise
+            if link and broken and self._server.may_move:
+                self._drop(link)
+            time.sleep(pause)
+            pause = min(2 * pause, _MAX_PAUSE_S)
+
     def _attempt(self, do: Callable[[_Link], Result], policy: Policy) -> Result:
         if not self._server.may_move:
             return self._once(do, self._open())
@@ -131,6 +165,7 @@ class Connection:
                 return link
             address = self._server.find()
             self._link = _Link(address, WorkspaceServiceStub(open_channel(address)), GATE.generation)
+            GATE.arm()
             return self._link
 
     def _drop(self, link: _Link) -> None:

@@ -6,12 +6,21 @@ a lock that such a thread held would never be free again.
 
 import os
 import threading
+import weakref
 from types import TracebackType
+from typing import Protocol
 
 from mlops._rpc import WORKS_AFTER_FORK, errors
 
 # A fork waits so long for calls in other threads.
 _MAX_WAIT_S = 5.0
+
+
+class Pausable(Protocol):
+    """A call that lasts beyond the function that began it."""
+
+    def pause(self) -> None:
+        """Ends it, within seconds, in such a way that it can be gone on with by another call."""
 
 
 class ForkGate:
@@ -24,6 +33,27 @@ class ForkGate:
         self._closed = False
         self._used = False
         self._broken = ""
+        self._lasting: weakref.WeakSet[Pausable] = weakref.WeakSet()
+        self._armed = False
+
+    def arm(self) -> None:
+        """Has it watch out for forks, from now on. To be called when there is a channel: gRPC does the same with its
+        first one, and its threads, which calls that stream need to come to an end, stand still in a fork from then on.
+        Who does so later is told earlier.
+        """
+        with self._free:
+            armed, self._armed = self._armed, True
+        if not armed:
+            os.register_at_fork(
+                before=self.before_fork,
+                after_in_parent=self.after_fork_in_parent,
+                after_in_child=self.after_fork_in_child,
+            )
+
+    def watch(self, call: Pausable) -> None:
+        """Has `call`, begun inside the gate, paused before a fork. Only a weak reference is kept."""
+        with self._free:
+            self._lasting.add(call)
 
     def __enter__(self) -> None:
         with self._free:
@@ -44,6 +74,10 @@ class ForkGate:
         """Waits until no call runs, and lets none begin."""
         with self._free:
             self._closed = True
+            lasting = list(self._lasting)
+        for call in lasting:
+            call.pause()
+        with self._free:
             self._free.wait_for(lambda: self._running == 0, _MAX_WAIT_S)
 
     def after_fork_in_parent(self) -> None:
@@ -55,6 +89,7 @@ class ForkGate:
     def after_fork_in_child(self) -> None:
         """Starts afresh, or remembers why that cannot be."""
         self._free = threading.Condition()
+        self._lasting = weakref.WeakSet()
         self._closed = False
         self.generation += 1
         if self._running:
@@ -68,8 +103,3 @@ class ForkGate:
 
 
 GATE = ForkGate()
-os.register_at_fork(
-    before=GATE.before_fork,
-    after_in_parent=GATE.after_fork_in_parent,
-    after_in_child=GATE.after_fork_in_child,
-)

@@ -3,22 +3,21 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Unpack
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from mlops._rpc import convert, errors
-from mlops._rpc.connection import Connection, FixedServer
+from mlops._rpc.connection import Connection
 from mlops._rpc.errors import WorkspaceError
-from mlops.local_server import LocalServer, check_address
+from mlops.local_server import choose_server
 from mlops.workspace.project import DIRECTORIES, ProjectWorkspace
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 __all__ = ["ProjectWorkspace", "WorkspaceError", "WorkspaceManager"]
 
-ADDRESS_VARIABLE = "MLOPS_WORKSPACE_ADDRESS"
 _PAGE_SIZE = 1000
 _log = logging.getLogger(__name__)
 
@@ -44,19 +43,9 @@ class WorkspaceManager:
         asked instead, and paths are that server's.
         """
         self.workspaces: dict[str, ProjectWorkspace] = {}  # Those seen, as they were then.
-        given = address or os.environ.get(ADDRESS_VARIABLE)
-        if given:
-            with self._operation("connect"):
-                check_address("address" if address else ADDRESS_VARIABLE, given)
-            self._local_base: Path | None = None
-            self._connection = Connection(FixedServer(given))
-            return
-        base = Path(base_path) if base_path is not None else Path(repo_root or Path.cwd()) / "mlops" / "workspace"
-        self._local_base = base.expanduser().absolute()
-        # As it always was; where it cannot be made, the first call says why.
-        with suppress(OSError):
-            self._local_base.mkdir(parents=True, exist_ok=True)
-        self._connection = Connection(LocalServer(self._local_base))
+        with self._operation("connect"):
+            server, self._local_base = choose_server(base_path, repo_root, address)
+        self._connection = Connection(server)
 
     @property
     def base_path(self) -> Path:

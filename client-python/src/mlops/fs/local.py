@@ -1,0 +1,106 @@
+"""Files of this machine: those on the other side of a copy, and those of a server whose disk is here, too."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+_COPY_BYTES = 64 << 20
+
+
+class Target:
+    """A local file to be filled: made when its content begins to come, and removed if the block is left by an error.
+
+    Directories on the way are made. What there was stays as long as nothing comes.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, data: bytes) -> Any:
+        """Appends to it."""
+        return self.file().write(data)
+
+    def file(self) -> IO[bytes]:
+        """The file itself."""
+        if self._file is None:
+            os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
+            self._file = open(self._path, "wb", buffering=0)  # noqa: SIM115
+        return self._file
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+            if kind is not None and os.path.isfile(self._path):
+                os.unlink(self._path)
+
+
+class SameFile:
+    """A file of a workspace, opened by its path, after it was proved to be the one that the server speaks of.
+
+    It stays the one that was opened when another takes its place. Thread-safe.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+        self._stat = os.fstat(descriptor)
+
+    @classmethod
+    def open(cls, path: Path, etag: str) -> Self | None:
+        """The file at `path` if it is the one that has this etag; None if it is another one, or cannot be read here.
+
+        An etag is made of inode, size, and the times of the last changes in nanoseconds, of which nobody can set the
+        last: a file of another file system, or a copy, has another one. Should a server make it otherwise, no file is
+        ever taken for the same.
+        """
+        try:
+            # Not through a link, and not waiting for who writes a FIFO.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        stat = os.fstat(descriptor)
+        facts = f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+        if etag and hashlib.sha256(facts.encode()).hexdigest().startswith(etag):
+            return cls(path, descriptor)
+        os.close(descriptor)
+        return None
+
+    def read(self, start: int, end: int) -> bytes:
+        """Bytes `start` to `end`. Raises OSError ESTALE if the file was written over in place."""
+        pieces, at = [], start
+        while at < end and (data := os.pread(self._descriptor, end - at, at)):
+            pieces.append(data)
+            at += len(data)
+        self._check()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def copy(self, target: IO[bytes], progress: Callable[[int], object]) -> None:
+        """Copies all of it. Raises OSError ESTALE if the file was written over in place."""
+        at = 0
+        while sent := os.sendfile(target.fileno(), self._descriptor, at, _COPY_BYTES):
+            at += sent
+            progress(sent)
+        self._check()
+
+    def _check(self) -> None:
+        now = os.fstat(self._descriptor)
+        if (now.st_size, now.st_mtime_ns) != (self._stat.st_size, self._stat.st_mtime_ns):
+            raise OSError(errno.ESTALE, "The file was written over while it was read", str(self.path))
+
+    def close(self) -> None:
+        """Gives the descriptor back."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    __del__ = close

@@ -1,0 +1,76 @@
+"""Artifacts of MLflow's runs in workspaces: experiments whose artifact location is `workspace://<project>/…`."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from mlflow.entities import FileInfo
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+
+if TYPE_CHECKING:
+    from mlops.fs import WorkspaceFileSystem
+
+
+class WorkspaceArtifactRepository(ArtifactRepository):  # type: ignore[misc]
+    """What MLflow asks for a run's artifacts, by the file system of workspaces. Needs the extra `fs`. Thread-safe.
+
+    The server is found as WorkspaceManager() finds it: by MLOPS_WORKSPACE_ADDRESS, or below the working directory.
+    """
+
+    def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
+        super().__init__(artifact_uri, tracking_uri, registry_uri)
+        # Not before it is needed: MLflow loads this module wherever the package is installed.
+        from mlops.fs import WorkspaceFileSystem
+
+        self._fs: WorkspaceFileSystem = WorkspaceFileSystem()
+        self._root: str = self._fs._strip_protocol(artifact_uri)
+
+    def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
+        """Copies a file into `artifact_path`."""
+        self._fs.put_file(local_file, posixpath.join(self._at(artifact_path), os.path.basename(local_file)))
+
+    def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
+        """Copies what is in a directory into `artifact_path`."""
+        # With the slash it is what is in it that is copied, not the directory.
+        self._fs.makedirs(self._at(artifact_path), exist_ok=True)
+        self._fs.put(os.path.join(local_dir, ""), self._at(artifact_path) + "/", recursive=True)
+
+    def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
+        """What is directly in a directory; nothing of a file, and of what is not there."""
+        directory = self._at(path)
+        try:
+            found: list[dict[str, Any]] = self._fs.ls(directory)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [
+            FileInfo(
+                posixpath.relpath(info["name"], self._root),
+                info["type"] == "directory",
+                info["size"] if info["type"] == "file" else None,
+            )
+            for info in found
+            if info["name"] != directory
+        ]
+
+    def delete_artifacts(self, artifact_path: str | None = None) -> None:
+        """Deletes a file, or a directory with what is in it; nothing if it is not there."""
+        path = self._at(artifact_path)
+        if self._fs.exists(path):
+            self._fs.rm(path, recursive=True)
+
+    def _download_file(self, remote_file_path: str, local_path: str) -> None:
+        try:
+            self._fs.get_file(self._at(remote_file_path), local_path)
+        except FileNotFoundError as error:
+            raise MlflowException(f"No such artifact: {remote_file_path}", RESOURCE_DOES_NOT_EXIST) from error
+
+    def _at(self, path: str | None) -> str:
+        """The place below the root; MLflow's server passes on what it is sent."""
+        if path and (path.startswith("/") or ".." in PurePosixPath(path).parts):
+            raise MlflowException(f"Invalid path: {path}", INVALID_PARAMETER_VALUE)
+        return posixpath.normpath(posixpath.join(self._root, path)) if path else self._root

@@ -1,0 +1,65 @@
+"""What fsspec itself asks of a file system, against a live server."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fsspec.tests.abstract import (
+    AbstractCopyTests,
+    AbstractFixtures,
+    AbstractGetTests,
+    AbstractOpenTests,
+    AbstractPipeTests,
+    AbstractPutTests,
+)
+from mlops.fs import WorkspaceFileSystem
+from mlops.workspace import WorkspaceManager
+
+from support.server import short_base, stop_server
+
+
+@pytest.fixture(scope="module")
+def shared_base() -> Iterator[Path]:
+    # Thousands of files that are synced each: in memory, where there is such a place, that takes no time.
+    with short_base("/dev/shm" if os.path.isdir("/dev/shm") else "/tmp") as path:
+        yield path
+        stop_server(path)
+
+
+class Fixtures(AbstractFixtures):
+    @pytest.fixture
+    def fs(self, shared_base: Path) -> WorkspaceFileSystem:
+        WorkspaceManager(shared_base).get_or_create_workspace("fraud")
+        return WorkspaceFileSystem(base_path=shared_base, by_path=False)
+
+    @pytest.fixture
+    def fs_path(self, fs: WorkspaceFileSystem) -> Iterator[str]:
+        path = "fraud/outputs/suite"
+        fs.makedirs(path, exist_ok=True)
+        yield path
+        fs.rm(path, recursive=True)
+
+    @pytest.fixture
+    def fs_join(self) -> Callable[..., str]:
+        return lambda *parts: "/".join(parts)
+
+
+class TestCopy(Fixtures, AbstractCopyTests):
+    pass
+
+
+class TestGet(Fixtures, AbstractGetTests):
+    pass
+
+
+class TestPut(Fixtures, AbstractPutTests):
+    pass
+
+
+class TestOpen(Fixtures, AbstractOpenTests):
+    pass
+
+
+class TestPipe(Fixtures, AbstractPipeTests):
+    pass
