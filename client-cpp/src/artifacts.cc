@@ -251,7 +251,8 @@ absl::StatusOr<Artifact> WorkspaceClient::Download(std::string_view project, std
       return absl::AbortedError(absl::StrCat(artifact.path, " was replaced before its checksum could be compared"));
     }
     if (now.sha256 != sha256) {
-      return absl::DataLossError(absl::StrCat("What came of ", artifact.path, " has SHA-256 ", sha256, ", not ", now.sha256));
+      return absl::DataLossError(
+          absl::StrCat("What came of ", artifact.path, " has SHA-256 ", sha256, ", not ", now.sha256));
     }
     artifact.sha256 = sha256;
   }

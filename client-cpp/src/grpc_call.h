@@ -35,8 +35,8 @@ class ClientCall {
   const std::stop_callback<std::function<void()>> on_stop_;
 };
 
-// The streams of artifacts, whose messages are bytes to gRPC: their payload is not copied. Thread-safe; must outlive the
-// streams.
+// The streams of artifacts, whose messages are bytes to gRPC: their payload is not copied. Thread-safe; must outlive
+// the streams.
 class GrpcStreams {
  public:
   explicit GrpcStreams(std::shared_ptr<grpc::Channel> channel);

@@ -18,10 +18,10 @@ namespace mlops::testing {
 absl::Status MakeError(absl::StatusCode code, std::string_view reason, std::string_view message,
                        const std::map<std::string, std::string>& metadata = {});
 
-// Workspaces and their artifacts in memory, with the server's rules for names, etags, `force`, merging, the trash, order
-// and pages, uploads, and its errors. It makes no directories (root_path is "/fake/<project>"), its trash is never
-// emptied by time nor its uploads, statuses count what SetUsage() says and no artifacts, it accepts settings and metadata
-// of any size, and refuses filters. Thread-safe.
+// Workspaces and their artifacts in memory, with the server's rules for names, etags, `force`, merging, the trash,
+// order and pages, uploads, and its errors. It makes no directories (root_path is "/fake/<project>"), its trash is
+// never emptied by time nor its uploads, statuses count what SetUsage() says and no artifacts, it accepts settings and
+// metadata of any size, and refuses filters. Thread-safe.
 //
 //   mlops::testing::FakeWorkspaceService service;
 //   const mlops::WorkspaceClient client = service.Client();
