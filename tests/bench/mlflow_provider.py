@@ -105,4 +105,5 @@ def main() -> None:
                         print(json.dumps({"method": method, "target": name, "round": number, **figures}), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,8 +1,8 @@
 """Runs the benchmarks and prints their tables in Markdown; keeps the tables and the raw figures below build/bench.
 
 Usage: run.py [--quick] [--build DIR] [--work DIR] [--readme] [NAME...], a NAME being get, ensure, list, commit,
-start, scan, artifacts, original, client or, with .toolkits/bin/python, provider; all of them if none is given. With
---readme, the tables of README.md are replaced by the new ones.
+start, scan, artifacts, files, original, client or, with .toolkits/bin/python, provider; all of them if none is given.
+With --readme, the tables of README.md are replaced by the new ones.
 """
 
 import argparse
@@ -528,6 +528,39 @@ def run_original(bench: Bench) -> tuple[str, list[Row]]:
     return table(["mkdir and PyYAML, no fsync", "times/s"], lines), rows
 
 
+# --- Files through Python ---------------------------------------------------------------------------------------------
+
+
+def run_files(bench: Bench) -> tuple[str, list[Row]]:
+    if not TOOLKITS.exists():
+        return f"Left out: there is no {TOOLKITS}; `make toolkits` makes it.", []
+    size, small = bench.sizes.artifact_bytes, bench.sizes.small_files // 10
+    socket = f"unix:{bench.work}/empty.socket"
+    directory = bench.work / "files"
+    directory.mkdir()
+    with contextlib.ExitStack() as stack:
+        ours = stack.enter_context(workspaced(bench, bench.work / "base"))
+        bench.rows("rpc_bench", ours.target("model"), "--prepare")
+        stack.enter_context(running([bench.program("empty_server"), socket, ours.address, "project-000000"], socket))
+        sizes = [size, small, bench.sizes.artifact_rounds]
+        rows = toolkit_rows("files.py", directory, socket, ours.address, *sizes)
+    works = {
+        "read": "read",
+        "upload": "upload of a file",
+        "download": "download into a file",
+        "same host": "download by path, synced",
+        "small": f"upload of {small:,} files of 10 KiB",
+    }
+    names = {"bare": "empty handler, generated stub", "ours": "workspaced", "mlflow": "MLflow over HTTP"}
+    lines = []
+    for (what, target), group in grouped(rows, "what", "target").items():
+        name = "cp, synced" if (what, target) == ("same host", "bare") else names[str(target)]
+        total = small * 10 / 1024 if what == "small" else size / (1 << 20)
+        rate = total / median(row["seconds"] for row in group)
+        lines.append([works[str(what)], name, f"{rate:,.1f}", ratio(speed, rows, target, "ours", what=what)])
+    return table(["", "by", "MiB/s", "of ours"], lines), rows
+
+
 # --- MLOpsClient, against what it stands on -------------------------------------------------------------------------
 
 
@@ -536,9 +569,9 @@ def run_client(bench: Bench) -> tuple[str, list[Row]]:
         return f"Left out: there is no {TOOLKITS}; `make toolkits` makes it.", []
     base, rounds, calls = bench.work / "mlops/workspace", bench.sizes.rounds, bench.sizes.client_calls
     with workspaced(bench, base):
-        rows = toolkit_rows("opening", base, rounds, 10 * calls)
-        rows += toolkit_rows("metrics", base, rounds, calls)
-    rows += toolkit_rows("imports", bench.sizes.imports)
+        rows = toolkit_rows("client.py", "opening", base, rounds, 10 * calls)
+        rows += toolkit_rows("client.py", "metrics", base, rounds, calls)
+    rows += toolkit_rows("client.py", "imports", bench.sizes.imports)
     sides = [
         ("opening", "the stub's GetWorkspace", "MLOpsClient(manager)"),
         ("opening anew", "the stub's GetWorkspace, a channel each", "MLOpsClient.from_project"),
@@ -559,9 +592,9 @@ def run_client(bench: Bench) -> tuple[str, list[Row]]:
     return f"{calls_text}\n\n{table(['import of', 's', 'of all four'], imports)}", rows
 
 
-def toolkit_rows(what: str, *args: object) -> list[Row]:
-    """What client.py prints; as a process of its own, in the environment with the toolkits."""
-    command = [TOOLKITS, HERE / "client.py", what, *map(str, args)]
+def toolkit_rows(script: str, *args: object) -> list[Row]:
+    """What a script beside this one prints; as a process of its own, in the environment with the toolkits."""
+    command = [TOOLKITS, HERE / script, *map(str, args)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     return [json.loads(line) for line in output.splitlines()]
 
@@ -643,6 +676,7 @@ BENCHES: dict[str, Callable[[Bench], tuple[str, list[Row]]]] = {
     "start": run_start,
     "scan": run_scan,
     "artifacts": run_artifacts,
+    "files": run_files,
     "original": run_original,
     "client": run_client,
 }
