@@ -51,7 +51,8 @@ toolkits: wheel .toolkits/installed ## test MLOpsClient with the real MLflow, DV
 	.toolkits/bin/python -m pytest tests/toolkits
 
 example: wheel .toolkits/installed ## train, version, store and monitor a small model, below ./mlops/workspace
-	.toolkits/bin/python client-python/examples/quickstart.py
+	@# Its server leaves soon, so that `make serve` may follow.
+	MLOPS_WORKSPACE_IDLE_TIMEOUT=10s .toolkits/bin/python client-python/examples/quickstart.py
 
 # The wheel with all its extras in an environment of its own, as a user installs it.
 .toolkits/installed: build/wheel/installed
