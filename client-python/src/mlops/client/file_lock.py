@@ -20,7 +20,7 @@ def locked(file: Path, wait_seconds: float) -> Iterator[None]:
     """
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        _acquire(descriptor, file, wait_seconds)
+        acquire(descriptor, fcntl.LOCK_EX, file, wait_seconds)
         try:
             yield
         finally:
@@ -29,11 +29,15 @@ def locked(file: Path, wait_seconds: float) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(descriptor: int, file: Path, wait_seconds: float) -> None:
+def acquire(descriptor: int, mode: int, file: Path, wait_seconds: float) -> None:
+    """Waits for LOCK_EX or LOCK_SH of `file`, which `descriptor` has open.
+
+    Raises MLOpsClientError REPOSITORY_BUSY after `wait_seconds`.
+    """
     deadline = time.monotonic() + wait_seconds
     while True:
         try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise busy(file, wait_seconds) from None

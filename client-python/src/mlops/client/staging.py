@@ -3,16 +3,13 @@
 import fcntl
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
 
-from mlops.client.file_lock import busy
+from mlops.client.file_lock import acquire
 
 _WAIT_SECONDS = 60.0  # For another one who removes what was left.
-_PAUSE_SECONDS = 0.05
 
 
 @contextmanager
@@ -24,16 +21,13 @@ def staging(area: Path) -> Iterator[Path]:
     """
     area.mkdir(exist_ok=True)
     with (area / "users.lock").open("ab") as users:
-        if _try_lock(users, fcntl.LOCK_EX):
+        with suppress(BlockingIOError):  # Others are at work.
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
                 _remove_what_was_left(area)
             finally:
                 fcntl.flock(users, fcntl.LOCK_UN)
-        deadline = time.monotonic() + _WAIT_SECONDS
-        while not _try_lock(users, fcntl.LOCK_SH):
-            if time.monotonic() > deadline:
-                raise busy(area / "users.lock", _WAIT_SECONDS)
-            time.sleep(_PAUSE_SECONDS)
+        acquire(users.fileno(), fcntl.LOCK_SH, area / "users.lock", _WAIT_SECONDS)
         try:
             with tempfile.TemporaryDirectory(dir=area, ignore_cleanup_errors=True) as directory:
                 yield Path(directory)
@@ -45,11 +39,3 @@ def _remove_what_was_left(area: Path) -> None:
     for entry in area.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
-
-
-def _try_lock(file: IO[Any], mode: int) -> bool:
-    try:
-        fcntl.flock(file, mode | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
