@@ -47,7 +47,10 @@ void ChecksumCache::Put(const fs::FileStamp& stamp, absl::Time read_time, const 
 }
 
 Uploads::Uploads(const fs::Dir* base, Placer* placer, ChecksumCache* checksums, UploadOptions options)
-    : base_(base), placer_(placer), checksums_(checksums), options_(std::move(options)) {}
+    : base_(base), placer_(placer), checksums_(checksums), options_(std::move(options)) {
+  // Where nothing tells whether the machine was restarted, it may have been whenever the server was.
+  if (options_.boot_id.empty()) options_.boot_id = base::RandomId();
+}
 
 Uploads::Claim::~Claim() {
   absl::MutexLock lock(&uploads_->mutex_);

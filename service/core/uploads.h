@@ -119,7 +119,7 @@ class Uploads {
   const fs::Dir* const base_;
   Placer* const placer_;
   ChecksumCache* const checksums_;
-  const UploadOptions options_;
+  UploadOptions options_;  // Constant once constructed.
   absl::Mutex mutex_;
   absl::flat_hash_set<std::string> claimed_ ABSL_GUARDED_BY(mutex_);
 };

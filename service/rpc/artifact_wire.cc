@@ -122,8 +122,7 @@ absl::StatusOr<grpc::ByteBuffer> EncodeData(size_t size, absl::FunctionRef<absl:
 }
 
 grpc::ByteBuffer Encode(const google::protobuf::MessageLite& message) {
-  const grpc::Slice slice(message.SerializeAsString());
-  return grpc::ByteBuffer(&slice, 1);
+  return ToByteBuffer(message.SerializeAsString());
 }
 
 }  // namespace mlops::rpc

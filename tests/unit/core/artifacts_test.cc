@@ -245,6 +245,14 @@ TEST_P(ArtifactsTest, AnUploadBeginsAnewAfterARestartOfTheMachine) {
   EXPECT_EQ(temp.ReadFile("fraud/models/x"), "new");
 }
 
+TEST_P(ArtifactsTest, WhereNothingTellsOfARestartOfTheMachineAnUploadBeginsAnewWithTheServer) {
+  Restart("");
+  ASSERT_OK(OpenForWrite("models/x", "id").value()->Write({"abc"}));
+  EXPECT_EQ(GetUpload("id").value().offset, 3);
+  Restart("");
+  EXPECT_EQ(GetUpload("id").value().offset, 0);
+}
+
 TEST_P(ArtifactsTest, WhatIsTornInTheHiddenDirectoryIsNoUpload) {
   temp.WriteFile("fraud/.uploads/id.part", "abc");
   for (const char* about : {"", "{", "[]", "{\"path\": 3}", "{\"path\": \"models/x\", \"boot_id\": \"boot\"}"}) {
