@@ -7,6 +7,10 @@
 #include <iostream>
 #include <thread>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/notification.h"
@@ -41,6 +45,16 @@ void RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// Chunks of artifacts come and go all the time: glibc, as it comes, gives their memory back to the system each time,
+// which then has to clear it anew. That took half of the CPU time of an upload.
+void KeepFreedMemory() {
+#ifdef __GLIBC__
+  constexpr int kKeptBytes = 8 << 20;  // In each of its arenas.
+  mallopt(M_TRIM_THRESHOLD, kKeptBytes);
+  mallopt(M_MMAP_THRESHOLD, kKeptBytes);
+#endif
+}
+
 // What gRPC has to say about itself stays out of a log of JSON lines, unless somebody asks for more than errors: that
 // alone is what our Python client sets, and its server inherits.
 bool IsAskedForGrpcLog() {
@@ -71,6 +85,7 @@ int main(int argc, char** argv) {
   if (!IsAskedForGrpcLog()) gpr_set_log_function([](gpr_log_func_args*) {});
   const sigset_t signals = BlockStopSignals();
   RaiseDescriptorLimit();
+  KeepFreedMemory();
   grpc_init();  // Never undone: see the end.
   auto server = mlops::server::Server::Start(std::get<mlops::server::Config>(parsed));
   if (!server.ok()) {

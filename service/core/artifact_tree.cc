@@ -1,5 +1,7 @@
 #include "service/core/artifact_tree.h"
 
+#include <optional>
+
 #include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -13,6 +15,7 @@ namespace mlops::core {
 namespace {
 
 constexpr size_t kEtagDigits = 16;
+constexpr size_t kMaxDurableNames = 1024;  // In each stripe.
 
 // Opens the directory `name` in `dir`, making it if it is missing.
 absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& dir, absl::string_view name) {
@@ -21,6 +24,24 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& dir, absl::strin
   // Somebody else may make it at the same moment.
   if (absl::Status made = dir.MakeDir(name); !made.ok() && !absl::IsAlreadyExists(made)) return made;
   return dir.OpenDir(name);
+}
+
+fs::Dir& ParentOf(const ArtifactTree& tree, const ArtifactTree::Chain& chain, size_t position) {
+  return position == 0 ? tree.root() : *chain[position - 1].dir;
+}
+
+// For each directory of the chain, what tells this name of this directory in this other one from everything else; none
+// where the file system does not tell.
+std::vector<std::optional<size_t>> NameKeys(const ArtifactTree& tree, const ArtifactTree::Chain& chain) {
+  std::vector<std::optional<size_t>> keys;
+  std::string parent = tree.root().Identity();
+  for (const ArtifactTree::Link& link : chain) {
+    std::string child = link.dir->Identity();
+    const bool known = !parent.empty() && !child.empty();
+    keys.push_back(known ? std::optional(absl::HashOf(parent, link.name, child)) : std::nullopt);
+    parent = std::move(child);
+  }
+  return keys;
 }
 
 }  // namespace
@@ -87,8 +108,8 @@ absl::StatusOr<ArtifactTree::Chain> ArtifactTree::MakeParents(const RelativePath
   for (absl::string_view name : absl::StrSplit(path.parent(), '/')) {
     auto next = OpenOrMakeDir(*dir, name);
     if (!next.ok()) return Error(next.status(), path);
-    chain.push_back(*std::move(next));
-    dir = chain.back().get();
+    chain.push_back({.name = std::string(name), .dir = *std::move(next)});
+    dir = chain.back().dir.get();
   }
   return chain;
 }
@@ -126,7 +147,9 @@ absl::Status CheckReplaceable(const ArtifactTree& tree, const RelativePath& path
   return ArtifactEtagMismatch(project, path.shown(), precondition.etag, etag);
 }
 
-absl::Mutex& Placer::Stripe(const ProjectName& project) { return stripes_[absl::HashOf(project) % stripes_.size()]; }
+Placer::Stripe& Placer::StripeOf(const ProjectName& project) {
+  return stripes_[absl::HashOf(project) % stripes_.size()];
+}
 
 absl::Status Placer::CheckCurrent(const ArtifactTree& tree) const {
   const auto named = base_->Stat(tree.project().str());
@@ -136,9 +159,40 @@ absl::Status Placer::CheckCurrent(const ArtifactTree& tree) const {
 }
 
 absl::Status Placer::Change(const ArtifactTree& tree, absl::FunctionRef<absl::Status()> change) {
-  absl::MutexLock lock(&Stripe(tree.project()));
+  absl::MutexLock lock(&StripeOf(tree.project()).mutex);
   RETURN_IF_ERROR(CheckCurrent(tree));
   return change();
+}
+
+absl::StatusOr<ArtifactTree::Chain> Placer::MakeParents(const ArtifactTree& tree, const RelativePath& path) {
+  Stripe& stripe = StripeOf(tree.project());
+  int64_t forgotten = 0;
+  {
+    absl::MutexLock lock(&stripe.mutex);
+    forgotten = stripe.forgotten;
+  }
+  auto chain = tree.MakeParents(path);
+  // In a workspace that is being deleted nothing can be made.
+  if (!chain.ok()) RETURN_IF_ERROR(CheckCurrent(tree));
+  RETURN_IF_ERROR(chain.status());
+  const auto keys = NameKeys(tree, *chain);
+  std::vector<size_t> unknown;  // Nobody knows who made these, and whether that was synced.
+  {
+    absl::MutexLock lock(&stripe.mutex);
+    for (size_t i = 0; i < keys.size(); ++i) {
+      if (!keys[i] || !stripe.durable.contains(*keys[i])) unknown.push_back(i);
+    }
+  }
+  if (unknown.empty()) return chain;
+  for (size_t i : unknown) RETURN_IF_ERROR(ParentOf(tree, *chain, i).Sync());
+  absl::MutexLock lock(&stripe.mutex);
+  // A directory that was moved meanwhile was synced where it is not any more.
+  if (stripe.forgotten != forgotten) return chain;
+  if (stripe.durable.size() >= kMaxDurableNames) stripe.durable.clear();
+  for (size_t i : unknown) {
+    if (keys[i]) stripe.durable.insert(*keys[i]);
+  }
+  return chain;
 }
 
 absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
@@ -150,6 +204,12 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(const ArtifactTree& tree, fs::
   // Whether a directory may take the place of another, the rename knows best.
   if (source.type != fs::EntryType::kDirectory || !onto_directory || precondition.create_only) {
     RETURN_IF_ERROR(CheckReplaceable(tree, path, existing, precondition));
+  }
+  if (source.type == fs::EntryType::kDirectory) {
+    Stripe& stripe = StripeOf(tree.project());
+    stripe.mutex.AssertHeld();
+    stripe.durable.clear();
+    ++stripe.forgotten;
   }
   const fs::RenameMode mode = precondition.create_only ? fs::RenameMode::kNoReplace : fs::RenameMode::kReplace;
   absl::Status renamed = from.Rename(name, to, path.name(), mode);
@@ -165,16 +225,10 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(const ArtifactTree& tree, fs::
 absl::StatusOr<fs::FileStamp> Placer::Place(const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
                                             const RelativePath& path, const Precondition& precondition,
                                             absl::FunctionRef<absl::Status()> check) {
-  auto made = tree.MakeParents(path);
-  // In a workspace that is being deleted nothing can be made.
-  if (!made.ok()) RETURN_IF_ERROR(CheckCurrent(tree));
-  RETURN_IF_ERROR(made.status());
-  const std::unique_ptr<fs::Dir> last = made->empty() ? nullptr : std::move(made->back());
-  if (last != nullptr) made->pop_back();
-  fs::Dir& to = last == nullptr ? tree.root() : *last;
-  // The way to it first: a power cut right after the rename must not take what was moved away with a directory that
+  // Durable before the rename: a power cut right after it must not take what was moved away with a directory that
   // nobody has heard of.
-  if (last != nullptr) RETURN_IF_ERROR(SyncChain(tree, *made));
+  ASSIGN_OR_RETURN(const ArtifactTree::Chain parents, MakeParents(tree, path));
+  fs::Dir& to = ParentOf(tree, parents, parents.size());
   absl::StatusOr<fs::FileStamp> placed;
   RETURN_IF_ERROR(Change(tree, [&] {
     RETURN_IF_ERROR(check());
@@ -183,11 +237,6 @@ absl::StatusOr<fs::FileStamp> Placer::Place(const ArtifactTree& tree, fs::Dir& f
   }));
   RETURN_IF_ERROR(to.Sync());
   return placed;
-}
-
-absl::Status SyncChain(const ArtifactTree& tree, const ArtifactTree::Chain& chain) {
-  for (auto dir = chain.rbegin(); dir != chain.rend(); ++dir) RETURN_IF_ERROR((*dir)->Sync());
-  return tree.root().Sync();
 }
 
 }  // namespace mlops::core

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -63,8 +65,13 @@ class ArtifactTree {
   // PATH_UNSUITABLE if it is not a regular file.
   absl::StatusOr<std::unique_ptr<fs::FileReader>> OpenFile(const RelativePath& path) const;
 
+  // A directory, opened, and the name by which it was found in the one before it, or in the workspace.
+  struct Link {
+    std::string name;
+    std::unique_ptr<fs::Dir> dir;
+  };
+  using Chain = std::vector<Link>;
   // Opens the directories on the way to `path`, from the workspace's on, making those that are missing.
-  using Chain = std::vector<std::unique_ptr<fs::Dir>>;
   absl::StatusOr<Chain> MakeParents(const RelativePath& path) const;
 
   // The workspace's hidden directory for what is not finished, which is made if missing.
@@ -81,9 +88,6 @@ class ArtifactTree {
   std::unique_ptr<fs::Dir> root_;
 };
 
-// Makes the entries of the workspace's directory and of all those of the chain durable: nobody knows who made them.
-absl::Status SyncChain(const ArtifactTree& tree, const ArtifactTree::Chain& chain);
-
 // PATH_UNSUITABLE unless `stamp`, of what is at `path`, is a file's or a directory's.
 absl::Status CheckSuitable(const ArtifactTree& tree, const RelativePath& path, const fs::FileStamp& stamp);
 
@@ -97,6 +101,10 @@ class Placer {
  public:
   // `base` must outlive this.
   explicit Placer(const fs::Dir* base) : base_(base) {}
+
+  // Opens the directories on the way to `path`, and makes those that are missing. Their names are durable then: a power
+  // cut takes none of them. Errors as ArtifactTree::MakeParents(), and WORKSPACE_NOT_FOUND.
+  absl::StatusOr<ArtifactTree::Chain> MakeParents(const ArtifactTree& tree, const RelativePath& path);
 
   // Renames what is `name` in `from` to `path`, durably. `check` is called right before, while no other Place() or
   // Change() of the project can come between. Returns the state of what was placed.
@@ -114,11 +122,20 @@ class Placer {
   absl::StatusOr<fs::FileStamp> PlaceLocked(const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
                                             fs::Dir& to, const RelativePath& path, const Precondition& precondition);
   absl::Status CheckCurrent(const ArtifactTree& tree) const;
-  absl::Mutex& Stripe(const ProjectName& project);
+
+  // What some of the projects share.
+  struct Stripe {
+    // Held across a few looks and a rename: etags and create_only are promises between callers.
+    absl::Mutex mutex;
+    // The names of directories that were made durable, by hashes of where they are and what they name, so that it is
+    // done once and not for each file. Forgotten when a directory is moved, which might be moved back.
+    absl::flat_hash_set<size_t> durable ABSL_GUARDED_BY(mutex);
+    int64_t forgotten ABSL_GUARDED_BY(mutex) = 0;  // How often that was.
+  };
+  Stripe& StripeOf(const ProjectName& project);
 
   const fs::Dir* const base_;
-  // Held across a few looks and a rename: etags and create_only are promises between callers.
-  std::array<absl::Mutex, 64> stripes_;
+  std::array<Stripe, 64> stripes_;
 };
 
 }  // namespace mlops::core

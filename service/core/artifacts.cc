@@ -269,13 +269,13 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args, Cancelled can
 
 absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project, const RelativePath& path) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, Open(project));
-  ASSIGN_OR_RETURN(const ArtifactTree::Chain chain, tree.MakeParents(path));
-  fs::Dir& parent = chain.empty() ? tree.root() : *chain.back();
+  ASSIGN_OR_RETURN(const ArtifactTree::Chain parents, placer_.MakeParents(tree, path));
+  fs::Dir& parent = parents.empty() ? tree.root() : *parents.back().dir;
   absl::Status made = parent.MakeDir(path.name());
   if (!made.ok() && !absl::IsAlreadyExists(made)) return tree.Error(made, path);
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, tree.Stat(path));
   if (stamp.type != fs::EntryType::kDirectory) return PathUnsuitable(project.str(), path.shown(), "is not a directory");
-  RETURN_IF_ERROR(SyncChain(tree, chain));
+  RETURN_IF_ERROR(parent.Sync());
   return DescribeArtifact(path.shown(), stamp);
 }
 

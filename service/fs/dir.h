@@ -110,6 +110,10 @@ class Dir {
   // The state of this directory.
   virtual absl::StatusOr<FileStamp> StatSelf() const = 0;
 
+  // Tells this directory from every other one that there ever was or will be, which its inode alone does not. "" where
+  // the file system does not say when it was made, and of one that was made just now.
+  virtual std::string Identity() const { return ""; }
+
   // Reads a regular file. OUT_OF_RANGE (no reason) if it has more than `max_bytes`; then no more is read than that.
   virtual absl::StatusOr<FileContent> ReadFile(absl::string_view path, int64_t max_bytes) const = 0;
 

@@ -194,6 +194,8 @@ class PosixDir final : public Dir {
 
   absl::StatusOr<FileStamp> StatSelf() const override { return Stat(""); }
 
+  std::string Identity() const override { return options_.portable ? "" : sys::Identity(fd_.get()); }
+
   absl::StatusOr<FileContent> ReadFile(absl::string_view path, int64_t max_bytes) const override {
     FileContent content;
     ASSIGN_OR_RETURN(const UniqueFd fd, OpenRegular(path, O_RDONLY, &content.stamp));

@@ -13,6 +13,8 @@
 #include <memory>
 #include <tuple>
 
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "service/base/unique_fd.h"
 
 #ifdef __linux__
@@ -297,6 +299,19 @@ int Stat(int dir, const std::string& path, FileStamp* stamp, bool portable) {
   }
 #endif
   return PortableStat(dir, path, stamp);
+}
+
+std::string Identity([[maybe_unused]] int fd) {
+#ifdef __linux__
+  struct statx info;
+  if (::statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &info) == 0 && (info.stx_mask & STATX_BTIME) != 0) {
+    const absl::Time birth = FromStatxTime(info.stx_btime);
+    // Within a tick of the clock another one could be made with the same inode.
+    if (MayBeRacy({.modify_time = birth, .change_time = birth}, absl::Now())) return "";
+    return absl::StrCat(info.stx_dev_major, ":", info.stx_dev_minor, " ", info.stx_ino, " ", absl::ToUnixNanos(birth));
+  }
+#endif
+  return "";
 }
 
 int ForEachEntry(int dir, absl::FunctionRef<bool(absl::string_view name, EntryType type)> visit, bool portable) {

@@ -28,6 +28,10 @@ int RenameExchange(int from_dir, const std::string& from, int to_dir, const std:
 // Linux: statx without a sync over the network. Portable: fstatat.
 int Stat(int dir, const std::string& path, FileStamp* stamp, bool portable);
 
+// What tells the open directory from every other one that there ever was: device, inode and time of birth. "" where the
+// last is not told, as by POSIX.
+std::string Identity(int fd);
+
 // Calls `visit` for each entry of `dir`, read from its beginning, until it returns false.
 // Linux: getdents64 with a large buffer. Portable: readdir.
 int ForEachEntry(int dir, absl::FunctionRef<bool(absl::string_view name, EntryType type)> visit, bool portable);

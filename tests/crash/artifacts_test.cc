@@ -30,6 +30,7 @@ using core::Artifacts;
 using core::RelativePath;
 using support::Faults;
 using ::testing::AnyOf;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 constexpr int kSeeds = 20;
@@ -249,6 +250,39 @@ TEST_P(ArtifactCrashTest, AFailureLeavesTheOldFileOrTheNewOneAndIsTold) {
                                      Faults::Plan{.performed = true, .error = told}}) {
       for (int call = 1; FailAt(call, plan); ++call) ASSERT_LT(call, 1000);
     }
+  }
+}
+
+// The second file goes into directories that the server knows to be durable, and does not sync again.
+TEST(DurableDirectoriesTest, AreThereForEachFile) {
+  Disk disk;
+  const Operation twice{"twice", [](Artifacts& a) {
+                          absl::Status written = Write(a, "models/new/dir/file", "content");
+                          return written.ok() ? Write(a, "models/new/dir/beside", "content") : written;
+                        }};
+  ASSERT_TRUE(disk.Run(twice).ok());
+  const std::string before = disk.Describe();
+  disk.CutPower(0);
+  EXPECT_EQ(disk.Describe(), before);
+}
+
+// Known to be durable where it is again, but not any more, since the move back failed at some step.
+TEST(DurableDirectoriesTest, AreNotBelievedOnceTheyWereMoved) {
+  bool happened = true;
+  for (int call = 1; happened; ++call) {
+    SCOPED_TRACE(call);
+    Disk disk;
+    ASSERT_TRUE(disk.Run({"write", [](Artifacts& a) { return Write(a, "models/run/file", "content"); }}).ok());
+    ASSERT_TRUE(
+        disk.Run({"away", [](Artifacts& a) { return a.Move(Transfer("models/run", "outputs/run")).status(); }}).ok());
+    disk.faults().Begin({.call = call, .error = absl::InternalError("a fault")});
+    disk.Run({"back", [](Artifacts& a) { return a.Move(Transfer("outputs/run", "models/run")).status(); }})
+        .IgnoreError();
+    happened = disk.faults().happened();
+    disk.faults().End();
+    ASSERT_TRUE(disk.Run({"beside", [](Artifacts& a) { return Write(a, "models/run/beside", "content"); }}).ok());
+    disk.CutPower(0);
+    EXPECT_THAT(disk.Describe(), HasSubstr("models/run/beside=content"));
   }
 }
 

@@ -91,6 +91,7 @@ class MemoryDir final : public fs::Dir {
     absl::MutexLock lock(&disk_->mutex_);
     return MemoryDisk::Stamp(*inode_);
   }
+  std::string Identity() const override { return absl::StrCat(inode_->number); }
   absl::StatusOr<fs::FileContent> ReadFile(absl::string_view path, int64_t max_bytes) const override {
     absl::MutexLock lock(&disk_->mutex_);
     ASSIGN_OR_RETURN(const auto inode, disk_->Find(inode_, path));

@@ -312,6 +312,22 @@ TEST_P(DirTest, AStampTellsTypeAndSizeOfTheEntryItself) {
   EXPECT_EQ(dir->StatSelf().value().type, EntryType::kDirectory);
 }
 
+TEST_P(DirTest, AnIdentityIsThatOfOneDirectoryWhereverItIs) {
+  ASSERT_OK(dir->MakeDir("a"));
+  EXPECT_EQ(dir->OpenDir("a").value()->Identity(), "");
+  absl::SleepFor(absl::Milliseconds(30));
+  const std::string identity = dir->OpenDir("a").value()->Identity();
+  if (identity.empty()) GTEST_SKIP() << "not told here";
+  EXPECT_NE(identity, dir->Identity());
+  temp.Move("a", "b");
+  EXPECT_EQ(dir->OpenDir("b").value()->Identity(), identity);
+  // Which often gets the same inode.
+  ASSERT_OK(dir->RemoveDir("b"));
+  ASSERT_OK(dir->MakeDir("b"));
+  absl::SleepFor(absl::Milliseconds(30));
+  EXPECT_NE(dir->OpenDir("b").value()->Identity(), identity);
+}
+
 TEST_P(DirTest, AStampIsWhatTheOperatingSystemSays) {
   temp.WriteFile("file", "x");
   struct stat info;
