@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from mlops.workspace import WorkspaceManager
 
+from support.elsewhere import RemoteServer
 from support.server import short_base, stop_server
 
 Script = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -31,6 +32,13 @@ def base() -> Iterator[Path]:
 @pytest.fixture
 def manager(base: Path) -> WorkspaceManager:
     return WorkspaceManager(base)
+
+
+@pytest.fixture
+def remote() -> Iterator[RemoteServer]:
+    """A server whose base directory is nowhere to be seen."""
+    with short_base() as path, RemoteServer(path) as server:
+        yield server
 
 
 @pytest.fixture

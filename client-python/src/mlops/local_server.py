@@ -74,6 +74,16 @@ class Lock:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return cls()
 
+    @property
+    def is_of_this_machine(self) -> bool:
+        """Whether no other machine's server wrote it."""
+        return self.host in ("", socket.gethostname())
+
+
+def is_served_here(base: Path) -> bool:
+    """Whether the server of `base`, if one runs, is on this machine. Asks no server."""
+    return Lock.read(base / ".workspaced" / "lock").is_of_this_machine
+
 
 class LocalServer:
     """The server of `base`. Thread-safe; any number of processes may look for it at once."""
@@ -98,7 +108,7 @@ class LocalServer:
 
     def _find_running(self) -> str | None:
         lock = Lock.read(self._lock_file)
-        if lock.host not in ("", socket.gethostname()):
+        if not lock.is_of_this_machine:
             return self._elsewhere(lock)
         own_socket = f"unix:{self._base}/.workspaced/socket"
         locked_out = ""

@@ -1,6 +1,8 @@
 """Values of Python to messages and back."""
 
+import hashlib
 import math
+import os
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, TypedDict, Unpack
@@ -68,6 +70,16 @@ def from_struct(struct: Struct) -> dict[str, Any]:
     back as 1.
     """
     return {key: _from_value(value) for key, value in sorted(struct.items(), key=itemgetter(0))}
+
+
+def etag_of(stat: os.stat_result) -> str:
+    """The etag that the server gives to such a file.
+
+    Nobody can set the time of the last change that it is made of: a file of another file system, or a copy, has another
+    one.
+    """
+    facts = f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+    return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
 def check_metadata(metadata: object) -> None:

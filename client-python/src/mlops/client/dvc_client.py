@@ -58,7 +58,7 @@ class DVCClient:
         """
         if not os.fspath(path):
             raise input_invalid("path", "is empty; name a file or directory")
-        source = find_input(path, self._workspace.dvc_path)
+        source = find_input(path, [self._workspace.dvc_path])
         with self._opened() as repo:
             root = Path(repo.root_dir)
             place = _place(path, source, root)

@@ -17,7 +17,7 @@ class MLOpsClientError(Exception):
     | TOOLKIT_MISSING     | the library is not installed; `extra` says what to install |
     | INPUT_INVALID       | an argument that nothing can be done with; where it is one of ours, `field` names it |
     | FILE_NOT_FOUND      | `places` were looked at |
-    | WORKSPACE_NOT_LOCAL | the workspace's directory, `path`, is not on this machine |
+    | WORKSPACE_NOT_LOCAL | the workspace's directory, `path`, is not on this machine; the message says what to do |
     | NO_ACTIVE_RUN       | what logs to a run was called outside of start_run() |
     | RUN_ACTIVE          | start_run() within the run `run_id`, and not nested |
     | EXPERIMENT_DELETED  | the project's experiment, `experiment_id`, has been deleted in MLflow |
@@ -54,9 +54,15 @@ def operation(name: str, component: str) -> Iterator[None]:
         error.component = error.component or component
         raise
     except WorkspaceError as error:
-        raise MLOpsClientError(error.message, name, "workspace", dict(error.details)) from error
+        raise _workspace_failed(error, name) from error
     except Exception as error:
+        if isinstance(error, OSError) and isinstance(error.__cause__, WorkspaceError):  # Of mlops.fs.
+            raise _workspace_failed(error.__cause__, name) from error
         raise toolkit_failed(error, str(error), name, component) from error
+
+
+def _workspace_failed(error: WorkspaceError, name: str) -> MLOpsClientError:
+    return MLOpsClientError(error.message, name, "workspace", dict(error.details))
 
 
 def input_invalid(field: str, problem: str) -> MLOpsClientError:

@@ -19,13 +19,18 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH, _validate_batch_log_data
 
-from mlops.client import mlflow_models, mlflow_store
+from mlops.client import mlflow_models, mlflow_store, toolkit
 from mlops.client.errors import MLOpsClientError, input_invalid, toolkit_failed
 from mlops.client.lazy import Lazy
-from mlops.client.paths import require_local
+from mlops.client.paths import is_here, require_local
+from mlops.tracking.artifacts import artifacts_of
 from mlops.workspace import ProjectWorkspace
 
 _COUNT_PAGE = 1000
+_NO_STORE = (
+    'to log runs from here, set the workspace\'s mlflow_tracking_uri, or mlflow_config={"tracking_uri": …}, to an '
+    "MLflow server: artifacts then go through the workspace's own server"
+)
 _log = logging.getLogger(__name__)
 # The active run of each client, in this thread or task. One variable for all: those of dead clients would stay.
 _active: ContextVar[Mapping["MLflowClient", str]] = ContextVar("mlops_active_runs")
@@ -51,7 +56,11 @@ class MLflowClient:
         self._experiment_name: str = config.get("experiment_name") or workspace.project_name
         self._is_workspaces_own = not {"tracking_uri", "experiment_name"} & config.keys()
         self._keep_experiment = keep_experiment
-        self._artifacts = workspace.mlflow_path.absolute() / "artifacts"
+        # What the workspace itself names is a file of its server's machine, and so is what lies in it.
+        file = mlflow_store.sqlite_file(self._uri)
+        self._is_workspaces_file = file is not None and (
+            "tracking_uri" not in config or file.is_relative_to(workspace.root_path)
+        )
         self._client = Lazy(self._open_store)
         self._experiment_id = Lazy(self._open_experiment)
 
@@ -149,13 +158,13 @@ class MLflowClient:
         below = None if artifact_path is None else _text("artifact_path", artifact_path)
         if below is not None and (below.startswith("/") or ".." in Path(below).parts):
             raise input_invalid("artifact_path", f"must be a path below the run's artifacts, not {below!r:.100}")
-        with _mlflow_errors():
+        with artifacts_of(self._workspace), _mlflow_errors():
             self._client().log_artifact(run_id, str(path), below)
 
     def log_model(self, model: Any, artifact_path: str, registered_model_name: str | None) -> str:
         """Saves a model into the active run, and registers it if a name is given. Returns its URI."""
         run_id = self._require_run()
-        with _mlflow_errors():
+        with artifacts_of(self._workspace), _mlflow_errors():
             client = self._client()
             name = _text("artifact_path", artifact_path)
             mlflow_models.log_model(client, client.get_run(run_id), model, name, resolve_tags(), registered_model_name)
@@ -174,6 +183,7 @@ class MLflowClient:
 
     def count(self) -> dict[str, int]:
         """The `runs` of the experiment that are not deleted. Makes neither the store nor the experiment."""
+        self._require_store()
         file = mlflow_store.sqlite_file(self._uri)
         if file is not None and not file.exists():
             return {"runs": 0}
@@ -189,13 +199,25 @@ class MLflowClient:
         return self._workspace.mlflow_experiment_id if self._is_workspaces_own else None
 
     def _open_store(self) -> Client:
-        if mlflow_store.is_database(self._uri):
-            require_local(self._workspace.root_path)
-        return mlflow_store.open_store(self._uri, self._registry_uri, self._artifacts)
+        self._require_store()
+        return mlflow_store.open_store(self._uri, self._registry_uri, self._locate_artifacts)
+
+    def _require_store(self) -> None:
+        if self._is_workspaces_file:
+            require_local(self._workspace, _NO_STORE)
+
+    def _locate_artifacts(self) -> str | None:
+        """The location of artifacts for what is made; None leaves it to the MLflow server."""
+        if not is_here(self._workspace):
+            toolkit.require_fsspec("mlflow")
+            return f"workspace://{self._workspace.project_name}/mlflow/artifacts"
+        if not mlflow_store.is_database(self._uri):
+            return None
+        return (self._workspace.mlflow_path.absolute() / "artifacts").as_uri()
 
     def _open_experiment(self) -> str:
         found = mlflow_store.find_or_create_experiment(
-            self._client(), self._experiment_name, self._kept_id, self._artifacts
+            self._client(), self._experiment_name, self._kept_id, self._locate_artifacts
         )
         experiment_id: str = found.experiment_id
         if self._is_workspaces_own and experiment_id != self._kept_id:

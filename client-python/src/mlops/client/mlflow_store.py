@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,8 +22,9 @@ _MAKE_WITHIN_S = 60
 _GATEWAY_ERRORS = (502, 503, 504)
 
 
-def open_store(uri: str, registry_uri: str | None, artifacts: Path) -> MlflowClient:
-    """A client of the store at `uri`, which is made if it is a SQLite database that does not exist.
+def open_store(uri: str, registry_uri: str | None, locate_artifacts: Callable[[], str | None]) -> MlflowClient:
+    """A client of the store at `uri`, which is made if it is a SQLite database that does not exist; `locate_artifacts`
+    then says where its artifacts go, if no experiment says so.
 
     Raises MLOpsClientError SERVER_UNAVAILABLE within seconds if it is a server's and that does not answer.
     """
@@ -30,7 +32,7 @@ def open_store(uri: str, registry_uri: str | None, artifacts: Path) -> MlflowCli
     file = sqlite_file(uri)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        _make_database(uri, file, artifacts)
+        _make_database(uri, file, locate_artifacts)
         _close_connections(uri)
     # Said explicitly, as MLflow would take a registry that was set for the whole process.
     return MlflowClient(uri, registry_uri or uri)
@@ -88,16 +90,16 @@ def find_experiment(client: MlflowClient, name: str, experiment_id: str | None) 
 
 
 def find_or_create_experiment(
-    client: MlflowClient, name: str, experiment_id: str | None, artifacts: Path
+    client: MlflowClient, name: str, experiment_id: str | None, locate_artifacts: Callable[[], str | None]
 ) -> Experiment:
     """As find_experiment(), but makes it if there is none; of any number of callers one does.
 
-    Artifacts go into `artifacts` if `client` writes to a database itself, and else where its server says.
+    `locate_artifacts` says where the artifacts of one that is made go; None leaves it to the store.
     """
     found = find_experiment(client, name, experiment_id)
     if found is None:
         try:
-            client.create_experiment(name, artifacts.as_uri() if is_database(client.tracking_uri) else None)
+            client.create_experiment(name, locate_artifacts())
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -116,7 +118,7 @@ def _experiment_of_id(client: MlflowClient, experiment_id: str) -> Experiment | 
         raise
 
 
-def _make_database(uri: str, file: Path, artifacts: Path) -> None:
+def _make_database(uri: str, file: Path, locate_artifacts: Callable[[], str | None]) -> None:
     """Makes the database if there is none: by one process at a time, as the migrations that make it cannot run twice at
     once, and beside its place, so that nobody finds half of one, whoever is killed.
     """
@@ -131,7 +133,7 @@ def _make_database(uri: str, file: Path, artifacts: Path) -> None:
             shutil.rmtree(draft, ignore_errors=True)  # Of a process that was killed.
             draft.mkdir()
             url = make_url(uri).set(database=str(draft / file.name))
-            store = SqlAlchemyStore(url.render_as_string(hide_password=False), artifacts.as_uri())
+            store = SqlAlchemyStore(url.render_as_string(hide_password=False), locate_artifacts())
             store.engine.dispose()
             (draft / file.name).rename(file)
             draft.rmdir()

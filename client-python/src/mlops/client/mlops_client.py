@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from mlops.client import toolkit
-from mlops.client.errors import input_invalid, operation
+from mlops.client.errors import MLOpsClientError, input_invalid, operation
 from mlops.client.lazy import Lazy
 from mlops.client.paths import find_input, require_local
 from mlops.workspace import ProjectWorkspace, WorkspaceManager
@@ -33,6 +33,10 @@ class MLOpsClient:
     Making one asks the server once, for the workspace, which is made if it does not exist. None of the four libraries
     is imported before the first call that needs it, and what they keep (experiment, repository, stores) is made by that
     call. Clients of several projects may live in one process and never see each other's data. Thread-safe.
+
+    If the server of the workspace is on another machine, runs need a `tracking_uri` that is no file of that machine;
+    their artifacts and models go through the workspace's server, if the client made the experiment. DVC, BentoML and
+    Evidently need the directory itself: error WORKSPACE_NOT_LOCAL.
 
     Every method may raise MLOpsClientError; `error.details["reason"]` says why.
     """
@@ -73,7 +77,7 @@ class MLOpsClient:
 
     @property
     def workspace_path(self) -> Path:
-        """The workspace's directory."""
+        """The workspace's directory; if `workspace.is_local` is False, on its server's machine."""
         return self.workspace.root_path
 
     def get_workspace_path(self, subdir: str | None = None) -> Path:
@@ -84,6 +88,11 @@ class MLOpsClient:
             if subdir not in DIRECTORIES:
                 raise input_invalid("subdir", f"is {subdir!r}, none of {', '.join(DIRECTORIES)}")
             return self.workspace_path / subdir
+
+    def _roots(self) -> Iterator[Path]:
+        """Where files are looked for that are not in the working directory."""
+        if self.workspace.is_local:
+            yield self.workspace_path
 
     # --- MLflow ---
 
@@ -126,10 +135,10 @@ class MLOpsClient:
     def log_artifact(self, local_path: Pathlike, artifact_path: str | None = None) -> None:
         """Copies a file, or a directory with what is in it, into the active run's artifacts, below `artifact_path`.
 
-        A relative `local_path` is looked for in the working directory, and then in the workspace.
+        A relative `local_path` is looked for in the working directory, and then in the workspace, if that is local.
         """
         with operation("log_artifact", "mlflow"):
-            self._mlflow().log_artifact(find_input(local_path, self.workspace_path), artifact_path)
+            self._mlflow().log_artifact(find_input(local_path, self._roots()), artifact_path)
 
     def log_model(self, model: Any, artifact_path: str = "model", registered_model_name: str | None = None) -> str:
         """Saves a model into the active run, and registers it if a name is given. Returns its URI."""
@@ -185,7 +194,7 @@ class MLOpsClient:
 
     def _make_dvc(self) -> "DVCClient":
         toolkit.DVC.require()
-        require_local(self.workspace_path)
+        require_local(self.workspace)
         from mlops.client.dvc_client import DVCClient
 
         return DVCClient(self.workspace, self._dvc_config)
@@ -201,15 +210,15 @@ class MLOpsClient:
     ) -> dict[str, Any]:
         """Puts the files at `model_path` into the workspace's model store.
 
-        A relative `model_path` is looked for in the working directory, and then in the workspace.
+        A relative `model_path` is looked for in the working directory, and then in the workspace, if that is local.
         """
         with operation("deploy_model", "bentoml"):
-            path = find_input(model_path, self.workspace_path)
+            path = find_input(model_path, self._roots())
             return self._models().deploy(path, model_name, model_version, build_bento)
 
     def _make_models(self) -> "ModelStore":
         toolkit.BENTOML.require()
-        require_local(self.workspace_path)
+        require_local(self.workspace)
         from mlops.serving.bentoml import ModelStore
 
         return ModelStore(self.workspace)
@@ -239,7 +248,7 @@ class MLOpsClient:
 
     def _make_monitor(self) -> "DriftMonitor":
         toolkit.EVIDENTLY.require()
-        require_local(self.workspace_path)
+        require_local(self.workspace)
         from mlops.monitoring.evidently import DriftMonitor
 
         return DriftMonitor(self.workspace)
@@ -251,8 +260,8 @@ class MLOpsClient:
         `components`: for each of "mlflow", "dvc", "bentoml" and "evidently" whether it is `installed`, its `version`,
         the `path` of its data, and its `files` and `bytes`.
 
-        Imports none of them. With `deep` those that are installed are asked, too: `runs`, `tracked`, `models`,
-        `reports`.
+        Imports none of them. With `deep` those that are installed are asked, too: `runs`, `tracked`, `models` and
+        `bentos`, `reports`. They are None for those that need the workspace's directory, if it is not on this machine.
         """
         with operation("get_status", "workspace"):
             workspace = self._manager.get_workspace_status(self.project_name)
@@ -260,8 +269,7 @@ class MLOpsClient:
         if deep:
             for kit in toolkit.TOOLKITS:
                 if kit.version is not None:
-                    with operation("get_status", kit.component):
-                        components[kit.component] |= self._adapter(kit).count()
+                    components[kit.component] |= self._count(kit)
         return {"project_name": self.project_name, "workspace": workspace, "components": components}
 
     def _component(self, kit: toolkit.Toolkit, stats: Mapping[str, Any]) -> dict[str, Any]:
@@ -272,6 +280,15 @@ class MLOpsClient:
             "files": stats[f"{kit.directory}_files"],
             "bytes": stats[f"{kit.directory}_bytes"],
         }
+
+    def _count(self, kit: toolkit.Toolkit) -> Mapping[str, int | None]:
+        try:
+            with operation("get_status", kit.component):
+                return self._adapter(kit).count()
+        except MLOpsClientError as error:
+            if error.details["reason"] != "WORKSPACE_NOT_LOCAL":
+                raise
+            return dict.fromkeys(kit.counts)
 
     def _adapter(self, kit: toolkit.Toolkit) -> "Adapter":
         adapters: dict[toolkit.Toolkit, Callable[[], Adapter]] = {

@@ -63,17 +63,25 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
         repo_root: str | os.PathLike[str] | None = None,
         address: str | None = None,
         by_path: bool = True,
+        connection: Connection | None = None,
         **options: Any,
     ) -> None:
         """Takes what WorkspaceManager takes, and finds the server as it does, by the first call. With `by_path`, files
         that can be proved to lie on a disk of this machine are read from there rather than over the connection.
+
+        A `connection` is another's, whose server has its base at `base_path`; see ProjectWorkspace.files.
         """
-        super().__init__(base_path=base_path, repo_root=repo_root, address=address, by_path=by_path, **options)
+        super().__init__(
+            base_path=base_path, repo_root=repo_root, address=address, by_path=by_path, connection=connection, **options
+        )
+        self._by_path, self._base = by_path, Path(base_path) if base_path is not None else None
+        if connection is not None:
+            self._connection = connection
+            return
         with os_errors(""):
-            server, base = choose_server(base_path, repo_root, address)
+            server, self._base = choose_server(base_path, repo_root, address)
         # One for all that mean the same server: fsspec makes a file system for each thread.
-        self._connection = _connections.setdefault(base or server.find(), Connection(server))
-        self._by_path, self._base = by_path, base
+        self._connection = _connections.setdefault(self._base or server.find(), Connection(server))
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:

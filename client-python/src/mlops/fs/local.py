@@ -1,12 +1,13 @@
 """Files of this machine: those on the other side of a copy, and those of a server whose disk is here, too."""
 
 import errno
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
+
+from mlops._rpc import convert
 
 _COPY_BYTES = 64 << 20
 
@@ -59,18 +60,14 @@ class SameFile:
     def open(cls, path: Path, etag: str) -> Self | None:
         """The file at `path` if it is the one that has this etag; None if it is another one, or cannot be read here.
 
-        An etag is made of inode, size, and the times of the last changes in nanoseconds, of which nobody can set the
-        last: a file of another file system, or a copy, has another one. Should a server make it otherwise, no file is
-        ever taken for the same.
+        Should a server make etags otherwise than convert.etag_of(), no file is ever taken for the same.
         """
         try:
             # Not through a link, and not waiting for who writes a FIFO.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
-        stat = os.fstat(descriptor)
-        facts = f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
-        if etag and hashlib.sha256(facts.encode()).hexdigest().startswith(etag):
+        if etag == convert.etag_of(os.fstat(descriptor)):
             return cls(path, descriptor)
         os.close(descriptor)
         return None

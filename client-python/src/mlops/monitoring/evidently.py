@@ -120,7 +120,7 @@ class DriftMonitor:
         return {"reports": sum(1 for _ in self._reports.glob("*.json"))}
 
     def _staged(self) -> Any:
-        require_local(self._workspace.root_path)
+        require_local(self._workspace)
         self._directory.mkdir(exist_ok=True)
         return staging(self._staging_area)
 
@@ -130,7 +130,7 @@ class DriftMonitor:
             roles = json.loads(table.schema.metadata[_ROLES_KEY])
             return _Reference(table.to_pandas(), roles["target"], roles["prediction"])
         except FileNotFoundError:
-            require_local(self._workspace.root_path)
+            require_local(self._workspace)
             raise MLOpsClientError(
                 f"{self._workspace.project_name} has no reference data to compare with: call set_reference_data() once",
                 details={"reason": "REFERENCE_MISSING", "path": str(self._reference_file)},

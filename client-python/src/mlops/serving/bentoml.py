@@ -52,7 +52,7 @@ class ModelStore:
         part of a tag, a directory with nothing to store or with links that lead out of it, a model that no bento can be
         built of; WORKSPACE_NOT_LOCAL; REPOSITORY_BUSY. Nothing is stored then.
         """
-        require_local(self._workspace.root_path)
+        require_local(self._workspace)
         tag = _tag(name, version)
         if self._home.resolve().is_relative_to(path.resolve()):
             raise input_invalid("model_path", f"{path} holds the model store itself; name the model's own directory")

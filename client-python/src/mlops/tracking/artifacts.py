@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +17,52 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 if TYPE_CHECKING:
     from mlops.fs import WorkspaceFileSystem
+    from mlops.workspace import ProjectWorkspace
+
+# By their projects, in this thread or task.
+_workspaces: ContextVar[Mapping[str, ProjectWorkspace]] = ContextVar("mlops_artifact_workspaces")
+
+
+@contextmanager
+def artifacts_of(workspace: ProjectWorkspace) -> Iterator[None]:
+    """Within the block, in this thread or task, MLflow finds the artifacts that are kept in this workspace at its own
+    server: `with artifacts_of(client.workspace): mlflow.sklearn.load_model(…)`. MLOpsClient itself needs it not.
+    """
+    token = _workspaces.set({**_workspaces.get({}), workspace.project_name: workspace})
+    try:
+        yield
+    finally:
+        _workspaces.reset(token)
 
 
 class WorkspaceArtifactRepository(ArtifactRepository):  # type: ignore[misc]
     """What MLflow asks for a run's artifacts, by the file system of workspaces. Needs the extra `fs`. Thread-safe.
 
-    The server is found as WorkspaceManager() finds it: by MLOPS_WORKSPACE_ADDRESS, or below the working directory.
+    The server is that of the workspace, within artifacts_of(); else it is found as WorkspaceManager() finds it: by
+    MLOPS_WORKSPACE_ADDRESS, or below the working directory. MLflow keeps the repository of a run: it stays with the
+    server that was said last.
     """
 
     def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
         super().__init__(artifact_uri, tracking_uri, registry_uri)
-        # Not before it is needed: MLflow loads this module wherever the package is installed.
-        from mlops.fs import WorkspaceFileSystem
+        self._root = artifact_uri.removeprefix("workspace://").strip("/")
+        self._workspace: ProjectWorkspace | None = None
+        self._files: WorkspaceFileSystem | None = None
 
-        self._fs: WorkspaceFileSystem = WorkspaceFileSystem()
-        self._root: str = self._fs._strip_protocol(artifact_uri)
+    @property
+    def _fs(self) -> WorkspaceFileSystem:
+        """The files of all workspaces. MLflow's own threads, which know of no context, find what is said in the thread
+        that started them.
+        """
+        said = _workspaces.get({}).get(self._root.partition("/")[0])
+        if said is not None and said is not self._workspace:
+            self._workspace, self._files = said, said.files.fs
+        if self._files is None:
+            # Not before it is needed: MLflow loads this module wherever the package is installed.
+            from mlops.fs import WorkspaceFileSystem
+
+            self._files = WorkspaceFileSystem()
+        return self._files
 
     def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
         """Copies a file into `artifact_path`."""

@@ -13,6 +13,7 @@ from mlops._rpc import convert, errors
 from mlops._rpc.connection import Connection
 from mlops._rpc.errors import WorkspaceError
 from mlops.local_server import choose_server
+from mlops.workspace.origin import Origin
 from mlops.workspace.project import DIRECTORIES, ProjectWorkspace
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
@@ -46,6 +47,7 @@ class WorkspaceManager:
         with self._operation("connect"):
             server, self._local_base = choose_server(base_path, repo_root, address)
         self._connection = Connection(server)
+        self._origin = Origin(self._connection, self._local_base)
 
     @property
     def base_path(self) -> Path:
@@ -208,7 +210,7 @@ class WorkspaceManager:
             metadata=convert.from_struct(message.metadata),
             created_at=convert.from_timestamp(message.create_time),
             updated_at=convert.from_timestamp(message.update_time),
-        )
+        ).of(self._origin)
 
     def _seen(self, message: pb.Workspace) -> ProjectWorkspace:
         workspace = self._workspace(message)

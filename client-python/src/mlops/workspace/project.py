@@ -5,12 +5,17 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
 from mlops._rpc import convert, errors
 from mlops._rpc.errors import WorkspaceError
+from mlops.workspace.origin import Origin
+from mlops.workspace.v1 import workspace_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from fsspec.implementations.dirfs import DirFileSystem
 
 DIRECTORIES = ("mlflow", "dvc", "monitoring", "models", "outputs")
 
@@ -39,7 +44,11 @@ def _now() -> datetime:
 
 @dataclass
 class ProjectWorkspace:
-    """The isolated directory of one project. Values are as they were when it was read."""
+    """The isolated directory of one project. Values are as they were when it was read.
+
+    The server of one that came from a WorkspaceManager may be on another machine: then the paths are that machine's,
+    and its files are to be had by `files`. One that did not is a directory of this machine; no server knows of it.
+    """
 
     project_name: str
     root_path: Path
@@ -53,6 +62,48 @@ class ProjectWorkspace:
 
     def __post_init__(self) -> None:
         self.root_path = Path(self.root_path)
+        self._origin: Origin | None = None  # No field: what two have in common is what makes them equal.
+
+    def of(self, origin: Origin) -> Self:
+        """This workspace, as one that came from a server. For WorkspaceManager."""
+        self._origin = origin
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether `root_path` is, on this machine, the very directory that the server has.
+
+        One whose server was found by its base directory is, if that server is on this machine. Where the server was
+        found otherwise it is proved, at each call: a file that is made for a moment in one of the five directories must
+        be there for the server, too. A directory of the same name is none, nor is a copy, nor one where nothing can be
+        written from here.
+
+        Raises WorkspaceError if the server has to be asked and does not answer.
+        """
+        with errors.operation("is_local", self.project_name):
+            return self._origin is None or self._origin.has(self.root_path, self.project_name, DIRECTORIES)
+
+    @property
+    def files(self) -> "DirFileSystem":
+        """The workspace as a file system of fsspec, by the connection of the manager that it came from:
+        `workspace.files.open("outputs/model.pt", "wb")`, wherever the server is. It is mlops.fs.WorkspaceFileSystem
+        seen from the workspace; errors are OSErrors.
+
+        Raises ModuleNotFoundError if the extra `fs` is not installed, WorkspaceError if it came from no manager.
+        """
+        if self._origin is None:
+            with errors.operation("files", self.project_name):
+                raise errors.unavailable(f"{self.project_name} has no server: it came from no WorkspaceManager")
+        try:
+            from fsspec.implementations.dirfs import DirFileSystem
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "fsspec is not installed; install it by: pip install 'mlops-workspace[fs]'", name="fsspec"
+            ) from error
+        from mlops.fs import WorkspaceFileSystem
+
+        all_files = WorkspaceFileSystem(base_path=self.root_path.parent, connection=self._origin.connection)
+        return DirFileSystem(self.project_name, all_files, skip_instance_cache=True)
 
     @property
     def mlflow_path(self) -> Path:
@@ -85,7 +136,15 @@ class ProjectWorkspace:
         return self.root_path / "workspace.yaml"
 
     def ensure_directories(self) -> None:
-        """Makes the workspace's directories where they are missing. No server is asked."""
+        """Makes the workspace's directories where they are missing. If it is not local its server does, which also
+        makes the workspace if there is none.
+
+        Raises WorkspaceError if the server is asked and cannot.
+        """
+        with errors.operation("ensure_directories", self.project_name):
+            if self._origin is not None and not self.is_local:
+                self._origin.ensure(self._message(), DIRECTORIES)
+                return
         for name in DIRECTORIES:
             (self.root_path / name).mkdir(parents=True, exist_ok=True)
 
@@ -103,20 +162,29 @@ class ProjectWorkspace:
     def save_metadata(self) -> None:
         """Writes workspace.yaml, at once or not at all. Keys in it that are none of the nine fields are kept.
 
-        No server is asked; the one of the base directory finds what was written. To change what others may change at
-        the same time, use WorkspaceManager.update_workspace_metadata().
+        The server finds what was written; if the workspace is not local, it is the server who writes, and sets the
+        times itself. To change what others may change at the same time, use
+        WorkspaceManager.update_workspace_metadata().
 
-        Raises WorkspaceError if metadata holds what a workspace cannot hold, or if the file there cannot be understood.
+        Raises WorkspaceError if metadata holds what a workspace cannot hold, if the file there cannot be understood, or
+        if the server is asked and cannot.
         """
         with errors.operation("save_metadata", self.project_name):
             convert.check_metadata(self.metadata)
+            if self._origin is not None and not self.is_local:
+                self._origin.save(self._message())
+                return
             kept = _read(self.metadata_file) if self.metadata_file.exists() else {}
             self.root_path.mkdir(parents=True, exist_ok=True)
             _replace(self.metadata_file, _dump({**self.to_dict(), **{k: kept[k] for k in kept if k not in _FIELDS}}))
 
+    def _message(self) -> pb.Workspace:
+        settings = {name: getattr(self, name) for name in convert.SETTINGS}
+        return convert.to_workspace(self.project_name, metadata=self.metadata, **settings)
+
     @classmethod
     def load_metadata(cls, root_path: str | os.PathLike[str]) -> Self:
-        """Reads the workspace.yaml in `root_path`. No server is asked.
+        """Reads the workspace.yaml in `root_path`, on this machine. No server is asked.
 
         Raises WorkspaceError if there is none, or if it cannot be understood.
         """
