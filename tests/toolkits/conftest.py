@@ -4,9 +4,9 @@ import pytest
 from mlops.client import MLOpsClient
 from mlops.workspace import WorkspaceManager
 
-from python.conftest import base, directory, environment, manager, script
+from python.conftest import base, directory, environment, manager, remote, script
 
-__all__ = ["base", "directory", "environment", "manager", "script"]
+__all__ = ["base", "directory", "environment", "manager", "remote", "script"]
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fsspec import AbstractFileSystem
+from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.tests.abstract import (
     AbstractCopyTests,
     AbstractFixtures,
@@ -28,14 +30,16 @@ def shared_base() -> Iterator[Path]:
 
 
 class Fixtures(AbstractFixtures):
-    @pytest.fixture
-    def fs(self, shared_base: Path) -> WorkspaceFileSystem:
-        WorkspaceManager(shared_base).get_or_create_workspace("fraud")
+    @pytest.fixture(params=["of all workspaces", "of one"])
+    def fs(self, request: pytest.FixtureRequest, shared_base: Path) -> AbstractFileSystem:
+        workspace = WorkspaceManager(shared_base).get_or_create_workspace("fraud")
+        if request.param == "of one":
+            return workspace.files
         return WorkspaceFileSystem(base_path=shared_base, by_path=False)
 
     @pytest.fixture
-    def fs_path(self, fs: WorkspaceFileSystem) -> Iterator[str]:
-        path = "fraud/outputs/suite"
+    def fs_path(self, fs: AbstractFileSystem) -> Iterator[str]:
+        path = "outputs/suite" if isinstance(fs, DirFileSystem) else "fraud/outputs/suite"
         fs.makedirs(path, exist_ok=True)
         yield path
         fs.rm(path, recursive=True)

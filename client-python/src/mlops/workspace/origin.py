@@ -56,7 +56,7 @@ class Origin:
             return False
         finally:
             os.close(descriptor)
-            os.unlink(root / path)
+            (root / path).unlink(missing_ok=True)
 
     def save(self, workspace: pb.Workspace) -> None:
         """Sets all settings and metadata; those that are absent are cleared. Makes the workspace if there is none.

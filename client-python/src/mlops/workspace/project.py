@@ -15,7 +15,7 @@ from mlops.workspace.origin import Origin
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 if TYPE_CHECKING:
-    from fsspec.implementations.dirfs import DirFileSystem
+    from mlops.fs.project_files import ProjectFileSystem
 
 DIRECTORIES = ("mlflow", "dvc", "monitoring", "models", "outputs")
 
@@ -47,7 +47,8 @@ class ProjectWorkspace:
     """The isolated directory of one project. Values are as they were when it was read.
 
     The server of one that came from a WorkspaceManager may be on another machine: then the paths are that machine's,
-    and its files are to be had by `files`. One that did not is a directory of this machine; no server knows of it.
+    and its files are to be had by `files`. One that did not, or that dataclasses.replace() made, knows no server: it is
+    a directory of this machine.
     """
 
     project_name: str
@@ -84,10 +85,10 @@ class ProjectWorkspace:
             return self._origin is None or self._origin.has(self.root_path, self.project_name, DIRECTORIES)
 
     @property
-    def files(self) -> "DirFileSystem":
+    def files(self) -> "ProjectFileSystem":
         """The workspace as a file system of fsspec, by the connection of the manager that it came from:
-        `workspace.files.open("outputs/model.pt", "wb")`, wherever the server is. It is mlops.fs.WorkspaceFileSystem
-        seen from the workspace; errors are OSErrors.
+        `workspace.files.open("outputs/model.pt", "wb")`, wherever the server is. It is a mlops.fs.WorkspaceFileSystem
+        whose paths begin at the workspace; errors are OSErrors, made of the server's.
 
         Raises ModuleNotFoundError if the extra `fs` is not installed, WorkspaceError if it came from no manager.
         """
@@ -95,15 +96,14 @@ class ProjectWorkspace:
             with errors.operation("files", self.project_name):
                 raise errors.unavailable(f"{self.project_name} has no server: it came from no WorkspaceManager")
         try:
-            from fsspec.implementations.dirfs import DirFileSystem
+            from mlops.fs import WorkspaceFileSystem
+            from mlops.fs.project_files import ProjectFileSystem
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                "fsspec is not installed; install it by: pip install 'mlops-workspace[fs]'", name="fsspec"
+                "fsspec is not installed; install it by: pip install 'mlops-workspace[fs]'", name=error.name
             ) from error
-        from mlops.fs import WorkspaceFileSystem
-
         all_files = WorkspaceFileSystem(base_path=self.root_path.parent, connection=self._origin.connection)
-        return DirFileSystem(self.project_name, all_files, skip_instance_cache=True)
+        return ProjectFileSystem(self.project_name, all_files)
 
     @property
     def mlflow_path(self) -> Path:
