@@ -56,7 +56,7 @@ class WorkspaceArtifactRepository(ArtifactRepository):  # type: ignore[misc]
         """
         said = _workspaces.get({}).get(self._root.partition("/")[0])
         if said is not None and said is not self._workspace:
-            self._workspace, self._files = said, said.files.fs
+            self._files, self._workspace = said.files.fs, said
         if self._files is None:
             # Not before it is needed: MLflow loads this module wherever the package is installed.
             from mlops.fs import WorkspaceFileSystem

@@ -63,7 +63,7 @@ class ProjectWorkspace:
 
     def __post_init__(self) -> None:
         self.root_path = Path(self.root_path)
-        self._origin: Origin | None = None  # No field: what two have in common is what makes them equal.
+        self._origin: Origin | None = None  # No field: neither compared nor shown.
 
     def of(self, origin: Origin) -> Self:
         """This workspace, as one that came from a server. For WorkspaceManager."""
