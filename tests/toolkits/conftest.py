@@ -1,7 +1,15 @@
 """Real libraries, each test over a base directory of its own. No test may reach out."""
 
+import json
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import fsspec
 import pytest
 from mlops.client import MLOpsClient
+from mlops.fs import WorkspaceFileSystem
 from mlops.workspace import WorkspaceManager
 
 from python.conftest import base, directory, environment, manager, remote, script
@@ -12,3 +20,18 @@ __all__ = ["base", "directory", "environment", "manager", "remote", "script"]
 @pytest.fixture
 def client(manager: WorkspaceManager) -> MLOpsClient:
     return MLOpsClient("fraud", workspace_manager=manager)
+
+
+@pytest.fixture
+def fs(base: Path, manager: WorkspaceManager) -> WorkspaceFileSystem:
+    """Everything over the connection."""
+    manager.create_workspace("fraud")
+    return fsspec.filesystem("workspace", base_path=base, by_path=False)
+
+
+def kill_server(base: Path) -> None:
+    """As a crash would; the next call starts another one. Does nothing if none runs."""
+    pid = json.loads((base / ".workspaced/lock").read_text())["pid"]
+    with suppress(FileNotFoundError, ProcessLookupError):
+        if str(base).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)

@@ -2,18 +2,15 @@
 
 import errno
 import hashlib
-import json
 import multiprocessing
 import os
 import pickle
 import pty
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import fsspec
@@ -28,23 +25,9 @@ from pyarrow import dataset
 
 from support import server
 from support.server import Server
+from toolkits.conftest import kill_server
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def fs(base: Path, manager: WorkspaceManager) -> WorkspaceFileSystem:
-    """Everything over the connection."""
-    manager.create_workspace("fraud")
-    return fsspec.filesystem("workspace", base_path=base, by_path=False)
-
-
-def kill_server(base: Path) -> None:
-    """As a crash would; the next call starts another one. Does nothing if none runs."""
-    pid = json.loads((base / ".workspaced/lock").read_text())["pid"]
-    with suppress(FileNotFoundError, ProcessLookupError):
-        if str(base).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGKILL)
 
 
 def staged(base: Path) -> list[Path]:
@@ -410,15 +393,11 @@ def test_kill_9_in_the_middle_of_an_upload(fs: WorkspaceFileSystem, base: Path) 
 def test_kill_9_in_the_middle_of_a_read(fs: WorkspaceFileSystem, base: Path) -> None:
     content = os.urandom(40 * MIB)
     (base / "fraud/models/m").write_bytes(content)
-    pieces: list[bytes] = []
-
-    def sink(data: bytes) -> None:
-        pieces.append(data)
+    pieces = []
+    for piece in Download(fs._connection, "fraud", "models/m"):
+        pieces.append(piece)
         if len(pieces) in (3, 17):
             kill_server(base)
-
-    download = Download(fs._connection, "fraud", "models/m", sink)
-    download.run()
     assert b"".join(pieces) == content
 
 

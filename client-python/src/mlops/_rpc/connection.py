@@ -15,8 +15,8 @@ from mlops._rpc import errors
 from mlops._rpc.channel import Policy, open_channel, policy_of
 from mlops._rpc.errors import WorkspaceError
 from mlops._rpc.fork_gate import GATE
+from mlops._rpc.stub import Stub
 from mlops.workspace.v1 import workspace_service_pb2 as pb
-from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -69,7 +69,7 @@ class FixedServer:
 @dataclass(frozen=True)
 class _Link:
     address: str
-    stub: WorkspaceServiceStub
+    stub: Stub
     generation: int  # A forked process needs a channel of its own.
 
 
@@ -86,7 +86,7 @@ class Connection:
 
     def call(
         self,
-        method: Callable[[WorkspaceServiceStub], grpc.UnaryUnaryMultiCallable[Request, Response]],
+        method: Callable[[Stub], grpc.UnaryUnaryMultiCallable[Request, Response]],
         request: Request,
     ) -> Response:
         """Makes one call. Raises WorkspaceError."""
@@ -96,7 +96,7 @@ class Connection:
 
     def collect(
         self,
-        method: Callable[[WorkspaceServiceStub], grpc.UnaryStreamMultiCallable[Request, Response]],
+        method: Callable[[Stub], grpc.UnaryStreamMultiCallable[Request, Response]],
         request: Request,
     ) -> list[Response]:
         """Makes one call and returns all that it streams. Raises WorkspaceError."""
@@ -104,9 +104,7 @@ class Connection:
         with GATE:
             return self._attempt(lambda link: list(method(link.stub)(request, timeout=policy.timeout_s)), policy)
 
-    def resume(
-        self, do: Callable[[WorkspaceServiceStub], Result], progress: Callable[[], int], begun: bool = False
-    ) -> Result:
+    def resume(self, do: Callable[[Stub], Result], progress: Callable[[], int], begun: bool = False) -> Result:
         """Calls `do`, which makes calls that stream, and calls it again when the connection is lost or the server is
         busy: it is to go on where it was. `progress` tells how far it has got; without any for 30 s, or for 3 s if it
         had got nowhere and had not `begun` before, the error is raised. Raises WorkspaceError.
@@ -164,7 +162,7 @@ class Connection:
             if link and link.generation == GATE.generation and self._server.may_be_at(link.address):
                 return link
             address = self._server.find()
-            self._link = _Link(address, WorkspaceServiceStub(open_channel(address)), GATE.generation)
+            self._link = _Link(address, Stub(open_channel(address)), GATE.generation)
             GATE.arm()
             return self._link
 

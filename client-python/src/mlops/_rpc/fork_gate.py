@@ -74,11 +74,16 @@ class ForkGate:
         """Waits until no call runs, and lets none begin."""
         with self._free:
             self._closed = True
+        self._pause_lasting()
+        with self._free:
+            self._free.wait_for(lambda: self._running == 0, _MAX_WAIT_S)
+        self._pause_lasting()  # Those that were just being begun.
+
+    def _pause_lasting(self) -> None:
+        with self._free:
             lasting = list(self._lasting)
         for call in lasting:
             call.pause()
-        with self._free:
-            self._free.wait_for(lambda: self._running == 0, _MAX_WAIT_S)
 
     def after_fork_in_parent(self) -> None:
         """Lets calls begin again."""

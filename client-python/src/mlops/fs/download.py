@@ -1,67 +1,124 @@
 """Reading a file over the wire, across losses of the connection."""
 
-from collections.abc import Callable
-from functools import partial
+from __future__ import annotations  # The types of gRPC's stubs are generic to type checkers only.
+
+import threading
+import time
+from typing import Self, TypeAlias
+from weakref import WeakSet
+
+import grpc
 
 from mlops._rpc.connection import Connection
+from mlops._rpc.fork_gate import GATE
+from mlops._rpc.stub import Stub
 from mlops.workspace.v1 import workspace_service_pb2 as pb
-from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 
-# One call reads so much: no process can fork while a call runs.
-_SLICE_BYTES = 256 << 20
-_CALL_S = 120.0
+_CALL_S = 600.0
+_PAUSE_S = 2.0
+# A call from which nothing was read for so long is ended: the server has not many of them.
+_IDLE_S = 5.0
+_NOTHING = memoryview(b"")
+
+_Call: TypeAlias = "grpc._CallIterator[memoryview | pb.ReadArtifactResponse]"
 
 
 class Download:
-    """A part of a file on its way here. After a loss it goes on where it was, with the same version of the file.
-    Not thread-safe.
+    """A part of a file on its way here, as an iterator of pieces of some MiB at most. What comes ahead of who reads is
+    bounded by gRPC's flow control.
+
+    After a loss of the connection, a fork, or a rest of some seconds, it goes on where it was, with the same version of
+    the file. To be read by one thread at a time.
     """
 
     def __init__(
-        self, connection: Connection, project: str, path: str, sink: Callable[[bytes], object], etag: str = ""
+        self, connection: Connection, project: str, path: str, start: int = 0, end: int | None = None, etag: str = ""
     ) -> None:
-        """Has `sink` called with each piece, in order. It must make no calls itself."""
+        """Of bytes `start` up to `end`, or to the end of the file if that comes first."""
         self.artifact: pb.Artifact | None = None  # Known once something was read.
         self._connection = connection
-        self._request = pb.ReadArtifactRequest(project=project, path=path, etag=etag)
+        self._request = pb.ReadArtifactRequest(project=project, path=path, offset=start, etag=etag)
+        self._end = end
         self._begun = bool(etag)
-        self._sink = sink
+        self._call: _Call | None = None
+        self._ended = threading.Event()  # The call.
+        self._reading = False
+        self._read_time = 0.0
 
-    def run(self, start: int = 0, end: int | None = None) -> pb.Artifact:
-        """Reads from `start` up to `end`, or to the end of the file if that comes first.
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> memoryview:
+        """The next piece. The last one comes only after the server has confirmed that all of them are of one version.
 
         Raises WorkspaceError ETAG_MISMATCH if the file is another one meanwhile, OFFSET_OUT_OF_RANGE if it ends before
         `start`.
         """
-        self._request.offset = start
-        while True:
-            left = _SLICE_BYTES if end is None else min(_SLICE_BYTES, end - self._request.offset)
-            stop = self._request.offset + left
-            self._connection.resume(partial(self._read, stop), self._offset, self._begun)
-            assert self.artifact is not None
-            self._begun = True
-            end = self.artifact.size_bytes if end is None else min(end, self.artifact.size_bytes)
-            if self._request.offset >= end:
-                return self.artifact
+        self._reading = True
+        try:
+            piece = self._connection.resume(self._receive, self._offset, self._begun)
+        finally:
+            self._reading, self._read_time = False, time.monotonic()
+        self._begun = True
+        if not piece:
+            raise StopIteration
+        return piece
+
+    def pause(self) -> None:
+        """Ends the call, within seconds; reading on begins another one. Thread-safe, for calls from inside the gate."""
+        if self.close():
+            self._ended.wait(_PAUSE_S)
+
+    def close(self) -> bool:
+        """The same without waiting for it; returns whether there was a call."""
+        call, self._call = self._call, None
+        return call is not None and call.cancel()
+
+    def pause_if_idle(self) -> bool:
+        """Pauses if nothing was read for some seconds. Returns whether there is a call still."""
+        if not self._reading and time.monotonic() - self._read_time > _IDLE_S:
+            self.pause()
+        return self._call is not None
 
     def _offset(self) -> int:
         return self._request.offset
 
-    def _read(self, stop: int, stub: WorkspaceServiceStub) -> None:
-        self._request.limit = stop - self._request.offset
-        if not self._request.limit:  # All came, and only then the connection was lost.
-            return
-        call = stub.ReadArtifact(self._request, timeout=_CALL_S)
+    def _receive(self, stub: Stub) -> memoryview:
+        while self._end is None or self._request.offset < self._end:
+            message = self._next_message(stub)
+            if isinstance(message, memoryview):
+                if self._end == self._request.offset + len(message):
+                    self._next_message(stub)  # There is none: that is the end, or an error.
+                self._request.offset += len(message)
+                return message
+            if message is not None:
+                self.artifact = message.artifact
+                self._request.etag = message.artifact.etag
+                size = message.artifact.size_bytes
+                self._end = size if self._end is None else min(self._end, size)
+        self.close()
+        return _NOTHING
+
+    def _next_message(self, stub: Stub) -> memoryview | pb.ReadArtifactResponse | None:
+        call = self._call or self._begin(stub)
+        message = None
         try:
-            for message in call:
-                if message.HasField("artifact"):
-                    self.artifact = message.artifact
-                    self._request.etag = message.artifact.etag
-                else:
-                    self._sink(message.data)
-                    self._request.offset += len(message.data)
+            message = next(call, None)
         finally:
-            call.cancel()
+            if message is None:
+                self.close()
+        return message
+
+    def _begin(self, stub: Stub) -> _Call:
+        self._request.limit = 0 if self._end is None else self._end - self._request.offset
+        call = stub.read_data(self._request, timeout=_CALL_S)
+        ended = self._ended = threading.Event()
+        if not call.add_callback(ended.set):
+            ended.set()
+        self._call = call
+        GATE.watch(self)
+        _IDLE.watch(self)
+        return call
 
 
 def read(
@@ -70,6 +127,35 @@ def read(
     """Bytes `start` to `end` of a file, fewer if it ends before. Raises WorkspaceError."""
     if end is not None and end <= start:
         return b""
-    pieces: list[bytes] = []
-    Download(connection, project, path, pieces.append, etag).run(start, end)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return b"".join(Download(connection, project, path, start, end, etag))
+
+
+class _Idle:
+    """Pauses downloads that nobody reads from. Its thread runs while there are calls."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # Held only inside the gate, so that no fork finds it locked.
+        self._downloads: WeakSet[Download] = WeakSet()
+        self._runs_in = -1  # The process, as the gate counts them.
+
+    def watch(self, download: Download) -> None:
+        """To be called inside the gate."""
+        with self._lock:
+            self._downloads.add(download)
+            if self._runs_in != GATE.generation:
+                self._runs_in = GATE.generation
+                threading.Thread(target=self._run, name="mlops-idle-downloads", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_IDLE_S / 4)
+            with GATE, self._lock:
+                for download in list(self._downloads):
+                    if not download.pause_if_idle():
+                        self._downloads.discard(download)
+                if not self._downloads:
+                    self._runs_in = -1
+                    return
+
+
+_IDLE = _Idle()

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from copy import copy
 from datetime import datetime
 from pathlib import Path
@@ -263,13 +263,13 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
         rpath = self._strip_protocol(rpath)
         outfile = lpath if outfile is None and isfilelike(lpath) else outfile
         if outfile is not None:
-            self._download(rpath, outfile, callback)
+            self._download(rpath, lambda piece: outfile.write(bytes(piece)), callback)
             return
 
         def fill() -> None:
             with Target(lpath) as target:
                 if not self._copy_same(rpath, target, callback):
-                    self._download(rpath, target, callback)
+                    self._download(rpath, target.write, callback)
                 target.file()  # Which may be empty.
 
         try:
@@ -347,17 +347,15 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
             same.close()
         return True
 
-    def _download(self, path: str, to: Any, callback: Callback) -> None:
-        def sink(data: bytes) -> None:
-            if download.artifact is not None and callback.size != download.artifact.size_bytes:
-                callback.set_size(download.artifact.size_bytes)
-            to.write(data)
-            callback.relative_update(len(data))
-
+    def _download(self, path: str, write: Callable[[memoryview], object], callback: Callback) -> None:
         project, inner = self._file_of(path)
-        with self._file_errors(path):
-            download = Download(self._connection, project, inner, sink)
-            download.run()
+        with self._file_errors(path), closing(Download(self._connection, project, inner)) as download:
+            for piece in download:
+                assert download.artifact is not None
+                if callback.size != download.artifact.size_bytes:
+                    callback.set_size(download.artifact.size_bytes)
+                write(piece)
+                callback.relative_update(len(piece))
 
     def _read(self, path: str, start: int, end: int | None, etag: str) -> bytes:
         project, inner = self._file_of(path)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from mlops._rpc import convert
 
@@ -25,9 +25,10 @@ class Target:
     def __enter__(self) -> Self:
         return self
 
-    def write(self, data: bytes) -> Any:
+    def write(self, data: memoryview) -> None:
         """Appends to it."""
-        return self.file().write(data)
+        while data:
+            data = data[self.file().write(data) :]
 
     def file(self) -> IO[bytes]:
         """The file itself."""

@@ -1,0 +1,42 @@
+"""The stub, with ways for messages full of data on which protobuf does not copy them."""
+
+from __future__ import annotations  # The types of gRPC's stubs are generic to type checkers only.
+
+import grpc
+
+from mlops.workspace.v1 import workspace_service_pb2 as pb
+from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
+
+_SERVICE = pb.DESCRIPTOR.services_by_name["WorkspaceService"].full_name
+_LENGTH_DELIMITED = 2
+_READ_TAG = pb.ReadArtifactResponse.DATA_FIELD_NUMBER << 3 | _LENGTH_DELIMITED
+_MAX_VARINT_BYTES = 5  # Of a length below 2 GiB.
+
+
+class Stub(WorkspaceServiceStub):
+    """The generated stub, and its methods that move data once more."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        super().__init__(channel)
+        # ReadArtifact. A message with data alone comes as the data.
+        self.read_data: grpc.UnaryStreamMultiCallable[pb.ReadArtifactRequest, memoryview | pb.ReadArtifactResponse] = (
+            channel.unary_stream(
+                f"/{_SERVICE}/ReadArtifact",
+                request_serializer=pb.ReadArtifactRequest.SerializeToString,
+                response_deserializer=parse_data,
+            )
+        )
+
+
+def parse_data(message: bytes) -> memoryview | pb.ReadArtifactResponse:
+    """What a ReadArtifactResponse says; if that is data alone, as it is in all but the first, the data, not copied."""
+    if message and message[0] == _READ_TAG:
+        size = 0
+        for at, byte in enumerate(message[1 : 1 + _MAX_VARINT_BYTES]):
+            size |= (byte & 0x7F) << 7 * at
+            if byte < 0x80:
+                data = memoryview(message)[2 + at :]
+                if len(data) == size:
+                    return data
+                break
+    return pb.ReadArtifactResponse.FromString(message)
