@@ -6,11 +6,14 @@ import errno
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fsspec.spec import AbstractBufferedFile
 
-from mlops.fs.errors import os_error, os_errors
+from mlops.fs.errors import lookup_errors, os_error, os_errors
+from mlops.fs.forward import Forward
 
 if TYPE_CHECKING:
     from mlops.fs.filesystem import WorkspaceFileSystem
@@ -18,32 +21,119 @@ if TYPE_CHECKING:
     from mlops.fs.upload import Upload
 
 _log = logging.getLogger(__name__)
+_LINE_BYTES = 8 << 10
 
 
 class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
     """A file as it was when it was opened. If another one takes its place, reading on raises OSError ESTALE, or goes on
-    with the old one where that can be read by its path.
+    with the old one where that can be read by its path, or is on its way already.
+
+    Reads here and there are of blocks, by fsspec's cache. Once a block was read without a seek, what follows comes by
+    one stream, until the file is closed or read elsewhere, or rests for some seconds.
     """
 
     fs: WorkspaceFileSystem
+    loc: int
 
     def __init__(self, fs: WorkspaceFileSystem, path: str, info: dict[str, Any], **options: Any) -> None:
         self._same: SameFile | None = None
+        self._forward: Forward | None = None
+        self._read_from = self._read_to = 0  # By the reads since the last seek.
         super().__init__(fs, path, "rb", size=info["size"], **options)
         self.details = info
 
         self._same = fs._open_same(path, info["etag"])
 
-    def _fetch_range(self, start: int, end: int) -> bytes:
-        if self._same is not None:
-            return self._same.read(start, end)
-        return self.fs._read(self.path, start, end, self.details["etag"])
+    def read(self, length: int | None = -1) -> bytes:
+        """The next `length` bytes, fewer at the end; all that follow if it is negative or None."""
+        with self._whole_or_nothing():
+            return b"".join(self._pieces(-1 if length is None else int(length)))
+
+    def read1(self, length: int = -1) -> bytes:
+        """Some of the next `length` bytes, or of those of a block, as they come; none at the end."""
+        return bytes(next(self._pieces(self.blocksize if length < 0 else length), b""))
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills `buffer` with the next bytes; returns how many, fewer at the end."""
+        to, filled = memoryview(buffer).cast("B"), 0
+        with self._whole_or_nothing():
+            for piece in self._pieces(len(to)):
+                to[filled : filled + len(piece)] = piece
+                filled += len(piece)
+        return filled
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """To the next newline and with it, or to the end; at most `size` bytes, unless it is negative or None."""
+        left = self.size if size is None or size < 0 else size
+        pieces, end = [], 0
+        while not end and left and (piece := self.read1(min(_LINE_BYTES, left))):
+            if end := piece.find(b"\n") + 1:
+                self.loc = self._read_to = self.loc - len(piece) + end
+                piece = piece[:end]
+            pieces.append(piece)
+            left -= len(piece)
+        return b"".join(pieces)
 
     def close(self) -> None:
         """Lets go of what was read ahead."""
         super().close()
         if self._same is not None:
             self._same.close()
+        self._end_forward()
+
+    @contextmanager
+    def _whole_or_nothing(self) -> Iterator[None]:
+        """Has the position stay if the block is left by an exception."""
+        start = self.loc
+        try:
+            yield
+        except BaseException:
+            self.loc = start
+            raise
+
+    def _pieces(self, length: int) -> Iterator[bytes | memoryview]:
+        """What read() returns, as it comes. The position follows what was taken."""
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+        end = self.size if length < 0 else min(self.size, self.loc + length)
+        while self.loc < end:
+            piece = self._piece(end)
+            if not piece:
+                return
+            self.loc = self._read_to = self.loc + len(piece)
+            yield piece
+
+    def _piece(self, end: int) -> bytes | memoryview:
+        if not self._goes_forward():
+            return bytes(self.cache._fetch(self.loc, end))
+        if self._forward is None:
+            download = self.fs._start_download(self.path, self.loc, self.size, self.details["etag"])
+            self._forward = Forward(download, self.loc)
+        try:
+            with lookup_errors(self.path):
+                return self._forward.take(self.loc, end - self.loc)
+        except BaseException:  # Where it stands is not known, be it only that Ctrl-C came.
+            self._end_forward()
+            raise
+
+    def _goes_forward(self) -> bool:
+        if self._forward is not None:
+            if self._forward.can_go_to(self.loc):
+                return True
+            self._end_forward()
+        if self.loc != self._read_to:
+            self._read_from = self._read_to = self.loc
+        return self.loc - self._read_from >= self.blocksize and self._same is None
+
+    def _end_forward(self) -> None:
+        forward, self._forward = self._forward, None
+        if forward is not None:
+            forward.close()
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        if self._same is not None:
+            return self._same.read(start, end)
+        return self.fs._read(self.path, start, end, self.details["etag"])
 
 
 class WritableFile(AbstractBufferedFile):  # type: ignore[misc]

@@ -357,6 +357,9 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
                 write(piece)
                 callback.relative_update(len(piece))
 
+    def _start_download(self, path: str, start: int, end: int, etag: str) -> Download:
+        return Download(self._connection, *self._file_of(path), start, end, etag)
+
     def _read(self, path: str, start: int, end: int | None, etag: str) -> bytes:
         project, inner = self._file_of(path)
         with self._file_errors(path):
