@@ -1,7 +1,7 @@
 """Messages full of data, which protobuf neither parses nor builds."""
 
 import pytest
-from mlops._rpc.stub import parse_data
+from mlops._rpc.stub import build_data, parse_data
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 ARTIFACT = pb.Artifact(path="outputs/a", size_bytes=7)
@@ -34,3 +34,13 @@ def test_all_else_is_parsed(message: bytes) -> None:
 def test_nonsense_is_an_error(message: bytes) -> None:
     with pytest.raises(Exception, match="Error parsing"):
         parse_data(message)
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 16383, 16384, 1 << 20, (1 << 21) + 5])
+@pytest.mark.parametrize(
+    "head", [pb.WriteArtifactRequest(), pb.WriteArtifactRequest(project="p", offset=3, finish=True)]
+)
+def test_data_is_put_behind_what_else_a_message_says(head: pb.WriteArtifactRequest, size: int) -> None:
+    whole = pb.WriteArtifactRequest(data=bytes(size))
+    whole.MergeFrom(head)
+    assert pb.WriteArtifactRequest.FromString(build_data(head, bytes(size))) == whole

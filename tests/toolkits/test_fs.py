@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -310,6 +311,27 @@ def test_a_copy_that_fails_leaves_no_half(fs: WorkspaceFileSystem, tmp_path: Pat
     assert not (tmp_path / "b").exists()
 
 
+def test_of_many_copies_one_that_fails_is_told_and_the_others_are_whole_or_not_there(
+    fs: WorkspaceFileSystem, base: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(200):
+        (tmp_path / f"in/{i}").write_bytes(b"x" * 10_000)
+    fs.mkdir("fraud/outputs/many/50")
+    with pytest.raises(IsADirectoryError):
+        fs.put(f"{tmp_path}/in/", "fraud/outputs/many/", recursive=True)
+    assert {fs.size(path) for path in fs.find("fraud/outputs/many")} <= {10_000} and not staged(base)
+    fs.rm("fraud/outputs/many/50")
+    fs.put(f"{tmp_path}/in/", "fraud/outputs/many/", recursive=True)
+    (tmp_path / "out/50").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        fs.get("fraud/outputs/many/", f"{tmp_path}/out/", recursive=True)
+    assert {path.stat().st_size for path in (tmp_path / "out").iterdir() if path.is_file()} <= {10_000}
+    (tmp_path / "out/50").rmdir()
+    fs.get("fraud/outputs/many/", f"{tmp_path}/out/", recursive=True)
+    assert len(os.listdir(tmp_path / "out")) == len(fs.find("fraud/outputs/many")) == 200
+
+
 def test_a_bar_is_shown_on_a_terminal_alone() -> None:
     code = """
 from mlops.fs import progress
@@ -430,6 +452,20 @@ def test_kill_9_of_a_server_at_an_address_that_is_back_later(base: Path, monkeyp
         going_on = threads.submit(go_on)
         with Server(base, "--listen", address):
             assert going_on.result(60) == b"56789" and fs.size("fraud/models/new") == 40 * MIB
+
+
+def test_kill_9_while_many_small_files_are_written(fs: WorkspaceFileSystem, base: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(300):
+        (tmp_path / f"in/{i}").write_bytes(b"x" * 1000)
+    put = threading.Thread(target=fs.put, args=(f"{tmp_path}/in/", "fraud/outputs/in/", True))
+    put.start()
+    while put.is_alive() and len(list((base / "fraud/outputs").glob("in/*"))) < 100:
+        time.sleep(0.005)
+    kill_server(base)
+    put.join()
+    assert {fs.cat_file(path) for path in fs.find("fraud/outputs/in")} == {b"x" * 1000}
+    assert len(fs.find("fraud/outputs/in")) == 300
 
 
 def test_kill_9_again_and_again_while_files_come_and_go(fs: WorkspaceFileSystem, base: Path, tmp_path: Path) -> None:

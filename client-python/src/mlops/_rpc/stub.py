@@ -10,6 +10,7 @@ from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 _SERVICE = pb.DESCRIPTOR.services_by_name["WorkspaceService"].full_name
 _LENGTH_DELIMITED = 2
 _READ_TAG = pb.ReadArtifactResponse.DATA_FIELD_NUMBER << 3 | _LENGTH_DELIMITED
+_WRITE_TAG = pb.WriteArtifactRequest.DATA_FIELD_NUMBER << 3 | _LENGTH_DELIMITED
 _MAX_VARINT_BYTES = 5  # Of a length below 2 GiB.
 
 
@@ -26,6 +27,13 @@ class Stub(WorkspaceServiceStub):
                 response_deserializer=parse_data,
             )
         )
+        # WriteArtifact, of messages by build_data(): a stream of them, and one alone, without gRPC's thread for them.
+        self.write_data: grpc.StreamUnaryMultiCallable[bytes, pb.WriteArtifactResponse] = channel.stream_unary(
+            f"/{_SERVICE}/WriteArtifact", response_deserializer=pb.WriteArtifactResponse.FromString
+        )
+        self.write_whole: grpc.UnaryUnaryMultiCallable[bytes, pb.WriteArtifactResponse] = channel.unary_unary(
+            f"/{_SERVICE}/WriteArtifact", response_deserializer=pb.WriteArtifactResponse.FromString
+        )
 
 
 def parse_data(message: bytes) -> memoryview | pb.ReadArtifactResponse:
@@ -40,3 +48,15 @@ def parse_data(message: bytes) -> memoryview | pb.ReadArtifactResponse:
                     return data
                 break
     return pb.ReadArtifactResponse.FromString(message)
+
+
+def build_data(head: pb.WriteArtifactRequest, data: bytes | memoryview) -> bytes:
+    """The message that says what `head` does, which has no data, and has `data`."""
+    prefix = bytearray(head.SerializeToString())
+    prefix.append(_WRITE_TAG)
+    size = len(data)
+    while size > 0x7F:
+        prefix.append(size & 0x7F | 0x80)
+        size >>= 7
+    prefix.append(size)
+    return b"".join((prefix, data))

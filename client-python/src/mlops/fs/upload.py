@@ -14,8 +14,8 @@ import grpc
 from mlops._rpc.connection import Connection
 from mlops._rpc.errors import WorkspaceError
 from mlops._rpc.fork_gate import GATE
+from mlops._rpc.stub import Stub, build_data
 from mlops.workspace.v1 import workspace_service_pb2 as pb
-from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 
 CHUNK_BYTES = 1 << 20
 # What the server may not have yet is kept, and is sent again after a loss.
@@ -23,7 +23,8 @@ _KEPT_BYTES = 16 << 20
 _CALL_S = 600.0
 _QUEUED_MESSAGES = 2
 _PAUSE_S = 2.0
-_POLL_S = 0.002
+# How far it is asked for is told so often; by then even a fast server has not got all that is kept.
+_POLL_S = 0.01
 # The SHA-256 of nothing known: the contract's way to have dropped at once what is staged.
 _NOTHING = "0" * 64
 
@@ -99,7 +100,7 @@ class Upload:
         if self._stream is not None and self._generation == GATE.generation:
             self._stream.close(pb.WriteArtifactRequest(finish=True, sha256=_NOTHING))
 
-    def _drop(self, stub: WorkspaceServiceStub) -> None:
+    def _drop(self, stub: Stub) -> None:
         offset = self._committed(stub)
         if self._artifact is None:
             head = pb.WriteArtifactRequest(
@@ -137,12 +138,17 @@ class Upload:
             lambda stub: self._send(stub, finish, at_most), lambda: self._acknowledged, begun=self._sent > 0
         )
 
-    def _send(self, stub: WorkspaceServiceStub, finish: bool, at_most: int) -> bool:
+    def _send(self, stub: Stub, finish: bool, at_most: int) -> bool:
         if self._stream is None:
-            self._begin(stub, finish)
+            self._find_offset(stub, finish)
+            if self._artifact is None and finish and len(self._kept) <= 1:
+                self._resumes = True
+                (message,) = self._unsent(finish)
+                self._artifact = stub.write_whole(message, timeout=_CALL_S).artifact
             if self._artifact is not None:
                 return True
-        assert self._stream is not None
+            self._stream = _Stream(stub)
+            GATE.watch(self._stream)
         sent = all(self._stream.put(message) for message in self._unsent(finish))
         if sent and finish:
             self._artifact = self._ended().artifact
@@ -159,7 +165,8 @@ class Upload:
         self._resumes = True
         return stream.result()
 
-    def _begin(self, stub: WorkspaceServiceStub, finish: bool) -> None:
+    def _find_offset(self, stub: Stub, finish: bool) -> None:
+        """Where the next stream begins, or that the server has finished the file before."""
         if not self._resumes and (self._head.create_only or not finish):
             self._head.upload_id = str(uuid.uuid4())
         self._acknowledged = self._committed(stub) if self._resumes and self._head.upload_id else 0
@@ -171,12 +178,13 @@ class Upload:
                 details={"reason": "UPLOAD_NOT_FOUND", "code": "NOT_FOUND", "upload_id": self._head.upload_id},
             )
         self._head.offset = self._sent = self._acknowledged
-        self._stream = _Stream(stub)
-        GATE.watch(self._stream)
 
-    def _unsent(self, finish: bool) -> Iterator[pb.WriteArtifactRequest]:
+    def _unsent(self, finish: bool) -> Iterator[bytes]:
         """The messages that the stream has not got, the first with what only the first may say."""
-        first, last = self._sent == self._head.offset, None
+        head = pb.WriteArtifactRequest()
+        if self._sent == self._head.offset:
+            head.CopyFrom(self._head)
+        last: bytes | None = None
         offset = self._kept_from
         for chunk in [*self._kept]:
             skipped = max(0, self._sent - offset)
@@ -184,21 +192,16 @@ class Upload:
             if offset <= self._sent:
                 continue
             if last is not None:
-                yield last
-            last = pb.WriteArtifactRequest(data=chunk[skipped:])
-            if first:
-                last.MergeFrom(self._head)
-                first = False
+                yield build_data(head, last)
+                head.Clear()
+            last = chunk[skipped:]
             self._sent = offset
         if finish:
-            last = last or pb.WriteArtifactRequest()
-            if first:
-                last.MergeFrom(self._head)
-            last.finish, last.sha256 = True, self._sha256.hexdigest()
-        if last is not None:
-            yield last
+            head.finish, head.sha256 = True, self._sha256.hexdigest()
+        if finish or last is not None:
+            yield build_data(head, last or b"")
 
-    def _forget(self, stub: WorkspaceServiceStub, at_most: int) -> bool:
+    def _forget(self, stub: Stub, at_most: int) -> bool:
         """Drops what the server has got from what is kept, if there is more of it than `at_most`."""
         assert self._stream is not None
         while self._size - self._kept_from > at_most:
@@ -209,7 +212,7 @@ class Upload:
                 return False
         return True
 
-    def _committed(self, stub: WorkspaceServiceStub) -> int:
+    def _committed(self, stub: Stub) -> int:
         request = pb.GetUploadRequest(project=self._head.project, upload_id=self._head.upload_id)
         try:
             upload = stub.GetUpload(request, timeout=10)
@@ -225,15 +228,15 @@ class Upload:
 class _Stream:
     """One WriteArtifact call, fed by one thread. Thread-safe."""
 
-    def __init__(self, stub: WorkspaceServiceStub) -> None:
+    def __init__(self, stub: Stub) -> None:
         self._changed = threading.Condition()
-        self._messages: deque[pb.WriteArtifactRequest] = deque()
+        self._messages: deque[bytes] = deque()
         self._closed = False
         self.ended = False
-        self._call = stub.WriteArtifact.future(iter(self), timeout=_CALL_S)
+        self._call = stub.write_data.future(iter(self), timeout=_CALL_S)
         self._call.add_done_callback(lambda call: self._end())
 
-    def put(self, message: pb.WriteArtifactRequest) -> bool:
+    def put(self, message: bytes) -> bool:
         """Sends a message after those before; returns False if the call has ended or is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or len(self._messages) < _QUEUED_MESSAGES)
@@ -271,7 +274,7 @@ class _Stream:
         """Ends the call after the messages that wait, and `last`. Does not wait."""
         with self._changed:
             if last is not None and not self._closed:
-                self._messages.append(last)
+                self._messages.append(last.SerializeToString())
             self._closed = True
             self._changed.notify_all()
 
@@ -280,7 +283,7 @@ class _Stream:
             self._closed = self.ended = True
             self._changed.notify_all()
 
-    def __iter__(self) -> Iterator[pb.WriteArtifactRequest]:
+    def __iter__(self) -> Iterator[bytes]:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._messages)
