@@ -132,7 +132,7 @@ absl::StatusOr<FakeArtifacts::File*> FakeArtifacts::Find(Tree& tree, const std::
 absl::StatusOr<FakeArtifacts::File*> FakeArtifacts::FindFile(Tree& tree, const std::string& project,
                                                              const std::string& path, const std::string& etag) {
   ASSIGN_OR_RETURN(File* const file, Find(tree, project, path));
-  if (file->content == nullptr) return Unsuitable(project, path, "is not a regular file");
+  if (file->content == nullptr) return Unsuitable(project, path, "is a directory");
   RETURN_IF_ERROR(CheckEtag(project, file->artifact, etag));
   return file;
 }

@@ -305,6 +305,7 @@ class PosixDir final : public Dir {
     if (!fd.ok() && !special) return Error(path);
     FileStamp state;
     if (!special && sys::Stat(fd.get(), "", &state, options_.portable) != 0) return Error(path);
+    if (state.type == EntryType::kDirectory) return Unsuitable(FullPath(path), "is a directory");
     if (state.type != EntryType::kFile) return Unsuitable(FullPath(path), "is not a regular file");
     if (stamp != nullptr) *stamp = state;
     return fd;

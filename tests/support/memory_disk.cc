@@ -184,6 +184,7 @@ absl::StatusOr<MemoryDisk::InodePtr> MemoryDisk::Find(const InodePtr& from, absl
 absl::StatusOr<MemoryDisk::InodePtr> MemoryDisk::FindFile(const InodePtr& from, absl::string_view path) const {
   absl::MutexLock lock(&mutex_);
   ASSIGN_OR_RETURN(InodePtr inode, Find(from, path));
+  if (inode->type == EntryType::kDirectory) return Unsuitable(path, "is a directory");
   if (inode->type != EntryType::kFile) return Unsuitable(path, "is not a regular file");
   return inode;
 }

@@ -153,6 +153,8 @@ TEST_P(DirTest, OnlyRegularFilesAreOpened) {
     EXPECT_THAT(dir->OpenFile(name), kUnsuitable) << name;
     EXPECT_THAT(dir->ReopenFile(name), kUnsuitable) << name;
   }
+  EXPECT_THAT(dir->OpenFile("dir"), HasDetail("problem", "is a directory"));
+  EXPECT_THAT(dir->ReopenFile("dir"), HasDetail("problem", "is a directory"));
   EXPECT_THAT(dir->OpenFile("missing"), kNotFound);
   EXPECT_THAT(dir->ReopenFile("missing"), kNotFound);
 }
