@@ -25,8 +25,8 @@ struct Entry {
 // One walk that fills a page.
 class Walk {
  public:
-  Walk(const fs::Dir& root, bool recursive, size_t page_size)
-      : root_(root), recursive_(recursive), page_size_(page_size) {}
+  Walk(const fs::Dir& root, bool recursive, size_t page_size, DirNamesCache* cache)
+      : root_(root), recursive_(recursive), page_size_(page_size), cache_(cache) {}
 
   // Lists `path`, "" being the workspace, from behind `after` on, which is relative to it and may be "".
   absl::Status List(const std::string& path, absl::string_view after) {
@@ -71,6 +71,10 @@ class Walk {
   absl::StatusOr<std::vector<Entry>> NextEntries(const fs::Dir& dir, bool is_workspace, absl::string_view last,
                                                  bool* whole) const {
     const size_t wanted = page_size_ + 1 - page_.artifacts.size();
+    // A directory is read at least once before what was read is of use.
+    const auto known = last.empty() ? nullptr : cache_->Find(dir, last);
+    if (known != nullptr) return KnownEntries(*known, last, wanted, whole);
+    DirNamesCache::Collector collector(cache_, last);
     std::vector<Entry> entries;  // A heap with the greatest on top once there are enough.
     *whole = true;
     RETURN_IF_ERROR(dir.ForEachEntry([&](absl::string_view name, fs::EntryType type) {
@@ -78,7 +82,11 @@ class Walk {
       if (is_workspace && std::find(kDirectories.begin(), kDirectories.end(), name) == kDirectories.end()) return true;
       if (!last.empty() && name <= last) return true;
       if (entries.size() == wanted) {
-        *whole = false;
+        // Of those that there is room for nothing needs to be kept.
+        if (std::exchange(*whole, false)) {
+          for (const Entry& entry : entries) collector.Add(entry.name, entry.type);
+        }
+        collector.Add(name, type);
         if (name >= entries.front().name) return true;
         std::pop_heap(entries.begin(), entries.end());
         entries.pop_back();
@@ -88,6 +96,17 @@ class Walk {
       return true;
     }));
     std::sort_heap(entries.begin(), entries.end());
+    if (!*whole) collector.Keep(dir);
+    return entries;
+  }
+
+  static std::vector<Entry> KnownEntries(const DirNames& names, absl::string_view last, size_t wanted, bool* whole) {
+    const size_t begin = names.Behind(last);
+    const size_t end = std::min(names.size(), begin + wanted);
+    *whole = end == names.size();
+    std::vector<Entry> entries;
+    entries.reserve(end - begin);
+    for (size_t i = begin; i < end; ++i) entries.push_back({.name = std::string(names.name(i)), .type = names.type(i)});
     return entries;
   }
 
@@ -116,14 +135,15 @@ class Walk {
   const fs::Dir& root_;
   const bool recursive_;
   const size_t page_size_;
+  DirNamesCache* const cache_;
   TreePage page_;
 };
 
 }  // namespace
 
 absl::StatusOr<TreePage> ListTree(const fs::Dir& root, absl::string_view top, bool recursive, absl::string_view after,
-                                  size_t page_size) {
-  Walk walk(root, recursive, page_size);
+                                  size_t page_size, DirNamesCache* cache) {
+  Walk walk(root, recursive, page_size, cache);
   RETURN_IF_ERROR(walk.List(std::string(top), after));
   return walk.TakePage();
 }

@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "service/core/artifact_tree.h"
+#include "service/core/dir_names.h"
 #include "service/fs/dir.h"
 
 namespace mlops::core {
@@ -24,12 +25,12 @@ struct TreePage {
 //
 // Links and special files are left out, as is what has a longer path than an artifact may have. Directories below `top`
 // that vanish or that the server may not read are passed over. Memory is bounded by the page and the depth, however
-// many entries a directory has: of each no more names are kept than the page has room for, and it is read again for the
-// next ones.
+// many entries a directory has: of each no more names are kept than the page has room for. For the next ones it is read
+// again, unless `cache` has them.
 //
 // Errors as fs::Dir about `top`.
 absl::StatusOr<TreePage> ListTree(const fs::Dir& root, absl::string_view top, bool recursive, absl::string_view after,
-                                  size_t page_size);
+                                  size_t page_size, DirNamesCache* cache);
 
 }  // namespace mlops::core
 

@@ -16,6 +16,7 @@ namespace mlops::core {
 namespace {
 
 constexpr size_t kChecksumCacheBytes = 4 << 20;
+constexpr size_t kDirNamesCacheBytes = 64 << 20;
 constexpr size_t kHashBytes = 1 << 20;
 constexpr int64_t kCopyStepBytes = 64 << 20;
 constexpr int64_t kRemoveStep = 1000;
@@ -67,6 +68,7 @@ Artifacts::Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base, UploadOpti
       base_(std::move(base)),
       clock_(options.clock),
       checksums_(kChecksumCacheBytes),
+      dir_names_(kDirNamesCacheBytes, clock_),
       placer_(base_.get()),
       uploads_(base_.get(), &placer_, &checksums_, std::move(options)) {}
 
@@ -121,7 +123,7 @@ absl::StatusOr<ArtifactPage> Artifacts::List(const ListArtifactsArgs& args) {
     ASSIGN_OR_RETURN(after, OpenToken(args.page_token, context));
   }
   const int page_size = args.page_size == 0 ? kDefaultPageSize : std::min(args.page_size, kMaxPageSize);
-  auto page = ListTree(tree.root(), top, args.recursive, after, static_cast<size_t>(page_size));
+  auto page = ListTree(tree.root(), top, args.recursive, after, static_cast<size_t>(page_size), &dir_names_);
   if (!page.ok()) return args.path ? tree.Error(page.status(), *args.path) : page.status();
   ArtifactPage result{.artifacts = std::move(page->artifacts)};
   const absl::string_view last =

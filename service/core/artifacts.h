@@ -16,6 +16,7 @@
 #include "absl/time/time.h"
 #include "service/core/artifact_tree.h"
 #include "service/core/catalog.h"
+#include "service/core/dir_names.h"
 #include "service/core/uploads.h"
 #include "service/core/usage.h"
 #include "service/fs/dir.h"
@@ -130,6 +131,7 @@ class Artifacts {
   const std::unique_ptr<fs::Dir> base_;
   const base::Clock clock_;
   ChecksumCache checksums_;
+  DirNamesCache dir_names_;
   Placer placer_;
   Uploads uploads_;
 
