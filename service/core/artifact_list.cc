@@ -25,20 +25,16 @@ struct Entry {
 // One walk that fills a page.
 class Walk {
  public:
-  Walk(const fs::Dir& root, bool recursive, size_t page_size, DirNamesCache* cache)
-      : root_(root), recursive_(recursive), page_size_(page_size), cache_(cache) {}
+  Walk(bool recursive, size_t page_size, DirNamesCache* cache)
+      : recursive_(recursive), page_size_(page_size), cache_(cache) {}
 
-  // Lists `path`, "" being the workspace, from behind `after` on, which is relative to it and may be "".
-  absl::Status List(const std::string& path, absl::string_view after) {
-    std::unique_ptr<fs::Dir> opened;
-    if (!path.empty()) {
-      ASSIGN_OR_RETURN(opened, root_.OpenDir(path));
-    }
-    const fs::Dir& dir = path.empty() ? root_ : *opened;
+  // Lists `dir`, which is at `path`, "" being the workspace, from behind `after` on, which is relative to it and may be
+  // "".
+  absl::Status List(const fs::Dir& dir, const std::string& path, absl::string_view after) {
     std::string last(after.substr(0, after.find('/')));
     // What the last page ended in goes on first: its directory was listed already.
     if (recursive_ && !last.empty()) {
-      RETURN_IF_ERROR(Descend(Join(path, last), after.size() > last.size() ? after.substr(last.size() + 1) : ""));
+      RETURN_IF_ERROR(Descend(dir, path, last, after.size() > last.size() ? after.substr(last.size() + 1) : ""));
     }
     while (!full()) {
       bool whole = true;
@@ -121,18 +117,19 @@ class Walk {
     page_.artifacts.push_back(DescribeArtifact(ShowPath(path), *stamp));
     if (!full()) page_.last = path;
     if (!recursive_ || full() || stamp->type != fs::EntryType::kDirectory) return absl::OkStatus();
-    return Descend(path, "");
+    return Descend(dir, parent, entry.name, "");
   }
 
-  absl::Status Descend(const std::string& path, absl::string_view after) {
-    absl::Status listed = List(path, after);
+  absl::Status Descend(const fs::Dir& parent, const std::string& parent_path, const std::string& name,
+                       absl::string_view after) {
+    const auto dir = parent.OpenDir(name);
+    absl::Status listed = dir.ok() ? List(**dir, Join(parent_path, name), after) : dir.status();
     // Vanished, a file, or a link by now; or the server may not read it.
     const auto info = base::GetErrorInfo(listed);
     const bool refused = info && info->metadata.contains("errno") && info->metadata.at("errno") == absl::StrCat(EACCES);
     return absl::IsNotFound(listed) || absl::IsFailedPrecondition(listed) || refused ? absl::OkStatus() : listed;
   }
 
-  const fs::Dir& root_;
   const bool recursive_;
   const size_t page_size_;
   DirNamesCache* const cache_;
@@ -141,10 +138,10 @@ class Walk {
 
 }  // namespace
 
-absl::StatusOr<TreePage> ListTree(const fs::Dir& root, absl::string_view top, bool recursive, absl::string_view after,
+absl::StatusOr<TreePage> ListTree(const fs::Dir& dir, const std::string& path, bool recursive, absl::string_view after,
                                   size_t page_size, DirNamesCache* cache) {
-  Walk walk(root, recursive, page_size, cache);
-  RETURN_IF_ERROR(walk.List(std::string(top), after));
+  Walk walk(recursive, page_size, cache);
+  RETURN_IF_ERROR(walk.List(dir, path, after));
   return walk.TakePage();
 }
 

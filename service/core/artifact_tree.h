@@ -62,8 +62,13 @@ class ArtifactTree {
   absl::StatusOr<std::unique_ptr<fs::Dir>> OpenParent(const RelativePath& path) const;
   // The state of what has the name itself, a symbolic link as such.
   absl::StatusOr<fs::FileStamp> Stat(const RelativePath& path) const;
-  // PATH_UNSUITABLE if it is not a regular file.
+
+  // For those who read. These follow symbolic links, in `path` as at its end, that are relative and lead to something
+  // in one of the five directories; PATH_UNSUITABLE if one is not, or is of a loop. StatTarget() never tells of a link,
+  // OpenFile() needs a regular file, OpenDir() a directory.
+  absl::StatusOr<fs::FileStamp> StatTarget(const RelativePath& path) const;
   absl::StatusOr<std::unique_ptr<fs::FileReader>> OpenFile(const RelativePath& path) const;
+  absl::StatusOr<std::unique_ptr<fs::Dir>> OpenDir(const RelativePath& path) const;
 
   // A directory, opened, and the name by which it was found in the one before it, or in the workspace.
   struct Link {
@@ -83,6 +88,13 @@ class ArtifactTree {
  private:
   ArtifactTree(ProjectName project, std::unique_ptr<fs::Dir> root)
       : project_(std::move(project)), root_(std::move(root)) {}
+
+  absl::StatusOr<fs::FileStamp> StatOnDisk(absl::string_view on_disk) const;
+  // Where `path` leads to, as on disk, by way of symbolic links; nothing in it was one when it was looked at.
+  absl::StatusOr<std::string> Resolve(const RelativePath& path) const;
+  // Makes `call` with the path as on disk and, where links are in its way, with what it leads to.
+  template <typename Call>
+  auto Following(const RelativePath& path, Call call) const -> decltype(call(absl::string_view()));
 
   ProjectName project_;
   std::unique_ptr<fs::Dir> root_;

@@ -81,7 +81,7 @@ absl::StatusOr<Artifact> Artifacts::Get(const ProjectName& project, const Relati
                                         Cancelled cancelled) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, Open(project));
   if (checksum) return Checksum(tree, path, cancelled);
-  ASSIGN_OR_RETURN(const fs::FileStamp stamp, tree.Stat(path));
+  ASSIGN_OR_RETURN(const fs::FileStamp stamp, tree.StatTarget(path));
   RETURN_IF_ERROR(CheckSuitable(tree, path, stamp));
   return DescribeArtifact(path.shown(), stamp);
 }
@@ -123,7 +123,12 @@ absl::StatusOr<ArtifactPage> Artifacts::List(const ListArtifactsArgs& args) {
     ASSIGN_OR_RETURN(after, OpenToken(args.page_token, context));
   }
   const int page_size = args.page_size == 0 ? kDefaultPageSize : std::min(args.page_size, kMaxPageSize);
-  auto page = ListTree(tree.root(), top, args.recursive, after, static_cast<size_t>(page_size), &dir_names_);
+  std::unique_ptr<fs::Dir> opened;
+  if (args.path) {
+    ASSIGN_OR_RETURN(opened, tree.OpenDir(*args.path));
+  }
+  const fs::Dir& dir = args.path ? *opened : tree.root();
+  auto page = ListTree(dir, top, args.recursive, after, static_cast<size_t>(page_size), &dir_names_);
   if (!page.ok()) return args.path ? tree.Error(page.status(), *args.path) : page.status();
   ArtifactPage result{.artifacts = std::move(page->artifacts)};
   const absl::string_view last =

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -190,6 +191,17 @@ class PosixDir final : public Dir {
     const std::string name(path);
     if (sys::Stat(fd_.get(), name, &stamp, options_.portable) == 0) return stamp;
     return Error(path);
+  }
+
+  absl::StatusOr<std::optional<std::string>> ReadLink(absl::string_view path) const override {
+    std::array<char, 4096> target;  // No system has longer ones.
+    ssize_t size = 0;
+    RETURN_IF_ERROR(WithParent(path, [&](int dir, const char* name) {
+      size = ::readlinkat(dir, name, target.data(), target.size());
+      return size < 0 && errno != EINVAL ? -1 : 0;
+    }));
+    if (size < 0) return std::nullopt;
+    return std::string(target.data(), static_cast<size_t>(size));
   }
 
   absl::StatusOr<FileStamp> StatSelf() const override { return Stat(""); }

@@ -87,6 +87,11 @@ class MemoryDir final : public fs::Dir {
     ASSIGN_OR_RETURN(const auto inode, disk_->Find(inode_, path));
     return MemoryDisk::Stamp(*inode);
   }
+  // There are no links.
+  absl::StatusOr<std::optional<std::string>> ReadLink(absl::string_view path) const override {
+    RETURN_IF_ERROR(Stat(path).status());
+    return std::nullopt;
+  }
   absl::StatusOr<FileStamp> StatSelf() const override {
     absl::MutexLock lock(&disk_->mutex_);
     return MemoryDisk::Stamp(*inode_);

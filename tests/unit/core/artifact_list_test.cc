@@ -37,13 +37,14 @@ class ArtifactListTest : public testing::Test {
   }
   static std::string Name(int i) { return absl::StrCat("file-", absl::Dec(i, absl::kZeroPad5)); }
 
-  TreePage List(absl::string_view top, const std::string& after, bool recursive = false) {
-    auto page = ListTree(*root, top, recursive, after, kPageSize, cache.get());
+  TreePage List(const std::string& top, const std::string& after, bool recursive = false) {
+    const auto dir = root->OpenDir(top).value();
+    auto page = ListTree(*dir, top, recursive, after, kPageSize, cache.get());
     EXPECT_OK(page);
     return *std::move(page);
   }
   // All pages; `between` is called after each.
-  std::vector<std::string> ListAll(absl::string_view top, bool recursive, const std::function<void()>& between = {}) {
+  std::vector<std::string> ListAll(const std::string& top, bool recursive, const std::function<void()>& between = {}) {
     std::vector<std::string> paths;
     TreePage page{.more = true};
     while (page.more) {

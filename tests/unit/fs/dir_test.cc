@@ -204,6 +204,19 @@ TEST_P(DirTest, NoLinkIsFollowedWhateverItStandsFor) {
   EXPECT_FALSE(outside.Exists("new"));
 }
 
+TEST_P(DirTest, ReadLinkTellsWhatALinkSays) {
+  temp.MakeDirs("dir");
+  temp.WriteFile("file", "");
+  temp.Link("../any//where/", "dir/link");
+  temp.Link("dir", "way");
+  EXPECT_EQ(dir->ReadLink("dir/link").value(), "../any//where/");
+  EXPECT_EQ(dir->ReadLink("dir").value(), std::nullopt);
+  EXPECT_EQ(dir->ReadLink("file").value(), std::nullopt);
+  EXPECT_THAT(dir->ReadLink("missing"), kNotFound);
+  EXPECT_THAT(dir->ReadLink("way/link"), kUnsuitable);
+  EXPECT_THAT(dir->ReadLink("file/x"), kUnsuitable);
+}
+
 TEST_P(DirTest, AFileOnTheWayIsUnsuitable) {
   temp.WriteFile("file", "");
   EXPECT_THAT(dir->OpenDir("file"), kUnsuitable);
