@@ -249,7 +249,7 @@ absl::StatusOr<ArtifactTree::Chain> Placer::MakeParents(const ArtifactTree& tree
     }
   }
   if (unknown.empty()) return chain;
-  for (size_t i : unknown) RETURN_IF_ERROR(ParentOf(tree, *chain, i).Sync());
+  for (size_t i : unknown) RETURN_IF_ERROR(health_->Sync(ParentOf(tree, *chain, i)));
   absl::MutexLock lock(&stripe.mutex);
   // A directory that was moved meanwhile was synced where it is not any more.
   if (stripe.forgotten != forgotten) return chain;
@@ -290,6 +290,7 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(const ArtifactTree& tree, fs::
 absl::StatusOr<fs::FileStamp> Placer::Place(const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
                                             const RelativePath& path, const Precondition& precondition,
                                             absl::FunctionRef<absl::Status()> check) {
+  RETURN_IF_ERROR(health_->Check());
   // Durable before the rename: a power cut right after it must not take what was moved away with a directory that
   // nobody has heard of.
   ASSIGN_OR_RETURN(const ArtifactTree::Chain parents, MakeParents(tree, path));
@@ -300,7 +301,7 @@ absl::StatusOr<fs::FileStamp> Placer::Place(const ArtifactTree& tree, fs::Dir& f
     placed = PlaceLocked(tree, from, name, to, path, precondition);
     return placed.status();
   }));
-  RETURN_IF_ERROR(to.Sync());
+  RETURN_IF_ERROR(health_->Sync(to));
   return placed;
 }
 

@@ -16,6 +16,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "service/core/disk_health.h"
 #include "service/core/project_name.h"
 #include "service/core/relative_path.h"
 #include "service/fs/dir.h"
@@ -111,8 +112,8 @@ absl::Status CheckReplaceable(const ArtifactTree& tree, const RelativePath& path
 // Puts things into their places. Thread-safe.
 class Placer {
  public:
-  // `base` must outlive this.
-  explicit Placer(const fs::Dir* base) : base_(base) {}
+  // Both must outlive this.
+  Placer(const fs::Dir* base, DiskHealth* health) : base_(base), health_(health) {}
 
   // Opens the directories on the way to `path`, and makes those that are missing. Their names are durable then: a power
   // cut takes none of them. Errors as ArtifactTree::MakeParents(), and WORKSPACE_NOT_FOUND.
@@ -147,6 +148,7 @@ class Placer {
   Stripe& StripeOf(const ProjectName& project);
 
   const fs::Dir* const base_;
+  DiskHealth* const health_;
   std::array<Stripe, 64> stripes_;
 };
 

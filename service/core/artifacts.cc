@@ -67,14 +67,20 @@ Artifacts::Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base, UploadOpti
     : catalog_(catalog),
       base_(std::move(base)),
       clock_(options.clock),
+      health_(options.health),
       checksums_(kChecksumCacheBytes),
       dir_names_(kDirNamesCacheBytes, clock_),
-      placer_(base_.get()),
+      placer_(base_.get(), health_.get()),
       uploads_(base_.get(), &placer_, &checksums_, std::move(options)) {}
 
 absl::StatusOr<ArtifactTree> Artifacts::Open(const ProjectName& project) const {
   RETURN_IF_ERROR(catalog_->Get(project).status());
   return ArtifactTree::Open(*base_, project);
+}
+
+absl::StatusOr<ArtifactTree> Artifacts::OpenForChange(const ProjectName& project) const {
+  RETURN_IF_ERROR(health_->Check());
+  return Open(project);
 }
 
 absl::StatusOr<Artifact> Artifacts::Get(const ProjectName& project, const RelativePath& path, bool checksum,
@@ -150,12 +156,12 @@ absl::StatusOr<std::unique_ptr<ArtifactReader>> Artifacts::OpenForRead(const Rea
 
 absl::StatusOr<std::unique_ptr<UploadWriter>> Artifacts::OpenForWrite(const WriteArgs& args) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
-  ASSIGN_OR_RETURN(ArtifactTree tree, Open(args.project));
+  ASSIGN_OR_RETURN(ArtifactTree tree, OpenForChange(args.project));
   return uploads_.Open(std::move(tree), args);
 }
 
 absl::StatusOr<std::optional<Artifact>> Artifacts::DiscardUpload(const WriteArgs& args) {
-  ASSIGN_OR_RETURN(const ArtifactTree tree, Open(args.project));
+  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
   return uploads_.Discard(tree, args);
 }
 
@@ -168,7 +174,7 @@ absl::StatusOr<UploadState> Artifacts::GetUpload(const ProjectName& project, con
 
 absl::StatusOr<DeletedArtifacts> Artifacts::Delete(const DeleteArtifactArgs& args, Cancelled cancelled) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
-  ASSIGN_OR_RETURN(const ArtifactTree tree, Open(args.project));
+  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
   auto parent = tree.OpenParent(args.path);
   auto stamp = parent.ok() ? (*parent)->Stat(args.path.name()) : parent.status();
   if (absl::IsNotFound(stamp.status())) {
@@ -185,7 +191,7 @@ absl::StatusOr<DeletedArtifacts> Artifacts::Delete(const DeleteArtifactArgs& arg
   });
   if (absl::IsAlreadyExists(removed)) return ArtifactForceRequired(args.project.str(), args.path.shown());
   if (!removed.ok()) return tree.Error(removed, args.path);
-  RETURN_IF_ERROR((*parent)->Sync());
+  RETURN_IF_ERROR(health_->Sync(**parent));
   if (stamp->type != fs::EntryType::kFile) return DeletedArtifacts{};
   return DeletedArtifacts{.file_count = 1, .size_bytes = stamp->size_bytes};
 }
@@ -203,7 +209,7 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(const ArtifactTree& tree
     return parent.Rename(args.path.name(), *uploads, name, fs::RenameMode::kNoReplace);
   });
   if (!moved.ok()) return tree.Error(moved, args.path);
-  RETURN_IF_ERROR(parent.Sync());
+  RETURN_IF_ERROR(health_->Sync(parent));
   DeletedArtifacts deleted;
   while (true) {
     if (cancelled()) return LeftAlone();
@@ -217,7 +223,7 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(const ArtifactTree& tree
 absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
   RETURN_IF_ERROR(CheckNotTop(args.destination));
-  ASSIGN_OR_RETURN(const ArtifactTree tree, Open(args.project));
+  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
   ASSIGN_OR_RETURN(const auto parent, tree.OpenParent(args.path));
   ASSIGN_OR_RETURN(fs::FileStamp stamp, tree.Stat(args.path));
   const auto check = [&]() -> absl::Status {
@@ -237,7 +243,7 @@ absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
   const auto placed =
       placer_.Place(tree, *parent, args.path.name(), args.destination, {.create_only = args.create_only}, check);
   if (!placed.ok()) return tree.Error(placed.status(), args.path);
-  RETURN_IF_ERROR(parent->Sync());
+  RETURN_IF_ERROR(health_->Sync(*parent));
   return DescribeArtifact(args.destination.shown(), *placed);
 }
 
@@ -257,7 +263,7 @@ absl::Status Artifacts::CopyBytes(fs::File& to, ArtifactReader& from, Cancelled 
 absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args, Cancelled cancelled) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
   RETURN_IF_ERROR(CheckNotTop(args.destination));
-  ASSIGN_OR_RETURN(const ArtifactTree tree, Open(args.project));
+  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
   ASSIGN_OR_RETURN(const auto reader, OpenReader(tree, args.path));
   RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, reader->stamp_));
   const Precondition precondition{.create_only = args.create_only};
@@ -280,21 +286,21 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args, Cancelled can
 }
 
 absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project, const RelativePath& path) {
-  ASSIGN_OR_RETURN(const ArtifactTree tree, Open(project));
+  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(project));
   ASSIGN_OR_RETURN(const ArtifactTree::Chain parents, placer_.MakeParents(tree, path));
   fs::Dir& parent = parents.empty() ? tree.root() : *parents.back().dir;
   absl::Status made = parent.MakeDir(path.name());
   if (!made.ok() && !absl::IsAlreadyExists(made)) return tree.Error(made, path);
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, tree.Stat(path));
   if (stamp.type != fs::EntryType::kDirectory) return PathUnsuitable(project.str(), path.shown(), "is not a directory");
-  RETURN_IF_ERROR(parent.Sync());
+  RETURN_IF_ERROR(health_->Sync(parent));
   return DescribeArtifact(path.shown(), stamp);
 }
 
 // --- Maintenance ----------------------------------------------------------------------------------------------------
 
 void Artifacts::SweepSome() {
-  if (clock_() < next_sweep_) return;
+  if (clock_() < next_sweep_ || !health_->ok()) return;
   const auto page = catalog_->List({.page_size = kSweptWorkspaces, .after = swept_});
   if (!page.ok()) return;
   for (const WorkspacePtr& workspace : page->workspaces) {

@@ -17,6 +17,7 @@
 #include "service/core/artifact_tree.h"
 #include "service/core/catalog.h"
 #include "service/core/dir_names.h"
+#include "service/core/disk_health.h"
 #include "service/core/uploads.h"
 #include "service/core/usage.h"
 #include "service/fs/dir.h"
@@ -95,7 +96,9 @@ class ArtifactReader {
 };
 
 // The files of workspaces. Each method is one RPC, or begins its stream; their errors stand in workspace_service.proto.
-// Thread-safe. Nothing is locked while data is read, written or removed, nor across a stream.
+// Once the sync of a directory has failed, here or for another who shares UploadOptions::health, changes return
+// INTERNAL/IO_ERROR for ever. Thread-safe. Nothing is locked while data is read, written or removed, nor across a
+// stream.
 class Artifacts {
  public:
   // `catalog` must outlive this; `base` is its base directory.
@@ -121,6 +124,7 @@ class Artifacts {
 
  private:
   absl::StatusOr<ArtifactTree> Open(const ProjectName& project) const;
+  absl::StatusOr<ArtifactTree> OpenForChange(const ProjectName& project) const;
   absl::StatusOr<std::unique_ptr<ArtifactReader>> OpenReader(const ArtifactTree& tree, const RelativePath& path) const;
   absl::StatusOr<Artifact> Checksum(const ArtifactTree& tree, const RelativePath& path, Cancelled cancelled);
   absl::StatusOr<DeletedArtifacts> RemoveAside(const ArtifactTree& tree, fs::Dir& parent,
@@ -130,6 +134,7 @@ class Artifacts {
   Catalog* const catalog_;
   const std::unique_ptr<fs::Dir> base_;
   const base::Clock clock_;
+  const std::shared_ptr<DiskHealth> health_;
   ChecksumCache checksums_;
   DirNamesCache dir_names_;
   Placer placer_;

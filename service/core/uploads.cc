@@ -205,6 +205,8 @@ absl::StatusOr<UploadState> Uploads::Get(const ArtifactTree& tree, const std::st
     state.expire_time = part->modify_time + options_.part_ttl;
     return state;
   }
+  // Where a directory could not be synced, nobody knows whether what was finished is there for good.
+  RETURN_IF_ERROR(options_.health->Check());
   const auto stamp = (*dir)->Stat(AboutName(upload_id));
   auto finished = Finished(tree, upload_id, *about);
   if (!stamp.ok() || !finished.ok()) return not_found;

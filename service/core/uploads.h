@@ -19,6 +19,7 @@
 #include "service/base/lru_map.h"
 #include "service/base/sha256.h"
 #include "service/core/artifact_tree.h"
+#include "service/core/disk_health.h"
 #include "service/fs/dir.h"
 
 namespace mlops::core {
@@ -59,6 +60,7 @@ struct UploadOptions {
   absl::Duration finished_ttl = absl::Hours(1);  // How long a finished upload is remembered.
   base::Clock clock = base::SystemClock();       // Must tell the file system's time.
   std::string boot_id = fs::BootId();
+  std::shared_ptr<DiskHealth> health = std::make_shared<DiskHealth>();  // Of the disk below the base.
 };
 
 class UploadWriter;

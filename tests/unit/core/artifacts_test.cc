@@ -501,6 +501,40 @@ TEST_P(ArtifactsTest, ALinkPutOnTheWayMeanwhileLeadsNowhere) {
   EXPECT_FALSE(outside.Exists("x"));
 }
 
+TEST_P(ArtifactsTest, AfterADirectoryThatCouldNotBeSyncedItOnlyReads) {
+  const auto observer = std::make_shared<support::DirObserver>();
+  const auto health = std::make_shared<DiskHealth>();
+  auto base = fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value();
+  artifacts = std::make_unique<Artifacts>(&catalog, std::make_unique<support::ObservedDir>(std::move(base), observer),
+                                          UploadOptions{.clock = clock.clock(), .boot_id = "boot", .health = health});
+  ASSERT_OK(Write("models/x", "old"));
+  auto earlier = OpenForWrite("models/y").value();
+  ASSERT_OK(earlier->Write({"abc"}));
+  observer->SetBefore([](absl::string_view call) {
+    const bool fails = call == "Sync fraud/models";
+    return fails ? base::MakeError(StatusCode::kInternal, "lost", {.reason = "IO_ERROR", .metadata = {{"errno", "5"}}})
+                 : absl::OkStatus();
+  });
+  const auto io_error = IsError(StatusCode::kInternal, "IO_ERROR");
+  EXPECT_TRUE(health->ok());
+  EXPECT_THAT(Write("models/x", "new"), io_error);
+  EXPECT_FALSE(health->ok());
+  observer->SetBefore(nullptr);
+  EXPECT_THAT(earlier->Finish(), io_error);
+  EXPECT_FALSE(temp.Exists("fraud/models/y"));
+  EXPECT_THAT(Write("models/z", "new"), io_error);
+  EXPECT_THAT(Write("models/z", "new"), HasDetail("errno", "5"));
+  EXPECT_THAT(artifacts->MakeDirectory(Project("fraud"), Path("models/d")), io_error);
+  const TransferArgs transfer{.project = Project("fraud"), .path = Path("models/x"), .destination = Path("models/z")};
+  EXPECT_THAT(artifacts->Move(transfer), io_error);
+  EXPECT_THAT(artifacts->Copy(transfer, Never), io_error);
+  EXPECT_THAT(artifacts->Delete({.project = Project("fraud"), .path = Path("models/x")}, Never), io_error);
+  EXPECT_OK(OpenForRead("models/x"));
+  earlier.reset();
+  Restart();
+  EXPECT_OK(Write("models/z", "new"));
+}
+
 TEST_P(ArtifactsTest, OfRacersForOneNameOneWins) {
   std::vector<std::thread> racers;
   std::atomic<int> winners = 0;
