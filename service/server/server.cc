@@ -147,7 +147,7 @@ absl::Status Server::Listen() {
   addresses_ = acceptor_->addresses();
 
   grpc::ServerBuilder builder;
-  ApplyGrpcSettings(builder);
+  ApplyGrpcSettings(builder, config_.max_artifact_streams);
   connections_ = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, grpc::InsecureServerCredentials());
   builder.RegisterService(service_.get());
