@@ -132,7 +132,7 @@ absl::StatusOr<FakeArtifacts::File*> FakeArtifacts::Find(Tree& tree, const std::
 absl::StatusOr<FakeArtifacts::File*> FakeArtifacts::FindFile(Tree& tree, const std::string& project,
                                                              const std::string& path, const std::string& etag) {
   ASSIGN_OR_RETURN(File* const file, Find(tree, project, path));
-  if (file->content == nullptr) return Unsuitable(project, path, "is not a regular file");
+  if (file->content == nullptr) return Unsuitable(project, path, "is a directory");
   RETURN_IF_ERROR(CheckEtag(project, file->artifact, etag));
   return file;
 }
@@ -353,6 +353,16 @@ absl::StatusOr<v1::Artifact> FakeArtifacts::Finish(const std::string& uid, const
   upload.state.set_offset(artifact.size_bytes());
   *upload.state.mutable_artifact() = artifact;
   return artifact;
+}
+
+std::optional<v1::Artifact> FakeArtifacts::Discard(const std::string& uid, const std::string& upload_id) {
+  absl::MutexLock lock(&mutex_);
+  auto& uploads = trees_[uid].uploads;
+  const auto it = uploads.find(upload_id);
+  if (it == uploads.end()) return std::nullopt;
+  if (it->second.state.has_artifact()) return it->second.state.artifact();
+  uploads.erase(it);
+  return std::nullopt;
 }
 
 }  // namespace mlops::testing

@@ -1,7 +1,6 @@
 #ifndef MLOPS_SERVICE_CATALOG_FILE_CATALOG_H_
 #define MLOPS_SERVICE_CATALOG_FILE_CATALOG_H_
 
-#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -20,6 +19,7 @@
 #include "service/catalog/checkpoint.h"
 #include "service/catalog/group_sync.h"
 #include "service/core/catalog.h"
+#include "service/core/disk_health.h"
 #include "service/core/index.h"
 #include "service/core/layout.h"
 #include "service/fs/dir.h"
@@ -31,8 +31,9 @@ namespace mlops::catalog {
 // so that hand-made, edited and removed workspaces are seen at once; List answers from the index, which the owner keeps
 // fresh by calling the maintenance methods below (Maintainer does).
 //
-// Besides Catalog's errors, Commit returns INTERNAL/IO_ERROR for ever once the sync of a directory has failed: what is
-// on disk is then unknown until a restart has read it back (healthy() is false).
+// Besides Catalog's errors, Commit returns INTERNAL/IO_ERROR for ever once the sync of a directory has failed, here or
+// for another who shares Options::health: what is on disk is then unknown until a restart has read it back (healthy()
+// is false).
 //
 // Thread-safe. mutex_ is never held across a call of the file system.
 class FileCatalog : public core::Catalog {
@@ -41,6 +42,7 @@ class FileCatalog : public core::Catalog {
     absl::Duration purge_delay = absl::Hours(72);  // How long the trash keeps a workspace.
     base::Clock clock = base::SystemClock();       // Must tell the file system's time.
     int load_threads = 4;                          // For reading all records when opened.
+    std::shared_ptr<core::DiskHealth> health = std::make_shared<core::DiskHealth>();  // Of the disk below `base`.
   };
 
   // Reads every record below `base`, whose real absolute path is `base_path`, and removes what a crash left in the
@@ -53,7 +55,7 @@ class FileCatalog : public core::Catalog {
   absl::StatusOr<core::CommitResult> Commit(const core::Change& change) override;
 
   // False once a directory could not be synced; then only reads succeed, until a restart.
-  bool healthy() const { return healthy_.load(std::memory_order_relaxed); }
+  bool healthy() const { return options_.health->ok(); }
 
   // Brings the index up to date with the names in the base directory, if that changed since the last call.
   absl::Status RefreshNames();
@@ -152,8 +154,8 @@ class FileCatalog : public core::Catalog {
   core::WorkspacePtr PublishWritten(const core::Workspace& workspace, absl::string_view record);
 
   // Makes a rename durable; a failure ends all writing.
-  absl::Status SyncOrFail(GroupSync& sync);
-  absl::Status SyncOrFail(fs::Dir& dir);
+  absl::Status SyncOrFail(GroupSync& sync) { return options_.health->Judge(sync.Sync()); }
+  absl::Status SyncOrFail(fs::Dir& dir) { return options_.health->Sync(dir); }
 
   const std::unique_ptr<fs::Dir> base_;
   const std::string base_path_;
@@ -163,7 +165,6 @@ class FileCatalog : public core::Catalog {
   std::unique_ptr<fs::Dir> server_dir_;
   GroupSync base_sync_;
   std::unique_ptr<GroupSync> trash_sync_;
-  std::atomic<bool> healthy_ = true;
 
   mutable absl::Mutex mutex_;
   absl::btree_map<core::ProjectName, Entry> entries_ ABSL_GUARDED_BY(mutex_);

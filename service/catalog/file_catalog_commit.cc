@@ -72,29 +72,13 @@ const ProjectName& ProjectOf(const core::Change& change) {
 }  // namespace
 
 absl::StatusOr<CommitResult> FileCatalog::Commit(const core::Change& change) {
-  if (!healthy()) {
-    return base::MakeError(absl::StatusCode::kInternal,
-                           "A directory could not be synced: the server only reads until it is restarted",
-                           {.reason = "IO_ERROR", .metadata = {{"path", base_path_}}});
-  }
+  RETURN_IF_ERROR(options_.health->Check());
   auto result = std::visit([this](const auto& what) { return Apply(what); }, change);
   if (result.ok() || !base::GetReason(result.status()).empty()) return result;
   // What only the file system has seen: somebody removed or made something by hand between our steps.
   const std::string& project = ProjectOf(change).str();
   if (absl::IsNotFound(result.status())) return core::WorkspaceNotFound(project);
   return core::WorkspaceBusy(project, "a change by hand");
-}
-
-absl::Status FileCatalog::SyncOrFail(GroupSync& sync) {
-  absl::Status status = sync.Sync();
-  if (!status.ok()) healthy_ = false;
-  return status;
-}
-
-absl::Status FileCatalog::SyncOrFail(fs::Dir& dir) {
-  absl::Status status = dir.Sync();
-  if (!status.ok()) healthy_ = false;
-  return status;
 }
 
 // --- Create: stage everything, then one rename --------------------------------------------------------------------

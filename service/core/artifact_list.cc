@@ -25,20 +25,16 @@ struct Entry {
 // One walk that fills a page.
 class Walk {
  public:
-  Walk(const fs::Dir& root, bool recursive, size_t page_size)
-      : root_(root), recursive_(recursive), page_size_(page_size) {}
+  Walk(bool recursive, size_t page_size, DirNamesCache* cache)
+      : recursive_(recursive), page_size_(page_size), cache_(cache) {}
 
-  // Lists `path`, "" being the workspace, from behind `after` on, which is relative to it and may be "".
-  absl::Status List(const std::string& path, absl::string_view after) {
-    std::unique_ptr<fs::Dir> opened;
-    if (!path.empty()) {
-      ASSIGN_OR_RETURN(opened, root_.OpenDir(path));
-    }
-    const fs::Dir& dir = path.empty() ? root_ : *opened;
+  // Lists `dir`, which is at `path`, "" being the workspace, from behind `after` on, which is relative to it and may be
+  // "".
+  absl::Status List(const fs::Dir& dir, const std::string& path, absl::string_view after) {
     std::string last(after.substr(0, after.find('/')));
     // What the last page ended in goes on first: its directory was listed already.
     if (recursive_ && !last.empty()) {
-      RETURN_IF_ERROR(Descend(Join(path, last), after.size() > last.size() ? after.substr(last.size() + 1) : ""));
+      RETURN_IF_ERROR(Descend(dir, path, last, after.size() > last.size() ? after.substr(last.size() + 1) : ""));
     }
     while (!full()) {
       bool whole = true;
@@ -71,6 +67,10 @@ class Walk {
   absl::StatusOr<std::vector<Entry>> NextEntries(const fs::Dir& dir, bool is_workspace, absl::string_view last,
                                                  bool* whole) const {
     const size_t wanted = page_size_ + 1 - page_.artifacts.size();
+    // A directory is read at least once before what was read is of use.
+    const auto known = last.empty() ? nullptr : cache_->Find(dir, last);
+    if (known != nullptr) return KnownEntries(*known, last, wanted, whole);
+    DirNamesCache::Collector collector(cache_, last);
     std::vector<Entry> entries;  // A heap with the greatest on top once there are enough.
     *whole = true;
     RETURN_IF_ERROR(dir.ForEachEntry([&](absl::string_view name, fs::EntryType type) {
@@ -78,7 +78,11 @@ class Walk {
       if (is_workspace && std::find(kDirectories.begin(), kDirectories.end(), name) == kDirectories.end()) return true;
       if (!last.empty() && name <= last) return true;
       if (entries.size() == wanted) {
-        *whole = false;
+        // Of those that there is room for nothing needs to be kept.
+        if (std::exchange(*whole, false)) {
+          for (const Entry& entry : entries) collector.Add(entry.name, entry.type);
+        }
+        collector.Add(name, type);
         if (name >= entries.front().name) return true;
         std::pop_heap(entries.begin(), entries.end());
         entries.pop_back();
@@ -88,6 +92,17 @@ class Walk {
       return true;
     }));
     std::sort_heap(entries.begin(), entries.end());
+    if (!*whole) collector.Keep(dir);
+    return entries;
+  }
+
+  static std::vector<Entry> KnownEntries(const DirNames& names, absl::string_view last, size_t wanted, bool* whole) {
+    const size_t begin = names.Behind(last);
+    const size_t end = std::min(names.size(), begin + wanted);
+    *whole = end == names.size();
+    std::vector<Entry> entries;
+    entries.reserve(end - begin);
+    for (size_t i = begin; i < end; ++i) entries.push_back({.name = std::string(names.name(i)), .type = names.type(i)});
     return entries;
   }
 
@@ -102,29 +117,31 @@ class Walk {
     page_.artifacts.push_back(DescribeArtifact(ShowPath(path), *stamp));
     if (!full()) page_.last = path;
     if (!recursive_ || full() || stamp->type != fs::EntryType::kDirectory) return absl::OkStatus();
-    return Descend(path, "");
+    return Descend(dir, parent, entry.name, "");
   }
 
-  absl::Status Descend(const std::string& path, absl::string_view after) {
-    absl::Status listed = List(path, after);
+  absl::Status Descend(const fs::Dir& parent, const std::string& parent_path, const std::string& name,
+                       absl::string_view after) {
+    const auto dir = parent.OpenDir(name);
+    absl::Status listed = dir.ok() ? List(**dir, Join(parent_path, name), after) : dir.status();
     // Vanished, a file, or a link by now; or the server may not read it.
     const auto info = base::GetErrorInfo(listed);
     const bool refused = info && info->metadata.contains("errno") && info->metadata.at("errno") == absl::StrCat(EACCES);
     return absl::IsNotFound(listed) || absl::IsFailedPrecondition(listed) || refused ? absl::OkStatus() : listed;
   }
 
-  const fs::Dir& root_;
   const bool recursive_;
   const size_t page_size_;
+  DirNamesCache* const cache_;
   TreePage page_;
 };
 
 }  // namespace
 
-absl::StatusOr<TreePage> ListTree(const fs::Dir& root, absl::string_view top, bool recursive, absl::string_view after,
-                                  size_t page_size) {
-  Walk walk(root, recursive, page_size);
-  RETURN_IF_ERROR(walk.List(std::string(top), after));
+absl::StatusOr<TreePage> ListTree(const fs::Dir& dir, const std::string& path, bool recursive, absl::string_view after,
+                                  size_t page_size, DirNamesCache* cache) {
+  Walk walk(recursive, page_size, cache);
+  RETURN_IF_ERROR(walk.List(dir, path, after));
   return walk.TakePage();
 }
 

@@ -1,21 +1,26 @@
 #include "service/core/artifact_tree.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "absl/hash/hash.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "service/base/error.h"
 #include "service/base/id.h"
 #include "service/base/status_macros.h"
 #include "service/core/errors.h"
 #include "service/core/layout.h"
+#include "service/core/workspace.h"
 
 namespace mlops::core {
 namespace {
 
 constexpr size_t kEtagDigits = 16;
 constexpr size_t kMaxDurableNames = 1024;  // In each stripe.
+constexpr int kMaxLinks = 40;              // As the kernel has it.
 
 // Opens the directory `name` in `dir`, making it if it is missing.
 absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& dir, absl::string_view name) {
@@ -83,22 +88,82 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> ArtifactTree::OpenParent(const Relative
 }
 
 absl::StatusOr<fs::FileStamp> ArtifactTree::Stat(const RelativePath& path) const {
-  // Not at once: links on the way would be followed.
-  absl::StatusOr<fs::FileStamp> stamp;
-  if (path.is_top()) {
-    stamp = root_->Stat(path.name());
-  } else {
-    ASSIGN_OR_RETURN(const auto parent, OpenParent(path));
-    stamp = parent->Stat(path.name());
-  }
+  auto stamp = StatOnDisk(path.on_disk());
   if (!stamp.ok()) return Error(stamp.status(), path);
   return stamp;
 }
 
+absl::StatusOr<fs::FileStamp> ArtifactTree::StatOnDisk(absl::string_view on_disk) const {
+  const size_t slash = on_disk.rfind('/');
+  if (slash == absl::string_view::npos) return root_->Stat(on_disk);
+  // Not at once: links on the way would be followed.
+  ASSIGN_OR_RETURN(const auto parent, root_->OpenDir(on_disk.substr(0, slash)));
+  return parent->Stat(on_disk.substr(slash + 1));
+}
+
+// The links are followed here, name by name, and not by the kernel, which could be kept beneath the workspace but not
+// out of what is hidden there. What is opened then is opened without following any: one that is put in the way
+// meanwhile leads nowhere.
+absl::StatusOr<std::string> ArtifactTree::Resolve(const RelativePath& path) const {
+  const auto unsuitable = [&](absl::string_view problem) {
+    return PathUnsuitable(project_.str(), path.shown(), problem);
+  };
+  std::vector<std::string> way;   // No link, but for the last name while it is looked at.
+  std::vector<std::string> rest;  // What comes behind, the next name last.
+  const auto push = [&](absl::string_view names) {
+    const std::vector<std::string> split = absl::StrSplit(names, '/');
+    rest.insert(rest.end(), split.rbegin(), split.rend());
+  };
+  push(path.on_disk());
+  for (int links = 0; !rest.empty();) {
+    const std::string name = std::move(rest.back());
+    rest.pop_back();
+    if (name.empty() || name == ".") continue;
+    if (name == ".." && way.empty()) return unsuitable("leads out of the workspace by a symbolic link");
+    if (name == "..") {
+      way.pop_back();
+      continue;
+    }
+    way.push_back(name);
+    const auto target = root_->ReadLink(absl::StrJoin(way, "/"));
+    if (!target.ok()) return Error(target.status(), path);
+    if (!target->has_value()) continue;
+    if (absl::StartsWith(**target, "/")) return unsuitable("leads through a symbolic link that is absolute");
+    if (++links > kMaxLinks) return unsuitable("leads through too many symbolic links");
+    way.pop_back();
+    push(**target);
+  }
+  if (way.empty() || std::find(kDirectories.begin(), kDirectories.end(), way.front()) == kDirectories.end()) {
+    return unsuitable("leads by a symbolic link to what is in none of the workspace's directories");
+  }
+  return absl::StrJoin(way, "/");
+}
+
+template <typename Call>
+auto ArtifactTree::Following(const RelativePath& path, Call call) const -> decltype(call(absl::string_view())) {
+  auto found = call(path.on_disk());
+  if (absl::IsFailedPrecondition(found.status())) {
+    ASSIGN_OR_RETURN(const std::string target, Resolve(path));
+    if (target != path.on_disk()) found = call(target);
+  }
+  if (!found.ok()) return Error(found.status(), path);
+  return found;
+}
+
+absl::StatusOr<fs::FileStamp> ArtifactTree::StatTarget(const RelativePath& path) const {
+  return Following(path, [&](absl::string_view on_disk) -> absl::StatusOr<fs::FileStamp> {
+    ASSIGN_OR_RETURN(const fs::FileStamp stamp, StatOnDisk(on_disk));
+    if (stamp.type != fs::EntryType::kSymlink) return stamp;
+    return PathUnsuitable(project_.str(), path.shown(), "is a symbolic link");
+  });
+}
+
 absl::StatusOr<std::unique_ptr<fs::FileReader>> ArtifactTree::OpenFile(const RelativePath& path) const {
-  auto file = root_->OpenFile(path.on_disk());
-  if (!file.ok()) return Error(file.status(), path);
-  return file;
+  return Following(path, [this](absl::string_view on_disk) { return root_->OpenFile(on_disk); });
+}
+
+absl::StatusOr<std::unique_ptr<fs::Dir>> ArtifactTree::OpenDir(const RelativePath& path) const {
+  return Following(path, [this](absl::string_view on_disk) { return root_->OpenDir(on_disk); });
 }
 
 absl::StatusOr<ArtifactTree::Chain> ArtifactTree::MakeParents(const RelativePath& path) const {
@@ -184,7 +249,7 @@ absl::StatusOr<ArtifactTree::Chain> Placer::MakeParents(const ArtifactTree& tree
     }
   }
   if (unknown.empty()) return chain;
-  for (size_t i : unknown) RETURN_IF_ERROR(ParentOf(tree, *chain, i).Sync());
+  for (size_t i : unknown) RETURN_IF_ERROR(health_->Sync(ParentOf(tree, *chain, i)));
   absl::MutexLock lock(&stripe.mutex);
   // A directory that was moved meanwhile was synced where it is not any more.
   if (stripe.forgotten != forgotten) return chain;
@@ -225,6 +290,7 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(const ArtifactTree& tree, fs::
 absl::StatusOr<fs::FileStamp> Placer::Place(const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
                                             const RelativePath& path, const Precondition& precondition,
                                             absl::FunctionRef<absl::Status()> check) {
+  RETURN_IF_ERROR(health_->Check());
   // Durable before the rename: a power cut right after it must not take what was moved away with a directory that
   // nobody has heard of.
   ASSIGN_OR_RETURN(const ArtifactTree::Chain parents, MakeParents(tree, path));
@@ -235,7 +301,7 @@ absl::StatusOr<fs::FileStamp> Placer::Place(const ArtifactTree& tree, fs::Dir& f
     placed = PlaceLocked(tree, from, name, to, path, precondition);
     return placed.status();
   }));
-  RETURN_IF_ERROR(to.Sync());
+  RETURN_IF_ERROR(health_->Sync(to));
   return placed;
 }
 

@@ -16,6 +16,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "service/core/disk_health.h"
 #include "service/core/project_name.h"
 #include "service/core/relative_path.h"
 #include "service/fs/dir.h"
@@ -62,8 +63,13 @@ class ArtifactTree {
   absl::StatusOr<std::unique_ptr<fs::Dir>> OpenParent(const RelativePath& path) const;
   // The state of what has the name itself, a symbolic link as such.
   absl::StatusOr<fs::FileStamp> Stat(const RelativePath& path) const;
-  // PATH_UNSUITABLE if it is not a regular file.
+
+  // For those who read. These follow symbolic links, in `path` as at its end, that are relative and lead to something
+  // in one of the five directories; PATH_UNSUITABLE if one is not, or is of a loop. StatTarget() never tells of a link,
+  // OpenFile() needs a regular file, OpenDir() a directory.
+  absl::StatusOr<fs::FileStamp> StatTarget(const RelativePath& path) const;
   absl::StatusOr<std::unique_ptr<fs::FileReader>> OpenFile(const RelativePath& path) const;
+  absl::StatusOr<std::unique_ptr<fs::Dir>> OpenDir(const RelativePath& path) const;
 
   // A directory, opened, and the name by which it was found in the one before it, or in the workspace.
   struct Link {
@@ -84,6 +90,13 @@ class ArtifactTree {
   ArtifactTree(ProjectName project, std::unique_ptr<fs::Dir> root)
       : project_(std::move(project)), root_(std::move(root)) {}
 
+  absl::StatusOr<fs::FileStamp> StatOnDisk(absl::string_view on_disk) const;
+  // Where `path` leads to, as on disk, by way of symbolic links; nothing in it was one when it was looked at.
+  absl::StatusOr<std::string> Resolve(const RelativePath& path) const;
+  // Makes `call` with the path as on disk and, where links are in its way, with what it leads to.
+  template <typename Call>
+  auto Following(const RelativePath& path, Call call) const -> decltype(call(absl::string_view()));
+
   ProjectName project_;
   std::unique_ptr<fs::Dir> root_;
 };
@@ -99,8 +112,8 @@ absl::Status CheckReplaceable(const ArtifactTree& tree, const RelativePath& path
 // Puts things into their places. Thread-safe.
 class Placer {
  public:
-  // `base` must outlive this.
-  explicit Placer(const fs::Dir* base) : base_(base) {}
+  // Both must outlive this.
+  Placer(const fs::Dir* base, DiskHealth* health) : base_(base), health_(health) {}
 
   // Opens the directories on the way to `path`, and makes those that are missing. Their names are durable then: a power
   // cut takes none of them. Errors as ArtifactTree::MakeParents(), and WORKSPACE_NOT_FOUND.
@@ -135,6 +148,7 @@ class Placer {
   Stripe& StripeOf(const ProjectName& project);
 
   const fs::Dir* const base_;
+  DiskHealth* const health_;
   std::array<Stripe, 64> stripes_;
 };
 

@@ -16,6 +16,7 @@ namespace mlops::core {
 namespace {
 
 constexpr size_t kChecksumCacheBytes = 4 << 20;
+constexpr size_t kDirNamesCacheBytes = 64 << 20;
 constexpr size_t kHashBytes = 1 << 20;
 constexpr int64_t kCopyStepBytes = 64 << 20;
 constexpr int64_t kRemoveStep = 1000;
@@ -66,8 +67,10 @@ Artifacts::Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base, UploadOpti
     : catalog_(catalog),
       base_(std::move(base)),
       clock_(options.clock),
+      health_(options.health),
       checksums_(kChecksumCacheBytes),
-      placer_(base_.get()),
+      dir_names_(kDirNamesCacheBytes, clock_),
+      placer_(base_.get(), health_.get()),
       uploads_(base_.get(), &placer_, &checksums_, std::move(options)) {}
 
 absl::StatusOr<ArtifactTree> Artifacts::Open(const ProjectName& project) const {
@@ -75,11 +78,16 @@ absl::StatusOr<ArtifactTree> Artifacts::Open(const ProjectName& project) const {
   return ArtifactTree::Open(*base_, project);
 }
 
+absl::StatusOr<ArtifactTree> Artifacts::OpenForChange(const ProjectName& project) const {
+  RETURN_IF_ERROR(health_->Check());
+  return Open(project);
+}
+
 absl::StatusOr<Artifact> Artifacts::Get(const ProjectName& project, const RelativePath& path, bool checksum,
                                         Cancelled cancelled) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, Open(project));
   if (checksum) return Checksum(tree, path, cancelled);
-  ASSIGN_OR_RETURN(const fs::FileStamp stamp, tree.Stat(path));
+  ASSIGN_OR_RETURN(const fs::FileStamp stamp, tree.StatTarget(path));
   RETURN_IF_ERROR(CheckSuitable(tree, path, stamp));
   return DescribeArtifact(path.shown(), stamp);
 }
@@ -121,7 +129,12 @@ absl::StatusOr<ArtifactPage> Artifacts::List(const ListArtifactsArgs& args) {
     ASSIGN_OR_RETURN(after, OpenToken(args.page_token, context));
   }
   const int page_size = args.page_size == 0 ? kDefaultPageSize : std::min(args.page_size, kMaxPageSize);
-  auto page = ListTree(tree.root(), top, args.recursive, after, static_cast<size_t>(page_size));
+  std::unique_ptr<fs::Dir> opened;
+  if (args.path) {
+    ASSIGN_OR_RETURN(opened, tree.OpenDir(*args.path));
+  }
+  const fs::Dir& dir = args.path ? *opened : tree.root();
+  auto page = ListTree(dir, top, args.recursive, after, static_cast<size_t>(page_size), &dir_names_);
   if (!page.ok()) return args.path ? tree.Error(page.status(), *args.path) : page.status();
   ArtifactPage result{.artifacts = std::move(page->artifacts)};
   const absl::string_view last =
@@ -143,8 +156,13 @@ absl::StatusOr<std::unique_ptr<ArtifactReader>> Artifacts::OpenForRead(const Rea
 
 absl::StatusOr<std::unique_ptr<UploadWriter>> Artifacts::OpenForWrite(const WriteArgs& args) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
-  ASSIGN_OR_RETURN(ArtifactTree tree, Open(args.project));
+  ASSIGN_OR_RETURN(ArtifactTree tree, OpenForChange(args.project));
   return uploads_.Open(std::move(tree), args);
+}
+
+absl::StatusOr<std::optional<Artifact>> Artifacts::DiscardUpload(const WriteArgs& args) {
+  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
+  return uploads_.Discard(tree, args);
 }
 
 absl::StatusOr<UploadState> Artifacts::GetUpload(const ProjectName& project, const std::string& upload_id) {
@@ -156,7 +174,7 @@ absl::StatusOr<UploadState> Artifacts::GetUpload(const ProjectName& project, con
 
 absl::StatusOr<DeletedArtifacts> Artifacts::Delete(const DeleteArtifactArgs& args, Cancelled cancelled) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
-  ASSIGN_OR_RETURN(const ArtifactTree tree, Open(args.project));
+  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
   auto parent = tree.OpenParent(args.path);
   auto stamp = parent.ok() ? (*parent)->Stat(args.path.name()) : parent.status();
   if (absl::IsNotFound(stamp.status())) {
@@ -173,7 +191,7 @@ absl::StatusOr<DeletedArtifacts> Artifacts::Delete(const DeleteArtifactArgs& arg
   });
   if (absl::IsAlreadyExists(removed)) return ArtifactForceRequired(args.project.str(), args.path.shown());
   if (!removed.ok()) return tree.Error(removed, args.path);
-  RETURN_IF_ERROR((*parent)->Sync());
+  RETURN_IF_ERROR(health_->Sync(**parent));
   if (stamp->type != fs::EntryType::kFile) return DeletedArtifacts{};
   return DeletedArtifacts{.file_count = 1, .size_bytes = stamp->size_bytes};
 }
@@ -191,7 +209,7 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(const ArtifactTree& tree
     return parent.Rename(args.path.name(), *uploads, name, fs::RenameMode::kNoReplace);
   });
   if (!moved.ok()) return tree.Error(moved, args.path);
-  RETURN_IF_ERROR(parent.Sync());
+  RETURN_IF_ERROR(health_->Sync(parent));
   DeletedArtifacts deleted;
   while (true) {
     if (cancelled()) return LeftAlone();
@@ -205,7 +223,7 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(const ArtifactTree& tree
 absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
   RETURN_IF_ERROR(CheckNotTop(args.destination));
-  ASSIGN_OR_RETURN(const ArtifactTree tree, Open(args.project));
+  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
   ASSIGN_OR_RETURN(const auto parent, tree.OpenParent(args.path));
   ASSIGN_OR_RETURN(fs::FileStamp stamp, tree.Stat(args.path));
   const auto check = [&]() -> absl::Status {
@@ -225,7 +243,7 @@ absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
   const auto placed =
       placer_.Place(tree, *parent, args.path.name(), args.destination, {.create_only = args.create_only}, check);
   if (!placed.ok()) return tree.Error(placed.status(), args.path);
-  RETURN_IF_ERROR(parent->Sync());
+  RETURN_IF_ERROR(health_->Sync(*parent));
   return DescribeArtifact(args.destination.shown(), *placed);
 }
 
@@ -245,7 +263,7 @@ absl::Status Artifacts::CopyBytes(fs::File& to, ArtifactReader& from, Cancelled 
 absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args, Cancelled cancelled) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
   RETURN_IF_ERROR(CheckNotTop(args.destination));
-  ASSIGN_OR_RETURN(const ArtifactTree tree, Open(args.project));
+  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
   ASSIGN_OR_RETURN(const auto reader, OpenReader(tree, args.path));
   RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, reader->stamp_));
   const Precondition precondition{.create_only = args.create_only};
@@ -268,21 +286,21 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args, Cancelled can
 }
 
 absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project, const RelativePath& path) {
-  ASSIGN_OR_RETURN(const ArtifactTree tree, Open(project));
+  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(project));
   ASSIGN_OR_RETURN(const ArtifactTree::Chain parents, placer_.MakeParents(tree, path));
   fs::Dir& parent = parents.empty() ? tree.root() : *parents.back().dir;
   absl::Status made = parent.MakeDir(path.name());
   if (!made.ok() && !absl::IsAlreadyExists(made)) return tree.Error(made, path);
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, tree.Stat(path));
   if (stamp.type != fs::EntryType::kDirectory) return PathUnsuitable(project.str(), path.shown(), "is not a directory");
-  RETURN_IF_ERROR(parent.Sync());
+  RETURN_IF_ERROR(health_->Sync(parent));
   return DescribeArtifact(path.shown(), stamp);
 }
 
 // --- Maintenance ----------------------------------------------------------------------------------------------------
 
 void Artifacts::SweepSome() {
-  if (clock_() < next_sweep_) return;
+  if (clock_() < next_sweep_ || !health_->ok()) return;
   const auto page = catalog_->List({.page_size = kSweptWorkspaces, .after = swept_});
   if (!page.ok()) return;
   for (const WorkspacePtr& workspace : page->workspaces) {

@@ -16,6 +16,8 @@
 #include "absl/time/time.h"
 #include "service/core/artifact_tree.h"
 #include "service/core/catalog.h"
+#include "service/core/dir_names.h"
+#include "service/core/disk_health.h"
 #include "service/core/uploads.h"
 #include "service/core/usage.h"
 #include "service/fs/dir.h"
@@ -94,7 +96,9 @@ class ArtifactReader {
 };
 
 // The files of workspaces. Each method is one RPC, or begins its stream; their errors stand in workspace_service.proto.
-// Thread-safe. Nothing is locked while data is read, written or removed, nor across a stream.
+// Once the sync of a directory has failed, here or for another who shares UploadOptions::health, changes return
+// INTERNAL/IO_ERROR for ever. Thread-safe. Nothing is locked while data is read, written or removed, nor across a
+// stream.
 class Artifacts {
  public:
   // `catalog` must outlive this; `base` is its base directory.
@@ -105,6 +109,8 @@ class Artifacts {
   absl::StatusOr<ArtifactPage> List(const ListArtifactsArgs& args);
   absl::StatusOr<std::unique_ptr<ArtifactReader>> OpenForRead(const ReadArgs& args);
   absl::StatusOr<std::unique_ptr<UploadWriter>> OpenForWrite(const WriteArgs& args);
+  // Of the upload that a first message with `discard` names; see Uploads::Discard().
+  absl::StatusOr<std::optional<Artifact>> DiscardUpload(const WriteArgs& args);
   absl::StatusOr<UploadState> GetUpload(const ProjectName& project, const std::string& upload_id);
   // Where nobody waits any more, what was taken out of sight is removed by Sweep().
   absl::StatusOr<DeletedArtifacts> Delete(const DeleteArtifactArgs& args, Cancelled cancelled);
@@ -118,6 +124,7 @@ class Artifacts {
 
  private:
   absl::StatusOr<ArtifactTree> Open(const ProjectName& project) const;
+  absl::StatusOr<ArtifactTree> OpenForChange(const ProjectName& project) const;
   absl::StatusOr<std::unique_ptr<ArtifactReader>> OpenReader(const ArtifactTree& tree, const RelativePath& path) const;
   absl::StatusOr<Artifact> Checksum(const ArtifactTree& tree, const RelativePath& path, Cancelled cancelled);
   absl::StatusOr<DeletedArtifacts> RemoveAside(const ArtifactTree& tree, fs::Dir& parent,
@@ -127,7 +134,9 @@ class Artifacts {
   Catalog* const catalog_;
   const std::unique_ptr<fs::Dir> base_;
   const base::Clock clock_;
+  const std::shared_ptr<DiskHealth> health_;
   ChecksumCache checksums_;
+  DirNamesCache dir_names_;
   Placer placer_;
   Uploads uploads_;
 

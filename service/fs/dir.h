@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/functional/function_ref.h"
@@ -106,6 +107,9 @@ class Dir {
   // The state of the entry itself: a symbolic link at the end is not followed. As it is one system call, links on the
   // way to it are: use it to compare stamps, never to decide what may be trusted.
   virtual absl::StatusOr<FileStamp> Stat(absl::string_view path) const = 0;
+
+  // What the symbolic link `path` says, whatever that is; nullopt if the entry is something else.
+  virtual absl::StatusOr<std::optional<std::string>> ReadLink(absl::string_view path) const = 0;
 
   // The state of this directory.
   virtual absl::StatusOr<FileStamp> StatSelf() const = 0;

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -192,6 +193,17 @@ class PosixDir final : public Dir {
     return Error(path);
   }
 
+  absl::StatusOr<std::optional<std::string>> ReadLink(absl::string_view path) const override {
+    std::array<char, 4096> target;  // No system has longer ones.
+    ssize_t size = 0;
+    RETURN_IF_ERROR(WithParent(path, [&](int dir, const char* name) {
+      size = ::readlinkat(dir, name, target.data(), target.size());
+      return size < 0 && errno != EINVAL ? -1 : 0;
+    }));
+    if (size < 0) return std::nullopt;
+    return std::string(target.data(), static_cast<size_t>(size));
+  }
+
   absl::StatusOr<FileStamp> StatSelf() const override { return Stat(""); }
 
   std::string Identity() const override { return options_.portable ? "" : sys::Identity(fd_.get()); }
@@ -305,6 +317,7 @@ class PosixDir final : public Dir {
     if (!fd.ok() && !special) return Error(path);
     FileStamp state;
     if (!special && sys::Stat(fd.get(), "", &state, options_.portable) != 0) return Error(path);
+    if (state.type == EntryType::kDirectory) return Unsuitable(FullPath(path), "is a directory");
     if (state.type != EntryType::kFile) return Unsuitable(FullPath(path), "is not a regular file");
     if (stamp != nullptr) *stamp = state;
     return fd;

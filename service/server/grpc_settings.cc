@@ -20,10 +20,12 @@ constexpr int kKeepaliveTimeMs = 120'000;
 // Reflection, which is not ours to make asynchronous, keeps a thread for each of its streams.
 constexpr int kMaxGrpcThreads = 64;
 constexpr size_t kMaxRequestMemoryBytes = 512 * 1024 * 1024;
+// Two messages, and what the connection reads ahead.
+constexpr size_t kMaxStreamMemoryBytes = 9 * 1024 * 1024;
 
 }  // namespace
 
-void ApplyGrpcSettings(grpc::ServerBuilder& builder) {
+void ApplyGrpcSettings(grpc::ServerBuilder& builder, int max_artifact_streams) {
   // Debian builds Abseil, whose mutexes gRPC uses too, with its search for deadlocks, under one lock for all of them.
   // ThreadSanitizer does that better.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
@@ -32,8 +34,9 @@ void ApplyGrpcSettings(grpc::ServerBuilder& builder) {
   google::protobuf::LinkMessageReflection<grpc::health::v1::HealthCheckRequest>();
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  builder.SetResourceQuota(
-      grpc::ResourceQuota("requests").Resize(kMaxRequestMemoryBytes).SetMaxThreads(kMaxGrpcThreads));
+  const size_t memory_bytes =
+      kMaxRequestMemoryBytes + static_cast<size_t>(max_artifact_streams) * kMaxStreamMemoryBytes;
+  builder.SetResourceQuota(grpc::ResourceQuota("requests").Resize(memory_bytes).SetMaxThreads(kMaxGrpcThreads));
   // Without this a second server could take the same TCP port, silently.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxStreamsPerConnection);

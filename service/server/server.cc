@@ -112,12 +112,15 @@ absl::Status Server::OpenCatalog() {
   ASSIGN_OR_RETURN(auto catalog_dir, fs::OpenBaseDir(base_path_, open_options));
   ASSIGN_OR_RETURN(auto artifacts_dir, fs::OpenBaseDir(base_path_, open_options));
   ASSIGN_OR_RETURN(std::shared_ptr<const fs::Dir> scan_dir, fs::OpenBaseDir(base_path_, open_options));
-  auto catalog = catalog::FileCatalog::Open(std::move(catalog_dir), base_path_, {.purge_delay = config_.purge_delay});
+  const auto health = std::make_shared<core::DiskHealth>();
+  auto catalog = catalog::FileCatalog::Open(std::move(catalog_dir), base_path_,
+                                            {.purge_delay = config_.purge_delay, .health = health});
   if (!catalog.ok()) {
     return Refusal(absl::StrCat("cannot read the base directory ", base_path_, ": ", catalog.status().message()));
   }
   catalog_ = *std::move(catalog);
-  artifacts_ = std::make_unique<core::Artifacts>(catalog_.get(), std::move(artifacts_dir));
+  artifacts_ = std::make_unique<core::Artifacts>(catalog_.get(), std::move(artifacts_dir),
+                                                 core::UploadOptions{.health = health});
   maintainer_ = std::make_unique<catalog::Maintainer>(catalog_.get(),
                                                       fs::MakeWatcher(base_path_, core::layout::kRecord, open_options),
                                                       [this] { artifacts_->SweepSome(); });
@@ -144,7 +147,7 @@ absl::Status Server::Listen() {
   addresses_ = acceptor_->addresses();
 
   grpc::ServerBuilder builder;
-  ApplyGrpcSettings(builder);
+  ApplyGrpcSettings(builder, config_.max_artifact_streams);
   connections_ = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, grpc::InsecureServerCredentials());
   builder.RegisterService(service_.get());

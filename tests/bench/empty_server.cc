@@ -17,6 +17,7 @@
 #include "grpcpp/server.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "mlops/workspace/v1/workspace_service.grpc.pb.h"
+#include "service/server/config.h"
 #include "service/server/grpc_settings.h"
 
 namespace {
@@ -178,7 +179,7 @@ int main(int argc, char** argv) {
   const auto model = pb::WorkspaceService::NewStub(grpc::CreateChannel(argv[2], grpc::InsecureChannelCredentials()));
   EmptyService service(FetchReply(*model, argv[3]), FetchPage(*model));
   grpc::ServerBuilder builder;
-  mlops::server::ApplyGrpcSettings(builder);
+  mlops::server::ApplyGrpcSettings(builder, mlops::server::Config().max_artifact_streams);
   for (const absl::string_view address : absl::StrSplit(argv[1], ',')) {
     builder.AddListeningPort(std::string(address), grpc::InsecureServerCredentials());
   }

@@ -2,6 +2,8 @@
 #define MLOPS_TESTS_SUPPORT_FORWARDING_DIR_H_
 
 #include <memory>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "service/base/status_macros.h"
@@ -36,6 +38,9 @@ class ForwardingDir : public fs::Dir {
     return WrapDir(std::move(dir), path);
   }
   absl::StatusOr<fs::FileStamp> Stat(absl::string_view path) const override { return target_->Stat(path); }
+  absl::StatusOr<std::optional<std::string>> ReadLink(absl::string_view path) const override {
+    return target_->ReadLink(path);
+  }
   absl::StatusOr<fs::FileStamp> StatSelf() const override { return target_->StatSelf(); }
   std::string Identity() const override { return target_->Identity(); }
   absl::StatusOr<fs::FileContent> ReadFile(absl::string_view path, int64_t max_bytes) const override {

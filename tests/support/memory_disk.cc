@@ -87,6 +87,11 @@ class MemoryDir final : public fs::Dir {
     ASSIGN_OR_RETURN(const auto inode, disk_->Find(inode_, path));
     return MemoryDisk::Stamp(*inode);
   }
+  // There are no links.
+  absl::StatusOr<std::optional<std::string>> ReadLink(absl::string_view path) const override {
+    RETURN_IF_ERROR(Stat(path).status());
+    return std::nullopt;
+  }
   absl::StatusOr<FileStamp> StatSelf() const override {
     absl::MutexLock lock(&disk_->mutex_);
     return MemoryDisk::Stamp(*inode_);
@@ -184,6 +189,7 @@ absl::StatusOr<MemoryDisk::InodePtr> MemoryDisk::Find(const InodePtr& from, absl
 absl::StatusOr<MemoryDisk::InodePtr> MemoryDisk::FindFile(const InodePtr& from, absl::string_view path) const {
   absl::MutexLock lock(&mutex_);
   ASSIGN_OR_RETURN(InodePtr inode, Find(from, path));
+  if (inode->type == EntryType::kDirectory) return Unsuitable(path, "is a directory");
   if (inode->type != EntryType::kFile) return Unsuitable(path, "is not a regular file");
   return inode;
 }

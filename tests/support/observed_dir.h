@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -64,6 +65,9 @@ class ObservedDir : public ForwardingDir {
   }
   absl::StatusOr<fs::FileStamp> Stat(absl::string_view path) const override {
     return Observe("Stat", path, [&] { return ForwardingDir::Stat(path); });
+  }
+  absl::StatusOr<std::optional<std::string>> ReadLink(absl::string_view path) const override {
+    return Observe("ReadLink", path, [&] { return ForwardingDir::ReadLink(path); });
   }
   absl::StatusOr<fs::FileStamp> StatSelf() const override {
     return Observe("StatSelf", "", [&] { return ForwardingDir::StatSelf(); });

@@ -361,14 +361,15 @@ class WorkspaceClient {
   absl::Status StreamStatuses(const std::function<bool(const WorkspaceStatus&)>& visit,
                               const StatusStreamOptions& options = {}, const CallOptions& call = {}) const;
 
-  // Tells what a file or directory is.
+  // Tells what a file or directory is. As wherever something is read, symbolic links are followed if they are relative
+  // and stay in the workspace's directories, and others refused; where something is written or moved, all are refused.
   //
   // Returns NOT_FOUND/WORKSPACE_NOT_FOUND, DATA_LOSS/WORKSPACE_CORRUPT as Get, as all that follow.
   // Returns INVALID_ARGUMENT/PATH_INVALID {path, problem} if `path` is not one that an artifact may have, as all that
   //   follow.
   // Returns NOT_FOUND/ARTIFACT_NOT_FOUND {path} if there is nothing of that name.
-  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if it is, or leads through, a symbolic link, or is a
-  //   device, FIFO or socket; with `checksum`, also if it is a directory.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if it is, or leads through, a symbolic link that is not
+  //   followed, or is a device, FIFO or socket; with `checksum`, also if it is a directory.
   // Returns ABORTED/ETAG_MISMATCH {path, etag, current_etag} if it was changed while its checksum was computed.
   absl::StatusOr<Artifact> GetArtifact(std::string_view project, std::string_view path,
                                        const GetArtifactOptions& options = {}, const CallOptions& call = {}) const;
@@ -379,7 +380,8 @@ class WorkspaceClient {
   // and retries are those of a page. `visit` may use this client.
   //
   // Returns NOT_FOUND/ARTIFACT_NOT_FOUND {path} if there is no such directory.
-  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if it is none, or leads through a symbolic link.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if it is none, or leads through a symbolic link that is
+  //   not followed.
   absl::Status ListArtifacts(std::string_view project, const std::function<bool(const Artifact&)>& visit,
                              const ListArtifactsOptions& options = {}, const CallOptions& call = {}) const;
 

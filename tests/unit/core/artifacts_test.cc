@@ -18,6 +18,7 @@
 #include "service/catalog/memory_catalog.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/matchers.h"
+#include "tests/support/observed_dir.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/workspaces.h"
 
@@ -161,6 +162,138 @@ TEST_P(ArtifactsTest, AChecksumIsRememberedAsLongAsTheFileIsTheSame) {
   EXPECT_EQ(checksum(Never).value().sha256, base::HashHex("olleh", 64));
 }
 
+// --- Links ----------------------------------------------------------------------------------------------------------
+
+TEST_P(ArtifactsTest, LinksThatStayInsideAreFollowedByWhoReads) {
+  temp.WriteFile("fraud/models/run-7/w", "weights");
+  temp.WriteFile("fraud/outputs/x", "output");
+  temp.Link("run-7", "fraud/models/current");
+  temp.Link("./run-7/../current//w", "fraud/models/chain");
+  temp.Link("../../outputs/x", "fraud/models/run-7/other");
+  temp.Link("models", "fraud/dvc");
+  for (const char* path : {"models/current/w", "models/chain", "dvc/run-7/w", "dvc/current/w"}) {
+    const auto reader = OpenForRead(path);
+    ASSERT_OK(reader) << path;
+    EXPECT_EQ(ReadAll(**reader).value(), "weights") << path;
+    const Artifact artifact = artifacts->Get(Project("fraud"), Path(path), /*checksum=*/false, Never).value();
+    EXPECT_EQ(artifact.path, path);
+    EXPECT_EQ(artifact.etag, (*reader)->artifact().etag);
+    EXPECT_EQ(artifacts->Get(Project("fraud"), Path(path), /*checksum=*/true, Never)->sha256,
+              base::HashHex("weights", 64));
+  }
+  EXPECT_EQ(ReadAll(*OpenForRead("models/current/other").value()).value(), "output");
+  EXPECT_TRUE(artifacts->Get(Project("fraud"), Path("models/current"), false, Never)->directory);
+  ASSERT_OK(artifacts->Copy(
+      {.project = Project("fraud"), .path = Path("models/chain"), .destination = Path("outputs/copy")}, Never));
+  EXPECT_EQ(temp.ReadFile("fraud/outputs/copy"), "weights");
+}
+
+TEST_P(ArtifactsTest, LinksThatLeadElsewhereAreNot) {
+  const support::TempDir outside;
+  outside.WriteFile("secret", "secret");
+  temp.WriteFile("other/models/x", "secret");
+  temp.WriteFile("fraud/workspace.yaml", "secret");
+  temp.WriteFile("fraud/.uploads/id.part", "secret");
+  temp.WriteFile("fraud/models/x", "");
+  temp.MakeFifo("fraud/models/fifo");
+  std::string chain = "x";
+  for (int i = 0; i < 41; ++i) temp.Link(std::exchange(chain, absl::StrCat("c", i)), absl::StrCat("fraud/models/c", i));
+  const std::vector<std::string> targets = {outside.Path("secret"),
+                                            temp.Path("fraud/models/x"),
+                                            "../../other/models/x",
+                                            "../../fraud/models/x",
+                                            "../workspace.yaml",
+                                            "../.uploads/id.part",
+                                            "..",
+                                            "../..",
+                                            "../../../../../../../../../../etc/passwd",
+                                            "fifo",
+                                            "link",
+                                            "link/x",
+                                            "x/below",
+                                            "../models/c40"};
+  for (const std::string& target : targets) {
+    std::filesystem::remove(temp.Path("fraud/models/link"));
+    temp.Link(target, "fraud/models/link");
+    const auto unsuitable = IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE");
+    EXPECT_THAT(OpenForRead("models/link"), unsuitable) << target;
+    EXPECT_THAT(OpenForRead("models/link"), HasDetail("path", "models/link")) << target;
+    EXPECT_THAT(artifacts->Get(Project("fraud"), Path("models/link"), false, Never), unsuitable) << target;
+    EXPECT_THAT(artifacts->List({.project = Project("fraud"), .path = Path("models/link")}), unsuitable) << target;
+  }
+  EXPECT_OK(OpenForRead("models/c39"));
+  temp.Link("missing", "fraud/models/dangling");
+  EXPECT_THAT(OpenForRead("models/dangling"), IsError(StatusCode::kNotFound, "ARTIFACT_NOT_FOUND"));
+  EXPECT_THAT(artifacts->Get(Project("fraud"), Path("models/dangling"), false, Never),
+              HasDetail("path", "models/dangling"));
+}
+
+TEST_P(ArtifactsTest, AListOfWhatALinkLeadsToIsByTheNameItWasAskedFor) {
+  for (const char* name : {"a", "b/1", "b/2", "c"}) temp.WriteFile(absl::StrCat("fraud/models/run/", name), "x");
+  temp.Link(".", "fraud/models/run/loop");
+  temp.Link("a", "fraud/models/run/b/to-a");
+  temp.Link("run/loop", "fraud/models/current");
+  ListArtifactsArgs args{.project = Project("fraud"), .recursive = true, .page_size = 2};
+  args.path = Path("models/current");
+  std::vector<std::string> paths;
+  do {
+    const ArtifactPage page = artifacts->List(args).value();
+    for (const Artifact& artifact : page.artifacts) paths.push_back(artifact.path);
+    args.page_token = page.next_page_token;
+  } while (!args.page_token.empty());
+  EXPECT_THAT(paths, ElementsAre("models/current/a", "models/current/b", "models/current/b/1", "models/current/b/2",
+                                 "models/current/c"));
+  for (const std::string& path : paths) EXPECT_OK(artifacts->Get(Project("fraud"), Path(path), false, Never)) << path;
+}
+
+TEST_P(ArtifactsTest, ALinkPutInTheWayMeanwhileIsNotFollowed) {
+  const support::TempDir outside;
+  outside.WriteFile("w", "secret");
+  temp.WriteFile("fraud/models/run-7/w", "weights");
+  temp.Link("run-7", "fraud/models/current");
+  const auto observer = std::make_shared<support::DirObserver>();
+  auto base = fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value();
+  Artifacts watched(&catalog, std::make_unique<support::ObservedDir>(std::move(base), observer));
+  const auto open = [&] {
+    return watched.OpenForRead({.project = Project("fraud"), .path = Path("models/current/w")});
+  };
+  const auto reader = open().value();
+  observer->SetAfter([&](absl::string_view call) {
+    if (call != "ReadLink fraud/models/run-7/w") return;
+    temp.Move("fraud/models/run-7", "fraud/models/gone");
+    temp.Link(outside.path(), "fraud/models/run-7");
+  });
+  EXPECT_THAT(open(), IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE"));
+  EXPECT_TRUE(temp.Exists("fraud/models/gone"));
+  EXPECT_EQ(ReadAll(*reader).value(), "weights");
+}
+
+TEST_P(ArtifactsTest, WhoChangesSomethingMeetsTheLinkItself) {
+  temp.WriteFile("fraud/models/run/w", "weights");
+  temp.Link("run", "fraud/models/current");
+  temp.Link("run/w", "fraud/models/link");
+  const auto unsuitable = IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE");
+  EXPECT_THAT(Write("models/link", "new"), unsuitable);
+  EXPECT_THAT(Write("models/current/w", "new"), unsuitable);
+  EXPECT_THAT(Write("models/link", "new", {.create_only = true}),
+              IsError(StatusCode::kAlreadyExists, "ARTIFACT_EXISTS"));
+  EXPECT_THAT(artifacts->MakeDirectory(Project("fraud"), Path("models/current")), unsuitable);
+  const auto move = [&](absl::string_view from, absl::string_view to) {
+    return artifacts->Move({.project = Project("fraud"), .path = Path(from), .destination = Path(to)});
+  };
+  EXPECT_THAT(move("models/link", "models/y"), unsuitable);
+  EXPECT_THAT(move("models/current/w", "models/y"), unsuitable);
+  EXPECT_THAT(move("models/run/w", "models/link"), unsuitable);
+  const auto remove = [&](absl::string_view path) {
+    return artifacts->Delete({.project = Project("fraud"), .path = Path(path), .force = true}, Never);
+  };
+  EXPECT_THAT(remove("models/current/w"), unsuitable);
+  EXPECT_EQ(remove("models/link")->file_count, 0);
+  EXPECT_EQ(remove("models/current")->file_count, 0);
+  EXPECT_FALSE(std::filesystem::is_symlink(temp.Path("fraud/models/current")));
+  EXPECT_EQ(temp.ReadFile("fraud/models/run/w"), "weights");
+}
+
 // --- Lists ----------------------------------------------------------------------------------------------------------
 
 TEST_P(ArtifactsTest, PagesOfAnySizeMakeTheSameList) {
@@ -216,6 +349,31 @@ TEST_P(ArtifactsTest, OneStreamAtATimeWritesAnUpload) {
   ASSERT_OK(first->Write({"abc"}));
   first.reset();
   EXPECT_OK(OpenForWrite("models/x", "id", 3));
+}
+
+TEST_P(ArtifactsTest, WhatAnotherStreamWritesIsNotDiscarded) {
+  auto writer = OpenForWrite("models/x", "id").value();
+  ASSERT_OK(writer->Write({"abc"}));
+  const auto discard = [&] {
+    return artifacts->DiscardUpload({.project = Project("fraud"), .path = Path("models/x"), .upload_id = "id"});
+  };
+  EXPECT_THAT(discard(), kBusy);
+  EXPECT_EQ(GetUpload("id")->offset, 3);
+  writer.reset();
+  EXPECT_EQ(discard().value(), std::nullopt);
+  EXPECT_THAT(Staged(), IsEmpty());
+}
+
+TEST_P(ArtifactsTest, WhatAnEarlierMachineStagedAndWhatIsTornIsDiscarded) {
+  ASSERT_OK(OpenForWrite("models/x", "id").value()->Write({"abc"}));
+  Restart("another boot");
+  temp.WriteFile("fraud/.uploads/torn.part", "abc");
+  temp.WriteFile("fraud/.uploads/torn.json", "{");
+  for (const char* id : {"id", "torn"}) {
+    const WriteArgs args{.project = Project("fraud"), .path = Path("models/x"), .upload_id = id};
+    EXPECT_EQ(artifacts->DiscardUpload(args).value(), std::nullopt);
+  }
+  EXPECT_THAT(Staged(), IsEmpty());
 }
 
 TEST_P(ArtifactsTest, AnUploadGoesOnAfterARestartOfTheServer) {
@@ -341,6 +499,40 @@ TEST_P(ArtifactsTest, ALinkPutOnTheWayMeanwhileLeadsNowhere) {
   temp.Link(outside.path(), "fraud/models/dir");
   EXPECT_THAT(writer->Finish(), IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE"));
   EXPECT_FALSE(outside.Exists("x"));
+}
+
+TEST_P(ArtifactsTest, AfterADirectoryThatCouldNotBeSyncedItOnlyReads) {
+  const auto observer = std::make_shared<support::DirObserver>();
+  const auto health = std::make_shared<DiskHealth>();
+  auto base = fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value();
+  artifacts = std::make_unique<Artifacts>(&catalog, std::make_unique<support::ObservedDir>(std::move(base), observer),
+                                          UploadOptions{.clock = clock.clock(), .boot_id = "boot", .health = health});
+  ASSERT_OK(Write("models/x", "old"));
+  auto earlier = OpenForWrite("models/y").value();
+  ASSERT_OK(earlier->Write({"abc"}));
+  observer->SetBefore([](absl::string_view call) {
+    const bool fails = call == "Sync fraud/models";
+    return fails ? base::MakeError(StatusCode::kInternal, "lost", {.reason = "IO_ERROR", .metadata = {{"errno", "5"}}})
+                 : absl::OkStatus();
+  });
+  const auto io_error = IsError(StatusCode::kInternal, "IO_ERROR");
+  EXPECT_TRUE(health->ok());
+  EXPECT_THAT(Write("models/x", "new"), io_error);
+  EXPECT_FALSE(health->ok());
+  observer->SetBefore(nullptr);
+  EXPECT_THAT(earlier->Finish(), io_error);
+  EXPECT_FALSE(temp.Exists("fraud/models/y"));
+  EXPECT_THAT(Write("models/z", "new"), io_error);
+  EXPECT_THAT(Write("models/z", "new"), HasDetail("errno", "5"));
+  EXPECT_THAT(artifacts->MakeDirectory(Project("fraud"), Path("models/d")), io_error);
+  const TransferArgs transfer{.project = Project("fraud"), .path = Path("models/x"), .destination = Path("models/z")};
+  EXPECT_THAT(artifacts->Move(transfer), io_error);
+  EXPECT_THAT(artifacts->Copy(transfer, Never), io_error);
+  EXPECT_THAT(artifacts->Delete({.project = Project("fraud"), .path = Path("models/x")}, Never), io_error);
+  EXPECT_OK(OpenForRead("models/x"));
+  earlier.reset();
+  Restart();
+  EXPECT_OK(Write("models/z", "new"));
 }
 
 TEST_P(ArtifactsTest, OfRacersForOneNameOneWins) {

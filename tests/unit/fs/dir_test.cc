@@ -153,6 +153,8 @@ TEST_P(DirTest, OnlyRegularFilesAreOpened) {
     EXPECT_THAT(dir->OpenFile(name), kUnsuitable) << name;
     EXPECT_THAT(dir->ReopenFile(name), kUnsuitable) << name;
   }
+  EXPECT_THAT(dir->OpenFile("dir"), HasDetail("problem", "is a directory"));
+  EXPECT_THAT(dir->ReopenFile("dir"), HasDetail("problem", "is a directory"));
   EXPECT_THAT(dir->OpenFile("missing"), kNotFound);
   EXPECT_THAT(dir->ReopenFile("missing"), kNotFound);
 }
@@ -200,6 +202,19 @@ TEST_P(DirTest, NoLinkIsFollowedWhateverItStandsFor) {
   EXPECT_THAT(dir->RemoveDir("link/sub"), kUnsuitable);
   EXPECT_TRUE(outside.Exists("sub/file"));
   EXPECT_FALSE(outside.Exists("new"));
+}
+
+TEST_P(DirTest, ReadLinkTellsWhatALinkSays) {
+  temp.MakeDirs("dir");
+  temp.WriteFile("file", "");
+  temp.Link("../any//where/", "dir/link");
+  temp.Link("dir", "way");
+  EXPECT_EQ(dir->ReadLink("dir/link").value(), "../any//where/");
+  EXPECT_EQ(dir->ReadLink("dir").value(), std::nullopt);
+  EXPECT_EQ(dir->ReadLink("file").value(), std::nullopt);
+  EXPECT_THAT(dir->ReadLink("missing"), kNotFound);
+  EXPECT_THAT(dir->ReadLink("way/link"), kUnsuitable);
+  EXPECT_THAT(dir->ReadLink("file/x"), kUnsuitable);
 }
 
 TEST_P(DirTest, AFileOnTheWayIsUnsuitable) {

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, contextmanager
+from contextlib import closing
 from copy import copy
 from datetime import datetime
 from pathlib import Path
@@ -153,7 +153,7 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
         """The SHA-256 of a file's content, in hexadecimal digits. The server may have to read all of it."""
         path = self._strip_protocol(path)
         project, inner = self._file_of(path)
-        with self._file_errors(path):
+        with lookup_errors(path):
             request = pb.GetArtifactRequest(project=project, path=inner, checksum=True)
             return self._connection.call(lambda stub: stub.GetArtifact, request).sha256
 
@@ -349,7 +349,7 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def _download(self, path: str, write: Callable[[memoryview], object], callback: Callback) -> None:
         project, inner = self._file_of(path)
-        with self._file_errors(path), closing(Download(self._connection, project, inner)) as download:
+        with lookup_errors(path), closing(Download(self._connection, project, inner)) as download:
             for piece in download:
                 assert download.artifact is not None
                 if callback.size != download.artifact.size_bytes:
@@ -362,7 +362,7 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def _read(self, path: str, start: int, end: int | None, etag: str) -> bytes:
         project, inner = self._file_of(path)
-        with self._file_errors(path):
+        with lookup_errors(path):
             try:
                 return read(self._connection, project, inner, start, end, etag)
             except WorkspaceError as error:
@@ -414,7 +414,7 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
                 with self.open(path1) as reading, self.open(path2, "wb") as writing:
                     shutil.copyfileobj(reading, writing, CHUNK_BYTES)
                 return
-            with self._file_errors(path1):
+            with lookup_errors(path1):
                 request = pb.CopyArtifactRequest(
                     project=_text(project), path=_text(source), destination_path=_text(destination)
                 )
@@ -518,17 +518,6 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
             raise os_error(errno.EISDIR, path)
         with os_errors(path):
             return _text(project), _text(inner)
-
-    @contextmanager
-    def _file_errors(self, path: str) -> Iterator[None]:
-        """lookup_errors() where a directory may be found in place of a file, which the server tells by words alone."""
-        try:
-            with lookup_errors(path):
-                yield
-        except OSError as error:
-            if error.errno == errno.EINVAL and self.isdir(path):
-                raise os_error(errno.EISDIR, path) from error.__cause__
-            raise
 
     def _check_writable(self, path: str, exclusive: bool) -> None:
         """Raises now what would be found out when all was sent."""
