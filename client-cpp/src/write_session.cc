@@ -14,7 +14,6 @@ namespace {
 
 namespace v1 = workspace::v1;
 
-constexpr size_t kSha256Digits = 64;
 constexpr absl::Duration kAbandonTimeout = absl::Seconds(10);
 // More than may be on its way to the server.
 constexpr int64_t kMaxHeldBytes = 8 << 20;
@@ -133,19 +132,26 @@ absl::Status WriteSession::Recover(const absl::Status& error) {
   return absl::OkStatus();
 }
 
-// No call drops an upload but this one: what is not as declared is dropped.
+absl::Status WriteSession::TryDiscard() {
+  v1::WriteArtifactRequest head;
+  if (stream_ == nullptr) {
+    stream_ = connection_->WriteArtifact(retry_.Attempt());
+    head = first_;
+  }
+  head.set_discard(true);
+  stream_->Write(head, grpc::Slice());  // Whether it came there, the end tells.
+  absl::Status status = stream_->Finish().status();
+  stream_.reset();
+  return status;
+}
+
 void WriteSession::Abandon() {
   if (std::exchange(own_upload_id_, false) && !finished_.has_value()) {
-    const auto zeros = []() -> absl::StatusOr<std::string> { return std::string(kSha256Digits, '0'); };
-    const Checksum wrong = zeros;
-    const auto nothing = [](int64_t) { return grpc::Slice(); };
-    absl::Status status = stream_ == nullptr ? absl::UnavailableError("") : TrySend(offset_, nothing, &wrong);
+    if (stream_ != nullptr && TryDiscard().ok()) return;
+    // By a call of its own where the stream broke, was cancelled, or had ended: the server may not have noticed yet.
     retry_ = Retry({.timeout = kAbandonTimeout});
-    while ((IsWorthRetry(status) || absl::IsCancelled(status)) && retry_.Wait(status).ok()) {
-      stream_.reset();
-      if (!Resume().ok() || offset_ == 0 || finished_.has_value()) break;
-      status = TrySend(offset_, nothing, &wrong);
-    }
+    absl::Status status = TryDiscard();
+    while (ErrorReason(status) == "WORKSPACE_BUSY" && retry_.Wait(status).ok()) status = TryDiscard();
   }
   stream_.reset();
 }

@@ -52,7 +52,7 @@ class WriteSession {
   // Sends what is left and finishes the file.
   absl::StatusOr<Artifact> Finish(int64_t end, Source source, Checksum checksum);
 
-  // Lets the server drop what nobody will go on with. Best effort.
+  // Lets the server drop what nobody will go on with. Best effort: what stays there is swept.
   void Abandon();
 
  private:
@@ -62,6 +62,7 @@ class WriteSession {
   absl::Status Recover(const absl::Status& error);
   absl::Status SendMessage(const grpc::Slice& data, const Checksum* checksum);
   absl::Status ReadAnswer();
+  absl::Status TryDiscard();
   absl::Status CheckNotFinished(int64_t end) const;
   bool IsWorthRetry(const absl::Status& error) const;
 

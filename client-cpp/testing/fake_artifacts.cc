@@ -355,4 +355,14 @@ absl::StatusOr<v1::Artifact> FakeArtifacts::Finish(const std::string& uid, const
   return artifact;
 }
 
+std::optional<v1::Artifact> FakeArtifacts::Discard(const std::string& uid, const std::string& upload_id) {
+  absl::MutexLock lock(&mutex_);
+  auto& uploads = trees_[uid].uploads;
+  const auto it = uploads.find(upload_id);
+  if (it == uploads.end()) return std::nullopt;
+  if (it->second.state.has_artifact()) return it->second.state.artifact();
+  uploads.erase(it);
+  return std::nullopt;
+}
+
 }  // namespace mlops::testing

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -50,6 +51,8 @@ class FakeArtifacts {
   absl::StatusOr<workspace::v1::Artifact> Finish(const std::string& uid,
                                                  const workspace::v1::WriteArtifactRequest& first, std::string content,
                                                  const std::string& sha256);
+  // Drops what was kept for an upload. One that is finished stays, and is returned.
+  std::optional<workspace::v1::Artifact> Discard(const std::string& uid, const std::string& upload_id);
 
  private:
   // '/' before all else: a directory stands right before what is in it.

@@ -193,17 +193,19 @@ class FakeWriteStream final : public internal::WriteStream {
       : artifacts_(artifacts), uid_of_(std::move(uid_of)) {}
 
   ~FakeWriteStream() override {
-    if (begun_ && status_.ok() && !artifact_) artifacts_->Keep(uid_, first_, content_);
+    if (begun_ && status_.ok() && !ended_) artifacts_->Keep(uid_, first_, content_);
   }
 
   bool Write(const v1::WriteArtifactRequest& head, const grpc::Slice& data) override {
     if (!std::exchange(begun_, true)) status_ = Begin(head);
     if (!status_.ok()) return false;
+    if (head.discard()) return Discard();
     content_.append(reinterpret_cast<const char*>(data.begin()), data.size());
     if (!head.finish()) return true;
     auto finished = artifacts_->Finish(uid_, first_, content_, head.sha256());
     status_ = finished.status();
     if (finished.ok()) artifact_ = *std::move(finished);
+    ended_ = finished.ok();
     return status_.ok();
   }
 
@@ -219,8 +221,16 @@ class FakeWriteStream final : public internal::WriteStream {
   absl::Status Begin(const v1::WriteArtifactRequest& first) {
     first_ = first;
     ASSIGN_OR_RETURN(uid_, uid_of_(first.project()));
+    if (first.discard()) return absl::OkStatus();
     ASSIGN_OR_RETURN(content_, artifacts_->OpenForWrite(uid_, first));
     return absl::OkStatus();
+  }
+
+  bool Discard() {
+    ended_ = true;
+    content_.clear();
+    artifact_ = artifacts_->Discard(uid_, first_.upload_id());
+    return true;
   }
 
   FakeArtifacts* const artifacts_;
@@ -230,6 +240,7 @@ class FakeWriteStream final : public internal::WriteStream {
   v1::WriteArtifactRequest first_;
   std::string uid_;
   std::string content_;
+  bool ended_ = false;
   std::optional<v1::Artifact> artifact_;
 };
 

@@ -147,6 +147,11 @@ absl::StatusOr<std::unique_ptr<UploadWriter>> Artifacts::OpenForWrite(const Writ
   return uploads_.Open(std::move(tree), args);
 }
 
+absl::StatusOr<std::optional<Artifact>> Artifacts::DiscardUpload(const WriteArgs& args) {
+  ASSIGN_OR_RETURN(const ArtifactTree tree, Open(args.project));
+  return uploads_.Discard(tree, args);
+}
+
 absl::StatusOr<UploadState> Artifacts::GetUpload(const ProjectName& project, const std::string& upload_id) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, Open(project));
   return uploads_.Get(tree, upload_id);

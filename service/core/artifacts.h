@@ -105,6 +105,8 @@ class Artifacts {
   absl::StatusOr<ArtifactPage> List(const ListArtifactsArgs& args);
   absl::StatusOr<std::unique_ptr<ArtifactReader>> OpenForRead(const ReadArgs& args);
   absl::StatusOr<std::unique_ptr<UploadWriter>> OpenForWrite(const WriteArgs& args);
+  // Of the upload that a first message with `discard` names; see Uploads::Discard().
+  absl::StatusOr<std::optional<Artifact>> DiscardUpload(const WriteArgs& args);
   absl::StatusOr<UploadState> GetUpload(const ProjectName& project, const std::string& upload_id);
   // Where nobody waits any more, what was taken out of sight is removed by Sweep().
   absl::StatusOr<DeletedArtifacts> Delete(const DeleteArtifactArgs& args, Cancelled cancelled);

@@ -100,29 +100,41 @@ absl::StatusOr<std::unique_ptr<UploadWriter>> Uploads::Open(ArtifactTree tree, c
   return writer;
 }
 
+absl::StatusOr<Uploads::Found> Uploads::Find(const ArtifactTree& tree, const fs::Dir& dir, const WriteArgs& args) {
+  Found found{.about = ReadAbout(dir, args.upload_id)};
+  if (found.about && found.about->path != args.path.shown()) {
+    return FieldInvalid("upload_id", absl::StrCat("is the one of an upload to ", found.about->path));
+  }
+  const auto part = dir.Stat(PartName(args.upload_id));
+  if (part.ok()) {
+    found.part = *part;
+  } else if (!absl::IsNotFound(part.status())) {
+    return part.status();
+  } else if (found.about) {
+    if (auto finished = Finished(tree, args.upload_id, *found.about); finished.ok()) {
+      found.finished = *std::move(finished);
+    }
+  }
+  return found;
+}
+
 absl::Status Uploads::OpenResumable(UploadWriter& writer, const WriteArgs& args) {
   const ArtifactTree& tree = writer.tree_;
   const std::string& id = args.upload_id;
-  const auto about = ReadAbout(*writer.dir_, id);
-  const auto part = writer.dir_->Stat(PartName(id));
-  if (!part.ok() && !absl::IsNotFound(part.status())) return part.status();
-  if (about && about->path != args.path.shown()) {
-    return FieldInvalid("upload_id", absl::StrCat("is the one of an upload to ", about->path));
-  }
+  ASSIGN_OR_RETURN(Found found, Find(tree, *writer.dir_, args));
+  const auto& [about, part, finished] = found;
   const auto check_offset = [&](int64_t committed) {
     if (args.offset == committed) return absl::OkStatus();
     return UploadOffsetMismatch(args.project.str(), id, args.offset, committed);
   };
-  if (about && !part.ok()) {
-    if (auto finished = Finished(tree, id, *about); finished.ok()) {
-      RETURN_IF_ERROR(check_offset(finished->size_bytes));
-      writer.offset_ = finished->size_bytes;
-      writer.finished_ = *std::move(finished);
-      return absl::OkStatus();
-    }
+  if (finished) {
+    RETURN_IF_ERROR(check_offset(finished->size_bytes));
+    writer.offset_ = finished->size_bytes;
+    writer.finished_ = finished;
+    return absl::OkStatus();
   }
   RETURN_IF_ERROR(CheckReplaceable(tree, args.path, tree.Stat(args.path), args.precondition));
-  const bool whole = about && part.ok() && about->inode == part->inode && about->boot_id == options_.boot_id;
+  const bool whole = about && part && about->inode == part->inode && about->boot_id == options_.boot_id;
   RETURN_IF_ERROR(check_offset(whole ? part->size_bytes : 0));
   if (!whole) return BeginPart(writer, args);
   ASSIGN_OR_RETURN(writer.file_, writer.dir_->ReopenFile(PartName(id)));
@@ -131,6 +143,20 @@ absl::Status Uploads::OpenResumable(UploadWriter& writer, const WriteArgs& args)
   if (writer.offset_ == 0) return absl::OkStatus();
   ASSIGN_OR_RETURN(writer.to_rehash_, writer.dir_->OpenFile(PartName(id)));
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::optional<Artifact>> Uploads::Discard(const ArtifactTree& tree, const WriteArgs& args) {
+  const std::string& id = args.upload_id;
+  const auto claim = TryClaim(args.project, id);
+  if (claim == nullptr) return WorkspaceBusy(args.project.str(), absl::StrCat("upload ", id));
+  const auto dir = tree.root().OpenDir(layout::kUploadsDir);
+  if (absl::IsNotFound(dir.status())) return std::nullopt;
+  RETURN_IF_ERROR(dir.status());
+  ASSIGN_OR_RETURN(Found found, Find(tree, **dir, args));
+  if (found.finished) return std::move(found.finished);
+  RETURN_IF_ERROR(RemoveIfThere(**dir, PartName(id)));
+  RETURN_IF_ERROR(RemoveIfThere(**dir, AboutName(id)));
+  return std::nullopt;
 }
 
 absl::Status Uploads::BeginPart(UploadWriter& writer, const WriteArgs& args) {
@@ -235,16 +261,20 @@ absl::StatusOr<bool> Uploads::Sweep(const ArtifactTree& tree, int64_t max_entrie
 
 UploadWriter::~UploadWriter() {
   file_.reset();
-  if (!resumable()) Discard();
+  if (!resumable()) Drop().IgnoreError();
 }
 
-void UploadWriter::Discard() {
+absl::Status UploadWriter::Drop() {
   file_.reset();
-  if (staged_name_.empty()) return;
-  // Best effort: what stays is swept.
-  dir_->RemoveFile(staged_name_).IgnoreError();
-  if (resumable()) dir_->RemoveFile(AboutName(args_.upload_id)).IgnoreError();
-  staged_name_.clear();
+  if (staged_name_.empty()) return absl::OkStatus();
+  absl::Status removed = RemoveIfThere(*dir_, std::exchange(staged_name_, ""));
+  if (resumable()) removed.Update(RemoveIfThere(*dir_, AboutName(args_.upload_id)));
+  return removed;
+}
+
+absl::StatusOr<std::optional<Artifact>> UploadWriter::Discard() {
+  RETURN_IF_ERROR(Drop());
+  return finished_;
 }
 
 absl::StatusOr<bool> UploadWriter::Rehash() {
@@ -288,14 +318,14 @@ absl::StatusOr<Artifact> UploadWriter::Finish() {
   }
   const std::string actual = sha256_.Finish();
   if (absl::Status checked = CheckSha256(actual); !checked.ok()) {
-    Discard();
+    Drop().IgnoreError();
     return checked;
   }
   // What failed to reach the disk may be gone, whatever a later try says.
   absl::Status synced = file_->Sync();
   if (synced.ok()) synced = file_->Close();
   if (!synced.ok()) {
-    Discard();
+    Drop().IgnoreError();
     return synced;
   }
   file_.reset();
@@ -303,7 +333,7 @@ absl::StatusOr<Artifact> UploadWriter::Finish() {
                                                [] { return absl::OkStatus(); });
   if (!placed.ok()) {
     // Renamed, and nobody knows whether for good: it must not be found to be finished later.
-    if (absl::IsNotFound(dir_->Stat(staged_name_).status())) Discard();
+    if (absl::IsNotFound(dir_->Stat(staged_name_).status())) Drop().IgnoreError();
     if (!absl::IsNotFound(placed.status()) || !base::GetReason(placed.status()).empty()) return placed.status();
     return UploadNotFound(args_.project.str(), args_.upload_id);
   }

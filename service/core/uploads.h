@@ -74,6 +74,11 @@ class Uploads {
   // Errors as WriteArtifact's, of what can be told before the first byte.
   absl::StatusOr<std::unique_ptr<UploadWriter>> Open(ArtifactTree tree, const WriteArgs& args);
 
+  // Drops what is staged for an upload that has an id, and whose offset and preconditions count for nothing. One that
+  // is finished stays and is returned; of one that is not there nothing is to be done. INVALID_ARGUMENT/FIELD_INVALID
+  // if it is one to another path; ABORTED/WORKSPACE_BUSY while a stream writes it.
+  absl::StatusOr<std::optional<Artifact>> Discard(const ArtifactTree& tree, const WriteArgs& args);
+
   // NOT_FOUND/UPLOAD_NOT_FOUND if there is none.
   absl::StatusOr<UploadState> Get(const ArtifactTree& tree, const std::string& upload_id);
 
@@ -106,6 +111,15 @@ class Uploads {
     uint64_t inode = 0;  // Of the part, and so of the file it becomes.
   };
   static std::optional<About> ReadAbout(const fs::Dir& dir, absl::string_view id);
+
+  // What there is of an upload.
+  struct Found {
+    std::optional<About> about;
+    std::optional<fs::FileStamp> part;
+    std::optional<Artifact> finished;
+  };
+  // INVALID_ARGUMENT/FIELD_INVALID if it is one to another path.
+  absl::StatusOr<Found> Find(const ArtifactTree& tree, const fs::Dir& dir, const WriteArgs& args);
 
   absl::Status OpenResumable(UploadWriter& writer, const WriteArgs& args);
   // Makes a new part; what is left of an earlier one goes.
@@ -153,6 +167,10 @@ class UploadWriter {
   // afterwards.
   absl::StatusOr<Artifact> Finish();
 
+  // Removes what was staged, to be resumed or not. An upload that was finished before stays and is returned. Nothing
+  // may be called afterwards.
+  absl::StatusOr<std::optional<Artifact>> Discard();
+
  private:
   friend class Uploads;
 
@@ -160,8 +178,8 @@ class UploadWriter {
       : uploads_(uploads), tree_(std::move(tree)), args_(std::move(args)) {}
 
   bool resumable() const { return !args_.upload_id.empty(); }
-  // Removes what was staged.
-  void Discard();
+  // Removes what was staged. What stays after a failure is swept.
+  absl::Status Drop();
   absl::Status CheckSha256(const std::string& actual) const;
 
   Uploads* const uploads_;

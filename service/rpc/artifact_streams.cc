@@ -239,6 +239,7 @@ std::optional<absl::Status> ArtifactWriteStream::WorkOnce(bool* more) {
     if (!bytes.has_value()) return EndUnfinished();
     auto message = DecodeWrite(*bytes);
     if (!message.ok()) return message.status();
+    if (message->head.discard()) return Discard(*message);
     message_ = *std::move(message);
     absl::Status begun = writer_ == nullptr ? Begin(message_->head) : CheckLater(message_->head);
     if (!begun.ok()) return begun;
@@ -262,12 +263,33 @@ absl::Status ArtifactWriteStream::CheckWanted() const {
   return streams_->calls().CheckWanted(*context_);
 }
 
-absl::Status ArtifactWriteStream::Begin(const pb::WriteArtifactRequest& first) {
+absl::StatusOr<core::WriteArgs> ArtifactWriteStream::ParseFirst(const pb::WriteArtifactRequest& first) {
   project_ = first.project();
   RETURN_IF_ERROR(CheckNoFence(first.fence()));
-  ASSIGN_OR_RETURN(const core::WriteArgs args, FromProto(first));
+  return FromProto(first);
+}
+
+absl::Status ArtifactWriteStream::Begin(const pb::WriteArtifactRequest& first) {
+  ASSIGN_OR_RETURN(const core::WriteArgs args, ParseFirst(first));
   ASSIGN_OR_RETURN(writer_, streams_->artifacts().OpenForWrite(args));
   rehashing_ = writer_->offset() > 0;
+  return absl::OkStatus();
+}
+
+absl::Status ArtifactWriteStream::Discard(const WriteMessage& message) {
+  const pb::WriteArtifactRequest& head = message.head;
+  std::optional<core::WriteArgs> first;
+  if (writer_ == nullptr) {
+    ASSIGN_OR_RETURN(first, ParseFirst(head));
+    if (first->upload_id.empty()) return FieldInvalid("upload_id", "is required with discard in the first message");
+  } else {
+    RETURN_IF_ERROR(CheckLater(head));
+  }
+  if (head.finish() || !message.data.pieces.empty()) {
+    return FieldInvalid("discard", "must not come together with data or finish");
+  }
+  ASSIGN_OR_RETURN(const auto finished, first ? streams_->artifacts().DiscardUpload(*first) : writer_->Discard());
+  Answer(finished ? finished->size_bytes : 0, finished);
   return absl::OkStatus();
 }
 
@@ -286,7 +308,7 @@ absl::Status ArtifactWriteStream::CheckLater(const pb::WriteArtifactRequest& hea
   if (head.create_only() && !args.precondition.create_only) {
     return FieldInvalid("create_only", "is not what the first message of the stream says");
   }
-  if (head.offset() == 0 || head.offset() == writer_->offset()) return absl::OkStatus();
+  if (head.discard() || head.offset() == 0 || head.offset() == writer_->offset()) return absl::OkStatus();
   return core::UploadOffsetMismatch(args.project.str(), args.upload_id, head.offset(), writer_->offset());
 }
 
@@ -297,8 +319,8 @@ absl::Status ArtifactWriteStream::Write(const WriteMessage& message) {
   }
   RETURN_IF_ERROR(WriteData(message));
   if (!message.head.finish()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const core::Artifact artifact, writer_->Finish());
-  Answer(&artifact);
+  ASSIGN_OR_RETURN(core::Artifact artifact, writer_->Finish());
+  Answer(writer_->offset(), std::move(artifact));
   return absl::OkStatus();
 }
 
@@ -321,14 +343,14 @@ absl::Status ArtifactWriteStream::EndUnfinished() {
     return FieldInvalid("finish",
                         "did not come before the end of the stream, and there is no upload_id to keep it for");
   }
-  Answer(nullptr);
+  Answer(writer_->offset(), std::nullopt);
   return absl::OkStatus();
 }
 
-void ArtifactWriteStream::Answer(const core::Artifact* artifact) {
+void ArtifactWriteStream::Answer(int64_t offset, const std::optional<core::Artifact>& artifact) {
   pb::WriteArtifactResponse response;
-  response.set_offset(writer_->offset());
-  if (artifact != nullptr) ToProto(*artifact, response.mutable_artifact());
+  response.set_offset(offset);
+  if (artifact) ToProto(*artifact, response.mutable_artifact());
   *response_ = Encode(response);
 }
 

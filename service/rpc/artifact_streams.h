@@ -111,12 +111,14 @@ class ArtifactWriteStream final : public grpc::ServerReadReactor<grpc::ByteBuffe
   // With what the call ends, if it does now. Sets `more` if the same message is to be gone on with.
   std::optional<absl::Status> WorkOnce(bool* more);
   absl::Status CheckWanted() const;
+  absl::StatusOr<core::WriteArgs> ParseFirst(const pb::WriteArtifactRequest& first);
   absl::Status Begin(const pb::WriteArtifactRequest& first);
+  absl::Status Discard(const WriteMessage& message);
   absl::Status Write(const WriteMessage& message);
   absl::Status WriteData(const WriteMessage& message);
   absl::Status CheckLater(const pb::WriteArtifactRequest& head) const;
   absl::Status EndUnfinished();
-  void Answer(const core::Artifact* artifact);
+  void Answer(int64_t offset, const std::optional<core::Artifact>& artifact);
 
   ArtifactStreams* const streams_;
   grpc::CallbackServerContext* const context_;

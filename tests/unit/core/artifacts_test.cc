@@ -218,6 +218,31 @@ TEST_P(ArtifactsTest, OneStreamAtATimeWritesAnUpload) {
   EXPECT_OK(OpenForWrite("models/x", "id", 3));
 }
 
+TEST_P(ArtifactsTest, WhatAnotherStreamWritesIsNotDiscarded) {
+  auto writer = OpenForWrite("models/x", "id").value();
+  ASSERT_OK(writer->Write({"abc"}));
+  const auto discard = [&] {
+    return artifacts->DiscardUpload({.project = Project("fraud"), .path = Path("models/x"), .upload_id = "id"});
+  };
+  EXPECT_THAT(discard(), kBusy);
+  EXPECT_EQ(GetUpload("id")->offset, 3);
+  writer.reset();
+  EXPECT_EQ(discard().value(), std::nullopt);
+  EXPECT_THAT(Staged(), IsEmpty());
+}
+
+TEST_P(ArtifactsTest, WhatAnEarlierMachineStagedAndWhatIsTornIsDiscarded) {
+  ASSERT_OK(OpenForWrite("models/x", "id").value()->Write({"abc"}));
+  Restart("another boot");
+  temp.WriteFile("fraud/.uploads/torn.part", "abc");
+  temp.WriteFile("fraud/.uploads/torn.json", "{");
+  for (const char* id : {"id", "torn"}) {
+    const WriteArgs args{.project = Project("fraud"), .path = Path("models/x"), .upload_id = id};
+    EXPECT_EQ(artifacts->DiscardUpload(args).value(), std::nullopt);
+  }
+  EXPECT_THAT(Staged(), IsEmpty());
+}
+
 TEST_P(ArtifactsTest, AnUploadGoesOnAfterARestartOfTheServer) {
   ASSERT_OK(OpenForWrite("models/x", "id").value()->Write({std::string(3'000'000, 'x')}));
   Restart();

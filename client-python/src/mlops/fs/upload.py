@@ -24,8 +24,6 @@ _CALL_S = 600.0
 _QUEUED_MESSAGES = 2
 _PAUSE_S = 2.0
 _POLL_S = 0.002
-# The SHA-256 of nothing known: the contract's way to have dropped at once what is staged.
-_NOTHING = "0" * 64
 
 
 class Upload:
@@ -84,33 +82,30 @@ class Upload:
 
     def abort(self) -> None:
         """Has the file stay as it was; what was sent is dropped, by the server's sweep if it cannot be told now."""
-        self.abandon()
+        asked = self.abandon()
         if not self._head.upload_id or self._generation != GATE.generation:
             return
         stream = self._stream
-        if stream is None or not stream.wait(_PAUSE_S) or stream.failed():
+        if not asked or stream is None or not stream.wait(_PAUSE_S) or stream.failed():
             with suppress(WorkspaceError):
                 self._connection.resume(self._drop, lambda: 0)
 
-    def abandon(self) -> None:
-        """The same without waiting for anything, and with less certainty that it is dropped before the sweep."""
+    def abandon(self) -> bool:
+        """The same without waiting for anything, and with less certainty that it is dropped before the sweep.
+
+        Returns whether the stream is there to ask the server for it.
+        """
         self._kept.clear()
         self._pending.clear()
-        if self._stream is not None and self._generation == GATE.generation:
-            self._stream.close(pb.WriteArtifactRequest(finish=True, sha256=_NOTHING))
+        if self._stream is None or self._generation != GATE.generation:
+            return False
+        return self._stream.close(pb.WriteArtifactRequest(discard=True))
 
     def _drop(self, stub: WorkspaceServiceStub) -> None:
-        offset = self._committed(stub)
-        if self._artifact is None:
-            head = pb.WriteArtifactRequest(
-                project=self._head.project,
-                path=self._head.path,
-                upload_id=self._head.upload_id,
-                offset=offset,
-                finish=True,
-                sha256=_NOTHING,
-            )
-            stub.WriteArtifact(iter([head]), timeout=_CALL_S)
+        head = pb.WriteArtifactRequest(
+            project=self._head.project, path=self._head.path, upload_id=self._head.upload_id, discard=True
+        )
+        stub.WriteArtifact(iter([head]), timeout=_CALL_S)
 
     def _keep_rest(self) -> None:
         if self._pending:
@@ -256,9 +251,8 @@ class _Stream:
             self._call.cancel()  # Where the wait was interrupted.
 
     def failed(self) -> bool:
-        """Whether it has ended otherwise than by an answer about its content."""
-        error = self._call.exception()
-        return not isinstance(error, grpc.RpcError) or error.code() is not grpc.StatusCode.INVALID_ARGUMENT
+        """Whether it has ended otherwise than by an answer; to be called once it has."""
+        return self._call.exception() is not None
 
     def pause(self) -> None:
         """As the gate wants it: what came is kept by the server."""
@@ -267,13 +261,15 @@ class _Stream:
             self._call.cancel()
             self.wait(_PAUSE_S)
 
-    def close(self, last: pb.WriteArtifactRequest | None = None) -> None:
-        """Ends the call after the messages that wait, and `last`. Does not wait."""
+    def close(self, last: pb.WriteArtifactRequest | None = None) -> bool:
+        """Ends the call after the messages that wait, and `last`. Does not wait. False if it was closed before."""
         with self._changed:
-            if last is not None and not self._closed:
+            was_open = not self._closed
+            if last is not None and was_open:
                 self._messages.append(last)
             self._closed = True
             self._changed.notify_all()
+            return was_open
 
     def _end(self) -> None:
         with self._changed:
