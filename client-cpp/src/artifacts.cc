@@ -18,7 +18,10 @@ namespace mlops {
 namespace {
 
 namespace v1 = workspace::v1;
+using internal::Connection;
 using internal::FromProto;
+using internal::ReadSession;
+using internal::Retry;
 using internal::SourceFile;
 using internal::TargetFile;
 using internal::WriteSession;
@@ -91,16 +94,47 @@ class FileChecksum {
   std::string finished_;
 };
 
+// Opens a file for reading by either kind of options.
+template <typename Options>
+absl::StatusOr<std::unique_ptr<ReadSession>> OpenSession(const std::shared_ptr<Connection>& connection,
+                                                         v1::ReadArtifactRequest request, const Options& options,
+                                                         const CallOptions& call) {
+  const Retry retry(call);
+  request.set_etag(options.etag);
+  ASSIGN_OR_RETURN(auto wire, internal::WireReadSession::Open(connection, request, call));
+  if (!options.by_path) return wire;
+  auto by_path = internal::PathReadSession::Open(*connection, request.project(), *wire, retry.Attempt());
+  return by_path != nullptr ? std::move(by_path) : std::move(wire);
+}
+
+// Has the system copy `file` to where the server stages it, as far as that is possible: the session does the rest.
+absl::Status AppendByPath(Connection& connection, WriteSession& session, const SourceFile& file,
+                          const Progress& progress, const CallOptions& call) {
+  const Retry retry(call);
+  const std::string base = connection.LocalBase(retry.Attempt());
+  auto staged = base.empty() ? std::nullopt : session.OpenStaged(base);
+  if (!staged) return absl::OkStatus();
+  for (int64_t copied = 1; copied > 0 && session.offset() < file.size(); session.Appended(copied)) {
+    RETURN_IF_ERROR(retry.CheckWanted());
+    RETURN_IF_ERROR(Report(progress, session.offset(), file.size()));
+    const int64_t size = std::min(file.size() - session.offset(), internal::kChunkBytes);
+    copied = std::max<int64_t>(0, internal::CopyBytes(file.fd(), session.offset(), staged->fd.get(), size));
+  }
+  return internal::CloseWritten(std::move(staged->fd));
+}
+
 // Reads all of `session` into `file`. Returns its SHA-256 if that is wanted.
-absl::StatusOr<std::string> Save(internal::ReadSession& session, TargetFile& file, const DownloadOptions& options) {
+absl::StatusOr<std::string> Save(ReadSession& session, TargetFile& file, const DownloadOptions& options) {
   base::Sha256 sha256;
   const int64_t total = session.remaining_bytes();
   do {
-    ASSIGN_OR_RETURN(const auto pieces, session.NextPieces());
-    for (const absl::string_view piece : pieces) {
-      if (options.checksum) sha256.Update(piece);
+    if (options.checksum) {
+      ASSIGN_OR_RETURN(const auto pieces, session.NextPieces());
+      for (const absl::string_view piece : pieces) sha256.Update(piece);
+      RETURN_IF_ERROR(file.Append(pieces));
+    } else {
+      RETURN_IF_ERROR(session.Save(file));
     }
-    RETURN_IF_ERROR(file.Append(pieces));
     RETURN_IF_ERROR(Report(options.progress, session.offset(), total));
   } while (session.remaining_bytes() > 0);
   return options.checksum ? sha256.Finish() : "";
@@ -114,6 +148,7 @@ ArtifactReader& ArtifactReader::operator=(ArtifactReader&&) noexcept = default;
 ArtifactReader::~ArtifactReader() = default;
 
 const Artifact& ArtifactReader::artifact() const { return session_->artifact(); }
+bool ArtifactReader::by_path() const { return session_->by_path(); }
 int64_t ArtifactReader::offset() const { return session_->offset(); }
 int64_t ArtifactReader::remaining_bytes() const { return session_->remaining_bytes(); }
 absl::StatusOr<size_t> ArtifactReader::Read(char* buffer, size_t size) { return session_->Read(buffer, size); }
@@ -201,8 +236,7 @@ absl::StatusOr<ArtifactReader> WorkspaceClient::OpenForRead(std::string_view pro
   auto request = About<v1::ReadArtifactRequest>(project, path);
   request.set_offset(options.offset);
   request.set_limit(options.limit);
-  request.set_etag(options.etag);
-  ASSIGN_OR_RETURN(auto session, internal::ReadSession::Open(connection_, std::move(request), call));
+  ASSIGN_OR_RETURN(auto session, OpenSession(connection_, std::move(request), options, call));
   return ArtifactReader(std::move(session));
 }
 
@@ -214,37 +248,45 @@ absl::StatusOr<ArtifactWriter> WorkspaceClient::OpenForWrite(std::string_view pr
   return ArtifactWriter(std::make_unique<internal::BufferedWriter>(std::move(session)));
 }
 
-absl::StatusOr<Artifact> WorkspaceClient::Upload(std::string_view project, const std::string& source,
-                                                 std::string_view path, const UploadOptions& options,
-                                                 const CallOptions& call) const {
+absl::StatusOr<TransferredArtifact> WorkspaceClient::Upload(std::string_view project, const std::string& source,
+                                                            std::string_view path, const UploadOptions& options,
+                                                            const CallOptions& call) const {
   ASSIGN_OR_RETURN(const SourceFile file, SourceFile::Open(source));
+  const Retry retry(call);
   WriteSession session(connection_, MakeWriteRequest(project, path, options), call);
   if (!options.upload_id.empty()) RETURN_IF_ERROR(session.Resume());
   if (file.size() > internal::kChunkBytes) session.UseOwnUploadId();
+  // With an id of the caller's somebody else could write the same upload.
+  bool by_path = options.by_path && options.upload_id.empty() && file.size() >= internal::kMinBytesByPath;
+  absl::Status appended;
+  if (by_path) appended = AppendByPath(*connection_, session, file, options.progress, retry.Attempt());
   FileChecksum checksum(&file);
   const auto read = [&](int64_t offset) -> absl::StatusOr<grpc::Slice> {
+    by_path = false;
     RETURN_IF_ERROR(Report(options.progress, offset, file.size()));
     ASSIGN_OR_RETURN(grpc::Slice data, file.Read(offset, internal::kChunkBytes));
     if (options.checksum) RETURN_IF_ERROR(checksum.Add(offset, data));
     return data;
   };
   const auto finish_checksum = [&] { return options.checksum ? checksum.Finish() : ""; };
-  auto artifact = session.Finish(file.size(), read, finish_checksum);
+  const auto finish = [&] { return session.Finish(file.size(), read, finish_checksum); };
+  const absl::StatusOr<Artifact> artifact = appended.ok() ? finish() : appended;
   if (!artifact.ok()) session.Abandon();
+  RETURN_IF_ERROR(artifact.status());
   // It is there: nothing can be ended any more.
-  if (artifact.ok()) Report(options.progress, file.size(), file.size()).IgnoreError();
-  return artifact;
+  Report(options.progress, file.size(), file.size()).IgnoreError();
+  return TransferredArtifact{*artifact, by_path};
 }
 
-absl::StatusOr<Artifact> WorkspaceClient::Download(std::string_view project, std::string_view path,
-                                                   const std::string& destination, const DownloadOptions& options,
-                                                   const CallOptions& call) const {
-  auto request = About<v1::ReadArtifactRequest>(project, path);
-  request.set_etag(options.etag);
-  ASSIGN_OR_RETURN(const auto session, internal::ReadSession::Open(connection_, std::move(request), call));
+absl::StatusOr<TransferredArtifact> WorkspaceClient::Download(std::string_view project, std::string_view path,
+                                                              const std::string& destination,
+                                                              const DownloadOptions& options,
+                                                              const CallOptions& call) const {
+  const auto request = About<v1::ReadArtifactRequest>(project, path);
+  ASSIGN_OR_RETURN(const auto session, OpenSession(connection_, request, options, call));
   ASSIGN_OR_RETURN(TargetFile file, TargetFile::Create(destination));
   ASSIGN_OR_RETURN(const std::string sha256, Save(*session, file, options));
-  Artifact artifact = session->artifact();
+  TransferredArtifact artifact{session->artifact(), session->by_path()};
   if (options.checksum) {
     ASSIGN_OR_RETURN(const Artifact now, GetArtifact(project, path, {.checksum = true}, call));
     if (now.etag != artifact.etag) {

@@ -85,6 +85,10 @@ class Connection {
   virtual std::unique_ptr<ReadStream> ReadArtifact(const workspace::v1::ReadArtifactRequest& request,
                                                    const CallOptions& call) = 0;
   virtual std::unique_ptr<WriteStream> WriteArtifact(const CallOptions& call) = 0;
+
+  // The server's base directory if this machine has a directory of that name, which may be another one; else "". Asks
+  // the server the first time, for a part of the time that `call` has.
+  virtual std::string LocalBase(const CallOptions& /*call*/) { return ""; }
 };
 
 // The server at `address`, which ResolveAddress() returned, over gRPC. Connects with the first call.

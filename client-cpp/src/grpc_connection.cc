@@ -1,7 +1,13 @@
 #include <algorithm>
+#include <filesystem>
 #include <map>
+#include <optional>
+#include <string>
+#include <system_error>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "client-cpp/src/address.h"
 #include "client-cpp/src/connection.h"
@@ -24,6 +30,7 @@ constexpr int kMaxAnswerBytes = 64 << 20;
 constexpr int kMaxHeaderBytes = 16 << 10;
 // Well above what servers allow.
 constexpr int kKeepaliveMs = 25'000;
+constexpr absl::Duration kLocalBaseTimeout = absl::Seconds(2);
 
 const ServiceDescriptor& Contract() {
   return *v1::GetWorkspaceRequest::descriptor()->file()->FindServiceByName("WorkspaceService");
@@ -161,6 +168,22 @@ class GrpcConnection final : public Connection {
     return streams_.Write(std::move(state));
   }
 
+  std::string LocalBase(const CallOptions& call) override {
+    {
+      absl::MutexLock lock(&mutex_);
+      if (local_base_) return *local_base_;
+    }
+    CallOptions part = call;
+    part.timeout = std::min(kLocalBaseTimeout, call.timeout.value_or(absl::InfiniteDuration()) / 4);
+    const auto info = GetServerInfo({}, part);
+    if (!info.ok()) return "";
+    std::error_code error;
+    const bool here = std::filesystem::is_directory(info->base_path(), error);
+    absl::MutexLock lock(&mutex_);
+    local_base_ = here ? info->base_path() : "";
+    return *local_base_;
+  }
+
  private:
   using Stub = v1::WorkspaceService::Stub;
 
@@ -186,6 +209,8 @@ class GrpcConnection final : public Connection {
   const std::unique_ptr<Stub> stub_;
   const GrpcStreams streams_;
   std::map<const Descriptor*, absl::Duration> timeouts_;  // Constant once constructed.
+  absl::Mutex mutex_;
+  std::optional<std::string> local_base_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace

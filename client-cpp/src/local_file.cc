@@ -4,6 +4,9 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <sys/sendfile.h>
+#endif
 
 #include <algorithm>
 #include <array>
@@ -11,8 +14,10 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "proto/cpp/wire_data.h"
 #include "service/base/id.h"
 #include "service/base/status_macros.h"
@@ -21,6 +26,8 @@ namespace mlops::internal {
 namespace {
 
 constexpr size_t kMaxPieces = 256;  // Of one call; the system allows 1024.
+constexpr size_t kEtagDigits = 16;
+constexpr size_t kCopyBytes = 1 << 20;
 
 absl::StatusCode CodeOf(int error) {
   switch (error) {
@@ -44,7 +51,97 @@ absl::Status ErrnoError(absl::string_view what, const std::string& path) {
   return absl::Status(CodeOf(error), absl::StrCat("Cannot ", what, " ", path, ": ", std::strerror(error)));
 }
 
+// Repeats a call that a signal interrupted.
+template <typename Call>
+auto Uninterrupted(Call call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
+#ifdef __APPLE__
+const timespec& ModifyTime(const struct stat& state) { return state.st_mtimespec; }
+const timespec& ChangeTime(const struct stat& state) { return state.st_ctimespec; }
+#else
+const timespec& ModifyTime(const struct stat& state) { return state.st_mtim; }
+const timespec& ChangeTime(const struct stat& state) { return state.st_ctim; }
+#endif
+
+int64_t Nanos(const timespec& time) { return absl::ToUnixNanos(absl::TimeFromTimespec(time)); }
+
+// A way to append the bytes of `from` that begin at `offset`, at most `size`, where `to` stands. Returns how many there
+// were: fewer than asked for also where the system likes it so. -1 with errno if it fails.
+using Copy = int64_t (*)(int from, int64_t offset, int to, int64_t size);
+
+#ifdef __linux__
+int64_t CopyRange(int from, int64_t offset, int to, int64_t size) {
+  off64_t at = offset;
+  return ::copy_file_range(from, &at, to, nullptr, static_cast<size_t>(size), 0);
+}
+
+int64_t Send(int from, int64_t offset, int to, int64_t size) {
+  off_t at = offset;
+  return ::sendfile(to, from, &at, static_cast<size_t>(size));
+}
+#endif
+
+int64_t CopyByHand(int from, int64_t offset, int to, int64_t size) {
+  const size_t wanted = std::min(static_cast<size_t>(size), kCopyBytes);
+  const auto buffer = std::make_unique_for_overwrite<char[]>(wanted);
+  const ssize_t got = ::pread(from, buffer.get(), wanted, offset);
+  return got <= 0 ? got : ::write(to, buffer.get(), static_cast<size_t>(got));
+}
+
+// The best first. What one cannot do, for whatever reason, the next one does, or meets the same error.
+constexpr Copy kCopies[] = {
+#ifdef __linux__
+    CopyRange, Send,
+#endif
+    CopyByHand};
+
 }  // namespace
+
+std::string EtagOf(const struct stat& state) {
+  return base::HashHex(
+      absl::StrCat(state.st_ino, " ", state.st_size, " ", Nanos(ModifyTime(state)), " ", Nanos(ChangeTime(state))),
+      kEtagDigits);
+}
+
+bool SameModifyTime(const struct stat& a, const struct stat& b) { return Nanos(ModifyTime(a)) == Nanos(ModifyTime(b)); }
+
+std::optional<SameFile> SameFile::Open(const std::string& path, int access, absl::string_view etag) {
+  // Not through a link, and not waiting for who writes a FIFO.
+  SameFile file;
+  file.fd.Reset(::open(path.c_str(), access | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  if (!file.fd.ok() || ::fstat(file.fd.get(), &file.state) != 0) return std::nullopt;
+  if (!S_ISREG(file.state.st_mode) || EtagOf(file.state) != etag) return std::nullopt;
+  return file;
+}
+
+absl::StatusOr<size_t> ReadBytes(int fd, int64_t offset, char* buffer, size_t size, const std::string& path) {
+  size_t done = 0;
+  while (done < size) {
+    const auto read = [&] { return ::pread(fd, buffer + done, size - done, offset + static_cast<int64_t>(done)); };
+    const ssize_t got = Uninterrupted(read);
+    if (got < 0) return ErrnoError("read", path);
+    if (got == 0) break;
+    done += static_cast<size_t>(got);
+  }
+  return done;
+}
+
+int64_t CopyBytes(int from, int64_t offset, int to, int64_t size) {
+  int64_t copied = 0, got = 0;
+  const auto some = [&](Copy copy) { return copy(from, offset + copied, to, size - copied); };
+  for (const Copy copy : kCopies) {
+    while (copied < size && (got = Uninterrupted([&] { return some(copy); })) > 0) copied += got;
+  }
+  return copied > 0 || got == 0 ? copied : -1;
+}
+
+absl::Status CloseWritten(base::UniqueFd fd) {
+  return ::close(fd.Release()) == 0 ? absl::OkStatus() : ErrnoError("write", "what the server has staged");
+}
 
 absl::StatusOr<SourceFile> SourceFile::Open(const std::string& path) {
   // A FIFO without a writer would be waited for.
@@ -59,13 +156,8 @@ absl::StatusOr<SourceFile> SourceFile::Open(const std::string& path) {
 absl::StatusOr<grpc::Slice> SourceFile::Read(int64_t offset, int64_t max) const {
   const size_t size = static_cast<size_t>(std::min(max, size_ - offset));
   return wire::MakeSlice(size, [&](char* data) -> absl::Status {
-    for (size_t done = 0; done < size;) {
-      const ssize_t got = ::pread(fd_.get(), data + done, size - done, offset + static_cast<int64_t>(done));
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) return ErrnoError("read", path_);
-      if (got == 0) return absl::AbortedError(absl::StrCat(path_, " became shorter while it was read"));
-      done += static_cast<size_t>(got);
-    }
+    ASSIGN_OR_RETURN(const size_t got, ReadBytes(fd_.get(), offset, data, size, path_));
+    if (got < size) return absl::AbortedError(absl::StrCat(path_, " became shorter while it was read"));
     return absl::OkStatus();
   });
 }
@@ -103,6 +195,12 @@ absl::Status TargetFile::Append(absl::Span<const absl::string_view> pieces) {
     }
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> TargetFile::CopyFrom(int fd, int64_t offset, int64_t size) {
+  const int64_t copied = CopyBytes(fd, offset, fd_.get(), size);
+  if (copied < 0) return ErrnoError("write", temporary_);
+  return copied;
 }
 
 absl::Status TargetFile::Place() {

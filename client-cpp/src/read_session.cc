@@ -1,24 +1,43 @@
 #include "client-cpp/src/read_session.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cstring>
 
+#include "absl/strings/str_cat.h"
 #include "client-cpp/src/convert.h"
+#include "service/base/error.h"
 #include "service/base/status_macros.h"
 
 namespace mlops::internal {
 
+namespace {
+
 namespace v1 = workspace::v1;
 
-absl::StatusOr<std::unique_ptr<ReadSession>> ReadSession::Open(std::shared_ptr<Connection> connection,
-                                                               v1::ReadArtifactRequest request,
-                                                               const CallOptions& call) {
-  std::unique_ptr<ReadSession> session(new ReadSession(std::move(connection), std::move(request), call));
+// What is read or copied at once by the path: as much as comes in a message.
+constexpr int64_t kReadBytes = 1 << 20;
+
+}  // namespace
+
+absl::Status ReadSession::Save(TargetFile& file) {
+  ASSIGN_OR_RETURN(const auto pieces, NextPieces());
+  return file.Append(pieces);
+}
+
+// --- Over the wire --------------------------------------------------------------------------------------------------
+
+absl::StatusOr<std::unique_ptr<ReadSession>> WireReadSession::Open(std::shared_ptr<Connection> connection,
+                                                                   v1::ReadArtifactRequest request,
+                                                                   const CallOptions& call) {
+  std::unique_ptr<WireReadSession> session(new WireReadSession(std::move(connection), std::move(request), call));
   while (!session->described_) RETURN_IF_ERROR(session->Retried(session->Begin()));
   return session;
 }
 
-absl::StatusOr<size_t> ReadSession::Read(char* buffer, size_t size) {
+absl::StatusOr<size_t> WireReadSession::Read(char* buffer, size_t size) {
   size_t done = 0;
   while (done < size) {
     RETURN_IF_ERROR(Fill());
@@ -34,13 +53,13 @@ absl::StatusOr<size_t> ReadSession::Read(char* buffer, size_t size) {
   return done;
 }
 
-absl::StatusOr<absl::Span<const absl::string_view>> ReadSession::NextPieces() {
+absl::StatusOr<absl::Span<const absl::string_view>> WireReadSession::NextPieces() {
   RETURN_IF_ERROR(Fill());
   for (const absl::string_view piece : pieces_) offset_ += static_cast<int64_t>(piece.size());
   return std::exchange(pieces_, {});
 }
 
-absl::Status ReadSession::Fill() {
+absl::Status WireReadSession::Fill() {
   while (pieces_.empty() && offset_ < end_) {
     absl::Status status = stream_ == nullptr ? Begin() : absl::OkStatus();
     if (status.ok()) status = Receive();
@@ -50,13 +69,13 @@ absl::Status ReadSession::Fill() {
   return absl::OkStatus();
 }
 
-absl::Status ReadSession::Retried(absl::Status status) {
+absl::Status WireReadSession::Retried(absl::Status status) {
   if (status.ok()) return status;
   stream_.reset();
   return absl::IsUnavailable(status) ? retry_.Wait(status) : status;
 }
 
-absl::Status ReadSession::Begin() {
+absl::Status WireReadSession::Begin() {
   v1::ReadArtifactRequest request = request_;
   if (described_) {
     request.set_offset(offset_);
@@ -76,7 +95,7 @@ absl::Status ReadSession::Begin() {
   return absl::OkStatus();
 }
 
-absl::Status ReadSession::Receive() {
+absl::Status WireReadSession::Receive() {
   v1::ReadArtifactResponse head;
   ASSIGN_OR_RETURN(const bool more, stream_->Read(&head, &data_));
   int64_t size = 0;
@@ -91,6 +110,59 @@ absl::Status ReadSession::Receive() {
   }
   pieces_ = absl::MakeSpan(data_.pieces);
   return absl::OkStatus();
+}
+
+// --- By the path ----------------------------------------------------------------------------------------------------
+
+std::unique_ptr<ReadSession> PathReadSession::Open(Connection& connection, const std::string& project,
+                                                   const ReadSession& wire, const CallOptions& call) {
+  if (wire.remaining_bytes() < kMinBytesByPath) return nullptr;
+  const Retry retry(call);
+  const std::string base = connection.LocalBase(call);
+  if (base.empty()) return nullptr;
+  const Artifact& artifact = wire.artifact();
+  auto file = SameFile::Open(absl::StrCat(base, "/", project, "/", artifact.path), O_RDONLY, artifact.etag);
+  if (!file) return nullptr;
+  return std::unique_ptr<ReadSession>(new PathReadSession(project, wire, *std::move(file), retry));
+}
+
+absl::StatusOr<size_t> PathReadSession::Read(char* buffer, size_t size) {
+  RETURN_IF_ERROR(retry_.CheckWanted());
+  const size_t wanted = std::min(size, static_cast<size_t>(remaining_bytes()));
+  ASSIGN_OR_RETURN(const size_t got, ReadBytes(file_.fd.get(), offset_, buffer, wanted, artifact_.path));
+  RETURN_IF_ERROR(MoveOn(static_cast<int64_t>(got), static_cast<int64_t>(wanted)));
+  return got;
+}
+
+absl::StatusOr<absl::Span<const absl::string_view>> PathReadSession::NextPieces() {
+  buffer_.resize(static_cast<size_t>(std::min(kReadBytes, remaining_bytes())));
+  ASSIGN_OR_RETURN(const size_t got, Read(buffer_.data(), buffer_.size()));
+  piece_ = absl::string_view(buffer_.data(), got);
+  return absl::MakeConstSpan(&piece_, got > 0 ? 1 : 0);
+}
+
+absl::Status PathReadSession::Save(TargetFile& file) {
+  RETURN_IF_ERROR(retry_.CheckWanted());
+  const int64_t wanted = std::min(kReadBytes, remaining_bytes());
+  ASSIGN_OR_RETURN(const int64_t got, file.CopyFrom(file_.fd.get(), offset_, wanted));
+  return MoveOn(got, wanted);
+}
+
+absl::Status PathReadSession::MoveOn(int64_t got, int64_t wanted) {
+  struct stat now = {};
+  const bool told = ::fstat(file_.fd.get(), &now) == 0;
+  // As the server does it: what is appended does no harm, and a file that loses its name is still the same.
+  if (told && got == wanted && (now.st_size > file_.state.st_size || SameModifyTime(now, file_.state))) {
+    offset_ += got;
+    return absl::OkStatus();
+  }
+  return base::MakeError(absl::StatusCode::kAborted,
+                         absl::StrCat(base::Echo(artifact_.path), " was changed while it was read; read it again"),
+                         {.reason = "ETAG_MISMATCH",
+                          .metadata = {{"project", project_},
+                                       {"path", artifact_.path},
+                                       {"etag", artifact_.etag},
+                                       {"current_etag", told ? EtagOf(now) : ""}}});
 }
 
 }  // namespace mlops::internal

@@ -24,6 +24,11 @@ CallOptions Retry::Attempt() const {
   return call;
 }
 
+absl::Status Retry::CheckWanted() const {
+  if (call_.stop.stop_requested()) return absl::CancelledError("The call was stopped");
+  return absl::Now() < deadline_ ? absl::OkStatus() : absl::DeadlineExceededError("The transfer took too long");
+}
+
 absl::Status Retry::Wait(const absl::Status& error) {
   if (++failures_ == kMaxFailures || call_.stop.stop_requested()) return error;
   const absl::Duration delay = std::min(kFirstDelay * (1 << (failures_ - 1)), kMaxDelay);

@@ -16,6 +16,9 @@ class Retry {
   // For one attempt: with what is left of the time.
   CallOptions Attempt() const;
 
+  // CANCELLED or DEADLINE_EXCEEDED if the transfer is to stop.
+  absl::Status CheckWanted() const;
+
   // Waits until another attempt may be made, as the server says or 0.1 s to 2 s. Returns `error` instead if this was
   // the eighth in a row without progress, and if the transfer is to stop.
   absl::Status Wait(const absl::Status& error);

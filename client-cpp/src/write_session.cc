@@ -1,8 +1,11 @@
 #include "client-cpp/src/write_session.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <cstring>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client-cpp/src/convert.h"
 #include "service/base/error.h"
@@ -23,6 +26,11 @@ absl::Status FieldInvalid(const std::string& field, const std::string& problem) 
                          {.reason = "FIELD_INVALID", .metadata = {{"field", field}, {"problem", problem}}});
 }
 
+// Whether a path may be that of what is staged: no server must be able to have us write to a file of its choice.
+bool IsStagedName(absl::string_view path, absl::string_view upload_id) {
+  return !absl::StrContains(path, "..") && absl::StartsWith(path.substr(path.rfind('/') + 1), upload_id);
+}
+
 }  // namespace
 
 void WriteSession::UseOwnUploadId() {
@@ -31,11 +39,28 @@ void WriteSession::UseOwnUploadId() {
   own_upload_id_ = true;
 }
 
-absl::Status WriteSession::Resume() {
+absl::StatusOr<v1::Upload> WriteSession::GetUpload() const {
   v1::GetUploadRequest request;
   request.set_project(first_.project());
   request.set_upload_id(first_.upload_id());
-  const auto upload = connection_->GetUpload(request, retry_.Attempt());
+  return connection_->GetUpload(request, retry_.Attempt());
+}
+
+std::optional<SameFile> WriteSession::OpenStaged(const std::string& base) {
+  UseOwnUploadId();
+  const bool begun = SendMessage(grpc::Slice(), nullptr).ok() && stream_->Finish().ok();
+  stream_.reset();
+  if (!begun) return std::nullopt;
+  const auto upload = GetUpload();
+  if (!upload.ok() || !IsStagedName(upload->staged_path(), first_.upload_id())) return std::nullopt;
+  auto file = SameFile::Open(absl::StrCat(base, "/", first_.project(), "/", upload->staged_path()), O_WRONLY,
+                             upload->staged_etag());
+  if (file && (file->state.st_size != 0 || file->state.st_nlink != 1)) return std::nullopt;
+  return file;
+}
+
+absl::Status WriteSession::Resume() {
+  const auto upload = GetUpload();
   offset_ = 0;
   if (ErrorReason(upload.status()) == "UPLOAD_NOT_FOUND") return absl::OkStatus();
   RETURN_IF_ERROR(upload.status());

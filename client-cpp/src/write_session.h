@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client-cpp/src/connection.h"
+#include "client-cpp/src/local_file.h"
 #include "client-cpp/src/retry.h"
 #include "grpcpp/support/slice.h"
 
@@ -35,6 +36,13 @@ class WriteSession {
   // Takes a new one if there is none.
   void UseOwnUploadId();
 
+  // Begins an upload of its own without sending anything of it, and opens the file that the server has staged for it,
+  // if it is proved to lie below `base` on this machine. Where nothing comes of that, all goes on as if it had not been
+  // called.
+  std::optional<SameFile> OpenStaged(const std::string& base);
+  // To be called when so much was appended to that file.
+  void Appended(int64_t bytes) { offset_ += bytes; }
+
   // Where the server stands, as far as known here.
   int64_t offset() const { return offset_; }
   // Set once the file is there, by this session or an earlier one.
@@ -56,6 +64,7 @@ class WriteSession {
   void Abandon();
 
  private:
+  absl::StatusOr<workspace::v1::Upload> GetUpload() const;
   // One attempt. Finishes the file if there is a `checksum`.
   absl::Status TrySend(int64_t end, Source source, const Checksum* checksum);
   // Finds out where to go on, or returns why not to.

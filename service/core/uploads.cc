@@ -19,6 +19,7 @@ namespace {
 
 constexpr int64_t kMaxAboutBytes = 64 * 1024;
 constexpr size_t kRehashBytes = 1 << 20;
+constexpr int64_t kWritebackBytes = 8 * kRehashBytes;
 constexpr size_t kMaxSweptAtOnce = 1000;
 
 std::string PartName(absl::string_view id) { return absl::StrCat(id, layout::kPartSuffix); }
@@ -78,6 +79,11 @@ std::optional<Uploads::About> Uploads::ReadAbout(const fs::Dir& dir, absl::strin
                .inode = json["inode"].get<uint64_t>()};
 }
 
+bool Uploads::IsWhole(const About& about, const fs::FileStamp& part) const {
+  // The inode of a part that was removed may be that of anything by now.
+  return part.type == fs::EntryType::kFile && part.inode == about.inode && about.boot_id == options_.boot_id;
+}
+
 absl::StatusOr<std::unique_ptr<UploadWriter>> Uploads::Open(ArtifactTree tree, const WriteArgs& args) {
   auto writer = std::unique_ptr<UploadWriter>(new UploadWriter(this, std::move(tree), args));
   const ArtifactTree& opened = writer->tree_;
@@ -134,14 +140,15 @@ absl::Status Uploads::OpenResumable(UploadWriter& writer, const WriteArgs& args)
     return absl::OkStatus();
   }
   RETURN_IF_ERROR(CheckReplaceable(tree, args.path, tree.Stat(args.path), args.precondition));
-  const bool whole = about && part && about->inode == part->inode && about->boot_id == options_.boot_id;
+  const bool whole = about && part && IsWhole(*about, *part);
   RETURN_IF_ERROR(check_offset(whole ? part->size_bytes : 0));
   if (!whole) return BeginPart(writer, args);
   ASSIGN_OR_RETURN(writer.file_, writer.dir_->ReopenFile(PartName(id)));
+  ASSIGN_OR_RETURN(writer.to_rehash_, writer.dir_->OpenFile(PartName(id)));
+  ASSIGN_OR_RETURN(writer.rehashed_, writer.to_rehash_->Stat());
+  if (writer.rehashed_->inode != part->inode) return writer.StagedChanged();
   writer.staged_name_ = PartName(id);
   writer.offset_ = part->size_bytes;
-  if (writer.offset_ == 0) return absl::OkStatus();
-  ASSIGN_OR_RETURN(writer.to_rehash_, writer.dir_->OpenFile(PartName(id)));
   return absl::OkStatus();
 }
 
@@ -201,7 +208,11 @@ absl::StatusOr<UploadState> Uploads::Get(const ArtifactTree& tree, const std::st
   UploadState state{.path = about->path};
   if (const auto part = (*dir)->Stat(PartName(upload_id)); part.ok()) {
     if (IsExpired(*part, options_.part_ttl)) return not_found;
-    if (part->inode == about->inode && about->boot_id == options_.boot_id) state.offset = part->size_bytes;
+    if (IsWhole(*about, *part)) {
+      state.offset = part->size_bytes;
+      state.staged_path = absl::StrCat(layout::kUploadsDir, "/", PartName(upload_id));
+      state.staged_etag = ArtifactEtag(*part);
+    }
     state.expire_time = part->modify_time + options_.part_ttl;
     return state;
   }
@@ -281,12 +292,14 @@ absl::StatusOr<std::optional<Artifact>> UploadWriter::Discard() {
 
 absl::StatusOr<bool> UploadWriter::Rehash() {
   if (to_rehash_ == nullptr) return false;
+  // Who appended to it by its path left it in memory: the disk is to have it while it is hashed.
+  if (rehashed_bytes_ % kWritebackBytes == 0) file_->StartWriteback(rehashed_bytes_, kWritebackBytes);
   const auto buffer = std::make_unique_for_overwrite<char[]>(kRehashBytes);
   const size_t wanted = static_cast<size_t>(std::min<int64_t>(offset_ - rehashed_bytes_, kRehashBytes));
   ASSIGN_OR_RETURN(const size_t got, to_rehash_->ReadAt(rehashed_bytes_, buffer.get(), wanted));
   sha256_.Update(absl::string_view(buffer.get(), got));
   rehashed_bytes_ += static_cast<int64_t>(got);
-  if (got < wanted) return WorkspaceBusy(args_.project.str(), absl::StrCat("upload ", args_.upload_id));
+  if (got < wanted) return StagedChanged();
   if (rehashed_bytes_ == offset_) to_rehash_.reset();
   return to_rehash_ != nullptr;
 }
@@ -313,6 +326,17 @@ absl::Status UploadWriter::CheckSha256(const std::string& actual) const {
   return ChecksumMismatch(args_.project.str(), args_.path.shown(), expected_sha256_, actual);
 }
 
+absl::Status UploadWriter::StagedChanged() const {
+  return WorkspaceBusy(args_.project.str(), absl::StrCat("upload ", args_.upload_id));
+}
+
+absl::Status UploadWriter::CheckStaged() const {
+  if (!rehashed_) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const fs::FileStamp now, dir_->Stat(staged_name_));
+  const bool untouched = offset_ > rehashed_->size_bytes || now.modify_time == rehashed_->modify_time;
+  return now.inode == rehashed_->inode && now.size_bytes == offset_ && untouched ? absl::OkStatus() : StagedChanged();
+}
+
 absl::StatusOr<Artifact> UploadWriter::Finish() {
   if (finished_) {
     RETURN_IF_ERROR(CheckSha256(finished_->sha256));
@@ -332,7 +356,7 @@ absl::StatusOr<Artifact> UploadWriter::Finish() {
   }
   file_.reset();
   const auto placed = uploads_->placer_->Place(tree_, *dir_, staged_name_, args_.path, args_.precondition,
-                                               [] { return absl::OkStatus(); });
+                                               [this] { return CheckStaged(); });
   if (!placed.ok()) {
     // Renamed, and nobody knows whether for good: it must not be found to be finished later.
     if (absl::IsNotFound(dir_->Stat(staged_name_).status())) Drop().IgnoreError();

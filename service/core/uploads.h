@@ -53,6 +53,8 @@ struct UploadState {
   int64_t offset = 0;
   absl::Time expire_time;
   std::optional<Artifact> artifact;  // Once it is finished.
+  std::string staged_path;           // In the workspace, of what can be gone on with; else "", as the etag.
+  std::string staged_etag;
 };
 
 struct UploadOptions {
@@ -113,6 +115,17 @@ class Uploads {
     uint64_t inode = 0;  // Of the part, and so of the file it becomes.
   };
   static std::optional<About> ReadAbout(const fs::Dir& dir, absl::string_view id);
+  // Whether the part is the file that the upload began with, and has all that was written to it.
+  bool IsWhole(const About& about, const fs::FileStamp& part) const;
+
+  // What there is of an upload.
+  struct Found {
+    std::optional<About> about;
+    std::optional<fs::FileStamp> part;
+    std::optional<Artifact> finished;
+  };
+  // INVALID_ARGUMENT/FIELD_INVALID if it is one to another path.
+  absl::StatusOr<Found> Find(const ArtifactTree& tree, const fs::Dir& dir, const WriteArgs& args);
 
   // What there is of an upload.
   struct Found {
@@ -149,8 +162,8 @@ class UploadWriter {
   int64_t offset() const { return offset_; }
   const WriteArgs& args() const { return args_; }
 
-  // Reads some more of what was staged by an earlier stream, whose checksum has to be continued. To be called until it
-  // returns false, before anything is written.
+  // Reads some more of what was staged before this stream, whose checksum has to be continued. To be called until it
+  // returns false, before anything is written. ABORTED/WORKSPACE_BUSY if it became shorter.
   absl::StatusOr<bool> Rehash();
 
   // What the whole must have; 64 lower-case digits.
@@ -166,7 +179,7 @@ class UploadWriter {
   void Hash(absl::Span<const absl::string_view> pieces);
 
   // Makes the file visible, durably. An upload that was finished before is answered again. Nothing may be called
-  // afterwards.
+  // afterwards. ABORTED/WORKSPACE_BUSY if what was staged before this stream is not what was hashed any more.
   absl::StatusOr<Artifact> Finish();
 
   // Removes what was staged, to be resumed or not. An upload that was finished before stays and is returned. Nothing
@@ -183,6 +196,9 @@ class UploadWriter {
   // Removes what was staged. What stays after a failure is swept.
   absl::Status Drop();
   absl::Status CheckSha256(const std::string& actual) const;
+  // Whether what is staged is still what was hashed, though others may write there, too.
+  absl::Status CheckStaged() const;
+  absl::Status StagedChanged() const;
 
   Uploads* const uploads_;
   const ArtifactTree tree_;
@@ -192,6 +208,7 @@ class UploadWriter {
   std::string staged_name_;       // In it; "" once there is nothing to be removed any more.
   std::unique_ptr<fs::File> file_;
   std::unique_ptr<fs::FileReader> to_rehash_;  // Null once all is hashed.
+  std::optional<fs::FileStamp> rehashed_;      // What was, or is to be: its state before.
   int64_t rehashed_bytes_ = 0;
   int64_t offset_ = 0;
   base::Sha256 sha256_;

@@ -82,6 +82,9 @@ class File {
   // Appends `size` bytes of `source`, of the same implementation, that begin at `offset`, sharing the blocks where the
   // file system can. Returns how many there were: fewer only at the end of the source.
   virtual absl::StatusOr<int64_t> CopyFrom(FileReader& source, int64_t offset, int64_t size);
+  // Has the disk begin with what was written, by whomever, to `size` bytes from `offset` on, and does not wait for it:
+  // so that Sync() takes less. Files written to the end through this object need not be told.
+  virtual void StartWriteback(int64_t /*offset*/, int64_t /*size*/) {}
   // Makes what was written durable (fsync(2)). A failure is final: the data may be gone, and asking again would lie.
   virtual absl::Status Sync() = 0;
   virtual absl::Status Close() = 0;

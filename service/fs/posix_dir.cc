@@ -157,6 +157,8 @@ class PosixFile final : public File {
     return ErrnoStatus(errno, fd_.get(), path_);
   }
 
+  void StartWriteback(int64_t offset, int64_t size) override { sys::StartWriteback(fd_.get(), offset, size); }
+
   absl::Status Sync() override {
     return sys::Sync(fd_.get()) == 0 ? absl::OkStatus() : ErrnoStatus(errno, fd_.get(), path_);
   }

@@ -391,9 +391,9 @@ void AdviseSequential([[maybe_unused]] int fd) {
 #endif
 }
 
-void StartWriteback([[maybe_unused]] int fd) {
+void StartWriteback([[maybe_unused]] int fd, [[maybe_unused]] int64_t offset, [[maybe_unused]] int64_t size) {
 #ifdef __linux__
-  ::sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);  // Its failures are told by the sync.
+  ::sync_file_range(fd, offset, size, SYNC_FILE_RANGE_WRITE);  // Its failures are told by the sync.
 #endif
 }
 

@@ -50,9 +50,9 @@ int64_t CopyRange(int from, int64_t offset, int to, int64_t size, bool portable)
 // Tells the kernel that the file is about to be read from its beginning to its end, where it can be told.
 void AdviseSequential(int fd);
 
-// Has the disk begin with what was written, without waiting for it, where that can be asked for: the sync at the end of
-// a large file is then short.
-void StartWriteback(int fd);
+// Has the disk begin with what was written to `size` bytes from `offset` on, 0 meaning to the end, without waiting for
+// it, where that can be asked for: the sync at the end of a large file is then short.
+void StartWriteback(int fd, int64_t offset = 0, int64_t size = 0);
 
 // What changes with every start of the kernel, or "".
 std::string BootId();

@@ -58,6 +58,8 @@ grpc::ServerUnaryReactor* ArtifactService::GetUpload(grpc::CallbackServerContext
     response->set_offset(state.offset);
     ToProto(state.expire_time, response->mutable_expire_time());
     if (state.artifact) ToProto(*state.artifact, response->mutable_artifact());
+    response->set_staged_path(state.staged_path);
+    response->set_staged_etag(state.staged_etag);
     return absl::OkStatus();
   });
 }

@@ -3,7 +3,10 @@
 // Usage: artifact_bench MODE ADDRESS PROJECT ..., where MODE is
 //   plain-download SIZE, plain-upload SIZE: by the generated stub, in messages of 1 MiB, of which nothing is made.
 //   download SIZE, upload SIZE: by the client, from and to memory.
-//   file-download SIZE FILE, file-upload SIZE FILE: by the client, from and to a local file.
+//   file-download SIZE FILE, file-upload SIZE FILE: by the client, from and to a local file, over the connection.
+//   path-download SIZE FILE, path-upload SIZE FILE: the same by the path, which must be possible; what is downloaded is
+//     synced, as what is uploaded is.
+//   copy SIZE FROM TO: as cp, and synced.
 //   parallel-download SIZE, parallel-upload SIZE: by the client, 64 files at once of SIZE bytes in all.
 //   small COUNT: uploads so many files of 10 KiB, one after the other.
 //   plain-small COUNT: the same by the generated stub.
@@ -16,10 +19,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <functional>
 #include <iostream>
 #include <map>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -70,7 +75,7 @@ void Upload(const Job& job, const std::string& path, int64_t size) {
 }
 
 void Download(const Job& job, const std::string& path) {
-  auto reader = job.client.OpenForRead(job.project, path);
+  auto reader = job.client.OpenForRead(job.project, path, {.by_path = false});
   DieUnless(reader.status());
   const auto buffer = std::make_unique_for_overwrite<char[]>(kChunkBytes);
   while (reader->remaining_bytes() > 0) DieUnless(reader->Read(buffer.get(), kChunkBytes).status());
@@ -142,19 +147,36 @@ void ParallelUpload(const Job& job) {
   InParallel([&](int i) { Upload(job, absl::StrCat("outputs/uploaded/", i), job.number / kParallel); });
 }
 
-void FileUpload(const Job& job) {
-  DieUnless(job.client.Upload(job.project, job.rest.at(0), "outputs/uploaded.bin").status());
+void FileUpload(const Job& job, bool by_path) {
+  const auto artifact = job.client.Upload(job.project, job.rest.at(0), "outputs/uploaded.bin", {.by_path = by_path});
+  DieUnless(artifact.status());
+  if (artifact->by_path != by_path) DieUnless(absl::InternalError("not by the way that was asked for"));
 }
 
-void FileDownload(const Job& job) {
-  DieUnless(job.client.Download(job.project, PathOf(job.number), job.rest.at(0)).status());
+void FileDownload(const Job& job, bool by_path) {
+  const auto artifact = job.client.Download(job.project, PathOf(job.number), job.rest.at(0), {.by_path = by_path});
+  DieUnless(artifact.status());
+  if (artifact->by_path != by_path) DieUnless(absl::InternalError("not by the way that was asked for"));
+}
+
+void Sync(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0 || ::fsync(fd) != 0) DieUnless(absl::InternalError("cannot sync"));
+  ::close(fd);
+}
+
+void Copy(const std::string& from, const std::string& to) {
+  std::error_code error;
+  std::filesystem::copy_file(from, to, std::filesystem::copy_options::overwrite_existing, error);
+  if (error) DieUnless(absl::InternalError(error.message()));
+  Sync(to);
 }
 
 void Slow(const Job& job, int64_t size) {
   std::vector<ArtifactReader> readers;
   std::vector<WorkspaceClient> clients;
   for (int64_t i = 0; i < job.number; ++i) {
-    auto reader = job.client.OpenForRead(job.project, PathOf(size));
+    auto reader = job.client.OpenForRead(job.project, PathOf(size), {.by_path = false});
     DieUnless(reader.status());
     DieUnless(reader->ReadChunk().status());
     readers.push_back(*std::move(reader));
@@ -170,8 +192,15 @@ const std::map<std::string, void (*)(const Job&)>& Modes() {
       {"plain-upload", PlainUpload},
       {"download", [](const Job& job) { Download(job, PathOf(job.number)); }},
       {"upload", [](const Job& job) { Upload(job, "outputs/uploaded.bin", job.number); }},
-      {"file-download", FileDownload},
-      {"file-upload", FileUpload},
+      {"file-download", [](const Job& job) { FileDownload(job, /*by_path=*/false); }},
+      {"file-upload", [](const Job& job) { FileUpload(job, /*by_path=*/false); }},
+      {"path-download",
+       [](const Job& job) {
+         FileDownload(job, /*by_path=*/true);
+         Sync(job.rest.at(0));
+       }},
+      {"path-upload", [](const Job& job) { FileUpload(job, /*by_path=*/true); }},
+      {"copy", [](const Job& job) { Copy(job.rest.at(0), job.rest.at(1)); }},
       {"parallel-download", ParallelDownload},
       {"parallel-upload", ParallelUpload},
       {"small", Small},

@@ -72,6 +72,9 @@ class Files:
         self.near.get_file(f"{FOLDER}/local", str(self.target))
         self._sync()
 
+    def up_by_path(self) -> None:
+        self.near.put_file(str(self.local), f"{FOLDER}/local")
+
     def ours_down_to_file(self) -> None:
         self.wire.get_file(f"{FOLDER}/local", str(self.target))
 
@@ -129,6 +132,7 @@ def main() -> None:
         measure("read", rounds, {"bare": files.bare_down, "ours": files.ours_down})
         measure("download", rounds, {"mlflow": mlflow.down, "ours": files.ours_down_to_file})
         measure("same host", rounds, {"bare": files.cp, "ours": files.by_path})
+        measure("same host up", rounds, {"bare": files.cp, "ours": files.up_by_path})
         measure("small", min(rounds, 3), {"mlflow": mlflow.small, "ours": files.ours_small})
 
 

@@ -374,6 +374,7 @@ def run_artifacts(bench: Bench) -> tuple[str, list[Row]]:
         empty_tcp, disk_tcp = f"127.0.0.1:{empty_port}", f"127.0.0.1:{port}"
         rows = measure_transfers(bench, [("empty", socket), ("disk", disk.address), ("memory", ram.address)], "unix")
         rows += measure_transfers(bench, [("empty", empty_tcp), ("disk", disk_tcp)], "tcp")
+        rows += measure_by_path(bench, disk.address)
         rows += measure_small(bench, socket, disk.address)
         rows += measure_syncs(bench)
     rows += measure_slow_readers(bench)
@@ -414,6 +415,27 @@ def measure_transfers(bench: Bench, sides: list[tuple[str, str]], network: str) 
                     rows.append(row | {"work": work, "network": network, "target": target, "round": number})
     for file in (local, bench.work / "target"):
         file.unlink(missing_ok=True)
+    return rows
+
+
+def measure_by_path(bench: Bench, address: str) -> list[Row]:
+    size, source, target = bench.sizes.artifact_bytes, bench.work / "local", bench.work / "target"
+    with source.open("wb") as file:
+        for _ in range(size >> 20):
+            file.write(os.urandom(1 << 20))
+    sides: dict[str, list[object]] = {
+        "copy": [size, source, target],
+        "path-download": [size, target],
+        "path-upload": [size, source],
+    }
+    rows: list[Row] = []
+    for number in range(-1, bench.sizes.artifact_rounds):  # The first is to warm up.
+        for mode, _ in rotated([(mode, address) for mode in sides], number):
+            [row] = bench.rows("artifact_bench", mode, address, "project-000000", *sides[mode])
+            if number >= 0:
+                rows.append(row | {"work": "by path", "target": mode, "round": number})
+    for file_ in (source, target):
+        file_.unlink()
     return rows
 
 
@@ -471,7 +493,7 @@ def measure_slow_readers(bench: Bench) -> list[Row]:
 def artifacts_text(bench: Bench, rows: list[Row]) -> str:
     size = bench.sizes.artifact_bytes
     lines = []
-    transfers = [row for row in rows if row["work"] not in ("small", "fsync", "slow")]
+    transfers = [row for row in rows if row["work"] not in ("by path", "small", "fsync", "slow")]
     names = {
         "plain": "empty handler, generated stub",
         "empty": "empty handler",
@@ -491,6 +513,17 @@ def artifacts_text(bench: Bench, rows: list[Row]) -> str:
         of_empty = ratio(speed, transfers, target, "empty", work=work, network=network)
         lines.append([works[str(work)], network, names[str(target)], f"{rate:,.0f}", of_empty])
     text = f"{size >> 20:,} MiB in all:\n\n" + table(["", "over", "by", "MiB/s", "of empty"], lines)
+    by_path = [row for row in rows if row["work"] == "by path"]
+    paths = {
+        "copy": "`cp`, synced",
+        "path-download": "download by path, synced",
+        "path-upload": "upload by path, hashed and synced",
+    }
+    lines = []
+    for (target,), group in grouped(by_path, "target").items():
+        rate = median(row["number"] / row["seconds"] for row in group) / (1 << 20)
+        lines.append([paths[str(target)], f"{rate:,.0f}", ratio(speed, by_path, target, "copy")])
+    text += "\n\nThe same file on the same host, by its path:\n\n" + table(["by", "MiB/s", "of `cp`"], lines)
     small = [row for row in rows if row["work"] == "small"]
     lines = [
         [
@@ -549,12 +582,13 @@ def run_files(bench: Bench) -> tuple[str, list[Row]]:
         "upload": "upload of a file",
         "download": "download into a file",
         "same host": "download by path, synced",
+        "same host up": "upload by path, hashed and synced",
         "small": f"upload of {small:,} files of 10 KiB",
     }
     names = {"bare": "empty handler, generated stub", "ours": "workspaced", "mlflow": "MLflow over HTTP"}
     lines = []
     for (what, target), group in grouped(rows, "what", "target").items():
-        name = "cp, synced" if (what, target) == ("same host", "bare") else names[str(target)]
+        name = "cp, synced" if str(what).startswith("same host") and target == "bare" else names[str(target)]
         total = small * 10 / 1024 if what == "small" else size / (1 << 20)
         rate = total / median(row["seconds"] for row in group)
         lines.append([works[str(what)], name, f"{rate:,.1f}", ratio(speed, rows, target, "ours", what=what)])

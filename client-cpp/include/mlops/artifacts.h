@@ -20,6 +20,13 @@
 // bytes without `\`, control characters, and not `.` or `..`; the first is one of the workspace's five directories.
 // Names on disk that are none of that, made by others, are shown with `\xHH` for each such byte, and can be read, moved
 // and deleted by that name.
+//
+// FILES ON THIS MACHINE
+//
+// Where the server's file system is seen from here, too, OpenForRead, Download and Upload use a file by its path rather
+// than the connection, if 2 MiB or more are wanted and the etag has proved that it is the one that the server speaks
+// of; the result tells (`by_path`). All else is as over the connection, which does what cannot be done so. Of what is
+// uploaded in this way the server alone computes the SHA-256, unless `checksum` has it done here, too.
 namespace mlops {
 
 // A file or directory in a workspace, as it was when it was looked at.
@@ -30,6 +37,12 @@ struct Artifact {
   std::string sha256;  // 64 lower-case hexadecimal digits. Set by Get with `checksum`, Finish and Upload.
   absl::Time modify_time = absl::InfinitePast();  // When the content last changed.
   std::string etag;  // Changes whenever the file is written, replaced, moved or given other rights.
+};
+
+// What Upload and Download return.
+struct TransferredArtifact : Artifact {
+  // Whether all of the content was copied by the file's path, as told above.
+  bool by_path = false;
 };
 
 struct GetArtifactOptions {
@@ -75,6 +88,8 @@ struct ReadOptions {
   int64_t limit = 0;
   // If given, must be the file's current one.
   std::string etag = "";
+  // Read by the path where possible.
+  bool by_path = true;
 };
 
 struct WriteOptions {
@@ -98,6 +113,8 @@ struct UploadOptions {
   std::string upload_id = "";
   // Compute the SHA-256 here too, and have the server compare: it refuses what is not the same.
   bool checksum = false;
+  // Append by the path where possible; not with an `upload_id`, by which others could go on with it meanwhile.
+  bool by_path = true;
   Progress progress = nullptr;
 };
 
@@ -106,6 +123,8 @@ struct DownloadOptions {
   std::string etag = "";
   // Compute the SHA-256 of what came and compare it with the server's, who may have to read the file once more for it.
   bool checksum = false;
+  // Copy by the path where possible.
+  bool by_path = true;
   Progress progress = nullptr;
 };
 
@@ -115,9 +134,10 @@ class BufferedWriter;
 }  // namespace internal
 
 // Reads one file: as it was when the reader was opened, also if it is replaced meanwhile. Made by
-// WorkspaceClient::OpenForRead. Where the connection breaks, it goes on at its place in the same file; after 8 attempts
-// in a row, within some seconds, that brought nothing, it returns their error. What came ahead of Read() waits in
-// gRPC's buffers, of some MiB. Not thread-safe, but may be used from one thread after the other.
+// WorkspaceClient::OpenForRead. By the path it needs the server no more. Else, where the connection breaks, it goes on
+// at its place in the same file; after 8 attempts in a row, within some seconds, that brought nothing, it returns their
+// error. What came ahead of Read() waits in gRPC's buffers, of some MiB. Not thread-safe, but may be used from one
+// thread after the other.
 class ArtifactReader {
  public:
   explicit ArtifactReader(std::unique_ptr<internal::ReadSession> session);
@@ -128,6 +148,8 @@ class ArtifactReader {
 
   // What is read.
   const Artifact& artifact() const;
+  // Whether it is read by its path.
+  bool by_path() const;
   // Where the next byte stands in the file.
   int64_t offset() const;
   // How many bytes are still to come.

@@ -443,14 +443,14 @@ class WorkspaceClient {
                                               const WriteOptions& options = {}, const CallOptions& call = {}) const;
 
   // Writes the local file `source` to `path`. Where the connection breaks it goes on, reading the file again as far as
-  // needed. Holds a chunk of 1 MiB.
+  // needed. Holds a chunk of 1 MiB. On the server's own host the system copies the file (mlops/artifacts.h).
   //
   // Returns errors as ArtifactWriter, and without a reason:
   // Returns NOT_FOUND, PERMISSION_DENIED or INTERNAL if `source` cannot be read, INVALID_ARGUMENT if it is no file.
   // Returns ABORTED if it became shorter meanwhile.
   // Returns CANCELLED if `progress` returned false.
-  absl::StatusOr<Artifact> Upload(std::string_view project, const std::string& source, std::string_view path,
-                                  const UploadOptions& options = {}, const CallOptions& call = {}) const;
+  absl::StatusOr<TransferredArtifact> Upload(std::string_view project, const std::string& source, std::string_view path,
+                                             const UploadOptions& options = {}, const CallOptions& call = {}) const;
 
   // Reads `path` into the local file `destination`, in place of the one that had the name, if any. It is there once it
   // is whole; until then a hidden file stands beside, which is removed if anything fails. It is not synced to the disk.
@@ -461,8 +461,9 @@ class WorkspaceClient {
   //   be compared.
   // Returns NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED or INTERNAL if `destination` cannot be written.
   // Returns CANCELLED if `progress` returned false.
-  absl::StatusOr<Artifact> Download(std::string_view project, std::string_view path, const std::string& destination,
-                                    const DownloadOptions& options = {}, const CallOptions& call = {}) const;
+  absl::StatusOr<TransferredArtifact> Download(std::string_view project, std::string_view path,
+                                               const std::string& destination, const DownloadOptions& options = {},
+                                               const CallOptions& call = {}) const;
 
   // Tells what the server is and its limits. Returns the errors that any call may return.
   absl::StatusOr<ServerInfo> GetServerInfo(const CallOptions& call = {}) const;

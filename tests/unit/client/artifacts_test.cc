@@ -1,4 +1,5 @@
-// Artifacts through WorkspaceClient: the same cases over the fake and over a real server, each in this process.
+// Artifacts through WorkspaceClient: the same cases over the fake, over a connection to a real server, and by the paths
+// of its files, each in this process.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -39,7 +40,7 @@ std::string Bytes(size_t size) {
   return bytes;
 }
 
-enum class Kind { kFake, kServer };
+enum class Kind { kFake, kServer, kPaths };
 
 class ArtifactsTest : public ::testing::TestWithParam<Kind> {
  protected:
@@ -47,7 +48,7 @@ class ArtifactsTest : public ::testing::TestWithParam<Kind> {
   static void SetUpTestSuite() { grpc_init(); }
 
   ArtifactsTest() {
-    if (GetParam() == Kind::kServer) StartServer();
+    if (GetParam() != Kind::kFake) StartServer();
     EXPECT_TRUE(client_.Create("fraud").ok());
   }
 
@@ -75,7 +76,7 @@ class ArtifactsTest : public ::testing::TestWithParam<Kind> {
   }
 
   std::string ReadAll(const std::string& path, const ReadOptions& options = {}) {
-    auto reader = client_.OpenForRead("fraud", path, options);
+    auto reader = OpenForRead(path, options);
     if (!reader.ok()) return ErrorReason(reader.status());
     std::string content;
     while (reader->remaining_bytes() > 0) {
@@ -99,6 +100,30 @@ class ArtifactsTest : public ::testing::TestWithParam<Kind> {
     return paths;
   }
 
+  bool by_path() const { return GetParam() == Kind::kPaths; }
+
+  absl::StatusOr<ArtifactReader> OpenForRead(const std::string& path, ReadOptions options = {},
+                                             const CallOptions& call = {}) {
+    options.by_path = by_path();
+    auto reader = client_.OpenForRead("fraud", path, options, call);
+    if (!reader.ok()) return reader;
+    EXPECT_EQ(reader->by_path(), by_path() && reader->remaining_bytes() >= 2 << 20);
+    return reader;
+  }
+  absl::StatusOr<TransferredArtifact> Upload(const std::string& source, const std::string& path,
+                                             UploadOptions options = {}, const CallOptions& call = {}) {
+    options.by_path = by_path();
+    return client_.Upload("fraud", dir_.Path(source), path, options, call);
+  }
+  absl::StatusOr<TransferredArtifact> Download(const std::string& path, const std::string& target,
+                                               DownloadOptions options = {}, const CallOptions& call = {}) {
+    options.by_path = by_path();
+    auto artifact = client_.Download("fraud", path, dir_.Path(target), options, call);
+    if (!artifact.ok()) return artifact;
+    EXPECT_EQ(artifact->by_path, by_path() && artifact->size_bytes >= 2 << 20);
+    return artifact;
+  }
+
   std::string ReasonOf(const absl::Status& status) { return ErrorReason(status); }
 
   const support::TempDir dir_;
@@ -107,8 +132,11 @@ class ArtifactsTest : public ::testing::TestWithParam<Kind> {
   const WorkspaceClient client_ = Client();
 };
 
-INSTANTIATE_TEST_SUITE_P(Services, ArtifactsTest, ::testing::Values(Kind::kFake, Kind::kServer),
-                         [](const auto& info) { return info.param == Kind::kFake ? "Fake" : "Server"; });
+INSTANTIATE_TEST_SUITE_P(Services, ArtifactsTest, ::testing::Values(Kind::kFake, Kind::kServer, Kind::kPaths),
+                         [](const auto& info) {
+                           if (info.param == Kind::kFake) return "Fake";
+                           return info.param == Kind::kServer ? "Server" : "Paths";
+                         });
 
 TEST_P(ArtifactsTest, WhatIsWrittenIsRead) {
   for (const size_t size : {size_t{0}, size_t{5}, size_t{1} << 20, (size_t{3} << 20) + 17}) {
@@ -140,7 +168,7 @@ TEST_P(ArtifactsTest, RefusesBadPaths) {
   for (const std::string& path : std::vector<std::string>{"/etc/passwd", "outputs/../x", "other/x", "outputs//x",
                                                           "outputs/a\\b", "outputs/a\nb", "outputs/" + long_name}) {
     EXPECT_EQ(ReasonOf(client_.GetArtifact("fraud", path).status()), "PATH_INVALID") << path;
-    EXPECT_EQ(ReasonOf(client_.OpenForRead("fraud", path).status()), "PATH_INVALID") << path;
+    EXPECT_EQ(ReasonOf(OpenForRead(path).status()), "PATH_INVALID") << path;
     EXPECT_EQ(ReasonOf(client_.OpenForWrite("fraud", path)->Finish().status()), "PATH_INVALID") << path;
     EXPECT_EQ(ReasonOf(client_.MakeDirectory("fraud", path).status()), "PATH_INVALID") << path;
   }
@@ -162,7 +190,7 @@ TEST_P(ArtifactsTest, ReadsRanges) {
 TEST_P(ArtifactsTest, ReadsIntoBuffersOfAnySize) {
   const std::string content = Bytes((2 << 20) + 100);
   Put("outputs/x", content);
-  auto reader = client_.OpenForRead("fraud", "outputs/x");
+  auto reader = OpenForRead("outputs/x");
   ASSERT_TRUE(reader.ok()) << reader.status();
   EXPECT_EQ(reader->artifact().size_bytes, static_cast<int64_t>(content.size()));
   std::string read;
@@ -181,9 +209,9 @@ TEST_P(ArtifactsTest, ReadsIntoBuffersOfAnySize) {
 
 TEST_P(ArtifactsTest, AReaderMayLeaveEarly) {
   Put("outputs/x", Bytes(20 << 20));
-  auto reader = client_.OpenForRead("fraud", "outputs/x");
+  auto reader = OpenForRead("outputs/x");
   ASSERT_TRUE(reader->ReadChunk().ok());
-  reader = client_.OpenForRead("fraud", "outputs/x");
+  reader = OpenForRead("outputs/x");
   EXPECT_TRUE(reader->ReadChunk().ok());
 }
 
@@ -331,14 +359,14 @@ TEST_P(ArtifactsTest, LocalFilesGoUpAndDown) {
       done.push_back(bytes);
       return true;
     };
-    const auto up = client_.Upload("fraud", dir_.Path("source"), "outputs/x", {.checksum = true, .progress = progress});
+    const auto up = Upload("source", "outputs/x", {.checksum = true, .progress = progress});
     ASSERT_TRUE(up.ok()) << up.status();
     EXPECT_EQ(up->sha256, Sha256(content));
+    EXPECT_EQ(up->by_path, by_path() && size > 2 << 20);
     EXPECT_EQ(done.back(), static_cast<int64_t>(size));
     done.clear();
     dir_.WriteFile("down/target", "old");
-    const auto down = client_.Download("fraud", "outputs/x", dir_.Path("down/target"),
-                                       {.etag = up->etag, .checksum = true, .progress = progress});
+    const auto down = Download("outputs/x", "down/target", {.etag = up->etag, .checksum = true, .progress = progress});
     ASSERT_TRUE(down.ok()) << down.status();
     EXPECT_EQ(down->sha256, up->sha256);
     EXPECT_EQ(done.back(), static_cast<int64_t>(size));
@@ -350,36 +378,32 @@ TEST_P(ArtifactsTest, LocalFilesGoUpAndDown) {
 TEST_P(ArtifactsTest, LocalFilesThatCannotBe) {
   Put("outputs/x", Bytes(3 << 20));
   dir_.MakeFifo("fifo");
-  EXPECT_EQ(client_.Upload("fraud", dir_.Path("none"), "outputs/y").status().code(), StatusCode::kNotFound);
-  EXPECT_EQ(client_.Upload("fraud", dir_.Path(""), "outputs/y").status().code(), StatusCode::kInvalidArgument);
-  EXPECT_EQ(client_.Upload("fraud", dir_.Path("fifo"), "outputs/y").status().code(), StatusCode::kInvalidArgument);
-  EXPECT_EQ(client_.Download("fraud", "outputs/x", dir_.Path("none/x")).status().code(), StatusCode::kNotFound);
-  EXPECT_EQ(ReasonOf(client_.Download("fraud", "outputs/y", dir_.Path("x")).status()), "ARTIFACT_NOT_FOUND");
+  EXPECT_EQ(Upload("none", "outputs/y").status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(Upload("", "outputs/y").status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(Upload("fifo", "outputs/y").status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(Download("outputs/x", "none/x").status().code(), StatusCode::kNotFound);
+  EXPECT_EQ(ReasonOf(Download("outputs/y", "x").status()), "ARTIFACT_NOT_FOUND");
   EXPECT_FALSE(dir_.Exists("x"));
 }
 
 TEST_P(ArtifactsTest, ProgressEndsATransfer) {
   dir_.WriteFile("source", Bytes(4 << 20));
   const Progress until_2 = [](int64_t done, int64_t) { return done < 2 << 20; };
-  EXPECT_EQ(client_.Upload("fraud", dir_.Path("source"), "outputs/x", {.progress = until_2}).status().code(),
-            StatusCode::kCancelled);
+  EXPECT_EQ(Upload("source", "outputs/x", {.progress = until_2}).status().code(), StatusCode::kCancelled);
   EXPECT_THAT(List({.path = "outputs"}), IsEmpty());
   // With an id of ours the rest follows.
-  EXPECT_EQ(client_.Upload("fraud", dir_.Path("source"), "outputs/x", {.upload_id = "id", .progress = until_2})
-                .status()
-                .code(),
+  EXPECT_EQ(Upload("source", "outputs/x", {.upload_id = "id", .progress = until_2}).status().code(),
             StatusCode::kCancelled);
-  ASSERT_TRUE(client_.Upload("fraud", dir_.Path("source"), "outputs/x", {.upload_id = "id", .checksum = true}).ok());
-  EXPECT_EQ(client_.Download("fraud", "outputs/x", dir_.Path("x"), {.progress = until_2}).status().code(),
-            StatusCode::kCancelled);
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir_.path()), {}), GetParam() == Kind::kServer ? 2 : 1);
+  ASSERT_TRUE(Upload("source", "outputs/x", {.upload_id = "id", .checksum = true}).ok());
+  EXPECT_EQ(Download("outputs/x", "x", {.progress = until_2}).status().code(), StatusCode::kCancelled);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir_.path()), {}), GetParam() == Kind::kFake ? 1 : 2);
 }
 
 TEST_P(ArtifactsTest, AStopEndsATransfer) {
   if (GetParam() == Kind::kFake) GTEST_SKIP() << "takes no time";
   Put("outputs/x", Bytes(40 << 20));
   std::stop_source stop;
-  auto reader = client_.OpenForRead("fraud", "outputs/x", {}, {.stop = stop.get_token()});
+  auto reader = OpenForRead("outputs/x", {}, {.stop = stop.get_token()});
   auto writer = client_.OpenForWrite("fraud", "outputs/y", {}, {.stop = stop.get_token()});
   ASSERT_TRUE(reader->ReadChunk().ok());
   ASSERT_EQ(writer->Write(Bytes(2 << 20)), absl::OkStatus());
@@ -401,7 +425,7 @@ TEST_P(ArtifactsTest, GoesOnAfterARestart) {
   }
   const auto written = writer->Finish(Sha256(content));
   ASSERT_TRUE(written.ok()) << written.status();
-  auto reader = client_.OpenForRead("fraud", "outputs/x");
+  auto reader = OpenForRead("outputs/x");
   std::string read = *reader->ReadChunk();
   StartServer();
   while (reader->remaining_bytes() > 0) {
@@ -413,9 +437,9 @@ TEST_P(ArtifactsTest, GoesOnAfterARestart) {
 }
 
 TEST_P(ArtifactsTest, AFileThatWasReplacedIsNotGoneOnWith) {
-  if (GetParam() == Kind::kFake) GTEST_SKIP() << "has no connection";
+  if (GetParam() != Kind::kServer) GTEST_SKIP() << "has no connection that breaks";
   Put("outputs/x", Bytes(60 << 20));
-  auto reader = client_.OpenForRead("fraud", "outputs/x");
+  auto reader = OpenForRead("outputs/x");
   ASSERT_TRUE(reader->ReadChunk().ok());
   Put("outputs/x", Bytes(60 << 20));
   StartServer();
@@ -428,7 +452,7 @@ TEST_P(ArtifactsTest, GivesUpWhereNobodyAnswers) {
   if (GetParam() == Kind::kFake) GTEST_SKIP() << "has no connection";
   server_.reset();
   const CallOptions call = {.timeout = absl::Seconds(1)};
-  EXPECT_EQ(client_.OpenForRead("fraud", "outputs/x", {}, call).status().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(OpenForRead("outputs/x", {}, call).status().code(), StatusCode::kUnavailable);
   auto writer = client_.OpenForWrite("fraud", "outputs/x", {}, call);
   EXPECT_EQ(writer->Finish().status().code(), StatusCode::kUnavailable);
 }

@@ -7,12 +7,14 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "service/base/id.h"
 #include "service/base/status_macros.h"
 #include "service/catalog/memory_catalog.h"
@@ -73,6 +75,14 @@ class ArtifactsTest : public testing::TestWithParam<bool> {
     ASSIGN_OR_RETURN(const size_t got, reader.Read(text.data(), text.size()));
     EXPECT_EQ(got, text.size());
     return text;
+  }
+  void Append(const std::string& name, absl::string_view text) {
+    std::ofstream(temp.Path(name), std::ios::app) << text;
+  }
+  absl::Status RehashAll(UploadWriter& writer) {
+    absl::StatusOr<bool> more = true;
+    while (more.ok() && *more) more = writer.Rehash();
+    return more.status();
   }
   absl::StatusOr<UploadState> GetUpload(const std::string& id) { return artifacts->GetUpload(Project("fraud"), id); }
   std::vector<std::string> Staged() {
@@ -418,6 +428,90 @@ TEST_P(ArtifactsTest, WhatIsTornInTheHiddenDirectoryIsNoUpload) {
     EXPECT_THAT(GetUpload("id"), IsError(StatusCode::kNotFound, "UPLOAD_NOT_FOUND")) << about;
   }
   EXPECT_OK(OpenForWrite("models/x", "id"));
+}
+
+// As who sees the file system does it: the server is only told of a new offset.
+TEST_P(ArtifactsTest, WhatIsAppendedToTheStagedFileIsHashedAndFinished) {
+  OpenForWrite("models/x", "id").value().reset();
+  const UploadState begun = GetUpload("id").value();
+  EXPECT_EQ(begun.staged_path, ".uploads/id.part");
+  Append("fraud/.uploads/id.part", std::string(9'000'000, 'x'));
+  const UploadState appended = GetUpload("id").value();
+  EXPECT_EQ(appended.offset, 9'000'000);
+  EXPECT_NE(appended.staged_etag, begun.staged_etag);
+  auto writer = OpenForWrite("models/x", "id", 9'000'000).value();
+  ASSERT_OK(RehashAll(*writer));
+  const Artifact artifact = writer->Finish().value();
+  EXPECT_EQ(artifact.sha256, base::HashHex(std::string(9'000'000, 'x'), 64));
+  writer.reset();
+  const UploadState finished = GetUpload("id").value();
+  EXPECT_EQ(finished.artifact->etag, artifact.etag);
+  EXPECT_EQ(finished.staged_path + finished.staged_etag, "");
+}
+
+TEST_P(ArtifactsTest, WhatBecomesOfTheStagedFileWhileItIsFinishedIsNoticed) {
+  const std::string part = "fraud/.uploads/id.part";
+  const auto damage = std::vector<std::function<void()>>{[&] { Append(part, "more"); },
+                                                         [&] { std::filesystem::resize_file(temp.Path(part), 1); },
+                                                         [&] { temp.WriteFile(part, "xyz"); },
+                                                         [&] {
+                                                           temp.WriteFile("other", "abc");
+                                                           temp.Move("other", part);
+                                                         },
+                                                         [&] {
+                                                           temp.Remove(part);
+                                                           temp.Link("../models", part);
+                                                         },
+                                                         [&] {
+                                                           temp.Remove(part);
+                                                           temp.MakeFifo(part);
+                                                         }};
+  for (size_t i = 0; i < damage.size(); ++i) {
+    for (const bool hashed : {false, true}) {
+      ASSERT_OK(OpenForWrite("models/x", "id").value()->Write({"abc"}));
+      absl::SleepFor(absl::Milliseconds(20));  // Some ticks of the file system's clock.
+      auto writer = OpenForWrite("models/x", "id", 3).value();
+      if (hashed) {
+        ASSERT_OK(RehashAll(*writer));
+      }
+      damage[i]();
+      const absl::Status rehashed = hashed ? absl::OkStatus() : RehashAll(*writer);
+      EXPECT_THAT(rehashed.ok() ? writer->Finish().status() : rehashed, kBusy) << i << hashed;
+      EXPECT_FALSE(temp.Exists("fraud/models/x"));
+      writer.reset();
+      temp.Remove("fraud/.uploads");
+    }
+  }
+}
+
+TEST_P(ArtifactsTest, AnUploadWhoseStagedFileIsAnotherThingBeginsAnew) {
+  const std::string part = "fraud/.uploads/id.part";
+  const auto replace = std::vector<std::function<void()>>{[&] {
+                                                            temp.WriteFile("other", "abc");
+                                                            temp.Move("other", part);
+                                                          },
+                                                          [&] {
+                                                            temp.Remove(part);
+                                                            temp.Link("../models/x", part);
+                                                          },
+                                                          [&] {
+                                                            temp.Remove(part);
+                                                            temp.MakeFifo(part);  // May well have the same inode.
+                                                          }};
+  for (size_t i = 0; i < replace.size(); ++i) {
+    ASSERT_OK(OpenForWrite("models/x", "id").value()->Write({"abc"}));
+    replace[i]();
+    EXPECT_EQ(GetUpload("id").value().offset, 0) << i;
+    EXPECT_EQ(GetUpload("id").value().staged_path, "") << i;
+    EXPECT_THAT(OpenForWrite("models/x", "id", 3), IsError(StatusCode::kOutOfRange, "UPLOAD_OFFSET_MISMATCH")) << i;
+    const auto writer = OpenForWrite("models/x", "id").value();
+    ASSERT_OK(writer->Write({"new"}));
+    ASSERT_OK(writer->Finish());
+    EXPECT_EQ(temp.ReadFile("fraud/models/x"), "new");
+    temp.Remove("fraud/.uploads");
+  }
+  temp.MakeDirs(part);
+  EXPECT_FALSE(OpenForWrite("models/x", "id").ok());
 }
 
 TEST_P(ArtifactsTest, AFinishedUploadIsKnownUntilItsFileIsAnother) {

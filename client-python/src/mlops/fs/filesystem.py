@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from contextlib import closing
 from copy import copy
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from fsspec import AbstractFileSystem
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
@@ -25,10 +26,12 @@ from mlops.fs.download import Download, read
 from mlops.fs.errors import lookup_errors, os_error, os_errors
 from mlops.fs.file import ReadableFile, WritableFile
 from mlops.fs.local import SameFile, Target
+from mlops.fs.staged import MIN_BYTES, StagedUpload
 from mlops.fs.upload import CHUNK_BYTES, Upload
 from mlops.local_server import choose_server
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
+_log = logging.getLogger(__name__)
 _PAGE_SIZE = 1000
 _THREADS = 8
 # A file that is replaced while it is read as a whole is read again so often.
@@ -67,7 +70,7 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
         **options: Any,
     ) -> None:
         """Takes what WorkspaceManager takes, and finds the server as it does, by the first call. With `by_path`, files
-        that can be proved to lie on a disk of this machine are read from there rather than over the connection.
+        that can be proved to lie on a disk of this machine are read, and put, there rather than over the connection.
 
         A `connection` is another's, whose server has its base at `base_path`; see ProjectWorkspace.files.
         """
@@ -189,13 +192,18 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return str(same.path)
 
     def _open_same(self, path: str, etag: str) -> SameFile | None:
+        base = self._local_base(path)
+        return None if base is None else SameFile.open(base / path, etag)
+
+    def _local_base(self, path: str) -> Path | None:
+        """The server's base directory, if this machine has a directory of that name, which may be another one."""
         if not self._by_path:
             return None
         if self._base is None:
             with os_errors(path):
                 info = self._connection.call(lambda stub: stub.GetServerInfo, pb.GetServerInfoRequest())
             self._base = Path(info.base_path)
-        return SameFile.open(self._base / path, etag)
+        return self._base if os.path.isdir(self._base) else None
 
     def _open(
         self,
@@ -334,7 +342,7 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def _copy_same(self, path: str, target: Target, callback: Callback) -> bool:
         """Whether it could be done by the path."""
-        if not self._by_path or (self._base is not None and not self._base.exists()):
+        if self._local_base(path) is None:
             return False
         info = self._file_info(path)
         same = self._open_same(path, info["etag"])
@@ -379,7 +387,9 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def put_file(
         self, lpath: Any, rpath: str, callback: Callback = DEFAULT_CALLBACK, mode: str = "overwrite", **options: Any
     ) -> None:
-        """Copies a local file; makes the directory if it is one. mode="create" as of pipe_file()."""
+        """Copies a local file; makes the directory if it is one. mode="create" as of pipe_file(). One of 2 MiB or more
+        is copied by the path if it can be, of which the logger of this module tells at DEBUG; the server hashes it.
+        """
         rpath = self._strip_protocol(rpath)
         if os.path.isdir(lpath):
             self.makedirs(rpath, exist_ok=True)
@@ -392,7 +402,22 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
         with open(lpath, "rb", buffering=0) as file:
             callback.set_size(os.fstat(file.fileno()).st_size)
-            self._write(rpath, send, mode)
+            if not self._put_by_path(file, rpath, callback, mode):
+                self._write(rpath, send, mode)
+
+    def _put_by_path(self, file: IO[bytes], path: str, callback: Callback, mode: str) -> bool:
+        """Whether it could be done by the path; if not, nothing has changed."""
+        base = self._local_base(path) if callback.size >= MIN_BYTES else None
+        if base is None:
+            return False
+        upload = StagedUpload(self._connection, *self._file_of(path), _is_exclusive(mode))
+        with os_errors(path):
+            done = upload.put(file, base, callback.relative_update)
+        if done:
+            _log.debug("%s: copied by its path", path)
+        else:
+            callback.absolute_update(0)
+        return done
 
     def touch(self, path: str, truncate: bool = True, **options: Any) -> None:
         """Makes an empty file; without `truncate` only if there is none."""
@@ -539,9 +564,7 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return Upload(self._connection, *self._file_of(path), create_only)
 
     def _write(self, path: str, send: Callable[[Upload], None], mode: str) -> None:
-        if mode not in ("overwrite", "create"):
-            raise ValueError(f'mode must be "overwrite" or "create", not {mode!r}')
-        upload = self._upload(path, mode == "create")
+        upload = self._upload(path, _is_exclusive(mode))
         try:
             with os_errors(path):
                 send(upload)
@@ -598,6 +621,12 @@ def _again_if_replaced(read: Callable[[], Result]) -> Result:
             if error.errno != errno.ESTALE or not reads_left:
                 raise
     raise AssertionError
+
+
+def _is_exclusive(mode: str) -> bool:
+    if mode not in ("overwrite", "create"):
+        raise ValueError(f'mode must be "overwrite" or "create", not {mode!r}')
+    return mode == "create"
 
 
 def _split(path: str) -> tuple[str, str]:

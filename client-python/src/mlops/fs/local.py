@@ -2,7 +2,10 @@
 
 import errno
 import os
+import stat
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -10,6 +13,7 @@ from typing import IO, Self
 from mlops._rpc import convert
 
 _COPY_BYTES = 64 << 20
+_READ_BYTES = 1 << 20
 
 
 class Target:
@@ -46,6 +50,43 @@ class Target:
                 os.unlink(self._path)
 
 
+def open_same(path: Path, access: int, etag: str) -> int | None:
+    """A descriptor of the file at `path`, for os.O_RDONLY or O_WRONLY, if it is the one that has this etag; None if it
+    is another one, or cannot be opened here. Should a server make etags otherwise than convert.etag_of(), no file is
+    ever taken for the same.
+    """
+    try:
+        # Not through a link, and not waiting for who writes a FIFO.
+        descriptor = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    state = os.fstat(descriptor)
+    if stat.S_ISREG(state.st_mode) and etag == convert.etag_of(state):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def copy_bytes(source: int, offset: int, target: int, size: int) -> int:
+    """Appends what `source` has from `offset` on, at most `size` bytes, where `target` stands: in the kernel, sharing
+    the blocks where the file system can. Returns how many, some at least unless this is the end. Raises OSError.
+    """
+    for copy in _COPIES:
+        with suppress(OSError):  # What one way cannot do, for whatever reason, the next one does, or meets the same.
+            if copied := copy(source, offset, target, size):
+                return copied
+    return os.write(target, os.pread(source, min(size, _READ_BYTES), offset))
+
+
+# The best first.
+_COPIES: list[Callable[[int, int, int, int], int]] = []
+if sys.platform == "linux":
+    _COPIES = [
+        lambda source, offset, target, size: os.copy_file_range(source, target, size, offset),
+        lambda source, offset, target, size: os.sendfile(target, source, offset, size),
+    ]
+
+
 class SameFile:
     """A file of a workspace, opened by its path, after it was proved to be the one that the server speaks of.
 
@@ -59,19 +100,9 @@ class SameFile:
 
     @classmethod
     def open(cls, path: Path, etag: str) -> Self | None:
-        """The file at `path` if it is the one that has this etag; None if it is another one, or cannot be read here.
-
-        Should a server make etags otherwise than convert.etag_of(), no file is ever taken for the same.
-        """
-        try:
-            # Not through a link, and not waiting for who writes a FIFO.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return None
-        if etag == convert.etag_of(os.fstat(descriptor)):
-            return cls(path, descriptor)
-        os.close(descriptor)
-        return None
+        """The file at `path` if it is the one that has this etag; None if it is another one, or cannot be read here."""
+        descriptor = open_same(path, os.O_RDONLY, etag)
+        return None if descriptor is None else cls(path, descriptor)
 
     def read(self, start: int, end: int) -> bytes:
         """Bytes `start` to `end`. Raises OSError ESTALE if the file was written over in place."""
@@ -85,9 +116,9 @@ class SameFile:
     def copy(self, target: IO[bytes], progress: Callable[[int], object]) -> None:
         """Copies all of it. Raises OSError ESTALE if the file was written over in place."""
         at = 0
-        while sent := os.sendfile(target.fileno(), self._descriptor, at, _COPY_BYTES):
-            at += sent
-            progress(sent)
+        while copied := copy_bytes(self._descriptor, at, target.fileno(), _COPY_BYTES):
+            at += copied
+            progress(copied)
         self._check()
 
     def _check(self) -> None:

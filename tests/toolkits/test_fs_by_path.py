@@ -1,0 +1,227 @@
+"""Local files put by the path at which a server on this machine stages them. What is read by its path: test_fs.py."""
+
+import errno
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fsspec.callbacks import Callback
+from mlops.cli import BINARY
+from mlops.fs import WorkspaceFileSystem
+from mlops.workspace import WorkspaceManager
+
+from server.run import MountedServer
+from support import server
+from support.server import Server
+from toolkits.test_fs import kill_server
+
+MIB = 1 << 20
+
+
+class Halfway(Callback):
+    """Does something when some of the file was copied."""
+
+    def __init__(self, do: Callable[[], object]) -> None:
+        super().__init__()
+        self._do: Callable[[], object] | None = do
+
+    def call(self, *args: object, **options: object) -> None:
+        """As fsspec calls it at each change."""
+        if self.value and self._do is not None:
+            do, self._do = self._do, None
+            do()
+
+
+@pytest.fixture
+def fs(base: Path, manager: WorkspaceManager, caplog: pytest.LogCaptureFixture) -> WorkspaceFileSystem:
+    manager.create_workspace("fraud")
+    caplog.set_level(logging.DEBUG, "mlops.fs")
+    return WorkspaceFileSystem(base_path=base)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source"
+    path.write_bytes(os.urandom(40 * MIB + 3))
+    return path
+
+
+def told(caplog: pytest.LogCaptureFixture) -> bool:
+    """Whether a file was copied by its path since the last time."""
+    messages = [record.message for record in caplog.records]
+    caplog.clear()
+    return any("copied by its path" in message for message in messages)
+
+
+def staged(base: Path) -> list[str]:
+    return [path.name for path in (base / "fraud/.uploads").glob("*.part")]
+
+
+@pytest.mark.parametrize("by_address", [False, True])
+def test_a_file_is_put_by_the_path_and_hashed_by_the_server(
+    fs: WorkspaceFileSystem, base: Path, source: Path, caplog: pytest.LogCaptureFixture, by_address: bool
+) -> None:
+    near = WorkspaceFileSystem(address=f"unix:{base}/.workspaced/socket") if by_address else fs
+    bar = Callback()
+    near.put_file(source, "fraud/models/new/m", callback=bar)
+    assert told(caplog) and bar.value == bar.size == source.stat().st_size
+    assert (base / "fraud/models/new/m").read_bytes() == source.read_bytes()
+    subprocess.run(
+        ["sha256sum", "--check"], input=f"{near.checksum('fraud/models/new/m')}  {source}", text=True, check=True
+    )
+    near.put(str(source), "fraud/outputs/")
+    assert told(caplog) and near.info("fraud/outputs/source")["size"] == source.stat().st_size
+    assert not staged(base)
+
+
+def test_it_is_not_where_that_is_turned_off_or_not_worth_while(
+    fs: WorkspaceFileSystem, base: Path, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    WorkspaceFileSystem(base_path=base, by_path=False).put_file(source, "fraud/models/m")
+    assert not told(caplog)
+    (tmp_path / "small").write_bytes(b"x" * MIB)
+    fs.put_file(tmp_path / "small", "fraud/models/small")
+    assert not told(caplog) and fs.size("fraud/models/small") == MIB
+
+
+def test_conditions_hold(fs: WorkspaceFileSystem, base: Path, source: Path) -> None:
+    fs.put_file(source, "fraud/models/m", mode="create")
+    with pytest.raises(FileExistsError):
+        fs.put_file(source, "fraud/models/m", mode="create")
+    with pytest.raises(ValueError):
+        fs.put_file(source, "fraud/models/m", mode="append")
+    fs.mkdir("fraud/models/directory")
+    with pytest.raises(IsADirectoryError):
+        fs.put_file(source, "fraud/models/directory")
+    with pytest.raises(FileNotFoundError):
+        fs.put_file(source, "none/models/m")
+    with pytest.raises(FileExistsError):
+        late = Halfway(lambda: (base / "fraud/outputs/new").write_bytes(b"theirs"))
+        fs.put_file(source, "fraud/outputs/new", mode="create", callback=late)
+    assert (base / "fraud/outputs/new").read_bytes() == b"theirs" and not staged(base)
+
+
+def test_where_the_base_is_another_one_it_goes_over_the_connection(
+    fs: WorkspaceFileSystem, base: Path, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "other/fraud/.uploads").mkdir(parents=True)
+    fs._base = tmp_path / "other"
+    fs.put_file(source, "fraud/models/m")
+    assert not told(caplog) and (base / "fraud/models/m").read_bytes() == source.read_bytes()
+    assert not staged(base) and not list((tmp_path / "other/fraud/.uploads").iterdir())
+    fs._base = tmp_path / "none"
+    fs.put_file(source, "fraud/models/m")
+    assert not told(caplog)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs to be another user")
+def test_who_may_not_write_there_sends_it_over_the_connection(
+    base: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "BINARY", BINARY)
+    for path in (*source.parents, *base.parents):
+        if path.stat().st_uid == os.getuid():
+            path.chmod(path.stat().st_mode | 0o055)
+    code = (
+        "import logging, sys; logging.basicConfig(level=logging.DEBUG)\n"
+        "from mlops.fs import WorkspaceFileSystem\n"
+        "WorkspaceFileSystem(address=sys.argv[1]).put_file(sys.argv[2], 'fraud/models/m')\n"
+    )
+    with Server(base, "--listen", "127.0.0.1:0") as running:
+        address = next(address for address in running.addresses if address.startswith("127."))
+        WorkspaceManager(address=address).create_workspace("fraud")
+        command = [sys.executable, "-c", code, address, str(source)]
+        for user in (65534, None):
+            ran = subprocess.run(command, user=user, capture_output=True, text=True, timeout=60, cwd="/")
+            assert ran.returncode == 0, ran.stderr
+            assert ("copied by its path" in ran.stderr) == (user is None)
+            assert (base / "fraud/models/m").read_bytes() == source.read_bytes() and not staged(base)
+
+
+def test_kill_9_in_the_middle(
+    fs: WorkspaceFileSystem, base: Path, source: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bar = Halfway(lambda: kill_server(base))
+    fs.put_file(source, "fraud/models/m", callback=bar)
+    assert told(caplog) and bar.value == source.stat().st_size
+    assert (base / "fraud/models/m").read_bytes() == source.read_bytes() and not staged(base)
+
+
+def test_kill_9_again_and_again(fs: WorkspaceFileSystem, base: Path, source: Path) -> None:
+    stop = threading.Event()
+
+    def trouble() -> None:
+        while not stop.wait(0.3):
+            kill_server(base)
+
+    killer = threading.Thread(target=trouble)
+    killer.start()
+    try:
+        for number in range(5):
+            fs.put_file(source, f"fraud/outputs/{number}")
+            assert (base / f"fraud/outputs/{number}").read_bytes() == source.read_bytes()
+    finally:
+        stop.set()
+        killer.join()
+
+
+@pytest.mark.parametrize("thing", ["nothing", "file", "link", "fifo"])
+def test_what_is_staged_is_lost_in_the_middle(
+    fs: WorkspaceFileSystem, base: Path, source: Path, caplog: pytest.LogCaptureFixture, thing: str
+) -> None:
+    def lose() -> None:
+        part = next((base / "fraud/.uploads").glob("*.part"))
+        part.rename(source.with_name("moved"))
+        if thing == "file":
+            part.write_bytes(source.read_bytes())
+        elif thing == "link":
+            part.symlink_to(source)
+        elif thing == "fifo":
+            os.mkfifo(part)
+
+    bar = Halfway(lose)
+    fs.put_file(source, "fraud/models/m", callback=bar)
+    assert not told(caplog) and bar.value == source.stat().st_size
+    model = base / "fraud/models/m"
+    assert not model.is_symlink() and model.read_bytes() == source.read_bytes() and not staged(base)
+
+
+def test_a_full_disk_in_the_middle(
+    base: Path, source: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("support.server.BINARY", BINARY)
+    monkeypatch.setattr("server.run.BINARY", BINARY)
+    with MountedServer(base, "size=24m") as running:
+        address = f"unix:{running.seen_base}/.workspaced/socket"
+        WorkspaceManager(address=address).create_workspace("fraud")
+        fs = WorkspaceFileSystem(address=address)
+        fs.pipe_file("fraud/models/m", b"old")
+        fs._base = running.seen_base  # Another name of the server's base.
+        with pytest.raises(OSError) as caught:
+            fs.put_file(source, "fraud/models/m")
+        assert caught.value.errno == errno.ENOSPC
+        assert fs.cat_file("fraud/models/m") == b"old" and not staged(running.seen_base)
+        os.truncate(source, 10 * MIB)
+        fs.put_file(source, "fraud/models/m")
+        assert fs.size("fraud/models/m") == 10 * MIB
+
+
+def test_forks_meanwhile_have_the_server_asked_again(
+    fs: WorkspaceFileSystem, base: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlops.fs.staged._PAUSE_S", 0.0)
+    fs.info("fraud")
+    putting = threading.Thread(target=fs.put_file, args=(source, "fraud/models/m"))
+    putting.start()
+    while putting.is_alive():
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if fs.info("fraud")["type"] == "directory" else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        putting.join(0.3)
+    assert (base / "fraud/models/m").read_bytes() == source.read_bytes() and not staged(base)
