@@ -127,15 +127,6 @@ class Uploads {
   // INVALID_ARGUMENT/FIELD_INVALID if it is one to another path.
   absl::StatusOr<Found> Find(const ArtifactTree& tree, const fs::Dir& dir, const WriteArgs& args);
 
-  // What there is of an upload.
-  struct Found {
-    std::optional<About> about;
-    std::optional<fs::FileStamp> part;
-    std::optional<Artifact> finished;
-  };
-  // INVALID_ARGUMENT/FIELD_INVALID if it is one to another path.
-  absl::StatusOr<Found> Find(const ArtifactTree& tree, const fs::Dir& dir, const WriteArgs& args);
-
   absl::Status OpenResumable(UploadWriter& writer, const WriteArgs& args);
   // Makes a new part; what is left of an earlier one goes.
   absl::Status BeginPart(UploadWriter& writer, const WriteArgs& args);
