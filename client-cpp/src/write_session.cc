@@ -7,6 +7,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "client-cpp/src/convert.h"
 #include "service/base/error.h"
 #include "service/base/id.h"
@@ -18,8 +20,11 @@ namespace {
 namespace v1 = workspace::v1;
 
 constexpr absl::Duration kAbandonTimeout = absl::Seconds(10);
-// More than may be on its way to the server.
-constexpr int64_t kMaxHeldBytes = 8 << 20;
+// More than is on its way to the server as a rule: what it has not got may have to be sent again.
+constexpr int64_t kMaxHeldBytes = 16 << 20;
+constexpr absl::Duration kPollInterval = absl::Milliseconds(10);
+// A server that has taken nothing for so long is asked by the end of the call, which tells why.
+constexpr absl::Duration kStalled = absl::Seconds(5);
 
 absl::Status FieldInvalid(const std::string& field, const std::string& problem) {
   return base::MakeError(absl::StatusCode::kInvalidArgument, absl::StrCat(field, ": ", problem),
@@ -111,6 +116,30 @@ absl::Status WriteSession::TrySend(int64_t end, Source source, const Checksum* c
   return finish ? ReadAnswer() : absl::OkStatus();
 }
 
+absl::StatusOr<int64_t> WriteSession::WaitUntilHas(int64_t wanted) {
+  auto has = TryWaitUntilHas(wanted);
+  if (has.ok()) return has;
+  RETURN_IF_ERROR(Recover(has.status()));
+  return offset_;
+}
+
+absl::StatusOr<int64_t> WriteSession::TryWaitUntilHas(int64_t wanted) {
+  int64_t has = 0;
+  absl::Time stalled = absl::Now() + kStalled;
+  while (absl::Now() < stalled) {
+    RETURN_IF_ERROR(retry_.CheckWanted());
+    const auto upload = GetUpload();
+    if (!upload.ok() && ErrorReason(upload.status()) != "UPLOAD_NOT_FOUND") return upload.status();
+    if (upload.ok() && upload->offset() >= wanted) return upload->offset();
+    if (upload.ok() && upload->offset() > has) stalled = absl::Now() + kStalled;
+    has = upload.ok() ? upload->offset() : 0;
+    absl::SleepFor(kPollInterval);
+  }
+  ASSIGN_OR_RETURN(const v1::WriteArtifactResponse response, stream_->Finish());
+  stream_.reset();
+  return response.offset();
+}
+
 absl::Status WriteSession::SendMessage(const grpc::Slice& data, const Checksum* checksum) {
   v1::WriteArtifactRequest head;
   if (stream_ == nullptr) {
@@ -193,8 +222,7 @@ absl::Status BufferedWriter::Write(std::string_view data) {
     if (filled_ < kChunkBytes) return absl::OkStatus();
     Seal();
     session_->UseOwnUploadId();
-    absl::Status sent = session_->Send(end_, [this](int64_t offset) { return Held(offset); });
-    if (!sent.ok()) return Failed(std::move(sent));
+    if (absl::Status sent = SendHeld(); !sent.ok()) return Failed(std::move(sent));
   }
   return absl::OkStatus();
 }
@@ -220,9 +248,17 @@ void BufferedWriter::Seal() {
   end_ += filled_;
   held_bytes_ += filled_;
   filled_ = 0;
-  while (held_bytes_ > kMaxHeldBytes) {
-    held_bytes_ -= static_cast<int64_t>(held_.front().size());
-    held_.pop_front();
+}
+
+absl::Status BufferedWriter::SendHeld() {
+  while (true) {
+    RETURN_IF_ERROR(session_->Send(end_, [this](int64_t offset) { return Held(offset); }));
+    if (held_bytes_ <= kMaxHeldBytes) return absl::OkStatus();
+    ASSIGN_OR_RETURN(const int64_t has, session_->WaitUntilHas(end_ - kMaxHeldBytes / 2));
+    while (!held_.empty() && end_ - held_bytes_ + static_cast<int64_t>(held_.front().size()) <= has) {
+      held_bytes_ -= static_cast<int64_t>(held_.front().size());
+      held_.pop_front();
+    }
   }
 }
 

@@ -54,6 +54,10 @@ class WriteSession {
   // Sends what stands before `end`. Errors of `source` are returned as they are, and must not be UNAVAILABLE.
   absl::Status Send(int64_t end, Source source);
 
+  // Waits until the server has got `wanted` of the bytes that were sent, and returns how many it has. Less if the way
+  // to it was lost meanwhile: then Send() goes on from there.
+  absl::StatusOr<int64_t> WaitUntilHas(int64_t wanted);
+
   // What the whole must have, or "". Asked for once `source` has given the last bytes.
   using Checksum = absl::FunctionRef<absl::StatusOr<std::string>()>;
 
@@ -67,6 +71,7 @@ class WriteSession {
   absl::StatusOr<workspace::v1::Upload> GetUpload() const;
   // One attempt. Finishes the file if there is a `checksum`.
   absl::Status TrySend(int64_t end, Source source, const Checksum* checksum);
+  absl::StatusOr<int64_t> TryWaitUntilHas(int64_t wanted);
   // Finds out where to go on, or returns why not to.
   absl::Status Recover(const absl::Status& error);
   absl::Status SendMessage(const grpc::Slice& data, const Checksum* checksum);
@@ -101,6 +106,8 @@ class BufferedWriter {
  private:
   // Moves what is buffered to what is held.
   void Seal();
+  // Sends what is held, and lets go of what the server has if it is too much.
+  absl::Status SendHeld();
   absl::StatusOr<grpc::Slice> Held(int64_t offset) const;
   absl::Status Failed(absl::Status error);
 

@@ -7,12 +7,12 @@
 //   path-download SIZE FILE, path-upload SIZE FILE: the same by the path, which must be possible; what is downloaded is
 //     synced, as what is uploaded is.
 //   copy SIZE FROM TO: as cp, and synced.
+//   write SIZE FILE: as many bytes hashed, written into a file and synced.
 //   parallel-download SIZE, parallel-upload SIZE: by the client, 64 files at once of SIZE bytes in all.
 //   small COUNT: uploads so many files of 10 KiB, one after the other.
 //   plain-small COUNT: the same by the generated stub.
 //   slow READERS SIZE: opens a file of SIZE bytes so many times, reads a first chunk of each, prints a line, and waits
-//   for
-//     the end of its standard input.
+//     for the end of its standard input.
 // What is downloaded is `outputs/SIZE.bin`, which is uploaded first if it is not there. Prints a JSON object: how many
 // bytes, or calls, in how many seconds.
 #include <fcntl.h>
@@ -33,6 +33,7 @@
 #include "mlops/workspace/v1/workspace_service.grpc.pb.h"
 #include "mlops/workspace_client.h"
 #include "nlohmann/json.hpp"
+#include "service/base/sha256.h"
 #include "tests/bench/workload.h"
 
 namespace mlops::bench {
@@ -165,6 +166,26 @@ void Sync(const std::string& path) {
   ::close(fd);
 }
 
+// What an upload does beside its stream: hashes the bytes, writes them into a file of its own, syncs that and renames
+// it.
+void Write(const Job& job, const std::string& path) {
+  const std::string draft = absl::StrCat(path, ".draft");
+  const int fd = ::open(draft.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) DieUnless(absl::InternalError("cannot make a file"));
+  std::thread hasher([&] {
+    base::Sha256 sha256;
+    for (int64_t left = job.number; left > 0; left -= kChunkBytes) sha256.Update(Chunk());
+    sha256.Finish();
+  });
+  for (int64_t left = job.number; left > 0; left -= kChunkBytes) {
+    if (::write(fd, Chunk().data(), kChunkBytes) != kChunkBytes) DieUnless(absl::InternalError("cannot write"));
+  }
+  if (::fsync(fd) != 0) DieUnless(absl::InternalError("cannot sync"));
+  ::close(fd);
+  hasher.join();
+  if (std::rename(draft.c_str(), path.c_str()) != 0) DieUnless(absl::InternalError("cannot rename"));
+}
+
 void Copy(const std::string& from, const std::string& to) {
   std::error_code error;
   std::filesystem::copy_file(from, to, std::filesystem::copy_options::overwrite_existing, error);
@@ -200,6 +221,7 @@ const std::map<std::string, void (*)(const Job&)>& Modes() {
          Sync(job.rest.at(0));
        }},
       {"path-upload", [](const Job& job) { FileUpload(job, /*by_path=*/true); }},
+      {"write", [](const Job& job) { Write(job, job.rest.at(0)); }},
       {"copy", [](const Job& job) { Copy(job.rest.at(0), job.rest.at(1)); }},
       {"parallel-download", ParallelDownload},
       {"parallel-upload", ParallelUpload},

@@ -172,7 +172,7 @@ class ArtifactReader {
 };
 
 // Writes one file, which is there, whole, when Finish() returns, and until then not at all. Made by
-// WorkspaceClient::OpenForWrite. Holds what is needed to go on where the connection broke: at most 8 MiB. Gives up as
+// WorkspaceClient::OpenForWrite. Holds what is needed to go on where the connection broke: at most 16 MiB. Gives up as
 // ArtifactReader. Not thread-safe, but may be used from one thread after the other.
 class ArtifactWriter {
  public:
