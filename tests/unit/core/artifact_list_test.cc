@@ -167,7 +167,7 @@ TEST(DirNames, AreInTheOrderOfTheirBytes) {
 }
 
 TEST_F(ArtifactListTest, NamesAreCollectedOfOneDirectoryAtATime) {
-  const auto collect = [this](DirNamesCache::Collector& collector) {
+  const auto collect = [](DirNamesCache::Collector& collector) {
     for (int i = 0; i < 2000; ++i) collector.Add(Name(i), fs::EntryType::kFile);
   };
   DirNamesCache::Collector first(cache.get(), "");
