@@ -7,6 +7,7 @@
 // is answered by the same 1 MiB over and over, and what is written is received and let go. Prints a line when it
 // listens, and ends when its standard input does.
 #include <iostream>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -128,6 +129,13 @@ class EmptyService final : public RawService {
   }
 
   // Everything is there.
+  // Whatever was sent has come.
+  grpc::ServerUnaryReactor* GetUpload(grpc::CallbackServerContext* context, const pb::GetUploadRequest*,
+                                      pb::Upload* response) override {
+    response->set_offset(std::numeric_limits<int64_t>::max());
+    return Finished(context);
+  }
+
   grpc::ServerUnaryReactor* GetArtifact(grpc::CallbackServerContext* context, const pb::GetArtifactRequest*,
                                         pb::Artifact*) override {
     return Finished(context);
