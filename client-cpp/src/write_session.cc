@@ -254,8 +254,11 @@ absl::Status BufferedWriter::SendHeld() {
   while (true) {
     RETURN_IF_ERROR(session_->Send(end_, [this](int64_t offset) { return Held(offset); }));
     if (held_bytes_ <= kMaxHeldBytes) return absl::OkStatus();
-    ASSIGN_OR_RETURN(const int64_t has, session_->WaitUntilHas(end_ - kMaxHeldBytes / 2));
-    while (!held_.empty() && end_ - held_bytes_ + static_cast<int64_t>(held_.front().size()) <= has) {
+    // One goes for each that came, so that the next one gets its memory.
+    const int64_t first_end = end_ - held_bytes_ + static_cast<int64_t>(held_.front().size());
+    if (first_end > server_has_) {
+      ASSIGN_OR_RETURN(server_has_, session_->WaitUntilHas(end_ - kMaxHeldBytes / 2));
+    } else {
       held_bytes_ -= static_cast<int64_t>(held_.front().size());
       held_.pop_front();
     }

@@ -115,6 +115,7 @@ class BufferedWriter {
   int64_t end_ = 0;  // Of what is held.
   std::deque<grpc::Slice> held_;
   int64_t held_bytes_ = 0;
+  int64_t server_has_ = 0;  // As far as it was asked.
   grpc::Slice buffer_;
   int64_t filled_ = 0;  // Of the buffer.
   bool over_ = false;
