@@ -55,7 +55,7 @@ class WriteSession {
   absl::Status Send(int64_t end, Source source);
 
   // Waits until the server has got `wanted` of the bytes that were sent, and returns how many it has. Less if the way
-  // to it was lost meanwhile: then Send() goes on from there.
+  // to it was lost meanwhile: then Send() goes on from there. Errors as Send().
   absl::StatusOr<int64_t> WaitUntilHas(int64_t wanted);
 
   // What the whole must have, or "". Asked for once `source` has given the last bytes.

@@ -31,19 +31,15 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& dir, absl::strin
   return dir.OpenDir(name);
 }
 
-fs::Dir& ParentOf(const ArtifactTree& tree, const ArtifactTree::Chain& chain, size_t position) {
-  return position == 0 ? tree.root() : *chain[position - 1].dir;
-}
-
 // For each directory of the chain, what tells this name of this directory in this other one from everything else; none
 // where the file system does not tell.
 std::vector<std::optional<size_t>> NameKeys(const ArtifactTree& tree, const ArtifactTree::Chain& chain) {
   std::vector<std::optional<size_t>> keys;
   std::string parent = tree.root().Identity();
-  for (const ArtifactTree::Link& link : chain) {
-    std::string child = link.dir->Identity();
+  for (const ArtifactTree::Step& step : chain) {
+    std::string child = step.dir->Identity();
     const bool known = !parent.empty() && !child.empty();
-    keys.push_back(known ? std::optional(absl::HashOf(parent, link.name, child)) : std::nullopt);
+    keys.push_back(known ? std::optional(absl::HashOf(parent, step.name, child)) : std::nullopt);
     parent = std::move(child);
   }
   return keys;
@@ -249,7 +245,9 @@ absl::StatusOr<ArtifactTree::Chain> Placer::MakeParents(const ArtifactTree& tree
     }
   }
   if (unknown.empty()) return chain;
-  for (size_t i : unknown) RETURN_IF_ERROR(health_->Sync(ParentOf(tree, *chain, i)));
+  for (size_t i : unknown) {
+    RETURN_IF_ERROR(health_->Sync(i == 0 ? tree.root() : *(*chain)[i - 1].dir));
+  }
   absl::MutexLock lock(&stripe.mutex);
   // A directory that was moved meanwhile was synced where it is not any more.
   if (stripe.forgotten != forgotten) return chain;
@@ -294,7 +292,7 @@ absl::StatusOr<fs::FileStamp> Placer::Place(const ArtifactTree& tree, fs::Dir& f
   // Durable before the rename: a power cut right after it must not take what was moved away with a directory that
   // nobody has heard of.
   ASSIGN_OR_RETURN(const ArtifactTree::Chain parents, MakeParents(tree, path));
-  fs::Dir& to = ParentOf(tree, parents, parents.size());
+  fs::Dir& to = tree.EndOf(parents);
   absl::StatusOr<fs::FileStamp> placed;
   RETURN_IF_ERROR(Change(tree, [&] {
     RETURN_IF_ERROR(check());

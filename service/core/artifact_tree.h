@@ -72,11 +72,13 @@ class ArtifactTree {
   absl::StatusOr<std::unique_ptr<fs::Dir>> OpenDir(const RelativePath& path) const;
 
   // A directory, opened, and the name by which it was found in the one before it, or in the workspace.
-  struct Link {
+  struct Step {
     std::string name;
     std::unique_ptr<fs::Dir> dir;
   };
-  using Chain = std::vector<Link>;
+  using Chain = std::vector<Step>;
+  // Where what comes behind the chain is: its last directory, or the workspace's.
+  fs::Dir& EndOf(const Chain& chain) const { return chain.empty() ? *root_ : *chain.back().dir; }
   // Opens the directories on the way to `path`, from the workspace's on, making those that are missing.
   absl::StatusOr<Chain> MakeParents(const RelativePath& path) const;
 

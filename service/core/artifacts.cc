@@ -288,7 +288,7 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args, Cancelled can
 absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project, const RelativePath& path) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(project));
   ASSIGN_OR_RETURN(const ArtifactTree::Chain parents, placer_.MakeParents(tree, path));
-  fs::Dir& parent = parents.empty() ? tree.root() : *parents.back().dir;
+  fs::Dir& parent = tree.EndOf(parents);
   absl::Status made = parent.MakeDir(path.name());
   if (!made.ok() && !absl::IsAlreadyExists(made)) return tree.Error(made, path);
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, tree.Stat(path));

@@ -3,7 +3,9 @@
 import json
 import os
 import signal
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import fsspec
@@ -27,6 +29,24 @@ def fs(base: Path, manager: WorkspaceManager) -> WorkspaceFileSystem:
     """Everything over the connection."""
     manager.create_workspace("fraud")
     return fsspec.filesystem("workspace", base_path=base, by_path=False)
+
+
+@contextmanager
+def killing(base: Path) -> Iterator[None]:
+    """Kills the server of `base`, and those that follow it, three times a second within the block."""
+    stop = threading.Event()
+
+    def trouble() -> None:
+        while not stop.wait(0.3):
+            kill_server(base)
+
+    killer = threading.Thread(target=trouble)
+    killer.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        killer.join()
 
 
 def kill_server(base: Path) -> None:

@@ -26,7 +26,7 @@ from pyarrow import dataset
 
 from support import server
 from support.server import Server
-from toolkits.conftest import kill_server
+from toolkits.conftest import kill_server, killing
 
 MIB = 1 << 20
 
@@ -469,23 +469,14 @@ def test_kill_9_while_many_small_files_are_written(fs: WorkspaceFileSystem, base
 
 
 def test_kill_9_again_and_again_while_files_come_and_go(fs: WorkspaceFileSystem, base: Path, tmp_path: Path) -> None:
-    content, stop = os.urandom(20 * MIB), threading.Event()
+    content = os.urandom(20 * MIB)
     (tmp_path / "in").write_bytes(content)
 
-    def trouble() -> None:
-        while not stop.wait(0.3):
-            kill_server(base)
-
-    killer = threading.Thread(target=trouble)
-    killer.start()
-    try:
+    with killing(base):
         for i in range(5):
             fs.put_file(tmp_path / "in", f"fraud/outputs/{i}")
             fs.get_file(f"fraud/outputs/{i}", tmp_path / "out")
             assert (tmp_path / "out").read_bytes() == content
-    finally:
-        stop.set()
-        killer.join()
 
 
 def test_kill_9_of_the_client_leaves_the_old_file(fs: WorkspaceFileSystem, base: Path) -> None:

@@ -18,7 +18,7 @@ from mlops.workspace import WorkspaceManager
 from server.run import MountedServer
 from support import server
 from support.server import Server
-from toolkits.test_fs import kill_server
+from toolkits.conftest import kill_server, killing
 
 MIB = 1 << 20
 
@@ -153,21 +153,10 @@ def test_kill_9_in_the_middle(
 
 
 def test_kill_9_again_and_again(fs: WorkspaceFileSystem, base: Path, source: Path) -> None:
-    stop = threading.Event()
-
-    def trouble() -> None:
-        while not stop.wait(0.3):
-            kill_server(base)
-
-    killer = threading.Thread(target=trouble)
-    killer.start()
-    try:
+    with killing(base):
         for number in range(5):
             fs.put_file(source, f"fraud/outputs/{number}")
             assert (base / f"fraud/outputs/{number}").read_bytes() == source.read_bytes()
-    finally:
-        stop.set()
-        killer.join()
 
 
 @pytest.mark.parametrize("thing", ["nothing", "file", "link", "fifo"])
