@@ -5,6 +5,7 @@ workspaced, in whose project `files` it works. Prints a JSON object a line. The 
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -75,6 +76,10 @@ class Files:
     def up_by_path(self) -> None:
         self.near.put_file(str(self.local), f"{FOLDER}/local")
 
+    def hash(self) -> None:
+        with self.local.open("rb") as file:
+            hashlib.file_digest(file, "sha256")
+
     def ours_down_to_file(self) -> None:
         self.wire.get_file(f"{FOLDER}/local", str(self.target))
 
@@ -132,7 +137,7 @@ def main() -> None:
         measure("read", rounds, {"bare": files.bare_down, "ours": files.ours_down})
         measure("download", rounds, {"mlflow": mlflow.down, "ours": files.ours_down_to_file})
         measure("same host", rounds, {"bare": files.cp, "ours": files.by_path})
-        measure("same host up", rounds, {"bare": files.cp, "ours": files.up_by_path})
+        measure("same host up", rounds, {"bare": files.cp, "hash": files.hash, "ours": files.up_by_path})
         measure("small", min(rounds, 3), {"mlflow": mlflow.small, "ours": files.ours_small})
 
 

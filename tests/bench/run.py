@@ -602,7 +602,12 @@ def run_files(bench: Bench) -> tuple[str, list[Row]]:
         "same host up": "upload by path, hashed and synced",
         "small": f"upload of {small:,} files of 10 KiB",
     }
-    names = {"bare": "empty handler, generated stub", "ours": "workspaced", "mlflow": "MLflow over HTTP"}
+    names = {
+        "bare": "empty handler, generated stub",
+        "hash": "SHA-256 alone",
+        "ours": "workspaced",
+        "mlflow": "MLflow over HTTP",
+    }
     lines = []
     for (what, target), group in grouped(rows, "what", "target").items():
         name = "cp, synced" if str(what).startswith("same host") and target == "bare" else names[str(target)]
