@@ -19,7 +19,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "nlohmann/json.hpp"
-#include "service/base/error.h"
+#include "proto/cpp/base/error.h"
 
 namespace mlops::internal {
 namespace {

@@ -11,8 +11,8 @@
 #include "client-cpp/src/read_session.h"
 #include "client-cpp/src/write_session.h"
 #include "mlops/workspace_client.h"
-#include "service/base/sha256.h"
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/sha256.h"
+#include "proto/cpp/base/status_macros.h"
 
 namespace mlops {
 namespace {

@@ -18,9 +18,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "proto/cpp/base/id.h"
+#include "proto/cpp/base/status_macros.h"
 #include "proto/cpp/wire_data.h"
-#include "service/base/id.h"
-#include "service/base/status_macros.h"
 
 namespace mlops::internal {
 namespace {

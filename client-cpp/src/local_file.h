@@ -13,7 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "grpcpp/support/slice.h"
-#include "service/base/unique_fd.h"
+#include "proto/cpp/base/unique_fd.h"
 
 // Files on this side. Errors have no reason: NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED, else INTERNAL. Not
 // thread-safe.

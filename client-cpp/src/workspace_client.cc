@@ -7,8 +7,8 @@
 #include "client-cpp/src/convert.h"
 #include "google/protobuf/util/json_util.h"
 #include "nlohmann/json.hpp"
-#include "service/base/error.h"
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/error.h"
+#include "proto/cpp/base/status_macros.h"
 
 namespace mlops {
 namespace {

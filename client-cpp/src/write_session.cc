@@ -10,9 +10,9 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client-cpp/src/convert.h"
-#include "service/base/error.h"
-#include "service/base/id.h"
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/error.h"
+#include "proto/cpp/base/id.h"
+#include "proto/cpp/base/status_macros.h"
 
 namespace mlops::internal {
 namespace {

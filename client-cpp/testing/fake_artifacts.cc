@@ -12,8 +12,8 @@
 #include "absl/time/clock.h"
 #include "google/protobuf/util/time_util.h"
 #include "mlops/testing/fake_workspace_service.h"
-#include "service/base/sha256.h"
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/sha256.h"
+#include "proto/cpp/base/status_macros.h"
 
 namespace mlops::testing {
 namespace {

@@ -17,8 +17,8 @@
 #include "client-cpp/src/connection.h"
 #include "client-cpp/testing/fake_artifacts.h"
 #include "google/protobuf/util/time_util.h"
-#include "service/base/error.h"
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/error.h"
+#include "proto/cpp/base/status_macros.h"
 
 namespace mlops::testing {
 namespace {

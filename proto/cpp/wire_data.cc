@@ -9,7 +9,7 @@
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "google/protobuf/wire_format_lite.h"
 #include "grpc/slice.h"
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/status_macros.h"
 
 namespace mlops::wire {
 

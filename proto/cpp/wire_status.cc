@@ -6,7 +6,7 @@
 
 #include "absl/time/time.h"
 #include "google/rpc/error_details.pb.h"
-#include "service/base/error.h"
+#include "proto/cpp/base/error.h"
 
 namespace mlops::wire {
 namespace {

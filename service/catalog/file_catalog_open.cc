@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/status_macros.h"
 #include "service/base/thread_pool.h"
 #include "service/catalog/checkpoint.h"
 #include "service/catalog/file_catalog.h"

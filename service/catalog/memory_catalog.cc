@@ -4,8 +4,8 @@
 #include <utility>
 #include <variant>
 
-#include "service/base/id.h"
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/id.h"
+#include "proto/cpp/base/status_macros.h"
 #include "service/core/errors.h"
 #include "service/core/workspace_yaml.h"
 

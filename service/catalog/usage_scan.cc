@@ -12,8 +12,8 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "absl/synchronization/mutex.h"
+#include "proto/cpp/base/status_macros.h"
 #include "service/base/lru_map.h"
-#include "service/base/status_macros.h"
 #include "service/base/thread_pool.h"
 #include "service/fs/scan.h"
 

@@ -6,8 +6,8 @@
 
 #include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
-#include "service/base/id.h"
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/id.h"
+#include "proto/cpp/base/status_macros.h"
 #include "service/core/errors.h"
 #include "service/core/page_token.h"
 

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "service/base/error.h"
+#include "proto/cpp/base/error.h"
 
 namespace mlops::core {
 

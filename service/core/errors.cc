@@ -2,7 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "service/base/error.h"
+#include "proto/cpp/base/error.h"
 
 namespace mlops::core {
 

@@ -14,8 +14,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
-#include "service/base/error.h"
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/error.h"
+#include "proto/cpp/base/status_macros.h"
 #include "service/core/errors.h"
 #include "service/core/iso_time.h"
 

@@ -7,9 +7,9 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "service/base/error.h"
-#include "service/base/id.h"
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/error.h"
+#include "proto/cpp/base/id.h"
+#include "proto/cpp/base/status_macros.h"
 #include "service/core/errors.h"
 
 namespace mlops::core {

@@ -1,6 +1,6 @@
 #include "service/fs/atomic_file.h"
 
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/status_macros.h"
 
 namespace mlops::fs {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/status_macros.h"
 
 namespace mlops::fs {
 namespace {

@@ -17,9 +17,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "service/base/error.h"
-#include "service/base/status_macros.h"
-#include "service/base/unique_fd.h"
+#include "proto/cpp/base/error.h"
+#include "proto/cpp/base/status_macros.h"
+#include "proto/cpp/base/unique_fd.h"
 #include "service/fs/dir.h"
 #include "service/fs/syscalls.h"
 

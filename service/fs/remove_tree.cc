@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include "service/base/id.h"
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/id.h"
+#include "proto/cpp/base/status_macros.h"
 
 namespace mlops::fs {
 namespace {

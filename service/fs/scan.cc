@@ -13,7 +13,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/status_macros.h"
 
 namespace mlops::fs {
 namespace {

@@ -15,7 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "service/base/unique_fd.h"
+#include "proto/cpp/base/unique_fd.h"
 
 #ifdef __linux__
 #include <linux/openat2.h>

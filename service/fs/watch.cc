@@ -11,7 +11,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
-#include "service/base/unique_fd.h"
+#include "proto/cpp/base/unique_fd.h"
 #endif
 
 namespace mlops::fs {

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/status_macros.h"
 #include "service/core/errors.h"
 #include "service/rpc/artifact_wire.h"
 #include "service/rpc/convert.h"

@@ -2,7 +2,7 @@
 #define MLOPS_SERVICE_RPC_ARTIFACT_SERVICE_H_
 
 #include "mlops/workspace/v1/workspace_service.grpc.pb.h"
-#include "service/core/artifacts.h"
+#include "service/artifacts/artifacts.h"
 #include "service/rpc/artifact_streams.h"
 #include "service/rpc/call.h"
 

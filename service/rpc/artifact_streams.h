@@ -14,7 +14,7 @@
 #include "absl/time/time.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/server_callback.h"
-#include "service/core/artifacts.h"
+#include "service/artifacts/artifacts.h"
 #include "service/rpc/artifact_wire.h"
 #include "service/rpc/call.h"
 

@@ -10,7 +10,7 @@
 #include "grpcpp/support/byte_buffer.h"
 #include "mlops/workspace/v1/workspace_service.pb.h"
 #include "proto/cpp/wire_data.h"
-#include "service/core/artifacts.h"
+#include "service/artifacts/artifacts.h"
 
 // Between the messages of artifacts and the core's values, as convert.h, and the bytes of those messages that carry
 // data, which is not copied. Thread-safe.

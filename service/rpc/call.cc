@@ -3,7 +3,7 @@
 #include <chrono>
 #include <utility>
 
-#include "service/base/error.h"
+#include "proto/cpp/base/error.h"
 #include "service/core/errors.h"
 
 namespace mlops::rpc {

@@ -13,8 +13,8 @@
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "google/protobuf/wire_format_lite.h"
 #include "grpcpp/impl/codegen/proto_utils.h"
+#include "proto/cpp/base/status_macros.h"
 #include "proto/cpp/wire_status.h"
-#include "service/base/status_macros.h"
 #include "service/core/errors.h"
 
 namespace mlops::rpc {

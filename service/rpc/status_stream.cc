@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/status_macros.h"
 #include "service/core/errors.h"
 #include "service/rpc/convert.h"
 

@@ -20,7 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/status_macros.h"
 
 namespace mlops::server {
 namespace {

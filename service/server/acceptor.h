@@ -12,7 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "service/base/unique_fd.h"
+#include "proto/cpp/base/unique_fd.h"
 
 namespace mlops::server {
 

@@ -13,7 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
-#include "service/base/id.h"
+#include "proto/cpp/base/id.h"
 #include "service/core/layout.h"
 
 namespace mlops::server {

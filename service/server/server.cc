@@ -13,7 +13,7 @@
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/server_builder.h"
 #include "nlohmann/json.hpp"
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/status_macros.h"
 #include "service/catalog/usage_scan.h"
 #include "service/core/layout.h"
 #include "service/server/grpc_settings.h"

@@ -33,7 +33,7 @@
 #include "mlops/workspace/v1/workspace_service.grpc.pb.h"
 #include "mlops/workspace_client.h"
 #include "nlohmann/json.hpp"
-#include "service/base/sha256.h"
+#include "proto/cpp/base/sha256.h"
 #include "tests/bench/workload.h"
 
 namespace mlops::bench {

@@ -9,7 +9,7 @@
 #include "google/protobuf/util/json_util.h"
 #include "grpc/grpc.h"
 #include "grpcpp/create_channel.h"
-#include "service/base/id.h"
+#include "proto/cpp/base/id.h"
 #include "service/core/update_rules.h"
 
 namespace mlops::bench {

@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "service/base/error.h"
+#include "proto/cpp/base/error.h"
 #include "service/core/authority.h"
 #include "tests/catalog/harness.h"
 #include "tests/support/matchers.h"

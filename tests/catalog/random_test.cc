@@ -9,7 +9,7 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
-#include "service/base/error.h"
+#include "proto/cpp/base/error.h"
 #include "service/catalog/memory_catalog.h"
 #include "service/core/workspace_yaml.h"
 #include "tests/catalog/harness.h"

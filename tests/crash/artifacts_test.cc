@@ -1,6 +1,6 @@
 // Each call that changes something fails, or the power goes at it, while an artifact is written, moved, copied or
 // deleted: a name holds the old file or the new one, whole, and what was acknowledged stays.
-#include "service/core/artifacts.h"
+#include "service/artifacts/artifacts.h"
 
 #include <functional>
 #include <map>
@@ -16,7 +16,7 @@
 #include "absl/strings/str_join.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "service/base/error.h"
+#include "proto/cpp/base/error.h"
 #include "service/catalog/memory_catalog.h"
 #include "service/fs/atomic_file.h"
 #include "tests/support/fault_dir.h"

@@ -11,7 +11,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "service/base/error.h"
+#include "proto/cpp/base/error.h"
 #include "tests/crash/scenario.h"
 #include "tests/support/fault_dir.h"
 

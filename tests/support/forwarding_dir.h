@@ -6,7 +6,7 @@
 #include <string>
 #include <utility>
 
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/status_macros.h"
 #include "service/fs/dir.h"
 
 namespace mlops::support {

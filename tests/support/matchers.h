@@ -7,7 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "service/base/error.h"
+#include "proto/cpp/base/error.h"
 
 // Matchers of absl::Status and absl::StatusOr, which the installed Abseil does not have.
 namespace mlops::support {

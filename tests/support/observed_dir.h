@@ -12,7 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/status_macros.h"
 #include "tests/support/forwarding_dir.h"
 
 namespace mlops::support {

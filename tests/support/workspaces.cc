@@ -2,7 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/substitute.h"
-#include "service/base/id.h"
+#include "proto/cpp/base/id.h"
 
 namespace mlops::support {
 

@@ -1,10 +1,10 @@
-#include "service/base/error.h"
+#include "proto/cpp/base/error.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "service/base/status_macros.h"
-#include "service/base/utf8.h"
+#include "proto/cpp/base/status_macros.h"
+#include "proto/cpp/base/utf8.h"
 
 namespace mlops::base {
 namespace {

@@ -8,7 +8,7 @@
 
 #include "absl/synchronization/barrier.h"
 #include "absl/synchronization/notification.h"
-#include "service/base/unique_fd.h"
+#include "proto/cpp/base/unique_fd.h"
 
 namespace mlops::base {
 namespace {

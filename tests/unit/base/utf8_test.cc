@@ -1,4 +1,4 @@
-#include "service/base/utf8.h"
+#include "proto/cpp/base/utf8.h"
 
 #include <gtest/gtest.h>
 

@@ -11,7 +11,7 @@
 #include <fstream>
 
 #include "absl/strings/str_cat.h"
-#include "service/base/unique_fd.h"
+#include "proto/cpp/base/unique_fd.h"
 
 namespace mlops::internal {
 namespace {

@@ -15,7 +15,7 @@
 #include "grpc/grpc.h"
 #include "mlops/testing/fake_workspace_service.h"
 #include "mlops/workspace_client.h"
-#include "service/base/sha256.h"
+#include "proto/cpp/base/sha256.h"
 #include "service/server/server.h"
 #include "tests/support/temp_dir.h"
 

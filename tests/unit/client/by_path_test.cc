@@ -15,7 +15,7 @@
 #include "absl/time/clock.h"
 #include "grpc/grpc.h"
 #include "mlops/workspace_client.h"
-#include "service/base/id.h"
+#include "proto/cpp/base/id.h"
 #include "service/server/server.h"
 #include "tests/support/temp_dir.h"
 

@@ -12,8 +12,8 @@
 #include "grpcpp/grpcpp.h"
 #include "mlops/workspace/v1/workspace_service.grpc.pb.h"
 #include "mlops/workspace_client.h"
+#include "proto/cpp/base/error.h"
 #include "proto/cpp/wire_status.h"
-#include "service/base/error.h"
 
 namespace mlops {
 namespace {

@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "service/base/error.h"
+#include "proto/cpp/base/error.h"
 
 namespace mlops::core {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "google/rpc/error_details.pb.h"
 #include "mlops/workspace/v1/error_reason.pb.h"
-#include "service/base/error.h"
+#include "proto/cpp/base/error.h"
 
 namespace mlops::wire {
 namespace {

@@ -1,4 +1,4 @@
-#include "service/core/relative_path.h"
+#include "service/artifacts/relative_path.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
-#ifndef MLOPS_SERVICE_CORE_ARTIFACTS_H_
-#define MLOPS_SERVICE_CORE_ARTIFACTS_H_
+#ifndef MLOPS_SERVICE_ARTIFACTS_ARTIFACTS_H_
+#define MLOPS_SERVICE_ARTIFACTS_ARTIFACTS_H_
 
 #include <cstdint>
 #include <memory>
@@ -14,11 +14,11 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "service/core/artifact_tree.h"
+#include "service/artifacts/dir_names.h"
+#include "service/artifacts/tree.h"
+#include "service/artifacts/uploads.h"
 #include "service/core/catalog.h"
-#include "service/core/dir_names.h"
 #include "service/core/disk_health.h"
-#include "service/core/uploads.h"
 #include "service/core/usage.h"
 #include "service/fs/dir.h"
 
@@ -146,4 +146,4 @@ class Artifacts {
 
 }  // namespace mlops::core
 
-#endif  // MLOPS_SERVICE_CORE_ARTIFACTS_H_
+#endif  // MLOPS_SERVICE_ARTIFACTS_ARTIFACTS_H_

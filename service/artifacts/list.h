@@ -1,13 +1,13 @@
-#ifndef MLOPS_SERVICE_CORE_ARTIFACT_LIST_H_
-#define MLOPS_SERVICE_CORE_ARTIFACT_LIST_H_
+#ifndef MLOPS_SERVICE_ARTIFACTS_LIST_H_
+#define MLOPS_SERVICE_ARTIFACTS_LIST_H_
 
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "service/core/artifact_tree.h"
-#include "service/core/dir_names.h"
+#include "service/artifacts/dir_names.h"
+#include "service/artifacts/tree.h"
 #include "service/fs/dir.h"
 
 namespace mlops::core {
@@ -34,4 +34,4 @@ absl::StatusOr<TreePage> ListTree(const fs::Dir& dir, const std::string& path, b
 
 }  // namespace mlops::core
 
-#endif  // MLOPS_SERVICE_CORE_ARTIFACT_LIST_H_
+#endif  // MLOPS_SERVICE_ARTIFACTS_LIST_H_

@@ -1,5 +1,5 @@
 // Lists page by page: what is read for them, and that what is remembered makes no difference to what they say.
-#include "service/core/artifact_list.h"
+#include "service/artifacts/list.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,7 +13,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "service/core/dir_names.h"
+#include "service/artifacts/dir_names.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/matchers.h"
 #include "tests/support/observed_dir.h"

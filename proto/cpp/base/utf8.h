@@ -1,5 +1,5 @@
-#ifndef MLOPS_SERVICE_BASE_UTF8_H_
-#define MLOPS_SERVICE_BASE_UTF8_H_
+#ifndef MLOPS_PROTO_CPP_BASE_UTF8_H_
+#define MLOPS_PROTO_CPP_BASE_UTF8_H_
 
 #include <cstddef>
 
@@ -15,4 +15,4 @@ bool IsValidUtf8(absl::string_view text);
 
 }  // namespace mlops::base
 
-#endif  // MLOPS_SERVICE_BASE_UTF8_H_
+#endif  // MLOPS_PROTO_CPP_BASE_UTF8_H_

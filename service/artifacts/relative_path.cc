@@ -1,4 +1,4 @@
-#include "service/core/relative_path.h"
+#include "service/artifacts/relative_path.h"
 
 #include <algorithm>
 #include <optional>
@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
-#include "service/base/utf8.h"
+#include "proto/cpp/base/utf8.h"
 #include "service/core/errors.h"
 #include "service/core/workspace.h"
 

@@ -1,6 +1,6 @@
 // Artifacts over the real file system, with Linux calls and with portable ones. What goes over the wire is told by the
 // cases of tests/conformance; here is what those cannot see or make happen.
-#include "service/core/artifacts.h"
+#include "service/artifacts/artifacts.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -15,8 +15,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "service/base/id.h"
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/id.h"
+#include "proto/cpp/base/status_macros.h"
 #include "service/catalog/memory_catalog.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/matchers.h"

@@ -1,4 +1,4 @@
-#include "service/base/sha256.h"
+#include "proto/cpp/base/sha256.h"
 
 #include <openssl/evp.h>
 

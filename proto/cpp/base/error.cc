@@ -1,4 +1,4 @@
-#include "service/base/error.h"
+#include "proto/cpp/base/error.h"
 
 #include <utility>
 
@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "nlohmann/json.hpp"
-#include "service/base/utf8.h"
+#include "proto/cpp/base/utf8.h"
 
 namespace mlops::base {
 namespace {

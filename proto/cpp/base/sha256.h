@@ -1,5 +1,5 @@
-#ifndef MLOPS_SERVICE_BASE_SHA256_H_
-#define MLOPS_SERVICE_BASE_SHA256_H_
+#ifndef MLOPS_PROTO_CPP_BASE_SHA256_H_
+#define MLOPS_PROTO_CPP_BASE_SHA256_H_
 
 #include <memory>
 #include <string>
@@ -29,4 +29,4 @@ class Sha256 {
 
 }  // namespace mlops::base
 
-#endif  // MLOPS_SERVICE_BASE_SHA256_H_
+#endif  // MLOPS_PROTO_CPP_BASE_SHA256_H_

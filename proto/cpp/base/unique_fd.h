@@ -1,5 +1,5 @@
-#ifndef MLOPS_SERVICE_BASE_UNIQUE_FD_H_
-#define MLOPS_SERVICE_BASE_UNIQUE_FD_H_
+#ifndef MLOPS_PROTO_CPP_BASE_UNIQUE_FD_H_
+#define MLOPS_PROTO_CPP_BASE_UNIQUE_FD_H_
 
 #include <unistd.h>
 
@@ -34,4 +34,4 @@ class UniqueFd {
 
 }  // namespace mlops::base
 
-#endif  // MLOPS_SERVICE_BASE_UNIQUE_FD_H_
+#endif  // MLOPS_PROTO_CPP_BASE_UNIQUE_FD_H_

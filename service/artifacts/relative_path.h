@@ -1,5 +1,5 @@
-#ifndef MLOPS_SERVICE_CORE_RELATIVE_PATH_H_
-#define MLOPS_SERVICE_CORE_RELATIVE_PATH_H_
+#ifndef MLOPS_SERVICE_ARTIFACTS_RELATIVE_PATH_H_
+#define MLOPS_SERVICE_ARTIFACTS_RELATIVE_PATH_H_
 
 #include <string>
 #include <utility>
@@ -56,4 +56,4 @@ std::string ShowPath(absl::string_view on_disk);
 
 }  // namespace mlops::core
 
-#endif  // MLOPS_SERVICE_CORE_RELATIVE_PATH_H_
+#endif  // MLOPS_SERVICE_ARTIFACTS_RELATIVE_PATH_H_

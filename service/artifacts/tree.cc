@@ -1,4 +1,4 @@
-#include "service/core/artifact_tree.h"
+#include "service/artifacts/tree.h"
 
 #include <algorithm>
 #include <optional>
@@ -8,9 +8,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "service/base/error.h"
-#include "service/base/id.h"
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/error.h"
+#include "proto/cpp/base/id.h"
+#include "proto/cpp/base/status_macros.h"
 #include "service/core/errors.h"
 #include "service/core/layout.h"
 #include "service/core/workspace.h"

@@ -1,4 +1,4 @@
-#include "service/core/artifact_list.h"
+#include "service/artifacts/list.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -7,9 +7,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "service/base/error.h"
-#include "service/base/status_macros.h"
-#include "service/core/relative_path.h"
+#include "proto/cpp/base/error.h"
+#include "proto/cpp/base/status_macros.h"
+#include "service/artifacts/relative_path.h"
 #include "service/core/workspace.h"
 
 namespace mlops::core {

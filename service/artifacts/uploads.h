@@ -1,5 +1,5 @@
-#ifndef MLOPS_SERVICE_CORE_UPLOADS_H_
-#define MLOPS_SERVICE_CORE_UPLOADS_H_
+#ifndef MLOPS_SERVICE_ARTIFACTS_UPLOADS_H_
+#define MLOPS_SERVICE_ARTIFACTS_UPLOADS_H_
 
 #include <cstdint>
 #include <memory>
@@ -15,10 +15,10 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "proto/cpp/base/sha256.h"
+#include "service/artifacts/tree.h"
 #include "service/base/clock.h"
 #include "service/base/lru_map.h"
-#include "service/base/sha256.h"
-#include "service/core/artifact_tree.h"
 #include "service/core/disk_health.h"
 #include "service/fs/dir.h"
 
@@ -209,4 +209,4 @@ class UploadWriter {
 
 }  // namespace mlops::core
 
-#endif  // MLOPS_SERVICE_CORE_UPLOADS_H_
+#endif  // MLOPS_SERVICE_ARTIFACTS_UPLOADS_H_

@@ -1,5 +1,5 @@
-#ifndef MLOPS_SERVICE_CORE_ARTIFACT_TREE_H_
-#define MLOPS_SERVICE_CORE_ARTIFACT_TREE_H_
+#ifndef MLOPS_SERVICE_ARTIFACTS_TREE_H_
+#define MLOPS_SERVICE_ARTIFACTS_TREE_H_
 
 #include <array>
 #include <cstdint>
@@ -16,9 +16,9 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "service/artifacts/relative_path.h"
 #include "service/core/disk_health.h"
 #include "service/core/project_name.h"
-#include "service/core/relative_path.h"
 #include "service/fs/dir.h"
 
 // The files of one workspace: finding them, telling what they are, and putting them in their places.
@@ -156,4 +156,4 @@ class Placer {
 
 }  // namespace mlops::core
 
-#endif  // MLOPS_SERVICE_CORE_ARTIFACT_TREE_H_
+#endif  // MLOPS_SERVICE_ARTIFACTS_TREE_H_

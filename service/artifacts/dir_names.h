@@ -1,5 +1,5 @@
-#ifndef MLOPS_SERVICE_CORE_DIR_NAMES_H_
-#define MLOPS_SERVICE_CORE_DIR_NAMES_H_
+#ifndef MLOPS_SERVICE_ARTIFACTS_DIR_NAMES_H_
+#define MLOPS_SERVICE_ARTIFACTS_DIR_NAMES_H_
 
 #include <cstdint>
 #include <memory>
@@ -89,4 +89,4 @@ class DirNamesCache {
 
 }  // namespace mlops::core
 
-#endif  // MLOPS_SERVICE_CORE_DIR_NAMES_H_
+#endif  // MLOPS_SERVICE_ARTIFACTS_DIR_NAMES_H_

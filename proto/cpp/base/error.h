@@ -1,5 +1,5 @@
-#ifndef MLOPS_SERVICE_BASE_ERROR_H_
-#define MLOPS_SERVICE_BASE_ERROR_H_
+#ifndef MLOPS_PROTO_CPP_BASE_ERROR_H_
+#define MLOPS_PROTO_CPP_BASE_ERROR_H_
 
 #include <map>
 #include <optional>
@@ -39,4 +39,4 @@ std::string GetReason(const absl::Status& status);
 
 }  // namespace mlops::base
 
-#endif  // MLOPS_SERVICE_BASE_ERROR_H_
+#endif  // MLOPS_PROTO_CPP_BASE_ERROR_H_

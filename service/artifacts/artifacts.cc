@@ -1,11 +1,11 @@
-#include "service/core/artifacts.h"
+#include "service/artifacts/artifacts.h"
 
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "service/base/id.h"
-#include "service/base/status_macros.h"
-#include "service/core/artifact_list.h"
+#include "proto/cpp/base/id.h"
+#include "proto/cpp/base/status_macros.h"
+#include "service/artifacts/list.h"
 #include "service/core/authority.h"
 #include "service/core/errors.h"
 #include "service/core/layout.h"

@@ -1,5 +1,5 @@
-#ifndef MLOPS_SERVICE_BASE_ID_H_
-#define MLOPS_SERVICE_BASE_ID_H_
+#ifndef MLOPS_PROTO_CPP_BASE_ID_H_
+#define MLOPS_PROTO_CPP_BASE_ID_H_
 
 #include <string>
 
@@ -15,4 +15,4 @@ std::string HashHex(absl::string_view data, size_t digits);
 
 }  // namespace mlops::base
 
-#endif  // MLOPS_SERVICE_BASE_ID_H_
+#endif  // MLOPS_PROTO_CPP_BASE_ID_H_

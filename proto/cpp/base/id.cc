@@ -1,4 +1,4 @@
-#include "service/base/id.h"
+#include "proto/cpp/base/id.h"
 
 #include <openssl/sha.h>
 

@@ -1,4 +1,4 @@
-#include "service/core/uploads.h"
+#include "service/artifacts/uploads.h"
 
 #include <algorithm>
 #include <vector>
@@ -7,9 +7,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "nlohmann/json.hpp"
-#include "service/base/error.h"
-#include "service/base/id.h"
-#include "service/base/status_macros.h"
+#include "proto/cpp/base/error.h"
+#include "proto/cpp/base/id.h"
+#include "proto/cpp/base/status_macros.h"
 #include "service/core/errors.h"
 #include "service/core/layout.h"
 #include "service/fs/remove_tree.h"

@@ -1,4 +1,4 @@
-#include "service/core/dir_names.h"
+#include "service/artifacts/dir_names.h"
 
 #include <algorithm>
 #include <utility>
