@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 # Nothing from outside: neither a server nor a package.
 unexport MLOPS_WORKSPACE_ADDRESS PYTHONPATH
 
-.PHONY: help setup build serve wheel test ctest pytest toolkits example lint-proto asan tsan bench fuzz lint format clean
+.PHONY: help setup configure build server serve wheel test ctest pytest toolkits example lint-proto asan tsan bench fuzz lint format clean
 .NOTPARALLEL:
 
 help: ## show this list
@@ -14,11 +14,16 @@ help: ## show this list
 setup: ## install what is missing: Debian packages, .venv, grpcurl
 	@.ci/setup
 
-build: setup ## build everything
-	@test -f build/build.ninja || cmake --preset default
+build: configure ## build everything
 	cmake --build build
 
-serve: build wheel ## start workspaced over ./mlops/workspace, in the foreground
+server: configure
+	cmake --build build --target workspaced
+
+configure: setup
+	@test -f build/build.ninja || cmake --preset default
+
+serve: wheel ## start workspaced over ./mlops/workspace, in the foreground
 	@mkdir -p mlops/workspace
 	@echo "Try it: build/tools/grpcurl -plaintext -d '{\"project\":\"demo\"}' 127.0.0.1:$(PORT)" \
 	  mlops.workspace.v1.WorkspaceService/EnsureWorkspace
@@ -26,7 +31,7 @@ serve: build wheel ## start workspaced over ./mlops/workspace, in the foreground
 	  "print(M().get_or_create_workspace(\"demo\"))'"
 	exec build/service/workspaced --base mlops/workspace --listen 127.0.0.1:$(PORT)
 
-wheel: build build/wheel/installed ## make the Python wheel in build/wheel and install it in .venv
+wheel: server build/wheel/installed ## make the Python wheel in build/wheel and install it in .venv
 
 build/wheel/installed: build/service/workspaced .venv/.wanted CMakeLists.txt \
     $(shell find client-python proto/mlops -type f -not -path '*/.*')

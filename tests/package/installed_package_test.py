@@ -84,7 +84,10 @@ class InstalledPackage(unittest.TestCase):
     def test_contract_is_installed(self) -> None:
         share = self.prefix / "share/mlops-workspace"
         self.assertTrue((share / "mlops-workspace.binpb").is_file())
-        self.assertTrue((share / "proto/mlops/workspace/v1/workspace_service.proto").is_file())
+        protos = share / "proto"
+        names = [str(proto.relative_to(protos)) for proto in (protos / "mlops").rglob("*.proto")]
+        self.assertIn("mlops/workspace/v1/workspace_service.proto", names)
+        run("protoc", "-I", protos, f"--descriptor_set_out={self.temp / 'contract.binpb'}", *names)
 
     def test_fake_runs(self) -> None:
         self.assertEqual(run(self.binaries / "fake_example"), "SHUTTING_DOWN\n")

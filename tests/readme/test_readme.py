@@ -1,4 +1,4 @@
-"""Runs the marked code blocks of README.md, each in a directory of its own above a live server's base."""
+"""Runs the marked code blocks of the READMEs, each in a directory of its own above a live server's base."""
 
 import os
 import subprocess
@@ -24,8 +24,8 @@ target_link_libraries(program PRIVATE MlopsWorkspace::client)
 
 
 def _blocks() -> list[Block]:
-    readme = REPO / "README.md"
-    return read_blocks(readme.read_text()) if readme.exists() else []
+    readmes = [REPO / directory / "README.md" for directory in ("", "client-cpp", "proto")]
+    return [block for readme in readmes for block in read_blocks(readme.read_text())]
 
 
 @pytest.fixture
