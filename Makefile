@@ -5,7 +5,8 @@ PYTHON := .venv/bin/python
 # Nothing from outside: neither a server nor a package.
 unexport MLOPS_WORKSPACE_ADDRESS PYTHONPATH
 
-.PHONY: help setup build serve wheel test ctest pytest toolkits example lint-proto asan tsan bench fuzz lint format clean
+.PHONY: help setup build serve wheel test ctest pytest toolkits example lint-proto asan tsan bench fuzz linearizable crash \
+  lint format clean
 .NOTPARALLEL:
 
 help: ## show this list
@@ -72,6 +73,14 @@ tsan: ## unit and catalog tests under ThreadSanitizer
 
 bench: build wheel ## measure; see tests/bench/README.md
 	$(PYTHON) tests/bench/run.py
+
+linearizable: build wheel ## record what concurrent clients see, and check that one order explains it; two minutes
+	@.ci/setup linearizable
+	$(PYTHON) tests/linearizable/run.py $(ARGS)
+
+crash: build wheel ## cut the power at every write of the disk, and kill the server under load; some minutes, as root
+	@.ci/setup crash
+	$(PYTHON) tests/crash/run.py $(ARGS)
 
 fuzz: ## run each fuzzer for a minute
 	@.ci/setup clang
