@@ -20,6 +20,7 @@
 #include "absl/strings/strip.h"
 #include "nlohmann/json.hpp"
 #include "proto/cpp/base/error.h"
+#include "proto/cpp/base/loopback.h"
 
 namespace mlops::internal {
 namespace {
@@ -164,10 +165,7 @@ std::string GrpcTarget(absl::string_view address) {
 }
 
 bool IsLocal(absl::string_view address) {
-  for (const char* prefix : {"unix:", "localhost:", "127.", "[::1]:"}) {
-    if (absl::StartsWith(address, prefix)) return true;
-  }
-  return false;
+  return absl::StartsWith(address, "unix:") || base::IsLoopbackHost(address.substr(0, address.rfind(':')));
 }
 
 }  // namespace mlops::internal

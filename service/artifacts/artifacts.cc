@@ -300,7 +300,7 @@ absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project, co
 // --- Maintenance ----------------------------------------------------------------------------------------------------
 
 void Artifacts::SweepSome() {
-  if (clock_() < next_sweep_ || !health_->ok()) return;
+  if (clock_() < next_sweep_ || !health_->Check().ok()) return;
   const auto page = catalog_->List({.page_size = kSweptWorkspaces, .after = swept_});
   if (!page.ok()) return;
   for (const WorkspacePtr& workspace : page->workspaces) {

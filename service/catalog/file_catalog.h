@@ -1,6 +1,7 @@
 #ifndef MLOPS_SERVICE_CATALOG_FILE_CATALOG_H_
 #define MLOPS_SERVICE_CATALOG_FILE_CATALOG_H_
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -43,10 +44,12 @@ class FileCatalog : public core::Catalog {
     base::Clock clock = base::SystemClock();       // Must tell the file system's time.
     int load_threads = 4;                          // For reading all records when opened.
     std::shared_ptr<core::DiskHealth> health = std::make_shared<core::DiskHealth>();  // Of the disk below `base`.
+    bool read_only = false;  // Make and remove nothing below `base`; then `health` refuses every change.
   };
 
   // Reads every record below `base`, whose real absolute path is `base_path`, and removes what a crash left in the
-  // staging directory. The caller holds the base directory's lock. Errors as fs::Dir.
+  // staging directory. The caller holds the base directory's lock, unless `read_only`. A full disk is no failure: what
+  // has no room is made by a later change. Errors as fs::Dir.
   static absl::StatusOr<std::unique_ptr<FileCatalog>> Open(std::unique_ptr<fs::Dir> base, std::string base_path,
                                                            Options options);
 
@@ -96,7 +99,9 @@ class FileCatalog : public core::Catalog {
 
   FileCatalog(std::unique_ptr<fs::Dir> base, std::string base_path, Options options);
 
-  absl::Status OpenServerDirs();
+  absl::Status OpenServerDirs() ABSL_LOCKS_EXCLUDED(dirs_mutex_);
+  // Makes those of the server's directories that are missing, because the disk was full.
+  absl::Status MakeServerDirs() ABSL_LOCKS_EXCLUDED(dirs_mutex_);
   absl::Status SweepStaging();
   absl::Status LoadTrash();
   absl::Status LoadAll();
@@ -154,17 +159,20 @@ class FileCatalog : public core::Catalog {
   core::WorkspacePtr PublishWritten(const core::Workspace& workspace, absl::string_view record);
 
   // Makes a rename durable; a failure ends all writing.
-  absl::Status SyncOrFail(GroupSync& sync) { return options_.health->Judge(sync.Sync()); }
+  absl::Status SyncOrFail(GroupSync& sync) { return sync.Sync(); }
   absl::Status SyncOrFail(fs::Dir& dir) { return options_.health->Sync(dir); }
 
   const std::unique_ptr<fs::Dir> base_;
   const std::string base_path_;
   const Options options_;
+  GroupSync base_sync_;
+  absl::Mutex dirs_mutex_;  // Of those who make what is missing.
+  // Set by Open() or, if there was no room, before has_dirs_. Where the catalog is read only they may stay null.
   std::unique_ptr<fs::Dir> staging_;
   std::unique_ptr<fs::Dir> trash_;
   std::unique_ptr<fs::Dir> server_dir_;
-  GroupSync base_sync_;
   std::unique_ptr<GroupSync> trash_sync_;
+  std::atomic<bool> has_dirs_ = false;  // All of them.
 
   mutable absl::Mutex mutex_;
   absl::btree_map<core::ProjectName, Entry> entries_ ABSL_GUARDED_BY(mutex_);

@@ -73,6 +73,7 @@ const ProjectName& ProjectOf(const core::Change& change) {
 
 absl::StatusOr<CommitResult> FileCatalog::Commit(const core::Change& change) {
   RETURN_IF_ERROR(options_.health->Check());
+  RETURN_IF_ERROR(MakeServerDirs());
   auto result = std::visit([this](const auto& what) { return Apply(what); }, change);
   if (result.ok() || !base::GetReason(result.status()).empty()) return result;
   // What only the file system has seen: somebody removed or made something by hand between our steps.
@@ -360,7 +361,7 @@ std::vector<std::string> FileCatalog::NextDoomed(size_t count) const {
 
 absl::StatusOr<bool> FileCatalog::SweepTrash(int64_t max_entries) {
   constexpr size_t kMaxTrees = 100;
-  if (!healthy()) return false;
+  if (!options_.health->Check().ok() || !has_dirs_.load(std::memory_order_acquire)) return false;
   absl::Status problem = DoomExpired();
   for (const std::string& name : NextDoomed(kMaxTrees)) {
     if (max_entries <= 0) break;

@@ -85,7 +85,8 @@ class File {
   // Has the disk begin with what was written, by whomever, to `size` bytes from `offset` on, and does not wait for it:
   // so that Sync() takes less. Files written to the end through this object need not be told.
   virtual void StartWriteback(int64_t /*offset*/, int64_t /*size*/) {}
-  // Makes what was written durable (fsync(2)). A failure is final: the data may be gone, and asking again would lie.
+  // Makes what was written durable (fsync(2)). A failure is INTERNAL/IO_ERROR, also if the disk is full, and final: the
+  // data may be gone, and asking again would lie.
   virtual absl::Status Sync() = 0;
   virtual absl::Status Close() = 0;
 };
@@ -152,7 +153,7 @@ class Dir {
   virtual absl::Status RemoveFile(absl::string_view path) = 0;
   virtual absl::Status RemoveDir(absl::string_view path) = 0;
 
-  // Makes the directory's entries durable, not those of its sub-directories. A failure is final, as in File::Sync().
+  // Makes the directory's entries durable, not those of its sub-directories. A failure is as in File::Sync().
   virtual absl::Status Sync() = 0;
 };
 

@@ -72,6 +72,14 @@ absl::Status ErrnoStatus(int error, int fd, const std::string& path) {
   }
 }
 
+// Of a sync that failed, whatever the reason: what was written may be gone, or a rename may be on disk or not. So a full
+// disk is no NO_SPACE here, which says that nothing was changed.
+absl::Status SyncFailure(int error, const std::string& path) {
+  return base::MakeError(absl::StatusCode::kInternal,
+                         absl::StrCat(base::Echo(path), ": could not be synced: ", std::strerror(error)),
+                         {.reason = "IO_ERROR", .metadata = {{"path", path}, {"errno", absl::StrCat(error)}}});
+}
+
 class PosixReader final : public FileReader {
  public:
   PosixReader(UniqueFd fd, std::string path, bool portable)
@@ -160,7 +168,7 @@ class PosixFile final : public File {
   void StartWriteback(int64_t offset, int64_t size) override { sys::StartWriteback(fd_.get(), offset, size); }
 
   absl::Status Sync() override {
-    return sys::Sync(fd_.get()) == 0 ? absl::OkStatus() : ErrnoStatus(errno, fd_.get(), path_);
+    return sys::Sync(fd_.get()) == 0 ? absl::OkStatus() : SyncFailure(errno, path_);
   }
 
   absl::Status Close() override {
@@ -295,7 +303,9 @@ class PosixDir final : public Dir {
     return WithParent(path, [](int dir, const char* name) { return ::unlinkat(dir, name, AT_REMOVEDIR); });
   }
 
-  absl::Status Sync() override { return sys::Sync(fd_.get()) == 0 ? absl::OkStatus() : Error(""); }
+  absl::Status Sync() override {
+    return sys::Sync(fd_.get()) == 0 ? absl::OkStatus() : SyncFailure(errno, path_);
+  }
 
  private:
   std::string FullPath(absl::string_view path) const {

@@ -30,11 +30,12 @@ enum class CallLogLevel {
 class Log {
  public:
   struct Options {
-    std::string file;  // "" means standard error; else a file of at most 10 MiB, with one older one kept.
+    std::string file;          // "" means standard error; else a file of at most 10 MiB, with one older one kept.
+    bool follow_links = true;  // Whether `file` may be a symbolic link, a device or a pipe.
     CallLogLevel calls = CallLogLevel::kAll;
   };
 
-  // FAILED_PRECONDITION if the file cannot be written.
+  // FAILED_PRECONDITION if the file cannot be opened. On a full disk, lines are dropped until it can.
   static absl::StatusOr<std::unique_ptr<Log>> Open(const Options& options);
   ~Log();
 

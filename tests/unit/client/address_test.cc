@@ -162,7 +162,7 @@ TEST(IsLocal, KnowsSocketsAndLoopback) {
   for (const char* local : {"unix:/s", "localhost:1", "127.0.0.1:1", "127.9.9.9:1", "[::1]:1"}) {
     EXPECT_TRUE(IsLocal(local)) << local;
   }
-  for (const char* far : {"example.com:1", "10.0.0.1:1", "[2001:db8::1]:1"}) EXPECT_FALSE(IsLocal(far)) << far;
+  for (const char* far : {"example.com:1", "127.example.org:1", "10.0.0.1:1", "[2001:db8::1]:1"}) EXPECT_FALSE(IsLocal(far)) << far;
 }
 
 }  // namespace
