@@ -74,6 +74,11 @@ class FileCatalog : public core::Catalog {
   // Errors as fs::Dir.
   absl::StatusOr<bool> SweepTrash(int64_t max_entries);
 
+  // How many entries changed since the checkpoint was written or read; those that changed twice count twice.
+  uint64_t UnsavedChanges() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // How many projects there are, unreadable ones included.
+  size_t EntryCount() const ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Writes what the index holds to a file from which the next Open() starts faster. Does nothing if nothing changed
   // since. The file is a cache, trusted only as far as the stamps in it match.
   absl::Status SaveCheckpoint();
@@ -114,6 +119,8 @@ class FileCatalog : public core::Catalog {
   std::vector<Loaded> LoadSaved(std::vector<SavedRecord> records) const;
   // All of `names`, each from `saved` or, if it is not there, from its file.
   std::vector<Loaded> LoadRest(std::vector<core::ProjectName> names, std::vector<std::vector<Loaded>> saved) const;
+  // How many of these were read from their files.
+  static size_t CountReadSince(const std::vector<Loaded>& loaded, absl::Time begin);
   // Fills the index, which has no workspaces yet but those in the trash.
   void StoreAll(std::vector<Loaded> loaded) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   core::WorkspacePtr LoadDeleted(const core::layout::TrashName& name) const;
@@ -144,6 +151,8 @@ class FileCatalog : public core::Catalog {
   absl::StatusOr<core::CommitResult> Apply(const core::UndeleteChange& change);
   absl::StatusOr<core::CommitResult> Apply(const core::PurgeChange& change);
 
+  // Moves a directory to where nothing is yet: by a rename or, where the system cannot do that, name by name.
+  absl::Status Move(fs::Dir& from, absl::string_view name, fs::Dir& to, absl::string_view to_name);
   absl::Status StageWorkspace(absl::string_view id, absl::string_view record);
   absl::Status PlaceStaged(absl::string_view id, const core::ProjectName& project, absl::string_view record);
   absl::Status AdoptDirectory(const core::ProjectName& project, absl::string_view record);

@@ -158,11 +158,18 @@ absl::Status FileCatalog::LoadAll() {
   });
   RETURN_IF_ERROR(names.status());
   std::vector<Loaded> loaded = LoadRest(*std::move(names), std::move(saved));
+  const size_t read_anew = CountReadSince(loaded, now);
   absl::MutexLock lock(&mutex_);
   StoreAll(std::move(loaded));
+  checkpoint_version_ = last_version_ - read_anew;
   names_stamp_ = stamp;
   names_read_time_ = now;
   return absl::OkStatus();
+}
+
+size_t FileCatalog::CountReadSince(const std::vector<Loaded>& loaded, absl::Time begin) {
+  return static_cast<size_t>(std::count_if(loaded.begin(), loaded.end(),
+                                           [begin](const Loaded& one) { return one.entry.read_time >= begin; }));
 }
 
 std::vector<FileCatalog::Loaded> FileCatalog::LoadSaved(std::vector<SavedRecord> records) const {
@@ -228,6 +235,16 @@ std::string FileCatalog::ReadCheckpoint() const {
   if (server_dir_ == nullptr) return "";
   auto content = server_dir_->ReadFile(core::layout::kCheckpointFile, kMaxCheckpointBytes);
   return content.ok() ? std::move(content->data) : "";
+}
+
+uint64_t FileCatalog::UnsavedChanges() const {
+  absl::ReaderMutexLock lock(&mutex_);
+  return last_version_ - checkpoint_version_;
+}
+
+size_t FileCatalog::EntryCount() const {
+  absl::ReaderMutexLock lock(&mutex_);
+  return entries_.size();
 }
 
 absl::Status FileCatalog::SaveCheckpoint() {

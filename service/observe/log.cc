@@ -20,6 +20,7 @@ namespace mlops::observe {
 namespace {
 
 constexpr size_t kQueuedLines = 8192;
+constexpr std::chrono::seconds kProblemInterval(10);
 constexpr size_t kMaxBatchBytes = 64 * 1024;
 // So short that the queue holds what comes meanwhile.
 constexpr std::chrono::milliseconds kRest(10);
@@ -138,6 +139,32 @@ void Log::Info(absl::string_view message) {
 
 void Log::Warning(absl::string_view message) {
   logger_->warn(spdlog::string_view_t(absl::StrCat(R"("message":)", Quoted(message))));
+}
+
+void Log::Problem(absl::string_view what, const absl::Status& problem) {
+  int64_t left_out = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    auto it = rates_.find(what);
+    if (it == rates_.end()) it = rates_.emplace(std::string(what), Rate()).first;
+    Rate& rate = it->second;
+    const auto now = std::chrono::steady_clock::now();
+    if (now < rate.next) {
+      ++rate.left_out;
+      return;
+    }
+    rate.next = now + kProblemInterval;
+    left_out = std::exchange(rate.left_out, 0);
+  }
+  std::string line = absl::StrCat(R"("message":)", Quoted(absl::StrCat(what, ": ", problem.message())));
+  const auto info = base::GetErrorInfo(problem);
+  for (const char* key : {"path", "file", "errno"}) {
+    if (!info) break;
+    const auto it = info->metadata.find(key);
+    if (it != info->metadata.end()) absl::StrAppend(&line, R"(,")", key, R"(":)", Quoted(it->second));
+  }
+  if (left_out > 0) absl::StrAppend(&line, R"(,"left_out":)", left_out);
+  logger_->warn(spdlog::string_view_t(line));
 }
 
 }  // namespace mlops::observe

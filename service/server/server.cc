@@ -17,6 +17,7 @@
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/server_builder.h"
 #include "nlohmann/json.hpp"
+#include "proto/cpp/base/error.h"
 #include "proto/cpp/base/status_macros.h"
 #include "proto/cpp/base/unique_fd.h"
 #include "service/catalog/usage_scan.h"
@@ -275,11 +276,13 @@ absl::Status Server::Serve() {
   log_->Info(absl::StrCat("serving ", base_path_, config_.read_only ? ", to be read only, on " : " on ",
                           absl::StrJoin(addresses_, ", ")));
   health_->SetListener([this](const absl::Status& failure) {
-    StopServing(absl::StrCat("a directory could not be synced: ", failure.message()));
+    StopServing(failure);
   });
   maintainer_ = std::make_unique<catalog::Maintainer>(
       catalog_.get(), fs::MakeWatcher(base_path_, core::layout::kRecord, {.portable = config_.portable_fs}),
-      [this] { DoChores(); });
+      catalog::Maintainer::Options{
+          .chore = [this] { DoChores(); },
+          .report = [this](absl::string_view what, const absl::Status& problem) { Report(what, problem); }});
   return absl::OkStatus();
 }
 
@@ -300,15 +303,25 @@ absl::Status Server::Announce() {
   return absl::OkStatus();
 }
 
-void Server::StopServing(absl::string_view why) {
+void Server::StopServing(const absl::Status& why) {
   server_->GetHealthCheckService()->SetServingStatus(false);
-  log_->Warning(absl::StrCat("not serving any more: ", why));
+  log_->Problem("not serving any more", why);
+}
+
+void Server::Report(absl::string_view what, const absl::Status& problem) {
+  // That nothing may be changed is no news.
+  const std::string reason = base::GetReason(problem);
+  if (config_.read_only && reason == "READ_ONLY") return;
+  if (lost_ && reason == "SHUTTING_DOWN") return;
+  log_->Problem(what, problem);
 }
 
 void Server::DoChores() {
   const bool was_lost = lost_told_;
   lost_told_ = IsLost();
-  if (lost_told_ && !was_lost) StopServing(absl::StrCat(base_path_, " or its lock file was moved, removed or replaced"));
+  if (lost_told_ && !was_lost) {
+    StopServing(absl::AbortedError(absl::StrCat(base_path_, " or its lock file was moved, removed or replaced")));
+  }
   if (lost_told_) return;
   // Again, where the disk was full.
   Announce().IgnoreError();

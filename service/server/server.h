@@ -64,8 +64,10 @@ class Server {
   absl::Status CheckMayChange();
   // What is to be done a few times a second, by the maintainer's thread.
   void DoChores();
+  // Logs what went wrong in the background.
+  void Report(absl::string_view what, const absl::Status& problem);
   // Has the health service answer NOT_SERVING from now on.
-  void StopServing(absl::string_view why);
+  void StopServing(const absl::Status& why);
   // Writes what clients find the server by, and what could not be written yet because the disk is full.
   absl::Status Announce();
   void WarnOfStrangers();

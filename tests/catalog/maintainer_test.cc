@@ -21,9 +21,9 @@ using testing::IsEmpty;
 
 class MaintainerTest : public FileCatalogTest {
  protected:
-  std::unique_ptr<Maintainer> Start() {
+  std::unique_ptr<Maintainer> Start(Maintainer::Options options = {}) {
     auto watcher = fs::MakeWatcher(base().path(), core::layout::kRecord, {.portable = portable()});
-    return std::make_unique<Maintainer>(&catalog(), std::move(watcher));
+    return std::make_unique<Maintainer>(&catalog(), std::move(watcher), std::move(options));
   }
   // Until List, which is never refreshed by these tests, says so; for ever, if it never does.
   void WaitUntilListed(const std::vector<std::string>& names) {
