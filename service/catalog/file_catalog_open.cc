@@ -41,7 +41,10 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& base, absl::stri
 }  // namespace
 
 FileCatalog::FileCatalog(std::unique_ptr<fs::Dir> base, std::string base_path, Options options)
-    : base_(std::move(base)), base_path_(std::move(base_path)), options_(std::move(options)), base_sync_(base_.get(), options_.health.get()) {}
+    : base_(std::move(base)),
+      base_path_(std::move(base_path)),
+      options_(std::move(options)),
+      base_sync_(base_.get(), options_.health.get()) {}
 
 absl::StatusOr<std::unique_ptr<FileCatalog>> FileCatalog::Open(std::unique_ptr<fs::Dir> base, std::string base_path,
                                                                Options options) {
@@ -168,8 +171,8 @@ absl::Status FileCatalog::LoadAll() {
 }
 
 size_t FileCatalog::CountReadSince(const std::vector<Loaded>& loaded, absl::Time begin) {
-  return static_cast<size_t>(std::count_if(loaded.begin(), loaded.end(),
-                                           [begin](const Loaded& one) { return one.entry.read_time >= begin; }));
+  return static_cast<size_t>(
+      std::count_if(loaded.begin(), loaded.end(), [begin](const Loaded& one) { return one.entry.read_time >= begin; }));
 }
 
 std::vector<FileCatalog::Loaded> FileCatalog::LoadSaved(std::vector<SavedRecord> records) const {

@@ -30,7 +30,8 @@ class Maintainer {
     std::function<void()> chore;
     // Told what went wrong, each time it does, from the maintainer's thread.
     std::function<void(absl::string_view what, const absl::Status& problem)> report;
-    base::Clock clock = base::SystemClock();  // The wall clock, watched for jumps. Intervals are those of the monotonic one.
+    base::Clock clock =
+        base::SystemClock();  // The wall clock, watched for jumps. Intervals are those of the monotonic one.
   };
 
   // `catalog` must outlive this.

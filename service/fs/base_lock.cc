@@ -110,8 +110,8 @@ absl::Status BaseLock::MakeFile() {
     if (!S_ISREG(opened.st_mode)) return absl::InvalidArgumentError(absl::StrCat(file_path_, " is not a regular file"));
     if (TryLockFile(file.get()) != 0) return errno == EAGAIN || errno == EACCES ? Held() : ErrnoStatus(file_path_);
     // A lock on a file that lost its name meanwhile would keep nobody out.
-    if (::fstatat(dir.get(), names_.file.c_str(), &named, AT_SYMLINK_NOFOLLOW) != 0 ||
-        named.st_dev != opened.st_dev || named.st_ino != opened.st_ino) {
+    if (::fstatat(dir.get(), names_.file.c_str(), &named, AT_SYMLINK_NOFOLLOW) != 0 || named.st_dev != opened.st_dev ||
+        named.st_ino != opened.st_ino) {
       continue;
     }
     file_fd_ = std::move(file);

@@ -41,9 +41,9 @@ class BaseLock {
   // What the holder, or the last one, wrote; at most 4 KiB, and "" if the file cannot be read. Needs no lock.
   static std::string ReadContent(const std::string& base_path, const Names& names);
 
-  // Whether the lock file and the base are still the ones that are found by their paths. If not, somebody removed, moved
-  // or replaced one of them, and another process may own what has these names now. One system call. A failure that
-  // says nothing about the names, such as EIO, counts as yes.
+  // Whether the lock file and the base are still the ones that are found by their paths. If not, somebody removed,
+  // moved or replaced one of them, and another process may own what has these names now. One system call. A failure
+  // that says nothing about the names, such as EIO, counts as yes.
   bool IsStillNamed() const;
 
   bool has_file() const { return has_file_.load(std::memory_order_acquire); }

@@ -34,9 +34,9 @@ absl::StatusOr<Names> ReadNames(const Dir& dir) {
 
 absl::Status TooDeep(absl::string_view name) {
   const std::string problem = absl::StrCat("is more than ", kMaxDepth, " directories deep, and cannot be renamed");
-  return base::MakeError(absl::StatusCode::kFailedPrecondition, absl::StrCat(base::Echo(name), ": ", problem),
-                         {.reason = "PATH_UNSUITABLE",
-                          .metadata = {{"path", std::string(name)}, {"problem", problem}}});
+  return base::MakeError(
+      absl::StatusCode::kFailedPrecondition, absl::StrCat(base::Echo(name), ": ", problem),
+      {.reason = "PATH_UNSUITABLE", .metadata = {{"path", std::string(name)}, {"problem", problem}}});
 }
 
 absl::Status Link(Dir& from, Dir& to, int depth) {

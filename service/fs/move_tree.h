@@ -23,10 +23,10 @@ struct TreeMove {
 };
 
 // Moves a directory that Dir::Rename cannot move (IsCrossDevice()), such as one in a lower layer of an overlay: makes
-// the same directories in `staging`, with a hard link to each file, gives them their new name by one rename, and removes
-// the old ones. Files keep their identity, so that whoever writes to one goes on writing to the right one, and what
-// comes to the old place meanwhile is moved over. A crash leaves the old tree, or both with the same files, or the new
-// one and a part of the old one without `first`.
+// the same directories in `staging`, with a hard link to each file, gives them their new name by one rename, and
+// removes the old ones. Files keep their identity, so that whoever writes to one goes on writing to the right one, and
+// what comes to the old place meanwhile is moved over. A crash leaves the old tree, or both with the same files, or the
+// new one and a part of the old one without `first`.
 //
 // `sync` is called to make the new name durable before anything is removed. Errors as Dir; where files cannot be linked
 // either, PATH_UNSUITABLE, and nothing has changed.

@@ -74,8 +74,8 @@ absl::Status ErrnoStatus(int error, int fd, const std::string& path) {
   }
 }
 
-// Of a sync that failed, whatever the reason: what was written may be gone, or a rename may be on disk or not. So a full
-// disk is no NO_SPACE here, which says that nothing was changed.
+// Of a sync that failed, whatever the reason: what was written may be gone, or a rename may be on disk or not. So a
+// full disk is no NO_SPACE here, which says that nothing was changed.
 absl::Status SyncFailure(int error, const std::string& path) {
   return base::MakeError(absl::StatusCode::kInternal,
                          absl::StrCat(base::Echo(path), ": could not be synced: ", std::strerror(error)),
@@ -169,9 +169,7 @@ class PosixFile final : public File {
 
   void StartWriteback(int64_t offset, int64_t size) override { sys::StartWriteback(fd_.get(), offset, size); }
 
-  absl::Status Sync() override {
-    return sys::Sync(fd_.get()) == 0 ? absl::OkStatus() : SyncFailure(errno, path_);
-  }
+  absl::Status Sync() override { return sys::Sync(fd_.get()) == 0 ? absl::OkStatus() : SyncFailure(errno, path_); }
 
   absl::Status Close() override {
     // Not repeated after EINTR: the descriptor is gone, and may be another thread's already.
@@ -328,9 +326,7 @@ class PosixDir final : public Dir {
     return WithParent(path, [](int dir, const char* name) { return ::unlinkat(dir, name, AT_REMOVEDIR); });
   }
 
-  absl::Status Sync() override {
-    return sys::Sync(fd_.get()) == 0 ? absl::OkStatus() : SyncFailure(errno, path_);
-  }
+  absl::Status Sync() override { return sys::Sync(fd_.get()) == 0 ? absl::OkStatus() : SyncFailure(errno, path_); }
 
  private:
   std::string FullPath(absl::string_view path) const {

@@ -11,8 +11,10 @@ namespace mlops::fs {
 
 // What a Dir says of a rename or link from one mount to another, and what to do about it.
 inline constexpr absl::string_view kCrossDevice =
-    "lies on another mount than the place it is to go to, or in a lower layer of an overlay, and cannot be moved there: "
-    "have the whole base directory on one volume, mount the overlay with redirect_dir=on, or copy and remove it by hand";
+    "lies on another mount than the place it is to go to, or in a lower layer of an overlay, and cannot be moved "
+    "there: "
+    "have the whole base directory on one volume, mount the overlay with redirect_dir=on, or copy and remove it by "
+    "hand";
 
 }  // namespace mlops::fs
 

@@ -24,8 +24,8 @@ namespace mlops::rpc {
 // maps the status to the wire and logs the call. Thread-safe.
 class Calls {
  public:
-  // `workers` and `log` must outlive this. While `is_lost` returns true, calls are refused as by Drain(); it is asked for
-  // each call and must be quick.
+  // `workers` and `log` must outlive this. While `is_lost` returns true, calls are refused as by Drain(); it is asked
+  // for each call and must be quick.
   Calls(base::ThreadPool* workers, observe::Log* log, std::function<bool()> is_lost = nullptr)
       : workers_(workers), log_(log), is_lost_(std::move(is_lost)) {}
 

@@ -92,8 +92,8 @@ bool IsAnswered(const std::string& address) {
   path.copy(name.sun_path, kMaxSocketPathBytes);
   const base::UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   // EAGAIN: somebody listens, and the queue of those who want to connect is full.
-  return probe.ok() && (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(name)) == 0 ||
-                        errno == EAGAIN);
+  return probe.ok() &&
+         (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(name)) == 0 || errno == EAGAIN);
 }
 
 }  // namespace mlops::server

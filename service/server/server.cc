@@ -136,8 +136,8 @@ absl::Status Server::LockBase() {
     return absl::OkStatus();
   }
   const auto served = [this] {
-    return absl::AlreadyExistsError(absl::StrCat(
-        base_path_, " is already served by ", DescribeOwner(fs::BaseLock::ReadContent(base_path_, LockNames()))));
+    return absl::AlreadyExistsError(absl::StrCat(base_path_, " is already served by ",
+                                                 DescribeOwner(fs::BaseLock::ReadContent(base_path_, LockNames()))));
   };
   const auto refused = [this](const absl::Status& why) {
     const std::string sentence = absl::StrCat("cannot lock the base directory ", base_path_, ": ", why.message());
@@ -193,9 +193,8 @@ absl::Status Server::OpenLog() {
   std::error_code ignored;
   const auto dir = std::filesystem::canonical(std::filesystem::path(config_.log_file).parent_path(), ignored);
   const bool in_base = dir == std::filesystem::path(base_path_) / std::string(core::layout::kServerDir);
-  ASSIGN_OR_RETURN(log_, observe::Log::Open({.file = config_.log_file,
-                                             .follow_links = !in_base,
-                                             .calls = config_.log_calls}));
+  ASSIGN_OR_RETURN(
+      log_, observe::Log::Open({.file = config_.log_file, .follow_links = !in_base, .calls = config_.log_calls}));
   WarnOfStrangers();
   return absl::OkStatus();
 }
@@ -275,9 +274,7 @@ absl::Status Server::Serve() {
   Announce().IgnoreError();
   log_->Info(absl::StrCat("serving ", base_path_, config_.read_only ? ", to be read only, on " : " on ",
                           absl::StrJoin(addresses_, ", ")));
-  health_->SetListener([this](const absl::Status& failure) {
-    StopServing(failure);
-  });
+  health_->SetListener([this](const absl::Status& failure) { StopServing(failure); });
   maintainer_ = std::make_unique<catalog::Maintainer>(
       catalog_.get(), fs::MakeWatcher(base_path_, core::layout::kRecord, {.portable = config_.portable_fs}),
       catalog::Maintainer::Options{

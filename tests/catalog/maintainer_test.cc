@@ -96,9 +96,8 @@ class Reports {
   }
   int Count(absl::string_view part) const {
     const auto all = lines();
-    return static_cast<int>(std::count_if(all.begin(), all.end(), [part](const std::string& line) {
-      return absl::StrContains(line, part);
-    }));
+    return static_cast<int>(std::count_if(all.begin(), all.end(),
+                                          [part](const std::string& line) { return absl::StrContains(line, part); }));
   }
 
  private:

@@ -103,9 +103,8 @@ TEST_F(MoveTreeTest, ATreeTooDeepIsLeftAlone) {
 TEST_F(MoveTreeTest, AFailureAnywhereLosesNothing) {
   for (int n = 1;; ++n) {
     int calls = -3;  // By which the three directories are opened.
-    observer->SetBefore([&](absl::string_view) {
-      return ++calls >= n ? absl::InternalError("lost") : absl::OkStatus();
-    });
+    observer->SetBefore(
+        [&](absl::string_view) { return ++calls >= n ? absl::InternalError("lost") : absl::OkStatus(); });
     const absl::Status moved = Move();
     observer->SetBefore(nullptr);
     if (calls < n) {
