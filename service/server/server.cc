@@ -191,10 +191,13 @@ absl::Status Server::Listen() {
 
 absl::Status Server::OpenLog() {
   std::error_code ignored;
-  const auto dir = std::filesystem::canonical(std::filesystem::path(config_.log_file).parent_path(), ignored);
-  const bool in_base = dir == std::filesystem::path(base_path_) / std::string(core::layout::kServerDir);
-  ASSIGN_OR_RETURN(
-      log_, observe::Log::Open({.file = config_.log_file, .follow_links = !in_base, .calls = config_.log_calls}));
+  const std::filesystem::path server_dir = std::filesystem::path(base_path_) / std::string(core::layout::kServerDir);
+  const std::filesystem::path parent = std::filesystem::path(config_.log_file).parent_path();
+  observe::Log::Options options{.file = config_.log_file, .calls = config_.log_calls};
+  options.follow_links = std::filesystem::weakly_canonical(parent, ignored) != server_dir;
+  // Where the disk was too full for the directory, standard error has to do.
+  if (!options.follow_links && !std::filesystem::exists(server_dir, ignored)) options.file.clear();
+  ASSIGN_OR_RETURN(log_, observe::Log::Open(options));
   WarnOfStrangers();
   return absl::OkStatus();
 }
@@ -271,7 +274,7 @@ absl::Status Server::Serve() {
     connections_->HandleNewConnection(&connection);
   });
   // Clients find the server by what stands in the lock file, which is written only now that they can connect.
-  Announce().IgnoreError();
+  Report("cannot write who serves", Announce());
   log_->Info(absl::StrCat("serving ", base_path_, config_.read_only ? ", to be read only, on " : " on ",
                           absl::StrJoin(addresses_, ", ")));
   health_->SetListener([this](const absl::Status& failure) { StopServing(failure); });
@@ -292,7 +295,9 @@ absl::Status Server::Announce() {
                                 {"addresses", addresses_},
                                 {"version", std::string(kVersion)},
                                 {"start_time", absl::FormatTime(absl::Now(), absl::UTCTimeZone())}};
-  RETURN_IF_ERROR(lock_->WriteContent(owner.dump() + "\n"));
+  // A path may have any bytes; clients look for the base's own socket first, whatever stands here.
+  const std::string text = owner.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  RETURN_IF_ERROR(lock_->WriteContent(text + "\n"));
   ASSIGN_OR_RETURN(const auto base, fs::OpenBaseDir(base_path_, {.portable = config_.portable_fs}));
   // Best effort, but for a full disk.
   if (absl::Status written = WriteGitignore(*base); absl::IsResourceExhausted(written)) return written;
@@ -306,6 +311,7 @@ void Server::StopServing(const absl::Status& why) {
 }
 
 void Server::Report(absl::string_view what, const absl::Status& problem) {
+  if (problem.ok()) return;
   // That nothing may be changed is no news.
   const std::string reason = base::GetReason(problem);
   if (config_.read_only && reason == "READ_ONLY") return;
@@ -321,7 +327,7 @@ void Server::DoChores() {
   }
   if (lost_told_) return;
   // Again, where the disk was full.
-  Announce().IgnoreError();
+  Report("cannot write who serves", Announce());
   artifacts_->SweepSome();
 }
 
