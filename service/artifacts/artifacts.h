@@ -14,8 +14,12 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "service/artifacts/checksum_cache.h"
 #include "service/artifacts/dir_names.h"
+#include "service/artifacts/placer.h"
+#include "service/artifacts/reader.h"
 #include "service/artifacts/tree.h"
+#include "service/artifacts/upload_writer.h"
 #include "service/artifacts/uploads.h"
 #include "service/core/catalog.h"
 #include "service/core/disk_health.h"
@@ -67,34 +71,6 @@ struct DeletedArtifacts {
   int64_t size_bytes = 0;
 };
 
-// One stream that reads a file, or a part of it. What is read is the file that had the name when it was opened. Not
-// thread-safe.
-class ArtifactReader {
- public:
-  const Artifact& artifact() const { return artifact_; }
-  int64_t remaining_bytes() const { return end_ - offset_; }
-
-  // Reads the next bytes, which are as many as fit into `size` and remain. ABORTED/ETAG_MISMATCH if the file has become
-  // too short, or turns out at its end to have been written over, INTERNAL/IO_ERROR if it cannot be read.
-  absl::StatusOr<size_t> Read(char* buffer, size_t size);
-
- private:
-  friend class Artifacts;
-  ArtifactReader(ProjectName project, std::unique_ptr<fs::FileReader> file, fs::FileStamp stamp, Artifact artifact)
-      : project_(std::move(project)), file_(std::move(file)), stamp_(stamp), artifact_(std::move(artifact)) {}
-
-  absl::Status Changed() const;
-  // Whether what was read is of one state. Bytes appended since do no harm.
-  absl::Status CheckUnchanged() const;
-
-  const ProjectName project_;
-  const std::unique_ptr<fs::FileReader> file_;
-  const fs::FileStamp stamp_;
-  const Artifact artifact_;
-  int64_t offset_ = 0;
-  int64_t end_ = 0;
-};
-
 // The files of workspaces. Each method is one RPC, or begins its stream; their errors stand in workspace_service.proto.
 // Once the sync of a directory has failed, here or for another who shares UploadOptions::health, changes return
 // INTERNAL/IO_ERROR for ever. Thread-safe. Nothing is locked while data is read, written or removed, nor across a
@@ -125,7 +101,6 @@ class Artifacts {
  private:
   absl::StatusOr<ArtifactTree> Open(const ProjectName& project) const;
   absl::StatusOr<ArtifactTree> OpenForChange(const ProjectName& project) const;
-  absl::StatusOr<std::unique_ptr<ArtifactReader>> OpenReader(const ArtifactTree& tree, const RelativePath& path) const;
   absl::StatusOr<Artifact> Checksum(const ArtifactTree& tree, const RelativePath& path, Cancelled cancelled);
   absl::StatusOr<DeletedArtifacts> RemoveAside(const ArtifactTree& tree, fs::Dir& parent,
                                                const DeleteArtifactArgs& args, Cancelled cancelled);

@@ -18,51 +18,18 @@ namespace mlops::core {
 namespace {
 
 constexpr int64_t kMaxAboutBytes = 64 * 1024;
-constexpr size_t kRehashBytes = 1 << 20;
-constexpr int64_t kWritebackBytes = 8 * kRehashBytes;
 constexpr size_t kMaxSweptAtOnce = 1000;
-
-std::string PartName(absl::string_view id) { return absl::StrCat(id, layout::kPartSuffix); }
-std::string AboutName(absl::string_view id) { return absl::StrCat(id, layout::kAboutSuffix); }
-
-// Removes a file if it is there.
-absl::Status RemoveIfThere(fs::Dir& dir, absl::string_view name) {
-  absl::Status removed = dir.RemoveFile(name);
-  return absl::IsNotFound(removed) ? absl::OkStatus() : removed;
-}
-
-std::string StampKey(const fs::FileStamp& stamp) { return absl::StrCat(stamp.device, " ", ArtifactEtag(stamp)); }
 
 }  // namespace
 
-std::string ChecksumCache::Find(const fs::FileStamp& stamp) {
-  absl::MutexLock lock(&mutex_);
-  const std::string* found = known_.Find(StampKey(stamp));
-  return found == nullptr ? "" : *found;
-}
-
-void ChecksumCache::Put(const fs::FileStamp& stamp, absl::Time read_time, const std::string& sha256) {
-  if (fs::MayBeRacy(stamp, read_time)) return;
-  absl::MutexLock lock(&mutex_);
-  known_.Put(StampKey(stamp), sha256, sha256.capacity());
-}
-
-Uploads::Uploads(const fs::Dir* base, Placer* placer, ChecksumCache* checksums, UploadOptions options)
-    : base_(base), placer_(placer), checksums_(checksums), options_(std::move(options)) {
+Uploads::Uploads(Placer* placer, ChecksumCache* checksums, UploadOptions options)
+    : placer_(placer), checksums_(checksums), options_(std::move(options)) {
   // Where nothing tells whether the machine was restarted, it may have been whenever the server was.
   if (options_.boot_id.empty()) options_.boot_id = base::RandomId();
 }
 
-Uploads::Claim::~Claim() {
-  absl::MutexLock lock(&uploads_->mutex_);
-  uploads_->claimed_.erase(key_);
-}
-
-std::unique_ptr<Uploads::Claim> Uploads::TryClaim(const ProjectName& project, absl::string_view id) {
-  std::string key = absl::StrCat(project.str(), "/", id);
-  absl::MutexLock lock(&mutex_);
-  if (!claimed_.insert(key).second) return nullptr;
-  return std::make_unique<Claim>(this, std::move(key));
+std::unique_ptr<Claims::Claim> Uploads::TryClaim(const ArtifactTree& tree, absl::string_view id) {
+  return claims_.TryClaim(absl::StrCat(tree.project().str(), "/", id));
 }
 
 std::optional<Uploads::About> Uploads::ReadAbout(const fs::Dir& dir, absl::string_view id) {
@@ -85,25 +52,23 @@ bool Uploads::IsWhole(const About& about, const fs::FileStamp& part) const {
 }
 
 absl::StatusOr<std::unique_ptr<UploadWriter>> Uploads::Open(ArtifactTree tree, const WriteArgs& args) {
-  auto writer = std::unique_ptr<UploadWriter>(new UploadWriter(this, std::move(tree), args));
-  const ArtifactTree& opened = writer->tree_;
+  Staged staged;
   const std::string id = args.upload_id.empty() ? base::RandomId() : args.upload_id;
-  writer->claim_ = TryClaim(args.project, id);
-  if (writer->claim_ == nullptr) return WorkspaceBusy(args.project.str(), absl::StrCat("upload ", id));
-  // Told now rather than when all has come; looked at again then.
-  auto existing = opened.Stat(args.path);
+  staged.claim = TryClaim(tree, id);
+  if (staged.claim == nullptr) return UploadBusy(args);
+  // Refused now rather than when everything has come; Place() looks again then.
+  auto existing = tree.Stat(args.path);
   if (absl::IsFailedPrecondition(existing.status())) return existing.status();
-  if (args.upload_id.empty()) RETURN_IF_ERROR(CheckReplaceable(opened, args.path, existing, args.precondition));
-  ASSIGN_OR_RETURN(writer->dir_, opened.OpenUploads());
+  if (args.upload_id.empty()) RETURN_IF_ERROR(CheckReplaceable(tree, args.path, existing, args.precondition));
+  ASSIGN_OR_RETURN(staged.dir, tree.OpenUploads());
   if (!args.upload_id.empty()) {
-    RETURN_IF_ERROR(OpenResumable(*writer, args));
+    RETURN_IF_ERROR(OpenResumable(tree, args, staged));
   } else {
     if (args.offset != 0) return UploadOffsetMismatch(args.project.str(), "", args.offset, 0);
-    const std::string name = absl::StrCat(id, layout::kTempSuffix);
-    ASSIGN_OR_RETURN(writer->file_, writer->dir_->CreateFile(name));
-    writer->staged_name_ = name;
+    staged.name = absl::StrCat(id, layout::kTempSuffix);
+    ASSIGN_OR_RETURN(staged.file, staged.dir->CreateFile(staged.name));
   }
-  return writer;
+  return std::make_unique<UploadWriter>(placer_, std::move(tree), args, std::move(staged));
 }
 
 absl::StatusOr<Uploads::Found> Uploads::Find(const ArtifactTree& tree, const fs::Dir& dir, const WriteArgs& args) {
@@ -124,10 +89,9 @@ absl::StatusOr<Uploads::Found> Uploads::Find(const ArtifactTree& tree, const fs:
   return found;
 }
 
-absl::Status Uploads::OpenResumable(UploadWriter& writer, const WriteArgs& args) {
-  const ArtifactTree& tree = writer.tree_;
+absl::Status Uploads::OpenResumable(const ArtifactTree& tree, const WriteArgs& args, Staged& staged) {
   const std::string& id = args.upload_id;
-  ASSIGN_OR_RETURN(Found found, Find(tree, *writer.dir_, args));
+  ASSIGN_OR_RETURN(Found found, Find(tree, *staged.dir, args));
   const auto& [about, part, finished] = found;
   const auto check_offset = [&](int64_t committed) {
     if (args.offset == committed) return absl::OkStatus();
@@ -135,27 +99,27 @@ absl::Status Uploads::OpenResumable(UploadWriter& writer, const WriteArgs& args)
   };
   if (finished) {
     RETURN_IF_ERROR(check_offset(finished->size_bytes));
-    writer.offset_ = finished->size_bytes;
-    writer.finished_ = finished;
+    staged.offset = finished->size_bytes;
+    staged.finished = finished;
     return absl::OkStatus();
   }
   RETURN_IF_ERROR(CheckReplaceable(tree, args.path, tree.Stat(args.path), args.precondition));
   const bool whole = about && part && IsWhole(*about, *part);
   RETURN_IF_ERROR(check_offset(whole ? part->size_bytes : 0));
-  if (!whole) return BeginPart(writer, args);
-  ASSIGN_OR_RETURN(writer.file_, writer.dir_->ReopenFile(PartName(id)));
-  ASSIGN_OR_RETURN(writer.to_rehash_, writer.dir_->OpenFile(PartName(id)));
-  ASSIGN_OR_RETURN(writer.rehashed_, writer.to_rehash_->Stat());
-  if (writer.rehashed_->inode != part->inode) return writer.StagedChanged();
-  writer.staged_name_ = PartName(id);
-  writer.offset_ = part->size_bytes;
+  if (!whole) return BeginPart(args, staged);
+  ASSIGN_OR_RETURN(staged.file, staged.dir->ReopenFile(PartName(id)));
+  ASSIGN_OR_RETURN(staged.to_rehash, staged.dir->OpenFile(PartName(id)));
+  ASSIGN_OR_RETURN(staged.before, staged.to_rehash->Stat());
+  if (staged.before->inode != part->inode) return UploadBusy(args);
+  staged.name = PartName(id);
+  staged.offset = part->size_bytes;
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::optional<Artifact>> Uploads::Discard(const ArtifactTree& tree, const WriteArgs& args) {
   const std::string& id = args.upload_id;
-  const auto claim = TryClaim(args.project, id);
-  if (claim == nullptr) return WorkspaceBusy(args.project.str(), absl::StrCat("upload ", id));
+  const auto claim = TryClaim(tree, id);
+  if (claim == nullptr) return UploadBusy(args);
   const auto dir = tree.root().OpenDir(layout::kUploadsDir);
   if (absl::IsNotFound(dir.status())) return std::nullopt;
   RETURN_IF_ERROR(dir.status());
@@ -166,18 +130,18 @@ absl::StatusOr<std::optional<Artifact>> Uploads::Discard(const ArtifactTree& tre
   return std::nullopt;
 }
 
-absl::Status Uploads::BeginPart(UploadWriter& writer, const WriteArgs& args) {
-  fs::Dir& dir = *writer.dir_;
+absl::Status Uploads::BeginPart(const WriteArgs& args, Staged& staged) {
+  fs::Dir& dir = *staged.dir;
   const std::string& id = args.upload_id;
   RETURN_IF_ERROR(RemoveIfThere(dir, PartName(id)));
   RETURN_IF_ERROR(RemoveIfThere(dir, AboutName(id)));
-  ASSIGN_OR_RETURN(writer.file_, dir.CreateFile(PartName(id)));
+  ASSIGN_OR_RETURN(staged.file, dir.CreateFile(PartName(id)));
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, dir.Stat(PartName(id)));
   const nlohmann::json about = {{"path", args.path.shown()}, {"boot_id", options_.boot_id}, {"inode", stamp.inode}};
   ASSIGN_OR_RETURN(const auto file, dir.CreateFile(AboutName(id)));
   RETURN_IF_ERROR(file->Write(absl::StrCat(about.dump(), "\n")));
   RETURN_IF_ERROR(file->Close());
-  writer.staged_name_ = PartName(id);
+  staged.name = PartName(id);
   return absl::OkStatus();
 }
 
@@ -260,7 +224,7 @@ absl::StatusOr<bool> Uploads::Sweep(const ArtifactTree& tree, int64_t max_entrie
     if (max_entries <= 0) return true;
     // Claimed first: what is in use is left alone, and what is removed cannot be taken up meanwhile.
     IsDue(**dir, name, &id);
-    const auto claim = TryClaim(tree.project(), id);
+    const auto claim = TryClaim(tree, id);
     if (claim == nullptr || !IsDue(**dir, name, &id)) continue;
     ASSIGN_OR_RETURN(const fs::RemovedTree removed, fs::RemoveTree(**dir, name, max_entries));
     max_entries -= removed.entry_count;
@@ -268,105 +232,6 @@ absl::StatusOr<bool> Uploads::Sweep(const ArtifactTree& tree, int64_t max_entrie
     if (name == PartName(id)) RETURN_IF_ERROR(RemoveIfThere(**dir, AboutName(id)));
   }
   return due.size() == kMaxSweptAtOnce;
-}
-
-// --- One stream -----------------------------------------------------------------------------------------------------
-
-UploadWriter::~UploadWriter() {
-  file_.reset();
-  if (!resumable()) Drop().IgnoreError();
-}
-
-absl::Status UploadWriter::Drop() {
-  file_.reset();
-  if (staged_name_.empty()) return absl::OkStatus();
-  absl::Status removed = RemoveIfThere(*dir_, std::exchange(staged_name_, ""));
-  if (resumable()) removed.Update(RemoveIfThere(*dir_, AboutName(args_.upload_id)));
-  return removed;
-}
-
-absl::StatusOr<std::optional<Artifact>> UploadWriter::Discard() {
-  RETURN_IF_ERROR(Drop());
-  return finished_;
-}
-
-absl::StatusOr<bool> UploadWriter::Rehash() {
-  if (to_rehash_ == nullptr) return false;
-  // Who appended to it by its path left it in memory: the disk is to have it while it is hashed.
-  if (rehashed_bytes_ % kWritebackBytes == 0) file_->StartWriteback(rehashed_bytes_, kWritebackBytes);
-  const auto buffer = std::make_unique_for_overwrite<char[]>(kRehashBytes);
-  const size_t wanted = static_cast<size_t>(std::min<int64_t>(offset_ - rehashed_bytes_, kRehashBytes));
-  ASSIGN_OR_RETURN(const size_t got, to_rehash_->ReadAt(rehashed_bytes_, buffer.get(), wanted));
-  sha256_.Update(absl::string_view(buffer.get(), got));
-  rehashed_bytes_ += static_cast<int64_t>(got);
-  if (got < wanted) return StagedChanged();
-  if (rehashed_bytes_ == offset_) to_rehash_.reset();
-  return to_rehash_ != nullptr;
-}
-
-absl::Status UploadWriter::Write(absl::Span<const absl::string_view> pieces) {
-  Hash(pieces);
-  return Append(pieces);
-}
-
-absl::Status UploadWriter::Append(absl::Span<const absl::string_view> pieces) {
-  if (pieces.empty()) return absl::OkStatus();
-  if (finished_) return FieldInvalid("data", "comes after the end of an upload that is finished");
-  RETURN_IF_ERROR(file_->WritePieces(pieces));
-  for (absl::string_view piece : pieces) offset_ += static_cast<int64_t>(piece.size());
-  return absl::OkStatus();
-}
-
-void UploadWriter::Hash(absl::Span<const absl::string_view> pieces) {
-  for (absl::string_view piece : pieces) sha256_.Update(piece);
-}
-
-absl::Status UploadWriter::CheckSha256(const std::string& actual) const {
-  if (expected_sha256_.empty() || actual.empty() || actual == expected_sha256_) return absl::OkStatus();
-  return ChecksumMismatch(args_.project.str(), args_.path.shown(), expected_sha256_, actual);
-}
-
-absl::Status UploadWriter::StagedChanged() const {
-  return WorkspaceBusy(args_.project.str(), absl::StrCat("upload ", args_.upload_id));
-}
-
-absl::Status UploadWriter::CheckStaged() const {
-  if (!rehashed_) return absl::OkStatus();
-  ASSIGN_OR_RETURN(const fs::FileStamp now, dir_->Stat(staged_name_));
-  const bool untouched = offset_ > rehashed_->size_bytes || now.modify_time == rehashed_->modify_time;
-  return now.inode == rehashed_->inode && now.size_bytes == offset_ && untouched ? absl::OkStatus() : StagedChanged();
-}
-
-absl::StatusOr<Artifact> UploadWriter::Finish() {
-  if (finished_) {
-    RETURN_IF_ERROR(CheckSha256(finished_->sha256));
-    return *finished_;
-  }
-  const std::string actual = sha256_.Finish();
-  if (absl::Status checked = CheckSha256(actual); !checked.ok()) {
-    Drop().IgnoreError();
-    return checked;
-  }
-  // What failed to reach the disk may be gone, whatever a later try says.
-  absl::Status synced = file_->Sync();
-  if (synced.ok()) synced = file_->Close();
-  if (!synced.ok()) {
-    Drop().IgnoreError();
-    return synced;
-  }
-  file_.reset();
-  const auto placed = uploads_->placer_->Place(tree_, *dir_, staged_name_, args_.path, args_.precondition,
-                                               [this] { return CheckStaged(); });
-  if (!placed.ok()) {
-    // Renamed, and nobody knows whether for good: it must not be found to be finished later.
-    if (absl::IsNotFound(dir_->Stat(staged_name_).status())) Drop().IgnoreError();
-    if (!absl::IsNotFound(placed.status()) || !base::GetReason(placed.status()).empty()) return placed.status();
-    return UploadNotFound(args_.project.str(), args_.upload_id);
-  }
-  staged_name_.clear();
-  Artifact artifact = DescribeArtifact(args_.path.shown(), *placed);
-  artifact.sha256 = actual;
-  return artifact;
 }
 
 }  // namespace mlops::core
