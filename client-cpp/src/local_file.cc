@@ -18,6 +18,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "proto/cpp/base/decimal_nanos.h"
 #include "proto/cpp/base/id.h"
 #include "proto/cpp/base/status_macros.h"
 #include "proto/cpp/wire_data.h"
@@ -70,7 +71,7 @@ const timespec& ModifyTime(const struct stat& state) { return state.st_mtim; }
 const timespec& ChangeTime(const struct stat& state) { return state.st_ctim; }
 #endif
 
-int64_t Nanos(const timespec& time) { return absl::ToUnixNanos(absl::TimeFromTimespec(time)); }
+std::string Nanos(const timespec& time) { return base::DecimalNanos(absl::TimeFromTimespec(time)); }
 
 // Makes the names in the directory of `path` durable.
 absl::Status SyncDirectoryOf(const std::string& path) {

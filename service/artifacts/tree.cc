@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "proto/cpp/base/decimal_nanos.h"
 #include "proto/cpp/base/error.h"
 #include "proto/cpp/base/id.h"
 #include "proto/cpp/base/status_macros.h"
@@ -23,8 +24,8 @@ constexpr int kMaxLinks = 40;  // As the kernel has it.
 }  // namespace
 
 std::string ArtifactEtag(const fs::FileStamp& stamp) {
-  return base::HashHex(absl::StrCat(stamp.inode, " ", stamp.size_bytes, " ", absl::ToUnixNanos(stamp.modify_time), " ",
-                                    absl::ToUnixNanos(stamp.change_time)),
+  return base::HashHex(absl::StrCat(stamp.inode, " ", stamp.size_bytes, " ", base::DecimalNanos(stamp.modify_time), " ",
+                                    base::DecimalNanos(stamp.change_time)),
                        kEtagDigits);
 }
 

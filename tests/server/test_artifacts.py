@@ -374,3 +374,21 @@ def test_a_small_file_is_one_line_of_grpcurl(base: Path) -> None:
         line = '{"project":"p","path":"models/x","data":"aGVsbG8=","finish":true}'
         assert '"size_bytes": "5"' in grpcurl(server, f"{service}/WriteArtifact", data=line)
         assert '"aGVsbG8="' in grpcurl(server, f"{service}/ReadArtifact", data='{"project":"p","path":"models/x"}')
+
+
+def test_reading_whole_files_keeps_no_change_waiting(base: Path) -> None:
+    """More checksums of endless files than there are threads for changes, of which a change takes one all the same."""
+    with Server(base, "--workers", "2") as server, grpc.insecure_channel(server.address) as channel:
+        stub = _stub(channel)
+        answer(server, "CreateWorkspace", project="p")
+        path = server.seen_base / "p/outputs/sparse"
+        path.touch()
+        os.truncate(path, 1 << 43)
+        request = pb.GetArtifactRequest(project="p", path="outputs/sparse", checksum=True)
+        checksums = [stub.GetArtifact.future(request, timeout=_TIMEOUT_S) for _ in range(16)]
+        for i in range(3):
+            stub.CreateWorkspace(pb.CreateWorkspaceRequest(project=f"q{i}"), timeout=_TIMEOUT_S)
+        assert stub.GetArtifact(pb.GetArtifactRequest(project="p", path="outputs/sparse"), timeout=_TIMEOUT_S).size_bytes
+        assert not any(checksum.done() for checksum in checksums)
+        for checksum in checksums:
+            checksum.cancel()
