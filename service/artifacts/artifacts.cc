@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/cpp/base/id.h"
+#include "proto/cpp/base/sha256.h"
 #include "proto/cpp/base/status_macros.h"
 #include "service/artifacts/list.h"
 #include "service/core/authority.h"
@@ -20,9 +21,9 @@ constexpr size_t kDirNamesCacheBytes = 64 << 20;
 constexpr size_t kHashBytes = 1 << 20;
 constexpr int64_t kCopyStepBytes = 64 << 20;
 constexpr int64_t kRemoveStep = 1000;
-// Workspaces looked at in one step of a sweep, what is removed in each, and how long after a round the next begins.
+// Workspaces looked at in one step of a sweep, entries removed in it, and how long after a round the next begins.
 constexpr int kSweptWorkspaces = 200;
-constexpr int64_t kSweptEntries = 1000;
+constexpr int64_t kSweptEntries = 2000;
 constexpr absl::Duration kSweepInterval = absl::Minutes(10);
 
 absl::Status LeftAlone() { return absl::CancelledError("the client left"); }
@@ -42,36 +43,16 @@ absl::Status CheckNotTop(const RelativePath& path) {
 
 }  // namespace
 
-absl::Status ArtifactReader::Changed() const {
-  const auto now = file_->Stat();
-  return ArtifactEtagMismatch(project_.str(), artifact_.path, artifact_.etag, now.ok() ? ArtifactEtag(*now) : "");
-}
-
-absl::Status ArtifactReader::CheckUnchanged() const {
-  ASSIGN_OR_RETURN(const fs::FileStamp now, file_->Stat());
-  // Not the time of the last change of all: to lose its name changes no content.
-  const bool appended = now.size_bytes > stamp_.size_bytes;
-  return appended || now.modify_time == stamp_.modify_time ? absl::OkStatus() : Changed();
-}
-
-absl::StatusOr<size_t> ArtifactReader::Read(char* buffer, size_t size) {
-  const size_t wanted = static_cast<size_t>(std::min<int64_t>(remaining_bytes(), static_cast<int64_t>(size)));
-  ASSIGN_OR_RETURN(const size_t got, file_->ReadAt(offset_, buffer, wanted));
-  if (got < wanted) return Changed();
-  offset_ += static_cast<int64_t>(got);
-  if (remaining_bytes() == 0) RETURN_IF_ERROR(CheckUnchanged());
-  return got;
-}
-
-Artifacts::Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base, UploadOptions options)
+Artifacts::Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base, const UploadOptions& options)
     : catalog_(catalog),
       base_(std::move(base)),
       clock_(options.clock),
+      steady_clock_(options.steady_clock),
       health_(options.health),
       checksums_(kChecksumCacheBytes),
       dir_names_(kDirNamesCacheBytes, clock_),
       placer_(base_.get(), health_.get()),
-      uploads_(base_.get(), &placer_, &checksums_, std::move(options)) {}
+      uploads_(&placer_, options) {}
 
 absl::StatusOr<ArtifactTree> Artifacts::Open(const ProjectName& project) const {
   RETURN_IF_ERROR(catalog_->Get(project).status());
@@ -92,31 +73,22 @@ absl::StatusOr<Artifact> Artifacts::Get(const ProjectName& project, const Relati
   return DescribeArtifact(path.shown(), stamp);
 }
 
-absl::StatusOr<std::unique_ptr<ArtifactReader>> Artifacts::OpenReader(const ArtifactTree& tree,
-                                                                      const RelativePath& path) const {
-  ASSIGN_OR_RETURN(auto file, tree.OpenFile(path));
-  ASSIGN_OR_RETURN(const fs::FileStamp stamp, file->Stat());
-  auto reader = std::unique_ptr<ArtifactReader>(
-      new ArtifactReader(tree.project(), std::move(file), stamp, DescribeArtifact(path.shown(), stamp)));
-  reader->end_ = stamp.size_bytes;
-  return reader;
-}
-
 absl::StatusOr<Artifact> Artifacts::Checksum(const ArtifactTree& tree, const RelativePath& path, Cancelled cancelled) {
   const absl::Time begin = clock_();
-  ASSIGN_OR_RETURN(const auto reader, OpenReader(tree, path));
-  Artifact artifact = reader->artifact();
-  artifact.sha256 = checksums_.Find(reader->stamp_);
+  ASSIGN_OR_RETURN(OpenedArtifact opened, OpenArtifact(tree, path));
+  ArtifactReader reader(std::move(opened));
+  Artifact artifact = reader.artifact();
+  artifact.sha256 = checksums_.Find(reader.stamp());
   if (!artifact.sha256.empty()) return artifact;
   base::Sha256 sha256;
   const auto buffer = std::make_unique_for_overwrite<char[]>(kHashBytes);
-  while (reader->remaining_bytes() > 0) {
+  while (reader.remaining_bytes() > 0) {
     if (cancelled()) return LeftAlone();
-    ASSIGN_OR_RETURN(const size_t got, reader->Read(buffer.get(), kHashBytes));
+    ASSIGN_OR_RETURN(const size_t got, reader.Read(buffer.get(), kHashBytes));
     sha256.Update(absl::string_view(buffer.get(), got));
   }
   artifact.sha256 = sha256.Finish();
-  checksums_.Put(reader->stamp_, begin, artifact.sha256);
+  checksums_.Put(reader.stamp(), begin, artifact.sha256);
   return artifact;
 }
 
@@ -145,13 +117,13 @@ absl::StatusOr<ArtifactPage> Artifacts::List(const ListArtifactsArgs& args) {
 
 absl::StatusOr<std::unique_ptr<ArtifactReader>> Artifacts::OpenForRead(const ReadArgs& args) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, Open(args.project));
-  ASSIGN_OR_RETURN(auto reader, OpenReader(tree, args.path));
-  RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, reader->stamp_));
-  const int64_t size = reader->stamp_.size_bytes;
+  ASSIGN_OR_RETURN(OpenedArtifact opened, OpenArtifact(tree, args.path));
+  RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, opened.stamp));
+  const int64_t size = opened.stamp.size_bytes;
   if (args.offset > size) return OffsetOutOfRange(args.project.str(), args.path.shown(), args.offset, size);
-  reader->offset_ = args.offset;
-  if (args.limit > 0) reader->end_ = args.offset + std::min(args.limit, size - args.offset);
-  return reader;
+  const int64_t rest = size - args.offset;
+  const int64_t wanted = args.limit > 0 ? std::min(args.limit, rest) : rest;
+  return std::make_unique<ArtifactReader>(std::move(opened), args.offset, wanted);
 }
 
 absl::StatusOr<std::unique_ptr<UploadWriter>> Artifacts::OpenForWrite(const WriteArgs& args) {
@@ -205,7 +177,7 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(const ArtifactTree& tree
   if (!full) RETURN_IF_ERROR(uploads.status());
   const std::string id = base::RandomId();
   const std::string name = absl::StrCat(id, layout::kRemovedSuffix);
-  const auto claim = uploads_.TryClaim(args.project, id);
+  auto claim = uploads_.TryClaim(tree, id);
   absl::Status moved = placer_.Change(tree, [&] {
     ASSIGN_OR_RETURN(const fs::FileStamp stamp, parent.Stat(args.path.name()));
     RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, stamp));
@@ -220,7 +192,11 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(const ArtifactTree& tree
   RETURN_IF_ERROR(health_->Sync(parent));
   DeletedArtifacts deleted;
   while (true) {
-    if (cancelled()) return LeftAlone();
+    if (cancelled()) {
+      claim.reset();
+      AddUnfinished(args.project);
+      return LeftAlone();
+    }
     ASSIGN_OR_RETURN(const fs::RemovedTree removed, fs::RemoveTree(dir, removed_name, kRemoveStep));
     deleted.file_count += removed.file_count;
     deleted.size_bytes += removed.size_bytes;
@@ -260,12 +236,8 @@ absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
 absl::Status Artifacts::CopyBytes(fs::File& to, ArtifactReader& from, Cancelled cancelled) const {
   while (from.remaining_bytes() > 0) {
     if (cancelled()) return LeftAlone();
-    const int64_t step = std::min(from.remaining_bytes(), kCopyStepBytes);
-    ASSIGN_OR_RETURN(const int64_t copied, to.CopyFrom(*from.file_, from.offset_, step));
-    if (copied < step) return from.Changed();
-    from.offset_ += copied;
+    RETURN_IF_ERROR(from.CopyTo(to, kCopyStepBytes));
   }
-  RETURN_IF_ERROR(from.CheckUnchanged());
   RETURN_IF_ERROR(to.Sync());
   return to.Close();
 }
@@ -274,16 +246,21 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args, Cancelled can
   RETURN_IF_ERROR(CheckNotTop(args.path));
   RETURN_IF_ERROR(CheckNotTop(args.destination));
   ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
-  ASSIGN_OR_RETURN(const auto reader, OpenReader(tree, args.path));
-  RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, reader->stamp_));
+  ASSIGN_OR_RETURN(OpenedArtifact opened, OpenArtifact(tree, args.path));
+  RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, opened.stamp));
+  ArtifactReader reader(std::move(opened));
   const Precondition precondition{.create_only = args.create_only};
-  RETURN_IF_ERROR(CheckReplaceable(tree, args.destination, tree.Stat(args.destination), precondition));
+  const auto existing = tree.Stat(args.destination);
+  RETURN_IF_ERROR(CheckReplaceable(tree, args.destination, existing, precondition));
   ASSIGN_OR_RETURN(const auto uploads, tree.OpenUploads());
   const std::string id = base::RandomId();
   const std::string name = absl::StrCat(id, layout::kTempSuffix);
-  const auto claim = uploads_.TryClaim(args.project, id);
+  const auto claim = uploads_.TryClaim(tree, id);
   ASSIGN_OR_RETURN(auto file, uploads->CreateFile(name));
-  absl::Status copied = CopyBytes(*file, *reader, cancelled);
+  // As for cp(1): the copy takes the permissions of the file that it replaces, else those of its source.
+  const uint32_t mode = existing.ok() ? existing->mode : reader.stamp().mode;
+  absl::Status copied = file->SetMode(mode);
+  if (copied.ok()) copied = CopyBytes(*file, reader, cancelled);
   file.reset();
   const auto place = [&]() -> absl::StatusOr<fs::FileStamp> {
     RETURN_IF_ERROR(copied);
@@ -297,8 +274,8 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args, Cancelled can
 
 absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project, const RelativePath& path) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(project));
-  ASSIGN_OR_RETURN(const ArtifactTree::Chain parents, placer_.MakeParents(tree, path));
-  fs::Dir& parent = tree.EndOf(parents);
+  ASSIGN_OR_RETURN(const auto opened, placer_.MakeParents(tree, path));
+  fs::Dir& parent = opened == nullptr ? tree.root() : *opened;
   absl::Status made = parent.MakeDir(path.name());
   if (!made.ok() && !absl::IsAlreadyExists(made)) return tree.Error(made, path);
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, tree.Stat(path));
@@ -309,19 +286,52 @@ absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project, co
 
 // --- Maintenance ----------------------------------------------------------------------------------------------------
 
-void Artifacts::SweepSome() {
-  if (clock_() < next_sweep_ || !health_->Check().ok()) return;
+void Artifacts::AddUnfinished(const ProjectName& project) {
+  absl::MutexLock lock(&unfinished_mutex_);
+  unfinished_.insert(project);
+}
+
+bool Artifacts::SweepProject(const ProjectName& project, int64_t* budget) {
+  const auto tree = ArtifactTree::Open(*base_, project);
+  if (!tree.ok()) return false;
+  const auto swept = uploads_.Sweep(*tree, *budget);
+  // Best effort: what fails comes again in the next round.
+  if (!swept.ok()) return false;
+  *budget -= swept->entry_count;
+  return swept->more;
+}
+
+void Artifacts::SweepUnfinished(int64_t* budget) {
+  while (*budget > 0) {
+    std::optional<ProjectName> project;
+    {
+      absl::MutexLock lock(&unfinished_mutex_);
+      if (unfinished_.empty()) return;
+      // Taken out first: what is added meanwhile is not missed.
+      project = unfinished_.extract(unfinished_.begin()).value();
+    }
+    if (SweepProject(*project, budget)) return AddUnfinished(*project);
+  }
+}
+
+void Artifacts::SweepInTurn(int64_t* budget) {
+  if (steady_clock_() < next_round_) return;
   const auto page = catalog_->List({.page_size = kSweptWorkspaces, .after = swept_});
   if (!page.ok()) return;
   for (const WorkspacePtr& workspace : page->workspaces) {
-    const auto tree = ArtifactTree::Open(*base_, workspace->project);
-    // Best effort: what is left comes again in the next round.
-    if (tree.ok()) uploads_.Sweep(*tree, kSweptEntries).status().IgnoreError();
+    if (SweepProject(workspace->project, budget)) AddUnfinished(workspace->project);
     swept_ = MakeOrderKey(*workspace, OrderField::kProject);
   }
   if (page->more) return;
   swept_.reset();
-  next_sweep_ = clock_() + kSweepInterval;
+  next_round_ = steady_clock_() + kSweepInterval;
+}
+
+void Artifacts::SweepSome() {
+  if (!health_->Check().ok()) return;
+  int64_t budget = kSweptEntries;
+  SweepUnfinished(&budget);
+  SweepInTurn(&budget);
 }
 
 }  // namespace mlops::core

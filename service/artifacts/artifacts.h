@@ -9,13 +9,18 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "service/artifacts/checksum_cache.h"
 #include "service/artifacts/dir_names.h"
+#include "service/artifacts/placer.h"
+#include "service/artifacts/reader.h"
 #include "service/artifacts/tree.h"
+#include "service/artifacts/upload_writer.h"
 #include "service/artifacts/uploads.h"
 #include "service/core/catalog.h"
 #include "service/core/disk_health.h"
@@ -67,34 +72,6 @@ struct DeletedArtifacts {
   int64_t size_bytes = 0;
 };
 
-// One stream that reads a file, or a part of it. What is read is the file that had the name when it was opened. Not
-// thread-safe.
-class ArtifactReader {
- public:
-  const Artifact& artifact() const { return artifact_; }
-  int64_t remaining_bytes() const { return end_ - offset_; }
-
-  // Reads the next bytes, which are as many as fit into `size` and remain. ABORTED/ETAG_MISMATCH if the file has become
-  // too short, or turns out at its end to have been written over, INTERNAL/IO_ERROR if it cannot be read.
-  absl::StatusOr<size_t> Read(char* buffer, size_t size);
-
- private:
-  friend class Artifacts;
-  ArtifactReader(ProjectName project, std::unique_ptr<fs::FileReader> file, fs::FileStamp stamp, Artifact artifact)
-      : project_(std::move(project)), file_(std::move(file)), stamp_(stamp), artifact_(std::move(artifact)) {}
-
-  absl::Status Changed() const;
-  // Whether what was read is of one state. Bytes appended since do no harm.
-  absl::Status CheckUnchanged() const;
-
-  const ProjectName project_;
-  const std::unique_ptr<fs::FileReader> file_;
-  const fs::FileStamp stamp_;
-  const Artifact artifact_;
-  int64_t offset_ = 0;
-  int64_t end_ = 0;
-};
-
 // The files of workspaces. Each method is one RPC, or begins its stream; their errors stand in workspace_service.proto.
 // Once the sync of a directory has failed, here or for another who shares UploadOptions::health, changes return
 // INTERNAL/IO_ERROR for ever. Thread-safe. Nothing is locked while data is read, written or removed, nor across a
@@ -102,7 +79,7 @@ class ArtifactReader {
 class Artifacts {
  public:
   // `catalog` must outlive this; `base` is its base directory.
-  Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base, UploadOptions options = {});
+  Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base, const UploadOptions& options = {});
 
   absl::StatusOr<Artifact> Get(const ProjectName& project, const RelativePath& path, bool checksum,
                                Cancelled cancelled);
@@ -112,36 +89,45 @@ class Artifacts {
   // Of the upload that a first message with `discard` names; see Uploads::Discard().
   absl::StatusOr<std::optional<Artifact>> DiscardUpload(const WriteArgs& args);
   absl::StatusOr<UploadState> GetUpload(const ProjectName& project, const std::string& upload_id);
-  // Where nobody waits any more, what was taken out of sight is removed by Sweep().
+  // Where nobody waits any more, what was taken out of sight is removed by SweepSome().
   absl::StatusOr<DeletedArtifacts> Delete(const DeleteArtifactArgs& args, Cancelled cancelled);
   absl::StatusOr<Artifact> Move(const TransferArgs& args);
   absl::StatusOr<Artifact> Copy(const TransferArgs& args, Cancelled cancelled);
   absl::StatusOr<Artifact> MakeDirectory(const ProjectName& project, const RelativePath& path);
 
-  // Removes uploads that have expired, and what a crash left, in some more of the workspaces; all come in turn. To be
-  // called now and then by one thread.
+  // Takes one bounded step of removing what is left to remove: first of directories whose Delete() was cut off, one
+  // after the other until they are gone; then of uploads that have expired, and of what a crash left, in all workspaces
+  // in turn. To be called a few times a second by one thread.
   void SweepSome();
 
  private:
   absl::StatusOr<ArtifactTree> Open(const ProjectName& project) const;
   absl::StatusOr<ArtifactTree> OpenForChange(const ProjectName& project) const;
-  absl::StatusOr<std::unique_ptr<ArtifactReader>> OpenReader(const ArtifactTree& tree, const RelativePath& path) const;
   absl::StatusOr<Artifact> Checksum(const ArtifactTree& tree, const RelativePath& path, Cancelled cancelled);
   absl::StatusOr<DeletedArtifacts> RemoveAside(const ArtifactTree& tree, fs::Dir& parent,
                                                const DeleteArtifactArgs& args, Cancelled cancelled);
+  // Removes some of what is left in one workspace, and takes it off `budget`; true if there is more.
+  bool SweepProject(const ProjectName& project, int64_t* budget);
+  void SweepUnfinished(int64_t* budget) ABSL_LOCKS_EXCLUDED(unfinished_mutex_);
+  void SweepInTurn(int64_t* budget);
+  void AddUnfinished(const ProjectName& project) ABSL_LOCKS_EXCLUDED(unfinished_mutex_);
   absl::Status CopyBytes(fs::File& to, ArtifactReader& from, Cancelled cancelled) const;
 
   Catalog* const catalog_;
   const std::unique_ptr<fs::Dir> base_;
   const base::Clock clock_;
+  const base::SteadyClock steady_clock_;
   const std::shared_ptr<DiskHealth> health_;
   ChecksumCache checksums_;
   DirNamesCache dir_names_;
   Placer placer_;
   Uploads uploads_;
 
-  absl::Time next_sweep_ = absl::InfinitePast();  // Of SweepSome() alone, as the next.
-  std::optional<OrderKey> swept_;                 // The last workspace of this round.
+  // Workspaces in which SweepSome() has more to remove at once.
+  absl::Mutex unfinished_mutex_;
+  absl::flat_hash_set<ProjectName> unfinished_ ABSL_GUARDED_BY(unfinished_mutex_);
+  absl::Duration next_round_ = -absl::InfiniteDuration();  // Of SweepSome() alone, as the next.
+  std::optional<OrderKey> swept_;                          // The last workspace of this round.
 };
 
 }  // namespace mlops::core

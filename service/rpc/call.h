@@ -24,10 +24,11 @@ namespace mlops::rpc {
 // maps the status to the wire and logs the call. Thread-safe.
 class Calls {
  public:
-  // `workers` and `log` must outlive this. While `is_lost` returns true, calls are refused as by Drain(); it is asked
-  // for each call and must be quick.
-  Calls(base::ThreadPool* workers, observe::Log* log, std::function<bool()> is_lost = nullptr)
-      : workers_(workers), log_(log), is_lost_(std::move(is_lost)) {}
+  // All must outlive this. While `is_lost` returns true, calls are refused as by Drain(); it is asked for each call and
+  // must be quick.
+  Calls(base::ThreadPool* workers, base::ThreadPool* whole_file_workers, observe::Log* log,
+        std::function<bool()> is_lost = nullptr)
+      : workers_(workers), whole_file_workers_(whole_file_workers), log_(log), is_lost_(std::move(is_lost)) {}
 
   // Answers a unary call with `handler(request, response)`, which returns an absl::Status.
   template <typename Request, typename Response, typename Handler>
@@ -58,7 +59,7 @@ class Calls {
     };
     if (method.lane == Lane::kInline) {
       run();
-    } else if (!workers_->TrySchedule(std::move(run))) {
+    } else if (!PoolOf(method.lane).TrySchedule(std::move(run))) {
       return answer(TooMany());
     }
     return reactor;
@@ -94,7 +95,10 @@ class Calls {
     }
   }
 
+  base::ThreadPool& PoolOf(Lane lane) const { return lane == Lane::kWholeFile ? *whole_file_workers_ : *workers_; }
+
   base::ThreadPool* const workers_;
+  base::ThreadPool* const whole_file_workers_;
   observe::Log* const log_;
   const std::function<bool()> is_lost_;
   std::atomic<bool> draining_ = false;
