@@ -101,9 +101,9 @@ class Lock:
 
     def ports(self) -> list[str]:
         """Addresses that others than its own machine's users may reach."""
-        here = "localhost" if self.is_of_this_machine else self.host
-        ports = [reachable(address, here) for address in self.addresses if not address.startswith("unix:")]
-        return [port for port in ports if self.is_of_this_machine or not is_local(port)]
+        if self.is_of_this_machine:
+            return [reachable(address, "localhost") for address in self.addresses if not address.startswith("unix:")]
+        return [reachable(address, self.host) for address in self.addresses if not is_local(address)]
 
 
 def is_served_here(base: Path) -> bool:
@@ -142,12 +142,19 @@ class LocalServer:
             return address
         if not to_change and (address := self._find_reader()):
             return address
+        locked_out = self._is_locked_out()
+        if locked_out and (address := self._find_by_port()):
+            return address
         try:
             return self._start()
         except _CannotWrite as error:
             if to_change:
                 raise self._failure(str(error)) from None
             return self._start_reader()
+        except WorkspaceError as error:
+            if locked_out:
+                raise self._served_alone() from error
+            raise
 
     def may_be_at(self, address: str) -> bool:
         """Returns False if the socket is no longer there."""
@@ -209,26 +216,25 @@ class LocalServer:
                     lock = Lock.read(_lock_file(self._base))
                     if time.monotonic() > (deadline if lock.is_of_this_machine else elsewhere):
                         raise self._unreachable(lock, attempt.sentence())
-                elif address := self._find_where_locked_out():
-                    return address
                 elif attempt.code() == _READ_ONLY_EXIT_CODE:
                     raise _CannotWrite(attempt.sentence())
                 else:
                     raise self._failure(attempt.sentence())
 
-    def _find_where_locked_out(self) -> str | None:
-        """The server of a user who lets nobody else connect to its socket. Raises WorkspaceError if it has no port."""
+    def _is_locked_out(self) -> bool:
+        """Whether the socket is there, but not for this user."""
         try:
             peer.connect(_socket_below(self._base))
         except PermissionError:
-            pass
+            return True
         except OSError:
-            return None
-        if address := self._find_by_port():
-            return address
-        raise errors.unavailable(
+            pass
+        return False
+
+    def _served_alone(self) -> WorkspaceError:
+        return errors.unavailable(
             f"{self._base} is served for another user alone, at unix:{_socket_below(self._base)}: have it listen on a "
-            f"port too (workspaced --listen 127.0.0.1:PORT), or stop it if it runs no more",
+            f"port too (workspaced --listen 127.0.0.1:PORT), or let that user start it again",
             addresses=Lock.read(_lock_file(self._base)).addresses,
         )
 

@@ -10,7 +10,7 @@ from importlib import metadata
 from urllib.parse import quote
 
 import grpc
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 
@@ -63,12 +63,9 @@ def method_name(request: Message) -> str:
     return str(_METHODS[request.DESCRIPTOR.full_name].name)
 
 
-def policy_of(request: Message) -> Policy:
+def policy_of(request: Descriptor) -> Policy:
     """The policy of the method that takes such a request."""
-    policy = _POLICIES[request.DESCRIPTOR.full_name]
-    if isinstance(request, pb.CreateWorkspaceRequest) and request.request_id:
-        return Policy(policy.timeout_s, repeatable=True)  # The server makes one workspace of all that have this id.
-    return policy
+    return _POLICIES[request.full_name]
 
 
 def service_config() -> str:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -33,7 +33,7 @@ _RESUME_S = 30.0
 # As what gRPC may report the loss of a stream.
 _BROKEN = (*_LOST, "DEADLINE_EXCEEDED", "UNKNOWN", "INTERNAL")
 _PASSING = ("SHUTTING_DOWN", "OVERLOADED", "WORKSPACE_BUSY")
-_PING = policy_of(pb.GetServerInfoRequest())
+_PING = policy_of(pb.GetServerInfoRequest.DESCRIPTOR)
 
 
 class Server(Protocol):
@@ -96,13 +96,13 @@ class Connection:
 
     def call(self, request: Message) -> Any:
         """Makes one call of the method that takes such a request, and returns its response. Raises WorkspaceError."""
-        name, policy = method_name(request), policy_of(request)
+        name, policy = method_name(request), _policy_of(request)
         with GATE:
             return self._attempt(lambda link: getattr(link.stub, name)(request, timeout=policy.timeout_s), policy)
 
     def collect(self, request: Message) -> list[Any]:
         """Makes one call and returns all that it streams. Raises WorkspaceError."""
-        name, policy = method_name(request), policy_of(request)
+        name, policy = method_name(request), _policy_of(request)
         with GATE:
             return self._attempt(lambda link: list(getattr(link.stub, name)(request, timeout=policy.timeout_s)), policy)
 
@@ -201,6 +201,13 @@ class Connection:
         with self._lock:
             if self._link is link:
                 self._link = None
+
+
+def _policy_of(request: Message) -> Policy:
+    policy = policy_of(request.DESCRIPTOR)
+    # Of all that have one id the server makes one workspace.
+    repeatable = isinstance(request, pb.CreateWorkspaceRequest) and request.request_id != ""
+    return replace(policy, repeatable=True) if repeatable else policy
 
 
 def _ping(link: _Link) -> pb.ServerInfo:
