@@ -31,8 +31,14 @@ def test_scalars_of_numpy(tmp_path: Path) -> None:
         np.array([1]),
         np.complex64(1),
         np.float64("nan"),
+        np.int64(2**60),
+        np.void(b"x"),
+        pd.Timestamp("2026-01-01"),
+        pd.Series([1]),
         pd.NaT,
+        pd.NA,
     ],
+    ids=repr,
 )
 def test_what_json_has_not_is_refused(value: object, tmp_path: Path) -> None:
     with pytest.raises(WorkspaceError, match=r"^metadata.a: ") as caught:
