@@ -96,8 +96,8 @@ def test_settings_that_cannot_be(manager: WorkspaceManager) -> None:
         .details["field"]
         .endswith("dvc_remote_path")
     )
-    error = _error(lambda m: m.create_workspace("a", mlflow_experiment_id=7), manager)
-    assert str(error) == "mlflow_experiment_id: must be text, not int"
+    error = _error(lambda m: m.create_workspace("a", mlflow_experiment_id=7.5), manager)
+    assert str(error) == "mlflow_experiment_id: must be text, not float"
 
 
 def test_metadata_that_is_too_big(manager: WorkspaceManager) -> None:

@@ -15,13 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from mlops import local_server
 from mlops.workspace import WorkspaceError, WorkspaceManager
 
 from python.conftest import Script
 from server.run import mounted
-from support.server import BINARY, Server, stop_server
+from support.server import BINARY, Server, locked, stop_server
 
 _PATIENCE_S = 30
+_HAS_READ_ONLY = "--read-only" in subprocess.run([BINARY, "--help"], capture_output=True, text=True).stdout
 
 
 def _lock(base: Path) -> Path:
@@ -232,25 +234,96 @@ def test_a_server_that_cannot_start_says_why(base: Path) -> None:
     assert error.details["base_path"] == str(base)
 
 
-_LIST = "import sys; from mlops.workspace import WorkspaceManager as M; print(M(sys.argv[1]).list_workspaces())"
+_READ = """
+import sys
+from mlops.workspace import WorkspaceError, WorkspaceManager
+manager = WorkspaceManager(sys.argv[1])
+print([workspace.project_name for workspace in manager.list_workspaces()])
+print(manager.get_or_create_workspace("fraud").metadata, manager.get_workspace_status("fraud")["file_count"])
+print(WorkspaceManager(sys.argv[1]).server_info().features)
+try:
+    manager.create_workspace("other")
+except WorkspaceError as error:
+    print(error.operation, error.details["reason"], error.details["code"])
+"""
 
 
-def test_a_base_that_cannot_be_written_says_so(base: Path) -> None:
-    base.mkdir()
-    command = [*mounted(base, "ro"), sys.executable, "-c", _LIST, base]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S)
-    assert f"cannot write in the base directory {base}: Read-only file system" in result.stderr
+@pytest.mark.skipif(not _HAS_READ_ONLY, reason="the server has no --read-only")
+def test_a_base_that_cannot_be_written_is_read(base: Path) -> None:
+    WorkspaceManager(base).create_workspace("fraud", metadata={"a": 1}).outputs_path.joinpath("f").write_text("x")
+    stop_server(base)
+    # The reader is at a place of the user's own: outlives nothing but the test.
+    command = ["sh", "-c", 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"', str(base)]
+    command = [*mounted(Path("/mnt"), "size=1m")[:2], *command, sys.executable, "-c", _READ, str(base)]
+    environment = {**os.environ, "MLOPS_WORKSPACE_IDLE_TIMEOUT": "1s", "XDG_RUNTIME_DIR": str(base.parent)}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_PATIENCE_S)
+    lines = ["['fraud']", "{'a': 1} 1", "('read-only',)", "create_workspace READ_ONLY FAILED_PRECONDITION"]
+    assert result.stdout.splitlines() == lines, result.stderr
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs a second user")
+# Becomes another user only when all is loaded: that one may not be able to read where the package lies.
+_LIST_AS_USER = """
+import os, sys
+from mlops.workspace import WorkspaceManager
+manager, user = WorkspaceManager(sys.argv[1]), int(sys.argv[2])
+os.setgroups([])
+os.setresgid(user, user, user)
+os.setresuid(user, user, user)
+print(manager.list_workspaces())
+"""
+_NOBODY = 65534
+_needs_a_second_user = pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root: a second user")
+
+
+def _list_as(user: int, base: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", _LIST_AS_USER, str(base), str(user)]
+    environment = {**os.environ, **environment}
+    return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, timeout=_PATIENCE_S)
+
+
+@_needs_a_second_user
 @pytest.mark.parametrize(("listen", "output"), [(["--listen", "127.0.0.1:0"], "[]\n"), ([], "")])
 def test_another_users_server_is_reached_by_its_port(listen: list[str], output: str, base: Path) -> None:
     base.parent.chmod(0o755)
-    command = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c", _LIST, str(base)]
     with Server(base, *listen):
-        result = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=_PATIENCE_S)
+        result = _list_as(_NOBODY, base)
     assert result.stdout == output, result.stderr
     assert output or "is served for another user alone" in result.stderr
+
+
+@_needs_a_second_user
+def test_the_server_of_a_user_who_is_not_trusted_is_not_used(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base.parent.chmod(0o777)
+    with Server(base, wrapper=_as_nobody(base)):
+        with pytest.raises(WorkspaceError, match=r"is served by another user, (nobody|65534),") as caught:
+            WorkspaceManager(base).list_workspaces()
+        assert caught.value.details["code"] == "UNAVAILABLE"
+        for trusted in ("65534", "nobody", "someone, 65534", "*"):
+            monkeypatch.setenv("MLOPS_WORKSPACE_TRUSTED_USERS", trusted)
+            assert WorkspaceManager(base).list_workspaces() == []
+        for trusted in ("", "65533", "nobody-else"):
+            monkeypatch.setenv("MLOPS_WORKSPACE_TRUSTED_USERS", trusted)
+            with pytest.raises(WorkspaceError, match="TRUSTED_USERS"):
+                WorkspaceManager(base).list_workspaces()
+
+
+@_needs_a_second_user
+def test_an_address_in_the_lock_of_another_user_is_not_used(base: Path, manager: WorkspaceManager) -> None:
+    with Server(base.with_name("there"), "--listen", "127.0.0.1:0") as server:
+        _write_lock(base, host="other-host", addresses=[f"0.0.0.0:{server.addresses[-1].rpartition(':')[2]}"])
+        os.chown(_lock(base), _NOBODY, _NOBODY)
+        with locked(base):
+            assert "is served by another user" in str(_unavailable(manager))
+
+
+def _as_nobody(base: Path) -> list[str | Path]:
+    """A command that runs a copy of the server as nobody: who may not be able to read where it was built."""
+    copy = base.with_name("workspaced-copy")
+    shutil.copy(BINARY, copy)
+    base.mkdir()
+    os.chown(base, _NOBODY, _NOBODY)
+    run = 'shift; exec "$0" "$@"'  # The copy in place of the binary.
+    return ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "sh", "-c", run, copy]
 
 
 def test_a_base_that_was_removed_starts_afresh(base: Path, manager: WorkspaceManager) -> None:
@@ -308,20 +381,99 @@ def test_an_idle_server_leaves_and_the_next_call_starts_one(
     assert manager.get_workspace("fraud").project_name == "fraud"
 
 
-def test_a_server_on_another_host_is_named(base: Path, manager: WorkspaceManager) -> None:
+# --- Whose host name the lock file has does not matter ---
+
+
+def test_the_lock_file_of_another_host_keeps_nobody_out(base: Path, manager: WorkspaceManager) -> None:
+    _write_lock(base, host="other-host", addresses=[f"unix:{base}/.workspaced/socket", "127.0.0.1:50051"])
+    manager.create_workspace("fraud")
+    assert json.loads(_lock(base).read_text())["host"] == socket.gethostname()
+
+
+def test_a_server_that_holds_the_lock_and_cannot_be_reached_is_named(
+    base: Path, manager: WorkspaceManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_server, "_ELSEWHERE_S", 0)
     _write_lock(base, host="other-host", addresses=["unix:/x/socket", "127.0.0.1:50051"])
-    error = _unavailable(manager)
-    assert "other-host at unix:/x/socket, 127.0.0.1:50051" in str(error)
-    assert error.details["host"] == "other-host"
+    with locked(base):
+        error = _unavailable(manager)
+    assert "with pid 1 on host other-host, which listens on unix:/x/socket and 127.0.0.1:50051" in str(error)
+    assert "cannot be reached from here" in str(error)
+    assert (error.details["pid"], error.details["host"]) == (1, "other-host")
     assert error.details["addresses"] == ["unix:/x/socket", "127.0.0.1:50051"]
 
 
 def test_a_server_on_another_host_is_used_if_it_can_be_reached(base: Path, manager: WorkspaceManager) -> None:
     with Server(base.with_name("there"), "--listen", "0.0.0.0:0", "--insecure") as server:
         port = server.addresses[-1].rpartition(":")[2]
-        address = f"{socket.gethostbyname(socket.gethostname())}:{port}"
-        _write_lock(base, host="other-host", addresses=[f"ipv4:{address}"])
-        assert manager.list_workspaces() == []
+        for address in (f"0.0.0.0:{port}", f"[::]:{port}"):
+            shutil.rmtree(base / ".workspaced", ignore_errors=True)
+            # Another host's by its name alone.
+            _write_lock(base, host="localhost", addresses=["127.0.0.1:1", address])
+            with locked(base):
+                assert WorkspaceManager(base).server_info().base_path == str(server.base)
+
+
+_IN_CONTAINER = """
+import sys
+from mlops.workspace import WorkspaceManager
+manager = WorkspaceManager(sys.argv[1])
+manager.create_workspace(sys.argv[2])
+print(sorted(workspace.project_name for workspace in manager.list_workspaces()))
+"""
+
+
+def _in_container(host: str, base: Path, project: str) -> str:
+    """Makes a project in a container with that host name, whose end kills all that runs in it; prints the projects.
+
+    Skips the test where there can be none.
+    """
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    isolate = ["unshare", *user, "--mount", "--uts", "--pid", "--net", "--fork", "--mount-proc"]
+    enter = [*isolate, "sh", "-c", 'hostname "$0" && exec "$@"', host]
+    probe = subprocess.run([*enter, "true"], capture_output=True, text=True, timeout=_PATIENCE_S)
+    if probe.returncode != 0:
+        pytest.skip(f"needs namespaces: {probe.stderr.strip()}")
+    command = [*enter, sys.executable, "-c", _IN_CONTAINER, str(base), project]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_a_base_outlives_its_container(base: Path) -> None:
+    assert _in_container("c1", base, "one") == "['one']"
+    assert json.loads(_lock(base).read_text())["host"] == "c1"  # Its server had no time to say that it goes.
+    assert _in_container("c2", base, "two") == "['one', 'two']"
+    assert WorkspaceManager(base).get_workspace("two").is_local
+
+
+def test_the_copy_of_a_base_that_is_served_may_be_served_elsewhere(base: Path) -> None:
+    WorkspaceManager(base).create_workspace("one")
+    copy = base.with_name("copy")
+    archive = "cd $0 && tar -c --ignore-failed-read . | tar -x -C $1"
+    copy.mkdir()
+    subprocess.run(["sh", "-c", archive, str(base), str(copy)], check=True)
+    assert _in_container("c1", copy, "two") == "['one', 'two']"
+    assert not (base / "two").exists()
+
+
+def test_a_container_uses_the_server_that_runs_outside_of_it(base: Path) -> None:
+    with Server(base) as server:
+        assert _in_container("c1", base, "one") == "['one']"
+        assert _pid(base) == server.pid
+
+
+def test_a_moved_base_is_not_written_by_its_old_server(base: Path) -> None:
+    WorkspaceManager(base).create_workspace("fraud")
+    old = _pid(base)
+    moved = base.with_name("moved")
+    base.rename(moved)
+    try:
+        made = WorkspaceManager(moved).create_workspace("other")
+        assert made.root_path == moved / "other" and made.mlflow_path.is_dir()
+        assert _pid(moved) != old and not base.exists()
+    finally:
+        stop_server(moved)
 
 
 def test_what_a_dead_server_wrote_does_not_count(base: Path, manager: WorkspaceManager) -> None:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from mlops.workspace import ProjectWorkspace, WorkspaceError, WorkspaceManager
 from mlops.workspace import manager as manager_module
+from mlops.workspace.project import DIRECTORIES
 
 
 @pytest.fixture
@@ -49,6 +50,7 @@ def test_to_dict(workspace: ProjectWorkspace) -> None:
     assert workspace.to_dict() == {
         "project_name": "fraud",
         "root_path": str(workspace.root_path),
+        **{f"{name}_path": str(workspace.root_path / name) for name in DIRECTORIES},
         "mlflow_experiment_id": "7",
         "mlflow_tracking_uri": None,
         "dvc_remote_path": None,

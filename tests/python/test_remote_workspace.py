@@ -17,7 +17,7 @@ from mlops.workspace import ProjectWorkspace, WorkspaceError, WorkspaceManager
 from mlops.workspace.project import DIRECTORIES
 
 from support.elsewhere import RemoteServer
-from support.server import Server, short_base
+from support.server import Server, locked, short_base
 
 
 @pytest.fixture
@@ -114,9 +114,10 @@ def test_a_base_path_whose_lock_names_another_machine_is_proved(remote: RemoteSe
     port = remote.tcp.rpartition(":")[2]
     lock = {"pid": 1, "host": "localhost", "addresses": [f"0.0.0.0:{port}"]}
     (base / ".workspaced/lock").write_text(json.dumps(lock))
-    workspace = WorkspaceManager(base).get_workspace("fraud")
-    assert workspace.root_path == base / "fraud"
-    assert not workspace.is_local
+    with locked(base):
+        workspace = WorkspaceManager(base).get_workspace("fraud")
+        assert workspace.root_path == base / "fraud"
+        assert not workspace.is_local
     (base / ".workspaced/lock").write_text("")
 
 
@@ -201,7 +202,7 @@ def test_copies_are_equal_and_know_their_server(
 
 def test_it_has_nine_fields_and_is_equal_to_one_made_of_them(workspace: ProjectWorkspace) -> None:
     names = [field.name for field in dataclasses.fields(workspace)]
-    assert len(names) == 9 and set(workspace.to_dict()) == set(names) == set(dataclasses.asdict(workspace))
+    assert len(names) == 9 and set(names) == set(dataclasses.asdict(workspace)) < set(workspace.to_dict())
     assert ProjectWorkspace(**{name: getattr(workspace, name) for name in names}) == workspace
     assert "origin" not in repr(workspace)
 

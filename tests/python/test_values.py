@@ -1,8 +1,14 @@
 """What goes in comes out: metadata, settings, statuses."""
 
+import collections
+import dataclasses
 import datetime
+import decimal
 import enum
 import math
+import types
+import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +46,128 @@ def test_metadata_come_back_equal_and_of_the_same_types(manager: WorkspaceManage
 def test_an_integral_float_comes_back_as_an_integer(manager: WorkspaceManager) -> None:
     value = manager.create_workspace("fraud", metadata={"a": 1.0}).metadata["a"]
     assert (value, type(value)) == (1, int)
+
+
+class _Scalar:
+    """What NumPy's scalars and arrays of no dimension are to us, without NumPy."""
+
+    shape = ()
+
+    def __init__(self, kind: str, item: object) -> None:
+        self.dtype = types.SimpleNamespace(kind=kind)
+        self._item = item
+
+    def item(self) -> object:
+        return self._item
+
+
+class _LongDouble(float):
+    """Its own item, as numpy.longdouble is."""
+
+    shape = ()
+    dtype = types.SimpleNamespace(kind="f")
+
+    def item(self) -> object:
+        return self
+
+
+class _Text(str):
+    """As numpy.str_, and as what many libraries derive."""
+
+
+class _Word(enum.StrEnum):
+    STAGE = "stage"
+
+
+class _Number(enum.IntEnum):
+    SEVENTEEN = 17
+
+
+class _Plain(enum.Enum):
+    ONE = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (_Scalar("i", 3), 3),
+        (_Scalar("u", 2**53 - 1), 2**53 - 1),
+        (_Scalar("f", 0.5), 0.5),
+        (_Scalar("b", True), True),
+        (_Scalar("U", "text"), "text"),
+        (_LongDouble(0.5), 0.5),
+        (decimal.Decimal("0.5"), 0.5),
+        (decimal.Decimal("7"), 7),
+        (decimal.Decimal("-0"), 0),
+        (_Word.STAGE, "stage"),
+        (_Text("text"), "text"),
+        (collections.OrderedDict(a=[_Scalar("i", 3)]), {"a": [3]}),
+        (collections.defaultdict(list, {_Text("a"): [_Text("b")]}), {"a": ["b"]}),
+    ],
+    ids=lambda value: f"{value!r:.30}",
+)
+def test_what_equals_a_value_of_json_is_taken_as_it(value: object, expected: object, manager: WorkspaceManager) -> None:
+    made = manager.create_workspace("fraud", metadata={"a": value})
+    assert (made.metadata, _types(made.metadata)) == ({"a": expected}, _types({"a": expected}))
+    made.metadata = {"b": value}  # Also where no server is asked.
+    made.save_metadata()
+    assert manager.get_workspace("fraud").metadata == {"b": expected}
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        (decimal.Decimal("0.1"), "not Decimal, which no double equals: send it as str()"),
+        (decimal.Decimal("NaN"), "is not a finite number"),
+        (decimal.Decimal("1e400"), "is an integer beyond 2^53 - 1"),
+        (_Scalar("f", math.nan), "is not a finite number"),
+        (_Scalar("i", 2**60), "is an integer beyond 2^53 - 1"),
+        (_Scalar("M", 1_700_000_000_000_000_000), "not _Scalar"),
+        (_Scalar("c", 1j), "not complex"),
+        (_Plain.ONE, "not _Plain: send its value"),
+        (datetime.datetime.now(datetime.UTC), "not datetime: send its isoformat()"),
+        (datetime.date.today(), "not date: send its isoformat()"),
+        (datetime.timedelta(1), "not timedelta: send its total_seconds()"),
+        (Path("a"), "not PosixPath: send it as str()"),
+        (uuid.uuid4(), "not UUID: send it as str()"),
+        ((1, 2), "not tuple: send it as list()"),
+        ({1}, "not set: send it as sorted()"),
+        (1j, "not complex"),
+    ],
+    ids=lambda value: f"{value!r:.30}",
+)
+def test_what_equals_none_is_refused_with_a_way_out(value: object, hint: str, manager: WorkspaceManager) -> None:
+    with pytest.raises(WorkspaceError) as caught:
+        manager.create_workspace("fraud", metadata={"a": value})
+    assert hint in str(caught.value)
+    assert (caught.value.details["reason"], caught.value.details["field"]) == ("FIELD_INVALID", "metadata.a")
+
+
+def test_metadata_are_not_changed_where_they_are(manager: WorkspaceManager) -> None:
+    metadata: dict[str, Any] = {"a": [decimal.Decimal(7)]}
+    manager.create_workspace("fraud", metadata=metadata)
+    assert type(metadata["a"][0]) is decimal.Decimal
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(17, "17"), (_Scalar("i", 17), "17"), (_Number.SEVENTEEN, "17"), ("17", "17")],
+    ids=lambda value: f"{value!r:.30}",
+)
+def test_the_id_of_an_experiment_may_be_a_number(value: Any, text: str, manager: WorkspaceManager) -> None:
+    made = manager.create_workspace("fraud", mlflow_experiment_id=value)
+    assert made.mlflow_experiment_id == text
+    made.mlflow_experiment_id = value
+    made.save_metadata()
+    assert manager.get_workspace("fraud").mlflow_experiment_id == text
+
+
+@pytest.mark.parametrize("value", [True, 1.0, b"7", [7], _Scalar("b", True), _Scalar("f", 7.0), object()])
+def test_a_setting_without_a_meaning_is_refused(value: Any, manager: WorkspaceManager) -> None:
+    for name in ("mlflow_experiment_id", "dvc_remote_path"):
+        with pytest.raises(WorkspaceError, match=f"{name}: must be text, not ") as caught:
+            manager.create_workspace("fraud", **{name: value})
+        assert caught.value.details["field"] == name
 
 
 class _Kind(enum.IntEnum):
@@ -214,4 +342,5 @@ def test_a_broken_workspace_hides_no_other(manager: WorkspaceManager, caplog: py
 def test_pyyaml_reads_what_the_server_writes(manager: WorkspaceManager) -> None:
     made = manager.create_workspace("fraud", metadata=_METADATA)
     record = yaml.safe_load(made.metadata_file.read_text())
-    assert {key: record[key] for key in made.to_dict()} == made.to_dict()
+    fields = [field.name for field in dataclasses.fields(made)]
+    assert {name: record[name] for name in fields} == {name: made.to_dict()[name] for name in fields}

@@ -1,9 +1,11 @@
 """A real workspaced for tests: started on a Unix socket, stopped by SIGTERM."""
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
+import struct
 import subprocess
 import tempfile
 import time
@@ -25,6 +27,17 @@ def short_base(parent: str = "/tmp") -> Iterator[Path]:
     """Makes a base directory whose path leaves room for the socket's: those are at most 107 bytes long."""
     with tempfile.TemporaryDirectory(prefix="mlops-", dir=parent) as directory:
         yield Path(directory).resolve() / "base"
+
+
+@contextlib.contextmanager
+def locked(base: Path) -> Iterator[None]:
+    """Holds the lock of the base directory as a server does that nobody can reach."""
+    lock = base / ".workspaced/lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    whole_file = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    with lock.open("ab") as file:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, whole_file)
+        yield
 
 
 class Server:

@@ -1,6 +1,10 @@
 """gRPC channels to a server, and how its methods may be called."""
 
 import json
+import os
+import resource
+import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from urllib.parse import quote
@@ -8,7 +12,10 @@ from urllib.parse import quote
 import grpc
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.message import Message
 
+from mlops._rpc import errors
+from mlops._rpc.address import is_local
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["WorkspaceService"]
@@ -20,6 +27,9 @@ _STREAM_S = 600.0
 _MAX_ANSWER_BYTES = 64 << 20
 # An error of the largest details is within gRPC's default of 8 KiB only if its message is plain ASCII.
 _MAX_HEADER_BYTES = 16 << 10
+# Of gRPC itself, of one connection, and of a server that has to be started first.
+_NEEDED_DESCRIPTORS = 24
+_MANY_DESCRIPTORS = 4096
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,13 @@ def _policy(method: MethodDescriptor) -> Policy:
 
 
 # A method is known by its request, which it shares with no other.
-_POLICIES = {method.input_type.full_name: _policy(method) for method in SERVICE.methods}
+_METHODS = {method.input_type.full_name: method for method in SERVICE.methods}
+_POLICIES = {name: _policy(method) for name, method in _METHODS.items()}
+
+
+def method_name(request: Message) -> str:
+    """The name of the method that takes such a request."""
+    return str(_METHODS[request.DESCRIPTOR.full_name].name)
 
 
 def policy_of(request: Descriptor) -> Policy:
@@ -67,13 +83,12 @@ def service_config() -> str:
     return json.dumps({"methodConfig": [{"name": names, "retryPolicy": policy}], "retryThrottling": throttling})
 
 
-def is_local(address: str) -> bool:
-    """Whether only this machine can reach `address`."""
-    return address.startswith(("unix:", "localhost:", "127.", "[::1]:"))
-
-
 def open_channel(address: str) -> grpc.Channel:
-    """A channel to "unix:PATH" or "HOST:PORT"; it connects with the first call."""
+    """A channel to "unix:PATH" or "HOST:PORT"; it connects with the first call.
+
+    Raises WorkspaceError if this process may open too few files for one.
+    """
+    _require_descriptors()
     options: list[tuple[str, str | int]] = [
         ("grpc.service_config", service_config()),
         ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
@@ -87,9 +102,53 @@ def open_channel(address: str) -> grpc.Channel:
     ]
     if is_local(address):
         options.append(("grpc.enable_http_proxy", 0))
-    if address.startswith("unix:"):
-        address = f"unix:{quote(address.removeprefix('unix:'))}"
-    return grpc.insecure_channel(address, options)
+    if not address.startswith("unix:"):
+        return grpc.insecure_channel(address, options)
+    path = os.fsencode(address.removeprefix("unix:"))
+    if b"," in path:
+        return _open_by_directory(path, options)
+    return grpc.insecure_channel(f"unix:{quote(path)}", options)
+
+
+def _open_by_directory(path: bytes, options: list[tuple[str, str | int]]) -> grpc.Channel:
+    """gRPC takes a comma for the end of an address, even an escaped one: so the path must not show its directory."""
+    directory, name = os.path.split(path)
+    if b"," in name:
+        raise errors.unavailable(f"The name of the Unix socket {os.fsdecode(path)} must not have a comma")
+    try:
+        descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise errors.unavailable(
+            f"The server at unix:{os.fsdecode(path)} cannot be reached: {error.strerror}"
+        ) from None
+    channel = grpc.insecure_channel(f"unix:/proc/self/fd/{descriptor}/{quote(name)}", options)
+    weakref.finalize(channel, _close_if_same, descriptor, os.fstat(descriptor)).atexit = False
+    return channel
+
+
+def _close_if_same(descriptor: int, was: os.stat_result) -> None:
+    """In a child that closed what it inherited, another file may have the number."""
+    with suppress(OSError):
+        if os.path.samestat(os.fstat(descriptor), was):
+            os.close(descriptor)
+
+
+def _require_descriptors() -> None:
+    """Out of descriptors gRPC fails late, and in words of its own."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY or limit > _MANY_DESCRIPTORS:
+        return
+    with suppress(FileNotFoundError):
+        try:
+            used = len(os.listdir("/proc/self/fd"))
+        except OSError:  # There is not even one for the list.
+            used = limit
+        if limit - used < _NEEDED_DESCRIPTORS:
+            raise errors.unavailable(
+                f"This process may open {limit} files only (RLIMIT_NOFILE) and has {used} of them open; a connection "
+                f"takes up to {_NEEDED_DESCRIPTORS}: raise the limit, as by `ulimit -n 1024`, or close some",
+                limit=limit,
+            )
 
 
 def _version() -> str:

@@ -4,22 +4,21 @@ from __future__ import annotations  # The types of gRPC's stubs are generic to t
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
 from mlops._rpc import errors
-from mlops._rpc.channel import Policy, open_channel, policy_of
+from mlops._rpc.channel import Policy, method_name, open_channel, policy_of
 from mlops._rpc.errors import WorkspaceError
 from mlops._rpc.fork_gate import GATE
 from mlops._rpc.stub import Stub
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
-Request = TypeVar("Request", bound=Message)
-Response = TypeVar("Response", bound=Message)
 Result = TypeVar("Result")
 
 _MAX_LOSSES = 3
@@ -42,8 +41,10 @@ class Server(Protocol):
 
     may_move: bool  # Whether it is worth while to look for it again.
 
-    def find(self) -> str:
-        """Returns its address. Raises WorkspaceError if there is none."""
+    def find(self, to_change: bool = False) -> str:
+        """Returns its address; `to_change`, one that may be another than for reading. Raises WorkspaceError if there
+        is none.
+        """
 
     def may_be_at(self, address: str) -> bool:
         """Returns, at once, False if it is no longer at an address found before."""
@@ -57,7 +58,7 @@ class FixedServer:
     def __init__(self, address: str) -> None:
         self._address = address
 
-    def find(self) -> str:
+    def find(self, to_change: bool = False) -> str:
         """Returns the address given."""
         return self._address
 
@@ -69,6 +70,7 @@ class FixedServer:
 @dataclass(frozen=True)
 class _Link:
     address: str
+    channel: grpc.Channel
     stub: Stub
     generation: int  # A forked process needs a channel of its own.
 
@@ -84,25 +86,44 @@ class Connection:
     def __reduce__(self) -> tuple[type[Connection], tuple[Server]]:
         return Connection, (self._server,)
 
-    def call(
-        self,
-        method: Callable[[Stub], grpc.UnaryUnaryMultiCallable[Request, Response]],
-        request: Request,
-    ) -> Response:
-        """Makes one call. Raises WorkspaceError."""
-        policy = policy_of(request.DESCRIPTOR)
-        with GATE:
-            return self._attempt(lambda link: method(link.stub)(request, timeout=policy.timeout_s), policy)
+    @property
+    def address(self) -> str:
+        """Where the server is, if the user said so; else where it was when a call was made, or "" before the first."""
+        if not self._server.may_move:
+            return self._server.find()
+        link = self._link
+        return link.address if link else ""
 
-    def collect(
-        self,
-        method: Callable[[Stub], grpc.UnaryStreamMultiCallable[Request, Response]],
-        request: Request,
-    ) -> list[Response]:
-        """Makes one call and returns all that it streams. Raises WorkspaceError."""
-        policy = policy_of(request.DESCRIPTOR)
+    def call(self, request: Message) -> Any:
+        """Makes one call of the method that takes such a request, and returns its response. Raises WorkspaceError."""
+        name, policy = method_name(request), _policy_of(request)
         with GATE:
-            return self._attempt(lambda link: list(method(link.stub)(request, timeout=policy.timeout_s)), policy)
+            return self._attempt(lambda link: getattr(link.stub, name)(request, timeout=policy.timeout_s), policy)
+
+    def collect(self, request: Message) -> list[Any]:
+        """Makes one call and returns all that it streams. Raises WorkspaceError."""
+        name, policy = method_name(request), _policy_of(request)
+        with GATE:
+            return self._attempt(lambda link: list(getattr(link.stub, name)(request, timeout=policy.timeout_s)), policy)
+
+    def pages(self, request: Message) -> Iterator[Any]:
+        """The responses of a method that lists, page by page, from that of the `request` on. Raises WorkspaceError."""
+        following: Any = type(request)()
+        following.CopyFrom(request)
+        while True:
+            page = self.call(following)
+            yield page
+            if not page.next_page_token:
+                return
+            following.page_token = page.next_page_token
+
+    def close(self) -> None:
+        """Closes the connection; what is under way on it ends with an error. A later call opens another one."""
+        with suppress(WorkspaceError), GATE:  # In a fork that gRPC does not survive there is nothing to close.
+            with self._lock:
+                link, self._link = self._link, None
+            if link is not None and link.generation == GATE.generation:
+                link.channel.close()
 
     def resume(self, do: Callable[[Stub], Result], progress: Callable[[], int], begun: bool = False) -> Result:
         """Calls `do`, which makes calls that stream, and calls it again when the connection is lost or the server is
@@ -135,17 +156,20 @@ class Connection:
         if not policy.repeatable:
             # What must not be sent twice is not the way to find out that the server has gone.
             self._attempt(_ping, _PING)
-        give_up, losses = time.monotonic() + policy.timeout_s, 0
+        give_up, losses, refusal = time.monotonic() + policy.timeout_s, 0, None
         while True:
-            link = self._open()
+            link = self._open(refusal)
             try:
                 return self._once(do, link)
             except WorkspaceError as error:
                 leaving = error.details["reason"] == "SHUTTING_DOWN"  # It has not begun the call.
                 lost = policy.repeatable and error.details["code"] in _LOST and not error.details["reason"]
                 losses += lost
-                if not (leaving or lost) or losses > _MAX_LOSSES or time.monotonic() > give_up:
+                refused = error.details["reason"] == "READ_ONLY" and refusal is None
+                if not (leaving or lost or refused) or losses > _MAX_LOSSES or time.monotonic() > give_up:
                     raise
+                if refused:
+                    refusal = error
             self._drop(link)
             if leaving:
                 time.sleep(_PAUSE_S)
@@ -156,13 +180,20 @@ class Connection:
         except grpc.RpcError as error:
             raise errors.from_rpc(error, link.address) from error
 
-    def _open(self) -> _Link:
+    def _open(self, refusal: WorkspaceError | None = None) -> _Link:
+        """The connection; after a `refusal` by a server that only reads, one to a server that also changes."""
         with self._lock:
             link = self._link
             if link and link.generation == GATE.generation and self._server.may_be_at(link.address):
                 return link
-            address = self._server.find()
-            self._link = _Link(address, Stub(open_channel(address)), GATE.generation)
+            try:
+                address = self._server.find(to_change=refusal is not None)
+            except WorkspaceError:
+                if refusal is not None:
+                    raise refusal from None
+                raise
+            channel = open_channel(address)
+            self._link = _Link(address, channel, Stub(channel), GATE.generation)
             GATE.arm()
             return self._link
 
@@ -170,6 +201,13 @@ class Connection:
         with self._lock:
             if self._link is link:
                 self._link = None
+
+
+def _policy_of(request: Message) -> Policy:
+    policy = policy_of(request.DESCRIPTOR)
+    # Of all that have one id the server makes one workspace.
+    repeatable = isinstance(request, pb.CreateWorkspaceRequest) and request.request_id != ""
+    return replace(policy, repeatable=True) if repeatable else policy
 
 
 def _ping(link: _Link) -> pb.ServerInfo:

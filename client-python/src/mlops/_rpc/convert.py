@@ -1,11 +1,14 @@
 """Values of Python to messages and back."""
 
+import enum
 import hashlib
 import math
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from operator import itemgetter
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -18,25 +21,16 @@ _MAX_INTEGER = 2**53 - 1
 _MAX_DEPTH = 16
 
 
-class Settings(TypedDict, total=False):
-    """What the user may set; None is as good as left out."""
+def to_workspace(project: object, settings: Mapping[str, object], metadata: object = None) -> pb.Workspace:
+    """The message with what the user sets; None is as good as left out.
 
-    mlflow_experiment_id: str | None
-    mlflow_tracking_uri: str | None
-    dvc_remote_path: str | None
-    bentoml_tag_prefix: str | None
-    metadata: dict[str, Any] | None
-
-
-def to_workspace(project: str, **settings: Unpack[Settings]) -> pb.Workspace:
-    """The message with what the user sets. Raises WorkspaceError FIELD_INVALID if it cannot be sent as it is."""
-    if unknown := settings.keys() - Settings.__annotations__:
-        raise TypeError(f"there is no setting of the name {', '.join(sorted(unknown))}")
+    Raises WorkspaceError FIELD_INVALID if it cannot be sent as it is.
+    """
     message = pb.Workspace(project=check_text("project", project))
-    for name in SETTINGS:
-        if (value := settings.get(name)) is not None:
-            setattr(message, name, check_text(name, value))
-    if (metadata := settings.get("metadata")) is not None:
+    for name, value in settings.items():
+        if value is not None:
+            setattr(message, name, to_setting(name, value))
+    if metadata is not None:
         message.metadata.CopyFrom(to_struct(metadata))
     return message
 
@@ -48,6 +42,7 @@ def settings_of(message: pb.Workspace) -> dict[str, Any]:
 
 def check_text(field: str, value: object) -> str:
     """Returns `value`. Raises WorkspaceError FIELD_INVALID if it is no text that can be sent."""
+    value = _simple(value)
     if not isinstance(value, str):
         raise errors.field_invalid(field, f"must be text, not {type(value).__name__}")
     try:
@@ -57,12 +52,35 @@ def check_text(field: str, value: object) -> str:
     return value
 
 
-def to_struct(metadata: dict[str, Any]) -> Struct:
+def to_setting(field: str, value: object) -> str:
+    """The text of a setting, which may be given as a path or, as MLflow's ids often are, as an integer.
+
+    Raises WorkspaceError FIELD_INVALID if it is none of that.
+    """
+    value = _simple(value.value if isinstance(value, enum.Enum) else value)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    return check_text(field, value)
+
+
+def to_struct(metadata: object) -> Struct:
     """The message of a dict. Raises WorkspaceError FIELD_INVALID, naming the place, if it would not come back equal."""
-    check_metadata(metadata)
     struct = Struct()
-    struct.update(metadata)
+    struct.update(to_metadata(metadata))
     return struct
+
+
+def to_metadata(metadata: object) -> dict[str, Any]:
+    """A copy of a dict in JSON's kinds of values: what equals one of them, as scalars of NumPy, becomes that one.
+
+    Raises WorkspaceError FIELD_INVALID, naming the place, if a workspace cannot hold it.
+    """
+    if not isinstance(metadata, dict):
+        raise errors.field_invalid("metadata", f"must be a dict, not {type(metadata).__name__}")
+    plain: dict[str, Any] = _plain(metadata, "metadata", 1)
+    return plain
 
 
 def from_struct(struct: Struct) -> dict[str, Any]:
@@ -82,47 +100,109 @@ def etag_of(stat: os.stat_result) -> str:
     return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
-def check_metadata(metadata: object) -> None:
-    """Raises WorkspaceError FIELD_INVALID if `metadata` is no dict that a workspace can hold."""
-    if not isinstance(metadata, dict):
-        raise errors.field_invalid("metadata", f"must be a dict, not {type(metadata).__name__}")
-    _check(metadata, "metadata", 1)
-
-
 def from_timestamp(timestamp: Timestamp) -> datetime:
     """An aware datetime."""
     return timestamp.ToDatetime(UTC)
 
 
-def _check(value: object, field: str, depth: int) -> None:
+def _plain(value: object, field: str, depth: int) -> Any:
+    value = _simple(value)
     match value:
         case None | bool():
-            return
+            return value
         case str():
-            check_text(field, value)
+            return check_text(field, value)
         case int() | float():
-            _check_number(value, field)
+            return _check_number(value, field)
         case dict() | list() if depth > _MAX_DEPTH:
             raise errors.field_invalid(field, f"is nested deeper than {_MAX_DEPTH} levels")
         case dict():
-            for key, item in value.items():
-                if not isinstance(key, str):
-                    raise errors.field_invalid(field, f"has a key that is no text: {key!r:.100}")
-                _check(item, f"{field}.{check_text(field, key)}", depth + 1)
+            return {_key(key, field): _plain(item, f"{field}.{key}", depth + 1) for key, item in value.items()}
         case list():
-            for i, item in enumerate(value):
-                _check(item, f"{field}[{i}]", depth + 1)
-        case _:
-            raise errors.field_invalid(field, f"must be JSON's kind of value, not {type(value).__name__}")
+            return [_plain(item, f"{field}[{i}]", depth + 1) for i, item in enumerate(value)]
+    hint = next((hint for kind, hint in _HINTS.items() if _is_a(value, kind)), "")
+    raise errors.field_invalid(field, f"must be JSON's kind of value, not {type(value).__name__}{hint}")
 
 
-def _check_number(value: float, field: str) -> None:
+def _key(key: object, field: str) -> str:
+    if not isinstance(key, str):
+        raise errors.field_invalid(field, f"has a key that is no text: {key!r:.100}")
+    return check_text(field, key)
+
+
+# What has no equal in JSON, and how to send what is meant.
+_HINTS = {
+    "datetime.date": ": send its isoformat()",  # A datetime is one.
+    "datetime.time": ": send its isoformat()",
+    "datetime.timedelta": ": send its total_seconds()",
+    "enum.Enum": ": send its value",
+    "os.PathLike": ": send it as str()",
+    "uuid.UUID": ": send it as str()",
+    "builtins.tuple": ": send it as list()",
+    "builtins.set": ": send it as sorted()",
+    "builtins.frozenset": ": send it as sorted()",
+    "decimal.Decimal": ", which no double equals: send it as str()",
+    "numpy.ndarray": ": send its tolist()",
+    "numpy.datetime64": ": send it as str()",
+    "numpy.timedelta64": ": send it as a number of seconds",
+    "pandas.core.series.Series": ": send its tolist()",
+}
+
+
+def _is_a(value: object, kind: str) -> bool:
+    if kind == "os.PathLike":
+        return isinstance(value, os.PathLike)
+    return any(f"{base.__module__}.{base.__qualname__}" == kind for base in type(value).__mro__)
+
+
+def _simple(value: object) -> object:
+    """The value of Python's own types that equals `value`, if there is one; else `value` itself."""
+    if isinstance(value, enum.Enum) and isinstance(value, str | int | float):  # StrEnum, IntEnum and their like.
+        value = value.value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, Decimal):
+        return _equal_number(value)
+    # A scalar of NumPy, or an array or tensor of no dimension, without importing what made it.
+    if getattr(value, "shape", None) == () and hasattr(value, "dtype") and callable(getattr(value, "item", None)):
+        return _simple_scalar(value)
+    return value
+
+
+def _simple_scalar(value: Any) -> object:
+    if getattr(value.dtype, "kind", "") in ("M", "m"):  # Whose item() may be a count of nanoseconds.
+        return value
+    item = value.item()
+    if hasattr(item, "dtype"):  # A long double is its own item.
+        return _equal_number(item)
+    return _simple(item)
+
+
+def _equal_number(value: Any) -> object:
+    """The number that JSON has for it; `value` itself if none equals it."""
+    try:
+        number = float(value)
+        if value != value or number == value:
+            return int(number) if number.is_integer() else number
+        return int(value) if value == int(value) else value
+    except (ValueError, OverflowError, TypeError, ArithmeticError):
+        return value
+
+
+def _check_number(value: float, field: str) -> float:
     if isinstance(value, float) and not math.isfinite(value):
         raise errors.field_invalid(field, "is not a finite number")
     if abs(value) > _MAX_INTEGER and (isinstance(value, int) or value.is_integer()):
         raise errors.field_invalid(
             field, "is an integer beyond 2^53 - 1, where doubles are not exact: send it as a string"
         )
+    return value
 
 
 def _from_value(value: Any) -> Any:

@@ -1,8 +1,10 @@
 """What is made at its first use."""
 
+import os
 import threading
+import weakref
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -18,6 +20,7 @@ class Lazy(Generic[T]):
         self._make = make
         self._lock = threading.Lock()
         self._value: T | None = None
+        _all.add(self)
 
     @property
     def made(self) -> T | None:
@@ -30,3 +33,18 @@ class Lazy(Generic[T]):
                 if self._value is None:
                     self._value = self._make()
         return self._value
+
+    def unlock(self) -> None:
+        """In a child that was forked while another thread made it: nobody there will ever have done so."""
+        self._lock = threading.Lock()
+
+
+_all: weakref.WeakSet[Lazy[Any]] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for lazy in list(_all):
+        lazy.unlock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from mlops.client import toolkit
@@ -49,11 +50,15 @@ class MLOpsClient:
         repo_root: Pathlike | None = None,
         workspace_path: Pathlike | None = None,
         workspace_manager: WorkspaceManager | None = None,
+        *,
+        base_path: Pathlike | None = None,
+        address: str | None = None,
     ) -> None:
         """Opens the workspace of `project_name`, and makes it if there is none.
 
         It is one of `workspace_manager`; else the one at `workspace_path`, whose last part must be the project's name;
-        else `mlops/workspace/<project_name>` below `repo_root` or the working directory.
+        else one of the server at `address`; else one in the base directory `base_path`, by default `mlops/workspace`
+        below `repo_root` or the working directory.
 
         `mlflow_config` may hold "tracking_uri", "experiment_name" and "registry_uri"; `dvc_config` "remote_path". They
         hold for this client only; what is left out is the workspace's own.
@@ -62,18 +67,63 @@ class MLOpsClient:
             self._mlflow_config = _checked("mlflow_config", mlflow_config, _MLFLOW_CONFIG)
             self._dvc_config = _checked("dvc_config", dvc_config, _DVC_CONFIG)
             self.repo_root = Path(repo_root).expanduser().absolute() if repo_root is not None else Path.cwd()
-            self._manager = _manager(project_name, self.repo_root, workspace_path, workspace_manager)
+            self._manager = _manager(
+                project_name, self.repo_root, workspace_path, workspace_manager, base_path, address
+            )
+            self._owns_manager = workspace_manager is None
             self.workspace: ProjectWorkspace = self._manager.get_or_create_workspace(project_name)
         self.project_name = project_name
+        self._make_adapters()
+
+    def _make_adapters(self) -> None:
         self._mlflow = Lazy(self._make_mlflow)
         self._dvc = Lazy(self._make_dvc)
         self._models = Lazy(self._make_models)
         self._monitor = Lazy(self._make_monitor)
 
     @classmethod
-    def from_project(cls, project_name: str, repo_root: Pathlike | None = None) -> Self:
-        """Opens the workspace of `project_name` below `repo_root`, by default the working directory."""
-        return cls(project_name, repo_root=repo_root)
+    def from_project(
+        cls,
+        project_name: str,
+        repo_root: Pathlike | None = None,
+        *,
+        base_path: Pathlike | None = None,
+        address: str | None = None,
+    ) -> Self:
+        """Opens the workspace of `project_name` below `repo_root`, by default the working directory; or in the base
+        directory `base_path`, or of the server at `address`.
+        """
+        return cls(project_name, repo_root=repo_root, base_path=base_path, address=address)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickled client, or a copy, has: all but what the libraries keep open, and the active run."""
+        return {name: value for name, value in vars(self).items() if not isinstance(value, Lazy)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._make_adapters()
+
+    def close(self) -> None:
+        """Closes the connection to the workspace's server, unless it is that of the `workspace_manager` given. A later
+        call opens another one.
+        """
+        if self._owns_manager:
+            self._manager.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.project_name!r}, workspace_path={str(self.workspace_path)!r})"
+
+    def _repr_html_(self) -> str:
+        """The workspace's table, for notebooks."""
+        return self.workspace._repr_html_()
 
     @property
     def workspace_path(self) -> Path:
@@ -307,9 +357,15 @@ class Adapter(Protocol):
         """How many things of its own it knows in the workspace, as the library itself counts them; makes nothing."""
 
 
-def create_client(project_name: str, repo_root: Pathlike | None = None) -> MLOpsClient:
+def create_client(
+    project_name: str,
+    repo_root: Pathlike | None = None,
+    *,
+    base_path: Pathlike | None = None,
+    address: str | None = None,
+) -> MLOpsClient:
     """Opens the workspace of a project, as MLOpsClient.from_project()."""
-    return MLOpsClient.from_project(project_name, repo_root)
+    return MLOpsClient.from_project(project_name, repo_root, base_path=base_path, address=address)
 
 
 def _checked(field: str, config: Mapping[str, Any] | None, keys: frozenset[str]) -> dict[str, Any]:
@@ -326,14 +382,24 @@ def _checked(field: str, config: Mapping[str, Any] | None, keys: frozenset[str])
 
 
 def _manager(
-    project_name: str, repo_root: Path, workspace_path: Pathlike | None, given: WorkspaceManager | None
+    project_name: str,
+    repo_root: Path,
+    workspace_path: Pathlike | None,
+    given: WorkspaceManager | None,
+    base_path: Pathlike | None,
+    address: str | None,
 ) -> WorkspaceManager:
+    for field, value in (("base_path", base_path), ("address", address)):
+        if value is not None and given is not None:
+            raise input_invalid(field, "is what the workspace_manager given has already: leave one of them out")
     if workspace_path is None:
-        return given or WorkspaceManager(repo_root=repo_root)
+        return given or WorkspaceManager(base_path, repo_root, address)
+    if base_path is not None:
+        raise input_invalid("base_path", "is the directory of the workspace_path given: leave one of them out")
     path = Path(workspace_path).expanduser().absolute()
     if path.name != project_name:
         raise input_invalid("workspace_path", f"must end in the project's name, {project_name!r}; it is {str(path)!r}")
-    manager = given or WorkspaceManager(base_path=path.parent)
+    manager = given or WorkspaceManager(path.parent, address=address)
     # A manager that was given, and a server named by the environment, have a base of their own.
     if manager.base_path.resolve() != path.parent.resolve():
         raise input_invalid(

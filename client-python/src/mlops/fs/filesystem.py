@@ -105,9 +105,9 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
         with lookup_errors(path):
             if inner:
                 get = pb.GetArtifactRequest(project=_text(project), path=_text(inner))
-                return _artifact_info(project, self._connection.call(lambda stub: stub.GetArtifact, get))
+                return _artifact_info(project, self._connection.call(get))
             request = pb.GetWorkspaceRequest(project=_text(project))
-            return _project_info(self._connection.call(lambda stub: stub.GetWorkspace, request))
+            return _project_info(self._connection.call(request))
 
     def exists(self, path: str, **options: Any) -> bool:
         """Whether there is such a file or directory."""
@@ -158,7 +158,7 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
         project, inner = self._file_of(path)
         with lookup_errors(path):
             request = pb.GetArtifactRequest(project=project, path=inner, checksum=True)
-            return self._connection.call(lambda stub: stub.GetArtifact, request).sha256
+            return str(self._connection.call(request).sha256)
 
     def ukey(self, path: str) -> str:
         """The etag of a file: another one whenever its content, or the file itself, is another one."""
@@ -201,7 +201,7 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
             return None
         if self._base is None:
             with os_errors(path):
-                info = self._connection.call(lambda stub: stub.GetServerInfo, pb.GetServerInfoRequest())
+                info = self._connection.call(pb.GetServerInfoRequest())
             self._base = Path(info.base_path)
         return self._base if os.path.isdir(self._base) else None
 
@@ -443,7 +443,7 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
                 request = pb.CopyArtifactRequest(
                     project=_text(project), path=_text(source), destination_path=_text(destination)
                 )
-                self._connection.call(lambda stub: stub.CopyArtifact, request)
+                self._connection.call(request)
         except IsADirectoryError:
             self._copy_directory(path1, path2)
 
@@ -467,7 +467,7 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
             request = pb.MoveArtifactRequest(
                 project=_text(project), path=_text(path), destination_path=_text(destination)
             )
-            self._connection.call(lambda stub: stub.MoveArtifact, request)
+            self._connection.call(request)
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
         """Deletes files and, if they are empty or with `recursive`, directories, each at once."""
@@ -513,7 +513,7 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
         try:
             with os_errors(path):
                 request = pb.MakeDirectoryRequest(project=_text(project), path=_text(inner))
-                self._connection.call(lambda stub: stub.MakeDirectory, request)
+                self._connection.call(request)
         except NotADirectoryError as error:
             if not self.isfile(path):  # One on the way to it.
                 raise
@@ -584,30 +584,21 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
             raise os_error(errno.EPERM, path, "Workspaces are deleted by WorkspaceManager.delete_workspace() alone")
         with os_errors(path):
             request = pb.DeleteArtifactRequest(project=_text(project), path=_text(inner), force=force)
-            self._connection.call(lambda stub: stub.DeleteArtifact, request)
+            self._connection.call(request)
 
     def _projects(self) -> Iterator[dict[str, Any]]:
-        request = pb.ListWorkspacesRequest(page_size=_PAGE_SIZE)
-        while True:
-            with os_errors(""):
-                page = self._connection.call(lambda stub: stub.ListWorkspaces, request)
-            yield from map(_project_info, page.workspaces)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+        with os_errors(""):
+            for page in self._connection.pages(pb.ListWorkspacesRequest(page_size=_PAGE_SIZE)):
+                yield from map(_project_info, page.workspaces)
 
     def _list(self, project: str, path: str, recursive: bool) -> Iterator[dict[str, Any]]:
         with os_errors(project):
             request = pb.ListArtifactsRequest(
                 project=_text(project), path=_text(path), recursive=recursive, page_size=_PAGE_SIZE
             )
-        while True:
-            with lookup_errors(f"{project}/{path}".rstrip("/")):
-                page = self._connection.call(lambda stub: stub.ListArtifacts, request)
-            yield from (_artifact_info(project, artifact) for artifact in page.artifacts)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+        with lookup_errors(f"{project}/{path}".rstrip("/")):
+            for page in self._connection.pages(request):
+                yield from (_artifact_info(project, artifact) for artifact in page.artifacts)
 
 
 _connections: dict[Path | str, Connection] = {}

@@ -72,7 +72,7 @@ class StagedUpload:
 
     def _open(self, base: Path) -> int | None:
         request = pb.GetUploadRequest(project=self._head.project, upload_id=self._head.upload_id)
-        upload = self._connection.call(lambda stub: stub.GetUpload, request)
+        upload = self._connection.call(request)
         # No server must be able to have us write to a file of its choice.
         if ".." in upload.staged_path or not os.path.basename(upload.staged_path).startswith(self._head.upload_id):
             return None

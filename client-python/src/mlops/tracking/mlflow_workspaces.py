@@ -82,17 +82,13 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
         unreadable: set[str] = set()
         request = pb.ListWorkspacesRequest(page_size=_PAGE_SIZE)
         with _operation("list_workspaces"):
-            while True:
-                page = self._connection.call(lambda stub: stub.ListWorkspaces, request)
+            for page in self._connection.pages(request):
                 for message in page.workspaces:
                     if _is_nameable(message.project):
                         found.append(_entity(message))
                     else:
                         unnameable.add(message.project)
                 unreadable.update(page.unreachable)
-                if not page.next_page_token:
-                    break
-                request.page_token = page.next_page_token
         self._unnameable.tell(unnameable)
         self._unreadable.tell(unreadable)
         return found
@@ -123,7 +119,7 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
         with _operation("create_workspace", workspace.name):
             wanted = pb.Workspace(metadata=convert.to_struct(given))
             request = pb.CreateWorkspaceRequest(project=workspace.name, workspace=wanted)
-            return _entity(self._connection.call(lambda stub: stub.CreateWorkspace, request))
+            return _entity(self._connection.call(request))
 
     def update_workspace(self, workspace: Workspace) -> Workspace:
         """Changes the description and trace archival of a project: None keeps what is there, "" clears it."""
@@ -136,7 +132,7 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
                 return current
             changed = pb.Workspace(project=workspace.name, metadata=convert.to_struct(given))
             request = pb.UpdateWorkspaceRequest(workspace=changed, remove_metadata=cleared)
-            return _entity(self._connection.call(lambda stub: stub.UpdateWorkspace, request))
+            return _entity(self._connection.call(request))
 
     def delete_workspace(
         self, workspace_name: str, mode: WorkspaceDeletionMode = WorkspaceDeletionMode.RESTRICT
@@ -182,20 +178,21 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
     def _get(self, name: str) -> pb.Workspace:
         if name != DEFAULT_WORKSPACE_NAME:
             WorkspaceNameValidator.validate(name)
-        return self._connection.call(lambda stub: stub.GetWorkspace, pb.GetWorkspaceRequest(project=name))
+        workspace: pb.Workspace = self._connection.call(pb.GetWorkspaceRequest(project=name))
+        return workspace
 
     def _delete_empty(self, name: str) -> None:
         from mlops.tracking import mlflow_tables
 
         with _operation("delete_workspace", name):
             count_now = pb.GetWorkspaceStatusRequest(project=name, counts_only=True)
-            status = self._connection.call(lambda stub: stub.GetWorkspaceStatus, count_now)
+            status = self._connection.call(count_now)
             if status.file_count or status.error.code:
                 problem = status.error.message or f"it has files ({status.file_count}), in {status.workspace.root_path}"
                 raise MlflowException(f"{name} is not deleted: {problem}", codes.RESOURCE_CONFLICT)
             mlflow_tables.delete(name, WorkspaceDeletionMode.RESTRICT)
             request = pb.DeleteWorkspaceRequest(project=name, force=True, uid=status.workspace.uid)
-            self._connection.call(lambda stub: stub.DeleteWorkspace, request)
+            self._connection.call(request)
 
     def _delete_all(self, name: str) -> None:
         from mlops.tracking import mlflow_tables
@@ -203,12 +200,12 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
         with _operation("delete_workspace", name):
             # First what can be brought back.
             request = pb.DeleteWorkspaceRequest(project=name, force=True)
-            deleted = self._connection.call(lambda stub: stub.DeleteWorkspace, request).workspace
+            deleted = self._connection.call(request).workspace
             try:
                 mlflow_tables.delete(name, WorkspaceDeletionMode.CASCADE)
             except BaseException:
                 undelete = pb.UndeleteWorkspaceRequest(project=name, uid=deleted.uid)
-                self._connection.call(lambda stub: stub.UndeleteWorkspace, undelete)
+                self._connection.call(undelete)
                 raise
 
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 import mlops._rpc  # noqa: F401 - before the stubs load gRPC
 
 if TYPE_CHECKING:
-    from mlops.workspace.manager import ProjectWorkspace, WorkspaceError, WorkspaceManager
+    from mlops.workspace.manager import Deletion, ProjectWorkspace, ServerInfo, WorkspaceError, WorkspaceManager
 
-__all__ = ["ProjectWorkspace", "WorkspaceError", "WorkspaceManager"]
+__all__ = ["Deletion", "ProjectWorkspace", "ServerInfo", "WorkspaceError", "WorkspaceManager"]
 
 
 def __getattr__(name: str) -> Any:

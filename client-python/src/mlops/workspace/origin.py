@@ -3,6 +3,7 @@
 import os
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +14,16 @@ from mlops._rpc.connection import Connection
 from mlops._rpc.errors import WorkspaceError
 from mlops.local_server import is_served_here
 from mlops.workspace.v1 import workspace_service_pb2 as pb
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What only the server knows of a workspace."""
+
+    uid: str = ""
+    etag: str = ""
+    deleted_at: datetime | None = None
+    purged_at: datetime | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +59,8 @@ class Origin:
             return False
         try:
             request = pb.GetArtifactRequest(project=project, path=path)
-            artifact = self.connection.call(lambda stub: stub.GetArtifact, request)
-            return artifact.etag == convert.etag_of(os.fstat(descriptor))
+            artifact = self.connection.call(request)
+            return bool(artifact.etag == convert.etag_of(os.fstat(descriptor)))
         except WorkspaceError as error:
             if error.details["code"] not in ("NOT_FOUND", "FAILED_PRECONDITION"):
                 raise
@@ -65,12 +76,12 @@ class Origin:
         """
         everything = FieldMask(paths=[*convert.SETTINGS, "metadata"])
         request = pb.UpdateWorkspaceRequest(workspace=workspace, update_mask=everything, allow_missing=True)
-        self.connection.call(lambda stub: stub.UpdateWorkspace, request)
+        self.connection.call(request)
 
     def ensure(self, workspace: pb.Workspace, directories: tuple[str, ...]) -> None:
         """Makes the workspace if there is none, and the `directories` in it that are missing. Raises WorkspaceError."""
         ensure = pb.EnsureWorkspaceRequest(project=workspace.project, workspace=workspace)
-        self.connection.call(lambda stub: stub.EnsureWorkspace, ensure)
+        self.connection.call(ensure)
         for name in directories:
             make = pb.MakeDirectoryRequest(project=workspace.project, path=name)
-            self.connection.call(lambda stub: stub.MakeDirectory, make)
+            self.connection.call(make)

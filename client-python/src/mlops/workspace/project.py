@@ -11,7 +11,8 @@ import yaml
 
 from mlops._rpc import convert, errors
 from mlops._rpc.errors import WorkspaceError
-from mlops.workspace.origin import Origin
+from mlops.workspace.html import html_table
+from mlops.workspace.origin import Facts, Origin
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -63,12 +64,36 @@ class ProjectWorkspace:
 
     def __post_init__(self) -> None:
         self.root_path = Path(self.root_path)
-        self._origin: Origin | None = None  # No field: neither compared nor shown.
+        # No fields: neither compared nor shown.
+        self._origin: Origin | None = None
+        self._facts = Facts()
 
-    def of(self, origin: Origin) -> Self:
+    def of(self, origin: Origin | None, facts: Facts) -> Self:
         """This workspace, as one that came from a server. For WorkspaceManager."""
-        self._origin = origin
+        self._origin, self._facts = origin, facts
         return self
+
+    @property
+    def uid(self) -> str:
+        """Tells this workspace from others that had its name; "" if it came from no server."""
+        return self._facts.uid
+
+    @property
+    def etag(self) -> str:
+        """Changes whenever the record, workspace.yaml, does: for `if_match`. "" if the workspace came from no server,
+        or if the server could not read the record.
+        """
+        return self._facts.etag
+
+    @property
+    def deleted_at(self) -> datetime | None:
+        """When it was deleted; None if it is not in the trash."""
+        return self._facts.deleted_at
+
+    @property
+    def purged_at(self) -> datetime | None:
+        """When it will be removed from the trash for good; None if it is not there."""
+        return self._facts.purged_at
 
     @property
     def is_local(self) -> bool:
@@ -95,13 +120,9 @@ class ProjectWorkspace:
         if self._origin is None:
             with errors.operation("files", self.project_name):
                 raise errors.unavailable(f"{self.project_name} has no server: it came from no WorkspaceManager")
-        try:
-            from mlops.fs import WorkspaceFileSystem
-            from mlops.fs.project_files import ProjectFileSystem
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "fsspec is not installed; install it by: pip install 'mlops-workspace[fs]'", name=error.name
-            ) from error
+        from mlops.fs import WorkspaceFileSystem
+        from mlops.fs.project_files import ProjectFileSystem
+
         all_files = WorkspaceFileSystem(base_path=self.root_path.parent, connection=self._origin.connection)
         return ProjectFileSystem(self.project_name, all_files)
 
@@ -149,15 +170,20 @@ class ProjectWorkspace:
             (self.root_path / name).mkdir(parents=True, exist_ok=True)
 
     def to_dict(self) -> dict[str, Any]:
-        """The nine fields, as they stand in workspace.yaml: the path and the times as text."""
+        """The fields and the paths of the five directories, ready for JSON: paths and times as text."""
         return {
             "project_name": self.project_name,
             "root_path": str(self.root_path),
+            **{f"{name}_path": str(self.root_path / name) for name in DIRECTORIES},
             **{name: getattr(self, name) for name in convert.SETTINGS},
             "metadata": self.metadata,
             "created_at": self.created_at.isoformat(),
             "updated_at": self.updated_at.isoformat(),
         }
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        return html_table(self.project_name, self.to_dict())
 
     def save_metadata(self) -> None:
         """Writes workspace.yaml, at once or not at all. Keys in it that are none of the nine fields are kept.
@@ -170,17 +196,20 @@ class ProjectWorkspace:
         if the server is asked and cannot.
         """
         with errors.operation("save_metadata", self.project_name):
-            convert.check_metadata(self.metadata)
+            message = self._message()
             if self._origin is not None and not self.is_local:
-                self._origin.save(self._message())
+                self._origin.save(message)
                 return
             kept = _read(self.metadata_file) if self.metadata_file.exists() else {}
             self.root_path.mkdir(parents=True, exist_ok=True)
-            _replace(self.metadata_file, _dump({**self.to_dict(), **{k: kept[k] for k in kept if k not in _FIELDS}}))
+            record = {name: value for name, value in self.to_dict().items() if name in _FIELDS}
+            record |= {name: convert.settings_of(message).get(name) for name in convert.SETTINGS}
+            record["metadata"] = convert.to_metadata(self.metadata)
+            _replace(self.metadata_file, _dump({**record, **{k: kept[k] for k in kept if k not in _FIELDS}}))
 
     def _message(self) -> pb.Workspace:
         settings = {name: getattr(self, name) for name in convert.SETTINGS}
-        return convert.to_workspace(self.project_name, metadata=self.metadata, **settings)
+        return convert.to_workspace(self.project_name, settings, self.metadata)
 
     @classmethod
     def load_metadata(cls, root_path: str | os.PathLike[str]) -> Self:

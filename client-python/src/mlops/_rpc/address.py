@@ -1,0 +1,63 @@
+"""Addresses of servers: "unix:PATH" or "HOST:PORT"."""
+
+import ipaddress
+import os
+
+from mlops._rpc import errors
+
+_MAX_SOCKET_PATH_BYTES = 107
+
+
+def check_address(name: str, address: str) -> str:
+    """Returns `address` if it is "unix:PATH" or "HOST:PORT". Raises WorkspaceError, which calls it `name`, if not."""
+    if problem := _problem_of(address):
+        raise errors.field_invalid(name, problem)
+    return address
+
+
+def _problem_of(address: object) -> str:
+    if not isinstance(address, str):
+        return f"must be text, unix:PATH or HOST:PORT, not {type(address).__name__}"
+    if address.startswith("unix:"):
+        path = os.fsencode(address.removeprefix("unix:"))
+        if not path:
+            return "has no path after unix:"
+        if len(path) > _MAX_SOCKET_PATH_BYTES:
+            return f"is longer than a Unix socket's path may be, {_MAX_SOCKET_PATH_BYTES} bytes"
+        return ""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+        return f"must be unix:PATH or HOST:PORT, not {address:.256}"
+    return ""
+
+
+def is_local(address: str) -> bool:
+    """Whether only this machine can reach `address`. Names other than localhost may be anybody's."""
+    if address.startswith("unix:"):
+        return True
+    host = _host_of(address)
+    if host.lower() == "localhost":
+        return True
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return (mapped or ip).is_loopback
+
+
+def reachable(address: str, host: str) -> str:
+    """The address with `host` in place of one that means every address of the server's machine."""
+    try:
+        everywhere = ipaddress.ip_address(_host_of(address)).is_unspecified
+    except ValueError:
+        return address
+    return f"{host}:{address.rpartition(':')[2]}" if everywhere else address
+
+
+def _host_of(address: str) -> str:
+    """Without gRPC's schemes for addresses, and without brackets."""
+    host = address.rpartition(":")[0]
+    for scheme in ("ipv4:", "ipv6:", "dns:"):
+        host = host.removeprefix(scheme)
+    return host.removeprefix("[").removesuffix("]")
