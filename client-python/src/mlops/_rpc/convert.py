@@ -3,7 +3,7 @@
 import hashlib
 import math
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any, TypedDict, Unpack
 
@@ -16,6 +16,7 @@ from mlops.workspace.v1 import workspace_service_pb2 as pb
 SETTINGS = ("mlflow_experiment_id", "mlflow_tracking_uri", "dvc_remote_path", "bentoml_tag_prefix")
 _MAX_INTEGER = 2**53 - 1
 _MAX_DEPTH = 16
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class Settings(TypedDict, total=False):
@@ -90,8 +91,11 @@ def check_metadata(metadata: object) -> None:
 
 
 def from_timestamp(timestamp: Timestamp) -> datetime:
-    """An aware datetime."""
-    return timestamp.ToDatetime(UTC)
+    """An aware datetime. Files may have times before the year 1 or after 9999: the first or the last one there is."""
+    try:
+        return _EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
+    except OverflowError:
+        return (datetime.max if timestamp.seconds > 0 else datetime.min).replace(tzinfo=UTC)
 
 
 def _check(value: object, field: str, depth: int) -> None:
