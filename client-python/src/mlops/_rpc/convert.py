@@ -91,7 +91,7 @@ def check_metadata(metadata: object) -> None:
 
 
 def from_timestamp(timestamp: Timestamp) -> datetime:
-    """An aware datetime. Files may have times before the year 1 or after 9999: the first or the last one there is."""
+    """An aware datetime. Times of files may be out of its range: then the first or the last one there is."""
     try:
         return _EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
     except OverflowError:

@@ -56,10 +56,11 @@ class MLflowClient:
         self._experiment_name: str = config.get("experiment_name") or workspace.project_name
         self._is_workspaces_own = not {"tracking_uri", "experiment_name"} & config.keys()
         self._keep_experiment = keep_experiment
-        uri = config.get("tracking_uri") or workspace.mlflow_tracking_uri
         own_file = workspace.mlflow_path.absolute() / "mlflow.db"
-        self._is_default_store = not uri or mlflow_store.is_of(uri, own_file) or self._is_outdated(uri, config)
-        self._uri = mlflow_store.database_uri(own_file) if self._is_default_store else mlflow_store.normalize(uri)
+        own_uri = mlflow_store.database_uri(own_file)
+        uri: str = config.get("tracking_uri") or workspace.mlflow_tracking_uri or own_uri
+        self._is_default_store = mlflow_store.is_of(uri, own_file) or self._is_outdated(uri, config)
+        self._uri = own_uri if self._is_default_store else mlflow_store.normalize(uri)
         # What the workspace itself names is a file of its server's machine, and so is what lies in it.
         file = mlflow_store.sqlite_file(self._uri)
         self._is_workspaces_file = file is not None and (
