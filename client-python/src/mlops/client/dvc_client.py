@@ -21,7 +21,7 @@ from mlops.client.dvc_repository import (
     peeked,
 )
 from mlops.client.errors import MLOpsClientError, input_invalid
-from mlops.client.paths import find_input
+from mlops.client.paths import expanded, find_input
 from mlops.workspace import ProjectWorkspace
 
 Pathlike = str | os.PathLike[str]
@@ -179,7 +179,7 @@ class DVCClient:
         given = [targets] if isinstance(targets, str | os.PathLike) else targets
         chosen: list[str] = []
         for target in given:
-            path = Path(target).expanduser()
+            path = expanded(target)
             places = [_real(base / path) for base in (root, Path.cwd(), self._workspace.dvc_path)]
             inside = [place for place in places if place.is_relative_to(root)]
             found = next((match for place in inside if (match := _match(repo, place, tracked, whole))), None)
@@ -193,7 +193,7 @@ class DVCClient:
 
 def _url(remote_path: str, root: Path) -> str:
     """A URL as it is, a path absolute."""
-    return remote_path if re.match(r"\w+://", remote_path) else str((root / Path(remote_path).expanduser()).resolve())
+    return remote_path if re.match(r"\w+://", remote_path) else str((root / expanded(remote_path)).resolve())
 
 
 def _ignore(repo: Repository, remote: Path) -> None:
@@ -201,14 +201,21 @@ def _ignore(repo: Repository, remote: Path) -> None:
     root = Path(repo.root_dir)
     if not remote.is_relative_to(root) or remote == root:
         return
-    line = "/" + re.sub(r"([\\*?\[\]!# ])", r"\\\1", str(remote.relative_to(root))) + "/"
+    line = _ignore_pattern(remote.relative_to(root))
     file = root / ".dvcignore"
-    lines = file.read_text().splitlines() if file.exists() else []
-    if line not in lines:
+    text = file.read_text("utf-8", "surrogateescape") if file.exists() else ""
+    if line not in text.split("\n"):
         draft = file.with_name(".dvcignore~")
-        draft.write_text("\n".join([*lines, line]) + "\n")
+        separator = "\n" if text and not text.endswith("\n") else ""
+        draft.write_text(f"{text}{separator}{line}\n", "utf-8", "surrogateescape")
         draft.rename(file)
         repo.refresh()
+
+
+def _ignore_pattern(directory: Path) -> str:
+    """The line of a .dvcignore for a directory below it. What no line can hold is matched as any one character."""
+    escaped = re.sub(r"([\\*?\[\]!# ])", r"\\\1", str(directory))
+    return f"/{''.join(char if char.isprintable() else '?' for char in escaped)}/"
 
 
 def _real(path: Path) -> Path:
@@ -223,7 +230,7 @@ def _place(path: Pathlike, source: Path, root: Path) -> Path:
         raise input_invalid("path", f"{source} contains the repository; name something in it")
     if real.is_relative_to(root):
         return real
-    relative = Path(os.path.normpath(Path(path).expanduser()))
+    relative = Path(os.path.normpath(expanded(path)))
     if relative.is_absolute() or relative.parts[:1] in ((), ("..",)):
         relative = Path(source.resolve().name if source.name == ".." else source.name)
     if not _real(root / relative).is_relative_to(root) or _real(root / relative) != root / relative:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from mlops.client import dvc_config
 from mlops.client.file_lock import busy, locked
 
 _LOGGERS = ("dvc", "dvc_data", "dvc_objects")
@@ -52,7 +53,7 @@ __all__ = [
     "peeked",
 ]
 
-REMOTE = "workspace"  # The name of the workspace's remote in DVC's configuration.
+REMOTE = dvc_config.REMOTE
 
 
 class Repository(Repo):  # type: ignore[misc]
@@ -61,7 +62,7 @@ class Repository(Repo):  # type: ignore[misc]
     @property
     def site_cache_dir(self) -> str:
         """Where indexes and known hashes are kept."""
-        return os.path.join(self.dvc_dir, "site-cache")
+        return os.path.join(self.dvc_dir, dvc_config.SITE_CACHE)
 
     def refresh(self) -> None:
         """Forgets what was read of files that have been written since."""
@@ -100,8 +101,8 @@ def opened(root: Path, remote_url: str, default_url: str, remote: str, wait_seco
     temporary.mkdir(exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(locked(temporary / "mlops.lock", wait_seconds))
+        dvc_config.update(root, default_url)
         repo = stack.enter_context(peeked(root, remote_url, remote))
-        _configure(repo, default_url)
         while True:  # Others may use DVC's command line, whose lock is tried for 3 seconds.
             try:
                 stack.enter_context(lock_repo(repo))
@@ -148,19 +149,6 @@ def _mend(temporary: Path) -> None:
             json.loads(file.read_bytes())
         except ValueError:
             file.unlink()
-
-
-def _configure(repo: Repository, default_url: str) -> None:
-    """Lets the repository's own files say what `peeked` does, where they do not yet."""
-    wanted = {"no_scm": "True", "analytics": "False", "check_update": "False", "site_cache_dir": repo.site_cache_dir}
-    there = repo.config.read("repo")
-    known_url = there["remote"].get(REMOTE, {}).get("url")
-    if known_url == default_url and "remote" in there["core"] and there["core"].items() >= wanted.items():
-        return
-    with repo.config.edit("repo") as config:
-        config["core"].update(wanted)
-        config["core"].setdefault("remote", REMOTE)
-        config["remote"].setdefault(REMOTE, {})["url"] = default_url
 
 
 @contextmanager
