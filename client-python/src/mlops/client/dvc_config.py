@@ -1,4 +1,4 @@
-"""The configuration files of a workspace's DVC repository: what they must say, and how they follow a moved directory."""
+"""The configuration files of a workspace's DVC repository: what they must say, also after it was moved or copied."""
 
 import io
 import os

@@ -39,6 +39,8 @@ with _console_kept():
     from dvc.lock import LockError, make_lock
     from dvc.output import Output
     from dvc.repo import Repo, lock_repo
+    from dvc.stage import Stage
+    from dvc_data.hashfile import _progress
 
 __all__ = [
     "REMOTE",
@@ -47,6 +49,7 @@ __all__ = [
     "Output",
     "RemoteMissingDepsError",
     "Repository",
+    "Stage",
     "UploadError",
     "causes",
     "opened",
@@ -54,6 +57,16 @@ __all__ = [
 ]
 
 REMOTE = dvc_config.REMOTE
+
+
+class _QueryingProgress(_progress.QueryingProgress):  # type: ignore[misc]
+    """DVC takes the path of a cache or remote for a format string, so that braces in it fail."""
+
+    def __init__(self, iterable: Any = None, total: int | None = None, name: str = "", phase: str = "Querying") -> None:
+        super().__init__(iterable, total, name.replace("{", "{{").replace("}", "}}"), phase)
+
+
+_progress.QueryingProgress = _QueryingProgress
 
 
 class Repository(Repo):  # type: ignore[misc]
@@ -83,6 +96,29 @@ class Repository(Repo):  # type: ignore[misc]
     def missing(self, targets: Sequence[str] | None) -> list[tuple[Path, Any]]:
         """Those of contents() that are not in the cache."""
         return [(path, identity) for path, identity in self.contents(targets) if not self._cached(identity.value)]
+
+    def add_verified(self, paths: Sequence[str], link: bool) -> list[Stage]:
+        """Adds files and directories in place: each stays the file that it is, so that a process can go on writing it.
+
+        DVC hashes a file first and copies it to the cache later. A copy that does not match its hash is not kept, and
+        has_content() is then False. With `link`, files become links to the cache where `cache.type` asks for that.
+        """
+        cache = self.cache.local
+        add = cache.add
+        cache.add = lambda *args, **named: add(*args, **{**named, "verify": True})
+        try:
+            return list(self.add(paths, relink=link and not {"hardlink", "symlink"}.isdisjoint(cache.cache_types)))
+        finally:
+            cache.add = add
+
+    def has_content(self, out: Output, path: Path) -> bool:
+        """Whether the content that was just added as `out` is in the cache, as far as it is at or below `path`."""
+        own = Path(out.fs_path)
+        below = path.relative_to(own).parts if path.is_relative_to(own) else ()
+        entries = (
+            [identity for key, _, identity in out.obj if key[: len(below)] == below] if out.hash_info.isdir else []
+        )
+        return all(self._cached(identity.value) for identity in [out.hash_info, *entries])
 
     def _cached(self, value: str) -> bool:
         return bool(self.cache.local.exists(value))

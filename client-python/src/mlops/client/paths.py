@@ -10,7 +10,7 @@ from mlops.workspace import ProjectWorkspace
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """`path` with the home directory for a leading "~"; unlike Path.expanduser(), not an error if that names no user."""
+    """`path` with a leading "~" replaced; unlike Path.expanduser(), no error if that names no user."""
     return Path(os.path.expanduser(path))
 
 
