@@ -15,13 +15,14 @@ from mlops.client.dvc_repository import (
     Output,
     RemoteMissingDepsError,
     Repository,
+    Stage,
     UploadError,
     causes,
     opened,
     peeked,
 )
 from mlops.client.errors import MLOpsClientError, input_invalid
-from mlops.client.paths import find_input
+from mlops.client.paths import expanded, find_input
 from mlops.workspace import ProjectWorkspace
 
 Pathlike = str | os.PathLike[str]
@@ -63,7 +64,7 @@ class DVCClient:
             root = Path(repo.root_dir)
             place = _place(path, source, root)
             _check_place(repo, place)
-            copies = _copies(source, place, recursive) if place != _real(source) else []
+            copies = _copies(source, place, recursive, root) if place != _real(source) else []
             if not copies:
                 _check_links(repo, place)
             paths = _targets_below(repo, place, copies) if recursive else [place]
@@ -74,8 +75,7 @@ class DVCClient:
             before = {str(out): out.hash_info.value for out in set(owners.values())}
             written = [_dvc_file(item, owners.get(item)) for item in paths]
             with dvc_files.changed(root, copies, list(dict.fromkeys(written))):
-                stages = repo.add([str(item) for item in paths])
-            repo.refresh()
+                stages = _add_unchanged(repo, place, paths, copied=bool(copies))
             added = [self._added(repo, item, stage.outs[0], before) for item, stage in zip(paths, stages, strict=True)]
         return {"success": True, **(_summary(self._shown(place, root), added) if recursive else added[0])}
 
@@ -161,13 +161,14 @@ class DVCClient:
     def _added(self, repo: Repository, path: Path, out: Output, before: Mapping[str, str]) -> dict[str, Any]:
         root = Path(repo.root_dir)
         whole = Path(out.fs_path) == path
-        of = out if whole else repo.get_data_index_entry(str(path))[1]
+        part = None if whole else out.get_obj(filter_info=str(path))  # Of the directory that is tracked.
+        files = [path] if path.is_file() else [Path(file) for file in repo.dvcignore.find(repo.fs, str(path))]
         return {
             "path": self._shown(path, root),
             "dvc_file": self._shown(Path(out.stage.path), root),
-            "md5": of.hash_info.value,
-            "size": out.meta.size if whole else path.stat().st_size,
-            "files": _files(out) if whole else 1,
+            "md5": (part or out).hash_info.value,
+            "size": out.meta.size if whole else sum(file.stat().st_size for file in files),
+            "files": _files(out) if whole else len(files),
             "changed": before.get(str(out)) != out.hash_info.value,
         }
 
@@ -179,7 +180,7 @@ class DVCClient:
         given = [targets] if isinstance(targets, str | os.PathLike) else targets
         chosen: list[str] = []
         for target in given:
-            path = Path(target).expanduser()
+            path = expanded(target)
             places = [_real(base / path) for base in (root, Path.cwd(), self._workspace.dvc_path)]
             inside = [place for place in places if place.is_relative_to(root)]
             found = next((match for place in inside if (match := _match(repo, place, tracked, whole))), None)
@@ -193,7 +194,7 @@ class DVCClient:
 
 def _url(remote_path: str, root: Path) -> str:
     """A URL as it is, a path absolute."""
-    return remote_path if re.match(r"\w+://", remote_path) else str((root / Path(remote_path).expanduser()).resolve())
+    return remote_path if re.match(r"\w+://", remote_path) else str((root / expanded(remote_path)).resolve())
 
 
 def _ignore(repo: Repository, remote: Path) -> None:
@@ -201,14 +202,21 @@ def _ignore(repo: Repository, remote: Path) -> None:
     root = Path(repo.root_dir)
     if not remote.is_relative_to(root) or remote == root:
         return
-    line = "/" + re.sub(r"([\\*?\[\]!# ])", r"\\\1", str(remote.relative_to(root))) + "/"
+    line = _ignore_pattern(remote.relative_to(root))
     file = root / ".dvcignore"
-    lines = file.read_text().splitlines() if file.exists() else []
-    if line not in lines:
+    text = file.read_text("utf-8", "surrogateescape") if file.exists() else ""
+    if line not in text.split("\n"):
         draft = file.with_name(".dvcignore~")
-        draft.write_text("\n".join([*lines, line]) + "\n")
+        separator = "\n" if text and not text.endswith("\n") else ""
+        draft.write_text(f"{text}{separator}{line}\n", "utf-8", "surrogateescape")
         draft.rename(file)
         repo.refresh()
+
+
+def _ignore_pattern(directory: Path) -> str:
+    """The line of a .dvcignore for a directory below it. What no line can hold is matched as any one character."""
+    escaped = re.sub(r"([\\*?\[\]!# ])", r"\\\1", str(directory))
+    return f"/{''.join(char if char.isprintable() else '?' for char in escaped)}/"
 
 
 def _real(path: Path) -> Path:
@@ -219,11 +227,11 @@ def _real(path: Path) -> Path:
 def _place(path: Pathlike, source: Path, root: Path) -> Path:
     """Where below `root` it is, or belongs."""
     real = _real(source)
-    if root.is_relative_to(source.resolve()):
+    if any(source.samefile(directory) for directory in (root, *root.parents)):
         raise input_invalid("path", f"{source} contains the repository; name something in it")
     if real.is_relative_to(root):
         return real
-    relative = Path(os.path.normpath(Path(path).expanduser()))
+    relative = Path(os.path.normpath(expanded(path)))
     if relative.is_absolute() or relative.parts[:1] in ((), ("..",)):
         relative = Path(source.resolve().name if source.name == ".." else source.name)
     if not _real(root / relative).is_relative_to(root) or _real(root / relative) != root / relative:
@@ -252,10 +260,10 @@ def _check_links(repo: Repository, place: Path) -> None:
         raise input_invalid("path", f"symbolic links cannot be tracked: {names}; replace them by what they lead to")
 
 
-def _copies(source: Path, place: Path, recursive: bool) -> list[tuple[Path, Path]]:
+def _copies(source: Path, place: Path, recursive: bool, root: Path) -> list[tuple[Path, Path]]:
     if not recursive or not source.is_dir():
         return [(source, place)]
-    files = list(dvc_files.files_below(source))
+    files = list(dvc_files.files_below(source, frozenset({dvc_files.identity(root)})))
     if not files:
         raise input_invalid("path", f"{source} has no files in it")
     return [(file, place / file.relative_to(source)) for file in files]
@@ -272,6 +280,28 @@ def _targets_below(repo: Repository, place: Path, copies: Sequence[tuple[Path, P
     if not found:
         raise input_invalid("path", f"{place} has no files in it")
     return sorted(found)
+
+
+def _add_unchanged(repo: Repository, place: Path, paths: Sequence[Path], copied: bool) -> list[Stage]:
+    """Adds `paths`, all at or below `place`, as they are at one moment.
+
+    Raises MLOpsClientError FILE_CHANGING if somebody writes to them all the time.
+    """
+    for _ in range(dvc_files.ATTEMPTS):
+        before = dvc_files.stamps(place)
+        try:
+            stages = repo.add_verified([str(path) for path in paths], link=copied)
+        except FileNotFoundError:  # Removed after it was listed.
+            if not place.exists():
+                raise
+            continue
+        finally:
+            repo.refresh()
+        cached = all(repo.has_content(stage.outs[0], place) for stage in stages)
+        # Nobody else knows of a copy yet, and DVC may have made links of it.
+        if cached and (copied or dvc_files.stamps(place) == before):
+            return stages
+    raise dvc_files.changing(place)
 
 
 def _owners(repo: Repository, paths: Sequence[Path]) -> dict[Path, Output]:
