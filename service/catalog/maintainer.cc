@@ -3,7 +3,7 @@
 #include <string>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "service/base/clock.h"
 
 namespace mlops::catalog {
 namespace {
@@ -46,20 +46,22 @@ void Maintainer::RefreshRecords() {
 }
 
 void Maintainer::Run() {
-  absl::Time next_checkpoint = absl::Now() + kCheckpointInterval;
-  absl::Time next_names = absl::InfinitePast();
+  // By the steady clock: where the wall clock is set back an hour, an hour would pass without a look.
+  const base::SteadyClock clock = base::SystemSteadyClock();
+  absl::Duration next_checkpoint = clock() + kCheckpointInterval;
+  absl::Duration next_names = -absl::InfiniteDuration();
   while (!StopWithin(kTick)) {
-    if (const absl::Time begin = absl::Now(); begin >= next_names) {
+    if (const absl::Duration begin = clock(); begin >= next_names) {
       catalog_->RefreshNames().IgnoreError();
       // Many names that change all the time are listed in a tenth of the time at most.
-      next_names = begin + 10 * (absl::Now() - begin);
+      next_names = begin + 10 * (clock() - begin);
     }
     RefreshRecords();
     catalog_->SweepTrash(kSweptPerTick).status().IgnoreError();
     if (chore_) chore_();
-    if (absl::Now() < next_checkpoint) continue;
+    if (clock() < next_checkpoint) continue;
     catalog_->SaveCheckpoint().IgnoreError();
-    next_checkpoint = absl::Now() + kCheckpointInterval;
+    next_checkpoint = clock() + kCheckpointInterval;
   }
 }
 
