@@ -81,19 +81,6 @@ void Maintainer::RefreshRecords() {
   }
 }
 
-// Each record that became unreadable once, until it can be read again.
-void Maintainer::ReportUnreadable() {
-  const auto page = catalog_->List({.page_size = 1});
-  if (!page.ok()) return;
-  std::set<std::string> unreadable(page->unreachable.begin(), page->unreachable.end());
-  for (const std::string& name : unreadable) {
-    if (unreadable_.contains(name)) continue;
-    const auto project = core::ProjectName::Parse(name);
-    if (project.ok()) Report("a record cannot be read", catalog_->Get(*project).status());
-  }
-  unreadable_ = std::move(unreadable);
-}
-
 void Maintainer::SweepTrash() { Report("cannot empty the trash", catalog_->SweepTrash(kSweptPerTick).status()); }
 
 bool Maintainer::IsCheckpointDue() const {
@@ -131,7 +118,6 @@ void Maintainer::Run() {
     WatchClock();
     RefreshNames();
     RefreshRecords();
-    ReportUnreadable();
     SweepTrash();
     if (options_.chore) options_.chore();
     SaveCheckpoint();

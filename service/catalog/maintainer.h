@@ -4,7 +4,6 @@
 #include <chrono>
 #include <functional>
 #include <memory>
-#include <set>
 #include <string>
 #include <thread>
 
@@ -46,7 +45,6 @@ class Maintainer {
   void Run();
   void RefreshNames();
   void RefreshRecords();
-  void ReportUnreadable();
   void SweepTrash();
   void SaveCheckpoint();
   bool IsCheckpointDue() const;
@@ -64,7 +62,6 @@ class Maintainer {
   Monotonic::time_point next_names_ = Monotonic::time_point::min();
   Monotonic::time_point next_checkpoint_;      // When one is written after however few changes.
   Monotonic::time_point earliest_checkpoint_;  // Before which none is written.
-  std::set<std::string> unreadable_;           // Projects that have been reported.
   absl::Time last_time_;                       // By both clocks, when they were compared last.
   Monotonic::time_point last_monotonic_;
   std::thread thread_;

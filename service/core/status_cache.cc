@@ -35,15 +35,15 @@ std::string CountsKey(const std::string& key) { return absl::StrCat(key, " count
 
 }  // namespace
 
-StatusCache::StatusCache(UsageScanner scanner, base::Clock clock, size_t max_bytes)
+StatusCache::StatusCache(UsageScanner scanner, base::SteadyClock clock, size_t max_bytes)
     : scanner_(std::move(scanner)), clock_(std::move(clock)), usages_(max_bytes) {}
 
 absl::StatusOr<Usage> StatusCache::Get(const Workspace& workspace, const StatusArgs& args, Cancelled cancelled) {
   // A uid alone is not enough: corrupt records have none, and hand-made ones may share one.
   const std::string key = absl::StrCat(workspace.uid, " ", workspace.root_path);
   const std::string scan_key = args.counts_only ? CountsKey(key) : key;
-  const absl::Time oldest = clock_() - args.max_staleness;
-  absl::Time begun;
+  const absl::Duration oldest = clock_() - args.max_staleness;
+  absl::Duration begun;
   {
     absl::MutexLock lock(&mutex_);
     while (true) {
@@ -63,7 +63,7 @@ absl::StatusOr<Usage> StatusCache::Get(const Workspace& workspace, const StatusA
   return usage;
 }
 
-std::optional<Usage> StatusCache::Find(const std::string& key, absl::Time oldest, bool counts_only) {
+std::optional<Usage> StatusCache::Find(const std::string& key, absl::Duration oldest, bool counts_only) {
   const Known* known = usages_.Find(key);
   if (known != nullptr && known->begun > oldest) {
     Usage usage = known->usage;

@@ -22,9 +22,8 @@ class StatusCache {
   // Some hundred thousand workspaces.
   static constexpr size_t kDefaultMaxBytes = size_t{64} << 20;
 
-  // Keeps counts in at most `max_bytes` of memory. `clock` measures their age, so it should be monotonic: after a step
-  // of the time of day, a stale count would pass for a fresh one.
-  StatusCache(UsageScanner scanner, base::Clock clock, size_t max_bytes = kDefaultMaxBytes);
+  // Keeps counts in at most `max_bytes` of memory. `clock` measures their age.
+  StatusCache(UsageScanner scanner, base::SteadyClock clock, size_t max_bytes = kDefaultMaxBytes);
 
   // Returns the usage of `workspace` from a scan that began less than `args.max_staleness` before this call, so with
   // zero from one that began after it. Callers that wait for a running scan share the next one. If the caller of a scan
@@ -38,15 +37,15 @@ class StatusCache {
  private:
   struct Known {
     Usage usage;
-    absl::Time begun;  // When its scan began, by clock_.
+    absl::Duration begun;  // When its scan began, by clock_.
   };
 
   // Returns the usage of `key` from a scan that began after `oldest`, if there is one.
-  std::optional<Usage> Find(const std::string& key, absl::Time oldest, bool counts_only)
+  std::optional<Usage> Find(const std::string& key, absl::Duration oldest, bool counts_only)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const UsageScanner scanner_;
-  const base::Clock clock_;
+  const base::SteadyClock clock_;
   mutable absl::Mutex mutex_;
   absl::CondVar scan_ended_;
   base::LruMap<Known> usages_ ABSL_GUARDED_BY(mutex_);

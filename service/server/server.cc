@@ -233,9 +233,11 @@ absl::Status Server::OpenCatalog() {
   ASSIGN_OR_RETURN(auto artifacts_dir, fs::OpenBaseDir(base_path_, open_options));
   ASSIGN_OR_RETURN(std::shared_ptr<const fs::Dir> scan_dir, fs::OpenBaseDir(base_path_, open_options));
   health_ = std::make_shared<core::DiskHealth>([this] { return CheckMayChange(); });
-  auto catalog = catalog::FileCatalog::Open(
-      std::move(catalog_dir), base_path_,
-      {.purge_delay = config_.purge_delay, .health = health_, .read_only = config_.read_only});
+  auto catalog = catalog::FileCatalog::Open(std::move(catalog_dir), base_path_,
+                                            {.purge_delay = config_.purge_delay,
+                                             .log = [this](absl::string_view line) { log_->Warning(line); },
+                                             .health = health_,
+                                             .read_only = config_.read_only});
   if (!catalog.ok()) {
     return Refusal(absl::StrCat("cannot read the base directory ", base_path_, ": ", catalog.status().message()));
   }
@@ -247,8 +249,8 @@ absl::Status Server::OpenCatalog() {
   workers_ = std::make_unique<base::ThreadPool>(config_.workers, kMaxQueuedCalls);
   stream_workers_ = std::make_unique<base::ThreadPool>(config_.workers, 2 * config_.max_artifact_streams);
   whole_file_workers_ = std::make_unique<base::ThreadPool>(kWholeFileWorkers, kMaxQueuedCalls);
-  calls_ = std::make_unique<rpc::Calls>(workers_.get(), whole_file_workers_.get(), log_.get(),
-                                        [this] { return IsLost(); });
+  calls_ =
+      std::make_unique<rpc::Calls>(workers_.get(), whole_file_workers_.get(), log_.get(), [this] { return IsLost(); });
   artifact_streams_ = std::make_unique<rpc::ArtifactStreams>(artifacts_.get(), calls_.get(), stream_workers_.get(),
                                                              config_.max_artifact_streams);
   std::vector<std::string> features;

@@ -105,19 +105,6 @@ class Reports {
   std::vector<std::string> lines_ ABSL_GUARDED_BY(mutex_);
 };
 
-TEST_P(MaintainerTest, ARecordThatBecameUnreadableIsReportedOnce) {
-  Create("a");
-  Reports reports;
-  auto maintainer = Start(reports.options());
-  base().WriteFile("a/workspace.yaml", "[");
-  reports.WaitFor("a record cannot be read");
-  base().WriteFile("b/workspace.yaml", "{");
-  while (reports.Count("a record cannot be read") < 2) absl::SleepFor(absl::Milliseconds(5));
-  maintainer.reset();
-  EXPECT_EQ(reports.Count("a/workspace.yaml"), 1);
-  EXPECT_EQ(reports.Count("b/workspace.yaml"), 1);
-}
-
 TEST_P(MaintainerTest, WhatCannotBeSweptOrSavedIsReported) {
   Create("a");
   ASSERT_OK(catalog().Commit(core::DeleteChange{.project = support::Project("a")}));
