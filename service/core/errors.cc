@@ -90,7 +90,9 @@ absl::Status CutByShutdown() {
 
 absl::Status ClientIsIdle() {
   return MakeError(StatusCode::kUnavailable, "The client neither sent nor read for too long; resume the call",
-                   {.reason = "OVERLOADED", .metadata = {{"limit", "time without progress"}}});
+                   {.reason = "OVERLOADED",
+                    .metadata = {{"limit", "time without progress"}},
+                    .retry_delay = absl::Milliseconds(100)});
 }
 
 absl::Status WorkspaceCorrupt(absl::string_view project, absl::string_view file, int line, absl::string_view problem) {

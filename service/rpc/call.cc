@@ -64,6 +64,7 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor, private LiveCall
   void OnCancel() override { calls_->NoteCancelled(*context_); }
   void OnDone() override {
     if (watched_) calls_->live_.Remove(this);
+    calls_->Sent();
     delete this;
   }
 
@@ -119,6 +120,7 @@ grpc::ServerUnaryReactor* Calls::Start(const Method& method, grpc::CallbackServe
 
 SteadyClock::time_point Calls::Begin() {
   running_.fetch_add(1, std::memory_order_relaxed);
+  unsent_.fetch_add(1, std::memory_order_relaxed);
   return SteadyClock::now();
 }
 

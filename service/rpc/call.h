@@ -81,6 +81,8 @@ class Calls {
   absl::Status CheckWanted(const grpc::CallbackServerContext& context) const;
   grpc::Status End(const Method& method, absl::string_view project, absl::Status status,
                    SteadyClock::time_point started, const grpc::CallbackServerContext& context);
+  // To be called when gRPC has done with a call: its end was sent, or its client has gone.
+  void Sent() { unsent_.fetch_sub(1, std::memory_order_relaxed); }
   // To be called when a client cancels a call.
   void NoteCancelled(const grpc::CallbackServerContext& context);
   base::ThreadPool& workers() { return *workers_; }
@@ -100,6 +102,8 @@ class Calls {
 
   // How long no call has been running; zero while one is.
   absl::Duration IdleTime() const;
+  // Whether the end of every call was sent.
+  bool all_sent() const { return unsent_.load(std::memory_order_relaxed) == 0; }
 
  private:
   class UnaryCall;
@@ -161,6 +165,7 @@ class Calls {
   LiveCalls live_;
   std::atomic<bool> draining_ = false;
   std::atomic<int> running_ = 0;
+  std::atomic<int> unsent_ = 0;
   std::atomic<SteadyClock::time_point> last_end_ = SteadyClock::now();
 };
 

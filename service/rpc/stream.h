@@ -30,6 +30,7 @@ class Stream : public Reactor, private LiveCalls::Call {
   // For gRPC alone.
   void OnDone() final {
     live_->Remove(this);
+    calls_->Sent();
     Release();
     delete this;
   }
@@ -61,10 +62,11 @@ class Stream : public Reactor, private LiveCalls::Call {
 
   // The last statement of a derived constructor.
   void Begin(absl::Status status) {
-    live_->Add(this);
     Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       if (!status.ok()) end_ = std::move(status);
     });
+    // gRPC destroys it only after it has got it from the constructor.
+    live_->Add(this);
   }
 
   // Makes a change under the lock, and begins what it allows. One function, since in between another thread could end
