@@ -91,6 +91,9 @@ crash: build wheel ## cut the power at every write of the disk, and kill the ser
 	@.ci/setup crash
 	$(PYTHON) tests/crash/run.py $(ARGS)
 
+attack: build wheel ## attack a server as a connected client might; print its memory and others' latency
+	$(PYTHON) tests/attack
+
 fuzz: ## run each fuzzer for a minute
 	@.ci/setup clang
 	cmake --workflow --preset fuzz

@@ -88,7 +88,7 @@ absl::StatusOr<EnsureResult> Authority::Ensure(const CreateArgs& args) {
   return EnsureResult{.workspace = *std::move(existing)};
 }
 
-absl::StatusOr<ListResult> Authority::List(const ListArgs& args, Cancelled cancelled) {
+absl::StatusOr<ListResult> Authority::List(const ListArgs& args, Cancelled cancelled, PageTaker take) {
   if (args.page_size < 0) return FieldInvalid("page_size", "must not be negative");
   ASSIGN_OR_RETURN(const Order order, ParseOrderBy(args.order_by));
   const PageContext context{.order = order, .filter = args.filter.text(), .show_deleted = args.show_deleted};
@@ -103,10 +103,15 @@ absl::StatusOr<ListResult> Authority::List(const ListArgs& args, Cancelled cance
   const bool all = args.filter.matches_all();
   ASSIGN_OR_RETURN(ListPage page,
                    all ? catalog_->List(query) : ListMatching(args.filter, query, start.matching_count, cancelled));
+  // The page ends before the first that its taker has no room for.
+  size_t taken = 0;
+  while (taken < page.workspaces.size() && take(*page.workspaces[taken])) ++taken;
+  page.more = page.more || taken < page.workspaces.size();
+  page.workspaces.resize(taken);
   ListResult result{.workspaces = std::move(page.workspaces),
                     .total_size = page.total_size,
                     .unreachable = std::move(page.unreachable)};
-  if (page.more) {
+  if (page.more && taken > 0) {
     start = {.after = MakeOrderKey(*result.workspaces.back(), order.field),
              .matching_count = all ? 0 : result.total_size};
     result.next_page_token = EncodePageToken(start, context);

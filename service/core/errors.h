@@ -25,6 +25,10 @@ absl::Status WorkspaceBusy(absl::string_view project, absl::string_view operatio
 absl::Status Overloaded(absl::string_view limit, absl::Duration retry_delay);
 absl::Status ShuttingDown();
 absl::Status ReadOnly(absl::string_view base_path);
+// Of a call that had begun: SHUTTING_DOWN too.
+absl::Status CutByShutdown();
+// OVERLOADED: a stream holds what others need, and its client neither sends nor reads.
+absl::Status ClientIsIdle();
 // `line` counts from 1; 0 means the problem is with the file as a whole.
 absl::Status WorkspaceCorrupt(absl::string_view project, absl::string_view file, int line, absl::string_view problem);
 // Of artifacts; `path` as on the wire.

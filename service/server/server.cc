@@ -37,6 +37,10 @@ constexpr int kWholeFileWorkers = 4;
 // Without a call for so long, clients have heard that the server is leaving.
 constexpr absl::Duration kQuiet = absl::Milliseconds(20);
 constexpr absl::Duration kMaxWaitForQuiet = absl::Seconds(1);
+// A client that sends nothing for so long does not hold up the end.
+constexpr absl::Duration kIdleWhileDraining = absl::Milliseconds(500);
+// For the last answers to be sent.
+constexpr absl::Duration kSendGrace = absl::Milliseconds(500);
 // For streams of health and reflection.
 constexpr absl::Duration kStreamGrace = absl::Milliseconds(100);
 
@@ -250,7 +254,10 @@ absl::Status Server::OpenCatalog() {
   stream_workers_ = std::make_unique<base::ThreadPool>(config_.workers, 2 * config_.max_artifact_streams);
   whole_file_workers_ = std::make_unique<base::ThreadPool>(kWholeFileWorkers, kMaxQueuedCalls);
   calls_ =
-      std::make_unique<rpc::Calls>(workers_.get(), whole_file_workers_.get(), log_.get(), [this] { return IsLost(); });
+      std::make_unique<rpc::Calls>(workers_.get(), whole_file_workers_.get(), log_.get(),
+                                   rpc::CallOptions{.idle_timeout = config_.client_timeout,
+                                                    .on_cancel = [this](const std::string& peer) { NoteReset(peer); },
+                                                    .is_lost = [this] { return IsLost(); }});
   artifact_streams_ = std::make_unique<rpc::ArtifactStreams>(artifacts_.get(), calls_.get(), stream_workers_.get(),
                                                              config_.max_artifact_streams);
   std::vector<std::string> features;
@@ -342,29 +349,50 @@ Server::~Server() {
   // Whoever balances load sees the change before connections close.
   server_->GetHealthCheckService()->SetServingStatus(false);
   Drain();
-  acceptor_.reset();
+  // Before gRPC shuts down: it answers what arrives then with CANCELLED, which no client tries again. A connection that
+  // is closed is UNAVAILABLE.
+  acceptor_->Stop();
   server_->Shutdown(absl::ToChronoTime(absl::Now() + kStreamGrace));
   server_->Wait();
   health_->SetListener(nullptr);
   maintainer_.reset();
+  acceptor_.reset();
   // Not empty, or the next server could find no room to write who it is.
   if (!config_.read_only) lock_->WriteContent("\n").IgnoreError();
   log_->Info("stopped");
 }
 
-// Waits for the calls that have begun, and until it is quiet: gRPC answers what arrives during its own shutdown with
-// CANCELLED, which no client tries again. It does not know either which streams are worth waiting for: a watcher of
-// health would hold up every stop.
+// Waits for the calls that have begun, until it is quiet and everything was sent. gRPC does not know which streams are
+// worth waiting for: a watcher of health would hold up every stop.
 void Server::Drain() {
-  const absl::Time begin = absl::Now();
+  const auto begin = rpc::SteadyClock::now();
+  const auto waited = [begin] { return absl::FromChrono(rpc::SteadyClock::now() - begin); };
   calls_->Drain();
-  while (true) {
+  while (waited() < config_.drain_timeout) {
     absl::SleepFor(absl::Milliseconds(5));
-    const absl::Duration waited = absl::Now() - begin;
-    const absl::Duration quiet = std::min(calls_->IdleTime(), waited);
-    if (quiet > kQuiet || waited > config_.drain_timeout) return;
-    if (quiet > absl::ZeroDuration() && waited > kMaxWaitForQuiet) return;
+    // A client that has not sent the next part of an upload can resume it. Streams that move go on.
+    EndStreams({.patience = kIdleWhileDraining, .why = core::CutByShutdown(), .unread = false});
+    const absl::Duration quiet = std::min(calls_->IdleTime(), waited());
+    if (quiet > kQuiet || (quiet > absl::ZeroDuration() && waited() > kMaxWaitForQuiet)) break;
   }
+  EndStreams({.patience = absl::ZeroDuration(), .why = core::CutByShutdown(), .unread = false, .moving = true});
+  const absl::Duration cut = waited();
+  while (!calls_->all_sent() && waited() < cut + kSendGrace) absl::SleepFor(absl::Milliseconds(1));
+}
+
+void Server::EndStreams(const rpc::IdleRule& rule) {
+  calls_->live().EndThose(rule);
+  artifact_streams_->live().EndThose(rule);
+}
+
+void Server::NoteReset(const std::string& peer) {
+  if (!acceptor_->NoteReset(peer)) return;
+  log_->Warning(absl::StrCat("closed the connection of ", peer, ", which cancelled too many calls too fast"));
+}
+
+void Server::EndIdleCalls() {
+  calls_->EndIdle();
+  artifact_streams_->EndIdle();
 }
 
 bool Server::ShouldLeave() const {

@@ -49,6 +49,9 @@ class Server {
   // running, also when its disk has failed: the next one reads what is on it.
   bool ShouldLeave() const;
 
+  // Ends calls whose clients stand still; to be called about once a second or more often.
+  void EndIdleCalls();
+
  private:
   explicit Server(const Config& config) : config_(config) {}
 
@@ -72,6 +75,8 @@ class Server {
   absl::Status Announce();
   void WarnOfStrangers();
   void Drain();
+  void EndStreams(const rpc::IdleRule& rule);
+  void NoteReset(const std::string& peer);
 
   const Config config_;
   std::string base_path_;
