@@ -18,7 +18,7 @@ absl::Time ClampTime(absl::Time time) {
 }
 
 std::string FormatIsoTime(absl::Time time) {
-  return absl::FormatTime("%Y-%m-%dT%H:%M:%E6S+00:00", time, absl::UTCTimeZone());
+  return absl::FormatTime("%E4Y-%m-%dT%H:%M:%E6S+00:00", time, absl::UTCTimeZone());
 }
 
 std::optional<absl::Time> ParseIsoTime(const std::string& text) {

@@ -8,6 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "proto/cpp/base/error.h"
 #include "proto/cpp/base/id.h"
 #include "proto/cpp/base/status_macros.h"
 #include "service/core/errors.h"
@@ -260,7 +261,8 @@ std::string RecordAsJson(absl::string_view text, const std::string& root_path) {
     return json.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
   };
   Record record;
-  if (auto problem = ReadRecord(text, &record)) return dump({{"line", problem->line}, {"problem", problem->what}});
+  if (auto problem = ReadRecord(text, &record))
+    return dump({{"line", problem->line}, {"problem", base::Echo(problem->what)}});
 
   const std::string name = root_path.substr(root_path.rfind('/') + 1);
   const auto project = ProjectName::Parse(name);

@@ -6,9 +6,11 @@
 #include <cmath>
 #include <fstream>
 #include <limits>
+#include <random>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "proto/cpp/base/utf8.h"
 #include "service/core/iso_time.h"
 #include "tests/support/matchers.h"
 #include "tests/support/workspaces.h"
@@ -230,6 +232,32 @@ TEST(RecordTable, AsJsonItIsTheSame) {
     for (const auto& [key, expected] : item["record"].items()) ExpectSame(json[key], ValueOf(*read, key));
     EXPECT_EQ(json["other_keys"], read->unknown_keys);
   }
+}
+
+// What record_fuzz does for minutes, for a moment: pieces of the table's files, put together at random.
+TEST(RecordTable, WhateverItsPiecesAreMadeIntoIsRefusedOrCanBeSentAndWritten) {
+  const nlohmann::json cases = Cases();
+  std::mt19937 random(7);
+  const auto any = [&random](size_t limit) { return random() % limit; };
+  int read_count = 0;
+  for (int i = 0; i < 3000; ++i) {
+    const std::string a = TextOf(cases[any(cases.size())]), b = TextOf(cases[any(cases.size())]);
+    std::string text = a.substr(0, any(a.size() + 1)) + b.substr(any(b.size() + 1));
+    if (!text.empty() && i % 3 == 0) text[any(text.size())] = static_cast<char>(random());
+    const auto read = DecodeWorkspace(text, PlaceOf("fraud"));
+    if (!read.ok()) {
+      EXPECT_THAT(read, kCorrupt);
+      EXPECT_TRUE(base::IsValidUtf8(read.status().message())) << text;
+      continue;
+    }
+    ++read_count;
+    EXPECT_OK(CheckReadable(*read)) << text;
+    EXPECT_NO_THROW(read->metadata.dump()) << text;  // It throws at what is no UTF-8.
+    for (const SettingField& field : kSettingFields) {
+      EXPECT_TRUE(base::IsValidUtf8((read->settings.*field.member).value_or(""))) << text;
+    }
+  }
+  EXPECT_GT(read_count, 100);
 }
 
 TEST(RecordTable, AsJsonACopyIsOfItsOwnPlace) {
