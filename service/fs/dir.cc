@@ -1,6 +1,7 @@
 #include "service/fs/dir.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "proto/cpp/base/status_macros.h"
 
@@ -18,6 +19,13 @@ void AddFile(const absl::StatusOr<FileStamp>& stamp, DirSummary* summary) {
 }
 
 }  // namespace
+
+bool FileStamp::operator==(const FileStamp& other) const {
+  const auto content = [](const FileStamp& stamp) {
+    return std::tie(stamp.type, stamp.device, stamp.inode, stamp.size_bytes, stamp.modify_time, stamp.change_time);
+  };
+  return content(*this) == content(other);
+}
 
 // 20 ms is above the tick of any kernel; a file system that keeps whole seconds only is told by their absence.
 bool MayBeRacy(const FileStamp& stamp, absl::Time read_time) {

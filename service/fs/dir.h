@@ -18,7 +18,8 @@ namespace mlops::fs {
 enum class EntryType { kFile, kDirectory, kSymlink, kOther };
 
 // One state of a file or directory: two equal stamps mean the same content, but for changes within one tick of the
-// file system's clock (which is why readers compare the times with when they read).
+// file system's clock (which is why readers compare the times with when they read). What does not follow from the
+// content, or not every file system tells, does not count for equality.
 struct FileStamp {
   EntryType type = EntryType::kOther;
   uint64_t device = 0;
@@ -26,8 +27,10 @@ struct FileStamp {
   int64_t size_bytes = 0;
   absl::Time modify_time;
   absl::Time change_time;
+  absl::Time birth_time = absl::InfinitePast();  // Likewise where the file system does not tell.
+  uint32_t mode = 0644;                          // Permission bits, set-uid and the like left out.
 
-  bool operator==(const FileStamp&) const = default;
+  bool operator==(const FileStamp& other) const;
 };
 
 // Times of files come from a clock that ticks: two changes within a tick leave the same stamp. A stamp is believed only
@@ -85,6 +88,8 @@ class File {
   // Has the disk begin with what was written, by whomever, to `size` bytes from `offset` on, and does not wait for it:
   // so that Sync() takes less. Files written to the end through this object need not be told.
   virtual void StartWriteback(int64_t /*offset*/, int64_t /*size*/) {}
+  // Sets the permission bits, `mode` being those of a FileStamp.
+  virtual absl::Status SetMode(uint32_t /*mode*/) { return absl::OkStatus(); }
   // Makes what was written durable (fsync(2)). A failure is final: the data may be gone, and asking again would lie.
   virtual absl::Status Sync() = 0;
   virtual absl::Status Close() = 0;

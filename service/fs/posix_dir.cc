@@ -159,6 +159,13 @@ class PosixFile final : public File {
 
   void StartWriteback(int64_t offset, int64_t size) override { sys::StartWriteback(fd_.get(), offset, size); }
 
+  absl::Status SetMode(uint32_t mode) override {
+    FileStamp now;
+    // Where a file system has no permissions, all files have the same ones, and setting them fails.
+    if (sys::Stat(fd_.get(), "", &now, portable_) == 0 && now.mode == (mode & kPermissions)) return absl::OkStatus();
+    return ::fchmod(fd_.get(), mode & kPermissions) == 0 ? absl::OkStatus() : ErrnoStatus(errno, fd_.get(), path_);
+  }
+
   absl::Status Sync() override {
     return sys::Sync(fd_.get()) == 0 ? absl::OkStatus() : ErrnoStatus(errno, fd_.get(), path_);
   }
@@ -169,6 +176,7 @@ class PosixFile final : public File {
   }
 
  private:
+  static constexpr mode_t kPermissions = 0777;
   static constexpr size_t kMaxPieces = 256;  // Below every system's IOV_MAX.
   static constexpr size_t kWritebackBytes = size_t{8} << 20;
 

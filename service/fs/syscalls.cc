@@ -11,6 +11,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <tuple>
 
 #include "absl/strings/str_cat.h"
@@ -37,6 +38,8 @@ auto Retry(Call call) {
   return result;
 }
 
+constexpr mode_t kPermissions = 0777;
+
 EntryType TypeOfMode(mode_t mode) {
   if (S_ISREG(mode)) return EntryType::kFile;
   if (S_ISDIR(mode)) return EntryType::kDirectory;
@@ -44,8 +47,9 @@ EntryType TypeOfMode(mode_t mode) {
   return EntryType::kOther;
 }
 
-// The type that a directory entry tells; those that file systems leave unknown are looked up.
-EntryType TypeOfEntry(int dir, unsigned char type, const char* name) {
+// The type of a directory entry; those that the file system leaves unknown are looked up. nullopt if the entry vanished
+// or, errno set to anything but ENOENT, if it cannot be looked up.
+std::optional<EntryType> TypeOfEntry(int dir, unsigned char type, const char* name) {
   switch (type) {
     case DT_REG:
       return EntryType::kFile;
@@ -59,7 +63,8 @@ EntryType TypeOfEntry(int dir, unsigned char type, const char* name) {
       return EntryType::kOther;
   }
   struct stat info;
-  return ::fstatat(dir, name, &info, AT_SYMLINK_NOFOLLOW) == 0 ? TypeOfMode(info.st_mode) : EntryType::kOther;
+  if (::fstatat(dir, name, &info, AT_SYMLINK_NOFOLLOW) != 0) return std::nullopt;
+  return TypeOfMode(info.st_mode);
 }
 
 bool IsDots(const char* name) { return name[0] == '.' && (name[1] == '\0' || (name[1] == '.' && name[2] == '\0')); }
@@ -215,7 +220,8 @@ int PortableStat(int dir, const std::string& path, FileStamp* stamp) {
             .inode = info.st_ino,
             .size_bytes = info.st_size,
             .modify_time = absl::TimeFromTimespec(modified),
-            .change_time = absl::TimeFromTimespec(changed)};
+            .change_time = absl::TimeFromTimespec(changed),
+            .mode = static_cast<uint32_t>(info.st_mode & kPermissions)};
   return 0;
 }
 
@@ -233,7 +239,9 @@ int PortableForEachEntry(int dir, absl::FunctionRef<bool(absl::string_view, Entr
     const dirent* entry = ::readdir(stream.get());
     if (entry == nullptr) return errno == 0 ? 0 : -1;
     if (IsDots(entry->d_name)) continue;
-    if (!visit(entry->d_name, TypeOfEntry(dir, entry->d_type, entry->d_name))) return 0;
+    const auto type = TypeOfEntry(dir, entry->d_type, entry->d_name);
+    if (!type && errno != ENOENT) return -1;
+    if (type && !visit(entry->d_name, *type)) return 0;
   }
 }
 
@@ -282,7 +290,8 @@ int RenameExchange([[maybe_unused]] int from_dir, [[maybe_unused]] const std::st
 int Stat(int dir, const std::string& path, FileStamp* stamp, bool portable) {
 #ifdef __linux__
   if (!portable && !Known(g_no_statx)) {
-    constexpr unsigned kMask = STATX_TYPE | STATX_INO | STATX_SIZE | STATX_MTIME | STATX_CTIME;
+    constexpr unsigned kMask =
+        STATX_TYPE | STATX_MODE | STATX_INO | STATX_SIZE | STATX_MTIME | STATX_CTIME | STATX_BTIME;
     struct statx info;
     const int flags = AT_SYMLINK_NOFOLLOW | (path.empty() ? AT_EMPTY_PATH : 0);
     if (::statx(dir, path.c_str(), flags, kMask, &info) == 0) {
@@ -291,7 +300,9 @@ int Stat(int dir, const std::string& path, FileStamp* stamp, bool portable) {
                 .inode = info.stx_ino,
                 .size_bytes = static_cast<int64_t>(info.stx_size),
                 .modify_time = FromStatxTime(info.stx_mtime),
-                .change_time = FromStatxTime(info.stx_ctime)};
+                .change_time = FromStatxTime(info.stx_ctime),
+                .mode = static_cast<uint32_t>(info.stx_mode & kPermissions)};
+      if ((info.stx_mask & STATX_BTIME) != 0) stamp->birth_time = FromStatxTime(info.stx_btime);
       return 0;
     }
     if (!MayBeRefusal(errno)) return -1;
@@ -319,9 +330,16 @@ int ForEachEntry(int dir, absl::FunctionRef<bool(absl::string_view name, EntryTy
   if (!portable && !Known(g_no_getdents64)) {
     const auto buffer = std::make_unique_for_overwrite<char[]>(kEntryBufferBytes);
     if (::lseek(dir, 0, SEEK_SET) < 0) return -1;
-    const int result = ForEachRawEntry(dir, buffer.get(), [&](const char* name, unsigned char type) {
-      return visit(name, TypeOfEntry(dir, type, name));
+    int error = 0;
+    const int result = ForEachRawEntry(dir, buffer.get(), [&](const char* name, unsigned char raw_type) {
+      const auto type = TypeOfEntry(dir, raw_type, name);
+      if (!type && errno != ENOENT) error = errno;
+      return type ? visit(name, *type) : error == 0;
     });
+    if (error != 0) {
+      errno = error;
+      return -1;
+    }
     if (result != kRefused) return result;
   }
 #endif
@@ -337,9 +355,10 @@ int Summarize([[maybe_unused]] int dir, [[maybe_unused]] bool file_sizes, [[mayb
     FileSums sums;
     const int result = ForEachRawEntry(dir, buffer.get(), [&](const char* name, unsigned char raw_type) {
       const bool told = raw_type == DT_REG || raw_type == DT_DIR;  // Nearly all are.
-      const EntryType type = !told                ? TypeOfEntry(dir, raw_type, name)
-                             : raw_type == DT_REG ? EntryType::kFile
-                                                  : EntryType::kDirectory;
+      const auto type = !told                ? TypeOfEntry(dir, raw_type, name)
+                        : raw_type == DT_REG ? std::optional(EntryType::kFile)
+                                             : std::optional(EntryType::kDirectory);
+      if (!type && errno != ENOENT) failed(name);
       if (type == EntryType::kDirectory) summary->subdirectories.append(name, std::strlen(name) + 1);
       if (type != EntryType::kFile) return true;
       if (!file_sizes) {

@@ -3,6 +3,25 @@
 namespace mlops::support {
 namespace {
 
+class FaultReader final : public ForwardingReader {
+ public:
+  FaultReader(std::unique_ptr<fs::FileReader> target, Faults* faults)
+      : ForwardingReader(std::move(target)), faults_(faults) {}
+
+  absl::StatusOr<fs::FileStamp> Stat() const override {
+    RETURN_IF_ERROR(faults_->Read());
+    return ForwardingReader::Stat();
+  }
+  absl::StatusOr<size_t> ReadAt(int64_t offset, char* buffer, size_t size) override {
+    RETURN_IF_ERROR(faults_->Read());
+    return ForwardingReader::ReadAt(offset, buffer, size);
+  }
+  fs::FileReader& target() { return ForwardingReader::target(); }
+
+ private:
+  Faults* const faults_;
+};
+
 class FaultFile final : public ForwardingFile {
  public:
   FaultFile(std::unique_ptr<fs::File> target, Faults* faults) : ForwardingFile(std::move(target)), faults_(faults) {}
@@ -13,10 +32,13 @@ class FaultFile final : public ForwardingFile {
   absl::StatusOr<int64_t> CopyFrom(fs::FileReader& source, int64_t offset, int64_t size) override {
     absl::StatusOr<int64_t> copied;
     RETURN_IF_ERROR(faults_->Mutate([&] {
-      copied = ForwardingFile::CopyFrom(source, offset, size);
+      copied = ForwardingFile::CopyFrom(static_cast<FaultReader&>(source).target(), offset, size);
       return copied.status();
     }));
     return copied;
+  }
+  absl::Status SetMode(uint32_t mode) override {
+    return faults_->Mutate([&] { return ForwardingFile::SetMode(mode); });
   }
   absl::Status Sync() override {
     return faults_->Mutate([&] { return ForwardingFile::Sync(); });
@@ -66,9 +88,14 @@ absl::Status Faults::Mutate(absl::FunctionRef<absl::Status()> call) {
   return error.ok() ? status : error;
 }
 
-absl::Status Faults::Read() const {
+absl::Status Faults::Read() {
   absl::MutexLock lock(&mutex_);
-  return active_ && plan_.reads_too && calls_ >= plan_.call ? plan_.error : absl::OkStatus();
+  if (!active_) return absl::OkStatus();
+  if (plan_.count_reads) {
+    ++calls_;
+    return calls_ == plan_.call || (plan_.all_after && calls_ > plan_.call) ? plan_.error : absl::OkStatus();
+  }
+  return plan_.reads_too && calls_ >= plan_.call ? plan_.error : absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<fs::Dir>> FaultDir::OpenDir(absl::string_view path) const {
@@ -79,6 +106,16 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> FaultDir::OpenDir(absl::string_view pat
 absl::StatusOr<fs::FileStamp> FaultDir::Stat(absl::string_view path) const {
   RETURN_IF_ERROR(faults_->Read());
   return ForwardingDir::Stat(path);
+}
+
+absl::StatusOr<fs::FileStamp> FaultDir::StatSelf() const {
+  RETURN_IF_ERROR(faults_->Read());
+  return ForwardingDir::StatSelf();
+}
+
+absl::StatusOr<std::optional<std::string>> FaultDir::ReadLink(absl::string_view path) const {
+  RETURN_IF_ERROR(faults_->Read());
+  return ForwardingDir::ReadLink(path);
 }
 
 absl::StatusOr<fs::FileContent> FaultDir::ReadFile(absl::string_view path, int64_t max_bytes) const {
@@ -93,7 +130,8 @@ absl::Status FaultDir::ForEachEntry(absl::FunctionRef<bool(absl::string_view, fs
 
 absl::StatusOr<std::unique_ptr<fs::FileReader>> FaultDir::OpenFile(absl::string_view path) const {
   RETURN_IF_ERROR(faults_->Read());
-  return ForwardingDir::OpenFile(path);
+  ASSIGN_OR_RETURN(auto file, ForwardingDir::OpenFile(path));
+  return std::make_unique<FaultReader>(std::move(file), faults_);
 }
 
 absl::Status FaultDir::MakeDir(absl::string_view path) {

@@ -2,6 +2,8 @@
 #define MLOPS_TESTS_SUPPORT_FAULT_DIR_H_
 
 #include <memory>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -17,10 +19,11 @@ namespace mlops::support {
 class Faults {
  public:
   struct Plan {
-    int call = 1;            // Counted from 1: the first that fails.
-    bool all_after = false;  // Whether all the following fail as well; else just the one.
-    bool reads_too = false;  // With all_after, also calls that change nothing, as when the power is gone.
-    bool performed = false;  // The call is made, and its success not told: an answer lost on its way.
+    int call = 1;              // Counted from 1: the first that fails.
+    bool all_after = false;    // Whether all the following fail as well; else just the one.
+    bool reads_too = false;    // With all_after, also calls that change nothing, as when the power is gone.
+    bool count_reads = false;  // Calls that change nothing are counted too, and fail as the others.
+    bool performed = false;    // The call is made, and its success not told: an answer lost on its way.
     absl::Status error = absl::InternalError("a fault");
   };
 
@@ -34,7 +37,7 @@ class Faults {
   // To be asked for each call that changes something, in whose stead the status stands unless it is OK.
   absl::Status Mutate(absl::FunctionRef<absl::Status()> call);
   // Likewise for one that does not.
-  absl::Status Read() const;
+  absl::Status Read();
 
  private:
   mutable absl::Mutex mutex_;
@@ -51,6 +54,8 @@ class FaultDir final : public ForwardingDir {
 
   absl::StatusOr<std::unique_ptr<fs::Dir>> OpenDir(absl::string_view path) const override;
   absl::StatusOr<fs::FileStamp> Stat(absl::string_view path) const override;
+  absl::StatusOr<fs::FileStamp> StatSelf() const override;
+  absl::StatusOr<std::optional<std::string>> ReadLink(absl::string_view path) const override;
   absl::StatusOr<fs::FileContent> ReadFile(absl::string_view path, int64_t max_bytes) const override;
   absl::Status ForEachEntry(absl::FunctionRef<bool(absl::string_view, fs::EntryType)> visit) const override;
   absl::StatusOr<std::unique_ptr<fs::FileReader>> OpenFile(absl::string_view path) const override;

@@ -20,11 +20,29 @@ class ForwardingFile : public fs::File {
   absl::StatusOr<int64_t> CopyFrom(fs::FileReader& source, int64_t offset, int64_t size) override {
     return target_->CopyFrom(source, offset, size);
   }
+  absl::Status SetMode(uint32_t mode) override { return target_->SetMode(mode); }
   absl::Status Sync() override { return target_->Sync(); }
   absl::Status Close() override { return target_->Close(); }
 
  private:
   const std::unique_ptr<fs::File> target_;
+};
+
+// A FileReader that hands every call on to another.
+class ForwardingReader : public fs::FileReader {
+ public:
+  explicit ForwardingReader(std::unique_ptr<fs::FileReader> target) : target_(std::move(target)) {}
+
+  absl::StatusOr<fs::FileStamp> Stat() const override { return target_->Stat(); }
+  absl::StatusOr<size_t> ReadAt(int64_t offset, char* buffer, size_t size) override {
+    return target_->ReadAt(offset, buffer, size);
+  }
+
+ protected:
+  fs::FileReader& target() { return *target_; }
+
+ private:
+  const std::unique_ptr<fs::FileReader> target_;
 };
 
 // A Dir that hands every call on to another; tests override what they want to see or change. Directories and files

@@ -26,7 +26,7 @@ absl::Status Unsuitable(absl::string_view path, absl::string_view problem) {
 struct MemoryDisk::Inode {
   uint64_t number = 0;
   EntryType type = EntryType::kFile;
-  absl::Time change_time;
+  absl::Time modify_time, change_time;
   std::string data, safe_data;                        // Of a file.
   std::map<std::string, InodePtr> names, safe_names;  // Of a directory.
 };
@@ -57,7 +57,7 @@ class MemoryFile final : public fs::File {
   absl::Status Write(absl::string_view data) override {
     absl::MutexLock lock(&disk_->mutex_);
     inode_->data.append(data.data(), data.size());
-    inode_->change_time = disk_->now_ += absl::Seconds(1);
+    inode_->modify_time = inode_->change_time = disk_->now_ += absl::Seconds(1);
     return absl::OkStatus();
   }
   absl::Status Sync() override {
@@ -171,7 +171,7 @@ absl::Time MemoryDisk::Now() const {
 
 MemoryDisk::InodePtr MemoryDisk::NewInode(EntryType type) {
   inodes_.push_back(std::make_shared<Inode>());
-  *inodes_.back() = {.number = inodes_.size(), .type = type, .change_time = now_};
+  *inodes_.back() = {.number = inodes_.size(), .type = type, .modify_time = now_, .change_time = now_};
   return inodes_.back();
 }
 
@@ -199,7 +199,7 @@ FileStamp MemoryDisk::Stamp(const Inode& inode) {
           .device = 1,
           .inode = inode.number,
           .size_bytes = static_cast<int64_t>(inode.data.size()),
-          .modify_time = inode.change_time,
+          .modify_time = inode.modify_time,
           .change_time = inode.change_time};
 }
 
@@ -260,7 +260,7 @@ void MemoryDisk::Apply(Change change) {
     } else {
       entry.dir->names[entry.name] = entry.becomes;
     }
-    entry.dir->change_time = now_;
+    entry.dir->modify_time = entry.dir->change_time = now_;
   }
   unsafe_.push_back(std::move(change));
 }

@@ -368,6 +368,25 @@ TEST_P(DirTest, AStampChangesWithTheFile) {
 
 // --- Rename ---------------------------------------------------------------------------------------------------------
 
+TEST_P(DirTest, AFileTakesThePermissionsThatItIsGiven) {
+  auto file = dir->CreateFile("file").value();
+  for (const uint32_t mode : {0600u, 0755u}) {
+    ASSERT_OK(file->SetMode(mode | 04000));
+    EXPECT_EQ(dir->Stat("file")->mode, mode);
+    EXPECT_EQ(static_cast<uint32_t>(std::filesystem::status(temp.Path("file")).permissions()), mode);
+  }
+}
+
+TEST(FileStampTest, WhatDoesNotComeFromTheContentDoesNotCount) {
+  const FileStamp stamp{.type = EntryType::kFile, .inode = 1, .modify_time = absl::UnixEpoch()};
+  FileStamp other = stamp;
+  other.mode = 0600;
+  other.birth_time = absl::UnixEpoch();
+  EXPECT_EQ(stamp, other);
+  other.change_time = absl::UnixEpoch() + absl::Seconds(1);
+  EXPECT_NE(stamp, other);
+}
+
 TEST_P(DirTest, ReplaceTakesTheTargetsPlace) {
   temp.WriteFile("from", "new");
   temp.WriteFile("to", "old");
