@@ -21,9 +21,9 @@ constexpr size_t kDirNamesCacheBytes = 64 << 20;
 constexpr size_t kHashBytes = 1 << 20;
 constexpr int64_t kCopyStepBytes = 64 << 20;
 constexpr int64_t kRemoveStep = 1000;
-// Workspaces looked at in one step of a sweep, what is removed in each, and how long after a round the next begins.
+// Workspaces looked at in one step of a sweep, entries removed in it, and how long after a round the next begins.
 constexpr int kSweptWorkspaces = 200;
-constexpr int64_t kSweptEntries = 1000;
+constexpr int64_t kSweptEntries = 2000;
 constexpr absl::Duration kSweepInterval = absl::Minutes(10);
 
 absl::Status LeftAlone() { return absl::CancelledError("the client left"); }
@@ -43,15 +43,16 @@ absl::Status CheckNotTop(const RelativePath& path) {
 
 }  // namespace
 
-Artifacts::Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base, UploadOptions options)
+Artifacts::Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base, const UploadOptions& options)
     : catalog_(catalog),
       base_(std::move(base)),
       clock_(options.clock),
+      steady_clock_(options.steady_clock),
       health_(options.health),
       checksums_(kChecksumCacheBytes),
       dir_names_(kDirNamesCacheBytes, clock_),
       placer_(base_.get(), health_.get()),
-      uploads_(&placer_, &checksums_, std::move(options)) {}
+      uploads_(&placer_, options) {}
 
 absl::StatusOr<ArtifactTree> Artifacts::Open(const ProjectName& project) const {
   RETURN_IF_ERROR(catalog_->Get(project).status());
@@ -173,7 +174,7 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(const ArtifactTree& tree
   ASSIGN_OR_RETURN(const auto uploads, tree.OpenUploads());
   const std::string id = base::RandomId();
   const std::string name = absl::StrCat(id, layout::kRemovedSuffix);
-  const auto claim = uploads_.TryClaim(tree, id);
+  auto claim = uploads_.TryClaim(tree, id);
   absl::Status moved = placer_.Change(tree, [&] {
     ASSIGN_OR_RETURN(const fs::FileStamp stamp, parent.Stat(args.path.name()));
     RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, stamp));
@@ -183,7 +184,11 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(const ArtifactTree& tree
   RETURN_IF_ERROR(health_->Sync(parent));
   DeletedArtifacts deleted;
   while (true) {
-    if (cancelled()) return LeftAlone();
+    if (cancelled()) {
+      claim.reset();
+      AddUnfinished(args.project);
+      return LeftAlone();
+    }
     ASSIGN_OR_RETURN(const fs::RemovedTree removed, fs::RemoveTree(*uploads, name, kRemoveStep));
     deleted.file_count += removed.file_count;
     deleted.size_bytes += removed.size_bytes;
@@ -235,13 +240,17 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args, Cancelled can
   RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, opened.stamp));
   ArtifactReader reader(std::move(opened));
   const Precondition precondition{.create_only = args.create_only};
-  RETURN_IF_ERROR(CheckReplaceable(tree, args.destination, tree.Stat(args.destination), precondition));
+  const auto existing = tree.Stat(args.destination);
+  RETURN_IF_ERROR(CheckReplaceable(tree, args.destination, existing, precondition));
   ASSIGN_OR_RETURN(const auto uploads, tree.OpenUploads());
   const std::string id = base::RandomId();
   const std::string name = absl::StrCat(id, layout::kTempSuffix);
   const auto claim = uploads_.TryClaim(tree, id);
   ASSIGN_OR_RETURN(auto file, uploads->CreateFile(name));
-  absl::Status copied = CopyBytes(*file, reader, cancelled);
+  // As for cp(1): the copy takes the permissions of the file that it replaces, else those of its source.
+  const uint32_t mode = existing.ok() ? existing->mode : reader.stamp().mode;
+  absl::Status copied = file->SetMode(mode);
+  if (copied.ok()) copied = CopyBytes(*file, reader, cancelled);
   file.reset();
   const auto place = [&]() -> absl::StatusOr<fs::FileStamp> {
     RETURN_IF_ERROR(copied);
@@ -255,8 +264,8 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args, Cancelled can
 
 absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project, const RelativePath& path) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(project));
-  ASSIGN_OR_RETURN(const ArtifactTree::Chain parents, placer_.MakeParents(tree, path));
-  fs::Dir& parent = tree.EndOf(parents);
+  ASSIGN_OR_RETURN(const auto opened, placer_.MakeParents(tree, path));
+  fs::Dir& parent = opened == nullptr ? tree.root() : *opened;
   absl::Status made = parent.MakeDir(path.name());
   if (!made.ok() && !absl::IsAlreadyExists(made)) return tree.Error(made, path);
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, tree.Stat(path));
@@ -267,19 +276,52 @@ absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project, co
 
 // --- Maintenance ----------------------------------------------------------------------------------------------------
 
-void Artifacts::SweepSome() {
-  if (clock_() < next_sweep_ || !health_->ok()) return;
+void Artifacts::AddUnfinished(const ProjectName& project) {
+  absl::MutexLock lock(&unfinished_mutex_);
+  unfinished_.insert(project);
+}
+
+bool Artifacts::SweepProject(const ProjectName& project, int64_t* budget) {
+  const auto tree = ArtifactTree::Open(*base_, project);
+  if (!tree.ok()) return false;
+  const auto swept = uploads_.Sweep(*tree, *budget);
+  // Best effort: what fails comes again in the next round.
+  if (!swept.ok()) return false;
+  *budget -= swept->entry_count;
+  return swept->more;
+}
+
+void Artifacts::SweepUnfinished(int64_t* budget) {
+  while (*budget > 0) {
+    std::optional<ProjectName> project;
+    {
+      absl::MutexLock lock(&unfinished_mutex_);
+      if (unfinished_.empty()) return;
+      // Taken out first: what is added meanwhile is not missed.
+      project = unfinished_.extract(unfinished_.begin()).value();
+    }
+    if (SweepProject(*project, budget)) return AddUnfinished(*project);
+  }
+}
+
+void Artifacts::SweepInTurn(int64_t* budget) {
+  if (steady_clock_() < next_round_) return;
   const auto page = catalog_->List({.page_size = kSweptWorkspaces, .after = swept_});
   if (!page.ok()) return;
   for (const WorkspacePtr& workspace : page->workspaces) {
-    const auto tree = ArtifactTree::Open(*base_, workspace->project);
-    // Best effort: what is left comes again in the next round.
-    if (tree.ok()) uploads_.Sweep(*tree, kSweptEntries).status().IgnoreError();
+    if (SweepProject(workspace->project, budget)) AddUnfinished(workspace->project);
     swept_ = MakeOrderKey(*workspace, OrderField::kProject);
   }
   if (page->more) return;
   swept_.reset();
-  next_sweep_ = clock_() + kSweepInterval;
+  next_round_ = steady_clock_() + kSweepInterval;
+}
+
+void Artifacts::SweepSome() {
+  if (!health_->ok()) return;
+  int64_t budget = kSweptEntries;
+  SweepUnfinished(&budget);
+  SweepInTurn(&budget);
 }
 
 }  // namespace mlops::core

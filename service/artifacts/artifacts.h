@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -78,7 +79,7 @@ struct DeletedArtifacts {
 class Artifacts {
  public:
   // `catalog` must outlive this; `base` is its base directory.
-  Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base, UploadOptions options = {});
+  Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base, const UploadOptions& options = {});
 
   absl::StatusOr<Artifact> Get(const ProjectName& project, const RelativePath& path, bool checksum,
                                Cancelled cancelled);
@@ -88,14 +89,15 @@ class Artifacts {
   // Of the upload that a first message with `discard` names; see Uploads::Discard().
   absl::StatusOr<std::optional<Artifact>> DiscardUpload(const WriteArgs& args);
   absl::StatusOr<UploadState> GetUpload(const ProjectName& project, const std::string& upload_id);
-  // Where nobody waits any more, what was taken out of sight is removed by Sweep().
+  // Where nobody waits any more, what was taken out of sight is removed by SweepSome().
   absl::StatusOr<DeletedArtifacts> Delete(const DeleteArtifactArgs& args, Cancelled cancelled);
   absl::StatusOr<Artifact> Move(const TransferArgs& args);
   absl::StatusOr<Artifact> Copy(const TransferArgs& args, Cancelled cancelled);
   absl::StatusOr<Artifact> MakeDirectory(const ProjectName& project, const RelativePath& path);
 
-  // Removes uploads that have expired, and what a crash left, in some more of the workspaces; all come in turn. To be
-  // called now and then by one thread.
+  // Takes one bounded step of removing what is left to remove: first of directories whose Delete() was cut off, one
+  // after the other until they are gone; then of uploads that have expired, and of what a crash left, in all workspaces
+  // in turn. To be called a few times a second by one thread.
   void SweepSome();
 
  private:
@@ -104,19 +106,28 @@ class Artifacts {
   absl::StatusOr<Artifact> Checksum(const ArtifactTree& tree, const RelativePath& path, Cancelled cancelled);
   absl::StatusOr<DeletedArtifacts> RemoveAside(const ArtifactTree& tree, fs::Dir& parent,
                                                const DeleteArtifactArgs& args, Cancelled cancelled);
+  // Removes some of what is left in one workspace, and takes it off `budget`; true if there is more.
+  bool SweepProject(const ProjectName& project, int64_t* budget);
+  void SweepUnfinished(int64_t* budget) ABSL_LOCKS_EXCLUDED(unfinished_mutex_);
+  void SweepInTurn(int64_t* budget);
+  void AddUnfinished(const ProjectName& project) ABSL_LOCKS_EXCLUDED(unfinished_mutex_);
   absl::Status CopyBytes(fs::File& to, ArtifactReader& from, Cancelled cancelled) const;
 
   Catalog* const catalog_;
   const std::unique_ptr<fs::Dir> base_;
   const base::Clock clock_;
+  const base::SteadyClock steady_clock_;
   const std::shared_ptr<DiskHealth> health_;
   ChecksumCache checksums_;
   DirNamesCache dir_names_;
   Placer placer_;
   Uploads uploads_;
 
-  absl::Time next_sweep_ = absl::InfinitePast();  // Of SweepSome() alone, as the next.
-  std::optional<OrderKey> swept_;                 // The last workspace of this round.
+  // Workspaces in which SweepSome() has more to remove at once.
+  absl::Mutex unfinished_mutex_;
+  absl::flat_hash_set<ProjectName> unfinished_ ABSL_GUARDED_BY(unfinished_mutex_);
+  absl::Duration next_round_ = -absl::InfiniteDuration();  // Of SweepSome() alone, as the next.
+  std::optional<OrderKey> swept_;                          // The last workspace of this round.
 };
 
 }  // namespace mlops::core

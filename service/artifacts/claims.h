@@ -36,9 +36,13 @@ class Claims {
     if (!keys_.insert(key).second) return nullptr;
     return std::make_unique<Claim>(this, std::move(key));
   }
+  bool IsClaimed(const std::string& key) const ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    return keys_.contains(key);
+  }
 
  private:
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   absl::flat_hash_set<std::string> keys_ ABSL_GUARDED_BY(mutex_);
 };
 

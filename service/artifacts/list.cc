@@ -22,31 +22,21 @@ struct Entry {
   bool operator<(const Entry& other) const { return name < other.name; }
 };
 
+// Directories on the way to the one that is being listed that are kept open. Deeper ones are closed while what is in
+// them is listed, and opened again by their path: a list has few descriptors, however deep the tree is.
+constexpr int kMaxOpenLevels = 4;
+
 // One walk that fills a page.
 class Walk {
  public:
-  Walk(bool recursive, size_t page_size, DirNamesCache* cache)
-      : recursive_(recursive), page_size_(page_size), cache_(cache) {}
+  // `top` is at `path`, "" being the workspace.
+  Walk(const fs::Dir& top, const std::string& path, bool recursive, size_t page_size, DirNamesCache* cache)
+      : top_(top), path_(path), recursive_(recursive), page_size_(page_size), cache_(cache) {}
 
-  // Lists `dir`, which is at `path`, "" being the workspace, from behind `after` on, which is relative to it and may be
-  // "".
-  absl::Status List(const fs::Dir& dir, const std::string& path, absl::string_view after) {
-    std::string last(after.substr(0, after.find('/')));
-    // What the last page ended in goes on first: its directory was listed already.
-    if (recursive_ && !last.empty()) {
-      RETURN_IF_ERROR(Descend(dir, path, last, after.size() > last.size() ? after.substr(last.size() + 1) : ""));
-    }
-    while (!full()) {
-      bool whole = true;
-      ASSIGN_OR_RETURN(const std::vector<Entry> entries, NextEntries(dir, path.empty(), last, &whole));
-      for (const Entry& entry : entries) {
-        if (full()) return absl::OkStatus();
-        RETURN_IF_ERROR(Add(dir, path, entry));
-        last = entry.name;
-      }
-      if (whole) break;
-    }
-    return absl::OkStatus();
+  // Lists the top from behind `after` on, which is relative to it and may be "".
+  absl::Status Run(absl::string_view after) {
+    Level top{.path = path_};
+    return List(top, after);
   }
 
   // One more than asked for tells that there is more.
@@ -58,6 +48,44 @@ class Walk {
 
  private:
   bool full() const { return page_.artifacts.size() > page_size_; }
+
+  // A directory on the way from the top to what is being listed.
+  struct Level {
+    std::string path;
+    int depth = 0;                 // Below the top.
+    std::unique_ptr<fs::Dir> dir;  // Null while it is closed, and of the top.
+  };
+
+  // The directory of `level`, which is opened if it is closed.
+  absl::StatusOr<const fs::Dir*> Open(Level& level) const {
+    if (level.depth == 0) return &top_;
+    if (level.dir == nullptr) {
+      const size_t begin = path_.empty() ? 0 : path_.size() + 1;
+      ASSIGN_OR_RETURN(level.dir, top_.OpenDir(absl::string_view(level.path).substr(begin)));
+    }
+    return level.dir.get();
+  }
+
+  // Lists the directory of `level` from behind `after` on, which is relative to it and may be "".
+  absl::Status List(Level& level, absl::string_view after) {
+    std::string last(after.substr(0, after.find('/')));
+    // What the last page ended in goes on first: its directory was listed already.
+    if (recursive_ && !last.empty()) {
+      RETURN_IF_ERROR(Descend(level, last, after.size() > last.size() ? after.substr(last.size() + 1) : ""));
+    }
+    while (!full()) {
+      bool whole = true;
+      ASSIGN_OR_RETURN(const fs::Dir* const dir, Open(level));
+      ASSIGN_OR_RETURN(const std::vector<Entry> entries, NextEntries(*dir, level.path.empty(), last, &whole));
+      for (const Entry& entry : entries) {
+        if (full()) return absl::OkStatus();
+        RETURN_IF_ERROR(Add(level, entry));
+        last = entry.name;
+      }
+      if (whole) break;
+    }
+    return absl::OkStatus();
+  }
 
   static std::string Join(absl::string_view path, absl::string_view name) {
     return path.empty() ? std::string(name) : absl::StrCat(path, "/", name);
@@ -106,30 +134,36 @@ class Walk {
     return entries;
   }
 
-  absl::Status Add(const fs::Dir& dir, const std::string& parent, const Entry& entry) {
-    const std::string path = Join(parent, entry.name);
+  absl::Status Add(Level& level, const Entry& entry) {
+    const std::string path = Join(level.path, entry.name);
     if (path.size() > kMaxPathBytes) return absl::OkStatus();
-    const auto stamp = dir.Stat(entry.name);
+    ASSIGN_OR_RETURN(const fs::Dir* const dir, Open(level));
+    const auto stamp = dir->Stat(entry.name);
     if (!stamp.ok() && !absl::IsNotFound(stamp.status())) return stamp.status();
     // Gone, or something else by now.
     if (!stamp.ok() || stamp->type != entry.type) return absl::OkStatus();
-    if (parent.empty() && stamp->type != fs::EntryType::kDirectory) return absl::OkStatus();
+    if (level.path.empty() && stamp->type != fs::EntryType::kDirectory) return absl::OkStatus();
     page_.artifacts.push_back(DescribeArtifact(ShowPath(path), *stamp));
     if (!full()) page_.last = path;
     if (!recursive_ || full() || stamp->type != fs::EntryType::kDirectory) return absl::OkStatus();
-    return Descend(dir, parent, entry.name, "");
+    return Descend(level, entry.name, "");
   }
 
-  absl::Status Descend(const fs::Dir& parent, const std::string& parent_path, const std::string& name,
-                       absl::string_view after) {
-    const auto dir = parent.OpenDir(name);
-    absl::Status listed = dir.ok() ? List(**dir, Join(parent_path, name), after) : dir.status();
+  absl::Status Descend(Level& parent, const std::string& name, absl::string_view after) {
+    ASSIGN_OR_RETURN(const fs::Dir* const dir, Open(parent));
+    Level child{.path = Join(parent.path, name), .depth = parent.depth + 1};
+    auto opened = dir->OpenDir(name);
+    if (parent.depth >= kMaxOpenLevels) parent.dir.reset();
+    if (opened.ok()) child.dir = *std::move(opened);
+    absl::Status listed = child.dir != nullptr ? List(child, after) : opened.status();
     // Vanished, a file, or a link by now; or the server may not read it.
     const auto info = base::GetErrorInfo(listed);
     const bool refused = info && info->metadata.contains("errno") && info->metadata.at("errno") == absl::StrCat(EACCES);
     return absl::IsNotFound(listed) || absl::IsFailedPrecondition(listed) || refused ? absl::OkStatus() : listed;
   }
 
+  const fs::Dir& top_;
+  const std::string path_;
   const bool recursive_;
   const size_t page_size_;
   DirNamesCache* const cache_;
@@ -140,8 +174,8 @@ class Walk {
 
 absl::StatusOr<TreePage> ListTree(const fs::Dir& dir, const std::string& path, bool recursive, absl::string_view after,
                                   size_t page_size, DirNamesCache* cache) {
-  Walk walk(recursive, page_size, cache);
-  RETURN_IF_ERROR(walk.List(dir, path, after));
+  Walk walk(dir, path, recursive, page_size, cache);
+  RETURN_IF_ERROR(walk.Run(after));
   return walk.TakePage();
 }
 

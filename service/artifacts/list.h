@@ -26,7 +26,7 @@ struct TreePage {
 // Links and special files are left out, as is what has a longer path than an artifact may have. Directories below `dir`
 // that vanish or that the server may not read are passed over. Memory is bounded by the page and the depth, however
 // many entries a directory has: of each no more names are kept than the page has room for. For the next ones it is read
-// again, unless `cache` has them.
+// again, unless `cache` has them. Descriptors are bounded by a constant.
 //
 // Errors as fs::Dir about `dir`.
 absl::StatusOr<TreePage> ListTree(const fs::Dir& dir, const std::string& path, bool recursive, absl::string_view after,

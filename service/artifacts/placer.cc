@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/hash/hash.h"
+#include "absl/strings/str_split.h"
 #include "proto/cpp/base/status_macros.h"
 #include "service/core/errors.h"
 
@@ -13,18 +14,28 @@ namespace {
 
 constexpr size_t kMaxDurableNames = 1024;  // In each stripe.
 
-// For each directory of the chain, what tells this name of this directory in this other one from everything else; none
-// where the file system does not tell.
-std::vector<std::optional<size_t>> NameKeys(const ArtifactTree& tree, const ArtifactTree::Chain& chain) {
-  std::vector<std::optional<size_t>> keys;
-  std::string parent = tree.root().Identity();
-  for (const ArtifactTree::Step& step : chain) {
-    std::string child = step.dir->Identity();
-    const bool known = !parent.empty() && !child.empty();
-    keys.push_back(known ? std::optional(absl::HashOf(parent, step.name, child)) : std::nullopt);
-    parent = std::move(child);
-  }
-  return keys;
+// Identifies the name `name` of the directory `child` in the directory `parent`, both as fs::Dir::Identity() gives
+// them; none where the file system does not tell.
+std::optional<size_t> NameKey(const std::string& parent, absl::string_view name, const std::string& child) {
+  if (parent.empty() || child.empty()) return std::nullopt;
+  return absl::HashOf(parent, name, child);
+}
+
+bool IsSameFile(const fs::FileStamp& a, const fs::FileStamp& b) { return a.inode == b.inode && a.device == b.device; }
+
+// Whether `name` in `from` and `to_name` in `to`, which both lead to one file, are two entries. Where a directory does
+// not tell upper from lower case they may be one, which must not be removed.
+absl::StatusOr<bool> AreTwoEntries(const fs::Dir& from, absl::string_view name, const fs::Dir& to,
+                                   absl::string_view to_name) {
+  ASSIGN_OR_RETURN(const fs::FileStamp from_stamp, from.StatSelf());
+  ASSIGN_OR_RETURN(const fs::FileStamp to_stamp, to.StatSelf());
+  if (!IsSameFile(from_stamp, to_stamp)) return true;
+  int found = 0;
+  RETURN_IF_ERROR(from.ForEachEntry([&](absl::string_view entry, fs::EntryType) {
+    if (entry == name || entry == to_name) ++found;
+    return found < 2;
+  }));
+  return found == 2;
 }
 
 }  // namespace
@@ -51,9 +62,10 @@ Placer::Stripe& Placer::StripeOf(const ProjectName& project) {
 
 absl::Status Placer::CheckCurrent(const ArtifactTree& tree) const {
   const auto named = base_->Stat(tree.project().str());
-  ASSIGN_OR_RETURN(const fs::FileStamp opened, tree.root().StatSelf());
-  if (named.ok() && named->inode == opened.inode && named->device == opened.device) return absl::OkStatus();
-  return WorkspaceNotFound(tree.project().str());
+  if (named.ok() && IsSameFile(*named, tree.stamp())) return absl::OkStatus();
+  // Any other failure says nothing about the workspace.
+  const bool gone = named.ok() || absl::IsNotFound(named.status()) || absl::IsFailedPrecondition(named.status());
+  return gone ? WorkspaceNotFound(tree.project().str()) : named.status();
 }
 
 absl::Status Placer::Change(const ArtifactTree& tree, absl::FunctionRef<absl::Status()> change) {
@@ -62,37 +74,56 @@ absl::Status Placer::Change(const ArtifactTree& tree, absl::FunctionRef<absl::St
   return change();
 }
 
-absl::StatusOr<ArtifactTree::Chain> Placer::MakeParents(const ArtifactTree& tree, const RelativePath& path) {
+bool Placer::IsDurable(Stripe& stripe, size_t key) {
+  absl::MutexLock lock(&stripe.mutex);
+  return stripe.durable.contains(key);
+}
+
+void Placer::RememberDurable(Stripe& stripe, int64_t forgotten, const std::vector<size_t>& keys) {
+  absl::MutexLock lock(&stripe.mutex);
+  // A directory that was moved meanwhile was synced where it is not any more.
+  if (stripe.forgotten != forgotten) return;
+  if (stripe.durable.size() >= kMaxDurableNames) stripe.durable.clear();
+  stripe.durable.insert(keys.begin(), keys.end());
+}
+
+absl::StatusOr<std::unique_ptr<fs::Dir>> Placer::MakeParents(const ArtifactTree& tree, const RelativePath& path) {
+  std::unique_ptr<fs::Dir> parent;
+  if (path.is_top()) return parent;
   Stripe& stripe = StripeOf(tree.project());
   int64_t forgotten = 0;
   {
     absl::MutexLock lock(&stripe.mutex);
     forgotten = stripe.forgotten;
   }
-  auto chain = tree.MakeParents(path);
-  // In a workspace that is being deleted nothing can be made.
-  if (!chain.ok()) RETURN_IF_ERROR(CheckCurrent(tree));
-  RETURN_IF_ERROR(chain.status());
-  const auto keys = NameKeys(tree, *chain);
-  std::vector<size_t> unknown;  // Nobody knows who made these, and whether that was synced.
-  {
-    absl::MutexLock lock(&stripe.mutex);
-    for (size_t i = 0; i < keys.size(); ++i) {
-      if (!keys[i] || !stripe.durable.contains(*keys[i])) unknown.push_back(i);
+  std::vector<size_t> synced;
+  std::string identity = tree.root().Identity();
+  for (absl::string_view name : absl::StrSplit(path.parent(), '/')) {
+    fs::Dir& dir = parent == nullptr ? tree.root() : *parent;
+    auto child = OpenOrMakeDir(dir, name);
+    // In a workspace that is being deleted nothing can be made.
+    if (!child.ok()) RETURN_IF_ERROR(CheckCurrent(tree));
+    if (!child.ok()) return tree.Error(child.status(), path);
+    std::string child_identity = (*child)->Identity();
+    // Nobody knows who made a directory that is not remembered, and whether that was synced.
+    const std::optional<size_t> key = NameKey(identity, name, child_identity);
+    if (!key || !IsDurable(stripe, *key)) {
+      RETURN_IF_ERROR(health_->Sync(dir));
+      if (key) synced.push_back(*key);
     }
+    identity = std::move(child_identity);
+    parent = *std::move(child);
   }
-  if (unknown.empty()) return chain;
-  for (size_t i : unknown) {
-    RETURN_IF_ERROR(health_->Sync(i == 0 ? tree.root() : *(*chain)[i - 1].dir));
-  }
-  absl::MutexLock lock(&stripe.mutex);
-  // A directory that was moved meanwhile was synced where it is not any more.
-  if (stripe.forgotten != forgotten) return chain;
-  if (stripe.durable.size() >= kMaxDurableNames) stripe.durable.clear();
-  for (size_t i : unknown) {
-    if (keys[i]) stripe.durable.insert(*keys[i]);
-  }
-  return chain;
+  if (!synced.empty()) RememberDurable(stripe, forgotten, synced);
+  return parent;
+}
+
+absl::StatusOr<fs::FileStamp> Placer::DropOtherLink(fs::Dir& from, absl::string_view name, fs::Dir& to,
+                                                    absl::string_view to_name) {
+  // The name that stays may be as young as nobody knows: it must survive a power cut that the other one does not.
+  RETURN_IF_ERROR(health_->Sync(to));
+  RETURN_IF_ERROR(from.RemoveFile(name));
+  return to.Stat(to_name);
 }
 
 absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
@@ -111,6 +142,11 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(const ArtifactTree& tree, fs::
     stripe.durable.clear();
     ++stripe.forgotten;
   }
+  // rename(2) does nothing where both names are links to one file.
+  if (source.type == fs::EntryType::kFile && existing.ok() && IsSameFile(source, *existing)) {
+    ASSIGN_OR_RETURN(const bool two_entries, AreTwoEntries(from, name, to, path.name()));
+    if (two_entries) return DropOtherLink(from, name, to, path.name());
+  }
   const fs::RenameMode mode = precondition.create_only ? fs::RenameMode::kNoReplace : fs::RenameMode::kReplace;
   absl::Status renamed = from.Rename(name, to, path.name(), mode);
   if (absl::IsAlreadyExists(renamed)) return ArtifactExists(tree.project().str(), path.shown());
@@ -128,8 +164,8 @@ absl::StatusOr<fs::FileStamp> Placer::Place(const ArtifactTree& tree, fs::Dir& f
   RETURN_IF_ERROR(health_->Check());
   // Durable before the rename: a power cut right after it must not take what was moved away with a directory that
   // nobody has heard of.
-  ASSIGN_OR_RETURN(const ArtifactTree::Chain parents, MakeParents(tree, path));
-  fs::Dir& to = tree.EndOf(parents);
+  ASSIGN_OR_RETURN(const auto parent, MakeParents(tree, path));
+  fs::Dir& to = parent == nullptr ? tree.root() : *parent;
   absl::StatusOr<fs::FileStamp> placed;
   RETURN_IF_ERROR(Change(tree, [&] {
     RETURN_IF_ERROR(check());

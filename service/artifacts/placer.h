@@ -3,7 +3,9 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_set.h"
@@ -38,12 +40,14 @@ class Placer {
   // Both must outlive this.
   Placer(const fs::Dir* base, DiskHealth* health) : base_(base), health_(health) {}
 
-  // Opens the directories on the way to `path`, and makes those that are missing. Their names are durable then: a power
-  // cut takes none of them. Errors as ArtifactTree::MakeParents(), and WORKSPACE_NOT_FOUND.
-  absl::StatusOr<ArtifactTree::Chain> MakeParents(const ArtifactTree& tree, const RelativePath& path);
+  // Opens the directory that is to hold `path`, and makes those on the way that are missing; null stands for the
+  // workspace itself. Their names are durable then: a power cut takes none of them. Holds two descriptors at a time,
+  // however deep `path` is. Errors as ArtifactTree, and WORKSPACE_NOT_FOUND.
+  absl::StatusOr<std::unique_ptr<fs::Dir>> MakeParents(const ArtifactTree& tree, const RelativePath& path);
 
   // Renames what is `name` in `from` to `path`, durably. `check` is called right before, while no other Place() or
-  // Change() of the project can come between. Returns the state of what was placed.
+  // Change() of the project can come between. If both names are links to one file, which rename(2) leaves alone, the
+  // first name goes. Returns the state of what was placed.
   // Errors as CheckReplaceable() for a file; ALREADY_EXISTS/ARTIFACT_EXISTS also if a directory that is not empty has
   // the name; NOT_FOUND (no reason) if there is nothing to be renamed; NOT_FOUND/WORKSPACE_NOT_FOUND if the workspace
   // is not there any more; ABORTED/WORKSPACE_BUSY if a directory on the way is being removed.
@@ -57,7 +61,10 @@ class Placer {
  private:
   absl::StatusOr<fs::FileStamp> PlaceLocked(const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
                                             fs::Dir& to, const RelativePath& path, const Precondition& precondition);
+  // NOT_FOUND/WORKSPACE_NOT_FOUND if the workspace's name is free, or another's by now.
   absl::Status CheckCurrent(const ArtifactTree& tree) const;
+  absl::StatusOr<fs::FileStamp> DropOtherLink(fs::Dir& from, absl::string_view name, fs::Dir& to,
+                                              absl::string_view to_name);
 
   // What some of the projects share.
   struct Stripe {
@@ -69,6 +76,10 @@ class Placer {
     int64_t forgotten ABSL_GUARDED_BY(mutex) = 0;  // How often that was.
   };
   Stripe& StripeOf(const ProjectName& project);
+  static bool IsDurable(Stripe& stripe, size_t key) ABSL_LOCKS_EXCLUDED(stripe.mutex);
+  // Remembers the names unless directories were moved since `forgotten` was looked at.
+  static void RememberDurable(Stripe& stripe, int64_t forgotten, const std::vector<size_t>& keys)
+      ABSL_LOCKS_EXCLUDED(stripe.mutex);
 
   const fs::Dir* const base_;
   DiskHealth* const health_;

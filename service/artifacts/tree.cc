@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "proto/cpp/base/decimal_nanos.h"
 #include "proto/cpp/base/error.h"
 #include "proto/cpp/base/id.h"
 #include "proto/cpp/base/status_macros.h"
@@ -20,20 +21,11 @@ namespace {
 constexpr size_t kEtagDigits = 16;
 constexpr int kMaxLinks = 40;  // As the kernel has it.
 
-// Opens the directory `name` in `dir`, making it if it is missing.
-absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& dir, absl::string_view name) {
-  auto opened = dir.OpenDir(name);
-  if (!absl::IsNotFound(opened.status())) return opened;
-  // Somebody else may make it at the same moment.
-  if (absl::Status made = dir.MakeDir(name); !made.ok() && !absl::IsAlreadyExists(made)) return made;
-  return dir.OpenDir(name);
-}
-
 }  // namespace
 
 std::string ArtifactEtag(const fs::FileStamp& stamp) {
-  return base::HashHex(absl::StrCat(stamp.inode, " ", stamp.size_bytes, " ", absl::ToUnixNanos(stamp.modify_time), " ",
-                                    absl::ToUnixNanos(stamp.change_time)),
+  return base::HashHex(absl::StrCat(stamp.inode, " ", stamp.size_bytes, " ", base::DecimalNanos(stamp.modify_time), " ",
+                                    base::DecimalNanos(stamp.change_time)),
                        kEtagDigits);
 }
 
@@ -50,7 +42,8 @@ absl::StatusOr<ArtifactTree> ArtifactTree::Open(const fs::Dir& base, const Proje
   auto root = base.OpenDir(project.str());
   if (absl::IsNotFound(root.status())) return WorkspaceNotFound(project.str());
   RETURN_IF_ERROR(root.status());
-  return ArtifactTree(project, *std::move(root));
+  ASSIGN_OR_RETURN(const fs::FileStamp stamp, (*root)->StatSelf());
+  return ArtifactTree(project, *std::move(root), stamp);
 }
 
 absl::Status ArtifactTree::Error(const absl::Status& status, const RelativePath& path) const {
@@ -106,8 +99,10 @@ absl::StatusOr<std::string> ArtifactTree::Resolve(const RelativePath& path) cons
     }
     way.push_back(name);
     const auto target = root_->ReadLink(absl::StrJoin(way, "/"));
+    if (absl::IsNotFound(target.status()) && links > 0) return BrokenLink(project_.str(), path.shown());
     if (!target.ok()) return Error(target.status(), path);
     if (!target->has_value()) continue;
+    if (way.size() == 1) return unsuitable("leads through one of the workspace's directories that is a symbolic link");
     if (absl::StartsWith(**target, "/")) return unsuitable("leads through a symbolic link that is absolute");
     if (++links > kMaxLinks) return unsuitable("leads through too many symbolic links");
     way.pop_back();
@@ -146,21 +141,16 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> ArtifactTree::OpenDir(const RelativePat
   return Following(path, [this](absl::string_view on_disk) { return root_->OpenDir(on_disk); });
 }
 
-absl::StatusOr<ArtifactTree::Chain> ArtifactTree::MakeParents(const RelativePath& path) const {
-  Chain chain;
-  fs::Dir* dir = root_.get();
-  if (path.is_top()) return chain;
-  for (absl::string_view name : absl::StrSplit(path.parent(), '/')) {
-    auto next = OpenOrMakeDir(*dir, name);
-    if (!next.ok()) return Error(next.status(), path);
-    chain.push_back({.name = std::string(name), .dir = *std::move(next)});
-    dir = chain.back().dir.get();
-  }
-  return chain;
-}
-
 absl::StatusOr<std::unique_ptr<fs::Dir>> ArtifactTree::OpenUploads() const {
   return OpenOrMakeDir(*root_, layout::kUploadsDir);
+}
+
+absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& dir, absl::string_view name) {
+  auto opened = dir.OpenDir(name);
+  if (!absl::IsNotFound(opened.status())) return opened;
+  // Somebody else may make it at the same moment.
+  if (absl::Status made = dir.MakeDir(name); !made.ok() && !absl::IsAlreadyExists(made)) return made;
+  return dir.OpenDir(name);
 }
 
 absl::Status CheckSuitable(const ArtifactTree& tree, const RelativePath& path, const fs::FileStamp& stamp) {

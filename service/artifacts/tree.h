@@ -5,7 +5,6 @@
 #include <memory>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -45,6 +44,8 @@ class ArtifactTree {
   static absl::StatusOr<ArtifactTree> Open(const fs::Dir& base, const ProjectName& project);
 
   const ProjectName& project() const { return project_; }
+  // The state of its directory when it was opened.
+  const fs::FileStamp& stamp() const { return stamp_; }
   fs::Dir& root() const { return *root_; }
 
   // The directory that `path`, which must not be one of the five, is in.
@@ -52,23 +53,13 @@ class ArtifactTree {
   // The state of what has the name itself, a symbolic link as such.
   absl::StatusOr<fs::FileStamp> Stat(const RelativePath& path) const;
 
-  // For those who read. These follow symbolic links, in `path` as at its end, that are relative and lead to something
-  // in one of the five directories; PATH_UNSUITABLE if one is not, or is of a loop. StatTarget() never tells of a link,
-  // OpenFile() needs a regular file, OpenDir() a directory.
+  // For readers. These follow relative symbolic links, in `path` and at its end, that stay inside the five directories;
+  // PATH_UNSUITABLE if a link leads elsewhere or into a loop, or if one of the five directories is itself a link, which
+  // nothing follows. A link to nothing is ARTIFACT_NOT_FOUND with a message that says so. StatTarget() never returns
+  // the state of a link, OpenFile() needs a regular file, OpenDir() a directory.
   absl::StatusOr<fs::FileStamp> StatTarget(const RelativePath& path) const;
   absl::StatusOr<std::unique_ptr<fs::FileReader>> OpenFile(const RelativePath& path) const;
   absl::StatusOr<std::unique_ptr<fs::Dir>> OpenDir(const RelativePath& path) const;
-
-  // A directory, opened, and the name by which it was found in the one before it, or in the workspace.
-  struct Step {
-    std::string name;
-    std::unique_ptr<fs::Dir> dir;
-  };
-  using Chain = std::vector<Step>;
-  // Where what comes behind the chain is: its last directory, or the workspace's.
-  fs::Dir& EndOf(const Chain& chain) const { return chain.empty() ? *root_ : *chain.back().dir; }
-  // Opens the directories on the way to `path`, from the workspace's on, making those that are missing.
-  absl::StatusOr<Chain> MakeParents(const RelativePath& path) const;
 
   // The workspace's hidden directory for what is not finished, which is made if missing.
   absl::StatusOr<std::unique_ptr<fs::Dir>> OpenUploads() const;
@@ -77,8 +68,8 @@ class ArtifactTree {
   absl::Status Error(const absl::Status& status, const RelativePath& path) const;
 
  private:
-  ArtifactTree(ProjectName project, std::unique_ptr<fs::Dir> root)
-      : project_(std::move(project)), root_(std::move(root)) {}
+  ArtifactTree(ProjectName project, std::unique_ptr<fs::Dir> root, const fs::FileStamp& stamp)
+      : project_(std::move(project)), root_(std::move(root)), stamp_(stamp) {}
 
   absl::StatusOr<fs::FileStamp> StatOnDisk(absl::string_view on_disk) const;
   // Where `path` leads to, as on disk, by way of symbolic links; nothing in it was one when it was looked at.
@@ -89,7 +80,11 @@ class ArtifactTree {
 
   ProjectName project_;
   std::unique_ptr<fs::Dir> root_;
+  fs::FileStamp stamp_;
 };
+
+// Opens the directory `name` in `dir`, making it if it is missing. Errors as fs::Dir.
+absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& dir, absl::string_view name);
 
 // PATH_UNSUITABLE unless `stamp`, of what is at `path`, is a file's or a directory's.
 absl::Status CheckSuitable(const ArtifactTree& tree, const RelativePath& path, const fs::FileStamp& stamp);

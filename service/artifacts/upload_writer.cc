@@ -7,26 +7,23 @@
 #include "proto/cpp/base/error.h"
 #include "proto/cpp/base/status_macros.h"
 #include "service/core/errors.h"
-#include "service/core/layout.h"
 
 namespace mlops::core {
 namespace {
 
 constexpr size_t kRehashBytes = 1 << 20;
 constexpr int64_t kWritebackBytes = 8 * kRehashBytes;
+constexpr uint32_t kOwnerWrites = 0600;
 
 }  // namespace
 
-std::string PartName(absl::string_view upload_id) { return absl::StrCat(upload_id, layout::kPartSuffix); }
-std::string AboutName(absl::string_view upload_id) { return absl::StrCat(upload_id, layout::kAboutSuffix); }
-
-absl::Status RemoveIfThere(fs::Dir& dir, absl::string_view name) {
-  absl::Status removed = dir.RemoveFile(name);
-  return absl::IsNotFound(removed) ? absl::OkStatus() : removed;
-}
-
 absl::Status UploadBusy(const WriteArgs& args) {
   return WorkspaceBusy(args.project.str(), absl::StrCat("upload ", args.upload_id));
+}
+
+absl::Status StageWithModeOf(const absl::StatusOr<fs::FileStamp>& existing, fs::File& file) {
+  if (!existing.ok() || existing->type != fs::EntryType::kFile) return absl::OkStatus();
+  return file.SetMode(existing->mode | kOwnerWrites);
 }
 
 UploadWriter::~UploadWriter() {
@@ -38,7 +35,7 @@ absl::Status UploadWriter::Drop() {
   staged_.file.reset();
   if (staged_.name.empty()) return absl::OkStatus();
   absl::Status removed = RemoveIfThere(*staged_.dir, std::exchange(staged_.name, ""));
-  if (resumable()) removed.Update(RemoveIfThere(*staged_.dir, AboutName(args_.upload_id)));
+  if (resumable()) removed.Update(RemoveIfThere(*staged_.dir, RecordName(args_.upload_id)));
   return removed;
 }
 
@@ -79,7 +76,7 @@ void UploadWriter::Hash(absl::Span<const absl::string_view> pieces) {
 }
 
 absl::Status UploadWriter::CheckSha256(const std::string& actual) const {
-  if (expected_sha256_.empty() || actual.empty() || actual == expected_sha256_) return absl::OkStatus();
+  if (expected_sha256_.empty() || actual == expected_sha256_) return absl::OkStatus();
   return ChecksumMismatch(args_.project.str(), args_.path.shown(), expected_sha256_, actual);
 }
 
@@ -89,6 +86,32 @@ absl::Status UploadWriter::CheckStaged() const {
   const bool untouched = staged_.offset > staged_.before->size_bytes || now.modify_time == staged_.before->modify_time;
   return now.inode == staged_.before->inode && now.size_bytes == staged_.offset && untouched ? absl::OkStatus()
                                                                                              : UploadBusy(args_);
+}
+
+absl::Status UploadWriter::Seal() {
+  const auto existing = tree_.Stat(args_.path);
+  const bool missing = absl::IsNotFound(existing.status()) || absl::IsFailedPrecondition(existing.status());
+  if (!existing.ok() && !missing) return existing.status();
+  if (existing.ok() && existing->type == fs::EntryType::kFile) {
+    RETURN_IF_ERROR(staged_.file->SetMode(existing->mode));
+  }
+  // What failed to reach the disk may be gone, whatever a later try says.
+  absl::Status synced = staged_.file->Sync();
+  if (synced.ok()) synced = staged_.file->Close();
+  if (!synced.ok()) Drop().IgnoreError();
+  staged_.file.reset();
+  return synced;
+}
+
+absl::Status UploadWriter::RecordContent(const std::string& sha256) {
+  if (!resumable()) return absl::OkStatus();
+  const auto stamp = staged_.dir->Stat(staged_.name);
+  if (absl::IsNotFound(stamp.status())) return UploadNotFound(args_.project.str(), args_.upload_id);
+  RETURN_IF_ERROR(stamp.status());
+  if (!staged_.record.IsOf(*stamp)) return UploadBusy(args_);
+  staged_.record.content = UploadRecord::Content{
+      .sha256 = sha256, .size_bytes = stamp->size_bytes, .modify_ns = absl::ToUnixNanos(stamp->modify_time)};
+  return WriteUploadRecord(*staged_.dir, args_.upload_id, staged_.record);
 }
 
 absl::StatusOr<Artifact> UploadWriter::Finish() {
@@ -101,14 +124,8 @@ absl::StatusOr<Artifact> UploadWriter::Finish() {
     Drop().IgnoreError();
     return checked;
   }
-  // What failed to reach the disk may be gone, whatever a later try says.
-  absl::Status synced = staged_.file->Sync();
-  if (synced.ok()) synced = staged_.file->Close();
-  if (!synced.ok()) {
-    Drop().IgnoreError();
-    return synced;
-  }
-  staged_.file.reset();
+  RETURN_IF_ERROR(Seal());
+  RETURN_IF_ERROR(RecordContent(actual));
   const auto placed = placer_->Place(tree_, *staged_.dir, staged_.name, args_.path, args_.precondition,
                                      [this] { return CheckStaged(); });
   if (!placed.ok()) {
@@ -118,6 +135,8 @@ absl::StatusOr<Artifact> UploadWriter::Finish() {
     return UploadNotFound(args_.project.str(), args_.upload_id);
   }
   staged_.name.clear();
+  // From now on the upload is finished for everyone.
+  staged_.claim.reset();
   Artifact artifact = DescribeArtifact(args_.path.shown(), *placed);
   artifact.sha256 = actual;
   return artifact;

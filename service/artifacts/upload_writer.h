@@ -15,6 +15,7 @@
 #include "service/artifacts/claims.h"
 #include "service/artifacts/placer.h"
 #include "service/artifacts/tree.h"
+#include "service/artifacts/upload_record.h"
 #include "service/fs/dir.h"
 
 namespace mlops::core {
@@ -37,6 +38,7 @@ struct Staged {
   // If it was begun by an earlier stream: reads the file, whose state was `before`, to continue the checksum.
   std::unique_ptr<fs::FileReader> to_rehash;
   std::optional<fs::FileStamp> before;
+  UploadRecord record;  // Of an upload that has an id.
   std::optional<Artifact> finished;
 };
 
@@ -68,8 +70,9 @@ class UploadWriter {
   absl::Status Append(absl::Span<const absl::string_view> pieces);
   void Hash(absl::Span<const absl::string_view> pieces);
 
-  // Makes the file visible, durably. An upload that was finished before is answered again. Nothing may be called
-  // afterwards. ABORTED/WORKSPACE_BUSY if what was staged before this stream is not what was hashed any more.
+  // Makes the file visible, durably, with the permissions of the file that it replaces. An upload that was finished
+  // before is answered again, its checksum compared. Nothing may be called afterwards. ABORTED/WORKSPACE_BUSY if what
+  // was staged before this stream is not what was hashed any more.
   absl::StatusOr<Artifact> Finish();
 
   // Removes what was staged, to be resumed or not. An upload that was finished before stays and is returned. Nothing
@@ -81,6 +84,10 @@ class UploadWriter {
   // Removes what was staged. What stays after a failure is swept.
   absl::Status Drop();
   absl::Status CheckSha256(const std::string& actual) const;
+  // Makes the staged file complete and durable, and closes it.
+  absl::Status Seal();
+  // Writes down what the upload is about to become.
+  absl::Status RecordContent(const std::string& sha256);
   // Whether what is staged is still what was hashed, though others may write there, too.
   absl::Status CheckStaged() const;
 
@@ -96,12 +103,9 @@ class UploadWriter {
 // ABORTED/WORKSPACE_BUSY: another writes to the upload.
 absl::Status UploadBusy(const WriteArgs& args);
 
-// Names in the hidden directory.
-std::string PartName(absl::string_view upload_id);
-std::string AboutName(absl::string_view upload_id);
-
-// Removes a file if it is there.
-absl::Status RemoveIfThere(fs::Dir& dir, absl::string_view name);
+// Gives a new staged file the permissions of the file that it is to replace, if there is one, so that nobody can read
+// it meanwhile who could not read that. Its owner can write it all the same.
+absl::Status StageWithModeOf(const absl::StatusOr<fs::FileStamp>& existing, fs::File& file);
 
 }  // namespace mlops::core
 

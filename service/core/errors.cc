@@ -104,6 +104,14 @@ absl::Status ArtifactNotFound(absl::string_view project, absl::string_view path)
       {.reason = "ARTIFACT_NOT_FOUND", .metadata = {{"project", std::string(project)}, {"path", std::string(path)}}});
 }
 
+absl::Status BrokenLink(absl::string_view project, absl::string_view path) {
+  return MakeError(
+      StatusCode::kNotFound,
+      absl::StrCat("In workspace ", project, ", ", Echo(path),
+                   " is, or leads through, a broken symbolic link: what it names does not exist"),
+      {.reason = "ARTIFACT_NOT_FOUND", .metadata = {{"project", std::string(project)}, {"path", std::string(path)}}});
+}
+
 absl::Status ArtifactExists(absl::string_view project, absl::string_view path) {
   return MakeError(
       StatusCode::kAlreadyExists, absl::StrCat("Workspace ", project, " already has ", Echo(path)),

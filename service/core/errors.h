@@ -27,6 +27,8 @@ absl::Status WorkspaceCorrupt(absl::string_view project, absl::string_view file,
 // Of artifacts; `path` as on the wire.
 absl::Status PathInvalid(absl::string_view path, absl::string_view problem);
 absl::Status ArtifactNotFound(absl::string_view project, absl::string_view path);
+// As ArtifactNotFound(), where the name is there and leads to nothing.
+absl::Status BrokenLink(absl::string_view project, absl::string_view path);
 absl::Status ArtifactExists(absl::string_view project, absl::string_view path);
 absl::Status ArtifactForceRequired(absl::string_view project, absl::string_view path);
 absl::Status ArtifactEtagMismatch(absl::string_view project, absl::string_view path, absl::string_view etag,

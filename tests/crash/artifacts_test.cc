@@ -259,6 +259,8 @@ TEST_P(ArtifactCrashTest, AFailureLeavesTheOldFileOrTheNewOneAndIsTold) {
   for (const absl::Status& told :
        {error(absl::StatusCode::kInternal, "IO_ERROR"), error(absl::StatusCode::kResourceExhausted, "NO_SPACE")}) {
     for (const Faults::Plan& plan : {Faults::Plan{.error = told}, Faults::Plan{.all_after = true, .error = told},
+                                     Faults::Plan{.count_reads = true, .error = told},
+                                     Faults::Plan{.all_after = true, .count_reads = true, .error = told},
                                      Faults::Plan{.performed = true, .error = told}}) {
       for (int call = 1; FailAt(call, plan); ++call) ASSERT_LT(call, 1000);
     }

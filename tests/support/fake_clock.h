@@ -31,24 +31,40 @@ class FakeClock {
   absl::Time now_ ABSL_GUARDED_BY(mutex_);
 };
 
-// The time of the file system, which a FileCatalog needs, except that tests may jump ahead. Thread-safe.
+// The time of the file system, which a FileCatalog needs, except that tests may let time pass, or set the wall clock.
+// Thread-safe.
 class JumpingClock {
  public:
   absl::Time Now() const {
     absl::MutexLock lock(&mutex_);
     return absl::Now() + ahead_;
   }
+  absl::Duration Elapsed() const {
+    absl::MutexLock lock(&mutex_);
+    return absl::Now() - absl::UnixEpoch() + elapsed_;
+  }
+  // Time passes.
   void Advance(absl::Duration by) {
+    absl::MutexLock lock(&mutex_);
+    ahead_ += by;
+    elapsed_ += by;
+  }
+  // Somebody sets the wall clock.
+  void Jump(absl::Duration by) {
     absl::MutexLock lock(&mutex_);
     ahead_ += by;
   }
   base::Clock clock() {
     return [this] { return Now(); };
   }
+  base::SteadyClock steady_clock() {
+    return [this] { return Elapsed(); };
+  }
 
  private:
   mutable absl::Mutex mutex_;
   absl::Duration ahead_ ABSL_GUARDED_BY(mutex_) = absl::ZeroDuration();
+  absl::Duration elapsed_ ABSL_GUARDED_BY(mutex_) = absl::ZeroDuration();
 };
 
 }  // namespace mlops::support

@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -50,9 +52,31 @@ class ArtifactsTest : public testing::TestWithParam<bool> {
   static RelativePath Path(absl::string_view text) {
     return RelativePath::Parse(text, RelativePath::Use::kFind).value();
   }
+  UploadOptions Options(std::string boot_id = "boot") {
+    return {.clock = clock.clock(), .steady_clock = clock.steady_clock(), .boot_id = std::move(boot_id)};
+  }
   void Restart(std::string boot_id = "boot") {
     artifacts = std::make_unique<Artifacts>(&catalog, fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value(),
-                                            UploadOptions{.clock = clock.clock(), .boot_id = std::move(boot_id)});
+                                            Options(std::move(boot_id)));
+  }
+  // From now on `observer` hears of each call.
+  void Observe(const std::shared_ptr<support::DirObserver>& observer) {
+    auto base = fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value();
+    artifacts = std::make_unique<Artifacts>(&catalog, std::make_unique<support::ObservedDir>(std::move(base), observer),
+                                            Options());
+  }
+  uint32_t ModeOf(const std::string& name) const {
+    return static_cast<uint32_t>(std::filesystem::status(temp.Path(name)).permissions());
+  }
+  void SetMode(const std::string& name, uint32_t mode) const {
+    std::filesystem::permissions(temp.Path(name), static_cast<std::filesystem::perms>(mode));
+  }
+  absl::StatusOr<Artifact> Move(absl::string_view from, absl::string_view to, bool create_only = false) {
+    return artifacts->Move(
+        {.project = Project("fraud"), .path = Path(from), .destination = Path(to), .create_only = create_only});
+  }
+  absl::StatusOr<Artifact> Copy(absl::string_view from, absl::string_view to) {
+    return artifacts->Copy({.project = Project("fraud"), .path = Path(from), .destination = Path(to)}, Never);
   }
   absl::StatusOr<std::unique_ptr<UploadWriter>> OpenForWrite(absl::string_view path, std::string upload_id = "",
                                                              int64_t offset = 0, Precondition precondition = {}) {
@@ -112,8 +136,7 @@ class ArtifactsTest : public testing::TestWithParam<bool> {
   support::JumpingClock clock;
   catalog::MemoryCatalog catalog;
   std::unique_ptr<Artifacts> artifacts =
-      std::make_unique<Artifacts>(&catalog, fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value(),
-                                  UploadOptions{.clock = clock.clock(), .boot_id = "boot"});
+      std::make_unique<Artifacts>(&catalog, fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value(), Options());
 };
 
 // --- Reading --------------------------------------------------------------------------------------------------------
@@ -180,8 +203,7 @@ TEST_P(ArtifactsTest, LinksThatStayInsideAreFollowedByWhoReads) {
   temp.Link("run-7", "fraud/models/current");
   temp.Link("./run-7/../current//w", "fraud/models/chain");
   temp.Link("../../outputs/x", "fraud/models/run-7/other");
-  temp.Link("models", "fraud/dvc");
-  for (const char* path : {"models/current/w", "models/chain", "dvc/run-7/w", "dvc/current/w"}) {
+  for (const char* path : {"models/current/w", "models/chain"}) {
     const auto reader = OpenForRead(path);
     ASSERT_OK(reader) << path;
     EXPECT_EQ(ReadAll(**reader).value(), "weights") << path;
@@ -234,8 +256,31 @@ TEST_P(ArtifactsTest, LinksThatLeadElsewhereAreNot) {
   EXPECT_OK(OpenForRead("models/c39"));
   temp.Link("missing", "fraud/models/dangling");
   EXPECT_THAT(OpenForRead("models/dangling"), IsError(StatusCode::kNotFound, "ARTIFACT_NOT_FOUND"));
+  EXPECT_THAT(OpenForRead("models/dangling"), support::HasMessage(testing::HasSubstr("broken symbolic link")));
   EXPECT_THAT(artifacts->Get(Project("fraud"), Path("models/dangling"), false, Never),
               HasDetail("path", "models/dangling"));
+}
+
+// Where users put a link in place of one of the five, everything says so, and nothing half works.
+TEST_P(ArtifactsTest, NothingFollowsALinkInPlaceOfOneOfTheFiveDirectories) {
+  temp.WriteFile("fraud/models/run/w", "weights");
+  const support::TempDir outside;
+  const auto unsuitable = IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE");
+  for (const std::string& target : {std::string("models"), outside.path()}) {
+    temp.Link(target, "fraud/outputs");
+    EXPECT_THAT(OpenForRead("outputs/run/w"), unsuitable) << target;
+    EXPECT_THAT(artifacts->Get(Project("fraud"), Path("outputs"), false, Never), unsuitable);
+    EXPECT_THAT(artifacts->Get(Project("fraud"), Path("outputs/run/w"), true, Never), unsuitable);
+    EXPECT_THAT(artifacts->List({.project = Project("fraud"), .path = Path("outputs")}), unsuitable);
+    EXPECT_THAT(Write("outputs/run/new", "x"), unsuitable);
+    EXPECT_THAT(artifacts->MakeDirectory(Project("fraud"), Path("outputs/dir")), unsuitable);
+    EXPECT_THAT(Move("outputs/run/w", "models/w"), unsuitable);
+    EXPECT_THAT(Copy("models/run/w", "outputs/w"), unsuitable);
+    EXPECT_THAT(artifacts->Delete({.project = Project("fraud"), .path = Path("outputs/run"), .force = true}, Never),
+                unsuitable);
+    temp.Remove("fraud/outputs");
+  }
+  EXPECT_EQ(temp.ReadFile("fraud/models/run/w"), "weights");
 }
 
 TEST_P(ArtifactsTest, AListOfWhatALinkLeadsToIsByTheNameItWasAskedFor) {
@@ -529,6 +574,246 @@ TEST_P(ArtifactsTest, AFinishedUploadIsKnownUntilItsFileIsAnother) {
   EXPECT_THAT(GetUpload("id"), IsError(StatusCode::kNotFound, "UPLOAD_NOT_FOUND"));
 }
 
+TEST_P(ArtifactsTest, AFinishThatIsRepeatedIsAnsweredAsTheFirstOne) {
+  const std::string sha256 = base::HashHex("abc", 64);
+  auto writer = OpenForWrite("models/x", "id").value();
+  ASSERT_OK(writer->Write({"abc"}));
+  ASSERT_EQ(writer->Finish().value().sha256, sha256);
+  writer.reset();
+  for (const bool restarted : {false, true}) {
+    if (restarted) Restart("another boot");
+    EXPECT_EQ(GetUpload("id").value().artifact->sha256, sha256);
+    const auto again = OpenForWrite("models/x", "id", 3).value();
+    again->ExpectSha256(base::HashHex("another", 64));
+    EXPECT_THAT(again->Finish(), IsError(StatusCode::kInvalidArgument, "CHECKSUM_MISMATCH"));
+    again->ExpectSha256(sha256);
+    EXPECT_EQ(again->Finish().value().sha256, sha256);
+    EXPECT_EQ(again->Discard().value()->sha256, sha256);
+  }
+  EXPECT_EQ(temp.ReadFile("fraud/models/x"), "abc");
+}
+
+TEST_P(ArtifactsTest, AnUploadIsFinishedOnceItIsDurable) {
+  const auto observer = std::make_shared<support::DirObserver>();
+  Observe(observer);
+  temp.MakeDirs("fraud/models/dir");
+  ASSERT_OK(Write("models/dir/known", "x"));
+  const auto writer = OpenForWrite("models/dir/x", "id").value();
+  ASSERT_OK(writer->Write({"abc"}));
+  int syncs = 0;
+  observer->SetBefore([&](absl::string_view call) {
+    if (call != "Sync fraud/models/dir" || syncs++ > 0) return absl::OkStatus();
+    EXPECT_TRUE(temp.Exists("fraud/models/dir/x"));
+    const auto upload = GetUpload("id");
+    EXPECT_OK(upload);
+    EXPECT_EQ(upload->artifact, std::nullopt);
+    EXPECT_EQ(upload->offset, 3);
+    EXPECT_THAT(OpenForWrite("models/dir/x", "id", 3), kBusy);
+    return absl::OkStatus();
+  });
+  ASSERT_OK(writer->Finish());
+  EXPECT_EQ(syncs, 1);
+  EXPECT_TRUE(GetUpload("id")->artifact.has_value());
+}
+
+// The server may be killed right after the rename: then nobody has synced it.
+TEST_P(ArtifactsTest, WhatIsSaidToBeFinishedAfterARestartIsMadeDurableBefore) {
+  auto writer = OpenForWrite("models/x", "id").value();
+  ASSERT_OK(writer->Write({"abc"}));
+  ASSERT_OK(writer->Finish());
+  writer.reset();
+  const auto observer = std::make_shared<support::DirObserver>();
+  Observe(observer);
+  observer->SetBefore([](absl::string_view call) {
+    return call == "Sync fraud/models" ? base::MakeError(StatusCode::kInternal, "lost", {.reason = "IO_ERROR"})
+                                       : absl::OkStatus();
+  });
+  EXPECT_THAT(GetUpload("id"), IsError(StatusCode::kInternal, "IO_ERROR"));
+}
+
+TEST_P(ArtifactsTest, AFileThatIsNotWhatTheUploadMadeIsNotTheUpload) {
+  const auto not_found = IsError(StatusCode::kNotFound, "UPLOAD_NOT_FOUND");
+  // Nobody finished it: the staged file was moved away by hand.
+  ASSERT_OK(OpenForWrite("models/x", "moved").value()->Write({"abc"}));
+  temp.Move("fraud/.uploads/moved.part", "fraud/models/x");
+  EXPECT_THAT(GetUpload("moved"), not_found);
+  EXPECT_OK(OpenForWrite("models/x", "moved", 0));
+  // The same inode, as of a file that was deleted and made anew.
+  auto writer = OpenForWrite("models/y", "anew").value();
+  ASSERT_OK(writer->Write({"abc"}));
+  ASSERT_OK(writer->Finish());
+  ASSERT_TRUE(GetUpload("anew")->artifact.has_value());
+  absl::SleepFor(absl::Milliseconds(20));  // Some ticks of the file system's clock.
+  temp.WriteFile("fraud/models/y", "xyz");
+  EXPECT_THAT(GetUpload("anew"), not_found);
+}
+
+TEST_P(ArtifactsTest, AnUploadBegunLongAgoIsRememberedForAnHourAfterItsEnd) {
+  auto writer = OpenForWrite("models/x", "id").value();
+  ASSERT_OK(writer->Write({"abc"}));
+  for (const char* name : {"id.part", "id.json"}) {
+    const std::string path = temp.Path(absl::StrCat("fraud/.uploads/", name));
+    std::filesystem::last_write_time(path, std::filesystem::last_write_time(path) - std::chrono::hours(2));
+  }
+  ASSERT_OK(writer->Finish());
+  writer.reset();
+  clock.Advance(absl::Minutes(50));
+  artifacts->SweepSome();
+  EXPECT_TRUE(GetUpload("id")->artifact.has_value());
+  clock.Advance(absl::Minutes(11));
+  EXPECT_THAT(GetUpload("id"), IsError(StatusCode::kNotFound, "UPLOAD_NOT_FOUND"));
+}
+
+TEST_P(ArtifactsTest, AWorkspaceMadeAnewHasUploadsOfItsOwn) {
+  const auto old = OpenForWrite("models/x", "id").value();
+  temp.Move("fraud", "moved");
+  temp.MakeDirs("fraud/models");
+  const auto writer = OpenForWrite("models/x", "id");
+  ASSERT_OK(writer);
+  EXPECT_THAT(OpenForWrite("models/x", "id"), kBusy);
+  EXPECT_OK((*writer)->Finish());
+  EXPECT_THAT(old->Finish(), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+}
+
+TEST_P(ArtifactsTest, AWallClockThatJumpsDestroysNoUpload) {
+  ASSERT_OK(OpenForWrite("models/x", "id").value()->Write({"abc"}));
+  clock.Jump(absl::Hours(80));
+  for (int i = 0; i < 5; ++i) {
+    artifacts->SweepSome();
+    clock.Advance(absl::Minutes(15));
+  }
+  EXPECT_EQ(GetUpload("id").value().offset, 3);
+  // The machine starts with a wrong clock, which is set a moment later.
+  Restart();
+  artifacts->SweepSome();
+  clock.Advance(absl::Seconds(2));
+  clock.Jump(-absl::Hours(80));
+  for (int i = 0; i < 5; ++i) {
+    artifacts->SweepSome();
+    clock.Advance(absl::Minutes(15));
+  }
+  EXPECT_EQ(GetUpload("id").value().offset, 3);
+  EXPECT_THAT(Staged(), ElementsAre("id.json", "id.part"));
+}
+
+TEST_P(ArtifactsTest, WhatADeleteThatWasCutOffLeftIsRemovedStepByStep) {
+  for (const bool restarted : {false, true}) {
+    for (int i = 0; i < 5000; ++i) temp.WriteFile(absl::StrCat("fraud/models/many/", i), "");
+    int asked = 0;
+    const auto cut_off = [&] { return asked++ == 1; };
+    EXPECT_THAT(artifacts->Delete({.project = Project("fraud"), .path = Path("models/many"), .force = true}, cut_off),
+                IsError(StatusCode::kCancelled, ""));
+    EXPECT_FALSE(temp.Exists("fraud/models/many"));
+    if (restarted) Restart();
+    const std::string left = temp.Path(absl::StrCat("fraud/.uploads/", Staged().at(0)));
+    const auto count = [&] {
+      int files = 0;
+      if (std::filesystem::exists(left)) {
+        for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(left)) ++files;
+      }
+      return files;
+    };
+    EXPECT_EQ(count(), 4000);
+    for (int expected : {2000, 0}) {
+      artifacts->SweepSome();
+      EXPECT_EQ(count(), expected);
+    }
+    artifacts->SweepSome();
+    EXPECT_THAT(Staged(), IsEmpty());
+  }
+}
+
+TEST_P(ArtifactsTest, PermissionsOfWhatIsReplacedOrCopiedAreKept) {
+  const uint32_t set_uid = 04000;
+  for (const uint32_t mode : {0600u, 0640u, 0755u, 0444u}) {
+    temp.WriteFile("fraud/models/x", "old");
+    SetMode("fraud/models/x", mode | set_uid);
+    ASSERT_OK(Write("models/x", "new"));
+    EXPECT_EQ(ModeOf("fraud/models/x"), mode);
+    // Nobody else can read what is staged for it either, in two streams.
+    ASSERT_OK(OpenForWrite("models/x", "id").value()->Write({"abc"}));
+    EXPECT_EQ(ModeOf("fraud/.uploads/id.part"), mode | 0600);
+    auto writer = OpenForWrite("models/x", "id", 3).value();
+    ASSERT_OK(RehashAll(*writer));
+    ASSERT_OK(writer->Finish());
+    EXPECT_EQ(ModeOf("fraud/models/x"), mode);
+    SetMode("fraud/models/x", mode | set_uid);
+    ASSERT_OK(Copy("models/x", "models/copy"));
+    EXPECT_EQ(ModeOf("fraud/models/copy"), mode);
+    temp.WriteFile("fraud/models/other", "old");
+    SetMode("fraud/models/other", 0604);
+    ASSERT_OK(Copy("models/x", "models/other"));
+    EXPECT_EQ(ModeOf("fraud/models/other"), 0604u);
+    for (const char* name : {"x", "copy", "other"}) temp.Remove(absl::StrCat("fraud/models/", name));
+  }
+}
+
+TEST_P(ArtifactsTest, AFileMovedOntoALinkOfItselfLosesItsOldName) {
+  temp.WriteFile("fraud/models/x", "content");
+  temp.MakeDirs("fraud/outputs");
+  for (const char* to : {"models/y", "outputs/x"}) {
+    std::filesystem::create_hard_link(temp.Path("fraud/models/x"), temp.Path(absl::StrCat("fraud/", to)));
+    EXPECT_THAT(Move("models/x", to, /*create_only=*/true), IsError(StatusCode::kAlreadyExists, "ARTIFACT_EXISTS"));
+    EXPECT_TRUE(temp.Exists("fraud/models/x"));
+    EXPECT_EQ(Move("models/x", to).value().path, to);
+    EXPECT_FALSE(temp.Exists("fraud/models/x"));
+    EXPECT_EQ(temp.ReadFile(absl::StrCat("fraud/", to)), "content");
+    ASSERT_OK(Move(to, "models/x"));
+  }
+}
+
+TEST_P(ArtifactsTest, WhatIsMovedOrCopiedOntoItselfStays) {
+  temp.WriteFile("fraud/models/dir/x", "content");
+  EXPECT_OK(Move("models/dir/x", "models/dir/x"));
+  EXPECT_OK(Move("models/dir", "models/dir"));
+  EXPECT_OK(Copy("models/dir/x", "models/dir/x"));
+  EXPECT_THAT(Move("models/dir", "models/dir/below"), IsError(StatusCode::kInvalidArgument, "PATH_INVALID"));
+  EXPECT_EQ(temp.ReadFile("fraud/models/dir/x"), "content");
+}
+
+// What the kernel says of a failed look, and is not that there is no such thing, says nothing about the workspace.
+TEST_P(ArtifactsTest, AFailureThatPassesIsNoMissingWorkspace) {
+  const auto observer = std::make_shared<support::DirObserver>();
+  Observe(observer);
+  temp.WriteFile("fraud/models/x", "content");
+  temp.WriteFile("fraud/models/dir/y", "content");
+  const auto writer = OpenForWrite("models/new").value();
+  observer->SetBefore([](absl::string_view call) {
+    return call == "Stat fraud" ? base::MakeError(StatusCode::kInternal, "passing", {.reason = "IO_ERROR"})
+                                : absl::OkStatus();
+  });
+  const auto io_error = IsError(StatusCode::kInternal, "IO_ERROR");
+  EXPECT_THAT(writer->Finish(), io_error);
+  EXPECT_THAT(Move("models/x", "models/z"), io_error);
+  EXPECT_THAT(Copy("models/x", "models/z"), io_error);
+  for (const char* path : {"models/x", "models/dir"}) {
+    EXPECT_THAT(artifacts->Delete({.project = Project("fraud"), .path = Path(path), .force = true}, Never), io_error);
+  }
+  observer->SetBefore(nullptr);
+  EXPECT_OK(Write("models/z", "content"));
+}
+
+TEST_P(ArtifactsTest, WhatIsDeepTakesFewDescriptors) {
+  const auto observer = std::make_shared<support::DirObserver>();
+  Observe(observer);
+  std::string deep = "models";
+  for (int i = 0; i < 100; ++i) deep += "/d";
+  size_t most = 0;
+  observer->SetAfter([&](absl::string_view) {
+    size_t open = 0;
+    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) ++open;
+    most = std::max(most, open);
+  });
+  EXPECT_FALSE(OpenForRead("models/none").ok());
+  const size_t before = most;
+  ASSERT_OK(Write(deep + "/x", "content"));
+  EXPECT_THAT(ListAll(/*recursive=*/true, 1000), SizeIs(101));
+  EXPECT_THAT(ListAll(/*recursive=*/true, 7), SizeIs(101));
+  ASSERT_OK(Copy(deep + "/x", deep + "/copy"));
+  ASSERT_OK(artifacts->Delete({.project = Project("fraud"), .path = Path("models/d"), .force = true}, Never));
+  EXPECT_LE(most, before + 30);
+}
+
 TEST_P(ArtifactsTest, WhatIsAbandonedIsSweptAndWhatIsInUseIsNot) {
   ASSERT_OK(OpenForWrite("models/x", "old").value()->Write({"abc"}));
   temp.WriteFile("fraud/.uploads/crashed.tmp", "abc");
@@ -599,8 +884,10 @@ TEST_P(ArtifactsTest, AfterADirectoryThatCouldNotBeSyncedItOnlyReads) {
   const auto observer = std::make_shared<support::DirObserver>();
   const auto health = std::make_shared<DiskHealth>();
   auto base = fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value();
-  artifacts = std::make_unique<Artifacts>(&catalog, std::make_unique<support::ObservedDir>(std::move(base), observer),
-                                          UploadOptions{.clock = clock.clock(), .boot_id = "boot", .health = health});
+  UploadOptions options = Options();
+  options.health = health;
+  artifacts =
+      std::make_unique<Artifacts>(&catalog, std::make_unique<support::ObservedDir>(std::move(base), observer), options);
   ASSERT_OK(Write("models/x", "old"));
   auto earlier = OpenForWrite("models/y").value();
   ASSERT_OK(earlier->Write({"abc"}));
