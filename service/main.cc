@@ -22,8 +22,21 @@
 
 namespace {
 
-// Exit code by which clients that start a server know that another one was faster.
+// Exit codes by which clients that start a server know what to do: look for the one that was faster, or start one that
+// only reads.
 constexpr int kServedAlready = 3;
+constexpr int kCannotBeWritten = 4;
+
+int ExitCode(const absl::Status& failure) {
+  if (absl::IsAlreadyExists(failure)) return kServedAlready;
+  return absl::IsPermissionDenied(failure) ? kCannotBeWritten : 1;
+}
+
+// Whether the process was started with `signal` ignored, as nohup(1) does with SIGHUP.
+bool IsIgnored(int signal) {
+  struct sigaction action;
+  return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
 
 // Signals that mean "stop". Blocked in every thread, so that none of them is killed in the middle of a call, and waited
 // for by one.
@@ -32,6 +45,7 @@ sigset_t BlockStopSignals() {
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  if (!IsIgnored(SIGHUP)) sigaddset(&signals, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
   return signals;
@@ -70,9 +84,8 @@ void RunUntilStopped(mlops::server::Server& server, const sigset_t& signals) {
     sigwait(&signals, &signal);
     stop.Notify();
   });
-  while (!stop.WaitForNotificationWithTimeout(absl::Milliseconds(500))) {
-    server.CheckHealth();
-    if (server.IsIdle()) pthread_kill(waiter.native_handle(), SIGTERM);
+  while (!stop.WaitForNotificationWithTimeout(absl::Milliseconds(200))) {
+    if (server.ShouldLeave()) pthread_kill(waiter.native_handle(), SIGTERM);
   }
   waiter.join();
 }
@@ -90,7 +103,7 @@ int main(int argc, char** argv) {
   auto server = mlops::server::Server::Start(std::get<mlops::server::Config>(parsed));
   if (!server.ok()) {
     std::cerr << "workspaced: " << server.status().message() << "\n";
-    return absl::IsAlreadyExists(server.status()) ? kServedAlready : 1;
+    return ExitCode(server.status());
   }
   std::cout << "workspaced " << mlops::server::kVersion << " serves " << (*server)->base_path() << " on "
             << absl::StrJoin((*server)->addresses(), " and ") << std::endl;

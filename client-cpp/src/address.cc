@@ -1,8 +1,10 @@
 #include "client-cpp/src/address.h"
 
+#include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -20,6 +22,8 @@
 #include "absl/strings/strip.h"
 #include "nlohmann/json.hpp"
 #include "proto/cpp/base/error.h"
+#include "proto/cpp/base/loopback.h"
+#include "proto/cpp/base/unique_fd.h"
 
 namespace mlops::internal {
 namespace {
@@ -92,6 +96,18 @@ bool IsSocket(const fs::path& path) {
   return fs::is_socket(path, ignored);
 }
 
+// Whether somebody listens there.
+bool IsAnswered(const fs::path& path) {
+  const std::string& name = path.native();
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (name.size() > kMaxSocketPathBytes) return false;
+  name.copy(address.sun_path, kMaxSocketPathBytes);
+  const base::UniqueFd probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  return probe.ok() &&
+         (connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 || errno == EAGAIN);
+}
+
 // The address with `host` in place of one that means every address of the server's machine.
 std::string Reachable(const std::string& address, const std::string& host) {
   for (const char* any : {"0.0.0.0:", "[::]:"}) {
@@ -125,16 +141,20 @@ absl::StatusOr<std::string> FindServer(const std::string& base_path) {
   std::error_code error;
   const fs::path base = fs::absolute(base_path, error);
   const Lock lock = ReadLock(base / ".workspaced" / "lock").value_or(Lock());
-  const bool here = lock.host.empty() || lock.host == HostName();
-  const auto found = here ? ChooseHere(lock, base / ".workspaced" / "socket") : ChooseElsewhere(lock);
+  const fs::path socket = base / ".workspaced" / "socket";
+  // The name of this machine may have changed, as in containers: what answers here is here.
+  const bool here = lock.host.empty() || lock.host == HostName() || IsAnswered(socket);
+  const auto found = here ? ChooseHere(lock, socket) : ChooseElsewhere(lock);
   if (found) return Checked("base_path", *found);
   if (here) {
     return absl::UnavailableError(
         absl::StrCat("No server is running for ", base.string(), ": start one with workspaced --base ", base.string()));
   }
-  return absl::UnavailableError(absl::StrCat(base.string(), " is served on the host ", lock.host, " at ",
-                                             absl::StrJoin(lock.addresses, ", "),
-                                             " alone: have it listen on an address that can be reached from here"));
+  return absl::UnavailableError(
+      absl::StrCat(base.string(), " is served on the host ", lock.host, " at ", absl::StrJoin(lock.addresses, ", "),
+                   " alone: have it listen on an address that can be reached from here or, if it has ended "
+                   "without cleaning up, start workspaced --base ",
+                   base.string()));
 }
 
 }  // namespace
@@ -164,10 +184,7 @@ std::string GrpcTarget(absl::string_view address) {
 }
 
 bool IsLocal(absl::string_view address) {
-  for (const char* prefix : {"unix:", "localhost:", "127.", "[::1]:"}) {
-    if (absl::StartsWith(address, prefix)) return true;
-  }
-  return false;
+  return absl::StartsWith(address, "unix:") || base::IsLoopbackHost(address.substr(0, address.rfind(':')));
 }
 
 }  // namespace mlops::internal

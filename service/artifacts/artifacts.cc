@@ -199,24 +199,34 @@ absl::StatusOr<DeletedArtifacts> Artifacts::Delete(const DeleteArtifactArgs& arg
 // Out of sight at once; what is in it may take its time.
 absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(const ArtifactTree& tree, fs::Dir& parent,
                                                         const DeleteArtifactArgs& args, Cancelled cancelled) {
-  ASSIGN_OR_RETURN(const auto uploads, tree.OpenUploads());
+  const auto uploads = tree.OpenUploads();
+  // On a full disk there is no room for a place out of sight.
+  const bool full = absl::IsResourceExhausted(uploads.status());
+  if (!full) RETURN_IF_ERROR(uploads.status());
   const std::string id = base::RandomId();
   const std::string name = absl::StrCat(id, layout::kRemovedSuffix);
   const auto claim = uploads_.TryClaim(args.project, id);
   absl::Status moved = placer_.Change(tree, [&] {
     ASSIGN_OR_RETURN(const fs::FileStamp stamp, parent.Stat(args.path.name()));
     RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, stamp));
-    return parent.Rename(args.path.name(), *uploads, name, fs::RenameMode::kNoReplace);
+    if (full) return absl::OkStatus();
+    return parent.Rename(args.path.name(), **uploads, name, fs::RenameMode::kNoReplace);
   });
-  if (!moved.ok()) return tree.Error(moved, args.path);
+  // What cannot be moved is removed where it is.
+  const bool in_place = full || fs::IsCrossDevice(moved);
+  if (!moved.ok() && !in_place) return tree.Error(moved, args.path);
+  fs::Dir& dir = in_place ? parent : **uploads;
+  const std::string removed_name = in_place ? std::string(args.path.name()) : name;
   RETURN_IF_ERROR(health_->Sync(parent));
   DeletedArtifacts deleted;
   while (true) {
     if (cancelled()) return LeftAlone();
-    ASSIGN_OR_RETURN(const fs::RemovedTree removed, fs::RemoveTree(*uploads, name, kRemoveStep));
+    ASSIGN_OR_RETURN(const fs::RemovedTree removed, fs::RemoveTree(dir, removed_name, kRemoveStep));
     deleted.file_count += removed.file_count;
     deleted.size_bytes += removed.size_bytes;
-    if (removed.complete) return deleted;
+    if (!removed.complete) continue;
+    if (in_place) RETURN_IF_ERROR(health_->Sync(parent));
+    return deleted;
   }
 }
 
@@ -300,7 +310,7 @@ absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project, co
 // --- Maintenance ----------------------------------------------------------------------------------------------------
 
 void Artifacts::SweepSome() {
-  if (clock_() < next_sweep_ || !health_->ok()) return;
+  if (clock_() < next_sweep_ || !health_->Check().ok()) return;
   const auto page = catalog_->List({.page_size = kSweptWorkspaces, .after = swept_});
   if (!page.ok()) return;
   for (const WorkspacePtr& workspace : page->workspaces) {

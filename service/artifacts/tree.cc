@@ -14,6 +14,7 @@
 #include "service/core/errors.h"
 #include "service/core/layout.h"
 #include "service/core/workspace.h"
+#include "service/fs/move_tree.h"
 
 namespace mlops::core {
 namespace {
@@ -276,6 +277,17 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(const ArtifactTree& tree, fs::
   }
   const fs::RenameMode mode = precondition.create_only ? fs::RenameMode::kNoReplace : fs::RenameMode::kReplace;
   absl::Status renamed = from.Rename(name, to, path.name(), mode);
+  if (fs::IsCrossDevice(renamed) && source.type == fs::EntryType::kDirectory) {
+    ASSIGN_OR_RETURN(const auto uploads, tree.OpenUploads());
+    renamed = fs::MoveTree({.from = from,
+                            .name = std::string(name),
+                            .to = to,
+                            .to_name = std::string(path.name()),
+                            .mode = mode,
+                            .staging = *uploads,
+                            .staging_name = absl::StrCat(base::RandomId(), layout::kTempSuffix)},
+                           [&] { return health_->Sync(to); });
+  }
   if (absl::IsAlreadyExists(renamed)) return ArtifactExists(tree.project().str(), path.shown());
   if (absl::IsNotFound(renamed) && from.Stat(name).ok()) {
     return WorkspaceBusy(tree.project().str(), "a directory on the way is being removed");

@@ -1,6 +1,7 @@
 #ifndef MLOPS_SERVICE_CATALOG_FILE_CATALOG_H_
 #define MLOPS_SERVICE_CATALOG_FILE_CATALOG_H_
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -43,10 +44,12 @@ class FileCatalog : public core::Catalog {
     base::Clock clock = base::SystemClock();       // Must tell the file system's time.
     int load_threads = 4;                          // For reading all records when opened.
     std::shared_ptr<core::DiskHealth> health = std::make_shared<core::DiskHealth>();  // Of the disk below `base`.
+    bool read_only = false;  // Make and remove nothing below `base`; then `health` refuses every change.
   };
 
   // Reads every record below `base`, whose real absolute path is `base_path`, and removes what a crash left in the
-  // staging directory. The caller holds the base directory's lock. Errors as fs::Dir.
+  // staging directory. The caller holds the base directory's lock, unless `read_only`. A full disk is no failure: what
+  // has no room is made by a later change. Errors as fs::Dir.
   static absl::StatusOr<std::unique_ptr<FileCatalog>> Open(std::unique_ptr<fs::Dir> base, std::string base_path,
                                                            Options options);
 
@@ -70,6 +73,11 @@ class FileCatalog : public core::Catalog {
   // more to do. For one thread at a time. What could not be removed is tried again, after the rest, by later calls.
   // Errors as fs::Dir.
   absl::StatusOr<bool> SweepTrash(int64_t max_entries);
+
+  // How many entries changed since the checkpoint was written or read; those that changed twice count twice.
+  uint64_t UnsavedChanges() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // How many projects there are, unreadable ones included.
+  size_t EntryCount() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Writes what the index holds to a file from which the next Open() starts faster. Does nothing if nothing changed
   // since. The file is a cache, trusted only as far as the stamps in it match.
@@ -96,7 +104,9 @@ class FileCatalog : public core::Catalog {
 
   FileCatalog(std::unique_ptr<fs::Dir> base, std::string base_path, Options options);
 
-  absl::Status OpenServerDirs();
+  absl::Status OpenServerDirs() ABSL_LOCKS_EXCLUDED(dirs_mutex_);
+  // Makes those of the server's directories that are missing, because the disk was full.
+  absl::Status MakeServerDirs() ABSL_LOCKS_EXCLUDED(dirs_mutex_);
   absl::Status SweepStaging();
   absl::Status LoadTrash();
   absl::Status LoadAll();
@@ -109,6 +119,8 @@ class FileCatalog : public core::Catalog {
   std::vector<Loaded> LoadSaved(std::vector<SavedRecord> records) const;
   // All of `names`, each from `saved` or, if it is not there, from its file.
   std::vector<Loaded> LoadRest(std::vector<core::ProjectName> names, std::vector<std::vector<Loaded>> saved) const;
+  // How many of these were read from their files.
+  static size_t CountReadSince(const std::vector<Loaded>& loaded, absl::Time begin);
   // Fills the index, which has no workspaces yet but those in the trash.
   void StoreAll(std::vector<Loaded> loaded) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   core::WorkspacePtr LoadDeleted(const core::layout::TrashName& name) const;
@@ -139,6 +151,8 @@ class FileCatalog : public core::Catalog {
   absl::StatusOr<core::CommitResult> Apply(const core::UndeleteChange& change);
   absl::StatusOr<core::CommitResult> Apply(const core::PurgeChange& change);
 
+  // Moves a directory to where nothing is yet: by a rename or, where the system cannot do that, name by name.
+  absl::Status Move(fs::Dir& from, absl::string_view name, fs::Dir& to, absl::string_view to_name);
   absl::Status StageWorkspace(absl::string_view id, absl::string_view record);
   absl::Status PlaceStaged(absl::string_view id, const core::ProjectName& project, absl::string_view record);
   absl::Status AdoptDirectory(const core::ProjectName& project, absl::string_view record);
@@ -154,17 +168,20 @@ class FileCatalog : public core::Catalog {
   core::WorkspacePtr PublishWritten(const core::Workspace& workspace, absl::string_view record);
 
   // Makes a rename durable; a failure ends all writing.
-  absl::Status SyncOrFail(GroupSync& sync) { return options_.health->Judge(sync.Sync()); }
+  absl::Status SyncOrFail(GroupSync& sync) { return sync.Sync(); }
   absl::Status SyncOrFail(fs::Dir& dir) { return options_.health->Sync(dir); }
 
   const std::unique_ptr<fs::Dir> base_;
   const std::string base_path_;
   const Options options_;
+  GroupSync base_sync_;
+  absl::Mutex dirs_mutex_;  // Of those who make what is missing.
+  // Set by Open() or, if there was no room, before has_dirs_. Where the catalog is read only they may stay null.
   std::unique_ptr<fs::Dir> staging_;
   std::unique_ptr<fs::Dir> trash_;
   std::unique_ptr<fs::Dir> server_dir_;
-  GroupSync base_sync_;
   std::unique_ptr<GroupSync> trash_sync_;
+  std::atomic<bool> has_dirs_ = false;  // All of them.
 
   mutable absl::Mutex mutex_;
   absl::btree_map<core::ProjectName, Entry> entries_ ABSL_GUARDED_BY(mutex_);

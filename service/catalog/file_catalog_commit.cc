@@ -16,6 +16,7 @@
 #include "service/core/iso_time.h"
 #include "service/core/workspace_yaml.h"
 #include "service/fs/atomic_file.h"
+#include "service/fs/move_tree.h"
 #include "service/fs/remove_tree.h"
 
 namespace mlops::catalog {
@@ -48,9 +49,9 @@ absl::Status RemoveLeftovers(fs::Dir& dir) {
   return absl::OkStatus();
 }
 
-// Moves a directory to where nothing is yet. A file system that says it failed may have done it and lost the answer
+// Renames a directory to where nothing is yet. A file system that says it failed may have done it and lost the answer
 // (NFS), so that a look decides.
-absl::Status Move(fs::Dir& from, absl::string_view name, const fs::Dir& to, absl::string_view to_name) {
+absl::Status RenameDir(fs::Dir& from, absl::string_view name, const fs::Dir& to, absl::string_view to_name) {
   absl::Status renamed = from.Rename(name, to, to_name, fs::RenameMode::kNoReplace);
   if (renamed.ok() || absl::IsAlreadyExists(renamed) || absl::IsNotFound(renamed)) return renamed;
   if (absl::IsNotFound(from.Stat(name).status()) && to.Stat(to_name).ok()) return absl::OkStatus();
@@ -73,12 +74,27 @@ const ProjectName& ProjectOf(const core::Change& change) {
 
 absl::StatusOr<CommitResult> FileCatalog::Commit(const core::Change& change) {
   RETURN_IF_ERROR(options_.health->Check());
+  RETURN_IF_ERROR(MakeServerDirs());
   auto result = std::visit([this](const auto& what) { return Apply(what); }, change);
   if (result.ok() || !base::GetReason(result.status()).empty()) return result;
   // What only the file system has seen: somebody removed or made something by hand between our steps.
   const std::string& project = ProjectOf(change).str();
   if (absl::IsNotFound(result.status())) return core::WorkspaceNotFound(project);
   return core::WorkspaceBusy(project, "a change by hand");
+}
+
+absl::Status FileCatalog::Move(fs::Dir& from, absl::string_view name, fs::Dir& to, absl::string_view to_name) {
+  absl::Status renamed = RenameDir(from, name, to, to_name);
+  if (!fs::IsCrossDevice(renamed)) return renamed;
+  // The record leaves the old place first, so that there never is half a workspace.
+  return fs::MoveTree({.from = from,
+                       .name = std::string(name),
+                       .to = to,
+                       .to_name = std::string(to_name),
+                       .staging = *staging_,
+                       .staging_name = base::RandomId(),
+                       .first = std::string(kRecord)},
+                      [&] { return SyncOrFail(to); });
 }
 
 // --- Create: stage everything, then one rename --------------------------------------------------------------------
@@ -360,7 +376,7 @@ std::vector<std::string> FileCatalog::NextDoomed(size_t count) const {
 
 absl::StatusOr<bool> FileCatalog::SweepTrash(int64_t max_entries) {
   constexpr size_t kMaxTrees = 100;
-  if (!healthy()) return false;
+  if (!options_.health->Check().ok() || !has_dirs_.load(std::memory_order_acquire)) return false;
   absl::Status problem = DoomExpired();
   for (const std::string& name : NextDoomed(kMaxTrees)) {
     if (max_entries <= 0) break;

@@ -41,7 +41,10 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& base, absl::stri
 }  // namespace
 
 FileCatalog::FileCatalog(std::unique_ptr<fs::Dir> base, std::string base_path, Options options)
-    : base_(std::move(base)), base_path_(std::move(base_path)), options_(std::move(options)), base_sync_(base_.get()) {}
+    : base_(std::move(base)),
+      base_path_(std::move(base_path)),
+      options_(std::move(options)),
+      base_sync_(base_.get(), options_.health.get()) {}
 
 absl::StatusOr<std::unique_ptr<FileCatalog>> FileCatalog::Open(std::unique_ptr<fs::Dir> base, std::string base_path,
                                                                Options options) {
@@ -55,15 +58,37 @@ absl::StatusOr<std::unique_ptr<FileCatalog>> FileCatalog::Open(std::unique_ptr<f
 }
 
 absl::Status FileCatalog::OpenServerDirs() {
-  ASSIGN_OR_RETURN(staging_, OpenOrMakeDir(*base_, core::layout::kStagingDir));
-  ASSIGN_OR_RETURN(trash_, OpenOrMakeDir(*base_, core::layout::kTrashDir));
-  ASSIGN_OR_RETURN(server_dir_, OpenOrMakeDir(*base_, core::layout::kServerDir));
-  trash_sync_ = std::make_unique<GroupSync>(trash_.get());
+  if (options_.read_only) {
+    if (auto dir = base_->OpenDir(core::layout::kTrashDir); dir.ok()) trash_ = *std::move(dir);
+    if (auto dir = base_->OpenDir(core::layout::kServerDir); dir.ok()) server_dir_ = *std::move(dir);
+    return absl::OkStatus();
+  }
+  absl::Status made = MakeServerDirs();
+  // Those that are there already can be used without the others.
+  return absl::IsResourceExhausted(made) ? absl::OkStatus() : made;
+}
+
+absl::Status FileCatalog::MakeServerDirs() {
+  if (has_dirs_.load(std::memory_order_acquire)) return absl::OkStatus();
+  absl::MutexLock lock(&dirs_mutex_);
+  if (has_dirs_.load(std::memory_order_relaxed)) return absl::OkStatus();
+  const auto open = [this](absl::string_view name, std::unique_ptr<fs::Dir>& dir) -> absl::Status {
+    if (dir != nullptr) return absl::OkStatus();
+    ASSIGN_OR_RETURN(dir, OpenOrMakeDir(*base_, name));
+    return absl::OkStatus();
+  };
+  RETURN_IF_ERROR(open(core::layout::kTrashDir, trash_));
+  RETURN_IF_ERROR(open(core::layout::kStagingDir, staging_));
+  RETURN_IF_ERROR(open(core::layout::kServerDir, server_dir_));
+  if (trash_sync_ == nullptr) trash_sync_ = std::make_unique<GroupSync>(trash_.get(), options_.health.get());
   // The trash must not vanish in a power cut together with what is moved there later.
-  return base_->Sync();
+  RETURN_IF_ERROR(SyncOrFail(*base_));
+  has_dirs_.store(true, std::memory_order_release);
+  return absl::OkStatus();
 }
 
 absl::Status FileCatalog::SweepStaging() {
+  if (staging_ == nullptr) return absl::OkStatus();
   std::vector<std::string> leftovers;
   RETURN_IF_ERROR(staging_->ForEachEntry([&leftovers](absl::string_view name, fs::EntryType) {
     leftovers.emplace_back(name);
@@ -80,6 +105,7 @@ absl::Status FileCatalog::SweepStaging() {
 }
 
 absl::Status FileCatalog::LoadTrash() {
+  if (trash_ == nullptr) return absl::OkStatus();
   std::vector<TrashName> deleted;
   std::deque<std::string> removing;
   RETURN_IF_ERROR(trash_->ForEachEntry([&](absl::string_view text, fs::EntryType) {
@@ -135,11 +161,18 @@ absl::Status FileCatalog::LoadAll() {
   });
   RETURN_IF_ERROR(names.status());
   std::vector<Loaded> loaded = LoadRest(*std::move(names), std::move(saved));
+  const size_t read_anew = CountReadSince(loaded, now);
   absl::MutexLock lock(&mutex_);
   StoreAll(std::move(loaded));
+  checkpoint_version_ = last_version_ - read_anew;
   names_stamp_ = stamp;
   names_read_time_ = now;
   return absl::OkStatus();
+}
+
+size_t FileCatalog::CountReadSince(const std::vector<Loaded>& loaded, absl::Time begin) {
+  return static_cast<size_t>(
+      std::count_if(loaded.begin(), loaded.end(), [begin](const Loaded& one) { return one.entry.read_time >= begin; }));
 }
 
 std::vector<FileCatalog::Loaded> FileCatalog::LoadSaved(std::vector<SavedRecord> records) const {
@@ -202,11 +235,24 @@ absl::StatusOr<std::vector<ProjectName>> FileCatalog::ListNames() const {
 }
 
 std::string FileCatalog::ReadCheckpoint() const {
+  if (server_dir_ == nullptr) return "";
   auto content = server_dir_->ReadFile(core::layout::kCheckpointFile, kMaxCheckpointBytes);
   return content.ok() ? std::move(content->data) : "";
 }
 
+uint64_t FileCatalog::UnsavedChanges() const {
+  absl::ReaderMutexLock lock(&mutex_);
+  return last_version_ - checkpoint_version_;
+}
+
+size_t FileCatalog::EntryCount() const {
+  absl::ReaderMutexLock lock(&mutex_);
+  return entries_.size();
+}
+
 absl::Status FileCatalog::SaveCheckpoint() {
+  RETURN_IF_ERROR(options_.health->Check());
+  RETURN_IF_ERROR(MakeServerDirs());
   std::vector<SavedRecord> records;
   uint64_t version;
   {

@@ -11,14 +11,14 @@ absl::Status GroupSync::Sync() {
     const auto idle_or_done = [this, mine]()
                                   ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return ended_ >= mine || ended_ == begun_; };
     mutex_.Await(absl::Condition(&idle_or_done));
-    if (ended_ >= mine || !failure_.ok()) return failure_;
+    if (ended_ >= mine || !health_->ok()) return health_->Judge(absl::OkStatus());
     begun_ = mine;
   }
-  absl::Status status = dir_->Sync();
+  // Judged before those who share this sync are woken, so that they hear of its failure too.
+  absl::Status status = health_->Sync(*dir_);
   absl::MutexLock lock(&mutex_);
   ended_ = mine;
-  failure_.Update(status);
-  return failure_;
+  return status;
 }
 
 }  // namespace mlops::catalog

@@ -6,10 +6,16 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/cpp/base/error.h"
+#include "proto/cpp/base/status_macros.h"
 
 namespace mlops::core {
 
 absl::Status DiskHealth::Check() const {
+  if (permit_) RETURN_IF_ERROR(permit_());
+  return CheckDisk();
+}
+
+absl::Status DiskHealth::CheckDisk() const {
   if (ok()) return absl::OkStatus();
   absl::MutexLock lock(&mutex_);
   const auto info = base::GetErrorInfo(failure_);
@@ -21,11 +27,23 @@ absl::Status DiskHealth::Check() const {
 }
 
 absl::Status DiskHealth::Judge(absl::Status synced) {
-  if (synced.ok()) return Check();
-  absl::MutexLock lock(&mutex_);
-  failure_.Update(synced);
-  ok_ = false;
+  // What the permit says does not matter any more: the change was made.
+  if (synced.ok()) return CheckDisk();
+  {
+    absl::MutexLock lock(&mutex_);
+    failure_.Update(synced);
+    ok_.store(false, std::memory_order_release);
+  }
+  absl::MutexLock lock(&listener_mutex_);
+  if (listener_ && !std::exchange(told_, true)) listener_(synced);
   return synced;
+}
+
+void DiskHealth::SetListener(Listener listener) {
+  absl::MutexLock lock(&listener_mutex_);
+  listener_ = std::move(listener);
+  if (!listener_ || ok() || std::exchange(told_, true)) return;
+  listener_(CheckDisk());
 }
 
 }  // namespace mlops::core

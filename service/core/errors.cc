@@ -82,6 +82,13 @@ absl::Status ShuttingDown() {
                    {.reason = "SHUTTING_DOWN", .metadata = {}});
 }
 
+absl::Status ReadOnly(absl::string_view base_path) {
+  return MakeError(StatusCode::kFailedPrecondition,
+                   absl::StrCat("The server only reads from ", base_path,
+                                "; to change something, start one without --read-only where that can be written"),
+                   {.reason = "READ_ONLY", .metadata = {{"path", std::string(base_path)}}});
+}
+
 absl::Status WorkspaceCorrupt(absl::string_view project, absl::string_view file, int line, absl::string_view problem) {
   return MakeError(StatusCode::kDataLoss,
                    absl::StrCat(Echo(file), line > 0 ? absl::StrCat(":", line) : "", ": ", Echo(problem)),

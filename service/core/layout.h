@@ -19,6 +19,7 @@
 //   <base>/.staging/<id>/                   a workspace being made; leftovers are removed at start-up
 //   <base>/.trash/<time>.<uid>.<project>/   a deleted workspace; <time> in microseconds since 1970, 0: being removed
 //   <base>/.workspaced/lock                 locked by the server that runs; JSON of who it is and where it listens
+//   <base>/.workspaced/.gitignore           "*": what lies here is nobody's to keep
 //   <base>/.workspaced/socket               the Unix socket it listens on, unless the path is too long for one
 //   <base>/.workspaced/checkpoint           what the index held; a cache, safe to delete
 //   <base>/.workspaced/log                  log of a server that a client started
@@ -35,6 +36,7 @@ inline constexpr absl::string_view kStagingDir = ".staging";
 inline constexpr absl::string_view kTrashDir = ".trash";
 inline constexpr absl::string_view kServerDir = ".workspaced";
 inline constexpr absl::string_view kLockFile = "lock";
+inline constexpr absl::string_view kGitignoreFile = ".gitignore";
 inline constexpr absl::string_view kSocketFile = "socket";
 inline constexpr absl::string_view kCheckpointFile = "checkpoint";
 

@@ -1,8 +1,12 @@
 #include "service/fs/dir.h"
 
 #include <algorithm>
+#include <string>
 
+#include "absl/strings/str_cat.h"
+#include "proto/cpp/base/error.h"
 #include "proto/cpp/base/status_macros.h"
+#include "service/fs/syscalls.h"
 
 namespace mlops::fs {
 namespace {
@@ -42,6 +46,18 @@ absl::StatusOr<int64_t> File::CopyFrom(FileReader& source, int64_t offset, int64
     if (got < wanted) break;
   }
   return copied;
+}
+
+bool IsCrossDevice(const absl::Status& status) {
+  const auto info = base::GetErrorInfo(status);
+  return info && info->reason == "PATH_UNSUITABLE" && info->metadata.contains("problem") &&
+         info->metadata.at("problem") == kCrossDevice;
+}
+
+absl::Status Dir::Link(absl::string_view path, const Dir& /*to*/, absl::string_view /*to_path*/) {
+  return base::MakeError(
+      absl::StatusCode::kFailedPrecondition, absl::StrCat(base::Echo(path), ": cannot be linked here"),
+      {.reason = "PATH_UNSUITABLE", .metadata = {{"path", std::string(path)}, {"problem", "cannot be linked here"}}});
 }
 
 absl::Status Dir::Summarize(absl::string_view path, const SummaryOptions& options, DirSummary* summary) const {

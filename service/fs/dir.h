@@ -85,7 +85,8 @@ class File {
   // Has the disk begin with what was written, by whomever, to `size` bytes from `offset` on, and does not wait for it:
   // so that Sync() takes less. Files written to the end through this object need not be told.
   virtual void StartWriteback(int64_t /*offset*/, int64_t /*size*/) {}
-  // Makes what was written durable (fsync(2)). A failure is final: the data may be gone, and asking again would lie.
+  // Makes what was written durable (fsync(2)). A failure is INTERNAL/IO_ERROR, also if the disk is full, and final: the
+  // data may be gone, and asking again would lie.
   virtual absl::Status Sync() = 0;
   virtual absl::Status Close() = 0;
 };
@@ -139,6 +140,14 @@ class Dir {
   // Makes a directory that everyone may enter as the umask allows.
   virtual absl::Status MakeDir(absl::string_view path) = 0;
 
+  // Makes a directory with the mode and, as far as this process may give it away, the owner of `like`, which must be of
+  // the same implementation.
+  virtual absl::Status MakeDirLike(absl::string_view path, const Dir& /*like*/) { return MakeDir(path); }
+
+  // Gives the entry `path`, which is no directory, the further name `to_path` in `to`, which must be a directory of the
+  // same implementation and file system. PATH_UNSUITABLE where there are no such names.
+  virtual absl::Status Link(absl::string_view path, const Dir& to, absl::string_view to_path);
+
   // Makes a new, empty file; ALREADY_EXISTS if there is anything of that name.
   virtual absl::StatusOr<std::unique_ptr<File>> CreateFile(absl::string_view path) = 0;
 
@@ -146,15 +155,20 @@ class Dir {
   virtual absl::StatusOr<std::unique_ptr<File>> ReopenFile(absl::string_view path) = 0;
 
   // Renames `path` to `to_path` in `to`, which must be a directory of the same implementation and file system. The
-  // change is atomic; it is durable only after Sync() of both directories.
+  // change is atomic; it is durable only after Sync() of both directories. If the system cannot rename from one to the
+  // other, IsCrossDevice() is true of the result.
   virtual absl::Status Rename(absl::string_view path, const Dir& to, absl::string_view to_path, RenameMode mode) = 0;
 
   virtual absl::Status RemoveFile(absl::string_view path) = 0;
   virtual absl::Status RemoveDir(absl::string_view path) = 0;
 
-  // Makes the directory's entries durable, not those of its sub-directories. A failure is final, as in File::Sync().
+  // Makes the directory's entries durable, not those of its sub-directories. A failure is as in File::Sync().
   virtual absl::Status Sync() = 0;
 };
+
+// Whether a Dir says that source and target lie on different mounts, or that the source is a directory in a lower layer
+// of an overlay. What lies there can only be copied or linked.
+bool IsCrossDevice(const absl::Status& status);
 
 struct OpenOptions {
   // Use only calls of POSIX, as where the Linux ones are missing or refused.

@@ -63,6 +63,8 @@ absl::Status ErrnoStatus(int error, int fd, const std::string& path) {
       return Unsuitable(path, "is a directory");
     case EXDEV:
       return Unsuitable(path, "leads out of the base directory or to another file system");
+    case EBUSY:
+      return Unsuitable(path, "is in use, as a mount point is: unmount it first");
     case ENOSPC:
     case EDQUOT:
       return NoSpace(error, fd, path);
@@ -70,6 +72,14 @@ absl::Status ErrnoStatus(int error, int fd, const std::string& path) {
       return base::MakeError(absl::StatusCode::kInternal, absl::StrCat(base::Echo(path), ": ", std::strerror(error)),
                              {.reason = "IO_ERROR", .metadata = {{"path", path}, {"errno", absl::StrCat(error)}}});
   }
+}
+
+// Of a sync that failed, whatever the reason: what was written may be gone, or a rename may be on disk or not. So a
+// full disk is no NO_SPACE here, which says that nothing was changed.
+absl::Status SyncFailure(int error, const std::string& path) {
+  return base::MakeError(absl::StatusCode::kInternal,
+                         absl::StrCat(base::Echo(path), ": could not be synced: ", std::strerror(error)),
+                         {.reason = "IO_ERROR", .metadata = {{"path", path}, {"errno", absl::StrCat(error)}}});
 }
 
 class PosixReader final : public FileReader {
@@ -159,9 +169,7 @@ class PosixFile final : public File {
 
   void StartWriteback(int64_t offset, int64_t size) override { sys::StartWriteback(fd_.get(), offset, size); }
 
-  absl::Status Sync() override {
-    return sys::Sync(fd_.get()) == 0 ? absl::OkStatus() : ErrnoStatus(errno, fd_.get(), path_);
-  }
+  absl::Status Sync() override { return sys::Sync(fd_.get()) == 0 ? absl::OkStatus() : SyncFailure(errno, path_); }
 
   absl::Status Close() override {
     // Not repeated after EINTR: the descriptor is gone, and may be another thread's already.
@@ -283,8 +291,31 @@ class PosixDir final : public Dir {
     };
     if (rename() == 0) return absl::OkStatus();
     if (mode == RenameMode::kExchange && errno == ENOSYS) return absl::UnimplementedError("no exchange here");
-    // Of the two names, the target's is the one that is in the way; the source's is the one that is missing.
-    return errno == ENOENT ? Error(path) : static_cast<const PosixDir&>(to).Error(to_path);
+    if (errno == EXDEV) return Unsuitable(FullPath(path), kCrossDevice);
+    // Of the two names, the target's is the one that is in the way; the source's is the one that is missing, or busy.
+    return errno == ENOENT || errno == EBUSY ? Error(path) : static_cast<const PosixDir&>(to).Error(to_path);
+  }
+
+  absl::Status Link(absl::string_view path, const Dir& to, absl::string_view to_path) override {
+    const auto& target = static_cast<const PosixDir&>(to);
+    if (::linkat(fd_.get(), std::string(path).c_str(), target.fd_.get(), std::string(to_path).c_str(), 0) == 0) {
+      return absl::OkStatus();
+    }
+    // So say other mounts, file systems without such links, and kernels that guard others' files.
+    if (errno == EXDEV || errno == EPERM || errno == EOPNOTSUPP || errno == EMLINK) {
+      return Unsuitable(FullPath(path), kCrossDevice);
+    }
+    return errno == ENOENT ? Error(path) : target.Error(to_path);
+  }
+
+  absl::Status MakeDirLike(absl::string_view path, const Dir& like) override {
+    struct stat info;
+    if (::fstat(static_cast<const PosixDir&>(like).fd_.get(), &info) != 0) return Error(path);
+    // For nobody else until it has its owner and mode.
+    RETURN_IF_ERROR(WithParent(path, [](int dir, const char* name) { return ::mkdirat(dir, name, 0700); }));
+    ASSIGN_OR_RETURN(const UniqueFd fd, Open(path, O_RDONLY | O_DIRECTORY));
+    if (::fchown(fd.get(), info.st_uid, info.st_gid) != 0 && errno != EPERM) return Error(path);
+    return ::fchmod(fd.get(), info.st_mode & 07777) == 0 ? absl::OkStatus() : Error(path);
   }
 
   absl::Status RemoveFile(absl::string_view path) override {
@@ -295,7 +326,7 @@ class PosixDir final : public Dir {
     return WithParent(path, [](int dir, const char* name) { return ::unlinkat(dir, name, AT_REMOVEDIR); });
   }
 
-  absl::Status Sync() override { return sys::Sync(fd_.get()) == 0 ? absl::OkStatus() : Error(""); }
+  absl::Status Sync() override { return sys::Sync(fd_.get()) == 0 ? absl::OkStatus() : SyncFailure(errno, path_); }
 
  private:
   std::string FullPath(absl::string_view path) const {

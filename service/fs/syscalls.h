@@ -7,6 +7,17 @@
 #include "absl/strings/string_view.h"
 #include "service/fs/dir.h"
 
+namespace mlops::fs {
+
+// What a Dir says of a rename or link from one mount to another, and what to do about it.
+inline constexpr absl::string_view kCrossDevice =
+    "lies on another mount than the place it is to go to, or in a lower layer of an overlay, and cannot be moved "
+    "there: "
+    "have the whole base directory on one volume, mount the overlay with redirect_dir=on, or copy and remove it by "
+    "hand";
+
+}  // namespace mlops::fs
+
 // The calls in which Linux does better than POSIX, each with its portable substitute. All return 0 or a descriptor, or
 // -1 with errno set, and repeat what a signal interrupted. Where a kernel, a seccomp filter or a file system refuses
 // the Linux call, the substitute takes over, for good where the kernel cannot know it. Thread-safe.

@@ -67,8 +67,11 @@ class InotifyWatcher final : public Watcher {
     return {changed.begin(), changed.end()};
   }
 
+  bool TakeOverflow() override { return std::exchange(overflow_, false); }
+
  private:
   void Hear(const inotify_event& event, absl::flat_hash_set<std::string>& changed) {
+    if ((event.mask & IN_Q_OVERFLOW) != 0) overflow_ = true;
     const auto it = names_.find(event.wd);
     if (it == names_.end()) return;
     const bool left = (event.mask & (IN_MOVE_SELF | IN_DELETE_SELF | IN_IGNORED)) != 0;
@@ -89,6 +92,7 @@ class InotifyWatcher final : public Watcher {
   const std::string base_path_;
   const std::string entry_;
   size_t max_watches_;
+  bool overflow_ = false;
   absl::flat_hash_map<int, std::string> names_;    // By watch; the inverse of watches_.
   absl::flat_hash_map<std::string, int> watches_;  // By name.
 };

@@ -23,6 +23,9 @@ class Watcher {
 
   // The directories that changed since the last call, each once. Does not wait.
   virtual std::vector<std::string> TakeChanged() = 0;
+
+  // Whether events were lost since the last call, because too many came at once.
+  virtual bool TakeOverflow() { return false; }
 };
 
 // A watcher of directories in `base_path` for their entry `entry`: inotify(7) on Linux, using at most half of the

@@ -9,17 +9,18 @@
 #include "absl/strings/string_view.h"
 #include "nlohmann/json.hpp"
 #include "proto/cpp/base/error.h"
+#include "proto/cpp/base/status_macros.h"
+#include "service/observe/log_file.h"
 #include "spdlog/async.h"
 #include "spdlog/pattern_formatter.h"
 #include "spdlog/sinks/base_sink.h"
-#include "spdlog/sinks/rotating_file_sink.h"
 #include "spdlog/sinks/stdout_sinks.h"
 
 namespace mlops::observe {
 namespace {
 
 constexpr size_t kQueuedLines = 8192;
-constexpr size_t kMaxFileBytes = 10 * 1024 * 1024;
+constexpr std::chrono::seconds kProblemInterval(10);
 constexpr size_t kMaxBatchBytes = 64 * 1024;
 // So short that the queue holds what comes meanwhile.
 constexpr std::chrono::milliseconds kRest(10);
@@ -75,18 +76,29 @@ class BatchingSink final : public spdlog::sinks::base_sink<spdlog::details::null
   spdlog::memory_buf_t batch_;
 };
 
+// Writes batches to a file.
+class FileSink final : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
+ public:
+  explicit FileSink(std::unique_ptr<LogFile> file) : file_(std::move(file)) {}
+
+ private:
+  void sink_it_(const spdlog::details::log_msg& batch) override {
+    file_->Write({batch.payload.data(), batch.payload.size()});
+  }
+  void flush_() override {}
+
+  const std::unique_ptr<LogFile> file_;
+};
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Log>> Log::Open(const Options& options) {
   spdlog::sink_ptr sink;
-  try {
-    if (options.file.empty()) {
-      sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
-    } else {
-      sink = std::make_shared<spdlog::sinks::rotating_file_sink_mt>(options.file, kMaxFileBytes, /*max_files=*/1);
-    }
-  } catch (const spdlog::spdlog_ex& error) {
-    return absl::FailedPreconditionError(absl::StrCat("cannot write the log: ", error.what()));
+  if (options.file.empty()) {
+    sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+  } else {
+    ASSIGN_OR_RETURN(auto file, LogFile::Open(options.file, {.follow_links = options.follow_links}));
+    sink = std::make_shared<FileSink>(std::move(file));
   }
   auto queue = std::make_shared<spdlog::details::thread_pool>(kQueuedLines, 1);
   auto logger =
@@ -127,6 +139,32 @@ void Log::Info(absl::string_view message) {
 
 void Log::Warning(absl::string_view message) {
   logger_->warn(spdlog::string_view_t(absl::StrCat(R"("message":)", Quoted(message))));
+}
+
+void Log::Problem(absl::string_view what, const absl::Status& problem) {
+  int64_t left_out = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    auto it = rates_.find(what);
+    if (it == rates_.end()) it = rates_.emplace(std::string(what), Rate()).first;
+    Rate& rate = it->second;
+    const auto now = std::chrono::steady_clock::now();
+    if (now < rate.next) {
+      ++rate.left_out;
+      return;
+    }
+    rate.next = now + kProblemInterval;
+    left_out = std::exchange(rate.left_out, 0);
+  }
+  std::string line = absl::StrCat(R"("message":)", Quoted(absl::StrCat(what, ": ", problem.message())));
+  const auto info = base::GetErrorInfo(problem);
+  for (const char* key : {"path", "file", "errno"}) {
+    if (!info) break;
+    const auto it = info->metadata.find(key);
+    if (it != info->metadata.end()) absl::StrAppend(&line, R"(,")", key, R"(":)", Quoted(it->second));
+  }
+  if (left_out > 0) absl::StrAppend(&line, R"(,"left_out":)", left_out);
+  logger_->warn(spdlog::string_view_t(line));
 }
 
 }  // namespace mlops::observe

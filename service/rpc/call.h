@@ -24,8 +24,10 @@ namespace mlops::rpc {
 // maps the status to the wire and logs the call. Thread-safe.
 class Calls {
  public:
-  // Both must outlive this.
-  Calls(base::ThreadPool* workers, observe::Log* log) : workers_(workers), log_(log) {}
+  // `workers` and `log` must outlive this. While `is_lost` returns true, calls are refused as by Drain(); it is asked
+  // for each call and must be quick.
+  Calls(base::ThreadPool* workers, observe::Log* log, std::function<bool()> is_lost = nullptr)
+      : workers_(workers), log_(log), is_lost_(std::move(is_lost)) {}
 
   // Answers a unary call with `handler(request, response)`, which returns an absl::Status.
   template <typename Request, typename Response, typename Handler>
@@ -74,7 +76,7 @@ class Calls {
   // From now on calls are refused with SHUTTING_DOWN, and streams end with it at their next message; unary calls that
   // have begun are answered.
   void Drain() { draining_ = true; }
-  bool draining() const { return draining_.load(std::memory_order_relaxed); }
+  bool draining() const { return draining_.load(std::memory_order_relaxed) || (is_lost_ && is_lost_()); }
 
   // How long no call has been running; zero while one is.
   absl::Duration IdleTime() const;
@@ -94,6 +96,7 @@ class Calls {
 
   base::ThreadPool* const workers_;
   observe::Log* const log_;
+  const std::function<bool()> is_lost_;
   std::atomic<bool> draining_ = false;
   std::atomic<int> running_ = 0;
   std::atomic<int64_t> last_end_ns_ = absl::GetCurrentTimeNanos();

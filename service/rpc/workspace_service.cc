@@ -147,6 +147,7 @@ grpc::ServerUnaryReactor* WorkspaceService::GetServerInfo(grpc::CallbackServerCo
     response->set_max_chunk_bytes(kMaxChunkBytes);
     response->set_max_metadata_bytes(core::kMaxMetadataBytes);
     ToProto(facts_.purge_delay, response->mutable_purge_delay());
+    for (const std::string& feature : facts_.features) response->add_features(feature);
     return absl::OkStatus();
   });
 }

@@ -2,6 +2,7 @@
 #define MLOPS_SERVICE_RPC_WORKSPACE_SERVICE_H_
 
 #include <string>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "mlops/workspace/v1/workspace_service.grpc.pb.h"
@@ -20,6 +21,7 @@ struct ServerFacts {
   std::string base_path;
   absl::Time start_time;
   absl::Duration purge_delay;
+  std::vector<std::string> features;
 };
 
 // WorkspaceService over an Authority: each handler converts, asks, and converts back. Where there may be many records

@@ -33,6 +33,13 @@ constexpr int kReservedDescriptors = 256;
 // Until the next try after accept(2) failed for want of something.
 constexpr absl::Duration kPause = absl::Milliseconds(20);
 
+// A full disk is told apart, since a socket elsewhere may do then.
+absl::Status CannotListen(absl::string_view address, int error) {
+  const std::string message = absl::StrCat("cannot listen on ", address, ": ", std::strerror(error));
+  if (error == ENOSPC || error == EDQUOT) return absl::ResourceExhaustedError(message);
+  return absl::FailedPreconditionError(message);
+}
+
 absl::Status CannotListen(absl::string_view address, absl::string_view why) {
   return absl::FailedPreconditionError(absl::StrCat("cannot listen on ", address, ": ", why));
 }
@@ -100,11 +107,13 @@ absl::Status Acceptor::ListenUnix(const std::string& path) {
   struct stat info;
   if (::lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode)) ::unlink(path.c_str());
   UniqueFd fd = NewSocket(AF_UNIX);
-  // Nobody can connect before listen(2), so that the mode is in force in time.
-  if (!fd.ok() || ::bind(fd.get(), raw_name, sizeof(name)) != 0 || ::chmod(path.c_str(), 0600) != 0 ||
-      ::listen(fd.get(), kBacklog) != 0 || ::lstat(path.c_str(), &info) != 0) {
-    return CannotListen(address, std::strerror(errno));
-  }
+  // The mode comes with the name: a chmod afterwards would follow a link that somebody put there meanwhile.
+  const mode_t old_umask = ::umask(0177);
+  const bool bound = fd.ok() && ::bind(fd.get(), raw_name, sizeof(name)) == 0;
+  const int bind_error = errno;
+  ::umask(old_umask);
+  if (!bound) return CannotListen(address, bind_error);
+  if (::listen(fd.get(), kBacklog) != 0 || ::lstat(path.c_str(), &info) != 0) return CannotListen(address, errno);
   socket_files_.push_back({path, info.st_dev, info.st_ino});
   listeners_.push_back(std::move(fd));
   return absl::OkStatus();

@@ -25,7 +25,8 @@ class Acceptor {
   using Handler = std::function<void(int listener_fd, int fd)>;
 
   // Listens on all `addresses`, which CheckAddress() has accepted. Unix sockets are for this user alone; a socket file
-  // that nobody listens on is replaced. FAILED_PRECONDITION, as a sentence, if one is in use or may not be bound.
+  // that nobody listens on is replaced. FAILED_PRECONDITION, as a sentence, if one is in use or may not be bound;
+  // RESOURCE_EXHAUSTED if the disk is too full for the name of a socket.
   static absl::StatusOr<std::unique_ptr<Acceptor>> Listen(std::vector<std::string> addresses);
 
   // Ends the thread, closes the sockets and removes their files, unless others have taken their place.

@@ -26,9 +26,12 @@ std::variant<Config, int> ParseCommandLine(int argc, char** argv) {
   CLI::App app("The authority over the MLOps project workspaces below one directory.", "workspaced");
   app.set_version_flag("--version", std::string(kVersion));
   app.add_option("--base", config.base, "Directory of the workspaces; made if missing")->required()->type_name("DIR");
+  app.add_flag("--read-only", config.read_only,
+               "Only read: lock nothing and change nothing below DIR, which need not be writable, and refuse changes. "
+               "Listens on the addresses of --listen alone or, without any, on a Unix socket outside of DIR");
   app.add_option("--listen", config.listen,
                  "Also listen here: HOST:PORT (port 0 picks a free one) or unix:PATH; may be repeated. The Unix socket "
-                 "DIR/.workspaced/socket is always there")
+                 "DIR/.workspaced/socket is always there, but for --read-only")
       ->type_name("ADDRESS");
   app.add_flag("--insecure", config.insecure, "Allow addresses that other machines can reach, without encryption");
   AddDuration(app, "--purge-delay", config.purge_delay, "How long the trash keeps a workspace; 0 = not at all [72h]");

@@ -13,7 +13,8 @@ namespace mlops::server {
 // What the command line says.
 struct Config {
   std::string base;                 // Directory of the workspaces; made if missing.
-  std::vector<std::string> listen;  // "unix:<path>" or "<host>:<port>", besides the Unix socket in the base.
+  bool read_only = false;           // Lock nothing, change nothing below the base, and refuse changes.
+  std::vector<std::string> listen;  // "unix:<path>" or "<host>:<port>"; see Server::addresses().
   bool insecure = false;            // Allow addresses that other machines reach.
   absl::Duration purge_delay = absl::Hours(72);
   absl::Duration idle_timeout = absl::InfiniteDuration();  // Leave after so long without a call.

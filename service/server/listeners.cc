@@ -1,5 +1,6 @@
 #include "service/server/listeners.h"
 
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -14,16 +15,14 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "proto/cpp/base/id.h"
+#include "proto/cpp/base/loopback.h"
+#include "proto/cpp/base/unique_fd.h"
 #include "service/core/layout.h"
 
 namespace mlops::server {
 namespace {
 
 constexpr size_t kMaxSocketPathBytes = sizeof(sockaddr_un::sun_path) - 1;
-
-bool IsLoopback(absl::string_view host) {
-  return host == "localhost" || host == "::1" || host == "[::1]" || absl::StartsWith(host, "127.");
-}
 
 // Makes `path` a directory that only this user can enter, or finds that it is one.
 absl::Status MakePrivateDir(const std::string& path) {
@@ -55,7 +54,7 @@ absl::Status CheckAddress(absl::string_view address, bool insecure) {
     return absl::FailedPreconditionError(
         absl::StrCat("\"", address, "\" is no address: want HOST:PORT, with a port of 0 to 65535, or unix:PATH"));
   }
-  if (!insecure && !IsLoopback(address.substr(0, colon))) {
+  if (!insecure && !base::IsLoopbackHost(address.substr(0, colon))) {
     return absl::FailedPreconditionError(
         absl::StrCat("other machines could reach ", address, ", unencrypted: listen on 127.0.0.1, or say --insecure"));
   }
@@ -65,12 +64,36 @@ absl::Status CheckAddress(absl::string_view address, bool insecure) {
 absl::StatusOr<std::string> UnixSocketAddress(const std::string& base_path) {
   const std::string path = absl::StrCat(base_path, "/", core::layout::kServerDir, "/", core::layout::kSocketFile);
   if (path.size() <= kMaxSocketPathBytes) return absl::StrCat("unix:", path);
+  return SocketAddressOutside(base_path);
+}
+
+absl::StatusOr<std::string> SocketAddressOutside(absl::string_view key) {
   const char* runtime_dir = std::getenv("XDG_RUNTIME_DIR");
   const std::string dir = runtime_dir != nullptr && *runtime_dir == '/' && std::strlen(runtime_dir) < 60
                               ? absl::StrCat(runtime_dir, "/workspaced")
                               : absl::StrCat("/tmp/workspaced-", ::geteuid());
   if (absl::Status made = MakePrivateDir(dir); !made.ok()) return made;
-  return absl::StrCat("unix:", dir, "/", base::HashHex(base_path, 16), ".sock");
+  return absl::StrCat("unix:", dir, "/", base::HashHex(key, 16), ".sock");
+}
+
+absl::StatusOr<std::string> ReadOnlySocketAddress(const std::string& base_path) {
+  struct stat info;
+  if (::stat(base_path.c_str(), &info) != 0) {
+    return absl::FailedPreconditionError(absl::StrCat("cannot find ", base_path, ": ", std::strerror(errno)));
+  }
+  return SocketAddressOutside(absl::StrCat("read-only ", info.st_dev, " ", info.st_ino, " ", base_path));
+}
+
+bool IsAnswered(const std::string& address) {
+  const absl::string_view path = absl::StripPrefix(address, "unix:");
+  sockaddr_un name = {};
+  name.sun_family = AF_UNIX;
+  if (path.size() > kMaxSocketPathBytes) return false;
+  path.copy(name.sun_path, kMaxSocketPathBytes);
+  const base::UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  // EAGAIN: somebody listens, and the queue of those who want to connect is full.
+  return probe.ok() &&
+         (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(name)) == 0 || errno == EAGAIN);
 }
 
 }  // namespace mlops::server

@@ -1,5 +1,8 @@
 #include "service/server/server.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,12 +12,16 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/server_builder.h"
 #include "nlohmann/json.hpp"
+#include "proto/cpp/base/error.h"
 #include "proto/cpp/base/status_macros.h"
+#include "proto/cpp/base/unique_fd.h"
 #include "service/catalog/usage_scan.h"
+#include "service/core/errors.h"
 #include "service/core/layout.h"
 #include "service/server/grpc_settings.h"
 #include "service/server/listeners.h"
@@ -49,16 +56,46 @@ void SyncParents(const std::filesystem::path& dir) {
   }
 }
 
-// The real path of `base`, which is made if missing.
-absl::StatusOr<std::string> MakeBase(const std::string& base) {
+// The real path of `base`, which is made if it is missing and may be made.
+absl::StatusOr<std::string> MakeBase(const std::string& base, bool read_only) {
   std::error_code error;
-  const bool made = std::filesystem::create_directories(base, error);
+  const bool made = !read_only && std::filesystem::create_directories(base, error);
   std::filesystem::path real;
   if (!error) real = std::filesystem::canonical(base, error);
-  if (error) return Refusal(absl::StrCat("cannot make the base directory ", base, ": ", error.message()));
+  if (error) {
+    return Refusal(
+        absl::StrCat("cannot ", read_only ? "find" : "make", " the base directory ", base, ": ", error.message()));
+  }
   if (!std::filesystem::is_directory(real, error)) return Refusal(absl::StrCat(base, " is not a directory"));
   if (made) SyncParents(real);
   return real.string();
+}
+
+fs::BaseLock::Names LockNames() {
+  return {.dir = std::string(core::layout::kServerDir), .file = std::string(core::layout::kLockFile)};
+}
+
+// Has processes that want to listen on one Unix socket outside of any base do so one after the other: of two at once,
+// both could find nobody there, and the second would take the name from the first. The lock ends with what is returned.
+base::UniqueFd LockDirOf(absl::string_view unix_address) {
+  const std::filesystem::path socket(std::string(absl::StripPrefix(unix_address, "unix:")));
+  base::UniqueFd dir(::open(socket.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // Held for milliseconds; whoever holds it for longer does not hold up others for ever.
+  for (int i = 0; i < 200 && dir.ok() && ::flock(dir.get(), LOCK_EX | LOCK_NB) != 0; ++i) {
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+  return dir;
+}
+
+// Keeps git, and tools that heed its rules, out of the server's own files.
+absl::Status WriteGitignore(const fs::Dir& base) {
+  ASSIGN_OR_RETURN(const auto dir, base.OpenDir(core::layout::kServerDir));
+  auto file = dir->CreateFile(core::layout::kGitignoreFile);
+  if (absl::IsAlreadyExists(file.status())) return absl::OkStatus();
+  RETURN_IF_ERROR(file.status());
+  absl::Status written = (*file)->Write("*\n");
+  if (!written.ok()) dir->RemoveFile(core::layout::kGitignoreFile).IgnoreError();
+  return written;
 }
 
 // Who serves a base already, from what the lock file says, which may be anything.
@@ -67,7 +104,7 @@ std::string DescribeOwner(const std::string& content) {
   const auto pid = owner.find("pid"), host = owner.find("host"), addresses = owner.find("addresses");
   if (pid == owner.end() || !pid->is_number_integer() || host == owner.end() || !host->is_string() ||
       addresses == owner.end() || !addresses->is_array()) {
-    return "another workspaced that is just starting";
+    return "another process, which has not said who it is";
   }
   std::vector<std::string> names;
   for (const auto& address : *addresses) {
@@ -82,29 +119,110 @@ std::string DescribeOwner(const std::string& content) {
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   auto server = std::unique_ptr<Server>(new Server(config));
   for (const std::string& address : config.listen) RETURN_IF_ERROR(CheckAddress(address, config.insecure));
-  ASSIGN_OR_RETURN(server->base_path_, MakeBase(config.base));
+  ASSIGN_OR_RETURN(server->base_path_, MakeBase(config.base, config.read_only));
   RETURN_IF_ERROR(server->LockBase());
-  ASSIGN_OR_RETURN(server->log_, observe::Log::Open({.file = config.log_file, .calls = config.log_calls}));
-  RETURN_IF_ERROR(server->OpenCatalog());
   RETURN_IF_ERROR(server->Listen());
-  RETURN_IF_ERROR(server->Announce());
+  RETURN_IF_ERROR(server->OpenLog());
+  RETURN_IF_ERROR(server->OpenCatalog());
+  RETURN_IF_ERROR(server->Serve());
   return server;
 }
 
 absl::Status Server::LockBase() {
-  const std::string dir = absl::StrCat(base_path_, "/", core::layout::kServerDir);
-  std::error_code error;
-  std::filesystem::create_directory(dir, error);
-  if (error) return Refusal(absl::StrCat("cannot write in the base directory ", base_path_, ": ", error.message()));
-  auto lock = fs::LockFile::Acquire(absl::StrCat(dir, "/", core::layout::kLockFile));
-  if (absl::IsFailedPrecondition(lock.status())) {
-    return absl::AlreadyExistsError(
-        absl::StrCat(base_path_, " is already served by ",
-                     DescribeOwner(fs::LockFile::ReadContent(absl::StrCat(dir, "/", core::layout::kLockFile)))));
+  if (config_.read_only) {
+    auto watch = fs::BaseLock::Watch(base_path_);
+    if (!watch.ok()) return Refusal(absl::StrCat("cannot read the base directory ", watch.status().message()));
+    lock_ = *std::move(watch);
+    return absl::OkStatus();
   }
-  if (!lock.ok()) return Refusal(absl::StrCat("cannot lock the base directory: ", lock.status().message()));
+  const auto served = [this] {
+    return absl::AlreadyExistsError(absl::StrCat(base_path_, " is already served by ",
+                                                 DescribeOwner(fs::BaseLock::ReadContent(base_path_, LockNames()))));
+  };
+  const auto refused = [this](const absl::Status& why) {
+    const std::string sentence = absl::StrCat("cannot lock the base directory ", base_path_, ": ", why.message());
+    if (!absl::IsPermissionDenied(why) || ::access(base_path_.c_str(), R_OK | X_OK) != 0) return Refusal(sentence);
+    return absl::PermissionDeniedError(absl::StrCat("cannot write in the base directory ", base_path_, " (",
+                                                    why.message(), "): to read from it, say --read-only"));
+  };
+  auto lock = fs::BaseLock::Acquire(base_path_, LockNames());
+  if (absl::IsFailedPrecondition(lock.status())) return served();
+  if (!lock.ok()) return refused(lock.status());
+  // Where directories cannot be locked and the lock file was removed, only its socket tells of another server.
+  if (const auto socket = UnixSocketAddress(base_path_); socket.ok() && IsAnswered(*socket)) return served();
+  absl::Status made = (*lock)->MakeFile();
+  if (absl::IsFailedPrecondition(made)) return served();
+  // A server that cannot write down who it is can still delete.
+  if (!made.ok() && !absl::IsResourceExhausted(made)) return refused(made);
   lock_ = *std::move(lock);
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> Server::ChooseAddresses() const {
+  if (config_.read_only && !config_.listen.empty()) return config_.listen;
+  ASSIGN_OR_RETURN(std::string socket,
+                   config_.read_only ? ReadOnlySocketAddress(base_path_) : UnixSocketAddress(base_path_));
+  std::vector<std::string> addresses = {std::move(socket)};
+  addresses.insert(addresses.end(), config_.listen.begin(), config_.listen.end());
+  return addresses;
+}
+
+absl::Status Server::Listen() {
+  ASSIGN_OR_RETURN(std::vector<std::string> addresses, ChooseAddresses());
+  base::UniqueFd turn;
+  if (config_.read_only && config_.listen.empty()) {
+    turn = LockDirOf(addresses.front());
+    if (IsAnswered(addresses.front())) {
+      return absl::AlreadyExistsError(
+          absl::StrCat(base_path_, " is already served, to be read only, on ", addresses.front()));
+    }
+  }
+  auto acceptor = Acceptor::Listen(addresses);
+  if (!config_.read_only && (absl::IsResourceExhausted(acceptor.status()) || !lock_->has_file())) {
+    // The disk is too full for a socket in the base.
+    ASSIGN_OR_RETURN(addresses.front(), SocketAddressOutside(base_path_));
+    acceptor = Acceptor::Listen(addresses);
+  }
+  if (!acceptor.ok()) return Refusal(acceptor.status().message());
+  acceptor_ = *std::move(acceptor);
+  addresses_ = acceptor_->addresses();
+  return absl::OkStatus();
+}
+
+absl::Status Server::OpenLog() {
+  std::error_code ignored;
+  const std::filesystem::path server_dir = std::filesystem::path(base_path_) / std::string(core::layout::kServerDir);
+  const std::filesystem::path parent = std::filesystem::path(config_.log_file).parent_path();
+  observe::Log::Options options{.file = config_.log_file, .calls = config_.log_calls};
+  options.follow_links = std::filesystem::weakly_canonical(parent, ignored) != server_dir;
+  // Where the disk was too full for the directory, standard error has to do.
+  if (!options.follow_links && !std::filesystem::exists(server_dir, ignored)) options.file.clear();
+  ASSIGN_OR_RETURN(log_, observe::Log::Open(options));
+  WarnOfStrangers();
+  return absl::OkStatus();
+}
+
+// Others who can write in the base can change what is served, and what the server finds there.
+void Server::WarnOfStrangers() {
+  struct stat info;
+  if (::stat(base_path_.c_str(), &info) != 0) return;
+  if (info.st_uid != ::geteuid()) {
+    log_->Warning(absl::StrCat(base_path_, " belongs to the user ", info.st_uid, ", not to ", ::geteuid(),
+                               ", as whom the server runs"));
+  }
+  if ((info.st_mode & S_IWOTH) != 0) log_->Warning(absl::StrCat(base_path_, " can be written by every user"));
+}
+
+bool Server::IsLost() {
+  if (lost_.load(std::memory_order_relaxed)) return true;
+  if (lock_->IsStillNamed()) return false;
+  lost_.store(true, std::memory_order_relaxed);
+  return true;
+}
+
+absl::Status Server::CheckMayChange() {
+  if (IsLost()) return core::ShuttingDown();
+  return config_.read_only ? core::ReadOnly(base_path_) : absl::OkStatus();
 }
 
 absl::Status Server::OpenCatalog() {
@@ -112,40 +230,35 @@ absl::Status Server::OpenCatalog() {
   ASSIGN_OR_RETURN(auto catalog_dir, fs::OpenBaseDir(base_path_, open_options));
   ASSIGN_OR_RETURN(auto artifacts_dir, fs::OpenBaseDir(base_path_, open_options));
   ASSIGN_OR_RETURN(std::shared_ptr<const fs::Dir> scan_dir, fs::OpenBaseDir(base_path_, open_options));
-  const auto health = std::make_shared<core::DiskHealth>();
-  auto catalog = catalog::FileCatalog::Open(std::move(catalog_dir), base_path_,
-                                            {.purge_delay = config_.purge_delay, .health = health});
+  health_ = std::make_shared<core::DiskHealth>([this] { return CheckMayChange(); });
+  auto catalog = catalog::FileCatalog::Open(
+      std::move(catalog_dir), base_path_,
+      {.purge_delay = config_.purge_delay, .health = health_, .read_only = config_.read_only});
   if (!catalog.ok()) {
     return Refusal(absl::StrCat("cannot read the base directory ", base_path_, ": ", catalog.status().message()));
   }
   catalog_ = *std::move(catalog);
   artifacts_ = std::make_unique<core::Artifacts>(catalog_.get(), std::move(artifacts_dir),
-                                                 core::UploadOptions{.health = health});
-  maintainer_ = std::make_unique<catalog::Maintainer>(catalog_.get(),
-                                                      fs::MakeWatcher(base_path_, core::layout::kRecord, open_options),
-                                                      [this] { artifacts_->SweepSome(); });
+                                                 core::UploadOptions{.health = health_});
   authority_ = std::make_unique<core::Authority>(
       catalog_.get(), catalog::MakeUsageScanner(std::move(scan_dir), base_path_, base::SystemClock()), base_path_);
   workers_ = std::make_unique<base::ThreadPool>(config_.workers, kMaxQueuedCalls);
   stream_workers_ = std::make_unique<base::ThreadPool>(config_.workers, 2 * config_.max_artifact_streams);
-  calls_ = std::make_unique<rpc::Calls>(workers_.get(), log_.get());
+  calls_ = std::make_unique<rpc::Calls>(workers_.get(), log_.get(), [this] { return IsLost(); });
   artifact_streams_ = std::make_unique<rpc::ArtifactStreams>(artifacts_.get(), calls_.get(), stream_workers_.get(),
                                                              config_.max_artifact_streams);
+  std::vector<std::string> features;
+  if (config_.read_only) features.emplace_back("read-only");
   service_ = std::make_unique<rpc::WorkspaceService>(authority_.get(), artifact_streams_.get(), calls_.get(),
                                                      rpc::ServerFacts{.version = std::string(kVersion),
                                                                       .base_path = base_path_,
                                                                       .start_time = absl::Now(),
-                                                                      .purge_delay = config_.purge_delay});
+                                                                      .purge_delay = config_.purge_delay,
+                                                                      .features = std::move(features)});
   return absl::OkStatus();
 }
 
-absl::Status Server::Listen() {
-  ASSIGN_OR_RETURN(std::string socket, UnixSocketAddress(base_path_));
-  std::vector<std::string> addresses = {std::move(socket)};
-  addresses.insert(addresses.end(), config_.listen.begin(), config_.listen.end());
-  ASSIGN_OR_RETURN(acceptor_, Acceptor::Listen(std::move(addresses)));
-  addresses_ = acceptor_->addresses();
-
+absl::Status Server::Serve() {
   grpc::ServerBuilder builder;
   ApplyGrpcSettings(builder, config_.max_artifact_streams);
   connections_ = builder.experimental().AddExternalConnectionAcceptor(
@@ -160,19 +273,62 @@ absl::Status Server::Listen() {
     connection.fd = fd;
     connections_->HandleNewConnection(&connection);
   });
+  // Clients find the server by what stands in the lock file, which is written only now that they can connect.
+  Report("cannot write who serves", Announce());
+  log_->Info(absl::StrCat("serving ", base_path_, config_.read_only ? ", to be read only, on " : " on ",
+                          absl::StrJoin(addresses_, ", ")));
+  health_->SetListener([this](const absl::Status& failure) { StopServing(failure); });
+  maintainer_ = std::make_unique<catalog::Maintainer>(
+      catalog_.get(), fs::MakeWatcher(base_path_, core::layout::kRecord, {.portable = config_.portable_fs}),
+      catalog::Maintainer::Options{
+          .chore = [this] { DoChores(); },
+          .report = [this](absl::string_view what, const absl::Status& problem) { Report(what, problem); }});
   return absl::OkStatus();
 }
 
-// Clients find the server by what stands in the lock file; it is written only now that they can connect.
 absl::Status Server::Announce() {
+  announced_ = announced_ || config_.read_only;
+  if (announced_) return absl::OkStatus();
+  RETURN_IF_ERROR(lock_->MakeFile());
   const nlohmann::json owner = {{"pid", ::getpid()},
                                 {"host", HostName()},
                                 {"addresses", addresses_},
                                 {"version", std::string(kVersion)},
                                 {"start_time", absl::FormatTime(absl::Now(), absl::UTCTimeZone())}};
-  RETURN_IF_ERROR(lock_->WriteContent(owner.dump() + "\n"));
-  log_->Info(absl::StrCat("serving ", base_path_, " on ", absl::StrJoin(addresses_, ", ")));
+  // A path may have any bytes; clients look for the base's own socket first, whatever stands here.
+  const std::string text = owner.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  RETURN_IF_ERROR(lock_->WriteContent(text + "\n"));
+  ASSIGN_OR_RETURN(const auto base, fs::OpenBaseDir(base_path_, {.portable = config_.portable_fs}));
+  // Best effort, but for a full disk.
+  if (absl::Status written = WriteGitignore(*base); absl::IsResourceExhausted(written)) return written;
+  announced_ = true;
   return absl::OkStatus();
+}
+
+void Server::StopServing(const absl::Status& why) {
+  server_->GetHealthCheckService()->SetServingStatus(false);
+  log_->Problem("not serving any more", why);
+}
+
+void Server::Report(absl::string_view what, const absl::Status& problem) {
+  if (problem.ok()) return;
+  // That nothing may be changed is no news.
+  const std::string reason = base::GetReason(problem);
+  if (config_.read_only && reason == "READ_ONLY") return;
+  if (lost_ && reason == "SHUTTING_DOWN") return;
+  log_->Problem(what, problem);
+}
+
+void Server::DoChores() {
+  const bool was_lost = lost_told_;
+  lost_told_ = IsLost();
+  if (lost_told_ && !was_lost) {
+    StopServing(absl::AbortedError(absl::StrCat(base_path_, " or its lock file was moved, removed or replaced")));
+  }
+  if (lost_told_) return;
+  // Again, where the disk was full.
+  Report("cannot write who serves", Announce());
+  artifacts_->SweepSome();
 }
 
 Server::~Server() {
@@ -183,8 +339,10 @@ Server::~Server() {
   acceptor_.reset();
   server_->Shutdown(absl::ToChronoTime(absl::Now() + kStreamGrace));
   server_->Wait();
+  health_->SetListener(nullptr);
+  maintainer_.reset();
   // Not empty, or the next server could find no room to write who it is.
-  lock_->WriteContent("\n").IgnoreError();
+  if (!config_.read_only) lock_->WriteContent("\n").IgnoreError();
   log_->Info("stopped");
 }
 
@@ -203,15 +361,11 @@ void Server::Drain() {
   }
 }
 
-void Server::CheckHealth() {
-  if (!catalog_->healthy()) server_->GetHealthCheckService()->SetServingStatus(false);
-}
-
-bool Server::IsIdle() const {
+bool Server::ShouldLeave() const {
+  if (lost_.load(std::memory_order_relaxed)) return true;
   if (config_.idle_timeout == absl::InfiniteDuration()) return false;
-  // Where the base was, there is nothing to call for, or another server that was started since.
-  const bool is_lost = calls_->IdleTime() > absl::ZeroDuration() && !lock_->IsStillNamed();
-  return is_lost || calls_->IdleTime() > config_.idle_timeout;
+  const absl::Duration idle = calls_->IdleTime();
+  return idle > config_.idle_timeout || (idle > absl::ZeroDuration() && !health_->ok());
 }
 
 }  // namespace mlops::server

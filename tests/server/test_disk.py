@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conformance.players import Error, Outcome
-from server.run import MountedServer, answer, call, grpcurl, strace
+from server.run import MountedServer, answer, call, grpcurl, log_lines, strace
 from support.server import Server
 
 _EVENTUALLY_S = 10
@@ -152,6 +152,95 @@ def _use(server: Server) -> None:
     answer(server, "DeleteWorkspace", project="b", force=True, permanent=True)
     assert [item["project"] for item in answer(server, "ListWorkspaces")["workspaces"]] == ["a"]
     assert sorted(path.name for path in server.base.iterdir()) == [".staging", ".trash", ".workspaced", "a"]
+
+
+class FirstStart(MountedServer):
+    """A server on a full disk where none was before: without room for a lock file, it says where it listens."""
+
+    def _wait_for_addresses(self) -> list[str]:
+        deadline = time.monotonic() + _EVENTUALLY_S
+        while time.monotonic() < deadline:
+            for line in self.output.splitlines():
+                if line.startswith("workspaced ") and " on " in line:
+                    return line.rpartition(" on ")[2].split(" and ")
+            self._check_runs()
+            time.sleep(0.01)
+        raise TimeoutError(self.output)
+
+
+_FULL = [
+    ("size=300k", "mkdir p && echo >p/workspace.yaml && (head -c 1m /dev/zero >p/filler 2>/dev/null || true)"),
+    (
+        "size=10m,nr_inodes=30",
+        "mkdir p && echo >p/workspace.yaml && for i in $(seq 99); do echo >p/$i || break; done 2>/dev/null",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "prepare"), _FULL)
+def test_a_first_start_on_a_full_disk_serves_so_that_things_can_be_deleted(
+    base: Path, options: str, prepare: str
+) -> None:
+    with FirstStart(base, options, prepare=prepare) as server:
+        refused = call(server, "CreateWorkspace", project="q").error
+        assert refused is not None
+        _check_no_space(refused)
+        models = server.seen_base / "p/models"
+        (server.seen_base / "p/filler").unlink(missing_ok=True)
+        for path in list((server.seen_base / "p").glob("[0-9]*"))[:25]:
+            path.unlink()
+        assert not models.exists()
+        answer(server, "DeleteWorkspace", project="p", force=True, permanent=True)
+        assert _eventually(lambda: call(server, "CreateWorkspace", project="q")).error is None
+        # What could not be written at first is there by now.
+        lock = server.seen_base / ".workspaced/lock"
+        assert _eventually(lambda: Outcome([], None if lock.read_text().strip() else _NOT_YET)).error is None
+        assert (server.seen_base / ".workspaced/.gitignore").exists()
+
+
+_NOT_YET = Error("", "not yet", [], [])
+
+
+def test_an_artifact_directory_is_deleted_on_a_full_disk(base: Path) -> None:
+    prepare = "mkdir -p p/models/big && echo >p/workspace.yaml && for i in $(seq 99); do echo >p/models/big/$i; done"
+    with FirstStart(base, "size=10m,nr_inodes=30", prepare=f"({prepare}) 2>/dev/null; true") as server:
+        answer(server, "DeleteArtifact", project="p", path="models/big", force=True)
+        assert _eventually(lambda: call(server, "CreateWorkspace", project="q")).error is None
+
+
+def test_health_is_told_of_a_failed_disk_at_once(base: Path) -> None:
+    failing = strace("fsync:error=EIO:when=6")
+    with Server(base, "--workers", "1", wrapper=failing) as server, server.connect() as channel:
+        watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"")
+        assert next(watch) == b"\x08\x01"
+        answer(server, "CreateWorkspace", project="p0")
+        assert call(server, "CreateWorkspace", project="p1").error is not None
+        # Told before the caller was answered: no interval has to pass.
+        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        assert check(b"") == b"\x08\x02"
+        assert next(watch) == b"\x08\x02"
+        watch.cancel()
+    assert any("not serving any more" in line.get("message", "") for line in log_lines(server))
+
+
+def test_a_server_that_may_leave_does_when_its_disk_has_failed(base: Path) -> None:
+    failing = strace("fsync:error=EIO:when=6")
+    with Server(base, "--workers", "1", "--idle-timeout", "1h", wrapper=failing) as server:
+        answer(server, "CreateWorkspace", project="p0")
+        assert call(server, "CreateWorkspace", project="p1").error is not None
+        assert server.wait() == 0
+
+
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC", "EDQUOT"])
+@pytest.mark.parametrize("sync", range(1, 4))
+def test_a_failed_sync_is_an_io_error_whatever_it_says(base: Path, error: str, sync: int) -> None:
+    with Server(base, "--workers", "1", wrapper=strace(f"fsync:error={error}:when={3 + sync}")) as server:
+        answer(server, "CreateWorkspace", project="p0")
+        refused = call(server, "CreateWorkspace", project="p1").error
+        assert refused is not None
+        assert (refused.code, refused.infos[0].reason) == ("INTERNAL", "IO_ERROR")
+        assert int(refused.infos[0].metadata["errno"]) > 0
+        assert "nothing was changed" not in refused.message
 
 
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])

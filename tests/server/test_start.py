@@ -46,7 +46,7 @@ def test_a_base_below_a_file_is_refused(base: Path) -> None:
 def test_a_base_that_cannot_be_written_is_refused(base: Path) -> None:
     base.mkdir()
     result = refusal("--base", base, wrapper=mounted(base, "ro"))
-    assert result.code == 1
+    assert result.code == 4
     assert str(base) in result.sentence and "Read-only file system" in result.sentence
 
 
@@ -70,7 +70,9 @@ def test_a_unix_socket_on_which_another_server_listens_is_refused(base: Path) ->
         assert answer(server, "EnsureWorkspace", project="a")["created"]
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "example.org:1"])
+@pytest.mark.parametrize(
+    "address", ["0.0.0.0:0", "[::]:0", "example.org:1", "127.example.org:1", "127.1.example.org:1", "[::2]:1"]
+)
 def test_an_address_that_others_reach_is_refused(base: Path, address: str) -> None:
     result = refusal("--base", base, "--listen", address)
     assert result.code == 1

@@ -1,6 +1,7 @@
 """Stopping: by SIGTERM with calls in flight, while starting, and by itself when nobody calls."""
 
 import itertools
+import os
 import shutil
 import signal
 import subprocess
@@ -86,6 +87,23 @@ def test_sigint_stops_it_too(base: Path) -> None:
     with Server(base) as server:
         subprocess.run(["kill", "-INT", str(server.pid)], check=True)
         assert server.wait() == 0
+
+
+def test_sighup_stops_it_as_sigterm_does(base: Path) -> None:
+    with Server(base, wrapper=["env", "--default-signal=HUP"]) as server:
+        clients = _start_clients(server)
+        os.kill(server.pid, signal.SIGHUP)
+        for client in clients:
+            client.join()
+        assert server.wait() == 0
+    assert {client.refusal for client in clients} == {"UNAVAILABLE"}
+
+
+def test_sighup_is_ignored_under_nohup(base: Path) -> None:
+    with Server(base, wrapper=["env", "--ignore-signal=HUP"]) as server:
+        os.kill(server.pid, signal.SIGHUP)
+        time.sleep(0.5)
+        assert answer(server, "EnsureWorkspace", project="a")["created"]
 
 
 def test_a_signal_while_it_starts_ends_it_in_order(base: Path) -> None:

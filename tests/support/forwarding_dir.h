@@ -53,6 +53,12 @@ class ForwardingDir : public fs::Dir {
     return target_->OpenFile(path);
   }
   absl::Status MakeDir(absl::string_view path) override { return target_->MakeDir(path); }
+  absl::Status MakeDirLike(absl::string_view path, const fs::Dir& like) override {
+    return target_->MakeDirLike(path, *static_cast<const ForwardingDir&>(like).target_);
+  }
+  absl::Status Link(absl::string_view path, const fs::Dir& to, absl::string_view to_path) override {
+    return target_->Link(path, *static_cast<const ForwardingDir&>(to).target_, to_path);
+  }
   absl::StatusOr<std::unique_ptr<fs::File>> CreateFile(absl::string_view path) override {
     ASSIGN_OR_RETURN(auto file, target_->CreateFile(path));
     return WrapFile(std::move(file), path);

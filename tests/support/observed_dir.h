@@ -84,6 +84,13 @@ class ObservedDir : public ForwardingDir {
   absl::Status MakeDir(absl::string_view path) override {
     return Observe("MakeDir", path, [&] { return ForwardingDir::MakeDir(path); });
   }
+  absl::Status MakeDirLike(absl::string_view path, const fs::Dir& like) override {
+    return Observe("MakeDirLike", path, [&] { return ForwardingDir::MakeDirLike(path, like); });
+  }
+  absl::Status Link(absl::string_view path, const fs::Dir& to, absl::string_view to_path) override {
+    const std::string both = absl::StrCat(path, " ", static_cast<const ObservedDir&>(to).Place(to_path));
+    return Observe("Link", both, [&] { return ForwardingDir::Link(path, to, to_path); });
+  }
   absl::StatusOr<std::unique_ptr<fs::File>> CreateFile(absl::string_view path) override {
     return Observe("CreateFile", path, [&] { return ForwardingDir::CreateFile(path); });
   }

@@ -48,7 +48,8 @@
 //   INVALID_ARGUMENT/FIELD_INVALID {field, problem} if an argument is missing, ill-formed, too big or not supported; a
 //     project must be, as a whole, `[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?`;
 //   UNAVAILABLE/OVERLOADED {limit} if too many calls are waiting: retry after ErrorRetryDelay();
-//   UNAVAILABLE/SHUTTING_DOWN if the server is draining;
+//   UNAVAILABLE/SHUTTING_DOWN if the server is draining, or its base directory was moved, removed or replaced;
+//   FAILED_PRECONDITION/READ_ONLY if something would have to be changed and the server was started with --read-only;
 //   INTERNAL/IO_ERROR {path, errno} if the server's operating system fails;
 //   and without a reason, made on this side: UNAVAILABLE if nobody answers at the address, DEADLINE_EXCEEDED if the
 //     time-out has passed (a change may have taken place all the same), RESOURCE_EXHAUSTED if an answer is larger than

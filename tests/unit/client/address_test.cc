@@ -144,6 +144,21 @@ TEST_F(AddressTest, AServerOnAnotherHostIsReachedByTcp) {
   EXPECT_EQ(Find().value_or("error"), "far.example:50051");
 }
 
+TEST_F(AddressTest, WhatAnswersHereIsHereWhateverTheLockSays) {
+  MakeSocket(default_socket_);
+  WriteLock(R"({"host":"a-container-of-old","addresses":["unix:/run/s"]})");
+  EXPECT_FALSE(Find().ok());
+  const int listener = ::socket(AF_UNIX, SOCK_STREAM, 0);
+  sockaddr_un name = {};
+  name.sun_family = AF_UNIX;
+  default_socket_.copy(name.sun_path, sizeof(name.sun_path) - 1);
+  ::unlink(default_socket_.c_str());
+  ASSERT_EQ(::bind(listener, reinterpret_cast<const sockaddr*>(&name), sizeof(name)), 0);
+  ASSERT_EQ(::listen(listener, 1), 0);
+  EXPECT_EQ(Find().value_or("error"), "unix:" + default_socket_);
+  ::close(listener);
+}
+
 TEST_F(AddressTest, AnUnreachableServerOnAnotherHostIsNamed) {
   WriteLock(R"({"host":"far.example","addresses":["unix:/run/s","127.0.0.1:50051"]})");
   const absl::Status error = Find().status();
@@ -162,7 +177,8 @@ TEST(IsLocal, KnowsSocketsAndLoopback) {
   for (const char* local : {"unix:/s", "localhost:1", "127.0.0.1:1", "127.9.9.9:1", "[::1]:1"}) {
     EXPECT_TRUE(IsLocal(local)) << local;
   }
-  for (const char* far : {"example.com:1", "10.0.0.1:1", "[2001:db8::1]:1"}) EXPECT_FALSE(IsLocal(far)) << far;
+  for (const char* far : {"example.com:1", "127.example.org:1", "10.0.0.1:1", "[2001:db8::1]:1"})
+    EXPECT_FALSE(IsLocal(far)) << far;
 }
 
 }  // namespace
