@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/cpp/base/id.h"
 #include "proto/cpp/base/status_macros.h"
+#include "proto/cpp/base/utf8.h"
 #include "service/core/errors.h"
 #include "service/core/iso_time.h"
 #include "service/core/yaml_tree.h"
@@ -188,7 +189,7 @@ absl::Status CheckMetadata(const Metadata& metadata) {
 std::string EncodeWorkspace(const Workspace& workspace) {
   std::string out;
   yaml::AppendEntry("project_name", workspace.project.str(), 0, out);
-  yaml::AppendEntry("root_path", workspace.root_path, 0, out);
+  yaml::AppendEntry("root_path", base::PathText(workspace.root_path), 0, out);
   for (const SettingField& field : kSettingFields) {
     const auto& value = workspace.settings.*field.member;
     yaml::AppendEntry(field.name, value ? Metadata(*value) : Metadata(nullptr), 0, out);

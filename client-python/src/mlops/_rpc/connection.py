@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import Message
 
 from mlops._rpc import errors
-from mlops._rpc.channel import Policy, method_name, open_channel, policy_of
+from mlops._rpc.channel import Policy, method_name, open_channel, policy_of, require_descriptors
 from mlops._rpc.errors import WorkspaceError
 from mlops._rpc.fork_gate import GATE
 from mlops._rpc.stub import Stub
@@ -186,6 +186,7 @@ class Connection:
             link = self._link
             if link and link.generation == GATE.generation and self._server.may_be_at(link.address):
                 return link
+            require_descriptors()
             try:
                 address = self._server.find(to_change=refusal is not None)
             except WorkspaceError:
