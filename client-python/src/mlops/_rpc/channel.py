@@ -38,6 +38,7 @@ class Policy:
 
     timeout_s: float
     repeatable: bool
+    retried_here: bool = False  # Since gRPC, which knows methods alone, does not know that it may be.
 
 
 def _is_repeatable(method: MethodDescriptor) -> bool:
@@ -130,8 +131,9 @@ def _close_if_same(descriptor: int, was: os.stat_result) -> None:
 
 
 def require_descriptors() -> None:
-    """Raises WorkspaceError if this process may open too few files for a connection, of which gRPC would say so late, and
-    in words of its own.
+    """Raises WorkspaceError if this process may open too few files for a connection.
+
+    gRPC itself would say so late, in words of its own.
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY or limit > _MANY_DESCRIPTORS:

@@ -151,7 +151,7 @@ class Connection:
             pause = min(2 * pause, _MAX_PAUSE_S)
 
     def _attempt(self, do: Callable[[_Link], Result], policy: Policy) -> Result:
-        if not self._server.may_move:
+        if not self._server.may_move and not policy.retried_here:
             return self._once(do, self._open())
         if not policy.repeatable:
             # What must not be sent twice is not the way to find out that the server has gone.
@@ -171,7 +171,7 @@ class Connection:
                 if refused:
                     refusal = error
             self._drop(link)
-            if leaving:
+            if leaving or not self._server.may_move:
                 time.sleep(_PAUSE_S)
 
     def _once(self, do: Callable[[_Link], Result], link: _Link) -> Result:
@@ -208,7 +208,7 @@ def _policy_of(request: Message) -> Policy:
     policy = policy_of(request.DESCRIPTOR)
     # Of all that have one id the server makes one workspace.
     repeatable = isinstance(request, pb.CreateWorkspaceRequest) and request.request_id != ""
-    return replace(policy, repeatable=True) if repeatable else policy
+    return replace(policy, repeatable=True, retried_here=True) if repeatable else policy
 
 
 def _ping(link: _Link) -> pb.ServerInfo:
