@@ -27,6 +27,9 @@
 
 namespace {
 
+// For itself, a few connections and a few files; a server with clients needs more.
+constexpr rlim_t kNeededDescriptors = 64;
+
 // Exit codes by which clients that start a server know what to do: look for the one that was faster, or start one that
 // only reads.
 constexpr int kServedAlready = 3;
@@ -56,12 +59,17 @@ sigset_t BlockStopSignals() {
   return signals;
 }
 
-// gRPC 1.51 never accepts again after it once ran out of descriptors: take as many as we may.
-void RaiseDescriptorLimit() {
+// gRPC 1.51 never accepts again after it once ran out of descriptors: take as many as we may. Returns false, having said
+// so, if that is too few to begin with.
+bool RaiseDescriptorLimit() {
   rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return true;
   limit.rlim_cur = limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
+  if (limit.rlim_max >= kNeededDescriptors) return true;
+  std::cerr << "workspaced: this process may open " << limit.rlim_max << " files only (RLIMIT_NOFILE), and needs "
+            << kNeededDescriptors << ": raise the limit, as by `ulimit -n 1024`\n";
+  return false;
 }
 
 // Chunks of artifacts come and go all the time: glibc, as it comes, gives their memory back to the system each time,
@@ -126,7 +134,7 @@ int DecodeRecord(const std::string& root_path) {
     text.append(buffer, static_cast<size_t>(std::cin.gcount()));
     if (text.size() > size_t{mlops::core::kMaxRecordBytes}) break;
   }
-  std::cout << mlops::core::RecordAsJson(text, mlops::core::layout::PathAsText(root_path)) << std::endl;
+  std::cout << mlops::core::RecordAsJson(text, root_path) << std::endl;
   return std::cout ? 0 : 1;
 }
 
@@ -138,7 +146,7 @@ int main(int argc, char** argv) {
   if (const int* exit_code = std::get_if<int>(&parsed)) return *exit_code;
   if (!IsAskedForGrpcLog()) gpr_set_log_function([](gpr_log_func_args*) {});
   const sigset_t signals = BlockStopSignals();
-  RaiseDescriptorLimit();
+  if (!RaiseDescriptorLimit()) return 1;
   KeepFreedMemory();
   grpc_init();  // Never undone: see the end.
   auto server = mlops::server::Server::Start(std::get<mlops::server::Config>(parsed));

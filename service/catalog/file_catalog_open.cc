@@ -43,7 +43,7 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& base, absl::stri
 
 FileCatalog::FileCatalog(std::unique_ptr<fs::Dir> base, std::string base_path, Options options)
     : base_(std::move(base)),
-      base_path_(core::layout::PathAsText(base_path)),
+      base_path_(std::move(base_path)),
       options_(std::move(options)),
       base_sync_(base_.get(), options_.health.get()),
       record_log_(options_.log, options_.steady_clock),

@@ -46,7 +46,7 @@ class Scanner {
  public:
   Scanner(std::shared_ptr<const fs::Dir> base, const std::string& base_path, base::Clock clock)
       : base_(std::move(base)),
-        prefix_(absl::StrCat(core::layout::PathAsText(base_path), "/")),
+        prefix_(absl::StrCat(base_path, "/")),
         clock_(std::move(clock)) {}
 
   absl::StatusOr<core::Usage> Scan(const core::Workspace& workspace, bool counts_only, core::Cancelled cancelled) {

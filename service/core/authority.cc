@@ -33,7 +33,7 @@ absl::Status CheckEtag(const Workspace& workspace, const std::string& etag) {
 Authority::Authority(Catalog* catalog, UsageScanner scanner, std::string base_path, base::Clock clock,
                      base::SteadyClock steady_clock)
     : catalog_(catalog),
-      base_path_(layout::PathAsText(base_path)),
+      base_path_(std::move(base_path)),
       clock_(std::move(clock)),
       status_cache_(std::move(scanner), std::move(steady_clock)) {}
 

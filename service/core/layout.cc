@@ -1,6 +1,5 @@
 #include "service/core/layout.h"
 
-#include <limits>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -8,8 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
-#include "proto/cpp/base/error.h"
-#include "proto/cpp/base/utf8.h"
 #include "service/core/iso_time.h"
 
 namespace mlops::core::layout {
@@ -26,10 +23,6 @@ std::optional<absl::Time> ParseMicros(absl::string_view text) {
 }
 
 }  // namespace
-
-std::string PathAsText(absl::string_view path) {
-  return base::IsValidUtf8(path) ? std::string(path) : base::Echo(path, std::numeric_limits<size_t>::max());
-}
 
 std::string RecordPath(const ProjectName& project) { return absl::StrCat(project.str(), "/", kRecord); }
 

@@ -42,10 +42,6 @@ inline constexpr absl::string_view kGitignoreFile = ".gitignore";
 inline constexpr absl::string_view kSocketFile = "socket";
 inline constexpr absl::string_view kCheckpointFile = "checkpoint";
 
-// The path of a base directory as records, messages and errors show it. Paths are any bytes, text is UTF-8: every byte
-// that is none is shown as \xHH, since clients refuse a message that has one.
-std::string PathAsText(absl::string_view path);
-
 // "<project>/workspace.yaml".
 std::string RecordPath(const ProjectName& project);
 

@@ -1,17 +1,43 @@
 #include "service/core/workspace.h"
 
+#include <algorithm>
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
+#include "absl/strings/str_format.h"
+#include "proto/cpp/base/utf8.h"
 
 namespace mlops::core {
 
+namespace {
+
+// `path` as the path of a URI. Who opens it takes what follows a '?' for a query, and decodes what follows a '%', which
+// is also the only way to write a byte that is no UTF-8.
+std::string UriPath(absl::string_view path) {
+  std::string uri;
+  char32_t ignored;
+  while (!path.empty()) {
+    const size_t length = base::DecodeUtf8(path, &ignored);
+    if (length == 0 || path[0] == '%' || path[0] == '?') {
+      absl::StrAppendFormat(&uri, "%%%02X", static_cast<unsigned char>(path[0]));
+    } else {
+      absl::StrAppend(&uri, path.substr(0, length));
+    }
+    path.remove_prefix(std::max<size_t>(length, 1));
+  }
+  return uri;
+}
+
+// DVC takes a path that is not absolute for one below its repository, `dvc`; a setting is text, which not every path is.
+std::string RemotePath(absl::string_view root_path) {
+  return base::IsValidUtf8(root_path) ? absl::StrCat(root_path, "/dvc/remote") : "remote";
+}
+
+}  // namespace
+
 Settings DefaultSettings(const ProjectName& project, absl::string_view root_path) {
-  // Who opens the URI takes what follows a '?' for a query, and decodes what follows a '%'.
-  const std::string uri_path = absl::StrReplaceAll(root_path, {{"%", "%25"}, {"?", "%3F"}});
-  return {.mlflow_tracking_uri = absl::StrCat("sqlite:///", uri_path, "/mlflow/mlflow.db"),
-          .dvc_remote_path = absl::StrCat(root_path, "/dvc/remote"),
+  return {.mlflow_tracking_uri = absl::StrCat("sqlite:///", UriPath(root_path), "/mlflow/mlflow.db"),
+          .dvc_remote_path = RemotePath(root_path),
           .bentoml_tag_prefix = absl::StrCat(project.str(), ":")};
 }
 

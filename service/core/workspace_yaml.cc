@@ -11,6 +11,7 @@
 #include "proto/cpp/base/error.h"
 #include "proto/cpp/base/id.h"
 #include "proto/cpp/base/status_macros.h"
+#include "proto/cpp/base/utf8.h"
 #include "service/core/errors.h"
 #include "service/core/iso_time.h"
 #include "service/core/yaml_tree.h"
@@ -221,7 +222,7 @@ absl::Status CheckMetadata(const Metadata& metadata) {
 std::string EncodeWorkspace(const Workspace& workspace) {
   std::string out = absl::StrCat(kRecordHeader, "\n");
   yaml::AppendEntry("project_name", workspace.project.str(), 0, out);
-  yaml::AppendEntry("root_path", workspace.root_path, 0, out);
+  yaml::AppendEntry("root_path", base::PathText(workspace.root_path), 0, out);
   for (const SettingField& field : kSettingFields) {
     const auto& value = workspace.settings.*field.member;
     yaml::AppendEntry(field.name, value ? Metadata(*value) : Metadata(nullptr), 0, out);
@@ -252,7 +253,7 @@ absl::StatusOr<Workspace> DecodeWorkspace(absl::string_view text, const RecordPl
                       .etag = RecordEtag(text),
                       .request_id = std::move(record.request_id),
                       .unknown_keys = std::move(record.unknown_keys)};
-  if (record.root_path != place.root_path) DeriveSettingsAgain(record, place, workspace.settings);
+  if (record.root_path != base::PathText(place.root_path)) DeriveSettingsAgain(record, place, workspace.settings);
   return workspace;
 }
 
@@ -266,7 +267,7 @@ std::string RecordAsJson(absl::string_view text, const std::string& root_path) {
 
   const std::string name = root_path.substr(root_path.rfind('/') + 1);
   const auto project = ProjectName::Parse(name);
-  if (project.ok() && record.root_path != root_path) {
+  if (project.ok() && record.root_path != base::PathText(root_path)) {
     DeriveSettingsAgain(record, {.project = *project, .root_path = root_path}, record.settings);
   }
   const auto or_null = [](const std::string& text) { return text.empty() ? nlohmann::json() : nlohmann::json(text); };

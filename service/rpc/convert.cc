@@ -16,6 +16,7 @@
 #include "google/protobuf/wire_format_lite.h"
 #include "grpcpp/impl/codegen/proto_utils.h"
 #include "proto/cpp/base/status_macros.h"
+#include "proto/cpp/base/utf8.h"
 #include "proto/cpp/wire_status.h"
 #include "service/core/errors.h"
 #include "service/core/iso_time.h"
@@ -235,7 +236,7 @@ void ToProto(absl::Duration duration, google::protobuf::Duration* message) {
 void ToProto(const core::Workspace& workspace, pb::Workspace* message) {
   message->set_project(workspace.project.str());
   message->set_uid(workspace.uid);
-  message->set_root_path(workspace.root_path);
+  message->set_root_path(base::PathText(workspace.root_path));
   const core::Settings& settings = workspace.settings;
   if (settings.mlflow_experiment_id) message->set_mlflow_experiment_id(*settings.mlflow_experiment_id);
   if (settings.mlflow_tracking_uri) message->set_mlflow_tracking_uri(*settings.mlflow_tracking_uri);

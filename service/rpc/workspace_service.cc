@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "proto/cpp/base/status_macros.h"
+#include "proto/cpp/base/utf8.h"
 #include "service/core/errors.h"
-#include "service/core/layout.h"
 #include "service/rpc/artifact_wire.h"
 #include "service/rpc/convert.h"
 #include "service/rpc/status_stream.h"
@@ -157,7 +157,7 @@ grpc::ServerUnaryReactor* WorkspaceService::GetServerInfo(grpc::CallbackServerCo
       kGetServerInfo, context, request, response, [this](const auto&, auto* response) {
         ASSIGN_OR_RETURN(const int64_t count, authority_->Count());
         response->set_version(facts_.version);
-        response->set_base_path(core::layout::PathAsText(facts_.base_path));
+        response->set_base_path(base::PathText(facts_.base_path));
         ToProto(facts_.start_time, response->mutable_start_time());
         response->set_workspace_count(static_cast<int32_t>(count));
         response->set_max_page_size(core::kMaxPageSize);

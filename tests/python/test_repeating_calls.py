@@ -12,6 +12,7 @@ import grpc
 import pytest
 from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+from mlops.local_server import LocalServer
 from mlops.workspace import WorkspaceError, WorkspaceManager
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 from mlops.workspace.v1 import workspace_service_pb2_grpc as pb_grpc
@@ -117,3 +118,49 @@ def test_a_server_at_a_given_address_is_asked_again_for_reads_alone(scripted: Sc
     with pytest.raises(WorkspaceError):
         manager.create_workspace("fraud")
     assert scripted.calls == {"Get": 2, "Create": 1}
+
+
+@pytest.mark.parametrize("by_address", [False, True])
+def test_a_create_with_a_request_id_is_repeated(by_address: bool, scripted: Scripted, base: Path) -> None:
+    manager = WorkspaceManager(address=f"unix:{base}/.workspaced/socket") if by_address else WorkspaceManager(base)
+    scripted.failures = 2
+    assert manager.create_workspace("fraud", request_id="job-7").project_name == "fraud"
+    assert scripted.calls == {"Create": 3}
+    scripted.failures = 10
+    with pytest.raises(WorkspaceError, match="does not answer; is it running"):
+        manager.create_workspace("fraud", request_id="job-7")
+    assert scripted.calls["Create"] == 7
+
+
+def test_a_change_refused_for_reading_only_looks_once_for_another_server(
+    scripted: Scripted, manager: WorkspaceManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    find = LocalServer.find
+
+    def note(server: LocalServer, to_change: bool = False) -> str:
+        asked.append(to_change)
+        return find(server)
+
+    monkeypatch.setattr(LocalServer, "find", note)
+    scripted.failures, scripted.reason = 1, "READ_ONLY"
+    assert manager.create_workspace("fraud").project_name == "fraud"
+    assert asked == [False, True]
+    scripted.failures = 5
+    with pytest.raises(WorkspaceError, match="scripted") as caught:
+        manager.create_workspace("fraud")
+    assert caught.value.details["reason"] == "READ_ONLY"
+    assert scripted.calls["Create"] == 4
+
+
+def test_pages_follow_their_tokens(manager: WorkspaceManager) -> None:
+    for i in range(5):
+        manager.create_workspace(f"p{i}")
+    request = pb.ListWorkspacesRequest(page_size=2)
+    pages = list(manager._connection.pages(request))
+    assert [[workspace.project for workspace in page.workspaces] for page in pages] == [
+        ["p0", "p1"],
+        ["p2", "p3"],
+        ["p4"],
+    ]
+    assert request.page_token == ""

@@ -127,19 +127,22 @@ def test_who_may_not_write_there_sends_it_over_the_connection(
     for path in (*source.parents, *base.parents):
         if path.stat().st_uid == os.getuid():
             path.chmod(path.stat().st_mode | 0o055)
+    # Becomes the other user only when all is loaded: that one may not be able to read where the package lies.
     code = (
-        "import logging, sys; logging.basicConfig(level=logging.DEBUG)\n"
+        "import logging, os, sys; logging.basicConfig(level=logging.DEBUG)\n"
         "from mlops.fs import WorkspaceFileSystem\n"
-        "WorkspaceFileSystem(address=sys.argv[1]).put_file(sys.argv[2], 'fraud/models/m')\n"
+        "fs, user = WorkspaceFileSystem(address=sys.argv[1]), int(sys.argv[3])\n"
+        "if user: os.setgroups([]), os.setresgid(user, user, user), os.setresuid(user, user, user)\n"
+        "fs.put_file(sys.argv[2], 'fraud/models/m')\n"
     )
     with Server(base, "--listen", "127.0.0.1:0") as running:
         address = next(address for address in running.addresses if address.startswith("127."))
         WorkspaceManager(address=address).create_workspace("fraud")
-        command = [sys.executable, "-c", code, address, str(source)]
-        for user in (65534, None):
-            ran = subprocess.run(command, user=user, capture_output=True, text=True, timeout=60, cwd="/")
+        for user in (65534, 0):
+            command = [sys.executable, "-c", code, address, str(source), str(user)]
+            ran = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd="/")
             assert ran.returncode == 0, ran.stderr
-            assert ("copied by its path" in ran.stderr) == (user is None)
+            assert ("copied by its path" in ran.stderr) == (user == 0)
             assert (base / "fraud/models/m").read_bytes() == source.read_bytes() and not staged(base)
 
 

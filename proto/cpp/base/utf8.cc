@@ -1,5 +1,10 @@
 #include "proto/cpp/base/utf8.h"
 
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
 namespace mlops::base {
 
 size_t DecodeUtf8(absl::string_view text, char32_t* code_point) {
@@ -21,6 +26,21 @@ size_t DecodeUtf8(absl::string_view text, char32_t* code_point) {
   if (overlong || surrogate || value > 0x10FFFF) return 0;
   *code_point = value;
   return length;
+}
+
+std::string PathText(absl::string_view path) {
+  std::string text;
+  char32_t ignored;
+  while (!path.empty()) {
+    const size_t length = DecodeUtf8(path, &ignored);
+    if (length == 0) {
+      absl::StrAppendFormat(&text, "\\x%02x", static_cast<unsigned char>(path[0]));
+    } else {
+      absl::StrAppend(&text, path.substr(0, length));
+    }
+    path.remove_prefix(std::max<size_t>(length, 1));
+  }
+  return text;
 }
 
 bool IsValidUtf8(absl::string_view text) {

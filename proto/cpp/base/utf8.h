@@ -2,6 +2,7 @@
 #define MLOPS_PROTO_CPP_BASE_UTF8_H_
 
 #include <cstddef>
+#include <string>
 
 #include "absl/strings/string_view.h"
 
@@ -12,6 +13,10 @@ namespace mlops::base {
 size_t DecodeUtf8(absl::string_view text, char32_t* code_point);
 
 bool IsValidUtf8(absl::string_view text);
+
+// `path`, which may have any bytes, as text that can be sent and shown: `\xHH` (lower-case hexadecimal digits) for each
+// byte that is no UTF-8. A path of valid UTF-8 stays as it is.
+std::string PathText(absl::string_view path);
 
 }  // namespace mlops::base
 

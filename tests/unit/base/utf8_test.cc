@@ -44,6 +44,12 @@ TEST(Utf8, OverlongFormsAreInvalid) {
   }
 }
 
+TEST(Utf8, APathIsShownAsText) {
+  EXPECT_EQ(PathText("/a b/\xc3\xa9/\\xff\n"), "/a b/\xc3\xa9/\\xff\n");
+  EXPECT_EQ(PathText("/j\xfcrgen/\xed\xa0\x80/\xc3"), "/j\\xfcrgen/\\xed\\xa0\\x80/\\xc3");
+  EXPECT_EQ(PathText(""), "");
+}
+
 TEST(Utf8, TextMayHoldAnything) {
   EXPECT_TRUE(IsValidUtf8(""));
   EXPECT_TRUE(IsValidUtf8(absl::string_view("a\0b", 3)));

@@ -47,11 +47,6 @@ TEST(Layout, TheEpochMeansBeingRemoved) {
   EXPECT_TRUE(ParseTrashName("0.1.fraud")->being_removed());
 }
 
-TEST(Layout, APathIsShownAsTextWhateverItsBytes) {
-  EXPECT_EQ(PathAsText("/b\xc3\xb6\n/x"), "/b\xc3\xb6\n/x");
-  EXPECT_EQ(PathAsText("/b\xff/x"), "/b\\xff/x");
-}
-
 TEST(Layout, OtherNamesInTheTrashAreNotOurs) {
   for (const char* name : {"", ".", "..", "1", "1.2", "1..fraud", "x.uid.fraud", "-1.uid.fraud", "1.uid.", "1.uid..x",
                            "1.uid.a/b", "99999999999999999999.uid.fraud", "1.uid.-x"}) {

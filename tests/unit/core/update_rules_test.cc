@@ -191,6 +191,12 @@ TEST(NewWorkspaceRule, TheTrackingUriIsThatOfAnyPath) {
   EXPECT_EQ(settings.dvc_remote_path, "/100%/what? #1/a/dvc/remote");
 }
 
+TEST(NewWorkspaceRule, SettingsAreTextWhateverThePathIs) {
+  const Settings settings = DefaultSettings(support::Project("a"), "/j\xfcrgen\xed\xa0\x80/\xc3\xa9/a");
+  EXPECT_EQ(settings.mlflow_tracking_uri, "sqlite:////j%FCrgen%ED%A0%80/\xc3\xa9/a/mlflow/mlflow.db");
+  EXPECT_EQ(settings.dvc_remote_path, "remote");  // Which DVC takes for one below the workspace's `dvc`.
+}
+
 TEST(NewWorkspaceRule, RefusesWhatAnUpdateWouldRefuse) {
   const auto make = [](Settings settings, Metadata metadata) {
     return NewWorkspace({.project = support::Project("fraud"), .settings = settings, .metadata = metadata}, TimeAt(0));

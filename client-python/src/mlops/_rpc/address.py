@@ -60,4 +60,4 @@ def _host_of(address: str) -> str:
     host = address.rpartition(":")[0]
     for scheme in ("ipv4:", "ipv6:", "dns:"):
         host = host.removeprefix(scheme)
-    return host.removeprefix("[").removesuffix("]")
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host

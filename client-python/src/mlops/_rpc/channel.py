@@ -28,7 +28,7 @@ _MAX_ANSWER_BYTES = 64 << 20
 # An error of the largest details is within gRPC's default of 8 KiB only if its message is plain ASCII.
 _MAX_HEADER_BYTES = 16 << 10
 # Of gRPC itself, of one connection, and of a server that has to be started first.
-_NEEDED_DESCRIPTORS = 24
+_NEEDED_DESCRIPTORS = 32
 _MANY_DESCRIPTORS = 4096
 
 
@@ -38,6 +38,7 @@ class Policy:
 
     timeout_s: float
     repeatable: bool
+    retried_here: bool = False  # Since gRPC, which knows methods alone, does not know that it may be.
 
 
 def _is_repeatable(method: MethodDescriptor) -> bool:
@@ -84,11 +85,7 @@ def service_config() -> str:
 
 
 def open_channel(address: str) -> grpc.Channel:
-    """A channel to "unix:PATH" or "HOST:PORT"; it connects with the first call.
-
-    Raises WorkspaceError if this process may open too few files for one.
-    """
-    _require_descriptors()
+    """A channel to "unix:PATH" or "HOST:PORT"; it connects with the first call."""
     options: list[tuple[str, str | int]] = [
         ("grpc.service_config", service_config()),
         ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
@@ -133,8 +130,11 @@ def _close_if_same(descriptor: int, was: os.stat_result) -> None:
             os.close(descriptor)
 
 
-def _require_descriptors() -> None:
-    """Out of descriptors gRPC fails late, and in words of its own."""
+def require_descriptors() -> None:
+    """Raises WorkspaceError if this process may open too few files for a connection.
+
+    gRPC itself would say so late, in words of its own.
+    """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY or limit > _MANY_DESCRIPTORS:
         return

@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import Message
 
 from mlops._rpc import errors
-from mlops._rpc.channel import Policy, method_name, open_channel, policy_of
+from mlops._rpc.channel import Policy, method_name, open_channel, policy_of, require_descriptors
 from mlops._rpc.errors import WorkspaceError
 from mlops._rpc.fork_gate import GATE
 from mlops._rpc.stub import Stub
@@ -151,7 +151,7 @@ class Connection:
             pause = min(2 * pause, _MAX_PAUSE_S)
 
     def _attempt(self, do: Callable[[_Link], Result], policy: Policy) -> Result:
-        if not self._server.may_move:
+        if not self._server.may_move and not policy.retried_here:
             return self._once(do, self._open())
         if not policy.repeatable:
             # What must not be sent twice is not the way to find out that the server has gone.
@@ -171,7 +171,7 @@ class Connection:
                 if refused:
                     refusal = error
             self._drop(link)
-            if leaving:
+            if leaving or not self._server.may_move:
                 time.sleep(_PAUSE_S)
 
     def _once(self, do: Callable[[_Link], Result], link: _Link) -> Result:
@@ -186,6 +186,7 @@ class Connection:
             link = self._link
             if link and link.generation == GATE.generation and self._server.may_be_at(link.address):
                 return link
+            require_descriptors()
             try:
                 address = self._server.find(to_change=refusal is not None)
             except WorkspaceError:
@@ -207,7 +208,7 @@ def _policy_of(request: Message) -> Policy:
     policy = policy_of(request.DESCRIPTOR)
     # Of all that have one id the server makes one workspace.
     repeatable = isinstance(request, pb.CreateWorkspaceRequest) and request.request_id != ""
-    return replace(policy, repeatable=True) if repeatable else policy
+    return replace(policy, repeatable=True, retried_here=True) if repeatable else policy
 
 
 def _ping(link: _Link) -> pb.ServerInfo:
