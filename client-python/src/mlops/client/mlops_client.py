@@ -64,6 +64,10 @@ class MLOpsClient:
             self.repo_root = Path(repo_root).expanduser().absolute() if repo_root is not None else Path.cwd()
             self._manager = _manager(project_name, self.repo_root, workspace_path, workspace_manager)
             self.workspace: ProjectWorkspace = self._manager.get_or_create_workspace(project_name)
+            if (self.workspace.mlflow_path / "mlflow.db").is_file():
+                from mlops.client import mlflow_locations  # Needs SQLite, as MLflow does.
+
+                mlflow_locations.settle_if_possible(self.workspace)
         self.project_name = project_name
         self._mlflow = Lazy(self._make_mlflow)
         self._dvc = Lazy(self._make_dvc)
