@@ -10,8 +10,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from mlops.client.errors import MLOpsClientError
+from mlops.client import MLOpsClient, MLOpsClientError
 from mlops.client.mlflow_locations import moved, settle
+from mlops.workspace import WorkspaceManager
 
 _SCHEMA = """
 CREATE TABLE experiments (experiment_id INTEGER PRIMARY KEY, artifact_location TEXT);
@@ -143,6 +144,18 @@ def test_a_store_that_someone_else_made_elsewhere_is_left_as_it_is(fraud: Path) 
     assert settled(fraud) == (fraud, False) and dump(fraud) == before
     copy = shutil.copytree(fraud, fraud.with_name("fraud2"))
     assert settled(copy) == (copy, True)  # The root is known from now on.
+
+
+def test_a_client_that_is_made_settles_the_store(fraud: Path, base: Path, caplog: pytest.LogCaptureFixture) -> None:
+    manager = WorkspaceManager(base)
+    copy = manager.create_workspace("fraud").root_path
+    shutil.copytree(fraud, copy, dirs_exist_ok=True)
+    before = dump(fraud)
+    MLOpsClient("fraud", workspace_manager=manager)
+    assert settled(copy) == (copy, False) and dump(fraud) == before and str(fraud) not in caplog.text
+    (copy / "mlflow/mlflow.db").write_bytes(b"no database")
+    MLOpsClient("fraud", workspace_manager=manager)
+    assert "file is not a database" in caplog.text
 
 
 def _settle(root: Path, results: "multiprocessing.Queue[bool]") -> None:

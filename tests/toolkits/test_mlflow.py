@@ -412,6 +412,25 @@ def test_a_configuration_is_of_one_client_only(
     assert list(new_client.workspace.mlflow_path.iterdir()) == []
 
 
+def test_a_client_sees_that_its_workspace_was_made_anew(
+    client: MLOpsClient, manager: WorkspaceManager, database: Path
+) -> None:
+    # At the end of the block, too.
+    with pytest.raises(MLOpsClientError, match="not found"), client.start_run():
+        manager.delete_workspace("fraud", force=True)
+        with pytest.raises(MLOpsClientError) as caught:
+            client.log_metrics({"loss": 0.5})
+        assert caught.value.details["reason"] == "WORKSPACE_NOT_LOCAL"
+        assert not client.workspace_path.exists()
+        manager.create_workspace("fraud")
+        shutil.copy(database, client.workspace.mlflow_path)
+        with pytest.raises(MLOpsClientError, match="not found"):  # The run is in the trash.
+            client.log_metrics({"loss": 0.5})
+        with client.start_run(nested=True) as run:
+            client.log_artifact(__file__)
+    assert [found.info.run_id for found in all_runs(client)] == [run.info.run_id]
+
+
 # --- The count ---
 
 

@@ -172,14 +172,14 @@ class MLflowClient:
     def log_artifact(self, path: Path, artifact_path: str | None) -> None:
         """Copies a file or a directory into the active run's artifacts."""
         run_id = self._require_run()
-        below = artifact_path
-        if below is not None:
-            below = mlflow_artifacts.check_artifact_path(_text("artifact_path", below))
-        mlflow_artifacts.check_source(path)
+        below = None
+        if artifact_path is not None:
+            below = mlflow_artifacts.check_artifact_path(_text("artifact_path", artifact_path))
         with artifacts_of(self._workspace), _mlflow_errors():
             client = self._store(writes=True)
             if path.is_dir():
                 mlflow_artifacts.check_destination(path, client.get_run(run_id).info.artifact_uri, below)
+            mlflow_artifacts.check_source(path)
             client.log_artifact(run_id, str(path), below)
 
     def log_model(self, model: Any, artifact_path: str, registered_model_name: str | None) -> str:

@@ -18,8 +18,11 @@ from urllib.parse import quote, unquote
 
 from mlops.client.errors import MLOpsClientError
 from mlops.client.file_lock import busy
+from mlops.client.paths import is_here
+from mlops.workspace import ProjectWorkspace
 
 _WAIT_SECONDS = 60.0  # For others who write to the store.
+_SHORT_WAIT_SECONDS = 1.0
 _TABLE = "mlops_workspace"
 # Where MLflow 3.10 to 3.17 keeps locations: the table, the column, and which of its rows. Whatever a version lacks is
 # left out.
@@ -43,7 +46,20 @@ _DEFAULT_EXPERIMENT = "/mlflow/artifacts/0"
 _log = logging.getLogger(__name__)
 
 
-def settle(file: Path, root: Path) -> tuple[Path, bool]:
+def settle_if_possible(workspace: ProjectWorkspace) -> None:
+    """Settles the workspace's own store, which exists, so that MLflow's own tools find the artifacts of a copy, too.
+    Imports no MLflow. What cannot be done now is done, or is an error, when a run begins.
+    """
+    if not is_here(workspace):
+        return
+    file = workspace.mlflow_path.absolute() / "mlflow.db"
+    try:
+        settle(file, workspace.root_path.absolute(), _SHORT_WAIT_SECONDS)
+    except (MLOpsClientError, sqlite3.Error, UnicodeError) as error:
+        _log.warning("The locations in %s are not looked after now: %s", file, error)
+
+
+def settle(file: Path, root: Path, wait_seconds: float = _WAIT_SECONDS) -> tuple[Path, bool]:
     """Has the locations in the store `file` lie below `root`, the workspace's directory. Any number of processes may do
     so at once. Returns the directory below which they lie and whether they were moved there. The directory is `root`,
     or another path by which the same directory can be reached.
@@ -52,7 +68,7 @@ def settle(file: Path, root: Path) -> tuple[Path, bool]:
     store for too long.
     """
     try:
-        with closing(_open(file)) as store:
+        with closing(_open(file, wait_seconds)) as store:
             recorded = _recorded_root(store)
             if recorded is not None and _is_same(recorded, root):
                 return Path(recorded), False
@@ -67,13 +83,13 @@ def settle(file: Path, root: Path) -> tuple[Path, bool]:
                 raise _read_only(file, old, root) from error
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise busy(file, _WAIT_SECONDS) from error
+            raise busy(file, wait_seconds) from error
         raise
 
 
-def _open(file: Path) -> sqlite3.Connection:
+def _open(file: Path, wait_seconds: float) -> sqlite3.Connection:
     uri = f"file:{quote(os.fsencode(file))}?mode=rw"  # It is not made if it has gone meanwhile.
-    return sqlite3.connect(uri, uri=True, timeout=_WAIT_SECONDS, isolation_level=None)
+    return sqlite3.connect(uri, uri=True, timeout=wait_seconds, isolation_level=None)
 
 
 def _move(store: sqlite3.Connection, root: Path) -> tuple[Path, bool]:
