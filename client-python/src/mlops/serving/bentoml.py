@@ -8,7 +8,9 @@ from typing import NoReturn
 
 import bentoml
 from bentoml._internal.bento import BentoStore
+from bentoml._internal.models import Model, ModelContext, ModelOptions
 from bentoml._internal.models import ModelStore as BentoModelStore
+from bentoml._internal.models.model import ModelInfo
 from bentoml.exceptions import BentoMLException
 
 from mlops.client.errors import MLOpsClientError, input_invalid
@@ -54,8 +56,7 @@ class ModelStore:
         """
         require_local(self._workspace)
         tag = _tag(name, version)
-        if self._home.resolve().is_relative_to(path.resolve()):
-            raise input_invalid("model_path", f"{path} holds the model store itself; name the model's own directory")
+        self._refuse_itself(path)
         servable = bento.find_servable(path) if build_bento else None
         kinds = ["models", "bentos"] if servable else ["models"]
         self._refuse_taken(tag, kinds)
@@ -78,6 +79,15 @@ class ModelStore:
         """How many `models` and `bentos` BentoML lists."""
         stores = {kind: self._home / kind for kind in _STORES}
         return {kind: len(_STORES[kind](path).list()) if path.is_dir() else 0 for kind, path in stores.items()}
+
+    def _refuse_itself(self, path: Path) -> None:
+        """Refuses what would be copied into itself: directories that hold the store, and what is being made in it."""
+        home = self._home.resolve()
+        own = [home, *home.parents, *(home / kind for kind in _STORES)]
+        if any(path.samefile(directory) for directory in own if directory.exists()) or path.resolve().is_relative_to(
+            self._staging_area.resolve()
+        ):
+            raise input_invalid("model_path", f"{path} holds the model store itself; name the model's own directory")
 
     def _path(self, kind: str, tag: bentoml.Tag) -> Path:
         return self._home / kind / str(tag.path())
@@ -132,10 +142,12 @@ def _tag(name: str, version: str | None) -> bentoml.Tag:
 
 
 def _store_model(source: Path, tag: bentoml.Tag, home: Path) -> None:
-    # The files are put in after BentoML: it would copy them twice, once by way of the system's temporary directory.
-    with bentoml.models.create(tag, _model_store=BentoModelStore(home / "models")):
-        pass
+    # BentoML's own way copies all files twice, once by way of the system's temporary directory, which there may not be.
     target = home / "models" / tag.path()
+    target.mkdir(parents=True)
+    context = ModelContext(framework_name="", framework_versions={})
+    info = ModelInfo(tag, "", {}, ModelOptions(), {}, context, {}, "v1")
+    Model(tag, str(target), info, internal=True).flush()
     is_directory = source.is_dir()
     if os.path.lexists(source / _OWN_FILE) if is_directory else source.name == _OWN_FILE:
         raise input_invalid("model_path", f"has a {_OWN_FILE}, where BentoML writes its own: put it in a sub-directory")
