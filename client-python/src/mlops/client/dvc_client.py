@@ -72,6 +72,7 @@ class DVCClient:
             _check_owners(repo, place, owners, recursive)
             for _, copied in copies:
                 _check_saved(copied, owners.get(copied))
+            _check_parts(owners)
             before = {str(out): out.hash_info.value for out in set(owners.values())}
             written = [_dvc_file(item, owners.get(item)) for item in paths]
             with dvc_files.changed(root, copies, list(dict.fromkeys(written))):
@@ -143,11 +144,13 @@ class DVCClient:
     def _opened(self, remote: str | None = None) -> Iterator[Repository]:
         """With the settings that the workspace has now, which others may have changed; and the remote to be used."""
         workspace = ProjectWorkspace.load_metadata(self._workspace.root_path)
-        root = workspace.dvc_path
-        root.mkdir(exist_ok=True)
-        root = root.resolve()
+        root = workspace.dvc_path.resolve()
         default_url = _url(workspace.dvc_remote_path or str(root / "remote"), root)
         url = _url(self._remote_path, root) if self._remote_path else default_url
+        _check_text("workspace", str(root))
+        for own in (default_url, url):
+            _check_text("dvc_remote_path", own)
+        root.mkdir(exist_ok=True)
         with opened(root, url, default_url, (remote or REMOTE).lower(), WAIT_SECONDS) as repo:
             dvc_files.recover(root)
             for own in (default_url, url):
@@ -190,6 +193,16 @@ class DVCClient:
                 raise input_invalid("targets", f"{target} {problem}; tracked are {_shortened(names) or 'no files'}")
             chosen += found
         return list(dict.fromkeys(chosen))
+
+
+def _check_text(field: str, path: str) -> None:
+    """DVC keeps paths in databases that take nothing else."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise input_invalid(
+            field, f"is at {os.fsencode(path)!r}, which is not UTF-8: DVC needs a path that is; move or rename it"
+        ) from None
 
 
 def _url(remote_path: str, root: Path) -> str:
@@ -320,6 +333,18 @@ def _check_owners(repo: Repository, place: Path, owners: Mapping[Path, Output], 
     if below:
         names = _shortened(sorted(str(path.relative_to(place)) for path in below))
         raise input_invalid("path", f"in {place} are tracked by themselves {names}; use recursive=True")
+
+
+def _check_parts(owners: Mapping[Path, Output]) -> None:
+    """Raises MLOpsClientError INPUT_INVALID for a part of a tracked directory that is below what was a file in it: DVC
+    would keep both.
+    """
+    for path, out in owners.items():
+        between = [above for above in path.parents if Path(out.fs_path) in above.parents]
+        for above in between:
+            former = out.get_obj(filter_info=str(above))
+            if former is not None and not former.hash_info.isdir:
+                raise input_invalid("path", f"{above} was a file when {out.fs_path} was added; add all of {above}")
 
 
 def _check_saved(place: Path, owner: Output | None) -> None:
