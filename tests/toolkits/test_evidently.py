@@ -2,6 +2,8 @@
 
 import datetime
 import json
+import os
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -17,7 +19,7 @@ from mlflow.utils.validation import _validate_metric_name
 from mlops.client import MLOpsClient, MLOpsClientError
 from mlops.monitoring import evidently
 from mlops.monitoring.evidently import DriftMonitor
-from mlops.workspace import WorkspaceManager
+from mlops.workspace import ProjectWorkspace, WorkspaceManager
 
 from python.conftest import Script
 
@@ -94,7 +96,7 @@ def audit(event, args):
 sys.addaudithook(audit)
 import pandas as pd
 from mlops.client import MLOpsClient
-from mlops.workspace import WorkspaceManager
+from mlops.workspace import ProjectWorkspace, WorkspaceManager
 client = MLOpsClient("fraud", workspace_manager=WorkspaceManager(sys.argv[1]))
 print(client.monitor_predictions(pd.read_parquet(sys.argv[2]))["target_column"])
 from evidently.telemetry import event_logger
@@ -368,6 +370,18 @@ def test_names_that_are_no_text(client: MLOpsClient) -> None:
     client.set_reference_data(df, target_column=1)  # type: ignore[arg-type]
     results = client.monitor_predictions(df)
     assert (list(results["columns"]), results["target_column"]) == (["0", "1", "('a', 'b')"], "1")
+
+
+@pytest.mark.parametrize("name", ["jürgen #%(x)s?=&${y}{z}{ ,;'\"[a]*~\n ", os.fsdecode(b"\xff")], ids=ascii)
+def test_any_path_and_no_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nonexistent"])
+    workspace = ProjectWorkspace("fraud", tmp_path / name / "fraud")
+    workspace.root_path.mkdir(parents=True)
+    monitor = DriftMonitor(workspace)
+    monitor.set_reference(table()[["age"]], None, None)
+    assert monitor.compare(table()[["age"]], None, None)["drifted_columns"] == []
+    assert monitor.count() == {"reports": 1} and os.listdir(tmp_path) == [name]
 
 
 def test_rows_in_another_index_and_columns_in_another_order(client: MLOpsClient) -> None:

@@ -35,8 +35,11 @@ class DVCClient:
     """The repository in one workspace's dvc/, without a source code manager; made by the first call that changes it.
 
     Its remote is the `dvc_remote_path` that the workspace has at each call, or "remote_path" of `config`: a URL, or a
-    path, which if relative is below dvc/. Calls of any number of threads and processes wait for each other, at most
-    WAIT_SECONDS, then they raise REPOSITORY_BUSY. Thread-safe.
+    path, which if relative is below dvc/. In a copied or moved workspace it is the copy's own, and so is every location
+    below the old workspace that DVC's configuration names. DVC needs paths that are UTF-8.
+
+    Calls of any number of threads and processes wait for each other, at most WAIT_SECONDS, then they raise
+    REPOSITORY_BUSY. Thread-safe.
     """
 
     def __init__(self, workspace: ProjectWorkspace, config: Mapping[str, Any]) -> None:
@@ -44,18 +47,21 @@ class DVCClient:
         self._remote_path = os.fspath(config["remote_path"]) if "remote_path" in config else None
 
     def add(self, path: Pathlike, recursive: bool = False) -> dict[str, Any]:
-        """Tracks a file or directory as it is now; a relative path is one in the working directory, or else in dvc/.
+        """Tracks a file or directory as it is at one moment; a relative path is one in the working directory, or else
+        in dvc/. What is in dvc/ stays the file that it is: a process that has it open can go on writing to it.
 
         One from outside dvc/ is copied: a relative one to the same place below it, an absolute one, and one that
         begins with "..", by its name. Links are followed, DVC's and Git's own files left out. What is there and
-        tracked becomes the former version. With `recursive` each file below a directory is tracked by itself.
+        tracked becomes the former version. A part of a tracked directory makes a new version of that directory, whose
+        other files stay as they are in the former. With `recursive` each file below a directory is tracked by itself.
 
         Returns `success`, `path` (in the workspace), `dvc_file`, `md5`, `size` in bytes, number of `files`, and whether
         it was `changed` since it was added before. With `recursive` `dvc_file` and `md5` are None, and `added` lists
         the same of each file.
 
-        Raises MLOpsClientError: FILE_NOT_FOUND; INPUT_INVALID for what cannot be tracked; LOCAL_CHANGES if the copy
-        would replace what is in no version; REPOSITORY_BUSY; TOOLKIT_FAILED. All is then as before.
+        Raises MLOpsClientError: FILE_NOT_FOUND; INPUT_INVALID for what cannot be tracked; FILE_CHANGING if others write
+        to it all the time; LOCAL_CHANGES if the copy would replace what is in no version; REPOSITORY_BUSY;
+        TOOLKIT_FAILED. All is then as before.
         """
         if not os.fspath(path):
             raise input_invalid("path", "is empty; name a file or directory")

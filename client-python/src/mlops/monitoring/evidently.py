@@ -79,7 +79,8 @@ class DriftMonitor:
         table = table.replace_schema_metadata({_ROLES_KEY: json.dumps(roles), _KINDS_KEY: json.dumps(kinds)})
         with self._staged() as directory:
             draft = directory / "reference.parquet"
-            pq.write_table(table, draft)
+            with draft.open("wb") as file:  # Arrow takes no path that is not UTF-8.
+                pq.write_table(table, file)
             _put(draft, self._reference_file)
 
     def compare(self, df: pd.DataFrame, target_column: str | None, prediction_column: str | None) -> dict[str, Any]:
@@ -132,7 +133,8 @@ class DriftMonitor:
 
     def _read_reference(self) -> _Reference:
         try:
-            table = pq.ParquetFile(self._reference_file).read()  # read_table() would look for partitions in the path.
+            with self._reference_file.open("rb") as file:
+                table = pq.ParquetFile(file).read()
             roles = json.loads(table.schema.metadata[_ROLES_KEY])
             # Files of the first release do not say of what kind their columns are.
             kinds = json.loads(table.schema.metadata.get(_KINDS_KEY, b"{}"))
