@@ -113,6 +113,25 @@ def test_bentoml_itself_lists_what_is_stored(client: MLOpsClient, model: Path) -
     assert listed["tag"] == "lora_adapter:v1.0"
 
 
+def test_a_model_that_is_being_written(client: MLOpsClient, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def copy(source: str, target: Path) -> Any:
+        copied = real(source, target)
+        if writers and Path(source).name == "weights.bin":
+            writers.pop()()
+        return copied
+
+    real = shutil.copy2
+    monkeypatch.setattr(shutil, "copy2", copy)
+    with (model / "weights.bin").open("ab", 0) as weights:
+        writers: list[Callable[[], object]] = [lambda: weights.write(b"end")]
+        path = Path(deploy(client, model)["path"])
+        assert (path / "weights.bin").read_bytes() == (model / "weights.bin").read_bytes()
+        writers[:] = [lambda: weights.write(b"more")] * 3
+        with pytest.raises(MLOpsClientError, match="changed while it was read") as raised:
+            deploy(client, model, version="v2")
+    assert raised.value.details["reason"] == "FILE_CHANGING" and len(stored(client)) == 1
+
+
 def test_a_version_is_generated_as_bentoml_does(client: MLOpsClient, model: Path) -> None:
     first, second = (deploy(client, model, version=None) for _ in range(2))
     assert first["bento_tag"] != second["bento_tag"]

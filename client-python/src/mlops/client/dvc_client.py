@@ -23,6 +23,7 @@ from mlops.client.dvc_repository import (
 )
 from mlops.client.errors import MLOpsClientError, input_invalid
 from mlops.client.paths import expanded, find_input
+from mlops.client.stamps import ATTEMPTS, changing
 from mlops.workspace import ProjectWorkspace
 
 Pathlike = str | os.PathLike[str]
@@ -306,8 +307,8 @@ def _add_unchanged(repo: Repository, place: Path, paths: Sequence[Path], copied:
 
     Raises MLOpsClientError FILE_CHANGING if somebody writes to them all the time.
     """
-    for _ in range(dvc_files.ATTEMPTS):
-        before = dvc_files.stamps(place)
+    for _ in range(ATTEMPTS):
+        before = dvc_files.stamps_of(place)
         try:
             stages = repo.add_verified([str(path) for path in paths], link=copied)
         except FileNotFoundError:  # Removed after it was listed.
@@ -318,9 +319,9 @@ def _add_unchanged(repo: Repository, place: Path, paths: Sequence[Path], copied:
             repo.refresh()
         cached = all(repo.has_content(stage.outs[0], place) for stage in stages)
         # Nobody else knows of a copy yet, and DVC may have made links of it.
-        if cached and (copied or dvc_files.stamps(place) == before):
+        if cached and (copied or dvc_files.stamps_of(place) == before):
             return stages
-    raise dvc_files.changing(place)
+    raise changing(place)
 
 
 def _owners(repo: Repository, paths: Sequence[Path]) -> dict[Path, Output]:

@@ -1,6 +1,7 @@
 """Columns of any type, in the three that Evidently compares: numbers, categories and text."""
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -94,10 +95,12 @@ def _numbers(values: pd.Series) -> pd.Series:
 
 
 def _texts(values: pd.Series) -> pd.Series:
+    """As text; None for what is missing."""
+    with suppress(pa.ArrowException, ValueError, TypeError):  # Quickly, if all are text already.
+        return pd.Series(pa.Array.from_pandas(values, type=pa.string()).to_pandas(), values.index, object)
     missing = values.isna()
-    return pd.Series(
-        [None if gone else as_text(value) for value, gone in zip(values, missing, strict=True)], values.index, object
-    )
+    texts = [None if gone else as_text(value) for value, gone in zip(values, missing, strict=True)]
+    return pd.Series(texts, values.index, object)
 
 
 def as_text(value: Any) -> str:
@@ -134,8 +137,8 @@ def pair(before: Column, now: Column) -> Pair:
         return Pair(before.values, now.values, now.kind)
     kinds = {before.kind, now.kind}
     if kinds == {NUMBER, BOOL}:
-        columns = [_as_booleans(column) for column in (before, now)]
-        return Pair(*columns, BOOL) if all(column is not None for column in columns) else unlike
+        flags_before, flags_now = _as_booleans(before), _as_booleans(now)
+        return unlike if flags_before is None or flags_now is None else Pair(flags_before, flags_now, BOOL)
     if kinds == {NUMBER, TEXT}:
         return unlike
     if kinds == {NUMBER, CATEGORY} and before.kind == NUMBER:
