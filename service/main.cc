@@ -19,7 +19,6 @@
 #include "absl/synchronization/notification.h"
 #include "grpc/grpc.h"
 #include "grpc/support/log.h"
-#include "service/core/layout.h"
 #include "service/core/workspace_yaml.h"
 #include "service/server/config.h"
 #include "service/server/server.h"
@@ -59,8 +58,8 @@ sigset_t BlockStopSignals() {
   return signals;
 }
 
-// gRPC 1.51 never accepts again after it once ran out of descriptors: take as many as we may. Returns false, having said
-// so, if that is too few to begin with.
+// gRPC 1.51 never accepts again after it once ran out of descriptors: take as many as we may. Returns false, having
+// said so, if that is too few to begin with.
 bool RaiseDescriptorLimit() {
   rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return true;

@@ -15,7 +15,6 @@
 #include "proto/cpp/base/status_macros.h"
 #include "service/base/lru_map.h"
 #include "service/base/thread_pool.h"
-#include "service/core/layout.h"
 #include "service/fs/scan.h"
 
 namespace mlops::catalog {

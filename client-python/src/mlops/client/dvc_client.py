@@ -23,6 +23,7 @@ from mlops.client.dvc_repository import (
 )
 from mlops.client.errors import MLOpsClientError, input_invalid
 from mlops.client.paths import expanded, find_input
+from mlops.client.stamps import ATTEMPTS, changing
 from mlops.workspace import ProjectWorkspace
 
 Pathlike = str | os.PathLike[str]
@@ -35,8 +36,11 @@ class DVCClient:
     """The repository in one workspace's dvc/, without a source code manager; made by the first call that changes it.
 
     Its remote is the `dvc_remote_path` that the workspace has at each call, or "remote_path" of `config`: a URL, or a
-    path, which if relative is below dvc/. Calls of any number of threads and processes wait for each other, at most
-    WAIT_SECONDS, then they raise REPOSITORY_BUSY. Thread-safe.
+    path, which if relative is below dvc/. In a copied or moved workspace it is the copy's own, and so is every location
+    below the old workspace that DVC's configuration names. DVC needs paths that are UTF-8.
+
+    Calls of any number of threads and processes wait for each other, at most WAIT_SECONDS, then they raise
+    REPOSITORY_BUSY. Thread-safe.
     """
 
     def __init__(self, workspace: ProjectWorkspace, config: Mapping[str, Any]) -> None:
@@ -44,18 +48,21 @@ class DVCClient:
         self._remote_path = os.fspath(config["remote_path"]) if "remote_path" in config else None
 
     def add(self, path: Pathlike, recursive: bool = False) -> dict[str, Any]:
-        """Tracks a file or directory as it is now; a relative path is one in the working directory, or else in dvc/.
+        """Tracks a file or directory as it is at one moment; a relative path is one in the working directory, or else
+        in dvc/. What is in dvc/ stays the file that it is: a process that has it open can go on writing to it.
 
         One from outside dvc/ is copied: a relative one to the same place below it, an absolute one, and one that
         begins with "..", by its name. Links are followed, DVC's and Git's own files left out. What is there and
-        tracked becomes the former version. With `recursive` each file below a directory is tracked by itself.
+        tracked becomes the former version. A part of a tracked directory makes a new version of that directory, whose
+        other files stay as they are in the former. With `recursive` each file below a directory is tracked by itself.
 
         Returns `success`, `path` (in the workspace), `dvc_file`, `md5`, `size` in bytes, number of `files`, and whether
         it was `changed` since it was added before. With `recursive` `dvc_file` and `md5` are None, and `added` lists
         the same of each file.
 
-        Raises MLOpsClientError: FILE_NOT_FOUND; INPUT_INVALID for what cannot be tracked; LOCAL_CHANGES if the copy
-        would replace what is in no version; REPOSITORY_BUSY; TOOLKIT_FAILED. All is then as before.
+        Raises MLOpsClientError: FILE_NOT_FOUND; INPUT_INVALID for what cannot be tracked; FILE_CHANGING if others write
+        to it all the time; LOCAL_CHANGES if the copy would replace what is in no version; REPOSITORY_BUSY;
+        TOOLKIT_FAILED. All is then as before.
         """
         if not os.fspath(path):
             raise input_invalid("path", "is empty; name a file or directory")
@@ -72,6 +79,7 @@ class DVCClient:
             _check_owners(repo, place, owners, recursive)
             for _, copied in copies:
                 _check_saved(copied, owners.get(copied))
+            _check_parts(owners)
             before = {str(out): out.hash_info.value for out in set(owners.values())}
             written = [_dvc_file(item, owners.get(item)) for item in paths]
             with dvc_files.changed(root, copies, list(dict.fromkeys(written))):
@@ -143,11 +151,13 @@ class DVCClient:
     def _opened(self, remote: str | None = None) -> Iterator[Repository]:
         """With the settings that the workspace has now, which others may have changed; and the remote to be used."""
         workspace = ProjectWorkspace.load_metadata(self._workspace.root_path)
-        root = workspace.dvc_path
-        root.mkdir(exist_ok=True)
-        root = root.resolve()
+        root = workspace.dvc_path.resolve()
         default_url = _url(workspace.dvc_remote_path or str(root / "remote"), root)
         url = _url(self._remote_path, root) if self._remote_path else default_url
+        _check_text("workspace", str(root))
+        for own in (default_url, url):
+            _check_text("dvc_remote_path", own)
+        root.mkdir(exist_ok=True)
         with opened(root, url, default_url, (remote or REMOTE).lower(), WAIT_SECONDS) as repo:
             dvc_files.recover(root)
             for own in (default_url, url):
@@ -190,6 +200,16 @@ class DVCClient:
                 raise input_invalid("targets", f"{target} {problem}; tracked are {_shortened(names) or 'no files'}")
             chosen += found
         return list(dict.fromkeys(chosen))
+
+
+def _check_text(field: str, path: str) -> None:
+    """DVC keeps paths in databases that take nothing else."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise input_invalid(
+            field, f"is at {os.fsencode(path)!r}, which is not UTF-8: DVC needs a path that is; move or rename it"
+        ) from None
 
 
 def _url(remote_path: str, root: Path) -> str:
@@ -287,8 +307,8 @@ def _add_unchanged(repo: Repository, place: Path, paths: Sequence[Path], copied:
 
     Raises MLOpsClientError FILE_CHANGING if somebody writes to them all the time.
     """
-    for _ in range(dvc_files.ATTEMPTS):
-        before = dvc_files.stamps(place)
+    for _ in range(ATTEMPTS):
+        before = dvc_files.stamps_of(place)
         try:
             stages = repo.add_verified([str(path) for path in paths], link=copied)
         except FileNotFoundError:  # Removed after it was listed.
@@ -299,9 +319,9 @@ def _add_unchanged(repo: Repository, place: Path, paths: Sequence[Path], copied:
             repo.refresh()
         cached = all(repo.has_content(stage.outs[0], place) for stage in stages)
         # Nobody else knows of a copy yet, and DVC may have made links of it.
-        if cached and (copied or dvc_files.stamps(place) == before):
+        if cached and (copied or dvc_files.stamps_of(place) == before):
             return stages
-    raise dvc_files.changing(place)
+    raise changing(place)
 
 
 def _owners(repo: Repository, paths: Sequence[Path]) -> dict[Path, Output]:
@@ -320,6 +340,18 @@ def _check_owners(repo: Repository, place: Path, owners: Mapping[Path, Output], 
     if below:
         names = _shortened(sorted(str(path.relative_to(place)) for path in below))
         raise input_invalid("path", f"in {place} are tracked by themselves {names}; use recursive=True")
+
+
+def _check_parts(owners: Mapping[Path, Output]) -> None:
+    """Raises MLOpsClientError INPUT_INVALID for a part of a tracked directory that is below what was a file in it: DVC
+    would keep both.
+    """
+    for path, out in owners.items():
+        between = [above for above in path.parents if Path(out.fs_path) in above.parents]
+        for above in between:
+            former = out.get_obj(filter_info=str(above))
+            if former is not None and not former.hash_info.isdir:
+                raise input_invalid("path", f"{above} was a file when {out.fs_path} was added; add all of {above}")
 
 
 def _check_saved(place: Path, owner: Output | None) -> None:

@@ -3,20 +3,16 @@
 import json
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mlops.client.errors import MLOpsClientError, input_invalid
+from mlops.client.errors import input_invalid
+from mlops.client.stamps import ATTEMPTS, Stamps, changing, stamps
 
-ATTEMPTS = 3  # At reading files that somebody else writes to.
 STAGING = Path(".dvc", "tmp", "mlops")  # On the file system of the repository, and none of its data.
 OWN_NAMES = frozenset({".dvc", ".dvcignore", "dvc.yaml", "dvc.lock", ".git", ".gitignore"})
-
-
-_TICK_NS = 20_000_000  # Two writes that are closer may leave the same time of modification.
 
 
 def is_own(name: str) -> bool:
@@ -25,7 +21,6 @@ def is_own(name: str) -> bool:
 
 
 Identity = tuple[int, int]  # Of a directory, whatever the path to it.
-Stamps = dict[str, tuple[int, int, int]]
 
 
 def identity(directory: Path) -> Identity:
@@ -34,35 +29,9 @@ def identity(directory: Path) -> Identity:
     return status.st_dev, status.st_ino
 
 
-def stamps(path: Path) -> Stamps:
-    """For each file at or below `path` a stamp that changes when the file is written or replaced.
-
-    What a link leads to counts as the file. Files that vanish meanwhile are left out.
-    """
-    found = _stamps(path)
-    newest = max((modified for _, _, modified in found.values()), default=0)
-    if abs(time.time_ns() - newest) < _TICK_NS:
-        time.sleep(_TICK_NS / 1e9)
-        found = _stamps(path)
-    return found
-
-
-def _stamps(path: Path) -> Stamps:
-    found = {}
-    with suppress(FileNotFoundError):
-        for file in files_below(path) if path.is_dir() else [path]:
-            with suppress(FileNotFoundError):
-                status = file.stat()
-                found[str(file)] = (status.st_ino, status.st_size, status.st_mtime_ns)
-    return found
-
-
-def changing(path: Path) -> MLOpsClientError:
-    """The error for what cannot be read consistently, since somebody writes to it."""
-    return MLOpsClientError(
-        f"{path} changed while it was read, {ATTEMPTS} times; add it again when nobody writes to it, or add a copy",
-        details={"reason": "FILE_CHANGING", "path": str(path)},
-    )
+def stamps_of(path: Path) -> Stamps:
+    """Those of the files that copy() would copy."""
+    return stamps(lambda: files_below(path) if path.is_dir() else [path])
 
 
 def copy_unchanged(source: Path, place: Path, above: frozenset[Identity]) -> None:
@@ -71,10 +40,10 @@ def copy_unchanged(source: Path, place: Path, above: frozenset[Identity]) -> Non
     Raises MLOpsClientError FILE_CHANGING if it changed during each of ATTEMPTS copies.
     """
     for _ in range(ATTEMPTS):
-        before = stamps(source)
+        before = stamps_of(source)
         with suppress(FileNotFoundError):
             copy(source, place, above)
-            if stamps(source) == before:
+            if stamps_of(source) == before:
                 return
         shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
     raise changing(source)
