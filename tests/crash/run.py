@@ -89,7 +89,7 @@ def check(image: Path, scratch: Path, clients: list[workload.Client], marks: lis
 def cut_power(file_system: str, args: argparse.Namespace) -> bool:
     """Replays crash states of one file system; returns whether all were good."""
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="mlops-") as directory:
+    with tempfile.TemporaryDirectory(prefix="mlops-", dir=disk.place_for_images()) as directory:
         scratch = Path(directory)
         clients = record_workload(file_system, scratch, args)
         records = disk.read_log(scratch / "log")
