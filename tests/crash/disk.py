@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import struct
 import subprocess
 import time
@@ -135,5 +134,5 @@ def require_root_and_loop() -> None:
     for device in ("/dev/fuse", "/dev/loop-control"):
         if not os.path.exists(device):
             raise Missing(f"needs {device}")
-    if shutil.which("mount") is None:
-        raise Missing("mount is not installed")
+    if not DISK_LOG.exists():
+        raise Missing(f"{DISK_LOG} is not built, for want of libfuse")
