@@ -83,11 +83,11 @@ tsan: ## unit and catalog tests under ThreadSanitizer
 bench: build wheel ## measure; see tests/bench/README.md
 	$(PYTHON) tests/bench/run.py
 
-linearizable: build wheel ## record what concurrent clients see, and check that one order explains it; two minutes
+linearizable: wheel ## record what concurrent clients see, and check that one order explains it; two minutes
 	@.ci/setup linearizable
 	$(PYTHON) tests/linearizable/run.py $(ARGS)
 
-crash: build wheel ## cut the power at every write of the disk, and kill the server under load; some minutes, as root
+crash: wheel ## cut the power at every write of the disk, and kill the server under load; some minutes, as root
 	@.ci/setup crash
 	$(PYTHON) tests/crash/run.py $(ARGS)
 

@@ -291,7 +291,7 @@ class Parser {
     ASSIGN_OR_RETURN(const std::optional<Operator> op, AcceptOperator());
     if (op) return Comparison(begin, path, *op);
 
-    // Said of the field, `project like x` would hide which word is wrong.
+    // First the word that is wrong: of `project like x` it is not the field.
     RETURN_IF_ERROR(CheckNotForeign());
     if (!path.quoted && FindField(path.names.front()).has_value()) {
       return Problem(end, absl::StrCat("expected an operator and a value behind the field ",
@@ -309,6 +309,9 @@ class Parser {
     node.term.op = op;
     SkipSpace();
     ASSIGN_OR_RETURN(node.term.value, ValueOf(node.term));
+    // `= *` is true of any value, also of one that is no text.
+    const bool anything = node.term.value.anything() && !node.term.value.quoted;
+    if (anything && node.term.field == Field::kMetadata) node.term.op = Operator::kHas;
     return node;
   }
 
@@ -379,6 +382,9 @@ class Parser {
     const bool pattern = value.open_begin || value.open_end;
     const bool presence = term.op == Operator::kHas && value.anything() && !value.quoted;
     if (presence) return value;
+    if (value.anything() && term.op == Operator::kNotEqual) {
+      return Problem(begin, "expected NOT FIELD:* for a field that is not there; != * matches nothing");
+    }
     if (pattern && term.op != Operator::kEqual && term.op != Operator::kNotEqual) {
       return Problem(begin, "expected a value without *, which goes with = and != alone");
     }

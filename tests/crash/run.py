@@ -24,6 +24,8 @@ from crash.disk import Missing, Record
 from support.server import REPO, Server
 
 _MODES = ("none", "half", "all")
+# States checked between two looks at the clock.
+_BATCH = 10
 # Set in the process that has a mount namespace of its own.
 _INSIDE = "MLOPS_CRASH_INSIDE"
 
@@ -89,29 +91,29 @@ def check(image: Path, scratch: Path, clients: list[workload.Client], marks: lis
 def cut_power(file_system: str, args: argparse.Namespace) -> bool:
     """Replays crash states of one file system; returns whether all were good."""
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="mlops-") as directory:
+    with tempfile.TemporaryDirectory(prefix="mlops-", dir=disk.place_for_images()) as directory:
         scratch = Path(directory)
         clients = record_workload(file_system, scratch, args)
         records = disk.read_log(scratch / "log")
         cuts = cuts_of(records)
         choices = random.Random(f"{args.seed} {file_system}")
-        chosen = cuts if args.states == 0 else sorted(choices.sample(cuts, min(args.states, len(cuts))), key=_order)
+        chosen = choices.sample(cuts, min(args.states or len(cuts), len(cuts)))
         kinds = Counter(record.kind for record in records)
         print(
             f"{file_system}: {args.clients * args.changes} changes, {kinds['W']} writes, {kinds['F']} flushes, "
-            f"{len(cuts)} states, of which {len(chosen)} are checked",
+            f"{len(cuts)} states, of which {len(chosen)} are to be checked",
             flush=True,
         )
         if not _notices_loss(scratch, clients, records):
             print(f"{file_system}: the check accepts an empty disk after the last acknowledgement", flush=True)
             return False
-        bad = _check_all(file_system, scratch, clients, records, chosen, choices)
-    print(f"{file_system}: {len(chosen)} states in {time.monotonic() - begun:.0f} s, {bad} bad", flush=True)
+        checked, bad = 0, 0
+        while checked < len(chosen) and (not args.seconds or time.monotonic() - begun < args.seconds):
+            batch = chosen[checked : checked + _BATCH]
+            bad += _check_batch(file_system, scratch, clients, records, batch, choices)
+            checked += len(batch)
+    print(f"{file_system}: {checked} states in {time.monotonic() - begun:.0f} s, {bad} bad", flush=True)
     return bad == 0
-
-
-def _order(cut: Cut) -> tuple[int, str]:
-    return cut.flushed, cut.mode
 
 
 def _notices_loss(scratch: Path, clients: list[workload.Client], records: list[Record]) -> bool:
@@ -120,17 +122,19 @@ def _notices_loss(scratch: Path, clients: list[workload.Client], records: list[R
     return bool(check(scratch / "state.img", scratch, clients, marks_before(records, len(records))))
 
 
-def _check_all(
+def _check_batch(
     file_system: str,
     scratch: Path,
     clients: list[workload.Client],
     records: list[Record],
-    chosen: list[Cut],
+    batch: list[Cut],
     choices: random.Random,
 ) -> int:
-    durable, state = scratch / "start.img", scratch / "state.img"
+    # The disk grows from flush to flush, so the states of a batch are made in their order.
+    durable, state = scratch / "durable.img", scratch / "state.img"
+    disk.copy_image(scratch / "start.img", durable)
     written, bad = 0, 0
-    for cut in chosen:
+    for cut in sorted(batch, key=lambda cut: cut.flushed):
         disk.write_records(durable, records[written : cut.flushed])
         written = cut.flushed
         disk.copy_image(durable, state)
@@ -170,6 +174,7 @@ def main() -> int:
     """Prints what was found; returns 1 if anything was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--states", type=int, default=60, help="crash states of each file system; 0 means every one")
+    parser.add_argument("--seconds", type=float, default=120, help="for each file system, about; 0 means no limit")
     parser.add_argument("--changes", type=int, default=40, help="changes that each client makes")
     parser.add_argument("--clients", type=int, default=3, help="clients that make changes at once")
     parser.add_argument("--kills", type=int, default=100, help="how often to kill a server; 0 means never")

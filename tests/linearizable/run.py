@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--increment-seconds", type=float, default=15, help="how long to increment")
     parser.add_argument("--processes", type=int, default=4, help="client processes")
     parser.add_argument("--threads", type=int, default=2, help="clients in each process, with one connection")
-    parser.add_argument("--projects", type=int, default=3, help="projects called at once")
+    parser.add_argument("--projects", type=int, default=2, help="projects called at once")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     args = parser.parse_args()
     # Kept for who wants to look at a history that is refused.

@@ -11,9 +11,8 @@ from conformance.players import GRPCURL, SERVICE
 from support.server import Server, short_base
 
 
-def grpcurl(server: Server, *args: str) -> str:
+def grpcurl(server: Server, *verbs: str, flags: tuple[str, ...] = ()) -> str:
     """What grpcurl says, whether or not the call succeeds."""
-    flags, verbs = [arg for arg in args if arg.startswith(("-", "{"))], [arg for arg in args if arg[0] not in "-{"]
     command = [GRPCURL, "-plaintext", "-unix", *flags, server.socket, *verbs]
     result = subprocess.run(command, capture_output=True, text=True, timeout=30)
     return result.stdout + result.stderr
@@ -50,7 +49,7 @@ def test_every_message_of_the_contract_is_described(server: Server) -> None:
 
 
 def test_an_error_is_shown_with_its_details(server: Server) -> None:
-    shown = grpcurl(server, "-d", '{"project": "-"}', f"{SERVICE.full_name}/GetWorkspace")
+    shown = grpcurl(server, f"{SERVICE.full_name}/GetWorkspace", flags=("-d", '{"project": "-"}'))
     assert '"reason": "FIELD_INVALID"' in shown and '"field_violations"' in shown
 
 
