@@ -65,6 +65,7 @@ ArtifactReadStream::ArtifactReadStream(ArtifactStreams* streams, grpc::CallbackS
     : Stream(&streams->calls(), kReadArtifact, &streams->live(), &streams->workers(), context),
       streams_(streams),
       slot_(streams) {
+  if (!request.Valid()) NoteCancelled();
   absl::Status status = calls().CheckBegin();
   if (status.ok()) status = Parse(request);
   if (status.ok()) status = slot_.Take();

@@ -66,7 +66,6 @@ class ArtifactReadStream final : public Stream<grpc::ServerWriteReactor<grpc::By
   ArtifactReadStream(ArtifactStreams* streams, grpc::CallbackServerContext* context, const grpc::ByteBuffer& request);
 
   void OnWriteDone(bool ok) override;
-  void OnCancel() override { calls().NoteCancelled(context()); }
 
  private:
   absl::Status Parse(const grpc::ByteBuffer& request);
@@ -95,7 +94,6 @@ class ArtifactWriteStream final : public Stream<grpc::ServerReadReactor<grpc::By
   ArtifactWriteStream(ArtifactStreams* streams, grpc::CallbackServerContext* context, grpc::ByteBuffer* response);
 
   void OnReadDone(bool ok) override;
-  void OnCancel() override { calls().NoteCancelled(context()); }
 
  private:
   Step Next() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -43,6 +43,8 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor, private LiveCall
         answer_memory_(&calls->answer_bytes_) {
     // Taken from gRPC, which would keep it until the answer was sent.
     bytes_.request.Swap(&const_cast<grpc::ByteBuffer&>(request));
+    // Reset before the request was there: gRPC may tell so much later.
+    if (!bytes_.request.Valid()) UnaryCall::OnCancel();
   }
 
   void Run(std::optional<AtOnce> at_once, Handler handler) {
@@ -61,7 +63,9 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor, private LiveCall
     if (!calls_->PoolOf(method_.lane).TrySchedule(std::move(run))) Answer(TooMany());
   }
 
-  void OnCancel() override { calls_->NoteCancelled(*context_); }
+  void OnCancel() override {
+    if (!noted_.exchange(true)) calls_->NoteCancelled(*context_);
+  }
   void OnDone() override {
     if (watched_) calls_->live_.Remove(this);
     calls_->Sent();
@@ -106,6 +110,7 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor, private LiveCall
   ByteBudget::Hold request_memory_;
   ByteBudget::Hold answer_memory_;
   std::atomic<bool> watched_ = false;
+  std::atomic<bool> noted_ = false;
   SteadyClock::time_point answered_;
 };
 

@@ -85,7 +85,7 @@ class Calls {
                    SteadyClock::time_point started, const grpc::CallbackServerContext& context);
   // To be called when gRPC has done with a call: its end was sent, or its client has gone.
   void Sent() { unsent_.fetch_sub(1, std::memory_order_relaxed); }
-  // To be called when a client cancels a call.
+  // To be called, once a call, when a client cancels it.
   void NoteCancelled(const grpc::CallbackServerContext& context);
   base::ThreadPool& workers() { return *workers_; }
   static absl::Status TooMany();

@@ -32,6 +32,7 @@ StatusStream::StatusStream(core::Authority* authority, Calls* calls, grpc::Callb
       opened_(base::SystemSteadyClock()()),
       list_args_{.page_size = core::kMaxPageSize},
       memory_(&calls->status_bytes()) {
+  if (!request.Valid()) NoteCancelled();
   absl::Status status = calls->CheckBegin();
   if (status.ok() && !memory_.Set(kStreamBytes)) status = TooMuchUnread();
   if (status.ok()) status = Parse(request);

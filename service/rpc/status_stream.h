@@ -26,7 +26,6 @@ class StatusStream final : public Stream<grpc::ServerWriteReactor<grpc::ByteBuff
                const grpc::ByteBuffer& request);
 
   void OnWriteDone(bool ok) override;
-  void OnCancel() override { calls().NoteCancelled(context()); }
 
  private:
   absl::Status Parse(const grpc::ByteBuffer& request);

@@ -1,6 +1,7 @@
 #ifndef MLOPS_SERVICE_RPC_STREAM_H_
 #define MLOPS_SERVICE_RPC_STREAM_H_
 
+#include <atomic>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -28,6 +29,7 @@ template <typename Reactor>
 class Stream : public Reactor, private LiveCalls::Call {
  public:
   // For gRPC alone.
+  void OnCancel() final { NoteCancelled(); }
   void OnDone() final {
     live_->Remove(this);
     calls_->Sent();
@@ -138,6 +140,11 @@ class Stream : public Reactor, private LiveCalls::Call {
     if (!end_.has_value()) end_ = std::move(status);
   }
 
+  // To be called when the client is known to have cancelled the call, as often as that is learned.
+  void NoteCancelled() {
+    if (!noted_.exchange(true)) calls_->NoteCancelled(*context_);
+  }
+
   // The status for the wire; to be called once, when the call ends.
   grpc::Status End(absl::Status status) {
     return calls_->End(method_, project_, std::move(status), started_, *context_);
@@ -175,6 +182,7 @@ class Stream : public Reactor, private LiveCalls::Call {
   base::ThreadPool* const workers_;
   grpc::CallbackServerContext* const context_;
   const SteadyClock::time_point started_;
+  std::atomic<bool> noted_ = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   SteadyClock::time_point moved_ ABSL_GUARDED_BY(mutex_) = SteadyClock::now();
 };
