@@ -11,7 +11,7 @@ import pytest
 
 from support.server import BINARY, Server
 
-#In a directory of its own as root : the paths that it speaks of are those in there.
+# In a directory of its own as root: the paths that it speaks of are those in there.
 _ENTER = 'base=$1; shift 4; exec chroot "$0" /workspaced --base "$base" "$@"'
 
 

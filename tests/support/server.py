@@ -146,7 +146,7 @@ class Server:
 
     def _wait_until_serving(self) -> None:
         with self.connect() as channel:
-#Not channel_ready_future, which looks only five times a second.
+            # Not channel_ready_future, which looks only five times a second.
             check = channel.unary_unary("/grpc.health.v1.Health/Check")
             check(b"", timeout=_DEADLINE_S, wait_for_ready=True)
 
@@ -161,7 +161,7 @@ def stop_server(base: Path) -> None:
     lock = base / ".workspaced/lock"
     with contextlib.suppress(OSError, json.JSONDecodeError):
         pid = json.loads(lock.read_text())["pid"]
-#What stands there may be of a test's making, or of a server killed long ago.
+        # What stands there may be of a test's making, or of a server killed long ago.
         if b"workspaced" not in Path(f"/proc/{pid}/cmdline").read_bytes():
             return
         os.kill(pid, signal.SIGTERM)
