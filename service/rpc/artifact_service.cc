@@ -15,7 +15,8 @@ using core::RelativePath;
 
 grpc::ServerUnaryReactor* ArtifactService::GetArtifact(grpc::CallbackServerContext* context,
                                                        const pb::GetArtifactRequest* request, pb::Artifact* response) {
-  return calls_->Unary(kGetArtifact, context, request, response, [this, context](const auto& request, auto* response) {
+  const Method& method = request->checksum() ? kGetArtifactChecksum : kGetArtifact;
+  return calls_->Unary(method, context, request, response, [this, context](const auto& request, auto* response) {
     ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
     ASSIGN_OR_RETURN(const RelativePath path, RelativePath::Parse(request.path(), RelativePath::Use::kFind));
     const auto cancelled = [context] { return context->IsCancelled(); };

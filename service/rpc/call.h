@@ -24,8 +24,9 @@ namespace mlops::rpc {
 // maps the status to the wire and logs the call. Thread-safe.
 class Calls {
  public:
-  // Both must outlive this.
-  Calls(base::ThreadPool* workers, observe::Log* log) : workers_(workers), log_(log) {}
+  // All must outlive this.
+  Calls(base::ThreadPool* workers, base::ThreadPool* whole_file_workers, observe::Log* log)
+      : workers_(workers), whole_file_workers_(whole_file_workers), log_(log) {}
 
   // Answers a unary call with `handler(request, response)`, which returns an absl::Status.
   template <typename Request, typename Response, typename Handler>
@@ -56,7 +57,7 @@ class Calls {
     };
     if (method.lane == Lane::kInline) {
       run();
-    } else if (!workers_->TrySchedule(std::move(run))) {
+    } else if (!PoolOf(method.lane).TrySchedule(std::move(run))) {
       return answer(TooMany());
     }
     return reactor;
@@ -92,7 +93,10 @@ class Calls {
     }
   }
 
+  base::ThreadPool& PoolOf(Lane lane) const { return lane == Lane::kWholeFile ? *whole_file_workers_ : *workers_; }
+
   base::ThreadPool* const workers_;
+  base::ThreadPool* const whole_file_workers_;
   observe::Log* const log_;
   std::atomic<bool> draining_ = false;
   std::atomic<int> running_ = 0;

@@ -26,6 +26,9 @@ using google::protobuf::internal::WireFormatLite;
 namespace {
 
 constexpr size_t kMaxRequestIdBytes = 64;
+// What a Timestamp may hold: the years 1 to 9999.
+constexpr absl::Time kMinTimestamp = absl::FromUnixSeconds(-62'135'596'800);
+const absl::Time kMaxTimestamp = absl::FromUnixSeconds(253'402'300'799) + absl::Nanoseconds(999'999'999);
 
 Metadata FromProto(const google::protobuf::Value& value);
 
@@ -203,6 +206,8 @@ absl::StatusOr<absl::Duration> MaxStaleness(bool present, const google::protobuf
 }
 
 void ToProto(absl::Time time, google::protobuf::Timestamp* message) {
+  // A file may have any time, and one that protobuf does not allow would make the whole answer unreadable.
+  time = std::clamp(time, kMinTimestamp, kMaxTimestamp);
   const int64_t seconds = absl::ToUnixSeconds(time);
   message->set_seconds(seconds);
   message->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));

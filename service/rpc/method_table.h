@@ -7,8 +7,9 @@ namespace mlops::rpc {
 
 // Where a method's handler runs.
 enum class Lane {
-  kInline,  // On gRPC's own thread: answers from memory and one stat.
-  kWorker,  // On the worker pool: syncs files or walks trees, for which gRPC's few threads must not wait.
+  kInline,     // On gRPC's own thread: answers from memory and one stat.
+  kWorker,     // On the worker pool: syncs files or walks trees, for which gRPC's few threads must not wait.
+  kWholeFile,  // On a pool of its own: reads whole files, of any size, for which no change must wait.
 };
 
 // What Call needs to know of a method.
@@ -28,13 +29,14 @@ inline constexpr Method kUndeleteWorkspace = {"UndeleteWorkspace", Lane::kWorker
 inline constexpr Method kGetWorkspaceStatus = {"GetWorkspaceStatus", Lane::kWorker};
 inline constexpr Method kStreamWorkspaceStatuses = {"StreamWorkspaceStatuses", Lane::kWorker};
 inline constexpr Method kGetArtifact = {"GetArtifact", Lane::kWorker};
+inline constexpr Method kGetArtifactChecksum = {"GetArtifact", Lane::kWholeFile};
 inline constexpr Method kListArtifacts = {"ListArtifacts", Lane::kWorker};
 inline constexpr Method kReadArtifact = {"ReadArtifact", Lane::kWorker};
 inline constexpr Method kWriteArtifact = {"WriteArtifact", Lane::kWorker};
 inline constexpr Method kGetUpload = {"GetUpload", Lane::kWorker};
 inline constexpr Method kDeleteArtifact = {"DeleteArtifact", Lane::kWorker};
 inline constexpr Method kMoveArtifact = {"MoveArtifact", Lane::kWorker};
-inline constexpr Method kCopyArtifact = {"CopyArtifact", Lane::kWorker};
+inline constexpr Method kCopyArtifact = {"CopyArtifact", Lane::kWholeFile};
 inline constexpr Method kMakeDirectory = {"MakeDirectory", Lane::kWorker};
 inline constexpr Method kGetServerInfo = {"GetServerInfo", Lane::kInline};
 

@@ -24,6 +24,8 @@ namespace mlops::server {
 namespace {
 
 constexpr size_t kMaxQueuedCalls = 1024;
+// Few: each of them keeps a disk or a core busy.
+constexpr int kWholeFileWorkers = 4;
 
 // Without a call for so long, clients have heard that the server is leaving.
 constexpr absl::Duration kQuiet = absl::Milliseconds(20);
@@ -128,7 +130,8 @@ absl::Status Server::OpenCatalog() {
       catalog_.get(), catalog::MakeUsageScanner(std::move(scan_dir), base_path_, base::SystemClock()), base_path_);
   workers_ = std::make_unique<base::ThreadPool>(config_.workers, kMaxQueuedCalls);
   stream_workers_ = std::make_unique<base::ThreadPool>(config_.workers, 2 * config_.max_artifact_streams);
-  calls_ = std::make_unique<rpc::Calls>(workers_.get(), log_.get());
+  whole_file_workers_ = std::make_unique<base::ThreadPool>(kWholeFileWorkers, kMaxQueuedCalls);
+  calls_ = std::make_unique<rpc::Calls>(workers_.get(), whole_file_workers_.get(), log_.get());
   artifact_streams_ = std::make_unique<rpc::ArtifactStreams>(artifacts_.get(), calls_.get(), stream_workers_.get(),
                                                              config_.max_artifact_streams);
   service_ = std::make_unique<rpc::WorkspaceService>(authority_.get(), artifact_streams_.get(), calls_.get(),

@@ -66,6 +66,7 @@ class Server {
   std::unique_ptr<catalog::Maintainer> maintainer_;
   std::unique_ptr<core::Authority> authority_;
   std::unique_ptr<base::ThreadPool> workers_;
+  std::unique_ptr<base::ThreadPool> whole_file_workers_;
   std::unique_ptr<base::ThreadPool> stream_workers_;  // Of their own: a sync of much data takes long.
   std::unique_ptr<rpc::Calls> calls_;
   std::unique_ptr<rpc::ArtifactStreams> artifact_streams_;

@@ -374,3 +374,47 @@ def test_a_small_file_is_one_line_of_grpcurl(base: Path) -> None:
         line = '{"project":"p","path":"models/x","data":"aGVsbG8=","finish":true}'
         assert '"size_bytes": "5"' in grpcurl(server, f"{service}/WriteArtifact", data=line)
         assert '"aGVsbG8="' in grpcurl(server, f"{service}/ReadArtifact", data='{"project":"p","path":"models/x"}')
+
+
+def test_reading_whole_files_keeps_no_change_waiting(base: Path) -> None:
+    """More checksums of endless files than there are threads for changes, of which a change takes one all the same."""
+    with Server(base, "--workers", "2") as server, server.connect() as channel:
+        stub = _stub(channel)
+        answer(server, "CreateWorkspace", project="p")
+        path = server.seen_base / "p/outputs/sparse"
+        path.touch()
+        os.truncate(path, 1 << 43)
+        request = pb.GetArtifactRequest(project="p", path="outputs/sparse", checksum=True)
+        checksums = [stub.GetArtifact.future(request, timeout=_TIMEOUT_S) for _ in range(16)]
+        for i in range(3):
+            stub.CreateWorkspace(pb.CreateWorkspaceRequest(project=f"q{i}"), timeout=_TIMEOUT_S)
+        assert stub.GetArtifact(
+            pb.GetArtifactRequest(project="p", path="outputs/sparse"), timeout=_TIMEOUT_S
+        ).size_bytes
+        assert not any(checksum.done() for checksum in checksums)
+        for checksum in checksums:
+            checksum.cancel()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(1.78e12, "9999-12-31T23:59:59.999999999Z"), (-1e11, "0001-01-01T00:00:00Z")],
+)
+def test_a_time_that_no_timestamp_holds_hides_nothing(base: Path, seconds: float, shown: str) -> None:
+    """tmpfs, XFS and Btrfs keep such times: milliseconds taken for seconds, for example."""
+    with MountedServer(base, "size=16m") as server, server.connect() as channel:
+        stub = _stub(channel)
+        answer(server, "CreateWorkspace", project="p")
+        outputs = server.seen_base / "p/outputs"
+        for name in ("good.csv", "odd.csv"):
+            (outputs / name).write_text("x")
+        os.utime(outputs / "odd.csv", (seconds, seconds))
+        request = pb.ListArtifactsRequest(project="p", path="outputs")
+        listed = {artifact.path: artifact for artifact in stub.ListArtifacts(request, timeout=_TIMEOUT_S).artifacts}
+        assert set(listed) == {"outputs/good.csv", "outputs/odd.csv"}
+        odd = listed["outputs/odd.csv"]
+        assert odd.modify_time.ToJsonString() == shown
+        state = os.stat(outputs / "odd.csv")
+        text = f"{state.st_ino} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
+        assert odd.etag == hashlib.sha256(text.encode()).hexdigest()[:16]
+        assert answer(server, "GetWorkspaceStatus", project="p")["file_count"] == 2

@@ -6,6 +6,7 @@
 
 #include <limits>
 
+#include "google/protobuf/util/time_util.h"
 #include "service/core/workspace_yaml.h"
 #include "tests/support/matchers.h"
 #include "tests/support/workspaces.h"
@@ -200,6 +201,18 @@ TEST(ToProto, TimesBeforeTheEpochHavePositiveNanos) {
   ToProto(absl::UnixEpoch() - absl::Nanoseconds(1), &message);
   EXPECT_EQ(message.seconds(), -1);
   EXPECT_EQ(message.nanos(), 999'999'999);
+}
+
+TEST(ToProto, TimesThatATimestampCannotHoldAreTheNearestOnes) {
+  google::protobuf::Timestamp message;
+  for (const absl::Time time : {absl::FromUnixSeconds(1'780'000'000'000), absl::InfiniteFuture()}) {
+    ToProto(time, &message);
+    EXPECT_EQ(google::protobuf::util::TimeUtil::ToString(message), "9999-12-31T23:59:59.999999999Z");
+  }
+  for (const absl::Time time : {absl::FromUnixSeconds(-1'780'000'000'000), absl::InfinitePast()}) {
+    ToProto(time, &message);
+    EXPECT_EQ(google::protobuf::util::TimeUtil::ToString(message), "0001-01-01T00:00:00Z");
+  }
 }
 
 pb::ListWorkspacesResponse Decoded(const grpc::ByteBuffer& bytes) {

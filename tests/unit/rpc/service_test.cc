@@ -94,7 +94,7 @@ class ServiceTest : public testing::Test {
       "/base"};
   std::unique_ptr<base::ThreadPool> workers;
   std::unique_ptr<observe::Log> log = observe::Log::Open({.file = temp.Path("log")}).value();
-  Calls calls{workers.get(), log.get()};
+  Calls calls{workers.get(), workers.get(), log.get()};
   core::Artifacts artifacts{&catalog, fs::OpenBaseDir(temp.path()).value()};
   ArtifactStreams streams{&artifacts, &calls, workers.get(), 4};
   WorkspaceService service{
