@@ -18,6 +18,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "proto/cpp/base/decimal_nanos.h"
 #include "proto/cpp/base/id.h"
 #include "proto/cpp/base/status_macros.h"
 #include "proto/cpp/wire_data.h"
@@ -28,6 +29,9 @@ namespace {
 constexpr size_t kMaxPieces = 256;  // Of one call; the system allows 1024.
 constexpr size_t kEtagDigits = 16;
 constexpr size_t kCopyBytes = 1 << 20;
+constexpr mode_t kNewMode = 0666;  // The umask decides.
+constexpr mode_t kPrivateMode = 0600;
+constexpr mode_t kPermissions = 0777;
 
 absl::StatusCode CodeOf(int error) {
   switch (error) {
@@ -67,7 +71,19 @@ const timespec& ModifyTime(const struct stat& state) { return state.st_mtim; }
 const timespec& ChangeTime(const struct stat& state) { return state.st_ctim; }
 #endif
 
-int64_t Nanos(const timespec& time) { return absl::ToUnixNanos(absl::TimeFromTimespec(time)); }
+std::string Nanos(const timespec& time) { return base::DecimalNanos(absl::TimeFromTimespec(time)); }
+
+// Makes the names in the directory of `path` durable.
+absl::Status SyncDirectoryOf(const std::string& path) {
+  const std::filesystem::path parent = std::filesystem::path(path).parent_path();
+  const std::string directory = parent.empty() ? "." : parent.string();
+  const base::UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // One that may be written and not read cannot be synced.
+  if (!fd.ok()) return errno == EACCES ? absl::OkStatus() : ErrnoError("open", directory);
+  const bool synced = Uninterrupted([&] { return ::fsync(fd.get()); }) == 0;
+  // So do file systems that sync no directories.
+  return synced || errno == EINVAL ? absl::OkStatus() : ErrnoError("sync", directory);
+}
 
 // A way to append the bytes of `from` that begin at `offset`, at most `size`, where `to` stands. Returns how many there
 // were: fewer than asked for also where the system likes it so. -1 with errno if it fails.
@@ -167,9 +183,17 @@ absl::StatusOr<TargetFile> TargetFile::Create(const std::string& path) {
   const std::string name =
       absl::StrCat(".", target.filename().string().substr(0, 200), ".", base::RandomId().substr(0, 12));
   std::string temporary = (target.parent_path() / name).string();
-  base::UniqueFd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  // The file that is replaced keeps its permissions, from the first byte on.
+  struct stat replaced = {};
+  const bool replaces = ::stat(path.c_str(), &replaced) == 0 && S_ISREG(replaced.st_mode);
+  const mode_t mode = replaces ? kPrivateMode : kNewMode;
+  base::UniqueFd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
   if (!fd.ok()) return ErrnoError("create", temporary);
-  return TargetFile(path, std::move(temporary), std::move(fd));
+  TargetFile file(path, std::move(temporary), std::move(fd));
+  if (replaces && ::fchmod(file.fd_.get(), replaced.st_mode & kPermissions) != 0) {
+    return ErrnoError("set the permissions of", file.temporary_);
+  }
+  return file;
 }
 
 TargetFile::~TargetFile() {
@@ -204,9 +228,11 @@ absl::StatusOr<int64_t> TargetFile::CopyFrom(int fd, int64_t offset, int64_t siz
 }
 
 absl::Status TargetFile::Place() {
+  // Synced before it gets its name: after a power cut that has the old file or the whole new one.
+  if (Uninterrupted([&] { return ::fsync(fd_.get()); }) != 0) return ErrnoError("sync", temporary_);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) return ErrnoError("replace", path_);
-  const int fd = fd_.Release();
-  return ::close(fd) == 0 ? absl::OkStatus() : ErrnoError("write", path_);
+  fd_.Reset();
+  return SyncDirectoryOf(path_);
 }
 
 }  // namespace mlops::internal

@@ -70,7 +70,8 @@ class SourceFile {
   int64_t size_ = 0;
 };
 
-// A file that is written beside the one in whose place it is put once it is whole. Removed if it is not.
+// A file that is written beside the one in whose place it is put, durably, once it is whole. It takes the permissions
+// of the one that it replaces. Removed if it does not become whole.
 class TargetFile {
  public:
   static absl::StatusOr<TargetFile> Create(const std::string& path);
@@ -80,6 +81,7 @@ class TargetFile {
   absl::Status Append(absl::Span<const absl::string_view> pieces);
   // As CopyBytes().
   absl::StatusOr<int64_t> CopyFrom(int fd, int64_t offset, int64_t size);
+  // Makes the content durable, then renames the file into its place, then makes the name durable.
   absl::Status Place();
 
  private:

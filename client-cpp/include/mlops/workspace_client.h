@@ -452,8 +452,9 @@ class WorkspaceClient {
   absl::StatusOr<TransferredArtifact> Upload(std::string_view project, const std::string& source, std::string_view path,
                                              const UploadOptions& options = {}, const CallOptions& call = {}) const;
 
-  // Reads `path` into the local file `destination`, in place of the one that had the name, if any. It is there once it
-  // is whole; until then a hidden file stands beside, which is removed if anything fails. It is not synced to the disk.
+  // Reads `path` into the local file `destination`, in place of the one that had the name, if any, whose permissions it
+  // keeps. It is there once it is whole and synced to the disk; until then a hidden file stands beside it, which is
+  // removed if anything fails.
   //
   // Returns errors as OpenForRead and ArtifactReader, and without a reason:
   // Returns DATA_LOSS if `checksum` is set and the content has another, ABORTED if the file was replaced before they
