@@ -46,7 +46,9 @@ absl::Status Upload(Artifacts& artifacts, absl::string_view path, absl::string_v
   core::WriteArgs args{.project = Fraud(), .path = Path(path), .upload_id = "id"};
   for (const size_t end : {content.size() / 2, content.size()}) {
     args.offset = 0;
-    if (auto upload = artifacts.GetUpload(Fraud(), "id"); upload.ok()) {
+    const auto upload = artifacts.GetUpload(Fraud(), "id");
+    if (!upload.ok() && !absl::IsNotFound(upload.status())) return upload.status();
+    if (upload.ok()) {
       if (upload->artifact) return absl::OkStatus();
       args.offset = upload->offset;
     }
