@@ -314,8 +314,18 @@ class PosixDir final : public Dir {
 
   absl::StatusOr<UniqueFd> Open(absl::string_view path, int flags) const {
     const int fd = sys::OpenBeneath(fd_.get(), std::string(path), flags, kFileMode, options_.portable);
-    if (fd < 0) return Error(path);
-    return UniqueFd(fd);
+    if (fd >= 0) return UniqueFd(fd);
+    return errno == ENOTDIR ? NoDirectory(path) : Error(path);
+  }
+
+  // Says what is where a directory was wanted: of a link that is not followed the kernel only says that it is none.
+  absl::Status NoDirectory(absl::string_view path) const {
+    FileStamp state;
+    if (sys::Stat(fd_.get(), std::string(path), &state, options_.portable) == 0 && state.type == EntryType::kSymlink) {
+      return Unsuitable(FullPath(path), "is a symbolic link");
+    }
+    errno = ENOTDIR;
+    return Error(path);
   }
 
   // Opens what must be a regular file; `stamp`, if given, is set to its state.
