@@ -37,6 +37,13 @@ def test_any_module_may_be_imported_first(module: str, script: Script) -> None:
     assert script(f"import {module}").stderr == ""
 
 
+def test_files_without_fsspec_name_the_extra(script: Script) -> None:
+    result = script("import sys; sys.modules['fsspec'] = None; import mlops.fs")
+    assert result.stderr.endswith(
+        "ModuleNotFoundError: fsspec is not installed; install it by: pip install 'mlops-workspace[fs]'\n"
+    )
+
+
 def test_the_package_is_regular_and_typed() -> None:
     assert mlops.__file__ is not None
     assert (Path(mlops.__file__).with_name("py.typed")).is_file()

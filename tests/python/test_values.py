@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from google.protobuf.timestamp_pb2 import Timestamp
+from mlops._rpc import convert
 from mlops.workspace import ProjectWorkspace, WorkspaceError, WorkspaceManager
 
 _METADATA: dict[str, Any] = {
@@ -344,3 +346,26 @@ def test_pyyaml_reads_what_the_server_writes(manager: WorkspaceManager) -> None:
     record = yaml.safe_load(made.metadata_file.read_text())
     fields = [field.name for field in dataclasses.fields(made)]
     assert {name: record[name] for name in fields} == {name: made.to_dict()[name] for name in fields}
+
+
+_MAX = 2**63 - 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos", "expected"),
+    [
+        (0, 0, "1970-01-01T00:00:00+00:00"),
+        (-1, 500_000_000, "1969-12-31T23:59:59.500000+00:00"),
+        (253402300799, 999_999_999, "9999-12-31T23:59:59.999999+00:00"),
+        (-62135596800, 0, "0001-01-01T00:00:00+00:00"),
+        (253402300800, 0, "9999-12-31T23:59:59.999999+00:00"),
+        (-62135596801, 0, "0001-01-01T00:00:00+00:00"),
+        (1_780_000_000_000, 0, "9999-12-31T23:59:59.999999+00:00"),
+        (_MAX, 2**31 - 1, "9999-12-31T23:59:59.999999+00:00"),
+        (-_MAX - 1, -(2**31), "0001-01-01T00:00:00+00:00"),
+        (253402300799, 2**31 - 1, "9999-12-31T23:59:59.999999+00:00"),
+        (-62135596800, -1_000_000, "0001-01-01T00:00:00+00:00"),
+    ],
+)
+def test_any_time_is_one_that_python_can_hold(seconds: int, nanos: int, expected: str) -> None:
+    assert convert.from_timestamp(Timestamp(seconds=seconds, nanos=nanos)).isoformat() == expected

@@ -1,5 +1,6 @@
 """Files of workspaces through fsspec: a real server, broken in the middle of what it does."""
 
+import asyncio
 import errno
 import hashlib
 import multiprocessing
@@ -7,6 +8,7 @@ import os
 import pickle
 import pty
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +20,7 @@ import fsspec
 import pandas as pd
 import pytest
 from fsspec.callbacks import Callback
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from mlops.cli import BINARY
 from mlops.fs import WorkspaceFileSystem
 from mlops.fs.download import Download
@@ -592,3 +595,155 @@ def test_memory_stays_small_while_a_large_file_is_written(fs: WorkspaceFileSyste
         upload.write(b"x" * MIB)
         assert sum(map(len, upload._kept)) <= 17 * MIB
     assert upload.finish().size_bytes == 200 * MIB
+
+
+# --- Names that look like patterns ---
+
+# By each, the name that it would stand for as a pattern.
+MAGIC = {"preds[1].csv": "preds1.csv", "a*b": "axb", "v?": "v1", "[x]": "x", "[!a]*": "bc"}
+
+
+@pytest.mark.parametrize("name", MAGIC)
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_a_name_that_exists_is_no_pattern(fs: WorkspaceFileSystem, tmp_path: Path, name: str, kind: str) -> None:
+    top, other = "fraud/outputs", MAGIC[name]
+    inner = "" if kind == "file" else "/in"
+    is_tree = kind == "directory"
+    fs.pipe({f"{top}/{name}{inner}": b"mine", f"{top}/{other}{inner}": b"other"})
+
+    assert fs.expand_path(f"{top}/{name}") == [f"{top}/{name}"]
+    assert fs.expand_path(f"{top}/{name}", recursive=is_tree)[-1] == f"{top}/{name}{inner}"
+    assert fs.find(f"{top}/{name}") == [f"{top}/{name}{inner}"]
+    assert fs.cat(f"{top}/{name}{inner}") == b"mine"
+
+    fs.get(f"{top}/{name}", f"{tmp_path}/here", recursive=is_tree)
+    assert Path(f"{tmp_path}/here{inner}").read_bytes() == b"mine"
+    (tmp_path / "into").mkdir()
+    fs.get(f"{top}/{name}", f"{tmp_path}/into", recursive=is_tree)
+    assert [str(path.relative_to(tmp_path / "into")) for path in (tmp_path / "into").rglob("*") if path.is_file()] == [
+        f"{name}{inner}"
+    ]
+
+    local = tmp_path / "local"
+    for one, content in ((name, b"mine"), (other, b"other")):
+        (local / f"{one}{inner}").parent.mkdir(parents=True, exist_ok=True)
+        (local / f"{one}{inner}").write_bytes(content)
+    fs.put(f"{local}/{name}", f"{top}/put", recursive=is_tree)
+    assert fs.cat_file(f"{top}/put{inner}") == b"mine"
+    fs.cp(f"{top}/{name}", f"{top}/copied", recursive=is_tree)
+    assert fs.find(f"{top}/copied") == [f"{top}/copied{inner}"] and fs.cat_file(f"{top}/copied{inner}") == b"mine"
+    fs.mv(f"{top}/copied", f"{top}/to {name}", recursive=is_tree)
+    fs.mv(f"{top}/to {name}", f"{top}/moved", recursive=is_tree)
+    assert fs.cat_file(f"{top}/moved{inner}") == b"mine"
+
+    fs.rm(f"{top}/{name}", recursive=is_tree)
+    assert not fs.exists(f"{top}/{name}") and fs.cat_file(f"{top}/{other}{inner}") == b"other"
+    fs.rm(f"{top}/{name}", recursive=True)  # Now it is a pattern.
+    assert not fs.exists(f"{top}/{other}")
+    with pytest.raises(FileNotFoundError):
+        fs.rm(f"{top}/{name}", recursive=True)
+
+
+def test_a_pattern_below_a_directory_that_looks_like_one(fs: WorkspaceFileSystem, tmp_path: Path) -> None:
+    fs.pipe({f"fraud/outputs/{name}": b"" for name in ("v?/a.csv", "v?/b.txt", "v1/c.csv", "w1/d.csv")})
+    assert fs.expand_path("fraud/outputs/v?/*.csv") == ["fraud/outputs/v?/a.csv"]
+    assert fs.expand_path("fraud/outputs/w?/*.csv") == ["fraud/outputs/w1/d.csv"]
+    assert fs.glob("fraud/outputs/v?/*.csv") == ["fraud/outputs/v1/c.csv", "fraud/outputs/v?/a.csv"]
+    assert fs.expand_path(["fraud/outputs/none*", "fraud/outputs/*/d.csv"]) == ["fraud/outputs/w1/d.csv"]
+    fs.rm("fraud/outputs/v?/*", recursive=True)
+    assert fs.find("fraud/outputs") == ["fraud/outputs/v1/c.csv", "fraud/outputs/w1/d.csv"]
+    with pytest.raises(FileNotFoundError):
+        fs.rm("fraud/outputs/w?", recursive=True, assume_literal=True)
+
+
+def test_the_asynchronous_and_the_projects_view_are_alike(
+    fs: WorkspaceFileSystem, manager: WorkspaceManager, tmp_path: Path
+) -> None:
+    fs.pipe({"fraud/outputs/p[1]": b"mine", "fraud/outputs/p1": b"other"})
+    wrapped = AsyncFileSystemWrapper(fs, asynchronous=True)
+    assert asyncio.run(wrapped._cat("fraud/outputs/p[1]")) == b"mine"
+    files = manager.get_workspace("fraud").files
+    files.get("outputs/p[1]", f"{tmp_path}/p")
+    assert (tmp_path / "p").read_bytes() == b"mine"
+    asyncio.run(wrapped._rm("fraud/outputs/p[1]"))
+    assert files.find("") == ["outputs/p1"]
+    files.pipe({"outputs/p[1]": b"mine"})
+    files.rm("outputs/p[1]")
+    assert files.find("") == ["outputs/p1"]
+
+
+# --- What cannot be copied ---
+
+
+@pytest.mark.parametrize("by_path", [False, True])
+def test_what_is_no_file_is_refused_before_anything_is_sent(base: Path, tmp_path: Path, by_path: bool) -> None:
+    WorkspaceManager(base).create_workspace("fraud")
+    fs = WorkspaceFileSystem(base_path=base, by_path=by_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a").write_bytes(b"x" * 3 * MIB)
+    os.mkfifo(tmp_path / "in/pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "in/pipe")
+    for source in ("in/pipe", "link"):
+        with pytest.raises(OSError, match="is a named pipe") as caught:
+            fs.put_file(tmp_path / source, "fraud/outputs/b")
+        assert caught.value.errno == errno.EINVAL
+    with pytest.raises(OSError, match="is a named pipe"):
+        fs.put(f"{tmp_path}/in/", "fraud/outputs/in/", recursive=True)
+    (tmp_path / "in/pipe").unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "in/socket"))
+        with pytest.raises(OSError, match="is a socket"):
+            fs.put(f"{tmp_path}/in/", "fraud/outputs/in/", recursive=True)
+    with pytest.raises(OSError, match="is a device"):
+        fs.put_file("/dev/zero", "fraud/outputs/b")
+    (tmp_path / "in/socket").unlink()
+    (tmp_path / "in/broken").symlink_to("nowhere")
+    with pytest.raises(FileNotFoundError):
+        fs.put(f"{tmp_path}/in/", "fraud/outputs/in/", recursive=True)
+    assert fs.find("fraud") == []
+    fs.pipe_file("fraud/outputs/a", b"a")
+    os.mkfifo(tmp_path / "nobody reads")
+    with pytest.raises(OSError) as caught:
+        fs.get_file("fraud/outputs/a", tmp_path / "nobody reads")
+    assert caught.value.errno == errno.ENXIO
+
+
+def test_a_tree_is_not_copied_into_itself(fs: WorkspaceFileSystem, base: Path, tmp_path: Path) -> None:
+    fs.pipe({"fraud/outputs/a": b"a", "fraud/outputs/d/b": b"b"})
+    (tmp_path / "link").symlink_to(base.parent)
+    before = fs.find("fraud")
+    local = base / "fraud/outputs"
+    for call in (
+        lambda: fs.put(f"{base.parent}", "fraud/outputs/all", recursive=True),
+        lambda: fs.put(f"{tmp_path}/link/", "fraud/outputs/all/", recursive=True),
+        lambda: fs.put(f"{local}", "fraud/outputs", recursive=True),
+        lambda: fs.get("fraud/outputs", f"{local}/d", recursive=True),
+        lambda: fs.get("fraud/outputs/", f"{tmp_path}/link/{base.name}/fraud/outputs/new/", recursive=True),
+        lambda: fs.cp("fraud/outputs", "fraud/outputs/d", recursive=True),
+    ):
+        with pytest.raises(OSError, match="holds the place where it would be copied to") as caught:
+            call()
+        assert caught.value.errno == errno.EINVAL and fs.find("fraud") == before
+    fs.cp("fraud/outputs/d", "fraud/outputs/d2", recursive=True)  # Its name only begins alike.
+    assert fs.find("fraud/outputs/d2") == ["fraud/outputs/d2/b"]
+
+
+def test_a_file_is_not_emptied_by_a_copy_onto_itself(fs: WorkspaceFileSystem, base: Path, tmp_path: Path) -> None:
+    fs.pipe_file("fraud/outputs/a", b"precious")
+    (tmp_path / "link").symlink_to(base / "fraud/outputs/a")
+    for place in (base / "fraud/outputs/a", tmp_path / "link"):
+        with pytest.raises(OSError, match="very file"):
+            fs.get_file("fraud/outputs/a", place)
+    assert fs.cat_file("fraud/outputs/a") == b"precious"
+
+
+def test_a_small_file_has_an_id_by_which_it_is_not_sent_twice(
+    fs: WorkspaceFileSystem,
+) -> None:
+    """The answer to the first attempt is lost."""
+    upload = fs._upload("fraud/outputs/a", create_only=False)
+    upload.write(b"x")
+    finished = upload.finish()
+    assert upload._head.upload_id
+    upload._artifact = None
+    assert upload.finish().etag == finished.etag == fs.info("fraud/outputs/a")["etag"]

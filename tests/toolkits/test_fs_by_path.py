@@ -17,7 +17,7 @@ from mlops.workspace import WorkspaceManager
 
 from server.run import MountedServer
 from support import server
-from support.server import Server
+from support.server import Server, stop_server
 from toolkits.conftest import kill_server, killing
 
 MIB = 1 << 20
@@ -217,3 +217,19 @@ def test_forks_meanwhile_have_the_server_asked_again(
         assert os.waitpid(child, 0)[1] == 0
         putting.join(0.3)
     assert (base / "fraud/models/m").read_bytes() == source.read_bytes() and not staged(base)
+
+
+@pytest.mark.parametrize("name", ["jürgen #?;&%41 '\"{}$HOME[*]:@\\\n", "[x]"])
+def test_a_base_may_have_any_name(base: Path, tmp_path: Path, name: str) -> None:
+    odd = base.with_name(name)
+    try:
+        WorkspaceManager(odd).create_workspace("fraud")
+        fs = WorkspaceFileSystem(base_path=odd)
+        (tmp_path / "in").write_bytes(b"x" * (3 << 20))
+        fs.put(f"{tmp_path}/in", "fraud/outputs/a")
+        assert fs.local_path("fraud/outputs/a") == str(odd / "fraud/outputs/a")
+        fs.get("fraud/outputs/a", f"{tmp_path}/out")
+        assert (tmp_path / "out").read_bytes() == fs.cat("fraud/outputs/a") == b"x" * (3 << 20)
+        assert os.listdir(odd.parent) == [name]
+    finally:
+        stop_server(odd)

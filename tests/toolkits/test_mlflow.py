@@ -298,12 +298,50 @@ def test_a_missing_artifact_is_an_error_that_says_where_it_was_looked_for(client
     ]
 
 
-@pytest.mark.parametrize("artifact_path", ["../../up", "/etc"])
-def test_artifacts_stay_within_the_run(artifact_path: str, client: MLOpsClient) -> None:
-    with client.start_run(), pytest.raises(MLOpsClientError) as caught:
+@pytest.mark.parametrize("artifact_path", ["../../up", "/etc", "a//b", "a/", "./a", ".", "a/../b", "..", "", "a\0b", 7])
+def test_an_artifact_path_lies_within_the_run_and_is_in_its_shortest_form(
+    artifact_path: str, client: MLOpsClient
+) -> None:
+    with client.start_run(), pytest.raises(MLOpsClientError, match=r"^artifact_path: ") as caught:
         client.log_artifact(__file__, artifact_path)
     assert caught.value.details["reason"] == "INPUT_INVALID"
     assert not list(client.workspace_path.rglob(Path(__file__).name))
+
+
+def test_a_directory_that_holds_the_runs_artifacts_is_no_artifact(
+    client: MLOpsClient, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(base.parent)
+    (tmp_path / "link").symlink_to(base)
+    workspace = client.workspace
+    with client.start_run() as run:
+        own = workspace.mlflow_path / "artifacts" / run.info.run_id / "artifacts"
+        client.log_artifact(__file__, "kept")
+        before = sorted(base.rglob("*"))
+        holders = [".", base, tmp_path / "link", workspace.root_path, workspace.mlflow_path, own.parent, own / "kept"]
+        for holder in holders:
+            with pytest.raises(MLOpsClientError, match="holds the run's own artifacts") as caught:
+                client.log_artifact(holder, "kept" if holder == own / "kept" else None)
+            assert caught.value.details == {"reason": "INPUT_INVALID", "field": "local_path"}
+            assert caught.value.operation == "log_artifact"
+        assert sorted(base.rglob("*")) == before
+        client.log_artifact(own / "kept", "copy")
+        client.log_artifact(workspace.outputs_path)
+    assert (own / "copy/kept" / Path(__file__).name).is_file()
+
+
+def test_what_is_no_file_is_no_artifact(client: MLOpsClient, tmp_path: Path) -> None:
+    (tmp_path / "in/sub").mkdir(parents=True)
+    os.mkfifo(tmp_path / "in/sub/pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "in/sub/pipe")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/link").symlink_to("nowhere")
+    with client.start_run() as run:
+        for source in ("in", "in/sub/pipe", "link", "broken", "/dev/null"):
+            with pytest.raises(MLOpsClientError, match=r"^local_path: ") as caught:
+                client.log_artifact(tmp_path / source)
+            assert caught.value.details["reason"] == "INPUT_INVALID"
+    assert not (client.workspace.mlflow_path / "artifacts" / run.info.run_id / "artifacts").exists()
 
 
 # --- The experiment ---
@@ -372,6 +410,25 @@ def test_a_configuration_is_of_one_client_only(
     assert mlflow.MlflowClient(uri).get_experiment(run.info.experiment_id).name == "trial"
     assert manager.get_workspace("fraud").mlflow_experiment_id is None
     assert list(new_client.workspace.mlflow_path.iterdir()) == []
+
+
+def test_a_client_sees_that_its_workspace_was_made_anew(
+    client: MLOpsClient, manager: WorkspaceManager, database: Path
+) -> None:
+    # At the end of the block, too.
+    with pytest.raises(MLOpsClientError, match="not found"), client.start_run():
+        manager.delete_workspace("fraud", force=True)
+        with pytest.raises(MLOpsClientError) as caught:
+            client.log_metrics({"loss": 0.5})
+        assert caught.value.details["reason"] == "WORKSPACE_NOT_LOCAL"
+        assert not client.workspace_path.exists()
+        manager.create_workspace("fraud")
+        shutil.copy(database, client.workspace.mlflow_path)
+        with pytest.raises(MLOpsClientError, match="not found"):  # The run is in the trash.
+            client.log_metrics({"loss": 0.5})
+        with client.start_run(nested=True) as run:
+            client.log_artifact(__file__)
+    assert [found.info.run_id for found in all_runs(client)] == [run.info.run_id]
 
 
 # --- The count ---

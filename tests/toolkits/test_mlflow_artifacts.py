@@ -76,3 +76,38 @@ def test_nothing_out_of_the_run_is_touched(client: MlflowClient, run_id: str, tm
     for call in (repository.list_artifacts, repository.delete_artifacts, lambda p: repository.log_artifact("a", p)):
         with pytest.raises(MlflowException):
             call(path)
+
+
+@pytest.mark.parametrize("name", ["preds[1].csv", "v?", "a*b"])
+@pytest.mark.parametrize("inner", ["", "/in.txt"])
+def test_a_name_is_never_a_pattern(
+    client: MlflowClient, run_id: str, base: Path, tmp_path: Path, name: str, inner: str
+) -> None:
+    other = {"preds[1].csv": "preds1.csv", "v?": "v1", "a*b": "axb"}[name]
+    source = tmp_path / "[s]"
+    for one in (name, other):
+        (source / f"{one}{inner}").parent.mkdir(parents=True, exist_ok=True)
+        (source / f"{one}{inner}").write_text(one)
+    (tmp_path / "s").mkdir()
+    client.log_artifacts(run_id, str(source))
+    repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri)
+    assert sorted(file.path for file in repository.list_artifacts()) == sorted([name, other])
+    if inner:
+        assert [file.path for file in repository.list_artifacts(name)] == [name + inner]
+    assert (Path(repository.download_artifacts(name, str(tmp_path))) / inner.strip("/")).read_text() == name
+    repository.delete_artifacts(name)
+    repository.delete_artifacts(name)
+    assert [file.path for file in repository.list_artifacts()] == [other]
+
+
+@pytest.mark.parametrize("path", ["a//b", "a/", "./a", "a/.", "a/../b"])
+def test_a_path_to_write_to_is_in_its_shortest_form(
+    client: MlflowClient, run_id: str, tmp_path: Path, path: str
+) -> None:
+    repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri)
+    (tmp_path / "file").touch()
+    for log, source in ((repository.log_artifact, tmp_path / "file"), (repository.log_artifacts, tmp_path)):
+        with pytest.raises(MlflowException) as caught:
+            log(str(source), path)
+        assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+    assert repository.list_artifacts() == []

@@ -123,13 +123,23 @@ def test_a_workspace_made_anew_has_a_store_of_its_own(base: Path) -> None:
 # --- Places ---
 
 
-def test_a_base_with_a_space_in_its_name() -> None:
+# Each character that a URI, a shell, a template, or SQLAlchemy takes for something else.
+ODD = "jürgen #?;&%41 '\"{}$HOME[*]:@\\\n"
+
+
+@pytest.mark.parametrize("name", ["my models", ODD], ids=["space", "odd"])
+def test_a_base_may_have_any_name_and_nothing_is_made_beside_it(name: str) -> None:
     with short_base() as path:
-        base = path.with_name("my models")
-        log_one(base, 0.0)
+        base = path.with_name(name)
+        client = MLOpsClient("fraud", workspace_manager=WorkspaceManager(base))
         try:
-            assert len(finished(base)) == 1
-            assert (base / "fraud/mlflow/mlflow.db").exists()
+            with client.start_run() as run:
+                client.log_artifact(__file__)
+                client.log_metrics({"loss": 0.5})
+            assert client._mlflow().count() == {"runs": 1}
+            artifacts = base / f"fraud/mlflow/artifacts/{run.info.run_id}/artifacts"
+            assert [file.name for file in artifacts.iterdir()] == [Path(__file__).name]
+            assert os.listdir(path.parent) == [name]
         finally:
             stop_server(base)
 

@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Workspace
 from mlflow.entities.workspace import WorkspaceDeletionMode
 from mlflow.exceptions import MlflowException
+from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.workspace_context import WorkspaceContext
 from mlops.cli import BINARY
 from mlops.tracking.mlflow_workspaces import WorkspaceStore
@@ -322,11 +323,23 @@ mlops:///base#1 mlops://user@host:99999 mlops://[::1
 """
 
 
-@pytest.mark.parametrize("uri", NO_PLACES.split())
+@pytest.mark.parametrize("uri", [*NO_PLACES.split(), "mlops:///a\nb", "mlops:///a\tb"])
 def test_a_uri_that_names_no_place_is_refused(uri: str) -> None:
     with pytest.raises(MlflowException, match=r"HOST:PORT") as error:
         WorkspaceStore(uri)
     assert raised(error) == "INVALID_PARAMETER_VALUE"
+
+
+def test_a_base_may_have_any_name(base: Path) -> None:
+    odd = base.with_name("jürgen #?;&%41 '\"{}$[*]\n")
+    try:
+        WorkspaceManager(odd).create_workspace("fraud")
+        store = WorkspaceStore("mlops://" + odd.as_uri().removeprefix("file://"))
+        root = store.get_workspace("fraud").default_artifact_root
+        assert local_file_uri_to_path(root) == f"{odd}/fraud/mlflow/artifacts"
+        assert os.listdir(odd.parent) == [odd.name]
+    finally:
+        stop_server(odd)
 
 
 def test_a_server_that_is_away_is_said_to_be_so_and_found_when_it_is_back(base: Path) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from operator import itemgetter
 from typing import Any
@@ -19,6 +19,7 @@ from mlops.workspace.v1 import workspace_service_pb2 as pb
 SETTINGS = ("mlflow_experiment_id", "mlflow_tracking_uri", "dvc_remote_path", "bentoml_tag_prefix")
 _MAX_INTEGER = 2**53 - 1
 _MAX_DEPTH = 16
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def to_workspace(project: object, settings: Mapping[str, object], metadata: object = None) -> pb.Workspace:
@@ -101,8 +102,11 @@ def etag_of(stat: os.stat_result) -> str:
 
 
 def from_timestamp(timestamp: Timestamp) -> datetime:
-    """An aware datetime."""
-    return timestamp.ToDatetime(UTC)
+    """An aware datetime. Times of files may be out of its range: then the first or the last one there is."""
+    try:
+        return _EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
+    except OverflowError:
+        return (datetime.max if timestamp.seconds > 0 else datetime.min).replace(tzinfo=UTC)
 
 
 def _plain(value: object, field: str, depth: int) -> Any:

@@ -5,6 +5,8 @@ the client.
 import logging
 import math
 import operator
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH, _validate_batch_log_data
 
-from mlops.client import mlflow_models, mlflow_store, toolkit
+from mlops.client import mlflow_artifacts, mlflow_locations, mlflow_models, mlflow_store, toolkit
 from mlops.client.errors import MLOpsClientError, input_invalid, toolkit_failed
 from mlops.client.lazy import Lazy
 from mlops.client.paths import is_here, require_local
@@ -50,19 +52,35 @@ class MLflowClient:
         not yet the workspace's, and neither tracking_uri nor experiment_name is in `config`.
         """
         self._workspace = workspace
-        default = f"sqlite:///{workspace.mlflow_path / 'mlflow.db'}".replace("%", "%25").replace("?", "%3F")
-        self._uri: str = config.get("tracking_uri") or workspace.mlflow_tracking_uri or default
         self._registry_uri: str | None = config.get("registry_uri")
         self._experiment_name: str = config.get("experiment_name") or workspace.project_name
         self._is_workspaces_own = not {"tracking_uri", "experiment_name"} & config.keys()
         self._keep_experiment = keep_experiment
+        own_file = workspace.mlflow_path.absolute() / "mlflow.db"
+        own_uri = mlflow_store.database_uri(own_file)
+        uri: str = config.get("tracking_uri") or workspace.mlflow_tracking_uri or own_uri
+        self._is_default_store = mlflow_store.is_of(uri, own_file) or self._is_outdated(uri, config)
+        self._uri = own_uri if self._is_default_store else mlflow_store.normalize(uri)
         # What the workspace itself names is a file of its server's machine, and so is what lies in it.
         file = mlflow_store.sqlite_file(self._uri)
         self._is_workspaces_file = file is not None and (
             "tracking_uri" not in config or file.is_relative_to(workspace.root_path)
         )
+        # The directory that the store was opened in, should another take its place.
+        self._directory: tuple[int, int] | None = None
+        self._lock = threading.Lock()
         self._client = Lazy(self._open_store)
         self._experiment_id = Lazy(self._open_experiment)
+
+    def _is_outdated(self, uri: str, config: Mapping[str, Any]) -> bool:
+        """Whether the workspace names its default store where it was before the base directory was moved, as a server
+        says that has not noticed it yet.
+        """
+        file, here = mlflow_store.sqlite_file(uri), self._workspace.root_path
+        if file is None or "tracking_uri" in config:
+            return False
+        default = (self._workspace.project_name, "mlflow", "mlflow.db")
+        return file.parts[-3:] == default and here.is_dir() and not file.exists()
 
     # --- Runs ---
 
@@ -104,14 +122,13 @@ class MLflowClient:
             raise input_invalid("tags", f"has {twice[0]}, which is said by an argument of its own")
         with _mlflow_errors():
             mlflow_store.check_answers(self._uri)
-            return self._client().create_run(
-                self._experiment_id(), tags=resolve_tags({**given, **set_here}), run_name=run_name
-            )
+            client = self._store(writes=True)
+            return client.create_run(self._experiment_id(), tags=resolve_tags({**given, **set_here}), run_name=run_name)
 
     def end_run(self, run: Run, status: str) -> None:
         """Ends a run: FINISHED, FAILED or KILLED."""
         with _mlflow_errors():
-            self._client().set_terminated(run.info.run_id, status)
+            self._store().set_terminated(run.info.run_id, status)
 
     def give_up_run(self, run: Run, status: str) -> None:
         """Ends a run whose body raised. That is what the caller is to see: if this fails, too, only the log says so."""
@@ -131,10 +148,10 @@ class MLflowClient:
             if len(batch) > MAX_PARAMS_TAGS_PER_BATCH:  # MLflow sends them in several.
                 _, batch, _ = _validate_batch_log_data([], batch, [])
                 self._refuse_changes(run_id, batch)
-            self._client().log_batch(run_id, params=batch)
+            self._store().log_batch(run_id, params=batch)
 
     def _refuse_changes(self, run_id: str, batch: list[Param]) -> None:
-        known = self._client().get_run(run_id).data.params
+        known = self._store().get_run(run_id).data.params
         for param in batch:
             if known.get(param.key, param.value) != param.value:
                 raise input_invalid(f"params.{param.key}", f"is {known[param.key]!r:.100} already, and cannot change")
@@ -150,22 +167,26 @@ class MLflowClient:
         with _mlflow_errors():
             if len(batch) > MAX_METRICS_PER_BATCH:  # MLflow sends them in several.
                 _validate_batch_log_data(batch, [], [])
-            self._client().log_batch(run_id, metrics=batch)
+            self._store().log_batch(run_id, metrics=batch)
 
     def log_artifact(self, path: Path, artifact_path: str | None) -> None:
         """Copies a file or a directory into the active run's artifacts."""
         run_id = self._require_run()
-        below = None if artifact_path is None else _text("artifact_path", artifact_path)
-        if below is not None and (below.startswith("/") or ".." in Path(below).parts):
-            raise input_invalid("artifact_path", f"must be a path below the run's artifacts, not {below!r:.100}")
+        below = None
+        if artifact_path is not None:
+            below = mlflow_artifacts.check_artifact_path(_text("artifact_path", artifact_path))
         with artifacts_of(self._workspace), _mlflow_errors():
-            self._client().log_artifact(run_id, str(path), below)
+            client = self._store(writes=True)
+            if path.is_dir():
+                mlflow_artifacts.check_destination(path, client.get_run(run_id).info.artifact_uri, below)
+            mlflow_artifacts.check_source(path)
+            client.log_artifact(run_id, str(path), below)
 
     def log_model(self, model: Any, artifact_path: str, registered_model_name: str | None) -> str:
         """Saves a model into the active run, and registers it if a name is given. Returns its URI."""
         run_id = self._require_run()
         with artifacts_of(self._workspace), _mlflow_errors():
-            client = self._client()
+            client = self._store(writes=True)
             name = _text("artifact_path", artifact_path)
             mlflow_models.log_model(client, client.get_run(run_id), model, name, resolve_tags(), registered_model_name)
         return f"runs:/{run_id}/{artifact_path}"
@@ -188,7 +209,7 @@ class MLflowClient:
         if file is not None and not file.exists():
             return {"runs": 0}
         with _mlflow_errors():
-            client = self._client()
+            client = self._store()
             experiment = mlflow_store.find_experiment(client, self._experiment_name, self._kept_id)
             return {"runs": 0 if experiment is None else _count_runs(client, experiment.experiment_id)}
 
@@ -198,13 +219,48 @@ class MLflowClient:
     def _kept_id(self) -> str | None:
         return self._workspace.mlflow_experiment_id if self._is_workspaces_own else None
 
+    def _store(self, writes: bool = False) -> Client:
+        """The client of the store. It is opened anew if another directory has taken the place of the workspace's. With
+        `writes`, the locations of artifacts are then those of this workspace: after it was copied or moved, the store
+        still has those of before.
+        """
+        if self._is_workspaces_file:
+            self._reopen_if_replaced()
+        client = self._client()
+        if writes and self._is_default_store:
+            self._settle()
+        return client
+
+    def _reopen_if_replaced(self) -> None:
+        directory = _identity(self._workspace.root_path)
+        with self._lock:
+            if directory is None or directory != self._directory:
+                self._require_store()
+                self._directory = directory
+                self._client, self._experiment_id = Lazy(self._open_store), Lazy(self._open_experiment)
+
     def _open_store(self) -> Client:
         self._require_store()
         return mlflow_store.open_store(self._uri, self._registry_uri, self._locate_artifacts)
 
+    def _settle(self) -> Path:
+        """Returns the directory below which the locations in the workspace's own store lie."""
+        file = mlflow_store.sqlite_file(self._uri)
+        assert file is not None
+        root, has_moved = mlflow_locations.settle(file, self._workspace.root_path.absolute())
+        if has_moved:
+            mlflow_store.forget_locations()
+        return root
+
     def _require_store(self) -> None:
-        if self._is_workspaces_file:
-            require_local(self._workspace, _NO_STORE)
+        if not self._is_workspaces_file:
+            return
+        require_local(self._workspace, _NO_STORE)
+        try:
+            str(self._workspace.root_path).encode()
+        except UnicodeEncodeError:
+            path = os.fsencode(self._workspace.root_path)
+            raise input_invalid("base_path", f"{path!r} is not UTF-8, and MLflow keeps paths as text") from None
 
     def _locate_artifacts(self) -> str | None:
         """The location of artifacts for what is made; None leaves it to the MLflow server."""
@@ -213,7 +269,11 @@ class MLflowClient:
             return f"workspace://{self._workspace.project_name}/mlflow/artifacts"
         if not mlflow_store.is_database(self._uri):
             return None
-        return (self._workspace.mlflow_path.absolute() / "artifacts").as_uri()
+        root = self._workspace.root_path.absolute()
+        file = mlflow_store.sqlite_file(self._uri)
+        if self._is_default_store and file is not None and file.exists():
+            root = self._settle()
+        return (root / "mlflow" / "artifacts").as_uri()
 
     def _open_experiment(self) -> str:
         found = mlflow_store.find_or_create_experiment(
@@ -228,6 +288,14 @@ class MLflowClient:
                 )
             self._keep_experiment(experiment_id)
         return experiment_id
+
+
+def _identity(directory: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(directory)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _count_runs(client: Client, experiment_id: str) -> int:

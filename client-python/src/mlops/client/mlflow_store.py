@@ -4,12 +4,13 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
+from mlflow.tracking._tracking_service import utils
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy.engine import make_url
@@ -20,6 +21,8 @@ from mlops.client.file_lock import locked
 _ANSWER_WITHIN_S = 5
 _MAKE_WITHIN_S = 60
 _GATEWAY_ERRORS = (502, 503, 504)
+# SQLAlchemy decodes the path of a database since 2.1.
+_DECODES = make_url("sqlite:///%25").database == "%"
 
 
 def open_store(uri: str, registry_uri: str | None, locate_artifacts: Callable[[], str | None]) -> MlflowClient:
@@ -32,8 +35,9 @@ def open_store(uri: str, registry_uri: str | None, locate_artifacts: Callable[[]
     file = sqlite_file(uri)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        _make_database(uri, file, locate_artifacts)
-        _close_connections(uri)
+        _make_database(file, locate_artifacts)
+        _close_connections(file)
+        forget_locations()
     # Said explicitly, as MLflow would take a registry that was set for the whole process.
     return MlflowClient(uri, registry_uri or uri)
 
@@ -69,7 +73,50 @@ def sqlite_file(uri: str) -> Path | None:
     if not urlsplit(uri).scheme.startswith("sqlite"):
         return None
     database = make_url(uri).database
-    return Path(database).absolute() if database and database != ":memory:" else None
+    if not database or database == ":memory:":
+        return None
+    return Path(unquote(database.removeprefix("file:")) if database.startswith("file:") else database).absolute()
+
+
+def database_uri(file: Path) -> str:
+    """The URI by which MLflow opens the SQLite database `file`, and makes no other directory.
+
+    MLflow takes what follows sqlite:/// for a path as it stands, and makes that path's directory. Where SQLAlchemy
+    takes it for another path, the name of the driver keeps MLflow from making any.
+    """
+    path = str(file)
+    if not _DECODES:
+        return f"sqlite+pysqlite:///file:{quote(path)}?uri=true" if "?" in path else f"sqlite:///{path}"
+    encoded = path.replace("%", "%25").replace("?", "%3F")
+    return f"sqlite:///{path}" if encoded == path else f"sqlite+pysqlite:///{encoded}"
+
+
+def normalize(uri: str) -> str:
+    """The URI by which MLflow opens the same store, and makes no other directory; see database_uri()."""
+    file = sqlite_file(uri)
+    return uri if file is None or "?" in uri else database_uri(file)
+
+
+def is_of(uri: str, file: Path) -> bool:
+    """Whether `uri` names the SQLite database `file`."""
+    named = sqlite_file(uri)
+    if named is None:
+        return False
+    # Servers encode what SQLAlchemy may not decode.
+    return _real(file) in (_real(named), _real(Path(unquote(str(named)))))
+
+
+def _real(file: Path) -> Path:
+    return file.parent.resolve() / file.name
+
+
+def forget_locations() -> None:
+    """Has MLflow ask its stores for the locations of artifacts again: it keeps those of runs for as long as the process
+    lives.
+    """
+    cache = getattr(utils, "_artifact_repos_cache", None)
+    if cache is not None:
+        cache.clear()
 
 
 def find_experiment(client: MlflowClient, name: str, experiment_id: str | None) -> Experiment | None:
@@ -118,7 +165,7 @@ def _experiment_of_id(client: MlflowClient, experiment_id: str) -> Experiment | 
         raise
 
 
-def _make_database(uri: str, file: Path, locate_artifacts: Callable[[], str | None]) -> None:
+def _make_database(file: Path, locate_artifacts: Callable[[], str | None]) -> None:
     """Makes the database if there is none: by one process at a time, as the migrations that make it cannot run twice at
     once, and beside its place, so that nobody finds half of one, whoever is killed.
     """
@@ -132,8 +179,7 @@ def _make_database(uri: str, file: Path, locate_artifacts: Callable[[], str | No
             draft = file.with_name(f".{file.name}.new")
             shutil.rmtree(draft, ignore_errors=True)  # Of a process that was killed.
             draft.mkdir()
-            url = make_url(uri).set(database=str(draft / file.name))
-            store = SqlAlchemyStore(url.render_as_string(hide_password=False), locate_artifacts())
+            store = SqlAlchemyStore(database_uri(draft / file.name), locate_artifacts())
             store.engine.dispose()
             (draft / file.name).rename(file)
             draft.rmdir()
@@ -141,12 +187,13 @@ def _make_database(uri: str, file: Path, locate_artifacts: Callable[[], str | No
         lock.unlink(missing_ok=True)
 
 
-def _close_connections(uri: str) -> None:
+def _close_connections(file: Path) -> None:
     """MLflow keeps connections for as long as the process runs. Those to the database of a workspace that was deleted
-    and made anew would go on writing into the deleted one.
+    and made anew, or moved away, would go on writing into that one.
     """
     for kind in ("tracking", "model_registry"):
         # What has not been imported has no connections.
         module = sys.modules.get(f"mlflow.store.{kind}.sqlalchemy_store")
-        if module is not None and (engine := module.SqlAlchemyStore._engine_map.get(uri)):
-            engine.dispose()
+        for uri, engine in list(module.SqlAlchemyStore._engine_map.items()) if module is not None else []:
+            if sqlite_file(uri) == file:
+                engine.dispose()

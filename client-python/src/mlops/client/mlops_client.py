@@ -72,6 +72,10 @@ class MLOpsClient:
             )
             self._owns_manager = workspace_manager is None
             self.workspace: ProjectWorkspace = self._manager.get_or_create_workspace(project_name)
+            if (self.workspace.mlflow_path / "mlflow.db").is_file():
+                from mlops.client import mlflow_locations  # Needs SQLite, as MLflow does.
+
+                mlflow_locations.settle_if_possible(self.workspace)
         self.project_name = project_name
         self._make_adapters()
 

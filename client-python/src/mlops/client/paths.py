@@ -46,8 +46,8 @@ def require_local(
         return
     path = str(workspace.root_path)
     raise MLOpsClientError(
-        f"The workspace's directory {path} is not on this machine: it has been deleted, or its server runs on another; "
-        f"then {remedy}",
+        f"The workspace's directory {path} is not on this machine: it was moved or deleted, or its server runs on "
+        f"another; then {remedy}",
         component="workspace",
         details={"reason": "WORKSPACE_NOT_LOCAL", "path": path},
     )

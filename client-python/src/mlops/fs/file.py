@@ -8,20 +8,31 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from fsspec.spec import AbstractBufferedFile
 
+from mlops.fs.download import Download
 from mlops.fs.errors import lookup_errors, os_error, os_errors
 from mlops.fs.forward import Forward
-
-if TYPE_CHECKING:
-    from mlops.fs.filesystem import WorkspaceFileSystem
-    from mlops.fs.local import SameFile
-    from mlops.fs.upload import Upload
+from mlops.fs.local import SameFile
+from mlops.fs.upload import Upload
 
 _log = logging.getLogger(__name__)
 _LINE_BYTES = 8 << 10
+
+
+class Files(Protocol):
+    """What a file needs of its file system."""
+
+    def _open_same(self, path: str, etag: str) -> SameFile | None:
+        """Opens the file by its path, if that is possible."""
+
+    def _start_download(self, path: str, start: int, end: int, etag: str) -> Download:
+        """Begins to read forward."""
+
+    def _read(self, path: str, start: int, end: int | None, etag: str) -> bytes:
+        """Reads a range."""
 
 
 class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
@@ -32,10 +43,10 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
     one stream, until the file is closed or read elsewhere, or rests for some seconds.
     """
 
-    fs: WorkspaceFileSystem
+    fs: Files
     loc: int
 
-    def __init__(self, fs: WorkspaceFileSystem, path: str, info: dict[str, Any], **options: Any) -> None:
+    def __init__(self, fs: Files, path: str, info: dict[str, Any], **options: Any) -> None:
         self._same: SameFile | None = None
         self._forward: Forward | None = None
         self._read_from = self._read_to = 0  # By the reads since the last seek.
@@ -143,10 +154,10 @@ class WritableFile(AbstractBufferedFile):  # type: ignore[misc]
     open() (as wrappers such as fsspec.open() call it), or if it is never closed: then what was there stays.
     """
 
-    fs: WorkspaceFileSystem
+    fs: Files
     closed: bool
 
-    def __init__(self, fs: WorkspaceFileSystem, path: str, mode: str, upload: Upload, **options: Any) -> None:
+    def __init__(self, fs: Files, path: str, mode: str, upload: Upload, **options: Any) -> None:
         super().__init__(fs, path, mode, **options)
         self._upload: Upload | None = upload
         self._handled_at_open = sys.exc_info()[1]

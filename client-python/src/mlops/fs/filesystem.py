@@ -7,16 +7,13 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing
-from copy import copy
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from fsspec import AbstractFileSystem
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
-from fsspec.core import has_magic
 from fsspec.utils import isfilelike, stringify_path
 
 from mlops._rpc import convert
@@ -25,28 +22,32 @@ from mlops._rpc.errors import WorkspaceError
 from mlops.fs.download import Download, read
 from mlops.fs.errors import lookup_errors, os_error, os_errors
 from mlops.fs.file import ReadableFile, WritableFile
-from mlops.fs.local import SameFile, Target
+from mlops.fs.literal import LiteralFirst, LocalFiles
+from mlops.fs.local import SameFile, Target, check_copyable, open_source
 from mlops.fs.staged import MIN_BYTES, StagedUpload
+from mlops.fs.transfer import THREADS, copy_all, plan, real_directory, refuse_into_itself
 from mlops.fs.upload import CHUNK_BYTES, Upload
 from mlops.local_server import choose_server
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 _log = logging.getLogger(__name__)
 _PAGE_SIZE = 1000
-_THREADS = 8
 # A file that is replaced while it is read as a whole is read again so often.
 _MAX_READS = 3
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 Result = TypeVar("Result")
 
 
-class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
+class WorkspaceFileSystem(LiteralFirst):
     """The files of all workspaces as `workspace://<project>/<directory>/<path>`, where the directory is one of mlflow,
     dvc, monitoring, models, outputs. The root lists the projects.
 
     Whole files appear and vanish at once: what is being written is there only when it was closed. A file is read as it
     was when it was opened; if another takes its place meanwhile, reading on is an error. When a connection breaks, or
     the server restarts, reading and writing go on where they were.
+
+    Where fsspec takes `[ ] * ?` for a pattern, a name that exists is taken for that name; glob() alone always takes a
+    pattern.
 
     Errors are OSError and its subclasses, with the server's sentence; their `__cause__` is a WorkspaceError. Where the
     server cannot be reached, exists(), isfile() and isdir() raise ConnectionError rather than answer False.
@@ -196,9 +197,11 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return None if base is None else SameFile.open(base / path, etag)
 
     def _local_base(self, path: str) -> Path | None:
+        """The server's base directory, if files may be taken by their path; see _base_here()."""
+        return self._base_here(path) if self._by_path else None
+
+    def _base_here(self, path: str) -> Path | None:
         """The server's base directory, if this machine has a directory of that name, which may be another one."""
-        if not self._by_path:
-            return None
         if self._base is None:
             with os_errors(path):
                 info = self._connection.call(pb.GetServerInfoRequest())
@@ -259,7 +262,7 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
                     raise
                 return error
 
-        with ThreadPoolExecutor(_THREADS) as threads:
+        with ThreadPoolExecutor(THREADS) as threads:
             return list(threads.map(one, paths, begin, stop))
 
     def get_file(
@@ -273,6 +276,8 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
         if outfile is not None:
             self._download(rpath, lambda piece: outfile.write(bytes(piece)), callback)
             return
+
+        self._refuse_same(rpath, lpath)
 
         def fill() -> None:
             with Target(lpath) as target:
@@ -294,10 +299,15 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
         recursive: bool = False,
         callback: Callback = DEFAULT_CALLBACK,
         maxdepth: int | None = None,
+        assume_literal: bool = False,
         **options: Any,
     ) -> None:
-        """Copies files here, several at a time; as fsspec's own in all else."""
-        self._at_once("get", self.get_file, rpath, lpath, recursive, callback, maxdepth, options)
+        """Copies files here, several at a time, by fsspec's rules of what goes where. With `assume_literal`, `rpath` is
+        never a pattern. Raises OSError EINVAL if a directory would be copied into itself.
+        """
+        steps = plan(self, LocalFiles(), rpath, lpath, recursive, maxdepth, assume_literal)
+        refuse_into_itself(steps, self._real_directory, real_directory)
+        copy_all(steps, lambda one, to, child: self.get_file(one, to, callback=child, **options), callback)
 
     def put(
         self,
@@ -306,39 +316,52 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
         recursive: bool = False,
         callback: Callback = DEFAULT_CALLBACK,
         maxdepth: int | None = None,
+        assume_literal: bool = False,
         **options: Any,
     ) -> None:
-        """Copies files from here, several at a time; as fsspec's own in all else."""
-        self._at_once("put", self.put_file, lpath, rpath, recursive, callback, maxdepth, options)
+        """Copies files from here, as get() does there. What is neither file nor directory, such as a named pipe, is an
+        OSError EINVAL before anything is sent.
+        """
+        steps = plan(LocalFiles(), self, lpath, rpath, recursive, maxdepth, assume_literal)
+        refuse_into_itself(steps, real_directory, self._real_directory)
+        for local, _ in steps:
+            check_copyable(local)
+        copy_all(steps, lambda one, to, child: self.put_file(one, to, callback=child, **options), callback)
 
-    def _at_once(
+    def copy(
         self,
-        name: str,
-        copy_file: Callable[..., None],
-        source: Any,
-        target: Any,
-        recursive: bool,
-        callback: Callback,
-        maxdepth: int | None,
-        options: dict[str, Any],
+        path1: Any,
+        path2: Any,
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        on_error: str | None = None,
+        **options: Any,
     ) -> None:
-        # fsspec's own rules of what goes where, asked of one that only takes them down.
-        planner, plan = copy(self), list[tuple[Any, Any, dict[str, Any]]]()
-        setattr(planner, f"{name}_file", lambda one, other, callback, **options: plan.append((one, other, options)))
-        getattr(super(WorkspaceFileSystem, planner), name)(source, target, recursive, maxdepth=maxdepth, **options)
-
-        def do(one: Any, other: Any, options: dict[str, Any]) -> None:
-            with callback.branched(one, other) as child:
-                copy_file(one, other, callback=child, **options)
-
-        callback.set_size(len(plan))
-        with ThreadPoolExecutor(_THREADS) as threads:
+        """Copies files and, with `recursive`, directories, one after the other; on_error="ignore", the default with
+        `recursive`, leaves out what vanished meanwhile. Raises OSError EINVAL if a directory would be copied into
+        itself.
+        """
+        ignores = on_error == "ignore" or (on_error is None and recursive)
+        steps = plan(self, self, path1, path2, recursive, maxdepth)
+        refuse_into_itself(steps, self._strip_protocol, self._strip_protocol)
+        for one, to in steps:
             try:
-                for done in as_completed([threads.submit(do, *step) for step in plan]):
-                    done.result()
-                    callback.relative_update()
-            finally:
-                threads.shutdown(wait=False, cancel_futures=True)
+                self.cp_file(one, to, **options)
+            except FileNotFoundError:
+                if not ignores:
+                    raise
+
+    def _refuse_same(self, path: str, local: Any) -> None:
+        """Raises OSError EINVAL if both are one file: to open it for writing empties it."""
+        base, is_same = self._base_here(path), False
+        with suppress(OSError):  # One of them does not exist.
+            is_same = base is not None and os.path.samefile(base / path, local)
+        if is_same and os.path.isfile(local):
+            raise os_error(errno.EINVAL, path, f"{local} is the very file that would be copied there")
+
+    def _real_directory(self, path: str) -> str | None:
+        base = self._base_here(path)
+        return None if base is None else real_directory(base / self._strip_protocol(path))
 
     def _copy_same(self, path: str, target: Target, callback: Callback) -> bool:
         """Whether it could be done by the path."""
@@ -389,6 +412,8 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
     ) -> None:
         """Copies a local file; makes the directory if it is one. mode="create" as of pipe_file(). One of 2 MiB or more
         is copied by the path if it can be, of which the logger of this module tells at DEBUG; the server hashes it.
+
+        Raises OSError EINVAL for what is neither file nor directory, such as a named pipe, without waiting for it.
         """
         rpath = self._strip_protocol(rpath)
         if os.path.isdir(lpath):
@@ -400,7 +425,7 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
                 upload.write(data)
                 callback.relative_update(len(data))
 
-        with open(lpath, "rb", buffering=0) as file:
+        with open_source(lpath) as file:
             callback.set_size(os.fstat(file.fileno()).st_size)
             if not self._put_by_path(file, rpath, callback, mode):
                 self._write(rpath, send, mode)
@@ -460,7 +485,7 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
         if path2.endswith("/") or self.isdir(target):
             target = f"{target}/{source.rpartition('/')[2]}"
         (project, path), (other, destination) = _split(source), _split(target)
-        if project != other or (has_magic(source) and not self.exists(source)):
+        if project != other or self.is_pattern(source):
             super().mv(path1, path2, recursive=recursive, maxdepth=maxdepth)
             return
         with os_errors(source):
@@ -469,12 +494,14 @@ class WorkspaceFileSystem(AbstractFileSystem):  # type: ignore[misc]
             )
             self._connection.call(request)
 
-    def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
-        """Deletes files and, if they are empty or with `recursive`, directories, each at once."""
+    def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None, assume_literal: bool = False) -> None:
+        """Deletes files and, if they are empty or with `recursive`, directories, each at once. With `assume_literal`,
+        `path` is never a pattern, not even if nothing has that name any more.
+        """
         if maxdepth is not None:
             super().rm(path, recursive=recursive, maxdepth=maxdepth)
             return
-        for found in reversed(self.expand_path(path)):
+        for found in reversed(self.expand_path(path, assume_literal=assume_literal)):
             self._delete(found, force=recursive)
 
     def rm_file(self, path: str) -> None:

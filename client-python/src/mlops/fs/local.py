@@ -38,7 +38,11 @@ class Target:
         """The file itself."""
         if self._file is None:
             os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
-            self._file = open(self._path, "wb", buffering=0)  # noqa: SIM115
+            # A named pipe that nobody reads is an error, instead of a wait without end.
+            access = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
+            descriptor = os.open(self._path, access, 0o666)
+            os.set_blocking(descriptor, True)
+            self._file = open(descriptor, "wb", buffering=0)  # noqa: SIM115
         return self._file
 
     def __exit__(
@@ -48,6 +52,41 @@ class Target:
             self._file.close()
             if kind is not None and os.path.isfile(self._path):
                 os.unlink(self._path)
+
+
+def check_copyable(path: str | os.PathLike[str]) -> None:
+    """Raises OSError EINVAL if `path` leads to what is neither file nor directory, FileNotFoundError if to nothing."""
+    _check_kind(path, os.stat(path).st_mode, stat.S_ISREG, stat.S_ISDIR)
+
+
+def open_source(path: str | os.PathLike[str]) -> IO[bytes]:
+    """Opens a local file for reading, unbuffered. Raises OSError EINVAL for what is no file, without waiting for it."""
+    check_copyable(path)
+    # It may be replaced by now, and nobody may ever write to a named pipe.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _check_kind(path, os.fstat(descriptor).st_mode, stat.S_ISREG)
+        return open(descriptor, "rb", buffering=0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_kind(path: str | os.PathLike[str], mode: int, *kinds: Callable[[int], bool]) -> None:
+    if any(is_kind(mode) for is_kind in kinds):
+        return
+    kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "special file")
+    sentence = f"{os.fspath(path)} is a {kind}: only files and directories can be copied"
+    raise OSError(errno.EINVAL, sentence, os.fspath(path))
+
+
+_KINDS = (
+    (stat.S_ISFIFO, "named pipe"),
+    (stat.S_ISSOCK, "socket"),
+    (stat.S_ISCHR, "device"),
+    (stat.S_ISBLK, "device"),
+    (stat.S_ISDIR, "directory"),
+)
 
 
 def open_same(path: Path, access: int, etag: str) -> int | None:

@@ -135,7 +135,7 @@ class Upload:
 
     def _send(self, stub: Stub, finish: bool, at_most: int) -> bool:
         if self._stream is None:
-            self._find_offset(stub, finish)
+            self._find_offset(stub)
             if self._artifact is None and finish and len(self._kept) <= 1:
                 self._resumes = True
                 (message,) = self._unsent(finish)
@@ -160,11 +160,12 @@ class Upload:
         self._resumes = True
         return stream.result()
 
-    def _find_offset(self, stub: Stub, finish: bool) -> None:
+    def _find_offset(self, stub: Stub) -> None:
         """Where the next stream begins, or that the server has finished the file before."""
-        if not self._resumes and (self._head.create_only or not finish):
+        # A small file has an id, too: sent again after a lost answer without one, it could replace a newer file.
+        if not self._head.upload_id:
             self._head.upload_id = str(uuid.uuid4())
-        self._acknowledged = self._committed(stub) if self._resumes and self._head.upload_id else 0
+        self._acknowledged = self._committed(stub) if self._resumes else 0
         if self._artifact is not None:
             return
         if self._acknowledged < self._kept_from:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -66,13 +66,16 @@ class WorkspaceArtifactRepository(ArtifactRepository):  # type: ignore[misc]
 
     def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
         """Copies a file into `artifact_path`."""
+        _check_unique(artifact_path)
         self._fs.put_file(local_file, posixpath.join(self._at(artifact_path), os.path.basename(local_file)))
 
     def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
         """Copies what is in a directory into `artifact_path`."""
-        # With the slash it is what is in it that is copied, not the directory.
+        _check_unique(artifact_path)
         self._fs.makedirs(self._at(artifact_path), exist_ok=True)
-        self._fs.put(os.path.join(local_dir, ""), self._at(artifact_path) + "/", recursive=True)
+        # With the slash it is what is in it that is copied, not the directory.
+        source, target = os.path.join(local_dir, ""), self._at(artifact_path) + "/"
+        self._fs.put(source, target, recursive=True, assume_literal=True)
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
         """What is directly in a directory; nothing of a file, and of what is not there."""
@@ -93,9 +96,9 @@ class WorkspaceArtifactRepository(ArtifactRepository):  # type: ignore[misc]
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
         """Deletes a file, or a directory with what is in it; nothing if it is not there."""
-        path = self._at(artifact_path)
-        if self._fs.exists(path):
-            self._fs.rm(path, recursive=True)
+        # A name is never a pattern, whoever else deletes the file first.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            self._fs.rm(self._at(artifact_path), recursive=True, assume_literal=True)
 
     def _download_file(self, remote_file_path: str, local_path: str) -> None:
         try:
@@ -108,3 +111,12 @@ class WorkspaceArtifactRepository(ArtifactRepository):  # type: ignore[misc]
         if path and (path.startswith("/") or ".." in PurePosixPath(path).parts):
             raise MlflowException(f"Invalid path: {path}", INVALID_PARAMETER_VALUE)
         return posixpath.normpath(posixpath.join(self._root, path)) if path else self._root
+
+
+def _check_unique(path: str | None) -> None:
+    """Raises MlflowException for a path to write to that is not in its shortest form, as MLflow's own repositories."""
+    if path and posixpath.normpath(path) != path:
+        raise MlflowException(
+            f"Invalid artifact path: {path!r}, which is {posixpath.normpath(path)!r} written otherwise",
+            INVALID_PARAMETER_VALUE,
+        )

@@ -6,12 +6,13 @@ MLflow loads this module by its entry point, by the scheme of that URI.
 """
 
 import logging
+import os
 import threading
 from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from google.protobuf.duration_pb2 import Duration
 from mlflow.entities import Workspace
@@ -241,9 +242,10 @@ def _host_and_path(uri: str) -> tuple[str, str]:
     """One of them, and "" for the other."""
     with suppress(ValueError):
         parts = urlsplit(uri)
-        path = unquote(parts.path).rstrip("/")
+        path = os.fsdecode(unquote_to_bytes(parts.path)).rstrip("/")
         one = bool(parts.netloc) != path.startswith("/")
-        if one and not parts.query and not parts.fragment:
+        # urlsplit() drops line breaks and tabs, which would name another directory.
+        if one and not parts.query and not parts.fragment and not set("\t\r\n") & set(uri):
             return parts.netloc, path
     raise MlflowException.invalid_parameter_value(
         f"{uri} is no place of workspaces: it must be mlops:///ABSOLUTE/BASE/PATH (with %20 and so on for what a URI "
