@@ -6,6 +6,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "proto/cpp/base/id.h"
 #include "proto/cpp/base/status_macros.h"
 #include "proto/cpp/base/utf8.h"
@@ -118,16 +119,29 @@ std::optional<Problem> ReadRecord(absl::string_view text, Record* record) {
   return std::nullopt;
 }
 
-// In a directory that was moved or copied, settings that were the defaults of the old place become those of the new.
+// Moves a location that is at or below `old_place` to the same place below `new_place`.
+void Follow(absl::string_view old_place, absl::string_view new_place, std::optional<std::string>& location) {
+  if (!location) return;
+  absl::string_view rest = *location;
+  if (!absl::ConsumePrefix(&rest, old_place)) return;
+  if (rest.empty() || rest.front() == '/') location = absl::StrCat(new_place, rest);
+}
+
+// Lets the settings of a directory that was moved or copied follow it: locations inside the old directory and the
+// default tag prefix. Locations elsewhere, which the user chose, stay.
 void DeriveSettingsAgain(const Record& record, const RecordPlace& place, Settings& settings) {
   auto old_project = ProjectName::Parse(record.project_name);
-  if (!old_project.ok()) return;
+  if (!old_project.ok() || record.root_path.empty()) return;
   const Settings old_defaults = DefaultSettings(*old_project, record.root_path);
   const Settings new_defaults = DefaultSettings(place.project, place.root_path);
-  for (const SettingField& field : kSettingFields) {
-    auto& value = settings.*field.member;
-    if (value && value == old_defaults.*field.member) value = new_defaults.*field.member;
+  if (settings.bentoml_tag_prefix == old_defaults.bentoml_tag_prefix) {
+    settings.bentoml_tag_prefix = new_defaults.bentoml_tag_prefix;
   }
+  Follow(record.root_path, place.root_path, settings.dvc_remote_path);
+  // The default URI begins with the root as a URI has it, with some characters escaped.
+  constexpr absl::string_view kDatabase = "/mlflow/mlflow.db";
+  Follow(absl::StripSuffix(*old_defaults.mlflow_tracking_uri, kDatabase),
+         absl::StripSuffix(*new_defaults.mlflow_tracking_uri, kDatabase), settings.mlflow_tracking_uri);
 }
 
 std::string DeriveUid(const Record& record, const RecordPlace& place) {

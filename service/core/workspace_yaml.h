@@ -30,10 +30,10 @@ struct RecordPlace {
 std::string EncodeWorkspace(const Workspace& workspace);
 
 // Reads a record written by us, by the original code (PyYAML) or by hand; plain scalars mean what they mean to PyYAML's
-// safe_load (dates stay strings). Where the directory was moved or copied, so that root_path or project_name is
-// not that of `place`, settings that were derived defaults there are derived again, and a copy (other project_name)
-// gets a uid of its own. A missing uid is derived from project and created_at, so that it is the same at every read.
-// Etag is RecordEtag(text).
+// safe_load (dates stay strings). Where the directory was moved or copied, so that root_path is not that of `place`,
+// settings that are locations inside the old directory, and the default tag prefix, follow it, and a copy (other
+// project_name) gets a uid of its own. A missing uid is derived from project and created_at, so that it is the same at
+// every read. Etag is RecordEtag(text).
 //
 // Returns DATA_LOSS/WORKSPACE_CORRUPT {file, line, problem} if the text is larger than kMaxRecordBytes, no well-formed
 // YAML map, not UTF-8 or has a NUL; if it has duplicate keys, anchors, aliases or tags; if a key has a value of the

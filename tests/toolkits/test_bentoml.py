@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -22,7 +23,7 @@ import pytest
 from bentoml._internal.models import ModelStore as BentoModelStore
 from mlops.client import MLOpsClient, MLOpsClientError
 from mlops.serving.bentoml import ModelStore
-from mlops.workspace import WorkspaceManager
+from mlops.workspace import ProjectWorkspace, WorkspaceManager
 
 from python.conftest import Script
 
@@ -110,6 +111,25 @@ def test_bentoml_itself_lists_what_is_stored(client: MLOpsClient, model: Path) -
     deploy(client, model)
     [listed] = json.loads(run_bentoml(client, "models", "list", "-o", "json"))
     assert listed["tag"] == "lora_adapter:v1.0"
+
+
+def test_a_model_that_is_being_written(client: MLOpsClient, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def copy(source: str, target: Path) -> Any:
+        copied = real(source, target)
+        if writers and Path(source).name == "weights.bin":
+            writers.pop()()
+        return copied
+
+    real = shutil.copy2
+    monkeypatch.setattr(shutil, "copy2", copy)
+    with (model / "weights.bin").open("ab", 0) as weights:
+        writers: list[Callable[[], object]] = [lambda: weights.write(b"end")]
+        path = Path(deploy(client, model)["path"])
+        assert (path / "weights.bin").read_bytes() == (model / "weights.bin").read_bytes()
+        writers[:] = [lambda: weights.write(b"more")] * 3
+        with pytest.raises(MLOpsClientError, match="changed while it was read") as raised:
+            deploy(client, model, version="v2")
+    assert raised.value.details["reason"] == "FILE_CHANGING" and len(stored(client)) == 1
 
 
 def test_a_version_is_generated_as_bentoml_does(client: MLOpsClient, model: Path) -> None:
@@ -220,10 +240,37 @@ def test_a_device_is_no_model(client: MLOpsClient) -> None:
     assert_nothing_stored(client)
 
 
-def test_a_directory_that_holds_the_store_is_not_copied_into_itself(client: MLOpsClient) -> None:
+@pytest.mark.parametrize("place", [".", "..", "models", "models/models", "models/.staging", "link", "link/models/.."])
+def test_a_directory_that_holds_the_store_is_not_copied_into_itself(
+    client: MLOpsClient, model: Path, tmp_path: Path, place: str
+) -> None:
+    deploy(client, model)
+    os.chdir(client.workspace_path)
+    (client.workspace_path / "link").symlink_to(client.workspace_path)
     with pytest.raises(MLOpsClientError, match="holds the model store itself"):
-        deploy(client, client.workspace_path)
-    assert_nothing_stored(client)
+        deploy(client, Path(place), version="v2")
+    assert len(stored(client)) == 1
+    assert_staging_is_empty(client)
+
+
+ODD_NAMES = ["jürgen #%(x)s${y}{z}{ ,;'\"[a]*?!~\n ", os.fsdecode(b"\xff")]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
+def test_any_path_and_no_temporary_directory(
+    model: Path, classifier: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nonexistent"])
+    workspace = ProjectWorkspace("fraud", tmp_path / name / "fraud")
+    workspace.root_path.mkdir(parents=True)
+    store = ModelStore(workspace)
+    store.deploy(model, "adapter", None, build_bento=False)
+    pickled = tmp_path / "model.pkl"
+    pickled.write_bytes(pickle.dumps(classifier))
+    store.deploy(pickled, "classifier", "v1", build_bento=True)
+    assert store.count() == {"models": 2, "bentos": 1}
+    assert sorted(os.listdir(tmp_path / name)) == ["fraud"]
 
 
 def test_links_within_the_model_are_kept(client: MLOpsClient, model: Path) -> None:
@@ -250,7 +297,7 @@ def test_of_threads_that_deploy_one_version_one_wins(client: MLOpsClient, model:
 DEPLOY = """
 import sys
 from mlops.client import MLOpsClient, MLOpsClientError
-from mlops.workspace import WorkspaceManager
+from mlops.workspace import ProjectWorkspace, WorkspaceManager
 base, model, version = sys.argv[1:]
 client = MLOpsClient("fraud", workspace_manager=WorkspaceManager(base))
 try:

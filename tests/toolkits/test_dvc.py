@@ -1,5 +1,7 @@
 """A workspace's data, versioned by DVC."""
 
+import hashlib
+import itertools
 import os
 import shutil
 import signal
@@ -13,10 +15,13 @@ from typing import Any
 
 import pytest
 import zc.lockfile
-from mlops.client import MLOpsClient, MLOpsClientError, dvc_client, dvc_files
+from dvc.config import Config
+from dvc_data.hashfile.db.local import LocalHashFileDB
+from mlops.client import MLOpsClient, MLOpsClientError, dvc_client, dvc_config, dvc_files
+from mlops.client.dvc_client import DVCClient
 from mlops.client.dvc_repository import Repository
 from mlops.client.file_lock import locked
-from mlops.workspace import WorkspaceManager
+from mlops.workspace import ProjectWorkspace, WorkspaceManager
 
 from support.server import stop_server
 
@@ -51,10 +56,10 @@ def data(directory: Path) -> dict[str, str]:
     return {str(file.relative_to(directory)): file.read_text() for file in files}
 
 
-def failed(call: Callable[..., Any], *args: Any, **named: Any) -> MLOpsClientError:
+def failed(call: Callable[..., Any], *args: Any, component: str = "dvc", **named: Any) -> MLOpsClientError:
     with pytest.raises(MLOpsClientError) as caught:
         call(*args, **named)
-    assert caught.value.component == "dvc"
+    assert caught.value.component == component
     return caught.value
 
 
@@ -178,6 +183,38 @@ def test_a_file_in_a_tracked_directory_makes_a_new_version_of_it(client: MLOpsCl
     assert data(dvc)["datasets/train.csv"] == "new"
 
 
+def test_a_directory_in_a_tracked_directory_makes_a_new_version_of_it(client: MLOpsClient, dvc: Path) -> None:
+    client.dvc_add("datasets")
+    assert not client.dvc_add("datasets/more")["changed"]
+    write(Path("datasets/more/extra.csv"), "new")
+    write(Path("datasets/train.csv"), "not added")
+    result = client.dvc_add("datasets/more")
+    assert (result["dvc_file"], result["files"], result["size"]) == (str(dvc / "datasets.dvc"), 1, 3)
+    assert result["changed"] and result["md5"].endswith(".dir") and client._dvc().count() == {"tracked": 3}
+    write(dvc / "datasets/more/inner/new.csv", "in place")
+    assert client.dvc_add(dvc / "datasets/more/inner")["size"] == 8
+    client.dvc_push()
+    lose_cache(dvc)
+    shutil.rmtree(dvc / "datasets")
+    assert client.dvc_pull()["added"] == 4
+    assert data(dvc / "datasets") == {
+        "more/extra.csv": "new",
+        "more/inner/new.csv": "in place",
+        "test.csv": "a,b\n3,4\n",
+        "train.csv": "a,b\n1,2\n",
+    }
+
+
+def test_a_file_that_became_a_directory_within_a_tracked_one(client: MLOpsClient, dvc: Path) -> None:
+    client.dvc_add("datasets")
+    before = data(dvc)
+    (dvc / "datasets/test.csv").unlink()
+    write(dvc / "datasets/test.csv/part", "1")
+    assert reason(client.dvc_add, dvc / "datasets/test.csv/part") == "INPUT_INVALID"
+    assert data(dvc)["datasets.dvc"] == before["datasets.dvc"]
+    assert client.dvc_add(dvc / "datasets/test.csv")["files"] == 1
+
+
 def test_a_new_version_replaces_the_former_which_is_kept(client: MLOpsClient, dvc: Path) -> None:
     first = client.dvc_add("datasets/train.csv")
     client.dvc_push()
@@ -230,6 +267,136 @@ def test_the_working_directory_itself(client: MLOpsClient, dvc: Path) -> None:
     os.chdir("datasets")
     assert reason(client.dvc_add, "") == "INPUT_INVALID"
     assert client.dvc_add(".")["path"] == str(dvc / "datasets")
+
+
+# --- What others write meanwhile ---
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets actions happen between DVC's hashing of files and its copying of them, one each time; the last for ever."""
+
+    def install(*actions: Callable[[], object]) -> None:
+        left = list(actions)
+
+        def add(self: LocalHashFileDB, *args: Any, **named: Any) -> Any:
+            (left.pop(0) if len(left) > 1 else left[0])()
+            return real(self, *args, **named)
+
+        monkeypatch.setattr(LocalHashFileDB, "add", add)
+
+    real = LocalHashFileDB.add
+    return install
+
+
+def versions_are_whole(dvc: Path) -> bool:
+    """Whether each object of the cache and the remote is what its hash says."""
+    objects = [file for store in (".dvc/cache", "remote") for file in (dvc / store).rglob("*") if file.is_file()]
+    return all(
+        hashlib.md5(file.read_bytes()).hexdigest() == (file.parent.name + file.name).removesuffix(".dir")
+        for file in objects
+    )
+
+
+def nothing() -> None:
+    """No more is written."""
+
+
+def test_a_file_that_is_appended_to(client: MLOpsClient, dvc: Path, meanwhile: Callable[..., None]) -> None:
+    dvc.mkdir(exist_ok=True)
+    with (dvc / "rows.csv").open("ab", 0) as rows:
+        rows.write(b"first\n")
+        meanwhile(lambda: rows.write(b"second\n"), nothing)
+        result = client.dvc_add(dvc / "rows.csv")
+        rows.write(b"third\n")
+    assert (dvc / "rows.csv").read_bytes() == b"first\nsecond\nthird\n"
+    assert result["md5"] == hashlib.md5(b"first\nsecond\n").hexdigest() and result["size"] == 13
+    client.dvc_push()
+    assert versions_are_whole(dvc)
+
+
+def test_a_file_that_is_always_written(client: MLOpsClient, dvc: Path, meanwhile: Callable[..., None]) -> None:
+    rows = write(dvc / "rows.csv", "first\n")
+    client.dvc_add(rows)
+    record = (dvc / "rows.csv.dvc").read_text()
+    with rows.open("ab", 0) as file:
+        file.write(b"second\n")
+        meanwhile(lambda: file.write(b"more\n"))
+        assert reason(client.dvc_add, rows) == "FILE_CHANGING"
+    assert (dvc / "rows.csv.dvc").read_text() == record and versions_are_whole(dvc)
+    assert rows.read_text().startswith("first\nsecond\nmore\n")
+
+
+def overwrite(directory: Path) -> None:
+    with (directory / "a").open("r+b") as file:
+        file.write(b"X")
+
+
+def replace(directory: Path) -> None:
+    write(directory.parent / "draft", "new").replace(directory / "a")
+
+
+CHANGES = [
+    overwrite,
+    replace,
+    lambda directory: write(directory / "new", "new"),
+    lambda directory: (directory / "b").unlink(),
+    lambda directory: (directory / "b").rename(directory / "c"),
+    lambda directory: shutil.rmtree(directory / "sub"),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_directory_that_changes(
+    client: MLOpsClient, dvc: Path, meanwhile: Callable[..., None], change: Callable[[Path], object]
+) -> None:
+    for name in ("a", "b", "sub/d"):
+        write(dvc / "raw" / name, name)
+    meanwhile(lambda: change(dvc / "raw"), nothing)
+    result = client.dvc_add(dvc / "raw")
+    now = data(dvc / "raw")
+    assert (result["files"], result["size"]) == (len(now), sum(map(len, now.values())))
+    shutil.rmtree(dvc / "raw")
+    client.dvc_push()
+    client.dvc_pull()
+    assert data(dvc / "raw") == now and versions_are_whole(dvc)
+
+
+def test_a_directory_that_always_changes(client: MLOpsClient, dvc: Path, meanwhile: Callable[..., None]) -> None:
+    write(dvc / "raw/a", "a")
+    client.dvc_add(dvc / "raw")
+    record, count = (dvc / "raw.dvc").read_text(), itertools.count()
+    write(dvc / "raw/b", "b")
+    meanwhile(lambda: write(dvc / f"raw/{next(count)}", "new"))
+    assert reason(client.dvc_add, dvc / "raw") == "FILE_CHANGING"
+    assert (dvc / "raw.dvc").read_text() == record and (dvc / "raw/0").exists()
+
+
+def test_a_source_that_changes_while_it_is_copied(
+    client: MLOpsClient, dvc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copy(source: Path, place: Path, *above: Any) -> None:
+        real(source, place, *above)
+        if writers:
+            writers.pop()()
+
+    real = dvc_files.copy
+    monkeypatch.setattr(dvc_files, "copy", copy)
+    rows = Path("rows.csv").absolute()
+    with rows.open("ab", 0) as file:
+        writers: list[Callable[[], object]] = [lambda: file.write(b"1\n")]
+        assert client.dvc_add("rows.csv")["size"] == 2 == (dvc / "rows.csv").stat().st_size
+        writers[:] = [lambda: file.write(b"2\n")] * 3
+        assert reason(client.dvc_add, "rows.csv") == "FILE_CHANGING"
+    assert data(dvc)["rows.csv"] == "1\n" and not list((dvc / ".dvc/tmp/mlops").iterdir())
+
+
+def test_a_file_keeps_its_mode_and_identity(client: MLOpsClient, dvc: Path) -> None:
+    file = write(dvc / "run.sh", "true")
+    file.chmod(0o750)
+    before = file.stat()
+    client.dvc_add(file)
+    assert (file.stat().st_ino, file.stat().st_mode) == (before.st_ino, before.st_mode)
 
 
 # --- What cannot be added ---
@@ -293,6 +460,19 @@ def test_links_on_the_way_in_are_followed(client: MLOpsClient, dvc: Path, tmp_pa
     Path("datasets/circle").symlink_to(tmp_path / "datasets")
     assert reason(client.dvc_add, "datasets") == "INPUT_INVALID"
     assert reason(client.dvc_add, "datasets", recursive=True) == "INPUT_INVALID"
+
+
+def test_no_link_leads_to_the_repository_itself(client: MLOpsClient, dvc: Path, tmp_path: Path) -> None:
+    client.dvc_add("datasets/train.csv")
+    before = data(dvc)
+    for name, target in (("itself", dvc), ("workspace", dvc.parent), ("base", dvc.parent.parent)):
+        (tmp_path / "linked").mkdir()
+        (tmp_path / "linked" / name).symlink_to(target)
+        for recursive in (False, True):
+            assert reason(client.dvc_add, "linked", recursive=recursive) == "INPUT_INVALID"
+            assert reason(client.dvc_add, f"linked/{name}", recursive=recursive) == "INPUT_INVALID"
+        shutil.rmtree(tmp_path / "linked")
+    assert data(dvc) == before
 
 
 def test_what_is_no_file(client: MLOpsClient, tmp_path: Path) -> None:
@@ -667,16 +847,126 @@ def test_a_workspace_behind_a_link(base: Path, client: MLOpsClient, dvc: Path, t
     assert linked.dvc_push([path])["pushed"] == 1
 
 
-def test_a_moved_workspace(base: Path, client: MLOpsClient, dvc: Path, manager: WorkspaceManager) -> None:
+# --- Copied and moved ---
+
+
+def copied(base: Path, source: str, place: str) -> Path:
+    """As `cp -r` does it; the copy's dvc/."""
+    shutil.copytree(base / source, base / place, symlinks=True)
+    return base / place / "dvc"
+
+
+def without_site_cache(directory: Path) -> dict[str, bytes]:
+    """All files but hashes that DVC remembers."""
+    files = [file for file in directory.rglob("*") if file.is_file() and "site-cache" not in file.parts]
+    return {str(file.relative_to(directory)): file.read_bytes() for file in files}
+
+
+def test_copies_push_to_remotes_of_their_own(
+    base: Path, client: MLOpsClient, dvc: Path, manager: WorkspaceManager
+) -> None:
     client.dvc_add("datasets")
     client.dvc_push()
-    MLOpsClient("moved", workspace_manager=manager)
-    shutil.rmtree(base / "moved/dvc")
-    shutil.copytree(dvc, base / "moved/dvc")
-    moved = MLOpsClient("moved", workspace_manager=manager)
-    lose_cache(base / "moved/dvc")
-    assert moved.dvc_pull()["fetched"] == 4
-    assert str(dvc) not in (base / "moved/dvc/.dvc/config").read_text()
+    copies = [copied(base, "fraud", "fraud2"), copied(base, "fraud", "fraud3")]
+    copies.append(copied(base, "fraud2", "fraud4"))  # Of a copy.
+    before = without_site_cache(dvc)
+    for place in copies:
+        write(Path("new.csv"), place.parent.name)
+        copy = MLOpsClient(place.parent.name, workspace_manager=manager)
+        copy.dvc_add("new.csv")
+        assert copy.dvc_push() == {"success": True, "pushed": 1, "remote": "workspace", "url": str(place / "remote")}
+        for file in (place / ".dvc").glob("config*"):
+            assert f"{dvc}/" not in file.read_text()
+        lose_cache(place)
+        assert copy.dvc_pull()["fetched"] == 5
+    assert without_site_cache(dvc) == before
+    client.dvc_add("datasets/train.csv")
+    assert client.dvc_push()["url"] == str(dvc / "remote")
+
+
+def test_a_moved_base(base: Path, client: MLOpsClient, dvc: Path, tmp_path: Path) -> None:
+    client.dvc_add("datasets")
+    base.rename(tmp_path / "moved")
+    assert failed(client.dvc_push, component="workspace").details["reason"] == "WORKSPACE_NOT_FOUND"
+    moved = DVCClient(ProjectWorkspace.load_metadata(tmp_path / "moved/fraud"), {})
+    assert moved.push()["url"] == str(tmp_path / "moved/fraud/dvc/remote")
+    assert moved.count() == {"tracked": 3} and not base.exists()
+    (tmp_path / "moved").rename(base)  # For those who stop its server.
+
+
+def test_what_the_user_configured_follows_unless_it_is_elsewhere(
+    base: Path, client: MLOpsClient, dvc: Path, manager: WorkspaceManager, tmp_path: Path
+) -> None:
+    manager.update_workspace_metadata("fraud", dvc_remote_path=str(base / "fraud/outputs/store"))
+    client.dvc_add("datasets/train.csv")
+    with (dvc / ".dvc/config").open("a") as config:
+        config.write(f"[cache]\n    type = symlink\n    dir = {dvc}/.dvc/other\n# A comment\n")
+        config.write(f"['remote \"backup\"']\n    url = {base}/fraud/outputs/backup\n")
+    local = f"['remote \"far\"']\n    url = {tmp_path}/far\n['remote \"near\"']\n    url = file://{base}/fraud/near\n"
+    write(dvc / ".dvc/config.local", local)
+    client.dvc_add("datasets/test.csv")
+    assert (dvc / "datasets/test.csv").is_symlink()
+    place = copied(base, "fraud", "fraud2")
+    copy = MLOpsClient("fraud2", workspace_manager=manager)
+    assert copy.dvc_push(["datasets/test.csv"], remote="backup")["url"] == str(base / "fraud2/outputs/backup")
+    assert copy.dvc_push(["datasets/test.csv"], remote="far")["url"] == str(tmp_path / "far")
+    assert copy.dvc_push(["datasets/test.csv"])["url"] == str(base / "fraud2/outputs/store")
+    config, local = (place / ".dvc/config").read_text(), (place / ".dvc/config.local").read_text()
+    assert f"dir = {place}/.dvc/other\n# A comment\n" in config and f"{base}/fraud/" not in config + local
+    assert f"url = file://{base}/fraud2/near\n" in local
+    assert (place / "datasets/test.csv").resolve().is_relative_to(place)
+    assert not (base / "fraud/outputs/store").exists() and not (base / "fraud/outputs/backup").exists()
+
+
+# --- Odd paths ---
+
+ODD = ["jürgen #%(x)s${y}{z}{ ,;'\"[a]*?!~\\\n ", "'''\"\"\"\u2028\x85\x01:", "~nobody", "file:"]
+
+
+def plain_workspace(root: Path) -> ProjectWorkspace:
+    """Without a server."""
+    root.mkdir(parents=True)
+    write(root / "workspace.yaml", "project_name: fraud\n")
+    return ProjectWorkspace("fraud", root)
+
+
+@pytest.mark.parametrize("name", ODD, ids=ascii)
+def test_any_path(tmp_path: Path, name: str) -> None:
+    inside = DVCClient(plain_workspace(tmp_path / name / "fraud"), {})
+    absolute = DVCClient(plain_workspace(tmp_path / "a/fraud"), {"remote_path": str(tmp_path / name / "remote")})
+    relative = DVCClient(plain_workspace(tmp_path / "r/fraud"), {"remote_path": f"stores/{name}"})
+    for client in (inside, absolute, relative):
+        root = client._workspace.dvc_path
+        client.add("datasets")
+        assert client.push()["pushed"] == 4
+        lose_cache(root)
+        shutil.rmtree(root / "datasets")
+        assert client.pull()["fetched"] == 4
+        assert not client.add("datasets")["changed"] and client.push()["pushed"] == 0
+    assert sorted(os.listdir(tmp_path)) == sorted({name, "a", "r", "datasets"})
+    assert sorted(os.listdir(tmp_path / "r/fraud/dvc/stores")) == [name]
+
+
+def test_the_configuration_is_what_dvc_reads(tmp_path: Path) -> None:
+    root = tmp_path / ODD[0].replace("%(x)s", "%") / "fraud/dvc"
+    for remote in (tmp_path / "dönnées/remote", root / "remote"):
+        write(root / ".dvc/config", "[core]\n    remote = Backup\n['remote \"backup\"']\n    url = /x\n")
+        dvc_config.update(root, str(remote))
+        read = Config(str(root / ".dvc"))
+        assert {name: of["url"] for name, of in read["remote"].items()} == {"backup": "/x", "workspace": str(remote)}
+        assert read["core"]["site_cache_dir"] == str(root / ".dvc/site-cache") and read["core"]["remote"] == "backup"
+
+
+def test_a_path_that_is_no_text(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff")
+    workspace = plain_workspace(tmp_path / name / "fraud")
+    with pytest.raises(MLOpsClientError, match="is not UTF-8"):
+        DVCClient(workspace, {}).add("datasets")
+    assert not workspace.dvc_path.exists()
+    plain = DVCClient(plain_workspace(tmp_path / "a/fraud"), {"remote_path": str(tmp_path / name)})
+    with pytest.raises(MLOpsClientError) as caught:
+        plain.push()
+    assert caught.value.details == {"reason": "INPUT_INVALID", "field": "dvc_remote_path"}
 
 
 def test_a_deleted_workspace_does_not_come_back(manager: WorkspaceManager, client: MLOpsClient, dvc: Path) -> None:

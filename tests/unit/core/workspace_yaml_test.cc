@@ -137,10 +137,22 @@ TEST(Record, InAMovedBaseHasItsDefaultsDerivedAgain) {
   EXPECT_EQ(read.uid, NewWorkspace("fraud").uid);
 }
 
-TEST(Record, InAMovedBaseKeepsWhatTheUserSet) {
+TEST(Record, InAMovedBaseKeepsLocationsElsewhere) {
   Workspace workspace = NewWorkspace("fraud");
-  workspace.settings = {.mlflow_tracking_uri = "http://mlflow", .dvc_remote_path = "/base/fraud/my-remote"};
-  EXPECT_EQ(Decode(EncodeWorkspace(workspace), "fraud", "/elsewhere").settings, workspace.settings);
+  for (const char* remote : {"/base/fraud2/dvc/remote", "/shared/base/fraud", "s3://bucket/base/fraud", "stores/a"}) {
+    workspace.settings = {.mlflow_tracking_uri = "http://mlflow", .dvc_remote_path = remote};
+    EXPECT_EQ(Decode(EncodeWorkspace(workspace), "fraud", "/elsewhere").settings, workspace.settings);
+  }
+}
+
+TEST(Record, InAMovedBaseHasLocationsInsideItMoved) {
+  Workspace workspace = NewWorkspace("fraud");
+  workspace.root_path = "/a%b/fraud";
+  workspace.settings = {.mlflow_tracking_uri = "sqlite:////a%25b/fraud/outputs/runs.db",
+                        .dvc_remote_path = "/a%b/fraud/outputs/store"};
+  const Settings moved = {.mlflow_tracking_uri = "sqlite:////else%3Fwhere/fraud/outputs/runs.db",
+                          .dvc_remote_path = "/else?where/fraud/outputs/store"};
+  EXPECT_EQ(Decode(EncodeWorkspace(workspace), "fraud", "/else?where").settings, moved);
 }
 
 TEST(Record, OfACopyHasAUidOfItsOwnThatStays) {

@@ -15,13 +15,15 @@ from mlops.client.dvc_repository import (
     Output,
     RemoteMissingDepsError,
     Repository,
+    Stage,
     UploadError,
     causes,
     opened,
     peeked,
 )
 from mlops.client.errors import MLOpsClientError, input_invalid
-from mlops.client.paths import find_input
+from mlops.client.paths import expanded, find_input
+from mlops.client.stamps import ATTEMPTS, changing
 from mlops.workspace import ProjectWorkspace
 
 Pathlike = str | os.PathLike[str]
@@ -34,8 +36,11 @@ class DVCClient:
     """The repository in one workspace's dvc/, without a source code manager; made by the first call that changes it.
 
     Its remote is the `dvc_remote_path` that the workspace has at each call, or "remote_path" of `config`: a URL, or a
-    path, which if relative is below dvc/. Calls of any number of threads and processes wait for each other, at most
-    WAIT_SECONDS, then they raise REPOSITORY_BUSY. Thread-safe.
+    path, which if relative is below dvc/. In a copied or moved workspace it is the copy's own, and so is every location
+    below the old workspace that DVC's configuration names. DVC needs paths that are UTF-8.
+
+    Calls of any number of threads and processes wait for each other, at most WAIT_SECONDS, then they raise
+    REPOSITORY_BUSY. Thread-safe.
     """
 
     def __init__(self, workspace: ProjectWorkspace, config: Mapping[str, Any]) -> None:
@@ -43,18 +48,21 @@ class DVCClient:
         self._remote_path = os.fspath(config["remote_path"]) if "remote_path" in config else None
 
     def add(self, path: Pathlike, recursive: bool = False) -> dict[str, Any]:
-        """Tracks a file or directory as it is now; a relative path is one in the working directory, or else in dvc/.
+        """Tracks a file or directory as it is at one moment; a relative path is one in the working directory, or else
+        in dvc/. What is in dvc/ stays the file that it is: a process that has it open can go on writing to it.
 
         One from outside dvc/ is copied: a relative one to the same place below it, an absolute one, and one that
         begins with "..", by its name. Links are followed, DVC's and Git's own files left out. What is there and
-        tracked becomes the former version. With `recursive` each file below a directory is tracked by itself.
+        tracked becomes the former version. A part of a tracked directory makes a new version of that directory, whose
+        other files stay as they are in the former. With `recursive` each file below a directory is tracked by itself.
 
         Returns `success`, `path` (in the workspace), `dvc_file`, `md5`, `size` in bytes, number of `files`, and whether
         it was `changed` since it was added before. With `recursive` `dvc_file` and `md5` are None, and `added` lists
         the same of each file.
 
-        Raises MLOpsClientError: FILE_NOT_FOUND; INPUT_INVALID for what cannot be tracked; LOCAL_CHANGES if the copy
-        would replace what is in no version; REPOSITORY_BUSY; TOOLKIT_FAILED. All is then as before.
+        Raises MLOpsClientError: FILE_NOT_FOUND; INPUT_INVALID for what cannot be tracked; FILE_CHANGING if others write
+        to it all the time; LOCAL_CHANGES if the copy would replace what is in no version; REPOSITORY_BUSY;
+        TOOLKIT_FAILED. All is then as before.
         """
         if not os.fspath(path):
             raise input_invalid("path", "is empty; name a file or directory")
@@ -63,7 +71,7 @@ class DVCClient:
             root = Path(repo.root_dir)
             place = _place(path, source, root)
             _check_place(repo, place)
-            copies = _copies(source, place, recursive) if place != _real(source) else []
+            copies = _copies(source, place, recursive, root) if place != _real(source) else []
             if not copies:
                 _check_links(repo, place)
             paths = _targets_below(repo, place, copies) if recursive else [place]
@@ -71,11 +79,11 @@ class DVCClient:
             _check_owners(repo, place, owners, recursive)
             for _, copied in copies:
                 _check_saved(copied, owners.get(copied))
+            _check_parts(owners)
             before = {str(out): out.hash_info.value for out in set(owners.values())}
             written = [_dvc_file(item, owners.get(item)) for item in paths]
             with dvc_files.changed(root, copies, list(dict.fromkeys(written))):
-                stages = repo.add([str(item) for item in paths])
-            repo.refresh()
+                stages = _add_unchanged(repo, place, paths, copied=bool(copies))
             added = [self._added(repo, item, stage.outs[0], before) for item, stage in zip(paths, stages, strict=True)]
         return {"success": True, **(_summary(self._shown(place, root), added) if recursive else added[0])}
 
@@ -143,11 +151,13 @@ class DVCClient:
     def _opened(self, remote: str | None = None) -> Iterator[Repository]:
         """With the settings that the workspace has now, which others may have changed; and the remote to be used."""
         workspace = ProjectWorkspace.load_metadata(self._workspace.root_path)
-        root = workspace.dvc_path
-        root.mkdir(exist_ok=True)
-        root = root.resolve()
+        root = workspace.dvc_path.resolve()
         default_url = _url(workspace.dvc_remote_path or str(root / "remote"), root)
         url = _url(self._remote_path, root) if self._remote_path else default_url
+        _check_text("workspace", str(root))
+        for own in (default_url, url):
+            _check_text("dvc_remote_path", own)
+        root.mkdir(exist_ok=True)
         with opened(root, url, default_url, (remote or REMOTE).lower(), WAIT_SECONDS) as repo:
             dvc_files.recover(root)
             for own in (default_url, url):
@@ -161,13 +171,14 @@ class DVCClient:
     def _added(self, repo: Repository, path: Path, out: Output, before: Mapping[str, str]) -> dict[str, Any]:
         root = Path(repo.root_dir)
         whole = Path(out.fs_path) == path
-        of = out if whole else repo.get_data_index_entry(str(path))[1]
+        part = None if whole else out.get_obj(filter_info=str(path))  # Of the directory that is tracked.
+        files = [path] if path.is_file() else [Path(file) for file in repo.dvcignore.find(repo.fs, str(path))]
         return {
             "path": self._shown(path, root),
             "dvc_file": self._shown(Path(out.stage.path), root),
-            "md5": of.hash_info.value,
-            "size": out.meta.size if whole else path.stat().st_size,
-            "files": _files(out) if whole else 1,
+            "md5": (part or out).hash_info.value,
+            "size": out.meta.size if whole else sum(file.stat().st_size for file in files),
+            "files": _files(out) if whole else len(files),
             "changed": before.get(str(out)) != out.hash_info.value,
         }
 
@@ -179,7 +190,7 @@ class DVCClient:
         given = [targets] if isinstance(targets, str | os.PathLike) else targets
         chosen: list[str] = []
         for target in given:
-            path = Path(target).expanduser()
+            path = expanded(target)
             places = [_real(base / path) for base in (root, Path.cwd(), self._workspace.dvc_path)]
             inside = [place for place in places if place.is_relative_to(root)]
             found = next((match for place in inside if (match := _match(repo, place, tracked, whole))), None)
@@ -191,9 +202,19 @@ class DVCClient:
         return list(dict.fromkeys(chosen))
 
 
+def _check_text(field: str, path: str) -> None:
+    """DVC keeps paths in databases that take nothing else."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise input_invalid(
+            field, f"is at {os.fsencode(path)!r}, which is not UTF-8: DVC needs a path that is; move or rename it"
+        ) from None
+
+
 def _url(remote_path: str, root: Path) -> str:
     """A URL as it is, a path absolute."""
-    return remote_path if re.match(r"\w+://", remote_path) else str((root / Path(remote_path).expanduser()).resolve())
+    return remote_path if re.match(r"\w+://", remote_path) else str((root / expanded(remote_path)).resolve())
 
 
 def _ignore(repo: Repository, remote: Path) -> None:
@@ -201,14 +222,21 @@ def _ignore(repo: Repository, remote: Path) -> None:
     root = Path(repo.root_dir)
     if not remote.is_relative_to(root) or remote == root:
         return
-    line = "/" + re.sub(r"([\\*?\[\]!# ])", r"\\\1", str(remote.relative_to(root))) + "/"
+    line = _ignore_pattern(remote.relative_to(root))
     file = root / ".dvcignore"
-    lines = file.read_text().splitlines() if file.exists() else []
-    if line not in lines:
+    text = file.read_text("utf-8", "surrogateescape") if file.exists() else ""
+    if line not in text.split("\n"):
         draft = file.with_name(".dvcignore~")
-        draft.write_text("\n".join([*lines, line]) + "\n")
+        separator = "\n" if text and not text.endswith("\n") else ""
+        draft.write_text(f"{text}{separator}{line}\n", "utf-8", "surrogateescape")
         draft.rename(file)
         repo.refresh()
+
+
+def _ignore_pattern(directory: Path) -> str:
+    """The line of a .dvcignore for a directory below it. What no line can hold is matched as any one character."""
+    escaped = re.sub(r"([\\*?\[\]!# ])", r"\\\1", str(directory))
+    return f"/{''.join(char if char.isprintable() else '?' for char in escaped)}/"
 
 
 def _real(path: Path) -> Path:
@@ -219,11 +247,11 @@ def _real(path: Path) -> Path:
 def _place(path: Pathlike, source: Path, root: Path) -> Path:
     """Where below `root` it is, or belongs."""
     real = _real(source)
-    if root.is_relative_to(source.resolve()):
+    if any(source.samefile(directory) for directory in (root, *root.parents)):
         raise input_invalid("path", f"{source} contains the repository; name something in it")
     if real.is_relative_to(root):
         return real
-    relative = Path(os.path.normpath(Path(path).expanduser()))
+    relative = Path(os.path.normpath(expanded(path)))
     if relative.is_absolute() or relative.parts[:1] in ((), ("..",)):
         relative = Path(source.resolve().name if source.name == ".." else source.name)
     if not _real(root / relative).is_relative_to(root) or _real(root / relative) != root / relative:
@@ -252,10 +280,10 @@ def _check_links(repo: Repository, place: Path) -> None:
         raise input_invalid("path", f"symbolic links cannot be tracked: {names}; replace them by what they lead to")
 
 
-def _copies(source: Path, place: Path, recursive: bool) -> list[tuple[Path, Path]]:
+def _copies(source: Path, place: Path, recursive: bool, root: Path) -> list[tuple[Path, Path]]:
     if not recursive or not source.is_dir():
         return [(source, place)]
-    files = list(dvc_files.files_below(source))
+    files = list(dvc_files.files_below(source, frozenset({dvc_files.identity(root)})))
     if not files:
         raise input_invalid("path", f"{source} has no files in it")
     return [(file, place / file.relative_to(source)) for file in files]
@@ -274,6 +302,28 @@ def _targets_below(repo: Repository, place: Path, copies: Sequence[tuple[Path, P
     return sorted(found)
 
 
+def _add_unchanged(repo: Repository, place: Path, paths: Sequence[Path], copied: bool) -> list[Stage]:
+    """Adds `paths`, all at or below `place`, as they are at one moment.
+
+    Raises MLOpsClientError FILE_CHANGING if somebody writes to them all the time.
+    """
+    for _ in range(ATTEMPTS):
+        before = dvc_files.stamps_of(place)
+        try:
+            stages = repo.add_verified([str(path) for path in paths], link=copied)
+        except FileNotFoundError:  # Removed after it was listed.
+            if not place.exists():
+                raise
+            continue
+        finally:
+            repo.refresh()
+        cached = all(repo.has_content(stage.outs[0], place) for stage in stages)
+        # Nobody else knows of a copy yet, and DVC may have made links of it.
+        if cached and (copied or dvc_files.stamps_of(place) == before):
+            return stages
+    raise changing(place)
+
+
 def _owners(repo: Repository, paths: Sequence[Path]) -> dict[Path, Output]:
     """For each of `paths` that is tracked, by itself or in a directory, by what."""
     tracked = {Path(out.fs_path): out for out in repo.tracked()}
@@ -290,6 +340,18 @@ def _check_owners(repo: Repository, place: Path, owners: Mapping[Path, Output], 
     if below:
         names = _shortened(sorted(str(path.relative_to(place)) for path in below))
         raise input_invalid("path", f"in {place} are tracked by themselves {names}; use recursive=True")
+
+
+def _check_parts(owners: Mapping[Path, Output]) -> None:
+    """Raises MLOpsClientError INPUT_INVALID for a part of a tracked directory that is below what was a file in it: DVC
+    would keep both.
+    """
+    for path, out in owners.items():
+        between = [above for above in path.parents if Path(out.fs_path) in above.parents]
+        for above in between:
+            former = out.get_obj(filter_info=str(above))
+            if former is not None and not former.hash_info.isdir:
+                raise input_invalid("path", f"{above} was a file when {out.fs_path} was added; add all of {above}")
 
 
 def _check_saved(place: Path, owner: Output | None) -> None:

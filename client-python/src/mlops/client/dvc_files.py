@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mlops.client.errors import input_invalid
+from mlops.client.stamps import ATTEMPTS, Stamps, changing, stamps
 
 STAGING = Path(".dvc", "tmp", "mlops")  # On the file system of the repository, and none of its data.
 OWN_NAMES = frozenset({".dvc", ".dvcignore", "dvc.yaml", "dvc.lock", ".git", ".gitignore"})
@@ -19,14 +20,46 @@ def is_own(name: str) -> bool:
     return name in OWN_NAMES or name.endswith(".dvc")
 
 
-def copy(source: Path, place: Path, above: frozenset[tuple[int, int]] = frozenset()) -> None:
+Identity = tuple[int, int]  # Of a directory, whatever the path to it.
+
+
+def identity(directory: Path) -> Identity:
+    """Tells a directory from all others."""
+    status = directory.stat()
+    return status.st_dev, status.st_ino
+
+
+def stamps_of(path: Path) -> Stamps:
+    """Those of the files that copy() would copy."""
+    return stamps(lambda: files_below(path) if path.is_dir() else [path])
+
+
+def copy_unchanged(source: Path, place: Path, above: frozenset[Identity]) -> None:
+    """Copies as copy(); what somebody else writes to meanwhile is copied again.
+
+    Raises MLOpsClientError FILE_CHANGING if it changed during each of ATTEMPTS copies.
+    """
+    for _ in range(ATTEMPTS):
+        before = stamps_of(source)
+        with suppress(FileNotFoundError):
+            copy(source, place, above)
+            if stamps_of(source) == before:
+                return
+        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+    raise changing(source)
+
+
+def copy(source: Path, place: Path, above: frozenset[Identity] = frozenset()) -> None:
     """Copies a file or directory with what is below it, what links lead to included, DVC's own files left out.
 
-    Raises MLOpsClientError INPUT_INVALID for what is neither file nor directory, and for links that lead in circles.
+    Raises MLOpsClientError INPUT_INVALID for what is neither file nor directory, and for links that lead to one of the
+    directories `above`, or in circles.
     """
     if source.is_file():
         shutil.copy2(source, place)
         return
+    if not os.path.lexists(source):
+        raise FileNotFoundError(source)
     if not source.is_dir():
         raise input_invalid("path", f"{source} is neither a file nor a directory")
     entries, above = _entries(source, above)
@@ -35,7 +68,7 @@ def copy(source: Path, place: Path, above: frozenset[tuple[int, int]] = frozense
         copy(entry, place / entry.name, above)
 
 
-def files_below(directory: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
+def files_below(directory: Path, above: frozenset[Identity] = frozenset()) -> Iterator[Path]:
     """Every file below a directory that copy() would copy. Raises as copy() does of circles."""
     entries, above = _entries(directory, above)
     for entry in entries:
@@ -45,13 +78,12 @@ def files_below(directory: Path, above: frozenset[tuple[int, int]] = frozenset()
             yield entry
 
 
-def _entries(directory: Path, above: frozenset[tuple[int, int]]) -> tuple[list[Path], frozenset[tuple[int, int]]]:
+def _entries(directory: Path, above: frozenset[Identity]) -> tuple[list[Path], frozenset[Identity]]:
     """What is in a directory, and the directories above that: `above` and this one."""
-    status = directory.stat()
-    identity = (status.st_dev, status.st_ino)
-    if identity in above:
-        raise input_invalid("path", f"{directory} is a link to a directory that it is in")
-    return sorted(entry for entry in directory.iterdir() if not is_own(entry.name)), above | {identity}
+    here = identity(directory)
+    if here in above:
+        raise input_invalid("path", f"{directory} leads to a directory that it is in, or to the repository itself")
+    return sorted(entry for entry in directory.iterdir() if not is_own(entry.name)), above | {here}
 
 
 class Change:
@@ -73,7 +105,7 @@ class Change:
         change._old.mkdir()
         try:
             for number, (source, _) in enumerate(copies):
-                copy(source, change._new / str(number))
+                copy_unchanged(source, change._new / str(number), frozenset({identity(root)}))
             for number, file in enumerate(written):
                 if file.exists():
                     shutil.copy2(file, change._directory / f"written{number}")

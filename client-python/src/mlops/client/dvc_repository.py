@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from mlops.client import dvc_config
 from mlops.client.file_lock import busy, locked
 
 _LOGGERS = ("dvc", "dvc_data", "dvc_objects")
@@ -38,6 +39,8 @@ with _console_kept():
     from dvc.lock import LockError, make_lock
     from dvc.output import Output
     from dvc.repo import Repo, lock_repo
+    from dvc.stage import Stage
+    from dvc_data.hashfile import _progress
 
 __all__ = [
     "REMOTE",
@@ -46,13 +49,24 @@ __all__ = [
     "Output",
     "RemoteMissingDepsError",
     "Repository",
+    "Stage",
     "UploadError",
     "causes",
     "opened",
     "peeked",
 ]
 
-REMOTE = "workspace"  # The name of the workspace's remote in DVC's configuration.
+REMOTE = dvc_config.REMOTE
+
+
+class _QueryingProgress(_progress.QueryingProgress):  # type: ignore[misc]
+    """DVC takes the path of a cache or remote for a format string, so that braces in it fail."""
+
+    def __init__(self, iterable: Any = None, total: int | None = None, name: str = "", phase: str = "Querying") -> None:
+        super().__init__(iterable, total, name.replace("{", "{{").replace("}", "}}"), phase)
+
+
+_progress.QueryingProgress = _QueryingProgress
 
 
 class Repository(Repo):  # type: ignore[misc]
@@ -61,7 +75,7 @@ class Repository(Repo):  # type: ignore[misc]
     @property
     def site_cache_dir(self) -> str:
         """Where indexes and known hashes are kept."""
-        return os.path.join(self.dvc_dir, "site-cache")
+        return os.path.join(self.dvc_dir, dvc_config.SITE_CACHE)
 
     def refresh(self) -> None:
         """Forgets what was read of files that have been written since."""
@@ -83,6 +97,29 @@ class Repository(Repo):  # type: ignore[misc]
         """Those of contents() that are not in the cache."""
         return [(path, identity) for path, identity in self.contents(targets) if not self._cached(identity.value)]
 
+    def add_verified(self, paths: Sequence[str], link: bool) -> list[Stage]:
+        """Adds files and directories in place: each stays the file that it is, so that a process can go on writing it.
+
+        DVC hashes a file first and copies it to the cache later. A copy that does not match its hash is not kept, and
+        has_content() is then False. With `link`, files become links to the cache where `cache.type` asks for that.
+        """
+        cache = self.cache.local
+        add = cache.add
+        cache.add = lambda *args, **named: add(*args, **{**named, "verify": True})
+        try:
+            return list(self.add(paths, relink=link and not {"hardlink", "symlink"}.isdisjoint(cache.cache_types)))
+        finally:
+            cache.add = add
+
+    def has_content(self, out: Output, path: Path) -> bool:
+        """Whether the content that was just added as `out` is in the cache, as far as it is at or below `path`."""
+        own = Path(out.fs_path)
+        below = path.relative_to(own).parts if path.is_relative_to(own) else ()
+        entries = (
+            [identity for key, _, identity in out.obj if key[: len(below)] == below] if out.hash_info.isdir else []
+        )
+        return all(self._cached(identity.value) for identity in [out.hash_info, *entries])
+
     def _cached(self, value: str) -> bool:
         return bool(self.cache.local.exists(value))
 
@@ -100,8 +137,8 @@ def opened(root: Path, remote_url: str, default_url: str, remote: str, wait_seco
     temporary.mkdir(exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(locked(temporary / "mlops.lock", wait_seconds))
+        dvc_config.update(root, default_url)
         repo = stack.enter_context(peeked(root, remote_url, remote))
-        _configure(repo, default_url)
         while True:  # Others may use DVC's command line, whose lock is tried for 3 seconds.
             try:
                 stack.enter_context(lock_repo(repo))
@@ -148,19 +185,6 @@ def _mend(temporary: Path) -> None:
             json.loads(file.read_bytes())
         except ValueError:
             file.unlink()
-
-
-def _configure(repo: Repository, default_url: str) -> None:
-    """Lets the repository's own files say what `peeked` does, where they do not yet."""
-    wanted = {"no_scm": "True", "analytics": "False", "check_update": "False", "site_cache_dir": repo.site_cache_dir}
-    there = repo.config.read("repo")
-    known_url = there["remote"].get(REMOTE, {}).get("url")
-    if known_url == default_url and "remote" in there["core"] and there["core"].items() >= wanted.items():
-        return
-    with repo.config.edit("repo") as config:
-        config["core"].update(wanted)
-        config["core"].setdefault("remote", REMOTE)
-        config["remote"].setdefault(REMOTE, {})["url"] = default_url
 
 
 @contextmanager

@@ -23,6 +23,7 @@ class MLOpsClientError(Exception):
     | EXPERIMENT_DELETED  | the project's experiment, `experiment_id`, has been deleted in MLflow |
     | SERVER_UNAVAILABLE  | the MLflow server at `tracking_uri` does not answer |
     | STORE_READ_ONLY     | the workspace was copied or moved from `root`, and its MLflow store, `path`, is read-only |
+    | FILE_CHANGING       | what was to be copied is written to all the time, at `path` |
     | LOCAL_CHANGES       | data would be lost that is in no version |
     | DATA_MISSING        | neither cache nor remote has it |
     | REPOSITORY_BUSY     | another process has kept the repository or the store locked for too long |

@@ -220,7 +220,7 @@ class MLOpsClient:
         itself, which is many times slower than a directory as a whole.
 
         Returns `success`, `path`, `dvc_file`, `md5`, `size`, `files`, `changed`, and with `recursive` `added`: the same
-        of each file. Reasons of errors: FILE_NOT_FOUND, INPUT_INVALID, LOCAL_CHANGES, REPOSITORY_BUSY.
+        of each file. Reasons of errors: FILE_NOT_FOUND, INPUT_INVALID, FILE_CHANGING, LOCAL_CHANGES, REPOSITORY_BUSY.
         """
         with operation("dvc_add", "dvc"):
             return self._dvc().add(path, recursive)

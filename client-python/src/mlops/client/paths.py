@@ -9,6 +9,11 @@ from mlops.client.errors import MLOpsClientError, input_invalid
 from mlops.workspace import ProjectWorkspace
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """`path` with a leading "~" replaced; unlike Path.expanduser(), no error if that names no user."""
+    return Path(os.path.expanduser(path))
+
+
 def find_input(path: str | os.PathLike[str], roots: Iterable[Path]) -> Path:
     """What `path` names: relative to the working directory as everywhere in Python, or else to one of `roots`, which
     are asked for only then.
@@ -17,7 +22,7 @@ def find_input(path: str | os.PathLike[str], roots: Iterable[Path]) -> Path:
     """
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise input_invalid("path", f"must be a path, not {path!r:.100}")
-    given = Path(path).expanduser()
+    given = expanded(path)
     places: dict[str, None] = {}
     for root in chain([Path.cwd()], roots):
         candidate = (root / given).absolute()

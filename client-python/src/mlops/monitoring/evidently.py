@@ -1,11 +1,16 @@
 """Drift of a workspace's data: the only importer of evidently."""
 
+import html
 import json
 import logging
 import math
 import os
 import re
+import threading
 import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,27 +23,30 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from evidently import DataDefinition, Dataset, Report
+from evidently import ColumnType, DataDefinition, Dataset, Report
+from evidently.core.datasets import infer_column_type
 from evidently.presets import DataDriftPreset
-from pandas.api.types import is_bool_dtype, is_extension_array_dtype, is_integer_dtype, is_numeric_dtype
 
 from mlops.client.errors import MLOpsClientError, input_invalid
 from mlops.client.paths import require_local
 from mlops.client.staging import staging
+from mlops.monitoring.columns import BOOL, CATEGORY, EMPTY, Column, Pair, pair, plain, presence, unicode_text
 from mlops.workspace import ProjectWorkspace
 
 _log = logging.getLogger(__name__)
 # From this share of drifted columns on the dataset has drifted; Evidently's own default.
 _DRIFT_SHARE = 0.5
 _ROLES_KEY = b"mlops.roles"
+_KINDS_KEY = b"mlops.kinds"
 # MLflow takes 1000 metrics in a request; those of the columns of a wider table are in the report alone.
 _MAX_COLUMN_METRICS = 900
 _MAX_METRIC_NAME = 200
+_WORD = re.compile(r"\w\w")  # To Evidently a single letter is none.
 
 
 @dataclass(frozen=True)
 class _Reference:
-    df: pd.DataFrame
+    columns: dict[str, Column]
     target: str | None
     prediction: str | None
 
@@ -59,61 +67,60 @@ class DriftMonitor:
     def set_reference(self, df: pd.DataFrame, target_column: str | None, prediction_column: str | None) -> None:
         """Keeps `df` in monitoring/reference.parquet, in place of the one before. Names of columns become text.
 
-        Raises MLOpsClientError INPUT_INVALID unless `df` is a DataFrame with rows, with columns of different names and
-        of types that Parquet knows, and with the target and prediction columns named; WORKSPACE_NOT_LOCAL.
+        Of a column that no later one can be compared with (see compare()) only the name and type are kept.
+
+        Raises MLOpsClientError INPUT_INVALID unless `df` is a DataFrame with rows, with columns of different names, and
+        with the target and prediction columns named; WORKSPACE_NOT_LOCAL.
         """
-        df = _checked(df)
-        roles = _roles(df, target_column, prediction_column)
-        try:
-            table = pa.Table.from_pandas(df, preserve_index=False)
-        except (pa.ArrowException, ValueError, TypeError) as error:
-            raise input_invalid("df", f"cannot be kept as Parquet: {error}") from error
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _ROLES_KEY: json.dumps(roles)})
+        columns = _checked(df)
+        roles = _roles(columns, target_column, prediction_column)
+        table = pa.table({name: pa.Array.from_pandas(column.values) for name, column in columns.items()})
+        kinds = {name: [column.kind, column.dtype] for name, column in columns.items()}
+        table = table.replace_schema_metadata({_ROLES_KEY: json.dumps(roles), _KINDS_KEY: json.dumps(kinds)})
         with self._staged() as directory:
             draft = directory / "reference.parquet"
-            pq.write_table(table, draft)
+            with draft.open("wb") as file:  # Arrow takes no path that is not UTF-8.
+                pq.write_table(table, file)
             _put(draft, self._reference_file)
 
     def compare(self, df: pd.DataFrame, target_column: str | None, prediction_column: str | None) -> dict[str, Any]:
         """Compares `df` with the reference, column by column, by the method that Evidently chooses for each.
 
         The columns must be those of the reference, but the reference's target may be missing, where it is not known
-        yet. The target and prediction are those named with the reference, if not named here.
+        yet. The target and prediction are those named with the reference, if not named here. A column without any value
+        has drifted if it has one in the reference.
 
         Returns
         - `dataset_drift`: whether at least half of the columns drifted; `drift_share`, `number_of_columns`,
           `number_of_drifted_columns`, `drifted_columns`: their names;
         - `columns`: for each `drift_score` (None if Evidently found no number), `drifted`, `method`, `threshold`;
-        - `skipped_columns`: why others were not compared: times, lists, no value in the reference;
+        - `skipped_columns`: why others were not compared: times, lists, text where numbers were, no value in the
+          reference, or what Evidently raised; the report names them, too;
         - `target_column`, `prediction_column`;
         - `report_json`, `report_html`: paths of Evidently's report, in monitoring/reports/ and named by UTC time;
         - `metrics`: `drift_share`, `dataset_drift` (0 or 1), `number_of_drifted_columns` and `drift_score.<column>`,
           with "_" for what MLflow allows in no name, of at most 900 columns.
 
         Raises MLOpsClientError REFERENCE_MISSING if set_reference() was never called; INPUT_INVALID unless `df` is a
-        DataFrame with rows, the right columns, each of the reference's kind and with any value where it has one;
-        WORKSPACE_NOT_LOCAL.
+        DataFrame with rows, the right columns, and one that can be compared; WORKSPACE_NOT_LOCAL.
         """
         reference = self._read_reference()
-        df = _checked(df)
-        roles = _roles(df, target_column, prediction_column)
-        columns = _expected_columns(df, reference)
-        current, before = df[columns], reference.df[columns]
-        definition = Dataset.from_pandas(before, DataDefinition()).data_definition
-        skipped = _skipped(before, definition)
-        _check_values(current, before, skipped)
-        preset = DataDriftPreset(columns=[name for name in columns if name not in skipped], drift_share=_DRIFT_SHARE)
-        snapshot = Report([preset], include_tests=True).run(
-            Dataset.from_pandas(current, definition), Dataset.from_pandas(before, definition)
-        )
+        now = _checked(df)
+        roles = _roles(now, target_column, prediction_column)
+        pairs = {name: pair(reference.columns[name], now[name]) for name in _expected_columns(now, reference)}
+        skipped = {name: each.problem for name, each in pairs.items() if each.problem is not None}
+        with _process_state_kept():
+            snapshot = _run({name: each for name, each in pairs.items() if name not in skipped}, skipped)
+        if skipped:
+            _log.warning("Columns that are not compared: %s", skipped)
         target = roles["target"] or reference.target
         results = {
             **_results(snapshot.dict()),
             "skipped_columns": skipped,
-            "target_column": target if target in df.columns else None,
+            "target_column": target if target in now else None,
             "prediction_column": roles["prediction"] or reference.prediction,
         }
-        return {**results, **self._write_report(snapshot), "metrics": _metrics(results)}
+        return {**results, **self._write_report(snapshot, skipped), "metrics": _metrics(results)}
 
     def count(self) -> dict[str, int]:
         """How many `reports` there are."""
@@ -126,9 +133,16 @@ class DriftMonitor:
 
     def _read_reference(self) -> _Reference:
         try:
-            table = pq.ParquetFile(self._reference_file).read()  # read_table() would look for partitions in the path.
+            with self._reference_file.open("rb") as file:
+                table = pq.ParquetFile(file).read()
             roles = json.loads(table.schema.metadata[_ROLES_KEY])
-            return _Reference(table.to_pandas(), roles["target"], roles["prediction"])
+            # Files of the first release do not say of what kind their columns are.
+            kinds = json.loads(table.schema.metadata.get(_KINDS_KEY, b"{}"))
+            columns = {}
+            for name, values in table.to_pandas().items():
+                column = plain(values)
+                columns[name] = Column(column.values, *kinds[name]) if name in kinds else column
+            return _Reference(columns, roles["target"], roles["prediction"])
         except FileNotFoundError:
             require_local(self._workspace)
             raise MLOpsClientError(
@@ -141,13 +155,15 @@ class DriftMonitor:
                 details={"reason": "REFERENCE_MISSING", "path": str(self._reference_file)},
             ) from error
 
-    def _write_report(self, snapshot: Any) -> dict[str, str]:
+    def _write_report(self, snapshot: Any, skipped: dict[str, str]) -> dict[str, str]:
         name = f"drift-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{uuid.uuid4().hex[:6]}"
         paths = {}
         with self._staged() as directory:
             self._reports.mkdir(exist_ok=True)
             snapshot.save_html(str(directory / "html"))
             snapshot.save_json(str(directory / "json"))
+            if skipped:
+                _name_skipped(directory, skipped)
             for kind in ("html", "json"):
                 path = self._reports / f"{name}.{kind}"
                 _put(directory / kind, path)
@@ -161,44 +177,42 @@ def _put(draft: Path, path: Path) -> None:
     draft.replace(path)
 
 
-def _checked(df: Any) -> pd.DataFrame:
-    """The table with text for names, since Evidently knows no other, and in types that it compares."""
+def _name_skipped(directory: Path, skipped: dict[str, str]) -> None:
+    """Adds the columns that were not compared to a report, which knows only those that were."""
+    report = json.loads((directory / "json").read_text("utf-8"))
+    (directory / "json").write_text(json.dumps({**report, "skipped_columns": skipped}), "utf-8")
+    items = "".join(f"<li>{html.escape(f'{name}: {problem}')}</li>" for name, problem in skipped.items())
+    section = f"<section><h3>Columns that were not compared</h3><ul>{items}</ul></section>"
+    head, end, tail = (directory / "html").read_text("utf-8").rpartition("</body>")
+    (directory / "html").write_text(f"{head}{section}{end}{tail}", "utf-8")
+
+
+def _checked(df: Any) -> dict[str, Column]:
+    """The columns of a table in types that Evidently compares, by their names as text, since it knows no other."""
     if not isinstance(df, pd.DataFrame):
         raise input_invalid("df", f"must be a pandas DataFrame, not {type(df).__name__}")
     if df.empty:
         raise input_invalid("df", f"has {len(df)} rows and {len(df.columns)} columns: there is nothing to compare")
-    df = df.set_axis(df.columns.map(str), axis="columns").reset_index(drop=True)
+    df = df.set_axis([unicode_text(name) for name in df.columns], axis="columns").reset_index(drop=True)
     if not df.columns.is_unique:
         doubles = sorted(set(df.columns[df.columns.duplicated()]))
         raise input_invalid("df", f"has several columns of one name: {_names(doubles)}")
-    return df.apply(_plain)
+    return {name: plain(values) for name, values in df.items()}
 
 
-def _plain(series: pd.Series) -> pd.Series:
-    """The same values in a type that Evidently compares: it leaves out those that know a missing value."""
-    if series.dtype == object:
-        series = series.convert_dtypes()
-    if is_bool_dtype(series):
-        return series.map({True: "True", False: "False"}).astype(object)
-    if is_numeric_dtype(series) and (is_extension_array_dtype(series) or series.dtype.kind == "u"):
-        fits = is_integer_dtype(series) and series.notna().all() and series.max() <= np.iinfo(np.int64).max
-        return series.astype("int64" if fits else "float64")
-    return series
-
-
-def _roles(df: pd.DataFrame, target: str | None, prediction: str | None) -> dict[str, str | None]:
+def _roles(columns: dict[str, Column], target: str | None, prediction: str | None) -> dict[str, str | None]:
     roles = {"target": target, "prediction": prediction}
     for role, column in roles.items():
-        if column is not None and str(column) not in df.columns:
+        if column is not None and unicode_text(column) not in columns:
             raise input_invalid(f"{role}_column", f"is {column!r}, which is no column of df")
-    return {role: None if column is None else str(column) for role, column in roles.items()}
+    return {role: None if column is None else unicode_text(column) for role, column in roles.items()}
 
 
-def _expected_columns(df: pd.DataFrame, reference: _Reference) -> list[str]:
-    missing = [column for column in reference.df.columns if column not in df.columns and column != reference.target]
-    extra = [column for column in df.columns if column not in reference.df.columns]
+def _expected_columns(now: dict[str, Column], reference: _Reference) -> list[str]:
+    missing = [column for column in reference.columns if column not in now and column != reference.target]
+    extra = [column for column in now if column not in reference.columns]
     if not missing and not extra:
-        return [column for column in reference.df.columns if column in df.columns]
+        return [column for column in reference.columns if column in now]
     problems = [f"{what} {_names(columns)}" for what, columns in (("lacks", missing), ("adds", extra)) if columns]
     error = input_invalid("df", f"has other columns than the reference: it {' and '.join(problems)}")
     error.details |= {"missing": missing, "extra": extra}
@@ -211,42 +225,91 @@ def _names(columns: list[str]) -> str:
     return ", ".join(map(repr, columns[:20])) + (f" and {more} more" if more > 0 else "")
 
 
-def _has_values(series: pd.Series) -> bool:
-    """As Evidently sees it, to which infinity is none."""
-    if series.dtype.kind == "f":
-        return bool(np.isfinite(series.to_numpy(dtype=float, na_value=np.nan)).any())
-    return bool(series.notna().any())
+_one_at_a_time = threading.Lock()
 
 
-def _skipped(before: pd.DataFrame, definition: DataDefinition) -> dict[str, str]:
-    comparable = {
-        *definition.get_numerical_columns(),
-        *definition.get_categorical_columns(),
-        *definition.get_text_columns(),
-    }
-    skipped = {}
-    for column in before.columns:
-        if not _has_values(before[column]):
-            skipped[column] = "has no value in the reference"
-        elif column not in comparable:
-            skipped[column] = f"is of a type that is not compared, {before[column].dtype}"
-    return skipped
+@contextmanager
+def _process_state_kept() -> Iterator[None]:
+    """Keeps what Evidently changes for the whole process: it seeds numpy's random generator, and warns thousands of
+    times of columns with few values, for which its results say as much.
+    """
+    with _one_at_a_time, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        state = np.random.get_state()
+        try:
+            yield
+        finally:
+            np.random.set_state(state)
 
 
-def _check_values(current: pd.DataFrame, before: pd.DataFrame, skipped: dict[str, str]) -> None:
-    compared = [column for column in before.columns if column not in skipped]
+def _run(pairs: dict[str, Pair], skipped: dict[str, str]) -> Any:
+    """Evidently's report of `pairs`, but for the columns that it fails at, which are added to `skipped`."""
+    types = {name: _column_type(each) for name, each in pairs.items()}
+    if types:
+        try:
+            return _report(pairs, types)
+        except Exception as error:
+            _log.debug("Evidently failed; looking for the columns it fails at", exc_info=error)
+    compared = {}
+    for name, of in types.items():
+        try:
+            compared[name] = _settled_type(pairs[name], name, of)
+        except Exception as error:
+            skipped[name] = f"Evidently cannot compare it: {error}"
     if not compared:
         raise input_invalid("df", f"has no column that can be compared: {skipped}")
-    empty = [column for column in compared if not _has_values(current[column])]
-    if empty:
-        raise input_invalid("df", f"has no value in columns that have some in the reference: {_names(empty)}")
-    for column in compared:
-        is_number = is_numeric_dtype(current[column])
-        if is_number != is_numeric_dtype(before[column]):
-            words = ("numbers", "no numbers") if is_number else ("no numbers", "numbers")
-            raise input_invalid("df", f"column {column!r} holds {words[0]}, and {words[1]} in the reference")
-    if skipped:
-        _log.warning("Columns that are not compared: %s", skipped)
+    return _report(pairs, compared)
+
+
+def _column_type(each: Pair) -> ColumnType:
+    if each.kind in (BOOL, CATEGORY, EMPTY):
+        return ColumnType.Categorical
+    # Evidently takes few different numbers, or texts that repeat, for categories. It compares other texts by words.
+    inferred = infer_column_type(each.before)
+    if inferred == ColumnType.Text and not each.before.str.contains(_WORD).any():
+        return ColumnType.Categorical
+    return inferred
+
+
+def _settled_type(each: Pair, name: str, of: ColumnType) -> ColumnType:
+    """A type that Evidently can compare the column as: it fails at text of words that all are too frequent."""
+    try:
+        _report({name: each}, {name: of})
+        return of
+    except Exception:
+        if of != ColumnType.Text:
+            raise
+    _report({name: each}, {name: ColumnType.Categorical})
+    return ColumnType.Categorical
+
+
+def _report(pairs: dict[str, Pair], types: dict[str, ColumnType]) -> Any:
+    definition = DataDefinition(
+        **{
+            f"{word}_columns": [name for name, of in types.items() if of == kind]
+            for word, kind in (
+                ("numerical", ColumnType.Numerical),
+                ("categorical", ColumnType.Categorical),
+                ("text", ColumnType.Text),
+            )
+        },
+        datetime_columns=[],
+        unknown_columns=[],
+        list_columns=[],
+    )
+    # Evidently refuses a column without values, so that it is told which rows have some. Any difference is drift.
+    empty = [name for name in types if pairs[name].kind == EMPTY]
+    before = {name: presence(pairs[name].before) if name in empty else pairs[name].before for name in types}
+    now = {name: presence(pairs[name].now) if name in empty else pairs[name].now for name in types}
+    preset = DataDriftPreset(
+        columns=list(types),
+        drift_share=_DRIFT_SHARE,
+        per_column_method=dict.fromkeys(empty, "jensenshannon"),
+        per_column_threshold=dict.fromkeys(empty, 1e-9),
+    )
+    return Report([preset], include_tests=True).run(
+        Dataset.from_pandas(pd.DataFrame(now), definition), Dataset.from_pandas(pd.DataFrame(before), definition)
+    )
 
 
 def _results(report: dict[str, Any]) -> dict[str, Any]:

@@ -50,8 +50,9 @@ def build(servable: Servable, name: str, version: str, home: Path) -> None:
 
     Raises MLOpsClientError TOOLKIT_FAILED, with the end of what BentoML said.
     """
-    context = home / "context"
+    context, temporary = home / "context", home / "temporary"
     context.mkdir()
+    temporary.mkdir()
     (context / "service.py").write_bytes(Path(__file__).with_name("bento_service.py").read_bytes())
     (context / "model.json").write_text(json.dumps({"pickle": servable.pickle}))
     options = {
@@ -67,7 +68,7 @@ def build(servable: Servable, name: str, version: str, home: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-c", _BUILD, json.dumps(options)],
             cwd=context,
-            env={**os.environ, "BENTOML_HOME": str(home)},
+            env={**os.environ, "BENTOML_HOME": str(home), "TMPDIR": str(temporary)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -3,18 +3,23 @@
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 import bentoml
 from bentoml._internal.bento import BentoStore
+from bentoml._internal.models import Model, ModelContext, ModelOptions
 from bentoml._internal.models import ModelStore as BentoModelStore
+from bentoml._internal.models.model import ModelInfo
 from bentoml.exceptions import BentoMLException
 
 from mlops.client.errors import MLOpsClientError, input_invalid
 from mlops.client.file_lock import locked
 from mlops.client.paths import require_local
 from mlops.client.staging import staging
+from mlops.client.stamps import ATTEMPTS, changing, stamps
 from mlops.serving import bento
 from mlops.workspace import ProjectWorkspace
 
@@ -50,12 +55,11 @@ class ModelStore:
 
         Raises MLOpsClientError MODEL_EXISTS if the version is taken; INPUT_INVALID for a name or version that is no
         part of a tag, a directory with nothing to store or with links that lead out of it, a model that no bento can be
-        built of; WORKSPACE_NOT_LOCAL; REPOSITORY_BUSY. Nothing is stored then.
+        built of; FILE_CHANGING; WORKSPACE_NOT_LOCAL; REPOSITORY_BUSY. Nothing is stored then.
         """
         require_local(self._workspace)
         tag = _tag(name, version)
-        if self._home.resolve().is_relative_to(path.resolve()):
-            raise input_invalid("model_path", f"{path} holds the model store itself; name the model's own directory")
+        self._refuse_itself(path)
         servable = bento.find_servable(path) if build_bento else None
         kinds = ["models", "bentos"] if servable else ["models"]
         self._refuse_taken(tag, kinds)
@@ -78,6 +82,15 @@ class ModelStore:
         """How many `models` and `bentos` BentoML lists."""
         stores = {kind: self._home / kind for kind in _STORES}
         return {kind: len(_STORES[kind](path).list()) if path.is_dir() else 0 for kind, path in stores.items()}
+
+    def _refuse_itself(self, path: Path) -> None:
+        """Refuses what would be copied into itself: directories that hold the store, and what is being made in it."""
+        home = self._home.resolve()
+        own = [home, *home.parents, *(home / kind for kind in _STORES)]
+        if any(path.samefile(directory) for directory in own if directory.exists()) or path.resolve().is_relative_to(
+            self._staging_area.resolve()
+        ):
+            raise input_invalid("model_path", f"{path} holds the model store itself; name the model's own directory")
 
     def _path(self, kind: str, tag: bentoml.Tag) -> Path:
         return self._home / kind / str(tag.path())
@@ -132,19 +145,44 @@ def _tag(name: str, version: str | None) -> bentoml.Tag:
 
 
 def _store_model(source: Path, tag: bentoml.Tag, home: Path) -> None:
-    # The files are put in after BentoML: it would copy them twice, once by way of the system's temporary directory.
-    with bentoml.models.create(tag, _model_store=BentoModelStore(home / "models")):
-        pass
     target = home / "models" / tag.path()
     is_directory = source.is_dir()
     if os.path.lexists(source / _OWN_FILE) if is_directory else source.name == _OWN_FILE:
         raise input_invalid("model_path", f"has a {_OWN_FILE}, where BentoML writes its own: put it in a sub-directory")
-    if is_directory:
-        _copy_directory(source.resolve(), target)
-    elif source.is_file():
-        shutil.copy2(source, target)
-    else:
+    if not is_directory and not source.is_file():
         raise _neither(source)
+    target.parent.mkdir(parents=True)
+    _copy_unchanged(source.resolve() if is_directory else source, target)
+    # BentoML's own way copies all files twice, once by way of the system's temporary directory, which there may not be.
+    context = ModelContext(framework_name="", framework_versions={})
+    info = ModelInfo(tag, "", {}, ModelOptions(), {}, context, {}, "v1")
+    Model(tag, str(target), info, internal=True).flush()
+
+
+def _copy_unchanged(source: Path, target: Path) -> None:
+    """Copies a file or directory as it is at one moment.
+
+    Raises MLOpsClientError FILE_CHANGING if somebody writes to it all the time.
+    """
+    for _ in range(ATTEMPTS):
+        before = stamps(lambda: _files(source))
+        target.mkdir()
+        with suppress(FileNotFoundError):
+            if source.is_dir():
+                _copy_directory(source, target)
+            else:
+                shutil.copy2(source, target)
+            if stamps(lambda: _files(source)) == before:
+                return
+        shutil.rmtree(target)
+    raise changing(source)
+
+
+def _files(source: Path) -> Iterator[Path]:
+    if not source.is_dir():
+        yield source
+    for directory, _, names in os.walk(source):
+        yield from (Path(directory, name) for name in names)
 
 
 def _copy_directory(source: Path, target: Path) -> None:

@@ -11,6 +11,7 @@ import yaml
 
 from mlops._rpc import convert, errors
 from mlops._rpc.errors import WorkspaceError
+from mlops.workspace import relocation
 from mlops.workspace.html import html_table
 from mlops.workspace.origin import Facts, Origin
 from mlops.workspace.v1 import workspace_service_pb2 as pb
@@ -227,10 +228,12 @@ class ProjectWorkspace:
             if not isinstance(record.get("metadata") or {}, dict):
                 raise _corrupt(file, 0, "metadata: must be a map")
             created_at = _time(file, record, "created_at") or _now()
+            project_name = str(record.get("project_name") or file.parent.name)
+            settings = {name: None if record.get(name) is None else str(record[name]) for name in convert.SETTINGS}
             return cls(
-                project_name=str(record.get("project_name") or file.parent.name),
+                project_name=project_name,
                 root_path=file.parent,
-                **{name: None if record.get(name) is None else str(record[name]) for name in convert.SETTINGS},
+                **relocation.follow(settings, project_name, str(record.get("root_path") or ""), file.parent),
                 metadata=record.get("metadata") or {},
                 created_at=created_at,
                 updated_at=_time(file, record, "updated_at") or created_at,

@@ -1,0 +1,165 @@
+"""Columns of any type, in the three that Evidently compares: numbers, categories and text."""
+
+import math
+from contextlib import suppress
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pandas.api.types import infer_dtype, is_bool_dtype, is_complex_dtype, is_numeric_dtype, is_string_dtype
+
+NUMBER, BOOL, CATEGORY, TEXT = "numbers", "booleans", "categories", "text"
+EMPTY = "no value"
+OTHER = "other"  # Of a type that is not compared.
+
+# What pandas.api.types.infer_dtype() says of values in a column of Python objects.
+_KINDS = {
+    "string": TEXT,
+    "boolean": BOOL,
+    "integer": NUMBER,
+    "floating": NUMBER,
+    "mixed-integer-float": NUMBER,
+    "decimal": NUMBER,
+    "interval": CATEGORY,
+    "empty": EMPTY,
+}
+_SCALARS = (str, bool, int, float, Decimal, np.bool_, np.integer, np.floating)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column in a plain type: int64 or float64 for numbers, else text and None in objects."""
+
+    values: pd.Series
+    kind: str
+    dtype: str  # That it came in.
+
+
+def plain(series: pd.Series) -> Column:
+    """The same values in a plain type; of a type that is not compared, none of them."""
+    dtype = str(series.dtype)
+    kind, values = _read(series)
+    if kind == NUMBER:
+        numbers = _numbers(values)
+        return Column(numbers, NUMBER if np.isfinite(numbers).any() else EMPTY, dtype)
+    if kind in (OTHER, EMPTY):
+        nothing = pd.Series([None] * len(series), index=series.index, dtype=object)
+        return Column(nothing, EMPTY if series.isna().all() else OTHER, dtype)
+    return Column(_texts(values), kind if values.notna().any() else EMPTY, dtype)
+
+
+def _read(series: pd.Series) -> tuple[str, pd.Series]:
+    """The kind of a column, and its values without what only its type has: sparse or dictionary encoding."""
+    dtype = series.dtype
+    if isinstance(dtype, pd.SparseDtype):
+        series = series.sparse.to_dense()
+    if isinstance(dtype, pd.CategoricalDtype) or _is_arrow_dictionary(dtype):
+        return CATEGORY, series.astype(object)
+    if is_complex_dtype(series):
+        return OTHER, series
+    if series.dtype == object:
+        return _kind_of_objects(series), series
+    if is_bool_dtype(series):
+        return BOOL, series.astype(object)
+    if is_numeric_dtype(series):
+        return NUMBER, series
+    if is_string_dtype(series):
+        return TEXT, series.astype(object)
+    if isinstance(dtype, pd.IntervalDtype):
+        return CATEGORY, series.astype(object)
+    return OTHER, series
+
+
+def _is_arrow_dictionary(dtype: Any) -> bool:
+    return isinstance(dtype, pd.ArrowDtype) and pa.types.is_dictionary(dtype.pyarrow_dtype)
+
+
+def _kind_of_objects(series: pd.Series) -> str:
+    inferred = infer_dtype(series, skipna=True)
+    if inferred.startswith("mixed") and inferred not in _KINDS:
+        return CATEGORY if all(isinstance(value, _SCALARS) for value in series[series.notna()]) else OTHER
+    return _KINDS.get(inferred, OTHER)
+
+
+def _numbers(values: pd.Series) -> pd.Series:
+    """As int64 if all fit, else float64."""
+    numbers = pd.Series(values.to_numpy(dtype="float64", na_value=np.nan), index=values.index)
+    whole = values.dtype.kind in "iu" and values.notna().all()
+    limits = np.iinfo(np.int64)
+    if whole and len(values) and limits.min <= int(values.min()) and int(values.max()) <= limits.max:
+        return values.astype("int64")
+    return numbers
+
+
+def _texts(values: pd.Series) -> pd.Series:
+    """As text; None for what is missing."""
+    with suppress(pa.ArrowException, ValueError, TypeError):  # Quickly, if all are text already.
+        return pd.Series(pa.Array.from_pandas(values, type=pa.string()).to_pandas(), values.index, object)
+    missing = values.isna()
+    texts = [None if gone else as_text(value) for value, gone in zip(values, missing, strict=True)]
+    return pd.Series(texts, values.index, object)
+
+
+def as_text(value: Any) -> str:
+    """A value as the name of a category: the same for 1, 1.0 and the text "1"."""
+    if isinstance(value, float | np.floating) and math.isfinite(value) and value == int(value):
+        value = int(value)
+    return unicode_text(value)
+
+
+def unicode_text(value: Any) -> str:
+    """A value as text without surrogates, which neither Parquet nor a report can hold."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A column of the reference and the same column now, made comparable; or why it cannot be compared."""
+
+    before: pd.Series
+    now: pd.Series
+    kind: str
+    problem: str | None = None
+
+
+def pair(before: Column, now: Column) -> Pair:
+    """Makes two columns comparable. `kind` is EMPTY if only the reference has values."""
+    unlike = Pair(before.values, now.values, OTHER, f"holds {now.kind}, and {before.kind} in the reference")
+    if before.kind == EMPTY:
+        return Pair(before.values, now.values, OTHER, "has no value in the reference")
+    for column in (before, now):
+        if column.kind == OTHER:
+            return Pair(before.values, now.values, OTHER, f"is of a type that is not compared, {column.dtype}")
+    if now.kind == EMPTY or before.kind == now.kind:
+        return Pair(before.values, now.values, now.kind)
+    kinds = {before.kind, now.kind}
+    if kinds == {NUMBER, BOOL}:
+        flags_before, flags_now = _as_booleans(before), _as_booleans(now)
+        return unlike if flags_before is None or flags_now is None else Pair(flags_before, flags_now, BOOL)
+    if kinds == {NUMBER, TEXT}:
+        return unlike
+    if kinds == {NUMBER, CATEGORY} and before.kind == NUMBER:
+        numbers = pd.to_numeric(now.values, errors="coerce")
+        return (
+            unlike
+            if (numbers.isna() & now.values.notna()).any()
+            else Pair(before.values, numbers.astype("float64"), NUMBER)
+        )
+    return Pair(_texts(before.values), _texts(now.values), before.kind)
+
+
+def _as_booleans(column: Column) -> pd.Series | None:
+    """None if there are other numbers than 0 and 1."""
+    if column.kind == BOOL:
+        return column.values
+    known = column.values.isin([0, 1]) | column.values.isna()
+    return column.values.map({0: "False", 1: "True"}).astype(object) if known.all() else None
+
+
+def presence(series: pd.Series) -> pd.Series:
+    """For each row whether it has a value, as a category."""
+    there = np.isfinite(series) if series.dtype != object else series.notna()
+    return there.map({True: "value", False: "missing"}).astype(object)
