@@ -5,7 +5,8 @@ PYTHON := .venv/bin/python
 # Nothing from outside: neither a server nor a package.
 unexport MLOPS_WORKSPACE_ADDRESS PYTHONPATH
 
-.PHONY: help setup build serve wheel test ctest pytest toolkits example lint-proto asan tsan bench fuzz lint format clean
+.PHONY: help setup build serve wheel test ctest pytest toolkits example lint-proto accept-proto asan tsan bench fuzz \
+  linearizable crash lint format clean
 .NOTPARALLEL:
 
 help: ## show this list
@@ -40,6 +41,10 @@ test: lint-proto ctest pytest toolkits ## set up, build and run every test
 
 lint-proto: setup
 	.venv/bin/buf lint proto
+	.venv/bin/buf breaking proto --against proto/accepted.binpb
+
+accept-proto: setup ## accept the contract as it is now, so that lint compares later ones with it
+	.venv/bin/buf build proto --exclude-source-info -o proto/accepted.binpb
 
 ctest: build
 	ctest --test-dir build --output-on-failure -j2
@@ -73,13 +78,20 @@ tsan: ## unit and catalog tests under ThreadSanitizer
 bench: build wheel ## measure; see tests/bench/README.md
 	$(PYTHON) tests/bench/run.py
 
+linearizable: wheel ## record what concurrent clients see, and check that one order explains it; two minutes
+	@.ci/setup linearizable
+	$(PYTHON) tests/linearizable/run.py $(ARGS)
+
+crash: wheel ## cut the power at every write of the disk, and kill the server under load; some minutes, as root
+	@.ci/setup crash
+	$(PYTHON) tests/crash/run.py $(ARGS)
+
 fuzz: ## run each fuzzer for a minute
 	@.ci/setup clang
 	cmake --workflow --preset fuzz
 
-lint: ## check formatting, types and the contract; build with clang's thread-safety analysis
+lint: lint-proto ## check formatting, types and the contract; build with clang's thread-safety analysis
 	@.ci/setup clang
-	.venv/bin/buf lint proto
 	git ls-files '*.h' '*.cc' | xargs clang-format-14 --dry-run -Werror
 	.venv/bin/ruff check client-python tests
 	.venv/bin/ruff format --check client-python tests

@@ -157,7 +157,7 @@ absl::StatusOr<WorkspaceStatus> WorkspaceClient::GetStatus(std::string_view proj
                                                            const CallOptions& call) const {
   v1::GetWorkspaceStatusRequest request;
   request.set_project(std::string(project));
-  if (options.max_staleness) *request.mutable_max_staleness() = ToProto(*options.max_staleness);
+  *request.mutable_max_staleness() = ToProto(options.max_staleness);
   request.set_counts_only(options.counts_only);
   ASSIGN_OR_RETURN(const v1::WorkspaceStatus status, connection_->GetWorkspaceStatus(request, call));
   return FromProto(status);
@@ -167,7 +167,7 @@ absl::Status WorkspaceClient::StreamStatuses(const std::function<bool(const Work
                                              const StatusStreamOptions& options, const CallOptions& call) const {
   v1::StreamWorkspaceStatusesRequest request;
   request.set_filter(options.filter);
-  if (options.max_staleness) *request.mutable_max_staleness() = ToProto(*options.max_staleness);
+  *request.mutable_max_staleness() = ToProto(options.max_staleness);
   request.set_counts_only(options.counts_only);
   return connection_->StreamWorkspaceStatuses(
       request, call, [&visit](const v1::WorkspaceStatus& status) { return visit(FromProto(status)); });

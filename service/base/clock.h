@@ -1,6 +1,7 @@
 #ifndef MLOPS_SERVICE_BASE_CLOCK_H_
 #define MLOPS_SERVICE_BASE_CLOCK_H_
 
+#include <chrono>
 #include <functional>
 
 #include "absl/time/clock.h"
@@ -13,6 +14,11 @@ using Clock = std::function<absl::Time()>;
 
 inline Clock SystemClock() {
   return [] { return absl::Now(); };
+}
+
+// Never steps back or jumps, whatever happens to the time of day. Its values are good for intervals only.
+inline Clock MonotonicClock() {
+  return [] { return absl::UnixEpoch() + absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch()); };
 }
 
 }  // namespace mlops::base

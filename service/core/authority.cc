@@ -31,11 +31,12 @@ bool NeverCancelled() { return false; }
 
 }  // namespace
 
-Authority::Authority(Catalog* catalog, UsageScanner scanner, std::string base_path, base::Clock clock)
+Authority::Authority(Catalog* catalog, UsageScanner scanner, std::string base_path, base::Clock clock,
+                     base::Clock monotonic_clock)
     : catalog_(catalog),
       base_path_(std::move(base_path)),
       clock_(std::move(clock)),
-      status_cache_(std::move(scanner), clock_) {}
+      status_cache_(std::move(scanner), std::move(monotonic_clock)) {}
 
 absl::Mutex& Authority::Stripe(const ProjectName& project) { return stripes_[absl::HashOf(project) % stripes_.size()]; }
 
@@ -261,7 +262,7 @@ absl::StatusOr<WorkspacePtr> Authority::Undelete(const ProjectName& project, con
 
 absl::StatusOr<StatusResult> Authority::Status(const ProjectName& project, const StatusArgs& args,
                                                Cancelled cancelled) {
-  // One that goes while it is counted may be there again, as another: not for ever.
+  // The workspace may be deleted and recreated during the scan, so retry, but only a few times.
   for (int attempt = 0; attempt < 3; ++attempt) {
     ASSIGN_OR_RETURN(WorkspacePtr workspace, catalog_->Get(project));
     absl::StatusOr<Usage> usage = status_cache_.Get(*workspace, args, cancelled);

@@ -23,7 +23,6 @@ namespace mlops::core {
 
 inline constexpr int kDefaultPageSize = 100;
 inline constexpr int kMaxPageSize = 1000;
-inline constexpr absl::Duration kDefaultMaxStaleness = absl::Seconds(5);
 
 struct CreateArgs {
   ProjectName project;
@@ -89,7 +88,8 @@ struct StatusResult {
 class Authority {
  public:
   // `catalog` must outlive this.
-  Authority(Catalog* catalog, UsageScanner scanner, std::string base_path, base::Clock clock = base::SystemClock());
+  Authority(Catalog* catalog, UsageScanner scanner, std::string base_path, base::Clock clock = base::SystemClock(),
+            base::Clock monotonic_clock = base::MonotonicClock());
 
   absl::StatusOr<WorkspacePtr> Create(const CreateArgs& args);
   absl::StatusOr<WorkspacePtr> Get(const ProjectName& project);

@@ -17,6 +17,7 @@
 #include "proto/cpp/base/error.h"
 #include "proto/cpp/base/status_macros.h"
 #include "service/core/errors.h"
+#include "service/core/filter_spelling.h"
 #include "service/core/iso_time.h"
 
 namespace mlops::core {
@@ -30,7 +31,6 @@ struct OperatorText {
   absl::string_view text;
   Operator value;
 };
-// Those that others begin with come after them.
 constexpr std::array<OperatorText, 7> kOperators = {{{"!=", Operator::kNotEqual},
                                                      {"<=", Operator::kLessEqual},
                                                      {">=", Operator::kGreaterEqual},
@@ -220,6 +220,12 @@ class Parser {
   }
 
  private:
+  struct PathText {
+    std::vector<std::string> names;
+    bool quoted = false;                  // Whether the first was, so that it is no field.
+    std::optional<size_t> odd_character;  // Where a name outside quotes has one that keys must be quoted for.
+  };
+
   // factor { [AND] factor }
   absl::StatusOr<Node> Expression() {
     Node all{.kind = Node::Kind::kAll};
@@ -276,76 +282,109 @@ class Parser {
   absl::StatusOr<Node> Restriction() {
     const size_t begin = at_;
     if (IsKeywordAhead()) return Expected("a term");
+    RETURN_IF_ERROR(CheckNotForeign());
     if (++terms_ > kMaxFilterTerms) return Problem(at_, absl::StrCat("has more than ", kMaxFilterTerms, " terms"));
-    std::vector<std::string> path;
-    ASSIGN_OR_RETURN(const bool quoted, Path(path));
+    PathText path;
+    RETURN_IF_ERROR(ParsePath(path));
+    const size_t end = at_;
     SkipSpace();
-    const std::optional<Operator> op = AcceptOperator();
-    Node node{.kind = Node::Kind::kTerm};
-    if (op) {
-      RETURN_IF_ERROR(SetField(begin, path, quoted, node.term));
-      node.term.op = *op;
-      SkipSpace();
-      ASSIGN_OR_RETURN(node.term.value, ValueOf(node.term));
-      return node;
+    ASSIGN_OR_RETURN(const std::optional<Operator> op, AcceptOperator());
+    if (op) return Comparison(begin, path, *op);
+
+    // First the word that is wrong: of `project like x` it is not the field.
+    RETURN_IF_ERROR(CheckNotForeign());
+    if (!path.quoted && FindField(path.names.front()).has_value()) {
+      return Problem(end, absl::StrCat("expected an operator and a value behind the field ",
+                                       base::Echo(text_.substr(begin, end - begin)),
+                                       "; quote it if it is a part of the project's name"));
     }
     at_ = begin;
-    ASSIGN_OR_RETURN(node.term.value, AnyValue(/*ends_at_operator=*/true));
+    return NamePart();
+  }
+
+  // The rest of `field operator value`, from the value on. The field is at `begin`.
+  absl::StatusOr<Node> Comparison(size_t begin, PathText& path, Operator op) {
+    Node node{.kind = Node::Kind::kTerm};
+    RETURN_IF_ERROR(SetField(begin, path, node.term));
+    node.term.op = op;
+    SkipSpace();
+    ASSIGN_OR_RETURN(node.term.value, ValueOf(node.term));
+    // `= *` is true of any value, also of one that is no text.
+    const bool anything = node.term.value.anything() && !node.term.value.quoted;
+    if (anything && node.term.field == Field::kMetadata) node.term.op = Operator::kHas;
+    return node;
+  }
+
+  // A value alone: text that the project's name contains.
+  absl::StatusOr<Node> NamePart() {
+    const size_t begin = at_;
+    Node node{.kind = Node::Kind::kTerm};
+    ASSIGN_OR_RETURN(node.term.value, AnyValue());
+    if (!node.term.value.quoted) RETURN_IF_ERROR(CheckProjectText(begin));
     const bool pattern = node.term.value.open_begin || node.term.value.open_end;
     node.term.op = pattern ? Operator::kEqual : Operator::kHas;
     return node;
   }
 
-  // name { . name }, each a word or quoted; true if the first was quoted, so that it can be no field.
-  absl::StatusOr<bool> Path(std::vector<std::string>& path) {
-    const bool quoted = !AtEnd() && IsQuote(Peek());
+  // name { . name }, each a word or quoted
+  absl::Status ParsePath(PathText& path) {
+    path.quoted = IsQuote(Peek());
     while (true) {
-      if (!AtEnd() && IsQuote(Peek())) {
+      if (IsQuote(Peek())) {
         ASSIGN_OR_RETURN(std::string name, Quoted());
-        path.push_back(std::move(name));
+        path.names.push_back(std::move(name));
       } else {
         const size_t begin = at_;
-        while (!AtEnd() && IsNameCharacter(Peek())) ++at_;
-        if (at_ == begin) return Expected(path.empty() ? "a term" : "a key behind the dot");
-        path.emplace_back(text_.substr(begin, at_ - begin));
+        for (; !AtEnd() && IsNameCharacter(Peek()); ++at_) {
+          if (!path.odd_character && !IsPlainKeyAt(at_)) path.odd_character = at_;
+        }
+        if (at_ == begin) return Expected(path.names.empty() ? "a term" : "a key behind the dot");
+        path.names.emplace_back(text_.substr(begin, at_ - begin));
       }
-      if (AtEnd() || Peek() != '.') return quoted;
+      if (Peek() != '.') return absl::OkStatus();
       ++at_;
     }
   }
 
-  absl::Status SetField(size_t begin, std::vector<std::string>& path, bool quoted, Term& term) {
-    const std::string& name = path.front();
-    if (!quoted && name == "metadata") {
-      term.field = Field::kMetadata;
-      term.keys.assign(std::make_move_iterator(path.begin() + 1), std::make_move_iterator(path.end()));
-      return absl::OkStatus();
-    }
+  struct FieldAndSetting {
+    Field field;
+    const SettingField* setting = nullptr;
+  };
+
+  static std::optional<FieldAndSetting> FindField(absl::string_view name) {
+    if (name == "project") return FieldAndSetting{Field::kProject};
+    if (name == "create_time") return FieldAndSetting{Field::kCreateTime};
+    if (name == "update_time") return FieldAndSetting{Field::kUpdateTime};
+    if (name == "metadata") return FieldAndSetting{Field::kMetadata};
     const auto is_setting = [&](const SettingField& field) { return field.name == name; };
     const auto setting = std::find_if(kSettingFields.begin(), kSettingFields.end(), is_setting);
-    if (quoted || path.size() > 1) return NoField(begin, absl::StrJoin(path, "."));
-    if (name == "project") {
-      term.field = Field::kProject;
-    } else if (name == "create_time") {
-      term.field = Field::kCreateTime;
-    } else if (name == "update_time") {
-      term.field = Field::kUpdateTime;
-    } else if (setting != kSettingFields.end()) {
-      term.field = Field::kSetting;
-      term.setting = &*setting;
-    } else {
-      return NoField(begin, name);
+    if (setting == kSettingFields.end()) return std::nullopt;
+    return FieldAndSetting{Field::kSetting, &*setting};
+  }
+
+  absl::Status SetField(size_t begin, PathText& path, Term& term) {
+    const auto found = FindField(path.names.front());
+    const bool has_keys = path.names.size() > 1;
+    if (path.quoted || !found || (has_keys && found->field != Field::kMetadata)) {
+      return NoField(begin, absl::StrJoin(path.names, "."));
     }
+    if (path.odd_character) return OddCharacter(*path.odd_character, "a key of the metadata");
+    term.field = found->field;
+    term.setting = found->setting;
+    term.keys.assign(std::make_move_iterator(path.names.begin() + 1), std::make_move_iterator(path.names.end()));
     return absl::OkStatus();
   }
 
   // The value, checked against the field and operator of `term`.
   absl::StatusOr<Value> ValueOf(const Term& term) {
     const size_t begin = at_;
-    ASSIGN_OR_RETURN(Value value, AnyValue(/*ends_at_operator=*/false));
+    ASSIGN_OR_RETURN(Value value, AnyValue());
     const bool pattern = value.open_begin || value.open_end;
     const bool presence = term.op == Operator::kHas && value.anything() && !value.quoted;
     if (presence) return value;
+    if (value.anything() && term.op == Operator::kNotEqual) {
+      return Problem(begin, "expected NOT FIELD:* for a field that is not there; != * matches nothing");
+    }
     if (pattern && term.op != Operator::kEqual && term.op != Operator::kNotEqual) {
       return Problem(begin, "expected a value without *, which goes with = and != alone");
     }
@@ -356,26 +395,37 @@ class Parser {
       value.time = ParseIsoTime(value.text);
       if (pattern || !value.time) return Problem(begin, "expected a time such as \"2026-01-31T12:00:00Z\"");
     }
+    if (value.quoted) return value;
+    if (term.field == Field::kProject) RETURN_IF_ERROR(CheckProjectText(begin));
+    if (term.field == Field::kMetadata) RETURN_IF_ERROR(CheckConstant(begin, value.text));
     return value;
   }
 
-  // A quoted string, or what stands there up to a space or parenthesis (or an operator, where one may follow).
-  absl::StatusOr<Value> AnyValue(bool ends_at_operator) {
-    const size_t begin = at_;
+  // A quoted string, or a word up to a space or parenthesis.
+  absl::StatusOr<Value> AnyValue() {
     Value value;
     if (AtEnd() || IsOperatorCharacter(Peek()) || IsKeywordAhead()) return Expected("a value");
+    RETURN_IF_ERROR(CheckNotForeignWord());
     if (IsQuote(Peek())) {
       ASSIGN_OR_RETURN(value.text, Quoted(&value.open_begin, &value.open_end));
       value.quoted = true;
-      if (!AtEnd() && !EndsValue(Peek())) return Expected("a space");
-      return value;
+    } else {
+      RETURN_IF_ERROR(Word(value));
     }
-    while (!AtEnd() && !EndsValue(Peek()) && !(ends_at_operator && IsOperatorCharacter(Peek()))) {
+    if (Peek() == '(') return Expected("a space (there are no functions)");
+    if (!AtEnd() && !EndsValue(Peek())) return Expected("a space");
+    return value;
+  }
+
+  // A value outside quotes.
+  absl::Status Word(Value& value) {
+    const size_t begin = at_;
+    for (; !AtEnd() && !EndsValue(Peek()); ++at_) {
       if (IsQuote(Peek())) return Expected("a space");
-      ++at_;
+      if (!IsValueAt(at_)) return OddCharacter(at_, "a value");
     }
-    if (at_ == begin) return Expected("a value");
     absl::string_view word = text_.substr(begin, at_ - begin);
+    if (word.empty() || word == "-") return Problem(begin, "expected a value");
     double number;
     if (absl::SimpleAtod(word, &number)) value.number = number;
     value.open_begin = absl::ConsumePrefix(&word, "*");
@@ -384,7 +434,7 @@ class Parser {
       return Problem(begin + star + value.open_begin, "expected * at either end of a value, not within");
     }
     value.text = std::string(word);
-    return value;
+    return absl::OkStatus();
   }
 
   // What stands between quotes. Where a pattern is wanted, a `*` at either end that has no \ before it is not part of
@@ -414,13 +464,79 @@ class Parser {
     return content;
   }
 
-  std::optional<Operator> AcceptOperator() {
+  // Takes all the symbols at once, so that `==` and `=~` are not read as `=` and the beginning of a value.
+  absl::StatusOr<std::optional<Operator>> AcceptOperator() {
+    size_t end = at_;
+    while (end < text_.size() && absl::StrContains("=!<>:~&|^", text_[end])) ++end;
+    const absl::string_view symbols = text_.substr(at_, end - at_);
+    if (symbols.empty()) return std::nullopt;
     for (const OperatorText& op : kOperators) {
-      if (!absl::StartsWith(text_.substr(at_), op.text)) continue;
-      at_ += op.text.size();
+      if (symbols != op.text) continue;
+      at_ = end;
       return op.value;
     }
-    return std::nullopt;
+    if (const auto foreign = FindForeignSymbol(symbols)) return Foreign(at_, symbols, foreign->instead);
+    return Expected("one of = != < <= > >= :");
+  }
+
+  // --- What would be misread ---
+
+  // Refuses another language's operator ahead, where a term may begin.
+  absl::Status CheckNotForeign() const {
+    RETURN_IF_ERROR(CheckNotForeignWord());
+    const absl::string_view rest = text_.substr(at_);
+    if (absl::StartsWith(rest, "!=")) return absl::OkStatus();
+    const auto foreign = FindForeignSymbol(rest);
+    return foreign ? Foreign(at_, rest.substr(0, foreign->size), foreign->instead) : absl::OkStatus();
+  }
+
+  absl::Status CheckNotForeignWord() const {
+    size_t end = at_;
+    while (end < text_.size() && (IsNameCharacter(text_[end]) || text_[end] == '.')) ++end;
+    const absl::string_view word = text_.substr(at_, end - at_);
+    const auto ours = SpellingOfWord(word);
+    return ours ? Foreign(at_, word, *ours) : absl::OkStatus();
+  }
+
+  // Refuses what no project's name has in the word from `begin` to here: it would match nothing.
+  absl::Status CheckProjectText(size_t begin) const {
+    for (size_t i = begin; i < at_; ++i) {
+      const char c = text_[i];
+      if (!absl::ascii_isalnum(c) && !absl::StrContains("._-*", c)) return OddCharacter(i, "a project's name");
+    }
+    return absl::OkStatus();
+  }
+
+  // Refuses `True` and the like, which are neither a constant nor surely text.
+  absl::Status CheckConstant(size_t position, absl::string_view text) const {
+    const auto ours = SpellingOfConstant(text);
+    return ours ? Foreign(position, text, *ours) : absl::OkStatus();
+  }
+
+  bool IsPlainKeyAt(size_t position) const {
+    const char c = text_[position];
+    if (absl::ascii_isalnum(c) || c == '_' || c == '-') return true;
+    return !absl::ascii_isascii(c) && !FindForeignSymbol(text_.substr(position));
+  }
+
+  // Whether what is at `position` may be in a value outside quotes.
+  bool IsValueAt(size_t position) const {
+    const char c = text_[position];
+    if (absl::ascii_isascii(c)) return !absl::StrContains("=<>&|,;[]{}`", c);
+    return !FindForeignSymbol(text_.substr(position));
+  }
+
+  absl::Status Foreign(size_t position, absl::string_view found, absl::string_view ours) const {
+    return Problem(position, absl::StrCat("expected ", ours, ", not ", base::Echo(found),
+                                          "; write it in quotes if it is meant as text"));
+  }
+
+  absl::Status OddCharacter(size_t position, absl::string_view where) const {
+    const absl::string_view rest = text_.substr(position);
+    if (const auto foreign = FindForeignSymbol(rest)) {
+      return Foreign(position, rest.substr(0, foreign->size), foreign->instead);
+    }
+    return Problem(position, absl::StrCat("expected quotes around ", where, " with ", base::Echo(rest.substr(0, 1))));
   }
 
   bool IsWordAhead(absl::string_view word) const {
@@ -440,7 +556,7 @@ class Parser {
   static bool IsOperatorCharacter(char c) { return absl::StrContains("=!<>:", c); }
   static bool EndsValue(char c) { return absl::ascii_isspace(c) || c == '(' || c == ')'; }
   static bool IsNameCharacter(char c) {
-    return !EndsValue(c) && !IsOperatorCharacter(c) && !IsQuote(c) && c != '.' && c != ',';
+    return !EndsValue(c) && !IsOperatorCharacter(c) && !IsQuote(c) && !absl::StrContains(".,;[]{}", c);
   }
 
   static Node Simplified(Node node) {

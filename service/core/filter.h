@@ -18,19 +18,23 @@ inline constexpr int kMaxFilterTerms = 64;
 //
 //   metadata.stage = "production" AND (create_time > 2026-01-31 OR NOT fraud)
 //
-//   terms      FIELD OPERATOR VALUE, or a word alone: text that the project's name contains
+//   terms      FIELD OPERATOR VALUE, or a word alone that names no field: text that the project's name contains
 //   fields     project, mlflow_experiment_id, mlflow_tracking_uri, dvc_remote_path, bentoml_tag_prefix, create_time,
 //              update_time, metadata.KEY[.KEY]...; keys with other characters than letters, digits, _ and - in quotes
 //   operators  = != < <= > >=, and `:`, which means "has": text contains the value, a list has it as an element, a map
-//   as
-//              a key; `field:*` means that the field is there
+//              as a key; `field:*` means that the field is there
 //   values     words, or quoted by " or ' with \ before a character that is to mean itself. `*` at either end of the
 //              value of = and != stands for anything. Times are ISO 8601. An unquoted number, true, false or null also
 //              matches such a value of the metadata.
 //   between    AND (or nothing), OR, which binds more tightly, NOT or -, parentheses
 //
 // A field that is not there matches nothing but NOT: `metadata.stage != x` holds only where there is a stage. Text is
-// compared byte by byte. Immutable and thread-safe; copies are cheap.
+// compared byte by byte.
+//
+// An empty answer must mean that nothing matches, never that a filter was misread. So outside quotes the parser refuses
+// the operators of other languages (filter_spelling.h), a field without an operator, and values that can match nothing.
+//
+// Immutable and thread-safe; copies are cheap.
 class Filter {
  public:
   // Matches every workspace.

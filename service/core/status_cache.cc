@@ -43,35 +43,37 @@ absl::StatusOr<Usage> StatusCache::Get(const Workspace& workspace, const StatusA
   const std::string key = absl::StrCat(workspace.uid, " ", workspace.root_path);
   const std::string scan_key = args.counts_only ? CountsKey(key) : key;
   const absl::Time oldest = clock_() - args.max_staleness;
+  absl::Time begun;
   {
     absl::MutexLock lock(&mutex_);
     while (true) {
       if (std::optional<Usage> known = Find(key, oldest, args.counts_only)) return *std::move(known);
       if (cancelled()) return absl::CancelledError("nobody waits for this status any more");
       if (scanning_.insert(scan_key).second) break;
-      // Woken by the end of any scan, and now and then to ask whether somebody still waits.
+      // The end of any scan wakes this caller. The timeout is for asking `cancelled` again.
       scan_ended_.WaitWithTimeout(&mutex_, absl::Milliseconds(100));
     }
+    begun = clock_();
   }
   absl::StatusOr<Usage> usage = scanner_(workspace, args.counts_only, cancelled);
   absl::MutexLock lock(&mutex_);
   scanning_.erase(scan_key);
   scan_ended_.SignalAll();
-  if (usage.ok()) usages_.Put(scan_key, *usage, usage->problem.message().size());
+  if (usage.ok()) usages_.Put(scan_key, {.usage = *usage, .begun = begun}, usage->problem.message().size());
   return usage;
 }
 
 std::optional<Usage> StatusCache::Find(const std::string& key, absl::Time oldest, bool counts_only) {
-  const Usage* known = usages_.Find(key);
-  if (known != nullptr && known->scan_time >= oldest) {
-    Usage usage = *known;
+  const Known* known = usages_.Find(key);
+  if (known != nullptr && known->begun > oldest) {
+    Usage usage = known->usage;
     if (counts_only) usage.KeepCountsOnly();
     return usage;
   }
   if (!counts_only) return std::nullopt;
   known = usages_.Find(CountsKey(key));
-  if (known == nullptr || known->scan_time < oldest) return std::nullopt;
-  return *known;
+  if (known == nullptr || known->begun <= oldest) return std::nullopt;
+  return known->usage;
 }
 
 size_t StatusCache::bytes() const {

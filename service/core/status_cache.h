@@ -15,26 +15,33 @@
 
 namespace mlops::core {
 
-// Remembers the last count of each workspace, and lets callers that ask for the same one at once share a scan.
-// Thread-safe; no lock is held during a scan.
+// Remembers the last count of each workspace, and lets concurrent callers of the same workspace share a scan.
+// Thread-safe; holds no lock during a scan.
 class StatusCache {
  public:
   // Some hundred thousand workspaces.
   static constexpr size_t kDefaultMaxBytes = size_t{64} << 20;
 
-  // Keeps counts in at most `max_bytes` of memory.
+  // Keeps counts in at most `max_bytes` of memory. `clock` measures their age, so it should be monotonic: after a step
+  // of the time of day, a stale count would pass for a fresh one.
   StatusCache(UsageScanner scanner, base::Clock clock, size_t max_bytes = kDefaultMaxBytes);
 
-  // The usage of `workspace`, at most `args.max_staleness` old when this was called. A scan that its caller gives up is
-  // begun again by one of those who wait for it. Errors as the scanner's; CANCELLED if `cancelled` says so while this
-  // caller scans or waits.
+  // Returns the usage of `workspace` from a scan that began less than `args.max_staleness` before this call, so with
+  // zero from one that began after it. Callers that wait for a running scan share the next one. If the caller of a scan
+  // gives it up, one of those waiting begins it again. Errors as the scanner's; CANCELLED if `cancelled` returns true
+  // while this caller scans or waits.
   absl::StatusOr<Usage> Get(const Workspace& workspace, const StatusArgs& args, Cancelled cancelled);
 
   // Of the memory in use.
   size_t bytes() const;
 
  private:
-  // What is known of `key`, of `oldest` or later.
+  struct Known {
+    Usage usage;
+    absl::Time begun;  // When its scan began, by clock_.
+  };
+
+  // Returns the usage of `key` from a scan that began after `oldest`, if there is one.
   std::optional<Usage> Find(const std::string& key, absl::Time oldest, bool counts_only)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -42,7 +49,7 @@ class StatusCache {
   const base::Clock clock_;
   mutable absl::Mutex mutex_;
   absl::CondVar scan_ended_;
-  base::LruMap<Usage> usages_ ABSL_GUARDED_BY(mutex_);
+  base::LruMap<Known> usages_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<std::string> scanning_ ABSL_GUARDED_BY(mutex_);  // For which some caller scans now.
 };
 

@@ -39,7 +39,7 @@ struct Usage {
 
 // How much is wanted, and how new.
 struct StatusArgs {
-  absl::Duration max_staleness = absl::ZeroDuration();  // The default means now.
+  absl::Duration max_staleness = absl::ZeroDuration();  // Zero: exact at the time of the call.
   bool counts_only = false;
 };
 

@@ -195,8 +195,7 @@ absl::StatusOr<core::DeleteArgs> FromProto(const pb::DeleteWorkspaceRequest& req
                           .validate_only = request.validate_only()};
 }
 
-absl::StatusOr<absl::Duration> MaxStaleness(bool present, const google::protobuf::Duration& max_staleness) {
-  if (!present) return core::kDefaultMaxStaleness;
+absl::StatusOr<absl::Duration> MaxStaleness(const google::protobuf::Duration& max_staleness) {
   if (max_staleness.seconds() < 0 || max_staleness.nanos() < 0) {
     return FieldInvalid("max_staleness", "must not be negative");
   }

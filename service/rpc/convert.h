@@ -32,8 +32,8 @@ absl::Status CheckNoFence(int64_t fence);
 // A count as the wire has it.
 int32_t ClampToInt32(int64_t count);
 
-// The staleness that a request allows; `request` is a GetWorkspaceStatusRequest or StreamWorkspaceStatusesRequest.
-absl::StatusOr<absl::Duration> MaxStaleness(bool present, const google::protobuf::Duration& max_staleness);
+// Returns the age that a status request allows its answer; an unset field is zero, which means exact.
+absl::StatusOr<absl::Duration> MaxStaleness(const google::protobuf::Duration& max_staleness);
 
 void ToProto(const core::Workspace& workspace, pb::Workspace* message);
 void ToProto(const core::DeleteResult& result, pb::DeleteWorkspaceResponse* message);

@@ -24,6 +24,7 @@ StatusStream::StatusStream(core::Authority* authority, Calls* calls, grpc::Callb
       calls_(calls),
       context_(context),
       started_(calls->Begin()),
+      opened_(base::MonotonicClock()()),
       list_args_{.page_size = core::kMaxPageSize} {
   if (absl::Status problem = Parse(request); !problem.ok()) SetEnd(std::move(problem));
   Advance([] {});
@@ -32,7 +33,7 @@ StatusStream::StatusStream(core::Authority* authority, Calls* calls, grpc::Callb
 absl::Status StatusStream::Parse(const grpc::ByteBuffer& bytes) {
   pb::StreamWorkspaceStatusesRequest request;
   RETURN_IF_ERROR(Decode(bytes, &request));
-  ASSIGN_OR_RETURN(status_args_.max_staleness, MaxStaleness(request.has_max_staleness(), request.max_staleness()));
+  ASSIGN_OR_RETURN(status_args_.max_staleness, MaxStaleness(request.max_staleness()));
   status_args_.counts_only = request.counts_only();
   ASSIGN_OR_RETURN(list_args_.filter, core::Filter::Parse(request.filter()));
   return absl::OkStatus();
@@ -120,7 +121,10 @@ bool StatusStream::ScanOne() {
   }
   const std::optional<core::ProjectName> project = NextProject();
   if (!project.has_value()) return false;
-  const auto result = authority_->Status(*project, status_args_, [this] { return context_->IsCancelled(); });
+  // Any scan that began after this call is exact, so that streams opened at once share their scans.
+  core::StatusArgs args = status_args_;
+  args.max_staleness += base::MonotonicClock()() - opened_;
+  const auto result = authority_->Status(*project, args, [this] { return context_->IsCancelled(); });
   if (absl::IsNotFound(result.status())) return true;  // Deleted since it was listed.
   if (absl::IsCancelled(result.status())) {
     SetEnd(result.status());

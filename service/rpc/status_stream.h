@@ -12,6 +12,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "grpcpp/support/byte_buffer.h"
+#include "service/base/clock.h"
 #include "service/core/authority.h"
 #include "service/rpc/call.h"
 
@@ -55,6 +56,7 @@ class StatusStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   Calls* const calls_;
   grpc::CallbackServerContext* const context_;
   const absl::Time started_;
+  const absl::Time opened_;  // The same, by the monotonic clock.
   core::StatusArgs status_args_;
   core::ListArgs list_args_;        // Of the next page. Only of who fetches it.
   grpc::ByteBuffer being_written_;  // Only of who writes.

@@ -119,8 +119,7 @@ grpc::ServerUnaryReactor* WorkspaceService::GetWorkspaceStatus(grpc::CallbackSer
                                                                pb::WorkspaceStatus* response) {
   const auto handler = [this, context](const auto& request, auto* response) {
     ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
-    ASSIGN_OR_RETURN(const absl::Duration staleness,
-                     MaxStaleness(request.has_max_staleness(), request.max_staleness()));
+    ASSIGN_OR_RETURN(const absl::Duration staleness, MaxStaleness(request.max_staleness()));
     const core::StatusArgs args{.max_staleness = staleness, .counts_only = request.counts_only()};
     const auto cancelled = [context] { return context->IsCancelled(); };
     ASSIGN_OR_RETURN(const core::StatusResult result, authority_->Status(project, args, cancelled));

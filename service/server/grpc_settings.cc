@@ -6,6 +6,7 @@
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/resource_quota.h"
+#include "mlops/workspace/v1/error_reason.pb.h"
 
 namespace mlops::server {
 namespace {
@@ -30,8 +31,10 @@ void ApplyGrpcSettings(grpc::ServerBuilder& builder, int max_artifact_streams) {
   // ThreadSanitizer does that better.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   grpc::EnableDefaultHealthCheckService(true);
-  // Reflection can describe the health service only if its descriptor is linked in, which nothing else sees to.
+  // Reflection describes what is linked in. Nothing else refers to the descriptors of the health service and of the
+  // reasons; those of the error details come with proto/cpp/wire_status.
   google::protobuf::LinkMessageReflection<grpc::health::v1::HealthCheckRequest>();
+  workspace::v1::ErrorReason_descriptor();
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   const size_t memory_bytes =

@@ -183,7 +183,6 @@ int Stream(const std::string& address, int rounds) {
   for (int round = -1; round < rounds; ++round) {
     for (const bool counts_only : {false, true}) {
       pb::StreamWorkspaceStatusesRequest request;
-      request.mutable_max_staleness();  // Now.
       request.set_counts_only(counts_only);
       const Clock::time_point start = Clock::now();
       grpc::ClientContext context;

@@ -11,6 +11,7 @@ from support.server import Server
 
 _RACERS = 32
 _INCREMENTS = 10
+_STATUSES = 10
 
 
 def _race(server: Server, work: Callable[[Player], Any]) -> list[Any]:
@@ -90,3 +91,37 @@ def test_no_update_is_lost_among_those_of_different_keys(base: Path) -> None:
         )
         stored = answer(server, "GetWorkspace", project="p")
     assert sorted(stored["metadata"]) == sorted(f"k{i}" for i in range(_RACERS))
+
+
+def test_a_status_counts_what_was_written_before_it_was_asked_for(base: Path) -> None:
+    lock = threading.Lock()
+    begun, written = 0, 0
+
+    def write(text: str) -> None:
+        nonlocal begun, written
+        with lock:
+            begun += 1
+            path = base / f"p/models/{begun % 3}/{begun}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        with lock:
+            written += 1
+
+    def work(player: Player) -> list[str]:
+        problems = []
+        for i in range(_STATUSES):
+            write("12345")
+            before = written
+            rpc = "StreamWorkspaceStatuses" if i % 3 == 0 else "GetWorkspaceStatus"
+            request: dict[str, Any] = {} if i % 3 == 0 else {"project": "p"}
+            outcome = player.call(rpc, {**request, "counts_only": i % 2 == 0})
+            after = begun
+            [status] = outcome.responses
+            if not before <= status["file_count"] <= after:
+                problems.append(f"{rpc} counts {status['file_count']} files, not {before} to {after}")
+        return problems
+
+    with Server(base) as server:
+        answer(server, "CreateWorkspace", project="p")
+        assert [problem for problems in _race(server, work) for problem in problems] == []
+        assert answer(server, "GetWorkspaceStatus", project="p")["size_bytes"] == str(5 * _RACERS * _STATUSES)

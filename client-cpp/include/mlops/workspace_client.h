@@ -253,8 +253,8 @@ struct ListSummary {
 };
 
 struct StatusOptions {
-  // How old the answer may be. Absent: as the server likes, at most 5 s. Zero: count now.
-  std::optional<absl::Duration> max_staleness = std::nullopt;
+  // How old the answer may be. Zero: exact, every file written before the call counts.
+  absl::Duration max_staleness = absl::ZeroDuration();
   // Count files only: every size_bytes is then 0, and every modify_time absent. Much less work for the server.
   bool counts_only = false;
 };
@@ -263,7 +263,7 @@ struct StatusStreamOptions {
   // Which workspaces, as ListOptions::filter. With one, workspaces that cannot be read are left out.
   std::string filter = "";
   // As in StatusOptions.
-  std::optional<absl::Duration> max_staleness = std::nullopt;
+  absl::Duration max_staleness = absl::ZeroDuration();
   bool counts_only = false;
 };
 

@@ -236,10 +236,11 @@ TEST_F(ClientTest, DeleteSendsOptionsAndTellsWhatWasFreed) {
   EXPECT_TRUE(result->purged);
 }
 
-TEST_F(ClientTest, GetStatusSendsStalenessOnlyIfGiven) {
+TEST_F(ClientTest, GetStatusAsksForAnExactAnswerUnlessToldOtherwise) {
   const auto client = StartAndConnect();
   ASSERT_TRUE(client.GetStatus("fraud").ok());
-  EXPECT_FALSE(service_.status_request.has_max_staleness());
+  EXPECT_EQ(service_.status_request.max_staleness().seconds(), 0);
+  EXPECT_EQ(service_.status_request.max_staleness().nanos(), 0);
   ASSERT_TRUE(client.GetStatus("fraud", {.max_staleness = absl::Milliseconds(1500)}).ok());
   EXPECT_EQ(service_.status_request.max_staleness().seconds(), 1);
   EXPECT_EQ(service_.status_request.max_staleness().nanos(), 500'000'000);

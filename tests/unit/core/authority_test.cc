@@ -89,7 +89,7 @@ class AuthorityTest : public testing::Test {
   std::atomic<int> scans = 0;
   std::function<absl::Status()> during_scan;  // What the next scan does instead.
   Authority authority{&catalog, [this](const Workspace& w, bool, Cancelled c) { return Scan(w, c); }, "/base",
-                      clock.clock()};
+                      clock.clock(), clock.clock()};
 };
 
 // --- Create and Ensure ----------------------------------------------------------------------------------------------
@@ -493,6 +493,13 @@ TEST_F(AuthorityTest, StatusCountsOnceWithinTheStaleness) {
   EXPECT_OK(authority.Status(Project("fraud"), kFiveSeconds, Never));
   EXPECT_EQ(scans, 2);
   EXPECT_THAT(authority.Status(Project("churn"), kFiveSeconds, Never), kNotFound);
+}
+
+TEST_F(AuthorityTest, StatusIsExactByDefault) {
+  Create("fraud");
+  EXPECT_OK(authority.Status(Project("fraud"), kFiveSeconds, Never));
+  EXPECT_OK(authority.Status(Project("fraud"), {}, Never));
+  EXPECT_EQ(scans, 2);
 }
 
 TEST_F(AuthorityTest, AWorkspaceThatGoesWhileItIsCountedIsNotFound) {

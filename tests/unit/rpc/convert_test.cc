@@ -153,17 +153,16 @@ TEST(FromProto, DeleteAndListTakeEveryField) {
   EXPECT_TRUE(list.show_deleted);
 }
 
-TEST(MaxStaleness, IsTheDefaultTheGivenOrRefused) {
+TEST(MaxStaleness, IsExactUnlessGivenAndNotNegative) {
   google::protobuf::Duration duration;
-  EXPECT_EQ(MaxStaleness(false, duration).value(), core::kDefaultMaxStaleness);
-  EXPECT_EQ(MaxStaleness(true, duration).value(), absl::ZeroDuration());
+  EXPECT_EQ(MaxStaleness(duration).value(), absl::ZeroDuration());
   duration.set_seconds(2);
   duration.set_nanos(5);
-  EXPECT_EQ(MaxStaleness(true, duration).value(), absl::Seconds(2) + absl::Nanoseconds(5));
+  EXPECT_EQ(MaxStaleness(duration).value(), absl::Seconds(2) + absl::Nanoseconds(5));
   duration.set_nanos(-1);
-  EXPECT_THAT(MaxStaleness(true, duration), HasDetail("field", "max_staleness"));
+  EXPECT_THAT(MaxStaleness(duration), HasDetail("field", "max_staleness"));
   duration.set_seconds(-2);
-  EXPECT_THAT(MaxStaleness(true, duration), kFieldInvalid);
+  EXPECT_THAT(MaxStaleness(duration), kFieldInvalid);
 }
 
 // --- Responses ------------------------------------------------------------------------------------------------------

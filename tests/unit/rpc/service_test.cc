@@ -252,6 +252,21 @@ TEST_F(ServiceTest, WhatIsDeletedMeanwhileIsNotInTheStream) {
   EXPECT_THAT(Stream(), ElementsAre("a", "c"));
 }
 
+TEST_F(ServiceTest, AStreamSharesAScanThatBeganAfterItsCall) {
+  for (const char* name : {"a", "b"}) ASSERT_OK(Create(name));
+  std::vector<std::string> scanned;
+  during_scan = [&](const core::Workspace& workspace) {
+    scanned.push_back(workspace.project.str());
+    if (workspace.project.str() != "a") return;
+    // Another caller has b counted while the stream, whose call began earlier, is still at a.
+    EXPECT_OK(authority.Status(core::ProjectName::Parse("b").value(), {}, [] { return false; }));
+  };
+  EXPECT_THAT(Stream(), ElementsAre("a", "b"));
+  EXPECT_THAT(scanned, ElementsAre("a", "b"));
+  EXPECT_OK(Status("b"));  // Its call began later.
+  EXPECT_THAT(scanned, ElementsAre("a", "b", "b"));
+}
+
 TEST_F(ServiceTest, AWorkspaceThatCannotBeCountedDoesNotEndTheStream) {
   for (const char* name : {"a", "b"}) ASSERT_OK(Create(name));
   scan_result = base::MakeError(StatusCode::kInternal, "disk", {.reason = "IO_ERROR"});

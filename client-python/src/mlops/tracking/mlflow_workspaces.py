@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-from google.protobuf.duration_pb2 import Duration
 from mlflow.entities import Workspace
 from mlflow.entities.workspace import WorkspaceDeletionMode
 from mlflow.exceptions import MlflowException
@@ -187,7 +186,7 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
         from mlops.tracking import mlflow_tables
 
         with _operation("delete_workspace", name):
-            count_now = pb.GetWorkspaceStatusRequest(project=name, max_staleness=Duration(), counts_only=True)
+            count_now = pb.GetWorkspaceStatusRequest(project=name, counts_only=True)
             status = self._connection.call(count_now)
             if status.file_count or status.error.code:
                 problem = status.error.message or f"it has files ({status.file_count}), in {status.workspace.root_path}"

@@ -219,9 +219,10 @@ class WorkspaceManager:
         `purged_at`, and undelete_workspace() knows them by their `uid`.
 
         A filter is, for example, `metadata.stage = "production" AND create_time > 2026-01-31`: see
-        ListWorkspacesRequest in workspace_service.proto.
+        ListWorkspacesRequest in workspace_service.proto. AND, OR and NOT are written in capitals, equality as `=`.
 
-        Raises WorkspaceError FILTER_INVALID if `filter` or `order_by` cannot be understood.
+        Raises WorkspaceError FILTER_INVALID if `filter` or `order_by` cannot be understood; the message names the
+        position and the right spelling.
         """
         found: list[ProjectWorkspace] = []
         with self._operation("list_workspaces"):
@@ -344,10 +345,10 @@ class WorkspaceManager:
             return self._seen(self._connection.call(request))
 
     def get_workspace_status(self, project_name: str, counts_only: bool = False) -> dict[str, Any]:
-        """Returns the workspace's to_dict() and `directory_stats`: for each of the five directories, such as mlflow,
-        `mlflow_exists`, `mlflow_files` and `mlflow_bytes`, sub-directories included. Beside them `file_count` and
-        `size_bytes` of all, `scan_time`, and `error`: None unless something could not be counted. With `counts_only`,
-        which is much less work for the server, all bytes are None.
+        """Counts the files that are there now. Returns the workspace's to_dict() and `directory_stats`: for each of the
+        five directories, such as mlflow, `mlflow_exists`, `mlflow_files` and `mlflow_bytes`, sub-directories included.
+        Beside them `file_count` and `size_bytes` of all, `scan_time`, and `error`: None unless something could not be
+        counted. With `counts_only`, which is much less work for the server, all bytes are None.
 
         Raises WorkspaceError WORKSPACE_NOT_FOUND if there is none.
         """

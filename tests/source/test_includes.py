@@ -1,0 +1,91 @@
+"""The layers of the C++ sources: each directory includes only what stands below it."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.server import REPO
+
+_BASE = {"proto/cpp/base", "service/base"}
+_RECORDS = {*_BASE, "service/fs", "service/core"}
+_WIRE = {"proto/cpp", "generated"}
+# What each directory may include beside itself. A new directory is added here, in its place from the bottom up.
+_MAY_INCLUDE = {
+    "proto/cpp/base": set(),
+    "proto/cpp": {"proto/cpp/base", "generated"},
+    "service/base": {"proto/cpp/base"},
+    "service/fs": _BASE,
+    "service/core": {*_BASE, "service/fs"},
+    "service/artifacts": _RECORDS,
+    "service/catalog": _RECORDS,
+    "service/observe": _BASE,
+    "service/rpc": {*_RECORDS, *_WIRE, "service/artifacts", "service/observe"},
+    "service/server": {*_RECORDS, *_WIRE, "service/artifacts", "service/catalog", "service/observe", "service/rpc"},
+    "service": {*_BASE, "service/observe", "service/server"},
+    # Installed headers can rely only on each other and on the generated ones beside them.
+    "client-cpp/include/mlops": {"generated"},
+    "client-cpp/include/mlops/testing": {"client-cpp/include/mlops", "generated"},
+    "client-cpp/src": {"client-cpp/include/mlops", "proto/cpp", "proto/cpp/base", "generated"},
+    "client-cpp/testing": {
+        *{"client-cpp/include/mlops", "client-cpp/include/mlops/testing", "client-cpp/src"},
+        *{"proto/cpp", "proto/cpp/base", "generated"},
+    },
+    "client-cpp/examples": {"client-cpp/include/mlops", "client-cpp/include/mlops/testing"},
+}
+
+
+def _included(text: str) -> Iterator[str]:
+    """The directories of this project that a source with `text` includes; "generated" for those of the contract."""
+    for header in re.findall(r'^\s*#\s*include\s*["<]([^">]+)[">]', text, re.MULTILINE):
+        directory = str(Path(header).parent)
+        if re.match(r"mlops/workspace/v\d+$|google/rpc$|grpc/health/v\d+$", directory):
+            yield "generated"
+        elif directory.split("/")[0] == "mlops":
+            yield f"client-cpp/include/{directory}"
+        elif directory.split("/")[0] in ("service", "proto", "client-cpp", "tests"):
+            yield directory
+
+
+def _problems(directory: str, text: str) -> list[str]:
+    allowed = {directory, *_MAY_INCLUDE[directory]}
+    return [f"{directory} includes {other}" for other in _included(text) if other not in allowed]
+
+
+def _sources() -> list[Path]:
+    sources = [path for top in ("service", "proto", "client-cpp") for path in (REPO / top).rglob("*.*")]
+    return sorted(path.relative_to(REPO) for path in sources if path.suffix in (".h", ".cc"))
+
+
+def test_no_source_includes_a_higher_layer() -> None:
+    sources = _sources()
+    assert {str(source.parent) for source in sources} == set(_MAY_INCLUDE)
+    problems = [
+        f"{source}: {problem}"
+        for source in sources
+        for problem in _problems(str(source.parent), (REPO / source).read_text())
+    ]
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("directory", "header"),
+    [
+        ("service/fs", "service/core/usage.h"),
+        ("service/core", "service/catalog/checkpoint.h"),
+        ("service/core", "mlops/workspace/v1/workspace_service.pb.h"),
+        ("service/catalog", "service/artifacts/tree.h"),
+        ("service/rpc", "service/catalog/file_catalog.h"),
+        ("proto/cpp/base", "service/base/clock.h"),
+        ("client-cpp/src", "service/base/clock.h"),
+        ("client-cpp/include/mlops", "proto/cpp/base/error.h"),
+        ("service/server", "tests/support/temp_dir.h"),
+    ],
+)
+def test_an_arrow_upwards_is_found(directory: str, header: str) -> None:
+    assert len(_problems(directory, f'#include <string>\n\n#include "{header}"\n')) == 1
+
+
+def test_an_arrow_downwards_is_allowed() -> None:
+    assert _problems("service/rpc", '#include "service/rpc/call.h"\n# include "service/core/usage.h"\n') == []
