@@ -54,8 +54,8 @@ sigset_t BlockStopSignals() {
   return signals;
 }
 
-// gRPC 1.51 never accepts again after it once ran out of descriptors: take as many as we may. Returns false, having said
-// so, if that is too few to begin with.
+// gRPC 1.51 never accepts again after it once ran out of descriptors: take as many as we may. Returns false, having
+// said so, if that is too few to begin with.
 bool RaiseDescriptorLimit() {
   rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return true;
