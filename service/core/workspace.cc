@@ -28,7 +28,8 @@ std::string UriPath(absl::string_view path) {
   return uri;
 }
 
-// DVC takes a path that is not absolute for one below its repository, `dvc`; a setting is text, which not every path is.
+// DVC takes a path that is not absolute for one below its repository, `dvc`; a setting is text, which not every path
+// is.
 std::string RemotePath(absl::string_view root_path) {
   return base::IsValidUtf8(root_path) ? absl::StrCat(root_path, "/dvc/remote") : "remote";
 }

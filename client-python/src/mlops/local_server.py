@@ -146,7 +146,7 @@ class LocalServer:
         if locked_out and (address := self._find_by_port()):
             return address
         try:
-            return self._start()
+            return self._start(locked_out)
         except _CannotWrite as error:
             if to_change:
                 raise self._failure(str(error)) from None
@@ -197,7 +197,7 @@ class LocalServer:
                 return port
         return None
 
-    def _start(self) -> str:
+    def _start(self, locked_out: bool) -> str:
         deadline = time.monotonic() + _START_S
         elsewhere = time.monotonic() + _ELSEWHERE_S
         while True:
@@ -214,7 +214,8 @@ class LocalServer:
                     if address := self._find_by_port():
                         return address
                     lock = Lock.read(_lock_file(self._base))
-                    if time.monotonic() > (deadline if lock.is_of_this_machine else elsewhere):
+                    # Whoever holds it may be about to begin, or to end: but not where its socket is there already.
+                    if locked_out or time.monotonic() > (deadline if lock.is_of_this_machine else elsewhere):
                         raise self._unreachable(lock, attempt.sentence())
                 elif attempt.code() == _READ_ONLY_EXIT_CODE:
                     raise _CannotWrite(attempt.sentence())

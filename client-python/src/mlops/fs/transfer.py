@@ -63,8 +63,10 @@ def refuse_into_itself(
     of a step are, on one file system; None if that is not known.
     """
     for source, target in steps:
-        outside, inside = source_place(source), target_place(target)
-        if inside is not None and outside is not None and inside.startswith(outside.rstrip("/") + "/"):
+        # Most are files, which hold nothing.
+        if (outside := source_place(source)) is None or (inside := target_place(target)) is None:
+            continue
+        if inside.startswith(outside.rstrip("/") + "/"):
             raise os_error(errno.EINVAL, source, f"{source} holds the place where it would be copied to, {target}")
 
 
@@ -87,5 +89,4 @@ def copy_all(steps: Sequence[Step], copy_one: Callable[[Any, Any, Callback], Non
 
 def real_directory(path: Any) -> str | None:
     """The path without links of a directory of this machine, or of what can still become one; None of a file."""
-    real = os.path.realpath(path)
-    return real if os.path.isdir(real) or not os.path.lexists(real) else None
+    return None if os.path.isfile(path) else os.path.realpath(path)

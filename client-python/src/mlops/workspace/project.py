@@ -208,6 +208,8 @@ class ProjectWorkspace:
             record = {name: value for name, value in self.to_dict().items() if name in _FIELDS}
             record |= {name: convert.settings_of(message).get(name) for name in convert.SETTINGS}
             record["metadata"] = convert.to_metadata(self.metadata)
+            # As the server shows a path that is no UTF-8.
+            record["root_path"] = os.fsencode(self.root_path).decode(errors="backslashreplace")
             _replace(self.metadata_file, _dump({**record, **{k: kept[k] for k in kept if k not in _FIELDS}}))
 
     def _message(self) -> pb.Workspace:
