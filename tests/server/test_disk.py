@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conformance.players import Error, Outcome
-from server.run import MountedServer, answer, call, grpcurl, log_lines, strace
+from server.run import AnnouncedServer, MountedServer, answer, call, grpcurl, log_lines, strace
 from support.server import Server
 
 _EVENTUALLY_S = 10
@@ -154,18 +154,8 @@ def _use(server: Server) -> None:
     assert sorted(path.name for path in server.base.iterdir()) == [".staging", ".trash", ".workspaced", "a"]
 
 
-class FirstStart(MountedServer):
-    """A server on a full disk where none was before: without room for a lock file, it says where it listens."""
-
-    def _wait_for_addresses(self) -> list[str]:
-        deadline = time.monotonic() + _EVENTUALLY_S
-        while time.monotonic() < deadline:
-            for line in self.output.splitlines():
-                if line.startswith("workspaced ") and " on " in line:
-                    return line.rpartition(" on ")[2].split(" and ")
-            self._check_runs()
-            time.sleep(0.01)
-        raise TimeoutError(self.output)
+class FirstStart(AnnouncedServer, MountedServer):
+    """A server on a full disk where none was before."""
 
 
 _FULL = [
