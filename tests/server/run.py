@@ -4,9 +4,10 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -41,6 +42,26 @@ def mounted(base: Path, options: str, prepare: str = "true") -> tuple[object, ..
     if probe.returncode != 0:
         pytest.skip(f"needs mount namespaces: {probe.stderr.strip()}")
     return ("unshare", "-m", "sh", "-c", script, "sh", options, base, prepare)
+
+
+class AnnouncedServer(Server):
+    """A server that is found by the line it prints when it answers, for where it writes no lock file."""
+
+    _printed_before = 0
+
+    def __enter__(self) -> Self:
+        self._printed_before = len(self.output)
+        return super().__enter__()
+
+    def _wait_for_addresses(self) -> list[str]:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            for line in self.output[self._printed_before :].splitlines():
+                if line.startswith("workspaced ") and " on " in line:
+                    return line.rpartition(" on ")[2].split(" and ")
+            self._check_runs()
+            time.sleep(0.01)
+        raise TimeoutError(self.output)
 
 
 class MountedServer(Server):

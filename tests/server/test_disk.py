@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conformance.players import Error, Outcome
-from server.run import MountedServer, answer, call, grpcurl, log_lines, strace
+from server.run import AnnouncedServer, MountedServer, answer, call, grpcurl, log_lines, strace
 from support.server import Server
 
 _EVENTUALLY_S = 10
@@ -154,18 +154,8 @@ def _use(server: Server) -> None:
     assert sorted(path.name for path in server.base.iterdir()) == [".staging", ".trash", ".workspaced", "a"]
 
 
-class FirstStart(MountedServer):
-    """A server on a full disk where none was before: without room for a lock file, it says where it listens."""
-
-    def _wait_for_addresses(self) -> list[str]:
-        deadline = time.monotonic() + _EVENTUALLY_S
-        while time.monotonic() < deadline:
-            for line in self.output.splitlines():
-                if line.startswith("workspaced ") and " on " in line:
-                    return line.rpartition(" on ")[2].split(" and ")
-            self._check_runs()
-            time.sleep(0.01)
-        raise TimeoutError(self.output)
+class FirstStart(AnnouncedServer, MountedServer):
+    """A server on a full disk where none was before."""
 
 
 _FULL = [
@@ -194,7 +184,10 @@ def test_a_first_start_on_a_full_disk_serves_so_that_things_can_be_deleted(
         assert _eventually(lambda: call(server, "CreateWorkspace", project="q")).error is None
         # What could not be written at first is there by now.
         lock = server.seen_base / ".workspaced/lock"
-        assert _eventually(lambda: Outcome([], None if lock.read_text().strip() else _NOT_YET)).error is None
+        assert (
+            _eventually(lambda: Outcome([], None if lock.exists() and lock.read_text().strip() else _NOT_YET)).error
+            is None
+        )
         assert (server.seen_base / ".workspaced/.gitignore").exists()
 
 
@@ -202,8 +195,9 @@ _NOT_YET = Error("", "not yet", [], [])
 
 
 def test_an_artifact_directory_is_deleted_on_a_full_disk(base: Path) -> None:
-    prepare = "mkdir -p p/models/big && echo >p/workspace.yaml && for i in $(seq 99); do echo >p/models/big/$i; done"
-    with FirstStart(base, "size=10m,nr_inodes=30", prepare=f"({prepare}) 2>/dev/null; true") as server:
+    record = "mkdir -p p/models/big && echo 'project_name: p' >p/workspace.yaml"
+    fill = "(for i in $(seq 99); do echo >p/models/big/$i; done) 2>/dev/null || true"
+    with FirstStart(base, "size=10m,nr_inodes=30", prepare=f"{record} && {fill}") as server:
         answer(server, "DeleteArtifact", project="p", path="models/big", force=True)
         assert _eventually(lambda: call(server, "CreateWorkspace", project="q")).error is None
 

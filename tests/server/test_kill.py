@@ -193,3 +193,18 @@ def _check_whole(root: Path, state: State) -> None:
         return
     assert sorted(path.name for path in root.iterdir() if path.is_dir()) == _DIRECTORIES
     assert f"dvc_remote_path: {state.live}" in (root / "workspace.yaml").read_text().replace("'", "").replace('"', "")
+
+
+def test_a_server_killed_after_many_changes_has_left_a_checkpoint(base: Path) -> None:
+    checkpoint = base / ".workspaced/checkpoint"
+    with Server(base, "--log-calls", "off") as server:
+        with Python(server) as player:
+            for i in range(1100):
+                assert player.call("EnsureWorkspace", {"project": f"p{i}"}).error is None
+        # Not the one of every minute, and not the one of an orderly stop.
+        while not checkpoint.exists():
+            time.sleep(0.01)
+        server.kill()
+    assert checkpoint.read_bytes().count(b"workspace") > 0
+    with Server(base) as server, Python(server) as player:
+        assert player.call("GetServerInfo", {}).responses[0]["workspace_count"] == 1100

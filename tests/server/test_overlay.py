@@ -105,7 +105,7 @@ def test_a_workspace_in_a_lower_layer_is_purged(filled: Path) -> None:
 
 def test_a_directory_in_a_lower_layer_is_moved_and_deleted(filled: Path) -> None:
     with Overlaid(filled) as server:
-        answer(server, "MoveArtifact", project="a", path="models/deep", destination="outputs/there")
+        answer(server, "MoveArtifact", project="a", path="models/deep", destination_path="outputs/there")
         assert (server.seen_base / "a/outputs/there/er/m.bin").read_bytes() == b"1234"
         assert not (server.seen_base / "a/models/deep").exists()
         deleted = answer(server, "DeleteArtifact", project="a", path="outputs/there", force=True)
@@ -146,7 +146,7 @@ def test_what_lies_on_a_mount_of_its_own_is_deleted_and_not_moved(filled: Path, 
         place.mkdir()
         (place / "f").write_text("x")
         path = "outputs/d" if directory else "outputs/d/f"
-        error = call(server, "MoveArtifact", project="a", path=path, destination="models/new").error
+        error = call(server, "MoveArtifact", project="a", path=path, destination_path="models/new").error
         assert error is not None
         assert (error.code, error.infos[0].reason) == ("FAILED_PRECONDITION", "PATH_UNSUITABLE"), error
         assert "another mount" in error.infos[0].metadata["problem"]

@@ -2,14 +2,13 @@
 
 import os
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from conformance.players import Python
-from server.run import answer, call, log_lines, refusal
+from server.run import AnnouncedServer, answer, call, log_lines, refusal
 from support.server import BINARY, Server
 
 _CHANGES: list[tuple[str, Any]] = [
@@ -21,24 +20,10 @@ _CHANGES: list[tuple[str, Any]] = [
     ("UndeleteWorkspace", {"project": "gone"}),
     ("WriteArtifact", [{"project": "a", "path": "models/new.bin", "data": "eA==", "finish": True}]),
     ("DeleteArtifact", {"project": "a", "path": "models/m.bin"}),
-    ("MoveArtifact", {"project": "a", "path": "models/m.bin", "destination": "models/n.bin"}),
-    ("CopyArtifact", {"project": "a", "path": "models/m.bin", "destination": "models/n.bin"}),
+    ("MoveArtifact", {"project": "a", "path": "models/m.bin", "destination_path": "models/n.bin"}),
+    ("CopyArtifact", {"project": "a", "path": "models/m.bin", "destination_path": "models/n.bin"}),
     ("MakeDirectory", {"project": "a", "path": "models/sub"}),
 ]
-
-
-class Reader(Server):
-    """A server that only reads: it says on standard output where, and writes no lock file."""
-
-    def _wait_for_addresses(self) -> list[str]:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            for line in self.output.splitlines():
-                if line.startswith("workspaced ") and " on " in line:
-                    return line.rpartition(" on ")[2].split(" and ")
-            self._check_runs()
-            time.sleep(0.01)
-        raise TimeoutError(self.output)
 
 
 @pytest.fixture
@@ -82,7 +67,7 @@ def test_a_base_that_cannot_be_written_is_read(filled: Path) -> None:
     refused = refusal("--base", filled, wrapper=tuple(_read_only_mount(filled)))
     assert refused.code == 4 and str(filled) in refused.sentence and "--read-only" in refused.sentence
     before = _state(filled)
-    with Reader(filled, "--read-only", wrapper=_read_only_mount(filled)) as reader:
+    with AnnouncedServer(filled, "--read-only", wrapper=_read_only_mount(filled)) as reader:
         assert not str(reader.socket).startswith(str(filled))
         _check_reads(reader)
     assert _state(filled) == before
@@ -91,7 +76,7 @@ def test_a_base_that_cannot_be_written_is_read(filled: Path) -> None:
 @pytest.mark.parametrize(("rpc", "request_"), _CHANGES, ids=lambda value: value if isinstance(value, str) else "")
 def test_every_change_is_refused_and_nothing_is_written(filled: Path, rpc: str, request_: Any) -> None:
     before = _state(filled)
-    with Reader(filled, "--read-only") as reader, Python(reader) as player:
+    with AnnouncedServer(filled, "--read-only") as reader, Python(reader) as player:
         if isinstance(request_, dict) and request_.get("uid"):
             deleted = answer(reader, "ListWorkspaces", show_deleted=True)["workspaces"][1]
             request_ = {**request_, "uid": deleted["uid"]}
@@ -104,14 +89,14 @@ def test_every_change_is_refused_and_nothing_is_written(filled: Path, rpc: str, 
 
 
 def test_it_reads_what_a_server_beside_it_writes(filled: Path) -> None:
-    with Server(filled) as server, Reader(filled, "--read-only") as reader:
+    with Server(filled) as server, AnnouncedServer(filled, "--read-only") as reader:
         _check_reads(reader)
         answer(server, "UpdateWorkspace", workspace={"project": "a", "dvc_remote_path": "y"})
         assert answer(reader, "GetWorkspace", project="a")["dvc_remote_path"] == "y"
 
 
 def test_readers_of_one_user_meet_at_one_socket(filled: Path) -> None:
-    with Reader(filled, "--read-only") as reader:
+    with AnnouncedServer(filled, "--read-only") as reader:
         second = refusal("--base", filled, "--read-only")
         assert second.code == 3 and reader.address in second.sentence
         assert reader.socket.parent.stat().st_mode & 0o077 == 0
@@ -126,7 +111,7 @@ def test_of_readers_that_start_at_once_one_listens(filled: Path) -> None:
 
 def test_it_listens_where_it_is_told_and_nowhere_else(filled: Path) -> None:
     socket = filled.with_name("s")
-    with Reader(filled, "--read-only", "--listen", f"unix:{socket}", "--listen", "127.0.0.1:0") as reader:
+    with AnnouncedServer(filled, "--read-only", "--listen", f"unix:{socket}", "--listen", "127.0.0.1:0") as reader:
         assert reader.addresses[0] == f"unix:{socket}" and len(reader.addresses) == 2
         _check_reads(reader)
 
@@ -138,7 +123,7 @@ def test_a_base_that_is_missing_is_not_made(base: Path) -> None:
 
 
 def test_it_stops_when_the_base_is_moved(filled: Path) -> None:
-    with Reader(filled, "--read-only") as reader:
+    with AnnouncedServer(filled, "--read-only") as reader:
         filled.rename(filled.with_name("moved"))
         error = call(reader, "GetWorkspace", project="a").error
         assert error is not None and error.code == "UNAVAILABLE"
@@ -153,7 +138,7 @@ def test_another_users_base_is_read(filled: Path) -> None:
     if subprocess.run([*as_nobody, BINARY, "--version"], capture_output=True).returncode != 0:
         pytest.skip("another user cannot run the server from here")
     assert refusal("--base", filled, wrapper=tuple(as_nobody)).code == 4
-    with Reader(filled, "--read-only", wrapper=as_nobody) as reader:
+    with AnnouncedServer(filled, "--read-only", wrapper=as_nobody) as reader:
         assert reader.address.startswith("unix:/tmp/workspaced-65534/")
         _check_reads(reader)
         assert any("belongs to the user 0" in line.get("message", "") for line in log_lines(reader))

@@ -145,6 +145,7 @@ TEST_F(BaseLockTest, NeedsADirectoryAndARegularFile) {
   temp.WriteFile("base/.server", "");
   EXPECT_THAT(Acquire(), IsError(StatusCode::kInvalidArgument, ""));
   temp.Remove("base/.server");
+  temp.MakeDirs("base/.server");
   temp.MakeFifo("base/.server/lock");
   EXPECT_THAT(Acquire(), IsError(StatusCode::kInvalidArgument, ""));
   EXPECT_FALSE(Acquire(temp.Path("missing")).ok());
