@@ -172,13 +172,13 @@ class DVCClient:
         root = Path(repo.root_dir)
         whole = Path(out.fs_path) == path
         part = None if whole else out.get_obj(filter_info=str(path))  # Of the directory that is tracked.
-        files = [path] if path.is_file() else [Path(file) for file in repo.dvcignore.find(repo.fs, str(path))]
+        files, size = (_files(out), out.meta.size) if whole else repo.measure(part)
         return {
             "path": self._shown(path, root),
             "dvc_file": self._shown(Path(out.stage.path), root),
             "md5": (part or out).hash_info.value,
-            "size": out.meta.size if whole else sum(file.stat().st_size for file in files),
-            "files": _files(out) if whole else len(files),
+            "size": size,
+            "files": files,
             "changed": before.get(str(out)) != out.hash_info.value,
         }
 

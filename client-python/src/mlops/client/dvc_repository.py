@@ -136,6 +136,12 @@ class Repository(Repo):  # type: ignore[misc]
         )
         return all(self._cached(identity.value) for identity in [out.hash_info, *entries])
 
+    def measure(self, part: Any) -> tuple[int, int]:
+        """How many files a part of a tracked directory has in the cache, and bytes."""
+        identities = [identity for _, _, identity in part] if part.hash_info.isdir else [part.hash_info]
+        sizes = [os.path.getsize(self.cache.local.oid_to_path(identity.value)) for identity in identities]
+        return len(sizes), sum(sizes)
+
     def _cached(self, value: str) -> bool:
         return bool(self.cache.local.exists(value))
 
