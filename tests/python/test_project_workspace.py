@@ -96,6 +96,32 @@ def test_saving_keeps_what_it_does_not_know(manager: WorkspaceManager) -> None:
     assert (record["owner"], record["uid"], record["mlflow_experiment_id"]) == ({"team": "risk"}, uid, "9")
 
 
+def test_a_copy_is_loaded_as_the_server_reads_it(base: Path, manager: WorkspaceManager) -> None:
+    root = manager.create_workspace("fraud").root_path
+    for project, remote in (("fraud2", None), ("fraud3", f"{root}/outputs/store"), ("fraud4", f"{root}5/dvc/remote")):
+        if remote:
+            manager.update_workspace_metadata("fraud", dvc_remote_path=remote)
+        shutil.copytree(root, base / project)
+        loaded, served = ProjectWorkspace.load_metadata(base / project), manager.get_or_create_workspace(project)
+        assert loaded.dvc_remote_path == served.dvc_remote_path
+        assert (
+            loaded.mlflow_tracking_uri == served.mlflow_tracking_uri == f"sqlite:///{base}/{project}/mlflow/mlflow.db"
+        )
+        assert loaded.bentoml_tag_prefix == served.bentoml_tag_prefix == f"{project}:"
+    assert loaded.dvc_remote_path == f"{root}5/dvc/remote"  # Elsewhere.
+    assert ProjectWorkspace.load_metadata(base / "fraud3").dvc_remote_path == f"{base}/fraud3/outputs/store"
+
+
+def test_a_moved_base_is_loaded_with_its_locations(base: Path, tmp_path: Path, manager: WorkspaceManager) -> None:
+    manager.create_workspace("fraud")
+    (tmp_path / "linked").symlink_to(base)
+    loaded = ProjectWorkspace.load_metadata(tmp_path / "linked/fraud")
+    assert loaded.dvc_remote_path == f"{base}/fraud/dvc/remote"  # The same place.
+    shutil.copytree(base / "fraud", tmp_path / "a%b?c/fraud")
+    loaded = ProjectWorkspace.load_metadata(tmp_path / "a%b?c/fraud")
+    assert loaded.mlflow_tracking_uri == f"sqlite:///{tmp_path}/a%25b%3Fc/fraud/mlflow/mlflow.db"
+
+
 def test_a_record_made_by_hand_is_loaded(base: Path) -> None:
     base.mkdir()
     (base / "workspace.yaml").write_text(

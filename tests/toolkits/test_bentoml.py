@@ -242,10 +242,10 @@ def test_a_device_is_no_model(client: MLOpsClient) -> None:
 
 @pytest.mark.parametrize("place", [".", "..", "models", "models/models", "models/.staging", "link", "link/models/.."])
 def test_a_directory_that_holds_the_store_is_not_copied_into_itself(
-    client: MLOpsClient, model: Path, tmp_path: Path, place: str
+    client: MLOpsClient, model: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     deploy(client, model)
-    os.chdir(client.workspace_path)
+    monkeypatch.chdir(client.workspace_path)
     (client.workspace_path / "link").symlink_to(client.workspace_path)
     with pytest.raises(MLOpsClientError, match="holds the model store itself"):
         deploy(client, Path(place), version="v2")

@@ -236,7 +236,9 @@ def test_a_directory_may_become_a_file_and_a_file_a_directory(client: MLOpsClien
     assert client.dvc_add("datasets")["files"] == 3
 
 
-@pytest.mark.parametrize("name", ["a@b.csv", "sp ace.csv", "ünï.csv", "a*[1]?.csv", "#!x", "-r", "{a}%(b)s", "a\nb"])
+@pytest.mark.parametrize(
+    "name", ["a@b.csv", "sp ace.csv", "ünï.csv", "a*[1]?.csv", "#!x", "-r", "{a}%(b)s", "a\nb", "a:b.csv", "a\\b"]
+)
 def test_odd_names(client: MLOpsClient, dvc: Path, name: str) -> None:
     write(Path(name), "data")
     result = client.dvc_add(name)
@@ -245,12 +247,6 @@ def test_odd_names(client: MLOpsClient, dvc: Path, name: str) -> None:
     lose_cache(dvc)
     assert client.dvc_pull([result["dvc_file"]])["added"] == 1
     assert (dvc / name).read_text() == "data"
-
-
-def test_a_name_with_a_colon_cannot_be_singled_out(client: MLOpsClient) -> None:
-    client.dvc_add(write(Path("a:b.csv"), "data"))
-    assert "leave out the targets" in str(failed(client.dvc_push, ["a:b.csv"]))
-    assert client.dvc_push()["pushed"] == 1
 
 
 def test_a_name_that_is_no_text(client: MLOpsClient, dvc: Path) -> None:
@@ -587,6 +583,17 @@ def test_targets_by_all_their_names(client: MLOpsClient, dvc: Path, monkeypatch:
     assert not (dvc / "datasets/test.csv").exists()
     assert client.dvc_pull(["raw", "datasets"])["added"] == 2
     assert client.dvc_push([]) == client.dvc_push()
+
+
+def test_a_target_takes_nothing_with_it(client: MLOpsClient, dvc: Path) -> None:
+    client.dvc_add("datasets")
+    client.dvc_add(write(Path("one"), "1"))
+    client.dvc_push()
+    (dvc / "datasets/train.csv").unlink()
+    write(dvc / "datasets/test.csv", "mine")
+    pulled = client.dvc_pull(["one", "datasets/train.csv"])
+    assert (pulled["added"], pulled["modified"], pulled["deleted"]) == (1, 0, 0)
+    assert data(dvc / "datasets")["test.csv"] == "mine" and (dvc / "datasets/more/extra.csv").exists()
 
 
 @pytest.mark.parametrize(
@@ -941,10 +948,21 @@ def test_any_path(tmp_path: Path, name: str) -> None:
         assert client.push()["pushed"] == 4
         lose_cache(root)
         shutil.rmtree(root / "datasets")
-        assert client.pull()["fetched"] == 4
+        assert client.pull(["datasets/train.csv"])["added"] == 1
+        assert client.pull()["added"] == 2
+        assert client.push([root / "datasets.dvc"])["pushed"] == 0
         assert not client.add("datasets")["changed"] and client.push()["pushed"] == 0
     assert sorted(os.listdir(tmp_path)) == sorted({name, "a", "r", "datasets"})
     assert sorted(os.listdir(tmp_path / "r/fraud/dvc/stores")) == [name]
+
+
+def test_a_copy_of_what_the_first_release_configured(tmp_path: Path) -> None:
+    old, new = tmp_path / "old/dvc", tmp_path / "new/dvc"
+    lines = ["[core]", f"site_cache_dir = {old}/.dvc/site-cache", "['remote \"workspace\"']", f"url = {old}/remote", ""]
+    write(new / ".dvc/config", "\n".join(lines))
+    dvc_config.update(new, str(new / "remote"))
+    assert Config(str(new / ".dvc"))["remote"]["workspace"]["url"] == str(new / "remote")
+    assert str(old) not in (new / ".dvc/config").read_text() and not old.exists()
 
 
 def test_the_configuration_is_what_dvc_reads(tmp_path: Path) -> None:

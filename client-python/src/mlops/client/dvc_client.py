@@ -172,13 +172,13 @@ class DVCClient:
         root = Path(repo.root_dir)
         whole = Path(out.fs_path) == path
         part = None if whole else out.get_obj(filter_info=str(path))  # Of the directory that is tracked.
-        files = [path] if path.is_file() else [Path(file) for file in repo.dvcignore.find(repo.fs, str(path))]
+        files, size = (_files(out), out.meta.size) if whole else repo.measure(part)
         return {
             "path": self._shown(path, root),
             "dvc_file": self._shown(Path(out.stage.path), root),
             "md5": (part or out).hash_info.value,
-            "size": out.meta.size if whole else sum(file.stat().st_size for file in files),
-            "files": _files(out) if whole else len(files),
+            "size": size,
+            "files": files,
             "changed": before.get(str(out)) != out.hash_info.value,
         }
 
@@ -407,10 +407,6 @@ def _match(repo: Repository, place: Path, tracked: Mapping[Path, Output], whole:
         except DvcException:
             return []
         found = [owner.stage.path if whole else str(place)]
-    if any(":" in os.path.basename(path) for path in found):
-        raise input_invalid(
-            "targets", f"{place}: DVC cannot single out what has ':' in its name; leave out the targets"
-        )
     return found
 
 
@@ -450,7 +446,7 @@ def _transfer(repo: Repository, targets: Sequence[str] | None, url: str) -> Iter
 def _fetch(repo: Repository, targets: Sequence[str] | None, url: str) -> int:
     try:
         with _transfer(repo, targets, url):
-            return int(repo.fetch(targets=targets))
+            return int(repo.fetch(targets=targets, with_deps=True))
     except MLOpsClientError as error:
         if isinstance(error.__cause__, FileNotFoundError):  # DVC remembered it to be there.
             _require(Path(repo.root_dir), [file for file, _ in repo.missing(targets)], url)
@@ -461,7 +457,9 @@ def _checkout(repo: Repository, targets: Sequence[str] | None, force: bool) -> d
     # Without any targets checkout would also delete what is no longer tracked, or was added within a directory.
     everything = [None]
     try:
-        return dict(repo.checkout(targets=targets or everything, force=force)["stats"])
+        # Data has no dependencies, but `with_deps` makes DVC look at each target by itself. Otherwise a file in a
+        # directory stands for all of it if there are other targets, too, and DVC deletes the other files in it.
+        return dict(repo.checkout(targets=targets or everything, force=force, with_deps=True)["stats"])
     except DvcException as error:
         if not str(error).startswith("Can't remove the following unsaved files"):
             raise

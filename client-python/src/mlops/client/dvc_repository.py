@@ -39,6 +39,7 @@ with _console_kept():
     from dvc.lock import LockError, make_lock
     from dvc.output import Output
     from dvc.repo import Repo, lock_repo
+    from dvc.repo.stage import StageInfo, StageLoad
     from dvc.stage import Stage
     from dvc_data.hashfile import _progress
 
@@ -69,8 +70,23 @@ class _QueryingProgress(_progress.QueryingProgress):  # type: ignore[misc]
 _progress.QueryingProgress = _QueryingProgress
 
 
+class _ExactTargets(StageLoad):  # type: ignore[misc]
+    """Takes targets for paths: DVC also looks for names of stages in them, after a ":", and for globs."""
+
+    def collect_granular(self, target: str | None = None, **named: Any) -> list[StageInfo]:
+        """What a .dvc file or a path in a tracked directory means; everything without a target."""
+        if not target:
+            return list(super().collect_granular(**named))
+        whole = [StageInfo(stage) for stage in self.repo.index.stages if stage.path == target]
+        return whole or [StageInfo(out.stage, target) for out in self.repo.find_outs_by_path(target, strict=False)]
+
+
 class Repository(Repo):  # type: ignore[misc]
     """A repository whose site cache is in its own .dvc; DVC's own way there changes the umask of the whole process."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.stage = _ExactTargets(self)
 
     @property
     def site_cache_dir(self) -> str:
@@ -119,6 +135,12 @@ class Repository(Repo):  # type: ignore[misc]
             [identity for key, _, identity in out.obj if key[: len(below)] == below] if out.hash_info.isdir else []
         )
         return all(self._cached(identity.value) for identity in [out.hash_info, *entries])
+
+    def measure(self, part: Any) -> tuple[int, int]:
+        """How many files a part of a tracked directory has in the cache, and bytes."""
+        identities = [identity for _, _, identity in part] if part.hash_info.isdir else [part.hash_info]
+        sizes = [os.path.getsize(self.cache.local.oid_to_path(identity.value)) for identity in identities]
+        return len(sizes), sum(sizes)
 
     def _cached(self, value: str) -> bool:
         return bool(self.cache.local.exists(value))

@@ -40,15 +40,25 @@ class Column:
 
 def plain(series: pd.Series) -> Column:
     """The same values in a plain type; of a type that is not compared, none of them."""
+    try:
+        return _plain(series)
+    except Exception:  # Of numbers beyond all floats, or from another library's type. One column must not cost a table.
+        return Column(_nothing(series), OTHER, str(series.dtype))
+
+
+def _plain(series: pd.Series) -> Column:
     dtype = str(series.dtype)
     kind, values = _read(series)
     if kind == NUMBER:
         numbers = _numbers(values)
         return Column(numbers, NUMBER if np.isfinite(numbers).any() else EMPTY, dtype)
     if kind in (OTHER, EMPTY):
-        nothing = pd.Series([None] * len(series), index=series.index, dtype=object)
-        return Column(nothing, EMPTY if series.isna().all() else OTHER, dtype)
+        return Column(_nothing(series), EMPTY if series.isna().all() else OTHER, dtype)
     return Column(_texts(values), kind if values.notna().any() else EMPTY, dtype)
+
+
+def _nothing(series: pd.Series) -> pd.Series:
+    return pd.Series([None] * len(series), series.index, object)
 
 
 def _read(series: pd.Series) -> tuple[str, pd.Series]:

@@ -228,6 +228,14 @@ def _names(columns: list[str]) -> str:
 _one_at_a_time = threading.Lock()
 
 
+def _unlock() -> None:
+    global _one_at_a_time
+    _one_at_a_time = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_unlock)  # The thread that may have held it is not in the child.
+
+
 @contextmanager
 def _process_state_kept() -> Iterator[None]:
     """Keeps what Evidently changes for the whole process: it seeds numpy's random generator, and warns thousands of
