@@ -309,7 +309,7 @@ TEST_P(EditDuringReplace, IsKeptByAnUpdateThatGaveNoEtag) {
   core::Authority authority(&catalog(), nullptr, base().path(), files.clock.clock());
   bool edited = false;
   files.observer().SetBefore([&](absl::string_view call) {
-    if (absl::StartsWith(call, "CreateFile fraud/") && !std::exchange(edited, true)) Edit(/*in_place=*/false);
+    if (absl::StartsWith(call, "CreateFileLike fraud/") && !std::exchange(edited, true)) Edit(/*in_place=*/false);
     return absl::OkStatus();
   });
   const auto updated = authority.Update({.project = Project("fraud"), .spec = {.metadata = {{"owner", "bob"}}}});

@@ -140,7 +140,7 @@ def test_offsets_are_kept(workspace: ProjectWorkspace) -> None:
 
 
 def test_no_record_is_no_workspace(base: Path) -> None:
-    with pytest.raises(WorkspaceError, match="^Workspace metadata not found: .*base/workspace.yaml$") as caught:
+    with pytest.raises(WorkspaceError, match=r"^Workspace metadata not found: .*base/workspace\.yaml$") as caught:
         ProjectWorkspace.load_metadata(base)
     assert (caught.value.operation, caught.value.workspace) == ("load_metadata", "base")
     assert caught.value.details["reason"] == "WORKSPACE_NOT_FOUND"
@@ -224,15 +224,18 @@ def test_a_record_that_may_not_be_read_says_so(workspace: ProjectWorkspace, monk
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied", str(workspace.metadata_file))
 
-    monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(WorkspaceError, match="^Failed to load workspace metadata: .*: Permission denied$") as caught:
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(WorkspaceError, match=r"^Failed to load workspace metadata: .*: Permission denied$") as caught,
+    ):
+        patched.setattr(Path, "open", refuse)
         ProjectWorkspace.load_metadata(workspace.root_path)
     assert (caught.value.operation, caught.value.details["errno"]) == ("load_metadata", "13")
 
 
 def test_what_would_not_be_read_back_is_not_saved(workspace: ProjectWorkspace) -> None:
     deep: Any = [0] * 32_600
-    for _ in range(14):
+    for _ in range(15):
         deep = {"a": deep}
     workspace.metadata = deep
     with pytest.raises(WorkspaceError) as caught:

@@ -241,7 +241,10 @@ TEST(RecordTable, AsJsonItIsTheSame) {
       EXPECT_THAT(read, HasDetail("line", json["line"].dump()));
       continue;
     }
-    for (const auto& [key, expected] : item["record"].items()) ExpectSame(json[key], ValueOf(*read, key));
+    for (const auto& [key, expected] : item["record"].items()) {
+      // The file's time stands in for one that is missing: of that, JSON says nothing.
+      if (!json[key].is_null() || expected.is_null()) ExpectSame(json[key], ValueOf(*read, key));
+    }
     EXPECT_EQ(json["other_keys"], read->unknown_keys);
   }
 }
@@ -311,10 +314,12 @@ TEST(CheckReadable, RefusesWhatWouldComeBackAsSomethingElse) {
   EXPECT_THAT(CheckReadable(workspace), kFieldInvalid);
 }
 
-TEST(CheckReadable, TakesEveryCharacterAndTheLongestKeys) {
+TEST(CheckReadable, TakesEveryCharacterAndTheLongestKey) {
   Workspace workspace = NewWorkspace("fraud");
-  for (int c = 0; c < 0x80; ++c)
-    workspace.metadata[std::string(256, static_cast<char>(c))] = std::string(3, static_cast<char>(c));
+  for (int c = 0; c < 0x80; ++c) {
+    workspace.metadata[std::string(100, static_cast<char>(c))] = std::string(3, static_cast<char>(c));
+  }
+  workspace.metadata[std::string(kMaxMetadataKeyBytes, '\x01')] = 1;
   workspace.metadata["\xc2\xa0\xc2\x85\xe2\x80\xa8\xef\xbb\xbf"] = "\xc2\xa0\xc2\x85\xe2\x80\xa8\xef\xbb\xbf";
   workspace.settings.bentoml_tag_prefix = "\xc2\x85:";
   EXPECT_OK(CheckReadable(workspace));
