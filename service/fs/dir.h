@@ -114,6 +114,9 @@ class Dir {
   // What the symbolic link `path` says, whatever that is; nullopt if the entry is something else.
   virtual absl::StatusOr<std::optional<std::string>> ReadLink(absl::string_view path) const = 0;
 
+  // Whether `path` is a symbolic link that leads to nothing.
+  virtual bool IsBrokenLink(absl::string_view /*path*/) const { return false; }
+
   // The state of this directory.
   virtual absl::StatusOr<FileStamp> StatSelf() const = 0;
 
@@ -141,6 +144,13 @@ class Dir {
 
   // Makes a new, empty file; ALREADY_EXISTS if there is anything of that name.
   virtual absl::StatusOr<std::unique_ptr<File>> CreateFile(absl::string_view path) = 0;
+
+  // Makes a new, empty file with the owner, the group and the permissions of the file `like`, as far as this process
+  // may give them: where it may not, the new file is open to fewer. As CreateFile() where there is no file `like`, and
+  // on systems that have no such things.
+  virtual absl::StatusOr<std::unique_ptr<File>> CreateFileLike(absl::string_view path, absl::string_view /*like*/) {
+    return CreateFile(path);
+  }
 
   // Opens a regular file to write on at its end.
   virtual absl::StatusOr<std::unique_ptr<File>> ReopenFile(absl::string_view path) = 0;

@@ -30,6 +30,7 @@ using base::UniqueFd;
 
 constexpr mode_t kDirMode = 0777;   // The umask decides.
 constexpr mode_t kFileMode = 0666;  // Likewise.
+constexpr mode_t kPrivateFileMode = 0600;
 
 absl::Status Unsuitable(const std::string& path, absl::string_view problem) {
   return base::MakeError(
@@ -70,6 +71,20 @@ absl::Status ErrnoStatus(int error, int fd, const std::string& path) {
       return base::MakeError(absl::StatusCode::kInternal, absl::StrCat(base::Echo(path), ": ", std::strerror(error)),
                              {.reason = "IO_ERROR", .metadata = {{"path", path}, {"errno", absl::StrCat(error)}}});
   }
+}
+
+// Gives a file of ours that is still private what `like` has of owner, group and permissions. What is refused is left:
+// the file then stays open to fewer.
+void TakeAccess(int fd, const struct stat& like) {
+  struct stat own;
+  if (::fstat(fd, &own) != 0) return;
+  mode_t mode = like.st_mode & 07777;
+  const bool foreign_owner = own.st_uid != like.st_uid && ::fchown(fd, like.st_uid, static_cast<gid_t>(-1)) != 0;
+  const bool foreign_group = own.st_gid != like.st_gid && ::fchown(fd, static_cast<uid_t>(-1), like.st_gid) != 0;
+  // Another group gets no more than everybody, and no program runs as another user than before.
+  if (foreign_group) mode &= ~S_IRWXG | ((mode & S_IRWXO) << 3);
+  if (foreign_owner || foreign_group) mode &= ~(S_ISUID | S_ISGID);
+  static_cast<void>(::fchmod(fd, mode));
 }
 
 class PosixReader final : public FileReader {
@@ -206,6 +221,13 @@ class PosixDir final : public Dir {
     return std::string(target.data(), static_cast<size_t>(size));
   }
 
+  bool IsBrokenLink(absl::string_view path) const override {
+    struct stat state;
+    const auto at = [&](int flags) { return ::fstatat(fd_.get(), std::string(path).c_str(), &state, flags); };
+    if (at(AT_SYMLINK_NOFOLLOW) != 0 || !S_ISLNK(state.st_mode)) return false;
+    return at(0) != 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP);
+  }
+
   absl::StatusOr<FileStamp> StatSelf() const override { return Stat(""); }
 
   std::string Identity() const override { return options_.portable ? "" : sys::Identity(fd_.get()); }
@@ -262,6 +284,18 @@ class PosixDir final : public Dir {
     return std::make_unique<PosixFile>(std::move(fd), FullPath(path), options_.portable);
   }
 
+  absl::StatusOr<std::unique_ptr<File>> CreateFileLike(absl::string_view path, absl::string_view like) override {
+    struct stat state;
+    const absl::Status found = WithParent(
+        like, [&state](int dir, const char* name) { return ::fstatat(dir, name, &state, AT_SYMLINK_NOFOLLOW); });
+    if (absl::IsNotFound(found)) return CreateFile(path);
+    RETURN_IF_ERROR(found);
+    // Private until it has the mode of the other, which may be as private.
+    ASSIGN_OR_RETURN(UniqueFd fd, Open(path, O_WRONLY | O_CREAT | O_EXCL, kPrivateFileMode));
+    TakeAccess(fd.get(), state);
+    return std::make_unique<PosixFile>(std::move(fd), FullPath(path), options_.portable);
+  }
+
   absl::StatusOr<std::unique_ptr<File>> ReopenFile(absl::string_view path) override {
     ASSIGN_OR_RETURN(UniqueFd fd, OpenRegular(path, O_WRONLY | O_APPEND));
     return std::make_unique<PosixFile>(std::move(fd), FullPath(path), options_.portable);
@@ -304,8 +338,8 @@ class PosixDir final : public Dir {
 
   absl::Status Error(absl::string_view path) const { return ErrnoStatus(errno, fd_.get(), FullPath(path)); }
 
-  absl::StatusOr<UniqueFd> Open(absl::string_view path, int flags) const {
-    const int fd = sys::OpenBeneath(fd_.get(), std::string(path), flags, kFileMode, options_.portable);
+  absl::StatusOr<UniqueFd> Open(absl::string_view path, int flags, mode_t mode = kFileMode) const {
+    const int fd = sys::OpenBeneath(fd_.get(), std::string(path), flags, mode, options_.portable);
     if (fd < 0) return Error(path);
     return UniqueFd(fd);
   }

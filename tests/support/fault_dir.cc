@@ -109,6 +109,15 @@ absl::StatusOr<std::unique_ptr<fs::File>> FaultDir::CreateFile(absl::string_view
   return file;
 }
 
+absl::StatusOr<std::unique_ptr<fs::File>> FaultDir::CreateFileLike(absl::string_view path, absl::string_view like) {
+  absl::StatusOr<std::unique_ptr<fs::File>> file;
+  RETURN_IF_ERROR(faults_->Mutate([&] {
+    file = ForwardingDir::CreateFileLike(path, like);
+    return file.status();
+  }));
+  return file;
+}
+
 absl::StatusOr<std::unique_ptr<fs::File>> FaultDir::ReopenFile(absl::string_view path) {
   RETURN_IF_ERROR(faults_->Read());
   return ForwardingDir::ReopenFile(path);

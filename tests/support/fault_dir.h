@@ -56,6 +56,7 @@ class FaultDir final : public ForwardingDir {
   absl::StatusOr<std::unique_ptr<fs::FileReader>> OpenFile(absl::string_view path) const override;
   absl::Status MakeDir(absl::string_view path) override;
   absl::StatusOr<std::unique_ptr<fs::File>> CreateFile(absl::string_view path) override;
+  absl::StatusOr<std::unique_ptr<fs::File>> CreateFileLike(absl::string_view path, absl::string_view like) override;
   absl::StatusOr<std::unique_ptr<fs::File>> ReopenFile(absl::string_view path) override;
   absl::Status Rename(absl::string_view path, const fs::Dir& to, absl::string_view to_path,
                       fs::RenameMode mode) override;

@@ -41,6 +41,7 @@ class ForwardingDir : public fs::Dir {
   absl::StatusOr<std::optional<std::string>> ReadLink(absl::string_view path) const override {
     return target_->ReadLink(path);
   }
+  bool IsBrokenLink(absl::string_view path) const override { return target_->IsBrokenLink(path); }
   absl::StatusOr<fs::FileStamp> StatSelf() const override { return target_->StatSelf(); }
   std::string Identity() const override { return target_->Identity(); }
   absl::StatusOr<fs::FileContent> ReadFile(absl::string_view path, int64_t max_bytes) const override {
@@ -55,6 +56,10 @@ class ForwardingDir : public fs::Dir {
   absl::Status MakeDir(absl::string_view path) override { return target_->MakeDir(path); }
   absl::StatusOr<std::unique_ptr<fs::File>> CreateFile(absl::string_view path) override {
     ASSIGN_OR_RETURN(auto file, target_->CreateFile(path));
+    return WrapFile(std::move(file), path);
+  }
+  absl::StatusOr<std::unique_ptr<fs::File>> CreateFileLike(absl::string_view path, absl::string_view like) override {
+    ASSIGN_OR_RETURN(auto file, target_->CreateFileLike(path, like));
     return WrapFile(std::move(file), path);
   }
   absl::StatusOr<std::unique_ptr<fs::File>> ReopenFile(absl::string_view path) override {

@@ -87,6 +87,9 @@ class ObservedDir : public ForwardingDir {
   absl::StatusOr<std::unique_ptr<fs::File>> CreateFile(absl::string_view path) override {
     return Observe("CreateFile", path, [&] { return ForwardingDir::CreateFile(path); });
   }
+  absl::StatusOr<std::unique_ptr<fs::File>> CreateFileLike(absl::string_view path, absl::string_view like) override {
+    return Observe("CreateFileLike", path, [&] { return ForwardingDir::CreateFileLike(path, like); });
+  }
   absl::StatusOr<std::unique_ptr<fs::File>> ReopenFile(absl::string_view path) override {
     return Observe("ReopenFile", path, [&] { return ForwardingDir::ReopenFile(path); });
   }
