@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <iostream>
+#include <string>
 #include <thread>
 
 #ifdef __GLIBC__
@@ -16,6 +17,8 @@
 #include "absl/synchronization/notification.h"
 #include "grpc/grpc.h"
 #include "grpc/support/log.h"
+#include "service/core/layout.h"
+#include "service/core/workspace_yaml.h"
 #include "service/server/config.h"
 #include "service/server/server.h"
 #include "service/server/version.h"
@@ -77,9 +80,22 @@ void RunUntilStopped(mlops::server::Server& server, const sigset_t& signals) {
   waiter.join();
 }
 
+// Answers a client that has to read a workspace.yaml by itself: the text comes on standard input, JSON goes out.
+int DecodeRecord(const std::string& root_path) {
+  std::string text;
+  char buffer[65536];
+  while (std::cin.read(buffer, sizeof(buffer)) || std::cin.gcount() > 0) {
+    text.append(buffer, static_cast<size_t>(std::cin.gcount()));
+    if (text.size() > size_t{mlops::core::kMaxRecordBytes}) break;
+  }
+  std::cout << mlops::core::RecordAsJson(text, mlops::core::layout::PathAsText(root_path)) << std::endl;
+  return std::cout ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc == 3 && absl::string_view(argv[1]) == "--decode-record") return DecodeRecord(argv[2]);
   const auto parsed = mlops::server::ParseCommandLine(argc, argv);
   if (const int* exit_code = std::get_if<int>(&parsed)) return *exit_code;
   if (!IsAskedForGrpcLog()) gpr_set_log_function([](gpr_log_func_args*) {});

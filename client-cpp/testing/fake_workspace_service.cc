@@ -334,7 +334,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     RETURN_IF_ERROR(Begin(request.project()));
     if (!request.force()) {
       return MakeError(StatusCode::kFailedPrecondition, "FORCE_REQUIRED",
-                       "Workspace deletion requires force=True for safety",
+                       "Workspace deletion requires \"force\": true for safety",
                        {{"project", request.project()}, {"path", "/fake/" + request.project()}});
     }
     v1::Workspace* const workspace = FindToDelete(request);

@@ -9,12 +9,13 @@
 #include "proto/cpp/base/id.h"
 #include "proto/cpp/base/status_macros.h"
 #include "service/core/errors.h"
+#include "service/core/layout.h"
 #include "service/core/page_token.h"
 
 namespace mlops::core {
 namespace {
 
-// How often an update is tried again that an edit by hand came in the way of.
+// Maximum number of attempts when manual edits conflict with an update.
 constexpr int kUpdateTries = 5;
 
 absl::Status CheckUid(const Workspace& workspace, const std::string& uid) {
@@ -27,15 +28,14 @@ absl::Status CheckEtag(const Workspace& workspace, const std::string& etag) {
   return EtagMismatch(workspace.project.str(), etag, workspace.etag);
 }
 
-bool NeverCancelled() { return false; }
-
 }  // namespace
 
-Authority::Authority(Catalog* catalog, UsageScanner scanner, std::string base_path, base::Clock clock)
+Authority::Authority(Catalog* catalog, UsageScanner scanner, std::string base_path, base::Clock clock,
+                     base::SteadyClock steady_clock)
     : catalog_(catalog),
-      base_path_(std::move(base_path)),
+      base_path_(layout::PathAsText(base_path)),
       clock_(std::move(clock)),
-      status_cache_(std::move(scanner), clock_) {}
+      status_cache_(std::move(scanner), std::move(steady_clock)) {}
 
 absl::Mutex& Authority::Stripe(const ProjectName& project) { return stripes_[absl::HashOf(project) % stripes_.size()]; }
 
@@ -88,7 +88,7 @@ absl::StatusOr<EnsureResult> Authority::Ensure(const CreateArgs& args) {
   return EnsureResult{.workspace = *std::move(existing)};
 }
 
-absl::StatusOr<ListResult> Authority::List(const ListArgs& args) {
+absl::StatusOr<ListResult> Authority::List(const ListArgs& args, Cancelled cancelled) {
   if (args.page_size < 0) return FieldInvalid("page_size", "must not be negative");
   ASSIGN_OR_RETURN(const Order order, ParseOrderBy(args.order_by));
   const PageContext context{.order = order, .filter = args.filter.text(), .show_deleted = args.show_deleted};
@@ -101,7 +101,8 @@ absl::StatusOr<ListResult> Authority::List(const ListArgs& args) {
     query.after = start.after;
   }
   const bool all = args.filter.matches_all();
-  ASSIGN_OR_RETURN(ListPage page, all ? catalog_->List(query) : ListMatching(args.filter, query, start.matching_count));
+  ASSIGN_OR_RETURN(ListPage page,
+                   all ? catalog_->List(query) : ListMatching(args.filter, query, start.matching_count, cancelled));
   ListResult result{.workspaces = std::move(page.workspaces),
                     .total_size = page.total_size,
                     .unreachable = std::move(page.unreachable)};
@@ -115,7 +116,8 @@ absl::StatusOr<ListResult> Authority::List(const ListArgs& args) {
 
 // The page of those that match. They are looked for a thousand at a time, so that nobody else waits for long, and
 // outside the catalog's lock. The first page goes on to the end to count them; later ones know `matching_count`.
-absl::StatusOr<ListPage> Authority::ListMatching(const Filter& filter, ListQuery query, int64_t matching_count) {
+absl::StatusOr<ListPage> Authority::ListMatching(const Filter& filter, ListQuery query, int64_t matching_count,
+                                                 Cancelled cancelled) {
   const bool first_page = !query.after.has_value();
   const size_t wanted = static_cast<size_t>(query.page_size);
   query.page_size = kMaxPageSize;
@@ -125,6 +127,8 @@ absl::StatusOr<ListPage> Authority::ListMatching(const Filter& filter, ListQuery
     ASSIGN_OR_RETURN(ListPage chunk, catalog_->List(query));
     if (first_chunk) result.unreachable = std::move(chunk.unreachable);
     for (const WorkspacePtr& workspace : chunk.workspaces) {
+      // Asked for each, since a large record takes a filter of many terms some milliseconds.
+      if (cancelled()) return absl::CancelledError("nobody waits for this list any more");
       if (!filter.Matches(*workspace)) continue;
       if (first_page) ++result.total_size;
       result.more = result.workspaces.size() == wanted;
@@ -144,7 +148,7 @@ absl::StatusOr<int64_t> Authority::Count() {
 }
 
 absl::StatusOr<WorkspacePtr> Authority::Update(const UpdateArgs& args) {
-  // A mistake in the request is told as one, whether or not there is such a workspace.
+  // Validate the request first, so that an invalid one fails the same way whether or not the workspace exists.
   RETURN_IF_ERROR(CheckUpdateSpec(args.spec));
   absl::MutexLock lock(&Stripe(args.project));
   absl::StatusOr<WorkspacePtr> result = UpdateLocked(args);
@@ -178,14 +182,14 @@ absl::StatusOr<WorkspacePtr> Authority::UpdateLocked(const UpdateArgs& args) {
   return std::move(result.workspace);
 }
 
-absl::StatusOr<DeleteResult> Authority::Delete(const DeleteArgs& args) {
+absl::StatusOr<DeleteResult> Authority::Delete(const DeleteArgs& args, Cancelled cancelled) {
   if (!args.force) return ForceRequired(args.project.str(), absl::StrCat(base_path_, "/", args.project.str()));
-  absl::StatusOr<DeleteResult> result = args.validate_only ? WouldDelete(args) : DeleteNow(args);
+  absl::StatusOr<DeleteResult> result = args.validate_only ? WouldDelete(args, cancelled) : DeleteNow(args, cancelled);
   if (absl::IsNotFound(result.status()) && args.allow_missing) return DeleteResult{};
   return result;
 }
 
-absl::StatusOr<DeleteResult> Authority::DeleteNow(const DeleteArgs& args) {
+absl::StatusOr<DeleteResult> Authority::DeleteNow(const DeleteArgs& args, Cancelled cancelled) {
   absl::StatusOr<WorkspacePtr> deleted = MoveToTrash(args);
   const bool purge = args.permanent && (deleted.ok() || (absl::IsNotFound(deleted.status()) && !args.uid.empty()));
   if (!purge) {
@@ -197,9 +201,9 @@ absl::StatusOr<DeleteResult> Authority::DeleteNow(const DeleteArgs& args) {
     RETURN_IF_ERROR(CheckEtag(*trashed, args.etag));
   }
   // Outside the stripe: removing a tree takes as long as it takes.
-  ASSIGN_OR_RETURN(
-      CommitResult purged,
-      catalog_->Commit(PurgeChange{.project = args.project, .uid = deleted.ok() ? (*deleted)->uid : args.uid}));
+  const std::string& uid = deleted.ok() ? (*deleted)->uid : args.uid;
+  ASSIGN_OR_RETURN(CommitResult purged,
+                   catalog_->Commit(PurgeChange{.project = args.project, .uid = uid, .cancelled = cancelled}));
   return DeleteResult{.workspace = std::move(purged.workspace),
                       .file_count = purged.file_count,
                       .size_bytes = purged.size_bytes,
@@ -217,7 +221,7 @@ absl::StatusOr<WorkspacePtr> Authority::MoveToTrash(const DeleteArgs& args) {
   return std::move(result.workspace);
 }
 
-absl::StatusOr<DeleteResult> Authority::WouldDelete(const DeleteArgs& args) {
+absl::StatusOr<DeleteResult> Authority::WouldDelete(const DeleteArgs& args, Cancelled cancelled) {
   absl::StatusOr<WorkspacePtr> target = catalog_->Get(args.project);
   if (absl::IsDataLoss(target.status()) && args.uid.empty()) {
     target = std::make_shared<const Workspace>(
@@ -232,7 +236,7 @@ absl::StatusOr<DeleteResult> Authority::WouldDelete(const DeleteArgs& args) {
   RETURN_IF_ERROR(target.status());
   const Workspace& workspace = **target;
   RETURN_IF_ERROR(CheckEtag(workspace, args.etag));
-  const absl::StatusOr<Usage> counted = status_cache_.Get(workspace, {}, NeverCancelled);
+  const absl::StatusOr<Usage> counted = status_cache_.Get(workspace, {}, cancelled);
   if (absl::IsNotFound(counted.status())) return WorkspaceNotFound(args.project.str());
   ASSIGN_OR_RETURN(const Usage usage, counted);
   return DeleteResult{.workspace = *std::move(target),

@@ -85,17 +85,19 @@ struct StatusResult {
 
 // What the service does: takes typed values, decides by pure rules, and lets the catalog carry the decision out. Each
 // method is one RPC, whose errors stand in workspace_service.proto. Thread-safe. Changes to one project are done one
-// after the other; nothing is locked while a tree is walked.
+// after the other; nothing is locked while a tree is walked. Methods that may take long ask `cancelled` now and then,
+// and return CANCELLED when nobody waits any more.
 class Authority {
  public:
   // `catalog` must outlive this.
-  Authority(Catalog* catalog, UsageScanner scanner, std::string base_path, base::Clock clock = base::SystemClock());
+  Authority(Catalog* catalog, UsageScanner scanner, std::string base_path, base::Clock clock = base::SystemClock(),
+            base::SteadyClock steady_clock = base::SystemSteadyClock());
 
   absl::StatusOr<WorkspacePtr> Create(const CreateArgs& args);
   absl::StatusOr<WorkspacePtr> Get(const ProjectName& project);
-  absl::StatusOr<ListResult> List(const ListArgs& args);
+  absl::StatusOr<ListResult> List(const ListArgs& args, Cancelled cancelled = NeverCancelled);
   absl::StatusOr<WorkspacePtr> Update(const UpdateArgs& args);
-  absl::StatusOr<DeleteResult> Delete(const DeleteArgs& args);
+  absl::StatusOr<DeleteResult> Delete(const DeleteArgs& args, Cancelled cancelled = NeverCancelled);
   absl::StatusOr<EnsureResult> Ensure(const CreateArgs& args);
   absl::StatusOr<WorkspacePtr> Undelete(const ProjectName& project, const std::string& uid);
   absl::StatusOr<StatusResult> Status(const ProjectName& project, const StatusArgs& args, Cancelled cancelled);
@@ -107,12 +109,13 @@ class Authority {
   absl::StatusOr<int64_t> Count();
 
  private:
-  absl::StatusOr<ListPage> ListMatching(const Filter& filter, ListQuery query, int64_t matching_count);
+  absl::StatusOr<ListPage> ListMatching(const Filter& filter, ListQuery query, int64_t matching_count,
+                                        Cancelled cancelled);
   absl::StatusOr<Workspace> NewFrom(const CreateArgs& args) const;
   absl::StatusOr<WorkspacePtr> CreateLocked(const CreateArgs& args);
   absl::StatusOr<WorkspacePtr> UpdateLocked(const UpdateArgs& args);
-  absl::StatusOr<DeleteResult> DeleteNow(const DeleteArgs& args);
-  absl::StatusOr<DeleteResult> WouldDelete(const DeleteArgs& args);
+  absl::StatusOr<DeleteResult> DeleteNow(const DeleteArgs& args, Cancelled cancelled);
+  absl::StatusOr<DeleteResult> WouldDelete(const DeleteArgs& args, Cancelled cancelled);
   absl::StatusOr<WorkspacePtr> MoveToTrash(const DeleteArgs& args);
   absl::StatusOr<WorkspacePtr> FindDeleted(const ProjectName& project, const std::string& uid);
   absl::Mutex& Stripe(const ProjectName& project);

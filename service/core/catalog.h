@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "service/core/usage.h"
 #include "service/core/workspace.h"
 
 namespace mlops::core {
@@ -74,10 +75,12 @@ struct UndeleteChange {
   ProjectName project;
   std::string uid;
 };
-// Removes a workspace in the trash for good.
+// Removes a workspace in the trash for good. CANCELLED if nobody waits any more: what is left of it then is removed
+// later, and cannot be restored.
 struct PurgeChange {
   ProjectName project;
   std::string uid;
+  Cancelled cancelled = NeverCancelled;
 };
 using Change = std::variant<CreateChange, ReplaceChange, DeleteChange, UndeleteChange, PurgeChange>;
 

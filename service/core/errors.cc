@@ -35,6 +35,14 @@ absl::Status WorkspaceNotFound(absl::string_view project) {
                    {.reason = "WORKSPACE_NOT_FOUND", .metadata = {{"project", std::string(project)}}});
 }
 
+absl::Status NotInTrash(absl::string_view project, absl::string_view uid, absl::Duration purge_delay) {
+  const std::string which = uid.empty() ? "" : absl::StrCat(" with the uid ", Echo(uid));
+  return MakeError(StatusCode::kNotFound,
+                   absl::StrCat("The trash has no workspace ", project, which, "; it keeps what is deleted for ",
+                                absl::FormatDuration(purge_delay), ", see ListWorkspaces with show_deleted"),
+                   {.reason = "WORKSPACE_NOT_FOUND", .metadata = {{"project", std::string(project)}}});
+}
+
 absl::Status WorkspaceExists(absl::string_view project, absl::string_view uid) {
   return MakeError(
       StatusCode::kAlreadyExists, absl::StrCat("Workspace already exists: ", project),
@@ -43,7 +51,7 @@ absl::Status WorkspaceExists(absl::string_view project, absl::string_view uid) {
 
 absl::Status ForceRequired(absl::string_view project, absl::string_view path) {
   return MakeError(
-      StatusCode::kFailedPrecondition, "Workspace deletion requires force=True for safety",
+      StatusCode::kFailedPrecondition, "Workspace deletion requires \"force\": true for safety",
       {.reason = "FORCE_REQUIRED", .metadata = {{"project", std::string(project)}, {"path", std::string(path)}}});
 }
 

@@ -15,6 +15,8 @@ absl::Status FieldInvalid(absl::string_view field, absl::string_view problem);
 absl::Status FilterInvalid(absl::string_view field, int position, absl::string_view problem);
 absl::Status TokenInvalid(absl::string_view field);
 absl::Status WorkspaceNotFound(absl::string_view project);
+// Of UndeleteWorkspace; `uid` may be "". `purge_delay` is how long the trash keeps what is deleted now.
+absl::Status NotInTrash(absl::string_view project, absl::string_view uid, absl::Duration purge_delay);
 absl::Status WorkspaceExists(absl::string_view project, absl::string_view uid);
 absl::Status ForceRequired(absl::string_view project, absl::string_view path);
 absl::Status PathUnsuitable(absl::string_view project, absl::string_view path, absl::string_view problem);

@@ -1,10 +1,12 @@
 #include "service/core/index.h"
 
+#include <algorithm>
 #include <array>
 #include <tuple>
 #include <utility>
 
 #include "service/base/thread_pool.h"
+#include "service/core/iso_time.h"
 
 namespace mlops::core {
 namespace {
@@ -130,11 +132,16 @@ WorkspacePtr Index::FindLastDeleted(absl::string_view project) const {
   return last;
 }
 
-std::vector<WorkspacePtr> Index::FindPurgeable(absl::Time now, size_t limit) const {
+absl::Time Index::NextDeleteTime(absl::string_view project, absl::Time now) const {
+  const WorkspacePtr last = FindLastDeleted(project);
+  return last == nullptr ? now : ClampTime(std::max(now, *last->delete_time + absl::Microseconds(1)));
+}
+
+std::vector<WorkspacePtr> Index::FindPurgeable(absl::FunctionRef<bool(const Workspace&)> may_go, size_t limit) const {
   std::vector<WorkspacePtr> found;
   for (const WorkspacePtr& workspace : trash_.by_project) {
     if (found.size() == limit) break;
-    if (workspace->purge_time.value_or(absl::InfiniteFuture()) <= now) found.push_back(workspace);
+    if (may_go(*workspace)) found.push_back(workspace);
   }
   return found;
 }

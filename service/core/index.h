@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "absl/container/btree_set.h"
+#include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
 #include "service/core/catalog.h"
 #include "service/core/workspace.h"
@@ -29,8 +30,12 @@ class Index {
   // The one of that project that was deleted last; null if the trash has none.
   WorkspacePtr FindLastDeleted(absl::string_view project) const;
 
-  // Everything in the trash that may be purged at `now`, at most `limit`.
-  std::vector<WorkspacePtr> FindPurgeable(absl::Time now, size_t limit) const;
+  // `now`, or a moment after the last deletion of that project, should the clock have been set back since: what was
+  // deleted last must be what FindLastDeleted() finds.
+  absl::Time NextDeleteTime(absl::string_view project, absl::Time now) const;
+
+  // What is in the trash and `may_go`, at most `limit`.
+  std::vector<WorkspacePtr> FindPurgeable(absl::FunctionRef<bool(const Workspace&)> may_go, size_t limit) const;
 
   // A page of workspaces; `unreachable` is left to the caller.
   ListPage Page(const ListQuery& query) const;

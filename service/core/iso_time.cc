@@ -1,14 +1,24 @@
 #include "service/core/iso_time.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
+#include "absl/time/civil_time.h"
 #include "re2/re2.h"
 
 namespace mlops::core {
 
 absl::Time WholeMicros(absl::Time time) { return absl::FromUnixMicros(absl::ToUnixMicros(time)); }
 
+absl::Time ClampTime(absl::Time time) {
+  static const absl::Time first = absl::FromCivil(absl::CivilSecond(1, 1, 1), absl::UTCTimeZone());
+  static const absl::Time last =
+      absl::FromCivil(absl::CivilSecond(10'000, 1, 1), absl::UTCTimeZone()) - absl::Microseconds(1);
+  return std::clamp(time, first, last);
+}
+
 std::string FormatIsoTime(absl::Time time) {
-  return absl::FormatTime("%Y-%m-%dT%H:%M:%E6S+00:00", time, absl::UTCTimeZone());
+  return absl::FormatTime("%E4Y-%m-%dT%H:%M:%E6S+00:00", time, absl::UTCTimeZone());
 }
 
 std::optional<absl::Time> ParseIsoTime(const std::string& text) {
@@ -23,7 +33,8 @@ std::optional<absl::Time> ParseIsoTime(const std::string& text) {
   absl::Time time;
   std::string error;
   if (!absl::ParseTime(absl::RFC3339_full, absl::StrCat(date, "T", clock, offset), &time, &error)) return std::nullopt;
-  return WholeMicros(time);
+  time = WholeMicros(time);
+  return time == ClampTime(time) ? std::optional(time) : std::nullopt;
 }
 
 }  // namespace mlops::core

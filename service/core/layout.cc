@@ -1,5 +1,6 @@
 #include "service/core/layout.h"
 
+#include <limits>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -7,13 +8,28 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
+#include "proto/cpp/base/error.h"
+#include "proto/cpp/base/utf8.h"
+#include "service/core/iso_time.h"
 
 namespace mlops::core::layout {
 namespace {
 
 constexpr absl::string_view kRecordTempPrefix = ".workspace.yaml.";
 
+// A time as names in the trash have it; nullopt if it is none, or one that no message can hold.
+std::optional<absl::Time> ParseMicros(absl::string_view text) {
+  int64_t micros = 0;
+  if (!absl::SimpleAtoi(text, &micros) || micros < 0) return std::nullopt;
+  const absl::Time time = absl::FromUnixMicros(micros);
+  return time == ClampTime(time) ? std::optional(time) : std::nullopt;
+}
+
 }  // namespace
+
+std::string PathAsText(absl::string_view path) {
+  return base::IsValidUtf8(path) ? std::string(path) : base::Echo(path, std::numeric_limits<size_t>::max());
+}
 
 std::string RecordPath(const ProjectName& project) { return absl::StrCat(project.str(), "/", kRecord); }
 
@@ -22,18 +38,23 @@ std::string RecordTempFile(absl::string_view id) { return absl::StrCat(kRecordTe
 bool IsRecordTempFile(absl::string_view name) { return absl::StartsWith(name, kRecordTempPrefix); }
 
 std::string FormatTrashName(const TrashName& name) {
-  return absl::StrCat(absl::ToUnixMicros(name.delete_time), ".", name.uid, ".", name.project.str());
+  const std::string purge = name.purge_time ? absl::StrCat("-", absl::ToUnixMicros(*name.purge_time)) : "";
+  return absl::StrCat(absl::ToUnixMicros(name.delete_time), purge, ".", name.uid, ".", name.project.str());
 }
 
 std::optional<TrashName> ParseTrashName(absl::string_view text) {
   // The project comes last because it alone may contain dots.
   const std::vector<absl::string_view> parts = absl::StrSplit(text, absl::MaxSplits('.', 2));
-  int64_t micros = 0;
-  if (parts.size() != 3 || !absl::SimpleAtoi(parts[0], &micros) || micros < 0 || parts[1].empty()) return std::nullopt;
+  if (parts.size() != 3 || parts[1].empty()) return std::nullopt;
   auto project = ProjectName::Parse(parts[2]);
-  if (!project.ok()) return std::nullopt;
-  return TrashName{
-      .delete_time = absl::FromUnixMicros(micros), .uid = std::string(parts[1]), .project = *std::move(project)};
+  const std::vector<absl::string_view> times = absl::StrSplit(parts[0], absl::MaxSplits('-', 1));
+  const auto delete_time = ParseMicros(times[0]);
+  const auto purge_time = times.size() == 2 ? ParseMicros(times[1]) : std::nullopt;
+  if (!project.ok() || !delete_time || (times.size() == 2 && !purge_time)) return std::nullopt;
+  return TrashName{.delete_time = *delete_time,
+                   .purge_time = purge_time,
+                   .uid = std::string(parts[1]),
+                   .project = *std::move(project)};
 }
 
 }  // namespace mlops::core::layout

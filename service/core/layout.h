@@ -17,7 +17,9 @@
 //   <base>/<project>/.uploads/<id>.tmp      a file being written that nobody can resume
 //   <base>/<project>/.uploads/<id>.trash    an artifact being removed
 //   <base>/.staging/<id>/                   a workspace being made; leftovers are removed at start-up
-//   <base>/.trash/<time>.<uid>.<project>/   a deleted workspace; <time> in microseconds since 1970, 0: being removed
+//   <base>/.trash/<time>-<purge>.<uid>.<project>/   a deleted workspace: when it was deleted and until when it stays at
+//                                                   least, in microseconds since 1970
+//   <base>/.trash/<time>.<uid>.<project>/   likewise, from before the second time was kept; <time> 0: being removed
 //   <base>/.workspaced/lock                 locked by the server that runs; JSON of who it is and where it listens
 //   <base>/.workspaced/socket               the Unix socket it listens on, unless the path is too long for one
 //   <base>/.workspaced/checkpoint           what the index held; a cache, safe to delete
@@ -38,6 +40,10 @@ inline constexpr absl::string_view kLockFile = "lock";
 inline constexpr absl::string_view kSocketFile = "socket";
 inline constexpr absl::string_view kCheckpointFile = "checkpoint";
 
+// The path of a base directory as records, messages and errors show it. Paths are any bytes, text is UTF-8: every byte
+// that is none is shown as \xHH, since clients refuse a message that has one.
+std::string PathAsText(absl::string_view path);
+
 // "<project>/workspace.yaml".
 std::string RecordPath(const ProjectName& project);
 
@@ -47,7 +53,8 @@ bool IsRecordTempFile(absl::string_view name);
 
 // A name in the trash, taken apart.
 struct TrashName {
-  absl::Time delete_time;  // The epoch: being removed, no longer to be restored.
+  absl::Time delete_time;                // The epoch: being removed, no longer to be restored.
+  std::optional<absl::Time> purge_time;  // Absent from names of the first release.
   std::string uid;
   ProjectName project;
 

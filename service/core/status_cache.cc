@@ -35,14 +35,14 @@ std::string CountsKey(const std::string& key) { return absl::StrCat(key, " count
 
 }  // namespace
 
-StatusCache::StatusCache(UsageScanner scanner, base::Clock clock, size_t max_bytes)
+StatusCache::StatusCache(UsageScanner scanner, base::SteadyClock clock, size_t max_bytes)
     : scanner_(std::move(scanner)), clock_(std::move(clock)), usages_(max_bytes) {}
 
 absl::StatusOr<Usage> StatusCache::Get(const Workspace& workspace, const StatusArgs& args, Cancelled cancelled) {
   // A uid alone is not enough: corrupt records have none, and hand-made ones may share one.
   const std::string key = absl::StrCat(workspace.uid, " ", workspace.root_path);
   const std::string scan_key = args.counts_only ? CountsKey(key) : key;
-  const absl::Time oldest = clock_() - args.max_staleness;
+  const absl::Duration oldest = clock_() - args.max_staleness;
   {
     absl::MutexLock lock(&mutex_);
     while (true) {
@@ -53,25 +53,26 @@ absl::StatusOr<Usage> StatusCache::Get(const Workspace& workspace, const StatusA
       scan_ended_.WaitWithTimeout(&mutex_, absl::Milliseconds(100));
     }
   }
+  const absl::Duration begun = clock_();
   absl::StatusOr<Usage> usage = scanner_(workspace, args.counts_only, cancelled);
   absl::MutexLock lock(&mutex_);
   scanning_.erase(scan_key);
   scan_ended_.SignalAll();
-  if (usage.ok()) usages_.Put(scan_key, *usage, usage->problem.message().size());
+  if (usage.ok()) usages_.Put(scan_key, {.usage = *usage, .begun = begun}, usage->problem.message().size());
   return usage;
 }
 
-std::optional<Usage> StatusCache::Find(const std::string& key, absl::Time oldest, bool counts_only) {
-  const Usage* known = usages_.Find(key);
-  if (known != nullptr && known->scan_time >= oldest) {
-    Usage usage = *known;
+std::optional<Usage> StatusCache::Find(const std::string& key, absl::Duration oldest, bool counts_only) {
+  const Known* known = usages_.Find(key);
+  if (known != nullptr && known->begun >= oldest) {
+    Usage usage = known->usage;
     if (counts_only) usage.KeepCountsOnly();
     return usage;
   }
   if (!counts_only) return std::nullopt;
   known = usages_.Find(CountsKey(key));
-  if (known == nullptr || known->scan_time < oldest) return std::nullopt;
-  return *known;
+  if (known == nullptr || known->begun < oldest) return std::nullopt;
+  return known->usage;
 }
 
 size_t StatusCache::bytes() const {

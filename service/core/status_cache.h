@@ -23,7 +23,7 @@ class StatusCache {
   static constexpr size_t kDefaultMaxBytes = size_t{64} << 20;
 
   // Keeps counts in at most `max_bytes` of memory.
-  StatusCache(UsageScanner scanner, base::Clock clock, size_t max_bytes = kDefaultMaxBytes);
+  StatusCache(UsageScanner scanner, base::SteadyClock clock, size_t max_bytes = kDefaultMaxBytes);
 
   // The usage of `workspace`, at most `args.max_staleness` old when this was called. A scan that its caller gives up is
   // begun again by one of those who wait for it. Errors as the scanner's; CANCELLED if `cancelled` says so while this
@@ -34,15 +34,20 @@ class StatusCache {
   size_t bytes() const;
 
  private:
-  // What is known of `key`, of `oldest` or later.
-  std::optional<Usage> Find(const std::string& key, absl::Time oldest, bool counts_only)
+  struct Known {
+    Usage usage;
+    absl::Duration begun;  // When its scan began, by `clock_`.
+  };
+
+  // What is known of `key`, from a scan that began at `oldest` or later.
+  std::optional<Usage> Find(const std::string& key, absl::Duration oldest, bool counts_only)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const UsageScanner scanner_;
-  const base::Clock clock_;
+  const base::SteadyClock clock_;
   mutable absl::Mutex mutex_;
   absl::CondVar scan_ended_;
-  base::LruMap<Usage> usages_ ABSL_GUARDED_BY(mutex_);
+  base::LruMap<Known> usages_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<std::string> scanning_ ABSL_GUARDED_BY(mutex_);  // For which some caller scans now.
 };
 

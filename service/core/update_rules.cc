@@ -81,9 +81,17 @@ absl::Status CheckSettings(const Settings& settings) {
 
 absl::Status CheckUpdateSpec(const UpdateSpec& spec) {
   RETURN_IF_ERROR(CheckSettings(spec.settings));
+  // Sizes first: what follows takes time for each.
+  if (spec.mask && spec.mask->size() > kMaxMaskPaths) {
+    return FieldInvalid("update_mask", absl::StrCat("has more than ", kMaxMaskPaths, " different paths"));
+  }
+  if (spec.remove_metadata.size() > kMaxRemovedKeys) {
+    return FieldInvalid("remove_metadata", absl::StrCat("has more than ", kMaxRemovedKeys, " keys"));
+  }
   if (spec.mask) {
     for (const std::string& path : *spec.mask) RETURN_IF_ERROR(CheckMaskPath(path, spec.mask->size()));
   }
+  RETURN_IF_ERROR(CheckMetadata(spec.metadata));
   for (const std::string& key : spec.remove_metadata) {
     if (spec.metadata.contains(key)) {
       return FieldInvalid("remove_metadata", absl::StrCat("\"", base::Echo(key), "\" is in workspace.metadata too"));
@@ -99,15 +107,19 @@ absl::StatusOr<Workspace> NewWorkspace(NewWorkspaceSpec spec, absl::Time now) {
   for (const SettingField& field : kSettingFields) {
     if (spec.settings.*field.member) settings.*field.member = std::move(spec.settings.*field.member);
   }
-  const absl::Time create_time = WholeMicros(now);
-  return Workspace{.project = std::move(spec.project),
-                   .uid = std::move(spec.uid),
-                   .root_path = std::move(spec.root_path),
-                   .settings = std::move(settings),
-                   .metadata = std::move(spec.metadata),
-                   .create_time = create_time,
-                   .update_time = create_time,
-                   .request_id = std::move(spec.request_id)};
+  const bool only_defaults = spec.metadata.empty() && settings == DefaultSettings(spec.project, spec.root_path);
+  const absl::Time create_time = ClampTime(WholeMicros(now));
+  Workspace workspace{.project = std::move(spec.project),
+                      .uid = std::move(spec.uid),
+                      .root_path = std::move(spec.root_path),
+                      .settings = std::move(settings),
+                      .metadata = std::move(spec.metadata),
+                      .create_time = create_time,
+                      .update_time = create_time,
+                      .request_id = std::move(spec.request_id)};
+  // Ensure asks for a new workspace at every call, nearly always for one of defaults, which take no look.
+  if (!only_defaults) RETURN_IF_ERROR(CheckReadable(workspace));
+  return workspace;
 }
 
 absl::StatusOr<std::optional<Workspace>> ApplyUpdate(const Workspace& current, const UpdateSpec& spec, absl::Time now) {
@@ -117,7 +129,8 @@ absl::StatusOr<std::optional<Workspace>> ApplyUpdate(const Workspace& current, c
   for (const std::string& key : spec.remove_metadata) updated.metadata.erase(key);
   RETURN_IF_ERROR(CheckMetadata(updated.metadata));
   if (updated.settings == current.settings && updated.metadata == current.metadata) return std::nullopt;
-  updated.update_time = std::max(WholeMicros(now), current.update_time + absl::Microseconds(1));
+  updated.update_time = ClampTime(std::max(WholeMicros(now), current.update_time + absl::Microseconds(1)));
+  RETURN_IF_ERROR(CheckReadable(updated));
   return updated;
 }
 

@@ -13,6 +13,11 @@
 // The rules of what a workspace may be and how an update changes it. Pure and thread-safe.
 namespace mlops::core {
 
+// There are six paths, each of which may come once.
+inline constexpr size_t kMaxMaskPaths = 16;
+// Twice as many as the largest metadata can have.
+inline constexpr size_t kMaxRemovedKeys = 32 * 1024;
+
 // What UpdateWorkspace asks for.
 struct UpdateSpec {
   Settings settings;
@@ -37,16 +42,17 @@ struct NewWorkspaceSpec {
 // INVALID_ARGUMENT/FIELD_INVALID if a setting is longer than kMaxSettingBytes, or has control characters.
 absl::Status CheckSettings(const Settings& settings);
 
-// FIELD_INVALID if settings break CheckSettings(), a mask path is unknown, output only, or stands beside "*", or a key
-// is both in `metadata` and in `remove_metadata`.
+// FIELD_INVALID if settings break CheckSettings() or metadata CheckMetadata(), a mask path is unknown, output only, or
+// stands beside "*", a key is both in `metadata` and in `remove_metadata`, or there are too many of either.
 absl::Status CheckUpdateSpec(const UpdateSpec& spec);
 
-// The workspace that Create makes: absent settings have their defaults. FIELD_INVALID as CheckSettings() and
-// CheckMetadata().
+// The workspace that Create makes: absent settings have their defaults. FIELD_INVALID as CheckSettings(),
+// CheckMetadata() and CheckReadable().
 absl::StatusOr<Workspace> NewWorkspace(NewWorkspaceSpec spec, absl::Time now);
 
 // `current` after the update, or nullopt if that is what it is already. Its update_time is `now`, and later than before
-// also if the clock went back. FIELD_INVALID as CheckUpdateSpec(), and as CheckMetadata() of the result.
+// also if the clock went back. FIELD_INVALID as CheckUpdateSpec(), and as CheckMetadata() and CheckReadable() of the
+// result.
 absl::StatusOr<std::optional<Workspace>> ApplyUpdate(const Workspace& current, const UpdateSpec& spec, absl::Time now);
 
 }  // namespace mlops::core

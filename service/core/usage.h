@@ -45,6 +45,7 @@ struct StatusArgs {
 
 // Asked now and then during long work; true means that nobody waits for the result any more.
 using Cancelled = absl::FunctionRef<bool()>;
+inline bool NeverCancelled() { return false; }
 
 // Counts the directories at workspace.root_path now. CANCELLED if told so; NOT_FOUND if the workspace is not there, or
 // not any more when all is counted. Thread-safe.

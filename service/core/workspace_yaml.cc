@@ -1,11 +1,14 @@
 #include "service/core/workspace_yaml.h"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "proto/cpp/base/error.h"
 #include "proto/cpp/base/id.h"
 #include "proto/cpp/base/status_macros.h"
 #include "service/core/errors.h"
@@ -36,6 +39,19 @@ bool IsUid(const std::string& text) {
   return true;
 }
 
+// The keys of every record that EncodeWorkspace() writes, but for the last.
+constexpr absl::string_view kAlwaysWritten[] = {"project_name",
+                                                "root_path",
+                                                "mlflow_experiment_id",
+                                                "mlflow_tracking_uri",
+                                                "dvc_remote_path",
+                                                "bentoml_tag_prefix",
+                                                "metadata",
+                                                "created_at",
+                                                "updated_at",
+                                                "uid",
+                                                kEndKey};
+
 // What stands in a record, before it is held against its place.
 struct Record {
   std::string project_name;
@@ -54,7 +70,9 @@ std::optional<Problem> ReadTime(const Node& node, std::optional<absl::Time>* tim
   if (node.kind == Node::Kind::kNull) return std::nullopt;
   const auto text = ScalarText(node);
   if (text) *time = ParseIsoTime(*text);
-  if (!*time) return Problem{node.line, "is no time in ISO 8601, such as 2026-01-31T12:00:00+00:00"};
+  if (!*time) {
+    return Problem{node.line, "is no time in ISO 8601 of the years 1 to 9999, such as 2026-01-31T12:00:00+00:00"};
+  }
   return std::nullopt;
 }
 
@@ -98,7 +116,22 @@ std::optional<Problem> ReadEntry(const Node& key, const Node& value, Record* rec
     return Problem{value.line, "must be 1 to 64 letters, digits, '-' and '_'"};
   }
   if (key.text == "request_id") return ReadText(value, &record->request_id);
+  if (key.text == kEndKey) {
+    if (value.kind == Node::Kind::kScalar && value.text == "true") return std::nullopt;
+    return Problem{value.line, "must be true"};
+  }
   yaml::AppendEntry(key, value, 0, record->unknown_keys);
+  return std::nullopt;
+}
+
+// What is wrong with a record of ours that was cut off, or from which a line was taken.
+std::optional<Problem> CheckComplete(const Node& root) {
+  for (absl::string_view name : kAlwaysWritten) {
+    const auto has_name = [name](const yaml::Entry& entry) { return entry.key.text == name; };
+    if (std::any_of(root.entries.begin(), root.entries.end(), has_name)) continue;
+    return Problem{0, absl::StrCat("was cut off: it lacks the key ", name,
+                                   "; restore the file, or remove its first line if it is complete without")};
+  }
   return std::nullopt;
 }
 
@@ -114,7 +147,7 @@ std::optional<Problem> ReadRecord(absl::string_view text, Record* record) {
       return problem;
     }
   }
-  return std::nullopt;
+  return absl::StartsWith(text, kRecordHeader) ? CheckComplete(root) : std::nullopt;
 }
 
 // In a directory that was moved or copied, settings that were the defaults of the old place become those of the new.
@@ -186,7 +219,7 @@ absl::Status CheckMetadata(const Metadata& metadata) {
 }
 
 std::string EncodeWorkspace(const Workspace& workspace) {
-  std::string out;
+  std::string out = absl::StrCat(kRecordHeader, "\n");
   yaml::AppendEntry("project_name", workspace.project.str(), 0, out);
   yaml::AppendEntry("root_path", workspace.root_path, 0, out);
   for (const SettingField& field : kSettingFields) {
@@ -198,7 +231,9 @@ std::string EncodeWorkspace(const Workspace& workspace) {
   yaml::AppendEntry("updated_at", FormatIsoTime(workspace.update_time), 0, out);
   yaml::AppendEntry("uid", workspace.uid, 0, out);
   if (!workspace.request_id.empty()) yaml::AppendEntry("request_id", workspace.request_id, 0, out);
-  return out + workspace.unknown_keys;
+  out += workspace.unknown_keys;
+  yaml::AppendEntry(kEndKey, true, 0, out);
+  return out;
 }
 
 absl::StatusOr<Workspace> DecodeWorkspace(absl::string_view text, const RecordPlace& place) {
@@ -206,7 +241,7 @@ absl::StatusOr<Workspace> DecodeWorkspace(absl::string_view text, const RecordPl
   if (auto problem = ReadRecord(text, &record)) {
     return WorkspaceCorrupt(place.project.str(), place.file, problem->line, problem->what);
   }
-  const absl::Time create_time = record.create_time.value_or(WholeMicros(place.modify_time));
+  const absl::Time create_time = record.create_time.value_or(ClampTime(WholeMicros(place.modify_time)));
   Workspace workspace{.project = place.project,
                       .uid = DeriveUid(record, place),
                       .root_path = place.root_path,
@@ -219,6 +254,60 @@ absl::StatusOr<Workspace> DecodeWorkspace(absl::string_view text, const RecordPl
                       .unknown_keys = std::move(record.unknown_keys)};
   if (record.root_path != place.root_path) DeriveSettingsAgain(record, place, workspace.settings);
   return workspace;
+}
+
+std::string RecordAsJson(absl::string_view text, const std::string& root_path) {
+  const auto dump = [](const nlohmann::json& json) {
+    return json.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
+  };
+  Record record;
+  if (auto problem = ReadRecord(text, &record))
+    return dump({{"line", problem->line}, {"problem", base::Echo(problem->what)}});
+
+  const std::string name = root_path.substr(root_path.rfind('/') + 1);
+  const auto project = ProjectName::Parse(name);
+  if (project.ok() && record.root_path != root_path) {
+    DeriveSettingsAgain(record, {.project = *project, .root_path = root_path}, record.settings);
+  }
+  const auto or_null = [](const std::string& text) { return text.empty() ? nlohmann::json() : nlohmann::json(text); };
+  const auto time = [](const std::optional<absl::Time>& time) {
+    return time ? nlohmann::json(FormatIsoTime(*time)) : nlohmann::json();
+  };
+  nlohmann::json json = {{"project_name", project.ok() || record.project_name.empty() ? name : record.project_name},
+                         {"metadata", record.metadata},
+                         {"created_at", time(record.create_time)},
+                         {"updated_at", time(record.update_time)},
+                         {"uid", or_null(record.uid)},
+                         {"request_id", or_null(record.request_id)},
+                         {"other_keys", record.unknown_keys}};
+  for (const SettingField& field : kSettingFields) {
+    const auto& value = record.settings.*field.member;
+    json[std::string(field.name)] = value ? nlohmann::json(*value) : nlohmann::json();
+  }
+  return dump(json);
+}
+
+absl::Status CheckReadable(const Workspace& workspace) {
+  const std::string text = EncodeWorkspace(workspace);
+  std::string metadata;
+  yaml::AppendEntry("metadata", workspace.metadata, 0, metadata);
+  const absl::string_view field = metadata.size() > text.size() / 2 ? "metadata" : "workspace";
+  if (text.size() > kMaxRecordBytes) {
+    // Deep nesting, escapes, and keys that are not ours all take more room in YAML than in a request.
+    return FieldInvalid(field, absl::StrCat("makes a workspace.yaml of ", text.size(), " bytes, of which ",
+                                            metadata.size(), " are metadata and ", workspace.unknown_keys.size(),
+                                            " keys of others; the limit is ", kMaxRecordBytes));
+  }
+  const auto read = DecodeWorkspace(text, {.project = workspace.project,
+                                           .root_path = workspace.root_path,
+                                           .file = "workspace.yaml",
+                                           .modify_time = workspace.create_time});
+  if (!read.ok()) return FieldInvalid(field, absl::StrCat("could not be read back: ", read.status().message()));
+  const bool same = read->settings == workspace.settings && read->metadata == workspace.metadata &&
+                    read->unknown_keys == workspace.unknown_keys && read->uid == workspace.uid &&
+                    read->request_id == workspace.request_id && read->create_time == workspace.create_time &&
+                    read->update_time == workspace.update_time;
+  return same ? absl::OkStatus() : FieldInvalid(field, "would not be read back as it is written");
 }
 
 }  // namespace mlops::core

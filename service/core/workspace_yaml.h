@@ -10,12 +10,20 @@
 #include "absl/time/time.h"
 #include "service/core/workspace.h"
 
-// workspace.yaml: the keys of the original (project_name, root_path, the four settings, metadata, created_at,
-// updated_at), then ours (uid, request_id), then whatever else was found there. All functions are pure and thread-safe.
+// workspace.yaml: a comment (kRecordHeader), the keys of the original (project_name, root_path, the four settings,
+// metadata, created_at, updated_at), ours (uid, request_id), whatever else was found there, and kEndKey. All functions
+// are pure and thread-safe.
 namespace mlops::core {
 
 // A record larger than this is corrupt; nothing larger is read.
 inline constexpr int64_t kMaxRecordBytes = 1024 * 1024;
+
+// The first line of a record that this project wrote. A file that begins with it and lacks a key that is always written
+// was cut off: it is corrupt. It is a comment, so that a tool that writes the file anew makes a record by hand of it,
+// which may lack any key.
+inline constexpr absl::string_view kRecordHeader = "# Written by mlops-workspace: whole only with its last key.";
+// The last key, whose value is always true: every cut that loses something loses it.
+inline constexpr absl::string_view kEndKey = "end_of_record";
 
 // What the file's place says, against which its content is read.
 struct RecordPlace {
@@ -37,8 +45,20 @@ std::string EncodeWorkspace(const Workspace& workspace);
 //
 // Returns DATA_LOSS/WORKSPACE_CORRUPT {file, line, problem} if the text is larger than kMaxRecordBytes, no well-formed
 // YAML map, not UTF-8 or has a NUL; if it has duplicate keys, anchors, aliases or tags; if a key has a value of the
-// wrong type; if metadata breaks a rule of CheckMetadata().
+// wrong type; if metadata breaks a rule of CheckMetadata(); if a time is none that a message can hold; if it has
+// kRecordHeader and lacks a key that EncodeWorkspace() always writes.
 absl::StatusOr<Workspace> DecodeWorkspace(absl::string_view text, const RecordPlace& place);
+
+// What DecodeWorkspace() reads in `text`, the record in the directory `root_path`, as JSON for clients in other
+// languages: a second parser would read some file differently. The keys are those of the record, null where it has no
+// such key, and "other_keys", the YAML text of all others; or "line" and "problem" if it is corrupt. A directory whose
+// name is none of a project may hold a record, too: then nothing is derived again.
+std::string RecordAsJson(absl::string_view text, const std::string& root_path);
+
+// Returns INVALID_ARGUMENT/FIELD_INVALID unless DecodeWorkspace() reads what EncodeWorkspace() makes of `workspace`,
+// and finds the same in it. To be asked before a record is written: nothing may be acknowledged that cannot be read
+// back.
+absl::Status CheckReadable(const Workspace& workspace);
 
 // The etag of a record's text: 16 hexadecimal digits of its SHA-256.
 std::string RecordEtag(absl::string_view text);

@@ -44,6 +44,26 @@ class ViewBuffer : public std::streambuf {
   }
 };
 
+// The text of a scalar, of which yaml-cpp wrote two escapes as a single byte: \\_ (U+00A0) as A0 and \\N (U+0085)
+// as 85. The document was UTF-8, and so is what it makes of all other escapes: such a byte where a character begins can
+// only be one of these. Nullopt if there is anything else that is no UTF-8.
+std::optional<std::string> WithWholeCharacters(absl::string_view text) {
+  if (base::IsValidUtf8(text)) return std::string(text);
+  std::string whole;
+  while (!text.empty()) {
+    char32_t ignored;
+    size_t length = base::DecodeUtf8(text, &ignored);
+    if (length == 0) {
+      if (text[0] != '\xa0' && text[0] != '\x85') return std::nullopt;
+      whole += '\xc2';
+      length = 1;
+    }
+    absl::StrAppend(&whole, text.substr(0, length));
+    text.remove_prefix(length);
+  }
+  return whole;
+}
+
 // Builds the tree from the parser's events. After the first problem it takes no more.
 class TreeBuilder final : public YAML::EventHandler {
  public:
@@ -60,7 +80,9 @@ class TreeBuilder final : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
     if (!Accept(mark, tag, anchor)) return;
-    Add({.kind = Node::Kind::kScalar, .text = value, .plain = tag == "?", .line = mark.line + 1});
+    std::optional<std::string> text = WithWholeCharacters(value);
+    if (!text) return Fail(mark, "has an escape that is no character");
+    Add({.kind = Node::Kind::kScalar, .text = *std::move(text), .plain = tag == "?", .line = mark.line + 1});
   }
   void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                        YAML::EmitterStyle::value) override {

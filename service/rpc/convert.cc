@@ -5,7 +5,9 @@
 #include <limits>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -16,6 +18,7 @@
 #include "proto/cpp/base/status_macros.h"
 #include "proto/cpp/wire_status.h"
 #include "service/core/errors.h"
+#include "service/core/iso_time.h"
 
 namespace mlops::rpc {
 
@@ -119,6 +122,18 @@ absl::StatusOr<core::CreateArgs> NewWorkspaceFromProto(const Request& request) {
                           .metadata = FromProto(workspace.metadata())};
 }
 
+// The different ones of `texts`, in their order, and no more than it takes to see that there are more than `limit`: a
+// request of 4 MiB can repeat one of them hundreds of thousands of times.
+std::vector<std::string> Distinct(const google::protobuf::RepeatedPtrField<std::string>& texts, size_t limit) {
+  std::vector<std::string> distinct;
+  absl::flat_hash_set<absl::string_view> seen;
+  for (const std::string& text : texts) {
+    if (distinct.size() > limit) break;
+    if (seen.insert(text).second) distinct.push_back(text);
+  }
+  return distinct;
+}
+
 }  // namespace
 
 absl::Status CheckNoFence(int64_t fence) {
@@ -169,16 +184,15 @@ absl::StatusOr<core::ListArgs> FromProto(const pb::ListWorkspacesRequest& reques
 absl::StatusOr<core::UpdateArgs> FromProto(const pb::UpdateWorkspaceRequest& request) {
   ASSIGN_OR_RETURN(core::ProjectName project, core::ProjectName::Parse(request.workspace().project()));
   RETURN_IF_ERROR(CheckNoFence(request.fence()));
-  core::UpdateArgs args{
-      .project = std::move(project),
-      .etag = request.workspace().etag(),
-      .spec = {.settings = SettingsFromProto(request.workspace()),
-               .metadata = FromProto(request.workspace().metadata()),
-               .remove_metadata = {request.remove_metadata().begin(), request.remove_metadata().end()}},
-      .allow_missing = request.allow_missing(),
-      .validate_only = request.validate_only()};
+  core::UpdateArgs args{.project = std::move(project),
+                        .etag = request.workspace().etag(),
+                        .spec = {.settings = SettingsFromProto(request.workspace()),
+                                 .metadata = FromProto(request.workspace().metadata()),
+                                 .remove_metadata = Distinct(request.remove_metadata(), core::kMaxRemovedKeys)},
+                        .allow_missing = request.allow_missing(),
+                        .validate_only = request.validate_only()};
   const auto& paths = request.update_mask().paths();
-  if (!paths.empty()) args.spec.mask.emplace(paths.begin(), paths.end());
+  if (!paths.empty()) args.spec.mask = Distinct(paths, core::kMaxMaskPaths);
   return args;
 }
 
@@ -203,6 +217,7 @@ absl::StatusOr<absl::Duration> MaxStaleness(bool present, const google::protobuf
 }
 
 void ToProto(absl::Time time, google::protobuf::Timestamp* message) {
+  time = core::ClampTime(time);
   const int64_t seconds = absl::ToUnixSeconds(time);
   message->set_seconds(seconds);
   message->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));

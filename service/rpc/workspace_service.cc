@@ -5,6 +5,7 @@
 
 #include "proto/cpp/base/status_macros.h"
 #include "service/core/errors.h"
+#include "service/core/layout.h"
 #include "service/rpc/artifact_wire.h"
 #include "service/rpc/convert.h"
 #include "service/rpc/status_stream.h"
@@ -49,13 +50,15 @@ grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(grpc::CallbackServerC
   pb::ListWorkspacesRequest parsed;
   const absl::Status problem = Decode(*request, &parsed);
   const Method& method = parsed.filter().empty() ? kListWorkspaces : kListMatchingWorkspaces;
-  return calls_->Unary(method, context, request, response, [this, problem, parsed](const auto&, auto* response) {
+  const auto handler = [this, context, problem, parsed](const auto&, auto* response) {
     RETURN_IF_ERROR(problem);
     ASSIGN_OR_RETURN(const core::ListArgs args, FromProto(parsed));
-    ASSIGN_OR_RETURN(const core::ListResult result, authority_->List(args));
+    const auto cancelled = [context] { return context->IsCancelled(); };
+    ASSIGN_OR_RETURN(const core::ListResult result, authority_->List(args, cancelled));
     *response = EncodeList(result);
     return absl::OkStatus();
-  });
+  };
+  return calls_->Unary(method, context, request, response, handler);
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::UpdateWorkspace(grpc::CallbackServerContext* context,
@@ -72,12 +75,14 @@ grpc::ServerUnaryReactor* WorkspaceService::UpdateWorkspace(grpc::CallbackServer
 grpc::ServerUnaryReactor* WorkspaceService::DeleteWorkspace(grpc::CallbackServerContext* context,
                                                             const pb::DeleteWorkspaceRequest* request,
                                                             pb::DeleteWorkspaceResponse* response) {
-  return calls_->Unary(kDeleteWorkspace, context, request, response, [this](const auto& request, auto* response) {
+  const auto handler = [this, context](const auto& request, auto* response) {
     ASSIGN_OR_RETURN(const core::DeleteArgs args, FromProto(request));
-    ASSIGN_OR_RETURN(const core::DeleteResult result, authority_->Delete(args));
+    const auto cancelled = [context] { return context->IsCancelled(); };
+    ASSIGN_OR_RETURN(const core::DeleteResult result, authority_->Delete(args, cancelled));
     ToProto(result, response);
     return absl::OkStatus();
-  });
+  };
+  return calls_->Unary(kDeleteWorkspace, context, request, response, handler);
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::EnsureWorkspace(grpc::CallbackServerContext* context,
@@ -140,7 +145,7 @@ grpc::ServerUnaryReactor* WorkspaceService::GetServerInfo(grpc::CallbackServerCo
   return calls_->Unary(kGetServerInfo, context, request, response, [this](const auto&, auto* response) {
     ASSIGN_OR_RETURN(const int64_t count, authority_->Count());
     response->set_version(facts_.version);
-    response->set_base_path(facts_.base_path);
+    response->set_base_path(core::layout::PathAsText(facts_.base_path));
     ToProto(facts_.start_time, response->mutable_start_time());
     response->set_workspace_count(static_cast<int32_t>(count));
     response->set_max_page_size(core::kMaxPageSize);

@@ -25,6 +25,9 @@ std::variant<Config, int> ParseCommandLine(int argc, char** argv) {
   Config config;
   CLI::App app("The authority over the MLOps project workspaces below one directory.", "workspaced");
   app.set_version_flag("--version", std::string(kVersion));
+  app.footer(
+      "workspaced --decode-record DIR < DIR/workspace.yaml prints that record as JSON, as this server reads it, and "
+      "ends.");
   app.add_option("--base", config.base, "Directory of the workspaces; made if missing")->required()->type_name("DIR");
   app.add_option("--listen", config.listen,
                  "Also listen here: HOST:PORT (port 0 picks a free one) or unix:PATH; may be repeated. The Unix socket "

@@ -114,7 +114,9 @@ absl::Status Server::OpenCatalog() {
   ASSIGN_OR_RETURN(std::shared_ptr<const fs::Dir> scan_dir, fs::OpenBaseDir(base_path_, open_options));
   const auto health = std::make_shared<core::DiskHealth>();
   auto catalog = catalog::FileCatalog::Open(std::move(catalog_dir), base_path_,
-                                            {.purge_delay = config_.purge_delay, .health = health});
+                                            {.purge_delay = config_.purge_delay,
+                                             .log = [this](absl::string_view line) { log_->Warning(line); },
+                                             .health = health});
   if (!catalog.ok()) {
     return Refusal(absl::StrCat("cannot read the base directory ", base_path_, ": ", catalog.status().message()));
   }

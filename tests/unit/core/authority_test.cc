@@ -34,8 +34,6 @@ const auto kExists = IsError(StatusCode::kAlreadyExists, "WORKSPACE_EXISTS");
 const auto kEtagMismatch = IsError(StatusCode::kAborted, "ETAG_MISMATCH");
 const auto kFieldInvalid = IsError(StatusCode::kInvalidArgument, "FIELD_INVALID");
 
-bool Never() { return false; }
-
 // A catalog whose next commits do what a test wants instead, as when somebody edits by hand.
 class ScriptedCatalog : public catalog::MemoryCatalog {
  public:
@@ -89,7 +87,7 @@ class AuthorityTest : public testing::Test {
   std::atomic<int> scans = 0;
   std::function<absl::Status()> during_scan;  // What the next scan does instead.
   Authority authority{&catalog, [this](const Workspace& w, bool, Cancelled c) { return Scan(w, c); }, "/base",
-                      clock.clock()};
+                      clock.clock(), clock.steady_clock()};
 };
 
 // --- Create and Ensure ----------------------------------------------------------------------------------------------
@@ -452,6 +450,36 @@ TEST_F(AuthorityTest, ATokenIsForTheSameFilter) {
               IsError(StatusCode::kInvalidArgument, "TOKEN_INVALID"));
 }
 
+TEST_F(AuthorityTest, AFilterAsksForEachRecordWhetherSomebodyWaits) {
+  for (int i = 0; i < 5; ++i) Create(absl::StrCat("p", i));
+  int asked = 0;
+  const auto cancelled = [&asked] { return ++asked == 3; };
+  EXPECT_THAT(authority.List({.filter = Filter::Parse("p").value()}, cancelled).status(),
+              IsError(StatusCode::kCancelled, ""));
+  EXPECT_EQ(asked, 3);
+}
+
+TEST_F(AuthorityTest, ADeletionThatNobodyWaitsForEnds) {
+  Create("fraud");
+  const auto cancelled = [] { return true; };
+  const DeleteArgs args = {.project = Project("fraud"), .force = true, .validate_only = true};
+  EXPECT_THAT(authority.Delete(args, cancelled).status(), IsError(StatusCode::kCancelled, ""));
+  EXPECT_OK(Get("fraud"));
+}
+
+TEST_F(AuthorityTest, WhatCouldNotBeReadBackIsNeverAcknowledged) {
+  Metadata deep = Metadata(std::vector<int>(32'600, 0));
+  for (int i = 0; i < 14; ++i) deep = Metadata{{"a", deep}};
+  for (const bool validate_only : {false, true}) {
+    const CreateArgs args = {.project = Project("fraud"), .metadata = deep, .validate_only = validate_only};
+    EXPECT_THAT(authority.Create(args), kFieldInvalid);
+    EXPECT_THAT(authority.Ensure(args), kFieldInvalid);
+  }
+  Create("fraud");
+  EXPECT_THAT(authority.Update({.project = Project("fraud"), .spec = {.metadata = deep}}), kFieldInvalid);
+  EXPECT_THAT(authority.Ensure({.project = Project("fraud"), .metadata = deep}), kFieldInvalid);
+}
+
 // The promise of ListWorkspaces, on walks through what others change all the time.
 TEST_F(AuthorityTest, WhatExistsDuringAWholeWalkComesExactlyOnce) {
   for (int i = 0; i < 500; ++i) Create(absl::StrCat("stays", i));
@@ -486,13 +514,13 @@ constexpr StatusArgs kFiveSeconds = {.max_staleness = absl::Seconds(5)};
 
 TEST_F(AuthorityTest, StatusCountsOnceWithinTheStaleness) {
   Create("fraud");
-  EXPECT_EQ(authority.Status(Project("fraud"), kFiveSeconds, Never).value().usage.size_bytes(), 300);
-  EXPECT_OK(authority.Status(Project("fraud"), kFiveSeconds, Never));
+  EXPECT_EQ(authority.Status(Project("fraud"), kFiveSeconds, NeverCancelled).value().usage.size_bytes(), 300);
+  EXPECT_OK(authority.Status(Project("fraud"), kFiveSeconds, NeverCancelled));
   EXPECT_EQ(scans, 1);
   clock.Advance(absl::Seconds(6));
-  EXPECT_OK(authority.Status(Project("fraud"), kFiveSeconds, Never));
+  EXPECT_OK(authority.Status(Project("fraud"), kFiveSeconds, NeverCancelled));
   EXPECT_EQ(scans, 2);
-  EXPECT_THAT(authority.Status(Project("churn"), kFiveSeconds, Never), kNotFound);
+  EXPECT_THAT(authority.Status(Project("churn"), kFiveSeconds, NeverCancelled), kNotFound);
 }
 
 TEST_F(AuthorityTest, AWorkspaceThatGoesWhileItIsCountedIsNotFound) {
@@ -501,7 +529,7 @@ TEST_F(AuthorityTest, AWorkspaceThatGoesWhileItIsCountedIsNotFound) {
     Delete("fraud");
     return absl::NotFoundError("fraud");
   };
-  EXPECT_THAT(authority.Status(Project("fraud"), kFiveSeconds, Never), kNotFound);
+  EXPECT_THAT(authority.Status(Project("fraud"), kFiveSeconds, NeverCancelled), kNotFound);
 }
 
 TEST_F(AuthorityTest, AWorkspaceThatIsMadeAnewWhileItIsCountedIsCountedAnew) {
@@ -511,7 +539,7 @@ TEST_F(AuthorityTest, AWorkspaceThatIsMadeAnewWhileItIsCountedIsCountedAnew) {
     Create("fraud");
     return absl::NotFoundError("fraud");
   };
-  EXPECT_OK(authority.Status(Project("fraud"), kFiveSeconds, Never));
+  EXPECT_OK(authority.Status(Project("fraud"), kFiveSeconds, NeverCancelled));
   EXPECT_EQ(scans, 2);
 }
 

@@ -74,13 +74,25 @@ TEST(Index, TheLastDeletedIsByTimeNotByUid) {
   EXPECT_EQ(index.FindLastDeleted("b"), nullptr);
 }
 
-TEST(Index, PurgeableIsWhatIsOverAndNoMoreThanAsked) {
+TEST(Index, ADeletionIsLaterThanTheLastOneOfItsNameThoughTheClockWasSetBack) {
+  Index index;
+  EXPECT_EQ(index.NextDeleteTime("a", TimeAt(5)), TimeAt(5));
+  index.Put(Deleted("a", "1", 80));
+  EXPECT_EQ(index.NextDeleteTime("a", TimeAt(5)), TimeAt(80) + absl::Microseconds(1));
+  EXPECT_EQ(index.NextDeleteTime("a", TimeAt(90)), TimeAt(90));
+  EXPECT_EQ(index.NextDeleteTime("b", TimeAt(5)), TimeAt(5));
+}
+
+TEST(Index, PurgeableIsWhatMayGoAndNoMoreThanAsked) {
   Index index;
   index.Put(Live("z"));
   for (int i = 0; i < 5; ++i) index.Put(Deleted(absl::StrCat("a", i), "1", i));
-  EXPECT_THAT(index.FindPurgeable(TimeAt(99), 10), IsEmpty());
-  EXPECT_THAT(NamesOf(index.FindPurgeable(TimeAt(102), 10)), ElementsAre("a0", "a1", "a2"));
-  EXPECT_THAT(NamesOf(index.FindPurgeable(TimeAt(102), 2)), ElementsAre("a0", "a1"));
+  const auto over_by = [](absl::Time now) {
+    return [now](const Workspace& workspace) { return *workspace.purge_time <= now; };
+  };
+  EXPECT_THAT(index.FindPurgeable(over_by(TimeAt(99)), 10), IsEmpty());
+  EXPECT_THAT(NamesOf(index.FindPurgeable(over_by(TimeAt(102)), 10)), ElementsAre("a0", "a1", "a2"));
+  EXPECT_THAT(NamesOf(index.FindPurgeable(over_by(TimeAt(102)), 2)), ElementsAre("a0", "a1"));
 }
 
 // The obvious way: sort everything, then count.

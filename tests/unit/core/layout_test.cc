@@ -23,6 +23,14 @@ TEST(Layout, NoNameOfTheServersIsAProject) {
 }
 
 TEST(Layout, NamesInTheTrashComeBackAsTheyWent) {
+  const TrashName full = {.delete_time = support::TimeAt(5),
+                          .purge_time = support::TimeAt(9),
+                          .uid = "0f-_1",
+                          .project = Project("a.b.c-1")};
+  EXPECT_EQ(FormatTrashName(full), "1700000005123456-1700000009123456.0f-_1.a.b.c-1");
+  EXPECT_EQ(ParseTrashName(FormatTrashName(full))->purge_time, full.purge_time);
+  EXPECT_EQ(FormatTrashName(*ParseTrashName(FormatTrashName(full))), FormatTrashName(full));
+
   const TrashName name = {.delete_time = support::TimeAt(5), .uid = "0f-_1", .project = Project("a.b.c-1")};
   EXPECT_EQ(FormatTrashName(name), "1700000005123456.0f-_1.a.b.c-1");
   const auto parsed = ParseTrashName(FormatTrashName(name));
@@ -37,6 +45,11 @@ TEST(Layout, TheEpochMeansBeingRemoved) {
   const TrashName name = {.delete_time = absl::UnixEpoch(), .uid = "1", .project = Project("fraud")};
   EXPECT_EQ(FormatTrashName(name), "0.1.fraud");
   EXPECT_TRUE(ParseTrashName("0.1.fraud")->being_removed());
+}
+
+TEST(Layout, APathIsShownAsTextWhateverItsBytes) {
+  EXPECT_EQ(PathAsText("/b\xc3\xb6\n/x"), "/b\xc3\xb6\n/x");
+  EXPECT_EQ(PathAsText("/b\xff/x"), "/b\\xff/x");
 }
 
 TEST(Layout, OtherNamesInTheTrashAreNotOurs) {

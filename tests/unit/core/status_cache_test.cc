@@ -45,7 +45,7 @@ class StatusCacheTest : public testing::Test {
   StatusCache cache{[this](const Workspace& workspace, bool counts_only, Cancelled cancelled) {
                       return Scan(workspace, counts_only, cancelled);
                     },
-                    clock.clock(), kMaxBytes};
+                    clock.steady_clock(), kMaxBytes};
   const Workspace fraud = NewWorkspace("fraud");
 };
 

@@ -6,6 +6,8 @@
 
 #include <cmath>
 
+#include "absl/strings/str_cat.h"
+#include "service/core/iso_time.h"
 #include "tests/support/matchers.h"
 #include "tests/support/workspaces.h"
 
@@ -122,6 +124,26 @@ TEST_F(ApplyUpdateTest, UnknownMaskPathsAreRefused) {
     EXPECT_THAT(result, HasDetail("field", "update_mask"));
   }
   EXPECT_THAT(ApplyUpdate(current, {.mask = std::vector<std::string>{"*", "metadata"}}, TimeAt(60)), kFieldInvalid);
+}
+
+TEST_F(ApplyUpdateTest, MoreThanThereCanBeIsRefusedUnseen) {
+  std::vector<std::string> many;
+  for (size_t i = 0; i <= kMaxRemovedKeys; ++i) many.push_back(absl::StrCat("k", i));
+  EXPECT_THAT(ApplyUpdate(current, {.remove_metadata = many}, TimeAt(60)), HasDetail("field", "remove_metadata"));
+  EXPECT_THAT(ApplyUpdate(current, {.mask = many}, TimeAt(60)), HasDetail("field", "update_mask"));
+}
+
+TEST_F(ApplyUpdateTest, WhatCouldNotBeReadBackIsRefused) {
+  Metadata deep = Metadata(std::vector<int>(32'600, 0));
+  for (int i = 0; i < 14; ++i) deep = Metadata{{"a", deep}};
+  EXPECT_THAT(ApplyUpdate(current, {.metadata = deep}, TimeAt(60)), kFieldInvalid);
+  current.unknown_keys = absl::StrCat("team: \"", std::string(1 << 20, 'x'), "\"\n");
+  EXPECT_THAT(ApplyUpdate(current, {.metadata = {{"b", 1}}}, TimeAt(60)), kFieldInvalid);
+}
+
+TEST_F(ApplyUpdateTest, TheLastMomentThereIsStandsStill) {
+  current.update_time = ClampTime(absl::InfiniteFuture());
+  EXPECT_EQ(Apply({.metadata = {{"b", 1}}}).update_time, current.update_time);
 }
 
 TEST_F(ApplyUpdateTest, AKeyCannotBeSetAndRemovedAtOnce) {

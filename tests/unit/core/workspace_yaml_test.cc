@@ -4,9 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <fstream>
 #include <limits>
+#include <random>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "proto/cpp/base/utf8.h"
+#include "service/core/iso_time.h"
 #include "tests/support/matchers.h"
 #include "tests/support/workspaces.h"
 
@@ -42,7 +47,8 @@ TEST(Record, IsWrittenWithTheKeysOfTheOriginalFirst) {
   workspace.uid = "abc";
   workspace.request_id = "r-1";
   workspace.unknown_keys = "team: risk\n";
-  EXPECT_EQ(EncodeWorkspace(workspace), R"(project_name: fraud
+  EXPECT_EQ(EncodeWorkspace(workspace), R"(# Written by mlops-workspace: whole only with its last key.
+project_name: fraud
 root_path: /base/fraud
 mlflow_experiment_id: null
 mlflow_tracking_uri: sqlite:////base/fraud/mlflow/mlflow.db
@@ -55,6 +61,7 @@ updated_at: "2023-11-14T22:13:20.123456+00:00"
 uid: abc
 request_id: r-1
 team: risk
+end_of_record: true
 )");
 }
 
@@ -158,6 +165,172 @@ TEST(Record, WithoutAUidGetsOneOfProjectAndTime) {
   EXPECT_EQ(Decode(first).uid, Decode(first + "metadata: {a: 1}\n").uid);
   EXPECT_NE(Decode(first).uid, Decode(second).uid);
   EXPECT_NE(Decode(first, "a").uid, Decode(first, "b").uid);
+}
+
+// --- The table that the Python client plays, too --------------------------------------------------------------------
+
+nlohmann::json Cases() {
+  std::ifstream file(TEST_DATA_DIR "/records.json");
+  return nlohmann::json::parse(file);
+}
+
+std::string TextOf(const nlohmann::json& item) {
+  if (item.contains("text")) return item["text"];
+  return absl::HexStringToBytes(item["hex"].get<std::string>());
+}
+
+nlohmann::json ValueOf(const Workspace& workspace, const std::string& key) {
+  if (key == "metadata") return workspace.metadata;
+  if (key == "created_at") return FormatIsoTime(workspace.create_time);
+  if (key == "updated_at") return FormatIsoTime(workspace.update_time);
+  for (const SettingField& field : kSettingFields) {
+    const auto& value = workspace.settings.*field.member;
+    if (field.name == key) return value ? nlohmann::json(*value) : nlohmann::json();
+  }
+  ADD_FAILURE() << key;
+  return {};
+}
+
+// Equal, and of the same types.
+void ExpectSame(const nlohmann::json& actual, const nlohmann::json& expected) {
+  EXPECT_EQ(actual.dump(), expected.dump());
+}
+
+TEST(RecordTable, EveryFileIsReadOrRefusedAsTheTableSays) {
+  const nlohmann::json cases = Cases();
+  ASSERT_GT(cases.size(), 100);
+  for (const auto& item : cases) {
+    SCOPED_TRACE(item["name"]);
+    const auto read = DecodeWorkspace(TextOf(item), PlaceOf("fraud"));
+    if (item.contains("problem")) {
+      EXPECT_THAT(read, kCorrupt);
+      EXPECT_THAT(read, HasDetail("problem", HasSubstr(item["problem"].get<std::string>())));
+      if (item.contains("line")) {
+        EXPECT_THAT(read, HasDetail("line", item["line"].dump()));
+      }
+      continue;
+    }
+    ASSERT_OK(read);
+    for (const auto& [key, expected] : item["record"].items()) {
+      const bool is_time = key == "created_at" || key == "updated_at";
+      ExpectSame(ValueOf(*read, key), is_time ? nlohmann::json(FormatIsoTime(*ParseIsoTime(expected))) : expected);
+    }
+    EXPECT_OK(CheckReadable(*read));
+  }
+}
+
+TEST(RecordTable, AsJsonItIsTheSame) {
+  for (const auto& item : Cases()) {
+    SCOPED_TRACE(item["name"]);
+    const auto json = nlohmann::json::parse(RecordAsJson(TextOf(item), "/base/fraud"));
+    const auto read = DecodeWorkspace(TextOf(item), PlaceOf("fraud"));
+    EXPECT_EQ(json.contains("problem"), !read.ok());
+    if (!read.ok()) {
+      EXPECT_THAT(read, HasDetail("line", json["line"].dump()));
+      continue;
+    }
+    for (const auto& [key, expected] : item["record"].items()) {
+      // The file's time stands in for one that is missing: of that, JSON says nothing.
+      if (!json[key].is_null() || expected.is_null()) ExpectSame(json[key], ValueOf(*read, key));
+    }
+    EXPECT_EQ(json["other_keys"], read->unknown_keys);
+  }
+}
+
+// What record_fuzz does for minutes, for a moment: pieces of the table's files, put together at random.
+TEST(RecordTable, WhateverItsPiecesAreMadeIntoIsRefusedOrCanBeSentAndWritten) {
+  const nlohmann::json cases = Cases();
+  std::mt19937 random(7);
+  const auto any = [&random](size_t limit) { return random() % limit; };
+  int read_count = 0;
+  for (int i = 0; i < 3000; ++i) {
+    const std::string a = TextOf(cases[any(cases.size())]), b = TextOf(cases[any(cases.size())]);
+    std::string text = a.substr(0, any(a.size() + 1)) + b.substr(any(b.size() + 1));
+    if (!text.empty() && i % 3 == 0) text[any(text.size())] = static_cast<char>(random());
+    const auto read = DecodeWorkspace(text, PlaceOf("fraud"));
+    if (!read.ok()) {
+      EXPECT_THAT(read, kCorrupt);
+      EXPECT_TRUE(base::IsValidUtf8(read.status().message())) << text;
+      continue;
+    }
+    ++read_count;
+    EXPECT_OK(CheckReadable(*read)) << text;
+    EXPECT_NO_THROW(read->metadata.dump()) << text;  // It throws at what is no UTF-8.
+    for (const SettingField& field : kSettingFields) {
+      EXPECT_TRUE(base::IsValidUtf8((read->settings.*field.member).value_or(""))) << text;
+    }
+  }
+  EXPECT_GT(read_count, 100);
+}
+
+TEST(RecordTable, AsJsonACopyIsOfItsOwnPlace) {
+  const std::string text = EncodeWorkspace(NewWorkspace("fraud"));
+  const auto copy = nlohmann::json::parse(RecordAsJson(text, "/base/copy"));
+  EXPECT_EQ(copy["project_name"], "copy");
+  EXPECT_EQ(copy["dvc_remote_path"], "/base/copy/dvc/remote");
+  const auto elsewhere = nlohmann::json::parse(RecordAsJson(text, "/tmp/no project"));
+  EXPECT_EQ(elsewhere["project_name"], "fraud");
+  EXPECT_EQ(elsewhere["dvc_remote_path"], "/base/fraud/dvc/remote");
+}
+
+// --- What may be written ---------------------------------------------------------------------------------------------
+
+TEST(CheckReadable, RefusesWhatGrowsBeyondTheLimitWhenWritten) {
+  Workspace workspace = NewWorkspace("fraud");
+  EXPECT_OK(CheckReadable(workspace));
+  workspace.metadata = Metadata::array();
+  for (int i = 0; i < 32'600; ++i) workspace.metadata.push_back(0);
+  for (int i = 0; i < 14; ++i) workspace.metadata = Metadata{{"a", workspace.metadata}};
+  ASSERT_OK(CheckMetadata(workspace.metadata));
+  EXPECT_THAT(CheckReadable(workspace), kFieldInvalid);
+  EXPECT_THAT(CheckReadable(workspace), HasDetail("field", "metadata"));
+
+  workspace.metadata = Metadata::object();
+  workspace.unknown_keys = absl::StrCat("team: ", std::string(2 * kMaxRecordBytes / 2, 'x'), "\n");
+  EXPECT_THAT(CheckReadable(workspace), HasDetail("field", "workspace"));
+}
+
+TEST(CheckReadable, RefusesWhatWouldComeBackAsSomethingElse) {
+  Workspace workspace = NewWorkspace("fraud");
+  workspace.settings.dvc_remote_path = "a\xff";
+  EXPECT_THAT(CheckReadable(workspace), kFieldInvalid);
+  workspace = NewWorkspace("fraud");
+  workspace.unknown_keys = "uid: twice\n";
+  EXPECT_THAT(CheckReadable(workspace), kFieldInvalid);
+  workspace = NewWorkspace("fraud");
+  workspace.update_time = absl::InfiniteFuture();
+  EXPECT_THAT(CheckReadable(workspace), kFieldInvalid);
+}
+
+TEST(CheckReadable, TakesEveryCharacterAndTheLongestKey) {
+  Workspace workspace = NewWorkspace("fraud");
+  for (int c = 0; c < 0x80; ++c) {
+    workspace.metadata[std::string(100, static_cast<char>(c))] = std::string(3, static_cast<char>(c));
+  }
+  workspace.metadata[std::string(kMaxMetadataKeyBytes, '\x01')] = 1;
+  workspace.metadata["\xc2\xa0\xc2\x85\xe2\x80\xa8\xef\xbb\xbf"] = "\xc2\xa0\xc2\x85\xe2\x80\xa8\xef\xbb\xbf";
+  workspace.settings.bentoml_tag_prefix = "\xc2\x85:";
+  EXPECT_OK(CheckReadable(workspace));
+}
+
+TEST(Record, EveryCutThatLosesSomethingIsNoticed) {
+  Workspace workspace = NewWorkspace("fraud");
+  workspace.metadata = {{"note", "a \"b\"\nc"}, {"list", {1, {2}, "x"}}};
+  workspace.unknown_keys = "team: risk\n";
+  const std::string text = EncodeWorkspace(workspace);
+  ASSERT_OK(DecodeWorkspace(text, PlaceOf("fraud")));
+  ASSERT_OK(DecodeWorkspace(text.substr(0, text.size() - 1), PlaceOf("fraud")));
+  for (size_t size = 0; size + 1 < text.size(); ++size) {
+    EXPECT_THAT(DecodeWorkspace(text.substr(0, size), PlaceOf("fraud")), kCorrupt) << text.substr(0, size);
+  }
+}
+
+TEST(Record, OfAFileWithATimeBeyondAllYearsHasTheLastOne) {
+  RecordPlace place = PlaceOf("fraud");
+  place.modify_time = absl::FromUnixSeconds(int64_t{1} << 50);
+  const Workspace read = DecodeWorkspace("{}", place).value();
+  EXPECT_EQ(FormatIsoTime(read.create_time), "9999-12-31T23:59:59.999999+00:00");
+  EXPECT_OK(CheckReadable(read));
 }
 
 // --- Corruption -----------------------------------------------------------------------------------------------------

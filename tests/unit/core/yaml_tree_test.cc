@@ -216,6 +216,21 @@ TEST(Parse, RefusesWhatIsNoText) {
   EXPECT_THAT(ProblemOf("").what, HasSubstr("empty"));
 }
 
+TEST(Parse, EscapesAreTheCharactersThatYamlSays) {
+  for (int c = 1; c < 0x100; ++c) {
+    std::string text;
+    if (c >= 0x80) text += static_cast<char>(0xc0 | c >> 6);
+    text += static_cast<char>(c < 0x80 ? c : 0x80 | (c & 0x3f));
+    const std::string two = absl::StrCat(absl::Hex(c, absl::kZeroPad2));
+    for (const std::string& escape : {"\\x" + two, "\\u00" + two, "\\U000000" + two}) {
+      EXPECT_EQ(Read(absl::StrCat("k: \"a", escape, "b\""))["k"], "a" + text + "b") << escape;
+    }
+  }
+  EXPECT_EQ(
+      Read(R"({"\_": "\_\N\L\P", "k\N": "\N\_ü\_"})"),
+      json({{"\xc2\xa0", "\xc2\xa0\xc2\x85\xe2\x80\xa8\xe2\x80\xa9"}, {"k\xc2\x85", "\xc2\x85\xc2\xa0ü\xc2\xa0"}}));
+}
+
 TEST(Parse, EveryCutThroughAQuoteIsNoticed) {
   for (const absl::string_view text : {"a: \"b c\\\"d\"", "a: 'b c d'", "a: [\"b\", 'c d']", "a: {b: \"c\"}"}) {
     ParseGood(text);

@@ -195,6 +195,25 @@ TEST(ToProto, ADeletedCorruptWorkspaceHasNoTimesOfItsOwn) {
   EXPECT_TRUE(message.has_delete_time() && message.has_purge_time());
 }
 
+TEST(FromProto, WhatIsRepeatedInARequestCountsOnce) {
+  pb::UpdateWorkspaceRequest request;
+  request.mutable_workspace()->set_project("fraud");
+  for (int i = 0; i < 100'000; ++i)
+    request.mutable_update_mask()->add_paths(i % 2 == 0 ? "metadata" : "dvc_remote_path");
+  for (int i = 0; i < 100'000; ++i) request.add_remove_metadata(i % 2 == 0 ? "b" : "a");
+  const core::UpdateArgs args = FromProto(request).value();
+  EXPECT_THAT(*args.spec.mask, ElementsAre("metadata", "dvc_remote_path"));
+  EXPECT_THAT(args.spec.remove_metadata, ElementsAre("b", "a"));
+}
+
+TEST(ToProto, TimesThatAMessageCannotHoldAreTheNearestItCan) {
+  google::protobuf::Timestamp message;
+  ToProto(absl::FromUnixSeconds(int64_t{1} << 50), &message);
+  EXPECT_EQ(message.seconds(), 253'402'300'799);
+  ToProto(absl::InfinitePast(), &message);
+  EXPECT_EQ(message.seconds(), -62'135'596'800);
+}
+
 TEST(ToProto, TimesBeforeTheEpochHavePositiveNanos) {
   google::protobuf::Timestamp message;
   ToProto(absl::UnixEpoch() - absl::Nanoseconds(1), &message);
