@@ -20,7 +20,7 @@ using core::Workspace;
 namespace {
 
 // After it: the base path, then blocks of records, each with its length and CRC-32, so that threads can share the work.
-constexpr absl::string_view kMagic = "mlops-workspace checkpoint 1\n";
+constexpr absl::string_view kMagic = "mlops-workspace checkpoint 2\n";
 constexpr size_t kRecordsPerBlock = 1024;
 
 class Writer {
@@ -31,6 +31,8 @@ class Writer {
     bytes_.append(text.data(), text.size());
   }
   void Time(absl::Time time) { Int(absl::ToUnixNanos(time)); }
+  // Of a record: nanoseconds end in the year 2262.
+  void Micros(absl::Time time) { Int(absl::ToUnixMicros(time)); }
   std::string Take() && { return std::move(bytes_); }
 
  private:
@@ -50,6 +52,7 @@ class Reader {
   }
   absl::string_view Text() { return Raw(static_cast<size_t>(Int())); }
   absl::Time Time() { return absl::FromUnixNanos(Int()); }
+  absl::Time Micros() { return absl::FromUnixMicros(Int()); }
   bool ok() const { return ok_; }
   bool done() const { return !ok_ || bytes_.empty(); }
 
@@ -82,8 +85,8 @@ void Write(const SavedRecord& record, Writer& out) {
   std::string metadata;
   if (!workspace.metadata.empty()) Metadata::to_cbor(workspace.metadata, metadata);
   out.Text(metadata);
-  out.Time(workspace.create_time);
-  out.Time(workspace.update_time);
+  out.Micros(workspace.create_time);
+  out.Micros(workspace.update_time);
   out.Text(workspace.etag);
   out.Text(workspace.request_id);
   out.Text(workspace.unknown_keys);
@@ -108,8 +111,8 @@ std::optional<SavedRecord> Read(Reader& in, absl::string_view base_path) {
     workspace.metadata = Metadata::from_cbor(metadata.begin(), metadata.end(), true, /*allow_exceptions=*/false);
     if (!workspace.metadata.is_object()) return std::nullopt;
   }
-  workspace.create_time = in.Time();
-  workspace.update_time = in.Time();
+  workspace.create_time = in.Micros();
+  workspace.update_time = in.Micros();
   workspace.etag = std::string(in.Text());
   workspace.request_id = std::string(in.Text());
   workspace.unknown_keys = std::string(in.Text());

@@ -36,9 +36,15 @@ absl::Status RecordError(const absl::Status& status, const ProjectName& project,
   return status;
 }
 
-absl::Status NoDirectory(const ProjectName& project, const std::string& root_path, fs::EntryType type) {
-  return core::PathUnsuitable(project.str(), root_path,
-                              type == fs::EntryType::kSymlink ? "is a symbolic link" : "is not a directory");
+// What stands at `path`, which has the type `type` instead of `wanted`.
+std::string Misfit(const fs::Dir& base, absl::string_view path, fs::EntryType type, absl::string_view wanted) {
+  if (type != fs::EntryType::kSymlink) return absl::StrCat("is not a ", wanted);
+  return base.IsBrokenLink(path) ? "is a broken symbolic link: its target does not exist" : "is a symbolic link";
+}
+
+// Whether the file itself says so, as long as it stays as it is. Every other error may be gone at the next look.
+bool IsLasting(const absl::Status& problem) {
+  return absl::IsDataLoss(problem) || base::GetReason(problem) == "PATH_UNSUITABLE";
 }
 
 bool IsUnreachable(const absl::Status& problem) { return !problem.ok() && !absl::IsNotFound(problem); }
@@ -101,11 +107,17 @@ FileCatalog::Entry FileCatalog::ReadEntry(const ProjectName& project, const Entr
   if (!content.ok()) {
     entry.problem = RecordError(content.status(), project, file);
     // Of the two names on the way to the record, an error is about the first that is unsuitable.
-    if (auto root = base_->Stat(project.str()); root.ok() && root->type != fs::EntryType::kDirectory) {
-      entry.problem = NoDirectory(project, RootPath(project), root->type);
+    const auto root = base_->Stat(project.str());
+    const auto record = base_->Stat(core::layout::RecordPath(project));
+    if (root.ok() && root->type != fs::EntryType::kDirectory) {
+      entry.problem = core::PathUnsuitable(project.str(), RootPath(project),
+                                           Misfit(*base_, project.str(), root->type, "directory"));
+    } else if (record.ok() && record->type == fs::EntryType::kSymlink) {
+      entry.problem = core::PathUnsuitable(project.str(), file,
+                                           Misfit(*base_, core::layout::RecordPath(project), record->type, "file"));
     }
-    // A problem with a file that is there stands until the file changes.
-    if (auto stamp = base_->Stat(core::layout::RecordPath(project)); stamp.ok()) entry.stamp = *stamp;
+    // Without a stamp the file is read again by the next Get: what failed may have been no fault of the file.
+    if (record.ok() && IsLasting(entry.problem)) entry.stamp = *record;
     return entry;
   }
   entry.stamp = content->stamp;
@@ -128,12 +140,31 @@ FileCatalog::Entry FileCatalog::ReadEntry(const ProjectName& project, const Entr
 
 FileCatalog::Entry FileCatalog::Reload(const ProjectName& project, const Entry& old) {
   Entry entry = ReadEntry(project, old);
+  const bool passing = !entry.problem.ok() && !absl::IsNotFound(entry.problem) && !IsLasting(entry.problem);
+  // One that was read before stays listed as it was; this caller alone gets the error.
+  if (passing && old.workspace != nullptr) return entry;
   if (entry.workspace == nullptr && !MayBecomeWorkspace(project)) {
     Forget(project, old.version);
-  } else {
-    Publish(project, old.version, entry);
+  } else if (Publish(project, old.version, entry)) {
+    LogChange(project, old, entry);
   }
   return entry;
+}
+
+void FileCatalog::LogChange(const ProjectName& project, const Entry& old, const Entry& entry) const {
+  if (IsUnreachable(entry.problem)) {
+    if (entry.problem == old.problem) return;
+    record_log_.Write(absl::StrCat("workspace ", project.str(), " cannot be read: ", entry.problem.message()));
+  } else if (old.workspace != nullptr && entry.workspace != nullptr && entry.etag != old.etag &&
+             !IsBeingWritten(entry.etag)) {
+    record_log_.Write(absl::StrCat("workspace ", project.str(), ": its record was changed by somebody else, etag ",
+                                   old.etag, " to ", entry.etag));
+  }
+}
+
+bool FileCatalog::IsBeingWritten(const std::string& etag) const {
+  absl::ReaderMutexLock lock(&mutex_);
+  return being_written_.contains(etag);
 }
 
 bool FileCatalog::MayBecomeWorkspace(const ProjectName& project) const {
@@ -142,10 +173,12 @@ bool FileCatalog::MayBecomeWorkspace(const ProjectName& project) const {
   return stamp.ok() ? stamp->type != fs::EntryType::kFile : !absl::IsNotFound(stamp.status());
 }
 
-void FileCatalog::Publish(const ProjectName& project, uint64_t seen, Entry entry) {
+bool FileCatalog::Publish(const ProjectName& project, uint64_t seen, Entry entry) {
   absl::MutexLock lock(&mutex_);
   // Whoever came in between has read or written later than we did: what we read may be older.
-  if (Version(project) <= seen) Store(project, std::move(entry));
+  if (Version(project) > seen) return false;
+  Store(project, std::move(entry));
+  return true;
 }
 
 uint64_t FileCatalog::Version(const ProjectName& project) const {

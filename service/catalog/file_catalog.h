@@ -10,6 +10,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -18,6 +19,8 @@
 #include "service/base/clock.h"
 #include "service/catalog/checkpoint.h"
 #include "service/catalog/group_sync.h"
+#include "service/catalog/purge_gate.h"
+#include "service/catalog/record_log.h"
 #include "service/core/catalog.h"
 #include "service/core/disk_health.h"
 #include "service/core/index.h"
@@ -39,9 +42,11 @@ namespace mlops::catalog {
 class FileCatalog : public core::Catalog {
  public:
   struct Options {
-    absl::Duration purge_delay = absl::Hours(72);  // How long the trash keeps a workspace.
+    absl::Duration purge_delay = absl::Hours(72);  // How long the trash keeps what is deleted from now on.
     base::Clock clock = base::SystemClock();       // Must tell the file system's time.
-    int load_threads = 4;                          // For reading all records when opened.
+    base::SteadyClock steady_clock = base::SystemSteadyClock();
+    RecordLog::Sink log = nullptr;  // Told of records that become unreadable or are changed by others.
+    int load_threads = 4;           // For reading all records when opened.
     std::shared_ptr<core::DiskHealth> health = std::make_shared<core::DiskHealth>();  // Of the disk below `base`.
   };
 
@@ -66,7 +71,8 @@ class FileCatalog : public core::Catalog {
   // Compares one record with its file.
   void RefreshRecord(const core::ProjectName& project);
 
-  // Removes up to `max_entries` files and directories of workspaces whose time in the trash is over. True if there is
+  // Removes up to `max_entries` files and directories of workspaces whose time in the trash is over, which PurgeGate
+  // decides: to be called every second at least. True if there is
   // more to do. For one thread at a time. What could not be removed is tried again, after the rest, by later calls.
   // Errors as fs::Dir.
   absl::StatusOr<bool> SweepTrash(int64_t max_entries);
@@ -125,8 +131,13 @@ class FileCatalog : public core::Catalog {
   Entry Reload(const core::ProjectName& project, const Entry& old) ABSL_LOCKS_EXCLUDED(mutex_);
   // Whether there is something of that name that could hold a record now or later.
   bool MayBecomeWorkspace(const core::ProjectName& project) const;
-  // Puts what was read into the index, unless somebody else changed the entry since version `seen` was looked up.
-  void Publish(const core::ProjectName& project, uint64_t seen, Entry entry) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Logs what others did to a record.
+  void LogChange(const core::ProjectName& project, const Entry& old, const Entry& entry) const;
+  // Whether an update that has not ended yet writes a record with that etag.
+  bool IsBeingWritten(const std::string& etag) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Puts what was read into the index, unless somebody else changed the entry since version `seen` was looked up. True
+  // if it did.
+  bool Publish(const core::ProjectName& project, uint64_t seen, Entry entry) ABSL_LOCKS_EXCLUDED(mutex_);
   void Store(const core::ProjectName& project, Entry entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Takes the entry out of the index, with the same condition.
   void Forget(const core::ProjectName& project, uint64_t seen) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -149,7 +160,8 @@ class FileCatalog : public core::Catalog {
   absl::Status DoomExpired();
   // The first names in the trash that are to be removed.
   std::vector<std::string> NextDoomed(size_t count) const ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::StatusOr<core::CommitResult> RemoveForGood(core::WorkspacePtr workspace, const std::string& trash_name);
+  absl::StatusOr<core::CommitResult> RemoveForGood(core::WorkspacePtr workspace, const std::string& trash_name,
+                                                   core::Cancelled cancelled);
   // Puts the record just written into the index.
   core::WorkspacePtr PublishWritten(const core::Workspace& workspace, absl::string_view record);
 
@@ -166,6 +178,8 @@ class FileCatalog : public core::Catalog {
   GroupSync base_sync_;
   std::unique_ptr<GroupSync> trash_sync_;
 
+  mutable RecordLog record_log_;
+
   mutable absl::Mutex mutex_;
   absl::btree_map<core::ProjectName, Entry> entries_ ABSL_GUARDED_BY(mutex_);
   absl::btree_set<core::ProjectName> unreachable_ ABSL_GUARDED_BY(mutex_);  // Of entries_, those that cannot be read.
@@ -173,6 +187,8 @@ class FileCatalog : public core::Catalog {
   uint64_t last_version_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t last_forget_version_ ABSL_GUARDED_BY(mutex_) = 0;  // last_version_ when an entry went.
   uint64_t checkpoint_version_ ABSL_GUARDED_BY(mutex_) = 0;   // last_version_ when the checkpoint was written.
+  absl::flat_hash_set<std::string> being_written_ ABSL_GUARDED_BY(mutex_);  // Etags of records that updates write now.
+  PurgeGate purge_gate_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::string> removing_ ABSL_GUARDED_BY(mutex_);  // Names in the trash to be removed.
   std::string last_project_ ABSL_GUARDED_BY(mutex_);          // Where NextProjects() goes on.
   fs::FileStamp names_stamp_ ABSL_GUARDED_BY(mutex_);         // Of the base directory when its names were read.

@@ -29,13 +29,17 @@ using core::layout::kRecord;
 
 namespace {
 
-constexpr int64_t kRemoveStep = 10'000;  // Entries removed between two looks at the clock or a lock.
+constexpr int64_t kRemoveStep = 10'000;  // Entries removed between two looks at a lock.
+constexpr int64_t kPurgeStep = 1'000;    // Between two looks at whether somebody still waits.
 constexpr uint64_t kWhateverVersion = std::numeric_limits<uint64_t>::max();
 
 // A new name in the trash for what is to be removed; its uid is not the workspace's, since names must never collide.
 std::string DoomedName(const ProjectName& project) {
   return FormatTrashName({.delete_time = absl::UnixEpoch(), .uid = base::RandomId(), .project = project});
 }
+
+// The name of a workspace in the trash, which an earlier release may have given.
+std::string TrashNameOf(const Workspace& deleted) { return deleted.root_path.substr(deleted.root_path.rfind('/') + 1); }
 
 // Removes the records that earlier changes began to write in `dir` and a crash cut off.
 absl::Status RemoveLeftovers(fs::Dir& dir) {
@@ -74,7 +78,7 @@ const ProjectName& ProjectOf(const core::Change& change) {
 absl::StatusOr<CommitResult> FileCatalog::Commit(const core::Change& change) {
   RETURN_IF_ERROR(options_.health->Check());
   auto result = std::visit([this](const auto& what) { return Apply(what); }, change);
-  if (result.ok() || !base::GetReason(result.status()).empty()) return result;
+  if (result.ok() || !base::GetReason(result.status()).empty() || absl::IsCancelled(result.status())) return result;
   // What only the file system has seen: somebody removed or made something by hand between our steps.
   const std::string& project = ProjectOf(change).str();
   if (absl::IsNotFound(result.status())) return core::WorkspaceNotFound(project);
@@ -162,15 +166,27 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(const core::ReplaceChange& chang
   ASSIGN_OR_RETURN(auto dir, base_->OpenDir(project.str()));
   RETURN_IF_ERROR(RemoveLeftovers(*dir));
   const std::string record = core::EncodeWorkspace(change.workspace);
-  RETURN_IF_ERROR(ReplaceRecord(*dir, change, record));
-  return CommitResult{.workspace = PublishWritten(change.workspace, record)};
+  const std::string etag = core::RecordEtag(record);
+  {
+    // A reader that finds the new record before the index has it must not take it for somebody else's.
+    absl::MutexLock lock(&mutex_);
+    being_written_.insert(etag);
+  }
+  const absl::Status replaced = ReplaceRecord(*dir, change, record);
+  CommitResult result;
+  if (replaced.ok()) result.workspace = PublishWritten(change.workspace, record);
+  absl::MutexLock lock(&mutex_);
+  being_written_.erase(etag);
+  RETURN_IF_ERROR(replaced);
+  return result;
 }
 
 // Exchanging the new record with the old one, instead of renaming over it, shows exactly what was replaced: if that is
 // not what the update was made from, somebody edited the file meanwhile, and it is put back.
 absl::Status FileCatalog::ReplaceRecord(fs::Dir& dir, const core::ReplaceChange& change, absl::string_view record) {
   const std::string temp = core::layout::RecordTempFile(base::RandomId());
-  RETURN_IF_ERROR(fs::WriteNewFile(dir, temp, record));
+  // Only those who may read the record may read the new one, and the draft of it.
+  RETURN_IF_ERROR(fs::WriteNewFile(dir, temp, record, /*like=*/kRecord));
   const auto etag_of = [&dir](absl::string_view name) -> absl::StatusOr<std::string> {
     ASSIGN_OR_RETURN(const fs::FileContent content, dir.ReadFile(name, core::kMaxRecordBytes));
     return core::RecordEtag(content.data);
@@ -224,40 +240,46 @@ absl::Status FileCatalog::CheckDeletable(const core::DeleteChange& change,
 absl::StatusOr<CommitResult> FileCatalog::Apply(const core::DeleteChange& change) {
   const auto current = Get(change.project);
   RETURN_IF_ERROR(CheckDeletable(change, current));
-  const absl::Time now = core::WholeMicros(options_.clock());
   Workspace deleted = current.ok() ? **current : Workspace{.project = change.project, .uid = base::RandomId()};
   {
     absl::ReaderMutexLock lock(&mutex_);
     if (index_.Find(change.project.str(), deleted.uid) != nullptr) deleted.uid = base::RandomId();
+    deleted.delete_time = index_.NextDeleteTime(change.project.str(), core::WholeMicros(options_.clock()));
   }
-  const std::string trash_name = FormatTrashName({.delete_time = now, .uid = deleted.uid, .project = change.project});
+  deleted.purge_time = core::ClampTime(*deleted.delete_time + options_.purge_delay);
+  const std::string trash_name = FormatTrashName({.delete_time = *deleted.delete_time,
+                                                  .purge_time = deleted.purge_time,
+                                                  .uid = deleted.uid,
+                                                  .project = change.project});
   RETURN_IF_ERROR(Move(*base_, change.project.str(), *trash_, trash_name));
   Forget(change.project, kWhateverVersion);
   absl::Status synced = SyncOrFail(*trash_sync_);
   if (synced.ok()) synced = SyncOrFail(base_sync_);
   deleted.root_path = absl::StrCat(base_path_, "/", core::layout::kTrashDir, "/", trash_name);
-  deleted.delete_time = now;
-  deleted.purge_time = now + options_.purge_delay;
   auto pointer = std::make_shared<const Workspace>(std::move(deleted));
   {
     // Only now may the sweeper find it: with a purge delay of 0 it would remove what a crash could still bring back.
     absl::MutexLock lock(&mutex_);
+    purge_gate_.NoteDeleted(trash_name);
     index_.Put(pointer);
   }
   RETURN_IF_ERROR(synced);
   return CommitResult{.workspace = std::move(pointer)};
 }
 
-absl::StatusOr<CommitResult> FileCatalog::RemoveForGood(WorkspacePtr workspace, const std::string& trash_name) {
+absl::StatusOr<CommitResult> FileCatalog::RemoveForGood(WorkspacePtr workspace, const std::string& trash_name,
+                                                        core::Cancelled cancelled) {
   CommitResult result{.workspace = std::move(workspace)};
+  // It is gone for the user; the sweeper goes on with what is left.
+  const auto leave_to_sweeper = [&](absl::Status status) {
+    absl::MutexLock lock(&mutex_);
+    removing_.push_back(trash_name);
+    return status;
+  };
   while (true) {
-    const auto removed = fs::RemoveTree(*trash_, trash_name, kRemoveStep);
-    if (!removed.ok()) {
-      // It is gone for the user; the sweeper goes on with what is left.
-      absl::MutexLock lock(&mutex_);
-      removing_.push_back(trash_name);
-      return removed.status();
-    }
+    if (cancelled()) return leave_to_sweeper(absl::CancelledError("the rest is removed in the background"));
+    const auto removed = fs::RemoveTree(*trash_, trash_name, kPurgeStep);
+    if (!removed.ok()) return leave_to_sweeper(removed.status());
     result.file_count += removed->file_count;
     result.size_bytes += removed->size_bytes;
     if (removed->complete) return result;
@@ -271,9 +293,8 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(const core::UndeleteChange& chan
     absl::ReaderMutexLock lock(&mutex_);
     deleted = change.uid.empty() ? index_.FindLastDeleted(project) : index_.Find(project, change.uid);
   }
-  if (deleted == nullptr) return core::WorkspaceNotFound(project);
-  const std::string trash_name =
-      FormatTrashName({.delete_time = *deleted->delete_time, .uid = deleted->uid, .project = change.project});
+  if (deleted == nullptr) return core::NotInTrash(project, change.uid, options_.purge_delay);
+  const std::string trash_name = TrashNameOf(*deleted);
   const absl::Status renamed = Move(*trash_, trash_name, *base_, project);
   if (absl::IsAlreadyExists(renamed)) {
     const auto existing = Get(change.project);
@@ -283,8 +304,10 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(const core::UndeleteChange& chan
   {
     absl::MutexLock lock(&mutex_);
     index_.Erase(project, deleted->uid);
+    purge_gate_.Forget(trash_name);
   }
-  if (!renamed.ok()) return core::WorkspaceNotFound(project);  // Somebody emptied the trash by hand.
+  // Somebody emptied the trash by hand.
+  if (!renamed.ok()) return core::NotInTrash(project, change.uid, options_.purge_delay);
   RETURN_IF_ERROR(SyncOrFail(base_sync_));
   RETURN_IF_ERROR(SyncOrFail(*trash_sync_));
   // Stored whatever readers found meanwhile: a Get may give way to one of them, and leave it to the next to find this.
@@ -301,10 +324,11 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(const core::UndeleteChange& chan
 
 // Gives a workspace in the trash a name under which it cannot be restored, not even half of it after a crash.
 absl::StatusOr<std::string> FileCatalog::Doom(const Workspace& deleted) {
-  const std::string old_name =
-      FormatTrashName({.delete_time = *deleted.delete_time, .uid = deleted.uid, .project = deleted.project});
+  const std::string old_name = TrashNameOf(deleted);
   std::string new_name = DoomedName(deleted.project);
   RETURN_IF_ERROR(Move(*trash_, old_name, *trash_, new_name));
+  absl::MutexLock lock(&mutex_);
+  purge_gate_.Forget(old_name);
   return new_name;
 }
 
@@ -324,7 +348,7 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(const core::PurgeChange& change)
     return doomed.status();
   }
   RETURN_IF_ERROR(SyncOrFail(*trash_sync_));
-  return RemoveForGood(std::move(deleted), *doomed);
+  return RemoveForGood(std::move(deleted), *doomed, change.cancelled);
 }
 
 absl::Status FileCatalog::DoomExpired() {
@@ -332,7 +356,11 @@ absl::Status FileCatalog::DoomExpired() {
   std::vector<WorkspacePtr> expired;
   {
     absl::MutexLock lock(&mutex_);
-    expired = index_.FindPurgeable(options_.clock(), kMaxExpired);
+    purge_gate_.Tick();
+    const auto may_go = [this](const Workspace& workspace) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+      return purge_gate_.MayGo(TrashNameOf(workspace), *workspace.delete_time, *workspace.purge_time);
+    };
+    expired = index_.FindPurgeable(may_go, kMaxExpired);
     for (const WorkspacePtr& workspace : expired) index_.Erase(workspace->project.str(), workspace->uid);
   }
   if (expired.empty()) return absl::OkStatus();

@@ -9,6 +9,7 @@
 #include "service/base/thread_pool.h"
 #include "service/catalog/checkpoint.h"
 #include "service/catalog/file_catalog.h"
+#include "service/core/iso_time.h"
 #include "service/core/workspace_yaml.h"
 #include "service/fs/remove_tree.h"
 
@@ -41,7 +42,12 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& base, absl::stri
 }  // namespace
 
 FileCatalog::FileCatalog(std::unique_ptr<fs::Dir> base, std::string base_path, Options options)
-    : base_(std::move(base)), base_path_(std::move(base_path)), options_(std::move(options)), base_sync_(base_.get()) {}
+    : base_(std::move(base)),
+      base_path_(core::layout::PathAsText(base_path)),
+      options_(std::move(options)),
+      base_sync_(base_.get()),
+      record_log_(options_.log, options_.steady_clock),
+      purge_gate_(options_.clock, options_.steady_clock) {}
 
 absl::StatusOr<std::unique_ptr<FileCatalog>> FileCatalog::Open(std::unique_ptr<fs::Dir> base, std::string base_path,
                                                                Options options) {
@@ -115,7 +121,8 @@ WorkspacePtr FileCatalog::LoadDeleted(const TrashName& name) const {
   workspace.uid = name.uid;
   workspace.root_path = absl::StrCat(base_path_, "/", core::layout::kTrashDir, "/", trash_name);
   workspace.delete_time = name.delete_time;
-  workspace.purge_time = name.delete_time + options_.purge_delay;
+  // An old name does not say what was promised.
+  workspace.purge_time = name.purge_time.value_or(core::ClampTime(name.delete_time + options_.purge_delay));
   return std::make_shared<const Workspace>(std::move(workspace));
 }
 
@@ -135,6 +142,7 @@ absl::Status FileCatalog::LoadAll() {
   });
   RETURN_IF_ERROR(names.status());
   std::vector<Loaded> loaded = LoadRest(*std::move(names), std::move(saved));
+  for (const Loaded& one : loaded) LogChange(one.project, Entry{}, one.entry);
   absl::MutexLock lock(&mutex_);
   StoreAll(std::move(loaded));
   names_stamp_ = stamp;

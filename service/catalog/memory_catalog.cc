@@ -7,6 +7,7 @@
 #include "proto/cpp/base/id.h"
 #include "proto/cpp/base/status_macros.h"
 #include "service/core/errors.h"
+#include "service/core/iso_time.h"
 #include "service/core/workspace_yaml.h"
 
 namespace mlops::catalog {
@@ -75,8 +76,8 @@ absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(const core::DeleteChange& chan
   RETURN_IF_ERROR(CheckEtag(*old, change.expected_etag));
   Workspace deleted = *old;
   if (index_.Find(change.project.str(), deleted.uid) != nullptr) deleted.uid = base::RandomId();
-  deleted.delete_time = absl::FromUnixMicros(absl::ToUnixMicros(clock_()));
-  deleted.purge_time = *deleted.delete_time + purge_delay_;
+  deleted.delete_time = index_.NextDeleteTime(change.project.str(), core::WholeMicros(clock_()));
+  deleted.purge_time = core::ClampTime(*deleted.delete_time + purge_delay_);
   auto workspace = std::make_shared<const Workspace>(std::move(deleted));
   index_.Erase(change.project.str());
   index_.Put(workspace);
@@ -86,7 +87,7 @@ absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(const core::DeleteChange& chan
 absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(const core::UndeleteChange& change) {
   const std::string& project = change.project.str();
   WorkspacePtr deleted = change.uid.empty() ? index_.FindLastDeleted(project) : index_.Find(project, change.uid);
-  if (deleted == nullptr) return core::WorkspaceNotFound(project);
+  if (deleted == nullptr) return core::NotInTrash(project, change.uid, purge_delay_);
   if (WorkspacePtr live = index_.Find(project)) return core::WorkspaceExists(project, live->uid);
   Workspace restored = *deleted;
   restored.delete_time.reset();

@@ -15,6 +15,7 @@
 #include "proto/cpp/base/status_macros.h"
 #include "service/base/lru_map.h"
 #include "service/base/thread_pool.h"
+#include "service/core/layout.h"
 #include "service/fs/scan.h"
 
 namespace mlops::catalog {
@@ -44,7 +45,9 @@ core::DirectoryUsage ToUsage(const fs::TreeUsage& tree, absl::Status& problem) {
 class Scanner {
  public:
   Scanner(std::shared_ptr<const fs::Dir> base, const std::string& base_path, base::Clock clock)
-      : base_(std::move(base)), prefix_(absl::StrCat(base_path, "/")), clock_(std::move(clock)) {}
+      : base_(std::move(base)),
+        prefix_(absl::StrCat(core::layout::PathAsText(base_path), "/")),
+        clock_(std::move(clock)) {}
 
   absl::StatusOr<core::Usage> Scan(const core::Workspace& workspace, bool counts_only, core::Cancelled cancelled) {
     fs::ScanOptions options{

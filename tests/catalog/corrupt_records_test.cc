@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "service/core/workspace_yaml.h"
 #include "tests/catalog/harness.h"
 #include "tests/support/matchers.h"
 #include "tests/support/workspaces.h"
@@ -77,6 +78,9 @@ std::vector<Corruption> Corruptions() {
       {"nan", "metadata:\n  n: .nan\n", 2, "not finite"},
       {"deep-metadata", "metadata: " + Repeated("{a: ", 17) + "1" + Repeated("}", 17) + "\n", 1, "nested deeper"},
       {"big-metadata", "metadata: {a: " + std::string(70'000, 'x') + "}\n", 1, "larger than"},
+      {"surrogate-escape", "metadata:\n  a: \"\\ud800\"\n", 2, ""},
+      {"year-zero", "created_at: 0000-01-01T00:00:00Z\n", 1, "years 1 to 9999"},
+      {"cut-off", std::string(core::kRecordHeader) + "\nproject_name: cut-off\nroot_path: /x\n", 0, "was cut off"},
       {"big-record", "# " + std::string(1024 * 1024, 'x') + "\n", 0, "larger than"},
   };
 }
@@ -160,6 +164,8 @@ TEST_P(CorruptRecords, WhatIsNoFileIsUnsuitable) {
     EXPECT_THAT(Get(name), IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE")) << name;
     EXPECT_THAT(Get(name), HasDetail("path", base().Path(name + "/workspace.yaml")));
   }
+  EXPECT_THAT(Get("link"), HasDetail("problem", "is a symbolic link"));
+  EXPECT_THAT(Get("dangling"), HasDetail("problem", HasSubstr("broken symbolic link")));
   files.Reopen();
   EXPECT_EQ(Unreachable(), names);
 }
@@ -210,6 +216,65 @@ TEST_P(CorruptRecords, UnreadableOnesAreCorruptToo) {
   EXPECT_THAT(Get("fraud"), HasDetail("problem", "permission denied"));
   files.observer().SetBefore(nullptr);
   EXPECT_OK(Get("fraud"));
+}
+
+// What says nothing about the file.
+TEST_P(CorruptRecords, APassingErrorIsNotKept) {
+  for (const char* number : {"24", "12", "5"}) {  // EMFILE, ENOMEM, EIO.
+    SCOPED_TRACE(number);
+    const std::string name = absl::StrCat("e", number);
+    Create(name);
+    WriteRecord(name, OriginalRecord(name, base().Path(name)));  // So that it must be read.
+    files.clock.Advance(absl::Seconds(5));
+    files.observer().SetBefore([&](absl::string_view call) {
+      if (call != absl::StrCat("ReadFile ", name, "/workspace.yaml")) return absl::OkStatus();
+      return base::MakeError(StatusCode::kInternal, "for now", {.reason = "IO_ERROR", .metadata = {{"errno", number}}});
+    });
+    EXPECT_THAT(Get(name), IsError(StatusCode::kInternal, "IO_ERROR"));
+    EXPECT_THAT(Listed(), testing::Contains(name));
+    EXPECT_THAT(Unreachable(), IsEmpty());
+    files.observer().SetBefore(nullptr);
+    EXPECT_OK(Get(name));
+  }
+}
+
+TEST_P(CorruptRecords, APassingErrorAtTheFirstReadIsNotKeptEither) {
+  WriteRecord("fraud", OriginalRecord("fraud", base().Path("fraud")));
+  files.clock.Advance(absl::Seconds(5));
+  files.observer().SetBefore([](absl::string_view call) {
+    return call == "ReadFile fraud/workspace.yaml" ? absl::InternalError("for now") : absl::OkStatus();
+  });
+  files.Reopen();
+  EXPECT_THAT(Unreachable(), ElementsAre("fraud"));
+  files.observer().SetBefore(nullptr);
+  EXPECT_OK(Get("fraud"));
+  EXPECT_THAT(Unreachable(), IsEmpty());
+}
+
+TEST_P(CorruptRecords, AreLoggedOnceAndSoAreEdits) {
+  Create("fraud");
+  EXPECT_THAT(files.log_lines, IsEmpty());
+  WriteRecord("fraud", OriginalRecord("fraud", base().Path("fraud")));
+  ASSERT_OK(Get("fraud"));
+  EXPECT_THAT(files.log_lines, ElementsAre(HasSubstr("workspace fraud: its record was changed by somebody else")));
+  files.log_lines.clear();
+  WriteRecord("fraud", "- no map\n");
+  for (int i = 0; i < 3; ++i) EXPECT_FALSE(Get("fraud").ok());
+  EXPECT_THAT(files.log_lines, ElementsAre(AllOf(HasSubstr("workspace fraud cannot be read"), HasSubstr("a map"))));
+  files.log_lines.clear();
+  files.Reopen();
+  EXPECT_THAT(files.log_lines, ElementsAre(HasSubstr("workspace fraud cannot be read")));
+}
+
+TEST_P(CorruptRecords, FillNoLog) {
+  for (int i = 0; i < 100; ++i) WriteRecord(absl::StrCat("bad", i), "- no map\n");
+  files.Reopen();
+  EXPECT_EQ(files.log_lines.size(), RecordLog::kBurst);
+  files.log_lines.clear();
+  files.clock.Advance(absl::Seconds(10));
+  WriteRecord("last", "- no map\n");
+  EXPECT_FALSE(Get("last").ok());
+  EXPECT_THAT(files.log_lines, ElementsAre(HasSubstr("80 such lines before it were left out")));
 }
 
 INSTANTIATE_TEST_SUITE_P(Calls, CorruptRecords, testing::Bool(), CallsName);

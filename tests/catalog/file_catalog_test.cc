@@ -309,7 +309,7 @@ TEST_P(EditDuringReplace, IsKeptByAnUpdateThatGaveNoEtag) {
   core::Authority authority(&catalog(), nullptr, base().path(), files.clock.clock());
   bool edited = false;
   files.observer().SetBefore([&](absl::string_view call) {
-    if (absl::StartsWith(call, "CreateFile fraud/") && !std::exchange(edited, true)) Edit(/*in_place=*/false);
+    if (absl::StartsWith(call, "CreateFileLike fraud/") && !std::exchange(edited, true)) Edit(/*in_place=*/false);
     return absl::OkStatus();
   });
   const auto updated = authority.Update({.project = Project("fraud"), .spec = {.metadata = {{"owner", "bob"}}}});
@@ -464,6 +464,25 @@ TEST_P(HandMade, AfterASyncThatFailedItOnlyReads) {
   files.Reopen();
   EXPECT_TRUE(catalog().healthy());
   Create("other");
+}
+
+TEST_P(HandMade, AReplacedRecordKeepsItsModeAndIsNeverOpenToMore) {
+  namespace files_of = std::filesystem;
+  const auto mode = [this](absl::string_view name) { return files_of::status(base().Path(name)).permissions(); };
+  Create("fraud");
+  for (const int wanted : {0600, 0640, 0660, 0444}) {
+    Workspace next = *Get("fraud").value();
+    files_of::permissions(base().Path(kRecord), static_cast<files_of::perms>(wanted));
+    files_of::perms draft = files_of::perms::none;
+    files.observer().SetAfter([&](absl::string_view call) {
+      if (absl::StartsWith(call, "CreateFileLike ")) draft = mode(call.substr(call.find(' ') + 1));
+    });
+    next.metadata["mode"] = wanted;
+    ASSERT_OK(catalog().Commit(ReplaceChange{.workspace = next, .expected_etag = next.etag}));
+    files.observer().SetAfter(nullptr);
+    EXPECT_EQ(draft, static_cast<files_of::perms>(wanted));
+    EXPECT_EQ(mode(kRecord), static_cast<files_of::perms>(wanted));
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Calls, HandMade, testing::Bool(), CallsName);

@@ -37,7 +37,10 @@ void FileHarness::ReopenAt(const std::string& path) {
 absl::StatusOr<std::unique_ptr<FileCatalog>> FileHarness::TryOpen(const std::string& path) {
   auto dir = fs::OpenBaseDir(path, {.portable = portable_}).value();
   return FileCatalog::Open(std::make_unique<support::ObservedDir>(std::move(dir), observer_), path,
-                           {.purge_delay = purge_delay, .clock = clock.clock()});
+                           {.purge_delay = purge_delay,
+                            .clock = clock.clock(),
+                            .steady_clock = clock.steady_clock(),
+                            .log = [this](absl::string_view line) { log_lines.emplace_back(line); }});
 }
 
 core::WorkspacePtr FileCatalogTest::Create(absl::string_view name, int64_t seconds) {

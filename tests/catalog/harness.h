@@ -6,6 +6,7 @@
 #include <memory>
 #include <ostream>
 #include <string>
+#include <vector>
 
 #include "service/catalog/file_catalog.h"
 #include "service/core/catalog.h"
@@ -51,6 +52,7 @@ class FileHarness : public Harness {
   support::DirObserver& observer() { return *observer_; }
 
   absl::Duration purge_delay;
+  std::vector<std::string> log_lines;
 
  private:
   const bool portable_;

@@ -6,6 +6,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "service/core/iso_time.h"
 #include "service/core/workspace_yaml.h"
 #include "tests/catalog/harness.h"
 #include "tests/support/matchers.h"
@@ -26,6 +27,7 @@ using testing::AllOf;
 using testing::Contains;
 using testing::Each;
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Le;
 using testing::Not;
@@ -48,6 +50,13 @@ class ServerDirs : public FileCatalogTest {
       names.push_back(entry.path().filename());
     }
     return names;
+  }
+  // The name of the only deletion of that project.
+  std::string TrashNameOf(absl::string_view project) {
+    for (const std::string& name : NamesIn(".trash")) {
+      if (absl::EndsWith(name, absl::StrCat(".", project))) return name;
+    }
+    return "";
   }
   // Sweeps in steps of `max_entries` until nothing is left to do; how many entries each step removed.
   std::vector<int> SweepInSteps(int64_t max_entries) {
@@ -195,13 +204,99 @@ TEST_P(ServerDirs, APurgeDelayOfZeroSweepsAtOnce) {
   EXPECT_THAT(Listed(true), IsEmpty());
 }
 
-TEST_P(ServerDirs, AShorterPurgeDelayHoldsForWhatWasDeletedBefore) {
-  MakeDeleted("fraud");
+TEST_P(ServerDirs, APromisedPurgeTimeHoldsWhateverTheDelayOfALaterRun) {
+  const WorkspacePtr deleted = MakeDeleted("fraud");
+  MakeDeleted("corrupt");
+  base().WriteFile(".trash/" + TrashNameOf("corrupt") + "/workspace.yaml", "- no map");
   files.purge_delay = absl::Hours(1);
   files.Reopen();
+  for (const WorkspacePtr& workspace : catalog().List({.show_deleted = true}).value().workspaces) {
+    EXPECT_EQ(*workspace->purge_time - *workspace->delete_time, absl::Hours(72));
+  }
+  files.clock.Advance(absl::Hours(71));
+  SweepInSteps(100);
+  EXPECT_THAT(Listed(true), ElementsAre("corrupt", "fraud"));
   files.clock.Advance(absl::Hours(2));
   SweepInSteps(100);
   EXPECT_THAT(Listed(true), IsEmpty());
+}
+
+TEST_P(ServerDirs, NamesWithoutAPurgeTimeAreOfTheDelayOfThisRun) {
+  const absl::Time time = core::WholeMicros(files.clock.Now());
+  const std::string name = absl::StrCat(absl::ToUnixMicros(time), ".uid-1.fraud");
+  base().WriteFile(absl::StrCat(".trash/", name, "/workspace.yaml"), OriginalRecord("fraud", base().Path("fraud")));
+  files.Reopen();
+  const auto listed = catalog().List({.show_deleted = true}).value().workspaces;
+  ASSERT_THAT(listed, SizeIs(1));
+  EXPECT_EQ(listed[0]->delete_time, time);
+  EXPECT_EQ(listed[0]->purge_time, time + absl::Hours(72));
+  EXPECT_EQ(listed[0]->root_path, base().Path(absl::StrCat(".trash/", name)));
+  EXPECT_OK(catalog().Commit(UndeleteChange{.project = Project("fraud"), .uid = "uid-1"}));
+}
+
+TEST_P(ServerDirs, AClockThatIsAheadForAMomentPurgesNothing) {
+  MakeDeleted("old");
+  files.Reopen();
+  MakeDeleted("new");
+  files.clock.Advance(absl::Minutes(5));
+  SweepInSteps(100);
+  files.clock.StepWallClock(absl::Hours(80));
+  for (int i = 0; i < 8; ++i) {
+    SweepInSteps(100);
+    files.clock.Advance(absl::Milliseconds(200));
+  }
+  files.clock.StepWallClock(-absl::Hours(80));
+  files.clock.Advance(absl::Minutes(5));
+  SweepInSteps(100);
+  EXPECT_THAT(Listed(true), ElementsAre("new", "old"));
+}
+
+TEST_P(ServerDirs, WhatThisRunDeletedStaysForTheWholeDelayWhateverTheClockSays) {
+  MakeDeleted("fraud");
+  files.clock.StepWallClock(absl::Hours(24 * 365));
+  files.clock.Advance(absl::Hours(71));
+  SweepInSteps(100);
+  EXPECT_THAT(Listed(true), ElementsAre("fraud"));
+  files.clock.Advance(absl::Hours(2));
+  SweepInSteps(100);
+  EXPECT_THAT(Listed(true), IsEmpty());
+}
+
+TEST_P(ServerDirs, ARestartDoesNotMakeTheTrashLiveLonger) {
+  MakeDeleted("fraud");
+  files.clock.Advance(absl::Hours(73));
+  files.Reopen();
+  SweepInSteps(100);
+  EXPECT_THAT(Listed(true), ElementsAre("fraud"));
+  files.clock.Advance(PurgeGate::kConfirmation);
+  SweepInSteps(100);
+  EXPECT_THAT(Listed(true), IsEmpty());
+}
+
+TEST_P(ServerDirs, UndeleteRestoresTheLastDeletionThoughTheClockWasSetBack) {
+  MakeDeleted("fraud");
+  files.clock.StepWallClock(-absl::Hours(1));
+  base().MakeDirs("fraud");
+  const WorkspacePtr last = MakeDeleted("fraud");
+  files.Reopen();
+  EXPECT_EQ(catalog().Commit(UndeleteChange{.project = Project("fraud")}).value().workspace->uid, last->uid);
+}
+
+TEST_P(ServerDirs, APurgeThatNobodyWaitsForIsFinishedByTheSweeper) {
+  const WorkspacePtr deleted = MakeDeleted("fraud");
+  const auto cancelled = [] { return true; };
+  EXPECT_THAT(catalog().Commit(PurgeChange{.project = Project("fraud"), .uid = deleted->uid, .cancelled = cancelled}),
+              IsError(StatusCode::kCancelled, ""));
+  EXPECT_THAT(Listed(true), IsEmpty());
+  EXPECT_THAT(NamesIn(".trash"), SizeIs(1));
+  SweepInSteps(100);
+  EXPECT_THAT(NamesIn(".trash"), IsEmpty());
+}
+
+TEST_P(ServerDirs, WhatIsNotInTheTrashIsToldWithItsDelay) {
+  const auto result = catalog().Commit(UndeleteChange{.project = Project("fraud"), .uid = "abc"});
+  EXPECT_THAT(result, IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_THAT(std::string(result.status().message()), AllOf(HasSubstr("trash"), HasSubstr("72h"), HasSubstr("abc")));
 }
 
 TEST_P(ServerDirs, OneThatCannotBeSweptDoesNotHoldUpTheOthers) {
@@ -228,13 +323,14 @@ TEST_P(ServerDirs, ATrashEmptiedByHandIsNotFound) {
 }
 
 TEST_P(ServerDirs, StrangeThingsInTheTrashAreLeftAlone) {
-  for (const char* name : {"notes.txt", "1.2", "x.uid.fraud", "-5.uid.fraud", "5..fraud", "5.uid..hidden"}) {
+  for (const char* name : {"notes.txt", "1.2", "x.uid.fraud", "-5.uid.fraud", "5..fraud", "5.uid..hidden",
+                           "5-.uid.fraud", "5-x.uid.fraud", "9999999999999999999.uid.fraud"}) {
     base().WriteFile(absl::StrCat(".trash/", name), "mine");
   }
   files.Reopen();
   files.clock.Advance(absl::Hours(1000));
   SweepInSteps(100);
-  EXPECT_THAT(NamesIn(".trash"), SizeIs(6));
+  EXPECT_THAT(NamesIn(".trash"), SizeIs(9));
   EXPECT_THAT(Listed(true), IsEmpty());
 }
 

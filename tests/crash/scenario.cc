@@ -161,7 +161,10 @@ void Fill(const OpenBase& open_base, const base::Clock& clock) {
 
 std::unique_ptr<FileCatalog> Open(std::unique_ptr<fs::Dir> base, const base::Clock& clock) {
   auto catalog = FileCatalog::Open(std::move(base), std::string(kBasePath),
-                                   {.purge_delay = kPurgeDelay, .clock = clock, .load_threads = 1});
+                                   {.purge_delay = kPurgeDelay,
+                                    .clock = clock,
+                                    .steady_clock = [clock] { return clock() - absl::UnixEpoch(); },
+                                    .load_threads = 1});
   EXPECT_TRUE(catalog.ok()) << catalog.status();
   return catalog.ok() ? *std::move(catalog) : nullptr;
 }
