@@ -1,5 +1,7 @@
 """ProjectWorkspace: its paths, and its workspace.yaml, which needs no server."""
 
+import json
+import shutil
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -110,24 +112,124 @@ def test_offsets_are_kept(workspace: ProjectWorkspace) -> None:
 
 
 def test_no_record_is_no_workspace(base: Path) -> None:
-    with pytest.raises(WorkspaceError, match="Workspace does not exist: base") as caught:
+    with pytest.raises(WorkspaceError, match=r"^Workspace metadata not found: .*base/workspace\.yaml$") as caught:
         ProjectWorkspace.load_metadata(base)
     assert (caught.value.operation, caught.value.workspace) == ("load_metadata", "base")
     assert caught.value.details["reason"] == "WORKSPACE_NOT_FOUND"
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [("a: 1\nb: [\n", 3), ("- 1", 0), ("", 0), ("\x00", 0), ("metadata: 3", 0), ("created_at: yesterday", 0)],
-)
-def test_a_broken_record_is_neither_loaded_nor_overwritten(text: str, line: int, workspace: ProjectWorkspace) -> None:
-    workspace.root_path.mkdir(parents=True)
-    workspace.metadata_file.write_text(text)
-    with pytest.raises(WorkspaceError) as caught:
+_RECORDS = json.loads((Path(__file__).parents[1] / "data" / "records.json").read_text())
+
+
+def _text(case: dict[str, Any]) -> bytes:
+    return bytes.fromhex(case["hex"]) if "hex" in case else case["text"].encode()
+
+
+def _same(actual: object, expected: object) -> bool:
+    """Equal, and of the same types."""
+    return json.dumps(actual, sort_keys=True) == json.dumps(expected, sort_keys=True)
+
+
+@pytest.mark.parametrize("case", _RECORDS, ids=lambda case: case["name"])
+def test_a_record_is_loaded_as_the_table_says(case: dict[str, Any], base: Path) -> None:
+    file = base / "fraud" / "workspace.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(_text(case))
+    if "problem" in case:
+        with pytest.raises(WorkspaceError) as caught:
+            ProjectWorkspace.load_metadata(file.parent)
+        details = caught.value.details
+        assert (caught.value.operation, caught.value.workspace) == ("load_metadata", "fraud")
+        assert caught.value.message.startswith(f"Failed to load workspace metadata: {file}")
+        assert (details["reason"], details["file"]) == ("WORKSPACE_CORRUPT", str(file))
+        assert case["problem"] in details["problem"] and details["line"] == str(case.get("line", details["line"]))
+        return
+    loaded = ProjectWorkspace.load_metadata(file.parent)
+    for name, expected in case["record"].items():
+        actual = getattr(loaded, name)
+        if isinstance(actual, datetime):
+            assert actual == datetime.fromisoformat(expected)
+        else:
+            assert _same(actual, expected), name
+
+
+def test_the_server_reads_every_record_as_load_metadata_does(base: Path, manager: WorkspaceManager) -> None:
+    for number, case in enumerate(_RECORDS):
+        file = base / f"r{number}" / "workspace.yaml"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(_text(case))
+    for number, case in enumerate(_RECORDS):
+        directory = base / f"r{number}"
+        try:
+            loaded, loaded_problem = ProjectWorkspace.load_metadata(directory), None
+        except WorkspaceError as error:
+            loaded, loaded_problem = None, error.details
+        try:
+            served, served_problem = manager.get_workspace(f"r{number}"), None
+        except WorkspaceError as error:
+            served, served_problem = None, error.details
+        assert loaded == served, case["name"]
+        for name in ("reason", "file", "line", "problem") if served_problem else ():
+            assert loaded_problem and loaded_problem[name] == served_problem[name], case["name"]
+    assert len(manager.list_workspaces()) == sum("record" in case for case in _RECORDS)
+
+
+def test_a_copied_workspace_has_settings_of_its_own(base: Path, manager: WorkspaceManager) -> None:
+    made = manager.create_workspace("fraud", bentoml_tag_prefix="mine:")
+    shutil.copytree(made.root_path, base / "copy")
+    copy = ProjectWorkspace.load_metadata(base / "copy")
+    assert copy == manager.get_workspace("copy")
+    assert (copy.dvc_remote_path, copy.bentoml_tag_prefix) == (str(base / "copy/dvc/remote"), "mine:")
+
+
+def test_a_directory_of_any_name_can_be_loaded(manager: WorkspaceManager, tmp_path: Path) -> None:
+    made = manager.create_workspace("fraud")
+    backup = tmp_path / "a backup é"
+    shutil.copytree(made.root_path, backup)
+    loaded = ProjectWorkspace.load_metadata(backup)
+    assert (loaded.project_name, loaded.dvc_remote_path) == ("fraud", made.dvc_remote_path)
+
+
+def test_a_record_that_may_not_be_read_says_so(workspace: ProjectWorkspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace.save_metadata()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(workspace.metadata_file))
+
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(WorkspaceError, match=r"^Failed to load workspace metadata: .*: Permission denied$") as caught,
+    ):
+        patched.setattr(Path, "open", refuse)
         ProjectWorkspace.load_metadata(workspace.root_path)
-    details = caught.value.details
-    assert (details["reason"], details["file"]) == ("WORKSPACE_CORRUPT", str(workspace.metadata_file))
-    assert details["line"] == str(line)
+    assert (caught.value.operation, caught.value.details["errno"]) == ("load_metadata", "13")
+
+
+def test_what_would_not_be_read_back_is_not_saved(workspace: ProjectWorkspace) -> None:
+    deep: Any = [0] * 32_600
+    for _ in range(15):
+        deep = {"a": deep}
+    workspace.metadata = deep
+    with pytest.raises(WorkspaceError) as caught:
+        workspace.save_metadata()
+    assert caught.value.details["reason"] == "FIELD_INVALID"
+    assert not workspace.metadata_file.exists()
+
+
+def test_every_character_can_be_saved(workspace: ProjectWorkspace, manager: WorkspaceManager) -> None:
+    odd = "".join(map(chr, range(0x100))) + "\u2028\u2029\ufeff\ufffe🚀"
+    workspace.metadata = {odd[:120]: odd, "lines": "a\n b\r\n\tc \n"}
+    workspace.save_metadata()
+    assert ProjectWorkspace.load_metadata(workspace.root_path) == workspace == manager.get_workspace("fraud")
+
+
+def test_a_saved_record_that_is_cut_off_is_noticed(workspace: ProjectWorkspace) -> None:
+    workspace.save_metadata()
+    text = workspace.metadata_file.read_bytes()
+    for size in (0, 5, len(text) // 3, len(text) // 2, len(text) - 2):
+        workspace.metadata_file.write_bytes(text[:size])
+        with pytest.raises(WorkspaceError, match="Failed to load workspace metadata"):
+            ProjectWorkspace.load_metadata(workspace.root_path)
 
 
 def test_a_file_that_cannot_be_understood_is_not_overwritten(workspace: ProjectWorkspace) -> None:

@@ -25,30 +25,45 @@ class FakeClock {
   base::Clock clock() {
     return [this] { return Now(); };
   }
+  base::SteadyClock steady_clock() {
+    return [this] { return Now() - absl::UnixEpoch(); };
+  }
 
  private:
   mutable absl::Mutex mutex_;
   absl::Time now_ ABSL_GUARDED_BY(mutex_);
 };
 
-// The time of the file system, which a FileCatalog needs, except that tests may jump ahead. Thread-safe.
+// The time of the file system, which a FileCatalog needs, except that tests may let time pass, or set the wall clock
+// alone. Thread-safe.
 class JumpingClock {
  public:
   absl::Time Now() const {
     absl::MutexLock lock(&mutex_);
-    return absl::Now() + ahead_;
+    return absl::Now() + ahead_ + stepped_;
   }
   void Advance(absl::Duration by) {
     absl::MutexLock lock(&mutex_);
     ahead_ += by;
   }
+  void StepWallClock(absl::Duration by) {
+    absl::MutexLock lock(&mutex_);
+    stepped_ += by;
+  }
   base::Clock clock() {
     return [this] { return Now(); };
+  }
+  base::SteadyClock steady_clock() {
+    return [this, system = base::SystemSteadyClock()] {
+      absl::MutexLock lock(&mutex_);
+      return system() + ahead_;
+    };
   }
 
  private:
   mutable absl::Mutex mutex_;
   absl::Duration ahead_ ABSL_GUARDED_BY(mutex_) = absl::ZeroDuration();
+  absl::Duration stepped_ ABSL_GUARDED_BY(mutex_) = absl::ZeroDuration();
 };
 
 }  // namespace mlops::support

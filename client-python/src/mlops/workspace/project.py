@@ -1,9 +1,11 @@
 """A workspace, and its workspace.yaml."""
 
+import json
 import os
+import subprocess
 import uuid
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,6 +13,7 @@ import yaml
 
 from mlops._rpc import convert, errors
 from mlops._rpc.errors import WorkspaceError
+from mlops.cli import BINARY
 from mlops.workspace.origin import Origin
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
@@ -20,14 +23,14 @@ if TYPE_CHECKING:
 DIRECTORIES = ("mlflow", "dvc", "monitoring", "models", "outputs")
 
 
-class _Loader(yaml.SafeLoader):
-    """As the server reads: what looks like a date stays text."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+# The first line of a record that this project wrote, and its last key: a file with the one and without the other was
+# cut off, which the server notices.
+_HEADER = b"# Written by mlops-workspace: whole only with its last key.\n"
+_END = b"end_of_record: true\n"
+_MAX_RECORD_BYTES = 1 << 20
+_DECODE_TIMEOUT_S = 60.0
+# Under this key stands, as YAML, what a record holds beside the fields, the uid and the request_id.
+_OTHER_KEYS = "other_keys"
 
 
 class _Dumper(yaml.SafeDumper):
@@ -184,62 +187,100 @@ class ProjectWorkspace:
 
     @classmethod
     def load_metadata(cls, root_path: str | os.PathLike[str]) -> Self:
-        """Reads the workspace.yaml in `root_path`, on this machine. No server is asked.
+        """Reads the workspace.yaml in `root_path`, on this machine, as the server reads it: in a copied or moved
+        directory, settings that were defaults of the old place are those of the new one. No server is asked.
 
-        Raises WorkspaceError if there is none, or if it cannot be understood.
+        Raises WorkspaceError WORKSPACE_NOT_FOUND if there is none, WORKSPACE_CORRUPT if it cannot be understood.
         """
         file = Path(root_path) / "workspace.yaml"
         with errors.operation("load_metadata", file.parent.name):
             if not file.is_file():
-                raise errors.not_found(file.parent.name)
-            record = _read(file)
-            if not isinstance(record.get("metadata") or {}, dict):
-                raise _corrupt(file, 0, "metadata: must be a map")
-            created_at = _time(file, record, "created_at") or _now()
+                raise errors.WorkspaceError(
+                    f"Workspace metadata not found: {file}", details=errors.not_found(file.parent.name).details
+                )
+            try:
+                record = _read(file)
+                modified_at = _modified_at(file)
+            except WorkspaceError as error:
+                raise WorkspaceError(f"{_LOAD_FAILED}: {error.message}", details=error.details) from error
+            except OSError as error:
+                details = {"path": str(file), "errno": str(error.errno), "reason": "IO_ERROR", "code": "INTERNAL"}
+                raise WorkspaceError(f"{_LOAD_FAILED}: {file}: {error.strerror}", details=details) from error
+            created_at = _time(record["created_at"]) or modified_at
             return cls(
-                project_name=str(record.get("project_name") or file.parent.name),
+                project_name=record["project_name"],
                 root_path=file.parent,
-                **{name: None if record.get(name) is None else str(record[name]) for name in convert.SETTINGS},
-                metadata=record.get("metadata") or {},
+                **{name: record[name] for name in convert.SETTINGS},
+                metadata=record["metadata"],
                 created_at=created_at,
-                updated_at=_time(file, record, "updated_at") or created_at,
+                updated_at=_time(record["updated_at"]) or created_at,
             )
 
 
+_LOAD_FAILED = "Failed to load workspace metadata"
 _FIELDS = frozenset(ProjectWorkspace.__dataclass_fields__)
 
 
 def _read(file: Path) -> dict[str, Any]:
+    """The fields of a record, its uid and request_id if it has them, and _OTHER_KEYS."""
+    with file.open("rb") as stream:
+        text = stream.read(_MAX_RECORD_BYTES + 1)
+    record = _decode(text, os.path.realpath(file.parent))
+    if "problem" in record:
+        raise _corrupt(file, record["line"], record["problem"])
+    return {key: value for key, value in record.items() if key in _FIELDS or value is not None}
+
+
+def _decode(text: bytes, root_path: str) -> dict[str, Any]:
+    """What the server reads in `text`, the record in `root_path`; or the line and the problem.
+
+    The server's own program reads it: a second parser would take some files for something else.
+    """
+    command = [str(BINARY), "--decode-record", root_path]
     try:
-        record = yaml.load(file.read_bytes(), _Loader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise _corrupt(file, line, str(error.problem)) from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise _corrupt(file, 0, str(error)) from error
-    if not isinstance(record, dict):
-        raise _corrupt(file, 0, "must be a map of keys to values")
+        done = subprocess.run(command, input=text, capture_output=True, cwd="/", timeout=_DECODE_TIMEOUT_S, check=True)
+        record: dict[str, Any] = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise errors.unavailable(f"{BINARY} cannot be run: {error}") from error
     return record
 
 
 def _corrupt(file: Path, line: int, problem: str) -> WorkspaceError:
     """What the service says of such a file."""
     details = {"file": str(file), "line": str(line), "problem": problem, "reason": "WORKSPACE_CORRUPT"}
-    return WorkspaceError(f"{file}:{line}: {problem}", details={**details, "code": "DATA_LOSS"})
+    place = f"{file}:{line}" if line else str(file)
+    return WorkspaceError(f"{place}: {problem}", details={**details, "code": "DATA_LOSS"})
 
 
-def _time(file: Path, record: dict[str, Any], key: str) -> datetime | None:
-    if record.get(key) is None:
-        return None
+def _modified_at(file: Path) -> datetime:
+    """In whole microseconds, and of a year that there is: what the server takes for the times that are missing."""
+    microseconds = file.stat().st_mtime_ns // 1000
     try:
-        time = datetime.fromisoformat(str(record[key]))
-    except ValueError:
-        raise _corrupt(file, 0, f"{key}: is no time in ISO 8601, such as 2026-01-31T12:00:00+00:00") from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+        return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)
+    except OverflowError:
+        return (datetime.max if microseconds > 0 else datetime.min).replace(tzinfo=UTC)
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def _dump(record: dict[str, Any]) -> bytes:
+    """The text of a record. Raises WorkspaceError FIELD_INVALID if it would not be read back as it is."""
+    record = dict(record)
+    others: str | None = record.pop(_OTHER_KEYS, None)
+    if others is None:  # No file is replaced.
+        record["uid"] = uuid.uuid4().hex
     text: bytes = yaml.dump(record, Dumper=_Dumper, sort_keys=False, allow_unicode=True, encoding="utf-8")
+    text += (others or "").encode()
+    # One made by hand stays one: without a uid, the server derives it from what it finds.
+    if "uid" in record:
+        text = _HEADER + text + _END
+    back = _decode(text, record["root_path"])
+    if "problem" in back:
+        raise errors.field_invalid("metadata", f"would not be read back: {back['problem']}")
+    if any(back[name] != record[name] for name in ("metadata", *convert.SETTINGS)):
+        raise errors.field_invalid("metadata", "would not be read back as it is")
     return text
 
 
