@@ -210,7 +210,9 @@ TEST_P(ServerDirs, APromisedPurgeTimeHoldsWhateverTheDelayOfALaterRun) {
   base().WriteFile(".trash/" + TrashNameOf("corrupt") + "/workspace.yaml", "- no map");
   files.purge_delay = absl::Hours(1);
   files.Reopen();
-  for (const WorkspacePtr& workspace : catalog().List({.show_deleted = true}).value().workspaces) {
+  const auto listed = catalog().List({.show_deleted = true}).value().workspaces;
+  ASSERT_THAT(listed, SizeIs(2));
+  for (const WorkspacePtr& workspace : listed) {
     EXPECT_EQ(*workspace->purge_time - *workspace->delete_time, absl::Hours(72));
   }
   files.clock.Advance(absl::Hours(71));
