@@ -45,6 +45,7 @@ absl::Status ArtifactStreams::Slot::Take() {
   int running = streams_->running_.load();
   do {
     if (running >= streams_->max_streams_) {
+      streams_->last_refusal_ = SteadyClock::now();
       return core::Overloaded(absl::StrCat("streams of artifacts, of which ", streams_->max_streams_, " may run"),
                               kRetryDelay);
     }
@@ -54,8 +55,8 @@ absl::Status ArtifactStreams::Slot::Take() {
 }
 
 void ArtifactStreams::EndIdle() {
-  const bool crowded = running_.load() >= max_streams_;
-  live_.EndThose({.patience = calls_->Patience(crowded), .why = core::ClientIsIdle()});
+  const bool others_refused = SteadyClock::now() - last_refusal_.load() < Calls::kShortage;
+  live_.EndThose({.patience = calls_->Patience(others_refused), .why = core::ClientIsIdle()});
 }
 
 // --- Reading --------------------------------------------------------------------------------------------------------

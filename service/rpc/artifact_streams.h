@@ -30,8 +30,8 @@ class ArtifactStreams {
   base::ThreadPool& workers() const { return *workers_; }
   LiveCalls& live() { return live_; }
 
-  // Ends streams whose clients stand still for too long: sooner where all slots are taken. To be called about once a
-  // second.
+  // Ends streams whose clients stand still for too long: sooner where others were refused a slot. To be called about
+  // once a second.
   void EndIdle();
 
   // One of the streams that may run, from Take() until this is destroyed. Not thread-safe.
@@ -57,6 +57,7 @@ class ArtifactStreams {
   base::ThreadPool* const workers_;
   const int max_streams_;
   std::atomic<int> running_ = 0;
+  std::atomic<SteadyClock::time_point> last_refusal_ = kLongAgo;
   LiveCalls live_;
 };
 

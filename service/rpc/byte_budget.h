@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <utility>
 
+#include "service/rpc/steady_clock.h"
+
 namespace mlops::rpc {
 
 // Bytes of memory that many calls share. Large users leave a quarter of it to small ones, so that whoever keeps large
@@ -43,8 +45,8 @@ class ByteBudget {
   };
 
   size_t taken() const { return taken_.load(); }
-  // Whether large users are being refused, or nearly.
-  bool crowded() const { return taken() > bytes_ / 2; }
+  // Whether somebody was refused in the last `span`.
+  bool RefusedWithin(SteadyClock::duration span) const { return SteadyClock::now() - last_refusal_.load() < span; }
 
  private:
   static constexpr size_t kSmallBytes = 16 << 10;
@@ -54,13 +56,17 @@ class ByteBudget {
     const size_t limit = total <= kSmallBytes ? bytes_ : bytes_ - bytes_ / 4;
     size_t taken = taken_.load();
     do {
-      if (taken + more > limit) return false;
+      if (taken + more > limit) {
+        last_refusal_ = SteadyClock::now();
+        return false;
+      }
     } while (!taken_.compare_exchange_weak(taken, taken + more));
     return true;
   }
 
   const size_t bytes_;
   std::atomic<size_t> taken_ = 0;
+  std::atomic<SteadyClock::time_point> last_refusal_ = kLongAgo;
 };
 
 }  // namespace mlops::rpc

@@ -17,8 +17,8 @@ namespace {
 constexpr size_t kMaxInlineBytes = 16 << 10;
 // Answers up to this size are bounded by the number of calls alone.
 constexpr size_t kMaxUnwatchedBytes = 64 << 10;
-// Where others need what it holds, a call may wait for its client for so long.
-constexpr absl::Duration kPatienceWhenCrowded = absl::Seconds(10);
+// Where others were refused what it holds, a call may wait for its client for so long.
+constexpr absl::Duration kPatienceInShortage = absl::Seconds(10);
 constexpr absl::Duration kRetryDelay = absl::Milliseconds(200);
 
 }  // namespace
@@ -167,13 +167,13 @@ absl::Status Calls::TooManyBytes(absl::string_view of) {
   return core::Overloaded(absl::StrCat("bytes of ", of), kRetryDelay);
 }
 
-absl::Duration Calls::Patience(bool crowded) const {
-  return crowded ? std::min(options_.idle_timeout, kPatienceWhenCrowded) : options_.idle_timeout;
+absl::Duration Calls::Patience(bool others_refused) const {
+  return others_refused ? std::min(options_.idle_timeout, kPatienceInShortage) : options_.idle_timeout;
 }
 
 void Calls::EndIdle() {
-  const bool crowded = answer_bytes_.crowded() || status_bytes_.crowded();
-  live_.EndThose({.patience = Patience(crowded), .why = core::ClientIsIdle()});
+  const bool others_refused = answer_bytes_.RefusedWithin(kShortage) || status_bytes_.RefusedWithin(kShortage);
+  live_.EndThose({.patience = Patience(others_refused), .why = core::ClientIsIdle()});
 }
 
 absl::Duration Calls::IdleTime() const {

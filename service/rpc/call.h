@@ -2,6 +2,7 @@
 #define MLOPS_SERVICE_RPC_CALL_H_
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <optional>
 #include <string>
@@ -94,8 +95,9 @@ class Calls {
   LiveCalls& live() { return live_; }
   // For what waits to be read of streams of statuses.
   ByteBudget& status_bytes() { return status_bytes_; }
-  // How long a call may wait for its client: less where others need what it holds.
-  absl::Duration Patience(bool crowded) const;
+  // How long a call may wait for its client: less where others were refused, in the last kShortage, what it holds.
+  absl::Duration Patience(bool others_refused) const;
+  static constexpr std::chrono::seconds kShortage{10};
   // Ends calls that wait for their clients for too long; to be called about once a second.
   void EndIdle();
 

@@ -1,7 +1,6 @@
 #ifndef MLOPS_SERVICE_RPC_LIVE_CALLS_H_
 #define MLOPS_SERVICE_RPC_LIVE_CALLS_H_
 
-#include <chrono>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -9,10 +8,9 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "service/rpc/steady_clock.h"
 
 namespace mlops::rpc {
-
-using SteadyClock = std::chrono::steady_clock;
 
 // Which calls that wait for their client are to be ended.
 struct IdleRule {

@@ -26,7 +26,7 @@ def _stub(channel: grpc.Channel) -> Any:
 
 
 def _eventually(condition: Any) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 50
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -56,7 +56,7 @@ def test_a_page_ends_at_8_mib_and_the_next_one_goes_on(base: Path) -> None:
 
 
 def test_more_unread_answers_than_fit_are_refused_and_others_are_served(base: Path) -> None:
-    with Server(base, "--client-timeout", "500ms") as server:
+    with Server(base) as server:
         workspace = {"metadata": {"text": "x" * 65_000}}
         for i in range(150):
             answer(server, "EnsureWorkspace", project=f"p{i}", workspace=workspace)
@@ -65,7 +65,7 @@ def test_more_unread_answers_than_fit_are_refused_and_others_are_served(base: Pa
             greedy.socket.sendall(b"".join(greedy.open("ListWorkspaces", data) for _ in range(50)))
             _eventually(lambda: _codes(server, "ListWorkspaces").count("UNAVAILABLE") > 20)
             assert answer(server, "GetWorkspace", project="p1")["project"] == "p1"
-            # What nobody reads is given up.
+            # What nobody reads is given up, sooner than the client's timeout, since others need the room.
             _eventually(lambda: _lists(server))
 
 

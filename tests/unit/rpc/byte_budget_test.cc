@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -30,7 +31,8 @@ TEST(ByteBudgetTest, BeyondItNothingChanges) {
   EXPECT_FALSE(other.Set(100 * kKiB));
   EXPECT_FALSE(hold.Set(800 * kKiB));
   EXPECT_EQ(budget.taken(), 700 * kKiB);
-  EXPECT_TRUE(budget.crowded());
+  EXPECT_TRUE(budget.RefusedWithin(std::chrono::hours(1)));
+  EXPECT_FALSE(ByteBudget(kKiB).RefusedWithin(std::chrono::minutes(1)));
 }
 
 TEST(ByteBudgetTest, LargeUsersLeaveRoomForSmallOnes) {
