@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 # Nothing from outside: neither a server nor a package.
 unexport MLOPS_WORKSPACE_ADDRESS PYTHONPATH
 
-.PHONY: help setup build serve wheel test ctest pytest toolkits example lint-proto asan tsan bench fuzz lint format clean
+.PHONY: help setup build serve wheel test ctest pytest toolkits example lint-proto asan tsan bench attack fuzz lint format clean
 .NOTPARALLEL:
 
 help: ## show this list
@@ -72,6 +72,9 @@ tsan: ## unit and catalog tests under ThreadSanitizer
 
 bench: build wheel ## measure; see tests/bench/README.md
 	$(PYTHON) tests/bench/run.py
+
+attack: build wheel ## attack a server as a connected client might; print its memory and others' latency
+	$(PYTHON) tests/attack
 
 fuzz: ## run each fuzzer for a minute
 	@.ci/setup clang

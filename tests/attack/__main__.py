@@ -1,0 +1,311 @@
+"""Attacks a real server as a connected client might, and measures what that costs the server and other clients.
+
+    make attack                                    # all of them
+    .venv/bin/python tests/attack list reset-get   # some
+
+Each attack runs against a server of its own, in a process of its own, bounded in count and time. For each the table
+has the server's resident memory before it, at its highest, and ten seconds after it ended; and how long another
+client's GetWorkspace took meanwhile. What an attack reports itself stands in the last column.
+"""
+
+import argparse
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TESTS))
+
+import grpc  # noqa: E402
+from mlops.workspace.v1 import workspace_service_pb2 as pb  # noqa: E402
+from mlops.workspace.v1 import workspace_service_pb2_grpc as pb_grpc  # noqa: E402
+
+from attack.http2 import Connection, message, send_until_closed  # noqa: E402
+from support.server import Server, short_base  # noqa: E402
+
+_MIB = 1 << 20
+_SETTLE_S = 10
+_ATTACK_TIMEOUT_S = 120
+# Zeros take 2 bytes each as JSON, and 11 on the wire: the largest that 64 KiB of metadata can be.
+_ZEROS = 32_000
+_LARGE_WORKSPACES = 200
+
+
+# --- The attackers, each in a process of its own ---------------------------------------------------------------------
+
+
+def unread_lists(address: str, count: int, hold_s: float) -> str:
+    """Asks for pages of the largest workspaces and reads none."""
+    data = message(pb.ListWorkspacesRequest(page_size=1000).SerializeToString())
+    return _send_and_hold(address, count, lambda c: c.open("ListWorkspaces", data), hold_s)
+
+
+def unread_gets(address: str, count: int, hold_s: float) -> str:
+    """Asks for one of the largest workspaces again and again and reads no answer."""
+    data = message(pb.GetWorkspaceRequest(project="large-0").SerializeToString())
+    return _send_and_hold(address, count, lambda c: c.open("GetWorkspace", data), hold_s)
+
+
+def unread_statuses(address: str, count: int, hold_s: float) -> str:
+    """Opens streams of statuses and reads none."""
+    return _send_and_hold(address, count, lambda c: c.open("StreamWorkspaceStatuses", message(b"")), hold_s)
+
+
+def _send_and_hold(address: str, count: int, frames: Callable[[Connection], bytes], hold_s: float) -> str:
+    """Sends `count` calls over connections of 1,000 each, and holds them without reading."""
+    closed = 0
+    with contextlib.ExitStack() as stack:
+        connections = []
+        for begin in range(0, count, 1000):
+            connection = stack.enter_context(Connection(address))
+            wanted = min(1000, count - begin)
+            closed += send_until_closed(connection, wanted, lambda c=connection: frames(c)) < wanted
+            connections.append(connection)
+        time.sleep(hold_s)
+    return f"{closed} of {len(connections)} connections closed"
+
+
+def many_nulls(address: str, count: int) -> str:
+    """Creates workspaces whose metadata are a million nulls each, all at once."""
+    # By hand, since Python takes seconds for it: a ListValue of a million empty Values.
+    nulls = b"\x0a\x00" * 2_000_000
+    value = b"\x32" + _varint(len(nulls)) + nulls
+    entry = b"\x0a\x01n\x12" + _varint(len(value)) + value
+    struct = b"\x0a" + _varint(len(entry)) + entry
+    workspace = b"\x42" + _varint(len(struct)) + struct
+    data = b"\x0a\x05nulls\x12" + _varint(len(workspace)) + workspace
+    codes = []
+    with contextlib.ExitStack() as stack:
+        calls = []
+        for i in range(count):
+            channel = stack.enter_context(grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0), ("n", i)]))
+            create = channel.unary_unary("/mlops.workspace.v1.WorkspaceService/CreateWorkspace")
+            calls.append(create.future(data, timeout=60, wait_for_ready=True))
+        codes = [call.code().name for call in calls]
+    return ", ".join(f"{codes.count(code)} {code}" for code in sorted(set(codes)))
+
+
+def _varint(number: int) -> bytes:
+    digits = []
+    while number > 127:
+        digits.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*digits, number])
+
+
+def unfinished_requests(address: str, count: int, hold_s: float) -> str:
+    """Sends the greater part of large requests, as far as the server lets it, and never the rest."""
+    part = message(bytes(4 * _MIB))[: 4 * _MIB - 1000]
+    sent = closed = 0
+    with contextlib.ExitStack() as stack:
+        for _ in range(0, count, 100):
+            connection = stack.enter_context(Connection(address, timeout_s=10))
+            try:
+                sent += connection.send_as_allowed("CreateWorkspace", part, min(100, count), hold_s / 5)
+            except (ConnectionError, TimeoutError):
+                closed += 1
+        time.sleep(hold_s)
+    return f"{sent >> 20} MiB sent, {closed} connections closed"
+
+
+def idle_uploads(address: str, count: int, hold_s: float) -> str:
+    """Opens uploads and sends nothing but their headers; meanwhile another client uploads a file."""
+    return _hold_up_artifacts(address, count, hold_s, lambda c: c.open("WriteArtifact"))
+
+
+def idle_begun_uploads(address: str, count: int, hold_s: float) -> str:
+    """Opens uploads, says what is to be written, and sends no more."""
+    numbers = iter(range(count))
+
+    def frames(connection: Connection) -> bytes:
+        request = pb.WriteArtifactRequest(project="p", path=f"outputs/{next(numbers)}", data=b"x")
+        return connection.open("WriteArtifact", message(request.SerializeToString()), end=False)
+
+    return _hold_up_artifacts(address, count, hold_s, frames)
+
+
+def unread_reads(address: str, count: int, hold_s: float) -> str:
+    """Reads a large file many times over, without ever receiving it."""
+    data = message(pb.ReadArtifactRequest(project="p", path="outputs/large").SerializeToString())
+    return _hold_up_artifacts(address, count, hold_s, lambda c: c.open("ReadArtifact", data))
+
+
+def _hold_up_artifacts(address: str, count: int, hold_s: float, frames: Callable[[Connection], bytes]) -> str:
+    with Connection(address) as connection, grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        connection.socket.sendall(b"".join(frames(connection) for _ in range(count)))
+        time.sleep(1)
+        began = time.monotonic()
+        while time.monotonic() < began + hold_s:
+            request = pb.WriteArtifactRequest(project="p", path="outputs/mine", data=b"x", finish=True)
+            with contextlib.suppress(grpc.RpcError):
+                pb_grpc.WorkspaceServiceStub(channel).WriteArtifact(iter([request]), timeout=10)
+                return f"another's upload done after {time.monotonic() - began:.1f} s"
+            time.sleep(0.5)
+    return f"another's upload refused for {hold_s:.0f} s"
+
+
+def resets(address: str, count: int, method: str) -> str:
+    """Rapid reset: opens calls and resets each at once."""
+    data = message(pb.GetWorkspaceRequest(project="p").SerializeToString() if method == "GetWorkspace" else b"")
+    with Connection(address) as connection:
+        sent = send_until_closed(connection, count, lambda: connection.open(method, data, end=False, reset=True))
+        closed = connection.is_closed_within(10)
+    return f"{sent} sent, connection {'closed' if closed else 'never closed'}"
+
+
+def calls(address: str, count: int) -> str:
+    """No attack: very many Gets, whose memory must come back."""
+    data = message(pb.GetWorkspaceRequest(project="p").SerializeToString())
+    window = 200
+    with Connection(address) as connection:
+        connection.grant(1 << 30)
+        for _ in range(0, count, window):
+            connection.socket.sendall(b"".join(connection.open("GetWorkspace", data) for _ in range(window)))
+            connection.ended(window, grant_bytes=1 << 29)
+    return f"{count} calls"
+
+
+@dataclass(frozen=True)
+class Attack:
+    name: str
+    run: Callable[[str], str]
+    large: bool = False  # Against a base with the largest workspaces.
+
+
+ATTACKS = [
+    Attack("list", lambda address: unread_lists(address, 30, 5), large=True),
+    Attack("list-many", lambda address: unread_lists(address, 500, 5), large=True),
+    Attack("get-unread", lambda address: unread_gets(address, 3000, 5), large=True),
+    Attack("statuses", lambda address: unread_statuses(address, 2000, 5), large=True),
+    Attack("nulls", lambda address: many_nulls(address, 60)),
+    Attack("unfinished", lambda address: unfinished_requests(address, 600, 5)),
+    Attack("idle-uploads", lambda address: idle_uploads(address, 128, 60)),
+    Attack("idle-begun", lambda address: idle_begun_uploads(address, 128, 60)),
+    Attack("refused-reads", lambda address: unread_reads(address, 900, 60)),
+    Attack("reset-get", lambda address: resets(address, 20_000, "GetWorkspace")),
+    Attack("reset-statuses", lambda address: resets(address, 100_000, "StreamWorkspaceStatuses")),
+    Attack("calls", lambda address: calls(address, 450_000)),
+]
+
+
+# --- The measurement ------------------------------------------------------------------------------------------------
+
+
+def memory_mib(pid: int, what: str = "VmRSS") -> float:
+    """The resident memory of a process, or the most it was: VmHWM."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{what}:"):
+            return int(line.split()[1]) / 1024
+    raise ProcessLookupError(pid)
+
+
+def forget_peak(pid: int) -> None:
+    """Lets VmHWM begin anew."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+class Probe(threading.Thread):
+    """Another client, which Gets a workspace again and again."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__()
+        self.milliseconds: list[float] = []
+        self.failures = 0
+        self._server = server
+        self._stop_it = threading.Event()
+
+    def run(self) -> None:
+        with self._server.connect() as channel:
+            stub = pb_grpc.WorkspaceServiceStub(channel)
+            while not self._stop_it.wait(0.005):
+                began = time.monotonic()
+                try:
+                    stub.GetWorkspace(pb.GetWorkspaceRequest(project="p"), timeout=10)
+                except grpc.RpcError:
+                    self.failures += 1
+                self.milliseconds.append((time.monotonic() - began) * 1000)
+
+    def stop(self) -> "Probe":
+        self._stop_it.set()
+        self.join()
+        return self
+
+    def latency(self) -> str:
+        """Median, 99th percentile and maximum."""
+        ordered = sorted(self.milliseconds)
+        p99 = ordered[int(len(ordered) * 0.99)]
+        failed = f" ({self.failures} failed)" if self.failures else ""
+        return f"{statistics.median(ordered):.1f} / {p99:.1f} / {ordered[-1]:.1f}{failed}"
+
+
+def prepare(server: Server, large: bool) -> None:
+    """Makes what the attacks ask for."""
+    with server.connect() as channel:
+        stub = pb_grpc.WorkspaceServiceStub(channel)
+        stub.EnsureWorkspace(pb.EnsureWorkspaceRequest(project="p"))
+        with (server.base / "p/outputs/large").open("wb") as file:
+            file.truncate(1 << 30)
+        if not large:
+            return
+        workspace = pb.Workspace()
+        workspace.metadata["zeros"] = [0] * _ZEROS
+        for i in range(_LARGE_WORKSPACES):
+            stub.EnsureWorkspace(pb.EnsureWorkspaceRequest(project=f"large-{i}", workspace=workspace))
+
+
+def measure(attack: Attack, flags: list[str]) -> None:
+    """Runs one attack and prints its line."""
+    with short_base() as base, Server(base, "--log-calls", "off", *flags) as server:
+        prepare(server, attack.large)
+        calm = Probe(server)
+        calm.start()
+        time.sleep(2)
+        calm.stop()
+        forget_peak(server.pid)
+        before = memory_mib(server.pid)
+        probe = Probe(server)
+        probe.start()
+        command = [sys.executable, str(Path(__file__).parent), "--attacker", attack.name, server.address]
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, timeout=_ATTACK_TIMEOUT_S)
+            note = result.stdout.strip() or (result.stderr.strip().splitlines() or ["?"])[-1]
+        except subprocess.TimeoutExpired:
+            note = f"not done after {_ATTACK_TIMEOUT_S} s"
+        probe.stop()
+        peak = memory_mib(server.pid, "VmHWM")
+        time.sleep(_SETTLE_S)
+        after = memory_mib(server.pid)
+    memory = f"{before:.0f} / {peak:.0f} / {after:.0f} (+{peak - before:.0f})"
+    print(f"| {attack.name} | {memory} | {calm.latency()} | {probe.latency()} | {note} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [attack.name for attack in ATTACKS]
+    parser.add_argument("names", nargs="*", metavar="ATTACK", help=", ".join(names))
+    parser.add_argument("--flag", action="append", default=[], help="a flag for the server")
+    parser.add_argument("--attacker", nargs=2, metavar=("ATTACK", "ADDRESS"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if unknown := set(args.names) - set(names):
+        parser.error(f"no such attack: {', '.join(sorted(unknown))}")
+    if args.attacker:
+        name, address = args.attacker
+        print(next(attack for attack in ATTACKS if attack.name == name).run(address))
+        return
+    print("| attack | RSS before / peak / after, MiB | Get alone: median / p99 / max, ms | Get meanwhile | |")
+    print("| --- | --- | --- | --- | --- |")
+    for attack in ATTACKS:
+        if not args.names or attack.name in args.names:
+            measure(attack, args.flag)
+    print(f"\nload average: {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()
