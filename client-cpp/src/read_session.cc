@@ -72,7 +72,9 @@ absl::Status WireReadSession::Fill() {
 absl::Status WireReadSession::Retried(absl::Status status) {
   if (status.ok()) return status;
   stream_.reset();
-  return absl::IsUnavailable(status) ? retry_.Wait(status) : status;
+  // The server cancels a read that stood still for long. Where the caller cancelled it, Wait() says so.
+  const bool lost = absl::IsUnavailable(status) || absl::IsCancelled(status);
+  return lost ? retry_.Wait(status) : status;
 }
 
 absl::Status WireReadSession::Begin() {

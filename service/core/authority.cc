@@ -88,7 +88,7 @@ absl::StatusOr<EnsureResult> Authority::Ensure(const CreateArgs& args) {
   return EnsureResult{.workspace = *std::move(existing)};
 }
 
-absl::StatusOr<ListResult> Authority::List(const ListArgs& args) {
+absl::StatusOr<ListResult> Authority::List(const ListArgs& args, PageTaker take) {
   if (args.page_size < 0) return FieldInvalid("page_size", "must not be negative");
   ASSIGN_OR_RETURN(const Order order, ParseOrderBy(args.order_by));
   const PageContext context{.order = order, .filter = args.filter.text(), .show_deleted = args.show_deleted};
@@ -102,10 +102,15 @@ absl::StatusOr<ListResult> Authority::List(const ListArgs& args) {
   }
   const bool all = args.filter.matches_all();
   ASSIGN_OR_RETURN(ListPage page, all ? catalog_->List(query) : ListMatching(args.filter, query, start.matching_count));
+  // The page ends before the first that its taker has no room for.
+  size_t taken = 0;
+  while (taken < page.workspaces.size() && take(*page.workspaces[taken])) ++taken;
+  page.more = page.more || taken < page.workspaces.size();
+  page.workspaces.resize(taken);
   ListResult result{.workspaces = std::move(page.workspaces),
                     .total_size = page.total_size,
                     .unreachable = std::move(page.unreachable)};
-  if (page.more) {
+  if (page.more && taken > 0) {
     start = {.after = MakeOrderKey(*result.workspaces.back(), order.field),
              .matching_count = all ? 0 : result.total_size};
     result.next_page_token = EncodePageToken(start, context);

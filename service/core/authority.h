@@ -41,6 +41,10 @@ struct ListArgs {
   bool show_deleted = false;
 };
 
+// Takes a workspace into a page, or says that the page has no room for it, which ends the page. A page has room for at
+// least one.
+using PageTaker = absl::FunctionRef<bool(const Workspace&)>;
+
 struct ListResult {
   std::vector<WorkspacePtr> workspaces;
   std::string next_page_token;
@@ -93,7 +97,8 @@ class Authority {
 
   absl::StatusOr<WorkspacePtr> Create(const CreateArgs& args);
   absl::StatusOr<WorkspacePtr> Get(const ProjectName& project);
-  absl::StatusOr<ListResult> List(const ListArgs& args);
+  absl::StatusOr<ListResult> List(
+      const ListArgs& args, PageTaker take = [](const Workspace&) { return true; });
   absl::StatusOr<WorkspacePtr> Update(const UpdateArgs& args);
   absl::StatusOr<DeleteResult> Delete(const DeleteArgs& args);
   absl::StatusOr<EnsureResult> Ensure(const CreateArgs& args);

@@ -82,6 +82,19 @@ absl::Status ShuttingDown() {
                    {.reason = "SHUTTING_DOWN", .metadata = {}});
 }
 
+absl::Status CutByShutdown() {
+  return MakeError(StatusCode::kUnavailable,
+                   "The server is shutting down and did not finish this call; resume it when the server is back",
+                   {.reason = "SHUTTING_DOWN", .metadata = {}});
+}
+
+absl::Status ClientIsIdle() {
+  return MakeError(StatusCode::kUnavailable, "The client neither sent nor read for too long; resume the call",
+                   {.reason = "OVERLOADED",
+                    .metadata = {{"limit", "time without progress"}},
+                    .retry_delay = absl::Milliseconds(100)});
+}
+
 absl::Status WorkspaceCorrupt(absl::string_view project, absl::string_view file, int line, absl::string_view problem) {
   return MakeError(StatusCode::kDataLoss,
                    absl::StrCat(Echo(file), line > 0 ? absl::StrCat(":", line) : "", ": ", Echo(problem)),

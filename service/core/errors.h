@@ -22,6 +22,10 @@ absl::Status EtagMismatch(absl::string_view project, absl::string_view etag, abs
 absl::Status WorkspaceBusy(absl::string_view project, absl::string_view operation);
 absl::Status Overloaded(absl::string_view limit, absl::Duration retry_delay);
 absl::Status ShuttingDown();
+// Of a call that had begun: SHUTTING_DOWN too.
+absl::Status CutByShutdown();
+// OVERLOADED: a stream holds what others need, and its client neither sends nor reads.
+absl::Status ClientIsIdle();
 // `line` counts from 1; 0 means the problem is with the file as a whole.
 absl::Status WorkspaceCorrupt(absl::string_view project, absl::string_view file, int line, absl::string_view problem);
 // Of artifacts; `path` as on the wire.

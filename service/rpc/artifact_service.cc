@@ -14,27 +14,28 @@ using core::ProjectName;
 using core::RelativePath;
 
 grpc::ServerUnaryReactor* ArtifactService::GetArtifact(grpc::CallbackServerContext* context,
-                                                       const pb::GetArtifactRequest* request, pb::Artifact* response) {
-  return calls_->Unary(kGetArtifact, context, request, response, [this, context](const auto& request, auto* response) {
-    ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
-    ASSIGN_OR_RETURN(const RelativePath path, RelativePath::Parse(request.path(), RelativePath::Use::kFind));
-    const auto cancelled = [context] { return context->IsCancelled(); };
-    ASSIGN_OR_RETURN(const Artifact artifact, artifacts_->Get(project, path, request.checksum(), cancelled));
-    ToProto(artifact, response);
-    return absl::OkStatus();
-  });
+                                                       const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
+  return calls_->Unary<pb::GetArtifactRequest, pb::Artifact>(
+      kGetArtifact, context, request, response, [this, context](const auto& request, auto* response) {
+        ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
+        ASSIGN_OR_RETURN(const RelativePath path, RelativePath::Parse(request.path(), RelativePath::Use::kFind));
+        const auto cancelled = [context] { return context->IsCancelled(); };
+        ASSIGN_OR_RETURN(const Artifact artifact, artifacts_->Get(project, path, request.checksum(), cancelled));
+        ToProto(artifact, response);
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* ArtifactService::ListArtifacts(grpc::CallbackServerContext* context,
-                                                         const pb::ListArtifactsRequest* request,
-                                                         pb::ListArtifactsResponse* response) {
-  return calls_->Unary(kListArtifacts, context, request, response, [this](const auto& request, auto* response) {
-    ASSIGN_OR_RETURN(const core::ListArtifactsArgs args, FromProto(request));
-    ASSIGN_OR_RETURN(const core::ArtifactPage page, artifacts_->List(args));
-    for (const Artifact& artifact : page.artifacts) ToProto(artifact, response->add_artifacts());
-    response->set_next_page_token(page.next_page_token);
-    return absl::OkStatus();
-  });
+                                                         const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
+  return calls_->Unary<pb::ListArtifactsRequest, pb::ListArtifactsResponse>(
+      kListArtifacts, context, request, response, [this](const auto& request, auto* response) {
+        ASSIGN_OR_RETURN(const core::ListArtifactsArgs args, FromProto(request));
+        ASSIGN_OR_RETURN(const core::ArtifactPage page, artifacts_->List(args));
+        for (const Artifact& artifact : page.artifacts) ToProto(artifact, response->add_artifacts());
+        response->set_next_page_token(page.next_page_token);
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ArtifactService::ReadArtifact(grpc::CallbackServerContext* context,
@@ -48,25 +49,25 @@ grpc::ServerReadReactor<grpc::ByteBuffer>* ArtifactService::WriteArtifact(grpc::
 }
 
 grpc::ServerUnaryReactor* ArtifactService::GetUpload(grpc::CallbackServerContext* context,
-                                                     const pb::GetUploadRequest* request, pb::Upload* response) {
-  return calls_->Unary(kGetUpload, context, request, response, [this](const auto& request, auto* response) {
-    ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
-    ASSIGN_OR_RETURN(const std::string upload_id, ParseUploadId(request.upload_id()));
-    ASSIGN_OR_RETURN(const core::UploadState state, artifacts_->GetUpload(project, upload_id));
-    response->set_upload_id(upload_id);
-    response->set_path(state.path);
-    response->set_offset(state.offset);
-    ToProto(state.expire_time, response->mutable_expire_time());
-    if (state.artifact) ToProto(*state.artifact, response->mutable_artifact());
-    response->set_staged_path(state.staged_path);
-    response->set_staged_etag(state.staged_etag);
-    return absl::OkStatus();
-  });
+                                                     const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
+  return calls_->Unary<pb::GetUploadRequest, pb::Upload>(
+      kGetUpload, context, request, response, [this](const auto& request, auto* response) {
+        ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
+        ASSIGN_OR_RETURN(const std::string upload_id, ParseUploadId(request.upload_id()));
+        ASSIGN_OR_RETURN(const core::UploadState state, artifacts_->GetUpload(project, upload_id));
+        response->set_upload_id(upload_id);
+        response->set_path(state.path);
+        response->set_offset(state.offset);
+        ToProto(state.expire_time, response->mutable_expire_time());
+        if (state.artifact) ToProto(*state.artifact, response->mutable_artifact());
+        response->set_staged_path(state.staged_path);
+        response->set_staged_etag(state.staged_etag);
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* ArtifactService::DeleteArtifact(grpc::CallbackServerContext* context,
-                                                          const pb::DeleteArtifactRequest* request,
-                                                          pb::DeleteArtifactResponse* response) {
+                                                          const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
   const auto handler = [this, context](const auto& request, auto* response) {
     ASSIGN_OR_RETURN(const core::DeleteArtifactArgs args, FromProto(request));
     const auto cancelled = [context] { return context->IsCancelled(); };
@@ -75,43 +76,44 @@ grpc::ServerUnaryReactor* ArtifactService::DeleteArtifact(grpc::CallbackServerCo
     response->set_size_bytes(deleted.size_bytes);
     return absl::OkStatus();
   };
-  return calls_->Unary(kDeleteArtifact, context, request, response, handler);
+  return calls_->Unary<pb::DeleteArtifactRequest, pb::DeleteArtifactResponse>(kDeleteArtifact, context, request,
+                                                                              response, handler);
 }
 
 grpc::ServerUnaryReactor* ArtifactService::MoveArtifact(grpc::CallbackServerContext* context,
-                                                        const pb::MoveArtifactRequest* request,
-                                                        pb::Artifact* response) {
-  return calls_->Unary(kMoveArtifact, context, request, response, [this](const auto& request, auto* response) {
-    ASSIGN_OR_RETURN(const core::TransferArgs args, FromProto(request));
-    ASSIGN_OR_RETURN(const Artifact artifact, artifacts_->Move(args));
-    ToProto(artifact, response);
-    return absl::OkStatus();
-  });
+                                                        const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
+  return calls_->Unary<pb::MoveArtifactRequest, pb::Artifact>(
+      kMoveArtifact, context, request, response, [this](const auto& request, auto* response) {
+        ASSIGN_OR_RETURN(const core::TransferArgs args, FromProto(request));
+        ASSIGN_OR_RETURN(const Artifact artifact, artifacts_->Move(args));
+        ToProto(artifact, response);
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* ArtifactService::CopyArtifact(grpc::CallbackServerContext* context,
-                                                        const pb::CopyArtifactRequest* request,
-                                                        pb::Artifact* response) {
-  return calls_->Unary(kCopyArtifact, context, request, response, [this, context](const auto& request, auto* response) {
-    ASSIGN_OR_RETURN(const core::TransferArgs args, FromProto(request));
-    const auto cancelled = [context] { return context->IsCancelled(); };
-    ASSIGN_OR_RETURN(const Artifact artifact, artifacts_->Copy(args, cancelled));
-    ToProto(artifact, response);
-    return absl::OkStatus();
-  });
+                                                        const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
+  return calls_->Unary<pb::CopyArtifactRequest, pb::Artifact>(
+      kCopyArtifact, context, request, response, [this, context](const auto& request, auto* response) {
+        ASSIGN_OR_RETURN(const core::TransferArgs args, FromProto(request));
+        const auto cancelled = [context] { return context->IsCancelled(); };
+        ASSIGN_OR_RETURN(const Artifact artifact, artifacts_->Copy(args, cancelled));
+        ToProto(artifact, response);
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* ArtifactService::MakeDirectory(grpc::CallbackServerContext* context,
-                                                         const pb::MakeDirectoryRequest* request,
-                                                         pb::Artifact* response) {
-  return calls_->Unary(kMakeDirectory, context, request, response, [this](const auto& request, auto* response) {
-    ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
-    RETURN_IF_ERROR(CheckNoFence(request.fence()));
-    ASSIGN_OR_RETURN(const RelativePath path, RelativePath::Parse(request.path(), RelativePath::Use::kMake));
-    ASSIGN_OR_RETURN(const Artifact artifact, artifacts_->MakeDirectory(project, path));
-    ToProto(artifact, response);
-    return absl::OkStatus();
-  });
+                                                         const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
+  return calls_->Unary<pb::MakeDirectoryRequest, pb::Artifact>(
+      kMakeDirectory, context, request, response, [this](const auto& request, auto* response) {
+        ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
+        RETURN_IF_ERROR(CheckNoFence(request.fence()));
+        ASSIGN_OR_RETURN(const RelativePath path, RelativePath::Parse(request.path(), RelativePath::Use::kMake));
+        ASSIGN_OR_RETURN(const Artifact artifact, artifacts_->MakeDirectory(project, path));
+        ToProto(artifact, response);
+        return absl::OkStatus();
+      });
 }
 
 }  // namespace mlops::rpc

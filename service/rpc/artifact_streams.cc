@@ -41,86 +41,75 @@ absl::StatusOr<std::string> ParseSha256(const std::string& text) {
 
 }  // namespace
 
-absl::Status ArtifactStreams::Slot::status() const {
-  if (taken_) return absl::OkStatus();
-  return core::Overloaded(absl::StrCat("streams of artifacts, of which ", streams_->max_streams_, " may run"),
-                          kRetryDelay);
+absl::Status ArtifactStreams::Slot::Take() {
+  int running = streams_->running_.load();
+  do {
+    if (running >= streams_->max_streams_) {
+      streams_->last_refusal_ = SteadyClock::now();
+      return core::Overloaded(absl::StrCat("streams of artifacts, of which ", streams_->max_streams_, " may run"),
+                              kRetryDelay);
+    }
+  } while (!streams_->running_.compare_exchange_weak(running, running + 1));
+  taken_ = true;
+  return absl::OkStatus();
+}
+
+void ArtifactStreams::EndIdle() {
+  const bool others_refused = SteadyClock::now() - last_refusal_.load() < Calls::kShortage;
+  live_.EndThose({.patience = calls_->Patience(others_refused), .why = core::ClientIsIdle()});
 }
 
 // --- Reading --------------------------------------------------------------------------------------------------------
 
 ArtifactReadStream::ArtifactReadStream(ArtifactStreams* streams, grpc::CallbackServerContext* context,
                                        const grpc::ByteBuffer& request)
-    : streams_(streams), context_(context), started_(streams->calls().Begin()), slot_(streams) {
+    : Stream(&streams->calls(), kReadArtifact, &streams->live(), &streams->workers(), context),
+      streams_(streams),
+      slot_(streams) {
+  if (!request.Valid()) NoteCancelled();
+  absl::Status status = calls().CheckBegin();
+  if (status.ok()) status = Parse(request);
+  if (status.ok()) status = slot_.Take();
+  Begin(std::move(status));
+}
+
+absl::Status ArtifactReadStream::Parse(const grpc::ByteBuffer& request) {
   pb::ReadArtifactRequest parsed;
-  absl::Status status = slot_.status();
-  if (streams_->calls().draining()) status = core::ShuttingDown();
-  status.Update(Decode(request, &parsed));
+  RETURN_IF_ERROR(CheckRequestSize(request.Length()));
+  RETURN_IF_ERROR(Decode(request, &parsed));
   project_ = parsed.project();
-  if (status.ok()) {
-    auto args = FromProto(parsed);
-    status = args.status();
-    if (args.ok()) args_ = *std::move(args);
-  }
-  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (!status.ok()) end_ = std::move(status);
-  });
+  ASSIGN_OR_RETURN(args_, FromProto(parsed));
+  return absl::OkStatus();
 }
 
 void ArtifactReadStream::OnWriteDone(bool ok) {
-  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    writing_ = false;
+  IoDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (!ok && !end_.has_value()) end_ = ClientLeft();
   });
 }
 
-void ArtifactReadStream::OnDone() {
-  DestroyOn(streams_->workers(), std::move(reader_));
-  delete this;
-}
+void ArtifactReadStream::Release() { DestroyOn(streams_->workers(), std::move(reader_)); }
 
-grpc::Status ArtifactReadStream::End(absl::Status status) {
-  return streams_->calls().End(kReadArtifact, project_, std::move(status), started_, *context_);
-}
-
-void ArtifactReadStream::Advance(absl::FunctionRef<void()> change) {
-  bool write = false, work = false, finish = false;
-  absl::Status end;
-  {
-    absl::MutexLock lock(&mutex_);
-    change();
-    if (finished_) return;
-    if (!end_.has_value() && all_read_ && ready_.empty() && !working_) end_ = absl::OkStatus();
-    if (end_.has_value()) {
-      finish = !working_ && !writing_;
-      end = *end_;
-    } else {
-      write = !writing_ && !ready_.empty();
-      if (write) {
-        writing_ = true;
-        being_written_ = std::move(ready_.front());
-        ready_.pop_front();
-        // The last goes with the end. (No hint that the next one follows: with that gRPC 1.51 may wait for ever.)
-        finish = all_read_ && ready_.empty() && !working_;
-      }
-      work = !working_ && ready_.empty() && !all_read_;
-      if (work) working_ = true;
-    }
-    finished_ = finish;
+ArtifactReadStream::Step ArtifactReadStream::Next() {
+  Step step;
+  if (all_read_ && ready_.empty() && tasks_ == 0) end_ = absl::OkStatus();
+  if (!io_ && !ready_.empty()) {
+    step.io = true;
+    being_written_ = std::move(ready_.front());
+    ready_.pop_front();
+    // The last goes with the end. (No hint that the next one follows: with that gRPC 1.51 may wait for ever.)
+    step.last = all_read_ && ready_.empty() && tasks_ == 0;
   }
-  if (write && finish) return StartWriteAndFinish(&being_written_, grpc::WriteOptions(), End(absl::OkStatus()));
-  if (finish) return Finish(End(std::move(end)));
-  // Whoever works keeps the stream alive: so that is begun last.
-  if (write) StartWrite(&being_written_);
-  if (work) ScheduleWork();
+  if (tasks_ == 0 && ready_.empty() && !all_read_) step.tasks = 1;
+  return step;
 }
 
-void ArtifactReadStream::ScheduleWork() {
-  if (streams_->workers().TrySchedule([this] { Work(); })) return;
-  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    working_ = false;
-    if (!end_.has_value()) end_ = Calls::TooMany();
-  });
+void ArtifactReadStream::StartIo(bool last) {
+  if (last) {
+    StartWriteAndFinish(&being_written_, grpc::WriteOptions(), End(absl::OkStatus()));
+  } else {
+    StartWrite(&being_written_);
+  }
 }
 
 void ArtifactReadStream::Work() {
@@ -128,8 +117,7 @@ void ArtifactReadStream::Work() {
   absl::Status status = WorkOnce(&messages);
   const bool all_read = reader_ != nullptr && reader_->remaining_bytes() == 0;
   if (all_read) reader_.reset();
-  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    working_ = false;
+  TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     all_read_ = all_read;
     if (!status.ok() && !end_.has_value()) end_ = std::move(status);
     for (grpc::ByteBuffer& message : messages) ready_.push_back(std::move(message));
@@ -137,8 +125,7 @@ void ArtifactReadStream::Work() {
 }
 
 absl::Status ArtifactReadStream::WorkOnce(std::deque<grpc::ByteBuffer>* messages) {
-  if (streams_->calls().draining()) return core::ShuttingDown();
-  RETURN_IF_ERROR(streams_->calls().CheckWanted(*context_));
+  RETURN_IF_ERROR(CheckWanted());
   if (reader_ == nullptr) {
     ASSIGN_OR_RETURN(reader_, streams_->artifacts().OpenForRead(*args_));
     pb::ReadArtifactResponse first;
@@ -157,17 +144,15 @@ absl::Status ArtifactReadStream::WorkOnce(std::deque<grpc::ByteBuffer>* messages
 
 ArtifactWriteStream::ArtifactWriteStream(ArtifactStreams* streams, grpc::CallbackServerContext* context,
                                          grpc::ByteBuffer* response)
-    : streams_(streams), context_(context), response_(response), started_(streams->calls().Begin()), slot_(streams) {
-  absl::Status status = slot_.status();
-  if (streams_->calls().draining()) status = core::ShuttingDown();
-  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (!status.ok()) end_ = std::move(status);
-  });
+    : Stream(&streams->calls(), kWriteArtifact, &streams->live(), &streams->workers(), context),
+      streams_(streams),
+      response_(response),
+      slot_(streams) {
+  Begin(calls().CheckBegin());
 }
 
 void ArtifactWriteStream::OnReadDone(bool ok) {
-  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    reading_ = false;
+  IoDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (ok) {
       received_ = std::move(being_read_);
     } else {
@@ -176,72 +161,46 @@ void ArtifactWriteStream::OnReadDone(bool ok) {
   });
 }
 
-void ArtifactWriteStream::OnDone() {
-  DestroyOn(streams_->workers(), std::move(writer_));
-  delete this;
-}
+void ArtifactWriteStream::Release() { DestroyOn(streams_->workers(), std::move(writer_)); }
 
-void ArtifactWriteStream::Advance(absl::FunctionRef<void()> change) {
-  bool read = false, work = false, finish = false;
-  absl::Status end;
-  {
-    absl::MutexLock lock(&mutex_);
-    change();
-    if (finished_) return;
-    if (end_.has_value()) {
-      finish = finished_ = !working_;
-      end = *end_;
-    } else {
-      read = !reading_ && !no_more_ && !received_.has_value();
-      if (read) reading_ = true;
-      work = !working_ && (received_.has_value() || no_more_);
-      if (work) working_ = true;
-    }
-  }
-  if (finish) {
-    return Finish(streams_->calls().End(kWriteArtifact, project_, std::move(end), started_, *context_));
-  }
-  if (read) StartRead(&being_read_);
-  if (work) ScheduleWork();
-}
-
-void ArtifactWriteStream::ScheduleWork() {
-  if (streams_->workers().TrySchedule([this] { Work(); })) return;
-  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    working_ = false;
-    end_ = Calls::TooMany();
-  });
+ArtifactWriteStream::Step ArtifactWriteStream::Next() {
+  return {.tasks = tasks_ == 0 && (received_.has_value() || no_more_),
+          .io = !io_ && !no_more_ && !received_.has_value()};
 }
 
 void ArtifactWriteStream::Work() {
   bool more = false;
   std::optional<absl::Status> end = WorkOnce(&more);
   if (end.has_value()) writer_.reset();
-  if (more && !end.has_value()) return ScheduleWork();
-  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    working_ = false;
-    if (end.has_value()) end_ = std::move(end);
+  if (more && !end.has_value()) return Schedule(1);
+  TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (end.has_value() && !end_.has_value()) end_ = std::move(end);
   });
+}
+
+std::optional<grpc::ByteBuffer> ArtifactWriteStream::TakeReceived() {
+  std::optional<grpc::ByteBuffer> bytes;
+  bool read = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    bytes = std::exchange(received_, std::nullopt);
+    read = bytes.has_value() && !io_ && !no_more_;
+    if (read) io_ = true;
+  }
+  if (read) StartRead(&being_read_);
+  return bytes;
 }
 
 std::optional<absl::Status> ArtifactWriteStream::WorkOnce(bool* more) {
   if (absl::Status wanted = CheckWanted(); !wanted.ok()) return wanted;
   if (!message_.has_value()) {
-    std::optional<grpc::ByteBuffer> bytes;
-    bool read = false;
-    {
-      absl::MutexLock lock(&mutex_);
-      bytes = std::exchange(received_, std::nullopt);
-      read = bytes.has_value() && !reading_ && !no_more_;
-      if (read) reading_ = true;
-    }
-    if (read) StartRead(&being_read_);
+    const std::optional<grpc::ByteBuffer> bytes = TakeReceived();
     if (!bytes.has_value()) return EndUnfinished();
     auto message = DecodeWrite(*bytes);
     if (!message.ok()) return message.status();
     if (message->head.discard()) return Discard(*message);
     message_ = *std::move(message);
-    absl::Status begun = writer_ == nullptr ? Begin(message_->head) : CheckLater(message_->head);
+    absl::Status begun = writer_ == nullptr ? BeginUpload(message_->head) : CheckLater(message_->head);
     if (!begun.ok()) return begun;
   }
   if (rehashing_) {
@@ -256,21 +215,16 @@ std::optional<absl::Status> ArtifactWriteStream::WorkOnce(bool* more) {
   return std::nullopt;
 }
 
-// Before anything has come, or what has come is kept, draining ends the call as others.
-absl::Status ArtifactWriteStream::CheckWanted() const {
-  const bool may_end = writer_ == nullptr || !writer_->args().upload_id.empty();
-  if (streams_->calls().draining() && may_end) return core::ShuttingDown();
-  return streams_->calls().CheckWanted(*context_);
-}
-
 absl::StatusOr<core::WriteArgs> ArtifactWriteStream::ParseFirst(const pb::WriteArtifactRequest& first) {
   project_ = first.project();
   RETURN_IF_ERROR(CheckNoFence(first.fence()));
   return FromProto(first);
 }
 
-absl::Status ArtifactWriteStream::Begin(const pb::WriteArtifactRequest& first) {
+absl::Status ArtifactWriteStream::BeginUpload(const pb::WriteArtifactRequest& first) {
   ASSIGN_OR_RETURN(const core::WriteArgs args, ParseFirst(first));
+  // Only now: a client that opens streams and says nothing takes none of the slots.
+  RETURN_IF_ERROR(slot_.Take());
   ASSIGN_OR_RETURN(writer_, streams_->artifacts().OpenForWrite(args));
   rehashing_ = writer_->offset() > 0;
   return absl::OkStatus();
@@ -337,7 +291,7 @@ absl::Status ArtifactWriteStream::WriteData(const WriteMessage& message) {
 }
 
 absl::Status ArtifactWriteStream::EndUnfinished() {
-  if (context_->IsCancelled()) return ClientLeft();
+  if (context().IsCancelled()) return ClientLeft();
   if (writer_ == nullptr) return FieldInvalid("project", "is required");
   if (writer_->args().upload_id.empty()) {
     return FieldInvalid("finish",

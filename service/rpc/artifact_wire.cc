@@ -121,8 +121,4 @@ absl::StatusOr<grpc::ByteBuffer> EncodeData(size_t size, absl::FunctionRef<absl:
   return wire::Encode(pb::ReadArtifactResponse(), pb::ReadArtifactResponse::kDataFieldNumber, data);
 }
 
-grpc::ByteBuffer Encode(const google::protobuf::MessageLite& message) {
-  return ToByteBuffer(message.SerializeAsString());
-}
-
 }  // namespace mlops::rpc

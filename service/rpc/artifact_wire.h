@@ -46,9 +46,6 @@ absl::StatusOr<WriteMessage> DecodeWrite(const grpc::ByteBuffer& bytes);
 // A ReadArtifactResponse whose data are the `size` bytes that `fill` sets, where they are to be sent from.
 absl::StatusOr<grpc::ByteBuffer> EncodeData(size_t size, absl::FunctionRef<absl::Status(char* data)> fill);
 
-// Any message.
-grpc::ByteBuffer Encode(const google::protobuf::MessageLite& message);
-
 }  // namespace mlops::rpc
 
 #endif  // MLOPS_SERVICE_RPC_ARTIFACT_WIRE_H_

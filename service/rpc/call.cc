@@ -1,16 +1,136 @@
 #include "service/rpc/call.h"
 
+#include <algorithm>
 #include <chrono>
+#include <memory>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "proto/cpp/base/error.h"
+#include "proto/cpp/wire_status.h"
 #include "service/core/errors.h"
 
 namespace mlops::rpc {
+namespace {
 
-absl::Time Calls::Begin() {
+// Larger requests are not handled on gRPC's own threads, whose time is everyone's.
+constexpr size_t kMaxInlineBytes = 16 << 10;
+// Answers up to this size are bounded by the number of calls alone.
+constexpr size_t kMaxUnwatchedBytes = 64 << 10;
+// Where others were refused what it holds, a call may wait for its client for so long.
+constexpr absl::Duration kPatienceInShortage = absl::Seconds(10);
+constexpr absl::Duration kRetryDelay = absl::Milliseconds(200);
+
+}  // namespace
+
+absl::Status CheckRequestSize(size_t size) {
+  if (size <= kMaxRequestBytes) return absl::OkStatus();
+  return core::FieldInvalid("request", absl::StrCat("is ", size, " bytes long; at most ", kMaxRequestBytes,
+                                                    " are accepted by methods that are sent no data"));
+}
+
+// One unary call, from the bytes of its request until its answer was sent. Deletes itself.
+class Calls::UnaryCall final : public grpc::ServerUnaryReactor, private LiveCalls::Call {
+ public:
+  UnaryCall(Calls* calls, const Method& method, grpc::CallbackServerContext* context, const grpc::ByteBuffer& request,
+            grpc::ByteBuffer* response)
+      : calls_(calls),
+        method_(method),
+        context_(context),
+        started_(calls->Begin()),
+        bytes_{.response = response},
+        request_memory_(&calls->request_bytes_),
+        answer_memory_(&calls->answer_bytes_) {
+    // Taken from gRPC, which would keep it until the answer was sent.
+    bytes_.request.Swap(&const_cast<grpc::ByteBuffer&>(request));
+    // Reset before the request was there: gRPC may tell so much later.
+    if (!bytes_.request.Valid()) UnaryCall::OnCancel();
+  }
+
+  void Run(std::optional<AtOnce> at_once, Handler handler) {
+    const size_t size = bytes_.request.Length();
+    if (absl::Status refused = CheckBegin(size); !refused.ok()) return Answer(std::move(refused));
+    if (size <= kMaxInlineBytes) {
+      if (method_.lane == Lane::kInline) return Answer(handler(bytes_));
+      if (at_once.has_value()) {
+        if (std::optional<absl::Status> status = (*at_once)(bytes_)) return Answer(*std::move(status));
+      }
+    }
+    auto run = [this, handler = std::move(handler)] {
+      absl::Status status = calls_->CheckWanted(*context_);
+      Answer(status.ok() ? handler(bytes_) : std::move(status));
+    };
+    if (!calls_->workers_->TrySchedule(std::move(run))) Answer(TooMany());
+  }
+
+  void OnCancel() override {
+    if (!noted_.exchange(true)) calls_->NoteCancelled(*context_);
+  }
+  void OnDone() override {
+    if (watched_) calls_->live_.Remove(this);
+    calls_->Sent();
+    delete this;
+  }
+
+ private:
+  // Saves the change to another thread, except for a call whose end takes a lock.
+  bool InternalInlineable() override { return !watched_; }
+
+  absl::Status CheckBegin(size_t size) {
+    if (absl::Status refused = calls_->CheckBegin(); !refused.ok()) return refused;
+    if (absl::Status refused = CheckRequestSize(size); !refused.ok()) return refused;
+    return request_memory_.Set(size) ? absl::OkStatus() : TooManyBytes("requests that wait for a worker");
+  }
+
+  void Answer(absl::Status status) {
+    bytes_.request.Clear();
+    request_memory_.Set(0);
+    const size_t size = status.ok() ? bytes_.response->Length() : 0;
+    answered_ = SteadyClock::now();
+    if (!answer_memory_.Set(size)) {
+      bytes_.response->Clear();
+      status = TooManyBytes("answers that wait to be read");
+    } else if (size > kMaxUnwatchedBytes) {
+      watched_ = true;
+      calls_->live_.Add(this);
+    }
+    Finish(calls_->End(method_, bytes_.project, std::move(status), started_, *context_));
+  }
+
+  // In `live_` only from its answer on: it waits for nothing but its client.
+  void EndIf(const IdleRule& rule, SteadyClock::time_point now) override {
+    if (rule.unread && now - answered_ > absl::ToChronoNanoseconds(rule.patience)) context_->TryCancel();
+  }
+
+  Calls* const calls_;
+  const Method& method_;
+  grpc::CallbackServerContext* const context_;
+  const SteadyClock::time_point started_;
+  UnaryBytes bytes_;
+  ByteBudget::Hold request_memory_;
+  ByteBudget::Hold answer_memory_;
+  std::atomic<bool> watched_ = false;
+  std::atomic<bool> noted_ = false;
+  SteadyClock::time_point answered_;
+};
+
+grpc::ServerUnaryReactor* Calls::Start(const Method& method, grpc::CallbackServerContext* context,
+                                       const grpc::ByteBuffer* request, grpc::ByteBuffer* response,
+                                       std::optional<AtOnce> at_once, Handler handler) {
+  auto* const call = new UnaryCall(this, method, context, *request, response);
+  // gRPC destroys it only after it has got it back from here.
+  call->Run(at_once, std::move(handler));
+  return call;
+}
+
+SteadyClock::time_point Calls::Begin() {
   running_.fetch_add(1, std::memory_order_relaxed);
-  return absl::Now();
+  unsent_.fetch_add(1, std::memory_order_relaxed);
+  return SteadyClock::now();
+}
+
+absl::Status Calls::CheckBegin() const {
+  return draining_.load(std::memory_order_relaxed) ? core::ShuttingDown() : absl::OkStatus();
 }
 
 absl::Status Calls::CheckWanted(const grpc::CallbackServerContext& context) const {
@@ -22,23 +142,42 @@ absl::Status Calls::CheckWanted(const grpc::CallbackServerContext& context) cons
   return absl::OkStatus();
 }
 
-grpc::Status Calls::End(const Method& method, absl::string_view project, absl::Status status, absl::Time started,
-                        const grpc::CallbackServerContext& context) {
-  const absl::Time now = absl::Now();
+grpc::Status Calls::End(const Method& method, absl::string_view project, absl::Status status,
+                        SteadyClock::time_point started, const grpc::CallbackServerContext& context) {
+  const SteadyClock::time_point now = SteadyClock::now();
   // peer() makes a string, three times over.
-  if (log_->Wants(status)) log_->Call(method.name, project, status, now - started, context.peer());
-  last_end_ns_.store(absl::ToUnixNanos(now), std::memory_order_relaxed);
+  if (log_->Wants(status)) {
+    log_->Call(method.name, project, status, absl::FromChrono(now - started), context.peer());
+  }
+  last_end_.store(now, std::memory_order_relaxed);
   running_.fetch_sub(1, std::memory_order_relaxed);
   if (status.ok()) return grpc::Status::OK;
   if (!project.empty()) status = base::WithMetadata(std::move(status), "project", project);
   return wire::ToGrpc(status);
 }
 
-absl::Status Calls::TooMany() { return core::Overloaded("calls that wait for a worker", absl::Milliseconds(200)); }
+void Calls::NoteCancelled(const grpc::CallbackServerContext& context) {
+  if (options_.on_cancel) options_.on_cancel(context.peer());
+}
+
+absl::Status Calls::TooMany() { return core::Overloaded("calls that wait for a worker", kRetryDelay); }
+
+absl::Status Calls::TooManyBytes(absl::string_view of) {
+  return core::Overloaded(absl::StrCat("bytes of ", of), kRetryDelay);
+}
+
+absl::Duration Calls::Patience(bool others_refused) const {
+  return others_refused ? std::min(options_.idle_timeout, kPatienceInShortage) : options_.idle_timeout;
+}
+
+void Calls::EndIdle() {
+  const bool others_refused = answer_bytes_.RefusedWithin(kShortage) || status_bytes_.RefusedWithin(kShortage);
+  live_.EndThose({.patience = Patience(others_refused), .why = core::ClientIsIdle()});
+}
 
 absl::Duration Calls::IdleTime() const {
   if (running_.load(std::memory_order_relaxed) > 0) return absl::ZeroDuration();
-  return absl::Now() - absl::FromUnixNanos(last_end_ns_.load(std::memory_order_relaxed));
+  return absl::FromChrono(SteadyClock::now() - last_end_.load(std::memory_order_relaxed));
 }
 
 }  // namespace mlops::rpc

@@ -138,6 +138,10 @@ absl::Status Decode(const grpc::ByteBuffer& bytes, google::protobuf::Message* me
   return FieldInvalid("request", absl::StrCat("is no ", message->GetDescriptor()->name()));
 }
 
+grpc::ByteBuffer Encode(const google::protobuf::MessageLite& message) {
+  return ToByteBuffer(message.SerializeAsString());
+}
+
 grpc::ByteBuffer ToByteBuffer(std::string bytes) {
   auto* const owned = new std::string(std::move(bytes));
   const auto destroy = [](void* text) { delete static_cast<std::string*>(text); };
@@ -237,31 +241,47 @@ void ToProto(const core::Workspace& workspace, pb::Workspace* message) {
 
 namespace {
 
+// Larger encodings are made each time: kept, they would double what a server needs for its records.
+constexpr size_t kMaxKeptBytes = 32 << 10;
+
 // The workspace as an element of ListWorkspacesResponse.workspaces, its tag and length before it.
-const std::string& EncodedListItem(const core::Workspace& workspace) {
+std::string MakeListItem(const core::Workspace& workspace) {
+  pb::ListWorkspacesResponse item;
+  rpc::ToProto(workspace, item.add_workspaces());
+  return item.SerializeAsString();
+}
+
+// The same, as the workspace keeps it; empty if it is too large for that.
+const std::string& KeptListItem(const core::Workspace& workspace) {
   return workspace.wire.Get([&workspace] {
-    pb::ListWorkspacesResponse item;
-    rpc::ToProto(workspace, item.add_workspaces());
-    return item.SerializeAsString();
+    std::string item = MakeListItem(workspace);
+    if (item.size() > kMaxKeptBytes) item = std::string();
+    return item;
   });
 }
 
 }  // namespace
 
-grpc::ByteBuffer EncodeList(const core::ListResult& result) {
+bool ListEncoder::Add(const core::Workspace& workspace) {
+  const std::string& kept = KeptListItem(workspace);
+  if (kept.empty() && which_ == kOnlyKept) {
+    met_large_ = true;
+    return false;
+  }
+  const std::string made = kept.empty() ? MakeListItem(workspace) : "";
+  const std::string& item = kept.empty() ? made : kept;
+  if (!bytes_.empty() && bytes_.size() + item.size() > kMaxPageBytes) return false;
+  bytes_.append(item);
+  return true;
+}
+
+grpc::ByteBuffer ListEncoder::Finish(const core::ListResult& result) && {
   pb::ListWorkspacesResponse rest;
   rest.set_next_page_token(result.next_page_token);
   rest.set_total_size(ClampToInt32(result.total_size));
   for (const std::string& project : result.unreachable) rest.add_unreachable(project);
-  const std::string encoded_rest = rest.SerializeAsString();
-  size_t size = encoded_rest.size();
-  for (const core::WorkspacePtr& workspace : result.workspaces) size += EncodedListItem(*workspace).size();
-
-  std::string bytes;
-  bytes.reserve(size);
-  for (const core::WorkspacePtr& workspace : result.workspaces) bytes.append(EncodedListItem(*workspace));
-  bytes.append(encoded_rest);
-  return ToByteBuffer(std::move(bytes));
+  rest.AppendToString(&bytes_);
+  return ToByteBuffer(std::move(bytes_));
 }
 
 void ToProto(const core::DeleteResult& result, pb::DeleteWorkspaceResponse* message) {
@@ -300,12 +320,14 @@ std::string EncodeStatus(const core::ProjectName& project, const absl::StatusOr<
   // Kept, so that the next need not allocate its parts again.
   thread_local pb::WorkspaceStatus rest;
   rest.Clear();
+  std::string made;
   absl::string_view workspace;
   if (result.ok()) {
     // A list item is a status that has only a workspace: both have it as field 1.
     static_assert(int{pb::WorkspaceStatus::kWorkspaceFieldNumber} ==
                   pb::ListWorkspacesResponse::kWorkspacesFieldNumber);
-    workspace = EncodedListItem(*result->workspace);
+    workspace = KeptListItem(*result->workspace);
+    if (workspace.empty()) workspace = made = MakeListItem(*result->workspace);
     ToProto(result->usage, &rest);
   } else {
     rest.mutable_workspace()->set_project(project.str());

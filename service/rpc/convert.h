@@ -15,8 +15,13 @@ namespace mlops::rpc {
 
 namespace pb = mlops::workspace::v1;
 
-// A message that came as bytes.
+// Where a page of a list ends, so that every client can receive it.
+inline constexpr size_t kMaxPageBytes = 8 << 20;
+
+// A message that came as bytes. INVALID_ARGUMENT/FIELD_INVALID if they are none.
 absl::Status Decode(const grpc::ByteBuffer& bytes, google::protobuf::Message* message);
+// A message as bytes.
+grpc::ByteBuffer Encode(const google::protobuf::MessageLite& message);
 // Without a copy.
 grpc::ByteBuffer ToByteBuffer(std::string bytes);
 
@@ -38,9 +43,28 @@ absl::StatusOr<absl::Duration> MaxStaleness(bool present, const google::protobuf
 void ToProto(const core::Workspace& workspace, pb::Workspace* message);
 void ToProto(const core::DeleteResult& result, pb::DeleteWorkspaceResponse* message);
 void ToProto(const core::StatusResult& result, pb::WorkspaceStatus* message);
-// A ListWorkspacesResponse as it goes over the wire: put together from what each workspace keeps of itself, which takes
-// a tenth of the time of making and encoding a message.
-grpc::ByteBuffer EncodeList(const core::ListResult& result);
+
+// Puts a ListWorkspacesResponse together from what each workspace keeps of itself, which takes a tenth of the time of
+// making and encoding a message. A page ends at kMaxPageBytes of workspaces. Not thread-safe.
+class ListEncoder {
+ public:
+  enum Which { kAll, kOnlyKept };
+  // With kOnlyKept, the page ends before a workspace whose encoding is too large to be kept.
+  explicit ListEncoder(Which which = kAll) : which_(which) {}
+
+  // Adds a workspace to the page, unless there is no room for it. The first one always fits.
+  bool Add(const core::Workspace& workspace);
+  // Whether kOnlyKept left one out.
+  bool met_large() const { return met_large_; }
+  // The message: what was added, and all else of `result`.
+  grpc::ByteBuffer Finish(const core::ListResult& result) &&;
+
+ private:
+  const Which which_;
+  bool met_large_ = false;
+  std::string bytes_;
+};
+
 // The status of `project`, or why there is none, as an element of StreamWorkspaceStatusesResponse.statuses, likewise.
 std::string EncodeStatus(const core::ProjectName& project, const absl::StatusOr<core::StatusResult>& result);
 void ToProto(absl::Time time, google::protobuf::Timestamp* message);

@@ -19,8 +19,7 @@ struct Method {
 
 inline constexpr Method kCreateWorkspace = {"CreateWorkspace", Lane::kWorker};
 inline constexpr Method kGetWorkspace = {"GetWorkspace", Lane::kInline};
-inline constexpr Method kListWorkspaces = {"ListWorkspaces", Lane::kInline};
-inline constexpr Method kListMatchingWorkspaces = {"ListWorkspaces", Lane::kWorker};  // Looks at all of them.
+inline constexpr Method kListWorkspaces = {"ListWorkspaces", Lane::kWorker};
 inline constexpr Method kUpdateWorkspace = {"UpdateWorkspace", Lane::kWorker};
 inline constexpr Method kDeleteWorkspace = {"DeleteWorkspace", Lane::kWorker};
 inline constexpr Method kEnsureWorkspace = {"EnsureWorkspace", Lane::kWorker};

@@ -11,26 +11,36 @@ namespace mlops::rpc {
 namespace {
 
 constexpr int kMaxScanners = 4;
-// How much may wait to be written: some hundred statuses, or a few of workspaces with much metadata.
+// How much may wait to be written: some hundred statuses, or one of a workspace with much metadata. A message has at
+// most this and one status of each scanner.
 constexpr size_t kMaxReadyBytes = 256 << 10;
 // Workspaces that a scanner counts before it gives way.
 constexpr int kScansInARow = 16;
+// What a stream takes before it has anything to say: the call, and the names of a page.
+constexpr size_t kStreamBytes = 32 << 10;
+
+absl::Status TooMuchUnread() {
+  return core::Overloaded("bytes of statuses that wait to be read", absl::Milliseconds(500));
+}
 
 }  // namespace
 
 StatusStream::StatusStream(core::Authority* authority, Calls* calls, grpc::CallbackServerContext* context,
                            const grpc::ByteBuffer& request)
-    : authority_(authority),
-      calls_(calls),
-      context_(context),
-      started_(calls->Begin()),
-      list_args_{.page_size = core::kMaxPageSize} {
-  if (absl::Status problem = Parse(request); !problem.ok()) SetEnd(std::move(problem));
-  Advance([] {});
+    : Stream(calls, kStreamWorkspaceStatuses, &calls->live(), &calls->workers(), context),
+      authority_(authority),
+      list_args_{.page_size = core::kMaxPageSize},
+      memory_(&calls->status_bytes()) {
+  if (!request.Valid()) NoteCancelled();
+  absl::Status status = calls->CheckBegin();
+  if (status.ok() && !memory_.Set(kStreamBytes)) status = TooMuchUnread();
+  if (status.ok()) status = Parse(request);
+  Begin(std::move(status));
 }
 
 absl::Status StatusStream::Parse(const grpc::ByteBuffer& bytes) {
   pb::StreamWorkspaceStatusesRequest request;
+  RETURN_IF_ERROR(CheckRequestSize(bytes.Length()));
   RETURN_IF_ERROR(Decode(bytes, &request));
   ASSIGN_OR_RETURN(status_args_.max_staleness, MaxStaleness(request.has_max_staleness(), request.max_staleness()));
   status_args_.counts_only = request.counts_only();
@@ -39,78 +49,39 @@ absl::Status StatusStream::Parse(const grpc::ByteBuffer& bytes) {
 }
 
 void StatusStream::OnWriteDone(bool ok) {
-  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    writing_ = false;
+  IoDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    written_bytes_ = 0;
+    memory_.Set(kStreamBytes + ready_.size());
     if (!ok && !end_.has_value()) end_ = absl::CancelledError("the client left");
   });
 }
 
-void StatusStream::Advance(absl::FunctionRef<void()> change) {
-  bool write = false, finish = false;
-  int scanners = 0;
-  std::string message;
-  absl::Status end;
-  {
-    absl::MutexLock lock(&mutex_);
-    change();
-    if (finished_) return;
-    const bool all_counted = last_page_ && projects_.empty() && !fetching_ && scanners_ == 0;
-    if (!end_.has_value() && all_counted && ready_.empty()) end_ = absl::OkStatus();
-    if (end_.has_value()) {
-      finish = finished_ = scanners_ == 0 && !writing_;
-      end = *end_;
-    } else {
-      scanners = TakeScannersToStart();
-      write = !writing_ && !ready_.empty();
-    }
-    if (write) {
-      writing_ = true;
-      message.swap(ready_);
-    }
+StatusStream::Step StatusStream::Next() {
+  const bool all_counted = last_page_ && projects_.empty() && !fetching_ && tasks_ == 0;
+  if (all_counted && ready_.empty() && !io_) end_ = absl::OkStatus();
+  Step step{.tasks = ScannersToStart(), .io = !io_ && !ready_.empty()};
+  if (step.io) {
+    written_bytes_ = ready_.size();
+    being_written_ = ToByteBuffer(std::exchange(ready_, std::string()));
   }
-  // Whoever is counted, or writes, keeps the stream alive: so the last thing done is the write or the end.
-  if (scanners > 0) StartScanners(scanners);
-  if (write) {
-    being_written_ = ToByteBuffer(std::move(message));
-    StartWrite(&being_written_);
-  }
-  if (finish) Finish(calls_->End(kStreamWorkspaceStatuses, "", end, started_, *context_));
+  return step;
 }
 
-int StatusStream::TakeScannersToStart() {
+int StatusStream::ScannersToStart() const {
   const bool work = !fetching_ && !(projects_.empty() && last_page_);
   if (!work || ready_.size() > kMaxReadyBytes / 2) return 0;
   // One fetches a page, and then all are needed.
-  const int wanted = std::min<int>(kMaxScanners, std::max<int>(1, static_cast<int>(projects_.size())));
-  const int missing = std::max(0, wanted - scanners_);
-  scanners_ += missing;
-  return missing;
+  const int wanted = std::clamp(static_cast<int>(projects_.size()), 1, kMaxScanners);
+  return std::max(0, wanted - tasks_);
 }
 
-void StatusStream::StartScanners(int count) {
-  int refused = 0;
-  for (int i = 0; i < count; ++i) {
-    if (!calls_->workers().TrySchedule([this] { ScanSome(); })) ++refused;
-  }
-  if (refused == 0) return;
-  {
-    absl::MutexLock lock(&mutex_);
-    scanners_ -= refused;
-    // With those that there are, or after the next write, it goes on.
-    if (scanners_ > 0 || writing_) return;
-    if (!end_.has_value()) end_ = Calls::TooMany();
-  }
-  Advance([] {});  // Nobody else is left to end the call.
-}
-
-void StatusStream::ScanSome() {
+void StatusStream::Work() {
   do {
     for (int i = 0; i < kScansInARow; ++i) {
-      if (ScanOne()) continue;
-      return Advance([this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { --scanners_; });
+      if (!ScanOne()) return TaskDone([] {});
     }
-    // Where there is no room in the queue, nobody is given way to.
-  } while (!calls_->workers().TrySchedule([this] { ScanSome(); }));
+    // Where there is no room in the queue, this goes on itself.
+  } while (!Requeue());
 }
 
 bool StatusStream::ScanOne() {
@@ -120,15 +91,23 @@ bool StatusStream::ScanOne() {
   }
   const std::optional<core::ProjectName> project = NextProject();
   if (!project.has_value()) return false;
-  const auto result = authority_->Status(*project, status_args_, [this] { return context_->IsCancelled(); });
+  const auto result = authority_->Status(*project, status_args_, [this] { return context().IsCancelled(); });
   if (absl::IsNotFound(result.status())) return true;  // Deleted since it was listed.
   if (absl::IsCancelled(result.status())) {
     SetEnd(result.status());
     return false;
   }
   const std::string status = EncodeStatus(*project, result);
-  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { ready_.append(status); });
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { AddReady(status); });
   return true;
+}
+
+void StatusStream::AddReady(const std::string& status) {
+  if (memory_.Set(kStreamBytes + ready_.size() + status.size() + written_bytes_)) {
+    ready_.append(status);
+  } else if (!end_.has_value()) {
+    end_ = TooMuchUnread();
+  }
 }
 
 std::optional<core::ProjectName> StatusStream::NextProject() {
@@ -170,16 +149,6 @@ absl::Status StatusStream::FetchPage() {
   last_page_ = list_args_.page_token.empty();
   projects_ = std::move(projects);
   return status;
-}
-
-absl::Status StatusStream::CheckWanted() const {
-  if (calls_->draining()) return core::ShuttingDown();
-  return calls_->CheckWanted(*context_);
-}
-
-void StatusStream::SetEnd(absl::Status status) {
-  absl::MutexLock lock(&mutex_);
-  if (!end_.has_value()) end_ = std::move(status);
 }
 
 }  // namespace mlops::rpc

@@ -16,73 +16,84 @@ using core::WorkspacePtr;
 
 WorkspaceService::WorkspaceService(core::Authority* authority, ArtifactStreams* artifacts, Calls* calls,
                                    ServerFacts facts)
-    : ArtifactService(artifacts), authority_(authority), calls_(calls), facts_(std::move(facts)) {
-  SetMessageAllocatorFor_GetWorkspace(&get_messages_);
-  SetMessageAllocatorFor_EnsureWorkspace(&ensure_messages_);
-}
+    : ArtifactService(artifacts), authority_(authority), calls_(calls), facts_(std::move(facts)) {}
 
 grpc::ServerUnaryReactor* WorkspaceService::CreateWorkspace(grpc::CallbackServerContext* context,
-                                                            const pb::CreateWorkspaceRequest* request,
-                                                            pb::Workspace* response) {
-  return calls_->Unary(kCreateWorkspace, context, request, response, [this](const auto& request, auto* response) {
-    ASSIGN_OR_RETURN(const core::CreateArgs args, FromProto(request));
-    ASSIGN_OR_RETURN(const WorkspacePtr workspace, authority_->Create(args));
-    ToProto(*workspace, response);
-    return absl::OkStatus();
-  });
+                                                            const grpc::ByteBuffer* request,
+                                                            grpc::ByteBuffer* response) {
+  return calls_->Unary<pb::CreateWorkspaceRequest, pb::Workspace>(
+      kCreateWorkspace, context, request, response, [this](const auto& request, auto* response) {
+        ASSIGN_OR_RETURN(const core::CreateArgs args, FromProto(request));
+        ASSIGN_OR_RETURN(const WorkspacePtr workspace, authority_->Create(args));
+        ToProto(*workspace, response);
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::GetWorkspace(grpc::CallbackServerContext* context,
-                                                         const pb::GetWorkspaceRequest* request,
-                                                         pb::Workspace* response) {
-  return calls_->Unary(kGetWorkspace, context, request, response, [this](const auto& request, auto* response) {
-    ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
-    ASSIGN_OR_RETURN(const WorkspacePtr workspace, authority_->Get(project));
-    ToProto(*workspace, response);
-    return absl::OkStatus();
-  });
+                                                         const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
+  return calls_->Unary<pb::GetWorkspaceRequest, pb::Workspace>(
+      kGetWorkspace, context, request, response, [this](const auto& request, auto* response) {
+        ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
+        ASSIGN_OR_RETURN(const WorkspacePtr workspace, authority_->Get(project));
+        ToProto(*workspace, response);
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(grpc::CallbackServerContext* context,
                                                            const grpc::ByteBuffer* request,
                                                            grpc::ByteBuffer* response) {
-  pb::ListWorkspacesRequest parsed;
-  const absl::Status problem = Decode(*request, &parsed);
-  const Method& method = parsed.filter().empty() ? kListWorkspaces : kListMatchingWorkspaces;
-  return calls_->Unary(method, context, request, response, [this, problem, parsed](const auto&, auto* response) {
-    RETURN_IF_ERROR(problem);
-    ASSIGN_OR_RETURN(const core::ListArgs args, FromProto(parsed));
-    ASSIGN_OR_RETURN(const core::ListResult result, authority_->List(args));
-    *response = EncodeList(result);
+  const auto list = [this](const pb::ListWorkspacesRequest& request, ListEncoder& encoder, grpc::ByteBuffer* response) {
+    ASSIGN_OR_RETURN(const core::ListArgs args, FromProto(request));
+    const auto fits = [&encoder](const core::Workspace& workspace) { return encoder.Add(workspace); };
+    ASSIGN_OR_RETURN(const core::ListResult result, authority_->List(args, fits));
+    *response = std::move(encoder).Finish(result);
     return absl::OkStatus();
-  });
+  };
+  // Without a filter a page is there in no time, unless it has records so large that each takes milliseconds.
+  const auto at_once = [list](const auto& request, auto* response) -> std::optional<absl::Status> {
+    if (!request.filter().empty()) return std::nullopt;
+    ListEncoder encoder(ListEncoder::kOnlyKept);
+    absl::Status status = list(request, encoder, response);
+    if (encoder.met_large()) return std::nullopt;
+    return status;
+  };
+  const auto in_time = [list](const auto& request, auto* response) {
+    ListEncoder encoder;
+    return list(request, encoder, response);
+  };
+  return calls_->UnaryUnless<pb::ListWorkspacesRequest, grpc::ByteBuffer>(at_once, kListWorkspaces, context, request,
+                                                                          response, in_time);
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::UpdateWorkspace(grpc::CallbackServerContext* context,
-                                                            const pb::UpdateWorkspaceRequest* request,
-                                                            pb::Workspace* response) {
-  return calls_->Unary(kUpdateWorkspace, context, request, response, [this](const auto& request, auto* response) {
-    ASSIGN_OR_RETURN(const core::UpdateArgs args, FromProto(request));
-    ASSIGN_OR_RETURN(const WorkspacePtr workspace, authority_->Update(args));
-    ToProto(*workspace, response);
-    return absl::OkStatus();
-  });
+                                                            const grpc::ByteBuffer* request,
+                                                            grpc::ByteBuffer* response) {
+  return calls_->Unary<pb::UpdateWorkspaceRequest, pb::Workspace>(
+      kUpdateWorkspace, context, request, response, [this](const auto& request, auto* response) {
+        ASSIGN_OR_RETURN(const core::UpdateArgs args, FromProto(request));
+        ASSIGN_OR_RETURN(const WorkspacePtr workspace, authority_->Update(args));
+        ToProto(*workspace, response);
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::DeleteWorkspace(grpc::CallbackServerContext* context,
-                                                            const pb::DeleteWorkspaceRequest* request,
-                                                            pb::DeleteWorkspaceResponse* response) {
-  return calls_->Unary(kDeleteWorkspace, context, request, response, [this](const auto& request, auto* response) {
-    ASSIGN_OR_RETURN(const core::DeleteArgs args, FromProto(request));
-    ASSIGN_OR_RETURN(const core::DeleteResult result, authority_->Delete(args));
-    ToProto(result, response);
-    return absl::OkStatus();
-  });
+                                                            const grpc::ByteBuffer* request,
+                                                            grpc::ByteBuffer* response) {
+  return calls_->Unary<pb::DeleteWorkspaceRequest, pb::DeleteWorkspaceResponse>(
+      kDeleteWorkspace, context, request, response, [this](const auto& request, auto* response) {
+        ASSIGN_OR_RETURN(const core::DeleteArgs args, FromProto(request));
+        ASSIGN_OR_RETURN(const core::DeleteResult result, authority_->Delete(args));
+        ToProto(result, response);
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::EnsureWorkspace(grpc::CallbackServerContext* context,
-                                                            const pb::EnsureWorkspaceRequest* request,
-                                                            pb::EnsureWorkspaceResponse* response) {
+                                                            const grpc::ByteBuffer* request,
+                                                            grpc::ByteBuffer* response) {
   // Nearly always it exists, which is answered as fast as Get.
   const auto find = [this](const auto& request, auto* response) -> std::optional<absl::Status> {
     const auto args = FromProto(request);
@@ -99,23 +110,25 @@ grpc::ServerUnaryReactor* WorkspaceService::EnsureWorkspace(grpc::CallbackServer
     response->set_created(result.created);
     return absl::OkStatus();
   };
-  return calls_->UnaryUnless(find, kEnsureWorkspace, context, request, response, make);
+  return calls_->UnaryUnless<pb::EnsureWorkspaceRequest, pb::EnsureWorkspaceResponse>(find, kEnsureWorkspace, context,
+                                                                                      request, response, make);
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::UndeleteWorkspace(grpc::CallbackServerContext* context,
-                                                              const pb::UndeleteWorkspaceRequest* request,
-                                                              pb::Workspace* response) {
-  return calls_->Unary(kUndeleteWorkspace, context, request, response, [this](const auto& request, auto* response) {
-    ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
-    ASSIGN_OR_RETURN(const WorkspacePtr workspace, authority_->Undelete(project, request.uid()));
-    ToProto(*workspace, response);
-    return absl::OkStatus();
-  });
+                                                              const grpc::ByteBuffer* request,
+                                                              grpc::ByteBuffer* response) {
+  return calls_->Unary<pb::UndeleteWorkspaceRequest, pb::Workspace>(
+      kUndeleteWorkspace, context, request, response, [this](const auto& request, auto* response) {
+        ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
+        ASSIGN_OR_RETURN(const WorkspacePtr workspace, authority_->Undelete(project, request.uid()));
+        ToProto(*workspace, response);
+        return absl::OkStatus();
+      });
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::GetWorkspaceStatus(grpc::CallbackServerContext* context,
-                                                               const pb::GetWorkspaceStatusRequest* request,
-                                                               pb::WorkspaceStatus* response) {
+                                                               const grpc::ByteBuffer* request,
+                                                               grpc::ByteBuffer* response) {
   const auto handler = [this, context](const auto& request, auto* response) {
     ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
     ASSIGN_OR_RETURN(const absl::Duration staleness,
@@ -126,7 +139,8 @@ grpc::ServerUnaryReactor* WorkspaceService::GetWorkspaceStatus(grpc::CallbackSer
     ToProto(result, response);
     return absl::OkStatus();
   };
-  return calls_->Unary(kGetWorkspaceStatus, context, request, response, handler);
+  return calls_->Unary<pb::GetWorkspaceStatusRequest, pb::WorkspaceStatus>(kGetWorkspaceStatus, context, request,
+                                                                           response, handler);
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* WorkspaceService::StreamWorkspaceStatuses(
@@ -135,20 +149,20 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* WorkspaceService::StreamWorkspaceSta
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::GetServerInfo(grpc::CallbackServerContext* context,
-                                                          const pb::GetServerInfoRequest* request,
-                                                          pb::ServerInfo* response) {
-  return calls_->Unary(kGetServerInfo, context, request, response, [this](const auto&, auto* response) {
-    ASSIGN_OR_RETURN(const int64_t count, authority_->Count());
-    response->set_version(facts_.version);
-    response->set_base_path(facts_.base_path);
-    ToProto(facts_.start_time, response->mutable_start_time());
-    response->set_workspace_count(static_cast<int32_t>(count));
-    response->set_max_page_size(core::kMaxPageSize);
-    response->set_max_chunk_bytes(kMaxChunkBytes);
-    response->set_max_metadata_bytes(core::kMaxMetadataBytes);
-    ToProto(facts_.purge_delay, response->mutable_purge_delay());
-    return absl::OkStatus();
-  });
+                                                          const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
+  return calls_->Unary<pb::GetServerInfoRequest, pb::ServerInfo>(
+      kGetServerInfo, context, request, response, [this](const auto&, auto* response) {
+        ASSIGN_OR_RETURN(const int64_t count, authority_->Count());
+        response->set_version(facts_.version);
+        response->set_base_path(facts_.base_path);
+        ToProto(facts_.start_time, response->mutable_start_time());
+        response->set_workspace_count(static_cast<int32_t>(count));
+        response->set_max_page_size(core::kMaxPageSize);
+        response->set_max_chunk_bytes(kMaxChunkBytes);
+        response->set_max_metadata_bytes(core::kMaxMetadataBytes);
+        ToProto(facts_.purge_delay, response->mutable_purge_delay());
+        return absl::OkStatus();
+      });
 }
 
 }  // namespace mlops::rpc

@@ -4,9 +4,7 @@
 #include <string>
 
 #include "absl/time/time.h"
-#include "mlops/workspace/v1/workspace_service.grpc.pb.h"
 #include "service/core/authority.h"
-#include "service/rpc/arena_messages.h"
 #include "service/rpc/artifact_service.h"
 #include "service/rpc/call.h"
 
@@ -22,46 +20,37 @@ struct ServerFacts {
   absl::Duration purge_delay;
 };
 
-// WorkspaceService over an Authority: each handler converts, asks, and converts back. Where there may be many records
-// the answer is bytes instead of a message. Thread-safe.
+// WorkspaceService over an Authority: each handler converts, asks, and converts back. Thread-safe.
 class WorkspaceService final : public ArtifactService {
  public:
   // All must outlive this.
   WorkspaceService(core::Authority* authority, ArtifactStreams* artifacts, Calls* calls, ServerFacts facts);
 
-  grpc::ServerUnaryReactor* CreateWorkspace(grpc::CallbackServerContext* context,
-                                            const pb::CreateWorkspaceRequest* request,
-                                            pb::Workspace* response) override;
-  grpc::ServerUnaryReactor* GetWorkspace(grpc::CallbackServerContext* context, const pb::GetWorkspaceRequest* request,
-                                         pb::Workspace* response) override;
+  grpc::ServerUnaryReactor* CreateWorkspace(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                            grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* GetWorkspace(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                         grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* ListWorkspaces(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
                                            grpc::ByteBuffer* response) override;
-  grpc::ServerUnaryReactor* UpdateWorkspace(grpc::CallbackServerContext* context,
-                                            const pb::UpdateWorkspaceRequest* request,
-                                            pb::Workspace* response) override;
-  grpc::ServerUnaryReactor* DeleteWorkspace(grpc::CallbackServerContext* context,
-                                            const pb::DeleteWorkspaceRequest* request,
-                                            pb::DeleteWorkspaceResponse* response) override;
-  grpc::ServerUnaryReactor* EnsureWorkspace(grpc::CallbackServerContext* context,
-                                            const pb::EnsureWorkspaceRequest* request,
-                                            pb::EnsureWorkspaceResponse* response) override;
-  grpc::ServerUnaryReactor* UndeleteWorkspace(grpc::CallbackServerContext* context,
-                                              const pb::UndeleteWorkspaceRequest* request,
-                                              pb::Workspace* response) override;
-  grpc::ServerUnaryReactor* GetWorkspaceStatus(grpc::CallbackServerContext* context,
-                                               const pb::GetWorkspaceStatusRequest* request,
-                                               pb::WorkspaceStatus* response) override;
+  grpc::ServerUnaryReactor* UpdateWorkspace(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                            grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* DeleteWorkspace(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                            grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* EnsureWorkspace(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                            grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* UndeleteWorkspace(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                              grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* GetWorkspaceStatus(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                               grpc::ByteBuffer* response) override;
   grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamWorkspaceStatuses(grpc::CallbackServerContext* context,
                                                                       const grpc::ByteBuffer* request) override;
-  grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context, const pb::GetServerInfoRequest* request,
-                                          pb::ServerInfo* response) override;
+  grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                          grpc::ByteBuffer* response) override;
 
  private:
   core::Authority* const authority_;
   Calls* const calls_;
   const ServerFacts facts_;
-  ArenaMessages<pb::GetWorkspaceRequest, pb::Workspace> get_messages_;
-  ArenaMessages<pb::EnsureWorkspaceRequest, pb::EnsureWorkspaceResponse> ensure_messages_;
 };
 
 }  // namespace mlops::rpc

@@ -210,13 +210,15 @@ pb::ListWorkspacesResponse Decoded(const grpc::ByteBuffer& bytes) {
   return message;
 }
 
-TEST(EncodeList, HasItsWorkspacesItsTokenAndWhatIsUnreachable) {
+using WorkspacePtr = core::WorkspacePtr;
+
+TEST(ListEncoder, HasItsWorkspacesItsTokenAndWhatIsUnreachable) {
   const auto fraud = std::make_shared<const core::Workspace>(support::NewWorkspace("fraud"));
   const auto churn = std::make_shared<const core::Workspace>(support::NewWorkspace("churn"));
-  const pb::ListWorkspacesResponse message = Decoded(EncodeList({.workspaces = {fraud, churn, fraud},
-                                                                 .next_page_token = "t",
-                                                                 .total_size = int64_t{1} << 40,
-                                                                 .unreachable = {"bad"}}));
+  ListEncoder encoder;
+  for (const WorkspacePtr& workspace : {fraud, churn, fraud}) EXPECT_TRUE(encoder.Add(*workspace));
+  const pb::ListWorkspacesResponse message = Decoded(
+      std::move(encoder).Finish({.next_page_token = "t", .total_size = int64_t{1} << 40, .unreachable = {"bad"}}));
   pb::Workspace expected;
   ToProto(*fraud, &expected);
   ASSERT_EQ(message.workspaces_size(), 3);
@@ -228,7 +230,34 @@ TEST(EncodeList, HasItsWorkspacesItsTokenAndWhatIsUnreachable) {
   EXPECT_THAT(message.unreachable(), ElementsAre("bad"));
 }
 
-TEST(EncodeList, OfNothingIsEmpty) { EXPECT_EQ(EncodeList({}).Length(), 0); }
+TEST(ListEncoder, OfNothingIsEmpty) { EXPECT_EQ(ListEncoder().Finish({}).Length(), 0); }
+
+TEST(ListEncoder, APageEndsAtItsBytesAndHasAtLeastOne) {
+  core::Workspace large = support::NewWorkspace("fraud");
+  large.metadata = {{"text", std::string(kMaxPageBytes / 3, 'x')}};
+  ListEncoder encoder;
+  EXPECT_TRUE(encoder.Add(large));
+  EXPECT_TRUE(encoder.Add(large));
+  EXPECT_FALSE(encoder.Add(large));
+  EXPECT_LE(std::move(encoder).Finish({}).Length(), kMaxPageBytes);
+  core::Workspace huge = support::NewWorkspace("fraud");
+  huge.metadata = {{"text", std::string(kMaxPageBytes + 1, 'x')}};
+  EXPECT_TRUE(ListEncoder().Add(huge));
+}
+
+TEST(ListEncoder, OnlyWhatIsSmallIsKeptWithTheWorkspace) {
+  core::Workspace workspace = support::NewWorkspace("fraud");
+  ListEncoder at_once(ListEncoder::kOnlyKept);
+  EXPECT_TRUE(at_once.Add(workspace));
+  EXPECT_FALSE(at_once.met_large());
+  core::Workspace large = support::NewWorkspace("fraud");
+  large.metadata = {{"text", std::string(60'000, 'x')}};
+  EXPECT_FALSE(at_once.Add(large));
+  EXPECT_TRUE(at_once.met_large());
+  ListEncoder in_time;
+  EXPECT_TRUE(in_time.Add(large));
+  EXPECT_EQ(Decoded(std::move(in_time).Finish({})).workspaces(0).metadata().fields_size(), 1);
+}
 
 TEST(ToProto, ADeletionOfNothingHasNoWorkspace) {
   pb::DeleteWorkspaceResponse message;

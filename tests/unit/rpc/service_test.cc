@@ -266,10 +266,21 @@ TEST_F(ServiceTest, AWorkspaceThatCannotBeCountedDoesNotEndTheStream) {
   EXPECT_TRUE(reader->Finish().ok());
 }
 
-TEST_F(ServiceTest, AStreamEndsWhenTheServerDrains) {
+TEST_F(ServiceTest, AStreamThatMovesGoesOnWhileTheServerDrains) {
   for (const char* name : {"a", "b", "c"}) ASSERT_OK(Create(name));
   during_scan = [&](const core::Workspace&) { calls.Drain(); };
-  EXPECT_THAT(Stream(), ElementsAre("a"));
+  EXPECT_THAT(Stream(), ElementsAre("a", "b", "c"));
+  EXPECT_OK(stream_end);
+  EXPECT_THAT(Stream(), IsEmpty());
+  EXPECT_THAT(stream_end, IsError(StatusCode::kUnavailable, "SHUTTING_DOWN"));
+}
+
+TEST_F(ServiceTest, AStreamThatIsCutIsToldWhy) {
+  for (const char* name : {"a", "b", "c"}) ASSERT_OK(Create(name));
+  during_scan = [&](const core::Workspace&) {
+    calls.live().EndThose({.patience = absl::ZeroDuration(), .why = core::CutByShutdown(), .moving = true});
+  };
+  EXPECT_THAT(Stream(), testing::SizeIs(testing::Le(1)));
   EXPECT_THAT(stream_end, IsError(StatusCode::kUnavailable, "SHUTTING_DOWN"));
 }
 

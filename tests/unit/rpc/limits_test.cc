@@ -1,0 +1,176 @@
+// What bounds the memory that clients can make the service hold, over a real gRPC server inside this process.
+#include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "service/catalog/memory_catalog.h"
+#include "service/rpc/workspace_service.h"
+#include "tests/support/matchers.h"
+#include "tests/support/temp_dir.h"
+
+namespace mlops::rpc {
+namespace {
+
+using absl::StatusCode;
+using support::HasDetail;
+using support::IsError;
+
+class LimitsTest : public testing::Test {
+ protected:
+  LimitsTest() {
+    for (int i = 0; i < 200; ++i) {
+      EXPECT_OK(catalog.Commit(core::CreateChange{{.project = core::ProjectName::Parse(Name(i)).value(),
+                                                   .uid = absl::StrCat(i),
+                                                   .metadata = {{"text", std::string(60'000, 'x')}}}}));
+    }
+    grpc::ServerBuilder builder;
+    builder.RegisterService(&service);
+    server = builder.BuildAndStart();
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(64 << 20);
+    channel = server->InProcessChannel(arguments);
+    stub = pb::WorkspaceService::NewStub(channel);
+  }
+  ~LimitsTest() override { server->Shutdown(std::chrono::system_clock::now()); }
+
+  static std::string Name(int i) { return absl::StrCat("p", 1000 + i); }
+
+  // Answers `bytes` to a unary method.
+  absl::Status Send(const std::string& method, const std::string& bytes) {
+    grpc::GenericStub generic(channel);
+    grpc::CompletionQueue queue;
+    grpc::ClientContext context;
+    const grpc::Slice slice(bytes);
+    const auto call = generic.PrepareUnaryCall(&context, absl::StrCat("/mlops.workspace.v1.WorkspaceService/", method),
+                                               grpc::ByteBuffer(&slice, 1), &queue);
+    call->StartCall();
+    grpc::ByteBuffer response;
+    grpc::Status status;
+    call->Finish(&response, &status, nullptr);
+    void* tag = nullptr;
+    bool ok = false;
+    queue.Next(&tag, &ok);
+    return wire::FromGrpc(status);
+  }
+
+  const support::TempDir temp;
+  catalog::MemoryCatalog catalog;
+  core::Authority authority{
+      &catalog, [](const core::Workspace&, bool, core::Cancelled) { return core::Usage{.scan_time = absl::Now()}; },
+      "/base"};
+  base::ThreadPool workers{4, 100};
+  std::unique_ptr<observe::Log> log = observe::Log::Open({.file = temp.Path("log")}).value();
+  Calls calls{&workers, log.get()};
+  core::Artifacts artifacts{&catalog, fs::OpenBaseDir(temp.path()).value()};
+  ArtifactStreams streams{&artifacts, &calls, &workers, 2};
+  WorkspaceService service{&authority, &streams, &calls, {.version = "1", .base_path = "/base"}};
+  std::unique_ptr<grpc::Server> server;
+  std::shared_ptr<grpc::Channel> channel;
+  std::unique_ptr<pb::WorkspaceService::Stub> stub;
+};
+
+const auto kOverloaded = IsError(StatusCode::kUnavailable, "OVERLOADED");
+const IdleRule kEveryIdle = {.patience = absl::ZeroDuration(), .why = core::ClientIsIdle()};
+
+// --- Requests -------------------------------------------------------------------------------------------------------
+
+TEST_F(LimitsTest, ARequestThatIsTooLargeIsToldSoBeforeItIsDecoded) {
+  const auto* service_descriptor = pb::Workspace::descriptor()->file()->FindServiceByName("WorkspaceService");
+  const std::string large(kMaxRequestBytes + 1, '\xff');  // No message either.
+  for (int i = 0; i < service_descriptor->method_count(); ++i) {
+    const auto* method = service_descriptor->method(i);
+    if (method->client_streaming()) continue;
+    EXPECT_THAT(Send(method->name(), large), IsError(StatusCode::kInvalidArgument, "FIELD_INVALID")) << method->name();
+    EXPECT_THAT(Send(method->name(), large), HasDetail("problem", testing::HasSubstr("bytes long"))) << method->name();
+  }
+}
+
+TEST_F(LimitsTest, WhatIsNoMessageIsToldSo) {
+  const auto* service_descriptor = pb::Workspace::descriptor()->file()->FindServiceByName("WorkspaceService");
+  for (int i = 0; i < service_descriptor->method_count(); ++i) {
+    const auto* method = service_descriptor->method(i);
+    if (method->client_streaming()) continue;
+    EXPECT_THAT(Send(method->name(), "\xff"), IsError(StatusCode::kInvalidArgument, "FIELD_INVALID")) << method->name();
+  }
+}
+
+// --- Pages ----------------------------------------------------------------------------------------------------------
+
+TEST_F(LimitsTest, PagesEndAtTheirBytesAndTheWalkHasAll) {
+  pb::ListWorkspacesRequest request;
+  request.set_page_size(1000);
+  std::vector<std::string> seen;
+  do {
+    grpc::ClientContext context;
+    pb::ListWorkspacesResponse page;
+    ASSERT_TRUE(stub->ListWorkspaces(&context, request, &page).ok());
+    EXPECT_LE(page.ByteSizeLong(), kMaxPageBytes + 1000);
+    EXPECT_EQ(page.total_size(), 200);
+    for (const auto& workspace : page.workspaces()) seen.push_back(workspace.project());
+    request.set_page_token(page.next_page_token());
+  } while (!request.page_token().empty());
+  ASSERT_EQ(seen.size(), 200);
+  for (int i = 0; i < 200; ++i) EXPECT_EQ(seen[i], Name(i));
+}
+
+// --- Clients that stand still ---------------------------------------------------------------------------------------
+
+TEST_F(LimitsTest, StreamsWithoutAMessageTakeNoSlot) {
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientWriter<pb::WriteArtifactRequest>>> writers;
+  std::vector<pb::WriteArtifactResponse> responses(10);
+  for (pb::WriteArtifactResponse& response : responses) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    writers.push_back(stub->WriteArtifact(contexts.back().get(), &response));
+  }
+  grpc::ClientContext context;
+  pb::ReadArtifactRequest request;
+  request.set_project("none");
+  request.set_path("models/x");
+  const auto reader = stub->ReadArtifact(&context, request);
+  EXPECT_THAT(wire::FromGrpc(reader->Finish()), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  streams.live().EndThose(kEveryIdle);
+  for (const auto& writer : writers) EXPECT_THAT(wire::FromGrpc(writer->Finish()), kOverloaded);
+}
+
+TEST_F(LimitsTest, RefusedStreamsTakeNoSlot) {
+  ArtifactStreams::Slot first(&streams);
+  EXPECT_OK(first.Take());
+  {
+    ArtifactStreams::Slot second(&streams);
+    EXPECT_OK(second.Take());
+    for (int i = 0; i < 10; ++i) {
+      ArtifactStreams::Slot third(&streams);
+      EXPECT_THAT(third.Take(), kOverloaded);
+    }
+  }
+  ArtifactStreams::Slot fourth(&streams);
+  EXPECT_OK(fourth.Take());
+}
+
+TEST_F(LimitsTest, StreamsOfStatusesThatNobodyReadsShareABudgetAndAreEnded) {
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<pb::StreamWorkspaceStatusesResponse>>> readers;
+  while (!calls.status_bytes().RefusedWithin(std::chrono::hours(1))) {
+    ASSERT_LT(readers.size(), 2000);
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    readers.push_back(stub->StreamWorkspaceStatuses(contexts.back().get(), {}));
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  EXPECT_LE(calls.status_bytes().taken(), size_t{64} << 20);
+  while (calls.status_bytes().taken() > 0) {
+    calls.live().EndThose(kEveryIdle);
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  EXPECT_GT(calls.IdleTime(), absl::ZeroDuration());
+}
+
+}  // namespace
+}  // namespace mlops::rpc
