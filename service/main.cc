@@ -1,9 +1,11 @@
 // workspaced: the authority over the project workspaces below one base directory.
 #include <pthread.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
+#include <fstream>
 #include <iostream>
 #include <thread>
 
@@ -55,6 +57,27 @@ void KeepFreedMemory() {
 #endif
 }
 
+// Gives freed memory back once there is much of it: what an attack, or an hour of much work, has left behind. Not more,
+// for the sake of KeepFreedMemory(). To be called now and then.
+void ReturnFreedMemory() {
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
+  constexpr size_t kMuch = size_t{64} << 20;
+  static size_t kept = 0;  // What could not be given back the last time, since something in use stands between.
+  size_t pages = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> pages >> resident;
+  resident *= static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const auto freed = [](size_t resident) {
+    const struct mallinfo2 info = mallinfo2();
+    const size_t used = info.uordblks + info.hblkhd;
+    return resident > used ? resident - used : 0;
+  };
+  if (freed(resident) < kept + kMuch) return;
+  malloc_trim(0);
+  std::ifstream("/proc/self/statm") >> pages >> resident;
+  kept = freed(resident * static_cast<size_t>(sysconf(_SC_PAGESIZE)));
+#endif
+}
+
 // What gRPC has to say about itself stays out of a log of JSON lines, unless somebody asks for more than errors: that
 // alone is what our Python client sets, and its server inherits.
 bool IsAskedForGrpcLog() {
@@ -70,8 +93,9 @@ void RunUntilStopped(mlops::server::Server& server, const sigset_t& signals) {
     sigwait(&signals, &signal);
     stop.Notify();
   });
-  while (!stop.WaitForNotificationWithTimeout(absl::Milliseconds(500))) {
+  for (int i = 1; !stop.WaitForNotificationWithTimeout(absl::Milliseconds(500)); ++i) {
     server.CheckHealth();
+    if (i % 10 == 0) ReturnFreedMemory();
     if (server.IsIdle()) pthread_kill(waiter.native_handle(), SIGTERM);
   }
   waiter.join();

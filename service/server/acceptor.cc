@@ -1,5 +1,6 @@
 #include "service/server/acceptor.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -8,14 +9,18 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -59,6 +64,49 @@ in_port_t PortOf(int fd) {
   socklen_t size = sizeof(name);
   ::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size);
   return PortIn(reinterpret_cast<sockaddr&>(name));
+}
+
+// Of the connection that this thread is handing to gRPC, if it has a Unix socket, whose peers have no names; else 0.
+thread_local uint64_t unix_connection = 0;
+
+// The system call itself, since this file defines getpeername(2) anew.
+int SystemPeerName(int fd, sockaddr* name, socklen_t* size) {
+  return static_cast<int>(::syscall(SYS_getpeername, fd, name, size));
+}
+
+// The name that gRPC will have for the peer of `fd`, as CallbackServerContext::peer() tells it.
+std::string PeerName(int fd) {
+  sockaddr_storage storage = {};
+  socklen_t size = sizeof(storage);
+  auto* const name = reinterpret_cast<sockaddr*>(&storage);
+  if (SystemPeerName(fd, name, &size) != 0) return "";
+  if (name->sa_family == AF_UNIX) {
+    static std::atomic<uint64_t> last = 0;
+    unix_connection = ++last;
+    return absl::StrCat("unix-abstract:client-", unix_connection);
+  }
+  unix_connection = 0;
+  char host[INET6_ADDRSTRLEN] = "";
+  const in_port_t port = ntohs(PortIn(*name));
+  if (name->sa_family == AF_INET) {
+    ::inet_ntop(AF_INET, &reinterpret_cast<sockaddr_in*>(name)->sin_addr, host, sizeof(host));
+    return absl::StrCat("ipv4:", host, ":", port);
+  }
+  const in6_addr& address = reinterpret_cast<sockaddr_in6*>(name)->sin6_addr;
+  if (IN6_IS_ADDR_V4MAPPED(&address)) {
+    ::inet_ntop(AF_INET, &address.s6_addr[12], host, sizeof(host));
+    return absl::StrCat("ipv4:", host, ":", port);
+  }
+  ::inet_ntop(AF_INET6, &address, host, sizeof(host));
+  return absl::StrCat("ipv6:%5B", host, "%5D:", port);
+}
+
+// Ends a connection, and throws away what has come and was not read.
+void EndConnection(int fd) {
+  ::shutdown(fd, SHUT_RDWR);
+  char buffer[1 << 16];
+  for (int i = 0; i < 1000 && ::recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT) > 0; ++i) {
+  }
 }
 
 int MaxDescriptor() {
@@ -157,26 +205,63 @@ void Acceptor::Start(Handler handler) {
   thread_ = std::thread([this] { Run(); });
 }
 
-Acceptor::~Acceptor() {
+Acceptor::~Acceptor() { Stop(); }
+
+void Acceptor::Stop() {
   stop_write_.Reset();
   if (thread_.joinable()) thread_.join();
+  listeners_.clear();
   // Where the base was removed and made again, the name may be that of another server's socket by now.
-  for (const auto& [path, device, inode] : socket_files_) {
+  for (const auto& [path, device, inode] : std::exchange(socket_files_, {})) {
     struct stat info;
     if (::lstat(path.c_str(), &info) == 0 && info.st_dev == device && info.st_ino == inode) ::unlink(path.c_str());
   }
+  absl::MutexLock lock(&mutex_);
+  for (const auto& [peer, connection] : connections_) ::shutdown(connection.fd.get(), SHUT_RDWR);
+}
+
+bool Acceptor::NoteReset(const std::string& peer) {
+  absl::MutexLock lock(&mutex_);
+  const auto it = connections_.find(peer);
+  if (it == connections_.end()) return false;
+  Connection& connection = it->second;
+  const auto now = std::chrono::steady_clock::now();
+  const double seconds = std::chrono::duration<double>(now - connection.last_reset).count();
+  connection.last_reset = now;
+  connection.resets = std::max(0.0, connection.resets - seconds * kResetsPerSecond) + 1;
+  if (connection.resets <= kMaxResets) return false;
+  EndConnection(connection.fd.get());
+  connections_.erase(it);
+  return true;
 }
 
 void Acceptor::Run() {
-  std::vector<pollfd> polled = {{.fd = stop_read_.get(), .events = POLLIN}};
-  for (const UniqueFd& listener : listeners_) polled.push_back({.fd = listener.get(), .events = POLLIN});
+  std::vector<pollfd> polled;
   while (true) {
+    polled = {{.fd = stop_read_.get(), .events = POLLIN}};
+    for (const UniqueFd& listener : listeners_) polled.push_back({.fd = listener.get(), .events = POLLIN});
+    {
+      absl::MutexLock lock(&mutex_);
+      for (const auto& [peer, connection] : connections_) polled.push_back({.fd = connection.fd.get(), .events = 0});
+    }
     if (::poll(polled.data(), polled.size(), -1) < 0) continue;
     if (polled.front().revents != 0) return;
-    for (const pollfd& ready : polled) {
-      if (ready.revents != 0) AcceptFrom(ready.fd);
+    // First, while no new connection can have got the number of one that has ended.
+    Forget(polled);
+    for (size_t i = 1; i <= listeners_.size(); ++i) {
+      if (polled[i].revents != 0) AcceptFrom(polled[i].fd);
     }
   }
+}
+
+void Acceptor::Forget(const std::vector<pollfd>& polled) {
+  absl::flat_hash_set<int> ended;
+  for (size_t i = 1 + listeners_.size(); i < polled.size(); ++i) {
+    if (polled[i].revents != 0) ended.insert(polled[i].fd);
+  }
+  if (ended.empty()) return;
+  absl::MutexLock lock(&mutex_);
+  absl::erase_if(connections_, [&](const auto& entry) { return ended.contains(entry.second.fd.get()); });
 }
 
 void Acceptor::AcceptFrom(int listener) {
@@ -191,7 +276,31 @@ void Acceptor::AcceptFrom(int listener) {
   ::fcntl(fd.get(), F_SETFD, FD_CLOEXEC);
   ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);
   SetOption(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);  // Refused, harmlessly, by a Unix socket.
+  UniqueFd ours(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+  std::string peer = PeerName(fd.get());
+  if (!ours.ok() || peer.empty()) return;
+  {
+    absl::MutexLock lock(&mutex_);
+    connections_[std::move(peer)] = {.fd = std::move(ours)};
+  }
   handler_(listener, fd.Release());
+  unix_connection = 0;
 }
 
 }  // namespace mlops::server
+
+// gRPC asks the system for the name of a connection's peer as it takes it over, and knows the connection by it. Those
+// of a Unix socket have none, and could not be told apart: so this takes the place of the C library's function, and
+// gives them one in the thread that hands them over.
+extern "C" int getpeername(int fd, sockaddr* name, socklen_t* size) noexcept {
+  const socklen_t room = *size;
+  const int result = mlops::server::SystemPeerName(fd, name, size);
+  if (result != 0 || mlops::server::unix_connection == 0 || name->sa_family != AF_UNIX) return result;
+  // A name in the abstract namespace: a zero, and no zero at its end.
+  const std::string text = absl::StrCat("client-", mlops::server::unix_connection);
+  sockaddr_un named = {.sun_family = AF_UNIX};
+  text.copy(named.sun_path + 1, sizeof(named.sun_path) - 1);
+  *size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());
+  std::memcpy(name, &named, std::min(room, *size));
+  return 0;
+}

@@ -1,24 +1,31 @@
 #ifndef MLOPS_SERVICE_SERVER_ACCEPTOR_H_
 #define MLOPS_SERVICE_SERVER_ACCEPTOR_H_
 
+#include <poll.h>
 #include <sys/types.h>
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "proto/cpp/base/unique_fd.h"
 
 namespace mlops::server {
 
 // The sockets on which the server listens, and the thread that accepts their connections. gRPC's own loop never accepts
 // again after it once ran out of descriptors, takes the name of a Unix socket away from whoever listens on it, and does
-// not say why it cannot bind. Not thread-safe.
+// not say why it cannot bind. It keeps a descriptor of each connection, by which a client who does harm can be cut off:
+// gRPC 1.51 bounds neither how many calls a client may open and reset, nor what they cost. Not thread-safe, except for
+// NoteReset().
 class Acceptor {
  public:
   // Takes over an accepted connection, and with it `fd`. Called from the acceptor's thread.
@@ -28,7 +35,7 @@ class Acceptor {
   // that nobody listens on is replaced. FAILED_PRECONDITION, as a sentence, if one is in use or may not be bound.
   static absl::StatusOr<std::unique_ptr<Acceptor>> Listen(std::vector<std::string> addresses);
 
-  // Ends the thread, closes the sockets and removes their files, unless others have taken their place.
+  // Stop().
   ~Acceptor();
 
   // The addresses, with the ports picked where they were 0.
@@ -37,6 +44,16 @@ class Acceptor {
   // Begins to accept; to be called once. Until then connections wait. So that the server's own files always find
   // descriptors, connections beyond the greater part of the process's limit are closed at once.
   void Start(Handler handler);
+
+  // Ends the thread, closes the sockets and removes their files, unless others have taken their place, and ends all
+  // connections.
+  void Stop();
+
+  // A client at `peer`, as gRPC names it, cancelled a call. Ends its connection, and returns true, if it has done so
+  // kMaxResets times more than kResetsPerSecond allow.
+  bool NoteReset(const std::string& peer);
+  static constexpr double kMaxResets = 1000;
+  static constexpr double kResetsPerSecond = 100;
 
  private:
   Acceptor() = default;
@@ -48,12 +65,20 @@ class Acceptor {
     ino_t inode;
   };
 
+  struct Connection {
+    base::UniqueFd fd;  // A duplicate of gRPC's.
+    double resets = 0;  // That have not been forgiven yet.
+    std::chrono::steady_clock::time_point last_reset;
+  };
+
   absl::Status ListenUnix(const std::string& path);
   // Changes `address`, if its port is 0, to what was picked.
   absl::Status ListenTcp(std::string& address);
   absl::Status BindTcp(const std::string& host, std::string& port);
   void Run();
   void AcceptFrom(int listener);
+  // Closes our descriptors of connections that gRPC has ended.
+  void Forget(const std::vector<pollfd>& polled);
 
   std::vector<std::string> addresses_;
   std::vector<SocketFile> socket_files_;
@@ -62,6 +87,9 @@ class Acceptor {
   int max_descriptor_ = 0;
   base::UniqueFd stop_read_, stop_write_;  // A pipe: closing the one end ends the thread.
   std::thread thread_;
+
+  absl::Mutex mutex_;
+  absl::flat_hash_map<std::string, Connection> connections_ ABSL_GUARDED_BY(mutex_);  // By gRPC's name of the peer.
 };
 
 }  // namespace mlops::server

@@ -34,6 +34,8 @@ std::variant<Config, int> ParseCommandLine(int argc, char** argv) {
   AddDuration(app, "--purge-delay", config.purge_delay, "How long the trash keeps a workspace; 0 = not at all [72h]");
   AddDuration(app, "--idle-timeout", config.idle_timeout, "Leave after so long without a call [never]");
   AddDuration(app, "--drain-timeout", config.drain_timeout, "How long calls in flight may take after SIGTERM [30s]");
+  AddDuration(app, "--client-timeout", config.client_timeout,
+              "End a stream whose client neither sends nor reads for so long [2m]");
   app.add_option("--log-file", config.log_file, "Write the log here instead of to standard error")->type_name("FILE");
   const std::map<std::string, observe::CallLogLevel> levels = {{"all", observe::CallLogLevel::kAll},
                                                                {"errors", observe::CallLogLevel::kErrors},

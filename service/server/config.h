@@ -18,6 +18,7 @@ struct Config {
   absl::Duration purge_delay = absl::Hours(72);
   absl::Duration idle_timeout = absl::InfiniteDuration();  // Leave after so long without a call.
   absl::Duration drain_timeout = absl::Seconds(30);        // For calls in flight when asked to stop.
+  absl::Duration client_timeout = absl::Minutes(2);        // For a client that neither sends nor reads what it must.
   std::string log_file;                                    // "" means standard error.
   observe::CallLogLevel log_calls = observe::CallLogLevel::kAll;
   int workers = 16;                // Threads for calls that write or walk.

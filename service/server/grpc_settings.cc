@@ -14,7 +14,8 @@ namespace {
 constexpr int kMaxMessageBytes = 4 * 1024 * 1024 + 64 * 1024;
 constexpr int kMaxStreamsPerConnection = 1024;
 constexpr int kMinPingIntervalMs = 10'000;
-constexpr int kHandshakeTimeoutMs = 5'000;
+// A connection that says nothing is closed within 5 s, the timer's own delay included.
+constexpr int kHandshakeTimeoutMs = 4'500;
 // A connection that was silent for so long is asked whether its client is still there.
 constexpr int kKeepaliveTimeMs = 120'000;
 // Reflection, which is not ours to make asynchronous, keeps a thread for each of its streams.

@@ -28,6 +28,10 @@ constexpr size_t kMaxQueuedCalls = 1024;
 // Without a call for so long, clients have heard that the server is leaving.
 constexpr absl::Duration kQuiet = absl::Milliseconds(20);
 constexpr absl::Duration kMaxWaitForQuiet = absl::Seconds(1);
+// A client that sends nothing for so long does not hold up the end.
+constexpr absl::Duration kIdleWhileDraining = absl::Milliseconds(500);
+// For the last answers to be sent.
+constexpr absl::Duration kSendGrace = absl::Milliseconds(500);
 // For streams of health and reflection.
 constexpr absl::Duration kStreamGrace = absl::Milliseconds(100);
 
@@ -128,7 +132,9 @@ absl::Status Server::OpenCatalog() {
       catalog_.get(), catalog::MakeUsageScanner(std::move(scan_dir), base_path_, base::SystemClock()), base_path_);
   workers_ = std::make_unique<base::ThreadPool>(config_.workers, kMaxQueuedCalls);
   stream_workers_ = std::make_unique<base::ThreadPool>(config_.workers, 2 * config_.max_artifact_streams);
-  calls_ = std::make_unique<rpc::Calls>(workers_.get(), log_.get());
+  const auto on_cancel = [this](const std::string& peer) { NoteReset(peer); };
+  calls_ = std::make_unique<rpc::Calls>(
+      workers_.get(), log_.get(), rpc::CallOptions{.idle_timeout = config_.client_timeout, .on_cancel = on_cancel});
   artifact_streams_ = std::make_unique<rpc::ArtifactStreams>(artifacts_.get(), calls_.get(), stream_workers_.get(),
                                                              config_.max_artifact_streams);
   service_ = std::make_unique<rpc::WorkspaceService>(authority_.get(), artifact_streams_.get(), calls_.get(),
@@ -180,30 +186,48 @@ Server::~Server() {
   // Whoever balances load sees the change before connections close.
   server_->GetHealthCheckService()->SetServingStatus(false);
   Drain();
-  acceptor_.reset();
+  // Before gRPC shuts down: it answers what arrives then with CANCELLED, which no client tries again. A connection that
+  // is closed is UNAVAILABLE.
+  acceptor_->Stop();
   server_->Shutdown(absl::ToChronoTime(absl::Now() + kStreamGrace));
   server_->Wait();
+  acceptor_.reset();
   // Not empty, or the next server could find no room to write who it is.
   lock_->WriteContent("\n").IgnoreError();
   log_->Info("stopped");
 }
 
-// Waits for the calls that have begun, and until it is quiet: gRPC answers what arrives during its own shutdown with
-// CANCELLED, which no client tries again. It does not know either which streams are worth waiting for: a watcher of
-// health would hold up every stop.
+// Waits for the calls that have begun, until it is quiet and everything was sent. gRPC does not know which streams are
+// worth waiting for: a watcher of health would hold up every stop.
 void Server::Drain() {
-  const absl::Time begin = absl::Now();
+  const auto begin = rpc::SteadyClock::now();
+  const auto waited = [begin] { return absl::FromChrono(rpc::SteadyClock::now() - begin); };
   calls_->Drain();
-  while (true) {
+  while (waited() < config_.drain_timeout) {
     absl::SleepFor(absl::Milliseconds(5));
-    const absl::Duration waited = absl::Now() - begin;
-    const absl::Duration quiet = std::min(calls_->IdleTime(), waited);
-    if (quiet > kQuiet || waited > config_.drain_timeout) return;
-    if (quiet > absl::ZeroDuration() && waited > kMaxWaitForQuiet) return;
+    // A client that has not sent the next part of an upload can resume it. Streams that move go on.
+    EndStreams({.patience = kIdleWhileDraining, .why = core::CutByShutdown(), .unread = false});
+    const absl::Duration quiet = std::min(calls_->IdleTime(), waited());
+    if (quiet > kQuiet || (quiet > absl::ZeroDuration() && waited() > kMaxWaitForQuiet)) break;
   }
+  EndStreams({.patience = absl::ZeroDuration(), .why = core::CutByShutdown(), .unread = false, .moving = true});
+  const absl::Duration cut = waited();
+  while (!calls_->all_sent() && waited() < cut + kSendGrace) absl::SleepFor(absl::Milliseconds(1));
+}
+
+void Server::EndStreams(const rpc::IdleRule& rule) {
+  calls_->live().EndThose(rule);
+  artifact_streams_->live().EndThose(rule);
+}
+
+void Server::NoteReset(const std::string& peer) {
+  if (!acceptor_->NoteReset(peer)) return;
+  log_->Warning(absl::StrCat("closed the connection of ", peer, ", which cancelled too many calls too fast"));
 }
 
 void Server::CheckHealth() {
+  calls_->EndIdle();
+  artifact_streams_->EndIdle();
   if (!catalog_->healthy()) server_->GetHealthCheckService()->SetServingStatus(false);
 }
 

@@ -39,7 +39,8 @@ class Server {
   const std::vector<std::string>& addresses() const { return addresses_; }
   const std::string& base_path() const { return base_path_; }
 
-  // To be called about once a second: tells the health service if the catalog can no longer write.
+  // To be called about once a second: tells the health service if the catalog can no longer write, and ends calls whose
+  // clients stand still.
   void CheckHealth();
 
   // Whether there has been no call for so long that the server should leave; a server that may leave also does where
@@ -54,6 +55,8 @@ class Server {
   absl::Status Listen();
   absl::Status Announce();
   void Drain();
+  void EndStreams(const rpc::IdleRule& rule);
+  void NoteReset(const std::string& peer);
 
   const Config config_;
   std::string base_path_;

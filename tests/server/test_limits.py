@@ -1,0 +1,304 @@
+"""What clients that send, reset or read as none should can do to a server, and how streams end when it stops."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from mlops.workspace.v1 import workspace_service_pb2 as pb
+from mlops.workspace.v1 import workspace_service_pb2_grpc as pb_grpc
+
+from attack.http2 import Connection, message, send_until_closed
+from conformance.players import rpc_error
+from server.run import answer, log_lines
+from support.server import Server
+
+_MIB = 1 << 20
+_TIMEOUT_S = 60
+
+
+def _stub(channel: grpc.Channel) -> Any:
+    return pb_grpc.WorkspaceServiceStub(channel)
+
+
+def _eventually(condition: Any) -> None:
+    deadline = time.monotonic() + 50
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# --- Requests and answers -------------------------------------------------------------------------------------------
+
+
+def test_a_page_ends_at_8_mib_and_the_next_one_goes_on(base: Path) -> None:
+    with Server(base) as server, server.connect() as channel:
+        workspace = pb.Workspace()
+        workspace.metadata["zeros"] = [0] * 32_000
+        for i in range(40):
+            request = pb.EnsureWorkspaceRequest(project=f"p{i:02}", workspace=workspace)
+            _stub(channel).EnsureWorkspace(request, timeout=_TIMEOUT_S)
+        options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", 9 * _MIB)]
+        with grpc.insecure_channel(server.address, options) as receiver:
+            names, token = [], ""
+            while True:
+                page = _stub(receiver).ListWorkspaces(pb.ListWorkspacesRequest(page_size=1000, page_token=token))
+                assert page.ByteSize() < 8 * _MIB + 10_000
+                names += [found.project for found in page.workspaces]
+                token = page.next_page_token
+                if not token:
+                    break
+        assert names == [f"p{i:02}" for i in range(40)]
+
+
+def test_more_unread_answers_than_fit_are_refused_and_others_are_served(base: Path) -> None:
+    with Server(base) as server:
+        workspace = {"metadata": {"text": "x" * 65_000}}
+        for i in range(150):
+            answer(server, "EnsureWorkspace", project=f"p{i}", workspace=workspace)
+        data = message(pb.ListWorkspacesRequest(page_size=1000).SerializeToString())
+        with Connection(server.address) as greedy:
+            greedy.socket.sendall(b"".join(greedy.open("ListWorkspaces", data) for _ in range(50)))
+            _eventually(lambda: _codes(server, "ListWorkspaces").count("UNAVAILABLE") > 20)
+            assert answer(server, "GetWorkspace", project="p1")["project"] == "p1"
+            # What nobody reads is given up, sooner than the client's timeout, since others need the room.
+            _eventually(lambda: _lists(server))
+
+
+def _codes(server: Server, method: str) -> list[str]:
+    return [line["code"] for line in log_lines(server) if line.get("method") == method]
+
+
+def _lists(server: Server) -> bool:
+    options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", 9 * _MIB)]
+    with grpc.insecure_channel(server.address, options) as channel:
+        try:
+            return len(_stub(channel).ListWorkspaces(pb.ListWorkspacesRequest(page_size=1000)).workspaces) > 100
+        except grpc.RpcError as error:
+            assert error.code() == grpc.StatusCode.UNAVAILABLE
+            return False
+
+
+# --- Clients that stand still ---------------------------------------------------------------------------------------
+
+
+def test_uploads_that_say_nothing_shut_nobody_off(base: Path) -> None:
+    with Server(base, "--max-artifact-streams", "4") as server, server.connect() as channel:
+        answer(server, "EnsureWorkspace", project="p")
+        with Connection(server.address) as idle:
+            idle.socket.sendall(b"".join(idle.open("WriteArtifact") for _ in range(100)))
+            request = pb.WriteArtifactRequest(project="p", path="models/x", data=b"x", finish=True)
+            assert _stub(channel).WriteArtifact(iter([request]), timeout=_TIMEOUT_S).offset == 1
+
+
+@pytest.mark.parametrize("method", ["WriteArtifact", "ReadArtifact"])
+def test_streams_that_stand_still_give_their_slots_up(base: Path, method: str) -> None:
+    with Server(base, "--max-artifact-streams", "2", "--client-timeout", "300ms") as server:
+        answer(server, "EnsureWorkspace", project="p")
+        with (base / "p/models/big").open("wb") as file:
+            file.truncate(1 << 30)
+        if method == "WriteArtifact":
+            bodies = [pb.WriteArtifactRequest(project="p", path=f"models/{i}", data=b"x") for i in range(20)]
+        else:
+            bodies = [pb.ReadArtifactRequest(project="p", path="models/big") for _ in range(20)]
+        with Connection(server.address) as idle, server.connect() as channel:
+            frames = [
+                idle.open(method, message(body.SerializeToString()), end=method == "ReadArtifact") for body in bodies
+            ]
+            idle.socket.sendall(b"".join(frames))
+            _eventually(lambda: "UNAVAILABLE" in _codes(server, method))
+            request = pb.WriteArtifactRequest(project="p", path="models/mine", data=b"x", finish=True)
+            _eventually(lambda: _writes(channel, request))
+
+
+def _writes(channel: grpc.Channel, request: pb.WriteArtifactRequest) -> bool:
+    try:
+        return bool(_stub(channel).WriteArtifact(iter([request]), timeout=_TIMEOUT_S).offset == 1)
+    except grpc.RpcError as error:
+        assert error.code() == grpc.StatusCode.UNAVAILABLE
+        return False
+
+
+def test_an_upload_that_stood_still_is_told_and_goes_on(base: Path) -> None:
+    with Server(base, "--client-timeout", "300ms") as server, server.connect() as channel:
+        answer(server, "EnsureWorkspace", project="p")
+        done = threading.Event()
+
+        def messages() -> Iterator[pb.WriteArtifactRequest]:
+            yield pb.WriteArtifactRequest(project="p", path="models/x", upload_id="id", data=b"abc")
+            done.wait(_TIMEOUT_S)
+
+        error = rpc_error(_stub(channel).WriteArtifact.future(messages()).exception(_TIMEOUT_S))
+        done.set()
+        assert (error.code, error.infos[0].reason) == ("UNAVAILABLE", "OVERLOADED")
+        rest = pb.WriteArtifactRequest(project="p", path="models/x", upload_id="id", offset=3, data=b"def", finish=True)
+        assert _stub(channel).WriteArtifact(iter([rest]), timeout=_TIMEOUT_S).artifact.size_bytes == 6
+
+
+def test_a_silent_connection_is_closed_within_five_seconds(base: Path) -> None:
+    with Server(base) as server, socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(str(server.socket))
+        silent.settimeout(5)
+        while silent.recv(4096):
+            pass
+
+
+# --- Rapid reset ----------------------------------------------------------------------------------------------------
+
+
+def _has_ipv6() -> bool:
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("host", ["unix", "127.0.0.1", "[::1]"])
+@pytest.mark.parametrize("method", ["GetWorkspace", "StreamWorkspaceStatuses"])
+def test_a_connection_that_resets_beyond_a_rate_is_closed_and_no_other(base: Path, host: str, method: str) -> None:
+    listen = [] if host == "unix" else ["--listen", f"{host}:0"]
+    if host == "[::1]" and not _has_ipv6():
+        pytest.skip("needs IPv6")
+    with Server(base, *listen) as server, server.connect() as other:
+        answer(server, "EnsureWorkspace", project="p")
+        address = server.addresses[-1]
+        if host != "unix":
+            address = address.replace("[::1]", "::1")
+        with Connection(address) as attacker:
+            data = message(pb.GetWorkspaceRequest(project="p").SerializeToString() if "Get" in method else b"")
+            send_until_closed(attacker, 20_000, lambda: attacker.open(method, data, end=False, reset=True))
+            assert attacker.is_closed_within(_TIMEOUT_S)
+        assert _stub(other).GetWorkspace(pb.GetWorkspaceRequest(project="p")).project == "p"
+        assert any("cancelled too many calls" in str(line.get("message")) for line in log_lines(server))
+
+
+def test_clients_that_cancel_now_and_then_are_left_alone(base: Path) -> None:
+    with Server(base) as server, server.connect() as channel:
+        answer(server, "EnsureWorkspace", project="p")
+        for _ in range(500):
+            _stub(channel).StreamWorkspaceStatuses(pb.StreamWorkspaceStatusesRequest()).cancel()
+        assert _stub(channel).GetWorkspace(pb.GetWorkspaceRequest(project="p")).project == "p"
+        assert not any("cancelled too many" in str(line.get("message")) for line in log_lines(server))
+
+
+# --- Stopping -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server_with_big_file(base: Path) -> Iterator[Server]:
+    with Server(base, "--drain-timeout", "60s") as server:
+        answer(server, "EnsureWorkspace", project="p")
+        with (base / "p/models/big").open("wb") as file:
+            file.truncate(64 * _MIB)
+        yield server
+
+
+def test_a_read_that_moves_is_finished(server_with_big_file: Server) -> None:
+    with server_with_big_file.connect() as channel:
+        request = pb.ReadArtifactRequest(project="p", path="models/big")
+        stream = _stub(channel).ReadArtifact(request, timeout=_TIMEOUT_S)
+        next(stream)
+        server_with_big_file.terminate()
+        _eventually(lambda: _refuses(server_with_big_file))
+        assert sum(len(part.data) for part in stream) == 64 * _MIB
+    assert server_with_big_file.wait() == 0
+
+
+def _refuses(server: Server) -> bool:
+    with server.connect() as channel:
+        try:
+            _stub(channel).GetWorkspace(pb.GetWorkspaceRequest(project="p"), timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            return rpc_error(error).infos[0].reason == "SHUTTING_DOWN"
+    return False
+
+
+def test_an_upload_that_moves_is_finished(server_with_big_file: Server) -> None:
+    with server_with_big_file.connect() as channel:
+        sent = threading.Semaphore(0)
+
+        def messages() -> Iterator[pb.WriteArtifactRequest]:
+            yield pb.WriteArtifactRequest(project="p", path="models/x", upload_id="id", data=b"x")
+            sent.release()
+            for _ in range(20):
+                time.sleep(0.05)
+                yield pb.WriteArtifactRequest(data=b"x")
+            yield pb.WriteArtifactRequest(finish=True)
+
+        writing = _stub(channel).WriteArtifact.future(messages(), timeout=_TIMEOUT_S)
+        sent.acquire(timeout=_TIMEOUT_S)
+        server_with_big_file.terminate()
+        assert writing.result(_TIMEOUT_S).artifact.size_bytes == 21
+    assert server_with_big_file.wait() == 0
+
+
+@pytest.mark.parametrize("upload_id", ["id", ""])
+def test_an_upload_that_stands_still_holds_nothing_up(server_with_big_file: Server, upload_id: str) -> None:
+    with server_with_big_file.connect() as channel:
+        done, sent = threading.Event(), threading.Event()
+
+        def messages() -> Iterator[pb.WriteArtifactRequest]:
+            yield pb.WriteArtifactRequest(project="p", path="models/x", upload_id=upload_id, data=b"abc")
+            sent.set()
+            done.wait(_TIMEOUT_S)
+
+        writing = _stub(channel).WriteArtifact.future(messages(), timeout=_TIMEOUT_S)
+        sent.wait(_TIMEOUT_S)
+        _eventually(lambda: (server_with_big_file.base / "p/.uploads").exists())
+        server_with_big_file.terminate()
+        # Long before the drain timeout, or this raises.
+        assert server_with_big_file.wait() == 0
+        done.set()
+        error = rpc_error(writing.exception())
+    assert (error.code, error.infos[0].reason) == ("UNAVAILABLE", "SHUTTING_DOWN")
+
+
+def test_a_stream_that_is_cut_gets_the_right_word(base: Path) -> None:
+    with Server(base, "--drain-timeout", "1s") as server, server.connect() as channel:
+        answer(server, "EnsureWorkspace", project="p")
+
+        def messages() -> Iterator[pb.WriteArtifactRequest]:
+            yield pb.WriteArtifactRequest(project="p", path="models/x", upload_id="id", data=b"x")
+            for _ in range(400):
+                time.sleep(0.05)
+                yield pb.WriteArtifactRequest(data=b"x")
+
+        writing = _stub(channel).WriteArtifact.future(messages(), timeout=_TIMEOUT_S)
+        _eventually(lambda: (base / "p/.uploads/id.part").exists())
+        server.terminate()
+        error = rpc_error(writing.exception(_TIMEOUT_S))
+        assert (error.code, error.infos[0].reason) == ("UNAVAILABLE", "SHUTTING_DOWN")
+
+
+def test_under_load_no_call_ends_cancelled(base: Path) -> None:
+    with Server(base, "--log-calls", "off") as server:
+        answer(server, "EnsureWorkspace", project="p")
+        codes: set[grpc.StatusCode] = set()
+
+        def call_until_refused(index: int) -> None:
+            with grpc.insecure_channel(server.address, [("grpc.enable_http_proxy", 0), ("n", index)]) as channel:
+                deadline = time.monotonic() + _TIMEOUT_S
+                while time.monotonic() < deadline:
+                    calls = [_stub(channel).GetWorkspace.future(request, timeout=_TIMEOUT_S) for _ in range(50)]
+                    errors = [call.exception() for call in calls]
+                    codes.update(error.code() for error in errors if error is not None)
+                    # Until nobody listens any more: a refused client might go on.
+                    if any("Failed to connect" in str(error) for error in errors if error is not None):
+                        return
+
+        request = pb.GetWorkspaceRequest(project="p")
+        threads = [threading.Thread(target=call_until_refused, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        server.terminate()
+        assert server.wait() == 0
+        for thread in threads:
+            thread.join()
+    assert codes == {grpc.StatusCode.UNAVAILABLE}
