@@ -44,9 +44,7 @@ core::DirectoryUsage ToUsage(const fs::TreeUsage& tree, absl::Status& problem) {
 class Scanner {
  public:
   Scanner(std::shared_ptr<const fs::Dir> base, const std::string& base_path, base::Clock clock)
-      : base_(std::move(base)),
-        prefix_(absl::StrCat(base_path, "/")),
-        clock_(std::move(clock)) {}
+      : base_(std::move(base)), prefix_(absl::StrCat(base_path, "/")), clock_(std::move(clock)) {}
 
   absl::StatusOr<core::Usage> Scan(const core::Workspace& workspace, bool counts_only, core::Cancelled cancelled) {
     fs::ScanOptions options{
