@@ -109,7 +109,8 @@ void Maintainer::WatchClock() {
   last_time_ = now;
   last_monotonic_ = monotonic;
   if (absl::AbsDuration(jump) < kJump) return;
-  Report("the clock jumped", absl::OutOfRangeError(absl::StrCat("by ", absl::FormatDuration(jump), ", to ",
+  const absl::Duration rounded = absl::Floor(jump + absl::Milliseconds(500), absl::Seconds(1));
+  Report("the clock jumped", absl::OutOfRangeError(absl::StrCat("by ", absl::FormatDuration(rounded), ", to ",
                                                                 absl::FormatTime(now, absl::UTCTimeZone()))));
 }
 

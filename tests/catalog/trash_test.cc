@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <optional>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -276,12 +278,18 @@ TEST_P(ServerDirs, ARestartDoesNotMakeTheTrashLiveLonger) {
 }
 
 TEST_P(ServerDirs, UndeleteRestoresTheLastDeletionThoughTheClockWasSetBack) {
-  MakeDeleted("fraud");
+  const WorkspacePtr first = MakeDeleted("fraud");
   files.clock.StepWallClock(-absl::Hours(1));
   base().MakeDirs("fraud");
-  const WorkspacePtr last = MakeDeleted("fraud");
+  MakeDeleted("fraud");
   files.Reopen();
-  EXPECT_EQ(catalog().Commit(UndeleteChange{.project = Project("fraud")}).value().workspace->uid, last->uid);
+  ASSERT_OK(catalog().Commit(UndeleteChange{.project = Project("fraud")}));
+  std::vector<std::optional<absl::Time>> left;
+  const core::ListPage page = catalog().List({.page_size = 10, .show_deleted = true}).value();
+  for (const WorkspacePtr& workspace : page.workspaces) {
+    if (workspace->delete_time) left.push_back(workspace->delete_time);
+  }
+  EXPECT_THAT(left, ElementsAre(first->delete_time));
 }
 
 TEST_P(ServerDirs, APurgeThatNobodyWaitsForIsFinishedByTheSweeper) {

@@ -5,7 +5,6 @@ import copy
 import multiprocessing
 import os
 import pickle
-import resource
 import subprocess
 import sys
 import threading
@@ -67,6 +66,7 @@ def _status_of(client: MLOpsClient) -> str:
     return str(client.get_status()["project_name"])
 
 
+@pytest.mark.forks
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_client_is_given_to_workers(method: str, manager: WorkspaceManager) -> None:
     clients = [MLOpsClient(name, workspace_manager=manager) for name in ("a", "b")]
@@ -181,10 +181,8 @@ manager.list_workspaces()
 
 
 def test_a_server_with_too_few_descriptors_says_so(base: Path) -> None:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
-
-    result = subprocess.run([BINARY, "--base", base], preexec_fn=limit, capture_output=True, text=True, timeout=30)
+    command = ["sh", "-c", 'ulimit -n 32; exec "$@"', "sh", BINARY, "--base", base]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("workspaced: this process may open 32 files only (RLIMIT_NOFILE)")
     assert len(result.stderr.splitlines()) == 1

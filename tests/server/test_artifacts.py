@@ -398,7 +398,7 @@ def test_reading_whole_files_keeps_no_change_waiting(base: Path) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(1.78e12, "9999-12-31T23:59:59.999999999Z"), (-1e11, "0001-01-01T00:00:00Z")],
+    [(1.78e12, "9999-12-31T23:59:59.999999Z"), (-1e11, "0001-01-01T00:00:00Z")],
 )
 def test_a_time_that_no_timestamp_holds_hides_nothing(base: Path, seconds: float, shown: str) -> None:
     """tmpfs, XFS and Btrfs keep such times: milliseconds taken for seconds, for example."""

@@ -23,7 +23,7 @@ _MAY_INCLUDE = {
     "service/observe": _BASE,
     "service/rpc": {*_RECORDS, *_WIRE, "service/artifacts", "service/observe"},
     "service/server": {*_RECORDS, *_WIRE, "service/artifacts", "service/catalog", "service/observe", "service/rpc"},
-    "service": {*_BASE, "service/observe", "service/server"},
+    "service": {*_RECORDS, "service/observe", "service/server"},
     # Installed headers can rely only on each other and on the generated ones beside them.
     "client-cpp/include/mlops": {"generated"},
     "client-cpp/include/mlops/testing": {"client-cpp/include/mlops", "generated"},

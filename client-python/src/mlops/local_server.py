@@ -298,13 +298,11 @@ def _reader_socket(base: Path) -> str:
 
 def _info_of(address: str) -> pb.ServerInfo | None:
     """What the server there says of itself; None if it does not answer."""
-    channel = open_channel(address)
+    stub = WorkspaceServiceStub(open_channel(address))
     try:
-        return WorkspaceServiceStub(channel).GetServerInfo(pb.GetServerInfoRequest(), timeout=_INFO_S)
+        return stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=_INFO_S)
     except grpc.RpcError:
         return None
-    finally:
-        channel.close()
 
 
 class _Attempt:

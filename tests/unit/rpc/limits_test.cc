@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "proto/cpp/wire_status.h"
 #include "service/catalog/memory_catalog.h"
 #include "service/rpc/workspace_service.h"
 #include "tests/support/matchers.h"

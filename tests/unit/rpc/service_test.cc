@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
+#include "proto/cpp/wire_status.h"
 #include "service/catalog/memory_catalog.h"
 #include "service/rpc/workspace_service.h"
 #include "tests/support/matchers.h"

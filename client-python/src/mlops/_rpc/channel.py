@@ -84,8 +84,23 @@ def service_config() -> str:
     return json.dumps({"methodConfig": [{"name": names, "retryPolicy": policy}], "retryThrottling": throttling})
 
 
+_keeper: tuple[int, grpc.Channel] | None = None
+
+
+def _keep_grpc_running() -> None:
+    """Keeps one channel for as long as this process lives; it never connects.
+
+    gRPC shuts down in the background when the last channel goes. A child that is forked meanwhile finds gRPC half shut
+    down and is ended by it, with the exit code 64.
+    """
+    global _keeper
+    if _keeper is None or _keeper[0] != os.getpid():
+        _keeper = (os.getpid(), grpc.insecure_channel("unix:/dev/null"))
+
+
 def open_channel(address: str) -> grpc.Channel:
     """A channel to "unix:PATH" or "HOST:PORT"; it connects with the first call."""
+    _keep_grpc_running()
     options: list[tuple[str, str | int]] = [
         ("grpc.service_config", service_config()),
         ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),

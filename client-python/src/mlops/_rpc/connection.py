@@ -5,7 +5,6 @@ from __future__ import annotations  # The types of gRPC's stubs are generic to t
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -118,12 +117,10 @@ class Connection:
             following.page_token = page.next_page_token
 
     def close(self) -> None:
-        """Closes the connection; what is under way on it ends with an error. A later call opens another one."""
-        with suppress(WorkspaceError), GATE:  # In a fork that gRPC does not survive there is nothing to close.
-            with self._lock:
-                link, self._link = self._link, None
-            if link is not None and link.generation == GATE.generation:
-                link.channel.close()
+        """Gives the connection up; calls that run on it finish. A later call opens another one."""
+        with self._lock:
+            # Not channel.close(): after a fork, gRPC 1.71 crashes with a closed channel that somebody still refers to.
+            self._link = None
 
     def resume(self, do: Callable[[Stub], Result], progress: Callable[[], int], begun: bool = False) -> Result:
         """Calls `do`, which makes calls that stream, and calls it again when the connection is lost or the server is
