@@ -150,26 +150,15 @@ def test_a_silent_connection_is_closed_within_five_seconds(base: Path) -> None:
 # --- Rapid reset ----------------------------------------------------------------------------------------------------
 
 
-def _has_ipv6() -> bool:
-    with socket.socket(socket.AF_INET6) as probe:
-        try:
-            probe.bind(("::1", 0))
-        except OSError:
-            return False
-    return True
-
-
-@pytest.mark.parametrize("host", ["unix", "127.0.0.1", "[::1]"])
-@pytest.mark.parametrize("method", ["GetWorkspace", "StreamWorkspaceStatuses"])
+@pytest.mark.parametrize(
+    ("host", "method"), [("unix", "GetWorkspace"), ("unix", "StreamWorkspaceStatuses"), ("127.0.0.1", "GetWorkspace")]
+)
+@pytest.mark.timeout(200)
 def test_a_connection_that_resets_beyond_a_rate_is_closed_and_no_other(base: Path, host: str, method: str) -> None:
     listen = [] if host == "unix" else ["--listen", f"{host}:0"]
-    if host == "[::1]" and not _has_ipv6():
-        pytest.skip("needs IPv6")
     with Server(base, *listen) as server, server.connect() as other:
         answer(server, "EnsureWorkspace", project="p")
         address = server.addresses[-1]
-        if host != "unix":
-            address = address.replace("[::1]", "::1")
         with Connection(address) as attacker:
             data = message(pb.GetWorkspaceRequest(project="p").SerializeToString() if "Get" in method else b"")
             send_until_closed(attacker, 20_000, lambda: attacker.open(method, data, end=False, reset=True))
