@@ -108,8 +108,8 @@ class MLOpsClient:
         self._make_adapters()
 
     def close(self) -> None:
-        """Closes the connection to the workspace's server, unless it is that of the `workspace_manager` given. A later
-        call opens another one.
+        """Gives up the connection to the workspace's server, unless it is that of the `workspace_manager` given. A
+        later call opens another one.
         """
         if self._owns_manager:
             self._manager.close()

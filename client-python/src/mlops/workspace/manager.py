@@ -109,7 +109,7 @@ class WorkspaceManager:
             )
 
     def close(self) -> None:
-        """Closes the connection, also for the workspaces that came from here; what is under way ends with an error.
+        """Gives the connection up, also for the workspaces that came from here; calls that run on it finish.
 
         A later call opens another one. The server leaves when it has been idle, whether or not anybody closes.
         """
