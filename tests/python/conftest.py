@@ -15,11 +15,6 @@ from support.server import short_base, stop_server
 Script = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Moves the tests that fork this process to the front; see pytest.ini."""
-    items.sort(key=lambda item: item.get_closest_marker("forks") is None)
-
-
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No server but one of the base; should a test fail to stop it, it leaves soon."""

@@ -162,7 +162,6 @@ def _settle(root: Path, results: "multiprocessing.Queue[bool]") -> None:
     results.put(settled(root)[1])
 
 
-@pytest.mark.forks
 def test_of_processes_that_open_a_copy_at_once_one_moves_the_locations(fraud: Path) -> None:
     copy = shutil.copytree(fraud, fraud.with_name("fraud2"))
     fork = multiprocessing.get_context("fork")
@@ -175,7 +174,6 @@ def test_of_processes_that_open_a_copy_at_once_one_moves_the_locations(fraud: Pa
         process.join()
 
 
-@pytest.mark.forks
 def test_a_copy_that_cannot_be_written_says_so_and_the_original_can_be_read(fraud: Path) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         os.chmod(directory, 0o755)

@@ -66,7 +66,6 @@ def _status_of(client: MLOpsClient) -> str:
     return str(client.get_status()["project_name"])
 
 
-@pytest.mark.forks
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_client_is_given_to_workers(method: str, manager: WorkspaceManager) -> None:
     clients = [MLOpsClient(name, workspace_manager=manager) for name in ("a", "b")]

@@ -298,11 +298,13 @@ def _reader_socket(base: Path) -> str:
 
 def _info_of(address: str) -> pb.ServerInfo | None:
     """What the server there says of itself; None if it does not answer."""
-    stub = WorkspaceServiceStub(open_channel(address))
+    channel = open_channel(address)
     try:
-        return stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=_INFO_S)
+        return WorkspaceServiceStub(channel).GetServerInfo(pb.GetServerInfoRequest(), timeout=_INFO_S)
     except grpc.RpcError:
         return None
+    finally:
+        channel.close()
 
 
 class _Attempt:

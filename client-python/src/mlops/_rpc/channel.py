@@ -88,10 +88,9 @@ _keeper: tuple[int, grpc.Channel] | None = None
 
 
 def _keep_grpc_running() -> None:
-    """Keeps one channel for as long as this process lives; it never connects.
+    """Keeps one channel, which never connects, for as long as this process lives.
 
-    gRPC shuts down in the background when the last channel goes. A child that is forked meanwhile finds gRPC half shut
-    down and is ended by it, with the exit code 64.
+    Without it gRPC would shut down with the last channel that is closed, and gRPC 1.71 crashes at a fork after that.
     """
     global _keeper
     if _keeper is None or _keeper[0] != os.getpid():

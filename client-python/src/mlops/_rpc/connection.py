@@ -4,6 +4,7 @@ from __future__ import annotations  # The types of gRPC's stubs are generic to t
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
@@ -119,7 +120,6 @@ class Connection:
     def close(self) -> None:
         """Gives the connection up; calls that run on it finish. A later call opens another one."""
         with self._lock:
-            # Not channel.close(): after a fork, gRPC 1.71 crashes with a closed channel that somebody still refers to.
             self._link = None
 
     def resume(self, do: Callable[[Stub], Result], progress: Callable[[], int], begun: bool = False) -> Result:
@@ -192,6 +192,9 @@ class Connection:
                 raise
             channel = open_channel(address)
             self._link = _Link(address, channel, Stub(channel), GATE.generation)
+            # gRPC never closes a channel by itself, and up to 1.80 ends a forked child, with 64, in which one is left
+            # that is neither closed nor registered. What still runs on the link keeps it.
+            weakref.finalize(self._link, channel.close).atexit = False
             GATE.arm()
             return self._link
 
