@@ -20,6 +20,8 @@ namespace mlops::observe {
 namespace {
 
 constexpr size_t kQueuedLines = 8192;
+// A flood of calls leaves room for what the operator must see.
+constexpr size_t kQueuedCalls = kQueuedLines - 1024;
 constexpr std::chrono::seconds kProblemInterval(10);
 constexpr size_t kMaxBatchBytes = 64 * 1024;
 // So short that the queue holds what comes meanwhile.
@@ -121,7 +123,7 @@ bool Log::Wants(const absl::Status& status) const {
 
 void Log::Call(absl::string_view method, absl::string_view project, const absl::Status& status, absl::Duration duration,
                absl::string_view peer) {
-  if (!Wants(status)) return;
+  if (!Wants(status) || queue_->queue_size() >= kQueuedCalls) return;
   std::string line = absl::StrCat(R"("method":")", method, R"(","code":")", absl::StatusCodeToString(status.code()),
                                   R"(","micros":)", absl::ToInt64Microseconds(duration));
   if (!project.empty()) absl::StrAppend(&line, R"(,"project":)", QuotedEcho(project));

@@ -30,8 +30,8 @@ enum class CallLogLevel {
 };
 
 // The server's log: one JSON object a line, on standard error or in a file. Lines are written by a thread of the log's
-// own from a bounded queue, a hundredth of a second late at most; when that is full the oldest are dropped, so that no
-// call ever waits for the disk. Thread-safe.
+// own from a bounded queue, a hundredth of a second late at most. When it is nearly full, lines about calls are dropped,
+// so that no call ever waits for the disk; the rest of the queue is kept for everything else. Thread-safe.
 class Log {
  public:
   struct Options {

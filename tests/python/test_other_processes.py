@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import copy
-import multiprocessing
 import os
 import pickle
 import subprocess
@@ -62,15 +61,24 @@ def test_a_copy_of_a_client_makes_its_own_of_what_it_keeps_open(manager: Workspa
         assert getattr(other, name)._make.__self__ is other
 
 
-def _status_of(client: MLOpsClient) -> str:
-    return str(client.get_status()["project_name"])
+_GIVE_TO_WORKERS = """
+import concurrent.futures, multiprocessing, sys
+from mlops.client import MLOpsClient
+
+def name(client):
+    return client.get_status()["project_name"]
+
+if __name__ == "__main__":
+    clients = [MLOpsClient.from_project(project) for project in ("a", "b")]
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(sys.argv[1])) as pool:
+        print(*pool.map(name, clients))
+"""
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_a_client_is_given_to_workers(method: str, manager: WorkspaceManager) -> None:
-    clients = [MLOpsClient(name, workspace_manager=manager) for name in ("a", "b")]
-    with concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as pool:
-        assert list(pool.map(_status_of, clients)) == ["a", "b"]
+def test_a_client_is_given_to_workers(method: str, script: Script) -> None:
+    result = script(_GIVE_TO_WORKERS, method)
+    assert result.stdout == "a b\n", result.stderr
 
 
 # --- Forks ---

@@ -164,6 +164,11 @@ def test_a_connection_that_resets_beyond_a_rate_is_closed_and_no_other(base: Pat
             send_until_closed(attacker, 20_000, lambda: attacker.open(method, data, end=False, reset=True))
             assert attacker.is_closed_within(_TIMEOUT_S)
         assert _stub(other).GetWorkspace(pb.GetWorkspaceRequest(project="p")).project == "p"
+        # The connection is closed first, then the line is written.
+        deadline = time.monotonic() + _TIMEOUT_S
+        while not any("cancelled too many calls" in str(line.get("message")) for line in log_lines(server)):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
 def test_clients_that_cancel_now_and_then_are_left_alone(base: Path) -> None:

@@ -52,5 +52,15 @@ TEST_F(LogTest, ProblemsThatComeAgainAreBounded) {
   EXPECT_EQ(lines[1]["message"], "b: too");
 }
 
+TEST_F(LogTest, AFloodOfCallsPushesNoWarningOut) {
+  for (int i = 0; i < 50'000; ++i) {
+    if (i % 10'000 == 0) log->Warning("seen");
+    log->Call("GetWorkspace", "fraud", absl::OkStatus(), absl::Microseconds(1), "unix:");
+  }
+  int seen = 0;
+  for (const nlohmann::json& line : Lines()) seen += line.value("message", "") == "seen";
+  EXPECT_EQ(seen, 5);
+}
+
 }  // namespace
 }  // namespace mlops::observe
