@@ -1,4 +1,5 @@
-// Prints how much each workspace holds, every few seconds or once: watch_usage ADDRESS [SECONDS].
+// Prints how much each workspace holds, every few seconds or once: watch_usage
+// ADDRESS [SECONDS].
 #include <cstdlib>
 #include <iostream>
 
@@ -9,11 +10,14 @@
 namespace {
 
 bool Print(const mlops::WorkspaceStatus& status) {
-  std::cout << status.workspace.project << ": " << status.file_count << " files, " << status.size_bytes << " bytes";
+  std::cout << status.workspace.project << ": " << status.file_count
+            << " files, " << status.size_bytes << " bytes";
   for (const mlops::DirectoryUsage& directory : status.directories) {
-    if (directory.file_count > 0) std::cout << ", " << directory.name << " " << directory.size_bytes;
+    if (directory.file_count > 0)
+      std::cout << ", " << directory.name << " " << directory.size_bytes;
   }
-  if (!status.error.ok()) std::cout << " (incomplete: " << status.error.message() << ")";
+  if (!status.error.ok())
+    std::cout << " (incomplete: " << status.error.message() << ")";
   std::cout << "\n";
   return true;
 }
@@ -21,10 +25,12 @@ bool Print(const mlops::WorkspaceStatus& status) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const auto client = mlops::WorkspaceClient::Connect({.address = argc > 1 ? argv[1] : "127.0.0.1:50051"});
+  const auto client = mlops::WorkspaceClient::Connect(
+      {.address = argc > 1 ? argv[1] : "127.0.0.1:50051"});
   if (!client.ok()) return std::cerr << client.status() << "\n", 1;
   int seconds = 0;
-  if (argc > 2 && !absl::SimpleAtoi(argv[2], &seconds)) return std::cerr << "SECONDS must be a number\n", 2;
+  if (argc > 2 && !absl::SimpleAtoi(argv[2], &seconds))
+    return std::cerr << "SECONDS must be a number\n", 2;
   while (true) {
     const absl::Status status = client->StreamStatuses(Print);
     if (!status.ok()) std::cerr << status << "\n";

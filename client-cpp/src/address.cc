@@ -34,38 +34,51 @@ constexpr char kEnvironmentVariable[] = "MLOPS_WORKSPACE_ADDRESS";
 constexpr size_t kMaxSocketPathBytes = sizeof(sockaddr_un::sun_path) - 1;
 constexpr size_t kMaxLockBytes = 65536;
 
-// What a server writes into `<base>/.workspaced/lock` for those who look for it.
+// What a server writes into `<base>/.workspaced/lock` for those who look for
+// it.
 struct Lock {
   std::string host;
   std::vector<std::string> addresses;
 };
 
-absl::Status FieldInvalid(const std::string& field, const std::string& problem) {
-  return base::MakeError(absl::StatusCode::kInvalidArgument, absl::StrCat(field, ": ", problem),
-                         {.reason = "FIELD_INVALID", .metadata = {{"field", field}, {"problem", problem}}});
+absl::Status FieldInvalid(const std::string& field,
+                          const std::string& problem) {
+  return base::MakeError(
+      absl::StatusCode::kInvalidArgument, absl::StrCat(field, ": ", problem),
+      {.reason = "FIELD_INVALID",
+       .metadata = {{"field", field}, {"problem", problem}}});
 }
 
-std::string SocketPath(const std::string& address) { return std::string(absl::StripPrefix(address, "unix:")); }
+std::string SocketPath(const std::string& address) {
+  return std::string(absl::StripPrefix(address, "unix:"));
+}
 
-bool IsUnix(const std::string& address) { return absl::StartsWith(address, "unix:"); }
+bool IsUnix(const std::string& address) {
+  return absl::StartsWith(address, "unix:");
+}
 
 // What is wrong with `address`, or "".
 std::string AddressProblem(const std::string& address) {
   if (IsUnix(address)) {
     if (SocketPath(address).empty()) return "has no path after unix:";
     if (SocketPath(address).size() <= kMaxSocketPathBytes) return "";
-    return absl::StrCat("is longer than a Unix socket's path may be, ", kMaxSocketPathBytes, " bytes");
+    return absl::StrCat("is longer than a Unix socket's path may be, ",
+                        kMaxSocketPathBytes, " bytes");
   }
   const size_t colon = address.rfind(':');
   int port = 0;
-  const bool has_port = colon != std::string::npos && absl::SimpleAtoi(address.substr(colon + 1), &port);
-  if (!has_port || port < 1 || port > 65535 || colon == 0 || absl::StrContains(address, "/")) {
-    return absl::StrCat("must be unix:PATH or HOST:PORT, not ", base::Echo(address));
+  const bool has_port = colon != std::string::npos &&
+                        absl::SimpleAtoi(address.substr(colon + 1), &port);
+  if (!has_port || port < 1 || port > 65535 || colon == 0 ||
+      absl::StrContains(address, "/")) {
+    return absl::StrCat("must be unix:PATH or HOST:PORT, not ",
+                        base::Echo(address));
   }
   return "";
 }
 
-absl::StatusOr<std::string> Checked(const std::string& field, std::string address) {
+absl::StatusOr<std::string> Checked(const std::string& field,
+                                    std::string address) {
   const std::string problem = AddressProblem(address);
   if (!problem.empty()) return FieldInvalid(field, problem);
   return address;
@@ -76,10 +89,14 @@ std::optional<Lock> ReadLock(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<size_t>(file.gcount()));
-  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object() || !json.contains("addresses") || !json["addresses"].is_array()) return std::nullopt;
+  const auto json =
+      nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains("addresses") ||
+      !json["addresses"].is_array())
+    return std::nullopt;
   Lock lock;
-  if (json.contains("host") && json["host"].is_string()) lock.host = json["host"];
+  if (json.contains("host") && json["host"].is_string())
+    lock.host = json["host"];
   for (const auto& address : json["addresses"]) {
     if (address.is_string()) lock.addresses.push_back(address);
   }
@@ -103,23 +120,31 @@ bool IsAnswered(const fs::path& path) {
   address.sun_family = AF_UNIX;
   if (name.size() > kMaxSocketPathBytes) return false;
   name.copy(address.sun_path, kMaxSocketPathBytes);
-  const base::UniqueFd probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const base::UniqueFd probe(
+      socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   return probe.ok() &&
-         (connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 || errno == EAGAIN);
+         (connect(probe.get(), reinterpret_cast<const sockaddr*>(&address),
+                  sizeof(address)) == 0 ||
+          errno == EAGAIN);
 }
 
-// The address with `host` in place of one that means every address of the server's machine.
+// The address with `host` in place of one that means every address of the
+// server's machine.
 std::string Reachable(const std::string& address, const std::string& host) {
   for (const char* any : {"0.0.0.0:", "[::]:"}) {
-    if (absl::StartsWith(address, any)) return absl::StrCat(host, ":", absl::StripPrefix(address, any));
+    if (absl::StartsWith(address, any))
+      return absl::StrCat(host, ":", absl::StripPrefix(address, any));
   }
   return address;
 }
 
-// How a server on this machine is reached: by a socket if there is one, the base's own first. A lock file may be the
-// copy of another base's and name that one's socket.
-std::optional<std::string> ChooseHere(const Lock& lock, const fs::path& default_socket) {
-  if (IsSocket(default_socket)) return absl::StrCat("unix:", default_socket.string());
+// How a server on this machine is reached: by a socket if there is one, the
+// base's own first. A lock file may be the copy of another base's and name that
+// one's socket.
+std::optional<std::string> ChooseHere(const Lock& lock,
+                                      const fs::path& default_socket) {
+  if (IsSocket(default_socket))
+    return absl::StrCat("unix:", default_socket.string());
   for (const std::string& address : lock.addresses) {
     if (IsUnix(address) && IsSocket(SocketPath(address))) return address;
   }
@@ -142,17 +167,22 @@ absl::StatusOr<std::string> FindServer(const std::string& base_path) {
   const fs::path base = fs::absolute(base_path, error);
   const Lock lock = ReadLock(base / ".workspaced" / "lock").value_or(Lock());
   const fs::path socket = base / ".workspaced" / "socket";
-  // The name of this machine may have changed, as in containers: what answers here is here.
-  const bool here = lock.host.empty() || lock.host == HostName() || IsAnswered(socket);
+  // The name of this machine may have changed, as in containers: what answers
+  // here is here.
+  const bool here =
+      lock.host.empty() || lock.host == HostName() || IsAnswered(socket);
   const auto found = here ? ChooseHere(lock, socket) : ChooseElsewhere(lock);
   if (found) return Checked("base_path", *found);
   if (here) {
     return absl::UnavailableError(
-        absl::StrCat("No server is running for ", base.string(), ": start one with workspaced --base ", base.string()));
+        absl::StrCat("No server is running for ", base.string(),
+                     ": start one with workspaced --base ", base.string()));
   }
   return absl::UnavailableError(
-      absl::StrCat(base.string(), " is served on the host ", lock.host, " at ", absl::StrJoin(lock.addresses, ", "),
-                   " alone: have it listen on an address that can be reached from here or, if it has ended "
+      absl::StrCat(base.string(), " is served on the host ", lock.host, " at ",
+                   absl::StrJoin(lock.addresses, ", "),
+                   " alone: have it listen on an address that can be reached "
+                   "from here or, if it has ended "
                    "without cleaning up, start workspaced --base ",
                    base.string()));
 }
@@ -161,12 +191,16 @@ absl::StatusOr<std::string> FindServer(const std::string& base_path) {
 
 absl::StatusOr<std::string> ResolveAddress(const ClientOptions& options) {
   if (!options.address.empty() && !options.base_path.empty()) {
-    return FieldInvalid("address", "give either the address or the base_path, not both");
+    return FieldInvalid("address",
+                        "give either the address or the base_path, not both");
   }
   if (!options.address.empty()) return Checked("address", options.address);
   if (!options.base_path.empty()) return FindServer(options.base_path);
-  if (const char* address = std::getenv(kEnvironmentVariable)) return Checked(kEnvironmentVariable, address);
-  return FieldInvalid("address", absl::StrCat("missing: give an address, a base_path, or set ", kEnvironmentVariable));
+  if (const char* address = std::getenv(kEnvironmentVariable))
+    return Checked(kEnvironmentVariable, address);
+  return FieldInvalid(
+      "address", absl::StrCat("missing: give an address, a base_path, or set ",
+                              kEnvironmentVariable));
 }
 
 std::string GrpcTarget(absl::string_view address) {
@@ -174,7 +208,8 @@ std::string GrpcTarget(absl::string_view address) {
   if (!absl::ConsumePrefix(&path, "unix:")) return std::string(address);
   std::string target = "unix:";
   for (const unsigned char c : path) {
-    if (absl::ascii_isalnum(c) || absl::StrContains("/._-~", static_cast<char>(c))) {
+    if (absl::ascii_isalnum(c) ||
+        absl::StrContains("/._-~", static_cast<char>(c))) {
       target += static_cast<char>(c);
     } else {
       absl::StrAppendFormat(&target, "%%%02X", c);
@@ -184,7 +219,8 @@ std::string GrpcTarget(absl::string_view address) {
 }
 
 bool IsLocal(absl::string_view address) {
-  return absl::StartsWith(address, "unix:") || base::IsLoopbackHost(address.substr(0, address.rfind(':')));
+  return absl::StartsWith(address, "unix:") ||
+         base::IsLoopbackHost(address.substr(0, address.rfind(':')));
 }
 
 }  // namespace mlops::internal

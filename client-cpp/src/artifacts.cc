@@ -35,7 +35,8 @@ Request About(std::string_view project, std::string_view path) {
 }
 
 template <typename Request>
-Request MakePlaceRequest(std::string_view project, std::string_view path, std::string_view destination,
+Request MakePlaceRequest(std::string_view project, std::string_view path,
+                         std::string_view destination,
                          const PlaceOptions& options) {
   auto request = About<Request>(project, path);
   request.set_destination_path(std::string(destination));
@@ -46,7 +47,9 @@ Request MakePlaceRequest(std::string_view project, std::string_view path, std::s
 
 // The first message of a write by either kind of options.
 template <typename Options>
-v1::WriteArtifactRequest MakeWriteRequest(std::string_view project, std::string_view path, const Options& options) {
+v1::WriteArtifactRequest MakeWriteRequest(std::string_view project,
+                                          std::string_view path,
+                                          const Options& options) {
   auto request = About<v1::WriteArtifactRequest>(project, path);
   request.set_create_only(options.create_only);
   request.set_etag(options.etag);
@@ -54,24 +57,30 @@ v1::WriteArtifactRequest MakeWriteRequest(std::string_view project, std::string_
   return request;
 }
 
-absl::Status Report(const Progress& progress, int64_t done_bytes, int64_t total_bytes) {
-  if (progress == nullptr || progress(done_bytes, total_bytes)) return absl::OkStatus();
+absl::Status Report(const Progress& progress, int64_t done_bytes,
+                    int64_t total_bytes) {
+  if (progress == nullptr || progress(done_bytes, total_bytes))
+    return absl::OkStatus();
   return absl::CancelledError("The progress callback ended the transfer");
 }
 
-// The SHA-256 of a file that is read from begin to end, whatever is read twice or left out.
+// The SHA-256 of a file that is read from begin to end, whatever is read twice
+// or left out.
 class FileChecksum {
  public:
   explicit FileChecksum(const SourceFile* file) : file_(file) {}
 
-  // Takes `data`, which stands at `offset`, and reads what stands before it and has not been seen.
+  // Takes `data`, which stands at `offset`, and reads what stands before it and
+  // has not been seen.
   absl::Status Add(int64_t offset, const grpc::Slice& data) {
     while (hashed_ < offset) {
       ASSIGN_OR_RETURN(const grpc::Slice before,
-                       file_->Read(hashed_, std::min(offset - hashed_, internal::kChunkBytes)));
+                       file_->Read(hashed_, std::min(offset - hashed_,
+                                                     internal::kChunkBytes)));
       Update(before, 0);
     }
-    if (hashed_ - offset < static_cast<int64_t>(data.size())) Update(data, static_cast<size_t>(hashed_ - offset));
+    if (hashed_ - offset < static_cast<int64_t>(data.size()))
+      Update(data, static_cast<size_t>(hashed_ - offset));
     return absl::OkStatus();
   }
 
@@ -83,7 +92,8 @@ class FileChecksum {
 
  private:
   void Update(const grpc::Slice& data, size_t skip) {
-    const absl::string_view bytes(reinterpret_cast<const char*>(data.begin()), data.size());
+    const absl::string_view bytes(reinterpret_cast<const char*>(data.begin()),
+                                  data.size());
     sha256_.Update(bytes.substr(skip));
     hashed_ += static_cast<int64_t>(data.size() - skip);
   }
@@ -96,35 +106,45 @@ class FileChecksum {
 
 // Opens a file for reading by either kind of options.
 template <typename Options>
-absl::StatusOr<std::unique_ptr<ReadSession>> OpenSession(const std::shared_ptr<Connection>& connection,
-                                                         v1::ReadArtifactRequest request, const Options& options,
-                                                         const CallOptions& call) {
+absl::StatusOr<std::unique_ptr<ReadSession>> OpenSession(
+    const std::shared_ptr<Connection>& connection,
+    v1::ReadArtifactRequest request, const Options& options,
+    const CallOptions& call) {
   const Retry retry(call);
   request.set_etag(options.etag);
-  ASSIGN_OR_RETURN(auto wire, internal::WireReadSession::Open(connection, request, call));
+  ASSIGN_OR_RETURN(auto wire,
+                   internal::WireReadSession::Open(connection, request, call));
   if (!options.by_path) return wire;
-  auto by_path = internal::PathReadSession::Open(*connection, request.project(), *wire, retry.Attempt());
+  auto by_path = internal::PathReadSession::Open(*connection, request.project(),
+                                                 *wire, retry.Attempt());
   return by_path != nullptr ? std::move(by_path) : std::move(wire);
 }
 
-// Has the system copy `file` to where the server stages it, as far as that is possible: the session does the rest.
-absl::Status AppendByPath(Connection& connection, WriteSession& session, const SourceFile& file,
-                          const Progress& progress, const CallOptions& call) {
+// Has the system copy `file` to where the server stages it, as far as that is
+// possible: the session does the rest.
+absl::Status AppendByPath(Connection& connection, WriteSession& session,
+                          const SourceFile& file, const Progress& progress,
+                          const CallOptions& call) {
   const Retry retry(call);
   const std::string base = connection.LocalBase(retry.Attempt());
   auto staged = base.empty() ? std::nullopt : session.OpenStaged(base);
   if (!staged) return absl::OkStatus();
-  for (int64_t copied = 1; copied > 0 && session.offset() < file.size(); session.Appended(copied)) {
+  for (int64_t copied = 1; copied > 0 && session.offset() < file.size();
+       session.Appended(copied)) {
     RETURN_IF_ERROR(retry.CheckWanted());
     RETURN_IF_ERROR(Report(progress, session.offset(), file.size()));
-    const int64_t size = std::min(file.size() - session.offset(), internal::kChunkBytes);
-    copied = std::max<int64_t>(0, internal::CopyBytes(file.fd(), session.offset(), staged->fd.get(), size));
+    const int64_t size =
+        std::min(file.size() - session.offset(), internal::kChunkBytes);
+    copied =
+        std::max<int64_t>(0, internal::CopyBytes(file.fd(), session.offset(),
+                                                 staged->fd.get(), size));
   }
   return internal::CloseWritten(std::move(staged->fd));
 }
 
 // Reads all of `session` into `file`. Returns its SHA-256 if that is wanted.
-absl::StatusOr<std::string> Save(ReadSession& session, TargetFile& file, const DownloadOptions& options) {
+absl::StatusOr<std::string> Save(ReadSession& session, TargetFile& file,
+                                 const DownloadOptions& options) {
   base::Sha256 sha256;
   const int64_t total = session.remaining_bytes();
   do {
@@ -142,16 +162,23 @@ absl::StatusOr<std::string> Save(ReadSession& session, TargetFile& file, const D
 
 }  // namespace
 
-ArtifactReader::ArtifactReader(std::unique_ptr<internal::ReadSession> session) : session_(std::move(session)) {}
+ArtifactReader::ArtifactReader(std::unique_ptr<internal::ReadSession> session)
+    : session_(std::move(session)) {}
 ArtifactReader::ArtifactReader(ArtifactReader&&) noexcept = default;
 ArtifactReader& ArtifactReader::operator=(ArtifactReader&&) noexcept = default;
 ArtifactReader::~ArtifactReader() = default;
 
-const Artifact& ArtifactReader::artifact() const { return session_->artifact(); }
+const Artifact& ArtifactReader::artifact() const {
+  return session_->artifact();
+}
 bool ArtifactReader::by_path() const { return session_->by_path(); }
 int64_t ArtifactReader::offset() const { return session_->offset(); }
-int64_t ArtifactReader::remaining_bytes() const { return session_->remaining_bytes(); }
-absl::StatusOr<size_t> ArtifactReader::Read(char* buffer, size_t size) { return session_->Read(buffer, size); }
+int64_t ArtifactReader::remaining_bytes() const {
+  return session_->remaining_bytes();
+}
+absl::StatusOr<size_t> ArtifactReader::Read(char* buffer, size_t size) {
+  return session_->Read(buffer, size);
+}
 
 absl::StatusOr<std::string> ArtifactReader::ReadChunk() {
   ASSIGN_OR_RETURN(const auto pieces, session_->NextPieces());
@@ -159,36 +186,45 @@ absl::StatusOr<std::string> ArtifactReader::ReadChunk() {
   for (const absl::string_view piece : pieces) size += piece.size();
   std::string chunk;
   chunk.reserve(size);
-  for (const absl::string_view piece : pieces) chunk.append(piece.data(), piece.size());
+  for (const absl::string_view piece : pieces)
+    chunk.append(piece.data(), piece.size());
   return chunk;
 }
 
-ArtifactWriter::ArtifactWriter(std::unique_ptr<internal::BufferedWriter> writer) : writer_(std::move(writer)) {}
+ArtifactWriter::ArtifactWriter(std::unique_ptr<internal::BufferedWriter> writer)
+    : writer_(std::move(writer)) {}
 ArtifactWriter::ArtifactWriter(ArtifactWriter&&) noexcept = default;
 ArtifactWriter& ArtifactWriter::operator=(ArtifactWriter&&) noexcept = default;
 ArtifactWriter::~ArtifactWriter() = default;
 
 int64_t ArtifactWriter::offset() const { return writer_->offset(); }
-absl::Status ArtifactWriter::Write(std::string_view data) { return writer_->Write(data); }
-absl::StatusOr<Artifact> ArtifactWriter::Finish(std::string_view sha256) { return writer_->Finish(sha256); }
+absl::Status ArtifactWriter::Write(std::string_view data) {
+  return writer_->Write(data);
+}
+absl::StatusOr<Artifact> ArtifactWriter::Finish(std::string_view sha256) {
+  return writer_->Finish(sha256);
+}
 void ArtifactWriter::Abandon() { writer_->Abandon(); }
 
-absl::StatusOr<Artifact> WorkspaceClient::GetArtifact(std::string_view project, std::string_view path,
-                                                      const GetArtifactOptions& options,
-                                                      const CallOptions& call) const {
+absl::StatusOr<Artifact> WorkspaceClient::GetArtifact(
+    std::string_view project, std::string_view path,
+    const GetArtifactOptions& options, const CallOptions& call) const {
   auto request = About<v1::GetArtifactRequest>(project, path);
   request.set_checksum(options.checksum);
-  ASSIGN_OR_RETURN(const v1::Artifact artifact, connection_->GetArtifact(request, call));
+  ASSIGN_OR_RETURN(const v1::Artifact artifact,
+                   connection_->GetArtifact(request, call));
   return FromProto(artifact);
 }
 
-absl::Status WorkspaceClient::ListArtifacts(std::string_view project, const std::function<bool(const Artifact&)>& visit,
-                                            const ListArtifactsOptions& options, const CallOptions& call) const {
+absl::Status WorkspaceClient::ListArtifacts(
+    std::string_view project, const std::function<bool(const Artifact&)>& visit,
+    const ListArtifactsOptions& options, const CallOptions& call) const {
   auto request = About<v1::ListArtifactsRequest>(project, options.path);
   request.set_recursive(options.recursive);
   request.set_page_size(options.page_size);
   do {
-    ASSIGN_OR_RETURN(const v1::ListArtifactsResponse page, connection_->ListArtifacts(request, call));
+    ASSIGN_OR_RETURN(const v1::ListArtifactsResponse page,
+                     connection_->ListArtifacts(request, call));
     for (const v1::Artifact& artifact : page.artifacts()) {
       if (!visit(FromProto(artifact))) return absl::OkStatus();
     }
@@ -197,79 +233,102 @@ absl::Status WorkspaceClient::ListArtifacts(std::string_view project, const std:
   return absl::OkStatus();
 }
 
-absl::StatusOr<DeletedArtifacts> WorkspaceClient::DeleteArtifact(std::string_view project, std::string_view path,
-                                                                 const DeleteArtifactOptions& options,
-                                                                 const CallOptions& call) const {
+absl::StatusOr<DeletedArtifacts> WorkspaceClient::DeleteArtifact(
+    std::string_view project, std::string_view path,
+    const DeleteArtifactOptions& options, const CallOptions& call) const {
   auto request = About<v1::DeleteArtifactRequest>(project, path);
   request.set_force(options.force);
   request.set_etag(options.etag);
   request.set_allow_missing(options.allow_missing);
-  ASSIGN_OR_RETURN(const v1::DeleteArtifactResponse response, connection_->DeleteArtifact(request, call));
-  return DeletedArtifacts{.file_count = response.file_count(), .size_bytes = response.size_bytes()};
+  ASSIGN_OR_RETURN(const v1::DeleteArtifactResponse response,
+                   connection_->DeleteArtifact(request, call));
+  return DeletedArtifacts{.file_count = response.file_count(),
+                          .size_bytes = response.size_bytes()};
 }
 
-absl::StatusOr<Artifact> WorkspaceClient::MoveArtifact(std::string_view project, std::string_view path,
-                                                       std::string_view destination, const PlaceOptions& options,
-                                                       const CallOptions& call) const {
-  const auto request = MakePlaceRequest<v1::MoveArtifactRequest>(project, path, destination, options);
-  ASSIGN_OR_RETURN(const v1::Artifact artifact, connection_->MoveArtifact(request, call));
+absl::StatusOr<Artifact> WorkspaceClient::MoveArtifact(
+    std::string_view project, std::string_view path,
+    std::string_view destination, const PlaceOptions& options,
+    const CallOptions& call) const {
+  const auto request = MakePlaceRequest<v1::MoveArtifactRequest>(
+      project, path, destination, options);
+  ASSIGN_OR_RETURN(const v1::Artifact artifact,
+                   connection_->MoveArtifact(request, call));
   return FromProto(artifact);
 }
 
-absl::StatusOr<Artifact> WorkspaceClient::CopyArtifact(std::string_view project, std::string_view path,
-                                                       std::string_view destination, const PlaceOptions& options,
-                                                       const CallOptions& call) const {
-  const auto request = MakePlaceRequest<v1::CopyArtifactRequest>(project, path, destination, options);
-  ASSIGN_OR_RETURN(const v1::Artifact artifact, connection_->CopyArtifact(request, call));
+absl::StatusOr<Artifact> WorkspaceClient::CopyArtifact(
+    std::string_view project, std::string_view path,
+    std::string_view destination, const PlaceOptions& options,
+    const CallOptions& call) const {
+  const auto request = MakePlaceRequest<v1::CopyArtifactRequest>(
+      project, path, destination, options);
+  ASSIGN_OR_RETURN(const v1::Artifact artifact,
+                   connection_->CopyArtifact(request, call));
   return FromProto(artifact);
 }
 
-absl::StatusOr<Artifact> WorkspaceClient::MakeDirectory(std::string_view project, std::string_view path,
-                                                        const CallOptions& call) const {
+absl::StatusOr<Artifact> WorkspaceClient::MakeDirectory(
+    std::string_view project, std::string_view path,
+    const CallOptions& call) const {
   const auto request = About<v1::MakeDirectoryRequest>(project, path);
-  ASSIGN_OR_RETURN(const v1::Artifact artifact, connection_->MakeDirectory(request, call));
+  ASSIGN_OR_RETURN(const v1::Artifact artifact,
+                   connection_->MakeDirectory(request, call));
   return FromProto(artifact);
 }
 
-absl::StatusOr<ArtifactReader> WorkspaceClient::OpenForRead(std::string_view project, std::string_view path,
-                                                            const ReadOptions& options, const CallOptions& call) const {
+absl::StatusOr<ArtifactReader> WorkspaceClient::OpenForRead(
+    std::string_view project, std::string_view path, const ReadOptions& options,
+    const CallOptions& call) const {
   auto request = About<v1::ReadArtifactRequest>(project, path);
   request.set_offset(options.offset);
   request.set_limit(options.limit);
-  ASSIGN_OR_RETURN(auto session, OpenSession(connection_, std::move(request), options, call));
+  ASSIGN_OR_RETURN(auto session,
+                   OpenSession(connection_, std::move(request), options, call));
   return ArtifactReader(std::move(session));
 }
 
-absl::StatusOr<ArtifactWriter> WorkspaceClient::OpenForWrite(std::string_view project, std::string_view path,
-                                                             const WriteOptions& options,
-                                                             const CallOptions& call) const {
-  auto session = std::make_unique<WriteSession>(connection_, MakeWriteRequest(project, path, options), call);
+absl::StatusOr<ArtifactWriter> WorkspaceClient::OpenForWrite(
+    std::string_view project, std::string_view path,
+    const WriteOptions& options, const CallOptions& call) const {
+  auto session = std::make_unique<WriteSession>(
+      connection_, MakeWriteRequest(project, path, options), call);
   if (!options.upload_id.empty()) RETURN_IF_ERROR(session->Resume());
-  return ArtifactWriter(std::make_unique<internal::BufferedWriter>(std::move(session)));
+  return ArtifactWriter(
+      std::make_unique<internal::BufferedWriter>(std::move(session)));
 }
 
-absl::StatusOr<TransferredArtifact> WorkspaceClient::Upload(std::string_view project, const std::string& source,
-                                                            std::string_view path, const UploadOptions& options,
-                                                            const CallOptions& call) const {
+absl::StatusOr<TransferredArtifact> WorkspaceClient::Upload(
+    std::string_view project, const std::string& source, std::string_view path,
+    const UploadOptions& options, const CallOptions& call) const {
   ASSIGN_OR_RETURN(const SourceFile file, SourceFile::Open(source));
   const Retry retry(call);
-  WriteSession session(connection_, MakeWriteRequest(project, path, options), call);
+  WriteSession session(connection_, MakeWriteRequest(project, path, options),
+                       call);
   if (!options.upload_id.empty()) RETURN_IF_ERROR(session.Resume());
   if (file.size() > internal::kChunkBytes) session.UseOwnUploadId();
   // With an id of the caller's somebody else could write the same upload.
-  bool by_path = options.by_path && options.upload_id.empty() && file.size() >= internal::kMinBytesByPath;
+  bool by_path = options.by_path && options.upload_id.empty() &&
+                 file.size() >= internal::kMinBytesByPath;
   absl::Status appended;
-  if (by_path) appended = AppendByPath(*connection_, session, file, options.progress, retry.Attempt());
+  if (by_path)
+    appended = AppendByPath(*connection_, session, file, options.progress,
+                            retry.Attempt());
   FileChecksum checksum(&file);
   const auto read = [&](int64_t offset) -> absl::StatusOr<grpc::Slice> {
     by_path = false;
     RETURN_IF_ERROR(Report(options.progress, offset, file.size()));
-    ASSIGN_OR_RETURN(grpc::Slice data, file.Read(offset, internal::kChunkBytes));
+    ASSIGN_OR_RETURN(grpc::Slice data,
+                     file.Read(offset, internal::kChunkBytes));
     if (options.checksum) RETURN_IF_ERROR(checksum.Add(offset, data));
     return data;
   };
-  const auto finish_checksum = [&] { return options.checksum ? checksum.Finish() : ""; };
-  const auto finish = [&] { return session.Finish(file.size(), read, finish_checksum); };
+  const auto finish_checksum = [&] {
+    return options.checksum ? checksum.Finish() : "";
+  };
+  const auto finish = [&] {
+    return session.Finish(file.size(), read, finish_checksum);
+  };
   const absl::StatusOr<Artifact> artifact = appended.ok() ? finish() : appended;
   if (!artifact.ok()) session.Abandon();
   RETURN_IF_ERROR(artifact.status());
@@ -278,23 +337,28 @@ absl::StatusOr<TransferredArtifact> WorkspaceClient::Upload(std::string_view pro
   return TransferredArtifact{*artifact, by_path};
 }
 
-absl::StatusOr<TransferredArtifact> WorkspaceClient::Download(std::string_view project, std::string_view path,
-                                                              const std::string& destination,
-                                                              const DownloadOptions& options,
-                                                              const CallOptions& call) const {
+absl::StatusOr<TransferredArtifact> WorkspaceClient::Download(
+    std::string_view project, std::string_view path,
+    const std::string& destination, const DownloadOptions& options,
+    const CallOptions& call) const {
   const auto request = About<v1::ReadArtifactRequest>(project, path);
-  ASSIGN_OR_RETURN(const auto session, OpenSession(connection_, request, options, call));
+  ASSIGN_OR_RETURN(const auto session,
+                   OpenSession(connection_, request, options, call));
   ASSIGN_OR_RETURN(TargetFile file, TargetFile::Create(destination));
   ASSIGN_OR_RETURN(const std::string sha256, Save(*session, file, options));
   TransferredArtifact artifact{session->artifact(), session->by_path()};
   if (options.checksum) {
-    ASSIGN_OR_RETURN(const Artifact now, GetArtifact(project, path, {.checksum = true}, call));
+    ASSIGN_OR_RETURN(const Artifact now,
+                     GetArtifact(project, path, {.checksum = true}, call));
     if (now.etag != artifact.etag) {
-      return absl::AbortedError(absl::StrCat(artifact.path, " was replaced before its checksum could be compared"));
+      return absl::AbortedError(
+          absl::StrCat(artifact.path,
+                       " was replaced before its checksum could be compared"));
     }
     if (now.sha256 != sha256) {
-      return absl::DataLossError(
-          absl::StrCat("What came of ", artifact.path, " has SHA-256 ", sha256, ", not ", now.sha256));
+      return absl::DataLossError(absl::StrCat("What came of ", artifact.path,
+                                              " has SHA-256 ", sha256, ", not ",
+                                              now.sha256));
     }
     artifact.sha256 = sha256;
   }

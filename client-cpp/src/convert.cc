@@ -10,7 +10,8 @@ namespace {
 namespace v1 = workspace::v1;
 
 absl::Time ToTime(const google::protobuf::Timestamp& proto) {
-  return absl::FromUnixSeconds(proto.seconds()) + absl::Nanoseconds(proto.nanos());
+  return absl::FromUnixSeconds(proto.seconds()) +
+         absl::Nanoseconds(proto.nanos());
 }
 
 DirectoryUsage FromProto(const v1::DirectoryUsage& proto) {
@@ -27,11 +28,16 @@ DirectoryUsage FromProto(const v1::DirectoryUsage& proto) {
 v1::Workspace ToProto(std::string_view project, const Settings& settings) {
   v1::Workspace proto;
   proto.set_project(std::string(project));
-  if (settings.mlflow_experiment_id) proto.set_mlflow_experiment_id(*settings.mlflow_experiment_id);
-  if (settings.mlflow_tracking_uri) proto.set_mlflow_tracking_uri(*settings.mlflow_tracking_uri);
-  if (settings.dvc_remote_path) proto.set_dvc_remote_path(*settings.dvc_remote_path);
-  if (settings.bentoml_tag_prefix) proto.set_bentoml_tag_prefix(*settings.bentoml_tag_prefix);
-  if (settings.metadata.fields_size() > 0) *proto.mutable_metadata() = settings.metadata;
+  if (settings.mlflow_experiment_id)
+    proto.set_mlflow_experiment_id(*settings.mlflow_experiment_id);
+  if (settings.mlflow_tracking_uri)
+    proto.set_mlflow_tracking_uri(*settings.mlflow_tracking_uri);
+  if (settings.dvc_remote_path)
+    proto.set_dvc_remote_path(*settings.dvc_remote_path);
+  if (settings.bentoml_tag_prefix)
+    proto.set_bentoml_tag_prefix(*settings.bentoml_tag_prefix);
+  if (settings.metadata.fields_size() > 0)
+    *proto.mutable_metadata() = settings.metadata;
   return proto;
 }
 
@@ -48,13 +54,20 @@ Workspace FromProto(const v1::Workspace& proto) {
                       .root_path = proto.root_path(),
                       .metadata = proto.metadata(),
                       .etag = proto.etag()};
-  if (proto.has_mlflow_experiment_id()) workspace.mlflow_experiment_id = proto.mlflow_experiment_id();
-  if (proto.has_mlflow_tracking_uri()) workspace.mlflow_tracking_uri = proto.mlflow_tracking_uri();
-  if (proto.has_dvc_remote_path()) workspace.dvc_remote_path = proto.dvc_remote_path();
-  if (proto.has_bentoml_tag_prefix()) workspace.bentoml_tag_prefix = proto.bentoml_tag_prefix();
-  if (proto.has_create_time()) workspace.create_time = ToTime(proto.create_time());
-  if (proto.has_update_time()) workspace.update_time = ToTime(proto.update_time());
-  if (proto.has_delete_time()) workspace.delete_time = ToTime(proto.delete_time());
+  if (proto.has_mlflow_experiment_id())
+    workspace.mlflow_experiment_id = proto.mlflow_experiment_id();
+  if (proto.has_mlflow_tracking_uri())
+    workspace.mlflow_tracking_uri = proto.mlflow_tracking_uri();
+  if (proto.has_dvc_remote_path())
+    workspace.dvc_remote_path = proto.dvc_remote_path();
+  if (proto.has_bentoml_tag_prefix())
+    workspace.bentoml_tag_prefix = proto.bentoml_tag_prefix();
+  if (proto.has_create_time())
+    workspace.create_time = ToTime(proto.create_time());
+  if (proto.has_update_time())
+    workspace.update_time = ToTime(proto.update_time());
+  if (proto.has_delete_time())
+    workspace.delete_time = ToTime(proto.delete_time());
   if (proto.has_purge_time()) workspace.purge_time = ToTime(proto.purge_time());
   return workspace;
 }
@@ -64,39 +77,47 @@ WorkspaceStatus FromProto(const v1::WorkspaceStatus& proto) {
                          .file_count = proto.file_count(),
                          .size_bytes = proto.size_bytes(),
                          .error = wire::FromProto(proto.error())};
-  for (const auto& directory : proto.directories()) status.directories.push_back(FromProto(directory));
+  for (const auto& directory : proto.directories())
+    status.directories.push_back(FromProto(directory));
   if (proto.has_scan_time()) status.scan_time = ToTime(proto.scan_time());
   return status;
 }
 
 WorkspacePage FromProto(const v1::ListWorkspacesResponse& proto) {
-  WorkspacePage page{.next_page_token = proto.next_page_token(),
-                     .total_size = proto.total_size(),
-                     .unreachable = {proto.unreachable().begin(), proto.unreachable().end()}};
+  WorkspacePage page{
+      .next_page_token = proto.next_page_token(),
+      .total_size = proto.total_size(),
+      .unreachable = {proto.unreachable().begin(), proto.unreachable().end()}};
   page.workspaces.reserve(static_cast<size_t>(proto.workspaces_size()));
-  for (const auto& workspace : proto.workspaces()) page.workspaces.push_back(FromProto(workspace));
+  for (const auto& workspace : proto.workspaces())
+    page.workspaces.push_back(FromProto(workspace));
   return page;
 }
 
 DeleteResult FromProto(const v1::DeleteWorkspaceResponse& proto) {
-  DeleteResult result{.file_count = proto.file_count(), .size_bytes = proto.size_bytes(), .purged = proto.purged()};
+  DeleteResult result{.file_count = proto.file_count(),
+                      .size_bytes = proto.size_bytes(),
+                      .purged = proto.purged()};
   if (proto.has_workspace()) result.workspace = FromProto(proto.workspace());
   return result;
 }
 
 EnsureResult FromProto(const v1::EnsureWorkspaceResponse& proto) {
-  return {.workspace = FromProto(proto.workspace()), .created = proto.created()};
+  return {.workspace = FromProto(proto.workspace()),
+          .created = proto.created()};
 }
 
 ServerInfo FromProto(const v1::ServerInfo& proto) {
-  ServerInfo info{.version = proto.version(),
-                  .base_path = proto.base_path(),
-                  .workspace_count = proto.workspace_count(),
-                  .max_page_size = proto.max_page_size(),
-                  .max_metadata_bytes = proto.max_metadata_bytes(),
-                  .features = {proto.features().begin(), proto.features().end()}};
+  ServerInfo info{
+      .version = proto.version(),
+      .base_path = proto.base_path(),
+      .workspace_count = proto.workspace_count(),
+      .max_page_size = proto.max_page_size(),
+      .max_metadata_bytes = proto.max_metadata_bytes(),
+      .features = {proto.features().begin(), proto.features().end()}};
   if (proto.has_start_time()) info.start_time = ToTime(proto.start_time());
-  info.purge_delay = absl::Seconds(proto.purge_delay().seconds()) + absl::Nanoseconds(proto.purge_delay().nanos());
+  info.purge_delay = absl::Seconds(proto.purge_delay().seconds()) +
+                     absl::Nanoseconds(proto.purge_delay().nanos());
   return info;
 }
 
@@ -106,7 +127,8 @@ Artifact FromProto(const v1::Artifact& proto) {
                     .size_bytes = proto.size_bytes(),
                     .sha256 = proto.sha256(),
                     .etag = proto.etag()};
-  if (proto.has_modify_time()) artifact.modify_time = ToTime(proto.modify_time());
+  if (proto.has_modify_time())
+    artifact.modify_time = ToTime(proto.modify_time());
   return artifact;
 }
 

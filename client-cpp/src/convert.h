@@ -9,7 +9,8 @@
 // Between the client's values and the contract's messages. Thread-safe.
 namespace mlops::internal {
 
-workspace::v1::Workspace ToProto(std::string_view project, const Settings& settings);
+workspace::v1::Workspace ToProto(std::string_view project,
+                                 const Settings& settings);
 google::protobuf::Duration ToProto(absl::Duration duration);
 
 Workspace FromProto(const workspace::v1::Workspace& proto);

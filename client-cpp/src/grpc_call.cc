@@ -15,7 +15,8 @@ using grpc::internal::RpcMethod;
 
 class GrpcReadStream final : public ReadStream {
  public:
-  GrpcReadStream(std::unique_ptr<ClientCall> call, std::unique_ptr<grpc::ClientReader<ByteBuffer>> reader)
+  GrpcReadStream(std::unique_ptr<ClientCall> call,
+                 std::unique_ptr<grpc::ClientReader<ByteBuffer>> reader)
       : call_(std::move(call)), reader_(std::move(reader)) {}
 
   ~GrpcReadStream() override {
@@ -24,10 +25,14 @@ class GrpcReadStream final : public ReadStream {
     (void)reader_->Finish();
   }
 
-  absl::StatusOr<bool> Read(v1::ReadArtifactResponse* head, wire::Data* data) override {
+  absl::StatusOr<bool> Read(v1::ReadArtifactResponse* head,
+                            wire::Data* data) override {
     if (ByteBuffer bytes; reader_->Read(&bytes)) {
-      if (wire::Decode(bytes, v1::ReadArtifactResponse::kDataFieldNumber, head, data)) return true;
-      return absl::InternalError("The server sent what is no ReadArtifactResponse");
+      if (wire::Decode(bytes, v1::ReadArtifactResponse::kDataFieldNumber, head,
+                       data))
+        return true;
+      return absl::InternalError(
+          "The server sent what is no ReadArtifactResponse");
     }
     ended_ = true;
     const absl::Status end = call_->ToAbsl(reader_->Finish());
@@ -44,7 +49,8 @@ class GrpcReadStream final : public ReadStream {
 class GrpcWriteStream final : public WriteStream {
  public:
   // Both must outlive this.
-  GrpcWriteStream(grpc::ChannelInterface* channel, const RpcMethod* method, std::unique_ptr<ClientCall> call)
+  GrpcWriteStream(grpc::ChannelInterface* channel, const RpcMethod* method,
+                  std::unique_ptr<ClientCall> call)
       : channel_(channel), method_(method), call_(std::move(call)) {}
 
   ~GrpcWriteStream() override {
@@ -53,15 +59,19 @@ class GrpcWriteStream final : public WriteStream {
     (void)writer_->Finish();
   }
 
-  bool Write(const v1::WriteArtifactRequest& head, const grpc::Slice& data) override {
+  bool Write(const v1::WriteArtifactRequest& head,
+             const grpc::Slice& data) override {
     if (writer_ == nullptr) {
-      call_->context().set_initial_metadata_corked(true);  // It goes with the message.
+      // It goes with the message.
+      call_->context().set_initial_metadata_corked(true);
       Begin();
     }
     grpc::WriteOptions options;
     if (head.finish()) options.set_last_message();
     no_more_ = head.finish();
-    return writer_->Write(wire::Encode(head, v1::WriteArtifactRequest::kDataFieldNumber, data), options);
+    return writer_->Write(
+        wire::Encode(head, v1::WriteArtifactRequest::kDataFieldNumber, data),
+        options);
   }
 
   absl::StatusOr<v1::WriteArtifactResponse> Finish() override {
@@ -75,15 +85,16 @@ class GrpcWriteStream final : public WriteStream {
 
  private:
   void Begin() {
-    writer_.reset(
-        grpc::internal::ClientWriterFactory<ByteBuffer>::Create(channel_, *method_, &call_->context(), &response_));
+    writer_.reset(grpc::internal::ClientWriterFactory<ByteBuffer>::Create(
+        channel_, *method_, &call_->context(), &response_));
   }
 
   grpc::ChannelInterface* const channel_;
   const RpcMethod* const method_;
   const std::unique_ptr<ClientCall> call_;
   v1::WriteArtifactResponse response_;
-  std::unique_ptr<grpc::ClientWriter<ByteBuffer>> writer_;  // Null before the first message.
+  // Null before the first message.
+  std::unique_ptr<grpc::ClientWriter<ByteBuffer>> writer_;
   bool no_more_ = false;
   bool ended_ = false;
 };
@@ -93,25 +104,35 @@ class GrpcWriteStream final : public WriteStream {
 absl::Status ClientCall::ToAbsl(const grpc::Status& status) const {
   const absl::Status error = wire::FromGrpc(status);
   if (error.ok() || !ErrorReason(error).empty()) return error;
-  if (absl::IsCancelled(error) && stop_.stop_requested()) return absl::CancelledError("The call was stopped");
-  const char* hint = error.code() == absl::StatusCode::kUnavailable ? " does not answer; is it running? " : ": ";
-  return absl::Status(error.code(), absl::StrCat("The server at ", address_, hint, error.message()));
+  if (absl::IsCancelled(error) && stop_.stop_requested())
+    return absl::CancelledError("The call was stopped");
+  const char* hint = error.code() == absl::StatusCode::kUnavailable
+                         ? " does not answer; is it running? "
+                         : ": ";
+  return absl::Status(error.code(), absl::StrCat("The server at ", address_,
+                                                 hint, error.message()));
 }
 
 GrpcStreams::GrpcStreams(std::shared_ptr<grpc::Channel> channel)
     : channel_(std::move(channel)),
-      read_method_("/mlops.workspace.v1.WorkspaceService/ReadArtifact", RpcMethod::SERVER_STREAMING, channel_),
-      write_method_("/mlops.workspace.v1.WorkspaceService/WriteArtifact", RpcMethod::CLIENT_STREAMING, channel_) {}
+      read_method_("/mlops.workspace.v1.WorkspaceService/ReadArtifact",
+                   RpcMethod::SERVER_STREAMING, channel_),
+      write_method_("/mlops.workspace.v1.WorkspaceService/WriteArtifact",
+                    RpcMethod::CLIENT_STREAMING, channel_) {}
 
-std::unique_ptr<ReadStream> GrpcStreams::Read(std::unique_ptr<ClientCall> call,
-                                              const v1::ReadArtifactRequest& request) const {
+std::unique_ptr<ReadStream> GrpcStreams::Read(
+    std::unique_ptr<ClientCall> call,
+    const v1::ReadArtifactRequest& request) const {
   std::unique_ptr<grpc::ClientReader<ByteBuffer>> reader(
-      grpc::internal::ClientReaderFactory<ByteBuffer>::Create(channel_.get(), read_method_, &call->context(), request));
+      grpc::internal::ClientReaderFactory<ByteBuffer>::Create(
+          channel_.get(), read_method_, &call->context(), request));
   return std::make_unique<GrpcReadStream>(std::move(call), std::move(reader));
 }
 
-std::unique_ptr<WriteStream> GrpcStreams::Write(std::unique_ptr<ClientCall> call) const {
-  return std::make_unique<GrpcWriteStream>(channel_.get(), &write_method_, std::move(call));
+std::unique_ptr<WriteStream> GrpcStreams::Write(
+    std::unique_ptr<ClientCall> call) const {
+  return std::make_unique<GrpcWriteStream>(channel_.get(), &write_method_,
+                                           std::move(call));
 }
 
 }  // namespace mlops::internal

@@ -21,7 +21,9 @@ class ClientCall {
  public:
   // `address` is for messages.
   ClientCall(const std::string& address, const CallOptions& call)
-      : address_(address), stop_(call.stop), on_stop_(stop_, [this] { context_.TryCancel(); }) {}
+      : address_(address),
+        stop_(call.stop),
+        on_stop_(stop_, [this] { context_.TryCancel(); }) {}
 
   grpc::ClientContext& context() { return context_; }
 
@@ -35,14 +37,15 @@ class ClientCall {
   const std::stop_callback<std::function<void()>> on_stop_;
 };
 
-// The streams of artifacts, whose messages are bytes to gRPC: their payload is not copied. Thread-safe; must outlive
-// the streams.
+// The streams of artifacts, whose messages are bytes to gRPC: their payload is
+// not copied. Thread-safe; must outlive the streams.
 class GrpcStreams {
  public:
   explicit GrpcStreams(std::shared_ptr<grpc::Channel> channel);
 
-  std::unique_ptr<ReadStream> Read(std::unique_ptr<ClientCall> call,
-                                   const workspace::v1::ReadArtifactRequest& request) const;
+  std::unique_ptr<ReadStream> Read(
+      std::unique_ptr<ClientCall> call,
+      const workspace::v1::ReadArtifactRequest& request) const;
   std::unique_ptr<WriteStream> Write(std::unique_ptr<ClientCall> call) const;
 
  private:

@@ -26,28 +26,37 @@ using google::protobuf::ServiceDescriptor;
 
 // Holds the largest page the server sends; more than this must be a mistake.
 constexpr int kMaxAnswerBytes = 64 << 20;
-// An error of the largest details is within gRPC's default of 8 KiB only if its message is plain ASCII.
+// An error of the largest details is within gRPC's default of 8 KiB only if its
+// message is plain ASCII.
 constexpr int kMaxHeaderBytes = 16 << 10;
 // Well above what servers allow.
 constexpr int kKeepaliveMs = 25'000;
 constexpr absl::Duration kLocalBaseTimeout = absl::Seconds(2);
 
 const ServiceDescriptor& Contract() {
-  return *v1::GetWorkspaceRequest::descriptor()->file()->FindServiceByName("WorkspaceService");
+  return *v1::GetWorkspaceRequest::descriptor()->file()->FindServiceByName(
+      "WorkspaceService");
 }
 
-absl::Duration TimeoutOf(const MethodDescriptor& method, const ClientOptions& options) {
+absl::Duration TimeoutOf(const MethodDescriptor& method,
+                         const ClientOptions& options) {
   const Descriptor* const request = method.input_type();
-  const auto is_any_of = [request](auto... descriptors) { return ((request == descriptors) || ...); };
-  if (is_any_of(v1::ReadArtifactRequest::descriptor(), v1::WriteArtifactRequest::descriptor())) {
+  const auto is_any_of = [request](auto... descriptors) {
+    return ((request == descriptors) || ...);
+  };
+  if (is_any_of(v1::ReadArtifactRequest::descriptor(),
+                v1::WriteArtifactRequest::descriptor())) {
     return absl::InfiniteDuration();
   }
-  if (method.server_streaming() || method.client_streaming()) return options.stream_timeout;
-  if (is_any_of(v1::GetWorkspaceStatusRequest::descriptor(), v1::GetArtifactRequest::descriptor(),
+  if (method.server_streaming() || method.client_streaming())
+    return options.stream_timeout;
+  if (is_any_of(v1::GetWorkspaceStatusRequest::descriptor(),
+                v1::GetArtifactRequest::descriptor(),
                 v1::CopyArtifactRequest::descriptor())) {
     return options.status_timeout;
   }
-  return IsRepeatable(method) ? options.repeatable_timeout : options.change_timeout;
+  return IsRepeatable(method) ? options.repeatable_timeout
+                              : options.change_timeout;
 }
 
 grpc::ChannelArguments ChannelArgumentsFor(const std::string& address) {
@@ -60,7 +69,8 @@ grpc::ChannelArguments ChannelArgumentsFor(const std::string& address) {
   // A server that restarts is back sooner than gRPC's own second and growing.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
-  // So that calls without a time-out, which may be silent for long, end where the server is not there any more.
+  // So that calls without a time-out, which may be silent for long, end where
+  // the server is not there any more.
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveMs);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
@@ -71,7 +81,8 @@ class GrpcConnection final : public Connection {
  public:
   GrpcConnection(std::string address, const ClientOptions& options)
       : address_(std::move(address)),
-        channel_(grpc::CreateCustomChannel(GrpcTarget(address_), grpc::InsecureChannelCredentials(),
+        channel_(grpc::CreateCustomChannel(GrpcTarget(address_),
+                                           grpc::InsecureChannelCredentials(),
                                            ChannelArgumentsFor(address_))),
         stub_(v1::WorkspaceService::NewStub(channel_)),
         streams_(channel_) {
@@ -81,50 +92,63 @@ class GrpcConnection final : public Connection {
     }
   }
 
-  absl::StatusOr<v1::Workspace> CreateWorkspace(const v1::CreateWorkspaceRequest& request,
-                                                const CallOptions& call) override {
+  absl::StatusOr<v1::Workspace> CreateWorkspace(
+      const v1::CreateWorkspaceRequest& request,
+      const CallOptions& call) override {
     return Unary(&Stub::CreateWorkspace, request, call);
   }
-  absl::StatusOr<v1::Workspace> GetWorkspace(const v1::GetWorkspaceRequest& request, const CallOptions& call) override {
+  absl::StatusOr<v1::Workspace> GetWorkspace(
+      const v1::GetWorkspaceRequest& request,
+      const CallOptions& call) override {
     return Unary(&Stub::GetWorkspace, request, call);
   }
-  absl::StatusOr<v1::ListWorkspacesResponse> ListWorkspaces(const v1::ListWorkspacesRequest& request,
-                                                            const CallOptions& call) override {
+  absl::StatusOr<v1::ListWorkspacesResponse> ListWorkspaces(
+      const v1::ListWorkspacesRequest& request,
+      const CallOptions& call) override {
     return Unary(&Stub::ListWorkspaces, request, call);
   }
-  absl::StatusOr<v1::Workspace> UpdateWorkspace(const v1::UpdateWorkspaceRequest& request,
-                                                const CallOptions& call) override {
+  absl::StatusOr<v1::Workspace> UpdateWorkspace(
+      const v1::UpdateWorkspaceRequest& request,
+      const CallOptions& call) override {
     return Unary(&Stub::UpdateWorkspace, request, call);
   }
-  absl::StatusOr<v1::DeleteWorkspaceResponse> DeleteWorkspace(const v1::DeleteWorkspaceRequest& request,
-                                                              const CallOptions& call) override {
+  absl::StatusOr<v1::DeleteWorkspaceResponse> DeleteWorkspace(
+      const v1::DeleteWorkspaceRequest& request,
+      const CallOptions& call) override {
     return Unary(&Stub::DeleteWorkspace, request, call);
   }
-  absl::StatusOr<v1::EnsureWorkspaceResponse> EnsureWorkspace(const v1::EnsureWorkspaceRequest& request,
-                                                              const CallOptions& call) override {
+  absl::StatusOr<v1::EnsureWorkspaceResponse> EnsureWorkspace(
+      const v1::EnsureWorkspaceRequest& request,
+      const CallOptions& call) override {
     return Unary(&Stub::EnsureWorkspace, request, call);
   }
-  absl::StatusOr<v1::Workspace> UndeleteWorkspace(const v1::UndeleteWorkspaceRequest& request,
-                                                  const CallOptions& call) override {
+  absl::StatusOr<v1::Workspace> UndeleteWorkspace(
+      const v1::UndeleteWorkspaceRequest& request,
+      const CallOptions& call) override {
     return Unary(&Stub::UndeleteWorkspace, request, call);
   }
-  absl::StatusOr<v1::WorkspaceStatus> GetWorkspaceStatus(const v1::GetWorkspaceStatusRequest& request,
-                                                         const CallOptions& call) override {
+  absl::StatusOr<v1::WorkspaceStatus> GetWorkspaceStatus(
+      const v1::GetWorkspaceStatusRequest& request,
+      const CallOptions& call) override {
     return Unary(&Stub::GetWorkspaceStatus, request, call);
   }
-  absl::StatusOr<v1::ServerInfo> GetServerInfo(const v1::GetServerInfoRequest& request,
-                                               const CallOptions& call) override {
+  absl::StatusOr<v1::ServerInfo> GetServerInfo(
+      const v1::GetServerInfoRequest& request,
+      const CallOptions& call) override {
     return Unary(&Stub::GetServerInfo, request, call);
   }
 
-  absl::Status StreamWorkspaceStatuses(const v1::StreamWorkspaceStatusesRequest& request, const CallOptions& call,
-                                       const std::function<bool(const v1::WorkspaceStatus&)>& visit) override {
+  absl::Status StreamWorkspaceStatuses(
+      const v1::StreamWorkspaceStatusesRequest& request,
+      const CallOptions& call,
+      const std::function<bool(const v1::WorkspaceStatus&)>& visit) override {
     ClientCall state(address_, call);
     grpc::ClientContext& context = state.context();
     SetDeadline(*request.GetDescriptor(), call, context);
     const auto reader = stub_->StreamWorkspaceStatuses(&context, request);
     bool wanted = true;
-    for (v1::StreamWorkspaceStatusesResponse some; wanted && reader->Read(&some);) {
+    for (v1::StreamWorkspaceStatusesResponse some;
+         wanted && reader->Read(&some);) {
       const auto& statuses = some.statuses();
       wanted = std::all_of(statuses.begin(), statuses.end(), visit);
     }
@@ -133,38 +157,50 @@ class GrpcConnection final : public Connection {
     return wanted ? state.ToAbsl(end) : absl::OkStatus();
   }
 
-  absl::StatusOr<v1::Artifact> GetArtifact(const v1::GetArtifactRequest& request, const CallOptions& call) override {
+  absl::StatusOr<v1::Artifact> GetArtifact(
+      const v1::GetArtifactRequest& request, const CallOptions& call) override {
     return Unary(&Stub::GetArtifact, request, call);
   }
-  absl::StatusOr<v1::ListArtifactsResponse> ListArtifacts(const v1::ListArtifactsRequest& request,
-                                                          const CallOptions& call) override {
+  absl::StatusOr<v1::ListArtifactsResponse> ListArtifacts(
+      const v1::ListArtifactsRequest& request,
+      const CallOptions& call) override {
     return Unary(&Stub::ListArtifacts, request, call);
   }
-  absl::StatusOr<v1::Upload> GetUpload(const v1::GetUploadRequest& request, const CallOptions& call) override {
+  absl::StatusOr<v1::Upload> GetUpload(const v1::GetUploadRequest& request,
+                                       const CallOptions& call) override {
     return Unary(&Stub::GetUpload, request, call);
   }
-  absl::StatusOr<v1::DeleteArtifactResponse> DeleteArtifact(const v1::DeleteArtifactRequest& request,
-                                                            const CallOptions& call) override {
+  absl::StatusOr<v1::DeleteArtifactResponse> DeleteArtifact(
+      const v1::DeleteArtifactRequest& request,
+      const CallOptions& call) override {
     return Unary(&Stub::DeleteArtifact, request, call);
   }
-  absl::StatusOr<v1::Artifact> MoveArtifact(const v1::MoveArtifactRequest& request, const CallOptions& call) override {
+  absl::StatusOr<v1::Artifact> MoveArtifact(
+      const v1::MoveArtifactRequest& request,
+      const CallOptions& call) override {
     return Unary(&Stub::MoveArtifact, request, call);
   }
-  absl::StatusOr<v1::Artifact> CopyArtifact(const v1::CopyArtifactRequest& request, const CallOptions& call) override {
+  absl::StatusOr<v1::Artifact> CopyArtifact(
+      const v1::CopyArtifactRequest& request,
+      const CallOptions& call) override {
     return Unary(&Stub::CopyArtifact, request, call);
   }
-  absl::StatusOr<v1::Artifact> MakeDirectory(const v1::MakeDirectoryRequest& request,
-                                             const CallOptions& call) override {
+  absl::StatusOr<v1::Artifact> MakeDirectory(
+      const v1::MakeDirectoryRequest& request,
+      const CallOptions& call) override {
     return Unary(&Stub::MakeDirectory, request, call);
   }
-  std::unique_ptr<ReadStream> ReadArtifact(const v1::ReadArtifactRequest& request, const CallOptions& call) override {
+  std::unique_ptr<ReadStream> ReadArtifact(
+      const v1::ReadArtifactRequest& request,
+      const CallOptions& call) override {
     auto state = std::make_unique<ClientCall>(address_, call);
     SetDeadline(*request.GetDescriptor(), call, state->context());
     return streams_.Read(std::move(state), request);
   }
   std::unique_ptr<WriteStream> WriteArtifact(const CallOptions& call) override {
     auto state = std::make_unique<ClientCall>(address_, call);
-    SetDeadline(*v1::WriteArtifactRequest::descriptor(), call, state->context());
+    SetDeadline(*v1::WriteArtifactRequest::descriptor(), call,
+                state->context());
     return streams_.Write(std::move(state));
   }
 
@@ -174,7 +210,8 @@ class GrpcConnection final : public Connection {
       if (local_base_) return *local_base_;
     }
     CallOptions part = call;
-    part.timeout = std::min(kLocalBaseTimeout, call.timeout.value_or(absl::InfiniteDuration()) / 4);
+    part.timeout = std::min(
+        kLocalBaseTimeout, call.timeout.value_or(absl::InfiniteDuration()) / 4);
     const auto info = GetServerInfo({}, part);
     if (!info.ok()) return "";
     std::error_code error;
@@ -188,19 +225,24 @@ class GrpcConnection final : public Connection {
   using Stub = v1::WorkspaceService::Stub;
 
   template <typename Request, typename Response>
-  absl::StatusOr<Response> Unary(grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
-                                 const Request& request, const CallOptions& call) {
+  absl::StatusOr<Response> Unary(
+      grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
+                                   Response*),
+      const Request& request, const CallOptions& call) {
     ClientCall state(address_, call);
     SetDeadline(*request.GetDescriptor(), call, state.context());
     Response response;
-    const grpc::Status status = (stub_.get()->*method)(&state.context(), request, &response);
+    const grpc::Status status =
+        (stub_.get()->*method)(&state.context(), request, &response);
     if (!status.ok()) return state.ToAbsl(status);
     return response;
   }
 
   // A method is known by its request, which it shares with no other.
-  void SetDeadline(const Descriptor& request, const CallOptions& call, grpc::ClientContext& context) const {
-    const absl::Time deadline = absl::Now() + call.timeout.value_or(timeouts_.at(&request));
+  void SetDeadline(const Descriptor& request, const CallOptions& call,
+                   grpc::ClientContext& context) const {
+    const absl::Time deadline =
+        absl::Now() + call.timeout.value_or(timeouts_.at(&request));
     context.set_deadline(absl::ToChronoTime(deadline));
   }
 
@@ -208,14 +250,16 @@ class GrpcConnection final : public Connection {
   const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<Stub> stub_;
   const GrpcStreams streams_;
-  std::map<const Descriptor*, absl::Duration> timeouts_;  // Constant once constructed.
+  // Constant once constructed.
+  std::map<const Descriptor*, absl::Duration> timeouts_;
   absl::Mutex mutex_;
   std::optional<std::string> local_base_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace
 
-std::shared_ptr<Connection> MakeGrpcConnection(const std::string& address, const ClientOptions& options) {
+std::shared_ptr<Connection> MakeGrpcConnection(const std::string& address,
+                                               const ClientOptions& options) {
   return std::make_shared<GrpcConnection>(address, options);
 }
 

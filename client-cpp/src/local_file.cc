@@ -52,7 +52,8 @@ absl::StatusCode CodeOf(int error) {
 
 absl::Status ErrnoError(absl::string_view what, const std::string& path) {
   const int error = errno;
-  return absl::Status(CodeOf(error), absl::StrCat("Cannot ", what, " ", path, ": ", std::strerror(error)));
+  return absl::Status(CodeOf(error), absl::StrCat("Cannot ", what, " ", path,
+                                                  ": ", std::strerror(error)));
 }
 
 // Repeats a call that a signal interrupted.
@@ -64,35 +65,47 @@ auto Uninterrupted(Call call) {
 }
 
 #ifdef __APPLE__
-const timespec& ModifyTime(const struct stat& state) { return state.st_mtimespec; }
-const timespec& ChangeTime(const struct stat& state) { return state.st_ctimespec; }
+const timespec& ModifyTime(const struct stat& state) {
+  return state.st_mtimespec;
+}
+const timespec& ChangeTime(const struct stat& state) {
+  return state.st_ctimespec;
+}
 #else
 const timespec& ModifyTime(const struct stat& state) { return state.st_mtim; }
 const timespec& ChangeTime(const struct stat& state) { return state.st_ctim; }
 #endif
 
-std::string Nanos(const timespec& time) { return base::DecimalNanos(absl::TimeFromTimespec(time)); }
+std::string Nanos(const timespec& time) {
+  return base::DecimalNanos(absl::TimeFromTimespec(time));
+}
 
 // Makes the names in the directory of `path` durable.
 absl::Status SyncDirectoryOf(const std::string& path) {
-  const std::filesystem::path parent = std::filesystem::path(path).parent_path();
+  const std::filesystem::path parent =
+      std::filesystem::path(path).parent_path();
   const std::string directory = parent.empty() ? "." : parent.string();
-  const base::UniqueFd fd(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const base::UniqueFd fd(
+      ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   // One that may be written and not read cannot be synced.
-  if (!fd.ok()) return errno == EACCES ? absl::OkStatus() : ErrnoError("open", directory);
+  if (!fd.ok())
+    return errno == EACCES ? absl::OkStatus() : ErrnoError("open", directory);
   const bool synced = Uninterrupted([&] { return ::fsync(fd.get()); }) == 0;
   // So do file systems that sync no directories.
-  return synced || errno == EINVAL ? absl::OkStatus() : ErrnoError("sync", directory);
+  return synced || errno == EINVAL ? absl::OkStatus()
+                                   : ErrnoError("sync", directory);
 }
 
-// A way to append the bytes of `from` that begin at `offset`, at most `size`, where `to` stands. Returns how many there
-// were: fewer than asked for also where the system likes it so. -1 with errno if it fails.
+// A way to append the bytes of `from` that begin at `offset`, at most `size`,
+// where `to` stands. Returns how many there were: fewer than asked for also
+// where the system likes it so. -1 with errno if it fails.
 using Copy = int64_t (*)(int from, int64_t offset, int to, int64_t size);
 
 #ifdef __linux__
 int64_t CopyRange(int from, int64_t offset, int to, int64_t size) {
   off64_t at = offset;
-  return ::copy_file_range(from, &at, to, nullptr, static_cast<size_t>(size), 0);
+  return ::copy_file_range(from, &at, to, nullptr, static_cast<size_t>(size),
+                           0);
 }
 
 int64_t Send(int from, int64_t offset, int to, int64_t size) {
@@ -108,7 +121,8 @@ int64_t CopyByHand(int from, int64_t offset, int to, int64_t size) {
   return got <= 0 ? got : ::write(to, buffer.get(), static_cast<size_t>(got));
 }
 
-// The best first. What one cannot do, for whatever reason, the next one does, or meets the same error.
+// The best first. What one cannot do, for whatever reason, the next one does,
+// or meets the same error.
 constexpr Copy kCopies[] = {
 #ifdef __linux__
     CopyRange, Send,
@@ -119,25 +133,36 @@ constexpr Copy kCopies[] = {
 
 std::string EtagOf(const struct stat& state) {
   return base::HashHex(
-      absl::StrCat(state.st_ino, " ", state.st_size, " ", Nanos(ModifyTime(state)), " ", Nanos(ChangeTime(state))),
+      absl::StrCat(state.st_ino, " ", state.st_size, " ",
+                   Nanos(ModifyTime(state)), " ", Nanos(ChangeTime(state))),
       kEtagDigits);
 }
 
-bool SameModifyTime(const struct stat& a, const struct stat& b) { return Nanos(ModifyTime(a)) == Nanos(ModifyTime(b)); }
+bool SameModifyTime(const struct stat& a, const struct stat& b) {
+  return Nanos(ModifyTime(a)) == Nanos(ModifyTime(b));
+}
 
-std::optional<SameFile> SameFile::Open(const std::string& path, int access, absl::string_view etag) {
+std::optional<SameFile> SameFile::Open(const std::string& path, int access,
+                                       absl::string_view etag) {
   // Not through a link, and not waiting for who writes a FIFO.
   SameFile file;
-  file.fd.Reset(::open(path.c_str(), access | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-  if (!file.fd.ok() || ::fstat(file.fd.get(), &file.state) != 0) return std::nullopt;
-  if (!S_ISREG(file.state.st_mode) || EtagOf(file.state) != etag) return std::nullopt;
+  file.fd.Reset(
+      ::open(path.c_str(), access | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  if (!file.fd.ok() || ::fstat(file.fd.get(), &file.state) != 0)
+    return std::nullopt;
+  if (!S_ISREG(file.state.st_mode) || EtagOf(file.state) != etag)
+    return std::nullopt;
   return file;
 }
 
-absl::StatusOr<size_t> ReadBytes(int fd, int64_t offset, char* buffer, size_t size, const std::string& path) {
+absl::StatusOr<size_t> ReadBytes(int fd, int64_t offset, char* buffer,
+                                 size_t size, const std::string& path) {
   size_t done = 0;
   while (done < size) {
-    const auto read = [&] { return ::pread(fd, buffer + done, size - done, offset + static_cast<int64_t>(done)); };
+    const auto read = [&] {
+      return ::pread(fd, buffer + done, size - done,
+                     offset + static_cast<int64_t>(done));
+    };
     const ssize_t got = Uninterrupted(read);
     if (got < 0) return ErrnoError("read", path);
     if (got == 0) break;
@@ -148,15 +173,21 @@ absl::StatusOr<size_t> ReadBytes(int fd, int64_t offset, char* buffer, size_t si
 
 int64_t CopyBytes(int from, int64_t offset, int to, int64_t size) {
   int64_t copied = 0, got = 0;
-  const auto some = [&](Copy copy) { return copy(from, offset + copied, to, size - copied); };
+  const auto some = [&](Copy copy) {
+    return copy(from, offset + copied, to, size - copied);
+  };
   for (const Copy copy : kCopies) {
-    while (copied < size && (got = Uninterrupted([&] { return some(copy); })) > 0) copied += got;
+    while (copied < size &&
+           (got = Uninterrupted([&] { return some(copy); })) > 0)
+      copied += got;
   }
   return copied > 0 || got == 0 ? copied : -1;
 }
 
 absl::Status CloseWritten(base::UniqueFd fd) {
-  return ::close(fd.Release()) == 0 ? absl::OkStatus() : ErrnoError("write", "what the server has staged");
+  return ::close(fd.Release()) == 0
+             ? absl::OkStatus()
+             : ErrnoError("write", "what the server has staged");
 }
 
 absl::StatusOr<SourceFile> SourceFile::Open(const std::string& path) {
@@ -165,15 +196,21 @@ absl::StatusOr<SourceFile> SourceFile::Open(const std::string& path) {
   if (!fd.ok()) return ErrnoError("open", path);
   struct stat stat = {};
   if (::fstat(fd.get(), &stat) != 0) return ErrnoError("look at", path);
-  if (!S_ISREG(stat.st_mode)) return absl::InvalidArgumentError(absl::StrCat(path, " is no regular file"));
+  if (!S_ISREG(stat.st_mode))
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " is no regular file"));
   return SourceFile(path, std::move(fd), stat.st_size);
 }
 
-absl::StatusOr<grpc::Slice> SourceFile::Read(int64_t offset, int64_t max) const {
+absl::StatusOr<grpc::Slice> SourceFile::Read(int64_t offset,
+                                             int64_t max) const {
   const size_t size = static_cast<size_t>(std::min(max, size_ - offset));
   return wire::MakeSlice(size, [&](char* data) -> absl::Status {
-    ASSIGN_OR_RETURN(const size_t got, ReadBytes(fd_.get(), offset, data, size, path_));
-    if (got < size) return absl::AbortedError(absl::StrCat(path_, " became shorter while it was read"));
+    ASSIGN_OR_RETURN(const size_t got,
+                     ReadBytes(fd_.get(), offset, data, size, path_));
+    if (got < size)
+      return absl::AbortedError(
+          absl::StrCat(path_, " became shorter while it was read"));
     return absl::OkStatus();
   });
 }
@@ -181,16 +218,20 @@ absl::StatusOr<grpc::Slice> SourceFile::Read(int64_t offset, int64_t max) const 
 absl::StatusOr<TargetFile> TargetFile::Create(const std::string& path) {
   const std::filesystem::path target(path);
   const std::string name =
-      absl::StrCat(".", target.filename().string().substr(0, 200), ".", base::RandomId().substr(0, 12));
+      absl::StrCat(".", target.filename().string().substr(0, 200), ".",
+                   base::RandomId().substr(0, 12));
   std::string temporary = (target.parent_path() / name).string();
   // The file that is replaced keeps its permissions, from the first byte on.
   struct stat replaced = {};
-  const bool replaces = ::stat(path.c_str(), &replaced) == 0 && S_ISREG(replaced.st_mode);
+  const bool replaces =
+      ::stat(path.c_str(), &replaced) == 0 && S_ISREG(replaced.st_mode);
   const mode_t mode = replaces ? kPrivateMode : kNewMode;
-  base::UniqueFd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
+  base::UniqueFd fd(
+      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode));
   if (!fd.ok()) return ErrnoError("create", temporary);
   TargetFile file(path, std::move(temporary), std::move(fd));
-  if (replaces && ::fchmod(file.fd_.get(), replaced.st_mode & kPermissions) != 0) {
+  if (replaces &&
+      ::fchmod(file.fd_.get(), replaced.st_mode & kPermissions) != 0) {
     return ErrnoError("set the permissions of", file.temporary_);
   }
   return file;
@@ -207,9 +248,11 @@ absl::Status TargetFile::Append(absl::Span<const absl::string_view> pieces) {
     const size_t count = std::min(pieces.size(), kMaxPieces);
     for (size_t i = 0; i < count; ++i) {
       const absl::string_view piece = pieces[i].substr(i == 0 ? skip : 0);
-      vectors[i] = {.iov_base = const_cast<char*>(piece.data()), .iov_len = piece.size()};
+      vectors[i] = {.iov_base = const_cast<char*>(piece.data()),
+                    .iov_len = piece.size()};
     }
-    const ssize_t written = ::writev(fd_.get(), vectors.data(), static_cast<int>(count));
+    const ssize_t written =
+        ::writev(fd_.get(), vectors.data(), static_cast<int>(count));
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) return ErrnoError("write", temporary_);
     skip += static_cast<size_t>(written);
@@ -221,16 +264,20 @@ absl::Status TargetFile::Append(absl::Span<const absl::string_view> pieces) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<int64_t> TargetFile::CopyFrom(int fd, int64_t offset, int64_t size) {
+absl::StatusOr<int64_t> TargetFile::CopyFrom(int fd, int64_t offset,
+                                             int64_t size) {
   const int64_t copied = CopyBytes(fd, offset, fd_.get(), size);
   if (copied < 0) return ErrnoError("write", temporary_);
   return copied;
 }
 
 absl::Status TargetFile::Place() {
-  // Synced before it gets its name: after a power cut that has the old file or the whole new one.
-  if (Uninterrupted([&] { return ::fsync(fd_.get()); }) != 0) return ErrnoError("sync", temporary_);
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) return ErrnoError("replace", path_);
+  // Synced before it gets its name: after a power cut that has the old file or
+  // the whole new one.
+  if (Uninterrupted([&] { return ::fsync(fd_.get()); }) != 0)
+    return ErrnoError("sync", temporary_);
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0)
+    return ErrnoError("replace", path_);
   fd_.Reset();
   return SyncDirectoryOf(path_);
 }

@@ -27,13 +27,16 @@ absl::Status ReadSession::Save(TargetFile& file) {
   return file.Append(pieces);
 }
 
-// --- Over the wire --------------------------------------------------------------------------------------------------
+// --- Over the wire
+// -----------------------------------------------------------------------------
 
-absl::StatusOr<std::unique_ptr<ReadSession>> WireReadSession::Open(std::shared_ptr<Connection> connection,
-                                                                   v1::ReadArtifactRequest request,
-                                                                   const CallOptions& call) {
-  std::unique_ptr<WireReadSession> session(new WireReadSession(std::move(connection), std::move(request), call));
-  while (!session->described_) RETURN_IF_ERROR(session->Retried(session->Begin()));
+absl::StatusOr<std::unique_ptr<ReadSession>> WireReadSession::Open(
+    std::shared_ptr<Connection> connection, v1::ReadArtifactRequest request,
+    const CallOptions& call) {
+  std::unique_ptr<WireReadSession> session(
+      new WireReadSession(std::move(connection), std::move(request), call));
+  while (!session->described_)
+    RETURN_IF_ERROR(session->Retried(session->Begin()));
   return session;
 }
 
@@ -53,9 +56,11 @@ absl::StatusOr<size_t> WireReadSession::Read(char* buffer, size_t size) {
   return done;
 }
 
-absl::StatusOr<absl::Span<const absl::string_view>> WireReadSession::NextPieces() {
+absl::StatusOr<absl::Span<const absl::string_view>>
+WireReadSession::NextPieces() {
   RETURN_IF_ERROR(Fill());
-  for (const absl::string_view piece : pieces_) offset_ += static_cast<int64_t>(piece.size());
+  for (const absl::string_view piece : pieces_)
+    offset_ += static_cast<int64_t>(piece.size());
   return std::exchange(pieces_, {});
 }
 
@@ -72,7 +77,8 @@ absl::Status WireReadSession::Fill() {
 absl::Status WireReadSession::Retried(absl::Status status) {
   if (status.ok()) return status;
   stream_.reset();
-  // The server cancels a read that stood still for long. Where the caller cancelled it, Wait() says so.
+  // The server cancels a read that stood still for long. Where the caller
+  // cancelled it, Wait() says so.
   const bool lost = absl::IsUnavailable(status) || absl::IsCancelled(status);
   return lost ? retry_.Wait(status) : status;
 }
@@ -87,13 +93,15 @@ absl::Status WireReadSession::Begin() {
   stream_ = connection_->ReadArtifact(request, retry_.Attempt());
   v1::ReadArtifactResponse first;
   ASSIGN_OR_RETURN(const bool described, stream_->Read(&first, &data_));
-  if (!described) return absl::InternalError("The server did not say what is read");
+  if (!described)
+    return absl::InternalError("The server did not say what is read");
   if (described_) return absl::OkStatus();
   described_ = true;
   artifact_ = FromProto(first.artifact());
   offset_ = request_.offset();
   end_ = artifact_.size_bytes;
-  if (request_.limit() > 0) end_ = offset_ + std::min(request_.limit(), end_ - offset_);
+  if (request_.limit() > 0)
+    end_ = offset_ + std::min(request_.limit(), end_ - offset_);
   return absl::OkStatus();
 }
 
@@ -101,42 +109,54 @@ absl::Status WireReadSession::Receive() {
   v1::ReadArtifactResponse head;
   ASSIGN_OR_RETURN(const bool more, stream_->Read(&head, &data_));
   int64_t size = 0;
-  for (const absl::string_view piece : data_.pieces) size += static_cast<int64_t>(piece.size());
+  for (const absl::string_view piece : data_.pieces)
+    size += static_cast<int64_t>(piece.size());
   if (!more || size > end_ - offset_)
-    return absl::DataLossError("The server sent another number of bytes than it said");
+    return absl::DataLossError(
+        "The server sent another number of bytes than it said");
   if (size == end_ - offset_) {
     // Only the end tells that all that came is of use.
     wire::Data none;
     const auto after = stream_->Read(&head, &none);
-    if (!after.ok() && !absl::IsUnavailable(after.status())) return after.status();
+    if (!after.ok() && !absl::IsUnavailable(after.status()))
+      return after.status();
   }
   pieces_ = absl::MakeSpan(data_.pieces);
   return absl::OkStatus();
 }
 
-// --- By the path ----------------------------------------------------------------------------------------------------
+// --- By the path
+// -----------------------------------------------------------------------------
 
-std::unique_ptr<ReadSession> PathReadSession::Open(Connection& connection, const std::string& project,
-                                                   const ReadSession& wire, const CallOptions& call) {
+std::unique_ptr<ReadSession> PathReadSession::Open(Connection& connection,
+                                                   const std::string& project,
+                                                   const ReadSession& wire,
+                                                   const CallOptions& call) {
   if (wire.remaining_bytes() < kMinBytesByPath) return nullptr;
   const Retry retry(call);
   const std::string base = connection.LocalBase(call);
   if (base.empty()) return nullptr;
   const Artifact& artifact = wire.artifact();
-  auto file = SameFile::Open(absl::StrCat(base, "/", project, "/", artifact.path), O_RDONLY, artifact.etag);
+  auto file =
+      SameFile::Open(absl::StrCat(base, "/", project, "/", artifact.path),
+                     O_RDONLY, artifact.etag);
   if (!file) return nullptr;
-  return std::unique_ptr<ReadSession>(new PathReadSession(project, wire, *std::move(file), retry));
+  return std::unique_ptr<ReadSession>(
+      new PathReadSession(project, wire, *std::move(file), retry));
 }
 
 absl::StatusOr<size_t> PathReadSession::Read(char* buffer, size_t size) {
   RETURN_IF_ERROR(retry_.CheckWanted());
   const size_t wanted = std::min(size, static_cast<size_t>(remaining_bytes()));
-  ASSIGN_OR_RETURN(const size_t got, ReadBytes(file_.fd.get(), offset_, buffer, wanted, artifact_.path));
-  RETURN_IF_ERROR(MoveOn(static_cast<int64_t>(got), static_cast<int64_t>(wanted)));
+  ASSIGN_OR_RETURN(const size_t got, ReadBytes(file_.fd.get(), offset_, buffer,
+                                               wanted, artifact_.path));
+  RETURN_IF_ERROR(
+      MoveOn(static_cast<int64_t>(got), static_cast<int64_t>(wanted)));
   return got;
 }
 
-absl::StatusOr<absl::Span<const absl::string_view>> PathReadSession::NextPieces() {
+absl::StatusOr<absl::Span<const absl::string_view>>
+PathReadSession::NextPieces() {
   buffer_.resize(static_cast<size_t>(std::min(kReadBytes, remaining_bytes())));
   ASSIGN_OR_RETURN(const size_t got, Read(buffer_.data(), buffer_.size()));
   piece_ = absl::string_view(buffer_.data(), got);
@@ -146,25 +166,30 @@ absl::StatusOr<absl::Span<const absl::string_view>> PathReadSession::NextPieces(
 absl::Status PathReadSession::Save(TargetFile& file) {
   RETURN_IF_ERROR(retry_.CheckWanted());
   const int64_t wanted = std::min(kReadBytes, remaining_bytes());
-  ASSIGN_OR_RETURN(const int64_t got, file.CopyFrom(file_.fd.get(), offset_, wanted));
+  ASSIGN_OR_RETURN(const int64_t got,
+                   file.CopyFrom(file_.fd.get(), offset_, wanted));
   return MoveOn(got, wanted);
 }
 
 absl::Status PathReadSession::MoveOn(int64_t got, int64_t wanted) {
   struct stat now = {};
   const bool told = ::fstat(file_.fd.get(), &now) == 0;
-  // As the server does it: what is appended does no harm, and a file that loses its name is still the same.
-  if (told && got == wanted && (now.st_size > file_.state.st_size || SameModifyTime(now, file_.state))) {
+  // As the server does it: what is appended does no harm, and a file that loses
+  // its name is still the same.
+  if (told && got == wanted &&
+      (now.st_size > file_.state.st_size || SameModifyTime(now, file_.state))) {
     offset_ += got;
     return absl::OkStatus();
   }
-  return base::MakeError(absl::StatusCode::kAborted,
-                         absl::StrCat(base::Echo(artifact_.path), " was changed while it was read; read it again"),
-                         {.reason = "ETAG_MISMATCH",
-                          .metadata = {{"project", project_},
-                                       {"path", artifact_.path},
-                                       {"etag", artifact_.etag},
-                                       {"current_etag", told ? EtagOf(now) : ""}}});
+  return base::MakeError(
+      absl::StatusCode::kAborted,
+      absl::StrCat(base::Echo(artifact_.path),
+                   " was changed while it was read; read it again"),
+      {.reason = "ETAG_MISMATCH",
+       .metadata = {{"project", project_},
+                    {"path", artifact_.path},
+                    {"etag", artifact_.etag},
+                    {"current_etag", told ? EtagOf(now) : ""}}});
 }
 
 }  // namespace mlops::internal

@@ -30,7 +30,8 @@ class ReadSession {
   // Copies the next bytes: `size`, or as many as there are.
   virtual absl::StatusOr<size_t> Read(char* buffer, size_t size) = 0;
 
-  // Takes what is there of the next bytes, where it is: valid until the next call. None at the end.
+  // Takes what is there of the next bytes, where it is: valid until the next
+  // call. None at the end.
   virtual absl::StatusOr<absl::Span<const absl::string_view>> NextPieces() = 0;
 
   // Appends the next bytes to `file`.
@@ -45,13 +46,14 @@ class ReadSession {
   int64_t end_ = 0;
 };
 
-// Over the wire, in as many calls as it takes: each goes on where the one before broke.
+// Over the wire, in as many calls as it takes: each goes on where the one
+// before broke.
 class WireReadSession final : public ReadSession {
  public:
   // Begins the first call, and waits until the server has said what is read.
-  static absl::StatusOr<std::unique_ptr<ReadSession>> Open(std::shared_ptr<Connection> connection,
-                                                           workspace::v1::ReadArtifactRequest request,
-                                                           const CallOptions& call);
+  static absl::StatusOr<std::unique_ptr<ReadSession>> Open(
+      std::shared_ptr<Connection> connection,
+      workspace::v1::ReadArtifactRequest request, const CallOptions& call);
 
   bool by_path() const override { return false; }
   absl::StatusOr<size_t> Read(char* buffer, size_t size) override;
@@ -59,11 +61,15 @@ class WireReadSession final : public ReadSession {
   absl::StatusOr<absl::Span<const absl::string_view>> NextPieces() override;
 
  private:
-  WireReadSession(std::shared_ptr<Connection> connection, workspace::v1::ReadArtifactRequest request,
+  WireReadSession(std::shared_ptr<Connection> connection,
+                  workspace::v1::ReadArtifactRequest request,
                   const CallOptions& call)
-      : connection_(std::move(connection)), request_(std::move(request)), retry_(call) {}
+      : connection_(std::move(connection)),
+        request_(std::move(request)),
+        retry_(call) {}
 
-  // Sees to it that there are pieces, unless this is the end, in as many attempts as it takes.
+  // Sees to it that there are pieces, unless this is the end, in as many
+  // attempts as it takes.
   absl::Status Fill();
   absl::Status Begin();
   absl::Status Receive();
@@ -78,11 +84,15 @@ class WireReadSession final : public ReadSession {
   absl::Span<absl::string_view> pieces_;  // What is left of the data.
 };
 
-// By the path, of a file that is proved to lie on this machine: does not need the server any more.
+// By the path, of a file that is proved to lie on this machine: does not need
+// the server any more.
 class PathReadSession final : public ReadSession {
  public:
-  // Takes the place of `wire`, which has read nothing yet. Null where it cannot.
-  static std::unique_ptr<ReadSession> Open(Connection& connection, const std::string& project, const ReadSession& wire,
+  // Takes the place of `wire`, which has read nothing yet. Null where it
+  // cannot.
+  static std::unique_ptr<ReadSession> Open(Connection& connection,
+                                           const std::string& project,
+                                           const ReadSession& wire,
                                            const CallOptions& call);
 
   bool by_path() const override { return true; }
@@ -92,10 +102,15 @@ class PathReadSession final : public ReadSession {
   absl::Status Save(TargetFile& file) override;
 
  private:
-  PathReadSession(const std::string& project, const ReadSession& wire, SameFile file, const Retry& retry)
-      : ReadSession(wire), project_(project), file_(std::move(file)), retry_(retry) {}
+  PathReadSession(const std::string& project, const ReadSession& wire,
+                  SameFile file, const Retry& retry)
+      : ReadSession(wire),
+        project_(project),
+        file_(std::move(file)),
+        retry_(retry) {}
 
-  // Takes note of `got` bytes read. ABORTED/ETAG_MISMATCH unless these are `wanted` bytes of the file as it was opened.
+  // Takes note of `got` bytes read. ABORTED/ETAG_MISMATCH unless these are
+  // `wanted` bytes of the file as it was opened.
   absl::Status MoveOn(int64_t got, int64_t wanted);
 
   const std::string project_;

@@ -16,7 +16,9 @@ constexpr absl::Duration kMaxDelay = absl::Seconds(2);
 }  // namespace
 
 Retry::Retry(const CallOptions& call)
-    : call_(call), deadline_(absl::Now() + call.timeout.value_or(absl::InfiniteDuration())) {}
+    : call_(call),
+      deadline_(absl::Now() + call.timeout.value_or(absl::InfiniteDuration())) {
+}
 
 CallOptions Retry::Attempt() const {
   CallOptions call = call_;
@@ -25,18 +27,26 @@ CallOptions Retry::Attempt() const {
 }
 
 absl::Status Retry::CheckWanted() const {
-  if (call_.stop.stop_requested()) return absl::CancelledError("The call was stopped");
-  return absl::Now() < deadline_ ? absl::OkStatus() : absl::DeadlineExceededError("The transfer took too long");
+  if (call_.stop.stop_requested())
+    return absl::CancelledError("The call was stopped");
+  return absl::Now() < deadline_
+             ? absl::OkStatus()
+             : absl::DeadlineExceededError("The transfer took too long");
 }
 
 absl::Status Retry::Wait(const absl::Status& error) {
   if (++failures_ == kMaxFailures || call_.stop.stop_requested()) return error;
-  const absl::Duration delay = std::min(kFirstDelay * (1 << (failures_ - 1)), kMaxDelay);
-  const absl::Time until = absl::Now() + std::max(delay, ErrorRetryDelay(error).value_or(absl::ZeroDuration()));
+  const absl::Duration delay =
+      std::min(kFirstDelay * (1 << (failures_ - 1)), kMaxDelay);
+  const absl::Time until =
+      absl::Now() +
+      std::max(delay, ErrorRetryDelay(error).value_or(absl::ZeroDuration()));
   if (until > deadline_) return error;
   absl::Notification stopped;
-  const std::stop_callback on_stop(call_.stop, [&stopped] { stopped.Notify(); });
-  return stopped.WaitForNotificationWithDeadline(until) ? error : absl::OkStatus();
+  const std::stop_callback on_stop(call_.stop,
+                                   [&stopped] { stopped.Notify(); });
+  return stopped.WaitForNotificationWithDeadline(until) ? error
+                                                        : absl::OkStatus();
 }
 
 }  // namespace mlops::internal

@@ -7,7 +7,8 @@
 
 namespace mlops::internal {
 
-// When to go on with what a broken connection has ended, and for how long. Not thread-safe.
+// When to go on with what a broken connection has ended, and for how long. Not
+// thread-safe.
 class Retry {
  public:
   // Of a transfer that begins now.
@@ -19,8 +20,9 @@ class Retry {
   // CANCELLED or DEADLINE_EXCEEDED if the transfer is to stop.
   absl::Status CheckWanted() const;
 
-  // Waits until another attempt may be made, as the server says or 0.1 s to 2 s. Returns `error` instead if this was
-  // the eighth in a row without progress, and if the transfer is to stop.
+  // Waits until another attempt may be made, as the server says or 0.1 s to 2
+  // s. Returns `error` instead if this was the eighth in a row without
+  // progress, and if the transfer is to stop.
   absl::Status Wait(const absl::Status& error);
 
   // To be called when an attempt has brought something.

@@ -10,7 +10,8 @@ using google::protobuf::MethodOptions;
 using google::protobuf::ServiceDescriptor;
 
 bool IsRepeatable(const MethodDescriptor& method) {
-  return method.options().idempotency_level() != MethodOptions::IDEMPOTENCY_UNKNOWN;
+  return method.options().idempotency_level() !=
+         MethodOptions::IDEMPOTENCY_UNKNOWN;
 }
 
 std::string ServiceConfigJson(const ServiceDescriptor& service) {
@@ -18,16 +19,21 @@ std::string ServiceConfigJson(const ServiceDescriptor& service) {
   for (int i = 0; i < service.method_count(); ++i) {
     const MethodDescriptor& method = *service.method(i);
     const bool unary = !method.client_streaming() && !method.server_streaming();
-    if (unary && IsRepeatable(method)) names.push_back({{"service", service.full_name()}, {"method", method.name()}});
+    if (unary && IsRepeatable(method))
+      names.push_back(
+          {{"service", service.full_name()}, {"method", method.name()}});
   }
-  const nlohmann::json retry_policy = {{"maxAttempts", 4},
-                                       {"initialBackoff", "0.1s"},
-                                       {"maxBackoff", "2s"},
-                                       {"backoffMultiplier", 4},
-                                       {"retryableStatusCodes", {"UNAVAILABLE"}}};
-  const nlohmann::json method_config = {{"name", std::move(names)}, {"retryPolicy", retry_policy}};
-  const nlohmann::json config = {{"methodConfig", nlohmann::json::array({method_config})},
-                                 {"retryThrottling", {{"maxTokens", 100}, {"tokenRatio", 0.1}}}};
+  const nlohmann::json retry_policy = {
+      {"maxAttempts", 4},
+      {"initialBackoff", "0.1s"},
+      {"maxBackoff", "2s"},
+      {"backoffMultiplier", 4},
+      {"retryableStatusCodes", {"UNAVAILABLE"}}};
+  const nlohmann::json method_config = {{"name", std::move(names)},
+                                        {"retryPolicy", retry_policy}};
+  const nlohmann::json config = {
+      {"methodConfig", nlohmann::json::array({method_config})},
+      {"retryThrottling", {{"maxTokens", 100}, {"tokenRatio", 0.1}}}};
   return config.dump();
 }
 

@@ -17,19 +17,23 @@ namespace v1 = workspace::v1;
 using internal::FromProto;
 using internal::ToProto;
 
-v1::UpdateWorkspaceRequest MakeUpdateRequest(std::string_view project, const Settings& settings,
+v1::UpdateWorkspaceRequest MakeUpdateRequest(std::string_view project,
+                                             const Settings& settings,
                                              const UpdateOptions& options) {
   v1::UpdateWorkspaceRequest request;
   *request.mutable_workspace() = ToProto(project, settings);
   request.mutable_workspace()->set_etag(options.etag);
-  for (const std::string& path : options.update_mask) request.mutable_update_mask()->add_paths(path);
-  for (const std::string& key : options.remove_metadata) request.add_remove_metadata(key);
+  for (const std::string& path : options.update_mask)
+    request.mutable_update_mask()->add_paths(path);
+  for (const std::string& key : options.remove_metadata)
+    request.add_remove_metadata(key);
   request.set_allow_missing(options.allow_missing);
   request.set_validate_only(options.validate_only);
   return request;
 }
 
-v1::DeleteWorkspaceRequest MakeDeleteRequest(std::string_view project, const DeleteOptions& options) {
+v1::DeleteWorkspaceRequest MakeDeleteRequest(std::string_view project,
+                                             const DeleteOptions& options) {
   v1::DeleteWorkspaceRequest request;
   request.set_project(std::string(project));
   request.set_force(options.force);
@@ -43,11 +47,14 @@ v1::DeleteWorkspaceRequest MakeDeleteRequest(std::string_view project, const Del
 
 }  // namespace
 
-std::string ErrorReason(const absl::Status& status) { return base::GetReason(status); }
+std::string ErrorReason(const absl::Status& status) {
+  return base::GetReason(status);
+}
 
 std::map<std::string, std::string> ErrorMetadata(const absl::Status& status) {
   auto info = base::GetErrorInfo(status);
-  return info ? std::move(info->metadata) : std::map<std::string, std::string>();
+  return info ? std::move(info->metadata)
+              : std::map<std::string, std::string>();
 }
 
 std::optional<absl::Duration> ErrorRetryDelay(const absl::Status& status) {
@@ -55,94 +62,120 @@ std::optional<absl::Duration> ErrorRetryDelay(const absl::Status& status) {
   return info ? info->retry_delay : std::nullopt;
 }
 
-absl::StatusOr<google::protobuf::Struct> MetadataFromJson(std::string_view json) {
+absl::StatusOr<google::protobuf::Struct> MetadataFromJson(
+    std::string_view json) {
   google::protobuf::Struct metadata;
-  const auto status = google::protobuf::util::JsonStringToMessage(std::string(json), &metadata);
+  const auto status =
+      google::protobuf::util::JsonStringToMessage(std::string(json), &metadata);
   if (status.ok()) return metadata;
-  const std::string problem = "not a JSON object: " + status.message().as_string();
-  return base::MakeError(absl::StatusCode::kInvalidArgument, "metadata: " + base::Echo(problem),
-                         {.reason = "FIELD_INVALID", .metadata = {{"field", "metadata"}, {"problem", problem}}});
+  const std::string problem =
+      "not a JSON object: " + status.message().as_string();
+  return base::MakeError(
+      absl::StatusCode::kInvalidArgument, "metadata: " + base::Echo(problem),
+      {.reason = "FIELD_INVALID",
+       .metadata = {{"field", "metadata"}, {"problem", problem}}});
 }
 
 std::string MetadataToJson(const google::protobuf::Struct& metadata) {
   std::string json;
   (void)google::protobuf::util::MessageToJsonString(metadata, &json);
-  return nlohmann::json::parse(json, nullptr, /*allow_exceptions=*/false).dump();  // Sorts the keys.
+  // Sorts the keys.
+  return nlohmann::json::parse(json, nullptr, /*allow_exceptions=*/false)
+      .dump();
 }
 
-absl::StatusOr<WorkspaceClient> WorkspaceClient::Connect(const ClientOptions& options) {
-  ASSIGN_OR_RETURN(const std::string address, internal::ResolveAddress(options));
+absl::StatusOr<WorkspaceClient> WorkspaceClient::Connect(
+    const ClientOptions& options) {
+  ASSIGN_OR_RETURN(const std::string address,
+                   internal::ResolveAddress(options));
   return WorkspaceClient(internal::MakeGrpcConnection(address, options));
 }
 
-WorkspaceClient::WorkspaceClient(std::shared_ptr<internal::Connection> connection)
+WorkspaceClient::WorkspaceClient(
+    std::shared_ptr<internal::Connection> connection)
     : connection_(std::move(connection)) {}
 
-absl::StatusOr<Workspace> WorkspaceClient::Create(std::string_view project, const Settings& settings,
-                                                  const CreateOptions& options, const CallOptions& call) const {
+absl::StatusOr<Workspace> WorkspaceClient::Create(
+    std::string_view project, const Settings& settings,
+    const CreateOptions& options, const CallOptions& call) const {
   v1::CreateWorkspaceRequest request;
   request.set_project(std::string(project));
   *request.mutable_workspace() = ToProto(project, settings);
   request.set_validate_only(options.validate_only);
   request.set_request_id(options.request_id);
-  ASSIGN_OR_RETURN(const v1::Workspace workspace, connection_->CreateWorkspace(request, call));
+  ASSIGN_OR_RETURN(const v1::Workspace workspace,
+                   connection_->CreateWorkspace(request, call));
   return FromProto(workspace);
 }
 
-absl::StatusOr<Workspace> WorkspaceClient::Get(std::string_view project, const CallOptions& call) const {
+absl::StatusOr<Workspace> WorkspaceClient::Get(std::string_view project,
+                                               const CallOptions& call) const {
   v1::GetWorkspaceRequest request;
   request.set_project(std::string(project));
-  ASSIGN_OR_RETURN(const v1::Workspace workspace, connection_->GetWorkspace(request, call));
+  ASSIGN_OR_RETURN(const v1::Workspace workspace,
+                   connection_->GetWorkspace(request, call));
   return FromProto(workspace);
 }
 
-absl::StatusOr<EnsureResult> WorkspaceClient::Ensure(std::string_view project, const Settings& settings,
-                                                     const CallOptions& call) const {
+absl::StatusOr<EnsureResult> WorkspaceClient::Ensure(
+    std::string_view project, const Settings& settings,
+    const CallOptions& call) const {
   v1::EnsureWorkspaceRequest request;
   request.set_project(std::string(project));
   *request.mutable_workspace() = ToProto(project, settings);
-  ASSIGN_OR_RETURN(const v1::EnsureWorkspaceResponse response, connection_->EnsureWorkspace(request, call));
+  ASSIGN_OR_RETURN(const v1::EnsureWorkspaceResponse response,
+                   connection_->EnsureWorkspace(request, call));
   return FromProto(response);
 }
 
-absl::StatusOr<Workspace> WorkspaceClient::Update(std::string_view project, const Settings& settings,
-                                                  const UpdateOptions& options, const CallOptions& call) const {
+absl::StatusOr<Workspace> WorkspaceClient::Update(
+    std::string_view project, const Settings& settings,
+    const UpdateOptions& options, const CallOptions& call) const {
   ASSIGN_OR_RETURN(const v1::Workspace workspace,
-                   connection_->UpdateWorkspace(MakeUpdateRequest(project, settings, options), call));
+                   connection_->UpdateWorkspace(
+                       MakeUpdateRequest(project, settings, options), call));
   return FromProto(workspace);
 }
 
-absl::StatusOr<DeleteResult> WorkspaceClient::Delete(std::string_view project, const DeleteOptions& options,
-                                                     const CallOptions& call) const {
-  ASSIGN_OR_RETURN(const v1::DeleteWorkspaceResponse response,
-                   connection_->DeleteWorkspace(MakeDeleteRequest(project, options), call));
+absl::StatusOr<DeleteResult> WorkspaceClient::Delete(
+    std::string_view project, const DeleteOptions& options,
+    const CallOptions& call) const {
+  ASSIGN_OR_RETURN(
+      const v1::DeleteWorkspaceResponse response,
+      connection_->DeleteWorkspace(MakeDeleteRequest(project, options), call));
   return FromProto(response);
 }
 
-absl::StatusOr<Workspace> WorkspaceClient::Undelete(std::string_view project, const UndeleteOptions& options,
-                                                    const CallOptions& call) const {
+absl::StatusOr<Workspace> WorkspaceClient::Undelete(
+    std::string_view project, const UndeleteOptions& options,
+    const CallOptions& call) const {
   v1::UndeleteWorkspaceRequest request;
   request.set_project(std::string(project));
   request.set_uid(options.uid);
-  ASSIGN_OR_RETURN(const v1::Workspace workspace, connection_->UndeleteWorkspace(request, call));
+  ASSIGN_OR_RETURN(const v1::Workspace workspace,
+                   connection_->UndeleteWorkspace(request, call));
   return FromProto(workspace);
 }
 
-absl::StatusOr<WorkspacePage> WorkspaceClient::List(const ListOptions& options, const CallOptions& call) const {
+absl::StatusOr<WorkspacePage> WorkspaceClient::List(
+    const ListOptions& options, const CallOptions& call) const {
   v1::ListWorkspacesRequest request;
   request.set_page_size(options.page_size);
   request.set_page_token(options.page_token);
   request.set_filter(options.filter);
   request.set_order_by(options.order_by);
   request.set_show_deleted(options.show_deleted);
-  ASSIGN_OR_RETURN(const v1::ListWorkspacesResponse response, connection_->ListWorkspaces(request, call));
+  ASSIGN_OR_RETURN(const v1::ListWorkspacesResponse response,
+                   connection_->ListWorkspaces(request, call));
   return FromProto(response);
 }
 
-absl::StatusOr<ListSummary> WorkspaceClient::ListAll(const std::function<bool(const Workspace&)>& visit,
-                                                     const ListOptions& options, const CallOptions& call) const {
+absl::StatusOr<ListSummary> WorkspaceClient::ListAll(
+    const std::function<bool(const Workspace&)>& visit,
+    const ListOptions& options, const CallOptions& call) const {
   ASSIGN_OR_RETURN(WorkspacePage page, List(options, call));
-  const ListSummary summary{.total_size = page.total_size, .unreachable = std::move(page.unreachable)};
+  const ListSummary summary{.total_size = page.total_size,
+                            .unreachable = std::move(page.unreachable)};
   for (ListOptions next = options;;) {
     for (const Workspace& workspace : page.workspaces) {
       if (!visit(workspace)) return summary;
@@ -153,28 +186,35 @@ absl::StatusOr<ListSummary> WorkspaceClient::ListAll(const std::function<bool(co
   }
 }
 
-absl::StatusOr<WorkspaceStatus> WorkspaceClient::GetStatus(std::string_view project, const StatusOptions& options,
-                                                           const CallOptions& call) const {
+absl::StatusOr<WorkspaceStatus> WorkspaceClient::GetStatus(
+    std::string_view project, const StatusOptions& options,
+    const CallOptions& call) const {
   v1::GetWorkspaceStatusRequest request;
   request.set_project(std::string(project));
   *request.mutable_max_staleness() = ToProto(options.max_staleness);
   request.set_counts_only(options.counts_only);
-  ASSIGN_OR_RETURN(const v1::WorkspaceStatus status, connection_->GetWorkspaceStatus(request, call));
+  ASSIGN_OR_RETURN(const v1::WorkspaceStatus status,
+                   connection_->GetWorkspaceStatus(request, call));
   return FromProto(status);
 }
 
-absl::Status WorkspaceClient::StreamStatuses(const std::function<bool(const WorkspaceStatus&)>& visit,
-                                             const StatusStreamOptions& options, const CallOptions& call) const {
+absl::Status WorkspaceClient::StreamStatuses(
+    const std::function<bool(const WorkspaceStatus&)>& visit,
+    const StatusStreamOptions& options, const CallOptions& call) const {
   v1::StreamWorkspaceStatusesRequest request;
   request.set_filter(options.filter);
   *request.mutable_max_staleness() = ToProto(options.max_staleness);
   request.set_counts_only(options.counts_only);
   return connection_->StreamWorkspaceStatuses(
-      request, call, [&visit](const v1::WorkspaceStatus& status) { return visit(FromProto(status)); });
+      request, call, [&visit](const v1::WorkspaceStatus& status) {
+        return visit(FromProto(status));
+      });
 }
 
-absl::StatusOr<ServerInfo> WorkspaceClient::GetServerInfo(const CallOptions& call) const {
-  ASSIGN_OR_RETURN(const v1::ServerInfo info, connection_->GetServerInfo({}, call));
+absl::StatusOr<ServerInfo> WorkspaceClient::GetServerInfo(
+    const CallOptions& call) const {
+  ASSIGN_OR_RETURN(const v1::ServerInfo info,
+                   connection_->GetServerInfo({}, call));
   return FromProto(info);
 }
 

@@ -20,20 +20,27 @@ namespace {
 namespace v1 = workspace::v1;
 
 constexpr absl::Duration kAbandonTimeout = absl::Seconds(10);
-// More than is on its way to the server as a rule: what it has not got may have to be sent again.
+// More than is on its way to the server as a rule: what it has not got may have
+// to be sent again.
 constexpr int64_t kMaxHeldBytes = 16 << 20;
 constexpr absl::Duration kPollInterval = absl::Milliseconds(10);
-// A server that has taken nothing for so long is asked by the end of the call, which tells why.
+// A server that has taken nothing for so long is asked by the end of the call,
+// which tells why.
 constexpr absl::Duration kStalled = absl::Seconds(5);
 
-absl::Status FieldInvalid(const std::string& field, const std::string& problem) {
-  return base::MakeError(absl::StatusCode::kInvalidArgument, absl::StrCat(field, ": ", problem),
-                         {.reason = "FIELD_INVALID", .metadata = {{"field", field}, {"problem", problem}}});
+absl::Status FieldInvalid(const std::string& field,
+                          const std::string& problem) {
+  return base::MakeError(
+      absl::StatusCode::kInvalidArgument, absl::StrCat(field, ": ", problem),
+      {.reason = "FIELD_INVALID",
+       .metadata = {{"field", field}, {"problem", problem}}});
 }
 
-// Whether a path may be that of what is staged: no server must be able to have us write to a file of its choice.
+// Whether a path may be that of what is staged: no server must be able to have
+// us write to a file of its choice.
 bool IsStagedName(absl::string_view path, absl::string_view upload_id) {
-  return !absl::StrContains(path, "..") && absl::StartsWith(path.substr(path.rfind('/') + 1), upload_id);
+  return !absl::StrContains(path, "..") &&
+         absl::StartsWith(path.substr(path.rfind('/') + 1), upload_id);
 }
 
 }  // namespace
@@ -53,24 +60,30 @@ absl::StatusOr<v1::Upload> WriteSession::GetUpload() const {
 
 std::optional<SameFile> WriteSession::OpenStaged(const std::string& base) {
   UseOwnUploadId();
-  const bool begun = SendMessage(grpc::Slice(), nullptr).ok() && stream_->Finish().ok();
+  const bool begun =
+      SendMessage(grpc::Slice(), nullptr).ok() && stream_->Finish().ok();
   stream_.reset();
   if (!begun) return std::nullopt;
   const auto upload = GetUpload();
-  if (!upload.ok() || !IsStagedName(upload->staged_path(), first_.upload_id())) return std::nullopt;
-  auto file = SameFile::Open(absl::StrCat(base, "/", first_.project(), "/", upload->staged_path()), O_WRONLY,
-                             upload->staged_etag());
-  if (file && (file->state.st_size != 0 || file->state.st_nlink != 1)) return std::nullopt;
+  if (!upload.ok() || !IsStagedName(upload->staged_path(), first_.upload_id()))
+    return std::nullopt;
+  auto file = SameFile::Open(
+      absl::StrCat(base, "/", first_.project(), "/", upload->staged_path()),
+      O_WRONLY, upload->staged_etag());
+  if (file && (file->state.st_size != 0 || file->state.st_nlink != 1))
+    return std::nullopt;
   return file;
 }
 
 absl::Status WriteSession::Resume() {
   const auto upload = GetUpload();
   offset_ = 0;
-  if (ErrorReason(upload.status()) == "UPLOAD_NOT_FOUND") return absl::OkStatus();
+  if (ErrorReason(upload.status()) == "UPLOAD_NOT_FOUND")
+    return absl::OkStatus();
   RETURN_IF_ERROR(upload.status());
   if (upload->path() != first_.path()) {
-    return FieldInvalid("upload_id", absl::StrCat("is that of another file, ", base::Echo(upload->path())));
+    return FieldInvalid("upload_id", absl::StrCat("is that of another file, ",
+                                                  base::Echo(upload->path())));
   }
   offset_ = upload->offset();
   if (upload->has_artifact()) finished_ = FromProto(upload->artifact());
@@ -79,8 +92,10 @@ absl::Status WriteSession::Resume() {
 
 absl::Status WriteSession::CheckNotFinished(int64_t end) const {
   if (offset_ <= end && !finished_.has_value()) return absl::OkStatus();
-  return FieldInvalid("upload_id", absl::StrCat("is that of a file of which the server has ", offset_, " bytes",
-                                                finished_ ? ", and which is finished" : ""));
+  return FieldInvalid(
+      "upload_id",
+      absl::StrCat("is that of a file of which the server has ", offset_,
+                   " bytes", finished_ ? ", and which is finished" : ""));
 }
 
 absl::Status WriteSession::Send(int64_t end, Source source) {
@@ -92,7 +107,8 @@ absl::Status WriteSession::Send(int64_t end, Source source) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<Artifact> WriteSession::Finish(int64_t end, Source source, Checksum checksum) {
+absl::StatusOr<Artifact> WriteSession::Finish(int64_t end, Source source,
+                                              Checksum checksum) {
   while (!finished_.has_value() || offset_ != end) {
     RETURN_IF_ERROR(CheckNotFinished(end));
     absl::Status status = TrySend(end, source, &checksum);
@@ -101,7 +117,8 @@ absl::StatusOr<Artifact> WriteSession::Finish(int64_t end, Source source, Checks
   return *finished_;
 }
 
-absl::Status WriteSession::TrySend(int64_t end, Source source, const Checksum* checksum) {
+absl::Status WriteSession::TrySend(int64_t end, Source source,
+                                   const Checksum* checksum) {
   bool finish = false;
   while (offset_ < end || (checksum != nullptr && !finish)) {
     grpc::Slice data;
@@ -129,7 +146,8 @@ absl::StatusOr<int64_t> WriteSession::TryWaitUntilHas(int64_t wanted) {
   while (absl::Now() < stalled) {
     RETURN_IF_ERROR(retry_.CheckWanted());
     const auto upload = GetUpload();
-    if (!upload.ok() && ErrorReason(upload.status()) != "UPLOAD_NOT_FOUND") return upload.status();
+    if (!upload.ok() && ErrorReason(upload.status()) != "UPLOAD_NOT_FOUND")
+      return upload.status();
     if (upload.ok() && upload->offset() >= wanted) return upload->offset();
     if (upload.ok() && upload->offset() > has) stalled = absl::Now() + kStalled;
     has = upload.ok() ? upload->offset() : 0;
@@ -140,7 +158,8 @@ absl::StatusOr<int64_t> WriteSession::TryWaitUntilHas(int64_t wanted) {
   return response.offset();
 }
 
-absl::Status WriteSession::SendMessage(const grpc::Slice& data, const Checksum* checksum) {
+absl::Status WriteSession::SendMessage(const grpc::Slice& data,
+                                       const Checksum* checksum) {
   v1::WriteArtifactRequest head;
   if (stream_ == nullptr) {
     stream_ = connection_->WriteArtifact(retry_.Attempt());
@@ -153,7 +172,10 @@ absl::Status WriteSession::SendMessage(const grpc::Slice& data, const Checksum* 
   }
   if (stream_->Write(head, data)) return absl::OkStatus();
   absl::Status status = stream_->Finish().status();
-  return status.ok() ? absl::InternalError("The server ended the stream before the file was finished") : status;
+  return status.ok()
+             ? absl::InternalError(
+                   "The server ended the stream before the file was finished")
+             : status;
 }
 
 absl::Status WriteSession::ReadAnswer() {
@@ -163,13 +185,16 @@ absl::Status WriteSession::ReadAnswer() {
   return absl::OkStatus();
 }
 
-// Without an upload's id nothing is known of what became of the file; to write it once more does harm only where it was
-// to meet a condition.
+// Without an upload's id nothing is known of what became of the file; to write
+// it once more does harm only where it was to meet a condition.
 bool WriteSession::IsWorthRetry(const absl::Status& error) const {
   const std::string reason = ErrorReason(error);
-  if (!first_.upload_id().empty() && (reason == "WORKSPACE_BUSY" || reason == "UPLOAD_OFFSET_MISMATCH")) return true;
+  if (!first_.upload_id().empty() &&
+      (reason == "WORKSPACE_BUSY" || reason == "UPLOAD_OFFSET_MISMATCH"))
+    return true;
   if (!absl::IsUnavailable(error)) return false;
-  return !first_.upload_id().empty() || !reason.empty() || (!first_.create_only() && first_.etag().empty());
+  return !first_.upload_id().empty() || !reason.empty() ||
+         (!first_.create_only() && first_.etag().empty());
 }
 
 absl::Status WriteSession::Recover(const absl::Status& error) {
@@ -202,37 +227,46 @@ absl::Status WriteSession::TryDiscard() {
 void WriteSession::Abandon() {
   if (std::exchange(own_upload_id_, false) && !finished_.has_value()) {
     if (stream_ != nullptr && TryDiscard().ok()) return;
-    // By a call of its own where the stream broke, was cancelled, or had ended: the server may not have noticed yet.
+    // By a call of its own where the stream broke, was cancelled, or had ended:
+    // the server may not have noticed yet.
     retry_ = Retry({.timeout = kAbandonTimeout});
     absl::Status status = TryDiscard();
-    while (ErrorReason(status) == "WORKSPACE_BUSY" && retry_.Wait(status).ok()) status = TryDiscard();
+    while (ErrorReason(status) == "WORKSPACE_BUSY" && retry_.Wait(status).ok())
+      status = TryDiscard();
   }
   stream_.reset();
 }
 
 absl::Status BufferedWriter::Write(std::string_view data) {
-  if (over_) return absl::FailedPreconditionError("Nothing can be written any more");
+  if (over_)
+    return absl::FailedPreconditionError("Nothing can be written any more");
   while (!data.empty()) {
     if (filled_ == 0) buffer_ = grpc::Slice(static_cast<size_t>(kChunkBytes));
-    const size_t taken = std::min(data.size(), static_cast<size_t>(kChunkBytes - filled_));
+    const size_t taken =
+        std::min(data.size(), static_cast<size_t>(kChunkBytes - filled_));
     // Nobody else has it yet.
-    std::memcpy(const_cast<uint8_t*>(buffer_.begin()) + filled_, data.data(), taken);
+    std::memcpy(const_cast<uint8_t*>(buffer_.begin()) + filled_, data.data(),
+                taken);
     filled_ += static_cast<int64_t>(taken);
     data.remove_prefix(taken);
     if (filled_ < kChunkBytes) return absl::OkStatus();
     Seal();
     session_->UseOwnUploadId();
-    if (absl::Status sent = SendHeld(); !sent.ok()) return Failed(std::move(sent));
+    if (absl::Status sent = SendHeld(); !sent.ok())
+      return Failed(std::move(sent));
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<Artifact> BufferedWriter::Finish(std::string_view sha256) {
-  if (over_) return absl::FailedPreconditionError("Nothing can be finished any more");
+  if (over_)
+    return absl::FailedPreconditionError("Nothing can be finished any more");
   Seal();
   auto artifact = session_->Finish(
       end_, [this](int64_t offset) { return Held(offset); },
-      [sha256]() -> absl::StatusOr<std::string> { return std::string(sha256); });
+      [sha256]() -> absl::StatusOr<std::string> {
+        return std::string(sha256);
+      });
   if (!artifact.ok()) return Failed(artifact.status());
   over_ = true;
   return artifact;
@@ -252,12 +286,15 @@ void BufferedWriter::Seal() {
 
 absl::Status BufferedWriter::SendHeld() {
   while (true) {
-    RETURN_IF_ERROR(session_->Send(end_, [this](int64_t offset) { return Held(offset); }));
+    RETURN_IF_ERROR(
+        session_->Send(end_, [this](int64_t offset) { return Held(offset); }));
     if (held_bytes_ <= kMaxHeldBytes) return absl::OkStatus();
     // One goes for each that came, so that the next one gets its memory.
-    const int64_t first_end = end_ - held_bytes_ + static_cast<int64_t>(held_.front().size());
+    const int64_t first_end =
+        end_ - held_bytes_ + static_cast<int64_t>(held_.front().size());
     if (first_end > server_has_) {
-      ASSIGN_OR_RETURN(server_has_, session_->WaitUntilHas(end_ - kMaxHeldBytes / 2));
+      ASSIGN_OR_RETURN(server_has_,
+                       session_->WaitUntilHas(end_ - kMaxHeldBytes / 2));
     } else {
       held_bytes_ -= static_cast<int64_t>(held_.front().size());
       held_.pop_front();
@@ -270,11 +307,14 @@ absl::StatusOr<grpc::Slice> BufferedWriter::Held(int64_t offset) const {
   for (const grpc::Slice& slice : held_) {
     const int64_t size = static_cast<int64_t>(slice.size());
     if (offset >= begin && offset < begin + size) {
-      return wire::Part(slice, static_cast<size_t>(offset - begin), slice.size());
+      return wire::Part(slice, static_cast<size_t>(offset - begin),
+                        slice.size());
     }
     begin += size;
   }
-  return absl::DataLossError(absl::StrCat("The server lost what came after byte ", offset, ", which is not held here"));
+  return absl::DataLossError(
+      absl::StrCat("The server lost what came after byte ", offset,
+                   ", which is not held here"));
 }
 
 absl::Status BufferedWriter::Failed(absl::Status error) {

@@ -22,23 +22,29 @@ namespace mlops::internal {
 // The data of one message.
 inline constexpr int64_t kChunkBytes = 1 << 20;
 
-// Writes a file in as many calls as it takes: each goes on where the server stands. Not thread-safe.
+// Writes a file in as many calls as it takes: each goes on where the server
+// stands. Not thread-safe.
 class WriteSession {
  public:
-  // `first` is what the first message of a call says. Without an `upload_id` all goes in one message, or
-  // UseOwnUploadId() is called before the first of several.
-  WriteSession(std::shared_ptr<Connection> connection, workspace::v1::WriteArtifactRequest first,
+  // `first` is what the first message of a call says. Without an `upload_id`
+  // all goes in one message, or UseOwnUploadId() is called before the first of
+  // several.
+  WriteSession(std::shared_ptr<Connection> connection,
+               workspace::v1::WriteArtifactRequest first,
                const CallOptions& call)
-      : connection_(std::move(connection)), first_(std::move(first)), retry_(call) {}
+      : connection_(std::move(connection)),
+        first_(std::move(first)),
+        retry_(call) {}
 
   // To be called first if `first` has an `upload_id`: asks where it stands.
   absl::Status Resume();
   // Takes a new one if there is none.
   void UseOwnUploadId();
 
-  // Begins an upload of its own without sending anything of it, and opens the file that the server has staged for it,
-  // if it is proved to lie below `base` on this machine. Where nothing comes of that, all goes on as if it had not been
-  // called.
+  // Begins an upload of its own without sending anything of it, and opens the
+  // file that the server has staged for it, if it is proved to lie below `base`
+  // on this machine. Where nothing comes of that, all goes on as if it had not
+  // been called.
   std::optional<SameFile> OpenStaged(const std::string& base);
   // To be called when so much was appended to that file.
   void Appended(int64_t bytes) { offset_ += bytes; }
@@ -51,20 +57,25 @@ class WriteSession {
   // Gives the bytes of the file from `offset` on: some, at most kChunkBytes.
   using Source = absl::FunctionRef<absl::StatusOr<grpc::Slice>(int64_t offset)>;
 
-  // Sends what stands before `end`. Errors of `source` are returned as they are, and must not be UNAVAILABLE.
+  // Sends what stands before `end`. Errors of `source` are returned as they
+  // are, and must not be UNAVAILABLE.
   absl::Status Send(int64_t end, Source source);
 
-  // Waits until the server has got `wanted` of the bytes that were sent, and returns how many it has. Less if the way
-  // to it was lost meanwhile: then Send() goes on from there. Errors as Send().
+  // Waits until the server has got `wanted` of the bytes that were sent, and
+  // returns how many it has. Less if the way to it was lost meanwhile: then
+  // Send() goes on from there. Errors as Send().
   absl::StatusOr<int64_t> WaitUntilHas(int64_t wanted);
 
-  // What the whole must have, or "". Asked for once `source` has given the last bytes.
+  // What the whole must have, or "". Asked for once `source` has given the last
+  // bytes.
   using Checksum = absl::FunctionRef<absl::StatusOr<std::string>()>;
 
   // Sends what is left and finishes the file.
-  absl::StatusOr<Artifact> Finish(int64_t end, Source source, Checksum checksum);
+  absl::StatusOr<Artifact> Finish(int64_t end, Source source,
+                                  Checksum checksum);
 
-  // Lets the server drop what nobody will go on with. Best effort: what stays there is swept.
+  // Lets the server drop what nobody will go on with. Best effort: what stays
+  // there is swept.
   void Abandon();
 
  private:
@@ -90,8 +101,8 @@ class WriteSession {
   std::optional<Artifact> finished_;
 };
 
-// What ArtifactWriter does: cuts what comes into messages, and holds them for as long as they may be lost. Not
-// thread-safe.
+// What ArtifactWriter does: cuts what comes into messages, and holds them for
+// as long as they may be lost. Not thread-safe.
 class BufferedWriter {
  public:
   explicit BufferedWriter(std::unique_ptr<WriteSession> session)

@@ -28,9 +28,11 @@ using absl::StatusCode;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::util::TimeUtil;
 
-constexpr const char* kSettings[] = {"mlflow_experiment_id", "mlflow_tracking_uri", "dvc_remote_path",
+constexpr const char* kSettings[] = {"mlflow_experiment_id",
+                                     "mlflow_tracking_uri", "dvc_remote_path",
                                      "bentoml_tag_prefix"};
-constexpr const char* kDirectories[] = {"mlflow", "dvc", "monitoring", "models", "outputs"};
+constexpr const char* kDirectories[] = {"mlflow", "dvc", "monitoring", "models",
+                                        "outputs"};
 constexpr int64_t kPurgeDelaySeconds = 72 * 3600;
 constexpr int kMaxPageSize = 1000;
 
@@ -38,42 +40,60 @@ google::protobuf::Timestamp ToTimestamp(absl::Time time) {
   return TimeUtil::NanosecondsToTimestamp(absl::ToUnixNanos(time));
 }
 
-absl::Status FieldInvalid(const std::string& field, const std::string& problem) {
-  return MakeError(StatusCode::kInvalidArgument, "FIELD_INVALID", absl::StrCat(field, ": ", problem),
+absl::Status FieldInvalid(const std::string& field,
+                          const std::string& problem) {
+  return MakeError(StatusCode::kInvalidArgument, "FIELD_INVALID",
+                   absl::StrCat(field, ": ", problem),
                    {{"field", field}, {"problem", problem}});
 }
 
 absl::Status NotFound(const std::string& project) {
-  return MakeError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND", "Workspace does not exist: " + project,
+  return MakeError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND",
+                   "Workspace does not exist: " + project,
                    {{"project", project}});
 }
 
 absl::Status Exists(const v1::Workspace& workspace) {
-  return MakeError(StatusCode::kAlreadyExists, "WORKSPACE_EXISTS", "Workspace already exists: " + workspace.project(),
-                   {{"project", workspace.project()}, {"uid", workspace.uid()}});
+  return MakeError(
+      StatusCode::kAlreadyExists, "WORKSPACE_EXISTS",
+      "Workspace already exists: " + workspace.project(),
+      {{"project", workspace.project()}, {"uid", workspace.uid()}});
 }
 
 absl::Status CheckProject(const std::string& project) {
-  const auto is_inner = [](char c) { return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-'; };
+  const auto is_inner = [](char c) {
+    return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
+  };
   const bool valid = !project.empty() && project.size() <= 63 &&
-                     std::all_of(project.begin(), project.end(), is_inner) && absl::ascii_isalnum(project.front()) &&
+                     std::all_of(project.begin(), project.end(), is_inner) &&
+                     absl::ascii_isalnum(project.front()) &&
                      absl::ascii_isalnum(project.back());
-  return valid ? absl::OkStatus() : FieldInvalid("project", "must be [A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?");
+  return valid ? absl::OkStatus()
+               : FieldInvalid(
+                     "project",
+                     "must be [A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?");
 }
 
-absl::Status CheckSameProject(const std::string& project, const v1::Workspace& workspace) {
-  if (workspace.project().empty() || workspace.project() == project) return absl::OkStatus();
+absl::Status CheckSameProject(const std::string& project,
+                              const v1::Workspace& workspace) {
+  if (workspace.project().empty() || workspace.project() == project)
+    return absl::OkStatus();
   return FieldInvalid("workspace.project", "must be the same as project");
 }
 
 absl::Status CheckEtag(const v1::Workspace& current, const std::string& etag) {
   if (etag.empty() || etag == current.etag()) return absl::OkStatus();
-  return MakeError(StatusCode::kAborted, "ETAG_MISMATCH", "Workspace has changed since; read it again, then retry",
-                   {{"project", current.project()}, {"etag", etag}, {"current_etag", current.etag()}});
+  return MakeError(StatusCode::kAborted, "ETAG_MISMATCH",
+                   "Workspace has changed since; read it again, then retry",
+                   {{"project", current.project()},
+                    {"etag", etag},
+                    {"current_etag", current.etag()}});
 }
 
-void CopyOrClear(const std::string& field_name, const v1::Workspace& from, v1::Workspace& to) {
-  const FieldDescriptor* field = v1::Workspace::descriptor()->FindFieldByName(field_name);
+void CopyOrClear(const std::string& field_name, const v1::Workspace& from,
+                 v1::Workspace& to) {
+  const FieldDescriptor* field =
+      v1::Workspace::descriptor()->FindFieldByName(field_name);
   const auto* reflection = from.GetReflection();
   reflection->ClearField(&to, field);
   if (reflection->HasField(from, field)) {
@@ -83,15 +103,20 @@ void CopyOrClear(const std::string& field_name, const v1::Workspace& from, v1::W
 
 void MergeSettings(const v1::Workspace& from, v1::Workspace& to) {
   for (const char* setting : kSettings) {
-    const FieldDescriptor* field = v1::Workspace::descriptor()->FindFieldByName(setting);
-    if (from.GetReflection()->HasField(from, field)) CopyOrClear(setting, from, to);
+    const FieldDescriptor* field =
+        v1::Workspace::descriptor()->FindFieldByName(setting);
+    if (from.GetReflection()->HasField(from, field))
+      CopyOrClear(setting, from, to);
   }
-  for (const auto& [key, value] : from.metadata().fields()) (*to.mutable_metadata()->mutable_fields())[key] = value;
+  for (const auto& [key, value] : from.metadata().fields())
+    (*to.mutable_metadata()->mutable_fields())[key] = value;
 }
 
-absl::Status ReplaceMasked(const std::string& path, const v1::Workspace& from, v1::Workspace& to) {
+absl::Status ReplaceMasked(const std::string& path, const v1::Workspace& from,
+                           v1::Workspace& to) {
   const bool all = path == "*";
-  const auto setting = std::find(std::begin(kSettings), std::end(kSettings), path);
+  const auto setting =
+      std::find(std::begin(kSettings), std::end(kSettings), path);
   if (!all && path != "metadata" && setting == std::end(kSettings)) {
     return FieldInvalid("update_mask", "no such setting: " + path);
   }
@@ -103,21 +128,25 @@ absl::Status ReplaceMasked(const std::string& path, const v1::Workspace& from, v
 }
 
 // What `request` makes of `workspace`.
-absl::Status Apply(const v1::UpdateWorkspaceRequest& request, v1::Workspace& workspace) {
-  if (request.update_mask().paths().empty()) MergeSettings(request.workspace(), workspace);
+absl::Status Apply(const v1::UpdateWorkspaceRequest& request,
+                   v1::Workspace& workspace) {
+  if (request.update_mask().paths().empty())
+    MergeSettings(request.workspace(), workspace);
   for (const std::string& path : request.update_mask().paths()) {
     RETURN_IF_ERROR(ReplaceMasked(path, request.workspace(), workspace));
   }
   for (const std::string& key : request.remove_metadata()) {
     if (request.workspace().metadata().fields().contains(key)) {
-      return FieldInvalid("remove_metadata", "also in workspace.metadata: " + key);
+      return FieldInvalid("remove_metadata",
+                          "also in workspace.metadata: " + key);
     }
     workspace.mutable_metadata()->mutable_fields()->erase(key);
   }
   return absl::OkStatus();
 }
 
-// How a list is ordered: by a string of each workspace, which is also its page token.
+// How a list is ordered: by a string of each workspace, which is also its page
+// token.
 struct Order {
   std::string field;
   bool descending;
@@ -126,51 +155,71 @@ struct Order {
     const bool descending = absl::EndsWith(text, " desc");
     text = std::string(absl::StripSuffix(text, " desc"));
     if (text.empty() && !descending) text = "project";
-    if (text == "project" || text == "create_time" || text == "update_time") return Order{text, descending};
-    return MakeError(StatusCode::kInvalidArgument, "FILTER_INVALID", "order_by: cannot order by this",
-                     {{"field", "order_by"}, {"position", "0"}, {"problem", "unknown field"}});
+    if (text == "project" || text == "create_time" || text == "update_time")
+      return Order{text, descending};
+    return MakeError(StatusCode::kInvalidArgument, "FILTER_INVALID",
+                     "order_by: cannot order by this",
+                     {{"field", "order_by"},
+                      {"position", "0"},
+                      {"problem", "unknown field"}});
   }
 
   std::string Key(const v1::Workspace& workspace) const {
-    const std::string name = absl::StrCat(workspace.project(), " ", workspace.uid());
+    const std::string name =
+        absl::StrCat(workspace.project(), " ", workspace.uid());
     if (field == "project") return name;
-    const auto& time = field == "create_time" ? workspace.create_time() : workspace.update_time();
-    return absl::StrFormat("%020d %s", TimeUtil::TimestampToNanoseconds(time), name);
+    const auto& time = field == "create_time" ? workspace.create_time()
+                                              : workspace.update_time();
+    return absl::StrFormat("%020d %s", TimeUtil::TimestampToNanoseconds(time),
+                           name);
   }
 
-  bool Before(const std::string& a, const std::string& b) const { return descending ? b < a : a < b; }
+  bool Before(const std::string& a, const std::string& b) const {
+    return descending ? b < a : a < b;
+  }
 };
 
 absl::Status CheckNoFilter(const std::string& filter) {
   if (filter.empty()) return absl::OkStatus();
-  return MakeError(StatusCode::kInvalidArgument, "FILTER_INVALID", "filter: the fake knows no filters",
-                   {{"field", "filter"}, {"position", "0"}, {"problem", "the fake knows no filters"}});
+  return MakeError(StatusCode::kInvalidArgument, "FILTER_INVALID",
+                   "filter: the fake knows no filters",
+                   {{"field", "filter"},
+                    {"position", "0"},
+                    {"problem", "the fake knows no filters"}});
 }
 
 std::vector<DirectoryUsage> EmptyDirectories() {
   std::vector<DirectoryUsage> directories;
-  for (const char* name : kDirectories) directories.push_back({.name = name, .exists = true});
+  for (const char* name : kDirectories)
+    directories.push_back({.name = name, .exists = true});
   return directories;
 }
 
 // Sends a file in messages of 1 MiB.
 class FakeReadStream final : public internal::ReadStream {
  public:
-  FakeReadStream(const v1::ReadArtifactRequest& request, absl::StatusOr<FakeArtifacts::File> file)
-      : file_(std::move(file)), offset_(static_cast<size_t>(request.offset())), limit_(request.limit()) {}
+  FakeReadStream(const v1::ReadArtifactRequest& request,
+                 absl::StatusOr<FakeArtifacts::File> file)
+      : file_(std::move(file)),
+        offset_(static_cast<size_t>(request.offset())),
+        limit_(request.limit()) {}
 
-  absl::StatusOr<bool> Read(v1::ReadArtifactResponse* head, wire::Data* data) override {
+  absl::StatusOr<bool> Read(v1::ReadArtifactResponse* head,
+                            wire::Data* data) override {
     RETURN_IF_ERROR(file_.status());
     *data = {};
     if (!std::exchange(described_, true)) {
       *head->mutable_artifact() = file_->artifact;
       const size_t size = file_->content->size();
-      end_ = limit_ > 0 ? offset_ + std::min(static_cast<size_t>(limit_), size - offset_) : size;
+      end_ = limit_ > 0 ? offset_ + std::min(static_cast<size_t>(limit_),
+                                             size - offset_)
+                        : size;
       return true;
     }
     if (offset_ == end_) return false;
     const size_t size = std::min(end_ - offset_, kChunkBytes);
-    data->pieces = {absl::string_view(*file_->content).substr(offset_, size)};  // Alive with this stream.
+    // Alive with this stream.
+    data->pieces = {absl::string_view(*file_->content).substr(offset_, size)};
     offset_ += size;
     return true;
   }
@@ -189,14 +238,18 @@ class FakeReadStream final : public internal::ReadStream {
 class FakeWriteStream final : public internal::WriteStream {
  public:
   // `uid_of` finds a project's workspace. Both must outlive this.
-  FakeWriteStream(FakeArtifacts* artifacts, std::function<absl::StatusOr<std::string>(const std::string&)> uid_of)
+  FakeWriteStream(
+      FakeArtifacts* artifacts,
+      std::function<absl::StatusOr<std::string>(const std::string&)> uid_of)
       : artifacts_(artifacts), uid_of_(std::move(uid_of)) {}
 
   ~FakeWriteStream() override {
-    if (begun_ && status_.ok() && !ended_) artifacts_->Keep(uid_, first_, content_);
+    if (begun_ && status_.ok() && !ended_)
+      artifacts_->Keep(uid_, first_, content_);
   }
 
-  bool Write(const v1::WriteArtifactRequest& head, const grpc::Slice& data) override {
+  bool Write(const v1::WriteArtifactRequest& head,
+             const grpc::Slice& data) override {
     if (!std::exchange(begun_, true)) status_ = Begin(head);
     if (!status_.ok()) return false;
     if (head.discard()) return Discard();
@@ -246,12 +299,15 @@ class FakeWriteStream final : public internal::WriteStream {
 
 }  // namespace
 
-absl::Status MakeError(absl::StatusCode code, std::string_view reason, std::string_view message,
+absl::Status MakeError(absl::StatusCode code, std::string_view reason,
+                       std::string_view message,
                        const std::map<std::string, std::string>& metadata) {
-  return base::MakeError(code, std::string(message), {.reason = std::string(reason), .metadata = metadata});
+  return base::MakeError(code, std::string(message),
+                         {.reason = std::string(reason), .metadata = metadata});
 }
 
-// The service behind the client's Connection. One lock for all: nothing here takes long.
+// The service behind the client's Connection. One lock for all: nothing here
+// takes long.
 class FakeWorkspaceService::State final : public internal::Connection {
  public:
   void FailNext(absl::Status status) {
@@ -259,28 +315,34 @@ class FakeWorkspaceService::State final : public internal::Connection {
     failures_.push_back(std::move(status));
   }
 
-  void SetUsage(std::string_view project, std::vector<DirectoryUsage> directories) {
+  void SetUsage(std::string_view project,
+                std::vector<DirectoryUsage> directories) {
     absl::MutexLock lock(&mutex_);
     usage_[std::string(project)] = std::move(directories);
   }
 
-  absl::StatusOr<v1::Workspace> CreateWorkspace(const v1::CreateWorkspaceRequest& request,
-                                                const CallOptions&) override {
+  absl::StatusOr<v1::Workspace> CreateWorkspace(
+      const v1::CreateWorkspaceRequest& request, const CallOptions&) override {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(request.project()));
     RETURN_IF_ERROR(CheckSameProject(request.project(), request.workspace()));
     if (const auto it = live_.find(request.project()); it != live_.end()) {
       const auto made_by = request_ids_.find(it->second.uid());
-      const bool repeated = made_by != request_ids_.end() && made_by->second == request.request_id();
-      return repeated ? absl::StatusOr<v1::Workspace>(it->second) : Exists(it->second);
+      const bool repeated = made_by != request_ids_.end() &&
+                            made_by->second == request.request_id();
+      return repeated ? absl::StatusOr<v1::Workspace>(it->second)
+                      : Exists(it->second);
     }
-    const v1::Workspace workspace = Make(request.project(), request.workspace());
+    const v1::Workspace workspace =
+        Make(request.project(), request.workspace());
     if (request.validate_only()) return workspace;
-    if (!request.request_id().empty()) request_ids_[workspace.uid()] = request.request_id();
+    if (!request.request_id().empty())
+      request_ids_[workspace.uid()] = request.request_id();
     return live_[request.project()] = workspace;
   }
 
-  absl::StatusOr<v1::Workspace> GetWorkspace(const v1::GetWorkspaceRequest& request, const CallOptions&) override {
+  absl::StatusOr<v1::Workspace> GetWorkspace(
+      const v1::GetWorkspaceRequest& request, const CallOptions&) override {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(request.project()));
     const auto it = live_.find(request.project());
@@ -288,20 +350,25 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return it->second;
   }
 
-  absl::StatusOr<v1::ListWorkspacesResponse> ListWorkspaces(const v1::ListWorkspacesRequest& request,
-                                                            const CallOptions&) override {
+  absl::StatusOr<v1::ListWorkspacesResponse> ListWorkspaces(
+      const v1::ListWorkspacesRequest& request, const CallOptions&) override {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(TakeFailure());
-    if (request.page_size() < 0) return FieldInvalid("page_size", "must not be negative");
+    if (request.page_size() < 0)
+      return FieldInvalid("page_size", "must not be negative");
     RETURN_IF_ERROR(CheckNoFilter(request.filter()));
     ASSIGN_OR_RETURN(const Order order, Order::Parse(request.order_by()));
     const auto ordered = Ordered(order, request.show_deleted());
     v1::ListWorkspacesResponse response;
     response.set_total_size(static_cast<int32_t>(ordered.size()));
-    const int size = request.page_size() == 0 ? 100 : std::min(request.page_size(), kMaxPageSize);
+    const int size = request.page_size() == 0
+                         ? 100
+                         : std::min(request.page_size(), kMaxPageSize);
     std::string last;
     for (const auto& [key, workspace] : ordered) {
-      if (!request.page_token().empty() && !order.Before(request.page_token(), key)) continue;
+      if (!request.page_token().empty() &&
+          !order.Before(request.page_token(), key))
+        continue;
       if (response.workspaces_size() == size) {
         response.set_next_page_token(last);
         break;
@@ -312,15 +379,17 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return response;
   }
 
-  absl::StatusOr<v1::Workspace> UpdateWorkspace(const v1::UpdateWorkspaceRequest& request,
-                                                const CallOptions&) override {
+  absl::StatusOr<v1::Workspace> UpdateWorkspace(
+      const v1::UpdateWorkspaceRequest& request, const CallOptions&) override {
     absl::MutexLock lock(&mutex_);
     const std::string& project = request.workspace().project();
     RETURN_IF_ERROR(Begin(project));
     const auto it = live_.find(project);
     if (it == live_.end() && !request.allow_missing()) return NotFound(project);
-    v1::Workspace workspace = it == live_.end() ? Make(project, {}) : it->second;
-    if (it != live_.end()) RETURN_IF_ERROR(CheckEtag(workspace, request.workspace().etag()));
+    v1::Workspace workspace =
+        it == live_.end() ? Make(project, {}) : it->second;
+    if (it != live_.end())
+      RETURN_IF_ERROR(CheckEtag(workspace, request.workspace().etag()));
     RETURN_IF_ERROR(Apply(request, workspace));
     workspace.set_etag(NextId());
     *workspace.mutable_update_time() = Now();
@@ -328,17 +397,19 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return workspace;
   }
 
-  absl::StatusOr<v1::DeleteWorkspaceResponse> DeleteWorkspace(const v1::DeleteWorkspaceRequest& request,
-                                                              const CallOptions&) override {
+  absl::StatusOr<v1::DeleteWorkspaceResponse> DeleteWorkspace(
+      const v1::DeleteWorkspaceRequest& request, const CallOptions&) override {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(request.project()));
     if (!request.force()) {
       return MakeError(StatusCode::kFailedPrecondition, "FORCE_REQUIRED",
                        "Workspace deletion requires \"force\": true for safety",
-                       {{"project", request.project()}, {"path", "/fake/" + request.project()}});
+                       {{"project", request.project()},
+                        {"path", "/fake/" + request.project()}});
     }
     v1::Workspace* const workspace = FindToDelete(request);
-    if (workspace == nullptr && !request.allow_missing()) return NotFound(request.project());
+    if (workspace == nullptr && !request.allow_missing())
+      return NotFound(request.project());
     v1::DeleteWorkspaceResponse response;
     if (workspace == nullptr) return response;
     RETURN_IF_ERROR(CheckEtag(*workspace, request.etag()));
@@ -348,29 +419,33 @@ class FakeWorkspaceService::State final : public internal::Connection {
       response.set_file_count(usage.file_count());
       response.set_size_bytes(usage.size_bytes());
     }
-    if (!request.validate_only()) Remove(*workspace, request.permanent(), response);
+    if (!request.validate_only())
+      Remove(*workspace, request.permanent(), response);
     return response;
   }
 
-  absl::StatusOr<v1::EnsureWorkspaceResponse> EnsureWorkspace(const v1::EnsureWorkspaceRequest& request,
-                                                              const CallOptions&) override {
+  absl::StatusOr<v1::EnsureWorkspaceResponse> EnsureWorkspace(
+      const v1::EnsureWorkspaceRequest& request, const CallOptions&) override {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(request.project()));
     RETURN_IF_ERROR(CheckSameProject(request.project(), request.workspace()));
     v1::EnsureWorkspaceResponse response;
     response.set_created(live_.count(request.project()) == 0);
-    if (response.created()) live_[request.project()] = Make(request.project(), request.workspace());
+    if (response.created())
+      live_[request.project()] = Make(request.project(), request.workspace());
     *response.mutable_workspace() = live_[request.project()];
     return response;
   }
 
-  absl::StatusOr<v1::Workspace> UndeleteWorkspace(const v1::UndeleteWorkspaceRequest& request,
-                                                  const CallOptions&) override {
+  absl::StatusOr<v1::Workspace> UndeleteWorkspace(
+      const v1::UndeleteWorkspaceRequest& request,
+      const CallOptions&) override {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(request.project()));
     const auto trashed = FindTrashed(request.project(), request.uid());
     if (trashed == trash_.end()) return NotFound(request.project());
-    if (const auto it = live_.find(request.project()); it != live_.end()) return Exists(it->second);
+    if (const auto it = live_.find(request.project()); it != live_.end())
+      return Exists(it->second);
     v1::Workspace workspace = *trashed;
     trash_.erase(trashed);
     workspace.clear_delete_time();
@@ -378,8 +453,9 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return live_[request.project()] = workspace;
   }
 
-  absl::StatusOr<v1::WorkspaceStatus> GetWorkspaceStatus(const v1::GetWorkspaceStatusRequest& request,
-                                                         const CallOptions&) override {
+  absl::StatusOr<v1::WorkspaceStatus> GetWorkspaceStatus(
+      const v1::GetWorkspaceStatusRequest& request,
+      const CallOptions&) override {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(request.project()));
     const auto it = live_.find(request.project());
@@ -387,14 +463,16 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return StatusOf(it->second, request.counts_only());
   }
 
-  absl::Status StreamWorkspaceStatuses(const v1::StreamWorkspaceStatusesRequest& request, const CallOptions&,
-                                       const std::function<bool(const v1::WorkspaceStatus&)>& visit) override {
+  absl::Status StreamWorkspaceStatuses(
+      const v1::StreamWorkspaceStatusesRequest& request, const CallOptions&,
+      const std::function<bool(const v1::WorkspaceStatus&)>& visit) override {
     std::vector<v1::WorkspaceStatus> statuses;
     {
       absl::MutexLock lock(&mutex_);
       RETURN_IF_ERROR(TakeFailure());
       RETURN_IF_ERROR(CheckNoFilter(request.filter()));
-      for (const auto& [project, workspace] : live_) statuses.push_back(StatusOf(workspace, request.counts_only()));
+      for (const auto& [project, workspace] : live_)
+        statuses.push_back(StatusOf(workspace, request.counts_only()));
     }
     for (const v1::WorkspaceStatus& status : statuses) {
       if (!visit(status)) break;
@@ -402,55 +480,65 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<v1::Artifact> GetArtifact(const v1::GetArtifactRequest& request, const CallOptions&) override {
+  absl::StatusOr<v1::Artifact> GetArtifact(
+      const v1::GetArtifactRequest& request, const CallOptions&) override {
     ASSIGN_OR_RETURN(const std::string uid, UidOf(request.project()));
     return artifacts_.Get(uid, request);
   }
 
-  absl::StatusOr<v1::ListArtifactsResponse> ListArtifacts(const v1::ListArtifactsRequest& request,
-                                                          const CallOptions&) override {
+  absl::StatusOr<v1::ListArtifactsResponse> ListArtifacts(
+      const v1::ListArtifactsRequest& request, const CallOptions&) override {
     ASSIGN_OR_RETURN(const std::string uid, UidOf(request.project()));
     return artifacts_.List(uid, request);
   }
 
-  absl::StatusOr<v1::Upload> GetUpload(const v1::GetUploadRequest& request, const CallOptions&) override {
+  absl::StatusOr<v1::Upload> GetUpload(const v1::GetUploadRequest& request,
+                                       const CallOptions&) override {
     ASSIGN_OR_RETURN(const std::string uid, UidOf(request.project()));
     return artifacts_.GetUpload(uid, request);
   }
 
-  absl::StatusOr<v1::DeleteArtifactResponse> DeleteArtifact(const v1::DeleteArtifactRequest& request,
-                                                            const CallOptions&) override {
+  absl::StatusOr<v1::DeleteArtifactResponse> DeleteArtifact(
+      const v1::DeleteArtifactRequest& request, const CallOptions&) override {
     ASSIGN_OR_RETURN(const std::string uid, UidOf(request.project()));
     return artifacts_.Delete(uid, request);
   }
 
-  absl::StatusOr<v1::Artifact> MoveArtifact(const v1::MoveArtifactRequest& request, const CallOptions&) override {
+  absl::StatusOr<v1::Artifact> MoveArtifact(
+      const v1::MoveArtifactRequest& request, const CallOptions&) override {
     ASSIGN_OR_RETURN(const std::string uid, UidOf(request.project()));
     return artifacts_.Move(uid, request);
   }
 
-  absl::StatusOr<v1::Artifact> CopyArtifact(const v1::CopyArtifactRequest& request, const CallOptions&) override {
+  absl::StatusOr<v1::Artifact> CopyArtifact(
+      const v1::CopyArtifactRequest& request, const CallOptions&) override {
     ASSIGN_OR_RETURN(const std::string uid, UidOf(request.project()));
     return artifacts_.Copy(uid, request);
   }
 
-  absl::StatusOr<v1::Artifact> MakeDirectory(const v1::MakeDirectoryRequest& request, const CallOptions&) override {
+  absl::StatusOr<v1::Artifact> MakeDirectory(
+      const v1::MakeDirectoryRequest& request, const CallOptions&) override {
     ASSIGN_OR_RETURN(const std::string uid, UidOf(request.project()));
     return artifacts_.MakeDirectory(uid, request);
   }
 
-  std::unique_ptr<internal::ReadStream> ReadArtifact(const v1::ReadArtifactRequest& request,
-                                                     const CallOptions&) override {
+  std::unique_ptr<internal::ReadStream> ReadArtifact(
+      const v1::ReadArtifactRequest& request, const CallOptions&) override {
     const auto uid = UidOf(request.project());
-    return std::make_unique<FakeReadStream>(request, uid.ok() ? artifacts_.OpenForRead(*uid, request) : uid.status());
+    return std::make_unique<FakeReadStream>(
+        request,
+        uid.ok() ? artifacts_.OpenForRead(*uid, request) : uid.status());
   }
 
-  std::unique_ptr<internal::WriteStream> WriteArtifact(const CallOptions&) override {
-    return std::make_unique<FakeWriteStream>(&artifacts_,
-                                             [this](const std::string& project) { return UidOf(project); });
+  std::unique_ptr<internal::WriteStream> WriteArtifact(
+      const CallOptions&) override {
+    return std::make_unique<FakeWriteStream>(
+        &artifacts_,
+        [this](const std::string& project) { return UidOf(project); });
   }
 
-  absl::StatusOr<v1::ServerInfo> GetServerInfo(const v1::GetServerInfoRequest&, const CallOptions&) override {
+  absl::StatusOr<v1::ServerInfo> GetServerInfo(const v1::GetServerInfoRequest&,
+                                               const CallOptions&) override {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(TakeFailure());
     v1::ServerInfo info;
@@ -466,7 +554,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
  private:
   using Trash = std::vector<v1::Workspace>;
 
-  absl::StatusOr<std::string> UidOf(const std::string& project) ABSL_LOCKS_EXCLUDED(mutex_) {
+  absl::StatusOr<std::string> UidOf(const std::string& project)
+      ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(project));
     const auto it = live_.find(project);
@@ -481,12 +570,15 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return failure;
   }
 
-  absl::Status Begin(const std::string& project) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  absl::Status Begin(const std::string& project)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     RETURN_IF_ERROR(TakeFailure());
     return CheckProject(project);
   }
 
-  std::string NextId() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return absl::StrFormat("%016x", ++last_id_); }
+  std::string NextId() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return absl::StrFormat("%016x", ++last_id_);
+  }
 
   // The time, later than ever before: orders by time have no ties.
   google::protobuf::Timestamp Now() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -494,12 +586,14 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return ToTimestamp(last_time_);
   }
 
-  v1::Workspace Make(const std::string& project, const v1::Workspace& settings) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  v1::Workspace Make(const std::string& project, const v1::Workspace& settings)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     v1::Workspace workspace;
     workspace.set_project(project);
     workspace.set_uid(NextId());
     workspace.set_root_path("/fake/" + project);
-    workspace.set_mlflow_tracking_uri(absl::StrCat("sqlite:///", workspace.root_path(), "/mlflow/mlflow.db"));
+    workspace.set_mlflow_tracking_uri(
+        absl::StrCat("sqlite:///", workspace.root_path(), "/mlflow/mlflow.db"));
     workspace.set_dvc_remote_path(workspace.root_path() + "/dvc/remote");
     workspace.set_bentoml_tag_prefix(project + ":");
     MergeSettings(settings, workspace);
@@ -509,62 +603,83 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return workspace;
   }
 
-  std::vector<std::pair<std::string, const v1::Workspace*>> Ordered(const Order& order, bool show_deleted) const
+  std::vector<std::pair<std::string, const v1::Workspace*>> Ordered(
+      const Order& order, bool show_deleted) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     std::vector<std::pair<std::string, const v1::Workspace*>> ordered;
-    for (const auto& [project, workspace] : live_) ordered.emplace_back(order.Key(workspace), &workspace);
+    for (const auto& [project, workspace] : live_)
+      ordered.emplace_back(order.Key(workspace), &workspace);
     for (const auto& workspace : trash_) {
       if (show_deleted) ordered.emplace_back(order.Key(workspace), &workspace);
     }
     std::sort(ordered.begin(), ordered.end(),
-              [&order](const auto& a, const auto& b) { return order.Before(a.first, b.first); });
+              [&order](const auto& a, const auto& b) {
+                return order.Before(a.first, b.first);
+              });
     return ordered;
   }
 
   // The one with `uid`, or without it the one deleted last.
-  Trash::iterator FindTrashed(const std::string& project, const std::string& uid)
+  Trash::iterator FindTrashed(const std::string& project,
+                              const std::string& uid)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    const auto found = std::find_if(trash_.rbegin(), trash_.rend(), [&](const v1::Workspace& workspace) {
-      return workspace.project() == project && (uid.empty() || workspace.uid() == uid);
-    });
+    const auto found = std::find_if(
+        trash_.rbegin(), trash_.rend(), [&](const v1::Workspace& workspace) {
+          return workspace.project() == project &&
+                 (uid.empty() || workspace.uid() == uid);
+        });
     return found == trash_.rend() ? trash_.end() : std::prev(found.base());
   }
 
-  v1::Workspace* FindToDelete(const v1::DeleteWorkspaceRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  v1::Workspace* FindToDelete(const v1::DeleteWorkspaceRequest& request)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const auto it = live_.find(request.project());
-    if (it != live_.end() && (request.uid().empty() || request.uid() == it->second.uid())) return &it->second;
+    if (it != live_.end() &&
+        (request.uid().empty() || request.uid() == it->second.uid()))
+      return &it->second;
     if (!request.permanent() || request.uid().empty()) return nullptr;
     const auto trashed = FindTrashed(request.project(), request.uid());
     return trashed == trash_.end() ? nullptr : &*trashed;
   }
 
   // Moves `workspace` from where it is into the trash, or out of both.
-  void Remove(v1::Workspace workspace, bool permanent, v1::DeleteWorkspaceResponse& response)
+  void Remove(v1::Workspace workspace, bool permanent,
+              v1::DeleteWorkspaceResponse& response)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    const auto is_same = [&workspace](const v1::Workspace& other) { return other.uid() == workspace.uid(); };
-    trash_.erase(std::remove_if(trash_.begin(), trash_.end(), is_same), trash_.end());
-    if (const auto it = live_.find(workspace.project()); it != live_.end() && is_same(it->second)) live_.erase(it);
+    const auto is_same = [&workspace](const v1::Workspace& other) {
+      return other.uid() == workspace.uid();
+    };
+    trash_.erase(std::remove_if(trash_.begin(), trash_.end(), is_same),
+                 trash_.end());
+    if (const auto it = live_.find(workspace.project());
+        it != live_.end() && is_same(it->second))
+      live_.erase(it);
     response.set_purged(permanent);
     if (permanent) return;
     *workspace.mutable_delete_time() = Now();
-    *workspace.mutable_purge_time() = workspace.delete_time() + TimeUtil::SecondsToDuration(kPurgeDelaySeconds);
+    *workspace.mutable_purge_time() =
+        workspace.delete_time() +
+        TimeUtil::SecondsToDuration(kPurgeDelaySeconds);
     *response.mutable_workspace() = workspace;
     trash_.push_back(std::move(workspace));
   }
 
-  v1::WorkspaceStatus StatusOf(const v1::Workspace& workspace, bool counts_only = false) const
+  v1::WorkspaceStatus StatusOf(const v1::Workspace& workspace,
+                               bool counts_only = false) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     v1::WorkspaceStatus status;
     *status.mutable_workspace() = workspace;
     *status.mutable_scan_time() = ToTimestamp(absl::Now());
     const auto known = usage_.find(workspace.project());
-    for (const auto& usage : known == usage_.end() ? EmptyDirectories() : known->second) {
+    for (const auto& usage :
+         known == usage_.end() ? EmptyDirectories() : known->second) {
       auto* directory = status.add_directories();
       directory->set_name(usage.name);
       directory->set_exists(usage.exists);
       directory->set_file_count(static_cast<int32_t>(usage.file_count));
       if (!counts_only) directory->set_size_bytes(usage.size_bytes);
-      if (usage.modify_time && !counts_only) *directory->mutable_modify_time() = ToTimestamp(*usage.modify_time);
+      if (usage.modify_time && !counts_only)
+        *directory->mutable_modify_time() = ToTimestamp(*usage.modify_time);
       status.set_file_count(status.file_count() + directory->file_count());
       status.set_size_bytes(status.size_bytes() + directory->size_bytes());
     }
@@ -576,20 +691,29 @@ class FakeWorkspaceService::State final : public internal::Connection {
   absl::Mutex mutex_;
   std::deque<absl::Status> failures_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, v1::Workspace> live_ ABSL_GUARDED_BY(mutex_);
-  Trash trash_ ABSL_GUARDED_BY(mutex_);                                     // In order of deletion.
-  std::map<std::string, std::string> request_ids_ ABSL_GUARDED_BY(mutex_);  // By uid of what they made.
-  std::map<std::string, std::vector<DirectoryUsage>> usage_ ABSL_GUARDED_BY(mutex_);
+  // In order of deletion.
+  Trash trash_ ABSL_GUARDED_BY(mutex_);
+  // By uid of what they made.
+  std::map<std::string, std::string> request_ids_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::vector<DirectoryUsage>> usage_
+      ABSL_GUARDED_BY(mutex_);
   uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Time last_time_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
 };
 
-FakeWorkspaceService::FakeWorkspaceService() : state_(std::make_shared<State>()) {}
+FakeWorkspaceService::FakeWorkspaceService()
+    : state_(std::make_shared<State>()) {}
 
-WorkspaceClient FakeWorkspaceService::Client() const { return WorkspaceClient(state_); }
+WorkspaceClient FakeWorkspaceService::Client() const {
+  return WorkspaceClient(state_);
+}
 
-void FakeWorkspaceService::FailNext(absl::Status status) { state_->FailNext(std::move(status)); }
+void FakeWorkspaceService::FailNext(absl::Status status) {
+  state_->FailNext(std::move(status));
+}
 
-void FakeWorkspaceService::SetUsage(std::string_view project, std::vector<DirectoryUsage> directories) {
+void FakeWorkspaceService::SetUsage(std::string_view project,
+                                    std::vector<DirectoryUsage> directories) {
   state_->SetUsage(project, std::move(directories));
 }
 

@@ -24,10 +24,14 @@ PARAMETERS = {"C": 0.5, "max_iter": 200}
 def main() -> None:
     client = MLOpsClient.from_project(PROJECT)
     data = load_wine(as_frame=True).frame
-    train, test = train_test_split(data, test_size=0.4, random_state=0, stratify=data["target"])
+    train, test = train_test_split(
+        data, test_size=0.4, random_state=0, stratify=data["target"]
+    )
 
     version_data(client, data)
-    with client.start_run("training", description="Logistic regression on scikit-learn's wines"):
+    with client.start_run(
+        "training", description="Logistic regression on scikit-learn's wines"
+    ):
         model = train_model(client, train, test)
     bento_tag = store_model(client, model)
     with client.start_run("monitoring"):
@@ -36,14 +40,18 @@ def main() -> None:
 
 
 def version_data(client: MLOpsClient, data: pd.DataFrame) -> None:
-    """DVC keeps every version of what is added; push copies it to the remote, which is below the workspace at first."""
+    """DVC keeps every version of what is added; push copies it to the remote, which is
+    below the workspace at first.
+    """
     data.to_csv(client.workspace.dvc_path / "wine.csv", index=False)
     added = client.dvc_add(client.workspace.dvc_path / "wine.csv")
     client.dvc_push()
     print(f"data:   wine.csv, version {added['md5']}")
 
 
-def train_model(client: MLOpsClient, train: pd.DataFrame, test: pd.DataFrame) -> LogisticRegression:
+def train_model(
+    client: MLOpsClient, train: pd.DataFrame, test: pd.DataFrame
+) -> LogisticRegression:
     """Within a run of MLflow: its parameters, its metrics and the model itself."""
     model = make_pipeline(StandardScaler(), LogisticRegression(**PARAMETERS))
     model.fit(train.drop(columns="target"), train["target"])
@@ -54,25 +62,35 @@ def train_model(client: MLOpsClient, train: pd.DataFrame, test: pd.DataFrame) ->
     }
     client.log_params(PARAMETERS)
     client.log_metrics(metrics)
-    print(f"run:    accuracy {metrics['accuracy']:.3f}, model {client.log_model(model)}")
+    print(
+        f"run:    accuracy {metrics['accuracy']:.3f}, model {client.log_model(model)}"
+    )
     return model
 
 
 def store_model(client: MLOpsClient, model: LogisticRegression) -> str:
-    """BentoML stores the files under a new version, and builds a bento that serves them."""
+    """BentoML stores the files under a new version, and builds a bento that serves
+    them.
+    """
     joblib.dump(model, client.workspace.outputs_path / "wine.joblib")
-    result = client.deploy_model("outputs/wine.joblib", "wine_classifier", build_bento=True)
+    result = client.deploy_model(
+        "outputs/wine.joblib", "wine_classifier", build_bento=True
+    )
     print(f"model:  {result['tag']}")
     return result["bento_tag"]
 
 
 def monitor(client: MLOpsClient, train: pd.DataFrame, test: pd.DataFrame) -> None:
-    """Evidently compares wines as they come in with those of the training; here it finds them stronger."""
+    """Evidently compares wines as they come in with those of the training; here it
+    finds them stronger.
+    """
     client.set_reference_data(train.drop(columns="target"))
     features = test.drop(columns="target")
     for name, current in {
         "as before": features,
-        "stronger": features.assign(alcohol=features["alcohol"] + 2, proline=features["proline"] * 1.5),
+        "stronger": features.assign(
+            alcohol=features["alcohol"] + 2, proline=features["proline"] * 1.5
+        ),
     }.items():
         drift = client.monitor_predictions(current)
         print(f"drift:  {name}: {', '.join(drift['drifted_columns']) or 'none'}")
@@ -83,9 +101,16 @@ def print_status(client: MLOpsClient, bento_tag: str) -> None:
     """What there is now, as the libraries themselves count it, and how to look at it."""
     components = client.get_status(deep=True)["components"]
     runs, tracked = components["mlflow"]["runs"], components["dvc"]["tracked"]
-    models, reports = components["bentoml"]["models"], components["evidently"]["reports"]
-    print(f"status: {runs} runs, {tracked} tracked files, {models} models, {reports} reports\n")
-    print(f"Look at it:\n  mlflow ui --backend-store-uri {client.workspace.mlflow_tracking_uri}")
+    models, reports = (
+        components["bentoml"]["models"],
+        components["evidently"]["reports"],
+    )
+    print(
+        f"status: {runs} runs, {tracked} tracked files, {models} models, {reports} reports\n"
+    )
+    print(
+        f"Look at it:\n  mlflow ui --backend-store-uri {client.workspace.mlflow_tracking_uri}"
+    )
     print(f"  BENTOML_HOME={client.workspace.models_path} bentoml serve {bento_tag}")
 
 

@@ -22,7 +22,8 @@ namespace {
 // Lets protobuf read slices where they lie.
 class SliceStream final : public google::protobuf::io::ZeroCopyInputStream {
  public:
-  explicit SliceStream(const std::vector<grpc::Slice>& slices) : slices_(slices) {}
+  explicit SliceStream(const std::vector<grpc::Slice>& slices)
+      : slices_(slices) {}
 
   bool Next(const void** data, int* size) override {
     if (next_ == slices_.size()) return false;
@@ -92,7 +93,9 @@ bool CopyField(CodedInputStream& in, uint32_t tag, CodedOutputStream& out) {
       out.WriteLittleEndian32(number32);
       return true;
     case WireFormat::WIRETYPE_LENGTH_DELIMITED:
-      if (!in.ReadVarint32(&number32) || !in.ReadString(&text, static_cast<int>(number32))) return false;
+      if (!in.ReadVarint32(&number32) ||
+          !in.ReadString(&text, static_cast<int>(number32)))
+        return false;
       out.WriteVarint32(number32);
       out.WriteString(text);
       return true;
@@ -101,11 +104,14 @@ bool CopyField(CodedInputStream& in, uint32_t tag, CodedOutputStream& out) {
   }
 }
 
-uint32_t DataTag(int data_field) { return WireFormat::MakeTag(data_field, WireFormat::WIRETYPE_LENGTH_DELIMITED); }
+uint32_t DataTag(int data_field) {
+  return WireFormat::MakeTag(data_field, WireFormat::WIRETYPE_LENGTH_DELIMITED);
+}
 
 }  // namespace
 
-bool Decode(const grpc::ByteBuffer& bytes, int data_field, google::protobuf::MessageLite* head, Data* data) {
+bool Decode(const grpc::ByteBuffer& bytes, int data_field,
+            google::protobuf::MessageLite* head, Data* data) {
   data->slices.clear();
   data->pieces.clear();
   if (!bytes.Dump(&data->slices).ok()) return false;
@@ -117,14 +123,17 @@ bool Decode(const grpc::ByteBuffer& bytes, int data_field, google::protobuf::Mes
     CodedOutputStream out(&rest_stream);
     while (const uint32_t tag = in.ReadTag()) {
       const bool is_data = tag == DataTag(data_field);
-      if (is_data) data->pieces.clear();  // As everywhere, the last of several counts.
-      if (!(is_data ? TakePieces(in, &data->pieces) : CopyField(in, tag, out))) return false;
+      // As everywhere, the last of several counts.
+      if (is_data) data->pieces.clear();
+      if (!(is_data ? TakePieces(in, &data->pieces) : CopyField(in, tag, out)))
+        return false;
     }
   }
   return in.ConsumedEntireMessage() && head->ParseFromString(rest);
 }
 
-grpc::ByteBuffer Encode(const google::protobuf::MessageLite& head, int data_field, const grpc::Slice& data) {
+grpc::ByteBuffer Encode(const google::protobuf::MessageLite& head,
+                        int data_field, const grpc::Slice& data) {
   std::string begin = head.SerializeAsString();
   if (data.size() > 0) {
     google::protobuf::io::StringOutputStream stream(&begin);  // Appends.
@@ -137,13 +146,16 @@ grpc::ByteBuffer Encode(const google::protobuf::MessageLite& head, int data_fiel
 }
 
 grpc::Slice Part(const grpc::Slice& slice, size_t begin, size_t end) {
-  return grpc::Slice(grpc_slice_sub_no_ref(slice.c_slice(), begin, end), grpc::Slice::STEAL_REF);
+  return grpc::Slice(grpc_slice_sub_no_ref(slice.c_slice(), begin, end),
+                     grpc::Slice::STEAL_REF);
 }
 
-absl::StatusOr<grpc::Slice> MakeSlice(size_t size, absl::FunctionRef<absl::Status(char* data)> fill) {
+absl::StatusOr<grpc::Slice> MakeSlice(
+    size_t size, absl::FunctionRef<absl::Status(char* data)> fill) {
   grpc::Slice slice(size);
   // Nobody else has it yet.
-  RETURN_IF_ERROR(fill(reinterpret_cast<char*>(const_cast<uint8_t*>(slice.begin()))));
+  RETURN_IF_ERROR(
+      fill(reinterpret_cast<char*>(const_cast<uint8_t*>(slice.begin()))));
   return slice;
 }
 

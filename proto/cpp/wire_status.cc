@@ -14,30 +14,37 @@ namespace {
 // gRPC sends the message a second time, percent-encoded, which may triple it.
 constexpr size_t kMaxMessageBytes = 1024;
 
-// What an entry of a map<string, string> takes beyond its key and value: tags and lengths.
+// What an entry of a map<string, string> takes beyond its key and value: tags
+// and lengths.
 constexpr size_t kEntryOverheadBytes = 12;
 
-// Whether an error without a reason is made by gRPC's own rules, and so means the same to every caller.
+// Whether an error without a reason is made by gRPC's own rules, and so means
+// the same to every caller.
 bool IsTransportCode(absl::StatusCode code) {
-  return code == absl::StatusCode::kCancelled || code == absl::StatusCode::kDeadlineExceeded;
+  return code == absl::StatusCode::kCancelled ||
+         code == absl::StatusCode::kDeadlineExceeded;
 }
 
 google::rpc::ErrorInfo ToErrorInfo(const base::ErrorInfo& info) {
   google::rpc::ErrorInfo proto;
   proto.set_reason(info.reason);
   proto.set_domain(std::string(kErrorDomain));
-  for (const auto& [key, value] : info.metadata) (*proto.mutable_metadata())[key] = value;
+  for (const auto& [key, value] : info.metadata)
+    (*proto.mutable_metadata())[key] = value;
   return proto;
 }
 
-// The same with as much of the metadata, in order of its keys, as fits into `max_bytes`.
-google::rpc::ErrorInfo ToErrorInfoWithin(size_t max_bytes, base::ErrorInfo info) {
+// The same with as much of the metadata, in order of its keys, as fits into
+// `max_bytes`.
+google::rpc::ErrorInfo ToErrorInfoWithin(size_t max_bytes,
+                                         base::ErrorInfo info) {
   const auto metadata = std::exchange(info.metadata, {});
   google::rpc::ErrorInfo proto = ToErrorInfo(info);
   size_t used = proto.ByteSizeLong();
   for (const auto& [key, value] : metadata) {
     if (used + key.size() + kEntryOverheadBytes >= max_bytes) break;
-    std::string kept = base::Echo(value, max_bytes - used - key.size() - kEntryOverheadBytes);
+    std::string kept =
+        base::Echo(value, max_bytes - used - key.size() - kEntryOverheadBytes);
     used += key.size() + kept.size() + kEntryOverheadBytes;
     (*proto.mutable_metadata())[key] = std::move(kept);
   }
@@ -47,8 +54,10 @@ google::rpc::ErrorInfo ToErrorInfoWithin(size_t max_bytes, base::ErrorInfo info)
 google::rpc::BadRequest ToBadRequest(const base::ErrorInfo& info) {
   google::rpc::BadRequest proto;
   auto* violation = proto.add_field_violations();
-  if (const auto it = info.metadata.find("field"); it != info.metadata.end()) violation->set_field(it->second);
-  if (const auto it = info.metadata.find("problem"); it != info.metadata.end()) violation->set_description(it->second);
+  if (const auto it = info.metadata.find("field"); it != info.metadata.end())
+    violation->set_field(it->second);
+  if (const auto it = info.metadata.find("problem"); it != info.metadata.end())
+    violation->set_description(it->second);
   return proto;
 }
 
@@ -56,7 +65,8 @@ google::rpc::RetryInfo ToRetryInfo(absl::Duration delay) {
   const int64_t milliseconds = absl::ToInt64Milliseconds(delay);
   google::rpc::RetryInfo proto;
   proto.mutable_retry_delay()->set_seconds(milliseconds / 1000);
-  proto.mutable_retry_delay()->set_nanos(static_cast<int32_t>(milliseconds % 1000) * 1'000'000);
+  proto.mutable_retry_delay()->set_nanos(
+      static_cast<int32_t>(milliseconds % 1000) * 1'000'000);
   return proto;
 }
 
@@ -67,15 +77,20 @@ google::rpc::Status Bare(absl::StatusCode code, absl::string_view message) {
   return proto;
 }
 
-google::rpc::Status WithInfo(google::rpc::Status proto, const base::ErrorInfo& info) {
-  if (info.retry_delay) proto.add_details()->PackFrom(ToRetryInfo(*info.retry_delay));
+google::rpc::Status WithInfo(google::rpc::Status proto,
+                             const base::ErrorInfo& info) {
+  if (info.retry_delay)
+    proto.add_details()->PackFrom(ToRetryInfo(*info.retry_delay));
   google::rpc::Status full = proto;
   full.add_details()->PackFrom(ToErrorInfo(info));
-  if (info.reason == "FIELD_INVALID") full.add_details()->PackFrom(ToBadRequest(info));
+  if (info.reason == "FIELD_INVALID")
+    full.add_details()->PackFrom(ToBadRequest(info));
   if (full.ByteSizeLong() <= kMaxDetailsBytes) return full;
 
-  constexpr size_t kAnyOverheadBytes = 64;  // The Any around ErrorInfo, with its type URL.
-  const size_t room = kMaxDetailsBytes - proto.ByteSizeLong() - kAnyOverheadBytes;
+  // The Any around ErrorInfo, with its type URL.
+  constexpr size_t kAnyOverheadBytes = 64;
+  const size_t room =
+      kMaxDetailsBytes - proto.ByteSizeLong() - kAnyOverheadBytes;
   proto.add_details()->PackFrom(ToErrorInfoWithin(room, info));
   return proto;
 }
@@ -93,10 +108,15 @@ absl::Duration FromProto(const google::protobuf::Duration& proto) {
   return absl::Seconds(proto.seconds()) + absl::Nanoseconds(proto.nanos());
 }
 
-absl::Status WithDetails(absl::StatusCode code, const std::string& message, const google::rpc::Status& details) {
+absl::Status WithDetails(absl::StatusCode code, const std::string& message,
+                         const google::rpc::Status& details) {
   const auto proto = FindDetail<google::rpc::ErrorInfo>(details);
-  if (code == absl::StatusCode::kOk || !proto || proto->domain() != kErrorDomain) return absl::Status(code, message);
-  base::ErrorInfo info{.reason = proto->reason(), .metadata = {proto->metadata().begin(), proto->metadata().end()}};
+  if (code == absl::StatusCode::kOk || !proto ||
+      proto->domain() != kErrorDomain)
+    return absl::Status(code, message);
+  base::ErrorInfo info{
+      .reason = proto->reason(),
+      .metadata = {proto->metadata().begin(), proto->metadata().end()}};
   if (const auto retry = FindDetail<google::rpc::RetryInfo>(details))
     info.retry_delay = FromProto(retry->retry_delay());
   return base::MakeError(code, message, std::move(info));
@@ -106,28 +126,35 @@ absl::Status WithDetails(absl::StatusCode code, const std::string& message, cons
 
 google::rpc::Status ToProto(const absl::Status& status) {
   if (status.ok()) return {};
-  if (const auto info = base::GetErrorInfo(status); info && !info->reason.empty()) {
+  if (const auto info = base::GetErrorInfo(status);
+      info && !info->reason.empty()) {
     return WithInfo(Bare(status.code(), status.message()), *info);
   }
-  if (IsTransportCode(status.code())) return Bare(status.code(), status.message());
-  return WithInfo(Bare(absl::StatusCode::kInternal, status.message()), {.reason = "IO_ERROR"});
+  if (IsTransportCode(status.code()))
+    return Bare(status.code(), status.message());
+  return WithInfo(Bare(absl::StatusCode::kInternal, status.message()),
+                  {.reason = "IO_ERROR"});
 }
 
 grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
   const google::rpc::Status proto = ToProto(status);
-  const std::string details = proto.details().empty() ? "" : proto.SerializeAsString();
-  return grpc::Status(static_cast<grpc::StatusCode>(proto.code()), proto.message(), details);
+  const std::string details =
+      proto.details().empty() ? "" : proto.SerializeAsString();
+  return grpc::Status(static_cast<grpc::StatusCode>(proto.code()),
+                      proto.message(), details);
 }
 
 absl::Status FromGrpc(const grpc::Status& status) {
   google::rpc::Status details;
   if (!details.ParseFromString(status.error_details())) details.Clear();
-  return WithDetails(static_cast<absl::StatusCode>(status.error_code()), status.error_message(), details);
+  return WithDetails(static_cast<absl::StatusCode>(status.error_code()),
+                     status.error_message(), details);
 }
 
 absl::Status FromProto(const google::rpc::Status& status) {
-  return WithDetails(static_cast<absl::StatusCode>(status.code()), status.message(), status);
+  return WithDetails(static_cast<absl::StatusCode>(status.code()),
+                     status.message(), status);
 }
 
 }  // namespace mlops::wire

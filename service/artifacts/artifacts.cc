@@ -21,29 +21,34 @@ constexpr size_t kDirNamesCacheBytes = 64 << 20;
 constexpr size_t kHashBytes = 1 << 20;
 constexpr int64_t kCopyStepBytes = 64 << 20;
 constexpr int64_t kRemoveStep = 1000;
-// Workspaces looked at in one step of a sweep, entries removed in it, and how long after a round the next begins.
+// Workspaces looked at in one step of a sweep, entries removed in it, and how
+// long after a round the next begins.
 constexpr int kSweptWorkspaces = 200;
 constexpr int64_t kSweptEntries = 2000;
 constexpr absl::Duration kSweepInterval = absl::Minutes(10);
 
 absl::Status LeftAlone() { return absl::CancelledError("the client left"); }
 
-absl::Status CheckEtag(const ArtifactTree& tree, const RelativePath& path, const std::string& etag,
-                       const fs::FileStamp& stamp) {
-  const std::string current = stamp.type == fs::EntryType::kFile ? ArtifactEtag(stamp) : "";
+absl::Status CheckEtag(const ArtifactTree& tree, const RelativePath& path,
+                       const std::string& etag, const fs::FileStamp& stamp) {
+  const std::string current =
+      stamp.type == fs::EntryType::kFile ? ArtifactEtag(stamp) : "";
   if (etag.empty() || etag == current) return absl::OkStatus();
-  return ArtifactEtagMismatch(tree.project().str(), path.shown(), etag, current);
+  return ArtifactEtagMismatch(tree.project().str(), path.shown(), etag,
+                              current);
 }
 
 // The five directories are the workspace's own.
 absl::Status CheckNotTop(const RelativePath& path) {
   if (!path.is_top()) return absl::OkStatus();
-  return PathInvalid(path.shown(), "is one of the workspace's own directories, which stay");
+  return PathInvalid(path.shown(),
+                     "is one of the workspace's own directories, which stay");
 }
 
 }  // namespace
 
-Artifacts::Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base, const UploadOptions& options)
+Artifacts::Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base,
+                     const UploadOptions& options)
     : catalog_(catalog),
       base_(std::move(base)),
       clock_(options.clock),
@@ -59,12 +64,14 @@ absl::StatusOr<ArtifactTree> Artifacts::Open(const ProjectName& project) const {
   return ArtifactTree::Open(*base_, project);
 }
 
-absl::StatusOr<ArtifactTree> Artifacts::OpenForChange(const ProjectName& project) const {
+absl::StatusOr<ArtifactTree> Artifacts::OpenForChange(
+    const ProjectName& project) const {
   RETURN_IF_ERROR(health_->Check());
   return Open(project);
 }
 
-absl::StatusOr<Artifact> Artifacts::Get(const ProjectName& project, const RelativePath& path, bool checksum,
+absl::StatusOr<Artifact> Artifacts::Get(const ProjectName& project,
+                                        const RelativePath& path, bool checksum,
                                         Cancelled cancelled) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, Open(project));
   if (checksum) return Checksum(tree, path, cancelled);
@@ -73,7 +80,9 @@ absl::StatusOr<Artifact> Artifacts::Get(const ProjectName& project, const Relati
   return DescribeArtifact(path.shown(), stamp);
 }
 
-absl::StatusOr<Artifact> Artifacts::Checksum(const ArtifactTree& tree, const RelativePath& path, Cancelled cancelled) {
+absl::StatusOr<Artifact> Artifacts::Checksum(const ArtifactTree& tree,
+                                             const RelativePath& path,
+                                             Cancelled cancelled) {
   const absl::Time begin = clock_();
   ASSIGN_OR_RETURN(OpenedArtifact opened, OpenArtifact(tree, path));
   ArtifactReader reader(std::move(opened));
@@ -95,73 +104,93 @@ absl::StatusOr<Artifact> Artifacts::Checksum(const ArtifactTree& tree, const Rel
 absl::StatusOr<ArtifactPage> Artifacts::List(const ListArtifactsArgs& args) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, Open(args.project));
   const std::string top = args.path ? args.path->on_disk() : "";
-  const std::string context = absl::StrCat("artifacts\n", args.project.str(), "\n", args.recursive, "\n", top);
+  const std::string context = absl::StrCat("artifacts\n", args.project.str(),
+                                           "\n", args.recursive, "\n", top);
   std::string after;
   if (!args.page_token.empty()) {
     ASSIGN_OR_RETURN(after, OpenToken(args.page_token, context));
   }
-  const int page_size = args.page_size == 0 ? kDefaultPageSize : std::min(args.page_size, kMaxPageSize);
+  const int page_size = args.page_size == 0
+                            ? kDefaultPageSize
+                            : std::min(args.page_size, kMaxPageSize);
   std::unique_ptr<fs::Dir> opened;
   if (args.path) {
     ASSIGN_OR_RETURN(opened, tree.OpenDir(*args.path));
   }
   const fs::Dir& dir = args.path ? *opened : tree.root();
-  auto page = ListTree(dir, top, args.recursive, after, static_cast<size_t>(page_size), &dir_names_);
-  if (!page.ok()) return args.path ? tree.Error(page.status(), *args.path) : page.status();
+  auto page = ListTree(dir, top, args.recursive, after,
+                       static_cast<size_t>(page_size), &dir_names_);
+  if (!page.ok())
+    return args.path ? tree.Error(page.status(), *args.path) : page.status();
   ArtifactPage result{.artifacts = std::move(page->artifacts)};
   const absl::string_view last =
-      absl::string_view(page->last).substr(std::min(page->last.size(), top.empty() ? 0 : top.size() + 1));
+      absl::string_view(page->last)
+          .substr(
+              std::min(page->last.size(), top.empty() ? 0 : top.size() + 1));
   if (page->more) result.next_page_token = SealToken(last, context);
   return result;
 }
 
-absl::StatusOr<std::unique_ptr<ArtifactReader>> Artifacts::OpenForRead(const ReadArgs& args) {
+absl::StatusOr<std::unique_ptr<ArtifactReader>> Artifacts::OpenForRead(
+    const ReadArgs& args) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, Open(args.project));
   ASSIGN_OR_RETURN(OpenedArtifact opened, OpenArtifact(tree, args.path));
   RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, opened.stamp));
   const int64_t size = opened.stamp.size_bytes;
-  if (args.offset > size) return OffsetOutOfRange(args.project.str(), args.path.shown(), args.offset, size);
+  if (args.offset > size)
+    return OffsetOutOfRange(args.project.str(), args.path.shown(), args.offset,
+                            size);
   const int64_t rest = size - args.offset;
   const int64_t wanted = args.limit > 0 ? std::min(args.limit, rest) : rest;
-  return std::make_unique<ArtifactReader>(std::move(opened), args.offset, wanted);
+  return std::make_unique<ArtifactReader>(std::move(opened), args.offset,
+                                          wanted);
 }
 
-absl::StatusOr<std::unique_ptr<UploadWriter>> Artifacts::OpenForWrite(const WriteArgs& args) {
+absl::StatusOr<std::unique_ptr<UploadWriter>> Artifacts::OpenForWrite(
+    const WriteArgs& args) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
   ASSIGN_OR_RETURN(ArtifactTree tree, OpenForChange(args.project));
   return uploads_.Open(std::move(tree), args);
 }
 
-absl::StatusOr<std::optional<Artifact>> Artifacts::DiscardUpload(const WriteArgs& args) {
+absl::StatusOr<std::optional<Artifact>> Artifacts::DiscardUpload(
+    const WriteArgs& args) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
   return uploads_.Discard(tree, args);
 }
 
-absl::StatusOr<UploadState> Artifacts::GetUpload(const ProjectName& project, const std::string& upload_id) {
+absl::StatusOr<UploadState> Artifacts::GetUpload(const ProjectName& project,
+                                                 const std::string& upload_id) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, Open(project));
   return uploads_.Get(tree, upload_id);
 }
 
-// --- Changes of names -----------------------------------------------------------------------------------------------
+// --- Changes of names
+// -----------------------------------------------------------------------------
 
-absl::StatusOr<DeletedArtifacts> Artifacts::Delete(const DeleteArtifactArgs& args, Cancelled cancelled) {
+absl::StatusOr<DeletedArtifacts> Artifacts::Delete(
+    const DeleteArtifactArgs& args, Cancelled cancelled) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
   ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
   auto parent = tree.OpenParent(args.path);
-  auto stamp = parent.ok() ? (*parent)->Stat(args.path.name()) : parent.status();
+  auto stamp =
+      parent.ok() ? (*parent)->Stat(args.path.name()) : parent.status();
   if (absl::IsNotFound(stamp.status())) {
     if (args.allow_missing) return DeletedArtifacts{};
     return ArtifactNotFound(args.project.str(), args.path.shown());
   }
   RETURN_IF_ERROR(stamp.status());
-  if (stamp->type == fs::EntryType::kDirectory && args.force) return RemoveAside(tree, **parent, args, cancelled);
+  if (stamp->type == fs::EntryType::kDirectory && args.force)
+    return RemoveAside(tree, **parent, args, cancelled);
   absl::Status removed = placer_.Change(tree, [&] {
     ASSIGN_OR_RETURN(stamp, (*parent)->Stat(args.path.name()));
     RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, *stamp));
-    return stamp->type == fs::EntryType::kDirectory ? (*parent)->RemoveDir(args.path.name())
-                                                    : (*parent)->RemoveFile(args.path.name());
+    return stamp->type == fs::EntryType::kDirectory
+               ? (*parent)->RemoveDir(args.path.name())
+               : (*parent)->RemoveFile(args.path.name());
   });
-  if (absl::IsAlreadyExists(removed)) return ArtifactForceRequired(args.project.str(), args.path.shown());
+  if (absl::IsAlreadyExists(removed))
+    return ArtifactForceRequired(args.project.str(), args.path.shown());
   if (!removed.ok()) return tree.Error(removed, args.path);
   RETURN_IF_ERROR(health_->Sync(**parent));
   if (stamp->type != fs::EntryType::kFile) return DeletedArtifacts{};
@@ -169,8 +198,9 @@ absl::StatusOr<DeletedArtifacts> Artifacts::Delete(const DeleteArtifactArgs& arg
 }
 
 // Out of sight at once; what is in it may take its time.
-absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(const ArtifactTree& tree, fs::Dir& parent,
-                                                        const DeleteArtifactArgs& args, Cancelled cancelled) {
+absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
+    const ArtifactTree& tree, fs::Dir& parent, const DeleteArtifactArgs& args,
+    Cancelled cancelled) {
   const auto uploads = tree.OpenUploads();
   // On a full disk there is no room for a place out of sight.
   const bool full = absl::IsResourceExhausted(uploads.status());
@@ -182,13 +212,15 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(const ArtifactTree& tree
     ASSIGN_OR_RETURN(const fs::FileStamp stamp, parent.Stat(args.path.name()));
     RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, stamp));
     if (full) return absl::OkStatus();
-    return parent.Rename(args.path.name(), **uploads, name, fs::RenameMode::kNoReplace);
+    return parent.Rename(args.path.name(), **uploads, name,
+                         fs::RenameMode::kNoReplace);
   });
   // What cannot be moved is removed where it is.
   const bool in_place = full || fs::IsCrossDevice(moved);
   if (!moved.ok() && !in_place) return tree.Error(moved, args.path);
   fs::Dir& dir = in_place ? parent : **uploads;
-  const std::string removed_name = in_place ? std::string(args.path.name()) : name;
+  const std::string removed_name =
+      in_place ? std::string(args.path.name()) : name;
   RETURN_IF_ERROR(health_->Sync(parent));
   DeletedArtifacts deleted;
   while (true) {
@@ -197,7 +229,8 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(const ArtifactTree& tree
       AddUnfinished(args.project);
       return LeftAlone();
     }
-    ASSIGN_OR_RETURN(const fs::RemovedTree removed, fs::RemoveTree(dir, removed_name, kRemoveStep));
+    ASSIGN_OR_RETURN(const fs::RemovedTree removed,
+                     fs::RemoveTree(dir, removed_name, kRemoveStep));
     deleted.file_count += removed.file_count;
     deleted.size_bytes += removed.size_bytes;
     if (!removed.complete) continue;
@@ -221,19 +254,24 @@ absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
   };
   RETURN_IF_ERROR(check());
   const bool same = args.destination.on_disk() == args.path.on_disk();
-  if (same && args.create_only) return ArtifactExists(args.project.str(), args.destination.shown());
+  if (same && args.create_only)
+    return ArtifactExists(args.project.str(), args.destination.shown());
   if (same) return DescribeArtifact(args.destination.shown(), stamp);
-  if (stamp.type == fs::EntryType::kDirectory && args.destination.IsWithin(args.path)) {
-    return PathInvalid(args.destination.shown(), "lies in the directory that is to be moved");
+  if (stamp.type == fs::EntryType::kDirectory &&
+      args.destination.IsWithin(args.path)) {
+    return PathInvalid(args.destination.shown(),
+                       "lies in the directory that is to be moved");
   }
   const auto placed =
-      placer_.Place(tree, *parent, args.path.name(), args.destination, {.create_only = args.create_only}, check);
+      placer_.Place(tree, *parent, args.path.name(), args.destination,
+                    {.create_only = args.create_only}, check);
   if (!placed.ok()) return tree.Error(placed.status(), args.path);
   RETURN_IF_ERROR(health_->Sync(*parent));
   return DescribeArtifact(args.destination.shown(), *placed);
 }
 
-absl::Status Artifacts::CopyBytes(fs::File& to, ArtifactReader& from, Cancelled cancelled) const {
+absl::Status Artifacts::CopyBytes(fs::File& to, ArtifactReader& from,
+                                  Cancelled cancelled) const {
   while (from.remaining_bytes() > 0) {
     if (cancelled()) return LeftAlone();
     RETURN_IF_ERROR(from.CopyTo(to, kCopyStepBytes));
@@ -242,7 +280,8 @@ absl::Status Artifacts::CopyBytes(fs::File& to, ArtifactReader& from, Cancelled 
   return to.Close();
 }
 
-absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args, Cancelled cancelled) {
+absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
+                                         Cancelled cancelled) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
   RETURN_IF_ERROR(CheckNotTop(args.destination));
   ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
@@ -251,20 +290,23 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args, Cancelled can
   ArtifactReader reader(std::move(opened));
   const Precondition precondition{.create_only = args.create_only};
   const auto existing = tree.Stat(args.destination);
-  RETURN_IF_ERROR(CheckReplaceable(tree, args.destination, existing, precondition));
+  RETURN_IF_ERROR(
+      CheckReplaceable(tree, args.destination, existing, precondition));
   ASSIGN_OR_RETURN(const auto uploads, tree.OpenUploads());
   const std::string id = base::RandomId();
   const std::string name = absl::StrCat(id, layout::kTempSuffix);
   const auto claim = uploads_.TryClaim(tree, id);
   ASSIGN_OR_RETURN(auto file, uploads->CreateFile(name));
-  // As for cp(1): the copy takes the permissions of the file that it replaces, else those of its source.
+  // As for cp(1): the copy takes the permissions of the file that it replaces,
+  // else those of its source.
   const uint32_t mode = existing.ok() ? existing->mode : reader.stamp().mode;
   absl::Status copied = file->SetMode(mode);
   if (copied.ok()) copied = CopyBytes(*file, reader, cancelled);
   file.reset();
   const auto place = [&]() -> absl::StatusOr<fs::FileStamp> {
     RETURN_IF_ERROR(copied);
-    return placer_.Place(tree, *uploads, name, args.destination, precondition, [] { return absl::OkStatus(); });
+    return placer_.Place(tree, *uploads, name, args.destination, precondition,
+                         [] { return absl::OkStatus(); });
   };
   const auto placed = place();
   if (placed.ok()) return DescribeArtifact(args.destination.shown(), *placed);
@@ -272,19 +314,22 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args, Cancelled can
   return tree.Error(placed.status(), args.destination);
 }
 
-absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project, const RelativePath& path) {
+absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project,
+                                                  const RelativePath& path) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(project));
   ASSIGN_OR_RETURN(const auto opened, placer_.MakeParents(tree, path));
   fs::Dir& parent = opened == nullptr ? tree.root() : *opened;
   absl::Status made = parent.MakeDir(path.name());
   if (!made.ok() && !absl::IsAlreadyExists(made)) return tree.Error(made, path);
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, tree.Stat(path));
-  if (stamp.type != fs::EntryType::kDirectory) return PathUnsuitable(project.str(), path.shown(), "is not a directory");
+  if (stamp.type != fs::EntryType::kDirectory)
+    return PathUnsuitable(project.str(), path.shown(), "is not a directory");
   RETURN_IF_ERROR(health_->Sync(parent));
   return DescribeArtifact(path.shown(), stamp);
 }
 
-// --- Maintenance ----------------------------------------------------------------------------------------------------
+// --- Maintenance
+// -----------------------------------------------------------------------------
 
 void Artifacts::AddUnfinished(const ProjectName& project) {
   absl::MutexLock lock(&unfinished_mutex_);
@@ -316,10 +361,12 @@ void Artifacts::SweepUnfinished(int64_t* budget) {
 
 void Artifacts::SweepInTurn(int64_t* budget) {
   if (steady_clock_() < next_round_) return;
-  const auto page = catalog_->List({.page_size = kSweptWorkspaces, .after = swept_});
+  const auto page =
+      catalog_->List({.page_size = kSweptWorkspaces, .after = swept_});
   if (!page.ok()) return;
   for (const WorkspacePtr& workspace : page->workspaces) {
-    if (SweepProject(workspace->project, budget)) AddUnfinished(workspace->project);
+    if (SweepProject(workspace->project, budget))
+      AddUnfinished(workspace->project);
     swept_ = MakeOrderKey(*workspace, OrderField::kProject);
   }
   if (page->more) return;

@@ -72,46 +72,64 @@ struct DeletedArtifacts {
   int64_t size_bytes = 0;
 };
 
-// The files of workspaces. Each method is one RPC, or begins its stream; their errors stand in workspace_service.proto.
-// Once the sync of a directory has failed, here or for another who shares UploadOptions::health, changes return
-// INTERNAL/IO_ERROR for ever. Thread-safe. Nothing is locked while data is read, written or removed, nor across a
-// stream.
+// The files of workspaces. Each method is one RPC, or begins its stream; their
+// errors stand in workspace_service.proto. Once the sync of a directory has
+// failed, here or for another who shares UploadOptions::health, changes return
+// INTERNAL/IO_ERROR for ever. Thread-safe. Nothing is locked while data is
+// read, written or removed, nor across a stream.
 class Artifacts {
  public:
   // `catalog` must outlive this; `base` is its base directory.
-  Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base, const UploadOptions& options = {});
+  Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base,
+            const UploadOptions& options = {});
 
-  absl::StatusOr<Artifact> Get(const ProjectName& project, const RelativePath& path, bool checksum,
+  absl::StatusOr<Artifact> Get(const ProjectName& project,
+                               const RelativePath& path, bool checksum,
                                Cancelled cancelled);
   absl::StatusOr<ArtifactPage> List(const ListArtifactsArgs& args);
-  absl::StatusOr<std::unique_ptr<ArtifactReader>> OpenForRead(const ReadArgs& args);
-  absl::StatusOr<std::unique_ptr<UploadWriter>> OpenForWrite(const WriteArgs& args);
-  // Of the upload that a first message with `discard` names; see Uploads::Discard().
+  absl::StatusOr<std::unique_ptr<ArtifactReader>> OpenForRead(
+      const ReadArgs& args);
+  absl::StatusOr<std::unique_ptr<UploadWriter>> OpenForWrite(
+      const WriteArgs& args);
+  // Of the upload that a first message with `discard` names; see
+  // Uploads::Discard().
   absl::StatusOr<std::optional<Artifact>> DiscardUpload(const WriteArgs& args);
-  absl::StatusOr<UploadState> GetUpload(const ProjectName& project, const std::string& upload_id);
-  // Where nobody waits any more, what was taken out of sight is removed by SweepSome().
-  absl::StatusOr<DeletedArtifacts> Delete(const DeleteArtifactArgs& args, Cancelled cancelled);
+  absl::StatusOr<UploadState> GetUpload(const ProjectName& project,
+                                        const std::string& upload_id);
+  // Where nobody waits any more, what was taken out of sight is removed by
+  // SweepSome().
+  absl::StatusOr<DeletedArtifacts> Delete(const DeleteArtifactArgs& args,
+                                          Cancelled cancelled);
   absl::StatusOr<Artifact> Move(const TransferArgs& args);
   absl::StatusOr<Artifact> Copy(const TransferArgs& args, Cancelled cancelled);
-  absl::StatusOr<Artifact> MakeDirectory(const ProjectName& project, const RelativePath& path);
+  absl::StatusOr<Artifact> MakeDirectory(const ProjectName& project,
+                                         const RelativePath& path);
 
-  // Takes one bounded step of removing what is left to remove: first of directories whose Delete() was cut off, one
-  // after the other until they are gone; then of uploads that have expired, and of what a crash left, in all workspaces
-  // in turn. To be called a few times a second by one thread.
+  // Takes one bounded step of removing what is left to remove: first of
+  // directories whose Delete() was cut off, one after the other until they are
+  // gone; then of uploads that have expired, and of what a crash left, in all
+  // workspaces in turn. To be called a few times a second by one thread.
   void SweepSome();
 
  private:
   absl::StatusOr<ArtifactTree> Open(const ProjectName& project) const;
   absl::StatusOr<ArtifactTree> OpenForChange(const ProjectName& project) const;
-  absl::StatusOr<Artifact> Checksum(const ArtifactTree& tree, const RelativePath& path, Cancelled cancelled);
-  absl::StatusOr<DeletedArtifacts> RemoveAside(const ArtifactTree& tree, fs::Dir& parent,
-                                               const DeleteArtifactArgs& args, Cancelled cancelled);
-  // Removes some of what is left in one workspace, and takes it off `budget`; true if there is more.
+  absl::StatusOr<Artifact> Checksum(const ArtifactTree& tree,
+                                    const RelativePath& path,
+                                    Cancelled cancelled);
+  absl::StatusOr<DeletedArtifacts> RemoveAside(const ArtifactTree& tree,
+                                               fs::Dir& parent,
+                                               const DeleteArtifactArgs& args,
+                                               Cancelled cancelled);
+  // Removes some of what is left in one workspace, and takes it off `budget`;
+  // true if there is more.
   bool SweepProject(const ProjectName& project, int64_t* budget);
   void SweepUnfinished(int64_t* budget) ABSL_LOCKS_EXCLUDED(unfinished_mutex_);
   void SweepInTurn(int64_t* budget);
-  void AddUnfinished(const ProjectName& project) ABSL_LOCKS_EXCLUDED(unfinished_mutex_);
-  absl::Status CopyBytes(fs::File& to, ArtifactReader& from, Cancelled cancelled) const;
+  void AddUnfinished(const ProjectName& project)
+      ABSL_LOCKS_EXCLUDED(unfinished_mutex_);
+  absl::Status CopyBytes(fs::File& to, ArtifactReader& from,
+                         Cancelled cancelled) const;
 
   Catalog* const catalog_;
   const std::unique_ptr<fs::Dir> base_;
@@ -125,9 +143,12 @@ class Artifacts {
 
   // Workspaces in which SweepSome() has more to remove at once.
   absl::Mutex unfinished_mutex_;
-  absl::flat_hash_set<ProjectName> unfinished_ ABSL_GUARDED_BY(unfinished_mutex_);
-  absl::Duration next_round_ = -absl::InfiniteDuration();  // Of SweepSome() alone, as the next.
-  std::optional<OrderKey> swept_;                          // The last workspace of this round.
+  absl::flat_hash_set<ProjectName> unfinished_
+      ABSL_GUARDED_BY(unfinished_mutex_);
+  // Of SweepSome() alone, as the next.
+  absl::Duration next_round_ = -absl::InfiniteDuration();
+  // The last workspace of this round.
+  std::optional<OrderKey> swept_;
 };
 
 }  // namespace mlops::core

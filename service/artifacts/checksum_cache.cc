@@ -6,7 +6,9 @@
 namespace mlops::core {
 namespace {
 
-std::string StampKey(const fs::FileStamp& stamp) { return absl::StrCat(stamp.device, " ", ArtifactEtag(stamp)); }
+std::string StampKey(const fs::FileStamp& stamp) {
+  return absl::StrCat(stamp.device, " ", ArtifactEtag(stamp));
+}
 
 }  // namespace
 
@@ -16,7 +18,8 @@ std::string ChecksumCache::Find(const fs::FileStamp& stamp) {
   return found == nullptr ? "" : *found;
 }
 
-void ChecksumCache::Put(const fs::FileStamp& stamp, absl::Time read_time, const std::string& sha256) {
+void ChecksumCache::Put(const fs::FileStamp& stamp, absl::Time read_time,
+                        const std::string& sha256) {
   if (fs::MayBeRacy(stamp, read_time)) return;
   absl::MutexLock lock(&mutex_);
   known_.Put(StampKey(stamp), sha256, sha256.capacity());

@@ -18,9 +18,11 @@ class ChecksumCache {
 
   // "" if it is not known.
   std::string Find(const fs::FileStamp& stamp);
-  // `read_time` is from before the file was read, by the clock of the file system: what may have changed since without
-  // a trace in the stamp is not kept.
-  void Put(const fs::FileStamp& stamp, absl::Time read_time, const std::string& sha256);
+  // `read_time` is from before the file was read, by the clock of the file
+  // system: what may have changed since without a trace in the stamp is not
+  // kept.
+  void Put(const fs::FileStamp& stamp, absl::Time read_time,
+           const std::string& sha256);
 
  private:
   absl::Mutex mutex_;

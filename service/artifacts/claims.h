@@ -11,13 +11,15 @@
 
 namespace mlops::core {
 
-// The keys that are in use by this process. Must outlive its claims. Thread-safe.
+// The keys that are in use by this process. Must outlive its claims.
+// Thread-safe.
 class Claims {
  public:
   // One key, in use until this object is destroyed.
   class Claim {
    public:
-    Claim(Claims* claims, std::string key) : claims_(claims), key_(std::move(key)) {}
+    Claim(Claims* claims, std::string key)
+        : claims_(claims), key_(std::move(key)) {}
     ~Claim() {
       absl::MutexLock lock(&claims_->mutex_);
       claims_->keys_.erase(key_);

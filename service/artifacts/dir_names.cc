@@ -11,7 +11,9 @@ namespace {
 // A directory with fewer names is read as fast as it is looked up.
 constexpr size_t kMinNames = 1000;
 
-std::string KeyOf(const fs::FileStamp& stamp) { return absl::StrCat(stamp.device, " ", stamp.inode); }
+std::string KeyOf(const fs::FileStamp& stamp) {
+  return absl::StrCat(stamp.device, " ", stamp.inode);
+}
 
 }  // namespace
 
@@ -22,8 +24,11 @@ void DirNames::Add(absl::string_view name, fs::EntryType type) {
 }
 
 void DirNames::Sort() {
-  const auto name_at = [this](uint32_t begin) { return absl::string_view(text_.data() + begin + 1); };
-  std::sort(begins_.begin(), begins_.end(), [&](uint32_t a, uint32_t b) { return name_at(a) < name_at(b); });
+  const auto name_at = [this](uint32_t begin) {
+    return absl::string_view(text_.data() + begin + 1);
+  };
+  std::sort(begins_.begin(), begins_.end(),
+            [&](uint32_t a, uint32_t b) { return name_at(a) < name_at(b); });
   text_.shrink_to_fit();
   begins_.shrink_to_fit();
 }
@@ -32,23 +37,28 @@ size_t DirNames::Behind(absl::string_view name) const {
   const auto is_before = [this](absl::string_view wanted, uint32_t begin) {
     return wanted < absl::string_view(text_.data() + begin + 1);
   };
-  const auto it = std::upper_bound(begins_.begin(), begins_.end(), name, is_before);
+  const auto it =
+      std::upper_bound(begins_.begin(), begins_.end(), name, is_before);
   return static_cast<size_t>(it - begins_.begin());
 }
 
-std::shared_ptr<const DirNames> DirNamesCache::Find(const fs::Dir& dir, absl::string_view after) {
+std::shared_ptr<const DirNames> DirNamesCache::Find(const fs::Dir& dir,
+                                                    absl::string_view after) {
   const auto stamp = dir.StatSelf();
   if (!stamp.ok()) return nullptr;
   absl::MutexLock lock(&mutex_);
   const Known* known = known_.Find(KeyOf(*stamp));
-  return known != nullptr && known->stamp == *stamp && known->after <= after ? known->names : nullptr;
+  return known != nullptr && known->stamp == *stamp && known->after <= after
+             ? known->names
+             : nullptr;
 }
 
 void DirNamesCache::Collector::Add(absl::string_view name, fs::EntryType type) {
   if (!begun_) {
     begun_ = true;
     absl::MutexLock lock(&cache_->mutex_);
-    if (!std::exchange(cache_->collecting_, true)) names_ = std::make_unique<DirNames>();
+    if (!std::exchange(cache_->collecting_, true))
+      names_ = std::make_unique<DirNames>();
   }
   if (names_ == nullptr) return;
   names_->Add(name, type);
@@ -57,11 +67,14 @@ void DirNamesCache::Collector::Add(absl::string_view name, fs::EntryType type) {
 
 void DirNamesCache::Collector::Keep(const fs::Dir& dir) {
   if (names_ == nullptr || names_->size() < kMinNames) return;
-  // Looked at after the reading, and by what it was before: a change in between makes it too young.
+  // Looked at after the reading, and by what it was before: a change in between
+  // makes it too young.
   const auto stamp = dir.StatSelf();
   if (!stamp.ok() || fs::MayBeRacy(*stamp, begin_)) return;
   names_->Sort();
-  Known known{.stamp = *stamp, .after = after_, .names = std::exchange(names_, nullptr)};
+  Known known{.stamp = *stamp,
+              .after = after_,
+              .names = std::exchange(names_, nullptr)};
   const size_t bytes = known.names->bytes();
   absl::MutexLock lock(&cache_->mutex_);
   cache_->collecting_ = false;

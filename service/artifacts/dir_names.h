@@ -14,46 +14,58 @@
 #include "service/base/lru_map.h"
 #include "service/fs/dir.h"
 
-// What spares a list of a large directory, which is read page by page, from reading the directory for each page.
+// What spares a list of a large directory, which is read page by page, from
+// reading the directory for each page.
 namespace mlops::core {
 
-// The names in a directory, or those of them behind one, with what each is; in some six bytes beside each name. Sorted
-// as bytes once Sort() was called.
+// The names in a directory, or those of them behind one, with what each is; in
+// some six bytes beside each name. Sorted as bytes once Sort() was called.
 class DirNames {
  public:
   void Add(absl::string_view name, fs::EntryType type);
   void Sort();
 
   size_t size() const { return begins_.size(); }
-  absl::string_view name(size_t index) const { return text_.data() + begins_[index] + 1; }
-  fs::EntryType type(size_t index) const { return static_cast<fs::EntryType>(text_[begins_[index]]); }
+  absl::string_view name(size_t index) const {
+    return text_.data() + begins_[index] + 1;
+  }
+  fs::EntryType type(size_t index) const {
+    return static_cast<fs::EntryType>(text_[begins_[index]]);
+  }
   // The index of the first name behind `name`; size() if there is none.
   size_t Behind(absl::string_view name) const;
 
-  size_t bytes() const { return text_.size() + begins_.size() * sizeof(begins_[0]); }
+  size_t bytes() const {
+    return text_.size() + begins_.size() * sizeof(begins_[0]);
+  }
 
  private:
   std::string text_;  // Of each its type, its name, and a NUL.
   std::vector<uint32_t> begins_;
 };
 
-// The names of the large directories listed last, in bounded memory. They are taken for what is there as long as the
-// directory's stamp is the same. Thread-safe.
+// The names of the large directories listed last, in bounded memory. They are
+// taken for what is there as long as the directory's stamp is the same.
+// Thread-safe.
 class DirNamesCache {
  public:
   // `clock` must tell the file system's time.
   DirNamesCache(size_t max_bytes, base::Clock clock)
       : max_bytes_(max_bytes), clock_(std::move(clock)), known_(max_bytes) {}
 
-  // All names behind `after` in `dir`, and maybe others, or null if they are not known.
-  std::shared_ptr<const DirNames> Find(const fs::Dir& dir, absl::string_view after);
+  // All names behind `after` in `dir`, and maybe others, or null if they are
+  // not known.
+  std::shared_ptr<const DirNames> Find(const fs::Dir& dir,
+                                       absl::string_view after);
 
-  // Keeps the names that one reading of a directory finds. For the sake of memory one object at a time does, and others
-  // do nothing; nor are more names kept than have room. Not thread-safe.
+  // Keeps the names that one reading of a directory finds. For the sake of
+  // memory one object at a time does, and others do nothing; nor are more names
+  // kept than have room. Not thread-safe.
   class Collector {
    public:
     // To be made before the directory is read for the names behind `after`.
-    Collector(DirNamesCache* cache, absl::string_view after) : cache_(cache), after_(after), begin_(cache->clock_()) {}
+    Collector(DirNamesCache* cache, absl::string_view after)
+        : cache_(cache), after_(after), begin_(cache->clock_()) {}
     ~Collector() { Stop(); }
     Collector(const Collector&) = delete;
     Collector& operator=(const Collector&) = delete;

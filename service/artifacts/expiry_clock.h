@@ -11,17 +11,23 @@
 
 namespace mlops::core {
 
-// The time by which files expire whose age is told by their mtime. That is the wall clock's, since it must survive a
-// restart; but a wall clock that jumps ahead must not destroy anything. Thread-safe.
+// The time by which files expire whose age is told by their mtime. That is the
+// wall clock's, since it must survive a restart; but a wall clock that jumps
+// ahead must not destroy anything. Thread-safe.
 class ExpiryClock {
  public:
-  ExpiryClock(base::Clock wall, base::SteadyClock steady) : wall_(std::move(wall)), steady_(std::move(steady)) {}
+  ExpiryClock(base::Clock wall, base::SteadyClock steady)
+      : wall_(std::move(wall)), steady_(std::move(steady)) {}
 
-  // The wall clock's time, less what it has jumped ahead since this object was made.
-  absl::Time Now() const { return std::min(wall_(), begin_ + (steady_() - steady_begin_)); }
+  // The wall clock's time, less what it has jumped ahead since this object was
+  // made.
+  absl::Time Now() const {
+    return std::min(wall_(), begin_ + (steady_() - steady_begin_));
+  }
 
-  // Whether the wall clock has run evenly for a while. Before that nothing may be removed for its age: a machine may
-  // start with a wrong clock, which is set a moment later. To be asked regularly.
+  // Whether the wall clock has run evenly for a while. Before that nothing may
+  // be removed for its age: a machine may start with a wrong clock, which is
+  // set a moment later. To be asked regularly.
   bool IsSettled() ABSL_LOCKS_EXCLUDED(mutex_) {
     const absl::Duration steady = steady_();
     const absl::Time offset = wall_() - steady;

@@ -18,34 +18,43 @@ namespace {
 
 constexpr size_t kMaxDurableNames = 1024;  // In each stripe.
 
-// Identifies the name `name` of the directory `child` in the directory `parent`, both as fs::Dir::Identity() gives
-// them; none where the file system does not tell.
-std::optional<size_t> NameKey(const std::string& parent, absl::string_view name, const std::string& child) {
+// Identifies the name `name` of the directory `child` in the directory
+// `parent`, both as fs::Dir::Identity() gives them; none where the file system
+// does not tell.
+std::optional<size_t> NameKey(const std::string& parent, absl::string_view name,
+                              const std::string& child) {
   if (parent.empty() || child.empty()) return std::nullopt;
   return absl::HashOf(parent, name, child);
 }
 
-bool IsSameFile(const fs::FileStamp& a, const fs::FileStamp& b) { return a.inode == b.inode && a.device == b.device; }
+bool IsSameFile(const fs::FileStamp& a, const fs::FileStamp& b) {
+  return a.inode == b.inode && a.device == b.device;
+}
 
-// Whether `name` in `from` and `to_name` in `to`, which both lead to one file, are two entries. Where a directory does
-// not tell upper from lower case they may be one, which must not be removed.
-absl::StatusOr<bool> AreTwoEntries(const fs::Dir& from, absl::string_view name, const fs::Dir& to,
+// Whether `name` in `from` and `to_name` in `to`, which both lead to one file,
+// are two entries. Where a directory does not tell upper from lower case they
+// may be one, which must not be removed.
+absl::StatusOr<bool> AreTwoEntries(const fs::Dir& from, absl::string_view name,
+                                   const fs::Dir& to,
                                    absl::string_view to_name) {
   ASSIGN_OR_RETURN(const fs::FileStamp from_stamp, from.StatSelf());
   ASSIGN_OR_RETURN(const fs::FileStamp to_stamp, to.StatSelf());
   if (!IsSameFile(from_stamp, to_stamp)) return true;
   int found = 0;
-  RETURN_IF_ERROR(from.ForEachEntry([&](absl::string_view entry, fs::EntryType) {
-    if (entry == name || entry == to_name) ++found;
-    return found < 2;
-  }));
+  RETURN_IF_ERROR(
+      from.ForEachEntry([&](absl::string_view entry, fs::EntryType) {
+        if (entry == name || entry == to_name) ++found;
+        return found < 2;
+      }));
   return found == 2;
 }
 
 }  // namespace
 
-absl::Status CheckReplaceable(const ArtifactTree& tree, const RelativePath& path,
-                              const absl::StatusOr<fs::FileStamp>& existing, const Precondition& precondition) {
+absl::Status CheckReplaceable(const ArtifactTree& tree,
+                              const RelativePath& path,
+                              const absl::StatusOr<fs::FileStamp>& existing,
+                              const Precondition& precondition) {
   const std::string& project = tree.project().str();
   if (absl::IsNotFound(existing.status())) {
     if (precondition.etag.empty()) return absl::OkStatus();
@@ -54,9 +63,11 @@ absl::Status CheckReplaceable(const ArtifactTree& tree, const RelativePath& path
   if (!existing.ok()) return tree.Error(existing.status(), path);
   if (precondition.create_only) return ArtifactExists(project, path.shown());
   RETURN_IF_ERROR(CheckSuitable(tree, path, *existing));
-  if (existing->type == fs::EntryType::kDirectory) return PathUnsuitable(project, path.shown(), "is a directory");
+  if (existing->type == fs::EntryType::kDirectory)
+    return PathUnsuitable(project, path.shown(), "is a directory");
   const std::string etag = ArtifactEtag(*existing);
-  if (precondition.etag.empty() || precondition.etag == etag) return absl::OkStatus();
+  if (precondition.etag.empty() || precondition.etag == etag)
+    return absl::OkStatus();
   return ArtifactEtagMismatch(project, path.shown(), precondition.etag, etag);
 }
 
@@ -68,11 +79,13 @@ absl::Status Placer::CheckCurrent(const ArtifactTree& tree) const {
   const auto named = base_->Stat(tree.project().str());
   if (named.ok() && IsSameFile(*named, tree.stamp())) return absl::OkStatus();
   // Any other failure says nothing about the workspace.
-  const bool gone = named.ok() || absl::IsNotFound(named.status()) || absl::IsFailedPrecondition(named.status());
+  const bool gone = named.ok() || absl::IsNotFound(named.status()) ||
+                    absl::IsFailedPrecondition(named.status());
   return gone ? WorkspaceNotFound(tree.project().str()) : named.status();
 }
 
-absl::Status Placer::Change(const ArtifactTree& tree, absl::FunctionRef<absl::Status()> change) {
+absl::Status Placer::Change(const ArtifactTree& tree,
+                            absl::FunctionRef<absl::Status()> change) {
   absl::MutexLock lock(&StripeOf(tree.project()).mutex);
   RETURN_IF_ERROR(CheckCurrent(tree));
   return change();
@@ -83,7 +96,8 @@ bool Placer::IsDurable(Stripe& stripe, size_t key) {
   return stripe.durable.contains(key);
 }
 
-void Placer::RememberDurable(Stripe& stripe, int64_t forgotten, const std::vector<size_t>& keys) {
+void Placer::RememberDurable(Stripe& stripe, int64_t forgotten,
+                             const std::vector<size_t>& keys) {
   absl::MutexLock lock(&stripe.mutex);
   // A directory that was moved meanwhile was synced where it is not any more.
   if (stripe.forgotten != forgotten) return;
@@ -91,7 +105,8 @@ void Placer::RememberDurable(Stripe& stripe, int64_t forgotten, const std::vecto
   stripe.durable.insert(keys.begin(), keys.end());
 }
 
-absl::StatusOr<std::unique_ptr<fs::Dir>> Placer::MakeParents(const ArtifactTree& tree, const RelativePath& path) {
+absl::StatusOr<std::unique_ptr<fs::Dir>> Placer::MakeParents(
+    const ArtifactTree& tree, const RelativePath& path) {
   std::unique_ptr<fs::Dir> parent;
   if (path.is_top()) return parent;
   Stripe& stripe = StripeOf(tree.project());
@@ -109,7 +124,8 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> Placer::MakeParents(const ArtifactTree&
     if (!child.ok()) RETURN_IF_ERROR(CheckCurrent(tree));
     if (!child.ok()) return tree.Error(child.status(), path);
     std::string child_identity = (*child)->Identity();
-    // Nobody knows who made a directory that is not remembered, and whether that was synced.
+    // Nobody knows who made a directory that is not remembered, and whether
+    // that was synced.
     const std::optional<size_t> key = NameKey(identity, name, child_identity);
     if (!key || !IsDurable(stripe, *key)) {
       RETURN_IF_ERROR(health_->Sync(dir));
@@ -122,22 +138,27 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> Placer::MakeParents(const ArtifactTree&
   return parent;
 }
 
-absl::StatusOr<fs::FileStamp> Placer::DropOtherLink(fs::Dir& from, absl::string_view name, fs::Dir& to,
+absl::StatusOr<fs::FileStamp> Placer::DropOtherLink(fs::Dir& from,
+                                                    absl::string_view name,
+                                                    fs::Dir& to,
                                                     absl::string_view to_name) {
-  // The name that stays may be as young as nobody knows: it must survive a power cut that the other one does not.
+  // The name that stays may be as young as nobody knows: it must survive a
+  // power cut that the other one does not.
   RETURN_IF_ERROR(health_->Sync(to));
   RETURN_IF_ERROR(from.RemoveFile(name));
   return to.Stat(to_name);
 }
 
-absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
-                                                  fs::Dir& to, const RelativePath& path,
-                                                  const Precondition& precondition) {
+absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
+    const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
+    fs::Dir& to, const RelativePath& path, const Precondition& precondition) {
   ASSIGN_OR_RETURN(const fs::FileStamp source, from.Stat(name));
   const auto existing = to.Stat(path.name());
-  const bool onto_directory = existing.ok() && existing->type == fs::EntryType::kDirectory;
+  const bool onto_directory =
+      existing.ok() && existing->type == fs::EntryType::kDirectory;
   // Whether a directory may take the place of another, the rename knows best.
-  if (source.type != fs::EntryType::kDirectory || !onto_directory || precondition.create_only) {
+  if (source.type != fs::EntryType::kDirectory || !onto_directory ||
+      precondition.create_only) {
     RETURN_IF_ERROR(CheckReplaceable(tree, path, existing, precondition));
   }
   if (source.type == fs::EntryType::kDirectory) {
@@ -147,38 +168,46 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(const ArtifactTree& tree, fs::
     ++stripe.forgotten;
   }
   // rename(2) does nothing where both names are links to one file.
-  if (source.type == fs::EntryType::kFile && existing.ok() && IsSameFile(source, *existing)) {
-    ASSIGN_OR_RETURN(const bool two_entries, AreTwoEntries(from, name, to, path.name()));
+  if (source.type == fs::EntryType::kFile && existing.ok() &&
+      IsSameFile(source, *existing)) {
+    ASSIGN_OR_RETURN(const bool two_entries,
+                     AreTwoEntries(from, name, to, path.name()));
     if (two_entries) return DropOtherLink(from, name, to, path.name());
   }
-  const fs::RenameMode mode = precondition.create_only ? fs::RenameMode::kNoReplace : fs::RenameMode::kReplace;
+  const fs::RenameMode mode = precondition.create_only
+                                  ? fs::RenameMode::kNoReplace
+                                  : fs::RenameMode::kReplace;
   absl::Status renamed = from.Rename(name, to, path.name(), mode);
   if (fs::IsCrossDevice(renamed) && source.type == fs::EntryType::kDirectory) {
     ASSIGN_OR_RETURN(const auto uploads, tree.OpenUploads());
-    renamed = fs::MoveTree({.from = from,
-                            .name = std::string(name),
-                            .to = to,
-                            .to_name = std::string(path.name()),
-                            .mode = mode,
-                            .staging = *uploads,
-                            .staging_name = absl::StrCat(base::RandomId(), layout::kTempSuffix)},
-                           [&] { return health_->Sync(to); });
+    renamed = fs::MoveTree(
+        {.from = from,
+         .name = std::string(name),
+         .to = to,
+         .to_name = std::string(path.name()),
+         .mode = mode,
+         .staging = *uploads,
+         .staging_name = absl::StrCat(base::RandomId(), layout::kTempSuffix)},
+        [&] { return health_->Sync(to); });
   }
-  if (absl::IsAlreadyExists(renamed)) return ArtifactExists(tree.project().str(), path.shown());
+  if (absl::IsAlreadyExists(renamed))
+    return ArtifactExists(tree.project().str(), path.shown());
   if (absl::IsNotFound(renamed) && from.Stat(name).ok()) {
-    return WorkspaceBusy(tree.project().str(), "a directory on the way is being removed");
+    return WorkspaceBusy(tree.project().str(),
+                         "a directory on the way is being removed");
   }
   if (absl::IsNotFound(renamed)) return renamed;
   if (!renamed.ok()) return tree.Error(renamed, path);
   return to.Stat(path.name());
 }
 
-absl::StatusOr<fs::FileStamp> Placer::Place(const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
-                                            const RelativePath& path, const Precondition& precondition,
-                                            absl::FunctionRef<absl::Status()> check) {
+absl::StatusOr<fs::FileStamp> Placer::Place(
+    const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
+    const RelativePath& path, const Precondition& precondition,
+    absl::FunctionRef<absl::Status()> check) {
   RETURN_IF_ERROR(health_->Check());
-  // Durable before the rename: a power cut right after it must not take what was moved away with a directory that
-  // nobody has heard of.
+  // Durable before the rename: a power cut right after it must not take what
+  // was moved away with a directory that nobody has heard of.
   ASSIGN_OR_RETURN(const auto parent, MakeParents(tree, path));
   fs::Dir& to = parent == nullptr ? tree.root() : *parent;
   absl::StatusOr<fs::FileStamp> placed;

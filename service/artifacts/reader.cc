@@ -8,7 +8,8 @@
 
 namespace mlops::core {
 
-absl::StatusOr<OpenedArtifact> OpenArtifact(const ArtifactTree& tree, const RelativePath& path) {
+absl::StatusOr<OpenedArtifact> OpenArtifact(const ArtifactTree& tree,
+                                            const RelativePath& path) {
   ASSIGN_OR_RETURN(auto file, tree.OpenFile(path));
   auto stamp = file->Stat();
   if (!stamp.ok()) return tree.Error(stamp.status(), path);
@@ -18,22 +19,28 @@ absl::StatusOr<OpenedArtifact> OpenArtifact(const ArtifactTree& tree, const Rela
                         .artifact = DescribeArtifact(path.shown(), *stamp)};
 }
 
-ArtifactReader::ArtifactReader(OpenedArtifact opened) : opened_(std::move(opened)), end_(opened_.stamp.size_bytes) {}
+ArtifactReader::ArtifactReader(OpenedArtifact opened)
+    : opened_(std::move(opened)), end_(opened_.stamp.size_bytes) {}
 
-ArtifactReader::ArtifactReader(OpenedArtifact opened, int64_t offset, int64_t size)
+ArtifactReader::ArtifactReader(OpenedArtifact opened, int64_t offset,
+                               int64_t size)
     : opened_(std::move(opened)), offset_(offset), end_(offset + size) {}
 
 absl::Status ArtifactReader::Changed() const {
   const auto now = opened_.file->Stat();
-  return ArtifactEtagMismatch(opened_.project.str(), opened_.artifact.path, opened_.artifact.etag,
+  return ArtifactEtagMismatch(opened_.project.str(), opened_.artifact.path,
+                              opened_.artifact.etag,
                               now.ok() ? ArtifactEtag(*now) : "");
 }
 
 absl::Status ArtifactReader::CheckUnchanged() const {
   ASSIGN_OR_RETURN(const fs::FileStamp now, opened_.file->Stat());
-  // The time of the last change of any kind says too much: losing its name changes no content.
+  // The time of the last change of any kind says too much: losing its name
+  // changes no content.
   const bool appended = now.size_bytes > opened_.stamp.size_bytes;
-  return appended || now.modify_time == opened_.stamp.modify_time ? absl::OkStatus() : Changed();
+  return appended || now.modify_time == opened_.stamp.modify_time
+             ? absl::OkStatus()
+             : Changed();
 }
 
 absl::Status ArtifactReader::Advance(int64_t bytes) {
@@ -42,8 +49,10 @@ absl::Status ArtifactReader::Advance(int64_t bytes) {
 }
 
 absl::StatusOr<size_t> ArtifactReader::Read(char* buffer, size_t size) {
-  const size_t wanted = static_cast<size_t>(std::min<int64_t>(remaining_bytes(), static_cast<int64_t>(size)));
-  ASSIGN_OR_RETURN(const size_t got, opened_.file->ReadAt(offset_, buffer, wanted));
+  const size_t wanted = static_cast<size_t>(
+      std::min<int64_t>(remaining_bytes(), static_cast<int64_t>(size)));
+  ASSIGN_OR_RETURN(const size_t got,
+                   opened_.file->ReadAt(offset_, buffer, wanted));
   if (got < wanted) return Changed();
   RETURN_IF_ERROR(Advance(static_cast<int64_t>(got)));
   return got;
@@ -51,7 +60,8 @@ absl::StatusOr<size_t> ArtifactReader::Read(char* buffer, size_t size) {
 
 absl::Status ArtifactReader::CopyTo(fs::File& to, int64_t size) {
   const int64_t wanted = std::min(remaining_bytes(), size);
-  ASSIGN_OR_RETURN(const int64_t copied, to.CopyFrom(*opened_.file, offset_, wanted));
+  ASSIGN_OR_RETURN(const int64_t copied,
+                   to.CopyFrom(*opened_.file, offset_, wanted));
   if (copied < wanted) return Changed();
   return Advance(copied);
 }

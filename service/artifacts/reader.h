@@ -23,33 +23,38 @@ struct OpenedArtifact {
 };
 
 // Errors as ArtifactTree::OpenFile().
-absl::StatusOr<OpenedArtifact> OpenArtifact(const ArtifactTree& tree, const RelativePath& path);
+absl::StatusOr<OpenedArtifact> OpenArtifact(const ArtifactTree& tree,
+                                            const RelativePath& path);
 
-// One stream that reads a range of a file. What it reads is the file that had the name when it was opened. Not
-// thread-safe.
+// One stream that reads a range of a file. What it reads is the file that had
+// the name when it was opened. Not thread-safe.
 class ArtifactReader {
  public:
   // Reads the whole file.
   explicit ArtifactReader(OpenedArtifact opened);
-  // Reads `size` bytes from `offset` on, all of which the file had when it was opened.
+  // Reads `size` bytes from `offset` on, all of which the file had when it was
+  // opened.
   ArtifactReader(OpenedArtifact opened, int64_t offset, int64_t size);
 
   const Artifact& artifact() const { return opened_.artifact; }
   const fs::FileStamp& stamp() const { return opened_.stamp; }
   int64_t remaining_bytes() const { return end_ - offset_; }
 
-  // Reads the next bytes: as many as fit into `size` and remain. ABORTED/ETAG_MISMATCH if the file has become too
-  // short, or turns out at the end of the range to have been overwritten; INTERNAL/IO_ERROR if it cannot be read.
+  // Reads the next bytes: as many as fit into `size` and remain.
+  // ABORTED/ETAG_MISMATCH if the file has become too short, or turns out at the
+  // end of the range to have been overwritten; INTERNAL/IO_ERROR if it cannot
+  // be read.
   absl::StatusOr<size_t> Read(char* buffer, size_t size);
 
-  // Appends up to `size` of the next bytes to `to`, sharing blocks where the file system can. Errors as Read(), and as
-  // fs::File::CopyFrom().
+  // Appends up to `size` of the next bytes to `to`, sharing blocks where the
+  // file system can. Errors as Read(), and as fs::File::CopyFrom().
   absl::Status CopyTo(fs::File& to, int64_t size);
 
  private:
   absl::Status Advance(int64_t bytes);
   absl::Status Changed() const;
-  // Whether everything that was read belongs to one state of the file. Bytes appended since do no harm.
+  // Whether everything that was read belongs to one state of the file. Bytes
+  // appended since do no harm.
   absl::Status CheckUnchanged() const;
 
   const OpenedArtifact opened_;

@@ -17,9 +17,12 @@ namespace {
 constexpr absl::string_view kHexDigits = "0123456789abcdef";
 constexpr size_t kEscapeBytes = 4;  // "\xHH"
 
-bool IsControl(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }
+bool IsControl(char c) {
+  return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+}
 
-// The bytes that `text`, in which every '\' begins an escape, stands for; nullopt if there is another '\'.
+// The bytes that `text`, in which every '\' begins an escape, stands for;
+// nullopt if there is another '\'.
 std::optional<std::string> Unescape(absl::string_view text) {
   std::string bytes;
   while (!text.empty()) {
@@ -29,38 +32,50 @@ std::optional<std::string> Unescape(absl::string_view text) {
       continue;
     }
     if (text.size() < kEscapeBytes || text[1] != 'x') return std::nullopt;
-    const size_t high = kHexDigits.find(text[2]), low = kHexDigits.find(text[3]);
-    if (high == absl::string_view::npos || low == absl::string_view::npos) return std::nullopt;
+    const size_t high = kHexDigits.find(text[2]),
+                 low = kHexDigits.find(text[3]);
+    if (high == absl::string_view::npos || low == absl::string_view::npos)
+      return std::nullopt;
     bytes += static_cast<char>(high << 4 | low);
     text.remove_prefix(kEscapeBytes);
   }
   return bytes;
 }
 
-// What is wrong with a name on disk, but for bytes that are shown escaped; or "".
+// What is wrong with a name on disk, but for bytes that are shown escaped; or
+// "".
 absl::string_view NameProblem(absl::string_view name) {
-  if (name.empty()) return "has an empty name in it; it must neither begin nor end with '/'";
+  if (name.empty())
+    return "has an empty name in it; it must neither begin nor end with '/'";
   if (name == "." || name == "..") return "has \".\" or \"..\" in it";
-  if (name.size() > kMaxNameBytes) return "has a name of more than 255 bytes in it";
+  if (name.size() > kMaxNameBytes)
+    return "has a name of more than 255 bytes in it";
   return "";
 }
 
 // What is wrong with `text`, whose bytes on disk are `on_disk`; or "".
-absl::string_view Problem(absl::string_view text, absl::string_view on_disk, RelativePath::Use use) {
-  if (absl::StartsWith(text, "/")) return "is absolute; it must be relative to the workspace";
-  if (std::any_of(text.begin(), text.end(), IsControl)) return "has control characters in it";
+absl::string_view Problem(absl::string_view text, absl::string_view on_disk,
+                          RelativePath::Use use) {
+  if (absl::StartsWith(text, "/"))
+    return "is absolute; it must be relative to the workspace";
+  if (std::any_of(text.begin(), text.end(), IsControl))
+    return "has control characters in it";
   if (!base::IsValidUtf8(text)) return "is not valid UTF-8";
-  if (use == RelativePath::Use::kMake && absl::StrContains(text, '\\')) return "has '\\' in it";
-  // One text for each name: what needs no escape must have none, and what is no name gets none by it.
+  if (use == RelativePath::Use::kMake && absl::StrContains(text, '\\'))
+    return "has '\\' in it";
+  // One text for each name: what needs no escape must have none, and what is no
+  // name gets none by it.
   if (ShowPath(on_disk) != text || absl::StrContains(on_disk, '\0')) {
     return "has '\\' in it that is no escape as a list shows it";
   }
   if (on_disk.size() > kMaxPathBytes) return "is longer than 1024 bytes";
   for (absl::string_view name : absl::StrSplit(on_disk, '/')) {
-    if (absl::string_view problem = NameProblem(name); !problem.empty()) return problem;
+    if (absl::string_view problem = NameProblem(name); !problem.empty())
+      return problem;
   }
   const absl::string_view first = on_disk.substr(0, on_disk.find('/'));
-  if (std::find(kDirectories.begin(), kDirectories.end(), first) == kDirectories.end()) {
+  if (std::find(kDirectories.begin(), kDirectories.end(), first) ==
+      kDirectories.end()) {
     return "must begin with one of mlflow, dvc, monitoring, models and outputs";
   }
   return "";
@@ -68,29 +83,39 @@ absl::string_view Problem(absl::string_view text, absl::string_view on_disk, Rel
 
 }  // namespace
 
-absl::StatusOr<RelativePath> RelativePath::Parse(absl::string_view text, Use use, absl::string_view field) {
+absl::StatusOr<RelativePath> RelativePath::Parse(absl::string_view text,
+                                                 Use use,
+                                                 absl::string_view field) {
   if (text.empty()) return FieldInvalid(field, "is required");
   // Escaping makes a path four times as long at most.
-  if (text.size() > kEscapeBytes * kMaxPathBytes) return PathInvalid(text, "is longer than 1024 bytes");
+  if (text.size() > kEscapeBytes * kMaxPathBytes)
+    return PathInvalid(text, "is longer than 1024 bytes");
   std::optional<std::string> on_disk = Unescape(text);
   if (!on_disk.has_value()) on_disk = std::string(text);
-  if (absl::string_view problem = Problem(text, *on_disk, use); !problem.empty()) return PathInvalid(text, problem);
+  if (absl::string_view problem = Problem(text, *on_disk, use);
+      !problem.empty())
+    return PathInvalid(text, problem);
   return RelativePath(*std::move(on_disk), text);
 }
 
 absl::string_view RelativePath::parent() const {
   const size_t slash = on_disk_.rfind('/');
-  return slash == std::string::npos ? "" : absl::string_view(on_disk_).substr(0, slash);
+  return slash == std::string::npos
+             ? ""
+             : absl::string_view(on_disk_).substr(0, slash);
 }
 
 absl::string_view RelativePath::name() const {
   const size_t slash = on_disk_.rfind('/');
-  return slash == std::string::npos ? on_disk_ : absl::string_view(on_disk_).substr(slash + 1);
+  return slash == std::string::npos
+             ? on_disk_
+             : absl::string_view(on_disk_).substr(slash + 1);
 }
 
 bool RelativePath::IsWithin(const RelativePath& other) const {
   return absl::StartsWith(on_disk_, other.on_disk_) &&
-         (on_disk_.size() == other.on_disk_.size() || on_disk_[other.on_disk_.size()] == '/');
+         (on_disk_.size() == other.on_disk_.size() ||
+          on_disk_[other.on_disk_.size()] == '/');
 }
 
 std::string ShowPath(absl::string_view on_disk) {
@@ -100,7 +125,8 @@ std::string ShowPath(absl::string_view on_disk) {
     size_t length = base::DecodeUtf8(on_disk, &ignored);
     if (length == 0 || on_disk[0] == '\\' || IsControl(on_disk[0])) {
       const auto byte = static_cast<unsigned char>(on_disk[0]);
-      absl::StrAppend(&shown, "\\x", kHexDigits.substr(byte >> 4, 1), kHexDigits.substr(byte & 15, 1));
+      absl::StrAppend(&shown, "\\x", kHexDigits.substr(byte >> 4, 1),
+                      kHexDigits.substr(byte & 15, 1));
       length = 1;
     } else {
       shown.append(on_disk.data(), length);

@@ -12,12 +12,14 @@ namespace mlops::core {
 inline constexpr size_t kMaxPathBytes = 1024;
 inline constexpr size_t kMaxNameBytes = 255;
 
-// The path of an artifact below its workspace: names joined by '/', of which the first is one of kDirectories. Made by
-// Parse() alone, so that no other can reach the file system.
+// The path of an artifact below its workspace: names joined by '/', of which
+// the first is one of kDirectories. Made by Parse() alone, so that no other can
+// reach the file system.
 //
-// A name is 1 to 255 bytes of UTF-8 without '/', '\', control characters, and neither "." nor "..". What others have
-// put on disk may have other names: of those, each byte that is not allowed or no UTF-8 is shown as `\xHH`, lower-case.
-// As
+// A name is 1 to 255 bytes of UTF-8 without '/', '\', control characters, and
+// neither "." nor "..". What others have put on disk may have other names: of
+// those, each byte that is not allowed or no UTF-8 is shown as `\xHH`,
+// lower-case. As
 // '\' is in no name that is allowed, one text stands for one name.
 class RelativePath {
  public:
@@ -26,9 +28,11 @@ class RelativePath {
     kMake,  // What is to be made: they may not.
   };
 
-  // Returns INVALID_ARGUMENT/FIELD_INVALID {field, problem} if `text` is empty, INVALID_ARGUMENT/PATH_INVALID {path,
-  // problem} if it is no such path; `field` is the one of the request that has it.
-  static absl::StatusOr<RelativePath> Parse(absl::string_view text, Use use, absl::string_view field = "path");
+  // Returns INVALID_ARGUMENT/FIELD_INVALID {field, problem} if `text` is empty,
+  // INVALID_ARGUMENT/PATH_INVALID {path, problem} if it is no such path;
+  // `field` is the one of the request that has it.
+  static absl::StatusOr<RelativePath> Parse(absl::string_view text, Use use,
+                                            absl::string_view field = "path");
 
   // As on disk, and as on the wire.
   const std::string& on_disk() const { return on_disk_; }
@@ -45,7 +49,8 @@ class RelativePath {
   bool IsWithin(const RelativePath& other) const;
 
  private:
-  RelativePath(std::string on_disk, absl::string_view shown) : on_disk_(std::move(on_disk)), shown_(shown) {}
+  RelativePath(std::string on_disk, absl::string_view shown)
+      : on_disk_(std::move(on_disk)), shown_(shown) {}
 
   std::string on_disk_;
   std::string shown_;

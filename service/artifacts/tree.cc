@@ -24,7 +24,8 @@ constexpr int kMaxLinks = 40;  // As the kernel has it.
 }  // namespace
 
 std::string ArtifactEtag(const fs::FileStamp& stamp) {
-  return base::HashHex(absl::StrCat(stamp.inode, " ", stamp.size_bytes, " ", base::DecimalNanos(stamp.modify_time), " ",
+  return base::HashHex(absl::StrCat(stamp.inode, " ", stamp.size_bytes, " ",
+                                    base::DecimalNanos(stamp.modify_time), " ",
                                     base::DecimalNanos(stamp.change_time)),
                        kEtagDigits);
 }
@@ -38,7 +39,8 @@ Artifact DescribeArtifact(std::string shown, const fs::FileStamp& stamp) {
           .modify_time = stamp.modify_time};
 }
 
-absl::StatusOr<ArtifactTree> ArtifactTree::Open(const fs::Dir& base, const ProjectName& project) {
+absl::StatusOr<ArtifactTree> ArtifactTree::Open(const fs::Dir& base,
+                                                const ProjectName& project) {
   auto root = base.OpenDir(project.str());
   if (absl::IsNotFound(root.status())) return WorkspaceNotFound(project.str());
   RETURN_IF_ERROR(root.status());
@@ -46,27 +48,36 @@ absl::StatusOr<ArtifactTree> ArtifactTree::Open(const fs::Dir& base, const Proje
   return ArtifactTree(project, *std::move(root), stamp);
 }
 
-absl::Status ArtifactTree::Error(const absl::Status& status, const RelativePath& path) const {
+absl::Status ArtifactTree::Error(const absl::Status& status,
+                                 const RelativePath& path) const {
   const auto info = base::GetErrorInfo(status);
-  if (!info) return absl::IsNotFound(status) ? ArtifactNotFound(project_.str(), path.shown()) : status;
+  if (!info)
+    return absl::IsNotFound(status)
+               ? ArtifactNotFound(project_.str(), path.shown())
+               : status;
   // One that names its project has its place already, maybe about another path.
-  if (info->reason != "PATH_UNSUITABLE" || info->metadata.contains("project")) return status;
-  return PathUnsuitable(project_.str(), path.shown(), info->metadata.at("problem"));
+  if (info->reason != "PATH_UNSUITABLE" || info->metadata.contains("project"))
+    return status;
+  return PathUnsuitable(project_.str(), path.shown(),
+                        info->metadata.at("problem"));
 }
 
-absl::StatusOr<std::unique_ptr<fs::Dir>> ArtifactTree::OpenParent(const RelativePath& path) const {
+absl::StatusOr<std::unique_ptr<fs::Dir>> ArtifactTree::OpenParent(
+    const RelativePath& path) const {
   auto parent = root_->OpenDir(path.parent());
   if (!parent.ok()) return Error(parent.status(), path);
   return parent;
 }
 
-absl::StatusOr<fs::FileStamp> ArtifactTree::Stat(const RelativePath& path) const {
+absl::StatusOr<fs::FileStamp> ArtifactTree::Stat(
+    const RelativePath& path) const {
   auto stamp = StatOnDisk(path.on_disk());
   if (!stamp.ok()) return Error(stamp.status(), path);
   return stamp;
 }
 
-absl::StatusOr<fs::FileStamp> ArtifactTree::StatOnDisk(absl::string_view on_disk) const {
+absl::StatusOr<fs::FileStamp> ArtifactTree::StatOnDisk(
+    absl::string_view on_disk) const {
   const size_t slash = on_disk.rfind('/');
   if (slash == absl::string_view::npos) return root_->Stat(on_disk);
   // Not at once: links on the way would be followed.
@@ -74,14 +85,17 @@ absl::StatusOr<fs::FileStamp> ArtifactTree::StatOnDisk(absl::string_view on_disk
   return parent->Stat(on_disk.substr(slash + 1));
 }
 
-// The links are followed here, name by name, and not by the kernel, which could be kept beneath the workspace but not
-// out of what is hidden there. What is opened then is opened without following any: one that is put in the way
+// The links are followed here, name by name, and not by the kernel, which could
+// be kept beneath the workspace but not out of what is hidden there. What is
+// opened then is opened without following any: one that is put in the way
 // meanwhile leads nowhere.
-absl::StatusOr<std::string> ArtifactTree::Resolve(const RelativePath& path) const {
+absl::StatusOr<std::string> ArtifactTree::Resolve(
+    const RelativePath& path) const {
   const auto unsuitable = [&](absl::string_view problem) {
     return PathUnsuitable(project_.str(), path.shown(), problem);
   };
-  std::vector<std::string> way;   // No link, but for the last name while it is looked at.
+  // No link, but for the last name while it is looked at.
+  std::vector<std::string> way;
   std::vector<std::string> rest;  // What comes behind, the next name last.
   const auto push = [&](absl::string_view names) {
     const std::vector<std::string> split = absl::StrSplit(names, '/');
@@ -92,30 +106,41 @@ absl::StatusOr<std::string> ArtifactTree::Resolve(const RelativePath& path) cons
     const std::string name = std::move(rest.back());
     rest.pop_back();
     if (name.empty() || name == ".") continue;
-    if (name == ".." && way.empty()) return unsuitable("leads out of the workspace by a symbolic link");
+    if (name == ".." && way.empty())
+      return unsuitable("leads out of the workspace by a symbolic link");
     if (name == "..") {
       way.pop_back();
       continue;
     }
     way.push_back(name);
     const auto target = root_->ReadLink(absl::StrJoin(way, "/"));
-    if (absl::IsNotFound(target.status()) && links > 0) return BrokenLink(project_.str(), path.shown());
+    if (absl::IsNotFound(target.status()) && links > 0)
+      return BrokenLink(project_.str(), path.shown());
     if (!target.ok()) return Error(target.status(), path);
     if (!target->has_value()) continue;
-    if (way.size() == 1) return unsuitable("leads through one of the workspace's directories that is a symbolic link");
-    if (absl::StartsWith(**target, "/")) return unsuitable("leads through a symbolic link that is absolute");
-    if (++links > kMaxLinks) return unsuitable("leads through too many symbolic links");
+    if (way.size() == 1)
+      return unsuitable(
+          "leads through one of the workspace's directories that is a symbolic "
+          "link");
+    if (absl::StartsWith(**target, "/"))
+      return unsuitable("leads through a symbolic link that is absolute");
+    if (++links > kMaxLinks)
+      return unsuitable("leads through too many symbolic links");
     way.pop_back();
     push(**target);
   }
-  if (way.empty() || std::find(kDirectories.begin(), kDirectories.end(), way.front()) == kDirectories.end()) {
-    return unsuitable("leads by a symbolic link to what is in none of the workspace's directories");
+  if (way.empty() || std::find(kDirectories.begin(), kDirectories.end(),
+                               way.front()) == kDirectories.end()) {
+    return unsuitable(
+        "leads by a symbolic link to what is in none of the workspace's "
+        "directories");
   }
   return absl::StrJoin(way, "/");
 }
 
 template <typename Call>
-auto ArtifactTree::Following(const RelativePath& path, Call call) const -> decltype(call(absl::string_view())) {
+auto ArtifactTree::Following(const RelativePath& path, Call call) const
+    -> decltype(call(absl::string_view())) {
   auto found = call(path.on_disk());
   if (absl::IsFailedPrecondition(found.status())) {
     ASSIGN_OR_RETURN(const std::string target, Resolve(path));
@@ -125,45 +150,60 @@ auto ArtifactTree::Following(const RelativePath& path, Call call) const -> declt
   return found;
 }
 
-absl::StatusOr<fs::FileStamp> ArtifactTree::StatTarget(const RelativePath& path) const {
-  return Following(path, [&](absl::string_view on_disk) -> absl::StatusOr<fs::FileStamp> {
-    ASSIGN_OR_RETURN(const fs::FileStamp stamp, StatOnDisk(on_disk));
-    if (stamp.type != fs::EntryType::kSymlink) return stamp;
-    return PathUnsuitable(project_.str(), path.shown(), "is a symbolic link");
+absl::StatusOr<fs::FileStamp> ArtifactTree::StatTarget(
+    const RelativePath& path) const {
+  return Following(
+      path, [&](absl::string_view on_disk) -> absl::StatusOr<fs::FileStamp> {
+        ASSIGN_OR_RETURN(const fs::FileStamp stamp, StatOnDisk(on_disk));
+        if (stamp.type != fs::EntryType::kSymlink) return stamp;
+        return PathUnsuitable(project_.str(), path.shown(),
+                              "is a symbolic link");
+      });
+}
+
+absl::StatusOr<std::unique_ptr<fs::FileReader>> ArtifactTree::OpenFile(
+    const RelativePath& path) const {
+  return Following(path, [this](absl::string_view on_disk) {
+    return root_->OpenFile(on_disk);
   });
 }
 
-absl::StatusOr<std::unique_ptr<fs::FileReader>> ArtifactTree::OpenFile(const RelativePath& path) const {
-  return Following(path, [this](absl::string_view on_disk) { return root_->OpenFile(on_disk); });
-}
-
-absl::StatusOr<std::unique_ptr<fs::Dir>> ArtifactTree::OpenDir(const RelativePath& path) const {
-  return Following(path, [this](absl::string_view on_disk) { return root_->OpenDir(on_disk); });
+absl::StatusOr<std::unique_ptr<fs::Dir>> ArtifactTree::OpenDir(
+    const RelativePath& path) const {
+  return Following(path, [this](absl::string_view on_disk) {
+    return root_->OpenDir(on_disk);
+  });
 }
 
 absl::StatusOr<std::unique_ptr<fs::Dir>> ArtifactTree::OpenUploads() const {
   return OpenOrMakeDir(*root_, layout::kUploadsDir);
 }
 
-absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& dir, absl::string_view name) {
+absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& dir,
+                                                       absl::string_view name) {
   auto opened = dir.OpenDir(name);
   if (!absl::IsNotFound(opened.status())) return opened;
   // Somebody else may make it at the same moment.
-  if (absl::Status made = dir.MakeDir(name); !made.ok() && !absl::IsAlreadyExists(made)) return made;
+  if (absl::Status made = dir.MakeDir(name);
+      !made.ok() && !absl::IsAlreadyExists(made))
+    return made;
   return dir.OpenDir(name);
 }
 
-absl::Status CheckSuitable(const ArtifactTree& tree, const RelativePath& path, const fs::FileStamp& stamp) {
+absl::Status CheckSuitable(const ArtifactTree& tree, const RelativePath& path,
+                           const fs::FileStamp& stamp) {
   switch (stamp.type) {
     case fs::EntryType::kFile:
     case fs::EntryType::kDirectory:
       return absl::OkStatus();
     case fs::EntryType::kSymlink:
-      return PathUnsuitable(tree.project().str(), path.shown(), "is a symbolic link");
+      return PathUnsuitable(tree.project().str(), path.shown(),
+                            "is a symbolic link");
     case fs::EntryType::kOther:
       break;
   }
-  return PathUnsuitable(tree.project().str(), path.shown(), "is neither a regular file nor a directory");
+  return PathUnsuitable(tree.project().str(), path.shown(),
+                        "is neither a regular file nor a directory");
 }
 
 }  // namespace mlops::core

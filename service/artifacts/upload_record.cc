@@ -34,16 +34,19 @@ bool Take(const nlohmann::json& json, const char* key, T& value) {
 }
 
 std::optional<UploadRecord> ParseRecord(const std::string& text) {
-  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const auto json =
+      nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   UploadRecord record;
-  if (!json.is_object() || !Take(json, "path", record.path) || !Take(json, "boot_id", record.boot_id) ||
+  if (!json.is_object() || !Take(json, "path", record.path) ||
+      !Take(json, "boot_id", record.boot_id) ||
       !Take(json, "inode", record.inode)) {
     return std::nullopt;
   }
   int64_t birth_ns = 0;
   if (Take(json, "birth_ns", birth_ns)) record.birth_ns = birth_ns;
   UploadRecord::Content content;
-  if (Take(json, "sha256", content.sha256) && Take(json, "size_bytes", content.size_bytes) &&
+  if (Take(json, "sha256", content.sha256) &&
+      Take(json, "size_bytes", content.size_bytes) &&
       Take(json, "modify_ns", content.modify_ns)) {
     record.content = std::move(content);
   }
@@ -51,7 +54,9 @@ std::optional<UploadRecord> ParseRecord(const std::string& text) {
 }
 
 std::string FormatRecord(const UploadRecord& record) {
-  nlohmann::json json = {{"path", record.path}, {"boot_id", record.boot_id}, {"inode", record.inode}};
+  nlohmann::json json = {{"path", record.path},
+                         {"boot_id", record.boot_id},
+                         {"inode", record.inode}};
   if (record.birth_ns) json["birth_ns"] = *record.birth_ns;
   if (record.content) {
     json["sha256"] = record.content->sha256;
@@ -61,7 +66,8 @@ std::string FormatRecord(const UploadRecord& record) {
   return absl::StrCat(json.dump(), "\n");
 }
 
-absl::Status WriteAndRename(fs::Dir& dir, const std::string& temp, const std::string& name, const std::string& text) {
+absl::Status WriteAndRename(fs::Dir& dir, const std::string& temp,
+                            const std::string& name, const std::string& text) {
   ASSIGN_OR_RETURN(const auto file, dir.CreateFile(temp));
   RETURN_IF_ERROR(file->Write(text));
   RETURN_IF_ERROR(file->Close());
@@ -73,7 +79,8 @@ absl::Status WriteAndRename(fs::Dir& dir, const std::string& temp, const std::st
 bool UploadRecord::IsOf(const fs::FileStamp& stamp) const {
   const std::optional<int64_t> birth = BirthOf(stamp);
   const bool same_birth = !birth || !birth_ns || *birth == *birth_ns;
-  return stamp.type == fs::EntryType::kFile && stamp.inode == inode && same_birth;
+  return stamp.type == fs::EntryType::kFile && stamp.inode == inode &&
+         same_birth;
 }
 
 bool UploadRecord::IsFinishedAs(const fs::FileStamp& stamp) const {
@@ -81,27 +88,40 @@ bool UploadRecord::IsFinishedAs(const fs::FileStamp& stamp) const {
          absl::ToUnixNanos(stamp.modify_time) == content->modify_ns;
 }
 
-UploadRecord NewUploadRecord(std::string path, std::string boot_id, const fs::FileStamp& part) {
-  return {.path = std::move(path), .boot_id = std::move(boot_id), .inode = part.inode, .birth_ns = BirthOf(part)};
+UploadRecord NewUploadRecord(std::string path, std::string boot_id,
+                             const fs::FileStamp& part) {
+  return {.path = std::move(path),
+          .boot_id = std::move(boot_id),
+          .inode = part.inode,
+          .birth_ns = BirthOf(part)};
 }
 
-std::string PartName(absl::string_view upload_id) { return absl::StrCat(upload_id, layout::kPartSuffix); }
-std::string RecordName(absl::string_view upload_id) { return absl::StrCat(upload_id, layout::kAboutSuffix); }
+std::string PartName(absl::string_view upload_id) {
+  return absl::StrCat(upload_id, layout::kPartSuffix);
+}
+std::string RecordName(absl::string_view upload_id) {
+  return absl::StrCat(upload_id, layout::kAboutSuffix);
+}
 
-absl::StatusOr<std::optional<UploadRecord>> ReadUploadRecord(const fs::Dir& dir, absl::string_view upload_id) {
+absl::StatusOr<std::optional<UploadRecord>> ReadUploadRecord(
+    const fs::Dir& dir, absl::string_view upload_id) {
   const auto content = dir.ReadFile(RecordName(upload_id), kMaxRecordBytes);
   if (content.ok()) return ParseRecord(content->data);
   const absl::Status& status = content.status();
   // Too large, or no file at all: nothing that the server wrote.
-  if (absl::IsNotFound(status) || absl::IsOutOfRange(status) || absl::IsFailedPrecondition(status)) return std::nullopt;
+  if (absl::IsNotFound(status) || absl::IsOutOfRange(status) ||
+      absl::IsFailedPrecondition(status))
+    return std::nullopt;
   return status;
 }
 
-absl::Status WriteUploadRecord(fs::Dir& dir, absl::string_view upload_id, const UploadRecord& record) {
+absl::Status WriteUploadRecord(fs::Dir& dir, absl::string_view upload_id,
+                               const UploadRecord& record) {
   // The name of the claim, so that no sweep takes it away.
   const std::string temp = absl::StrCat(upload_id, layout::kTempSuffix);
   RETURN_IF_ERROR(RemoveIfThere(dir, temp));
-  absl::Status written = WriteAndRename(dir, temp, RecordName(upload_id), FormatRecord(record));
+  absl::Status written =
+      WriteAndRename(dir, temp, RecordName(upload_id), FormatRecord(record));
   if (!written.ok()) RemoveIfThere(dir, temp).IgnoreError();
   return written;
 }

@@ -18,11 +18,14 @@ constexpr uint32_t kOwnerWrites = 0600;
 }  // namespace
 
 absl::Status UploadBusy(const WriteArgs& args) {
-  return WorkspaceBusy(args.project.str(), absl::StrCat("upload ", args.upload_id));
+  return WorkspaceBusy(args.project.str(),
+                       absl::StrCat("upload ", args.upload_id));
 }
 
-absl::Status StageWithModeOf(const absl::StatusOr<fs::FileStamp>& existing, fs::File& file) {
-  if (!existing.ok() || existing->type != fs::EntryType::kFile) return absl::OkStatus();
+absl::Status StageWithModeOf(const absl::StatusOr<fs::FileStamp>& existing,
+                             fs::File& file) {
+  if (!existing.ok() || existing->type != fs::EntryType::kFile)
+    return absl::OkStatus();
   return file.SetMode(existing->mode | kOwnerWrites);
 }
 
@@ -34,8 +37,10 @@ UploadWriter::~UploadWriter() {
 absl::Status UploadWriter::Drop() {
   staged_.file.reset();
   if (staged_.name.empty()) return absl::OkStatus();
-  absl::Status removed = RemoveIfThere(*staged_.dir, std::exchange(staged_.name, ""));
-  if (resumable()) removed.Update(RemoveIfThere(*staged_.dir, RecordName(args_.upload_id)));
+  absl::Status removed =
+      RemoveIfThere(*staged_.dir, std::exchange(staged_.name, ""));
+  if (resumable())
+    removed.Update(RemoveIfThere(*staged_.dir, RecordName(args_.upload_id)));
   return removed;
 }
 
@@ -46,11 +51,16 @@ absl::StatusOr<std::optional<Artifact>> UploadWriter::Discard() {
 
 absl::StatusOr<bool> UploadWriter::Rehash() {
   if (staged_.to_rehash == nullptr) return false;
-  // Who appended to it by its path left it in memory: the disk is to have it while it is hashed.
-  if (rehashed_bytes_ % kWritebackBytes == 0) staged_.file->StartWriteback(rehashed_bytes_, kWritebackBytes);
+  // Who appended to it by its path left it in memory: the disk is to have it
+  // while it is hashed.
+  if (rehashed_bytes_ % kWritebackBytes == 0)
+    staged_.file->StartWriteback(rehashed_bytes_, kWritebackBytes);
   const auto buffer = std::make_unique_for_overwrite<char[]>(kRehashBytes);
-  const size_t wanted = static_cast<size_t>(std::min<int64_t>(staged_.offset - rehashed_bytes_, kRehashBytes));
-  ASSIGN_OR_RETURN(const size_t got, staged_.to_rehash->ReadAt(rehashed_bytes_, buffer.get(), wanted));
+  const size_t wanted = static_cast<size_t>(
+      std::min<int64_t>(staged_.offset - rehashed_bytes_, kRehashBytes));
+  ASSIGN_OR_RETURN(
+      const size_t got,
+      staged_.to_rehash->ReadAt(rehashed_bytes_, buffer.get(), wanted));
   sha256_.Update(absl::string_view(buffer.get(), got));
   rehashed_bytes_ += static_cast<int64_t>(got);
   if (got < wanted) return UploadBusy(args_);
@@ -65,9 +75,12 @@ absl::Status UploadWriter::Write(absl::Span<const absl::string_view> pieces) {
 
 absl::Status UploadWriter::Append(absl::Span<const absl::string_view> pieces) {
   if (pieces.empty()) return absl::OkStatus();
-  if (staged_.finished) return FieldInvalid("data", "comes after the end of an upload that is finished");
+  if (staged_.finished)
+    return FieldInvalid("data",
+                        "comes after the end of an upload that is finished");
   RETURN_IF_ERROR(staged_.file->WritePieces(pieces));
-  for (absl::string_view piece : pieces) staged_.offset += static_cast<int64_t>(piece.size());
+  for (absl::string_view piece : pieces)
+    staged_.offset += static_cast<int64_t>(piece.size());
   return absl::OkStatus();
 }
 
@@ -76,21 +89,27 @@ void UploadWriter::Hash(absl::Span<const absl::string_view> pieces) {
 }
 
 absl::Status UploadWriter::CheckSha256(const std::string& actual) const {
-  if (expected_sha256_.empty() || actual == expected_sha256_) return absl::OkStatus();
-  return ChecksumMismatch(args_.project.str(), args_.path.shown(), expected_sha256_, actual);
+  if (expected_sha256_.empty() || actual == expected_sha256_)
+    return absl::OkStatus();
+  return ChecksumMismatch(args_.project.str(), args_.path.shown(),
+                          expected_sha256_, actual);
 }
 
 absl::Status UploadWriter::CheckStaged() const {
   if (!staged_.before) return absl::OkStatus();
   ASSIGN_OR_RETURN(const fs::FileStamp now, staged_.dir->Stat(staged_.name));
-  const bool untouched = staged_.offset > staged_.before->size_bytes || now.modify_time == staged_.before->modify_time;
-  return now.inode == staged_.before->inode && now.size_bytes == staged_.offset && untouched ? absl::OkStatus()
-                                                                                             : UploadBusy(args_);
+  const bool untouched = staged_.offset > staged_.before->size_bytes ||
+                         now.modify_time == staged_.before->modify_time;
+  return now.inode == staged_.before->inode &&
+                 now.size_bytes == staged_.offset && untouched
+             ? absl::OkStatus()
+             : UploadBusy(args_);
 }
 
 absl::Status UploadWriter::Seal() {
   const auto existing = tree_.Stat(args_.path);
-  const bool missing = absl::IsNotFound(existing.status()) || absl::IsFailedPrecondition(existing.status());
+  const bool missing = absl::IsNotFound(existing.status()) ||
+                       absl::IsFailedPrecondition(existing.status());
   if (!existing.ok() && !missing) return existing.status();
   if (existing.ok() && existing->type == fs::EntryType::kFile) {
     RETURN_IF_ERROR(staged_.file->SetMode(existing->mode));
@@ -106,11 +125,14 @@ absl::Status UploadWriter::Seal() {
 absl::Status UploadWriter::RecordContent(const std::string& sha256) {
   if (!resumable()) return absl::OkStatus();
   const auto stamp = staged_.dir->Stat(staged_.name);
-  if (absl::IsNotFound(stamp.status())) return UploadNotFound(args_.project.str(), args_.upload_id);
+  if (absl::IsNotFound(stamp.status()))
+    return UploadNotFound(args_.project.str(), args_.upload_id);
   RETURN_IF_ERROR(stamp.status());
   if (!staged_.record.IsOf(*stamp)) return UploadBusy(args_);
-  staged_.record.content = UploadRecord::Content{
-      .sha256 = sha256, .size_bytes = stamp->size_bytes, .modify_ns = absl::ToUnixNanos(stamp->modify_time)};
+  staged_.record.content =
+      UploadRecord::Content{.sha256 = sha256,
+                            .size_bytes = stamp->size_bytes,
+                            .modify_ns = absl::ToUnixNanos(stamp->modify_time)};
   return WriteUploadRecord(*staged_.dir, args_.upload_id, staged_.record);
 }
 
@@ -126,12 +148,17 @@ absl::StatusOr<Artifact> UploadWriter::Finish() {
   }
   RETURN_IF_ERROR(Seal());
   RETURN_IF_ERROR(RecordContent(actual));
-  const auto placed = placer_->Place(tree_, *staged_.dir, staged_.name, args_.path, args_.precondition,
-                                     [this] { return CheckStaged(); });
+  const auto placed =
+      placer_->Place(tree_, *staged_.dir, staged_.name, args_.path,
+                     args_.precondition, [this] { return CheckStaged(); });
   if (!placed.ok()) {
-    // Renamed, and nobody knows whether for good: it must not be found to be finished later.
-    if (absl::IsNotFound(staged_.dir->Stat(staged_.name).status())) Drop().IgnoreError();
-    if (!absl::IsNotFound(placed.status()) || !base::GetReason(placed.status()).empty()) return placed.status();
+    // Renamed, and nobody knows whether for good: it must not be found to be
+    // finished later.
+    if (absl::IsNotFound(staged_.dir->Stat(staged_.name).status()))
+      Drop().IgnoreError();
+    if (!absl::IsNotFound(placed.status()) ||
+        !base::GetReason(placed.status()).empty())
+      return placed.status();
     return UploadNotFound(args_.project.str(), args_.upload_id);
   }
   staged_.name.clear();

@@ -16,14 +16,17 @@ namespace {
 
 constexpr size_t kMaxSweptAtOnce = 1000;
 
-// Names the upload for claims. The directory is told by its inode, which is no other's while it is open: a workspace
-// that was made anew under the same name has uploads of its own.
+// Names the upload for claims. The directory is told by its inode, which is no
+// other's while it is open: a workspace that was made anew under the same name
+// has uploads of its own.
 std::string ClaimKey(const ArtifactTree& tree, absl::string_view id) {
   return absl::StrCat(tree.stamp().device, " ", tree.stamp().inode, "/", id);
 }
 
 // Whether a failed look at a file means that there is no such file.
-bool IsMissing(const absl::Status& status) { return absl::IsNotFound(status) || absl::IsFailedPrecondition(status); }
+bool IsMissing(const absl::Status& status) {
+  return absl::IsNotFound(status) || absl::IsFailedPrecondition(status);
+}
 
 }  // namespace
 
@@ -32,44 +35,56 @@ Uploads::Uploads(Placer* placer, const UploadOptions& options)
       health_(options.health),
       part_ttl_(options.part_ttl),
       finished_ttl_(options.finished_ttl),
-      // Where nothing tells whether the machine was restarted, it may have been whenever the server was.
+      // Where nothing tells whether the machine was restarted, it may have been
+      // whenever the server was.
       boot_id_(options.boot_id.empty() ? base::RandomId() : options.boot_id),
       expiry_(options.clock, options.steady_clock) {}
 
-std::unique_ptr<Claims::Claim> Uploads::TryClaim(const ArtifactTree& tree, absl::string_view id) {
+std::unique_ptr<Claims::Claim> Uploads::TryClaim(const ArtifactTree& tree,
+                                                 absl::string_view id) {
   return claims_.TryClaim(ClaimKey(tree, id));
 }
 
-bool Uploads::IsWhole(const UploadRecord& record, const fs::FileStamp& part) const {
+bool Uploads::IsWhole(const UploadRecord& record,
+                      const fs::FileStamp& part) const {
   return record.IsOf(part) && record.boot_id == boot_id_;
 }
 
-absl::StatusOr<std::unique_ptr<UploadWriter>> Uploads::Open(ArtifactTree tree, const WriteArgs& args) {
+absl::StatusOr<std::unique_ptr<UploadWriter>> Uploads::Open(
+    ArtifactTree tree, const WriteArgs& args) {
   Staged staged;
-  const std::string id = args.upload_id.empty() ? base::RandomId() : args.upload_id;
+  const std::string id =
+      args.upload_id.empty() ? base::RandomId() : args.upload_id;
   staged.claim = TryClaim(tree, id);
   if (staged.claim == nullptr) return UploadBusy(args);
   // Refused now rather than when everything has come; Place() looks again then.
   auto existing = tree.Stat(args.path);
   if (absl::IsFailedPrecondition(existing.status())) return existing.status();
-  if (args.upload_id.empty()) RETURN_IF_ERROR(CheckReplaceable(tree, args.path, existing, args.precondition));
+  if (args.upload_id.empty())
+    RETURN_IF_ERROR(
+        CheckReplaceable(tree, args.path, existing, args.precondition));
   ASSIGN_OR_RETURN(staged.dir, tree.OpenUploads());
   if (!args.upload_id.empty()) {
     RETURN_IF_ERROR(OpenResumable(tree, args, existing, staged));
   } else {
-    if (args.offset != 0) return UploadOffsetMismatch(args.project.str(), "", args.offset, 0);
+    if (args.offset != 0)
+      return UploadOffsetMismatch(args.project.str(), "", args.offset, 0);
     staged.name = absl::StrCat(id, layout::kTempSuffix);
     ASSIGN_OR_RETURN(staged.file, staged.dir->CreateFile(staged.name));
     RETURN_IF_ERROR(StageWithModeOf(existing, *staged.file));
   }
-  return std::make_unique<UploadWriter>(placer_, std::move(tree), args, std::move(staged));
+  return std::make_unique<UploadWriter>(placer_, std::move(tree), args,
+                                        std::move(staged));
 }
 
-absl::StatusOr<Uploads::Found> Uploads::Find(const ArtifactTree& tree, const fs::Dir& dir, const WriteArgs& args) {
+absl::StatusOr<Uploads::Found> Uploads::Find(const ArtifactTree& tree,
+                                             const fs::Dir& dir,
+                                             const WriteArgs& args) {
   Found found;
   ASSIGN_OR_RETURN(found.record, ReadUploadRecord(dir, args.upload_id));
   if (found.record && found.record->path != args.path.shown()) {
-    return FieldInvalid("upload_id", absl::StrCat("is the one of an upload to ", found.record->path));
+    return FieldInvalid("upload_id", absl::StrCat("is the one of an upload to ",
+                                                  found.record->path));
   }
   const auto part = dir.Stat(PartName(args.upload_id));
   if (part.ok()) {
@@ -83,8 +98,9 @@ absl::StatusOr<Uploads::Found> Uploads::Find(const ArtifactTree& tree, const fs:
   return found;
 }
 
-absl::Status Uploads::OpenResumable(const ArtifactTree& tree, const WriteArgs& args,
-                                    const absl::StatusOr<fs::FileStamp>& existing, Staged& staged) {
+absl::Status Uploads::OpenResumable(
+    const ArtifactTree& tree, const WriteArgs& args,
+    const absl::StatusOr<fs::FileStamp>& existing, Staged& staged) {
   const std::string& id = args.upload_id;
   ASSIGN_OR_RETURN(Found found, Find(tree, *staged.dir, args));
   auto& [record, part, finished] = found;
@@ -98,7 +114,8 @@ absl::Status Uploads::OpenResumable(const ArtifactTree& tree, const WriteArgs& a
     staged.finished = std::move(finished);
     return absl::OkStatus();
   }
-  RETURN_IF_ERROR(CheckReplaceable(tree, args.path, existing, args.precondition));
+  RETURN_IF_ERROR(
+      CheckReplaceable(tree, args.path, existing, args.precondition));
   const bool whole = record && part && IsWhole(*record, *part);
   RETURN_IF_ERROR(check_offset(whole ? part->size_bytes : 0));
   if (!whole) return BeginPart(args, existing, staged);
@@ -112,7 +129,8 @@ absl::Status Uploads::OpenResumable(const ArtifactTree& tree, const WriteArgs& a
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::optional<Artifact>> Uploads::Discard(const ArtifactTree& tree, const WriteArgs& args) {
+absl::StatusOr<std::optional<Artifact>> Uploads::Discard(
+    const ArtifactTree& tree, const WriteArgs& args) {
   const std::string& id = args.upload_id;
   const auto claim = TryClaim(tree, id);
   if (claim == nullptr) return UploadBusy(args);
@@ -126,7 +144,9 @@ absl::StatusOr<std::optional<Artifact>> Uploads::Discard(const ArtifactTree& tre
   return std::nullopt;
 }
 
-absl::Status Uploads::BeginPart(const WriteArgs& args, const absl::StatusOr<fs::FileStamp>& existing, Staged& staged) {
+absl::Status Uploads::BeginPart(const WriteArgs& args,
+                                const absl::StatusOr<fs::FileStamp>& existing,
+                                Staged& staged) {
   fs::Dir& dir = *staged.dir;
   const std::string& id = args.upload_id;
   RETURN_IF_ERROR(RemoveIfThere(dir, PartName(id)));
@@ -140,8 +160,8 @@ absl::Status Uploads::BeginPart(const WriteArgs& args, const absl::StatusOr<fs::
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::optional<Artifact>> Uploads::FindFinished(const ArtifactTree& tree,
-                                                              const UploadRecord& record) const {
+absl::StatusOr<std::optional<Artifact>> Uploads::FindFinished(
+    const ArtifactTree& tree, const UploadRecord& record) const {
   const auto path = RelativePath::Parse(record.path, RelativePath::Use::kMake);
   if (!path.ok() || !record.content) return std::nullopt;
   const auto stamp = tree.Stat(*path);
@@ -153,8 +173,10 @@ absl::StatusOr<std::optional<Artifact>> Uploads::FindFinished(const ArtifactTree
   return artifact;
 }
 
-absl::Status Uploads::SyncFinished(const ArtifactTree& tree, const UploadRecord& record) const {
-  ASSIGN_OR_RETURN(const RelativePath path, RelativePath::Parse(record.path, RelativePath::Use::kMake));
+absl::Status Uploads::SyncFinished(const ArtifactTree& tree,
+                                   const UploadRecord& record) const {
+  ASSIGN_OR_RETURN(const RelativePath path,
+                   RelativePath::Parse(record.path, RelativePath::Use::kMake));
   ASSIGN_OR_RETURN(const auto parent, tree.OpenParent(path));
   return health_->Sync(*parent);
 }
@@ -163,8 +185,10 @@ bool Uploads::IsExpired(const fs::FileStamp& stamp, absl::Duration ttl) const {
   return stamp.modify_time + ttl < expiry_.Now();
 }
 
-absl::StatusOr<UploadState> Uploads::Get(const ArtifactTree& tree, const std::string& upload_id) {
-  const absl::Status not_found = UploadNotFound(tree.project().str(), upload_id);
+absl::StatusOr<UploadState> Uploads::Get(const ArtifactTree& tree,
+                                         const std::string& upload_id) {
+  const absl::Status not_found =
+      UploadNotFound(tree.project().str(), upload_id);
   const auto dir = tree.root().OpenDir(layout::kUploadsDir);
   if (absl::IsNotFound(dir.status())) return not_found;
   RETURN_IF_ERROR(dir.status());
@@ -176,7 +200,8 @@ absl::StatusOr<UploadState> Uploads::Get(const ArtifactTree& tree, const std::st
     if (IsExpired(*part, part_ttl_)) return not_found;
     if (IsWhole(*record, *part)) {
       state.offset = part->size_bytes;
-      state.staged_path = absl::StrCat(layout::kUploadsDir, "/", PartName(upload_id));
+      state.staged_path =
+          absl::StrCat(layout::kUploadsDir, "/", PartName(upload_id));
       state.staged_etag = ArtifactEtag(*part);
     }
     state.expire_time = part->modify_time + part_ttl_;
@@ -186,10 +211,14 @@ absl::StatusOr<UploadState> Uploads::Get(const ArtifactTree& tree, const std::st
   return GetFinished(tree, **dir, upload_id, *record);
 }
 
-absl::StatusOr<UploadState> Uploads::GetFinished(const ArtifactTree& tree, const fs::Dir& dir,
-                                                 const std::string& upload_id, const UploadRecord& record) {
-  const absl::Status not_found = UploadNotFound(tree.project().str(), upload_id);
-  // Where a directory could not be synced, nobody knows whether what was finished is there for good.
+absl::StatusOr<UploadState> Uploads::GetFinished(const ArtifactTree& tree,
+                                                 const fs::Dir& dir,
+                                                 const std::string& upload_id,
+                                                 const UploadRecord& record) {
+  const absl::Status not_found =
+      UploadNotFound(tree.project().str(), upload_id);
+  // Where a directory could not be synced, nobody knows whether what was
+  // finished is there for good.
   RETURN_IF_ERROR(health_->Check());
   ASSIGN_OR_RETURN(auto finished, FindFinished(tree, record));
   if (!finished) return not_found;
@@ -198,8 +227,9 @@ absl::StatusOr<UploadState> Uploads::GetFinished(const ArtifactTree& tree, const
   if (absl::IsNotFound(recorded.status())) return not_found;
   RETURN_IF_ERROR(recorded.status());
   if (IsExpired(*recorded, finished_ttl_)) return not_found;
-  UploadState state{
-      .path = record.path, .offset = finished->size_bytes, .expire_time = recorded->modify_time + finished_ttl_};
+  UploadState state{.path = record.path,
+                    .offset = finished->size_bytes,
+                    .expire_time = recorded->modify_time + finished_ttl_};
   // A stream that still has the upload has renamed it and not yet acknowledged.
   if (claims_.IsClaimed(ClaimKey(tree, upload_id))) return state;
   RETURN_IF_ERROR(SyncFinished(tree, record));
@@ -207,9 +237,12 @@ absl::StatusOr<UploadState> Uploads::GetFinished(const ArtifactTree& tree, const
   return state;
 }
 
-bool Uploads::IsDue(const fs::Dir& dir, absl::string_view name, bool may_expire, std::string* id) const {
+bool Uploads::IsDue(const fs::Dir& dir, absl::string_view name, bool may_expire,
+                    std::string* id) const {
   absl::string_view rest = name;
-  const auto has = [&](absl::string_view suffix) { return absl::ConsumeSuffix(&rest, suffix); };
+  const auto has = [&](absl::string_view suffix) {
+    return absl::ConsumeSuffix(&rest, suffix);
+  };
   const auto expired = [&](absl::Duration ttl) {
     if (!may_expire) return false;
     const auto stamp = dir.Stat(name);
@@ -219,7 +252,8 @@ bool Uploads::IsDue(const fs::Dir& dir, absl::string_view name, bool may_expire,
   if (has(layout::kPartSuffix)) {
     due = expired(part_ttl_);
   } else if (has(layout::kAboutSuffix)) {
-    due = absl::IsNotFound(dir.Stat(PartName(rest)).status()) && expired(finished_ttl_);
+    due = absl::IsNotFound(dir.Stat(PartName(rest)).status()) &&
+          expired(finished_ttl_);
   } else {
     due = has(layout::kTempSuffix) || has(layout::kRemovedSuffix);
   }
@@ -227,7 +261,8 @@ bool Uploads::IsDue(const fs::Dir& dir, absl::string_view name, bool may_expire,
   return due;
 }
 
-absl::StatusOr<Uploads::Swept> Uploads::Sweep(const ArtifactTree& tree, int64_t max_entries) {
+absl::StatusOr<Uploads::Swept> Uploads::Sweep(const ArtifactTree& tree,
+                                              int64_t max_entries) {
   Swept swept;
   auto dir = tree.root().OpenDir(layout::kUploadsDir);
   if (absl::IsNotFound(dir.status())) return swept;
@@ -235,22 +270,27 @@ absl::StatusOr<Uploads::Swept> Uploads::Sweep(const ArtifactTree& tree, int64_t 
   const bool may_expire = expiry_.IsSettled();
   std::vector<std::string> due;
   std::string id;
-  RETURN_IF_ERROR((*dir)->ForEachEntry([&](absl::string_view name, fs::EntryType) {
-    if (IsDue(**dir, name, may_expire, &id)) due.emplace_back(name);
-    return due.size() < kMaxSweptAtOnce;
-  }));
+  RETURN_IF_ERROR(
+      (*dir)->ForEachEntry([&](absl::string_view name, fs::EntryType) {
+        if (IsDue(**dir, name, may_expire, &id)) due.emplace_back(name);
+        return due.size() < kMaxSweptAtOnce;
+      }));
   for (const std::string& name : due) {
-    // Claimed first: what is in use is left alone, and what is removed cannot be taken up meanwhile.
+    // Claimed first: what is in use is left alone, and what is removed cannot
+    // be taken up meanwhile.
     IsDue(**dir, name, may_expire, &id);
     const auto claim = TryClaim(tree, id);
     if (claim == nullptr || !IsDue(**dir, name, may_expire, &id)) continue;
     swept.more = swept.entry_count >= max_entries;
     if (swept.more) return swept;
-    ASSIGN_OR_RETURN(const fs::RemovedTree removed, fs::RemoveTree(**dir, name, max_entries - swept.entry_count));
+    ASSIGN_OR_RETURN(
+        const fs::RemovedTree removed,
+        fs::RemoveTree(**dir, name, max_entries - swept.entry_count));
     swept.entry_count += removed.entry_count;
     swept.more = !removed.complete;
     if (swept.more) return swept;
-    if (name == PartName(id)) RETURN_IF_ERROR(RemoveIfThere(**dir, RecordName(id)));
+    if (name == PartName(id))
+      RETURN_IF_ERROR(RemoveIfThere(**dir, RecordName(id)));
   }
   // Not where all of them are in use.
   swept.more = due.size() == kMaxSweptAtOnce && swept.entry_count > 0;

@@ -9,11 +9,12 @@
 
 namespace mlops::base {
 
-// Tells the time; tests pass their own. Must be callable from several threads at once.
+// Tells the time; tests pass their own. Must be callable from several threads
+// at once.
 using Clock = std::function<absl::Time()>;
 
-// The time since some moment in the past, for intervals: it never goes back, and no change of the wall clock moves it.
-// Callable as a Clock is.
+// The time since some moment in the past, for intervals: it never goes back,
+// and no change of the wall clock moves it. Callable as a Clock is.
 using SteadyClock = std::function<absl::Duration()>;
 
 inline Clock SystemClock() {
@@ -21,7 +22,10 @@ inline Clock SystemClock() {
 }
 
 inline SteadyClock SystemSteadyClock() {
-  return [] { return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch()); };
+  return [] {
+    return absl::FromChrono(
+        std::chrono::steady_clock::now().time_since_epoch());
+  };
 }
 
 }  // namespace mlops::base

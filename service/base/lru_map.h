@@ -12,13 +12,15 @@
 
 namespace mlops::base {
 
-// A map that keeps within a number of bytes: what was used longest ago goes first. Not thread-safe.
+// A map that keeps within a number of bytes: what was used longest ago goes
+// first. Not thread-safe.
 template <typename Value>
 class LruMap {
  public:
   explicit LruMap(size_t max_bytes) : max_bytes_(max_bytes) {}
 
-  // The value of `key`, which counts as a use, or null. Valid until the next call of another method.
+  // The value of `key`, which counts as a use, or null. Valid until the next
+  // call of another method.
   Value* Find(absl::string_view key) {
     const auto it = index_.find(key);
     if (it == index_.end()) return nullptr;
@@ -26,11 +28,14 @@ class LruMap {
     return &it->second->value;
   }
 
-  // Sets the value of `key`, which holds `value_bytes` beside its own size. One that has no room at all is dropped.
+  // Sets the value of `key`, which holds `value_bytes` beside its own size. One
+  // that has no room at all is dropped.
   void Put(std::string key, Value value, size_t value_bytes) {
     Take(key);
-    const size_t bytes = sizeof(Item) + kOverhead + key.capacity() + value_bytes;
-    items_.push_front({.key = std::move(key), .value = std::move(value), .bytes = bytes});
+    const size_t bytes =
+        sizeof(Item) + kOverhead + key.capacity() + value_bytes;
+    items_.push_front(
+        {.key = std::move(key), .value = std::move(value), .bytes = bytes});
     index_[items_.front().key] = items_.begin();
     bytes_ += bytes;
     while (bytes_ > max_bytes_) Take(items_.back().key);
@@ -62,8 +67,10 @@ class LruMap {
 
   const size_t max_bytes_;
   size_t bytes_ = 0;
-  Items items_;                                                             // The one used last first.
-  absl::flat_hash_map<absl::string_view, typename Items::iterator> index_;  // By the items' own keys.
+  // The one used last first.
+  Items items_;
+  // By the items' own keys.
+  absl::flat_hash_map<absl::string_view, typename Items::iterator> index_;
 };
 
 }  // namespace mlops::base

@@ -9,7 +9,8 @@
 
 namespace mlops::base {
 
-ThreadPool::ThreadPool(int threads, size_t max_queued) : max_queued_(max_queued) {
+ThreadPool::ThreadPool(int threads, size_t max_queued)
+    : max_queued_(max_queued) {
   threads_.reserve(threads);
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
 }
@@ -30,7 +31,9 @@ bool ThreadPool::TrySchedule(std::function<void()> task) {
 }
 
 void ThreadPool::Work() {
-  const auto has_work = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return stopping_ || !queue_.empty(); };
+  const auto has_work = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+    return stopping_ || !queue_.empty();
+  };
   while (true) {
     std::function<void()> task;
     {
@@ -43,13 +46,15 @@ void ThreadPool::Work() {
   }
 }
 
-void RunBoth(ThreadPool& pool, absl::FunctionRef<void()> here, absl::FunctionRef<void()> aside) {
+void RunBoth(ThreadPool& pool, absl::FunctionRef<void()> here,
+             absl::FunctionRef<void()> aside) {
   struct Shared {
     std::atomic<bool> taken = false;
     absl::Notification done;
   };
   const auto shared = std::make_shared<Shared>();
-  // A task that comes too late finds it taken, and touches nothing of a caller who has gone on.
+  // A task that comes too late finds it taken, and touches nothing of a caller
+  // who has gone on.
   const auto run = [shared, aside] {
     if (shared->taken.exchange(true)) return;
     aside();
@@ -61,10 +66,12 @@ void RunBoth(ThreadPool& pool, absl::FunctionRef<void()> here, absl::FunctionRef
   aside();
 }
 
-void ParallelFor(size_t count, int threads, size_t run, const std::function<void(size_t)>& work) {
+void ParallelFor(size_t count, int threads, size_t run,
+                 const std::function<void(size_t)>& work) {
   std::atomic<size_t> next = 0;
   const auto take_runs = [&] {
-    for (size_t begin = next.fetch_add(run); begin < count; begin = next.fetch_add(run)) {
+    for (size_t begin = next.fetch_add(run); begin < count;
+         begin = next.fetch_add(run)) {
       for (size_t i = begin; i < std::min(begin + run, count); ++i) work(i);
     }
   };

@@ -12,7 +12,8 @@
 
 namespace mlops::base {
 
-// A fixed number of threads working off a bounded queue, first come, first served. Thread-safe.
+// A fixed number of threads working off a bounded queue, first come, first
+// served. Thread-safe.
 class ThreadPool {
  public:
   ThreadPool(int threads, size_t max_queued);
@@ -34,14 +35,18 @@ class ThreadPool {
   std::vector<std::thread> threads_;
 };
 
-// Calls both and returns when both are done: `aside` on a thread of `pool` if one is free by the time `here` is done,
-// else on the caller's, which so never waits for what has not begun.
-void RunBoth(ThreadPool& pool, absl::FunctionRef<void()> here, absl::FunctionRef<void()> aside);
+// Calls both and returns when both are done: `aside` on a thread of `pool` if
+// one is free by the time `here` is done, else on the caller's, which so never
+// waits for what has not begun.
+void RunBoth(ThreadPool& pool, absl::FunctionRef<void()> here,
+             absl::FunctionRef<void()> aside);
 
-// Calls `work(i)` for each i in [0, count) from up to `threads` threads, the caller's among them, and returns when all
-// are done. Threads take `run` indices at a time: more where the work is short, so that they do not fight over a
-// counter.
-void ParallelFor(size_t count, int threads, size_t run, const std::function<void(size_t)>& work);
+// Calls `work(i)` for each i in [0, count) from up to `threads` threads, the
+// caller's among them, and returns when all are done. Threads take `run`
+// indices at a time: more where the work is short, so that they do not fight
+// over a counter.
+void ParallelFor(size_t count, int threads, size_t run,
+                 const std::function<void(size_t)>& work);
 
 }  // namespace mlops::base
 

@@ -19,13 +19,16 @@ using core::Workspace;
 
 namespace {
 
-// After it: the base path, then blocks of records, each with its length and CRC-32, so that threads can share the work.
+// After it: the base path, then blocks of records, each with its length and
+// CRC-32, so that threads can share the work.
 constexpr absl::string_view kMagic = "mlops-workspace checkpoint 2\n";
 constexpr size_t kRecordsPerBlock = 1024;
 
 class Writer {
  public:
-  void Int(int64_t value) { bytes_.append(reinterpret_cast<const char*>(&value), sizeof(value)); }
+  void Int(int64_t value) {
+    bytes_.append(reinterpret_cast<const char*>(&value), sizeof(value));
+  }
   void Text(absl::string_view text) {
     Int(static_cast<int64_t>(text.size()));
     bytes_.append(text.data(), text.size());
@@ -70,7 +73,8 @@ class Reader {
 };
 
 uint32_t Crc32(absl::string_view bytes) {
-  return static_cast<uint32_t>(::crc32_z(0, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()));
+  return static_cast<uint32_t>(::crc32_z(
+      0, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()));
 }
 
 void Write(const SavedRecord& record, Writer& out) {
@@ -83,7 +87,8 @@ void Write(const SavedRecord& record, Writer& out) {
     if (value) out.Text(*value);
   }
   std::string metadata;
-  if (!workspace.metadata.empty()) Metadata::to_cbor(workspace.metadata, metadata);
+  if (!workspace.metadata.empty())
+    Metadata::to_cbor(workspace.metadata, metadata);
   out.Text(metadata);
   out.Micros(workspace.create_time);
   out.Micros(workspace.update_time);
@@ -105,10 +110,12 @@ std::optional<SavedRecord> Read(Reader& in, absl::string_view base_path) {
   workspace.root_path = absl::StrCat(base_path, "/", workspace.project.str());
   workspace.uid = std::string(in.Text());
   for (const core::SettingField& field : core::kSettingFields) {
-    if (in.Int() != 0) workspace.settings.*field.member = std::string(in.Text());
+    if (in.Int() != 0)
+      workspace.settings.*field.member = std::string(in.Text());
   }
   if (const absl::string_view metadata = in.Text(); !metadata.empty()) {
-    workspace.metadata = Metadata::from_cbor(metadata.begin(), metadata.end(), true, /*allow_exceptions=*/false);
+    workspace.metadata = Metadata::from_cbor(metadata.begin(), metadata.end(),
+                                             true, /*allow_exceptions=*/false);
     if (!workspace.metadata.is_object()) return std::nullopt;
   }
   workspace.create_time = in.Micros();
@@ -130,7 +137,8 @@ std::optional<SavedRecord> Read(Reader& in, absl::string_view base_path) {
 
 }  // namespace
 
-std::string EncodeCheckpoint(const std::vector<SavedRecord>& records, absl::string_view base_path) {
+std::string EncodeCheckpoint(const std::vector<SavedRecord>& records,
+                             absl::string_view base_path) {
   Writer out;
   out.Text(base_path);
   for (size_t begin = 0; begin < records.size(); begin += kRecordsPerBlock) {
@@ -144,7 +152,8 @@ std::string EncodeCheckpoint(const std::vector<SavedRecord>& records, absl::stri
   return absl::StrCat(kMagic, std::move(out).Take());
 }
 
-Checkpoint::Checkpoint(absl::string_view bytes, absl::string_view base_path) : base_path_(base_path) {
+Checkpoint::Checkpoint(absl::string_view bytes, absl::string_view base_path)
+    : base_path_(base_path) {
   if (!absl::ConsumePrefix(&bytes, kMagic)) return;
   Reader in(bytes);
   if (in.Text() != base_path) return;

@@ -1,4 +1,5 @@
-// Reading: Get, List and keeping the index up to date with the files. See file_catalog_commit.cc for writing.
+// Reading: Get, List and keeping the index up to date with the files. See
+// file_catalog_commit.cc for writing.
 #include "service/catalog/file_catalog.h"
 
 #include <algorithm>
@@ -20,16 +21,20 @@ using core::WorkspacePtr;
 
 namespace {
 
-// Gives an error of the file system, which knows only paths, its place in the contract.
-absl::Status RecordError(const absl::Status& status, const ProjectName& project, const std::string& file) {
+// Gives an error of the file system, which knows only paths, its place in the
+// contract.
+absl::Status RecordError(const absl::Status& status, const ProjectName& project,
+                         const std::string& file) {
   if (absl::IsNotFound(status)) return core::WorkspaceNotFound(project.str());
   if (absl::IsOutOfRange(status)) {
-    return core::WorkspaceCorrupt(project.str(), file, 0,
-                                  absl::StrCat("is larger than ", core::kMaxRecordBytes, " bytes"));
+    return core::WorkspaceCorrupt(
+        project.str(), file, 0,
+        absl::StrCat("is larger than ", core::kMaxRecordBytes, " bytes"));
   }
   auto info = base::GetErrorInfo(status).value_or(base::ErrorInfo{});
   if (info.reason == "PATH_UNSUITABLE") {
-    return core::PathUnsuitable(project.str(), info.metadata["path"], info.metadata["problem"]);
+    return core::PathUnsuitable(project.str(), info.metadata["path"],
+                                info.metadata["problem"]);
   }
   if (info.metadata["errno"] == absl::StrCat(EACCES))
     return core::WorkspaceCorrupt(project.str(), file, 0, "permission denied");
@@ -37,17 +42,24 @@ absl::Status RecordError(const absl::Status& status, const ProjectName& project,
 }
 
 // What stands at `path`, which has the type `type` instead of `wanted`.
-std::string Misfit(const fs::Dir& base, absl::string_view path, fs::EntryType type, absl::string_view wanted) {
+std::string Misfit(const fs::Dir& base, absl::string_view path,
+                   fs::EntryType type, absl::string_view wanted) {
   if (type != fs::EntryType::kSymlink) return absl::StrCat("is not a ", wanted);
-  return base.IsBrokenLink(path) ? "is a broken symbolic link: its target does not exist" : "is a symbolic link";
+  return base.IsBrokenLink(path)
+             ? "is a broken symbolic link: its target does not exist"
+             : "is a symbolic link";
 }
 
-// Whether the file itself says so, as long as it stays as it is. Every other error may be gone at the next look.
+// Whether the file itself says so, as long as it stays as it is. Every other
+// error may be gone at the next look.
 bool IsLasting(const absl::Status& problem) {
-  return absl::IsDataLoss(problem) || base::GetReason(problem) == "PATH_UNSUITABLE";
+  return absl::IsDataLoss(problem) ||
+         base::GetReason(problem) == "PATH_UNSUITABLE";
 }
 
-bool IsUnreachable(const absl::Status& problem) { return !problem.ok() && !absl::IsNotFound(problem); }
+bool IsUnreachable(const absl::Status& problem) {
+  return !problem.ok() && !absl::IsNotFound(problem);
+}
 
 }  // namespace
 
@@ -70,7 +82,8 @@ absl::StatusOr<WorkspacePtr> FileCatalog::Get(const ProjectName& project) {
     // What nearly every call finds, without copying more than the answer.
     absl::ReaderMutexLock lock(&mutex_);
     const auto it = entries_.find(project);
-    if (it != entries_.end() && IsCurrent(it->second, stamp)) return it->second.result();
+    if (it != entries_.end() && IsCurrent(it->second, stamp))
+      return it->second.result();
   }
   const Entry entry = FindEntry(project);
   if (IsCurrent(entry, stamp)) return entry.result();
@@ -92,31 +105,41 @@ FileCatalog::Entry FileCatalog::FindEntry(const ProjectName& project) const {
   absl::ReaderMutexLock lock(&mutex_);
   const auto it = entries_.find(project);
   if (it != entries_.end()) return it->second;
-  return Entry{.problem = core::WorkspaceNotFound(project.str()), .version = last_version_};
+  return Entry{.problem = core::WorkspaceNotFound(project.str()),
+               .version = last_version_};
 }
 
-bool FileCatalog::IsCurrent(const Entry& entry, const absl::StatusOr<fs::FileStamp>& stamp) const {
-  if (!stamp.ok()) return absl::IsNotFound(stamp.status()) && absl::IsNotFound(entry.problem);
+bool FileCatalog::IsCurrent(const Entry& entry,
+                            const absl::StatusOr<fs::FileStamp>& stamp) const {
+  if (!stamp.ok())
+    return absl::IsNotFound(stamp.status()) && absl::IsNotFound(entry.problem);
   return *stamp == entry.stamp && !fs::MayBeRacy(*stamp, entry.read_time);
 }
 
-FileCatalog::Entry FileCatalog::ReadEntry(const ProjectName& project, const Entry& old) const {
+FileCatalog::Entry FileCatalog::ReadEntry(const ProjectName& project,
+                                          const Entry& old) const {
   const std::string file = RecordFile(project);
   Entry entry{.read_time = options_.clock()};
-  const auto content = base_->ReadFile(core::layout::RecordPath(project), core::kMaxRecordBytes);
+  const auto content =
+      base_->ReadFile(core::layout::RecordPath(project), core::kMaxRecordBytes);
   if (!content.ok()) {
     entry.problem = RecordError(content.status(), project, file);
-    // Of the two names on the way to the record, an error is about the first that is unsuitable.
+    // Of the two names on the way to the record, an error is about the first
+    // that is unsuitable.
     const auto root = base_->Stat(project.str());
     const auto record = base_->Stat(core::layout::RecordPath(project));
     if (root.ok() && root->type != fs::EntryType::kDirectory) {
-      entry.problem = core::PathUnsuitable(project.str(), RootPath(project),
-                                           Misfit(*base_, project.str(), root->type, "directory"));
+      entry.problem = core::PathUnsuitable(
+          project.str(), RootPath(project),
+          Misfit(*base_, project.str(), root->type, "directory"));
     } else if (record.ok() && record->type == fs::EntryType::kSymlink) {
-      entry.problem = core::PathUnsuitable(project.str(), file,
-                                           Misfit(*base_, core::layout::RecordPath(project), record->type, "file"));
+      entry.problem =
+          core::PathUnsuitable(project.str(), file,
+                               Misfit(*base_, core::layout::RecordPath(project),
+                                      record->type, "file"));
     }
-    // Without a stamp the file is read again by the next Get: what failed may have been no fault of the file.
+    // Without a stamp the file is read again by the next Get: what failed may
+    // have been no fault of the file.
     if (record.ok() && IsLasting(entry.problem)) entry.stamp = *record;
     return entry;
   }
@@ -128,8 +151,10 @@ FileCatalog::Entry FileCatalog::ReadEntry(const ProjectName& project, const Entr
     return entry;
   }
   auto workspace = core::DecodeWorkspace(
-      content->data,
-      {.project = project, .root_path = RootPath(project), .file = file, .modify_time = content->stamp.modify_time});
+      content->data, {.project = project,
+                      .root_path = RootPath(project),
+                      .file = file,
+                      .modify_time = content->stamp.modify_time});
   if (workspace.ok()) {
     entry.workspace = std::make_shared<const Workspace>(*std::move(workspace));
   } else {
@@ -138,10 +163,14 @@ FileCatalog::Entry FileCatalog::ReadEntry(const ProjectName& project, const Entr
   return entry;
 }
 
-FileCatalog::Entry FileCatalog::Reload(const ProjectName& project, const Entry& old) {
+FileCatalog::Entry FileCatalog::Reload(const ProjectName& project,
+                                       const Entry& old) {
   Entry entry = ReadEntry(project, old);
-  const bool passing = !entry.problem.ok() && !absl::IsNotFound(entry.problem) && !IsLasting(entry.problem);
-  // One that was read before stays listed as it was; this caller alone gets the error.
+  const bool passing = !entry.problem.ok() &&
+                       !absl::IsNotFound(entry.problem) &&
+                       !IsLasting(entry.problem);
+  // One that was read before stays listed as it was; this caller alone gets the
+  // error.
   if (passing && old.workspace != nullptr) return entry;
   if (entry.workspace == nullptr && !MayBecomeWorkspace(project)) {
     Forget(project, old.version);
@@ -151,14 +180,19 @@ FileCatalog::Entry FileCatalog::Reload(const ProjectName& project, const Entry& 
   return entry;
 }
 
-void FileCatalog::LogChange(const ProjectName& project, const Entry& old, const Entry& entry) const {
+void FileCatalog::LogChange(const ProjectName& project, const Entry& old,
+                            const Entry& entry) const {
   if (IsUnreachable(entry.problem)) {
     if (entry.problem == old.problem) return;
-    record_log_.Write(absl::StrCat("workspace ", project.str(), " cannot be read: ", entry.problem.message()));
-  } else if (old.workspace != nullptr && entry.workspace != nullptr && entry.etag != old.etag &&
-             !IsBeingWritten(entry.etag)) {
-    record_log_.Write(absl::StrCat("workspace ", project.str(), ": its record was changed by somebody else, etag ",
-                                   old.etag, " to ", entry.etag));
+    record_log_.Write(
+        absl::StrCat("workspace ", project.str(),
+                     " cannot be read: ", entry.problem.message()));
+  } else if (old.workspace != nullptr && entry.workspace != nullptr &&
+             entry.etag != old.etag && !IsBeingWritten(entry.etag)) {
+    record_log_.Write(
+        absl::StrCat("workspace ", project.str(),
+                     ": its record was changed by somebody else, etag ",
+                     old.etag, " to ", entry.etag));
   }
 }
 
@@ -170,12 +204,15 @@ bool FileCatalog::IsBeingWritten(const std::string& etag) const {
 bool FileCatalog::MayBecomeWorkspace(const ProjectName& project) const {
   // A plain file in the base, such as a README, is nobody's workspace.
   const auto stamp = base_->Stat(project.str());
-  return stamp.ok() ? stamp->type != fs::EntryType::kFile : !absl::IsNotFound(stamp.status());
+  return stamp.ok() ? stamp->type != fs::EntryType::kFile
+                    : !absl::IsNotFound(stamp.status());
 }
 
-bool FileCatalog::Publish(const ProjectName& project, uint64_t seen, Entry entry) {
+bool FileCatalog::Publish(const ProjectName& project, uint64_t seen,
+                          Entry entry) {
   absl::MutexLock lock(&mutex_);
-  // Whoever came in between has read or written later than we did: what we read may be older.
+  // Whoever came in between has read or written later than we did: what we read
+  // may be older.
   if (Version(project) > seen) return false;
   Store(project, std::move(entry));
   return true;
@@ -207,9 +244,11 @@ void FileCatalog::StoreAll(std::vector<Loaded> loaded) {
   workspaces.reserve(loaded.size());
   for (Loaded& one : loaded) {
     one.entry.version = ++last_version_;
-    if (one.entry.workspace != nullptr) workspaces.push_back(one.entry.workspace);
+    if (one.entry.workspace != nullptr)
+      workspaces.push_back(one.entry.workspace);
     if (IsUnreachable(one.entry.problem)) unreachable_.insert(one.project);
-    entries_.emplace_hint(entries_.end(), std::move(one.project), std::move(one.entry));
+    entries_.emplace_hint(entries_.end(), std::move(one.project),
+                          std::move(one.entry));
   }
   index_.AddAll(workspaces, options_.load_threads);
 }
@@ -227,17 +266,20 @@ absl::Status FileCatalog::RefreshNames() {
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, base_->StatSelf());
   {
     absl::MutexLock lock(&mutex_);
-    if (stamp == names_stamp_ && !fs::MayBeRacy(stamp, names_read_time_)) return absl::OkStatus();
+    if (stamp == names_stamp_ && !fs::MayBeRacy(stamp, names_read_time_))
+      return absl::OkStatus();
   }
   ASSIGN_OR_RETURN(const std::vector<ProjectName> names, ListNames());
-  std::vector<ProjectName> differing;  // In the directory and not in the index, or the other way round.
+  // In the directory and not in the index, or the other way round.
+  std::vector<ProjectName> differing;
   {
     absl::MutexLock lock(&mutex_);
     names_stamp_ = stamp;
     names_read_time_ = now;
     auto known = entries_.begin();
     for (const ProjectName& name : names) {
-      for (; known != entries_.end() && known->first < name; ++known) differing.push_back(known->first);
+      for (; known != entries_.end() && known->first < name; ++known)
+        differing.push_back(known->first);
       if (known != entries_.end() && known->first == name) {
         ++known;
       } else {
@@ -246,8 +288,10 @@ absl::Status FileCatalog::RefreshNames() {
     }
     for (; known != entries_.end(); ++known) differing.push_back(known->first);
   }
-  // Not RefreshRecord(), which takes no notice of a directory without a record that is gone.
-  for (const ProjectName& project : differing) Reload(project, FindEntry(project));
+  // Not RefreshRecord(), which takes no notice of a directory without a record
+  // that is gone.
+  for (const ProjectName& project : differing)
+    Reload(project, FindEntry(project));
   return absl::OkStatus();
 }
 
@@ -255,12 +299,16 @@ std::vector<ProjectName> FileCatalog::NextProjects(size_t count) {
   std::vector<ProjectName> next;
   absl::MutexLock lock(&mutex_);
   auto it = entries_.begin();
-  if (auto from = ProjectName::Parse(last_project_); from.ok()) it = entries_.upper_bound(*from);
-  for (; it != entries_.end() && next.size() < count; ++it) next.push_back(it->first);
+  if (auto from = ProjectName::Parse(last_project_); from.ok())
+    it = entries_.upper_bound(*from);
+  for (; it != entries_.end() && next.size() < count; ++it)
+    next.push_back(it->first);
   last_project_ = it == entries_.end() ? "" : next.back().str();
   return next;
 }
 
-void FileCatalog::RefreshRecord(const ProjectName& project) { Get(project).status().IgnoreError(); }
+void FileCatalog::RefreshRecord(const ProjectName& project) {
+  Get(project).status().IgnoreError();
+}
 
 }  // namespace mlops::catalog

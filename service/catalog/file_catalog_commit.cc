@@ -1,4 +1,5 @@
-// Writing: the sequences that leave the old state or the new one, whole, wherever they are cut off.
+// Writing: the sequences that leave the old state or the new one, whole,
+// wherever they are cut off.
 #include <algorithm>
 #include <limits>
 #include <memory>
@@ -30,35 +31,50 @@ using core::layout::kRecord;
 
 namespace {
 
-constexpr int64_t kRemoveStep = 10'000;  // Entries removed between two looks at a lock.
-constexpr int64_t kPurgeStep = 1'000;    // Between two looks at whether somebody still waits.
+// Entries removed between two looks at a lock.
+constexpr int64_t kRemoveStep = 10'000;
+// Between two looks at whether somebody still waits.
+constexpr int64_t kPurgeStep = 1'000;
 constexpr uint64_t kWhateverVersion = std::numeric_limits<uint64_t>::max();
 
-// A new name in the trash for what is to be removed; its uid is not the workspace's, since names must never collide.
+// A new name in the trash for what is to be removed; its uid is not the
+// workspace's, since names must never collide.
 std::string DoomedName(const ProjectName& project) {
-  return FormatTrashName({.delete_time = absl::UnixEpoch(), .uid = base::RandomId(), .project = project});
+  return FormatTrashName({.delete_time = absl::UnixEpoch(),
+                          .uid = base::RandomId(),
+                          .project = project});
 }
 
-// The name of a workspace in the trash, which an earlier release may have given.
-std::string TrashNameOf(const Workspace& deleted) { return deleted.root_path.substr(deleted.root_path.rfind('/') + 1); }
+// The name of a workspace in the trash, which an earlier release may have
+// given.
+std::string TrashNameOf(const Workspace& deleted) {
+  return deleted.root_path.substr(deleted.root_path.rfind('/') + 1);
+}
 
-// Removes the records that earlier changes began to write in `dir` and a crash cut off.
+// Removes the records that earlier changes began to write in `dir` and a crash
+// cut off.
 absl::Status RemoveLeftovers(fs::Dir& dir) {
   std::vector<std::string> leftovers;
-  RETURN_IF_ERROR(dir.ForEachEntry([&leftovers](absl::string_view name, fs::EntryType) {
-    if (core::layout::IsRecordTempFile(name)) leftovers.emplace_back(name);
-    return true;
-  }));
+  RETURN_IF_ERROR(
+      dir.ForEachEntry([&leftovers](absl::string_view name, fs::EntryType) {
+        if (core::layout::IsRecordTempFile(name)) leftovers.emplace_back(name);
+        return true;
+      }));
   for (const std::string& name : leftovers) dir.RemoveFile(name).IgnoreError();
   return absl::OkStatus();
 }
 
-// Renames a directory to where nothing is yet. A file system that says it failed may have done it and lost the answer
-// (NFS), so that a look decides.
-absl::Status RenameDir(fs::Dir& from, absl::string_view name, const fs::Dir& to, absl::string_view to_name) {
-  absl::Status renamed = from.Rename(name, to, to_name, fs::RenameMode::kNoReplace);
-  if (renamed.ok() || absl::IsAlreadyExists(renamed) || absl::IsNotFound(renamed)) return renamed;
-  if (absl::IsNotFound(from.Stat(name).status()) && to.Stat(to_name).ok()) return absl::OkStatus();
+// Renames a directory to where nothing is yet. A file system that says it
+// failed may have done it and lost the answer (NFS), so that a look decides.
+absl::Status RenameDir(fs::Dir& from, absl::string_view name, const fs::Dir& to,
+                       absl::string_view to_name) {
+  absl::Status renamed =
+      from.Rename(name, to, to_name, fs::RenameMode::kNoReplace);
+  if (renamed.ok() || absl::IsAlreadyExists(renamed) ||
+      absl::IsNotFound(renamed))
+    return renamed;
+  if (absl::IsNotFound(from.Stat(name).status()) && to.Stat(to_name).ok())
+    return absl::OkStatus();
   return renamed;
 }
 
@@ -79,18 +95,25 @@ const ProjectName& ProjectOf(const core::Change& change) {
 absl::StatusOr<CommitResult> FileCatalog::Commit(const core::Change& change) {
   RETURN_IF_ERROR(options_.health->Check());
   RETURN_IF_ERROR(MakeServerDirs());
-  auto result = std::visit([this](const auto& what) { return Apply(what); }, change);
-  if (result.ok() || !base::GetReason(result.status()).empty() || absl::IsCancelled(result.status())) return result;
-  // What only the file system has seen: somebody removed or made something by hand between our steps.
+  auto result =
+      std::visit([this](const auto& what) { return Apply(what); }, change);
+  if (result.ok() || !base::GetReason(result.status()).empty() ||
+      absl::IsCancelled(result.status()))
+    return result;
+  // What only the file system has seen: somebody removed or made something by
+  // hand between our steps.
   const std::string& project = ProjectOf(change).str();
-  if (absl::IsNotFound(result.status())) return core::WorkspaceNotFound(project);
+  if (absl::IsNotFound(result.status()))
+    return core::WorkspaceNotFound(project);
   return core::WorkspaceBusy(project, "a change by hand");
 }
 
-absl::Status FileCatalog::Move(fs::Dir& from, absl::string_view name, fs::Dir& to, absl::string_view to_name) {
+absl::Status FileCatalog::Move(fs::Dir& from, absl::string_view name,
+                               fs::Dir& to, absl::string_view to_name) {
   absl::Status renamed = RenameDir(from, name, to, to_name);
   if (!fs::IsCrossDevice(renamed)) return renamed;
-  // The record leaves the old place first, so that there never is half a workspace.
+  // The record leaves the old place first, so that there never is half a
+  // workspace.
   return fs::MoveTree({.from = from,
                        .name = std::string(name),
                        .to = to,
@@ -101,82 +124,109 @@ absl::Status FileCatalog::Move(fs::Dir& from, absl::string_view name, fs::Dir& t
                       [&] { return SyncOrFail(to); });
 }
 
-// --- Create: stage everything, then one rename --------------------------------------------------------------------
+// --- Create: stage everything, then one rename
+// --------------------------------------------------------------------
 
-absl::StatusOr<CommitResult> FileCatalog::Apply(const core::CreateChange& change) {
+absl::StatusOr<CommitResult> FileCatalog::Apply(
+    const core::CreateChange& change) {
   const ProjectName& project = change.workspace.project;
   const std::string record = core::EncodeWorkspace(change.workspace);
   const std::string id = base::RandomId();
   absl::Status status = StageWorkspace(id, record);
   if (status.ok()) status = PlaceStaged(id, project, record);
   if (!status.ok()) {
-    // Nothing is left of a workspace that could not be made; what cannot be removed now is swept at the next start.
+    // Nothing is left of a workspace that could not be made; what cannot be
+    // removed now is swept at the next start.
     fs::RemoveTree(*staging_, id, kRemoveStep).status().IgnoreError();
     return status;
   }
   return CommitResult{.workspace = PublishWritten(change.workspace, record)};
 }
 
-absl::Status FileCatalog::StageWorkspace(absl::string_view id, absl::string_view record) {
+absl::Status FileCatalog::StageWorkspace(absl::string_view id,
+                                         absl::string_view record) {
   RETURN_IF_ERROR(staging_->MakeDir(id));
   ASSIGN_OR_RETURN(auto dir, staging_->OpenDir(id));
-  for (absl::string_view name : core::kDirectories) RETURN_IF_ERROR(dir->MakeDir(name));
+  for (absl::string_view name : core::kDirectories)
+    RETURN_IF_ERROR(dir->MakeDir(name));
   RETURN_IF_ERROR(fs::WriteNewFile(*dir, kRecord, record));
-  // Not fatal for the catalog if it fails: nothing of this workspace is visible yet.
+  // Not fatal for the catalog if it fails: nothing of this workspace is visible
+  // yet.
   return dir->Sync();
 }
 
-absl::Status FileCatalog::PlaceStaged(absl::string_view id, const ProjectName& project, absl::string_view record) {
+absl::Status FileCatalog::PlaceStaged(absl::string_view id,
+                                      const ProjectName& project,
+                                      absl::string_view record) {
   const absl::Status renamed = Move(*staging_, id, *base_, project.str());
   if (renamed.ok()) return SyncOrFail(base_sync_);
   if (!absl::IsAlreadyExists(renamed)) return renamed;
   const auto existing = Get(project);
-  if (existing.ok()) return core::WorkspaceExists(project.str(), (*existing)->uid);
+  if (existing.ok())
+    return core::WorkspaceExists(project.str(), (*existing)->uid);
   if (!absl::IsNotFound(existing.status())) return existing.status();
   RETURN_IF_ERROR(AdoptDirectory(project, record));
   fs::RemoveTree(*staging_, id, kRemoveStep).status().IgnoreError();
   return absl::OkStatus();
 }
 
-// Makes a workspace of a directory that has no record. The record comes last, and only once the rest is on disk, so
-// that a crash leaves no half one.
-absl::Status FileCatalog::AdoptDirectory(const ProjectName& project, absl::string_view record) {
+// Makes a workspace of a directory that has no record. The record comes last,
+// and only once the rest is on disk, so that a crash leaves no half one.
+absl::Status FileCatalog::AdoptDirectory(const ProjectName& project,
+                                         absl::string_view record) {
   ASSIGN_OR_RETURN(auto dir, base_->OpenDir(project.str()));
   for (absl::string_view name : core::kDirectories) {
-    if (absl::Status made = dir->MakeDir(name); !made.ok() && !absl::IsAlreadyExists(made)) return made;
+    if (absl::Status made = dir->MakeDir(name);
+        !made.ok() && !absl::IsAlreadyExists(made))
+      return made;
   }
   const std::string temp = core::layout::RecordTempFile(base::RandomId());
   RETURN_IF_ERROR(fs::WriteNewFile(*dir, temp, record));
   RETURN_IF_ERROR(SyncOrFail(*dir));
-  if (absl::Status renamed = dir->Rename(temp, *dir, kRecord, fs::RenameMode::kNoReplace); !renamed.ok()) {
+  if (absl::Status renamed =
+          dir->Rename(temp, *dir, kRecord, fs::RenameMode::kNoReplace);
+      !renamed.ok()) {
     dir->RemoveFile(temp).IgnoreError();
-    return absl::IsAlreadyExists(renamed) ? core::WorkspaceBusy(project.str(), "create by hand") : renamed;
+    return absl::IsAlreadyExists(renamed)
+               ? core::WorkspaceBusy(project.str(), "create by hand")
+               : renamed;
   }
   RETURN_IF_ERROR(SyncOrFail(*dir));
   return SyncOrFail(base_sync_);
 }
 
-WorkspacePtr FileCatalog::PublishWritten(const Workspace& workspace, absl::string_view record) {
+WorkspacePtr FileCatalog::PublishWritten(const Workspace& workspace,
+                                         absl::string_view record) {
   Workspace stored = workspace;
   stored.etag = core::RecordEtag(record);
   auto pointer = std::make_shared<const Workspace>(std::move(stored));
-  Entry entry{.workspace = pointer, .etag = pointer->etag, .read_time = options_.clock()};
-  // An edit between our rename and this stat is not missed: so young a stamp is not trusted by the next Get.
-  if (auto stamp = base_->Stat(core::layout::RecordPath(workspace.project)); stamp.ok()) entry.stamp = *stamp;
+  Entry entry{.workspace = pointer,
+              .etag = pointer->etag,
+              .read_time = options_.clock()};
+  // An edit between our rename and this stat is not missed: so young a stamp is
+  // not trusted by the next Get.
+  if (auto stamp = base_->Stat(core::layout::RecordPath(workspace.project));
+      stamp.ok())
+    entry.stamp = *stamp;
   absl::MutexLock lock(&mutex_);
   Store(workspace.project, std::move(entry));
   return pointer;
 }
 
-// --- Replace: the record alone ------------------------------------------------------------------------------------
+// --- Replace: the record alone
+// -----------------------------------------------------------------------------
 
-absl::StatusOr<CommitResult> FileCatalog::Apply(const core::ReplaceChange& change) {
+absl::StatusOr<CommitResult> FileCatalog::Apply(
+    const core::ReplaceChange& change) {
   const ProjectName& project = change.workspace.project;
-  // What the index knows is enough to go on, since the exchange has the last word, but not to refuse.
-  if (const Entry known = FindEntry(project); known.workspace == nullptr || known.etag != change.expected_etag) {
+  // What the index knows is enough to go on, since the exchange has the last
+  // word, but not to refuse.
+  if (const Entry known = FindEntry(project);
+      known.workspace == nullptr || known.etag != change.expected_etag) {
     ASSIGN_OR_RETURN(const WorkspacePtr current, Get(project));
     if (current->etag != change.expected_etag) {
-      return core::EtagMismatch(project.str(), change.expected_etag, current->etag);
+      return core::EtagMismatch(project.str(), change.expected_etag,
+                                current->etag);
     }
   }
   ASSIGN_OR_RETURN(auto dir, base_->OpenDir(project.str()));
@@ -184,27 +234,35 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(const core::ReplaceChange& chang
   const std::string record = core::EncodeWorkspace(change.workspace);
   const std::string etag = core::RecordEtag(record);
   {
-    // A reader that finds the new record before the index has it must not take it for somebody else's.
+    // A reader that finds the new record before the index has it must not take
+    // it for somebody else's.
     absl::MutexLock lock(&mutex_);
     being_written_.insert(etag);
   }
   const absl::Status replaced = ReplaceRecord(*dir, change, record);
   CommitResult result;
-  if (replaced.ok()) result.workspace = PublishWritten(change.workspace, record);
+  if (replaced.ok())
+    result.workspace = PublishWritten(change.workspace, record);
   absl::MutexLock lock(&mutex_);
   being_written_.erase(etag);
   RETURN_IF_ERROR(replaced);
   return result;
 }
 
-// Exchanging the new record with the old one, instead of renaming over it, shows exactly what was replaced: if that is
-// not what the update was made from, somebody edited the file meanwhile, and it is put back.
-absl::Status FileCatalog::ReplaceRecord(fs::Dir& dir, const core::ReplaceChange& change, absl::string_view record) {
+// Exchanging the new record with the old one, instead of renaming over it,
+// shows exactly what was replaced: if that is not what the update was made
+// from, somebody edited the file meanwhile, and it is put back.
+absl::Status FileCatalog::ReplaceRecord(fs::Dir& dir,
+                                        const core::ReplaceChange& change,
+                                        absl::string_view record) {
   const std::string temp = core::layout::RecordTempFile(base::RandomId());
-  // Only those who may read the record may read the new one, and the draft of it.
+  // Only those who may read the record may read the new one, and the draft of
+  // it.
   RETURN_IF_ERROR(fs::WriteNewFile(dir, temp, record, /*like=*/kRecord));
-  const auto etag_of = [&dir](absl::string_view name) -> absl::StatusOr<std::string> {
-    ASSIGN_OR_RETURN(const fs::FileContent content, dir.ReadFile(name, core::kMaxRecordBytes));
+  const auto etag_of =
+      [&dir](absl::string_view name) -> absl::StatusOr<std::string> {
+    ASSIGN_OR_RETURN(const fs::FileContent content,
+                     dir.ReadFile(name, core::kMaxRecordBytes));
     return core::RecordEtag(content.data);
   };
   const auto give_up = [&](absl::Status status) {
@@ -213,12 +271,16 @@ absl::Status FileCatalog::ReplaceRecord(fs::Dir& dir, const core::ReplaceChange&
   };
   const std::string& project = change.workspace.project.str();
 
-  absl::Status renamed = dir.Rename(temp, dir, kRecord, fs::RenameMode::kExchange);
+  absl::Status renamed =
+      dir.Rename(temp, dir, kRecord, fs::RenameMode::kExchange);
   if (absl::IsUnimplemented(renamed)) {
-    // Without exchange, a look right before the rename: an edit in the microseconds between is lost.
+    // Without exchange, a look right before the rename: an edit in the
+    // microseconds between is lost.
     const auto current = etag_of(kRecord);
     if (!current.ok()) return give_up(current.status());
-    if (*current != change.expected_etag) return give_up(core::EtagMismatch(project, change.expected_etag, *current));
+    if (*current != change.expected_etag)
+      return give_up(
+          core::EtagMismatch(project, change.expected_etag, *current));
     renamed = dir.Rename(temp, dir, kRecord, fs::RenameMode::kReplace);
     if (!renamed.ok()) return give_up(renamed);
     return SyncOrFail(dir);
@@ -229,52 +291,68 @@ absl::Status FileCatalog::ReplaceRecord(fs::Dir& dir, const core::ReplaceChange&
     RETURN_IF_ERROR(dir.Rename(temp, dir, kRecord, fs::RenameMode::kExchange));
     // Else a crash could keep the first exchange and lose the second.
     RETURN_IF_ERROR(SyncOrFail(dir));
-    if (base::GetReason(displaced.status()) == "IO_ERROR") return give_up(displaced.status());
-    return give_up(core::EtagMismatch(project, change.expected_etag, displaced.value_or("")));
+    if (base::GetReason(displaced.status()) == "IO_ERROR")
+      return give_up(displaced.status());
+    return give_up(core::EtagMismatch(project, change.expected_etag,
+                                      displaced.value_or("")));
   }
   // The new record stands; a leftover of the old one beside it does no harm.
   dir.RemoveFile(temp).IgnoreError();
   return SyncOrFail(dir);
 }
 
-// --- Delete, undelete, purge: renames between the base and the trash ----------------------------------------------
+// --- Delete, undelete, purge: renames between the base and the trash
+// ----------------------------------------------
 
-absl::Status FileCatalog::CheckDeletable(const core::DeleteChange& change,
-                                         const absl::StatusOr<WorkspacePtr>& current) {
+absl::Status FileCatalog::CheckDeletable(
+    const core::DeleteChange& change,
+    const absl::StatusOr<WorkspacePtr>& current) {
   const std::string& project = change.project.str();
-  if (!current.ok() && !absl::IsDataLoss(current.status())) return current.status();
+  if (!current.ok() && !absl::IsDataLoss(current.status()))
+    return current.status();
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, base_->Stat(project));
   if (stamp.type != fs::EntryType::kDirectory) {
-    return core::PathUnsuitable(project, RootPath(change.project), "is not a directory");
+    return core::PathUnsuitable(project, RootPath(change.project),
+                                "is not a directory");
   }
   if (change.expected_etag.empty()) return absl::OkStatus();
   const std::string etag = FindEntry(change.project).etag;
-  if (etag != change.expected_etag) return core::EtagMismatch(project, change.expected_etag, etag);
+  if (etag != change.expected_etag)
+    return core::EtagMismatch(project, change.expected_etag, etag);
   return absl::OkStatus();
 }
 
-absl::StatusOr<CommitResult> FileCatalog::Apply(const core::DeleteChange& change) {
+absl::StatusOr<CommitResult> FileCatalog::Apply(
+    const core::DeleteChange& change) {
   const auto current = Get(change.project);
   RETURN_IF_ERROR(CheckDeletable(change, current));
-  Workspace deleted = current.ok() ? **current : Workspace{.project = change.project, .uid = base::RandomId()};
+  Workspace deleted = current.ok() ? **current
+                                   : Workspace{.project = change.project,
+                                               .uid = base::RandomId()};
   {
     absl::ReaderMutexLock lock(&mutex_);
-    if (index_.Find(change.project.str(), deleted.uid) != nullptr) deleted.uid = base::RandomId();
-    deleted.delete_time = index_.NextDeleteTime(change.project.str(), core::WholeMicros(options_.clock()));
+    if (index_.Find(change.project.str(), deleted.uid) != nullptr)
+      deleted.uid = base::RandomId();
+    deleted.delete_time = index_.NextDeleteTime(
+        change.project.str(), core::WholeMicros(options_.clock()));
   }
-  deleted.purge_time = core::ClampTime(*deleted.delete_time + options_.purge_delay);
-  const std::string trash_name = FormatTrashName({.delete_time = *deleted.delete_time,
-                                                  .purge_time = deleted.purge_time,
-                                                  .uid = deleted.uid,
-                                                  .project = change.project});
+  deleted.purge_time =
+      core::ClampTime(*deleted.delete_time + options_.purge_delay);
+  const std::string trash_name =
+      FormatTrashName({.delete_time = *deleted.delete_time,
+                       .purge_time = deleted.purge_time,
+                       .uid = deleted.uid,
+                       .project = change.project});
   RETURN_IF_ERROR(Move(*base_, change.project.str(), *trash_, trash_name));
   Forget(change.project, kWhateverVersion);
   absl::Status synced = SyncOrFail(*trash_sync_);
   if (synced.ok()) synced = SyncOrFail(base_sync_);
-  deleted.root_path = absl::StrCat(base_path_, "/", core::layout::kTrashDir, "/", trash_name);
+  deleted.root_path =
+      absl::StrCat(base_path_, "/", core::layout::kTrashDir, "/", trash_name);
   auto pointer = std::make_shared<const Workspace>(std::move(deleted));
   {
-    // Only now may the sweeper find it: with a purge delay of 0 it would remove what a crash could still bring back.
+    // Only now may the sweeper find it: with a purge delay of 0 it would remove
+    // what a crash could still bring back.
     absl::MutexLock lock(&mutex_);
     purge_gate_.NoteDeleted(trash_name);
     index_.Put(pointer);
@@ -283,8 +361,9 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(const core::DeleteChange& change
   return CommitResult{.workspace = std::move(pointer)};
 }
 
-absl::StatusOr<CommitResult> FileCatalog::RemoveForGood(WorkspacePtr workspace, const std::string& trash_name,
-                                                        core::Cancelled cancelled) {
+absl::StatusOr<CommitResult> FileCatalog::RemoveForGood(
+    WorkspacePtr workspace, const std::string& trash_name,
+    core::Cancelled cancelled) {
   CommitResult result{.workspace = std::move(workspace)};
   // It is gone for the user; the sweeper goes on with what is left.
   const auto leave_to_sweeper = [&](absl::Status status) {
@@ -293,7 +372,9 @@ absl::StatusOr<CommitResult> FileCatalog::RemoveForGood(WorkspacePtr workspace, 
     return status;
   };
   while (true) {
-    if (cancelled()) return leave_to_sweeper(absl::CancelledError("the rest is removed in the background"));
+    if (cancelled())
+      return leave_to_sweeper(
+          absl::CancelledError("the rest is removed in the background"));
     const auto removed = fs::RemoveTree(*trash_, trash_name, kPurgeStep);
     if (!removed.ok()) return leave_to_sweeper(removed.status());
     result.file_count += removed->file_count;
@@ -302,19 +383,23 @@ absl::StatusOr<CommitResult> FileCatalog::RemoveForGood(WorkspacePtr workspace, 
   }
 }
 
-absl::StatusOr<CommitResult> FileCatalog::Apply(const core::UndeleteChange& change) {
+absl::StatusOr<CommitResult> FileCatalog::Apply(
+    const core::UndeleteChange& change) {
   const std::string& project = change.project.str();
   WorkspacePtr deleted;
   {
     absl::ReaderMutexLock lock(&mutex_);
-    deleted = change.uid.empty() ? index_.FindLastDeleted(project) : index_.Find(project, change.uid);
+    deleted = change.uid.empty() ? index_.FindLastDeleted(project)
+                                 : index_.Find(project, change.uid);
   }
-  if (deleted == nullptr) return core::NotInTrash(project, change.uid, options_.purge_delay);
+  if (deleted == nullptr)
+    return core::NotInTrash(project, change.uid, options_.purge_delay);
   const std::string trash_name = TrashNameOf(*deleted);
   const absl::Status renamed = Move(*trash_, trash_name, *base_, project);
   if (absl::IsAlreadyExists(renamed)) {
     const auto existing = Get(change.project);
-    return core::WorkspaceExists(project, existing.ok() ? (*existing)->uid : "");
+    return core::WorkspaceExists(project,
+                                 existing.ok() ? (*existing)->uid : "");
   }
   if (!renamed.ok() && !absl::IsNotFound(renamed)) return renamed;
   {
@@ -323,10 +408,12 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(const core::UndeleteChange& chan
     purge_gate_.Forget(trash_name);
   }
   // Somebody emptied the trash by hand.
-  if (!renamed.ok()) return core::NotInTrash(project, change.uid, options_.purge_delay);
+  if (!renamed.ok())
+    return core::NotInTrash(project, change.uid, options_.purge_delay);
   RETURN_IF_ERROR(SyncOrFail(base_sync_));
   RETURN_IF_ERROR(SyncOrFail(*trash_sync_));
-  // Stored whatever readers found meanwhile: a Get may give way to one of them, and leave it to the next to find this.
+  // Stored whatever readers found meanwhile: a Get may give way to one of them,
+  // and leave it to the next to find this.
   Entry entry = ReadEntry(change.project, Entry{});
   absl::StatusOr<WorkspacePtr> restored = entry.result();
   if (absl::IsNotFound(restored.status())) return restored.status();
@@ -338,7 +425,8 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(const core::UndeleteChange& chan
   return CommitResult{.workspace = *std::move(restored)};
 }
 
-// Gives a workspace in the trash a name under which it cannot be restored, not even half of it after a crash.
+// Gives a workspace in the trash a name under which it cannot be restored, not
+// even half of it after a crash.
 absl::StatusOr<std::string> FileCatalog::Doom(const Workspace& deleted) {
   const std::string old_name = TrashNameOf(deleted);
   std::string new_name = DoomedName(deleted.project);
@@ -348,7 +436,8 @@ absl::StatusOr<std::string> FileCatalog::Doom(const Workspace& deleted) {
   return new_name;
 }
 
-absl::StatusOr<CommitResult> FileCatalog::Apply(const core::PurgeChange& change) {
+absl::StatusOr<CommitResult> FileCatalog::Apply(
+    const core::PurgeChange& change) {
   WorkspacePtr deleted;
   {
     absl::MutexLock lock(&mutex_);
@@ -357,7 +446,8 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(const core::PurgeChange& change)
   }
   if (deleted == nullptr) return core::WorkspaceNotFound(change.project.str());
   const auto doomed = Doom(*deleted);
-  if (absl::IsNotFound(doomed.status())) return core::WorkspaceNotFound(change.project.str());
+  if (absl::IsNotFound(doomed.status()))
+    return core::WorkspaceNotFound(change.project.str());
   if (!doomed.ok()) {
     absl::MutexLock lock(&mutex_);
     index_.Put(deleted);
@@ -373,11 +463,15 @@ absl::Status FileCatalog::DoomExpired() {
   {
     absl::MutexLock lock(&mutex_);
     purge_gate_.Tick();
-    const auto may_go = [this](const Workspace& workspace) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-      return purge_gate_.MayGo(TrashNameOf(workspace), *workspace.delete_time, *workspace.purge_time);
-    };
+    const auto may_go = [this](const Workspace& workspace)
+                            ABSL_NO_THREAD_SAFETY_ANALYSIS {
+                              return purge_gate_.MayGo(TrashNameOf(workspace),
+                                                       *workspace.delete_time,
+                                                       *workspace.purge_time);
+                            };
     expired = index_.FindPurgeable(may_go, kMaxExpired);
-    for (const WorkspacePtr& workspace : expired) index_.Erase(workspace->project.str(), workspace->uid);
+    for (const WorkspacePtr& workspace : expired)
+      index_.Erase(workspace->project.str(), workspace->uid);
   }
   if (expired.empty()) return absl::OkStatus();
   std::vector<std::string> doomed;
@@ -390,7 +484,8 @@ absl::Status FileCatalog::DoomExpired() {
     absl::MutexLock lock(&mutex_);
     index_.Put(workspace);
   }
-  // Not a file is removed before the new names are safe: what a crash brings back must be whole.
+  // Not a file is removed before the new names are safe: what a crash brings
+  // back must be whole.
   RETURN_IF_ERROR(SyncOrFail(*trash_sync_));
   absl::MutexLock lock(&mutex_);
   removing_.insert(removing_.end(), doomed.begin(), doomed.end());
@@ -399,12 +494,16 @@ absl::Status FileCatalog::DoomExpired() {
 
 std::vector<std::string> FileCatalog::NextDoomed(size_t count) const {
   absl::ReaderMutexLock lock(&mutex_);
-  return {removing_.begin(), removing_.begin() + static_cast<ptrdiff_t>(std::min(count, removing_.size()))};
+  return {removing_.begin(),
+          removing_.begin() +
+              static_cast<ptrdiff_t>(std::min(count, removing_.size()))};
 }
 
 absl::StatusOr<bool> FileCatalog::SweepTrash(int64_t max_entries) {
   constexpr size_t kMaxTrees = 100;
-  if (!options_.health->Check().ok() || !has_dirs_.load(std::memory_order_acquire)) return false;
+  if (!options_.health->Check().ok() ||
+      !has_dirs_.load(std::memory_order_acquire))
+    return false;
   absl::Status problem = DoomExpired();
   for (const std::string& name : NextDoomed(kMaxTrees)) {
     if (max_entries <= 0) break;

@@ -31,17 +31,22 @@ absl::Status WriteCheckpoint(fs::Dir& dir, absl::string_view bytes) {
   ASSIGN_OR_RETURN(const auto file, dir.CreateFile(kCheckpointTempFile));
   RETURN_IF_ERROR(file->Write(bytes));
   RETURN_IF_ERROR(file->Close());
-  return dir.Rename(kCheckpointTempFile, dir, core::layout::kCheckpointFile, fs::RenameMode::kReplace);
+  return dir.Rename(kCheckpointTempFile, dir, core::layout::kCheckpointFile,
+                    fs::RenameMode::kReplace);
 }
 
-absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& base, absl::string_view name) {
-  if (absl::Status made = base.MakeDir(name); !made.ok() && !absl::IsAlreadyExists(made)) return made;
+absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& base,
+                                                       absl::string_view name) {
+  if (absl::Status made = base.MakeDir(name);
+      !made.ok() && !absl::IsAlreadyExists(made))
+    return made;
   return base.OpenDir(name);
 }
 
 }  // namespace
 
-FileCatalog::FileCatalog(std::unique_ptr<fs::Dir> base, std::string base_path, Options options)
+FileCatalog::FileCatalog(std::unique_ptr<fs::Dir> base, std::string base_path,
+                         Options options)
     : base_(std::move(base)),
       base_path_(std::move(base_path)),
       options_(std::move(options)),
@@ -49,10 +54,10 @@ FileCatalog::FileCatalog(std::unique_ptr<fs::Dir> base, std::string base_path, O
       record_log_(options_.log, options_.steady_clock),
       purge_gate_(options_.clock, options_.steady_clock) {}
 
-absl::StatusOr<std::unique_ptr<FileCatalog>> FileCatalog::Open(std::unique_ptr<fs::Dir> base, std::string base_path,
-                                                               Options options) {
-  auto catalog =
-      std::unique_ptr<FileCatalog>(new FileCatalog(std::move(base), std::move(base_path), std::move(options)));
+absl::StatusOr<std::unique_ptr<FileCatalog>> FileCatalog::Open(
+    std::unique_ptr<fs::Dir> base, std::string base_path, Options options) {
+  auto catalog = std::unique_ptr<FileCatalog>(new FileCatalog(
+      std::move(base), std::move(base_path), std::move(options)));
   RETURN_IF_ERROR(catalog->OpenServerDirs());
   RETURN_IF_ERROR(catalog->SweepStaging());
   RETURN_IF_ERROR(catalog->LoadTrash());
@@ -62,8 +67,10 @@ absl::StatusOr<std::unique_ptr<FileCatalog>> FileCatalog::Open(std::unique_ptr<f
 
 absl::Status FileCatalog::OpenServerDirs() {
   if (options_.read_only) {
-    if (auto dir = base_->OpenDir(core::layout::kTrashDir); dir.ok()) trash_ = *std::move(dir);
-    if (auto dir = base_->OpenDir(core::layout::kServerDir); dir.ok()) server_dir_ = *std::move(dir);
+    if (auto dir = base_->OpenDir(core::layout::kTrashDir); dir.ok())
+      trash_ = *std::move(dir);
+    if (auto dir = base_->OpenDir(core::layout::kServerDir); dir.ok())
+      server_dir_ = *std::move(dir);
     return absl::OkStatus();
   }
   absl::Status made = MakeServerDirs();
@@ -75,7 +82,8 @@ absl::Status FileCatalog::MakeServerDirs() {
   if (has_dirs_.load(std::memory_order_acquire)) return absl::OkStatus();
   absl::MutexLock lock(&dirs_mutex_);
   if (has_dirs_.load(std::memory_order_relaxed)) return absl::OkStatus();
-  const auto open = [this](absl::string_view name, std::unique_ptr<fs::Dir>& dir) -> absl::Status {
+  const auto open = [this](absl::string_view name,
+                           std::unique_ptr<fs::Dir>& dir) -> absl::Status {
     if (dir != nullptr) return absl::OkStatus();
     ASSIGN_OR_RETURN(dir, OpenOrMakeDir(*base_, name));
     return absl::OkStatus();
@@ -83,8 +91,11 @@ absl::Status FileCatalog::MakeServerDirs() {
   RETURN_IF_ERROR(open(core::layout::kTrashDir, trash_));
   RETURN_IF_ERROR(open(core::layout::kStagingDir, staging_));
   RETURN_IF_ERROR(open(core::layout::kServerDir, server_dir_));
-  if (trash_sync_ == nullptr) trash_sync_ = std::make_unique<GroupSync>(trash_.get(), options_.health.get());
-  // The trash must not vanish in a power cut together with what is moved there later.
+  if (trash_sync_ == nullptr)
+    trash_sync_ =
+        std::make_unique<GroupSync>(trash_.get(), options_.health.get());
+  // The trash must not vanish in a power cut together with what is moved there
+  // later.
   RETURN_IF_ERROR(SyncOrFail(*base_));
   has_dirs_.store(true, std::memory_order_release);
   return absl::OkStatus();
@@ -93,14 +104,16 @@ absl::Status FileCatalog::MakeServerDirs() {
 absl::Status FileCatalog::SweepStaging() {
   if (staging_ == nullptr) return absl::OkStatus();
   std::vector<std::string> leftovers;
-  RETURN_IF_ERROR(staging_->ForEachEntry([&leftovers](absl::string_view name, fs::EntryType) {
-    leftovers.emplace_back(name);
-    return true;
-  }));
+  RETURN_IF_ERROR(staging_->ForEachEntry(
+      [&leftovers](absl::string_view name, fs::EntryType) {
+        leftovers.emplace_back(name);
+        return true;
+      }));
   for (const std::string& name : leftovers) {
     bool complete = false;
     while (!complete) {
-      ASSIGN_OR_RETURN(const fs::RemovedTree removed, fs::RemoveTree(*staging_, name, kRemoveStep));
+      ASSIGN_OR_RETURN(const fs::RemovedTree removed,
+                       fs::RemoveTree(*staging_, name, kRemoveStep));
       complete = removed.complete;
     }
   }
@@ -111,15 +124,16 @@ absl::Status FileCatalog::LoadTrash() {
   if (trash_ == nullptr) return absl::OkStatus();
   std::vector<TrashName> deleted;
   std::deque<std::string> removing;
-  RETURN_IF_ERROR(trash_->ForEachEntry([&](absl::string_view text, fs::EntryType) {
-    auto name = core::layout::ParseTrashName(text);
-    if (name && name->being_removed()) {
-      removing.emplace_back(text);
-    } else if (name) {
-      deleted.push_back(*std::move(name));
-    }
-    return true;
-  }));
+  RETURN_IF_ERROR(
+      trash_->ForEachEntry([&](absl::string_view text, fs::EntryType) {
+        auto name = core::layout::ParseTrashName(text);
+        if (name && name->being_removed()) {
+          removing.emplace_back(text);
+        } else if (name) {
+          deleted.push_back(*std::move(name));
+        }
+        return true;
+      }));
   std::vector<WorkspacePtr> workspaces(deleted.size());
   base::ParallelFor(deleted.size(), options_.load_threads, kRun,
                     [&](size_t i) { workspaces[i] = LoadDeleted(deleted[i]); });
@@ -132,20 +146,26 @@ absl::Status FileCatalog::LoadTrash() {
 WorkspacePtr FileCatalog::LoadDeleted(const TrashName& name) const {
   const std::string trash_name = core::layout::FormatTrashName(name);
   Workspace workspace{.project = name.project};
-  const std::string record = absl::StrCat(trash_name, "/", core::layout::kRecord);
-  if (auto content = trash_->ReadFile(record, core::kMaxRecordBytes); content.ok()) {
-    // Read as of the place it was deleted from, since its settings are for there.
-    auto decoded = core::DecodeWorkspace(content->data, {.project = name.project,
-                                                         .root_path = RootPath(name.project),
-                                                         .file = record,
-                                                         .modify_time = content->stamp.modify_time});
+  const std::string record =
+      absl::StrCat(trash_name, "/", core::layout::kRecord);
+  if (auto content = trash_->ReadFile(record, core::kMaxRecordBytes);
+      content.ok()) {
+    // Read as of the place it was deleted from, since its settings are for
+    // there.
+    auto decoded = core::DecodeWorkspace(
+        content->data, {.project = name.project,
+                        .root_path = RootPath(name.project),
+                        .file = record,
+                        .modify_time = content->stamp.modify_time});
     if (decoded.ok()) workspace = *std::move(decoded);
   }
   workspace.uid = name.uid;
-  workspace.root_path = absl::StrCat(base_path_, "/", core::layout::kTrashDir, "/", trash_name);
+  workspace.root_path =
+      absl::StrCat(base_path_, "/", core::layout::kTrashDir, "/", trash_name);
   workspace.delete_time = name.delete_time;
   // An old name does not say what was promised.
-  workspace.purge_time = name.purge_time.value_or(core::ClampTime(name.delete_time + options_.purge_delay));
+  workspace.purge_time = name.purge_time.value_or(
+      core::ClampTime(name.delete_time + options_.purge_delay));
   return std::make_shared<const Workspace>(std::move(workspace));
 }
 
@@ -175,12 +195,15 @@ absl::Status FileCatalog::LoadAll() {
   return absl::OkStatus();
 }
 
-size_t FileCatalog::CountReadSince(const std::vector<Loaded>& loaded, absl::Time begin) {
-  return static_cast<size_t>(
-      std::count_if(loaded.begin(), loaded.end(), [begin](const Loaded& one) { return one.entry.read_time >= begin; }));
+size_t FileCatalog::CountReadSince(const std::vector<Loaded>& loaded,
+                                   absl::Time begin) {
+  return static_cast<size_t>(std::count_if(
+      loaded.begin(), loaded.end(),
+      [begin](const Loaded& one) { return one.entry.read_time >= begin; }));
 }
 
-std::vector<FileCatalog::Loaded> FileCatalog::LoadSaved(std::vector<SavedRecord> records) const {
+std::vector<FileCatalog::Loaded> FileCatalog::LoadSaved(
+    std::vector<SavedRecord> records) const {
   std::vector<Loaded> loaded;
   loaded.reserve(records.size());
   for (SavedRecord& record : records) {
@@ -197,8 +220,9 @@ std::vector<FileCatalog::Loaded> FileCatalog::LoadSaved(std::vector<SavedRecord>
   return loaded;
 }
 
-std::vector<FileCatalog::Loaded> FileCatalog::LoadRest(std::vector<ProjectName> names,
-                                                       std::vector<std::vector<Loaded>> saved) const {
+std::vector<FileCatalog::Loaded> FileCatalog::LoadRest(
+    std::vector<ProjectName> names,
+    std::vector<std::vector<Loaded>> saved) const {
   std::vector<Loaded> loaded;
   loaded.reserve(names.size());
   std::vector<size_t> missing;
@@ -206,7 +230,8 @@ std::vector<FileCatalog::Loaded> FileCatalog::LoadRest(std::vector<ProjectName> 
   auto block = saved.begin();
   size_t at = 0;
   for (ProjectName& name : names) {
-    while (block != saved.end() && (at == block->size() || (*block)[at].project < name)) {
+    while (block != saved.end() &&
+           (at == block->size() || (*block)[at].project < name)) {
       if (at < block->size()) {
         ++at;
       } else {
@@ -230,18 +255,21 @@ std::vector<FileCatalog::Loaded> FileCatalog::LoadRest(std::vector<ProjectName> 
 
 absl::StatusOr<std::vector<ProjectName>> FileCatalog::ListNames() const {
   std::vector<ProjectName> names;
-  RETURN_IF_ERROR(base_->ForEachEntry([&names](absl::string_view name, fs::EntryType type) {
-    auto project = ProjectName::Parse(name);
-    if (project.ok() && type != fs::EntryType::kFile) names.push_back(*std::move(project));
-    return true;
-  }));
+  RETURN_IF_ERROR(
+      base_->ForEachEntry([&names](absl::string_view name, fs::EntryType type) {
+        auto project = ProjectName::Parse(name);
+        if (project.ok() && type != fs::EntryType::kFile)
+          names.push_back(*std::move(project));
+        return true;
+      }));
   std::sort(names.begin(), names.end());
   return names;
 }
 
 std::string FileCatalog::ReadCheckpoint() const {
   if (server_dir_ == nullptr) return "";
-  auto content = server_dir_->ReadFile(core::layout::kCheckpointFile, kMaxCheckpointBytes);
+  auto content =
+      server_dir_->ReadFile(core::layout::kCheckpointFile, kMaxCheckpointBytes);
   return content.ok() ? std::move(content->data) : "";
 }
 
@@ -267,14 +295,19 @@ absl::Status FileCatalog::SaveCheckpoint() {
     records.reserve(entries_.size());
     for (const auto& [project, entry] : entries_) {
       if (entry.workspace == nullptr) continue;
-      records.push_back({.workspace = entry.workspace, .stamp = entry.stamp, .read_time = entry.read_time});
+      records.push_back({.workspace = entry.workspace,
+                         .stamp = entry.stamp,
+                         .read_time = entry.read_time});
     }
   }
   const std::string bytes = EncodeCheckpoint(records, base_path_);
-  // Not synced: a checkpoint that a power cut tore is seen by its checksums, and costs one slow start.
+  // Not synced: a checkpoint that a power cut tore is seen by its checksums,
+  // and costs one slow start.
   server_dir_->RemoveFile(kCheckpointTempFile).IgnoreError();
-  if (absl::Status written = WriteCheckpoint(*server_dir_, bytes); !written.ok()) {
-    // On a full disk, half a checkpoint would take what little space a deletion just freed.
+  if (absl::Status written = WriteCheckpoint(*server_dir_, bytes);
+      !written.ok()) {
+    // On a full disk, half a checkpoint would take what little space a deletion
+    // just freed.
     server_dir_->RemoveFile(kCheckpointTempFile).IgnoreError();
     return written;
   }

@@ -11,14 +11,17 @@
 
 namespace mlops::catalog {
 
-// Syncs one directory for many threads: callers that arrive while a sync runs share the next one. Thread-safe.
+// Syncs one directory for many threads: callers that arrive while a sync runs
+// share the next one. Thread-safe.
 class GroupSync {
  public:
   // Both must outlive this.
-  GroupSync(fs::Dir* dir, core::DiskHealth* health) : dir_(dir), health_(health) {}
+  GroupSync(fs::Dir* dir, core::DiskHealth* health)
+      : dir_(dir), health_(health) {}
 
-  // Returns when a sync that began after the call has ended, with what DiskHealth makes of it: OK only if neither this
-  // sync nor an earlier one failed, here or for another user of the same DiskHealth.
+  // Returns when a sync that began after the call has ended, with what
+  // DiskHealth makes of it: OK only if neither this sync nor an earlier one
+  // failed, here or for another user of the same DiskHealth.
   absl::Status Sync();
 
  private:

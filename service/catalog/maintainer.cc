@@ -11,11 +11,13 @@ namespace mlops::catalog {
 namespace {
 
 constexpr absl::Duration kTick = absl::Milliseconds(200);
-// Ten thousand stats a second cost about 2 % of one core; 100,000 records are looked at every 10 seconds.
+// Ten thousand stats a second cost about 2 % of one core; 100,000 records are
+// looked at every 10 seconds.
 constexpr size_t kRecordsPerTick = 2'000;
 constexpr int64_t kSweptPerTick = 2'000;
-// A checkpoint is written after so long, or when so many changes, and so great a part of all records, are not in it: a
-// restart then reads at most an eighth of the records from their files, and a catalog that grows from nothing to n
+// A checkpoint is written after so long, or when so many changes, and so great
+// a part of all records, are not in it: a restart then reads at most an eighth
+// of the records from their files, and a catalog that grows from nothing to n
 // records writes some 8 n in all.
 constexpr std::chrono::minutes kCheckpointInterval(1);
 constexpr uint64_t kManyChanges = 1'000;
@@ -28,7 +30,8 @@ constexpr absl::Duration kJump = absl::Seconds(2);
 
 }  // namespace
 
-Maintainer::Maintainer(FileCatalog* catalog, std::unique_ptr<fs::Watcher> watcher, Options options)
+Maintainer::Maintainer(FileCatalog* catalog,
+                       std::unique_ptr<fs::Watcher> watcher, Options options)
     : catalog_(catalog),
       watcher_(std::move(watcher)),
       options_(std::move(options)),
@@ -44,7 +47,8 @@ Maintainer::~Maintainer() {
     stopping_ = true;
   }
   thread_.join();
-  // Best effort, as all below: the files are the truth, and the next tick or start tries again.
+  // Best effort, as all below: the files are the truth, and the next tick or
+  // start tries again.
   Report("cannot save the checkpoint", catalog_->SaveCheckpoint());
 }
 
@@ -53,14 +57,16 @@ bool Maintainer::StopWithin(absl::Duration duration) {
   return mutex_.AwaitWithTimeout(absl::Condition(&stopping_), duration);
 }
 
-void Maintainer::Report(absl::string_view what, const absl::Status& problem) const {
+void Maintainer::Report(absl::string_view what,
+                        const absl::Status& problem) const {
   if (!problem.ok() && options_.report) options_.report(what, problem);
 }
 
 void Maintainer::RefreshNames() {
   const auto begin = Monotonic::now();
   if (begin < next_names_) return;
-  Report("cannot read the names in the base directory", catalog_->RefreshNames());
+  Report("cannot read the names in the base directory",
+         catalog_->RefreshNames());
   // Many names that change all the time are listed again and again.
   const auto end = Monotonic::now();
   next_names_ = end + (end - begin) * (kRestPerWork - 1);
@@ -68,25 +74,33 @@ void Maintainer::RefreshNames() {
 
 void Maintainer::RefreshRecords() {
   for (const std::string& name : watcher_->TakeChanged()) {
-    if (auto project = core::ProjectName::Parse(name); project.ok()) catalog_->RefreshRecord(*project);
+    if (auto project = core::ProjectName::Parse(name); project.ok())
+      catalog_->RefreshRecord(*project);
   }
   if (watcher_->TakeOverflow()) {
     Report("edits by hand are seen late",
-           absl::ResourceExhaustedError("inotify lost events, because too many came at once"));
+           absl::ResourceExhaustedError(
+               "inotify lost events, because too many came at once"));
   }
-  for (const core::ProjectName& project : catalog_->NextProjects(kRecordsPerTick)) {
-    // Watched before it is looked at, so that no edit falls between. Where it cannot be, this pass comes round again.
+  for (const core::ProjectName& project :
+       catalog_->NextProjects(kRecordsPerTick)) {
+    // Watched before it is looked at, so that no edit falls between. Where it
+    // cannot be, this pass comes round again.
     watcher_->Add(project.str());
     catalog_->RefreshRecord(project);
   }
 }
 
-void Maintainer::SweepTrash() { Report("cannot empty the trash", catalog_->SweepTrash(kSweptPerTick).status()); }
+void Maintainer::SweepTrash() {
+  Report("cannot empty the trash",
+         catalog_->SweepTrash(kSweptPerTick).status());
+}
 
 bool Maintainer::IsCheckpointDue() const {
   const auto now = Monotonic::now();
   if (now < earliest_checkpoint_) return false;
-  const uint64_t many = std::max<uint64_t>(kManyChanges, catalog_->EntryCount() / kChangedPart);
+  const uint64_t many =
+      std::max<uint64_t>(kManyChanges, catalog_->EntryCount() / kChangedPart);
   return now >= next_checkpoint_ || catalog_->UnsavedChanges() >= many;
 }
 
@@ -97,21 +111,26 @@ void Maintainer::SaveCheckpoint() {
   Report("cannot save the checkpoint", saved);
   const auto end = Monotonic::now();
   earliest_checkpoint_ = end + (end - begin) * (kRestPerWork - 1);
-  if (!saved.ok()) earliest_checkpoint_ = std::max(earliest_checkpoint_, end + kRetryInterval);
+  if (!saved.ok())
+    earliest_checkpoint_ = std::max(earliest_checkpoint_, end + kRetryInterval);
   next_checkpoint_ = end + kCheckpointInterval;
 }
 
-// Times in the trash and stamps of files are the wall clock's, so that a jump explains much.
+// Times in the trash and stamps of files are the wall clock's, so that a jump
+// explains much.
 void Maintainer::WatchClock() {
   const absl::Time now = options_.clock();
   const auto monotonic = Monotonic::now();
-  const absl::Duration jump = (now - last_time_) - absl::FromChrono(monotonic - last_monotonic_);
+  const absl::Duration jump =
+      (now - last_time_) - absl::FromChrono(monotonic - last_monotonic_);
   last_time_ = now;
   last_monotonic_ = monotonic;
   if (absl::AbsDuration(jump) < kJump) return;
-  const absl::Duration rounded = absl::Floor(jump + absl::Milliseconds(500), absl::Seconds(1));
-  Report("the clock jumped", absl::OutOfRangeError(absl::StrCat("by ", absl::FormatDuration(rounded), ", to ",
-                                                                absl::FormatTime(now, absl::UTCTimeZone()))));
+  const absl::Duration rounded =
+      absl::Floor(jump + absl::Milliseconds(500), absl::Seconds(1));
+  Report("the clock jumped", absl::OutOfRangeError(absl::StrCat(
+                                 "by ", absl::FormatDuration(rounded), ", to ",
+                                 absl::FormatTime(now, absl::UTCTimeZone()))));
 }
 
 void Maintainer::Run() {

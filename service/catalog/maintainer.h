@@ -18,24 +18,29 @@
 
 namespace mlops::catalog {
 
-// The thread that keeps a FileCatalog fresh: new and vanished directories within half a second; edited records within
-// as much where the watcher hears of them, else as fast as a bounded number of stats a second allows; the trash swept
-// in small steps; the checkpoint saved every minute, and as soon as a restart would have many records to read without
-// it.
+// The thread that keeps a FileCatalog fresh: new and vanished directories
+// within half a second; edited records within as much where the watcher hears
+// of them, else as fast as a bounded number of stats a second allows; the trash
+// swept in small steps; the checkpoint saved every minute, and as soon as a
+// restart would have many records to read without it.
 class Maintainer {
  public:
   struct Options {
     // Called five times a second; should take little of that time.
     std::function<void()> chore;
     // Told what went wrong, each time it does, from the maintainer's thread.
-    std::function<void(absl::string_view what, const absl::Status& problem)> report;
+    std::function<void(absl::string_view what, const absl::Status& problem)>
+        report;
     base::Clock clock =
-        base::SystemClock();  // The wall clock, watched for jumps. Intervals are those of the monotonic one.
+        // The wall clock, watched for jumps. Intervals are those of the
+        // monotonic one.
+        base::SystemClock();
   };
 
   // `catalog` must outlive this.
   // `watcher` hears of records in the catalog's base directory.
-  Maintainer(FileCatalog* catalog, std::unique_ptr<fs::Watcher> watcher, Options options);
+  Maintainer(FileCatalog* catalog, std::unique_ptr<fs::Watcher> watcher,
+             Options options);
   // Ends the thread and saves a last checkpoint.
   ~Maintainer();
 
@@ -60,9 +65,11 @@ class Maintainer {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   // Used by the thread alone.
   Monotonic::time_point next_names_ = Monotonic::time_point::min();
-  Monotonic::time_point next_checkpoint_;      // When one is written after however few changes.
+  // When one is written after however few changes.
+  Monotonic::time_point next_checkpoint_;
   Monotonic::time_point earliest_checkpoint_;  // Before which none is written.
-  absl::Time last_time_;                       // By both clocks, when they were compared last.
+  // By both clocks, when they were compared last.
+  absl::Time last_time_;
   Monotonic::time_point last_monotonic_;
   std::thread thread_;
 };

@@ -33,34 +33,41 @@ absl::Status CheckEtag(const Workspace& current, absl::string_view expected) {
 MemoryCatalog::MemoryCatalog(base::Clock clock, absl::Duration purge_delay)
     : clock_(std::move(clock)), purge_delay_(purge_delay) {}
 
-absl::StatusOr<WorkspacePtr> MemoryCatalog::Get(const core::ProjectName& project) {
+absl::StatusOr<WorkspacePtr> MemoryCatalog::Get(
+    const core::ProjectName& project) {
   absl::ReaderMutexLock lock(&mutex_);
   WorkspacePtr found = index_.Find(project.str());
   if (found == nullptr) return core::WorkspaceNotFound(project.str());
   return found;
 }
 
-absl::StatusOr<core::ListPage> MemoryCatalog::List(const core::ListQuery& query) {
+absl::StatusOr<core::ListPage> MemoryCatalog::List(
+    const core::ListQuery& query) {
   absl::ReaderMutexLock lock(&mutex_);
   return index_.Page(query);
 }
 
-absl::StatusOr<core::CommitResult> MemoryCatalog::Commit(const core::Change& change) {
+absl::StatusOr<core::CommitResult> MemoryCatalog::Commit(
+    const core::Change& change) {
   absl::MutexLock lock(&mutex_);
-  const auto apply = [this](const auto& what) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return Apply(what); };
+  const auto apply = [this](const auto& what) ABSL_EXCLUSIVE_LOCKS_REQUIRED(
+                         mutex_) { return Apply(what); };
   ASSIGN_OR_RETURN(WorkspacePtr workspace, std::visit(apply, change));
   return core::CommitResult{.workspace = std::move(workspace)};
 }
 
-absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(const core::CreateChange& change) {
+absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(
+    const core::CreateChange& change) {
   const std::string& project = change.workspace.project.str();
-  if (WorkspacePtr old = index_.Find(project)) return core::WorkspaceExists(project, old->uid);
+  if (WorkspacePtr old = index_.Find(project))
+    return core::WorkspaceExists(project, old->uid);
   WorkspacePtr workspace = Stored(change.workspace);
   index_.Put(workspace);
   return workspace;
 }
 
-absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(const core::ReplaceChange& change) {
+absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(
+    const core::ReplaceChange& change) {
   const std::string& project = change.workspace.project.str();
   WorkspacePtr old = index_.Find(project);
   if (old == nullptr) return core::WorkspaceNotFound(project);
@@ -70,13 +77,16 @@ absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(const core::ReplaceChange& cha
   return workspace;
 }
 
-absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(const core::DeleteChange& change) {
+absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(
+    const core::DeleteChange& change) {
   WorkspacePtr old = index_.Find(change.project.str());
   if (old == nullptr) return core::WorkspaceNotFound(change.project.str());
   RETURN_IF_ERROR(CheckEtag(*old, change.expected_etag));
   Workspace deleted = *old;
-  if (index_.Find(change.project.str(), deleted.uid) != nullptr) deleted.uid = base::RandomId();
-  deleted.delete_time = index_.NextDeleteTime(change.project.str(), core::WholeMicros(clock_()));
+  if (index_.Find(change.project.str(), deleted.uid) != nullptr)
+    deleted.uid = base::RandomId();
+  deleted.delete_time =
+      index_.NextDeleteTime(change.project.str(), core::WholeMicros(clock_()));
   deleted.purge_time = core::ClampTime(*deleted.delete_time + purge_delay_);
   auto workspace = std::make_shared<const Workspace>(std::move(deleted));
   index_.Erase(change.project.str());
@@ -84,11 +94,15 @@ absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(const core::DeleteChange& chan
   return workspace;
 }
 
-absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(const core::UndeleteChange& change) {
+absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(
+    const core::UndeleteChange& change) {
   const std::string& project = change.project.str();
-  WorkspacePtr deleted = change.uid.empty() ? index_.FindLastDeleted(project) : index_.Find(project, change.uid);
-  if (deleted == nullptr) return core::NotInTrash(project, change.uid, purge_delay_);
-  if (WorkspacePtr live = index_.Find(project)) return core::WorkspaceExists(project, live->uid);
+  WorkspacePtr deleted = change.uid.empty() ? index_.FindLastDeleted(project)
+                                            : index_.Find(project, change.uid);
+  if (deleted == nullptr)
+    return core::NotInTrash(project, change.uid, purge_delay_);
+  if (WorkspacePtr live = index_.Find(project))
+    return core::WorkspaceExists(project, live->uid);
   Workspace restored = *deleted;
   restored.delete_time.reset();
   restored.purge_time.reset();
@@ -98,7 +112,8 @@ absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(const core::UndeleteChange& ch
   return workspace;
 }
 
-absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(const core::PurgeChange& change) {
+absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(
+    const core::PurgeChange& change) {
   WorkspacePtr deleted = index_.Find(change.project.str(), change.uid);
   if (deleted == nullptr) return core::WorkspaceNotFound(change.project.str());
   index_.Erase(change.project.str(), change.uid);

@@ -10,22 +10,32 @@
 
 namespace mlops::catalog {
 
-// The reference implementation: what every catalog must do, without files. Nothing outlives it. Thread-safe.
+// The reference implementation: what every catalog must do, without files.
+// Nothing outlives it. Thread-safe.
 class MemoryCatalog : public core::Catalog {
  public:
-  // Workspaces in the trash get a purge_time `purge_delay` after their deletion; nothing is ever purged by itself.
-  explicit MemoryCatalog(base::Clock clock = base::SystemClock(), absl::Duration purge_delay = absl::Hours(72));
+  // Workspaces in the trash get a purge_time `purge_delay` after their
+  // deletion; nothing is ever purged by itself.
+  explicit MemoryCatalog(base::Clock clock = base::SystemClock(),
+                         absl::Duration purge_delay = absl::Hours(72));
 
-  absl::StatusOr<core::WorkspacePtr> Get(const core::ProjectName& project) override;
+  absl::StatusOr<core::WorkspacePtr> Get(
+      const core::ProjectName& project) override;
   absl::StatusOr<core::ListPage> List(const core::ListQuery& query) override;
-  absl::StatusOr<core::CommitResult> Commit(const core::Change& change) override;
+  absl::StatusOr<core::CommitResult> Commit(
+      const core::Change& change) override;
 
  private:
-  absl::StatusOr<core::WorkspacePtr> Apply(const core::CreateChange& change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::StatusOr<core::WorkspacePtr> Apply(const core::ReplaceChange& change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::StatusOr<core::WorkspacePtr> Apply(const core::DeleteChange& change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::StatusOr<core::WorkspacePtr> Apply(const core::UndeleteChange& change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::StatusOr<core::WorkspacePtr> Apply(const core::PurgeChange& change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<core::WorkspacePtr> Apply(const core::CreateChange& change)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<core::WorkspacePtr> Apply(const core::ReplaceChange& change)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<core::WorkspacePtr> Apply(const core::DeleteChange& change)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<core::WorkspacePtr> Apply(const core::UndeleteChange& change)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<core::WorkspacePtr> Apply(const core::PurgeChange& change)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const base::Clock clock_;
   const absl::Duration purge_delay_;

@@ -10,10 +10,13 @@
 
 namespace mlops::catalog {
 
-// Decides when the trash may let go of a workspace, although the wall clock may be wrong: ahead for a moment, or set
-// right after a deletion. Its purge time must have passed, and besides that either
-//   - the time between deletion and purge time, by the steady clock, since this gate has known of it, or
-//   - for those that an earlier run deleted, kConfirmation during which the wall clock kept step with the steady one: a
+// Decides when the trash may let go of a workspace, although the wall clock may
+// be wrong: ahead for a moment, or set right after a deletion. Its purge time
+// must have passed, and besides that either
+//   - the time between deletion and purge time, by the steady clock, since this
+//   gate has known of it, or
+//   - for those that an earlier run deleted, kConfirmation during which the
+//   wall clock kept step with the steady one: a
 //     restart must not make everything live longer.
 // Not thread-safe.
 class PurgeGate {
@@ -22,7 +25,8 @@ class PurgeGate {
 
   PurgeGate(base::Clock clock, base::SteadyClock steady_clock);
 
-  // Compares the clocks; to be called before MayGo(), and often: a step that is undone between two calls is not seen.
+  // Compares the clocks; to be called before MayGo(), and often: a step that is
+  // undone between two calls is not seen.
   void Tick();
 
   // This run has just deleted what has the name `trash_name`.
@@ -30,7 +34,8 @@ class PurgeGate {
   // It is not in the trash any more.
   void Forget(absl::string_view trash_name) { deleted_.erase(trash_name); }
 
-  bool MayGo(absl::string_view trash_name, absl::Time delete_time, absl::Time purge_time) const;
+  bool MayGo(absl::string_view trash_name, absl::Time delete_time,
+             absl::Time purge_time) const;
 
  private:
   const base::Clock clock_;
@@ -38,8 +43,10 @@ class PurgeGate {
   const absl::Duration opened_;  // By the steady clock, as all durations here.
   absl::Time wall_;              // At the last tick, as the next.
   absl::Duration steady_;
-  absl::Duration in_step_since_;                              // Since when the clocks have kept step.
-  absl::flat_hash_map<std::string, absl::Duration> deleted_;  // By this run, and when.
+  // Since when the clocks have kept step.
+  absl::Duration in_step_since_;
+  // By this run, and when.
+  absl::flat_hash_map<std::string, absl::Duration> deleted_;
 };
 
 }  // namespace mlops::catalog

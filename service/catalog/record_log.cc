@@ -14,7 +14,9 @@ constexpr absl::Duration kPrice = absl::Seconds(1);  // Of a line.
 }  // namespace
 
 RecordLog::RecordLog(Sink sink, base::SteadyClock clock)
-    : sink_(std::move(sink)), clock_(std::move(clock)), filled_(clock_() - kBurst * kPrice) {}
+    : sink_(std::move(sink)),
+      clock_(std::move(clock)),
+      filled_(clock_() - kBurst * kPrice) {}
 
 void RecordLog::Write(absl::string_view line) {
   if (sink_ == nullptr) return;
@@ -28,7 +30,9 @@ void RecordLog::Write(absl::string_view line) {
       return;
     }
     filled_ += kPrice;
-    if (left_out_ > 0) absl::StrAppend(&text, " (", left_out_, " such lines before it were left out)");
+    if (left_out_ > 0)
+      absl::StrAppend(&text, " (", left_out_,
+                      " such lines before it were left out)");
     left_out_ = 0;
   }
   sink_(text);

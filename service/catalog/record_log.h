@@ -12,8 +12,9 @@
 
 namespace mlops::catalog {
 
-// Writes lines about records to the log, kBurst at once and one a second on average: a script that edits ten thousand
-// records must not fill the disk. The next line that is written says how many were left out. Thread-safe.
+// Writes lines about records to the log, kBurst at once and one a second on
+// average: a script that edits ten thousand records must not fill the disk. The
+// next line that is written says how many were left out. Thread-safe.
 class RecordLog {
  public:
   using Sink = std::function<void(absl::string_view line)>;
@@ -28,7 +29,8 @@ class RecordLog {
   const Sink sink_;
   const base::SteadyClock clock_;
   absl::Mutex mutex_;
-  absl::Duration filled_ ABSL_GUARDED_BY(mutex_);  // Up to when lines have been paid for.
+  // Up to when lines have been paid for.
+  absl::Duration filled_ ABSL_GUARDED_BY(mutex_);
   int64_t left_out_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

@@ -29,7 +29,8 @@ constexpr size_t kMaxKnownBytes = size_t{64} << 20;
 std::unique_ptr<base::ThreadPool> MakeHelpers() {
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   if (cores < 2) return nullptr;
-  return std::make_unique<base::ThreadPool>(std::min(cores - 1, kMaxHelpers), kMaxQueuedHelp);
+  return std::make_unique<base::ThreadPool>(std::min(cores - 1, kMaxHelpers),
+                                            kMaxQueuedHelp);
 }
 
 core::DirectoryUsage ToUsage(const fs::TreeUsage& tree, absl::Status& problem) {
@@ -43,34 +44,47 @@ core::DirectoryUsage ToUsage(const fs::TreeUsage& tree, absl::Status& problem) {
 // Scans workspaces below one base. Thread-safe.
 class Scanner {
  public:
-  Scanner(std::shared_ptr<const fs::Dir> base, const std::string& base_path, base::Clock clock)
-      : base_(std::move(base)), prefix_(absl::StrCat(base_path, "/")), clock_(std::move(clock)) {}
+  Scanner(std::shared_ptr<const fs::Dir> base, const std::string& base_path,
+          base::Clock clock)
+      : base_(std::move(base)),
+        prefix_(absl::StrCat(base_path, "/")),
+        clock_(std::move(clock)) {}
 
-  absl::StatusOr<core::Usage> Scan(const core::Workspace& workspace, bool counts_only, core::Cancelled cancelled) {
-    fs::ScanOptions options{
-        .groups = core::kDirectories, .counts_only = counts_only, .helpers = helpers_.get(), .now = clock_()};
+  absl::StatusOr<core::Usage> Scan(const core::Workspace& workspace,
+                                   bool counts_only,
+                                   core::Cancelled cancelled) {
+    fs::ScanOptions options{.groups = core::kDirectories,
+                            .counts_only = counts_only,
+                            .helpers = helpers_.get(),
+                            .now = clock_()};
     std::unique_ptr<fs::KnownTree> known = TakeKnown(workspace.root_path);
     options.known = known.get();
-    const absl::string_view path = absl::StripPrefix(workspace.root_path, prefix_);
+    const absl::string_view path =
+        absl::StripPrefix(workspace.root_path, prefix_);
     const auto trees = fs::ScanTree(*base_, path, options, cancelled);
     // What a cancelled scan has learnt is as true as what a whole one has.
-    if (!absl::IsNotFound(trees.status())) Keep(workspace.root_path, std::move(known));
+    if (!absl::IsNotFound(trees.status()))
+      Keep(workspace.root_path, std::move(known));
     RETURN_IF_ERROR(trees.status());
     core::Usage usage{.counts_only = counts_only, .scan_time = options.now};
-    for (size_t i = 0; i < core::kDirectories.size(); ++i) usage.directories[i] = ToUsage((*trees)[i], usage.problem);
+    for (size_t i = 0; i < core::kDirectories.size(); ++i)
+      usage.directories[i] = ToUsage((*trees)[i], usage.problem);
     usage.others = ToUsage(trees->back(), usage.problem);
     return usage;
   }
 
  private:
-  // What is known of the tree at `root_path`. Whoever asks while another scan has it begins anew.
+  // What is known of the tree at `root_path`. Whoever asks while another scan
+  // has it begins anew.
   std::unique_ptr<fs::KnownTree> TakeKnown(const std::string& root_path) {
     absl::MutexLock lock(&mutex_);
     auto known = known_.Take(root_path);
-    return known.has_value() ? *std::move(known) : std::make_unique<fs::KnownTree>(kMaxKnownBytes);
+    return known.has_value() ? *std::move(known)
+                             : std::make_unique<fs::KnownTree>(kMaxKnownBytes);
   }
 
-  void Keep(const std::string& root_path, std::unique_ptr<fs::KnownTree> known) {
+  void Keep(const std::string& root_path,
+            std::unique_ptr<fs::KnownTree> known) {
     const size_t bytes = sizeof(fs::KnownTree) + known->bytes;
     absl::MutexLock lock(&mutex_);
     known_.Put(root_path, std::move(known), bytes);
@@ -81,14 +95,18 @@ class Scanner {
   const base::Clock clock_;
   const std::unique_ptr<base::ThreadPool> helpers_ = MakeHelpers();
   absl::Mutex mutex_;
-  base::LruMap<std::unique_ptr<fs::KnownTree>> known_ ABSL_GUARDED_BY(mutex_){kMaxKnownBytes};
+  base::LruMap<std::unique_ptr<fs::KnownTree>> known_ ABSL_GUARDED_BY(mutex_){
+      kMaxKnownBytes};
 };
 
 }  // namespace
 
-core::UsageScanner MakeUsageScanner(std::shared_ptr<const fs::Dir> base, std::string base_path, base::Clock clock) {
-  return [scanner = std::make_shared<Scanner>(std::move(base), base_path, std::move(clock))](
-             const core::Workspace& workspace, bool counts_only, core::Cancelled cancelled) {
+core::UsageScanner MakeUsageScanner(std::shared_ptr<const fs::Dir> base,
+                                    std::string base_path, base::Clock clock) {
+  return [scanner = std::make_shared<Scanner>(std::move(base), base_path,
+                                              std::move(clock))](
+             const core::Workspace& workspace, bool counts_only,
+             core::Cancelled cancelled) {
     return scanner->Scan(workspace, counts_only, cancelled);
   };
 }

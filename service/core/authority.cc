@@ -30,23 +30,27 @@ absl::Status CheckEtag(const Workspace& workspace, const std::string& etag) {
 
 }  // namespace
 
-Authority::Authority(Catalog* catalog, UsageScanner scanner, std::string base_path, base::Clock clock,
+Authority::Authority(Catalog* catalog, UsageScanner scanner,
+                     std::string base_path, base::Clock clock,
                      base::SteadyClock steady_clock)
     : catalog_(catalog),
       base_path_(std::move(base_path)),
       clock_(std::move(clock)),
       status_cache_(std::move(scanner), std::move(steady_clock)) {}
 
-absl::Mutex& Authority::Stripe(const ProjectName& project) { return stripes_[absl::HashOf(project) % stripes_.size()]; }
+absl::Mutex& Authority::Stripe(const ProjectName& project) {
+  return stripes_[absl::HashOf(project) % stripes_.size()];
+}
 
 absl::StatusOr<Workspace> Authority::NewFrom(const CreateArgs& args) const {
-  return NewWorkspace({.project = args.project,
-                       .root_path = absl::StrCat(base_path_, "/", args.project.str()),
-                       .uid = base::RandomId(),
-                       .request_id = args.request_id,
-                       .settings = args.settings,
-                       .metadata = args.metadata},
-                      clock_());
+  return NewWorkspace(
+      {.project = args.project,
+       .root_path = absl::StrCat(base_path_, "/", args.project.str()),
+       .uid = base::RandomId(),
+       .request_id = args.request_id,
+       .settings = args.settings,
+       .metadata = args.metadata},
+      clock_());
 }
 
 absl::StatusOr<WorkspacePtr> Authority::Create(const CreateArgs& args) {
@@ -58,19 +62,25 @@ absl::StatusOr<WorkspacePtr> Authority::CreateLocked(const CreateArgs& args) {
   ASSIGN_OR_RETURN(Workspace workspace, NewFrom(args));
   absl::StatusOr<WorkspacePtr> existing = catalog_->Get(args.project);
   if (existing.ok()) {
-    if (!args.request_id.empty() && (*existing)->request_id == args.request_id) return existing;
+    if (!args.request_id.empty() && (*existing)->request_id == args.request_id)
+      return existing;
     return WorkspaceExists(args.project.str(), (*existing)->uid);
   }
   if (!absl::IsNotFound(existing.status())) return existing.status();
-  if (args.validate_only) return std::make_shared<const Workspace>(std::move(workspace));
-  ASSIGN_OR_RETURN(CommitResult result, catalog_->Commit(CreateChange{std::move(workspace)}));
+  if (args.validate_only)
+    return std::make_shared<const Workspace>(std::move(workspace));
+  ASSIGN_OR_RETURN(CommitResult result,
+                   catalog_->Commit(CreateChange{std::move(workspace)}));
   return std::move(result.workspace);
 }
 
-absl::StatusOr<WorkspacePtr> Authority::Get(const ProjectName& project) { return catalog_->Get(project); }
+absl::StatusOr<WorkspacePtr> Authority::Get(const ProjectName& project) {
+  return catalog_->Get(project);
+}
 
 absl::StatusOr<WorkspacePtr> Authority::EnsureExisting(const CreateArgs& args) {
-  // What would be refused for a new workspace is refused for an existing one too, whoever wins the race.
+  // What would be refused for a new workspace is refused for an existing one
+  // too, whoever wins the race.
   RETURN_IF_ERROR(NewFrom(args).status());
   return catalog_->Get(args.project);
 }
@@ -80,7 +90,8 @@ absl::StatusOr<EnsureResult> Authority::Ensure(const CreateArgs& args) {
   if (absl::IsNotFound(existing.status())) {
     absl::MutexLock lock(&Stripe(args.project));
     absl::StatusOr<WorkspacePtr> created = CreateLocked(args);
-    if (created.ok()) return EnsureResult{.workspace = *std::move(created), .created = true};
+    if (created.ok())
+      return EnsureResult{.workspace = *std::move(created), .created = true};
     if (!absl::IsAlreadyExists(created.status())) return created.status();
     existing = catalog_->Get(args.project);
   }
@@ -88,12 +99,19 @@ absl::StatusOr<EnsureResult> Authority::Ensure(const CreateArgs& args) {
   return EnsureResult{.workspace = *std::move(existing)};
 }
 
-absl::StatusOr<ListResult> Authority::List(const ListArgs& args, Cancelled cancelled, PageTaker take) {
-  if (args.page_size < 0) return FieldInvalid("page_size", "must not be negative");
+absl::StatusOr<ListResult> Authority::List(const ListArgs& args,
+                                           Cancelled cancelled,
+                                           PageTaker take) {
+  if (args.page_size < 0)
+    return FieldInvalid("page_size", "must not be negative");
   ASSIGN_OR_RETURN(const Order order, ParseOrderBy(args.order_by));
-  const PageContext context{.order = order, .filter = args.filter.text(), .show_deleted = args.show_deleted};
+  const PageContext context{.order = order,
+                            .filter = args.filter.text(),
+                            .show_deleted = args.show_deleted};
   ListQuery query{.order = order,
-                  .page_size = args.page_size == 0 ? kDefaultPageSize : std::min(args.page_size, kMaxPageSize),
+                  .page_size = args.page_size == 0
+                                   ? kDefaultPageSize
+                                   : std::min(args.page_size, kMaxPageSize),
                   .show_deleted = args.show_deleted};
   PageStart start;
   if (!args.page_token.empty()) {
@@ -101,11 +119,14 @@ absl::StatusOr<ListResult> Authority::List(const ListArgs& args, Cancelled cance
     query.after = start.after;
   }
   const bool all = args.filter.matches_all();
-  ASSIGN_OR_RETURN(ListPage page,
-                   all ? catalog_->List(query) : ListMatching(args.filter, query, start.matching_count, cancelled));
+  ASSIGN_OR_RETURN(
+      ListPage page,
+      all ? catalog_->List(query)
+          : ListMatching(args.filter, query, start.matching_count, cancelled));
   // The page ends before the first that its taker has no room for.
   size_t taken = 0;
-  while (taken < page.workspaces.size() && take(*page.workspaces[taken])) ++taken;
+  while (taken < page.workspaces.size() && take(*page.workspaces[taken]))
+    ++taken;
   page.more = page.more || taken < page.workspaces.size();
   page.workspaces.resize(taken);
   ListResult result{.workspaces = std::move(page.workspaces),
@@ -119,9 +140,12 @@ absl::StatusOr<ListResult> Authority::List(const ListArgs& args, Cancelled cance
   return result;
 }
 
-// The page of those that match. They are looked for a thousand at a time, so that nobody else waits for long, and
-// outside the catalog's lock. The first page goes on to the end to count them; later ones know `matching_count`.
-absl::StatusOr<ListPage> Authority::ListMatching(const Filter& filter, ListQuery query, int64_t matching_count,
+// The page of those that match. They are looked for a thousand at a time, so
+// that nobody else waits for long, and outside the catalog's lock. The first
+// page goes on to the end to count them; later ones know `matching_count`.
+absl::StatusOr<ListPage> Authority::ListMatching(const Filter& filter,
+                                                 ListQuery query,
+                                                 int64_t matching_count,
                                                  Cancelled cancelled) {
   const bool first_page = !query.after.has_value();
   const size_t wanted = static_cast<size_t>(query.page_size);
@@ -132,8 +156,10 @@ absl::StatusOr<ListPage> Authority::ListMatching(const Filter& filter, ListQuery
     ASSIGN_OR_RETURN(ListPage chunk, catalog_->List(query));
     if (first_chunk) result.unreachable = std::move(chunk.unreachable);
     for (const WorkspacePtr& workspace : chunk.workspaces) {
-      // Asked for each, since a large record takes a filter of many terms some milliseconds.
-      if (cancelled()) return absl::CancelledError("nobody waits for this list any more");
+      // Asked for each, since a large record takes a filter of many terms some
+      // milliseconds.
+      if (cancelled())
+        return absl::CancelledError("nobody waits for this list any more");
       if (!filter.Matches(*workspace)) continue;
       if (first_page) ++result.total_size;
       result.more = result.workspaces.size() == wanted;
@@ -153,12 +179,16 @@ absl::StatusOr<int64_t> Authority::Count() {
 }
 
 absl::StatusOr<WorkspacePtr> Authority::Update(const UpdateArgs& args) {
-  // Validate the request first, so that an invalid one fails the same way whether or not the workspace exists.
+  // Validate the request first, so that an invalid one fails the same way
+  // whether or not the workspace exists.
   RETURN_IF_ERROR(CheckUpdateSpec(args.spec));
   absl::MutexLock lock(&Stripe(args.project));
   absl::StatusOr<WorkspacePtr> result = UpdateLocked(args);
-  // The caller who gave no etag means "whatever it is now": an edit in between is read and the update made again.
-  for (int i = 1; i < kUpdateTries && args.etag.empty() && absl::IsAborted(result.status()); ++i) {
+  // The caller who gave no etag means "whatever it is now": an edit in between
+  // is read and the update made again.
+  for (int i = 1; i < kUpdateTries && args.etag.empty() &&
+                  absl::IsAborted(result.status());
+       ++i) {
     result = UpdateLocked(args);
   }
   if (args.etag.empty() && absl::IsAborted(result.status())) {
@@ -170,7 +200,8 @@ absl::StatusOr<WorkspacePtr> Authority::Update(const UpdateArgs& args) {
 absl::StatusOr<WorkspacePtr> Authority::UpdateLocked(const UpdateArgs& args) {
   absl::StatusOr<WorkspacePtr> current = catalog_->Get(args.project);
   if (absl::IsNotFound(current.status()) && args.allow_missing) {
-    if (!args.etag.empty()) return EtagMismatch(args.project.str(), args.etag, "");
+    if (!args.etag.empty())
+      return EtagMismatch(args.project.str(), args.etag, "");
     return CreateLocked({.project = args.project,
                          .settings = args.spec.settings,
                          .metadata = args.spec.metadata,
@@ -179,36 +210,52 @@ absl::StatusOr<WorkspacePtr> Authority::UpdateLocked(const UpdateArgs& args) {
   RETURN_IF_ERROR(current.status());
   const Workspace& old = **current;
   RETURN_IF_ERROR(CheckEtag(old, args.etag));
-  ASSIGN_OR_RETURN(std::optional<Workspace> updated, ApplyUpdate(old, args.spec, clock_()));
-  if (!updated) return *current;  // Nothing differs: nothing is written, and the etag stays.
-  if (args.validate_only) return std::make_shared<const Workspace>(*std::move(updated));
-  ASSIGN_OR_RETURN(CommitResult result,
-                   catalog_->Commit(ReplaceChange{.workspace = *std::move(updated), .expected_etag = old.etag}));
+  ASSIGN_OR_RETURN(std::optional<Workspace> updated,
+                   ApplyUpdate(old, args.spec, clock_()));
+  // Nothing differs: nothing is written, and the etag stays.
+  if (!updated) return *current;
+  if (args.validate_only)
+    return std::make_shared<const Workspace>(*std::move(updated));
+  ASSIGN_OR_RETURN(CommitResult result, catalog_->Commit(ReplaceChange{
+                                            .workspace = *std::move(updated),
+                                            .expected_etag = old.etag}));
   return std::move(result.workspace);
 }
 
-absl::StatusOr<DeleteResult> Authority::Delete(const DeleteArgs& args, Cancelled cancelled) {
-  if (!args.force) return ForceRequired(args.project.str(), absl::StrCat(base_path_, "/", args.project.str()));
-  absl::StatusOr<DeleteResult> result = args.validate_only ? WouldDelete(args, cancelled) : DeleteNow(args, cancelled);
-  if (absl::IsNotFound(result.status()) && args.allow_missing) return DeleteResult{};
+absl::StatusOr<DeleteResult> Authority::Delete(const DeleteArgs& args,
+                                               Cancelled cancelled) {
+  if (!args.force)
+    return ForceRequired(args.project.str(),
+                         absl::StrCat(base_path_, "/", args.project.str()));
+  absl::StatusOr<DeleteResult> result = args.validate_only
+                                            ? WouldDelete(args, cancelled)
+                                            : DeleteNow(args, cancelled);
+  if (absl::IsNotFound(result.status()) && args.allow_missing)
+    return DeleteResult{};
   return result;
 }
 
-absl::StatusOr<DeleteResult> Authority::DeleteNow(const DeleteArgs& args, Cancelled cancelled) {
+absl::StatusOr<DeleteResult> Authority::DeleteNow(const DeleteArgs& args,
+                                                  Cancelled cancelled) {
   absl::StatusOr<WorkspacePtr> deleted = MoveToTrash(args);
-  const bool purge = args.permanent && (deleted.ok() || (absl::IsNotFound(deleted.status()) && !args.uid.empty()));
+  const bool purge =
+      args.permanent && (deleted.ok() || (absl::IsNotFound(deleted.status()) &&
+                                          !args.uid.empty()));
   if (!purge) {
     RETURN_IF_ERROR(deleted.status());
     return DeleteResult{.workspace = *std::move(deleted)};
   }
   if (!deleted.ok() && !args.etag.empty()) {
-    ASSIGN_OR_RETURN(const WorkspacePtr trashed, FindDeleted(args.project, args.uid));
+    ASSIGN_OR_RETURN(const WorkspacePtr trashed,
+                     FindDeleted(args.project, args.uid));
     RETURN_IF_ERROR(CheckEtag(*trashed, args.etag));
   }
   // Outside the stripe: removing a tree takes as long as it takes.
   const std::string& uid = deleted.ok() ? (*deleted)->uid : args.uid;
-  ASSIGN_OR_RETURN(CommitResult purged,
-                   catalog_->Commit(PurgeChange{.project = args.project, .uid = uid, .cancelled = cancelled}));
+  ASSIGN_OR_RETURN(
+      CommitResult purged,
+      catalog_->Commit(PurgeChange{
+          .project = args.project, .uid = uid, .cancelled = cancelled}));
   return DeleteResult{.workspace = std::move(purged.workspace),
                       .file_count = purged.file_count,
                       .size_bytes = purged.size_bytes,
@@ -217,44 +264,58 @@ absl::StatusOr<DeleteResult> Authority::DeleteNow(const DeleteArgs& args, Cancel
 
 absl::StatusOr<WorkspacePtr> Authority::MoveToTrash(const DeleteArgs& args) {
   absl::MutexLock lock(&Stripe(args.project));
-  // A workspace whose record is corrupt can be deleted, but not by a uid, which nobody can know.
+  // A workspace whose record is corrupt can be deleted, but not by a uid, which
+  // nobody can know.
   absl::StatusOr<WorkspacePtr> current = catalog_->Get(args.project);
   if (current.ok()) RETURN_IF_ERROR(CheckUid(**current, args.uid));
-  if (!current.ok() && !(absl::IsDataLoss(current.status()) && args.uid.empty())) return current.status();
+  if (!current.ok() &&
+      !(absl::IsDataLoss(current.status()) && args.uid.empty()))
+    return current.status();
   ASSIGN_OR_RETURN(CommitResult result,
-                   catalog_->Commit(DeleteChange{.project = args.project, .expected_etag = args.etag}));
+                   catalog_->Commit(DeleteChange{.project = args.project,
+                                                 .expected_etag = args.etag}));
   return std::move(result.workspace);
 }
 
-absl::StatusOr<DeleteResult> Authority::WouldDelete(const DeleteArgs& args, Cancelled cancelled) {
+absl::StatusOr<DeleteResult> Authority::WouldDelete(const DeleteArgs& args,
+                                                    Cancelled cancelled) {
   absl::StatusOr<WorkspacePtr> target = catalog_->Get(args.project);
   if (absl::IsDataLoss(target.status()) && args.uid.empty()) {
-    target = std::make_shared<const Workspace>(
-        Workspace{.project = args.project, .root_path = absl::StrCat(base_path_, "/", args.project.str())});
+    target = std::make_shared<const Workspace>(Workspace{
+        .project = args.project,
+        .root_path = absl::StrCat(base_path_, "/", args.project.str())});
   } else if (target.ok() && !args.uid.empty() && (*target)->uid != args.uid) {
     target = WorkspaceNotFound(args.project.str());
   }
   // With a uid, what is meant may lie in the trash already.
-  if (absl::IsNotFound(target.status()) && args.permanent && !args.uid.empty()) {
+  if (absl::IsNotFound(target.status()) && args.permanent &&
+      !args.uid.empty()) {
     target = FindDeleted(args.project, args.uid);
   }
   RETURN_IF_ERROR(target.status());
   const Workspace& workspace = **target;
   RETURN_IF_ERROR(CheckEtag(workspace, args.etag));
-  const absl::StatusOr<Usage> counted = status_cache_.Get(workspace, {}, cancelled);
-  if (absl::IsNotFound(counted.status())) return WorkspaceNotFound(args.project.str());
+  const absl::StatusOr<Usage> counted =
+      status_cache_.Get(workspace, {}, cancelled);
+  if (absl::IsNotFound(counted.status()))
+    return WorkspaceNotFound(args.project.str());
   ASSIGN_OR_RETURN(const Usage usage, counted);
-  return DeleteResult{.workspace = *std::move(target),
-                      .file_count = usage.file_count() + usage.others.file_count,
-                      .size_bytes = usage.size_bytes() + usage.others.size_bytes};
+  return DeleteResult{
+      .workspace = *std::move(target),
+      .file_count = usage.file_count() + usage.others.file_count,
+      .size_bytes = usage.size_bytes() + usage.others.size_bytes};
 }
 
-absl::StatusOr<WorkspacePtr> Authority::FindDeleted(const ProjectName& project, const std::string& uid) {
-  ListQuery query{.page_size = kMaxPageSize, .after = OrderKey{.project = project.str()}, .show_deleted = true};
+absl::StatusOr<WorkspacePtr> Authority::FindDeleted(const ProjectName& project,
+                                                    const std::string& uid) {
+  ListQuery query{.page_size = kMaxPageSize,
+                  .after = OrderKey{.project = project.str()},
+                  .show_deleted = true};
   while (true) {
     ASSIGN_OR_RETURN(const ListPage page, catalog_->List(query));
     for (const WorkspacePtr& workspace : page.workspaces) {
-      if (workspace->project != project) return WorkspaceNotFound(project.str());
+      if (workspace->project != project)
+        return WorkspaceNotFound(project.str());
       if (workspace->uid == uid) return workspace;
     }
     if (!page.more) return WorkspaceNotFound(project.str());
@@ -262,21 +323,27 @@ absl::StatusOr<WorkspacePtr> Authority::FindDeleted(const ProjectName& project, 
   }
 }
 
-absl::StatusOr<WorkspacePtr> Authority::Undelete(const ProjectName& project, const std::string& uid) {
+absl::StatusOr<WorkspacePtr> Authority::Undelete(const ProjectName& project,
+                                                 const std::string& uid) {
   absl::MutexLock lock(&Stripe(project));
-  ASSIGN_OR_RETURN(CommitResult result, catalog_->Commit(UndeleteChange{.project = project, .uid = uid}));
+  ASSIGN_OR_RETURN(CommitResult result, catalog_->Commit(UndeleteChange{
+                                            .project = project, .uid = uid}));
   return std::move(result.workspace);
 }
 
-absl::StatusOr<StatusResult> Authority::Status(const ProjectName& project, const StatusArgs& args,
+absl::StatusOr<StatusResult> Authority::Status(const ProjectName& project,
+                                               const StatusArgs& args,
                                                Cancelled cancelled) {
-  // The workspace may be deleted and recreated during the scan, so retry, but only a few times.
+  // The workspace may be deleted and recreated during the scan, so retry, but
+  // only a few times.
   for (int attempt = 0; attempt < 3; ++attempt) {
     ASSIGN_OR_RETURN(WorkspacePtr workspace, catalog_->Get(project));
-    absl::StatusOr<Usage> usage = status_cache_.Get(*workspace, args, cancelled);
+    absl::StatusOr<Usage> usage =
+        status_cache_.Get(*workspace, args, cancelled);
     if (absl::IsNotFound(usage.status())) continue;
     RETURN_IF_ERROR(usage.status());
-    return StatusResult{.workspace = std::move(workspace), .usage = *std::move(usage)};
+    return StatusResult{.workspace = std::move(workspace),
+                        .usage = *std::move(usage)};
   }
   return WorkspaceNotFound(project.str());
 }

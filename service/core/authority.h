@@ -40,8 +40,8 @@ struct ListArgs {
   bool show_deleted = false;
 };
 
-// Takes a workspace into a page, or says that the page has no room for it, which ends the page. A page has room for at
-// least one.
+// Takes a workspace into a page, or says that the page has no room for it,
+// which ends the page. A page has room for at least one.
 using PageTaker = absl::FunctionRef<bool(const Workspace&)>;
 
 struct ListResult {
@@ -86,14 +86,17 @@ struct StatusResult {
   Usage usage;
 };
 
-// What the service does: takes typed values, decides by pure rules, and lets the catalog carry the decision out. Each
-// method is one RPC, whose errors stand in workspace_service.proto. Thread-safe. Changes to one project are done one
-// after the other; nothing is locked while a tree is walked. Methods that may take long ask `cancelled` now and then,
-// and return CANCELLED when nobody waits any more.
+// What the service does: takes typed values, decides by pure rules, and lets
+// the catalog carry the decision out. Each method is one RPC, whose errors
+// stand in workspace_service.proto. Thread-safe. Changes to one project are
+// done one after the other; nothing is locked while a tree is walked. Methods
+// that may take long ask `cancelled` now and then, and return CANCELLED when
+// nobody waits any more.
 class Authority {
  public:
   // `catalog` must outlive this.
-  Authority(Catalog* catalog, UsageScanner scanner, std::string base_path, base::Clock clock = base::SystemClock(),
+  Authority(Catalog* catalog, UsageScanner scanner, std::string base_path,
+            base::Clock clock = base::SystemClock(),
             base::SteadyClock steady_clock = base::SystemSteadyClock());
 
   absl::StatusOr<WorkspacePtr> Create(const CreateArgs& args);
@@ -102,34 +105,44 @@ class Authority {
       const ListArgs& args, Cancelled cancelled = NeverCancelled,
       PageTaker take = [](const Workspace&) { return true; });
   absl::StatusOr<WorkspacePtr> Update(const UpdateArgs& args);
-  absl::StatusOr<DeleteResult> Delete(const DeleteArgs& args, Cancelled cancelled = NeverCancelled);
+  absl::StatusOr<DeleteResult> Delete(const DeleteArgs& args,
+                                      Cancelled cancelled = NeverCancelled);
   absl::StatusOr<EnsureResult> Ensure(const CreateArgs& args);
-  absl::StatusOr<WorkspacePtr> Undelete(const ProjectName& project, const std::string& uid);
-  absl::StatusOr<StatusResult> Status(const ProjectName& project, const StatusArgs& args, Cancelled cancelled);
+  absl::StatusOr<WorkspacePtr> Undelete(const ProjectName& project,
+                                        const std::string& uid);
+  absl::StatusOr<StatusResult> Status(const ProjectName& project,
+                                      const StatusArgs& args,
+                                      Cancelled cancelled);
 
-  // The part of Ensure that waits for nothing: the workspace if it exists, NOT_FOUND if Ensure would make it.
+  // The part of Ensure that waits for nothing: the workspace if it exists,
+  // NOT_FOUND if Ensure would make it.
   absl::StatusOr<WorkspacePtr> EnsureExisting(const CreateArgs& args);
 
   // How many workspaces there are.
   absl::StatusOr<int64_t> Count();
 
  private:
-  absl::StatusOr<ListPage> ListMatching(const Filter& filter, ListQuery query, int64_t matching_count,
+  absl::StatusOr<ListPage> ListMatching(const Filter& filter, ListQuery query,
+                                        int64_t matching_count,
                                         Cancelled cancelled);
   absl::StatusOr<Workspace> NewFrom(const CreateArgs& args) const;
   absl::StatusOr<WorkspacePtr> CreateLocked(const CreateArgs& args);
   absl::StatusOr<WorkspacePtr> UpdateLocked(const UpdateArgs& args);
-  absl::StatusOr<DeleteResult> DeleteNow(const DeleteArgs& args, Cancelled cancelled);
-  absl::StatusOr<DeleteResult> WouldDelete(const DeleteArgs& args, Cancelled cancelled);
+  absl::StatusOr<DeleteResult> DeleteNow(const DeleteArgs& args,
+                                         Cancelled cancelled);
+  absl::StatusOr<DeleteResult> WouldDelete(const DeleteArgs& args,
+                                           Cancelled cancelled);
   absl::StatusOr<WorkspacePtr> MoveToTrash(const DeleteArgs& args);
-  absl::StatusOr<WorkspacePtr> FindDeleted(const ProjectName& project, const std::string& uid);
+  absl::StatusOr<WorkspacePtr> FindDeleted(const ProjectName& project,
+                                           const std::string& uid);
   absl::Mutex& Stripe(const ProjectName& project);
 
   Catalog* const catalog_;
   const std::string base_path_;
   const base::Clock clock_;
   StatusCache status_cache_;
-  std::array<absl::Mutex, 256> stripes_;  // Locked for changes of the projects that hash to it.
+  // Locked for changes of the projects that hash to it.
+  std::array<absl::Mutex, 256> stripes_;
 };
 
 }  // namespace mlops::core

@@ -21,9 +21,12 @@ absl::Status DiskHealth::CheckDisk() const {
   const auto info = base::GetErrorInfo(failure_);
   return base::MakeError(
       absl::StatusCode::kInternal,
-      absl::StrCat("The server only reads until it is restarted: a directory could not be synced: ",
+      absl::StrCat("The server only reads until it is restarted: a directory "
+                   "could not be synced: ",
                    failure_.message()),
-      {.reason = "IO_ERROR", .metadata = info ? info->metadata : std::map<std::string, std::string>()});
+      {.reason = "IO_ERROR",
+       .metadata =
+           info ? info->metadata : std::map<std::string, std::string>()});
 }
 
 absl::Status DiskHealth::Judge(absl::Status synced) {

@@ -7,45 +7,61 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
-// The words of every error of the core, one function a reason. Each returns the code that ErrorReason's comment in
-// error_reason.proto gives for its name.
+// The words of every error of the core, one function a reason. Each returns the
+// code that ErrorReason's comment in error_reason.proto gives for its name.
 namespace mlops::core {
 
 absl::Status FieldInvalid(absl::string_view field, absl::string_view problem);
-absl::Status FilterInvalid(absl::string_view field, int position, absl::string_view problem);
+absl::Status FilterInvalid(absl::string_view field, int position,
+                           absl::string_view problem);
 absl::Status TokenInvalid(absl::string_view field);
 absl::Status WorkspaceNotFound(absl::string_view project);
-// Of UndeleteWorkspace; `uid` may be "". `purge_delay` is how long the trash keeps what is deleted now.
-absl::Status NotInTrash(absl::string_view project, absl::string_view uid, absl::Duration purge_delay);
+// Of UndeleteWorkspace; `uid` may be "". `purge_delay` is how long the trash
+// keeps what is deleted now.
+absl::Status NotInTrash(absl::string_view project, absl::string_view uid,
+                        absl::Duration purge_delay);
 absl::Status WorkspaceExists(absl::string_view project, absl::string_view uid);
 absl::Status ForceRequired(absl::string_view project, absl::string_view path);
-absl::Status PathUnsuitable(absl::string_view project, absl::string_view path, absl::string_view problem);
-absl::Status EtagMismatch(absl::string_view project, absl::string_view etag, absl::string_view current_etag);
-absl::Status WorkspaceBusy(absl::string_view project, absl::string_view operation);
+absl::Status PathUnsuitable(absl::string_view project, absl::string_view path,
+                            absl::string_view problem);
+absl::Status EtagMismatch(absl::string_view project, absl::string_view etag,
+                          absl::string_view current_etag);
+absl::Status WorkspaceBusy(absl::string_view project,
+                           absl::string_view operation);
 absl::Status Overloaded(absl::string_view limit, absl::Duration retry_delay);
 absl::Status ShuttingDown();
 absl::Status ReadOnly(absl::string_view base_path);
 // Of a call that had begun: SHUTTING_DOWN too.
 absl::Status CutByShutdown();
-// OVERLOADED: a stream holds what others need, and its client neither sends nor reads.
+// OVERLOADED: a stream holds what others need, and its client neither sends nor
+// reads.
 absl::Status ClientIsIdle();
 // `line` counts from 1; 0 means the problem is with the file as a whole.
-absl::Status WorkspaceCorrupt(absl::string_view project, absl::string_view file, int line, absl::string_view problem);
+absl::Status WorkspaceCorrupt(absl::string_view project, absl::string_view file,
+                              int line, absl::string_view problem);
 // Of artifacts; `path` as on the wire.
 absl::Status PathInvalid(absl::string_view path, absl::string_view problem);
-absl::Status ArtifactNotFound(absl::string_view project, absl::string_view path);
+absl::Status ArtifactNotFound(absl::string_view project,
+                              absl::string_view path);
 // As ArtifactNotFound(), where the name is there and leads to nothing.
 absl::Status BrokenLink(absl::string_view project, absl::string_view path);
 absl::Status ArtifactExists(absl::string_view project, absl::string_view path);
-absl::Status ArtifactForceRequired(absl::string_view project, absl::string_view path);
-absl::Status ArtifactEtagMismatch(absl::string_view project, absl::string_view path, absl::string_view etag,
+absl::Status ArtifactForceRequired(absl::string_view project,
+                                   absl::string_view path);
+absl::Status ArtifactEtagMismatch(absl::string_view project,
+                                  absl::string_view path,
+                                  absl::string_view etag,
                                   absl::string_view current_etag);
-absl::Status ChecksumMismatch(absl::string_view project, absl::string_view path, absl::string_view expected,
+absl::Status ChecksumMismatch(absl::string_view project, absl::string_view path,
+                              absl::string_view expected,
                               absl::string_view actual);
-absl::Status UploadNotFound(absl::string_view project, absl::string_view upload_id);
-absl::Status UploadOffsetMismatch(absl::string_view project, absl::string_view upload_id, int64_t offset,
+absl::Status UploadNotFound(absl::string_view project,
+                            absl::string_view upload_id);
+absl::Status UploadOffsetMismatch(absl::string_view project,
+                                  absl::string_view upload_id, int64_t offset,
                                   int64_t committed_offset);
-absl::Status OffsetOutOfRange(absl::string_view project, absl::string_view path, int64_t offset, int64_t size_bytes);
+absl::Status OffsetOutOfRange(absl::string_view project, absl::string_view path,
+                              int64_t offset, int64_t size_bytes);
 
 }  // namespace mlops::core
 

@@ -25,19 +25,28 @@ namespace {
 
 constexpr int kMaxDepth = 32;  // Of parentheses.
 
-enum class Operator { kEqual, kNotEqual, kLess, kLessEqual, kGreater, kGreaterEqual, kHas };
+enum class Operator {
+  kEqual,
+  kNotEqual,
+  kLess,
+  kLessEqual,
+  kGreater,
+  kGreaterEqual,
+  kHas
+};
 
 struct OperatorText {
   absl::string_view text;
   Operator value;
 };
-constexpr std::array<OperatorText, 7> kOperators = {{{"!=", Operator::kNotEqual},
-                                                     {"<=", Operator::kLessEqual},
-                                                     {">=", Operator::kGreaterEqual},
-                                                     {"=", Operator::kEqual},
-                                                     {"<", Operator::kLess},
-                                                     {">", Operator::kGreater},
-                                                     {":", Operator::kHas}}};
+constexpr std::array<OperatorText, 7> kOperators = {
+    {{"!=", Operator::kNotEqual},
+     {"<=", Operator::kLessEqual},
+     {">=", Operator::kGreaterEqual},
+     {"=", Operator::kEqual},
+     {"<", Operator::kLess},
+     {">", Operator::kGreater},
+     {":", Operator::kHas}}};
 
 enum class Field { kProject, kSetting, kCreateTime, kUpdateTime, kMetadata };
 
@@ -61,10 +70,12 @@ struct Term {
   Value value;
 };
 
-// --- Evaluation -----------------------------------------------------------------------------------------------------
+// --- Evaluation
+// -----------------------------------------------------------------------------
 
 bool EqualText(absl::string_view text, const Value& value) {
-  if (value.open_begin && value.open_end) return absl::StrContains(text, value.text);
+  if (value.open_begin && value.open_end)
+    return absl::StrContains(text, value.text);
   if (value.open_begin) return absl::EndsWith(text, value.text);
   if (value.open_end) return absl::StartsWith(text, value.text);
   return text == value.text;
@@ -108,19 +119,25 @@ bool MatchesTime(absl::Time time, Operator op, const Value& value) {
 }
 
 bool EqualScalar(const Metadata& actual, const Value& value) {
-  if (actual.is_string()) return EqualText(actual.get_ref<const std::string&>(), value);
+  if (actual.is_string())
+    return EqualText(actual.get_ref<const std::string&>(), value);
   if (value.quoted) return false;
-  if (actual.is_number()) return value.number && actual.get<double>() == *value.number;
-  if (actual.is_boolean()) return value.text == (actual.get<bool>() ? "true" : "false");
+  if (actual.is_number())
+    return value.number && actual.get<double>() == *value.number;
+  if (actual.is_boolean())
+    return value.text == (actual.get<bool>() ? "true" : "false");
   return actual.is_null() && value.text == "null";
 }
 
 bool Has(const Metadata& actual, const Value& value) {
   if (value.anything()) return !actual.is_null();
-  if (actual.is_string()) return absl::StrContains(actual.get_ref<const std::string&>(), value.text);
+  if (actual.is_string())
+    return absl::StrContains(actual.get_ref<const std::string&>(), value.text);
   if (actual.is_object()) return actual.contains(value.text);
   if (!actual.is_array()) return EqualScalar(actual, value);
-  return std::any_of(actual.begin(), actual.end(), [&](const Metadata& item) { return EqualScalar(item, value); });
+  return std::any_of(actual.begin(), actual.end(), [&](const Metadata& item) {
+    return EqualScalar(item, value);
+  });
 }
 
 bool MatchesMetadata(const Metadata& actual, Operator op, const Value& value) {
@@ -132,13 +149,16 @@ bool MatchesMetadata(const Metadata& actual, Operator op, const Value& value) {
     case Operator::kNotEqual:
       return !EqualScalar(actual, value);
     default:
-      if (actual.is_string()) return MatchesText(actual.get_ref<const std::string&>(), op, value);
-      return actual.is_number() && value.number && Compare(actual.get<double>(), op, *value.number);
+      if (actual.is_string())
+        return MatchesText(actual.get_ref<const std::string&>(), op, value);
+      return actual.is_number() && value.number &&
+             Compare(actual.get<double>(), op, *value.number);
   }
 }
 
 // Null if there is none.
-const Metadata* FindMetadata(const Metadata& metadata, const std::vector<std::string>& keys) {
+const Metadata* FindMetadata(const Metadata& metadata,
+                             const std::vector<std::string>& keys) {
   const Metadata* found = &metadata;
   for (const std::string& key : keys) {
     if (!found->is_object()) return nullptr;
@@ -154,7 +174,8 @@ bool MatchesTerm(const Term& term, const Workspace& workspace) {
     case Field::kProject:
       return MatchesText(workspace.project.str(), term.op, term.value);
     case Field::kSetting: {
-      const std::optional<std::string>& setting = workspace.settings.*term.setting->member;
+      const std::optional<std::string>& setting =
+          workspace.settings.*term.setting->member;
       return setting && MatchesText(*setting, term.op, term.value);
     }
     case Field::kCreateTime:
@@ -183,7 +204,9 @@ namespace {
 using Node = Filter::Node;
 
 bool MatchesNode(const Node& node, const Workspace& workspace) {
-  const auto matches = [&workspace](const Node& child) { return MatchesNode(child, workspace); };
+  const auto matches = [&workspace](const Node& child) {
+    return MatchesNode(child, workspace);
+  };
   switch (node.kind) {
     case Node::Kind::kAll:
       return std::all_of(node.children.begin(), node.children.end(), matches);
@@ -197,7 +220,8 @@ bool MatchesNode(const Node& node, const Workspace& workspace) {
   return MatchesTerm(node.term, workspace);
 }
 
-// --- Parsing --------------------------------------------------------------------------------------------------------
+// --- Parsing
+// -----------------------------------------------------------------------------
 
 bool IsQuote(char c) { return c == '"' || c == '\''; }
 
@@ -222,8 +246,10 @@ class Parser {
  private:
   struct PathText {
     std::vector<std::string> names;
-    bool quoted = false;                  // Whether the first was, so that it is no field.
-    std::optional<size_t> odd_character;  // Where a name outside quotes has one that keys must be quoted for.
+    // Whether the first was, so that it is no field.
+    bool quoted = false;
+    // Where a name outside quotes has one that keys must be quoted for.
+    std::optional<size_t> odd_character;
   };
 
   // factor { [AND] factor }
@@ -269,10 +295,14 @@ class Parser {
   absl::StatusOr<Node> Simple() {
     SkipSpace();
     if (Peek() != '(') return Restriction();
-    if (++depth_ > kMaxDepth) return Problem(at_, absl::StrCat("is nested deeper than ", kMaxDepth, " levels"));
+    if (++depth_ > kMaxDepth)
+      return Problem(
+          at_, absl::StrCat("is nested deeper than ", kMaxDepth, " levels"));
     const size_t begin = at_++;
     ASSIGN_OR_RETURN(Node node, Expression());
-    if (Peek() != ')') return Expected(absl::StrCat(") for the ( at position ", begin, ", AND or OR"));
+    if (Peek() != ')')
+      return Expected(
+          absl::StrCat(") for the ( at position ", begin, ", AND or OR"));
     ++at_;
     --depth_;
     return node;
@@ -283,7 +313,9 @@ class Parser {
     const size_t begin = at_;
     if (IsKeywordAhead()) return Expected("a term");
     RETURN_IF_ERROR(CheckNotForeign());
-    if (++terms_ > kMaxFilterTerms) return Problem(at_, absl::StrCat("has more than ", kMaxFilterTerms, " terms"));
+    if (++terms_ > kMaxFilterTerms)
+      return Problem(at_,
+                     absl::StrCat("has more than ", kMaxFilterTerms, " terms"));
     PathText path;
     RETURN_IF_ERROR(ParsePath(path));
     const size_t end = at_;
@@ -294,15 +326,18 @@ class Parser {
     // First the word that is wrong: of `project like x` it is not the field.
     RETURN_IF_ERROR(CheckNotForeign());
     if (!path.quoted && FindField(path.names.front()).has_value()) {
-      return Problem(end, absl::StrCat("expected an operator and a value behind the field ",
-                                       base::Echo(text_.substr(begin, end - begin)),
-                                       "; quote it if it is a part of the project's name"));
+      return Problem(
+          end,
+          absl::StrCat("expected an operator and a value behind the field ",
+                       base::Echo(text_.substr(begin, end - begin)),
+                       "; quote it if it is a part of the project's name"));
     }
     at_ = begin;
     return NamePart();
   }
 
-  // The rest of `field operator value`, from the value on. The field is at `begin`.
+  // The rest of `field operator value`, from the value on. The field is at
+  // `begin`.
   absl::StatusOr<Node> Comparison(size_t begin, PathText& path, Operator op) {
     Node node{.kind = Node::Kind::kTerm};
     RETURN_IF_ERROR(SetField(begin, path, node.term));
@@ -311,7 +346,8 @@ class Parser {
     ASSIGN_OR_RETURN(node.term.value, ValueOf(node.term));
     // `= *` is true of any value, also of one that is no text.
     const bool anything = node.term.value.anything() && !node.term.value.quoted;
-    if (anything && node.term.field == Field::kMetadata) node.term.op = Operator::kHas;
+    if (anything && node.term.field == Field::kMetadata)
+      node.term.op = Operator::kHas;
     return node;
   }
 
@@ -336,9 +372,12 @@ class Parser {
       } else {
         const size_t begin = at_;
         for (; !AtEnd() && IsNameCharacter(Peek()); ++at_) {
-          if (!path.odd_character && !IsPlainKeyAt(at_)) path.odd_character = at_;
+          if (!path.odd_character && !IsPlainKeyAt(at_))
+            path.odd_character = at_;
         }
-        if (at_ == begin) return Expected(path.names.empty() ? "a term" : "a key behind the dot");
+        if (at_ == begin)
+          return Expected(path.names.empty() ? "a term"
+                                             : "a key behind the dot");
         path.names.emplace_back(text_.substr(begin, at_ - begin));
       }
       if (Peek() != '.') return absl::OkStatus();
@@ -356,8 +395,11 @@ class Parser {
     if (name == "create_time") return FieldAndSetting{Field::kCreateTime};
     if (name == "update_time") return FieldAndSetting{Field::kUpdateTime};
     if (name == "metadata") return FieldAndSetting{Field::kMetadata};
-    const auto is_setting = [&](const SettingField& field) { return field.name == name; };
-    const auto setting = std::find_if(kSettingFields.begin(), kSettingFields.end(), is_setting);
+    const auto is_setting = [&](const SettingField& field) {
+      return field.name == name;
+    };
+    const auto setting =
+        std::find_if(kSettingFields.begin(), kSettingFields.end(), is_setting);
     if (setting == kSettingFields.end()) return std::nullopt;
     return FieldAndSetting{Field::kSetting, &*setting};
   }
@@ -365,13 +407,16 @@ class Parser {
   absl::Status SetField(size_t begin, PathText& path, Term& term) {
     const auto found = FindField(path.names.front());
     const bool has_keys = path.names.size() > 1;
-    if (path.quoted || !found || (has_keys && found->field != Field::kMetadata)) {
+    if (path.quoted || !found ||
+        (has_keys && found->field != Field::kMetadata)) {
       return NoField(begin, absl::StrJoin(path.names, "."));
     }
-    if (path.odd_character) return OddCharacter(*path.odd_character, "a key of the metadata");
+    if (path.odd_character)
+      return OddCharacter(*path.odd_character, "a key of the metadata");
     term.field = found->field;
     term.setting = found->setting;
-    term.keys.assign(std::make_move_iterator(path.names.begin() + 1), std::make_move_iterator(path.names.end()));
+    term.keys.assign(std::make_move_iterator(path.names.begin() + 1),
+                     std::make_move_iterator(path.names.end()));
     return absl::OkStatus();
   }
 
@@ -380,31 +425,43 @@ class Parser {
     const size_t begin = at_;
     ASSIGN_OR_RETURN(Value value, AnyValue());
     const bool pattern = value.open_begin || value.open_end;
-    const bool presence = term.op == Operator::kHas && value.anything() && !value.quoted;
+    const bool presence =
+        term.op == Operator::kHas && value.anything() && !value.quoted;
     if (presence) return value;
     if (value.anything() && term.op == Operator::kNotEqual) {
-      return Problem(begin, "expected NOT FIELD:* for a field that is not there; != * matches nothing");
+      return Problem(begin,
+                     "expected NOT FIELD:* for a field that is not there; != * "
+                     "matches nothing");
     }
-    if (pattern && term.op != Operator::kEqual && term.op != Operator::kNotEqual) {
-      return Problem(begin, "expected a value without *, which goes with = and != alone");
+    if (pattern && term.op != Operator::kEqual &&
+        term.op != Operator::kNotEqual) {
+      return Problem(
+          begin, "expected a value without *, which goes with = and != alone");
     }
-    if (term.field == Field::kMetadata && term.keys.empty() && term.op != Operator::kHas) {
-      return Problem(begin, "expected a key of the metadata before the operator, as in metadata.stage = x");
+    if (term.field == Field::kMetadata && term.keys.empty() &&
+        term.op != Operator::kHas) {
+      return Problem(begin,
+                     "expected a key of the metadata before the operator, as "
+                     "in metadata.stage = x");
     }
     if (term.field == Field::kCreateTime || term.field == Field::kUpdateTime) {
       value.time = ParseIsoTime(value.text);
-      if (pattern || !value.time) return Problem(begin, "expected a time such as \"2026-01-31T12:00:00Z\"");
+      if (pattern || !value.time)
+        return Problem(begin,
+                       "expected a time such as \"2026-01-31T12:00:00Z\"");
     }
     if (value.quoted) return value;
     if (term.field == Field::kProject) RETURN_IF_ERROR(CheckProjectText(begin));
-    if (term.field == Field::kMetadata) RETURN_IF_ERROR(CheckConstant(begin, value.text));
+    if (term.field == Field::kMetadata)
+      RETURN_IF_ERROR(CheckConstant(begin, value.text));
     return value;
   }
 
   // A quoted string, or a word up to a space or parenthesis.
   absl::StatusOr<Value> AnyValue() {
     Value value;
-    if (AtEnd() || IsOperatorCharacter(Peek()) || IsKeywordAhead()) return Expected("a value");
+    if (AtEnd() || IsOperatorCharacter(Peek()) || IsKeywordAhead())
+      return Expected("a value");
     RETURN_IF_ERROR(CheckNotForeignWord());
     if (IsQuote(Peek())) {
       ASSIGN_OR_RETURN(value.text, Quoted(&value.open_begin, &value.open_end));
@@ -431,15 +488,17 @@ class Parser {
     value.open_begin = absl::ConsumePrefix(&word, "*");
     value.open_end = absl::ConsumeSuffix(&word, "*");
     if (const size_t star = word.find('*'); star != absl::string_view::npos) {
-      return Problem(begin + star + value.open_begin, "expected * at either end of a value, not within");
+      return Problem(begin + star + value.open_begin,
+                     "expected * at either end of a value, not within");
     }
     value.text = std::string(word);
     return absl::OkStatus();
   }
 
-  // What stands between quotes. Where a pattern is wanted, a `*` at either end that has no \ before it is not part of
-  // it.
-  absl::StatusOr<std::string> Quoted(bool* open_begin = nullptr, bool* open_end = nullptr) {
+  // What stands between quotes. Where a pattern is wanted, a `*` at either end
+  // that has no \ before it is not part of it.
+  absl::StatusOr<std::string> Quoted(bool* open_begin = nullptr,
+                                     bool* open_end = nullptr) {
     const size_t begin = at_;
     const char quote = text_[at_++];
     std::string content;
@@ -455,7 +514,9 @@ class Parser {
       content += Peek();
     }
     if (AtEnd())
-      return Problem(begin, absl::StrCat("expected a second ", absl::string_view(&quote, 1), " for this one"));
+      return Problem(
+          begin, absl::StrCat("expected a second ",
+                              absl::string_view(&quote, 1), " for this one"));
     ++at_;
     if (last_is_star) {
       *open_end = true;
@@ -464,10 +525,12 @@ class Parser {
     return content;
   }
 
-  // Takes all the symbols at once, so that `==` and `=~` are not read as `=` and the beginning of a value.
+  // Takes all the symbols at once, so that `==` and `=~` are not read as `=`
+  // and the beginning of a value.
   absl::StatusOr<std::optional<Operator>> AcceptOperator() {
     size_t end = at_;
-    while (end < text_.size() && absl::StrContains("=!<>:~&|^", text_[end])) ++end;
+    while (end < text_.size() && absl::StrContains("=!<>:~&|^", text_[end]))
+      ++end;
     const absl::string_view symbols = text_.substr(at_, end - at_);
     if (symbols.empty()) return std::nullopt;
     for (const OperatorText& op : kOperators) {
@@ -475,7 +538,8 @@ class Parser {
       at_ = end;
       return op.value;
     }
-    if (const auto foreign = FindForeignSymbol(symbols)) return Foreign(at_, symbols, foreign->instead);
+    if (const auto foreign = FindForeignSymbol(symbols))
+      return Foreign(at_, symbols, foreign->instead);
     return Expected("one of = != < <= > >= :");
   }
 
@@ -487,22 +551,28 @@ class Parser {
     const absl::string_view rest = text_.substr(at_);
     if (absl::StartsWith(rest, "!=")) return absl::OkStatus();
     const auto foreign = FindForeignSymbol(rest);
-    return foreign ? Foreign(at_, rest.substr(0, foreign->size), foreign->instead) : absl::OkStatus();
+    return foreign
+               ? Foreign(at_, rest.substr(0, foreign->size), foreign->instead)
+               : absl::OkStatus();
   }
 
   absl::Status CheckNotForeignWord() const {
     size_t end = at_;
-    while (end < text_.size() && (IsNameCharacter(text_[end]) || text_[end] == '.')) ++end;
+    while (end < text_.size() &&
+           (IsNameCharacter(text_[end]) || text_[end] == '.'))
+      ++end;
     const absl::string_view word = text_.substr(at_, end - at_);
     const auto ours = SpellingOfWord(word);
     return ours ? Foreign(at_, word, *ours) : absl::OkStatus();
   }
 
-  // Refuses what no project's name has in the word from `begin` to here: it would match nothing.
+  // Refuses what no project's name has in the word from `begin` to here: it
+  // would match nothing.
   absl::Status CheckProjectText(size_t begin) const {
     for (size_t i = begin; i < at_; ++i) {
       const char c = text_[i];
-      if (!absl::ascii_isalnum(c) && !absl::StrContains("._-*", c)) return OddCharacter(i, "a project's name");
+      if (!absl::ascii_isalnum(c) && !absl::StrContains("._-*", c))
+        return OddCharacter(i, "a project's name");
     }
     return absl::OkStatus();
   }
@@ -516,7 +586,8 @@ class Parser {
   bool IsPlainKeyAt(size_t position) const {
     const char c = text_[position];
     if (absl::ascii_isalnum(c) || c == '_' || c == '-') return true;
-    return !absl::ascii_isascii(c) && !FindForeignSymbol(text_.substr(position));
+    return !absl::ascii_isascii(c) &&
+           !FindForeignSymbol(text_.substr(position));
   }
 
   // Whether what is at `position` may be in a value outside quotes.
@@ -526,9 +597,11 @@ class Parser {
     return !FindForeignSymbol(text_.substr(position));
   }
 
-  absl::Status Foreign(size_t position, absl::string_view found, absl::string_view ours) const {
-    return Problem(position, absl::StrCat("expected ", ours, ", not ", base::Echo(found),
-                                          "; write it in quotes if it is meant as text"));
+  absl::Status Foreign(size_t position, absl::string_view found,
+                       absl::string_view ours) const {
+    return Problem(position,
+                   absl::StrCat("expected ", ours, ", not ", base::Echo(found),
+                                "; write it in quotes if it is meant as text"));
   }
 
   absl::Status OddCharacter(size_t position, absl::string_view where) const {
@@ -536,16 +609,21 @@ class Parser {
     if (const auto foreign = FindForeignSymbol(rest)) {
       return Foreign(position, rest.substr(0, foreign->size), foreign->instead);
     }
-    return Problem(position, absl::StrCat("expected quotes around ", where, " with ", base::Echo(rest.substr(0, 1))));
+    return Problem(position,
+                   absl::StrCat("expected quotes around ", where, " with ",
+                                base::Echo(rest.substr(0, 1))));
   }
 
   bool IsWordAhead(absl::string_view word) const {
     if (!absl::StartsWith(text_.substr(at_), word)) return false;
     const size_t end = at_ + word.size();
-    return end == text_.size() || absl::ascii_isspace(text_[end]) || text_[end] == '(' || text_[end] == ')';
+    return end == text_.size() || absl::ascii_isspace(text_[end]) ||
+           text_[end] == '(' || text_[end] == ')';
   }
 
-  bool IsKeywordAhead() const { return IsWordAhead("AND") || IsWordAhead("OR") || IsWordAhead("NOT"); }
+  bool IsKeywordAhead() const {
+    return IsWordAhead("AND") || IsWordAhead("OR") || IsWordAhead("NOT");
+  }
 
   bool AcceptWord(absl::string_view word) {
     if (!IsWordAhead(word)) return false;
@@ -553,10 +631,15 @@ class Parser {
     return true;
   }
 
-  static bool IsOperatorCharacter(char c) { return absl::StrContains("=!<>:", c); }
-  static bool EndsValue(char c) { return absl::ascii_isspace(c) || c == '(' || c == ')'; }
+  static bool IsOperatorCharacter(char c) {
+    return absl::StrContains("=!<>:", c);
+  }
+  static bool EndsValue(char c) {
+    return absl::ascii_isspace(c) || c == '(' || c == ')';
+  }
   static bool IsNameCharacter(char c) {
-    return !EndsValue(c) && !IsOperatorCharacter(c) && !IsQuote(c) && !absl::StrContains(".,;[]{}", c);
+    return !EndsValue(c) && !IsOperatorCharacter(c) && !IsQuote(c) &&
+           !absl::StrContains(".,;[]{}", c);
   }
 
   static Node Simplified(Node node) {
@@ -569,14 +652,18 @@ class Parser {
   char Peek() const { return AtEnd() ? '\0' : text_[at_]; }
 
   absl::Status NoField(size_t position, absl::string_view name) const {
-    return Problem(position, absl::StrCat("there is no field ", base::Echo(name),
-                                          "; expected project, mlflow_experiment_id, mlflow_tracking_uri, "
-                                          "dvc_remote_path, bentoml_tag_prefix, create_time, update_time or "
-                                          "metadata.KEY"));
+    return Problem(
+        position,
+        absl::StrCat(
+            "there is no field ", base::Echo(name),
+            "; expected project, mlflow_experiment_id, mlflow_tracking_uri, "
+            "dvc_remote_path, bentoml_tag_prefix, create_time, update_time or "
+            "metadata.KEY"));
   }
 
   absl::Status Expected(absl::string_view what) const {
-    const std::string found = AtEnd() ? "the end" : base::Echo(text_.substr(at_, 20));
+    const std::string found =
+        AtEnd() ? "the end" : base::Echo(text_.substr(at_, 20));
     return Problem(at_, absl::StrCat("expected ", what, ", not ", found));
   }
 
@@ -594,7 +681,9 @@ class Parser {
 
 absl::StatusOr<Filter> Filter::Parse(absl::string_view text) {
   if (text.size() > kMaxFilterBytes) {
-    return FilterInvalid("filter", kMaxFilterBytes, absl::StrCat("is longer than ", kMaxFilterBytes, " bytes"));
+    return FilterInvalid(
+        "filter", kMaxFilterBytes,
+        absl::StrCat("is longer than ", kMaxFilterBytes, " bytes"));
   }
   Parser parser(text);
   parser.SkipSpace();
@@ -603,6 +692,8 @@ absl::StatusOr<Filter> Filter::Parse(absl::string_view text) {
   return Filter(std::make_shared<const Node>(std::move(root)), text);
 }
 
-bool Filter::Matches(const Workspace& workspace) const { return root_ == nullptr || MatchesNode(*root_, workspace); }
+bool Filter::Matches(const Workspace& workspace) const {
+  return root_ == nullptr || MatchesNode(*root_, workspace);
+}
 
 }  // namespace mlops::core

@@ -18,21 +18,29 @@ inline constexpr int kMaxFilterTerms = 64;
 //
 //   metadata.stage = "production" AND (create_time > 2026-01-31 OR NOT fraud)
 //
-//   terms      FIELD OPERATOR VALUE, or a word alone that names no field: text that the project's name contains
-//   fields     project, mlflow_experiment_id, mlflow_tracking_uri, dvc_remote_path, bentoml_tag_prefix, create_time,
-//              update_time, metadata.KEY[.KEY]...; keys with other characters than letters, digits, _ and - in quotes
-//   operators  = != < <= > >=, and `:`, which means "has": text contains the value, a list has it as an element, a map
+//   terms      FIELD OPERATOR VALUE, or a word alone that names no field: text
+//   that the project's name contains fields     project, mlflow_experiment_id,
+//   mlflow_tracking_uri, dvc_remote_path, bentoml_tag_prefix, create_time,
+//              update_time, metadata.KEY[.KEY]...; keys with other characters
+//              than letters, digits, _ and - in quotes
+//   operators  = != < <= > >=, and `:`, which means "has": text contains the
+//   value, a list has it as an element, a map
 //              as a key; `field:*` means that the field is there
-//   values     words, or quoted by " or ' with \ before a character that is to mean itself. `*` at either end of the
-//              value of = and != stands for anything. Times are ISO 8601. An unquoted number, true, false or null also
-//              matches such a value of the metadata.
-//   between    AND (or nothing), OR, which binds more tightly, NOT or -, parentheses
+//   values     words, or quoted by " or ' with \ before a character that is to
+//   mean itself. `*` at either end of the
+//              value of = and != stands for anything. Times are ISO 8601. An
+//              unquoted number, true, false or null also matches such a value
+//              of the metadata.
+//   between    AND (or nothing), OR, which binds more tightly, NOT or -,
+//   parentheses
 //
-// A field that is not there matches nothing but NOT: `metadata.stage != x` holds only where there is a stage. Text is
-// compared byte by byte.
+// A field that is not there matches nothing but NOT: `metadata.stage != x`
+// holds only where there is a stage. Text is compared byte by byte.
 //
-// An empty answer must mean that nothing matches, never that a filter was misread. So outside quotes the parser refuses
-// the operators of other languages (filter_spelling.h), a field without an operator, and values that can match nothing.
+// An empty answer must mean that nothing matches, never that a filter was
+// misread. So outside quotes the parser refuses the operators of other
+// languages (filter_spelling.h), a field without an operator, and values that
+// can match nothing.
 //
 // Immutable and thread-safe; copies are cheap.
 class Filter {
@@ -40,9 +48,10 @@ class Filter {
   // Matches every workspace.
   Filter() = default;
 
-  // The filter `text`; "" matches every workspace. INVALID_ARGUMENT/FILTER_INVALID {field = "filter", position in bytes
-  // from 0, problem} if it cannot be understood, is longer than kMaxFilterBytes, or has more than kMaxFilterTerms
-  // terms.
+  // The filter `text`; "" matches every workspace.
+  // INVALID_ARGUMENT/FILTER_INVALID {field = "filter", position in bytes from
+  // 0, problem} if it cannot be understood, is longer than kMaxFilterBytes, or
+  // has more than kMaxFilterTerms terms.
   static absl::StatusOr<Filter> Parse(absl::string_view text);
 
   bool Matches(const Workspace& workspace) const;
@@ -56,7 +65,8 @@ class Filter {
   struct Node;
 
  private:
-  Filter(std::shared_ptr<const Node> root, absl::string_view text) : root_(std::move(root)), text_(text) {}
+  Filter(std::shared_ptr<const Node> root, absl::string_view text)
+      : root_(std::move(root)), text_(text) {}
 
   std::shared_ptr<const Node> root_;  // Null: matches every workspace.
   std::string text_;

@@ -28,23 +28,33 @@ absl::Time OrderTime(const Workspace& workspace, OrderField field) {
 
 KeyView View(const Workspace& workspace, OrderField field) {
   return {OrderTime(workspace, field), workspace.project.str(),
-          workspace.delete_time ? absl::string_view(workspace.uid) : absl::string_view()};
+          workspace.delete_time ? absl::string_view(workspace.uid)
+                                : absl::string_view()};
 }
 
-KeyView View(const OrderKey& key) { return {key.time, key.project, key.deleted_uid}; }
+KeyView View(const OrderKey& key) {
+  return {key.time, key.project, key.deleted_uid};
+}
 
 }  // namespace
 
 OrderKey MakeOrderKey(const Workspace& workspace, OrderField field) {
   const auto [time, project, deleted_uid] = View(workspace, field);
-  return {.time = time, .project = std::string(project), .deleted_uid = std::string(deleted_uid)};
+  return {.time = time,
+          .project = std::string(project),
+          .deleted_uid = std::string(deleted_uid)};
 }
 
-bool Index::Less::operator()(const WorkspacePtr& a, const WorkspacePtr& b) const {
+bool Index::Less::operator()(const WorkspacePtr& a,
+                             const WorkspacePtr& b) const {
   return View(*a, field) < View(*b, field);
 }
-bool Index::Less::operator()(const WorkspacePtr& a, const OrderKey& b) const { return View(*a, field) < View(b); }
-bool Index::Less::operator()(const OrderKey& a, const WorkspacePtr& b) const { return View(a) < View(*b, field); }
+bool Index::Less::operator()(const WorkspacePtr& a, const OrderKey& b) const {
+  return View(*a, field) < View(b);
+}
+bool Index::Less::operator()(const OrderKey& a, const WorkspacePtr& b) const {
+  return View(a) < View(*b, field);
+}
 
 Index::Orders::Orders()
     : by_project(Less{OrderField::kProject}),
@@ -78,11 +88,16 @@ const Index::Ordered& Index::Orders::In(OrderField field) const {
 // Walks one order in one direction.
 class Index::Cursor {
  public:
-  Cursor(const Ordered& set, bool descending, const std::optional<OrderKey>& after)
+  Cursor(const Ordered& set, bool descending,
+         const std::optional<OrderKey>& after)
       : set_(set), descending_(descending), next_(Start(after)) {}
 
-  bool done() const { return next_ == (descending_ ? set_.begin() : set_.end()); }
-  const WorkspacePtr& value() const { return descending_ ? *std::prev(next_) : *next_; }
+  bool done() const {
+    return next_ == (descending_ ? set_.begin() : set_.end());
+  }
+  const WorkspacePtr& value() const {
+    return descending_ ? *std::prev(next_) : *next_;
+  }
   void Advance() { descending_ ? --next_ : ++next_; }
 
  private:
@@ -105,20 +120,25 @@ void Index::Put(WorkspacePtr workspace) {
 }
 
 void Index::AddAll(const std::vector<WorkspacePtr>& workspaces, int threads) {
-  const std::array<Ordered*, 3> orders = {&live_.by_project, &live_.by_create_time, &live_.by_update_time};
+  const std::array<Ordered*, 3> orders = {
+      &live_.by_project, &live_.by_create_time, &live_.by_update_time};
   base::ParallelFor(orders.size(), threads, 1, [&](size_t i) {
     // Each is the last one, where they come in this order.
-    for (const WorkspacePtr& workspace : workspaces) orders[i]->insert(orders[i]->end(), workspace);
+    for (const WorkspacePtr& workspace : workspaces)
+      orders[i]->insert(orders[i]->end(), workspace);
   });
 }
 
 void Index::Erase(absl::string_view project, absl::string_view deleted_uid) {
-  if (WorkspacePtr old = Find(project, deleted_uid)) (deleted_uid.empty() ? live_ : trash_).Erase(old);
+  if (WorkspacePtr old = Find(project, deleted_uid))
+    (deleted_uid.empty() ? live_ : trash_).Erase(old);
 }
 
-WorkspacePtr Index::Find(absl::string_view project, absl::string_view deleted_uid) const {
+WorkspacePtr Index::Find(absl::string_view project,
+                         absl::string_view deleted_uid) const {
   const Ordered& set = (deleted_uid.empty() ? live_ : trash_).by_project;
-  const auto it = set.find(OrderKey{.project = std::string(project), .deleted_uid = std::string(deleted_uid)});
+  const auto it = set.find(OrderKey{.project = std::string(project),
+                                    .deleted_uid = std::string(deleted_uid)});
   return it == set.end() ? nullptr : *it;
 }
 
@@ -132,12 +152,16 @@ WorkspacePtr Index::FindLastDeleted(absl::string_view project) const {
   return last;
 }
 
-absl::Time Index::NextDeleteTime(absl::string_view project, absl::Time now) const {
+absl::Time Index::NextDeleteTime(absl::string_view project,
+                                 absl::Time now) const {
   const WorkspacePtr last = FindLastDeleted(project);
-  return last == nullptr ? now : ClampTime(std::max(now, *last->delete_time + absl::Microseconds(1)));
+  return last == nullptr ? now
+                         : ClampTime(std::max(now, *last->delete_time +
+                                                       absl::Microseconds(1)));
 }
 
-std::vector<WorkspacePtr> Index::FindPurgeable(absl::FunctionRef<bool(const Workspace&)> may_go, size_t limit) const {
+std::vector<WorkspacePtr> Index::FindPurgeable(
+    absl::FunctionRef<bool(const Workspace&)> may_go, size_t limit) const {
   std::vector<WorkspacePtr> found;
   for (const WorkspacePtr& workspace : trash_.by_project) {
     if (found.size() == limit) break;
@@ -155,10 +179,12 @@ ListPage Index::Page(const ListQuery& query) const {
   const auto trash_is_next = [&] {
     if (!query.show_deleted || trash.done()) return false;
     if (live.done()) return true;
-    return descending ? less(live.value(), trash.value()) : less(trash.value(), live.value());
+    return descending ? less(live.value(), trash.value())
+                      : less(trash.value(), live.value());
   };
 
-  ListPage page{.total_size = static_cast<int64_t>(live_.size() + (query.show_deleted ? trash_.size() : 0))};
+  ListPage page{.total_size = static_cast<int64_t>(
+                    live_.size() + (query.show_deleted ? trash_.size() : 0))};
   while (!live.done() || (query.show_deleted && !trash.done())) {
     if (page.workspaces.size() == static_cast<size_t>(query.page_size)) {
       page.more = true;

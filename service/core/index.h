@@ -11,31 +11,37 @@
 
 namespace mlops::core {
 
-// Workspaces in every order in which they can be listed, shared by all catalogs that keep them in memory. At most one
-// of each project that is not in the trash, and one of each project and uid in the trash. Not thread-safe.
+// Workspaces in every order in which they can be listed, shared by all catalogs
+// that keep them in memory. At most one of each project that is not in the
+// trash, and one of each project and uid in the trash. Not thread-safe.
 class Index {
  public:
   Index();
 
-  // Adds `workspace`, in place of the one with the same name (in the trash: name and uid).
+  // Adds `workspace`, in place of the one with the same name (in the trash:
+  // name and uid).
   void Put(WorkspacePtr workspace);
-  // Adds many at once, none of them in the trash or in the index yet, from up to `threads` threads.
+  // Adds many at once, none of them in the trash or in the index yet, from up
+  // to `threads` threads.
   void AddAll(const std::vector<WorkspacePtr>& workspaces, int threads);
   // Removes it; nothing happens if it is not there.
   void Erase(absl::string_view project, absl::string_view deleted_uid = "");
 
   // Null if there is none.
-  WorkspacePtr Find(absl::string_view project, absl::string_view deleted_uid = "") const;
+  WorkspacePtr Find(absl::string_view project,
+                    absl::string_view deleted_uid = "") const;
 
   // The one of that project that was deleted last; null if the trash has none.
   WorkspacePtr FindLastDeleted(absl::string_view project) const;
 
-  // `now`, or a moment after the last deletion of that project, should the clock have been set back since: what was
-  // deleted last must be what FindLastDeleted() finds.
+  // `now`, or a moment after the last deletion of that project, should the
+  // clock have been set back since: what was deleted last must be what
+  // FindLastDeleted() finds.
   absl::Time NextDeleteTime(absl::string_view project, absl::Time now) const;
 
   // What is in the trash and `may_go`, at most `limit`.
-  std::vector<WorkspacePtr> FindPurgeable(absl::FunctionRef<bool(const Workspace&)> may_go, size_t limit) const;
+  std::vector<WorkspacePtr> FindPurgeable(
+      absl::FunctionRef<bool(const Workspace&)> may_go, size_t limit) const;
 
   // A page of workspaces; `unreachable` is left to the caller.
   ListPage Page(const ListQuery& query) const;

@@ -14,7 +14,8 @@ namespace {
 
 constexpr absl::string_view kRecordTempPrefix = ".workspace.yaml.";
 
-// A time as names in the trash have it; nullopt if it is none, or one that no message can hold.
+// A time as names in the trash have it; nullopt if it is none, or one that no
+// message can hold.
 std::optional<absl::Time> ParseMicros(absl::string_view text) {
   int64_t micros = 0;
   if (!absl::SimpleAtoi(text, &micros) || micros < 0) return std::nullopt;
@@ -24,26 +25,39 @@ std::optional<absl::Time> ParseMicros(absl::string_view text) {
 
 }  // namespace
 
-std::string RecordPath(const ProjectName& project) { return absl::StrCat(project.str(), "/", kRecord); }
+std::string RecordPath(const ProjectName& project) {
+  return absl::StrCat(project.str(), "/", kRecord);
+}
 
-std::string RecordTempFile(absl::string_view id) { return absl::StrCat(kRecordTempPrefix, id); }
+std::string RecordTempFile(absl::string_view id) {
+  return absl::StrCat(kRecordTempPrefix, id);
+}
 
-bool IsRecordTempFile(absl::string_view name) { return absl::StartsWith(name, kRecordTempPrefix); }
+bool IsRecordTempFile(absl::string_view name) {
+  return absl::StartsWith(name, kRecordTempPrefix);
+}
 
 std::string FormatTrashName(const TrashName& name) {
-  const std::string purge = name.purge_time ? absl::StrCat("-", absl::ToUnixMicros(*name.purge_time)) : "";
-  return absl::StrCat(absl::ToUnixMicros(name.delete_time), purge, ".", name.uid, ".", name.project.str());
+  const std::string purge =
+      name.purge_time ? absl::StrCat("-", absl::ToUnixMicros(*name.purge_time))
+                      : "";
+  return absl::StrCat(absl::ToUnixMicros(name.delete_time), purge, ".",
+                      name.uid, ".", name.project.str());
 }
 
 std::optional<TrashName> ParseTrashName(absl::string_view text) {
   // The project comes last because it alone may contain dots.
-  const std::vector<absl::string_view> parts = absl::StrSplit(text, absl::MaxSplits('.', 2));
+  const std::vector<absl::string_view> parts =
+      absl::StrSplit(text, absl::MaxSplits('.', 2));
   if (parts.size() != 3 || parts[1].empty()) return std::nullopt;
   auto project = ProjectName::Parse(parts[2]);
-  const std::vector<absl::string_view> times = absl::StrSplit(parts[0], absl::MaxSplits('-', 1));
+  const std::vector<absl::string_view> times =
+      absl::StrSplit(parts[0], absl::MaxSplits('-', 1));
   const auto delete_time = ParseMicros(times[0]);
-  const auto purge_time = times.size() == 2 ? ParseMicros(times[1]) : std::nullopt;
-  if (!project.ok() || !delete_time || (times.size() == 2 && !purge_time)) return std::nullopt;
+  const auto purge_time =
+      times.size() == 2 ? ParseMicros(times[1]) : std::nullopt;
+  if (!project.ok() || !delete_time || (times.size() == 2 && !purge_time))
+    return std::nullopt;
   return TrashName{.delete_time = *delete_time,
                    .purge_time = purge_time,
                    .uid = std::string(parts[1]),

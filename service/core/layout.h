@@ -10,25 +10,33 @@
 
 // Every name the server uses on disk.
 //
-//   <base>/<project>/workspace.yaml         the record; a directory without it is no workspace
-//   <base>/<project>/.workspace.yaml.<id>   a record being written; a leftover goes with the next update
-//   <base>/<project>/.uploads/<id>.part     what came of an upload; <id> as the client chose it
-//   <base>/<project>/.uploads/<id>.json     what it is to become; stays for a while when that is done
-//   <base>/<project>/.uploads/<id>.tmp      a file being written that nobody can resume
-//   <base>/<project>/.uploads/<id>.trash    an artifact being removed
-//   <base>/.staging/<id>/                   a workspace being made; leftovers are removed at start-up
-//   <base>/.trash/<time>-<purge>.<uid>.<project>/   a deleted workspace: when it was deleted and until when it stays at
-//                                                   least, in microseconds since 1970
-//   <base>/.trash/<time>.<uid>.<project>/   likewise, from before the second time was kept; <time> 0: being removed
-//   <base>/.workspaced/lock                 locked by the server that runs; JSON of who it is and where it listens
-//   <base>/.workspaced/.gitignore           "*": what lies here is nobody's to keep
-//   <base>/.workspaced/socket               the Unix socket it listens on, unless the path is too long for one
-//   <base>/.workspaced/checkpoint           what the index held; a cache, safe to delete
-//   <base>/.workspaced/log                  log of a server that a client started
+//   <base>/<project>/workspace.yaml         the record; a directory without it
+//   is no workspace <base>/<project>/.workspace.yaml.<id>   a record being
+//   written; a leftover goes with the next update
+//   <base>/<project>/.uploads/<id>.part     what came of an upload; <id> as the
+//   client chose it <base>/<project>/.uploads/<id>.json     what it is to
+//   become; stays for a while when that is done
+//   <base>/<project>/.uploads/<id>.tmp      a file being written that nobody
+//   can resume <base>/<project>/.uploads/<id>.trash    an artifact being
+//   removed <base>/.staging/<id>/                   a workspace being made;
+//   leftovers are removed at start-up
+//   <base>/.trash/<time>-<purge>.<uid>.<project>/   a deleted workspace: when
+//   it was deleted and until when it stays at
+//                                                   least, in microseconds
+//                                                   since 1970
+//   <base>/.trash/<time>.<uid>.<project>/   likewise, from before the second
+//   time was kept; <time> 0: being removed <base>/.workspaced/lock locked by
+//   the server that runs; JSON of who it is and where it listens
+//   <base>/.workspaced/.gitignore           "*": what lies here is nobody's to
+//   keep <base>/.workspaced/socket               the Unix socket it listens on,
+//   unless the path is too long for one <base>/.workspaced/checkpoint what the
+//   index held; a cache, safe to delete <base>/.workspaced/log log of a server
+//   that a client started
 namespace mlops::core::layout {
 
 inline constexpr absl::string_view kRecord = "workspace.yaml";
-// In the workspace, so that it moves and goes with it, and lies on its file system.
+// In the workspace, so that it moves and goes with it, and lies on its file
+// system.
 inline constexpr absl::string_view kUploadsDir = ".uploads";
 inline constexpr absl::string_view kPartSuffix = ".part";
 inline constexpr absl::string_view kAboutSuffix = ".json";
@@ -51,8 +59,10 @@ bool IsRecordTempFile(absl::string_view name);
 
 // A name in the trash, taken apart.
 struct TrashName {
-  absl::Time delete_time;                // The epoch: being removed, no longer to be restored.
-  std::optional<absl::Time> purge_time;  // Absent from names of the first release.
+  // The epoch: being removed, no longer to be restored.
+  absl::Time delete_time;
+  // Absent from names of the first release.
+  std::optional<absl::Time> purge_time;
   std::string uid;
   ProjectName project;
 

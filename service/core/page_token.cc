@@ -19,13 +19,15 @@ constexpr absl::string_view kVersion = "1";
 constexpr size_t kMaxTokenBytes = 4096;
 constexpr size_t kChecksumDigits = 16;
 
-// Covers the arguments as well as the key: a token used with others fails as a damaged one does.
+// Covers the arguments as well as the key: a token used with others fails as a
+// damaged one does.
 std::string Checksum(absl::string_view payload, absl::string_view context) {
   return base::HashHex(absl::StrCat(payload, "\n", context), kChecksumDigits);
 }
 
 std::string ContextText(const PageContext& context) {
-  return absl::StrCat(static_cast<int>(context.order.field), "\n", context.order.descending, "\n", context.show_deleted,
+  return absl::StrCat(static_cast<int>(context.order.field), "\n",
+                      context.order.descending, "\n", context.show_deleted,
                       "\n", context.filter);
 }
 
@@ -39,52 +41,74 @@ std::optional<OrderField> FindField(absl::string_view name) {
 }  // namespace
 
 std::string SealToken(absl::string_view payload, absl::string_view context) {
-  return absl::WebSafeBase64Escape(absl::StrCat(Checksum(payload, context), "\n", payload));
+  return absl::WebSafeBase64Escape(
+      absl::StrCat(Checksum(payload, context), "\n", payload));
 }
 
-absl::StatusOr<std::string> OpenToken(absl::string_view token, absl::string_view context) {
+absl::StatusOr<std::string> OpenToken(absl::string_view token,
+                                      absl::string_view context) {
   std::string text;
-  if (token.size() > kMaxTokenBytes || !absl::WebSafeBase64Unescape(token, &text)) return TokenInvalid("page_token");
+  if (token.size() > kMaxTokenBytes ||
+      !absl::WebSafeBase64Unescape(token, &text))
+    return TokenInvalid("page_token");
   // Decoding overlooks spaces and padding, which we never write.
-  if (absl::WebSafeBase64Escape(text) != token) return TokenInvalid("page_token");
-  const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(text, absl::MaxSplits('\n', 1));
-  if (parts.first != Checksum(parts.second, context)) return TokenInvalid("page_token");
+  if (absl::WebSafeBase64Escape(text) != token)
+    return TokenInvalid("page_token");
+  const std::pair<absl::string_view, absl::string_view> parts =
+      absl::StrSplit(text, absl::MaxSplits('\n', 1));
+  if (parts.first != Checksum(parts.second, context))
+    return TokenInvalid("page_token");
   return std::string(parts.second);
 }
 
-std::string EncodePageToken(const PageStart& start, const PageContext& context) {
+std::string EncodePageToken(const PageStart& start,
+                            const PageContext& context) {
   const OrderKey& after = start.after;
-  return SealToken(absl::StrCat(kVersion, "\n", absl::ToUnixMicros(after.time), "\n", after.project, "\n",
-                                after.deleted_uid, "\n", start.matching_count),
+  return SealToken(absl::StrCat(kVersion, "\n", absl::ToUnixMicros(after.time),
+                                "\n", after.project, "\n", after.deleted_uid,
+                                "\n", start.matching_count),
                    ContextText(context));
 }
 
-absl::StatusOr<PageStart> DecodePageToken(absl::string_view token, const PageContext& context) {
-  ASSIGN_OR_RETURN(const std::string payload, OpenToken(token, ContextText(context)));
+absl::StatusOr<PageStart> DecodePageToken(absl::string_view token,
+                                          const PageContext& context) {
+  ASSIGN_OR_RETURN(const std::string payload,
+                   OpenToken(token, ContextText(context)));
   const std::vector<std::string> fields = absl::StrSplit(payload, '\n');
   int64_t micros = 0;
   PageStart start;
-  if (fields.size() != 5 || fields[0] != kVersion || !absl::SimpleAtoi(fields[1], &micros) ||
+  if (fields.size() != 5 || fields[0] != kVersion ||
+      !absl::SimpleAtoi(fields[1], &micros) ||
       !absl::SimpleAtoi(fields[4], &start.matching_count)) {
     return TokenInvalid("page_token");
   }
-  start.after = {.time = absl::FromUnixMicros(micros), .project = fields[2], .deleted_uid = fields[3]};
+  start.after = {.time = absl::FromUnixMicros(micros),
+                 .project = fields[2],
+                 .deleted_uid = fields[3]};
   return start;
 }
 
 absl::StatusOr<Order> ParseOrderBy(absl::string_view text) {
-  const std::vector<absl::string_view> words = absl::StrSplit(text, ' ', absl::SkipEmpty());
+  const std::vector<absl::string_view> words =
+      absl::StrSplit(text, ' ', absl::SkipEmpty());
   if (words.empty()) return Order{};
-  const auto position = [text](absl::string_view word) { return static_cast<int>(word.data() - text.data()); };
+  const auto position = [text](absl::string_view word) {
+    return static_cast<int>(word.data() - text.data());
+  };
   const std::optional<OrderField> field = FindField(words[0]);
   if (!field) {
-    return FilterInvalid("order_by", position(words[0]),
-                         absl::StrCat("expected project, create_time or update_time, not ", base::Echo(words[0])));
+    return FilterInvalid(
+        "order_by", position(words[0]),
+        absl::StrCat("expected project, create_time or update_time, not ",
+                     base::Echo(words[0])));
   }
   if (words.size() > 1 && words[1] != "desc") {
-    return FilterInvalid("order_by", position(words[1]), absl::StrCat("expected desc, not ", base::Echo(words[1])));
+    return FilterInvalid(
+        "order_by", position(words[1]),
+        absl::StrCat("expected desc, not ", base::Echo(words[1])));
   }
-  if (words.size() > 2) return FilterInvalid("order_by", position(words[2]), "expected the end");
+  if (words.size() > 2)
+    return FilterInvalid("order_by", position(words[2]), "expected the end");
   return Order{.field = *field, .descending = words.size() == 2};
 }
 

@@ -18,18 +18,24 @@ absl::string_view Problem(absl::string_view text) {
   if (!absl::ascii_isalnum(text.front()) || !absl::ascii_isalnum(text.back())) {
     return "must begin and end with a letter or digit (A-Z, a-z, 0-9)";
   }
-  const auto allowed = [](char c) { return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-'; };
-  if (!std::all_of(text.begin(), text.end(), allowed)) return "may hold only letters, digits, '.', '_' and '-'";
+  const auto allowed = [](char c) {
+    return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
+  };
+  if (!std::all_of(text.begin(), text.end(), allowed))
+    return "may hold only letters, digits, '.', '_' and '-'";
   return "";
 }
 
 }  // namespace
 
 absl::StatusOr<ProjectName> ProjectName::Parse(absl::string_view text) {
-  if (absl::string_view problem = Problem(text); !problem.empty()) return FieldInvalid("project", problem);
+  if (absl::string_view problem = Problem(text); !problem.empty())
+    return FieldInvalid("project", problem);
   return ProjectName(text);
 }
 
-bool ProjectName::IsValid(absl::string_view text) { return Problem(text).empty(); }
+bool ProjectName::IsValid(absl::string_view text) {
+  return Problem(text).empty();
+}
 
 }  // namespace mlops::core

@@ -9,11 +9,14 @@
 
 namespace mlops::core {
 
-// A project's name, which is also its directory's: `^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`. Made by Parse()
-// alone, so that no other name can reach the file system. Names with a leading '.' belong to the server.
+// A project's name, which is also its directory's:
+// `^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`. Made by Parse() alone, so
+// that no other name can reach the file system. Names with a leading '.' belong
+// to the server.
 class ProjectName {
  public:
-  // Returns INVALID_ARGUMENT/FIELD_INVALID {field = "project", problem} if `text` is no such name.
+  // Returns INVALID_ARGUMENT/FIELD_INVALID {field = "project", problem} if
+  // `text` is no such name.
   static absl::StatusOr<ProjectName> Parse(absl::string_view text);
 
   // Whether Parse() would succeed.

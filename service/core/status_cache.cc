@@ -8,13 +8,15 @@ namespace mlops::core {
 
 int64_t Usage::file_count() const {
   int64_t sum = 0;
-  for (const DirectoryUsage& directory : directories) sum += directory.file_count;
+  for (const DirectoryUsage& directory : directories)
+    sum += directory.file_count;
   return sum;
 }
 
 int64_t Usage::size_bytes() const {
   int64_t sum = 0;
-  for (const DirectoryUsage& directory : directories) sum += directory.size_bytes;
+  for (const DirectoryUsage& directory : directories)
+    sum += directory.size_bytes;
   return sum;
 }
 
@@ -31,15 +33,23 @@ void Usage::KeepCountsOnly() {
 namespace {
 
 // Under which of the two kinds of count a workspace is remembered.
-std::string CountsKey(const std::string& key) { return absl::StrCat(key, " counts"); }
+std::string CountsKey(const std::string& key) {
+  return absl::StrCat(key, " counts");
+}
 
 }  // namespace
 
-StatusCache::StatusCache(UsageScanner scanner, base::SteadyClock clock, size_t max_bytes)
-    : scanner_(std::move(scanner)), clock_(std::move(clock)), usages_(max_bytes) {}
+StatusCache::StatusCache(UsageScanner scanner, base::SteadyClock clock,
+                         size_t max_bytes)
+    : scanner_(std::move(scanner)),
+      clock_(std::move(clock)),
+      usages_(max_bytes) {}
 
-absl::StatusOr<Usage> StatusCache::Get(const Workspace& workspace, const StatusArgs& args, Cancelled cancelled) {
-  // A uid alone is not enough: corrupt records have none, and hand-made ones may share one.
+absl::StatusOr<Usage> StatusCache::Get(const Workspace& workspace,
+                                       const StatusArgs& args,
+                                       Cancelled cancelled) {
+  // A uid alone is not enough: corrupt records have none, and hand-made ones
+  // may share one.
   const std::string key = absl::StrCat(workspace.uid, " ", workspace.root_path);
   const std::string scan_key = args.counts_only ? CountsKey(key) : key;
   const absl::Duration oldest = clock_() - args.max_staleness;
@@ -47,23 +57,31 @@ absl::StatusOr<Usage> StatusCache::Get(const Workspace& workspace, const StatusA
   {
     absl::MutexLock lock(&mutex_);
     while (true) {
-      if (std::optional<Usage> known = Find(key, oldest, args.counts_only)) return *std::move(known);
-      if (cancelled()) return absl::CancelledError("nobody waits for this status any more");
+      if (std::optional<Usage> known = Find(key, oldest, args.counts_only))
+        return *std::move(known);
+      if (cancelled())
+        return absl::CancelledError("nobody waits for this status any more");
       if (scanning_.insert(scan_key).second) break;
-      // The end of any scan wakes this caller. The timeout is for asking `cancelled` again.
+      // The end of any scan wakes this caller. The timeout is for asking
+      // `cancelled` again.
       scan_ended_.WaitWithTimeout(&mutex_, absl::Milliseconds(100));
     }
     begun = clock_();
   }
-  absl::StatusOr<Usage> usage = scanner_(workspace, args.counts_only, cancelled);
+  absl::StatusOr<Usage> usage =
+      scanner_(workspace, args.counts_only, cancelled);
   absl::MutexLock lock(&mutex_);
   scanning_.erase(scan_key);
   scan_ended_.SignalAll();
-  if (usage.ok()) usages_.Put(scan_key, {.usage = *usage, .begun = begun}, usage->problem.message().size());
+  if (usage.ok())
+    usages_.Put(scan_key, {.usage = *usage, .begun = begun},
+                usage->problem.message().size());
   return usage;
 }
 
-std::optional<Usage> StatusCache::Find(const std::string& key, absl::Duration oldest, bool counts_only) {
+std::optional<Usage> StatusCache::Find(const std::string& key,
+                                       absl::Duration oldest,
+                                       bool counts_only) {
   const Known* known = usages_.Find(key);
   if (known != nullptr && known->begun > oldest) {
     Usage usage = known->usage;

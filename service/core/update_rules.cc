@@ -26,22 +26,30 @@ const SettingField* FindSetting(absl::string_view name) {
 }
 
 absl::Status CheckMaskPath(const std::string& path, size_t path_count) {
-  if (path == kEverything && path_count > 1) return FieldInvalid("update_mask", "\"*\" must be the only path");
-  if (path == kEverything || path == kMetadataPath || FindSetting(path) != nullptr) return absl::OkStatus();
+  if (path == kEverything && path_count > 1)
+    return FieldInvalid("update_mask", "\"*\" must be the only path");
+  if (path == kEverything || path == kMetadataPath ||
+      FindSetting(path) != nullptr)
+    return absl::OkStatus();
   if (absl::StartsWith(path, "metadata.")) {
     return FieldInvalid("update_mask",
                         absl::StrCat("\"", base::Echo(path),
-                                     "\": single keys are merged without a mask, or removed by remove_metadata"));
+                                     "\": single keys are merged without a "
+                                     "mask, or removed by remove_metadata"));
   }
-  return FieldInvalid("update_mask",
-                      absl::StrCat("\"", base::Echo(path),
-                                   "\" is not a field that can be set; those are mlflow_experiment_id, "
-                                   "mlflow_tracking_uri, dvc_remote_path, bentoml_tag_prefix, metadata and *"));
+  return FieldInvalid(
+      "update_mask",
+      absl::StrCat(
+          "\"", base::Echo(path),
+          "\" is not a field that can be set; those are mlflow_experiment_id, "
+          "mlflow_tracking_uri, dvc_remote_path, bentoml_tag_prefix, metadata "
+          "and *"));
 }
 
 void MergeWithoutMask(const UpdateSpec& spec, Workspace& workspace) {
   for (const SettingField& field : kSettingFields) {
-    if (spec.settings.*field.member) workspace.settings.*field.member = spec.settings.*field.member;
+    if (spec.settings.*field.member)
+      workspace.settings.*field.member = spec.settings.*field.member;
   }
   workspace.metadata.update(spec.metadata);
 }
@@ -49,9 +57,11 @@ void MergeWithoutMask(const UpdateSpec& spec, Workspace& workspace) {
 void ReplaceMasked(const UpdateSpec& spec, Workspace& workspace) {
   for (const std::string& path : *spec.mask) {
     if (path == kEverything) {
-      workspace.settings = DefaultSettings(workspace.project, workspace.root_path);
+      workspace.settings =
+          DefaultSettings(workspace.project, workspace.root_path);
       for (const SettingField& field : kSettingFields) {
-        if (spec.settings.*field.member) workspace.settings.*field.member = spec.settings.*field.member;
+        if (spec.settings.*field.member)
+          workspace.settings.*field.member = spec.settings.*field.member;
       }
       workspace.metadata = spec.metadata;
     } else if (path == kMetadataPath) {
@@ -70,7 +80,8 @@ absl::Status CheckSettings(const Settings& settings) {
     const std::optional<std::string>& value = settings.*field.member;
     if (!value) continue;
     if (value->size() > kMaxSettingBytes) {
-      return FieldInvalid(field.name, absl::StrCat("is longer than ", kMaxSettingBytes, " bytes"));
+      return FieldInvalid(field.name, absl::StrCat("is longer than ",
+                                                   kMaxSettingBytes, " bytes"));
     }
     if (std::any_of(value->begin(), value->end(), absl::ascii_iscntrl)) {
       return FieldInvalid(field.name, "has a control character");
@@ -83,18 +94,25 @@ absl::Status CheckUpdateSpec(const UpdateSpec& spec) {
   RETURN_IF_ERROR(CheckSettings(spec.settings));
   // Sizes first: what follows takes time for each.
   if (spec.mask && spec.mask->size() > kMaxMaskPaths) {
-    return FieldInvalid("update_mask", absl::StrCat("has more than ", kMaxMaskPaths, " different paths"));
+    return FieldInvalid(
+        "update_mask",
+        absl::StrCat("has more than ", kMaxMaskPaths, " different paths"));
   }
   if (spec.remove_metadata.size() > kMaxRemovedKeys) {
-    return FieldInvalid("remove_metadata", absl::StrCat("has more than ", kMaxRemovedKeys, " keys"));
+    return FieldInvalid(
+        "remove_metadata",
+        absl::StrCat("has more than ", kMaxRemovedKeys, " keys"));
   }
   if (spec.mask) {
-    for (const std::string& path : *spec.mask) RETURN_IF_ERROR(CheckMaskPath(path, spec.mask->size()));
+    for (const std::string& path : *spec.mask)
+      RETURN_IF_ERROR(CheckMaskPath(path, spec.mask->size()));
   }
   RETURN_IF_ERROR(CheckMetadata(spec.metadata));
   for (const std::string& key : spec.remove_metadata) {
     if (spec.metadata.contains(key)) {
-      return FieldInvalid("remove_metadata", absl::StrCat("\"", base::Echo(key), "\" is in workspace.metadata too"));
+      return FieldInvalid("remove_metadata",
+                          absl::StrCat("\"", base::Echo(key),
+                                       "\" is in workspace.metadata too"));
     }
   }
   return absl::OkStatus();
@@ -105,9 +123,12 @@ absl::StatusOr<Workspace> NewWorkspace(NewWorkspaceSpec spec, absl::Time now) {
   RETURN_IF_ERROR(CheckMetadata(spec.metadata));
   Settings settings = DefaultSettings(spec.project, spec.root_path);
   for (const SettingField& field : kSettingFields) {
-    if (spec.settings.*field.member) settings.*field.member = std::move(spec.settings.*field.member);
+    if (spec.settings.*field.member)
+      settings.*field.member = std::move(spec.settings.*field.member);
   }
-  const bool only_defaults = spec.metadata.empty() && settings == DefaultSettings(spec.project, spec.root_path);
+  const bool only_defaults =
+      spec.metadata.empty() &&
+      settings == DefaultSettings(spec.project, spec.root_path);
   const absl::Time create_time = ClampTime(WholeMicros(now));
   Workspace workspace{.project = std::move(spec.project),
                       .uid = std::move(spec.uid),
@@ -117,19 +138,26 @@ absl::StatusOr<Workspace> NewWorkspace(NewWorkspaceSpec spec, absl::Time now) {
                       .create_time = create_time,
                       .update_time = create_time,
                       .request_id = std::move(spec.request_id)};
-  // Ensure asks for a new workspace at every call, nearly always for one of defaults, which take no look.
+  // Ensure asks for a new workspace at every call, nearly always for one of
+  // defaults, which take no look.
   if (!only_defaults) RETURN_IF_ERROR(CheckReadable(workspace));
   return workspace;
 }
 
-absl::StatusOr<std::optional<Workspace>> ApplyUpdate(const Workspace& current, const UpdateSpec& spec, absl::Time now) {
+absl::StatusOr<std::optional<Workspace>> ApplyUpdate(const Workspace& current,
+                                                     const UpdateSpec& spec,
+                                                     absl::Time now) {
   RETURN_IF_ERROR(CheckUpdateSpec(spec));
   Workspace updated = current;
   spec.mask ? ReplaceMasked(spec, updated) : MergeWithoutMask(spec, updated);
-  for (const std::string& key : spec.remove_metadata) updated.metadata.erase(key);
+  for (const std::string& key : spec.remove_metadata)
+    updated.metadata.erase(key);
   RETURN_IF_ERROR(CheckMetadata(updated.metadata));
-  if (updated.settings == current.settings && updated.metadata == current.metadata) return std::nullopt;
-  updated.update_time = ClampTime(std::max(WholeMicros(now), current.update_time + absl::Microseconds(1)));
+  if (updated.settings == current.settings &&
+      updated.metadata == current.metadata)
+    return std::nullopt;
+  updated.update_time = ClampTime(
+      std::max(WholeMicros(now), current.update_time + absl::Microseconds(1)));
   RETURN_IF_ERROR(CheckReadable(updated));
   return updated;
 }

@@ -11,15 +11,17 @@ namespace mlops::core {
 
 namespace {
 
-// `path` as the path of a URI. Who opens it takes what follows a '?' for a query, and decodes what follows a '%', which
-// is also the only way to write a byte that is no UTF-8.
+// `path` as the path of a URI. Who opens it takes what follows a '?' for a
+// query, and decodes what follows a '%', which is also the only way to write a
+// byte that is no UTF-8.
 std::string UriPath(absl::string_view path) {
   std::string uri;
   char32_t ignored;
   while (!path.empty()) {
     const size_t length = base::DecodeUtf8(path, &ignored);
     if (length == 0 || path[0] == '%' || path[0] == '?') {
-      absl::StrAppendFormat(&uri, "%%%02X", static_cast<unsigned char>(path[0]));
+      absl::StrAppendFormat(&uri, "%%%02X",
+                            static_cast<unsigned char>(path[0]));
     } else {
       absl::StrAppend(&uri, path.substr(0, length));
     }
@@ -28,16 +30,19 @@ std::string UriPath(absl::string_view path) {
   return uri;
 }
 
-// DVC takes a path that is not absolute for one below its repository, `dvc`; a setting is text, which not every path
-// is.
+// DVC takes a path that is not absolute for one below its repository, `dvc`; a
+// setting is text, which not every path is.
 std::string RemotePath(absl::string_view root_path) {
-  return base::IsValidUtf8(root_path) ? absl::StrCat(root_path, "/dvc/remote") : "remote";
+  return base::IsValidUtf8(root_path) ? absl::StrCat(root_path, "/dvc/remote")
+                                      : "remote";
 }
 
 }  // namespace
 
-Settings DefaultSettings(const ProjectName& project, absl::string_view root_path) {
-  return {.mlflow_tracking_uri = absl::StrCat("sqlite:///", UriPath(root_path), "/mlflow/mlflow.db"),
+Settings DefaultSettings(const ProjectName& project,
+                         absl::string_view root_path) {
+  return {.mlflow_tracking_uri = absl::StrCat("sqlite:///", UriPath(root_path),
+                                              "/mlflow/mlflow.db"),
           .dvc_remote_path = RemotePath(root_path),
           .bentoml_tag_prefix = absl::StrCat(project.str(), ":")};
 }

@@ -14,19 +14,22 @@
 
 namespace mlops::core {
 
-// What users keep about a project: an object of null, bool, int64 within ±kMaxInteger, finite double, UTF-8 string,
-// array and object.
+// What users keep about a project: an object of null, bool, int64 within
+// ±kMaxInteger, finite double, UTF-8 string, array and object.
 using Metadata = nlohmann::json;
 
-// The largest integer that, as all smaller ones, a double holds exactly (2^53 - 1, as in RFC 7493).
+// The largest integer that, as all smaller ones, a double holds exactly (2^53 -
+// 1, as in RFC 7493).
 inline constexpr int64_t kMaxInteger = (int64_t{1} << 53) - 1;
 inline constexpr int kMaxMetadataBytes = 64 * 1024;  // As JSON without spaces.
-inline constexpr int kMaxMetadataDepth = 16;         // The map itself is depth 1.
+// The map itself is depth 1.
+inline constexpr int kMaxMetadataDepth = 16;
 inline constexpr int kMaxMetadataKeyBytes = 256;
 inline constexpr int kMaxSettingBytes = 4096;
 
 // The directories of a workspace, in the order in which they are shown.
-inline constexpr std::array<absl::string_view, 5> kDirectories = {"mlflow", "dvc", "monitoring", "models", "outputs"};
+inline constexpr std::array<absl::string_view, 5> kDirectories = {
+    "mlflow", "dvc", "monitoring", "models", "outputs"};
 
 // What a user may set, besides metadata. An absent one is Python's None.
 struct Settings {
@@ -38,7 +41,8 @@ struct Settings {
   bool operator==(const Settings&) const = default;
 };
 
-// The names of the settings on the wire and in workspace.yaml, with their members.
+// The names of the settings on the wire and in workspace.yaml, with their
+// members.
 struct SettingField {
   absl::string_view name;
   std::optional<std::string> Settings::*member;
@@ -61,17 +65,21 @@ struct Workspace {
   absl::Time update_time;
   std::optional<absl::Time> delete_time;  // Set while in the trash.
   std::optional<absl::Time> purge_time;   // Likewise.
-  std::string etag;                       // Of the stored record; set by the catalog.
-  std::string request_id;                 // Of the Create that made it; "" if it gave none.
-  std::string unknown_keys;               // YAML text of the record's other top-level keys, kept on update; mostly "".
-  base::Memo wire;                        // What rpc sends of it in a list.
+  // Of the stored record; set by the catalog.
+  std::string etag;
+  // Of the Create that made it; "" if it gave none.
+  std::string request_id;
+  // YAML text of the record's other top-level keys, kept on update; mostly "".
+  std::string unknown_keys;
+  base::Memo wire;  // What rpc sends of it in a list.
 };
 
 // Records are immutable and shared: a reader keeps the one it got.
 using WorkspacePtr = std::shared_ptr<const Workspace>;
 
 // The settings that Create fills in where they are absent.
-Settings DefaultSettings(const ProjectName& project, absl::string_view root_path);
+Settings DefaultSettings(const ProjectName& project,
+                         absl::string_view root_path);
 
 }  // namespace mlops::core
 

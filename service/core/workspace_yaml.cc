@@ -68,12 +68,15 @@ struct Record {
   std::string unknown_keys;
 };
 
-std::optional<Problem> ReadTime(const Node& node, std::optional<absl::Time>* time) {
+std::optional<Problem> ReadTime(const Node& node,
+                                std::optional<absl::Time>* time) {
   if (node.kind == Node::Kind::kNull) return std::nullopt;
   const auto text = ScalarText(node);
   if (text) *time = ParseIsoTime(*text);
   if (!*time) {
-    return Problem{node.line, "is no time in ISO 8601 of the years 1 to 9999, such as 2026-01-31T12:00:00+00:00"};
+    return Problem{node.line,
+                   "is no time in ISO 8601 of the years 1 to 9999, such as "
+                   "2026-01-31T12:00:00+00:00"};
   }
   return std::nullopt;
 }
@@ -96,12 +99,14 @@ std::optional<Problem> ReadMetadata(const Node& node, Metadata* metadata) {
   return std::nullopt;
 }
 
-std::optional<Problem> ReadEntry(const Node& key, const Node& value, Record* record) {
+std::optional<Problem> ReadEntry(const Node& key, const Node& value,
+                                 Record* record) {
   for (const SettingField& field : kSettingFields) {
     if (key.text != field.name) continue;
     std::string text;
     if (auto problem = ReadText(value, &text)) return problem;
-    if (value.kind != Node::Kind::kNull) record->settings.*field.member = std::move(text);
+    if (value.kind != Node::Kind::kNull)
+      record->settings.*field.member = std::move(text);
     return std::nullopt;
   }
   if (key.text == "project_name") return ReadText(value, &record->project_name);
@@ -119,50 +124,65 @@ std::optional<Problem> ReadEntry(const Node& key, const Node& value, Record* rec
   }
   if (key.text == "request_id") return ReadText(value, &record->request_id);
   if (key.text == kEndKey) {
-    if (value.kind == Node::Kind::kScalar && value.text == "true") return std::nullopt;
+    if (value.kind == Node::Kind::kScalar && value.text == "true")
+      return std::nullopt;
     return Problem{value.line, "must be true"};
   }
   yaml::AppendEntry(key, value, 0, record->unknown_keys);
   return std::nullopt;
 }
 
-// What is wrong with a record of ours that was cut off, or from which a line was taken.
+// What is wrong with a record of ours that was cut off, or from which a line
+// was taken.
 std::optional<Problem> CheckComplete(const Node& root) {
   for (absl::string_view name : kAlwaysWritten) {
-    const auto has_name = [name](const yaml::Entry& entry) { return entry.key.text == name; };
-    if (std::any_of(root.entries.begin(), root.entries.end(), has_name)) continue;
+    const auto has_name = [name](const yaml::Entry& entry) {
+      return entry.key.text == name;
+    };
+    if (std::any_of(root.entries.begin(), root.entries.end(), has_name))
+      continue;
     return Problem{0, absl::StrCat("was cut off: it lacks the key ", name,
-                                   "; restore the file, or remove its first line if it is complete without")};
+                                   "; restore the file, or remove its first "
+                                   "line if it is complete without")};
   }
   return std::nullopt;
 }
 
 std::optional<Problem> ReadRecord(absl::string_view text, Record* record) {
-  if (text.size() > kMaxRecordBytes) return Problem{0, absl::StrCat("is larger than ", kMaxRecordBytes, " bytes")};
+  if (text.size() > kMaxRecordBytes)
+    return Problem{0,
+                   absl::StrCat("is larger than ", kMaxRecordBytes, " bytes")};
   Node root;
   if (auto problem = yaml::Parse(text, &root)) return problem;
   if (root.kind == Node::Kind::kNull) return Problem{0, "is empty"};
-  if (root.kind != Node::Kind::kMap) return Problem{root.line, "must be a map of keys to values"};
+  if (root.kind != Node::Kind::kMap)
+    return Problem{root.line, "must be a map of keys to values"};
   for (const auto& [key, value] : root.entries) {
     if (auto problem = ReadEntry(key, value, record)) {
       problem->what = absl::StrCat(key.text, ": ", problem->what);
       return problem;
     }
   }
-  return absl::StartsWith(text, kRecordHeader) ? CheckComplete(root) : std::nullopt;
+  return absl::StartsWith(text, kRecordHeader) ? CheckComplete(root)
+                                               : std::nullopt;
 }
 
-// Moves a location that is at or below `old_place` to the same place below `new_place`.
-void Follow(absl::string_view old_place, absl::string_view new_place, std::optional<std::string>& location) {
+// Moves a location that is at or below `old_place` to the same place below
+// `new_place`.
+void Follow(absl::string_view old_place, absl::string_view new_place,
+            std::optional<std::string>& location) {
   if (!location) return;
   absl::string_view rest = *location;
   if (!absl::ConsumePrefix(&rest, old_place)) return;
-  if (rest.empty() || rest.front() == '/') location = absl::StrCat(new_place, rest);
+  if (rest.empty() || rest.front() == '/')
+    location = absl::StrCat(new_place, rest);
 }
 
-// Lets the settings of a directory that was moved or copied follow it: locations inside the old directory and the
-// default tag prefix. Locations elsewhere, which the user chose, stay.
-void DeriveSettingsAgain(const Record& record, const RecordPlace& place, Settings& settings) {
+// Lets the settings of a directory that was moved or copied follow it:
+// locations inside the old directory and the default tag prefix. Locations
+// elsewhere, which the user chose, stay.
+void DeriveSettingsAgain(const Record& record, const RecordPlace& place,
+                         Settings& settings) {
   auto old_project = ProjectName::Parse(record.project_name);
   if (!old_project.ok() || record.root_path.empty()) return;
   const Settings old_defaults = DefaultSettings(*old_project, record.root_path);
@@ -175,49 +195,72 @@ void DeriveSettingsAgain(const Record& record, const RecordPlace& place, Setting
   } else if (base::IsValidUtf8(place.root_path)) {
     Follow(record.root_path, place.root_path, settings.dvc_remote_path);
   }
-  // The default URI begins with the root as a URI has it, with some characters escaped.
+  // The default URI begins with the root as a URI has it, with some characters
+  // escaped.
   constexpr absl::string_view kDatabase = "/mlflow/mlflow.db";
   Follow(absl::StripSuffix(*old_defaults.mlflow_tracking_uri, kDatabase),
-         absl::StripSuffix(*new_defaults.mlflow_tracking_uri, kDatabase), settings.mlflow_tracking_uri);
+         absl::StripSuffix(*new_defaults.mlflow_tracking_uri, kDatabase),
+         settings.mlflow_tracking_uri);
 }
 
 std::string DeriveUid(const Record& record, const RecordPlace& place) {
   if (record.uid.empty()) {
-    return base::HashHex(absl::StrCat(place.project.str(), absl::string_view("\0", 1), record.created_at), kUidDigits);
+    return base::HashHex(
+        absl::StrCat(place.project.str(), absl::string_view("\0", 1),
+                     record.created_at),
+        kUidDigits);
   }
   if (record.project_name == place.project.str()) return record.uid;
   // A copy of another workspace is a workspace of its own.
-  return base::HashHex(absl::StrCat(record.uid, absl::string_view("\0", 1), place.project.str()), kUidDigits);
+  return base::HashHex(
+      absl::StrCat(record.uid, absl::string_view("\0", 1), place.project.str()),
+      kUidDigits);
 }
 
 // Only maps and lists are a level of their own.
-int DepthOf(const Metadata& item, int container_depth) { return container_depth + (item.is_structured() ? 1 : 0); }
+int DepthOf(const Metadata& item, int container_depth) {
+  return container_depth + (item.is_structured() ? 1 : 0);
+}
 
-absl::Status CheckValue(const Metadata& value, const std::string& field, int depth) {
+absl::Status CheckValue(const Metadata& value, const std::string& field,
+                        int depth) {
   if (depth > kMaxMetadataDepth) {
-    return FieldInvalid(field, absl::StrCat("is nested deeper than ", kMaxMetadataDepth, " levels"));
+    return FieldInvalid(field, absl::StrCat("is nested deeper than ",
+                                            kMaxMetadataDepth, " levels"));
   }
   if (value.is_number_float()) {
     const double number = value.get<double>();
-    if (!std::isfinite(number)) return FieldInvalid(field, "is not a finite number");
-    if (number == std::trunc(number) && std::abs(number) > static_cast<double>(kMaxInteger)) {
-      return FieldInvalid(field, "is an integer beyond 2^53 - 1, where doubles are not exact: send it as a string");
+    if (!std::isfinite(number))
+      return FieldInvalid(field, "is not a finite number");
+    if (number == std::trunc(number) &&
+        std::abs(number) > static_cast<double>(kMaxInteger)) {
+      return FieldInvalid(field,
+                          "is an integer beyond 2^53 - 1, where doubles are "
+                          "not exact: send it as a string");
     }
   } else if (value.is_number()) {
-    const bool too_large = value.is_number_unsigned() && value.get<uint64_t>() > uint64_t{kMaxInteger};
-    if (too_large || value.get<int64_t>() > kMaxInteger || value.get<int64_t>() < -kMaxInteger) {
-      return FieldInvalid(field, "is an integer beyond 2^53 - 1, where doubles are not exact: send it as a string");
+    const bool too_large = value.is_number_unsigned() &&
+                           value.get<uint64_t>() > uint64_t{kMaxInteger};
+    if (too_large || value.get<int64_t>() > kMaxInteger ||
+        value.get<int64_t>() < -kMaxInteger) {
+      return FieldInvalid(field,
+                          "is an integer beyond 2^53 - 1, where doubles are "
+                          "not exact: send it as a string");
     }
   } else if (value.is_array()) {
     for (size_t i = 0; i < value.size(); ++i) {
-      RETURN_IF_ERROR(CheckValue(value[i], absl::StrCat(field, "[", i, "]"), DepthOf(value[i], depth)));
+      RETURN_IF_ERROR(CheckValue(value[i], absl::StrCat(field, "[", i, "]"),
+                                 DepthOf(value[i], depth)));
     }
   } else if (value.is_object()) {
     for (const auto& [key, item] : value.items()) {
       if (key.size() > kMaxMetadataKeyBytes) {
-        return FieldInvalid(field, absl::StrCat("has a key longer than ", kMaxMetadataKeyBytes, " bytes"));
+        return FieldInvalid(
+            field, absl::StrCat("has a key longer than ", kMaxMetadataKeyBytes,
+                                " bytes"));
       }
-      RETURN_IF_ERROR(CheckValue(item, absl::StrCat(field, ".", key), DepthOf(item, depth)));
+      RETURN_IF_ERROR(CheckValue(item, absl::StrCat(field, ".", key),
+                                 DepthOf(item, depth)));
     }
   }
   return absl::OkStatus();
@@ -225,14 +268,19 @@ absl::Status CheckValue(const Metadata& value, const std::string& field, int dep
 
 }  // namespace
 
-std::string RecordEtag(absl::string_view text) { return base::HashHex(text, 16); }
+std::string RecordEtag(absl::string_view text) {
+  return base::HashHex(text, 16);
+}
 
 absl::Status CheckMetadata(const Metadata& metadata) {
   if (!metadata.is_object()) return FieldInvalid("metadata", "must be a map");
   RETURN_IF_ERROR(CheckValue(metadata, "metadata", 1));
-  const size_t size = metadata.dump(-1, ' ', false, Metadata::error_handler_t::replace).size();
+  const size_t size =
+      metadata.dump(-1, ' ', false, Metadata::error_handler_t::replace).size();
   if (size > kMaxMetadataBytes) {
-    return FieldInvalid("metadata", absl::StrCat("is larger than ", kMaxMetadataBytes, " bytes as JSON: ", size));
+    return FieldInvalid("metadata",
+                        absl::StrCat("is larger than ", kMaxMetadataBytes,
+                                     " bytes as JSON: ", size));
   }
   return absl::OkStatus();
 }
@@ -243,24 +291,29 @@ std::string EncodeWorkspace(const Workspace& workspace) {
   yaml::AppendEntry("root_path", base::PathText(workspace.root_path), 0, out);
   for (const SettingField& field : kSettingFields) {
     const auto& value = workspace.settings.*field.member;
-    yaml::AppendEntry(field.name, value ? Metadata(*value) : Metadata(nullptr), 0, out);
+    yaml::AppendEntry(field.name, value ? Metadata(*value) : Metadata(nullptr),
+                      0, out);
   }
   yaml::AppendEntry("metadata", workspace.metadata, 0, out);
   yaml::AppendEntry("created_at", FormatIsoTime(workspace.create_time), 0, out);
   yaml::AppendEntry("updated_at", FormatIsoTime(workspace.update_time), 0, out);
   yaml::AppendEntry("uid", workspace.uid, 0, out);
-  if (!workspace.request_id.empty()) yaml::AppendEntry("request_id", workspace.request_id, 0, out);
+  if (!workspace.request_id.empty())
+    yaml::AppendEntry("request_id", workspace.request_id, 0, out);
   out += workspace.unknown_keys;
   yaml::AppendEntry(kEndKey, true, 0, out);
   return out;
 }
 
-absl::StatusOr<Workspace> DecodeWorkspace(absl::string_view text, const RecordPlace& place) {
+absl::StatusOr<Workspace> DecodeWorkspace(absl::string_view text,
+                                          const RecordPlace& place) {
   Record record;
   if (auto problem = ReadRecord(text, &record)) {
-    return WorkspaceCorrupt(place.project.str(), place.file, problem->line, problem->what);
+    return WorkspaceCorrupt(place.project.str(), place.file, problem->line,
+                            problem->what);
   }
-  const absl::Time create_time = record.create_time.value_or(ClampTime(WholeMicros(place.modify_time)));
+  const absl::Time create_time =
+      record.create_time.value_or(ClampTime(WholeMicros(place.modify_time)));
   Workspace workspace{.project = place.project,
                       .uid = DeriveUid(record, place),
                       .root_path = place.root_path,
@@ -271,37 +324,47 @@ absl::StatusOr<Workspace> DecodeWorkspace(absl::string_view text, const RecordPl
                       .etag = RecordEtag(text),
                       .request_id = std::move(record.request_id),
                       .unknown_keys = std::move(record.unknown_keys)};
-  if (record.root_path != base::PathText(place.root_path)) DeriveSettingsAgain(record, place, workspace.settings);
+  if (record.root_path != base::PathText(place.root_path))
+    DeriveSettingsAgain(record, place, workspace.settings);
   return workspace;
 }
 
 std::string RecordAsJson(absl::string_view text, const std::string& root_path) {
   const auto dump = [](const nlohmann::json& json) {
-    return json.dump(-1, ' ', /*ensure_ascii=*/true, nlohmann::json::error_handler_t::replace);
+    return json.dump(-1, ' ', /*ensure_ascii=*/true,
+                     nlohmann::json::error_handler_t::replace);
   };
   Record record;
   if (auto problem = ReadRecord(text, &record))
-    return dump({{"line", problem->line}, {"problem", base::Echo(problem->what)}});
+    return dump(
+        {{"line", problem->line}, {"problem", base::Echo(problem->what)}});
 
   const std::string name = root_path.substr(root_path.rfind('/') + 1);
   const auto project = ProjectName::Parse(name);
   if (project.ok() && record.root_path != base::PathText(root_path)) {
-    DeriveSettingsAgain(record, {.project = *project, .root_path = root_path}, record.settings);
+    DeriveSettingsAgain(record, {.project = *project, .root_path = root_path},
+                        record.settings);
   }
-  const auto or_null = [](const std::string& text) { return text.empty() ? nlohmann::json() : nlohmann::json(text); };
+  const auto or_null = [](const std::string& text) {
+    return text.empty() ? nlohmann::json() : nlohmann::json(text);
+  };
   const auto time = [](const std::optional<absl::Time>& time) {
     return time ? nlohmann::json(FormatIsoTime(*time)) : nlohmann::json();
   };
-  nlohmann::json json = {{"project_name", project.ok() || record.project_name.empty() ? name : record.project_name},
-                         {"metadata", record.metadata},
-                         {"created_at", time(record.create_time)},
-                         {"updated_at", time(record.update_time)},
-                         {"uid", or_null(record.uid)},
-                         {"request_id", or_null(record.request_id)},
-                         {"other_keys", record.unknown_keys}};
+  nlohmann::json json = {
+      {"project_name", project.ok() || record.project_name.empty()
+                           ? name
+                           : record.project_name},
+      {"metadata", record.metadata},
+      {"created_at", time(record.create_time)},
+      {"updated_at", time(record.update_time)},
+      {"uid", or_null(record.uid)},
+      {"request_id", or_null(record.request_id)},
+      {"other_keys", record.unknown_keys}};
   for (const SettingField& field : kSettingFields) {
     const auto& value = record.settings.*field.member;
-    json[std::string(field.name)] = value ? nlohmann::json(*value) : nlohmann::json();
+    json[std::string(field.name)] =
+        value ? nlohmann::json(*value) : nlohmann::json();
   }
   return dump(json);
 }
@@ -310,23 +373,34 @@ absl::Status CheckReadable(const Workspace& workspace) {
   const std::string text = EncodeWorkspace(workspace);
   std::string metadata;
   yaml::AppendEntry("metadata", workspace.metadata, 0, metadata);
-  const absl::string_view field = metadata.size() > text.size() / 2 ? "metadata" : "workspace";
+  const absl::string_view field =
+      metadata.size() > text.size() / 2 ? "metadata" : "workspace";
   if (text.size() > kMaxRecordBytes) {
-    // Deep nesting, escapes, and keys that are not ours all take more room in YAML than in a request.
-    return FieldInvalid(field, absl::StrCat("makes a workspace.yaml of ", text.size(), " bytes, of which ",
-                                            metadata.size(), " are metadata and ", workspace.unknown_keys.size(),
-                                            " keys of others; the limit is ", kMaxRecordBytes));
+    // Deep nesting, escapes, and keys that are not ours all take more room in
+    // YAML than in a request.
+    return FieldInvalid(
+        field, absl::StrCat("makes a workspace.yaml of ", text.size(),
+                            " bytes, of which ", metadata.size(),
+                            " are metadata and ", workspace.unknown_keys.size(),
+                            " keys of others; the limit is ", kMaxRecordBytes));
   }
-  const auto read = DecodeWorkspace(text, {.project = workspace.project,
-                                           .root_path = workspace.root_path,
-                                           .file = "workspace.yaml",
-                                           .modify_time = workspace.create_time});
-  if (!read.ok()) return FieldInvalid(field, absl::StrCat("could not be read back: ", read.status().message()));
-  const bool same = read->settings == workspace.settings && read->metadata == workspace.metadata &&
-                    read->unknown_keys == workspace.unknown_keys && read->uid == workspace.uid &&
-                    read->request_id == workspace.request_id && read->create_time == workspace.create_time &&
+  const auto read =
+      DecodeWorkspace(text, {.project = workspace.project,
+                             .root_path = workspace.root_path,
+                             .file = "workspace.yaml",
+                             .modify_time = workspace.create_time});
+  if (!read.ok())
+    return FieldInvalid(field, absl::StrCat("could not be read back: ",
+                                            read.status().message()));
+  const bool same = read->settings == workspace.settings &&
+                    read->metadata == workspace.metadata &&
+                    read->unknown_keys == workspace.unknown_keys &&
+                    read->uid == workspace.uid &&
+                    read->request_id == workspace.request_id &&
+                    read->create_time == workspace.create_time &&
                     read->update_time == workspace.update_time;
-  return same ? absl::OkStatus() : FieldInvalid(field, "would not be read back as it is written");
+  return same ? absl::OkStatus()
+              : FieldInvalid(field, "would not be read back as it is written");
 }
 
 }  // namespace mlops::core

@@ -30,10 +30,12 @@ using nlohmann::json;
 
 constexpr size_t kMaxDepth = 64;
 constexpr int64_t kMaxInteger = (int64_t{1} << 53) - 1;
-// A key that is longer when written needs the form with "? ": simple keys end at 1,024 characters.
+// A key that is longer when written needs the form with "? ": simple keys end
+// at 1,024 characters.
 constexpr size_t kMaxSimpleKeyBytes = 900;
 
-// --- Parsing ------------------------------------------------------------------------------------------------------
+// --- Parsing
+// -----------------------------------------------------------------------------
 
 // Reads from memory that somebody else owns.
 class ViewBuffer : public std::streambuf {
@@ -44,8 +46,9 @@ class ViewBuffer : public std::streambuf {
   }
 };
 
-// The text of a scalar, of which yaml-cpp wrote two escapes as a single byte: \\_ (U+00A0) as A0 and \\N (U+0085)
-// as 85. The document was UTF-8, and so is what it makes of all other escapes: such a byte where a character begins can
+// The text of a scalar, of which yaml-cpp wrote two escapes as a single byte:
+// \\_ (U+00A0) as A0 and \\N (U+0085) as 85. The document was UTF-8, and so is
+// what it makes of all other escapes: such a byte where a character begins can
 // only be one of these. Nullopt if there is anything else that is no UTF-8.
 std::optional<std::string> WithWholeCharacters(absl::string_view text) {
   if (base::IsValidUtf8(text)) return std::string(text);
@@ -64,7 +67,8 @@ std::optional<std::string> WithWholeCharacters(absl::string_view text) {
   return whole;
 }
 
-// Builds the tree from the parser's events. After the first problem it takes no more.
+// Builds the tree from the parser's events. After the first problem it takes no
+// more.
 class TreeBuilder final : public YAML::EventHandler {
  public:
   explicit TreeBuilder(Node* root) : root_(root) {}
@@ -76,21 +80,27 @@ class TreeBuilder final : public YAML::EventHandler {
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     if (Accept(mark, "", anchor)) Add({.line = mark.line + 1});
   }
-  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { Fail(mark, "aliases (*) are not allowed"); }
-  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
-                const std::string& value) override {
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
+    Fail(mark, "aliases (*) are not allowed");
+  }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag,
+                YAML::anchor_t anchor, const std::string& value) override {
     if (!Accept(mark, tag, anchor)) return;
     std::optional<std::string> text = WithWholeCharacters(value);
     if (!text) return Fail(mark, "has an escape that is no character");
-    Add({.kind = Node::Kind::kScalar, .text = *std::move(text), .plain = tag == "?", .line = mark.line + 1});
+    Add({.kind = Node::Kind::kScalar,
+         .text = *std::move(text),
+         .plain = tag == "?",
+         .line = mark.line + 1});
   }
-  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag,
+                       YAML::anchor_t anchor,
                        YAML::EmitterStyle::value) override {
     Open(mark, tag, anchor, Node::Kind::kSequence);
   }
   void OnSequenceEnd() override { Close(); }
-  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
-                  YAML::EmitterStyle::value) override {
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag,
+                  YAML::anchor_t anchor, YAML::EmitterStyle::value) override {
     Open(mark, tag, anchor, Node::Kind::kMap);
   }
   void OnMapEnd() override { Close(); }
@@ -103,20 +113,26 @@ class TreeBuilder final : public YAML::EventHandler {
     absl::flat_hash_set<std::string> keys;
   };
 
-  bool Accept(const YAML::Mark& mark, absl::string_view tag, YAML::anchor_t anchor) {
+  bool Accept(const YAML::Mark& mark, absl::string_view tag,
+              YAML::anchor_t anchor) {
     if (problem_) return false;
     if (anchor != YAML::NullAnchor) Fail(mark, "anchors (&) are not allowed");
-    if (!tag.empty() && tag != "?" && tag != "!") Fail(mark, "tags (!) are not allowed");
+    if (!tag.empty() && tag != "?" && tag != "!")
+      Fail(mark, "tags (!) are not allowed");
     return !problem_;
   }
 
   void Fail(const YAML::Mark& mark, absl::string_view what) {
-    if (!problem_) problem_ = Problem{.line = mark.line + 1, .what = std::string(what)};
+    if (!problem_)
+      problem_ = Problem{.line = mark.line + 1, .what = std::string(what)};
   }
 
-  void Open(const YAML::Mark& mark, absl::string_view tag, YAML::anchor_t anchor, Node::Kind kind) {
+  void Open(const YAML::Mark& mark, absl::string_view tag,
+            YAML::anchor_t anchor, Node::Kind kind) {
     if (!Accept(mark, tag, anchor)) return;
-    if (levels_.size() == kMaxDepth) return Fail(mark, absl::StrCat("is nested deeper than ", kMaxDepth, " levels"));
+    if (levels_.size() == kMaxDepth)
+      return Fail(mark,
+                  absl::StrCat("is nested deeper than ", kMaxDepth, " levels"));
     levels_.push_back({.node = {.kind = kind, .line = mark.line + 1}});
   }
 
@@ -136,7 +152,8 @@ class TreeBuilder final : public YAML::EventHandler {
     if (level.node.kind == Node::Kind::kSequence) {
       level.node.items.push_back(std::move(node));
     } else if (level.key) {
-      level.node.entries.push_back({.key = *std::move(level.key), .value = std::move(node)});
+      level.node.entries.push_back(
+          {.key = *std::move(level.key), .value = std::move(node)});
       level.key.reset();
     } else {
       AddKey(level, std::move(node));
@@ -144,11 +161,15 @@ class TreeBuilder final : public YAML::EventHandler {
   }
 
   void AddKey(Level& level, Node key) {
-    const auto fail = [&](std::string what) { problem_ = Problem{.line = key.line, .what = std::move(what)}; };
+    const auto fail = [&](std::string what) {
+      problem_ = Problem{.line = key.line, .what = std::move(what)};
+    };
     if (key.kind != Node::Kind::kScalar) return fail("a key must be text");
-    if (key.plain && key.text == "<<") return fail("merge keys (<<) are not allowed");
+    if (key.plain && key.text == "<<")
+      return fail("merge keys (<<) are not allowed");
     if (!level.keys.insert(key.text).second)
-      return fail(absl::StrCat("the key ", base::Echo(key.text), " is there twice"));
+      return fail(
+          absl::StrCat("the key ", base::Echo(key.text), " is there twice"));
     level.key = std::move(key);
   }
 
@@ -157,41 +178,51 @@ class TreeBuilder final : public YAML::EventHandler {
   std::optional<Problem> problem_;
 };
 
-// --- Plain scalars, as PyYAML's resolver has them -------------------------------------------------------------------
+// --- Plain scalars, as PyYAML's resolver has them
+// -------------------------------------------------------------------
 
 bool IsTrue(absl::string_view text) {
-  return text == "yes" || text == "Yes" || text == "YES" || text == "true" || text == "True" || text == "TRUE" ||
-         text == "on" || text == "On" || text == "ON";
+  return text == "yes" || text == "Yes" || text == "YES" || text == "true" ||
+         text == "True" || text == "TRUE" || text == "on" || text == "On" ||
+         text == "ON";
 }
 
 bool IsFalse(absl::string_view text) {
-  return text == "no" || text == "No" || text == "NO" || text == "false" || text == "False" || text == "FALSE" ||
-         text == "off" || text == "Off" || text == "OFF";
+  return text == "no" || text == "No" || text == "NO" || text == "false" ||
+         text == "False" || text == "FALSE" || text == "off" || text == "Off" ||
+         text == "OFF";
 }
 
 bool IsNull(absl::string_view text) {
-  return text.empty() || text == "~" || text == "null" || text == "Null" || text == "NULL";
+  return text.empty() || text == "~" || text == "null" || text == "Null" ||
+         text == "NULL";
 }
 
 bool LooksLikeInt(absl::string_view text) {
   static const RE2& pattern = *new RE2(
-      "[-+]?0b[0-1_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+|[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+");
+      "[-+]?0b[0-1_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]"
+      "+|[-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+");
   return RE2::FullMatch(re2::StringPiece(text.data(), text.size()), pattern);
 }
 
 bool LooksLikeFloat(absl::string_view text) {
   static const RE2& pattern = *new RE2(
-      "[-+]?[0-9][0-9_]*\\.[0-9_]*(?:[eE][-+][0-9]+)?|\\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|"
-      "[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+\\.[0-9_]*|[-+]?\\.(?:inf|Inf|INF)|\\.(?:nan|NaN|NAN)");
+      "[-+]?[0-9][0-9_]*\\.[0-9_]*(?:[eE][-+][0-9]+)?|\\.[0-9][0-9_]*(?:[eE][-+"
+      "][0-9]+)?|"
+      "[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+\\.[0-9_]*|[-+]?\\.(?:inf|Inf|INF)|\\."
+      "(?:nan|NaN|NAN)");
   return RE2::FullMatch(re2::StringPiece(text.data(), text.size()), pattern);
 }
 
-// Numbers begin with one of few characters: most strings are told from them without a pattern.
+// Numbers begin with one of few characters: most strings are told from them
+// without a pattern.
 bool MayBeNumber(absl::string_view text) {
-  return absl::ascii_isdigit(text[0]) || text[0] == '-' || text[0] == '+' || text[0] == '.';
+  return absl::ascii_isdigit(text[0]) || text[0] == '-' || text[0] == '+' ||
+         text[0] == '.';
 }
 
-// Digits of a base, or groups of 60 separated by colons; nullopt beyond ±kMaxInteger.
+// Digits of a base, or groups of 60 separated by colons; nullopt beyond
+// ±kMaxInteger.
 std::optional<int64_t> ToInt(absl::string_view text) {
   std::string digits = absl::StrReplaceAll(text, {{"_", ""}});
   const bool negative = digits[0] == '-';
@@ -210,7 +241,8 @@ std::optional<int64_t> ToInt(absl::string_view text) {
   for (absl::string_view group : absl::StrSplit(digits, ':')) {
     int64_t part = 0;
     for (const char c : group) {
-      const int digit = absl::ascii_isdigit(c) ? c - '0' : absl::ascii_tolower(c) - 'a' + 10;
+      const int digit =
+          absl::ascii_isdigit(c) ? c - '0' : absl::ascii_tolower(c) - 'a' + 10;
       part = part * base + digit;
       if (part > kMaxInteger) return std::nullopt;
     }
@@ -226,7 +258,8 @@ std::optional<double> ToFloat(absl::string_view text) {
   double sum = 0;
   for (absl::string_view group : absl::StrSplit(digits, ':')) {
     double part = 0;
-    if (!absl::SimpleAtod(group, &part) || !std::isfinite(part)) return std::nullopt;
+    if (!absl::SimpleAtod(group, &part) || !std::isfinite(part))
+      return std::nullopt;
     sum = std::abs(sum) * 60 + std::abs(part);
   }
   return digits[0] == '-' ? -sum : sum;
@@ -241,13 +274,17 @@ std::optional<Problem> ResolvePlain(const Node& node, json* value) {
   } else if (MayBeNumber(text) && LooksLikeInt(text)) {
     const auto number = ToInt(text);
     if (!number) {
-      return Problem{node.line, absl::StrCat("the integer ", base::Echo(text),
-                                             " is beyond 2^53 - 1, where doubles are not exact: put it in quotes")};
+      return Problem{node.line,
+                     absl::StrCat("the integer ", base::Echo(text),
+                                  " is beyond 2^53 - 1, where doubles are not "
+                                  "exact: put it in quotes")};
     }
     *value = *number;
   } else if (MayBeNumber(text) && LooksLikeFloat(text)) {
     const auto number = ToFloat(text);
-    if (!number) return Problem{node.line, absl::StrCat("the number ", base::Echo(text), " is not finite")};
+    if (!number)
+      return Problem{node.line, absl::StrCat("the number ", base::Echo(text),
+                                             " is not finite")};
     *value = *number;
   } else {
     *value = node.text;
@@ -255,27 +292,35 @@ std::optional<Problem> ResolvePlain(const Node& node, json* value) {
   return std::nullopt;
 }
 
-// --- Writing --------------------------------------------------------------------------------------------------------
+// --- Writing
+// -----------------------------------------------------------------------------
 
-// Whether `text` means itself without quotes to every reader of YAML 1.1 and 1.2.
+// Whether `text` means itself without quotes to every reader of YAML 1.1
+// and 1.2.
 bool IsPlainSafe(absl::string_view text) {
-  if (text.empty() || !(absl::ascii_isalpha(text[0]) || text[0] == '/' || text[0] == '_')) return false;
-  if (IsNull(text) || IsTrue(text) || IsFalse(text) || absl::EqualsIgnoreCase(text, "y") ||
-      absl::EqualsIgnoreCase(text, "n") || text.back() == ' ' || text.back() == ':') {
+  if (text.empty() ||
+      !(absl::ascii_isalpha(text[0]) || text[0] == '/' || text[0] == '_'))
+    return false;
+  if (IsNull(text) || IsTrue(text) || IsFalse(text) ||
+      absl::EqualsIgnoreCase(text, "y") || absl::EqualsIgnoreCase(text, "n") ||
+      text.back() == ' ' || text.back() == ':') {
     return false;
   }
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     if (c == ' ' && (text[i - 1] == ' ' || text[i - 1] == ':')) return false;
-    const bool allowed = absl::ascii_isalnum(c) || absl::StrContains("_./-+@:=() ", c);
+    const bool allowed =
+        absl::ascii_isalnum(c) || absl::StrContains("_./-+@:=() ", c);
     if (!allowed) return false;
   }
   return true;
 }
 
-// Characters that YAML readers refuse, fold or take for a break when they stand there raw.
+// Characters that YAML readers refuse, fold or take for a break when they stand
+// there raw.
 bool NeedsEscape(char32_t c) {
-  return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029 || c == 0xfeff || c == 0xfffe || c == 0xffff;
+  return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029 ||
+         c == 0xfeff || c == 0xfffe || c == 0xffff;
 }
 
 std::string Quoted(absl::string_view text) {
@@ -298,7 +343,9 @@ std::string Quoted(absl::string_view text) {
   return out + "\"";
 }
 
-std::string StringText(absl::string_view text) { return IsPlainSafe(text) ? std::string(text) : Quoted(text); }
+std::string StringText(absl::string_view text) {
+  return IsPlainSafe(text) ? std::string(text) : Quoted(text);
+}
 
 // PyYAML takes a number for a float only if it has a dot.
 std::string FloatText(const json& value) {
@@ -320,12 +367,17 @@ std::optional<std::string> InlineText(const Node& node) {
     case Node::Kind::kNull:
       return "null";
     case Node::Kind::kScalar:
-      // A plain scalar of several lines was folded; with a break in it, it can only be a string.
-      return node.plain && !absl::StrContains(node.text, '\n') ? node.text : Quoted(node.text);
+      // A plain scalar of several lines was folded; with a break in it, it can
+      // only be a string.
+      return node.plain && !absl::StrContains(node.text, '\n')
+                 ? node.text
+                 : Quoted(node.text);
     case Node::Kind::kSequence:
-      return node.items.empty() ? std::optional<std::string>("[]") : std::nullopt;
+      return node.items.empty() ? std::optional<std::string>("[]")
+                                : std::nullopt;
     case Node::Kind::kMap:
-      return node.entries.empty() ? std::optional<std::string>("{}") : std::nullopt;
+      return node.entries.empty() ? std::optional<std::string>("{}")
+                                  : std::nullopt;
   }
   return std::nullopt;
 }
@@ -337,13 +389,15 @@ void AppendContainer(const json& value, int indent, std::string& out) {
   if (value.is_array()) {
     for (const json& item : value) AppendItem(item, indent, out);
   } else {
-    for (const auto& [key, item] : value.items()) AppendEntry(key, item, indent, out);
+    for (const auto& [key, item] : value.items())
+      AppendEntry(key, item, indent, out);
   }
 }
 
 void AppendContainer(const Node& value, int indent, std::string& out) {
   for (const Node& item : value.items) AppendItem(item, indent, out);
-  for (const auto& [key, item] : value.entries) AppendEntry(key, item, indent, out);
+  for (const auto& [key, item] : value.entries)
+    AppendEntry(key, item, indent, out);
 }
 
 // Appends what follows a key's colon or an item's dash.
@@ -362,11 +416,16 @@ void AppendItemOf(const Value& item, int indent, std::string& out) {
   absl::StrAppend(&out, std::string(indent, ' '), "-");
   AppendValue(item, indent, out);
 }
-void AppendItem(const json& item, int indent, std::string& out) { AppendItemOf(item, indent, out); }
-void AppendItem(const Node& item, int indent, std::string& out) { AppendItemOf(item, indent, out); }
+void AppendItem(const json& item, int indent, std::string& out) {
+  AppendItemOf(item, indent, out);
+}
+void AppendItem(const Node& item, int indent, std::string& out) {
+  AppendItemOf(item, indent, out);
+}
 
 template <typename Value>
-void AppendEntryOf(const std::string& key_text, const Value& value, int indent, std::string& out) {
+void AppendEntryOf(const std::string& key_text, const Value& value, int indent,
+                   std::string& out) {
   const std::string spaces(indent, ' ');
   if (key_text.size() > kMaxSimpleKeyBytes) {
     absl::StrAppend(&out, spaces, "? ", key_text, "\n", spaces, ":");
@@ -376,10 +435,12 @@ void AppendEntryOf(const std::string& key_text, const Value& value, int indent, 
   AppendValue(value, indent, out);
 }
 
-// --- Parsing, continued ---------------------------------------------------------------------------------------------
+// --- Parsing, continued
+// -----------------------------------------------------------------------------
 
-// The end of a document. yaml-cpp takes the end of the file for the end of a quoted scalar, so that a record that was
-// cut off would pass for a whole one; this mark it does not.
+// The end of a document. yaml-cpp takes the end of the file for the end of a
+// quoted scalar, so that a record that was cut off would pass for a whole one;
+// this mark it does not.
 constexpr absl::string_view kEndMark = "...\n";
 
 std::optional<Problem> ParseOne(absl::string_view text, Node* root) {
@@ -389,10 +450,12 @@ std::optional<Problem> ParseOne(absl::string_view text, Node* root) {
     std::istream stream(&buffer);
     YAML::Parser parser(stream);
     if (!parser.HandleNextDocument(builder)) return Problem{0, "is empty"};
-    if (!builder.problem() && parser) return Problem{0, "has text behind the end of its first document"};
+    if (!builder.problem() && parser)
+      return Problem{0, "has text behind the end of its first document"};
   } catch (const YAML::Exception& error) {
     // What the builder minded came first.
-    if (!builder.problem()) return Problem{error.mark.is_null() ? 0 : error.mark.line + 1, error.msg};
+    if (!builder.problem())
+      return Problem{error.mark.is_null() ? 0 : error.mark.line + 1, error.msg};
   }
   return builder.problem();
 }
@@ -403,9 +466,11 @@ std::optional<Problem> Parse(absl::string_view text, Node* root) {
   if (absl::StrContains(text, '\0')) return Problem{0, "has a NUL character"};
   if (!base::IsValidUtf8(text)) return Problem{0, "is not UTF-8"};
   if (!absl::EndsWith(text, "\n")) {
-    // Only a look: with a line's end behind it, a block scalar at the end would mean something else.
+    // Only a look: with a line's end behind it, a block scalar at the end would
+    // mean something else.
     Node ignored;
-    if (auto problem = ParseOne(absl::StrCat(text, "\n", kEndMark), &ignored)) return problem;
+    if (auto problem = ParseOne(absl::StrCat(text, "\n", kEndMark), &ignored))
+      return problem;
     return ParseOne(text, root);
   }
   return ParseOne(absl::StrCat(text, kEndMark), root);
@@ -423,7 +488,8 @@ std::optional<Problem> Resolve(const Node& node, json* value) {
     case Node::Kind::kSequence:
       *value = json::array();
       for (const Node& item : node.items) {
-        if (auto problem = Resolve(item, &value->emplace_back())) return problem;
+        if (auto problem = Resolve(item, &value->emplace_back()))
+          return problem;
       }
       break;
     case Node::Kind::kMap:
@@ -436,11 +502,13 @@ std::optional<Problem> Resolve(const Node& node, json* value) {
   return std::nullopt;
 }
 
-void AppendEntry(absl::string_view key, const json& value, int indent, std::string& out) {
+void AppendEntry(absl::string_view key, const json& value, int indent,
+                 std::string& out) {
   AppendEntryOf(StringText(key), value, indent, out);
 }
 
-void AppendEntry(const Node& key, const Node& value, int indent, std::string& out) {
+void AppendEntry(const Node& key, const Node& value, int indent,
+                 std::string& out) {
   AppendEntryOf(*InlineText(key), value, indent, out);
 }
 

@@ -13,10 +13,13 @@ absl::Status WriteSyncClose(File& file, absl::string_view data) {
 
 }  // namespace
 
-absl::Status WriteNewFile(Dir& dir, absl::string_view path, absl::string_view data, absl::string_view like) {
-  ASSIGN_OR_RETURN(auto file, like.empty() ? dir.CreateFile(path) : dir.CreateFileLike(path, like));
+absl::Status WriteNewFile(Dir& dir, absl::string_view path,
+                          absl::string_view data, absl::string_view like) {
+  ASSIGN_OR_RETURN(auto file, like.empty() ? dir.CreateFile(path)
+                                           : dir.CreateFileLike(path, like));
   absl::Status status = WriteSyncClose(*file, data);
-  // The first error is the one that tells; a leftover that cannot be removed is swept at the next start.
+  // The first error is the one that tells; a leftover that cannot be removed is
+  // swept at the next start.
   if (!status.ok()) dir.RemoveFile(path).IgnoreError();
   return status;
 }

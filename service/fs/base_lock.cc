@@ -33,20 +33,27 @@ absl::Status ErrnoStatus(const std::string& path) {
     case EDQUOT:
       return absl::ResourceExhaustedError(message);
     case ELOOP:
-      return absl::InvalidArgumentError(absl::StrCat(path, " is a symbolic link, which the server does not follow"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          path, " is a symbolic link, which the server does not follow"));
     case ENOTDIR:
-      return absl::InvalidArgumentError(absl::StrCat(path, " is a symbolic link, or not a directory"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, " is a symbolic link, or not a directory"));
     case EISDIR:
       return absl::InvalidArgumentError(absl::StrCat(path, " is a directory"));
     default:
-      return base::MakeError(absl::StatusCode::kInternal, message,
-                             {.reason = "IO_ERROR", .metadata = {{"path", path}, {"errno", absl::StrCat(error)}}});
+      return base::MakeError(
+          absl::StatusCode::kInternal, message,
+          {.reason = "IO_ERROR",
+           .metadata = {{"path", path}, {"errno", absl::StrCat(error)}}});
   }
 }
 
-absl::Status Held() { return absl::FailedPreconditionError("held by another process"); }
+absl::Status Held() {
+  return absl::FailedPreconditionError("held by another process");
+}
 
-// A lock of the open file, not of the process: it is not lost when the file is opened and closed elsewhere.
+// A lock of the open file, not of the process: it is not lost when the file is
+// opened and closed elsewhere.
 int TryLockFile(int fd) {
 #ifdef F_OFD_SETLK
   struct flock lock = {};
@@ -67,34 +74,45 @@ BaseLock::BaseLock(std::string base_path, Names names)
 
 absl::Status BaseLock::OpenBase() {
   struct stat info;
-  base_fd_.Reset(::open(base_path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!base_fd_.ok() || ::fstat(base_fd_.get(), &info) != 0) return ErrnoStatus(base_path_);
+  base_fd_.Reset(
+      ::open(base_path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!base_fd_.ok() || ::fstat(base_fd_.get(), &info) != 0)
+    return ErrnoStatus(base_path_);
   base_id_ = {info.st_dev, info.st_ino};
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<BaseLock>> BaseLock::Watch(const std::string& base_path) {
+absl::StatusOr<std::unique_ptr<BaseLock>> BaseLock::Watch(
+    const std::string& base_path) {
   auto lock = std::unique_ptr<BaseLock>(new BaseLock(base_path, {}));
   RETURN_IF_ERROR(lock->OpenBase());
   return lock;
 }
 
-absl::StatusOr<std::unique_ptr<BaseLock>> BaseLock::Acquire(const std::string& base_path, Names names) {
-  auto lock = std::unique_ptr<BaseLock>(new BaseLock(base_path, std::move(names)));
+absl::StatusOr<std::unique_ptr<BaseLock>> BaseLock::Acquire(
+    const std::string& base_path, Names names) {
+  auto lock =
+      std::unique_ptr<BaseLock>(new BaseLock(base_path, std::move(names)));
   RETURN_IF_ERROR(lock->OpenBase());
-  // Any other failure means that directories cannot be locked here: then the file's lock has to do.
-  if (::flock(lock->base_fd_.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) return Held();
+  // Any other failure means that directories cannot be locked here: then the
+  // file's lock has to do.
+  if (::flock(lock->base_fd_.get(), LOCK_EX | LOCK_NB) != 0 &&
+      errno == EWOULDBLOCK)
+    return Held();
   return lock;
 }
 
 absl::StatusOr<UniqueFd> BaseLock::OpenDir() const {
   const std::string path = absl::StrCat(base_path_, "/", names_.dir);
-  if (::mkdirat(base_fd_.get(), names_.dir.c_str(), 0777) != 0 && errno != EEXIST) {
+  if (::mkdirat(base_fd_.get(), names_.dir.c_str(), 0777) != 0 &&
+      errno != EEXIST) {
     // Some systems look at the rights before they look for the directory.
     const absl::Status failure = ErrnoStatus(path);
-    if (::faccessat(base_fd_.get(), names_.dir.c_str(), F_OK, 0) != 0) return failure;
+    if (::faccessat(base_fd_.get(), names_.dir.c_str(), F_OK, 0) != 0)
+      return failure;
   }
-  UniqueFd dir(::openat(base_fd_.get(), names_.dir.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  UniqueFd dir(::openat(base_fd_.get(), names_.dir.c_str(),
+                        O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!dir.ok()) return ErrnoStatus(path);
   return dir;
 }
@@ -106,12 +124,18 @@ absl::Status BaseLock::MakeFile() {
   while (true) {
     struct stat opened, named;
     UniqueFd file(::openat(dir.get(), names_.file.c_str(), kFlags, 0644));
-    if (!file.ok() || ::fstat(file.get(), &opened) != 0) return ErrnoStatus(file_path_);
-    if (!S_ISREG(opened.st_mode)) return absl::InvalidArgumentError(absl::StrCat(file_path_, " is not a regular file"));
-    if (TryLockFile(file.get()) != 0) return errno == EAGAIN || errno == EACCES ? Held() : ErrnoStatus(file_path_);
+    if (!file.ok() || ::fstat(file.get(), &opened) != 0)
+      return ErrnoStatus(file_path_);
+    if (!S_ISREG(opened.st_mode))
+      return absl::InvalidArgumentError(
+          absl::StrCat(file_path_, " is not a regular file"));
+    if (TryLockFile(file.get()) != 0)
+      return errno == EAGAIN || errno == EACCES ? Held()
+                                                : ErrnoStatus(file_path_);
     // A lock on a file that lost its name meanwhile would keep nobody out.
-    if (::fstatat(dir.get(), names_.file.c_str(), &named, AT_SYMLINK_NOFOLLOW) != 0 || named.st_dev != opened.st_dev ||
-        named.st_ino != opened.st_ino) {
+    if (::fstatat(dir.get(), names_.file.c_str(), &named,
+                  AT_SYMLINK_NOFOLLOW) != 0 ||
+        named.st_dev != opened.st_dev || named.st_ino != opened.st_ino) {
       continue;
     }
     file_fd_ = std::move(file);
@@ -121,9 +145,12 @@ absl::Status BaseLock::MakeFile() {
   }
 }
 
-std::string BaseLock::ReadContent(const std::string& base_path, const Names& names) {
-  const std::string path = absl::StrCat(base_path, "/", names.dir, "/", names.file);
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+std::string BaseLock::ReadContent(const std::string& base_path,
+                                  const Names& names) {
+  const std::string path =
+      absl::StrCat(base_path, "/", names.dir, "/", names.file);
+  const UniqueFd fd(
+      ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   if (!fd.ok()) return "";
   std::string content(kMaxContentBytes, '\0');
   const ssize_t got = ::pread(fd.get(), content.data(), content.size(), 0);
@@ -132,7 +159,8 @@ std::string BaseLock::ReadContent(const std::string& base_path, const Names& nam
 }
 
 bool BaseLock::IsStillNamed() const {
-  // The path of the file leads through the base, so that one look is enough for both.
+  // The path of the file leads through the base, so that one look is enough for
+  // both.
   const bool file = has_file();
   struct stat named;
   if (::lstat(file ? file_path_.c_str() : base_path_.c_str(), &named) != 0) {
@@ -144,9 +172,11 @@ bool BaseLock::IsStillNamed() const {
 
 absl::Status BaseLock::WriteContent(absl::string_view text) {
   if (!has_file()) return absl::UnavailableError("there is no lock file yet");
-  // Written over what stands there, and cut only then: that needs no space that a full disk would not give.
+  // Written over what stands there, and cut only then: that needs no space that
+  // a full disk would not give.
   const auto size = static_cast<ssize_t>(text.size());
-  if (::pwrite(file_fd_.get(), text.data(), text.size(), 0) != size || ::ftruncate(file_fd_.get(), size) != 0) {
+  if (::pwrite(file_fd_.get(), text.data(), text.size(), 0) != size ||
+      ::ftruncate(file_fd_.get(), size) != 0) {
     return ErrnoStatus(file_path_);
   }
   return absl::OkStatus();

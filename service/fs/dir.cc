@@ -26,16 +26,19 @@ void AddFile(const absl::StatusOr<FileStamp>& stamp, DirSummary* summary) {
 
 bool FileStamp::operator==(const FileStamp& other) const {
   const auto content = [](const FileStamp& stamp) {
-    return std::tie(stamp.type, stamp.device, stamp.inode, stamp.size_bytes, stamp.modify_time, stamp.change_time);
+    return std::tie(stamp.type, stamp.device, stamp.inode, stamp.size_bytes,
+                    stamp.modify_time, stamp.change_time);
   };
   return content(*this) == content(other);
 }
 
-// 20 ms is above the tick of any kernel; a file system that keeps whole seconds only is told by their absence.
+// 20 ms is above the tick of any kernel; a file system that keeps whole seconds
+// only is told by their absence.
 bool MayBeRacy(const FileStamp& stamp, absl::Time read_time) {
   const absl::Time newest = std::max(stamp.modify_time, stamp.change_time);
   const bool whole_seconds = absl::ToUnixNanos(newest) % 1'000'000'000 == 0;
-  return newest + (whole_seconds ? absl::Seconds(2) : absl::Milliseconds(20)) > read_time;
+  return newest + (whole_seconds ? absl::Seconds(2) : absl::Milliseconds(20)) >
+         read_time;
 }
 
 absl::Status File::WritePieces(absl::Span<const absl::string_view> pieces) {
@@ -43,12 +46,15 @@ absl::Status File::WritePieces(absl::Span<const absl::string_view> pieces) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<int64_t> File::CopyFrom(FileReader& source, int64_t offset, int64_t size) {
+absl::StatusOr<int64_t> File::CopyFrom(FileReader& source, int64_t offset,
+                                       int64_t size) {
   const auto buffer = std::make_unique_for_overwrite<char[]>(kCopyBufferBytes);
   int64_t copied = 0;
   while (copied < size) {
-    const size_t wanted = static_cast<size_t>(std::min<int64_t>(size - copied, kCopyBufferBytes));
-    ASSIGN_OR_RETURN(const size_t got, source.ReadAt(offset + copied, buffer.get(), wanted));
+    const size_t wanted =
+        static_cast<size_t>(std::min<int64_t>(size - copied, kCopyBufferBytes));
+    ASSIGN_OR_RETURN(const size_t got,
+                     source.ReadAt(offset + copied, buffer.get(), wanted));
     RETURN_IF_ERROR(Write(absl::string_view(buffer.get(), got)));
     copied += static_cast<int64_t>(got);
     if (got < wanted) break;
@@ -58,17 +64,24 @@ absl::StatusOr<int64_t> File::CopyFrom(FileReader& source, int64_t offset, int64
 
 bool IsCrossDevice(const absl::Status& status) {
   const auto info = base::GetErrorInfo(status);
-  return info && info->reason == "PATH_UNSUITABLE" && info->metadata.contains("problem") &&
+  return info && info->reason == "PATH_UNSUITABLE" &&
+         info->metadata.contains("problem") &&
          info->metadata.at("problem") == kCrossDevice;
 }
 
-absl::Status Dir::Link(absl::string_view path, const Dir& /*to*/, absl::string_view /*to_path*/) {
+absl::Status Dir::Link(absl::string_view path, const Dir& /*to*/,
+                       absl::string_view /*to_path*/) {
   return base::MakeError(
-      absl::StatusCode::kFailedPrecondition, absl::StrCat(base::Echo(path), ": cannot be linked here"),
-      {.reason = "PATH_UNSUITABLE", .metadata = {{"path", std::string(path)}, {"problem", "cannot be linked here"}}});
+      absl::StatusCode::kFailedPrecondition,
+      absl::StrCat(base::Echo(path), ": cannot be linked here"),
+      {.reason = "PATH_UNSUITABLE",
+       .metadata = {{"path", std::string(path)},
+                    {"problem", "cannot be linked here"}}});
 }
 
-absl::Status Dir::Summarize(absl::string_view path, const SummaryOptions& options, DirSummary* summary) const {
+absl::Status Dir::Summarize(absl::string_view path,
+                            const SummaryOptions& options,
+                            DirSummary* summary) const {
   *summary = {};
   std::unique_ptr<Dir> opened;
   if (!path.empty()) {
@@ -76,7 +89,8 @@ absl::Status Dir::Summarize(absl::string_view path, const SummaryOptions& option
   }
   const Dir& dir = opened == nullptr ? *this : *opened;
   ASSIGN_OR_RETURN(summary->stamp, dir.StatSelf());
-  if (options.device != 0 && summary->stamp.device != options.device) return absl::OkStatus();
+  if (options.device != 0 && summary->stamp.device != options.device)
+    return absl::OkStatus();
   return dir.ForEachEntry([&](absl::string_view name, EntryType type) {
     if (type == EntryType::kDirectory) {
       summary->subdirectories.append(name.data(), name.size()).push_back('\0');

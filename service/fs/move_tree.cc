@@ -22,28 +22,36 @@ struct Names {
   std::vector<std::string> others;
 };
 
-// All names are read before anything is linked or removed: both may change what a directory that is being read says.
+// All names are read before anything is linked or removed: both may change what
+// a directory that is being read says.
 absl::StatusOr<Names> ReadNames(const Dir& dir) {
   Names names;
-  RETURN_IF_ERROR(dir.ForEachEntry([&names](absl::string_view name, EntryType type) {
-    (type == EntryType::kDirectory ? names.directories : names.others).emplace_back(name);
-    return true;
-  }));
+  RETURN_IF_ERROR(
+      dir.ForEachEntry([&names](absl::string_view name, EntryType type) {
+        (type == EntryType::kDirectory ? names.directories : names.others)
+            .emplace_back(name);
+        return true;
+      }));
   return names;
 }
 
 absl::Status TooDeep(absl::string_view name) {
-  const std::string problem = absl::StrCat("is more than ", kMaxDepth, " directories deep, and cannot be renamed");
+  const std::string problem = absl::StrCat(
+      "is more than ", kMaxDepth, " directories deep, and cannot be renamed");
   return base::MakeError(
-      absl::StatusCode::kFailedPrecondition, absl::StrCat(base::Echo(name), ": ", problem),
-      {.reason = "PATH_UNSUITABLE", .metadata = {{"path", std::string(name)}, {"problem", problem}}});
+      absl::StatusCode::kFailedPrecondition,
+      absl::StrCat(base::Echo(name), ": ", problem),
+      {.reason = "PATH_UNSUITABLE",
+       .metadata = {{"path", std::string(name)}, {"problem", problem}}});
 }
 
 absl::Status Link(Dir& from, Dir& to, int depth) {
   ASSIGN_OR_RETURN(const Names names, ReadNames(from));
   for (const std::string& name : names.others) {
     // What vanished meanwhile need not be moved.
-    if (absl::Status linked = from.Link(name, to, name); !linked.ok() && !absl::IsNotFound(linked)) return linked;
+    if (absl::Status linked = from.Link(name, to, name);
+        !linked.ok() && !absl::IsNotFound(linked))
+      return linked;
   }
   for (const std::string& name : names.directories) {
     if (depth == kMaxDepth) return TooDeep(name);
@@ -57,13 +65,15 @@ absl::Status Link(Dir& from, Dir& to, int depth) {
   return to.Sync();
 }
 
-// Takes the name `name` in `from` away from a file that has it in `to` as well, or gives it that one.
+// Takes the name `name` in `from` away from a file that has it in `to` as well,
+// or gives it that one.
 absl::Status MergeFile(Dir& from, Dir& to, absl::string_view name) {
   const auto source = from.Stat(name);
   if (absl::IsNotFound(source.status())) return absl::OkStatus();
   RETURN_IF_ERROR(source.status());
   const auto target = to.Stat(name);
-  const bool same = target.ok() && target->inode == source->inode && target->device == source->device;
+  const bool same = target.ok() && target->inode == source->inode &&
+                    target->device == source->device;
   if (!same) RETURN_IF_ERROR(from.Rename(name, to, name, RenameMode::kReplace));
   // A rename onto another name of the same file does nothing.
   absl::Status removed = from.RemoveFile(name);
@@ -77,7 +87,9 @@ absl::Status MergeDir(Dir& from, Dir& to, absl::string_view name, int depth) {
   const auto source = from.OpenDir(name);
   if (absl::IsNotFound(source.status())) return absl::OkStatus();
   RETURN_IF_ERROR(source.status());
-  if (absl::Status made = to.MakeDirLike(name, **source); !made.ok() && !absl::IsAlreadyExists(made)) return made;
+  if (absl::Status made = to.MakeDirLike(name, **source);
+      !made.ok() && !absl::IsAlreadyExists(made))
+    return made;
   ASSIGN_OR_RETURN(const auto target, to.OpenDir(name));
   RETURN_IF_ERROR(Merge(**source, *target, depth + 1));
   return from.RemoveDir(name);
@@ -86,10 +98,12 @@ absl::Status MergeDir(Dir& from, Dir& to, absl::string_view name, int depth) {
 // Empties `from`.
 absl::Status Merge(Dir& from, Dir& to, int depth) {
   ASSIGN_OR_RETURN(const Names names, ReadNames(from));
-  for (const std::string& name : names.others) RETURN_IF_ERROR(MergeFile(from, to, name));
+  for (const std::string& name : names.others)
+    RETURN_IF_ERROR(MergeFile(from, to, name));
   // Before the directories that these files were in are removed.
   if (!names.others.empty()) RETURN_IF_ERROR(to.Sync());
-  for (const std::string& name : names.directories) RETURN_IF_ERROR(MergeDir(from, to, name, depth));
+  for (const std::string& name : names.directories)
+    RETURN_IF_ERROR(MergeDir(from, to, name, depth));
   return absl::OkStatus();
 }
 
@@ -117,15 +131,19 @@ absl::Status MakeNew(const TreeMove& move) {
   RETURN_IF_ERROR(move.staging.MakeDirLike(move.staging_name, *source));
   ASSIGN_OR_RETURN(const auto staged, move.staging.OpenDir(move.staging_name));
   RETURN_IF_ERROR(Link(*source, *staged, 1));
-  return move.staging.Rename(move.staging_name, move.to, move.to_name, move.mode);
+  return move.staging.Rename(move.staging_name, move.to, move.to_name,
+                             move.mode);
 }
 
 }  // namespace
 
-absl::Status MoveTree(const TreeMove& move, absl::FunctionRef<absl::Status()> sync) {
+absl::Status MoveTree(const TreeMove& move,
+                      absl::FunctionRef<absl::Status()> sync) {
   if (absl::Status made = MakeNew(move); !made.ok()) {
     // What is left of it is swept by the owner of the staging directory.
-    RemoveTree(move.staging, move.staging_name, kRemoveStep).status().IgnoreError();
+    RemoveTree(move.staging, move.staging_name, kRemoveStep)
+        .status()
+        .IgnoreError();
     return made;
   }
   RETURN_IF_ERROR(sync());

@@ -17,20 +17,27 @@ struct TreeMove {
   Dir& to;
   std::string to_name;
   RenameMode mode = RenameMode::kNoReplace;
-  Dir& staging;  // For the tree while it is being made; on the file system of `to`.
+  // For the tree while it is being made; on the file system of `to`.
+  Dir& staging;
   std::string staging_name;
-  std::string first;  // The file in the directory that leaves the old place first; "" if there is none.
+  // The file in the directory that leaves the old place first; "" if there is
+  // none.
+  std::string first;
 };
 
-// Moves a directory that Dir::Rename cannot move (IsCrossDevice()), such as one in a lower layer of an overlay: makes
-// the same directories in `staging`, with a hard link to each file, gives them their new name by one rename, and
-// removes the old ones. Files keep their identity, so that whoever writes to one goes on writing to the right one, and
-// what comes to the old place meanwhile is moved over. A crash leaves the old tree, or both with the same files, or the
-// new one and a part of the old one without `first`.
+// Moves a directory that Dir::Rename cannot move (IsCrossDevice()), such as one
+// in a lower layer of an overlay: makes the same directories in `staging`, with
+// a hard link to each file, gives them their new name by one rename, and
+// removes the old ones. Files keep their identity, so that whoever writes to
+// one goes on writing to the right one, and what comes to the old place
+// meanwhile is moved over. A crash leaves the old tree, or both with the same
+// files, or the new one and a part of the old one without `first`.
 //
-// `sync` is called to make the new name durable before anything is removed. Errors as Dir; where files cannot be linked
-// either, PATH_UNSUITABLE, and nothing has changed.
-absl::Status MoveTree(const TreeMove& move, absl::FunctionRef<absl::Status()> sync);
+// `sync` is called to make the new name durable before anything is removed.
+// Errors as Dir; where files cannot be linked either, PATH_UNSUITABLE, and
+// nothing has changed.
+absl::Status MoveTree(const TreeMove& move,
+                      absl::FunctionRef<absl::Status()> sync);
 
 }  // namespace mlops::fs
 

@@ -34,20 +34,27 @@ constexpr mode_t kPrivateFileMode = 0600;
 
 absl::Status Unsuitable(const std::string& path, absl::string_view problem) {
   return base::MakeError(
-      absl::StatusCode::kFailedPrecondition, absl::StrCat(base::Echo(path), ": ", problem),
-      {.reason = "PATH_UNSUITABLE", .metadata = {{"path", path}, {"problem", std::string(problem)}}});
+      absl::StatusCode::kFailedPrecondition,
+      absl::StrCat(base::Echo(path), ": ", problem),
+      {.reason = "PATH_UNSUITABLE",
+       .metadata = {{"path", path}, {"problem", std::string(problem)}}});
 }
 
 absl::Status NoSpace(int error, int fd, const std::string& path) {
   struct statvfs info;
-  const uint64_t available = ::fstatvfs(fd, &info) == 0 ? uint64_t{info.f_bavail} * info.f_frsize : 0;
+  const uint64_t available =
+      ::fstatvfs(fd, &info) == 0 ? uint64_t{info.f_bavail} * info.f_frsize : 0;
   return base::MakeError(
       absl::StatusCode::kResourceExhausted,
-      absl::StrCat(base::Echo(path), ": ", std::strerror(error), "; nothing was changed"),
-      {.reason = "NO_SPACE", .metadata = {{"path", path}, {"available_bytes", absl::StrCat(available)}}});
+      absl::StrCat(base::Echo(path), ": ", std::strerror(error),
+                   "; nothing was changed"),
+      {.reason = "NO_SPACE",
+       .metadata = {{"path", path},
+                    {"available_bytes", absl::StrCat(available)}}});
 }
 
-// The one mapping of errno; `fd` is any descriptor on the file system in question.
+// The one mapping of errno; `fd` is any descriptor on the file system in
+// question.
 absl::Status ErrnoStatus(int error, int fd, const std::string& path) {
   switch (error) {
     case ENOENT:
@@ -59,39 +66,54 @@ absl::Status ErrnoStatus(int error, int fd, const std::string& path) {
     case EMLINK:  // What BSD says for O_NOFOLLOW.
       return Unsuitable(path, "is, or leads through, a symbolic link");
     case ENOTDIR:
-      return Unsuitable(path, "is, or leads through, something that is not a directory");
+      return Unsuitable(
+          path, "is, or leads through, something that is not a directory");
     case EISDIR:
       return Unsuitable(path, "is a directory");
     case EXDEV:
-      return Unsuitable(path, "leads out of the base directory or to another file system");
+      return Unsuitable(
+          path, "leads out of the base directory or to another file system");
     case EBUSY:
-      return Unsuitable(path, "is in use, as a mount point is: unmount it first");
+      return Unsuitable(path,
+                        "is in use, as a mount point is: unmount it first");
     case ENOSPC:
     case EDQUOT:
       return NoSpace(error, fd, path);
     default:
-      return base::MakeError(absl::StatusCode::kInternal, absl::StrCat(base::Echo(path), ": ", std::strerror(error)),
-                             {.reason = "IO_ERROR", .metadata = {{"path", path}, {"errno", absl::StrCat(error)}}});
+      return base::MakeError(
+          absl::StatusCode::kInternal,
+          absl::StrCat(base::Echo(path), ": ", std::strerror(error)),
+          {.reason = "IO_ERROR",
+           .metadata = {{"path", path}, {"errno", absl::StrCat(error)}}});
   }
 }
 
-// Of a sync that failed, whatever the reason: what was written may be gone, or a rename may be on disk or not. So a
-// full disk is no NO_SPACE here, which says that nothing was changed.
+// Of a sync that failed, whatever the reason: what was written may be gone, or
+// a rename may be on disk or not. So a full disk is no NO_SPACE here, which
+// says that nothing was changed.
 absl::Status SyncFailure(int error, const std::string& path) {
-  return base::MakeError(absl::StatusCode::kInternal,
-                         absl::StrCat(base::Echo(path), ": could not be synced: ", std::strerror(error)),
-                         {.reason = "IO_ERROR", .metadata = {{"path", path}, {"errno", absl::StrCat(error)}}});
+  return base::MakeError(
+      absl::StatusCode::kInternal,
+      absl::StrCat(base::Echo(path),
+                   ": could not be synced: ", std::strerror(error)),
+      {.reason = "IO_ERROR",
+       .metadata = {{"path", path}, {"errno", absl::StrCat(error)}}});
 }
 
-// Gives a file of ours that is still private what `like` has of owner, group and permissions. What is refused is left:
-// the file then stays open to fewer.
+// Gives a file of ours that is still private what `like` has of owner, group
+// and permissions. What is refused is left: the file then stays open to fewer.
 void TakeAccess(int fd, const struct stat& like) {
   struct stat own;
   if (::fstat(fd, &own) != 0) return;
   mode_t mode = like.st_mode & 07777;
-  const bool foreign_owner = own.st_uid != like.st_uid && ::fchown(fd, like.st_uid, static_cast<gid_t>(-1)) != 0;
-  const bool foreign_group = own.st_gid != like.st_gid && ::fchown(fd, static_cast<uid_t>(-1), like.st_gid) != 0;
-  // Another group gets no more than everybody, and no program runs as another user than before.
+  const bool foreign_owner =
+      own.st_uid != like.st_uid &&
+      ::fchown(fd, like.st_uid, static_cast<gid_t>(-1)) != 0;
+  const bool foreign_group =
+      own.st_gid != like.st_gid &&
+      ::fchown(fd, static_cast<uid_t>(-1), like.st_gid) != 0;
+  // Another group gets no more than everybody, and no program runs as another
+  // user than before.
   if (foreign_group) mode &= ~S_IRWXG | ((mode & S_IRWXO) << 3);
   if (foreign_owner || foreign_group) mode &= ~(S_ISUID | S_ISGID);
   static_cast<void>(::fchmod(fd, mode));
@@ -108,11 +130,13 @@ class PosixReader final : public FileReader {
     return ErrnoStatus(errno, fd_.get(), path_);
   }
 
-  absl::StatusOr<size_t> ReadAt(int64_t offset, char* buffer, size_t size) override {
+  absl::StatusOr<size_t> ReadAt(int64_t offset, char* buffer,
+                                size_t size) override {
     size_t done = 0;
     while (done < size) {
       const ssize_t got =
-          ::pread(fd_.get(), buffer + done, size - done, static_cast<off_t>(offset + static_cast<int64_t>(done)));
+          ::pread(fd_.get(), buffer + done, size - done,
+                  static_cast<off_t>(offset + static_cast<int64_t>(done)));
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) return ErrnoStatus(errno, fd_.get(), path_);
       if (got == 0) break;
@@ -144,22 +168,27 @@ class PosixFile final : public File {
     return absl::OkStatus();
   }
 
-  absl::Status WritePieces(absl::Span<const absl::string_view> pieces) override {
+  absl::Status WritePieces(
+      absl::Span<const absl::string_view> pieces) override {
     while (!pieces.empty()) {
       std::array<iovec, kMaxPieces> vector;
       const size_t count = std::min(pieces.size(), vector.size());
       size_t size = 0;
       for (size_t i = 0; i < count; ++i) {
-        vector[i] = {.iov_base = const_cast<char*>(pieces[i].data()), .iov_len = pieces[i].size()};
+        vector[i] = {.iov_base = const_cast<char*>(pieces[i].data()),
+                     .iov_len = pieces[i].size()};
         size += pieces[i].size();
       }
-      const ssize_t written = ::writev(fd_.get(), vector.data(), static_cast<int>(count));
+      const ssize_t written =
+          ::writev(fd_.get(), vector.data(), static_cast<int>(count));
       if (written < 0 && errno == EINTR) continue;
       if (written < 0) return ErrnoStatus(errno, fd_.get(), path_);
-      // Less is written where there is hardly any room: what is left will say so.
+      // Less is written where there is hardly any room: what is left will say
+      // so.
       if (static_cast<size_t>(written) < size) {
         size_t skip = static_cast<size_t>(written);
-        for (; skip >= pieces.front().size(); pieces.remove_prefix(1)) skip -= pieces.front().size();
+        for (; skip >= pieces.front().size(); pieces.remove_prefix(1))
+          skip -= pieces.front().size();
         RETURN_IF_ERROR(Write(pieces.front().substr(skip)));
         pieces.remove_prefix(1);
       } else {
@@ -174,28 +203,43 @@ class PosixFile final : public File {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<int64_t> CopyFrom(FileReader& source, int64_t offset, int64_t size) override {
+  absl::StatusOr<int64_t> CopyFrom(FileReader& source, int64_t offset,
+                                   int64_t size) override {
     auto& reader = static_cast<PosixReader&>(source);
-    const int64_t copied = sys::CopyRange(reader.fd(), offset, fd_.get(), size, portable_);
+    const int64_t copied =
+        sys::CopyRange(reader.fd(), offset, fd_.get(), size, portable_);
     if (copied >= 0) return copied;
     if (errno == ENOSYS) return File::CopyFrom(source, offset, size);
     return ErrnoStatus(errno, fd_.get(), path_);
   }
 
-  void StartWriteback(int64_t offset, int64_t size) override { sys::StartWriteback(fd_.get(), offset, size); }
+  void StartWriteback(int64_t offset, int64_t size) override {
+    sys::StartWriteback(fd_.get(), offset, size);
+  }
 
   absl::Status SetMode(uint32_t mode) override {
     FileStamp now;
-    // Where a file system has no permissions, all files have the same ones, and setting them fails.
-    if (sys::Stat(fd_.get(), "", &now, portable_) == 0 && now.mode == (mode & kPermissions)) return absl::OkStatus();
-    return ::fchmod(fd_.get(), mode & kPermissions) == 0 ? absl::OkStatus() : ErrnoStatus(errno, fd_.get(), path_);
+    // Where a file system has no permissions, all files have the same ones, and
+    // setting them fails.
+    if (sys::Stat(fd_.get(), "", &now, portable_) == 0 &&
+        now.mode == (mode & kPermissions))
+      return absl::OkStatus();
+    return ::fchmod(fd_.get(), mode & kPermissions) == 0
+               ? absl::OkStatus()
+               : ErrnoStatus(errno, fd_.get(), path_);
   }
 
-  absl::Status Sync() override { return sys::Sync(fd_.get()) == 0 ? absl::OkStatus() : SyncFailure(errno, path_); }
+  absl::Status Sync() override {
+    return sys::Sync(fd_.get()) == 0 ? absl::OkStatus()
+                                     : SyncFailure(errno, path_);
+  }
 
   absl::Status Close() override {
-    // Not repeated after EINTR: the descriptor is gone, and may be another thread's already.
-    return ::close(fd_.Release()) == 0 || errno == EINTR ? absl::OkStatus() : ErrnoStatus(errno, -1, path_);
+    // Not repeated after EINTR: the descriptor is gone, and may be another
+    // thread's already.
+    return ::close(fd_.Release()) == 0 || errno == EINTR
+               ? absl::OkStatus()
+               : ErrnoStatus(errno, -1, path_);
   }
 
  private:
@@ -214,7 +258,8 @@ class PosixDir final : public Dir {
   PosixDir(UniqueFd fd, std::string path, OpenOptions options)
       : fd_(std::move(fd)), path_(std::move(path)), options_(options) {}
 
-  absl::StatusOr<std::unique_ptr<Dir>> OpenDir(absl::string_view path) const override {
+  absl::StatusOr<std::unique_ptr<Dir>> OpenDir(
+      absl::string_view path) const override {
     ASSIGN_OR_RETURN(UniqueFd fd, Open(path, O_RDONLY | O_DIRECTORY));
     return std::make_unique<PosixDir>(std::move(fd), FullPath(path), options_);
   }
@@ -222,11 +267,13 @@ class PosixDir final : public Dir {
   absl::StatusOr<FileStamp> Stat(absl::string_view path) const override {
     FileStamp stamp;
     const std::string name(path);
-    if (sys::Stat(fd_.get(), name, &stamp, options_.portable) == 0) return stamp;
+    if (sys::Stat(fd_.get(), name, &stamp, options_.portable) == 0)
+      return stamp;
     return Error(path);
   }
 
-  absl::StatusOr<std::optional<std::string>> ReadLink(absl::string_view path) const override {
+  absl::StatusOr<std::optional<std::string>> ReadLink(
+      absl::string_view path) const override {
     std::array<char, 4096> target;  // No system has longer ones.
     ssize_t size = 0;
     RETURN_IF_ERROR(WithParent(path, [&](int dir, const char* name) {
@@ -239,112 +286,162 @@ class PosixDir final : public Dir {
 
   bool IsBrokenLink(absl::string_view path) const override {
     struct stat state;
-    const auto at = [&](int flags) { return ::fstatat(fd_.get(), std::string(path).c_str(), &state, flags); };
+    const auto at = [&](int flags) {
+      return ::fstatat(fd_.get(), std::string(path).c_str(), &state, flags);
+    };
     if (at(AT_SYMLINK_NOFOLLOW) != 0 || !S_ISLNK(state.st_mode)) return false;
-    return at(0) != 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP);
+    return at(0) != 0 &&
+           (errno == ENOENT || errno == ENOTDIR || errno == ELOOP);
   }
 
   absl::StatusOr<FileStamp> StatSelf() const override { return Stat(""); }
 
-  std::string Identity() const override { return options_.portable ? "" : sys::Identity(fd_.get()); }
+  std::string Identity() const override {
+    return options_.portable ? "" : sys::Identity(fd_.get());
+  }
 
-  absl::StatusOr<FileContent> ReadFile(absl::string_view path, int64_t max_bytes) const override {
+  absl::StatusOr<FileContent> ReadFile(absl::string_view path,
+                                       int64_t max_bytes) const override {
     FileContent content;
-    ASSIGN_OR_RETURN(const UniqueFd fd, OpenRegular(path, O_RDONLY, &content.stamp));
-    if (content.stamp.size_bytes > max_bytes) return absl::OutOfRangeError(path);
+    ASSIGN_OR_RETURN(const UniqueFd fd,
+                     OpenRegular(path, O_RDONLY, &content.stamp));
+    if (content.stamp.size_bytes > max_bytes)
+      return absl::OutOfRangeError(path);
     content.data.resize(static_cast<size_t>(content.stamp.size_bytes) + 1);
     size_t size = 0;
     while (true) {
-      const ssize_t got = ::read(fd.get(), content.data.data() + size, content.data.size() - size);
+      const ssize_t got = ::read(fd.get(), content.data.data() + size,
+                                 content.data.size() - size);
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) return Error(path);
       if (got == 0) break;
       size += static_cast<size_t>(got);
-      if (size > static_cast<size_t>(max_bytes)) return absl::OutOfRangeError(path);
-      if (size == content.data.size()) content.data.resize(2 * size);  // It grows while it is read.
+      if (size > static_cast<size_t>(max_bytes))
+        return absl::OutOfRangeError(path);
+      // It grows while it is read.
+      if (size == content.data.size()) content.data.resize(2 * size);
     }
     content.data.resize(size);
     return content;
   }
 
-  absl::Status ForEachEntry(absl::FunctionRef<bool(absl::string_view name, EntryType type)> visit) const override {
-    // An own descriptor, since the position in a directory belongs to the open file.
+  absl::Status ForEachEntry(
+      absl::FunctionRef<bool(absl::string_view name, EntryType type)> visit)
+      const override {
+    // An own descriptor, since the position in a directory belongs to the open
+    // file.
     ASSIGN_OR_RETURN(const UniqueFd fd, Open(".", O_RDONLY | O_DIRECTORY));
-    return sys::ForEachEntry(fd.get(), visit, options_.portable) == 0 ? absl::OkStatus() : Error("");
+    return sys::ForEachEntry(fd.get(), visit, options_.portable) == 0
+               ? absl::OkStatus()
+               : Error("");
   }
 
-  absl::Status Summarize(absl::string_view path, const SummaryOptions& options, DirSummary* summary) const override {
+  absl::Status Summarize(absl::string_view path, const SummaryOptions& options,
+                         DirSummary* summary) const override {
     if (options_.portable) return Dir::Summarize(path, options, summary);
-    ASSIGN_OR_RETURN(const UniqueFd fd, Open(path.empty() ? "." : path, O_RDONLY | O_DIRECTORY));
-    *summary = {.subdirectories = std::move(summary->subdirectories)};  // Its memory is used again.
+    ASSIGN_OR_RETURN(const UniqueFd fd,
+                     Open(path.empty() ? "." : path, O_RDONLY | O_DIRECTORY));
+    // Its memory is used again.
+    *summary = {.subdirectories = std::move(summary->subdirectories)};
     summary->subdirectories.clear();
-    if (sys::Stat(fd.get(), "", &summary->stamp, false) != 0) return Error(path);
-    if (options.device != 0 && summary->stamp.device != options.device) return absl::OkStatus();
-    const auto failed = [&](const char* name) { summary->problem.Update(Error(absl::StrCat(path, "/", name))); };
-    if (sys::Summarize(fd.get(), options.file_sizes, summary, failed) == 0) return absl::OkStatus();
-    return errno == ENOSYS ? Dir::Summarize(path, options, summary) : Error(path);
+    if (sys::Stat(fd.get(), "", &summary->stamp, false) != 0)
+      return Error(path);
+    if (options.device != 0 && summary->stamp.device != options.device)
+      return absl::OkStatus();
+    const auto failed = [&](const char* name) {
+      summary->problem.Update(Error(absl::StrCat(path, "/", name)));
+    };
+    if (sys::Summarize(fd.get(), options.file_sizes, summary, failed) == 0)
+      return absl::OkStatus();
+    return errno == ENOSYS ? Dir::Summarize(path, options, summary)
+                           : Error(path);
   }
 
-  absl::StatusOr<std::unique_ptr<FileReader>> OpenFile(absl::string_view path) const override {
+  absl::StatusOr<std::unique_ptr<FileReader>> OpenFile(
+      absl::string_view path) const override {
     ASSIGN_OR_RETURN(UniqueFd fd, OpenRegular(path, O_RDONLY));
     sys::AdviseSequential(fd.get());
-    return std::make_unique<PosixReader>(std::move(fd), FullPath(path), options_.portable);
+    return std::make_unique<PosixReader>(std::move(fd), FullPath(path),
+                                         options_.portable);
   }
 
   absl::Status MakeDir(absl::string_view path) override {
-    return WithParent(path, [](int dir, const char* name) { return ::mkdirat(dir, name, kDirMode); });
+    return WithParent(path, [](int dir, const char* name) {
+      return ::mkdirat(dir, name, kDirMode);
+    });
   }
 
-  absl::StatusOr<std::unique_ptr<File>> CreateFile(absl::string_view path) override {
+  absl::StatusOr<std::unique_ptr<File>> CreateFile(
+      absl::string_view path) override {
     ASSIGN_OR_RETURN(UniqueFd fd, Open(path, O_WRONLY | O_CREAT | O_EXCL));
-    return std::make_unique<PosixFile>(std::move(fd), FullPath(path), options_.portable);
+    return std::make_unique<PosixFile>(std::move(fd), FullPath(path),
+                                       options_.portable);
   }
 
-  absl::StatusOr<std::unique_ptr<File>> CreateFileLike(absl::string_view path, absl::string_view like) override {
+  absl::StatusOr<std::unique_ptr<File>> CreateFileLike(
+      absl::string_view path, absl::string_view like) override {
     struct stat state;
-    const absl::Status found = WithParent(
-        like, [&state](int dir, const char* name) { return ::fstatat(dir, name, &state, AT_SYMLINK_NOFOLLOW); });
+    const absl::Status found =
+        WithParent(like, [&state](int dir, const char* name) {
+          return ::fstatat(dir, name, &state, AT_SYMLINK_NOFOLLOW);
+        });
     if (absl::IsNotFound(found)) return CreateFile(path);
     RETURN_IF_ERROR(found);
     // Private until it has the mode of the other, which may be as private.
-    ASSIGN_OR_RETURN(UniqueFd fd, Open(path, O_WRONLY | O_CREAT | O_EXCL, kPrivateFileMode));
+    ASSIGN_OR_RETURN(UniqueFd fd,
+                     Open(path, O_WRONLY | O_CREAT | O_EXCL, kPrivateFileMode));
     TakeAccess(fd.get(), state);
-    return std::make_unique<PosixFile>(std::move(fd), FullPath(path), options_.portable);
+    return std::make_unique<PosixFile>(std::move(fd), FullPath(path),
+                                       options_.portable);
   }
 
-  absl::StatusOr<std::unique_ptr<File>> ReopenFile(absl::string_view path) override {
+  absl::StatusOr<std::unique_ptr<File>> ReopenFile(
+      absl::string_view path) override {
     ASSIGN_OR_RETURN(UniqueFd fd, OpenRegular(path, O_WRONLY | O_APPEND));
-    return std::make_unique<PosixFile>(std::move(fd), FullPath(path), options_.portable);
+    return std::make_unique<PosixFile>(std::move(fd), FullPath(path),
+                                       options_.portable);
   }
 
-  absl::Status Rename(absl::string_view path, const Dir& to, absl::string_view to_path, RenameMode mode) override {
-    const int from_fd = fd_.get(), to_fd = static_cast<const PosixDir&>(to).fd_.get();
+  absl::Status Rename(absl::string_view path, const Dir& to,
+                      absl::string_view to_path, RenameMode mode) override {
+    const int from_fd = fd_.get(),
+              to_fd = static_cast<const PosixDir&>(to).fd_.get();
     const std::string from_name(path), to_name(to_path);
     const auto rename = [&] {
       switch (mode) {
         case RenameMode::kNoReplace:
-          return sys::RenameNoReplace(from_fd, from_name, to_fd, to_name, options_.portable);
+          return sys::RenameNoReplace(from_fd, from_name, to_fd, to_name,
+                                      options_.portable);
         case RenameMode::kExchange:
-          return sys::RenameExchange(from_fd, from_name, to_fd, to_name, options_.portable);
+          return sys::RenameExchange(from_fd, from_name, to_fd, to_name,
+                                     options_.portable);
         case RenameMode::kReplace:
           break;
       }
       return ::renameat(from_fd, from_name.c_str(), to_fd, to_name.c_str());
     };
     if (rename() == 0) return absl::OkStatus();
-    if (mode == RenameMode::kExchange && errno == ENOSYS) return absl::UnimplementedError("no exchange here");
+    if (mode == RenameMode::kExchange && errno == ENOSYS)
+      return absl::UnimplementedError("no exchange here");
     if (errno == EXDEV) return Unsuitable(FullPath(path), kCrossDevice);
-    // Of the two names, the target's is the one that is in the way; the source's is the one that is missing, or busy.
-    return errno == ENOENT || errno == EBUSY ? Error(path) : static_cast<const PosixDir&>(to).Error(to_path);
+    // Of the two names, the target's is the one that is in the way; the
+    // source's is the one that is missing, or busy.
+    return errno == ENOENT || errno == EBUSY
+               ? Error(path)
+               : static_cast<const PosixDir&>(to).Error(to_path);
   }
 
-  absl::Status Link(absl::string_view path, const Dir& to, absl::string_view to_path) override {
+  absl::Status Link(absl::string_view path, const Dir& to,
+                    absl::string_view to_path) override {
     const auto& target = static_cast<const PosixDir&>(to);
-    if (::linkat(fd_.get(), std::string(path).c_str(), target.fd_.get(), std::string(to_path).c_str(), 0) == 0) {
+    if (::linkat(fd_.get(), std::string(path).c_str(), target.fd_.get(),
+                 std::string(to_path).c_str(), 0) == 0) {
       return absl::OkStatus();
     }
-    // So say other mounts, file systems without such links, and kernels that guard others' files.
-    if (errno == EXDEV || errno == EPERM || errno == EOPNOTSUPP || errno == EMLINK) {
+    // So say other mounts, file systems without such links, and kernels that
+    // guard others' files.
+    if (errno == EXDEV || errno == EPERM || errno == EOPNOTSUPP ||
+        errno == EMLINK) {
       return Unsuitable(FullPath(path), kCrossDevice);
     }
     return errno == ENOENT ? Error(path) : target.Error(to_path);
@@ -352,41 +449,60 @@ class PosixDir final : public Dir {
 
   absl::Status MakeDirLike(absl::string_view path, const Dir& like) override {
     struct stat info;
-    if (::fstat(static_cast<const PosixDir&>(like).fd_.get(), &info) != 0) return Error(path);
+    if (::fstat(static_cast<const PosixDir&>(like).fd_.get(), &info) != 0)
+      return Error(path);
     // For nobody else until it has its owner and mode.
-    RETURN_IF_ERROR(WithParent(path, [](int dir, const char* name) { return ::mkdirat(dir, name, 0700); }));
+    RETURN_IF_ERROR(WithParent(path, [](int dir, const char* name) {
+      return ::mkdirat(dir, name, 0700);
+    }));
     ASSIGN_OR_RETURN(const UniqueFd fd, Open(path, O_RDONLY | O_DIRECTORY));
-    if (::fchown(fd.get(), info.st_uid, info.st_gid) != 0 && errno != EPERM) return Error(path);
-    return ::fchmod(fd.get(), info.st_mode & 07777) == 0 ? absl::OkStatus() : Error(path);
+    if (::fchown(fd.get(), info.st_uid, info.st_gid) != 0 && errno != EPERM)
+      return Error(path);
+    return ::fchmod(fd.get(), info.st_mode & 07777) == 0 ? absl::OkStatus()
+                                                         : Error(path);
   }
 
   absl::Status RemoveFile(absl::string_view path) override {
-    return WithParent(path, [](int dir, const char* name) { return ::unlinkat(dir, name, 0); });
+    return WithParent(path, [](int dir, const char* name) {
+      return ::unlinkat(dir, name, 0);
+    });
   }
 
   absl::Status RemoveDir(absl::string_view path) override {
-    return WithParent(path, [](int dir, const char* name) { return ::unlinkat(dir, name, AT_REMOVEDIR); });
+    return WithParent(path, [](int dir, const char* name) {
+      return ::unlinkat(dir, name, AT_REMOVEDIR);
+    });
   }
 
-  absl::Status Sync() override { return sys::Sync(fd_.get()) == 0 ? absl::OkStatus() : SyncFailure(errno, path_); }
+  absl::Status Sync() override {
+    return sys::Sync(fd_.get()) == 0 ? absl::OkStatus()
+                                     : SyncFailure(errno, path_);
+  }
 
  private:
   std::string FullPath(absl::string_view path) const {
     return path.empty() || path == "." ? path_ : absl::StrCat(path_, "/", path);
   }
 
-  absl::Status Error(absl::string_view path) const { return ErrnoStatus(errno, fd_.get(), FullPath(path)); }
+  absl::Status Error(absl::string_view path) const {
+    return ErrnoStatus(errno, fd_.get(), FullPath(path));
+  }
 
-  absl::StatusOr<UniqueFd> Open(absl::string_view path, int flags, mode_t mode = kFileMode) const {
-    const int fd = sys::OpenBeneath(fd_.get(), std::string(path), flags, mode, options_.portable);
+  absl::StatusOr<UniqueFd> Open(absl::string_view path, int flags,
+                                mode_t mode = kFileMode) const {
+    const int fd = sys::OpenBeneath(fd_.get(), std::string(path), flags, mode,
+                                    options_.portable);
     if (fd >= 0) return UniqueFd(fd);
     return errno == ENOTDIR ? NoDirectory(path) : Error(path);
   }
 
-  // Says what is where a directory was wanted: of a link that is not followed the kernel only says that it is none.
+  // Says what is where a directory was wanted: of a link that is not followed
+  // the kernel only says that it is none.
   absl::Status NoDirectory(absl::string_view path) const {
     FileStamp state;
-    if (sys::Stat(fd_.get(), std::string(path), &state, options_.portable) == 0 && state.type == EntryType::kSymlink) {
+    if (sys::Stat(fd_.get(), std::string(path), &state, options_.portable) ==
+            0 &&
+        state.type == EntryType::kSymlink) {
       return Unsuitable(FullPath(path), "is a symbolic link");
     }
     errno = ENOTDIR;
@@ -394,29 +510,42 @@ class PosixDir final : public Dir {
   }
 
   // Opens what must be a regular file; `stamp`, if given, is set to its state.
-  absl::StatusOr<UniqueFd> OpenRegular(absl::string_view path, int flags, FileStamp* stamp = nullptr) const {
-    // Without O_NONBLOCK a FIFO of that name would hold the thread until somebody comes to its other end.
-    UniqueFd fd(sys::OpenBeneath(fd_.get(), std::string(path), flags | O_NONBLOCK, 0, options_.portable));
-    // So says a FIFO that nobody reads, a socket, and a device that is not there.
+  absl::StatusOr<UniqueFd> OpenRegular(absl::string_view path, int flags,
+                                       FileStamp* stamp = nullptr) const {
+    // Without O_NONBLOCK a FIFO of that name would hold the thread until
+    // somebody comes to its other end.
+    UniqueFd fd(sys::OpenBeneath(fd_.get(), std::string(path),
+                                 flags | O_NONBLOCK, 0, options_.portable));
+    // So says a FIFO that nobody reads, a socket, and a device that is not
+    // there.
     const bool special = !fd.ok() && (errno == ENXIO || errno == ENODEV);
     if (!fd.ok() && !special) return Error(path);
     FileStamp state;
-    if (!special && sys::Stat(fd.get(), "", &state, options_.portable) != 0) return Error(path);
-    if (state.type == EntryType::kDirectory) return Unsuitable(FullPath(path), "is a directory");
-    if (state.type != EntryType::kFile) return Unsuitable(FullPath(path), "is not a regular file");
+    if (!special && sys::Stat(fd.get(), "", &state, options_.portable) != 0)
+      return Error(path);
+    if (state.type == EntryType::kDirectory)
+      return Unsuitable(FullPath(path), "is a directory");
+    if (state.type != EntryType::kFile)
+      return Unsuitable(FullPath(path), "is not a regular file");
     if (stamp != nullptr) *stamp = state;
     return fd;
   }
 
-  // Makes `call` on the last name of `path`, in a directory that was reached without following a link.
-  absl::Status WithParent(absl::string_view path, absl::FunctionRef<int(int dir, const char* name)> call) const {
+  // Makes `call` on the last name of `path`, in a directory that was reached
+  // without following a link.
+  absl::Status WithParent(
+      absl::string_view path,
+      absl::FunctionRef<int(int dir, const char* name)> call) const {
     const size_t slash = path.rfind('/');
     UniqueFd parent;
     if (slash != absl::string_view::npos) {
-      ASSIGN_OR_RETURN(parent, Open(path.substr(0, slash), O_RDONLY | O_DIRECTORY));
+      ASSIGN_OR_RETURN(parent,
+                       Open(path.substr(0, slash), O_RDONLY | O_DIRECTORY));
     }
-    const std::string name(slash == absl::string_view::npos ? path : path.substr(slash + 1));
-    if (call(parent.ok() ? parent.get() : fd_.get(), name.c_str()) == 0) return absl::OkStatus();
+    const std::string name(
+        slash == absl::string_view::npos ? path : path.substr(slash + 1));
+    if (call(parent.ok() ? parent.get() : fd_.get(), name.c_str()) == 0)
+      return absl::OkStatus();
     return Error(path);
   }
 
@@ -429,8 +558,10 @@ class PosixDir final : public Dir {
 
 std::string BootId() { return sys::BootId(); }
 
-absl::StatusOr<std::unique_ptr<Dir>> OpenBaseDir(const std::string& absolute_path, OpenOptions options) {
-  UniqueFd fd(::open(absolute_path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+absl::StatusOr<std::unique_ptr<Dir>> OpenBaseDir(
+    const std::string& absolute_path, OpenOptions options) {
+  UniqueFd fd(
+      ::open(absolute_path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd.ok()) return ErrnoStatus(errno, -1, absolute_path);
   return std::make_unique<PosixDir>(std::move(fd), absolute_path, options);
 }

@@ -21,27 +21,31 @@ struct Entry {
 
 absl::StatusOr<std::vector<Entry>> SomeEntries(const Dir& dir) {
   std::vector<Entry> entries;
-  RETURN_IF_ERROR(dir.ForEachEntry([&entries](absl::string_view name, EntryType type) {
-    entries.push_back({.name = std::string(name), .type = type});
-    return entries.size() < kMaxNames;
-  }));
+  RETURN_IF_ERROR(
+      dir.ForEachEntry([&entries](absl::string_view name, EntryType type) {
+        entries.push_back({.name = std::string(name), .type = type});
+        return entries.size() < kMaxNames;
+      }));
   return entries;
 }
 
 // One call of RemoveTree.
 class Remover {
  public:
-  Remover(Dir& top, int64_t max_entries) : top_(top), entries_left_(max_entries) {}
+  Remover(Dir& top, int64_t max_entries)
+      : top_(top), entries_left_(max_entries) {}
 
-  // Removes what is in `dir`, `depth` levels below the top, until nothing is left or the budget is used up.
+  // Removes what is in `dir`, `depth` levels below the top, until nothing is
+  // left or the budget is used up.
   absl::Status Empty(Dir& dir, int depth) {
     while (entries_left_ > 0) {
       ASSIGN_OR_RETURN(const std::vector<Entry> entries, SomeEntries(dir));
       if (entries.empty()) return absl::OkStatus();
       for (const Entry& entry : entries) {
         if (entries_left_ <= 0) break;
-        RETURN_IF_ERROR(entry.type == EntryType::kDirectory ? RemoveSubdir(dir, entry.name, depth)
-                                                            : RemoveFile(dir, entry.name));
+        RETURN_IF_ERROR(entry.type == EntryType::kDirectory
+                            ? RemoveSubdir(dir, entry.name, depth)
+                            : RemoveFile(dir, entry.name));
       }
     }
     return absl::OkStatus();
@@ -72,7 +76,8 @@ class Remover {
 
   absl::Status RemoveSubdir(Dir& dir, const std::string& name, int depth) {
     if (depth == kMaxDepth) {
-      // Too deep to hold it open as well: it is moved to the top, where it is found again.
+      // Too deep to hold it open as well: it is moved to the top, where it is
+      // found again.
       Count();
       return dir.Rename(name, top_, base::RandomId(), RenameMode::kNoReplace);
     }
@@ -90,7 +95,8 @@ class Remover {
 
 }  // namespace
 
-absl::StatusOr<RemovedTree> RemoveTree(Dir& dir, absl::string_view path, int64_t max_entries) {
+absl::StatusOr<RemovedTree> RemoveTree(Dir& dir, absl::string_view path,
+                                       int64_t max_entries) {
   const auto stamp = dir.Stat(path);
   if (absl::IsNotFound(stamp.status())) return RemovedTree{.complete = true};
   RETURN_IF_ERROR(stamp.status());
@@ -108,7 +114,9 @@ absl::StatusOr<RemovedTree> RemoveTree(Dir& dir, absl::string_view path, int64_t
   RETURN_IF_ERROR(remover.Empty(**top, 1));
   RemovedTree result = remover.result();
   if (!remover.has_budget()) return result;
-  if (absl::Status removed = dir.RemoveDir(path); !removed.ok() && !absl::IsNotFound(removed)) return removed;
+  if (absl::Status removed = dir.RemoveDir(path);
+      !removed.ok() && !absl::IsNotFound(removed))
+    return removed;
   ++result.entry_count;
   result.complete = true;
   return result;

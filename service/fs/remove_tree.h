@@ -16,11 +16,14 @@ struct RemovedTree {
   bool complete = false;    // Whether the tree itself is gone.
 };
 
-// Removes at most `max_entries` entries of the tree `path` below `dir`, the deepest first, and `path` itself once it is
-// empty; call again until `complete`. `path` may also be a single file of any type. Symbolic links are removed, never
-// followed. Memory and open descriptors are bounded by a constant, whatever the tree's depth or width. A tree that does
-// not exist is complete. Errors as Dir.
-absl::StatusOr<RemovedTree> RemoveTree(Dir& dir, absl::string_view path, int64_t max_entries);
+// Removes at most `max_entries` entries of the tree `path` below `dir`, the
+// deepest first, and `path` itself once it is empty; call again until
+// `complete`. `path` may also be a single file of any type. Symbolic links are
+// removed, never followed. Memory and open descriptors are bounded by a
+// constant, whatever the tree's depth or width. A tree that does not exist is
+// complete. Errors as Dir.
+absl::StatusOr<RemovedTree> RemoveTree(Dir& dir, absl::string_view path,
+                                       int64_t max_entries);
 
 }  // namespace mlops::fs
 

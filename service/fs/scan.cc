@@ -25,15 +25,16 @@ constexpr size_t kMaxPathBytes = 2048;
 constexpr size_t kNamesWorthAnAnchor = 100;
 constexpr int kMaxKnownDepth = 1000;
 constexpr size_t kMaxOpenAnchors = 8;
-// How much a scan does by itself before it asks for help, so that no small one waits for a thread to wake up. A file is
-// 1, which is about a microsecond if sizes are asked for.
+// How much a scan does by itself before it asks for help, so that no small one
+// waits for a thread to wake up. A file is 1, which is about a microsecond if
+// sizes are asked for.
 constexpr int64_t kSoloWork = 1000;
 constexpr int64_t kWorkOfReading = 16;  // Of a directory.
 constexpr int kMaxHelpers = 3;
 constexpr absl::Duration kAskEvery = absl::Milliseconds(20);
 
-// A directory from which paths begin. Holding paths instead of descriptors bounds the latter; where a path would become
-// too long, a new one begins.
+// A directory from which paths begin. Holding paths instead of descriptors
+// bounds the latter; where a path would become too long, a new one begins.
 struct Anchor {
   std::shared_ptr<Anchor> parent;  // Null for the top.
   std::string path;                // From the parent.
@@ -50,9 +51,11 @@ class Anchors {
   }
 
  private:
-  absl::StatusOr<std::shared_ptr<const Dir>> OpenLocked(const AnchorPtr& anchor) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  absl::StatusOr<std::shared_ptr<const Dir>> OpenLocked(const AnchorPtr& anchor)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (anchor->dir != nullptr) return anchor->dir;
-    ASSIGN_OR_RETURN(const std::shared_ptr<const Dir> parent, OpenLocked(anchor->parent));
+    ASSIGN_OR_RETURN(const std::shared_ptr<const Dir> parent,
+                     OpenLocked(anchor->parent));
     ASSIGN_OR_RETURN(anchor->dir, parent->OpenDir(anchor->path));
     open_.push_back(anchor);
     if (open_.size() > kMaxOpenAnchors) {
@@ -72,30 +75,39 @@ struct Batch {
   bool empty() const { return at == names.size(); }
 
   AnchorPtr anchor;
-  std::string parent;  // The path of that directory from the anchor; "" for the anchor itself.
-  std::string names;   // Each ended by a NUL.
-  size_t at = 0;       // The next of them.
-  int depth = 1;       // Of the sub-directories below the top.
+  // The path of that directory from the anchor; "" for the anchor itself.
+  std::string parent;
+  std::string names;  // Each ended by a NUL.
+  size_t at = 0;      // The next of them.
+  int depth = 1;      // Of the sub-directories below the top.
   size_t group = 0;
-  uint64_t device = 0;        // As SummaryOptions::device.
-  KnownDir* known = nullptr;  // Of the next, and so on; null if they are not remembered.
+  uint64_t device = 0;  // As SummaryOptions::device.
+  // Of the next, and so on; null if they are not remembered.
+  KnownDir* known = nullptr;
 };
 
-size_t NameCount(absl::string_view names) { return static_cast<size_t>(std::count(names.begin(), names.end(), '\0')); }
+size_t NameCount(absl::string_view names) {
+  return static_cast<size_t>(std::count(names.begin(), names.end(), '\0'));
+}
 
-// Takes the second half of what is in `batch`, nothing if there is only one name.
+// Takes the second half of what is in `batch`, nothing if there is only one
+// name.
 Batch SplitOff(Batch& batch) {
   Batch half = batch;
-  half.at = batch.names.find('\0', batch.at + (batch.names.size() - batch.at) / 2) + 1;
+  half.at =
+      batch.names.find('\0', batch.at + (batch.names.size() - batch.at) / 2) +
+      1;
   if (half.empty()) half.at = batch.names.find('\0', batch.at) + 1;
-  const absl::string_view first = absl::string_view(batch.names).substr(batch.at, half.at - batch.at);
+  const absl::string_view first =
+      absl::string_view(batch.names).substr(batch.at, half.at - batch.at);
   if (half.known != nullptr) half.known += NameCount(first);
   batch.names.resize(half.at);
   return half;
 }
 
 void AddProblem(TreeUsage& usage, absl::Status problem) {
-  if (usage.problems.size() < kMaxProblems) usage.problems.push_back(std::move(problem));
+  if (usage.problems.size() < kMaxProblems)
+    usage.problems.push_back(std::move(problem));
 }
 
 void Add(TreeUsage part, TreeUsage& sum) {
@@ -103,18 +115,23 @@ void Add(TreeUsage part, TreeUsage& sum) {
   sum.file_count += part.file_count;
   sum.size_bytes += part.size_bytes;
   sum.modify_time = std::max(sum.modify_time, part.modify_time);
-  for (absl::Status& problem : part.problems) AddProblem(sum, std::move(problem));
+  for (absl::Status& problem : part.problems)
+    AddProblem(sum, std::move(problem));
 }
 
 bool IsStill(const KnownDir& known, const FileStamp& stamp) {
-  return known.inode == stamp.inode && known.device == stamp.device && stamp.type == EntryType::kDirectory &&
+  return known.inode == stamp.inode && known.device == stamp.device &&
+         stamp.type == EntryType::kDirectory &&
          known.modify_ns == absl::ToUnixNanos(stamp.modify_time) &&
          known.change_ns == absl::ToUnixNanos(stamp.change_time);
 }
 
 // What a KnownDir needs beside itself.
 size_t BytesOf(const std::string& subdirectories) {
-  return subdirectories.empty() ? 0 : subdirectories.capacity() + NameCount(subdirectories) * sizeof(KnownDir);
+  return subdirectories.empty()
+             ? 0
+             : subdirectories.capacity() +
+                   NameCount(subdirectories) * sizeof(KnownDir);
 }
 
 // What is below it counts too. Recursion is bounded by kMaxKnownDepth.
@@ -130,28 +147,34 @@ void Forget(KnownTree& tree, KnownDir& known) {
   known = {};
 }
 
-// Makes `known`, whose sub-directories were others, one with these; what is known of those that stay is kept.
-void ReplaceSubdirectories(KnownTree& tree, const std::string& subdirectories, KnownDir& known) {
+// Makes `known`, whose sub-directories were others, one with these; what is
+// known of those that stay is kept.
+void ReplaceSubdirectories(KnownTree& tree, const std::string& subdirectories,
+                           KnownDir& known) {
   absl::flat_hash_map<absl::string_view, KnownDir*> old;
   const std::string old_names = std::move(known.subdirectories);
   const std::unique_ptr<KnownDir[]> old_children = std::move(known.children);
   KnownDir* child = old_children.get();
-  for (const char* name = old_names.c_str(); name < old_names.c_str() + old_names.size(); name += strlen(name) + 1) {
+  for (const char* name = old_names.c_str();
+       name < old_names.c_str() + old_names.size(); name += strlen(name) + 1) {
     old[name] = child++;
   }
   known.subdirectories = subdirectories;
   known.children = std::make_unique<KnownDir[]>(NameCount(subdirectories));
   child = known.children.get();
-  for (const char* name = subdirectories.c_str(); name < subdirectories.c_str() + subdirectories.size();
+  for (const char* name = subdirectories.c_str();
+       name < subdirectories.c_str() + subdirectories.size();
        name += strlen(name) + 1, ++child) {
-    if (const auto it = old.find(name); it != old.end()) *child = std::exchange(*it->second, {});
+    if (const auto it = old.find(name); it != old.end())
+      *child = std::exchange(*it->second, {});
   }
   tree.bytes += BytesOf(known.subdirectories);
   tree.bytes -= BytesOf(old_names);
   for (const auto& [name, gone] : old) tree.bytes -= BytesBelow(*gone);
 }
 
-// One call of ScanTree: what its workers share. Helpers that begin when it is over find it finished.
+// One call of ScanTree: what its workers share. Helpers that begin when it is
+// over find it finished.
 class Scan : public std::enable_shared_from_this<Scan> {
  public:
   Scan(const Dir& dir, absl::string_view path, const ScanOptions& options)
@@ -159,19 +182,24 @@ class Scan : public std::enable_shared_from_this<Scan> {
     top_->dir = std::shared_ptr<const Dir>(&dir, [](const Dir*) {});
   }
 
-  absl::StatusOr<std::vector<TreeUsage>> Run(absl::FunctionRef<bool()> cancelled);
+  absl::StatusOr<std::vector<TreeUsage>> Run(
+      absl::FunctionRef<bool()> cancelled);
 
  private:
   class Worker;
 
-  // Gets `worker` more to do; false if there is nothing more, or the scan is cancelled. `cancelled` is null for
-  // helpers.
+  // Gets `worker` more to do; false if there is nothing more, or the scan is
+  // cancelled. `cancelled` is null for helpers.
   bool Take(Worker& worker, absl::FunctionRef<bool()>* cancelled);
   void Share(Batch batch);
-  bool has_hungry() const { return hungry_.load(std::memory_order_relaxed) > queued_.load(std::memory_order_relaxed); }
+  bool has_hungry() const {
+    return hungry_.load(std::memory_order_relaxed) >
+           queued_.load(std::memory_order_relaxed);
+  }
   void AskForHelp();
   void Help();
-  void Merge(std::vector<TreeUsage> usages) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Merge(std::vector<TreeUsage> usages)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const ScanOptions options_;
   const std::string path_;
@@ -183,7 +211,8 @@ class Scan : public std::enable_shared_from_this<Scan> {
 
   absl::Mutex mutex_;
   std::vector<Batch> queue_ ABSL_GUARDED_BY(mutex_);
-  int busy_ ABSL_GUARDED_BY(mutex_) = 1;     // Workers that have something to do: at first the caller.
+  // Workers that have something to do: at first the caller.
+  int busy_ ABSL_GUARDED_BY(mutex_) = 1;
   int helpers_ ABSL_GUARDED_BY(mutex_) = 0;  // That have begun and not ended.
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<TreeUsage> usages_ ABSL_GUARDED_BY(mutex_);
@@ -192,7 +221,8 @@ class Scan : public std::enable_shared_from_this<Scan> {
 // What one thread does for a scan.
 class Scan::Worker {
  public:
-  explicit Worker(Scan& scan) : scan_(scan), usages_(scan.options_.groups.size() + 1) {}
+  explicit Worker(Scan& scan)
+      : scan_(scan), usages_(scan.options_.groups.size() + 1) {}
 
   // Reads the top, whose stamp it returns.
   absl::StatusOr<FileStamp> ReadTop() {
@@ -209,7 +239,8 @@ class Scan::Worker {
       children = top.known->children.get();
     } else {
       absl::Status read = Summarize(0);
-      if (absl::IsInternal(read)) {  // Denied, perhaps; the groups may be open all the same.
+      // Denied, perhaps; the groups may be open all the same.
+      if (absl::IsInternal(read)) {
         ASSIGN_OR_RETURN(summary_.stamp, current_dir_->Stat(path_));
         summary_.subdirectories.clear();
         Fail(std::move(read), top);
@@ -239,7 +270,10 @@ class Scan::Worker {
     if (!path_.empty()) path_.push_back('/');
     path_.append(name.data(), name.size());
     from.at += name.size() + 1;
-    Batch place{.anchor = from.anchor, .depth = from.depth, .group = from.group, .device = from.device};
+    Batch place{.anchor = from.anchor,
+                .depth = from.depth,
+                .group = from.group,
+                .device = from.device};
     if (from.known != nullptr) place.known = from.known++;
     // Nothing is remembered where recursion would be deep.
     if (from.depth > kMaxKnownDepth) place.known = nullptr;
@@ -254,15 +288,19 @@ class Scan::Worker {
   // Reads the directory at path_; `place` is where, and what of it is known.
   void Visit(Batch place) {
     TreeUsage& usage = usages_[place.group];
-    if (absl::Status opened = OpenAnchor(place.anchor); !opened.ok()) return Fail(std::move(opened), place);
+    if (absl::Status opened = OpenAnchor(place.anchor); !opened.ok())
+      return Fail(std::move(opened), place);
     if (const auto stamp = StampIfKnown(place.known)) {
       AddKnown(*place.known, *stamp, usage);
       if (place.device == 0) place.device = stamp->device;
-      return PushChildren(std::move(place), place.known->subdirectories, place.known->children.get());
+      return PushChildren(std::move(place), place.known->subdirectories,
+                          place.known->children.get());
     }
-    if (absl::Status read = Summarize(place.device); !read.ok()) return Fail(std::move(read), place);
+    if (absl::Status read = Summarize(place.device); !read.ok())
+      return Fail(std::move(read), place);
     if (place.device == 0) place.device = summary_.stamp.device;
-    if (place.device != summary_.stamp.device) return ForgetIfKnown(place.known);
+    if (place.device != summary_.stamp.device)
+      return ForgetIfKnown(place.known);
     AddSummary(usage);
     KnownDir* const children = Remember(place.known);
     PushChildren(std::move(place), summary_.subdirectories, children);
@@ -271,7 +309,8 @@ class Scan::Worker {
   void Fail(absl::Status problem, const Batch& place) {
     ForgetIfKnown(place.known);
     // Unless it vanished meanwhile.
-    if (!absl::IsNotFound(problem)) AddProblem(usages_[place.group], std::move(problem));
+    if (!absl::IsNotFound(problem))
+      AddProblem(usages_[place.group], std::move(problem));
   }
 
   absl::Status OpenAnchor(const AnchorPtr& anchor) {
@@ -281,11 +320,13 @@ class Scan::Worker {
     return absl::OkStatus();
   }
 
-  // The stamp of the directory at path_ if `known` tells all that is asked for of what is in it.
+  // The stamp of the directory at path_ if `known` tells all that is asked for
+  // of what is in it.
   std::optional<FileStamp> StampIfKnown(const KnownDir* known) {
     if (known == nullptr || known->inode == 0) return std::nullopt;
     // Files grow without a trace in their directory.
-    if (!scan_.options_.counts_only && known->file_count > 0) return std::nullopt;
+    if (!scan_.options_.counts_only && known->file_count > 0)
+      return std::nullopt;
     const auto stamp = current_dir_->Stat(path_);
     if (!stamp.ok() || !IsStill(*known, *stamp)) return std::nullopt;
     ++work_;
@@ -294,16 +335,19 @@ class Scan::Worker {
 
   // Reads the directory at path_ into summary_.
   absl::Status Summarize(uint64_t device) {
-    RETURN_IF_ERROR(
-        current_dir_->Summarize(path_, {.file_sizes = !scan_.options_.counts_only, .device = device}, &summary_));
+    RETURN_IF_ERROR(current_dir_->Summarize(
+        path_, {.file_sizes = !scan_.options_.counts_only, .device = device},
+        &summary_));
     work_ += kWorkOfReading + summary_.file_count;
     return absl::OkStatus();
   }
 
-  void AddKnown(const KnownDir& known, const FileStamp& stamp, TreeUsage& usage) {
+  void AddKnown(const KnownDir& known, const FileStamp& stamp,
+                TreeUsage& usage) {
     usage.exists = true;
     usage.file_count += known.file_count;
-    if (!scan_.options_.counts_only) usage.modify_time = std::max(usage.modify_time, stamp.modify_time);
+    if (!scan_.options_.counts_only)
+      usage.modify_time = std::max(usage.modify_time, stamp.modify_time);
   }
 
   void AddSummary(TreeUsage& usage) {
@@ -312,10 +356,12 @@ class Scan::Worker {
     if (!summary_.problem.ok()) AddProblem(usage, summary_.problem);
     if (scan_.options_.counts_only) return;
     usage.size_bytes += summary_.size_bytes;
-    usage.modify_time = std::max({usage.modify_time, summary_.modify_time, summary_.stamp.modify_time});
+    usage.modify_time = std::max(
+        {usage.modify_time, summary_.modify_time, summary_.stamp.modify_time});
   }
 
-  // Keeps summary_ in `known`; returns where its sub-directories are remembered, null if they are not.
+  // Keeps summary_ in `known`; returns where its sub-directories are
+  // remembered, null if they are not.
   KnownDir* Remember(KnownDir* known) {
     if (known == nullptr) return nullptr;
     KnownTree& tree = *scan_.options_.known;
@@ -327,7 +373,8 @@ class Scan::Worker {
       ReplaceSubdirectories(tree, summary_.subdirectories, *known);
     }
     const FileStamp& stamp = summary_.stamp;
-    const bool exact = summary_.problem.ok() && !MayBeRacy(stamp, scan_.options_.now);
+    const bool exact =
+        summary_.problem.ok() && !MayBeRacy(stamp, scan_.options_.now);
     known->inode = exact ? stamp.inode : 0;
     known->device = stamp.device;
     known->modify_ns = absl::ToUnixNanos(stamp.modify_time);
@@ -344,15 +391,20 @@ class Scan::Worker {
   std::string GroupsFirst(const std::string& names) const {
     const auto groups = scan_.options_.groups;
     std::string result;
-    for (absl::string_view group : groups) result.append(group.data(), group.size()).push_back('\0');
-    for (const char* name = names.c_str(); name < names.c_str() + names.size(); name += strlen(name) + 1) {
-      if (std::find(groups.begin(), groups.end(), name) == groups.end()) result.append(name).push_back('\0');
+    for (absl::string_view group : groups)
+      result.append(group.data(), group.size()).push_back('\0');
+    for (const char* name = names.c_str(); name < names.c_str() + names.size();
+         name += strlen(name) + 1) {
+      if (std::find(groups.begin(), groups.end(), name) == groups.end())
+        result.append(name).push_back('\0');
     }
     return result;
   }
 
-  // Has the sub-directories of the top read: the groups' each as a tree of its own, of whatever device.
-  void PushGroups(const AnchorPtr& anchor, const std::string& names, uint64_t device, KnownDir* known) {
+  // Has the sub-directories of the top read: the groups' each as a tree of its
+  // own, of whatever device.
+  void PushGroups(const AnchorPtr& anchor, const std::string& names,
+                  uint64_t device, KnownDir* known) {
     const size_t groups = scan_.options_.groups.size();
     size_t at = 0;
     for (size_t group = 0; group < groups; ++group) {
@@ -376,7 +428,8 @@ class Scan::Worker {
   void PushChildren(Batch place, const std::string& names, KnownDir* known) {
     if (names.empty()) return;
     if (path_.size() > kMaxPathBytes || names.size() > kNamesWorthAnAnchor) {
-      place.anchor = std::make_shared<Anchor>(Anchor{.parent = std::move(place.anchor), .path = path_});
+      place.anchor = std::make_shared<Anchor>(
+          Anchor{.parent = std::move(place.anchor), .path = path_});
     } else {
       place.parent = path_;
     }
@@ -386,9 +439,11 @@ class Scan::Worker {
     Push(std::move(place));
   }
 
-  // Gives others the oldest list, which is likely to lead to the most, or a part of the only one.
+  // Gives others the oldest list, which is likely to lead to the most, or a
+  // part of the only one.
   void ShareSome() {
-    while (batches_.front().empty()) batches_.erase(batches_.begin());  // The last one is not.
+    // The last one is not.
+    while (batches_.front().empty()) batches_.erase(batches_.begin());
     if (batches_.size() > 1) {
       scan_.Share(std::move(batches_.front()));
       batches_.erase(batches_.begin());
@@ -407,7 +462,8 @@ class Scan::Worker {
   int64_t work_ = 0;
 };
 
-absl::StatusOr<std::vector<TreeUsage>> Scan::Run(absl::FunctionRef<bool()> cancelled) {
+absl::StatusOr<std::vector<TreeUsage>> Scan::Run(
+    absl::FunctionRef<bool()> cancelled) {
   Worker worker(*this);
   ASSIGN_OR_RETURN(const FileStamp top, worker.ReadTop());
   bool asked_for_help = options_.helpers == nullptr;
@@ -424,20 +480,26 @@ absl::StatusOr<std::vector<TreeUsage>> Scan::Run(absl::FunctionRef<bool()> cance
   {
     absl::MutexLock lock(&mutex_);
     finished_ = true;
-    const auto alone = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return helpers_ == 0; };
+    const auto alone = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+      return helpers_ == 0;
+    };
     mutex_.Await(absl::Condition(&alone));
     Merge(std::move(worker).usages());
   }
   if (stop_) return absl::CancelledError("nobody waits for this scan any more");
   const auto top_now = top_->dir->Stat(path_);
-  if (top_now.ok() && (top_now->inode != top.inode || top_now->device != top.device)) return absl::NotFoundError(path_);
+  if (top_now.ok() &&
+      (top_now->inode != top.inode || top_now->device != top.device))
+    return absl::NotFoundError(path_);
   RETURN_IF_ERROR(top_now.status());
   absl::MutexLock lock(&mutex_);
   return std::move(usages_);
 }
 
 bool Scan::Take(Worker& worker, absl::FunctionRef<bool()>* cancelled) {
-  const auto has_news = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return !queue_.empty() || busy_ == 0 || stop_; };
+  const auto has_news = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+    return !queue_.empty() || busy_ == 0 || stop_;
+  };
   absl::MutexLock lock(&mutex_);
   --busy_;
   ++hungry_;
@@ -467,7 +529,9 @@ void Scan::AskForHelp() {
   const int wanted = std::min(kMaxHelpers, options_.helpers->threads());
   for (int i = 0; i < wanted; ++i) {
     // Where all are busy already, the scan goes on by itself.
-    if (!options_.helpers->TrySchedule([scan = shared_from_this()] { scan->Help(); })) return;
+    if (!options_.helpers->TrySchedule(
+            [scan = shared_from_this()] { scan->Help(); }))
+      return;
   }
 }
 
@@ -489,13 +553,15 @@ void Scan::Help() {
 }
 
 void Scan::Merge(std::vector<TreeUsage> usages) {
-  for (size_t i = 0; i < usages.size(); ++i) Add(std::move(usages[i]), usages_[i]);
+  for (size_t i = 0; i < usages.size(); ++i)
+    Add(std::move(usages[i]), usages_[i]);
 }
 
 }  // namespace
 
-absl::StatusOr<std::vector<TreeUsage>> ScanTree(const Dir& dir, absl::string_view path, const ScanOptions& options,
-                                                absl::FunctionRef<bool()> cancelled) {
+absl::StatusOr<std::vector<TreeUsage>> ScanTree(
+    const Dir& dir, absl::string_view path, const ScanOptions& options,
+    absl::FunctionRef<bool()> cancelled) {
   return std::make_shared<Scan>(dir, path, options)->Run(cancelled);
 }
 

@@ -47,9 +47,11 @@ EntryType TypeOfMode(mode_t mode) {
   return EntryType::kOther;
 }
 
-// The type of a directory entry; those that the file system leaves unknown are looked up. nullopt if the entry vanished
-// or, errno set to anything but ENOENT, if it cannot be looked up.
-std::optional<EntryType> TypeOfEntry(int dir, unsigned char type, const char* name) {
+// The type of a directory entry; those that the file system leaves unknown are
+// looked up. nullopt if the entry vanished or, errno set to anything but
+// ENOENT, if it cannot be looked up.
+std::optional<EntryType> TypeOfEntry(int dir, unsigned char type,
+                                     const char* name) {
   switch (type) {
     case DT_REG:
       return EntryType::kFile;
@@ -63,19 +65,25 @@ std::optional<EntryType> TypeOfEntry(int dir, unsigned char type, const char* na
       return EntryType::kOther;
   }
   struct stat info;
-  if (::fstatat(dir, name, &info, AT_SYMLINK_NOFOLLOW) != 0) return std::nullopt;
+  if (::fstatat(dir, name, &info, AT_SYMLINK_NOFOLLOW) != 0)
+    return std::nullopt;
   return TypeOfMode(info.st_mode);
 }
 
-bool IsDots(const char* name) { return name[0] == '.' && (name[1] == '\0' || (name[1] == '.' && name[2] == '\0')); }
+bool IsDots(const char* name) {
+  return name[0] == '.' &&
+         (name[1] == '\0' || (name[1] == '.' && name[2] == '\0'));
+}
 
 #ifdef __linux__
 
-// Whether errno may mean "this kernel, filter or file system has no such call", so that the substitute must answer. A
-// filter says EPERM or ENOSYS; a file system that lacks a flag says EINVAL. Where the error was the call's own after
-// all, the substitute meets it again.
+// Whether errno may mean "this kernel, filter or file system has no such call",
+// so that the substitute must answer. A filter says EPERM or ENOSYS; a file
+// system that lacks a flag says EINVAL. Where the error was the call's own
+// after all, the substitute meets it again.
 bool MayBeRefusal(int error) {
-  return error == ENOSYS || error == EPERM || error == EINVAL || error == EOPNOTSUPP || error == E2BIG;
+  return error == ENOSYS || error == EPERM || error == EINVAL ||
+         error == EOPNOTSUPP || error == E2BIG;
 }
 
 // Kernels that lack a call are asked once.
@@ -88,7 +96,9 @@ void Remember(std::atomic<bool>& missing) {
   if (errno == ENOSYS) missing.store(true, std::memory_order_relaxed);
 }
 
-bool Known(const std::atomic<bool>& missing) { return missing.load(std::memory_order_relaxed); }
+bool Known(const std::atomic<bool>& missing) {
+  return missing.load(std::memory_order_relaxed);
+}
 
 absl::Time FromStatxTime(const statx_timestamp& time) {
   return absl::FromUnixSeconds(time.tv_sec) + absl::Nanoseconds(time.tv_nsec);
@@ -105,13 +115,14 @@ struct RawEntry {  // As getdents64(2) has it.
   char name[1];
 };
 
-// Calls `visit(name, type)` for each entry of `dir` until it returns false. Returns 0, -1 with errno set, or kRefused
-// before the first entry.
+// Calls `visit(name, type)` for each entry of `dir` until it returns false.
+// Returns 0, -1 with errno set, or kRefused before the first entry.
 template <typename Visit>
 int ForEachRawEntry(int dir, char* buffer, Visit visit) {
   bool first = true;
   while (true) {
-    const long bytes = ::syscall(SYS_getdents64, dir, buffer, kEntryBufferBytes);
+    const long bytes =
+        ::syscall(SYS_getdents64, dir, buffer, kEntryBufferBytes);
     if (bytes == 0) return 0;
     if (bytes < 0 && first && MayBeRefusal(errno)) {
       Remember(g_no_getdents64);
@@ -129,19 +140,23 @@ int ForEachRawEntry(int dir, char* buffer, Visit visit) {
 
 int PortableStat(int dir, const std::string& path, FileStamp* stamp);
 
-// The sums over some files, as plain numbers: they are added to once for each file of a tree.
+// The sums over some files, as plain numbers: they are added to once for each
+// file of a tree.
 struct FileSums {
   int64_t count = 0;
   int64_t bytes = 0;
   int64_t newest_seconds = std::numeric_limits<int64_t>::min();
   int64_t newest_nanos = 0;
 
-  // Adds the file `name` in `dir`, unless it is something else by now; false, with errno set, if it cannot be told.
+  // Adds the file `name` in `dir`, unless it is something else by now; false,
+  // with errno set, if it cannot be told.
   bool Add(int dir, const char* name) {
     struct statx info;
-    if (::statx(dir, name, AT_SYMLINK_NOFOLLOW, STATX_TYPE | STATX_SIZE | STATX_MTIME, &info) == 0) {
+    if (::statx(dir, name, AT_SYMLINK_NOFOLLOW,
+                STATX_TYPE | STATX_SIZE | STATX_MTIME, &info) == 0) {
       if (S_ISREG(info.stx_mode)) {
-        AddFile(static_cast<int64_t>(info.stx_size), info.stx_mtime.tv_sec, info.stx_mtime.tv_nsec);
+        AddFile(static_cast<int64_t>(info.stx_size), info.stx_mtime.tv_sec,
+                info.stx_mtime.tv_nsec);
       }
       return true;
     }
@@ -156,13 +171,17 @@ struct FileSums {
     return true;
   }
 
-  absl::Time newest() const { return absl::FromUnixSeconds(newest_seconds) + absl::Nanoseconds(newest_nanos); }
+  absl::Time newest() const {
+    return absl::FromUnixSeconds(newest_seconds) +
+           absl::Nanoseconds(newest_nanos);
+  }
 
  private:
   void AddFile(int64_t size, int64_t seconds, int64_t nanos) {
     ++count;
     bytes += size;
-    if (std::tie(seconds, nanos) <= std::tie(newest_seconds, newest_nanos)) return;
+    if (std::tie(seconds, nanos) <= std::tie(newest_seconds, newest_nanos))
+      return;
     newest_seconds = seconds;
     newest_nanos = nanos;
   }
@@ -170,7 +189,8 @@ struct FileSums {
 
 #endif  // __linux__
 
-int PortableOpenBeneath(int dir, const std::string& path, int flags, mode_t mode) {
+int PortableOpenBeneath(int dir, const std::string& path, int flags,
+                        mode_t mode) {
   base::UniqueFd parent;
   size_t begin = 0;
   while (true) {
@@ -178,19 +198,26 @@ int PortableOpenBeneath(int dir, const std::string& path, int flags, mode_t mode
     const int from = parent.ok() ? parent.get() : dir;
     const std::string name = path.substr(begin, slash - begin);
     if (slash == std::string::npos) {
-      return Retry([&] { return ::openat(from, name.c_str(), flags | O_NOFOLLOW | O_CLOEXEC, mode); });
+      return Retry([&] {
+        return ::openat(from, name.c_str(), flags | O_NOFOLLOW | O_CLOEXEC,
+                        mode);
+      });
     }
-    const int next =
-        Retry([&] { return ::openat(from, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC); });
+    const int next = Retry([&] {
+      return ::openat(from, name.c_str(),
+                      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    });
     if (next < 0) return -1;
     parent.Reset(next);
     begin = slash + 1;
   }
 }
 
-int PortableRenameNoReplace(int from_dir, const std::string& from, int to_dir, const std::string& to) {
+int PortableRenameNoReplace(int from_dir, const std::string& from, int to_dir,
+                            const std::string& to) {
   struct stat info;
-  if (::fstatat(from_dir, from.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return -1;
+  if (::fstatat(from_dir, from.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
+    return -1;
   if (!S_ISDIR(info.st_mode)) {
     if (::linkat(from_dir, from.c_str(), to_dir, to.c_str(), 0) != 0) return -1;
     return ::unlinkat(from_dir, from.c_str(), 0);
@@ -208,7 +235,9 @@ int PortableRenameNoReplace(int from_dir, const std::string& from, int to_dir, c
 
 int PortableStat(int dir, const std::string& path, FileStamp* stamp) {
   struct stat info;
-  const int result = path.empty() ? ::fstat(dir, &info) : ::fstatat(dir, path.c_str(), &info, AT_SYMLINK_NOFOLLOW);
+  const int result =
+      path.empty() ? ::fstat(dir, &info)
+                   : ::fstatat(dir, path.c_str(), &info, AT_SYMLINK_NOFOLLOW);
   if (result != 0) return -1;
 #ifdef __APPLE__
   const timespec modified = info.st_mtimespec, changed = info.st_ctimespec;
@@ -225,11 +254,15 @@ int PortableStat(int dir, const std::string& path, FileStamp* stamp) {
   return 0;
 }
 
-int PortableForEachEntry(int dir, absl::FunctionRef<bool(absl::string_view, EntryType)> visit) {
-  // A descriptor of its own: readdir's position and buffer belong to the stream.
-  const int copy = Retry([&] { return ::openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+int PortableForEachEntry(
+    int dir, absl::FunctionRef<bool(absl::string_view, EntryType)> visit) {
+  // A descriptor of its own: readdir's position and buffer belong to the
+  // stream.
+  const int copy = Retry(
+      [&] { return ::openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
   if (copy < 0) return -1;
-  const std::unique_ptr<DIR, int (*)(DIR*)> stream(::fdopendir(copy), ::closedir);
+  const std::unique_ptr<DIR, int (*)(DIR*)> stream(::fdopendir(copy),
+                                                   ::closedir);
   if (stream == nullptr) {
     ::close(copy);
     return -1;
@@ -247,26 +280,32 @@ int PortableForEachEntry(int dir, absl::FunctionRef<bool(absl::string_view, Entr
 
 }  // namespace
 
-int OpenBeneath(int dir, const std::string& path, int flags, mode_t mode, bool portable) {
+int OpenBeneath(int dir, const std::string& path, int flags, mode_t mode,
+                bool portable) {
 #ifdef __linux__
   if (!portable && !Known(g_no_openat2)) {
     open_how how = {};
     how.flags = static_cast<uint64_t>(flags | O_NOFOLLOW | O_CLOEXEC);
     how.mode = (flags & O_CREAT) != 0 ? mode : 0;
     how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
-    const long fd = Retry([&] { return ::syscall(SYS_openat2, dir, path.c_str(), &how, sizeof(how)); });
+    const long fd = Retry([&] {
+      return ::syscall(SYS_openat2, dir, path.c_str(), &how, sizeof(how));
+    });
     // EAGAIN: something moved while it was resolved.
-    if (fd >= 0 || !(MayBeRefusal(errno) || errno == EAGAIN)) return static_cast<int>(fd);
+    if (fd >= 0 || !(MayBeRefusal(errno) || errno == EAGAIN))
+      return static_cast<int>(fd);
     Remember(g_no_openat2);
   }
 #endif
   return PortableOpenBeneath(dir, path, flags, mode);
 }
 
-int RenameNoReplace(int from_dir, const std::string& from, int to_dir, const std::string& to, bool portable) {
+int RenameNoReplace(int from_dir, const std::string& from, int to_dir,
+                    const std::string& to, bool portable) {
 #ifdef __linux__
   if (!portable && !Known(g_no_renameat2)) {
-    const long result = ::syscall(SYS_renameat2, from_dir, from.c_str(), to_dir, to.c_str(), RENAME_NOREPLACE);
+    const long result = ::syscall(SYS_renameat2, from_dir, from.c_str(), to_dir,
+                                  to.c_str(), RENAME_NOREPLACE);
     if (result == 0 || !MayBeRefusal(errno)) return static_cast<int>(result);
     Remember(g_no_renameat2);
   }
@@ -274,11 +313,15 @@ int RenameNoReplace(int from_dir, const std::string& from, int to_dir, const std
   return PortableRenameNoReplace(from_dir, from, to_dir, to);
 }
 
-int RenameExchange([[maybe_unused]] int from_dir, [[maybe_unused]] const std::string& from, [[maybe_unused]] int to_dir,
-                   [[maybe_unused]] const std::string& to, [[maybe_unused]] bool portable) {
+int RenameExchange([[maybe_unused]] int from_dir,
+                   [[maybe_unused]] const std::string& from,
+                   [[maybe_unused]] int to_dir,
+                   [[maybe_unused]] const std::string& to,
+                   [[maybe_unused]] bool portable) {
 #ifdef __linux__
   if (!portable && !Known(g_no_renameat2)) {
-    const long result = ::syscall(SYS_renameat2, from_dir, from.c_str(), to_dir, to.c_str(), RENAME_EXCHANGE);
+    const long result = ::syscall(SYS_renameat2, from_dir, from.c_str(), to_dir,
+                                  to.c_str(), RENAME_EXCHANGE);
     if (result == 0 || !MayBeRefusal(errno)) return static_cast<int>(result);
     Remember(g_no_renameat2);
   }
@@ -290,19 +333,22 @@ int RenameExchange([[maybe_unused]] int from_dir, [[maybe_unused]] const std::st
 int Stat(int dir, const std::string& path, FileStamp* stamp, bool portable) {
 #ifdef __linux__
   if (!portable && !Known(g_no_statx)) {
-    constexpr unsigned kMask =
-        STATX_TYPE | STATX_MODE | STATX_INO | STATX_SIZE | STATX_MTIME | STATX_CTIME | STATX_BTIME;
+    constexpr unsigned kMask = STATX_TYPE | STATX_MODE | STATX_INO |
+                               STATX_SIZE | STATX_MTIME | STATX_CTIME |
+                               STATX_BTIME;
     struct statx info;
     const int flags = AT_SYMLINK_NOFOLLOW | (path.empty() ? AT_EMPTY_PATH : 0);
     if (::statx(dir, path.c_str(), flags, kMask, &info) == 0) {
-      *stamp = {.type = TypeOfMode(info.stx_mode),
-                .device = (uint64_t{info.stx_dev_major} << 32) | info.stx_dev_minor,
-                .inode = info.stx_ino,
-                .size_bytes = static_cast<int64_t>(info.stx_size),
-                .modify_time = FromStatxTime(info.stx_mtime),
-                .change_time = FromStatxTime(info.stx_ctime),
-                .mode = static_cast<uint32_t>(info.stx_mode & kPermissions)};
-      if ((info.stx_mask & STATX_BTIME) != 0) stamp->birth_time = FromStatxTime(info.stx_btime);
+      *stamp = {
+          .type = TypeOfMode(info.stx_mode),
+          .device = (uint64_t{info.stx_dev_major} << 32) | info.stx_dev_minor,
+          .inode = info.stx_ino,
+          .size_bytes = static_cast<int64_t>(info.stx_size),
+          .modify_time = FromStatxTime(info.stx_mtime),
+          .change_time = FromStatxTime(info.stx_ctime),
+          .mode = static_cast<uint32_t>(info.stx_mode & kPermissions)};
+      if ((info.stx_mask & STATX_BTIME) != 0)
+        stamp->birth_time = FromStatxTime(info.stx_btime);
       return 0;
     }
     if (!MayBeRefusal(errno)) return -1;
@@ -315,27 +361,35 @@ int Stat(int dir, const std::string& path, FileStamp* stamp, bool portable) {
 std::string Identity([[maybe_unused]] int fd) {
 #ifdef __linux__
   struct statx info;
-  if (::statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &info) == 0 && (info.stx_mask & STATX_BTIME) != 0) {
+  if (::statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &info) == 0 &&
+      (info.stx_mask & STATX_BTIME) != 0) {
     const absl::Time birth = FromStatxTime(info.stx_btime);
     // Within a tick of the clock another one could be made with the same inode.
-    if (MayBeRacy({.modify_time = birth, .change_time = birth}, absl::Now())) return "";
-    return absl::StrCat(info.stx_dev_major, ":", info.stx_dev_minor, " ", info.stx_ino, " ", absl::ToUnixNanos(birth));
+    if (MayBeRacy({.modify_time = birth, .change_time = birth}, absl::Now()))
+      return "";
+    return absl::StrCat(info.stx_dev_major, ":", info.stx_dev_minor, " ",
+                        info.stx_ino, " ", absl::ToUnixNanos(birth));
   }
 #endif
   return "";
 }
 
-int ForEachEntry(int dir, absl::FunctionRef<bool(absl::string_view name, EntryType type)> visit, bool portable) {
+int ForEachEntry(
+    int dir,
+    absl::FunctionRef<bool(absl::string_view name, EntryType type)> visit,
+    bool portable) {
 #ifdef __linux__
   if (!portable && !Known(g_no_getdents64)) {
-    const auto buffer = std::make_unique_for_overwrite<char[]>(kEntryBufferBytes);
+    const auto buffer =
+        std::make_unique_for_overwrite<char[]>(kEntryBufferBytes);
     if (::lseek(dir, 0, SEEK_SET) < 0) return -1;
     int error = 0;
-    const int result = ForEachRawEntry(dir, buffer.get(), [&](const char* name, unsigned char raw_type) {
-      const auto type = TypeOfEntry(dir, raw_type, name);
-      if (!type && errno != ENOENT) error = errno;
-      return type ? visit(name, *type) : error == 0;
-    });
+    const int result = ForEachRawEntry(
+        dir, buffer.get(), [&](const char* name, unsigned char raw_type) {
+          const auto type = TypeOfEntry(dir, raw_type, name);
+          if (!type && errno != ENOENT) error = errno;
+          return type ? visit(name, *type) : error == 0;
+        });
     if (error != 0) {
       errno = error;
       return -1;
@@ -346,32 +400,41 @@ int ForEachEntry(int dir, absl::FunctionRef<bool(absl::string_view name, EntryTy
   return PortableForEachEntry(dir, visit);
 }
 
-int Summarize([[maybe_unused]] int dir, [[maybe_unused]] bool file_sizes, [[maybe_unused]] DirSummary* summary,
-              [[maybe_unused]] absl::FunctionRef<void(const char* name)> failed) {
+int Summarize(
+    [[maybe_unused]] int dir, [[maybe_unused]] bool file_sizes,
+    [[maybe_unused]] DirSummary* summary,
+    [[maybe_unused]] absl::FunctionRef<void(const char* name)> failed) {
 #ifdef __linux__
   if (!Known(g_no_getdents64) && !(file_sizes && Known(g_no_statx))) {
-    // A scan reads one directory after the other: their buffer need not be made for each.
-    thread_local const auto buffer = std::make_unique_for_overwrite<char[]>(kEntryBufferBytes);
+    // A scan reads one directory after the other: their buffer need not be made
+    // for each.
+    thread_local const auto buffer =
+        std::make_unique_for_overwrite<char[]>(kEntryBufferBytes);
     FileSums sums;
-    const int result = ForEachRawEntry(dir, buffer.get(), [&](const char* name, unsigned char raw_type) {
-      const bool told = raw_type == DT_REG || raw_type == DT_DIR;  // Nearly all are.
-      const auto type = !told                ? TypeOfEntry(dir, raw_type, name)
-                        : raw_type == DT_REG ? std::optional(EntryType::kFile)
-                                             : std::optional(EntryType::kDirectory);
-      if (!type && errno != ENOENT) failed(name);
-      if (type == EntryType::kDirectory) summary->subdirectories.append(name, std::strlen(name) + 1);
-      if (type != EntryType::kFile) return true;
-      if (!file_sizes) {
-        ++sums.count;
-      } else if (!sums.Add(dir, name) && errno != ENOENT) {
-        failed(name);
-      }
-      return true;
-    });
+    const int result = ForEachRawEntry(
+        dir, buffer.get(), [&](const char* name, unsigned char raw_type) {
+          // Nearly all are.
+          const bool told = raw_type == DT_REG || raw_type == DT_DIR;
+          const auto type = !told ? TypeOfEntry(dir, raw_type, name)
+                            : raw_type == DT_REG
+                                ? std::optional(EntryType::kFile)
+                                : std::optional(EntryType::kDirectory);
+          if (!type && errno != ENOENT) failed(name);
+          if (type == EntryType::kDirectory)
+            summary->subdirectories.append(name, std::strlen(name) + 1);
+          if (type != EntryType::kFile) return true;
+          if (!file_sizes) {
+            ++sums.count;
+          } else if (!sums.Add(dir, name) && errno != ENOENT) {
+            failed(name);
+          }
+          return true;
+        });
     if (result != kRefused) {
       summary->file_count += sums.count;
       summary->size_bytes += sums.bytes;
-      if (sums.count > 0 && file_sizes) summary->modify_time = std::max(summary->modify_time, sums.newest());
+      if (sums.count > 0 && file_sizes)
+        summary->modify_time = std::max(summary->modify_time, sums.newest());
       return result;
     }
   }
@@ -380,21 +443,27 @@ int Summarize([[maybe_unused]] int dir, [[maybe_unused]] bool file_sizes, [[mayb
   return -1;
 }
 
-int64_t CopyRange([[maybe_unused]] int from, [[maybe_unused]] int64_t offset, [[maybe_unused]] int to,
-                  [[maybe_unused]] int64_t size, [[maybe_unused]] bool portable) {
+int64_t CopyRange([[maybe_unused]] int from, [[maybe_unused]] int64_t offset,
+                  [[maybe_unused]] int to, [[maybe_unused]] int64_t size,
+                  [[maybe_unused]] bool portable) {
 #ifdef __linux__
   if (!portable) {
     off64_t at = offset;
     int64_t copied = 0;
     while (copied < size) {
-      const ssize_t got = Retry([&] { return ::copy_file_range(from, &at, to, nullptr, size - copied, 0); });
+      const ssize_t got = Retry([&] {
+        return ::copy_file_range(from, &at, to, nullptr, size - copied, 0);
+      });
       if (got > 0) {
         copied += got;
         continue;
       }
-      // Some file systems answer 0 for files that say they are empty, and have content all the same.
+      // Some file systems answer 0 for files that say they are empty, and have
+      // content all the same.
       if (copied > 0 && got == 0) return copied;
-      if (copied > 0 || !(got == 0 || MayBeRefusal(errno) || errno == EXDEV || errno == EBADF)) return -1;
+      if (copied > 0 || !(got == 0 || MayBeRefusal(errno) || errno == EXDEV ||
+                          errno == EBADF))
+        return -1;
       break;
     }
     if (copied > 0) return copied;
@@ -406,22 +475,27 @@ int64_t CopyRange([[maybe_unused]] int from, [[maybe_unused]] int64_t offset, [[
 
 void AdviseSequential([[maybe_unused]] int fd) {
 #ifdef POSIX_FADV_SEQUENTIAL
-  ::posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);  // Advice: where it is not taken, reading is just slower.
+  // Advice: where it is not taken, reading is just slower.
+  ::posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 #endif
 }
 
-void StartWriteback([[maybe_unused]] int fd, [[maybe_unused]] int64_t offset, [[maybe_unused]] int64_t size) {
+void StartWriteback([[maybe_unused]] int fd, [[maybe_unused]] int64_t offset,
+                    [[maybe_unused]] int64_t size) {
 #ifdef __linux__
-  ::sync_file_range(fd, offset, size, SYNC_FILE_RANGE_WRITE);  // Its failures are told by the sync.
+  // Its failures are told by the sync.
+  ::sync_file_range(fd, offset, size, SYNC_FILE_RANGE_WRITE);
 #endif
 }
 
 std::string BootId() {
 #ifdef __linux__
-  const base::UniqueFd fd(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
+  const base::UniqueFd fd(
+      ::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
   char text[64];
   const ssize_t size = fd.ok() ? ::read(fd.get(), text, sizeof(text)) : 0;
-  if (size > 1) return std::string(text, static_cast<size_t>(size - 1));  // It ends with a newline.
+  // It ends with a newline.
+  if (size > 1) return std::string(text, static_cast<size_t>(size - 1));
 #endif
   return "";
 }

@@ -34,21 +34,30 @@ size_t MaxWatches() {
 
 class InotifyWatcher final : public Watcher {
  public:
-  InotifyWatcher(base::UniqueFd fd, std::string base_path, absl::string_view entry)
-      : fd_(std::move(fd)), base_path_(std::move(base_path)), entry_(entry), max_watches_(MaxWatches()) {}
+  InotifyWatcher(base::UniqueFd fd, std::string base_path,
+                 absl::string_view entry)
+      : fd_(std::move(fd)),
+        base_path_(std::move(base_path)),
+        entry_(entry),
+        max_watches_(MaxWatches()) {}
 
   bool Add(absl::string_view name) override {
     if (watches_.contains(name)) return true;
     if (watches_.size() >= max_watches_) return false;
-    constexpr uint32_t kEvents = IN_CLOSE_WRITE | IN_MODIFY | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO |
-                                 IN_MOVE_SELF | IN_DELETE_SELF | IN_ONLYDIR | IN_DONT_FOLLOW | IN_EXCL_UNLINK;
+    constexpr uint32_t kEvents = IN_CLOSE_WRITE | IN_MODIFY | IN_CREATE |
+                                 IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO |
+                                 IN_MOVE_SELF | IN_DELETE_SELF | IN_ONLYDIR |
+                                 IN_DONT_FOLLOW | IN_EXCL_UNLINK;
     const std::string path = absl::StrCat(base_path_, "/", name);
     const int watch = ::inotify_add_watch(fd_.get(), path.c_str(), kEvents);
     if (watch < 0) {
-      if (errno == ENOSPC) max_watches_ = watches_.size();  // Others took theirs: what is watched is all there will be.
+      // Others took theirs: what is watched is all there will be.
+      if (errno == ENOSPC) max_watches_ = watches_.size();
       return false;
     }
-    Forget(watch);  // A directory that was moved here under another name has the watch it had there.
+    // A directory that was moved here under another name has the watch it had
+    // there.
+    Forget(watch);
     names_[watch] = std::string(name);
     watches_[name] = watch;
     return true;
@@ -57,7 +66,8 @@ class InotifyWatcher final : public Watcher {
   std::vector<std::string> TakeChanged() override {
     absl::flat_hash_set<std::string> changed;
     alignas(inotify_event) char buffer[64 * 1024];
-    for (ssize_t size; (size = ::read(fd_.get(), buffer, sizeof(buffer))) > 0;) {
+    for (ssize_t size;
+         (size = ::read(fd_.get(), buffer, sizeof(buffer))) > 0;) {
       for (ssize_t at = 0; at < size;) {
         const auto* event = reinterpret_cast<const inotify_event*>(buffer + at);
         at += static_cast<ssize_t>(sizeof(inotify_event) + event->len);
@@ -70,14 +80,18 @@ class InotifyWatcher final : public Watcher {
   bool TakeOverflow() override { return std::exchange(overflow_, false); }
 
  private:
-  void Hear(const inotify_event& event, absl::flat_hash_set<std::string>& changed) {
+  void Hear(const inotify_event& event,
+            absl::flat_hash_set<std::string>& changed) {
     if ((event.mask & IN_Q_OVERFLOW) != 0) overflow_ = true;
     const auto it = names_.find(event.wd);
     if (it == names_.end()) return;
-    const bool left = (event.mask & (IN_MOVE_SELF | IN_DELETE_SELF | IN_IGNORED)) != 0;
-    if (left || (event.len > 0 && entry_ == event.name)) changed.insert(it->second);
+    const bool left =
+        (event.mask & (IN_MOVE_SELF | IN_DELETE_SELF | IN_IGNORED)) != 0;
+    if (left || (event.len > 0 && entry_ == event.name))
+      changed.insert(it->second);
     if (!left) return;
-    if ((event.mask & IN_MOVE_SELF) != 0) ::inotify_rm_watch(fd_.get(), event.wd);
+    if ((event.mask & IN_MOVE_SELF) != 0)
+      ::inotify_rm_watch(fd_.get(), event.wd);
     Forget(event.wd);
   }
 
@@ -93,7 +107,8 @@ class InotifyWatcher final : public Watcher {
   const std::string entry_;
   size_t max_watches_;
   bool overflow_ = false;
-  absl::flat_hash_map<int, std::string> names_;    // By watch; the inverse of watches_.
+  // By watch; the inverse of watches_.
+  absl::flat_hash_map<int, std::string> names_;
   absl::flat_hash_map<std::string, int> watches_;  // By name.
 };
 
@@ -101,11 +116,15 @@ class InotifyWatcher final : public Watcher {
 
 }  // namespace
 
-std::unique_ptr<Watcher> MakeWatcher([[maybe_unused]] const std::string& base_path,
-                                     [[maybe_unused]] absl::string_view entry, [[maybe_unused]] OpenOptions options) {
+std::unique_ptr<Watcher> MakeWatcher(
+    [[maybe_unused]] const std::string& base_path,
+    [[maybe_unused]] absl::string_view entry,
+    [[maybe_unused]] OpenOptions options) {
 #ifdef __linux__
-  base::UniqueFd fd(options.portable ? -1 : ::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
-  if (fd.ok()) return std::make_unique<InotifyWatcher>(std::move(fd), base_path, entry);
+  base::UniqueFd fd(
+      options.portable ? -1 : ::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+  if (fd.ok())
+    return std::make_unique<InotifyWatcher>(std::move(fd), base_path, entry);
 #endif
   return std::make_unique<NoWatcher>();
 }

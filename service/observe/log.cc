@@ -31,31 +31,37 @@ bool IsPlain(char c) { return c >= ' ' && c <= '~' && c != '"' && c != '\\'; }
 
 // `text` as a JSON string.
 std::string Quoted(absl::string_view text) {
-  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return nlohmann::json(text).dump(-1, ' ', false,
+                                   nlohmann::json::error_handler_t::replace);
 }
 
 // What a client sent, as a JSON string.
 std::string QuotedEcho(absl::string_view text) {
   // Nearly always so, and ten times as fast.
-  if (text.size() <= base::kMaxEchoBytes && std::all_of(text.begin(), text.end(), IsPlain)) {
+  if (text.size() <= base::kMaxEchoBytes &&
+      std::all_of(text.begin(), text.end(), IsPlain)) {
     return absl::StrCat("\"", text, "\"");
   }
   return Quoted(base::Echo(text));
 }
 
 bool IsServerFault(const absl::Status& status) {
-  return absl::IsInternal(status) || absl::IsDataLoss(status) || absl::IsResourceExhausted(status) ||
-         absl::IsUnknown(status);
+  return absl::IsInternal(status) || absl::IsDataLoss(status) ||
+         absl::IsResourceExhausted(status) || absl::IsUnknown(status);
 }
 
-// Hands lines on in batches. After a batch the log's thread rests, and what is queued meanwhile makes the next one: a
-// busy server then pays neither a wake-up nor a write for each line. A lone line is written at once.
-class BatchingSink final : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
+// Hands lines on in batches. After a batch the log's thread rests, and what is
+// queued meanwhile makes the next one: a busy server then pays neither a
+// wake-up nor a write for each line. A lone line is written at once.
+class BatchingSink final
+    : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
  public:
   // `queue` must outlive this.
-  BatchingSink(spdlog::sink_ptr sink, spdlog::details::thread_pool* queue) : sink_(std::move(sink)), queue_(queue) {
+  BatchingSink(spdlog::sink_ptr sink, spdlog::details::thread_pool* queue)
+      : sink_(std::move(sink)), queue_(queue) {
     // A batch is formatted already, and ends with an end of line.
-    sink_->set_formatter(std::make_unique<spdlog::pattern_formatter>("%v", spdlog::pattern_time_type::utc, ""));
+    sink_->set_formatter(std::make_unique<spdlog::pattern_formatter>(
+        "%v", spdlog::pattern_time_type::utc, ""));
   }
 
  private:
@@ -68,7 +74,8 @@ class BatchingSink final : public spdlog::sinks::base_sink<spdlog::details::null
 
   void flush_() override {
     if (batch_.size() == 0) return;
-    sink_->log({"", spdlog::level::info, spdlog::string_view_t(batch_.data(), batch_.size())});
+    sink_->log({"", spdlog::level::info,
+                spdlog::string_view_t(batch_.data(), batch_.size())});
     sink_->flush();
     batch_.clear();
   }
@@ -79,7 +86,8 @@ class BatchingSink final : public spdlog::sinks::base_sink<spdlog::details::null
 };
 
 // Writes batches to a file.
-class FileSink final : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
+class FileSink final
+    : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
  public:
   explicit FileSink(std::unique_ptr<LogFile> file) : file_(std::move(file)) {}
 
@@ -99,48 +107,62 @@ absl::StatusOr<std::unique_ptr<Log>> Log::Open(const Options& options) {
   if (options.file.empty()) {
     sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
   } else {
-    ASSIGN_OR_RETURN(auto file, LogFile::Open(options.file, {.follow_links = options.follow_links}));
+    ASSIGN_OR_RETURN(
+        auto file,
+        LogFile::Open(options.file, {.follow_links = options.follow_links}));
     sink = std::make_shared<FileSink>(std::move(file));
   }
   auto queue = std::make_shared<spdlog::details::thread_pool>(kQueuedLines, 1);
-  auto logger =
-      std::make_shared<spdlog::async_logger>("workspaced", std::make_shared<BatchingSink>(std::move(sink), queue.get()),
-                                             queue, spdlog::async_overflow_policy::overrun_oldest);
-  logger->set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%fZ","level":"%l",%v})", spdlog::pattern_time_type::utc);
+  auto logger = std::make_shared<spdlog::async_logger>(
+      "workspaced",
+      std::make_shared<BatchingSink>(std::move(sink), queue.get()), queue,
+      spdlog::async_overflow_policy::overrun_oldest);
+  logger->set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%fZ","level":"%l",%v})",
+                      spdlog::pattern_time_type::utc);
   logger->flush_on(spdlog::level::warn);
-  return std::unique_ptr<Log>(new Log(std::move(queue), std::move(logger), options.calls));
+  return std::unique_ptr<Log>(
+      new Log(std::move(queue), std::move(logger), options.calls));
 }
 
-Log::Log(std::shared_ptr<spdlog::details::thread_pool> queue, std::shared_ptr<spdlog::logger> logger,
-         CallLogLevel calls)
+Log::Log(std::shared_ptr<spdlog::details::thread_pool> queue,
+         std::shared_ptr<spdlog::logger> logger, CallLogLevel calls)
     : logger_(std::move(logger)), queue_(std::move(queue)), calls_(calls) {}
 
 Log::~Log() { logger_->flush(); }
 
 bool Log::Wants(const absl::Status& status) const {
-  return calls_ == CallLogLevel::kAll || (calls_ == CallLogLevel::kErrors && IsServerFault(status));
+  return calls_ == CallLogLevel::kAll ||
+         (calls_ == CallLogLevel::kErrors && IsServerFault(status));
 }
 
-void Log::Call(absl::string_view method, absl::string_view project, const absl::Status& status, absl::Duration duration,
+void Log::Call(absl::string_view method, absl::string_view project,
+               const absl::Status& status, absl::Duration duration,
                absl::string_view peer) {
   if (!Wants(status) || queue_->queue_size() >= kQueuedCalls) return;
-  std::string line = absl::StrCat(R"("method":")", method, R"(","code":")", absl::StatusCodeToString(status.code()),
-                                  R"(","micros":)", absl::ToInt64Microseconds(duration));
-  if (!project.empty()) absl::StrAppend(&line, R"(,"project":)", QuotedEcho(project));
+  std::string line =
+      absl::StrCat(R"("method":")", method, R"(","code":")",
+                   absl::StatusCodeToString(status.code()), R"(","micros":)",
+                   absl::ToInt64Microseconds(duration));
+  if (!project.empty())
+    absl::StrAppend(&line, R"(,"project":)", QuotedEcho(project));
   if (!peer.empty()) absl::StrAppend(&line, R"(,"peer":)", QuotedEcho(peer));
   if (!status.ok()) {
-    absl::StrAppend(&line, R"(,"reason":)", Quoted(base::GetReason(status)), R"(,"message":)",
-                    Quoted(status.message()));
+    absl::StrAppend(&line, R"(,"reason":)", Quoted(base::GetReason(status)),
+                    R"(,"message":)", Quoted(status.message()));
   }
-  logger_->log(IsServerFault(status) ? spdlog::level::warn : spdlog::level::info, spdlog::string_view_t(line));
+  logger_->log(
+      IsServerFault(status) ? spdlog::level::warn : spdlog::level::info,
+      spdlog::string_view_t(line));
 }
 
 void Log::Info(absl::string_view message) {
-  logger_->info(spdlog::string_view_t(absl::StrCat(R"("message":)", Quoted(message))));
+  logger_->info(
+      spdlog::string_view_t(absl::StrCat(R"("message":)", Quoted(message))));
 }
 
 void Log::Warning(absl::string_view message) {
-  logger_->warn(spdlog::string_view_t(absl::StrCat(R"("message":)", Quoted(message))));
+  logger_->warn(
+      spdlog::string_view_t(absl::StrCat(R"("message":)", Quoted(message))));
 }
 
 void Log::Problem(absl::string_view what, const absl::Status& problem) {
@@ -148,7 +170,8 @@ void Log::Problem(absl::string_view what, const absl::Status& problem) {
   {
     absl::MutexLock lock(&mutex_);
     auto it = rates_.find(what);
-    if (it == rates_.end()) it = rates_.emplace(std::string(what), Rate()).first;
+    if (it == rates_.end())
+      it = rates_.emplace(std::string(what), Rate()).first;
     Rate& rate = it->second;
     const auto now = std::chrono::steady_clock::now();
     if (now < rate.next) {
@@ -158,12 +181,14 @@ void Log::Problem(absl::string_view what, const absl::Status& problem) {
     rate.next = now + kProblemInterval;
     left_out = std::exchange(rate.left_out, 0);
   }
-  std::string line = absl::StrCat(R"("message":)", Quoted(absl::StrCat(what, ": ", problem.message())));
+  std::string line = absl::StrCat(
+      R"("message":)", Quoted(absl::StrCat(what, ": ", problem.message())));
   const auto info = base::GetErrorInfo(problem);
   for (const char* key : {"path", "file", "errno"}) {
     if (!info) break;
     const auto it = info->metadata.find(key);
-    if (it != info->metadata.end()) absl::StrAppend(&line, R"(,")", key, R"(":)", Quoted(it->second));
+    if (it != info->metadata.end())
+      absl::StrAppend(&line, R"(,")", key, R"(":)", Quoted(it->second));
   }
   if (left_out > 0) absl::StrAppend(&line, R"(,"left_out":)", left_out);
   logger_->warn(spdlog::string_view_t(line));

@@ -15,21 +15,27 @@ namespace mlops::observe {
 namespace {
 
 constexpr mode_t kMode = 0644;
-// What OpenFile() says of a file that is not what it should be; no system call says so of a file.
+// What OpenFile() says of a file that is not what it should be; no system call
+// says so of a file.
 constexpr int kUnsuitable = EBADMSG;
 
 absl::Status CannotWrite(const std::string& path, absl::string_view why) {
-  return absl::FailedPreconditionError(absl::StrCat("cannot write the log ", path, ": ", why));
+  return absl::FailedPreconditionError(
+      absl::StrCat("cannot write the log ", path, ": ", why));
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<LogFile>> LogFile::Open(const std::string& path, Options options) {
+absl::StatusOr<std::unique_ptr<LogFile>> LogFile::Open(const std::string& path,
+                                                       Options options) {
   const std::filesystem::path file(path);
-  const std::string parent = file.has_parent_path() ? file.parent_path().string() : ".";
-  base::UniqueFd dir(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const std::string parent =
+      file.has_parent_path() ? file.parent_path().string() : ".";
+  base::UniqueFd dir(
+      ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!dir.ok()) return CannotWrite(path, std::strerror(errno));
-  auto log = std::unique_ptr<LogFile>(new LogFile(std::move(dir), file.filename().string(), options));
+  auto log = std::unique_ptr<LogFile>(
+      new LogFile(std::move(dir), file.filename().string(), options));
   switch (const int error = log->OpenFile()) {
     case 0:
     case ENOSPC:
@@ -45,13 +51,16 @@ absl::StatusOr<std::unique_ptr<LogFile>> LogFile::Open(const std::string& path, 
 
 int LogFile::OpenFile() {
   if (file_.ok()) return 0;
-  // Without O_NONBLOCK a pipe would hold the server until somebody reads from it.
-  const int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | (options_.follow_links ? 0 : O_NOFOLLOW | O_NONBLOCK);
+  // Without O_NONBLOCK a pipe would hold the server until somebody reads from
+  // it.
+  const int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
+                    (options_.follow_links ? 0 : O_NOFOLLOW | O_NONBLOCK);
   base::UniqueFd file(::openat(dir_.get(), name_.c_str(), flags, kMode));
   struct stat info;
   if (!file.ok() || ::fstat(file.get(), &info) != 0) return errno;
   is_regular_ = S_ISREG(info.st_mode);
-  if (!options_.follow_links && (!is_regular_ || info.st_nlink != 1)) return kUnsuitable;
+  if (!options_.follow_links && (!is_regular_ || info.st_nlink != 1))
+    return kUnsuitable;
   size_bytes_ = is_regular_ ? info.st_size : 0;
   file_ = std::move(file);
   return 0;
@@ -59,12 +68,15 @@ int LogFile::OpenFile() {
 
 void LogFile::Rotate() {
   const std::string older = absl::StrCat(name_, ".1");
-  if (::renameat(dir_.get(), name_.c_str(), dir_.get(), older.c_str()) != 0) return;
+  if (::renameat(dir_.get(), name_.c_str(), dir_.get(), older.c_str()) != 0)
+    return;
   file_.Reset();
 }
 
 void LogFile::Write(absl::string_view lines) {
-  if (is_regular_ && size_bytes_ + static_cast<int64_t>(lines.size()) > options_.max_bytes) Rotate();
+  if (is_regular_ &&
+      size_bytes_ + static_cast<int64_t>(lines.size()) > options_.max_bytes)
+    Rotate();
   if (OpenFile() != 0) return;
   while (!lines.empty()) {
     const ssize_t written = ::write(file_.get(), lines.data(), lines.size());

@@ -13,19 +13,23 @@
 
 namespace mlops::observe {
 
-// A file that lines are appended to. When it would grow beyond its size, it is renamed to "<name>.1", in place of an
-// older one, and begun anew. It stays in the directory in which it was opened, wherever that is moved; nothing is ever
+// A file that lines are appended to. When it would grow beyond its size, it is
+// renamed to "<name>.1", in place of an older one, and begun anew. It stays in
+// the directory in which it was opened, wherever that is moved; nothing is ever
 // made under its old path. Not thread-safe.
 class LogFile {
  public:
   struct Options {
     int64_t max_bytes = 10 << 20;
-    bool follow_links = true;  // If not, the file must be a regular one with one name, or it is refused.
+    // If not, the file must be a regular one with one name, or it is refused.
+    bool follow_links = true;
   };
 
-  // Opens `path`, which is made if it is missing; its directory must exist. FAILED_PRECONDITION, as a sentence, if it
-  // cannot be opened, but not for want of space.
-  static absl::StatusOr<std::unique_ptr<LogFile>> Open(const std::string& path, Options options);
+  // Opens `path`, which is made if it is missing; its directory must exist.
+  // FAILED_PRECONDITION, as a sentence, if it cannot be opened, but not for
+  // want of space.
+  static absl::StatusOr<std::unique_ptr<LogFile>> Open(const std::string& path,
+                                                       Options options);
 
   // Appends whole lines, which are lost if the disk is full.
   void Write(absl::string_view lines);

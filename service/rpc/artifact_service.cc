@@ -15,86 +15,110 @@ using core::RelativePath;
 
 namespace {
 
-// Before the call is decoded, to choose the pool that handles it. A request that cannot be decoded is refused there.
+// Before the call is decoded, to choose the pool that handles it. A request
+// that cannot be decoded is refused there.
 bool WantsChecksum(const grpc::ByteBuffer& bytes) {
   pb::GetArtifactRequest request;
-  return CheckRequestSize(bytes.Length()).ok() && Decode(bytes, &request).ok() && request.checksum();
+  return CheckRequestSize(bytes.Length()).ok() &&
+         Decode(bytes, &request).ok() && request.checksum();
 }
 
 }  // namespace
 
-grpc::ServerUnaryReactor* ArtifactService::GetArtifact(grpc::CallbackServerContext* context,
-                                                       const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
-  const Method& method = WantsChecksum(*request) ? kGetArtifactChecksum : kGetArtifact;
+grpc::ServerUnaryReactor* ArtifactService::GetArtifact(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
+  const Method& method =
+      WantsChecksum(*request) ? kGetArtifactChecksum : kGetArtifact;
   return calls_->Unary<pb::GetArtifactRequest, pb::Artifact>(
-      method, context, request, response, [this, context](const auto& request, auto* response) {
-        ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
-        ASSIGN_OR_RETURN(const RelativePath path, RelativePath::Parse(request.path(), RelativePath::Use::kFind));
+      method, context, request, response,
+      [this, context](const auto& request, auto* response) {
+        ASSIGN_OR_RETURN(const ProjectName project,
+                         ProjectName::Parse(request.project()));
+        ASSIGN_OR_RETURN(
+            const RelativePath path,
+            RelativePath::Parse(request.path(), RelativePath::Use::kFind));
         const auto cancelled = [context] { return context->IsCancelled(); };
-        ASSIGN_OR_RETURN(const Artifact artifact, artifacts_->Get(project, path, request.checksum(), cancelled));
+        ASSIGN_OR_RETURN(
+            const Artifact artifact,
+            artifacts_->Get(project, path, request.checksum(), cancelled));
         ToProto(artifact, response);
         return absl::OkStatus();
       });
 }
 
-grpc::ServerUnaryReactor* ArtifactService::ListArtifacts(grpc::CallbackServerContext* context,
-                                                         const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
+grpc::ServerUnaryReactor* ArtifactService::ListArtifacts(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
   return calls_->Unary<pb::ListArtifactsRequest, pb::ListArtifactsResponse>(
-      kListArtifacts, context, request, response, [this](const auto& request, auto* response) {
-        ASSIGN_OR_RETURN(const core::ListArtifactsArgs args, FromProto(request));
+      kListArtifacts, context, request, response,
+      [this](const auto& request, auto* response) {
+        ASSIGN_OR_RETURN(const core::ListArtifactsArgs args,
+                         FromProto(request));
         ASSIGN_OR_RETURN(const core::ArtifactPage page, artifacts_->List(args));
-        for (const Artifact& artifact : page.artifacts) ToProto(artifact, response->add_artifacts());
+        for (const Artifact& artifact : page.artifacts)
+          ToProto(artifact, response->add_artifacts());
         response->set_next_page_token(page.next_page_token);
         return absl::OkStatus();
       });
 }
 
-grpc::ServerWriteReactor<grpc::ByteBuffer>* ArtifactService::ReadArtifact(grpc::CallbackServerContext* context,
-                                                                          const grpc::ByteBuffer* request) {
+grpc::ServerWriteReactor<grpc::ByteBuffer>* ArtifactService::ReadArtifact(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
   return new ArtifactReadStream(streams_, context, *request);
 }
 
-grpc::ServerReadReactor<grpc::ByteBuffer>* ArtifactService::WriteArtifact(grpc::CallbackServerContext* context,
-                                                                          grpc::ByteBuffer* response) {
+grpc::ServerReadReactor<grpc::ByteBuffer>* ArtifactService::WriteArtifact(
+    grpc::CallbackServerContext* context, grpc::ByteBuffer* response) {
   return new ArtifactWriteStream(streams_, context, response);
 }
 
-grpc::ServerUnaryReactor* ArtifactService::GetUpload(grpc::CallbackServerContext* context,
-                                                     const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
+grpc::ServerUnaryReactor* ArtifactService::GetUpload(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
   return calls_->Unary<pb::GetUploadRequest, pb::Upload>(
-      kGetUpload, context, request, response, [this](const auto& request, auto* response) {
-        ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
-        ASSIGN_OR_RETURN(const std::string upload_id, ParseUploadId(request.upload_id()));
-        ASSIGN_OR_RETURN(const core::UploadState state, artifacts_->GetUpload(project, upload_id));
+      kGetUpload, context, request, response,
+      [this](const auto& request, auto* response) {
+        ASSIGN_OR_RETURN(const ProjectName project,
+                         ProjectName::Parse(request.project()));
+        ASSIGN_OR_RETURN(const std::string upload_id,
+                         ParseUploadId(request.upload_id()));
+        ASSIGN_OR_RETURN(const core::UploadState state,
+                         artifacts_->GetUpload(project, upload_id));
         response->set_upload_id(upload_id);
         response->set_path(state.path);
         response->set_offset(state.offset);
         ToProto(state.expire_time, response->mutable_expire_time());
-        if (state.artifact) ToProto(*state.artifact, response->mutable_artifact());
+        if (state.artifact)
+          ToProto(*state.artifact, response->mutable_artifact());
         response->set_staged_path(state.staged_path);
         response->set_staged_etag(state.staged_etag);
         return absl::OkStatus();
       });
 }
 
-grpc::ServerUnaryReactor* ArtifactService::DeleteArtifact(grpc::CallbackServerContext* context,
-                                                          const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
+grpc::ServerUnaryReactor* ArtifactService::DeleteArtifact(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
   const auto handler = [this, context](const auto& request, auto* response) {
     ASSIGN_OR_RETURN(const core::DeleteArtifactArgs args, FromProto(request));
     const auto cancelled = [context] { return context->IsCancelled(); };
-    ASSIGN_OR_RETURN(const core::DeletedArtifacts deleted, artifacts_->Delete(args, cancelled));
+    ASSIGN_OR_RETURN(const core::DeletedArtifacts deleted,
+                     artifacts_->Delete(args, cancelled));
     response->set_file_count(ClampToInt32(deleted.file_count));
     response->set_size_bytes(deleted.size_bytes);
     return absl::OkStatus();
   };
-  return calls_->Unary<pb::DeleteArtifactRequest, pb::DeleteArtifactResponse>(kDeleteArtifact, context, request,
-                                                                              response, handler);
+  return calls_->Unary<pb::DeleteArtifactRequest, pb::DeleteArtifactResponse>(
+      kDeleteArtifact, context, request, response, handler);
 }
 
-grpc::ServerUnaryReactor* ArtifactService::MoveArtifact(grpc::CallbackServerContext* context,
-                                                        const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
+grpc::ServerUnaryReactor* ArtifactService::MoveArtifact(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
   return calls_->Unary<pb::MoveArtifactRequest, pb::Artifact>(
-      kMoveArtifact, context, request, response, [this](const auto& request, auto* response) {
+      kMoveArtifact, context, request, response,
+      [this](const auto& request, auto* response) {
         ASSIGN_OR_RETURN(const core::TransferArgs args, FromProto(request));
         ASSIGN_OR_RETURN(const Artifact artifact, artifacts_->Move(args));
         ToProto(artifact, response);
@@ -102,26 +126,35 @@ grpc::ServerUnaryReactor* ArtifactService::MoveArtifact(grpc::CallbackServerCont
       });
 }
 
-grpc::ServerUnaryReactor* ArtifactService::CopyArtifact(grpc::CallbackServerContext* context,
-                                                        const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
+grpc::ServerUnaryReactor* ArtifactService::CopyArtifact(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
   return calls_->Unary<pb::CopyArtifactRequest, pb::Artifact>(
-      kCopyArtifact, context, request, response, [this, context](const auto& request, auto* response) {
+      kCopyArtifact, context, request, response,
+      [this, context](const auto& request, auto* response) {
         ASSIGN_OR_RETURN(const core::TransferArgs args, FromProto(request));
         const auto cancelled = [context] { return context->IsCancelled(); };
-        ASSIGN_OR_RETURN(const Artifact artifact, artifacts_->Copy(args, cancelled));
+        ASSIGN_OR_RETURN(const Artifact artifact,
+                         artifacts_->Copy(args, cancelled));
         ToProto(artifact, response);
         return absl::OkStatus();
       });
 }
 
-grpc::ServerUnaryReactor* ArtifactService::MakeDirectory(grpc::CallbackServerContext* context,
-                                                         const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
+grpc::ServerUnaryReactor* ArtifactService::MakeDirectory(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
   return calls_->Unary<pb::MakeDirectoryRequest, pb::Artifact>(
-      kMakeDirectory, context, request, response, [this](const auto& request, auto* response) {
-        ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
+      kMakeDirectory, context, request, response,
+      [this](const auto& request, auto* response) {
+        ASSIGN_OR_RETURN(const ProjectName project,
+                         ProjectName::Parse(request.project()));
         RETURN_IF_ERROR(CheckNoFence(request.fence()));
-        ASSIGN_OR_RETURN(const RelativePath path, RelativePath::Parse(request.path(), RelativePath::Use::kMake));
-        ASSIGN_OR_RETURN(const Artifact artifact, artifacts_->MakeDirectory(project, path));
+        ASSIGN_OR_RETURN(
+            const RelativePath path,
+            RelativePath::Parse(request.path(), RelativePath::Use::kMake));
+        ASSIGN_OR_RETURN(const Artifact artifact,
+                         artifacts_->MakeDirectory(project, path));
         ToProto(artifact, response);
         return absl::OkStatus();
       });

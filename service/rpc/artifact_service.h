@@ -13,25 +13,36 @@ class ArtifactService : public RawService {
  public:
   // Must outlive this.
   explicit ArtifactService(ArtifactStreams* streams)
-      : artifacts_(&streams->artifacts()), calls_(&streams->calls()), streams_(streams) {}
+      : artifacts_(&streams->artifacts()),
+        calls_(&streams->calls()),
+        streams_(streams) {}
 
-  grpc::ServerUnaryReactor* GetArtifact(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+  grpc::ServerUnaryReactor* GetArtifact(grpc::CallbackServerContext* context,
+                                        const grpc::ByteBuffer* request,
                                         grpc::ByteBuffer* response) override;
-  grpc::ServerUnaryReactor* ListArtifacts(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+  grpc::ServerUnaryReactor* ListArtifacts(grpc::CallbackServerContext* context,
+                                          const grpc::ByteBuffer* request,
                                           grpc::ByteBuffer* response) override;
-  grpc::ServerWriteReactor<grpc::ByteBuffer>* ReadArtifact(grpc::CallbackServerContext* context,
-                                                           const grpc::ByteBuffer* request) override;
-  grpc::ServerReadReactor<grpc::ByteBuffer>* WriteArtifact(grpc::CallbackServerContext* context,
-                                                           grpc::ByteBuffer* response) override;
-  grpc::ServerUnaryReactor* GetUpload(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* ReadArtifact(
+      grpc::CallbackServerContext* context,
+      const grpc::ByteBuffer* request) override;
+  grpc::ServerReadReactor<grpc::ByteBuffer>* WriteArtifact(
+      grpc::CallbackServerContext* context,
+      grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* GetUpload(grpc::CallbackServerContext* context,
+                                      const grpc::ByteBuffer* request,
                                       grpc::ByteBuffer* response) override;
-  grpc::ServerUnaryReactor* DeleteArtifact(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+  grpc::ServerUnaryReactor* DeleteArtifact(grpc::CallbackServerContext* context,
+                                           const grpc::ByteBuffer* request,
                                            grpc::ByteBuffer* response) override;
-  grpc::ServerUnaryReactor* MoveArtifact(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+  grpc::ServerUnaryReactor* MoveArtifact(grpc::CallbackServerContext* context,
+                                         const grpc::ByteBuffer* request,
                                          grpc::ByteBuffer* response) override;
-  grpc::ServerUnaryReactor* CopyArtifact(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+  grpc::ServerUnaryReactor* CopyArtifact(grpc::CallbackServerContext* context,
+                                         const grpc::ByteBuffer* request,
                                          grpc::ByteBuffer* response) override;
-  grpc::ServerUnaryReactor* MakeDirectory(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+  grpc::ServerUnaryReactor* MakeDirectory(grpc::CallbackServerContext* context,
+                                          const grpc::ByteBuffer* request,
                                           grpc::ByteBuffer* response) override;
 
  private:

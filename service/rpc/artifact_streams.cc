@@ -29,11 +29,13 @@ template <typename T>
 void DestroyOn(base::ThreadPool& workers, std::unique_ptr<T> object) {
   if (object == nullptr) return;
   // Where there is no room in the queue, it happens here.
-  (void)workers.TrySchedule([object = std::shared_ptr<T>(std::move(object))]() mutable { object.reset(); });
+  (void)workers.TrySchedule([object = std::shared_ptr<T>(std::move(
+                                 object))]() mutable { object.reset(); });
 }
 
 absl::StatusOr<std::string> ParseSha256(const std::string& text) {
-  if (text.size() != kSha256Digits || !std::all_of(text.begin(), text.end(), absl::ascii_isxdigit)) {
+  if (text.size() != kSha256Digits ||
+      !std::all_of(text.begin(), text.end(), absl::ascii_isxdigit)) {
     return FieldInvalid("sha256", "must be 64 hexadecimal digits");
   }
   return absl::AsciiStrToLower(text);
@@ -46,7 +48,8 @@ absl::Status ArtifactStreams::Slot::Take() {
   do {
     if (running >= streams_->max_streams_) {
       streams_->last_refusal_ = SteadyClock::now();
-      return core::Overloaded(absl::StrCat("streams of artifacts, of which ", streams_->max_streams_, " may run"),
+      return core::Overloaded(absl::StrCat("streams of artifacts, of which ",
+                                           streams_->max_streams_, " may run"),
                               kRetryDelay);
     }
   } while (!streams_->running_.compare_exchange_weak(running, running + 1));
@@ -55,15 +58,20 @@ absl::Status ArtifactStreams::Slot::Take() {
 }
 
 void ArtifactStreams::EndIdle() {
-  const bool others_refused = SteadyClock::now() - last_refusal_.load() < Calls::kShortage;
-  live_.EndThose({.patience = calls_->Patience(others_refused), .why = core::ClientIsIdle()});
+  const bool others_refused =
+      SteadyClock::now() - last_refusal_.load() < Calls::kShortage;
+  live_.EndThose({.patience = calls_->Patience(others_refused),
+                  .why = core::ClientIsIdle()});
 }
 
-// --- Reading --------------------------------------------------------------------------------------------------------
+// --- Reading
+// -----------------------------------------------------------------------------
 
-ArtifactReadStream::ArtifactReadStream(ArtifactStreams* streams, grpc::CallbackServerContext* context,
+ArtifactReadStream::ArtifactReadStream(ArtifactStreams* streams,
+                                       grpc::CallbackServerContext* context,
                                        const grpc::ByteBuffer& request)
-    : Stream(&streams->calls(), kReadArtifact, &streams->live(), &streams->workers(), context),
+    : Stream(&streams->calls(), kReadArtifact, &streams->live(),
+             &streams->workers(), context),
       streams_(streams),
       slot_(streams) {
   if (!request.Valid()) NoteCancelled();
@@ -88,7 +96,9 @@ void ArtifactReadStream::OnWriteDone(bool ok) {
   });
 }
 
-void ArtifactReadStream::Release() { DestroyOn(streams_->workers(), std::move(reader_)); }
+void ArtifactReadStream::Release() {
+  DestroyOn(streams_->workers(), std::move(reader_));
+}
 
 ArtifactReadStream::Step ArtifactReadStream::Next() {
   Step step;
@@ -97,7 +107,8 @@ ArtifactReadStream::Step ArtifactReadStream::Next() {
     step.io = true;
     being_written_ = std::move(ready_.front());
     ready_.pop_front();
-    // The last goes with the end. (No hint that the next one follows: with that gRPC 1.51 may wait for ever.)
+    // The last goes with the end. (No hint that the next one follows: with that
+    // gRPC 1.51 may wait for ever.)
     step.last = all_read_ && ready_.empty() && tasks_ == 0;
   }
   if (tasks_ == 0 && ready_.empty() && !all_read_) step.tasks = 1;
@@ -106,7 +117,8 @@ ArtifactReadStream::Step ArtifactReadStream::Next() {
 
 void ArtifactReadStream::StartIo(bool last) {
   if (last) {
-    StartWriteAndFinish(&being_written_, grpc::WriteOptions(), End(absl::OkStatus()));
+    StartWriteAndFinish(&being_written_, grpc::WriteOptions(),
+                        End(absl::OkStatus()));
   } else {
     StartWrite(&being_written_);
   }
@@ -120,11 +132,13 @@ void ArtifactReadStream::Work() {
   TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     all_read_ = all_read;
     if (!status.ok() && !end_.has_value()) end_ = std::move(status);
-    for (grpc::ByteBuffer& message : messages) ready_.push_back(std::move(message));
+    for (grpc::ByteBuffer& message : messages)
+      ready_.push_back(std::move(message));
   });
 }
 
-absl::Status ArtifactReadStream::WorkOnce(std::deque<grpc::ByteBuffer>* messages) {
+absl::Status ArtifactReadStream::WorkOnce(
+    std::deque<grpc::ByteBuffer>* messages) {
   RETURN_IF_ERROR(CheckWanted());
   if (reader_ == nullptr) {
     ASSIGN_OR_RETURN(reader_, streams_->artifacts().OpenForRead(*args_));
@@ -133,18 +147,23 @@ absl::Status ArtifactReadStream::WorkOnce(std::deque<grpc::ByteBuffer>* messages
     messages->push_back(Encode(first));
     if (reader_->remaining_bytes() == 0) return absl::OkStatus();
   }
-  const size_t size = static_cast<size_t>(std::min<int64_t>(reader_->remaining_bytes(), kChunkBytes));
-  ASSIGN_OR_RETURN(grpc::ByteBuffer message,
-                   EncodeData(size, [&](char* data) { return reader_->Read(data, size).status(); }));
+  const size_t size = static_cast<size_t>(
+      std::min<int64_t>(reader_->remaining_bytes(), kChunkBytes));
+  ASSIGN_OR_RETURN(grpc::ByteBuffer message, EncodeData(size, [&](char* data) {
+                     return reader_->Read(data, size).status();
+                   }));
   messages->push_back(std::move(message));
   return absl::OkStatus();
 }
 
-// --- Writing --------------------------------------------------------------------------------------------------------
+// --- Writing
+// -----------------------------------------------------------------------------
 
-ArtifactWriteStream::ArtifactWriteStream(ArtifactStreams* streams, grpc::CallbackServerContext* context,
+ArtifactWriteStream::ArtifactWriteStream(ArtifactStreams* streams,
+                                         grpc::CallbackServerContext* context,
                                          grpc::ByteBuffer* response)
-    : Stream(&streams->calls(), kWriteArtifact, &streams->live(), &streams->workers(), context),
+    : Stream(&streams->calls(), kWriteArtifact, &streams->live(),
+             &streams->workers(), context),
       streams_(streams),
       response_(response),
       slot_(streams) {
@@ -161,7 +180,9 @@ void ArtifactWriteStream::OnReadDone(bool ok) {
   });
 }
 
-void ArtifactWriteStream::Release() { DestroyOn(streams_->workers(), std::move(writer_)); }
+void ArtifactWriteStream::Release() {
+  DestroyOn(streams_->workers(), std::move(writer_));
+}
 
 ArtifactWriteStream::Step ArtifactWriteStream::Next() {
   return {.tasks = tasks_ == 0 && (received_.has_value() || no_more_),
@@ -200,7 +221,8 @@ std::optional<absl::Status> ArtifactWriteStream::WorkOnce(bool* more) {
     if (!message.ok()) return message.status();
     if (message->head.discard()) return Discard(*message);
     message_ = *std::move(message);
-    absl::Status begun = writer_ == nullptr ? BeginUpload(message_->head) : CheckLater(message_->head);
+    absl::Status begun = writer_ == nullptr ? BeginUpload(message_->head)
+                                            : CheckLater(message_->head);
     if (!begun.ok()) return begun;
   }
   if (rehashing_) {
@@ -215,15 +237,18 @@ std::optional<absl::Status> ArtifactWriteStream::WorkOnce(bool* more) {
   return std::nullopt;
 }
 
-absl::StatusOr<core::WriteArgs> ArtifactWriteStream::ParseFirst(const pb::WriteArtifactRequest& first) {
+absl::StatusOr<core::WriteArgs> ArtifactWriteStream::ParseFirst(
+    const pb::WriteArtifactRequest& first) {
   project_ = first.project();
   RETURN_IF_ERROR(CheckNoFence(first.fence()));
   return FromProto(first);
 }
 
-absl::Status ArtifactWriteStream::BeginUpload(const pb::WriteArtifactRequest& first) {
+absl::Status ArtifactWriteStream::BeginUpload(
+    const pb::WriteArtifactRequest& first) {
   ASSIGN_OR_RETURN(const core::WriteArgs args, ParseFirst(first));
-  // Only now: a client that opens streams and says nothing takes none of the slots.
+  // Only now: a client that opens streams and says nothing takes none of the
+  // slots.
   RETURN_IF_ERROR(slot_.Take());
   ASSIGN_OR_RETURN(writer_, streams_->artifacts().OpenForWrite(args));
   rehashing_ = writer_->offset() > 0;
@@ -235,24 +260,32 @@ absl::Status ArtifactWriteStream::Discard(const WriteMessage& message) {
   std::optional<core::WriteArgs> first;
   if (writer_ == nullptr) {
     ASSIGN_OR_RETURN(first, ParseFirst(head));
-    if (first->upload_id.empty()) return FieldInvalid("upload_id", "is required with discard in the first message");
+    if (first->upload_id.empty())
+      return FieldInvalid("upload_id",
+                          "is required with discard in the first message");
   } else {
     RETURN_IF_ERROR(CheckLater(head));
   }
   if (head.finish() || !message.data.pieces.empty()) {
-    return FieldInvalid("discard", "must not come together with data or finish");
+    return FieldInvalid("discard",
+                        "must not come together with data or finish");
   }
-  ASSIGN_OR_RETURN(const auto finished, first ? streams_->artifacts().DiscardUpload(*first) : writer_->Discard());
+  ASSIGN_OR_RETURN(
+      const auto finished,
+      first ? streams_->artifacts().DiscardUpload(*first) : writer_->Discard());
   Answer(finished ? finished->size_bytes : 0, finished);
   return absl::OkStatus();
 }
 
 // What later messages repeat must be what the first one said.
-absl::Status ArtifactWriteStream::CheckLater(const pb::WriteArtifactRequest& head) const {
+absl::Status ArtifactWriteStream::CheckLater(
+    const pb::WriteArtifactRequest& head) const {
   const core::WriteArgs& args = writer_->args();
-  const auto check = [](absl::string_view field, const std::string& now, const std::string& first) {
+  const auto check = [](absl::string_view field, const std::string& now,
+                        const std::string& first) {
     if (now.empty() || now == first) return absl::OkStatus();
-    return FieldInvalid(field, "is not what the first message of the stream says");
+    return FieldInvalid(field,
+                        "is not what the first message of the stream says");
   };
   RETURN_IF_ERROR(CheckNoFence(head.fence()));
   RETURN_IF_ERROR(check("project", head.project(), args.project.str()));
@@ -260,10 +293,14 @@ absl::Status ArtifactWriteStream::CheckLater(const pb::WriteArtifactRequest& hea
   RETURN_IF_ERROR(check("upload_id", head.upload_id(), args.upload_id));
   RETURN_IF_ERROR(check("etag", head.etag(), args.precondition.etag));
   if (head.create_only() && !args.precondition.create_only) {
-    return FieldInvalid("create_only", "is not what the first message of the stream says");
+    return FieldInvalid("create_only",
+                        "is not what the first message of the stream says");
   }
-  if (head.discard() || head.offset() == 0 || head.offset() == writer_->offset()) return absl::OkStatus();
-  return core::UploadOffsetMismatch(args.project.str(), args.upload_id, head.offset(), writer_->offset());
+  if (head.discard() || head.offset() == 0 ||
+      head.offset() == writer_->offset())
+    return absl::OkStatus();
+  return core::UploadOffsetMismatch(args.project.str(), args.upload_id,
+                                    head.offset(), writer_->offset());
 }
 
 absl::Status ArtifactWriteStream::Write(const WriteMessage& message) {
@@ -286,7 +323,8 @@ absl::Status ArtifactWriteStream::WriteData(const WriteMessage& message) {
   // Hashing takes about as long as writing.
   absl::Status written;
   base::RunBoth(
-      streams_->workers(), [&] { written = writer_->Append(pieces); }, [&] { writer_->Hash(pieces); });
+      streams_->workers(), [&] { written = writer_->Append(pieces); },
+      [&] { writer_->Hash(pieces); });
   return written;
 }
 
@@ -295,13 +333,15 @@ absl::Status ArtifactWriteStream::EndUnfinished() {
   if (writer_ == nullptr) return FieldInvalid("project", "is required");
   if (writer_->args().upload_id.empty()) {
     return FieldInvalid("finish",
-                        "did not come before the end of the stream, and there is no upload_id to keep it for");
+                        "did not come before the end of the stream, and there "
+                        "is no upload_id to keep it for");
   }
   Answer(writer_->offset(), std::nullopt);
   return absl::OkStatus();
 }
 
-void ArtifactWriteStream::Answer(int64_t offset, const std::optional<core::Artifact>& artifact) {
+void ArtifactWriteStream::Answer(
+    int64_t offset, const std::optional<core::Artifact>& artifact) {
   pb::WriteArtifactResponse response;
   response.set_offset(offset);
   if (artifact) ToProto(*artifact, response.mutable_artifact());

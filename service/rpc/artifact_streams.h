@@ -21,20 +21,26 @@ namespace mlops::rpc {
 // What the streams of artifacts share. Thread-safe.
 class ArtifactStreams {
  public:
-  // All must outlive this. `workers` read and write files, a chunk a task. At most `max_streams` run at once.
-  ArtifactStreams(core::Artifacts* artifacts, Calls* calls, base::ThreadPool* workers, int max_streams)
-      : artifacts_(artifacts), calls_(calls), workers_(workers), max_streams_(max_streams) {}
+  // All must outlive this. `workers` read and write files, a chunk a task. At
+  // most `max_streams` run at once.
+  ArtifactStreams(core::Artifacts* artifacts, Calls* calls,
+                  base::ThreadPool* workers, int max_streams)
+      : artifacts_(artifacts),
+        calls_(calls),
+        workers_(workers),
+        max_streams_(max_streams) {}
 
   core::Artifacts& artifacts() const { return *artifacts_; }
   Calls& calls() const { return *calls_; }
   base::ThreadPool& workers() const { return *workers_; }
   LiveCalls& live() { return live_; }
 
-  // Ends streams whose clients stand still for too long: sooner where others were refused a slot. To be called about
-  // once a second.
+  // Ends streams whose clients stand still for too long: sooner where others
+  // were refused a slot. To be called about once a second.
   void EndIdle();
 
-  // One of the streams that may run, from Take() until this is destroyed. Not thread-safe.
+  // One of the streams that may run, from Take() until this is destroyed. Not
+  // thread-safe.
   class Slot {
    public:
     explicit Slot(ArtifactStreams* streams) : streams_(streams) {}
@@ -61,10 +67,14 @@ class ArtifactStreams {
   LiveCalls live_;
 };
 
-// One ReadArtifact call. While a chunk is written the next one is read: memory is these two, however slow the reader.
-class ArtifactReadStream final : public Stream<grpc::ServerWriteReactor<grpc::ByteBuffer>> {
+// One ReadArtifact call. While a chunk is written the next one is read: memory
+// is these two, however slow the reader.
+class ArtifactReadStream final
+    : public Stream<grpc::ServerWriteReactor<grpc::ByteBuffer>> {
  public:
-  ArtifactReadStream(ArtifactStreams* streams, grpc::CallbackServerContext* context, const grpc::ByteBuffer& request);
+  ArtifactReadStream(ArtifactStreams* streams,
+                     grpc::CallbackServerContext* context,
+                     const grpc::ByteBuffer& request);
 
   void OnWriteDone(bool ok) override;
 
@@ -81,18 +91,23 @@ class ArtifactReadStream final : public Stream<grpc::ServerWriteReactor<grpc::By
   ArtifactStreams* const streams_;
   ArtifactStreams::Slot slot_;
   std::optional<core::ReadArgs> args_;
-  std::unique_ptr<core::ArtifactReader> reader_;  // Accessed only by the running task.
-  grpc::ByteBuffer being_written_;                // Accessed only while a write is outstanding.
+  // Accessed only by the running task.
+  std::unique_ptr<core::ArtifactReader> reader_;
+  // Accessed only while a write is outstanding.
+  grpc::ByteBuffer being_written_;
 
   std::deque<grpc::ByteBuffer> ready_ ABSL_GUARDED_BY(mutex_);
   bool all_read_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-// One WriteArtifact call. While a message is written the next one is received: memory is these two, however fast the
-// writer.
-class ArtifactWriteStream final : public Stream<grpc::ServerReadReactor<grpc::ByteBuffer>> {
+// One WriteArtifact call. While a message is written the next one is received:
+// memory is these two, however fast the writer.
+class ArtifactWriteStream final
+    : public Stream<grpc::ServerReadReactor<grpc::ByteBuffer>> {
  public:
-  ArtifactWriteStream(ArtifactStreams* streams, grpc::CallbackServerContext* context, grpc::ByteBuffer* response);
+  ArtifactWriteStream(ArtifactStreams* streams,
+                      grpc::CallbackServerContext* context,
+                      grpc::ByteBuffer* response);
 
   void OnReadDone(bool ok) override;
 
@@ -101,11 +116,13 @@ class ArtifactWriteStream final : public Stream<grpc::ServerReadReactor<grpc::By
   void StartIo(bool /*last*/) override { StartRead(&being_read_); }
   // Writes one message, or ends the upload at the end of the stream.
   void Work() override ABSL_LOCKS_EXCLUDED(mutex_);
-  // With what the call ends, if it does now. Sets `more` if the same message is to be gone on with.
+  // With what the call ends, if it does now. Sets `more` if the same message is
+  // to be gone on with.
   std::optional<absl::Status> WorkOnce(bool* more);
   // The message that was received; with the next read begun.
   std::optional<grpc::ByteBuffer> TakeReceived() ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::StatusOr<core::WriteArgs> ParseFirst(const pb::WriteArtifactRequest& first);
+  absl::StatusOr<core::WriteArgs> ParseFirst(
+      const pb::WriteArtifactRequest& first);
   absl::Status BeginUpload(const pb::WriteArtifactRequest& first);
   absl::Status Discard(const WriteMessage& message);
   absl::Status Write(const WriteMessage& message);
@@ -125,8 +142,10 @@ class ArtifactWriteStream final : public Stream<grpc::ServerReadReactor<grpc::By
   std::unique_ptr<core::UploadWriter> writer_;
   bool rehashing_ = false;
 
-  std::optional<grpc::ByteBuffer> received_ ABSL_GUARDED_BY(mutex_);  // Waits for a worker.
-  bool no_more_ ABSL_GUARDED_BY(mutex_) = false;                      // The stream has ended, or broken off.
+  // Waits for a worker.
+  std::optional<grpc::ByteBuffer> received_ ABSL_GUARDED_BY(mutex_);
+  // The stream has ended, or broken off.
+  bool no_more_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace mlops::rpc

@@ -22,9 +22,13 @@ template <typename Request>
 absl::StatusOr<core::TransferArgs> TransferFromProto(const Request& request) {
   ASSIGN_OR_RETURN(ProjectName project, ProjectName::Parse(request.project()));
   RETURN_IF_ERROR(CheckNoFence(request.fence()));
-  ASSIGN_OR_RETURN(RelativePath path, RelativePath::Parse(request.path(), RelativePath::Use::kFind));
-  ASSIGN_OR_RETURN(RelativePath destination,
-                   RelativePath::Parse(request.destination_path(), RelativePath::Use::kMake, "destination_path"));
+  ASSIGN_OR_RETURN(
+      RelativePath path,
+      RelativePath::Parse(request.path(), RelativePath::Use::kFind));
+  ASSIGN_OR_RETURN(
+      RelativePath destination,
+      RelativePath::Parse(request.destination_path(), RelativePath::Use::kMake,
+                          "destination_path"));
   return core::TransferArgs{.project = std::move(project),
                             .path = std::move(path),
                             .destination = std::move(destination),
@@ -34,22 +38,29 @@ absl::StatusOr<core::TransferArgs> TransferFromProto(const Request& request) {
 
 }  // namespace
 
-absl::StatusOr<core::ListArtifactsArgs> FromProto(const pb::ListArtifactsRequest& request) {
+absl::StatusOr<core::ListArtifactsArgs> FromProto(
+    const pb::ListArtifactsRequest& request) {
   ASSIGN_OR_RETURN(ProjectName project, ProjectName::Parse(request.project()));
-  if (request.page_size() < 0) return FieldInvalid("page_size", "must not be negative");
+  if (request.page_size() < 0)
+    return FieldInvalid("page_size", "must not be negative");
   core::ListArtifactsArgs args{.project = std::move(project),
                                .recursive = request.recursive(),
                                .page_size = request.page_size(),
                                .page_token = request.page_token()};
   if (request.path().empty()) return args;
-  ASSIGN_OR_RETURN(args.path, RelativePath::Parse(request.path(), RelativePath::Use::kFind));
+  ASSIGN_OR_RETURN(
+      args.path, RelativePath::Parse(request.path(), RelativePath::Use::kFind));
   return args;
 }
 
-absl::StatusOr<core::ReadArgs> FromProto(const pb::ReadArtifactRequest& request) {
+absl::StatusOr<core::ReadArgs> FromProto(
+    const pb::ReadArtifactRequest& request) {
   ASSIGN_OR_RETURN(ProjectName project, ProjectName::Parse(request.project()));
-  ASSIGN_OR_RETURN(RelativePath path, RelativePath::Parse(request.path(), RelativePath::Use::kFind));
-  if (request.offset() < 0) return FieldInvalid("offset", "must not be negative");
+  ASSIGN_OR_RETURN(
+      RelativePath path,
+      RelativePath::Parse(request.path(), RelativePath::Use::kFind));
+  if (request.offset() < 0)
+    return FieldInvalid("offset", "must not be negative");
   if (request.limit() < 0) return FieldInvalid("limit", "must not be negative");
   return core::ReadArgs{.project = std::move(project),
                         .path = std::move(path),
@@ -58,10 +69,13 @@ absl::StatusOr<core::ReadArgs> FromProto(const pb::ReadArtifactRequest& request)
                         .etag = request.etag()};
 }
 
-absl::StatusOr<core::DeleteArtifactArgs> FromProto(const pb::DeleteArtifactRequest& request) {
+absl::StatusOr<core::DeleteArtifactArgs> FromProto(
+    const pb::DeleteArtifactRequest& request) {
   ASSIGN_OR_RETURN(ProjectName project, ProjectName::Parse(request.project()));
   RETURN_IF_ERROR(CheckNoFence(request.fence()));
-  ASSIGN_OR_RETURN(RelativePath path, RelativePath::Parse(request.path(), RelativePath::Use::kFind));
+  ASSIGN_OR_RETURN(
+      RelativePath path,
+      RelativePath::Parse(request.path(), RelativePath::Use::kFind));
   return core::DeleteArtifactArgs{.project = std::move(project),
                                   .path = std::move(path),
                                   .force = request.force(),
@@ -69,32 +83,41 @@ absl::StatusOr<core::DeleteArtifactArgs> FromProto(const pb::DeleteArtifactReque
                                   .allow_missing = request.allow_missing()};
 }
 
-absl::StatusOr<core::TransferArgs> FromProto(const pb::MoveArtifactRequest& request) {
+absl::StatusOr<core::TransferArgs> FromProto(
+    const pb::MoveArtifactRequest& request) {
   return TransferFromProto(request);
 }
 
-absl::StatusOr<core::TransferArgs> FromProto(const pb::CopyArtifactRequest& request) {
+absl::StatusOr<core::TransferArgs> FromProto(
+    const pb::CopyArtifactRequest& request) {
   return TransferFromProto(request);
 }
 
-absl::StatusOr<core::WriteArgs> FromProto(const pb::WriteArtifactRequest& first) {
+absl::StatusOr<core::WriteArgs> FromProto(
+    const pb::WriteArtifactRequest& first) {
   ASSIGN_OR_RETURN(ProjectName project, ProjectName::Parse(first.project()));
-  ASSIGN_OR_RETURN(RelativePath path, RelativePath::Parse(first.path(), RelativePath::Use::kMake));
+  ASSIGN_OR_RETURN(RelativePath path,
+                   RelativePath::Parse(first.path(), RelativePath::Use::kMake));
   if (first.offset() < 0) return FieldInvalid("offset", "must not be negative");
   core::WriteArgs args{.project = std::move(project),
                        .path = std::move(path),
                        .offset = first.offset(),
-                       .precondition = {.create_only = first.create_only(), .etag = first.etag()}};
+                       .precondition = {.create_only = first.create_only(),
+                                        .etag = first.etag()}};
   if (first.upload_id().empty()) return args;
   ASSIGN_OR_RETURN(args.upload_id, ParseUploadId(first.upload_id()));
   return args;
 }
 
 absl::StatusOr<std::string> ParseUploadId(absl::string_view text) {
-  const auto allowed = [](char c) { return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-'; };
+  const auto allowed = [](char c) {
+    return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
+  };
   if (text.empty()) return FieldInvalid("upload_id", "is required");
-  if (text.size() > kMaxUploadIdBytes || !std::all_of(text.begin(), text.end(), allowed)) {
-    return FieldInvalid("upload_id", "must be 1 to 64 letters, digits, '.', '_' and '-'");
+  if (text.size() > kMaxUploadIdBytes ||
+      !std::all_of(text.begin(), text.end(), allowed)) {
+    return FieldInvalid("upload_id",
+                        "must be 1 to 64 letters, digits, '.', '_' and '-'");
   }
   return std::string(text);
 }
@@ -110,15 +133,18 @@ void ToProto(const core::Artifact& artifact, pb::Artifact* message) {
 
 absl::StatusOr<WriteMessage> DecodeWrite(const grpc::ByteBuffer& bytes) {
   WriteMessage message;
-  if (!wire::Decode(bytes, pb::WriteArtifactRequest::kDataFieldNumber, &message.head, &message.data)) {
+  if (!wire::Decode(bytes, pb::WriteArtifactRequest::kDataFieldNumber,
+                    &message.head, &message.data)) {
     return FieldInvalid("request", "is no WriteArtifactRequest");
   }
   return message;
 }
 
-absl::StatusOr<grpc::ByteBuffer> EncodeData(size_t size, absl::FunctionRef<absl::Status(char* data)> fill) {
+absl::StatusOr<grpc::ByteBuffer> EncodeData(
+    size_t size, absl::FunctionRef<absl::Status(char* data)> fill) {
   ASSIGN_OR_RETURN(const grpc::Slice data, wire::MakeSlice(size, fill));
-  return wire::Encode(pb::ReadArtifactResponse(), pb::ReadArtifactResponse::kDataFieldNumber, data);
+  return wire::Encode(pb::ReadArtifactResponse(),
+                      pb::ReadArtifactResponse::kDataFieldNumber, data);
 }
 
 }  // namespace mlops::rpc

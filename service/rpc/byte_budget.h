@@ -9,8 +9,9 @@
 
 namespace mlops::rpc {
 
-// Bytes of memory that many calls share. Large users leave a quarter of it to small ones, so that whoever keeps large
-// things waiting does not shut off everyone. Thread-safe.
+// Bytes of memory that many calls share. Large users leave a quarter of it to
+// small ones, so that whoever keeps large things waiting does not shut off
+// everyone. Thread-safe.
 class ByteBudget {
  public:
   explicit ByteBudget(size_t bytes) : bytes_(bytes) {}
@@ -21,7 +22,8 @@ class ByteBudget {
     Hold() = default;
     explicit Hold(ByteBudget* budget) : budget_(budget) {}
     Hold(Hold&& other) noexcept
-        : budget_(std::exchange(other.budget_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+        : budget_(std::exchange(other.budget_, nullptr)),
+          bytes_(std::exchange(other.bytes_, 0)) {}
     Hold& operator=(Hold&& other) noexcept {
       std::swap(budget_, other.budget_);
       std::swap(bytes_, other.bytes_);
@@ -29,11 +31,12 @@ class ByteBudget {
     }
     ~Hold() { Set(0); }
 
-    // Changes the size of the part. False, and nothing changes, if the budget has not so much left; to hold less always
-    // succeeds.
+    // Changes the size of the part. False, and nothing changes, if the budget
+    // has not so much left; to hold less always succeeds.
     bool Set(size_t bytes) {
       if (budget_ == nullptr) return true;
-      if (bytes > bytes_ && !budget_->TryTake(bytes - bytes_, bytes)) return false;
+      if (bytes > bytes_ && !budget_->TryTake(bytes - bytes_, bytes))
+        return false;
       if (bytes < bytes_) budget_->taken_.fetch_sub(bytes_ - bytes);
       bytes_ = bytes;
       return true;
@@ -46,7 +49,9 @@ class ByteBudget {
 
   size_t taken() const { return taken_.load(); }
   // Whether somebody was refused in the last `span`.
-  bool RefusedWithin(SteadyClock::duration span) const { return SteadyClock::now() - last_refusal_.load() < span; }
+  bool RefusedWithin(SteadyClock::duration span) const {
+    return SteadyClock::now() - last_refusal_.load() < span;
+  }
 
  private:
   static constexpr size_t kSmallBytes = 16 << 10;

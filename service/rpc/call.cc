@@ -13,11 +13,13 @@
 namespace mlops::rpc {
 namespace {
 
-// Larger requests are not handled on gRPC's own threads, whose time is everyone's.
+// Larger requests are not handled on gRPC's own threads, whose time is
+// everyone's.
 constexpr size_t kMaxInlineBytes = 16 << 10;
 // Answers up to this size are bounded by the number of calls alone.
 constexpr size_t kMaxUnwatchedBytes = 64 << 10;
-// Where others were refused what it holds, a call may wait for its client for so long.
+// Where others were refused what it holds, a call may wait for its client for
+// so long.
 constexpr absl::Duration kPatienceInShortage = absl::Seconds(10);
 constexpr absl::Duration kRetryDelay = absl::Milliseconds(200);
 
@@ -25,15 +27,20 @@ constexpr absl::Duration kRetryDelay = absl::Milliseconds(200);
 
 absl::Status CheckRequestSize(size_t size) {
   if (size <= kMaxRequestBytes) return absl::OkStatus();
-  return core::FieldInvalid("request", absl::StrCat("is ", size, " bytes long; at most ", kMaxRequestBytes,
-                                                    " are accepted by methods that are sent no data"));
+  return core::FieldInvalid(
+      "request",
+      absl::StrCat("is ", size, " bytes long; at most ", kMaxRequestBytes,
+                   " are accepted by methods that are sent no data"));
 }
 
-// One unary call, from the bytes of its request until its answer was sent. Deletes itself.
-class Calls::UnaryCall final : public grpc::ServerUnaryReactor, private LiveCalls::Call {
+// One unary call, from the bytes of its request until its answer was sent.
+// Deletes itself.
+class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
+                               private LiveCalls::Call {
  public:
-  UnaryCall(Calls* calls, const Method& method, grpc::CallbackServerContext* context, const grpc::ByteBuffer& request,
-            grpc::ByteBuffer* response)
+  UnaryCall(Calls* calls, const Method& method,
+            grpc::CallbackServerContext* context,
+            const grpc::ByteBuffer& request, grpc::ByteBuffer* response)
       : calls_(calls),
         method_(method),
         context_(context),
@@ -49,18 +56,21 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor, private LiveCall
 
   void Run(std::optional<AtOnce> at_once, Handler handler) {
     const size_t size = bytes_.request.Length();
-    if (absl::Status refused = CheckBegin(size); !refused.ok()) return Answer(std::move(refused));
+    if (absl::Status refused = CheckBegin(size); !refused.ok())
+      return Answer(std::move(refused));
     if (size <= kMaxInlineBytes) {
       if (method_.lane == Lane::kInline) return Answer(handler(bytes_));
       if (at_once.has_value()) {
-        if (std::optional<absl::Status> status = (*at_once)(bytes_)) return Answer(*std::move(status));
+        if (std::optional<absl::Status> status = (*at_once)(bytes_))
+          return Answer(*std::move(status));
       }
     }
     auto run = [this, handler = std::move(handler)] {
       absl::Status status = calls_->CheckWanted(*context_);
       Answer(status.ok() ? handler(bytes_) : std::move(status));
     };
-    if (!calls_->PoolOf(method_.lane).TrySchedule(std::move(run))) Answer(TooMany());
+    if (!calls_->PoolOf(method_.lane).TrySchedule(std::move(run)))
+      Answer(TooMany());
   }
 
   void OnCancel() override {
@@ -73,13 +83,18 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor, private LiveCall
   }
 
  private:
-  // Saves the change to another thread, except for a call whose end takes a lock.
+  // Saves the change to another thread, except for a call whose end takes a
+  // lock.
   bool InternalInlineable() override { return !watched_; }
 
   absl::Status CheckBegin(size_t size) {
-    if (absl::Status refused = calls_->CheckBegin(); !refused.ok()) return refused;
-    if (absl::Status refused = CheckRequestSize(size); !refused.ok()) return refused;
-    return request_memory_.Set(size) ? absl::OkStatus() : TooManyBytes("requests that wait for a worker");
+    if (absl::Status refused = calls_->CheckBegin(); !refused.ok())
+      return refused;
+    if (absl::Status refused = CheckRequestSize(size); !refused.ok())
+      return refused;
+    return request_memory_.Set(size)
+               ? absl::OkStatus()
+               : TooManyBytes("requests that wait for a worker");
   }
 
   void Answer(absl::Status status) {
@@ -94,12 +109,15 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor, private LiveCall
       watched_ = true;
       calls_->live_.Add(this);
     }
-    Finish(calls_->End(method_, bytes_.project, std::move(status), started_, *context_));
+    Finish(calls_->End(method_, bytes_.project, std::move(status), started_,
+                       *context_));
   }
 
   // In `live_` only from its answer on: it waits for nothing but its client.
   void EndIf(const IdleRule& rule, SteadyClock::time_point now) override {
-    if (rule.unread && now - answered_ > absl::ToChronoNanoseconds(rule.patience)) context_->TryCancel();
+    if (rule.unread &&
+        now - answered_ > absl::ToChronoNanoseconds(rule.patience))
+      context_->TryCancel();
   }
 
   Calls* const calls_;
@@ -114,9 +132,12 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor, private LiveCall
   SteadyClock::time_point answered_;
 };
 
-grpc::ServerUnaryReactor* Calls::Start(const Method& method, grpc::CallbackServerContext* context,
-                                       const grpc::ByteBuffer* request, grpc::ByteBuffer* response,
-                                       std::optional<AtOnce> at_once, Handler handler) {
+grpc::ServerUnaryReactor* Calls::Start(const Method& method,
+                                       grpc::CallbackServerContext* context,
+                                       const grpc::ByteBuffer* request,
+                                       grpc::ByteBuffer* response,
+                                       std::optional<AtOnce> at_once,
+                                       Handler handler) {
   auto* const call = new UnaryCall(this, method, context, *request, response);
   // gRPC destroys it only after it has got it back from here.
   call->Run(at_once, std::move(handler));
@@ -130,30 +151,38 @@ SteadyClock::time_point Calls::Begin() {
 }
 
 absl::Status Calls::CheckBegin() const {
-  const bool refuses = draining_.load(std::memory_order_relaxed) || (options_.is_lost && options_.is_lost());
+  const bool refuses = draining_.load(std::memory_order_relaxed) ||
+                       (options_.is_lost && options_.is_lost());
   return refuses ? core::ShuttingDown() : absl::OkStatus();
 }
 
-absl::Status Calls::CheckWanted(const grpc::CallbackServerContext& context) const {
-  // The deadline may have passed, or the client left, while the call waited for a thread.
-  if (context.IsCancelled()) return absl::CancelledError("the client left before the call began");
+absl::Status Calls::CheckWanted(
+    const grpc::CallbackServerContext& context) const {
+  // The deadline may have passed, or the client left, while the call waited for
+  // a thread.
+  if (context.IsCancelled())
+    return absl::CancelledError("the client left before the call began");
   if (context.deadline() < std::chrono::system_clock::now()) {
-    return absl::DeadlineExceededError("the deadline passed before the call began; nothing was changed");
+    return absl::DeadlineExceededError(
+        "the deadline passed before the call began; nothing was changed");
   }
   return absl::OkStatus();
 }
 
-grpc::Status Calls::End(const Method& method, absl::string_view project, absl::Status status,
-                        SteadyClock::time_point started, const grpc::CallbackServerContext& context) {
+grpc::Status Calls::End(const Method& method, absl::string_view project,
+                        absl::Status status, SteadyClock::time_point started,
+                        const grpc::CallbackServerContext& context) {
   const SteadyClock::time_point now = SteadyClock::now();
   // peer() makes a string, three times over.
   if (log_->Wants(status)) {
-    log_->Call(method.name, project, status, absl::FromChrono(now - started), context.peer());
+    log_->Call(method.name, project, status, absl::FromChrono(now - started),
+               context.peer());
   }
   last_end_.store(now, std::memory_order_relaxed);
   running_.fetch_sub(1, std::memory_order_relaxed);
   if (status.ok()) return grpc::Status::OK;
-  if (!project.empty()) status = base::WithMetadata(std::move(status), "project", project);
+  if (!project.empty())
+    status = base::WithMetadata(std::move(status), "project", project);
   return wire::ToGrpc(status);
 }
 
@@ -161,24 +190,30 @@ void Calls::NoteCancelled(const grpc::CallbackServerContext& context) {
   if (options_.on_cancel) options_.on_cancel(context.peer());
 }
 
-absl::Status Calls::TooMany() { return core::Overloaded("calls that wait for a worker", kRetryDelay); }
+absl::Status Calls::TooMany() {
+  return core::Overloaded("calls that wait for a worker", kRetryDelay);
+}
 
 absl::Status Calls::TooManyBytes(absl::string_view of) {
   return core::Overloaded(absl::StrCat("bytes of ", of), kRetryDelay);
 }
 
 absl::Duration Calls::Patience(bool others_refused) const {
-  return others_refused ? std::min(options_.idle_timeout, kPatienceInShortage) : options_.idle_timeout;
+  return others_refused ? std::min(options_.idle_timeout, kPatienceInShortage)
+                        : options_.idle_timeout;
 }
 
 void Calls::EndIdle() {
-  const bool others_refused = answer_bytes_.RefusedWithin(kShortage) || status_bytes_.RefusedWithin(kShortage);
-  live_.EndThose({.patience = Patience(others_refused), .why = core::ClientIsIdle()});
+  const bool others_refused = answer_bytes_.RefusedWithin(kShortage) ||
+                              status_bytes_.RefusedWithin(kShortage);
+  live_.EndThose(
+      {.patience = Patience(others_refused), .why = core::ClientIsIdle()});
 }
 
 absl::Duration Calls::IdleTime() const {
   if (running_.load(std::memory_order_relaxed) > 0) return absl::ZeroDuration();
-  return absl::FromChrono(SteadyClock::now() - last_end_.load(std::memory_order_relaxed));
+  return absl::FromChrono(SteadyClock::now() -
+                          last_end_.load(std::memory_order_relaxed));
 }
 
 }  // namespace mlops::rpc

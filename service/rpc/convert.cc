@@ -35,14 +35,16 @@ Metadata FromProto(const google::protobuf::Value& value);
 
 Metadata FromProto(const google::protobuf::Struct& message) {
   Metadata object = Metadata::object();
-  for (const auto& [key, value] : message.fields()) object[key] = FromProto(value);
+  for (const auto& [key, value] : message.fields())
+    object[key] = FromProto(value);
   return object;
 }
 
 // An integral double is an integer: that is what YAML and Python are to see.
 Metadata FromNumber(double number) {
   const bool integral = std::isfinite(number) && number == std::trunc(number);
-  if (integral && std::abs(number) <= static_cast<double>(core::kMaxInteger)) return static_cast<int64_t>(number);
+  if (integral && std::abs(number) <= static_cast<double>(core::kMaxInteger))
+    return static_cast<int64_t>(number);
   return number;
 }
 
@@ -58,7 +60,8 @@ Metadata FromProto(const google::protobuf::Value& value) {
       return FromProto(value.struct_value());
     case google::protobuf::Value::kListValue: {
       Metadata list = Metadata::array();
-      for (const auto& element : value.list_value().values()) list.push_back(FromProto(element));
+      for (const auto& element : value.list_value().values())
+        list.push_back(FromProto(element));
       return list;
     }
     default:
@@ -80,12 +83,14 @@ void ToProto(const Metadata& metadata, google::protobuf::Value* value) {
       value->set_string_value(metadata.get_ref<const std::string&>());
       break;
     case Metadata::value_t::array:
-      for (const Metadata& element : metadata) ToProto(element, value->mutable_list_value()->add_values());
+      for (const Metadata& element : metadata)
+        ToProto(element, value->mutable_list_value()->add_values());
       if (metadata.empty()) value->mutable_list_value();
       break;
     case Metadata::value_t::object: {
       auto& fields = *value->mutable_struct_value()->mutable_fields();
-      for (const auto& [key, element] : metadata.items()) ToProto(element, &fields[key]);
+      for (const auto& [key, element] : metadata.items())
+        ToProto(element, &fields[key]);
       break;
     }
     default:
@@ -95,37 +100,55 @@ void ToProto(const Metadata& metadata, google::protobuf::Value* value) {
 
 core::Settings SettingsFromProto(const pb::Workspace& message) {
   core::Settings settings;
-  if (message.has_mlflow_experiment_id()) settings.mlflow_experiment_id = message.mlflow_experiment_id();
-  if (message.has_mlflow_tracking_uri()) settings.mlflow_tracking_uri = message.mlflow_tracking_uri();
-  if (message.has_dvc_remote_path()) settings.dvc_remote_path = message.dvc_remote_path();
-  if (message.has_bentoml_tag_prefix()) settings.bentoml_tag_prefix = message.bentoml_tag_prefix();
+  if (message.has_mlflow_experiment_id())
+    settings.mlflow_experiment_id = message.mlflow_experiment_id();
+  if (message.has_mlflow_tracking_uri())
+    settings.mlflow_tracking_uri = message.mlflow_tracking_uri();
+  if (message.has_dvc_remote_path())
+    settings.dvc_remote_path = message.dvc_remote_path();
+  if (message.has_bentoml_tag_prefix())
+    settings.bentoml_tag_prefix = message.bentoml_tag_prefix();
   return settings;
 }
 
 // `request_id` must match [A-Za-z0-9._-]{1,64}, or be absent.
 absl::Status CheckRequestId(absl::string_view id) {
-  const auto allowed = [](char c) { return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-'; };
-  if (id.size() <= kMaxRequestIdBytes && std::all_of(id.begin(), id.end(), allowed)) return absl::OkStatus();
-  return FieldInvalid("request_id", "must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_' and '-'");
+  const auto allowed = [](char c) {
+    return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
+  };
+  if (id.size() <= kMaxRequestIdBytes &&
+      std::all_of(id.begin(), id.end(), allowed))
+    return absl::OkStatus();
+  return FieldInvalid(
+      "request_id",
+      "must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_' and '-'");
 }
 
 // What Create and Ensure have in common.
 template <typename Request>
 absl::StatusOr<core::CreateArgs> NewWorkspaceFromProto(const Request& request) {
-  ASSIGN_OR_RETURN(core::ProjectName project, core::ProjectName::Parse(request.project()));
-  if (!request.template_().empty()) return FieldInvalid("template", "templates are not supported by this server");
+  ASSIGN_OR_RETURN(core::ProjectName project,
+                   core::ProjectName::Parse(request.project()));
+  if (!request.template_().empty())
+    return FieldInvalid("template",
+                        "templates are not supported by this server");
   const pb::Workspace& workspace = request.workspace();
-  if (!workspace.project().empty() && workspace.project() != request.project()) {
-    return FieldInvalid("workspace.project", "must be absent or the same as project");
+  if (!workspace.project().empty() &&
+      workspace.project() != request.project()) {
+    return FieldInvalid("workspace.project",
+                        "must be absent or the same as project");
   }
   return core::CreateArgs{.project = std::move(project),
                           .settings = SettingsFromProto(workspace),
                           .metadata = FromProto(workspace.metadata())};
 }
 
-// The different ones of `texts`, in their order, and no more than it takes to see that there are more than `limit`: a
-// request of 4 MiB can repeat one of them hundreds of thousands of times.
-std::vector<std::string> Distinct(const google::protobuf::RepeatedPtrField<std::string>& texts, size_t limit) {
+// The different ones of `texts`, in their order, and no more than it takes to
+// see that there are more than `limit`: a request of 4 MiB can repeat one of
+// them hundreds of thousands of times.
+std::vector<std::string> Distinct(
+    const google::protobuf::RepeatedPtrField<std::string>& texts,
+    size_t limit) {
   std::vector<std::string> distinct;
   absl::flat_hash_set<absl::string_view> seen;
   for (const std::string& text : texts) {
@@ -143,15 +166,20 @@ absl::Status CheckNoFence(int64_t fence) {
 }
 
 int32_t ClampToInt32(int64_t count) {
-  return static_cast<int32_t>(std::min<int64_t>(count, std::numeric_limits<int32_t>::max()));
+  return static_cast<int32_t>(
+      std::min<int64_t>(count, std::numeric_limits<int32_t>::max()));
 }
 
-absl::Status Decode(const grpc::ByteBuffer& bytes, google::protobuf::Message* message) {
+absl::Status Decode(const grpc::ByteBuffer& bytes,
+                    google::protobuf::Message* message) {
   grpc::ByteBuffer copy = bytes;
-  if (grpc::GenericDeserialize<grpc::ProtoBufferReader, google::protobuf::Message>(&copy, message).ok()) {
+  if (grpc::GenericDeserialize<grpc::ProtoBufferReader,
+                               google::protobuf::Message>(&copy, message)
+          .ok()) {
     return absl::OkStatus();
   }
-  return FieldInvalid("request", absl::StrCat("is no ", message->GetDescriptor()->name()));
+  return FieldInvalid("request",
+                      absl::StrCat("is no ", message->GetDescriptor()->name()));
 }
 
 grpc::ByteBuffer Encode(const google::protobuf::MessageLite& message) {
@@ -160,12 +188,15 @@ grpc::ByteBuffer Encode(const google::protobuf::MessageLite& message) {
 
 grpc::ByteBuffer ToByteBuffer(std::string bytes) {
   auto* const owned = new std::string(std::move(bytes));
-  const auto destroy = [](void* text) { delete static_cast<std::string*>(text); };
+  const auto destroy = [](void* text) {
+    delete static_cast<std::string*>(text);
+  };
   const grpc::Slice slice(owned->data(), owned->size(), destroy, owned);
   return grpc::ByteBuffer(&slice, 1);
 }
 
-absl::StatusOr<core::CreateArgs> FromProto(const pb::CreateWorkspaceRequest& request) {
+absl::StatusOr<core::CreateArgs> FromProto(
+    const pb::CreateWorkspaceRequest& request) {
   ASSIGN_OR_RETURN(core::CreateArgs args, NewWorkspaceFromProto(request));
   RETURN_IF_ERROR(CheckRequestId(request.request_id()));
   args.request_id = request.request_id();
@@ -173,11 +204,13 @@ absl::StatusOr<core::CreateArgs> FromProto(const pb::CreateWorkspaceRequest& req
   return args;
 }
 
-absl::StatusOr<core::CreateArgs> FromProto(const pb::EnsureWorkspaceRequest& request) {
+absl::StatusOr<core::CreateArgs> FromProto(
+    const pb::EnsureWorkspaceRequest& request) {
   return NewWorkspaceFromProto(request);
 }
 
-absl::StatusOr<core::ListArgs> FromProto(const pb::ListWorkspacesRequest& request) {
+absl::StatusOr<core::ListArgs> FromProto(
+    const pb::ListWorkspacesRequest& request) {
   ASSIGN_OR_RETURN(core::Filter filter, core::Filter::Parse(request.filter()));
   return core::ListArgs{.page_size = request.page_size(),
                         .page_token = request.page_token(),
@@ -186,23 +219,29 @@ absl::StatusOr<core::ListArgs> FromProto(const pb::ListWorkspacesRequest& reques
                         .show_deleted = request.show_deleted()};
 }
 
-absl::StatusOr<core::UpdateArgs> FromProto(const pb::UpdateWorkspaceRequest& request) {
-  ASSIGN_OR_RETURN(core::ProjectName project, core::ProjectName::Parse(request.workspace().project()));
+absl::StatusOr<core::UpdateArgs> FromProto(
+    const pb::UpdateWorkspaceRequest& request) {
+  ASSIGN_OR_RETURN(core::ProjectName project,
+                   core::ProjectName::Parse(request.workspace().project()));
   RETURN_IF_ERROR(CheckNoFence(request.fence()));
-  core::UpdateArgs args{.project = std::move(project),
-                        .etag = request.workspace().etag(),
-                        .spec = {.settings = SettingsFromProto(request.workspace()),
-                                 .metadata = FromProto(request.workspace().metadata()),
-                                 .remove_metadata = Distinct(request.remove_metadata(), core::kMaxRemovedKeys)},
-                        .allow_missing = request.allow_missing(),
-                        .validate_only = request.validate_only()};
+  core::UpdateArgs args{
+      .project = std::move(project),
+      .etag = request.workspace().etag(),
+      .spec = {.settings = SettingsFromProto(request.workspace()),
+               .metadata = FromProto(request.workspace().metadata()),
+               .remove_metadata =
+                   Distinct(request.remove_metadata(), core::kMaxRemovedKeys)},
+      .allow_missing = request.allow_missing(),
+      .validate_only = request.validate_only()};
   const auto& paths = request.update_mask().paths();
   if (!paths.empty()) args.spec.mask = Distinct(paths, core::kMaxMaskPaths);
   return args;
 }
 
-absl::StatusOr<core::DeleteArgs> FromProto(const pb::DeleteWorkspaceRequest& request) {
-  ASSIGN_OR_RETURN(core::ProjectName project, core::ProjectName::Parse(request.project()));
+absl::StatusOr<core::DeleteArgs> FromProto(
+    const pb::DeleteWorkspaceRequest& request) {
+  ASSIGN_OR_RETURN(core::ProjectName project,
+                   core::ProjectName::Parse(request.project()));
   RETURN_IF_ERROR(CheckNoFence(request.fence()));
   return core::DeleteArgs{.project = std::move(project),
                           .force = request.force(),
@@ -213,18 +252,21 @@ absl::StatusOr<core::DeleteArgs> FromProto(const pb::DeleteWorkspaceRequest& req
                           .validate_only = request.validate_only()};
 }
 
-absl::StatusOr<absl::Duration> MaxStaleness(const google::protobuf::Duration& max_staleness) {
+absl::StatusOr<absl::Duration> MaxStaleness(
+    const google::protobuf::Duration& max_staleness) {
   if (max_staleness.seconds() < 0 || max_staleness.nanos() < 0) {
     return FieldInvalid("max_staleness", "must not be negative");
   }
-  return absl::Seconds(max_staleness.seconds()) + absl::Nanoseconds(max_staleness.nanos());
+  return absl::Seconds(max_staleness.seconds()) +
+         absl::Nanoseconds(max_staleness.nanos());
 }
 
 void ToProto(absl::Time time, google::protobuf::Timestamp* message) {
   time = core::ClampTime(time);
   const int64_t seconds = absl::ToUnixSeconds(time);
   message->set_seconds(seconds);
-  message->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
+  message->set_nanos(static_cast<int32_t>(
+      absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
 }
 
 void ToProto(absl::Duration duration, google::protobuf::Duration* message) {
@@ -238,28 +280,39 @@ void ToProto(const core::Workspace& workspace, pb::Workspace* message) {
   message->set_uid(workspace.uid);
   message->set_root_path(base::PathText(workspace.root_path));
   const core::Settings& settings = workspace.settings;
-  if (settings.mlflow_experiment_id) message->set_mlflow_experiment_id(*settings.mlflow_experiment_id);
-  if (settings.mlflow_tracking_uri) message->set_mlflow_tracking_uri(*settings.mlflow_tracking_uri);
-  if (settings.dvc_remote_path) message->set_dvc_remote_path(*settings.dvc_remote_path);
-  if (settings.bentoml_tag_prefix) message->set_bentoml_tag_prefix(*settings.bentoml_tag_prefix);
+  if (settings.mlflow_experiment_id)
+    message->set_mlflow_experiment_id(*settings.mlflow_experiment_id);
+  if (settings.mlflow_tracking_uri)
+    message->set_mlflow_tracking_uri(*settings.mlflow_tracking_uri);
+  if (settings.dvc_remote_path)
+    message->set_dvc_remote_path(*settings.dvc_remote_path);
+  if (settings.bentoml_tag_prefix)
+    message->set_bentoml_tag_prefix(*settings.bentoml_tag_prefix);
   if (!workspace.metadata.empty()) {
     auto& fields = *message->mutable_metadata()->mutable_fields();
-    for (const auto& [key, value] : workspace.metadata.items()) ToProto(value, &fields[key]);
+    for (const auto& [key, value] : workspace.metadata.items())
+      ToProto(value, &fields[key]);
   }
   // A workspace in the trash whose record is corrupt has no times of its own.
-  if (workspace.create_time != absl::Time()) ToProto(workspace.create_time, message->mutable_create_time());
-  if (workspace.update_time != absl::Time()) ToProto(workspace.update_time, message->mutable_update_time());
-  if (workspace.delete_time) ToProto(*workspace.delete_time, message->mutable_delete_time());
-  if (workspace.purge_time) ToProto(*workspace.purge_time, message->mutable_purge_time());
+  if (workspace.create_time != absl::Time())
+    ToProto(workspace.create_time, message->mutable_create_time());
+  if (workspace.update_time != absl::Time())
+    ToProto(workspace.update_time, message->mutable_update_time());
+  if (workspace.delete_time)
+    ToProto(*workspace.delete_time, message->mutable_delete_time());
+  if (workspace.purge_time)
+    ToProto(*workspace.purge_time, message->mutable_purge_time());
   message->set_etag(workspace.etag);
 }
 
 namespace {
 
-// Larger encodings are made each time: kept, they would double what a server needs for its records.
+// Larger encodings are made each time: kept, they would double what a server
+// needs for its records.
 constexpr size_t kMaxKeptBytes = 32 << 10;
 
-// The workspace as an element of ListWorkspacesResponse.workspaces, its tag and length before it.
+// The workspace as an element of ListWorkspacesResponse.workspaces, its tag and
+// length before it.
 std::string MakeListItem(const core::Workspace& workspace) {
   pb::ListWorkspacesResponse item;
   rpc::ToProto(workspace, item.add_workspaces());
@@ -285,7 +338,8 @@ bool ListEncoder::Add(const core::Workspace& workspace) {
   }
   const std::string made = kept.empty() ? MakeListItem(workspace) : "";
   const std::string& item = kept.empty() ? made : kept;
-  if (!bytes_.empty() && bytes_.size() + item.size() > kMaxPageBytes) return false;
+  if (!bytes_.empty() && bytes_.size() + item.size() > kMaxPageBytes)
+    return false;
   bytes_.append(item);
   return true;
 }
@@ -294,13 +348,16 @@ grpc::ByteBuffer ListEncoder::Finish(const core::ListResult& result) && {
   pb::ListWorkspacesResponse rest;
   rest.set_next_page_token(result.next_page_token);
   rest.set_total_size(ClampToInt32(result.total_size));
-  for (const std::string& project : result.unreachable) rest.add_unreachable(project);
+  for (const std::string& project : result.unreachable)
+    rest.add_unreachable(project);
   rest.AppendToString(&bytes_);
   return ToByteBuffer(std::move(bytes_));
 }
 
-void ToProto(const core::DeleteResult& result, pb::DeleteWorkspaceResponse* message) {
-  if (result.workspace != nullptr) ToProto(*result.workspace, message->mutable_workspace());
+void ToProto(const core::DeleteResult& result,
+             pb::DeleteWorkspaceResponse* message) {
+  if (result.workspace != nullptr)
+    ToProto(*result.workspace, message->mutable_workspace());
   message->set_file_count(ClampToInt32(result.file_count));
   message->set_size_bytes(result.size_bytes);
   message->set_purged(result.purged);
@@ -316,12 +373,14 @@ void ToProto(const core::Usage& usage, pb::WorkspaceStatus* message) {
     out->set_exists(directory.exists);
     out->set_file_count(ClampToInt32(directory.file_count));
     out->set_size_bytes(directory.size_bytes);
-    if (directory.modify_time != absl::InfinitePast()) rpc::ToProto(directory.modify_time, out->mutable_modify_time());
+    if (directory.modify_time != absl::InfinitePast())
+      rpc::ToProto(directory.modify_time, out->mutable_modify_time());
   }
   message->set_file_count(ClampToInt32(usage.file_count()));
   message->set_size_bytes(usage.size_bytes());
   rpc::ToProto(usage.scan_time, message->mutable_scan_time());
-  if (!usage.problem.ok()) *message->mutable_error() = wire::ToProto(usage.problem);
+  if (!usage.problem.ok())
+    *message->mutable_error() = wire::ToProto(usage.problem);
 }
 
 }  // namespace
@@ -331,14 +390,16 @@ void ToProto(const core::StatusResult& result, pb::WorkspaceStatus* message) {
   ToProto(result.usage, message);
 }
 
-std::string EncodeStatus(const core::ProjectName& project, const absl::StatusOr<core::StatusResult>& result) {
+std::string EncodeStatus(const core::ProjectName& project,
+                         const absl::StatusOr<core::StatusResult>& result) {
   // Kept, so that the next need not allocate its parts again.
   thread_local pb::WorkspaceStatus rest;
   rest.Clear();
   std::string made;
   absl::string_view workspace;
   if (result.ok()) {
-    // A list item is a status that has only a workspace: both have it as field 1.
+    // A list item is a status that has only a workspace: both have it as
+    // field 1.
     static_assert(int{pb::WorkspaceStatus::kWorkspaceFieldNumber} ==
                   pb::ListWorkspacesResponse::kWorkspacesFieldNumber);
     workspace = KeptListItem(*result->workspace);
@@ -353,8 +414,9 @@ std::string EncodeStatus(const core::ProjectName& project, const absl::StatusOr<
   {
     google::protobuf::io::StringOutputStream stream(&bytes);
     google::protobuf::io::CodedOutputStream coded(&stream);
-    WireFormatLite::WriteTag(pb::StreamWorkspaceStatusesResponse::kStatusesFieldNumber,
-                             WireFormatLite::WIRETYPE_LENGTH_DELIMITED, &coded);
+    WireFormatLite::WriteTag(
+        pb::StreamWorkspaceStatusesResponse::kStatusesFieldNumber,
+        WireFormatLite::WIRETYPE_LENGTH_DELIMITED, &coded);
     coded.WriteVarint64(size);
     coded.WriteRaw(workspace.data(), static_cast<int>(workspace.size()));
     rest.SerializeWithCachedSizes(&coded);

@@ -16,20 +16,22 @@ namespace mlops::rpc {
 struct IdleRule {
   absl::Duration patience;  // Those that have waited for longer.
   absl::Status why;         // With what they end.
-  // Also those whose client does not read. No status reaches such a client while its window is closed, so the call is
-  // cancelled.
+  // Also those whose client does not read. No status reaches such a client
+  // while its window is closed, so the call is cancelled.
   bool unread = true;
   // Also those that do not wait, once what they are doing is done.
   bool moving = false;
 };
 
-// The calls that last, so that those whose clients stand still can be ended. Thread-safe.
+// The calls that last, so that those whose clients stand still can be ended.
+// Thread-safe.
 class LiveCalls {
  public:
   class Call {
    public:
-    // Ends the call if `rule` says so. Called without a lock, since gRPC may run other calls' handlers in the thread
-    // that ends a call; Remove() waits until it has returned.
+    // Ends the call if `rule` says so. Called without a lock, since gRPC may
+    // run other calls' handlers in the thread that ends a call; Remove() waits
+    // until it has returned.
     virtual void EndIf(const IdleRule& rule, SteadyClock::time_point now) = 0;
 
    protected:
@@ -40,9 +42,11 @@ class LiveCalls {
     absl::MutexLock lock(&mutex_);
     calls_.insert(call);
   }
-  // From when this returns, `call` may be destroyed. Not to be called by EndIf().
+  // From when this returns, `call` may be destroyed. Not to be called by
+  // EndIf().
   void Remove(Call* call) {
-    const auto is_left_alone = [this, call]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return ending_ != call; };
+    const auto is_left_alone = [this, call]() ABSL_SHARED_LOCKS_REQUIRED(
+                                   mutex_) { return ending_ != call; };
     absl::MutexLock lock(&mutex_, absl::Condition(&is_left_alone));
     calls_.erase(call);
   }

@@ -7,9 +7,13 @@ namespace mlops::rpc {
 
 // Where a method's handler runs.
 enum class Lane {
-  kInline,     // On gRPC's own thread: answers from memory and one stat.
-  kWorker,     // On the worker pool: syncs files or walks trees, for which gRPC's few threads must not wait.
-  kWholeFile,  // On a pool of its own: reads whole files, of any size, for which no change must wait.
+  kInline,  // On gRPC's own thread: answers from memory and one stat.
+  // On the worker pool: syncs files or walks trees, for which gRPC's few
+  // threads must not wait.
+  kWorker,
+  // On a pool of its own: reads whole files, of any size, for which no change
+  // must wait.
+  kWholeFile,
 };
 
 // What Call needs to know of a method.
@@ -24,11 +28,15 @@ inline constexpr Method kListWorkspaces = {"ListWorkspaces", Lane::kWorker};
 inline constexpr Method kUpdateWorkspace = {"UpdateWorkspace", Lane::kWorker};
 inline constexpr Method kDeleteWorkspace = {"DeleteWorkspace", Lane::kWorker};
 inline constexpr Method kEnsureWorkspace = {"EnsureWorkspace", Lane::kWorker};
-inline constexpr Method kUndeleteWorkspace = {"UndeleteWorkspace", Lane::kWorker};
-inline constexpr Method kGetWorkspaceStatus = {"GetWorkspaceStatus", Lane::kWorker};
-inline constexpr Method kStreamWorkspaceStatuses = {"StreamWorkspaceStatuses", Lane::kWorker};
+inline constexpr Method kUndeleteWorkspace = {"UndeleteWorkspace",
+                                              Lane::kWorker};
+inline constexpr Method kGetWorkspaceStatus = {"GetWorkspaceStatus",
+                                               Lane::kWorker};
+inline constexpr Method kStreamWorkspaceStatuses = {"StreamWorkspaceStatuses",
+                                                    Lane::kWorker};
 inline constexpr Method kGetArtifact = {"GetArtifact", Lane::kWorker};
-inline constexpr Method kGetArtifactChecksum = {"GetArtifact", Lane::kWholeFile};
+inline constexpr Method kGetArtifactChecksum = {"GetArtifact",
+                                                Lane::kWholeFile};
 inline constexpr Method kListArtifacts = {"ListArtifacts", Lane::kWorker};
 inline constexpr Method kReadArtifact = {"ReadArtifact", Lane::kWorker};
 inline constexpr Method kWriteArtifact = {"WriteArtifact", Lane::kWorker};

@@ -7,8 +7,9 @@ namespace mlops::rpc {
 
 namespace pb = mlops::workspace::v1;
 
-// WorkspaceService with bytes for messages, in every method: so that the size of a request is known before it is
-// decoded, that what is no such message is answered as any other mistake, and that data and long lists are not copied.
+// WorkspaceService with bytes for messages, in every method: so that the size
+// of a request is known before it is decoded, that what is no such message is
+// answered as any other mistake, and that data and long lists are not copied.
 // clang-format off
 using RawService =
     pb::WorkspaceService::WithRawCallbackMethod_CreateWorkspace<

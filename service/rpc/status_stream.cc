@@ -11,23 +11,28 @@ namespace mlops::rpc {
 namespace {
 
 constexpr int kMaxScanners = 4;
-// How much may wait to be written: some hundred statuses, or one of a workspace with much metadata. A message has at
-// most this and one status of each scanner.
+// How much may wait to be written: some hundred statuses, or one of a workspace
+// with much metadata. A message has at most this and one status of each
+// scanner.
 constexpr size_t kMaxReadyBytes = 256 << 10;
 // Workspaces that a scanner counts before it gives way.
 constexpr int kScansInARow = 16;
-// What a stream takes before it has anything to say: the call, and the names of a page.
+// What a stream takes before it has anything to say: the call, and the names of
+// a page.
 constexpr size_t kStreamBytes = 32 << 10;
 
 absl::Status TooMuchUnread() {
-  return core::Overloaded("bytes of statuses that wait to be read", absl::Milliseconds(500));
+  return core::Overloaded("bytes of statuses that wait to be read",
+                          absl::Milliseconds(500));
 }
 
 }  // namespace
 
-StatusStream::StatusStream(core::Authority* authority, Calls* calls, grpc::CallbackServerContext* context,
+StatusStream::StatusStream(core::Authority* authority, Calls* calls,
+                           grpc::CallbackServerContext* context,
                            const grpc::ByteBuffer& request)
-    : Stream(calls, kStreamWorkspaceStatuses, &calls->live(), &calls->workers(), context),
+    : Stream(calls, kStreamWorkspaceStatuses, &calls->live(), &calls->workers(),
+             context),
       authority_(authority),
       opened_(base::SystemSteadyClock()()),
       list_args_{.page_size = core::kMaxPageSize},
@@ -43,7 +48,8 @@ absl::Status StatusStream::Parse(const grpc::ByteBuffer& bytes) {
   pb::StreamWorkspaceStatusesRequest request;
   RETURN_IF_ERROR(CheckRequestSize(bytes.Length()));
   RETURN_IF_ERROR(Decode(bytes, &request));
-  ASSIGN_OR_RETURN(status_args_.max_staleness, MaxStaleness(request.max_staleness()));
+  ASSIGN_OR_RETURN(status_args_.max_staleness,
+                   MaxStaleness(request.max_staleness()));
   status_args_.counts_only = request.counts_only();
   ASSIGN_OR_RETURN(list_args_.filter, core::Filter::Parse(request.filter()));
   return absl::OkStatus();
@@ -53,12 +59,14 @@ void StatusStream::OnWriteDone(bool ok) {
   IoDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     written_bytes_ = 0;
     memory_.Set(kStreamBytes + ready_.size());
-    if (!ok && !end_.has_value()) end_ = absl::CancelledError("the client left");
+    if (!ok && !end_.has_value())
+      end_ = absl::CancelledError("the client left");
   });
 }
 
 StatusStream::Step StatusStream::Next() {
-  const bool all_counted = last_page_ && projects_.empty() && !fetching_ && tasks_ == 0;
+  const bool all_counted =
+      last_page_ && projects_.empty() && !fetching_ && tasks_ == 0;
   if (all_counted && ready_.empty() && !io_) end_ = absl::OkStatus();
   Step step{.tasks = ScannersToStart(), .io = !io_ && !ready_.empty()};
   if (step.io) {
@@ -72,7 +80,8 @@ int StatusStream::ScannersToStart() const {
   const bool work = !fetching_ && !(projects_.empty() && last_page_);
   if (!work || ready_.size() > kMaxReadyBytes / 2) return 0;
   // One fetches a page, and then all are needed.
-  const int wanted = std::clamp(static_cast<int>(projects_.size()), 1, kMaxScanners);
+  const int wanted =
+      std::clamp(static_cast<int>(projects_.size()), 1, kMaxScanners);
   return std::max(0, wanted - tasks_);
 }
 
@@ -92,11 +101,14 @@ bool StatusStream::ScanOne() {
   }
   const std::optional<core::ProjectName> project = NextProject();
   if (!project.has_value()) return false;
-  // Any scan that began after this call is exact, so that streams opened at once share their scans.
+  // Any scan that began after this call is exact, so that streams opened at
+  // once share their scans.
   core::StatusArgs args = status_args_;
   args.max_staleness += base::SystemSteadyClock()() - opened_;
-  const auto result = authority_->Status(*project, args, [this] { return context().IsCancelled(); });
-  if (absl::IsNotFound(result.status())) return true;  // Deleted since it was listed.
+  const auto result = authority_->Status(
+      *project, args, [this] { return context().IsCancelled(); });
+  // Deleted since it was listed.
+  if (absl::IsNotFound(result.status())) return true;
   if (absl::IsCancelled(result.status())) {
     SetEnd(result.status());
     return false;
@@ -107,7 +119,8 @@ bool StatusStream::ScanOne() {
 }
 
 void StatusStream::AddReady(const std::string& status) {
-  if (memory_.Set(kStreamBytes + ready_.size() + status.size() + written_bytes_)) {
+  if (memory_.Set(kStreamBytes + ready_.size() + status.size() +
+                  written_bytes_)) {
     ready_.append(status);
   } else if (!end_.has_value()) {
     end_ = TooMuchUnread();
@@ -128,7 +141,8 @@ std::optional<core::ProjectName> StatusStream::NextProject() {
       if (last_page_) return std::nullopt;
       fetching_ = true;
     }
-    if (absl::Status fetched = FetchPage(); !fetched.ok()) SetEnd(std::move(fetched));
+    if (absl::Status fetched = FetchPage(); !fetched.ok())
+      SetEnd(std::move(fetched));
     Advance([] {});
   }
 }
@@ -138,7 +152,8 @@ absl::Status StatusStream::FetchPage() {
   absl::StatusOr<core::ListResult> page = authority_->List(list_args_);
   absl::Status status = page.status();
   if (page.ok()) {
-    for (const core::WorkspacePtr& workspace : page->workspaces) projects.push_back(workspace->project);
+    for (const core::WorkspacePtr& workspace : page->workspaces)
+      projects.push_back(workspace->project);
     // Nobody knows whether one that cannot be read would match.
     if (!list_args_.filter.matches_all()) page->unreachable.clear();
     for (const std::string& name : page->unreachable) {

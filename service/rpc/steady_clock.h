@@ -9,7 +9,8 @@ namespace mlops::rpc {
 using SteadyClock = std::chrono::steady_clock;
 
 // Before anything that a process has seen, whenever the machine was started.
-inline constexpr SteadyClock::time_point kLongAgo{-std::chrono::hours(24 * 365)};
+inline constexpr SteadyClock::time_point kLongAgo{
+    -std::chrono::hours(24 * 365)};
 
 }  // namespace mlops::rpc
 

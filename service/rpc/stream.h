@@ -20,11 +20,13 @@
 
 namespace mlops::rpc {
 
-// The skeleton of a stream: a state machine whose work runs as tasks on a pool, so that a slow client holds memory but
-// no thread. Derived classes say what comes next (Next), start reads or writes (StartIo) and do the work (Work).
+// The skeleton of a stream: a state machine whose work runs as tasks on a pool,
+// so that a slow client holds memory but no thread. Derived classes say what
+// comes next (Next), start reads or writes (StartIo) and do the work (Work).
 //
-// At most one read or write is outstanding. The call ends once `end_` is set and no task runs; a stream that writes
-// also waits for its write. Deletes itself.
+// At most one read or write is outstanding. The call ends once `end_` is set
+// and no task runs; a stream that writes also waits for its write. Deletes
+// itself.
 template <typename Reactor>
 class Stream : public Reactor, private LiveCalls::Call {
  public:
@@ -38,28 +40,38 @@ class Stream : public Reactor, private LiveCalls::Call {
   }
 
  protected:
-  static constexpr bool kWrites = std::is_base_of_v<grpc::ServerWriteReactor<grpc::ByteBuffer>, Reactor>;
+  static constexpr bool kWrites =
+      std::is_base_of_v<grpc::ServerWriteReactor<grpc::ByteBuffer>, Reactor>;
 
   // What to begin now.
   struct Step {
-    int tasks = 0;      // So many calls of Work().
-    bool io = false;    // StartIo().
-    bool last = false;  // The write of StartIo() takes the end of the call, OK, with it.
+    int tasks = 0;    // So many calls of Work().
+    bool io = false;  // StartIo().
+    // The write of StartIo() takes the end of the call, OK, with it.
+    bool last = false;
   };
 
   // All must outlive the stream. It is in `live` as long as it exists.
-  Stream(Calls* calls, const Method& method, LiveCalls* live, base::ThreadPool* workers,
-         grpc::CallbackServerContext* context)
-      : calls_(calls), method_(method), live_(live), workers_(workers), context_(context), started_(calls->Begin()) {}
+  Stream(Calls* calls, const Method& method, LiveCalls* live,
+         base::ThreadPool* workers, grpc::CallbackServerContext* context)
+      : calls_(calls),
+        method_(method),
+        live_(live),
+        workers_(workers),
+        context_(context),
+        started_(calls->Begin()) {}
   virtual ~Stream() = default;
 
-  // The step that the state allows, or a value for `end_`. Called whenever the state may have changed.
+  // The step that the state allows, or a value for `end_`. Called whenever the
+  // state may have changed.
   virtual Step Next() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
   // Starts a read or a write; `last` as in Step.
   virtual void StartIo(bool last) = 0;
-  // A task, on a thread of the pool. Ends by TaskDone(), or by Requeue() if it is to go on.
+  // A task, on a thread of the pool. Ends by TaskDone(), or by Requeue() if it
+  // is to go on.
   virtual void Work() = 0;
-  // Right before the destructor, on a thread of gRPC's, which must not wait for the disk.
+  // Right before the destructor, on a thread of gRPC's, which must not wait for
+  // the disk.
   virtual void Release() {}
 
   // The last statement of a derived constructor.
@@ -71,8 +83,9 @@ class Stream : public Reactor, private LiveCalls::Call {
     live_->Add(this);
   }
 
-  // Makes a change under the lock, and begins what it allows. One function, since in between another thread could end
-  // the call, and with it this object: callers must not touch anything afterwards, unless they are a task.
+  // Makes a change under the lock, and begins what it allows. One function,
+  // since in between another thread could end the call, and with it this
+  // object: callers must not touch anything afterwards, unless they are a task.
   void Advance(absl::FunctionRef<void()> change) ABSL_LOCKS_EXCLUDED(mutex_) {
     Step step;
     bool finish = false;
@@ -92,7 +105,8 @@ class Stream : public Reactor, private LiveCalls::Call {
       finished_ = finish || step.last;
     }
     if (finish) return this->Finish(End(std::move(end)));
-    // What was counted keeps the stream alive; so the tasks, the last of which may end it, come last.
+    // What was counted keeps the stream alive; so the tasks, the last of which
+    // may end it, come last.
     if (step.io) StartIo(step.last);
     if (step.tasks > 0) Schedule(step.tasks);
   }
@@ -123,14 +137,16 @@ class Stream : public Reactor, private LiveCalls::Call {
     {
       absl::MutexLock lock(&mutex_);
       tasks_ -= refused;
-      // The tasks that there are, or the write that is outstanding, will come past here again.
+      // The tasks that there are, or the write that is outstanding, will come
+      // past here again.
       if (tasks_ > 0 || (io_ && kWrites)) return;
       if (!end_.has_value()) end_ = Calls::TooMany();
     }
     Advance([] {});
   }
 
-  // For a task that is to go on after others had their turn; false if the queue is full.
+  // For a task that is to go on after others had their turn; false if the queue
+  // is full.
   [[nodiscard]] bool Requeue() {
     return workers_->TrySchedule([this] { Work(); });
   }
@@ -140,14 +156,16 @@ class Stream : public Reactor, private LiveCalls::Call {
     if (!end_.has_value()) end_ = std::move(status);
   }
 
-  // To be called when the client is known to have cancelled the call, as often as that is learned.
+  // To be called when the client is known to have cancelled the call, as often
+  // as that is learned.
   void NoteCancelled() {
     if (!noted_.exchange(true)) calls_->NoteCancelled(*context_);
   }
 
   // The status for the wire; to be called once, when the call ends.
   grpc::Status End(absl::Status status) {
-    return calls_->End(method_, project_, std::move(status), started_, *context_);
+    return calls_->End(method_, project_, std::move(status), started_,
+                       *context_);
   }
   // Why no more is to be done, if so: nobody waits for it.
   absl::Status CheckWanted() const { return calls_->CheckWanted(*context_); }
@@ -155,20 +173,26 @@ class Stream : public Reactor, private LiveCalls::Call {
   Calls& calls() const { return *calls_; }
   grpc::CallbackServerContext& context() const { return *context_; }
 
-  std::string project_;  // For the log; written before the first task ends, or by the only task.
+  // For the log; written before the first task ends, or by the only task.
+  std::string project_;
 
   absl::Mutex mutex_;
   int tasks_ ABSL_GUARDED_BY(mutex_) = 0;
-  bool io_ ABSL_GUARDED_BY(mutex_) = false;                  // A read or a write is outstanding.
-  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);  // With what the call ends, once that is known.
+  // A read or a write is outstanding.
+  bool io_ ABSL_GUARDED_BY(mutex_) = false;
+  // With what the call ends, once that is known.
+  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);
 
  private:
   void EndIf(const IdleRule& rule, SteadyClock::time_point now) final {
     bool cancel = false;
     Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      const bool waits = tasks_ == 0 && now - moved_ > absl::ToChronoNanoseconds(rule.patience);
+      const bool waits =
+          tasks_ == 0 &&
+          now - moved_ > absl::ToChronoNanoseconds(rule.patience);
       if (!waits && !rule.moving) return;
-      // Until the client has read the end, or what stands before it, the call goes on.
+      // Until the client has read the end, or what stands before it, the call
+      // goes on.
       cancel = waits && rule.unread && (finished_ || (io_ && kWrites));
       const bool needs_word = !finished_ && !end_.has_value();
       if (needs_word && (cancel || rule.moving || !kWrites)) end_ = rule.why;

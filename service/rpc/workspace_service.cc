@@ -15,47 +15,63 @@ namespace mlops::rpc {
 using core::ProjectName;
 using core::WorkspacePtr;
 
-WorkspaceService::WorkspaceService(core::Authority* authority, ArtifactStreams* artifacts, Calls* calls,
+WorkspaceService::WorkspaceService(core::Authority* authority,
+                                   ArtifactStreams* artifacts, Calls* calls,
                                    ServerFacts facts)
-    : ArtifactService(artifacts), authority_(authority), calls_(calls), facts_(std::move(facts)) {}
+    : ArtifactService(artifacts),
+      authority_(authority),
+      calls_(calls),
+      facts_(std::move(facts)) {}
 
-grpc::ServerUnaryReactor* WorkspaceService::CreateWorkspace(grpc::CallbackServerContext* context,
-                                                            const grpc::ByteBuffer* request,
-                                                            grpc::ByteBuffer* response) {
+grpc::ServerUnaryReactor* WorkspaceService::CreateWorkspace(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
   return calls_->Unary<pb::CreateWorkspaceRequest, pb::Workspace>(
-      kCreateWorkspace, context, request, response, [this](const auto& request, auto* response) {
+      kCreateWorkspace, context, request, response,
+      [this](const auto& request, auto* response) {
         ASSIGN_OR_RETURN(const core::CreateArgs args, FromProto(request));
-        ASSIGN_OR_RETURN(const WorkspacePtr workspace, authority_->Create(args));
+        ASSIGN_OR_RETURN(const WorkspacePtr workspace,
+                         authority_->Create(args));
         ToProto(*workspace, response);
         return absl::OkStatus();
       });
 }
 
-grpc::ServerUnaryReactor* WorkspaceService::GetWorkspace(grpc::CallbackServerContext* context,
-                                                         const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
+grpc::ServerUnaryReactor* WorkspaceService::GetWorkspace(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
   return calls_->Unary<pb::GetWorkspaceRequest, pb::Workspace>(
-      kGetWorkspace, context, request, response, [this](const auto& request, auto* response) {
-        ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
-        ASSIGN_OR_RETURN(const WorkspacePtr workspace, authority_->Get(project));
+      kGetWorkspace, context, request, response,
+      [this](const auto& request, auto* response) {
+        ASSIGN_OR_RETURN(const ProjectName project,
+                         ProjectName::Parse(request.project()));
+        ASSIGN_OR_RETURN(const WorkspacePtr workspace,
+                         authority_->Get(project));
         ToProto(*workspace, response);
         return absl::OkStatus();
       });
 }
 
-grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(grpc::CallbackServerContext* context,
-                                                           const grpc::ByteBuffer* request,
-                                                           grpc::ByteBuffer* response) {
-  const auto list = [this, context](const pb::ListWorkspacesRequest& request, ListEncoder& encoder,
+grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
+  const auto list = [this, context](const pb::ListWorkspacesRequest& request,
+                                    ListEncoder& encoder,
                                     grpc::ByteBuffer* response) {
     ASSIGN_OR_RETURN(const core::ListArgs args, FromProto(request));
     const auto cancelled = [context] { return context->IsCancelled(); };
-    const auto fits = [&encoder](const core::Workspace& workspace) { return encoder.Add(workspace); };
-    ASSIGN_OR_RETURN(const core::ListResult result, authority_->List(args, cancelled, fits));
+    const auto fits = [&encoder](const core::Workspace& workspace) {
+      return encoder.Add(workspace);
+    };
+    ASSIGN_OR_RETURN(const core::ListResult result,
+                     authority_->List(args, cancelled, fits));
     *response = std::move(encoder).Finish(result);
     return absl::OkStatus();
   };
-  // Without a filter a page is there in no time, unless it has records so large that each takes milliseconds.
-  const auto at_once = [list](const auto& request, auto* response) -> std::optional<absl::Status> {
+  // Without a filter a page is there in no time, unless it has records so large
+  // that each takes milliseconds.
+  const auto at_once = [list](const auto& request,
+                              auto* response) -> std::optional<absl::Status> {
     if (!request.filter().empty()) return std::nullopt;
     ListEncoder encoder(ListEncoder::kOnlyKept);
     absl::Status status = list(request, encoder, response);
@@ -66,40 +82,45 @@ grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(grpc::CallbackServerC
     ListEncoder encoder;
     return list(request, encoder, response);
   };
-  return calls_->UnaryUnless<pb::ListWorkspacesRequest, grpc::ByteBuffer>(at_once, kListWorkspaces, context, request,
-                                                                          response, in_time);
+  return calls_->UnaryUnless<pb::ListWorkspacesRequest, grpc::ByteBuffer>(
+      at_once, kListWorkspaces, context, request, response, in_time);
 }
 
-grpc::ServerUnaryReactor* WorkspaceService::UpdateWorkspace(grpc::CallbackServerContext* context,
-                                                            const grpc::ByteBuffer* request,
-                                                            grpc::ByteBuffer* response) {
+grpc::ServerUnaryReactor* WorkspaceService::UpdateWorkspace(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
   return calls_->Unary<pb::UpdateWorkspaceRequest, pb::Workspace>(
-      kUpdateWorkspace, context, request, response, [this](const auto& request, auto* response) {
+      kUpdateWorkspace, context, request, response,
+      [this](const auto& request, auto* response) {
         ASSIGN_OR_RETURN(const core::UpdateArgs args, FromProto(request));
-        ASSIGN_OR_RETURN(const WorkspacePtr workspace, authority_->Update(args));
+        ASSIGN_OR_RETURN(const WorkspacePtr workspace,
+                         authority_->Update(args));
         ToProto(*workspace, response);
         return absl::OkStatus();
       });
 }
 
-grpc::ServerUnaryReactor* WorkspaceService::DeleteWorkspace(grpc::CallbackServerContext* context,
-                                                            const grpc::ByteBuffer* request,
-                                                            grpc::ByteBuffer* response) {
+grpc::ServerUnaryReactor* WorkspaceService::DeleteWorkspace(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
   return calls_->Unary<pb::DeleteWorkspaceRequest, pb::DeleteWorkspaceResponse>(
-      kDeleteWorkspace, context, request, response, [this, context](const auto& request, auto* response) {
+      kDeleteWorkspace, context, request, response,
+      [this, context](const auto& request, auto* response) {
         ASSIGN_OR_RETURN(const core::DeleteArgs args, FromProto(request));
         const auto cancelled = [context] { return context->IsCancelled(); };
-        ASSIGN_OR_RETURN(const core::DeleteResult result, authority_->Delete(args, cancelled));
+        ASSIGN_OR_RETURN(const core::DeleteResult result,
+                         authority_->Delete(args, cancelled));
         ToProto(result, response);
         return absl::OkStatus();
       });
 }
 
-grpc::ServerUnaryReactor* WorkspaceService::EnsureWorkspace(grpc::CallbackServerContext* context,
-                                                            const grpc::ByteBuffer* request,
-                                                            grpc::ByteBuffer* response) {
+grpc::ServerUnaryReactor* WorkspaceService::EnsureWorkspace(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
   // Nearly always it exists, which is answered as fast as Get.
-  const auto find = [this](const auto& request, auto* response) -> std::optional<absl::Status> {
+  const auto find = [this](const auto& request,
+                           auto* response) -> std::optional<absl::Status> {
     const auto args = FromProto(request);
     if (!args.ok()) return args.status();
     const auto existing = authority_->EnsureExisting(*args);
@@ -114,47 +135,58 @@ grpc::ServerUnaryReactor* WorkspaceService::EnsureWorkspace(grpc::CallbackServer
     response->set_created(result.created);
     return absl::OkStatus();
   };
-  return calls_->UnaryUnless<pb::EnsureWorkspaceRequest, pb::EnsureWorkspaceResponse>(find, kEnsureWorkspace, context,
-                                                                                      request, response, make);
+  return calls_
+      ->UnaryUnless<pb::EnsureWorkspaceRequest, pb::EnsureWorkspaceResponse>(
+          find, kEnsureWorkspace, context, request, response, make);
 }
 
-grpc::ServerUnaryReactor* WorkspaceService::UndeleteWorkspace(grpc::CallbackServerContext* context,
-                                                              const grpc::ByteBuffer* request,
-                                                              grpc::ByteBuffer* response) {
+grpc::ServerUnaryReactor* WorkspaceService::UndeleteWorkspace(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
   return calls_->Unary<pb::UndeleteWorkspaceRequest, pb::Workspace>(
-      kUndeleteWorkspace, context, request, response, [this](const auto& request, auto* response) {
-        ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
-        ASSIGN_OR_RETURN(const WorkspacePtr workspace, authority_->Undelete(project, request.uid()));
+      kUndeleteWorkspace, context, request, response,
+      [this](const auto& request, auto* response) {
+        ASSIGN_OR_RETURN(const ProjectName project,
+                         ProjectName::Parse(request.project()));
+        ASSIGN_OR_RETURN(const WorkspacePtr workspace,
+                         authority_->Undelete(project, request.uid()));
         ToProto(*workspace, response);
         return absl::OkStatus();
       });
 }
 
-grpc::ServerUnaryReactor* WorkspaceService::GetWorkspaceStatus(grpc::CallbackServerContext* context,
-                                                               const grpc::ByteBuffer* request,
-                                                               grpc::ByteBuffer* response) {
+grpc::ServerUnaryReactor* WorkspaceService::GetWorkspaceStatus(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
   const auto handler = [this, context](const auto& request, auto* response) {
-    ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(request.project()));
-    ASSIGN_OR_RETURN(const absl::Duration staleness, MaxStaleness(request.max_staleness()));
-    const core::StatusArgs args{.max_staleness = staleness, .counts_only = request.counts_only()};
+    ASSIGN_OR_RETURN(const ProjectName project,
+                     ProjectName::Parse(request.project()));
+    ASSIGN_OR_RETURN(const absl::Duration staleness,
+                     MaxStaleness(request.max_staleness()));
+    const core::StatusArgs args{.max_staleness = staleness,
+                                .counts_only = request.counts_only()};
     const auto cancelled = [context] { return context->IsCancelled(); };
-    ASSIGN_OR_RETURN(const core::StatusResult result, authority_->Status(project, args, cancelled));
+    ASSIGN_OR_RETURN(const core::StatusResult result,
+                     authority_->Status(project, args, cancelled));
     ToProto(result, response);
     return absl::OkStatus();
   };
-  return calls_->Unary<pb::GetWorkspaceStatusRequest, pb::WorkspaceStatus>(kGetWorkspaceStatus, context, request,
-                                                                           response, handler);
+  return calls_->Unary<pb::GetWorkspaceStatusRequest, pb::WorkspaceStatus>(
+      kGetWorkspaceStatus, context, request, response, handler);
 }
 
-grpc::ServerWriteReactor<grpc::ByteBuffer>* WorkspaceService::StreamWorkspaceStatuses(
-    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
+grpc::ServerWriteReactor<grpc::ByteBuffer>*
+WorkspaceService::StreamWorkspaceStatuses(grpc::CallbackServerContext* context,
+                                          const grpc::ByteBuffer* request) {
   return new StatusStream(authority_, calls_, context, *request);
 }
 
-grpc::ServerUnaryReactor* WorkspaceService::GetServerInfo(grpc::CallbackServerContext* context,
-                                                          const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
+grpc::ServerUnaryReactor* WorkspaceService::GetServerInfo(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
   return calls_->Unary<pb::GetServerInfoRequest, pb::ServerInfo>(
-      kGetServerInfo, context, request, response, [this](const auto&, auto* response) {
+      kGetServerInfo, context, request, response,
+      [this](const auto&, auto* response) {
         ASSIGN_OR_RETURN(const int64_t count, authority_->Count());
         response->set_version(facts_.version);
         response->set_base_path(base::PathText(facts_.base_path));
@@ -164,7 +196,8 @@ grpc::ServerUnaryReactor* WorkspaceService::GetServerInfo(grpc::CallbackServerCo
         response->set_max_chunk_bytes(kMaxChunkBytes);
         response->set_max_metadata_bytes(core::kMaxMetadataBytes);
         ToProto(facts_.purge_delay, response->mutable_purge_delay());
-        for (const std::string& feature : facts_.features) response->add_features(feature);
+        for (const std::string& feature : facts_.features)
+          response->add_features(feature);
         return absl::OkStatus();
       });
 }

@@ -40,16 +40,20 @@ constexpr absl::Duration kPause = absl::Milliseconds(20);
 
 // A full disk is told apart, since a socket elsewhere may do then.
 absl::Status CannotListen(absl::string_view address, int error) {
-  const std::string message = absl::StrCat("cannot listen on ", address, ": ", std::strerror(error));
-  if (error == ENOSPC || error == EDQUOT) return absl::ResourceExhaustedError(message);
+  const std::string message =
+      absl::StrCat("cannot listen on ", address, ": ", std::strerror(error));
+  if (error == ENOSPC || error == EDQUOT)
+    return absl::ResourceExhaustedError(message);
   return absl::FailedPreconditionError(message);
 }
 
 absl::Status CannotListen(absl::string_view address, absl::string_view why) {
-  return absl::FailedPreconditionError(absl::StrCat("cannot listen on ", address, ": ", why));
+  return absl::FailedPreconditionError(
+      absl::StrCat("cannot listen on ", address, ": ", why));
 }
 
-// A socket that is not inherited and does not block: who left the queue again must not hold up those behind.
+// A socket that is not inherited and does not block: who left the queue again
+// must not hold up those behind.
 UniqueFd NewSocket(int family) {
   UniqueFd fd(::socket(family, SOCK_STREAM, 0));
   if (!fd.ok()) return fd;
@@ -58,12 +62,15 @@ UniqueFd NewSocket(int family) {
   return fd;
 }
 
-void SetOption(int fd, int level, int name, int value) { ::setsockopt(fd, level, name, &value, sizeof(value)); }
+void SetOption(int fd, int level, int name, int value) {
+  ::setsockopt(fd, level, name, &value, sizeof(value));
+}
 
 // The place of the port, in network order, in an address of either family.
 in_port_t& PortIn(sockaddr& name) {
-  return name.sa_family == AF_INET6 ? reinterpret_cast<sockaddr_in6&>(name).sin6_port
-                                    : reinterpret_cast<sockaddr_in&>(name).sin_port;
+  return name.sa_family == AF_INET6
+             ? reinterpret_cast<sockaddr_in6&>(name).sin6_port
+             : reinterpret_cast<sockaddr_in&>(name).sin_port;
 }
 
 in_port_t PortOf(int fd) {
@@ -73,7 +80,8 @@ in_port_t PortOf(int fd) {
   return PortIn(reinterpret_cast<sockaddr&>(name));
 }
 
-// Of the connection that this thread is handing to gRPC, if it has a Unix socket, whose peers have no names; else 0.
+// Of the connection that this thread is handing to gRPC, if it has a Unix
+// socket, whose peers have no names; else 0.
 thread_local uint64_t unix_connection = 0;
 
 // The system call itself, since this file defines getpeername(2) anew.
@@ -81,7 +89,8 @@ int SystemPeerName(int fd, sockaddr* name, socklen_t* size) {
   return static_cast<int>(::syscall(SYS_getpeername, fd, name, size));
 }
 
-// The name that gRPC will have for the peer of `fd`, as CallbackServerContext::peer() tells it.
+// The name that gRPC will have for the peer of `fd`, as
+// CallbackServerContext::peer() tells it.
 std::string PeerName(int fd) {
   sockaddr_storage storage = {};
   socklen_t size = sizeof(storage);
@@ -96,7 +105,8 @@ std::string PeerName(int fd) {
   char host[INET6_ADDRSTRLEN] = "";
   const in_port_t port = ntohs(PortIn(*name));
   if (name->sa_family == AF_INET) {
-    ::inet_ntop(AF_INET, &reinterpret_cast<sockaddr_in*>(name)->sin_addr, host, sizeof(host));
+    ::inet_ntop(AF_INET, &reinterpret_cast<sockaddr_in*>(name)->sin_addr, host,
+                sizeof(host));
     return absl::StrCat("ipv4:", host, ":", port);
   }
   const in6_addr& address = reinterpret_cast<sockaddr_in6*>(name)->sin6_addr;
@@ -112,7 +122,8 @@ std::string PeerName(int fd) {
 void EndConnection(int fd) {
   ::shutdown(fd, SHUT_RDWR);
   char buffer[1 << 16];
-  for (int i = 0; i < 1000 && ::recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT) > 0; ++i) {
+  for (int i = 0;
+       i < 1000 && ::recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT) > 0; ++i) {
   }
 }
 
@@ -120,22 +131,26 @@ int MaxDescriptor() {
   rlimit limit;
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
   const rlim_t most = std::min<rlim_t>(limit.rlim_cur, 1 << 30);
-  return static_cast<int>(most - std::min<rlim_t>(most / 2, kReservedDescriptors));
+  return static_cast<int>(most -
+                          std::min<rlim_t>(most / 2, kReservedDescriptors));
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Listen(std::vector<std::string> addresses) {
+absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Listen(
+    std::vector<std::string> addresses) {
   auto acceptor = std::unique_ptr<Acceptor>(new Acceptor());
   int ends[2];
-  if (::pipe(ends) != 0) return CannotListen("any address", std::strerror(errno));
+  if (::pipe(ends) != 0)
+    return CannotListen("any address", std::strerror(errno));
   acceptor->stop_read_.Reset(ends[0]);
   acceptor->stop_write_.Reset(ends[1]);
   for (const int end : ends) ::fcntl(end, F_SETFD, FD_CLOEXEC);
   for (std::string& address : addresses) {
     absl::string_view path = address;
-    RETURN_IF_ERROR(absl::ConsumePrefix(&path, "unix:") ? acceptor->ListenUnix(std::string(path))
-                                                        : acceptor->ListenTcp(address));
+    RETURN_IF_ERROR(absl::ConsumePrefix(&path, "unix:")
+                        ? acceptor->ListenUnix(std::string(path))
+                        : acceptor->ListenTcp(address));
   }
   acceptor->addresses_ = std::move(addresses);
   return acceptor;
@@ -153,15 +168,18 @@ absl::Status Acceptor::ListenUnix(const std::string& path) {
     return CannotListen(address, "another server does");
   }
   struct stat info;
-  if (::lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode)) ::unlink(path.c_str());
+  if (::lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode))
+    ::unlink(path.c_str());
   UniqueFd fd = NewSocket(AF_UNIX);
-  // The mode comes with the name: a chmod afterwards would follow a link that somebody put there meanwhile.
+  // The mode comes with the name: a chmod afterwards would follow a link that
+  // somebody put there meanwhile.
   const mode_t old_umask = ::umask(0177);
   const bool bound = fd.ok() && ::bind(fd.get(), raw_name, sizeof(name)) == 0;
   const int bind_error = errno;
   ::umask(old_umask);
   if (!bound) return CannotListen(address, bind_error);
-  if (::listen(fd.get(), kBacklog) != 0 || ::lstat(path.c_str(), &info) != 0) return CannotListen(address, errno);
+  if (::listen(fd.get(), kBacklog) != 0 || ::lstat(path.c_str(), &info) != 0)
+    return CannotListen(address, errno);
   socket_files_.push_back({path, info.st_dev, info.st_ino});
   listeners_.push_back(std::move(fd));
   return absl::OkStatus();
@@ -180,21 +198,27 @@ absl::Status Acceptor::ListenTcp(std::string& address) {
 }
 
 absl::Status Acceptor::BindTcp(const std::string& host, std::string& port) {
-  const addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
+  const addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV,
+                          .ai_socktype = SOCK_STREAM};
   addrinfo* found = nullptr;
-  if (const int error = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found); error != 0) {
+  if (const int error =
+          ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found);
+      error != 0) {
     return absl::FailedPreconditionError(::gai_strerror(error));
   }
-  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found, ::freeaddrinfo);
+  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found,
+                                                             ::freeaddrinfo);
   absl::Status problem = absl::FailedPreconditionError("it has no address");
   bool bound = false;
   in_port_t port_number = 0;  // Of the first; the others get the same.
-  // A name may stand for several addresses, of which this machine need not have all ("localhost" without IPv6).
+  // A name may stand for several addresses, of which this machine need not have
+  // all ("localhost" without IPv6).
   for (addrinfo* info = found; info != nullptr; info = info->ai_next) {
     UniqueFd fd = NewSocket(info->ai_family);
     SetOption(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
     if (bound) PortIn(*info->ai_addr) = port_number;
-    if (!fd.ok() || ::bind(fd.get(), info->ai_addr, info->ai_addrlen) != 0 || ::listen(fd.get(), kBacklog) != 0) {
+    if (!fd.ok() || ::bind(fd.get(), info->ai_addr, info->ai_addrlen) != 0 ||
+        ::listen(fd.get(), kBacklog) != 0) {
       problem = absl::FailedPreconditionError(std::strerror(errno));
       if (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL) continue;
       return problem;
@@ -220,13 +244,17 @@ void Acceptor::Stop() {
   stop_write_.Reset();
   if (thread_.joinable()) thread_.join();
   listeners_.clear();
-  // Where the base was removed and made again, the name may be that of another server's socket by now.
+  // Where the base was removed and made again, the name may be that of another
+  // server's socket by now.
   for (const auto& [path, device, inode] : std::exchange(socket_files_, {})) {
     struct stat info;
-    if (::lstat(path.c_str(), &info) == 0 && info.st_dev == device && info.st_ino == inode) ::unlink(path.c_str());
+    if (::lstat(path.c_str(), &info) == 0 && info.st_dev == device &&
+        info.st_ino == inode)
+      ::unlink(path.c_str());
   }
   absl::MutexLock lock(&mutex_);
-  for (const auto& [peer, connection] : connections_) ::shutdown(connection.fd.get(), SHUT_RDWR);
+  for (const auto& [peer, connection] : connections_)
+    ::shutdown(connection.fd.get(), SHUT_RDWR);
 }
 
 bool Acceptor::NoteReset(const std::string& peer) {
@@ -235,9 +263,11 @@ bool Acceptor::NoteReset(const std::string& peer) {
   if (it == connections_.end()) return false;
   Connection& connection = it->second;
   const auto now = std::chrono::steady_clock::now();
-  const double seconds = std::chrono::duration<double>(now - connection.last_reset).count();
+  const double seconds =
+      std::chrono::duration<double>(now - connection.last_reset).count();
   connection.last_reset = now;
-  connection.resets = std::max(0.0, connection.resets - seconds * kResetsPerSecond) + 1;
+  connection.resets =
+      std::max(0.0, connection.resets - seconds * kResetsPerSecond) + 1;
   if (connection.resets <= kMaxResets) return false;
   EndConnection(connection.fd.get());
   connections_.erase(it);
@@ -248,14 +278,17 @@ void Acceptor::Run() {
   std::vector<pollfd> polled;
   while (true) {
     polled = {{.fd = stop_read_.get(), .events = POLLIN}};
-    for (const UniqueFd& listener : listeners_) polled.push_back({.fd = listener.get(), .events = POLLIN});
+    for (const UniqueFd& listener : listeners_)
+      polled.push_back({.fd = listener.get(), .events = POLLIN});
     {
       absl::MutexLock lock(&mutex_);
-      for (const auto& [peer, connection] : connections_) polled.push_back({.fd = connection.fd.get(), .events = 0});
+      for (const auto& [peer, connection] : connections_)
+        polled.push_back({.fd = connection.fd.get(), .events = 0});
     }
     if (::poll(polled.data(), polled.size(), -1) < 0) continue;
     if (polled.front().revents != 0) return;
-    // First, while no new connection can have got the number of one that has ended.
+    // First, while no new connection can have got the number of one that has
+    // ended.
     Forget(polled);
     for (size_t i = 1; i <= listeners_.size(); ++i) {
       if (polled[i].revents != 0) AcceptFrom(polled[i].fd);
@@ -270,21 +303,26 @@ void Acceptor::Forget(const std::vector<pollfd>& polled) {
   }
   if (ended.empty()) return;
   absl::MutexLock lock(&mutex_);
-  absl::erase_if(connections_, [&](const auto& entry) { return ended.contains(entry.second.fd.get()); });
+  absl::erase_if(connections_, [&](const auto& entry) {
+    return ended.contains(entry.second.fd.get());
+  });
 }
 
 void Acceptor::AcceptFrom(int listener) {
   UniqueFd fd(::accept(listener, nullptr, nullptr));
   if (!fd.ok()) {
-    const bool transient = errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;
+    const bool transient =
+        errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;
     if (!transient) absl::SleepFor(kPause);
     return;
   }
-  // The lowest free number is given out: so high a one means that as many are open.
+  // The lowest free number is given out: so high a one means that as many are
+  // open.
   if (fd.get() >= max_descriptor_) return;
   ::fcntl(fd.get(), F_SETFD, FD_CLOEXEC);
   ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);
-  SetOption(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);  // Refused, harmlessly, by a Unix socket.
+  // Refused, harmlessly, by a Unix socket.
+  SetOption(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
   UniqueFd ours(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
   std::string peer = PeerName(fd.get());
   if (!ours.ok() || peer.empty()) return;
@@ -298,18 +336,23 @@ void Acceptor::AcceptFrom(int listener) {
 
 }  // namespace mlops::server
 
-// gRPC asks the system for the name of a connection's peer as it takes it over, and knows the connection by it. Those
-// of a Unix socket have none, and could not be told apart: so this takes the place of the C library's function, and
+// gRPC asks the system for the name of a connection's peer as it takes it over,
+// and knows the connection by it. Those of a Unix socket have none, and could
+// not be told apart: so this takes the place of the C library's function, and
 // gives them one in the thread that hands them over.
 extern "C" int getpeername(int fd, sockaddr* name, socklen_t* size) noexcept {
   const socklen_t room = *size;
   const int result = mlops::server::SystemPeerName(fd, name, size);
-  if (result != 0 || mlops::server::unix_connection == 0 || name->sa_family != AF_UNIX) return result;
+  if (result != 0 || mlops::server::unix_connection == 0 ||
+      name->sa_family != AF_UNIX)
+    return result;
   // A name in the abstract namespace: a zero, and no zero at its end.
-  const std::string text = absl::StrCat("client-", mlops::server::unix_connection);
+  const std::string text =
+      absl::StrCat("client-", mlops::server::unix_connection);
   sockaddr_un named = {.sun_family = AF_UNIX};
   text.copy(named.sun_path + 1, sizeof(named.sun_path) - 1);
-  *size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());
+  *size =
+      static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());
   std::memcpy(name, &named, std::min(room, *size));
   return 0;
 }

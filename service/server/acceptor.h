@@ -21,20 +21,25 @@
 
 namespace mlops::server {
 
-// The sockets on which the server listens, and the thread that accepts their connections. gRPC's own loop never accepts
-// again after it once ran out of descriptors, takes the name of a Unix socket away from whoever listens on it, and does
-// not say why it cannot bind. It keeps a descriptor of each connection, by which a client who does harm can be cut off:
-// gRPC 1.51 bounds neither how many calls a client may open and reset, nor what they cost. Not thread-safe, except for
-// NoteReset().
+// The sockets on which the server listens, and the thread that accepts their
+// connections. gRPC's own loop never accepts again after it once ran out of
+// descriptors, takes the name of a Unix socket away from whoever listens on it,
+// and does not say why it cannot bind. It keeps a descriptor of each
+// connection, by which a client who does harm can be cut off: gRPC 1.51 bounds
+// neither how many calls a client may open and reset, nor what they cost. Not
+// thread-safe, except for NoteReset().
 class Acceptor {
  public:
-  // Takes over an accepted connection, and with it `fd`. Called from the acceptor's thread.
+  // Takes over an accepted connection, and with it `fd`. Called from the
+  // acceptor's thread.
   using Handler = std::function<void(int listener_fd, int fd)>;
 
-  // Listens on all `addresses`, which CheckAddress() has accepted. Unix sockets are for this user alone; a socket file
-  // that nobody listens on is replaced. FAILED_PRECONDITION, as a sentence, if one is in use or may not be bound;
+  // Listens on all `addresses`, which CheckAddress() has accepted. Unix sockets
+  // are for this user alone; a socket file that nobody listens on is replaced.
+  // FAILED_PRECONDITION, as a sentence, if one is in use or may not be bound;
   // RESOURCE_EXHAUSTED if the disk is too full for the name of a socket.
-  static absl::StatusOr<std::unique_ptr<Acceptor>> Listen(std::vector<std::string> addresses);
+  static absl::StatusOr<std::unique_ptr<Acceptor>> Listen(
+      std::vector<std::string> addresses);
 
   // Stop().
   ~Acceptor();
@@ -42,16 +47,18 @@ class Acceptor {
   // The addresses, with the ports picked where they were 0.
   const std::vector<std::string>& addresses() const { return addresses_; }
 
-  // Begins to accept; to be called once. Until then connections wait. So that the server's own files always find
-  // descriptors, connections beyond the greater part of the process's limit are closed at once.
+  // Begins to accept; to be called once. Until then connections wait. So that
+  // the server's own files always find descriptors, connections beyond the
+  // greater part of the process's limit are closed at once.
   void Start(Handler handler);
 
-  // Ends the thread, closes the sockets and removes their files, unless others have taken their place, and ends all
-  // connections.
+  // Ends the thread, closes the sockets and removes their files, unless others
+  // have taken their place, and ends all connections.
   void Stop();
 
-  // A client at `peer`, as gRPC names it, cancelled a call. Ends its connection, and returns true, if it has done so
-  // kMaxResets times more than kResetsPerSecond allow.
+  // A client at `peer`, as gRPC names it, cancelled a call. Ends its
+  // connection, and returns true, if it has done so kMaxResets times more than
+  // kResetsPerSecond allow.
   bool NoteReset(const std::string& peer);
   static constexpr double kMaxResets = 1000;
   static constexpr double kResetsPerSecond = 100;
@@ -86,11 +93,14 @@ class Acceptor {
   std::vector<base::UniqueFd> listeners_;
   Handler handler_;
   int max_descriptor_ = 0;
-  base::UniqueFd stop_read_, stop_write_;  // A pipe: closing the one end ends the thread.
+  // A pipe: closing the one end ends the thread.
+  base::UniqueFd stop_read_, stop_write_;
   std::thread thread_;
 
   absl::Mutex mutex_;
-  absl::flat_hash_map<std::string, Connection> connections_ ABSL_GUARDED_BY(mutex_);  // By gRPC's name of the peer.
+  // By gRPC's name of the peer.
+  absl::flat_hash_map<std::string, Connection> connections_
+      ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace mlops::server

@@ -10,52 +10,78 @@ namespace mlops::server {
 namespace {
 
 // Lets an option take a span such as "72h" or "1m30s", and "0".
-CLI::Option* AddDuration(CLI::App& app, const std::string& name, absl::Duration& value, const std::string& help) {
+CLI::Option* AddDuration(CLI::App& app, const std::string& name,
+                         absl::Duration& value, const std::string& help) {
   const auto parse = [&value, name](const std::string& text) {
     if (!absl::ParseDuration(text, &value) || value < absl::ZeroDuration()) {
-      throw CLI::ValidationError(name, absl::StrCat("\"", text, "\" is no span of time such as 90s, 15m or 72h"));
+      throw CLI::ValidationError(
+          name, absl::StrCat("\"", text,
+                             "\" is no span of time such as 90s, 15m or 72h"));
     }
   };
-  return app.add_option_function<std::string>(name, parse, help)->type_name("SPAN");
+  return app.add_option_function<std::string>(name, parse, help)
+      ->type_name("SPAN");
 }
 
 }  // namespace
 
 std::variant<Config, int> ParseCommandLine(int argc, char** argv) {
   Config config;
-  CLI::App app("The authority over the MLOps project workspaces below one directory.", "workspaced");
+  CLI::App app(
+      "The authority over the MLOps project workspaces below one directory.",
+      "workspaced");
   app.set_version_flag("--version", std::string(kVersion));
   app.footer(
-      "workspaced --decode-record DIR < DIR/workspace.yaml prints that record as JSON, as this server reads it, and "
+      "workspaced --decode-record DIR < DIR/workspace.yaml prints that record "
+      "as JSON, as this server reads it, and "
       "ends.");
-  app.add_option("--base", config.base, "Directory of the workspaces; made if missing")->required()->type_name("DIR");
+  app.add_option("--base", config.base,
+                 "Directory of the workspaces; made if missing")
+      ->required()
+      ->type_name("DIR");
   app.add_flag("--read-only", config.read_only,
-               "Only read: lock nothing and change nothing below DIR, which need not be writable, and refuse changes. "
-               "Listens on the addresses of --listen alone or, without any, on a Unix socket outside of DIR");
+               "Only read: lock nothing and change nothing below DIR, which "
+               "need not be writable, and refuse changes. "
+               "Listens on the addresses of --listen alone or, without any, on "
+               "a Unix socket outside of DIR");
   app.add_option("--listen", config.listen,
-                 "Also listen here: HOST:PORT (port 0 picks a free one) or unix:PATH; may be repeated. The Unix socket "
+                 "Also listen here: HOST:PORT (port 0 picks a free one) or "
+                 "unix:PATH; may be repeated. The Unix socket "
                  "DIR/.workspaced/socket is always there, but for --read-only")
       ->type_name("ADDRESS");
-  app.add_flag("--insecure", config.insecure, "Allow addresses that other machines can reach, without encryption");
-  AddDuration(app, "--purge-delay", config.purge_delay, "How long the trash keeps a workspace; 0 = not at all [72h]");
-  AddDuration(app, "--idle-timeout", config.idle_timeout, "Leave after so long without a call [never]");
-  AddDuration(app, "--drain-timeout", config.drain_timeout, "How long calls in flight may take after SIGTERM [30s]");
-  AddDuration(app, "--client-timeout", config.client_timeout,
-              "End a stream whose client neither sends nor reads for so long [2m]");
-  app.add_option("--log-file", config.log_file, "Write the log here instead of to standard error")->type_name("FILE");
-  const std::map<std::string, observe::CallLogLevel> levels = {{"all", observe::CallLogLevel::kAll},
-                                                               {"errors", observe::CallLogLevel::kErrors},
-                                                               {"off", observe::CallLogLevel::kOff}};
-  app.add_option("--log-calls", config.log_calls, "Which calls to log: all, errors or off [all]")
+  app.add_flag(
+      "--insecure", config.insecure,
+      "Allow addresses that other machines can reach, without encryption");
+  AddDuration(app, "--purge-delay", config.purge_delay,
+              "How long the trash keeps a workspace; 0 = not at all [72h]");
+  AddDuration(app, "--idle-timeout", config.idle_timeout,
+              "Leave after so long without a call [never]");
+  AddDuration(app, "--drain-timeout", config.drain_timeout,
+              "How long calls in flight may take after SIGTERM [30s]");
+  AddDuration(
+      app, "--client-timeout", config.client_timeout,
+      "End a stream whose client neither sends nor reads for so long [2m]");
+  app.add_option("--log-file", config.log_file,
+                 "Write the log here instead of to standard error")
+      ->type_name("FILE");
+  const std::map<std::string, observe::CallLogLevel> levels = {
+      {"all", observe::CallLogLevel::kAll},
+      {"errors", observe::CallLogLevel::kErrors},
+      {"off", observe::CallLogLevel::kOff}};
+  app.add_option("--log-calls", config.log_calls,
+                 "Which calls to log: all, errors or off [all]")
       ->transform(CLI::CheckedTransformer(levels).description(""))
       ->type_name("WHICH");
-  app.add_option("--workers", config.workers, "Threads for calls that write or walk")
+  app.add_option("--workers", config.workers,
+                 "Threads for calls that write or walk")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
-  app.add_option("--max-artifact-streams", config.max_artifact_streams, "Files that may be read and written at once")
+  app.add_option("--max-artifact-streams", config.max_artifact_streams,
+                 "Files that may be read and written at once")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
-  app.add_flag("--portable-fs", config.portable_fs, "Use only POSIX calls on files");
+  app.add_flag("--portable-fs", config.portable_fs,
+               "Use only POSIX calls on files");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

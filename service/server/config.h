@@ -12,23 +12,33 @@ namespace mlops::server {
 
 // What the command line says.
 struct Config {
-  std::string base;                 // Directory of the workspaces; made if missing.
-  bool read_only = false;           // Lock nothing, change nothing below the base, and refuse changes.
-  std::vector<std::string> listen;  // "unix:<path>" or "<host>:<port>"; see Server::addresses().
-  bool insecure = false;            // Allow addresses that other machines reach.
+  // Directory of the workspaces; made if missing.
+  std::string base;
+  // Lock nothing, change nothing below the base, and refuse changes.
+  bool read_only = false;
+  // "unix:<path>" or "<host>:<port>"; see Server::addresses().
+  std::vector<std::string> listen;
+  // Allow addresses that other machines reach.
+  bool insecure = false;
   absl::Duration purge_delay = absl::Hours(72);
-  absl::Duration idle_timeout = absl::InfiniteDuration();  // Leave after so long without a call.
-  absl::Duration drain_timeout = absl::Seconds(30);        // For calls in flight when asked to stop.
-  absl::Duration client_timeout = absl::Minutes(2);        // For a client that neither sends nor reads what it must.
-  std::string log_file;                                    // "" means standard error.
+  // Leave after so long without a call.
+  absl::Duration idle_timeout = absl::InfiniteDuration();
+  // For calls in flight when asked to stop.
+  absl::Duration drain_timeout = absl::Seconds(30);
+  // For a client that neither sends nor reads what it must.
+  absl::Duration client_timeout = absl::Minutes(2);
+  // "" means standard error.
+  std::string log_file;
   observe::CallLogLevel log_calls = observe::CallLogLevel::kAll;
-  int workers = 16;                // Threads for calls that write or walk.
-  int max_artifact_streams = 128;  // Files read and written at once; each holds up to 9 MiB.
-  bool portable_fs = false;        // Use only POSIX calls on files.
+  int workers = 16;  // Threads for calls that write or walk.
+  // Files read and written at once; each holds up to 9 MiB.
+  int max_artifact_streams = 128;
+  bool portable_fs = false;  // Use only POSIX calls on files.
 };
 
-// The configuration, or the exit code where there is nothing to run: after --help and --version, whose text has been
-// printed, and after a bad flag, about which one sentence has been printed to standard error.
+// The configuration, or the exit code where there is nothing to run: after
+// --help and --version, whose text has been printed, and after a bad flag,
+// about which one sentence has been printed to standard error.
 std::variant<Config, int> ParseCommandLine(int argc, char** argv);
 
 }  // namespace mlops::server

@@ -24,17 +24,20 @@ namespace {
 
 constexpr size_t kMaxSocketPathBytes = sizeof(sockaddr_un::sun_path) - 1;
 
-// Makes `path` a directory that only this user can enter, or finds that it is one.
+// Makes `path` a directory that only this user can enter, or finds that it is
+// one.
 absl::Status MakePrivateDir(const std::string& path) {
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
     return absl::FailedPreconditionError(
-        absl::StrCat("cannot make the directory ", path, " for the Unix socket: ", std::strerror(errno)));
+        absl::StrCat("cannot make the directory ", path,
+                     " for the Unix socket: ", std::strerror(errno)));
   }
   struct stat info;
-  if (::lstat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode) || info.st_uid != ::geteuid() ||
-      (info.st_mode & 0077) != 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the directory ", path, " for the Unix socket must be this user's alone (mode 0700)"));
+  if (::lstat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode) ||
+      info.st_uid != ::geteuid() || (info.st_mode & 0077) != 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the directory ", path,
+        " for the Unix socket must be this user's alone (mode 0700)"));
   }
   return absl::OkStatus();
 }
@@ -43,45 +46,56 @@ absl::Status MakePrivateDir(const std::string& path) {
 
 absl::Status CheckAddress(absl::string_view address, bool insecure) {
   if (absl::ConsumePrefix(&address, "unix:")) {
-    if (!address.empty() && address.size() <= kMaxSocketPathBytes) return absl::OkStatus();
+    if (!address.empty() && address.size() <= kMaxSocketPathBytes)
+      return absl::OkStatus();
     return absl::FailedPreconditionError(
-        absl::StrCat("the path of a Unix socket must have 1 to ", kMaxSocketPathBytes, " bytes: ", address));
+        absl::StrCat("the path of a Unix socket must have 1 to ",
+                     kMaxSocketPathBytes, " bytes: ", address));
   }
   const size_t colon = address.rfind(':');
   int port = 0;
-  if (colon == absl::string_view::npos || colon == 0 || !absl::SimpleAtoi(address.substr(colon + 1), &port) ||
-      port < 0 || port > 65535) {
+  if (colon == absl::string_view::npos || colon == 0 ||
+      !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 ||
+      port > 65535) {
     return absl::FailedPreconditionError(
-        absl::StrCat("\"", address, "\" is no address: want HOST:PORT, with a port of 0 to 65535, or unix:PATH"));
+        absl::StrCat("\"", address,
+                     "\" is no address: want HOST:PORT, with a port of 0 to "
+                     "65535, or unix:PATH"));
   }
   if (!insecure && !base::IsLoopbackHost(address.substr(0, colon))) {
     return absl::FailedPreconditionError(
-        absl::StrCat("other machines could reach ", address, ", unencrypted: listen on 127.0.0.1, or say --insecure"));
+        absl::StrCat("other machines could reach ", address,
+                     ", unencrypted: listen on 127.0.0.1, or say --insecure"));
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::string> UnixSocketAddress(const std::string& base_path) {
-  const std::string path = absl::StrCat(base_path, "/", core::layout::kServerDir, "/", core::layout::kSocketFile);
+  const std::string path = absl::StrCat(
+      base_path, "/", core::layout::kServerDir, "/", core::layout::kSocketFile);
   if (path.size() <= kMaxSocketPathBytes) return absl::StrCat("unix:", path);
   return SocketAddressOutside(base_path);
 }
 
 absl::StatusOr<std::string> SocketAddressOutside(absl::string_view key) {
   const char* runtime_dir = std::getenv("XDG_RUNTIME_DIR");
-  const std::string dir = runtime_dir != nullptr && *runtime_dir == '/' && std::strlen(runtime_dir) < 60
+  const std::string dir = runtime_dir != nullptr && *runtime_dir == '/' &&
+                                  std::strlen(runtime_dir) < 60
                               ? absl::StrCat(runtime_dir, "/workspaced")
                               : absl::StrCat("/tmp/workspaced-", ::geteuid());
   if (absl::Status made = MakePrivateDir(dir); !made.ok()) return made;
   return absl::StrCat("unix:", dir, "/", base::HashHex(key, 16), ".sock");
 }
 
-absl::StatusOr<std::string> ReadOnlySocketAddress(const std::string& base_path) {
+absl::StatusOr<std::string> ReadOnlySocketAddress(
+    const std::string& base_path) {
   struct stat info;
   if (::stat(base_path.c_str(), &info) != 0) {
-    return absl::FailedPreconditionError(absl::StrCat("cannot find ", base_path, ": ", std::strerror(errno)));
+    return absl::FailedPreconditionError(
+        absl::StrCat("cannot find ", base_path, ": ", std::strerror(errno)));
   }
-  return SocketAddressOutside(absl::StrCat("read-only ", info.st_dev, " ", info.st_ino, " ", base_path));
+  return SocketAddressOutside(absl::StrCat("read-only ", info.st_dev, " ",
+                                           info.st_ino, " ", base_path));
 }
 
 bool IsAnswered(const std::string& address) {
@@ -90,10 +104,14 @@ bool IsAnswered(const std::string& address) {
   name.sun_family = AF_UNIX;
   if (path.size() > kMaxSocketPathBytes) return false;
   path.copy(name.sun_path, kMaxSocketPathBytes);
-  const base::UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  // EAGAIN: somebody listens, and the queue of those who want to connect is full.
+  const base::UniqueFd probe(
+      ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  // EAGAIN: somebody listens, and the queue of those who want to connect is
+  // full.
   return probe.ok() &&
-         (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(name)) == 0 || errno == EAGAIN);
+         (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&name),
+                    sizeof(name)) == 0 ||
+          errno == EAGAIN);
 }
 
 }  // namespace mlops::server

@@ -51,13 +51,16 @@ std::string HostName() {
 }
 
 // A sentence about what the operator can mend.
-absl::Status Refusal(absl::string_view sentence) { return absl::FailedPreconditionError(sentence); }
+absl::Status Refusal(absl::string_view sentence) {
+  return absl::FailedPreconditionError(sentence);
+}
 
-// Makes a new directory survive a power cut with all that was made above it. What is above those may be nobody's to
-// open or sync, and needs it no more.
+// Makes a new directory survive a power cut with all that was made above it.
+// What is above those may be nobody's to open or sync, and needs it no more.
 void SyncParents(const std::filesystem::path& dir) {
   for (auto parent = dir.parent_path();; parent = parent.parent_path()) {
-    if (const auto opened = fs::OpenBaseDir(parent.string()); opened.ok()) (*opened)->Sync().IgnoreError();
+    if (const auto opened = fs::OpenBaseDir(parent.string()); opened.ok())
+      (*opened)->Sync().IgnoreError();
     if (parent == parent.root_path()) return;
   }
 }
@@ -65,29 +68,39 @@ void SyncParents(const std::filesystem::path& dir) {
 // The real path of `base`, which is made if it is missing and may be made.
 absl::StatusOr<std::string> MakeBase(const std::string& base, bool read_only) {
   std::error_code error;
-  const bool made = !read_only && std::filesystem::create_directories(base, error);
+  const bool made =
+      !read_only && std::filesystem::create_directories(base, error);
   std::filesystem::path real;
   if (!error) real = std::filesystem::canonical(base, error);
   if (error) {
-    return Refusal(
-        absl::StrCat("cannot ", read_only ? "find" : "make", " the base directory ", base, ": ", error.message()));
+    return Refusal(absl::StrCat("cannot ", read_only ? "find" : "make",
+                                " the base directory ", base, ": ",
+                                error.message()));
   }
-  if (!std::filesystem::is_directory(real, error)) return Refusal(absl::StrCat(base, " is not a directory"));
+  if (!std::filesystem::is_directory(real, error))
+    return Refusal(absl::StrCat(base, " is not a directory"));
   if (made) SyncParents(real);
   return real.string();
 }
 
 fs::BaseLock::Names LockNames() {
-  return {.dir = std::string(core::layout::kServerDir), .file = std::string(core::layout::kLockFile)};
+  return {.dir = std::string(core::layout::kServerDir),
+          .file = std::string(core::layout::kLockFile)};
 }
 
-// Has processes that want to listen on one Unix socket outside of any base do so one after the other: of two at once,
-// both could find nobody there, and the second would take the name from the first. The lock ends with what is returned.
+// Has processes that want to listen on one Unix socket outside of any base do
+// so one after the other: of two at once, both could find nobody there, and the
+// second would take the name from the first. The lock ends with what is
+// returned.
 base::UniqueFd LockDirOf(absl::string_view unix_address) {
-  const std::filesystem::path socket(std::string(absl::StripPrefix(unix_address, "unix:")));
-  base::UniqueFd dir(::open(socket.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  // Held for milliseconds; whoever holds it for longer does not hold up others for ever.
-  for (int i = 0; i < 200 && dir.ok() && ::flock(dir.get(), LOCK_EX | LOCK_NB) != 0; ++i) {
+  const std::filesystem::path socket(
+      std::string(absl::StripPrefix(unix_address, "unix:")));
+  base::UniqueFd dir(
+      ::open(socket.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // Held for milliseconds; whoever holds it for longer does not hold up others
+  // for ever.
+  for (int i = 0;
+       i < 200 && dir.ok() && ::flock(dir.get(), LOCK_EX | LOCK_NB) != 0; ++i) {
     absl::SleepFor(absl::Milliseconds(10));
   }
   return dir;
@@ -100,31 +113,38 @@ absl::Status WriteGitignore(const fs::Dir& base) {
   if (absl::IsAlreadyExists(file.status())) return absl::OkStatus();
   RETURN_IF_ERROR(file.status());
   absl::Status written = (*file)->Write("*\n");
-  if (!written.ok()) dir->RemoveFile(core::layout::kGitignoreFile).IgnoreError();
+  if (!written.ok())
+    dir->RemoveFile(core::layout::kGitignoreFile).IgnoreError();
   return written;
 }
 
-// Who serves a base already, from what the lock file says, which may be anything.
+// Who serves a base already, from what the lock file says, which may be
+// anything.
 std::string DescribeOwner(const std::string& content) {
-  const auto owner = nlohmann::json::parse(content, nullptr, /*allow_exceptions=*/false);
-  const auto pid = owner.find("pid"), host = owner.find("host"), addresses = owner.find("addresses");
-  if (pid == owner.end() || !pid->is_number_integer() || host == owner.end() || !host->is_string() ||
-      addresses == owner.end() || !addresses->is_array()) {
+  const auto owner =
+      nlohmann::json::parse(content, nullptr, /*allow_exceptions=*/false);
+  const auto pid = owner.find("pid"), host = owner.find("host"),
+             addresses = owner.find("addresses");
+  if (pid == owner.end() || !pid->is_number_integer() || host == owner.end() ||
+      !host->is_string() || addresses == owner.end() ||
+      !addresses->is_array()) {
     return "another process, which has not said who it is";
   }
   std::vector<std::string> names;
   for (const auto& address : *addresses) {
     if (address.is_string()) names.push_back(address.get<std::string>());
   }
-  return absl::StrCat("workspaced with pid ", pid->get<int64_t>(), " on host ", host->get<std::string>(),
-                      ", which listens on ", absl::StrJoin(names, " and "));
+  return absl::StrCat("workspaced with pid ", pid->get<int64_t>(), " on host ",
+                      host->get<std::string>(), ", which listens on ",
+                      absl::StrJoin(names, " and "));
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   auto server = std::unique_ptr<Server>(new Server(config));
-  for (const std::string& address : config.listen) RETURN_IF_ERROR(CheckAddress(address, config.insecure));
+  for (const std::string& address : config.listen)
+    RETURN_IF_ERROR(CheckAddress(address, config.insecure));
   ASSIGN_OR_RETURN(server->base_path_, MakeBase(config.base, config.read_only));
   RETURN_IF_ERROR(server->LockBase());
   RETURN_IF_ERROR(server->Listen());
@@ -137,25 +157,35 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
 absl::Status Server::LockBase() {
   if (config_.read_only) {
     auto watch = fs::BaseLock::Watch(base_path_);
-    if (!watch.ok()) return Refusal(absl::StrCat("cannot read the base directory ", watch.status().message()));
+    if (!watch.ok())
+      return Refusal(absl::StrCat("cannot read the base directory ",
+                                  watch.status().message()));
     lock_ = *std::move(watch);
     return absl::OkStatus();
   }
   const auto served = [this] {
-    return absl::AlreadyExistsError(absl::StrCat(base_path_, " is already served by ",
-                                                 DescribeOwner(fs::BaseLock::ReadContent(base_path_, LockNames()))));
+    return absl::AlreadyExistsError(absl::StrCat(
+        base_path_, " is already served by ",
+        DescribeOwner(fs::BaseLock::ReadContent(base_path_, LockNames()))));
   };
   const auto refused = [this](const absl::Status& why) {
-    const std::string sentence = absl::StrCat("cannot lock the base directory ", base_path_, ": ", why.message());
-    if (!absl::IsPermissionDenied(why) || ::access(base_path_.c_str(), R_OK | X_OK) != 0) return Refusal(sentence);
-    return absl::PermissionDeniedError(absl::StrCat("cannot write in the base directory ", base_path_, " (",
-                                                    why.message(), "): to read from it, say --read-only"));
+    const std::string sentence = absl::StrCat("cannot lock the base directory ",
+                                              base_path_, ": ", why.message());
+    if (!absl::IsPermissionDenied(why) ||
+        ::access(base_path_.c_str(), R_OK | X_OK) != 0)
+      return Refusal(sentence);
+    return absl::PermissionDeniedError(
+        absl::StrCat("cannot write in the base directory ", base_path_, " (",
+                     why.message(), "): to read from it, say --read-only"));
   };
   auto lock = fs::BaseLock::Acquire(base_path_, LockNames());
   if (absl::IsFailedPrecondition(lock.status())) return served();
   if (!lock.ok()) return refused(lock.status());
-  // Where directories cannot be locked and the lock file was removed, only its socket tells of another server.
-  if (const auto socket = UnixSocketAddress(base_path_); socket.ok() && IsAnswered(*socket)) return served();
+  // Where directories cannot be locked and the lock file was removed, only its
+  // socket tells of another server.
+  if (const auto socket = UnixSocketAddress(base_path_);
+      socket.ok() && IsAnswered(*socket))
+    return served();
   absl::Status made = (*lock)->MakeFile();
   if (absl::IsFailedPrecondition(made)) return served();
   // A server that cannot write down who it is can still delete.
@@ -166,10 +196,12 @@ absl::Status Server::LockBase() {
 
 absl::StatusOr<std::vector<std::string>> Server::ChooseAddresses() const {
   if (config_.read_only && !config_.listen.empty()) return config_.listen;
-  ASSIGN_OR_RETURN(std::string socket,
-                   config_.read_only ? ReadOnlySocketAddress(base_path_) : UnixSocketAddress(base_path_));
+  ASSIGN_OR_RETURN(std::string socket, config_.read_only
+                                           ? ReadOnlySocketAddress(base_path_)
+                                           : UnixSocketAddress(base_path_));
   std::vector<std::string> addresses = {std::move(socket)};
-  addresses.insert(addresses.end(), config_.listen.begin(), config_.listen.end());
+  addresses.insert(addresses.end(), config_.listen.begin(),
+                   config_.listen.end());
   return addresses;
 }
 
@@ -180,11 +212,13 @@ absl::Status Server::Listen() {
     turn = LockDirOf(addresses.front());
     if (IsAnswered(addresses.front())) {
       return absl::AlreadyExistsError(
-          absl::StrCat(base_path_, " is already served, to be read only, on ", addresses.front()));
+          absl::StrCat(base_path_, " is already served, to be read only, on ",
+                       addresses.front()));
     }
   }
   auto acceptor = Acceptor::Listen(addresses);
-  if (!config_.read_only && (absl::IsResourceExhausted(acceptor.status()) || !lock_->has_file())) {
+  if (!config_.read_only &&
+      (absl::IsResourceExhausted(acceptor.status()) || !lock_->has_file())) {
     // The disk is too full for a socket in the base.
     ASSIGN_OR_RETURN(addresses.front(), SocketAddressOutside(base_path_));
     acceptor = Acceptor::Listen(addresses);
@@ -197,26 +231,34 @@ absl::Status Server::Listen() {
 
 absl::Status Server::OpenLog() {
   std::error_code ignored;
-  const std::filesystem::path server_dir = std::filesystem::path(base_path_) / std::string(core::layout::kServerDir);
-  const std::filesystem::path parent = std::filesystem::path(config_.log_file).parent_path();
-  observe::Log::Options options{.file = config_.log_file, .calls = config_.log_calls};
-  options.follow_links = std::filesystem::weakly_canonical(parent, ignored) != server_dir;
+  const std::filesystem::path server_dir =
+      std::filesystem::path(base_path_) / std::string(core::layout::kServerDir);
+  const std::filesystem::path parent =
+      std::filesystem::path(config_.log_file).parent_path();
+  observe::Log::Options options{.file = config_.log_file,
+                                .calls = config_.log_calls};
+  options.follow_links =
+      std::filesystem::weakly_canonical(parent, ignored) != server_dir;
   // Where the disk was too full for the directory, standard error has to do.
-  if (!options.follow_links && !std::filesystem::exists(server_dir, ignored)) options.file.clear();
+  if (!options.follow_links && !std::filesystem::exists(server_dir, ignored))
+    options.file.clear();
   ASSIGN_OR_RETURN(log_, observe::Log::Open(options));
   WarnOfStrangers();
   return absl::OkStatus();
 }
 
-// Others who can write in the base can change what is served, and what the server finds there.
+// Others who can write in the base can change what is served, and what the
+// server finds there.
 void Server::WarnOfStrangers() {
   struct stat info;
   if (::stat(base_path_.c_str(), &info) != 0) return;
   if (info.st_uid != ::geteuid()) {
-    log_->Warning(absl::StrCat(base_path_, " belongs to the user ", info.st_uid, ", not to ", ::geteuid(),
+    log_->Warning(absl::StrCat(base_path_, " belongs to the user ", info.st_uid,
+                               ", not to ", ::geteuid(),
                                ", as whom the server runs"));
   }
-  if ((info.st_mode & S_IWOTH) != 0) log_->Warning(absl::StrCat(base_path_, " can be written by every user"));
+  if ((info.st_mode & S_IWOTH) != 0)
+    log_->Warning(absl::StrCat(base_path_, " can be written by every user"));
 }
 
 bool Server::IsLost() {
@@ -234,40 +276,55 @@ absl::Status Server::CheckMayChange() {
 absl::Status Server::OpenCatalog() {
   const fs::OpenOptions open_options{.portable = config_.portable_fs};
   ASSIGN_OR_RETURN(auto catalog_dir, fs::OpenBaseDir(base_path_, open_options));
-  ASSIGN_OR_RETURN(auto artifacts_dir, fs::OpenBaseDir(base_path_, open_options));
-  ASSIGN_OR_RETURN(std::shared_ptr<const fs::Dir> scan_dir, fs::OpenBaseDir(base_path_, open_options));
-  health_ = std::make_shared<core::DiskHealth>([this] { return CheckMayChange(); });
-  auto catalog = catalog::FileCatalog::Open(std::move(catalog_dir), base_path_,
-                                            {.purge_delay = config_.purge_delay,
-                                             .log = [this](absl::string_view line) { log_->Warning(line); },
-                                             .health = health_,
-                                             .read_only = config_.read_only});
+  ASSIGN_OR_RETURN(auto artifacts_dir,
+                   fs::OpenBaseDir(base_path_, open_options));
+  ASSIGN_OR_RETURN(std::shared_ptr<const fs::Dir> scan_dir,
+                   fs::OpenBaseDir(base_path_, open_options));
+  health_ =
+      std::make_shared<core::DiskHealth>([this] { return CheckMayChange(); });
+  auto catalog = catalog::FileCatalog::Open(
+      std::move(catalog_dir), base_path_,
+      {.purge_delay = config_.purge_delay,
+       .log = [this](absl::string_view line) { log_->Warning(line); },
+       .health = health_,
+       .read_only = config_.read_only});
   if (!catalog.ok()) {
-    return Refusal(absl::StrCat("cannot read the base directory ", base_path_, ": ", catalog.status().message()));
+    return Refusal(absl::StrCat("cannot read the base directory ", base_path_,
+                                ": ", catalog.status().message()));
   }
   catalog_ = *std::move(catalog);
-  artifacts_ = std::make_unique<core::Artifacts>(catalog_.get(), std::move(artifacts_dir),
-                                                 core::UploadOptions{.health = health_});
+  artifacts_ = std::make_unique<core::Artifacts>(
+      catalog_.get(), std::move(artifacts_dir),
+      core::UploadOptions{.health = health_});
   authority_ = std::make_unique<core::Authority>(
-      catalog_.get(), catalog::MakeUsageScanner(std::move(scan_dir), base_path_, base::SystemClock()), base_path_);
-  workers_ = std::make_unique<base::ThreadPool>(config_.workers, kMaxQueuedCalls);
-  stream_workers_ = std::make_unique<base::ThreadPool>(config_.workers, 2 * config_.max_artifact_streams);
-  whole_file_workers_ = std::make_unique<base::ThreadPool>(kWholeFileWorkers, kMaxQueuedCalls);
-  calls_ =
-      std::make_unique<rpc::Calls>(workers_.get(), whole_file_workers_.get(), log_.get(),
-                                   rpc::CallOptions{.idle_timeout = config_.client_timeout,
-                                                    .on_cancel = [this](const std::string& peer) { NoteReset(peer); },
-                                                    .is_lost = [this] { return IsLost(); }});
-  artifact_streams_ = std::make_unique<rpc::ArtifactStreams>(artifacts_.get(), calls_.get(), stream_workers_.get(),
-                                                             config_.max_artifact_streams);
+      catalog_.get(),
+      catalog::MakeUsageScanner(std::move(scan_dir), base_path_,
+                                base::SystemClock()),
+      base_path_);
+  workers_ =
+      std::make_unique<base::ThreadPool>(config_.workers, kMaxQueuedCalls);
+  stream_workers_ = std::make_unique<base::ThreadPool>(
+      config_.workers, 2 * config_.max_artifact_streams);
+  whole_file_workers_ =
+      std::make_unique<base::ThreadPool>(kWholeFileWorkers, kMaxQueuedCalls);
+  calls_ = std::make_unique<rpc::Calls>(
+      workers_.get(), whole_file_workers_.get(), log_.get(),
+      rpc::CallOptions{
+          .idle_timeout = config_.client_timeout,
+          .on_cancel = [this](const std::string& peer) { NoteReset(peer); },
+          .is_lost = [this] { return IsLost(); }});
+  artifact_streams_ = std::make_unique<rpc::ArtifactStreams>(
+      artifacts_.get(), calls_.get(), stream_workers_.get(),
+      config_.max_artifact_streams);
   std::vector<std::string> features;
   if (config_.read_only) features.emplace_back("read-only");
-  service_ = std::make_unique<rpc::WorkspaceService>(authority_.get(), artifact_streams_.get(), calls_.get(),
-                                                     rpc::ServerFacts{.version = std::string(kVersion),
-                                                                      .base_path = base_path_,
-                                                                      .start_time = absl::Now(),
-                                                                      .purge_delay = config_.purge_delay,
-                                                                      .features = std::move(features)});
+  service_ = std::make_unique<rpc::WorkspaceService>(
+      authority_.get(), artifact_streams_.get(), calls_.get(),
+      rpc::ServerFacts{.version = std::string(kVersion),
+                       .base_path = base_path_,
+                       .start_time = absl::Now(),
+                       .purge_delay = config_.purge_delay,
+                       .features = std::move(features)});
   return absl::OkStatus();
 }
 
@@ -275,27 +332,38 @@ absl::Status Server::Serve() {
   grpc::ServerBuilder builder;
   ApplyGrpcSettings(builder, config_.max_artifact_streams);
   connections_ = builder.experimental().AddExternalConnectionAcceptor(
-      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, grpc::InsecureServerCredentials());
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      grpc::InsecureServerCredentials());
   builder.RegisterService(service_.get());
   server_ = builder.BuildAndStart();
   if (server_ == nullptr) return Refusal("gRPC does not start");
-  server_->GetHealthCheckService()->SetServingStatus(rpc::pb::WorkspaceService::service_full_name(), true);
+  server_->GetHealthCheckService()->SetServingStatus(
+      rpc::pb::WorkspaceService::service_full_name(), true);
   acceptor_->Start([this](int listener_fd, int fd) {
-    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters
+        connection;
     connection.listener_fd = listener_fd;
     connection.fd = fd;
     connections_->HandleNewConnection(&connection);
   });
-  // Clients find the server by what stands in the lock file, which is written only now that they can connect.
+  // Clients find the server by what stands in the lock file, which is written
+  // only now that they can connect.
   Report("cannot write who serves", Announce());
-  log_->Info(absl::StrCat("serving ", base_path_, config_.read_only ? ", to be read only, on " : " on ",
+  log_->Info(absl::StrCat("serving ", base_path_,
+                          config_.read_only ? ", to be read only, on " : " on ",
                           absl::StrJoin(addresses_, ", ")));
-  health_->SetListener([this](const absl::Status& failure) { StopServing(failure); });
+  health_->SetListener(
+      [this](const absl::Status& failure) { StopServing(failure); });
   maintainer_ = std::make_unique<catalog::Maintainer>(
-      catalog_.get(), fs::MakeWatcher(base_path_, core::layout::kRecord, {.portable = config_.portable_fs}),
+      catalog_.get(),
+      fs::MakeWatcher(base_path_, core::layout::kRecord,
+                      {.portable = config_.portable_fs}),
       catalog::Maintainer::Options{
           .chore = [this] { DoChores(); },
-          .report = [this](absl::string_view what, const absl::Status& problem) { Report(what, problem); }});
+          .report =
+              [this](absl::string_view what, const absl::Status& problem) {
+                Report(what, problem);
+              }});
   return absl::OkStatus();
 }
 
@@ -303,17 +371,24 @@ absl::Status Server::Announce() {
   announced_ = announced_ || config_.read_only;
   if (announced_) return absl::OkStatus();
   RETURN_IF_ERROR(lock_->MakeFile());
-  const nlohmann::json owner = {{"pid", ::getpid()},
-                                {"host", HostName()},
-                                {"addresses", addresses_},
-                                {"version", std::string(kVersion)},
-                                {"start_time", absl::FormatTime(absl::Now(), absl::UTCTimeZone())}};
-  // A path may have any bytes; clients look for the base's own socket first, whatever stands here.
-  const std::string text = owner.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  const nlohmann::json owner = {
+      {"pid", ::getpid()},
+      {"host", HostName()},
+      {"addresses", addresses_},
+      {"version", std::string(kVersion)},
+      {"start_time", absl::FormatTime(absl::Now(), absl::UTCTimeZone())}};
+  // A path may have any bytes; clients look for the base's own socket first,
+  // whatever stands here.
+  const std::string text =
+      owner.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   RETURN_IF_ERROR(lock_->WriteContent(text + "\n"));
-  ASSIGN_OR_RETURN(const auto base, fs::OpenBaseDir(base_path_, {.portable = config_.portable_fs}));
+  ASSIGN_OR_RETURN(
+      const auto base,
+      fs::OpenBaseDir(base_path_, {.portable = config_.portable_fs}));
   // Best effort, but for a full disk.
-  if (absl::Status written = WriteGitignore(*base); absl::IsResourceExhausted(written)) return written;
+  if (absl::Status written = WriteGitignore(*base);
+      absl::IsResourceExhausted(written))
+    return written;
   announced_ = true;
   return absl::OkStatus();
 }
@@ -336,7 +411,8 @@ void Server::DoChores() {
   const bool was_lost = lost_told_;
   lost_told_ = IsLost();
   if (lost_told_ && !was_lost) {
-    StopServing(absl::AbortedError(absl::StrCat(base_path_, " or its lock file was moved, removed or replaced")));
+    StopServing(absl::AbortedError(absl::StrCat(
+        base_path_, " or its lock file was moved, removed or replaced")));
   }
   if (lost_told_) return;
   // Again, where the disk was full.
@@ -349,8 +425,8 @@ Server::~Server() {
   // Whoever balances load sees the change before connections close.
   server_->GetHealthCheckService()->SetServingStatus(false);
   Drain();
-  // Before gRPC shuts down: it answers what arrives then with CANCELLED, which no client tries again. A connection that
-  // is closed is UNAVAILABLE.
+  // Before gRPC shuts down: it answers what arrives then with CANCELLED, which
+  // no client tries again. A connection that is closed is UNAVAILABLE.
   acceptor_->Stop();
   server_->Shutdown(absl::ToChronoTime(absl::Now() + kStreamGrace));
   server_->Wait();
@@ -362,22 +438,34 @@ Server::~Server() {
   log_->Info("stopped");
 }
 
-// Waits for the calls that have begun, until it is quiet and everything was sent. gRPC does not know which streams are
-// worth waiting for: a watcher of health would hold up every stop.
+// Waits for the calls that have begun, until it is quiet and everything was
+// sent. gRPC does not know which streams are worth waiting for: a watcher of
+// health would hold up every stop.
 void Server::Drain() {
   const auto begin = rpc::SteadyClock::now();
-  const auto waited = [begin] { return absl::FromChrono(rpc::SteadyClock::now() - begin); };
+  const auto waited = [begin] {
+    return absl::FromChrono(rpc::SteadyClock::now() - begin);
+  };
   calls_->Drain();
   while (waited() < config_.drain_timeout) {
     absl::SleepFor(absl::Milliseconds(5));
-    // A client that has not sent the next part of an upload can resume it. Streams that move go on.
-    EndStreams({.patience = kIdleWhileDraining, .why = core::CutByShutdown(), .unread = false});
+    // A client that has not sent the next part of an upload can resume it.
+    // Streams that move go on.
+    EndStreams({.patience = kIdleWhileDraining,
+                .why = core::CutByShutdown(),
+                .unread = false});
     const absl::Duration quiet = std::min(calls_->IdleTime(), waited());
-    if (quiet > kQuiet || (quiet > absl::ZeroDuration() && waited() > kMaxWaitForQuiet)) break;
+    if (quiet > kQuiet ||
+        (quiet > absl::ZeroDuration() && waited() > kMaxWaitForQuiet))
+      break;
   }
-  EndStreams({.patience = absl::ZeroDuration(), .why = core::CutByShutdown(), .unread = false, .moving = true});
+  EndStreams({.patience = absl::ZeroDuration(),
+              .why = core::CutByShutdown(),
+              .unread = false,
+              .moving = true});
   const absl::Duration cut = waited();
-  while (!calls_->all_sent() && waited() < cut + kSendGrace) absl::SleepFor(absl::Milliseconds(1));
+  while (!calls_->all_sent() && waited() < cut + kSendGrace)
+    absl::SleepFor(absl::Milliseconds(1));
 }
 
 void Server::EndStreams(const rpc::IdleRule& rule) {
@@ -387,7 +475,8 @@ void Server::EndStreams(const rpc::IdleRule& rule) {
 
 void Server::NoteReset(const std::string& peer) {
   if (!acceptor_->NoteReset(peer)) return;
-  log_->Warning(absl::StrCat("closed the connection of ", peer, ", which cancelled too many calls too fast"));
+  log_->Warning(absl::StrCat("closed the connection of ", peer,
+                             ", which cancelled too many calls too fast"));
 }
 
 void Server::EndIdleCalls() {
@@ -399,7 +488,8 @@ bool Server::ShouldLeave() const {
   if (lost_.load(std::memory_order_relaxed)) return true;
   if (config_.idle_timeout == absl::InfiniteDuration()) return false;
   const absl::Duration idle = calls_->IdleTime();
-  return idle > config_.idle_timeout || (idle > absl::ZeroDuration() && !health_->ok());
+  return idle > config_.idle_timeout ||
+         (idle > absl::ZeroDuration() && !health_->ok());
 }
 
 }  // namespace mlops::server

@@ -1,11 +1,13 @@
-"""Attacks a real server as a connected client might, and measures what that costs the server and other clients.
+"""Attacks a real server as a connected client might, and measures what that costs the
+server and other clients.
 
     make attack                                    # all of them
     .venv/bin/python tests/attack list reset-get   # some
 
-Each attack runs against a server of its own, in a process of its own, bounded in count and time. For each the table
-has the server's resident memory before it, at its highest, and ten seconds after it ended; and how long another
-client's GetWorkspace took meanwhile. What an attack reports itself stands in the last column.
+Each attack runs against a server of its own, in a process of its own, bounded in count
+and time. For each the table has the server's resident memory before it, at its highest,
+and ten seconds after it ended; and how long another client's GetWorkspace took
+meanwhile. What an attack reports itself stands in the last column.
 """
 
 import argparse
@@ -33,7 +35,8 @@ from support.server import Server, short_base  # noqa: E402
 _MIB = 1 << 20
 _SETTLE_S = 10
 _ATTACK_TIMEOUT_S = 120
-# Zeros take 2 bytes each as JSON, and 11 on the wire: the largest that 64 KiB of metadata can be.
+# Zeros take 2 bytes each as JSON, and 11 on the wire: the largest that 64 KiB of
+# metadata can be.
 _ZEROS = 32_000
 _LARGE_WORKSPACES = 200
 
@@ -44,29 +47,45 @@ _LARGE_WORKSPACES = 200
 def unread_lists(address: str, count: int, hold_s: float) -> str:
     """Asks for pages of the largest workspaces and reads none."""
     data = message(pb.ListWorkspacesRequest(page_size=1000).SerializeToString())
-    return _send_and_hold(address, count, lambda c: c.open("ListWorkspaces", data), hold_s)
+    return _send_and_hold(
+        address, count, lambda c: c.open("ListWorkspaces", data), hold_s
+    )
 
 
 def unread_gets(address: str, count: int, hold_s: float) -> str:
     """Asks for one of the largest workspaces again and again and reads no answer."""
     data = message(pb.GetWorkspaceRequest(project="large-0").SerializeToString())
-    return _send_and_hold(address, count, lambda c: c.open("GetWorkspace", data), hold_s)
+    return _send_and_hold(
+        address, count, lambda c: c.open("GetWorkspace", data), hold_s
+    )
 
 
 def unread_statuses(address: str, count: int, hold_s: float) -> str:
     """Opens streams of statuses and reads none."""
-    return _send_and_hold(address, count, lambda c: c.open("StreamWorkspaceStatuses", message(b"")), hold_s)
+    return _send_and_hold(
+        address,
+        count,
+        lambda c: c.open("StreamWorkspaceStatuses", message(b"")),
+        hold_s,
+    )
 
 
-def _send_and_hold(address: str, count: int, frames: Callable[[Connection], bytes], hold_s: float) -> str:
-    """Sends `count` calls over connections of 1,000 each, and holds them without reading."""
+def _send_and_hold(
+    address: str, count: int, frames: Callable[[Connection], bytes], hold_s: float
+) -> str:
+    """Sends `count` calls over connections of 1,000 each, and holds them without
+    reading.
+    """
     closed = 0
     with contextlib.ExitStack() as stack:
         connections = []
         for begin in range(0, count, 1000):
             connection = stack.enter_context(Connection(address))
             wanted = min(1000, count - begin)
-            closed += send_until_closed(connection, wanted, lambda c=connection: frames(c)) < wanted
+            closed += (
+                send_until_closed(connection, wanted, lambda c=connection: frames(c))
+                < wanted
+            )
             connections.append(connection)
         time.sleep(hold_s)
     return f"{closed} of {len(connections)} connections closed"
@@ -85,8 +104,14 @@ def many_nulls(address: str, count: int) -> str:
     with contextlib.ExitStack() as stack:
         calls = []
         for i in range(count):
-            channel = stack.enter_context(grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0), ("n", i)]))
-            create = channel.unary_unary("/mlops.workspace.v1.WorkspaceService/CreateWorkspace")
+            channel = stack.enter_context(
+                grpc.insecure_channel(
+                    address, [("grpc.enable_http_proxy", 0), ("n", i)]
+                )
+            )
+            create = channel.unary_unary(
+                "/mlops.workspace.v1.WorkspaceService/CreateWorkspace"
+            )
             calls.append(create.future(data, timeout=60, wait_for_ready=True))
         codes = [call.code().name for call in calls]
     return ", ".join(f"{codes.count(code)} {code}" for code in sorted(set(codes)))
@@ -101,14 +126,18 @@ def _varint(number: int) -> bytes:
 
 
 def unfinished_requests(address: str, count: int, hold_s: float) -> str:
-    """Sends the greater part of large requests, as far as the server lets it, and never the rest."""
+    """Sends the greater part of large requests, as far as the server lets it, and never
+    the rest.
+    """
     part = message(bytes(4 * _MIB))[: 4 * _MIB - 1000]
     sent = closed = 0
     with contextlib.ExitStack() as stack:
         for _ in range(0, count, 100):
             connection = stack.enter_context(Connection(address, timeout_s=10))
             try:
-                sent += connection.send_as_allowed("CreateWorkspace", part, min(100, count), hold_s / 5)
+                sent += connection.send_as_allowed(
+                    "CreateWorkspace", part, min(100, count), hold_s / 5
+                )
             except (ConnectionError, TimeoutError):
                 closed += 1
         time.sleep(hold_s)
@@ -116,7 +145,9 @@ def unfinished_requests(address: str, count: int, hold_s: float) -> str:
 
 
 def idle_uploads(address: str, count: int, hold_s: float) -> str:
-    """Opens uploads and sends nothing but their headers; meanwhile another client uploads a file."""
+    """Opens uploads and sends nothing but their headers; meanwhile another client
+    uploads a file.
+    """
     return _hold_up_artifacts(address, count, hold_s, lambda c: c.open("WriteArtifact"))
 
 
@@ -125,27 +156,44 @@ def idle_begun_uploads(address: str, count: int, hold_s: float) -> str:
     numbers = iter(range(count))
 
     def frames(connection: Connection) -> bytes:
-        request = pb.WriteArtifactRequest(project="p", path=f"outputs/{next(numbers)}", data=b"x")
-        return connection.open("WriteArtifact", message(request.SerializeToString()), end=False)
+        request = pb.WriteArtifactRequest(
+            project="p", path=f"outputs/{next(numbers)}", data=b"x"
+        )
+        return connection.open(
+            "WriteArtifact", message(request.SerializeToString()), end=False
+        )
 
     return _hold_up_artifacts(address, count, hold_s, frames)
 
 
 def unread_reads(address: str, count: int, hold_s: float) -> str:
     """Reads a large file many times over, without ever receiving it."""
-    data = message(pb.ReadArtifactRequest(project="p", path="outputs/large").SerializeToString())
-    return _hold_up_artifacts(address, count, hold_s, lambda c: c.open("ReadArtifact", data))
+    data = message(
+        pb.ReadArtifactRequest(project="p", path="outputs/large").SerializeToString()
+    )
+    return _hold_up_artifacts(
+        address, count, hold_s, lambda c: c.open("ReadArtifact", data)
+    )
 
 
-def _hold_up_artifacts(address: str, count: int, hold_s: float, frames: Callable[[Connection], bytes]) -> str:
-    with Connection(address) as connection, grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+def _hold_up_artifacts(
+    address: str, count: int, hold_s: float, frames: Callable[[Connection], bytes]
+) -> str:
+    with (
+        Connection(address) as connection,
+        grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel,
+    ):
         connection.socket.sendall(b"".join(frames(connection) for _ in range(count)))
         time.sleep(1)
         began = time.monotonic()
         while time.monotonic() < began + hold_s:
-            request = pb.WriteArtifactRequest(project="p", path="outputs/mine", data=b"x", finish=True)
+            request = pb.WriteArtifactRequest(
+                project="p", path="outputs/mine", data=b"x", finish=True
+            )
             with contextlib.suppress(grpc.RpcError):
-                pb_grpc.WorkspaceServiceStub(channel).WriteArtifact(iter([request]), timeout=10)
+                pb_grpc.WorkspaceServiceStub(channel).WriteArtifact(
+                    iter([request]), timeout=10
+                )
                 return f"another's upload done after {time.monotonic() - began:.1f} s"
             time.sleep(0.5)
     return f"another's upload refused for {hold_s:.0f} s"
@@ -153,9 +201,17 @@ def _hold_up_artifacts(address: str, count: int, hold_s: float, frames: Callable
 
 def resets(address: str, count: int, method: str) -> str:
     """Rapid reset: opens calls and resets each at once."""
-    data = message(pb.GetWorkspaceRequest(project="p").SerializeToString() if method == "GetWorkspace" else b"")
+    data = message(
+        pb.GetWorkspaceRequest(project="p").SerializeToString()
+        if method == "GetWorkspace"
+        else b""
+    )
     with Connection(address) as connection:
-        sent = send_until_closed(connection, count, lambda: connection.open(method, data, end=False, reset=True))
+        sent = send_until_closed(
+            connection,
+            count,
+            lambda: connection.open(method, data, end=False, reset=True),
+        )
         closed = connection.is_closed_within(10)
     return f"{sent} sent, connection {'closed' if closed else 'never closed'}"
 
@@ -167,7 +223,9 @@ def calls(address: str, count: int) -> str:
     with Connection(address) as connection:
         connection.grant(1 << 30)
         for _ in range(0, count, window):
-            connection.socket.sendall(b"".join(connection.open("GetWorkspace", data) for _ in range(window)))
+            connection.socket.sendall(
+                b"".join(connection.open("GetWorkspace", data) for _ in range(window))
+            )
             connection.ended(window, grant_bytes=1 << 29)
     return f"{count} calls"
 
@@ -190,7 +248,10 @@ ATTACKS = [
     Attack("idle-begun", lambda address: idle_begun_uploads(address, 128, 60)),
     Attack("refused-reads", lambda address: unread_reads(address, 900, 60)),
     Attack("reset-get", lambda address: resets(address, 20_000, "GetWorkspace")),
-    Attack("reset-statuses", lambda address: resets(address, 100_000, "StreamWorkspaceStatuses")),
+    Attack(
+        "reset-statuses",
+        lambda address: resets(address, 100_000, "StreamWorkspaceStatuses"),
+    ),
     Attack("calls", lambda address: calls(address, 450_000)),
 ]
 
@@ -242,7 +303,9 @@ class Probe(threading.Thread):
         ordered = sorted(self.milliseconds)
         p99 = ordered[int(len(ordered) * 0.99)]
         failed = f" ({self.failures} failed)" if self.failures else ""
-        return f"{statistics.median(ordered):.1f} / {p99:.1f} / {ordered[-1]:.1f}{failed}"
+        return (
+            f"{statistics.median(ordered):.1f} / {p99:.1f} / {ordered[-1]:.1f}{failed}"
+        )
 
 
 def prepare(server: Server, large: bool) -> None:
@@ -257,7 +320,9 @@ def prepare(server: Server, large: bool) -> None:
         workspace = pb.Workspace()
         workspace.metadata["zeros"] = [0] * _ZEROS
         for i in range(_LARGE_WORKSPACES):
-            stub.EnsureWorkspace(pb.EnsureWorkspaceRequest(project=f"large-{i}", workspace=workspace))
+            stub.EnsureWorkspace(
+                pb.EnsureWorkspaceRequest(project=f"large-{i}", workspace=workspace)
+            )
 
 
 def measure(attack: Attack, flags: list[str]) -> None:
@@ -272,10 +337,21 @@ def measure(attack: Attack, flags: list[str]) -> None:
         before = memory_mib(server.pid)
         probe = Probe(server)
         probe.start()
-        command = [sys.executable, str(Path(__file__).parent), "--attacker", attack.name, server.address]
+        command = [
+            sys.executable,
+            str(Path(__file__).parent),
+            "--attacker",
+            attack.name,
+            server.address,
+        ]
         try:
-            result = subprocess.run(command, capture_output=True, text=True, timeout=_ATTACK_TIMEOUT_S)
-            note = result.stdout.strip() or (result.stderr.strip().splitlines() or ["?"])[-1]
+            result = subprocess.run(
+                command, capture_output=True, text=True, timeout=_ATTACK_TIMEOUT_S
+            )
+            note = (
+                result.stdout.strip()
+                or (result.stderr.strip().splitlines() or ["?"])[-1]
+            )
         except subprocess.TimeoutExpired:
             note = f"not done after {_ATTACK_TIMEOUT_S} s"
         probe.stop()
@@ -283,15 +359,24 @@ def measure(attack: Attack, flags: list[str]) -> None:
         time.sleep(_SETTLE_S)
         after = memory_mib(server.pid)
     memory = f"{before:.0f} / {peak:.0f} / {after:.0f} (+{peak - before:.0f})"
-    print(f"| {attack.name} | {memory} | {calm.latency()} | {probe.latency()} | {note} |", flush=True)
+    print(
+        f"| {attack.name} | {memory} | {calm.latency()} | {probe.latency()} | {note} |",
+        flush=True,
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     names = [attack.name for attack in ATTACKS]
     parser.add_argument("names", nargs="*", metavar="ATTACK", help=", ".join(names))
-    parser.add_argument("--flag", action="append", default=[], help="a flag for the server")
-    parser.add_argument("--attacker", nargs=2, metavar=("ATTACK", "ADDRESS"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--flag", action="append", default=[], help="a flag for the server"
+    )
+    parser.add_argument(
+        "--attacker", nargs=2, metavar=("ATTACK", "ADDRESS"), help=argparse.SUPPRESS
+    )
     args = parser.parse_args()
     if unknown := set(args.names) - set(names):
         parser.error(f"no such attack: {', '.join(sorted(unknown))}")
@@ -299,7 +384,9 @@ def main() -> None:
         name, address = args.attacker
         print(next(attack for attack in ATTACKS if attack.name == name).run(address))
         return
-    print("| attack | RSS before / peak / after, MiB | Get alone: median / p99 / max, ms | Get meanwhile | |")
+    print(
+        "| attack | RSS before / peak / after, MiB | Get alone: median / p99 / max, ms | Get meanwhile | |"
+    )
     print("| --- | --- | --- | --- | --- |")
     for attack in ATTACKS:
         if not args.names or attack.name in args.names:

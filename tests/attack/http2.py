@@ -1,6 +1,8 @@
-"""A client that speaks just enough HTTP/2 to misbehave: it opens gRPC calls by hand, and reads only when told to.
+"""A client that speaks just enough HTTP/2 to misbehave: it opens gRPC calls by hand,
+and reads only when told to.
 
-Real gRPC clients obey flow control, reset few streams and read what they asked for. An attacker need not.
+Real gRPC clients obey flow control, reset few streams and read what they asked for. An
+attacker need not.
 """
 
 import contextlib
@@ -9,7 +11,15 @@ import struct
 from collections.abc import Callable, Iterator
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = (
+    0,
+    1,
+    3,
+    4,
+    6,
+    7,
+    8,
+)
 _INITIAL_WINDOW_SIZE = 4
 _END_STREAM, _ACK, _END_HEADERS = 1, 1, 4
 _CANCEL = 8
@@ -18,11 +28,17 @@ SERVICE = "mlops.workspace.v1.WorkspaceService"
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+    return (
+        struct.pack(">I", len(payload))[1:]
+        + struct.pack(">BBI", kind, flags, stream)
+        + payload
+    )
 
 
 def _literal(name: str, value: str) -> bytes:
-    """A header field as HPACK writes it literally; both parts are shorter than 127 bytes."""
+    """A header field as HPACK writes it literally; both parts are shorter than 127
+    bytes.
+    """
     return bytes([0, len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
 
 
@@ -44,7 +60,9 @@ def message(body: bytes) -> bytes:
 
 
 class Connection:
-    """One connection to `address`, "unix:PATH" or "HOST:PORT"; usable as a context manager."""
+    """One connection to `address`, "unix:PATH" or "HOST:PORT"; usable as a context
+    manager.
+    """
 
     def __init__(self, address: str, timeout_s: float = 60) -> None:
         if address.startswith("unix:"):
@@ -65,14 +83,29 @@ class Connection:
     def __exit__(self, *_: object) -> None:
         self.socket.close()
 
-    def open(self, method: str, data: bytes | None = None, *, end: bool = True, reset: bool = False) -> bytes:
-        """The frames of one more call; without `data` it has sent nothing but its headers."""
+    def open(
+        self,
+        method: str,
+        data: bytes | None = None,
+        *,
+        end: bool = True,
+        reset: bool = False,
+    ) -> bytes:
+        """The frames of one more call; without `data` it has sent nothing but its
+        headers.
+        """
         stream, self._next_stream = self._next_stream, self._next_stream + 2
         frames = [_frame(_HEADERS, _END_HEADERS, stream, _request_headers(method))]
         if data is not None:
-            pieces = [data[at : at + _MAX_FRAME_BYTES] for at in range(0, len(data), _MAX_FRAME_BYTES)] or [b""]
+            pieces = [
+                data[at : at + _MAX_FRAME_BYTES]
+                for at in range(0, len(data), _MAX_FRAME_BYTES)
+            ] or [b""]
             flags = [0] * (len(pieces) - 1) + [_END_STREAM if end else 0]
-            frames += [_frame(_DATA, flag, stream, piece) for flag, piece in zip(flags, pieces, strict=True)]
+            frames += [
+                _frame(_DATA, flag, stream, piece)
+                for flag, piece in zip(flags, pieces, strict=True)
+            ]
         if reset:
             frames.append(_frame(_RST_STREAM, 0, stream, struct.pack(">I", _CANCEL)))
         return b"".join(frames)
@@ -82,34 +115,53 @@ class Connection:
         self.socket.sendall(_frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", size)))
 
     def frames(self) -> Iterator[tuple[int, int, int, bytes]]:
-        """What the server sends, as (kind, flags, stream, payload); answers its settings and pings."""
+        """What the server sends, as (kind, flags, stream, payload); answers its
+        settings and pings.
+        """
         while True:
             header = self._read(9)
             size = int.from_bytes(header[:3], "big")
             kind, flags, stream = struct.unpack(">BBI", header[3:])
             payload = self._read(size)
             if kind in (_SETTINGS, _PING) and not flags & _ACK:
-                self.socket.sendall(_frame(kind, _ACK, 0, payload if kind == _PING else b""))
+                self.socket.sendall(
+                    _frame(kind, _ACK, 0, payload if kind == _PING else b"")
+                )
             yield kind, flags, stream, payload
 
-    def send_as_allowed(self, method: str, data: bytes, count: int, patience_s: float) -> int:
-        """Opens `count` calls and sends `data` on each as far as flow control allows, until the server has been silent
-        for `patience_s`; returns how many bytes it sent."""
+    def send_as_allowed(
+        self, method: str, data: bytes, count: int, patience_s: float
+    ) -> int:
+        """Opens `count` calls and sends `data` on each as far as flow control allows,
+        until the server has been silent for `patience_s`; returns how many bytes it
+        sent.
+        """
         rest: dict[int, memoryview] = {}
         windows: dict[int, int] = {}
         window = 65_535
         for _ in range(count):
-            rest[self._next_stream], windows[self._next_stream] = memoryview(data), 65_535
+            rest[self._next_stream], windows[self._next_stream] = (
+                memoryview(data),
+                65_535,
+            )
             self.socket.sendall(self.open(method))
         sent, frames = 0, self.frames()
         self.socket.settimeout(patience_s)
         while True:
-            for stream in [stream for stream in rest if rest[stream] and windows[stream] > 0 and window > 0]:
+            for stream in [
+                stream
+                for stream in rest
+                if rest[stream] and windows[stream] > 0 and window > 0
+            ]:
                 size = min(len(rest[stream]), windows[stream], window)
                 for at in range(0, size, _MAX_FRAME_BYTES):
                     piece = rest[stream][at : min(at + _MAX_FRAME_BYTES, size)]
                     self.socket.sendall(_frame(_DATA, 0, stream, bytes(piece)))
-                rest[stream], window, sent = rest[stream][size:], window - size, sent + size
+                rest[stream], window, sent = (
+                    rest[stream][size:],
+                    window - size,
+                    sent + size,
+                )
                 windows[stream] -= size
             try:
                 kind, flags, stream, payload = next(frames)
@@ -124,7 +176,9 @@ class Connection:
                     key, value = struct.unpack(">HI", payload[at : at + 6])
                     if key == _INITIAL_WINDOW_SIZE:
                         grown = value - self._initial_window
-                        windows = {stream: size + grown for stream, size in windows.items()}
+                        windows = {
+                            stream: size + grown for stream, size in windows.items()
+                        }
                         self._initial_window = value
             elif kind in (_RST_STREAM, _HEADERS):
                 rest.pop(stream, None)
@@ -138,7 +192,9 @@ class Connection:
             if received > grant_bytes // 2 > 0:
                 self.grant(received)
                 received = 0
-            if kind == _RST_STREAM or (kind in (_DATA, _HEADERS) and flags & _END_STREAM):
+            if kind == _RST_STREAM or (
+                kind in (_DATA, _HEADERS) and flags & _END_STREAM
+            ):
                 count -= 1
             if count == 0:
                 return
@@ -167,11 +223,20 @@ class Connection:
         return b"".join(parts)
 
 
-def send_until_closed(connection: Connection, count: int, frames: Callable[[], bytes], per_write: int = 100) -> int:
-    """Sends `frames()` up to `count` times, unless the server closes the connection first; returns how many it sent."""
+def send_until_closed(
+    connection: Connection,
+    count: int,
+    frames: Callable[[], bytes],
+    per_write: int = 100,
+) -> int:
+    """Sends `frames()` up to `count` times, unless the server closes the connection
+    first; returns how many it sent.
+    """
     for sent in range(0, count, per_write):
         try:
-            connection.socket.sendall(b"".join(frames() for _ in range(min(per_write, count - sent))))
+            connection.socket.sendall(
+                b"".join(frames() for _ in range(min(per_write, count - sent)))
+            )
         except (ConnectionError, TimeoutError):
             return sent
     return count

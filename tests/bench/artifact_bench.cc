@@ -1,20 +1,24 @@
 // Uploads and downloads of artifacts: see run.py, which runs all of its modes.
 //
 // Usage: artifact_bench MODE ADDRESS PROJECT ..., where MODE is
-//   plain-download SIZE, plain-upload SIZE: by the generated stub, in messages of 1 MiB, of which nothing is made.
-//   download SIZE, upload SIZE: by the client, from and to memory.
-//   file-download SIZE FILE, file-upload SIZE FILE: by the client, from and to a local file, over the connection.
-//   path-download SIZE FILE, path-upload SIZE FILE: the same by the path, which must be possible; what is downloaded is
+//   plain-download SIZE, plain-upload SIZE: by the generated stub, in messages
+//   of 1 MiB, of which nothing is made. download SIZE, upload SIZE: by the
+//   client, from and to memory. file-download SIZE FILE, file-upload SIZE FILE:
+//   by the client, from and to a local file, over the connection. path-download
+//   SIZE FILE, path-upload SIZE FILE: the same by the path, which must be
+//   possible; what is downloaded is
 //     synced, as what is uploaded is.
 //   copy SIZE FROM TO: as cp, and synced.
 //   write SIZE FILE: as many bytes hashed, written into a file and synced.
-//   parallel-download SIZE, parallel-upload SIZE: by the client, 64 files at once of SIZE bytes in all.
-//   small COUNT: uploads so many files of 10 KiB, one after the other.
-//   plain-small COUNT: the same by the generated stub.
-//   slow READERS SIZE: opens a file of SIZE bytes so many times, reads a first chunk of each, prints a line, and waits
+//   parallel-download SIZE, parallel-upload SIZE: by the client, 64 files at
+//   once of SIZE bytes in all. small COUNT: uploads so many files of 10 KiB,
+//   one after the other. plain-small COUNT: the same by the generated stub.
+//   slow READERS SIZE: opens a file of SIZE bytes so many times, reads a first
+//   chunk of each, prints a line, and waits
 //     for the end of its standard input.
-// What is downloaded is `outputs/SIZE.bin`, which is uploaded first if it is not there. Prints a JSON object: how many
-// bytes, or calls, in how many seconds.
+// What is downloaded is `outputs/SIZE.bin`, which is uploaded first if it is
+// not there. Prints a JSON object: how many bytes, or calls, in how many
+// seconds.
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -50,13 +54,16 @@ const std::string& Chunk() {
   static const auto& chunk = *new std::string([] {
     std::string bytes(kChunkBytes, '\0');
     uint32_t state = 1;
-    for (char& byte : bytes) byte = static_cast<char>((state = state * 1664525 + 1013904223) >> 24);
+    for (char& byte : bytes)
+      byte = static_cast<char>((state = state * 1664525 + 1013904223) >> 24);
     return bytes;
   }());
   return chunk;
 }
 
-std::string PathOf(int64_t size) { return absl::StrCat("outputs/", size, ".bin"); }
+std::string PathOf(int64_t size) {
+  return absl::StrCat("outputs/", size, ".bin");
+}
 
 struct Job {
   std::string address;
@@ -70,7 +77,8 @@ void Upload(const Job& job, const std::string& path, int64_t size) {
   auto writer = job.client.OpenForWrite(job.project, path);
   DieUnless(writer.status());
   for (int64_t left = size; left > 0; left -= kChunkBytes) {
-    DieUnless(writer->Write(std::string_view(Chunk()).substr(0, static_cast<size_t>(left))));
+    DieUnless(writer->Write(
+        std::string_view(Chunk()).substr(0, static_cast<size_t>(left))));
   }
   DieUnless(writer->Finish().status());
 }
@@ -79,7 +87,8 @@ void Download(const Job& job, const std::string& path) {
   auto reader = job.client.OpenForRead(job.project, path, {.by_path = false});
   DieUnless(reader.status());
   const auto buffer = std::make_unique_for_overwrite<char[]>(kChunkBytes);
-  while (reader->remaining_bytes() > 0) DieUnless(reader->Read(buffer.get(), kChunkBytes).status());
+  while (reader->remaining_bytes() > 0)
+    DieUnless(reader->Read(buffer.get(), kChunkBytes).status());
 }
 
 void Prepare(const Job& job, const std::string& path, int64_t size) {
@@ -100,7 +109,8 @@ void PlainDownload(const Job& job) {
 }
 
 // A stub's stream of `size` bytes.
-void PlainWrite(pb::WorkspaceService::Stub& stub, const std::string& project, const std::string& path, int64_t size) {
+void PlainWrite(pb::WorkspaceService::Stub& stub, const std::string& project,
+                const std::string& path, int64_t size) {
   grpc::ClientContext context;
   pb::WriteArtifactRequest request;
   pb::WriteArtifactResponse response;
@@ -110,7 +120,9 @@ void PlainWrite(pb::WorkspaceService::Stub& stub, const std::string& project, co
   request.set_data(Chunk().substr(0, static_cast<size_t>(size)));
   for (int64_t left = size; left > 0; left -= kChunkBytes) {
     request.set_finish(left <= static_cast<int64_t>(kChunkBytes));
-    if (!(request.finish() ? (writer->WriteLast(request, {}), true) : writer->Write(request))) break;
+    if (!(request.finish() ? (writer->WriteLast(request, {}), true)
+                           : writer->Write(request)))
+      break;
   }
   DieUnless(writer->Finish());
 }
@@ -123,12 +135,14 @@ void PlainUpload(const Job& job) {
 void PlainSmall(const Job& job) {
   const auto stub = pb::WorkspaceService::NewStub(Connect(job.address));
   for (int64_t i = 0; i < job.number; ++i) {
-    PlainWrite(*stub, job.project, absl::StrCat("outputs/small/", i % 100, "/", i), kSmallBytes);
+    PlainWrite(*stub, job.project,
+               absl::StrCat("outputs/small/", i % 100, "/", i), kSmallBytes);
   }
 }
 
 void Small(const Job& job) {
-  for (int64_t i = 0; i < job.number; ++i) Upload(job, absl::StrCat("outputs/small/", i % 100, "/", i), kSmallBytes);
+  for (int64_t i = 0; i < job.number; ++i)
+    Upload(job, absl::StrCat("outputs/small/", i % 100, "/", i), kSmallBytes);
 }
 
 // Each of the threads has its file.
@@ -138,26 +152,35 @@ void InParallel(const std::function<void(int)>& work) {
   for (std::thread& thread : threads) thread.join();
 }
 
-std::string ParallelPath(int64_t size, int number) { return absl::StrCat("outputs/parallel/", size, "/", number); }
+std::string ParallelPath(int64_t size, int number) {
+  return absl::StrCat("outputs/parallel/", size, "/", number);
+}
 
 void ParallelDownload(const Job& job) {
   InParallel([&](int i) { Download(job, ParallelPath(job.number, i)); });
 }
 
 void ParallelUpload(const Job& job) {
-  InParallel([&](int i) { Upload(job, absl::StrCat("outputs/uploaded/", i), job.number / kParallel); });
+  InParallel([&](int i) {
+    Upload(job, absl::StrCat("outputs/uploaded/", i), job.number / kParallel);
+  });
 }
 
 void FileUpload(const Job& job, bool by_path) {
-  const auto artifact = job.client.Upload(job.project, job.rest.at(0), "outputs/uploaded.bin", {.by_path = by_path});
+  const auto artifact =
+      job.client.Upload(job.project, job.rest.at(0), "outputs/uploaded.bin",
+                        {.by_path = by_path});
   DieUnless(artifact.status());
-  if (artifact->by_path != by_path) DieUnless(absl::InternalError("not by the way that was asked for"));
+  if (artifact->by_path != by_path)
+    DieUnless(absl::InternalError("not by the way that was asked for"));
 }
 
 void FileDownload(const Job& job, bool by_path) {
-  const auto artifact = job.client.Download(job.project, PathOf(job.number), job.rest.at(0), {.by_path = by_path});
+  const auto artifact = job.client.Download(
+      job.project, PathOf(job.number), job.rest.at(0), {.by_path = by_path});
   DieUnless(artifact.status());
-  if (artifact->by_path != by_path) DieUnless(absl::InternalError("not by the way that was asked for"));
+  if (artifact->by_path != by_path)
+    DieUnless(absl::InternalError("not by the way that was asked for"));
 }
 
 void Sync(const std::string& path) {
@@ -166,29 +189,34 @@ void Sync(const std::string& path) {
   ::close(fd);
 }
 
-// What an upload does beside its stream: hashes the bytes, writes them into a file of its own, syncs that and renames
-// it.
+// What an upload does beside its stream: hashes the bytes, writes them into a
+// file of its own, syncs that and renames it.
 void Write(const Job& job, const std::string& path) {
   const std::string draft = absl::StrCat(path, ".draft");
-  const int fd = ::open(draft.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  const int fd =
+      ::open(draft.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0) DieUnless(absl::InternalError("cannot make a file"));
   std::thread hasher([&] {
     base::Sha256 sha256;
-    for (int64_t left = job.number; left > 0; left -= kChunkBytes) sha256.Update(Chunk());
+    for (int64_t left = job.number; left > 0; left -= kChunkBytes)
+      sha256.Update(Chunk());
     sha256.Finish();
   });
   for (int64_t left = job.number; left > 0; left -= kChunkBytes) {
-    if (::write(fd, Chunk().data(), kChunkBytes) != kChunkBytes) DieUnless(absl::InternalError("cannot write"));
+    if (::write(fd, Chunk().data(), kChunkBytes) != kChunkBytes)
+      DieUnless(absl::InternalError("cannot write"));
   }
   if (::fsync(fd) != 0) DieUnless(absl::InternalError("cannot sync"));
   ::close(fd);
   hasher.join();
-  if (std::rename(draft.c_str(), path.c_str()) != 0) DieUnless(absl::InternalError("cannot rename"));
+  if (std::rename(draft.c_str(), path.c_str()) != 0)
+    DieUnless(absl::InternalError("cannot rename"));
 }
 
 void Copy(const std::string& from, const std::string& to) {
   std::error_code error;
-  std::filesystem::copy_file(from, to, std::filesystem::copy_options::overwrite_existing, error);
+  std::filesystem::copy_file(
+      from, to, std::filesystem::copy_options::overwrite_existing, error);
   if (error) DieUnless(absl::InternalError(error.message()));
   Sync(to);
 }
@@ -197,7 +225,8 @@ void Slow(const Job& job, int64_t size) {
   std::vector<ArtifactReader> readers;
   std::vector<WorkspaceClient> clients;
   for (int64_t i = 0; i < job.number; ++i) {
-    auto reader = job.client.OpenForRead(job.project, PathOf(size), {.by_path = false});
+    auto reader =
+        job.client.OpenForRead(job.project, PathOf(size), {.by_path = false});
     DieUnless(reader.status());
     DieUnless(reader->ReadChunk().status());
     readers.push_back(*std::move(reader));
@@ -212,15 +241,19 @@ const std::map<std::string, void (*)(const Job&)>& Modes() {
       {"plain-download", PlainDownload},
       {"plain-upload", PlainUpload},
       {"download", [](const Job& job) { Download(job, PathOf(job.number)); }},
-      {"upload", [](const Job& job) { Upload(job, "outputs/uploaded.bin", job.number); }},
-      {"file-download", [](const Job& job) { FileDownload(job, /*by_path=*/false); }},
-      {"file-upload", [](const Job& job) { FileUpload(job, /*by_path=*/false); }},
+      {"upload",
+       [](const Job& job) { Upload(job, "outputs/uploaded.bin", job.number); }},
+      {"file-download",
+       [](const Job& job) { FileDownload(job, /*by_path=*/false); }},
+      {"file-upload",
+       [](const Job& job) { FileUpload(job, /*by_path=*/false); }},
       {"path-download",
        [](const Job& job) {
          FileDownload(job, /*by_path=*/true);
          Sync(job.rest.at(0));
        }},
-      {"path-upload", [](const Job& job) { FileUpload(job, /*by_path=*/true); }},
+      {"path-upload",
+       [](const Job& job) { FileUpload(job, /*by_path=*/true); }},
       {"write", [](const Job& job) { Write(job, job.rest.at(0)); }},
       {"copy", [](const Job& job) { Copy(job.rest.at(0), job.rest.at(1)); }},
       {"parallel-download", ParallelDownload},
@@ -235,7 +268,8 @@ double CpuSeconds() {
   rusage usage = {};
   ::getrusage(RUSAGE_SELF, &usage);
   const auto seconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+    return static_cast<double>(time.tv_sec) +
+           1e-6 * static_cast<double>(time.tv_usec);
   };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
@@ -246,17 +280,20 @@ int Main(const std::vector<std::string>& arguments) {
           .rest = {arguments.begin() + 4, arguments.end()},
           .client = *WorkspaceClient::Connect({.address = arguments.at(1)})};
   const std::string& mode = arguments.at(0);
-  if (!absl::SimpleAtoi(arguments.at(3), &job.number)) DieUnless(absl::InvalidArgumentError("no number"));
+  if (!absl::SimpleAtoi(arguments.at(3), &job.number))
+    DieUnless(absl::InvalidArgumentError("no number"));
   DieUnless(job.client.Ensure(job.project).status());
   if (mode == "slow") {
     int64_t size = 0;
-    if (!absl::SimpleAtoi(job.rest.at(0), &size)) DieUnless(absl::InvalidArgumentError("no number"));
+    if (!absl::SimpleAtoi(job.rest.at(0), &size))
+      DieUnless(absl::InvalidArgumentError("no number"));
     Prepare(job, PathOf(size), size);
     Slow(job, size);
     return 0;
   }
   if (mode == "parallel-download") {
-    for (int i = 0; i < kParallel; ++i) Prepare(job, ParallelPath(job.number, i), job.number / kParallel);
+    for (int i = 0; i < kParallel; ++i)
+      Prepare(job, ParallelPath(job.number, i), job.number / kParallel);
   } else if (mode.ends_with("download")) {
     Prepare(job, PathOf(job.number), job.number);
   }
@@ -265,8 +302,10 @@ int Main(const std::vector<std::string>& arguments) {
   const Clock::time_point start = Clock::now();
   Modes().at(mode)(job);
   const double seconds = SecondsSince(start);
-  std::cout << nlohmann::json(
-                   {{"mode", mode}, {"number", job.number}, {"seconds", seconds}, {"cpu_seconds", CpuSeconds() - cpu}})
+  std::cout << nlohmann::json({{"mode", mode},
+                               {"number", job.number},
+                               {"seconds", seconds},
+                               {"cpu_seconds", CpuSeconds() - cpu}})
             << std::endl;
   return 0;
 }
@@ -274,4 +313,6 @@ int Main(const std::vector<std::string>& arguments) {
 }  // namespace
 }  // namespace mlops::bench
 
-int main(int argc, char** argv) { return mlops::bench::Main({argv + 1, argv + argc}); }
+int main(int argc, char** argv) {
+  return mlops::bench::Main({argv + 1, argv + argc});
+}

@@ -16,14 +16,18 @@ namespace {
 // Returns what a system call returned, unless it failed.
 int Must(int result) {
   if (result >= 0) return result;
-  std::cerr << "benchmark: a system call failed: " << std::strerror(errno) << "\n";
+  std::cerr << "benchmark: a system call failed: " << std::strerror(errno)
+            << "\n";
   std::exit(1);
 }
 
-int OpenDir(int parent, const char* name) { return Must(::openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC)); }
+int OpenDir(int parent, const char* name) {
+  return Must(::openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
 
 void WriteSynced(int dir, const char* name, absl::string_view data) {
-  const int file = Must(::openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  const int file =
+      Must(::openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   Must(static_cast<int>(::write(file, data.data(), data.size())));
   Must(::fsync(file));
   Must(::close(file));
@@ -45,10 +49,12 @@ BareCalls::~BareCalls() {
 void BareCalls::Create(const std::string& name, absl::string_view record) {
   Must(::mkdirat(staging_, name.c_str(), 0777));
   const int dir = OpenDir(staging_, name.c_str());
-  for (const char* child : {"mlflow", "dvc", "monitoring", "models", "outputs"}) Must(::mkdirat(dir, child, 0777));
+  for (const char* child : {"mlflow", "dvc", "monitoring", "models", "outputs"})
+    Must(::mkdirat(dir, child, 0777));
   WriteSynced(dir, "workspace.yaml", record);
   Must(::fsync(dir));
-  Must(::renameat2(staging_, name.c_str(), base_, name.c_str(), RENAME_NOREPLACE));
+  Must(::renameat2(staging_, name.c_str(), base_, name.c_str(),
+                   RENAME_NOREPLACE));
   Must(::fsync(base_));
   Must(::close(dir));
 }

@@ -19,11 +19,27 @@ _ORIGINAL = "import mlflow, dvc.repo, bentoml, evidently"
 
 
 def report(what: str, target: str, number: int, seconds: float, calls: int = 1) -> None:
-    print(json.dumps({"what": what, "target": target, "round": number, "seconds": seconds, "calls": calls}), flush=True)
+    print(
+        json.dumps(
+            {
+                "what": what,
+                "target": target,
+                "round": number,
+                "seconds": seconds,
+                "calls": calls,
+            }
+        ),
+        flush=True,
+    )
 
 
-def take_turns(what: str, rounds: int, calls: int, sides: dict[str, Callable[[int], object]]) -> None:
-    """A call of each, and then the next: in a round, `calls` of each. Which of them begins alternates."""
+def take_turns(
+    what: str, rounds: int, calls: int, sides: dict[str, Callable[[int], object]]
+) -> None:
+    """A call of each, and then the next: in a round, `calls` of each.
+
+    Which of them begins alternates.
+    """
     for side in sides.values():  # Warm.
         side(0)
     for number in range(rounds):
@@ -38,8 +54,9 @@ def take_turns(what: str, rounds: int, calls: int, sides: dict[str, Callable[[in
 
 
 def measure_opening(base: Path, rounds: int, calls: int) -> None:
-    """Opening a workspace that exists, beside one bare Get: through a manager that is connected, beside a channel that
-    is; and as from_project() does it, which finds the server and connects, beside a channel for each Get.
+    """Opening a workspace that exists, beside one bare Get: through a manager that is
+    connected, beside a channel that is; and as from_project() does it, which finds the
+    server and connects, beside a channel for each Get.
     """
     from mlops._rpc.channel import open_channel
     from mlops.client import MLOpsClient
@@ -74,12 +91,23 @@ def measure_opening(base: Path, rounds: int, calls: int) -> None:
 def measure_imports(rounds: int) -> None:
     """In processes of their own; Python's own start is not counted."""
     code = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
-    sides = {"original": _ORIGINAL, "mlflow": "import mlflow", "client": "import mlops.client"}
-    first = -1 if rounds > 2 else 0  # Which fills the page cache, unless this is the smoke test.
+    sides = {
+        "original": _ORIGINAL,
+        "mlflow": "import mlflow",
+        "client": "import mlops.client",
+    }
+    # Which fills the page cache, unless this is the smoke test.
+    first = -1 if rounds > 2 else 0
     for number in range(first, rounds):
         for name, statement in sides.items():
             command = [sys.executable, "-W", "ignore", "-c", code.format(statement)]
-            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            output = subprocess.run(
+                command,
+                check=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
             if number >= 0:
                 report("import", name, number, float(output.stdout.split()[-1]))
 
@@ -98,11 +126,19 @@ def measure_metrics(base: Path, rounds: int, calls: int) -> None:
 
         def log_batch(values: dict[str, float], step: int) -> None:
             now = int(time.time() * 1000)
-            bare.log_batch(other, metrics=[Metric(key, value, now, step) for key, value in values.items()])
+            bare.log_batch(
+                other,
+                metrics=[
+                    Metric(key, value, now, step) for key, value in values.items()
+                ],
+            )
 
         for count in (1, 10, 100):
             values = {f"{number} of {count}": 0.5 for number in range(count)}
-            sides = {"bare": partial(log_batch, values), "client": partial(client.log_metrics, values)}
+            sides = {
+                "bare": partial(log_batch, values),
+                "client": partial(client.log_metrics, values),
+            }
             take_turns(f"{count} metrics", rounds, calls, sides)
 
 

@@ -1,8 +1,10 @@
-// Durable Create and Update three ways, in short rounds that take turns: the bare system calls, the Authority over a
-// FileCatalog in this process, and a server.
+// Durable Create and Update three ways, in short rounds that take turns: the
+// bare system calls, the Authority over a FileCatalog in this process, and a
+// server.
 //
-// Usage: commit_bench --dir DIR [--server ADDRESS] [--threads 1,16] [--rounds N] [--round-ms MS]. DIR must lie on the
-// file system of the server's base; it is filled and left. Prints a JSON object a line for each round.
+// Usage: commit_bench --dir DIR [--server ADDRESS] [--threads 1,16] [--rounds
+// N] [--round-ms MS]. DIR must lie on the file system of the server's base; it
+// is filled and left. Prints a JSON object a line for each round.
 #include <atomic>
 #include <filesystem>
 #include <functional>
@@ -28,7 +30,8 @@ namespace {
 
 namespace pb = mlops::workspace::v1;
 
-// One way of making changes durable. Thread-safe for different numbers of workspaces.
+// One way of making changes durable. Thread-safe for different numbers of
+// workspaces.
 class Way {
  public:
   virtual ~Way() = default;
@@ -38,10 +41,15 @@ class Way {
 
 class BareWay final : public Way {
  public:
-  explicit BareWay(const std::string& dir) : calls_(dir), record_(core::EncodeWorkspace(WorkspaceAt(0, dir))) {}
+  explicit BareWay(const std::string& dir)
+      : calls_(dir), record_(core::EncodeWorkspace(WorkspaceAt(0, dir))) {}
 
-  void Create(int64_t number) override { calls_.Create(ProjectAt(number).str(), record_); }
-  void Update(int64_t number, int64_t) override { calls_.Update(ProjectAt(number).str(), record_); }
+  void Create(int64_t number) override {
+    calls_.Create(ProjectAt(number).str(), record_);
+  }
+  void Update(int64_t number, int64_t) override {
+    calls_.Update(ProjectAt(number).str(), record_);
+  }
 
  private:
   BareCalls calls_;
@@ -57,15 +65,22 @@ class InProcessWay final : public Way {
     auto catalog = catalog::FileCatalog::Open(*std::move(base), dir, {});
     DieUnless(catalog.status());
     catalog_ = *std::move(catalog);
-    authority_ = std::make_unique<core::Authority>(catalog_.get(), nullptr, dir);
+    authority_ =
+        std::make_unique<core::Authority>(catalog_.get(), nullptr, dir);
   }
 
   void Create(int64_t number) override {
-    DieUnless(authority_->Create({.project = ProjectAt(number), .metadata = SmallMetadata(number)}).status());
+    DieUnless(authority_
+                  ->Create({.project = ProjectAt(number),
+                            .metadata = SmallMetadata(number)})
+                  .status());
   }
 
   void Update(int64_t number, int64_t epoch) override {
-    DieUnless(authority_->Update({.project = ProjectAt(number), .spec = {.metadata = {{"epoch", epoch}}}}).status());
+    DieUnless(authority_
+                  ->Update({.project = ProjectAt(number),
+                            .spec = {.metadata = {{"epoch", epoch}}}})
+                  .status());
   }
 
  private:
@@ -75,12 +90,14 @@ class InProcessWay final : public Way {
 
 class ServerWay final : public Way {
  public:
-  explicit ServerWay(const std::string& address) : stub_(pb::WorkspaceService::NewStub(Connect(address))) {}
+  explicit ServerWay(const std::string& address)
+      : stub_(pb::WorkspaceService::NewStub(Connect(address))) {}
 
   void Create(int64_t number) override {
     pb::CreateWorkspaceRequest request;
     request.set_project(ProjectAt(number).str());
-    *request.mutable_workspace()->mutable_metadata() = ToStruct(SmallMetadata(number));
+    *request.mutable_workspace()->mutable_metadata() =
+        ToStruct(SmallMetadata(number));
     grpc::ClientContext context;
     pb::Workspace response;
     DieUnless(stub_->CreateWorkspace(&context, request, &response));
@@ -89,7 +106,8 @@ class ServerWay final : public Way {
   void Update(int64_t number, int64_t epoch) override {
     pb::UpdateWorkspaceRequest request;
     request.mutable_workspace()->set_project(ProjectAt(number).str());
-    *request.mutable_workspace()->mutable_metadata() = ToStruct({{"epoch", epoch}});
+    *request.mutable_workspace()->mutable_metadata() =
+        ToStruct({{"epoch", epoch}});
     grpc::ClientContext context;
     pb::Workspace response;
     DieUnless(stub_->UpdateWorkspace(&context, request, &response));
@@ -111,7 +129,8 @@ struct Round {
 };
 
 // Calls `work(thread, i)` from each thread, i counting up, for a while.
-Round Run(int threads, Clock::duration length, const std::function<void(int, int64_t)>& work) {
+Round Run(int threads, Clock::duration length,
+          const std::function<void(int, int64_t)>& work) {
   const Clock::time_point start = Clock::now();
   std::atomic<int64_t> calls = 0;
   std::vector<std::thread> runners;
@@ -128,19 +147,29 @@ Round Run(int threads, Clock::duration length, const std::function<void(int, int
 
 Round RunCreates(NamedWay& way, int threads, Clock::duration length) {
   std::atomic<int64_t> next = way.created;
-  const Round round = Run(threads, length, [&](int, int64_t) { way.way->Create(next++); });
+  const Round round =
+      Run(threads, length, [&](int, int64_t) { way.way->Create(next++); });
   way.created = next;
   return round;
 }
 
-// Each thread has a workspace of its own; the epochs are never those of the round before, which would change nothing.
-Round RunUpdates(NamedWay& way, int round, int threads, Clock::duration length) {
-  return Run(threads, length, [&](int thread, int64_t i) { way.way->Update(thread, 1'000'000 * (round + 1) + i); });
+// Each thread has a workspace of its own; the epochs are never those of the
+// round before, which would change nothing.
+Round RunUpdates(NamedWay& way, int round, int threads,
+                 Clock::duration length) {
+  return Run(threads, length, [&](int thread, int64_t i) {
+    way.way->Update(thread, 1'000'000 * (round + 1) + i);
+  });
 }
 
-void Print(const std::string& what, const NamedWay& way, int threads, int number, const Round& round) {
-  std::cout << nlohmann::json{{"method", what},  {"target", way.name},   {"threads", threads},
-                              {"round", number}, {"calls", round.calls}, {"seconds", round.seconds}}
+void Print(const std::string& what, const NamedWay& way, int threads,
+           int number, const Round& round) {
+  std::cout << nlohmann::json{{"method", what},
+                              {"target", way.name},
+                              {"threads", threads},
+                              {"round", number},
+                              {"calls", round.calls},
+                              {"seconds", round.seconds}}
             << std::endl;
 }
 
@@ -155,11 +184,15 @@ int Main(int argc, char** argv) {
   app.add_option("--rounds", rounds);
   app.add_option("--round-ms", round_ms);
   CLI11_PARSE(app, argc, argv);
-  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);  // As in the server.
+  // As in the server.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   std::vector<NamedWay> ways;
-  ways.push_back({"bare", std::make_unique<BareWay>(absl::StrCat(dir, "/bare"))});
-  ways.push_back({"in process", std::make_unique<InProcessWay>(absl::StrCat(dir, "/in_process"))});
-  if (!server.empty()) ways.push_back({"server", std::make_unique<ServerWay>(server)});
+  ways.push_back(
+      {"bare", std::make_unique<BareWay>(absl::StrCat(dir, "/bare"))});
+  ways.push_back({"in process", std::make_unique<InProcessWay>(
+                                    absl::StrCat(dir, "/in_process"))});
+  if (!server.empty())
+    ways.push_back({"server", std::make_unique<ServerWay>(server)});
   const auto length = std::chrono::milliseconds(round_ms);
   int update_round = 0;
   for (int threads : thread_counts) {
@@ -174,7 +207,8 @@ int Main(int argc, char** argv) {
       }
       for (size_t i = 0; i < ways.size(); ++i) {
         NamedWay& way = ways[(i + round) % ways.size()];
-        Print("update", way, threads, round, RunUpdates(way, update_round++, threads, length));
+        Print("update", way, threads, round,
+              RunUpdates(way, update_round++, threads, length));
       }
     }
   }

@@ -1,11 +1,14 @@
-// The yardstick for workspaced: a server of the same service, with the same settings of gRPC, whose handlers do nothing
-// but copy a reply that was made before.
+// The yardstick for workspaced: a server of the same service, with the same
+// settings of gRPC, whose handlers do nothing but copy a reply that was made
+// before.
 //
-// Usage: empty_server ADDRESS[,ADDRESS] MODEL_ADDRESS PROJECT. Listens there. Its reply to everything is what the
-// server at MODEL_ADDRESS says about PROJECT; to List the bytes of that server's first page of 1,000, as they came. It
-// has artifacts of any size: a read of `outputs/SIZE.bin`, or of a file below `outputs/parallel/SIZE/`, a 64th of it,
-// is answered by the same 1 MiB over and over, and what is written is received and let go. Prints a line when it
-// listens, and ends when its standard input does.
+// Usage: empty_server ADDRESS[,ADDRESS] MODEL_ADDRESS PROJECT. Listens there.
+// Its reply to everything is what the server at MODEL_ADDRESS says about
+// PROJECT; to List the bytes of that server's first page of 1,000, as they
+// came. It has artifacts of any size: a read of `outputs/SIZE.bin`, or of a
+// file below `outputs/parallel/SIZE/`, a 64th of it, is answered by the same 1
+// MiB over and over, and what is written is received and let go. Prints a line
+// when it listens, and ends when its standard input does.
 #include <iostream>
 #include <limits>
 #include <string>
@@ -25,7 +28,8 @@ namespace {
 
 namespace pb = mlops::workspace::v1;
 
-using RawList = pb::WorkspaceService::WithRawCallbackMethod_ListWorkspaces<pb::WorkspaceService::CallbackService>;
+using RawList = pb::WorkspaceService::WithRawCallbackMethod_ListWorkspaces<
+    pb::WorkspaceService::CallbackService>;
 using RawService = pb::WorkspaceService::WithRawCallbackMethod_ReadArtifact<
     pb::WorkspaceService::WithRawCallbackMethod_WriteArtifact<RawList>>;
 
@@ -39,7 +43,8 @@ grpc::ByteBuffer Encode(const google::protobuf::MessageLite& message) {
 
 int64_t SizeOf(const std::string& path) {
   int64_t size = 0;
-  const std::vector<std::string> names = absl::StrSplit(path, absl::ByAnyChar("/."));
+  const std::vector<std::string> names =
+      absl::StrSplit(path, absl::ByAnyChar("/."));
   const bool parallel = names.size() > 2 && names[1] == "parallel";
   if (names.size() > 2) (void)absl::SimpleAtoi(names[parallel ? 2 : 1], &size);
   return parallel ? size / kParallelFiles : size;
@@ -48,7 +53,8 @@ int64_t SizeOf(const std::string& path) {
 // Sends an artifact's description, and then the same bytes again and again.
 class EmptyReader final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
-  EmptyReader(const grpc::ByteBuffer& chunk, const pb::ReadArtifactRequest& request)
+  EmptyReader(const grpc::ByteBuffer& chunk,
+              const pb::ReadArtifactRequest& request)
       : chunk_(chunk), left_(SizeOf(request.path())) {
     pb::ReadArtifactResponse first;
     first.mutable_artifact()->set_path(request.path());
@@ -72,7 +78,9 @@ class EmptyReader final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
 // Receives what comes.
 class EmptyWriter final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
  public:
-  explicit EmptyWriter(grpc::ByteBuffer* response) : response_(response) { StartRead(&message_); }
+  explicit EmptyWriter(grpc::ByteBuffer* response) : response_(response) {
+    StartRead(&message_);
+  }
   void OnReadDone(bool ok) override {
     if (ok) return StartRead(&message_);
     pb::WriteArtifactResponse response;
@@ -89,7 +97,8 @@ class EmptyWriter final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
 
 class EmptyService final : public RawService {
  public:
-  EmptyService(const pb::Workspace& reply, const std::string& page) : reply_(reply) {
+  EmptyService(const pb::Workspace& reply, const std::string& page)
+      : reply_(reply) {
     const grpc::Slice slice(page);
     page_ = grpc::ByteBuffer(&slice, 1);
     pb::ReadArtifactResponse chunk;
@@ -97,52 +106,59 @@ class EmptyService final : public RawService {
     chunk_ = Encode(chunk);
   }
 
-  grpc::ServerUnaryReactor* ListWorkspaces(grpc::CallbackServerContext* context, const grpc::ByteBuffer*,
-                                           grpc::ByteBuffer* response) override {
+  grpc::ServerUnaryReactor* ListWorkspaces(
+      grpc::CallbackServerContext* context, const grpc::ByteBuffer*,
+      grpc::ByteBuffer* response) override {
     *response = page_;
     return Finished(context);
   }
 
-  grpc::ServerUnaryReactor* GetWorkspace(grpc::CallbackServerContext* context, const pb::GetWorkspaceRequest*,
+  grpc::ServerUnaryReactor* GetWorkspace(grpc::CallbackServerContext* context,
+                                         const pb::GetWorkspaceRequest*,
                                          pb::Workspace* response) override {
     *response = reply_;
     return Finished(context);
   }
 
-  grpc::ServerUnaryReactor* EnsureWorkspace(grpc::CallbackServerContext* context, const pb::EnsureWorkspaceRequest*,
-                                            pb::EnsureWorkspaceResponse* response) override {
+  grpc::ServerUnaryReactor* EnsureWorkspace(
+      grpc::CallbackServerContext* context, const pb::EnsureWorkspaceRequest*,
+      pb::EnsureWorkspaceResponse* response) override {
     *response->mutable_workspace() = reply_;
     return Finished(context);
   }
 
-  grpc::ServerWriteReactor<grpc::ByteBuffer>* ReadArtifact(grpc::CallbackServerContext*,
-                                                           const grpc::ByteBuffer* request) override {
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* ReadArtifact(
+      grpc::CallbackServerContext*, const grpc::ByteBuffer* request) override {
     pb::ReadArtifactRequest parsed;
     grpc::ByteBuffer bytes = *request;
-    (void)grpc::SerializationTraits<pb::ReadArtifactRequest>::Deserialize(&bytes, &parsed);
+    (void)grpc::SerializationTraits<pb::ReadArtifactRequest>::Deserialize(
+        &bytes, &parsed);
     return new EmptyReader(chunk_, parsed);
   }
 
-  grpc::ServerReadReactor<grpc::ByteBuffer>* WriteArtifact(grpc::CallbackServerContext*,
-                                                           grpc::ByteBuffer* response) override {
+  grpc::ServerReadReactor<grpc::ByteBuffer>* WriteArtifact(
+      grpc::CallbackServerContext*, grpc::ByteBuffer* response) override {
     return new EmptyWriter(response);
   }
 
   // Everything is there.
   // Whatever was sent has come.
-  grpc::ServerUnaryReactor* GetUpload(grpc::CallbackServerContext* context, const pb::GetUploadRequest*,
+  grpc::ServerUnaryReactor* GetUpload(grpc::CallbackServerContext* context,
+                                      const pb::GetUploadRequest*,
                                       pb::Upload* response) override {
     response->set_offset(std::numeric_limits<int64_t>::max());
     return Finished(context);
   }
 
-  grpc::ServerUnaryReactor* GetArtifact(grpc::CallbackServerContext* context, const pb::GetArtifactRequest*,
+  grpc::ServerUnaryReactor* GetArtifact(grpc::CallbackServerContext* context,
+                                        const pb::GetArtifactRequest*,
                                         pb::Artifact*) override {
     return Finished(context);
   }
 
  private:
-  static grpc::ServerUnaryReactor* Finished(grpc::CallbackServerContext* context) {
+  static grpc::ServerUnaryReactor* Finished(
+      grpc::CallbackServerContext* context) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     reactor->Finish(grpc::Status::OK);
     return reactor;
@@ -155,11 +171,13 @@ class EmptyService final : public RawService {
 
 void DieUnless(const grpc::Status& status) {
   if (status.ok()) return;
-  std::cerr << "empty_server: no reply to copy: " << status.error_message() << "\n";
+  std::cerr << "empty_server: no reply to copy: " << status.error_message()
+            << "\n";
   std::exit(1);
 }
 
-pb::Workspace FetchReply(pb::WorkspaceService::Stub& stub, const std::string& project) {
+pb::Workspace FetchReply(pb::WorkspaceService::Stub& stub,
+                         const std::string& project) {
   grpc::ClientContext context;
   pb::GetWorkspaceRequest request;
   request.set_project(project);
@@ -184,12 +202,15 @@ int main(int argc, char** argv) {
     std::cerr << "usage: empty_server ADDRESS MODEL_ADDRESS PROJECT\n";
     return 2;
   }
-  const auto model = pb::WorkspaceService::NewStub(grpc::CreateChannel(argv[2], grpc::InsecureChannelCredentials()));
+  const auto model = pb::WorkspaceService::NewStub(
+      grpc::CreateChannel(argv[2], grpc::InsecureChannelCredentials()));
   EmptyService service(FetchReply(*model, argv[3]), FetchPage(*model));
   grpc::ServerBuilder builder;
-  mlops::server::ApplyGrpcSettings(builder, mlops::server::Config().max_artifact_streams);
+  mlops::server::ApplyGrpcSettings(
+      builder, mlops::server::Config().max_artifact_streams);
   for (const absl::string_view address : absl::StrSplit(argv[1], ',')) {
-    builder.AddListeningPort(std::string(address), grpc::InsecureServerCredentials());
+    builder.AddListeningPort(std::string(address),
+                             grpc::InsecureServerCredentials());
   }
   builder.RegisterService(&service);
   const auto server = builder.BuildAndStart();

@@ -1,7 +1,9 @@
-"""Files through Python: our file system beside a bare stream, `cp`, and MLflow's proxied artifacts over HTTP.
+"""Files through Python: our file system beside a bare stream, `cp`, and MLflow's
+proxied artifacts over HTTP.
 
-Usage: files.py DIR EMPTY OURS BYTES SMALL ROUNDS. EMPTY and OURS are the addresses of an empty_server and of a
-workspaced, in whose project `files` it works. Prints a JSON object a line. The sides of each comparison take turns.
+Usage: files.py DIR EMPTY OURS BYTES SMALL ROUNDS. EMPTY and OURS are the addresses of
+an empty_server and of a workspaced, in whose project `files` it works. Prints a JSON
+object a line. The sides of each comparison take turns.
 """
 
 import contextlib
@@ -30,12 +32,16 @@ FOLDER = "files/outputs"
 class Files:
     """What each side does with the same local files."""
 
-    def __init__(self, directory: Path, empty: str, ours: str, size: int, small: int) -> None:
+    def __init__(
+        self, directory: Path, empty: str, ours: str, size: int, small: int
+    ) -> None:
         self.size = size
         self.stub = WorkspaceServiceStub(open_channel(empty))
         self.wire = WorkspaceFileSystem(address=ours, by_path=False)
         self.near = WorkspaceFileSystem(address=ours)
-        self.local, self.target, self.many = (directory / name for name in ("local", "target", "many"))
+        self.local, self.target, self.many = (
+            directory / name for name in ("local", "target", "many")
+        )
         self.block = os.urandom(CHUNK)
         with self.local.open("wb") as file:
             for _ in range(size // CHUNK):
@@ -45,12 +51,20 @@ class Files:
             (self.many / f"{number}").write_bytes(self.block[:SMALL_BYTES])
 
     def bare_down(self) -> None:
-        request = pb.ReadArtifactRequest(project="project-000000", path=f"outputs/{self.size}.bin")
-        assert sum(len(message.data) for message in self.stub.ReadArtifact(request)) == self.size
+        request = pb.ReadArtifactRequest(
+            project="project-000000", path=f"outputs/{self.size}.bin"
+        )
+        assert (
+            sum(len(message.data) for message in self.stub.ReadArtifact(request))
+            == self.size
+        )
 
     def ours_down(self) -> None:
         with self.wire.open(f"{FOLDER}/local", block_size=CHUNK) as file:
-            assert sum(len(data) for data in iter(lambda: file.read(CHUNK), b"")) == self.size
+            assert (
+                sum(len(data) for data in iter(lambda: file.read(CHUNK), b""))
+                == self.size
+            )
 
     def bare_up(self) -> None:
         def messages() -> Iterator[pb.WriteArtifactRequest]:
@@ -103,7 +117,9 @@ class Mlflow:
         self.client.log_artifact(self.run, str(self.files.local))
 
     def down(self) -> None:
-        self.client.download_artifacts(self.run, "local", str(self.files.target.parent / "downloads"))
+        self.client.download_artifacts(
+            self.run, "local", str(self.files.target.parent / "downloads")
+        )
 
     def small(self) -> None:
         self.client.log_artifacts(self.run, str(self.files.many), "many")
@@ -117,12 +133,21 @@ def measure(what: str, rounds: int, sides: dict[str, Callable[[], None]]) -> Non
             sides[name]()
             seconds = time.perf_counter() - start
             if number >= 0:
-                row = {"what": what, "target": name, "round": number, "seconds": seconds}
+                row = {
+                    "what": what,
+                    "target": name,
+                    "round": number,
+                    "seconds": seconds,
+                }
                 print(json.dumps(row), flush=True)
 
 
 def main() -> None:
-    directory, (empty, ours), (size, small, rounds) = Path(sys.argv[1]), sys.argv[2:4], map(int, sys.argv[4:7])
+    directory, (empty, ours), (size, small, rounds) = (
+        Path(sys.argv[1]),
+        sys.argv[2:4],
+        map(int, sys.argv[4:7]),
+    )
     os.environ["MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD"] = "false"
     WorkspaceManager(address=ours).get_or_create_workspace("files")
     files = Files(directory, empty, ours, size, small)
@@ -130,15 +155,31 @@ def main() -> None:
     (directory / "server").mkdir()
     with contextlib.ExitStack() as stack:
         connection = stack.enter_context(
-            mlflow_server(directory / "server", "--artifacts-destination", str(directory / "server/artifacts"))
+            mlflow_server(
+                directory / "server",
+                "--artifacts-destination",
+                str(directory / "server/artifacts"),
+            )
         )
         mlflow = Mlflow(files, f"http://127.0.0.1:{connection.port}")
-        measure("upload", rounds, {"bare": files.bare_up, "ours": files.ours_up, "mlflow": mlflow.up})
+        measure(
+            "upload",
+            rounds,
+            {"bare": files.bare_up, "ours": files.ours_up, "mlflow": mlflow.up},
+        )
         measure("read", rounds, {"bare": files.bare_down, "ours": files.ours_down})
-        measure("download", rounds, {"mlflow": mlflow.down, "ours": files.ours_down_to_file})
+        measure(
+            "download", rounds, {"mlflow": mlflow.down, "ours": files.ours_down_to_file}
+        )
         measure("same host", rounds, {"bare": files.cp, "ours": files.by_path})
-        measure("same host up", rounds, {"bare": files.cp, "hash": files.hash, "ours": files.up_by_path})
-        measure("small", min(rounds, 3), {"mlflow": mlflow.small, "ours": files.ours_small})
+        measure(
+            "same host up",
+            rounds,
+            {"bare": files.cp, "hash": files.hash, "ours": files.up_by_path},
+        )
+        measure(
+            "small", min(rounds, 3), {"mlflow": mlflow.small, "ours": files.ours_small}
+        )
 
 
 if __name__ == "__main__":

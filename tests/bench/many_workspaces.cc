@@ -1,7 +1,9 @@
 // Many workspaces at once.
 //
-// Usage: many_workspaces make BASE COUNT     makes them as Create does, but without waiting for the disk
-//        many_workspaces parse BASE          reads every record and parses it with yaml-cpp, one after the other, and
+// Usage: many_workspaces make BASE COUNT     makes them as Create does, but
+// without waiting for the disk
+//        many_workspaces parse BASE          reads every record and parses it
+//        with yaml-cpp, one after the other, and
 //                                            prints in JSON how long that took
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -29,20 +31,25 @@ constexpr int kThreads = 2;
 constexpr size_t kRun = 100;
 
 void MakeOne(const std::string& base, size_t number) {
-  const core::Workspace workspace = WorkspaceAt(static_cast<int64_t>(number), base);
+  const core::Workspace workspace =
+      WorkspaceAt(static_cast<int64_t>(number), base);
   ::mkdir(workspace.root_path.c_str(), 0777);
   for (absl::string_view name : core::kDirectories) {
     ::mkdir(absl::StrCat(workspace.root_path, "/", name).c_str(), 0777);
   }
-  std::ofstream file(absl::StrCat(workspace.root_path, "/", core::layout::kRecord));
+  std::ofstream file(
+      absl::StrCat(workspace.root_path, "/", core::layout::kRecord));
   file << core::EncodeWorkspace(workspace);
-  if (!file.flush()) DieUnless(absl::InternalError(absl::StrCat("cannot write below ", workspace.root_path)));
+  if (!file.flush())
+    DieUnless(absl::InternalError(
+        absl::StrCat("cannot write below ", workspace.root_path)));
 }
 
 int Make(const std::string& base, size_t count) {
   std::filesystem::create_directories(base);
   const std::string real_base = std::filesystem::canonical(base);
-  base::ParallelFor(count, kThreads, kRun, [&](size_t i) { MakeOne(real_base, i); });
+  base::ParallelFor(count, kThreads, kRun,
+                    [&](size_t i) { MakeOne(real_base, i); });
   return 0;
 }
 
@@ -56,16 +63,20 @@ int Parse(const std::string& base) {
     text << file.rdbuf();
     count += YAML::Load(text.str()).IsMap();
   }
-  std::cout << nlohmann::json{{"records", count}, {"seconds", SecondsSince(start)}} << std::endl;
+  std::cout << nlohmann::json{{"records", count},
+                              {"seconds", SecondsSince(start)}}
+            << std::endl;
   return 0;
 }
 
 int Main(int argc, char** argv) {
   const std::string what = argc > 2 ? argv[1] : "";
   size_t count = 0;
-  if (what == "make" && argc == 4 && absl::SimpleAtoi(argv[3], &count)) return Make(argv[2], count);
+  if (what == "make" && argc == 4 && absl::SimpleAtoi(argv[3], &count))
+    return Make(argv[2], count);
   if (what == "parse" && argc == 3) return Parse(argv[2]);
-  std::cerr << "usage: many_workspaces make BASE COUNT | many_workspaces parse BASE\n";
+  std::cerr << "usage: many_workspaces make BASE COUNT | many_workspaces parse "
+               "BASE\n";
   return 2;
 }
 

@@ -1,7 +1,8 @@
 """How the original counts: pathlib's rglob in one process, a workspace after the other.
 
 Usage: original_status.py tree DIR        counts the files of one tree
-       original_status.py statuses BASE N the status of N of the workspaces below BASE: the record, and the files
+       original_status.py statuses BASE N the status of N of the workspaces below BASE:
+       the record, and the files
                                           of each of the five directories
 
 Prints a JSON object: how many there are, and in how many seconds.
@@ -24,7 +25,10 @@ def status(root: Path) -> dict[str, object]:
     stats: dict[str, object] = {}
     for name in DIRECTORIES:
         path = root / name
-        stats |= {f"{name}_exists": path.exists(), f"{name}_files": count(path) if path.exists() else 0}
+        stats |= {
+            f"{name}_exists": path.exists(),
+            f"{name}_files": count(path) if path.exists() else 0,
+        }
     return {**load(root), "directory_stats": stats}
 
 

@@ -1,6 +1,8 @@
-"""How the original did it: directories and PyYAML, one process, no fsync. For scale only.
+"""How the original did it: directories and PyYAML, one process, no fsync. For scale
+only.
 
-Usage: original_way.py DIR COUNT ROUNDS. Fills DIR; prints a JSON object a line: how many times a second.
+Usage: original_way.py DIR COUNT ROUNDS. Fills DIR; prints a JSON object a line: how
+many times a second.
 """
 
 import json
@@ -27,7 +29,12 @@ def create(base: Path, number: int) -> None:
         "mlflow_tracking_uri": f"sqlite:///{root}/mlflow/mlflow.db",
         "dvc_remote_path": f"{root}/dvc/remote",
         "bentoml_tag_prefix": f"{root.name}:",
-        "metadata": {"team": "risk", "stage": "production", "epoch": number, "tags": ["fraud", "daily"]},
+        "metadata": {
+            "team": "risk",
+            "stage": "production",
+            "epoch": number,
+            "tags": ["fraud", "daily"],
+        },
         "created_at": now,
         "updated_at": now,
     }
@@ -62,7 +69,11 @@ def measure(what: str, count: int, work: Callable[[int], object]) -> None:
     start = time.perf_counter()
     for number in range(count):
         work(number)
-    print(json.dumps({"method": what, "per_second": count / (time.perf_counter() - start)}))
+    print(
+        json.dumps(
+            {"method": what, "per_second": count / (time.perf_counter() - start)}
+        )
+    )
 
 
 def main() -> None:

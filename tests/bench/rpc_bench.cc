@@ -1,11 +1,14 @@
-// Loads servers with Get or Ensure of workspaces that exist, or with List, in short rounds that take turns, so that
-// whatever else the machine does meets all of them alike.
+// Loads servers with Get or Ensure of workspaces that exist, or with List, in
+// short rounds that take turns, so that whatever else the machine does meets
+// all of them alike.
 //
-// Usage: rpc_bench --target NAME,PID,ADDRESS... [--method get|ensure|list|filter] [--depths 1,8,64] [--rounds N]
-// [--round-ms MS]. The method list asks for all pages of 1,000, one after the other, whose tokens it has from the last
-// server; filter for the first page of those that match a filter which one of them does.
-// Prints a JSON object a line for each round: how many calls were answered in how many seconds, what the server's
-// process spent on them, and the latencies in microseconds.
+// Usage: rpc_bench --target NAME,PID,ADDRESS... [--method
+// get|ensure|list|filter] [--depths 1,8,64] [--rounds N]
+// [--round-ms MS]. The method list asks for all pages of 1,000, one after the
+// other, whose tokens it has from the last server; filter for the first page of
+// those that match a filter which one of them does. Prints a JSON object a line
+// for each round: how many calls were answered in how many seconds, what the
+// server's process spent on them, and the latencies in microseconds.
 #include <time.h>
 
 #include <algorithm>
@@ -36,10 +39,12 @@ constexpr int kPageSize = 1'000;
 double CpuSeconds(pid_t pid) {
   clockid_t clock;
   timespec time = {};
-  if (::clock_getcpuclockid(pid, &clock) != 0 || ::clock_gettime(clock, &time) != 0) {
+  if (::clock_getcpuclockid(pid, &clock) != 0 ||
+      ::clock_gettime(clock, &time) != 0) {
     DieUnless(absl::NotFoundError("no CPU clock of the server's process"));
   }
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+  return static_cast<double>(time.tv_sec) +
+         1e-9 * static_cast<double>(time.tv_nsec);
 }
 
 struct Target {
@@ -61,14 +66,16 @@ struct OfProject {
 
 struct Get : OfProject<pb::GetWorkspaceRequest> {
   using Response = pb::Workspace;
-  static auto Start(Stub& stub, grpc::ClientContext* context, const Request& request, grpc::CompletionQueue* queue) {
+  static auto Start(Stub& stub, grpc::ClientContext* context,
+                    const Request& request, grpc::CompletionQueue* queue) {
     return stub.AsyncGetWorkspace(context, request, queue);
   }
 };
 
 struct Ensure : OfProject<pb::EnsureWorkspaceRequest> {
   using Response = pb::EnsureWorkspaceResponse;
-  static auto Start(Stub& stub, grpc::ClientContext* context, const Request& request, grpc::CompletionQueue* queue) {
+  static auto Start(Stub& stub, grpc::ClientContext* context,
+                    const Request& request, grpc::CompletionQueue* queue) {
     return stub.AsyncEnsureWorkspace(context, request, queue);
   }
 };
@@ -84,10 +91,12 @@ struct List {
   static Request MakeRequest(int64_t number) {
     Request request;
     request.set_page_size(kPageSize);
-    request.set_page_token(PageTokens()[static_cast<size_t>(number) % PageTokens().size()]);
+    request.set_page_token(
+        PageTokens()[static_cast<size_t>(number) % PageTokens().size()]);
     return request;
   }
-  static auto Start(Stub& stub, grpc::ClientContext* context, const Request& request, grpc::CompletionQueue* queue) {
+  static auto Start(Stub& stub, grpc::ClientContext* context,
+                    const Request& request, grpc::CompletionQueue* queue) {
     return stub.AsyncListWorkspaces(context, request, queue);
   }
 };
@@ -138,13 +147,15 @@ class Load {
     grpc::ClientContext context;
     typename Method::Response response;
     grpc::Status status;
-    std::unique_ptr<grpc::ClientAsyncResponseReader<typename Method::Response>> reader;
+    std::unique_ptr<grpc::ClientAsyncResponseReader<typename Method::Response>>
+        reader;
     Clock::time_point started = Clock::now();
   };
 
   void Start(std::unique_ptr<Call>& call) {
     call = std::make_unique<Call>();
-    call->reader = Method::Start(stub_, &call->context, Method::MakeRequest(next_number_++), &queue_);
+    call->reader = Method::Start(stub_, &call->context,
+                                 Method::MakeRequest(next_number_++), &queue_);
     call->reader->Finish(&call->response, &call->status, &call);
   }
 
@@ -154,41 +165,50 @@ class Load {
   int64_t next_number_ = 0;
 };
 
-Round RunRound(const std::string& method, Stub& stub, int depth, Clock::duration length) {
+Round RunRound(const std::string& method, Stub& stub, int depth,
+               Clock::duration length) {
   if (method == "list") return Load<List>(stub, length).Run(depth);
   if (method == "filter") return Load<FilteredList>(stub, length).Run(depth);
-  return method == "get" ? Load<Get>(stub, length).Run(depth) : Load<Ensure>(stub, length).Run(depth);
+  return method == "get" ? Load<Get>(stub, length).Run(depth)
+                         : Load<Ensure>(stub, length).Run(depth);
 }
 
 double Percentile(std::vector<double>& values, double fraction) {
-  const auto nth = values.begin() + static_cast<std::ptrdiff_t>(fraction * static_cast<double>(values.size() - 1));
+  const auto nth =
+      values.begin() + static_cast<std::ptrdiff_t>(
+                           fraction * static_cast<double>(values.size() - 1));
   std::nth_element(values.begin(), nth, values.end());
   return *nth;
 }
 
-void Measure(const std::string& method, Target& target, int depth, int number, Clock::duration length) {
+void Measure(const std::string& method, Target& target, int depth, int number,
+             Clock::duration length) {
   const double cpu_before = CpuSeconds(target.pid);
   Round round = RunRound(method, *target.stub, depth, length);
   const double cpu = CpuSeconds(target.pid) - cpu_before;
-  const nlohmann::json line = {{"method", method},
-                               {"target", target.name},
-                               {"depth", depth},
-                               {"round", number},
-                               {"calls", round.latencies_us.size()},
-                               {"seconds", round.seconds},
-                               {"server_cpu_seconds", cpu},
-                               {"p50_us", Percentile(round.latencies_us, 0.5)},
-                               {"p99_us", Percentile(round.latencies_us, 0.99)}};
+  const nlohmann::json line = {
+      {"method", method},
+      {"target", target.name},
+      {"depth", depth},
+      {"round", number},
+      {"calls", round.latencies_us.size()},
+      {"seconds", round.seconds},
+      {"server_cpu_seconds", cpu},
+      {"p50_us", Percentile(round.latencies_us, 0.5)},
+      {"p99_us", Percentile(round.latencies_us, 0.99)}};
   std::cout << line << std::endl;
 }
 
 Target ConnectTo(const std::string& text) {
-  const std::vector<std::string> parts = absl::StrSplit(text, absl::MaxSplits(',', 2));
+  const std::vector<std::string> parts =
+      absl::StrSplit(text, absl::MaxSplits(',', 2));
   int pid = 0;
   if (parts.size() != 3 || !absl::SimpleAtoi(parts[1], &pid)) {
     DieUnless(absl::InvalidArgumentError("a target is NAME,PID,ADDRESS"));
   }
-  return {.name = parts[0], .pid = pid, .stub = pb::WorkspaceService::NewStub(Connect(parts[2]))};
+  return {.name = parts[0],
+          .pid = pid,
+          .stub = pb::WorkspaceService::NewStub(Connect(parts[2]))};
 }
 
 // Makes what will be asked for.
@@ -198,7 +218,8 @@ void MakeWorkspaces(Stub& stub) {
     pb::EnsureWorkspaceRequest request;
     pb::EnsureWorkspaceResponse response;
     request.set_project(ProjectAt(i).str());
-    *request.mutable_workspace()->mutable_metadata() = ToStruct(SmallMetadata(i));
+    *request.mutable_workspace()->mutable_metadata() =
+        ToStruct(SmallMetadata(i));
     DieUnless(stub.EnsureWorkspace(&context, request, &response));
   }
 }
@@ -209,7 +230,8 @@ void FetchPageTokens(Stub& stub) {
   do {
     PageTokens().push_back(page.next_page_token());
     grpc::ClientContext context;
-    DieUnless(stub.ListWorkspaces(&context, List::MakeRequest(PageTokens().size() - 1), &page));
+    DieUnless(stub.ListWorkspaces(
+        &context, List::MakeRequest(PageTokens().size() - 1), &page));
   } while (!page.next_page_token().empty());
 }
 
@@ -221,7 +243,8 @@ int Main(int argc, char** argv) {
   int rounds = 15, round_ms = 200;
   bool prepare = false;
   app.add_option("--target", names)->required();
-  app.add_option("--method", method)->check(CLI::IsMember({"get", "ensure", "list", "filter"}));
+  app.add_option("--method", method)
+      ->check(CLI::IsMember({"get", "ensure", "list", "filter"}));
   app.add_option("--depths", depths)->delimiter(',');
   app.add_option("--rounds", rounds);
   app.add_option("--round-ms", round_ms);
@@ -237,11 +260,14 @@ int Main(int argc, char** argv) {
   if (method == "list") FetchPageTokens(*targets.back().stub);
   const auto length = std::chrono::milliseconds(round_ms);
   for (int depth : depths) {
-    for (Target& target : targets) RunRound(method, *target.stub, depth, length);  // To warm up.
+    // To warm up.
+    for (Target& target : targets)
+      RunRound(method, *target.stub, depth, length);
     for (int round = 0; round < rounds; ++round) {
       for (size_t i = 0; i < targets.size(); ++i) {
         // Nobody is always the first, nor always behind the same one.
-        Measure(method, targets[(i + round) % targets.size()], depth, round, length);
+        Measure(method, targets[(i + round) % targets.size()], depth, round,
+                length);
       }
     }
   }

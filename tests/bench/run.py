@@ -1,8 +1,10 @@
-"""Runs the benchmarks and prints their tables in Markdown; keeps the tables and the raw figures below build/bench.
+"""Runs the benchmarks and prints their tables in Markdown; keeps the tables and the raw
+figures below build/bench.
 
-Usage: run.py [--quick] [--build DIR] [--work DIR] [--readme] [NAME...], a NAME being get, ensure, list, commit,
-start, scan, artifacts, files, original, client or, with .toolkits/bin/python, provider; all of them if none is given.
-With --readme, the tables of README.md are replaced by the new ones.
+Usage: run.py [--quick] [--build DIR] [--work DIR] [--readme] [NAME...], a NAME being
+get, ensure, list, commit, start, scan, artifacts, files, original, client or, with
+.toolkits/bin/python, provider; all of them if none is given. With --readme, the tables
+of README.md are replaced by the new ones.
 """
 
 import argparse
@@ -37,8 +39,14 @@ if importlib.util.find_spec("mlflow"):  # With .toolkits/bin/python.
 
 def machine(work: Path) -> str:
     """In what circumstances the figures were got."""
-    cpus = [line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    device, kind = subprocess.check_output(["df", "--output=source,fstype", work], text=True).split()[-2:]
+    cpus = [
+        line.partition(": ")[2]
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    ]
+    device, kind = subprocess.check_output(
+        ["df", "--output=source,fstype", work], text=True
+    ).split()[-2:]
     host = f"{len(cpus)} cores of {cpus[0]}, Linux {os.uname().release}, {kind} on {device}"
     return f"{time.strftime('%Y-%m-%d %H:%M')}; {host}; load average before: {os.getloadavg()[0]:.1f}."
 
@@ -53,14 +61,31 @@ def replace_table(name: str, text: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure workspaced against what it could be at best.")
-    parser.add_argument(
-        "--quick", action="store_true", help="everything at its smallest: no figures, only a smoke test"
+    parser = argparse.ArgumentParser(
+        description="Measure workspaced against what it could be at best."
     )
-    parser.add_argument("--build", type=Path, default=REPO / "build", help="CMake's build directory")
-    parser.add_argument("--work", type=Path, default="/tmp", help="on the file system to measure; a short path [/tmp]")
-    parser.add_argument("--readme", action="store_true", help="replace the tables of README.md by the new ones")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(BENCHES)}")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="everything at its smallest: no figures, only a smoke test",
+    )
+    parser.add_argument(
+        "--build", type=Path, default=REPO / "build", help="CMake's build directory"
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default="/tmp",
+        help="on the file system to measure; a short path [/tmp]",
+    )
+    parser.add_argument(
+        "--readme",
+        action="store_true",
+        help="replace the tables of README.md by the new ones",
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"any of {', '.join(BENCHES)}"
+    )
     args = parser.parse_args()
     if unknown := set(args.names) - set(BENCHES):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
@@ -69,7 +94,9 @@ def main() -> None:
     for name in args.names or BENCHES:
         with tempfile.TemporaryDirectory(prefix="mlops-bench-", dir=args.work) as work:
             where = machine(Path(work))
-            figures, rows = BENCHES[name](Bench(args.build, Path(work), QUICK if args.quick else FULL))
+            figures, rows = BENCHES[name](
+                Bench(args.build, Path(work), QUICK if args.quick else FULL)
+            )
         text = f"{figures}\n\n{where}"
         print(f"### {name}\n\n{text}\n", flush=True)
         if args.quick:

@@ -1,12 +1,16 @@
 // The scanner against the bare system calls, in rounds that take turns.
 //
-// Usage: scan_bench make DIR DIRECTORIES FILES    fills DIR with a tree: FILES files in DIRECTORIES directories
-//        scan_bench run DIR ROUNDS                counts it; prints a JSON object a line for each round and way
-//        scan_bench stream ADDRESS ROUNDS         all statuses of a server, with and without sizes
+// Usage: scan_bench make DIR DIRECTORIES FILES    fills DIR with a tree: FILES
+// files in DIRECTORIES directories
+//        scan_bench run DIR ROUNDS                counts it; prints a JSON
+//        object a line for each round and way scan_bench stream ADDRESS ROUNDS
+//        all statuses of a server, with and without sizes
 //
-// The bare calls are one openat(2) and close(2) a directory, getdents64(2) until it says that there is no more, the
-// type from the entries, and, for bytes, one statx(2) a file; nothing is checked, sorted out or remembered. They run on
-// as many threads as the scanner has, two at most, each with its half of the directories below the top.
+// The bare calls are one openat(2) and close(2) a directory, getdents64(2)
+// until it says that there is no more, the type from the entries, and, for
+// bytes, one statx(2) a file; nothing is checked, sorted out or remembered.
+// They run on as many threads as the scanner has, two at most, each with its
+// half of the directories below the top.
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -37,13 +41,15 @@ namespace {
 
 namespace pb = mlops::workspace::v1;
 
-constexpr size_t kTops = 120;  // Directories right in the tree; the others are in these.
+// Directories right in the tree; the others are in these.
+constexpr size_t kTops = 120;
 constexpr int kThreads = 2;
 
 int Make(const std::string& dir, size_t directories, size_t files) {
   const size_t leaves = directories - kTops;
   for (size_t leaf = 0; leaf < leaves; ++leaf) {
-    const std::string path = absl::StrCat(dir, "/top-", leaf % kTops, "/run-", leaf);
+    const std::string path =
+        absl::StrCat(dir, "/top-", leaf % kTops, "/run-", leaf);
     std::filesystem::create_directories(path);
     for (size_t file = leaf; file < files; file += leaves)
       std::ofstream(absl::StrCat(path, "/part-", file, ".bin")) << "x";
@@ -62,15 +68,19 @@ class BareWalk {
   explicit BareWalk(bool sizes) : sizes_(sizes) {}
 
   void Walk(int parent, const char* name) {
-    const int dir = ::openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    const int dir =
+        ::openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     std::vector<std::string> below;
     long bytes;
-    while ((bytes = ::syscall(SYS_getdents64, dir, buffer_.get(), kBufferBytes)) > 0) {
+    while ((bytes = ::syscall(SYS_getdents64, dir, buffer_.get(),
+                              kBufferBytes)) > 0) {
       for (long at = 0; at < bytes;) {
-        const auto* entry = reinterpret_cast<const dirent64*>(buffer_.get() + at);
+        const auto* entry =
+            reinterpret_cast<const dirent64*>(buffer_.get() + at);
         at += entry->d_reclen;
         if (entry->d_type == DT_REG) AddFile(dir, entry->d_name);
-        if (entry->d_type == DT_DIR && entry->d_name[0] != '.') below.emplace_back(entry->d_name);
+        if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
+          below.emplace_back(entry->d_name);
       }
     }
     for (const std::string& next : below) Walk(dir, next.c_str());
@@ -92,19 +102,23 @@ class BareWalk {
 
   const bool sizes_;
   Sums sums_;
-  const std::unique_ptr<char[]> buffer_ = std::make_unique<char[]>(kBufferBytes);
+  const std::unique_ptr<char[]> buffer_ =
+      std::make_unique<char[]>(kBufferBytes);
 };
 
 Sums Bare(const std::string& dir, bool sizes, int threads) {
   std::vector<std::string> tops;
-  for (const auto& entry : std::filesystem::directory_iterator(dir)) tops.push_back(entry.path());
+  for (const auto& entry : std::filesystem::directory_iterator(dir))
+    tops.push_back(entry.path());
   std::deque<BareWalk> walks;
   for (int i = 0; i < threads; ++i) walks.emplace_back(sizes);
-  base::ParallelFor(static_cast<size_t>(threads), threads, 1, [&](size_t thread) {
-    for (size_t i = thread; i < tops.size(); i += static_cast<size_t>(threads)) {
-      walks[thread].Walk(AT_FDCWD, tops[i].c_str());
-    }
-  });
+  base::ParallelFor(static_cast<size_t>(threads), threads, 1,
+                    [&](size_t thread) {
+                      for (size_t i = thread; i < tops.size();
+                           i += static_cast<size_t>(threads)) {
+                        walks[thread].Walk(AT_FDCWD, tops[i].c_str());
+                      }
+                    });
   Sums sums;
   for (const BareWalk& walk : walks) {
     sums.files += walk.sums().files;
@@ -125,11 +139,14 @@ class Ours {
   }
 
   Sums Scan(bool sizes, bool remember, bool alone = false) {
-    const fs::ScanOptions options{
-        .counts_only = !sizes, .helpers = alone ? nullptr : &helpers_, .known = remember ? &known_ : nullptr};
-    const auto usages = fs::ScanTree(*parent_, name_, options, [] { return false; });
+    const fs::ScanOptions options{.counts_only = !sizes,
+                                  .helpers = alone ? nullptr : &helpers_,
+                                  .known = remember ? &known_ : nullptr};
+    const auto usages =
+        fs::ScanTree(*parent_, name_, options, [] { return false; });
     DieUnless(usages.status());
-    return {.files = usages->at(0).file_count, .bytes = usages->at(0).size_bytes};
+    return {.files = usages->at(0).file_count,
+            .bytes = usages->at(0).size_bytes};
   }
 
  private:
@@ -151,20 +168,24 @@ int Run(const std::string& dir, int rounds) {
       {"bare", false, [&] { return Bare(dir, false, kThreads); }},
       {"ours", false, [&] { return ours.Scan(false, false); }},
       {"bare, one thread", false, [&] { return Bare(dir, false, 1); }},
-      {"ours, one thread", false, [&] { return ours.Scan(false, false, true); }},
+      {"ours, one thread", false,
+       [&] { return ours.Scan(false, false, true); }},
       {"ours, unchanged", false, [&] { return ours.Scan(false, true); }},
       {"bare", true, [&] { return Bare(dir, true, kThreads); }},
       {"ours", true, [&] { return ours.Scan(true, false); }},
   };
   const Sums expected = Bare(dir, true, 1);
-  for (int round = -1; round < rounds; ++round) {  // The first is to warm up, and to know the tree.
+  // The first is to warm up, and to know the tree.
+  for (int round = -1; round < rounds; ++round) {
     for (size_t i = 0; i < ways.size(); ++i) {
       const Way& way = ways[(i + static_cast<size_t>(round + 1)) % ways.size()];
       const Clock::time_point start = Clock::now();
       const Sums sums = way.run();
       const double seconds = SecondsSince(start);
-      if (sums.files != expected.files || (way.sizes && sums.bytes != expected.bytes)) {
-        DieUnless(absl::InternalError(absl::StrCat(way.name, " counts ", sums.files, " instead of ", expected.files)));
+      if (sums.files != expected.files ||
+          (way.sizes && sums.bytes != expected.bytes)) {
+        DieUnless(absl::InternalError(absl::StrCat(
+            way.name, " counts ", sums.files, " instead of ", expected.files)));
       }
       if (round < 0) continue;
       std::cout << nlohmann::json{{"what", way.sizes ? "bytes" : "counts"},
@@ -188,15 +209,19 @@ int Stream(const std::string& address, int rounds) {
       grpc::ClientContext context;
       const auto reader = stub->StreamWorkspaceStatuses(&context, request);
       int64_t statuses = 0;
-      for (pb::StreamWorkspaceStatusesResponse some; reader->Read(&some); statuses += some.statuses_size()) {
+      for (pb::StreamWorkspaceStatusesResponse some; reader->Read(&some);
+           statuses += some.statuses_size()) {
         for (const pb::WorkspaceStatus& status : some.statuses()) {
-          DieUnless(status.has_error() ? absl::InternalError("a status has an error") : absl::OkStatus());
+          DieUnless(status.has_error()
+                        ? absl::InternalError("a status has an error")
+                        : absl::OkStatus());
         }
       }
       DieUnless(reader->Finish());
       if (round < 0) continue;
       std::cout << nlohmann::json{{"what", "statuses"},
-                                  {"target", counts_only ? "counts only" : "with sizes"},
+                                  {"target",
+                                   counts_only ? "counts only" : "with sizes"},
                                   {"round", round},
                                   {"seconds", SecondsSince(start)},
                                   {"statuses", statuses}}
@@ -209,12 +234,16 @@ int Stream(const std::string& address, int rounds) {
 int Main(int argc, char** argv) {
   const std::string what = argc > 1 ? argv[1] : "";
   std::array<size_t, 2> numbers = {};
-  const bool two = argc == 5 && absl::SimpleAtoi(argv[3], &numbers[0]) && absl::SimpleAtoi(argv[4], &numbers[1]);
+  const bool two = argc == 5 && absl::SimpleAtoi(argv[3], &numbers[0]) &&
+                   absl::SimpleAtoi(argv[4], &numbers[1]);
   const bool one = argc == 4 && absl::SimpleAtoi(argv[3], &numbers[0]);
-  if (what == "make" && two && numbers[0] > kTops) return Make(argv[2], numbers[0], numbers[1]);
+  if (what == "make" && two && numbers[0] > kTops)
+    return Make(argv[2], numbers[0], numbers[1]);
   if (what == "run" && one) return Run(argv[2], static_cast<int>(numbers[0]));
-  if (what == "stream" && one) return Stream(argv[2], static_cast<int>(numbers[0]));
-  std::cerr << "usage: scan_bench make DIR DIRECTORIES FILES | run DIR ROUNDS | stream ADDRESS ROUNDS\n";
+  if (what == "stream" && one)
+    return Stream(argv[2], static_cast<int>(numbers[0]));
+  std::cerr << "usage: scan_bench make DIR DIRECTORIES FILES | run DIR ROUNDS "
+               "| stream ADDRESS ROUNDS\n";
   return 2;
 }
 

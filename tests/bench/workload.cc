@@ -14,29 +14,38 @@
 
 namespace mlops::bench {
 
-double SecondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 core::ProjectName ProjectAt(int64_t number) {
-  return core::ProjectName::Parse(absl::StrFormat("project-%06d", number)).value();
+  return core::ProjectName::Parse(absl::StrFormat("project-%06d", number))
+      .value();
 }
 
 core::Metadata SmallMetadata(int64_t epoch) {
-  return {{"team", "risk"}, {"stage", "production"}, {"epoch", epoch}, {"tags", {"fraud", "daily"}}};
+  return {{"team", "risk"},
+          {"stage", "production"},
+          {"epoch", epoch},
+          {"tags", {"fraud", "daily"}}};
 }
 
 google::protobuf::Struct ToStruct(const core::Metadata& metadata) {
   google::protobuf::Struct message;
-  if (!google::protobuf::util::JsonStringToMessage(metadata.dump(), &message).ok()) std::abort();
+  if (!google::protobuf::util::JsonStringToMessage(metadata.dump(), &message)
+           .ok())
+    std::abort();
   return message;
 }
 
 core::Workspace WorkspaceAt(int64_t number, const std::string& base_path) {
   const core::ProjectName project = ProjectAt(number);
-  return core::NewWorkspace({.project = project,
-                             .root_path = absl::StrCat(base_path, "/", project.str()),
-                             .uid = base::RandomId(),
-                             .metadata = SmallMetadata(number)},
-                            absl::Now())
+  return core::NewWorkspace(
+             {.project = project,
+              .root_path = absl::StrCat(base_path, "/", project.str()),
+              .uid = base::RandomId(),
+              .metadata = SmallMetadata(number)},
+             absl::Now())
       .value();
 }
 
@@ -45,7 +54,8 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // Connections of one process to one address are otherwise shared.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(),
+                                   arguments);
 }
 
 void DieUnless(const absl::Status& status) {
@@ -56,7 +66,8 @@ void DieUnless(const absl::Status& status) {
 
 void DieUnless(const grpc::Status& status) {
   if (status.ok()) return;
-  std::cerr << "benchmark: call failed with code " << status.error_code() << ": " << status.error_message() << "\n";
+  std::cerr << "benchmark: call failed with code " << status.error_code()
+            << ": " << status.error_message() << "\n";
   std::exit(1);
 }
 

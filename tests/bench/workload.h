@@ -12,7 +12,8 @@
 #include "grpcpp/support/status.h"
 #include "service/core/workspace.h"
 
-// What all benchmarks work on, so that their figures can be compared. Thread-safe.
+// What all benchmarks work on, so that their figures can be compared.
+// Thread-safe.
 namespace mlops::bench {
 
 using Clock = std::chrono::steady_clock;
@@ -22,7 +23,8 @@ double SecondsSince(Clock::time_point start);
 // "project-000042".
 core::ProjectName ProjectAt(int64_t number);
 
-// A few keys, as a team would keep them; `epoch` makes one differ from the next.
+// A few keys, as a team would keep them; `epoch` makes one differ from the
+// next.
 core::Metadata SmallMetadata(int64_t epoch);
 google::protobuf::Struct ToStruct(const core::Metadata& metadata);
 
@@ -31,7 +33,8 @@ core::Workspace WorkspaceAt(int64_t number, const std::string& base_path);
 
 std::shared_ptr<grpc::Channel> Connect(const std::string& address);
 
-// Ends the program with a sentence if there is a problem: a benchmark goes on with nothing it has not measured.
+// Ends the program with a sentence if there is a problem: a benchmark goes on
+// with nothing it has not measured.
 void DieUnless(const absl::Status& status);
 void DieUnless(const grpc::Status& status);
 

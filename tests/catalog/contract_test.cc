@@ -43,7 +43,9 @@ struct Kind {
   std::string name;
   std::function<std::unique_ptr<Harness>()> make;
 
-  friend void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
+  friend void PrintTo(const Kind& kind, std::ostream* out) {
+    *out << kind.name;
+  }
 };
 
 class CatalogContract : public testing::TestWithParam<Kind> {
@@ -51,20 +53,34 @@ class CatalogContract : public testing::TestWithParam<Kind> {
   Workspace New(absl::string_view name, int64_t seconds = 0) {
     return support::NewWorkspace(name, harness->base_path(), seconds);
   }
-  WorkspacePtr Create(absl::string_view name, int64_t seconds = 0) { return Commit(CreateChange{New(name, seconds)}); }
-  WorkspacePtr Delete(absl::string_view name) { return Commit(DeleteChange{.project = Project(name)}); }
-  WorkspacePtr Commit(const core::Change& change) { return TryCommit(change).value().workspace; }
-  absl::StatusOr<core::CommitResult> TryCommit(const core::Change& change) { return harness->catalog().Commit(change); }
-  absl::StatusOr<WorkspacePtr> Get(absl::string_view name) { return harness->catalog().Get(Project(name)); }
-  ListPage List(const ListQuery& query = {}) { return harness->catalog().List(query).value(); }
+  WorkspacePtr Create(absl::string_view name, int64_t seconds = 0) {
+    return Commit(CreateChange{New(name, seconds)});
+  }
+  WorkspacePtr Delete(absl::string_view name) {
+    return Commit(DeleteChange{.project = Project(name)});
+  }
+  WorkspacePtr Commit(const core::Change& change) {
+    return TryCommit(change).value().workspace;
+  }
+  absl::StatusOr<core::CommitResult> TryCommit(const core::Change& change) {
+    return harness->catalog().Commit(change);
+  }
+  absl::StatusOr<WorkspacePtr> Get(absl::string_view name) {
+    return harness->catalog().Get(Project(name));
+  }
+  ListPage List(const ListQuery& query = {}) {
+    return harness->catalog().List(query).value();
+  }
 
-  // The names of a whole walk, in pages of `query.page_size`; `between` is done after each page.
+  // The names of a whole walk, in pages of `query.page_size`; `between` is done
+  // after each page.
   std::vector<std::string> Walk(
       ListQuery query, const std::function<void()>& between = [] {}) {
     std::vector<std::string> names;
     while (true) {
       const ListPage page = List(query);
-      for (const WorkspacePtr& workspace : page.workspaces) names.push_back(workspace->project.str());
+      for (const WorkspacePtr& workspace : page.workspaces)
+        names.push_back(workspace->project.str());
       if (!page.more) return names;
       query.after = MakeOrderKey(*page.workspaces.back(), query.order.field);
       between();
@@ -77,15 +93,19 @@ class CatalogContract : public testing::TestWithParam<Kind> {
 // Whether two workspaces are the same in everything that a catalog stores.
 MATCHER_P(SameAs, other, "") {
   const Workspace &a = arg, &b = other;
-  return a.project == b.project && a.uid == b.uid && a.root_path == b.root_path && a.settings == b.settings &&
-         a.metadata == b.metadata && a.create_time == b.create_time && a.update_time == b.update_time &&
-         a.delete_time == b.delete_time && a.request_id == b.request_id && a.unknown_keys == b.unknown_keys;
+  return a.project == b.project && a.uid == b.uid &&
+         a.root_path == b.root_path && a.settings == b.settings &&
+         a.metadata == b.metadata && a.create_time == b.create_time &&
+         a.update_time == b.update_time && a.delete_time == b.delete_time &&
+         a.request_id == b.request_id && a.unknown_keys == b.unknown_keys;
 }
 
-// --- Get and Create -------------------------------------------------------------------------------------------------
+// --- Get and Create
+// -----------------------------------------------------------------------------
 
 TEST_P(CatalogContract, GetOfNoWorkspaceIsNotFound) {
-  EXPECT_THAT(Get("fraud"), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_THAT(Get("fraud"),
+              IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
   EXPECT_THAT(Get("fraud"), HasDetail("project", "fraud"));
 }
 
@@ -121,7 +141,8 @@ TEST_P(CatalogContract, NamesAreCaseSensitive) {
 
 TEST_P(CatalogContract, EveryKindOfMetadataComesBackEqualAndOfItsType) {
   Workspace workspace = New("fraud");
-  workspace.metadata = core::Metadata::parse(R"({"int": 7, "negative": -9007199254740991, "float": 0.1, "whole": 2.0,
+  workspace.metadata = core::Metadata::parse(
+      R"({"int": 7, "negative": -9007199254740991, "float": 0.1, "whole": 2.0,
       "tiny": 1e-300, "big": 4503599627370496.5, "-0": -0.5, "bool": true, "null": null, "text": "yes", "digits": "007", "empty": "",
       "newline": "a\nb\tc", "quote": "\"'\\", "unicode": "Größe 🚀 日本", "list": [1, "1", [], {}, [null]],
       "map": {"a": {"b": {"c": [true]}}}, "key with: colon #": 1, "": 2, "-": 3, "yes": 4})");
@@ -130,14 +151,16 @@ TEST_P(CatalogContract, EveryKindOfMetadataComesBackEqualAndOfItsType) {
   const core::Metadata read = Get("fraud").value()->metadata;
   EXPECT_EQ(read, workspace.metadata);
   for (const auto& [key, value] : workspace.metadata.items()) {
-    EXPECT_EQ(read[key].is_number_float(), value.is_number_float()) << key;  // 2 and 2.0 are equal otherwise.
+    // 2 and 2.0 are equal otherwise.
+    EXPECT_EQ(read[key].is_number_float(), value.is_number_float()) << key;
     EXPECT_STREQ(read[key].type_name(), value.type_name()) << key;
   }
 }
 
 TEST_P(CatalogContract, AbsentAndEmptySettingsStayApart) {
   Workspace workspace = New("fraud");
-  workspace.settings = {.mlflow_experiment_id = "", .dvc_remote_path = "s3://bucket/päth with space"};
+  workspace.settings = {.mlflow_experiment_id = "",
+                        .dvc_remote_path = "s3://bucket/päth with space"};
   Commit(CreateChange{workspace});
   harness->Reopen();
   EXPECT_EQ(Get("fraud").value()->settings, workspace.settings);
@@ -152,14 +175,16 @@ TEST_P(CatalogContract, RequestIdAndUnknownKeysAreKept) {
   EXPECT_THAT(*Get("fraud").value(), SameAs(workspace));
 }
 
-// --- Replace --------------------------------------------------------------------------------------------------------
+// --- Replace
+// -----------------------------------------------------------------------------
 
 TEST_P(CatalogContract, ReplaceStoresAllOfTheNewRecord) {
   Workspace next = *Create("fraud");
   next.metadata = {{"owner", "bob"}, {"n", 3}};
   next.settings.mlflow_experiment_id = "12";
   next.update_time = TimeAt(9);
-  const WorkspacePtr replaced = Commit(ReplaceChange{.workspace = next, .expected_etag = next.etag});
+  const WorkspacePtr replaced =
+      Commit(ReplaceChange{.workspace = next, .expected_etag = next.etag});
   EXPECT_THAT(*replaced, SameAs(next));
   EXPECT_NE(replaced->etag, next.etag);
   EXPECT_THAT(*Get("fraud").value(), SameAs(next));
@@ -170,7 +195,8 @@ TEST_P(CatalogContract, ReplaceOfAnotherEtagChangesNothing) {
   Workspace next = *Create("fraud");
   const std::string etag = next.etag;
   next.metadata = {{"owner", "bob"}};
-  const auto result = TryCommit(ReplaceChange{.workspace = next, .expected_etag = "0123456789abcdef"});
+  const auto result = TryCommit(
+      ReplaceChange{.workspace = next, .expected_etag = "0123456789abcdef"});
   EXPECT_THAT(result, IsError(StatusCode::kAborted, "ETAG_MISMATCH"));
   EXPECT_THAT(result, HasDetail("etag", "0123456789abcdef"));
   EXPECT_THAT(result, HasDetail("current_etag", etag));
@@ -182,28 +208,36 @@ TEST_P(CatalogContract, AnEtagIsGoodForOneChange) {
   const std::string etag = next.etag;
   for (const char* owner : {"bob", "eve"}) {
     next.metadata = {{"owner", owner}};
-    const auto result = TryCommit(ReplaceChange{.workspace = next, .expected_etag = etag});
+    const auto result =
+        TryCommit(ReplaceChange{.workspace = next, .expected_etag = etag});
     EXPECT_EQ(result.ok(), next.metadata["owner"] == "bob");
   }
   EXPECT_EQ(Get("fraud").value()->metadata["owner"], "bob");
 }
 
 TEST_P(CatalogContract, ReplaceOfNoWorkspaceIsNotFound) {
-  const auto result = TryCommit(ReplaceChange{.workspace = New("fraud"), .expected_etag = "0123456789abcdef"});
+  const auto result = TryCommit(ReplaceChange{
+      .workspace = New("fraud"), .expected_etag = "0123456789abcdef"});
   EXPECT_THAT(result, IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
-  EXPECT_THAT(Get("fraud"), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_THAT(Get("fraud"),
+              IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
 }
 
 TEST_P(CatalogContract, EqualRecordsHaveEqualEtags) {
   const WorkspacePtr first = Create("fraud");
   Workspace next = *first;
   next.metadata["owner"] = "bob";
-  const std::string etag = Commit(ReplaceChange{.workspace = next, .expected_etag = first->etag})->etag;
+  const std::string etag =
+      Commit(ReplaceChange{.workspace = next, .expected_etag = first->etag})
+          ->etag;
   EXPECT_NE(etag, first->etag);
-  EXPECT_EQ(Commit(ReplaceChange{.workspace = *first, .expected_etag = etag})->etag, first->etag);
+  EXPECT_EQ(
+      Commit(ReplaceChange{.workspace = *first, .expected_etag = etag})->etag,
+      first->etag);
 }
 
-// --- Delete, undelete, purge ----------------------------------------------------------------------------------------
+// --- Delete, undelete, purge
+// -----------------------------------------------------------------------------
 
 TEST_P(CatalogContract, DeleteMovesIntoTheTrashAndFreesTheName) {
   const WorkspacePtr created = Create("fraud", 1);
@@ -213,7 +247,8 @@ TEST_P(CatalogContract, DeleteMovesIntoTheTrashAndFreesTheName) {
   ASSERT_TRUE(deleted->delete_time && deleted->purge_time);
   EXPECT_EQ(*deleted->purge_time - *deleted->delete_time, absl::Hours(72));
   EXPECT_LE(*deleted->delete_time, harness->clock.Now());
-  EXPECT_THAT(Get("fraud"), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_THAT(Get("fraud"),
+              IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
   EXPECT_EQ(Create("fraud", 2)->create_time, TimeAt(2));
 }
 
@@ -228,11 +263,13 @@ TEST_P(CatalogContract, DeleteOfNoWorkspaceIsNotFound) {
 
 TEST_P(CatalogContract, DeleteWithAnEtagNeedsTheCurrentOne) {
   const WorkspacePtr created = Create("fraud");
-  const auto refused = TryCommit(DeleteChange{.project = Project("fraud"), .expected_etag = "0123456789abcdef"});
+  const auto refused = TryCommit(DeleteChange{
+      .project = Project("fraud"), .expected_etag = "0123456789abcdef"});
   EXPECT_THAT(refused, IsError(StatusCode::kAborted, "ETAG_MISMATCH"));
   EXPECT_THAT(refused, HasDetail("current_etag", created->etag));
   EXPECT_OK(Get("fraud"));
-  EXPECT_OK(TryCommit(DeleteChange{.project = Project("fraud"), .expected_etag = created->etag}));
+  EXPECT_OK(TryCommit(DeleteChange{.project = Project("fraud"),
+                                   .expected_etag = created->etag}));
 }
 
 TEST_P(CatalogContract, UndeleteBringsEverythingBack) {
@@ -243,7 +280,8 @@ TEST_P(CatalogContract, UndeleteBringsEverythingBack) {
   Delete("fraud");
   harness->Reopen();
   if (harness->durable()) {
-    const WorkspacePtr restored = Commit(UndeleteChange{.project = Project("fraud")});
+    const WorkspacePtr restored =
+        Commit(UndeleteChange{.project = Project("fraud")});
     EXPECT_THAT(*restored, SameAs(*created));
     EXPECT_EQ(restored->purge_time, std::nullopt);
     EXPECT_EQ(restored->etag, created->etag);
@@ -257,7 +295,8 @@ TEST_P(CatalogContract, UndeleteTakesTheOneDeletedLast) {
     Delete("fraud");
     harness->clock.Advance(absl::Seconds(1));
   }
-  EXPECT_EQ(Commit(UndeleteChange{.project = Project("fraud")})->create_time, TimeAt(2));
+  EXPECT_EQ(Commit(UndeleteChange{.project = Project("fraud")})->create_time,
+            TimeAt(2));
   EXPECT_EQ(Get("fraud").value()->create_time, TimeAt(2));
   EXPECT_EQ(List({.show_deleted = true}).total_size, 3);
 }
@@ -268,9 +307,12 @@ TEST_P(CatalogContract, UndeleteTakesTheOneNamedByUid) {
     Delete("fraud");
   }
   const std::string uid = New("fraud", 2).uid;
-  EXPECT_EQ(Commit(UndeleteChange{.project = Project("fraud"), .uid = uid})->create_time, TimeAt(2));
-  EXPECT_THAT(TryCommit(UndeleteChange{.project = Project("fraud"), .uid = uid}),
-              IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_EQ(Commit(UndeleteChange{.project = Project("fraud"), .uid = uid})
+                ->create_time,
+            TimeAt(2));
+  EXPECT_THAT(
+      TryCommit(UndeleteChange{.project = Project("fraud"), .uid = uid}),
+      IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
 }
 
 TEST_P(CatalogContract, UndeleteRefusesATakenNameAndKeepsTheTrash) {
@@ -282,7 +324,8 @@ TEST_P(CatalogContract, UndeleteRefusesATakenNameAndKeepsTheTrash) {
   EXPECT_THAT(refused, HasDetail("uid", second->uid));
   EXPECT_THAT(*Get("fraud").value(), SameAs(*second));
   Delete("fraud");
-  EXPECT_OK(TryCommit(UndeleteChange{.project = Project("fraud"), .uid = New("fraud", 1).uid}));
+  EXPECT_OK(TryCommit(
+      UndeleteChange{.project = Project("fraud"), .uid = New("fraud", 1).uid}));
 }
 
 TEST_P(CatalogContract, UndeleteOfWhatIsNotInTheTrashIsNotFound) {
@@ -290,8 +333,11 @@ TEST_P(CatalogContract, UndeleteOfWhatIsNotInTheTrashIsNotFound) {
   Create("churn");
   Delete("churn");
   const auto not_found = IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND");
-  EXPECT_THAT(TryCommit(UndeleteChange{.project = Project("fraud")}), not_found);
-  EXPECT_THAT(TryCommit(UndeleteChange{.project = Project("churn"), .uid = "0123"}), not_found);
+  EXPECT_THAT(TryCommit(UndeleteChange{.project = Project("fraud")}),
+              not_found);
+  EXPECT_THAT(
+      TryCommit(UndeleteChange{.project = Project("churn"), .uid = "0123"}),
+      not_found);
   EXPECT_THAT(TryCommit(UndeleteChange{.project = Project("chur")}), not_found);
 }
 
@@ -302,9 +348,11 @@ TEST_P(CatalogContract, PurgeRemovesOneFromTheTrashForGood) {
   }
   Create("fraud", 3);
   const std::string uid = New("fraud", 1).uid;
-  EXPECT_EQ(Commit(PurgeChange{.project = Project("fraud"), .uid = uid})->uid, uid);
-  EXPECT_THAT(TryCommit(UndeleteChange{.project = Project("fraud"), .uid = uid}),
-              IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_EQ(Commit(PurgeChange{.project = Project("fraud"), .uid = uid})->uid,
+            uid);
+  EXPECT_THAT(
+      TryCommit(UndeleteChange{.project = Project("fraud"), .uid = uid}),
+      IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
   EXPECT_EQ(List({.show_deleted = true}).total_size, 2);
   harness->Reopen();
   EXPECT_EQ(List({.show_deleted = true}).total_size, 2);
@@ -314,13 +362,18 @@ TEST_P(CatalogContract, PurgeRemovesOneFromTheTrashForGood) {
 TEST_P(CatalogContract, PurgeNeverTouchesALiveWorkspace) {
   const WorkspacePtr live = Create("fraud");
   const auto not_found = IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND");
-  EXPECT_THAT(TryCommit(PurgeChange{.project = Project("fraud"), .uid = live->uid}), not_found);
-  EXPECT_THAT(TryCommit(PurgeChange{.project = Project("churn"), .uid = live->uid}), not_found);
+  EXPECT_THAT(
+      TryCommit(PurgeChange{.project = Project("fraud"), .uid = live->uid}),
+      not_found);
+  EXPECT_THAT(
+      TryCommit(PurgeChange{.project = Project("churn"), .uid = live->uid}),
+      not_found);
   EXPECT_THAT(*Get("fraud").value(), SameAs(*live));
 }
 
 TEST_P(CatalogContract, TwoDeletedWorkspacesOfOneUidAreBothKept) {
-  // As when somebody restores a backup of what he deleted, and deletes it again.
+  // As when somebody restores a backup of what he deleted, and deletes it
+  // again.
   Create("fraud", 1);
   const WorkspacePtr first = Delete("fraud");
   Create("fraud", 1);
@@ -329,11 +382,14 @@ TEST_P(CatalogContract, TwoDeletedWorkspacesOfOneUidAreBothKept) {
   EXPECT_EQ(List({.show_deleted = true}).total_size, 2);
   harness->Reopen();
   EXPECT_EQ(List({.show_deleted = true}).total_size, 2);
-  EXPECT_OK(TryCommit(PurgeChange{.project = Project("fraud"), .uid = second->uid}));
-  EXPECT_OK(TryCommit(UndeleteChange{.project = Project("fraud"), .uid = first->uid}));
+  EXPECT_OK(
+      TryCommit(PurgeChange{.project = Project("fraud"), .uid = second->uid}));
+  EXPECT_OK(TryCommit(
+      UndeleteChange{.project = Project("fraud"), .uid = first->uid}));
 }
 
-// --- List -----------------------------------------------------------------------------------------------------------
+// --- List
+// -----------------------------------------------------------------------------
 
 TEST_P(CatalogContract, AnEmptyCatalogListsNothing) {
   const ListPage page = List({.show_deleted = true});
@@ -345,41 +401,56 @@ TEST_P(CatalogContract, AnEmptyCatalogListsNothing) {
 
 TEST_P(CatalogContract, ListsInOrderOfProjectByBytes) {
   for (const char* name : {"b", "a", "B", "a.b", "a-b", "ab"}) Create(name);
-  EXPECT_THAT(NamesOf(List().workspaces), ElementsAre("B", "a", "a-b", "a.b", "ab", "b"));
+  EXPECT_THAT(NamesOf(List().workspaces),
+              ElementsAre("B", "a", "a-b", "a.b", "ab", "b"));
 }
 
 TEST_P(CatalogContract, ListsInEachOrderAndDirection) {
-  for (const auto& [name, created, updated] : {std::tuple("a", 3, 3), {"b", 1, 9}, {"c", 2, 5}}) {
+  for (const auto& [name, created, updated] :
+       {std::tuple("a", 3, 3), {"b", 1, 9}, {"c", 2, 5}}) {
     Workspace workspace = New(name, created);
     workspace.update_time = TimeAt(updated);
     Commit(CreateChange{workspace});
   }
   const auto listed = [this](OrderField field, bool descending) {
-    return NamesOf(List({.order = {.field = field, .descending = descending}}).workspaces);
+    return NamesOf(
+        List({.order = {.field = field, .descending = descending}}).workspaces);
   };
   EXPECT_THAT(listed(OrderField::kProject, false), ElementsAre("a", "b", "c"));
   EXPECT_THAT(listed(OrderField::kProject, true), ElementsAre("c", "b", "a"));
-  EXPECT_THAT(listed(OrderField::kCreateTime, false), ElementsAre("b", "c", "a"));
-  EXPECT_THAT(listed(OrderField::kCreateTime, true), ElementsAre("a", "c", "b"));
-  EXPECT_THAT(listed(OrderField::kUpdateTime, false), ElementsAre("a", "c", "b"));
-  EXPECT_THAT(listed(OrderField::kUpdateTime, true), ElementsAre("b", "c", "a"));
+  EXPECT_THAT(listed(OrderField::kCreateTime, false),
+              ElementsAre("b", "c", "a"));
+  EXPECT_THAT(listed(OrderField::kCreateTime, true),
+              ElementsAre("a", "c", "b"));
+  EXPECT_THAT(listed(OrderField::kUpdateTime, false),
+              ElementsAre("a", "c", "b"));
+  EXPECT_THAT(listed(OrderField::kUpdateTime, true),
+              ElementsAre("b", "c", "a"));
 }
 
 TEST_P(CatalogContract, EqualTimesAreListedInOrderOfProject) {
   for (const char* name : {"c", "a", "b"}) Create(name, 1);
-  const ListQuery by_time = {.order = {.field = OrderField::kCreateTime}, .page_size = 1};
+  const ListQuery by_time = {.order = {.field = OrderField::kCreateTime},
+                             .page_size = 1};
   EXPECT_THAT(Walk(by_time), ElementsAre("a", "b", "c"));
-  const ListQuery down = {.order = {.field = OrderField::kCreateTime, .descending = true}, .page_size = 2};
+  const ListQuery down = {
+      .order = {.field = OrderField::kCreateTime, .descending = true},
+      .page_size = 2};
   EXPECT_THAT(Walk(down), ElementsAre("c", "b", "a"));
 }
 
 TEST_P(CatalogContract, AReplaceMovesAWorkspaceInTheOrderOfUpdates) {
-  for (const auto& [name, seconds] : {std::pair("a", 1), {"b", 2}, {"c", 3}}) Create(name, seconds);
+  for (const auto& [name, seconds] : {std::pair("a", 1), {"b", 2}, {"c", 3}})
+    Create(name, seconds);
   Workspace next = *Get("a").value();
   next.update_time = TimeAt(10);
   Commit(ReplaceChange{.workspace = next, .expected_etag = next.etag});
-  EXPECT_THAT(NamesOf(List({.order = {.field = OrderField::kUpdateTime}}).workspaces), ElementsAre("b", "c", "a"));
-  EXPECT_THAT(NamesOf(List({.order = {.field = OrderField::kCreateTime}}).workspaces), ElementsAre("a", "b", "c"));
+  EXPECT_THAT(
+      NamesOf(List({.order = {.field = OrderField::kUpdateTime}}).workspaces),
+      ElementsAre("b", "c", "a"));
+  EXPECT_THAT(
+      NamesOf(List({.order = {.field = OrderField::kCreateTime}}).workspaces),
+      ElementsAre("a", "b", "c"));
 }
 
 TEST_P(CatalogContract, AWalkInPagesOfAnySizeIsTheWholeList) {
@@ -396,11 +467,17 @@ TEST_P(CatalogContract, AWalkInPagesOfAnySizeIsTheWholeList) {
 
 TEST_P(CatalogContract, APageGoesOnBehindAKeyThatVanished) {
   for (const char* name : {"a", "b", "c", "d"}) Create(name);
-  const OrderKey after_b = {.project = "b"}, before_all = {.project = "A"}, behind_all = {.project = "z"};
+  const OrderKey after_b = {.project = "b"}, before_all = {.project = "A"},
+                 behind_all = {.project = "z"};
   Delete("b");
-  EXPECT_THAT(NamesOf(List({.after = after_b}).workspaces), ElementsAre("c", "d"));
-  EXPECT_THAT(NamesOf(List({.order = {.descending = true}, .after = after_b}).workspaces), ElementsAre("a"));
-  EXPECT_THAT(NamesOf(List({.after = before_all}).workspaces), ElementsAre("a", "c", "d"));
+  EXPECT_THAT(NamesOf(List({.after = after_b}).workspaces),
+              ElementsAre("c", "d"));
+  EXPECT_THAT(
+      NamesOf(
+          List({.order = {.descending = true}, .after = after_b}).workspaces),
+      ElementsAre("a"));
+  EXPECT_THAT(NamesOf(List({.after = before_all}).workspaces),
+              ElementsAre("a", "c", "d"));
   EXPECT_THAT(NamesOf(List({.after = behind_all}).workspaces), IsEmpty());
 }
 
@@ -409,7 +486,8 @@ TEST_P(CatalogContract, TotalSizeIsTheSameOnEveryPage) {
   Delete("b");
   const ListPage first = List({.page_size = 1});
   EXPECT_EQ(first.total_size, 2);
-  EXPECT_EQ(List({.page_size = 1, .after = OrderKey{.project = "a"}}).total_size, 2);
+  EXPECT_EQ(
+      List({.page_size = 1, .after = OrderKey{.project = "a"}}).total_size, 2);
   EXPECT_EQ(List({.page_size = 1, .show_deleted = true}).total_size, 3);
 }
 
@@ -420,8 +498,11 @@ TEST_P(CatalogContract, DeletedWorkspacesAreListedOnlyOnRequest) {
   }
   for (const char* name : {"a", "b", "c"}) Create(name, 3);
   EXPECT_THAT(Walk({.page_size = 2}), ElementsAre("a", "b", "c"));
-  EXPECT_THAT(Walk({.page_size = 2, .show_deleted = true}), ElementsAre("a", "b", "b", "b", "c"));
-  EXPECT_THAT(Walk({.order = {.descending = true}, .page_size = 2, .show_deleted = true}),
+  EXPECT_THAT(Walk({.page_size = 2, .show_deleted = true}),
+              ElementsAre("a", "b", "b", "b", "c"));
+  EXPECT_THAT(Walk({.order = {.descending = true},
+                    .page_size = 2,
+                    .show_deleted = true}),
               ElementsAre("c", "b", "b", "b", "a"));
   const auto page = List({.show_deleted = true}).workspaces;
   EXPECT_EQ(page[1]->delete_time, std::nullopt);
@@ -436,11 +517,14 @@ TEST_P(CatalogContract, WhatStaysIsListedOnceWhateverComesAndGoes) {
     Create(absl::StrCat("g", round));
     if (round++ > 0) Delete("g0");
   };
-  const std::vector<std::string> seen = Walk({.page_size = 1}, [&] { round < 2 ? disturb() : void(); });
-  for (const char* name : {"b", "d", "f", "h"}) EXPECT_THAT(seen, testing::Contains(name).Times(1)) << name;
+  const std::vector<std::string> seen =
+      Walk({.page_size = 1}, [&] { round < 2 ? disturb() : void(); });
+  for (const char* name : {"b", "d", "f", "h"})
+    EXPECT_THAT(seen, testing::Contains(name).Times(1)) << name;
 }
 
-// --- Durability and threads -----------------------------------------------------------------------------------------
+// --- Durability and threads
+// -----------------------------------------------------------------------------
 
 TEST_P(CatalogContract, WhatIsCommittedOutlivesTheCatalog) {
   if (!harness->durable()) GTEST_SKIP() << "nothing outlives this catalog";
@@ -475,7 +559,8 @@ TEST_P(CatalogContract, ThreadsOnDifferentProjectsDoNotDisturbEachOther) {
   for (std::thread& thread : threads) thread.join();
   const ListPage page = List();
   EXPECT_THAT(page.workspaces, SizeIs(kThreads));
-  for (const WorkspacePtr& workspace : page.workspaces) EXPECT_EQ(workspace->metadata["round"], kRounds - 1);
+  for (const WorkspacePtr& workspace : page.workspaces)
+    EXPECT_EQ(workspace->metadata["round"], kRounds - 1);
 }
 
 TEST_P(CatalogContract, ReadersSeeTheOldRecordOrTheNewOne) {
@@ -502,7 +587,8 @@ TEST_P(CatalogContract, ReadersSeeTheOldRecordOrTheNewOne) {
   reader.join();
 }
 
-// --- Below an authority ---------------------------------------------------------------------------------------------
+// --- Below an authority
+// -----------------------------------------------------------------------------
 
 class CatalogBelowAuthority : public CatalogContract {
  protected:
@@ -513,14 +599,20 @@ class CatalogBelowAuthority : public CatalogContract {
     for (std::thread& thread : threads) thread.join();
   }
 
-  core::Authority authority{&harness->catalog(), nullptr, harness->base_path(), harness->clock.clock()};
+  core::Authority authority{&harness->catalog(), nullptr, harness->base_path(),
+                            harness->clock.clock()};
 };
 
 TEST_P(CatalogBelowAuthority, OfRacingEnsuresExactlyOneCreates) {
   for (int n = 0; n < 5; ++n) {
     std::atomic<int> created = 0;
-    InThreads(32,
-              [&] { created += authority.Ensure({.project = Project(absl::StrCat("p", n))}).value().created ? 1 : 0; });
+    InThreads(32, [&] {
+      created += authority.Ensure({.project = Project(absl::StrCat("p", n))})
+                         .value()
+                         .created
+                     ? 1
+                     : 0;
+    });
     EXPECT_EQ(created, 1);
   }
   EXPECT_EQ(List().total_size, 5);
@@ -534,8 +626,12 @@ TEST_P(CatalogBelowAuthority, UpdatesWithEtagsLoseNoUpdate) {
       const WorkspacePtr seen = Get("fraud").value();
       const int next = seen->metadata.value("count", 0) + 1;
       const auto updated =
-          authority.Update({.project = Project("fraud"), .etag = seen->etag, .spec = {.metadata = {{"count", next}}}});
-      EXPECT_TRUE(updated.ok() || base::GetReason(updated.status()) == "ETAG_MISMATCH") << updated.status();
+          authority.Update({.project = Project("fraud"),
+                            .etag = seen->etag,
+                            .spec = {.metadata = {{"count", next}}}});
+      EXPECT_TRUE(updated.ok() ||
+                  base::GetReason(updated.status()) == "ETAG_MISMATCH")
+          << updated.status();
       done += updated.ok() ? 1 : 0;
     }
   });
@@ -552,10 +648,16 @@ TEST_P(CatalogBelowAuthority, ChangesOfAllKindsAtOnceLeaveWhatCanBeRead) {
           authority.Ensure({.project = project}).status().IgnoreError();
           break;
         case 1:
-          authority.Update({.project = project, .spec = {.metadata = {{"turn", turn.load()}}}}).status().IgnoreError();
+          authority
+              .Update({.project = project,
+                       .spec = {.metadata = {{"turn", turn.load()}}}})
+              .status()
+              .IgnoreError();
           break;
         case 2:
-          authority.Delete({.project = project, .force = true}).status().IgnoreError();
+          authority.Delete({.project = project, .force = true})
+              .status()
+              .IgnoreError();
           break;
         case 3:
           authority.Undelete(project, "").status().IgnoreError();
@@ -567,16 +669,22 @@ TEST_P(CatalogBelowAuthority, ChangesOfAllKindsAtOnceLeaveWhatCanBeRead) {
   });
   const ListPage listed = List({.page_size = 1000, .show_deleted = true});
   harness->Reopen();
-  EXPECT_EQ(NamesOf(List({.page_size = 1000, .show_deleted = true}).workspaces), NamesOf(listed.workspaces));
-  for (const ListPage page = List(); const WorkspacePtr& workspace : page.workspaces) {
+  EXPECT_EQ(NamesOf(List({.page_size = 1000, .show_deleted = true}).workspaces),
+            NamesOf(listed.workspaces));
+  for (const ListPage page = List();
+       const WorkspacePtr& workspace : page.workspaces) {
     EXPECT_EQ(Get(workspace->project.str()).value()->uid, workspace->uid);
   }
 }
 
-const auto kKinds =
-    testing::Values(Kind{"Memory", MakeMemoryHarness}, Kind{"File", [] { return std::make_unique<FileHarness>(); }},
-                    Kind{"FilePortable", [] { return std::make_unique<FileHarness>(/*portable=*/true); }});
-const auto kKindName = [](const testing::TestParamInfo<Kind>& info) { return info.param.name; };
+const auto kKinds = testing::Values(
+    Kind{"Memory", MakeMemoryHarness},
+    Kind{"File", [] { return std::make_unique<FileHarness>(); }},
+    Kind{"FilePortable",
+         [] { return std::make_unique<FileHarness>(/*portable=*/true); }});
+const auto kKindName = [](const testing::TestParamInfo<Kind>& info) {
+  return info.param.name;
+};
 
 INSTANTIATE_TEST_SUITE_P(All, CatalogContract, kKinds, kKindName);
 INSTANTIATE_TEST_SUITE_P(All, CatalogBelowAuthority, kKinds, kKindName);

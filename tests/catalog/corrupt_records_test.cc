@@ -1,4 +1,5 @@
-// Records that cannot be read: each makes one project unreachable, says why, and hides no other.
+// Records that cannot be read: each makes one project unreachable, says why,
+// and hides no other.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -57,8 +58,12 @@ std::vector<Corruption> Corruptions() {
       {"tab-indent", good + "team:\n\tlead: ana\n", 12, ""},
       {"bad-indent", "metadata:\n    a: 1\n  b: 2\n", 3, ""},
       {"brackets", Repeated("[", 10'000), 1, "nested deeper"},
-      {"nested-lists", "metadata: {a: " + Repeated("[", 10'000) + Repeated("]", 10'000) + "}\n", 1, "nested deeper"},
-      {"nested-maps", "metadata: " + Repeated("{a: ", 100) + "1" + Repeated("}", 100) + "\n", 1, "nested deeper"},
+      {"nested-lists",
+       "metadata: {a: " + Repeated("[", 10'000) + Repeated("]", 10'000) + "}\n",
+       1, "nested deeper"},
+      {"nested-maps",
+       "metadata: " + Repeated("{a: ", 100) + "1" + Repeated("}", 100) + "\n",
+       1, "nested deeper"},
       {"nul", good + std::string("team: a\0b\n", 10), 0, "NUL"},
       {"not-utf8", good + "team: \xff\xfe\n", 0, "UTF-8"},
       {"surrogate", good + "team: \xed\xa0\x80\n", 0, "UTF-8"},
@@ -76,12 +81,19 @@ std::vector<Corruption> Corruptions() {
       {"bad-uid", "uid: a/b\n", 1, "1 to 64 letters"},
       {"big-integer", "metadata:\n  n: 9007199254740992\n", 2, "2^53"},
       {"nan", "metadata:\n  n: .nan\n", 2, "not finite"},
-      {"deep-metadata", "metadata: " + Repeated("{a: ", 17) + "1" + Repeated("}", 17) + "\n", 1, "nested deeper"},
-      {"big-metadata", "metadata: {a: " + std::string(70'000, 'x') + "}\n", 1, "larger than"},
+      {"deep-metadata",
+       "metadata: " + Repeated("{a: ", 17) + "1" + Repeated("}", 17) + "\n", 1,
+       "nested deeper"},
+      {"big-metadata", "metadata: {a: " + std::string(70'000, 'x') + "}\n", 1,
+       "larger than"},
       {"surrogate-escape", "metadata:\n  a: \"\\ud800\"\n", 2, ""},
       {"year-zero", "created_at: 0000-01-01T00:00:00Z\n", 1, "years 1 to 9999"},
-      {"cut-off", std::string(core::kRecordHeader) + "\nproject_name: cut-off\nroot_path: /x\n", 0, "was cut off"},
-      {"big-record", "# " + std::string(1024 * 1024, 'x') + "\n", 0, "larger than"},
+      {"cut-off",
+       std::string(core::kRecordHeader) +
+           "\nproject_name: cut-off\nroot_path: /x\n",
+       0, "was cut off"},
+      {"big-record", "# " + std::string(1024 * 1024, 'x') + "\n", 0,
+       "larger than"},
   };
 }
 
@@ -95,7 +107,9 @@ class CorruptRecords : public FileCatalogTest {
     const auto got = Get(corruption.name);
     EXPECT_THAT(got, IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT"));
     EXPECT_THAT(got, HasDetail("project", corruption.name));
-    EXPECT_THAT(got, HasDetail("file", base().Path(absl::StrCat(corruption.name, "/workspace.yaml"))));
+    EXPECT_THAT(
+        got, HasDetail("file", base().Path(absl::StrCat(corruption.name,
+                                                        "/workspace.yaml"))));
     EXPECT_THAT(got, HasDetail("line", absl::StrCat(corruption.line)));
     EXPECT_THAT(got, HasDetail("problem", HasSubstr(corruption.problem)));
   }
@@ -137,15 +151,22 @@ TEST_P(CorruptRecords, AreNamedOnTheFirstPageAlone) {
   EXPECT_THAT(Get("bad"), IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT"));
   const auto first = catalog().List({.page_size = 1}).value();
   EXPECT_THAT(first.unreachable, ElementsAre("bad"));
-  EXPECT_THAT(catalog().List({.after = core::OrderKey{.project = "a"}}).value().unreachable, IsEmpty());
+  EXPECT_THAT(catalog()
+                  .List({.after = core::OrderKey{.project = "a"}})
+                  .value()
+                  .unreachable,
+              IsEmpty());
 }
 
 TEST_P(CorruptRecords, AHugeSparseFileIsRefusedUnread) {
   base().MakeDirs("fraud");
   base().WriteFile("fraud/workspace.yaml", "");
-  std::filesystem::resize_file(base().Path("fraud/workspace.yaml"), 1'000'000'000);
-  EXPECT_THAT(Get("fraud"), IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT"));
-  EXPECT_THAT(Get("fraud"), HasDetail("problem", HasSubstr("larger than 1048576 bytes")));
+  std::filesystem::resize_file(base().Path("fraud/workspace.yaml"),
+                               1'000'000'000);
+  EXPECT_THAT(Get("fraud"),
+              IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT"));
+  EXPECT_THAT(Get("fraud"),
+              HasDetail("problem", HasSubstr("larger than 1048576 bytes")));
 }
 
 TEST_P(CorruptRecords, WhatIsNoFileIsUnsuitable) {
@@ -159,13 +180,18 @@ TEST_P(CorruptRecords, WhatIsNoFileIsUnsuitable) {
   base().Link("/does/not/exist", "dangling/workspace.yaml");
   base().MakeDirs("device");
   base().Link("/dev/zero", "device/workspace.yaml");
-  const std::vector<std::string> names = {"dangling", "device", "directory", "fifo", "link"};
+  const std::vector<std::string> names = {"dangling", "device", "directory",
+                                          "fifo", "link"};
   for (const std::string& name : names) {
-    EXPECT_THAT(Get(name), IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE")) << name;
-    EXPECT_THAT(Get(name), HasDetail("path", base().Path(name + "/workspace.yaml")));
+    EXPECT_THAT(Get(name),
+                IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE"))
+        << name;
+    EXPECT_THAT(Get(name),
+                HasDetail("path", base().Path(name + "/workspace.yaml")));
   }
   EXPECT_THAT(Get("link"), HasDetail("problem", "is a symbolic link"));
-  EXPECT_THAT(Get("dangling"), HasDetail("problem", HasSubstr("broken symbolic link")));
+  EXPECT_THAT(Get("dangling"),
+              HasDetail("problem", HasSubstr("broken symbolic link")));
   files.Reopen();
   EXPECT_EQ(Unreachable(), names);
 }
@@ -175,8 +201,10 @@ TEST_P(CorruptRecords, AreReadOnceUntilTheyChange) {
   files.clock.Advance(absl::Seconds(5));
   ASSERT_FALSE(Get("fraud").ok());
   files.observer().Take();
-  EXPECT_THAT(Get("fraud"), IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT"));
-  EXPECT_THAT(files.observer().Take(), ElementsAre("Stat fraud/workspace.yaml"));
+  EXPECT_THAT(Get("fraud"),
+              IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT"));
+  EXPECT_THAT(files.observer().Take(),
+              ElementsAre("Stat fraud/workspace.yaml"));
   WriteRecord("fraud", OriginalRecord("fraud", base().Path("fraud")));
   EXPECT_OK(Get("fraud"));
   EXPECT_THAT(Unreachable(), IsEmpty());
@@ -185,14 +213,21 @@ TEST_P(CorruptRecords, AreReadOnceUntilTheyChange) {
 TEST_P(CorruptRecords, AreNeverReplacedOrCreatedOver) {
   WriteRecord("fraud", "- no map\n");
   const auto corrupt = IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT");
-  EXPECT_THAT(catalog().Commit(core::CreateChange{NewWorkspace("fraud", base().path())}), corrupt);
-  EXPECT_THAT(catalog().Commit(ReplaceChange{NewWorkspace("fraud", base().path()), "0123456789abcdef"}), corrupt);
+  EXPECT_THAT(catalog().Commit(
+                  core::CreateChange{NewWorkspace("fraud", base().path())}),
+              corrupt);
+  EXPECT_THAT(catalog().Commit(ReplaceChange{
+                  NewWorkspace("fraud", base().path()), "0123456789abcdef"}),
+              corrupt);
   EXPECT_EQ(base().ReadFile("fraud/workspace.yaml"), "- no map\n");
 }
 
 TEST_P(CorruptRecords, CanBeDeletedListedAndRestored) {
   WriteRecord("fraud", "- no map\n");
-  const auto deleted = catalog().Commit(DeleteChange{.project = Project("fraud")}).value().workspace;
+  const auto deleted = catalog()
+                           .Commit(DeleteChange{.project = Project("fraud")})
+                           .value()
+                           .workspace;
   EXPECT_FALSE(deleted->uid.empty());
   EXPECT_THAT(Unreachable(), IsEmpty());
   files.Reopen();
@@ -200,7 +235,8 @@ TEST_P(CorruptRecords, CanBeDeletedListedAndRestored) {
   ASSERT_EQ(listed.size(), 1);
   EXPECT_EQ(listed[0]->uid, deleted->uid);
   EXPECT_EQ(listed[0]->delete_time, deleted->delete_time);
-  EXPECT_THAT(catalog().Commit(UndeleteChange{.project = Project("fraud"), .uid = deleted->uid}),
+  EXPECT_THAT(catalog().Commit(UndeleteChange{.project = Project("fraud"),
+                                              .uid = deleted->uid}),
               IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT"));
   EXPECT_EQ(base().ReadFile("fraud/workspace.yaml"), "- no map\n");
 }
@@ -209,10 +245,14 @@ TEST_P(CorruptRecords, UnreadableOnesAreCorruptToo) {
   Create("fraud");
   files.observer().SetBefore([](absl::string_view call) {
     if (call != "ReadFile fraud/workspace.yaml") return absl::OkStatus();
-    return base::MakeError(StatusCode::kInternal, "denied", {.reason = "IO_ERROR", .metadata = {{"errno", "13"}}});
+    return base::MakeError(
+        StatusCode::kInternal, "denied",
+        {.reason = "IO_ERROR", .metadata = {{"errno", "13"}}});
   });
-  WriteRecord("fraud", OriginalRecord("fraud", base().Path("fraud")));  // So that it must be read.
-  EXPECT_THAT(Get("fraud"), IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT"));
+  // So that it must be read.
+  WriteRecord("fraud", OriginalRecord("fraud", base().Path("fraud")));
+  EXPECT_THAT(Get("fraud"),
+              IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT"));
   EXPECT_THAT(Get("fraud"), HasDetail("problem", "permission denied"));
   files.observer().SetBefore(nullptr);
   EXPECT_OK(Get("fraud"));
@@ -224,11 +264,15 @@ TEST_P(CorruptRecords, APassingErrorIsNotKept) {
     SCOPED_TRACE(number);
     const std::string name = absl::StrCat("e", number);
     Create(name);
-    WriteRecord(name, OriginalRecord(name, base().Path(name)));  // So that it must be read.
+    // So that it must be read.
+    WriteRecord(name, OriginalRecord(name, base().Path(name)));
     files.clock.Advance(absl::Seconds(5));
     files.observer().SetBefore([&](absl::string_view call) {
-      if (call != absl::StrCat("ReadFile ", name, "/workspace.yaml")) return absl::OkStatus();
-      return base::MakeError(StatusCode::kInternal, "for now", {.reason = "IO_ERROR", .metadata = {{"errno", number}}});
+      if (call != absl::StrCat("ReadFile ", name, "/workspace.yaml"))
+        return absl::OkStatus();
+      return base::MakeError(
+          StatusCode::kInternal, "for now",
+          {.reason = "IO_ERROR", .metadata = {{"errno", number}}});
     });
     EXPECT_THAT(Get(name), IsError(StatusCode::kInternal, "IO_ERROR"));
     EXPECT_THAT(Listed(), testing::Contains(name));
@@ -242,7 +286,9 @@ TEST_P(CorruptRecords, APassingErrorAtTheFirstReadIsNotKeptEither) {
   WriteRecord("fraud", OriginalRecord("fraud", base().Path("fraud")));
   files.clock.Advance(absl::Seconds(5));
   files.observer().SetBefore([](absl::string_view call) {
-    return call == "ReadFile fraud/workspace.yaml" ? absl::InternalError("for now") : absl::OkStatus();
+    return call == "ReadFile fraud/workspace.yaml"
+               ? absl::InternalError("for now")
+               : absl::OkStatus();
   });
   files.Reopen();
   EXPECT_THAT(Unreachable(), ElementsAre("fraud"));
@@ -256,25 +302,32 @@ TEST_P(CorruptRecords, AreLoggedOnceAndSoAreEdits) {
   EXPECT_THAT(files.log_lines, IsEmpty());
   WriteRecord("fraud", OriginalRecord("fraud", base().Path("fraud")));
   ASSERT_OK(Get("fraud"));
-  EXPECT_THAT(files.log_lines, ElementsAre(HasSubstr("workspace fraud: its record was changed by somebody else")));
+  EXPECT_THAT(files.log_lines,
+              ElementsAre(HasSubstr(
+                  "workspace fraud: its record was changed by somebody else")));
   files.log_lines.clear();
   WriteRecord("fraud", "- no map\n");
   for (int i = 0; i < 3; ++i) EXPECT_FALSE(Get("fraud").ok());
-  EXPECT_THAT(files.log_lines, ElementsAre(AllOf(HasSubstr("workspace fraud cannot be read"), HasSubstr("a map"))));
+  EXPECT_THAT(files.log_lines,
+              ElementsAre(AllOf(HasSubstr("workspace fraud cannot be read"),
+                                HasSubstr("a map"))));
   files.log_lines.clear();
   files.Reopen();
-  EXPECT_THAT(files.log_lines, ElementsAre(HasSubstr("workspace fraud cannot be read")));
+  EXPECT_THAT(files.log_lines,
+              ElementsAre(HasSubstr("workspace fraud cannot be read")));
 }
 
 TEST_P(CorruptRecords, FillNoLog) {
-  for (int i = 0; i < 100; ++i) WriteRecord(absl::StrCat("bad", i), "- no map\n");
+  for (int i = 0; i < 100; ++i)
+    WriteRecord(absl::StrCat("bad", i), "- no map\n");
   files.Reopen();
   EXPECT_EQ(files.log_lines.size(), RecordLog::kBurst);
   files.log_lines.clear();
   files.clock.Advance(absl::Seconds(10));
   WriteRecord("last", "- no map\n");
   EXPECT_FALSE(Get("last").ok());
-  EXPECT_THAT(files.log_lines, ElementsAre(HasSubstr("80 such lines before it were left out")));
+  EXPECT_THAT(files.log_lines,
+              ElementsAre(HasSubstr("80 such lines before it were left out")));
 }
 
 INSTANTIATE_TEST_SUITE_P(Calls, CorruptRecords, testing::Bool(), CallsName);

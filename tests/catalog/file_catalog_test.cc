@@ -43,8 +43,9 @@ constexpr char kRecord[] = "fraud/workspace.yaml";
 class HandMade : public FileCatalogTest {
  protected:
   void WriteOriginal(absl::string_view name, absl::string_view note = "hello") {
-    base().WriteFile(absl::StrCat(name, "/workspace.yaml"),
-                     OriginalRecord(name, absl::StrCat(base().path(), "/", name), note));
+    base().WriteFile(
+        absl::StrCat(name, "/workspace.yaml"),
+        OriginalRecord(name, absl::StrCat(base().path(), "/", name), note));
   }
   // Lets enough time pass for stamps to be believed.
   void Settle(absl::string_view name) {
@@ -53,7 +54,8 @@ class HandMade : public FileCatalogTest {
   }
 };
 
-// --- Made and edited by hand ----------------------------------------------------------------------------------------
+// --- Made and edited by hand
+// -----------------------------------------------------------------------------
 
 TEST_P(HandMade, AWorkspaceIsInGetAtOnceAndInListAfterARefresh) {
   WriteOriginal("fraud");
@@ -81,8 +83,10 @@ TEST_P(HandMade, AnEditIsSeenByTheNextGetHoweverFastItFollows) {
   WriteOriginal("fraud", "note-0");
   for (int i = 1; i < 50; ++i) {
     const std::string etag = Get("fraud").value()->etag;
-    WriteOriginal("fraud", absl::StrCat("note-", i % 10));  // Of the same size, mostly within one tick of the clock.
-    EXPECT_EQ(Get("fraud").value()->metadata["note"], absl::StrCat("note-", i % 10));
+    // Of the same size, mostly within one tick of the clock.
+    WriteOriginal("fraud", absl::StrCat("note-", i % 10));
+    EXPECT_EQ(Get("fraud").value()->metadata["note"],
+              absl::StrCat("note-", i % 10));
     EXPECT_NE(Get("fraud").value()->etag, etag);
   }
 }
@@ -92,7 +96,8 @@ TEST_P(HandMade, AnEditIsSeenByListAfterARefresh) {
   Settle("fraud");
   WriteOriginal("fraud", "edited");
   catalog().RefreshRecord(Project("fraud"));
-  EXPECT_EQ(catalog().List({}).value().workspaces[0]->metadata["note"], "edited");
+  EXPECT_EQ(catalog().List({}).value().workspaces[0]->metadata["note"],
+            "edited");
 }
 
 TEST_P(HandMade, ARemovedWorkspaceIsGone) {
@@ -100,7 +105,8 @@ TEST_P(HandMade, ARemovedWorkspaceIsGone) {
   Create("churn");
   Settle("fraud");
   base().Remove("fraud");
-  EXPECT_THAT(Get("fraud"), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_THAT(Get("fraud"),
+              IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
   EXPECT_THAT(Listed(), ElementsAre("churn"));
   base().Remove("churn");
   ASSERT_OK(catalog().RefreshNames());
@@ -111,7 +117,8 @@ TEST_P(HandMade, ARemovedRecordMakesItNoWorkspace) {
   Create("fraud");
   Settle("fraud");
   base().Remove(kRecord);
-  EXPECT_THAT(Get("fraud"), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_THAT(Get("fraud"),
+              IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
   EXPECT_THAT(Listed(), IsEmpty());
   EXPECT_THAT(Unreachable(), IsEmpty());
 }
@@ -122,7 +129,8 @@ TEST_P(HandMade, ACopyIsAWorkspaceOfItsOwn) {
   const WorkspacePtr copy = Get("copy").value();
   EXPECT_NE(copy->uid, fraud->uid);
   EXPECT_EQ(copy->root_path, base().Path("copy"));
-  EXPECT_EQ(copy->settings, core::DefaultSettings(Project("copy"), base().Path("copy")));
+  EXPECT_EQ(copy->settings,
+            core::DefaultSettings(Project("copy"), base().Path("copy")));
   EXPECT_EQ(copy->metadata, fraud->metadata);
   EXPECT_EQ(Get("fraud").value()->uid, fraud->uid);
   files.Reopen();
@@ -135,10 +143,12 @@ TEST_P(HandMade, ACopyKeepsItsUidWhenItIsUpdated) {
   Workspace copy = *Get("copy").value();
   const std::string uid = copy.uid;
   copy.metadata["owner"] = "bob";
-  ASSERT_OK(catalog().Commit(ReplaceChange{.workspace = copy, .expected_etag = copy.etag}));
+  ASSERT_OK(catalog().Commit(
+      ReplaceChange{.workspace = copy, .expected_etag = copy.etag}));
   files.Reopen();
   EXPECT_EQ(Get("copy").value()->uid, uid);
-  EXPECT_THAT(base().ReadFile("copy/workspace.yaml"), HasSubstr("project_name: copy\n"));
+  EXPECT_THAT(base().ReadFile("copy/workspace.yaml"),
+              HasSubstr("project_name: copy\n"));
 }
 
 TEST_P(HandMade, AMovedBaseWorksAndItsRealPathWins) {
@@ -150,24 +160,31 @@ TEST_P(HandMade, AMovedBaseWorksAndItsRealPathWins) {
   files.ReopenAt(other.Path("moved"));
   const WorkspacePtr read = Get("fraud").value();
   EXPECT_EQ(read->root_path, other.Path("moved/fraud"));
-  EXPECT_EQ(read->settings, core::DefaultSettings(Project("fraud"), other.Path("moved/fraud")));
+  EXPECT_EQ(read->settings,
+            core::DefaultSettings(Project("fraud"), other.Path("moved/fraud")));
 }
 
 TEST_P(HandMade, UnknownKeysSurviveAReplace) {
   WriteOriginal("fraud");
-  base().WriteFile(kRecord, absl::StrCat(base().ReadFile(kRecord), "team:\n  lead: 'ana'\n  since: 2024-01-31\n"));
+  base().WriteFile(kRecord,
+                   absl::StrCat(base().ReadFile(kRecord),
+                                "team:\n  lead: 'ana'\n  since: 2024-01-31\n"));
   Workspace next = *Get("fraud").value();
   next.metadata["owner"] = "bob";
-  ASSERT_OK(catalog().Commit(ReplaceChange{.workspace = next, .expected_etag = next.etag}));
+  ASSERT_OK(catalog().Commit(
+      ReplaceChange{.workspace = next, .expected_etag = next.etag}));
   EXPECT_THAT(base().ReadFile(kRecord),
-              AllOf(HasSubstr("team:\n  lead: \"ana\"\n  since: 2024-01-31\n"), HasSubstr("  owner: bob\n")));
+              AllOf(HasSubstr("team:\n  lead: \"ana\"\n  since: 2024-01-31\n"),
+                    HasSubstr("  owner: bob\n")));
 }
 
-// --- What is no workspace -------------------------------------------------------------------------------------------
+// --- What is no workspace
+// -----------------------------------------------------------------------------
 
 TEST_P(HandMade, ADirectoryWithoutARecordIsNoWorkspace) {
   base().MakeDirs("notes/mlflow");
-  EXPECT_THAT(Get("notes"), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_THAT(Get("notes"),
+              IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
   ASSERT_OK(catalog().RefreshNames());
   files.Reopen();
   EXPECT_THAT(Listed(), IsEmpty());
@@ -182,7 +199,8 @@ TEST_P(HandMade, CreateAdoptsADirectoryWithAllItsFiles) {
   Create("fraud");
   EXPECT_EQ(base().ReadFile("fraud/models/old.bin"), "weights");
   EXPECT_EQ(base().ReadFile("fraud/notes.txt"), "mine");
-  for (const absl::string_view name : core::kDirectories) EXPECT_TRUE(base().Exists(absl::StrCat("fraud/", name)));
+  for (const absl::string_view name : core::kDirectories)
+    EXPECT_TRUE(base().Exists(absl::StrCat("fraud/", name)));
   EXPECT_TRUE(std::filesystem::is_empty(base().Path(".staging")));
   files.Reopen();
   EXPECT_THAT(Listed(), ElementsAre("fraud"));
@@ -191,20 +209,27 @@ TEST_P(HandMade, CreateAdoptsADirectoryWithAllItsFiles) {
 TEST_P(HandMade, CreateOverwritesNoRecordThatAppearsWhileItAdopts) {
   base().MakeDirs("fraud");
   files.observer().SetBefore([this](absl::string_view call) {
-    if (absl::StartsWith(call, "Rename fraud/.workspace.yaml")) WriteOriginal("fraud", "by hand");
+    if (absl::StartsWith(call, "Rename fraud/.workspace.yaml"))
+      WriteOriginal("fraud", "by hand");
     return absl::OkStatus();
   });
-  EXPECT_THAT(catalog().Commit(CreateChange{NewWorkspace("fraud", base().path())}),
-              IsError(StatusCode::kAborted, "WORKSPACE_BUSY"));
+  EXPECT_THAT(
+      catalog().Commit(CreateChange{NewWorkspace("fraud", base().path())}),
+      IsError(StatusCode::kAborted, "WORKSPACE_BUSY"));
   EXPECT_EQ(Get("fraud").value()->metadata["note"], "by hand");
 }
 
 TEST_P(HandMade, APlainFileIsNoWorkspaceAndNotUnreachable) {
   base().WriteFile("README.md", "about this directory");
-  const auto unsuitable = IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE");
-  EXPECT_THAT(Get("README.md"), AllOf(unsuitable, HasDetail("project", "README.md")));
-  EXPECT_THAT(catalog().Commit(CreateChange{NewWorkspace("README.md", base().path())}), unsuitable);
-  EXPECT_THAT(catalog().Commit(DeleteChange{.project = Project("README.md")}), unsuitable);
+  const auto unsuitable =
+      IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE");
+  EXPECT_THAT(Get("README.md"),
+              AllOf(unsuitable, HasDetail("project", "README.md")));
+  EXPECT_THAT(
+      catalog().Commit(CreateChange{NewWorkspace("README.md", base().path())}),
+      unsuitable);
+  EXPECT_THAT(catalog().Commit(DeleteChange{.project = Project("README.md")}),
+              unsuitable);
   ASSERT_OK(catalog().RefreshNames());
   EXPECT_THAT(Unreachable(), IsEmpty());
   files.Reopen();
@@ -215,21 +240,33 @@ TEST_P(HandMade, APlainFileIsNoWorkspaceAndNotUnreachable) {
 
 TEST_P(HandMade, ASymbolicLinkIsUnsuitableAndItsTargetUntouched) {
   const support::TempDir elsewhere;
-  elsewhere.WriteFile("workspace.yaml", OriginalRecord("fraud", elsewhere.path()));
+  elsewhere.WriteFile("workspace.yaml",
+                      OriginalRecord("fraud", elsewhere.path()));
   base().Link(elsewhere.path(), "fraud");
-  const auto unsuitable = IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE");
-  EXPECT_THAT(Get("fraud"), AllOf(unsuitable, HasDetail("problem", HasSubstr("is a symbolic link"))));
-  EXPECT_THAT(catalog().Commit(CreateChange{NewWorkspace("fraud", base().path())}), unsuitable);
-  EXPECT_THAT(catalog().Commit(ReplaceChange{NewWorkspace("fraud", base().path()), "0123456789abcdef"}), unsuitable);
-  EXPECT_THAT(catalog().Commit(DeleteChange{.project = Project("fraud")}), unsuitable);
+  const auto unsuitable =
+      IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE");
+  EXPECT_THAT(
+      Get("fraud"),
+      AllOf(unsuitable, HasDetail("problem", HasSubstr("is a symbolic link"))));
+  EXPECT_THAT(
+      catalog().Commit(CreateChange{NewWorkspace("fraud", base().path())}),
+      unsuitable);
+  EXPECT_THAT(catalog().Commit(ReplaceChange{
+                  NewWorkspace("fraud", base().path()), "0123456789abcdef"}),
+              unsuitable);
+  EXPECT_THAT(catalog().Commit(DeleteChange{.project = Project("fraud")}),
+              unsuitable);
   ASSERT_OK(catalog().RefreshNames());
   EXPECT_THAT(Unreachable(), ElementsAre("fraud"));
-  EXPECT_EQ(elsewhere.ReadFile("workspace.yaml"), OriginalRecord("fraud", elsewhere.path()));
+  EXPECT_EQ(elsewhere.ReadFile("workspace.yaml"),
+            OriginalRecord("fraud", elsewhere.path()));
 }
 
 TEST_P(HandMade, NamesThatAreNoProjectsAreNotListed) {
-  for (const char* name : {".hidden", "with space", "-dash", "ends.", "\xff\xfe", "näme"}) {
-    base().WriteFile(absl::StrCat(name, "/workspace.yaml"), OriginalRecord("x", "/x"));
+  for (const char* name :
+       {".hidden", "with space", "-dash", "ends.", "\xff\xfe", "näme"}) {
+    base().WriteFile(absl::StrCat(name, "/workspace.yaml"),
+                     OriginalRecord("x", "/x"));
   }
   files.Reopen();
   ASSERT_OK(catalog().RefreshNames());
@@ -245,9 +282,11 @@ TEST_P(HandMade, VanishedDirectoriesWithoutARecordAreForgotten) {
   EXPECT_THAT(catalog().NextProjects(10), IsEmpty());
 }
 
-// --- Edits at the worst moment --------------------------------------------------------------------------------------
+// --- Edits at the worst moment
+// -----------------------------------------------------------------------------
 
-// Calls Commit with an edit by hand before its call number `n`; false if it makes fewer calls than that.
+// Calls Commit with an edit by hand before its call number `n`; false if it
+// makes fewer calls than that.
 class EditDuringReplace : public HandMade {
  protected:
   bool ReplaceWithEditBefore(int n, bool in_place) {
@@ -257,19 +296,25 @@ class EditDuringReplace : public HandMade {
     next.metadata["note"] = "replaced";
     int calls = 0;
     files.observer().SetBefore([&](absl::string_view call) {
-      // Where there is no exchange, an edit between the last look and the rename is lost, as the code says.
-      if (portable() && absl::StartsWith(call, "Rename")) return absl::OkStatus();
+      // Where there is no exchange, an edit between the last look and the
+      // rename is lost, as the code says.
+      if (portable() && absl::StartsWith(call, "Rename"))
+        return absl::OkStatus();
       if (++calls == n) Edit(in_place);
       return absl::OkStatus();
     });
-    result = catalog().Commit(ReplaceChange{.workspace = next, .expected_etag = next.etag}).status();
+    result = catalog()
+                 .Commit(ReplaceChange{.workspace = next,
+                                       .expected_etag = next.etag})
+                 .status();
     files.observer().SetBefore(nullptr);
     return calls >= n;
   }
   // As `echo >` does, or as most editors do.
   void Edit(bool in_place) {
     if (in_place) return WriteOriginal("fraud", "by hand");
-    base().WriteFile("fraud/.swp", OriginalRecord("fraud", base().Path("fraud"), "by hand"));
+    base().WriteFile("fraud/.swp",
+                     OriginalRecord("fraud", base().Path("fraud"), "by hand"));
     base().Move("fraud/.swp", kRecord);
   }
 
@@ -280,7 +325,8 @@ TEST_P(EditDuringReplace, IsNeverOverwritten) {
   for (const bool in_place : {false, true}) {
     int refused = 0, n = 1;
     for (; ReplaceWithEditBefore(n, in_place); ++n) {
-      SCOPED_TRACE(absl::StrCat("edit before call ", n, in_place ? " in place" : ""));
+      SCOPED_TRACE(
+          absl::StrCat("edit before call ", n, in_place ? " in place" : ""));
       EXPECT_EQ(Get("fraud").value()->metadata["note"], "by hand");
       if (!result.ok()) {
         EXPECT_THAT(result, IsError(StatusCode::kAborted, "ETAG_MISMATCH"));
@@ -297,7 +343,8 @@ TEST_P(EditDuringReplace, IsNeverOverwritten) {
 TEST_P(EditDuringReplace, LeavesNoTemporaryFile) {
   for (int n = 1; ReplaceWithEditBefore(n, /*in_place=*/true); ++n) {
     std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(base().Path("fraud"))) {
+    for (const auto& entry :
+         std::filesystem::directory_iterator(base().Path("fraud"))) {
       names.push_back(entry.path().filename());
     }
     EXPECT_THAT(names, ElementsAre("workspace.yaml"));
@@ -306,14 +353,19 @@ TEST_P(EditDuringReplace, LeavesNoTemporaryFile) {
 
 TEST_P(EditDuringReplace, IsKeptByAnUpdateThatGaveNoEtag) {
   WriteOriginal("fraud", "before");
-  core::Authority authority(&catalog(), nullptr, base().path(), files.clock.clock());
+  core::Authority authority(&catalog(), nullptr, base().path(),
+                            files.clock.clock());
   bool edited = false;
   files.observer().SetBefore([&](absl::string_view call) {
-    if (absl::StartsWith(call, "CreateFileLike fraud/") && !std::exchange(edited, true)) Edit(/*in_place=*/false);
+    if (absl::StartsWith(call, "CreateFileLike fraud/") &&
+        !std::exchange(edited, true))
+      Edit(/*in_place=*/false);
     return absl::OkStatus();
   });
-  const auto updated = authority.Update({.project = Project("fraud"), .spec = {.metadata = {{"owner", "bob"}}}});
-  EXPECT_EQ(updated.value()->metadata, core::Metadata({{"note", "by hand"}, {"owner", "bob"}}));
+  const auto updated = authority.Update(
+      {.project = Project("fraud"), .spec = {.metadata = {{"owner", "bob"}}}});
+  EXPECT_EQ(updated.value()->metadata,
+            core::Metadata({{"note", "by hand"}, {"owner", "bob"}}));
 }
 
 TEST_P(HandMade, ARemovalDuringAReplaceOrDeleteIsNotFound) {
@@ -323,7 +375,8 @@ TEST_P(HandMade, ARemovalDuringAReplaceOrDeleteIsNotFound) {
       if (absl::StartsWith(call, call_prefix)) base().Remove("fraud");
       return absl::OkStatus();
     });
-    EXPECT_THAT(catalog().Commit(ReplaceChange{.workspace = *fraud, .expected_etag = fraud->etag}),
+    EXPECT_THAT(catalog().Commit(ReplaceChange{.workspace = *fraud,
+                                               .expected_etag = fraud->etag}),
                 IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
     files.observer().SetBefore(nullptr);
   }
@@ -340,8 +393,10 @@ TEST_P(HandMade, AnUndeleteIsListedWhateverIsForgottenMeanwhile) {
   Create("fraud");
   Create("churn");
   catalog().Commit(DeleteChange{.project = Project("fraud")}).value();
-  files.observer().SetBefore([this, done = false](absl::string_view call) mutable {
-    if (call != "ReadFile fraud/workspace.yaml" || std::exchange(done, true)) return absl::OkStatus();
+  files.observer().SetBefore([this,
+                              done = false](absl::string_view call) mutable {
+    if (call != "ReadFile fraud/workspace.yaml" || std::exchange(done, true))
+      return absl::OkStatus();
     base().Remove("churn");
     EXPECT_TRUE(absl::IsNotFound(catalog().Get(Project("churn")).status()));
     return absl::OkStatus();
@@ -355,7 +410,8 @@ TEST_P(HandMade, AGetOfNothingDoesNotHideTheCreateThatOvertakesIt) {
   files.observer().SetAfter([&](absl::string_view call) {
     if (call == "Stat fraud" && !std::exchange(created, true)) Create("fraud");
   });
-  WriteOriginal("fraud");  // So that there is something to read, which is gone when it is read.
+  // So that there is something to read, which is gone when it is read.
+  WriteOriginal("fraud");
   files.observer().SetBefore([&](absl::string_view call) {
     if (absl::StartsWith(call, "ReadFile") && !created) base().Remove("fraud");
     return absl::OkStatus();
@@ -369,7 +425,8 @@ TEST_P(HandMade, AGetDoesNotBringBackWhatIsDeletedBeforeItEnds) {
   WriteOriginal("fraud");
   bool deleted = false;
   files.observer().SetAfter([&](absl::string_view call) {
-    if (call != "ReadFile fraud/workspace.yaml" || std::exchange(deleted, true)) return;
+    if (call != "ReadFile fraud/workspace.yaml" || std::exchange(deleted, true))
+      return;
     ASSERT_OK(catalog().Commit(DeleteChange{.project = Project("fraud")}));
   });
   Get("fraud").status().IgnoreError();
@@ -377,7 +434,8 @@ TEST_P(HandMade, AGetDoesNotBringBackWhatIsDeletedBeforeItEnds) {
   EXPECT_THAT(Listed(), IsEmpty());
 }
 
-// --- How much is touched --------------------------------------------------------------------------------------------
+// --- How much is touched
+// -----------------------------------------------------------------------------
 
 TEST_P(HandMade, ListTouchesNoFile) {
   for (const char* name : {"a", "b", "c"}) Create(name);
@@ -392,13 +450,17 @@ TEST_P(HandMade, GetOfAnUnchangedRecordIsOneStat) {
   files.observer().Take();
   EXPECT_OK(Get("fraud"));
   EXPECT_OK(Get("fraud"));
-  EXPECT_THAT(files.observer().Take(), ElementsAre("Stat fraud/workspace.yaml", "Stat fraud/workspace.yaml"));
+  EXPECT_THAT(
+      files.observer().Take(),
+      ElementsAre("Stat fraud/workspace.yaml", "Stat fraud/workspace.yaml"));
 }
 
 TEST_P(HandMade, GetOfNothingIsOneStat) {
   files.observer().Take();
-  EXPECT_THAT(Get("fraud"), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
-  EXPECT_THAT(files.observer().Take(), ElementsAre("Stat fraud/workspace.yaml"));
+  EXPECT_THAT(Get("fraud"),
+              IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_THAT(files.observer().Take(),
+              ElementsAre("Stat fraud/workspace.yaml"));
 }
 
 TEST_P(HandMade, RefreshOfUnchangedNamesIsOneStat) {
@@ -417,14 +479,17 @@ TEST_P(HandMade, RefreshReadsOnlyNewNames) {
   WriteOriginal("fraud");
   files.observer().Take();
   ASSERT_OK(catalog().RefreshNames());
-  EXPECT_THAT(files.observer().Take(), ElementsAre("StatSelf .", "ForEachEntry .", "ReadFile fraud/workspace.yaml"));
+  EXPECT_THAT(files.observer().Take(),
+              ElementsAre("StatSelf .", "ForEachEntry .",
+                          "ReadFile fraud/workspace.yaml"));
 }
 
 TEST_P(HandMade, RecordsAreRefreshedInBoundedStepsRoundAndRound) {
   for (const char* name : {"a", "b", "c", "d", "e"}) Create(name);
   const auto names = [this](size_t count) {
     std::vector<std::string> names;
-    for (const auto& project : catalog().NextProjects(count)) names.push_back(project.str());
+    for (const auto& project : catalog().NextProjects(count))
+      names.push_back(project.str());
     return names;
   };
   EXPECT_THAT(names(2), ElementsAre("a", "b"));
@@ -434,32 +499,42 @@ TEST_P(HandMade, RecordsAreRefreshedInBoundedStepsRoundAndRound) {
   EXPECT_THAT(names(9), ElementsAre("a", "c", "d", "e"));
 }
 
-// --- Failures of the file system ------------------------------------------------------------------------------------
+// --- Failures of the file system
+// -----------------------------------------------------------------------------
 
 TEST_P(HandMade, ACreateThatFailsLeavesNothing) {
-  for (const char* call_prefix : {"MakeDir .staging", "CreateFile .staging", "Rename .staging"}) {
+  for (const char* call_prefix :
+       {"MakeDir .staging", "CreateFile .staging", "Rename .staging"}) {
     files.observer().SetBefore([&](absl::string_view call) {
       if (!absl::StartsWith(call, call_prefix)) return absl::OkStatus();
-      return base::MakeError(StatusCode::kResourceExhausted, "full", {.reason = "NO_SPACE"});
+      return base::MakeError(StatusCode::kResourceExhausted, "full",
+                             {.reason = "NO_SPACE"});
     });
-    EXPECT_THAT(catalog().Commit(CreateChange{NewWorkspace("fraud", base().path())}),
-                IsError(StatusCode::kResourceExhausted, "NO_SPACE"))
+    EXPECT_THAT(
+        catalog().Commit(CreateChange{NewWorkspace("fraud", base().path())}),
+        IsError(StatusCode::kResourceExhausted, "NO_SPACE"))
         << call_prefix;
-    EXPECT_TRUE(std::filesystem::is_empty(base().Path(".staging"))) << call_prefix;
-    EXPECT_THAT(Get("fraud"), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+    EXPECT_TRUE(std::filesystem::is_empty(base().Path(".staging")))
+        << call_prefix;
+    EXPECT_THAT(Get("fraud"),
+                IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
   }
   EXPECT_TRUE(catalog().healthy());
 }
 
 TEST_P(HandMade, AfterASyncThatFailedItOnlyReads) {
   Create("churn");
-  files.observer().SetBefore(
-      [](absl::string_view call) { return call == "Sync ." ? absl::InternalError("lost") : absl::OkStatus(); });
-  EXPECT_FALSE(catalog().Commit(CreateChange{NewWorkspace("fraud", base().path())}).ok());
+  files.observer().SetBefore([](absl::string_view call) {
+    return call == "Sync ." ? absl::InternalError("lost") : absl::OkStatus();
+  });
+  EXPECT_FALSE(catalog()
+                   .Commit(CreateChange{NewWorkspace("fraud", base().path())})
+                   .ok());
   files.observer().SetBefore(nullptr);
   EXPECT_FALSE(catalog().healthy());
-  EXPECT_THAT(catalog().Commit(CreateChange{NewWorkspace("other", base().path())}),
-              IsError(StatusCode::kInternal, "IO_ERROR"));
+  EXPECT_THAT(
+      catalog().Commit(CreateChange{NewWorkspace("other", base().path())}),
+      IsError(StatusCode::kInternal, "IO_ERROR"));
   EXPECT_OK(Get("churn"));
   files.Reopen();
   EXPECT_TRUE(catalog().healthy());
@@ -468,17 +543,22 @@ TEST_P(HandMade, AfterASyncThatFailedItOnlyReads) {
 
 TEST_P(HandMade, AReplacedRecordKeepsItsModeAndIsNeverOpenToMore) {
   namespace files_of = std::filesystem;
-  const auto mode = [this](absl::string_view name) { return files_of::status(base().Path(name)).permissions(); };
+  const auto mode = [this](absl::string_view name) {
+    return files_of::status(base().Path(name)).permissions();
+  };
   Create("fraud");
   for (const int wanted : {0600, 0640, 0660, 0444}) {
     Workspace next = *Get("fraud").value();
-    files_of::permissions(base().Path(kRecord), static_cast<files_of::perms>(wanted));
+    files_of::permissions(base().Path(kRecord),
+                          static_cast<files_of::perms>(wanted));
     files_of::perms draft = files_of::perms::none;
     files.observer().SetAfter([&](absl::string_view call) {
-      if (absl::StartsWith(call, "CreateFileLike ")) draft = mode(call.substr(call.find(' ') + 1));
+      if (absl::StartsWith(call, "CreateFileLike "))
+        draft = mode(call.substr(call.find(' ') + 1));
     });
     next.metadata["mode"] = wanted;
-    ASSERT_OK(catalog().Commit(ReplaceChange{.workspace = next, .expected_etag = next.etag}));
+    ASSERT_OK(catalog().Commit(
+        ReplaceChange{.workspace = next, .expected_etag = next.etag}));
     files.observer().SetAfter(nullptr);
     EXPECT_EQ(draft, static_cast<files_of::perms>(wanted));
     EXPECT_EQ(mode(kRecord), static_cast<files_of::perms>(wanted));

@@ -21,9 +21,12 @@ class MemoryHarness : public Harness {
 
 }  // namespace
 
-std::unique_ptr<Harness> MakeMemoryHarness() { return std::make_unique<MemoryHarness>(); }
+std::unique_ptr<Harness> MakeMemoryHarness() {
+  return std::make_unique<MemoryHarness>();
+}
 
-FileHarness::FileHarness(bool portable, absl::Duration purge_delay) : purge_delay(purge_delay), portable_(portable) {
+FileHarness::FileHarness(bool portable, absl::Duration purge_delay)
+    : purge_delay(purge_delay), portable_(portable) {
   Reopen();
 }
 
@@ -34,29 +37,47 @@ void FileHarness::ReopenAt(const std::string& path) {
   catalog_ = TryOpen(path).value();
 }
 
-absl::StatusOr<std::unique_ptr<FileCatalog>> FileHarness::TryOpen(const std::string& path) {
+absl::StatusOr<std::unique_ptr<FileCatalog>> FileHarness::TryOpen(
+    const std::string& path) {
   auto dir = fs::OpenBaseDir(path, {.portable = portable_}).value();
-  return FileCatalog::Open(std::make_unique<support::ObservedDir>(std::move(dir), observer_), path,
-                           {.purge_delay = purge_delay,
-                            .clock = clock.clock(),
-                            .steady_clock = clock.steady_clock(),
-                            .log = [this](absl::string_view line) { log_lines.emplace_back(line); }});
+  return FileCatalog::Open(
+      std::make_unique<support::ObservedDir>(std::move(dir), observer_), path,
+      {.purge_delay = purge_delay,
+       .clock = clock.clock(),
+       .steady_clock = clock.steady_clock(),
+       .log = [this](absl::string_view line) {
+         log_lines.emplace_back(line);
+       }});
 }
 
-core::WorkspacePtr FileCatalogTest::Create(absl::string_view name, int64_t seconds) {
-  return catalog().Commit(core::CreateChange{support::NewWorkspace(name, base().path(), seconds)}).value().workspace;
+core::WorkspacePtr FileCatalogTest::Create(absl::string_view name,
+                                           int64_t seconds) {
+  return catalog()
+      .Commit(core::CreateChange{
+          support::NewWorkspace(name, base().path(), seconds)})
+      .value()
+      .workspace;
 }
 
-absl::StatusOr<core::WorkspacePtr> FileCatalogTest::Get(absl::string_view name) {
+absl::StatusOr<core::WorkspacePtr> FileCatalogTest::Get(
+    absl::string_view name) {
   return catalog().Get(support::Project(name));
 }
 
 std::vector<std::string> FileCatalogTest::Listed(bool show_deleted) {
-  return support::NamesOf(catalog().List({.page_size = 1'000'000, .show_deleted = show_deleted}).value().workspaces);
+  return support::NamesOf(
+      catalog()
+          .List({.page_size = 1'000'000, .show_deleted = show_deleted})
+          .value()
+          .workspaces);
 }
 
-std::vector<std::string> FileCatalogTest::Unreachable() { return catalog().List({}).value().unreachable; }
+std::vector<std::string> FileCatalogTest::Unreachable() {
+  return catalog().List({}).value().unreachable;
+}
 
-std::string CallsName(const testing::TestParamInfo<bool>& info) { return info.param ? "Portable" : "Linux"; }
+std::string CallsName(const testing::TestParamInfo<bool>& info) {
+  return info.param ? "Portable" : "Linux";
+}
 
 }  // namespace mlops::catalog

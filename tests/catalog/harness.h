@@ -22,7 +22,8 @@ class Harness {
   virtual ~Harness() = default;
   virtual core::Catalog& catalog() = 0;
   virtual std::string base_path() const = 0;
-  // Whether what is committed outlives the catalog, so that Reopen() means something.
+  // Whether what is committed outlives the catalog, so that Reopen() means
+  // something.
   virtual bool durable() const = 0;
   // Closes the catalog and opens it anew over what it left.
   virtual void Reopen() = 0;
@@ -32,11 +33,14 @@ class Harness {
 
 std::unique_ptr<Harness> MakeMemoryHarness();
 
-// A FileCatalog over a temporary directory, with a witness of everything it does there.
+// A FileCatalog over a temporary directory, with a witness of everything it
+// does there.
 class FileHarness : public Harness {
  public:
-  // By default with Linux calls; with `portable` as on a system that has none of them.
-  explicit FileHarness(bool portable = false, absl::Duration purge_delay = absl::Hours(72));
+  // By default with Linux calls; with `portable` as on a system that has none
+  // of them.
+  explicit FileHarness(bool portable = false,
+                       absl::Duration purge_delay = absl::Hours(72));
 
   FileCatalog& catalog() override { return *catalog_; }
   std::string base_path() const override { return base_.path(); }
@@ -57,11 +61,13 @@ class FileHarness : public Harness {
  private:
   const bool portable_;
   const support::TempDir base_;
-  const std::shared_ptr<support::DirObserver> observer_ = std::make_shared<support::DirObserver>();
+  const std::shared_ptr<support::DirObserver> observer_ =
+      std::make_shared<support::DirObserver>();
   std::unique_ptr<FileCatalog> catalog_;
 };
 
-// The fixture of tests that only a FileCatalog passes, run with Linux calls and with portable ones.
+// The fixture of tests that only a FileCatalog passes, run with Linux calls and
+// with portable ones.
 class FileCatalogTest : public testing::TestWithParam<bool> {
  protected:
   bool portable() const { return GetParam(); }

@@ -1,4 +1,5 @@
-// The thread that keeps a FileCatalog fresh, at its own pace: these tests wait until it has done its work.
+// The thread that keeps a FileCatalog fresh, at its own pace: these tests wait
+// until it has done its work.
 #include "service/catalog/maintainer.h"
 
 #include <gmock/gmock.h>
@@ -30,10 +31,13 @@ using testing::IsEmpty;
 class MaintainerTest : public FileCatalogTest {
  protected:
   std::unique_ptr<Maintainer> Start(Maintainer::Options options = {}) {
-    auto watcher = fs::MakeWatcher(base().path(), core::layout::kRecord, {.portable = portable()});
-    return std::make_unique<Maintainer>(&catalog(), std::move(watcher), std::move(options));
+    auto watcher = fs::MakeWatcher(base().path(), core::layout::kRecord,
+                                   {.portable = portable()});
+    return std::make_unique<Maintainer>(&catalog(), std::move(watcher),
+                                        std::move(options));
   }
-  // Until List, which is never refreshed by these tests, says so; for ever, if it never does.
+  // Until List, which is never refreshed by these tests, says so; for ever, if
+  // it never does.
   void WaitUntilListed(const std::vector<std::string>& names) {
     while (Listed() != names) absl::SleepFor(absl::Milliseconds(5));
   }
@@ -46,8 +50,10 @@ TEST_P(MaintainerTest, WhatComesGoesAndChangesByHandIsListed) {
   WaitUntilListed({"a", "b"});
   base().Remove("a");
   WaitUntilListed({"b"});
-  base().WriteFile("b/workspace.yaml", OriginalRecord("b", base().Path("b"), "edited"));
-  while (catalog().List({}).value().workspaces[0]->metadata["note"] != "edited") {
+  base().WriteFile("b/workspace.yaml",
+                   OriginalRecord("b", base().Path("b"), "edited"));
+  while (catalog().List({}).value().workspaces[0]->metadata["note"] !=
+         "edited") {
     absl::SleepFor(absl::Milliseconds(5));
   }
   base().Remove("b/workspace.yaml");
@@ -56,10 +62,12 @@ TEST_P(MaintainerTest, WhatComesGoesAndChangesByHandIsListed) {
 
 TEST_P(MaintainerTest, TheTrashIsEmptiedInTime) {
   Create("a");
-  ASSERT_OK(catalog().Commit(core::DeleteChange{.project = support::Project("a")}));
+  ASSERT_OK(
+      catalog().Commit(core::DeleteChange{.project = support::Project("a")}));
   const auto maintainer = Start();
   files.clock.Advance(absl::Hours(73));
-  while (!std::filesystem::is_empty(base().Path(".trash"))) absl::SleepFor(absl::Milliseconds(5));
+  while (!std::filesystem::is_empty(base().Path(".trash")))
+    absl::SleepFor(absl::Milliseconds(5));
   EXPECT_THAT(Listed(/*show_deleted=*/true), IsEmpty());
 }
 
@@ -72,7 +80,8 @@ TEST_P(MaintainerTest, ALastCheckpointIsLeft) {
 TEST_P(MaintainerTest, AfterManyChangesThereIsACheckpointAtOnce) {
   const auto maintainer = Start();
   for (int i = 0; i < 1'000; ++i) Create(absl::StrCat("p", i));
-  while (!base().Exists(".workspaced/checkpoint")) absl::SleepFor(absl::Milliseconds(5));
+  while (!base().Exists(".workspaced/checkpoint"))
+    absl::SleepFor(absl::Milliseconds(5));
   EXPECT_LT(catalog().UnsavedChanges(), 1'000 + 2 * 1'000);
 }
 
@@ -96,8 +105,10 @@ class Reports {
   }
   int Count(absl::string_view part) const {
     const auto all = lines();
-    return static_cast<int>(std::count_if(all.begin(), all.end(),
-                                          [part](const std::string& line) { return absl::StrContains(line, part); }));
+    return static_cast<int>(
+        std::count_if(all.begin(), all.end(), [part](const std::string& line) {
+          return absl::StrContains(line, part);
+        }));
   }
 
  private:
@@ -107,17 +118,20 @@ class Reports {
 
 TEST_P(MaintainerTest, WhatCannotBeSweptOrSavedIsReported) {
   Create("a");
-  ASSERT_OK(catalog().Commit(core::DeleteChange{.project = support::Project("a")}));
+  ASSERT_OK(
+      catalog().Commit(core::DeleteChange{.project = support::Project("a")}));
   files.clock.Advance(absl::Hours(73));
   files.observer().SetBefore([](absl::string_view call) {
-    const bool fails = absl::StartsWith(call, "RemoveDir .trash") || absl::StartsWith(call, "CreateFile .workspaced");
+    const bool fails = absl::StartsWith(call, "RemoveDir .trash") ||
+                       absl::StartsWith(call, "CreateFile .workspaced");
     return fails ? absl::InternalError(call) : absl::OkStatus();
   });
   Reports reports;
   auto maintainer = Start(reports.options());
   reports.WaitFor("cannot empty the trash: RemoveDir .trash");
   maintainer.reset();
-  EXPECT_EQ(reports.Count("cannot save the checkpoint: CreateFile .workspaced"), 1);
+  EXPECT_EQ(reports.Count("cannot save the checkpoint: CreateFile .workspaced"),
+            1);
 }
 
 TEST_P(MaintainerTest, AJumpOfTheClockIsReported) {
@@ -139,7 +153,8 @@ class OverflowingWatcher : public fs::Watcher {
 
 TEST_P(MaintainerTest, LostEventsAreReported) {
   Reports reports;
-  const Maintainer maintainer(&catalog(), std::make_unique<OverflowingWatcher>(), reports.options());
+  const Maintainer maintainer(
+      &catalog(), std::make_unique<OverflowingWatcher>(), reports.options());
   reports.WaitFor("inotify lost events");
 }
 

@@ -1,5 +1,6 @@
-// Thousands of random changes, made to a FileCatalog, which is reopened now and then and whose files are edited behind
-// its back, and to a MemoryCatalog: both must always say the same.
+// Thousands of random changes, made to a FileCatalog, which is reopened now and
+// then and whose files are edited behind its back, and to a MemoryCatalog: both
+// must always say the same.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -31,21 +32,26 @@ constexpr int kSteps = 1'500;
 uint32_t Seed() {
   const char* given = std::getenv("MLOPS_TEST_SEED");
   const uint32_t seed =
-      given != nullptr ? static_cast<uint32_t>(std::strtoul(given, nullptr, 10)) : std::random_device()();
+      given != nullptr ? static_cast<uint32_t>(std::strtoul(given, nullptr, 10))
+                       : std::random_device()();
   std::cout << "MLOPS_TEST_SEED=" << seed << std::endl;
   return seed;
 }
 
-// Everything of a workspace that both catalogs know, but for the very moments of deletion.
+// Everything of a workspace that both catalogs know, but for the very moments
+// of deletion.
 std::string Describe(const Workspace& workspace) {
   Workspace told = workspace;
   if (told.delete_time) told.root_path = "";
-  return absl::StrCat(told.delete_time ? "deleted\n" : "", "etag: ", told.etag, "\n", core::EncodeWorkspace(told));
+  return absl::StrCat(told.delete_time ? "deleted\n" : "", "etag: ", told.etag,
+                      "\n", core::EncodeWorkspace(told));
 }
 
 template <typename T>
 std::string Describe(const absl::StatusOr<T>& result) {
-  if (!result.ok()) return absl::StrCat(result.status().code(), " ", base::GetReason(result.status()));
+  if (!result.ok())
+    return absl::StrCat(result.status().code(), " ",
+                        base::GetReason(result.status()));
   if constexpr (std::is_same_v<T, WorkspacePtr>) {
     return Describe(**result);
   } else {
@@ -54,8 +60,10 @@ std::string Describe(const absl::StatusOr<T>& result) {
 }
 
 std::string Describe(const ListPage& page) {
-  std::string text = absl::StrCat(page.total_size, page.more ? " more\n" : "\n");
-  for (const WorkspacePtr& workspace : page.workspaces) absl::StrAppend(&text, Describe(*workspace), "--\n");
+  std::string text =
+      absl::StrCat(page.total_size, page.more ? " more\n" : "\n");
+  for (const WorkspacePtr& workspace : page.workspaces)
+    absl::StrAppend(&text, Describe(*workspace), "--\n");
   return text;
 }
 
@@ -64,20 +72,20 @@ class TwoCatalogs {
   TwoCatalogs(uint32_t seed, bool portable) : random_(seed), files_(portable) {}
 
   void Step() {
-    static const std::vector<std::pair<int, void (TwoCatalogs::*)()>> operations = {
-        {20, &TwoCatalogs::Create},
-        {25, &TwoCatalogs::Replace},
-        {12, &TwoCatalogs::Delete},
-        {10, &TwoCatalogs::Undelete},
-        {4, &TwoCatalogs::Purge},
-        {10, &TwoCatalogs::Get},
-        {6, &TwoCatalogs::List},
-        {6, &TwoCatalogs::EditByHand},
-        {3, &TwoCatalogs::MakeByHand},
-        {3, &TwoCatalogs::RemoveByHand},
-        {2, &TwoCatalogs::RemoveRecordByHand},
-        {1, &TwoCatalogs::Reopen},
-        {1, &TwoCatalogs::SaveCheckpoint}};
+    static const std::vector<std::pair<int, void (TwoCatalogs::*)()>>
+        operations = {{20, &TwoCatalogs::Create},
+                      {25, &TwoCatalogs::Replace},
+                      {12, &TwoCatalogs::Delete},
+                      {10, &TwoCatalogs::Undelete},
+                      {4, &TwoCatalogs::Purge},
+                      {10, &TwoCatalogs::Get},
+                      {6, &TwoCatalogs::List},
+                      {6, &TwoCatalogs::EditByHand},
+                      {3, &TwoCatalogs::MakeByHand},
+                      {3, &TwoCatalogs::RemoveByHand},
+                      {2, &TwoCatalogs::RemoveRecordByHand},
+                      {1, &TwoCatalogs::Reopen},
+                      {1, &TwoCatalogs::SaveCheckpoint}};
     int total = 0;
     for (const auto& [weight, operation] : operations) total += weight;
     int pick = Below(total);
@@ -91,42 +99,53 @@ class TwoCatalogs {
     Refresh();
     for (const bool show_deleted : {false, true}) {
       const ListQuery all = {.page_size = 1000, .show_deleted = show_deleted};
-      EXPECT_EQ(Describe(files_.catalog().List(all).value()), Describe(memory_.List(all).value()));
+      EXPECT_EQ(Describe(files_.catalog().List(all).value()),
+                Describe(memory_.List(all).value()));
     }
   }
 
  private:
-  int Below(int limit) { return std::uniform_int_distribution<int>(0, limit - 1)(random_); }
+  int Below(int limit) {
+    return std::uniform_int_distribution<int>(0, limit - 1)(random_);
+  }
   bool OneIn(int n) { return Below(n) == 0; }
   ProjectName RandomProject() { return Project(absl::StrCat("p", Below(12))); }
 
   Workspace RandomWorkspace(const ProjectName& project) {
-    Workspace workspace = support::NewWorkspace(project.str(), files_.base_path(), ++created_);
-    workspace.create_time = support::TimeAt(Below(4));  // Often the same, for the order's sake.
+    Workspace workspace =
+        support::NewWorkspace(project.str(), files_.base_path(), ++created_);
+    // Often the same, for the order's sake.
+    workspace.create_time = support::TimeAt(Below(4));
     Change(workspace);
     return workspace;
   }
   void Change(Workspace& workspace) {
     workspace.metadata[absl::StrCat("k", Below(3))] = Below(1000);
     workspace.update_time = support::TimeAt(Below(6));
-    if (OneIn(3)) workspace.settings.mlflow_experiment_id = absl::StrCat(Below(10));
+    if (OneIn(3))
+      workspace.settings.mlflow_experiment_id = absl::StrCat(Below(10));
     if (OneIn(5)) workspace.settings.dvc_remote_path.reset();
   }
 
   void CommitBoth(const core::Change& change) {
-    EXPECT_EQ(Describe(files_.catalog().Commit(change)), Describe(memory_.Commit(change)));
+    EXPECT_EQ(Describe(files_.catalog().Commit(change)),
+              Describe(memory_.Commit(change)));
   }
   // The uid of one in the trash, or one that is nowhere.
   std::string RandomDeletedUid(const ProjectName& project) {
     std::vector<std::string> uids = {"0123"};
-    const ListPage page = memory_.List({.page_size = 1000, .show_deleted = true}).value();
+    const ListPage page =
+        memory_.List({.page_size = 1000, .show_deleted = true}).value();
     for (const WorkspacePtr& workspace : page.workspaces) {
-      if (workspace->project == project && workspace->delete_time) uids.push_back(workspace->uid);
+      if (workspace->project == project && workspace->delete_time)
+        uids.push_back(workspace->uid);
     }
     return uids[Below(static_cast<int>(uids.size()))];
   }
 
-  void Create() { CommitBoth(core::CreateChange{RandomWorkspace(RandomProject())}); }
+  void Create() {
+    CommitBoth(core::CreateChange{RandomWorkspace(RandomProject())});
+  }
 
   void Replace() {
     const ProjectName project = RandomProject();
@@ -140,31 +159,38 @@ class TwoCatalogs {
   void Delete() {
     const ProjectName project = RandomProject();
     const auto current = memory_.Get(project);
-    const std::string etag = OneIn(8) ? "0123456789abcdef" : OneIn(2) && current.ok() ? (*current)->etag : "";
+    const std::string etag = OneIn(8)                   ? "0123456789abcdef"
+                             : OneIn(2) && current.ok() ? (*current)->etag
+                                                        : "";
     CommitBoth(core::DeleteChange{.project = project, .expected_etag = etag});
   }
 
   void Undelete() {
     const ProjectName project = RandomProject();
-    CommitBoth(core::UndeleteChange{.project = project, .uid = OneIn(2) ? "" : RandomDeletedUid(project)});
+    CommitBoth(core::UndeleteChange{
+        .project = project, .uid = OneIn(2) ? "" : RandomDeletedUid(project)});
   }
 
   void Purge() {
     const ProjectName project = RandomProject();
-    CommitBoth(core::PurgeChange{.project = project, .uid = RandomDeletedUid(project)});
+    CommitBoth(core::PurgeChange{.project = project,
+                                 .uid = RandomDeletedUid(project)});
   }
 
   void Get() {
     const ProjectName project = RandomProject();
-    EXPECT_EQ(Describe(files_.catalog().Get(project)), Describe(memory_.Get(project)));
+    EXPECT_EQ(Describe(files_.catalog().Get(project)),
+              Describe(memory_.Get(project)));
   }
 
   // One walk through all pages.
   void List() {
     Refresh();
-    ListQuery query = {.order = {.field = static_cast<core::OrderField>(Below(3)), .descending = OneIn(2)},
-                       .page_size = 1 + Below(10),
-                       .show_deleted = OneIn(2)};
+    ListQuery query = {
+        .order = {.field = static_cast<core::OrderField>(Below(3)),
+                  .descending = OneIn(2)},
+        .page_size = 1 + Below(10),
+        .show_deleted = OneIn(2)};
     while (true) {
       const ListPage page = files_.catalog().List(query).value();
       ASSERT_EQ(Describe(page), Describe(memory_.List(query).value()));
@@ -178,13 +204,17 @@ class TwoCatalogs {
     if (!current.ok()) return;
     Workspace next = **current;
     Change(next);
-    memory_.Commit(core::ReplaceChange{.workspace = next, .expected_etag = next.etag}).value();
+    memory_
+        .Commit(
+            core::ReplaceChange{.workspace = next, .expected_etag = next.etag})
+        .value();
     WriteRecord(next);
   }
 
   void MakeByHand() {
     const Workspace workspace = RandomWorkspace(RandomProject());
-    if (memory_.Commit(core::CreateChange{workspace}).ok()) WriteRecord(workspace);
+    if (memory_.Commit(core::CreateChange{workspace}).ok())
+      WriteRecord(workspace);
   }
 
   void RemoveByHand() {
@@ -192,23 +222,29 @@ class TwoCatalogs {
     if (PurgeFromMemory(project)) files_.base().Remove(project.str());
   }
 
-  // Without its record it is no workspace, but its files stay, and the next create takes them in.
+  // Without its record it is no workspace, but its files stay, and the next
+  // create takes them in.
   void RemoveRecordByHand() {
     const ProjectName project = RandomProject();
     if (!PurgeFromMemory(project)) return;
     files_.base().WriteFile(absl::StrCat(project.str(), "/notes.txt"), "mine");
     files_.base().Remove(absl::StrCat(project.str(), "/workspace.yaml"));
     if (OneIn(2)) {
-      EXPECT_EQ(Describe(files_.catalog().Get(project)), Describe(memory_.Get(project)));
+      EXPECT_EQ(Describe(files_.catalog().Get(project)),
+                Describe(memory_.Get(project)));
     }
     CommitBoth(core::CreateChange{RandomWorkspace(project)});
-    EXPECT_EQ(files_.base().ReadFile(absl::StrCat(project.str(), "/notes.txt")), "mine");
+    EXPECT_EQ(files_.base().ReadFile(absl::StrCat(project.str(), "/notes.txt")),
+              "mine");
   }
 
   bool PurgeFromMemory(const ProjectName& project) {
     const auto deleted = memory_.Commit(core::DeleteChange{.project = project});
     if (!deleted.ok()) return false;
-    return memory_.Commit(core::PurgeChange{.project = project, .uid = deleted->workspace->uid}).ok();
+    return memory_
+        .Commit(core::PurgeChange{.project = project,
+                                  .uid = deleted->workspace->uid})
+        .ok();
   }
 
   void Reopen() {
@@ -220,8 +256,10 @@ class TwoCatalogs {
 
   // In place, or as most editors do.
   void WriteRecord(const Workspace& workspace) {
-    const std::string file = absl::StrCat(workspace.project.str(), "/workspace.yaml");
-    if (OneIn(2)) return files_.base().WriteFile(file, core::EncodeWorkspace(workspace));
+    const std::string file =
+        absl::StrCat(workspace.project.str(), "/workspace.yaml");
+    if (OneIn(2))
+      return files_.base().WriteFile(file, core::EncodeWorkspace(workspace));
     files_.base().WriteFile(file + "~", core::EncodeWorkspace(workspace));
     files_.base().Move(file + "~", file);
   }
@@ -229,7 +267,8 @@ class TwoCatalogs {
   // What the server's maintenance thread does all the time.
   void Refresh() {
     EXPECT_TRUE(files_.catalog().RefreshNames().ok());
-    for (const ProjectName& project : files_.catalog().NextProjects(1000)) files_.catalog().RefreshRecord(project);
+    for (const ProjectName& project : files_.catalog().NextProjects(1000))
+      files_.catalog().RefreshRecord(project);
   }
 
   std::mt19937 random_;

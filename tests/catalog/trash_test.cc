@@ -1,4 +1,5 @@
-// What is deleted, what is left over, and the checkpoint: the server's own directories.
+// What is deleted, what is left over, and the checkpoint: the server's own
+// directories.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -43,12 +44,17 @@ class ServerDirs : public FileCatalogTest {
   // Deletes a workspace that has `file_count` files of 10 bytes in models/.
   WorkspacePtr MakeDeleted(absl::string_view name, int file_count = 3) {
     Create(name);
-    for (int i = 0; i < file_count; ++i) base().WriteFile(absl::StrCat(name, "/models/", i), "0123456789");
-    return catalog().Commit(DeleteChange{.project = Project(name)}).value().workspace;
+    for (int i = 0; i < file_count; ++i)
+      base().WriteFile(absl::StrCat(name, "/models/", i), "0123456789");
+    return catalog()
+        .Commit(DeleteChange{.project = Project(name)})
+        .value()
+        .workspace;
   }
   std::vector<std::string> NamesIn(absl::string_view directory) {
     std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(base().Path(directory))) {
+    for (const auto& entry :
+         std::filesystem::directory_iterator(base().Path(directory))) {
       names.push_back(entry.path().filename());
     }
     return names;
@@ -60,14 +66,16 @@ class ServerDirs : public FileCatalogTest {
     }
     return "";
   }
-  // Sweeps in steps of `max_entries` until nothing is left to do; how many entries each step removed.
+  // Sweeps in steps of `max_entries` until nothing is left to do; how many
+  // entries each step removed.
   std::vector<int> SweepInSteps(int64_t max_entries) {
     std::vector<int> removed;
     for (bool more = true; more;) {
       files.observer().Take();
       more = catalog().SweepTrash(max_entries).value();
       int count = 0;
-      for (const std::string& call : files.observer().Take()) count += absl::StartsWith(call, "Remove") ? 1 : 0;
+      for (const std::string& call : files.observer().Take())
+        count += absl::StartsWith(call, "Remove") ? 1 : 0;
       removed.push_back(count);
     }
     return removed;
@@ -75,7 +83,10 @@ class ServerDirs : public FileCatalogTest {
   int CountReads() {
     int reads = 0;
     for (const std::string& call : files.observer().Take())
-      reads += absl::EndsWith(call, "/workspace.yaml") && absl::StartsWith(call, "ReadFile") ? 1 : 0;
+      reads += absl::EndsWith(call, "/workspace.yaml") &&
+                       absl::StartsWith(call, "ReadFile")
+                   ? 1
+                   : 0;
     return reads;
   }
   // Five workspaces in a checkpoint whose stamps are believed.
@@ -87,10 +98,12 @@ class ServerDirs : public FileCatalogTest {
   }
 };
 
-// --- Staging --------------------------------------------------------------------------------------------------------
+// --- Staging
+// -----------------------------------------------------------------------------
 
 TEST_P(ServerDirs, LeftoversOfStagingGoAtOpen) {
-  base().WriteFile(".staging/0123/workspace.yaml", OriginalRecord("fraud", "/x"));
+  base().WriteFile(".staging/0123/workspace.yaml",
+                   OriginalRecord("fraud", "/x"));
   base().MakeDirs(".staging/0123/models/deep/er");
   base().WriteFile(".staging/file", "");
   files.Reopen();
@@ -102,11 +115,13 @@ TEST_P(ServerDirs, LeftoversOfARecordGoWithTheNextReplace) {
   core::Workspace next = *Create("fraud");
   base().WriteFile("fraud/.workspace.yaml.0123", "half a rec");
   next.metadata["owner"] = "bob";
-  ASSERT_OK(catalog().Commit(core::ReplaceChange{.workspace = next, .expected_etag = next.etag}));
+  ASSERT_OK(catalog().Commit(
+      core::ReplaceChange{.workspace = next, .expected_etag = next.etag}));
   EXPECT_THAT(NamesIn("fraud"), Not(Contains(StartsWith("."))));
 }
 
-// --- Trash ----------------------------------------------------------------------------------------------------------
+// --- Trash
+// -----------------------------------------------------------------------------
 
 TEST_P(ServerDirs, FilesComeBackWithAnUndelete) {
   MakeDeleted("fraud");
@@ -127,9 +142,12 @@ TEST_P(ServerDirs, UndeletePutsNothingIntoADirectoryOfThatName) {
 
 TEST_P(ServerDirs, PurgeTellsWhatItFreed) {
   const WorkspacePtr deleted = MakeDeleted("fraud", 7);
-  const int64_t record_bytes = static_cast<int64_t>(
-      std::filesystem::file_size(base().Path(".trash/" + NamesIn(".trash")[0] + "/workspace.yaml")));
-  const auto purged = catalog().Commit(PurgeChange{.project = Project("fraud"), .uid = deleted->uid}).value();
+  const int64_t record_bytes = static_cast<int64_t>(std::filesystem::file_size(
+      base().Path(".trash/" + NamesIn(".trash")[0] + "/workspace.yaml")));
+  const auto purged =
+      catalog()
+          .Commit(PurgeChange{.project = Project("fraud"), .uid = deleted->uid})
+          .value();
   EXPECT_EQ(purged.file_count, 8);
   EXPECT_EQ(purged.size_bytes, 70 + record_bytes);
   EXPECT_THAT(NamesIn(".trash"), IsEmpty());
@@ -138,9 +156,13 @@ TEST_P(ServerDirs, PurgeTellsWhatItFreed) {
 TEST_P(ServerDirs, APurgeThatFailsHalfwayIsFinishedByTheSweeper) {
   const WorkspacePtr deleted = MakeDeleted("fraud");
   files.observer().SetBefore([](absl::string_view call) {
-    return absl::EndsWith(call, "/models/1") ? absl::InternalError("stuck") : absl::OkStatus();
+    return absl::EndsWith(call, "/models/1") ? absl::InternalError("stuck")
+                                             : absl::OkStatus();
   });
-  EXPECT_FALSE(catalog().Commit(PurgeChange{.project = Project("fraud"), .uid = deleted->uid}).ok());
+  EXPECT_FALSE(
+      catalog()
+          .Commit(PurgeChange{.project = Project("fraud"), .uid = deleted->uid})
+          .ok());
   EXPECT_THAT(Listed(true), IsEmpty());
   files.observer().SetBefore(nullptr);
   SweepInSteps(100);
@@ -159,7 +181,8 @@ TEST_P(ServerDirs, TheTrashIsSweptInBoundedSteps) {
   files.clock.Advance(absl::Hours(73));
   MakeDeleted("fresh");
   const std::vector<int> steps = SweepInSteps(4);
-  EXPECT_THAT(steps, AllOf(Each(Le(4)), SizeIs(testing::Ge(12))));  // 17 entries each, at most 4 a step.
+  // 17 entries each, at most 4 a step.
+  EXPECT_THAT(steps, AllOf(Each(Le(4)), SizeIs(testing::Ge(12))));
   EXPECT_THAT(Listed(true), ElementsAre("fresh"));
   EXPECT_THAT(NamesIn(".trash"), SizeIs(1));
 }
@@ -169,7 +192,8 @@ TEST_P(ServerDirs, WhatIsBeingSweptCannotBeRestored) {
   files.clock.Advance(absl::Hours(73));
   EXPECT_TRUE(catalog().SweepTrash(4).value());
   for (int i = 0; i < 2; ++i) {
-    EXPECT_THAT(catalog().Commit(UndeleteChange{.project = Project("fraud"), .uid = deleted->uid}),
+    EXPECT_THAT(catalog().Commit(UndeleteChange{.project = Project("fraud"),
+                                                .uid = deleted->uid}),
                 IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
     EXPECT_THAT(Listed(true), IsEmpty());
     files.Reopen();
@@ -209,13 +233,15 @@ TEST_P(ServerDirs, APurgeDelayOfZeroSweepsAtOnce) {
 TEST_P(ServerDirs, APromisedPurgeTimeHoldsWhateverTheDelayOfALaterRun) {
   const WorkspacePtr deleted = MakeDeleted("fraud");
   MakeDeleted("corrupt");
-  base().WriteFile(".trash/" + TrashNameOf("corrupt") + "/workspace.yaml", "- no map");
+  base().WriteFile(".trash/" + TrashNameOf("corrupt") + "/workspace.yaml",
+                   "- no map");
   files.purge_delay = absl::Hours(1);
   files.Reopen();
   const auto listed = catalog().List({.show_deleted = true}).value().workspaces;
   ASSERT_THAT(listed, SizeIs(2));
   for (const WorkspacePtr& workspace : listed) {
-    EXPECT_EQ(*workspace->purge_time - *workspace->delete_time, absl::Hours(72));
+    EXPECT_EQ(*workspace->purge_time - *workspace->delete_time,
+              absl::Hours(72));
   }
   files.clock.Advance(absl::Hours(71));
   SweepInSteps(100);
@@ -227,15 +253,18 @@ TEST_P(ServerDirs, APromisedPurgeTimeHoldsWhateverTheDelayOfALaterRun) {
 
 TEST_P(ServerDirs, NamesWithoutAPurgeTimeAreOfTheDelayOfThisRun) {
   const absl::Time time = core::WholeMicros(files.clock.Now());
-  const std::string name = absl::StrCat(absl::ToUnixMicros(time), ".uid-1.fraud");
-  base().WriteFile(absl::StrCat(".trash/", name, "/workspace.yaml"), OriginalRecord("fraud", base().Path("fraud")));
+  const std::string name =
+      absl::StrCat(absl::ToUnixMicros(time), ".uid-1.fraud");
+  base().WriteFile(absl::StrCat(".trash/", name, "/workspace.yaml"),
+                   OriginalRecord("fraud", base().Path("fraud")));
   files.Reopen();
   const auto listed = catalog().List({.show_deleted = true}).value().workspaces;
   ASSERT_THAT(listed, SizeIs(1));
   EXPECT_EQ(listed[0]->delete_time, time);
   EXPECT_EQ(listed[0]->purge_time, time + absl::Hours(72));
   EXPECT_EQ(listed[0]->root_path, base().Path(absl::StrCat(".trash/", name)));
-  EXPECT_OK(catalog().Commit(UndeleteChange{.project = Project("fraud"), .uid = "uid-1"}));
+  EXPECT_OK(catalog().Commit(
+      UndeleteChange{.project = Project("fraud"), .uid = "uid-1"}));
 }
 
 TEST_P(ServerDirs, AClockThatIsAheadForAMomentPurgesNothing) {
@@ -255,7 +284,8 @@ TEST_P(ServerDirs, AClockThatIsAheadForAMomentPurgesNothing) {
   EXPECT_THAT(Listed(true), ElementsAre("new", "old"));
 }
 
-TEST_P(ServerDirs, WhatThisRunDeletedStaysForTheWholeDelayWhateverTheClockSays) {
+TEST_P(ServerDirs,
+       WhatThisRunDeletedStaysForTheWholeDelayWhateverTheClockSays) {
   MakeDeleted("fraud");
   files.clock.StepWallClock(absl::Hours(24 * 365));
   files.clock.Advance(absl::Hours(71));
@@ -285,7 +315,8 @@ TEST_P(ServerDirs, UndeleteRestoresTheLastDeletionThoughTheClockWasSetBack) {
   files.Reopen();
   ASSERT_OK(catalog().Commit(UndeleteChange{.project = Project("fraud")}));
   std::vector<std::optional<absl::Time>> left;
-  const core::ListPage page = catalog().List({.page_size = 10, .show_deleted = true}).value();
+  const core::ListPage page =
+      catalog().List({.page_size = 10, .show_deleted = true}).value();
   for (const WorkspacePtr& workspace : page.workspaces) {
     if (workspace->delete_time) left.push_back(workspace->delete_time);
   }
@@ -295,7 +326,9 @@ TEST_P(ServerDirs, UndeleteRestoresTheLastDeletionThoughTheClockWasSetBack) {
 TEST_P(ServerDirs, APurgeThatNobodyWaitsForIsFinishedByTheSweeper) {
   const WorkspacePtr deleted = MakeDeleted("fraud");
   const auto cancelled = [] { return true; };
-  EXPECT_THAT(catalog().Commit(PurgeChange{.project = Project("fraud"), .uid = deleted->uid, .cancelled = cancelled}),
+  EXPECT_THAT(catalog().Commit(PurgeChange{.project = Project("fraud"),
+                                           .uid = deleted->uid,
+                                           .cancelled = cancelled}),
               IsError(StatusCode::kCancelled, ""));
   EXPECT_THAT(Listed(true), IsEmpty());
   EXPECT_THAT(NamesIn(".trash"), SizeIs(1));
@@ -304,9 +337,11 @@ TEST_P(ServerDirs, APurgeThatNobodyWaitsForIsFinishedByTheSweeper) {
 }
 
 TEST_P(ServerDirs, WhatIsNotInTheTrashIsToldWithItsDelay) {
-  const auto result = catalog().Commit(UndeleteChange{.project = Project("fraud"), .uid = "abc"});
+  const auto result = catalog().Commit(
+      UndeleteChange{.project = Project("fraud"), .uid = "abc"});
   EXPECT_THAT(result, IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
-  EXPECT_THAT(std::string(result.status().message()), AllOf(HasSubstr("trash"), HasSubstr("72h"), HasSubstr("abc")));
+  EXPECT_THAT(std::string(result.status().message()),
+              AllOf(HasSubstr("trash"), HasSubstr("72h"), HasSubstr("abc")));
 }
 
 TEST_P(ServerDirs, OneThatCannotBeSweptDoesNotHoldUpTheOthers) {
@@ -314,8 +349,9 @@ TEST_P(ServerDirs, OneThatCannotBeSweptDoesNotHoldUpTheOthers) {
   MakeDeleted("b");
   files.clock.Advance(absl::Hours(73));
   files.observer().SetBefore([](absl::string_view call) {
-    return absl::StartsWith(call, "Remove") && absl::StrContains(call, ".a/") ? absl::InternalError("stuck")
-                                                                              : absl::OkStatus();
+    return absl::StartsWith(call, "Remove") && absl::StrContains(call, ".a/")
+               ? absl::InternalError("stuck")
+               : absl::OkStatus();
   });
   for (int i = 0; i < 3; ++i) EXPECT_FALSE(catalog().SweepTrash(100).ok());
   EXPECT_THAT(NamesIn(".trash"), ElementsAre(testing::EndsWith(".a")));
@@ -333,8 +369,9 @@ TEST_P(ServerDirs, ATrashEmptiedByHandIsNotFound) {
 }
 
 TEST_P(ServerDirs, StrangeThingsInTheTrashAreLeftAlone) {
-  for (const char* name : {"notes.txt", "1.2", "x.uid.fraud", "-5.uid.fraud", "5..fraud", "5.uid..hidden",
-                           "5-.uid.fraud", "5-x.uid.fraud", "9999999999999999999.uid.fraud"}) {
+  for (const char* name : {"notes.txt", "1.2", "x.uid.fraud", "-5.uid.fraud",
+                           "5..fraud", "5.uid..hidden", "5-.uid.fraud",
+                           "5-x.uid.fraud", "9999999999999999999.uid.fraud"}) {
     base().WriteFile(absl::StrCat(".trash/", name), "mine");
   }
   files.Reopen();
@@ -344,7 +381,8 @@ TEST_P(ServerDirs, StrangeThingsInTheTrashAreLeftAlone) {
   EXPECT_THAT(Listed(true), IsEmpty());
 }
 
-// --- Checkpoint -----------------------------------------------------------------------------------------------------
+// --- Checkpoint
+// -----------------------------------------------------------------------------
 
 TEST_P(ServerDirs, ASecondOpenReadsNoUnchangedRecord) {
   MakeCheckpoint();
@@ -355,7 +393,8 @@ TEST_P(ServerDirs, ASecondOpenReadsNoUnchangedRecord) {
   const auto after = catalog().List({}).value().workspaces;
   ASSERT_THAT(after, SizeIs(5));
   for (size_t i = 0; i < after.size(); ++i) {
-    EXPECT_EQ(core::EncodeWorkspace(*after[i]), core::EncodeWorkspace(*before[i]));
+    EXPECT_EQ(core::EncodeWorkspace(*after[i]),
+              core::EncodeWorkspace(*before[i]));
     EXPECT_EQ(after[i]->etag, before[i]->etag);
   }
 }
@@ -363,26 +402,32 @@ TEST_P(ServerDirs, ASecondOpenReadsNoUnchangedRecord) {
 TEST_P(ServerDirs, AnOpenWithACheckpointReadsWhatChangedSince) {
   MakeCheckpoint();
   files.Close();
-  base().WriteFile("b/workspace.yaml", OriginalRecord("b", base().Path("b"), "edited"));
-  base().WriteFile("new/workspace.yaml", OriginalRecord("new", base().Path("new")));
+  base().WriteFile("b/workspace.yaml",
+                   OriginalRecord("b", base().Path("b"), "edited"));
+  base().WriteFile("new/workspace.yaml",
+                   OriginalRecord("new", base().Path("new")));
   base().Remove("c");
   base().Remove("d/workspace.yaml");
   files.observer().Take();
   files.Reopen();
   EXPECT_EQ(CountReads(), 3);  // b, d and new.
   EXPECT_THAT(Listed(), ElementsAre("a", "b", "e", "new"));
-  EXPECT_EQ(catalog().List({}).value().workspaces[1]->metadata["note"], "edited");
+  EXPECT_EQ(catalog().List({}).value().workspaces[1]->metadata["note"],
+            "edited");
 }
 
 TEST_P(ServerDirs, AnEditRightAfterTheCheckpointIsSeenByTheNextOpen) {
   Create("fraud");
-  base().WriteFile("fraud/workspace.yaml", OriginalRecord("fraud", base().Path("fraud"), "edit-1"));
+  base().WriteFile("fraud/workspace.yaml",
+                   OriginalRecord("fraud", base().Path("fraud"), "edit-1"));
   ASSERT_OK(Get("fraud"));
   ASSERT_OK(catalog().SaveCheckpoint());
   files.Close();
-  base().WriteFile("fraud/workspace.yaml", OriginalRecord("fraud", base().Path("fraud"), "edit-2"));
+  base().WriteFile("fraud/workspace.yaml",
+                   OriginalRecord("fraud", base().Path("fraud"), "edit-2"));
   files.Reopen();
-  EXPECT_EQ(catalog().List({}).value().workspaces[0]->metadata["note"], "edit-2");
+  EXPECT_EQ(catalog().List({}).value().workspaces[0]->metadata["note"],
+            "edit-2");
 }
 
 TEST_P(ServerDirs, ADamagedCheckpointIsIgnored) {

@@ -19,9 +19,18 @@ _DOMAIN = "mlops.workspace"
 
 @functools.cache
 def _comments() -> dict[str, str]:
-    """The comment before each service, method, enum and enum value, by its name within the package."""
-    files = descriptor_pb2.FileDescriptorSet.FromString(_DESCRIPTOR_SET.read_bytes()).file
-    return {name: text for file in files if file.name.startswith(_PACKAGE) for name, text in _comments_of(file)}
+    """The comment before each service, method, enum and enum value, by its name within
+    the package.
+    """
+    files = descriptor_pb2.FileDescriptorSet.FromString(
+        _DESCRIPTOR_SET.read_bytes()
+    ).file
+    return {
+        name: text
+        for file in files
+        if file.name.startswith(_PACKAGE)
+        for name, text in _comments_of(file)
+    }
 
 
 def _comments_of(file: descriptor_pb2.FileDescriptorProto) -> Iterator[tuple[str, str]]:
@@ -35,7 +44,10 @@ def _comments_of(file: descriptor_pb2.FileDescriptorProto) -> Iterator[tuple[str
             case [5, enum]:
                 yield file.enum_type[enum].name, location.leading_comments
             case [5, enum, 2, value]:
-                yield f"{file.enum_type[enum].name}.{file.enum_type[enum].value[value].name}", location.leading_comments
+                yield (
+                    f"{file.enum_type[enum].name}.{file.enum_type[enum].value[value].name}",
+                    location.leading_comments,
+                )
 
 
 def comment(name: str) -> str:
@@ -45,7 +57,11 @@ def comment(name: str) -> str:
 
 def reason_names() -> set[str]:
     """The names of ErrorReason."""
-    return {name.removeprefix("ErrorReason.") for name in _comments() if name.startswith("ErrorReason.")}
+    return {
+        name.removeprefix("ErrorReason.")
+        for name in _comments()
+        if name.startswith("ErrorReason.")
+    }
 
 
 @dataclass(frozen=True)
@@ -61,13 +77,19 @@ def promises() -> dict[str, Promise]:
     """What each reason promises."""
     found_promises = {}
     for reason in reason_names():
-        if found := re.match(r"\s*([A-Z_]+)(?: \{([a-z0-9_, ]*)\})?: ", comment(f"ErrorReason.{reason}")):
-            found_promises[reason] = Promise(found[1], frozenset(re.findall(r"\w+", found[2] or "")))
+        if found := re.match(
+            r"\s*([A-Z_]+)(?: \{([a-z0-9_, ]*)\})?: ", comment(f"ErrorReason.{reason}")
+        ):
+            found_promises[reason] = Promise(
+                found[1], frozenset(re.findall(r"\w+", found[2] or ""))
+            )
     return found_promises
 
 
 def check_error(error: Error, request: dict[str, Any]) -> None:
-    """Raises Mismatch unless `error`, the answer to `request`, is what error_reason.proto says of its reason."""
+    """Raises Mismatch unless `error`, the answer to `request`, is what
+    error_reason.proto says of its reason.
+    """
     shown = f"{error.code} {error.message!r} {error.infos}"
     _require(len(error.infos) == 1, f"an error needs one ErrorInfo: {shown}")
     info = error.infos[0]
@@ -75,16 +97,24 @@ def check_error(error: Error, request: dict[str, Any]) -> None:
     _require(promise is not None, f"error_reason.proto knows no such reason: {shown}")
     assert promise is not None
     _require(info.domain == _DOMAIN, f"the domain is not {_DOMAIN}: {shown}")
-    _require(error.code == promise.code, f"{info.reason} should come with {promise.code}: {shown}")
+    _require(
+        error.code == promise.code,
+        f"{info.reason} should come with {promise.code}: {shown}",
+    )
     missing = promise.keys | ({"project"} if _project(request) else set())
     missing -= set(info.metadata)
     _require(not missing, f"{info.reason} lacks {sorted(missing)}: {shown}")
     if info.reason == "FIELD_INVALID":
-        _require(error.invalid_fields == [info.metadata["field"]], f"no BadRequest of that field: {shown}")
+        _require(
+            error.invalid_fields == [info.metadata["field"]],
+            f"no BadRequest of that field: {shown}",
+        )
 
 
 def _project(request: dict[str, Any]) -> str:
-    return str(request.get("project") or request.get("workspace", {}).get("project", ""))
+    return str(
+        request.get("project") or request.get("workspace", {}).get("project", "")
+    )
 
 
 def _require(condition: bool, problem: str) -> None:

@@ -1,9 +1,12 @@
-// The C++ player of the conformance cases: does calls through the C++ client's connection and says what came back.
+// The C++ player of the conformance cases: does calls through the C++ client's
+// connection and says what came back.
 //
-// Usage: cpp_player ADDRESS. Each line of stdin is a call, {"rpc": ..., "request": {...}}, with a list of requests
-// where the method takes a stream; each is answered by a line,
-// {"responses": [...]} with, if the call failed, "error": a google.rpc.Status. Messages are protojson, but for
-// "update_mask": {"paths": [...]}, because protojson cannot say "*" or a name it does not know.
+// Usage: cpp_player ADDRESS. Each line of stdin is a call, {"rpc": ...,
+// "request": {...}}, with a list of requests where the method takes a stream;
+// each is answered by a line,
+// {"responses": [...]} with, if the call failed, "error": a google.rpc.Status.
+// Messages are protojson, but for "update_mask": {"paths": [...]}, because
+// protojson cannot say "*" or a name it does not know.
 
 #include <functional>
 #include <iostream>
@@ -31,7 +34,8 @@ namespace v1 = mlops::workspace::v1;
 
 void SetMask(v1::UpdateWorkspaceRequest& request, const Json& mask) {
   request.mutable_update_mask();
-  for (const Json& path : mask.value("paths", Json::array())) request.mutable_update_mask()->add_paths(path);
+  for (const Json& path : mask.value("paths", Json::array()))
+    request.mutable_update_mask()->add_paths(path);
 }
 
 template <typename Request>
@@ -42,7 +46,8 @@ Request Parse(Json json) {
   }
   json.erase("update_mask");
   Request body;
-  const auto status = google::protobuf::util::JsonStringToMessage(json.dump(), &body);
+  const auto status =
+      google::protobuf::util::JsonStringToMessage(json.dump(), &body);
   if (!status.ok()) Die(status.ToString());
   request.MergeFrom(body);
   return request;
@@ -52,7 +57,8 @@ Json ToJson(const google::protobuf::Message& message) {
   google::protobuf::util::JsonPrintOptions options;
   options.preserve_proto_field_names = true;
   std::string text;
-  const auto status = google::protobuf::util::MessageToJsonString(message, &text, options);
+  const auto status =
+      google::protobuf::util::MessageToJsonString(message, &text, options);
   if (!status.ok()) Die(status.ToString());
   return Json::parse(text);
 }
@@ -66,10 +72,14 @@ Json Answer(Json responses, const absl::Status& status) {
 using Call = std::function<Json(Connection&, const Json&)>;
 
 template <typename Request, typename Response>
-Call Unary(absl::StatusOr<Response> (Connection::*method)(const Request&, const CallOptions&)) {
+Call Unary(absl::StatusOr<Response> (Connection::*method)(const Request&,
+                                                          const CallOptions&)) {
   return [method](Connection& connection, const Json& request) {
-    const absl::StatusOr<Response> response = (connection.*method)(Parse<Request>(request), CallOptions());
-    return Answer(response.ok() ? Json::array({ToJson(*response)}) : Json::array(), response.status());
+    const absl::StatusOr<Response> response =
+        (connection.*method)(Parse<Request>(request), CallOptions());
+    return Answer(
+        response.ok() ? Json::array({ToJson(*response)}) : Json::array(),
+        response.status());
   };
 }
 
@@ -81,20 +91,23 @@ Json StreamStatuses(Connection& connection, const Json& request) {
     responses.push_back(ToJson(response));
     return true;
   };
-  const absl::Status status =
-      connection.StreamWorkspaceStatuses(Parse<v1::StreamWorkspaceStatusesRequest>(request), CallOptions(), keep);
+  const absl::Status status = connection.StreamWorkspaceStatuses(
+      Parse<v1::StreamWorkspaceStatusesRequest>(request), CallOptions(), keep);
   return Answer(std::move(responses), status);
 }
 
 Json ReadArtifact(Connection& connection, const Json& request) {
-  const auto stream = connection.ReadArtifact(Parse<v1::ReadArtifactRequest>(request), CallOptions());
+  const auto stream = connection.ReadArtifact(
+      Parse<v1::ReadArtifactRequest>(request), CallOptions());
   Json responses = Json::array();
   while (true) {
     v1::ReadArtifactResponse response;
     mlops::wire::Data data;
     const auto more = stream->Read(&response, &data);
-    if (!more.ok() || !*more) return Answer(std::move(responses), more.status());
-    for (const absl::string_view piece : data.pieces) response.mutable_data()->append(piece.data(), piece.size());
+    if (!more.ok() || !*more)
+      return Answer(std::move(responses), more.status());
+    for (const absl::string_view piece : data.pieces)
+      response.mutable_data()->append(piece.data(), piece.size());
     responses.push_back(ToJson(response));
   }
 }
@@ -108,7 +121,9 @@ Json WriteArtifact(Connection& connection, const Json& requests) {
     if (!stream->Write(head, data) || head.finish()) break;
   }
   const absl::StatusOr<v1::WriteArtifactResponse> response = stream->Finish();
-  return Answer(response.ok() ? Json::array({ToJson(*response)}) : Json::array(), response.status());
+  return Answer(
+      response.ok() ? Json::array({ToJson(*response)}) : Json::array(),
+      response.status());
 }
 
 std::map<std::string, Call> Calls() {
@@ -139,10 +154,12 @@ std::map<std::string, Call> Calls() {
 
 int main(int argc, char** argv) {
   if (argc != 2) Die("usage: cpp_player ADDRESS");
-  const auto connection = mlops::internal::MakeGrpcConnection(argv[1], mlops::ClientOptions());
+  const auto connection =
+      mlops::internal::MakeGrpcConnection(argv[1], mlops::ClientOptions());
   const std::map<std::string, Call> calls = Calls();
   for (std::string line; std::getline(std::cin, line);) {
     const Json call = Json::parse(line);
-    std::cout << calls.at(call["rpc"])(*connection, call["request"]).dump() << std::endl;
+    std::cout << calls.at(call["rpc"])(*connection, call["request"]).dump()
+              << std::endl;
   }
 }

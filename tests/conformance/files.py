@@ -1,4 +1,6 @@
-"""The steps of cases that touch the base directory rather than the service. See README.md."""
+"""The steps of cases that touch the base directory rather than the service. See
+README.md.
+"""
 
 import os
 import shutil
@@ -12,7 +14,10 @@ from conformance.matching import build, check
 
 def do(base: Path, step: dict[str, Any], variables: dict[str, Any]) -> None:
     """Does one step below `base`; a check that fails raises Mismatch."""
-    step = {key: value if key == "is" else build(value, variables) for key, value in step.items()}
+    step = {
+        key: value if key == "is" else build(value, variables)
+        for key, value in step.items()
+    }
     match step:
         case {"write": path}:
             target = base / path
@@ -35,11 +40,17 @@ def do(base: Path, step: dict[str, Any], variables: dict[str, Any]) -> None:
             (base / path).rename(base / to)
         case {"remove": path}:
             target = base / path
-            shutil.rmtree(target) if target.is_dir() and not target.is_symlink() else target.unlink()
+            shutil.rmtree(
+                target
+            ) if target.is_dir() and not target.is_symlink() else target.unlink()
         case {"yaml": path, "is": expected}:
             check(expected, yaml.safe_load((base / path).read_text()), variables, path)
         case {"entries": path, "is": expected}:
-            names = sorted(entry.name for entry in (base / path).iterdir() if not entry.name.startswith("."))
+            names = sorted(
+                entry.name
+                for entry in (base / path).iterdir()
+                if not entry.name.startswith(".")
+            )
             check(expected, names, variables, path)
         case {"exists": path, "is": expected}:
             check(expected, os.path.lexists(base / path), variables, path)

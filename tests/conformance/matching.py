@@ -1,4 +1,8 @@
-"""The values of cases: variables and generators in what is sent, matchers in what is compared. See README.md."""
+"""The values of cases: variables and generators in what is sent, matchers in what is
+compared.
+
+See README.md.
+"""
 
 import base64
 import re
@@ -13,7 +17,9 @@ class Mismatch(AssertionError):
 
 
 def build(value: Any, variables: dict[str, Any]) -> Any:
-    """Returns `value` with variables filled in and generators replaced by what they generate."""
+    """Returns `value` with variables filled in and generators replaced by what they
+    generate.
+    """
     match value:
         case str():
             return _fill(value, variables)
@@ -26,12 +32,19 @@ def build(value: Any, variables: dict[str, Any]) -> Any:
         case {"$nest": depth, **rest} if not rest:
             return {} if depth == 1 else {"a": build({"$nest": depth - 1}, variables)}
         case dict():
-            return {_fill(key, variables): build(item, variables) for key, item in value.items()}
+            return {
+                _fill(key, variables): build(item, variables)
+                for key, item in value.items()
+            }
     return value
 
 
-def check(expected: Any, actual: Any, variables: dict[str, Any], where: str = "") -> None:
-    """Raises Mismatch unless `actual` (ABSENT if there is none) is as `expected`; keeps what $save names."""
+def check(
+    expected: Any, actual: Any, variables: dict[str, Any], where: str = ""
+) -> None:
+    """Raises Mismatch unless `actual` (ABSENT if there is none) is as `expected`; keeps
+    what $save names.
+    """
     match expected:
         case {"$repeat": _} | {"$nest": _} | {"$base64": _}:
             check(build(expected, variables), actual, variables, where)
@@ -43,28 +56,57 @@ def check(expected: Any, actual: Any, variables: dict[str, Any], where: str = ""
             _require(actual is not ABSENT, where, "is missing", actual)
             variables[name] = actual
         case {"$regex": pattern}:
-            found = isinstance(actual, str) and re.search(_fill(pattern, variables, re.escape), actual)
+            found = isinstance(actual, str) and re.search(
+                _fill(pattern, variables, re.escape), actual
+            )
             _require(bool(found), where, f"should match {pattern!r}", actual)
         case {"$min": least}:
-            _require(actual is not ABSENT and float(actual) >= least, where, f"should be at least {least}", actual)
+            _require(
+                actual is not ABSENT and float(actual) >= least,
+                where,
+                f"should be at least {least}",
+                actual,
+            )
         case {"$not": other}:
-            _require(not _matches(other, actual, variables), where, f"should not be {other!r}", actual)
+            _require(
+                not _matches(other, actual, variables),
+                where,
+                f"should not be {other!r}",
+                actual,
+            )
         case {"$unordered": list(items)}:
-            _check_unordered(items, [] if actual is ABSENT else actual, variables, where)
+            _check_unordered(
+                items, [] if actual is ABSENT else actual, variables, where
+            )
         case {"$exactly": dict(items)}:
             actual = {} if actual is ABSENT and not items else actual
             _require(isinstance(actual, dict), where, "should be a map", actual)
-            _require(set(actual) == set(items), where, f"should have just the keys {sorted(items)}", actual)
+            _require(
+                set(actual) == set(items),
+                where,
+                f"should have just the keys {sorted(items)}",
+                actual,
+            )
             check(items, actual, variables, where)
         case dict():
             _require(isinstance(actual, dict), where, "should be a map", actual)
             for key, item in expected.items():
                 key = _fill(key, variables)
-                check(item, actual.get(key, ABSENT), variables, f"{where}.{key}" if where else key)
+                check(
+                    item,
+                    actual.get(key, ABSENT),
+                    variables,
+                    f"{where}.{key}" if where else key,
+                )
         case list():
             actual = [] if actual is ABSENT else actual
             _require(isinstance(actual, list), where, "should be a list", actual)
-            _require(len(actual) == len(expected), where, f"should have {len(expected)} elements", actual)
+            _require(
+                len(actual) == len(expected),
+                where,
+                f"should have {len(expected)} elements",
+                actual,
+            )
             for i, (item, other) in enumerate(zip(expected, actual, strict=True)):
                 check(item, other, variables, f"{where}[{i}]")
         case _:
@@ -72,11 +114,21 @@ def check(expected: Any, actual: Any, variables: dict[str, Any], where: str = ""
             _require(_equal(value, actual), where, f"should be {value!r}", actual)
 
 
-def _check_unordered(expected: list[Any], actual: list[Any], variables: dict[str, Any], where: str) -> None:
-    _require(len(actual) == len(expected), where, f"should have {len(expected)} elements", actual)
+def _check_unordered(
+    expected: list[Any], actual: list[Any], variables: dict[str, Any], where: str
+) -> None:
+    _require(
+        len(actual) == len(expected),
+        where,
+        f"should have {len(expected)} elements",
+        actual,
+    )
     rest = list(actual)
     for item in expected:
-        found = next((i for i, other in enumerate(rest) if _matches(item, other, variables)), None)
+        found = next(
+            (i for i, other in enumerate(rest) if _matches(item, other, variables)),
+            None,
+        )
         _require(found is not None, where, f"should have {item!r}", rest)
         check(item, rest.pop(found), variables, where)
 
@@ -99,7 +151,9 @@ def _equal(expected: Any, actual: Any) -> bool:
     return bool(expected == actual)
 
 
-def _fill(text: str, variables: dict[str, Any], quote: Callable[[str], str] = str) -> Any:
+def _fill(
+    text: str, variables: dict[str, Any], quote: Callable[[str], str] = str
+) -> Any:
     if (whole := re.fullmatch(r"\$\{(\w+)\}", text)) and quote is str:
         return variables[whole[1]]
     return re.sub(r"\$\{(\w+)\}", lambda match: quote(str(variables[match[1]])), text)

@@ -17,7 +17,9 @@ from support.server import REPO, Server
 
 SERVICE = workspace_service_pb2.DESCRIPTOR.services_by_name["WorkspaceService"]
 GRPCURL = Path(os.environ.get("GRPCURL", REPO / "build/tools/grpcurl"))
-_CPP_PLAYER = Path(os.environ.get("CPP_PLAYER", REPO / "build/tests/conformance/cpp_player"))
+_CPP_PLAYER = Path(
+    os.environ.get("CPP_PLAYER", REPO / "build/tests/conformance/cpp_player")
+)
 _TIMEOUT_S = 30
 
 # What is sent: one message, or those of a stream.
@@ -55,7 +57,15 @@ class Grpcurl:
     """grpcurl, which knows of the service only what the server's reflection says."""
 
     def __init__(self, server: Server) -> None:
-        flags = ["-plaintext", "-unix", "-format-error", "-max-time", str(_TIMEOUT_S), "-d", "@"]
+        flags = [
+            "-plaintext",
+            "-unix",
+            "-format-error",
+            "-max-time",
+            str(_TIMEOUT_S),
+            "-d",
+            "@",
+        ]
         self._command = [GRPCURL, *flags, server.socket]
 
     def __enter__(self) -> Self:
@@ -67,12 +77,18 @@ class Grpcurl:
     def call(self, rpc: str, request: Request) -> Outcome:
         command = [*self._command, f"{SERVICE.full_name}/{rpc}"]
         messages = "\n".join(json.dumps(message) for message in messages_of(request))
-        result = subprocess.run(command, input=messages, capture_output=True, text=True, timeout=_TIMEOUT_S)
-        responses = _elements([_normal(rpc, response) for response in _json_values(result.stdout)])
+        result = subprocess.run(
+            command, input=messages, capture_output=True, text=True, timeout=_TIMEOUT_S
+        )
+        responses = _elements(
+            [_normal(rpc, response) for response in _json_values(result.stdout)]
+        )
         if result.returncode == 0:
             return Outcome(responses)
         try:
-            status = json_format.ParseDict(json.loads(result.stderr), status_pb2.Status())
+            status = json_format.ParseDict(
+                json.loads(result.stderr), status_pb2.Status()
+            )
         except (json.JSONDecodeError, json_format.ParseError) as error:
             raise AssertionError(f"grpcurl says: {result.stderr}") from error
         return Outcome(responses, _error(status))
@@ -95,7 +111,9 @@ class Python:
         answer = getattr(self._stub, rpc)
         try:
             result = answer(make_requests(rpc, request), timeout=_TIMEOUT_S)
-            results = result if SERVICE.methods_by_name[rpc].server_streaming else [result]
+            results = (
+                result if SERVICE.methods_by_name[rpc].server_streaming else [result]
+            )
             return Outcome(_elements([_to_dict(message) for message in results]))
         except grpc.RpcError as error:
             return Outcome([], rpc_error(error))
@@ -106,7 +124,11 @@ class Cpp:
 
     def __init__(self, server: Server) -> None:
         self._process = subprocess.Popen(
-            [_CPP_PLAYER, server.address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            [_CPP_PLAYER, server.address],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
         )
 
     def __enter__(self) -> Self:
@@ -118,13 +140,22 @@ class Cpp:
 
     def call(self, rpc: str, request: Request) -> Outcome:
         assert self._process.stdin is not None and self._process.stdout is not None
-        messages = messages_of(request) if SERVICE.methods_by_name[rpc].client_streaming else request
+        messages = (
+            messages_of(request)
+            if SERVICE.methods_by_name[rpc].client_streaming
+            else request
+        )
         self._process.stdin.write(json.dumps({"rpc": rpc, "request": messages}) + "\n")
         answer = json.loads(self._process.stdout.readline())
-        responses = _elements([_normal(rpc, response) for response in answer["responses"]])
+        responses = _elements(
+            [_normal(rpc, response) for response in answer["responses"]]
+        )
         if "error" not in answer:
             return Outcome(responses)
-        return Outcome(responses, _error(json_format.ParseDict(answer["error"], status_pb2.Status())))
+        return Outcome(
+            responses,
+            _error(json_format.ParseDict(answer["error"], status_pb2.Status())),
+        )
 
 
 PLAYERS: list[type[Player]] = [Grpcurl, Python, Cpp]
@@ -136,15 +167,24 @@ def messages_of(request: Request) -> list[dict[str, Any]]:
 
 
 def make_requests(rpc: str, request: Request) -> Any:
-    """What a stub takes for `request`: a message or, of a method that takes a stream, an iterator of messages."""
+    """What a stub takes for `request`: a message or, of a method that takes a stream,
+    an iterator of messages.
+    """
     messages = [make_request(rpc, message) for message in messages_of(request)]
-    return iter(messages) if SERVICE.methods_by_name[rpc].client_streaming else messages[0]
+    return (
+        iter(messages) if SERVICE.methods_by_name[rpc].client_streaming else messages[0]
+    )
 
 
 def make_request(rpc: str, request: dict[str, Any]) -> Any:
-    """The message for `request`. Field masks are set by hand: protojson cannot say `*` or a name it does not know."""
+    """The message for `request`.
+
+    Field masks are set by hand: protojson cannot say `*` or a name it does not know.
+    """
     body = {key: value for key, value in request.items() if key != "update_mask"}
-    message = json_format.ParseDict(body, _message_class(SERVICE.methods_by_name[rpc].input_type)())
+    message = json_format.ParseDict(
+        body, _message_class(SERVICE.methods_by_name[rpc].input_type)()
+    )
     if "update_mask" in request:
         message.update_mask.paths.extend(request["update_mask"].get("paths", []))
         message.update_mask.SetInParent()
@@ -162,7 +202,10 @@ def rpc_error(error: grpc.RpcError) -> Error:
 def _error(status: status_pb2.Status) -> Error:
     infos, fields = [], []
     for detail in status.details:
-        info, bad_request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        info, bad_request = (
+            error_details_pb2.ErrorInfo(),
+            error_details_pb2.BadRequest(),
+        )
         if detail.Unpack(info):
             infos.append(info)
         elif detail.Unpack(bad_request):
@@ -171,14 +214,20 @@ def _error(status: status_pb2.Status) -> Error:
 
 
 def _normal(rpc: str, response: dict[str, Any]) -> dict[str, Any]:
-    """Every player's JSON by way of the message, so that all write names, defaults and times the same way."""
+    """Every player's JSON by way of the message, so that all write names, defaults and
+    times the same way.
+    """
     message_class = _message_class(SERVICE.methods_by_name[rpc].output_type)
     return _to_dict(json_format.ParseDict(response, message_class()))
 
 
 def _elements(responses: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of a stream that sends several statuses in a message, as they come, the statuses."""
-    return [status for response in responses for status in response.get("statuses", [response])]
+    return [
+        status
+        for response in responses
+        for status in response.get("statuses", [response])
+    ]
 
 
 def _to_dict(message: Any) -> dict[str, Any]:

@@ -21,11 +21,16 @@ _EVENTUALLY_S = 10
 def _cases() -> Iterator[Any]:
     for file in sorted((Path(__file__).parent / "cases").glob("*.json")):
         for case in json.loads(file.read_text()):
-            names, values = list(case.get("for_each", {})), list(case.get("for_each", {}).values())
+            names, values = (
+                list(case.get("for_each", {})),
+                list(case.get("for_each", {}).values()),
+            )
             for combination in product(*values):
                 suffix = "".join(f" {value!r:.40}" for value in combination)
                 variables = dict(zip(names, combination, strict=True))
-                yield pytest.param(case, variables, id=f"{file.stem}: {case['name']}{suffix}")
+                yield pytest.param(
+                    case, variables, id=f"{file.stem}: {case['name']}{suffix}"
+                )
 
 
 @pytest.fixture
@@ -37,8 +42,12 @@ def base() -> Iterator[Path]:
 
 @pytest.mark.parametrize("player", PLAYERS, ids=lambda player: player.__name__.lower())
 @pytest.mark.parametrize(("case", "variables"), list(_cases()))
-def test_case(case: dict[str, Any], variables: dict[str, Any], player: type[Player], base: Path) -> None:
-    variables = {key: build(value, {}) for key, value in variables.items()} | {"base": str(base)}
+def test_case(
+    case: dict[str, Any], variables: dict[str, Any], player: type[Player], base: Path
+) -> None:
+    variables = {key: build(value, {}) for key, value in variables.items()} | {
+        "base": str(base)
+    }
     for step in case.get("before", []):
         files.do(base, step, variables)
     steps = case["steps"]
@@ -59,9 +68,13 @@ def _play_until_restart(
         if "restart" in step or "move_base" in step:
             return steps[i:]
         try:
-            _call(step, player, variables) if "rpc" in step else files.do(base, step, variables)
+            _call(step, player, variables) if "rpc" in step else files.do(
+                base, step, variables
+            )
         except Mismatch as mismatch:
-            raise Mismatch(f"step {i + 1}, {json.dumps(step)[:300]}: {mismatch}") from None
+            raise Mismatch(
+                f"step {i + 1}, {json.dumps(step)[:300]}: {mismatch}"
+            ) from None
     return []
 
 
@@ -79,13 +92,23 @@ def _call(step: dict[str, Any], player: Player, variables: dict[str, Any]) -> No
         time.sleep(0.05)
 
 
-def _check_outcome(step: dict[str, Any], request: Request, outcome: Outcome, variables: dict[str, Any]) -> None:
+def _check_outcome(
+    step: dict[str, Any], request: Request, outcome: Outcome, variables: dict[str, Any]
+) -> None:
     if outcome.error is not None:
         check_error(outcome.error, next(iter(messages_of(request)), {}))
         info = outcome.error.infos[0]
-        actual = {"code": outcome.error.code, "message": outcome.error.message, "reason": info.reason}
+        actual = {
+            "code": outcome.error.code,
+            "message": outcome.error.message,
+            "reason": info.reason,
+        }
         actual["metadata"] = dict(info.metadata)
-        return check({"error": step.get("error", {"$absent": True})}, {"error": actual}, variables)
+        return check(
+            {"error": step.get("error", {"$absent": True})},
+            {"error": actual},
+            variables,
+        )
     check(step.get("error", {"$absent": True}), ABSENT, variables, "error")
     expected = step.get("responses", [step.get("response", {})])
     check(expected, outcome.responses, variables, "responses")

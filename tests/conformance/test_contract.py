@@ -1,4 +1,6 @@
-"""The contract itself, walked by its descriptor: comments, options and what the server has of it."""
+"""The contract itself, walked by its descriptor: comments, options and what the server
+has of it.
+"""
 
 import math
 import re
@@ -15,7 +17,8 @@ from conformance.players import SERVICE, make_requests, rpc_error
 from support.server import Server, short_base
 
 METHODS = [method.name for method in SERVICE.methods]
-# Neither free of side effects nor idempotent, on purpose: a repeated one may fail, or undo what came in between.
+# Neither free of side effects nor idempotent, on purpose: a repeated one may fail, or
+# undo what came in between.
 PLAIN_MUTATIONS = {
     "CreateWorkspace",
     "DeleteWorkspace",
@@ -30,20 +33,31 @@ PLAIN_MUTATIONS = {
 @pytest.fixture(scope="module")
 def channel() -> Iterator[grpc.Channel]:
     options = [("grpc.enable_http_proxy", 0)]
-    with short_base() as base, Server(base) as server, grpc.insecure_channel(server.address, options) as channel:
+    with (
+        short_base() as base,
+        Server(base) as server,
+        grpc.insecure_channel(server.address, options) as channel,
+    ):
         yield channel
 
 
 def test_every_reason_says_its_code_and_metadata() -> None:
     assert set(promises()) == reason_names() - {"ERROR_REASON_UNSPECIFIED"}
-    assert {promise.code for promise in promises().values()} <= {code.name for code in grpc.StatusCode}
+    assert {promise.code for promise in promises().values()} <= {
+        code.name for code in grpc.StatusCode
+    }
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_errors_in_the_comment_exist(method: str) -> None:
-    named = re.findall(r"\b([A-Z_]{4,})/([A-Z_]{4,})\b", comment(SERVICE.name) + comment(f"{SERVICE.name}.{method}"))
+    named = re.findall(
+        r"\b([A-Z_]{4,})/([A-Z_]{4,})\b",
+        comment(SERVICE.name) + comment(f"{SERVICE.name}.{method}"),
+    )
     assert named
-    assert {reason: code for code, reason in named} == {reason: promises()[reason].code for _, reason in named}
+    assert {reason: code for code, reason in named} == {
+        reason: promises()[reason].code for _, reason in named
+    }
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -72,11 +86,17 @@ def test_the_server_implements(method: str, channel: grpc.Channel) -> None:
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf], ids=str)
-def test_numbers_that_json_has_not_are_refused(number: float, channel: grpc.Channel) -> None:
+def test_numbers_that_json_has_not_are_refused(
+    number: float, channel: grpc.Channel
+) -> None:
     metadata = struct_pb2.Struct(fields={"a": struct_pb2.Value(number_value=number)})
     stub = workspace_service_pb2_grpc.WorkspaceServiceStub(channel)
     with pytest.raises(grpc.RpcError) as raised:
-        stub.CreateWorkspace(pb.CreateWorkspaceRequest(project="fraud", workspace=pb.Workspace(metadata=metadata)))
+        stub.CreateWorkspace(
+            pb.CreateWorkspaceRequest(
+                project="fraud", workspace=pb.Workspace(metadata=metadata)
+            )
+        )
     info = rpc_error(raised.value).infos[0]
     assert (info.reason, info.metadata["project"]) == ("FIELD_INVALID", "fraud")
     assert info.metadata["field"].endswith("metadata.a")

@@ -1,5 +1,6 @@
-// Each call that changes something fails, or the power goes at it, while an artifact is written, moved, copied or
-// deleted: a name holds the old file or the new one, whole, and what was acknowledged stays.
+// Each call that changes something fails, or the power goes at it, while an
+// artifact is written, moved, copied or deleted: a name holds the old file or
+// the new one, whole, and what was acknowledged stays.
 #include "service/artifacts/artifacts.h"
 
 #include <functional>
@@ -37,27 +38,35 @@ using ::testing::IsEmpty;
 
 constexpr int kSeeds = 20;
 
-RelativePath Path(absl::string_view text) { return RelativePath::Parse(text, RelativePath::Use::kFind).value(); }
+RelativePath Path(absl::string_view text) {
+  return RelativePath::Parse(text, RelativePath::Use::kFind).value();
+}
 core::ProjectName Fraud() { return support::Project("fraud"); }
 bool Never() { return false; }
 
-// As a client does that tries until it succeeds: goes on where the upload stands, in two streams.
-absl::Status Upload(Artifacts& artifacts, absl::string_view path, absl::string_view content) {
-  core::WriteArgs args{.project = Fraud(), .path = Path(path), .upload_id = "id"};
+// As a client does that tries until it succeeds: goes on where the upload
+// stands, in two streams.
+absl::Status Upload(Artifacts& artifacts, absl::string_view path,
+                    absl::string_view content) {
+  core::WriteArgs args{
+      .project = Fraud(), .path = Path(path), .upload_id = "id"};
   for (const size_t end : {content.size() / 2, content.size()}) {
     args.offset = 0;
     const auto upload = artifacts.GetUpload(Fraud(), "id");
-    if (!upload.ok() && !absl::IsNotFound(upload.status())) return upload.status();
+    if (!upload.ok() && !absl::IsNotFound(upload.status()))
+      return upload.status();
     if (upload.ok()) {
       if (upload->artifact) return absl::OkStatus();
       args.offset = upload->offset;
     }
     auto writer = artifacts.OpenForWrite(args);
     if (!writer.ok()) return writer.status();
-    for (absl::StatusOr<bool> more = true; more.ok() && *more;) more = (*writer)->Rehash();
+    for (absl::StatusOr<bool> more = true; more.ok() && *more;)
+      more = (*writer)->Rehash();
     const auto begin = static_cast<size_t>(args.offset);
     if (begin < end) {
-      absl::Status written = (*writer)->Write({content.substr(begin, end - begin)});
+      absl::Status written =
+          (*writer)->Write({content.substr(begin, end - begin)});
       if (!written.ok()) return written;
     }
     if (end == content.size()) return (*writer)->Finish().status();
@@ -65,20 +74,26 @@ absl::Status Upload(Artifacts& artifacts, absl::string_view path, absl::string_v
   return absl::OkStatus();
 }
 
-absl::Status Write(Artifacts& artifacts, absl::string_view path, absl::string_view content) {
-  auto writer = artifacts.OpenForWrite({.project = Fraud(), .path = Path(path)});
+absl::Status Write(Artifacts& artifacts, absl::string_view path,
+                   absl::string_view content) {
+  auto writer =
+      artifacts.OpenForWrite({.project = Fraud(), .path = Path(path)});
   if (!writer.ok()) return writer.status();
-  if (absl::Status written = (*writer)->Write({content}); !written.ok()) return written;
+  if (absl::Status written = (*writer)->Write({content}); !written.ok())
+    return written;
   return (*writer)->Finish().status();
 }
 
 struct Operation {
   std::string name;
   std::function<absl::Status(Artifacts&)> run;
-  // What a second run may say where the first did its work although its caller was told of an error.
+  // What a second run may say where the first did its work although its caller
+  // was told of an error.
   absl::StatusCode already_done = absl::StatusCode::kOk;
 };
-std::ostream& operator<<(std::ostream& out, const Operation& operation) { return out << operation.name; }
+std::ostream& operator<<(std::ostream& out, const Operation& operation) {
+  return out << operation.name;
+}
 
 core::TransferArgs Transfer(absl::string_view from, absl::string_view to) {
   return {.project = Fraud(), .path = Path(from), .destination = Path(to)};
@@ -87,27 +102,49 @@ core::TransferArgs Transfer(absl::string_view from, absl::string_view to) {
 std::vector<Operation> Operations() {
   const auto remove = [](absl::string_view path) {
     return [path = Path(path)](Artifacts& a) {
-      return a.Delete({.project = Fraud(), .path = path, .force = true}, Never).status();
+      return a.Delete({.project = Fraud(), .path = path, .force = true}, Never)
+          .status();
     };
   };
   return {
-      {"WriteNew", [](Artifacts& a) { return Write(a, "models/new/dir/file", "content"); }},
-      {"Replace", [](Artifacts& a) { return Write(a, "models/file", "another content"); }},
-      {"Upload", [](Artifacts& a) { return Upload(a, "models/new/file", "content in two parts"); }},
-      {"UploadOver", [](Artifacts& a) { return Upload(a, "models/file", "content in two parts"); }},
-      {"MoveFile", [](Artifacts& a) { return a.Move(Transfer("models/file", "outputs/a/b")).status(); },
+      {"WriteNew",
+       [](Artifacts& a) { return Write(a, "models/new/dir/file", "content"); }},
+      {"Replace",
+       [](Artifacts& a) { return Write(a, "models/file", "another content"); }},
+      {"Upload",
+       [](Artifacts& a) {
+         return Upload(a, "models/new/file", "content in two parts");
+       }},
+      {"UploadOver",
+       [](Artifacts& a) {
+         return Upload(a, "models/file", "content in two parts");
+       }},
+      {"MoveFile",
+       [](Artifacts& a) {
+         return a.Move(Transfer("models/file", "outputs/a/b")).status();
+       },
        absl::StatusCode::kNotFound},
-      {"MoveOver", [](Artifacts& a) { return a.Move(Transfer("models/file", "models/run/1")).status(); },
+      {"MoveOver",
+       [](Artifacts& a) {
+         return a.Move(Transfer("models/file", "models/run/1")).status();
+       },
        absl::StatusCode::kNotFound},
-      {"MoveDirectory", [](Artifacts& a) { return a.Move(Transfer("models/run", "outputs/run")).status(); },
+      {"MoveDirectory",
+       [](Artifacts& a) {
+         return a.Move(Transfer("models/run", "outputs/run")).status();
+       },
        absl::StatusCode::kNotFound},
-      {"Copy", [](Artifacts& a) { return a.Copy(Transfer("models/file", "models/run/1"), Never).status(); }},
+      {"Copy",
+       [](Artifacts& a) {
+         return a.Copy(Transfer("models/file", "models/run/1"), Never).status();
+       }},
       {"DeleteFile", remove("models/file"), absl::StatusCode::kNotFound},
       {"DeleteDirectory", remove("models/run"), absl::StatusCode::kNotFound},
   };
 }
 
-void Describe(const fs::Dir& dir, const std::string& prefix, std::vector<std::string>& lines) {
+void Describe(const fs::Dir& dir, const std::string& prefix,
+              std::vector<std::string>& lines) {
   std::map<std::string, fs::EntryType> entries;
   EXPECT_TRUE(dir.ForEachEntry([&](absl::string_view name, fs::EntryType type) {
                    entries.emplace(name, type);
@@ -116,9 +153,11 @@ void Describe(const fs::Dir& dir, const std::string& prefix, std::vector<std::st
                   .ok());
   for (const auto& [name, type] : entries) {
     if (type == fs::EntryType::kDirectory) {
-      Describe(*dir.OpenDir(name).value(), absl::StrCat(prefix, name, "/"), lines);
+      Describe(*dir.OpenDir(name).value(), absl::StrCat(prefix, name, "/"),
+               lines);
     } else {
-      lines.push_back(absl::StrCat(prefix, name, "=", dir.ReadFile(name, 1 << 20).value().data));
+      lines.push_back(absl::StrCat(prefix, name, "=",
+                                   dir.ReadFile(name, 1 << 20).value().data));
     }
   }
 }
@@ -127,13 +166,19 @@ void Describe(const fs::Dir& dir, const std::string& prefix, std::vector<std::st
 class Disk {
  public:
   Disk() {
-    EXPECT_TRUE(catalog_.Commit(core::CreateChange{support::NewWorkspace("fraud")}).ok());
+    EXPECT_TRUE(
+        catalog_.Commit(core::CreateChange{support::NewWorkspace("fraud")})
+            .ok());
     const auto top = disk_.OpenTop();
-    for (const char* dir : {"fraud", "fraud/models", "fraud/outputs", "fraud/models/run", "fraud/models/run/sub"}) {
+    for (const char* dir : {"fraud", "fraud/models", "fraud/outputs",
+                            "fraud/models/run", "fraud/models/run/sub"}) {
       EXPECT_TRUE(top->MakeDir(dir).ok());
     }
-    for (const char* file : {"models/file", "models/run/1", "models/run/sub/2"}) {
-      EXPECT_TRUE(fs::WriteNewFile(*top, absl::StrCat("fraud/", file), absl::StrCat("old ", file)).ok());
+    for (const char* file :
+         {"models/file", "models/run/1", "models/run/sub/2"}) {
+      EXPECT_TRUE(fs::WriteNewFile(*top, absl::StrCat("fraud/", file),
+                                   absl::StrCat("old ", file))
+                      .ok());
     }
     disk_.SyncAll();
     Restart();
@@ -143,8 +188,11 @@ class Disk {
     health_ = std::make_shared<core::DiskHealth>();
     auto dir = std::make_unique<support::FaultDir>(disk_.OpenTop(), &faults_);
     artifacts_ = std::make_unique<Artifacts>(
-        &catalog_, std::make_unique<support::ObservedDir>(std::move(dir), observer_),
-        core::UploadOptions{.clock = disk_.clock(), .boot_id = absl::StrCat("boot ", boots_), .health = health_});
+        &catalog_,
+        std::make_unique<support::ObservedDir>(std::move(dir), observer_),
+        core::UploadOptions{.clock = disk_.clock(),
+                            .boot_id = absl::StrCat("boot ", boots_),
+                            .health = health_});
   }
   // Without a seed nothing that was not synced survives.
   void CutPower(int seed) {
@@ -154,7 +202,9 @@ class Disk {
     ++boots_;
     Restart();
   }
-  absl::Status Run(const Operation& operation) { return operation.run(*artifacts_); }
+  absl::Status Run(const Operation& operation) {
+    return operation.run(*artifacts_);
+  }
   Faults& faults() { return faults_; }
   support::DirObserver& observer() { return *observer_; }
   bool healthy() const { return health_->ok(); }
@@ -163,7 +213,9 @@ class Disk {
   std::string Describe() {
     std::vector<std::string> lines;
     for (const char* dir : {"models", "outputs"}) {
-      crash::Describe(*disk_.OpenTop()->OpenDir(absl::StrCat("fraud/", dir)).value(), absl::StrCat(dir, "/"), lines);
+      crash::Describe(
+          *disk_.OpenTop()->OpenDir(absl::StrCat("fraud/", dir)).value(),
+          absl::StrCat(dir, "/"), lines);
     }
     return absl::StrJoin(lines, "\n");
   }
@@ -173,14 +225,17 @@ class Disk {
     std::vector<std::string> lines;
     const auto dir = disk_.OpenTop()->OpenDir("fraud/.uploads");
     if (dir.ok()) crash::Describe(**dir, "", lines);
-    std::erase_if(lines, [](const std::string& line) { return absl::StartsWith(line, "id."); });
+    std::erase_if(lines, [](const std::string& line) {
+      return absl::StartsWith(line, "id.");
+    });
     return lines;
   }
 
  private:
   support::MemoryDisk disk_;
   Faults faults_;
-  const std::shared_ptr<support::DirObserver> observer_ = std::make_shared<support::DirObserver>();
+  const std::shared_ptr<support::DirObserver> observer_ =
+      std::make_shared<support::DirObserver>();
   catalog::MemoryCatalog catalog_;
   std::shared_ptr<core::DiskHealth> health_;
   std::unique_ptr<Artifacts> artifacts_;
@@ -210,7 +265,8 @@ class ArtifactCrashTest : public testing::TestWithParam<Operation> {
     EXPECT_THAT(disk.Leftovers(), IsEmpty());
   }
 
-  // One run in which the power goes at the `call`th change; returns whether it came to that.
+  // One run in which the power goes at the `call`th change; returns whether it
+  // came to that.
   bool CutAt(int call, int seed) {
     SCOPED_TRACE(testing::Message() << "call " << call << ", seed " << seed);
     Disk disk;
@@ -227,7 +283,8 @@ class ArtifactCrashTest : public testing::TestWithParam<Operation> {
     return cut;
   }
 
-  // One run in which the `call`th change fails; returns whether it came to that.
+  // One run in which the `call`th change fails; returns whether it came to
+  // that.
   bool FailAt(int call, Faults::Plan plan) {
     SCOPED_TRACE(testing::Message() << "call " << call << " " << plan.error);
     Disk disk;
@@ -239,7 +296,8 @@ class ArtifactCrashTest : public testing::TestWithParam<Operation> {
       EXPECT_EQ(disk.Describe(), after_);
     } else {
       EXPECT_THAT(disk.Describe(), AnyOf(before_, after_));
-      EXPECT_THAT(base::GetReason(status), AnyOf("IO_ERROR", "NO_SPACE")) << status;
+      EXPECT_THAT(base::GetReason(status), AnyOf("IO_ERROR", "NO_SPACE"))
+          << status;
     }
     Finish(disk);
     return disk.faults().happened();
@@ -248,7 +306,8 @@ class ArtifactCrashTest : public testing::TestWithParam<Operation> {
   std::string before_, after_;
 };
 
-TEST_P(ArtifactCrashTest, APowerCutLeavesTheOldFileOrTheNewOneWhateverSurvives) {
+TEST_P(ArtifactCrashTest,
+       APowerCutLeavesTheOldFileOrTheNewOneWhateverSurvives) {
   for (int seed = 0; seed <= kSeeds; ++seed) {
     for (int call = 1; CutAt(call, seed); ++call) ASSERT_LT(call, 1000);
   }
@@ -256,46 +315,59 @@ TEST_P(ArtifactCrashTest, APowerCutLeavesTheOldFileOrTheNewOneWhateverSurvives) 
 
 TEST_P(ArtifactCrashTest, AFailureLeavesTheOldFileOrTheNewOneAndIsTold) {
   const auto error = [](absl::StatusCode code, std::string reason) {
-    return base::MakeError(code, "a fault", {.reason = std::move(reason), .metadata = {{"path", "somewhere"}}});
+    return base::MakeError(
+        code, "a fault",
+        {.reason = std::move(reason), .metadata = {{"path", "somewhere"}}});
   };
   for (const absl::Status& told :
-       {error(absl::StatusCode::kInternal, "IO_ERROR"), error(absl::StatusCode::kResourceExhausted, "NO_SPACE")}) {
-    for (const Faults::Plan& plan : {Faults::Plan{.error = told}, Faults::Plan{.all_after = true, .error = told},
-                                     Faults::Plan{.count_reads = true, .error = told},
-                                     Faults::Plan{.all_after = true, .count_reads = true, .error = told},
-                                     Faults::Plan{.performed = true, .error = told}}) {
+       {error(absl::StatusCode::kInternal, "IO_ERROR"),
+        error(absl::StatusCode::kResourceExhausted, "NO_SPACE")}) {
+    for (const Faults::Plan& plan :
+         {Faults::Plan{.error = told},
+          Faults::Plan{.all_after = true, .error = told},
+          Faults::Plan{.count_reads = true, .error = told},
+          Faults::Plan{.all_after = true, .count_reads = true, .error = told},
+          Faults::Plan{.performed = true, .error = told}}) {
       for (int call = 1; FailAt(call, plan); ++call) ASSERT_LT(call, 1000);
     }
   }
 }
 
-// The second file goes into directories that the server knows to be durable, and does not sync again.
+// The second file goes into directories that the server knows to be durable,
+// and does not sync again.
 TEST(DurableDirectoriesTest, AreThereForEachFile) {
   Disk disk;
-  const Operation twice{"twice", [](Artifacts& a) {
-                          absl::Status written = Write(a, "models/new/dir/file", "content");
-                          return written.ok() ? Write(a, "models/new/dir/beside", "content") : written;
-                        }};
+  const Operation twice{
+      "twice", [](Artifacts& a) {
+        absl::Status written = Write(a, "models/new/dir/file", "content");
+        return written.ok() ? Write(a, "models/new/dir/beside", "content")
+                            : written;
+      }};
   ASSERT_TRUE(disk.Run(twice).ok());
   const std::string before = disk.Describe();
   disk.CutPower(0);
   EXPECT_EQ(disk.Describe(), before);
 }
 
-// It was known to be durable where it is again, and is not yet: a file that comes right now must not count on it.
+// It was known to be durable where it is again, and is not yet: a file that
+// comes right now must not count on it.
 TEST(DurableDirectoriesTest, AreNotBelievedOnceTheyWereMoved) {
   Disk disk;
   const auto move = [](absl::string_view from, absl::string_view to) {
-    return Operation{"move", [from, to](Artifacts& a) { return a.Move(Transfer(from, to)).status(); }};
+    return Operation{"move", [from, to](Artifacts& a) {
+                       return a.Move(Transfer(from, to)).status();
+                     }};
   };
   const auto write = [](absl::string_view path) {
-    return Operation{"write", [path](Artifacts& a) { return Write(a, path, "content"); }};
+    return Operation{
+        "write", [path](Artifacts& a) { return Write(a, path, "content"); }};
   };
   ASSERT_TRUE(disk.Run(write("models/run/file")).ok());
   ASSERT_TRUE(disk.Run(move("models/run", "outputs/run")).ok());
   bool renamed_back = false;
   disk.observer().SetBefore([&](absl::string_view call) {
-    if (call != "Sync fraud/models" || std::exchange(renamed_back, true)) return absl::OkStatus();
+    if (call != "Sync fraud/models" || std::exchange(renamed_back, true))
+      return absl::OkStatus();
     EXPECT_TRUE(disk.Run(write("models/run/beside")).ok());
     return absl::CancelledError("the power goes");
   });
@@ -304,7 +376,8 @@ TEST(DurableDirectoriesTest, AreNotBelievedOnceTheyWereMoved) {
   EXPECT_THAT(disk.Describe(), HasSubstr("models/run/beside=content"));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ArtifactCrashTest, testing::ValuesIn(Operations()),
+INSTANTIATE_TEST_SUITE_P(All, ArtifactCrashTest,
+                         testing::ValuesIn(Operations()),
                          [](const auto& info) { return info.param.name; });
 
 }  // namespace

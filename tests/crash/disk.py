@@ -1,4 +1,6 @@
-"""A disk that can be rebuilt as a power cut at any moment would have left it: see disk_log.cc."""
+"""A disk that can be rebuilt as a power cut at any moment would have left it: see
+disk_log.cc.
+"""
 
 import contextlib
 import os
@@ -12,9 +14,13 @@ from pathlib import Path
 from support.server import REPO
 
 DISK_LOG = REPO / "build/tools/disk_log"
-# How to make each file system, and how large it must be at least. Without discards, which the log does not know.
+# How to make each file system, and how large it must be at least. Without discards,
+# which the log does not know.
 FILE_SYSTEMS = {
-    "ext4": (["mkfs.ext4", "-q", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"], 64),
+    "ext4": (
+        ["mkfs.ext4", "-q", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"],
+        64,
+    ),
     "xfs": (["mkfs.xfs", "-q", "-K"], 320),
     "btrfs": (["mkfs.btrfs", "-q", "-K"], 128),
 }
@@ -46,11 +52,15 @@ def run(*command: object) -> None:
     except FileNotFoundError as error:
         raise Missing(f"{words[0]} is not installed") from error
     if result.returncode:
-        raise Missing(f"{' '.join(words)}: {result.stderr.strip() or result.stdout.strip()}")
+        raise Missing(
+            f"{' '.join(words)}: {result.stderr.strip() or result.stdout.strip()}"
+        )
 
 
 def place_for_images() -> str | None:
-    """A directory in memory if it has room: a loop device syncs its file, which on a busy disk takes seconds."""
+    """A directory in memory if it has room: a loop device syncs its file, which on a
+    busy disk takes seconds.
+    """
     with contextlib.suppress(OSError):
         memory = os.statvfs(_MEMORY)
         if memory.f_bavail * memory.f_frsize > _IMAGES_BYTES:
@@ -68,20 +78,25 @@ def make_image(file_system: str, image: Path) -> None:
 
 @contextlib.contextmanager
 def mounted(image: Path, directory: Path) -> Iterator[None]:
-    """Mounts the file system in `image`, which recovers from what interrupted it, and unmounts it."""
+    """Mounts the file system in `image`, which recovers from what interrupted it, and
+    unmounts it.
+    """
     directory.mkdir(exist_ok=True)
     run("mount", "-o", "loop", image, directory)
     try:
         yield
     finally:
-        # Lazily where somebody is still in it, who then failed already: no failure may leave a mount behind.
+        # Lazily where somebody is still in it, who then failed already: no failure may
+        # leave a mount behind.
         if subprocess.run(["umount", directory], capture_output=True).returncode:
             subprocess.run(["umount", "-l", directory], check=True)
 
 
 @contextlib.contextmanager
 def logged(image: Path, log: Path, directory: Path) -> Iterator[None]:
-    """Has `directory` hold the files `disk`, which is `image`, and `mark`, and logs what is written to them."""
+    """Has `directory` hold the files `disk`, which is `image`, and `mark`, and logs
+    what is written to them.
+    """
     directory.mkdir()
     process = subprocess.Popen([DISK_LOG, image, log, directory])
     try:
@@ -93,7 +108,8 @@ def logged(image: Path, log: Path, directory: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", directory], check=False, capture_output=True)
-        # The loop device lets go of the file a moment after the unmount of what is in it.
+        # The loop device lets go of the file a moment after the unmount of what is in
+        # it.
         try:
             process.wait(_DEADLINE_S)
         except subprocess.TimeoutExpired:

@@ -1,11 +1,13 @@
-// A FUSE file system with two files: `disk`, which a loop device can have below it, and `mark`. Everything written to
-// `disk`, every flush of it and everything written to `mark` goes to a log, in order, so that the disk can be rebuilt
-// as a power cut at any moment would have left it.
+// A FUSE file system with two files: `disk`, which a loop device can have below
+// it, and `mark`. Everything written to `disk`, every flush of it and
+// everything written to `mark` goes to a log, in order, so that the disk can be
+// rebuilt as a power cut at any moment would have left it.
 //
 // Usage: disk_log IMAGE LOG MOUNTPOINT
 //
-// A record of the log: one byte for its kind (W: a write, F: a flush, M: a mark), the offset and the size, 8 bytes each
-// in the order of the host, then the data.
+// A record of the log: one byte for its kind (W: a write, F: a flush, M: a
+// mark), the offset and the size, 8 bytes each in the order of the host, then
+// the data.
 
 #define FUSE_USE_VERSION 31
 #include <fcntl.h>
@@ -28,10 +30,13 @@ constexpr std::string_view kMark = "/mark";
 int image_fd = -1;
 int log_fd = -1;
 
-// One thread serves all requests, so records need no lock. A log with a hole is worth nothing: stop then.
+// One thread serves all requests, so records need no lock. A log with a hole is
+// worth nothing: stop then.
 void Append(char kind, uint64_t offset, const char* data, uint64_t size) {
-  const iovec parts[] = {
-      {&kind, 1}, {&offset, sizeof(offset)}, {&size, sizeof(size)}, {const_cast<char*>(data), kind == 'F' ? 0 : size}};
+  const iovec parts[] = {{&kind, 1},
+                         {&offset, sizeof(offset)},
+                         {&size, sizeof(size)},
+                         {const_cast<char*>(data), kind == 'F' ? 0 : size}};
   size_t whole = 0;
   for (const iovec& part : parts) whole += part.iov_len;
   if (::writev(log_fd, parts, 4) == static_cast<ssize_t>(whole)) return;
@@ -62,13 +67,15 @@ int Open(const char* path, fuse_file_info* info) {
   return 0;
 }
 
-int Read(const char* path, char* buffer, size_t size, off_t offset, fuse_file_info*) {
+int Read(const char* path, char* buffer, size_t size, off_t offset,
+         fuse_file_info*) {
   if (path != kDisk) return 0;
   const ssize_t count = ::pread(image_fd, buffer, size, offset);
   return count < 0 ? -errno : static_cast<int>(count);
 }
 
-int Write(const char* path, const char* data, size_t size, off_t offset, fuse_file_info*) {
+int Write(const char* path, const char* data, size_t size, off_t offset,
+          fuse_file_info*) {
   if (path == kMark) {
     Append('M', 0, data, size);
     return static_cast<int>(size);

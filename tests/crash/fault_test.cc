@@ -1,5 +1,6 @@
-// Each call of the real file system that changes something fails: the caller is told, nothing is half done, and the
-// catalog goes on unless it can no longer know what is on disk.
+// Each call of the real file system that changes something fails: the caller is
+// told, nothing is half done, and the catalog goes on unless it can no longer
+// know what is on disk.
 #include <unistd.h>
 
 #include <filesystem>
@@ -33,14 +34,20 @@ struct Way {
 };
 
 absl::Status Error(absl::StatusCode code, std::string reason) {
-  return base::MakeError(code, "a fault", {.reason = std::move(reason), .metadata = {{"path", "somewhere"}}});
+  return base::MakeError(
+      code, "a fault",
+      {.reason = std::move(reason), .metadata = {{"path", "somewhere"}}});
 }
 
-std::ostream& operator<<(std::ostream& out, const Way& way) { return out << way.name; }
+std::ostream& operator<<(std::ostream& out, const Way& way) {
+  return out << way.name;
+}
 
 const std::vector<Way>& Ways() {
-  static const absl::Status io_error = Error(absl::StatusCode::kInternal, "IO_ERROR");
-  static const absl::Status no_space = Error(absl::StatusCode::kResourceExhausted, "NO_SPACE");
+  static const absl::Status io_error =
+      Error(absl::StatusCode::kInternal, "IO_ERROR");
+  static const absl::Status no_space =
+      Error(absl::StatusCode::kResourceExhausted, "NO_SPACE");
   static const auto& ways = *new std::vector<Way>{
       {"IoErrorOnce", {.error = io_error}},
       {"IoErrorFromThenOn", {.all_after = true, .error = io_error}},
@@ -55,8 +62,11 @@ const std::vector<Way>& Ways() {
 class Base {
  public:
   explicit Base(bool portable) : portable_(portable) {
-    // In memory where possible: nothing here depends on the disk, and thousands of syncs would take minutes.
-    std::string path = std::filesystem::exists("/dev/shm") ? "/dev/shm/mlops-fault-XXXXXX" : "/tmp/mlops-fault-XXXXXX";
+    // In memory where possible: nothing here depends on the disk, and thousands
+    // of syncs would take minutes.
+    std::string path = std::filesystem::exists("/dev/shm")
+                           ? "/dev/shm/mlops-fault-XXXXXX"
+                           : "/tmp/mlops-fault-XXXXXX";
     path_ = ::mkdtemp(path.data());
     Fill([this] { return OpenDir(); }, shifted_.clock());
     Reopen();
@@ -67,7 +77,10 @@ class Base {
   // Opens the base by a catalog that is forgotten again.
   void TryReopen() {
     catalog_.reset();
-    FileCatalog::Open(OpenDir(), std::string(kBasePath), {.purge_delay = kPurgeDelay}).status().IgnoreError();
+    FileCatalog::Open(OpenDir(), std::string(kBasePath),
+                      {.purge_delay = kPurgeDelay})
+        .status()
+        .IgnoreError();
   }
   // What a crash leaves of a workspace being made.
   void MakeLeftover() {
@@ -75,16 +88,21 @@ class Base {
     ASSERT_TRUE(staging->MakeDir("leftover").ok());
     ASSERT_TRUE(staging->MakeDir("leftover/models").ok());
   }
-  absl::Status Run(const Operation& operation) { return operation.run(*catalog_, shifted_); }
+  absl::Status Run(const Operation& operation) {
+    return operation.run(*catalog_, shifted_);
+  }
   std::string Describe() { return crash::Describe(*catalog_, *OpenDir()); }
-  std::vector<std::string> Names(absl::string_view dir) { return crash::Names(*OpenDir(), dir); }
+  std::vector<std::string> Names(absl::string_view dir) {
+    return crash::Names(*OpenDir(), dir);
+  }
 
   Faults& faults() { return faults_; }
   bool healthy() const { return catalog_->healthy(); }
 
  private:
   std::unique_ptr<fs::Dir> OpenDir() {
-    return std::make_unique<FaultDir>(fs::OpenBaseDir(path_, {.portable = portable_}).value(), &faults_);
+    return std::make_unique<FaultDir>(
+        fs::OpenBaseDir(path_, {.portable = portable_}).value(), &faults_);
   }
 
   const bool portable_;
@@ -94,7 +112,8 @@ class Base {
   std::unique_ptr<catalog::FileCatalog> catalog_;
 };
 
-class FaultTest : public testing::TestWithParam<std::tuple<Operation, Way, bool>> {
+class FaultTest
+    : public testing::TestWithParam<std::tuple<Operation, Way, bool>> {
  protected:
   const Operation& operation() const { return std::get<0>(GetParam()); }
   bool portable() const { return std::get<2>(GetParam()); }
@@ -128,15 +147,18 @@ class FaultTest : public testing::TestWithParam<std::tuple<Operation, Way, bool>
       EXPECT_EQ(found, after_);
     } else {
       EXPECT_THAT(found, AnyOf(before_, after_));
-      EXPECT_THAT(base::GetReason(status), AnyOf("IO_ERROR", "NO_SPACE")) << status;
+      EXPECT_THAT(base::GetReason(status), AnyOf("IO_ERROR", "NO_SPACE"))
+          << status;
     }
   }
 
-  // Tried again it succeeds, and what the catalog says is what the next one reads.
+  // Tried again it succeeds, and what the catalog says is what the next one
+  // reads.
   void CheckGoesOn(Base& base) {
     const absl::Status again = base.Run(operation());
     if (base.healthy()) {
-      EXPECT_TRUE(again.ok() || again.code() == operation().already_done) << again;
+      EXPECT_TRUE(again.ok() || again.code() == operation().already_done)
+          << again;
       EXPECT_EQ(base.Describe(), after_);
     } else {
       EXPECT_FALSE(again.ok());
@@ -160,7 +182,8 @@ TEST(OpenFaultTest, FailsOrWorksAndHarmsNothing) {
     Base base(/*portable=*/false);
     const std::string before = base.Describe();
     Faults::Plan plan = way.plan;
-    for (plan.call = 1; plan.call == 1 || base.faults().happened(); ++plan.call) {
+    for (plan.call = 1; plan.call == 1 || base.faults().happened();
+         ++plan.call) {
       base.MakeLeftover();
       base.faults().Begin(plan);
       base.TryReopen();
@@ -173,9 +196,12 @@ TEST(OpenFaultTest, FailsOrWorksAndHarmsNothing) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, FaultTest,
-                         testing::Combine(testing::ValuesIn(Operations()), testing::ValuesIn(Ways()), testing::Bool()),
+                         testing::Combine(testing::ValuesIn(Operations()),
+                                          testing::ValuesIn(Ways()),
+                                          testing::Bool()),
                          [](const auto& info) {
-                           return std::get<0>(info.param).name + std::get<1>(info.param).name +
+                           return std::get<0>(info.param).name +
+                                  std::get<1>(info.param).name +
                                   (std::get<2>(info.param) ? "Portable" : "");
                          });
 

@@ -1,4 +1,5 @@
-// The power goes at each call of the file system that changes something, and nothing that was not synced need survive.
+// The power goes at each call of the file system that changes something, and
+// nothing that was not synced need survive.
 #include <map>
 #include <memory>
 #include <ostream>
@@ -30,9 +31,12 @@ struct Sequence {
   std::string name;
   std::vector<Operation> operations;
 };
-std::ostream& operator<<(std::ostream& out, const Sequence& sequence) { return out << sequence.name; }
+std::ostream& operator<<(std::ostream& out, const Sequence& sequence) {
+  return out << sequence.name;
+}
 
-// Each operation by itself, and some in a row, of which each finds what the one before left unsynced.
+// Each operation by itself, and some in a row, of which each finds what the one
+// before left unsynced.
 std::vector<Sequence> Sequences() {
   std::vector<Sequence> sequences;
   std::map<std::string, Operation> by_name;
@@ -41,7 +45,8 @@ std::vector<Sequence> Sequences() {
     by_name[operation.name] = operation;
   }
   Sequence row{"Row", {}};
-  for (const char* name : {"Create", "Replace", "Undelete", "Delete", "Adopt", "Sweep"}) {
+  for (const char* name :
+       {"Create", "Replace", "Undelete", "Delete", "Adopt", "Sweep"}) {
     row.operations.push_back(by_name[name]);
   }
   sequences.push_back(std::move(row));
@@ -56,8 +61,8 @@ class Disk {
     disk_.SyncAll();
   }
 
-  // Runs the operations until the power goes at the `call`th call that changes something, or until they end. Returns
-  // how many were acknowledged.
+  // Runs the operations until the power goes at the `call`th call that changes
+  // something, or until they end. Returns how many were acknowledged.
   size_t RunUntilCut(const std::vector<Operation>& operations, int call) {
     const auto catalog = Open(OpenBase()(), shifted_.clock());
     faults_.Begin({.call = call, .all_after = true, .reads_too = true});
@@ -71,7 +76,8 @@ class Disk {
 
   bool cut() const { return faults_.happened(); }
 
-  // What users find after the restart. Without a seed nothing that was not synced survives.
+  // What users find after the restart. Without a seed nothing that was not
+  // synced survives.
   std::string Restart(int seed) {
     std::mt19937 random(seed);
     disk_.CutPower([&] { return seed > 0 && random() % 2 == 0; });
@@ -80,15 +86,23 @@ class Disk {
     return Describe();
   }
 
-  std::string Describe() { return crash::Describe(*catalog_, *disk_.OpenTop()); }
+  std::string Describe() {
+    return crash::Describe(*catalog_, *disk_.OpenTop());
+  }
 
-  absl::Status Run(const Operation& operation) { return operation.run(*catalog_, shifted_); }
+  absl::Status Run(const Operation& operation) {
+    return operation.run(*catalog_, shifted_);
+  }
 
-  std::vector<std::string> Names(absl::string_view dir) { return crash::Names(*disk_.OpenTop(), dir); }
+  std::vector<std::string> Names(absl::string_view dir) {
+    return crash::Names(*disk_.OpenTop(), dir);
+  }
 
  private:
   crash::OpenBase OpenBase() {
-    return [this] { return std::make_unique<FaultDir>(disk_.OpenTop(), &faults_); };
+    return [this] {
+      return std::make_unique<FaultDir>(disk_.OpenTop(), &faults_);
+    };
   }
 
   MemoryDisk disk_;
@@ -107,10 +121,13 @@ class PowerCutTest : public testing::TestWithParam<Sequence> {
       states_.push_back(disk.Describe());
       ASSERT_NE(states_.back(), *(states_.end() - 2));
     }
-    for (const std::string& state : states_) ASSERT_THAT(state, Not(HasSubstr("TORN")));
+    for (const std::string& state : states_)
+      ASSERT_THAT(state, Not(HasSubstr("TORN")));
   }
 
-  const std::vector<Operation>& operations() const { return GetParam().operations; }
+  const std::vector<Operation>& operations() const {
+    return GetParam().operations;
+  }
 
   // One run that is cut off; returns whether it was.
   bool CutAt(int call, int seed) {
@@ -135,14 +152,16 @@ class PowerCutTest : public testing::TestWithParam<Sequence> {
     EXPECT_THAT(disk.Names(".staging"), IsEmpty());
   }
 
-  std::vector<std::string> states_;  // Before the first operation and after each.
+  // Before the first operation and after each.
+  std::vector<std::string> states_;
 };
 
 TEST_P(PowerCutTest, LeavesTheOldStateOrTheNewOneWhenNothingUnsyncedSurvives) {
   for (int call = 1; CutAt(call, 0); ++call) ASSERT_LT(call, 1000);
 }
 
-TEST_P(PowerCutTest, LeavesTheOldStateOrTheNewOneWhicheverPartOfTheUnsyncedSurvives) {
+TEST_P(PowerCutTest,
+       LeavesTheOldStateOrTheNewOneWhicheverPartOfTheUnsyncedSurvives) {
   for (int seed = 1; seed <= kSeeds; ++seed) {
     for (int call = 1; CutAt(call, seed); ++call) ASSERT_LT(call, 1000);
   }

@@ -1,8 +1,10 @@
-"""Cuts the power at the writes of a disk, and kills servers under load; looks for acknowledged changes that are lost.
+"""Cuts the power at the writes of a disk, and kills servers under load; looks for
+acknowledged changes that are lost.
 
-Run by `make crash`. The disk is a file below a loop device that logs every write and flush (disk_log.cc), with ext4,
-xfs and btrfs on it in turn. A state is the disk after one flush with none, a random half or all of the writes that
-followed before the next one. Each is mounted and served by a fresh workspaced, which must serve what had been
+Run by `make crash`. The disk is a file below a loop device that logs every write and
+flush (disk_log.cc), with ext4, xfs and btrfs on it in turn. A state is the disk after
+one flush with none, a random half or all of the writes that followed before the next
+one. Each is mounted and served by a fresh workspaced, which must serve what had been
 acknowledged, whole and under one name.
 """
 
@@ -32,7 +34,9 @@ _INSIDE = "MLOPS_CRASH_INSIDE"
 
 @dataclass(frozen=True)
 class Cut:
-    """Where the power is cut: what had reached the disk for sure, and which writes were under way."""
+    """Where the power is cut: what had reached the disk for sure, and which writes were
+    under way.
+    """
 
     end: int  # Of the records before the cut.
     flushed: int  # Of those before the last flush.
@@ -42,7 +46,9 @@ class Cut:
 def cuts_of(records: list[Record]) -> list[Cut]:
     """Every crash state: between each two flushes, and after the last."""
     flushes = [i + 1 for i, record in enumerate(records) if record.kind == "F"]
-    spans = list(zip([0, *flushes], [*(end - 1 for end in flushes), len(records)], strict=True))
+    spans = list(
+        zip([0, *flushes], [*(end - 1 for end in flushes), len(records)], strict=True)
+    )
     return [
         Cut(end, start, mode)
         for start, end in spans
@@ -53,7 +59,9 @@ def cuts_of(records: list[Record]) -> list[Cut]:
 
 def lost_at(cut: Cut, records: list[Record], choices: random.Random) -> list[Record]:
     """The writes under way that reached the disk all the same, in their order."""
-    under_way = [record for record in records[cut.flushed : cut.end] if record.kind == "W"]
+    under_way = [
+        record for record in records[cut.flushed : cut.end] if record.kind == "W"
+    ]
     if cut.mode == "none":
         return []
     if cut.mode == "all":
@@ -66,12 +74,19 @@ def marks_before(records: list[Record], end: int) -> list[str]:
     return [record.data.decode() for record in records[:end] if record.kind == "M"]
 
 
-def record_workload(file_system: str, scratch: Path, args: argparse.Namespace) -> list[workload.Client]:
-    """Serves clients from a logged disk; leaves `start.img`, the disk before, and `log`."""
+def record_workload(
+    file_system: str, scratch: Path, args: argparse.Namespace
+) -> list[workload.Client]:
+    """Serves clients from a logged disk; leaves `start.img`, the disk before, and
+    `log`.
+    """
     image, front = scratch / "disk.img", scratch / "front"
     disk.make_image(file_system, image)
     disk.copy_image(image, scratch / "start.img")
-    clients = [workload.Client(i, random.Random(f"{args.seed} {i}")) for i in range(args.clients)]
+    clients = [
+        workload.Client(i, random.Random(f"{args.seed} {i}"))
+        for i in range(args.clients)
+    ]
     with (
         disk.logged(image, scratch / "log", front),
         disk.mounted(front / "disk", scratch / "m"),
@@ -82,16 +97,23 @@ def record_workload(file_system: str, scratch: Path, args: argparse.Namespace) -
     return clients
 
 
-def check(image: Path, scratch: Path, clients: list[workload.Client], marks: list[str]) -> list[str]:
+def check(
+    image: Path, scratch: Path, clients: list[workload.Client], marks: list[str]
+) -> list[str]:
     """Mounts `image` and serves it; returns what is wrong."""
-    with disk.mounted(image, scratch / "m"), Server(scratch / "m/base", "--log-calls", "off") as server:
+    with (
+        disk.mounted(image, scratch / "m"),
+        Server(scratch / "m/base", "--log-calls", "off") as server,
+    ):
         return workload.problems_of(server, clients, marks)
 
 
 def cut_power(file_system: str, args: argparse.Namespace) -> bool:
     """Replays crash states of one file system; returns whether all were good."""
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="mlops-", dir=disk.place_for_images()) as directory:
+    with tempfile.TemporaryDirectory(
+        prefix="mlops-", dir=disk.place_for_images()
+    ) as directory:
         scratch = Path(directory)
         clients = record_workload(file_system, scratch, args)
         records = disk.read_log(scratch / "log")
@@ -105,21 +127,37 @@ def cut_power(file_system: str, args: argparse.Namespace) -> bool:
             flush=True,
         )
         if not _notices_loss(scratch, clients, records):
-            print(f"{file_system}: the check accepts an empty disk after the last acknowledgement", flush=True)
+            print(
+                f"{file_system}: the check accepts an empty disk after the last acknowledgement",
+                flush=True,
+            )
             return False
         checked, bad = 0, 0
-        while checked < len(chosen) and (not args.seconds or time.monotonic() - begun < args.seconds):
+        while checked < len(chosen) and (
+            not args.seconds or time.monotonic() - begun < args.seconds
+        ):
             batch = chosen[checked : checked + _BATCH]
             bad += _check_batch(file_system, scratch, clients, records, batch, choices)
             checked += len(batch)
-    print(f"{file_system}: {checked} states in {time.monotonic() - begun:.0f} s, {bad} bad", flush=True)
+    print(
+        f"{file_system}: {checked} states in {time.monotonic() - begun:.0f} s, {bad} bad",
+        flush=True,
+    )
     return bad == 0
 
 
-def _notices_loss(scratch: Path, clients: list[workload.Client], records: list[Record]) -> bool:
-    """Whether the check refuses a disk on which everything is lost, so that one that accepts all is noticed."""
+def _notices_loss(
+    scratch: Path, clients: list[workload.Client], records: list[Record]
+) -> bool:
+    """Whether the check refuses a disk on which everything is lost, so that one that
+    accepts all is noticed.
+    """
     disk.copy_image(scratch / "start.img", scratch / "state.img")
-    return bool(check(scratch / "state.img", scratch, clients, marks_before(records, len(records))))
+    return bool(
+        check(
+            scratch / "state.img", scratch, clients, marks_before(records, len(records))
+        )
+    )
 
 
 def _check_batch(
@@ -130,7 +168,8 @@ def _check_batch(
     batch: list[Cut],
     choices: random.Random,
 ) -> int:
-    # The disk grows from flush to flush, so the states of a batch are made in their order.
+    # The disk grows from flush to flush, so the states of a batch are made in their
+    # order.
     durable, state = scratch / "durable.img", scratch / "state.img"
     disk.copy_image(scratch / "start.img", durable)
     written, bad = 0, 0
@@ -147,7 +186,10 @@ def _check_batch(
             problems = [f"is not served: {problem}"]
         bad += bool(problems)
         for problem in problems:
-            print(f"{file_system}: record {cut.end} of {len(records)}, {cut.mode} of the rest: {problem}", flush=True)
+            print(
+                f"{file_system}: record {cut.end} of {len(records)}, {cut.mode} of the rest: {problem}",
+                flush=True,
+            )
     return bad
 
 
@@ -160,7 +202,9 @@ def kill(args: argparse.Namespace) -> bool:
 
 
 def cut_power_on_all(args: argparse.Namespace) -> bool:
-    """Replays crash states on each file system that this machine has; says which are skipped."""
+    """Replays crash states on each file system that this machine has; says which are
+    skipped.
+    """
     good = True
     for file_system in args.file_systems:
         try:
@@ -172,13 +216,39 @@ def cut_power_on_all(args: argparse.Namespace) -> bool:
 
 def main() -> int:
     """Prints what was found; returns 1 if anything was lost."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--states", type=int, default=60, help="crash states of each file system; 0 means every one")
-    parser.add_argument("--seconds", type=float, default=120, help="for each file system, about; 0 means no limit")
-    parser.add_argument("--changes", type=int, default=40, help="changes that each client makes")
-    parser.add_argument("--clients", type=int, default=3, help="clients that make changes at once")
-    parser.add_argument("--kills", type=int, default=100, help="how often to kill a server; 0 means never")
-    parser.add_argument("--file-systems", nargs="+", choices=disk.FILE_SYSTEMS, default=list(disk.FILE_SYSTEMS))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--states",
+        type=int,
+        default=60,
+        help="crash states of each file system; 0 means every one",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=120,
+        help="for each file system, about; 0 means no limit",
+    )
+    parser.add_argument(
+        "--changes", type=int, default=40, help="changes that each client makes"
+    )
+    parser.add_argument(
+        "--clients", type=int, default=3, help="clients that make changes at once"
+    )
+    parser.add_argument(
+        "--kills",
+        type=int,
+        default=100,
+        help="how often to kill a server; 0 means never",
+    )
+    parser.add_argument(
+        "--file-systems",
+        nargs="+",
+        choices=disk.FILE_SYSTEMS,
+        default=list(disk.FILE_SYSTEMS),
+    )
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     args = parser.parse_args()
     if _INSIDE in os.environ:
@@ -191,14 +261,25 @@ def main() -> int:
 
 
 def _cut_power_in_a_namespace(seed: int) -> bool:
-    """Runs this script in a mount namespace of its own, so that no mount is left whatever happens."""
+    """Runs this script in a mount namespace of its own, so that no mount is left
+    whatever happens.
+    """
     try:
         disk.require_root_and_loop()
         disk.run("unshare", "-m", "true")
     except Missing as problem:
         print(f"power cuts: skipped: {problem}", flush=True)
         return True
-    command = ["unshare", "-m", "--propagation", "private", sys.executable, *sys.argv, "--seed", str(seed)]
+    command = [
+        "unshare",
+        "-m",
+        "--propagation",
+        "private",
+        sys.executable,
+        *sys.argv,
+        "--seed",
+        str(seed),
+    ]
     return subprocess.run(command, env={**os.environ, _INSIDE: "1"}).returncode == 0
 
 

@@ -27,9 +27,12 @@ constexpr absl::string_view kGone = "gone";
 constexpr absl::string_view kPlain = "plain";
 constexpr int64_t kMaxBytes = 1 << 20;
 
-ProjectName Name(absl::string_view text) { return ProjectName::Parse(text).value(); }
+ProjectName Name(absl::string_view text) {
+  return ProjectName::Parse(text).value();
+}
 
-Workspace NewWorkspace(absl::string_view project, absl::string_view experiment) {
+Workspace NewWorkspace(absl::string_view project,
+                       absl::string_view experiment) {
   const absl::Time time = absl::FromUnixSeconds(1'600'000'000);
   return {.project = Name(project),
           .uid = absl::StrCat(project, "-uid"),
@@ -40,7 +43,8 @@ Workspace NewWorkspace(absl::string_view project, absl::string_view experiment) 
 }
 
 // One directory as text; of sub-directories all that is in them.
-void DescribeFiles(const fs::Dir& dir, const std::string& prefix, std::vector<std::string>& lines) {
+void DescribeFiles(const fs::Dir& dir, const std::string& prefix,
+                   std::vector<std::string>& lines) {
   std::map<std::string, fs::EntryType> entries;
   EXPECT_TRUE(dir.ForEachEntry([&](absl::string_view name, fs::EntryType type) {
                    entries.emplace(name, type);
@@ -63,20 +67,24 @@ void DescribeFiles(const fs::Dir& dir, const std::string& prefix, std::vector<st
 }
 
 // A workspace that lies in `path`, of which the catalog says `workspace`.
-std::string DescribeWorkspace(const Workspace& workspace, const fs::Dir& base, const std::string& path) {
-  std::vector<std::string> lines = {
-      absl::StrCat(workspace.delete_time ? "deleted " : "workspace ", workspace.project.str(), " uid=", workspace.uid,
-                   " experiment=", workspace.settings.mlflow_experiment_id.value_or("none"))};
+std::string DescribeWorkspace(const Workspace& workspace, const fs::Dir& base,
+                              const std::string& path) {
+  std::vector<std::string> lines = {absl::StrCat(
+      workspace.delete_time ? "deleted " : "workspace ",
+      workspace.project.str(), " uid=", workspace.uid, " experiment=",
+      workspace.settings.mlflow_experiment_id.value_or("none"))};
   const auto dir = base.OpenDir(path);
   if (!dir.ok()) return absl::StrCat(lines.front(), ": TORN: no directory");
   DescribeFiles(**dir, "  ", lines);
   for (absl::string_view name : core::kDirectories) {
-    if (std::find(lines.begin(), lines.end(), absl::StrCat("  ", name, "/")) == lines.end()) {
+    if (std::find(lines.begin(), lines.end(), absl::StrCat("  ", name, "/")) ==
+        lines.end()) {
       lines.push_back(absl::StrCat("TORN: no ", name));
     }
   }
   const auto record = (*dir)->ReadFile(core::layout::kRecord, kMaxBytes);
-  if (!record.ok() || core::RecordEtag(record->data) != workspace.etag) lines.push_back("TORN: another record");
+  if (!record.ok() || core::RecordEtag(record->data) != workspace.etag)
+    lines.push_back("TORN: another record");
   return absl::StrJoin(lines, "\n");
 }
 
@@ -86,8 +94,10 @@ std::string DescribePlain(const std::string& name, const fs::Dir& base) {
   if (!dir.ok()) return absl::StrCat(lines.front(), ": TORN");
   DescribeFiles(**dir, "  ", lines);
   for (absl::string_view directory : core::kDirectories) {
-    const auto it = std::find(lines.begin(), lines.end(), absl::StrCat("  ", directory, "/"));
-    const bool empty = it != lines.end() && (it + 1 == lines.end() || !absl::StartsWith(*(it + 1), *it));
+    const auto it = std::find(lines.begin(), lines.end(),
+                              absl::StrCat("  ", directory, "/"));
+    const bool empty = it != lines.end() && (it + 1 == lines.end() ||
+                                             !absl::StartsWith(*(it + 1), *it));
     if (empty) lines.erase(it);
   }
   return absl::StrJoin(lines, "\n");
@@ -98,44 +108,64 @@ absl::Status Sweep(FileCatalog& catalog, ShiftedClock& clock) {
   while (true) {
     const auto more = catalog.SweepTrash(3);
     if (!more.ok()) return more.status();
-    if (!*more) return catalog.healthy() ? absl::OkStatus() : absl::InternalError("can no longer write");
+    if (!*more)
+      return catalog.healthy() ? absl::OkStatus()
+                               : absl::InternalError("can no longer write");
   }
 }
 
 absl::Status Replace(FileCatalog& catalog, ShiftedClock&) {
   const core::ReplaceChange change{
       .workspace = NewWorkspace(kFraud, "new"),
-      .expected_etag = core::RecordEtag(core::EncodeWorkspace(NewWorkspace(kFraud, "old")))};
+      .expected_etag =
+          core::RecordEtag(core::EncodeWorkspace(NewWorkspace(kFraud, "old")))};
   return catalog.Commit(change).status();
 }
 
 }  // namespace
 
 ShiftedClock::ShiftedClock(base::Clock clock)
-    : clock_(std::move(clock)), shift_(std::make_shared<absl::Duration>(absl::ZeroDuration())) {}
+    : clock_(std::move(clock)),
+      shift_(std::make_shared<absl::Duration>(absl::ZeroDuration())) {}
 
 base::Clock ShiftedClock::clock() const {
   return [clock = clock_, shift = shift_] { return clock() + *shift; };
 }
 
-std::ostream& operator<<(std::ostream& out, const Operation& operation) { return out << operation.name; }
+std::ostream& operator<<(std::ostream& out, const Operation& operation) {
+  return out << operation.name;
+}
 
 const std::vector<Operation>& Operations() {
   static const auto& operations = *new std::vector<Operation>{
       {"Create",
-       [](auto& catalog, auto&) { return catalog.Commit(core::CreateChange{NewWorkspace("new", "first")}).status(); },
+       [](auto& catalog, auto&) {
+         return catalog.Commit(core::CreateChange{NewWorkspace("new", "first")})
+             .status();
+       },
        absl::StatusCode::kAlreadyExists},
       {"Adopt",
-       [](auto& catalog, auto&) { return catalog.Commit(core::CreateChange{NewWorkspace(kPlain, "first")}).status(); },
+       [](auto& catalog, auto&) {
+         return catalog
+             .Commit(core::CreateChange{NewWorkspace(kPlain, "first")})
+             .status();
+       },
        absl::StatusCode::kAlreadyExists},
       {"Replace", Replace, absl::StatusCode::kAborted},
-      {"Delete", [](auto& catalog, auto&) { return catalog.Commit(core::DeleteChange{Name(kFraud)}).status(); },
+      {"Delete",
+       [](auto& catalog, auto&) {
+         return catalog.Commit(core::DeleteChange{Name(kFraud)}).status();
+       },
        absl::StatusCode::kNotFound},
-      {"Undelete", [](auto& catalog, auto&) { return catalog.Commit(core::UndeleteChange{Name(kGone)}).status(); },
+      {"Undelete",
+       [](auto& catalog, auto&) {
+         return catalog.Commit(core::UndeleteChange{Name(kGone)}).status();
+       },
        absl::StatusCode::kNotFound},
       {"Purge",
        [](auto& catalog, auto&) {
-         return catalog.Commit(core::PurgeChange{Name(kGone), "gone-uid"}).status();
+         return catalog.Commit(core::PurgeChange{Name(kGone), "gone-uid"})
+             .status();
        },
        absl::StatusCode::kNotFound},
       {"Sweep", Sweep, absl::StatusCode::kOk},
@@ -148,41 +178,56 @@ void Fill(const OpenBase& open_base, const base::Clock& clock) {
   ASSERT_NE(catalog, nullptr);
   const auto base = open_base();
   for (absl::string_view project : {kBystander, kFraud, kGone}) {
-    ASSERT_TRUE(catalog->Commit(core::CreateChange{NewWorkspace(project, "old")}).ok());
-    ASSERT_TRUE(fs::WriteNewFile(*base, absl::StrCat(project, "/models/model.bin"), "weights").ok());
-    ASSERT_TRUE(fs::WriteNewFile(*base, absl::StrCat(project, "/notes.txt"), "a note").ok());
+    ASSERT_TRUE(
+        catalog->Commit(core::CreateChange{NewWorkspace(project, "old")}).ok());
+    ASSERT_TRUE(fs::WriteNewFile(*base,
+                                 absl::StrCat(project, "/models/model.bin"),
+                                 "weights")
+                    .ok());
+    ASSERT_TRUE(
+        fs::WriteNewFile(*base, absl::StrCat(project, "/notes.txt"), "a note")
+            .ok());
   }
   ASSERT_TRUE(catalog->Commit(core::DeleteChange{Name(kGone)}).ok());
   ASSERT_TRUE(base->MakeDir(kPlain).ok());
   ASSERT_TRUE(base->MakeDir(absl::StrCat(kPlain, "/models")).ok());
-  ASSERT_TRUE(fs::WriteNewFile(*base, absl::StrCat(kPlain, "/models/model.bin"), "weights").ok());
+  ASSERT_TRUE(fs::WriteNewFile(*base, absl::StrCat(kPlain, "/models/model.bin"),
+                               "weights")
+                  .ok());
   ASSERT_TRUE(catalog->RefreshNames().ok());
 }
 
-std::unique_ptr<FileCatalog> Open(std::unique_ptr<fs::Dir> base, const base::Clock& clock) {
-  auto catalog = FileCatalog::Open(std::move(base), std::string(kBasePath),
-                                   {.purge_delay = kPurgeDelay,
-                                    .clock = clock,
-                                    .steady_clock = [clock] { return clock() - absl::UnixEpoch(); },
-                                    .load_threads = 1});
+std::unique_ptr<FileCatalog> Open(std::unique_ptr<fs::Dir> base,
+                                  const base::Clock& clock) {
+  auto catalog = FileCatalog::Open(
+      std::move(base), std::string(kBasePath),
+      {.purge_delay = kPurgeDelay,
+       .clock = clock,
+       .steady_clock = [clock] { return clock() - absl::UnixEpoch(); },
+       .load_threads = 1});
   EXPECT_TRUE(catalog.ok()) << catalog.status();
   return catalog.ok() ? *std::move(catalog) : nullptr;
 }
 
 std::string Describe(FileCatalog& catalog, const fs::Dir& base) {
   EXPECT_TRUE(catalog.RefreshNames().ok());
-  for (const ProjectName& project : catalog.NextProjects(1000)) catalog.RefreshRecord(project);
+  for (const ProjectName& project : catalog.NextProjects(1000))
+    catalog.RefreshRecord(project);
   const auto page = catalog.List({.page_size = 1000, .show_deleted = true});
   if (!page.ok()) return page.status().ToString();
   std::vector<std::string> texts;
-  std::set<std::string> projects(page->unreachable.begin(), page->unreachable.end());
-  for (const std::string& project : page->unreachable) texts.push_back(absl::StrCat("TORN: cannot read ", project));
+  std::set<std::string> projects(page->unreachable.begin(),
+                                 page->unreachable.end());
+  for (const std::string& project : page->unreachable)
+    texts.push_back(absl::StrCat("TORN: cannot read ", project));
   for (const core::WorkspacePtr& workspace : page->workspaces) {
     if (!workspace->delete_time) projects.insert(workspace->project.str());
-    texts.push_back(DescribeWorkspace(*workspace, base, workspace->root_path.substr(kBasePath.size() + 1)));
+    texts.push_back(DescribeWorkspace(
+        *workspace, base, workspace->root_path.substr(kBasePath.size() + 1)));
   }
   for (const std::string& name : Names(base, "")) {
-    if (ProjectName::IsValid(name) && !projects.contains(name)) texts.push_back(DescribePlain(name, base));
+    if (ProjectName::IsValid(name) && !projects.contains(name))
+      texts.push_back(DescribePlain(name, base));
   }
   return absl::StrJoin(texts, "\n");
 }

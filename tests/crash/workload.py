@@ -1,4 +1,6 @@
-"""Clients that change workspaces, and what may be there after a power cut, given what had been acknowledged."""
+"""Clients that change workspaces, and what may be there after a power cut, given what
+had been acknowledged.
+"""
 
 import base64
 import contextlib
@@ -19,7 +21,9 @@ Files = frozenset[tuple[str, str]]  # Path and content.
 
 @dataclass(frozen=True)
 class State:
-    """One project: its setting and files, if it is live, and those of the deleted ones, in order."""
+    """One project: its setting and files, if it is live, and those of the deleted ones,
+    in order.
+    """
 
     value: str | None = None
     files: Files = frozenset()
@@ -28,12 +32,17 @@ class State:
     def with_file(self, path: str, content: str | None) -> "State":
         """The state with this content at `path`; None: with nothing there."""
         others = {(other, text) for other, text in self.files if other != path}
-        return replace(self, files=frozenset(others if content is None else {*others, (path, content)}))
+        return replace(
+            self,
+            files=frozenset(others if content is None else {*others, (path, content)}),
+        )
 
 
 @dataclass(frozen=True)
 class Change:
-    """One call, and the states to which it leads; until it is acknowledged, each of them may be found."""
+    """One call, and the states to which it leads; until it is acknowledged, each of
+    them may be found.
+    """
 
     rpc: str
     request: Any
@@ -42,7 +51,10 @@ class Change:
 
 @dataclass
 class Client:
-    """Changes a project of its own. `states[i]` are those in which it may be while change i runs; the last is final."""
+    """Changes a project of its own.
+
+    `states[i]` are those in which it may be while change i runs; the last is final.
+    """
 
     number: int
     random: random.Random
@@ -53,7 +65,10 @@ class Client:
         return f"p{self.number}"
 
     def run(self, player: Player, changes: int, mark: Callable[[str], None]) -> None:
-        """Makes that many changes. Marks the beginning of each, and the end as soon as it is acknowledged."""
+        """Makes that many changes.
+
+        Marks the beginning of each, and the end as soon as it is acknowledged.
+        """
         state = State()
         for i in range(changes):
             change = self._choose(state, f"{self.number}.{i}")
@@ -72,15 +87,23 @@ class Client:
                 return self._undelete(state)
             request = {"project": self.project, "workspace": {"dvc_remote_path": value}}
             return Change("CreateWorkspace", request, [State(value, trash=state.trash)])
-        kind = choices.choices(["update", "write", "move", "remove", "delete"], [20, 35, 25, 8, 12])[0]
+        kind = choices.choices(
+            ["update", "write", "move", "remove", "delete"], [20, 35, 25, 8, 12]
+        )[0]
         if kind == "delete" and len(state.trash) < _MAX_TRASH:
             deleted = State(trash=(*state.trash, (state.value, state.files)))
-            return Change("DeleteWorkspace", {"project": self.project, "force": True}, [deleted])
+            return Change(
+                "DeleteWorkspace", {"project": self.project, "force": True}, [deleted]
+            )
         if kind == "move" and state.files:
             return self._move(state)
         if kind == "remove" and state.files:
             path = choices.choice(sorted(state.files))[0]
-            return Change("DeleteArtifact", {"project": self.project, "path": path}, [state.with_file(path, None)])
+            return Change(
+                "DeleteArtifact",
+                {"project": self.project, "path": path},
+                [state.with_file(path, None)],
+            )
         if kind == "update":
             request = {"workspace": {"project": self.project, "dvc_remote_path": value}}
             return Change("UpdateWorkspace", request, [replace(state, value=value)])
@@ -92,33 +115,55 @@ class Client:
     def _write(self, state: State, value: str) -> Change:
         path, content = self._path(), f"{value}\n" * self.random.choice([1, 100, 3000])
         data = base64.b64encode(content.encode()).decode()
-        request = [{"project": self.project, "path": path, "data": data, "finish": True}]
+        request = [
+            {"project": self.project, "path": path, "data": data, "finish": True}
+        ]
         return Change("WriteArtifact", request, [state.with_file(path, content)])
 
     def _move(self, state: State) -> Change:
-        (path, content), destination = self.random.choice(sorted(state.files)), self._path()
-        request = {"project": self.project, "path": path, "destination_path": destination}
+        (path, content), destination = (
+            self.random.choice(sorted(state.files)),
+            self._path(),
+        )
+        request = {
+            "project": self.project,
+            "path": path,
+            "destination_path": destination,
+        }
         if path == destination:
             return Change("MoveArtifact", request, [state])
-        # On btrfs, the two halves of a rename may reach the disk one after the other: both names, the same file.
+        # On btrfs, the two halves of a rename may reach the disk one after the other:
+        # both names, the same file.
         both = state.with_file(destination, content)
         return Change("MoveArtifact", request, [both, both.with_file(path, None)])
 
     def _undelete(self, state: State) -> Change:
         value, files = state.trash[-1]
-        return Change("UndeleteWorkspace", {"project": self.project}, [State(value, files, state.trash[:-1])])
+        return Change(
+            "UndeleteWorkspace",
+            {"project": self.project},
+            [State(value, files, state.trash[:-1])],
+        )
 
     def may_be(self, marks: list[str]) -> list[State]:
-        """The states in which the project may be found if the power was cut after these marks."""
+        """The states in which the project may be found if the power was cut after these
+        marks.
+        """
         mine = [mark.split() for mark in marks]
-        begun = sum(kind == "begin" and int(number) == self.number for kind, number, _ in mine)
-        ended = sum(kind == "end" and int(number) == self.number for kind, number, _ in mine)
+        begun = sum(
+            kind == "begin" and int(number) == self.number for kind, number, _ in mine
+        )
+        ended = sum(
+            kind == "end" and int(number) == self.number for kind, number, _ in mine
+        )
         if begun > ended:
             return self.states[ended]
         return self.states[ended - 1][-1:] if ended else [State()]
 
 
-def run(server: Server, clients: list[Client], changes: int, mark: Callable[[str], None]) -> None:
+def run(
+    server: Server, clients: list[Client], changes: int, mark: Callable[[str], None]
+) -> None:
     """Has all clients make their changes at once."""
     problems: list[BaseException] = []
 
@@ -143,7 +188,9 @@ def problems_of(server: Server, clients: list[Client], marks: list[str]) -> list
     return list(_find_problems(server, clients, marks))
 
 
-def _find_problems(server: Server, clients: list[Client], marks: list[str]) -> Iterator[str]:
+def _find_problems(
+    server: Server, clients: list[Client], marks: list[str]
+) -> Iterator[str]:
     found, unreachable = _read_states(server)
     if unreachable:
         yield f"cannot be read: {unreachable}"
@@ -165,31 +212,51 @@ def _find_problems(server: Server, clients: list[Client], marks: list[str]) -> I
 
 
 def _short(state: State) -> str:
-    files = {path: text.split("\n")[0] + f"({len(text)})" for path, text in sorted(state.files)}
+    files = {
+        path: text.split("\n")[0] + f"({len(text)})"
+        for path, text in sorted(state.files)
+    }
     return f"{state.value} {files} + {[value for value, _ in state.trash]}"
 
 
 def _read_states(server: Server) -> tuple[dict[str, State], list[str]]:
     with Python(server) as player:
-        outcome = player.call("ListWorkspaces", {"show_deleted": True, "page_size": 1000})
+        outcome = player.call(
+            "ListWorkspaces", {"show_deleted": True, "page_size": 1000}
+        )
     if outcome.error is not None:
         raise RuntimeError(str(outcome.error))
     page = outcome.responses[0]
     states: dict[str, State] = {}
-    for workspace in sorted(page.get("workspaces", []), key=lambda workspace: workspace.get("delete_time", "")):
+    for workspace in sorted(
+        page.get("workspaces", []),
+        key=lambda workspace: workspace.get("delete_time", ""),
+    ):
         project, value = workspace["project"], workspace["dvc_remote_path"]
         state = states.get(project, State())
         if "delete_time" in workspace:
             [root] = (server.base / ".trash").glob(f"*.{workspace['uid']}.{project}")
-            states[project] = replace(state, trash=(*state.trash, (value, _read_files(root))))
+            states[project] = replace(
+                state, trash=(*state.trash, (value, _read_files(root)))
+            )
         else:
-            states[project] = replace(state, value=value, files=_read_files(server.base / project))
+            states[project] = replace(
+                state, value=value, files=_read_files(server.base / project)
+            )
     return states, page.get("unreachable", [])
 
 
 def _read_files(root: Path) -> Files:
-    files = [path for name in _DIRECTORIES for path in (root / name).rglob("*") if path.is_file()]
-    return frozenset((str(path.relative_to(root)), path.read_text(errors="replace")) for path in files)
+    files = [
+        path
+        for name in _DIRECTORIES
+        for path in (root / name).rglob("*")
+        if path.is_file()
+    ]
+    return frozenset(
+        (str(path.relative_to(root)), path.read_text(errors="replace"))
+        for path in files
+    )
 
 
 @contextlib.contextmanager

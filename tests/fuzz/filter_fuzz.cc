@@ -1,4 +1,5 @@
-// A filter is what a client sends: whatever it is, it is refused with a position within it, or can be evaluated.
+// A filter is what a client sends: whatever it is, it is refused with a
+// position within it, or can be evaluated.
 #include <cstdint>
 #include <cstdlib>
 
@@ -9,10 +10,11 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace mlops::core;
-  static const Workspace& workspace =
-      *new Workspace{.project = *ProjectName::Parse("fraud"),
-                     .settings = {.mlflow_experiment_id = "17"},
-                     .metadata = Metadata::parse(R"({"a": 1, "b": {"c": [1, "x", null]}, "d": true, "e": "text"})")};
+  static const Workspace& workspace = *new Workspace{
+      .project = *ProjectName::Parse("fraud"),
+      .settings = {.mlflow_experiment_id = "17"},
+      .metadata = Metadata::parse(
+          R"({"a": 1, "b": {"c": [1, "x", null]}, "d": true, "e": "text"})")};
   const absl::string_view text(reinterpret_cast<const char*>(data), size);
   const auto filter = Filter::Parse(text);
   if (filter.ok()) {
@@ -21,6 +23,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   size_t position = 0;
   const auto info = mlops::base::GetErrorInfo(filter.status());
-  if (!info || !absl::SimpleAtoi(info->metadata.at("position"), &position) || position > size) std::abort();
+  if (!info || !absl::SimpleAtoi(info->metadata.at("position"), &position) ||
+      position > size)
+    std::abort();
   return 0;
 }

@@ -1,4 +1,5 @@
-// A page token is what a client sends: whatever it is, it is refused or is one that we could have made.
+// A page token is what a client sends: whatever it is, it is refused or is one
+// that we could have made.
 #include <cstdint>
 #include <cstdlib>
 #include <string>

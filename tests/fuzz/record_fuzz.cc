@@ -1,5 +1,6 @@
-// A workspace.yaml is what anybody wrote: whatever it is, it is refused or is read, a client can decode either answer,
-// and what was read comes back equal from what we write then.
+// A workspace.yaml is what anybody wrote: whatever it is, it is refused or is
+// read, a client can decode either answer, and what was read comes back equal
+// from what we write then.
 #include <cstdint>
 #include <cstdlib>
 
@@ -11,7 +12,8 @@
 
 namespace {
 
-// What a client gets must be text: gRPC's clients refuse a whole answer for one byte that is no UTF-8.
+// What a client gets must be text: gRPC's clients refuse a whole answer for one
+// byte that is no UTF-8.
 void CheckAnswer(const absl::StatusOr<mlops::core::Workspace>& read) {
   mlops::rpc::pb::Workspace message;
   if (read.ok()) {
@@ -19,31 +21,41 @@ void CheckAnswer(const absl::StatusOr<mlops::core::Workspace>& read) {
   } else if (!mlops::base::IsValidUtf8(read.status().message())) {
     std::abort();
   }
-  // The C++ runtime only warns of strings that are no UTF-8, when it parses them too; JSON it refuses.
+  // The C++ runtime only warns of strings that are no UTF-8, when it parses
+  // them too; JSON it refuses.
   std::string json;
-  if (!google::protobuf::util::MessageToJsonString(message, &json).ok() || !mlops::base::IsValidUtf8(json)) {
+  if (!google::protobuf::util::MessageToJsonString(message, &json).ok() ||
+      !mlops::base::IsValidUtf8(json)) {
     std::abort();
   }
   mlops::rpc::pb::Workspace back;
-  if (!google::protobuf::util::JsonStringToMessage(json, &back).ok()) std::abort();
-  if (back.SerializeAsString().size() != message.SerializeAsString().size()) std::abort();
+  if (!google::protobuf::util::JsonStringToMessage(json, &back).ok())
+    std::abort();
+  if (back.SerializeAsString().size() != message.SerializeAsString().size())
+    std::abort();
 }
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace mlops::core;
-  static const RecordPlace& place = *new RecordPlace{.project = *ProjectName::Parse("fraud"),
-                                                     .root_path = "/base/fraud",
-                                                     .file = "fraud/workspace.yaml",
-                                                     .modify_time = absl::FromUnixSeconds(1'700'000'000)};
+  static const RecordPlace& place =
+      *new RecordPlace{.project = *ProjectName::Parse("fraud"),
+                       .root_path = "/base/fraud",
+                       .file = "fraud/workspace.yaml",
+                       .modify_time = absl::FromUnixSeconds(1'700'000'000)};
   const absl::string_view text(reinterpret_cast<const char*>(data), size);
   const auto read = DecodeWorkspace(text, place);
   CheckAnswer(read);
-  if (nlohmann::json::parse(RecordAsJson(text, place.root_path)).contains("problem") == read.ok()) std::abort();
+  if (nlohmann::json::parse(RecordAsJson(text, place.root_path))
+          .contains("problem") == read.ok())
+    std::abort();
   if (!read.ok()) return 0;
   const auto again = DecodeWorkspace(EncodeWorkspace(*read), place);
-  if (!again.ok() || again->metadata != read->metadata || !(again->settings == read->settings)) std::abort();
-  if (again->uid != read->uid || again->create_time != read->create_time) std::abort();
+  if (!again.ok() || again->metadata != read->metadata ||
+      !(again->settings == read->settings))
+    std::abort();
+  if (again->uid != read->uid || again->create_time != read->create_time)
+    std::abort();
   return 0;
 }

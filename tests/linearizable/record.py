@@ -1,4 +1,6 @@
-"""Clients that call one server concurrently and record each call with its answer, for the checker in this directory."""
+"""Clients that call one server concurrently and record each call with its answer, for
+the checker in this directory.
+"""
 
 import json
 import random
@@ -18,7 +20,8 @@ from google.rpc import error_details_pb2, status_pb2
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 from mlops.workspace.v1 import workspace_service_pb2_grpc as pb_grpc
 
-# A project is called for so long; then the clients go on to new ones, so that each history stays short enough to check.
+# A project is called for so long; then the clients go on to new ones, so that each
+# history stays short enough to check.
 ROUND_S = 2.0
 _TIMEOUT_S = 30
 _START_TIMEOUT_S = 60
@@ -32,7 +35,8 @@ _WEIGHTS = {
     "Delete if": 4,
     "Undelete": 10,
 }
-# Errors that are answers; all others, such as one that leaves the outcome open, end the recording.
+# Errors that are answers; all others, such as one that leaves the outcome open, end the
+# recording.
 _ANSWERS = {"WORKSPACE_NOT_FOUND", "WORKSPACE_EXISTS", "ETAG_MISMATCH"}
 
 
@@ -52,7 +56,9 @@ class Caller:
     """Calls by operation. A context manager."""
 
     def __init__(self, socket: str) -> None:
-        self._channel = grpc.insecure_channel(f"unix:{quote(socket)}", [("grpc.enable_http_proxy", 0)])
+        self._channel = grpc.insecure_channel(
+            f"unix:{quote(socket)}", [("grpc.enable_http_proxy", 0)]
+        )
         self._stub = pb_grpc.WorkspaceServiceStub(self._channel)
 
     def __enter__(self) -> "Caller":
@@ -75,34 +81,53 @@ class Caller:
                 return _answer(self._stub.CreateWorkspace(request, timeout=_TIMEOUT_S))
             case "Ensure":
                 ensured = self._stub.EnsureWorkspace(
-                    pb.EnsureWorkspaceRequest(project=project, workspace=new), timeout=_TIMEOUT_S
+                    pb.EnsureWorkspaceRequest(project=project, workspace=new),
+                    timeout=_TIMEOUT_S,
                 )
                 return _answer(ensured.workspace, ensured.created)
             case "Get":
-                return _answer(self._stub.GetWorkspace(pb.GetWorkspaceRequest(project=project), timeout=_TIMEOUT_S))
+                return _answer(
+                    self._stub.GetWorkspace(
+                        pb.GetWorkspaceRequest(project=project), timeout=_TIMEOUT_S
+                    )
+                )
             case "Update":
-                changed = pb.Workspace(project=project, etag=etag, dvc_remote_path=value)
+                changed = pb.Workspace(
+                    project=project, etag=etag, dvc_remote_path=value
+                )
                 request = pb.UpdateWorkspaceRequest(workspace=changed)
                 return _answer(self._stub.UpdateWorkspace(request, timeout=_TIMEOUT_S))
             case "Delete":
-                request = pb.DeleteWorkspaceRequest(project=project, force=True, etag=etag)
-                return _answer(self._stub.DeleteWorkspace(request, timeout=_TIMEOUT_S).workspace)
+                request = pb.DeleteWorkspaceRequest(
+                    project=project, force=True, etag=etag
+                )
+                return _answer(
+                    self._stub.DeleteWorkspace(request, timeout=_TIMEOUT_S).workspace
+                )
             case "Undelete":
                 request = pb.UndeleteWorkspaceRequest(project=project)
-                return _answer(self._stub.UndeleteWorkspace(request, timeout=_TIMEOUT_S))
+                return _answer(
+                    self._stub.UndeleteWorkspace(request, timeout=_TIMEOUT_S)
+                )
         raise ValueError(rpc)
 
     def count_up(self, project: str) -> int:
-        """Adds one to the workspace's counter, on the condition of its etag; returns how many attempts that took."""
+        """Adds one to the workspace's counter, on the condition of its etag; returns
+        how many attempts that took.
+        """
         attempts = 0
         while True:
             attempts += 1
-            now = self._stub.GetWorkspace(pb.GetWorkspaceRequest(project=project), timeout=_TIMEOUT_S)
+            now = self._stub.GetWorkspace(
+                pb.GetWorkspaceRequest(project=project), timeout=_TIMEOUT_S
+            )
             metadata = struct_pb2.Struct()
             metadata["n"] = counter_of(now) + 1
             changed = pb.Workspace(project=project, etag=now.etag, metadata=metadata)
             try:
-                self._stub.UpdateWorkspace(pb.UpdateWorkspaceRequest(workspace=changed), timeout=_TIMEOUT_S)
+                self._stub.UpdateWorkspace(
+                    pb.UpdateWorkspaceRequest(workspace=changed), timeout=_TIMEOUT_S
+                )
                 return attempts
             except grpc.RpcError as error:
                 if answer_of(error).reason != "ETAG_MISMATCH":
@@ -110,7 +135,11 @@ class Caller:
 
     def counter(self, project: str) -> int:
         """Returns the workspace's counter."""
-        return counter_of(self._stub.GetWorkspace(pb.GetWorkspaceRequest(project=project), timeout=_TIMEOUT_S))
+        return counter_of(
+            self._stub.GetWorkspace(
+                pb.GetWorkspaceRequest(project=project), timeout=_TIMEOUT_S
+            )
+        )
 
 
 def counter_of(workspace: pb.Workspace) -> int:
@@ -119,7 +148,12 @@ def counter_of(workspace: pb.Workspace) -> int:
 
 
 def _answer(workspace: pb.Workspace, created: bool = False) -> Answer:
-    return Answer(value=workspace.dvc_remote_path, etag=workspace.etag, uid=workspace.uid, created=created)
+    return Answer(
+        value=workspace.dvc_remote_path,
+        etag=workspace.etag,
+        uid=workspace.uid,
+        created=created,
+    )
 
 
 def answer_of(error: grpc.RpcError) -> Answer:
@@ -128,7 +162,11 @@ def answer_of(error: grpc.RpcError) -> Answer:
     for detail in status_pb2.Status.FromString(details).details:
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.reason in _ANSWERS:
-            return Answer(info.reason, uid=info.metadata["uid"], current=info.metadata["current_etag"])
+            return Answer(
+                info.reason,
+                uid=info.metadata["uid"],
+                current=info.metadata["current_etag"],
+            )
     raise error
 
 
@@ -152,24 +190,35 @@ def record(load: Load, directory: Path) -> list[Path]:
 
 
 def count(load: Load, directory: Path) -> tuple[int, int, int]:
-    """Has the clients increment counters; returns how many they counted, the counters' sum, and all attempts."""
+    """Has the clients increment counters; returns how many they counted, the counters'
+    sum, and all attempts.
+    """
     projects = [f"counter-{i}" for i in range(load.projects)]
     with Caller(load.socket) as caller:
         for project in projects:
             caller.call("Ensure", project)
     files = [directory / f"counted-{i}.json" for i in range(load.processes)]
-    _run_processes(_count_process, [(load, i, projects, file) for i, file in enumerate(files)])
+    _run_processes(
+        _count_process, [(load, i, projects, file) for i, file in enumerate(files)]
+    )
     totals: Counter[str] = Counter()
     for file in files:
         totals.update(json.loads(file.read_text()))
     with Caller(load.socket) as caller:
-        return totals["counted"], sum(caller.counter(project) for project in projects), totals["attempts"]
+        return (
+            totals["counted"],
+            sum(caller.counter(project) for project in projects),
+            totals["attempts"],
+        )
 
 
 def _run_processes(target: Any, arguments: list[tuple[Any, ...]]) -> None:
     context = get_context("spawn")
     ready = context.Barrier(len(arguments))
-    processes = [context.Process(target=target, args=(ready, *args), daemon=True) for args in arguments]
+    processes = [
+        context.Process(target=target, args=(ready, *args), daemon=True)
+        for args in arguments
+    ]
     for process in processes:
         process.start()
     for process in processes:
@@ -203,18 +252,25 @@ def _record_process(ready: Barrier, load: Load, process: int, file: Path) -> Non
     start = time.monotonic()
     with Caller(load.socket) as caller:
         _run_threads(
-            load.threads, lambda i: lines[i].extend(_call_until_end(caller, load, process * load.threads + i, start))
+            load.threads,
+            lambda i: lines[i].extend(
+                _call_until_end(caller, load, process * load.threads + i, start)
+            ),
         )
     file.write_text("".join(json.dumps(line) + "\n" for part in lines for line in part))
 
 
-def _call_until_end(caller: Caller, load: Load, client: int, start: float) -> list[dict[str, Any]]:
+def _call_until_end(
+    caller: Caller, load: Load, client: int, start: float
+) -> list[dict[str, Any]]:
     choices = random.Random(f"{load.seed} {client}")
     etags: dict[str, str] = {}  # Those seen last, which may be stale.
     lines = []
     while (passed := time.monotonic() - start) < load.seconds:
         project = f"r{int(passed / ROUND_S)}-{choices.randrange(load.projects)}"
-        rpc, _, condition = choices.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0].partition(" ")
+        rpc, _, condition = choices.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[
+            0
+        ].partition(" ")
         value = f"v{client}.{len(lines)}"
         etag = etags.get(project, "") if condition else ""
         call = time.monotonic_ns()
@@ -228,7 +284,9 @@ def _call_until_end(caller: Caller, load: Load, client: int, start: float) -> li
     return lines
 
 
-def _count_process(ready: Barrier, load: Load, process: int, projects: list[str], file: Path) -> None:
+def _count_process(
+    ready: Barrier, load: Load, process: int, projects: list[str], file: Path
+) -> None:
     ready.wait(_START_TIMEOUT_S)
     end = time.monotonic() + load.seconds
     counted: Counter[str] = Counter()

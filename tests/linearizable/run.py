@@ -1,4 +1,5 @@
-"""Checks that a server's answers to concurrent clients are linearizable, and that no increment is lost.
+"""Checks that a server's answers to concurrent clients are linearizable, and that no
+increment is lost.
 
 Run by `make linearizable`; `--seconds 600` records for longer.
 """
@@ -18,13 +19,24 @@ CHECKER = REPO / "build/tools/linearizable"
 
 
 def main() -> int:
-    """Prints what was found; returns 1 if an answer cannot be explained or an increment is lost."""
+    """Prints what was found; returns 1 if an answer cannot be explained or an increment
+    is lost.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=40, help="how long to record")
-    parser.add_argument("--increment-seconds", type=float, default=15, help="how long to increment")
+    parser.add_argument(
+        "--increment-seconds", type=float, default=15, help="how long to increment"
+    )
     parser.add_argument("--processes", type=int, default=4, help="client processes")
-    parser.add_argument("--threads", type=int, default=2, help="clients in each process, with one connection")
-    parser.add_argument("--projects", type=int, default=2, help="projects called at once")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=2,
+        help="clients in each process, with one connection",
+    )
+    parser.add_argument(
+        "--projects", type=int, default=2, help="projects called at once"
+    )
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     args = parser.parse_args()
     # Kept for who wants to look at a history that is refused.
@@ -35,12 +47,25 @@ def main() -> int:
     with short_base() as base, Server(base, "--log-calls", "off") as server:
 
         def load(seconds: float) -> Load:
-            return Load(str(server.socket), seconds, args.processes, args.threads, args.projects, args.seed)
+            return Load(
+                str(server.socket),
+                seconds,
+                args.processes,
+                args.threads,
+                args.projects,
+                args.seed,
+            )
 
-        print(f"recording for {args.seconds:g} s, {args.projects} new projects every {ROUND_S:g} s", flush=True)
+        print(
+            f"recording for {args.seconds:g} s, {args.projects} new projects every {ROUND_S:g} s",
+            flush=True,
+        )
         files = record(load(args.seconds), results)
         counted, found, attempts = count(load(args.increment_seconds), results)
-    print(f"{counted} increments in {attempts} attempts: {counted - found} lost", flush=True)
+    print(
+        f"{counted} increments in {attempts} attempts: {counted - found} lost",
+        flush=True,
+    )
     checked = subprocess.run([CHECKER, "-report", results, *files])
     return 0 if checked.returncode == 0 and counted == found > 0 else 1
 

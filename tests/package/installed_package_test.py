@@ -1,4 +1,6 @@
-"""Installs client-cpp, builds its examples as an outside project does, and runs them against a real server."""
+"""Installs client-cpp, builds its examples as an outside project does, and runs them
+against a real server.
+"""
 
 import argparse
 import re
@@ -17,14 +19,26 @@ START_SECONDS = 30
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cmake", default="cmake")
-    parser.add_argument("--build", type=Path, required=True, help="build tree to install from")
+    parser.add_argument(
+        "--build", type=Path, required=True, help="build tree to install from"
+    )
     parser.add_argument("--compiler", default="c++")
-    parser.add_argument("--server", type=Path, help="workspaced; without it the examples are built but not run")
+    parser.add_argument(
+        "--server",
+        type=Path,
+        help="workspaced; without it the examples are built but not run",
+    )
     return parser.parse_args()
 
 
 def run(*command: str | Path) -> str:
-    done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    done = subprocess.run(
+        command,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
     if done.returncode != 0:
         raise AssertionError(f"{command} exited with {done.returncode}:\n{done.stdout}")
     return done.stdout
@@ -60,14 +74,31 @@ class InstalledPackage(unittest.TestCase):
         cls.prefix = cls.temp / "prefix"
         cls.binaries = cls.temp / "build"
         cmake = cls.arguments.cmake
-        run(cmake, "--install", cls.arguments.build, "--prefix", cls.prefix, "--component", "client-cpp")
-        project = shutil.copytree(SOURCE / "tests/package/consumer", cls.temp / "project")
+        run(
+            cmake,
+            "--install",
+            cls.arguments.build,
+            "--prefix",
+            cls.prefix,
+            "--component",
+            "client-cpp",
+        )
+        project = shutil.copytree(
+            SOURCE / "tests/package/consumer", cls.temp / "project"
+        )
         for example in (SOURCE / "client-cpp/examples").glob("*.cc"):
             shutil.copy(example, project)
         header = cls.prefix / "include/mlops/workspace_client.h"
         (project / "header_example.cc").write_text(example_of(header))
         run(
-            *(cmake, "-S", project, "-B", cls.binaries, f"-DCMAKE_PREFIX_PATH={cls.prefix}"),
+            *(
+                cmake,
+                "-S",
+                project,
+                "-B",
+                cls.binaries,
+                f"-DCMAKE_PREFIX_PATH={cls.prefix}",
+            ),
             f"-DCMAKE_CXX_COMPILER={cls.arguments.compiler}",
         )
         run(cmake, "--build", cls.binaries)
@@ -76,7 +107,12 @@ class InstalledPackage(unittest.TestCase):
         headers = sorted((self.prefix / "include").rglob("*.h"))
         names = [str(header.relative_to(self.prefix / "include")) for header in headers]
         self.assertEqual(
-            names, ["mlops/artifacts.h", "mlops/testing/fake_workspace_service.h", "mlops/workspace_client.h"]
+            names,
+            [
+                "mlops/artifacts.h",
+                "mlops/testing/fake_workspace_service.h",
+                "mlops/workspace_client.h",
+            ],
         )
         for header in headers:
             self.assertNotIn("workspace_service.pb.h", header.read_text())
@@ -85,9 +121,18 @@ class InstalledPackage(unittest.TestCase):
         share = self.prefix / "share/mlops-workspace"
         self.assertTrue((share / "mlops-workspace.binpb").is_file())
         protos = share / "proto"
-        names = [str(proto.relative_to(protos)) for proto in (protos / "mlops").rglob("*.proto")]
+        names = [
+            str(proto.relative_to(protos))
+            for proto in (protos / "mlops").rglob("*.proto")
+        ]
         self.assertIn("mlops/workspace/v1/workspace_service.proto", names)
-        run("protoc", "-I", protos, f"--descriptor_set_out={self.temp / 'contract.binpb'}", *names)
+        run(
+            "protoc",
+            "-I",
+            protos,
+            f"--descriptor_set_out={self.temp / 'contract.binpb'}",
+            *names,
+        )
 
     def test_fake_runs(self) -> None:
         self.assertEqual(run(self.binaries / "fake_example"), "SHUTTING_DOWN\n")
@@ -96,8 +141,16 @@ class InstalledPackage(unittest.TestCase):
         if self.arguments.server is None:
             self.skipTest("no --server")
         path = self.temp / "s"
-        command = [self.arguments.server, "--base", self.temp / "base", "--listen", f"unix:{path}"]
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [
+            self.arguments.server,
+            "--base",
+            self.temp / "base",
+            "--listen",
+            f"unix:{path}",
+        ]
+        server = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         try:
             wait_for(path, server)
             self.check_examples(f"unix:{path}", self.temp / "base")
@@ -111,11 +164,21 @@ class InstalledPackage(unittest.TestCase):
             self.assertIn("lora-finetuning keeps its runs in sqlite:///", output)
             self.assertIn('lora-finetuning {"stage":"dev"}', output)
         (base / "lora-finetuning" / "models" / "weights").write_bytes(b"12345")
-        self.assertIn("lora-finetuning: 1 files, 5 bytes, models 5", run(self.binaries / "watch_usage", address))
-        stored = run(self.binaries / "artifacts", address, "lora-finetuning", base / "lora-finetuning/models/weights")
+        self.assertIn(
+            "lora-finetuning: 1 files, 5 bytes, models 5",
+            run(self.binaries / "watch_usage", address),
+        )
+        stored = run(
+            self.binaries / "artifacts",
+            address,
+            "lora-finetuning",
+            base / "lora-finetuning/models/weights",
+        )
         self.assertIn("read 5 bytes, SHA-256 5994471abb01112afcc18159f6cc74b4", stored)
         self.assertIn("made ", run(self.binaries / "header_example", address))
-        self.assertIn("as expected: none such", run(self.binaries / "header_example", address))
+        self.assertIn(
+            "as expected: none such", run(self.binaries / "header_example", address)
+        )
 
 
 if __name__ == "__main__":

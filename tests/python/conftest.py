@@ -54,7 +54,9 @@ def directory() -> Iterator[Path]:
 def script(directory: Path) -> Script:
     """Runs a plain script in `directory` and returns what it printed."""
 
-    def run(code: str, *args: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+    def run(
+        code: str, *args: object, **environment: str
+    ) -> "subprocess.CompletedProcess[str]":
         (directory / "script.py").write_text(code)
         return subprocess.run(
             [sys.executable, "-W", "error", "script.py", *map(str, args)],

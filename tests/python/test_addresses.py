@@ -45,12 +45,16 @@ def test_only_parsed_loopback_is_local(address: str, local: bool) -> None:
         ("name:7", "name:7"),
     ],
 )
-def test_every_address_of_a_machine_is_reached_by_its_name(address: str, reached: str) -> None:
+def test_every_address_of_a_machine_is_reached_by_its_name(
+    address: str, reached: str
+) -> None:
     assert reachable(address, "host") == reached
 
 
 @pytest.mark.parametrize("address", [7, b"host:1", None])
 def test_an_address_is_text(address: object) -> None:
-    with pytest.raises(WorkspaceError, match="address: must be text, unix:PATH or HOST:PORT, not") as caught:
+    with pytest.raises(
+        WorkspaceError, match="address: must be text, unix:PATH or HOST:PORT, not"
+    ) as caught:
         check_address("address", address)  # type: ignore[arg-type]
     assert caught.value.details["reason"] == "FIELD_INVALID"

@@ -1,4 +1,6 @@
-"""Errors reach users as themselves: with a sentence, the operation, the workspace and the facts."""
+"""Errors reach users as themselves: with a sentence, the operation, the workspace and
+the facts.
+"""
 
 import pickle
 from collections.abc import Callable
@@ -60,11 +62,19 @@ def _error(operation: Operation, manager: WorkspaceManager) -> WorkspaceError:
     ],
 )
 def test_the_original_words(
-    operation: Operation, message: str, name: str, details: dict[str, str], manager: WorkspaceManager
+    operation: Operation,
+    message: str,
+    name: str,
+    details: dict[str, str],
+    manager: WorkspaceManager,
 ) -> None:
     manager.create_workspace("there")
     error = _error(operation, manager)
-    project = "there" if "-not" not in message and error.operation != "get_workspace" else "there-not"
+    project = (
+        "there"
+        if "-not" not in message and error.operation != "get_workspace"
+        else "there-not"
+    )
     assert (str(error), error.message) == (message, message)
     assert (error.operation, error.workspace) == (name, project)
     assert error.details.items() >= {**details, "project": project}.items()
@@ -72,19 +82,34 @@ def test_the_original_words(
 
 @pytest.mark.parametrize(
     "operation",
-    ["create_workspace", "get_workspace", "get_or_create_workspace", "get_workspace_status", "delete_workspace"],
+    [
+        "create_workspace",
+        "get_workspace",
+        "get_or_create_workspace",
+        "get_workspace_status",
+        "delete_workspace",
+    ],
 )
 def test_a_bad_name_is_refused(operation: str, manager: WorkspaceManager) -> None:
     for name in ("../x", "a/b", ".hidden", "", "x" * 64, "a\n", "a b", "é", "-a", "a."):
         error = _error(lambda m, name=name: getattr(m, operation)(name), manager)
         assert error.operation == operation
-        assert (error.details["reason"], error.details["code"]) == ("FIELD_INVALID", "INVALID_ARGUMENT")
+        assert (error.details["reason"], error.details["code"]) == (
+            "FIELD_INVALID",
+            "INVALID_ARGUMENT",
+        )
         assert error.details["field"] == "project"
 
 
 @pytest.mark.parametrize("name", [None, 3, b"fraud", Path("fraud"), "\ud800"])
-def test_a_name_that_is_no_text_is_refused(name: object, manager: WorkspaceManager) -> None:
-    for operation in (manager.create_workspace, manager.get_workspace, manager.delete_workspace):
+def test_a_name_that_is_no_text_is_refused(
+    name: object, manager: WorkspaceManager
+) -> None:
+    for operation in (
+        manager.create_workspace,
+        manager.get_workspace,
+        manager.delete_workspace,
+    ):
         with pytest.raises(WorkspaceError, match="project: ") as caught:
             operation(name)  # type: ignore[arg-type]
         assert caught.value.details["reason"] == "FIELD_INVALID"
@@ -101,8 +126,13 @@ def test_settings_that_cannot_be(manager: WorkspaceManager) -> None:
 
 
 def test_metadata_that_is_too_big(manager: WorkspaceManager) -> None:
-    error = _error(lambda m: m.create_workspace("a", metadata={"a": "x" * 70_000}), manager)
-    assert (error.details["reason"], error.details["field"]) == ("FIELD_INVALID", "metadata")
+    error = _error(
+        lambda m: m.create_workspace("a", metadata={"a": "x" * 70_000}), manager
+    )
+    assert (error.details["reason"], error.details["field"]) == (
+        "FIELD_INVALID",
+        "metadata",
+    )
 
 
 def test_a_workspace_that_is_a_link(base: Path, manager: WorkspaceManager) -> None:
@@ -112,7 +142,9 @@ def test_a_workspace_that_is_a_link(base: Path, manager: WorkspaceManager) -> No
     assert (error.details["reason"], error.workspace) == ("PATH_UNSUITABLE", "link")
 
 
-def test_a_broken_record_is_named_with_its_line(base: Path, manager: WorkspaceManager) -> None:
+def test_a_broken_record_is_named_with_its_line(
+    base: Path, manager: WorkspaceManager
+) -> None:
     manager.create_workspace("there")
     file = base / "there/workspace.yaml"
     file.write_text("a: 1\nb: [\n")
@@ -125,13 +157,26 @@ def test_a_broken_record_is_named_with_its_line(base: Path, manager: WorkspaceMa
 def test_a_full_disk(base: Path) -> None:
     with MountedServer(base, "size=300k") as server:
         manager = WorkspaceManager(address=server.address)
-        error = _error(lambda m: [m.create_workspace(f"p{i}", metadata={"a": "x" * 60_000}) for i in range(9)], manager)
-    assert (error.details["reason"], error.operation) == ("NO_SPACE", "create_workspace")
+        error = _error(
+            lambda m: [
+                m.create_workspace(f"p{i}", metadata={"a": "x" * 60_000})
+                for i in range(9)
+            ],
+            manager,
+        )
+    assert (error.details["reason"], error.operation) == (
+        "NO_SPACE",
+        "create_workspace",
+    )
 
 
 def test_a_call_without_a_server_names_its_address(base: Path) -> None:
     error = _error(lambda m: m.base_path, WorkspaceManager(address=f"unix:{base}"))
-    assert (error.operation, error.workspace, error.details["reason"]) == ("base_path", None, "")
+    assert (error.operation, error.workspace, error.details["reason"]) == (
+        "base_path",
+        None,
+        "",
+    )
 
 
 def test_an_error_survives_pickling(manager: WorkspaceManager) -> None:
@@ -142,5 +187,10 @@ def test_an_error_survives_pickling(manager: WorkspaceManager) -> None:
 
 def test_an_error_may_be_made_by_hand() -> None:
     error = WorkspaceError("words", operation="op", workspace="w", details={"a": 1})
-    assert (str(error), error.operation, error.workspace, error.details) == ("words", "op", "w", {"a": 1})
+    assert (str(error), error.operation, error.workspace, error.details) == (
+        "words",
+        "op",
+        "w",
+        {"a": 1},
+    )
     assert WorkspaceError("words").details == {}

@@ -4,6 +4,7 @@ import inspect
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,19 @@ def _reason(call: Callable[[], object]) -> str:
 # --- Deleting, and taking it back ---
 
 
-def test_a_deleted_workspace_is_listed_and_brought_back(manager: WorkspaceManager) -> None:
+def test_a_deleted_workspace_is_listed_and_brought_back(
+    manager: WorkspaceManager,
+) -> None:
     made = manager.create_workspace("fraud", metadata={"a": 1})
     (made.outputs_path / "f").write_text("kept")
     assert manager.delete_workspace("fraud", force=True) is None
     assert manager.list_workspaces() == []
     (deleted,) = manager.list_workspaces(show_deleted=True)
-    assert (deleted.project_name, deleted.uid, deleted.metadata) == ("fraud", made.uid, {"a": 1})
+    assert (deleted.project_name, deleted.uid, deleted.metadata) == (
+        "fraud",
+        made.uid,
+        {"a": 1},
+    )
     assert deleted.deleted_at is not None and deleted.purged_at is not None
     assert deleted.purged_at - deleted.deleted_at == manager.server_info().purge_delay
     assert (deleted.root_path / "outputs/f").read_text() == "kept"
@@ -38,15 +45,21 @@ def test_a_deleted_workspace_is_listed_and_brought_back(manager: WorkspaceManage
         _ = deleted.files  # By its name the server would mean another one.
     restored = manager.undelete_workspace("fraud")
     assert restored == made == manager.workspaces["fraud"]
-    assert (restored.outputs_path / "f").read_text() == "kept" and restored.deleted_at is None
+    assert (
+        restored.outputs_path / "f"
+    ).read_text() == "kept" and restored.deleted_at is None
 
 
-def test_one_of_several_deleted_ones_is_brought_back_by_its_uid(manager: WorkspaceManager) -> None:
+def test_one_of_several_deleted_ones_is_brought_back_by_its_uid(
+    manager: WorkspaceManager,
+) -> None:
     uids = []
     for i in range(3):
         uids.append(manager.create_workspace("fraud", metadata={"i": i}).uid)
         manager.delete_workspace("fraud", force=True)
-    assert {workspace.uid for workspace in manager.list_workspaces(show_deleted=True)} == set(uids)
+    assert {
+        workspace.uid for workspace in manager.list_workspaces(show_deleted=True)
+    } == set(uids)
     assert manager.undelete_workspace("fraud", uid=uids[1]).metadata == {"i": 1}
     assert _reason(lambda: manager.undelete_workspace("fraud")) == "WORKSPACE_EXISTS"
     assert _reason(lambda: manager.undelete_workspace("none")) == "WORKSPACE_NOT_FOUND"
@@ -61,7 +74,9 @@ def test_a_deletion_says_what_it_frees(manager: WorkspaceManager) -> None:
     assert would.file_count == 2 and would.size_bytes >= 1000  # workspace.yaml, too.
     assert made.root_path.is_dir() and manager.workspaces["fraud"] == made
     freed = manager.delete_workspace("fraud", force=True, permanent=True)
-    assert freed == Deletion("fraud", made.uid, would.file_count, would.size_bytes, purged=True)
+    assert freed == Deletion(
+        "fraud", made.uid, would.file_count, would.size_bytes, purged=True
+    )
     assert manager.list_workspaces(show_deleted=True) == []
 
 
@@ -79,47 +94,74 @@ def test_deleting_needs_force_in_the_words_of_python(manager: WorkspaceManager) 
     manager.create_workspace("fraud")
     with pytest.raises(WorkspaceError) as caught:
         manager.delete_workspace("fraud")
-    assert str(caught.value) == caught.value.message == "Workspace deletion requires force=True for safety"
+    assert (
+        str(caught.value)
+        == caught.value.message
+        == "Workspace deletion requires force=True for safety"
+    )
     assert caught.value.details["reason"] == "FORCE_REQUIRED"
 
 
 # --- Changing what is still as it was read ---
 
 
-def test_an_update_takes_place_only_if_the_etag_matches(manager: WorkspaceManager) -> None:
+def test_an_update_takes_place_only_if_the_etag_matches(
+    manager: WorkspaceManager,
+) -> None:
     first = manager.create_workspace("fraud", metadata={"a": 1})
     assert first.etag == manager.get_workspace("fraud").etag != ""
-    second = manager.update_workspace_metadata("fraud", metadata={"a": 2}, if_match=first.etag)
+    second = manager.update_workspace_metadata(
+        "fraud", metadata={"a": 2}, if_match=first.etag
+    )
     assert second.etag != first.etag
-    stale = lambda: manager.update_workspace_metadata("fraud", metadata={"a": 3}, if_match=first.etag)  # noqa: E731
+    changes = {"metadata": {"a": 3}, "if_match": first.etag}
+    stale = partial(manager.update_workspace_metadata, "fraud", **changes)
     assert _reason(stale) == "ETAG_MISMATCH"
-    assert _reason(lambda: manager.delete_workspace("fraud", force=True, if_match=first.etag)) == "ETAG_MISMATCH"
+    assert (
+        _reason(
+            lambda: manager.delete_workspace("fraud", force=True, if_match=first.etag)
+        )
+        == "ETAG_MISMATCH"
+    )
     assert manager.get_workspace("fraud").metadata == {"a": 2}
     manager.delete_workspace("fraud", force=True, if_match=second.etag)
 
 
 def test_keys_of_metadata_are_removed(manager: WorkspaceManager) -> None:
     manager.create_workspace("fraud", metadata={"a": 1, "b": 2, "c": 3})
-    updated = manager.update_workspace_metadata("fraud", metadata={"d": 4}, remove_metadata=["a", "none"])
+    updated = manager.update_workspace_metadata(
+        "fraud", metadata={"d": 4}, remove_metadata=["a", "none"]
+    )
     assert updated.metadata == {"b": 2, "c": 3, "d": 4}
-    assert manager.update_workspace_metadata("fraud", remove_metadata={"b": 0}.keys()).metadata == {"c": 3, "d": 4}
+    assert manager.update_workspace_metadata(
+        "fraud", remove_metadata={"b": 0}.keys()
+    ).metadata == {"c": 3, "d": 4}
+    update = partial(manager.update_workspace_metadata, "fraud")
     for wrong in ("ab", 7, [7]):
-        assert _reason(lambda: manager.update_workspace_metadata("fraud", remove_metadata=wrong)) == "FIELD_INVALID"  # type: ignore[arg-type] # noqa: B023
-    both = lambda: manager.update_workspace_metadata("fraud", metadata={"c": 1}, remove_metadata=["c"])  # noqa: E731
+        assert _reason(partial(update, remove_metadata=wrong)) == "FIELD_INVALID"
+    both = partial(update, metadata={"c": 1}, remove_metadata=["c"])
     assert _reason(both) == "FIELD_INVALID"
 
 
 def test_a_create_with_a_request_id_may_be_repeated(manager: WorkspaceManager) -> None:
     made = manager.create_workspace("fraud", request_id="job-7")
     assert manager.create_workspace("fraud", request_id="job-7") == made
-    assert _reason(lambda: manager.create_workspace("fraud", request_id="job-8")) == "WORKSPACE_EXISTS"
+    assert (
+        _reason(lambda: manager.create_workspace("fraud", request_id="job-8"))
+        == "WORKSPACE_EXISTS"
+    )
     assert _reason(lambda: manager.create_workspace("fraud")) == "WORKSPACE_EXISTS"
 
 
 def test_only_a_workspace_from_a_server_has_an_etag(manager: WorkspaceManager) -> None:
     made = manager.create_workspace("fraud")
     loaded = ProjectWorkspace.load_metadata(made.root_path)
-    assert (loaded.etag, loaded.uid, loaded.deleted_at, loaded.purged_at) == ("", "", None, None)
+    assert (loaded.etag, loaded.uid, loaded.deleted_at, loaded.purged_at) == (
+        "",
+        "",
+        None,
+        None,
+    )
     assert loaded == made  # They are no fields.
 
 
@@ -129,8 +171,16 @@ def test_only_a_workspace_from_a_server_has_an_etag(manager: WorkspaceManager) -
 def test_the_server_tells_of_itself(base: Path) -> None:
     with Server(base, "--purge-delay", "2h") as server:
         info = WorkspaceManager(address=server.address).server_info()
-    assert (info.base_path, info.purge_delay, info.workspace_count) == (str(base), timedelta(hours=2), 0)
-    assert info.started_at.utcoffset() == timedelta(0) and info.max_page_size == 1000 and info.features == ()
+    assert (info.base_path, info.purge_delay, info.workspace_count) == (
+        str(base),
+        timedelta(hours=2),
+        0,
+    )
+    assert (
+        info.started_at.utcoffset() == timedelta(0)
+        and info.max_page_size == 1000
+        and info.features == ()
+    )
 
 
 def test_a_closed_manager_opens_another_connection(manager: WorkspaceManager) -> None:
@@ -144,7 +194,9 @@ def test_a_closed_manager_opens_another_connection(manager: WorkspaceManager) ->
     manager.close()
 
 
-def test_a_client_closes_only_its_own_connection(manager: WorkspaceManager, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_closes_only_its_own_connection(
+    manager: WorkspaceManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
     closed: list[WorkspaceManager] = []
     monkeypatch.setattr(WorkspaceManager, "close", lambda self: closed.append(self))
     with MLOpsClient("fraud", workspace_manager=manager):
@@ -159,44 +211,71 @@ def test_a_client_closes_only_its_own_connection(manager: WorkspaceManager, monk
 
 
 @pytest.mark.parametrize("make", [MLOpsClient, MLOpsClient.from_project, create_client])
-def test_a_client_takes_what_a_manager_takes(make: Callable[..., MLOpsClient], base: Path) -> None:
+def test_a_client_takes_what_a_manager_takes(
+    make: Callable[..., MLOpsClient], base: Path
+) -> None:
     with Server(base) as server:
-        by_base, by_address = make("fraud", base_path=base), make("fraud", address=server.address)
+        by_base, by_address = (
+            make("fraud", base_path=base),
+            make("fraud", address=server.address),
+        )
         assert by_base.workspace == by_address.workspace
         assert by_base.workspace_path == base / "fraud"
 
 
 @pytest.mark.parametrize("more", [{"base_path": "/b"}, {"address": "unix:/a"}])
-def test_a_client_has_one_place(more: dict[str, Any], manager: WorkspaceManager) -> None:
+def test_a_client_has_one_place(
+    more: dict[str, Any], manager: WorkspaceManager
+) -> None:
     with pytest.raises(
-        MLOpsClientError, match=f"{next(iter(more))}: is what the workspace_manager given has"
+        MLOpsClientError,
+        match=f"{next(iter(more))}: is what the workspace_manager given has",
     ) as caught:
         MLOpsClient("fraud", workspace_manager=manager, **more)
-    assert caught.value.details == {"reason": "INPUT_INVALID", "field": next(iter(more))}
-    with pytest.raises(MLOpsClientError, match="base_path: is the directory of the workspace_path"):
+    assert caught.value.details == {
+        "reason": "INPUT_INVALID",
+        "field": next(iter(more)),
+    }
+    with pytest.raises(
+        MLOpsClientError, match="base_path: is the directory of the workspace_path"
+    ):
         MLOpsClient("fraud", workspace_path="/b/fraud", base_path="/b")
 
 
 # --- What editors and notebooks show ---
 
 
-@pytest.mark.parametrize("of", [WorkspaceManager, MLOpsClient, ProjectWorkspace], ids=lambda of: of.__name__)
+@pytest.mark.parametrize(
+    "of", [WorkspaceManager, MLOpsClient, ProjectWorkspace], ids=lambda of: of.__name__
+)
 def test_every_argument_has_a_name_and_a_type(of: type) -> None:
-    methods = {name: value for name, value in vars(of).items() if inspect.isfunction(value) and name[0] != "_"}
+    methods = {
+        name: value
+        for name, value in vars(of).items()
+        if inspect.isfunction(value) and name[0] != "_"
+    }
     assert methods
     for name, method in methods.items():
         assert method.__doc__, name
         for parameter in list(inspect.signature(method).parameters.values())[1:]:
-            assert parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL), f"{name}({parameter})"
+            assert parameter.kind not in (
+                parameter.VAR_KEYWORD,
+                parameter.VAR_POSITIONAL,
+            ), f"{name}({parameter})"
             assert parameter.annotation is not parameter.empty, f"{name}({parameter})"
 
 
 def test_notebooks_show_everything_escaped(manager: WorkspaceManager) -> None:
     evil = "<script>alert('&')</script>"
-    workspace = manager.create_workspace("fraud", mlflow_tracking_uri=evil, metadata={evil: evil})
+    workspace = manager.create_workspace(
+        "fraud", mlflow_tracking_uri=evil, metadata={evil: evil}
+    )
     client = MLOpsClient("fraud", workspace_manager=manager)
     for shown in (workspace._repr_html_(), client._repr_html_()):
-        assert "<script" not in shown and "&lt;script&gt;alert(&#x27;&amp;&#x27;)&lt;/script&gt;" in shown
+        assert (
+            "<script" not in shown
+            and "&lt;script&gt;alert(&#x27;&amp;&#x27;)&lt;/script&gt;" in shown
+        )
         assert "fraud" in shown and shown.count("<tr>") == len(workspace.to_dict())
     assert "<table>" in manager.server_info()._repr_html_()
     assert "&lt;b&gt;" in WorkspaceManager("/tmp/<b>")._repr_html_()
@@ -207,9 +286,15 @@ def test_a_manager_and_a_client_say_what_they_are(manager: WorkspaceManager) -> 
     assert repr(manager) == f"WorkspaceManager({manager.base_path})"
     assert repr(WorkspaceManager(address="host:1")) == "WorkspaceManager(host:1)"
     client = MLOpsClient("fraud", workspace_manager=manager)
-    assert repr(client) == f"MLOpsClient('fraud', workspace_path='{manager.base_path}/fraud')"
+    assert (
+        repr(client)
+        == f"MLOpsClient('fraud', workspace_path='{manager.base_path}/fraud')"
+    )
 
 
 def test_a_status_is_ready_for_json(manager: WorkspaceManager) -> None:
     manager.create_workspace("fraud")
-    assert json.loads(json.dumps(manager.get_workspace_status("fraud")))["project_name"] == "fraud"
+    assert (
+        json.loads(json.dumps(manager.get_workspace_status("fraud")))["project_name"]
+        == "fraud"
+    )

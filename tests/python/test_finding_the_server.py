@@ -1,4 +1,6 @@
-"""A manager finds the server of its base directory, or starts it: from anywhere, at once, again."""
+"""A manager finds the server of its base directory, or starts it: from anywhere, at
+once, again.
+"""
 
 import contextlib
 import json
@@ -23,7 +25,10 @@ from server.run import mounted
 from support.server import BINARY, Server, locked, stop_server
 
 _PATIENCE_S = 30
-_HAS_READ_ONLY = "--read-only" in subprocess.run([BINARY, "--help"], capture_output=True, text=True).stdout
+_HAS_READ_ONLY = (
+    "--read-only"
+    in subprocess.run([BINARY, "--help"], capture_output=True, text=True).stdout
+)
 
 
 def _lock(base: Path) -> Path:
@@ -56,7 +61,10 @@ def _wait_for_end(pid: int) -> None:
 def _unavailable(manager: WorkspaceManager) -> WorkspaceError:
     with pytest.raises(WorkspaceError) as caught:
         manager.get_workspace("fraud")
-    assert (caught.value.operation, caught.value.workspace) == ("get_workspace", "fraud")
+    assert (caught.value.operation, caught.value.workspace) == (
+        "get_workspace",
+        "fraud",
+    )
     assert caught.value.details["code"] == "UNAVAILABLE"
     return caught.value
 
@@ -76,9 +84,13 @@ def test_the_server_is_on_its_own(base: Path, manager: WorkspaceManager) -> None
 
 
 def test_the_server_outlives_who_started_it(script: Script, directory: Path) -> None:
-    script("from mlops.workspace import WorkspaceManager as M; M().create_workspace('fraud')")
+    script(
+        "from mlops.workspace import WorkspaceManager as M; M().create_workspace('fraud')"
+    )
     pid = _pid(directory / "mlops/workspace")
-    result = script("from mlops.workspace import WorkspaceManager as M; print(M().get_workspace('fraud').project_name)")
+    result = script(
+        "from mlops.workspace import WorkspaceManager as M; print(M().get_workspace('fraud').project_name)"
+    )
     assert result.stdout == "fraud\n", result.stderr
     assert _pid(directory / "mlops/workspace") == pid
 
@@ -92,7 +104,12 @@ def test_a_server_that_runs_is_used(base: Path, manager: WorkspaceManager) -> No
 def test_twenty_processes_at_once_start_one_server(directory: Path) -> None:
     code = "import sys; from mlops.workspace import WorkspaceManager as M; M().create_workspace(sys.argv[1])"
     processes = [
-        subprocess.Popen([sys.executable, "-c", code, f"p{i}"], cwd=directory, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", code, f"p{i}"],
+            cwd=directory,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for i in range(20)
     ]
     assert [process.communicate(timeout=100)[1] for process in processes] == [""] * 20
@@ -105,7 +122,12 @@ def test_twenty_processes_at_once_start_one_server(directory: Path) -> None:
 
 def test_sixteen_threads_share_a_manager(manager: WorkspaceManager) -> None:
     with ThreadPoolExecutor(16) as threads:
-        made = list(threads.map(lambda i: manager.get_or_create_workspace(f"p{i % 4}").project_name, range(64)))
+        made = list(
+            threads.map(
+                lambda i: manager.get_or_create_workspace(f"p{i % 4}").project_name,
+                range(64),
+            )
+        )
     assert made == [f"p{i % 4}" for i in range(64)]
     assert sorted(manager.workspaces) == ["p0", "p1", "p2", "p3"]
 
@@ -138,14 +160,23 @@ def test_children_may_be_forked_while_threads_make_calls(script: Script) -> None
     assert (result.stdout, result.stderr) == ("11\n", "")
 
 
-def test_a_fork_that_grpc_was_not_told_of_is_an_error_and_no_hang(script: Script) -> None:
+def test_a_fork_that_grpc_was_not_told_of_is_an_error_and_no_hang(
+    script: Script,
+) -> None:
     before = "import grpc, os\nfrom mlops.workspace import WorkspaceManager\nmanager = WorkspaceManager()\n"
     child = "manager.list_workspaces()\nif os.fork() == 0: manager.list_workspaces()\nelse: os.wait()"
-    assert "set GRPC_ENABLE_FORK_SUPPORT=1" in script(before + child, GRPC_ENABLE_FORK_SUPPORT="0").stderr
+    assert (
+        "set GRPC_ENABLE_FORK_SUPPORT=1"
+        in script(before + child, GRPC_ENABLE_FORK_SUPPORT="0").stderr
+    )
 
 
-@pytest.mark.parametrize("variable", ["http_proxy", "grpc_proxy", "HTTP_PROXY", "https_proxy"])
-def test_a_proxy_is_not_asked(variable: str, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "variable", ["http_proxy", "grpc_proxy", "HTTP_PROXY", "https_proxy"]
+)
+def test_a_proxy_is_not_asked(
+    variable: str, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(variable, "http://127.0.0.1:9")
     with Server(base, "--listen", "127.0.0.1:0") as server:
         for address in server.addresses:
@@ -162,10 +193,14 @@ def test_a_base_longer_than_a_sockets_name(base: Path) -> None:
         stop_server(long_base)
 
 
-@pytest.mark.parametrize("name", ["a b", "é", "a#b", "a?b", "a%41b", "%", "a:b", "-x", "a\\b", "'\"$x"])
+@pytest.mark.parametrize(
+    "name", ["a b", "é", "a#b", "a?b", "a%41b", "%", "a:b", "-x", "a\\b", "'\"$x"]
+)
 def test_a_base_of_any_name(name: str, base: Path) -> None:
     try:
-        assert WorkspaceManager(base / name).create_workspace("fraud").mlflow_path.is_dir()
+        assert (
+            WorkspaceManager(base / name).create_workspace("fraud").mlflow_path.is_dir()
+        )
     finally:
         stop_server(base / name)
 
@@ -176,7 +211,9 @@ def test_a_pickled_manager_works(manager: WorkspaceManager) -> None:
     assert copy.get_workspace("fraud") == manager.get_workspace("fraud")
 
 
-def test_a_relative_base_is_taken_when_the_manager_is_made(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_base_is_taken_when_the_manager_is_made(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base.mkdir()
     monkeypatch.chdir(base.parent)
     manager = WorkspaceManager("base")
@@ -201,10 +238,14 @@ def test_a_base_behind_a_symbolic_link(base: Path, manager: WorkspaceManager) ->
 def test_the_default_base(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(directory)
     assert WorkspaceManager().base_path == directory / "mlops/workspace"
-    assert WorkspaceManager(repo_root="/repo").base_path == Path("/repo/mlops/workspace")
+    assert WorkspaceManager(repo_root="/repo").base_path == Path(
+        "/repo/mlops/workspace"
+    )
 
 
-def test_an_address_comes_before_the_base(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_comes_before_the_base(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Server(base) as server:
         manager = WorkspaceManager(base.with_name("other"), address=server.address)
         assert manager.create_workspace("fraud").root_path == base / "fraud"
@@ -214,11 +255,16 @@ def test_an_address_comes_before_the_base(base: Path, monkeypatch: pytest.Monkey
 
 def test_no_server_at_the_address(base: Path) -> None:
     error = _unavailable(WorkspaceManager(address=f"unix:{base}/none"))
-    assert f"The server at unix:{base}/none does not answer; is it running?" in str(error)
+    assert f"The server at unix:{base}/none does not answer; is it running?" in str(
+        error
+    )
     assert not base.exists()
 
 
-@pytest.mark.parametrize("address", ["nonsense", "host:", ":1", "host:0", "host:65536", "http://host:1", "unix:"])
+@pytest.mark.parametrize(
+    "address",
+    ["nonsense", "host:", ":1", "host:0", "host:65536", "http://host:1", "unix:"],
+)
 def test_an_address_that_is_none(address: str) -> None:
     with pytest.raises(WorkspaceError) as caught:
         WorkspaceManager(address=address)
@@ -230,7 +276,10 @@ def test_an_address_that_is_none(address: str) -> None:
 def test_a_server_that_cannot_start_says_why(base: Path) -> None:
     base.write_text("no directory")
     error = _unavailable(WorkspaceManager(base))
-    assert str(error) == f"No server for {base} can be started: cannot make the base directory {base}: Not a directory"
+    assert (
+        str(error)
+        == f"No server for {base} can be started: cannot make the base directory {base}: Not a directory"
+    )
     assert error.details["base_path"] == str(base)
 
 
@@ -250,18 +299,44 @@ except WorkspaceError as error:
 
 @pytest.mark.skipif(not _HAS_READ_ONLY, reason="the server has no --read-only")
 def test_a_base_that_cannot_be_written_is_read(base: Path) -> None:
-    WorkspaceManager(base).create_workspace("fraud", metadata={"a": 1}).outputs_path.joinpath("f").write_text("x")
+    WorkspaceManager(base).create_workspace(
+        "fraud", metadata={"a": 1}
+    ).outputs_path.joinpath("f").write_text("x")
     stop_server(base)
     # The reader is at a place of the user's own: outlives nothing but the test.
-    command = ["sh", "-c", 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"', str(base)]
-    command = [*mounted(Path("/mnt"), "size=1m")[:2], *command, sys.executable, "-c", _READ, str(base)]
-    environment = {**os.environ, "MLOPS_WORKSPACE_IDLE_TIMEOUT": "1s", "XDG_RUNTIME_DIR": str(base.parent)}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_PATIENCE_S)
-    lines = ["['fraud']", "{'a': 1} 1", "('read-only',)", "create_workspace READ_ONLY FAILED_PRECONDITION"]
+    command = [
+        "sh",
+        "-c",
+        'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"',
+        str(base),
+    ]
+    command = [
+        *mounted(Path("/mnt"), "size=1m")[:2],
+        *command,
+        sys.executable,
+        "-c",
+        _READ,
+        str(base),
+    ]
+    environment = {
+        **os.environ,
+        "MLOPS_WORKSPACE_IDLE_TIMEOUT": "1s",
+        "XDG_RUNTIME_DIR": str(base.parent),
+    }
+    result = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=_PATIENCE_S
+    )
+    lines = [
+        "['fraud']",
+        "{'a': 1} 1",
+        "('read-only',)",
+        "create_workspace READ_ONLY FAILED_PRECONDITION",
+    ]
     assert result.stdout.splitlines() == lines, result.stderr
 
 
-# Becomes another user only when all is loaded: that one may not be able to read where the package lies.
+# Becomes another user only when all is loaded: that one may not be able to read where
+# the package lies.
 _LIST_AS_USER = """
 import os, sys
 from mlops.workspace import WorkspaceManager
@@ -272,18 +347,33 @@ os.setresuid(user, user, user)
 print(manager.list_workspaces())
 """
 _NOBODY = 65534
-_needs_a_second_user = pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root: a second user")
+_needs_a_second_user = pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs to be root: a second user"
+)
 
 
-def _list_as(user: int, base: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+def _list_as(
+    user: int, base: Path, **environment: str
+) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-c", _LIST_AS_USER, str(base), str(user)]
     environment = {**os.environ, **environment}
-    return subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, timeout=_PATIENCE_S)
+    return subprocess.run(
+        command,
+        cwd="/",
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE_S,
+    )
 
 
 @_needs_a_second_user
-@pytest.mark.parametrize(("listen", "output"), [(["--listen", "127.0.0.1:0"], "[]\n"), ([], "")])
-def test_another_users_server_is_reached_by_its_port(listen: list[str], output: str, base: Path) -> None:
+@pytest.mark.parametrize(
+    ("listen", "output"), [(["--listen", "127.0.0.1:0"], "[]\n"), ([], "")]
+)
+def test_another_users_server_is_reached_by_its_port(
+    listen: list[str], output: str, base: Path
+) -> None:
     base.parent.chmod(0o755)
     with Server(base, *listen):
         result = _list_as(_NOBODY, base)
@@ -292,10 +382,14 @@ def test_another_users_server_is_reached_by_its_port(listen: list[str], output: 
 
 
 @_needs_a_second_user
-def test_the_server_of_a_user_who_is_not_trusted_is_not_used(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_of_a_user_who_is_not_trusted_is_not_used(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base.parent.chmod(0o777)
     with Server(base, wrapper=_as_nobody(base)):
-        with pytest.raises(WorkspaceError, match=r"is served by another user, (nobody|65534),") as caught:
+        with pytest.raises(
+            WorkspaceError, match=r"is served by another user, (nobody|65534),"
+        ) as caught:
             WorkspaceManager(base).list_workspaces()
         assert caught.value.details["code"] == "UNAVAILABLE"
         for trusted in ("65534", "nobody", "someone, 65534", "*"):
@@ -308,25 +402,44 @@ def test_the_server_of_a_user_who_is_not_trusted_is_not_used(base: Path, monkeyp
 
 
 @_needs_a_second_user
-def test_an_address_in_the_lock_of_another_user_is_not_used(base: Path, manager: WorkspaceManager) -> None:
+def test_an_address_in_the_lock_of_another_user_is_not_used(
+    base: Path, manager: WorkspaceManager
+) -> None:
     with Server(base.with_name("there"), "--listen", "127.0.0.1:0") as server:
-        _write_lock(base, host="other-host", addresses=[f"0.0.0.0:{server.addresses[-1].rpartition(':')[2]}"])
+        _write_lock(
+            base,
+            host="other-host",
+            addresses=[f"0.0.0.0:{server.addresses[-1].rpartition(':')[2]}"],
+        )
         os.chown(_lock(base), _NOBODY, _NOBODY)
         with locked(base):
             assert "is served by another user" in str(_unavailable(manager))
 
 
 def _as_nobody(base: Path) -> list[str | Path]:
-    """A command that runs a copy of the server as nobody: who may not be able to read where it was built."""
+    """A command that runs a copy of the server as nobody: who may not be able to read
+    where it was built.
+    """
     copy = base.with_name("workspaced-copy")
     shutil.copy(BINARY, copy)
     base.mkdir()
     os.chown(base, _NOBODY, _NOBODY)
     run = 'shift; exec "$0" "$@"'  # The copy in place of the binary.
-    return ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "sh", "-c", run, copy]
+    return [
+        "setpriv",
+        f"--reuid={_NOBODY}",
+        f"--regid={_NOBODY}",
+        "--clear-groups",
+        "sh",
+        "-c",
+        run,
+        copy,
+    ]
 
 
-def test_a_base_that_was_removed_starts_afresh(base: Path, manager: WorkspaceManager) -> None:
+def test_a_base_that_was_removed_starts_afresh(
+    base: Path, manager: WorkspaceManager
+) -> None:
     manager.create_workspace("fraud")
     pid = _pid(base)
     shutil.rmtree(base)
@@ -336,13 +449,17 @@ def test_a_base_that_was_removed_starts_afresh(base: Path, manager: WorkspaceMan
     assert manager.get_workspace("fraud").mlflow_path.is_dir()
 
 
-def test_a_bad_idle_timeout_says_so(manager: WorkspaceManager, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_idle_timeout_says_so(
+    manager: WorkspaceManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLOPS_WORKSPACE_IDLE_TIMEOUT", "soon")
     assert '"soon" is no span of time' in str(_unavailable(manager))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_server_that_was_stopped_is_started_again(base: Path, manager: WorkspaceManager, number: int) -> None:
+def test_a_server_that_was_stopped_is_started_again(
+    base: Path, manager: WorkspaceManager, number: int
+) -> None:
     manager.create_workspace("fraud")
     for name in ("second", "third"):
         pid = _pid(base)
@@ -350,10 +467,16 @@ def test_a_server_that_was_stopped_is_started_again(base: Path, manager: Workspa
         _wait_for_end(pid)
         manager.create_workspace(name)
         assert _pid(base, other_than=pid)
-    assert [workspace.project_name for workspace in manager.list_workspaces()] == ["fraud", "second", "third"]
+    assert [workspace.project_name for workspace in manager.list_workspaces()] == [
+        "fraud",
+        "second",
+        "third",
+    ]
 
 
-def test_calls_go_on_while_servers_are_stopped(base: Path, manager: WorkspaceManager) -> None:
+def test_calls_go_on_while_servers_are_stopped(
+    base: Path, manager: WorkspaceManager
+) -> None:
     manager.create_workspace("fraud")
     done = threading.Event()
 
@@ -384,8 +507,14 @@ def test_an_idle_server_leaves_and_the_next_call_starts_one(
 # --- Whose host name the lock file has does not matter ---
 
 
-def test_the_lock_file_of_another_host_keeps_nobody_out(base: Path, manager: WorkspaceManager) -> None:
-    _write_lock(base, host="other-host", addresses=[f"unix:{base}/.workspaced/socket", "127.0.0.1:50051"])
+def test_the_lock_file_of_another_host_keeps_nobody_out(
+    base: Path, manager: WorkspaceManager
+) -> None:
+    _write_lock(
+        base,
+        host="other-host",
+        addresses=[f"unix:{base}/.workspaced/socket", "127.0.0.1:50051"],
+    )
     manager.create_workspace("fraud")
     assert json.loads(_lock(base).read_text())["host"] == socket.gethostname()
 
@@ -394,24 +523,35 @@ def test_a_server_that_holds_the_lock_and_cannot_be_reached_is_named(
     base: Path, manager: WorkspaceManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_server, "_ELSEWHERE_S", 0)
-    _write_lock(base, host="other-host", addresses=["unix:/x/socket", "127.0.0.1:50051"])
+    _write_lock(
+        base, host="other-host", addresses=["unix:/x/socket", "127.0.0.1:50051"]
+    )
     with locked(base):
         error = _unavailable(manager)
-    assert "with pid 1 on host other-host, which listens on unix:/x/socket and 127.0.0.1:50051" in str(error)
+    assert (
+        "with pid 1 on host other-host, which listens on unix:/x/socket and 127.0.0.1:50051"
+        in str(error)
+    )
     assert "cannot be reached from here" in str(error)
     assert (error.details["pid"], error.details["host"]) == (1, "other-host")
     assert error.details["addresses"] == ["unix:/x/socket", "127.0.0.1:50051"]
 
 
-def test_a_server_on_another_host_is_used_if_it_can_be_reached(base: Path, manager: WorkspaceManager) -> None:
-    with Server(base.with_name("there"), "--listen", "0.0.0.0:0", "--insecure") as server:
+def test_a_server_on_another_host_is_used_if_it_can_be_reached(
+    base: Path, manager: WorkspaceManager
+) -> None:
+    with Server(
+        base.with_name("there"), "--listen", "0.0.0.0:0", "--insecure"
+    ) as server:
         port = server.addresses[-1].rpartition(":")[2]
         for address in (f"0.0.0.0:{port}", f"[::]:{port}"):
             shutil.rmtree(base / ".workspaced", ignore_errors=True)
             # Another host's by its name alone.
             _write_lock(base, host="localhost", addresses=["127.0.0.1:1", address])
             with locked(base):
-                assert WorkspaceManager(base).server_info().base_path == str(server.base)
+                assert WorkspaceManager(base).server_info().base_path == str(
+                    server.base
+                )
 
 
 _IN_CONTAINER = """
@@ -424,25 +564,40 @@ print(sorted(workspace.project_name for workspace in manager.list_workspaces()))
 
 
 def _in_container(host: str, base: Path, project: str) -> str:
-    """Makes a project in a container with that host name, whose end kills all that runs in it; prints the projects.
+    """Makes a project in a container with that host name, whose end kills all that runs
+    in it; prints the projects.
 
     Skips the test where there can be none.
     """
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    isolate = ["unshare", *user, "--mount", "--uts", "--pid", "--net", "--fork", "--mount-proc"]
+    isolate = [
+        "unshare",
+        *user,
+        "--mount",
+        "--uts",
+        "--pid",
+        "--net",
+        "--fork",
+        "--mount-proc",
+    ]
     enter = [*isolate, "sh", "-c", 'hostname "$0" && exec "$@"', host]
-    probe = subprocess.run([*enter, "true"], capture_output=True, text=True, timeout=_PATIENCE_S)
+    probe = subprocess.run(
+        [*enter, "true"], capture_output=True, text=True, timeout=_PATIENCE_S
+    )
     if probe.returncode != 0:
         pytest.skip(f"needs namespaces: {probe.stderr.strip()}")
     command = [*enter, sys.executable, "-c", _IN_CONTAINER, str(base), project]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S)
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=_PATIENCE_S
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 
 
 def test_a_base_outlives_its_container(base: Path) -> None:
     assert _in_container("c1", base, "one") == "['one']"
-    assert json.loads(_lock(base).read_text())["host"] == "c1"  # Its server had no time to say that it goes.
+    # Its server had no time to say that it goes.
+    assert json.loads(_lock(base).read_text())["host"] == "c1"
     assert _in_container("c2", base, "two") == "['one', 'two']"
     assert WorkspaceManager(base).get_workspace("two").is_local
 
@@ -476,7 +631,9 @@ def test_a_moved_base_is_not_written_by_its_old_server(base: Path) -> None:
         stop_server(moved)
 
 
-def test_what_a_dead_server_wrote_does_not_count(base: Path, manager: WorkspaceManager) -> None:
+def test_what_a_dead_server_wrote_does_not_count(
+    base: Path, manager: WorkspaceManager
+) -> None:
     with Server(base.with_name("there"), "--listen", "127.0.0.1:0") as server:
         dead = [f"unix:{base}/.workspaced/socket", server.addresses[-1]]
         _write_lock(base, host=socket.gethostname(), addresses=dead)
@@ -486,7 +643,10 @@ def test_what_a_dead_server_wrote_does_not_count(base: Path, manager: WorkspaceM
 
 @pytest.mark.parametrize("depth", [1, 20])
 def test_the_copy_of_a_base_is_a_base_of_its_own(depth: int, base: Path) -> None:
-    original, copy = base.joinpath("original", *["long-name"] * depth), base.joinpath("copied", *["long-name"] * depth)
+    original, copy = (
+        base.joinpath("original", *["long-name"] * depth),
+        base.joinpath("copied", *["long-name"] * depth),
+    )
     try:
         WorkspaceManager(original).create_workspace("fraud")
         copy.parent.mkdir(parents=True)
@@ -498,7 +658,9 @@ def test_the_copy_of_a_base_is_a_base_of_its_own(depth: int, base: Path) -> None
         stop_server(original)
 
 
-def test_a_lock_file_of_rubbish_does_not_count(base: Path, manager: WorkspaceManager) -> None:
+def test_a_lock_file_of_rubbish_does_not_count(
+    base: Path, manager: WorkspaceManager
+) -> None:
     _write_lock(base, addresses="x")
     _lock(base).write_bytes(b"\xff{]")
     assert manager.list_workspaces() == []
@@ -506,6 +668,11 @@ def test_a_lock_file_of_rubbish_does_not_count(base: Path, manager: WorkspaceMan
 
 def test_a_second_server_leaves_with_a_code_of_its_own(base: Path) -> None:
     with Server(base) as server:
-        second = subprocess.run([BINARY, "--base", base], capture_output=True, text=True, timeout=_PATIENCE_S)
+        second = subprocess.run(
+            [BINARY, "--base", base],
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE_S,
+        )
         assert second.returncode == 3
         assert f"is already served by workspaced with pid {server.pid}" in second.stderr

@@ -1,4 +1,7 @@
-"""Locations in a workspace's MLflow store after the workspace was copied or moved. A few tables stand for MLflow's."""
+"""Locations in a workspace's MLflow store after the workspace was copied or moved.
+
+A few tables stand for MLflow's.
+"""
 
 import json
 import multiprocessing
@@ -34,21 +37,44 @@ def fraud(tmp_path: Path) -> Path:
     history = json.dumps([{"artifact_path": f"{uri}/m", "run_id": "1"}])
     with closing(sqlite3.connect(root / "mlflow/mlflow.db")) as store, store:
         store.executescript(_SCHEMA)
-        store.execute("INSERT INTO experiments VALUES (0, ?), (1, ?), (2, 's3://b/x')", (f"{uri}/0", uri))
-        store.execute("INSERT INTO runs VALUES ('1', ?, ?), ('2', ?, '')", (f"{uri}/1", artifacts, artifacts + "2"))
-        store.execute("INSERT INTO runs VALUES ('3', ?, '')", (root.as_uri() + "2/mlflow/artifacts/3",))
+        store.execute(
+            "INSERT INTO experiments VALUES (0, ?), (1, ?), (2, 's3://b/x')",
+            (f"{uri}/0", uri),
+        )
+        store.execute(
+            "INSERT INTO runs VALUES ('1', ?, ?), ('2', ?, '')",
+            (f"{uri}/1", artifacts, artifacts + "2"),
+        )
+        store.execute(
+            "INSERT INTO runs VALUES ('3', ?, '')",
+            (root.as_uri() + "2/mlflow/artifacts/3",),
+        )
         store.execute("INSERT INTO logged_models VALUES ('m', ?)", (f"{uri}/m",))
-        store.execute("INSERT INTO model_versions VALUES (1, ?, ?), (2, 'models:/m-1', NULL)", (f"{uri}/m", f"{uri}/m"))
-        store.execute("INSERT INTO tags VALUES ('1', 'mine', ?), ('1', 'mlflow.log-model.history', ?)", (uri, history))
-        store.execute("INSERT INTO trace_tags VALUES ('t', 'mlflow.artifactLocation', ?), ('t', 'x', ?)", (uri, uri))
-        store.execute("INSERT INTO datasets VALUES ('d', ?)", (json.dumps({"uri": f"{root}/dvc/train.csv"}),))
+        store.execute(
+            "INSERT INTO model_versions VALUES (1, ?, ?), (2, 'models:/m-1', NULL)",
+            (f"{uri}/m", f"{uri}/m"),
+        )
+        store.execute(
+            "INSERT INTO tags VALUES ('1', 'mine', ?), ('1', 'mlflow.log-model.history', ?)",
+            (uri, history),
+        )
+        store.execute(
+            "INSERT INTO trace_tags VALUES ('t', 'mlflow.artifactLocation', ?), ('t', 'x', ?)",
+            (uri, uri),
+        )
+        store.execute(
+            "INSERT INTO datasets VALUES ('d', ?)",
+            (json.dumps({"uri": f"{root}/dvc/train.csv"}),),
+        )
     return root
 
 
 def dump(root: Path) -> str:
     """All rows of a store, but for ours."""
     with closing(sqlite3.connect(root / "mlflow/mlflow.db")) as store:
-        return "\n".join(line for line in store.iterdump() if "mlops_workspace" not in line)
+        return "\n".join(
+            line for line in store.iterdump() if "mlops_workspace" not in line
+        )
 
 
 def settled(root: Path) -> tuple[Path, bool]:
@@ -80,11 +106,15 @@ def settled(root: Path) -> tuple[Path, bool]:
         (7, None),
     ],
 )
-def test_what_lies_below_the_old_root_lies_below_the_new_one(location: object, expected: str | None) -> None:
+def test_what_lies_below_the_old_root_lies_below_the_new_one(
+    location: object, expected: str | None
+) -> None:
     assert moved(location, "/a/fraud", "/b c/copy") == expected
 
 
-def test_a_copy_has_its_own_locations_and_the_original_keeps_its_own(fraud: Path) -> None:
+def test_a_copy_has_its_own_locations_and_the_original_keeps_its_own(
+    fraud: Path,
+) -> None:
     before = dump(fraud)
     copy = shutil.copytree(fraud, fraud.with_name("fraud2"))
     assert settled(copy) == (copy, True)
@@ -100,11 +130,19 @@ def test_a_copy_has_its_own_locations_and_the_original_keeps_its_own(fraud: Path
             (f"{uri}/1",), (f"{copy}/mlflow/artifacts2",), (fraud.as_uri() + "2/mlflow/artifacts/3",),
         ]  # fmt: skip
         # What a run was made by is history, and so is what the user wrote down.
-        assert store.execute("SELECT source_name FROM runs").fetchone() == (f"{fraud}/mlflow/artifacts",)
+        assert store.execute("SELECT source_name FROM runs").fetchone() == (
+            f"{fraud}/mlflow/artifacts",
+        )
         old = (fraud / "mlflow/artifacts").as_uri()
         history = json.dumps([{"artifact_path": f"{uri}/m", "run_id": "1"}])
-        assert store.execute("SELECT value FROM tags").fetchall() == [(old,), (history,)]
-        assert store.execute("SELECT value FROM trace_tags").fetchall() == [(uri,), (old,)]
+        assert store.execute("SELECT value FROM tags").fetchall() == [
+            (old,),
+            (history,),
+        ]
+        assert store.execute("SELECT value FROM trace_tags").fetchall() == [
+            (uri,),
+            (old,),
+        ]
         assert store.execute("SELECT source, storage_location FROM model_versions").fetchall() == [
             (f"{uri}/m", f"{uri}/m"), ("models:/m-1", None),
         ]  # fmt: skip
@@ -129,7 +167,9 @@ def test_a_move_a_copy_of_a_copy_and_an_exchange(fraud: Path) -> None:
     assert settled(second)[1] and settled(third)[1] and dump(third) == before
 
 
-def test_another_path_to_the_same_directory_moves_nothing(fraud: Path, tmp_path: Path) -> None:
+def test_another_path_to_the_same_directory_moves_nothing(
+    fraud: Path, tmp_path: Path
+) -> None:
     before = dump(fraud)
     (tmp_path / "link").symlink_to(fraud.parent)
     assert settled(tmp_path / "link/fraud") == (fraud, False)
@@ -139,20 +179,28 @@ def test_another_path_to_the_same_directory_moves_nothing(fraud: Path, tmp_path:
 
 def test_a_store_that_someone_else_made_elsewhere_is_left_as_it_is(fraud: Path) -> None:
     with closing(sqlite3.connect(fraud / "mlflow/mlflow.db")) as store, store:
-        store.execute("UPDATE experiments SET artifact_location = '/mlruns/0' WHERE experiment_id = 0")
+        store.execute(
+            "UPDATE experiments SET artifact_location = '/mlruns/0' WHERE experiment_id = 0"
+        )
     before = dump(fraud)
     assert settled(fraud) == (fraud, False) and dump(fraud) == before
     copy = shutil.copytree(fraud, fraud.with_name("fraud2"))
     assert settled(copy) == (copy, True)  # The root is known from now on.
 
 
-def test_a_client_that_is_made_settles_the_store(fraud: Path, base: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_that_is_made_settles_the_store(
+    fraud: Path, base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     manager = WorkspaceManager(base)
     copy = manager.create_workspace("fraud").root_path
     shutil.copytree(fraud, copy, dirs_exist_ok=True)
     before = dump(fraud)
     MLOpsClient("fraud", workspace_manager=manager)
-    assert settled(copy) == (copy, False) and dump(fraud) == before and str(fraud) not in caplog.text
+    assert (
+        settled(copy) == (copy, False)
+        and dump(fraud) == before
+        and str(fraud) not in caplog.text
+    )
     (copy / "mlflow/mlflow.db").write_bytes(b"no database")
     MLOpsClient("fraud", workspace_manager=manager)
     assert "file is not a database" in caplog.text
@@ -162,7 +210,9 @@ def _settle(root: Path, results: "multiprocessing.Queue[bool]") -> None:
     results.put(settled(root)[1])
 
 
-def test_of_processes_that_open_a_copy_at_once_one_moves_the_locations(fraud: Path) -> None:
+def test_of_processes_that_open_a_copy_at_once_one_moves_the_locations(
+    fraud: Path,
+) -> None:
     copy = shutil.copytree(fraud, fraud.with_name("fraud2"))
     fork = multiprocessing.get_context("fork")
     results = fork.Queue()
@@ -174,7 +224,9 @@ def test_of_processes_that_open_a_copy_at_once_one_moves_the_locations(fraud: Pa
         process.join()
 
 
-def test_a_copy_that_cannot_be_written_says_so_and_the_original_can_be_read(fraud: Path) -> None:
+def test_a_copy_that_cannot_be_written_says_so_and_the_original_can_be_read(
+    fraud: Path,
+) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
         os.chmod(directory, 0o755)
         copy = shutil.copytree(fraud, Path(directory, "copy"))
@@ -202,6 +254,13 @@ def _see_read_only(copy: Path, old: Path) -> int:
     file = str(copy / "mlflow/mlflow.db")
     with pytest.raises(MLOpsClientError) as caught:
         settled(copy)
-    assert caught.value.details == {"reason": "STORE_READ_ONLY", "path": file, "root": str(old)}
-    assert f"below {old}. It has to say {copy}, but cannot be written to" in caught.value.message
+    assert caught.value.details == {
+        "reason": "STORE_READ_ONLY",
+        "path": file,
+        "root": str(old),
+    }
+    assert (
+        f"below {old}. It has to say {copy}, but cannot be written to"
+        in caught.value.message
+    )
     return 0

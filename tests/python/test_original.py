@@ -1,4 +1,6 @@
-"""The original README's blocks, as plain scripts in a directory without anything but the projects they speak of."""
+"""The original README's blocks, as plain scripts in a directory without anything but
+the projects they speak of.
+"""
 
 from pathlib import Path
 
@@ -7,7 +9,10 @@ import pytest
 from python.conftest import Script
 from readme.blocks import Block, read_blocks
 
-_BLOCKS = {block.name: block for block in read_blocks((Path(__file__).parent / "original/blocks.md").read_text())}
+_BLOCKS = {
+    block.name: block
+    for block in read_blocks((Path(__file__).parent / "original/blocks.md").read_text())
+}
 # What blocks take for granted that do not begin from nothing.
 _BEFORE = "from mlops.workspace import ProjectWorkspace, WorkspaceManager\nmgr = WorkspaceManager()\n"
 _MAKE = _BEFORE + "import sys\nfor name in sys.argv[1:]: mgr.create_workspace(name)\n"
@@ -20,7 +25,10 @@ _CASES = {
     "metadata-persistence": ([], ""),
     "status-and-analytics": (["lora-finetuning-mlx", "zz"], "zz: None"),
     "workspace-lifecycle": ([], ""),
-    "dashboard-style-analytics": (["one"], "one:\n  Experiments: None\n  Models: 0\n  Data files: 0"),
+    "dashboard-style-analytics": (
+        ["one"],
+        "one:\n  Experiments: None\n  Models: 0\n  Data files: 0",
+    ),
     "project-comparison": (["one", "two"], "one: 0 files\ntwo: 0 files"),
     "error-handling": (
         [],
@@ -42,7 +50,9 @@ def test_block_runs_word_for_word(block: Block, script: Script) -> None:
     projects, output = _CASES[block.name]
     if projects:
         assert script(_MAKE, *projects).returncode == 0
-    result = script(("" if "import WorkspaceManager" in block.code else _BEFORE) + block.code)
+    result = script(
+        ("" if "import WorkspaceManager" in block.code else _BEFORE) + block.code
+    )
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.strip().endswith(output)
 
@@ -50,10 +60,16 @@ def test_block_runs_word_for_word(block: Block, script: Script) -> None:
 def test_a_template_makes_workspaces(script: Script) -> None:
     use = "print(create_workspace_with_defaults('fraud').metadata)"
     result = script(_BEFORE + _BLOCKS["workspace-templates"].code + use)
-    assert result.stdout == "{'created_by': 'automation', 'environment': 'production'}\n", result.stderr
+    assert (
+        result.stdout == "{'created_by': 'automation', 'environment': 'production'}\n"
+    ), result.stderr
 
 
-def test_the_default_base_does_not_shadow_the_package(script: Script, directory: Path) -> None:
+def test_the_default_base_does_not_shadow_the_package(
+    script: Script, directory: Path
+) -> None:
     (directory / "mlops/workspace").mkdir(parents=True)
-    result = script("import mlops.workspace, mlops.workspace.manager as m; print(m.WorkspaceManager().base_path)")
+    result = script(
+        "import mlops.workspace, mlops.workspace.manager as m; print(m.WorkspaceManager().base_path)"
+    )
     assert result.stdout == f"{directory}/mlops/workspace\n", result.stderr

@@ -38,20 +38,37 @@ _COPIES: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("way", _COPIES.values(), ids=_COPIES)
-def test_a_copy_is_as_good(way: Callable[[Any], Any], manager: WorkspaceManager) -> None:
-    client = MLOpsClient("fraud", {"experiment_name": "e"}, {"remote_path": "r"}, workspace_manager=manager)
+def test_a_copy_is_as_good(
+    way: Callable[[Any], Any], manager: WorkspaceManager
+) -> None:
+    client = MLOpsClient(
+        "fraud",
+        {"experiment_name": "e"},
+        {"remote_path": "r"},
+        workspace_manager=manager,
+    )
     other: MLOpsClient = way(client)
     assert vars(other).keys() == vars(client).keys()
-    assert (other.project_name, other.workspace, other.repo_root) == ("fraud", client.workspace, client.repo_root)
+    assert (other.project_name, other.workspace, other.repo_root) == (
+        "fraud",
+        client.workspace,
+        client.repo_root,
+    )
     assert other.get_status()["project_name"] == "fraud"
     workspace: ProjectWorkspace = way(client.workspace)
-    assert (workspace, workspace.etag, workspace.is_local) == (client.workspace, client.workspace.etag, True)
+    assert (workspace, workspace.etag, workspace.is_local) == (
+        client.workspace,
+        client.workspace.etag,
+        True,
+    )
     workspace.ensure_directories()
     assert way(manager).get_workspace("fraud") == workspace
     assert way([manager, workspace, client])[1] == workspace
 
 
-def test_a_copy_of_a_client_makes_its_own_of_what_it_keeps_open(manager: WorkspaceManager) -> None:
+def test_a_copy_of_a_client_makes_its_own_of_what_it_keeps_open(
+    manager: WorkspaceManager,
+) -> None:
     client = MLOpsClient("fraud", workspace_manager=manager)
     other = copy.copy(client)
     lazies = [name for name, value in vars(client).items() if isinstance(value, Lazy)]
@@ -103,14 +120,23 @@ def test_a_child_that_closes_its_descriptors_works_or_is_told(script: Script) ->
     result = script(_CLOSE_ALL)
     told = "UNAVAILABLE This process has closed file descriptors that gRPC uses, "
     lines = result.stdout.splitlines()
-    assert lines in (["fraud"] * 4, [told[:69]] * 3 + ["fraud"]), (result.stdout, result.stderr[-500:])
+    assert lines in (["fraud"] * 4, [told[:69]] * 3 + ["fraud"]), (
+        result.stdout,
+        result.stderr[-500:],
+    )
     assert result.stderr == ""
 
 
 def test_a_process_that_closes_its_descriptors_is_told(script: Script) -> None:
-    code = _CLOSE_ALL.partition("if (pid")[0] + "os.closerange(3, 1024)\nmanager.list_workspaces()"
+    code = (
+        _CLOSE_ALL.partition("if (pid")[0]
+        + "os.closerange(3, 1024)\nmanager.list_workspaces()"
+    )
     result = script(code)
-    assert "WorkspaceError: This process has closed file descriptors that gRPC uses" in result.stderr
+    assert (
+        "WorkspaceError: This process has closed file descriptors that gRPC uses"
+        in result.stderr
+    )
     assert len(result.stderr.splitlines()) < 50
 
 
@@ -143,7 +169,9 @@ def test_three_threads_fork_while_three_call(script: Script) -> None:
     assert result.stdout == "0 fraud\n", result.stderr[-3000:]
 
 
-def test_a_child_makes_what_another_thread_of_its_parent_was_making(script: Script) -> None:
+def test_a_child_makes_what_another_thread_of_its_parent_was_making(
+    script: Script,
+) -> None:
     code = """
 import os, threading
 from mlops.client.lazy import Lazy
@@ -182,7 +210,9 @@ manager.list_workspaces()
     for limit in (16, 24, 32):
         command = [sys.executable, "-c", code, str(base), str(limit)]
         result = subprocess.run(command, capture_output=True, text=True, timeout=30)
-        assert f"may open {limit} files only" in result.stderr.splitlines()[-1], result.stderr
+        assert f"may open {limit} files only" in result.stderr.splitlines()[-1], (
+            result.stderr
+        )
         assert "ulimit -n" in result.stderr.splitlines()[-1]
     assert not (base / ".workspaced").exists()
 
@@ -191,7 +221,9 @@ def test_a_server_with_too_few_descriptors_says_so(base: Path) -> None:
     command = ["sh", "-c", 'ulimit -n 32; exec "$@"', "sh", BINARY, "--base", base]
     result = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.startswith("workspaced: this process may open 32 files only (RLIMIT_NOFILE)")
+    assert result.stderr.startswith(
+        "workspaced: this process may open 32 files only (RLIMIT_NOFILE)"
+    )
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -220,7 +252,11 @@ print(WorkspaceManager().get_or_create_workspace("fraud").project_name)
     ids=["old glibc", "no glibc", "another processor"],
 )
 def test_a_system_that_cannot_run_the_server_is_told_why(
-    program: str, sentence: str, base: Path, manager: WorkspaceManager, monkeypatch: pytest.MonkeyPatch
+    program: str,
+    sentence: str,
+    base: Path,
+    manager: WorkspaceManager,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     binary = base.with_name("program")
     binary.write_text(program)
@@ -240,11 +276,26 @@ def test_files_without_fsspec_name_the_extra(script: Script) -> None:
 
 # --- Bases of any name ---
 
-_NAMES = [bytes([byte]) for byte in (*range(1, 47), *range(58, 65), *range(91, 97), *range(123, 128))]
-_ODD = [b"a,b", b",", b"a\nb", b"%2C", b"\xff\xfe", "é".encode("latin-1"), b"{x}$HOME~", b"\xed\xa0\x80", b"'\"`\\"]
+_NAMES = [
+    bytes([byte])
+    for byte in (*range(1, 47), *range(58, 65), *range(91, 97), *range(123, 128))
+]
+_ODD = [
+    b"a,b",
+    b",",
+    b"a\nb",
+    b"%2C",
+    b"\xff\xfe",
+    "é".encode("latin-1"),
+    b"{x}$HOME~",
+    b"\xed\xa0\x80",
+    b"'\"`\\",
+]
 
 
-@pytest.mark.parametrize("name", [*_ODD, b"".join(_NAMES)], ids=lambda name: repr(name)[:20])
+@pytest.mark.parametrize(
+    "name", [*_ODD, b"".join(_NAMES)], ids=lambda name: repr(name)[:20]
+)
 def test_a_base_of_any_bytes(name: bytes, base: Path, kill: list[Path]) -> None:
     odd = Path(os.fsdecode(os.fsencode(base) + b"/" + name))
     kill.append(odd)
@@ -253,15 +304,23 @@ def test_a_base_of_any_bytes(name: bytes, base: Path, kill: list[Path]) -> None:
     assert made.root_path == odd / "fraud" and (odd / "fraud/workspace.yaml").is_file()
     (made.outputs_path / "f").write_text("x")
     assert [w.project_name for w in manager.list_workspaces()] == ["fraud"]
-    assert manager.get_workspace_status("fraud", counts_only=True)["outputs_path"] == str(made.outputs_path)
+    assert manager.get_workspace_status("fraud", counts_only=True)[
+        "outputs_path"
+    ] == str(made.outputs_path)
     manager.update_workspace_metadata("fraud", metadata={"b": 2})
     made = manager.get_workspace("fraud")
     made.metadata["c"] = 3
     made.save_metadata()
     assert manager.get_workspace("fraud").metadata == {"a": 1, "b": 2, "c": 3}
-    assert ProjectWorkspace.load_metadata(odd / "fraud").metadata == {"a": 1, "b": 2, "c": 3}
+    assert ProjectWorkspace.load_metadata(odd / "fraud").metadata == {
+        "a": 1,
+        "b": 2,
+        "c": 3,
+    }
     assert sorted(os.listdir(base)) == [odd.name]
-    assert MLOpsClient("fraud", base_path=odd).get_status()["workspace"]["root_path"] == str(made.root_path)
+    assert MLOpsClient("fraud", base_path=odd).get_status()["workspace"][
+        "root_path"
+    ] == str(made.root_path)
     assert manager.server_info().workspace_count == 1
     manager.delete_workspace("fraud", force=True)
     assert manager.undelete_workspace("fraud").root_path == odd / "fraud"
@@ -277,6 +336,8 @@ def test_sixteen_threads_at_a_base_with_a_comma(base: Path, kill: list[Path]) ->
         return manager.get_or_create_workspace(f"p{i}").project_name
 
     with concurrent.futures.ThreadPoolExecutor(16) as threads:
-        assert sorted(threads.map(make, range(16))) == sorted(f"p{i}" for i in range(16))
+        assert sorted(threads.map(make, range(16))) == sorted(
+            f"p{i}" for i in range(16)
+        )
     manager.close()
     assert len(manager.list_workspaces()) == 16

@@ -26,12 +26,24 @@ print(json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - b
 def test_importing_takes_only_grpc_protobuf_and_yaml(script: Script) -> None:
     loaded = set(json.loads(script(_IMPORTS).stdout)) - sys.stdlib_module_names
     loaded = {name for name in loaded if not name.startswith(("_", "cython"))}
-    # grpc itself loads grpc_tools where they are, as they are here; newer ones load typing_extensions.
-    assert loaded - {"grpc_tools", "typing_extensions"} == {"mlops", "grpc", "google", "yaml"}
+    # grpc itself loads grpc_tools where they are, as they are here; newer ones load
+    # typing_extensions.
+    assert loaded - {"grpc_tools", "typing_extensions"} == {
+        "mlops",
+        "grpc",
+        "google",
+        "yaml",
+    }
 
 
 @pytest.mark.parametrize(
-    "module", ["mlops", "mlops.workspace.v1.workspace_service_pb2_grpc", "mlops.local_server", "mlops._rpc.channel"]
+    "module",
+    [
+        "mlops",
+        "mlops.workspace.v1.workspace_service_pb2_grpc",
+        "mlops.local_server",
+        "mlops._rpc.channel",
+    ],
 )
 def test_any_module_may_be_imported_first(module: str, script: Script) -> None:
     assert script(f"import {module}").stderr == ""
@@ -58,15 +70,30 @@ def test_types_are_consistent() -> None:
 
 def test_the_command_is_the_server() -> None:
     command = Path(sys.executable).with_name("workspaced")
-    version = subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout
+    version = subprocess.run(
+        [command, "--version"], capture_output=True, text=True, check=True
+    ).stdout
     assert version.strip() == metadata.version("mlops-workspace")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no static libraries")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="other systems have no static libraries"
+)
 def test_the_server_needs_only_the_c_library() -> None:
-    needed = subprocess.run(["ldd", BINARY], capture_output=True, text=True, check=True).stdout
-    names = {line.split()[0].rpartition("/")[2].partition(".")[0] for line in needed.splitlines()}
-    assert names <= {"linux-vdso", "libc", "libm", "ld-linux-x86-64", "ld-linux-aarch64"}
+    needed = subprocess.run(
+        ["ldd", BINARY], capture_output=True, text=True, check=True
+    ).stdout
+    names = {
+        line.split()[0].rpartition("/")[2].partition(".")[0]
+        for line in needed.splitlines()
+    }
+    assert names <= {
+        "linux-vdso",
+        "libc",
+        "libm",
+        "ld-linux-x86-64",
+        "ld-linux-aarch64",
+    }
 
 
 def test_what_may_be_repeated_is_what_the_contract_says() -> None:

@@ -1,4 +1,6 @@
-"""What is called again when a server fails, and what never is: a scripted server stands where one should be."""
+"""What is called again when a server fails, and what never is: a scripted server stands
+where one should be.
+"""
 
 import json
 import socket
@@ -26,13 +28,19 @@ class Scripted(pb_grpc.WorkspaceServiceServicer):
         self.failures = 0
         self.reason = ""
 
-    def GetServerInfo(self, request: pb.GetServerInfoRequest, context: grpc.ServicerContext) -> pb.ServerInfo:
+    def GetServerInfo(
+        self, request: pb.GetServerInfoRequest, context: grpc.ServicerContext
+    ) -> pb.ServerInfo:
         return pb.ServerInfo(base_path="/scripted")
 
-    def GetWorkspace(self, request: pb.GetWorkspaceRequest, context: grpc.ServicerContext) -> pb.Workspace:
+    def GetWorkspace(
+        self, request: pb.GetWorkspaceRequest, context: grpc.ServicerContext
+    ) -> pb.Workspace:
         return self._answer("Get", request.project, context)
 
-    def CreateWorkspace(self, request: pb.CreateWorkspaceRequest, context: grpc.ServicerContext) -> pb.Workspace:
+    def CreateWorkspace(
+        self, request: pb.CreateWorkspaceRequest, context: grpc.ServicerContext
+    ) -> pb.Workspace:
         return self._answer("Create", request.project, context)
 
     def StreamWorkspaceStatuses(
@@ -41,7 +49,9 @@ class Scripted(pb_grpc.WorkspaceServiceServicer):
         yield _message(pb.Workspace(project="first"))
         yield _message(self._answer("Stream", "second", context))
 
-    def _answer(self, name: str, project: str, context: grpc.ServicerContext) -> pb.Workspace:
+    def _answer(
+        self, name: str, project: str, context: grpc.ServicerContext
+    ) -> pb.Workspace:
         self.calls[name] += 1
         if self.failures > 0:
             self.failures -= 1
@@ -51,13 +61,17 @@ class Scripted(pb_grpc.WorkspaceServiceServicer):
 
 
 def _message(workspace: pb.Workspace) -> pb.StreamWorkspaceStatusesResponse:
-    return pb.StreamWorkspaceStatusesResponse(statuses=[pb.WorkspaceStatus(workspace=workspace)])
+    return pb.StreamWorkspaceStatusesResponse(
+        statuses=[pb.WorkspaceStatus(workspace=workspace)]
+    )
 
 
 def _details(reason: str) -> Any:
     info = any_pb2.Any()
     info.Pack(error_details_pb2.ErrorInfo(domain="mlops.workspace", reason=reason))
-    status = status_pb2.Status(code=code_pb2.UNAVAILABLE, message="scripted", details=[info])
+    status = status_pb2.Status(
+        code=code_pb2.UNAVAILABLE, message="scripted", details=[info]
+    )
     return (("grpc-status-details-bin", status.SerializeToString()),)
 
 
@@ -83,26 +97,36 @@ def test_a_read_is_repeated(scripted: Scripted, manager: WorkspaceManager) -> No
     assert scripted.calls == {"Get": 3}
 
 
-def test_a_stream_is_begun_again_and_comes_once(scripted: Scripted, manager: WorkspaceManager) -> None:
+def test_a_stream_is_begun_again_and_comes_once(
+    scripted: Scripted, manager: WorkspaceManager
+) -> None:
     scripted.failures = 1
-    assert [status["project_name"] for status in manager.get_all_workspaces_status()] == ["first", "second"]
+    assert [
+        status["project_name"] for status in manager.get_all_workspaces_status()
+    ] == ["first", "second"]
     assert scripted.calls == {"Stream": 2}
 
 
-def test_a_change_that_may_have_been_made_is_not_repeated(scripted: Scripted, manager: WorkspaceManager) -> None:
+def test_a_change_that_may_have_been_made_is_not_repeated(
+    scripted: Scripted, manager: WorkspaceManager
+) -> None:
     scripted.failures = 1
     with pytest.raises(WorkspaceError, match="does not answer; is it running"):
         manager.create_workspace("fraud")
     assert scripted.calls == {"Create": 1}
 
 
-def test_a_change_that_was_not_begun_is_repeated(scripted: Scripted, manager: WorkspaceManager) -> None:
+def test_a_change_that_was_not_begun_is_repeated(
+    scripted: Scripted, manager: WorkspaceManager
+) -> None:
     scripted.failures, scripted.reason = 2, "SHUTTING_DOWN"
     assert manager.create_workspace("fraud").project_name == "fraud"
     assert scripted.calls == {"Create": 3}
 
 
-def test_a_server_with_too_much_to_do_is_not_pressed_further(scripted: Scripted, manager: WorkspaceManager) -> None:
+def test_a_server_with_too_much_to_do_is_not_pressed_further(
+    scripted: Scripted, manager: WorkspaceManager
+) -> None:
     scripted.failures, scripted.reason = 1, "OVERLOADED"
     with pytest.raises(WorkspaceError, match="scripted") as caught:
         manager.create_workspace("fraud")
@@ -110,7 +134,9 @@ def test_a_server_with_too_much_to_do_is_not_pressed_further(scripted: Scripted,
     assert scripted.calls == {"Create": 1}
 
 
-def test_a_server_at_a_given_address_is_asked_again_for_reads_alone(scripted: Scripted, base: Path) -> None:
+def test_a_server_at_a_given_address_is_asked_again_for_reads_alone(
+    scripted: Scripted, base: Path
+) -> None:
     manager = WorkspaceManager(address=f"unix:{base}/.workspaced/socket")
     scripted.failures = 1
     assert manager.get_workspace("fraud").project_name == "fraud"
@@ -121,8 +147,14 @@ def test_a_server_at_a_given_address_is_asked_again_for_reads_alone(scripted: Sc
 
 
 @pytest.mark.parametrize("by_address", [False, True])
-def test_a_create_with_a_request_id_is_repeated(by_address: bool, scripted: Scripted, base: Path) -> None:
-    manager = WorkspaceManager(address=f"unix:{base}/.workspaced/socket") if by_address else WorkspaceManager(base)
+def test_a_create_with_a_request_id_is_repeated(
+    by_address: bool, scripted: Scripted, base: Path
+) -> None:
+    manager = (
+        WorkspaceManager(address=f"unix:{base}/.workspaced/socket")
+        if by_address
+        else WorkspaceManager(base)
+    )
     scripted.failures = 2
     assert manager.create_workspace("fraud", request_id="job-7").project_name == "fraud"
     assert scripted.calls == {"Create": 3}

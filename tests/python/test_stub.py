@@ -20,7 +20,8 @@ def test_data_alone_comes_as_it_is(size: int) -> None:
         b"",
         pb.ReadArtifactResponse(artifact=ARTIFACT).SerializeToString(),
         pb.ReadArtifactResponse(artifact=ARTIFACT, data=b"x").SerializeToString(),
-        # What is legal, though no server of ours sends it: the data first, twice, with a field of later days.
+        # What is legal, though no server of ours sends it: the data first, twice, with
+        # a field of later days.
         b"\x12\x01x" + pb.ReadArtifactResponse(artifact=ARTIFACT).SerializeToString(),
         b"\x12\x01x\x12\x01y",
         b"\x12\x01x\x98\x06\x01",
@@ -30,7 +31,10 @@ def test_all_else_is_parsed(message: bytes) -> None:
     assert parse_data(message) == pb.ReadArtifactResponse.FromString(message)
 
 
-@pytest.mark.parametrize("message", [b"\x12", b"\x12\x05abc", b"\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01x"])
+@pytest.mark.parametrize(
+    "message",
+    [b"\x12", b"\x12\x05abc", b"\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01x"],
+)
 def test_nonsense_is_an_error(message: bytes) -> None:
     with pytest.raises(Exception, match="Error parsing"):
         parse_data(message)
@@ -38,9 +42,15 @@ def test_nonsense_is_an_error(message: bytes) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 127, 128, 16383, 16384, 1 << 20, (1 << 21) + 5])
 @pytest.mark.parametrize(
-    "head", [pb.WriteArtifactRequest(), pb.WriteArtifactRequest(project="p", offset=3, finish=True)]
+    "head",
+    [
+        pb.WriteArtifactRequest(),
+        pb.WriteArtifactRequest(project="p", offset=3, finish=True),
+    ],
 )
-def test_data_is_put_behind_what_else_a_message_says(head: pb.WriteArtifactRequest, size: int) -> None:
+def test_data_is_put_behind_what_else_a_message_says(
+    head: pb.WriteArtifactRequest, size: int
+) -> None:
     whole = pb.WriteArtifactRequest(data=bytes(size))
     whole.MergeFrom(head)
     assert pb.WriteArtifactRequest.FromString(build_data(head, bytes(size))) == whole

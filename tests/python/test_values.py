@@ -33,7 +33,9 @@ def _types(value: Any) -> Any:
     return [_types(item) for item in value] if isinstance(value, list) else type(value)
 
 
-def test_metadata_come_back_equal_and_of_the_same_types(manager: WorkspaceManager) -> None:
+def test_metadata_come_back_equal_and_of_the_same_types(
+    manager: WorkspaceManager,
+) -> None:
     for metadata in (
         manager.create_workspace("fraud", metadata=_METADATA).metadata,
         manager.get_workspace("fraud").metadata,
@@ -108,9 +110,14 @@ class _Plain(enum.Enum):
     ],
     ids=lambda value: f"{value!r:.30}",
 )
-def test_what_equals_a_value_of_json_is_taken_as_it(value: object, expected: object, manager: WorkspaceManager) -> None:
+def test_what_equals_a_value_of_json_is_taken_as_it(
+    value: object, expected: object, manager: WorkspaceManager
+) -> None:
     made = manager.create_workspace("fraud", metadata={"a": value})
-    assert (made.metadata, _types(made.metadata)) == ({"a": expected}, _types({"a": expected}))
+    assert (made.metadata, _types(made.metadata)) == (
+        {"a": expected},
+        _types({"a": expected}),
+    )
     made.metadata = {"b": value}  # Also where no server is asked.
     made.save_metadata()
     assert manager.get_workspace("fraud").metadata == {"b": expected}
@@ -119,7 +126,10 @@ def test_what_equals_a_value_of_json_is_taken_as_it(value: object, expected: obj
 @pytest.mark.parametrize(
     ("value", "hint"),
     [
-        (decimal.Decimal("0.1"), "not Decimal, which no double equals: send it as str()"),
+        (
+            decimal.Decimal("0.1"),
+            "not Decimal, which no double equals: send it as str()",
+        ),
         (decimal.Decimal("NaN"), "is not a finite number"),
         (decimal.Decimal("1e400"), "is an integer beyond 2^53 - 1"),
         (_Scalar("f", math.nan), "is not a finite number"),
@@ -138,11 +148,16 @@ def test_what_equals_a_value_of_json_is_taken_as_it(value: object, expected: obj
     ],
     ids=lambda value: f"{value!r:.30}",
 )
-def test_what_equals_none_is_refused_with_a_way_out(value: object, hint: str, manager: WorkspaceManager) -> None:
+def test_what_equals_none_is_refused_with_a_way_out(
+    value: object, hint: str, manager: WorkspaceManager
+) -> None:
     with pytest.raises(WorkspaceError) as caught:
         manager.create_workspace("fraud", metadata={"a": value})
     assert hint in str(caught.value)
-    assert (caught.value.details["reason"], caught.value.details["field"]) == ("FIELD_INVALID", "metadata.a")
+    assert (caught.value.details["reason"], caught.value.details["field"]) == (
+        "FIELD_INVALID",
+        "metadata.a",
+    )
 
 
 def test_metadata_are_not_changed_where_they_are(manager: WorkspaceManager) -> None:
@@ -156,7 +171,9 @@ def test_metadata_are_not_changed_where_they_are(manager: WorkspaceManager) -> N
     [(17, "17"), (_Scalar("i", 17), "17"), (_Number.SEVENTEEN, "17"), ("17", "17")],
     ids=lambda value: f"{value!r:.30}",
 )
-def test_the_id_of_an_experiment_may_be_a_number(value: Any, text: str, manager: WorkspaceManager) -> None:
+def test_the_id_of_an_experiment_may_be_a_number(
+    value: Any, text: str, manager: WorkspaceManager
+) -> None:
     made = manager.create_workspace("fraud", mlflow_experiment_id=value)
     assert made.mlflow_experiment_id == text
     made.mlflow_experiment_id = value
@@ -164,10 +181,16 @@ def test_the_id_of_an_experiment_may_be_a_number(value: Any, text: str, manager:
     assert manager.get_workspace("fraud").mlflow_experiment_id == text
 
 
-@pytest.mark.parametrize("value", [True, 1.0, b"7", [7], _Scalar("b", True), _Scalar("f", 7.0), object()])
-def test_a_setting_without_a_meaning_is_refused(value: Any, manager: WorkspaceManager) -> None:
+@pytest.mark.parametrize(
+    "value", [True, 1.0, b"7", [7], _Scalar("b", True), _Scalar("f", 7.0), object()]
+)
+def test_a_setting_without_a_meaning_is_refused(
+    value: Any, manager: WorkspaceManager
+) -> None:
     for name in ("mlflow_experiment_id", "dvc_remote_path"):
-        with pytest.raises(WorkspaceError, match=f"{name}: must be text, not ") as caught:
+        with pytest.raises(
+            WorkspaceError, match=f"{name}: must be text, not "
+        ) as caught:
             manager.create_workspace("fraud", **{name: value})
         assert caught.value.details["field"] == name
 
@@ -202,17 +225,24 @@ _CYCLE.append(_CYCLE)
     ],
     ids=lambda value: f"{value!r:.20}",
 )
-def test_what_would_not_come_back_is_refused(value: object, field: str, manager: WorkspaceManager) -> None:
+def test_what_would_not_come_back_is_refused(
+    value: object, field: str, manager: WorkspaceManager
+) -> None:
     with pytest.raises(WorkspaceError) as caught:
         manager.create_workspace("fraud", metadata={"a": value})
     assert caught.value.operation == "create_workspace"
     assert caught.value.workspace == "fraud"
-    assert (caught.value.details["reason"], caught.value.details["field"]) == ("FIELD_INVALID", field)
+    assert (caught.value.details["reason"], caught.value.details["field"]) == (
+        "FIELD_INVALID",
+        field,
+    )
     assert list(manager.base_path.iterdir()) == []  # Nothing was sent.
 
 
 @pytest.mark.parametrize("depth", [16, 17])
-def test_client_and_server_agree_on_depth(depth: int, manager: WorkspaceManager) -> None:
+def test_client_and_server_agree_on_depth(
+    depth: int, manager: WorkspaceManager
+) -> None:
     metadata: dict[str, Any] = {}
     for _ in range(depth - 1):
         metadata = {"a": metadata}
@@ -223,8 +253,12 @@ def test_client_and_server_agree_on_depth(depth: int, manager: WorkspaceManager)
             manager.create_workspace("fraud", metadata=metadata)
 
 
-def test_enumerations_and_their_like_are_what_they_equal(manager: WorkspaceManager) -> None:
-    assert manager.create_workspace("fraud", metadata={"a": _Kind.ONE}).metadata == {"a": 1}
+def test_enumerations_and_their_like_are_what_they_equal(
+    manager: WorkspaceManager,
+) -> None:
+    assert manager.create_workspace("fraud", metadata={"a": _Kind.ONE}).metadata == {
+        "a": 1
+    }
 
 
 @pytest.mark.parametrize("metadata", [[], "text", [("a", 1)], 3])
@@ -234,11 +268,20 @@ def test_metadata_must_be_a_dict(metadata: Any, manager: WorkspaceManager) -> No
 
 
 def test_every_field_is_kept(manager: WorkspaceManager) -> None:
-    made = manager.create_workspace("fraud", "7", "http://mlflow", "/data", "pre:", {"a": 1})
-    assert (made.mlflow_experiment_id, made.mlflow_tracking_uri) == ("7", "http://mlflow")
+    made = manager.create_workspace(
+        "fraud", "7", "http://mlflow", "/data", "pre:", {"a": 1}
+    )
+    assert (made.mlflow_experiment_id, made.mlflow_tracking_uri) == (
+        "7",
+        "http://mlflow",
+    )
     assert (made.dvc_remote_path, made.bentoml_tag_prefix) == ("/data", "pre:")
     assert made.root_path == manager.base_path / "fraud"
-    assert made.created_at.utcoffset() == made.updated_at.utcoffset() == datetime.timedelta(0)
+    assert (
+        made.created_at.utcoffset()
+        == made.updated_at.utcoffset()
+        == datetime.timedelta(0)
+    )
     assert manager.get_workspace("fraud") == made == manager.workspaces["fraud"]
 
 
@@ -249,18 +292,28 @@ def test_an_empty_setting_is_not_a_missing_one(manager: WorkspaceManager) -> Non
 
 
 def test_update_merges_metadata_and_keeps_the_rest(manager: WorkspaceManager) -> None:
-    manager.create_workspace("fraud", dvc_remote_path="/data", metadata={"a": {"x": 1}, "b": 2})
-    updated = manager.update_workspace_metadata("fraud", mlflow_experiment_id="9", metadata={"a": {"y": 1}, "c": None})
+    manager.create_workspace(
+        "fraud", dvc_remote_path="/data", metadata={"a": {"x": 1}, "b": 2}
+    )
+    updated = manager.update_workspace_metadata(
+        "fraud", mlflow_experiment_id="9", metadata={"a": {"y": 1}, "c": None}
+    )
     assert updated.metadata == {"a": {"y": 1}, "b": 2, "c": None}
     assert (updated.mlflow_experiment_id, updated.dvc_remote_path) == ("9", "/data")
     assert updated.updated_at > updated.created_at
 
 
 def test_force_resets_settings_and_keeps_files(manager: WorkspaceManager) -> None:
-    made = manager.create_workspace("fraud", mlflow_experiment_id="7", metadata={"a": 1})
+    made = manager.create_workspace(
+        "fraud", mlflow_experiment_id="7", metadata={"a": 1}
+    )
     (made.models_path / "weights").write_text("w")
     again = manager.create_workspace("fraud", metadata={"b": 2}, force=True)
-    assert (again.mlflow_experiment_id, again.metadata, again.created_at) == (None, {"b": 2}, made.created_at)
+    assert (again.mlflow_experiment_id, again.metadata, again.created_at) == (
+        None,
+        {"b": 2},
+        made.created_at,
+    )
     assert again.bentoml_tag_prefix == "fraud:"
     assert (again.models_path / "weights").read_text() == "w"
 
@@ -271,7 +324,9 @@ def test_force_makes_what_is_missing(manager: WorkspaceManager) -> None:
 
 def test_get_or_create_changes_nothing_that_exists(manager: WorkspaceManager) -> None:
     made = manager.get_or_create_workspace("fraud", metadata={"a": 1})
-    assert manager.get_or_create_workspace("fraud", metadata={"b": 2}, force=True) == made
+    assert (
+        manager.get_or_create_workspace("fraud", metadata={"b": 2}, force=True) == made
+    )
 
 
 def test_a_setting_that_is_none_is_an_error(manager: WorkspaceManager) -> None:
@@ -293,7 +348,9 @@ def test_a_long_list_comes_whole(manager: WorkspaceManager) -> None:
         directory.mkdir()
         (directory / "workspace.yaml").write_text("metadata: {}\n")
     _wait_until_listed(manager, 1101)
-    assert [workspace.project_name for workspace in manager.list_workspaces()][1:] == [f"p{i:04}" for i in range(1100)]
+    assert [workspace.project_name for workspace in manager.list_workspaces()][1:] == [
+        f"p{i:04}" for i in range(1100)
+    ]
     assert len(manager.workspaces) == 1101
 
 
@@ -310,8 +367,16 @@ def test_status_counts_files_and_bytes(manager: WorkspaceManager) -> None:
     status = manager.get_workspace_status("fraud")
     assert {key: status[key] for key in made.to_dict()} == made.to_dict()
     stats = status["directory_stats"]
-    assert (stats["models_exists"], stats["models_files"], stats["models_bytes"]) == (True, 1, 5)
-    assert (stats["outputs_exists"], stats["outputs_files"], stats["outputs_bytes"]) == (False, 0, 0)
+    assert (stats["models_exists"], stats["models_files"], stats["models_bytes"]) == (
+        True,
+        1,
+        5,
+    )
+    assert (
+        stats["outputs_exists"],
+        stats["outputs_files"],
+        stats["outputs_bytes"],
+    ) == (False, 0, 0)
     assert len(stats) == 15
     assert (status["file_count"], status["size_bytes"], status["error"]) == (1, 5, None)
 
@@ -325,18 +390,29 @@ def test_a_status_may_be_of_counts_only(manager: WorkspaceManager) -> None:
     ):
         assert (status["file_count"], status["size_bytes"]) == (1, None)
         stats = status["directory_stats"]
-        assert (stats["models_exists"], stats["models_files"], stats["models_bytes"]) == (True, 1, None)
+        assert (
+            stats["models_exists"],
+            stats["models_files"],
+            stats["models_bytes"],
+        ) == (True, 1, None)
 
 
-def test_a_broken_workspace_hides_no_other(manager: WorkspaceManager, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_workspace_hides_no_other(
+    manager: WorkspaceManager, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in ("a", "broken", "c"):
         manager.create_workspace(name)
     (manager.base_path / "broken/workspace.yaml").write_text("metadata: [")
     with pytest.raises(WorkspaceError, match="broken"):
         manager.get_workspace("broken")
-    assert [workspace.project_name for workspace in manager.list_workspaces()] == ["a", "c"]
+    assert [workspace.project_name for workspace in manager.list_workspaces()] == [
+        "a",
+        "c",
+    ]
     assert "broken" in caplog.text
-    statuses = {status["project_name"]: status for status in manager.get_all_workspaces_status()}
+    statuses = {
+        status["project_name"]: status for status in manager.get_all_workspaces_status()
+    }
     assert statuses["broken"]["error"]["reason"] == "WORKSPACE_CORRUPT"
     assert (statuses["broken"]["created_at"], statuses["a"]["error"]) == (None, None)
 
@@ -345,7 +421,9 @@ def test_pyyaml_reads_what_the_server_writes(manager: WorkspaceManager) -> None:
     made = manager.create_workspace("fraud", metadata=_METADATA)
     record = yaml.safe_load(made.metadata_file.read_text())
     fields = [field.name for field in dataclasses.fields(made)]
-    assert {name: record[name] for name in fields} == {name: made.to_dict()[name] for name in fields}
+    assert {name: record[name] for name in fields} == {
+        name: made.to_dict()[name] for name in fields
+    }
 
 
 _MAX = 2**63 - 1
@@ -367,5 +445,10 @@ _MAX = 2**63 - 1
         (-62135596800, -1_000_000, "0001-01-01T00:00:00+00:00"),
     ],
 )
-def test_any_time_is_one_that_python_can_hold(seconds: int, nanos: int, expected: str) -> None:
-    assert convert.from_timestamp(Timestamp(seconds=seconds, nanos=nanos)).isoformat() == expected
+def test_any_time_is_one_that_python_can_hold(
+    seconds: int, nanos: int, expected: str
+) -> None:
+    assert (
+        convert.from_timestamp(Timestamp(seconds=seconds, nanos=nanos)).isoformat()
+        == expected
+    )

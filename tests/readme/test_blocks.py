@@ -22,7 +22,9 @@ hello ...
 
 
 def test_only_marked_blocks_are_read() -> None:
-    assert read_blocks(MARKDOWN) == [Block("hello", "python", 'print("hello 1")\n', "hello ...\n")]
+    assert read_blocks(MARKDOWN) == [
+        Block("hello", "python", 'print("hello 1")\n', "hello ...\n")
+    ]
 
 
 def test_output_is_compared() -> None:
@@ -31,7 +33,9 @@ def test_output_is_compared() -> None:
     assert not block.prints("good bye\n")
 
 
-@pytest.mark.parametrize("mark", ["<!-- test: lost -->\ntext", "<!-- output: lost -->\n```text\nx\n```\n"])
+@pytest.mark.parametrize(
+    "mark", ["<!-- test: lost -->\ntext", "<!-- output: lost -->\n```text\nx\n```\n"]
+)
 def test_a_mark_that_would_do_nothing_is_an_error(mark: str) -> None:
     with pytest.raises(ValueError, match="without"):
         read_blocks(MARKDOWN + mark)

@@ -1,4 +1,6 @@
-"""Runs the marked code blocks of the READMEs, each in a directory of its own above a live server's base."""
+"""Runs the marked code blocks of the READMEs, each in a directory of its own above a
+live server's base.
+"""
 
 import os
 import subprocess
@@ -24,7 +26,9 @@ target_link_libraries(program PRIVATE MlopsWorkspace::client)
 
 
 def _blocks() -> list[Block]:
-    readmes = [REPO / directory / "README.md" for directory in ("", "client-cpp", "proto")]
+    readmes = [
+        REPO / directory / "README.md" for directory in ("", "client-cpp", "proto")
+    ]
     return [block for readme in readmes for block in read_blocks(readme.read_text())]
 
 
@@ -40,17 +44,36 @@ def directory() -> Iterator[Path]:
 @pytest.fixture
 def environment(directory: Path) -> Iterator[dict[str, str]]:
     """Variables for a block's process; as long as the fixture lives, so does a server."""
-    path = os.pathsep.join([str(REPO / "build/tools"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join(
+        [
+            str(REPO / "build/tools"),
+            str(Path(sys.executable).parent),
+            os.environ["PATH"],
+        ]
+    )
     with Server(directory / "mlops/workspace", "--listen", "127.0.0.1:0") as server:
-        yield {**os.environ, "PATH": path, "ADDRESS": next(a for a in server.addresses if not a.startswith("unix:"))}
+        yield {
+            **os.environ,
+            "PATH": path,
+            "ADDRESS": next(a for a in server.addresses if not a.startswith("unix:")),
+        }
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("block", _blocks(), ids=lambda block: block.name)
 def test_block_runs(block: Block, directory: Path, environment: dict[str, str]) -> None:
     code = block.code.replace(_ADDRESS, environment["ADDRESS"])
-    command = {"python": _python, "sh": _shell, "cpp": _cpp}[block.language](code, directory)
-    result = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=120)
+    command = {"python": _python, "sh": _shell, "cpp": _cpp}[block.language](
+        code, directory
+    )
+    result = subprocess.run(
+        command,
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert block.prints(result.stdout), result.stdout
 
@@ -72,8 +95,25 @@ def _cpp(code: str, directory: Path) -> list[str]:
     (source / "CMakeLists.txt").write_text(_CMAKE)
     prefix = directory / "prefix"
     for command in (
-        ["cmake", "--install", REPO / "build", "--component", "client-cpp", "--prefix", prefix],
-        ["cmake", "-G", "Ninja", "-S", source, "-B", build, f"-DCMAKE_PREFIX_PATH={prefix}"],
+        [
+            "cmake",
+            "--install",
+            REPO / "build",
+            "--component",
+            "client-cpp",
+            "--prefix",
+            prefix,
+        ],
+        [
+            "cmake",
+            "-G",
+            "Ninja",
+            "-S",
+            source,
+            "-B",
+            build,
+            f"-DCMAKE_PREFIX_PATH={prefix}",
+        ],
         ["cmake", "--build", build],
     ):
         result = subprocess.run(command, capture_output=True, text=True)

@@ -33,19 +33,26 @@ def refusal(*args: object, wrapper: tuple[object, ...] = ()) -> Refusal:
 
 
 def mounted(base: Path, options: str, prepare: str = "true") -> tuple[object, ...]:
-    """A wrapper that mounts a tmpfs on `base`, seen by the server alone, and prepares it by a line of shell.
+    """A wrapper that mounts a tmpfs on `base`, seen by the server alone, and prepares
+    it by a line of shell.
 
     Skips the test where that may not be.
     """
     script = 'mount -t tmpfs -o "$1" tmpfs "$2" && cd "$2" && eval "$3" && shift 3 && exec "$@"'
-    probe = subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, text=True)
+    probe = subprocess.run(
+        ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"],
+        capture_output=True,
+        text=True,
+    )
     if probe.returncode != 0:
         pytest.skip(f"needs mount namespaces: {probe.stderr.strip()}")
     return ("unshare", "-m", "sh", "-c", script, "sh", options, base, prepare)
 
 
 class AnnouncedServer(Server):
-    """A server that is found by the line it prints when it answers, for where it writes no lock file."""
+    """A server that is found by the line it prints when it answers, for where it writes
+    no lock file.
+    """
 
     _printed_before = 0
 
@@ -67,9 +74,13 @@ class AnnouncedServer(Server):
 class MountedServer(Server):
     """A server on a tmpfs of its own, which others see through /proc."""
 
-    def __init__(self, base: Path, options: str, *args: str, prepare: str = "true") -> None:
+    def __init__(
+        self, base: Path, options: str, *args: str, prepare: str = "true"
+    ) -> None:
         base.mkdir(parents=True)
-        super().__init__(base, *args, wrapper=[str(part) for part in mounted(base, options, prepare)])
+        super().__init__(
+            base, *args, wrapper=[str(part) for part in mounted(base, options, prepare)]
+        )
 
     @property
     def seen_base(self) -> Path:
@@ -78,8 +89,20 @@ class MountedServer(Server):
 
 def grpcurl(server: Server, *verbs: str, data: str = "") -> str:
     """What grpcurl prints, which must succeed."""
-    command = [GRPCURL, "-plaintext", "-unix", "-max-time", "30", "-d", data, server.socket, *verbs]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    command = [
+        GRPCURL,
+        "-plaintext",
+        "-unix",
+        "-max-time",
+        "30",
+        "-d",
+        data,
+        server.socket,
+        *verbs,
+    ]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
 
 
 def call(server: Server, rpc: str, **request: Any) -> Outcome:
@@ -97,12 +120,27 @@ def answer(server: Server, rpc: str, **request: Any) -> dict[str, Any]:
 
 def log_lines(server: Server) -> list[dict[str, Any]]:
     """The log, without what is no part of it: the line for the terminal."""
-    return [json.loads(line) for line in server.output.splitlines() if line.startswith("{")]
+    return [
+        json.loads(line) for line in server.output.splitlines() if line.startswith("{")
+    ]
 
 
 def strace(*injections: str) -> list[str]:
-    """A wrapper under which system calls fail as strace(1)'s `--inject` says; skips the test where that may not be."""
-    if shutil.which("strace") is None or subprocess.run(["strace", "true"], capture_output=True).returncode != 0:
+    """A wrapper under which system calls fail as strace(1)'s `--inject` says; skips the
+    test where that may not be.
+    """
+    if (
+        shutil.which("strace") is None
+        or subprocess.run(["strace", "true"], capture_output=True).returncode != 0
+    ):
         pytest.skip("needs strace, and leave to trace processes")
-    # -D: the tracer is nobody's parent, so that signals and exit codes are the server's own.
-    return ["strace", "-D", "-f", "-o", os.devnull, *(f"--inject={injection}" for injection in injections)]
+    # -D: the tracer is nobody's parent, so that signals and exit codes are the server's
+    # own.
+    return [
+        "strace",
+        "-D",
+        "-f",
+        "-o",
+        os.devnull,
+        *(f"--inject={injection}" for injection in injections),
+    ]

@@ -17,7 +17,9 @@ _EVENTUALLY_S = 20
 @pytest.mark.parametrize("name", ["", SERVICE.full_name])
 def test_health_is_told_of_the_server_and_of_the_service(base: Path, name: str) -> None:
     with Server(base) as server:
-        assert json.loads(grpcurl(server, _HEALTH, data=json.dumps({"service": name}))) == {"status": "SERVING"}
+        assert json.loads(
+            grpcurl(server, _HEALTH, data=json.dumps({"service": name}))
+        ) == {"status": "SERVING"}
 
 
 def test_reflection_lists_and_describes_every_service(base: Path) -> None:
@@ -25,7 +27,9 @@ def test_reflection_lists_and_describes_every_service(base: Path) -> None:
         services = grpcurl(server, "list").split()
         assert {SERVICE.full_name, "grpc.health.v1.Health"} <= set(services)
         for service in services:
-            assert f"service {service.rpartition('.')[2]} " in grpcurl(server, "describe", service)
+            assert f"service {service.rpartition('.')[2]} " in grpcurl(
+                server, "describe", service
+            )
 
 
 def test_tcp_answers_as_the_unix_socket_does(base: Path) -> None:
@@ -42,7 +46,11 @@ def test_the_log_has_one_line_of_json_for_each_call(base: Path) -> None:
         answer(server, "ListWorkspaces")
         list(call(server, "StreamWorkspaceStatuses").responses)
     # Without the one by which the server was found to answer.
-    lines = [line for line in log_lines(server) if line.get("method", "GetServerInfo") != "GetServerInfo"]
+    lines = [
+        line
+        for line in log_lines(server)
+        if line.get("method", "GetServerInfo") != "GetServerInfo"
+    ]
     assert [line["method"] for line in lines] == [
         "EnsureWorkspace",
         "GetWorkspace",
@@ -51,7 +59,10 @@ def test_the_log_has_one_line_of_json_for_each_call(base: Path) -> None:
     ]
     assert [line["code"] for line in lines] == ["OK", "INVALID_ARGUMENT", "OK", "OK"]
     assert lines[0]["project"] == "a" and lines[1]["reason"] == "FIELD_INVALID"
-    assert all(line["micros"] >= 0 and line["time"].endswith("Z") and line["level"] == "info" for line in lines)
+    assert all(
+        line["micros"] >= 0 and line["time"].endswith("Z") and line["level"] == "info"
+        for line in lines
+    )
 
 
 def test_the_log_can_go_to_a_file_and_keep_to_what_went_wrong(base: Path) -> None:
@@ -94,7 +105,9 @@ def _delete_one(server: Server, project: str) -> None:
 
 
 def _wait_for_empty_trash(base: Path) -> None:
-    """What an earlier server deleted goes only after its time is confirmed by half a minute of an even clock."""
+    """What an earlier server deleted goes only after its time is confirmed by half a
+    minute of an even clock.
+    """
     deadline = time.monotonic() + 30 + _EVENTUALLY_S
     while list((base / ".trash").iterdir()):
         assert time.monotonic() < deadline

@@ -1,4 +1,6 @@
-"""Artifacts against a real server: kill -9 and full disks in the middle, slow clients, swapped links."""
+"""Artifacts against a real server: kill -9 and full disks in the middle, slow clients,
+swapped links.
+"""
 
 import contextlib
 import hashlib
@@ -29,21 +31,29 @@ def _stub(channel: grpc.Channel) -> Any:
     return pb_grpc.WorkspaceServiceStub(channel)
 
 
-def _messages(path: str, content: bytes, begin: int = 0, **first: Any) -> Iterator[pb.WriteArtifactRequest]:
+def _messages(
+    path: str, content: bytes, begin: int = 0, **first: Any
+) -> Iterator[pb.WriteArtifactRequest]:
     """The messages that write `content` from `begin` on, 64 KiB each."""
     yield pb.WriteArtifactRequest(project="p", path=path, offset=begin, **first)
     for at in range(begin, len(content), 65536):
         yield pb.WriteArtifactRequest(data=content[at : at + 65536])
-    yield pb.WriteArtifactRequest(finish=True, sha256=hashlib.sha256(content).hexdigest())
+    yield pb.WriteArtifactRequest(
+        finish=True, sha256=hashlib.sha256(content).hexdigest()
+    )
 
 
-def _write(stub: Any, messages: Iterator[pb.WriteArtifactRequest]) -> pb.WriteArtifactResponse:
+def _write(
+    stub: Any, messages: Iterator[pb.WriteArtifactRequest]
+) -> pb.WriteArtifactResponse:
     return stub.WriteArtifact(messages, timeout=_TIMEOUT_S)
 
 
 def _read(stub: Any, path: str) -> bytes:
     request = pb.ReadArtifactRequest(project="p", path=path)
-    return b"".join(message.data for message in stub.ReadArtifact(request, timeout=_TIMEOUT_S))
+    return b"".join(
+        message.data for message in stub.ReadArtifact(request, timeout=_TIMEOUT_S)
+    )
 
 
 def _failure(attempt: Any) -> Error:
@@ -54,7 +64,11 @@ def _failure(attempt: Any) -> Error:
 
 def _staged(server: Server) -> list[str]:
     directory = server.seen_base / "p/.uploads"
-    return sorted(entry.name for entry in directory.iterdir()) if directory.exists() else []
+    return (
+        sorted(entry.name for entry in directory.iterdir())
+        if directory.exists()
+        else []
+    )
 
 
 def _eventually(condition: Any) -> None:
@@ -98,7 +112,10 @@ class Uploader:
     def _offset(self, stub: Any, upload_id: str) -> int | None:
         """Where the upload stands; None if it is finished."""
         try:
-            upload = stub.GetUpload(pb.GetUploadRequest(project="p", upload_id=upload_id), timeout=_TIMEOUT_S)
+            upload = stub.GetUpload(
+                pb.GetUploadRequest(project="p", upload_id=upload_id),
+                timeout=_TIMEOUT_S,
+            )
         except grpc.RpcError as error:
             if error.code() != grpc.StatusCode.NOT_FOUND:
                 raise
@@ -106,14 +123,21 @@ class Uploader:
         return None if upload.HasField("artifact") else upload.offset
 
     def check(self, base: Path) -> None:
-        """The file is the one acknowledged last, or the one after it; whole in any case."""
+        """The file is the one acknowledged last, or the one after it; whole in any
+        case.
+        """
         file = base / "p" / self.path
         found = file.read_bytes() if file.exists() else None
-        assert found in (self.acknowledged, self._next[1] if self._next else self.acknowledged), self.path
+        assert found in (
+            self.acknowledged,
+            self._next[1] if self._next else self.acknowledged,
+        ), self.path
 
 
 @pytest.mark.timeout(120 + 3 * _ROUNDS)
-def test_what_was_acknowledged_survives_a_kill_and_an_upload_goes_on(base: Path) -> None:
+def test_what_was_acknowledged_survives_a_kill_and_an_upload_goes_on(
+    base: Path,
+) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     randoms = random.Random(seed)
@@ -122,7 +146,10 @@ def test_what_was_acknowledged_survives_a_kill_and_an_upload_goes_on(base: Path)
         flags = ["--portable-fs"] if round_ % 2 else []
         with Server(base, "--log-calls", "off", *flags) as server:
             answer(server, "EnsureWorkspace", project="p")
-            threads = [threading.Thread(target=uploader.run, args=(server,)) for uploader in uploaders]
+            threads = [
+                threading.Thread(target=uploader.run, args=(server,))
+                for uploader in uploaders
+            ]
             for thread in threads:
                 thread.start()
             time.sleep(randoms.uniform(0.05, 0.5))
@@ -145,7 +172,9 @@ def test_a_client_killed_in_the_middle_leaves_nothing(base: Path) -> None:
             sent = threading.Event()
 
             def messages() -> Iterator[pb.WriteArtifactRequest]:
-                yield pb.WriteArtifactRequest(project="p", path="models/x", data=b"x" * _MIB)
+                yield pb.WriteArtifactRequest(
+                    project="p", path="models/x", data=b"x" * _MIB
+                )
                 sent.set()
                 threading.Event().wait(_TIMEOUT_S)
 
@@ -160,7 +189,9 @@ def test_a_client_killed_in_the_middle_leaves_nothing(base: Path) -> None:
 # --- A full disk ----------------------------------------------------------------------------------------------------
 
 
-def test_on_a_full_disk_the_old_file_stands_and_the_upload_goes_on_later(base: Path) -> None:
+def test_on_a_full_disk_the_old_file_stands_and_the_upload_goes_on_later(
+    base: Path,
+) -> None:
     with MountedServer(base, "size=8m") as server, server.connect() as channel:
         answer(server, "EnsureWorkspace", project="p")
         stub = _stub(channel)
@@ -168,7 +199,9 @@ def test_on_a_full_disk_the_old_file_stands_and_the_upload_goes_on_later(base: P
         filler = server.seen_base / "filler"
         filler.write_bytes(b"x" * 5 * _MIB)
         content = random.Random(1).randbytes(4 * _MIB)
-        error = _failure(lambda: _write(stub, _messages("models/x", content, upload_id="id")))
+        error = _failure(
+            lambda: _write(stub, _messages("models/x", content, upload_id="id"))
+        )
         assert (error.code, error.infos[0].reason) == ("RESOURCE_EXHAUSTED", "NO_SPACE")
         assert "available_bytes" in error.infos[0].metadata
         assert _read(stub, "models/x") == b"old"
@@ -184,7 +217,9 @@ def test_on_a_full_disk_what_nobody_can_resume_takes_no_space(base: Path) -> Non
         answer(server, "EnsureWorkspace", project="p")
         stub = _stub(channel)
         for _ in range(3):
-            error = _failure(lambda: _write(stub, _messages("models/x", b"x" * 8 * _MIB)))
+            error = _failure(
+                lambda: _write(stub, _messages("models/x", b"x" * 8 * _MIB))
+            )
             assert error.infos[0].reason == "NO_SPACE"
         _write(stub, _messages("models/x", b"x" * 2 * _MIB))
         assert len(_read(stub, "models/x")) == 2 * _MIB
@@ -200,13 +235,25 @@ def _memory_bytes(server: Server) -> int:
 
 @contextlib.contextmanager
 def _slow_readers(server: Server, count: int) -> Iterator[list[Any]]:
-    """Readers of a large file who have taken its first message, on connections that take little unread."""
+    """Readers of a large file who have taken its first message, on connections that
+    take little unread.
+    """
     with contextlib.ExitStack() as stack:
         streams = []
         for i in range(count):
-            options = [("grpc.enable_http_proxy", 0), ("grpc.http2.bdp_probe", 0), ("test", i)]
-            channel = stack.enter_context(grpc.insecure_channel(server.address, options))
-            streams.append(_stub(channel).ReadArtifact(pb.ReadArtifactRequest(project="p", path="models/big")))
+            options = [
+                ("grpc.enable_http_proxy", 0),
+                ("grpc.http2.bdp_probe", 0),
+                ("test", i),
+            ]
+            channel = stack.enter_context(
+                grpc.insecure_channel(server.address, options)
+            )
+            streams.append(
+                _stub(channel).ReadArtifact(
+                    pb.ReadArtifactRequest(project="p", path="models/big")
+                )
+            )
             next(streams[-1])
         yield streams
 
@@ -220,19 +267,28 @@ def server_with_big_file(base: Path) -> Iterator[Server]:
         yield server
 
 
-def test_slow_readers_cost_a_fixed_buffer_and_hold_no_thread(server_with_big_file: Server) -> None:
+def test_slow_readers_cost_a_fixed_buffer_and_hold_no_thread(
+    server_with_big_file: Server,
+) -> None:
     idle = _memory_bytes(server_with_big_file)
-    with _slow_readers(server_with_big_file, 64), server_with_big_file.connect() as channel:
+    with (
+        _slow_readers(server_with_big_file, 64),
+        server_with_big_file.connect() as channel,
+    ):
         time.sleep(1)
         _write(_stub(channel), _messages("models/x", b"content"))
         assert _read(_stub(channel), "models/x") == b"content"
         assert _memory_bytes(server_with_big_file) - idle < 64 * 4 * _MIB
 
 
-def test_readers_and_writers_who_leave_are_forgotten(server_with_big_file: Server) -> None:
+def test_readers_and_writers_who_leave_are_forgotten(
+    server_with_big_file: Server,
+) -> None:
     with server_with_big_file.connect() as channel:
         for i in range(200):
-            stream = _stub(channel).ReadArtifact(pb.ReadArtifactRequest(project="p", path="models/big"))
+            stream = _stub(channel).ReadArtifact(
+                pb.ReadArtifactRequest(project="p", path="models/big")
+            )
             if i % 2:
                 next(stream)
             stream.cancel()
@@ -246,10 +302,15 @@ def test_readers_and_writers_who_leave_are_forgotten(server_with_big_file: Serve
         return [link for link in links if link.endswith("models/big")]
 
     _eventually(lambda: open_files() == [])
-    assert len(answer(server_with_big_file, "ListArtifacts", project="p")["artifacts"]) == 5
+    assert (
+        len(answer(server_with_big_file, "ListArtifacts", project="p")["artifacts"])
+        == 5
+    )
 
 
-def test_streams_beyond_the_limit_are_refused_with_a_time_to_try_again(base: Path) -> None:
+def test_streams_beyond_the_limit_are_refused_with_a_time_to_try_again(
+    base: Path,
+) -> None:
     with Server(base, "--max-artifact-streams", "2") as server:
         answer(server, "EnsureWorkspace", project="p")
         with (base / "p/models/big").open("wb") as file:
@@ -260,9 +321,21 @@ def test_streams_beyond_the_limit_are_refused_with_a_time_to_try_again(base: Pat
                 lambda: _write(_stub(channel), _messages("models/x", b"x")),
             ):
                 error = _failure(attempt)
-                assert (error.code, error.infos[0].reason) == ("UNAVAILABLE", "OVERLOADED")
+                assert (error.code, error.infos[0].reason) == (
+                    "UNAVAILABLE",
+                    "OVERLOADED",
+                )
         with server.connect() as channel:
-            _eventually(lambda: "error" not in str(call(server, "GetArtifact", project="p", path="models/big").error))
+            _eventually(
+                lambda: (
+                    "error"
+                    not in str(
+                        call(
+                            server, "GetArtifact", project="p", path="models/big"
+                        ).error
+                    )
+                )
+            )
             deadline = time.monotonic() + 10
             while True:
                 try:
@@ -272,8 +345,11 @@ def test_streams_beyond_the_limit_are_refused_with_a_time_to_try_again(base: Pat
                     assert time.monotonic() < deadline
 
 
-def test_as_many_writers_as_may_be_each_with_the_largest_messages_all_finish(base: Path) -> None:
-    # More at once than gRPC was once allowed to hold; it then broke some of the streams off.
+def test_as_many_writers_as_may_be_each_with_the_largest_messages_all_finish(
+    base: Path,
+) -> None:
+    # More at once than gRPC was once allowed to hold; it then broke some of the streams
+    # off.
     data = bytes(4 * _MIB)
 
     def messages(index: int) -> Iterator[pb.WriteArtifactRequest]:
@@ -286,7 +362,10 @@ def test_as_many_writers_as_may_be_each_with_the_largest_messages_all_finish(bas
     with Server(base) as server, server.connect() as channel:
         answer(server, "EnsureWorkspace", project="p")
         idle = _memory_bytes(server)
-        calls = [_stub(channel).WriteArtifact.future(messages(i), timeout=2 * _TIMEOUT_S) for i in range(128)]
+        calls = [
+            _stub(channel).WriteArtifact.future(messages(i), timeout=2 * _TIMEOUT_S)
+            for i in range(128)
+        ]
         begin.set()
         assert {call.result().offset for call in calls} == {0}
         assert _memory_bytes(server) - idle < 128 * 9 * _MIB
@@ -299,23 +378,39 @@ def test_one_stream_at_a_time_writes_an_upload(base: Path) -> None:
         stub, done = _stub(channel), threading.Event()
 
         def messages() -> Iterator[pb.WriteArtifactRequest]:
-            yield pb.WriteArtifactRequest(project="p", path="models/x", upload_id="id", data=b"abc")
+            yield pb.WriteArtifactRequest(
+                project="p", path="models/x", upload_id="id", data=b"abc"
+            )
             done.wait(_TIMEOUT_S)
 
         first = stub.WriteArtifact.future(messages())
         _eventually(lambda: "id.part" in _staged(server))
-        error = _failure(lambda: _write(stub, _messages("models/x", b"abcdef", 3, upload_id="id")))
+        error = _failure(
+            lambda: _write(stub, _messages("models/x", b"abcdef", 3, upload_id="id"))
+        )
         assert (error.code, error.infos[0].reason) == ("ABORTED", "WORKSPACE_BUSY")
         done.set()
         assert first.result(_TIMEOUT_S).offset == 3
-        assert _write(stub, _messages("models/x", b"abcdef", 3, upload_id="id")).artifact.size_bytes == 6
+        assert (
+            _write(
+                stub, _messages("models/x", b"abcdef", 3, upload_id="id")
+            ).artifact.size_bytes
+            == 6
+        )
 
 
-def test_a_server_told_to_stop_ends_reads_and_keeps_uploads(server_with_big_file: Server) -> None:
-    with _slow_readers(server_with_big_file, 1), server_with_big_file.connect() as channel:
+def test_a_server_told_to_stop_ends_reads_and_keeps_uploads(
+    server_with_big_file: Server,
+) -> None:
+    with (
+        _slow_readers(server_with_big_file, 1),
+        server_with_big_file.connect() as channel,
+    ):
 
         def messages() -> Iterator[pb.WriteArtifactRequest]:
-            yield pb.WriteArtifactRequest(project="p", path="models/x", upload_id="id", data=b"abc")
+            yield pb.WriteArtifactRequest(
+                project="p", path="models/x", upload_id="id", data=b"abc"
+            )
             threading.Event().wait(5)
 
         writing = _stub(channel).WriteArtifact.future(messages())
@@ -372,24 +467,37 @@ def test_a_small_file_is_one_line_of_grpcurl(base: Path) -> None:
         service = "mlops.workspace.v1.WorkspaceService"
         grpcurl(server, f"{service}/EnsureWorkspace", data='{"project":"p"}')
         line = '{"project":"p","path":"models/x","data":"aGVsbG8=","finish":true}'
-        assert '"size_bytes": "5"' in grpcurl(server, f"{service}/WriteArtifact", data=line)
-        assert '"aGVsbG8="' in grpcurl(server, f"{service}/ReadArtifact", data='{"project":"p","path":"models/x"}')
+        assert '"size_bytes": "5"' in grpcurl(
+            server, f"{service}/WriteArtifact", data=line
+        )
+        assert '"aGVsbG8="' in grpcurl(
+            server, f"{service}/ReadArtifact", data='{"project":"p","path":"models/x"}'
+        )
 
 
 def test_reading_whole_files_keeps_no_change_waiting(base: Path) -> None:
-    """More checksums of endless files than there are threads for changes, of which a change takes one all the same."""
+    """More checksums of endless files than there are threads for changes, of which a
+    change takes one all the same.
+    """
     with Server(base, "--workers", "2") as server, server.connect() as channel:
         stub = _stub(channel)
         answer(server, "CreateWorkspace", project="p")
         path = server.seen_base / "p/outputs/sparse"
         path.touch()
         os.truncate(path, 1 << 43)
-        request = pb.GetArtifactRequest(project="p", path="outputs/sparse", checksum=True)
-        checksums = [stub.GetArtifact.future(request, timeout=_TIMEOUT_S) for _ in range(16)]
+        request = pb.GetArtifactRequest(
+            project="p", path="outputs/sparse", checksum=True
+        )
+        checksums = [
+            stub.GetArtifact.future(request, timeout=_TIMEOUT_S) for _ in range(16)
+        ]
         for i in range(3):
-            stub.CreateWorkspace(pb.CreateWorkspaceRequest(project=f"q{i}"), timeout=_TIMEOUT_S)
+            stub.CreateWorkspace(
+                pb.CreateWorkspaceRequest(project=f"q{i}"), timeout=_TIMEOUT_S
+            )
         assert stub.GetArtifact(
-            pb.GetArtifactRequest(project="p", path="outputs/sparse"), timeout=_TIMEOUT_S
+            pb.GetArtifactRequest(project="p", path="outputs/sparse"),
+            timeout=_TIMEOUT_S,
         ).size_bytes
         assert not any(checksum.done() for checksum in checksums)
         for checksum in checksums:
@@ -400,8 +508,12 @@ def test_reading_whole_files_keeps_no_change_waiting(base: Path) -> None:
     ("seconds", "shown"),
     [(1.78e12, "9999-12-31T23:59:59.999999Z"), (-1e11, "0001-01-01T00:00:00Z")],
 )
-def test_a_time_that_no_timestamp_holds_hides_nothing(base: Path, seconds: float, shown: str) -> None:
-    """tmpfs, XFS and Btrfs keep such times: milliseconds taken for seconds, for example."""
+def test_a_time_that_no_timestamp_holds_hides_nothing(
+    base: Path, seconds: float, shown: str
+) -> None:
+    """tmpfs, XFS and Btrfs keep such times: milliseconds taken for seconds, for
+    example.
+    """
     with MountedServer(base, "size=16m") as server, server.connect() as channel:
         stub = _stub(channel)
         answer(server, "CreateWorkspace", project="p")
@@ -410,7 +522,10 @@ def test_a_time_that_no_timestamp_holds_hides_nothing(base: Path, seconds: float
             (outputs / name).write_text("x")
         os.utime(outputs / "odd.csv", (seconds, seconds))
         request = pb.ListArtifactsRequest(project="p", path="outputs")
-        listed = {artifact.path: artifact for artifact in stub.ListArtifacts(request, timeout=_TIMEOUT_S).artifacts}
+        listed = {
+            artifact.path: artifact
+            for artifact in stub.ListArtifacts(request, timeout=_TIMEOUT_S).artifacts
+        }
         assert set(listed) == {"outputs/good.csv", "outputs/odd.csv"}
         odd = listed["outputs/odd.csv"]
         assert odd.modify_time.ToJsonString() == shown

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from conformance.players import Error, Outcome
-from server.run import AnnouncedServer, MountedServer, answer, call, grpcurl, log_lines, strace
+from server.run import (
+    AnnouncedServer,
+    MountedServer,
+    answer,
+    call,
+    grpcurl,
+    log_lines,
+    strace,
+)
 from support.server import Server
 
 _EVENTUALLY_S = 10
@@ -37,7 +45,9 @@ def _create_until_refused(server: Server) -> tuple[list[str], Error]:
 
 
 def _check_no_space(error: Error) -> None:
-    assert (error.code, error.infos[0].reason) == ("RESOURCE_EXHAUSTED", "NO_SPACE"), error
+    assert (error.code, error.infos[0].reason) == ("RESOURCE_EXHAUSTED", "NO_SPACE"), (
+        error
+    )
     assert int(error.infos[0].metadata["available_bytes"]) >= 0
     assert "path" in error.infos[0].metadata
 
@@ -69,8 +79,14 @@ def test_without_space_nothing_is_half_made(base: Path) -> None:
         _check_no_space(refused)
         _check_whole(server, ["p", *names])
         filler.unlink()
-        assert _eventually(lambda: call(server, "UpdateWorkspace", workspace=update)).error is None
-        assert _eventually(lambda: call(server, "CreateWorkspace", project="q")).error is None
+        assert (
+            _eventually(lambda: call(server, "UpdateWorkspace", workspace=update)).error
+            is None
+        )
+        assert (
+            _eventually(lambda: call(server, "CreateWorkspace", project="q")).error
+            is None
+        )
 
 
 def test_without_inodes_nothing_is_half_made(base: Path) -> None:
@@ -88,9 +104,14 @@ def test_a_full_disk_can_be_freed_by_deleting(base: Path) -> None:
         answer(server, "EnsureWorkspace", project="p")
         models = server.seen_base / "p/models"
         _fill(models)
-        deleted = answer(server, "DeleteWorkspace", project="p", force=True, permanent=True)
+        deleted = answer(
+            server, "DeleteWorkspace", project="p", force=True, permanent=True
+        )
         assert int(deleted["size_bytes"]) > 100_000
-        assert _eventually(lambda: call(server, "CreateWorkspace", project="p")).error is None
+        assert (
+            _eventually(lambda: call(server, "CreateWorkspace", project="p")).error
+            is None
+        )
 
 
 def test_a_deletion_takes_no_space(base: Path) -> None:
@@ -110,7 +131,10 @@ def test_a_server_starts_on_a_full_disk(base: Path) -> None:
         assert refused is not None
         _check_no_space(refused)
         answer(server, "DeleteWorkspace", project="p", force=True, permanent=True)
-        assert _eventually(lambda: call(server, "CreateWorkspace", project="q")).error is None
+        assert (
+            _eventually(lambda: call(server, "CreateWorkspace", project="q")).error
+            is None
+        )
 
 
 _REFUSALS = [
@@ -126,13 +150,18 @@ _REFUSALS = [
 
 
 @pytest.mark.parametrize(("name", "error"), _REFUSALS)
-def test_the_portable_way_takes_over_where_a_call_is_refused(base: Path, name: str, error: str) -> None:
+def test_the_portable_way_takes_over_where_a_call_is_refused(
+    base: Path, name: str, error: str
+) -> None:
     with Server(base, wrapper=strace(f"{name}:error={error}")) as server:
         _use(server)
 
 
 def test_the_portable_way_takes_over_where_all_are_refused(base: Path) -> None:
-    refusals = [f"{name}:error=ENOSYS" for name in ("openat2", "renameat2", "statx", "inotify_init1")]
+    refusals = [
+        f"{name}:error=ENOSYS"
+        for name in ("openat2", "renameat2", "statx", "inotify_init1")
+    ]
     with Server(base, wrapper=strace(*refusals)) as server:
         _use(server)
 
@@ -143,15 +172,24 @@ def _use(server: Server) -> None:
     (server.base / "b").mkdir()
     answer(server, "CreateWorkspace", project="b")
     assert call(server, "CreateWorkspace", project="a").error is not None
-    answer(server, "UpdateWorkspace", workspace={"project": "a", "dvc_remote_path": "x"})
+    answer(
+        server, "UpdateWorkspace", workspace={"project": "a", "dvc_remote_path": "x"}
+    )
     answer(server, "DeleteWorkspace", project="a", force=True)
     assert answer(server, "UndeleteWorkspace", project="a")["dvc_remote_path"] == "x"
     (server.base / "a/models/model.bin").write_bytes(b"1234")
     status = answer(server, "GetWorkspaceStatus", project="a", max_staleness="0s")
     assert status["size_bytes"] == "4"
     answer(server, "DeleteWorkspace", project="b", force=True, permanent=True)
-    assert [item["project"] for item in answer(server, "ListWorkspaces")["workspaces"]] == ["a"]
-    assert sorted(path.name for path in server.base.iterdir()) == [".staging", ".trash", ".workspaced", "a"]
+    assert [
+        item["project"] for item in answer(server, "ListWorkspaces")["workspaces"]
+    ] == ["a"]
+    assert sorted(path.name for path in server.base.iterdir()) == [
+        ".staging",
+        ".trash",
+        ".workspaced",
+        "a",
+    ]
 
 
 class FirstStart(AnnouncedServer, MountedServer):
@@ -159,7 +197,10 @@ class FirstStart(AnnouncedServer, MountedServer):
 
 
 _FULL = [
-    ("size=300k", "mkdir p && echo >p/workspace.yaml && (head -c 1m /dev/zero >p/filler 2>/dev/null || true)"),
+    (
+        "size=300k",
+        "mkdir p && echo >p/workspace.yaml && (head -c 1m /dev/zero >p/filler 2>/dev/null || true)",
+    ),
     (
         "size=10m,nr_inodes=30",
         "mkdir p && echo >p/workspace.yaml && for i in $(seq 99); do echo >p/$i || break; done 2>/dev/null",
@@ -181,11 +222,18 @@ def test_a_first_start_on_a_full_disk_serves_so_that_things_can_be_deleted(
             path.unlink()
         assert not models.exists()
         answer(server, "DeleteWorkspace", project="p", force=True, permanent=True)
-        assert _eventually(lambda: call(server, "CreateWorkspace", project="q")).error is None
+        assert (
+            _eventually(lambda: call(server, "CreateWorkspace", project="q")).error
+            is None
+        )
         # What could not be written at first is there by now.
         lock = server.seen_base / ".workspaced/lock"
         assert (
-            _eventually(lambda: Outcome([], None if lock.exists() and lock.read_text().strip() else _NOT_YET)).error
+            _eventually(
+                lambda: Outcome(
+                    [], None if lock.exists() and lock.read_text().strip() else _NOT_YET
+                )
+            ).error
             is None
         )
         assert (server.seen_base / ".workspaced/.gitignore").exists()
@@ -197,14 +245,22 @@ _NOT_YET = Error("", "not yet", [], [])
 def test_an_artifact_directory_is_deleted_on_a_full_disk(base: Path) -> None:
     record = "mkdir -p p/models/big && echo 'project_name: p' >p/workspace.yaml"
     fill = "(for i in $(seq 99); do echo >p/models/big/$i; done) 2>/dev/null || true"
-    with FirstStart(base, "size=10m,nr_inodes=30", prepare=f"{record} && {fill}") as server:
+    with FirstStart(
+        base, "size=10m,nr_inodes=30", prepare=f"{record} && {fill}"
+    ) as server:
         answer(server, "DeleteArtifact", project="p", path="models/big", force=True)
-        assert _eventually(lambda: call(server, "CreateWorkspace", project="q")).error is None
+        assert (
+            _eventually(lambda: call(server, "CreateWorkspace", project="q")).error
+            is None
+        )
 
 
 def test_health_is_told_of_a_failed_disk_at_once(base: Path) -> None:
     failing = strace("fsync:error=EIO:when=6")
-    with Server(base, "--workers", "1", wrapper=failing) as server, server.connect() as channel:
+    with (
+        Server(base, "--workers", "1", wrapper=failing) as server,
+        server.connect() as channel,
+    ):
         watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"")
         assert next(watch) == b"\x08\x01"
         answer(server, "CreateWorkspace", project="p0")
@@ -214,12 +270,16 @@ def test_health_is_told_of_a_failed_disk_at_once(base: Path) -> None:
         assert check(b"") == b"\x08\x02"
         assert next(watch) == b"\x08\x02"
         watch.cancel()
-    assert any("not serving any more" in line.get("message", "") for line in log_lines(server))
+    assert any(
+        "not serving any more" in line.get("message", "") for line in log_lines(server)
+    )
 
 
 def test_a_server_that_may_leave_does_when_its_disk_has_failed(base: Path) -> None:
     failing = strace("fsync:error=EIO:when=6")
-    with Server(base, "--workers", "1", "--idle-timeout", "1h", wrapper=failing) as server:
+    with Server(
+        base, "--workers", "1", "--idle-timeout", "1h", wrapper=failing
+    ) as server:
         answer(server, "CreateWorkspace", project="p0")
         assert call(server, "CreateWorkspace", project="p1").error is not None
         assert server.wait() == 0
@@ -227,8 +287,12 @@ def test_a_server_that_may_leave_does_when_its_disk_has_failed(base: Path) -> No
 
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC", "EDQUOT"])
 @pytest.mark.parametrize("sync", range(1, 4))
-def test_a_failed_sync_is_an_io_error_whatever_it_says(base: Path, error: str, sync: int) -> None:
-    with Server(base, "--workers", "1", wrapper=strace(f"fsync:error={error}:when={3 + sync}")) as server:
+def test_a_failed_sync_is_an_io_error_whatever_it_says(
+    base: Path, error: str, sync: int
+) -> None:
+    with Server(
+        base, "--workers", "1", wrapper=strace(f"fsync:error={error}:when={3 + sync}")
+    ) as server:
         answer(server, "CreateWorkspace", project="p0")
         refused = call(server, "CreateWorkspace", project="p1").error
         assert refused is not None
@@ -238,9 +302,14 @@ def test_a_failed_sync_is_an_io_error_whatever_it_says(base: Path, error: str, s
 
 
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
-def test_a_failed_sync_of_a_directory_makes_it_read_only_until_a_restart(base: Path, error: str) -> None:
-    # The one worker syncs three times for a create: the record, its directory and, for the sixth time, the base.
-    with Server(base, "--workers", "1", wrapper=strace(f"fsync:error={error}:when=6")) as server:
+def test_a_failed_sync_of_a_directory_makes_it_read_only_until_a_restart(
+    base: Path, error: str
+) -> None:
+    # The one worker syncs three times for a create: the record, its directory and, for
+    # the sixth time, the base.
+    with Server(
+        base, "--workers", "1", wrapper=strace(f"fsync:error={error}:when=6")
+    ) as server:
         answer(server, "CreateWorkspace", project="p0")
         for project in ["p1", "p2"]:
             assert call(server, "CreateWorkspace", project=project).error is not None

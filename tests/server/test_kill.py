@@ -1,4 +1,5 @@
-"""kill -9 under load: what was acknowledged is there after the restart, and nothing is half made.
+"""kill -9 under load: what was acknowledged is there after the restart, and nothing is
+half made.
 
 MLOPS_KILL_ROUNDS=1000 runs as many rounds instead of the usual 20.
 """
@@ -26,7 +27,9 @@ _DIRECTORIES = ["dvc", "mlflow", "models", "monitoring", "outputs"]
 
 @dataclass(frozen=True)
 class State:
-    """One project: the value that its workspace carries, if there is one, and those in the trash, in order."""
+    """One project: the value that its workspace carries, if there is one, and those in
+    the trash, in order.
+    """
 
     live: str | None = None
     trash: tuple[str, ...] = ()
@@ -51,19 +54,27 @@ _OPERATIONS = [
     Operation(
         "CreateWorkspace",
         lambda state: state.live is None,
-        lambda project, value: {"project": project, "workspace": {"dvc_remote_path": value}},
+        lambda project, value: {
+            "project": project,
+            "workspace": {"dvc_remote_path": value},
+        },
         lambda state, value: [State(value, state.trash)],
     ),
     Operation(
         "EnsureWorkspace",
         lambda state: True,
-        lambda project, value: {"project": project, "workspace": {"dvc_remote_path": value}},
+        lambda project, value: {
+            "project": project,
+            "workspace": {"dvc_remote_path": value},
+        },
         lambda state, value: [State(state.live or value, state.trash)],
     ),
     Operation(
         "UpdateWorkspace",
         lambda state: state.live is not None,
-        lambda project, value: {"workspace": {"project": project, "dvc_remote_path": value}},
+        lambda project, value: {
+            "workspace": {"project": project, "dvc_remote_path": value}
+        },
         lambda state, value: [State(value, state.trash)],
     ),
     Operation(
@@ -111,7 +122,9 @@ class Client:
         project = self.random.choice(list(self.states))
         before = self.states[project][0]
         value = f"{self.number}-{next(self._values)}"
-        operation = self.random.choice([operation for operation in _OPERATIONS if operation.possible(before)])
+        operation = self.random.choice(
+            [operation for operation in _OPERATIONS if operation.possible(before)]
+        )
         steps = operation.steps(before, value)
         outcome = player.call(operation.rpc, operation.request(project, value))
         if outcome.error is None:
@@ -141,7 +154,9 @@ def test_what_was_acknowledged_survives(base: Path) -> None:
 
 
 def _kill_under_load(server: Server, clients: list[Client], after_s: float) -> None:
-    threads = [threading.Thread(target=client.run, args=(server,)) for client in clients]
+    threads = [
+        threading.Thread(target=client.run, args=(server,)) for client in clients
+    ]
     for thread in threads:
         thread.start()
     time.sleep(after_s)
@@ -177,12 +192,16 @@ def _read_states(server: Server) -> dict[str, State]:
                 break
             request["page_token"] = page["next_page_token"]
     states: dict[str, State] = {}
-    for workspace in sorted(workspaces, key=lambda workspace: workspace.get("delete_time", "")):
+    for workspace in sorted(
+        workspaces, key=lambda workspace: workspace.get("delete_time", "")
+    ):
         state = states.get(workspace["project"], State())
         value = workspace["dvc_remote_path"]
         deleted = "delete_time" in workspace
         states[workspace["project"]] = (
-            State(state.live, (*state.trash, value)) if deleted else State(value, state.trash)
+            State(state.live, (*state.trash, value))
+            if deleted
+            else State(value, state.trash)
         )
     return states
 
@@ -192,7 +211,9 @@ def _check_whole(root: Path, state: State) -> None:
         assert not root.exists()
         return
     assert sorted(path.name for path in root.iterdir() if path.is_dir()) == _DIRECTORIES
-    assert f"dvc_remote_path: {state.live}" in (root / "workspace.yaml").read_text().replace("'", "").replace('"', "")
+    assert f"dvc_remote_path: {state.live}" in (
+        root / "workspace.yaml"
+    ).read_text().replace("'", "").replace('"', "")
 
 
 def test_a_server_killed_after_many_changes_has_left_a_checkpoint(base: Path) -> None:
@@ -200,7 +221,9 @@ def test_a_server_killed_after_many_changes_has_left_a_checkpoint(base: Path) ->
     with Server(base, "--log-calls", "off") as server:
         with Python(server) as player:
             for i in range(1100):
-                assert player.call("EnsureWorkspace", {"project": f"p{i}"}).error is None
+                assert (
+                    player.call("EnsureWorkspace", {"project": f"p{i}"}).error is None
+                )
         # Not the one of every minute, and not the one of an orderly stop.
         while not checkpoint.exists():
             time.sleep(0.01)

@@ -1,4 +1,6 @@
-"""What clients that send, reset or read as none should can do to a server, and how streams end when it stops."""
+"""What clients that send, reset or read as none should can do to a server, and how
+streams end when it stops.
+"""
 
 import socket
 import threading
@@ -42,11 +44,16 @@ def test_a_page_ends_at_8_mib_and_the_next_one_goes_on(base: Path) -> None:
         for i in range(40):
             request = pb.EnsureWorkspaceRequest(project=f"p{i:02}", workspace=workspace)
             _stub(channel).EnsureWorkspace(request, timeout=_TIMEOUT_S)
-        options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", 9 * _MIB)]
+        options = [
+            ("grpc.enable_http_proxy", 0),
+            ("grpc.max_receive_message_length", 9 * _MIB),
+        ]
         with grpc.insecure_channel(server.address, options) as receiver:
             names, token = [], ""
             while True:
-                page = _stub(receiver).ListWorkspaces(pb.ListWorkspacesRequest(page_size=1000, page_token=token))
+                page = _stub(receiver).ListWorkspaces(
+                    pb.ListWorkspacesRequest(page_size=1000, page_token=token)
+                )
                 assert page.ByteSize() < 8 * _MIB + 10_000
                 names += [found.project for found in page.workspaces]
                 token = page.next_page_token
@@ -55,17 +62,24 @@ def test_a_page_ends_at_8_mib_and_the_next_one_goes_on(base: Path) -> None:
         assert names == [f"p{i:02}" for i in range(40)]
 
 
-def test_more_unread_answers_than_fit_are_refused_and_others_are_served(base: Path) -> None:
+def test_more_unread_answers_than_fit_are_refused_and_others_are_served(
+    base: Path,
+) -> None:
     with Server(base) as server:
         workspace = {"metadata": {"text": "x" * 65_000}}
         for i in range(150):
             answer(server, "EnsureWorkspace", project=f"p{i}", workspace=workspace)
         data = message(pb.ListWorkspacesRequest(page_size=1000).SerializeToString())
         with Connection(server.address) as greedy:
-            greedy.socket.sendall(b"".join(greedy.open("ListWorkspaces", data) for _ in range(50)))
-            _eventually(lambda: _codes(server, "ListWorkspaces").count("UNAVAILABLE") > 20)
+            greedy.socket.sendall(
+                b"".join(greedy.open("ListWorkspaces", data) for _ in range(50))
+            )
+            _eventually(
+                lambda: _codes(server, "ListWorkspaces").count("UNAVAILABLE") > 20
+            )
             assert answer(server, "GetWorkspace", project="p1")["project"] == "p1"
-            # What nobody reads is given up, sooner than the client's timeout, since others need the room.
+            # What nobody reads is given up, sooner than the client's timeout, since
+            # others need the room.
             _eventually(lambda: _lists(server))
 
 
@@ -74,10 +88,20 @@ def _codes(server: Server, method: str) -> list[str]:
 
 
 def _lists(server: Server) -> bool:
-    options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", 9 * _MIB)]
+    options = [
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.max_receive_message_length", 9 * _MIB),
+    ]
     with grpc.insecure_channel(server.address, options) as channel:
         try:
-            return len(_stub(channel).ListWorkspaces(pb.ListWorkspacesRequest(page_size=1000)).workspaces) > 100
+            return (
+                len(
+                    _stub(channel)
+                    .ListWorkspaces(pb.ListWorkspacesRequest(page_size=1000))
+                    .workspaces
+                )
+                > 100
+            )
         except grpc.RpcError as error:
             assert error.code() == grpc.StatusCode.UNAVAILABLE
             return False
@@ -87,56 +111,103 @@ def _lists(server: Server) -> bool:
 
 
 def test_uploads_that_say_nothing_shut_nobody_off(base: Path) -> None:
-    with Server(base, "--max-artifact-streams", "4") as server, server.connect() as channel:
+    with (
+        Server(base, "--max-artifact-streams", "4") as server,
+        server.connect() as channel,
+    ):
         answer(server, "EnsureWorkspace", project="p")
         with Connection(server.address) as idle:
-            idle.socket.sendall(b"".join(idle.open("WriteArtifact") for _ in range(100)))
-            request = pb.WriteArtifactRequest(project="p", path="models/x", data=b"x", finish=True)
-            assert _stub(channel).WriteArtifact(iter([request]), timeout=_TIMEOUT_S).offset == 1
+            idle.socket.sendall(
+                b"".join(idle.open("WriteArtifact") for _ in range(100))
+            )
+            request = pb.WriteArtifactRequest(
+                project="p", path="models/x", data=b"x", finish=True
+            )
+            assert (
+                _stub(channel).WriteArtifact(iter([request]), timeout=_TIMEOUT_S).offset
+                == 1
+            )
 
 
 @pytest.mark.parametrize("method", ["WriteArtifact", "ReadArtifact"])
 def test_streams_that_stand_still_give_their_slots_up(base: Path, method: str) -> None:
-    with Server(base, "--max-artifact-streams", "2", "--client-timeout", "300ms") as server:
+    with Server(
+        base, "--max-artifact-streams", "2", "--client-timeout", "300ms"
+    ) as server:
         answer(server, "EnsureWorkspace", project="p")
         with (base / "p/models/big").open("wb") as file:
             file.truncate(1 << 30)
         if method == "WriteArtifact":
-            bodies = [pb.WriteArtifactRequest(project="p", path=f"models/{i}", data=b"x") for i in range(20)]
+            bodies = [
+                pb.WriteArtifactRequest(project="p", path=f"models/{i}", data=b"x")
+                for i in range(20)
+            ]
         else:
-            bodies = [pb.ReadArtifactRequest(project="p", path="models/big") for _ in range(20)]
+            bodies = [
+                pb.ReadArtifactRequest(project="p", path="models/big")
+                for _ in range(20)
+            ]
         with Connection(server.address) as idle, server.connect() as channel:
             frames = [
-                idle.open(method, message(body.SerializeToString()), end=method == "ReadArtifact") for body in bodies
+                idle.open(
+                    method,
+                    message(body.SerializeToString()),
+                    end=method == "ReadArtifact",
+                )
+                for body in bodies
             ]
             idle.socket.sendall(b"".join(frames))
             _eventually(lambda: "UNAVAILABLE" in _codes(server, method))
-            request = pb.WriteArtifactRequest(project="p", path="models/mine", data=b"x", finish=True)
+            request = pb.WriteArtifactRequest(
+                project="p", path="models/mine", data=b"x", finish=True
+            )
             _eventually(lambda: _writes(channel, request))
 
 
 def _writes(channel: grpc.Channel, request: pb.WriteArtifactRequest) -> bool:
     try:
-        return bool(_stub(channel).WriteArtifact(iter([request]), timeout=_TIMEOUT_S).offset == 1)
+        return bool(
+            _stub(channel).WriteArtifact(iter([request]), timeout=_TIMEOUT_S).offset
+            == 1
+        )
     except grpc.RpcError as error:
         assert error.code() == grpc.StatusCode.UNAVAILABLE
         return False
 
 
 def test_an_upload_that_stood_still_is_told_and_goes_on(base: Path) -> None:
-    with Server(base, "--client-timeout", "300ms") as server, server.connect() as channel:
+    with (
+        Server(base, "--client-timeout", "300ms") as server,
+        server.connect() as channel,
+    ):
         answer(server, "EnsureWorkspace", project="p")
         done = threading.Event()
 
         def messages() -> Iterator[pb.WriteArtifactRequest]:
-            yield pb.WriteArtifactRequest(project="p", path="models/x", upload_id="id", data=b"abc")
+            yield pb.WriteArtifactRequest(
+                project="p", path="models/x", upload_id="id", data=b"abc"
+            )
             done.wait(_TIMEOUT_S)
 
-        error = rpc_error(_stub(channel).WriteArtifact.future(messages()).exception(_TIMEOUT_S))
+        error = rpc_error(
+            _stub(channel).WriteArtifact.future(messages()).exception(_TIMEOUT_S)
+        )
         done.set()
         assert (error.code, error.infos[0].reason) == ("UNAVAILABLE", "OVERLOADED")
-        rest = pb.WriteArtifactRequest(project="p", path="models/x", upload_id="id", offset=3, data=b"def", finish=True)
-        assert _stub(channel).WriteArtifact(iter([rest]), timeout=_TIMEOUT_S).artifact.size_bytes == 6
+        rest = pb.WriteArtifactRequest(
+            project="p",
+            path="models/x",
+            upload_id="id",
+            offset=3,
+            data=b"def",
+            finish=True,
+        )
+        assert (
+            _stub(channel)
+            .WriteArtifact(iter([rest]), timeout=_TIMEOUT_S)
+            .artifact.size_bytes
+            == 6
+        )
 
 
 def test_a_silent_connection_is_closed_within_five_seconds(base: Path) -> None:
@@ -151,22 +222,43 @@ def test_a_silent_connection_is_closed_within_five_seconds(base: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "method"), [("unix", "GetWorkspace"), ("unix", "StreamWorkspaceStatuses"), ("127.0.0.1", "GetWorkspace")]
+    ("host", "method"),
+    [
+        ("unix", "GetWorkspace"),
+        ("unix", "StreamWorkspaceStatuses"),
+        ("127.0.0.1", "GetWorkspace"),
+    ],
 )
 @pytest.mark.timeout(200)
-def test_a_connection_that_resets_beyond_a_rate_is_closed_and_no_other(base: Path, host: str, method: str) -> None:
+def test_a_connection_that_resets_beyond_a_rate_is_closed_and_no_other(
+    base: Path, host: str, method: str
+) -> None:
     listen = [] if host == "unix" else ["--listen", f"{host}:0"]
     with Server(base, *listen) as server, server.connect() as other:
         answer(server, "EnsureWorkspace", project="p")
         address = server.addresses[-1]
         with Connection(address) as attacker:
-            data = message(pb.GetWorkspaceRequest(project="p").SerializeToString() if "Get" in method else b"")
-            send_until_closed(attacker, 20_000, lambda: attacker.open(method, data, end=False, reset=True))
+            data = message(
+                pb.GetWorkspaceRequest(project="p").SerializeToString()
+                if "Get" in method
+                else b""
+            )
+            send_until_closed(
+                attacker,
+                20_000,
+                lambda: attacker.open(method, data, end=False, reset=True),
+            )
             assert attacker.is_closed_within(_TIMEOUT_S)
-        assert _stub(other).GetWorkspace(pb.GetWorkspaceRequest(project="p")).project == "p"
+        assert (
+            _stub(other).GetWorkspace(pb.GetWorkspaceRequest(project="p")).project
+            == "p"
+        )
         # The connection is closed first, then the line is written.
         deadline = time.monotonic() + _TIMEOUT_S
-        while not any("cancelled too many calls" in str(line.get("message")) for line in log_lines(server)):
+        while not any(
+            "cancelled too many calls" in str(line.get("message"))
+            for line in log_lines(server)
+        ):
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
@@ -175,9 +267,17 @@ def test_clients_that_cancel_now_and_then_are_left_alone(base: Path) -> None:
     with Server(base) as server, server.connect() as channel:
         answer(server, "EnsureWorkspace", project="p")
         for _ in range(500):
-            _stub(channel).StreamWorkspaceStatuses(pb.StreamWorkspaceStatusesRequest()).cancel()
-        assert _stub(channel).GetWorkspace(pb.GetWorkspaceRequest(project="p")).project == "p"
-        assert not any("cancelled too many" in str(line.get("message")) for line in log_lines(server))
+            _stub(channel).StreamWorkspaceStatuses(
+                pb.StreamWorkspaceStatusesRequest()
+            ).cancel()
+        assert (
+            _stub(channel).GetWorkspace(pb.GetWorkspaceRequest(project="p")).project
+            == "p"
+        )
+        assert not any(
+            "cancelled too many" in str(line.get("message"))
+            for line in log_lines(server)
+        )
 
 
 # --- Stopping -------------------------------------------------------------------------------------------------------
@@ -206,7 +306,9 @@ def test_a_read_that_moves_is_finished(server_with_big_file: Server) -> None:
 def _refuses(server: Server) -> bool:
     with server.connect() as channel:
         try:
-            _stub(channel).GetWorkspace(pb.GetWorkspaceRequest(project="p"), timeout=_TIMEOUT_S)
+            _stub(channel).GetWorkspace(
+                pb.GetWorkspaceRequest(project="p"), timeout=_TIMEOUT_S
+            )
         except grpc.RpcError as error:
             return rpc_error(error).infos[0].reason == "SHUTTING_DOWN"
     return False
@@ -217,7 +319,9 @@ def test_an_upload_that_moves_is_finished(server_with_big_file: Server) -> None:
         sent = threading.Semaphore(0)
 
         def messages() -> Iterator[pb.WriteArtifactRequest]:
-            yield pb.WriteArtifactRequest(project="p", path="models/x", upload_id="id", data=b"x")
+            yield pb.WriteArtifactRequest(
+                project="p", path="models/x", upload_id="id", data=b"x"
+            )
             sent.release()
             for _ in range(20):
                 time.sleep(0.05)
@@ -232,12 +336,16 @@ def test_an_upload_that_moves_is_finished(server_with_big_file: Server) -> None:
 
 
 @pytest.mark.parametrize("upload_id", ["id", ""])
-def test_an_upload_that_stands_still_holds_nothing_up(server_with_big_file: Server, upload_id: str) -> None:
+def test_an_upload_that_stands_still_holds_nothing_up(
+    server_with_big_file: Server, upload_id: str
+) -> None:
     with server_with_big_file.connect() as channel:
         done, sent = threading.Event(), threading.Event()
 
         def messages() -> Iterator[pb.WriteArtifactRequest]:
-            yield pb.WriteArtifactRequest(project="p", path="models/x", upload_id=upload_id, data=b"abc")
+            yield pb.WriteArtifactRequest(
+                project="p", path="models/x", upload_id=upload_id, data=b"abc"
+            )
             sent.set()
             done.wait(_TIMEOUT_S)
 
@@ -257,7 +365,9 @@ def test_a_stream_that_is_cut_gets_the_right_word(base: Path) -> None:
         answer(server, "EnsureWorkspace", project="p")
 
         def messages() -> Iterator[pb.WriteArtifactRequest]:
-            yield pb.WriteArtifactRequest(project="p", path="models/x", upload_id="id", data=b"x")
+            yield pb.WriteArtifactRequest(
+                project="p", path="models/x", upload_id="id", data=b"x"
+            )
             for _ in range(400):
                 time.sleep(0.05)
                 yield pb.WriteArtifactRequest(data=b"x")
@@ -275,18 +385,29 @@ def test_under_load_no_call_ends_cancelled(base: Path) -> None:
         codes: set[grpc.StatusCode] = set()
 
         def call_until_refused(index: int) -> None:
-            with grpc.insecure_channel(server.address, [("grpc.enable_http_proxy", 0), ("n", index)]) as channel:
+            with grpc.insecure_channel(
+                server.address, [("grpc.enable_http_proxy", 0), ("n", index)]
+            ) as channel:
                 deadline = time.monotonic() + _TIMEOUT_S
                 while time.monotonic() < deadline:
-                    calls = [_stub(channel).GetWorkspace.future(request, timeout=_TIMEOUT_S) for _ in range(50)]
+                    calls = [
+                        _stub(channel).GetWorkspace.future(request, timeout=_TIMEOUT_S)
+                        for _ in range(50)
+                    ]
                     errors = [call.exception() for call in calls]
                     codes.update(error.code() for error in errors if error is not None)
                     # Until nobody listens any more: a refused client might go on.
-                    if any("Failed to connect" in str(error) for error in errors if error is not None):
+                    if any(
+                        "Failed to connect" in str(error)
+                        for error in errors
+                        if error is not None
+                    ):
                         return
 
         request = pb.GetWorkspaceRequest(project="p")
-        threads = [threading.Thread(target=call_until_refused, args=(i,)) for i in range(4)]
+        threads = [
+            threading.Thread(target=call_until_refused, args=(i,)) for i in range(4)
+        ]
         for thread in threads:
             thread.start()
         time.sleep(0.5)

@@ -1,4 +1,6 @@
-"""More than the server can take at once, clients that are slow or leave, and clients that are up to no good."""
+"""More than the server can take at once, clients that are slow or leave, and clients
+that are up to no good.
+"""
 
 import contextlib
 import socket
@@ -24,21 +26,43 @@ def _stub(channel: grpc.Channel) -> Any:
 
 
 def _details(error: Any) -> status_pb2.Status:
-    return status_pb2.Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
+    return status_pb2.Status.FromString(
+        dict(error.trailing_metadata())["grpc-status-details-bin"]
+    )
 
 
 def _has_retry_info(error: Any) -> bool:
-    return any(detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in _details(error).details)
+    return any(
+        detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR)
+        for detail in _details(error).details
+    )
 
 
-def test_calls_beyond_the_queue_are_refused_with_a_time_to_try_again(base: Path) -> None:
-    with Server(base, "--workers", "1", "--log-calls", "off") as server, contextlib.ExitStack() as stack:
+def test_calls_beyond_the_queue_are_refused_with_a_time_to_try_again(
+    base: Path,
+) -> None:
+    with (
+        Server(base, "--workers", "1", "--log-calls", "off") as server,
+        contextlib.ExitStack() as stack,
+    ):
         answer(server, "EnsureWorkspace", project="p")
-        # Options that differ, or the channels would share one connection and its limit of streams.
+        # Options that differ, or the channels would share one connection and its limit
+        # of streams.
         options = [[("grpc.enable_http_proxy", 0), ("test", i)] for i in range(3)]
-        channels = [stack.enter_context(grpc.insecure_channel(server.address, option)) for option in options]
-        calls = [_add_key(channel, f"k{i}-{n}") for n in range(500) for i, channel in enumerate(channels)]
-        errors = [error for error in (future.exception() for future in calls) if error is not None]
+        channels = [
+            stack.enter_context(grpc.insecure_channel(server.address, option))
+            for option in options
+        ]
+        calls = [
+            _add_key(channel, f"k{i}-{n}")
+            for n in range(500)
+            for i, channel in enumerate(channels)
+        ]
+        errors = [
+            error
+            for error in (future.exception() for future in calls)
+            if error is not None
+        ]
         stored = answer(server, "GetWorkspace", project="p")["metadata"]
     assert {error.code() for error in errors} == {grpc.StatusCode.UNAVAILABLE}
     assert all(_has_retry_info(error) for error in errors)
@@ -48,29 +72,44 @@ def test_calls_beyond_the_queue_are_refused_with_a_time_to_try_again(base: Path)
 def _add_key(channel: grpc.Channel, key: str) -> Any:
     workspace = pb.Workspace(project="p")
     workspace.metadata.update({key: 1})
-    return _stub(channel).UpdateWorkspace.future(pb.UpdateWorkspaceRequest(workspace=workspace), timeout=_TIMEOUT_S)
+    return _stub(channel).UpdateWorkspace.future(
+        pb.UpdateWorkspaceRequest(workspace=workspace), timeout=_TIMEOUT_S
+    )
 
 
 @pytest.fixture
 def server_with_much_to_tell(base: Path) -> Iterator[Server]:
-    """A server with one worker and 3 MiB of metadata: far more than a slow reader's connection takes."""
+    """A server with one worker and 3 MiB of metadata: far more than a slow reader's
+    connection takes.
+    """
     with Server(base, "--workers", "1", "--drain-timeout", "1s") as server:
         for i in range(50):
-            answer(server, "EnsureWorkspace", project=f"p{i}", workspace={"metadata": {"text": "x" * 60_000}})
+            answer(
+                server,
+                "EnsureWorkspace",
+                project=f"p{i}",
+                workspace={"metadata": {"text": "x" * 60_000}},
+            )
         yield server
 
 
 @pytest.fixture
 def slow_reader(server_with_much_to_tell: Server) -> Iterator[Any]:
-    """A stream of which one message has been read, on a channel that takes no more unread than 64 KiB."""
+    """A stream of which one message has been read, on a channel that takes no more
+    unread than 64 KiB.
+    """
     options = [("grpc.enable_http_proxy", 0), ("grpc.http2.bdp_probe", 0)]
     with grpc.insecure_channel(server_with_much_to_tell.address, options) as channel:
-        stream = _stub(channel).StreamWorkspaceStatuses(pb.StreamWorkspaceStatusesRequest(), timeout=_TIMEOUT_S)
+        stream = _stub(channel).StreamWorkspaceStatuses(
+            pb.StreamWorkspaceStatusesRequest(), timeout=_TIMEOUT_S
+        )
         next(stream)
         yield stream
 
 
-def test_a_slow_reader_of_a_stream_holds_nobody_up(server_with_much_to_tell: Server, slow_reader: Any) -> None:
+def test_a_slow_reader_of_a_stream_holds_nobody_up(
+    server_with_much_to_tell: Server, slow_reader: Any
+) -> None:
     for i in range(50):
         answer(server_with_much_to_tell, "GetWorkspaceStatus", project=f"p{i}")
     assert _STREAM not in server_with_much_to_tell.output
@@ -80,10 +119,15 @@ def test_a_slow_reader_of_a_stream_holds_nobody_up(server_with_much_to_tell: Ser
 def test_readers_who_leave_are_forgotten(server_with_much_to_tell: Server) -> None:
     with server_with_much_to_tell.connect() as channel:
         for _ in range(50):
-            stream = _stub(channel).StreamWorkspaceStatuses(pb.StreamWorkspaceStatusesRequest(), timeout=_TIMEOUT_S)
+            stream = _stub(channel).StreamWorkspaceStatuses(
+                pb.StreamWorkspaceStatusesRequest(), timeout=_TIMEOUT_S
+            )
             next(stream)
             stream.cancel()
-        assert len(call(server_with_much_to_tell, "StreamWorkspaceStatuses").responses) == 50
+        assert (
+            len(call(server_with_much_to_tell, "StreamWorkspaceStatuses").responses)
+            == 50
+        )
 
 
 @pytest.mark.usefixtures("slow_reader")
@@ -92,7 +136,11 @@ def test_a_reader_who_does_not_read_keeps_the_server_only_for_the_drain_timeout(
 ) -> None:
     server_with_much_to_tell.terminate()
     assert server_with_much_to_tell.wait() == 0
-    [code] = [line["code"] for line in log_lines(server_with_much_to_tell) if line.get("method") == _STREAM]
+    [code] = [
+        line["code"]
+        for line in log_lines(server_with_much_to_tell)
+        if line.get("method") == _STREAM
+    ]
     # The second if it still found room to write when it was told to stop.
     assert code in ("CANCELLED", "UNAVAILABLE")
 
@@ -101,9 +149,15 @@ def test_a_message_too_large_is_refused_and_the_next_one_answered(base: Path) ->
     with Server(base) as server, server.connect() as channel:
         workspace = pb.Workspace(project="p", dvc_remote_path="x" * 5_000_000)
         with pytest.raises(grpc.RpcError) as refused:
-            _stub(channel).UpdateWorkspace(pb.UpdateWorkspaceRequest(workspace=workspace))
+            _stub(channel).UpdateWorkspace(
+                pb.UpdateWorkspaceRequest(workspace=workspace)
+            )
         assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert _stub(channel).EnsureWorkspace(pb.EnsureWorkspaceRequest(project="p")).created
+        assert (
+            _stub(channel)
+            .EnsureWorkspace(pb.EnsureWorkspaceRequest(project="p"))
+            .created
+        )
 
 
 def test_a_connection_that_says_nothing_is_closed(base: Path) -> None:
@@ -115,7 +169,12 @@ def test_a_connection_that_says_nothing_is_closed(base: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "junk", [b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 100_000, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 99]
+    "junk",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x00" * 100_000,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 99,
+    ],
 )
 def test_junk_ends_that_connection_alone(base: Path, junk: bytes) -> None:
     with Server(base) as server, socket.socket(socket.AF_UNIX) as client:

@@ -1,4 +1,6 @@
-"""Directories whose names mean something in a URI, which is what gRPC takes an address for."""
+"""Directories whose names mean something in a URI, which is what gRPC takes an address
+for.
+"""
 
 from pathlib import Path
 
@@ -8,7 +10,9 @@ from conformance.players import Cpp
 from support.server import Server
 
 
-@pytest.mark.parametrize("name", ["a b", "é", "a#b", "a?b", "a%41b", "%", "a:b", "-x", "a\\b", "'\"$x"])
+@pytest.mark.parametrize(
+    "name", ["a b", "é", "a#b", "a?b", "a%41b", "%", "a:b", "-x", "a\\b", "'\"$x"]
+)
 def test_a_base_of_any_name_is_served(name: str, base: Path) -> None:
     with Server(base / name) as server, Cpp(server) as client:
         assert client.call("EnsureWorkspace", {"project": "fraud"}).error is None

@@ -38,7 +38,10 @@ def test_of_those_who_ensure_one_creates(base: Path) -> None:
     with Server(base) as server:
         for round_ in range(10):
             request = {"project": f"p{round_}"}
-            outcomes = _race(server, lambda player, request=request: player.call("EnsureWorkspace", request))
+            outcomes = _race(
+                server,
+                lambda player, request=request: player.call("EnsureWorkspace", request),
+            )
             answers = [outcome.responses[0] for outcome in outcomes]
             assert [answer.get("created", False) for answer in answers].count(True) == 1
             assert len({answer["workspace"]["uid"] for answer in answers}) == 1
@@ -46,7 +49,9 @@ def test_of_those_who_ensure_one_creates(base: Path) -> None:
 
 def test_of_those_who_create_one_does_and_the_others_are_told(base: Path) -> None:
     with Server(base) as server:
-        outcomes = _race(server, lambda player: player.call("CreateWorkspace", {"project": "p"}))
+        outcomes = _race(
+            server, lambda player: player.call("CreateWorkspace", {"project": "p"})
+        )
         errors = [outcome.error for outcome in outcomes if outcome.error]
         assert len(errors) == _RACERS - 1
         assert {error.infos[0].reason for error in errors} == {"WORKSPACE_EXISTS"}
@@ -55,7 +60,12 @@ def test_of_those_who_create_one_does_and_the_others_are_told(base: Path) -> Non
 def test_of_those_who_delete_one_does(base: Path) -> None:
     with Server(base) as server:
         answer(server, "EnsureWorkspace", project="p")
-        outcomes = _race(server, lambda player: player.call("DeleteWorkspace", {"project": "p", "force": True}))
+        outcomes = _race(
+            server,
+            lambda player: player.call(
+                "DeleteWorkspace", {"project": "p", "force": True}
+            ),
+        )
         errors = [outcome.error for outcome in outcomes if outcome.error]
         assert len(errors) == _RACERS - 1
         assert {error.infos[0].reason for error in errors} == {"WORKSPACE_NOT_FOUND"}
@@ -66,7 +76,11 @@ def _increment(player: Player) -> None:
     while True:
         workspace = player.call("GetWorkspace", {"project": "p"}).responses[0]
         count = int(workspace["mlflow_experiment_id"]) + 1
-        changed = {"project": "p", "etag": workspace["etag"], "mlflow_experiment_id": str(count)}
+        changed = {
+            "project": "p",
+            "etag": workspace["etag"],
+            "mlflow_experiment_id": str(count),
+        }
         outcome = player.call("UpdateWorkspace", {"workspace": changed})
         if outcome.error is None:
             return
@@ -75,7 +89,12 @@ def _increment(player: Player) -> None:
 
 def test_no_update_is_lost_among_those_with_etags(base: Path) -> None:
     with Server(base) as server:
-        answer(server, "EnsureWorkspace", project="p", workspace={"mlflow_experiment_id": "0"})
+        answer(
+            server,
+            "EnsureWorkspace",
+            project="p",
+            workspace={"mlflow_experiment_id": "0"},
+        )
         _race(server, lambda player: [_increment(player) for _ in range(_INCREMENTS)])
         stored = answer(server, "GetWorkspace", project="p")
     assert stored["mlflow_experiment_id"] == str(_RACERS * _INCREMENTS)
@@ -87,7 +106,10 @@ def test_no_update_is_lost_among_those_of_different_keys(base: Path) -> None:
         keys = iter(f"k{i}" for i in range(_RACERS))
         _race(
             server,
-            lambda player: player.call("UpdateWorkspace", {"workspace": {"project": "p", "metadata": {next(keys): 1}}}),
+            lambda player: player.call(
+                "UpdateWorkspace",
+                {"workspace": {"project": "p", "metadata": {next(keys): 1}}},
+            ),
         )
         stored = answer(server, "GetWorkspace", project="p")
     assert sorted(stored["metadata"]) == sorted(f"k{i}" for i in range(_RACERS))
@@ -118,10 +140,16 @@ def test_a_status_counts_what_was_written_before_it_was_asked_for(base: Path) ->
             after = begun
             [status] = outcome.responses
             if not before <= status["file_count"] <= after:
-                problems.append(f"{rpc} counts {status['file_count']} files, not {before} to {after}")
+                problems.append(
+                    f"{rpc} counts {status['file_count']} files, not {before} to {after}"
+                )
         return problems
 
     with Server(base) as server:
         answer(server, "CreateWorkspace", project="p")
-        assert [problem for problems in _race(server, work) for problem in problems] == []
-        assert answer(server, "GetWorkspaceStatus", project="p")["size_bytes"] == str(5 * _RACERS * _STATUSES)
+        assert [
+            problem for problems in _race(server, work) for problem in problems
+        ] == []
+        assert answer(server, "GetWorkspaceStatus", project="p")["size_bytes"] == str(
+            5 * _RACERS * _STATUSES
+        )

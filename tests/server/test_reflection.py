@@ -31,7 +31,11 @@ def test_the_reasons_are_described(server: Server) -> None:
         assert f"  {name} = {number};" in described
 
 
-_DETAILS = [error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo]
+_DETAILS = [
+    error_details_pb2.ErrorInfo,
+    error_details_pb2.BadRequest,
+    error_details_pb2.RetryInfo,
+]
 
 
 @pytest.mark.parametrize("detail", _DETAILS)
@@ -45,13 +49,20 @@ def test_the_details_of_errors_are_described(server: Server, detail: type) -> No
 def test_every_message_of_the_contract_is_described(server: Server) -> None:
     for method in SERVICE.methods:
         for message in (method.input_type, method.output_type):
-            assert f"{message.full_name} is a message" in grpcurl(server, "describe", message.full_name)
+            assert f"{message.full_name} is a message" in grpcurl(
+                server, "describe", message.full_name
+            )
 
 
 def test_an_error_is_shown_with_its_details(server: Server) -> None:
-    shown = grpcurl(server, f"{SERVICE.full_name}/GetWorkspace", flags=("-d", '{"project": "-"}'))
+    shown = grpcurl(
+        server, f"{SERVICE.full_name}/GetWorkspace", flags=("-d", '{"project": "-"}')
+    )
     assert '"reason": "FIELD_INVALID"' in shown and '"field_violations"' in shown
 
 
 def test_the_services_are_listed(server: Server) -> None:
-    assert set(grpcurl(server, "list").split()) >= {SERVICE.full_name, "grpc.health.v1.Health"}
+    assert set(grpcurl(server, "list").split()) >= {
+        SERVICE.full_name,
+        "grpc.health.v1.Health",
+    }

@@ -1,4 +1,6 @@
-"""A base directory that is moved, replaced or cleaned up while it is served, and the lock that says who serves it."""
+"""A base directory that is moved, replaced or cleaned up while it is served, and the
+lock that says who serves it.
+"""
 
 import fcntl
 import os
@@ -44,13 +46,22 @@ def test_a_server_that_lost_its_base_stops(base: Path, lose: Loss) -> None:
         answer(server, "EnsureWorkspace", project="a")
         lose(base)
         assert server.wait() == 0
-        assert any("moved, removed or replaced" in line.get("message", "") for line in log_lines(server))
+        assert any(
+            "moved, removed or replaced" in line.get("message", "")
+            for line in log_lines(server)
+        )
 
 
 @pytest.mark.parametrize("lose", _LOSSES)
-@pytest.mark.parametrize("rpc", ["GetWorkspace", "EnsureWorkspace", "UpdateWorkspace", "ListWorkspaces"])
+@pytest.mark.parametrize(
+    "rpc", ["GetWorkspace", "EnsureWorkspace", "UpdateWorkspace", "ListWorkspaces"]
+)
 def test_the_first_call_afterwards_is_refused(base: Path, lose: Loss, rpc: str) -> None:
-    request = {"workspace": {"project": "a", "dvc_remote_path": "x"}} if rpc == "UpdateWorkspace" else {"project": "a"}
+    request = (
+        {"workspace": {"project": "a", "dvc_remote_path": "x"}}
+        if rpc == "UpdateWorkspace"
+        else {"project": "a"}
+    )
     with Server(base) as server, Python(server) as player:
         player.call("EnsureWorkspace", {"project": "a"})
         lose(base)
@@ -80,7 +91,8 @@ def test_a_moved_base_is_served_where_it_is(base: Path) -> None:
     with Server(base) as server:
         answer(server, "EnsureWorkspace", project="a")
         _move(base)
-        # Until the old server has gone, it holds the lock of the directory, wherever that is.
+        # Until the old server has gone, it holds the lock of the directory, wherever
+        # that is.
         deadline = time.monotonic() + _EVENTUALLY_S
         while True:
             try:
@@ -96,7 +108,9 @@ def test_a_moved_base_is_served_where_it_is(base: Path) -> None:
 
 
 @pytest.mark.parametrize("lose", [_remove_lock, _remove_server_dir])
-def test_nobody_else_serves_or_sweeps_while_the_first_lives(base: Path, lose: Loss) -> None:
+def test_nobody_else_serves_or_sweeps_while_the_first_lives(
+    base: Path, lose: Loss
+) -> None:
     with Server(base) as server:
         answer(server, "EnsureWorkspace", project="a")
         (base / ".staging/being-made").mkdir()
@@ -113,13 +127,16 @@ def test_nobody_else_serves_or_sweeps_while_the_first_lives(base: Path, lose: Lo
 
 
 def test_where_directories_cannot_be_locked_the_socket_tells(base: Path) -> None:
-    # As on NFS: the lock of the directory is had by whoever asks. Here, because the system call is refused.
+    # As on NFS: the lock of the directory is had by whoever asks. Here, because the
+    # system call is refused.
     with Server(base) as server:
         os.kill(server.pid, signal.SIGSTOP)
         try:
             _remove_lock(base)
             before = sorted(base.rglob("*"))
-            refused = refusal("--base", base, wrapper=tuple(strace("flock:error=EBADF")))
+            refused = refusal(
+                "--base", base, wrapper=tuple(strace("flock:error=EBADF"))
+            )
             assert refused.code == 3 and sorted(base.rglob("*")) == before
         finally:
             os.kill(server.pid, signal.SIGCONT)
@@ -185,8 +202,16 @@ def test_links_below_the_base_are_not_followed(base: Path, name: str) -> None:
     (base / name).symlink_to(target)
     log = ["--log-file", base / ".workspaced/log"] if name.endswith("log") else []
     refused = refusal("--base", base, *log)
-    assert refused.code == 1 and str(base / name) in refused.sentence and "link" in refused.sentence
-    assert (list(target.iterdir()) == []) if target.is_dir() else (target.read_text() == "")
+    assert (
+        refused.code == 1
+        and str(base / name) in refused.sentence
+        and "link" in refused.sentence
+    )
+    assert (
+        (list(target.iterdir()) == [])
+        if target.is_dir()
+        else (target.read_text() == "")
+    )
 
 
 def test_a_log_elsewhere_may_be_a_link(base: Path) -> None:
@@ -204,6 +229,10 @@ def test_strangers_who_can_write_in_the_base_are_named_in_the_log(base: Path) ->
         os.chown(base, 12345, -1)
     with Server(base) as server:
         pass
-    warnings = [line.get("message", "") for line in log_lines(server) if line["level"] == "warning"]
+    warnings = [
+        line.get("message", "")
+        for line in log_lines(server)
+        if line["level"] == "warning"
+    ]
     assert any("every user" in warning for warning in warnings)
     assert os.geteuid() != 0 or any("12345" in warning for warning in warnings)

@@ -18,7 +18,12 @@ def test_a_second_server_on_a_base_names_the_first(base: Path) -> None:
     with Server(base, "--listen", "127.0.0.1:0") as server:
         second = refusal("--base", base)
         assert second.code == 3
-        for part in [str(base), f"pid {server.pid} ", f"host {socket.gethostname()},", *server.addresses]:
+        for part in [
+            str(base),
+            f"pid {server.pid} ",
+            f"host {socket.gethostname()},",
+            *server.addresses,
+        ]:
             assert part in second.sentence
         assert answer(server, "EnsureWorkspace", project="a")["created"]
 
@@ -28,7 +33,11 @@ def test_a_base_that_is_locked_by_who_knows_whom_is_refused(base: Path) -> None:
     lock.parent.mkdir(parents=True)
     lock.write_text('{"pid": "x", "host": 1, "addresses": {}}')
     with lock.open("r+") as file:
-        fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        fcntl.fcntl(
+            file,
+            fcntl.F_OFD_SETLK,
+            struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0),
+        )
         assert refusal("--base", base).code == 3
 
 
@@ -59,7 +68,9 @@ def test_a_port_in_use_is_refused(base: Path) -> None:
 
 def test_a_port_of_another_server_is_refused(base: Path) -> None:
     with Server(base, "--listen", "127.0.0.1:0") as server:
-        result = refusal("--base", base.with_name("other"), "--listen", server.addresses[1])
+        result = refusal(
+            "--base", base.with_name("other"), "--listen", server.addresses[1]
+        )
         assert result.code == 1 and server.addresses[1] in result.sentence
 
 
@@ -71,7 +82,15 @@ def test_a_unix_socket_on_which_another_server_listens_is_refused(base: Path) ->
 
 
 @pytest.mark.parametrize(
-    "address", ["0.0.0.0:0", "[::]:0", "example.org:1", "127.example.org:1", "127.1.example.org:1", "[::2]:1"]
+    "address",
+    [
+        "0.0.0.0:0",
+        "[::]:0",
+        "example.org:1",
+        "127.example.org:1",
+        "127.1.example.org:1",
+        "[::2]:1",
+    ],
 )
 def test_an_address_that_others_reach_is_refused(base: Path, address: str) -> None:
     result = refusal("--base", base, "--listen", address)
@@ -109,7 +128,10 @@ def test_a_base_is_needed() -> None:
     assert refusal().code == 2
 
 
-@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", "127.0.0.1:70000", ":1", "unix:", f"unix:/{'x' * 108}"])
+@pytest.mark.parametrize(
+    "address",
+    ["nonsense", "127.0.0.1", "127.0.0.1:70000", ":1", "unix:", f"unix:/{'x' * 108}"],
+)
 def test_an_ill_formed_address_is_refused(base: Path, address: str) -> None:
     assert refusal("--base", base, "--listen", address).code == 1
 
@@ -125,7 +147,10 @@ def test_the_lock_file_says_who_serves_and_where(base: Path) -> None:
     with Server(base, "--listen", "127.0.0.1:0") as server:
         owner = json.loads((base / ".workspaced/lock").read_text())
         assert owner["pid"] == server.pid and owner["host"] == socket.gethostname()
-        assert owner["addresses"] == [f"unix:{base}/.workspaced/socket", server.addresses[1]]
+        assert owner["addresses"] == [
+            f"unix:{base}/.workspaced/socket",
+            server.addresses[1],
+        ]
     assert (base / ".workspaced/lock").read_text().strip() == ""
 
 
@@ -166,15 +191,28 @@ def test_a_base_reached_by_a_link_is_the_same_base(base: Path) -> None:
 def test_portable_calls_do(base: Path) -> None:
     with Server(base, "--portable-fs") as server:
         answer(server, "EnsureWorkspace", project="a")
-        answer(server, "UpdateWorkspace", workspace={"project": "a", "bentoml_tag_prefix": "x"})
+        answer(
+            server,
+            "UpdateWorkspace",
+            workspace={"project": "a", "bentoml_tag_prefix": "x"},
+        )
         answer(server, "DeleteWorkspace", project="a", force=True)
-        assert answer(server, "UndeleteWorkspace", project="a")["bentoml_tag_prefix"] == "x"
+        assert (
+            answer(server, "UndeleteWorkspace", project="a")["bentoml_tag_prefix"]
+            == "x"
+        )
 
 
 def test_a_name_with_several_addresses_is_one_address_with_one_port(base: Path) -> None:
     with Server(base, "--listen", "localhost:0") as server:
         host, _, port = server.addresses[1].rpartition(":")
         assert host == "localhost" and int(port) > 0
-        for family, address, _, _, name in socket.getaddrinfo("localhost", int(port), type=socket.SOCK_STREAM):
+        for family, address, _, _, name in socket.getaddrinfo(
+            "localhost", int(port), type=socket.SOCK_STREAM
+        ):
             with socket.socket(family) as client:
-                assert client.connect_ex(name) in (0, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT), address
+                assert client.connect_ex(name) in (
+                    0,
+                    errno.EADDRNOTAVAIL,
+                    errno.EAFNOSUPPORT,
+                ), address

@@ -1,4 +1,6 @@
-"""Stopping: by SIGTERM with calls in flight, while starting, and by itself when nobody calls."""
+"""Stopping: by SIGTERM with calls in flight, while starting, and by itself when nobody
+calls.
+"""
 
 import itertools
 import os
@@ -17,7 +19,9 @@ _CLIENTS = 4
 
 
 class Client(threading.Thread):
-    """Ensures and updates a workspace of its own until it is refused; knows the last value that was acknowledged."""
+    """Ensures and updates a workspace of its own until it is refused; knows the last
+    value that was acknowledged.
+    """
 
     def __init__(self, server: Server, number: int) -> None:
         super().__init__()
@@ -64,7 +68,14 @@ def test_no_call_that_has_begun_fails(base: Path) -> None:
 
 def test_watchers_of_health_are_told_first_and_hold_nothing_up(base: Path) -> None:
     with Server(base, "--drain-timeout", "5m") as server:
-        flags = ["-plaintext", "-unix", "-d", "{}", server.socket, "grpc.health.v1.Health/Watch"]
+        flags = [
+            "-plaintext",
+            "-unix",
+            "-d",
+            "{}",
+            server.socket,
+            "grpc.health.v1.Health/Watch",
+        ]
         watch = subprocess.Popen([GRPCURL, *flags], stdout=subprocess.PIPE, text=True)
         assert watch.stdout is not None
         told = iter(line.strip() for line in watch.stdout if "status" in line)
@@ -109,7 +120,9 @@ def test_sighup_is_ignored_under_nohup(base: Path) -> None:
 def test_a_signal_while_it_starts_ends_it_in_order(base: Path) -> None:
     for delay_ms in range(0, 60, 4):
         with subprocess.Popen(
-            [BINARY, "--base", base], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [BINARY, "--base", base],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         ) as process:
             time.sleep(delay_ms / 1000)
             process.terminate()
@@ -145,7 +158,9 @@ def test_what_it_knew_is_read_faster_by_the_next(base: Path) -> None:
         assert answer(server, "GetWorkspace", project="a")["project"] == "a"
 
 
-def test_a_call_beyond_the_drain_timeout_is_cut_off_and_leaves_nothing_half_made(base: Path) -> None:
+def test_a_call_beyond_the_drain_timeout_is_cut_off_and_leaves_nothing_half_made(
+    base: Path,
+) -> None:
     slow_disk = strace("fsync:delay_enter=1000000:when=2+")
     flags = ["--workers", "1", "--drain-timeout", "200ms"]
     with Server(base, *flags, wrapper=slow_disk) as server, Python(server) as player:
@@ -161,5 +176,8 @@ def test_a_call_beyond_the_drain_timeout_is_cut_off_and_leaves_nothing_half_made
     with Server(base) as server:
         for path in base.glob("p*"):
             assert len(list(path.iterdir())) == 6
-            assert answer(server, "GetWorkspace", project=path.name)["project"] == path.name
+            assert (
+                answer(server, "GetWorkspace", project=path.name)["project"]
+                == path.name
+            )
         assert list((base / ".staging").iterdir()) == []

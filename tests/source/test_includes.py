@@ -11,7 +11,8 @@ from support.server import REPO
 _BASE = {"proto/cpp/base", "service/base"}
 _RECORDS = {*_BASE, "service/fs", "service/core"}
 _WIRE = {"proto/cpp", "generated"}
-# What each directory may include beside itself. A new directory is added here, in its place from the bottom up.
+# What each directory may include beside itself. A new directory is added here, in its
+# place from the bottom up.
 _MAY_INCLUDE = {
     "proto/cpp/base": set(),
     "proto/cpp": {"proto/cpp/base", "generated"},
@@ -22,22 +23,44 @@ _MAY_INCLUDE = {
     "service/catalog": _RECORDS,
     "service/observe": _BASE,
     "service/rpc": {*_RECORDS, *_WIRE, "service/artifacts", "service/observe"},
-    "service/server": {*_RECORDS, *_WIRE, "service/artifacts", "service/catalog", "service/observe", "service/rpc"},
+    "service/server": {
+        *_RECORDS,
+        *_WIRE,
+        "service/artifacts",
+        "service/catalog",
+        "service/observe",
+        "service/rpc",
+    },
     "service": {*_RECORDS, "service/observe", "service/server"},
-    # Installed headers can rely only on each other and on the generated ones beside them.
+    # Installed headers can rely only on each other and on the generated ones beside
+    # them.
     "client-cpp/include/mlops": {"generated"},
     "client-cpp/include/mlops/testing": {"client-cpp/include/mlops", "generated"},
-    "client-cpp/src": {"client-cpp/include/mlops", "proto/cpp", "proto/cpp/base", "generated"},
+    "client-cpp/src": {
+        "client-cpp/include/mlops",
+        "proto/cpp",
+        "proto/cpp/base",
+        "generated",
+    },
     "client-cpp/testing": {
-        *{"client-cpp/include/mlops", "client-cpp/include/mlops/testing", "client-cpp/src"},
+        *{
+            "client-cpp/include/mlops",
+            "client-cpp/include/mlops/testing",
+            "client-cpp/src",
+        },
         *{"proto/cpp", "proto/cpp/base", "generated"},
     },
-    "client-cpp/examples": {"client-cpp/include/mlops", "client-cpp/include/mlops/testing"},
+    "client-cpp/examples": {
+        "client-cpp/include/mlops",
+        "client-cpp/include/mlops/testing",
+    },
 }
 
 
 def _included(text: str) -> Iterator[str]:
-    """The directories of this project that a source with `text` includes; "generated" for those of the contract."""
+    """The directories of this project that a source with `text` includes; "generated"
+    for those of the contract.
+    """
     for header in re.findall(r'^\s*#\s*include\s*["<]([^">]+)[">]', text, re.MULTILINE):
         directory = str(Path(header).parent)
         if re.match(r"mlops/workspace/v\d+$|google/rpc$|grpc/health/v\d+$", directory):
@@ -50,12 +73,22 @@ def _included(text: str) -> Iterator[str]:
 
 def _problems(directory: str, text: str) -> list[str]:
     allowed = {directory, *_MAY_INCLUDE[directory]}
-    return [f"{directory} includes {other}" for other in _included(text) if other not in allowed]
+    return [
+        f"{directory} includes {other}"
+        for other in _included(text)
+        if other not in allowed
+    ]
 
 
 def _sources() -> list[Path]:
-    sources = [path for top in ("service", "proto", "client-cpp") for path in (REPO / top).rglob("*.*")]
-    return sorted(path.relative_to(REPO) for path in sources if path.suffix in (".h", ".cc"))
+    sources = [
+        path
+        for top in ("service", "proto", "client-cpp")
+        for path in (REPO / top).rglob("*.*")
+    ]
+    return sorted(
+        path.relative_to(REPO) for path in sources if path.suffix in (".h", ".cc")
+    )
 
 
 def test_no_source_includes_a_higher_layer() -> None:
@@ -88,4 +121,10 @@ def test_an_arrow_upwards_is_found(directory: str, header: str) -> None:
 
 
 def test_an_arrow_downwards_is_allowed() -> None:
-    assert _problems("service/rpc", '#include "service/rpc/call.h"\n# include "service/core/usage.h"\n') == []
+    assert (
+        _problems(
+            "service/rpc",
+            '#include "service/rpc/call.h"\n# include "service/core/usage.h"\n',
+        )
+        == []
+    )

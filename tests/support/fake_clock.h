@@ -9,10 +9,12 @@
 
 namespace mlops::support {
 
-// A clock that stands still until it is told otherwise. It must outlive whatever got clock(). Thread-safe.
+// A clock that stands still until it is told otherwise. It must outlive
+// whatever got clock(). Thread-safe.
 class FakeClock {
  public:
-  explicit FakeClock(absl::Time now = absl::FromUnixSeconds(1'700'000'000)) : now_(now) {}
+  explicit FakeClock(absl::Time now = absl::FromUnixSeconds(1'700'000'000))
+      : now_(now) {}
 
   absl::Time Now() const {
     absl::MutexLock lock(&mutex_);
@@ -34,8 +36,8 @@ class FakeClock {
   absl::Time now_ ABSL_GUARDED_BY(mutex_);
 };
 
-// The time of the file system, which a FileCatalog needs, except that tests may let time pass, or set the wall clock
-// alone. Thread-safe.
+// The time of the file system, which a FileCatalog needs, except that tests may
+// let time pass, or set the wall clock alone. Thread-safe.
 class JumpingClock {
  public:
   absl::Time Now() const {

@@ -12,7 +12,8 @@ class FaultReader final : public ForwardingReader {
     RETURN_IF_ERROR(faults_->Read());
     return ForwardingReader::Stat();
   }
-  absl::StatusOr<size_t> ReadAt(int64_t offset, char* buffer, size_t size) override {
+  absl::StatusOr<size_t> ReadAt(int64_t offset, char* buffer,
+                                size_t size) override {
     RETURN_IF_ERROR(faults_->Read());
     return ForwardingReader::ReadAt(offset, buffer, size);
   }
@@ -24,15 +25,18 @@ class FaultReader final : public ForwardingReader {
 
 class FaultFile final : public ForwardingFile {
  public:
-  FaultFile(std::unique_ptr<fs::File> target, Faults* faults) : ForwardingFile(std::move(target)), faults_(faults) {}
+  FaultFile(std::unique_ptr<fs::File> target, Faults* faults)
+      : ForwardingFile(std::move(target)), faults_(faults) {}
 
   absl::Status Write(absl::string_view data) override {
     return faults_->Mutate([&] { return ForwardingFile::Write(data); });
   }
-  absl::StatusOr<int64_t> CopyFrom(fs::FileReader& source, int64_t offset, int64_t size) override {
+  absl::StatusOr<int64_t> CopyFrom(fs::FileReader& source, int64_t offset,
+                                   int64_t size) override {
     absl::StatusOr<int64_t> copied;
     RETURN_IF_ERROR(faults_->Mutate([&] {
-      copied = ForwardingFile::CopyFrom(static_cast<FaultReader&>(source).target(), offset, size);
+      copied = ForwardingFile::CopyFrom(
+          static_cast<FaultReader&>(source).target(), offset, size);
       return copied.status();
     }));
     return copied;
@@ -93,12 +97,16 @@ absl::Status Faults::Read() {
   if (!active_) return absl::OkStatus();
   if (plan_.count_reads) {
     ++calls_;
-    return calls_ == plan_.call || (plan_.all_after && calls_ > plan_.call) ? plan_.error : absl::OkStatus();
+    return calls_ == plan_.call || (plan_.all_after && calls_ > plan_.call)
+               ? plan_.error
+               : absl::OkStatus();
   }
-  return plan_.reads_too && calls_ >= plan_.call ? plan_.error : absl::OkStatus();
+  return plan_.reads_too && calls_ >= plan_.call ? plan_.error
+                                                 : absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<fs::Dir>> FaultDir::OpenDir(absl::string_view path) const {
+absl::StatusOr<std::unique_ptr<fs::Dir>> FaultDir::OpenDir(
+    absl::string_view path) const {
   RETURN_IF_ERROR(faults_->Read());
   return ForwardingDir::OpenDir(path);
 }
@@ -113,22 +121,26 @@ absl::StatusOr<fs::FileStamp> FaultDir::StatSelf() const {
   return ForwardingDir::StatSelf();
 }
 
-absl::StatusOr<std::optional<std::string>> FaultDir::ReadLink(absl::string_view path) const {
+absl::StatusOr<std::optional<std::string>> FaultDir::ReadLink(
+    absl::string_view path) const {
   RETURN_IF_ERROR(faults_->Read());
   return ForwardingDir::ReadLink(path);
 }
 
-absl::StatusOr<fs::FileContent> FaultDir::ReadFile(absl::string_view path, int64_t max_bytes) const {
+absl::StatusOr<fs::FileContent> FaultDir::ReadFile(absl::string_view path,
+                                                   int64_t max_bytes) const {
   RETURN_IF_ERROR(faults_->Read());
   return ForwardingDir::ReadFile(path, max_bytes);
 }
 
-absl::Status FaultDir::ForEachEntry(absl::FunctionRef<bool(absl::string_view, fs::EntryType)> visit) const {
+absl::Status FaultDir::ForEachEntry(
+    absl::FunctionRef<bool(absl::string_view, fs::EntryType)> visit) const {
   RETURN_IF_ERROR(faults_->Read());
   return ForwardingDir::ForEachEntry(visit);
 }
 
-absl::StatusOr<std::unique_ptr<fs::FileReader>> FaultDir::OpenFile(absl::string_view path) const {
+absl::StatusOr<std::unique_ptr<fs::FileReader>> FaultDir::OpenFile(
+    absl::string_view path) const {
   RETURN_IF_ERROR(faults_->Read());
   ASSIGN_OR_RETURN(auto file, ForwardingDir::OpenFile(path));
   return std::make_unique<FaultReader>(std::move(file), faults_);
@@ -138,7 +150,8 @@ absl::Status FaultDir::MakeDir(absl::string_view path) {
   return faults_->Mutate([&] { return ForwardingDir::MakeDir(path); });
 }
 
-absl::StatusOr<std::unique_ptr<fs::File>> FaultDir::CreateFile(absl::string_view path) {
+absl::StatusOr<std::unique_ptr<fs::File>> FaultDir::CreateFile(
+    absl::string_view path) {
   absl::StatusOr<std::unique_ptr<fs::File>> file;
   RETURN_IF_ERROR(faults_->Mutate([&] {
     file = ForwardingDir::CreateFile(path);
@@ -147,7 +160,8 @@ absl::StatusOr<std::unique_ptr<fs::File>> FaultDir::CreateFile(absl::string_view
   return file;
 }
 
-absl::StatusOr<std::unique_ptr<fs::File>> FaultDir::CreateFileLike(absl::string_view path, absl::string_view like) {
+absl::StatusOr<std::unique_ptr<fs::File>> FaultDir::CreateFileLike(
+    absl::string_view path, absl::string_view like) {
   absl::StatusOr<std::unique_ptr<fs::File>> file;
   RETURN_IF_ERROR(faults_->Mutate([&] {
     file = ForwardingDir::CreateFileLike(path, like);
@@ -156,14 +170,16 @@ absl::StatusOr<std::unique_ptr<fs::File>> FaultDir::CreateFileLike(absl::string_
   return file;
 }
 
-absl::StatusOr<std::unique_ptr<fs::File>> FaultDir::ReopenFile(absl::string_view path) {
+absl::StatusOr<std::unique_ptr<fs::File>> FaultDir::ReopenFile(
+    absl::string_view path) {
   RETURN_IF_ERROR(faults_->Read());
   return ForwardingDir::ReopenFile(path);
 }
 
-absl::Status FaultDir::Rename(absl::string_view path, const fs::Dir& to, absl::string_view to_path,
-                              fs::RenameMode mode) {
-  return faults_->Mutate([&] { return ForwardingDir::Rename(path, to, to_path, mode); });
+absl::Status FaultDir::Rename(absl::string_view path, const fs::Dir& to,
+                              absl::string_view to_path, fs::RenameMode mode) {
+  return faults_->Mutate(
+      [&] { return ForwardingDir::Rename(path, to, to_path, mode); });
 }
 
 absl::Status FaultDir::RemoveFile(absl::string_view path) {
@@ -178,11 +194,13 @@ absl::Status FaultDir::Sync() {
   return faults_->Mutate([&] { return ForwardingDir::Sync(); });
 }
 
-std::unique_ptr<fs::Dir> FaultDir::WrapDir(std::unique_ptr<fs::Dir> dir, absl::string_view) const {
+std::unique_ptr<fs::Dir> FaultDir::WrapDir(std::unique_ptr<fs::Dir> dir,
+                                           absl::string_view) const {
   return std::make_unique<FaultDir>(std::move(dir), faults_);
 }
 
-std::unique_ptr<fs::File> FaultDir::WrapFile(std::unique_ptr<fs::File> file, absl::string_view) const {
+std::unique_ptr<fs::File> FaultDir::WrapFile(std::unique_ptr<fs::File> file,
+                                             absl::string_view) const {
   return std::make_unique<FaultFile>(std::move(file), faults_);
 }
 

@@ -11,16 +11,23 @@
 
 namespace mlops::support {
 
-// A File that hands every call on to another; tests override what they want to see or change.
+// A File that hands every call on to another; tests override what they want to
+// see or change.
 class ForwardingFile : public fs::File {
  public:
-  explicit ForwardingFile(std::unique_ptr<fs::File> target) : target_(std::move(target)) {}
+  explicit ForwardingFile(std::unique_ptr<fs::File> target)
+      : target_(std::move(target)) {}
 
-  absl::Status Write(absl::string_view data) override { return target_->Write(data); }
-  absl::StatusOr<int64_t> CopyFrom(fs::FileReader& source, int64_t offset, int64_t size) override {
+  absl::Status Write(absl::string_view data) override {
+    return target_->Write(data);
+  }
+  absl::StatusOr<int64_t> CopyFrom(fs::FileReader& source, int64_t offset,
+                                   int64_t size) override {
     return target_->CopyFrom(source, offset, size);
   }
-  absl::Status SetMode(uint32_t mode) override { return target_->SetMode(mode); }
+  absl::Status SetMode(uint32_t mode) override {
+    return target_->SetMode(mode);
+  }
   absl::Status Sync() override { return target_->Sync(); }
   absl::Status Close() override { return target_->Close(); }
 
@@ -31,10 +38,14 @@ class ForwardingFile : public fs::File {
 // A FileReader that hands every call on to another.
 class ForwardingReader : public fs::FileReader {
  public:
-  explicit ForwardingReader(std::unique_ptr<fs::FileReader> target) : target_(std::move(target)) {}
+  explicit ForwardingReader(std::unique_ptr<fs::FileReader> target)
+      : target_(std::move(target)) {}
 
-  absl::StatusOr<fs::FileStamp> Stat() const override { return target_->Stat(); }
-  absl::StatusOr<size_t> ReadAt(int64_t offset, char* buffer, size_t size) override {
+  absl::StatusOr<fs::FileStamp> Stat() const override {
+    return target_->Stat();
+  }
+  absl::StatusOr<size_t> ReadAt(int64_t offset, char* buffer,
+                                size_t size) override {
     return target_->ReadAt(offset, buffer, size);
   }
 
@@ -45,67 +56,98 @@ class ForwardingReader : public fs::FileReader {
   const std::unique_ptr<fs::FileReader> target_;
 };
 
-// A Dir that hands every call on to another; tests override what they want to see or change. Directories and files
-// opened through it are what WrapDir() and WrapFile() make of them: a ForwardingDir and a plain File unless overridden.
+// A Dir that hands every call on to another; tests override what they want to
+// see or change. Directories and files opened through it are what WrapDir() and
+// WrapFile() make of them: a ForwardingDir and a plain File unless overridden.
 class ForwardingDir : public fs::Dir {
  public:
-  explicit ForwardingDir(std::unique_ptr<fs::Dir> target) : target_(std::move(target)) {}
+  explicit ForwardingDir(std::unique_ptr<fs::Dir> target)
+      : target_(std::move(target)) {}
 
-  absl::StatusOr<std::unique_ptr<fs::Dir>> OpenDir(absl::string_view path) const override {
+  absl::StatusOr<std::unique_ptr<fs::Dir>> OpenDir(
+      absl::string_view path) const override {
     ASSIGN_OR_RETURN(auto dir, target_->OpenDir(path));
     return WrapDir(std::move(dir), path);
   }
-  absl::StatusOr<fs::FileStamp> Stat(absl::string_view path) const override { return target_->Stat(path); }
-  absl::StatusOr<std::optional<std::string>> ReadLink(absl::string_view path) const override {
+  absl::StatusOr<fs::FileStamp> Stat(absl::string_view path) const override {
+    return target_->Stat(path);
+  }
+  absl::StatusOr<std::optional<std::string>> ReadLink(
+      absl::string_view path) const override {
     return target_->ReadLink(path);
   }
-  bool IsBrokenLink(absl::string_view path) const override { return target_->IsBrokenLink(path); }
-  absl::StatusOr<fs::FileStamp> StatSelf() const override { return target_->StatSelf(); }
+  bool IsBrokenLink(absl::string_view path) const override {
+    return target_->IsBrokenLink(path);
+  }
+  absl::StatusOr<fs::FileStamp> StatSelf() const override {
+    return target_->StatSelf();
+  }
   std::string Identity() const override { return target_->Identity(); }
-  absl::StatusOr<fs::FileContent> ReadFile(absl::string_view path, int64_t max_bytes) const override {
+  absl::StatusOr<fs::FileContent> ReadFile(absl::string_view path,
+                                           int64_t max_bytes) const override {
     return target_->ReadFile(path, max_bytes);
   }
-  absl::Status ForEachEntry(absl::FunctionRef<bool(absl::string_view name, fs::EntryType type)> visit) const override {
+  absl::Status ForEachEntry(
+      absl::FunctionRef<bool(absl::string_view name, fs::EntryType type)> visit)
+      const override {
     return target_->ForEachEntry(visit);
   }
-  absl::StatusOr<std::unique_ptr<fs::FileReader>> OpenFile(absl::string_view path) const override {
+  absl::StatusOr<std::unique_ptr<fs::FileReader>> OpenFile(
+      absl::string_view path) const override {
     return target_->OpenFile(path);
   }
-  absl::Status MakeDir(absl::string_view path) override { return target_->MakeDir(path); }
-  absl::Status MakeDirLike(absl::string_view path, const fs::Dir& like) override {
-    return target_->MakeDirLike(path, *static_cast<const ForwardingDir&>(like).target_);
+  absl::Status MakeDir(absl::string_view path) override {
+    return target_->MakeDir(path);
   }
-  absl::Status Link(absl::string_view path, const fs::Dir& to, absl::string_view to_path) override {
-    return target_->Link(path, *static_cast<const ForwardingDir&>(to).target_, to_path);
+  absl::Status MakeDirLike(absl::string_view path,
+                           const fs::Dir& like) override {
+    return target_->MakeDirLike(
+        path, *static_cast<const ForwardingDir&>(like).target_);
   }
-  absl::StatusOr<std::unique_ptr<fs::File>> CreateFile(absl::string_view path) override {
+  absl::Status Link(absl::string_view path, const fs::Dir& to,
+                    absl::string_view to_path) override {
+    return target_->Link(path, *static_cast<const ForwardingDir&>(to).target_,
+                         to_path);
+  }
+  absl::StatusOr<std::unique_ptr<fs::File>> CreateFile(
+      absl::string_view path) override {
     ASSIGN_OR_RETURN(auto file, target_->CreateFile(path));
     return WrapFile(std::move(file), path);
   }
-  absl::StatusOr<std::unique_ptr<fs::File>> CreateFileLike(absl::string_view path, absl::string_view like) override {
+  absl::StatusOr<std::unique_ptr<fs::File>> CreateFileLike(
+      absl::string_view path, absl::string_view like) override {
     ASSIGN_OR_RETURN(auto file, target_->CreateFileLike(path, like));
     return WrapFile(std::move(file), path);
   }
-  absl::StatusOr<std::unique_ptr<fs::File>> ReopenFile(absl::string_view path) override {
+  absl::StatusOr<std::unique_ptr<fs::File>> ReopenFile(
+      absl::string_view path) override {
     ASSIGN_OR_RETURN(auto file, target_->ReopenFile(path));
     return WrapFile(std::move(file), path);
   }
-  // `to` must be a ForwardingDir too: the real Dir renames only between its own kind.
-  absl::Status Rename(absl::string_view path, const fs::Dir& to, absl::string_view to_path,
-                      fs::RenameMode mode) override {
-    return target_->Rename(path, *static_cast<const ForwardingDir&>(to).target_, to_path, mode);
+  // `to` must be a ForwardingDir too: the real Dir renames only between its own
+  // kind.
+  absl::Status Rename(absl::string_view path, const fs::Dir& to,
+                      absl::string_view to_path, fs::RenameMode mode) override {
+    return target_->Rename(path, *static_cast<const ForwardingDir&>(to).target_,
+                           to_path, mode);
   }
-  absl::Status RemoveFile(absl::string_view path) override { return target_->RemoveFile(path); }
-  absl::Status RemoveDir(absl::string_view path) override { return target_->RemoveDir(path); }
+  absl::Status RemoveFile(absl::string_view path) override {
+    return target_->RemoveFile(path);
+  }
+  absl::Status RemoveDir(absl::string_view path) override {
+    return target_->RemoveDir(path);
+  }
   absl::Status Sync() override { return target_->Sync(); }
 
  protected:
   // `path` is relative to this directory.
-  virtual std::unique_ptr<fs::Dir> WrapDir(std::unique_ptr<fs::Dir> dir, absl::string_view path) const {
+  virtual std::unique_ptr<fs::Dir> WrapDir(std::unique_ptr<fs::Dir> dir,
+                                           absl::string_view path) const {
     (void)path;
     return std::make_unique<ForwardingDir>(std::move(dir));
   }
-  virtual std::unique_ptr<fs::File> WrapFile(std::unique_ptr<fs::File> file, absl::string_view path) const {
+  virtual std::unique_ptr<fs::File> WrapFile(std::unique_ptr<fs::File> file,
+                                             absl::string_view path) const {
     (void)path;
     return file;
   }

@@ -9,10 +9,13 @@
 #include "absl/status/statusor.h"
 #include "proto/cpp/base/error.h"
 
-// Matchers of absl::Status and absl::StatusOr, which the installed Abseil does not have.
+// Matchers of absl::Status and absl::StatusOr, which the installed Abseil does
+// not have.
 namespace mlops::support {
 
-inline const absl::Status& StatusOf(const absl::Status& status) { return status; }
+inline const absl::Status& StatusOf(const absl::Status& status) {
+  return status;
+}
 template <typename T>
 const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
   return result.status();
@@ -26,7 +29,8 @@ MATCHER(IsOk, "") {
 // The code, and the reason among the details, "" if there must be none.
 MATCHER_P2(IsError, code, reason, "") {
   *result_listener << StatusOf(arg);
-  return StatusOf(arg).code() == code && base::GetReason(StatusOf(arg)) == reason;
+  return StatusOf(arg).code() == code &&
+         base::GetReason(StatusOf(arg)) == reason;
 }
 
 // A key among the details whose value matches.
@@ -34,11 +38,13 @@ MATCHER_P2(HasDetail, key, value_matcher, "") {
   const auto info = base::GetErrorInfo(StatusOf(arg));
   *result_listener << StatusOf(arg);
   return info && info->metadata.count(key) == 1 &&
-         testing::ExplainMatchResult(value_matcher, info->metadata.at(key), result_listener);
+         testing::ExplainMatchResult(value_matcher, info->metadata.at(key),
+                                     result_listener);
 }
 
 MATCHER_P(HasMessage, message_matcher, "") {
-  return testing::ExplainMatchResult(message_matcher, std::string(StatusOf(arg).message()), result_listener);
+  return testing::ExplainMatchResult(
+      message_matcher, std::string(StatusOf(arg).message()), result_listener);
 }
 
 }  // namespace mlops::support

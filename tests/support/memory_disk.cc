@@ -16,9 +16,11 @@ using fs::FileStamp;
 namespace {
 
 absl::Status Unsuitable(absl::string_view path, absl::string_view problem) {
-  return base::MakeError(
-      absl::StatusCode::kFailedPrecondition, absl::StrCat(path, ": ", problem),
-      {.reason = "PATH_UNSUITABLE", .metadata = {{"path", std::string(path)}, {"problem", std::string(problem)}}});
+  return base::MakeError(absl::StatusCode::kFailedPrecondition,
+                         absl::StrCat(path, ": ", problem),
+                         {.reason = "PATH_UNSUITABLE",
+                          .metadata = {{"path", std::string(path)},
+                                       {"problem", std::string(problem)}}});
 }
 
 }  // namespace
@@ -33,13 +35,15 @@ struct MemoryDisk::Inode {
 
 class MemoryReader final : public fs::FileReader {
  public:
-  MemoryReader(MemoryDisk* disk, MemoryDisk::InodePtr inode) : disk_(disk), inode_(std::move(inode)) {}
+  MemoryReader(MemoryDisk* disk, MemoryDisk::InodePtr inode)
+      : disk_(disk), inode_(std::move(inode)) {}
 
   absl::StatusOr<FileStamp> Stat() const override {
     absl::MutexLock lock(&disk_->mutex_);
     return MemoryDisk::Stamp(*inode_);
   }
-  absl::StatusOr<size_t> ReadAt(int64_t offset, char* buffer, size_t size) override {
+  absl::StatusOr<size_t> ReadAt(int64_t offset, char* buffer,
+                                size_t size) override {
     absl::MutexLock lock(&disk_->mutex_);
     if (static_cast<size_t>(offset) >= inode_->data.size()) return 0;
     return inode_->data.copy(buffer, size, static_cast<size_t>(offset));
@@ -52,7 +56,8 @@ class MemoryReader final : public fs::FileReader {
 
 class MemoryFile final : public fs::File {
  public:
-  MemoryFile(MemoryDisk* disk, MemoryDisk::InodePtr inode) : disk_(disk), inode_(std::move(inode)) {}
+  MemoryFile(MemoryDisk* disk, MemoryDisk::InodePtr inode)
+      : disk_(disk), inode_(std::move(inode)) {}
 
   absl::Status Write(absl::string_view data) override {
     absl::MutexLock lock(&disk_->mutex_);
@@ -74,12 +79,15 @@ class MemoryFile final : public fs::File {
 
 class MemoryDir final : public fs::Dir {
  public:
-  MemoryDir(MemoryDisk* disk, MemoryDisk::InodePtr inode) : disk_(disk), inode_(std::move(inode)) {}
+  MemoryDir(MemoryDisk* disk, MemoryDisk::InodePtr inode)
+      : disk_(disk), inode_(std::move(inode)) {}
 
-  absl::StatusOr<std::unique_ptr<fs::Dir>> OpenDir(absl::string_view path) const override {
+  absl::StatusOr<std::unique_ptr<fs::Dir>> OpenDir(
+      absl::string_view path) const override {
     absl::MutexLock lock(&disk_->mutex_);
     ASSIGN_OR_RETURN(auto inode, disk_->Find(inode_, path));
-    if (inode->type != EntryType::kDirectory) return Unsuitable(path, "is not a directory");
+    if (inode->type != EntryType::kDirectory)
+      return Unsuitable(path, "is not a directory");
     return std::make_unique<MemoryDir>(disk_, std::move(inode));
   }
   absl::StatusOr<FileStamp> Stat(absl::string_view path) const override {
@@ -88,7 +96,8 @@ class MemoryDir final : public fs::Dir {
     return MemoryDisk::Stamp(*inode);
   }
   // There are no links.
-  absl::StatusOr<std::optional<std::string>> ReadLink(absl::string_view path) const override {
+  absl::StatusOr<std::optional<std::string>> ReadLink(
+      absl::string_view path) const override {
     RETURN_IF_ERROR(Stat(path).status());
     return std::nullopt;
   }
@@ -97,45 +106,60 @@ class MemoryDir final : public fs::Dir {
     return MemoryDisk::Stamp(*inode_);
   }
   std::string Identity() const override { return absl::StrCat(inode_->number); }
-  absl::StatusOr<fs::FileContent> ReadFile(absl::string_view path, int64_t max_bytes) const override {
+  absl::StatusOr<fs::FileContent> ReadFile(absl::string_view path,
+                                           int64_t max_bytes) const override {
     absl::MutexLock lock(&disk_->mutex_);
     ASSIGN_OR_RETURN(const auto inode, disk_->Find(inode_, path));
-    if (inode->type != EntryType::kFile) return Unsuitable(path, "is not a regular file");
-    if (static_cast<int64_t>(inode->data.size()) > max_bytes) return absl::OutOfRangeError(path);
-    return fs::FileContent{.data = inode->data, .stamp = MemoryDisk::Stamp(*inode)};
+    if (inode->type != EntryType::kFile)
+      return Unsuitable(path, "is not a regular file");
+    if (static_cast<int64_t>(inode->data.size()) > max_bytes)
+      return absl::OutOfRangeError(path);
+    return fs::FileContent{.data = inode->data,
+                           .stamp = MemoryDisk::Stamp(*inode)};
   }
-  absl::Status ForEachEntry(absl::FunctionRef<bool(absl::string_view, EntryType)> visit) const override {
+  absl::Status ForEachEntry(
+      absl::FunctionRef<bool(absl::string_view, EntryType)> visit)
+      const override {
     std::map<std::string, EntryType> entries;
     {
       absl::MutexLock lock(&disk_->mutex_);
-      for (const auto& [name, inode] : inode_->names) entries.emplace(name, inode->type);
+      for (const auto& [name, inode] : inode_->names)
+        entries.emplace(name, inode->type);
     }
     for (const auto& [name, type] : entries) {
       if (!visit(name, type)) break;
     }
     return absl::OkStatus();
   }
-  absl::StatusOr<std::unique_ptr<fs::FileReader>> OpenFile(absl::string_view path) const override {
+  absl::StatusOr<std::unique_ptr<fs::FileReader>> OpenFile(
+      absl::string_view path) const override {
     ASSIGN_OR_RETURN(auto inode, disk_->FindFile(inode_, path));
     return std::make_unique<MemoryReader>(disk_, std::move(inode));
   }
-  absl::StatusOr<std::unique_ptr<fs::File>> ReopenFile(absl::string_view path) override {
+  absl::StatusOr<std::unique_ptr<fs::File>> ReopenFile(
+      absl::string_view path) override {
     ASSIGN_OR_RETURN(auto inode, disk_->FindFile(inode_, path));
     return std::make_unique<MemoryFile>(disk_, std::move(inode));
   }
   absl::Status MakeDir(absl::string_view path) override {
     return disk_->Add(inode_, path, EntryType::kDirectory).status();
   }
-  absl::StatusOr<std::unique_ptr<fs::File>> CreateFile(absl::string_view path) override {
+  absl::StatusOr<std::unique_ptr<fs::File>> CreateFile(
+      absl::string_view path) override {
     ASSIGN_OR_RETURN(auto inode, disk_->Add(inode_, path, EntryType::kFile));
     return std::make_unique<MemoryFile>(disk_, std::move(inode));
   }
-  absl::Status Rename(absl::string_view path, const fs::Dir& to, absl::string_view to_path,
-                      fs::RenameMode mode) override {
-    return disk_->Rename(inode_, path, static_cast<const MemoryDir&>(to).inode_, to_path, mode);
+  absl::Status Rename(absl::string_view path, const fs::Dir& to,
+                      absl::string_view to_path, fs::RenameMode mode) override {
+    return disk_->Rename(inode_, path, static_cast<const MemoryDir&>(to).inode_,
+                         to_path, mode);
   }
-  absl::Status RemoveFile(absl::string_view path) override { return disk_->Remove(inode_, path, EntryType::kFile); }
-  absl::Status RemoveDir(absl::string_view path) override { return disk_->Remove(inode_, path, EntryType::kDirectory); }
+  absl::Status RemoveFile(absl::string_view path) override {
+    return disk_->Remove(inode_, path, EntryType::kFile);
+  }
+  absl::Status RemoveDir(absl::string_view path) override {
+    return disk_->Remove(inode_, path, EntryType::kDirectory);
+  }
   absl::Status Sync() override {
     disk_->SyncDir(inode_);
     return absl::OkStatus();
@@ -153,7 +177,8 @@ MemoryDisk::MemoryDisk() {
 
 MemoryDisk::~MemoryDisk() {
   absl::MutexLock lock(&mutex_);
-  for (const InodePtr& inode : inodes_) {  // Directories that were moved may hold each other.
+  // Directories that were moved may hold each other.
+  for (const InodePtr& inode : inodes_) {
     inode->names.clear();
     inode->safe_names.clear();
   }
@@ -171,14 +196,19 @@ absl::Time MemoryDisk::Now() const {
 
 MemoryDisk::InodePtr MemoryDisk::NewInode(EntryType type) {
   inodes_.push_back(std::make_shared<Inode>());
-  *inodes_.back() = {.number = inodes_.size(), .type = type, .modify_time = now_, .change_time = now_};
+  *inodes_.back() = {.number = inodes_.size(),
+                     .type = type,
+                     .modify_time = now_,
+                     .change_time = now_};
   return inodes_.back();
 }
 
-absl::StatusOr<MemoryDisk::InodePtr> MemoryDisk::Find(const InodePtr& from, absl::string_view path) const {
+absl::StatusOr<MemoryDisk::InodePtr> MemoryDisk::Find(
+    const InodePtr& from, absl::string_view path) const {
   InodePtr inode = from;
   for (absl::string_view name : absl::StrSplit(path, '/')) {
-    if (inode->type != EntryType::kDirectory) return Unsuitable(path, "leads through something else than a directory");
+    if (inode->type != EntryType::kDirectory)
+      return Unsuitable(path, "leads through something else than a directory");
     const auto it = inode->names.find(std::string(name));
     if (it == inode->names.end()) return absl::NotFoundError(path);
     inode = it->second;
@@ -186,11 +216,14 @@ absl::StatusOr<MemoryDisk::InodePtr> MemoryDisk::Find(const InodePtr& from, absl
   return inode;
 }
 
-absl::StatusOr<MemoryDisk::InodePtr> MemoryDisk::FindFile(const InodePtr& from, absl::string_view path) const {
+absl::StatusOr<MemoryDisk::InodePtr> MemoryDisk::FindFile(
+    const InodePtr& from, absl::string_view path) const {
   absl::MutexLock lock(&mutex_);
   ASSIGN_OR_RETURN(InodePtr inode, Find(from, path));
-  if (inode->type == EntryType::kDirectory) return Unsuitable(path, "is a directory");
-  if (inode->type != EntryType::kFile) return Unsuitable(path, "is not a regular file");
+  if (inode->type == EntryType::kDirectory)
+    return Unsuitable(path, "is a directory");
+  if (inode->type != EntryType::kFile)
+    return Unsuitable(path, "is not a regular file");
   return inode;
 }
 
@@ -203,25 +236,31 @@ FileStamp MemoryDisk::Stamp(const Inode& inode) {
           .change_time = inode.change_time};
 }
 
-absl::StatusOr<std::pair<MemoryDisk::InodePtr, std::string>> MemoryDisk::FindParent(const InodePtr& from,
-                                                                                    absl::string_view path) const {
+absl::StatusOr<std::pair<MemoryDisk::InodePtr, std::string>>
+MemoryDisk::FindParent(const InodePtr& from, absl::string_view path) const {
   const size_t slash = path.rfind('/');
-  if (slash == absl::string_view::npos) return std::make_pair(from, std::string(path));
+  if (slash == absl::string_view::npos)
+    return std::make_pair(from, std::string(path));
   ASSIGN_OR_RETURN(InodePtr dir, Find(from, path.substr(0, slash)));
-  if (dir->type != EntryType::kDirectory) return Unsuitable(path, "leads through something else than a directory");
+  if (dir->type != EntryType::kDirectory)
+    return Unsuitable(path, "leads through something else than a directory");
   return std::make_pair(std::move(dir), std::string(path.substr(slash + 1)));
 }
 
-absl::StatusOr<MemoryDisk::InodePtr> MemoryDisk::Add(const InodePtr& from, absl::string_view path, EntryType type) {
+absl::StatusOr<MemoryDisk::InodePtr> MemoryDisk::Add(const InodePtr& from,
+                                                     absl::string_view path,
+                                                     EntryType type) {
   absl::MutexLock lock(&mutex_);
   ASSIGN_OR_RETURN(const auto place, FindParent(from, path));
-  if (place.first->names.contains(place.second)) return absl::AlreadyExistsError(path);
+  if (place.first->names.contains(place.second))
+    return absl::AlreadyExistsError(path);
   InodePtr inode = NewInode(type);
   Apply({{.dir = place.first, .name = place.second, .becomes = inode}});
   return inode;
 }
 
-absl::Status MemoryDisk::Remove(const InodePtr& from, absl::string_view path, EntryType type) {
+absl::Status MemoryDisk::Remove(const InodePtr& from, absl::string_view path,
+                                EntryType type) {
   absl::MutexLock lock(&mutex_);
   ASSIGN_OR_RETURN(const InodePtr inode, Find(from, path));
   ASSIGN_OR_RETURN(const auto place, FindParent(from, path));
@@ -231,23 +270,30 @@ absl::Status MemoryDisk::Remove(const InodePtr& from, absl::string_view path, En
   return absl::OkStatus();
 }
 
-absl::Status MemoryDisk::Rename(const InodePtr& from, absl::string_view path, const InodePtr& to,
-                                absl::string_view to_path, fs::RenameMode mode) {
+absl::Status MemoryDisk::Rename(const InodePtr& from, absl::string_view path,
+                                const InodePtr& to, absl::string_view to_path,
+                                fs::RenameMode mode) {
   absl::MutexLock lock(&mutex_);
   ASSIGN_OR_RETURN(const InodePtr source, Find(from, path));
   ASSIGN_OR_RETURN(const auto source_place, FindParent(from, path));
   ASSIGN_OR_RETURN(const auto target_place, FindParent(to, to_path));
   const auto it = target_place.first->names.find(target_place.second);
-  const InodePtr target = it == target_place.first->names.end() ? nullptr : it->second;
-  if (mode == fs::RenameMode::kNoReplace && target != nullptr) return absl::AlreadyExistsError(to_path);
-  if (mode == fs::RenameMode::kExchange && target == nullptr) return absl::NotFoundError(to_path);
-  if (mode == fs::RenameMode::kReplace && target != nullptr && target->type != source->type) {
+  const InodePtr target =
+      it == target_place.first->names.end() ? nullptr : it->second;
+  if (mode == fs::RenameMode::kNoReplace && target != nullptr)
+    return absl::AlreadyExistsError(to_path);
+  if (mode == fs::RenameMode::kExchange && target == nullptr)
+    return absl::NotFoundError(to_path);
+  if (mode == fs::RenameMode::kReplace && target != nullptr &&
+      target->type != source->type) {
     return Unsuitable(to_path, "is of another type");
   }
   Apply({{.dir = source_place.first,
           .name = source_place.second,
           .becomes = mode == fs::RenameMode::kExchange ? target : nullptr},
-         {.dir = target_place.first, .name = target_place.second, .becomes = source}});
+         {.dir = target_place.first,
+          .name = target_place.second,
+          .becomes = source}});
   source->change_time = now_;
   return absl::OkStatus();
 }
@@ -277,15 +323,18 @@ void MemoryDisk::MakeSafe(const Change& change) {
 
 void MemoryDisk::SyncDir(const InodePtr& dir) {
   absl::MutexLock lock(&mutex_);
-  // From the last to the first, since what a change of this directory builds on becomes safe with it.
+  // From the last to the first, since what a change of this directory builds on
+  // becomes safe with it.
   std::set<std::pair<Inode*, std::string>> needed;
   std::vector<bool> safe(unsafe_.size());
   for (size_t i = unsafe_.size(); i-- > 0;) {
     for (const EntryChange& entry : unsafe_[i]) {
-      safe[i] = safe[i] || entry.dir == dir || needed.contains({entry.dir.get(), entry.name});
+      safe[i] = safe[i] || entry.dir == dir ||
+                needed.contains({entry.dir.get(), entry.name});
     }
     if (!safe[i]) continue;
-    for (const EntryChange& entry : unsafe_[i]) needed.emplace(entry.dir.get(), entry.name);
+    for (const EntryChange& entry : unsafe_[i])
+      needed.emplace(entry.dir.get(), entry.name);
   }
   std::vector<Change> rest;
   for (size_t i = 0; i < unsafe_.size(); ++i) {
@@ -303,11 +352,13 @@ void MemoryDisk::CutPower(const Survives& survives) {
   std::set<std::pair<Inode*, std::string>> lost;
   for (const Change& change : unsafe_) {
     bool kept = survives();
-    for (const EntryChange& entry : change) kept = kept && !lost.contains({entry.dir.get(), entry.name});
+    for (const EntryChange& entry : change)
+      kept = kept && !lost.contains({entry.dir.get(), entry.name});
     if (kept) {
       MakeSafe(change);
     } else {
-      for (const EntryChange& entry : change) lost.emplace(entry.dir.get(), entry.name);
+      for (const EntryChange& entry : change)
+        lost.emplace(entry.dir.get(), entry.name);
     }
   }
   unsafe_.clear();
@@ -315,7 +366,8 @@ void MemoryDisk::CutPower(const Survives& survives) {
     inode->names = inode->safe_names;
     if (inode->data == inode->safe_data) continue;
     if (survives()) {
-      inode->safe_data = inode->data.substr(0, survives() ? inode->data.size() : inode->data.size() / 2);
+      inode->safe_data = inode->data.substr(
+          0, survives() ? inode->data.size() : inode->data.size() / 2);
     }
     inode->data = inode->safe_data;
   }

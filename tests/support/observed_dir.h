@@ -17,8 +17,9 @@
 
 namespace mlops::support {
 
-// What all directories below one ObservedDir have in common: the list of calls, such as "Stat fraud/workspace.yaml",
-// "Sync .trash" or "Rename a b", and two hooks. Thread-safe, but for the hooks, which are set while nothing is called.
+// What all directories below one ObservedDir have in common: the list of calls,
+// such as "Stat fraud/workspace.yaml", "Sync .trash" or "Rename a b", and two
+// hooks. Thread-safe, but for the hooks, which are set while nothing is called.
 class DirObserver {
  public:
   // Called before each call; unless it returns OK, that is the call's result.
@@ -53,71 +54,104 @@ class DirObserver {
   std::vector<std::string> calls_ ABSL_GUARDED_BY(mutex_);
 };
 
-// A Dir that tells an observer of every call made on it and on the directories opened through it; `place` is its path
-// in what the observer is told.
+// A Dir that tells an observer of every call made on it and on the directories
+// opened through it; `place` is its path in what the observer is told.
 class ObservedDir : public ForwardingDir {
  public:
-  ObservedDir(std::unique_ptr<fs::Dir> target, std::shared_ptr<DirObserver> observer, std::string place = "")
-      : ForwardingDir(std::move(target)), observer_(std::move(observer)), place_(std::move(place)) {}
+  ObservedDir(std::unique_ptr<fs::Dir> target,
+              std::shared_ptr<DirObserver> observer, std::string place = "")
+      : ForwardingDir(std::move(target)),
+        observer_(std::move(observer)),
+        place_(std::move(place)) {}
 
-  absl::StatusOr<std::unique_ptr<fs::Dir>> OpenDir(absl::string_view path) const override {
-    return Observe("OpenDir", path, [&] { return ForwardingDir::OpenDir(path); });
+  absl::StatusOr<std::unique_ptr<fs::Dir>> OpenDir(
+      absl::string_view path) const override {
+    return Observe("OpenDir", path,
+                   [&] { return ForwardingDir::OpenDir(path); });
   }
   absl::StatusOr<fs::FileStamp> Stat(absl::string_view path) const override {
     return Observe("Stat", path, [&] { return ForwardingDir::Stat(path); });
   }
-  absl::StatusOr<std::optional<std::string>> ReadLink(absl::string_view path) const override {
-    return Observe("ReadLink", path, [&] { return ForwardingDir::ReadLink(path); });
+  absl::StatusOr<std::optional<std::string>> ReadLink(
+      absl::string_view path) const override {
+    return Observe("ReadLink", path,
+                   [&] { return ForwardingDir::ReadLink(path); });
   }
   absl::StatusOr<fs::FileStamp> StatSelf() const override {
     return Observe("StatSelf", "", [&] { return ForwardingDir::StatSelf(); });
   }
-  absl::StatusOr<fs::FileContent> ReadFile(absl::string_view path, int64_t max_bytes) const override {
-    return Observe("ReadFile", path, [&] { return ForwardingDir::ReadFile(path, max_bytes); });
+  absl::StatusOr<fs::FileContent> ReadFile(absl::string_view path,
+                                           int64_t max_bytes) const override {
+    return Observe("ReadFile", path,
+                   [&] { return ForwardingDir::ReadFile(path, max_bytes); });
   }
-  absl::Status ForEachEntry(absl::FunctionRef<bool(absl::string_view name, fs::EntryType type)> visit) const override {
-    return Observe("ForEachEntry", "", [&] { return ForwardingDir::ForEachEntry(visit); });
+  absl::Status ForEachEntry(
+      absl::FunctionRef<bool(absl::string_view name, fs::EntryType type)> visit)
+      const override {
+    return Observe("ForEachEntry", "",
+                   [&] { return ForwardingDir::ForEachEntry(visit); });
   }
-  absl::StatusOr<std::unique_ptr<fs::FileReader>> OpenFile(absl::string_view path) const override {
-    return Observe("OpenFile", path, [&] { return ForwardingDir::OpenFile(path); });
+  absl::StatusOr<std::unique_ptr<fs::FileReader>> OpenFile(
+      absl::string_view path) const override {
+    return Observe("OpenFile", path,
+                   [&] { return ForwardingDir::OpenFile(path); });
   }
   absl::Status MakeDir(absl::string_view path) override {
-    return Observe("MakeDir", path, [&] { return ForwardingDir::MakeDir(path); });
+    return Observe("MakeDir", path,
+                   [&] { return ForwardingDir::MakeDir(path); });
   }
-  absl::Status MakeDirLike(absl::string_view path, const fs::Dir& like) override {
-    return Observe("MakeDirLike", path, [&] { return ForwardingDir::MakeDirLike(path, like); });
+  absl::Status MakeDirLike(absl::string_view path,
+                           const fs::Dir& like) override {
+    return Observe("MakeDirLike", path,
+                   [&] { return ForwardingDir::MakeDirLike(path, like); });
   }
-  absl::Status Link(absl::string_view path, const fs::Dir& to, absl::string_view to_path) override {
-    const std::string both = absl::StrCat(path, " ", static_cast<const ObservedDir&>(to).Place(to_path));
-    return Observe("Link", both, [&] { return ForwardingDir::Link(path, to, to_path); });
+  absl::Status Link(absl::string_view path, const fs::Dir& to,
+                    absl::string_view to_path) override {
+    const std::string both = absl::StrCat(
+        path, " ", static_cast<const ObservedDir&>(to).Place(to_path));
+    return Observe("Link", both,
+                   [&] { return ForwardingDir::Link(path, to, to_path); });
   }
-  absl::StatusOr<std::unique_ptr<fs::File>> CreateFile(absl::string_view path) override {
-    return Observe("CreateFile", path, [&] { return ForwardingDir::CreateFile(path); });
+  absl::StatusOr<std::unique_ptr<fs::File>> CreateFile(
+      absl::string_view path) override {
+    return Observe("CreateFile", path,
+                   [&] { return ForwardingDir::CreateFile(path); });
   }
-  absl::StatusOr<std::unique_ptr<fs::File>> CreateFileLike(absl::string_view path, absl::string_view like) override {
-    return Observe("CreateFileLike", path, [&] { return ForwardingDir::CreateFileLike(path, like); });
+  absl::StatusOr<std::unique_ptr<fs::File>> CreateFileLike(
+      absl::string_view path, absl::string_view like) override {
+    return Observe("CreateFileLike", path,
+                   [&] { return ForwardingDir::CreateFileLike(path, like); });
   }
-  absl::StatusOr<std::unique_ptr<fs::File>> ReopenFile(absl::string_view path) override {
-    return Observe("ReopenFile", path, [&] { return ForwardingDir::ReopenFile(path); });
+  absl::StatusOr<std::unique_ptr<fs::File>> ReopenFile(
+      absl::string_view path) override {
+    return Observe("ReopenFile", path,
+                   [&] { return ForwardingDir::ReopenFile(path); });
   }
-  absl::Status Rename(absl::string_view path, const fs::Dir& to, absl::string_view to_path,
-                      fs::RenameMode mode) override {
-    const std::string both = absl::StrCat(path, " ", static_cast<const ObservedDir&>(to).Place(to_path));
-    return Observe("Rename", both, [&] { return ForwardingDir::Rename(path, to, to_path, mode); });
+  absl::Status Rename(absl::string_view path, const fs::Dir& to,
+                      absl::string_view to_path, fs::RenameMode mode) override {
+    const std::string both = absl::StrCat(
+        path, " ", static_cast<const ObservedDir&>(to).Place(to_path));
+    return Observe("Rename", both, [&] {
+      return ForwardingDir::Rename(path, to, to_path, mode);
+    });
   }
   absl::Status RemoveFile(absl::string_view path) override {
-    return Observe("RemoveFile", path, [&] { return ForwardingDir::RemoveFile(path); });
+    return Observe("RemoveFile", path,
+                   [&] { return ForwardingDir::RemoveFile(path); });
   }
   absl::Status RemoveDir(absl::string_view path) override {
-    return Observe("RemoveDir", path, [&] { return ForwardingDir::RemoveDir(path); });
+    return Observe("RemoveDir", path,
+                   [&] { return ForwardingDir::RemoveDir(path); });
   }
   absl::Status Sync() override {
     return Observe("Sync", "", [&] { return ForwardingDir::Sync(); });
   }
 
  protected:
-  std::unique_ptr<fs::Dir> WrapDir(std::unique_ptr<fs::Dir> dir, absl::string_view path) const override {
-    return std::make_unique<ObservedDir>(std::move(dir), observer_, Place(path));
+  std::unique_ptr<fs::Dir> WrapDir(std::unique_ptr<fs::Dir> dir,
+                                   absl::string_view path) const override {
+    return std::make_unique<ObservedDir>(std::move(dir), observer_,
+                                         Place(path));
   }
 
  private:
@@ -128,7 +162,8 @@ class ObservedDir : public ForwardingDir {
   }
 
   template <typename Call>
-  auto Observe(absl::string_view name, absl::string_view path, Call call) const -> decltype(call()) {
+  auto Observe(absl::string_view name, absl::string_view path, Call call) const
+      -> decltype(call()) {
     const std::string text = absl::StrCat(name, " ", Place(path));
     RETURN_IF_ERROR(observer_->Before(text));
     auto result = call();

@@ -24,7 +24,9 @@ _DEADLINE_S = 30
 
 @contextlib.contextmanager
 def short_base(parent: str = "/tmp") -> Iterator[Path]:
-    """Makes a base directory whose path leaves room for the socket's: those are at most 107 bytes long."""
+    """Makes a base directory whose path leaves room for the socket's: those are at most
+    107 bytes long.
+    """
     with tempfile.TemporaryDirectory(prefix="mlops-", dir=parent) as directory:
         yield Path(directory).resolve() / "base"
 
@@ -41,12 +43,16 @@ def locked(base: Path) -> Iterator[None]:
 
 
 class Server:
-    """One `workspaced --base BASE ARGS...`, as a context manager; entered, it knows its `addresses`.
+    """One `workspaced --base BASE ARGS...`, as a context manager; entered, it knows its
+    `addresses`.
 
-    `wrapper` is a command that ends by executing the one that follows it, in the same process.
+    `wrapper` is a command that ends by executing the one that follows it, in the same
+    process.
     """
 
-    def __init__(self, base: Path, *args: str, wrapper: Sequence[str | Path] = ()) -> None:
+    def __init__(
+        self, base: Path, *args: str, wrapper: Sequence[str | Path] = ()
+    ) -> None:
         self.base = base
         self.addresses: list[str] = []
         self._args = args
@@ -66,7 +72,9 @@ class Server:
     @property
     def address(self) -> str:
         """The Unix socket's."""
-        address = next(address for address in self.addresses if address.startswith("unix:"))
+        address = next(
+            address for address in self.addresses if address.startswith("unix:")
+        )
         return address.replace(str(self.base), str(self.seen_base))
 
     @property
@@ -86,7 +94,9 @@ class Server:
         self.base.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             command = [*self._wrapper, BINARY, "--base", self.base, *self._args]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
         try:
             self.addresses = self._wait_for_addresses()
             self._wait_until_serving()
@@ -97,7 +107,10 @@ class Server:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         assert self._process is not None
         if self._process.returncode == -signal.SIGKILL:
@@ -129,7 +142,9 @@ class Server:
 
     def connect(self) -> grpc.Channel:
         """A channel to its Unix socket."""
-        return grpc.insecure_channel(f"unix:{quote(str(self.socket))}", [("grpc.enable_http_proxy", 0)])
+        return grpc.insecure_channel(
+            f"unix:{quote(str(self.socket))}", [("grpc.enable_http_proxy", 0)]
+        )
 
     def _wait_for_addresses(self) -> list[str]:
         """The lock file may still tell of the server before: the pid says whose it is."""
@@ -153,11 +168,15 @@ class Server:
     def _check_runs(self) -> None:
         assert self._process is not None
         if self._process.poll() is not None:
-            raise RuntimeError(f"workspaced ended with {self._process.returncode}: {self.output}")
+            raise RuntimeError(
+                f"workspaced ended with {self._process.returncode}: {self.output}"
+            )
 
 
 def stop_server(base: Path) -> None:
-    """Stops the server that a client started for `base`, if one runs, and waits until it has gone."""
+    """Stops the server that a client started for `base`, if one runs, and waits until
+    it has gone.
+    """
     lock = base / ".workspaced/lock"
     with contextlib.suppress(OSError, json.JSONDecodeError):
         pid = json.loads(lock.read_text())["pid"]
@@ -167,5 +186,7 @@ def stop_server(base: Path) -> None:
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + _DEADLINE_S
         while Path(f"/proc/{pid}/cmdline").read_bytes():
-            assert time.monotonic() < deadline, f"workspaced {pid} of {base} does not stop"
+            assert time.monotonic() < deadline, (
+                f"workspaced {pid} of {base} does not stop"
+            )
             time.sleep(0.01)

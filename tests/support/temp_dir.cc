@@ -22,17 +22,21 @@ void Check(bool ok, absl::string_view what) {
 }  // namespace
 
 TempDir::TempDir() {
-  std::string pattern = stdfs::canonical(stdfs::temp_directory_path()) / "mlops-test-XXXXXX";
+  std::string pattern =
+      stdfs::canonical(stdfs::temp_directory_path()) / "mlops-test-XXXXXX";
   Check(::mkdtemp(pattern.data()) != nullptr, "mkdtemp");
   path_ = pattern;
 }
 
 TempDir::~TempDir() {
   // Not remove_all(), which holds a descriptor for every level.
-  [[maybe_unused]] const int ignored = std::system(absl::StrCat("rm -rf '", path_, "'").c_str());
+  [[maybe_unused]] const int ignored =
+      std::system(absl::StrCat("rm -rf '", path_, "'").c_str());
 }
 
-std::string TempDir::Path(absl::string_view name) const { return absl::StrCat(path_, "/", name); }
+std::string TempDir::Path(absl::string_view name) const {
+  return absl::StrCat(path_, "/", name);
+}
 
 void TempDir::WriteFile(absl::string_view name, absl::string_view text) const {
   stdfs::create_directories(stdfs::path(Path(name)).parent_path());
@@ -48,22 +52,34 @@ std::string TempDir::ReadFile(absl::string_view name) const {
   return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
-void TempDir::MakeDirs(absl::string_view name) const { stdfs::create_directories(Path(name)); }
+void TempDir::MakeDirs(absl::string_view name) const {
+  stdfs::create_directories(Path(name));
+}
 
-bool TempDir::Exists(absl::string_view name) const { return stdfs::exists(stdfs::symlink_status(Path(name))); }
+bool TempDir::Exists(absl::string_view name) const {
+  return stdfs::exists(stdfs::symlink_status(Path(name)));
+}
 
-void TempDir::Remove(absl::string_view name) const { stdfs::remove_all(Path(name)); }
+void TempDir::Remove(absl::string_view name) const {
+  stdfs::remove_all(Path(name));
+}
 
-void TempDir::Move(absl::string_view from, absl::string_view to) const { stdfs::rename(Path(from), Path(to)); }
+void TempDir::Move(absl::string_view from, absl::string_view to) const {
+  stdfs::rename(Path(from), Path(to));
+}
 
 void TempDir::Copy(absl::string_view from, absl::string_view to) const {
-  stdfs::copy(Path(from), Path(to), stdfs::copy_options::recursive | stdfs::copy_options::copy_symlinks);
+  stdfs::copy(
+      Path(from), Path(to),
+      stdfs::copy_options::recursive | stdfs::copy_options::copy_symlinks);
 }
 
 void TempDir::Link(absl::string_view target, absl::string_view name) const {
   stdfs::create_symlink(std::string(target), Path(name));
 }
 
-void TempDir::MakeFifo(absl::string_view name) const { Check(::mkfifo(Path(name).c_str(), 0600) == 0, Path(name)); }
+void TempDir::MakeFifo(absl::string_view name) const {
+  Check(::mkfifo(Path(name).c_str(), 0600) == 0, Path(name));
+}
 
 }  // namespace mlops::support

@@ -7,8 +7,10 @@
 
 namespace mlops::support {
 
-// A new directory on the real file system (below TMPDIR, or /tmp), which is removed with all its contents, also a tree
-// of any depth. Paths given to its methods are relative to it; a call of the operating system that fails ends the test.
+// A new directory on the real file system (below TMPDIR, or /tmp), which is
+// removed with all its contents, also a tree of any depth. Paths given to its
+// methods are relative to it; a call of the operating system that fails ends
+// the test.
 class TempDir {
  public:
   TempDir();

@@ -1,6 +1,7 @@
-// Tells ThreadSanitizer of the locks it cannot see. Debian's Abseil is not instrumented, so that two accesses under one
-// absl::Mutex look like a race. These definitions stand in front of the library's, call them, and say what they order.
-// Part of the tests of the tsan preset alone.
+// Tells ThreadSanitizer of the locks it cannot see. Debian's Abseil is not
+// instrumented, so that two accesses under one absl::Mutex look like a race.
+// These definitions stand in front of the library's, call them, and say what
+// they order. Part of the tests of the tsan preset alone.
 #include <dlfcn.h>
 #include <sanitizer/tsan_interface.h>
 
@@ -19,24 +20,30 @@ namespace {
 #define MLOPS_TEXT_(x) #x
 #define MLOPS_TEXT(x) MLOPS_TEXT_(x)
 
-// The library's own function; `mangled_end` is what its mangled name has behind the namespace. A type of Abseil among
-// the arguments is "S0_" there.
+// The library's own function; `mangled_end` is what its mangled name has behind
+// the namespace. A type of Abseil among the arguments is "S0_" there.
 template <typename Function>
 Function* Real(const char* mangled_end, const char* qualifier = "") {
   const std::string space = MLOPS_TEXT(ABSL_OPTION_INLINE_NAMESPACE_NAME);
-  const std::string symbol =
-      "_ZN" + std::string(qualifier) + "4absl" + std::to_string(space.size()) + space + mangled_end;
+  const std::string symbol = "_ZN" + std::string(qualifier) + "4absl" +
+                             std::to_string(space.size()) + space + mangled_end;
   return reinterpret_cast<Function*>(::dlsym(RTLD_NEXT, symbol.c_str()));
 }
 
-// A condition is asked by whichever thread unlocks the mutex, inside the library, while the one that waits for it keeps
-// all of it on its stack.
+// A condition is asked by whichever thread unlocks the mutex, inside the
+// library, while the one that waits for it keeps all of it on its stack.
 class Seen {
  public:
-  Seen(Mutex* mutex, const Condition* condition) : mutex_(mutex), condition_(condition) { __tsan_release(this); }
+  Seen(Mutex* mutex, const Condition* condition)
+      : mutex_(mutex), condition_(condition) {
+    __tsan_release(this);
+  }
 
-  // Of a function of void*, which alone the library calls without code of its headers, which would be instrumented.
-  Condition AsCondition() { return Condition(&Seen::Ask, static_cast<void*>(this)); }
+  // Of a function of void*, which alone the library calls without code of its
+  // headers, which would be instrumented.
+  Condition AsCondition() {
+    return Condition(&Seen::Ask, static_cast<void*>(this));
+  }
 
  private:
   static bool Ask(void* self) {
@@ -79,14 +86,16 @@ void Mutex::ReaderUnlock() {
 }
 
 void Mutex::LockWhen(const Condition& condition) {
-  static auto* const real = Real<void(Mutex*, const Condition&)>("5Mutex8LockWhenERKNS0_9ConditionE");
+  static auto* const real =
+      Real<void(Mutex*, const Condition&)>("5Mutex8LockWhenERKNS0_9ConditionE");
   Seen seen(this, &condition);
   real(this, seen.AsCondition());
   __tsan_acquire(this);
 }
 
 void Mutex::Await(const Condition& condition) {
-  static auto* const real = Real<void(Mutex*, const Condition&)>("5Mutex5AwaitERKNS0_9ConditionE");
+  static auto* const real =
+      Real<void(Mutex*, const Condition&)>("5Mutex5AwaitERKNS0_9ConditionE");
   __tsan_release(this);
   Seen seen(this, &condition);
   real(this, seen.AsCondition());
@@ -94,8 +103,8 @@ void Mutex::Await(const Condition& condition) {
 }
 
 bool Mutex::AwaitWithTimeout(const Condition& condition, Duration timeout) {
-  static auto* const real =
-      Real<bool(Mutex*, const Condition&, Duration)>("5Mutex16AwaitWithTimeoutERKNS0_9ConditionENS0_8DurationE");
+  static auto* const real = Real<bool(Mutex*, const Condition&, Duration)>(
+      "5Mutex16AwaitWithTimeoutERKNS0_9ConditionENS0_8DurationE");
   __tsan_release(this);
   Seen seen(this, &condition);
   const bool result = real(this, seen.AsCondition(), timeout);
@@ -104,8 +113,8 @@ bool Mutex::AwaitWithTimeout(const Condition& condition, Duration timeout) {
 }
 
 bool CondVar::WaitWithTimeout(Mutex* mutex, Duration timeout) {
-  static auto* const real =
-      Real<bool(CondVar*, Mutex*, Duration)>("7CondVar15WaitWithTimeoutEPNS0_5MutexENS0_8DurationE");
+  static auto* const real = Real<bool(CondVar*, Mutex*, Duration)>(
+      "7CondVar15WaitWithTimeoutEPNS0_5MutexENS0_8DurationE");
   __tsan_release(mutex);
   const bool result = real(this, mutex, timeout);
   __tsan_acquire(mutex);
@@ -113,13 +122,15 @@ bool CondVar::WaitWithTimeout(Mutex* mutex, Duration timeout) {
 }
 
 void Notification::Notify() {
-  static auto* const real = Real<void(Notification*)>("12Notification6NotifyEv");
+  static auto* const real =
+      Real<void(Notification*)>("12Notification6NotifyEv");
   __tsan_release(this);
   real(this);
 }
 
 void Notification::WaitForNotification() const {
-  static auto* const real = Real<void(const Notification*)>("12Notification19WaitForNotificationEv", "K");
+  static auto* const real = Real<void(const Notification*)>(
+      "12Notification19WaitForNotificationEv", "K");
   real(this);
   __tsan_acquire(const_cast<Notification*>(this));
 }

@@ -6,11 +6,16 @@
 
 namespace mlops::support {
 
-core::ProjectName Project(absl::string_view name) { return core::ProjectName::Parse(name).value(); }
+core::ProjectName Project(absl::string_view name) {
+  return core::ProjectName::Parse(name).value();
+}
 
-absl::Time TimeAt(int64_t seconds) { return absl::FromUnixMicros(1'700'000'000'123'456 + seconds * 1'000'000); }
+absl::Time TimeAt(int64_t seconds) {
+  return absl::FromUnixMicros(1'700'000'000'123'456 + seconds * 1'000'000);
+}
 
-core::Workspace NewWorkspace(absl::string_view name, absl::string_view base_path, int64_t seconds) {
+core::Workspace NewWorkspace(absl::string_view name,
+                             absl::string_view base_path, int64_t seconds) {
   const std::string root_path = absl::StrCat(base_path, "/", name);
   return {.project = Project(name),
           .uid = base::HashHex(absl::StrCat(name, "@", seconds), 32),
@@ -21,13 +26,16 @@ core::Workspace NewWorkspace(absl::string_view name, absl::string_view base_path
           .update_time = TimeAt(seconds)};
 }
 
-std::vector<std::string> NamesOf(const std::vector<core::WorkspacePtr>& workspaces) {
+std::vector<std::string> NamesOf(
+    const std::vector<core::WorkspacePtr>& workspaces) {
   std::vector<std::string> names;
-  for (const core::WorkspacePtr& workspace : workspaces) names.push_back(workspace->project.str());
+  for (const core::WorkspacePtr& workspace : workspaces)
+    names.push_back(workspace->project.str());
   return names;
 }
 
-std::string OriginalRecord(absl::string_view name, absl::string_view root_path, absl::string_view note) {
+std::string OriginalRecord(absl::string_view name, absl::string_view root_path,
+                           absl::string_view note) {
   return absl::Substitute(R"(bentoml_tag_prefix: '$0:'
 created_at: '2024-03-05T10:20:30.123456+00:00'
 dvc_remote_path: $1/dvc/remote

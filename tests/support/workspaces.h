@@ -18,14 +18,20 @@ core::ProjectName Project(absl::string_view name);
 // A time that is `seconds` and some microseconds after a fixed one.
 absl::Time TimeAt(int64_t seconds);
 
-// A workspace as Create hands it to a catalog, below `base_path`; its uid is derived from name and time.
-core::Workspace NewWorkspace(absl::string_view name, absl::string_view base_path = "/base", int64_t seconds = 0);
+// A workspace as Create hands it to a catalog, below `base_path`; its uid is
+// derived from name and time.
+core::Workspace NewWorkspace(absl::string_view name,
+                             absl::string_view base_path = "/base",
+                             int64_t seconds = 0);
 
 // The names of the workspaces, in their order.
-std::vector<std::string> NamesOf(const std::vector<core::WorkspacePtr>& workspaces);
+std::vector<std::string> NamesOf(
+    const std::vector<core::WorkspacePtr>& workspaces);
 
-// A workspace.yaml as the original Python code writes it, with `note` in its metadata.
-std::string OriginalRecord(absl::string_view name, absl::string_view root_path, absl::string_view note = "hello");
+// A workspace.yaml as the original Python code writes it, with `note` in its
+// metadata.
+std::string OriginalRecord(absl::string_view name, absl::string_view root_path,
+                           absl::string_view note = "hello");
 
 }  // namespace mlops::support
 

@@ -33,7 +33,9 @@ def fs(base: Path, manager: WorkspaceManager) -> WorkspaceFileSystem:
 
 @contextmanager
 def killing(base: Path) -> Iterator[None]:
-    """Kills the server of `base`, and those that follow it, three times a second within the block."""
+    """Kills the server of `base`, and those that follow it, three times a second within
+    the block.
+    """
     stop = threading.Event()
 
     def trouble() -> None:

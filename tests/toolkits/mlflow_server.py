@@ -41,16 +41,33 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(command: list[str], directory: Path, health: str, **environment: str) -> Iterator[Running]:
-    """Runs `python -m mlflow COMMAND --port PORT` until the end of the block, from when it answers at `health`."""
+def running(
+    command: list[str], directory: Path, health: str, **environment: str
+) -> Iterator[Running]:
+    """Runs `python -m mlflow COMMAND --port PORT` until the end of the block, from when
+    it answers at `health`.
+    """
     environment.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     port = free_port()
     with (directory / "mlflow-server.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *command, "--host", "127.0.0.1", "--port", str(port)],
+            [
+                sys.executable,
+                "-m",
+                "mlflow",
+                *command,
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(port),
+            ],
             cwd=directory,
             # It runs programs that stand beside Python.
-            env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environment},
+            env={
+                **os.environ,
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                **environment,
+            },
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -60,7 +77,9 @@ def running(command: list[str], directory: Path, health: str, **environment: str
     try:
         deadline = time.monotonic() + _START_WITHIN_S
         while not _answers(server.url + health):
-            assert process.poll() is None and time.monotonic() < deadline, Path(log.name).read_text()
+            assert process.poll() is None and time.monotonic() < deadline, Path(
+                log.name
+            ).read_text()
             time.sleep(0.1)
         yield server
     finally:

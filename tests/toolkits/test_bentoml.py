@@ -46,12 +46,19 @@ def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
     return found
 
 
-def deploy(client: MLOpsClient, path: Path, version: str | None = "v1.0", name: str = "lora_adapter") -> dict[str, Any]:
+def deploy(
+    client: MLOpsClient,
+    path: Path,
+    version: str | None = "v1.0",
+    name: str = "lora_adapter",
+) -> dict[str, Any]:
     return client.deploy_model(model_path=path, model_name=name, model_version=version)
 
 
 def stored(client: MLOpsClient) -> list[bentoml.Model]:
-    return bentoml.models.list(_model_store=BentoModelStore(client.workspace.models_path / "models"))
+    return bentoml.models.list(
+        _model_store=BentoModelStore(client.workspace.models_path / "models")
+    )
 
 
 def assert_nothing_stored(client: MLOpsClient) -> None:
@@ -61,17 +68,29 @@ def assert_nothing_stored(client: MLOpsClient) -> None:
 
 def assert_staging_is_empty(client: MLOpsClient) -> None:
     staging = client.workspace.models_path / ".staging"
-    assert not staging.exists() or [entry for entry in staging.iterdir() if entry.is_dir()] == []
+    assert (
+        not staging.exists()
+        or [entry for entry in staging.iterdir() if entry.is_dir()] == []
+    )
 
 
 def run_bentoml(client: MLOpsClient, *args: str) -> str:
     """As a user would, who sets BENTOML_HOME."""
     command = [sys.executable, "-m", "bentoml", *args]
     environment = {**os.environ, "BENTOML_HOME": str(client.workspace.models_path)}
-    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=100).stdout
+    return subprocess.run(
+        command,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    ).stdout
 
 
-def test_a_directory_is_stored_by_name_and_version(client: MLOpsClient, model: Path) -> None:
+def test_a_directory_is_stored_by_name_and_version(
+    client: MLOpsClient, model: Path
+) -> None:
     result = deploy(client, model)
     path = Path(result["path"])
     assert result == {
@@ -88,23 +107,37 @@ def test_a_directory_is_stored_by_name_and_version(client: MLOpsClient, model: P
 def test_a_file_is_stored_under_its_name(client: MLOpsClient, model: Path) -> None:
     (model / "link.bin").symlink_to("weights.bin")
     result = deploy(client, model / "link.bin")
-    assert sorted(entry.name for entry in Path(result["path"]).iterdir()) == ["link.bin", "model.yaml"]
+    assert sorted(entry.name for entry in Path(result["path"]).iterdir()) == [
+        "link.bin",
+        "model.yaml",
+    ]
     assert not (Path(result["path"]) / "link.bin").is_symlink()
 
 
 def test_a_relative_path_is_found_in_the_workspace(client: MLOpsClient) -> None:
     (client.workspace.outputs_path / "model").mkdir()
     (client.workspace.outputs_path / "model" / "weights.bin").write_text("x")
-    assert client.deploy_model("outputs/model", "lora_adapter", "v1.0")["tag"] == "fraud:lora_adapter:v1.0"
+    assert (
+        client.deploy_model("outputs/model", "lora_adapter", "v1.0")["tag"]
+        == "fraud:lora_adapter:v1.0"
+    )
     with pytest.raises(MLOpsClientError) as raised:
         client.deploy_model("outputs/none", "lora_adapter", "v1.1")
-    assert (raised.value.operation, raised.value.component) == ("deploy_model", "bentoml")
+    assert (raised.value.operation, raised.value.component) == (
+        "deploy_model",
+        "bentoml",
+    )
     assert raised.value.details["reason"] == "FILE_NOT_FOUND"
 
 
-def test_the_tag_has_the_prefix_of_the_workspace(manager: WorkspaceManager, model: Path) -> None:
+def test_the_tag_has_the_prefix_of_the_workspace(
+    manager: WorkspaceManager, model: Path
+) -> None:
     manager.create_workspace("fraud", bentoml_tag_prefix="team/fraud:")
-    assert deploy(MLOpsClient("fraud", workspace_manager=manager), model)["tag"] == "team/fraud:lora_adapter:v1.0"
+    assert (
+        deploy(MLOpsClient("fraud", workspace_manager=manager), model)["tag"]
+        == "team/fraud:lora_adapter:v1.0"
+    )
 
 
 def test_bentoml_itself_lists_what_is_stored(client: MLOpsClient, model: Path) -> None:
@@ -113,7 +146,9 @@ def test_bentoml_itself_lists_what_is_stored(client: MLOpsClient, model: Path) -
     assert listed["tag"] == "lora_adapter:v1.0"
 
 
-def test_a_model_that_is_being_written(client: MLOpsClient, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_being_written(
+    client: MLOpsClient, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def copy(source: str, target: Path) -> Any:
         copied = real(source, target)
         if writers and Path(source).name == "weights.bin":
@@ -125,17 +160,28 @@ def test_a_model_that_is_being_written(client: MLOpsClient, model: Path, monkeyp
     with (model / "weights.bin").open("ab", 0) as weights:
         writers: list[Callable[[], object]] = [lambda: weights.write(b"end")]
         path = Path(deploy(client, model)["path"])
-        assert (path / "weights.bin").read_bytes() == (model / "weights.bin").read_bytes()
+        assert (path / "weights.bin").read_bytes() == (
+            model / "weights.bin"
+        ).read_bytes()
         writers[:] = [lambda: weights.write(b"more")] * 3
-        with pytest.raises(MLOpsClientError, match="changed while it was read") as raised:
+        with pytest.raises(
+            MLOpsClientError, match="changed while it was read"
+        ) as raised:
             deploy(client, model, version="v2")
-    assert raised.value.details["reason"] == "FILE_CHANGING" and len(stored(client)) == 1
+    assert (
+        raised.value.details["reason"] == "FILE_CHANGING" and len(stored(client)) == 1
+    )
 
 
-def test_a_version_is_generated_as_bentoml_does(client: MLOpsClient, model: Path) -> None:
+def test_a_version_is_generated_as_bentoml_does(
+    client: MLOpsClient, model: Path
+) -> None:
     first, second = (deploy(client, model, version=None) for _ in range(2))
     assert first["bento_tag"] != second["bento_tag"]
-    assert all(len(result["bento_tag"].removeprefix("lora_adapter:")) == 16 for result in (first, second))
+    assert all(
+        len(result["bento_tag"].removeprefix("lora_adapter:")) == 16
+        for result in (first, second)
+    )
 
 
 def test_the_latest_is_the_newest(client: MLOpsClient, model: Path) -> None:
@@ -145,7 +191,9 @@ def test_the_latest_is_the_newest(client: MLOpsClient, model: Path) -> None:
         assert store.get("lora_adapter:latest").tag.version == version
 
 
-def test_what_others_left_of_a_model_is_not_the_latest(client: MLOpsClient, model: Path) -> None:
+def test_what_others_left_of_a_model_is_not_the_latest(
+    client: MLOpsClient, model: Path
+) -> None:
     deploy(client, model, "v1")
     store = client.workspace.models_path / "models/lora_adapter"
     (store / "v1" / "model.yaml").unlink()
@@ -153,7 +201,9 @@ def test_what_others_left_of_a_model_is_not_the_latest(client: MLOpsClient, mode
     assert (store / "latest").read_text() == "v2"
 
 
-def test_a_bento_of_the_users_own_is_not_replaced(client: MLOpsClient, model: Path) -> None:
+def test_a_bento_of_the_users_own_is_not_replaced(
+    client: MLOpsClient, model: Path
+) -> None:
     (model / "weights.bin").rename(model / "weights.pkl")
     own = client.workspace.models_path / "bentos/lora_adapter/v1.0"
     own.mkdir(parents=True)
@@ -168,29 +218,47 @@ def test_a_taken_version_stays_as_it_is(client: MLOpsClient, model: Path) -> Non
     (model / "weights.bin").write_text("others")
     with pytest.raises(MLOpsClientError, match="choose another version") as raised:
         deploy(client, model, "V1.0")
-    assert raised.value.details == {"reason": "MODEL_EXISTS", "tag": "lora_adapter:v1.0", "path": result["path"]}
+    assert raised.value.details == {
+        "reason": "MODEL_EXISTS",
+        "tag": "lora_adapter:v1.0",
+        "path": result["path"],
+    }
     assert len((Path(result["path"]) / "weights.bin").read_bytes()) == 1000
     assert ModelStore(client.workspace).count()["models"] == 1
 
 
-def test_projects_do_not_see_each_others_models(manager: WorkspaceManager, model: Path) -> None:
-    first, second = (MLOpsClient(name, workspace_manager=manager) for name in ("first", "second"))
+def test_projects_do_not_see_each_others_models(
+    manager: WorkspaceManager, model: Path
+) -> None:
+    first, second = (
+        MLOpsClient(name, workspace_manager=manager) for name in ("first", "second")
+    )
     deploy(first, model)
     deploy(second, model)
     deploy(second, model, "v2")
-    assert [ModelStore(client.workspace).count()["models"] for client in (first, second)] == [1, 2]
+    assert [
+        ModelStore(client.workspace).count()["models"] for client in (first, second)
+    ] == [1, 2]
 
 
-@pytest.mark.parametrize("name", ["", "a b", "../up", "-a", "a:b", "a/b", "a" * 64, "ü", "a\n", None, 7])
-def test_names_that_bentoml_refuses(client: MLOpsClient, model: Path, name: Any) -> None:
-    with pytest.raises(MLOpsClientError, match="BentoML allows letters, digits") as raised:
+@pytest.mark.parametrize(
+    "name", ["", "a b", "../up", "-a", "a:b", "a/b", "a" * 64, "ü", "a\n", None, 7]
+)
+def test_names_that_bentoml_refuses(
+    client: MLOpsClient, model: Path, name: Any
+) -> None:
+    with pytest.raises(
+        MLOpsClientError, match="BentoML allows letters, digits"
+    ) as raised:
         deploy(client, model, name=name)
     assert raised.value.details == {"reason": "INPUT_INVALID", "field": "model_name"}
     assert_nothing_stored(client)
 
 
 @pytest.mark.parametrize("version", ["", "v 1", "..", "v1\n", "1" * 64, "latest", 1.0])
-def test_versions_that_bentoml_refuses(client: MLOpsClient, model: Path, version: Any) -> None:
+def test_versions_that_bentoml_refuses(
+    client: MLOpsClient, model: Path, version: Any
+) -> None:
     with pytest.raises(MLOpsClientError) as raised:
         deploy(client, model, version)
     assert raised.value.details == {"reason": "INPUT_INVALID", "field": "model_version"}
@@ -224,9 +292,18 @@ def without_files(model: Path) -> None:
 
 @pytest.mark.parametrize(
     "spoil",
-    [with_link_out, with_dangling_link, with_a_link_to_itself, with_a_pipe, with_bentomls_own_file, without_files],
+    [
+        with_link_out,
+        with_dangling_link,
+        with_a_link_to_itself,
+        with_a_pipe,
+        with_bentomls_own_file,
+        without_files,
+    ],
 )
-def test_directories_that_cannot_be_stored(client: MLOpsClient, model: Path, spoil: Callable[[Path], None]) -> None:
+def test_directories_that_cannot_be_stored(
+    client: MLOpsClient, model: Path, spoil: Callable[[Path], None]
+) -> None:
     spoil(model)
     with pytest.raises(MLOpsClientError) as raised:
         deploy(client, model)
@@ -240,7 +317,10 @@ def test_a_device_is_no_model(client: MLOpsClient) -> None:
     assert_nothing_stored(client)
 
 
-@pytest.mark.parametrize("place", [".", "..", "models", "models/models", "models/.staging", "link", "link/models/.."])
+@pytest.mark.parametrize(
+    "place",
+    [".", "..", "models", "models/models", "models/.staging", "link", "link/models/.."],
+)
 def test_a_directory_that_holds_the_store_is_not_copied_into_itself(
     client: MLOpsClient, model: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -258,7 +338,11 @@ ODD_NAMES = ["jürgen #%(x)s${y}{z}{ ,;'\"[a]*?!~\n ", os.fsdecode(b"\xff")]
 
 @pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
 def test_any_path_and_no_temporary_directory(
-    model: Path, classifier: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    model: Path,
+    classifier: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nonexistent"])
@@ -281,7 +365,9 @@ def test_links_within_the_model_are_kept(client: MLOpsClient, model: Path) -> No
     assert (path / "tokenizer" / "self").readlink() == Path("..")
 
 
-def test_of_threads_that_deploy_one_version_one_wins(client: MLOpsClient, model: Path) -> None:
+def test_of_threads_that_deploy_one_version_one_wins(
+    client: MLOpsClient, model: Path
+) -> None:
     def attempt(_: int) -> str:
         try:
             return str(deploy(client, model)["success"])
@@ -312,13 +398,19 @@ def start(base: Path, model: Path, version: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def test_of_processes_that_deploy_one_version_one_wins(client: MLOpsClient, base: Path, model: Path) -> None:
+def test_of_processes_that_deploy_one_version_one_wins(
+    client: MLOpsClient, base: Path, model: Path
+) -> None:
     processes = [start(base, model, "v1.0") for _ in range(3)]
-    printed = sorted(process.communicate(timeout=100)[0].strip() for process in processes)
+    printed = sorted(
+        process.communicate(timeout=100)[0].strip() for process in processes
+    )
     assert printed == ["MODEL_EXISTS", "MODEL_EXISTS", "lora_adapter:v1.0"]
 
 
-def test_a_killed_process_leaves_nothing_to_be_seen(client: MLOpsClient, base: Path, model: Path) -> None:
+def test_a_killed_process_leaves_nothing_to_be_seen(
+    client: MLOpsClient, base: Path, model: Path
+) -> None:
     with (model / "large.bin").open("wb") as large:
         large.truncate(1 << 34)  # Takes no room here, and seconds to copy.
     staging = client.workspace.models_path / ".staging"
@@ -331,7 +423,9 @@ def test_a_killed_process_leaves_nothing_to_be_seen(client: MLOpsClient, base: P
     assert_staging_is_empty(client)
 
 
-def test_a_disk_that_fails_leaves_nothing(client: MLOpsClient, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails_leaves_nothing(
+    client: MLOpsClient, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -342,7 +436,9 @@ def test_a_disk_that_fails_leaves_nothing(client: MLOpsClient, model: Path, monk
     assert_nothing_stored(client)
 
 
-def test_a_deleted_workspace_does_not_come_back(client: MLOpsClient, manager: WorkspaceManager, model: Path) -> None:
+def test_a_deleted_workspace_does_not_come_back(
+    client: MLOpsClient, manager: WorkspaceManager, model: Path
+) -> None:
     manager.delete_workspace("fraud", force=True)
     with pytest.raises(MLOpsClientError) as raised:
         deploy(client, model)
@@ -379,7 +475,8 @@ def test_nothing_is_reported_or_kept_elsewhere(
 
 
 def test_who_told_bentoml_to_report_is_obeyed(script: Script) -> None:
-    done = script(QUIET, BENTOML_DO_NOT_TRACK="False", __BENTOML_DEBUG_USAGE="True")  # Into its log, that is.
+    # Into its log, that is.
+    done = script(QUIET, BENTOML_DO_NOT_TRACK="False", __BENTOML_DEBUG_USAGE="True")
     assert done.stdout.startswith("False "), done.stderr
 
 
@@ -391,12 +488,32 @@ def serving(client: MLOpsClient, tag: str, directory: Path) -> Iterator[str]:
     """`bentoml serve` on a free port; gives its URL once it is ready."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "bentoml", "serve", tag, "--host", "127.0.0.1", "--port", str(port)]
-    environment = {**os.environ, "BENTOML_HOME": str(client.workspace.models_path), "BENTOML_DO_NOT_TRACK": "True"}
+    command = [
+        sys.executable,
+        "-m",
+        "bentoml",
+        "serve",
+        tag,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    environment = {
+        **os.environ,
+        "BENTOML_HOME": str(client.workspace.models_path),
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
     with (directory / "log").open("wb") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
     try:
-        wait_for(lambda: is_ready(f"http://127.0.0.1:{port}/readyz") or server.poll() is not None)
+        wait_for(
+            lambda: (
+                is_ready(f"http://127.0.0.1:{port}/readyz") or server.poll() is not None
+            )
+        )
         assert server.poll() is None, (directory / "log").read_text()
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -415,7 +532,9 @@ def is_ready(url: str) -> bool:
 
 def predict(url: str, data: list[Any]) -> Any:
     body = json.dumps({"data": data}).encode()
-    request = urllib.request.Request(f"{url}/predict", body, {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        f"{url}/predict", body, {"Content-Type": "application/json"}
+    )
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)
 
@@ -433,10 +552,14 @@ def classifier(wine: Any) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(StandardScaler(), LogisticRegression()).fit(wine.data, wine.target)
+    return make_pipeline(StandardScaler(), LogisticRegression()).fit(
+        wine.data, wine.target
+    )
 
 
-def test_a_bento_serves_a_pickled_model(client: MLOpsClient, wine: Any, classifier: Any, tmp_path: Path) -> None:
+def test_a_bento_serves_a_pickled_model(
+    client: MLOpsClient, wine: Any, classifier: Any, tmp_path: Path
+) -> None:
     (tmp_path / "model.pkl").write_bytes(pickle.dumps(classifier))
     result = client.deploy_model(tmp_path / "model.pkl", "wine", "v1", build_bento=True)
     rows = wine.data.iloc[[0, 70, 150]]
@@ -451,20 +574,35 @@ def test_a_bento_serves_a_pickled_model(client: MLOpsClient, wine: Any, classifi
     assert result["bento_path"] == str(client.workspace.models_path / "bentos/wine/v1")
 
 
-def test_a_bento_serves_an_mlflow_model(client: MLOpsClient, wine: Any, classifier: Any, tmp_path: Path) -> None:
+def test_a_bento_serves_an_mlflow_model(
+    client: MLOpsClient, wine: Any, classifier: Any, tmp_path: Path
+) -> None:
     import mlflow.sklearn
     from mlflow.models import infer_signature
 
     signature = infer_signature(wine.data, classifier.predict(wine.data))
-    mlflow.sklearn.save_model(classifier, tmp_path / "model", signature=signature, pip_requirements=["scikit-learn"])
+    mlflow.sklearn.save_model(
+        classifier,
+        tmp_path / "model",
+        signature=signature,
+        pip_requirements=["scikit-learn"],
+    )
     result = client.deploy_model(tmp_path / "model", "wine", build_bento=True)
     with serving(client, result["bento_tag"], tmp_path) as url:
-        assert predict(url, wine.data.iloc[[0, 70, 150]].to_numpy().tolist()) == [0, 1, 2]
-    requirements = (Path(result["bento_path"]) / "env/python/requirements.txt").read_text()
+        assert predict(url, wine.data.iloc[[0, 70, 150]].to_numpy().tolist()) == [
+            0,
+            1,
+            2,
+        ]
+    requirements = (
+        Path(result["bento_path"]) / "env/python/requirements.txt"
+    ).read_text()
     assert "scikit-learn" in requirements
 
 
-def test_what_no_bento_can_serve_is_not_stored(client: MLOpsClient, model: Path) -> None:
+def test_what_no_bento_can_serve_is_not_stored(
+    client: MLOpsClient, model: Path
+) -> None:
     with pytest.raises(MLOpsClientError, match="without build_bento") as raised:
         client.deploy_model(model, "lora_adapter", "v1.0", build_bento=True)
     assert raised.value.details["reason"] == "INPUT_INVALID"
@@ -476,18 +614,24 @@ def test_a_bento_that_cannot_be_built_leaves_no_model(
 ) -> None:
     (model / "weights.bin").rename(model / "weights.pkl")
     monkeypatch.setenv("BENTOML_CONFIG", str(model / "none.yaml"))
-    with pytest.raises(MLOpsClientError, match=r"(?s)The bento cannot be built: .*none\.yaml") as raised:
+    with pytest.raises(
+        MLOpsClientError, match=r"(?s)The bento cannot be built: .*none\.yaml"
+    ) as raised:
         client.deploy_model(model, "lora_adapter", "v1.0", build_bento=True)
     assert raised.value.details["reason"] == "TOOLKIT_FAILED"
     assert_nothing_stored(client)
 
 
-def test_a_build_reaches_no_network(client: MLOpsClient, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_reaches_no_network(
+    client: MLOpsClient, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (model / "weights.bin").rename(model / "weights.pkl")
     calls = model.parent / "calls"
     (model.parent / "sitecustomize.py").write_text(WATCH.format(calls=str(calls)))
     monkeypatch.setenv("PYTHONPATH", str(model.parent))
-    assert client.deploy_model(model, "lora_adapter", "v1.0", build_bento=True)["success"]
+    assert client.deploy_model(model, "lora_adapter", "v1.0", build_bento=True)[
+        "success"
+    ]
     assert calls.read_text() == "started\n"
 
 

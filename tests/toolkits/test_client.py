@@ -1,4 +1,6 @@
-"""MLOpsClient with all toolkits installed: none is imported before it is needed, and a status makes nothing."""
+"""MLOpsClient with all toolkits installed: none is imported before it is needed, and a
+status makes nothing.
+"""
 
 import json
 from importlib import metadata
@@ -29,7 +31,11 @@ def test_opening_a_project_and_its_status_import_no_toolkit(script: Script) -> N
 
 def test_a_deep_status_makes_nothing(client: MLOpsClient) -> None:
     components = client.get_status(deep=True)["components"]
-    counts = {key: component[key] for component in components.values() for key in component.keys() & _COUNTS}
+    counts = {
+        key: component[key]
+        for component in components.values()
+        for key in component.keys() & _COUNTS
+    }
     assert counts == dict.fromkeys(_COUNTS, 0)
     assert client.get_status()["workspace"]["file_count"] == 0
 
@@ -40,4 +46,7 @@ def test_a_deep_status_counts(client: MLOpsClient) -> None:
             pass
     components = client.get_status(deep=True)["components"]
     assert components["mlflow"]["runs"] == 2
-    assert components["mlflow"]["bytes"] == (client.workspace.mlflow_path / "mlflow.db").stat().st_size
+    assert (
+        components["mlflow"]["bytes"]
+        == (client.workspace.mlflow_path / "mlflow.db").stat().st_size
+    )

@@ -28,7 +28,9 @@ def logged_drift(database: Path) -> dict[str, float]:
     """Of the last run."""
     client = MlflowClient(f"sqlite:///{database}")
     [experiment] = client.search_experiments(filter_string="name = 'wine-quickstart'")
-    metrics: dict[str, float] = client.search_runs([experiment.experiment_id])[0].data.metrics
+    metrics: dict[str, float] = client.search_runs([experiment.experiment_id])[
+        0
+    ].data.metrics
     return metrics
 
 
@@ -39,7 +41,14 @@ def test_the_quickstart_runs(directory: Path) -> None:
     assert re.search(r"^model:  wine-quickstart:wine_classifier:\w{16}$", printed, re.M)
     assert re.search(r"^drift:  stronger: alcohol, proline$", printed, re.M)
     assert "status: 2 runs, 1 tracked files, 1 models, 2 reports\n" in printed
-    assert logged_drift(directory / "mlops/workspace/wine-quickstart/mlflow/mlflow.db")["drift_score.alcohol"] < 0.05
+    assert (
+        logged_drift(directory / "mlops/workspace/wine-quickstart/mlflow/mlflow.db")[
+            "drift_score.alcohol"
+        ]
+        < 0.05
+    )
     [report] = re.findall(r"^report: (.*)$", printed, re.M)
-    assert Path(report).is_relative_to(directory / "mlops/workspace/wine-quickstart/monitoring")
+    assert Path(report).is_relative_to(
+        directory / "mlops/workspace/wine-quickstart/monitoring"
+    )
     assert not (directory / "home").exists()

@@ -23,7 +23,8 @@ from support.server import short_base, stop_server
 
 @pytest.fixture(scope="module")
 def shared_base() -> Iterator[Path]:
-    # Thousands of files that are synced each: in memory, where there is such a place, that takes no time.
+    # Thousands of files that are synced each: in memory, where there is such a place,
+    # that takes no time.
     with short_base("/dev/shm" if os.path.isdir("/dev/shm") else "/tmp") as path:
         yield path
         stop_server(path)
@@ -31,7 +32,9 @@ def shared_base() -> Iterator[Path]:
 
 class Fixtures(AbstractFixtures):
     @pytest.fixture(params=["of all workspaces", "of one"])
-    def fs(self, request: pytest.FixtureRequest, shared_base: Path) -> AbstractFileSystem:
+    def fs(
+        self, request: pytest.FixtureRequest, shared_base: Path
+    ) -> AbstractFileSystem:
         workspace = WorkspaceManager(shared_base).get_or_create_workspace("fraud")
         if request.param == "of one":
             return workspace.files
@@ -39,7 +42,9 @@ class Fixtures(AbstractFixtures):
 
     @pytest.fixture
     def fs_path(self, fs: AbstractFileSystem) -> Iterator[str]:
-        path = "outputs/suite" if isinstance(fs, DirFileSystem) else "fraud/outputs/suite"
+        path = (
+            "outputs/suite" if isinstance(fs, DirFileSystem) else "fraud/outputs/suite"
+        )
         fs.makedirs(path, exist_ok=True)
         yield path
         fs.rm(path, recursive=True)

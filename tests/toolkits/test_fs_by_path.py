@@ -1,4 +1,7 @@
-"""Local files put by the path at which a server on this machine stages them. What is read by its path: test_fs.py."""
+"""Local files put by the path at which a server on this machine stages them.
+
+What is read by its path: test_fs.py.
+"""
 
 import errno
 import logging
@@ -38,7 +41,9 @@ class Halfway(Callback):
 
 
 @pytest.fixture
-def fs(base: Path, manager: WorkspaceManager, caplog: pytest.LogCaptureFixture) -> WorkspaceFileSystem:
+def fs(
+    base: Path, manager: WorkspaceManager, caplog: pytest.LogCaptureFixture
+) -> WorkspaceFileSystem:
     manager.create_workspace("fraud")
     caplog.set_level(logging.DEBUG, "mlops.fs")
     return WorkspaceFileSystem(base_path=base)
@@ -64,25 +69,45 @@ def staged(base: Path) -> list[str]:
 
 @pytest.mark.parametrize("by_address", [False, True])
 def test_a_file_is_put_by_the_path_and_hashed_by_the_server(
-    fs: WorkspaceFileSystem, base: Path, source: Path, caplog: pytest.LogCaptureFixture, by_address: bool
+    fs: WorkspaceFileSystem,
+    base: Path,
+    source: Path,
+    caplog: pytest.LogCaptureFixture,
+    by_address: bool,
 ) -> None:
-    near = WorkspaceFileSystem(address=f"unix:{base}/.workspaced/socket") if by_address else fs
+    near = (
+        WorkspaceFileSystem(address=f"unix:{base}/.workspaced/socket")
+        if by_address
+        else fs
+    )
     bar = Callback()
     near.put_file(source, "fraud/models/new/m", callback=bar)
     assert told(caplog) and bar.value == bar.size == source.stat().st_size
     assert (base / "fraud/models/new/m").read_bytes() == source.read_bytes()
     subprocess.run(
-        ["sha256sum", "--check"], input=f"{near.checksum('fraud/models/new/m')}  {source}", text=True, check=True
+        ["sha256sum", "--check"],
+        input=f"{near.checksum('fraud/models/new/m')}  {source}",
+        text=True,
+        check=True,
     )
     near.put(str(source), "fraud/outputs/")
-    assert told(caplog) and near.info("fraud/outputs/source")["size"] == source.stat().st_size
+    assert (
+        told(caplog)
+        and near.info("fraud/outputs/source")["size"] == source.stat().st_size
+    )
     assert not staged(base)
 
 
 def test_it_is_not_where_that_is_turned_off_or_not_worth_while(
-    fs: WorkspaceFileSystem, base: Path, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    fs: WorkspaceFileSystem,
+    base: Path,
+    source: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    WorkspaceFileSystem(base_path=base, by_path=False).put_file(source, "fraud/models/m")
+    WorkspaceFileSystem(base_path=base, by_path=False).put_file(
+        source, "fraud/models/m"
+    )
     assert not told(caplog)
     (tmp_path / "small").write_bytes(b"x" * MIB)
     fs.put_file(tmp_path / "small", "fraud/models/small")
@@ -107,12 +132,19 @@ def test_conditions_hold(fs: WorkspaceFileSystem, base: Path, source: Path) -> N
 
 
 def test_where_the_base_is_another_one_it_goes_over_the_connection(
-    fs: WorkspaceFileSystem, base: Path, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    fs: WorkspaceFileSystem,
+    base: Path,
+    source: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     (tmp_path / "other/fraud/.uploads").mkdir(parents=True)
     fs._base = tmp_path / "other"
     fs.put_file(source, "fraud/models/m")
-    assert not told(caplog) and (base / "fraud/models/m").read_bytes() == source.read_bytes()
+    assert (
+        not told(caplog)
+        and (base / "fraud/models/m").read_bytes() == source.read_bytes()
+    )
     assert not staged(base) and not list((tmp_path / "other/fraud/.uploads").iterdir())
     fs._base = tmp_path / "none"
     fs.put_file(source, "fraud/models/m")
@@ -127,7 +159,8 @@ def test_who_may_not_write_there_sends_it_over_the_connection(
     for path in (*source.parents, *base.parents):
         if path.stat().st_uid == os.getuid():
             path.chmod(path.stat().st_mode | 0o055)
-    # Becomes the other user only when all is loaded: that one may not be able to read where the package lies.
+    # Becomes the other user only when all is loaded: that one may not be able to read
+    # where the package lies.
     code = (
         "import logging, os, sys; logging.basicConfig(level=logging.DEBUG)\n"
         "from mlops.fs import WorkspaceFileSystem\n"
@@ -136,14 +169,20 @@ def test_who_may_not_write_there_sends_it_over_the_connection(
         "fs.put_file(sys.argv[2], 'fraud/models/m')\n"
     )
     with Server(base, "--listen", "127.0.0.1:0") as running:
-        address = next(address for address in running.addresses if address.startswith("127."))
+        address = next(
+            address for address in running.addresses if address.startswith("127.")
+        )
         WorkspaceManager(address=address).create_workspace("fraud")
         for user in (65534, 0):
             command = [sys.executable, "-c", code, address, str(source), str(user)]
-            ran = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd="/")
+            ran = subprocess.run(
+                command, capture_output=True, text=True, timeout=60, cwd="/"
+            )
             assert ran.returncode == 0, ran.stderr
             assert ("copied by its path" in ran.stderr) == (user == 0)
-            assert (base / "fraud/models/m").read_bytes() == source.read_bytes() and not staged(base)
+            assert (
+                base / "fraud/models/m"
+            ).read_bytes() == source.read_bytes() and not staged(base)
 
 
 def test_kill_9_in_the_middle(
@@ -152,22 +191,33 @@ def test_kill_9_in_the_middle(
     bar = Halfway(lambda: kill_server(base))
     fs.put_file(source, "fraud/models/m", callback=bar)
     assert told(caplog) and bar.value == source.stat().st_size
-    assert (base / "fraud/models/m").read_bytes() == source.read_bytes() and not staged(base)
+    assert (base / "fraud/models/m").read_bytes() == source.read_bytes() and not staged(
+        base
+    )
 
 
 @pytest.mark.xfail(
-    reason="a server killed three times a second is not always back in time for a resumed upload", strict=False
+    reason="a server killed three times a second is not always back in time for a resumed upload",
+    strict=False,
 )
-def test_kill_9_again_and_again(fs: WorkspaceFileSystem, base: Path, source: Path) -> None:
+def test_kill_9_again_and_again(
+    fs: WorkspaceFileSystem, base: Path, source: Path
+) -> None:
     with killing(base):
         for number in range(5):
             fs.put_file(source, f"fraud/outputs/{number}")
-            assert (base / f"fraud/outputs/{number}").read_bytes() == source.read_bytes()
+            assert (
+                base / f"fraud/outputs/{number}"
+            ).read_bytes() == source.read_bytes()
 
 
 @pytest.mark.parametrize("thing", ["nothing", "file", "link", "fifo"])
 def test_what_is_staged_is_lost_in_the_middle(
-    fs: WorkspaceFileSystem, base: Path, source: Path, caplog: pytest.LogCaptureFixture, thing: str
+    fs: WorkspaceFileSystem,
+    base: Path,
+    source: Path,
+    caplog: pytest.LogCaptureFixture,
+    thing: str,
 ) -> None:
     def lose() -> None:
         part = next((base / "fraud/.uploads").glob("*.part"))
@@ -183,11 +233,18 @@ def test_what_is_staged_is_lost_in_the_middle(
     fs.put_file(source, "fraud/models/m", callback=bar)
     assert not told(caplog) and bar.value == source.stat().st_size
     model = base / "fraud/models/m"
-    assert not model.is_symlink() and model.read_bytes() == source.read_bytes() and not staged(base)
+    assert (
+        not model.is_symlink()
+        and model.read_bytes() == source.read_bytes()
+        and not staged(base)
+    )
 
 
 def test_a_full_disk_in_the_middle(
-    base: Path, source: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    base: Path,
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("support.server.BINARY", BINARY)
     monkeypatch.setattr("server.run.BINARY", BINARY)
@@ -219,7 +276,9 @@ def test_forks_meanwhile_have_the_server_asked_again(
             os._exit(0 if fs.info("fraud")["type"] == "directory" else 1)
         assert os.waitpid(child, 0)[1] == 0
         putting.join(0.3)
-    assert (base / "fraud/models/m").read_bytes() == source.read_bytes() and not staged(base)
+    assert (base / "fraud/models/m").read_bytes() == source.read_bytes() and not staged(
+        base
+    )
 
 
 @pytest.mark.parametrize("name", ["jürgen #?;&%41 '\"{}$HOME[*]:@\\\n", "[x]"])
@@ -232,7 +291,11 @@ def test_a_base_may_have_any_name(base: Path, tmp_path: Path, name: str) -> None
         fs.put(f"{tmp_path}/in", "fraud/outputs/a")
         assert fs.local_path("fraud/outputs/a") == str(odd / "fraud/outputs/a")
         fs.get("fraud/outputs/a", f"{tmp_path}/out")
-        assert (tmp_path / "out").read_bytes() == fs.cat("fraud/outputs/a") == b"x" * (3 << 20)
+        assert (
+            (tmp_path / "out").read_bytes()
+            == fs.cat("fraud/outputs/a")
+            == b"x" * (3 << 20)
+        )
         assert os.listdir(odd.parent) == [name]
     finally:
         stop_server(odd)

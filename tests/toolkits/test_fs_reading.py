@@ -1,4 +1,6 @@
-"""Files that are read forward, by one stream: where it begins and ends, and what may happen in between."""
+"""Files that are read forward, by one stream: where it begins and ends, and what may
+happen in between.
+"""
 
 import errno
 import gc
@@ -68,27 +70,38 @@ def test_lines(fs: WorkspaceFileSystem, content: bytes) -> None:
         assert list(file) == [line + b"\n" for line in content.split(b"\n")[:-1]]
         file.seek(0)
         wanted = io.BytesIO(content)
-        assert [file.readline(100) for _ in range(1000)] == [wanted.readline(100) for _ in range(1000)]
+        assert [file.readline(100) for _ in range(1000)] == [
+            wanted.readline(100) for _ in range(1000)
+        ]
         file.seek(0)
         assert content.startswith(file.read1()) and file.read1(0) == b""
     with fs.open(PATH, "r", encoding="latin-1", newline="") as file:
         assert "".join(file) == content.decode("latin-1")
 
 
-def test_what_is_read_ahead_is_not_read_again_by_a_small_step_back(fs: WorkspaceFileSystem, content: bytes) -> None:
+def test_what_is_read_ahead_is_not_read_again_by_a_small_step_back(
+    fs: WorkspaceFileSystem, content: bytes
+) -> None:
     with streaming(fs) as file:
         before = file._forward
         file.seek(-10, os.SEEK_CUR)
-        assert file.read(20) == content[2 * MIB - 10 : 2 * MIB + 10] and file._forward is before
+        assert (
+            file.read(20) == content[2 * MIB - 10 : 2 * MIB + 10]
+            and file._forward is before
+        )
 
 
-def test_a_seek_ends_the_stream_and_another_begins_after_a_block(fs: WorkspaceFileSystem, content: bytes) -> None:
+def test_a_seek_ends_the_stream_and_another_begins_after_a_block(
+    fs: WorkspaceFileSystem, content: bytes
+) -> None:
     with streaming(fs) as file:
         file.seek(-100, os.SEEK_END)
         assert file.read(10) == content[-100:-90] and not has_call(file)
         file.seek(10 * MIB)
         for i in range(10, 14):
-            assert file.read(MIB) == content[i * MIB :][:MIB] and has_call(file) == (i > 10)
+            assert file.read(MIB) == content[i * MIB :][:MIB] and has_call(file) == (
+                i > 10
+            )
 
 
 def test_closing_ends_the_stream(fs: WorkspaceFileSystem, content: bytes) -> None:
@@ -122,7 +135,9 @@ def test_more_readers_than_the_server_has_streams_for(
     assert {file.read(MIB) for file in files} == {content[2 * MIB : 3 * MIB]}
 
 
-def test_kill_9_in_the_middle(fs: WorkspaceFileSystem, base: Path, content: bytes) -> None:
+def test_kill_9_in_the_middle(
+    fs: WorkspaceFileSystem, base: Path, content: bytes
+) -> None:
     got = b""
     with streaming(fs) as file:
         while piece := file.read(5 * MIB):
@@ -140,11 +155,15 @@ def test_a_file_that_is_replaced_is_read_on_or_an_error_never_a_mixture(
         other._forward._download.pause()
         with pytest.raises(OSError) as caught:
             other.read(4 * MIB)
-        assert caught.value.errno == errno.ESTALE and isinstance(caught.value.__cause__, WorkspaceError)
+        assert caught.value.errno == errno.ESTALE and isinstance(
+            caught.value.__cause__, WorkspaceError
+        )
         assert other.tell() == 2 * MIB
 
 
-def test_a_file_that_is_cut_off_is_an_error_at_its_end(fs: WorkspaceFileSystem, base: Path, content: bytes) -> None:
+def test_a_file_that_is_cut_off_is_an_error_at_its_end(
+    fs: WorkspaceFileSystem, base: Path, content: bytes
+) -> None:
     with streaming(fs) as file:
         os.truncate(base / PATH, 39 * MIB)
         with pytest.raises(OSError) as caught:
@@ -189,4 +208,6 @@ def test_who_stops_reading_costs_little(fs: WorkspaceFileSystem, base: Path) -> 
 
 
 def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf(
+        "SC_PAGE_SIZE"
+    )

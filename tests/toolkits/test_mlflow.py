@@ -1,4 +1,6 @@
-"""Runs of a workspace: what stands in MLflow's store afterwards, as MLflow's own client reads it."""
+"""Runs of a workspace: what stands in MLflow's store afterwards, as MLflow's own client
+reads it.
+"""
 
 import asyncio
 import logging
@@ -46,12 +48,16 @@ def client(new_client: MLOpsClient, database: Path) -> MLOpsClient:
 
 
 def stored(client: MLOpsClient, run: Run) -> Run:
-    return mlflow.MlflowClient(client.workspace.mlflow_tracking_uri).get_run(run.info.run_id)
+    return mlflow.MlflowClient(client.workspace.mlflow_tracking_uri).get_run(
+        run.info.run_id
+    )
 
 
 def all_runs(client: MLOpsClient) -> list[Run]:
     return list(
-        mlflow.MlflowClient(client.workspace.mlflow_tracking_uri).search_runs([client.workspace.mlflow_experiment_id])
+        mlflow.MlflowClient(client.workspace.mlflow_tracking_uri).search_runs(
+            [client.workspace.mlflow_experiment_id]
+        )
     )
 
 
@@ -65,7 +71,9 @@ def test_a_run_holds_what_was_logged(client: MLOpsClient) -> None:
         client.log_metrics({"loss": 0.25}, step=7)
     found = stored(client, run)
     assert found.data.params == {"lr": "0.001", "layers": "[1, 2]"}
-    history = mlflow.MlflowClient(client.workspace.mlflow_tracking_uri).get_metric_history(run.info.run_id, "loss")
+    history = mlflow.MlflowClient(
+        client.workspace.mlflow_tracking_uri
+    ).get_metric_history(run.info.run_id, "loss")
     assert [(metric.value, metric.step) for metric in history] == [(0.5, 0), (0.25, 7)]
     assert abs(history[0].timestamp / 1000 - time.time()) < 60
     assert (found.info.run_name, found.info.status) == ("first", "FINISHED")
@@ -76,15 +84,26 @@ def test_a_run_has_the_tags_of_the_fluent_api(client: MLOpsClient) -> None:
         pass
     tags = stored(client, run).data.tags
     assert (tags["team"], tags["mlflow.note.content"]) == ("risk", "A try.")
-    assert {"mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.runName"} <= tags.keys()
+    assert {
+        "mlflow.user",
+        "mlflow.source.name",
+        "mlflow.source.type",
+        "mlflow.runName",
+    } <= tags.keys()
 
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(ValueError("mine"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (SystemExit(1), "FAILED")],
+    [
+        (ValueError("mine"), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (SystemExit(1), "FAILED"),
+    ],
     ids=["ValueError", "KeyboardInterrupt", "SystemExit"],
 )
-def test_a_run_ends_as_its_block_does(error: BaseException, status: str, client: MLOpsClient) -> None:
+def test_a_run_ends_as_its_block_does(
+    error: BaseException, status: str, client: MLOpsClient
+) -> None:
     with pytest.raises(type(error)) as caught, client.start_run() as run:
         raise error
     assert caught.value is error
@@ -105,7 +124,10 @@ def test_a_nested_run_is_a_child_of_the_active_one(client: MLOpsClient) -> None:
 
 def test_a_run_within_another_must_be_said_to_be_nested(client: MLOpsClient) -> None:
     with client.start_run() as outer:
-        with pytest.raises(MLOpsClientError, match="nested=True") as caught, client.start_run():
+        with (
+            pytest.raises(MLOpsClientError, match="nested=True") as caught,
+            client.start_run(),
+        ):
             pytest.fail("there is one")
         client.log_params({"still": "outer"})
     assert caught.value.details == {"reason": "RUN_ACTIVE", "run_id": outer.info.run_id}
@@ -119,7 +141,9 @@ def test_logging_needs_a_run(new_client: MLOpsClient) -> None:
         lambda: new_client.log_artifact(__file__),
         lambda: new_client.log_model(object()),
     ):
-        with pytest.raises(MLOpsClientError, match=r"within `with client\.start_run") as caught:
+        with pytest.raises(
+            MLOpsClientError, match=r"within `with client\.start_run"
+        ) as caught:
             log()
         assert caught.value.details == {"reason": "NO_ACTIVE_RUN"}
     assert list(new_client.workspace.mlflow_path.iterdir()) == []
@@ -127,12 +151,22 @@ def test_logging_needs_a_run(new_client: MLOpsClient) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"tags": {"mlflow.note.content": "a"}, "description": "b"}, {"tags": {1: "a"}}, {"tags": "a"}, {"run_name": 7}],
+    [
+        {"tags": {"mlflow.note.content": "a"}, "description": "b"},
+        {"tags": {1: "a"}},
+        {"tags": "a"},
+        {"run_name": 7},
+    ],
 )
-def test_a_run_with_bad_arguments_is_not_begun(arguments: dict[str, object], new_client: MLOpsClient) -> None:
+def test_a_run_with_bad_arguments_is_not_begun(
+    arguments: dict[str, object], new_client: MLOpsClient
+) -> None:
     with pytest.raises(MLOpsClientError) as caught, new_client.start_run(**arguments):  # type: ignore[arg-type]
         pytest.fail("it began")
-    assert (caught.value.operation, caught.value.details["reason"]) == ("start_run", "INPUT_INVALID")
+    assert (caught.value.operation, caught.value.details["reason"]) == (
+        "start_run",
+        "INPUT_INVALID",
+    )
     assert list(new_client.workspace.mlflow_path.iterdir()) == []
 
 
@@ -155,7 +189,10 @@ def test_a_thread_has_its_own_run(client: MLOpsClient) -> None:
     assert stored(client, main).data.params == {}
     for number, run in enumerate(runs):
         found = stored(client, run)
-        assert (found.info.run_name, found.data.params) == (f"run-{number}", {"number": str(number)})
+        assert (found.info.run_name, found.data.params) == (
+            f"run-{number}",
+            {"number": str(number)},
+        )
         assert "mlflow.parentRunId" not in found.data.tags
 
 
@@ -187,7 +224,9 @@ def test_projects_keep_apart(client: MLOpsClient, manager: WorkspaceManager) -> 
     assert not list(client.workspace.mlflow_path.rglob(Path(__file__).name))
 
 
-def test_the_fluent_state_is_neither_read_nor_changed(client: MLOpsClient, directory: Path) -> None:
+def test_the_fluent_state_is_neither_read_nor_changed(
+    client: MLOpsClient, directory: Path
+) -> None:
     """Another project's script in the same process, which uses MLflow as most do."""
     elsewhere = f"sqlite:///{directory}/elsewhere.db"
     mlflow.set_tracking_uri(elsewhere)
@@ -202,7 +241,8 @@ def test_the_fluent_state_is_neither_read_nor_changed(client: MLOpsClient, direc
     finally:
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
-        for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):  # The latter MLflow does not take back.
+        # The latter MLflow does not take back.
+        for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
             os.environ.pop(variable, None)
 
 
@@ -210,7 +250,17 @@ def test_the_fluent_state_is_neither_read_nor_changed(client: MLOpsClient, direc
 
 
 @pytest.mark.parametrize(
-    "value", [1, True, 0.5, np.float32(0.5), np.int64(3), np.array(0.5), np.array([2.0]).sum(), Decimal("0.5")]
+    "value",
+    [
+        1,
+        True,
+        0.5,
+        np.float32(0.5),
+        np.int64(3),
+        np.array(0.5),
+        np.array([2.0]).sum(),
+        Decimal("0.5"),
+    ],
 )
 def test_what_can_be_a_number_is_one(value: float, client: MLOpsClient) -> None:
     with client.start_run() as run:
@@ -220,11 +270,27 @@ def test_what_can_be_a_number_is_one(value: float, client: MLOpsClient) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [math.nan, math.inf, np.float64("nan"), "0.5", None, [0.5], np.array([1, 2]), 10**400, {"a": 1}, 1j],
+    [
+        math.nan,
+        math.inf,
+        np.float64("nan"),
+        "0.5",
+        None,
+        [0.5],
+        np.array([1, 2]),
+        10**400,
+        {"a": 1},
+        1j,
+    ],
     ids=repr,
 )
-def test_a_metric_that_is_no_number_is_refused_before_any_is_logged(value: float, client: MLOpsClient) -> None:
-    with client.start_run() as run, pytest.raises(MLOpsClientError, match=r"^metrics\.bad: must be a") as caught:
+def test_a_metric_that_is_no_number_is_refused_before_any_is_logged(
+    value: float, client: MLOpsClient
+) -> None:
+    with (
+        client.start_run() as run,
+        pytest.raises(MLOpsClientError, match=r"^metrics\.bad: must be a") as caught,
+    ):
         client.log_metrics({"good": 1.0, "bad": value})
     assert (caught.value.operation, caught.value.component) == ("log_metrics", "mlflow")
     assert caught.value.details == {"reason": "INPUT_INVALID", "field": "metrics.bad"}
@@ -232,9 +298,20 @@ def test_a_metric_that_is_no_number_is_refused_before_any_is_logged(value: float
 
 
 @pytest.mark.parametrize(
-    "metrics", [None, [("loss", 1)], {1: 1.0}, {"": 1.0}, {"a\nb": 1.0}, {"../up": 1.0}, {"x" * 251: 1.0}]
+    "metrics",
+    [
+        None,
+        [("loss", 1)],
+        {1: 1.0},
+        {"": 1.0},
+        {"a\nb": 1.0},
+        {"../up": 1.0},
+        {"x" * 251: 1.0},
+    ],
 )
-def test_metrics_with_bad_names_are_refused(metrics: dict[str, float], client: MLOpsClient) -> None:
+def test_metrics_with_bad_names_are_refused(
+    metrics: dict[str, float], client: MLOpsClient
+) -> None:
     with client.start_run() as run, pytest.raises(MLOpsClientError) as caught:
         client.log_metrics(metrics)
     assert caught.value.details["reason"] == "INPUT_INVALID"
@@ -243,11 +320,16 @@ def test_metrics_with_bad_names_are_refused(metrics: dict[str, float], client: M
 
 @pytest.mark.parametrize("step", ["1", 1.5, 2**63])
 def test_a_step_is_an_integer(step: int, client: MLOpsClient) -> None:
-    with client.start_run(), pytest.raises(MLOpsClientError, match=r"^step: must be an integer"):
+    with (
+        client.start_run(),
+        pytest.raises(MLOpsClientError, match=r"^step: must be an integer"),
+    ):
         client.log_metrics({"loss": 1.0}, step=step)
 
 
-def test_more_than_mlflow_takes_at_once_is_logged_whole_or_not_at_all(client: MLOpsClient) -> None:
+def test_more_than_mlflow_takes_at_once_is_logged_whole_or_not_at_all(
+    client: MLOpsClient,
+) -> None:
     metrics = {f"m{number}": float(number) for number in range(1500)}
     params = {f"p{number}": number for number in range(250)}
     with client.start_run() as run:
@@ -259,7 +341,9 @@ def test_more_than_mlflow_takes_at_once_is_logged_whole_or_not_at_all(client: ML
         client.log_metrics(metrics)
         client.log_params(params)
     assert stored(client, run).data.metrics == metrics
-    assert stored(client, run).data.params == {key: str(value) for key, value in params.items()}
+    assert stored(client, run).data.params == {
+        key: str(value) for key, value in params.items()
+    }
 
 
 def test_a_parameter_does_not_change(client: MLOpsClient) -> None:
@@ -276,7 +360,9 @@ def test_a_parameter_does_not_change(client: MLOpsClient) -> None:
 # --- Artifacts ---
 
 
-def test_files_and_directories_are_artifacts_in_the_workspace(client: MLOpsClient, directory: Path) -> None:
+def test_files_and_directories_are_artifacts_in_the_workspace(
+    client: MLOpsClient, directory: Path
+) -> None:
     (directory / "plots").mkdir()
     (directory / "plots/loss.txt").write_text("loss")
     (client.workspace.outputs_path / "model.pth").write_text("weights")
@@ -288,8 +374,13 @@ def test_files_and_directories_are_artifacts_in_the_workspace(client: MLOpsClien
     assert (root / "weights/model.pth").read_text() == "weights"
 
 
-def test_a_missing_artifact_is_an_error_that_says_where_it_was_looked_for(client: MLOpsClient) -> None:
-    with client.start_run(), pytest.raises(MLOpsClientError, match="looked for") as caught:
+def test_a_missing_artifact_is_an_error_that_says_where_it_was_looked_for(
+    client: MLOpsClient,
+) -> None:
+    with (
+        client.start_run(),
+        pytest.raises(MLOpsClientError, match="looked for") as caught,
+    ):
         client.log_artifact("missing.pth")
     assert caught.value.details["reason"] == "FILE_NOT_FOUND"
     assert caught.value.details["places"] == [
@@ -298,11 +389,17 @@ def test_a_missing_artifact_is_an_error_that_says_where_it_was_looked_for(client
     ]
 
 
-@pytest.mark.parametrize("artifact_path", ["../../up", "/etc", "a//b", "a/", "./a", ".", "a/../b", "..", "", "a\0b", 7])
+@pytest.mark.parametrize(
+    "artifact_path",
+    ["../../up", "/etc", "a//b", "a/", "./a", ".", "a/../b", "..", "", "a\0b", 7],
+)
 def test_an_artifact_path_lies_within_the_run_and_is_in_its_shortest_form(
     artifact_path: str, client: MLOpsClient
 ) -> None:
-    with client.start_run(), pytest.raises(MLOpsClientError, match=r"^artifact_path: ") as caught:
+    with (
+        client.start_run(),
+        pytest.raises(MLOpsClientError, match=r"^artifact_path: ") as caught,
+    ):
         client.log_artifact(__file__, artifact_path)
     assert caught.value.details["reason"] == "INPUT_INVALID"
     assert not list(client.workspace_path.rglob(Path(__file__).name))
@@ -318,11 +415,24 @@ def test_a_directory_that_holds_the_runs_artifacts_is_no_artifact(
         own = workspace.mlflow_path / "artifacts" / run.info.run_id / "artifacts"
         client.log_artifact(__file__, "kept")
         before = sorted(base.rglob("*"))
-        holders = [".", base, tmp_path / "link", workspace.root_path, workspace.mlflow_path, own.parent, own / "kept"]
+        holders = [
+            ".",
+            base,
+            tmp_path / "link",
+            workspace.root_path,
+            workspace.mlflow_path,
+            own.parent,
+            own / "kept",
+        ]
         for holder in holders:
-            with pytest.raises(MLOpsClientError, match="holds the run's own artifacts") as caught:
+            with pytest.raises(
+                MLOpsClientError, match="holds the run's own artifacts"
+            ) as caught:
                 client.log_artifact(holder, "kept" if holder == own / "kept" else None)
-            assert caught.value.details == {"reason": "INPUT_INVALID", "field": "local_path"}
+            assert caught.value.details == {
+                "reason": "INPUT_INVALID",
+                "field": "local_path",
+            }
             assert caught.value.operation == "log_artifact"
         assert sorted(base.rglob("*")) == before
         client.log_artifact(own / "kept", "copy")
@@ -341,7 +451,9 @@ def test_what_is_no_file_is_no_artifact(client: MLOpsClient, tmp_path: Path) -> 
             with pytest.raises(MLOpsClientError, match=r"^local_path: ") as caught:
                 client.log_artifact(tmp_path / source)
             assert caught.value.details["reason"] == "INPUT_INVALID"
-    assert not (client.workspace.mlflow_path / "artifacts" / run.info.run_id / "artifacts").exists()
+    assert not (
+        client.workspace.mlflow_path / "artifacts" / run.info.run_id / "artifacts"
+    ).exists()
 
 
 # --- The experiment ---
@@ -363,9 +475,13 @@ def test_the_experiment_is_made_at_the_first_run_and_known_to_all(
     assert second.info.experiment_id == run.info.experiment_id
 
 
-def test_an_experiment_that_the_user_chose_is_used(client: MLOpsClient, manager: WorkspaceManager) -> None:
+def test_an_experiment_that_the_user_chose_is_used(
+    client: MLOpsClient, manager: WorkspaceManager
+) -> None:
     store = mlflow.MlflowClient(client.workspace.mlflow_tracking_uri)
-    chosen = store.create_experiment("chosen", artifact_location=(client.workspace.mlflow_path / "mine").as_uri())
+    chosen = store.create_experiment(
+        "chosen", artifact_location=(client.workspace.mlflow_path / "mine").as_uri()
+    )
     manager.update_workspace_metadata("fraud", mlflow_experiment_id=chosen)
     with MLOpsClient("fraud", workspace_manager=manager).start_run() as run:
         pass
@@ -375,7 +491,10 @@ def test_an_experiment_that_the_user_chose_is_used(client: MLOpsClient, manager:
 
 @pytest.mark.parametrize("given", ["exp-123", "4711"])
 def test_an_experiment_that_is_not_there_gives_way_to_the_projects_own(
-    given: str, client: MLOpsClient, manager: WorkspaceManager, caplog: pytest.LogCaptureFixture
+    given: str,
+    client: MLOpsClient,
+    manager: WorkspaceManager,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     manager.update_workspace_metadata("fraud", mlflow_experiment_id=given)
     client = MLOpsClient("fraud", workspace_manager=manager)
@@ -393,7 +512,10 @@ def test_a_deleted_experiment_is_an_error_that_says_how_to_restore_it(
     store = mlflow.MlflowClient(client.workspace.mlflow_tracking_uri)
     store.delete_experiment(run.info.experiment_id)
     later = MLOpsClient("fraud", workspace_manager=manager)
-    with pytest.raises(MLOpsClientError, match="mlflow experiments restore") as caught, later.start_run():
+    with (
+        pytest.raises(MLOpsClientError, match="mlflow experiments restore") as caught,
+        later.start_run(),
+    ):
         pytest.fail("it began")
     assert caught.value.details["reason"] == "EXPERIMENT_DELETED"
     with pytest.raises(MLOpsClientError, match="deleted"), client.start_run():
@@ -405,9 +527,13 @@ def test_a_configuration_is_of_one_client_only(
 ) -> None:
     uri = f"sqlite:///{directory}/other.db"
     config = {"tracking_uri": uri, "experiment_name": "trial"}
-    with MLOpsClient("fraud", mlflow_config=config, workspace_manager=manager).start_run() as run:
+    with MLOpsClient(
+        "fraud", mlflow_config=config, workspace_manager=manager
+    ).start_run() as run:
         pass
-    assert mlflow.MlflowClient(uri).get_experiment(run.info.experiment_id).name == "trial"
+    assert (
+        mlflow.MlflowClient(uri).get_experiment(run.info.experiment_id).name == "trial"
+    )
     assert manager.get_workspace("fraud").mlflow_experiment_id is None
     assert list(new_client.workspace.mlflow_path.iterdir()) == []
 
@@ -424,7 +550,8 @@ def test_a_client_sees_that_its_workspace_was_made_anew(
         assert not client.workspace_path.exists()
         manager.create_workspace("fraud")
         shutil.copy(database, client.workspace.mlflow_path)
-        with pytest.raises(MLOpsClientError, match="not found"):  # The run is in the trash.
+        # The run is in the trash.
+        with pytest.raises(MLOpsClientError, match="not found"):
             client.log_metrics({"loss": 0.5})
         with client.start_run(nested=True) as run:
             client.log_artifact(__file__)
@@ -440,5 +567,7 @@ def test_runs_are_counted_without_making_anything(new_client: MLOpsClient) -> No
     for _ in range(3):
         with new_client.start_run() as run:
             pass
-    mlflow.MlflowClient(new_client.workspace.mlflow_tracking_uri).delete_run(run.info.run_id)
+    mlflow.MlflowClient(new_client.workspace.mlflow_tracking_uri).delete_run(
+        run.info.run_id
+    )
     assert new_client._mlflow().count() == {"runs": 2}

@@ -20,7 +20,12 @@ def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def client(base: Path, manager: WorkspaceManager, monkeypatch: pytest.MonkeyPatch, tracking_uri: str) -> MlflowClient:
+def client(
+    base: Path,
+    manager: WorkspaceManager,
+    monkeypatch: pytest.MonkeyPatch,
+    tracking_uri: str,
+) -> MlflowClient:
     manager.create_workspace("fraud")
     monkeypatch.setenv("MLOPS_WORKSPACE_ADDRESS", f"unix:{base}/.workspaced/socket")
     return MlflowClient(tracking_uri)
@@ -29,7 +34,9 @@ def client(base: Path, manager: WorkspaceManager, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def run_id(client: MlflowClient) -> str:
     name = uuid.uuid4().hex
-    experiment = client.create_experiment(name, artifact_location=f"workspace://fraud/mlflow/{name}")
+    experiment = client.create_experiment(
+        name, artifact_location=f"workspace://fraud/mlflow/{name}"
+    )
     return client.create_run(experiment).info.run_id
 
 
@@ -46,18 +53,33 @@ def test_a_runs_artifacts_are_files_of_the_workspace(
     client.log_dict(run_id, {"a": 1}, "notes/a.json")
 
     uri = client.get_run(run_id).info.artifact_uri
-    assert (base / uri.removeprefix("workspace://") / "model.pt").read_bytes() == content
+    assert (
+        base / uri.removeprefix("workspace://") / "model.pt"
+    ).read_bytes() == content
     listed = [(i.path, i.is_dir, i.file_size) for i in client.list_artifacts(run_id)]
-    assert listed == [("data", True, None), ("model.pt", False, len(content)), ("notes", True, None)]
-    assert [i.path for i in client.list_artifacts(run_id, "data")] == ["data/a.txt", "data/sub"]
-    assert client.list_artifacts(run_id, "model.pt") == client.list_artifacts(run_id, "none") == []
+    assert listed == [
+        ("data", True, None),
+        ("model.pt", False, len(content)),
+        ("notes", True, None),
+    ]
+    assert [i.path for i in client.list_artifacts(run_id, "data")] == [
+        "data/a.txt",
+        "data/sub",
+    ]
+    assert (
+        client.list_artifacts(run_id, "model.pt")
+        == client.list_artifacts(run_id, "none")
+        == []
+    )
     here = Path(client.download_artifacts(run_id, "", str(tmp_path)))
     assert (here / "model.pt").read_bytes() == content
     assert (here / "data/sub/b.txt").read_bytes() == b"dir/sub/b.txt"
     assert mlflow.artifacts.load_text(f"{uri}/notes/hello.txt") == "hello"
 
 
-def test_deleted_and_absent_artifacts(client: MlflowClient, run_id: str, tmp_path: Path) -> None:
+def test_deleted_and_absent_artifacts(
+    client: MlflowClient, run_id: str, tmp_path: Path
+) -> None:
     client.log_text(run_id, "x", "d/a.txt")
     repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri)
     assert isinstance(repository, WorkspaceArtifactRepository)
@@ -70,10 +92,16 @@ def test_deleted_and_absent_artifacts(client: MlflowClient, run_id: str, tmp_pat
 
 
 @pytest.mark.parametrize("path", ["../other", "/etc", "a/../../b"])
-def test_nothing_out_of_the_run_is_touched(client: MlflowClient, run_id: str, tmp_path: Path, path: str) -> None:
+def test_nothing_out_of_the_run_is_touched(
+    client: MlflowClient, run_id: str, tmp_path: Path, path: str
+) -> None:
     repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri)
     (tmp_path / "a").touch()
-    for call in (repository.list_artifacts, repository.delete_artifacts, lambda p: repository.log_artifact("a", p)):
+    for call in (
+        repository.list_artifacts,
+        repository.delete_artifacts,
+        lambda p: repository.log_artifact("a", p),
+    ):
         with pytest.raises(MlflowException):
             call(path)
 
@@ -91,10 +119,14 @@ def test_a_name_is_never_a_pattern(
     (tmp_path / "s").mkdir()
     client.log_artifacts(run_id, str(source))
     repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri)
-    assert sorted(file.path for file in repository.list_artifacts()) == sorted([name, other])
+    assert sorted(file.path for file in repository.list_artifacts()) == sorted(
+        [name, other]
+    )
     if inner:
         assert [file.path for file in repository.list_artifacts(name)] == [name + inner]
-    assert (Path(repository.download_artifacts(name, str(tmp_path))) / inner.strip("/")).read_text() == name
+    assert (
+        Path(repository.download_artifacts(name, str(tmp_path))) / inner.strip("/")
+    ).read_text() == name
     repository.delete_artifacts(name)
     repository.delete_artifacts(name)
     assert [file.path for file in repository.list_artifacts()] == [other]
@@ -106,7 +138,10 @@ def test_a_path_to_write_to_is_in_its_shortest_form(
 ) -> None:
     repository = get_artifact_repository(client.get_run(run_id).info.artifact_uri)
     (tmp_path / "file").touch()
-    for log, source in ((repository.log_artifact, tmp_path / "file"), (repository.log_artifacts, tmp_path)):
+    for log, source in (
+        (repository.log_artifact, tmp_path / "file"),
+        (repository.log_artifacts, tmp_path),
+    ):
         with pytest.raises(MlflowException) as caught:
             log(str(source), path)
         assert caught.value.error_code == "INVALID_PARAMETER_VALUE"

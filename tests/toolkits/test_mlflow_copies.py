@@ -1,5 +1,5 @@
-"""Workspaces that are copied and moved, with the real MLflow: nothing of a copy is written into the original, and
-nothing is made where a workspace was.
+"""Workspaces that are copied and moved, with the real MLflow: nothing of a copy is
+written into the original, and nothing is made where a workspace was.
 """
 
 import shutil
@@ -27,7 +27,9 @@ class Doubler(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
 @pytest.fixture(scope="module")
 def template() -> Iterator[Path]:
-    """A base directory whose project `fraud` has a run with an artifact and a registered model; no server runs."""
+    """A base directory whose project `fraud` has a run with an artifact and a
+    registered model; no server runs.
+    """
     with short_base() as base:
         client = MLOpsClient("fraud", workspace_manager=WorkspaceManager(base))
         (client.workspace.outputs_path / "old.txt").write_text("old")
@@ -48,7 +50,9 @@ def old(template: Path, base: Path) -> Path:
 def content(root: Path) -> dict[str, bytes | str]:
     """Every file of a workspace; of the store its rows."""
     files: dict[str, bytes | str] = {
-        str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file()
     }
     with closing(sqlite3.connect(root / "mlflow/mlflow.db")) as store:
         files["mlflow/mlflow.db"] = "\n".join(store.iterdump())
@@ -56,27 +60,38 @@ def content(root: Path) -> dict[str, bytes | str]:
 
 
 def check(client: MLOpsClient, tmp_path: Path, *other_runs: str) -> None:
-    """What was logged before is there to be read, and what is logged now comes beside it."""
+    """What was logged before is there to be read, and what is logged now comes beside
+    it.
+    """
     root = client.workspace.root_path
     store = MlflowClient(f"sqlite:///{root}/mlflow/mlflow.db")
     runs = {found.info.run_name: found for found in store.search_runs(["1"])}
     assert runs.keys() == {"old", *other_runs}
     old_run = runs["old"].info
     assert old_run.artifact_uri.startswith(root.as_uri())
-    assert [file.path for file in store.list_artifacts(old_run.run_id, "texts")] == ["texts/old.txt"]
-    assert Path(store.download_artifacts(old_run.run_id, "texts/old.txt")).read_text() == "old"
+    assert [file.path for file in store.list_artifacts(old_run.run_id, "texts")] == [
+        "texts/old.txt"
+    ]
+    assert (
+        Path(store.download_artifacts(old_run.run_id, "texts/old.txt")).read_text()
+        == "old"
+    )
     (tmp_path / "new.txt").write_text("new")
     with client.start_run("new") as run:
         client.log_artifact(tmp_path / "new.txt")
         client.log_model(Doubler())
     assert run.info.experiment_id == "1"
-    assert (root / f"mlflow/artifacts/{run.info.run_id}/artifacts/new.txt").read_text() == "new"
+    assert (
+        root / f"mlflow/artifacts/{run.info.run_id}/artifacts/new.txt"
+    ).read_text() == "new"
     source = store.get_model_version("doubler", "1").source
     assert source.startswith(root.as_uri())
     assert mlflow.pyfunc.load_model(source).predict([1.0]) == [2.0]
 
 
-def test_a_copy_beside_its_original_while_that_is_used(old: Path, tmp_path: Path) -> None:
+def test_a_copy_beside_its_original_while_that_is_used(
+    old: Path, tmp_path: Path
+) -> None:
     manager = WorkspaceManager(old)
     original = MLOpsClient("fraud", workspace_manager=manager)
     with original.start_run("during") as during:
@@ -85,7 +100,10 @@ def test_a_copy_beside_its_original_while_that_is_used(old: Path, tmp_path: Path
         check(MLOpsClient("fraud2", workspace_manager=manager), tmp_path, "during")
         assert content(old / "fraud") == before
         original.log_artifact(__file__)
-    assert len(list((old / f"fraud/mlflow/artifacts/{during.info.run_id}").rglob("*.py"))) == 1
+    assert (
+        len(list((old / f"fraud/mlflow/artifacts/{during.info.run_id}").rglob("*.py")))
+        == 1
+    )
     assert not (old / f"fraud2/mlflow/artifacts/{during.info.run_id}").exists()
 
 
@@ -97,7 +115,11 @@ def test_a_base_that_was_moved_while_its_server_runs(old: Path, tmp_path: Path) 
     assert caught.value.details["reason"] == "WORKSPACE_NOT_LOCAL"
     assert not old.exists()
     try:
-        check(MLOpsClient("fraud", workspace_manager=WorkspaceManager(new)), tmp_path, "during")
+        check(
+            MLOpsClient("fraud", workspace_manager=WorkspaceManager(new)),
+            tmp_path,
+            "during",
+        )
         assert not old.exists()
     finally:
         stop_server(new)

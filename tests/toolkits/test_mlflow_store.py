@@ -1,4 +1,6 @@
-"""Stores that many open at once, that processes leave in the middle, and that are servers."""
+"""Stores that many open at once, that processes leave in the middle, and that are
+servers.
+"""
 
 import json
 import logging
@@ -16,7 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
-import mlflow.store.tracking.sqlalchemy_store  # Once, and not in each process that is forked.
+
+# Once, and not in each process that is forked.
+import mlflow.store.tracking.sqlalchemy_store
 import pytest
 from mlops.client import MLOpsClient, MLOpsClientError
 from mlops.workspace import WorkspaceManager
@@ -42,7 +46,9 @@ def log_one(base: Path, start: float) -> str:
 def finished(base: Path) -> list[str]:
     """The ids of the runs, all of which are FINISHED."""
     workspace = WorkspaceManager(base).get_workspace("fraud")
-    runs = mlflow.MlflowClient(workspace.mlflow_tracking_uri).search_runs([workspace.mlflow_experiment_id])
+    runs = mlflow.MlflowClient(workspace.mlflow_tracking_uri).search_runs(
+        [workspace.mlflow_experiment_id]
+    )
     assert {run.info.status for run in runs} <= {"FINISHED"}
     return [run.info.run_id for run in runs]
 
@@ -50,17 +56,23 @@ def finished(base: Path) -> list[str]:
 # --- Many at once ---
 
 
-def test_processes_that_begin_at_once_make_one_store_and_one_experiment(base: Path) -> None:
+def test_processes_that_begin_at_once_make_one_store_and_one_experiment(
+    base: Path,
+) -> None:
     WorkspaceManager(base).create_workspace("fraud")
     with _fork.Pool(_PROCESSES) as pool:
         start = time.time() + 0.2
         experiments = pool.starmap(log_one, [(base, start)] * _PROCESSES)
     assert len(set(experiments)) == 1
     assert len(finished(base)) == _PROCESSES
-    assert sorted(path.name for path in (base / "fraud/mlflow").iterdir()) == ["mlflow.db"]
+    assert sorted(path.name for path in (base / "fraud/mlflow").iterdir()) == [
+        "mlflow.db"
+    ]
 
 
-def test_threads_that_begin_at_once_make_one_store_and_one_experiment(base: Path) -> None:
+def test_threads_that_begin_at_once_make_one_store_and_one_experiment(
+    base: Path,
+) -> None:
     WorkspaceManager(base).create_workspace("fraud")
     with ThreadPoolExecutor(_PROCESSES) as pool:
         experiments = list(pool.map(log_one, [base] * _PROCESSES, [0.0] * _PROCESSES))
@@ -80,8 +92,12 @@ with client.start_run():
 """
 
 
-def test_a_process_that_is_killed_while_it_makes_the_store_leaves_nothing_in_the_way(directory: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", _BEGIN], cwd=directory, stderr=subprocess.DEVNULL)
+def test_a_process_that_is_killed_while_it_makes_the_store_leaves_nothing_in_the_way(
+    directory: Path,
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _BEGIN], cwd=directory, stderr=subprocess.DEVNULL
+    )
     base = directory / "mlops/workspace"
     try:
         deadline = time.monotonic() + 60
@@ -96,9 +112,14 @@ def test_a_process_that_is_killed_while_it_makes_the_store_leaves_nothing_in_the
     assert [path.name for path in (base / "fraud/mlflow").iterdir()] == ["mlflow.db"]
 
 
-def test_a_process_that_is_killed_in_a_run_leaves_nothing_locked(directory: Path) -> None:
+def test_a_process_that_is_killed_in_a_run_leaves_nothing_locked(
+    directory: Path,
+) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", _BEGIN], cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", _BEGIN],
+        cwd=directory,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == b"logged\n"
@@ -106,7 +127,9 @@ def test_a_process_that_is_killed_in_a_run_leaves_nothing_locked(directory: Path
     process.communicate()
     log_one(directory / "mlops/workspace", 0.0)
     workspace = WorkspaceManager(repo_root=directory).get_workspace("fraud")
-    runs = mlflow.MlflowClient(workspace.mlflow_tracking_uri).search_runs([workspace.mlflow_experiment_id])
+    runs = mlflow.MlflowClient(workspace.mlflow_tracking_uri).search_runs(
+        [workspace.mlflow_experiment_id]
+    )
     assert sorted(run.info.status for run in runs) == ["FINISHED", "RUNNING"]
 
 
@@ -123,7 +146,8 @@ def test_a_workspace_made_anew_has_a_store_of_its_own(base: Path) -> None:
 # --- Places ---
 
 
-# Each character that a URI, a shell, a template, or SQLAlchemy takes for something else.
+# Each character that a URI, a shell, a template, or SQLAlchemy takes for something
+# else.
 ODD = "jürgen #?;&%41 '\"{}$HOME[*]:@\\\n"
 
 
@@ -147,15 +171,27 @@ def test_a_base_may_have_any_name_and_nothing_is_made_beside_it(name: str) -> No
 def test_a_workspace_that_is_not_on_this_machine_is_not_made_here(base: Path) -> None:
     client = MLOpsClient("fraud", workspace_manager=WorkspaceManager(base))
     client.workspace.root_path = Path("/not/here/fraud")
-    with pytest.raises(MLOpsClientError, match="is not on this machine") as caught, client.start_run():
+    with (
+        pytest.raises(MLOpsClientError, match="is not on this machine") as caught,
+        client.start_run(),
+    ):
         pytest.fail("it began")
-    assert caught.value.details == {"reason": "WORKSPACE_NOT_LOCAL", "path": "/not/here/fraud"}
+    assert caught.value.details == {
+        "reason": "WORKSPACE_NOT_LOCAL",
+        "path": "/not/here/fraud",
+    }
     assert not Path("/not").exists()
 
 
-@pytest.mark.parametrize("uri", ["sqlite:////proc/no/mlflow.db", "file:///tmp/mlruns", "nonsense://x"])
-def test_a_store_that_cannot_be_is_an_error_at_once(uri: str, manager: WorkspaceManager) -> None:
-    client = MLOpsClient("fraud", mlflow_config={"tracking_uri": uri}, workspace_manager=manager)
+@pytest.mark.parametrize(
+    "uri", ["sqlite:////proc/no/mlflow.db", "file:///tmp/mlruns", "nonsense://x"]
+)
+def test_a_store_that_cannot_be_is_an_error_at_once(
+    uri: str, manager: WorkspaceManager
+) -> None:
+    client = MLOpsClient(
+        "fraud", mlflow_config={"tracking_uri": uri}, workspace_manager=manager
+    )
     begin = time.monotonic()
     with pytest.raises(MLOpsClientError) as caught, client.start_run():
         pytest.fail("it began")
@@ -180,7 +216,13 @@ def shown() -> Iterator[MLOpsClient]:
 @pytest.fixture(scope="module")
 def server(shown: MLOpsClient) -> Iterator[Running]:
     """What `mlflow ui` or `mlflow server` is, on the workspace's store."""
-    command = ["server", "--backend-store-uri", str(shown.workspace.mlflow_tracking_uri), "--workers", "1"]
+    command = [
+        "server",
+        "--backend-store-uri",
+        str(shown.workspace.mlflow_tracking_uri),
+        "--workers",
+        "1",
+    ]
     command += ["--artifacts-destination", str(shown.workspace.outputs_path / "served")]
     with running(command, shown.workspace.outputs_path, "/health") as server:
         yield server
@@ -189,15 +231,21 @@ def server(shown: MLOpsClient) -> Iterator[Running]:
 def test_mlflows_own_server_shows_the_runs(server: Running, shown: MLOpsClient) -> None:
     query = {"experiment_ids": [shown.workspace.mlflow_experiment_id]}
     request = urllib.request.Request(
-        f"{server.url}/api/2.0/mlflow/runs/search", json.dumps(query).encode(), {"Content-Type": "application/json"}
+        f"{server.url}/api/2.0/mlflow/runs/search",
+        json.dumps(query).encode(),
+        {"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=30) as answer:
         [run] = json.load(answer)["runs"]
     assert (run["info"]["run_name"], run["info"]["status"]) == ("first", "FINISHED")
-    assert [(metric["key"], metric["value"]) for metric in run["data"]["metrics"]] == [("loss", 0.5)]
+    assert [(metric["key"], metric["value"]) for metric in run["data"]["metrics"]] == [
+        ("loss", 0.5)
+    ]
 
 
-def test_runs_go_to_a_server_if_the_workspace_says_so(server: Running, manager: WorkspaceManager) -> None:
+def test_runs_go_to_a_server_if_the_workspace_says_so(
+    server: Running, manager: WorkspaceManager
+) -> None:
     workspace = manager.create_workspace("remote", mlflow_tracking_uri=server.url)
     client = MLOpsClient("remote", workspace_manager=manager)
     with client.start_run("there") as run:
@@ -206,15 +254,25 @@ def test_runs_go_to_a_server_if_the_workspace_says_so(server: Running, manager: 
         client.log_artifact(__file__)
     store = mlflow.MlflowClient(server.url)
     found = store.get_run(run.info.run_id)
-    assert (found.info.status, found.data.params, found.data.metrics) == ("FINISHED", {"lr": "1"}, {"loss": 0.5})
-    assert [file.path for file in store.list_artifacts(run.info.run_id)] == [Path(__file__).name]
+    assert (found.info.status, found.data.params, found.data.metrics) == (
+        "FINISHED",
+        {"lr": "1"},
+        {"loss": 0.5},
+    )
+    assert [file.path for file in store.list_artifacts(run.info.run_id)] == [
+        Path(__file__).name
+    ]
     assert store.get_experiment(client.workspace.mlflow_experiment_id).name == "remote"
     assert client._mlflow().count() == {"runs": 1}
     assert list(workspace.mlflow_path.iterdir()) == []
 
 
 def test_a_model_goes_to_a_server(server: Running, manager: WorkspaceManager) -> None:
-    client = MLOpsClient("modelled", mlflow_config={"tracking_uri": server.url}, workspace_manager=manager)
+    client = MLOpsClient(
+        "modelled",
+        mlflow_config={"tracking_uri": server.url},
+        workspace_manager=manager,
+    )
     with client.start_run() as run:
         client.log_model(Doubler(), registered_model_name="doubler")
     version = mlflow.MlflowClient(server.url).get_model_version("doubler", "1")
@@ -229,11 +287,20 @@ class Doubler(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         return [2 * number for number in model_input]
 
 
-def test_a_server_that_is_down_is_an_error_within_seconds(manager: WorkspaceManager) -> None:
+def test_a_server_that_is_down_is_an_error_within_seconds(
+    manager: WorkspaceManager,
+) -> None:
     uri = f"http://127.0.0.1:{free_port()}"
-    client = MLOpsClient("fraud", mlflow_config={"tracking_uri": uri}, workspace_manager=manager)
+    client = MLOpsClient(
+        "fraud", mlflow_config={"tracking_uri": uri}, workspace_manager=manager
+    )
     begin = time.monotonic()
-    with pytest.raises(MLOpsClientError, match=f"MLflow server at {uri} does not answer") as caught, client.start_run():
+    with (
+        pytest.raises(
+            MLOpsClientError, match=f"MLflow server at {uri} does not answer"
+        ) as caught,
+        client.start_run(),
+    ):
         pytest.fail("it began")
     assert time.monotonic() - begin < 15
     assert (caught.value.operation, caught.value.component) == ("start_run", "mlflow")
@@ -241,25 +308,50 @@ def test_a_server_that_is_down_is_an_error_within_seconds(manager: WorkspaceMana
     assert client.get_status()["workspace"]["file_count"] == 0
 
 
-def test_a_server_that_never_answers_is_an_error_within_seconds(manager: WorkspaceManager) -> None:
+def test_a_server_that_never_answers_is_an_error_within_seconds(
+    manager: WorkspaceManager,
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         uri = f"http://127.0.0.1:{mute.getsockname()[1]}"
-        client = MLOpsClient("fraud", mlflow_config={"tracking_uri": uri}, workspace_manager=manager)
+        client = MLOpsClient(
+            "fraud", mlflow_config={"tracking_uri": uri}, workspace_manager=manager
+        )
         begin = time.monotonic()
-        with pytest.raises(MLOpsClientError, match="does not answer"), client.start_run():
+        with (
+            pytest.raises(MLOpsClientError, match="does not answer"),
+            client.start_run(),
+        ):
             pytest.fail("it began")
         assert time.monotonic() - begin < 20
 
 
 def test_a_server_that_goes_away_does_not_hide_what_the_block_raised(
-    shown: MLOpsClient, manager: WorkspaceManager, caplog: pytest.LogCaptureFixture, directory: Path
+    shown: MLOpsClient,
+    manager: WorkspaceManager,
+    caplog: pytest.LogCaptureFixture,
+    directory: Path,
 ) -> None:
-    shutil.copy(shown.workspace.mlflow_path / "mlflow.db", directory / "gone.db")  # Saves it making one.
-    command = ["server", "--backend-store-uri", f"sqlite:///{directory}/gone.db", "--workers", "1"]
+    # Saves it making one.
+    shutil.copy(shown.workspace.mlflow_path / "mlflow.db", directory / "gone.db")
+    command = [
+        "server",
+        "--backend-store-uri",
+        f"sqlite:///{directory}/gone.db",
+        "--workers",
+        "1",
+    ]
     with running(command, directory, "/health") as server:
-        client = MLOpsClient("fraud", mlflow_config={"tracking_uri": server.url}, workspace_manager=manager)
+        client = MLOpsClient(
+            "fraud",
+            mlflow_config={"tracking_uri": server.url},
+            workspace_manager=manager,
+        )
         begin = 0.0
-        with caplog.at_level(logging.WARNING, "mlops"), pytest.raises(ValueError, match="mine"), client.start_run():
+        with (
+            caplog.at_level(logging.WARNING, "mlops"),
+            pytest.raises(ValueError, match="mine"),
+            client.start_run(),
+        ):
             server.stop()
             begin = time.monotonic()
             raise ValueError("mine")
@@ -294,7 +386,12 @@ def quiet(directory: Path, **environment: str) -> str:
     known = {key: value for key, value in os.environ.items() if key not in unset}
     command = [sys.executable, "-c", _QUIET]
     result = subprocess.run(
-        command, cwd=directory, env={**known, **environment}, capture_output=True, text=True, timeout=100
+        command,
+        cwd=directory,
+        env={**known, **environment},
+        capture_output=True,
+        text=True,
+        timeout=100,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
@@ -305,7 +402,5 @@ def test_mlflow_tells_nobody_of_its_use(directory: Path) -> None:
 
 
 def test_who_wants_mlflow_to_tell_says_so(directory: Path, script: Script) -> None:
-    code = (
-        "import os; from mlops.client.toolkit import MLFLOW; MLFLOW.require(); print(os.environ[MLFLOW.no_telemetry])"
-    )
+    code = "import os; from mlops.client.toolkit import MLFLOW; MLFLOW.require(); print(os.environ[MLFLOW.no_telemetry])"
     assert script(code, MLFLOW_DISABLE_TELEMETRY="false").stdout == "false\n"

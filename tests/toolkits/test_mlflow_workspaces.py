@@ -1,4 +1,6 @@
-"""Our projects as the workspaces of a real MLflow server, over HTTP; and the provider alone, over a real workspaced."""
+"""Our projects as the workspaces of a real MLflow server, over HTTP; and the provider
+alone, over a real workspaced.
+"""
 
 import json
 import os
@@ -40,9 +42,19 @@ class MLflowServer:
     def start(self, workers: int) -> None:
         uri = f"mlops://{self.base.as_uri().removeprefix('file://')}"
         database = f"sqlite:///{self.base.with_name('mlflow.db')}"
-        options = ["--port", self.url.rpartition(":")[2], "--workers", str(workers), "--backend-store-uri", database]
+        options = [
+            "--port",
+            self.url.rpartition(":")[2],
+            "--workers",
+            str(workers),
+            "--backend-store-uri",
+            database,
+        ]
         options += ["--enable-workspaces", "--workspace-store-uri", uri]
-        quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        quiet = {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        }
         with self.log.open("ab") as log:
             # Its workers are in a group with it, by whose id they can be ended.
             self.process = subprocess.Popen(
@@ -61,7 +73,9 @@ class MLflowServer:
         os.killpg(self.process.pid, signal.SIGTERM)
         self.process.wait(30)
 
-    def ask(self, method: str, name: str = "", **keywords: Any) -> tuple[int, dict[str, Any]]:
+    def ask(
+        self, method: str, name: str = "", **keywords: Any
+    ) -> tuple[int, dict[str, Any]]:
         """The status and the JSON of an answer."""
         url = f"{self.url}/api/3.0/mlflow/workspaces" + (f"/{name}" if name else "")
         answer = requests.request(method, url, timeout=60, **keywords)
@@ -69,7 +83,10 @@ class MLflowServer:
 
     def names(self) -> list[str]:
         """As each worker sees them: which one answers is by chance."""
-        seen = [[found["name"] for found in self.ask("GET")[1].get("workspaces", [])] for _ in range(6)]
+        seen = [
+            [found["name"] for found in self.ask("GET")[1].get("workspaces", [])]
+            for _ in range(6)
+        ]
         assert all(names == seen[0] for names in seen)
         return seen[0]
 
@@ -129,7 +146,11 @@ def log_run(client: MlflowClient, workspace: str, text: str, directory: Path) ->
     file.write_text(text)
     with WorkspaceContext(workspace):
         experiment = client.get_experiment_by_name("training")
-        experiment_id = experiment.experiment_id if experiment else client.create_experiment("training")
+        experiment_id = (
+            experiment.experiment_id
+            if experiment
+            else client.create_experiment("training")
+        )
         run_id = str(client.create_run(experiment_id).info.run_id)
         client.log_metric(run_id, "loss", 0.5)
         client.log_artifact(run_id, file)
@@ -140,66 +161,118 @@ def log_run(client: MlflowClient, workspace: str, text: str, directory: Path) ->
 # --- Over HTTP ------------------------------------------------------------------------------------------------------
 
 
-def test_a_project_is_a_workspace_with_its_own_artifact_root(served: MLflowServer, projects: WorkspaceManager) -> None:
-    projects.create_workspace("fraud", metadata={"description": "Who cheats", "stage": "test"})
+def test_a_project_is_a_workspace_with_its_own_artifact_root(
+    served: MLflowServer, projects: WorkspaceManager
+) -> None:
+    projects.create_workspace(
+        "fraud", metadata={"description": "Who cheats", "stage": "test"}
+    )
     root = f"{(projects.base_path / 'fraud').as_uri()}/mlflow/artifacts"
-    expected = {"name": "fraud", "description": "Who cheats", "default_artifact_root": root}
+    expected = {
+        "name": "fraud",
+        "description": "Who cheats",
+        "default_artifact_root": root,
+    }
     assert served.ask("GET", "fraud") == (200, {"workspace": expected})
     assert served.ask("GET") == (200, {"workspaces": [expected]})
 
 
-def test_creating_a_workspace_makes_a_project(served: MLflowServer, projects: WorkspaceManager) -> None:
-    status, answer = served.ask("POST", json={"name": "churn", "description": "Who leaves"})
+def test_creating_a_workspace_makes_a_project(
+    served: MLflowServer, projects: WorkspaceManager
+) -> None:
+    status, answer = served.ask(
+        "POST", json={"name": "churn", "description": "Who leaves"}
+    )
     assert (status, answer["workspace"]["name"]) == (201, "churn")
     assert projects.get_workspace("churn").metadata == {"description": "Who leaves"}
     assert projects.get_workspace("churn").mlflow_path.is_dir()
-    assert code_of(served.ask("POST", json={"name": "churn"})) == (400, "RESOURCE_ALREADY_EXISTS")
+    assert code_of(served.ask("POST", json={"name": "churn"})) == (
+        400,
+        "RESOURCE_ALREADY_EXISTS",
+    )
 
 
-def test_an_update_changes_what_it_says_and_nothing_else(served: MLflowServer, projects: WorkspaceManager) -> None:
+def test_an_update_changes_what_it_says_and_nothing_else(
+    served: MLflowServer, projects: WorkspaceManager
+) -> None:
     projects.create_workspace("fraud", metadata={"stage": "test"})
     change = {"description": "New", "trace_archival_config": {"retention": "30d"}}
-    assert served.ask("PATCH", "fraud", json=change)[1]["workspace"]["trace_archival_config"] == {"retention": "30d"}
+    assert served.ask("PATCH", "fraud", json=change)[1]["workspace"][
+        "trace_archival_config"
+    ] == {"retention": "30d"}
     kept = {"stage": "test", "description": "New"}
-    assert projects.get_workspace("fraud").metadata == {**kept, "mlflow_trace_archival_retention": "30d"}
-    assert served.ask("PATCH", "fraud", json={"trace_archival_config": {"retention": ""}})[0] == 200
+    assert projects.get_workspace("fraud").metadata == {
+        **kept,
+        "mlflow_trace_archival_retention": "30d",
+    }
+    assert (
+        served.ask("PATCH", "fraud", json={"trace_archival_config": {"retention": ""}})[
+            0
+        ]
+        == 200
+    )
     assert projects.get_workspace("fraud").metadata == kept
-    assert code_of(served.ask("PATCH", "nobody", json=change)) == (404, "RESOURCE_DOES_NOT_EXIST")
+    assert code_of(served.ask("PATCH", "nobody", json=change)) == (
+        404,
+        "RESOURCE_DOES_NOT_EXIST",
+    )
 
 
-def test_no_other_place_for_artifacts_is_taken(served: MLflowServer, projects: WorkspaceManager) -> None:
+def test_no_other_place_for_artifacts_is_taken(
+    served: MLflowServer, projects: WorkspaceManager
+) -> None:
     elsewhere = {"default_artifact_root": "/tmp/elsewhere"}
-    assert code_of(served.ask("POST", json={"name": "fraud", **elsewhere})) == (400, "INVALID_PARAMETER_VALUE")
+    assert code_of(served.ask("POST", json={"name": "fraud", **elsewhere})) == (
+        400,
+        "INVALID_PARAMETER_VALUE",
+    )
     assert served.names() == []
     projects.create_workspace("fraud")
-    assert code_of(served.ask("PATCH", "fraud", json=elsewhere)) == (400, "INVALID_PARAMETER_VALUE")
+    assert code_of(served.ask("PATCH", "fraud", json=elsewhere)) == (
+        400,
+        "INVALID_PARAMETER_VALUE",
+    )
     its_own = served.ask("GET", "fraud")[1]["workspace"]["default_artifact_root"]
     for same in (its_own, ""):
-        assert served.ask("PATCH", "fraud", json={"default_artifact_root": same})[0] == 200
-    assert served.ask("GET", "fraud")[1]["workspace"]["default_artifact_root"] == its_own
+        assert (
+            served.ask("PATCH", "fraud", json={"default_artifact_root": same})[0] == 200
+        )
+    assert (
+        served.ask("GET", "fraud")[1]["workspace"]["default_artifact_root"] == its_own
+    )
 
 
-def test_what_our_api_makes_and_removes_is_seen_at_once(served: MLflowServer, projects: WorkspaceManager) -> None:
+def test_what_our_api_makes_and_removes_is_seen_at_once(
+    served: MLflowServer, projects: WorkspaceManager
+) -> None:
     projects.create_workspace("fraud")
     assert served.names() == ["fraud"]
     projects.delete_workspace("fraud", force=True)
     assert served.names() == []
     assert code_of(served.ask("GET", "fraud")) == (404, "RESOURCE_DOES_NOT_EXIST")
-    with pytest.raises(MlflowException, match="Workspace does not exist: fraud"), WorkspaceContext("fraud"):
+    with (
+        pytest.raises(MlflowException, match="Workspace does not exist: fraud"),
+        WorkspaceContext("fraud"),
+    ):
         served.client.search_experiments()
 
 
-def test_names_that_mlflow_cannot_have_are_left_out(served: MLflowServer, projects: WorkspaceManager) -> None:
+def test_names_that_mlflow_cannot_have_are_left_out(
+    served: MLflowServer, projects: WorkspaceManager
+) -> None:
     for name in ("a", "Fraud", "my_data", "v1.0", "x" * 63, "api", "ok-1"):
         projects.create_workspace(name)
     assert served.names() == ["ok-1", "x" * 63]
-    assert "cannot have workspaces of these names, they are left out: Fraud, a, api, my_data, v1.0" in (
-        served.log.read_text()
+    assert (
+        "cannot have workspaces of these names, they are left out: Fraud, a, api, my_data, v1.0"
+        in (served.log.read_text())
     )
     assert code_of(served.ask("GET", "my_data")) == (400, "INVALID_PARAMETER_VALUE")
 
 
-def test_runs_of_two_workspaces_are_apart(served: MLflowServer, projects: WorkspaceManager, tmp_path: Path) -> None:
+def test_runs_of_two_workspaces_are_apart(
+    served: MLflowServer, projects: WorkspaceManager, tmp_path: Path
+) -> None:
     runs = {}
     for name in ("fraud", "churn"):
         projects.create_workspace(name)
@@ -207,12 +280,17 @@ def test_runs_of_two_workspaces_are_apart(served: MLflowServer, projects: Worksp
     for name, run_id in runs.items():
         files = list(projects.get_workspace(name).root_path.rglob("note.txt"))
         assert [file.read_text() for file in files] == [f"of {name}"]
-        assert files[0].is_relative_to(projects.get_workspace(name).mlflow_path / "artifacts")
+        assert files[0].is_relative_to(
+            projects.get_workspace(name).mlflow_path / "artifacts"
+        )
         with WorkspaceContext(name):
             experiment = served.client.get_experiment_by_name("training")
             found = served.client.search_runs([experiment.experiment_id])
             assert [run.info.run_id for run in found] == [run_id]
-            assert Path(served.client.download_artifacts(run_id, "note.txt")).read_text() == f"of {name}"
+            assert (
+                Path(served.client.download_artifacts(run_id, "note.txt")).read_text()
+                == f"of {name}"
+            )
     with pytest.raises(MlflowException, match="not found"), WorkspaceContext("fraud"):
         served.client.get_run(runs["churn"])
 
@@ -223,13 +301,19 @@ def test_without_a_default_project_each_call_names_its_workspace(
     with pytest.raises(MlflowException, match="Active workspace is required"):
         served.client.create_experiment("nowhere")
     projects.create_workspace("default")
-    experiment = served.client.get_experiment(served.client.create_experiment("somewhere"))
-    assert experiment.artifact_location.startswith(f"{(projects.base_path / 'default').as_uri()}/mlflow/artifacts/")
+    experiment = served.client.get_experiment(
+        served.client.create_experiment("somewhere")
+    )
+    assert experiment.artifact_location.startswith(
+        f"{(projects.base_path / 'default').as_uri()}/mlflow/artifacts/"
+    )
     served.client.delete_experiment(experiment.experiment_id)
     assert code_of(served.ask("DELETE", "default")) == (400, "INVALID_PARAMETER_VALUE")
 
 
-def test_an_empty_workspace_is_deleted_into_our_trash(served: MLflowServer, projects: WorkspaceManager) -> None:
+def test_an_empty_workspace_is_deleted_into_our_trash(
+    served: MLflowServer, projects: WorkspaceManager
+) -> None:
     served.client.create_workspace("fraud", description="Who cheats")
     served.client.delete_workspace("fraud")
     assert served.names() == []
@@ -249,9 +333,17 @@ def test_what_is_not_empty_is_deleted_only_by_cascade(
             served.client.create_experiment("training")
         else:
             served.client.create_registered_model("classifier")
-    for parameters in ({}, {"mode": "RESTRICT"}, {"mode": "SET_DEFAULT"}, {"mode": "EVERYTHING"}):
+    for parameters in (
+        {},
+        {"mode": "RESTRICT"},
+        {"mode": "SET_DEFAULT"},
+        {"mode": "EVERYTHING"},
+    ):
         status, code = code_of(served.ask("DELETE", "fraud", params=parameters))
-        assert (status, code) in [(409, "RESOURCE_CONFLICT"), (400, "INVALID_PARAMETER_VALUE")]
+        assert (status, code) in [
+            (409, "RESOURCE_CONFLICT"),
+            (400, "INVALID_PARAMETER_VALUE"),
+        ]
     assert served.names() == ["fraud"] and project.dvc_path.is_dir()
     assert served.ask("DELETE", "fraud", params={"mode": "CASCADE"}) == (204, {})
     assert served.names() == [] and not project.root_path.exists()
@@ -274,16 +366,23 @@ def test_after_cascade_the_name_is_free_and_nothing_is_left_of_the_runs(
         assert served.client.get_run(other).data.metrics == {"loss": 0.5}
 
 
-def test_a_workspace_that_cannot_be_read_harms_no_other(served: MLflowServer, projects: WorkspaceManager) -> None:
+def test_a_workspace_that_cannot_be_read_harms_no_other(
+    served: MLflowServer, projects: WorkspaceManager
+) -> None:
     projects.create_workspace("fraud")
     broken = projects.create_workspace("broken")
     broken.metadata_file.write_text("metadata: [")
     assert code_of(served.ask("GET", "broken")) == (500, "DATA_LOSS")
     assert served.names() == ["fraud"]
-    assert "The workspace.yaml of these cannot be read, they are left out: broken" in served.log.read_text()
+    assert (
+        "The workspace.yaml of these cannot be read, they are left out: broken"
+        in served.log.read_text()
+    )
 
 
-def test_our_server_may_be_killed(served: MLflowServer, projects: WorkspaceManager, tmp_path: Path) -> None:
+def test_our_server_may_be_killed(
+    served: MLflowServer, projects: WorkspaceManager, tmp_path: Path
+) -> None:
     projects.create_workspace("fraud")
     run_id = log_run(served.client, "fraud", "before", tmp_path)
     kill_server(served.base)
@@ -342,15 +441,21 @@ def test_a_base_may_have_any_name(base: Path) -> None:
         stop_server(odd)
 
 
-def test_a_server_that_is_away_is_said_to_be_so_and_found_when_it_is_back(base: Path) -> None:
+def test_a_server_that_is_away_is_said_to_be_so_and_found_when_it_is_back(
+    base: Path,
+) -> None:
     address = f"127.0.0.1:{free_port()}"
     command = [BINARY, "--base", base, "--listen", address, "--log-calls", "off"]
     store = WorkspaceStore(f"mlops://{address}")
-    with pytest.raises(MlflowException, match=f"{address} does not answer; is it running") as error:
+    with pytest.raises(
+        MlflowException, match=f"{address} does not answer; is it running"
+    ) as error:
         store.list_workspaces()
     assert raised(error) == "TEMPORARILY_UNAVAILABLE"
     base.mkdir()
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     assert server.stdout is not None and server.stdout.readline()  # It is up.
     WorkspaceManager(base).create_workspace("fraud")
     assert [workspace.name for workspace in store.list_workspaces()] == ["fraud"]
@@ -371,13 +476,20 @@ def test_what_is_left_out_is_said_once_each(
     manager.create_workspace("fine")
     for _ in range(3):
         assert [workspace.name for workspace in store.list_workspaces()] == ["fine"]
-    assert [message.rpartition(": ")[2] for message in caplog.messages] == ["my_data", "Fraud"]
+    assert [message.rpartition(": ")[2] for message in caplog.messages] == [
+        "my_data",
+        "Fraud",
+    ]
 
 
 def test_of_racing_creators_one_makes_the_workspace(store: WorkspaceStore) -> None:
     def create(number: int) -> str:
         try:
-            return str(store.create_workspace(Workspace("fraud", description=str(number))).description)
+            return str(
+                store.create_workspace(
+                    Workspace("fraud", description=str(number))
+                ).description
+            )
         except MlflowException as error:
             return str(error.error_code)
 
@@ -394,7 +506,9 @@ def test_more_than_a_page_is_listed(store: WorkspaceStore) -> None:
     assert [workspace.name for workspace in store.list_workspaces()] == names
 
 
-def test_a_description_that_is_no_text_is_none(manager: WorkspaceManager, store: WorkspaceStore) -> None:
+def test_a_description_that_is_no_text_is_none(
+    manager: WorkspaceManager, store: WorkspaceStore
+) -> None:
     manager.create_workspace("fraud", metadata={"description": {"en": "Who cheats"}})
     assert store.get_workspace("fraud").description is None
     assert store.update_workspace(Workspace("fraud")) == store.get_workspace("fraud")
@@ -403,16 +517,30 @@ def test_a_description_that_is_no_text_is_none(manager: WorkspaceManager, store:
     assert raised(error) == "INVALID_PARAMETER_VALUE"
 
 
-def test_archival_of_traces_is_the_workspaces_own_or_the_servers(store: WorkspaceStore) -> None:
+def test_archival_of_traces_is_the_workspaces_own_or_the_servers(
+    store: WorkspaceStore,
+) -> None:
     store.create_workspace(Workspace("fraud", trace_archival_location="s3://own/place"))
     own = store.resolve_trace_archival_config("s3://all", "30d", "fraud")
-    assert (own.config.location, own.config.retention, own.append_workspace_prefix) == ("s3://own/place", "30d", False)
-    store.update_workspace(Workspace("fraud", trace_archival_location="", trace_archival_retention="7d"))
+    assert (own.config.location, own.config.retention, own.append_workspace_prefix) == (
+        "s3://own/place",
+        "30d",
+        False,
+    )
+    store.update_workspace(
+        Workspace("fraud", trace_archival_location="", trace_archival_retention="7d")
+    )
     shared = store.resolve_trace_archival_config("s3://all", "30d", "fraud")
-    assert (shared.config.location, shared.config.retention, shared.append_workspace_prefix) == ("s3://all", "7d", True)
+    assert (
+        shared.config.location,
+        shared.config.retention,
+        shared.append_workspace_prefix,
+    ) == ("s3://all", "7d", True)
 
 
-@pytest.mark.parametrize("mode", [WorkspaceDeletionMode.RESTRICT, WorkspaceDeletionMode.CASCADE])
+@pytest.mark.parametrize(
+    "mode", [WorkspaceDeletionMode.RESTRICT, WorkspaceDeletionMode.CASCADE]
+)
 @pytest.mark.parametrize("database", ["", "unknown://database"])
 def test_where_mlflows_database_cannot_be_asked_nothing_is_deleted(
     monkeypatch: pytest.MonkeyPatch,
@@ -428,7 +556,9 @@ def test_where_mlflows_database_cannot_be_asked_nothing_is_deleted(
     assert manager.get_workspace("fraud") == created
 
 
-def test_there_must_be_a_workspace(manager: WorkspaceManager, store: WorkspaceStore) -> None:
+def test_there_must_be_a_workspace(
+    manager: WorkspaceManager, store: WorkspaceStore
+) -> None:
     operations = [
         lambda: store.get_workspace("fraud"),
         lambda: store.resolve_artifact_root("/tmp", "fraud"),
@@ -437,7 +567,9 @@ def test_there_must_be_a_workspace(manager: WorkspaceManager, store: WorkspaceSt
         lambda: store.delete_workspace("fraud", WorkspaceDeletionMode.CASCADE),
     ]
     for operation in operations:
-        with pytest.raises(MlflowException, match="Workspace does not exist: fraud") as error:
+        with pytest.raises(
+            MlflowException, match="Workspace does not exist: fraud"
+        ) as error:
             operation()
         assert raised(error) == "RESOURCE_DOES_NOT_EXIST"
     with pytest.raises(WorkspaceError):

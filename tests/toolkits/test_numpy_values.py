@@ -12,13 +12,30 @@ def test_scalars_of_numpy(tmp_path: Path) -> None:
     manager = WorkspaceManager(tmp_path / "base")
     metadata = {
         "int": [np.int8(3), np.uint64(7), np.array(3), np.intp(-1)],
-        "float": [np.float16(0.5), np.float32(0.25), np.float64(1.5), np.longdouble(2.5)],
-        "others": [np.bool_(True), np.str_("text"), np.array("text")[()], pd.Series([4]).sum()],
+        "float": [
+            np.float16(0.5),
+            np.float32(0.25),
+            np.float64(1.5),
+            np.longdouble(2.5),
+        ],
+        "others": [
+            np.bool_(True),
+            np.str_("text"),
+            np.array("text")[()],
+            pd.Series([4]).sum(),
+        ],
         np.str_("key"): None,
     }
-    made = manager.create_workspace("fraud", mlflow_experiment_id=np.int64(17), metadata=metadata)
+    made = manager.create_workspace(
+        "fraud", mlflow_experiment_id=np.int64(17), metadata=metadata
+    )
     assert made.mlflow_experiment_id == "17"
-    expected = {"int": [3, 7, 3, -1], "float": [0.5, 0.25, 1.5, 2.5], "others": [True, "text", "text", 4], "key": None}
+    expected = {
+        "int": [3, 7, 3, -1],
+        "float": [0.5, 0.25, 1.5, 2.5],
+        "others": [True, "text", "text", 4],
+        "key": None,
+    }
     assert made.metadata == expected
     assert [type(value) for value in made.metadata["int"]] == [int] * 4
 
@@ -42,5 +59,7 @@ def test_scalars_of_numpy(tmp_path: Path) -> None:
 )
 def test_what_json_has_not_is_refused(value: object, tmp_path: Path) -> None:
     with pytest.raises(WorkspaceError, match=r"^metadata.a: ") as caught:
-        WorkspaceManager(tmp_path / "base").create_workspace("fraud", metadata={"a": value})
+        WorkspaceManager(tmp_path / "base").create_workspace(
+            "fraud", metadata={"a": value}
+        )
     assert caught.value.details["reason"] == "FIELD_INVALID"

@@ -1,4 +1,6 @@
-"""The original README's blocks with the real libraries, as plain scripts in a directory of a newcomer."""
+"""The original README's blocks with the real libraries, as plain scripts in a directory
+of a newcomer.
+"""
 
 import subprocess
 import sys
@@ -8,14 +10,18 @@ import pytest
 
 from readme.blocks import Block, read_blocks
 
-_BLOCKS = {block.name: block for block in read_blocks((Path(__file__).parent / "original/blocks.md").read_text())}
+_BLOCKS = {
+    block.name: block
+    for block in read_blocks((Path(__file__).parent / "original/blocks.md").read_text())
+}
 _IMPORT = "from mlops.client import MLOpsClient\n"
 _FRAMES = """
 import pandas as pd
 reference_df = pd.DataFrame({"amount": range(200), "age": [20 + i % 50 for i in range(200)]})
 current_df = pd.DataFrame({"amount": range(1000, 1200), "age": [20 + i % 50 for i in range(200)]})
 """
-# What stands before each block, as the README took it for granted, and what holds after it.
+# What stands before each block, as the README took it for granted, and what holds after
+# it.
 _CASES = {
     "integration-with-mlopsclient": (
         "",
@@ -38,7 +44,8 @@ assert artifact.read_text() == "weights"
 """,
     ),
     "with-dvc": (
-        _IMPORT + "import os\nos.mkdir('datasets')\nopen('datasets/train.csv', 'w').write('a,b')\n",
+        _IMPORT
+        + "import os\nos.mkdir('datasets')\nopen('datasets/train.csv', 'w').write('a,b')\n",
         """
 assert (client.workspace.dvc_path / "datasets/train.csv").read_text() == "a,b"
 assert (client.workspace.dvc_path / "datasets/train.csv.dvc").is_file()
@@ -47,7 +54,8 @@ assert any(file.is_file() for file in Path(client.workspace.dvc_remote_path).rgl
 """,
     ),
     "with-bentoml": (
-        _IMPORT + "import os\nos.makedirs('outputs/model')\nopen('outputs/model/weights.bin', 'w').write('w')\n",
+        _IMPORT
+        + "import os\nos.makedirs('outputs/model')\nopen('outputs/model/weights.bin', 'w').write('w')\n",
         """
 assert result["success"] is True
 assert result["tag"] == "lora-finetuning-mlx:lora_adapter:v1.0"
@@ -72,8 +80,15 @@ def test_block_runs_word_for_word(block: Block, directory: Path) -> None:
     before, after = _CASES[block.name]
     (directory / "script.py").write_text(before + block.code + after)
     result = subprocess.run(
-        [sys.executable, "script.py"], cwd=directory, capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, "script.py"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     made = {path.name for path in directory.iterdir()}
-    assert made <= {"script.py", "mlops", "model.pth", "datasets", "outputs"}, "beside the workspace something was made"
+    assert made <= {"script.py", "mlops", "model.pth", "datasets", "outputs"}, (
+        "beside the workspace something was made"
+    )

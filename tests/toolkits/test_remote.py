@@ -1,4 +1,6 @@
-"""Workspaces of a server on another machine: their files, and MLOpsClient with an MLflow server."""
+"""Workspaces of a server on another machine: their files, and MLOpsClient with an
+MLflow server.
+"""
 
 import asyncio
 import os
@@ -30,7 +32,13 @@ MIB = 1 << 20
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One for all tests, which have an experiment each."""
     directory = tmp_path_factory.mktemp("mlflow")
-    command = ["server", "--backend-store-uri", f"sqlite:///{directory}/mlflow.db", "--workers", "1"]
+    command = [
+        "server",
+        "--backend-store-uri",
+        f"sqlite:///{directory}/mlflow.db",
+        "--workers",
+        "1",
+    ]
     with running(command, directory, "/health") as server:
         yield server
 
@@ -48,7 +56,11 @@ def workspace(remote: RemoteServer) -> ProjectWorkspace:
 
 @pytest.fixture
 def client(
-    remote: RemoteServer, mlflow_server: Running, project: str, directory: Path, monkeypatch: pytest.MonkeyPatch
+    remote: RemoteServer,
+    mlflow_server: Running,
+    project: str,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> MLOpsClient:
     """Of a workspace that is elsewhere, in an empty working directory."""
     monkeypatch.chdir(directory)
@@ -70,7 +82,9 @@ def place_of(uri: str, server: RemoteServer) -> Path:
 # --- Files ---
 
 
-def test_files_are_those_of_the_server(workspace: ProjectWorkspace, remote: RemoteServer, tmp_path: Path) -> None:
+def test_files_are_those_of_the_server(
+    workspace: ProjectWorkspace, remote: RemoteServer, tmp_path: Path
+) -> None:
     files = workspace.files
     with files.open("outputs/model.pt", "wb") as file:
         file.write(b"weights")
@@ -78,7 +92,13 @@ def test_files_are_those_of_the_server(workspace: ProjectWorkspace, remote: Remo
     (tmp_path / "data/sub").mkdir(parents=True)
     (tmp_path / "data/sub/big").write_bytes(content := os.urandom(3 * MIB))
     files.put(f"{tmp_path}/data/", "dvc/data/", recursive=True)
-    assert files.ls("", detail=False) == ["dvc", "mlflow", "models", "monitoring", "outputs"]
+    assert files.ls("", detail=False) == [
+        "dvc",
+        "mlflow",
+        "models",
+        "monitoring",
+        "outputs",
+    ]
     assert files.find("dvc") == ["dvc/data/sub/big"]
     files.get("dvc/data/", f"{tmp_path}/back/", recursive=True)
     assert (tmp_path / "back/sub/big").read_bytes() == content
@@ -91,8 +111,13 @@ def test_files_are_those_of_the_server(workspace: ProjectWorkspace, remote: Remo
     assert not remote.path.exists()
 
 
-@pytest.mark.parametrize("path", ["../churn/outputs/a", "/../churn/outputs/a", "outputs/../../churn/outputs/a"])
-def test_files_end_with_the_workspace(workspace: ProjectWorkspace, remote: RemoteServer, path: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    ["../churn/outputs/a", "/../churn/outputs/a", "outputs/../../churn/outputs/a"],
+)
+def test_files_end_with_the_workspace(
+    workspace: ProjectWorkspace, remote: RemoteServer, path: str
+) -> None:
     WorkspaceManager(address=remote.tcp).create_workspace("churn")
     with pytest.raises((OSError, ValueError)):
         workspace.files.pipe(path, b"x")
@@ -102,15 +127,25 @@ def test_files_end_with_the_workspace(workspace: ProjectWorkspace, remote: Remot
 def test_files_may_be_pickled_and_used_by_threads(workspace: ProjectWorkspace) -> None:
     files = pickle.loads(pickle.dumps(workspace.files))
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda i: workspace.files.pipe(f"outputs/{i}", b"%d" % i), range(16)))
+        list(
+            threads.map(
+                lambda i: workspace.files.pipe(f"outputs/{i}", b"%d" % i), range(16)
+            )
+        )
     assert files.cat("outputs/*") == {f"outputs/{i}": b"%d" % i for i in range(16)}
 
 
-def test_files_are_those_of_the_managers_own_server(workspace: ProjectWorkspace, base: Path) -> None:
+def test_files_are_those_of_the_managers_own_server(
+    workspace: ProjectWorkspace, base: Path
+) -> None:
     other = WorkspaceManager(base).create_workspace("fraud")
     other.files.pipe("outputs/a", b"other")
     workspace.files.pipe("outputs/a", b"this")
-    assert (base / "fraud/outputs/a").read_bytes() == b"other" == other.files.cat("outputs/a")
+    assert (
+        (base / "fraud/outputs/a").read_bytes()
+        == b"other"
+        == other.files.cat("outputs/a")
+    )
     # What can be read by its path is, there and only there.
     assert other.files.fs.local_path("fraud/outputs/a") == f"{base}/fraud/outputs/a"
     assert workspace.files.fs.local_path("fraud/outputs/a") is None
@@ -120,7 +155,11 @@ def test_files_are_those_of_the_managers_own_server(workspace: ProjectWorkspace,
 
 
 def test_artifacts_of_a_run_go_to_the_workspaces_server(
-    client: MLOpsClient, remote: RemoteServer, mlflow_server: Running, directory: Path, tmp_path: Path
+    client: MLOpsClient,
+    remote: RemoteServer,
+    mlflow_server: Running,
+    directory: Path,
+    tmp_path: Path,
 ) -> None:
     Path("data/sub").mkdir(parents=True)
     Path("data/sub/b.txt").write_text("b")
@@ -142,15 +181,24 @@ def test_artifacts_of_a_run_go_to_the_workspaces_server(
     known = WorkspaceManager(address=remote.tcp).get_workspace(client.project_name)
     assert known.mlflow_experiment_id == run.info.experiment_id
     with artifacts_of(client.workspace):
-        assert [info.path for info in store.list_artifacts(run.info.run_id)] == ["a.bin", "in"]
+        assert [info.path for info in store.list_artifacts(run.info.run_id)] == [
+            "a.bin",
+            "in",
+        ]
         back = Path(store.download_artifacts(run.info.run_id, "", str(tmp_path)))
-    assert (back / "a.bin").read_bytes() == content and (back / "in/it/data/sub/b.txt").read_text() == "b"
-    assert {path.name for path in directory.iterdir()} == {"a.bin", "data"}  # No base was made here, no server started.
+    assert (back / "a.bin").read_bytes() == content and (
+        back / "in/it/data/sub/b.txt"
+    ).read_text() == "b"
+    # No base was made here, no server started.
+    assert {path.name for path in directory.iterdir()} == {"a.bin", "data"}
     assert not remote.path.exists()
 
 
 def test_models_go_to_the_workspaces_server(
-    client: MLOpsClient, remote: RemoteServer, mlflow_server: Running, model: LogisticRegression
+    client: MLOpsClient,
+    remote: RemoteServer,
+    mlflow_server: Running,
+    model: LogisticRegression,
 ) -> None:
     name = f"of-{client.project_name}"
     with client.start_run() as run:
@@ -169,7 +217,10 @@ def test_models_go_to_the_workspaces_server(
 
 
 def test_neither_environment_nor_working_directory_lead_elsewhere(
-    client: MLOpsClient, remote: RemoteServer, base: Path, monkeypatch: pytest.MonkeyPatch
+    client: MLOpsClient,
+    remote: RemoteServer,
+    base: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Path("a.txt").write_text("a")
     with Server(base) as other:
@@ -177,7 +228,12 @@ def test_neither_environment_nor_working_directory_lead_elsewhere(
         monkeypatch.setenv("MLOPS_WORKSPACE_ADDRESS", other.address)
         with client.start_run() as run:
             # MLflow remembers where it looked for a run's artifacts.
-            assert MlflowClient(client.workspace.mlflow_tracking_uri).list_artifacts(run.info.run_id) == []
+            assert (
+                MlflowClient(client.workspace.mlflow_tracking_uri).list_artifacts(
+                    run.info.run_id
+                )
+                == []
+            )
             client.log_artifact("a.txt")
     assert (place_of(run.info.artifact_uri, remote) / "a.txt").is_file()
     assert not list((base / client.project_name).rglob("a.txt"))
@@ -187,8 +243,15 @@ def test_clients_of_several_servers_do_not_meet(
     client: MLOpsClient, remote: RemoteServer, mlflow_server: Running, tmp_path: Path
 ) -> None:
     with short_base() as root, RemoteServer(root) as other_server:
-        config = {"tracking_uri": mlflow_server.url, "experiment_name": f"other-{client.project_name}"}
-        other = MLOpsClient(client.project_name, config, workspace_manager=WorkspaceManager(address=other_server.tcp))
+        config = {
+            "tracking_uri": mlflow_server.url,
+            "experiment_name": f"other-{client.project_name}",
+        }
+        other = MLOpsClient(
+            client.project_name,
+            config,
+            workspace_manager=WorkspaceManager(address=other_server.tcp),
+        )
         servers = {client: remote, other: other_server}
         assert other.workspace.root_path == client.workspace.root_path
 
@@ -214,7 +277,9 @@ def test_clients_of_several_servers_do_not_meet(
             logged = [*threads.map(in_thread, range(8)), *asyncio.run(in_tasks())]
         for i, (one, uri) in enumerate(logged):
             assert place_of(uri, servers[one]).read_text() == str(i)
-            assert not place_of(uri, remote if servers[one] is other_server else other_server).exists()
+            assert not place_of(
+                uri, remote if servers[one] is other_server else other_server
+            ).exists()
 
 
 def test_an_experiment_that_exists_keeps_its_own_place(
@@ -224,7 +289,9 @@ def test_an_experiment_that_exists_keeps_its_own_place(
     made = MlflowClient(mlflow_server.url).create_experiment(client.project_name)
     with client.start_run() as run:
         client.log_artifact("a.txt")
-    assert run.info.experiment_id == made and run.info.artifact_uri.startswith("mlflow-artifacts:/")
+    assert run.info.experiment_id == made and run.info.artifact_uri.startswith(
+        "mlflow-artifacts:/"
+    )
     assert not list(remote.base.rglob("a.txt"))
 
 
@@ -244,20 +311,31 @@ def test_a_database_of_ones_own_keeps_artifacts_with_the_server_too(
 ) -> None:
     Path("a.txt").write_text("a")
     config = {"tracking_uri": f"sqlite:///{tmp_path}/mine.db"}
-    own = MLOpsClient(client.project_name, config, workspace_manager=WorkspaceManager(address=remote.tcp))
+    own = MLOpsClient(
+        client.project_name,
+        config,
+        workspace_manager=WorkspaceManager(address=remote.tcp),
+    )
     with own.start_run() as run:
         own.log_artifact("a.txt")
     assert (place_of(run.info.artifact_uri, remote) / "a.txt").is_file()
     assert not remote.path.exists()
 
 
-def test_what_the_workspaces_server_says_is_told(client: MLOpsClient, remote: RemoteServer) -> None:
+def test_what_the_workspaces_server_says_is_told(
+    client: MLOpsClient, remote: RemoteServer
+) -> None:
     Path("a.txt").write_text("a")
     with client.start_run():
-        WorkspaceManager(address=remote.tcp).delete_workspace(client.project_name, force=True)
+        WorkspaceManager(address=remote.tcp).delete_workspace(
+            client.project_name, force=True
+        )
         with pytest.raises(MLOpsClientError, match="does not exist") as caught:
             client.log_artifact("a.txt")
-    assert (caught.value.operation, caught.value.component) == ("log_artifact", "workspace")
+    assert (caught.value.operation, caught.value.component) == (
+        "log_artifact",
+        "workspace",
+    )
     assert caught.value.details["reason"] == "WORKSPACE_NOT_FOUND"
 
 
@@ -265,14 +343,31 @@ def test_without_fsspec_no_experiment_is_made(
     client: MLOpsClient, mlflow_server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = toolkits._version
-    monkeypatch.setattr(toolkits, "_version", lambda package: None if package == "fsspec" else version(package))
-    with pytest.raises(MLOpsClientError, match=r"pip install 'mlops-workspace\[fs\]'") as caught, client.start_run():
+    monkeypatch.setattr(
+        toolkits,
+        "_version",
+        lambda package: None if package == "fsspec" else version(package),
+    )
+    with (
+        pytest.raises(
+            MLOpsClientError, match=r"pip install 'mlops-workspace\[fs\]'"
+        ) as caught,
+        client.start_run(),
+    ):
         pytest.fail("it began")
-    assert (caught.value.component, caught.value.details["reason"]) == ("mlflow", "TOOLKIT_MISSING")
-    assert MlflowClient(mlflow_server.url).get_experiment_by_name(client.project_name) is None
+    assert (caught.value.component, caught.value.details["reason"]) == (
+        "mlflow",
+        "TOOLKIT_MISSING",
+    )
+    assert (
+        MlflowClient(mlflow_server.url).get_experiment_by_name(client.project_name)
+        is None
+    )
 
 
-def test_a_file_of_the_same_name_is_not_the_workspaces(client: MLOpsClient, base: Path) -> None:
+def test_a_file_of_the_same_name_is_not_the_workspaces(
+    client: MLOpsClient, base: Path
+) -> None:
     (base / "outputs").mkdir(parents=True)
     (base / "outputs/model.pt").touch()
     client.workspace.root_path = base
@@ -285,13 +380,26 @@ def test_a_file_of_the_same_name_is_not_the_workspaces(client: MLOpsClient, base
 
 
 def test_runs_in_a_file_of_the_server_are_refused(remote: RemoteServer) -> None:
-    client = MLOpsClient("fraud", workspace_manager=WorkspaceManager(address=remote.tcp))
+    client = MLOpsClient(
+        "fraud", workspace_manager=WorkspaceManager(address=remote.tcp)
+    )
     for tracking in (None, {"tracking_uri": client.workspace.mlflow_tracking_uri}):
-        client = MLOpsClient("fraud", tracking, workspace_manager=WorkspaceManager(address=remote.tcp))
-        with pytest.raises(MLOpsClientError, match="mlflow_config") as caught, client.start_run():
+        client = MLOpsClient(
+            "fraud", tracking, workspace_manager=WorkspaceManager(address=remote.tcp)
+        )
+        with (
+            pytest.raises(MLOpsClientError, match="mlflow_config") as caught,
+            client.start_run(),
+        ):
             pytest.fail("it began")
-        assert (caught.value.operation, caught.value.component) == ("start_run", "workspace")
-        assert caught.value.details == {"reason": "WORKSPACE_NOT_LOCAL", "path": f"{remote.path}/fraud"}
+        assert (caught.value.operation, caught.value.component) == (
+            "start_run",
+            "workspace",
+        )
+        assert caught.value.details == {
+            "reason": "WORKSPACE_NOT_LOCAL",
+            "path": f"{remote.path}/fraud",
+        }
     assert not remote.path.exists()
 
 
@@ -307,26 +415,46 @@ def test_runs_in_a_file_of_the_server_are_refused(remote: RemoteServer) -> None:
     ],
 )
 def test_what_needs_the_directory_says_so(
-    call: Callable[[MLOpsClient], Any], remote: RemoteServer, directory: Path, monkeypatch: pytest.MonkeyPatch
+    call: Callable[[MLOpsClient], Any],
+    remote: RemoteServer,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(directory)
     Path("a.txt").touch()
-    client = MLOpsClient("fraud", workspace_manager=WorkspaceManager(address=remote.tcp))
+    client = MLOpsClient(
+        "fraud", workspace_manager=WorkspaceManager(address=remote.tcp)
+    )
     with pytest.raises(MLOpsClientError, match="mount its base directory") as caught:
         call(client)
     assert caught.value.component == "workspace"
-    assert caught.value.details == {"reason": "WORKSPACE_NOT_LOCAL", "path": f"{remote.path}/fraud"}
+    assert caught.value.details == {
+        "reason": "WORKSPACE_NOT_LOCAL",
+        "path": f"{remote.path}/fraud",
+    }
 
 
-def test_the_status_tells_what_can_be_known(client: MLOpsClient, remote: RemoteServer) -> None:
+def test_the_status_tells_what_can_be_known(
+    client: MLOpsClient, remote: RemoteServer
+) -> None:
     Path("a.txt").write_text("a")
     with client.start_run():
         client.log_artifact("a.txt")
     status = client.get_status()
-    assert status["workspace"]["file_count"] == status["components"]["mlflow"]["files"] == 1
+    assert (
+        status["workspace"]["file_count"]
+        == status["components"]["mlflow"]["files"]
+        == 1
+    )
     components = client.get_status(deep=True)["components"]
     assert components["mlflow"]["runs"] == 1
-    nothing = [components["dvc"]["tracked"], components["bentoml"]["bentos"], components["evidently"]["reports"]]
+    nothing = [
+        components["dvc"]["tracked"],
+        components["bentoml"]["bentos"],
+        components["evidently"]["reports"],
+    ]
     assert nothing == [None] * 3 and components["bentoml"]["models"] is None
-    default = MLOpsClient("other", workspace_manager=WorkspaceManager(address=remote.tcp))
+    default = MLOpsClient(
+        "other", workspace_manager=WorkspaceManager(address=remote.tcp)
+    )
     assert default.get_status(deep=True)["components"]["mlflow"]["runs"] is None

@@ -1,5 +1,5 @@
 """MLOps toolkits for project workspaces.
 
-This file makes `mlops` a regular package: one without it would lose against a directory ./mlops, which is where the
-default base directory ./mlops/workspace lies.
+This file makes `mlops` a regular package: one without it would lose against a directory
+./mlops, which is where the default base directory ./mlops/workspace lies.
 """

@@ -1,4 +1,6 @@
-"""The server of a base directory on this machine: found by its socket or its lock file, started where there is none."""
+"""The server of a base directory on this machine: found by its socket or its lock file,
+started where there is none.
+"""
 
 import hashlib
 import json
@@ -28,16 +30,19 @@ from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 __all__ = ["LocalServer", "check_address", "choose_server", "is_served_here"]
 
 ADDRESS_VARIABLE = "MLOPS_WORKSPACE_ADDRESS"
-# How long a server that was started here waits for another call before it leaves; as in "90s", "15m" or "12h". Short by
-# default, since a new one is there in a twentieth of a second, and tests that make a base each would leave one each.
+# How long a server that was started here waits for another call before it leaves; as in
+# "90s", "15m" or "12h". Short by default, since a new one is there in a twentieth of a
+# second, and tests that make a base each would leave one each.
 IDLE_TIMEOUT_VARIABLE = "MLOPS_WORKSPACE_IDLE_TIMEOUT"
 _IDLE_TIMEOUT = "1m"
 _START_S = 60.0
 _POLL_S = 0.02
-# A server that finds the base locked leaves with this; the one that holds the lock may be starting still, or leaving.
+# A server that finds the base locked leaves with this; the one that holds the lock may
+# be starting still, or leaving.
 _LOCKED_EXIT_CODE = 3
 _START_AGAIN_S = 0.5
-# The lock's holder on another host is started and answers by then, or cannot be reached from here.
+# The lock's holder on another host is started and answers by then, or cannot be reached
+# from here.
 _ELSEWHERE_S = 10.0
 # A server leaves with this if the base exists and can be read, but not written.
 _READ_ONLY_EXIT_CODE = 4
@@ -50,15 +55,21 @@ def choose_server(
     repo_root: str | os.PathLike[str] | None = None,
     address: str | None = None,
 ) -> "tuple[Server, Path | None]":
-    """The server that the arguments of WorkspaceManager mean, and its base directory if that is one of this machine,
-    which is then made. Asks no server.
+    """The server that the arguments of WorkspaceManager mean, and its base directory if
+    that is one of this machine, which is then made. Asks no server.
 
     Raises WorkspaceError FIELD_INVALID if the address is none.
     """
     given = address or os.environ.get(ADDRESS_VARIABLE)
     if given:
-        return FixedServer(check_address("address" if address else ADDRESS_VARIABLE, given)), None
-    base = Path(base_path) if base_path is not None else Path(repo_root or Path.cwd()) / "mlops" / "workspace"
+        return FixedServer(
+            check_address("address" if address else ADDRESS_VARIABLE, given)
+        ), None
+    base = (
+        Path(base_path)
+        if base_path is not None
+        else Path(repo_root or Path.cwd()) / "mlops" / "workspace"
+    )
     base = base.expanduser().absolute()
     # As it always was; where it cannot be made, the first call says why.
     with suppress(OSError):
@@ -68,8 +79,9 @@ def choose_server(
 
 @dataclass(frozen=True)
 class Lock:
-    """What a server writes into `<base>/.workspaced/lock` for those who look for it. That it stands there does not mean
-    that the server runs: only the kernel's lock does.
+    """What a server writes into `<base>/.workspaced/lock` for those who look for it.
+    That it stands there does not mean that the server runs: only the kernel's lock
+    does.
     """
 
     pid: int = 0
@@ -85,7 +97,12 @@ class Lock:
                 content = json.loads(file.read(_MAX_LOCK_BYTES))
                 owner = os.fstat(file.fileno()).st_uid
             addresses = [str(address) for address in content["addresses"]]
-            return cls(int(content.get("pid", 0)), str(content.get("host", "")), addresses, owner)
+            return cls(
+                int(content.get("pid", 0)),
+                str(content.get("host", "")),
+                addresses,
+                owner,
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return cls()
 
@@ -97,13 +114,25 @@ class Lock:
     @property
     def sockets(self) -> list[str]:
         """The Unix sockets' paths."""
-        return [address.removeprefix("unix:") for address in self.addresses if address.startswith("unix:")]
+        return [
+            address.removeprefix("unix:")
+            for address in self.addresses
+            if address.startswith("unix:")
+        ]
 
     def ports(self) -> list[str]:
         """Addresses that others than its own machine's users may reach."""
         if self.is_of_this_machine:
-            return [reachable(address, "localhost") for address in self.addresses if not address.startswith("unix:")]
-        return [reachable(address, self.host) for address in self.addresses if not is_local(address)]
+            return [
+                reachable(address, "localhost")
+                for address in self.addresses
+                if not address.startswith("unix:")
+            ]
+        return [
+            reachable(address, self.host)
+            for address in self.addresses
+            if not is_local(address)
+        ]
 
 
 def is_served_here(base: Path) -> bool:
@@ -123,7 +152,9 @@ def _lock_file(base: Path) -> Path:
 
 
 class LocalServer:
-    """The server of `base`. Thread-safe; any number of processes may look for it at once."""
+    """The server of `base`. Thread-safe; any number of processes may look for it at
+    once.
+    """
 
     may_move = True
 
@@ -131,12 +162,14 @@ class LocalServer:
         self._base = base
 
     def find(self, to_change: bool = False) -> str:
-        """Returns the address of a server that accepts connections, after starting one if need be.
+        """Returns the address of a server that accepts connections, after starting one
+        if need be.
 
-        Where the base cannot be written it is one that only reads, unless one is needed `to_change` something.
+        Where the base cannot be written it is one that only reads, unless one is needed
+        `to_change` something.
 
-        Raises WorkspaceError if none can be started, if the one there is cannot be reached from here, or if it is that
-        of a user who is not trusted.
+        Raises WorkspaceError if none can be started, if the one there is cannot be
+        reached from here, or if it is that of a user who is not trusted.
         """
         if address := self._find_running():
             return address
@@ -158,20 +191,26 @@ class LocalServer:
 
     def may_be_at(self, address: str) -> bool:
         """Returns False if the socket is no longer there."""
-        return not address.startswith("unix:") or os.path.exists(address.removeprefix("unix:"))
+        return not address.startswith("unix:") or os.path.exists(
+            address.removeprefix("unix:")
+        )
 
     def _find_running(self) -> str | None:
         below = _socket_below(self._base)
         if self._accepts(below):
             return f"unix:{below}"
-        # A lock file may be the copy of another base's: what listens there must say that it serves this one.
+        # A lock file may be the copy of another base's: what listens there must say
+        # that it serves this one.
         for path in Lock.read(_lock_file(self._base)).sockets:
             if path != below and self._accepts(path) and self._serves(f"unix:{path}"):
                 return f"unix:{path}"
         return None
 
     def _accepts(self, path: str) -> bool:
-        """Whether a server that may be used listens there. Raises WorkspaceError if it is somebody else's."""
+        """Whether a server that may be used listens there.
+
+        Raises WorkspaceError if it is somebody else's.
+        """
         try:
             user = peer.connect(path)
         except OSError:
@@ -187,13 +226,19 @@ class LocalServer:
         return False
 
     def _find_by_port(self) -> str | None:
-        """The server that holds the lock, of another user or on another host, where others may reach it."""
+        """The server that holds the lock, of another user or on another host, where
+        others may reach it.
+        """
         lock = Lock.read(_lock_file(self._base))
         for port in lock.ports():
             if not peer.is_trusted(lock.owner):
                 raise peer.untrusted(str(self._base), lock.owner)
             # On another host the base may have another path.
-            if self._serves(port) if lock.is_of_this_machine else _info_of(port) is not None:
+            if (
+                self._serves(port)
+                if lock.is_of_this_machine
+                else _info_of(port) is not None
+            ):
                 return port
         return None
 
@@ -202,20 +247,29 @@ class LocalServer:
         elsewhere = time.monotonic() + _ELSEWHERE_S
         while True:
             log = self._base / ".workspaced" / "log"
-            with _Attempt(self._base, "--log-calls", "errors", "--log-file", str(log)) as attempt:
+            with _Attempt(
+                self._base, "--log-calls", "errors", "--log-file", str(log)
+            ) as attempt:
                 again = time.monotonic() + _START_AGAIN_S
-                while attempt.runs() or (attempt.code() == _LOCKED_EXIT_CODE and time.monotonic() < again):
+                while attempt.runs() or (
+                    attempt.code() == _LOCKED_EXIT_CODE and time.monotonic() < again
+                ):
                     if address := self._find_running():
                         return address
                     if time.monotonic() > deadline:
-                        raise self._failure(f"it does not answer after {_START_S:.0f} s")
+                        raise self._failure(
+                            f"it does not answer after {_START_S:.0f} s"
+                        )
                     time.sleep(_POLL_S)
                 if attempt.code() == _LOCKED_EXIT_CODE:
                     if address := self._find_by_port():
                         return address
                     lock = Lock.read(_lock_file(self._base))
-                    # Whoever holds it may be about to begin, or to end: but not where its socket is there already.
-                    if locked_out or time.monotonic() > (deadline if lock.is_of_this_machine else elsewhere):
+                    # Whoever holds it may be about to begin, or to end: but not where
+                    # its socket is there already.
+                    if locked_out or time.monotonic() > (
+                        deadline if lock.is_of_this_machine else elsewhere
+                    ):
                         raise self._unreachable(lock, attempt.sentence())
                 elif attempt.code() == _READ_ONLY_EXIT_CODE:
                     raise _CannotWrite(attempt.sentence())
@@ -252,13 +306,18 @@ class LocalServer:
     def _failure(self, why: str) -> WorkspaceError:
         log = self._base / ".workspaced" / "log"
         return errors.unavailable(
-            f"No server for {self._base} can be started: {why}", base_path=str(self._base), log_file=str(log)
+            f"No server for {self._base} can be started: {why}",
+            base_path=str(self._base),
+            log_file=str(log),
         )
 
     # --- A base that cannot be written ---
 
     def _find_reader(self) -> str | None:
-        """The server that this user has for reading. It lives on for a while where the base can be written again."""
+        """The server that this user has for reading.
+
+        It lives on for a while where the base can be written again.
+        """
         with suppress(OSError):
             path = _reader_socket(self._base)
             if peer.connect(path) == os.geteuid() and self._serves(f"unix:{path}"):
@@ -286,13 +345,17 @@ class _CannotWrite(Exception):
 
 
 def _reader_socket(base: Path) -> str:
-    """Where a server that only reads listens: outside of the base, in a directory of this user's alone."""
+    """Where a server that only reads listens: outside of the base, in a directory of
+    this user's alone.
+    """
     real = os.path.realpath(base)
     info = os.stat(real)
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     usable = runtime.startswith("/") and len(os.fsencode(runtime)) < 60
     directory = f"{runtime}/workspaced" if usable else f"/tmp/workspaced-{os.geteuid()}"
-    name = hashlib.sha256(b"read-only %d %d %s" % (info.st_dev, info.st_ino, os.fsencode(real))).hexdigest()[:16]
+    name = hashlib.sha256(
+        b"read-only %d %d %s" % (info.st_dev, info.st_ino, os.fsencode(real))
+    ).hexdigest()[:16]
     return f"{directory}/{name}.sock"
 
 
@@ -300,7 +363,9 @@ def _info_of(address: str) -> pb.ServerInfo | None:
     """What the server there says of itself; None if it does not answer."""
     channel = open_channel(address)
     try:
-        return WorkspaceServiceStub(channel).GetServerInfo(pb.GetServerInfoRequest(), timeout=_INFO_S)
+        return WorkspaceServiceStub(channel).GetServerInfo(
+            pb.GetServerInfoRequest(), timeout=_INFO_S
+        )
     except grpc.RpcError:
         return None
     finally:
@@ -308,17 +373,23 @@ def _info_of(address: str) -> pb.ServerInfo | None:
 
 
 class _Attempt:
-    """A server that was told to start: it outlives this process, in a session of its own."""
+    """A server that was told to start: it outlives this process, in a session of its
+    own.
+    """
 
     def __init__(self, base: Path, *options: str) -> None:
         self._output = _unnamed_file()
         idle_timeout = os.environ.get(IDLE_TIMEOUT_VARIABLE) or _IDLE_TIMEOUT
         try:
-            self._process = _run(["--base", str(base), "--idle-timeout", idle_timeout, *options], self._output)
+            self._process = _run(
+                ["--base", str(base), "--idle-timeout", idle_timeout, *options],
+                self._output,
+            )
         except BaseException:
             self._output.close()
             raise
-        # Nobody else waits for it when it leaves, and a process that has ended stays until somebody does.
+        # Nobody else waits for it when it leaves, and a process that has ended stays
+        # until somebody does.
         threading.Thread(target=self._process.wait, daemon=True).start()
 
     def __enter__(self) -> Self:
@@ -343,7 +414,10 @@ class _Attempt:
                 f"the C library of this system is older than workspaced needs; take Debian 12 or newer, or set "
                 f"{ADDRESS_VARIABLE} to a server that runs elsewhere ({text.splitlines()[0]})"
             )
-        return text.removeprefix("workspaced: ") or f"it ended with {self._process.returncode}"
+        return (
+            text.removeprefix("workspaced: ")
+            or f"it ended with {self._process.returncode}"
+        )
 
 
 def _run(arguments: Sequence[str], output: IO[bytes]) -> "subprocess.Popen[bytes]":
@@ -355,18 +429,28 @@ def _run(arguments: Sequence[str], output: IO[bytes]) -> "subprocess.Popen[bytes
             stderr=output,
             cwd="/",
             # What gRPC should say here is not what it should say there.
-            env={name: value for name, value in os.environ.items() if not name.startswith("GRPC_")},
+            env={
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith("GRPC_")
+            },
             start_new_session=True,
         )
     except OSError as error:
         # The system says so of a program whose loader it does not have.
         no_loader = isinstance(error, FileNotFoundError) and BINARY.exists()
-        why = "this system has no GNU C library, which it needs" if no_loader else error.strerror
+        why = (
+            "this system has no GNU C library, which it needs"
+            if no_loader
+            else error.strerror
+        )
         raise errors.unavailable(f"{BINARY} cannot be run: {why}") from error
 
 
 def _unnamed_file() -> IO[bytes]:
-    """A file in memory: there may be no directory for temporary ones that can be written."""
+    """A file in memory: there may be no directory for temporary ones that can be
+    written.
+    """
     if hasattr(os, "memfd_create"):
         with suppress(OSError):  # Not every sandbox allows it.
             return os.fdopen(os.memfd_create("workspaced"), "w+b")

@@ -11,11 +11,13 @@
 
 namespace mlops::base {
 
-// The nanoseconds since 1970, in decimal and exact: a file may have a time that no 64 bits hold.
+// The nanoseconds since 1970, in decimal and exact: a file may have a time that
+// no 64 bits hold.
 inline std::string DecimalNanos(absl::Time time) {
   constexpr int64_t kNanosPerSecond = 1'000'000'000;
   const int64_t seconds = absl::ToUnixSeconds(time);
-  const int64_t nanos = absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds));
+  const int64_t nanos =
+      absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds));
   if (seconds > -kNanosPerSecond && seconds < kNanosPerSecond * 9)
     return absl::StrCat(seconds * kNanosPerSecond + nanos);
   std::ostringstream text;

@@ -21,21 +21,28 @@ std::string Echo(absl::string_view value, size_t max_bytes) {
   while (!value.empty()) {
     char32_t ignored;
     size_t length = DecodeUtf8(value, &ignored);
-    const bool printable = length > 1 || (length == 1 && value[0] >= 0x20 && value[0] != 0x7f);
+    const bool printable =
+        length > 1 || (length == 1 && value[0] >= 0x20 && value[0] != 0x7f);
     if (length == 0) length = 1;
     const std::string piece =
-        printable ? std::string(value.substr(0, length)) : absl::CHexEscape(std::string(value.substr(0, length)));
-    if (echo.size() + piece.size() + 3 > max_bytes) return absl::StrCat(echo, "...");
+        printable ? std::string(value.substr(0, length))
+                  : absl::CHexEscape(std::string(value.substr(0, length)));
+    if (echo.size() + piece.size() + 3 > max_bytes)
+      return absl::StrCat(echo, "...");
     echo += piece;
     value.remove_prefix(length);
   }
   return echo;
 }
 
-absl::Status MakeError(absl::StatusCode code, absl::string_view message, ErrorInfo info) {
-  nlohmann::json payload = {{"reason", std::move(info.reason)}, {"metadata", nlohmann::json::object()}};
-  for (const auto& [key, value] : info.metadata) payload["metadata"][key] = Echo(value);
-  if (info.retry_delay) payload["retry_ms"] = absl::ToInt64Milliseconds(*info.retry_delay);
+absl::Status MakeError(absl::StatusCode code, absl::string_view message,
+                       ErrorInfo info) {
+  nlohmann::json payload = {{"reason", std::move(info.reason)},
+                            {"metadata", nlohmann::json::object()}};
+  for (const auto& [key, value] : info.metadata)
+    payload["metadata"][key] = Echo(value);
+  if (info.retry_delay)
+    payload["retry_ms"] = absl::ToInt64Milliseconds(*info.retry_delay);
   absl::Status status(code, std::string(message));
   status.SetPayload(kPayloadUrl, absl::Cord(payload.dump()));
   return status;
@@ -44,15 +51,19 @@ absl::Status MakeError(absl::StatusCode code, absl::string_view message, ErrorIn
 std::optional<ErrorInfo> GetErrorInfo(const absl::Status& status) {
   const auto payload = status.GetPayload(kPayloadUrl);
   if (!payload) return std::nullopt;
-  const auto json = nlohmann::json::parse(std::string(*payload), nullptr, /*allow_exceptions=*/false);
+  const auto json = nlohmann::json::parse(std::string(*payload), nullptr,
+                                          /*allow_exceptions=*/false);
   if (!json.is_object()) return std::nullopt;
-  ErrorInfo info{.reason = json.value("reason", ""),
-                 .metadata = json.value("metadata", std::map<std::string, std::string>())};
-  if (json.contains("retry_ms")) info.retry_delay = absl::Milliseconds(json["retry_ms"].get<int64_t>());
+  ErrorInfo info{
+      .reason = json.value("reason", ""),
+      .metadata = json.value("metadata", std::map<std::string, std::string>())};
+  if (json.contains("retry_ms"))
+    info.retry_delay = absl::Milliseconds(json["retry_ms"].get<int64_t>());
   return info;
 }
 
-absl::Status WithMetadata(absl::Status status, absl::string_view key, absl::string_view value) {
+absl::Status WithMetadata(absl::Status status, absl::string_view key,
+                          absl::string_view value) {
   auto info = GetErrorInfo(status);
   if (!info || !info->metadata.emplace(key, value).second) return status;
   return MakeError(status.code(), status.message(), *std::move(info));

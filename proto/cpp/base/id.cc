@@ -11,13 +11,17 @@ namespace mlops::base {
 
 std::string RandomId() {
   thread_local absl::BitGen bits;
-  return absl::StrFormat("%016x%016x", absl::Uniform<uint64_t>(bits), absl::Uniform<uint64_t>(bits));
+  return absl::StrFormat("%016x%016x", absl::Uniform<uint64_t>(bits),
+                         absl::Uniform<uint64_t>(bits));
 }
 
 std::string HashHex(absl::string_view data, size_t digits) {
   unsigned char digest[SHA256_DIGEST_LENGTH];
-  SHA256(reinterpret_cast<const unsigned char*>(data.data()), data.size(), digest);
-  return absl::BytesToHexString({reinterpret_cast<const char*>(digest), sizeof(digest)}).substr(0, digits);
+  SHA256(reinterpret_cast<const unsigned char*>(data.data()), data.size(),
+         digest);
+  return absl::BytesToHexString(
+             {reinterpret_cast<const char*>(digest), sizeof(digest)})
+      .substr(0, digits);
 }
 
 }  // namespace mlops::base

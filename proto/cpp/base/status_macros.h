@@ -8,7 +8,8 @@
 
 // The installed Abseil has no status macros; these are the usual two.
 
-// Returns from the enclosing function with the status of `expr` unless it is OK.
+// Returns from the enclosing function with the status of `expr` unless it is
+// OK.
 #define RETURN_IF_ERROR(expr)                                     \
   do {                                                            \
     if (absl::Status mlops_status = (expr); !mlops_status.ok()) { \
@@ -16,8 +17,10 @@
     }                                                             \
   } while (false)
 
-// Declares or assigns `lhs` from the value of the StatusOr `expr`, or returns its status.
-#define ASSIGN_OR_RETURN(lhs, expr) MLOPS_ASSIGN_OR_RETURN_(MLOPS_CONCAT_(mlops_status_or_, __LINE__), lhs, expr)
+// Declares or assigns `lhs` from the value of the StatusOr `expr`, or returns
+// its status.
+#define ASSIGN_OR_RETURN(lhs, expr) \
+  MLOPS_ASSIGN_OR_RETURN_(MLOPS_CONCAT_(mlops_status_or_, __LINE__), lhs, expr)
 
 #define MLOPS_ASSIGN_OR_RETURN_(result, lhs, expr)     \
   auto result = (expr);                                \

@@ -8,20 +8,27 @@
 namespace mlops::base {
 
 size_t DecodeUtf8(absl::string_view text, char32_t* code_point) {
-  const auto byte = [text](size_t i) { return static_cast<unsigned char>(text[i]); };
+  const auto byte = [text](size_t i) {
+    return static_cast<unsigned char>(text[i]);
+  };
   const unsigned char first = byte(0);
   if (first < 0x80) {
     *code_point = first;
     return 1;
   }
-  const size_t length = first < 0xC2 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF5 ? 4 : 0;
+  const size_t length = first < 0xC2   ? 0
+                        : first < 0xE0 ? 2
+                        : first < 0xF0 ? 3
+                        : first < 0xF5 ? 4
+                                       : 0;
   if (length == 0 || length > text.size()) return 0;
   char32_t value = first & (0x7F >> length);
   for (size_t i = 1; i < length; ++i) {
     if ((byte(i) & 0xC0) != 0x80) return 0;
     value = value << 6 | (byte(i) & 0x3F);
   }
-  const bool overlong = (length == 3 && value < 0x800) || (length == 4 && value < 0x10000);
+  const bool overlong =
+      (length == 3 && value < 0x800) || (length == 4 && value < 0x10000);
   const bool surrogate = value >= 0xD800 && value < 0xE000;
   if (overlong || surrogate || value > 0x10FFFF) return 0;
   *code_point = value;
@@ -34,7 +41,8 @@ std::string PathText(absl::string_view path) {
   while (!path.empty()) {
     const size_t length = DecodeUtf8(path, &ignored);
     if (length == 0) {
-      absl::StrAppendFormat(&text, "\\x%02x", static_cast<unsigned char>(path[0]));
+      absl::StrAppendFormat(&text, "\\x%02x",
+                            static_cast<unsigned char>(path[0]));
     } else {
       absl::StrAppend(&text, path.substr(0, length));
     }

@@ -13,20 +13,39 @@ SLOW_READERS = 64
 
 
 def run_artifacts(bench: Bench) -> tuple[str, list[Row]]:
-    """One server keeps its files on the disk that is measured, one in memory, where a sync takes no time."""
+    """One server keeps its files on the disk that is measured, one in memory, where a
+    sync takes no time.
+    """
     with contextlib.ExitStack() as stack:
-        memory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlops-bench-", dir="/dev/shm")))
+        memory = Path(
+            stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="mlops-bench-", dir="/dev/shm")
+            )
+        )
         port = free_port()
-        disk = stack.enter_context(workspaced(bench, bench.work / "artifacts", "--listen", f"127.0.0.1:{port}"))
+        disk = stack.enter_context(
+            workspaced(bench, bench.work / "artifacts", "--listen", f"127.0.0.1:{port}")
+        )
         ram = stack.enter_context(workspaced(bench, memory / "b"))
         bench.rows("rpc_bench", disk.target("model"), "--prepare")
         empty_port = free_port()
         socket = f"unix:{bench.work}/empty.socket"
-        command = [bench.program("empty_server"), f"{socket},127.0.0.1:{empty_port}", disk.address, "project-000000"]
+        command = [
+            bench.program("empty_server"),
+            f"{socket},127.0.0.1:{empty_port}",
+            disk.address,
+            "project-000000",
+        ]
         stack.enter_context(running(command, socket))
         empty_tcp, disk_tcp = f"127.0.0.1:{empty_port}", f"127.0.0.1:{port}"
-        rows = measure_transfers(bench, [("empty", socket), ("disk", disk.address), ("memory", ram.address)], "unix")
-        rows += measure_transfers(bench, [("empty", empty_tcp), ("disk", disk_tcp)], "tcp")
+        rows = measure_transfers(
+            bench,
+            [("empty", socket), ("disk", disk.address), ("memory", ram.address)],
+            "unix",
+        )
+        rows += measure_transfers(
+            bench, [("empty", empty_tcp), ("disk", disk_tcp)], "tcp"
+        )
         rows += measure_by_path(bench, disk.address)
         rows += measure_small(bench, socket, disk.address)
         rows += measure_syncs(bench)
@@ -34,7 +53,9 @@ def run_artifacts(bench: Bench) -> tuple[str, list[Row]]:
     return artifacts_text(bench, rows), rows
 
 
-def measure_transfers(bench: Bench, sides: list[tuple[str, str]], network: str) -> list[Row]:
+def measure_transfers(
+    bench: Bench, sides: list[tuple[str, str]], network: str
+) -> list[Row]:
     size = bench.sizes.artifact_bytes
     local = bench.work / "local"
     local.write_bytes(b"")
@@ -56,20 +77,35 @@ def measure_transfers(bench: Bench, sides: list[tuple[str, str]], network: str) 
         plain = [("plain", first[1])] if work in ("download", "upload") else []
         if work == "upload":
             plain.append(("written", first[1]))
-        for number in range(-1, bench.sizes.artifact_rounds):  # The first is to warm up.
+        # The first is to warm up.
+        for number in range(-1, bench.sizes.artifact_rounds):
             for target, address in rotated([*plain, first, *others], number):
                 mode = {"plain": f"plain-{work}", "written": "write"}.get(target, work)
                 further = [bench.work / "written"] if target == "written" else []
-                [row] = bench.rows("artifact_bench", mode, address, "project-000000", *args, *further)
+                [row] = bench.rows(
+                    "artifact_bench", mode, address, "project-000000", *args, *further
+                )
                 if number >= 0:
-                    rows.append(row | {"work": work, "network": network, "target": target, "round": number})
+                    rows.append(
+                        row
+                        | {
+                            "work": work,
+                            "network": network,
+                            "target": target,
+                            "round": number,
+                        }
+                    )
     for file in (local, bench.work / "target", bench.work / "written"):
         file.unlink(missing_ok=True)
     return rows
 
 
 def measure_by_path(bench: Bench, address: str) -> list[Row]:
-    size, source, target = bench.sizes.artifact_bytes, bench.work / "local", bench.work / "target"
+    size, source, target = (
+        bench.sizes.artifact_bytes,
+        bench.work / "local",
+        bench.work / "target",
+    )
     with source.open("wb") as file:
         for _ in range(size >> 20):
             file.write(os.urandom(1 << 20))
@@ -81,7 +117,9 @@ def measure_by_path(bench: Bench, address: str) -> list[Row]:
     rows: list[Row] = []
     for number in range(-1, bench.sizes.artifact_rounds):  # The first is to warm up.
         for mode, _ in rotated([(mode, address) for mode in sides], number):
-            [row] = bench.rows("artifact_bench", mode, address, "project-000000", *sides[mode])
+            [row] = bench.rows(
+                "artifact_bench", mode, address, "project-000000", *sides[mode]
+            )
             if number >= 0:
                 rows.append(row | {"work": "by path", "target": mode, "round": number})
     for file_ in (source, target):
@@ -98,9 +136,26 @@ def rotated(sides: list[tuple[str, str]], number: int) -> list[tuple[str, str]]:
 def measure_small(bench: Bench, empty: str, ours: str) -> list[Row]:
     rows: list[Row] = []
     for number in range(min(bench.sizes.artifact_rounds, 3)):
-        for target, mode, address in (("empty", "plain-small", empty), ("disk", "small", ours)):
-            [row] = bench.rows("artifact_bench", mode, address, "project-000000", bench.sizes.small_files)
-            rows.append(row | {"work": "small", "network": "unix", "target": target, "round": number})
+        for target, mode, address in (
+            ("empty", "plain-small", empty),
+            ("disk", "small", ours),
+        ):
+            [row] = bench.rows(
+                "artifact_bench",
+                mode,
+                address,
+                "project-000000",
+                bench.sizes.small_files,
+            )
+            rows.append(
+                row
+                | {
+                    "work": "small",
+                    "network": "unix",
+                    "target": target,
+                    "round": number,
+                }
+            )
     return rows
 
 
@@ -117,23 +172,43 @@ def measure_syncs(bench: Bench) -> list[Row]:
             written = time.perf_counter()
             os.fsync(file.fileno())
             end = time.perf_counter()
-        rows.append({"work": "fsync", "round": number, "write_seconds": written - start, "seconds": end - written})
+        rows.append(
+            {
+                "work": "fsync",
+                "round": number,
+                "write_seconds": written - start,
+                "seconds": end - written,
+            }
+        )
     (bench.work / "synced").unlink()
     return rows
 
 
 def peak_kib(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
+    return int(
+        next(
+            line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")
+        )
+    )
 
 
 def measure_slow_readers(bench: Bench) -> list[Row]:
-    """A server of its own, which has done nothing else: what it took at most is never given back."""
+    """A server of its own, which has done nothing else: what it took at most is never
+    given back.
+    """
     with workspaced(bench, bench.work / "slow") as server:
         size = bench.sizes.artifact_bytes
         bench.rows("artifact_bench", "download", server.address, "project-000000", size)
         idle = peak_kib(server.process.pid)
-        command = [bench.program("artifact_bench"), "slow", server.address, "project-000000", SLOW_READERS, size]
+        command = [
+            bench.program("artifact_bench"),
+            "slow",
+            server.address,
+            "project-000000",
+            SLOW_READERS,
+            size,
+        ]
         with running(command, server.address):
             time.sleep(2)  # Until buffers are full.
             peak = peak_kib(server.process.pid)
@@ -165,7 +240,8 @@ PATHS = {
 def artifacts_text(bench: Bench, rows: list[Row]) -> str:
     transfers = [row for row in rows if row["work"] in WORKS]
     by_path, small, syncs, [slow] = (
-        [row for row in rows if row["work"] == work] for work in ("by path", "small", "fsync", "slow")
+        [row for row in rows if row["work"] == work]
+        for work in ("by path", "small", "fsync", "slow")
     )
     peak_mib, idle_mib = slow["peak_kib"] / 1024, slow["idle_kib"] / 1024
     return "\n\n".join(
@@ -192,15 +268,29 @@ def mib_per_second(group: list[Row]) -> float:
 
 def transfers_table(rows: list[Row]) -> str:
     lines = []
-    for (work, network, target), group in grouped(rows, "work", "network", "target").items():
+    for (work, network, target), group in grouped(
+        rows, "work", "network", "target"
+    ).items():
         of_empty = ratio(speed, rows, target, "empty", work=work, network=network)
-        lines.append([WORKS[str(work)], network, NAMES[str(target)], f"{mib_per_second(group):,.0f}", of_empty])
+        lines.append(
+            [
+                WORKS[str(work)],
+                network,
+                NAMES[str(target)],
+                f"{mib_per_second(group):,.0f}",
+                of_empty,
+            ]
+        )
     return table(["", "over", "by", "MiB/s", "of empty"], lines)
 
 
 def by_path_table(rows: list[Row]) -> str:
     lines = [
-        [PATHS[str(target)], f"{mib_per_second(group):,.0f}", ratio(speed, rows, target, "copy")]
+        [
+            PATHS[str(target)],
+            f"{mib_per_second(group):,.0f}",
+            ratio(speed, rows, target, "copy"),
+        ]
         for (target,), group in grouped(rows, "target").items()
     ]
     return table(["by", "MiB/s", "of `cp`"], lines)
@@ -210,7 +300,9 @@ def small_table(rows: list[Row]) -> str:
     lines = []
     for (target,), group in grouped(rows, "target").items():
         rate = median(row["number"] / row["seconds"] for row in group)
-        lines.append([NAMES[str(target)], f"{rate:,.0f}", ratio(speed, rows, target, "empty")])
+        lines.append(
+            [NAMES[str(target)], f"{rate:,.0f}", ratio(speed, rows, target, "empty")]
+        )
     return table(["by", "files/s", "of empty"], lines)
 
 
@@ -218,7 +310,12 @@ def of_both(transfers: list[Row]) -> str:
     """What an upload takes of what its two halves take apart."""
     ratios = []
     for group in grouped(
-        [row for row in transfers if row["work"] == "upload" and row["network"] == "unix"], "round"
+        [
+            row
+            for row in transfers
+            if row["work"] == "upload" and row["network"] == "unix"
+        ],
+        "round",
     ).values():
         seconds = {row["target"]: row["seconds"] for row in group}
         ratios.append(seconds["disk"] / (seconds["empty"] + seconds["written"]))

@@ -1,4 +1,6 @@
-"""Get, Ensure and List against a server that does nothing; changes against the bare system calls."""
+"""Get, Ensure and List against a server that does nothing; changes against the bare
+system calls.
+"""
 
 import contextlib
 import subprocess
@@ -8,18 +10,32 @@ from subjects.harness import Bench, running, workspaced
 
 
 def measure_calls(bench: Bench, method: str) -> list[Row]:
-    """Of our servers one logs every call, as by default, and one none: the empty server does not log either."""
+    """Of our servers one logs every call, as by default, and one none: the empty server
+    does not log either.
+    """
     with contextlib.ExitStack() as stack:
         ours = {
-            name: stack.enter_context(workspaced(bench, bench.work / name.replace(" ", "-"), "--log-calls", calls))
+            name: stack.enter_context(
+                workspaced(
+                    bench, bench.work / name.replace(" ", "-"), "--log-calls", calls
+                )
+            )
             for name, calls in (("no log", "off"), ("with log", "all"))
         }
         model = ours["no log"]
         bench.rows("rpc_bench", model.target("model"), "--prepare")
         address = f"unix:{bench.work}/empty.socket"
-        command = [bench.program("empty_server"), address, model.address, "project-000000"]
+        command = [
+            bench.program("empty_server"),
+            address,
+            model.address,
+            "project-000000",
+        ]
         empty = stack.enter_context(running(command, address))
-        targets = [empty.target("empty"), *(server.target(name) for name, server in ours.items())]
+        targets = [
+            empty.target("empty"),
+            *(server.target(name) for name, server in ours.items()),
+        ]
         sizes = ["--rounds", bench.sizes.rounds, "--round-ms", bench.sizes.round_ms]
         return bench.rows("rpc_bench", *targets, "--method", method, *sizes)
 
@@ -29,7 +45,9 @@ def calls_table(method: str, rows: list[Row]) -> str:
     for (depth, target), group in grouped(rows, "depth", "target").items():
         cells = [
             depth,
-            {"empty": "empty handler", "no log": "workspaced, --log-calls off"}.get(target, "workspaced"),
+            {"empty": "empty handler", "no log": "workspaced, --log-calls off"}.get(
+                target, "workspaced"
+            ),
             f"{median(per_second(row) for row in group):,.0f}",
             ratio(per_second, rows, target, "empty", depth=depth),
             f"{median(cpu_us(row) for row in group):.1f}",
@@ -38,7 +56,16 @@ def calls_table(method: str, rows: list[Row]) -> str:
             f"{median(row['p99_us'] for row in group):,.0f}",
         ]
         lines.append(cells)
-    head = ["depth", f"{method} by", "calls/s", "of empty", "server CPU µs/call", "of empty", "p50 µs", "p99 µs"]
+    head = [
+        "depth",
+        f"{method} by",
+        "calls/s",
+        "of empty",
+        "server CPU µs/call",
+        "of empty",
+        "p50 µs",
+        "p99 µs",
+    ]
     return table(head, lines)
 
 
@@ -55,28 +82,65 @@ def run_ensure(bench: Bench) -> tuple[str, list[Row]]:
 def run_list(bench: Bench) -> tuple[str, list[Row]]:
     count = bench.sizes.workspaces[-1]
     base = bench.work / f"tree-{count}"
-    subprocess.run([bench.program("many_workspaces"), "make", base, str(count)], check=True)
+    subprocess.run(
+        [bench.program("many_workspaces"), "make", base, str(count)], check=True
+    )
     sizes = ["--rounds", bench.sizes.rounds, "--round-ms", 4 * bench.sizes.round_ms]
     with workspaced(bench, base) as server:
         address = f"unix:{bench.work}/empty.socket"
-        command = [bench.program("empty_server"), address, server.address, "project-000000"]
+        command = [
+            bench.program("empty_server"),
+            address,
+            server.address,
+            "project-000000",
+        ]
         with running(command, address) as empty:
             targets = [empty.target("empty"), server.target("with log")]
-            rows = bench.rows("rpc_bench", *targets, "--method", "list", "--depths", "1,8", *sizes)
-        rows += bench.rows("rpc_bench", server.target("with log"), "--method", "filter", "--depths", "1", *sizes)
-    pages = calls_table(f"a page of 1,000 of {count:,}", [row for row in rows if row["method"] == "list"])
+            rows = bench.rows(
+                "rpc_bench", *targets, "--method", "list", "--depths", "1,8", *sizes
+            )
+        rows += bench.rows(
+            "rpc_bench",
+            server.target("with log"),
+            "--method",
+            "filter",
+            "--depths",
+            "1",
+            *sizes,
+        )
+    pages = calls_table(
+        f"a page of 1,000 of {count:,}",
+        [row for row in rows if row["method"] == "list"],
+    )
     filtered = [row for row in rows if row["method"] == "filter"]
     milliseconds = median(row["p50_us"] for row in filtered) / 1e3
-    return f"{pages}\n\nThe first page of those that match a filter, of {count:,}: {milliseconds:.1f} ms.", rows
+    return (
+        f"{pages}\n\nThe first page of those that match a filter, of {count:,}: {milliseconds:.1f} ms.",
+        rows,
+    )
 
 
 def run_commit(bench: Bench) -> tuple[str, list[Row]]:
     base = bench.work / "commit-server"
     with workspaced(bench, base) as server:
-        sizes = ["--rounds", bench.sizes.rounds, "--round-ms", bench.sizes.commit_round_ms]
-        rows = bench.rows("commit_bench", "--dir", bench.work / "commit", "--server", server.address, *sizes)
+        sizes = [
+            "--rounds",
+            bench.sizes.rounds,
+            "--round-ms",
+            bench.sizes.commit_round_ms,
+        ]
+        rows = bench.rows(
+            "commit_bench",
+            "--dir",
+            bench.work / "commit",
+            "--server",
+            server.address,
+            *sizes,
+        )
     lines = []
-    for (method, threads, target), group in sorted(grouped(rows, "method", "threads", "target").items()):
+    for (method, threads, target), group in sorted(
+        grouped(rows, "method", "threads", "target").items()
+    ):
         cells = [
             method,
             threads,

@@ -34,11 +34,22 @@ def cpu_us(row: Row) -> float:
     return 1e6 * row["server_cpu_seconds"] / row["calls"]
 
 
-def ratio(figure: Callable[[Row], float], rows: list[Row], target: str, yardstick: str, **where: object) -> str:
-    """The median of the ratios within each round, whose sides were measured a moment apart; quartiles in brackets."""
+def ratio(
+    figure: Callable[[Row], float],
+    rows: list[Row],
+    target: str,
+    yardstick: str,
+    **where: object,
+) -> str:
+    """The median of the ratios within each round, whose sides were measured a moment
+    apart; quartiles in brackets.
+    """
     if target == yardstick:
         return "1"
-    rounds = grouped([row for row in rows if all(row[key] == value for key, value in where.items())], "round")
+    rounds = grouped(
+        [row for row in rows if all(row[key] == value for key, value in where.items())],
+        "round",
+    )
     ratios = []
     for group in rounds.values():
         figures = {row["target"]: figure(row) for row in group}

@@ -20,7 +20,9 @@ TOOLKITS = REPO / ".toolkits/bin/python"
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured: rounds of each kind, their length, and the numbers of workspaces to start with."""
+    """How much is measured: rounds of each kind, their length, and the numbers of
+    workspaces to start with.
+    """
 
     rounds: int
     round_ms: int
@@ -88,13 +90,17 @@ class Bench:
     def rows(self, program: str, *args: object) -> list[Row]:
         """Runs one of the programs; what it prints is a JSON object a line."""
         command = [self.program(program), *map(str, args)]
-        lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+        lines = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout.splitlines()
         return [json.loads(line) for line in lines]
 
 
 @dataclass(frozen=True)
 class Running:
-    """A server, and how long it took from its start to its first line, with which it says that it serves."""
+    """A server, and how long it took from its start to its first line, with which it
+    says that it serves.
+    """
 
     process: subprocess.Popen[str]
     address: str
@@ -106,7 +112,9 @@ class Running:
 
 @contextlib.contextmanager
 def running(command: list[object], address: str) -> Iterator[Running]:
-    """Starts a server that prints a line when it serves; ends it with SIGTERM and waits for it."""
+    """Starts a server that prints a line when it serves; ends it with SIGTERM and waits
+    for it.
+    """
     start = time.perf_counter()
     process = subprocess.Popen(
         [str(part) for part in command],
@@ -127,8 +135,12 @@ def running(command: list[object], address: str) -> Iterator[Running]:
         process.wait(60)
 
 
-def workspaced(bench: Bench, base: Path, *args: str) -> contextlib.AbstractContextManager[Running]:
-    return running([bench.workspaced, "--base", base, *args], f"unix:{base}/.workspaced/socket")
+def workspaced(
+    bench: Bench, base: Path, *args: str
+) -> contextlib.AbstractContextManager[Running]:
+    return running(
+        [bench.workspaced, "--base", base, *args], f"unix:{base}/.workspaced/socket"
+    )
 
 
 def free_port() -> int:
@@ -138,7 +150,15 @@ def free_port() -> int:
 
 
 def toolkit_rows(script: str, *args: object) -> list[Row]:
-    """What a script beside this one prints; as a process of its own, in the environment with the toolkits."""
+    """What a script beside this one prints; as a process of its own, in the environment
+    with the toolkits.
+    """
     command = [TOOLKITS, HERE / script, *map(str, args)]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    output = subprocess.run(
+        command,
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ).stdout
     return [json.loads(line) for line in output.splitlines()]

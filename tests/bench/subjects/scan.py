@@ -19,7 +19,9 @@ def run_scan(bench: Bench) -> tuple[str, list[Row]]:
     bench.rows("scan_bench", "make", tree, directories, files)
     rows: list[Row] = []
     for number in range(bench.sizes.scan_rounds):  # A round of each, and then the next.
-        rows += [row | {"round": number} for row in bench.rows("scan_bench", "run", tree, 1)]
+        rows += [
+            row | {"round": number} for row in bench.rows("scan_bench", "run", tree, 1)
+        ]
         rows += [measure_tool(tool, number) for tool in tools(tree)]
     shutil.rmtree(tree)
     statuses = measure_statuses(bench)
@@ -32,11 +34,23 @@ def tools(tree: Path) -> list[Tool]:
     """Those that are installed."""
     known: list[Tool] = [
         ("counts", "find -type f", ["find", tree, "-type", "f"]),
-        ("counts", "fdfind --type f", ["fdfind", "--type", "f", "--unrestricted", ".", tree]),
+        (
+            "counts",
+            "fdfind --type f",
+            ["fdfind", "--type", "f", "--unrestricted", ".", tree],
+        ),
         ("counts", "du -s", ["du", "-s", tree]),
-        ("counts", "rglob in Python", [sys.executable, HERE / "original_status.py", "tree", tree]),
+        (
+            "counts",
+            "rglob in Python",
+            [sys.executable, HERE / "original_status.py", "tree", tree],
+        ),
         ("bytes", "du -sb", ["du", "-sb", tree]),
-        ("bytes", "gdu", ["gdu", "--non-interactive", "--no-progress", "--summarize", tree]),
+        (
+            "bytes",
+            "gdu",
+            ["gdu", "--non-interactive", "--no-progress", "--summarize", tree],
+        ),
     ]
     return [tool for tool in known if shutil.which(str(tool[2][0]))]
 
@@ -45,9 +59,12 @@ def measure_tool(tool: Tool, number: int) -> Row:
     what, name, command = tool
     start = time.perf_counter()
     # Through a pipe: some tools do less work when nobody reads.
-    output = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE).stdout
+    output = subprocess.run(
+        list(map(str, command)), check=True, stdout=subprocess.PIPE
+    ).stdout
     seconds = time.perf_counter() - start
-    if command[0] == sys.executable:  # It has a clock of its own, so that Python's start does not count.
+    # It has a clock of its own, so that Python's start does not count.
+    if command[0] == sys.executable:
         seconds = json.loads(output)["seconds"]
     return {"what": what, "target": name, "round": number, "seconds": seconds}
 
@@ -55,7 +72,9 @@ def measure_tool(tool: Tool, number: int) -> Row:
 def scan_table(rows: list[Row]) -> str:
     """`ours` is what all others are divided by."""
     lines = []
-    for (what, target), group in sorted(grouped(rows, "what", "target").items(), reverse=True):
+    for (what, target), group in sorted(
+        grouped(rows, "what", "target").items(), reverse=True
+    ):
         cells = [what, target, f"{1e3 * median(row['seconds'] for row in group):,.1f}"]
         lines.append([*cells, ratio(seconds, rows, target, "ours", what=what)])
     return table(["of", "by", "ms", "of ours"], lines)
@@ -63,14 +82,24 @@ def scan_table(rows: list[Row]) -> str:
 
 def measure_statuses(bench: Bench) -> list[Row]:
     base = bench.work / "statuses"
-    subprocess.run([bench.program("many_workspaces"), "make", base, str(bench.sizes.statuses)], check=True)
+    subprocess.run(
+        [bench.program("many_workspaces"), "make", base, str(bench.sizes.statuses)],
+        check=True,
+    )
     rows: list[Row] = []
     with workspaced(bench, base) as server:
         for number in range(min(bench.sizes.scan_rounds, 3)):
-            rows += [row | {"round": number} for row in bench.rows("scan_bench", "stream", server.address, 1)]
+            rows += [
+                row | {"round": number}
+                for row in bench.rows("scan_bench", "stream", server.address, 1)
+            ]
             # A tenth of them, as they would take minutes.
             some = max(1, bench.sizes.statuses // 10)
-            tool: Tool = ("statuses", "original", [sys.executable, HERE / "original_status.py", "statuses", base, some])
+            tool: Tool = (
+                "statuses",
+                "original",
+                [sys.executable, HERE / "original_status.py", "statuses", base, some],
+            )
             row = measure_tool(tool, number)
             rows.append(row | {"seconds": row["seconds"] * bench.sizes.statuses / some})
     shutil.rmtree(base)
@@ -78,7 +107,11 @@ def measure_statuses(bench: Bench) -> list[Row]:
 
 
 def statuses_table(rows: list[Row]) -> str:
-    names = {"original": "the original's loop in Python", "with sizes": "ours", "counts only": "ours, counts only"}
+    names = {
+        "original": "the original's loop in Python",
+        "with sizes": "ours",
+        "counts only": "ours, counts only",
+    }
     lines = [
         [
             names[str(target)],

@@ -8,23 +8,36 @@ from subjects.harness import Bench, workspaced
 
 
 def run_start(bench: Bench) -> tuple[str, list[Row]]:
-    rows = [row for count in bench.sizes.workspaces for row in measure_starts(bench, count)]
+    rows = [
+        row for count in bench.sizes.workspaces for row in measure_starts(bench, count)
+    ]
     lines = []
     for (count,), group in grouped(rows, "workspaces").items():
         cells = [f"{count:,}"]
         for kind in ("first", "second", "parse"):
             seconds = [row["seconds"] for row in group if row["kind"] == kind]
-            spread = f" ({min(seconds):.2f} to {max(seconds):.2f})" if len(seconds) > 1 else ""
+            spread = (
+                f" ({min(seconds):.2f} to {max(seconds):.2f})"
+                if len(seconds) > 1
+                else ""
+            )
             cells.append(f"{median(seconds):.2f}{spread}")
         lines.append(cells)
-    head = ["workspaces", "first start, s", "second start, s", "yaml-cpp alone, one thread, s"]
+    head = [
+        "workspaces",
+        "first start, s",
+        "second start, s",
+        "yaml-cpp alone, one thread, s",
+    ]
     return table(head, lines), rows
 
 
 def measure_starts(bench: Bench, count: int) -> list[Row]:
     """The tree was just made, so that the page cache is warm."""
     base = bench.work / f"tree-{count}"
-    subprocess.run([bench.program("many_workspaces"), "make", base, str(count)], check=True)
+    subprocess.run(
+        [bench.program("many_workspaces"), "make", base, str(count)], check=True
+    )
     rows: list[Row] = []
 
     def add(kind: str, seconds: float) -> None:

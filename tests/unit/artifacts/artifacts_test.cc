@@ -1,5 +1,6 @@
-// Artifacts over the real file system, with Linux calls and with portable ones. What goes over the wire is told by the
-// cases of tests/conformance; here is what those cannot see or make happen.
+// Artifacts over the real file system, with Linux calls and with portable ones.
+// What goes over the wire is told by the cases of tests/conformance; here is
+// what those cannot see or make happen.
 #include "service/artifacts/artifacts.h"
 
 #include <gmock/gmock.h>
@@ -46,53 +47,73 @@ class ArtifactsTest : public testing::TestWithParam<bool> {
  protected:
   ArtifactsTest() {
     temp.MakeDirs("fraud/models");
-    EXPECT_OK(catalog.Commit(CreateChange{support::NewWorkspace("fraud", temp.path())}));
+    EXPECT_OK(catalog.Commit(
+        CreateChange{support::NewWorkspace("fraud", temp.path())}));
   }
 
   static RelativePath Path(absl::string_view text) {
     return RelativePath::Parse(text, RelativePath::Use::kFind).value();
   }
   UploadOptions Options(std::string boot_id = "boot") {
-    return {.clock = clock.clock(), .steady_clock = clock.steady_clock(), .boot_id = std::move(boot_id)};
+    return {.clock = clock.clock(),
+            .steady_clock = clock.steady_clock(),
+            .boot_id = std::move(boot_id)};
   }
   void Restart(std::string boot_id = "boot") {
-    artifacts = std::make_unique<Artifacts>(&catalog, fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value(),
-                                            Options(std::move(boot_id)));
+    artifacts = std::make_unique<Artifacts>(
+        &catalog,
+        fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value(),
+        Options(std::move(boot_id)));
   }
   // From now on `observer` hears of each call.
   void Observe(const std::shared_ptr<support::DirObserver>& observer) {
     auto base = fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value();
-    artifacts = std::make_unique<Artifacts>(&catalog, std::make_unique<support::ObservedDir>(std::move(base), observer),
-                                            Options());
+    artifacts = std::make_unique<Artifacts>(
+        &catalog,
+        std::make_unique<support::ObservedDir>(std::move(base), observer),
+        Options());
   }
   uint32_t ModeOf(const std::string& name) const {
-    return static_cast<uint32_t>(std::filesystem::status(temp.Path(name)).permissions());
+    return static_cast<uint32_t>(
+        std::filesystem::status(temp.Path(name)).permissions());
   }
   void SetMode(const std::string& name, uint32_t mode) const {
-    std::filesystem::permissions(temp.Path(name), static_cast<std::filesystem::perms>(mode));
+    std::filesystem::permissions(temp.Path(name),
+                                 static_cast<std::filesystem::perms>(mode));
   }
-  absl::StatusOr<Artifact> Move(absl::string_view from, absl::string_view to, bool create_only = false) {
-    return artifacts->Move(
-        {.project = Project("fraud"), .path = Path(from), .destination = Path(to), .create_only = create_only});
+  absl::StatusOr<Artifact> Move(absl::string_view from, absl::string_view to,
+                                bool create_only = false) {
+    return artifacts->Move({.project = Project("fraud"),
+                            .path = Path(from),
+                            .destination = Path(to),
+                            .create_only = create_only});
   }
   absl::StatusOr<Artifact> Copy(absl::string_view from, absl::string_view to) {
-    return artifacts->Copy({.project = Project("fraud"), .path = Path(from), .destination = Path(to)}, Never);
+    return artifacts->Copy({.project = Project("fraud"),
+                            .path = Path(from),
+                            .destination = Path(to)},
+                           Never);
   }
-  absl::StatusOr<std::unique_ptr<UploadWriter>> OpenForWrite(absl::string_view path, std::string upload_id = "",
-                                                             int64_t offset = 0, Precondition precondition = {}) {
+  absl::StatusOr<std::unique_ptr<UploadWriter>> OpenForWrite(
+      absl::string_view path, std::string upload_id = "", int64_t offset = 0,
+      Precondition precondition = {}) {
     return artifacts->OpenForWrite({.project = Project("fraud"),
                                     .path = Path(path),
                                     .upload_id = std::move(upload_id),
                                     .offset = offset,
                                     .precondition = std::move(precondition)});
   }
-  absl::StatusOr<Artifact> Write(absl::string_view path, absl::string_view text, Precondition precondition = {}) {
-    ASSIGN_OR_RETURN(const auto writer, OpenForWrite(path, "", 0, std::move(precondition)));
+  absl::StatusOr<Artifact> Write(absl::string_view path, absl::string_view text,
+                                 Precondition precondition = {}) {
+    ASSIGN_OR_RETURN(const auto writer,
+                     OpenForWrite(path, "", 0, std::move(precondition)));
     RETURN_IF_ERROR(writer->Write({text}));
     return writer->Finish();
   }
-  absl::StatusOr<std::unique_ptr<ArtifactReader>> OpenForRead(absl::string_view path) {
-    return artifacts->OpenForRead({.project = Project("fraud"), .path = Path(path)});
+  absl::StatusOr<std::unique_ptr<ArtifactReader>> OpenForRead(
+      absl::string_view path) {
+    return artifacts->OpenForRead(
+        {.project = Project("fraud"), .path = Path(path)});
   }
   absl::StatusOr<std::string> ReadAll(ArtifactReader& reader) {
     std::string text(static_cast<size_t>(reader.remaining_bytes()), '\0');
@@ -108,10 +129,13 @@ class ArtifactsTest : public testing::TestWithParam<bool> {
     while (more.ok() && *more) more = writer.Rehash();
     return more.status();
   }
-  absl::StatusOr<UploadState> GetUpload(const std::string& id) { return artifacts->GetUpload(Project("fraud"), id); }
+  absl::StatusOr<UploadState> GetUpload(const std::string& id) {
+    return artifacts->GetUpload(Project("fraud"), id);
+  }
   std::vector<std::string> Staged() {
     std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(temp.Path("fraud/.uploads"))) {
+    for (const auto& entry :
+         std::filesystem::directory_iterator(temp.Path("fraud/.uploads"))) {
       names.push_back(entry.path().filename());
     }
     std::sort(names.begin(), names.end());
@@ -119,14 +143,18 @@ class ArtifactsTest : public testing::TestWithParam<bool> {
   }
   std::vector<std::string> ListAll(bool recursive, int page_size) {
     std::vector<std::string> paths;
-    ListArtifactsArgs args{.project = Project("fraud"), .recursive = recursive, .page_size = page_size};
+    ListArtifactsArgs args{.project = Project("fraud"),
+                           .recursive = recursive,
+                           .page_size = page_size};
     args.path = Path("models");
     do {
       const auto page = artifacts->List(args);
       EXPECT_OK(page);
       if (!page.ok()) break;
-      EXPECT_THAT(page->artifacts, SizeIs(testing::Le(static_cast<size_t>(page_size))));
-      for (const Artifact& artifact : page->artifacts) paths.push_back(artifact.path);
+      EXPECT_THAT(page->artifacts,
+                  SizeIs(testing::Le(static_cast<size_t>(page_size))));
+      for (const Artifact& artifact : page->artifacts)
+        paths.push_back(artifact.path);
       args.page_token = page->next_page_token;
     } while (!args.page_token.empty());
     return paths;
@@ -135,11 +163,13 @@ class ArtifactsTest : public testing::TestWithParam<bool> {
   const support::TempDir temp;
   support::JumpingClock clock;
   catalog::MemoryCatalog catalog;
-  std::unique_ptr<Artifacts> artifacts =
-      std::make_unique<Artifacts>(&catalog, fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value(), Options());
+  std::unique_ptr<Artifacts> artifacts = std::make_unique<Artifacts>(
+      &catalog, fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value(),
+      Options());
 };
 
-// --- Reading --------------------------------------------------------------------------------------------------------
+// --- Reading
+// -----------------------------------------------------------------------------
 
 TEST_P(ArtifactsTest, AFileReplacedWhileItIsReadIsReadToItsEnd) {
   ASSERT_OK(Write("models/x", "the old one"));
@@ -187,15 +217,18 @@ TEST_P(ArtifactsTest, AChecksumIsRememberedAsLongAsTheFileIsTheSame) {
   const auto checksum = [&](Cancelled cancelled) {
     return artifacts->Get(Project("fraud"), Path("models/x"), true, cancelled);
   };
-  EXPECT_THAT(checksum([] { return true; }), IsError(StatusCode::kCancelled, ""));
+  EXPECT_THAT(checksum([] { return true; }),
+              IsError(StatusCode::kCancelled, ""));
   const std::string hello = base::HashHex("hello", 64);
   EXPECT_EQ(checksum(Never).value().sha256, hello);
-  EXPECT_EQ(checksum([] { return true; }).value().sha256, hello);  // Read nothing.
+  // Read nothing.
+  EXPECT_EQ(checksum([] { return true; }).value().sha256, hello);
   temp.WriteFile("fraud/models/x", "olleh");
   EXPECT_EQ(checksum(Never).value().sha256, base::HashHex("olleh", 64));
 }
 
-// --- Links ----------------------------------------------------------------------------------------------------------
+// --- Links
+// -----------------------------------------------------------------------------
 
 TEST_P(ArtifactsTest, LinksThatStayInsideAreFollowedByWhoReads) {
   temp.WriteFile("fraud/models/run-7/w", "weights");
@@ -207,16 +240,25 @@ TEST_P(ArtifactsTest, LinksThatStayInsideAreFollowedByWhoReads) {
     const auto reader = OpenForRead(path);
     ASSERT_OK(reader) << path;
     EXPECT_EQ(ReadAll(**reader).value(), "weights") << path;
-    const Artifact artifact = artifacts->Get(Project("fraud"), Path(path), /*checksum=*/false, Never).value();
+    const Artifact artifact =
+        artifacts->Get(Project("fraud"), Path(path), /*checksum=*/false, Never)
+            .value();
     EXPECT_EQ(artifact.path, path);
     EXPECT_EQ(artifact.etag, (*reader)->artifact().etag);
-    EXPECT_EQ(artifacts->Get(Project("fraud"), Path(path), /*checksum=*/true, Never)->sha256,
-              base::HashHex("weights", 64));
+    EXPECT_EQ(
+        artifacts->Get(Project("fraud"), Path(path), /*checksum=*/true, Never)
+            ->sha256,
+        base::HashHex("weights", 64));
   }
-  EXPECT_EQ(ReadAll(*OpenForRead("models/current/other").value()).value(), "output");
-  EXPECT_TRUE(artifacts->Get(Project("fraud"), Path("models/current"), false, Never)->directory);
-  ASSERT_OK(artifacts->Copy(
-      {.project = Project("fraud"), .path = Path("models/chain"), .destination = Path("outputs/copy")}, Never));
+  EXPECT_EQ(ReadAll(*OpenForRead("models/current/other").value()).value(),
+            "output");
+  EXPECT_TRUE(
+      artifacts->Get(Project("fraud"), Path("models/current"), false, Never)
+          ->directory);
+  ASSERT_OK(artifacts->Copy({.project = Project("fraud"),
+                             .path = Path("models/chain"),
+                             .destination = Path("outputs/copy")},
+                            Never));
   EXPECT_EQ(temp.ReadFile("fraud/outputs/copy"), "weights");
 }
 
@@ -229,54 +271,79 @@ TEST_P(ArtifactsTest, LinksThatLeadElsewhereAreNot) {
   temp.WriteFile("fraud/models/x", "");
   temp.MakeFifo("fraud/models/fifo");
   std::string chain = "x";
-  for (int i = 0; i < 41; ++i) temp.Link(std::exchange(chain, absl::StrCat("c", i)), absl::StrCat("fraud/models/c", i));
-  const std::vector<std::string> targets = {outside.Path("secret"),
-                                            temp.Path("fraud/models/x"),
-                                            "../../other/models/x",
-                                            "../../fraud/models/x",
-                                            "../workspace.yaml",
-                                            "../.uploads/id.part",
-                                            "..",
-                                            "../..",
-                                            "../../../../../../../../../../etc/passwd",
-                                            "fifo",
-                                            "link",
-                                            "link/x",
-                                            "x/below",
-                                            "../models/c40"};
+  for (int i = 0; i < 41; ++i)
+    temp.Link(std::exchange(chain, absl::StrCat("c", i)),
+              absl::StrCat("fraud/models/c", i));
+  const std::vector<std::string> targets = {
+      outside.Path("secret"),
+      temp.Path("fraud/models/x"),
+      "../../other/models/x",
+      "../../fraud/models/x",
+      "../workspace.yaml",
+      "../.uploads/id.part",
+      "..",
+      "../..",
+      "../../../../../../../../../../etc/passwd",
+      "fifo",
+      "link",
+      "link/x",
+      "x/below",
+      "../models/c40"};
   for (const std::string& target : targets) {
     std::filesystem::remove(temp.Path("fraud/models/link"));
     temp.Link(target, "fraud/models/link");
-    const auto unsuitable = IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE");
+    const auto unsuitable =
+        IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE");
     EXPECT_THAT(OpenForRead("models/link"), unsuitable) << target;
-    EXPECT_THAT(OpenForRead("models/link"), HasDetail("path", "models/link")) << target;
-    EXPECT_THAT(artifacts->Get(Project("fraud"), Path("models/link"), false, Never), unsuitable) << target;
-    EXPECT_THAT(artifacts->List({.project = Project("fraud"), .path = Path("models/link")}), unsuitable) << target;
+    EXPECT_THAT(OpenForRead("models/link"), HasDetail("path", "models/link"))
+        << target;
+    EXPECT_THAT(
+        artifacts->Get(Project("fraud"), Path("models/link"), false, Never),
+        unsuitable)
+        << target;
+    EXPECT_THAT(artifacts->List(
+                    {.project = Project("fraud"), .path = Path("models/link")}),
+                unsuitable)
+        << target;
   }
   EXPECT_OK(OpenForRead("models/c39"));
   temp.Link("missing", "fraud/models/dangling");
-  EXPECT_THAT(OpenForRead("models/dangling"), IsError(StatusCode::kNotFound, "ARTIFACT_NOT_FOUND"));
-  EXPECT_THAT(OpenForRead("models/dangling"), support::HasMessage(testing::HasSubstr("broken symbolic link")));
-  EXPECT_THAT(artifacts->Get(Project("fraud"), Path("models/dangling"), false, Never),
-              HasDetail("path", "models/dangling"));
+  EXPECT_THAT(OpenForRead("models/dangling"),
+              IsError(StatusCode::kNotFound, "ARTIFACT_NOT_FOUND"));
+  EXPECT_THAT(OpenForRead("models/dangling"),
+              support::HasMessage(testing::HasSubstr("broken symbolic link")));
+  EXPECT_THAT(
+      artifacts->Get(Project("fraud"), Path("models/dangling"), false, Never),
+      HasDetail("path", "models/dangling"));
 }
 
-// Where users put a link in place of one of the five, everything says so, and nothing half works.
+// Where users put a link in place of one of the five, everything says so, and
+// nothing half works.
 TEST_P(ArtifactsTest, NothingFollowsALinkInPlaceOfOneOfTheFiveDirectories) {
   temp.WriteFile("fraud/models/run/w", "weights");
   const support::TempDir outside;
-  const auto unsuitable = IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE");
+  const auto unsuitable =
+      IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE");
   for (const std::string& target : {std::string("models"), outside.path()}) {
     temp.Link(target, "fraud/outputs");
     EXPECT_THAT(OpenForRead("outputs/run/w"), unsuitable) << target;
-    EXPECT_THAT(artifacts->Get(Project("fraud"), Path("outputs"), false, Never), unsuitable);
-    EXPECT_THAT(artifacts->Get(Project("fraud"), Path("outputs/run/w"), true, Never), unsuitable);
-    EXPECT_THAT(artifacts->List({.project = Project("fraud"), .path = Path("outputs")}), unsuitable);
+    EXPECT_THAT(artifacts->Get(Project("fraud"), Path("outputs"), false, Never),
+                unsuitable);
+    EXPECT_THAT(
+        artifacts->Get(Project("fraud"), Path("outputs/run/w"), true, Never),
+        unsuitable);
+    EXPECT_THAT(
+        artifacts->List({.project = Project("fraud"), .path = Path("outputs")}),
+        unsuitable);
     EXPECT_THAT(Write("outputs/run/new", "x"), unsuitable);
-    EXPECT_THAT(artifacts->MakeDirectory(Project("fraud"), Path("outputs/dir")), unsuitable);
+    EXPECT_THAT(artifacts->MakeDirectory(Project("fraud"), Path("outputs/dir")),
+                unsuitable);
     EXPECT_THAT(Move("outputs/run/w", "models/w"), unsuitable);
     EXPECT_THAT(Copy("models/run/w", "outputs/w"), unsuitable);
-    EXPECT_THAT(artifacts->Delete({.project = Project("fraud"), .path = Path("outputs/run"), .force = true}, Never),
+    EXPECT_THAT(artifacts->Delete({.project = Project("fraud"),
+                                   .path = Path("outputs/run"),
+                                   .force = true},
+                                  Never),
                 unsuitable);
     temp.Remove("fraud/outputs");
   }
@@ -284,21 +351,27 @@ TEST_P(ArtifactsTest, NothingFollowsALinkInPlaceOfOneOfTheFiveDirectories) {
 }
 
 TEST_P(ArtifactsTest, AListOfWhatALinkLeadsToIsByTheNameItWasAskedFor) {
-  for (const char* name : {"a", "b/1", "b/2", "c"}) temp.WriteFile(absl::StrCat("fraud/models/run/", name), "x");
+  for (const char* name : {"a", "b/1", "b/2", "c"})
+    temp.WriteFile(absl::StrCat("fraud/models/run/", name), "x");
   temp.Link(".", "fraud/models/run/loop");
   temp.Link("a", "fraud/models/run/b/to-a");
   temp.Link("run/loop", "fraud/models/current");
-  ListArtifactsArgs args{.project = Project("fraud"), .recursive = true, .page_size = 2};
+  ListArtifactsArgs args{
+      .project = Project("fraud"), .recursive = true, .page_size = 2};
   args.path = Path("models/current");
   std::vector<std::string> paths;
   do {
     const ArtifactPage page = artifacts->List(args).value();
-    for (const Artifact& artifact : page.artifacts) paths.push_back(artifact.path);
+    for (const Artifact& artifact : page.artifacts)
+      paths.push_back(artifact.path);
     args.page_token = page.next_page_token;
   } while (!args.page_token.empty());
-  EXPECT_THAT(paths, ElementsAre("models/current/a", "models/current/b", "models/current/b/1", "models/current/b/2",
+  EXPECT_THAT(paths, ElementsAre("models/current/a", "models/current/b",
+                                 "models/current/b/1", "models/current/b/2",
                                  "models/current/c"));
-  for (const std::string& path : paths) EXPECT_OK(artifacts->Get(Project("fraud"), Path(path), false, Never)) << path;
+  for (const std::string& path : paths)
+    EXPECT_OK(artifacts->Get(Project("fraud"), Path(path), false, Never))
+        << path;
 }
 
 TEST_P(ArtifactsTest, ALinkPutInTheWayMeanwhileIsNotFollowed) {
@@ -308,9 +381,11 @@ TEST_P(ArtifactsTest, ALinkPutInTheWayMeanwhileIsNotFollowed) {
   temp.Link("run-7", "fraud/models/current");
   const auto observer = std::make_shared<support::DirObserver>();
   auto base = fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value();
-  Artifacts watched(&catalog, std::make_unique<support::ObservedDir>(std::move(base), observer));
+  Artifacts watched(&catalog, std::make_unique<support::ObservedDir>(
+                                  std::move(base), observer));
   const auto open = [&] {
-    return watched.OpenForRead({.project = Project("fraud"), .path = Path("models/current/w")});
+    return watched.OpenForRead(
+        {.project = Project("fraud"), .path = Path("models/current/w")});
   };
   const auto reader = open().value();
   observer->SetAfter([&](absl::string_view call) {
@@ -318,7 +393,8 @@ TEST_P(ArtifactsTest, ALinkPutInTheWayMeanwhileIsNotFollowed) {
     temp.Move("fraud/models/run-7", "fraud/models/gone");
     temp.Link(outside.path(), "fraud/models/run-7");
   });
-  EXPECT_THAT(open(), IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE"));
+  EXPECT_THAT(open(),
+              IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE"));
   EXPECT_TRUE(temp.Exists("fraud/models/gone"));
   EXPECT_EQ(ReadAll(*reader).value(), "weights");
 }
@@ -327,20 +403,27 @@ TEST_P(ArtifactsTest, WhoChangesSomethingMeetsTheLinkItself) {
   temp.WriteFile("fraud/models/run/w", "weights");
   temp.Link("run", "fraud/models/current");
   temp.Link("run/w", "fraud/models/link");
-  const auto unsuitable = IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE");
+  const auto unsuitable =
+      IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE");
   EXPECT_THAT(Write("models/link", "new"), unsuitable);
   EXPECT_THAT(Write("models/current/w", "new"), unsuitable);
   EXPECT_THAT(Write("models/link", "new", {.create_only = true}),
               IsError(StatusCode::kAlreadyExists, "ARTIFACT_EXISTS"));
-  EXPECT_THAT(artifacts->MakeDirectory(Project("fraud"), Path("models/current")), unsuitable);
+  EXPECT_THAT(
+      artifacts->MakeDirectory(Project("fraud"), Path("models/current")),
+      unsuitable);
   const auto move = [&](absl::string_view from, absl::string_view to) {
-    return artifacts->Move({.project = Project("fraud"), .path = Path(from), .destination = Path(to)});
+    return artifacts->Move({.project = Project("fraud"),
+                            .path = Path(from),
+                            .destination = Path(to)});
   };
   EXPECT_THAT(move("models/link", "models/y"), unsuitable);
   EXPECT_THAT(move("models/current/w", "models/y"), unsuitable);
   EXPECT_THAT(move("models/run/w", "models/link"), unsuitable);
   const auto remove = [&](absl::string_view path) {
-    return artifacts->Delete({.project = Project("fraud"), .path = Path(path), .force = true}, Never);
+    return artifacts->Delete(
+        {.project = Project("fraud"), .path = Path(path), .force = true},
+        Never);
   };
   EXPECT_THAT(remove("models/current/w"), unsuitable);
   EXPECT_EQ(remove("models/link")->file_count, 0);
@@ -349,13 +432,15 @@ TEST_P(ArtifactsTest, WhoChangesSomethingMeetsTheLinkItself) {
   EXPECT_EQ(temp.ReadFile("fraud/models/run/w"), "weights");
 }
 
-// --- Lists ----------------------------------------------------------------------------------------------------------
+// --- Lists
+// -----------------------------------------------------------------------------
 
 TEST_P(ArtifactsTest, PagesOfAnySizeMakeTheSameList) {
   std::set<std::string> expected;
   for (int i = 0; i < 30; ++i) {
-    for (const std::string& path : {absl::StrCat("models/", i), absl::StrCat("models/d", i % 7, "/", i),
-                                    absl::StrCat("models/d", i % 7, "/e/", i)}) {
+    for (const std::string& path :
+         {absl::StrCat("models/", i), absl::StrCat("models/d", i % 7, "/", i),
+          absl::StrCat("models/d", i % 7, "/e/", i)}) {
       temp.WriteFile(absl::StrCat("fraud/", path), "x");
       expected.insert(path);
     }
@@ -367,13 +452,16 @@ TEST_P(ArtifactsTest, PagesOfAnySizeMakeTheSameList) {
   const std::vector<std::string> all = ListAll(true, 1000);
   EXPECT_EQ(std::set<std::string>(all.begin(), all.end()), expected);
   EXPECT_EQ(all.size(), expected.size());
-  for (const int page_size : {1, 2, 3, 7, 50, 103, 104, 105}) EXPECT_EQ(ListAll(true, page_size), all) << page_size;
+  for (const int page_size : {1, 2, 3, 7, 50, 103, 104, 105})
+    EXPECT_EQ(ListAll(true, page_size), all) << page_size;
   EXPECT_EQ(ListAll(false, 4), ListAll(false, 1000));
 }
 
 TEST_P(ArtifactsTest, AListGoesOnWhereWhatItEndedInIsGone) {
-  for (const char* name : {"a", "b/1", "b/2", "c"}) temp.WriteFile(absl::StrCat("fraud/models/", name), "x");
-  ListArtifactsArgs args{.project = Project("fraud"), .recursive = true, .page_size = 3};
+  for (const char* name : {"a", "b/1", "b/2", "c"})
+    temp.WriteFile(absl::StrCat("fraud/models/", name), "x");
+  ListArtifactsArgs args{
+      .project = Project("fraud"), .recursive = true, .page_size = 3};
   args.path = Path("models");
   const ArtifactPage page = artifacts->List(args).value();
   ASSERT_EQ(page.artifacts.back().path, "models/b/1");
@@ -384,9 +472,11 @@ TEST_P(ArtifactsTest, AListGoesOnWhereWhatItEndedInIsGone) {
   EXPECT_EQ(rest.artifacts[0].path, "models/c");
 }
 
-// --- Uploads --------------------------------------------------------------------------------------------------------
+// --- Uploads
+// -----------------------------------------------------------------------------
 
-TEST_P(ArtifactsTest, NothingIsVisibleBeforeTheEndAndNothingIsLeftOfWhatWasGivenUp) {
+TEST_P(ArtifactsTest,
+       NothingIsVisibleBeforeTheEndAndNothingIsLeftOfWhatWasGivenUp) {
   {
     const auto writer = OpenForWrite("models/new/x").value();
     ASSERT_OK(writer->Write({"abc", "def"}));
@@ -410,7 +500,9 @@ TEST_P(ArtifactsTest, WhatAnotherStreamWritesIsNotDiscarded) {
   auto writer = OpenForWrite("models/x", "id").value();
   ASSERT_OK(writer->Write({"abc"}));
   const auto discard = [&] {
-    return artifacts->DiscardUpload({.project = Project("fraud"), .path = Path("models/x"), .upload_id = "id"});
+    return artifacts->DiscardUpload({.project = Project("fraud"),
+                                     .path = Path("models/x"),
+                                     .upload_id = "id"});
   };
   EXPECT_THAT(discard(), kBusy);
   EXPECT_EQ(GetUpload("id")->offset, 3);
@@ -425,14 +517,17 @@ TEST_P(ArtifactsTest, WhatAnEarlierMachineStagedAndWhatIsTornIsDiscarded) {
   temp.WriteFile("fraud/.uploads/torn.part", "abc");
   temp.WriteFile("fraud/.uploads/torn.json", "{");
   for (const char* id : {"id", "torn"}) {
-    const WriteArgs args{.project = Project("fraud"), .path = Path("models/x"), .upload_id = id};
+    const WriteArgs args{
+        .project = Project("fraud"), .path = Path("models/x"), .upload_id = id};
     EXPECT_EQ(artifacts->DiscardUpload(args).value(), std::nullopt);
   }
   EXPECT_THAT(Staged(), IsEmpty());
 }
 
 TEST_P(ArtifactsTest, AnUploadGoesOnAfterARestartOfTheServer) {
-  ASSERT_OK(OpenForWrite("models/x", "id").value()->Write({std::string(3'000'000, 'x')}));
+  ASSERT_OK(OpenForWrite("models/x", "id")
+                .value()
+                ->Write({std::string(3'000'000, 'x')}));
   Restart();
   EXPECT_EQ(GetUpload("id").value().offset, 3'000'000);
   const auto writer = OpenForWrite("models/x", "id", 3'000'000).value();
@@ -451,14 +546,16 @@ TEST_P(ArtifactsTest, AnUploadBeginsAnewAfterARestartOfTheMachine) {
   ASSERT_OK(OpenForWrite("models/x", "id").value()->Write({"abc"}));
   Restart("another boot");
   EXPECT_EQ(GetUpload("id").value().offset, 0);
-  EXPECT_THAT(OpenForWrite("models/x", "id", 3), IsError(StatusCode::kOutOfRange, "UPLOAD_OFFSET_MISMATCH"));
+  EXPECT_THAT(OpenForWrite("models/x", "id", 3),
+              IsError(StatusCode::kOutOfRange, "UPLOAD_OFFSET_MISMATCH"));
   const auto writer = OpenForWrite("models/x", "id").value();
   ASSERT_OK(writer->Write({"new"}));
   ASSERT_OK(writer->Finish());
   EXPECT_EQ(temp.ReadFile("fraud/models/x"), "new");
 }
 
-TEST_P(ArtifactsTest, WhereNothingTellsOfARestartOfTheMachineAnUploadBeginsAnewWithTheServer) {
+TEST_P(ArtifactsTest,
+       WhereNothingTellsOfARestartOfTheMachineAnUploadBeginsAnewWithTheServer) {
   Restart("");
   ASSERT_OK(OpenForWrite("models/x", "id").value()->Write({"abc"}));
   EXPECT_EQ(GetUpload("id").value().offset, 3);
@@ -468,9 +565,13 @@ TEST_P(ArtifactsTest, WhereNothingTellsOfARestartOfTheMachineAnUploadBeginsAnewW
 
 TEST_P(ArtifactsTest, WhatIsTornInTheHiddenDirectoryIsNoUpload) {
   temp.WriteFile("fraud/.uploads/id.part", "abc");
-  for (const char* about : {"", "{", "[]", "{\"path\": 3}", "{\"path\": \"models/x\", \"boot_id\": \"boot\"}"}) {
+  for (const char* about :
+       {"", "{", "[]", "{\"path\": 3}",
+        "{\"path\": \"models/x\", \"boot_id\": \"boot\"}"}) {
     temp.WriteFile("fraud/.uploads/id.json", about);
-    EXPECT_THAT(GetUpload("id"), IsError(StatusCode::kNotFound, "UPLOAD_NOT_FOUND")) << about;
+    EXPECT_THAT(GetUpload("id"),
+                IsError(StatusCode::kNotFound, "UPLOAD_NOT_FOUND"))
+        << about;
   }
   EXPECT_OK(OpenForWrite("models/x", "id"));
 }
@@ -496,32 +597,36 @@ TEST_P(ArtifactsTest, WhatIsAppendedToTheStagedFileIsHashedAndFinished) {
 
 TEST_P(ArtifactsTest, WhatBecomesOfTheStagedFileWhileItIsFinishedIsNoticed) {
   const std::string part = "fraud/.uploads/id.part";
-  const auto damage = std::vector<std::function<void()>>{[&] { Append(part, "more"); },
-                                                         [&] { std::filesystem::resize_file(temp.Path(part), 1); },
-                                                         [&] { temp.WriteFile(part, "xyz"); },
-                                                         [&] {
-                                                           temp.WriteFile("other", "abc");
-                                                           temp.Move("other", part);
-                                                         },
-                                                         [&] {
-                                                           temp.Remove(part);
-                                                           temp.Link("../models", part);
-                                                         },
-                                                         [&] {
-                                                           temp.Remove(part);
-                                                           temp.MakeFifo(part);
-                                                         }};
+  const auto damage = std::vector<std::function<void()>>{
+      [&] { Append(part, "more"); },
+      [&] { std::filesystem::resize_file(temp.Path(part), 1); },
+      [&] { temp.WriteFile(part, "xyz"); },
+      [&] {
+        temp.WriteFile("other", "abc");
+        temp.Move("other", part);
+      },
+      [&] {
+        temp.Remove(part);
+        temp.Link("../models", part);
+      },
+      [&] {
+        temp.Remove(part);
+        temp.MakeFifo(part);
+      }};
   for (size_t i = 0; i < damage.size(); ++i) {
     for (const bool hashed : {false, true}) {
       ASSERT_OK(OpenForWrite("models/x", "id").value()->Write({"abc"}));
-      absl::SleepFor(absl::Milliseconds(20));  // Some ticks of the file system's clock.
+      // Some ticks of the file system's clock.
+      absl::SleepFor(absl::Milliseconds(20));
       auto writer = OpenForWrite("models/x", "id", 3).value();
       if (hashed) {
         ASSERT_OK(RehashAll(*writer));
       }
       damage[i]();
-      const absl::Status rehashed = hashed ? absl::OkStatus() : RehashAll(*writer);
-      EXPECT_THAT(rehashed.ok() ? writer->Finish().status() : rehashed, kBusy) << i << hashed;
+      const absl::Status rehashed =
+          hashed ? absl::OkStatus() : RehashAll(*writer);
+      EXPECT_THAT(rehashed.ok() ? writer->Finish().status() : rehashed, kBusy)
+          << i << hashed;
       EXPECT_FALSE(temp.Exists("fraud/models/x"));
       writer.reset();
       temp.Remove("fraud/.uploads");
@@ -531,24 +636,28 @@ TEST_P(ArtifactsTest, WhatBecomesOfTheStagedFileWhileItIsFinishedIsNoticed) {
 
 TEST_P(ArtifactsTest, AnUploadWhoseStagedFileIsAnotherThingBeginsAnew) {
   const std::string part = "fraud/.uploads/id.part";
-  const auto replace = std::vector<std::function<void()>>{[&] {
-                                                            temp.WriteFile("other", "abc");
-                                                            temp.Move("other", part);
-                                                          },
-                                                          [&] {
-                                                            temp.Remove(part);
-                                                            temp.Link("../models/x", part);
-                                                          },
-                                                          [&] {
-                                                            temp.Remove(part);
-                                                            temp.MakeFifo(part);  // May well have the same inode.
-                                                          }};
+  const auto replace =
+      std::vector<std::function<void()>>{[&] {
+                                           temp.WriteFile("other", "abc");
+                                           temp.Move("other", part);
+                                         },
+                                         [&] {
+                                           temp.Remove(part);
+                                           temp.Link("../models/x", part);
+                                         },
+                                         [&] {
+                                           temp.Remove(part);
+                                           // May well have the same inode.
+                                           temp.MakeFifo(part);
+                                         }};
   for (size_t i = 0; i < replace.size(); ++i) {
     ASSERT_OK(OpenForWrite("models/x", "id").value()->Write({"abc"}));
     replace[i]();
     EXPECT_EQ(GetUpload("id").value().offset, 0) << i;
     EXPECT_EQ(GetUpload("id").value().staged_path, "") << i;
-    EXPECT_THAT(OpenForWrite("models/x", "id", 3), IsError(StatusCode::kOutOfRange, "UPLOAD_OFFSET_MISMATCH")) << i;
+    EXPECT_THAT(OpenForWrite("models/x", "id", 3),
+                IsError(StatusCode::kOutOfRange, "UPLOAD_OFFSET_MISMATCH"))
+        << i;
     const auto writer = OpenForWrite("models/x", "id").value();
     ASSERT_OK(writer->Write({"new"}));
     ASSERT_OK(writer->Finish());
@@ -568,10 +677,12 @@ TEST_P(ArtifactsTest, AFinishedUploadIsKnownUntilItsFileIsAnother) {
   ASSERT_TRUE(GetUpload("id").value().artifact.has_value());
   EXPECT_EQ(GetUpload("id").value().artifact->etag, artifact.etag);
   const auto again = OpenForWrite("models/x", "id", 3).value();
-  EXPECT_THAT(again->Write({"more"}), IsError(StatusCode::kInvalidArgument, "FIELD_INVALID"));
+  EXPECT_THAT(again->Write({"more"}),
+              IsError(StatusCode::kInvalidArgument, "FIELD_INVALID"));
   EXPECT_EQ(again->Finish().value().etag, artifact.etag);
   ASSERT_OK(Write("models/x", "another"));
-  EXPECT_THAT(GetUpload("id"), IsError(StatusCode::kNotFound, "UPLOAD_NOT_FOUND"));
+  EXPECT_THAT(GetUpload("id"),
+              IsError(StatusCode::kNotFound, "UPLOAD_NOT_FOUND"));
 }
 
 TEST_P(ArtifactsTest, AFinishThatIsRepeatedIsAnsweredAsTheFirstOne) {
@@ -585,7 +696,8 @@ TEST_P(ArtifactsTest, AFinishThatIsRepeatedIsAnsweredAsTheFirstOne) {
     EXPECT_EQ(GetUpload("id").value().artifact->sha256, sha256);
     const auto again = OpenForWrite("models/x", "id", 3).value();
     again->ExpectSha256(base::HashHex("another", 64));
-    EXPECT_THAT(again->Finish(), IsError(StatusCode::kInvalidArgument, "CHECKSUM_MISMATCH"));
+    EXPECT_THAT(again->Finish(),
+                IsError(StatusCode::kInvalidArgument, "CHECKSUM_MISMATCH"));
     again->ExpectSha256(sha256);
     EXPECT_EQ(again->Finish().value().sha256, sha256);
     EXPECT_EQ(again->Discard().value()->sha256, sha256);
@@ -625,8 +737,10 @@ TEST_P(ArtifactsTest, WhatIsSaidToBeFinishedAfterARestartIsMadeDurableBefore) {
   const auto observer = std::make_shared<support::DirObserver>();
   Observe(observer);
   observer->SetBefore([](absl::string_view call) {
-    return call == "Sync fraud/models" ? base::MakeError(StatusCode::kInternal, "lost", {.reason = "IO_ERROR"})
-                                       : absl::OkStatus();
+    return call == "Sync fraud/models"
+               ? base::MakeError(StatusCode::kInternal, "lost",
+                                 {.reason = "IO_ERROR"})
+               : absl::OkStatus();
   });
   EXPECT_THAT(GetUpload("id"), IsError(StatusCode::kInternal, "IO_ERROR"));
 }
@@ -643,7 +757,8 @@ TEST_P(ArtifactsTest, AFileThatIsNotWhatTheUploadMadeIsNotTheUpload) {
   ASSERT_OK(writer->Write({"abc"}));
   ASSERT_OK(writer->Finish());
   ASSERT_TRUE(GetUpload("anew")->artifact.has_value());
-  absl::SleepFor(absl::Milliseconds(20));  // Some ticks of the file system's clock.
+  // Some ticks of the file system's clock.
+  absl::SleepFor(absl::Milliseconds(20));
   temp.WriteFile("fraud/models/y", "xyz");
   EXPECT_THAT(GetUpload("anew"), not_found);
 }
@@ -653,7 +768,8 @@ TEST_P(ArtifactsTest, AnUploadBegunLongAgoIsRememberedForAnHourAfterItsEnd) {
   ASSERT_OK(writer->Write({"abc"}));
   for (const char* name : {"id.part", "id.json"}) {
     const std::string path = temp.Path(absl::StrCat("fraud/.uploads/", name));
-    std::filesystem::last_write_time(path, std::filesystem::last_write_time(path) - std::chrono::hours(2));
+    std::filesystem::last_write_time(
+        path, std::filesystem::last_write_time(path) - std::chrono::hours(2));
   }
   ASSERT_OK(writer->Finish());
   writer.reset();
@@ -661,7 +777,8 @@ TEST_P(ArtifactsTest, AnUploadBegunLongAgoIsRememberedForAnHourAfterItsEnd) {
   artifacts->SweepSome();
   EXPECT_TRUE(GetUpload("id")->artifact.has_value());
   clock.Advance(absl::Minutes(11));
-  EXPECT_THAT(GetUpload("id"), IsError(StatusCode::kNotFound, "UPLOAD_NOT_FOUND"));
+  EXPECT_THAT(GetUpload("id"),
+              IsError(StatusCode::kNotFound, "UPLOAD_NOT_FOUND"));
 }
 
 TEST_P(ArtifactsTest, AWorkspaceMadeAnewHasUploadsOfItsOwn) {
@@ -672,7 +789,8 @@ TEST_P(ArtifactsTest, AWorkspaceMadeAnewHasUploadsOfItsOwn) {
   ASSERT_OK(writer);
   EXPECT_THAT(OpenForWrite("models/x", "id"), kBusy);
   EXPECT_OK((*writer)->Finish());
-  EXPECT_THAT(old->Finish(), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_THAT(old->Finish(),
+              IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
 }
 
 TEST_P(ArtifactsTest, AWallClockThatJumpsDestroysNoUpload) {
@@ -698,18 +816,25 @@ TEST_P(ArtifactsTest, AWallClockThatJumpsDestroysNoUpload) {
 
 TEST_P(ArtifactsTest, WhatADeleteThatWasCutOffLeftIsRemovedStepByStep) {
   for (const bool restarted : {false, true}) {
-    for (int i = 0; i < 5000; ++i) temp.WriteFile(absl::StrCat("fraud/models/many/", i), "");
+    for (int i = 0; i < 5000; ++i)
+      temp.WriteFile(absl::StrCat("fraud/models/many/", i), "");
     int asked = 0;
     const auto cut_off = [&] { return asked++ == 1; };
-    EXPECT_THAT(artifacts->Delete({.project = Project("fraud"), .path = Path("models/many"), .force = true}, cut_off),
+    EXPECT_THAT(artifacts->Delete({.project = Project("fraud"),
+                                   .path = Path("models/many"),
+                                   .force = true},
+                                  cut_off),
                 IsError(StatusCode::kCancelled, ""));
     EXPECT_FALSE(temp.Exists("fraud/models/many"));
     if (restarted) Restart();
-    const std::string left = temp.Path(absl::StrCat("fraud/.uploads/", Staged().at(0)));
+    const std::string left =
+        temp.Path(absl::StrCat("fraud/.uploads/", Staged().at(0)));
     const auto count = [&] {
       int files = 0;
       if (std::filesystem::exists(left)) {
-        for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(left)) ++files;
+        for ([[maybe_unused]] const auto& entry :
+             std::filesystem::directory_iterator(left))
+          ++files;
       }
       return files;
     };
@@ -744,7 +869,8 @@ TEST_P(ArtifactsTest, PermissionsOfWhatIsReplacedOrCopiedAreKept) {
     SetMode("fraud/models/other", 0604);
     ASSERT_OK(Copy("models/x", "models/other"));
     EXPECT_EQ(ModeOf("fraud/models/other"), 0604u);
-    for (const char* name : {"x", "copy", "other"}) temp.Remove(absl::StrCat("fraud/models/", name));
+    for (const char* name : {"x", "copy", "other"})
+      temp.Remove(absl::StrCat("fraud/models/", name));
   }
 }
 
@@ -752,8 +878,10 @@ TEST_P(ArtifactsTest, AFileMovedOntoALinkOfItselfLosesItsOldName) {
   temp.WriteFile("fraud/models/x", "content");
   temp.MakeDirs("fraud/outputs");
   for (const char* to : {"models/y", "outputs/x"}) {
-    std::filesystem::create_hard_link(temp.Path("fraud/models/x"), temp.Path(absl::StrCat("fraud/", to)));
-    EXPECT_THAT(Move("models/x", to, /*create_only=*/true), IsError(StatusCode::kAlreadyExists, "ARTIFACT_EXISTS"));
+    std::filesystem::create_hard_link(temp.Path("fraud/models/x"),
+                                      temp.Path(absl::StrCat("fraud/", to)));
+    EXPECT_THAT(Move("models/x", to, /*create_only=*/true),
+                IsError(StatusCode::kAlreadyExists, "ARTIFACT_EXISTS"));
     EXPECT_TRUE(temp.Exists("fraud/models/x"));
     EXPECT_EQ(Move("models/x", to).value().path, to);
     EXPECT_FALSE(temp.Exists("fraud/models/x"));
@@ -767,11 +895,13 @@ TEST_P(ArtifactsTest, WhatIsMovedOrCopiedOntoItselfStays) {
   EXPECT_OK(Move("models/dir/x", "models/dir/x"));
   EXPECT_OK(Move("models/dir", "models/dir"));
   EXPECT_OK(Copy("models/dir/x", "models/dir/x"));
-  EXPECT_THAT(Move("models/dir", "models/dir/below"), IsError(StatusCode::kInvalidArgument, "PATH_INVALID"));
+  EXPECT_THAT(Move("models/dir", "models/dir/below"),
+              IsError(StatusCode::kInvalidArgument, "PATH_INVALID"));
   EXPECT_EQ(temp.ReadFile("fraud/models/dir/x"), "content");
 }
 
-// What the kernel says of a failed look, and is not that there is no such thing, says nothing about the workspace.
+// What the kernel says of a failed look, and is not that there is no such
+// thing, says nothing about the workspace.
 TEST_P(ArtifactsTest, AFailureThatPassesIsNoMissingWorkspace) {
   const auto observer = std::make_shared<support::DirObserver>();
   Observe(observer);
@@ -779,15 +909,21 @@ TEST_P(ArtifactsTest, AFailureThatPassesIsNoMissingWorkspace) {
   temp.WriteFile("fraud/models/dir/y", "content");
   const auto writer = OpenForWrite("models/new").value();
   observer->SetBefore([](absl::string_view call) {
-    return call == "Stat fraud" ? base::MakeError(StatusCode::kInternal, "passing", {.reason = "IO_ERROR"})
-                                : absl::OkStatus();
+    return call == "Stat fraud"
+               ? base::MakeError(StatusCode::kInternal, "passing",
+                                 {.reason = "IO_ERROR"})
+               : absl::OkStatus();
   });
   const auto io_error = IsError(StatusCode::kInternal, "IO_ERROR");
   EXPECT_THAT(writer->Finish(), io_error);
   EXPECT_THAT(Move("models/x", "models/z"), io_error);
   EXPECT_THAT(Copy("models/x", "models/z"), io_error);
   for (const char* path : {"models/x", "models/dir"}) {
-    EXPECT_THAT(artifacts->Delete({.project = Project("fraud"), .path = Path(path), .force = true}, Never), io_error);
+    EXPECT_THAT(
+        artifacts->Delete(
+            {.project = Project("fraud"), .path = Path(path), .force = true},
+            Never),
+        io_error);
   }
   observer->SetBefore(nullptr);
   EXPECT_OK(Write("models/z", "content"));
@@ -801,7 +937,9 @@ TEST_P(ArtifactsTest, WhatIsDeepTakesFewDescriptors) {
   size_t most = 0;
   observer->SetAfter([&](absl::string_view) {
     size_t open = 0;
-    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) ++open;
+    for ([[maybe_unused]] const auto& entry :
+         std::filesystem::directory_iterator("/proc/self/fd"))
+      ++open;
     most = std::max(most, open);
   });
   EXPECT_FALSE(OpenForRead("models/none").ok());
@@ -810,7 +948,9 @@ TEST_P(ArtifactsTest, WhatIsDeepTakesFewDescriptors) {
   EXPECT_THAT(ListAll(/*recursive=*/true, 1000), SizeIs(101));
   EXPECT_THAT(ListAll(/*recursive=*/true, 7), SizeIs(101));
   ASSERT_OK(Copy(deep + "/x", deep + "/copy"));
-  ASSERT_OK(artifacts->Delete({.project = Project("fraud"), .path = Path("models/d"), .force = true}, Never));
+  ASSERT_OK(artifacts->Delete(
+      {.project = Project("fraud"), .path = Path("models/d"), .force = true},
+      Never));
   EXPECT_LE(most, before + 30);
 }
 
@@ -822,15 +962,19 @@ TEST_P(ArtifactsTest, WhatIsAbandonedIsSweptAndWhatIsInUseIsNot) {
   Restart();
   const auto writer = OpenForWrite("models/y").value();
   const std::vector<std::string> staged = Staged();
-  const std::string in_use = *std::find_if(staged.begin(), staged.end(), [](const std::string& name) {
-    return name.ends_with(".tmp") && name != "crashed.tmp";
-  });
+  const std::string in_use =
+      *std::find_if(staged.begin(), staged.end(), [](const std::string& name) {
+        return name.ends_with(".tmp") && name != "crashed.tmp";
+      });
   artifacts->SweepSome();
-  EXPECT_THAT(Staged(), testing::UnorderedElementsAre("old.part", "old.json", "nothing of ours", in_use));
+  EXPECT_THAT(Staged(), testing::UnorderedElementsAre(
+                            "old.part", "old.json", "nothing of ours", in_use));
   clock.Advance(absl::Hours(25));
-  EXPECT_THAT(GetUpload("old"), IsError(StatusCode::kNotFound, "UPLOAD_NOT_FOUND"));
+  EXPECT_THAT(GetUpload("old"),
+              IsError(StatusCode::kNotFound, "UPLOAD_NOT_FOUND"));
   artifacts->SweepSome();
-  EXPECT_THAT(Staged(), testing::UnorderedElementsAre("nothing of ours", in_use));
+  EXPECT_THAT(Staged(),
+              testing::UnorderedElementsAre("nothing of ours", in_use));
   ASSERT_OK(writer->Finish());
   EXPECT_THAT(Staged(), ElementsAre("nothing of ours"));
 }
@@ -847,26 +991,31 @@ TEST_P(ArtifactsTest, AFinishedUploadIsForgottenAfterAnHour) {
 
 TEST_P(ArtifactsTest, PreconditionsHoldWhenTheFileGetsItsName) {
   const Artifact old = Write("models/x", "old").value();
-  const auto by_etag = OpenForWrite("models/x", "a", 0, {.etag = old.etag}).value();
-  const auto create_only = OpenForWrite("models/y", "b", 0, {.create_only = true}).value();
+  const auto by_etag =
+      OpenForWrite("models/x", "a", 0, {.etag = old.etag}).value();
+  const auto create_only =
+      OpenForWrite("models/y", "b", 0, {.create_only = true}).value();
   ASSERT_OK(Write("models/x", "new"));
   ASSERT_OK(Write("models/y", "new"));
   EXPECT_THAT(by_etag->Finish(), kEtagMismatch);
-  EXPECT_THAT(create_only->Finish(), IsError(StatusCode::kAlreadyExists, "ARTIFACT_EXISTS"));
+  EXPECT_THAT(create_only->Finish(),
+              IsError(StatusCode::kAlreadyExists, "ARTIFACT_EXISTS"));
   EXPECT_EQ(temp.ReadFile("fraud/models/x"), "new");
 }
 
 TEST_P(ArtifactsTest, AWorkspaceDeletedMeanwhileGetsNoFile) {
   const auto writer = OpenForWrite("models/x").value();
   temp.Move("fraud", "elsewhere");
-  EXPECT_THAT(writer->Finish(), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_THAT(writer->Finish(),
+              IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
   const auto second = [&] {
     temp.MakeDirs("fraud/models");
     return OpenForWrite("models/x").value();
   }();
   temp.Remove("fraud");
   temp.MakeDirs("fraud/models");
-  EXPECT_THAT(second->Finish(), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_THAT(second->Finish(),
+              IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
   EXPECT_FALSE(temp.Exists("fraud/models/x"));
 }
 
@@ -876,7 +1025,8 @@ TEST_P(ArtifactsTest, ALinkPutOnTheWayMeanwhileLeadsNowhere) {
   const auto writer = OpenForWrite("models/dir/x").value();
   temp.Remove("fraud/models/dir");
   temp.Link(outside.path(), "fraud/models/dir");
-  EXPECT_THAT(writer->Finish(), IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE"));
+  EXPECT_THAT(writer->Finish(),
+              IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE"));
   EXPECT_FALSE(outside.Exists("x"));
 }
 
@@ -886,14 +1036,18 @@ TEST_P(ArtifactsTest, AfterADirectoryThatCouldNotBeSyncedItOnlyReads) {
   auto base = fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value();
   UploadOptions options = Options();
   options.health = health;
-  artifacts =
-      std::make_unique<Artifacts>(&catalog, std::make_unique<support::ObservedDir>(std::move(base), observer), options);
+  artifacts = std::make_unique<Artifacts>(
+      &catalog,
+      std::make_unique<support::ObservedDir>(std::move(base), observer),
+      options);
   ASSERT_OK(Write("models/x", "old"));
   auto earlier = OpenForWrite("models/y").value();
   ASSERT_OK(earlier->Write({"abc"}));
   observer->SetBefore([](absl::string_view call) {
     const bool fails = call == "Sync fraud/models";
-    return fails ? base::MakeError(StatusCode::kInternal, "lost", {.reason = "IO_ERROR", .metadata = {{"errno", "5"}}})
+    return fails ? base::MakeError(
+                       StatusCode::kInternal, "lost",
+                       {.reason = "IO_ERROR", .metadata = {{"errno", "5"}}})
                  : absl::OkStatus();
   });
   const auto io_error = IsError(StatusCode::kInternal, "IO_ERROR");
@@ -905,11 +1059,17 @@ TEST_P(ArtifactsTest, AfterADirectoryThatCouldNotBeSyncedItOnlyReads) {
   EXPECT_FALSE(temp.Exists("fraud/models/y"));
   EXPECT_THAT(Write("models/z", "new"), io_error);
   EXPECT_THAT(Write("models/z", "new"), HasDetail("errno", "5"));
-  EXPECT_THAT(artifacts->MakeDirectory(Project("fraud"), Path("models/d")), io_error);
-  const TransferArgs transfer{.project = Project("fraud"), .path = Path("models/x"), .destination = Path("models/z")};
+  EXPECT_THAT(artifacts->MakeDirectory(Project("fraud"), Path("models/d")),
+              io_error);
+  const TransferArgs transfer{.project = Project("fraud"),
+                              .path = Path("models/x"),
+                              .destination = Path("models/z")};
   EXPECT_THAT(artifacts->Move(transfer), io_error);
   EXPECT_THAT(artifacts->Copy(transfer, Never), io_error);
-  EXPECT_THAT(artifacts->Delete({.project = Project("fraud"), .path = Path("models/x")}, Never), io_error);
+  EXPECT_THAT(
+      artifacts->Delete({.project = Project("fraud"), .path = Path("models/x")},
+                        Never),
+      io_error);
   EXPECT_OK(OpenForRead("models/x"));
   earlier.reset();
   Restart();
@@ -921,7 +1081,8 @@ TEST_P(ArtifactsTest, OfRacersForOneNameOneWins) {
   std::atomic<int> winners = 0;
   for (int i = 0; i < 8; ++i) {
     racers.emplace_back([&, i] {
-      if (Write("models/x", absl::StrCat(i), {.create_only = true}).ok()) ++winners;
+      if (Write("models/x", absl::StrCat(i), {.create_only = true}).ok())
+        ++winners;
     });
   }
   for (std::thread& racer : racers) racer.join();
@@ -937,7 +1098,10 @@ TEST_P(ArtifactsTest, NoUpdateByEtagIsLost) {
       for (int done = 0; done < 10;) {
         const auto reader = OpenForRead("models/x").value();
         const int value = std::stoi(ReadAll(*reader).value());
-        if (Write("models/x", absl::StrCat(value + 1), {.etag = reader->artifact().etag}).ok()) ++done;
+        if (Write("models/x", absl::StrCat(value + 1),
+                  {.etag = reader->artifact().etag})
+                .ok())
+          ++done;
       }
     });
   }
@@ -946,7 +1110,9 @@ TEST_P(ArtifactsTest, NoUpdateByEtagIsLost) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Calls, ArtifactsTest, testing::Bool(),
-                         [](const auto& info) { return info.param ? "Portable" : "Linux"; });
+                         [](const auto& info) {
+                           return info.param ? "Portable" : "Linux";
+                         });
 
 }  // namespace
 }  // namespace mlops::core

@@ -1,4 +1,5 @@
-// Lists page by page: what is read for them, and that what is remembered makes no difference to what they say.
+// Lists page by page: what is read for them, and that what is remembered makes
+// no difference to what they say.
 #include "service/artifacts/list.h"
 
 #include <gmock/gmock.h>
@@ -33,23 +34,31 @@ class ArtifactListTest : public testing::Test {
   ArtifactListTest() { clock.Advance(absl::Hours(1)); }
 
   void MakeFiles(const std::string& directory, int count) {
-    for (int i = 0; i < count; ++i) temp.WriteFile(absl::StrCat(directory, "/", Name(i)), "");
+    for (int i = 0; i < count; ++i)
+      temp.WriteFile(absl::StrCat(directory, "/", Name(i)), "");
   }
-  static std::string Name(int i) { return absl::StrCat("file-", absl::Dec(i, absl::kZeroPad5)); }
+  static std::string Name(int i) {
+    return absl::StrCat("file-", absl::Dec(i, absl::kZeroPad5));
+  }
 
-  TreePage List(const std::string& top, const std::string& after, bool recursive = false) {
+  TreePage List(const std::string& top, const std::string& after,
+                bool recursive = false) {
     const auto dir = root->OpenDir(top).value();
     auto page = ListTree(*dir, top, recursive, after, kPageSize, cache.get());
     EXPECT_OK(page);
     return *std::move(page);
   }
   // All pages; `between` is called after each.
-  std::vector<std::string> ListAll(const std::string& top, bool recursive, const std::function<void()>& between = {}) {
+  std::vector<std::string> ListAll(const std::string& top, bool recursive,
+                                   const std::function<void()>& between = {}) {
     std::vector<std::string> paths;
     TreePage page{.more = true};
     while (page.more) {
-      page = List(top, page.last.empty() ? "" : page.last.substr(top.size() + 1), recursive);
-      for (const Artifact& artifact : page.artifacts) paths.push_back(artifact.path);
+      page =
+          List(top, page.last.empty() ? "" : page.last.substr(top.size() + 1),
+               recursive);
+      for (const Artifact& artifact : page.artifacts)
+        paths.push_back(artifact.path);
       if (between) between();
     }
     return paths;
@@ -57,16 +66,19 @@ class ArtifactListTest : public testing::Test {
   // How often a directory was read since the last call.
   int64_t Reads() {
     const std::vector<std::string> calls = observer->Take();
-    return std::count_if(calls.begin(), calls.end(),
-                         [](const auto& call) { return absl::StartsWith(call, "ForEach"); });
+    return std::count_if(calls.begin(), calls.end(), [](const auto& call) {
+      return absl::StartsWith(call, "ForEach");
+    });
   }
 
   const support::TempDir temp;
   support::JumpingClock clock;
-  const std::shared_ptr<support::DirObserver> observer = std::make_shared<support::DirObserver>();
-  const std::unique_ptr<fs::Dir> root =
-      std::make_unique<support::ObservedDir>(fs::OpenBaseDir(temp.path()).value(), observer);
-  std::unique_ptr<DirNamesCache> cache = std::make_unique<DirNamesCache>(1 << 20, clock.clock());
+  const std::shared_ptr<support::DirObserver> observer =
+      std::make_shared<support::DirObserver>();
+  const std::unique_ptr<fs::Dir> root = std::make_unique<support::ObservedDir>(
+      fs::OpenBaseDir(temp.path()).value(), observer);
+  std::unique_ptr<DirNamesCache> cache =
+      std::make_unique<DirNamesCache>(1 << 20, clock.clock());
 };
 
 TEST_F(ArtifactListTest, ALargeDirectoryIsReadOnceForAllItsPages) {
@@ -74,7 +86,8 @@ TEST_F(ArtifactListTest, ALargeDirectoryIsReadOnceForAllItsPages) {
   const std::vector<std::string> paths = ListAll("models", /*recursive=*/false);
   EXPECT_EQ(Reads(), 1);
   ASSERT_EQ(paths.size(), 5 * kPageSize + 1);
-  for (size_t i = 0; i < paths.size(); ++i) EXPECT_EQ(paths[i], absl::StrCat("models/", Name(static_cast<int>(i))));
+  for (size_t i = 0; i < paths.size(); ++i)
+    EXPECT_EQ(paths[i], absl::StrCat("models/", Name(static_cast<int>(i))));
   // Each list reads at its beginning what is there then.
   EXPECT_EQ(ListAll("models", /*recursive=*/false), paths);
   EXPECT_EQ(Reads(), 1);
@@ -101,10 +114,12 @@ TEST_F(ArtifactListTest, AStampThatMayHideAChangeIsNotBelieved) {
   MakeFiles("models", 3 * kPageSize);
   // As if it had been changed in the tick in which it is read.
   const auto touch = [&] {
-    std::filesystem::last_write_time(temp.Path("models"), std::filesystem::file_time_type::clock::now());
+    std::filesystem::last_write_time(
+        temp.Path("models"), std::filesystem::file_time_type::clock::now());
   };
   touch();
-  EXPECT_EQ(ListAll("models", /*recursive=*/false, touch).size(), 3 * kPageSize);
+  EXPECT_EQ(ListAll("models", /*recursive=*/false, touch).size(),
+            3 * kPageSize);
   EXPECT_EQ(Reads(), 3);
 }
 
@@ -121,8 +136,9 @@ TEST_F(ArtifactListTest, WhatChangesMeanwhileIsSeen) {
   EXPECT_EQ(Reads(), 1);
   std::vector<std::string> begin;
   for (int i = 0; i < 4; ++i) begin.push_back(second.artifacts[i].path);
-  EXPECT_THAT(begin, ElementsAre("models/file-01001", "models/file-01001-and-a-half", "models/file-01002",
-                                 "models/file-01003"));
+  EXPECT_THAT(begin,
+              ElementsAre("models/file-01001", "models/file-01001-and-a-half",
+                          "models/file-01002", "models/file-01003"));
   EXPECT_TRUE(second.artifacts[2].directory);
   // A file that grows changes nothing that is remembered, but is told as it is.
   temp.WriteFile("models/file-02500", "abc");
@@ -143,7 +159,8 @@ TEST_F(ArtifactListTest, ADirectoryInThePlaceOfAnotherIsReadItself) {
   EXPECT_EQ(page.artifacts.size(), 7);
 }
 
-TEST_F(ArtifactListTest, WhoBeginsInTheMiddleIsNotTakenForWhoBeginsAtTheBeginning) {
+TEST_F(ArtifactListTest,
+       WhoBeginsInTheMiddleIsNotTakenForWhoBeginsAtTheBeginning) {
   MakeFiles("models", 4 * kPageSize);
   List("models", Name(1999));
   Reads();
@@ -155,8 +172,10 @@ TEST_F(ArtifactListTest, WhoBeginsInTheMiddleIsNotTakenForWhoBeginsAtTheBeginnin
 
 TEST(DirNames, AreInTheOrderOfTheirBytes) {
   DirNames names;
-  const std::vector<std::string> sorted = {"", "A", "a", "a\x01", "aa", "b", "\xc3\xa9"};
-  for (const char* name : {"b", "a", "\xc3\xa9", "", "aa", "a\x01", "A"}) names.Add(name, fs::EntryType::kFile);
+  const std::vector<std::string> sorted = {"",   "A", "a",       "a\x01",
+                                           "aa", "b", "\xc3\xa9"};
+  for (const char* name : {"b", "a", "\xc3\xa9", "", "aa", "a\x01", "A"})
+    names.Add(name, fs::EntryType::kFile);
   names.Sort();
   std::vector<std::string> got;
   for (size_t i = 0; i < names.size(); ++i) got.emplace_back(names.name(i));

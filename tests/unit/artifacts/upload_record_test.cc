@@ -24,8 +24,10 @@ fs::FileStamp PartStamp() {
 
 UploadRecord Finished() {
   UploadRecord record = NewUploadRecord("models/x", "boot", PartStamp());
-  record.content =
-      UploadRecord::Content{.sha256 = "abc", .size_bytes = 3, .modify_ns = absl::ToUnixNanos(PartStamp().modify_time)};
+  record.content = UploadRecord::Content{
+      .sha256 = "abc",
+      .size_bytes = 3,
+      .modify_ns = absl::ToUnixNanos(PartStamp().modify_time)};
   return record;
 }
 
@@ -61,7 +63,8 @@ TEST(UploadRecordTest, IsReadAsItWasWritten) {
   const support::TempDir temp;
   const auto dir = fs::OpenBaseDir(temp.path()).value();
   EXPECT_FALSE(ReadUploadRecord(*dir, "id").value().has_value());
-  ASSERT_OK(WriteUploadRecord(*dir, "id", NewUploadRecord("models/x", "boot", PartStamp())));
+  ASSERT_OK(WriteUploadRecord(
+      *dir, "id", NewUploadRecord("models/x", "boot", PartStamp())));
   EXPECT_FALSE(ReadUploadRecord(*dir, "id").value()->content.has_value());
   ASSERT_OK(WriteUploadRecord(*dir, "id", Finished()));
   const UploadRecord record = ReadUploadRecord(*dir, "id").value().value();

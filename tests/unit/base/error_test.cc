@@ -39,42 +39,54 @@ TEST(Echo, CutsAtWholeCharacters) {
 }
 
 TEST(Error, CarriesItsInfo) {
-  const absl::Status status = MakeError(StatusCode::kAborted, "changed",
-                                        {.reason = "ETAG_MISMATCH",
-                                         .metadata = {{"etag", "1"}, {"project", "fraud"}},
-                                         .retry_delay = absl::Milliseconds(100)});
+  const absl::Status status =
+      MakeError(StatusCode::kAborted, "changed",
+                {.reason = "ETAG_MISMATCH",
+                 .metadata = {{"etag", "1"}, {"project", "fraud"}},
+                 .retry_delay = absl::Milliseconds(100)});
   EXPECT_EQ(status.code(), StatusCode::kAborted);
   EXPECT_EQ(status.message(), "changed");
   const auto info = GetErrorInfo(status);
   ASSERT_TRUE(info.has_value());
   EXPECT_EQ(info->reason, "ETAG_MISMATCH");
-  EXPECT_THAT(info->metadata, UnorderedElementsAre(Pair("etag", "1"), Pair("project", "fraud")));
+  EXPECT_THAT(info->metadata, UnorderedElementsAre(Pair("etag", "1"),
+                                                   Pair("project", "fraud")));
   EXPECT_EQ(info->retry_delay, absl::Milliseconds(100));
 }
 
 TEST(Error, OthersCarryNone) {
   EXPECT_EQ(GetErrorInfo(absl::OkStatus()), std::nullopt);
   EXPECT_EQ(GetReason(absl::InternalError("x")), "");
-  const auto info = GetErrorInfo(MakeError(StatusCode::kInternal, "x", {.reason = "IO_ERROR"}));
+  const auto info = GetErrorInfo(
+      MakeError(StatusCode::kInternal, "x", {.reason = "IO_ERROR"}));
   EXPECT_THAT(info->metadata, IsEmpty());
   EXPECT_EQ(info->retry_delay, std::nullopt);
 }
 
 TEST(Error, MetadataIsMadeFitForTheWire) {
-  const auto status =
-      MakeError(StatusCode::kInternal, "x",
-                {.reason = "IO_ERROR", .metadata = {{"path", "a\xff"}, {"long", std::string(999, 'x')}}});
+  const auto status = MakeError(
+      StatusCode::kInternal, "x",
+      {.reason = "IO_ERROR",
+       .metadata = {{"path", "a\xff"}, {"long", std::string(999, 'x')}}});
   const auto metadata = GetErrorInfo(status)->metadata;
   EXPECT_EQ(metadata.at("path"), "a\\xff");
   EXPECT_EQ(metadata.at("long").size(), kMaxEchoBytes);
 }
 
 TEST(WithMetadata, AddsButNeverReplaces) {
-  const auto status = MakeError(StatusCode::kInternal, "x", {.reason = "IO_ERROR", .metadata = {{"path", "/a"}}});
-  EXPECT_EQ(GetErrorInfo(WithMetadata(status, "project", "fraud"))->metadata.at("project"), "fraud");
-  EXPECT_EQ(GetErrorInfo(WithMetadata(status, "path", "/b"))->metadata.at("path"), "/a");
-  EXPECT_EQ(WithMetadata(absl::InternalError("bare"), "project", "fraud"), absl::InternalError("bare"));
-  EXPECT_EQ(WithMetadata(status, "project", "fraud").code(), StatusCode::kInternal);
+  const auto status =
+      MakeError(StatusCode::kInternal, "x",
+                {.reason = "IO_ERROR", .metadata = {{"path", "/a"}}});
+  EXPECT_EQ(GetErrorInfo(WithMetadata(status, "project", "fraud"))
+                ->metadata.at("project"),
+            "fraud");
+  EXPECT_EQ(
+      GetErrorInfo(WithMetadata(status, "path", "/b"))->metadata.at("path"),
+      "/a");
+  EXPECT_EQ(WithMetadata(absl::InternalError("bare"), "project", "fraud"),
+            absl::InternalError("bare"));
+  EXPECT_EQ(WithMetadata(status, "project", "fraud").code(),
+            StatusCode::kInternal);
 }
 
 absl::StatusOr<int> AddOne(const absl::StatusOr<int>& number) {
@@ -89,7 +101,8 @@ absl::Status Check(const absl::Status& status) {
 
 TEST(StatusMacros, ReturnErrorsAndGoOnOtherwise) {
   EXPECT_EQ(AddOne(1).value(), 2);
-  EXPECT_EQ(AddOne(absl::DataLossError("x")).status(), absl::DataLossError("x"));
+  EXPECT_EQ(AddOne(absl::DataLossError("x")).status(),
+            absl::DataLossError("x"));
   EXPECT_EQ(Check(absl::OkStatus()), absl::AbortedError("went on"));
   EXPECT_EQ(Check(absl::DataLossError("x")), absl::DataLossError("x"));
 }

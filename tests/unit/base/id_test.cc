@@ -11,7 +11,9 @@
 namespace mlops::base {
 namespace {
 
-TEST(RandomId, IsLowerCaseHexadecimal) { EXPECT_THAT(RandomId(), testing::MatchesRegex("[0-9a-f]+")); }
+TEST(RandomId, IsLowerCaseHexadecimal) {
+  EXPECT_THAT(RandomId(), testing::MatchesRegex("[0-9a-f]+"));
+}
 
 TEST(RandomId, IsDifferentInEveryCallOfEveryThread) {
   std::mutex mutex;
@@ -32,7 +34,8 @@ TEST(RandomId, IsDifferentInEveryCallOfEveryThread) {
 }
 
 TEST(HashHex, IsTheBeginningOfSha256) {
-  EXPECT_EQ(HashHex("abc", 64), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  EXPECT_EQ(HashHex("abc", 64),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   EXPECT_EQ(HashHex("abc", 16), "ba7816bf8f01cfea");
   EXPECT_EQ(HashHex("", 8), "e3b0c442");
 }

@@ -29,7 +29,8 @@ TEST(Memo, AllWhoAskAtOnceGetTheSame) {
   std::vector<const std::string*> got(8);
   std::vector<std::thread> threads;
   for (size_t i = 0; i < got.size(); ++i) {
-    threads.emplace_back([&, i] { got[i] = &memo.Get([i] { return std::to_string(i); }); });
+    threads.emplace_back(
+        [&, i] { got[i] = &memo.Get([i] { return std::to_string(i); }); });
   }
   for (std::thread& thread : threads) thread.join();
   for (const std::string* text : got) EXPECT_EQ(text, got[0]);

@@ -17,7 +17,8 @@ TEST(ThreadPool, RunsEveryTaskOnceBeforeItEnds) {
   std::atomic<int> runs = 0;
   {
     ThreadPool pool(4, 1000);
-    for (int i = 0; i < 500; ++i) ASSERT_TRUE(pool.TrySchedule([&] { ++runs; }));
+    for (int i = 0; i < 500; ++i)
+      ASSERT_TRUE(pool.TrySchedule([&] { ++runs; }));
   }
   EXPECT_EQ(runs, 500);
 }
@@ -26,7 +27,8 @@ TEST(ThreadPool, OneThreadKeepsTheOrder) {
   std::vector<int> order;
   {
     ThreadPool pool(1, 1000);
-    for (int i = 0; i < 100; ++i) ASSERT_TRUE(pool.TrySchedule([&order, i] { order.push_back(i); }));
+    for (int i = 0; i < 100; ++i)
+      ASSERT_TRUE(pool.TrySchedule([&order, i] { order.push_back(i); }));
   }
   EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
   EXPECT_EQ(order.size(), 100);
@@ -48,7 +50,8 @@ TEST(ThreadPool, RefusesWhatDoesNotFitTheQueue) {
 
 TEST(ThreadPool, TasksRunAtTheSameTime) {
   constexpr int kThreads = 4;
-  absl::Barrier* const barrier = new absl::Barrier(kThreads);  // Passed only if all are there at once.
+  // Passed only if all are there at once.
+  absl::Barrier* const barrier = new absl::Barrier(kThreads);
   ThreadPool pool(kThreads, 100);
   for (int i = 0; i < kThreads; ++i) {
     ASSERT_TRUE(pool.TrySchedule([barrier] {
@@ -62,7 +65,8 @@ TEST(ParallelFor, CallsEachIndexOnce) {
     for (const size_t run : {1, 3, 64, 5000}) {
       std::vector<std::atomic<int>> calls(count);
       ParallelFor(count, 4, run, [&](size_t i) { ++calls[i]; });
-      EXPECT_TRUE(std::all_of(calls.begin(), calls.end(), [](const auto& n) { return n == 1; }));
+      EXPECT_TRUE(std::all_of(calls.begin(), calls.end(),
+                              [](const auto& n) { return n == 1; }));
     }
   }
 }

@@ -9,10 +9,13 @@ namespace {
 
 // The bytes of `c`, whether or not it may be encoded.
 std::string Encode(char32_t c) {
-  const auto tail = [c](int shift) { return static_cast<char>(0x80 | ((c >> shift) & 0x3f)); };
+  const auto tail = [c](int shift) {
+    return static_cast<char>(0x80 | ((c >> shift) & 0x3f));
+  };
   if (c < 0x80) return {static_cast<char>(c)};
   if (c < 0x800) return {static_cast<char>(0xc0 | (c >> 6)), tail(0)};
-  if (c < 0x10000) return {static_cast<char>(0xe0 | (c >> 12)), tail(6), tail(0)};
+  if (c < 0x10000)
+    return {static_cast<char>(0xe0 | (c >> 12)), tail(6), tail(0)};
   return {static_cast<char>(0xf0 | (c >> 18)), tail(12), tail(6), tail(0)};
 }
 
@@ -21,7 +24,8 @@ TEST(Utf8, EveryCodePointIsDecodedButSurrogates) {
     char32_t decoded = 0xdead;
     const std::string bytes = Encode(c);
     const bool valid = c <= 0x10ffff && !(c >= 0xd800 && c < 0xe000);
-    ASSERT_EQ(DecodeUtf8(bytes + "rest", &decoded), valid ? bytes.size() : 0) << static_cast<uint32_t>(c);
+    ASSERT_EQ(DecodeUtf8(bytes + "rest", &decoded), valid ? bytes.size() : 0)
+        << static_cast<uint32_t>(c);
     ASSERT_EQ(decoded, valid ? c : char32_t{0xdead});
   }
 }
@@ -39,14 +43,16 @@ TEST(Utf8, EveryCutIsInvalid) {
 
 TEST(Utf8, OverlongFormsAreInvalid) {
   for (const char* text :
-       {"\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xe0\x9f\xbf", "\xf0\x80\x80\x80", "\xf0\x8f\xbf\xbf"}) {
+       {"\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xe0\x9f\xbf",
+        "\xf0\x80\x80\x80", "\xf0\x8f\xbf\xbf"}) {
     EXPECT_FALSE(IsValidUtf8(text));
   }
 }
 
 TEST(Utf8, APathIsShownAsText) {
   EXPECT_EQ(PathText("/a b/\xc3\xa9/\\xff\n"), "/a b/\xc3\xa9/\\xff\n");
-  EXPECT_EQ(PathText("/j\xfcrgen/\xed\xa0\x80/\xc3"), "/j\\xfcrgen/\\xed\\xa0\\x80/\\xc3");
+  EXPECT_EQ(PathText("/j\xfcrgen/\xed\xa0\x80/\xc3"),
+            "/j\\xfcrgen/\\xed\\xa0\\x80/\\xc3");
   EXPECT_EQ(PathText(""), "");
 }
 

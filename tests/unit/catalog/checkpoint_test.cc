@@ -17,11 +17,13 @@ using testing::SizeIs;
 SavedRecord Record(absl::string_view name, int64_t seconds) {
   core::Workspace workspace = support::NewWorkspace(name, "/base", seconds);
   workspace.settings.mlflow_experiment_id = "";
-  workspace.metadata = core::Metadata::parse(R"({"int": 7, "float": 2.0, "text": "ö", "list": [null, true, {}]})");
+  workspace.metadata = core::Metadata::parse(
+      R"({"int": 7, "float": 2.0, "text": "ö", "list": [null, true, {}]})");
   workspace.etag = absl::StrCat("etag-", name);
   workspace.request_id = "r-1";
   workspace.unknown_keys = "team: risk\n";
-  return {.workspace = std::make_shared<const core::Workspace>(std::move(workspace)),
+  return {.workspace =
+              std::make_shared<const core::Workspace>(std::move(workspace)),
           .stamp = {.type = fs::EntryType::kFile,
                     .device = ~uint64_t{0},
                     .inode = uint64_t{1} << 63,
@@ -33,24 +35,29 @@ SavedRecord Record(absl::string_view name, int64_t seconds) {
 
 std::vector<SavedRecord> Records(int count) {
   std::vector<SavedRecord> records;
-  for (int i = 0; i < count; ++i) records.push_back(Record(absl::StrCat("p", 10'000 + i), i));
+  for (int i = 0; i < count; ++i)
+    records.push_back(Record(absl::StrCat("p", 10'000 + i), i));
   return records;
 }
 
 // Of all blocks.
-std::vector<SavedRecord> Decode(absl::string_view bytes, absl::string_view base_path) {
+std::vector<SavedRecord> Decode(absl::string_view bytes,
+                                absl::string_view base_path) {
   const Checkpoint checkpoint(bytes, base_path);
   std::vector<SavedRecord> all;
   for (size_t i = 0; i < checkpoint.block_count(); ++i) {
-    for (SavedRecord& record : checkpoint.Decode(i)) all.push_back(std::move(record));
+    for (SavedRecord& record : checkpoint.Decode(i))
+      all.push_back(std::move(record));
   }
   return all;
 }
 
 void ExpectSame(const SavedRecord& a, const SavedRecord& b) {
-  EXPECT_EQ(core::EncodeWorkspace(*a.workspace), core::EncodeWorkspace(*b.workspace));
+  EXPECT_EQ(core::EncodeWorkspace(*a.workspace),
+            core::EncodeWorkspace(*b.workspace));
   EXPECT_EQ(a.workspace->etag, b.workspace->etag);
-  EXPECT_EQ(a.workspace->metadata["float"].is_number_float(), b.workspace->metadata["float"].is_number_float());
+  EXPECT_EQ(a.workspace->metadata["float"].is_number_float(),
+            b.workspace->metadata["float"].is_number_float());
   EXPECT_EQ(a.stamp, b.stamp);
   EXPECT_EQ(a.read_time, b.read_time);
 }
@@ -66,7 +73,8 @@ TEST(Checkpoint, ComesBackAsItWent) {
 }
 
 TEST(Checkpoint, OfAnotherBaseIsIgnored) {
-  EXPECT_THAT(Decode(EncodeCheckpoint(Records(3), "/base"), "/base2"), IsEmpty());
+  EXPECT_THAT(Decode(EncodeCheckpoint(Records(3), "/base"), "/base2"),
+              IsEmpty());
   EXPECT_THAT(Decode(EncodeCheckpoint(Records(3), "/base"), "/bas"), IsEmpty());
 }
 
@@ -88,7 +96,10 @@ TEST(Checkpoint, ADamagedBlockIsLostAlone) {
 TEST(Checkpoint, EveryCutIsNoticedOrLosesWholeBlocks) {
   const std::string good = EncodeCheckpoint(Records(1030), "/base");
   const size_t rest = EncodeCheckpoint(Records(1024), "/base").size();
-  for (size_t length = 0; length<good.size(); length += length + 300> rest && length < rest + 300 ? 1 : 997) {
+  for (size_t length = 0;
+       length<good.size(); length += length + 300> rest && length < rest + 300
+           ? 1
+           : 997) {
     const size_t found = Decode(good.substr(0, length), "/base").size();
     ASSERT_EQ(found, length == rest ? 1024 : 0) << length;
   }
@@ -96,7 +107,8 @@ TEST(Checkpoint, EveryCutIsNoticedOrLosesWholeBlocks) {
 
 TEST(Checkpoint, OtherBytesAreIgnored) {
   for (const std::string& bytes :
-       {std::string(), std::string("x"), std::string(1000, '\0'), std::string(1000, '\xff')}) {
+       {std::string(), std::string("x"), std::string(1000, '\0'),
+        std::string(1000, '\xff')}) {
     EXPECT_THAT(Decode(bytes, "/base"), IsEmpty());
   }
 }

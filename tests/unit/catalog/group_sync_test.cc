@@ -17,7 +17,8 @@ namespace {
 class GroupSyncTest : public testing::Test {
  protected:
   const support::TempDir temp;
-  const std::shared_ptr<support::DirObserver> observer = std::make_shared<support::DirObserver>();
+  const std::shared_ptr<support::DirObserver> observer =
+      std::make_shared<support::DirObserver>();
   support::ObservedDir dir{fs::OpenBaseDir(temp.path()).value(), observer};
   core::DiskHealth health;
   GroupSync sync{&dir, &health};
@@ -55,21 +56,25 @@ TEST_F(GroupSyncTest, WhoComesDuringASyncWaitsForTheNext) {
 }
 
 TEST_F(GroupSyncTest, AFailureIsTheAnswerForEver) {
-  observer->SetBefore([](absl::string_view) { return absl::InternalError("lost"); });
+  observer->SetBefore(
+      [](absl::string_view) { return absl::InternalError("lost"); });
   EXPECT_EQ(sync.Sync(), absl::InternalError("lost"));
   EXPECT_FALSE(health.ok());
   observer->SetBefore(nullptr);
-  EXPECT_THAT(sync.Sync(), support::IsError(absl::StatusCode::kInternal, "IO_ERROR"));
+  EXPECT_THAT(sync.Sync(),
+              support::IsError(absl::StatusCode::kInternal, "IO_ERROR"));
   EXPECT_EQ(observer->Take().size(), 1);
 }
 
 TEST_F(GroupSyncTest, AnothersFailureCounts) {
   EXPECT_TRUE(sync.Sync().ok());
   EXPECT_FALSE(health.Judge(absl::InternalError("lost elsewhere")).ok());
-  EXPECT_THAT(sync.Sync(), support::IsError(absl::StatusCode::kInternal, "IO_ERROR"));
+  EXPECT_THAT(sync.Sync(),
+              support::IsError(absl::StatusCode::kInternal, "IO_ERROR"));
 }
 
-// All who share a sync that fails hear of it, also those who are woken when it has ended.
+// All who share a sync that fails hear of it, also those who are woken when it
+// has ended.
 TEST_F(GroupSyncTest, AllWhoShareAFailureHearOfIt) {
   absl::Notification syncing, go_on;
   std::atomic<int> syncs = 0;

@@ -20,12 +20,15 @@ bool Never() { return false; }
 class UsageScanTest : public testing::Test {
  protected:
   core::Usage Scan(absl::string_view name = "fraud") {
-    return scanner(support::NewWorkspace(name, temp.path()), /*counts_only=*/false, Never).value();
+    return scanner(support::NewWorkspace(name, temp.path()),
+                   /*counts_only=*/false, Never)
+        .value();
   }
 
   const support::TempDir temp;
   support::FakeClock clock;
-  const core::UsageScanner scanner = MakeUsageScanner(fs::OpenBaseDir(temp.path()).value(), temp.path(), clock.clock());
+  const core::UsageScanner scanner = MakeUsageScanner(
+      fs::OpenBaseDir(temp.path()).value(), temp.path(), clock.clock());
 };
 
 TEST_F(UsageScanTest, CountsEachDirectory) {
@@ -57,16 +60,20 @@ TEST_F(UsageScanTest, ADirectoryThatIsALinkIsAProblemAndTheRestIsCounted) {
   temp.WriteFile("fraud/models/a", "12345");
   temp.Link("../outside", "fraud/outputs");
   const core::Usage usage = Scan();
-  EXPECT_THAT(usage.problem, IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE"));
+  EXPECT_THAT(usage.problem,
+              IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE"));
   EXPECT_EQ(usage.size_bytes(), 5);
 }
 
 TEST_F(UsageScanTest, CountsOnlyIsCheapAndRight) {
-  clock.Advance(absl::Now() + absl::Hours(1) - clock.Now());  // So that no stamp is in doubt.
+  // So that no stamp is in doubt.
+  clock.Advance(absl::Now() + absl::Hours(1) - clock.Now());
   for (int files = 1; files < 4; ++files) {
     temp.WriteFile(absl::StrCat("fraud/models/", files), "12345");
     absl::SleepFor(absl::Milliseconds(25));  // Longer than a tick.
-    const core::Usage usage = scanner(support::NewWorkspace("fraud", temp.path()), true, Never).value();
+    const core::Usage usage =
+        scanner(support::NewWorkspace("fraud", temp.path()), true, Never)
+            .value();
     EXPECT_TRUE(usage.counts_only);
     EXPECT_EQ(usage.directories[3].file_count, files);
     EXPECT_EQ(usage.size_bytes(), 0);
@@ -74,12 +81,15 @@ TEST_F(UsageScanTest, CountsOnlyIsCheapAndRight) {
 }
 
 TEST_F(UsageScanTest, AWorkspaceThatIsNotThereIsNotFound) {
-  EXPECT_THAT(scanner(support::NewWorkspace("missing", temp.path()), false, Never), IsError(StatusCode::kNotFound, ""));
+  EXPECT_THAT(
+      scanner(support::NewWorkspace("missing", temp.path()), false, Never),
+      IsError(StatusCode::kNotFound, ""));
 }
 
 TEST_F(UsageScanTest, StopsWhenCancelled) {
   temp.MakeDirs("fraud/models/sub");
-  EXPECT_THAT(scanner(support::NewWorkspace("fraud", temp.path()), false, [] { return true; }),
+  EXPECT_THAT(scanner(support::NewWorkspace("fraud", temp.path()), false,
+                      [] { return true; }),
               IsError(StatusCode::kCancelled, ""));
 }
 

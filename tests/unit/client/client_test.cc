@@ -27,7 +27,8 @@ using testing::Optional;
 using testing::Pair;
 using testing::UnorderedElementsAre;
 
-// Answers each call with the next status of its script, OK once that is used up, and writes down what it was asked.
+// Answers each call with the next status of its script, OK once that is used
+// up, and writes down what it was asked.
 class ScriptedService final : public v1::WorkspaceService::Service {
  public:
   std::vector<absl::Status> script;
@@ -46,29 +47,34 @@ class ScriptedService final : public v1::WorkspaceService::Service {
     return wire::ToGrpc(call < script.size() ? script[call] : absl::OkStatus());
   }
 
-  grpc::Status GetWorkspace(grpc::ServerContext* context, const v1::GetWorkspaceRequest*,
+  grpc::Status GetWorkspace(grpc::ServerContext* context,
+                            const v1::GetWorkspaceRequest*,
                             v1::Workspace* response) override {
     *response = workspace;
     return Next(context);
   }
-  grpc::Status CreateWorkspace(grpc::ServerContext* context, const v1::CreateWorkspaceRequest* request,
+  grpc::Status CreateWorkspace(grpc::ServerContext* context,
+                               const v1::CreateWorkspaceRequest* request,
                                v1::Workspace* response) override {
     create_request = *request;
     *response = workspace;
     return Next(context);
   }
-  grpc::Status EnsureWorkspace(grpc::ServerContext* context, const v1::EnsureWorkspaceRequest*,
+  grpc::Status EnsureWorkspace(grpc::ServerContext* context,
+                               const v1::EnsureWorkspaceRequest*,
                                v1::EnsureWorkspaceResponse* response) override {
     *response->mutable_workspace() = workspace;
     response->set_created(true);
     return Next(context);
   }
-  grpc::Status UpdateWorkspace(grpc::ServerContext* context, const v1::UpdateWorkspaceRequest* request,
+  grpc::Status UpdateWorkspace(grpc::ServerContext* context,
+                               const v1::UpdateWorkspaceRequest* request,
                                v1::Workspace*) override {
     update_request = *request;
     return Next(context);
   }
-  grpc::Status DeleteWorkspace(grpc::ServerContext* context, const v1::DeleteWorkspaceRequest* request,
+  grpc::Status DeleteWorkspace(grpc::ServerContext* context,
+                               const v1::DeleteWorkspaceRequest* request,
                                v1::DeleteWorkspaceResponse* response) override {
     delete_request = *request;
     response->set_file_count(3);
@@ -76,16 +82,19 @@ class ScriptedService final : public v1::WorkspaceService::Service {
     response->set_purged(true);
     return Next(context);
   }
-  grpc::Status UndeleteWorkspace(grpc::ServerContext* context, const v1::UndeleteWorkspaceRequest*,
+  grpc::Status UndeleteWorkspace(grpc::ServerContext* context,
+                                 const v1::UndeleteWorkspaceRequest*,
                                  v1::Workspace*) override {
     return Next(context);
   }
-  grpc::Status GetWorkspaceStatus(grpc::ServerContext* context, const v1::GetWorkspaceStatusRequest* request,
+  grpc::Status GetWorkspaceStatus(grpc::ServerContext* context,
+                                  const v1::GetWorkspaceStatusRequest* request,
                                   v1::WorkspaceStatus*) override {
     status_request = *request;
     return Next(context);
   }
-  grpc::Status GetServerInfo(grpc::ServerContext* context, const v1::GetServerInfoRequest*,
+  grpc::Status GetServerInfo(grpc::ServerContext* context,
+                             const v1::GetServerInfoRequest*,
                              v1::ServerInfo* response) override {
     response->set_version("1.2.3");
     response->mutable_purge_delay()->set_seconds(60);
@@ -93,11 +102,14 @@ class ScriptedService final : public v1::WorkspaceService::Service {
   }
 
   // Three pages of two workspaces: p0 to p5.
-  grpc::Status ListWorkspaces(grpc::ServerContext* context, const v1::ListWorkspacesRequest* request,
+  grpc::Status ListWorkspaces(grpc::ServerContext* context,
+                              const v1::ListWorkspacesRequest* request,
                               v1::ListWorkspacesResponse* response) override {
     page_tokens.push_back(request->page_token());
-    const int first = request->page_token().empty() ? 0 : std::stoi(request->page_token());
-    for (int i = first; i < first + 2; ++i) response->add_workspaces()->set_project(absl::StrCat("p", i));
+    const int first =
+        request->page_token().empty() ? 0 : std::stoi(request->page_token());
+    for (int i = first; i < first + 2; ++i)
+      response->add_workspaces()->set_project(absl::StrCat("p", i));
     if (first < 4) response->set_next_page_token(absl::StrCat(first + 2));
     response->set_total_size(6);
     if (first == 0) response->add_unreachable("broken");
@@ -105,13 +117,15 @@ class ScriptedService final : public v1::WorkspaceService::Service {
   }
 
   // Without end, unless the script has an error.
-  grpc::Status StreamWorkspaceStatuses(grpc::ServerContext* context, const v1::StreamWorkspaceStatusesRequest*,
-                                       grpc::ServerWriter<v1::StreamWorkspaceStatusesResponse>* writer) override {
+  grpc::Status StreamWorkspaceStatuses(
+      grpc::ServerContext* context, const v1::StreamWorkspaceStatusesRequest*,
+      grpc::ServerWriter<v1::StreamWorkspaceStatusesResponse>* writer)
+      override {
     v1::StreamWorkspaceStatusesResponse some;
     v1::WorkspaceStatus& status = *some.add_statuses();
     status.mutable_workspace()->set_project("p");
-    *status.mutable_error() =
-        wire::ToProto(base::MakeError(StatusCode::kDataLoss, "x", {.reason = "WORKSPACE_CORRUPT"}));
+    *status.mutable_error() = wire::ToProto(base::MakeError(
+        StatusCode::kDataLoss, "x", {.reason = "WORKSPACE_CORRUPT"}));
     writer->Write(some);
     if (const grpc::Status error = Next(context); !error.ok()) return error;
     while (writer->Write(some)) {
@@ -122,7 +136,8 @@ class ScriptedService final : public v1::WorkspaceService::Service {
 };
 
 absl::Status Unavailable() {
-  return base::MakeError(StatusCode::kUnavailable, "draining", {.reason = "SHUTTING_DOWN"});
+  return base::MakeError(StatusCode::kUnavailable, "draining",
+                         {.reason = "SHUTTING_DOWN"});
 }
 
 class ClientTest : public testing::Test {
@@ -165,7 +180,8 @@ TEST_F(ClientTest, GetReturnsWhatTheServerSays) {
   service_.workspace.set_root_path("/base/fraud");
   service_.workspace.set_mlflow_experiment_id("");
   service_.workspace.set_bentoml_tag_prefix("fraud:");
-  (*service_.workspace.mutable_metadata()->mutable_fields())["stage"].set_string_value("dev");
+  (*service_.workspace.mutable_metadata()->mutable_fields())["stage"]
+      .set_string_value("dev");
   service_.workspace.mutable_create_time()->set_seconds(1'000'000'000);
   service_.workspace.mutable_create_time()->set_nanos(5);
   service_.workspace.mutable_delete_time()->set_seconds(7);
@@ -179,7 +195,8 @@ TEST_F(ClientTest, GetReturnsWhatTheServerSays) {
   EXPECT_EQ(workspace->mlflow_tracking_uri, std::nullopt);
   EXPECT_EQ(workspace->bentoml_tag_prefix, "fraud:");
   EXPECT_EQ(MetadataToJson(workspace->metadata), R"({"stage":"dev"})");
-  EXPECT_EQ(workspace->create_time, absl::FromUnixNanos(1'000'000'000'000'000'005));
+  EXPECT_EQ(workspace->create_time,
+            absl::FromUnixNanos(1'000'000'000'000'000'005));
   EXPECT_EQ(workspace->update_time, absl::InfinitePast());
   EXPECT_THAT(workspace->delete_time, Optional(absl::FromUnixSeconds(7)));
   EXPECT_EQ(workspace->purge_time, std::nullopt);
@@ -190,7 +207,8 @@ TEST_F(ClientTest, CreateSendsSettingsAndOptions) {
   const auto metadata = MetadataFromJson(R"({"n": 1})");
   ASSERT_TRUE(metadata.ok());
   ASSERT_TRUE(StartAndConnect()
-                  .Create("fraud", {.dvc_remote_path = "/remote", .metadata = *metadata},
+                  .Create("fraud",
+                          {.dvc_remote_path = "/remote", .metadata = *metadata},
                           {.validate_only = true, .request_id = "r1"})
                   .ok());
   const auto& request = service_.create_request;
@@ -213,19 +231,22 @@ TEST_F(ClientTest, UpdateSendsMaskRemovalsAndEtag) {
   const auto& request = service_.update_request;
   EXPECT_EQ(request.workspace().project(), "fraud");
   EXPECT_EQ(request.workspace().etag(), "e1");
-  EXPECT_THAT(request.update_mask().paths(), ElementsAre("bentoml_tag_prefix", "metadata"));
+  EXPECT_THAT(request.update_mask().paths(),
+              ElementsAre("bentoml_tag_prefix", "metadata"));
   EXPECT_THAT(request.remove_metadata(), ElementsAre("old"));
   EXPECT_TRUE(request.allow_missing());
   EXPECT_FALSE(request.validate_only());
 }
 
 TEST_F(ClientTest, UpdateWithoutMaskSendsNone) {
-  ASSERT_TRUE(StartAndConnect().Update("fraud", {.bentoml_tag_prefix = "f:"}).ok());
+  ASSERT_TRUE(
+      StartAndConnect().Update("fraud", {.bentoml_tag_prefix = "f:"}).ok());
   EXPECT_FALSE(service_.update_request.has_update_mask());
 }
 
 TEST_F(ClientTest, DeleteSendsOptionsAndTellsWhatWasFreed) {
-  const auto result = StartAndConnect().Delete("fraud", {.force = true, .permanent = true, .uid = "u1"});
+  const auto result = StartAndConnect().Delete(
+      "fraud", {.force = true, .permanent = true, .uid = "u1"});
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_TRUE(service_.delete_request.force());
   EXPECT_TRUE(service_.delete_request.permanent());
@@ -241,7 +262,9 @@ TEST_F(ClientTest, GetStatusAsksForAnExactAnswerUnlessToldOtherwise) {
   ASSERT_TRUE(client.GetStatus("fraud").ok());
   EXPECT_EQ(service_.status_request.max_staleness().seconds(), 0);
   EXPECT_EQ(service_.status_request.max_staleness().nanos(), 0);
-  ASSERT_TRUE(client.GetStatus("fraud", {.max_staleness = absl::Milliseconds(1500)}).ok());
+  ASSERT_TRUE(
+      client.GetStatus("fraud", {.max_staleness = absl::Milliseconds(1500)})
+          .ok());
   EXPECT_EQ(service_.status_request.max_staleness().seconds(), 1);
   EXPECT_EQ(service_.status_request.max_staleness().nanos(), 500'000'000);
   EXPECT_FALSE(service_.status_request.counts_only());
@@ -257,28 +280,35 @@ TEST_F(ClientTest, ServerInfoArrives) {
 }
 
 TEST_F(ClientTest, ErrorsArriveWithReasonAndMetadata) {
-  service_.script = {
-      base::MakeError(StatusCode::kAlreadyExists, "Workspace already exists: fraud",
-                      {.reason = "WORKSPACE_EXISTS", .metadata = {{"project", "fraud"}, {"uid", "u1"}}})};
+  service_.script = {base::MakeError(
+      StatusCode::kAlreadyExists, "Workspace already exists: fraud",
+      {.reason = "WORKSPACE_EXISTS",
+       .metadata = {{"project", "fraud"}, {"uid", "u1"}}})};
   const absl::Status error = StartAndConnect().Create("fraud").status();
   EXPECT_EQ(error.code(), StatusCode::kAlreadyExists);
   EXPECT_EQ(error.message(), "Workspace already exists: fraud");
   EXPECT_EQ(ErrorReason(error), "WORKSPACE_EXISTS");
-  EXPECT_THAT(ErrorMetadata(error), UnorderedElementsAre(Pair("project", "fraud"), Pair("uid", "u1")));
+  EXPECT_THAT(
+      ErrorMetadata(error),
+      UnorderedElementsAre(Pair("project", "fraud"), Pair("uid", "u1")));
   EXPECT_EQ(ErrorRetryDelay(error), std::nullopt);
 }
 
 TEST_F(ClientTest, RetryDelayArrives) {
-  service_.script = {base::MakeError(StatusCode::kUnavailable, "busy",
-                                     {.reason = "OVERLOADED", .retry_delay = absl::Milliseconds(250)})};
-  EXPECT_THAT(ErrorRetryDelay(StartAndConnect().Create("fraud").status()), Optional(absl::Milliseconds(250)));
+  service_.script = {base::MakeError(
+      StatusCode::kUnavailable, "busy",
+      {.reason = "OVERLOADED", .retry_delay = absl::Milliseconds(250)})};
+  EXPECT_THAT(ErrorRetryDelay(StartAndConnect().Create("fraud").status()),
+              Optional(absl::Milliseconds(250)));
 }
 
 TEST_F(ClientTest, TheLargestErrorArrivesWhole) {
   base::ErrorInfo info{.reason = "WORKSPACE_CORRUPT"};
-  for (int i = 0; i < 100; ++i) info.metadata[absl::StrCat("key", i)] = std::string(1000, 'v');
+  for (int i = 0; i < 100; ++i)
+    info.metadata[absl::StrCat("key", i)] = std::string(1000, 'v');
   std::string message;
-  for (int i = 0; i < 1000; ++i) message += "€";  // Three bytes, and three times that in gRPC's header.
+  // Three bytes, and three times that in gRPC's header.
+  for (int i = 0; i < 1000; ++i) message += "€";
   service_.script = {base::MakeError(StatusCode::kDataLoss, message, info)};
   const absl::Status error = StartAndConnect().Get("fraud").status();
   EXPECT_EQ(error.code(), StatusCode::kDataLoss);
@@ -293,7 +323,8 @@ TEST_F(ClientTest, RepeatableCallsAreRetriedWhileUnavailable) {
 
 TEST_F(ClientTest, RetriesEndAfterFourAttempts) {
   service_.script.assign(10, Unavailable());
-  EXPECT_EQ(ErrorReason(StartAndConnect().Ensure("fraud").status()), "SHUTTING_DOWN");
+  EXPECT_EQ(ErrorReason(StartAndConnect().Ensure("fraud").status()),
+            "SHUTTING_DOWN");
   EXPECT_EQ(calls(), 4u);
 }
 
@@ -308,24 +339,32 @@ TEST_F(ClientTest, CallsThatMayNotBeRepeatedAreNot) {
   const auto client = StartAndConnect();
   EXPECT_EQ(ErrorReason(client.Create("fraud").status()), "SHUTTING_DOWN");
   EXPECT_EQ(calls(), 1u);
-  EXPECT_EQ(ErrorReason(client.Delete("fraud", {.force = true}).status()), "SHUTTING_DOWN");
+  EXPECT_EQ(ErrorReason(client.Delete("fraud", {.force = true}).status()),
+            "SHUTTING_DOWN");
   EXPECT_EQ(calls(), 2u);
   EXPECT_EQ(ErrorReason(client.Undelete("fraud").status()), "SHUTTING_DOWN");
   EXPECT_EQ(calls(), 3u);
-  EXPECT_EQ(ErrorReason(client.StreamStatuses([](const auto&) { return true; })), "SHUTTING_DOWN");
+  EXPECT_EQ(
+      ErrorReason(client.StreamStatuses([](const auto&) { return true; })),
+      "SHUTTING_DOWN");
   EXPECT_EQ(calls(), 4u);
 }
 
 TEST_F(ClientTest, OtherErrorsAreNotRetried) {
-  service_.script.assign(10, base::MakeError(StatusCode::kAborted, "busy", {.reason = "WORKSPACE_BUSY"}));
-  EXPECT_EQ(ErrorReason(StartAndConnect().Get("fraud").status()), "WORKSPACE_BUSY");
+  service_.script.assign(10, base::MakeError(StatusCode::kAborted, "busy",
+                                             {.reason = "WORKSPACE_BUSY"}));
+  EXPECT_EQ(ErrorReason(StartAndConnect().Get("fraud").status()),
+            "WORKSPACE_BUSY");
   EXPECT_EQ(calls(), 1u);
 }
 
-// The deadline that the server saw lies where a time-out of `seconds`, begun between the two times, puts it.
+// The deadline that the server saw lies where a time-out of `seconds`, begun
+// between the two times, puts it.
 MATCHER_P3(IsTimeout, seconds, before, after, "") {
-  const absl::Duration slack = absl::Seconds(seconds) / 50;  // gRPC rounds time-outs to three digits.
-  return arg >= before + absl::Seconds(seconds) - slack && arg <= after + absl::Seconds(seconds) + slack;
+  // GRPC rounds time-outs to three digits.
+  const absl::Duration slack = absl::Seconds(seconds) / 50;
+  return arg >= before + absl::Seconds(seconds) - slack &&
+         arg <= after + absl::Seconds(seconds) + slack;
 }
 
 TEST_F(ClientTest, EachKindOfCallHasItsDeadline) {
@@ -338,24 +377,30 @@ TEST_F(ClientTest, EachKindOfCallHasItsDeadline) {
   EXPECT_TRUE(client.StreamStatuses([](const auto&) { return false; }).ok());
   service_.stream_cancelled.WaitForNotification();
   const absl::Time after = absl::Now();
-  EXPECT_THAT(service_.deadlines,
-              ElementsAre(IsTimeout(10, before, after), IsTimeout(10, before, after), IsTimeout(30, before, after),
-                          IsTimeout(60, before, after), IsTimeout(600, before, after)));
+  EXPECT_THAT(
+      service_.deadlines,
+      ElementsAre(IsTimeout(10, before, after), IsTimeout(10, before, after),
+                  IsTimeout(30, before, after), IsTimeout(60, before, after),
+                  IsTimeout(600, before, after)));
 }
 
 TEST_F(ClientTest, TimeoutsCanBeSetForAClientAndForACall) {
-  const auto client = StartAndConnect({.repeatable_timeout = absl::Seconds(100)});
+  const auto client =
+      StartAndConnect({.repeatable_timeout = absl::Seconds(100)});
   const absl::Time before = absl::Now();
   EXPECT_TRUE(client.Get("fraud").ok());
   EXPECT_TRUE(client.Get("fraud", {.timeout = absl::Seconds(1000)}).ok());
   EXPECT_TRUE(client.Get("fraud", {.timeout = absl::InfiniteDuration()}).ok());
   const absl::Time after = absl::Now();
-  EXPECT_THAT(service_.deadlines, ElementsAre(IsTimeout(100, before, after), IsTimeout(1000, before, after),
-                                              testing::Gt(after + absl::Hours(10'000))));
+  EXPECT_THAT(
+      service_.deadlines,
+      ElementsAre(IsTimeout(100, before, after), IsTimeout(1000, before, after),
+                  testing::Gt(after + absl::Hours(10'000))));
 }
 
 TEST_F(ClientTest, AnOverdueCallSaysWhichServer) {
-  const absl::Status error = StartAndConnect().Get("fraud", {.timeout = absl::Seconds(-1)}).status();
+  const absl::Status error =
+      StartAndConnect().Get("fraud", {.timeout = absl::Seconds(-1)}).status();
   EXPECT_EQ(error.code(), StatusCode::kDeadlineExceeded);
   EXPECT_EQ(ErrorReason(error), "");
   EXPECT_THAT(std::string(error.message()), HasSubstr(address_));
@@ -380,7 +425,8 @@ TEST_F(ClientTest, FindsTheServerAgainAfterARestart) {
 }
 
 TEST_F(ClientTest, NobodyThereIsUnavailableAndSaysWhere) {
-  const absl::Status error = WorkspaceClient::Connect({.address = address_})->Create("fraud").status();
+  const absl::Status error =
+      WorkspaceClient::Connect({.address = address_})->Create("fraud").status();
   EXPECT_EQ(error.code(), StatusCode::kUnavailable);
   EXPECT_EQ(ErrorReason(error), "");
   EXPECT_THAT(std::string(error.message()), HasSubstr(address_));
@@ -390,10 +436,12 @@ TEST_F(ClientTest, ProxiesAreIgnoredOnThisMachine) {
   setenv("http_proxy", "http://127.0.0.1:1", /*overwrite=*/1);
   grpc::ServerBuilder builder;
   int port = 0;
-  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(),
+                           &port);
   builder.RegisterService(&service_);
   server_ = builder.BuildAndStart();
-  const auto client = WorkspaceClient::Connect({.address = absl::StrCat("127.0.0.1:", port)});
+  const auto client =
+      WorkspaceClient::Connect({.address = absl::StrCat("127.0.0.1:", port)});
   EXPECT_EQ(client->Create("fraud").status(), absl::OkStatus());
   unsetenv("http_proxy");
 }
@@ -409,10 +457,11 @@ TEST_F(ClientTest, ListReturnsOnePage) {
 
 TEST_F(ClientTest, ListAllWalksThroughAllPages) {
   std::vector<std::string> seen;
-  const auto summary = StartAndConnect().ListAll([&seen](const Workspace& workspace) {
-    seen.push_back(workspace.project);
-    return true;
-  });
+  const auto summary =
+      StartAndConnect().ListAll([&seen](const Workspace& workspace) {
+        seen.push_back(workspace.project);
+        return true;
+      });
   ASSERT_TRUE(summary.ok()) << summary.status();
   EXPECT_THAT(seen, ElementsAre("p0", "p1", "p2", "p3", "p4", "p5"));
   EXPECT_THAT(service_.page_tokens, ElementsAre("", "2", "4"));
@@ -422,24 +471,32 @@ TEST_F(ClientTest, ListAllWalksThroughAllPages) {
 
 TEST_F(ClientTest, ListAllReadsNoFurtherThanWanted) {
   int seen = 0;
-  EXPECT_TRUE(StartAndConnect().ListAll([&seen](const Workspace&) { return ++seen < 3; }).ok());
+  EXPECT_TRUE(StartAndConnect()
+                  .ListAll([&seen](const Workspace&) { return ++seen < 3; })
+                  .ok());
   EXPECT_EQ(seen, 3);
   EXPECT_THAT(service_.page_tokens, ElementsAre("", "2"));
 }
 
 TEST_F(ClientTest, ListAllReturnsTheErrorOfALaterPage) {
-  service_.script = {absl::OkStatus(), base::MakeError(StatusCode::kInvalidArgument, "", {.reason = "TOKEN_INVALID"})};
+  service_.script = {absl::OkStatus(),
+                     base::MakeError(StatusCode::kInvalidArgument, "",
+                                     {.reason = "TOKEN_INVALID"})};
   int seen = 0;
-  const auto summary = StartAndConnect().ListAll([&seen](const Workspace&) { return ++seen > 0; });
+  const auto summary = StartAndConnect().ListAll(
+      [&seen](const Workspace&) { return ++seen > 0; });
   EXPECT_EQ(ErrorReason(summary.status()), "TOKEN_INVALID");
   EXPECT_EQ(seen, 2);
 }
 
 TEST_F(ClientTest, AStreamEndsWhenNoMoreIsWanted) {
   int seen = 0;
-  EXPECT_EQ(StartAndConnect().StreamStatuses([&seen](const WorkspaceStatus&) { return ++seen < 5; }), absl::OkStatus());
+  EXPECT_EQ(StartAndConnect().StreamStatuses(
+                [&seen](const WorkspaceStatus&) { return ++seen < 5; }),
+            absl::OkStatus());
   EXPECT_EQ(seen, 5);
-  EXPECT_TRUE(service_.stream_cancelled.WaitForNotificationWithTimeout(absl::Seconds(30)));
+  EXPECT_TRUE(service_.stream_cancelled.WaitForNotificationWithTimeout(
+      absl::Seconds(30)));
 }
 
 TEST_F(ClientTest, ABrokenWorkspaceComesAsAStatusWithAnError) {
@@ -456,9 +513,11 @@ TEST_F(ClientTest, ABrokenWorkspaceComesAsAStatusWithAnError) {
 }
 
 TEST(Metadata, JsonComesBack) {
-  const auto metadata = MetadataFromJson(R"({"list":[1,"a",null],"nested":{"x":2.5}})");
+  const auto metadata =
+      MetadataFromJson(R"({"list":[1,"a",null],"nested":{"x":2.5}})");
   ASSERT_TRUE(metadata.ok());
-  EXPECT_EQ(MetadataToJson(*metadata), R"({"list":[1,"a",null],"nested":{"x":2.5}})");
+  EXPECT_EQ(MetadataToJson(*metadata),
+            R"({"list":[1,"a",null],"nested":{"x":2.5}})");
 }
 
 TEST(Metadata, WhatIsNoObjectIsRefused) {
@@ -470,7 +529,8 @@ TEST(Metadata, WhatIsNoObjectIsRefused) {
 }
 
 TEST(ErrorHelpers, FindNothingInOtherStatuses) {
-  for (const absl::Status& status : {absl::OkStatus(), absl::UnavailableError("nobody there")}) {
+  for (const absl::Status& status :
+       {absl::OkStatus(), absl::UnavailableError("nobody there")}) {
     EXPECT_EQ(ErrorReason(status), "");
     EXPECT_TRUE(ErrorMetadata(status).empty());
     EXPECT_EQ(ErrorRetryDelay(status), std::nullopt);

@@ -11,7 +11,9 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::Optional;
 
-google::protobuf::Struct Json(const char* json) { return *MetadataFromJson(json); }
+google::protobuf::Struct Json(const char* json) {
+  return *MetadataFromJson(json);
+}
 
 class FakeTest : public ::testing::Test {
  protected:
@@ -33,7 +35,8 @@ class FakeTest : public ::testing::Test {
 };
 
 TEST_F(FakeTest, CreatesWithDefaults) {
-  const auto made = client_.Create("fraud", {.mlflow_experiment_id = "17", .metadata = Json(R"({"a":1})")});
+  const auto made = client_.Create(
+      "fraud", {.mlflow_experiment_id = "17", .metadata = Json(R"({"a":1})")});
   ASSERT_TRUE(made.ok()) << made.status();
   const auto read = client_.Get("fraud");
   ASSERT_TRUE(read.ok()) << read.status();
@@ -41,7 +44,8 @@ TEST_F(FakeTest, CreatesWithDefaults) {
   EXPECT_EQ(read->etag, made->etag);
   EXPECT_EQ(read->root_path, "/fake/fraud");
   EXPECT_EQ(read->mlflow_experiment_id, "17");
-  EXPECT_EQ(read->mlflow_tracking_uri, "sqlite:////fake/fraud/mlflow/mlflow.db");
+  EXPECT_EQ(read->mlflow_tracking_uri,
+            "sqlite:////fake/fraud/mlflow/mlflow.db");
   EXPECT_EQ(read->dvc_remote_path, "/fake/fraud/dvc/remote");
   EXPECT_EQ(read->bentoml_tag_prefix, "fraud:");
   EXPECT_EQ(MetadataToJson(read->metadata), R"({"a":1})");
@@ -58,14 +62,17 @@ TEST_F(FakeTest, RefusesATakenName) {
 
 TEST_F(FakeTest, RefusesBadNames) {
   for (const char* name : {"", "../x", "a/b", ".hidden", "a\n", "a-"}) {
-    EXPECT_EQ(ErrorReason(client_.Create(name).status()), "FIELD_INVALID") << name;
+    EXPECT_EQ(ErrorReason(client_.Create(name).status()), "FIELD_INVALID")
+        << name;
   }
-  EXPECT_EQ(ErrorReason(client_.Get(std::string(64, 'a')).status()), "FIELD_INVALID");
+  EXPECT_EQ(ErrorReason(client_.Get(std::string(64, 'a')).status()),
+            "FIELD_INVALID");
   EXPECT_TRUE(client_.Create(std::string(63, 'a')).ok());
 }
 
 TEST_F(FakeTest, ValidatingMakesNothing) {
-  EXPECT_EQ(client_.Create("fraud", {}, {.validate_only = true})->project, "fraud");
+  EXPECT_EQ(client_.Create("fraud", {}, {.validate_only = true})->project,
+            "fraud");
   EXPECT_EQ(ErrorReason(client_.Get("fraud").status()), "WORKSPACE_NOT_FOUND");
 }
 
@@ -77,9 +84,13 @@ TEST_F(FakeTest, EnsureMakesOnce) {
 }
 
 TEST_F(FakeTest, UpdateMergesWithoutAMask) {
-  ASSERT_TRUE(client_.Create("fraud", {.mlflow_experiment_id = "1", .metadata = Json(R"({"a":1,"b":2,"c":3})")}).ok());
-  const auto updated =
-      client_.Update("fraud", {.bentoml_tag_prefix = "", .metadata = Json(R"({"b":9})")}, {.remove_metadata = {"c"}});
+  ASSERT_TRUE(client_
+                  .Create("fraud", {.mlflow_experiment_id = "1",
+                                    .metadata = Json(R"({"a":1,"b":2,"c":3})")})
+                  .ok());
+  const auto updated = client_.Update(
+      "fraud", {.bentoml_tag_prefix = "", .metadata = Json(R"({"b":9})")},
+      {.remove_metadata = {"c"}});
   ASSERT_TRUE(updated.ok()) << updated.status();
   EXPECT_EQ(updated->mlflow_experiment_id, "1");
   EXPECT_THAT(updated->bentoml_tag_prefix, Optional(std::string()));
@@ -89,13 +100,18 @@ TEST_F(FakeTest, UpdateMergesWithoutAMask) {
 }
 
 TEST_F(FakeTest, UpdateReplacesWhatTheMaskNames) {
-  ASSERT_TRUE(client_.Create("fraud", {.mlflow_experiment_id = "1", .metadata = Json(R"({"a":1})")}).ok());
+  ASSERT_TRUE(client_
+                  .Create("fraud", {.mlflow_experiment_id = "1",
+                                    .metadata = Json(R"({"a":1})")})
+                  .ok());
   const auto masked =
-      client_.Update("fraud", {.metadata = Json(R"({"b":2})")}, {.update_mask = {"metadata", "mlflow_experiment_id"}});
+      client_.Update("fraud", {.metadata = Json(R"({"b":2})")},
+                     {.update_mask = {"metadata", "mlflow_experiment_id"}});
   EXPECT_EQ(MetadataToJson(masked->metadata), R"({"b":2})");
   EXPECT_EQ(masked->mlflow_experiment_id, std::nullopt);
   EXPECT_EQ(masked->bentoml_tag_prefix, "fraud:");
-  const auto all = client_.Update("fraud", {.mlflow_experiment_id = "3"}, {.update_mask = {"*"}});
+  const auto all = client_.Update("fraud", {.mlflow_experiment_id = "3"},
+                                  {.update_mask = {"*"}});
   EXPECT_EQ(all->mlflow_experiment_id, "3");
   EXPECT_EQ(all->bentoml_tag_prefix, std::nullopt);
   EXPECT_TRUE(all->metadata.fields().empty());
@@ -103,23 +119,36 @@ TEST_F(FakeTest, UpdateReplacesWhatTheMaskNames) {
 
 TEST_F(FakeTest, UpdateRefusesUnknownPathsAndContradictions) {
   ASSERT_TRUE(client_.Create("fraud").ok());
-  EXPECT_EQ(ErrorReason(client_.Update("fraud", {}, {.update_mask = {"uid"}}).status()), "FIELD_INVALID");
-  EXPECT_EQ(ErrorReason(client_.Update("fraud", {.metadata = Json(R"({"a":1})")}, {.remove_metadata = {"a"}}).status()),
+  EXPECT_EQ(ErrorReason(
+                client_.Update("fraud", {}, {.update_mask = {"uid"}}).status()),
+            "FIELD_INVALID");
+  EXPECT_EQ(ErrorReason(client_
+                            .Update("fraud", {.metadata = Json(R"({"a":1})")},
+                                    {.remove_metadata = {"a"}})
+                            .status()),
             "FIELD_INVALID");
 }
 
 TEST_F(FakeTest, UpdateChecksTheEtag) {
   const auto made = client_.Create("fraud");
-  ASSERT_TRUE(client_.Update("fraud", {.mlflow_experiment_id = "1"}, {.etag = made->etag}).ok());
-  const absl::Status error = client_.Update("fraud", {}, {.etag = made->etag}).status();
+  ASSERT_TRUE(
+      client_
+          .Update("fraud", {.mlflow_experiment_id = "1"}, {.etag = made->etag})
+          .ok());
+  const absl::Status error =
+      client_.Update("fraud", {}, {.etag = made->etag}).status();
   EXPECT_EQ(error.code(), StatusCode::kAborted);
   EXPECT_EQ(ErrorReason(error), "ETAG_MISMATCH");
   EXPECT_EQ(ErrorMetadata(error)["current_etag"], client_.Get("fraud")->etag);
 }
 
 TEST_F(FakeTest, UpdateMakesTheMissingOnlyIfAllowed) {
-  EXPECT_EQ(ErrorReason(client_.Update("fraud", {}).status()), "WORKSPACE_NOT_FOUND");
-  EXPECT_TRUE(client_.Update("fraud", {}, {.allow_missing = true, .validate_only = true}).ok());
+  EXPECT_EQ(ErrorReason(client_.Update("fraud", {}).status()),
+            "WORKSPACE_NOT_FOUND");
+  EXPECT_TRUE(
+      client_
+          .Update("fraud", {}, {.allow_missing = true, .validate_only = true})
+          .ok());
   EXPECT_FALSE(client_.Get("fraud").ok());
   EXPECT_TRUE(client_.Update("fraud", {}, {.allow_missing = true}).ok());
   EXPECT_TRUE(client_.Get("fraud").ok());
@@ -138,7 +167,8 @@ TEST_F(FakeTest, DeletedWorkspacesComeBack) {
   const auto deleted = client_.Delete("fraud", {.force = true});
   ASSERT_TRUE(deleted.ok()) << deleted.status();
   EXPECT_TRUE(deleted->workspace->delete_time.has_value());
-  EXPECT_EQ(*deleted->workspace->purge_time - *deleted->workspace->delete_time, absl::Hours(72));
+  EXPECT_EQ(*deleted->workspace->purge_time - *deleted->workspace->delete_time,
+            absl::Hours(72));
   EXPECT_FALSE(client_.Get("fraud").ok());
   EXPECT_THAT(Projects(), IsEmpty());
   EXPECT_THAT(Projects({.show_deleted = true}), ElementsAre("fraud"));
@@ -151,52 +181,77 @@ TEST_F(FakeTest, UndeleteTakesTheLastOrTheNamedOne) {
   const auto first = client_.Create("fraud");
   ASSERT_TRUE(client_.Delete("fraud", {.force = true}).ok());
   const auto second = client_.Create("fraud");
-  EXPECT_EQ(ErrorReason(client_.Undelete("fraud").status()), "WORKSPACE_EXISTS");
+  EXPECT_EQ(ErrorReason(client_.Undelete("fraud").status()),
+            "WORKSPACE_EXISTS");
   ASSERT_TRUE(client_.Delete("fraud", {.force = true}).ok());
   EXPECT_EQ(client_.Undelete("fraud")->uid, second->uid);
   ASSERT_TRUE(client_.Delete("fraud", {.force = true}).ok());
   EXPECT_EQ(client_.Undelete("fraud", {.uid = first->uid})->uid, first->uid);
-  EXPECT_EQ(ErrorReason(client_.Undelete("other").status()), "WORKSPACE_NOT_FOUND");
+  EXPECT_EQ(ErrorReason(client_.Undelete("other").status()),
+            "WORKSPACE_NOT_FOUND");
 }
 
 TEST_F(FakeTest, DeleteObeysUidEtagAndAllowMissing) {
   const auto made = client_.Create("fraud");
-  EXPECT_EQ(ErrorReason(client_.Delete("fraud", {.force = true, .uid = "x"}).status()), "WORKSPACE_NOT_FOUND");
-  EXPECT_EQ(ErrorReason(client_.Delete("fraud", {.force = true, .etag = "x"}).status()), "ETAG_MISMATCH");
-  EXPECT_TRUE(client_.Delete("fraud", {.force = true, .validate_only = true})->workspace.has_value());
-  EXPECT_TRUE(client_.Delete("fraud", {.force = true, .etag = made->etag, .uid = made->uid}).ok());
-  EXPECT_EQ(client_.Delete("fraud", {.force = true, .allow_missing = true})->workspace, std::nullopt);
+  EXPECT_EQ(ErrorReason(
+                client_.Delete("fraud", {.force = true, .uid = "x"}).status()),
+            "WORKSPACE_NOT_FOUND");
+  EXPECT_EQ(ErrorReason(
+                client_.Delete("fraud", {.force = true, .etag = "x"}).status()),
+            "ETAG_MISMATCH");
+  EXPECT_TRUE(client_.Delete("fraud", {.force = true, .validate_only = true})
+                  ->workspace.has_value());
+  EXPECT_TRUE(client_
+                  .Delete("fraud",
+                          {.force = true, .etag = made->etag, .uid = made->uid})
+                  .ok());
+  EXPECT_EQ(client_.Delete("fraud", {.force = true, .allow_missing = true})
+                ->workspace,
+            std::nullopt);
 }
 
 TEST_F(FakeTest, PermanentDeletionEmptiesTheTrashToo) {
   const auto made = client_.Create("fraud");
   ASSERT_TRUE(client_.Delete("fraud", {.force = true}).ok());
-  EXPECT_TRUE(client_.Delete("fraud", {.force = true, .permanent = true, .uid = made->uid})->purged);
-  EXPECT_EQ(ErrorReason(client_.Undelete("fraud").status()), "WORKSPACE_NOT_FOUND");
+  EXPECT_TRUE(
+      client_
+          .Delete("fraud", {.force = true, .permanent = true, .uid = made->uid})
+          ->purged);
+  EXPECT_EQ(ErrorReason(client_.Undelete("fraud").status()),
+            "WORKSPACE_NOT_FOUND");
 }
 
 TEST_F(FakeTest, ListsInOrderPageByPage) {
-  for (const char* project : {"b", "a", "c"}) ASSERT_TRUE(client_.Create(project).ok());
+  for (const char* project : {"b", "a", "c"})
+    ASSERT_TRUE(client_.Create(project).ok());
   ASSERT_TRUE(client_.Update("b", {.mlflow_experiment_id = "1"}).ok());
   for (const int page_size : {0, 1, 2, 3}) {
     EXPECT_THAT(Projects({.page_size = page_size}), ElementsAre("a", "b", "c"));
-    EXPECT_THAT(Projects({.page_size = page_size, .order_by = "project desc"}), ElementsAre("c", "b", "a"));
-    EXPECT_THAT(Projects({.page_size = page_size, .order_by = "create_time"}), ElementsAre("b", "a", "c"));
-    EXPECT_THAT(Projects({.page_size = page_size, .order_by = "update_time desc"}), ElementsAre("b", "c", "a"));
+    EXPECT_THAT(Projects({.page_size = page_size, .order_by = "project desc"}),
+                ElementsAre("c", "b", "a"));
+    EXPECT_THAT(Projects({.page_size = page_size, .order_by = "create_time"}),
+                ElementsAre("b", "a", "c"));
+    EXPECT_THAT(
+        Projects({.page_size = page_size, .order_by = "update_time desc"}),
+        ElementsAre("b", "c", "a"));
   }
   EXPECT_EQ(client_.List({.page_size = 2})->total_size, 3);
 }
 
 TEST_F(FakeTest, RefusesOrdersAndSizesItDoesNotKnow) {
-  EXPECT_EQ(ErrorReason(client_.List({.order_by = "size"}).status()), "FILTER_INVALID");
-  EXPECT_EQ(ErrorReason(client_.List({.page_size = -1}).status()), "FIELD_INVALID");
+  EXPECT_EQ(ErrorReason(client_.List({.order_by = "size"}).status()),
+            "FILTER_INVALID");
+  EXPECT_EQ(ErrorReason(client_.List({.page_size = -1}).status()),
+            "FIELD_INVALID");
 }
 
 TEST_F(FakeTest, StatusTellsTheUsageThatWasSet) {
   ASSERT_TRUE(client_.Create("empty").ok());
   ASSERT_TRUE(client_.Create("full").ok());
-  service_.SetUsage("full", {{.name = "models", .exists = true, .file_count = 2, .size_bytes = 30},
-                             {.name = "outputs", .exists = true, .file_count = 1, .size_bytes = 4}});
+  service_.SetUsage(
+      "full",
+      {{.name = "models", .exists = true, .file_count = 2, .size_bytes = 30},
+       {.name = "outputs", .exists = true, .file_count = 1, .size_bytes = 4}});
   EXPECT_EQ(client_.GetStatus("empty")->directories.size(), 5u);
   EXPECT_EQ(client_.GetStatus("full")->size_bytes, 34);
   std::vector<int64_t> counts;
@@ -207,17 +262,22 @@ TEST_F(FakeTest, StatusTellsTheUsageThatWasSet) {
                   })
                   .ok());
   EXPECT_THAT(counts, ElementsAre(0, 3));
-  EXPECT_EQ(client_.Delete("full", {.force = true, .validate_only = true})->size_bytes, 34);
-  EXPECT_EQ(ErrorReason(client_.GetStatus("none").status()), "WORKSPACE_NOT_FOUND");
+  EXPECT_EQ(client_.Delete("full", {.force = true, .validate_only = true})
+                ->size_bytes,
+            34);
+  EXPECT_EQ(ErrorReason(client_.GetStatus("none").status()),
+            "WORKSPACE_NOT_FOUND");
 }
 
 TEST_F(FakeTest, InjectedErrorsComeInOrderAndChangeNothing) {
-  service_.FailNext(MakeError(StatusCode::kResourceExhausted, "NO_SPACE", "disk full", {{"path", "/fake"}}));
+  service_.FailNext(MakeError(StatusCode::kResourceExhausted, "NO_SPACE",
+                              "disk full", {{"path", "/fake"}}));
   service_.FailNext(absl::DeadlineExceededError("slow"));
   const absl::Status first = client_.Create("fraud").status();
   EXPECT_EQ(ErrorReason(first), "NO_SPACE");
   EXPECT_EQ(ErrorMetadata(first)["path"], "/fake");
-  EXPECT_EQ(client_.GetServerInfo().status().code(), StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(client_.GetServerInfo().status().code(),
+            StatusCode::kDeadlineExceeded);
   EXPECT_EQ(client_.GetServerInfo()->workspace_count, 0);
 }
 

@@ -24,7 +24,9 @@ int sync_error = 0;
 
 // Stands in for the one of the C library.
 extern "C" int fsync(int fd) {
-  synced.push_back(std::filesystem::read_symlink(absl::StrCat("/proc/self/fd/", fd)).string());
+  synced.push_back(
+      std::filesystem::read_symlink(absl::StrCat("/proc/self/fd/", fd))
+          .string());
   if (sync_error != 0) {
     errno = sync_error;
     return -1;
@@ -49,12 +51,14 @@ class TargetFileTest : public ::testing::Test {
 
   std::vector<std::string> Names() const {
     std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(directory_)) names.push_back(entry.path().filename());
+    for (const auto& entry : std::filesystem::directory_iterator(directory_))
+      names.push_back(entry.path().filename());
     return names;
   }
 
   const std::filesystem::path directory_ =
-      std::filesystem::canonical(std::filesystem::temp_directory_path()) / base::RandomId();
+      std::filesystem::canonical(std::filesystem::temp_directory_path()) /
+      base::RandomId();
   const std::string path_ = directory_ / "model.pt";
 };
 
@@ -63,7 +67,9 @@ TEST_F(TargetFileTest, IsSyncedBeforeItHasItsNameAndItsNameAfterwards) {
   ASSERT_TRUE(file.ok()) << file.status();
   ASSERT_TRUE(file->Append({"content"}).ok());
   ASSERT_TRUE(file->Place().ok());
-  EXPECT_THAT(synced, ElementsAre(StartsWith((directory_ / ".model.pt.").string()), directory_.string()));
+  EXPECT_THAT(synced,
+              ElementsAre(StartsWith((directory_ / ".model.pt.").string()),
+                          directory_.string()));
   EXPECT_THAT(Names(), ElementsAre("model.pt"));
 }
 

@@ -15,7 +15,8 @@ using testing::UnorderedElementsAre;
 
 nlohmann::json Config() {
   const auto* file = workspace::v1::GetWorkspaceRequest::descriptor()->file();
-  return nlohmann::json::parse(ServiceConfigJson(*file->FindServiceByName("WorkspaceService")));
+  return nlohmann::json::parse(
+      ServiceConfigJson(*file->FindServiceByName("WorkspaceService")));
 }
 
 TEST(ServiceConfig, RetriesTheUnaryMethodsThatMayBeRepeated) {
@@ -26,9 +27,11 @@ TEST(ServiceConfig, RetriesTheUnaryMethodsThatMayBeRepeated) {
     EXPECT_EQ(name["service"], "mlops.workspace.v1.WorkspaceService");
     methods.insert(name["method"]);
   }
-  EXPECT_THAT(methods, UnorderedElementsAre("GetWorkspace", "ListWorkspaces", "UpdateWorkspace", "EnsureWorkspace",
-                                            "GetWorkspaceStatus", "GetServerInfo", "GetArtifact", "ListArtifacts",
-                                            "GetUpload", "MakeDirectory"));
+  EXPECT_THAT(methods, UnorderedElementsAre(
+                           "GetWorkspace", "ListWorkspaces", "UpdateWorkspace",
+                           "EnsureWorkspace", "GetWorkspaceStatus",
+                           "GetServerInfo", "GetArtifact", "ListArtifacts",
+                           "GetUpload", "MakeDirectory"));
 }
 
 TEST(ServiceConfig, RetriesOnUnavailableAloneAndNotForEver) {

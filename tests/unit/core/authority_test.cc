@@ -1,4 +1,5 @@
-// The authority over the reference catalog, with a scanner and a clock that do as they are told.
+// The authority over the reference catalog, with a scanner and a clock that do
+// as they are told.
 #include "service/core/authority.h"
 
 #include <gmock/gmock.h>
@@ -32,15 +33,19 @@ using testing::SizeIs;
 const auto kNotFound = IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND");
 const auto kExists = IsError(StatusCode::kAlreadyExists, "WORKSPACE_EXISTS");
 const auto kEtagMismatch = IsError(StatusCode::kAborted, "ETAG_MISMATCH");
-const auto kFieldInvalid = IsError(StatusCode::kInvalidArgument, "FIELD_INVALID");
+const auto kFieldInvalid =
+    IsError(StatusCode::kInvalidArgument, "FIELD_INVALID");
 
-// A catalog whose next commits do what a test wants instead, as when somebody edits by hand.
+// A catalog whose next commits do what a test wants instead, as when somebody
+// edits by hand.
 class ScriptedCatalog : public catalog::MemoryCatalog {
  public:
   using MemoryCatalog::MemoryCatalog;
 
   absl::StatusOr<WorkspacePtr> Get(const ProjectName& project) override {
-    if (corrupt) return base::MakeError(StatusCode::kDataLoss, "ill-formed", {.reason = "WORKSPACE_CORRUPT"});
+    if (corrupt)
+      return base::MakeError(StatusCode::kDataLoss, "ill-formed",
+                             {.reason = "WORKSPACE_CORRUPT"});
     return MemoryCatalog::Get(project);
   }
   absl::StatusOr<CommitResult> Commit(const Change& change) override {
@@ -56,8 +61,12 @@ class ScriptedCatalog : public catalog::MemoryCatalog {
 
 class AuthorityTest : public testing::Test {
  protected:
-  WorkspacePtr Create(absl::string_view name) { return authority.Create({.project = Project(name)}).value(); }
-  absl::StatusOr<WorkspacePtr> Get(absl::string_view name) { return authority.Get(Project(name)); }
+  WorkspacePtr Create(absl::string_view name) {
+    return authority.Create({.project = Project(name)}).value();
+  }
+  absl::StatusOr<WorkspacePtr> Get(absl::string_view name) {
+    return authority.Get(Project(name));
+  }
   DeleteResult Delete(absl::string_view name) {
     return authority.Delete({.project = Project(name), .force = true}).value();
   }
@@ -65,10 +74,14 @@ class AuthorityTest : public testing::Test {
   void EditByHand() {
     Workspace edited = *catalog.MemoryCatalog::Get(Project("fraud")).value();
     edited.metadata["edit"] = catalog.commits.load();
-    ASSERT_OK(catalog.MemoryCatalog::Commit(ReplaceChange{.workspace = edited, .expected_etag = edited.etag}));
+    ASSERT_OK(catalog.MemoryCatalog::Commit(
+        ReplaceChange{.workspace = edited, .expected_etag = edited.etag}));
   }
   std::vector<std::string> Listed(bool show_deleted = false) {
-    return NamesOf(authority.List({.page_size = 1000, .show_deleted = show_deleted}).value().workspaces);
+    return NamesOf(
+        authority.List({.page_size = 1000, .show_deleted = show_deleted})
+            .value()
+            .workspaces);
   }
   absl::StatusOr<Usage> Scan(const Workspace&, Cancelled cancelled) {
     if (cancelled()) return absl::CancelledError("cancelled");
@@ -85,15 +98,22 @@ class AuthorityTest : public testing::Test {
   support::FakeClock clock;
   ScriptedCatalog catalog{clock.clock()};
   std::atomic<int> scans = 0;
-  std::function<absl::Status()> during_scan;  // What the next scan does instead.
-  Authority authority{&catalog, [this](const Workspace& w, bool, Cancelled c) { return Scan(w, c); }, "/base",
-                      clock.clock(), clock.steady_clock()};
+  // What the next scan does instead.
+  std::function<absl::Status()> during_scan;
+  Authority authority{
+      &catalog,
+      [this](const Workspace& w, bool, Cancelled c) { return Scan(w, c); },
+      "/base", clock.clock(), clock.steady_clock()};
 };
 
-// --- Create and Ensure ----------------------------------------------------------------------------------------------
+// --- Create and Ensure
+// -----------------------------------------------------------------------------
 
 TEST_F(AuthorityTest, CreateMakesAWorkspaceWithDefaults) {
-  const WorkspacePtr made = authority.Create({.project = Project("fraud"), .metadata = {{"owner", "ana"}}}).value();
+  const WorkspacePtr made =
+      authority
+          .Create({.project = Project("fraud"), .metadata = {{"owner", "ana"}}})
+          .value();
   EXPECT_EQ(made->root_path, "/base/fraud");
   EXPECT_EQ(made->settings, DefaultSettings(Project("fraud"), "/base/fraud"));
   EXPECT_EQ(made->metadata, Metadata({{"owner", "ana"}}));
@@ -105,7 +125,8 @@ TEST_F(AuthorityTest, CreateMakesAWorkspaceWithDefaults) {
 TEST_F(AuthorityTest, CreateRefusesATakenNameAndNamesItsUid) {
   const std::string uid = Create("fraud")->uid;
   EXPECT_THAT(authority.Create({.project = Project("fraud")}), kExists);
-  EXPECT_THAT(authority.Create({.project = Project("fraud")}), HasDetail("uid", uid));
+  EXPECT_THAT(authority.Create({.project = Project("fraud")}),
+              HasDetail("uid", uid));
 }
 
 TEST_F(AuthorityTest, ARepeatedCreateReturnsWhatTheFirstMade) {
@@ -113,14 +134,17 @@ TEST_F(AuthorityTest, ARepeatedCreateReturnsWhatTheFirstMade) {
   const WorkspacePtr first = authority.Create(args).value();
   EXPECT_EQ(authority.Create(args).value()->uid, first->uid);
   EXPECT_EQ(catalog.commits, 1);
-  EXPECT_THAT(authority.Create({.project = Project("fraud"), .request_id = "r-2"}), kExists);
+  EXPECT_THAT(
+      authority.Create({.project = Project("fraud"), .request_id = "r-2"}),
+      kExists);
   EXPECT_THAT(authority.Create({.project = Project("fraud")}), kExists);
 }
 
 TEST_F(AuthorityTest, ARequestIdIsRememberedAcrossUpdatesButNotAcrossADelete) {
   const CreateArgs args = {.project = Project("fraud"), .request_id = "r-1"};
   const std::string uid = authority.Create(args).value()->uid;
-  ASSERT_OK(authority.Update({.project = Project("fraud"), .spec = {.metadata = {{"k", 1}}}}));
+  ASSERT_OK(authority.Update(
+      {.project = Project("fraud"), .spec = {.metadata = {{"k", 1}}}}));
   EXPECT_EQ(authority.Create(args).value()->uid, uid);
   Delete("fraud");
   EXPECT_NE(authority.Create(args).value()->uid, uid);
@@ -128,15 +152,20 @@ TEST_F(AuthorityTest, ARequestIdIsRememberedAcrossUpdatesButNotAcrossADelete) {
 
 TEST_F(AuthorityTest, BadArgumentsAreRefusedBeforeAnythingElse) {
   Create("fraud");
-  const CreateArgs bad = {.project = Project("fraud"), .metadata = {{"n", int64_t{1} << 53}}};
+  const CreateArgs bad = {.project = Project("fraud"),
+                          .metadata = {{"n", int64_t{1} << 53}}};
   EXPECT_THAT(authority.Create(bad), kFieldInvalid);
   EXPECT_THAT(authority.Ensure(bad), kFieldInvalid);
 }
 
 TEST_F(AuthorityTest, EnsureMakesOnceAndThenLeavesUntouched) {
-  const EnsureResult first = authority.Ensure({.project = Project("fraud"), .metadata = {{"n", 1}}}).value();
+  const EnsureResult first =
+      authority.Ensure({.project = Project("fraud"), .metadata = {{"n", 1}}})
+          .value();
   EXPECT_TRUE(first.created);
-  const EnsureResult second = authority.Ensure({.project = Project("fraud"), .metadata = {{"n", 2}}}).value();
+  const EnsureResult second =
+      authority.Ensure({.project = Project("fraud"), .metadata = {{"n", 2}}})
+          .value();
   EXPECT_FALSE(second.created);
   EXPECT_EQ(second.workspace->etag, first.workspace->etag);
   EXPECT_EQ(catalog.commits, 1);
@@ -150,7 +179,9 @@ TEST_F(AuthorityTest, OfRacingEnsuresExactlyOneCreates) {
     std::vector<std::string> uids(kThreads);
     for (int t = 0; t < kThreads; ++t) {
       threads.emplace_back([&, t] {
-        const EnsureResult result = authority.Ensure({.project = Project(absl::StrCat("p", n))}).value();
+        const EnsureResult result =
+            authority.Ensure({.project = Project(absl::StrCat("p", n))})
+                .value();
         created += result.created ? 1 : 0;
         uids[t] = result.workspace->uid;
       });
@@ -161,13 +192,17 @@ TEST_F(AuthorityTest, OfRacingEnsuresExactlyOneCreates) {
   }
 }
 
-// --- Update ---------------------------------------------------------------------------------------------------------
+// --- Update
+// -----------------------------------------------------------------------------
 
 TEST_F(AuthorityTest, UpdateChangesAndAnswersWhatIsStored) {
   const WorkspacePtr made = Create("fraud");
   clock.Advance(absl::Seconds(5));
-  const WorkspacePtr updated =
-      authority.Update({.project = Project("fraud"), .etag = made->etag, .spec = {.metadata = {{"k", 1}}}}).value();
+  const WorkspacePtr updated = authority
+                                   .Update({.project = Project("fraud"),
+                                            .etag = made->etag,
+                                            .spec = {.metadata = {{"k", 1}}}})
+                                   .value();
   EXPECT_EQ(updated->metadata, Metadata({{"k", 1}}));
   EXPECT_EQ(updated->update_time, made->update_time + absl::Seconds(5));
   EXPECT_NE(updated->etag, made->etag);
@@ -176,14 +211,19 @@ TEST_F(AuthorityTest, UpdateChangesAndAnswersWhatIsStored) {
 
 TEST_F(AuthorityTest, AnUpdateThatChangesNothingWritesNothing) {
   const WorkspacePtr made = Create("fraud");
-  const auto updated = authority.Update({.project = Project("fraud"), .spec = {.settings = made->settings}}).value();
+  const auto updated = authority
+                           .Update({.project = Project("fraud"),
+                                    .spec = {.settings = made->settings}})
+                           .value();
   EXPECT_EQ(updated->etag, made->etag);
   EXPECT_EQ(catalog.commits, 1);
 }
 
 TEST_F(AuthorityTest, AStaleEtagIsRefused) {
   Create("fraud");
-  EXPECT_THAT(authority.Update({.project = Project("fraud"), .etag = "stale", .spec = {.metadata = {{"k", 1}}}}),
+  EXPECT_THAT(authority.Update({.project = Project("fraud"),
+                                .etag = "stale",
+                                .spec = {.metadata = {{"k", 1}}}}),
               kEtagMismatch);
   EXPECT_EQ(Get("fraud").value()->metadata, Metadata::object());
 }
@@ -197,9 +237,13 @@ TEST_F(AuthorityTest, UpdatesWithEtagsLoseNoUpdate) {
       for (int done = 0; done < kEach;) {
         const WorkspacePtr seen = Get("fraud").value();
         const int next = seen->metadata.value("count", 0) + 1;
-        const auto updated = authority.Update(
-            {.project = Project("fraud"), .etag = seen->etag, .spec = {.metadata = {{"count", next}}}});
-        EXPECT_TRUE(updated.ok() || base::GetReason(updated.status()) == "ETAG_MISMATCH") << updated.status();
+        const auto updated =
+            authority.Update({.project = Project("fraud"),
+                              .etag = seen->etag,
+                              .spec = {.metadata = {{"count", next}}}});
+        EXPECT_TRUE(updated.ok() ||
+                    base::GetReason(updated.status()) == "ETAG_MISMATCH")
+            << updated.status();
         done += updated.ok() ? 1 : 0;
       }
     });
@@ -214,7 +258,8 @@ TEST_F(AuthorityTest, MergesWithoutEtagsLoseNoKey) {
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, key = absl::StrCat("k", t)] {
-      EXPECT_OK(authority.Update({.project = Project("fraud"), .spec = {.metadata = {{key, 1}}}}));
+      EXPECT_OK(authority.Update(
+          {.project = Project("fraud"), .spec = {.metadata = {{key, 1}}}}));
     });
   }
   for (std::thread& thread : threads) thread.join();
@@ -227,11 +272,16 @@ TEST_F(AuthorityTest, AnEditInBetweenIsMergedUnlessAnEtagWasGiven) {
   catalog.before_commit = [&] {
     if (edits_left-- > 0) EditByHand();
   };
-  const auto merged = authority.Update({.project = Project("fraud"), .spec = {.metadata = {{"k", 1}}}}).value();
+  const auto merged = authority
+                          .Update({.project = Project("fraud"),
+                                   .spec = {.metadata = {{"k", 1}}}})
+                          .value();
   EXPECT_EQ(merged->metadata["k"], 1);
   EXPECT_TRUE(merged->metadata.contains("edit"));
   edits_left = 1;
-  const UpdateArgs with_etag = {.project = Project("fraud"), .etag = merged->etag, .spec = {.metadata = {{"k", 2}}}};
+  const UpdateArgs with_etag = {.project = Project("fraud"),
+                                .etag = merged->etag,
+                                .spec = {.metadata = {{"k", 2}}}};
   EXPECT_THAT(authority.Update(with_etag), kEtagMismatch);
   EXPECT_EQ(Get("fraud").value()->metadata["k"], 1);
 }
@@ -239,13 +289,15 @@ TEST_F(AuthorityTest, AnEditInBetweenIsMergedUnlessAnEtagWasGiven) {
 TEST_F(AuthorityTest, EndlessEditsMakeItBusy) {
   Create("fraud");
   catalog.before_commit = [&] { EditByHand(); };
-  const auto result = authority.Update({.project = Project("fraud"), .spec = {.metadata = {{"k", 1}}}});
+  const auto result = authority.Update(
+      {.project = Project("fraud"), .spec = {.metadata = {{"k", 1}}}});
   EXPECT_THAT(result, IsError(StatusCode::kAborted, "WORKSPACE_BUSY"));
   EXPECT_TRUE(base::GetErrorInfo(result.status())->retry_delay.has_value());
 }
 
 TEST_F(AuthorityTest, UpdateMakesAMissingWorkspaceOnlyIfAllowed) {
-  UpdateArgs args = {.project = Project("fraud"), .spec = {.metadata = {{"k", 1}}}};
+  UpdateArgs args = {.project = Project("fraud"),
+                     .spec = {.metadata = {{"k", 1}}}};
   EXPECT_THAT(authority.Update(args), kNotFound);
   args.allow_missing = true;
   args.etag = "0123";
@@ -259,18 +311,26 @@ TEST_F(AuthorityTest, UpdateMakesAMissingWorkspaceOnlyIfAllowed) {
 }
 
 TEST_F(AuthorityTest, UpdateTellsOfAMistakeAlsoWhereThereIsNoWorkspace) {
-  EXPECT_THAT(authority.Update({.project = Project("fraud"), .spec = {.mask = {{"metdata"}}}}), kFieldInvalid);
-  EXPECT_THAT(authority.Update({.project = Project("fraud"), .spec = {.mask = {{"metadata"}}}}), kNotFound);
+  EXPECT_THAT(authority.Update({.project = Project("fraud"),
+                                .spec = {.mask = {{"metdata"}}}}),
+              kFieldInvalid);
+  EXPECT_THAT(authority.Update({.project = Project("fraud"),
+                                .spec = {.mask = {{"metadata"}}}}),
+              kNotFound);
 }
 
-// --- Delete and Undelete --------------------------------------------------------------------------------------------
+// --- Delete and Undelete
+// -----------------------------------------------------------------------------
 
 TEST_F(AuthorityTest, DeleteNeedsForceWhateverElseIsAsked) {
   Create("fraud");
   for (const bool flag : {false, true}) {
-    const auto result = authority.Delete(
-        {.project = Project("fraud"), .allow_missing = flag, .permanent = flag, .validate_only = flag});
-    EXPECT_THAT(result, IsError(StatusCode::kFailedPrecondition, "FORCE_REQUIRED"));
+    const auto result = authority.Delete({.project = Project("fraud"),
+                                          .allow_missing = flag,
+                                          .permanent = flag,
+                                          .validate_only = flag});
+    EXPECT_THAT(result,
+                IsError(StatusCode::kFailedPrecondition, "FORCE_REQUIRED"));
     EXPECT_THAT(result, HasDetail("path", "/base/fraud"));
   }
   EXPECT_THAT(Listed(), ElementsAre("fraud"));
@@ -287,10 +347,13 @@ TEST_F(AuthorityTest, DeleteMovesIntoTheTrash) {
 }
 
 TEST_F(AuthorityTest, DeleteOfNothingIsNotFoundUnlessAllowed) {
-  EXPECT_THAT(authority.Delete({.project = Project("fraud"), .force = true}), kNotFound);
+  EXPECT_THAT(authority.Delete({.project = Project("fraud"), .force = true}),
+              kNotFound);
   for (const bool permanent : {false, true}) {
-    const auto allowed =
-        authority.Delete({.project = Project("fraud"), .force = true, .allow_missing = true, .permanent = permanent});
+    const auto allowed = authority.Delete({.project = Project("fraud"),
+                                           .force = true,
+                                           .allow_missing = true,
+                                           .permanent = permanent});
     EXPECT_EQ(allowed.value().workspace, nullptr);
     EXPECT_FALSE(allowed.value().purged);
   }
@@ -300,18 +363,32 @@ TEST_F(AuthorityTest, DeleteMindsEtagAndUid) {
   const WorkspacePtr made = Create("fraud");
   const ProjectName project = Project("fraud");
   for (const bool validate_only : {true, false}) {
-    EXPECT_THAT(authority.Delete({.project = project, .force = true, .etag = "x", .validate_only = validate_only}),
+    EXPECT_THAT(authority.Delete({.project = project,
+                                  .force = true,
+                                  .etag = "x",
+                                  .validate_only = validate_only}),
                 kEtagMismatch);
-    EXPECT_THAT(authority.Delete({.project = project, .force = true, .uid = "x", .validate_only = validate_only}),
+    EXPECT_THAT(authority.Delete({.project = project,
+                                  .force = true,
+                                  .uid = "x",
+                                  .validate_only = validate_only}),
                 kNotFound);
-    EXPECT_OK(authority.Delete(
-        {.project = project, .force = true, .etag = made->etag, .uid = made->uid, .validate_only = validate_only}));
+    EXPECT_OK(authority.Delete({.project = project,
+                                .force = true,
+                                .etag = made->etag,
+                                .uid = made->uid,
+                                .validate_only = validate_only}));
   }
 }
 
 TEST_F(AuthorityTest, PermanentSkipsTheTrash) {
   Create("fraud");
-  EXPECT_TRUE(authority.Delete({.project = Project("fraud"), .force = true, .permanent = true}).value().purged);
+  EXPECT_TRUE(
+      authority
+          .Delete(
+              {.project = Project("fraud"), .force = true, .permanent = true})
+          .value()
+          .purged);
   EXPECT_THAT(Listed(true), IsEmpty());
 }
 
@@ -319,7 +396,10 @@ TEST_F(AuthorityTest, PermanentWithAUidEmptiesTheTrashOfIt) {
   const WorkspacePtr old = Create("fraud");
   Delete("fraud");
   const WorkspacePtr live = Create("fraud");
-  DeleteArgs args = {.project = Project("fraud"), .force = true, .uid = old->uid, .permanent = true};
+  DeleteArgs args = {.project = Project("fraud"),
+                     .force = true,
+                     .uid = old->uid,
+                     .permanent = true};
   EXPECT_TRUE(authority.Delete(args).value().purged);
   EXPECT_THAT(authority.Delete(args), kNotFound);
   args.uid = "0123";
@@ -330,7 +410,11 @@ TEST_F(AuthorityTest, PermanentWithAUidEmptiesTheTrashOfIt) {
 TEST_F(AuthorityTest, PermanentMindsTheEtagInTheTrashToo) {
   const WorkspacePtr old = Create("fraud");
   Delete("fraud");
-  DeleteArgs args = {.project = Project("fraud"), .force = true, .etag = "x", .uid = old->uid, .permanent = true};
+  DeleteArgs args = {.project = Project("fraud"),
+                     .force = true,
+                     .etag = "x",
+                     .uid = old->uid,
+                     .permanent = true};
   EXPECT_THAT(authority.Delete(args), kEtagMismatch);
   EXPECT_THAT(Listed(true), ElementsAre("fraud"));
   args.etag = old->etag;
@@ -340,9 +424,14 @@ TEST_F(AuthorityTest, PermanentMindsTheEtagInTheTrashToo) {
 TEST_F(AuthorityTest, ACorruptWorkspaceCanBeDeletedButNotByUid) {
   Create("fraud");
   catalog.corrupt = true;
-  EXPECT_THAT(authority.Delete({.project = Project("fraud"), .force = true, .uid = "x"}),
+  EXPECT_THAT(authority.Delete(
+                  {.project = Project("fraud"), .force = true, .uid = "x"}),
               IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT"));
-  const auto would = authority.Delete({.project = Project("fraud"), .force = true, .validate_only = true}).value();
+  const auto would = authority
+                         .Delete({.project = Project("fraud"),
+                                  .force = true,
+                                  .validate_only = true})
+                         .value();
   EXPECT_EQ(would.workspace->root_path, "/base/fraud");
   EXPECT_EQ(would.file_count, 3);
   EXPECT_OK(authority.Delete({.project = Project("fraud"), .force = true}));
@@ -358,17 +447,28 @@ TEST_F(AuthorityTest, UndeleteBringsBackAndRefusesATakenName) {
   EXPECT_THAT(authority.Undelete(Project("fraud"), "0123"), kNotFound);
 }
 
-// --- validate_only --------------------------------------------------------------------------------------------------
+// --- validate_only
+// -----------------------------------------------------------------------------
 
 TEST_F(AuthorityTest, ValidateOnlyAnswersButChangesNothing) {
-  EXPECT_OK(authority.Create({.project = Project("new"), .validate_only = true}));
-  EXPECT_OK(authority.Update({.project = Project("new"), .allow_missing = true, .validate_only = true}));
+  EXPECT_OK(
+      authority.Create({.project = Project("new"), .validate_only = true}));
+  EXPECT_OK(authority.Update({.project = Project("new"),
+                              .allow_missing = true,
+                              .validate_only = true}));
   const WorkspacePtr made = Create("fraud");
-  const auto updated =
-      authority.Update({.project = Project("fraud"), .spec = {.metadata = {{"k", 1}}}, .validate_only = true});
+  const auto updated = authority.Update({.project = Project("fraud"),
+                                         .spec = {.metadata = {{"k", 1}}},
+                                         .validate_only = true});
   EXPECT_EQ(updated.value()->metadata, Metadata({{"k", 1}}));
-  EXPECT_THAT(authority.Create({.project = Project("fraud"), .validate_only = true}), kExists);
-  const auto deleted = authority.Delete({.project = Project("fraud"), .force = true, .validate_only = true}).value();
+  EXPECT_THAT(
+      authority.Create({.project = Project("fraud"), .validate_only = true}),
+      kExists);
+  const auto deleted = authority
+                           .Delete({.project = Project("fraud"),
+                                    .force = true,
+                                    .validate_only = true})
+                           .value();
   EXPECT_EQ(deleted.file_count, 3);
   EXPECT_EQ(deleted.size_bytes, 300);
   EXPECT_FALSE(deleted.purged);
@@ -381,15 +481,19 @@ TEST_F(AuthorityTest, ValidateOnlyFindsWhatLiesInTheTrash) {
   const WorkspacePtr old = Create("fraud");
   Delete("fraud");
   Create("fraud");
-  DeleteArgs args = {
-      .project = Project("fraud"), .force = true, .uid = old->uid, .permanent = true, .validate_only = true};
+  DeleteArgs args = {.project = Project("fraud"),
+                     .force = true,
+                     .uid = old->uid,
+                     .permanent = true,
+                     .validate_only = true};
   EXPECT_EQ(authority.Delete(args).value().workspace->uid, old->uid);
   args.permanent = false;
   EXPECT_THAT(authority.Delete(args), kNotFound);
   EXPECT_THAT(Listed(true), SizeIs(2));
 }
 
-// --- List and Status ------------------------------------------------------------------------------------------------
+// --- List and Status
+// -----------------------------------------------------------------------------
 
 TEST_F(AuthorityTest, ListGoesOnByTokenToTheEnd) {
   for (int i = 0; i < 25; ++i) Create(absl::StrCat("p", 10 + i));
@@ -398,7 +502,8 @@ TEST_F(AuthorityTest, ListGoesOnByTokenToTheEnd) {
   do {
     const ListResult page = authority.List(args).value();
     EXPECT_EQ(page.total_size, 25);
-    for (const std::string& name : NamesOf(page.workspaces)) names.push_back(name);
+    for (const std::string& name : NamesOf(page.workspaces))
+      names.push_back(name);
     args.page_token = page.next_page_token;
   } while (!args.page_token.empty());
   EXPECT_EQ(names, Listed());
@@ -407,27 +512,42 @@ TEST_F(AuthorityTest, ListGoesOnByTokenToTheEnd) {
 TEST_F(AuthorityTest, PageSizesHaveADefaultAndALimit) {
   for (int i = 0; i < kMaxPageSize + 5; ++i) Create(absl::StrCat("p", i));
   EXPECT_THAT(authority.List({}).value().workspaces, SizeIs(kDefaultPageSize));
-  EXPECT_THAT(authority.List({.page_size = 1'000'000}).value().workspaces, SizeIs(kMaxPageSize));
+  EXPECT_THAT(authority.List({.page_size = 1'000'000}).value().workspaces,
+              SizeIs(kMaxPageSize));
   EXPECT_THAT(authority.List({.page_size = -1}), kFieldInvalid);
-  EXPECT_THAT(authority.List({.page_size = -1}), HasDetail("field", "page_size"));
+  EXPECT_THAT(authority.List({.page_size = -1}),
+              HasDetail("field", "page_size"));
 }
 
 TEST_F(AuthorityTest, ATokenIsForTheSameArguments) {
   for (const char* name : {"a", "b", "c"}) Create(name);
-  const std::string token = authority.List({.page_size = 1, .order_by = "create_time desc"}).value().next_page_token;
-  EXPECT_OK(authority.List({.page_size = 2, .page_token = token, .order_by = "create_time  desc"}));
-  for (const ListArgs& other : {ListArgs{.page_token = token}, ListArgs{.page_token = token, .order_by = "create_time"},
-                                ListArgs{.page_token = token, .order_by = "create_time desc", .show_deleted = true},
-                                ListArgs{.page_token = token + "x", .order_by = "create_time desc"}}) {
-    EXPECT_THAT(authority.List(other), IsError(StatusCode::kInvalidArgument, "TOKEN_INVALID"));
+  const std::string token =
+      authority.List({.page_size = 1, .order_by = "create_time desc"})
+          .value()
+          .next_page_token;
+  EXPECT_OK(authority.List(
+      {.page_size = 2, .page_token = token, .order_by = "create_time  desc"}));
+  for (const ListArgs& other :
+       {ListArgs{.page_token = token},
+        ListArgs{.page_token = token, .order_by = "create_time"},
+        ListArgs{.page_token = token,
+        .order_by = "create_time desc",
+        .show_deleted = true},
+        ListArgs{.page_token = token + "x", .order_by = "create_time desc"}}) {
+    EXPECT_THAT(authority.List(other),
+                IsError(StatusCode::kInvalidArgument, "TOKEN_INVALID"));
   }
-  EXPECT_THAT(authority.List({.order_by = "size"}), IsError(StatusCode::kInvalidArgument, "FILTER_INVALID"));
+  EXPECT_THAT(authority.List({.order_by = "size"}),
+              IsError(StatusCode::kInvalidArgument, "FILTER_INVALID"));
 }
 
 TEST_F(AuthorityTest, AFilterHoldsOnEveryPageAndItsMatchesAreCountedOnce) {
   // More than are looked at in one go, the matches at both ends.
-  for (int i = 0; i < 2 * kMaxPageSize + 5; ++i) Create(absl::StrFormat("p%04d", i));
-  ListArgs args{.page_size = 2, .filter = Filter::Parse("p0000 OR p0001 OR p2003 OR p2004").value()};
+  for (int i = 0; i < 2 * kMaxPageSize + 5; ++i)
+    Create(absl::StrFormat("p%04d", i));
+  ListArgs args{
+      .page_size = 2,
+      .filter = Filter::Parse("p0000 OR p0001 OR p2003 OR p2004").value()};
   ListResult page = authority.List(args).value();
   EXPECT_THAT(NamesOf(page.workspaces), ElementsAre("p0000", "p0001"));
   EXPECT_EQ(page.total_size, 4);
@@ -442,11 +562,18 @@ TEST_F(AuthorityTest, AFilterHoldsOnEveryPageAndItsMatchesAreCountedOnce) {
 TEST_F(AuthorityTest, ATokenIsForTheSameFilter) {
   for (const char* name : {"a1", "a2", "b"}) Create(name);
   const Filter filter = Filter::Parse("a*").value();
-  const std::string token = authority.List({.page_size = 1, .filter = filter}).value().next_page_token;
-  const auto names = [](const absl::StatusOr<ListResult>& result) { return NamesOf(result.value().workspaces); };
-  EXPECT_THAT(names(authority.List({.page_token = token, .filter = filter})), ElementsAre("a2"));
-  EXPECT_THAT(authority.List({.page_token = token}), IsError(StatusCode::kInvalidArgument, "TOKEN_INVALID"));
-  EXPECT_THAT(authority.List({.page_token = token, .filter = Filter::Parse("a").value()}),
+  const std::string token = authority.List({.page_size = 1, .filter = filter})
+                                .value()
+                                .next_page_token;
+  const auto names = [](const absl::StatusOr<ListResult>& result) {
+    return NamesOf(result.value().workspaces);
+  };
+  EXPECT_THAT(names(authority.List({.page_token = token, .filter = filter})),
+              ElementsAre("a2"));
+  EXPECT_THAT(authority.List({.page_token = token}),
+              IsError(StatusCode::kInvalidArgument, "TOKEN_INVALID"));
+  EXPECT_THAT(authority.List(
+                  {.page_token = token, .filter = Filter::Parse("a").value()}),
               IsError(StatusCode::kInvalidArgument, "TOKEN_INVALID"));
 }
 
@@ -454,7 +581,8 @@ TEST_F(AuthorityTest, AFilterAsksForEachRecordWhetherSomebodyWaits) {
   for (int i = 0; i < 5; ++i) Create(absl::StrCat("p", i));
   int asked = 0;
   const auto cancelled = [&asked] { return ++asked == 3; };
-  EXPECT_THAT(authority.List({.filter = Filter::Parse("p").value()}, cancelled).status(),
+  EXPECT_THAT(authority.List({.filter = Filter::Parse("p").value()}, cancelled)
+                  .status(),
               IsError(StatusCode::kCancelled, ""));
   EXPECT_EQ(asked, 3);
 }
@@ -462,8 +590,10 @@ TEST_F(AuthorityTest, AFilterAsksForEachRecordWhetherSomebodyWaits) {
 TEST_F(AuthorityTest, ADeletionThatNobodyWaitsForEnds) {
   Create("fraud");
   const auto cancelled = [] { return true; };
-  const DeleteArgs args = {.project = Project("fraud"), .force = true, .validate_only = true};
-  EXPECT_THAT(authority.Delete(args, cancelled).status(), IsError(StatusCode::kCancelled, ""));
+  const DeleteArgs args = {
+      .project = Project("fraud"), .force = true, .validate_only = true};
+  EXPECT_THAT(authority.Delete(args, cancelled).status(),
+              IsError(StatusCode::kCancelled, ""));
   EXPECT_OK(Get("fraud"));
 }
 
@@ -471,16 +601,22 @@ TEST_F(AuthorityTest, WhatCouldNotBeReadBackIsNeverAcknowledged) {
   Metadata deep = Metadata(std::vector<int>(32'600, 0));
   for (int i = 0; i < 14; ++i) deep = Metadata{{"a", deep}};
   for (const bool validate_only : {false, true}) {
-    const CreateArgs args = {.project = Project("fraud"), .metadata = deep, .validate_only = validate_only};
+    const CreateArgs args = {.project = Project("fraud"),
+                             .metadata = deep,
+                             .validate_only = validate_only};
     EXPECT_THAT(authority.Create(args), kFieldInvalid);
     EXPECT_THAT(authority.Ensure(args), kFieldInvalid);
   }
   Create("fraud");
-  EXPECT_THAT(authority.Update({.project = Project("fraud"), .spec = {.metadata = deep}}), kFieldInvalid);
-  EXPECT_THAT(authority.Ensure({.project = Project("fraud"), .metadata = deep}), kFieldInvalid);
+  EXPECT_THAT(authority.Update(
+                  {.project = Project("fraud"), .spec = {.metadata = deep}}),
+              kFieldInvalid);
+  EXPECT_THAT(authority.Ensure({.project = Project("fraud"), .metadata = deep}),
+              kFieldInvalid);
 }
 
-// The promise of ListWorkspaces, on walks through what others change all the time.
+// The promise of ListWorkspaces, on walks through what others change all the
+// time.
 TEST_F(AuthorityTest, WhatExistsDuringAWholeWalkComesExactlyOnce) {
   for (int i = 0; i < 500; ++i) Create(absl::StrCat("stays", i));
   std::atomic<bool> done = false;
@@ -490,15 +626,20 @@ TEST_F(AuthorityTest, WhatExistsDuringAWholeWalkComesExactlyOnce) {
       if (!authority.Create({.project = Project(name)}).ok()) Delete(name);
     }
   });
-  for (const char* order : {"project", "project desc", "create_time", "create_time desc"}) {
-    ListArgs args{.page_size = 7, .filter = Filter::Parse("stays OR a OR z").value(), .order_by = order};
+  for (const char* order :
+       {"project", "project desc", "create_time", "create_time desc"}) {
+    ListArgs args{.page_size = 7,
+                  .filter = Filter::Parse("stays OR a OR z").value(),
+                  .order_by = order};
     std::map<std::string, int> seen;
     do {
       const ListResult page = authority.List(args).value();
-      for (const WorkspacePtr& workspace : page.workspaces) ++seen[workspace->project.str()];
+      for (const WorkspacePtr& workspace : page.workspaces)
+        ++seen[workspace->project.str()];
       args.page_token = page.next_page_token;
     } while (!args.page_token.empty());
-    for (int i = 0; i < 500; ++i) EXPECT_EQ(seen[absl::StrCat("stays", i)], 1) << order;
+    for (int i = 0; i < 500; ++i)
+      EXPECT_EQ(seen[absl::StrCat("stays", i)], 1) << order;
   }
   done = true;
   changes.join();
@@ -514,13 +655,17 @@ constexpr StatusArgs kFiveSeconds = {.max_staleness = absl::Seconds(5)};
 
 TEST_F(AuthorityTest, StatusCountsOnceWithinTheStaleness) {
   Create("fraud");
-  EXPECT_EQ(authority.Status(Project("fraud"), kFiveSeconds, NeverCancelled).value().usage.size_bytes(), 300);
+  EXPECT_EQ(authority.Status(Project("fraud"), kFiveSeconds, NeverCancelled)
+                .value()
+                .usage.size_bytes(),
+            300);
   EXPECT_OK(authority.Status(Project("fraud"), kFiveSeconds, NeverCancelled));
   EXPECT_EQ(scans, 1);
   clock.Advance(absl::Seconds(6));
   EXPECT_OK(authority.Status(Project("fraud"), kFiveSeconds, NeverCancelled));
   EXPECT_EQ(scans, 2);
-  EXPECT_THAT(authority.Status(Project("churn"), kFiveSeconds, NeverCancelled), kNotFound);
+  EXPECT_THAT(authority.Status(Project("churn"), kFiveSeconds, NeverCancelled),
+              kNotFound);
 }
 
 TEST_F(AuthorityTest, StatusIsExactByDefault) {
@@ -536,7 +681,8 @@ TEST_F(AuthorityTest, AWorkspaceThatGoesWhileItIsCountedIsNotFound) {
     Delete("fraud");
     return absl::NotFoundError("fraud");
   };
-  EXPECT_THAT(authority.Status(Project("fraud"), kFiveSeconds, NeverCancelled), kNotFound);
+  EXPECT_THAT(authority.Status(Project("fraud"), kFiveSeconds, NeverCancelled),
+              kNotFound);
 }
 
 TEST_F(AuthorityTest, AWorkspaceThatIsMadeAnewWhileItIsCountedIsCountedAnew) {

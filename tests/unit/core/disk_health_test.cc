@@ -18,8 +18,9 @@ using support::IsError;
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-const absl::Status kFailure = base::MakeError(StatusCode::kInternal, "/base: could not be synced",
-                                              {.reason = "IO_ERROR", .metadata = {{"errno", "5"}}});
+const absl::Status kFailure =
+    base::MakeError(StatusCode::kInternal, "/base: could not be synced",
+                    {.reason = "IO_ERROR", .metadata = {{"errno", "5"}}});
 
 TEST(DiskHealth, OneFailureIsForEver) {
   DiskHealth health;
@@ -27,7 +28,8 @@ TEST(DiskHealth, OneFailureIsForEver) {
   EXPECT_OK(health.Judge(absl::OkStatus()));
   EXPECT_EQ(health.Judge(kFailure), kFailure);
   EXPECT_FALSE(health.ok());
-  for (const absl::Status& later : {health.Judge(absl::OkStatus()), health.Check()}) {
+  for (const absl::Status& later :
+       {health.Judge(absl::OkStatus()), health.Check()}) {
     EXPECT_THAT(later, IsError(StatusCode::kInternal, "IO_ERROR"));
     EXPECT_THAT(later, HasDetail("errno", "5"));
   }
@@ -36,7 +38,8 @@ TEST(DiskHealth, OneFailureIsForEver) {
 TEST(DiskHealth, TheListenerHearsOfTheFirstFailureBeforeItsCallerDoes) {
   DiskHealth health;
   std::vector<absl::Status> heard;
-  health.SetListener([&](const absl::Status& failure) { heard.push_back(failure); });
+  health.SetListener(
+      [&](const absl::Status& failure) { heard.push_back(failure); });
   EXPECT_OK(health.Judge(absl::OkStatus()));
   EXPECT_THAT(heard, IsEmpty());
   health.Judge(kFailure).IgnoreError();
@@ -70,7 +73,8 @@ TEST(DiskHealth, ThePermitForbidsChangesAndSaysNothingOfThoseThatWereMade) {
   DiskHealth health([&] { return lost ? ShuttingDown() : absl::OkStatus(); });
   EXPECT_OK(health.Check());
   lost = true;
-  EXPECT_THAT(health.Check(), IsError(StatusCode::kUnavailable, "SHUTTING_DOWN"));
+  EXPECT_THAT(health.Check(),
+              IsError(StatusCode::kUnavailable, "SHUTTING_DOWN"));
   EXPECT_TRUE(health.ok());
   // It is on disk, wherever that is by now.
   EXPECT_OK(health.Judge(absl::OkStatus()));

@@ -19,10 +19,12 @@ using testing::ElementsAre;
 using testing::IsEmpty;
 
 WorkspacePtr Live(absl::string_view name, int64_t seconds = 0) {
-  return std::make_shared<const Workspace>(NewWorkspace(name, "/base", seconds));
+  return std::make_shared<const Workspace>(
+      NewWorkspace(name, "/base", seconds));
 }
 
-WorkspacePtr Deleted(absl::string_view name, absl::string_view uid, int64_t deleted_at) {
+WorkspacePtr Deleted(absl::string_view name, absl::string_view uid,
+                     int64_t deleted_at) {
   Workspace workspace = NewWorkspace(name);
   workspace.uid = std::string(uid);
   workspace.delete_time = TimeAt(deleted_at);
@@ -46,8 +48,10 @@ TEST(Index, PutTakesThePlaceOfTheOldOneInEveryOrder) {
   index.Put(Live("a", 1));
   index.Put(Live("b", 2));
   index.Put(Live("a", 3));
-  for (const OrderField field : {OrderField::kCreateTime, OrderField::kUpdateTime}) {
-    EXPECT_THAT(NamesOf(index.Page({.order = {.field = field}}).workspaces), ElementsAre("b", "a"));
+  for (const OrderField field :
+       {OrderField::kCreateTime, OrderField::kUpdateTime}) {
+    EXPECT_THAT(NamesOf(index.Page({.order = {.field = field}}).workspaces),
+                ElementsAre("b", "a"));
   }
   EXPECT_EQ(index.live_count(), 2);
 }
@@ -78,7 +82,8 @@ TEST(Index, ADeletionIsLaterThanTheLastOneOfItsNameThoughTheClockWasSetBack) {
   Index index;
   EXPECT_EQ(index.NextDeleteTime("a", TimeAt(5)), TimeAt(5));
   index.Put(Deleted("a", "1", 80));
-  EXPECT_EQ(index.NextDeleteTime("a", TimeAt(5)), TimeAt(80) + absl::Microseconds(1));
+  EXPECT_EQ(index.NextDeleteTime("a", TimeAt(5)),
+            TimeAt(80) + absl::Microseconds(1));
   EXPECT_EQ(index.NextDeleteTime("a", TimeAt(90)), TimeAt(90));
   EXPECT_EQ(index.NextDeleteTime("b", TimeAt(5)), TimeAt(5));
 }
@@ -88,22 +93,35 @@ TEST(Index, PurgeableIsWhatMayGoAndNoMoreThanAsked) {
   index.Put(Live("z"));
   for (int i = 0; i < 5; ++i) index.Put(Deleted(absl::StrCat("a", i), "1", i));
   const auto over_by = [](absl::Time now) {
-    return [now](const Workspace& workspace) { return *workspace.purge_time <= now; };
+    return [now](const Workspace& workspace) {
+      return *workspace.purge_time <= now;
+    };
   };
   EXPECT_THAT(index.FindPurgeable(over_by(TimeAt(99)), 10), IsEmpty());
-  EXPECT_THAT(NamesOf(index.FindPurgeable(over_by(TimeAt(102)), 10)), ElementsAre("a0", "a1", "a2"));
-  EXPECT_THAT(NamesOf(index.FindPurgeable(over_by(TimeAt(102)), 2)), ElementsAre("a0", "a1"));
+  EXPECT_THAT(NamesOf(index.FindPurgeable(over_by(TimeAt(102)), 10)),
+              ElementsAre("a0", "a1", "a2"));
+  EXPECT_THAT(NamesOf(index.FindPurgeable(over_by(TimeAt(102)), 2)),
+              ElementsAre("a0", "a1"));
 }
 
 // The obvious way: sort everything, then count.
-ListPage NaivePage(const std::map<std::pair<std::string, std::string>, WorkspacePtr>& all, const ListQuery& query) {
+ListPage NaivePage(
+    const std::map<std::pair<std::string, std::string>, WorkspacePtr>& all,
+    const ListQuery& query) {
   std::vector<WorkspacePtr> sorted;
   for (const auto& [key, workspace] : all) {
-    if (query.show_deleted || !workspace->delete_time) sorted.push_back(workspace);
+    if (query.show_deleted || !workspace->delete_time)
+      sorted.push_back(workspace);
   }
-  const auto key_of = [&](const WorkspacePtr& workspace) { return MakeOrderKey(*workspace, query.order.field); };
-  const auto before = [&](const OrderKey& a, const OrderKey& b) { return query.order.descending ? b < a : a < b; };
-  std::sort(sorted.begin(), sorted.end(), [&](const auto& a, const auto& b) { return before(key_of(a), key_of(b)); });
+  const auto key_of = [&](const WorkspacePtr& workspace) {
+    return MakeOrderKey(*workspace, query.order.field);
+  };
+  const auto before = [&](const OrderKey& a, const OrderKey& b) {
+    return query.order.descending ? b < a : a < b;
+  };
+  std::sort(sorted.begin(), sorted.end(), [&](const auto& a, const auto& b) {
+    return before(key_of(a), key_of(b));
+  });
   ListPage page{.total_size = static_cast<int64_t>(sorted.size())};
   for (const WorkspacePtr& workspace : sorted) {
     if (query.after && !before(*query.after, key_of(workspace))) continue;
@@ -116,19 +134,26 @@ ListPage NaivePage(const std::map<std::pair<std::string, std::string>, Workspace
 
 TEST(Index, PagesAreThoseOfANaiveList) {
   std::mt19937 random(20'261'124);
-  const auto below = [&](int limit) { return static_cast<int>(random() % static_cast<unsigned>(limit)); };
+  const auto below = [&](int limit) {
+    return static_cast<int>(random() % static_cast<unsigned>(limit));
+  };
   Index index;
   std::map<std::pair<std::string, std::string>, WorkspacePtr> all;
   for (int step = 0; step < 3000; ++step) {
-    const std::string name = absl::StrCat("p", below(15)), uid = below(2) == 0 ? "" : absl::StrCat(1 + below(3));
+    const std::string name = absl::StrCat("p", below(15)),
+                      uid = below(2) == 0 ? "" : absl::StrCat(1 + below(3));
     const bool erase = below(3) == 0;
-    const WorkspacePtr workspace = uid.empty() ? Live(name, below(5)) : Deleted(name, uid, below(5));
+    const WorkspacePtr workspace =
+        uid.empty() ? Live(name, below(5)) : Deleted(name, uid, below(5));
     erase ? index.Erase(name, uid) : index.Put(workspace);
     erase ? void(all.erase({name, uid})) : void(all[{name, uid}] = workspace);
-    ListQuery query = {.order = {.field = static_cast<OrderField>(below(3)), .descending = below(2) == 0},
+    ListQuery query = {.order = {.field = static_cast<OrderField>(below(3)),
+                                 .descending = below(2) == 0},
                        .page_size = 1 + below(8),
                        .show_deleted = below(2) == 0};
-    if (below(2) == 0) query.after = MakeOrderKey(*Live(absl::StrCat("p", below(15)), below(5)), query.order.field);
+    if (below(2) == 0)
+      query.after = MakeOrderKey(*Live(absl::StrCat("p", below(15)), below(5)),
+                                 query.order.field);
     const ListPage page = index.Page(query), naive = NaivePage(all, query);
     ASSERT_EQ(page.workspaces, naive.workspaces);
     ASSERT_EQ(page.more, naive.more);

@@ -10,7 +10,9 @@ namespace {
 
 using support::Project;
 
-TEST(Layout, TheRecordIsInTheProjectsDirectory) { EXPECT_EQ(RecordPath(Project("fraud")), "fraud/workspace.yaml"); }
+TEST(Layout, TheRecordIsInTheProjectsDirectory) {
+  EXPECT_EQ(RecordPath(Project("fraud")), "fraud/workspace.yaml");
+}
 
 TEST(Layout, TemporaryRecordsAreKnownByTheirNames) {
   EXPECT_TRUE(IsRecordTempFile(RecordTempFile("0123")));
@@ -19,7 +21,8 @@ TEST(Layout, TemporaryRecordsAreKnownByTheirNames) {
 }
 
 TEST(Layout, NoNameOfTheServersIsAProject) {
-  for (const absl::string_view name : {kStagingDir, kTrashDir, kServerDir}) EXPECT_FALSE(ProjectName::IsValid(name));
+  for (const absl::string_view name : {kStagingDir, kTrashDir, kServerDir})
+    EXPECT_FALSE(ProjectName::IsValid(name));
 }
 
 TEST(Layout, NamesInTheTrashComeBackAsTheyWent) {
@@ -27,11 +30,15 @@ TEST(Layout, NamesInTheTrashComeBackAsTheyWent) {
                           .purge_time = support::TimeAt(9),
                           .uid = "0f-_1",
                           .project = Project("a.b.c-1")};
-  EXPECT_EQ(FormatTrashName(full), "1700000005123456-1700000009123456.0f-_1.a.b.c-1");
+  EXPECT_EQ(FormatTrashName(full),
+            "1700000005123456-1700000009123456.0f-_1.a.b.c-1");
   EXPECT_EQ(ParseTrashName(FormatTrashName(full))->purge_time, full.purge_time);
-  EXPECT_EQ(FormatTrashName(*ParseTrashName(FormatTrashName(full))), FormatTrashName(full));
+  EXPECT_EQ(FormatTrashName(*ParseTrashName(FormatTrashName(full))),
+            FormatTrashName(full));
 
-  const TrashName name = {.delete_time = support::TimeAt(5), .uid = "0f-_1", .project = Project("a.b.c-1")};
+  const TrashName name = {.delete_time = support::TimeAt(5),
+                          .uid = "0f-_1",
+                          .project = Project("a.b.c-1")};
   EXPECT_EQ(FormatTrashName(name), "1700000005123456.0f-_1.a.b.c-1");
   const auto parsed = ParseTrashName(FormatTrashName(name));
   ASSERT_TRUE(parsed.has_value());
@@ -42,14 +49,17 @@ TEST(Layout, NamesInTheTrashComeBackAsTheyWent) {
 }
 
 TEST(Layout, TheEpochMeansBeingRemoved) {
-  const TrashName name = {.delete_time = absl::UnixEpoch(), .uid = "1", .project = Project("fraud")};
+  const TrashName name = {.delete_time = absl::UnixEpoch(),
+                          .uid = "1",
+                          .project = Project("fraud")};
   EXPECT_EQ(FormatTrashName(name), "0.1.fraud");
   EXPECT_TRUE(ParseTrashName("0.1.fraud")->being_removed());
 }
 
 TEST(Layout, OtherNamesInTheTrashAreNotOurs) {
-  for (const char* name : {"", ".", "..", "1", "1.2", "1..fraud", "x.uid.fraud", "-1.uid.fraud", "1.uid.", "1.uid..x",
-                           "1.uid.a/b", "99999999999999999999.uid.fraud", "1.uid.-x"}) {
+  for (const char* name : {"", ".", "..", "1", "1.2", "1..fraud", "x.uid.fraud",
+                           "-1.uid.fraud", "1.uid.", "1.uid..x", "1.uid.a/b",
+                           "99999999999999999999.uid.fraud", "1.uid.-x"}) {
     EXPECT_FALSE(ParseTrashName(name).has_value()) << name;
   }
 }

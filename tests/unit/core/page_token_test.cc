@@ -13,21 +13,30 @@ using absl::StatusCode;
 using support::HasDetail;
 using support::IsError;
 
-const auto kTokenInvalid = IsError(StatusCode::kInvalidArgument, "TOKEN_INVALID");
-const auto kFilterInvalid = IsError(StatusCode::kInvalidArgument, "FILTER_INVALID");
+const auto kTokenInvalid =
+    IsError(StatusCode::kInvalidArgument, "TOKEN_INVALID");
+const auto kFilterInvalid =
+    IsError(StatusCode::kInvalidArgument, "FILTER_INVALID");
 
-const PageContext kContext = {.order = {.field = OrderField::kCreateTime, .descending = true}, .show_deleted = true};
-const PageStart kStart = {.after = {.time = support::TimeAt(7), .project = "fraud", .deleted_uid = "0123"},
+const PageContext kContext = {
+    .order = {.field = OrderField::kCreateTime, .descending = true},
+    .show_deleted = true};
+const PageStart kStart = {.after = {.time = support::TimeAt(7),
+                                    .project = "fraud",
+                                    .deleted_uid = "0123"},
                           .matching_count = 17};
 
 TEST(PageToken, ComesBackAsItWent) {
-  EXPECT_EQ(DecodePageToken(EncodePageToken(kStart, kContext), kContext).value(), kStart);
+  EXPECT_EQ(
+      DecodePageToken(EncodePageToken(kStart, kContext), kContext).value(),
+      kStart);
   const PageStart plain = {.after = {.project = "a"}};
   EXPECT_EQ(DecodePageToken(EncodePageToken(plain, {}), {}).value(), plain);
 }
 
 TEST(PageToken, IsSafeInUrls) {
-  EXPECT_THAT(EncodePageToken(kStart, kContext), testing::MatchesRegex("[A-Za-z0-9_-]+"));
+  EXPECT_THAT(EncodePageToken(kStart, kContext),
+              testing::MatchesRegex("[A-Za-z0-9_-]+"));
 }
 
 TEST(PageToken, IsGoodForTheSameArgumentsOnly) {
@@ -53,7 +62,8 @@ TEST(PageToken, EveryChangeOfAByteIsNoticed) {
       std::string tampered = token;
       tampered[i] = static_cast<char>(c);
       if (tampered == token) continue;
-      ASSERT_THAT(DecodePageToken(tampered, kContext), kTokenInvalid) << "byte " << i << " is " << c;
+      ASSERT_THAT(DecodePageToken(tampered, kContext), kTokenInvalid)
+          << "byte " << i << " is " << c;
     }
   }
 }
@@ -61,8 +71,10 @@ TEST(PageToken, EveryChangeOfAByteIsNoticed) {
 TEST(PageToken, EveryCutAndExtensionIsNoticed) {
   const std::string token = EncodePageToken(kStart, kContext);
   for (size_t length = 0; length < token.size(); ++length) {
-    EXPECT_THAT(DecodePageToken(token.substr(0, length), kContext), kTokenInvalid);
-    EXPECT_THAT(DecodePageToken(token.substr(length + 1), kContext), kTokenInvalid);
+    EXPECT_THAT(DecodePageToken(token.substr(0, length), kContext),
+                kTokenInvalid);
+    EXPECT_THAT(DecodePageToken(token.substr(length + 1), kContext),
+                kTokenInvalid);
   }
   for (const char* extension : {"A", "=", "\n", " ", "AAAA"}) {
     EXPECT_THAT(DecodePageToken(token + extension, kContext), kTokenInvalid);
@@ -70,9 +82,12 @@ TEST(PageToken, EveryCutAndExtensionIsNoticed) {
 }
 
 TEST(PageToken, OthersAreRefused) {
-  for (const std::string& text : {std::string("x"), std::string("%%%"), std::string(2000, 'A'), std::string("\0", 1)}) {
+  for (const std::string& text :
+       {std::string("x"), std::string("%%%"), std::string(2000, 'A'),
+        std::string("\0", 1)}) {
     EXPECT_THAT(DecodePageToken(text, kContext), kTokenInvalid);
-    EXPECT_THAT(DecodePageToken(text, kContext), HasDetail("field", "page_token"));
+    EXPECT_THAT(DecodePageToken(text, kContext),
+                HasDetail("field", "page_token"));
   }
 }
 
@@ -86,7 +101,8 @@ TEST(OrderBy, TakesAFieldAndADirection) {
   EXPECT_EQ(parse("project"), std::pair(OrderField::kProject, false));
   EXPECT_EQ(parse("project desc"), std::pair(OrderField::kProject, true));
   EXPECT_EQ(parse("create_time"), std::pair(OrderField::kCreateTime, false));
-  EXPECT_EQ(parse("  update_time   desc "), std::pair(OrderField::kUpdateTime, true));
+  EXPECT_EQ(parse("  update_time   desc "),
+            std::pair(OrderField::kUpdateTime, true));
 }
 
 TEST(OrderBy, SaysWhereItIsWrong) {

@@ -26,23 +26,29 @@ constexpr size_t kMaxBytes = 3000;
 class StatusCacheTest : public testing::Test {
  protected:
   // Counts its calls; each says that there are as many files.
-  absl::StatusOr<Usage> Scan(const Workspace& workspace, bool counts_only, Cancelled cancelled) {
+  absl::StatusOr<Usage> Scan(const Workspace& workspace, bool counts_only,
+                             Cancelled cancelled) {
     Usage usage{.counts_only = counts_only, .scan_time = clock.Now()};
-    usage.directories[0] = {.exists = true, .file_count = ++scans, .size_bytes = counts_only ? 0 : 100};
+    usage.directories[0] = {.exists = true,
+                            .file_count = ++scans,
+                            .size_bytes = counts_only ? 0 : 100};
     if (during_scan) during_scan(workspace);
     if (cancelled()) return absl::CancelledError("by the caller");
     if (!scan_result.ok()) return scan_result;
     return usage;
   }
   int64_t Count(const Workspace& workspace, absl::Duration max_staleness) {
-    return cache.Get(workspace, {.max_staleness = max_staleness}, Never).value().file_count();
+    return cache.Get(workspace, {.max_staleness = max_staleness}, Never)
+        .value()
+        .file_count();
   }
 
   std::atomic<int> scans = 0;
   std::function<void(const Workspace&)> during_scan;
   absl::Status scan_result;
   support::FakeClock clock;
-  StatusCache cache{[this](const Workspace& workspace, bool counts_only, Cancelled cancelled) {
+  StatusCache cache{[this](const Workspace& workspace, bool counts_only,
+                           Cancelled cancelled) {
                       return Scan(workspace, counts_only, cancelled);
                     },
                     clock.steady_clock(), kMaxBytes};
@@ -68,7 +74,9 @@ TEST_F(StatusCacheTest, ZeroMeansExact) {
 
 TEST_F(StatusCacheTest, WorkspacesAreToldApartByUidAndPlace) {
   EXPECT_EQ(Count(fraud, absl::Hours(1)), 1);
-  EXPECT_EQ(Count(NewWorkspace("fraud", "/base", /*seconds=*/9), absl::Hours(1)), 2);  // Made anew.
+  // Made anew.
+  EXPECT_EQ(
+      Count(NewWorkspace("fraud", "/base", /*seconds=*/9), absl::Hours(1)), 2);
   Workspace corrupt_a = NewWorkspace("a"), corrupt_b = NewWorkspace("b");
   corrupt_a.uid = corrupt_b.uid = "";
   EXPECT_NE(Count(corrupt_a, absl::Hours(1)), Count(corrupt_b, absl::Hours(1)));
@@ -95,7 +103,8 @@ TEST_F(StatusCacheTest, CallersThatWaitShareTheNextScan) {
         if (!std::exchange(counted, true)) ++waiting;
         return false;
       };
-      // The running scan began before this call, so a file written in between may be missing from it.
+      // The running scan began before this call, so a file written in between
+      // may be missing from it.
       EXPECT_EQ(cache.Get(fraud, {}, count_once).value().file_count(), 2);
     });
   }
@@ -115,7 +124,8 @@ TEST_F(StatusCacheTest, AScanThatBeganTooEarlyDoesNotDo) {
   };
   std::thread first([&] { EXPECT_EQ(Count(fraud, absl::ZeroDuration()), 1); });
   scanning.WaitForNotification();
-  clock.Advance(absl::Seconds(1));  // A file may have come since that scan began.
+  // A file may have come since that scan began.
+  clock.Advance(absl::Seconds(1));
   std::thread second([&] { EXPECT_EQ(Count(fraud, absl::ZeroDuration()), 2); });
   go_on.Notify();
   first.join();
@@ -124,7 +134,8 @@ TEST_F(StatusCacheTest, AScanThatBeganTooEarlyDoesNotDo) {
 
 TEST_F(StatusCacheTest, AFailedScanIsToldAndNotKept) {
   scan_result = absl::InternalError("disk");
-  EXPECT_EQ(cache.Get(fraud, {.max_staleness = absl::Hours(1)}, Never).status(), absl::InternalError("disk"));
+  EXPECT_EQ(cache.Get(fraud, {.max_staleness = absl::Hours(1)}, Never).status(),
+            absl::InternalError("disk"));
   scan_result = absl::OkStatus();
   EXPECT_EQ(Count(fraud, absl::Hours(1)), 2);
 }
@@ -133,13 +144,15 @@ TEST_F(StatusCacheTest, AFailedScanKeepsTheCountBefore) {
   EXPECT_EQ(Count(fraud, absl::Hours(1)), 1);
   scan_result = absl::InternalError("disk");
   clock.Advance(absl::Seconds(9));
-  EXPECT_FALSE(cache.Get(fraud, {.max_staleness = absl::Seconds(1)}, Never).ok());
+  EXPECT_FALSE(
+      cache.Get(fraud, {.max_staleness = absl::Seconds(1)}, Never).ok());
   EXPECT_EQ(Count(fraud, absl::Hours(1)), 1);
 }
 
 TEST_F(StatusCacheTest, ACancelledCallerLeavesWhetherItScansOrWaits) {
-  EXPECT_THAT(cache.Get(fraud, {.max_staleness = absl::Hours(1)}, [] { return true; }),
-              IsError(StatusCode::kCancelled, ""));
+  EXPECT_THAT(
+      cache.Get(fraud, {.max_staleness = absl::Hours(1)}, [] { return true; }),
+      IsError(StatusCode::kCancelled, ""));
   absl::Notification scanning, go_on;
   during_scan = [&](const Workspace&) {
     scanning.Notify();
@@ -147,8 +160,9 @@ TEST_F(StatusCacheTest, ACancelledCallerLeavesWhetherItScansOrWaits) {
   };
   std::thread first([&] { Count(fraud, absl::Hours(1)); });
   scanning.WaitForNotification();
-  EXPECT_THAT(cache.Get(fraud, {.max_staleness = absl::Hours(1)}, [] { return true; }),
-              IsError(StatusCode::kCancelled, ""));
+  EXPECT_THAT(
+      cache.Get(fraud, {.max_staleness = absl::Hours(1)}, [] { return true; }),
+      IsError(StatusCode::kCancelled, ""));
   go_on.Notify();
   first.join();
 }
@@ -161,7 +175,8 @@ TEST_F(StatusCacheTest, ACallerWhoseSharedScanIsCancelledScansItself) {
     go_on.WaitForNotification();
   };
   std::thread first([&] {
-    EXPECT_THAT(cache.Get(fraud, {.max_staleness = absl::Hours(1)}, [&] { return scanning.HasBeenNotified(); }),
+    EXPECT_THAT(cache.Get(fraud, {.max_staleness = absl::Hours(1)},
+                          [&] { return scanning.HasBeenNotified(); }),
                 IsError(StatusCode::kCancelled, ""));
   });
   scanning.WaitForNotification();
@@ -181,7 +196,9 @@ TEST_F(StatusCacheTest, OneOfManyWhoseSharedScanIsCancelledScansForTheOthers) {
     clock.Advance(absl::Seconds(1));
   };
   std::thread first([&] {
-    EXPECT_THAT(cache.Get(fraud, {}, [&] { return scanning.HasBeenNotified(); }), IsError(StatusCode::kCancelled, ""));
+    EXPECT_THAT(
+        cache.Get(fraud, {}, [&] { return scanning.HasBeenNotified(); }),
+        IsError(StatusCode::kCancelled, ""));
   });
   scanning.WaitForNotification();
   std::atomic<int> waiting = 0;
@@ -204,8 +221,15 @@ TEST_F(StatusCacheTest, OneOfManyWhoseSharedScanIsCancelledScansForTheOthers) {
 }
 
 TEST_F(StatusCacheTest, AWholeAnswerServesWhoWantsCountsOnly) {
-  EXPECT_EQ(cache.Get(fraud, {.max_staleness = absl::Hours(1)}, Never).value().size_bytes(), 100);
-  const Usage counts = cache.Get(fraud, {.max_staleness = absl::Hours(1), .counts_only = true}, Never).value();
+  EXPECT_EQ(cache.Get(fraud, {.max_staleness = absl::Hours(1)}, Never)
+                .value()
+                .size_bytes(),
+            100);
+  const Usage counts =
+      cache
+          .Get(fraud, {.max_staleness = absl::Hours(1), .counts_only = true},
+               Never)
+          .value();
   EXPECT_TRUE(counts.counts_only);
   EXPECT_EQ(counts.file_count(), 1);
   EXPECT_EQ(counts.size_bytes(), 0);
@@ -215,11 +239,15 @@ TEST_F(StatusCacheTest, CountsDoNotServeWhoWantsSizes) {
   const StatusArgs counts{.max_staleness = absl::Hours(1), .counts_only = true};
   EXPECT_EQ(cache.Get(fraud, counts, Never).value().file_count(), 1);
   EXPECT_EQ(cache.Get(fraud, counts, Never).value().file_count(), 1);
-  EXPECT_EQ(cache.Get(fraud, {.max_staleness = absl::Hours(1)}, Never).value().size_bytes(), 100);
+  EXPECT_EQ(cache.Get(fraud, {.max_staleness = absl::Hours(1)}, Never)
+                .value()
+                .size_bytes(),
+            100);
 }
 
 TEST_F(StatusCacheTest, KeepsNoMoreCountsThanAllowed) {
-  for (int i = 0; i < 10; ++i) Count(NewWorkspace(absl::StrCat("p", i)), absl::Hours(1));
+  for (int i = 0; i < 10; ++i)
+    Count(NewWorkspace(absl::StrCat("p", i)), absl::Hours(1));
   int known = 0;
   for (int i = 9; i >= 0; --i) {
     const int before = scans;

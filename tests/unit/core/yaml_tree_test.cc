@@ -38,7 +38,8 @@ std::string Written(absl::string_view key, const json& value) {
   return out;
 }
 
-// --- Scalars --------------------------------------------------------------------------------------------------------
+// --- Scalars
+// -----------------------------------------------------------------------------
 
 // What PyYAML 6.0 says for `k: <text>`.
 TEST(PlainScalars, MeanWhatTheyMeanToPyYaml) {
@@ -143,18 +144,24 @@ TEST(PlainScalars, MeanWhatTheyMeanToPyYaml) {
 }
 
 TEST(PlainScalars, NumbersThatJsonCannotHoldAreProblems) {
-  for (const char* text : {".inf", "-.inf", "+.Inf", ".INF", ".nan", ".NaN", "1.0e+400"}) {
-    EXPECT_THAT(ProblemOf(absl::StrCat("a: 1\nk: ", text)).what, HasSubstr("not finite")) << text;
+  for (const char* text :
+       {".inf", "-.inf", "+.Inf", ".INF", ".nan", ".NaN", "1.0e+400"}) {
+    EXPECT_THAT(ProblemOf(absl::StrCat("a: 1\nk: ", text)).what,
+                HasSubstr("not finite"))
+        << text;
     EXPECT_EQ(ProblemOf(absl::StrCat("a: 1\nk: ", text)).line, 2);
   }
-  for (const char* text : {"9007199254740992", "-9007199254740992", "0x20000000000000", "99999999999999999999999999",
-                           "99999999999999:00:00"}) {
-    EXPECT_THAT(ProblemOf(absl::StrCat("k: ", text)).what, HasSubstr("2^53")) << text;
+  for (const char* text :
+       {"9007199254740992", "-9007199254740992", "0x20000000000000",
+        "99999999999999999999999999", "99999999999999:00:00"}) {
+    EXPECT_THAT(ProblemOf(absl::StrCat("k: ", text)).what, HasSubstr("2^53"))
+        << text;
   }
 }
 
 TEST(QuotedScalars, AreStringsWhateverTheyLookLike) {
-  for (const char* text : {"yes", "null", "~", "12", "1.5", "2024-01-31", "", "0x1f", ".inf"}) {
+  for (const char* text :
+       {"yes", "null", "~", "12", "1.5", "2024-01-31", "", "0x1f", ".inf"}) {
     EXPECT_EQ(Read(absl::StrCat("k: '", text, "'"))["k"], text);
     EXPECT_EQ(Read(absl::StrCat("k: \"", text, "\""))["k"], text);
   }
@@ -170,7 +177,8 @@ TEST(QuotedScalars, EscapesAndFoldsAreRead) {
   EXPECT_EQ(Read("k: a\n  b\n")["k"], "a b");
 }
 
-// --- Structure ------------------------------------------------------------------------------------------------------
+// --- Structure
+// -----------------------------------------------------------------------------
 
 TEST(Parse, TellsKindsAndLines) {
   const Node root = ParseGood("# comment\na: 1\nb:\n  - 'x'\n  - {c: ~}\n");
@@ -186,8 +194,10 @@ TEST(Parse, TellsKindsAndLines) {
 }
 
 TEST(Parse, TakesJsonAndFlowStyle) {
-  EXPECT_EQ(Read(R"({"a": [1, 2.5, "x", null, true], "b": {"c": {}}, "d": []})"),
-            json::parse(R"({"a": [1, 2.5, "x", null, true], "b": {"c": {}}, "d": []})"));
+  EXPECT_EQ(
+      Read(R"({"a": [1, 2.5, "x", null, true], "b": {"c": {}}, "d": []})"),
+      json::parse(
+          R"({"a": [1, 2.5, "x", null, true], "b": {"c": {}}, "d": []})"));
 }
 
 TEST(Parse, TakesAMarkAtBothEndsAndWindowsLines) {
@@ -222,27 +232,34 @@ TEST(Parse, EscapesAreTheCharactersThatYamlSays) {
     if (c >= 0x80) text += static_cast<char>(0xc0 | c >> 6);
     text += static_cast<char>(c < 0x80 ? c : 0x80 | (c & 0x3f));
     const std::string two = absl::StrCat(absl::Hex(c, absl::kZeroPad2));
-    for (const std::string& escape : {"\\x" + two, "\\u00" + two, "\\U000000" + two}) {
-      EXPECT_EQ(Read(absl::StrCat("k: \"a", escape, "b\""))["k"], "a" + text + "b") << escape;
+    for (const std::string& escape :
+         {"\\x" + two, "\\u00" + two, "\\U000000" + two}) {
+      EXPECT_EQ(Read(absl::StrCat("k: \"a", escape, "b\""))["k"],
+                "a" + text + "b")
+          << escape;
     }
   }
-  EXPECT_EQ(
-      Read(R"({"\_": "\_\N\L\P", "k\N": "\N\_ü\_"})"),
-      json({{"\xc2\xa0", "\xc2\xa0\xc2\x85\xe2\x80\xa8\xe2\x80\xa9"}, {"k\xc2\x85", "\xc2\x85\xc2\xa0ü\xc2\xa0"}}));
+  EXPECT_EQ(Read(R"({"\_": "\_\N\L\P", "k\N": "\N\_ü\_"})"),
+            json({{"\xc2\xa0", "\xc2\xa0\xc2\x85\xe2\x80\xa8\xe2\x80\xa9"},
+                  {"k\xc2\x85", "\xc2\x85\xc2\xa0ü\xc2\xa0"}}));
 }
 
 TEST(Parse, EveryCutThroughAQuoteIsNoticed) {
-  for (const absl::string_view text : {"a: \"b c\\\"d\"", "a: 'b c d'", "a: [\"b\", 'c d']", "a: {b: \"c\"}"}) {
+  for (const absl::string_view text : {"a: \"b c\\\"d\"", "a: 'b c d'",
+                                       "a: [\"b\", 'c d']", "a: {b: \"c\"}"}) {
     ParseGood(text);
     for (size_t length = 4; length < text.size(); ++length) {
-      EXPECT_NE(ProblemOf(text.substr(0, length)).line, -1) << text.substr(0, length);
-      EXPECT_NE(ProblemOf(absl::StrCat(text.substr(0, length), "\n")).line, -1) << text.substr(0, length);
+      EXPECT_NE(ProblemOf(text.substr(0, length)).line, -1)
+          << text.substr(0, length);
+      EXPECT_NE(ProblemOf(absl::StrCat(text.substr(0, length), "\n")).line, -1)
+          << text.substr(0, length);
     }
   }
 }
 
 TEST(Parse, DepthIsBoundedHoweverItIsReached) {
-  const auto nested = [](absl::string_view open, absl::string_view close, int depth) {
+  const auto nested = [](absl::string_view open, absl::string_view close,
+                         int depth) {
     std::string text = "a: ";
     for (int i = 0; i < depth; ++i) absl::StrAppend(&text, open);
     text += "1";
@@ -251,20 +268,27 @@ TEST(Parse, DepthIsBoundedHoweverItIsReached) {
   };
   EXPECT_EQ(ProblemOf(nested("[", "]", 63)).what, "none");
   for (const int depth : {64, 65, 499, 501, 100'000}) {
-    EXPECT_THAT(ProblemOf(nested("[", "]", depth)).what, HasSubstr("nested deeper than 64")) << depth;
-    EXPECT_THAT(ProblemOf(nested("{a: ", "}", depth)).what, HasSubstr("nested deeper than 64")) << depth;
+    EXPECT_THAT(ProblemOf(nested("[", "]", depth)).what,
+                HasSubstr("nested deeper than 64"))
+        << depth;
+    EXPECT_THAT(ProblemOf(nested("{a: ", "}", depth)).what,
+                HasSubstr("nested deeper than 64"))
+        << depth;
   }
 }
 
-// --- Writing --------------------------------------------------------------------------------------------------------
+// --- Writing
+// -----------------------------------------------------------------------------
 
 TEST(AppendEntry, WritesPlainTextPlainAndTheRestInQuotes) {
   EXPECT_EQ(Written("k", "fraud"), "k: fraud\n");
   EXPECT_EQ(Written("k", "/base/fraud"), "k: /base/fraud\n");
   for (const char* text :
-       {"yes", "no",         "null", "~",    "12",   "1.5", "y",  "n",   "",    "- a",  "a: b",  "a #b", "[a",
-        "{a",  "*a",         "&a",   "!a",   "%a",   "@a",  "`a", "'a",  "\"a", "| a",  "> a",   "? a",  " a",
-        "a ",  "2024-01-31", "0x1f", "1:30", ".inf", "=",   "<<", "---", "...", "a\nb", "true ", "Ö"}) {
+       {"yes", "no",  "null", "~",          "12",    "1.5",  "y",    "n",
+        "",    "- a", "a: b", "a #b",       "[a",    "{a",   "*a",   "&a",
+        "!a",  "%a",  "@a",   "`a",         "'a",    "\"a",  "| a",  "> a",
+        "? a", " a",  "a ",   "2024-01-31", "0x1f",  "1:30", ".inf", "=",
+        "<<",  "---", "...",  "a\nb",       "true ", "Ö"}) {
     EXPECT_EQ(Written("k", text)[3], '"') << text;
   }
 }
@@ -289,7 +313,8 @@ TEST(AppendEntry, WhatIsWrittenIsReadEqualAndOfItsType) {
   for (int c = 1; c < 0x180; ++c) {
     std::string text = "x";
     text += c < 0x80 ? std::string{static_cast<char>(c)}
-                     : std::string{static_cast<char>(0xc0 | c >> 6), static_cast<char>(0x80 | (c & 0x3f))};
+                     : std::string{static_cast<char>(0xc0 | c >> 6),
+                                   static_cast<char>(0x80 | (c & 0x3f))};
     values.push_back(text);
     values.push_back(text.substr(1));
     values.push_back(text + " y");
@@ -320,16 +345,20 @@ TEST(AppendEntry, WhatIsWrittenIsReadEqualAndOfItsType) {
   for (const json& value : values) {
     const json read = Read(Written("k", value))["k"];
     EXPECT_EQ(read, value) << Written("k", value);
-    EXPECT_EQ(read.is_number_float(), value.is_number_float()) << Written("k", value);
+    EXPECT_EQ(read.is_number_float(), value.is_number_float())
+        << Written("k", value);
   }
 }
 
 TEST(AppendEntry, KeysOfAnyKindComeBack) {
   for (const std::string& key :
-       {std::string("a b"), std::string(""), std::string("yes"), std::string("- a"), std::string("a: b"),
-        std::string("a\nb"), std::string("12"), std::string("\"q\""), std::string("ö🚀"), std::string(1500, 'k'),
-        std::string(300, '\n'), std::string("? x"), std::string("<<x")}) {
-    for (const json& value : {json(1), json({1, 2}), json({{"a", 1}}), json("x\ny")}) {
+       {std::string("a b"), std::string(""), std::string("yes"),
+        std::string("- a"), std::string("a: b"), std::string("a\nb"),
+        std::string("12"), std::string("\"q\""), std::string("ö🚀"),
+        std::string(1500, 'k'), std::string(300, '\n'), std::string("? x"),
+        std::string("<<x")}) {
+    for (const json& value :
+         {json(1), json({1, 2}), json({{"a", 1}}), json("x\ny")}) {
       EXPECT_EQ(Read(Written(key, value)), json({{key, value}})) << key;
     }
   }
@@ -337,7 +366,8 @@ TEST(AppendEntry, KeysOfAnyKindComeBack) {
 
 TEST(AppendEntry, NodesAreWrittenAsTheyStoodThere) {
   const std::string text =
-      "a: 0x1f\nb: \"0x1f\"\nc: null\nd: []\ne: {}\nf:\n  - 1:30\n  -\n    - x\n    - \"y z\"\n  -\n    g: "
+      "a: 0x1f\nb: \"0x1f\"\nc: null\nd: []\ne: {}\nf:\n  - 1:30\n  -\n    - "
+      "x\n    - \"y z\"\n  -\n    g: "
       "2024-01-31\n";
   const Node root = ParseGood(text);
   std::string out;
@@ -347,7 +377,8 @@ TEST(AppendEntry, NodesAreWrittenAsTheyStoodThere) {
 
 TEST(AppendEntry, NodesMeanTheSameWhenReadAgain) {
   const absl::string_view text =
-      "a: |\n  x\n  y\nb: >-\n  folded\n  text\nc: 'single ''quoted'''\n'quoted key': plain text\nd: a\n  b\n\n  c\n"
+      "a: |\n  x\n  y\nb: >-\n  folded\n  text\nc: 'single "
+      "''quoted'''\n'quoted key': plain text\nd: a\n  b\n\n  c\n"
       "e: [1, [2, {f: g}]]\n? long\n: v\n";
   const Node root = ParseGood(text);
   std::string out;

@@ -50,7 +50,8 @@ TEST_F(BaseLockTest, CannotBeHadByRemovingTheFileOrItsDirectory) {
     temp.Remove(removed);
     EXPECT_THAT(Acquire(), kHeld) << removed;
     EXPECT_FALSE(first->IsStillNamed());
-    EXPECT_FALSE(temp.Exists(removed)) << "somebody who may not serve must not write either";
+    EXPECT_FALSE(temp.Exists(removed))
+        << "somebody who may not serve must not write either";
   }
 }
 
@@ -69,7 +70,8 @@ TEST_F(BaseLockTest, FollowsTheDirectoryWhereverItIsMoved) {
   temp.Move("base", "moved");
   EXPECT_FALSE(first->IsStillNamed());
   EXPECT_THAT(Acquire(temp.Path("moved")), kHeld);
-  // Another directory that takes the old name is free, and does not make the old lock good again.
+  // Another directory that takes the old name is free, and does not make the
+  // old lock good again.
   temp.MakeDirs("base");
   EXPECT_OK(Acquire());
   EXPECT_FALSE(first->IsStillNamed());
@@ -115,7 +117,8 @@ TEST_F(BaseLockTest, EndsWithItsProcess) {
   const pid_t child = ::fork();
   if (child == 0) {
     const auto lock = Acquire();
-    [[maybe_unused]] const auto written = ::write(ready[1], lock.ok() ? "y" : "n", 1);
+    [[maybe_unused]] const auto written =
+        ::write(ready[1], lock.ok() ? "y" : "n", 1);
     ::pause();
     ::_exit(0);
   }

@@ -26,11 +26,13 @@ using testing::IsEmpty;
 
 const auto kNotFound = IsError(StatusCode::kNotFound, "");
 const auto kAlreadyExists = IsError(StatusCode::kAlreadyExists, "");
-const auto kUnsuitable = IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE");
+const auto kUnsuitable =
+    IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE");
 
 class DirTest : public FsTest {
  protected:
-  absl::Status Rename(absl::string_view from, absl::string_view to, RenameMode mode) {
+  absl::Status Rename(absl::string_view from, absl::string_view to,
+                      RenameMode mode) {
     return dir->Rename(from, *dir, to, mode);
   }
 };
@@ -50,7 +52,8 @@ TEST(OpenBaseDir, FollowsLinks) {
   EXPECT_OK(OpenBaseDir(temp.Path("link/sub")));
 }
 
-// --- Files ----------------------------------------------------------------------------------------------------------
+// --- Files
+// -----------------------------------------------------------------------------
 
 TEST_P(DirTest, AFileIsReadAsItWasWritten) {
   const std::string data = "a\0b\xff\n" + std::string(100'000, 'x');
@@ -81,14 +84,16 @@ TEST_P(DirTest, ReadFileKeepsItsLimit) {
 TEST_P(DirTest, FilesThatSayTheyAreEmptyAreReadUpToTheLimit) {
   const auto proc = OpenBaseDir("/proc/self", {.portable = GetParam()}).value();
   EXPECT_FALSE(proc->ReadFile("status", 1'000'000).value().data.empty());
-  EXPECT_THAT(proc->ReadFile("status", 10), IsError(StatusCode::kOutOfRange, ""));
+  EXPECT_THAT(proc->ReadFile("status", 10),
+              IsError(StatusCode::kOutOfRange, ""));
 }
 
 TEST_P(DirTest, CreateFileRefusesWhateverHasTheName) {
   temp.WriteFile("file", "mine");
   temp.MakeDirs("dir");
   temp.Link("nowhere", "link");
-  for (const char* name : {"file", "dir", "link"}) EXPECT_THAT(dir->CreateFile(name), kAlreadyExists) << name;
+  for (const char* name : {"file", "dir", "link"})
+    EXPECT_THAT(dir->CreateFile(name), kAlreadyExists) << name;
   EXPECT_EQ(temp.ReadFile("file"), "mine");
   EXPECT_FALSE(temp.Exists("nowhere"));
 }
@@ -134,7 +139,8 @@ TEST_P(DirTest, AReopenedFileIsWrittenOnAtItsEnd) {
 }
 
 TEST_P(DirTest, APartOfAFileIsCopied) {
-  const std::string data = std::string(300'000, 'a') + std::string(300'000, 'b');
+  const std::string data =
+      std::string(300'000, 'a') + std::string(300'000, 'b');
   temp.WriteFile("file", data);
   const auto reader = dir->OpenFile("file").value();
   const auto copy = dir->CreateFile("copy").value();
@@ -159,7 +165,8 @@ TEST_P(DirTest, OnlyRegularFilesAreOpened) {
   EXPECT_THAT(dir->ReopenFile("missing"), kNotFound);
 }
 
-// --- Paths ----------------------------------------------------------------------------------------------------------
+// --- Paths
+// -----------------------------------------------------------------------------
 
 TEST_P(DirTest, PathsOfSeveralNamesWork) {
   ASSERT_OK(dir->MakeDir("a"));
@@ -233,7 +240,8 @@ TEST_P(DirTest, NamesNeedNotBeText) {
   EXPECT_THAT(NamesIn(*dir), ElementsAre(name));
   EXPECT_OK(dir->ReadFile(name + "/" + name, 10));
   EXPECT_THAT(dir->RemoveDir(name), kAlreadyExists);  // Not empty.
-  EXPECT_THAT(dir->ReadFile(name, 10), HasDetail("path", testing::HasSubstr("\\xff\\xfe\\n\\x01 name")));
+  EXPECT_THAT(dir->ReadFile(name, 10),
+              HasDetail("path", testing::HasSubstr("\\xff\\xfe\\n\\x01 name")));
 }
 
 TEST_P(DirTest, NamesThatAreTooLongAreIoErrors) {
@@ -242,13 +250,15 @@ TEST_P(DirTest, NamesThatAreTooLongAreIoErrors) {
   EXPECT_THAT(result, HasDetail("errno", absl::StrCat(ENAMETOOLONG)));
 }
 
-// --- Directories ----------------------------------------------------------------------------------------------------
+// --- Directories
+// -----------------------------------------------------------------------------
 
 TEST_P(DirTest, MakeDirRefusesWhateverHasTheName) {
   temp.WriteFile("file", "");
   temp.MakeDirs("dir");
   temp.Link("nowhere", "link");
-  for (const char* name : {"file", "dir", "link"}) EXPECT_THAT(dir->MakeDir(name), kAlreadyExists) << name;
+  for (const char* name : {"file", "dir", "link"})
+    EXPECT_THAT(dir->MakeDir(name), kAlreadyExists) << name;
 }
 
 TEST_P(DirTest, EntriesAreVisitedWithTheirTypes) {
@@ -258,27 +268,31 @@ TEST_P(DirTest, EntriesAreVisitedWithTheirTypes) {
   temp.Link("dir", "link");
   temp.MakeFifo("fifo");
   std::map<std::string, EntryType> entries;
-  ASSERT_OK(
-      dir->ForEachEntry([&](absl::string_view name, EntryType type) { return entries.emplace(name, type).second; }));
-  EXPECT_EQ(entries, (std::map<std::string, EntryType>{{"dir", EntryType::kDirectory},
-                                                       {"file", EntryType::kFile},
-                                                       {".hidden", EntryType::kFile},
-                                                       {"link", EntryType::kSymlink},
-                                                       {"fifo", EntryType::kOther}}));
+  ASSERT_OK(dir->ForEachEntry([&](absl::string_view name, EntryType type) {
+    return entries.emplace(name, type).second;
+  }));
+  EXPECT_EQ(entries,
+            (std::map<std::string, EntryType>{{"dir", EntryType::kDirectory},
+                                              {"file", EntryType::kFile},
+                                              {".hidden", EntryType::kFile},
+                                              {"link", EntryType::kSymlink},
+                                              {"fifo", EntryType::kOther}}));
 }
 
 TEST_P(DirTest, AVisitEndsWhenToldAndBeginsAnewEachTime) {
   for (int i = 0; i < 10; ++i) temp.WriteFile(absl::StrCat(i), "");
   for (int round = 0; round < 2; ++round) {
     int visited = 0;
-    ASSERT_OK(dir->ForEachEntry([&](absl::string_view, EntryType) { return ++visited < 3; }));
+    ASSERT_OK(dir->ForEachEntry(
+        [&](absl::string_view, EntryType) { return ++visited < 3; }));
     EXPECT_EQ(visited, 3);
   }
   EXPECT_EQ(NamesIn(*dir).size(), 10);
 }
 
 TEST_P(DirTest, AWideDirectoryIsVisitedWhole) {
-  for (int i = 0; i < 2000; ++i) temp.WriteFile(absl::StrCat("a-rather-long-name-of-a-file-", i), "");
+  for (int i = 0; i < 2000; ++i)
+    temp.WriteFile(absl::StrCat("a-rather-long-name-of-a-file-", i), "");
   EXPECT_EQ(NamesIn(*dir).size(), 2000);
 }
 
@@ -316,7 +330,8 @@ TEST_P(DirTest, AnOpenDirectoryFollowsItsRename) {
   EXPECT_OK(open->Sync());
 }
 
-// --- Stamps ---------------------------------------------------------------------------------------------------------
+// --- Stamps
+// -----------------------------------------------------------------------------
 
 TEST_P(DirTest, AStampTellsTypeAndSizeOfTheEntryItself) {
   temp.WriteFile("file", "12345");
@@ -366,19 +381,23 @@ TEST_P(DirTest, AStampChangesWithTheFile) {
   EXPECT_NE(dir->Stat("file").value().inode, before.inode);
 }
 
-// --- Rename ---------------------------------------------------------------------------------------------------------
+// --- Rename
+// -----------------------------------------------------------------------------
 
 TEST_P(DirTest, AFileTakesThePermissionsThatItIsGiven) {
   auto file = dir->CreateFile("file").value();
   for (const uint32_t mode : {0600u, 0755u}) {
     ASSERT_OK(file->SetMode(mode | 04000));
     EXPECT_EQ(dir->Stat("file")->mode, mode);
-    EXPECT_EQ(static_cast<uint32_t>(std::filesystem::status(temp.Path("file")).permissions()), mode);
+    EXPECT_EQ(static_cast<uint32_t>(
+                  std::filesystem::status(temp.Path("file")).permissions()),
+              mode);
   }
 }
 
 TEST(FileStampTest, WhatDoesNotComeFromTheContentDoesNotCount) {
-  const FileStamp stamp{.type = EntryType::kFile, .inode = 1, .modify_time = absl::UnixEpoch()};
+  const FileStamp stamp{
+      .type = EntryType::kFile, .inode = 1, .modify_time = absl::UnixEpoch()};
   FileStamp other = stamp;
   other.mode = 0600;
   other.birth_time = absl::UnixEpoch();
@@ -402,8 +421,10 @@ TEST_P(DirTest, NoReplaceReplacesNothingNotEvenAnEmptyDirectory) {
     temp.MakeDirs("empty");
     temp.WriteFile("other", "old");
     if (!temp.Exists("link")) temp.Link("nowhere", "link");
-    EXPECT_THAT(Rename("dir", target, RenameMode::kNoReplace), kAlreadyExists) << target;
-    EXPECT_THAT(Rename("file", target, RenameMode::kNoReplace), kAlreadyExists) << target;
+    EXPECT_THAT(Rename("dir", target, RenameMode::kNoReplace), kAlreadyExists)
+        << target;
+    EXPECT_THAT(Rename("file", target, RenameMode::kNoReplace), kAlreadyExists)
+        << target;
   }
   EXPECT_EQ(temp.ReadFile("other"), "old");
   EXPECT_TRUE(temp.Exists("dir/file"));

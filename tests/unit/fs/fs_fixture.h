@@ -13,20 +13,23 @@
 
 namespace mlops::fs {
 
-// A real directory, reached with Linux calls or, where the parameter is true, with portable ones.
+// A real directory, reached with Linux calls or, where the parameter is true,
+// with portable ones.
 class FsTest : public testing::TestWithParam<bool> {
  protected:
   std::vector<std::string> NamesIn(const Dir& directory) {
     std::vector<std::string> names;
-    const absl::Status status = directory.ForEachEntry([&names](absl::string_view name, EntryType) {
-      names.emplace_back(name);
-      return true;
-    });
+    const absl::Status status =
+        directory.ForEachEntry([&names](absl::string_view name, EntryType) {
+          names.emplace_back(name);
+          return true;
+        });
     EXPECT_TRUE(status.ok()) << status;
     std::sort(names.begin(), names.end());
     return names;
   }
-  // Makes a chain of `depth` directories below `top`, the last with a file of 3 bytes. No path is that long.
+  // Makes a chain of `depth` directories below `top`, the last with a file of 3
+  // bytes. No path is that long.
   void MakeDeepTree(const std::string& top, int depth) {
     constexpr char kName[] = "one-level-of-many";
     ASSERT_TRUE(dir->MakeDir(top).ok());
@@ -39,10 +42,13 @@ class FsTest : public testing::TestWithParam<bool> {
   }
 
   const support::TempDir temp;
-  const std::unique_ptr<Dir> dir = OpenBaseDir(temp.path(), {.portable = GetParam()}).value();
+  const std::unique_ptr<Dir> dir =
+      OpenBaseDir(temp.path(), {.portable = GetParam()}).value();
 };
 
-inline std::string CallsName(const testing::TestParamInfo<bool>& info) { return info.param ? "Portable" : "Linux"; }
+inline std::string CallsName(const testing::TestParamInfo<bool>& info) {
+  return info.param ? "Portable" : "Linux";
+}
 
 }  // namespace mlops::fs
 

@@ -17,7 +17,8 @@ namespace {
 using absl::StatusCode;
 using support::IsError;
 
-// Moves `from/tree` to `to/moved` by way of `staging/id`, on a real file system whose every call can be made to fail.
+// Moves `from/tree` to `to/moved` by way of `staging/id`, on a real file system
+// whose every call can be made to fail.
 class MoveTreeTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -29,9 +30,11 @@ class MoveTreeTest : public testing::Test {
     temp.MakeDirs("staging");
   }
 
-  absl::Status Move(const std::function<absl::Status()>& sync = absl::OkStatus) {
+  absl::Status Move(
+      const std::function<absl::Status()>& sync = absl::OkStatus) {
     support::ObservedDir base(OpenBaseDir(temp.path()).value(), observer);
-    const auto from = base.OpenDir("from").value(), to = base.OpenDir("to").value();
+    const auto from = base.OpenDir("from").value(),
+               to = base.OpenDir("to").value();
     const auto staging = base.OpenDir("staging").value();
     return MoveTree({.from = *from,
                      .name = "tree",
@@ -44,12 +47,14 @@ class MoveTreeTest : public testing::Test {
   }
 
   bool IsWhole(const std::string& tree) {
-    return temp.Exists(tree + "/record") && temp.Exists(tree + "/empty") && temp.Exists(tree + "/a/b/link") &&
-           temp.Exists(tree + "/a/b/file") && temp.ReadFile(tree + "/a/b/file") == "f";
+    return temp.Exists(tree + "/record") && temp.Exists(tree + "/empty") &&
+           temp.Exists(tree + "/a/b/link") && temp.Exists(tree + "/a/b/file") &&
+           temp.ReadFile(tree + "/a/b/file") == "f";
   }
 
   const support::TempDir temp;
-  const std::shared_ptr<support::DirObserver> observer = std::make_shared<support::DirObserver>();
+  const std::shared_ptr<support::DirObserver> observer =
+      std::make_shared<support::DirObserver>();
 };
 
 TEST_F(MoveTreeTest, EverythingIsThereAndNowhereElse) {
@@ -79,7 +84,9 @@ TEST_F(MoveTreeTest, WhatComesMeanwhileIsMovedOver) {
     return absl::OkStatus();
   }));
   EXPECT_FALSE(temp.Exists("from/tree"));
-  EXPECT_EQ(temp.ReadFile("to/moved/a/new") + temp.ReadFile("to/moved/later/new"), "nn");
+  EXPECT_EQ(
+      temp.ReadFile("to/moved/a/new") + temp.ReadFile("to/moved/later/new"),
+      "nn");
   EXPECT_EQ(temp.ReadFile("to/moved/a/b/file"), "newer");
 }
 
@@ -94,17 +101,20 @@ TEST_F(MoveTreeTest, ATreeTooDeepIsLeftAlone) {
   std::string path = "from/tree";
   for (int i = 0; i < 250; ++i) absl::StrAppend(&path, "/d");
   temp.MakeDirs(path);
-  EXPECT_THAT(Move(), IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE"));
+  EXPECT_THAT(Move(),
+              IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE"));
   EXPECT_TRUE(IsWhole("from/tree"));
   EXPECT_FALSE(temp.Exists("to/moved"));
 }
 
-// Cut off at any call: the old tree is whole, or the new one is, and the record never stays behind alone.
+// Cut off at any call: the old tree is whole, or the new one is, and the record
+// never stays behind alone.
 TEST_F(MoveTreeTest, AFailureAnywhereLosesNothing) {
   for (int n = 1;; ++n) {
     int calls = -3;  // By which the three directories are opened.
-    observer->SetBefore(
-        [&](absl::string_view) { return ++calls >= n ? absl::InternalError("lost") : absl::OkStatus(); });
+    observer->SetBefore([&](absl::string_view) {
+      return ++calls >= n ? absl::InternalError("lost") : absl::OkStatus();
+    });
     const absl::Status moved = Move();
     observer->SetBefore(nullptr);
     if (calls < n) {
@@ -114,7 +124,8 @@ TEST_F(MoveTreeTest, AFailureAnywhereLosesNothing) {
     }
     EXPECT_TRUE(IsWhole("from/tree") || IsWhole("to/moved")) << n;
     EXPECT_TRUE(IsWhole("from/tree") || !temp.Exists("from/tree/record")) << n;
-    for (const char* name : {"from/tree", "to/moved", "staging/id"}) temp.Remove(name);
+    for (const char* name : {"from/tree", "to/moved", "staging/id"})
+      temp.Remove(name);
     SetUp();
   }
 }

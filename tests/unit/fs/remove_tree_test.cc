@@ -23,7 +23,8 @@ constexpr int64_t kUnlimited = 1'000'000'000;
 
 class RemoveTreeTest : public FsTest {
  protected:
-  // Removes "tree" by calls of `max_entries` each; what all of them removed, and how many calls there were.
+  // Removes "tree" by calls of `max_entries` each; what all of them removed,
+  // and how many calls there were.
   RemovedTree RemoveInSteps(int64_t max_entries, int* calls) {
     RemovedTree sum;
     for (*calls = 0; !sum.complete; ++*calls) {
@@ -78,11 +79,13 @@ TEST_P(RemoveTreeTest, LinksGoButNotWhatTheyStandFor) {
 TEST_P(RemoveTreeTest, ADeepTreeGoesWithFewDescriptors) {
   MakeDeepTree("tree", 1500);
   const auto observer = std::make_shared<support::DirObserver>();
-  support::ObservedDir observed(OpenBaseDir(temp.path(), {.portable = GetParam()}).value(), observer);
+  support::ObservedDir observed(
+      OpenBaseDir(temp.path(), {.portable = GetParam()}).value(), observer);
   int deepest = 0;
   observer->SetBefore([&](absl::string_view call) {
     if (absl::StartsWith(call, "OpenDir")) {
-      deepest = std::max(deepest, static_cast<int>(std::count(call.begin(), call.end(), '/')));
+      deepest = std::max(
+          deepest, static_cast<int>(std::count(call.begin(), call.end(), '/')));
     }
     return absl::OkStatus();
   });
@@ -101,7 +104,8 @@ TEST_P(RemoveTreeTest, ADeepTreeGoesInSteps) {
 }
 
 TEST_P(RemoveTreeTest, AWideTreeGoesInSteps) {
-  for (int i = 0; i < 600; ++i) temp.WriteFile(absl::StrCat("tree/", i % 3, "/", i), "12");
+  for (int i = 0; i < 600; ++i)
+    temp.WriteFile(absl::StrCat("tree/", i % 3, "/", i), "12");
   int calls = 0;
   const RemovedTree removed = RemoveInSteps(100, &calls);
   EXPECT_EQ(removed.file_count, 600);
@@ -119,9 +123,11 @@ TEST_P(RemoveTreeTest, ABudgetOfOneGetsThere) {
 }
 
 TEST_P(RemoveTreeTest, WhatVanishesMeanwhileIsNoError) {
-  for (const char* name : {"a", "b"}) temp.WriteFile(absl::StrCat("tree/", name), "1");
+  for (const char* name : {"a", "b"})
+    temp.WriteFile(absl::StrCat("tree/", name), "1");
   const auto observer = std::make_shared<support::DirObserver>();
-  support::ObservedDir observed(OpenBaseDir(temp.path(), {.portable = GetParam()}).value(), observer);
+  support::ObservedDir observed(
+      OpenBaseDir(temp.path(), {.portable = GetParam()}).value(), observer);
   observer->SetBefore([&](absl::string_view call) {
     if (call == "RemoveFile tree/a") temp.Remove("tree/a");
     return absl::OkStatus();
@@ -134,11 +140,14 @@ TEST_P(RemoveTreeTest, WhatVanishesMeanwhileIsNoError) {
 TEST_P(RemoveTreeTest, AnErrorIsReturned) {
   temp.WriteFile("tree/a", "1");
   const auto observer = std::make_shared<support::DirObserver>();
-  support::ObservedDir observed(OpenBaseDir(temp.path(), {.portable = GetParam()}).value(), observer);
+  support::ObservedDir observed(
+      OpenBaseDir(temp.path(), {.portable = GetParam()}).value(), observer);
   observer->SetBefore([](absl::string_view call) {
-    return call == "RemoveFile tree/a" ? absl::InternalError("stuck") : absl::OkStatus();
+    return call == "RemoveFile tree/a" ? absl::InternalError("stuck")
+                                       : absl::OkStatus();
   });
-  EXPECT_THAT(RemoveTree(observed, "tree", kUnlimited), IsError(StatusCode::kInternal, ""));
+  EXPECT_THAT(RemoveTree(observed, "tree", kUnlimited),
+              IsError(StatusCode::kInternal, ""));
   EXPECT_TRUE(temp.Exists("tree/a"));
 }
 

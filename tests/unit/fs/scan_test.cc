@@ -34,19 +34,28 @@ bool Never() { return false; }
 class ScanTest : public FsTest {
  protected:
   // The one usage where there are no groups.
-  static absl::StatusOr<TreeUsage> ScanWhole(const Dir& dir, absl::string_view path,
-                                             absl::FunctionRef<bool()> cancelled, const ScanOptions& options = {}) {
-    ASSIGN_OR_RETURN(const auto usages, ScanTree(dir, path, options, cancelled));
+  static absl::StatusOr<TreeUsage> ScanWhole(
+      const Dir& dir, absl::string_view path,
+      absl::FunctionRef<bool()> cancelled, const ScanOptions& options = {}) {
+    ASSIGN_OR_RETURN(const auto usages,
+                     ScanTree(dir, path, options, cancelled));
     EXPECT_THAT(usages, SizeIs(1));
     return usages[0];
   }
-  TreeUsage Scan(const ScanOptions& options = {}) { return ScanWhole(*dir, "tree", Never, options).value(); }
-  // Ten directories with 20 each, which hold two files of 2 bytes: enough to ask for help.
+  TreeUsage Scan(const ScanOptions& options = {}) {
+    return ScanWhole(*dir, "tree", Never, options).value();
+  }
+  // Ten directories with 20 each, which hold two files of 2 bytes: enough to
+  // ask for help.
   void MakeLargeTree() {
-    for (int i = 0; i < 400; ++i) temp.WriteFile(absl::StrCat("tree/", i % 10, "/", i / 20, "/", i), "12");
+    for (int i = 0; i < 400; ++i)
+      temp.WriteFile(absl::StrCat("tree/", i % 10, "/", i / 20, "/", i), "12");
   }
   // The same directory, with hooks.
-  ObservedDir Observed() { return ObservedDir(OpenBaseDir(temp.path(), {.portable = GetParam()}).value(), observer); }
+  ObservedDir Observed() {
+    return ObservedDir(
+        OpenBaseDir(temp.path(), {.portable = GetParam()}).value(), observer);
+  }
 
   const std::shared_ptr<DirObserver> observer = std::make_shared<DirObserver>();
 };
@@ -91,7 +100,9 @@ TEST_P(ScanTest, FollowsNoLinkAndCountsOnlyRegularFiles) {
   const base::UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM, 0));
   sockaddr_un address = {.sun_family = AF_UNIX};
   temp.Path("tree/socket").copy(address.sun_path, sizeof(address.sun_path) - 1);
-  ASSERT_EQ(::bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  ASSERT_EQ(::bind(socket.get(), reinterpret_cast<sockaddr*>(&address),
+                   sizeof(address)),
+            0);
   const TreeUsage usage = Scan();
   EXPECT_EQ(usage.file_count, 1);
   EXPECT_EQ(usage.size_bytes, 5);
@@ -108,9 +119,12 @@ TEST_P(ScanTest, HardLinksCountAtEachName) {
 TEST_P(ScanTest, TheTopMustBeADirectory) {
   temp.WriteFile("file", "");
   temp.Link(temp.path(), "link");
-  EXPECT_THAT(ScanWhole(*dir, "missing", Never), IsError(StatusCode::kNotFound, ""));
-  EXPECT_THAT(ScanWhole(*dir, "file", Never), IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE"));
-  EXPECT_THAT(ScanWhole(*dir, "link", Never), IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE"));
+  EXPECT_THAT(ScanWhole(*dir, "missing", Never),
+              IsError(StatusCode::kNotFound, ""));
+  EXPECT_THAT(ScanWhole(*dir, "file", Never),
+              IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE"));
+  EXPECT_THAT(ScanWhole(*dir, "link", Never),
+              IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE"));
 }
 
 TEST_P(ScanTest, ATreeMayBeDeeperThanAnyPathIsLongAndThereAreDescriptors) {
@@ -132,7 +146,8 @@ TEST_P(ScanTest, NamesNeedNotBeText) {
 }
 
 TEST_P(ScanTest, WhatVanishesMeanwhileIsNotCounted) {
-  for (const char* name : {"a", "b", "c"}) temp.WriteFile(absl::StrCat("tree/", name, "/file"), "1");
+  for (const char* name : {"a", "b", "c"})
+    temp.WriteFile(absl::StrCat("tree/", name, "/file"), "1");
   ObservedDir observed = Observed();
   observer->SetBefore([&](absl::string_view call) {
     if (call == "OpenDir tree/b") temp.Remove("tree/b");
@@ -145,21 +160,27 @@ TEST_P(ScanTest, WhatVanishesMeanwhileIsNotCounted) {
 }
 
 TEST_P(ScanTest, WhatCannotBeReadIsAProblemAndTheRestIsCounted) {
-  for (const char* name : {"a", "b", "c"}) temp.WriteFile(absl::StrCat("tree/", name, "/file"), "1");
+  for (const char* name : {"a", "b", "c"})
+    temp.WriteFile(absl::StrCat("tree/", name, "/file"), "1");
   ObservedDir observed = Observed();
   observer->SetBefore([](absl::string_view call) {
-    return call == "OpenDir tree/b" || call == "Stat tree/c/file" ? absl::InternalError("denied") : absl::OkStatus();
+    return call == "OpenDir tree/b" || call == "Stat tree/c/file"
+               ? absl::InternalError("denied")
+               : absl::OkStatus();
   });
   const TreeUsage usage = ScanWhole(observed, "tree", Never).value();
   EXPECT_EQ(usage.file_count, 1);
-  EXPECT_THAT(usage.problems, ElementsAre(absl::InternalError("denied"), absl::InternalError("denied")));
+  EXPECT_THAT(usage.problems, ElementsAre(absl::InternalError("denied"),
+                                          absl::InternalError("denied")));
 }
 
 TEST_P(ScanTest, ProblemsAreBounded) {
   for (int i = 0; i < 30; ++i) temp.MakeDirs(absl::StrCat("tree/", i));
   ObservedDir observed = Observed();
   observer->SetBefore([](absl::string_view call) {
-    return absl::StartsWith(call, "OpenDir tree/") ? absl::InternalError("denied") : absl::OkStatus();
+    return absl::StartsWith(call, "OpenDir tree/")
+               ? absl::InternalError("denied")
+               : absl::OkStatus();
   });
   EXPECT_THAT(ScanWhole(observed, "tree", Never).value().problems, SizeIs(10));
 }
@@ -167,20 +188,27 @@ TEST_P(ScanTest, ProblemsAreBounded) {
 TEST_P(ScanTest, StopsSoonWhenCancelled) {
   for (int i = 0; i < 30; ++i) temp.MakeDirs(absl::StrCat("tree/", i));
   int asked = 0;
-  EXPECT_THAT(ScanWhole(*dir, "tree", [&] { return ++asked == 3; }), IsError(StatusCode::kCancelled, ""));
+  EXPECT_THAT(ScanWhole(*dir, "tree", [&] { return ++asked == 3; }),
+              IsError(StatusCode::kCancelled, ""));
   EXPECT_EQ(asked, 3);
 }
 
 TEST_P(ScanTest, OtherFileSystemsAreNotEntered) {
   // /proc is another file system than /, and one whose sizes would be seen.
   const auto root = OpenBaseDir("/", {.portable = GetParam()}).value();
-  if (root->Stat("proc").value().device == root->StatSelf().value().device) GTEST_SKIP() << "no /proc here";
+  if (root->Stat("proc").value().device == root->StatSelf().value().device)
+    GTEST_SKIP() << "no /proc here";
   int opened_below_proc = 0;
-  ObservedDir observed(OpenBaseDir("/", {.portable = GetParam()}).value(), observer);
+  ObservedDir observed(OpenBaseDir("/", {.portable = GetParam()}).value(),
+                       observer);
   observer->SetBefore([&](absl::string_view call) {
-    opened_below_proc += absl::StartsWith(call, "OpenDir ./proc/") || absl::StartsWith(call, "OpenDir proc/") ? 1 : 0;
+    opened_below_proc += absl::StartsWith(call, "OpenDir ./proc/") ||
+                                 absl::StartsWith(call, "OpenDir proc/")
+                             ? 1
+                             : 0;
     // Of the others in the root only the names are needed.
-    const bool other = absl::StartsWith(call, "OpenDir ") && !absl::StrContains(call, "proc") && call != "OpenDir .";
+    const bool other = absl::StartsWith(call, "OpenDir ") &&
+                       !absl::StrContains(call, "proc") && call != "OpenDir .";
     return other ? absl::NotFoundError("") : absl::OkStatus();
   });
   EXPECT_OK(ScanWhole(observed, ".", Never));
@@ -193,11 +221,13 @@ TEST_P(ScanTest, ATreeThatIsRemovedOrReplacedMeanwhileIsNotFound) {
     ObservedDir observed = Observed();
     observer->SetBefore([&](absl::string_view call) {
       if (call != "OpenDir tree/a") return absl::OkStatus();
-      std::filesystem::rename(temp.Path("tree"), temp.Path(absl::StrCat("away", replaced)));
+      std::filesystem::rename(temp.Path("tree"),
+                              temp.Path(absl::StrCat("away", replaced)));
       if (replaced) temp.MakeDirs("tree");
       return absl::OkStatus();
     });
-    EXPECT_THAT(ScanWhole(observed, "tree", Never), IsError(StatusCode::kNotFound, ""));
+    EXPECT_THAT(ScanWhole(observed, "tree", Never),
+                IsError(StatusCode::kNotFound, ""));
   }
 }
 
@@ -215,7 +245,8 @@ TEST_P(ScanTest, GroupsAreCountedApart) {
   temp.WriteFile("tree/models/a/file", "333");
   temp.MakeDirs("tree/empty");
   temp.Link("models", "tree/link");
-  const std::vector<absl::string_view> groups = {"models", "missing", "empty", "link"};
+  const std::vector<absl::string_view> groups = {"models", "missing", "empty",
+                                                 "link"};
   const auto usages = ScanTree(*dir, "tree", {.groups = groups}, Never).value();
   std::vector<int64_t> sizes, exist;
   for (const TreeUsage& usage : usages) {
@@ -225,28 +256,35 @@ TEST_P(ScanTest, GroupsAreCountedApart) {
   EXPECT_THAT(sizes, ElementsAre(3, 0, 0, 0, 3));
   EXPECT_THAT(exist, ElementsAre(1, 0, 1, 0, 1));
   EXPECT_THAT(usages[1].problems, IsEmpty());
-  EXPECT_THAT(usages[3].problems, ElementsAre(IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE")));
+  EXPECT_THAT(
+      usages[3].problems,
+      ElementsAre(IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE")));
 }
 
 TEST_P(ScanTest, GroupsAreCountedWhereTheirParentCannotBeRead) {
   temp.WriteFile("tree/models/file", "333");
   ObservedDir observed = Observed();
-  observer->SetBefore(
-      [](absl::string_view call) { return call == "OpenDir tree" ? absl::InternalError("denied") : absl::OkStatus(); });
+  observer->SetBefore([](absl::string_view call) {
+    return call == "OpenDir tree" ? absl::InternalError("denied")
+                                  : absl::OkStatus();
+  });
   const std::vector<absl::string_view> groups = {"models"};
-  const auto usages = ScanTree(observed, "tree", {.groups = groups}, Never).value();
+  const auto usages =
+      ScanTree(observed, "tree", {.groups = groups}, Never).value();
   EXPECT_EQ(usages[0].size_bytes, 3);
   EXPECT_THAT(usages[1].problems, ElementsAre(absl::InternalError("denied")));
 }
 
 TEST_P(ScanTest, AWideDirectoryIsCounted) {
   temp.MakeDirs("tree");
-  for (int i = 0; i < 1500; ++i) temp.WriteFile(absl::StrCat("tree/a-name-of-some-length-", i), "12");
+  for (int i = 0; i < 1500; ++i)
+    temp.WriteFile(absl::StrCat("tree/a-name-of-some-length-", i), "12");
   EXPECT_EQ(Scan().file_count, 1500);
   EXPECT_EQ(Scan().size_bytes, 3000);
 }
 
-// --- With the help of other threads ---------------------------------------------------------------------------------
+// --- With the help of other threads
+// -----------------------------------------------------------------------------
 
 TEST_P(ScanTest, HelpersChangeNoSum) {
   MakeLargeTree();
@@ -272,7 +310,8 @@ TEST_P(ScanTest, HelpersStopWhenTheScanIsCancelled) {
   MakeLargeTree();
   base::ThreadPool helpers(3, 10);
   int asked = 0;
-  EXPECT_THAT(ScanWhole(*dir, "tree", [&] { return ++asked > 57; }, {.helpers = &helpers}),
+  EXPECT_THAT(ScanWhole(*dir, "tree", [&] { return ++asked > 57; },
+                        {.helpers = &helpers}),
               IsError(StatusCode::kCancelled, ""));
 }
 
@@ -280,10 +319,13 @@ TEST_P(ScanTest, ProblemsAreToldAndBoundedWhoeverMeetsThem) {
   MakeLargeTree();
   ObservedDir observed = Observed();
   observer->SetBefore([](absl::string_view call) {
-    return absl::StartsWith(call, "OpenDir tree/9/") ? absl::InternalError("denied") : absl::OkStatus();
+    return absl::StartsWith(call, "OpenDir tree/9/")
+               ? absl::InternalError("denied")
+               : absl::OkStatus();
   });
   base::ThreadPool helpers(3, 10);
-  const TreeUsage usage = ScanWhole(observed, "tree", Never, {.helpers = &helpers}).value();
+  const TreeUsage usage =
+      ScanWhole(observed, "tree", Never, {.helpers = &helpers}).value();
   EXPECT_EQ(usage.file_count, 360);
   EXPECT_THAT(usage.problems, SizeIs(10));
 }

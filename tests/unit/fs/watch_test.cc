@@ -57,7 +57,8 @@ TEST_F(WatchTest, ARemovedOrMovedDirectoryIsToldAndCanBeWatchedAgain) {
 TEST_F(WatchTest, OnlyDirectoriesCanBeWatched) {
   temp.WriteFile("file", "");
   temp.Link("c", "link");
-  for (const char* name : {"missing", "file", "link"}) EXPECT_FALSE(watcher->Add(name)) << name;
+  for (const char* name : {"missing", "file", "link"})
+    EXPECT_FALSE(watcher->Add(name)) << name;
 }
 
 TEST(PortableWatch, WatchesNothing) {

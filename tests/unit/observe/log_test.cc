@@ -19,7 +19,8 @@ class LogTest : public testing::Test {
   std::vector<nlohmann::json> Lines() {
     log.reset();
     std::vector<nlohmann::json> lines;
-    for (absl::string_view line : absl::StrSplit(temp.ReadFile("log"), '\n', absl::SkipEmpty())) {
+    for (absl::string_view line :
+         absl::StrSplit(temp.ReadFile("log"), '\n', absl::SkipEmpty())) {
       lines.push_back(nlohmann::json::parse(line));
     }
     return lines;
@@ -30,13 +31,17 @@ class LogTest : public testing::Test {
 };
 
 TEST_F(LogTest, AProblemIsOneLineWithPathAndErrno) {
-  log->Problem("cannot empty the trash",
-               base::MakeError(absl::StatusCode::kInternal, "/base/.trash/1: Permission denied",
-                               {.reason = "IO_ERROR", .metadata = {{"path", "/base/.trash/1"}, {"errno", "13"}}}));
+  log->Problem(
+      "cannot empty the trash",
+      base::MakeError(
+          absl::StatusCode::kInternal, "/base/.trash/1: Permission denied",
+          {.reason = "IO_ERROR",
+           .metadata = {{"path", "/base/.trash/1"}, {"errno", "13"}}}));
   const auto lines = Lines();
   ASSERT_EQ(lines.size(), 1u);
   EXPECT_EQ(lines[0]["level"], "warning");
-  EXPECT_EQ(lines[0]["message"], "cannot empty the trash: /base/.trash/1: Permission denied");
+  EXPECT_EQ(lines[0]["message"],
+            "cannot empty the trash: /base/.trash/1: Permission denied");
   EXPECT_EQ(lines[0]["path"], "/base/.trash/1");
   EXPECT_EQ(lines[0]["errno"], "13");
 }
@@ -55,10 +60,12 @@ TEST_F(LogTest, ProblemsThatComeAgainAreBounded) {
 TEST_F(LogTest, AFloodOfCallsPushesNoWarningOut) {
   for (int i = 0; i < 50'000; ++i) {
     if (i % 10'000 == 0) log->Warning("seen");
-    log->Call("GetWorkspace", "fraud", absl::OkStatus(), absl::Microseconds(1), "unix:");
+    log->Call("GetWorkspace", "fraud", absl::OkStatus(), absl::Microseconds(1),
+              "unix:");
   }
   int seen = 0;
-  for (const nlohmann::json& line : Lines()) seen += line.value("message", "") == "seen";
+  for (const nlohmann::json& line : Lines())
+    seen += line.value("message", "") == "seen";
   EXPECT_EQ(seen, 5);
 }
 

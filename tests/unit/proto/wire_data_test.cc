@@ -17,7 +17,8 @@ constexpr int kData = WriteArtifactRequest::kDataFieldNumber;
 
 grpc::ByteBuffer InSlicesOf(const std::string& bytes, size_t size) {
   std::vector<grpc::Slice> slices;
-  for (size_t i = 0; i < bytes.size(); i += size) slices.emplace_back(bytes.substr(i, size));
+  for (size_t i = 0; i < bytes.size(); i += size)
+    slices.emplace_back(bytes.substr(i, size));
   return grpc::ByteBuffer(slices.data(), slices.size());
 }
 
@@ -25,13 +26,15 @@ std::string BytesOf(const grpc::ByteBuffer& buffer) {
   std::vector<grpc::Slice> slices;
   EXPECT_TRUE(buffer.Dump(&slices).ok());
   std::string bytes;
-  for (const grpc::Slice& slice : slices) bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+  for (const grpc::Slice& slice : slices)
+    bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
   return bytes;
 }
 
 std::string Joined(const Data& data) {
   std::string joined;
-  for (const absl::string_view piece : data.pieces) joined.append(piece.data(), piece.size());
+  for (const absl::string_view piece : data.pieces)
+    joined.append(piece.data(), piece.size());
   return joined;
 }
 
@@ -50,8 +53,10 @@ TEST(WireData, WhatIsEncodedIsTheMessage) {
     WriteArtifactRequest head = Message("");
     head.clear_data();
     WriteArtifactRequest parsed;
-    ASSERT_TRUE(parsed.ParseFromString(BytesOf(Encode(head, kData, grpc::Slice(std::string(size, 'x'))))));
-    EXPECT_EQ(parsed.SerializeAsString(), Message(std::string(size, 'x')).SerializeAsString());
+    ASSERT_TRUE(parsed.ParseFromString(
+        BytesOf(Encode(head, kData, grpc::Slice(std::string(size, 'x'))))));
+    EXPECT_EQ(parsed.SerializeAsString(),
+              Message(std::string(size, 'x')).SerializeAsString());
   }
 }
 
@@ -59,7 +64,8 @@ TEST(WireData, AMessageIsTakenApartHoweverItIsCut) {
   std::string data;
   for (int i = 0; i < 3000; ++i) data += static_cast<char>(i * 7);
   const std::string bytes = Message(data).SerializeAsString();
-  for (const size_t size : {size_t{1}, size_t{2}, size_t{7}, size_t{1000}, bytes.size()}) {
+  for (const size_t size :
+       {size_t{1}, size_t{2}, size_t{7}, size_t{1000}, bytes.size()}) {
     WriteArtifactRequest head;
     Data parts;
     ASSERT_TRUE(Decode(InSlicesOf(bytes, size), kData, &head, &parts)) << size;
@@ -71,7 +77,8 @@ TEST(WireData, AMessageIsTakenApartHoweverItIsCut) {
 }
 
 TEST(WireData, TheLastOfSeveralCounts) {
-  const std::string bytes = Message("first").SerializeAsString() + Message("second").SerializeAsString();
+  const std::string bytes = Message("first").SerializeAsString() +
+                            Message("second").SerializeAsString();
   WriteArtifactRequest head;
   Data parts;
   ASSERT_TRUE(Decode(InSlicesOf(bytes, 3), kData, &head, &parts));
@@ -80,11 +87,14 @@ TEST(WireData, TheLastOfSeveralCounts) {
 
 TEST(WireData, WhatIsNoMessageIsRefused) {
   const std::string bytes = Message(std::string(50, 'x')).SerializeAsString();
-  for (const std::string& wrong : {bytes.substr(0, bytes.size() - 1), bytes.substr(0, 40), std::string("\xff\xff\xff"),
-                                   std::string("\x1a\xff\xff\xff\xff\x0f", 6)}) {
+  for (const std::string& wrong :
+       {bytes.substr(0, bytes.size() - 1), bytes.substr(0, 40),
+        std::string("\xff\xff\xff"),
+        std::string("\x1a\xff\xff\xff\xff\x0f", 6)}) {
     WriteArtifactRequest head;
     Data parts;
-    EXPECT_FALSE(Decode(InSlicesOf(wrong, 5), kData, &head, &parts)) << wrong.size();
+    EXPECT_FALSE(Decode(InSlicesOf(wrong, 5), kData, &head, &parts))
+        << wrong.size();
   }
 }
 
@@ -101,7 +111,10 @@ TEST(WireData, APartStaysAliveAlone) {
   }
   EXPECT_EQ(part.size(), 98'500u);
   EXPECT_EQ(*part.begin(), 'z');
-  EXPECT_EQ(MakeSlice(5, [](char*) { return absl::InternalError(""); }).status().code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(MakeSlice(5, [](char*) { return absl::InternalError(""); })
+                .status()
+                .code(),
+            absl::StatusCode::kInternal);
 }
 
 }  // namespace

@@ -36,7 +36,8 @@ pb::WriteArtifactRequest RandomRequest(std::mt19937& random) {
   if (random() % 2 == 0) request.set_path(text(300));
   if (random() % 4 != 0) request.set_data(text(2000));
   if (random() % 2 == 0) request.set_finish(true);
-  if (random() % 2 == 0) request.set_offset(static_cast<int64_t>(random()) << (random() % 32));
+  if (random() % 2 == 0)
+    request.set_offset(static_cast<int64_t>(random()) << (random() % 32));
   if (random() % 2 == 0) request.set_sha256(text(70));
   if (random() % 2 == 0) request.set_fence(-1);
   return request;
@@ -60,7 +61,8 @@ TEST(DecodeWriteTest, RefusesWhatProtobufRefuses) {
   for (int i = 0; i < 5000; ++i) {
     std::string bytes = RandomRequest(random).SerializeAsString();
     bytes.resize(random() % (bytes.size() + 1));
-    for (int flips = static_cast<int>(random() % 3); flips > 0 && !bytes.empty(); --flips) {
+    for (int flips = static_cast<int>(random() % 3);
+         flips > 0 && !bytes.empty(); --flips) {
       bytes[random() % bytes.size()] ^= static_cast<char>(1 << random() % 8);
     }
     pb::WriteArtifactRequest request;
@@ -71,7 +73,8 @@ TEST(DecodeWriteTest, RefusesWhatProtobufRefuses) {
       EXPECT_EQ(absl::StrJoin(message->data.pieces, ""), request.data());
     } else {
       // Groups, which no version of proto3 writes, are refused here alone.
-      EXPECT_THAT(message, IsError(absl::StatusCode::kInvalidArgument, "FIELD_INVALID"));
+      EXPECT_THAT(message,
+                  IsError(absl::StatusCode::kInvalidArgument, "FIELD_INVALID"));
       ++refused;
     }
   }
@@ -87,7 +90,10 @@ TEST(EncodeDataTest, MakesAMessage) {
     });
     ASSERT_OK(bytes);
     pb::ReadArtifactResponse message;
-    ASSERT_TRUE(grpc::SerializationTraits<pb::ReadArtifactResponse>::Deserialize(&*bytes, &message).ok());
+    ASSERT_TRUE(
+        grpc::SerializationTraits<pb::ReadArtifactResponse>::Deserialize(
+            &*bytes, &message)
+            .ok());
     EXPECT_EQ(message.data(), text);
     EXPECT_FALSE(message.has_artifact());
   }

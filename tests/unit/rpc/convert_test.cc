@@ -21,23 +21,26 @@ using support::Project;
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-const auto kFieldInvalid = IsError(StatusCode::kInvalidArgument, "FIELD_INVALID");
+const auto kFieldInvalid =
+    IsError(StatusCode::kInvalidArgument, "FIELD_INVALID");
 
 template <typename Message>
 Message FromJson(const std::string& json) {
   Message message;
-  const auto status = google::protobuf::util::JsonStringToMessage(json, &message);
+  const auto status =
+      google::protobuf::util::JsonStringToMessage(json, &message);
   EXPECT_TRUE(status.ok()) << status.message().ToString();
   return message;
 }
 
 core::Metadata MetadataOf(const std::string& json) {
-  const auto request =
-      FromJson<pb::CreateWorkspaceRequest>(R"({"project": "fraud", "workspace": {"metadata": )" + json + "}}");
+  const auto request = FromJson<pb::CreateWorkspaceRequest>(
+      R"({"project": "fraud", "workspace": {"metadata": )" + json + "}}");
   return FromProto(request).value().metadata;
 }
 
-// --- Metadata -------------------------------------------------------------------------------------------------------
+// --- Metadata
+// -----------------------------------------------------------------------------
 
 TEST(MetadataFromProto, KeepsEveryKindOfValue) {
   const std::string json =
@@ -47,7 +50,8 @@ TEST(MetadataFromProto, KeepsEveryKindOfValue) {
 }
 
 TEST(MetadataFromProto, IntegralNumbersBecomeIntegers) {
-  const core::Metadata read = MetadataOf(R"({"a": 1, "b": -3.0, "c": 0.5, "d": 9007199254740991, "e": -0.0})");
+  const core::Metadata read = MetadataOf(
+      R"({"a": 1, "b": -3.0, "c": 0.5, "d": 9007199254740991, "e": -0.0})");
   EXPECT_TRUE(read["a"].is_number_integer());
   EXPECT_TRUE(read["b"].is_number_integer());
   EXPECT_TRUE(read["c"].is_number_float());
@@ -55,51 +59,63 @@ TEST(MetadataFromProto, IntegralNumbersBecomeIntegers) {
 }
 
 TEST(MetadataFromProto, NumbersBeyondTheBoundStayAsTheyAreToBeRefused) {
-  for (const char* number : {"9007199254740992", "-9007199254740992", "1e300"}) {
-    EXPECT_FALSE(core::CheckMetadata(MetadataOf(std::string("{\"n\": ") + number + "}")).ok()) << number;
+  for (const char* number :
+       {"9007199254740992", "-9007199254740992", "1e300"}) {
+    EXPECT_FALSE(
+        core::CheckMetadata(MetadataOf(std::string("{\"n\": ") + number + "}"))
+            .ok())
+        << number;
   }
 }
 
 TEST(MetadataFromProto, InfinityIsRefusedLater) {
   pb::CreateWorkspaceRequest request;
   request.set_project("fraud");
-  auto& fields = *request.mutable_workspace()->mutable_metadata()->mutable_fields();
+  auto& fields =
+      *request.mutable_workspace()->mutable_metadata()->mutable_fields();
   fields["n"].set_number_value(std::numeric_limits<double>::infinity());
-  EXPECT_THAT(core::CheckMetadata(FromProto(request).value().metadata), kFieldInvalid);
+  EXPECT_THAT(core::CheckMetadata(FromProto(request).value().metadata),
+              kFieldInvalid);
 }
 
 TEST(MetadataToProto, ComesBackAsItWent) {
   core::Workspace workspace = support::NewWorkspace("fraud");
-  workspace.metadata = core::Metadata::parse(R"({"null": null, "bool": true, "int": -7, "float": 0.25, "text": "",
+  workspace.metadata = core::Metadata::parse(
+      R"({"null": null, "bool": true, "int": -7, "float": 0.25, "text": "",
       "list": [[], {}, null, [1]], "map": {}, "deep": {"a": {"b": {"c": 1}}}})");
   pb::UpdateWorkspaceRequest request;
   ToProto(workspace, request.mutable_workspace());
   EXPECT_EQ(FromProto(request).value().spec.metadata, workspace.metadata);
 }
 
-// --- Requests -------------------------------------------------------------------------------------------------------
+// --- Requests
+// -----------------------------------------------------------------------------
 
 TEST(FromProto, CreateTakesEveryField) {
-  const auto args = FromProto(FromJson<pb::CreateWorkspaceRequest>(R"({"project": "fraud", "requestId": "r.1_-",
+  const auto args = FromProto(FromJson<pb::CreateWorkspaceRequest>(
+                                  R"({"project": "fraud", "requestId": "r.1_-",
       "validateOnly": true, "workspace": {"project": "fraud", "mlflow_experiment_id": "", "dvc_remote_path": "s3://b",
       "metadata": {"k": 1}}})"))
                         .value();
   EXPECT_EQ(args.project.str(), "fraud");
-  EXPECT_EQ(args.settings, (core::Settings{.mlflow_experiment_id = "", .dvc_remote_path = "s3://b"}));
+  EXPECT_EQ(args.settings, (core::Settings{.mlflow_experiment_id = "",
+                                           .dvc_remote_path = "s3://b"}));
   EXPECT_EQ(args.metadata, core::Metadata({{"k", 1}}));
   EXPECT_EQ(args.request_id, "r.1_-");
   EXPECT_TRUE(args.validate_only);
 }
 
 TEST(FromProto, CreateRefusesWhatIsIllFormed) {
-  for (const auto& [json, field] :
-       {std::pair(R"({})", "project"),
-        {R"({"project": "../x"})", "project"},
-        {R"({"project": "a", "workspace": {"project": "b"}})", "workspace.project"},
-        {R"({"project": "a", "requestId": "a b"})", "request_id"},
-        {R"({"project": "a", "requestId": "12345678901234567890123456789012345678901234567890123456789012345"})",
-         "request_id"},
-        {R"({"project": "a", "template": "tabular"})", "template"}}) {
+  for (
+      const auto& [json, field] :
+      {std::pair(R"({})", "project"),
+       {R"({"project": "../x"})", "project"},
+       {R"({"project": "a", "workspace": {"project": "b"}})",
+        "workspace.project"},
+       {R"({"project": "a", "requestId": "a b"})", "request_id"},
+       {R"({"project": "a", "requestId": "12345678901234567890123456789012345678901234567890123456789012345"})",
+        "request_id"},
+       {R"({"project": "a", "template": "tabular"})", "template"}}) {
     const auto args = FromProto(FromJson<pb::CreateWorkspaceRequest>(json));
     EXPECT_THAT(args, kFieldInvalid) << json;
     EXPECT_THAT(args, HasDetail("field", field)) << json;
@@ -107,9 +123,15 @@ TEST(FromProto, CreateRefusesWhatIsIllFormed) {
 }
 
 TEST(FromProto, EnsureTakesAndRefusesAsCreateDoes) {
-  const auto ensure = [](const std::string& json) { return FromProto(FromJson<pb::EnsureWorkspaceRequest>(json)); };
-  EXPECT_EQ(ensure(R"({"project": "a", "workspace": {"metadata": {"k": 1}}})").value().metadata["k"], 1);
-  EXPECT_THAT(ensure(R"({"project": "a", "template": "x"})"), HasDetail("field", "template"));
+  const auto ensure = [](const std::string& json) {
+    return FromProto(FromJson<pb::EnsureWorkspaceRequest>(json));
+  };
+  EXPECT_EQ(ensure(R"({"project": "a", "workspace": {"metadata": {"k": 1}}})")
+                .value()
+                .metadata["k"],
+            1);
+  EXPECT_THAT(ensure(R"({"project": "a", "template": "x"})"),
+              HasDetail("field", "template"));
   EXPECT_THAT(ensure(R"({"project": ""})"), HasDetail("field", "project"));
 }
 
@@ -117,9 +139,13 @@ TEST(FromProto, UpdateTellsAnEmptyMaskFromNone) {
   const auto update = [](const std::string& json) {
     return FromProto(FromJson<pb::UpdateWorkspaceRequest>(json)).value();
   };
-  EXPECT_EQ(update(R"({"workspace": {"project": "a"}})").spec.mask, std::nullopt);
-  EXPECT_EQ(update(R"({"workspace": {"project": "a"}, "updateMask": ""})").spec.mask, std::nullopt);
-  const auto args = update(R"({"workspace": {"project": "a", "etag": "e", "bentomlTagPrefix": "x:"},
+  EXPECT_EQ(update(R"({"workspace": {"project": "a"}})").spec.mask,
+            std::nullopt);
+  EXPECT_EQ(
+      update(R"({"workspace": {"project": "a"}, "updateMask": ""})").spec.mask,
+      std::nullopt);
+  const auto args = update(
+      R"({"workspace": {"project": "a", "etag": "e", "bentomlTagPrefix": "x:"},
       "updateMask": "metadata,dvcRemotePath", "removeMetadata": ["k", "l"], "allowMissing": true})");
   EXPECT_THAT(*args.spec.mask, ElementsAre("metadata", "dvc_remote_path"));
   EXPECT_THAT(args.spec.remove_metadata, ElementsAre("k", "l"));
@@ -130,24 +156,32 @@ TEST(FromProto, UpdateTellsAnEmptyMaskFromNone) {
 }
 
 TEST(FromProto, FencesAreRefusedAndFiltersParsed) {
-  EXPECT_THAT(FromProto(FromJson<pb::UpdateWorkspaceRequest>(R"({"workspace": {"project": "a"}, "fence": 1})")),
+  EXPECT_THAT(FromProto(FromJson<pb::UpdateWorkspaceRequest>(
+                  R"({"workspace": {"project": "a"}, "fence": 1})")),
               HasDetail("field", "fence"));
-  EXPECT_THAT(FromProto(FromJson<pb::DeleteWorkspaceRequest>(R"({"project": "a", "force": true, "fence": -1})")),
+  EXPECT_THAT(FromProto(FromJson<pb::DeleteWorkspaceRequest>(
+                  R"({"project": "a", "force": true, "fence": -1})")),
               HasDetail("field", "fence"));
-  EXPECT_THAT(FromProto(FromJson<pb::ListWorkspacesRequest>(R"({"filter": "nonsense = a"})")),
+  EXPECT_THAT(FromProto(FromJson<pb::ListWorkspacesRequest>(
+                  R"({"filter": "nonsense = a"})")),
               IsError(StatusCode::kInvalidArgument, "FILTER_INVALID"));
 }
 
 TEST(FromProto, DeleteAndListTakeEveryField) {
-  const auto remove = FromProto(FromJson<pb::DeleteWorkspaceRequest>(R"({"project": "a", "force": true, "etag": "e",
+  const auto remove =
+      FromProto(FromJson<pb::DeleteWorkspaceRequest>(
+                    R"({"project": "a", "force": true, "etag": "e",
       "uid": "u", "allowMissing": true, "permanent": true, "validateOnly": true})"))
-                          .value();
-  EXPECT_TRUE(remove.force && remove.allow_missing && remove.permanent && remove.validate_only);
+          .value();
+  EXPECT_TRUE(remove.force && remove.allow_missing && remove.permanent &&
+              remove.validate_only);
   EXPECT_EQ(remove.etag, "e");
   EXPECT_EQ(remove.uid, "u");
-  const auto list = FromProto(FromJson<pb::ListWorkspacesRequest>(
-                                  R"({"pageSize": -5, "pageToken": "t", "orderBy": "o", "showDeleted": true})"))
-                        .value();
+  const auto list =
+      FromProto(
+          FromJson<pb::ListWorkspacesRequest>(
+              R"({"pageSize": -5, "pageToken": "t", "orderBy": "o", "showDeleted": true})"))
+          .value();
   EXPECT_EQ(list.page_size, -5);
   EXPECT_EQ(list.page_token, "t");
   EXPECT_EQ(list.order_by, "o");
@@ -159,14 +193,16 @@ TEST(MaxStaleness, IsExactUnlessGivenAndNotNegative) {
   EXPECT_EQ(MaxStaleness(duration).value(), absl::ZeroDuration());
   duration.set_seconds(2);
   duration.set_nanos(5);
-  EXPECT_EQ(MaxStaleness(duration).value(), absl::Seconds(2) + absl::Nanoseconds(5));
+  EXPECT_EQ(MaxStaleness(duration).value(),
+            absl::Seconds(2) + absl::Nanoseconds(5));
   duration.set_nanos(-1);
   EXPECT_THAT(MaxStaleness(duration), HasDetail("field", "max_staleness"));
   duration.set_seconds(-2);
   EXPECT_THAT(MaxStaleness(duration), kFieldInvalid);
 }
 
-// --- Responses ------------------------------------------------------------------------------------------------------
+// --- Responses
+// -----------------------------------------------------------------------------
 
 TEST(ToProto, AWorkspaceHasWhatItHas) {
   core::Workspace workspace = support::NewWorkspace("fraud");
@@ -179,8 +215,11 @@ TEST(ToProto, AWorkspaceHasWhatItHas) {
   EXPECT_EQ(message.root_path(), "/base/fraud");
   EXPECT_EQ(message.etag(), "e");
   EXPECT_TRUE(message.has_mlflow_tracking_uri());
-  EXPECT_FALSE(message.has_dvc_remote_path() || message.has_mlflow_experiment_id() || message.has_bentoml_tag_prefix());
-  EXPECT_FALSE(message.has_delete_time() || message.has_purge_time() || message.has_lease());
+  EXPECT_FALSE(message.has_dvc_remote_path() ||
+               message.has_mlflow_experiment_id() ||
+               message.has_bentoml_tag_prefix());
+  EXPECT_FALSE(message.has_delete_time() || message.has_purge_time() ||
+               message.has_lease());
   EXPECT_EQ(message.create_time().seconds(), 1'700'000'000);
   EXPECT_EQ(message.create_time().nanos(), 123'456'000);
 }
@@ -191,7 +230,8 @@ TEST(ToProto, ADeletedCorruptWorkspaceHasNoTimesOfItsOwn) {
   workspace.purge_time = support::TimeAt(2);
   pb::Workspace message;
   ToProto(workspace, &message);
-  EXPECT_FALSE(message.has_create_time() || message.has_update_time() || message.has_metadata());
+  EXPECT_FALSE(message.has_create_time() || message.has_update_time() ||
+               message.has_metadata());
   EXPECT_TRUE(message.has_delete_time() && message.has_purge_time());
 }
 
@@ -199,8 +239,10 @@ TEST(FromProto, WhatIsRepeatedInARequestCountsOnce) {
   pb::UpdateWorkspaceRequest request;
   request.mutable_workspace()->set_project("fraud");
   for (int i = 0; i < 100'000; ++i)
-    request.mutable_update_mask()->add_paths(i % 2 == 0 ? "metadata" : "dvc_remote_path");
-  for (int i = 0; i < 100'000; ++i) request.add_remove_metadata(i % 2 == 0 ? "b" : "a");
+    request.mutable_update_mask()->add_paths(i % 2 == 0 ? "metadata"
+                                                        : "dvc_remote_path");
+  for (int i = 0; i < 100'000; ++i)
+    request.add_remove_metadata(i % 2 == 0 ? "b" : "a");
   const core::UpdateArgs args = FromProto(request).value();
   EXPECT_THAT(*args.spec.mask, ElementsAre("metadata", "dvc_remote_path"));
   EXPECT_THAT(args.spec.remove_metadata, ElementsAre("b", "a"));
@@ -215,13 +257,17 @@ TEST(ToProto, TimesBeforeTheEpochHavePositiveNanos) {
 
 TEST(ToProto, TimesThatATimestampCannotHoldAreTheNearestOnes) {
   google::protobuf::Timestamp message;
-  for (const absl::Time time : {absl::FromUnixSeconds(1'780'000'000'000), absl::InfiniteFuture()}) {
+  for (const absl::Time time :
+       {absl::FromUnixSeconds(1'780'000'000'000), absl::InfiniteFuture()}) {
     ToProto(time, &message);
-    EXPECT_EQ(google::protobuf::util::TimeUtil::ToString(message), "9999-12-31T23:59:59.999999Z");
+    EXPECT_EQ(google::protobuf::util::TimeUtil::ToString(message),
+              "9999-12-31T23:59:59.999999Z");
   }
-  for (const absl::Time time : {absl::FromUnixSeconds(-1'780'000'000'000), absl::InfinitePast()}) {
+  for (const absl::Time time :
+       {absl::FromUnixSeconds(-1'780'000'000'000), absl::InfinitePast()}) {
     ToProto(time, &message);
-    EXPECT_EQ(google::protobuf::util::TimeUtil::ToString(message), "0001-01-01T00:00:00Z");
+    EXPECT_EQ(google::protobuf::util::TimeUtil::ToString(message),
+              "0001-01-01T00:00:00Z");
   }
 }
 
@@ -229,31 +275,41 @@ pb::ListWorkspacesResponse Decoded(const grpc::ByteBuffer& bytes) {
   grpc::Slice slice;
   EXPECT_TRUE(bytes.DumpToSingleSlice(&slice).ok());
   pb::ListWorkspacesResponse message;
-  EXPECT_TRUE(message.ParseFromArray(slice.begin(), static_cast<int>(slice.size())));
+  EXPECT_TRUE(
+      message.ParseFromArray(slice.begin(), static_cast<int>(slice.size())));
   return message;
 }
 
 using WorkspacePtr = core::WorkspacePtr;
 
 TEST(ListEncoder, HasItsWorkspacesItsTokenAndWhatIsUnreachable) {
-  const auto fraud = std::make_shared<const core::Workspace>(support::NewWorkspace("fraud"));
-  const auto churn = std::make_shared<const core::Workspace>(support::NewWorkspace("churn"));
+  const auto fraud =
+      std::make_shared<const core::Workspace>(support::NewWorkspace("fraud"));
+  const auto churn =
+      std::make_shared<const core::Workspace>(support::NewWorkspace("churn"));
   ListEncoder encoder;
-  for (const WorkspacePtr& workspace : {fraud, churn, fraud}) EXPECT_TRUE(encoder.Add(*workspace));
-  const pb::ListWorkspacesResponse message = Decoded(
-      std::move(encoder).Finish({.next_page_token = "t", .total_size = int64_t{1} << 40, .unreachable = {"bad"}}));
+  for (const WorkspacePtr& workspace : {fraud, churn, fraud})
+    EXPECT_TRUE(encoder.Add(*workspace));
+  const pb::ListWorkspacesResponse message =
+      Decoded(std::move(encoder).Finish({.next_page_token = "t",
+                                         .total_size = int64_t{1} << 40,
+                                         .unreachable = {"bad"}}));
   pb::Workspace expected;
   ToProto(*fraud, &expected);
   ASSERT_EQ(message.workspaces_size(), 3);
-  EXPECT_EQ(message.workspaces(0).SerializeAsString(), expected.SerializeAsString());
+  EXPECT_EQ(message.workspaces(0).SerializeAsString(),
+            expected.SerializeAsString());
   EXPECT_EQ(message.workspaces(1).project(), "churn");
-  EXPECT_EQ(message.workspaces(2).SerializeAsString(), expected.SerializeAsString());
+  EXPECT_EQ(message.workspaces(2).SerializeAsString(),
+            expected.SerializeAsString());
   EXPECT_EQ(message.next_page_token(), "t");
   EXPECT_EQ(message.total_size(), std::numeric_limits<int32_t>::max());
   EXPECT_THAT(message.unreachable(), ElementsAre("bad"));
 }
 
-TEST(ListEncoder, OfNothingIsEmpty) { EXPECT_EQ(ListEncoder().Finish({}).Length(), 0); }
+TEST(ListEncoder, OfNothingIsEmpty) {
+  EXPECT_EQ(ListEncoder().Finish({}).Length(), 0);
+}
 
 TEST(ListEncoder, APageEndsAtItsBytesAndHasAtLeastOne) {
   core::Workspace large = support::NewWorkspace("fraud");
@@ -279,15 +335,24 @@ TEST(ListEncoder, OnlyWhatIsSmallIsKeptWithTheWorkspace) {
   EXPECT_TRUE(at_once.met_large());
   ListEncoder in_time;
   EXPECT_TRUE(in_time.Add(large));
-  EXPECT_EQ(Decoded(std::move(in_time).Finish({})).workspaces(0).metadata().fields_size(), 1);
+  EXPECT_EQ(Decoded(std::move(in_time).Finish({}))
+                .workspaces(0)
+                .metadata()
+                .fields_size(),
+            1);
 }
 
 TEST(ToProto, ADeletionOfNothingHasNoWorkspace) {
   pb::DeleteWorkspaceResponse message;
   ToProto(core::DeleteResult{}, &message);
   EXPECT_EQ(message.ByteSizeLong(), 0);
-  const auto workspace = std::make_shared<const core::Workspace>(support::NewWorkspace("fraud"));
-  ToProto(core::DeleteResult{.workspace = workspace, .file_count = 2, .size_bytes = 3, .purged = true}, &message);
+  const auto workspace =
+      std::make_shared<const core::Workspace>(support::NewWorkspace("fraud"));
+  ToProto(core::DeleteResult{.workspace = workspace,
+                             .file_count = 2,
+                             .size_bytes = 3,
+                             .purged = true},
+          &message);
   EXPECT_EQ(message.workspace().project(), "fraud");
   EXPECT_EQ(message.file_count(), 2);
   EXPECT_EQ(message.size_bytes(), 3);
@@ -295,15 +360,21 @@ TEST(ToProto, ADeletionOfNothingHasNoWorkspace) {
 }
 
 TEST(ToProto, AStatusHasTheFiveDirectoriesInOrder) {
-  core::StatusResult result{.workspace = std::make_shared<const core::Workspace>(support::NewWorkspace("fraud"))};
+  core::StatusResult result{.workspace =
+                                std::make_shared<const core::Workspace>(
+                                    support::NewWorkspace("fraud"))};
   result.usage.scan_time = support::TimeAt(9);
-  result.usage.directories[3] = {.exists = true, .file_count = 2, .size_bytes = 30, .modify_time = support::TimeAt(5)};
+  result.usage.directories[3] = {.exists = true,
+                                 .file_count = 2,
+                                 .size_bytes = 30,
+                                 .modify_time = support::TimeAt(5)};
   result.usage.problem = absl::InternalError("disk");
   pb::WorkspaceStatus message;
   ToProto(result, &message);
   ASSERT_EQ(message.directories_size(), 5);
   EXPECT_EQ(message.directories(0).name(), "mlflow");
-  EXPECT_FALSE(message.directories(0).exists() || message.directories(0).has_modify_time());
+  EXPECT_FALSE(message.directories(0).exists() ||
+               message.directories(0).has_modify_time());
   EXPECT_EQ(message.directories(3).name(), "models");
   EXPECT_EQ(message.directories(3).size_bytes(), 30);
   EXPECT_EQ(message.file_count(), 2);

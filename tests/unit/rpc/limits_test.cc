@@ -1,4 +1,5 @@
-// What bounds the memory that clients can make the service hold, over a real gRPC server inside this process.
+// What bounds the memory that clients can make the service hold, over a real
+// gRPC server inside this process.
 #include <gmock/gmock.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
@@ -27,9 +28,10 @@ class LimitsTest : public testing::Test {
  protected:
   LimitsTest() {
     for (int i = 0; i < 200; ++i) {
-      EXPECT_OK(catalog.Commit(core::CreateChange{{.project = core::ProjectName::Parse(Name(i)).value(),
-                                                   .uid = absl::StrCat(i),
-                                                   .metadata = {{"text", std::string(60'000, 'x')}}}}));
+      EXPECT_OK(catalog.Commit(core::CreateChange{
+          {.project = core::ProjectName::Parse(Name(i)).value(),
+           .uid = absl::StrCat(i),
+           .metadata = {{"text", std::string(60'000, 'x')}}}}));
     }
     grpc::ServerBuilder builder;
     builder.RegisterService(&service);
@@ -49,8 +51,9 @@ class LimitsTest : public testing::Test {
     grpc::CompletionQueue queue;
     grpc::ClientContext context;
     const grpc::Slice slice(bytes);
-    const auto call = generic.PrepareUnaryCall(&context, absl::StrCat("/mlops.workspace.v1.WorkspaceService/", method),
-                                               grpc::ByteBuffer(&slice, 1), &queue);
+    const auto call = generic.PrepareUnaryCall(
+        &context, absl::StrCat("/mlops.workspace.v1.WorkspaceService/", method),
+        grpc::ByteBuffer(&slice, 1), &queue);
     call->StartCall();
     grpc::ByteBuffer response;
     grpc::Status status;
@@ -63,46 +66,63 @@ class LimitsTest : public testing::Test {
 
   const support::TempDir temp;
   catalog::MemoryCatalog catalog;
-  core::Authority authority{
-      &catalog, [](const core::Workspace&, bool, core::Cancelled) { return core::Usage{.scan_time = absl::Now()}; },
-      "/base"};
+  core::Authority authority{&catalog,
+                            [](const core::Workspace&, bool, core::Cancelled) {
+                              return core::Usage{.scan_time = absl::Now()};
+                            },
+                            "/base"};
   base::ThreadPool workers{4, 100};
-  std::unique_ptr<observe::Log> log = observe::Log::Open({.file = temp.Path("log")}).value();
+  std::unique_ptr<observe::Log> log =
+      observe::Log::Open({.file = temp.Path("log")}).value();
   Calls calls{&workers, &workers, log.get()};
   core::Artifacts artifacts{&catalog, fs::OpenBaseDir(temp.path()).value()};
   ArtifactStreams streams{&artifacts, &calls, &workers, 2};
-  WorkspaceService service{&authority, &streams, &calls, {.version = "1", .base_path = "/base"}};
+  WorkspaceService service{
+      &authority, &streams, &calls, {.version = "1", .base_path = "/base"}};
   std::unique_ptr<grpc::Server> server;
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<pb::WorkspaceService::Stub> stub;
 };
 
 const auto kOverloaded = IsError(StatusCode::kUnavailable, "OVERLOADED");
-const IdleRule kEveryIdle = {.patience = absl::ZeroDuration(), .why = core::ClientIsIdle()};
+const IdleRule kEveryIdle = {.patience = absl::ZeroDuration(),
+                             .why = core::ClientIsIdle()};
 
-// --- Requests -------------------------------------------------------------------------------------------------------
+// --- Requests
+// -----------------------------------------------------------------------------
 
 TEST_F(LimitsTest, ARequestThatIsTooLargeIsToldSoBeforeItIsDecoded) {
-  const auto* service_descriptor = pb::Workspace::descriptor()->file()->FindServiceByName("WorkspaceService");
+  const auto* service_descriptor =
+      pb::Workspace::descriptor()->file()->FindServiceByName(
+          "WorkspaceService");
   const std::string large(kMaxRequestBytes + 1, '\xff');  // No message either.
   for (int i = 0; i < service_descriptor->method_count(); ++i) {
     const auto* method = service_descriptor->method(i);
     if (method->client_streaming()) continue;
-    EXPECT_THAT(Send(method->name(), large), IsError(StatusCode::kInvalidArgument, "FIELD_INVALID")) << method->name();
-    EXPECT_THAT(Send(method->name(), large), HasDetail("problem", testing::HasSubstr("bytes long"))) << method->name();
+    EXPECT_THAT(Send(method->name(), large),
+                IsError(StatusCode::kInvalidArgument, "FIELD_INVALID"))
+        << method->name();
+    EXPECT_THAT(Send(method->name(), large),
+                HasDetail("problem", testing::HasSubstr("bytes long")))
+        << method->name();
   }
 }
 
 TEST_F(LimitsTest, WhatIsNoMessageIsToldSo) {
-  const auto* service_descriptor = pb::Workspace::descriptor()->file()->FindServiceByName("WorkspaceService");
+  const auto* service_descriptor =
+      pb::Workspace::descriptor()->file()->FindServiceByName(
+          "WorkspaceService");
   for (int i = 0; i < service_descriptor->method_count(); ++i) {
     const auto* method = service_descriptor->method(i);
     if (method->client_streaming()) continue;
-    EXPECT_THAT(Send(method->name(), "\xff"), IsError(StatusCode::kInvalidArgument, "FIELD_INVALID")) << method->name();
+    EXPECT_THAT(Send(method->name(), "\xff"),
+                IsError(StatusCode::kInvalidArgument, "FIELD_INVALID"))
+        << method->name();
   }
 }
 
-// --- Pages ----------------------------------------------------------------------------------------------------------
+// --- Pages
+// -----------------------------------------------------------------------------
 
 TEST_F(LimitsTest, PagesEndAtTheirBytesAndTheWalkHasAll) {
   pb::ListWorkspacesRequest request;
@@ -114,18 +134,21 @@ TEST_F(LimitsTest, PagesEndAtTheirBytesAndTheWalkHasAll) {
     ASSERT_TRUE(stub->ListWorkspaces(&context, request, &page).ok());
     EXPECT_LE(page.ByteSizeLong(), kMaxPageBytes + 1000);
     EXPECT_EQ(page.total_size(), 200);
-    for (const auto& workspace : page.workspaces()) seen.push_back(workspace.project());
+    for (const auto& workspace : page.workspaces())
+      seen.push_back(workspace.project());
     request.set_page_token(page.next_page_token());
   } while (!request.page_token().empty());
   ASSERT_EQ(seen.size(), 200);
   for (int i = 0; i < 200; ++i) EXPECT_EQ(seen[i], Name(i));
 }
 
-// --- Clients that stand still ---------------------------------------------------------------------------------------
+// --- Clients that stand still
+// -----------------------------------------------------------------------------
 
 TEST_F(LimitsTest, StreamsWithoutAMessageTakeNoSlot) {
   std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
-  std::vector<std::unique_ptr<grpc::ClientWriter<pb::WriteArtifactRequest>>> writers;
+  std::vector<std::unique_ptr<grpc::ClientWriter<pb::WriteArtifactRequest>>>
+      writers;
   std::vector<pb::WriteArtifactResponse> responses(10);
   for (pb::WriteArtifactResponse& response : responses) {
     contexts.push_back(std::make_unique<grpc::ClientContext>());
@@ -136,9 +159,11 @@ TEST_F(LimitsTest, StreamsWithoutAMessageTakeNoSlot) {
   request.set_project("none");
   request.set_path("models/x");
   const auto reader = stub->ReadArtifact(&context, request);
-  EXPECT_THAT(wire::FromGrpc(reader->Finish()), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_THAT(wire::FromGrpc(reader->Finish()),
+              IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
   streams.live().EndThose(kEveryIdle);
-  for (const auto& writer : writers) EXPECT_THAT(wire::FromGrpc(writer->Finish()), kOverloaded);
+  for (const auto& writer : writers)
+    EXPECT_THAT(wire::FromGrpc(writer->Finish()), kOverloaded);
 }
 
 TEST_F(LimitsTest, RefusedStreamsTakeNoSlot) {
@@ -158,7 +183,9 @@ TEST_F(LimitsTest, RefusedStreamsTakeNoSlot) {
 
 TEST_F(LimitsTest, StreamsOfStatusesThatNobodyReadsShareABudgetAndAreEnded) {
   std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
-  std::vector<std::unique_ptr<grpc::ClientReader<pb::StreamWorkspaceStatusesResponse>>> readers;
+  std::vector<
+      std::unique_ptr<grpc::ClientReader<pb::StreamWorkspaceStatusesResponse>>>
+      readers;
   while (!calls.status_bytes().RefusedWithin(std::chrono::hours(1))) {
     ASSERT_LT(readers.size(), 2000);
     contexts.push_back(std::make_unique<grpc::ClientContext>());

@@ -1,4 +1,5 @@
-// The service over a real gRPC server inside this process, the reference catalog and a scanner that does as it is told.
+// The service over a real gRPC server inside this process, the reference
+// catalog and a scanner that does as it is told.
 #include <gmock/gmock.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
@@ -27,10 +28,12 @@ using testing::IsEmpty;
 constexpr size_t kMaxQueued = 1;
 
 // What is left of a stream.
-std::vector<pb::WorkspaceStatus> ReadAll(grpc::ClientReader<pb::StreamWorkspaceStatusesResponse>& reader) {
+std::vector<pb::WorkspaceStatus> ReadAll(
+    grpc::ClientReader<pb::StreamWorkspaceStatusesResponse>& reader) {
   std::vector<pb::WorkspaceStatus> statuses;
   for (pb::StreamWorkspaceStatusesResponse some; reader.Read(&some);) {
-    statuses.insert(statuses.end(), some.statuses().begin(), some.statuses().end());
+    statuses.insert(statuses.end(), some.statuses().begin(),
+                    some.statuses().end());
   }
   return statuses;
 }
@@ -64,20 +67,26 @@ class ServiceTest : public testing::Test {
     pb::GetWorkspaceStatusRequest request;
     request.set_project(project);
     pb::WorkspaceStatus response;
-    return wire::FromGrpc(stub->GetWorkspaceStatus(&context, request, &response));
+    return wire::FromGrpc(
+        stub->GetWorkspaceStatus(&context, request, &response));
   }
-  // The projects whose statuses came; what the stream ended with is in `stream_end`.
-  std::vector<std::string> Stream(const pb::StreamWorkspaceStatusesRequest& request = {}) {
+  // The projects whose statuses came; what the stream ended with is in
+  // `stream_end`.
+  std::vector<std::string> Stream(
+      const pb::StreamWorkspaceStatusesRequest& request = {}) {
     grpc::ClientContext context;
     const auto reader = stub->StreamWorkspaceStatuses(&context, request);
     std::vector<std::string> projects;
-    for (const pb::WorkspaceStatus& status : ReadAll(*reader)) projects.push_back(status.workspace().project());
+    for (const pb::WorkspaceStatus& status : ReadAll(*reader))
+      projects.push_back(status.workspace().project());
     stream_end = wire::FromGrpc(reader->Finish());
     return projects;
   }
-  absl::StatusOr<core::Usage> Scan(const core::Workspace& scanned, core::Cancelled cancelled) {
+  absl::StatusOr<core::Usage> Scan(const core::Workspace& scanned,
+                                   core::Cancelled cancelled) {
     if (during_scan) during_scan(scanned);
-    while (scan_until_cancelled && !cancelled()) absl::SleepFor(absl::Milliseconds(1));
+    while (scan_until_cancelled && !cancelled())
+      absl::SleepFor(absl::Milliseconds(1));
     if (scan_until_cancelled && scans_cancelled++ == 0) scan_cancelled.Notify();
     if (!scan_result.ok()) return scan_result;
     return core::Usage{.scan_time = absl::Now()};
@@ -91,15 +100,23 @@ class ServiceTest : public testing::Test {
   absl::Notification scan_cancelled;  // At least once.
   catalog::MemoryCatalog catalog;
   core::Authority authority{
-      &catalog, [this](const core::Workspace& w, bool, core::Cancelled cancelled) { return Scan(w, cancelled); },
+      &catalog,
+      [this](const core::Workspace& w, bool, core::Cancelled cancelled) {
+        return Scan(w, cancelled);
+      },
       "/base"};
   std::unique_ptr<base::ThreadPool> workers;
-  std::unique_ptr<observe::Log> log = observe::Log::Open({.file = temp.Path("log")}).value();
+  std::unique_ptr<observe::Log> log =
+      observe::Log::Open({.file = temp.Path("log")}).value();
   Calls calls{workers.get(), workers.get(), log.get()};
   core::Artifacts artifacts{&catalog, fs::OpenBaseDir(temp.path()).value()};
   ArtifactStreams streams{&artifacts, &calls, workers.get(), 4};
-  WorkspaceService service{
-      &authority, &streams, &calls, {.version = "1.2.3", .base_path = "/base", .purge_delay = absl::Hours(1)}};
+  WorkspaceService service{&authority,
+                           &streams,
+                           &calls,
+                           {.version = "1.2.3",
+                            .base_path = "/base",
+                            .purge_delay = absl::Hours(1)}};
   std::unique_ptr<grpc::Server> server;
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<pb::WorkspaceService::Stub> stub;
@@ -108,7 +125,8 @@ class ServiceTest : public testing::Test {
 };
 
 // Calls a method by its name with an empty request, whatever its kind.
-grpc::Status CallEmpty(const std::shared_ptr<grpc::Channel>& channel, const std::string& method) {
+grpc::Status CallEmpty(const std::shared_ptr<grpc::Channel>& channel,
+                       const std::string& method) {
   grpc::GenericStub stub(channel);
   grpc::CompletionQueue queue;
   grpc::ClientContext context;
@@ -118,7 +136,8 @@ grpc::Status CallEmpty(const std::shared_ptr<grpc::Channel>& channel, const std:
   call->StartCall(nullptr);
   queue.Next(&tag, &ok);
   const grpc::Slice no_bytes;
-  call->WriteLast(grpc::ByteBuffer(&no_bytes, 1), grpc::WriteOptions(), nullptr);
+  call->WriteLast(grpc::ByteBuffer(&no_bytes, 1), grpc::WriteOptions(),
+                  nullptr);
   queue.Next(&tag, &ok);
   for (grpc::ByteBuffer response; ok;) {
     call->Read(&response, nullptr);
@@ -130,21 +149,26 @@ grpc::Status CallEmpty(const std::shared_ptr<grpc::Channel>& channel, const std:
   return status;
 }
 
-// --- Every method ---------------------------------------------------------------------------------------------------
+// --- Every method
+// -----------------------------------------------------------------------------
 
 TEST_F(ServiceTest, EveryMethodOfTheContractIsThereAndCalledByItsNameInTheLog) {
-  const auto* descriptor = pb::Workspace::descriptor()->file()->FindServiceByName("WorkspaceService");
+  const auto* descriptor =
+      pb::Workspace::descriptor()->file()->FindServiceByName(
+          "WorkspaceService");
   ASSERT_GE(descriptor->method_count(), 10);
   for (int i = 0; i < descriptor->method_count(); ++i) {
     const std::string name = descriptor->method(i)->name();
-    const grpc::Status status = CallEmpty(channel, absl::StrCat("/", descriptor->full_name(), "/", name));
+    const grpc::Status status = CallEmpty(
+        channel, absl::StrCat("/", descriptor->full_name(), "/", name));
     EXPECT_NE(status.error_code(), grpc::StatusCode::UNIMPLEMENTED) << name;
   }
   server->Shutdown();
   log.reset();
   const std::string lines = temp.ReadFile("log");
   for (int i = 0; i < descriptor->method_count(); ++i) {
-    EXPECT_THAT(lines, testing::HasSubstr(absl::StrCat("\"", descriptor->method(i)->name(), "\"")));
+    EXPECT_THAT(lines, testing::HasSubstr(absl::StrCat(
+                           "\"", descriptor->method(i)->name(), "\"")));
   }
 }
 
@@ -161,14 +185,18 @@ TEST_F(ServiceTest, ServerInfoSaysWhatTheServerIs) {
   EXPECT_EQ(info.purge_delay().seconds(), 3600);
 }
 
-// --- The call wrapper -----------------------------------------------------------------------------------------------
+// --- The call wrapper
+// -----------------------------------------------------------------------------
 
 TEST_F(ServiceTest, ErrorsCarryReasonAndProject) {
-  EXPECT_THAT(Get("fraud"), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
-  EXPECT_THAT(Get("../x"), IsError(StatusCode::kInvalidArgument, "FIELD_INVALID"));
+  EXPECT_THAT(Get("fraud"),
+              IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_THAT(Get("../x"),
+              IsError(StatusCode::kInvalidArgument, "FIELD_INVALID"));
   EXPECT_THAT(Get("../x"), HasDetail("project", "../x"));
   EXPECT_OK(Create("fraud"));
-  EXPECT_THAT(Create("fraud"), IsError(StatusCode::kAlreadyExists, "WORKSPACE_EXISTS"));
+  EXPECT_THAT(Create("fraud"),
+              IsError(StatusCode::kAlreadyExists, "WORKSPACE_EXISTS"));
   EXPECT_THAT(Create("fraud"), HasDetail("uid", workspace.uid()));
 }
 
@@ -203,15 +231,19 @@ TEST_F(ServiceTest, ACallWhoseDeadlinePassedInTheQueueChangesNothing) {
   std::thread busy([&] { EXPECT_OK(Status("fraud")); });
   scanning.WaitForNotification();
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(50));
+  context.set_deadline(std::chrono::system_clock::now() +
+                       std::chrono::milliseconds(50));
   pb::CreateWorkspaceRequest request;
   request.set_project("churn");
-  EXPECT_EQ(stub->CreateWorkspace(&context, request, &workspace).error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-  absl::SleepFor(absl::Milliseconds(200));  // The server counts from when it got the call.
+  EXPECT_EQ(stub->CreateWorkspace(&context, request, &workspace).error_code(),
+            grpc::StatusCode::DEADLINE_EXCEEDED);
+  // The server counts from when it got the call.
+  absl::SleepFor(absl::Milliseconds(200));
   go_on.Notify();
   busy.join();
   ASSERT_OK(Create("last"));  // By then the worker has come past it.
-  EXPECT_THAT(Get("churn"), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_THAT(Get("churn"),
+              IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
 }
 
 TEST_F(ServiceTest, AClientThatLeavesEndsItsScan) {
@@ -222,18 +254,21 @@ TEST_F(ServiceTest, AClientThatLeavesEndsItsScan) {
   pb::GetWorkspaceStatusRequest request;
   request.set_project("fraud");
   pb::WorkspaceStatus response;
-  EXPECT_EQ(stub->GetWorkspaceStatus(&context, request, &response).error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_EQ(stub->GetWorkspaceStatus(&context, request, &response).error_code(),
+            grpc::StatusCode::CANCELLED);
   scan_cancelled.WaitForNotification();
 }
 
-// --- The stream of statuses -----------------------------------------------------------------------------------------
+// --- The stream of statuses
+// -----------------------------------------------------------------------------
 
 TEST_F(ServiceTest, TheStreamHasEveryWorkspaceOnce) {
   std::vector<std::string> projects;
   for (int i = 0; i < 1100; ++i) {  // More than a page.
     projects.push_back(absl::StrCat("p", 1000 + i));
-    ASSERT_OK(catalog.Commit(
-        core::CreateChange{{.project = core::ProjectName::Parse(projects.back()).value(), .uid = absl::StrCat(i)}}));
+    ASSERT_OK(catalog.Commit(core::CreateChange{
+        {.project = core::ProjectName::Parse(projects.back()).value(),
+         .uid = absl::StrCat(i)}}));
   }
   EXPECT_EQ(Stream(), projects);
   EXPECT_OK(stream_end);
@@ -248,7 +283,8 @@ TEST_F(ServiceTest, WhatIsDeletedMeanwhileIsNotInTheStream) {
   for (const char* name : {"a", "b", "c"}) ASSERT_OK(Create(name));
   during_scan = [&](const core::Workspace& scanned) {
     if (scanned.project.str() != "a") return;
-    ASSERT_OK(catalog.Commit(core::DeleteChange{.project = core::ProjectName::Parse("b").value()}));
+    ASSERT_OK(catalog.Commit(
+        core::DeleteChange{.project = core::ProjectName::Parse("b").value()}));
   };
   EXPECT_THAT(Stream(), ElementsAre("a", "c"));
 }
@@ -259,8 +295,10 @@ TEST_F(ServiceTest, AStreamSharesAScanThatBeganAfterItsCall) {
   during_scan = [&](const core::Workspace& workspace) {
     scanned.push_back(workspace.project.str());
     if (workspace.project.str() != "a") return;
-    // Another caller has b counted while the stream, whose call began earlier, is still at a.
-    EXPECT_OK(authority.Status(core::ProjectName::Parse("b").value(), {}, [] { return false; }));
+    // Another caller has b counted while the stream, whose call began earlier,
+    // is still at a.
+    EXPECT_OK(authority.Status(core::ProjectName::Parse("b").value(), {},
+                               [] { return false; }));
   };
   EXPECT_THAT(Stream(), ElementsAre("a", "b"));
   EXPECT_THAT(scanned, ElementsAre("a", "b"));
@@ -270,13 +308,15 @@ TEST_F(ServiceTest, AStreamSharesAScanThatBeganAfterItsCall) {
 
 TEST_F(ServiceTest, AWorkspaceThatCannotBeCountedDoesNotEndTheStream) {
   for (const char* name : {"a", "b"}) ASSERT_OK(Create(name));
-  scan_result = base::MakeError(StatusCode::kInternal, "disk", {.reason = "IO_ERROR"});
+  scan_result =
+      base::MakeError(StatusCode::kInternal, "disk", {.reason = "IO_ERROR"});
   grpc::ClientContext context;
   const auto reader = stub->StreamWorkspaceStatuses(&context, {});
   std::vector<std::string> projects;
   for (const pb::WorkspaceStatus& status : ReadAll(*reader)) {
     projects.push_back(status.workspace().project());
-    EXPECT_THAT(wire::FromProto(status.error()), IsError(StatusCode::kInternal, "IO_ERROR"));
+    EXPECT_THAT(wire::FromProto(status.error()),
+                IsError(StatusCode::kInternal, "IO_ERROR"));
   }
   EXPECT_THAT(projects, ElementsAre("a", "b"));
   EXPECT_TRUE(reader->Finish().ok());
@@ -294,7 +334,9 @@ TEST_F(ServiceTest, AStreamThatMovesGoesOnWhileTheServerDrains) {
 TEST_F(ServiceTest, AStreamThatIsCutIsToldWhy) {
   for (const char* name : {"a", "b", "c"}) ASSERT_OK(Create(name));
   during_scan = [&](const core::Workspace&) {
-    calls.live().EndThose({.patience = absl::ZeroDuration(), .why = core::CutByShutdown(), .moving = true});
+    calls.live().EndThose({.patience = absl::ZeroDuration(),
+                           .why = core::CutByShutdown(),
+                           .moving = true});
   };
   EXPECT_THAT(Stream(), testing::SizeIs(testing::Le(1)));
   EXPECT_THAT(stream_end, IsError(StatusCode::kUnavailable, "SHUTTING_DOWN"));
@@ -309,8 +351,9 @@ TEST_F(ManyWorkersTest, AStreamHasEveryWorkspaceOnce) {
   std::vector<std::string> projects;
   for (int i = 0; i < 1100; ++i) {
     projects.push_back(absl::StrCat("p", i));
-    ASSERT_OK(catalog.Commit(
-        core::CreateChange{{.project = core::ProjectName::Parse(projects.back()).value(), .uid = absl::StrCat(i)}}));
+    ASSERT_OK(catalog.Commit(core::CreateChange{
+        {.project = core::ProjectName::Parse(projects.back()).value(),
+         .uid = absl::StrCat(i)}}));
   }
   EXPECT_THAT(Stream(), testing::UnorderedElementsAreArray(projects));
   EXPECT_OK(stream_end);
@@ -326,7 +369,8 @@ TEST_F(ManyWorkersTest, AWorkspaceThatTakesLongHoldsUpNoOther) {
   const auto reader = stub->StreamWorkspaceStatuses(&context, {});
   std::vector<std::string> projects;
   for (pb::StreamWorkspaceStatusesResponse some; reader->Read(&some);) {
-    for (const pb::WorkspaceStatus& status : some.statuses()) projects.push_back(status.workspace().project());
+    for (const pb::WorkspaceStatus& status : some.statuses())
+      projects.push_back(status.workspace().project());
     if (projects.size() == 3) go_on.Notify();
   }
   EXPECT_THAT(projects, testing::UnorderedElementsAre("a", "b", "c", "d"));
@@ -337,9 +381,10 @@ TEST_F(ManyWorkersTest, OnlySomeAreCountedAheadOfAReaderWhoDoesNotRead) {
   constexpr int kWorkspaces = 600;
   const std::string long_text(60'000, 'x');
   for (int i = 0; i < kWorkspaces; ++i) {
-    ASSERT_OK(catalog.Commit(core::CreateChange{{.project = core::ProjectName::Parse(absl::StrCat("p", i)).value(),
-                                                 .uid = absl::StrCat(i),
-                                                 .metadata = {{"text", long_text}}}}));
+    ASSERT_OK(catalog.Commit(core::CreateChange{
+        {.project = core::ProjectName::Parse(absl::StrCat("p", i)).value(),
+         .uid = absl::StrCat(i),
+         .metadata = {{"text", long_text}}}}));
   }
   std::atomic<int> scans = 0;
   during_scan = [&](const core::Workspace&) { ++scans; };
@@ -353,7 +398,9 @@ TEST_F(ManyWorkersTest, OnlySomeAreCountedAheadOfAReaderWhoDoesNotRead) {
   }
   EXPECT_LT(scans, kWorkspaces / 2);
   EXPECT_OK(Status("p1"));  // No worker is held.
-  EXPECT_EQ(static_cast<size_t>(first.statuses_size()) + ReadAll(*reader).size(), kWorkspaces);
+  EXPECT_EQ(
+      static_cast<size_t>(first.statuses_size()) + ReadAll(*reader).size(),
+      kWorkspaces);
 }
 
 TEST_F(ManyWorkersTest, AClientThatLeavesAStreamEndsItsScans) {
@@ -366,18 +413,21 @@ TEST_F(ManyWorkersTest, AClientThatLeavesAStreamEndsItsScans) {
   while (scanning < 3) absl::SleepFor(absl::Milliseconds(1));
   context.TryCancel();
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
-  while (calls.IdleTime() == absl::ZeroDuration()) absl::SleepFor(absl::Milliseconds(1));
+  while (calls.IdleTime() == absl::ZeroDuration())
+    absl::SleepFor(absl::Milliseconds(1));
 }
 
 TEST_F(ServiceTest, AStreamRefusesWhatItDoesNotUnderstand) {
   pb::StreamWorkspaceStatusesRequest request;
   request.set_filter("nonsense=a");
   EXPECT_THAT(Stream(request), IsEmpty());
-  EXPECT_THAT(stream_end, IsError(StatusCode::kInvalidArgument, "FILTER_INVALID"));
+  EXPECT_THAT(stream_end,
+              IsError(StatusCode::kInvalidArgument, "FILTER_INVALID"));
   request.clear_filter();
   request.mutable_max_staleness()->set_seconds(-1);
   EXPECT_THAT(Stream(request), IsEmpty());
-  EXPECT_THAT(stream_end, IsError(StatusCode::kInvalidArgument, "FIELD_INVALID"));
+  EXPECT_THAT(stream_end,
+              IsError(StatusCode::kInvalidArgument, "FIELD_INVALID"));
 }
 
 }  // namespace

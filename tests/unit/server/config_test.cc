@@ -24,7 +24,8 @@ std::string Refusal(const std::vector<std::string>& arguments) {
   testing::internal::CaptureStderr();
   const auto parsed = Parse(arguments);
   const std::string printed = testing::internal::GetCapturedStderr();
-  EXPECT_TRUE(std::holds_alternative<int>(parsed) && std::get<int>(parsed) == 2);
+  EXPECT_TRUE(std::holds_alternative<int>(parsed) &&
+              std::get<int>(parsed) == 2);
   return printed;
 }
 
@@ -40,10 +41,11 @@ TEST(CommandLine, NeedsOnlyABase) {
 }
 
 TEST(CommandLine, TakesEveryFlag) {
-  const Config config =
-      std::get<Config>(Parse({"--base=/data", "--listen", "127.0.0.1:0", "--listen", "unix:/s", "--insecure",
-                              "--purge-delay", "0", "--idle-timeout", "1m30s", "--drain-timeout=5s", "--log-file",
-                              "/log", "--log-calls", "errors", "--workers", "3", "--portable-fs", "--read-only"}));
+  const Config config = std::get<Config>(
+      Parse({"--base=/data", "--listen", "127.0.0.1:0", "--listen", "unix:/s",
+             "--insecure", "--purge-delay", "0", "--idle-timeout", "1m30s",
+             "--drain-timeout=5s", "--log-file", "/log", "--log-calls",
+             "errors", "--workers", "3", "--portable-fs", "--read-only"}));
   EXPECT_THAT(config.listen, ElementsAre("127.0.0.1:0", "unix:/s"));
   EXPECT_EQ(config.purge_delay, absl::ZeroDuration());
   EXPECT_EQ(config.idle_timeout, absl::Seconds(90));
@@ -55,11 +57,14 @@ TEST(CommandLine, TakesEveryFlag) {
 }
 
 TEST(CommandLine, RefusesBadFlagsInOneSentence) {
-  for (const auto& [arguments, named] : std::vector<std::pair<std::vector<std::string>, std::string>>{
+  for (const auto& [arguments, named] :
+       std::vector<std::pair<std::vector<std::string>, std::string>>{
            {{}, "--base"},
            {{"--base", "/d", "--nonsense"}, "--nonsense"},
-           {{"--base", "/d", "--purge-delay", "3 days"}, "\"3 days\" is no span of time"},
-           {{"--base", "/d", "--purge-delay", "-1h"}, "\"-1h\" is no span of time"},
+           {{"--base", "/d", "--purge-delay", "3 days"},
+            "\"3 days\" is no span of time"},
+           {{"--base", "/d", "--purge-delay", "-1h"},
+            "\"-1h\" is no span of time"},
            {{"--base", "/d", "--workers", "0"}, "--workers"},
            {{"--base", "/d", "--log-calls", "some"}, "--log-calls"}}) {
     const std::string printed = Refusal(arguments);
@@ -72,10 +77,12 @@ TEST(CommandLine, RefusesBadFlagsInOneSentence) {
 TEST(CommandLine, PrintsHelpAndVersionAndIsDone) {
   testing::internal::CaptureStdout();
   EXPECT_EQ(std::get<int>(Parse({"--help"})), 0);
-  EXPECT_THAT(testing::internal::GetCapturedStdout(), HasSubstr("--purge-delay"));
+  EXPECT_THAT(testing::internal::GetCapturedStdout(),
+              HasSubstr("--purge-delay"));
   testing::internal::CaptureStdout();
   EXPECT_EQ(std::get<int>(Parse({"--version"})), 0);
-  EXPECT_THAT(testing::internal::GetCapturedStdout(), HasSubstr(std::string(kVersion)));
+  EXPECT_THAT(testing::internal::GetCapturedStdout(),
+              HasSubstr(std::string(kVersion)));
 }
 
 }  // namespace

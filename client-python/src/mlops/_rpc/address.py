@@ -9,7 +9,10 @@ _MAX_SOCKET_PATH_BYTES = 107
 
 
 def check_address(name: str, address: str) -> str:
-    """Returns `address` if it is "unix:PATH" or "HOST:PORT". Raises WorkspaceError, which calls it `name`, if not."""
+    """Returns `address` if it is "unix:PATH" or "HOST:PORT".
+
+    Raises WorkspaceError, which calls it `name`, if not.
+    """
     if problem := _problem_of(address):
         raise errors.field_invalid(name, problem)
     return address
@@ -26,13 +29,20 @@ def _problem_of(address: object) -> str:
             return f"is longer than a Unix socket's path may be, {_MAX_SOCKET_PATH_BYTES} bytes"
         return ""
     host, _, port = address.rpartition(":")
-    if not host or "/" in host or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+    if (
+        not host
+        or "/" in host
+        or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536)
+    ):
         return f"must be unix:PATH or HOST:PORT, not {address:.256}"
     return ""
 
 
 def is_local(address: str) -> bool:
-    """Whether only this machine can reach `address`. Names other than localhost may be anybody's."""
+    """Whether only this machine can reach `address`.
+
+    Names other than localhost may be anybody's.
+    """
     if address.startswith("unix:"):
         return True
     host = _host_of(address)
@@ -47,7 +57,9 @@ def is_local(address: str) -> bool:
 
 
 def reachable(address: str, host: str) -> str:
-    """The address with `host` in place of one that means every address of the server's machine."""
+    """The address with `host` in place of one that means every address of the server's
+    machine.
+    """
     try:
         everywhere = ipaddress.ip_address(_host_of(address)).is_unspecified
     except ValueError:

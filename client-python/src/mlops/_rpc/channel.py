@@ -25,7 +25,8 @@ _STATUS_S = 60.0
 _STREAM_S = 600.0
 # Holds the largest page the server sends; more than this must be a mistake.
 _MAX_ANSWER_BYTES = 64 << 20
-# An error of the largest details is within gRPC's default of 8 KiB only if its message is plain ASCII.
+# An error of the largest details is within gRPC's default of 8 KiB only if its message
+# is plain ASCII.
 _MAX_HEADER_BYTES = 16 << 10
 # Of gRPC itself, of one connection, and of a server that has to be started first.
 _NEEDED_DESCRIPTORS = 32
@@ -34,15 +35,20 @@ _MANY_DESCRIPTORS = 4096
 
 @dataclass(frozen=True)
 class Policy:
-    """How a method is called: how long it may take with all its attempts, and whether it may be called again."""
+    """How a method is called: how long it may take with all its attempts, and whether
+    it may be called again.
+    """
 
     timeout_s: float
     repeatable: bool
-    retried_here: bool = False  # Since gRPC, which knows methods alone, does not know that it may be.
+    # Since gRPC, which knows methods alone, does not know that it may be.
+    retried_here: bool = False
 
 
 def _is_repeatable(method: MethodDescriptor) -> bool:
-    return bool(method.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN)
+    return bool(
+        method.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN
+    )
 
 
 def _policy(method: MethodDescriptor) -> Policy:
@@ -70,9 +76,17 @@ def policy_of(request: Descriptor) -> Policy:
 
 
 def service_config() -> str:
-    """gRPC's own retries of unary methods that may be repeated: 4 attempts, 0.1 s to 2 s apart."""
-    unary = [m for m in SERVICE.methods if not (m.server_streaming or m.client_streaming)]
-    names = [{"service": SERVICE.full_name, "method": m.name} for m in unary if _is_repeatable(m)]
+    """gRPC's own retries of unary methods that may be repeated: 4 attempts, 0.1 s to 2
+    s apart.
+    """
+    unary = [
+        m for m in SERVICE.methods if not (m.server_streaming or m.client_streaming)
+    ]
+    names = [
+        {"service": SERVICE.full_name, "method": m.name}
+        for m in unary
+        if _is_repeatable(m)
+    ]
     policy = {
         "maxAttempts": 4,
         "initialBackoff": "0.1s",
@@ -81,7 +95,12 @@ def service_config() -> str:
         "retryableStatusCodes": ["UNAVAILABLE"],
     }
     throttling = {"maxTokens": 100, "tokenRatio": 0.1}
-    return json.dumps({"methodConfig": [{"name": names, "retryPolicy": policy}], "retryThrottling": throttling})
+    return json.dumps(
+        {
+            "methodConfig": [{"name": names, "retryPolicy": policy}],
+            "retryThrottling": throttling,
+        }
+    )
 
 
 _keeper: tuple[int, grpc.Channel] | None = None
@@ -90,7 +109,8 @@ _keeper: tuple[int, grpc.Channel] | None = None
 def _keep_grpc_running() -> None:
     """Keeps one channel, which never connects, for as long as this process lives.
 
-    Without it gRPC would shut down with the last channel that is closed, and gRPC 1.71 crashes at a fork after that.
+    Without it gRPC would shut down with the last channel that is closed, and gRPC 1.71
+    crashes at a fork after that.
     """
     global _keeper
     if _keeper is None or _keeper[0] != os.getpid():
@@ -108,7 +128,8 @@ def open_channel(address: str) -> grpc.Channel:
         # A server that restarts is back sooner than gRPC's own second and growing.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2000),
-        # Else a new channel to an address waits for what an old one to it has to wait for.
+        # Else a new channel to an address waits for what an old one to it has to wait
+        # for.
         ("grpc.use_local_subchannel_pool", 1),
     ]
     if is_local(address):
@@ -121,19 +142,29 @@ def open_channel(address: str) -> grpc.Channel:
     return grpc.insecure_channel(f"unix:{quote(path)}", options)
 
 
-def _open_by_directory(path: bytes, options: list[tuple[str, str | int]]) -> grpc.Channel:
-    """gRPC takes a comma for the end of an address, even an escaped one: so the path must not show its directory."""
+def _open_by_directory(
+    path: bytes, options: list[tuple[str, str | int]]
+) -> grpc.Channel:
+    """gRPC takes a comma for the end of an address, even an escaped one: so the path
+    must not show its directory.
+    """
     directory, name = os.path.split(path)
     if b"," in name:
-        raise errors.unavailable(f"The name of the Unix socket {os.fsdecode(path)} must not have a comma")
+        raise errors.unavailable(
+            f"The name of the Unix socket {os.fsdecode(path)} must not have a comma"
+        )
     try:
         descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise errors.unavailable(
             f"The server at unix:{os.fsdecode(path)} cannot be reached: {error.strerror}"
         ) from None
-    channel = grpc.insecure_channel(f"unix:/proc/self/fd/{descriptor}/{quote(name)}", options)
-    weakref.finalize(channel, _close_if_same, descriptor, os.fstat(descriptor)).atexit = False
+    channel = grpc.insecure_channel(
+        f"unix:/proc/self/fd/{descriptor}/{quote(name)}", options
+    )
+    weakref.finalize(
+        channel, _close_if_same, descriptor, os.fstat(descriptor)
+    ).atexit = False
     return channel
 
 

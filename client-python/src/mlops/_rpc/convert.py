@@ -16,13 +16,20 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mlops._rpc import errors
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
-SETTINGS = ("mlflow_experiment_id", "mlflow_tracking_uri", "dvc_remote_path", "bentoml_tag_prefix")
+SETTINGS = (
+    "mlflow_experiment_id",
+    "mlflow_tracking_uri",
+    "dvc_remote_path",
+    "bentoml_tag_prefix",
+)
 _MAX_INTEGER = 2**53 - 1
 _MAX_DEPTH = 16
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
-def to_workspace(project: object, settings: Mapping[str, object], metadata: object = None) -> pb.Workspace:
+def to_workspace(
+    project: object, settings: Mapping[str, object], metadata: object = None
+) -> pb.Workspace:
     """The message with what the user sets; None is as good as left out.
 
     Raises WorkspaceError FIELD_INVALID if it cannot be sent as it is.
@@ -38,23 +45,32 @@ def to_workspace(project: object, settings: Mapping[str, object], metadata: obje
 
 def settings_of(message: pb.Workspace) -> dict[str, Any]:
     """The settings that are present; the others are None to whoever takes them."""
-    return {field.name: value for field, value in message.ListFields() if field.name in SETTINGS}
+    return {
+        field.name: value
+        for field, value in message.ListFields()
+        if field.name in SETTINGS
+    }
 
 
 def check_text(field: str, value: object) -> str:
-    """Returns `value`. Raises WorkspaceError FIELD_INVALID if it is no text that can be sent."""
+    """Returns `value`. Raises WorkspaceError FIELD_INVALID if it is no text that can be
+    sent.
+    """
     value = _simple(value)
     if not isinstance(value, str):
         raise errors.field_invalid(field, f"must be text, not {type(value).__name__}")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise errors.field_invalid(field, "is no Unicode text: it has a lone surrogate") from None
+        raise errors.field_invalid(
+            field, "is no Unicode text: it has a lone surrogate"
+        ) from None
     return value
 
 
 def to_setting(field: str, value: object) -> str:
-    """The text of a setting, which may be given as a path or, as MLflow's ids often are, as an integer.
+    """The text of a setting, which may be given as a path or, as MLflow's ids often
+    are, as an integer.
 
     Raises WorkspaceError FIELD_INVALID if it is none of that.
     """
@@ -67,46 +83,64 @@ def to_setting(field: str, value: object) -> str:
 
 
 def to_struct(metadata: object) -> Struct:
-    """The message of a dict. Raises WorkspaceError FIELD_INVALID, naming the place, if it would not come back equal."""
+    """The message of a dict.
+
+    Raises WorkspaceError FIELD_INVALID, naming the place, if it would not come back
+    equal.
+    """
     struct = Struct()
     struct.update(to_metadata(metadata))
     return struct
 
 
 def to_metadata(metadata: object) -> dict[str, Any]:
-    """A copy of a dict in JSON's kinds of values: what equals one of them, as scalars of NumPy, becomes that one.
+    """A copy of a dict in JSON's kinds of values: what equals one of them, as scalars
+    of NumPy, becomes that one.
 
-    Raises WorkspaceError FIELD_INVALID, naming the place, if a workspace cannot hold it.
+    Raises WorkspaceError FIELD_INVALID, naming the place, if a workspace cannot hold
+    it.
     """
     if not isinstance(metadata, dict):
-        raise errors.field_invalid("metadata", f"must be a dict, not {type(metadata).__name__}")
+        raise errors.field_invalid(
+            "metadata", f"must be a dict, not {type(metadata).__name__}"
+        )
     plain: dict[str, Any] = _plain(metadata, "metadata", 1)
     return plain
 
 
 def from_struct(struct: Struct) -> dict[str, Any]:
-    """The inverse, in order of the keys. Numbers are doubles on the wire: integral ones come back as int, so 1.0 comes
-    back as 1.
+    """The inverse, in order of the keys. Numbers are doubles on the wire: integral ones
+    come back as int, so 1.0 comes back as 1.
     """
-    return {key: _from_value(value) for key, value in sorted(struct.items(), key=itemgetter(0))}
+    return {
+        key: _from_value(value)
+        for key, value in sorted(struct.items(), key=itemgetter(0))
+    }
 
 
 def etag_of(stat: os.stat_result) -> str:
     """The etag that the server gives to such a file.
 
-    Nobody can set the time of the last change that it is made of: a file of another file system, or a copy, has another
-    one.
+    Nobody can set the time of the last change that it is made of: a file of another
+    file system, or a copy, has another one.
     """
     facts = f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
     return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
 def from_timestamp(timestamp: Timestamp) -> datetime:
-    """An aware datetime. Times of files may be out of its range: then the first or the last one there is."""
+    """An aware datetime.
+
+    Times of files may be out of its range: then the first or the last one there is.
+    """
     try:
-        return _EPOCH + timedelta(seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000)
+        return _EPOCH + timedelta(
+            seconds=timestamp.seconds, microseconds=timestamp.nanos // 1000
+        )
     except OverflowError:
-        return (datetime.max if timestamp.seconds > 0 else datetime.min).replace(tzinfo=UTC)
+        return (datetime.max if timestamp.seconds > 0 else datetime.min).replace(
+            tzinfo=UTC
+        )
 
 
 def _plain(value: object, field: str, depth: int) -> Any:
@@ -119,13 +153,22 @@ def _plain(value: object, field: str, depth: int) -> Any:
         case int() | float():
             return _check_number(value, field)
         case dict() | list() if depth > _MAX_DEPTH:
-            raise errors.field_invalid(field, f"is nested deeper than {_MAX_DEPTH} levels")
+            raise errors.field_invalid(
+                field, f"is nested deeper than {_MAX_DEPTH} levels"
+            )
         case dict():
-            return {_key(key, field): _plain(item, f"{field}.{key}", depth + 1) for key, item in value.items()}
+            return {
+                _key(key, field): _plain(item, f"{field}.{key}", depth + 1)
+                for key, item in value.items()
+            }
         case list():
-            return [_plain(item, f"{field}[{i}]", depth + 1) for i, item in enumerate(value)]
+            return [
+                _plain(item, f"{field}[{i}]", depth + 1) for i, item in enumerate(value)
+            ]
     hint = next((hint for kind, hint in _HINTS.items() if _is_a(value, kind)), "")
-    raise errors.field_invalid(field, f"must be JSON's kind of value, not {type(value).__name__}{hint}")
+    raise errors.field_invalid(
+        field, f"must be JSON's kind of value, not {type(value).__name__}{hint}"
+    )
 
 
 def _key(key: object, field: str) -> str:
@@ -156,12 +199,17 @@ _HINTS = {
 def _is_a(value: object, kind: str) -> bool:
     if kind == "os.PathLike":
         return isinstance(value, os.PathLike)
-    return any(f"{base.__module__}.{base.__qualname__}" == kind for base in type(value).__mro__)
+    return any(
+        f"{base.__module__}.{base.__qualname__}" == kind for base in type(value).__mro__
+    )
 
 
 def _simple(value: object) -> object:
-    """The value of Python's own types that equals `value`, if there is one; else `value` itself."""
-    if isinstance(value, enum.Enum) and isinstance(value, str | int | float):  # StrEnum, IntEnum and their like.
+    """The value of Python's own types that equals `value`, if there is one; else
+    `value` itself.
+    """
+    # StrEnum, IntEnum and their like.
+    if isinstance(value, enum.Enum) and isinstance(value, str | int | float):
         value = value.value
     if isinstance(value, str):
         return str.__str__(value)
@@ -173,14 +221,20 @@ def _simple(value: object) -> object:
         return float(value)
     if isinstance(value, Decimal):
         return _equal_number(value)
-    # A scalar of NumPy, or an array or tensor of no dimension, without importing what made it.
-    if getattr(value, "shape", None) == () and hasattr(value, "dtype") and callable(getattr(value, "item", None)):
+    # A scalar of NumPy, or an array or tensor of no dimension, without importing what
+    # made it.
+    if (
+        getattr(value, "shape", None) == ()
+        and hasattr(value, "dtype")
+        and callable(getattr(value, "item", None))
+    ):
         return _simple_scalar(value)
     return value
 
 
 def _simple_scalar(value: Any) -> object:
-    if getattr(value.dtype, "kind", "") in ("M", "m"):  # Whose item() may be a count of nanoseconds.
+    # Whose item() may be a count of nanoseconds.
+    if getattr(value.dtype, "kind", "") in ("M", "m"):
         return value
     item = value.item()
     if hasattr(item, "dtype"):  # A long double is its own item.
@@ -204,7 +258,8 @@ def _check_number(value: float, field: str) -> float:
         raise errors.field_invalid(field, "is not a finite number")
     if abs(value) > _MAX_INTEGER and (isinstance(value, int) or value.is_integer()):
         raise errors.field_invalid(
-            field, "is an integer beyond 2^53 - 1, where doubles are not exact: send it as a string"
+            field,
+            "is an integer beyond 2^53 - 1, where doubles are not exact: send it as a string",
         )
     return value
 

@@ -14,8 +14,9 @@ _STATUS_KEY = "grpc-status-details-bin"
 class WorkspaceError(Exception):
     """An operation on workspaces failed.
 
-    `details["reason"]` is the name of a value of `mlops.workspace.v1.ErrorReason`, or "" for an error of the
-    connection; `details["code"]` is the name of a gRPC code. What stands beside them is listed with the reason.
+    `details["reason"]` is the name of a value of `mlops.workspace.v1.ErrorReason`, or
+    "" for an error of the connection; `details["code"]` is the name of a gRPC code.
+    What stands beside them is listed with the reason.
     """
 
     def __init__(
@@ -34,7 +35,9 @@ class WorkspaceError(Exception):
 
 @contextmanager
 def operation(name: str, workspace: object = None) -> Iterator[None]:
-    """Names the operation and the workspace in the errors that leave the block, be they of a call or of a file."""
+    """Names the operation and the workspace in the errors that leave the block, be they
+    of a call or of a file.
+    """
     workspace = workspace if isinstance(workspace, str) else None
     try:
         yield
@@ -43,25 +46,41 @@ def operation(name: str, workspace: object = None) -> Iterator[None]:
         error.workspace = error.workspace or workspace or error.details.get("project")
         raise
     except OSError as error:
-        details = {"path": str(error.filename), "errno": str(error.errno), "reason": "IO_ERROR", "code": "INTERNAL"}
-        raise WorkspaceError(f"{error.filename}: {error.strerror}", name, workspace, details) from error
+        details = {
+            "path": str(error.filename),
+            "errno": str(error.errno),
+            "reason": "IO_ERROR",
+            "code": "INTERNAL",
+        }
+        raise WorkspaceError(
+            f"{error.filename}: {error.strerror}", name, workspace, details
+        ) from error
 
 
 def field_invalid(field: str, problem: str) -> WorkspaceError:
     """What the service says of such a field, said before it is sent."""
-    details = {"field": field, "problem": problem, "reason": "FIELD_INVALID", "code": "INVALID_ARGUMENT"}
+    details = {
+        "field": field,
+        "problem": problem,
+        "reason": "FIELD_INVALID",
+        "code": "INVALID_ARGUMENT",
+    }
     return WorkspaceError(f"{field}: {problem}", details=details)
 
 
 def not_found(project: str) -> WorkspaceError:
     """What the service says where there is no such workspace."""
     details = {"project": project, "reason": "WORKSPACE_NOT_FOUND", "code": "NOT_FOUND"}
-    return WorkspaceError(f"Workspace does not exist: {project}", workspace=project, details=details)
+    return WorkspaceError(
+        f"Workspace does not exist: {project}", workspace=project, details=details
+    )
 
 
 def unavailable(message: str, **details: Any) -> WorkspaceError:
     """There is no server to talk to."""
-    return WorkspaceError(message, details={**details, "reason": "", "code": "UNAVAILABLE"})
+    return WorkspaceError(
+        message, details={**details, "reason": "", "code": "UNAVAILABLE"}
+    )
 
 
 def from_rpc(error: grpc.RpcError, address: str) -> WorkspaceError:
@@ -75,8 +94,15 @@ def from_rpc(error: grpc.RpcError, address: str) -> WorkspaceError:
     if details["reason"]:
         return WorkspaceError(status.message, details=details)
     # gRPC's own errors do not say which server they speak of.
-    hint = " does not answer; is it running? " if code is grpc.StatusCode.UNAVAILABLE else ": "
-    return WorkspaceError(f"The server at {address}{hint}{message}", details={"reason": "", "code": code.name})
+    hint = (
+        " does not answer; is it running? "
+        if code is grpc.StatusCode.UNAVAILABLE
+        else ": "
+    )
+    return WorkspaceError(
+        f"The server at {address}{hint}{message}",
+        details={"reason": "", "code": code.name},
+    )
 
 
 def from_status(status: status_pb2.Status) -> dict[str, Any]:
@@ -92,4 +118,6 @@ def from_status(status: status_pb2.Status) -> dict[str, Any]:
 
 def code_name(number: int) -> str:
     """The name of a gRPC code."""
-    return next((code.name for code in grpc.StatusCode if code.value[0] == number), "UNKNOWN")
+    return next(
+        (code.name for code in grpc.StatusCode if code.value[0] == number), "UNKNOWN"
+    )

@@ -1,7 +1,8 @@
 """Lets no process fork in the middle of a call.
 
-gRPC gives up in a child that was forked while a thread of the parent was in a call: calls there would never return. A
-lock that such a thread held would never be free again either.
+gRPC gives up in a child that was forked while a thread of the parent was in a call:
+calls there would never return. A lock that such a thread held would never be free again
+either.
 """
 
 import os
@@ -17,9 +18,7 @@ from mlops._rpc import WORKS_AFTER_FORK, errors
 _MAX_WAIT_S = 5.0
 _MANY_DESCRIPTORS = 65536
 _FORKED_IN_CALL = "This process was forked in the middle of a call of another thread: fork when none runs"
-_GRPC_NOT_TOLD = (
-    "gRPC was loaded without support of forked processes: set GRPC_ENABLE_FORK_SUPPORT=1, or import mlops before grpc"
-)
+_GRPC_NOT_TOLD = "gRPC was loaded without support of forked processes: set GRPC_ENABLE_FORK_SUPPORT=1, or import mlops before grpc"
 _CLOSED = (
     "This process has closed file descriptors that gRPC uses, as daemons do when they close all they inherited: "
     "close them before the first call, or make calls from a process that is started anew (subprocess, spawn)"
@@ -34,7 +33,9 @@ class Pausable(Protocol):
 
 
 class _Canary:
-    """A descriptor that is closed only by someone who closes all of them, gRPC's own included."""
+    """A descriptor that is closed only by someone who closes all of them, gRPC's own
+    included.
+    """
 
     def __init__(self) -> None:
         self._fd, writing = os.pipe()
@@ -56,8 +57,10 @@ class ForkGate:
     """Entered by every call; closed while the process forks. Thread-safe."""
 
     def __init__(self) -> None:
-        self.generation = 0  # How many forks this process is away from the one that made the gate.
-        self._forking = threading.RLock()  # One fork at a time: gRPC's own handlers know of one only, too.
+        # How many forks this process is away from the one that made the gate.
+        self.generation = 0
+        # One fork at a time: gRPC's own handlers know of one only, too.
+        self._forking = threading.RLock()
         self._free = threading.Condition()
         self._running = 0
         self._closed = False
@@ -68,9 +71,10 @@ class ForkGate:
         self._canary: _Canary | None = None
 
     def arm(self) -> None:
-        """Watches for forks, from now on. Call it when a channel is opened: gRPC registers its own handlers with its
-        first channel, and its threads, which streams need to end, stand still in a fork from then on. Handlers that
-        are registered later run earlier.
+        """Watches for forks, from now on. Call it when a channel is opened: gRPC
+        registers its own handlers with its first channel, and its threads, which
+        streams need to end, stand still in a fork from then on. Handlers that are
+        registered later run earlier.
         """
         with self._free:
             armed, self._armed = self._armed, True
@@ -84,7 +88,9 @@ class ForkGate:
             )
 
     def watch(self, call: Pausable) -> None:
-        """Pauses `call`, begun inside the gate, before a fork. Keeps only a weak reference."""
+        """Pauses `call`, begun inside the gate, before a fork. Keeps only a weak
+        reference.
+        """
         with self._free:
             self._lasting.add(call)
 
@@ -99,7 +105,10 @@ class ForkGate:
             self._used = True
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         with self._free:
             self._running -= 1
@@ -126,7 +135,8 @@ class ForkGate:
         with self._free:
             self._closed = False
             self._free.notify_all()
-        with suppress(RuntimeError):  # before_fork() was interrupted before it had the lock.
+        # before_fork() was interrupted before it had the lock.
+        with suppress(RuntimeError):
             self._forking.release()
 
     def after_fork_in_child(self) -> None:
@@ -141,7 +151,8 @@ class ForkGate:
         elif self._used and not WORKS_AFTER_FORK:
             self._broken = _GRPC_NOT_TOLD
         self._running = 0
-        # Where gRPC has given up its descriptors, as it does up to version 1.80, the child may close what it likes.
+        # Where gRPC has given up its descriptors, as it does up to version 1.80, the
+        # child may close what it likes.
         if self._canary is not None and not _has_event_poll():
             self._canary.close()
             self._canary = None

@@ -1,4 +1,6 @@
-"""Who serves at the other end: a server of another user may answer anything, and sees all that it is given."""
+"""Who serves at the other end: a server of another user may answer anything, and sees
+all that it is given.
+"""
 
 import os
 import pwd
@@ -14,20 +16,27 @@ _CREDENTIALS = struct.Struct("3i")  # Of SO_PEERCRED: pid, uid, gid.
 
 
 def connect(path: str) -> int:
-    """Connects to a Unix socket for a moment; returns the user id of the process that listens there.
+    """Connects to a Unix socket for a moment; returns the user id of the process that
+    listens there.
 
     Raises OSError if nobody listens there, or if this user may not connect.
     """
     with socket.socket(socket.AF_UNIX) as probe:
         probe.connect(path)
-        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        credentials = probe.getsockopt(
+            socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
+        )
     return int(_CREDENTIALS.unpack(credentials)[1])
 
 
 def is_trusted(user: int) -> bool:
-    """Whether this process may use a server of the user: its own, root's, and those that it was told to trust."""
+    """Whether this process may use a server of the user: its own, root's, and those
+    that it was told to trust.
+    """
     trusted = os.environ.get(TRUSTED_USERS_VARIABLE, "")
-    return user in (os.geteuid(), 0) or any(_means(name.strip(), user) for name in trusted.split(","))
+    return user in (os.geteuid(), 0) or any(
+        _means(name.strip(), user) for name in trusted.split(",")
+    )
 
 
 def untrusted(base: str, user: int) -> WorkspaceError:

@@ -1,6 +1,7 @@
 """The stub, with ways for messages full of data on which protobuf does not copy them."""
 
-from __future__ import annotations  # The types of gRPC's stubs are generic to type checkers only.
+# The types of gRPC's stubs are generic to type checkers only.
+from __future__ import annotations
 
 import grpc
 
@@ -20,24 +21,33 @@ class Stub(WorkspaceServiceStub):
     def __init__(self, channel: grpc.Channel) -> None:
         super().__init__(channel)
         # ReadArtifact. A message with data alone comes as the data.
-        self.read_data: grpc.UnaryStreamMultiCallable[pb.ReadArtifactRequest, memoryview | pb.ReadArtifactResponse] = (
-            channel.unary_stream(
-                f"/{_SERVICE}/ReadArtifact",
-                request_serializer=pb.ReadArtifactRequest.SerializeToString,
-                response_deserializer=parse_data,
-            )
+        self.read_data: grpc.UnaryStreamMultiCallable[
+            pb.ReadArtifactRequest, memoryview | pb.ReadArtifactResponse
+        ] = channel.unary_stream(
+            f"/{_SERVICE}/ReadArtifact",
+            request_serializer=pb.ReadArtifactRequest.SerializeToString,
+            response_deserializer=parse_data,
         )
-        # WriteArtifact, of messages by build_data(): a stream of them, and one alone, without gRPC's thread for them.
-        self.write_data: grpc.StreamUnaryMultiCallable[bytes, pb.WriteArtifactResponse] = channel.stream_unary(
-            f"/{_SERVICE}/WriteArtifact", response_deserializer=pb.WriteArtifactResponse.FromString
+        # WriteArtifact, of messages by build_data(): a stream of them, and one alone,
+        # without gRPC's thread for them.
+        self.write_data: grpc.StreamUnaryMultiCallable[
+            bytes, pb.WriteArtifactResponse
+        ] = channel.stream_unary(
+            f"/{_SERVICE}/WriteArtifact",
+            response_deserializer=pb.WriteArtifactResponse.FromString,
         )
-        self.write_whole: grpc.UnaryUnaryMultiCallable[bytes, pb.WriteArtifactResponse] = channel.unary_unary(
-            f"/{_SERVICE}/WriteArtifact", response_deserializer=pb.WriteArtifactResponse.FromString
+        self.write_whole: grpc.UnaryUnaryMultiCallable[
+            bytes, pb.WriteArtifactResponse
+        ] = channel.unary_unary(
+            f"/{_SERVICE}/WriteArtifact",
+            response_deserializer=pb.WriteArtifactResponse.FromString,
         )
 
 
 def parse_data(message: bytes) -> memoryview | pb.ReadArtifactResponse:
-    """What a ReadArtifactResponse says; if that is data alone, as it is in all but the first, the data, not copied."""
+    """What a ReadArtifactResponse says; if that is data alone, as it is in all but the
+    first, the data, not copied.
+    """
     if message and message[0] == _READ_TAG:
         size = 0
         for at, byte in enumerate(message[1 : 1 + _MAX_VARINT_BYTES]):

@@ -33,36 +33,45 @@ _NAMES_SHOWN = 10
 
 
 class DVCClient:
-    """The repository in one workspace's dvc/, without a source code manager; made by the first call that changes it.
+    """The repository in one workspace's dvc/, without a source code manager; made by
+    the first call that changes it.
 
-    Its remote is the `dvc_remote_path` that the workspace has at each call, or "remote_path" of `config`: a URL, or a
-    path, which if relative is below dvc/. In a copied or moved workspace it is the copy's own, and so is every location
-    below the old workspace that DVC's configuration names. DVC needs paths that are UTF-8.
+    Its remote is the `dvc_remote_path` that the workspace has at each call, or
+    "remote_path" of `config`: a URL, or a path, which if relative is below dvc/. In a
+    copied or moved workspace it is the copy's own, and so is every location below the
+    old workspace that DVC's configuration names. DVC needs paths that are UTF-8.
 
-    Calls of any number of threads and processes wait for each other, at most WAIT_SECONDS, then they raise
-    REPOSITORY_BUSY. Thread-safe.
+    Calls of any number of threads and processes wait for each other, at most
+    WAIT_SECONDS, then they raise REPOSITORY_BUSY. Thread-safe.
     """
 
     def __init__(self, workspace: ProjectWorkspace, config: Mapping[str, Any]) -> None:
         self._workspace = workspace
-        self._remote_path = os.fspath(config["remote_path"]) if "remote_path" in config else None
+        self._remote_path = (
+            os.fspath(config["remote_path"]) if "remote_path" in config else None
+        )
 
     def add(self, path: Pathlike, recursive: bool = False) -> dict[str, Any]:
-        """Tracks a file or directory as it is at one moment; a relative path is one in the working directory, or else
-        in dvc/. What is in dvc/ stays the file that it is: a process that has it open can go on writing to it.
+        """Tracks a file or directory as it is at one moment; a relative path is one in
+        the working directory, or else in dvc/. What is in dvc/ stays the file that it
+        is: a process that has it open can go on writing to it.
 
-        One from outside dvc/ is copied: a relative one to the same place below it, an absolute one, and one that
-        begins with "..", by its name. Links are followed, DVC's and Git's own files left out. What is there and
-        tracked becomes the former version. A part of a tracked directory makes a new version of that directory, whose
-        other files stay as they are in the former. With `recursive` each file below a directory is tracked by itself.
+        One from outside dvc/ is copied: a relative one to the same place below it, an
+        absolute one, and one that begins with "..", by its name. Links are followed,
+        DVC's and Git's own files left out. What is there and tracked becomes the former
+        version. A part of a tracked directory makes a new version of that directory,
+        whose other files stay as they are in the former. With `recursive` each file
+        below a directory is tracked by itself.
 
-        Returns `success`, `path` (in the workspace), `dvc_file`, `md5`, `size` in bytes, number of `files`, and whether
-        it was `changed` since it was added before. With `recursive` `dvc_file` and `md5` are None, and `added` lists
-        the same of each file.
+        Returns `success`, `path` (in the workspace), `dvc_file`, `md5`, `size` in
+        bytes, number of `files`, and whether it was `changed` since it was added
+        before. With `recursive` `dvc_file` and `md5` are None, and `added` lists the
+        same of each file.
 
-        Raises MLOpsClientError: FILE_NOT_FOUND; INPUT_INVALID for what cannot be tracked; FILE_CHANGING if others write
-        to it all the time; LOCAL_CHANGES if the copy would replace what is in no version; REPOSITORY_BUSY;
-        TOOLKIT_FAILED. All is then as before.
+        Raises MLOpsClientError: FILE_NOT_FOUND; INPUT_INVALID for what cannot be
+        tracked; FILE_CHANGING if others write to it all the time; LOCAL_CHANGES if the
+        copy would replace what is in no version; REPOSITORY_BUSY; TOOLKIT_FAILED. All
+        is then as before.
         """
         if not os.fspath(path):
             raise input_invalid("path", "is empty; name a file or directory")
@@ -71,7 +80,11 @@ class DVCClient:
             root = Path(repo.root_dir)
             place = _place(path, source, root)
             _check_place(repo, place)
-            copies = _copies(source, place, recursive, root) if place != _real(source) else []
+            copies = (
+                _copies(source, place, recursive, root)
+                if place != _real(source)
+                else []
+            )
             if not copies:
                 _check_links(repo, place)
             paths = _targets_below(repo, place, copies) if recursive else [place]
@@ -84,49 +97,74 @@ class DVCClient:
             written = [_dvc_file(item, owners.get(item)) for item in paths]
             with dvc_files.changed(root, copies, list(dict.fromkeys(written))):
                 stages = _add_unchanged(repo, place, paths, copied=bool(copies))
-            added = [self._added(repo, item, stage.outs[0], before) for item, stage in zip(paths, stages, strict=True)]
-        return {"success": True, **(_summary(self._shown(place, root), added) if recursive else added[0])}
+            added = [
+                self._added(repo, item, stage.outs[0], before)
+                for item, stage in zip(paths, stages, strict=True)
+            ]
+        return {
+            "success": True,
+            **(_summary(self._shown(place, root), added) if recursive else added[0]),
+        }
 
-    def push(self, targets: Sequence[Pathlike] | None = None, remote: str | None = None) -> dict[str, Any]:
-        """Uploads what is tracked, or the `targets` of it, to the workspace's remote, or to that of DVC's configuration
-        which is named `remote`.
+    def push(
+        self, targets: Sequence[Pathlike] | None = None, remote: str | None = None
+    ) -> dict[str, Any]:
+        """Uploads what is tracked, or the `targets` of it, to the workspace's remote,
+        or to that of DVC's configuration which is named `remote`.
 
-        A target is a path, relative to dvc/ or the working directory: something tracked, its .dvc file, or a directory
-        with tracked files in it. For a file in a tracked directory the whole directory is uploaded.
+        A target is a path, relative to dvc/ or the working directory: something
+        tracked, its .dvc file, or a directory with tracked files in it. For a file in a
+        tracked directory the whole directory is uploaded.
 
-        Returns `success`, `pushed` (how many files, and lists of directories, were not there), `remote` and its `url`.
+        Returns `success`, `pushed` (how many files, and lists of directories, were not
+        there), `remote` and its `url`.
 
-        Raises MLOpsClientError: INPUT_INVALID for a target that is not tracked or an unknown remote; DATA_MISSING if
-        the content of a file is neither here nor there; TOOLKIT_MISSING if DVC needs more for such a remote;
-        REPOSITORY_BUSY; TOOLKIT_FAILED.
+        Raises MLOpsClientError: INPUT_INVALID for a target that is not tracked or an
+        unknown remote; DATA_MISSING if the content of a file is neither here nor there;
+        TOOLKIT_MISSING if DVC needs more for such a remote; REPOSITORY_BUSY;
+        TOOLKIT_FAILED.
         """
         with self._opened(remote) as repo:
             name, url = _remote(repo)
-            # DVC would take a directory one of whose files was uploaded for one that is there as a whole.
+            # DVC would take a directory one of whose files was uploaded for one that is
+            # there as a whole.
             chosen = self._chosen(repo, targets, whole=True)
             if chosen == []:
                 return {"success": True, "pushed": 0, "remote": name, "url": url}
             with _transfer(repo, chosen, url):
                 lost = repo.missing(chosen)
-                absent = repo.cloud.status({identity for _, identity in lost}).missing if lost else set()
-                _require(Path(repo.root_dir), [file for file, identity in lost if identity in absent], url)
+                absent = (
+                    repo.cloud.status({identity for _, identity in lost}).missing
+                    if lost
+                    else set()
+                )
+                _require(
+                    Path(repo.root_dir),
+                    [file for file, identity in lost if identity in absent],
+                    url,
+                )
                 pushed = repo.push(targets=chosen)
         return {"success": True, "pushed": pushed, "remote": name, "url": url}
 
     def pull(
-        self, targets: Sequence[Pathlike] | None = None, remote: str | None = None, force: bool = False
+        self,
+        targets: Sequence[Pathlike] | None = None,
+        remote: str | None = None,
+        force: bool = False,
     ) -> dict[str, Any]:
-        """Downloads what is tracked, or the `targets` of it, and puts it in place; arguments as of push(), but that a
-        file in a tracked directory is downloaded alone.
+        """Downloads what is tracked, or the `targets` of it, and puts it in place;
+        arguments as of push(), but that a file in a tracked directory is downloaded
+        alone.
 
         Local changes are an error, or with `force` lost.
 
-        Returns `success`, the numbers of what was `fetched` into the cache, and of files `added`, `modified` and
-        `deleted` in dvc/, `remote` and its `url`.
+        Returns `success`, the numbers of what was `fetched` into the cache, and of
+        files `added`, `modified` and `deleted` in dvc/, `remote` and its `url`.
 
-        Raises MLOpsClientError: INPUT_INVALID as push(); DATA_MISSING if the remote does not have it; LOCAL_CHANGES;
-        REPOSITORY_BUSY; TOOLKIT_FAILED. Files in dvc/ are then as before, but that DVC removes what it cannot write,
-        on a full disk: it is in the cache then, and the next pull puts it in place.
+        Raises MLOpsClientError: INPUT_INVALID as push(); DATA_MISSING if the remote
+        does not have it; LOCAL_CHANGES; REPOSITORY_BUSY; TOOLKIT_FAILED. Files in dvc/
+        are then as before, but that DVC removes what it cannot write, on a full disk:
+        it is in the cache then, and the next pull puts it in place.
         """
         with self._opened(remote) as repo:
             name, url = _remote(repo)
@@ -135,12 +173,17 @@ class DVCClient:
             if chosen != []:
                 counts["fetched"] = _fetch(repo, chosen, url)
                 # Of what is not in the cache, checkout would remove the remains.
-                _require(Path(repo.root_dir), [file for file, _ in repo.missing(chosen)], url)
+                _require(
+                    Path(repo.root_dir), [file for file, _ in repo.missing(chosen)], url
+                )
                 counts |= _checkout(repo, chosen, force)
         return {"success": True, **counts, "remote": name, "url": url}
 
     def count(self) -> dict[str, int]:
-        """How many files are `tracked`, those in tracked directories included. Waits for nobody, makes nothing."""
+        """How many files are `tracked`, those in tracked directories included.
+
+        Waits for nobody, makes nothing.
+        """
         root = self._workspace.dvc_path.resolve()
         if not (root / ".dvc").is_dir():
             return {"tracked": 0}
@@ -149,7 +192,9 @@ class DVCClient:
 
     @contextmanager
     def _opened(self, remote: str | None = None) -> Iterator[Repository]:
-        """With the settings that the workspace has now, which others may have changed; and the remote to be used."""
+        """With the settings that the workspace has now, which others may have changed;
+        and the remote to be used.
+        """
         workspace = ProjectWorkspace.load_metadata(self._workspace.root_path)
         root = workspace.dvc_path.resolve()
         default_url = _url(workspace.dvc_remote_path or str(root / "remote"), root)
@@ -158,20 +203,27 @@ class DVCClient:
         for own in (default_url, url):
             _check_text("dvc_remote_path", own)
         root.mkdir(exist_ok=True)
-        with opened(root, url, default_url, (remote or REMOTE).lower(), WAIT_SECONDS) as repo:
+        with opened(
+            root, url, default_url, (remote or REMOTE).lower(), WAIT_SECONDS
+        ) as repo:
             dvc_files.recover(root)
             for own in (default_url, url):
                 _ignore(repo, Path(own))
             yield repo
 
     def _shown(self, path: Path, root: Path) -> str:
-        """A path in the repository as users know it, should the way to the workspace be a symbolic link."""
+        """A path in the repository as users know it, should the way to the workspace be
+        a symbolic link.
+        """
         return str(self._workspace.dvc_path / path.relative_to(root))
 
-    def _added(self, repo: Repository, path: Path, out: Output, before: Mapping[str, str]) -> dict[str, Any]:
+    def _added(
+        self, repo: Repository, path: Path, out: Output, before: Mapping[str, str]
+    ) -> dict[str, Any]:
         root = Path(repo.root_dir)
         whole = Path(out.fs_path) == path
-        part = None if whole else out.get_obj(filter_info=str(path))  # Of the directory that is tracked.
+        # Of the directory that is tracked.
+        part = None if whole else out.get_obj(filter_info=str(path))
         files, size = (_files(out), out.meta.size) if whole else repo.measure(part)
         return {
             "path": self._shown(path, root),
@@ -182,22 +234,49 @@ class DVCClient:
             "changed": before.get(str(out)) != out.hash_info.value,
         }
 
-    def _chosen(self, repo: Repository, targets: Sequence[Pathlike] | Pathlike | None, whole: bool) -> list[str] | None:
-        """The targets as DVC takes them, None for all; if `whole`, what they are part of."""
+    def _chosen(
+        self,
+        repo: Repository,
+        targets: Sequence[Pathlike] | Pathlike | None,
+        whole: bool,
+    ) -> list[str] | None:
+        """The targets as DVC takes them, None for all; if `whole`, what they are part
+        of.
+        """
         if targets is None:
             return None
-        root, tracked = Path(repo.root_dir), {Path(out.fs_path): out for out in repo.tracked()}
+        root, tracked = (
+            Path(repo.root_dir),
+            {Path(out.fs_path): out for out in repo.tracked()},
+        )
         given = [targets] if isinstance(targets, str | os.PathLike) else targets
         chosen: list[str] = []
         for target in given:
             path = expanded(target)
-            places = [_real(base / path) for base in (root, Path.cwd(), self._workspace.dvc_path)]
+            places = [
+                _real(base / path)
+                for base in (root, Path.cwd(), self._workspace.dvc_path)
+            ]
             inside = [place for place in places if place.is_relative_to(root)]
-            found = next((match for place in inside if (match := _match(repo, place, tracked, whole))), None)
+            found = next(
+                (
+                    match
+                    for place in inside
+                    if (match := _match(repo, place, tracked, whole))
+                ),
+                None,
+            )
             if not found:
                 names = sorted(str(place.relative_to(root)) for place in tracked)
-                problem = "is not tracked" if inside else f"is outside {self._workspace.dvc_path}"
-                raise input_invalid("targets", f"{target} {problem}; tracked are {_shortened(names) or 'no files'}")
+                problem = (
+                    "is not tracked"
+                    if inside
+                    else f"is outside {self._workspace.dvc_path}"
+                )
+                raise input_invalid(
+                    "targets",
+                    f"{target} {problem}; tracked are {_shortened(names) or 'no files'}",
+                )
             chosen += found
         return list(dict.fromkeys(chosen))
 
@@ -208,17 +287,24 @@ def _check_text(field: str, path: str) -> None:
         path.encode()
     except UnicodeEncodeError:
         raise input_invalid(
-            field, f"is at {os.fsencode(path)!r}, which is not UTF-8: DVC needs a path that is; move or rename it"
+            field,
+            f"is at {os.fsencode(path)!r}, which is not UTF-8: DVC needs a path that is; move or rename it",
         ) from None
 
 
 def _url(remote_path: str, root: Path) -> str:
     """A URL as it is, a path absolute."""
-    return remote_path if re.match(r"\w+://", remote_path) else str((root / expanded(remote_path)).resolve())
+    return (
+        remote_path
+        if re.match(r"\w+://", remote_path)
+        else str((root / expanded(remote_path)).resolve())
+    )
 
 
 def _ignore(repo: Repository, remote: Path) -> None:
-    """Keeps what is tracked, and what is searched for .dvc files, free of a remote that is below the repository."""
+    """Keeps what is tracked, and what is searched for .dvc files, free of a remote that
+    is below the repository.
+    """
     root = Path(repo.root_dir)
     if not remote.is_relative_to(root) or remote == root:
         return
@@ -234,28 +320,43 @@ def _ignore(repo: Repository, remote: Path) -> None:
 
 
 def _ignore_pattern(directory: Path) -> str:
-    """The line of a .dvcignore for a directory below it. What no line can hold is matched as any one character."""
+    """The line of a .dvcignore for a directory below it.
+
+    What no line can hold is matched as any one character.
+    """
     escaped = re.sub(r"([\\*?\[\]!# ])", r"\\\1", str(directory))
     return f"/{''.join(char if char.isprintable() else '?' for char in escaped)}/"
 
 
 def _real(path: Path) -> Path:
-    """Where the entry itself is that `path` names, without following it should it be a link."""
-    return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+    """Where the entry itself is that `path` names, without following it should it be a
+    link.
+    """
+    return (
+        path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+    )
 
 
 def _place(path: Pathlike, source: Path, root: Path) -> Path:
     """Where below `root` it is, or belongs."""
     real = _real(source)
     if any(source.samefile(directory) for directory in (root, *root.parents)):
-        raise input_invalid("path", f"{source} contains the repository; name something in it")
+        raise input_invalid(
+            "path", f"{source} contains the repository; name something in it"
+        )
     if real.is_relative_to(root):
         return real
     relative = Path(os.path.normpath(expanded(path)))
     if relative.is_absolute() or relative.parts[:1] in ((), ("..",)):
         relative = Path(source.resolve().name if source.name == ".." else source.name)
-    if not _real(root / relative).is_relative_to(root) or _real(root / relative) != root / relative:
-        raise input_invalid("path", f"{root / relative}, where it belongs, is behind a symbolic link; remove the link")
+    if (
+        not _real(root / relative).is_relative_to(root)
+        or _real(root / relative) != root / relative
+    ):
+        raise input_invalid(
+            "path",
+            f"{root / relative}, where it belongs, is behind a symbolic link; remove the link",
+        )
     return root / relative
 
 
@@ -263,24 +364,47 @@ def _check_place(repo: Repository, place: Path) -> None:
     """Whether data may be there at all."""
     root = Path(repo.root_dir)
     if any(dvc_files.is_own(part) for part in place.relative_to(root).parts):
-        raise input_invalid("path", f"{place} is one of DVC's or Git's own files, which cannot be tracked")
+        raise input_invalid(
+            "path",
+            f"{place} is one of DVC's or Git's own files, which cannot be tracked",
+        )
     for name, remote in repo.config["remote"].items():
         there = Path(remote["url"])
-        if there.is_relative_to(root) and (place == there or place in there.parents or there in place.parents):
-            raise input_invalid("path", f"{place} overlaps with the remote {name!r}; give one of them another place")
+        if there.is_relative_to(root) and (
+            place == there or place in there.parents or there in place.parents
+        ):
+            raise input_invalid(
+                "path",
+                f"{place} overlaps with the remote {name!r}; give one of them another place",
+            )
 
 
 def _check_links(repo: Repository, place: Path) -> None:
-    """Refuses links, what is behind which DVC would leave out; those into its cache are its own way to save space."""
+    """Refuses links, what is behind which DVC would leave out; those into its cache are
+    its own way to save space.
+    """
     cache = Path(repo.cache.local.path).resolve()
-    below = [Path(top, name) for top, *names in os.walk(place) for name in [*names[0], *names[1]]]
-    links = [path for path in (place, *below) if path.is_symlink() and not path.resolve().is_relative_to(cache)]
+    below = [
+        Path(top, name)
+        for top, *names in os.walk(place)
+        for name in [*names[0], *names[1]]
+    ]
+    links = [
+        path
+        for path in (place, *below)
+        if path.is_symlink() and not path.resolve().is_relative_to(cache)
+    ]
     if links:
         names = _shortened(sorted(map(str, links)))
-        raise input_invalid("path", f"symbolic links cannot be tracked: {names}; replace them by what they lead to")
+        raise input_invalid(
+            "path",
+            f"symbolic links cannot be tracked: {names}; replace them by what they lead to",
+        )
 
 
-def _copies(source: Path, place: Path, recursive: bool, root: Path) -> list[tuple[Path, Path]]:
+def _copies(
+    source: Path, place: Path, recursive: bool, root: Path
+) -> list[tuple[Path, Path]]:
     if not recursive or not source.is_dir():
         return [(source, place)]
     files = list(dvc_files.files_below(source, frozenset({dvc_files.identity(root)})))
@@ -289,20 +413,28 @@ def _copies(source: Path, place: Path, recursive: bool, root: Path) -> list[tupl
     return [(file, place / file.relative_to(source)) for file in files]
 
 
-def _targets_below(repo: Repository, place: Path, copies: Sequence[tuple[Path, Path]]) -> list[Path]:
+def _targets_below(
+    repo: Repository, place: Path, copies: Sequence[tuple[Path, Path]]
+) -> list[Path]:
     """Each file that is to be tracked by itself."""
     if copies:
         return [copied for _, copied in copies]
     if not place.is_dir():
         return [place]
     found = [Path(file) for file in repo.dvcignore.find(repo.fs, str(place))]
-    found = [file for file in found if not any(map(dvc_files.is_own, file.relative_to(place).parts))]
+    found = [
+        file
+        for file in found
+        if not any(map(dvc_files.is_own, file.relative_to(place).parts))
+    ]
     if not found:
         raise input_invalid("path", f"{place} has no files in it")
     return sorted(found)
 
 
-def _add_unchanged(repo: Repository, place: Path, paths: Sequence[Path], copied: bool) -> list[Stage]:
+def _add_unchanged(
+    repo: Repository, place: Path, paths: Sequence[Path], copied: bool
+) -> list[Stage]:
     """Adds `paths`, all at or below `place`, as they are at one moment.
 
     Raises MLOpsClientError FILE_CHANGING if somebody writes to them all the time.
@@ -327,35 +459,58 @@ def _add_unchanged(repo: Repository, place: Path, paths: Sequence[Path], copied:
 def _owners(repo: Repository, paths: Sequence[Path]) -> dict[Path, Output]:
     """For each of `paths` that is tracked, by itself or in a directory, by what."""
     tracked = {Path(out.fs_path): out for out in repo.tracked()}
-    return {path: tracked[owner] for path in paths for owner in (path, *path.parents) if owner in tracked}
+    return {
+        path: tracked[owner]
+        for path in paths
+        for owner in (path, *path.parents)
+        if owner in tracked
+    }
 
 
-def _check_owners(repo: Repository, place: Path, owners: Mapping[Path, Output], recursive: bool) -> None:
-    """Raises MLOpsClientError INPUT_INVALID if something would be tracked twice, in a directory and by itself."""
+def _check_owners(
+    repo: Repository, place: Path, owners: Mapping[Path, Output], recursive: bool
+) -> None:
+    """Raises MLOpsClientError INPUT_INVALID if something would be tracked twice, in a
+    directory and by itself.
+    """
     if recursive:
         if any(Path(out.fs_path) != path for path, out in owners.items()):
-            raise input_invalid("recursive", f"{place} is tracked as a whole; leave it out, or `dvc remove` that first")
+            raise input_invalid(
+                "recursive",
+                f"{place} is tracked as a whole; leave it out, or `dvc remove` that first",
+            )
         return
-    below = [path for out in repo.tracked() if place in (path := Path(out.fs_path)).parents]
+    below = [
+        path for out in repo.tracked() if place in (path := Path(out.fs_path)).parents
+    ]
     if below:
         names = _shortened(sorted(str(path.relative_to(place)) for path in below))
-        raise input_invalid("path", f"in {place} are tracked by themselves {names}; use recursive=True")
+        raise input_invalid(
+            "path", f"in {place} are tracked by themselves {names}; use recursive=True"
+        )
 
 
 def _check_parts(owners: Mapping[Path, Output]) -> None:
-    """Raises MLOpsClientError INPUT_INVALID for a part of a tracked directory that is below what was a file in it: DVC
-    would keep both.
+    """Raises MLOpsClientError INPUT_INVALID for a part of a tracked directory that is
+    below what was a file in it: DVC would keep both.
     """
     for path, out in owners.items():
-        between = [above for above in path.parents if Path(out.fs_path) in above.parents]
+        between = [
+            above for above in path.parents if Path(out.fs_path) in above.parents
+        ]
         for above in between:
             former = out.get_obj(filter_info=str(above))
             if former is not None and not former.hash_info.isdir:
-                raise input_invalid("path", f"{above} was a file when {out.fs_path} was added; add all of {above}")
+                raise input_invalid(
+                    "path",
+                    f"{above} was a file when {out.fs_path} was added; add all of {above}",
+                )
 
 
 def _check_saved(place: Path, owner: Output | None) -> None:
-    """Raises MLOpsClientError LOCAL_CHANGES if a copy to `place` would destroy what is in no version."""
+    """Raises MLOpsClientError LOCAL_CHANGES if a copy to `place` would destroy what is
+    in no version.
+    """
     if not os.path.lexists(place) or (owner is not None and not owner.status()):
         return
     raise MLOpsClientError(
@@ -365,7 +520,11 @@ def _check_saved(place: Path, owner: Output | None) -> None:
 
 
 def _dvc_file(path: Path, owner: Output | None) -> Path:
-    return Path(owner.stage.path) if owner is not None else path.with_name(f"{path.name}.dvc")
+    return (
+        Path(owner.stage.path)
+        if owner is not None
+        else path.with_name(f"{path.name}.dvc")
+    )
 
 
 def _files(out: Output) -> int:
@@ -388,17 +547,28 @@ def _remote(repo: Repository) -> tuple[str, str]:
     """The name and URL of the remote to be used."""
     name, known = repo.config["core"]["remote"], repo.config["remote"]
     if name not in known:
-        raise input_invalid("remote", f"there is no remote {name!r}; known are {', '.join(sorted(known))}")
+        raise input_invalid(
+            "remote",
+            f"there is no remote {name!r}; known are {', '.join(sorted(known))}",
+        )
     return name, known[name]["url"]
 
 
-def _match(repo: Repository, place: Path, tracked: Mapping[Path, Output], whole: bool) -> list[str]:
-    """What a place in the repository means: it itself, a file in a tracked directory, all below it; or nothing."""
+def _match(
+    repo: Repository, place: Path, tracked: Mapping[Path, Output], whole: bool
+) -> list[str]:
+    """What a place in the repository means: it itself, a file in a tracked directory,
+    all below it; or nothing.
+    """
     if place.suffix == ".dvc":
         place = place.with_suffix("")
-    owner = next((tracked[path] for path in (place, *place.parents) if path in tracked), None)
+    owner = next(
+        (tracked[path] for path in (place, *place.parents) if path in tracked), None
+    )
     if owner is None:
-        found = [out.stage.path for path, out in tracked.items() if place in path.parents]
+        found = [
+            out.stage.path for path, out in tracked.items() if place in path.parents
+        ]
     elif Path(owner.fs_path) == place:
         found = [owner.stage.path]
     else:
@@ -417,22 +587,33 @@ def _require(root: Path, missing: Sequence[Path], url: str) -> None:
     names = sorted(str(file.relative_to(root)) for file in missing)
     raise MLOpsClientError(
         f"The content of {_shortened(names)} is neither in the cache nor at {url}; push it from where it still is",
-        details={"reason": "DATA_MISSING", "files": names[:_NAMES_SHOWN], "count": len(names), "url": url},
+        details={
+            "reason": "DATA_MISSING",
+            "files": names[:_NAMES_SHOWN],
+            "count": len(names),
+            "url": url,
+        },
     )
 
 
 @contextmanager
-def _transfer(repo: Repository, targets: Sequence[str] | None, url: str) -> Iterator[None]:
+def _transfer(
+    repo: Repository, targets: Sequence[str] | None, url: str
+) -> Iterator[None]:
     """Says why files could not be transferred: DVC counts them only."""
     with causes() as found:
         try:
             yield
         except (UploadError, DownloadError) as error:
-            ours = {identity.value for _, identity in repo.contents(targets)}  # Others transfer at the same time.
+            # Others transfer at the same time.
+            ours = {identity.value for _, identity in repo.contents(targets)}
             cause = next((found[value] for value in found if value in ours), None)
             raise MLOpsClientError(
                 f"{url}: {error}: {cause or 'no reason given'}",
-                details={"reason": "TOOLKIT_FAILED", "type": f"{type(error).__module__}.{type(error).__qualname__}"}
+                details={
+                    "reason": "TOOLKIT_FAILED",
+                    "type": f"{type(error).__module__}.{type(error).__qualname__}",
+                }
                 | {"files": error.amount, "url": url},
             ) from (cause or error)
         except (ImportError, RemoteMissingDepsError) as error:
@@ -448,25 +629,40 @@ def _fetch(repo: Repository, targets: Sequence[str] | None, url: str) -> int:
         with _transfer(repo, targets, url):
             return int(repo.fetch(targets=targets, with_deps=True))
     except MLOpsClientError as error:
-        if isinstance(error.__cause__, FileNotFoundError):  # DVC remembered it to be there.
-            _require(Path(repo.root_dir), [file for file, _ in repo.missing(targets)], url)
+        # DVC remembered it to be there.
+        if isinstance(error.__cause__, FileNotFoundError):
+            _require(
+                Path(repo.root_dir), [file for file, _ in repo.missing(targets)], url
+            )
         raise
 
 
-def _checkout(repo: Repository, targets: Sequence[str] | None, force: bool) -> dict[str, int]:
-    # Without any targets checkout would also delete what is no longer tracked, or was added within a directory.
+def _checkout(
+    repo: Repository, targets: Sequence[str] | None, force: bool
+) -> dict[str, int]:
+    # Without any targets checkout would also delete what is no longer tracked, or was
+    # added within a directory.
     everything = [None]
     try:
-        # Data has no dependencies, but `with_deps` makes DVC look at each target by itself. Otherwise a file in a
-        # directory stands for all of it if there are other targets, too, and DVC deletes the other files in it.
-        return dict(repo.checkout(targets=targets or everything, force=force, with_deps=True)["stats"])
+        # Data has no dependencies, but `with_deps` makes DVC look at each target by
+        # itself. Otherwise a file in a directory stands for all of it if there are
+        # other targets, too, and DVC deletes the other files in it.
+        return dict(
+            repo.checkout(targets=targets or everything, force=force, with_deps=True)[
+                "stats"
+            ]
+        )
     except DvcException as error:
         if not str(error).startswith("Can't remove the following unsaved files"):
             raise
         files = str(error).splitlines()[1:]
         raise MLOpsClientError(
             f"Changed, and in no version: {_shortened(files)}; add it, or lose the changes by force=True",
-            details={"reason": "LOCAL_CHANGES", "files": files[:_NAMES_SHOWN], "count": len(files)},
+            details={
+                "reason": "LOCAL_CHANGES",
+                "files": files[:_NAMES_SHOWN],
+                "count": len(files),
+            },
         ) from error
 
 

@@ -1,4 +1,6 @@
-"""The configuration files of a workspace's DVC repository: what they must say, also after it was moved or copied."""
+"""The configuration files of a workspace's DVC repository: what they must say, also
+after it was moved or copied.
+"""
 
 import io
 import os
@@ -9,14 +11,17 @@ from typing import Any
 from configobj import ConfigObj, ConfigObjError, Section
 
 REMOTE = "workspace"  # The name of the workspace's remote.
-SITE_CACHE = "site-cache"  # Below .dvc: DVC's own place for it is shared by all repositories of the machine.
+# Below .dvc: DVC's own place for it is shared by all repositories of the machine.
+SITE_CACHE = "site-cache"
 
 
 def update(root: Path, remote_url: str) -> None:
-    """Makes the files in `root`/.dvc say what DVC's command line needs, with REMOTE at `remote_url`.
+    """Makes the files in `root`/.dvc say what DVC's command line needs, with REMOTE at
+    `remote_url`.
 
-    If the repository was moved or copied here, absolute paths below its old place are moved to this one first. Nothing
-    at the old place is read or written. Callers hold the repository's lock.
+    If the repository was moved or copied here, absolute paths below its old place are
+    moved to this one first. Nothing at the old place is read or written. Callers hold
+    the repository's lock.
     """
     directory = root / ".dvc"
     config = _read(directory / "config")
@@ -24,7 +29,8 @@ def update(root: Path, remote_url: str) -> None:
     if old_root is not None and old_root != root:
         move = _mover(old_root, root)
         _move_links(root, old_root / ".dvc", move)
-        # The main file records the old root, so it is the last one that changes: an interrupted move is repeated.
+        # The main file records the old root, so it is the last one that changes: an
+        # interrupted move is repeated.
         local = _read(directory / "config.local")
         _move_values(local, move)
         _write(local, directory / "config.local")
@@ -42,13 +48,18 @@ def _recorded_root(config: ConfigObj) -> Path | None:
 
 
 def _mover(old_root: Path, root: Path) -> Callable[[str], str]:
-    """A function that moves a path, or file URL, from below the old place to the new one, and keeps any other."""
-    # Paths may also lead to other directories of the workspace, unless dvc/ lies elsewhere, behind a link.
+    """A function that moves a path, or file URL, from below the old place to the new
+    one, and keeps any other.
+    """
+    # Paths may also lead to other directories of the workspace, unless dvc/ lies
+    # elsewhere, behind a link.
     if old_root.name == root.name and (root.parent / "workspace.yaml").exists():
         old_root, root = old_root.parent, root.parent
 
     def move(value: str) -> str:
-        scheme, path = ("file://", value[7:]) if value.startswith("file://") else ("", value)
+        scheme, path = (
+            ("file://", value[7:]) if value.startswith("file://") else ("", value)
+        )
         below = path == str(old_root) or path.startswith(f"{old_root}/")
         return f"{scheme}{root}{path[len(str(old_root)) :]}" if below else value
 
@@ -64,7 +75,9 @@ def _move_values(section: Section, move: Callable[[str], str]) -> None:
 
 
 def _move_links(root: Path, old_directory: Path, move: Callable[[str], str]) -> None:
-    """Moves the targets of links into the cache, which DVC makes where `cache.type` is symlink."""
+    """Moves the targets of links into the cache, which DVC makes where `cache.type` is
+    symlink.
+    """
     for link in _links(root):
         target = os.readlink(link)
         if Path(target).is_relative_to(old_directory):
@@ -87,13 +100,20 @@ def _set_wanted(config: ConfigObj, root: Path, remote_url: str) -> None:
     core.update({"no_scm": "True", "analytics": "False", "check_update": "False"})
     core.setdefault("remote", REMOTE)
     _set_path(core, "site_cache_dir", str(root / ".dvc" / SITE_CACHE))
-    # A relative URL follows the repository even before update() sees it. DVC resolves it against .dvc.
-    relative = os.path.relpath(remote_url, root / ".dvc") if Path(remote_url).is_relative_to(root) else remote_url
+    # A relative URL follows the repository even before update() sees it. DVC resolves
+    # it against .dvc.
+    relative = (
+        os.path.relpath(remote_url, root / ".dvc")
+        if Path(remote_url).is_relative_to(root)
+        else remote_url
+    )
     _set_path(_section(config, f'remote "{REMOTE}"'), "url", relative)
 
 
 def _set_path(section: Section, key: str, value: str) -> None:
-    """Sets `key`, or removes it if DVC would read something else: the client itself does not depend on it."""
+    """Sets `key`, or removes it if DVC would read something else: the client itself
+    does not depend on it.
+    """
     if _survives(value):
         section[key] = value
     else:
@@ -101,7 +121,10 @@ def _set_path(section: Section, key: str, value: str) -> None:
 
 
 def _survives(value: str) -> bool:
-    """Whether DVC reads back what is written. Its parser expands `%(name)s` and splits lines at rare characters."""
+    """Whether DVC reads back what is written.
+
+    Its parser expands `%(name)s` and splits lines at rare characters.
+    """
     written = ConfigObj({"section": {"key": value}}, interpolation=False)
     try:
         text = "\n".join(written.write())
@@ -112,7 +135,9 @@ def _survives(value: str) -> bool:
 
 
 def _section(config: ConfigObj, name: str) -> Section:
-    """The section of that name, which is made if there is none. DVC ignores the case of names."""
+    """The section of that name, which is made if there is none. DVC ignores the case of
+    names.
+    """
     known = next((key for key in config.sections if key.lower() == name), name)
     return config.setdefault(known, {})
 
@@ -127,7 +152,9 @@ def _write(config: ConfigObj, file: Path) -> None:
     """Replaces the file in one step, unless it says the same already."""
     for name in list(config.sections):
         # DVC refuses a remote without a URL.
-        if not config[name] or (name.lower().startswith("remote ") and "url" not in config[name]):
+        if not config[name] or (
+            name.lower().startswith("remote ") and "url" not in config[name]
+        ):
             del config[name]
     buffer = io.BytesIO()
     config.write(buffer)

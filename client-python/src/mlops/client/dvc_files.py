@@ -1,4 +1,6 @@
-"""Files and directories on their way into a DVC repository: copied aside, put in place in one step, or all undone."""
+"""Files and directories on their way into a DVC repository: copied aside, put in place
+in one step, or all undone.
+"""
 
 import json
 import os
@@ -11,8 +13,11 @@ from pathlib import Path
 from mlops.client.errors import input_invalid
 from mlops.client.stamps import ATTEMPTS, Stamps, changing, stamps
 
-STAGING = Path(".dvc", "tmp", "mlops")  # On the file system of the repository, and none of its data.
-OWN_NAMES = frozenset({".dvc", ".dvcignore", "dvc.yaml", "dvc.lock", ".git", ".gitignore"})
+# On the file system of the repository, and none of its data.
+STAGING = Path(".dvc", "tmp", "mlops")
+OWN_NAMES = frozenset(
+    {".dvc", ".dvcignore", "dvc.yaml", "dvc.lock", ".git", ".gitignore"}
+)
 
 
 def is_own(name: str) -> bool:
@@ -50,10 +55,11 @@ def copy_unchanged(source: Path, place: Path, above: frozenset[Identity]) -> Non
 
 
 def copy(source: Path, place: Path, above: frozenset[Identity] = frozenset()) -> None:
-    """Copies a file or directory with what is below it, what links lead to included, DVC's own files left out.
+    """Copies a file or directory with what is below it, what links lead to included,
+    DVC's own files left out.
 
-    Raises MLOpsClientError INPUT_INVALID for what is neither file nor directory, and for links that lead to one of the
-    directories `above`, or in circles.
+    Raises MLOpsClientError INPUT_INVALID for what is neither file nor directory, and
+    for links that lead to one of the directories `above`, or in circles.
     """
     if source.is_file():
         shutil.copy2(source, place)
@@ -68,8 +74,12 @@ def copy(source: Path, place: Path, above: frozenset[Identity] = frozenset()) ->
         copy(entry, place / entry.name, above)
 
 
-def files_below(directory: Path, above: frozenset[Identity] = frozenset()) -> Iterator[Path]:
-    """Every file below a directory that copy() would copy. Raises as copy() does of circles."""
+def files_below(
+    directory: Path, above: frozenset[Identity] = frozenset()
+) -> Iterator[Path]:
+    """Every file below a directory that copy() would copy. Raises as copy() does of
+    circles.
+    """
     entries, above = _entries(directory, above)
     for entry in entries:
         if entry.is_dir():
@@ -78,19 +88,28 @@ def files_below(directory: Path, above: frozenset[Identity] = frozenset()) -> It
             yield entry
 
 
-def _entries(directory: Path, above: frozenset[Identity]) -> tuple[list[Path], frozenset[Identity]]:
+def _entries(
+    directory: Path, above: frozenset[Identity]
+) -> tuple[list[Path], frozenset[Identity]]:
     """What is in a directory, and the directories above that: `above` and this one."""
     here = identity(directory)
     if here in above:
-        raise input_invalid("path", f"{directory} leads to a directory that it is in, or to the repository itself")
-    return sorted(entry for entry in directory.iterdir() if not is_own(entry.name)), above | {here}
+        raise input_invalid(
+            "path",
+            f"{directory} leads to a directory that it is in, or to the repository itself",
+        )
+    return sorted(
+        entry for entry in directory.iterdir() if not is_own(entry.name)
+    ), above | {here}
 
 
 class Change:
-    """Files of a repository that are replaced together: all of them, or in the end none.
+    """Files of a repository that are replaced together: all of them, or in the end
+    none.
 
-    What it needs to undo itself lies in a `directory` of its own below the repository's `root`: should the process be
-    killed, recover() undoes it. Callers hold the repository's lock.
+    What it needs to undo itself lies in a `directory` of its own below the repository's
+    `root`: should the process be killed, recover() undoes it. Callers hold the
+    repository's lock.
     """
 
     def __init__(self, root: Path, directory: Path) -> None:
@@ -98,21 +117,30 @@ class Change:
         self._new, self._old = directory / "new", directory / "old"
 
     @classmethod
-    def prepare(cls, root: Path, copies: Sequence[tuple[Path, Path]], written: Sequence[Path]) -> "Change":
-        """Copies each source aside that `copies` has a place for. `written` are files that others will write."""
+    def prepare(
+        cls, root: Path, copies: Sequence[tuple[Path, Path]], written: Sequence[Path]
+    ) -> "Change":
+        """Copies each source aside that `copies` has a place for.
+
+        `written` are files that others will write.
+        """
         change = cls(root, root / STAGING / uuid.uuid4().hex)
         change._new.mkdir(parents=True)
         change._old.mkdir()
         try:
             for number, (source, _) in enumerate(copies):
-                copy_unchanged(source, change._new / str(number), frozenset({identity(root)}))
+                copy_unchanged(
+                    source, change._new / str(number), frozenset({identity(root)})
+                )
             for number, file in enumerate(written):
                 if file.exists():
                     shutil.copy2(file, change._directory / f"written{number}")
             draft = change._directory / "draft"
             # Relative: a copy of the workspace must not put the original in order.
             places = [str(place.relative_to(root)) for _, place in copies]
-            draft.write_text(json.dumps([places, [str(file.relative_to(root)) for file in written]]))
+            draft.write_text(
+                json.dumps([places, [str(file.relative_to(root)) for file in written]])
+            )
             draft.rename(change._plan)
         except BaseException:
             shutil.rmtree(change._directory)
@@ -120,7 +148,9 @@ class Change:
         return change
 
     def apply(self) -> None:
-        """Puts the copies in place; a file is replaced at once, a directory in two steps."""
+        """Puts the copies in place; a file is replaced at once, a directory in two
+        steps.
+        """
         places, _ = self._read_plan()
         for number, place in enumerate(places):
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +189,9 @@ class Change:
 
     def _read_plan(self) -> tuple[list[Path], list[Path]]:
         places, written = json.loads(self._plan.read_text())
-        return [self._root / place for place in places], [self._root / file for file in written]
+        return [self._root / place for place in places], [
+            self._root / file for file in written
+        ]
 
 
 def recover(root: Path) -> None:
@@ -175,8 +207,13 @@ def recover(root: Path) -> None:
 
 
 @contextmanager
-def changed(root: Path, copies: Sequence[tuple[Path, Path]], written: Sequence[Path]) -> Iterator[None]:
-    """Copies files to their places for the block. If it raises, they and the files it has `written` are as before."""
+def changed(
+    root: Path, copies: Sequence[tuple[Path, Path]], written: Sequence[Path]
+) -> Iterator[None]:
+    """Copies files to their places for the block.
+
+    If it raises, they and the files it has `written` are as before.
+    """
     change = Change.prepare(root, copies, written)
     try:
         change.apply()
@@ -188,7 +225,9 @@ def changed(root: Path, copies: Sequence[tuple[Path, Path]], written: Sequence[P
 
 
 def _set_aside(place: Path, old: Path, by_link: bool) -> None:
-    """By a second name, so that a file can be replaced in one step; by renaming where there can be none."""
+    """By a second name, so that a file can be replaced in one step; by renaming where
+    there can be none.
+    """
     try:
         if by_link:
             return os.link(place, old, follow_symlinks=False)
@@ -198,7 +237,9 @@ def _set_aside(place: Path, old: Path, by_link: bool) -> None:
 
 
 def _remove_empty(directory: Path) -> None:
-    """Removes it, and then those above, as long as they are empty; a repository's root never is."""
+    """Removes it, and then those above, as long as they are empty; a repository's root
+    never is.
+    """
     with suppress(OSError):
         while True:
             directory.rmdir()

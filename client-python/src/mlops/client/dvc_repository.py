@@ -20,7 +20,8 @@ _LOGGERS = ("dvc", "dvc_data", "dvc_objects")
 
 @contextmanager
 def _console_kept() -> Iterator[None]:
-    """The first import of dvc lets its log write to the console, and wraps sys.stdout: not in our users' programs.
+    """The first import of dvc lets its log write to the console, and wraps sys.stdout:
+    not in our users' programs.
 
     Its log then goes where that of the program goes.
     """
@@ -61,28 +62,52 @@ REMOTE = dvc_config.REMOTE
 
 
 class _QueryingProgress(_progress.QueryingProgress):  # type: ignore[misc]
-    """DVC takes the path of a cache or remote for a format string, so that braces in it fail."""
+    """DVC takes the path of a cache or remote for a format string, so that braces in it
+    fail.
+    """
 
-    def __init__(self, iterable: Any = None, total: int | None = None, name: str = "", phase: str = "Querying") -> None:
-        super().__init__(iterable, total, name.replace("{", "{{").replace("}", "}}"), phase)
+    def __init__(
+        self,
+        iterable: Any = None,
+        total: int | None = None,
+        name: str = "",
+        phase: str = "Querying",
+    ) -> None:
+        super().__init__(
+            iterable, total, name.replace("{", "{{").replace("}", "}}"), phase
+        )
 
 
 _progress.QueryingProgress = _QueryingProgress
 
 
 class _ExactTargets(StageLoad):  # type: ignore[misc]
-    """Takes targets for paths: DVC also looks for names of stages in them, after a ":", and for globs."""
+    """Takes targets for paths:
 
-    def collect_granular(self, target: str | None = None, **named: Any) -> list[StageInfo]:
-        """What a .dvc file or a path in a tracked directory means; everything without a target."""
+    DVC also looks for names of stages in them, after a ":", and for globs.
+    """
+
+    def collect_granular(
+        self, target: str | None = None, **named: Any
+    ) -> list[StageInfo]:
+        """What a .dvc file or a path in a tracked directory means; everything without a
+        target.
+        """
         if not target:
             return list(super().collect_granular(**named))
-        whole = [StageInfo(stage) for stage in self.repo.index.stages if stage.path == target]
-        return whole or [StageInfo(out.stage, target) for out in self.repo.find_outs_by_path(target, strict=False)]
+        whole = [
+            StageInfo(stage) for stage in self.repo.index.stages if stage.path == target
+        ]
+        return whole or [
+            StageInfo(out.stage, target)
+            for out in self.repo.find_outs_by_path(target, strict=False)
+        ]
 
 
 class Repository(Repo):  # type: ignore[misc]
-    """A repository whose site cache is in its own .dvc; DVC's own way there changes the umask of the whole process."""
+    """A repository whose site cache is in its own .dvc; DVC's own way there changes the
+    umask of the whole process.
+    """
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
@@ -102,44 +127,72 @@ class Repository(Repo):  # type: ignore[misc]
         return list(self.index.outs)
 
     def contents(self, targets: Sequence[str] | None) -> Iterator[tuple[Path, Any]]:
-        """The files, and lists of directories, of `targets`, by default all, and their hashes."""
+        """The files, and lists of directories, of `targets`, by default all, and their
+        hashes.
+        """
         data = self.index.targets_view(targets).data["repo"]
-        data.onerror = lambda _entry, _error: None  # A directory whose list is lost is then an entry without files.
+        # A directory whose list is lost is then an entry without files.
+        data.onerror = lambda _entry, _error: None
         for key, entry in data.iteritems():
             if entry.hash_info:
                 yield Path(self.root_dir, *key), entry.hash_info
 
     def missing(self, targets: Sequence[str] | None) -> list[tuple[Path, Any]]:
         """Those of contents() that are not in the cache."""
-        return [(path, identity) for path, identity in self.contents(targets) if not self._cached(identity.value)]
+        return [
+            (path, identity)
+            for path, identity in self.contents(targets)
+            if not self._cached(identity.value)
+        ]
 
     def add_verified(self, paths: Sequence[str], link: bool) -> list[Stage]:
-        """Adds files and directories in place: each stays the file that it is, so that a process can go on writing it.
+        """Adds files and directories in place: each stays the file that it is, so that
+        a process can go on writing it.
 
-        DVC hashes a file first and copies it to the cache later. A copy that does not match its hash is not kept, and
-        has_content() is then False. With `link`, files become links to the cache where `cache.type` asks for that.
+        DVC hashes a file first and copies it to the cache later. A copy that does not
+        match its hash is not kept, and has_content() is then False. With `link`, files
+        become links to the cache where `cache.type` asks for that.
         """
         cache = self.cache.local
         add = cache.add
         cache.add = lambda *args, **named: add(*args, **{**named, "verify": True})
         try:
-            return list(self.add(paths, relink=link and not {"hardlink", "symlink"}.isdisjoint(cache.cache_types)))
+            return list(
+                self.add(
+                    paths,
+                    relink=link
+                    and not {"hardlink", "symlink"}.isdisjoint(cache.cache_types),
+                )
+            )
         finally:
             cache.add = add
 
     def has_content(self, out: Output, path: Path) -> bool:
-        """Whether the content that was just added as `out` is in the cache, as far as it is at or below `path`."""
+        """Whether the content that was just added as `out` is in the cache, as far as
+        it is at or below `path`.
+        """
         own = Path(out.fs_path)
         below = path.relative_to(own).parts if path.is_relative_to(own) else ()
         entries = (
-            [identity for key, _, identity in out.obj if key[: len(below)] == below] if out.hash_info.isdir else []
+            [identity for key, _, identity in out.obj if key[: len(below)] == below]
+            if out.hash_info.isdir
+            else []
         )
-        return all(self._cached(identity.value) for identity in [out.hash_info, *entries])
+        return all(
+            self._cached(identity.value) for identity in [out.hash_info, *entries]
+        )
 
     def measure(self, part: Any) -> tuple[int, int]:
         """How many files a part of a tracked directory has in the cache, and bytes."""
-        identities = [identity for _, _, identity in part] if part.hash_info.isdir else [part.hash_info]
-        sizes = [os.path.getsize(self.cache.local.oid_to_path(identity.value)) for identity in identities]
+        identities = (
+            [identity for _, _, identity in part]
+            if part.hash_info.isdir
+            else [part.hash_info]
+        )
+        sizes = [
+            os.path.getsize(self.cache.local.oid_to_path(identity.value))
+            for identity in identities
+        ]
         return len(sizes), sum(sizes)
 
     def _cached(self, value: str) -> bool:
@@ -147,11 +200,15 @@ class Repository(Repo):  # type: ignore[misc]
 
 
 @contextmanager
-def opened(root: Path, remote_url: str, default_url: str, remote: str, wait_seconds: float) -> Iterator[Repository]:
-    """The repository in `root`, made if there is none, for this thread alone, for transfers from and to `remote`.
+def opened(
+    root: Path, remote_url: str, default_url: str, remote: str, wait_seconds: float
+) -> Iterator[Repository]:
+    """The repository in `root`, made if there is none, for this thread alone, for
+    transfers from and to `remote`.
 
-    REMOTE is at `remote_url`, in the configuration for users of DVC's command line at `default_url`. Raises
-    MLOpsClientError REPOSITORY_BUSY if others are at work in it for `wait_seconds`.
+    REMOTE is at `remote_url`, in the configuration for users of DVC's command line at
+    `default_url`. Raises MLOpsClientError REPOSITORY_BUSY if others are at work in it
+    for `wait_seconds`.
     """
     _make(root)
     deadline = time.monotonic() + wait_seconds
@@ -161,7 +218,8 @@ def opened(root: Path, remote_url: str, default_url: str, remote: str, wait_seco
         stack.enter_context(locked(temporary / "mlops.lock", wait_seconds))
         dvc_config.update(root, default_url)
         repo = stack.enter_context(peeked(root, remote_url, remote))
-        while True:  # Others may use DVC's command line, whose lock is tried for 3 seconds.
+        # Others may use DVC's command line, whose lock is tried for 3 seconds.
+        while True:
             try:
                 stack.enter_context(lock_repo(repo))
                 break
@@ -185,7 +243,9 @@ def peeked(root: Path, remote_url: str, remote: str = REMOTE) -> Repository:
 
 
 def _make(root: Path) -> None:
-    """What Repo.init(no_scm=True) does, but in one step for all who do it at once, and without a cache elsewhere."""
+    """What Repo.init(no_scm=True) does, but in one step for all who do it at once, and
+    without a cache elsewhere.
+    """
     if (root / ".dvc").is_dir():
         return
     draft = root / f".dvc~{uuid.uuid4().hex}"
@@ -200,7 +260,10 @@ def _make(root: Path) -> None:
 
 
 def _mend(temporary: Path) -> None:
-    """Removes DVC's list of readers and writers if a killed process left half of it: DVC refuses to go on with that."""
+    """Removes DVC's list of readers and writers if a killed process left half of it:
+
+    DVC refuses to go on with that.
+    """
     file = temporary / "rwlock"
     with make_lock(str(temporary / "rwlock.lock")), suppress(FileNotFoundError):
         try:
@@ -211,12 +274,19 @@ def _mend(temporary: Path) -> None:
 
 @contextmanager
 def causes() -> Iterator[dict[str, BaseException]]:
-    """Collects why objects could not be transferred, by hash; DVC says it in its log alone."""
+    """Collects why objects could not be transferred, by hash; DVC says it in its log
+    alone.
+    """
     found: dict[str, BaseException] = {}
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.exc_info and record.exc_info[1] and isinstance(record.args, tuple) and record.args:
+            if (
+                record.exc_info
+                and record.exc_info[1]
+                and isinstance(record.args, tuple)
+                and record.args
+            ):
                 found[str(record.args[0])] = record.exc_info[1]
 
     collector = Collector(logging.ERROR)

@@ -24,7 +24,8 @@ def locked(file: Path, wait_seconds: float) -> Iterator[None]:
         try:
             yield
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # Closing is not enough: a child forked meanwhile has it open, too.
+            # Closing is not enough: a child forked meanwhile has it open, too.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
 
@@ -48,5 +49,9 @@ def busy(file: Path, wait_seconds: float) -> MLOpsClientError:
     """Others held the lock `file` for too long."""
     return MLOpsClientError(
         f"Others have been at work for {wait_seconds:.0f} s and hold {file}; try again when they are done",
-        details={"reason": "REPOSITORY_BUSY", "file": str(file), "seconds": wait_seconds},
+        details={
+            "reason": "REPOSITORY_BUSY",
+            "file": str(file),
+            "seconds": wait_seconds,
+        },
     )

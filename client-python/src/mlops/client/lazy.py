@@ -10,10 +10,11 @@ T = TypeVar("T")
 
 
 class Lazy(Generic[T]):
-    """Calls `make` at its own first call, once for any number of threads, and gives the same at every call.
+    """Calls `make` at its own first call, once for any number of threads, and gives the
+    same at every call.
 
-    If `make` raises, so does the call, and the next one makes it anew. With functools.cached_property, from Python 3.12
-    on, several threads may make one each.
+    If `make` raises, so does the call, and the next one makes it anew. With
+    functools.cached_property, from Python 3.12 on, several threads may make one each.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -35,7 +36,9 @@ class Lazy(Generic[T]):
         return self._value
 
     def unlock(self) -> None:
-        """In a child that was forked while another thread made it: nobody there will ever have done so."""
+        """In a child that was forked while another thread made it: nobody there will
+        ever have done so.
+        """
         self._lock = threading.Lock()
 
 

@@ -15,19 +15,27 @@ _FIELD = "local_path"
 
 
 def check_artifact_path(path: str) -> str:
-    """Returns `path`. Raises MLOpsClientError INPUT_INVALID unless it is a path below a run's artifacts, written as
-    MLflow wants it: without `.`, `..`, or a `/` that separates nothing.
+    """Returns `path`. Raises MLOpsClientError INPUT_INVALID unless it is a path below a
+    run's artifacts, written as MLflow wants it: without `.`, `..`, or a `/` that
+    separates nothing.
     """
-    if posixpath.normpath(path) != path or path.startswith(("/", "..")) or path == "." or "\0" in path:
+    if (
+        posixpath.normpath(path) != path
+        or path.startswith(("/", ".."))
+        or path == "."
+        or "\0" in path
+    ):
         raise input_invalid(
-            "artifact_path", f"must be a path below the run's artifacts, such as 'plots/loss', not {path!r:.100}"
+            "artifact_path",
+            f"must be a path below the run's artifacts, such as 'plots/loss', not {path!r:.100}",
         )
     return path
 
 
 def check_source(source: Path) -> None:
-    """Raises MLOpsClientError INPUT_INVALID if what is to be copied is, holds, or leads to what is neither file nor
-    directory: to open a named pipe is to wait for whoever writes to it.
+    """Raises MLOpsClientError INPUT_INVALID if what is to be copied is, holds, or leads
+    to what is neither file nor directory: to open a named pipe is to wait for whoever
+    writes to it.
     """
     _check_kind(source)
     if not source.is_dir():
@@ -37,16 +45,21 @@ def check_source(source: Path) -> None:
             _check_kind(Path(directory, file))
 
 
-def check_destination(source: Path, artifact_uri: str, artifact_path: str | None) -> None:
-    """Raises MLOpsClientError INPUT_INVALID if the directory `source` holds the place that it would be copied to: the
-    copy would never end.
+def check_destination(
+    source: Path, artifact_uri: str, artifact_path: str | None
+) -> None:
+    """Raises MLOpsClientError INPUT_INVALID if the directory `source` holds the place
+    that it would be copied to: the copy would never end.
     """
     if not is_local_uri(artifact_uri):
         return
-    artifacts = Path(local_file_uri_to_path(artifact_uri), artifact_path or "", source.name)
+    artifacts = Path(
+        local_file_uri_to_path(artifact_uri), artifact_path or "", source.name
+    )
     if artifacts.resolve().is_relative_to(source.resolve()):
         raise input_invalid(
-            _FIELD, f"{source} holds the run's own artifacts, {artifacts.parent}; name the files or directories in it"
+            _FIELD,
+            f"{source} holds the run's own artifacts, {artifacts.parent}; name the files or directories in it",
         )
 
 
@@ -54,7 +67,9 @@ def _check_kind(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise input_invalid(_FIELD, f"{path} is a link to what does not exist") from None
+        raise input_invalid(
+            _FIELD, f"{path} is a link to what does not exist"
+        ) from None
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise input_invalid(_FIELD, f"{path} is neither a file nor a directory")
 

@@ -1,5 +1,5 @@
-"""The workspace's experiment and its runs. This and the mlflow_* modules beside it are the only importers of mlflow in
-the client.
+"""The workspace's experiment and its runs. This and the mlflow_* modules beside it are
+the only importers of mlflow in the client.
 """
 
 import logging
@@ -18,10 +18,24 @@ from mlflow import MlflowClient as Client
 from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
-from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAMS_TAGS_PER_BATCH, _validate_batch_log_data
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NAME,
+    MLFLOW_RUN_NOTE,
+)
+from mlflow.utils.validation import (
+    MAX_METRICS_PER_BATCH,
+    MAX_PARAMS_TAGS_PER_BATCH,
+    _validate_batch_log_data,
+)
 
-from mlops.client import mlflow_artifacts, mlflow_locations, mlflow_models, mlflow_store, toolkit
+from mlops.client import (
+    mlflow_artifacts,
+    mlflow_locations,
+    mlflow_models,
+    mlflow_store,
+    toolkit,
+)
 from mlops.client.errors import MLOpsClientError, input_invalid, toolkit_failed
 from mlops.client.lazy import Lazy
 from mlops.client.paths import is_here, require_local
@@ -34,34 +48,49 @@ _NO_STORE = (
     "MLflow server: artifacts then go through the workspace's own server"
 )
 _log = logging.getLogger(__name__)
-# The active run of each client, in this thread or task. One variable for all: those of dead clients would stay.
+# The active run of each client, in this thread or task. One variable for all: those of
+# dead clients would stay.
 _active: ContextVar[Mapping["MLflowClient", str]] = ContextVar("mlops_active_runs")
 
 
 class MLflowClient:
-    """Runs of one workspace's experiment, through clients of its own stores: MLflow's fluent state, which is the whole
-    process's, is neither read nor changed. Thread-safe.
+    """Runs of one workspace's experiment, through clients of its own stores: MLflow's
+    fluent state, which is the whole process's, is neither read nor changed.
+    Thread-safe.
 
     Making one asks nobody. The store and the experiment are made by the first run.
     """
 
     def __init__(
-        self, workspace: ProjectWorkspace, config: Mapping[str, Any], keep_experiment: Callable[[str], None]
+        self,
+        workspace: ProjectWorkspace,
+        config: Mapping[str, Any],
+        keep_experiment: Callable[[str], None],
     ) -> None:
-        """`config` as mlflow_config of MLOpsClient. `keep_experiment` is called with the id of the experiment, if it is
-        not yet the workspace's, and neither tracking_uri nor experiment_name is in `config`.
+        """`config` as mlflow_config of MLOpsClient. `keep_experiment` is called with
+        the id of the experiment, if it is not yet the workspace's, and neither
+        tracking_uri nor experiment_name is in `config`.
         """
         self._workspace = workspace
         self._registry_uri: str | None = config.get("registry_uri")
-        self._experiment_name: str = config.get("experiment_name") or workspace.project_name
-        self._is_workspaces_own = not {"tracking_uri", "experiment_name"} & config.keys()
+        self._experiment_name: str = (
+            config.get("experiment_name") or workspace.project_name
+        )
+        self._is_workspaces_own = (
+            not {"tracking_uri", "experiment_name"} & config.keys()
+        )
         self._keep_experiment = keep_experiment
         own_file = workspace.mlflow_path.absolute() / "mlflow.db"
         own_uri = mlflow_store.database_uri(own_file)
-        uri: str = config.get("tracking_uri") or workspace.mlflow_tracking_uri or own_uri
-        self._is_default_store = mlflow_store.is_of(uri, own_file) or self._is_outdated(uri, config)
+        uri: str = (
+            config.get("tracking_uri") or workspace.mlflow_tracking_uri or own_uri
+        )
+        self._is_default_store = mlflow_store.is_of(uri, own_file) or self._is_outdated(
+            uri, config
+        )
         self._uri = own_uri if self._is_default_store else mlflow_store.normalize(uri)
-        # What the workspace itself names is a file of its server's machine, and so is what lies in it.
+        # What the workspace itself names is a file of its server's machine, and so is
+        # what lies in it.
         file = mlflow_store.sqlite_file(self._uri)
         self._is_workspaces_file = file is not None and (
             "tracking_uri" not in config or file.is_relative_to(workspace.root_path)
@@ -73,8 +102,8 @@ class MLflowClient:
         self._experiment_id = Lazy(self._open_experiment)
 
     def _is_outdated(self, uri: str, config: Mapping[str, Any]) -> bool:
-        """Whether the workspace names its default store where it was before the base directory was moved, as a server
-        says that has not noticed it yet.
+        """Whether the workspace names its default store where it was before the base
+        directory was moved, as a server says that has not noticed it yet.
         """
         file, here = mlflow_store.sqlite_file(uri), self._workspace.root_path
         if file is None or "tracking_uri" in config:
@@ -98,13 +127,23 @@ class MLflowClient:
             yield
         finally:
             # Those of other clients may have begun or ended meanwhile.
-            others = {client: run_id for client, run_id in _active.get({}).items() if client is not self}
+            others = {
+                client: run_id
+                for client, run_id in _active.get({}).items()
+                if client is not self
+            }
             _active.set({**others, self: before[self]} if self in before else others)
 
     def create_run(
-        self, run_name: str | None, nested: bool, tags: Mapping[str, str] | None, description: str | None
+        self,
+        run_name: str | None,
+        nested: bool,
+        tags: Mapping[str, str] | None,
+        description: str | None,
     ) -> Run:
-        """Makes a run, with the tags that mlflow.start_run() gives it; with `nested` a child of the active one."""
+        """Makes a run, with the tags that mlflow.start_run() gives it; with `nested` a
+        child of the active one.
+        """
         parent = self.active_run_id
         if parent is not None and not nested:
             raise MLOpsClientError(
@@ -117,13 +156,22 @@ class MLflowClient:
             MLFLOW_PARENT_RUN_ID: parent,
         }
         set_here = {key: value for key, value in ours.items() if value}
-        given = {_text("tags", key): str(value) for key, value in _mapping("tags", tags or {}).items()}
+        given = {
+            _text("tags", key): str(value)
+            for key, value in _mapping("tags", tags or {}).items()
+        }
         if twice := sorted(given.keys() & set_here):
-            raise input_invalid("tags", f"has {twice[0]}, which is said by an argument of its own")
+            raise input_invalid(
+                "tags", f"has {twice[0]}, which is said by an argument of its own"
+            )
         with _mlflow_errors():
             mlflow_store.check_answers(self._uri)
             client = self._store(writes=True)
-            return client.create_run(self._experiment_id(), tags=resolve_tags({**given, **set_here}), run_name=run_name)
+            return client.create_run(
+                self._experiment_id(),
+                tags=resolve_tags({**given, **set_here}),
+                run_name=run_name,
+            )
 
     def end_run(self, run: Run, status: str) -> None:
         """Ends a run: FINISHED, FAILED or KILLED."""
@@ -131,19 +179,30 @@ class MLflowClient:
             self._store().set_terminated(run.info.run_id, status)
 
     def give_up_run(self, run: Run, status: str) -> None:
-        """Ends a run whose body raised. That is what the caller is to see: if this fails, too, only the log says so."""
+        """Ends a run whose body raised.
+
+        That is what the caller is to see: if this fails, too, only the log says so.
+        """
         try:
             mlflow_store.check_answers(self._uri)
             self.end_run(run, status)
         except Exception as error:
-            _log.warning("The run %s, which is %s, remains RUNNING in MLflow: %s", run.info.run_id, status, error)
+            _log.warning(
+                "The run %s, which is %s, remains RUNNING in MLflow: %s",
+                run.info.run_id,
+                status,
+                error,
+            )
 
     # --- What is logged ---
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Logs parameters to the active run: all of them or none."""
         run_id = self._require_run()
-        batch = [Param(_text("params", key), str(value)) for key, value in _mapping("params", params).items()]
+        batch = [
+            Param(_text("params", key), str(value))
+            for key, value in _mapping("params", params).items()
+        ]
         with _mlflow_errors():
             if len(batch) > MAX_PARAMS_TAGS_PER_BATCH:  # MLflow sends them in several.
                 _, batch, _ = _validate_batch_log_data([], batch, [])
@@ -154,7 +213,10 @@ class MLflowClient:
         known = self._store().get_run(run_id).data.params
         for param in batch:
             if known.get(param.key, param.value) != param.value:
-                raise input_invalid(f"params.{param.key}", f"is {known[param.key]!r:.100} already, and cannot change")
+                raise input_invalid(
+                    f"params.{param.key}",
+                    f"is {known[param.key]!r:.100} already, and cannot change",
+                )
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None) -> None:
         """Logs metrics to the active run: all of them or none."""
@@ -174,21 +236,36 @@ class MLflowClient:
         run_id = self._require_run()
         below = None
         if artifact_path is not None:
-            below = mlflow_artifacts.check_artifact_path(_text("artifact_path", artifact_path))
+            below = mlflow_artifacts.check_artifact_path(
+                _text("artifact_path", artifact_path)
+            )
         with artifacts_of(self._workspace), _mlflow_errors():
             client = self._store(writes=True)
             if path.is_dir():
-                mlflow_artifacts.check_destination(path, client.get_run(run_id).info.artifact_uri, below)
+                mlflow_artifacts.check_destination(
+                    path, client.get_run(run_id).info.artifact_uri, below
+                )
             mlflow_artifacts.check_source(path)
             client.log_artifact(run_id, str(path), below)
 
-    def log_model(self, model: Any, artifact_path: str, registered_model_name: str | None) -> str:
-        """Saves a model into the active run, and registers it if a name is given. Returns its URI."""
+    def log_model(
+        self, model: Any, artifact_path: str, registered_model_name: str | None
+    ) -> str:
+        """Saves a model into the active run, and registers it if a name is given.
+        Returns its URI.
+        """
         run_id = self._require_run()
         with artifacts_of(self._workspace), _mlflow_errors():
             client = self._store(writes=True)
             name = _text("artifact_path", artifact_path)
-            mlflow_models.log_model(client, client.get_run(run_id), model, name, resolve_tags(), registered_model_name)
+            mlflow_models.log_model(
+                client,
+                client.get_run(run_id),
+                model,
+                name,
+                resolve_tags(),
+                registered_model_name,
+            )
         return f"runs:/{run_id}/{artifact_path}"
 
     def _require_run(self) -> str:
@@ -203,15 +280,24 @@ class MLflowClient:
     # --- Status ---
 
     def count(self) -> dict[str, int]:
-        """The `runs` of the experiment that are not deleted. Makes neither the store nor the experiment."""
+        """The `runs` of the experiment that are not deleted.
+
+        Makes neither the store nor the experiment.
+        """
         self._require_store()
         file = mlflow_store.sqlite_file(self._uri)
         if file is not None and not file.exists():
             return {"runs": 0}
         with _mlflow_errors():
             client = self._store()
-            experiment = mlflow_store.find_experiment(client, self._experiment_name, self._kept_id)
-            return {"runs": 0 if experiment is None else _count_runs(client, experiment.experiment_id)}
+            experiment = mlflow_store.find_experiment(
+                client, self._experiment_name, self._kept_id
+            )
+            return {
+                "runs": 0
+                if experiment is None
+                else _count_runs(client, experiment.experiment_id)
+            }
 
     # --- Store and experiment ---
 
@@ -220,9 +306,10 @@ class MLflowClient:
         return self._workspace.mlflow_experiment_id if self._is_workspaces_own else None
 
     def _store(self, writes: bool = False) -> Client:
-        """The client of the store. It is opened anew if another directory has taken the place of the workspace's. With
-        `writes`, the locations of artifacts are then those of this workspace: after it was copied or moved, the store
-        still has those of before.
+        """The client of the store. It is opened anew if another directory has taken the
+        place of the workspace's. With `writes`, the locations of artifacts are then
+        those of this workspace: after it was copied or moved, the store still has those
+        of before.
         """
         if self._is_workspaces_file:
             self._reopen_if_replaced()
@@ -237,17 +324,26 @@ class MLflowClient:
             if directory is None or directory != self._directory:
                 self._require_store()
                 self._directory = directory
-                self._client, self._experiment_id = Lazy(self._open_store), Lazy(self._open_experiment)
+                self._client, self._experiment_id = (
+                    Lazy(self._open_store),
+                    Lazy(self._open_experiment),
+                )
 
     def _open_store(self) -> Client:
         self._require_store()
-        return mlflow_store.open_store(self._uri, self._registry_uri, self._locate_artifacts)
+        return mlflow_store.open_store(
+            self._uri, self._registry_uri, self._locate_artifacts
+        )
 
     def _settle(self) -> Path:
-        """Returns the directory below which the locations in the workspace's own store lie."""
+        """Returns the directory below which the locations in the workspace's own store
+        lie.
+        """
         file = mlflow_store.sqlite_file(self._uri)
         assert file is not None
-        root, has_moved = mlflow_locations.settle(file, self._workspace.root_path.absolute())
+        root, has_moved = mlflow_locations.settle(
+            file, self._workspace.root_path.absolute()
+        )
         if has_moved:
             mlflow_store.forget_locations()
         return root
@@ -260,10 +356,14 @@ class MLflowClient:
             str(self._workspace.root_path).encode()
         except UnicodeEncodeError:
             path = os.fsencode(self._workspace.root_path)
-            raise input_invalid("base_path", f"{path!r} is not UTF-8, and MLflow keeps paths as text") from None
+            raise input_invalid(
+                "base_path", f"{path!r} is not UTF-8, and MLflow keeps paths as text"
+            ) from None
 
     def _locate_artifacts(self) -> str | None:
-        """The location of artifacts for what is made; None leaves it to the MLflow server."""
+        """The location of artifacts for what is made; None leaves it to the MLflow
+        server.
+        """
         if not is_here(self._workspace):
             toolkit.require_fsspec("mlflow")
             return f"workspace://{self._workspace.project_name}/mlflow/artifacts"
@@ -301,7 +401,9 @@ def _identity(directory: Path) -> tuple[int, int] | None:
 def _count_runs(client: Client, experiment_id: str) -> int:
     runs, token = 0, None
     while True:
-        page = client.search_runs([experiment_id], max_results=_COUNT_PAGE, page_token=token)
+        page = client.search_runs(
+            [experiment_id], max_results=_COUNT_PAGE, page_token=token
+        )
         runs, token = runs + len(page), page.token
         if not token:
             return runs
@@ -328,7 +430,9 @@ def _mapping(field: str, value: object) -> Mapping[Any, Any]:
 
 def _text(field: str, value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise input_invalid(field, f"must be text that is not empty, not {value!r:.100}")
+        raise input_invalid(
+            field, f"must be text that is not empty, not {value!r:.100}"
+        )
     return value
 
 
@@ -339,7 +443,10 @@ def _number(key: str, value: object) -> float:
     except (TypeError, ValueError, OverflowError):
         number = None
     if number is None:
-        raise input_invalid(f"metrics.{key}", f"must be a number, not {value!r:.100} of {type(value).__name__}")
+        raise input_invalid(
+            f"metrics.{key}",
+            f"must be a number, not {value!r:.100} of {type(value).__name__}",
+        )
     if not math.isfinite(number):
         raise input_invalid(f"metrics.{key}", f"must be a finite number, not {number}")
     return number

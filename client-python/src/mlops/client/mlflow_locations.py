@@ -1,8 +1,10 @@
-"""The locations that a workspace's own MLflow store holds, kept true when the workspace is copied or moved.
+"""The locations that a workspace's own MLflow store holds, kept true when the workspace
+is copied or moved.
 
-MLflow stores absolute locations of artifacts. A store of ours also remembers, in a table that MLflow ignores, the
-directory of the workspace that they were written for. If the store is opened in another directory, it is a copy or has
-been moved: every location below the old directory then becomes one below the new directory, in one transaction.
+MLflow stores absolute locations of artifacts. A store of ours also remembers, in a
+table that MLflow ignores, the directory of the workspace that they were written for. If
+the store is opened in another directory, it is a copy or has been moved: every location
+below the old directory then becomes one below the new directory, in one transaction.
 """
 
 import json
@@ -24,15 +26,19 @@ from mlops.workspace import ProjectWorkspace
 _WAIT_SECONDS = 60.0  # For others who write to the store.
 _SHORT_WAIT_SECONDS = 1.0
 _TABLE = "mlops_workspace"
-# Where MLflow 3.10 to 3.17 keeps locations: the table, the column, and which of its rows. Whatever a version lacks is
-# left out.
+# Where MLflow 3.10 to 3.17 keeps locations: the table, the column, and which of its
+# rows. Whatever a version lacks is left out.
 _LOCATIONS = (
     ("experiments", "artifact_location", ""),
     ("runs", "artifact_uri", ""),
     ("logged_models", "artifact_location", ""),
     ("model_versions", "source", ""),
     ("model_versions", "storage_location", ""),
-    ("trace_tags", "value", "AND key IN ('mlflow.artifactLocation', 'mlflow.trace.archiveLocation')"),
+    (
+        "trace_tags",
+        "value",
+        "AND key IN ('mlflow.artifactLocation', 'mlflow.trace.archiveLocation')",
+    ),
     ("workspaces", "default_artifact_root", ""),
     ("workspaces", "trace_archival_location", ""),
 )
@@ -47,8 +53,9 @@ _log = logging.getLogger(__name__)
 
 
 def settle_if_possible(workspace: ProjectWorkspace) -> None:
-    """Settles the workspace's own store, which exists, so that MLflow's own tools find the artifacts of a copy, too.
-    Imports no MLflow. What cannot be done now is done, or is an error, when a run begins.
+    """Settles the workspace's own store, which exists, so that MLflow's own tools find
+    the artifacts of a copy, too. Imports no MLflow. What cannot be done now is done, or
+    is an error, when a run begins.
     """
     if not is_here(workspace):
         return
@@ -59,13 +66,16 @@ def settle_if_possible(workspace: ProjectWorkspace) -> None:
         _log.warning("The locations in %s are not looked after now: %s", file, error)
 
 
-def settle(file: Path, root: Path, wait_seconds: float = _WAIT_SECONDS) -> tuple[Path, bool]:
-    """Has the locations in the store `file` lie below `root`, the workspace's directory. Any number of processes may do
-    so at once. Returns the directory below which they lie and whether they were moved there. The directory is `root`,
-    or another path by which the same directory can be reached.
+def settle(
+    file: Path, root: Path, wait_seconds: float = _WAIT_SECONDS
+) -> tuple[Path, bool]:
+    """Has the locations in the store `file` lie below `root`, the workspace's
+    directory. Any number of processes may do so at once. Returns the directory below
+    which they lie and whether they were moved there. The directory is `root`, or
+    another path by which the same directory can be reached.
 
-    Raises MLOpsClientError STORE_READ_ONLY if they have to be moved and cannot, REPOSITORY_BUSY if others write to the
-    store for too long.
+    Raises MLOpsClientError STORE_READ_ONLY if they have to be moved and cannot,
+    REPOSITORY_BUSY if others write to the store for too long.
     """
     try:
         with closing(_open(file, wait_seconds)) as store:
@@ -82,13 +92,17 @@ def settle(file: Path, root: Path, wait_seconds: float = _WAIT_SECONDS) -> tuple
                     return Path(old or root), False
                 raise _read_only(file, old, root) from error
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        if error.sqlite_errorcode & 0xFF in (
+            sqlite3.SQLITE_BUSY,
+            sqlite3.SQLITE_LOCKED,
+        ):
             raise busy(file, wait_seconds) from error
         raise
 
 
 def _open(file: Path, wait_seconds: float) -> sqlite3.Connection:
-    uri = f"file:{quote(os.fsencode(file))}?mode=rw"  # It is not made if it has gone meanwhile.
+    # It is not made if it has gone meanwhile.
+    uri = f"file:{quote(os.fsencode(file))}?mode=rw"
     return sqlite3.connect(uri, uri=True, timeout=wait_seconds, isolation_level=None)
 
 
@@ -124,12 +138,14 @@ def _recorded_root(store: sqlite3.Connection) -> str | None:
 
 
 def _root_of_default_experiment(store: sqlite3.Connection) -> str | None:
-    """The root of a store that was made before roots were recorded: MLflow makes the default experiment with a store,
-    where we told it to.
+    """The root of a store that was made before roots were recorded: MLflow makes the
+    default experiment with a store, where we told it to.
     """
     if "artifact_location" not in _columns(store, "experiments"):
         return None
-    row = store.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0").fetchone()
+    row = store.execute(
+        "SELECT artifact_location FROM experiments WHERE experiment_id = 0"
+    ).fetchone()
     location = row[0] if row is not None and isinstance(row[0], str) else ""
     uri = _FILE_URI.fullmatch(location)
     path = unquote(uri[2]) if uri else location
@@ -142,30 +158,47 @@ def _columns(store: sqlite3.Connection, table: str) -> set[str]:
 
 
 def _rewrite(store: sqlite3.Connection, old: str, new: str) -> None:
-    store.create_function("moved", 1, lambda text: moved(text, old, new), deterministic=True)
-    store.create_function("moved_json", 1, lambda text: _moved_json(text, old, new), deterministic=True)
-    places = [("moved", *place) for place in _LOCATIONS] + [("moved_json", *place) for place in _JSON]
+    store.create_function(
+        "moved", 1, lambda text: moved(text, old, new), deterministic=True
+    )
+    store.create_function(
+        "moved_json", 1, lambda text: _moved_json(text, old, new), deterministic=True
+    )
+    places = [("moved", *place) for place in _LOCATIONS] + [
+        ("moved_json", *place) for place in _JSON
+    ]
     for function, table, column, condition in places:
         if column in _columns(store, table):
             value = f"{function}({column})"
-            store.execute(f"UPDATE {table} SET {column} = {value} WHERE {value} IS NOT NULL {condition}")
+            store.execute(
+                f"UPDATE {table} SET {column} = {value} WHERE {value} IS NOT NULL {condition}"
+            )
 
 
 def moved(location: object, old: str, new: str) -> str | None:
     """The location below `new` of what is at or below `old`; None of what is elsewhere.
 
-    Locations are paths, file: URIs, and those of this workspace's files by our own scheme, workspace://.
+    Locations are paths, file: URIs, and those of this workspace's files by our own
+    scheme, workspace://.
     """
     if not isinstance(location, str):
         return None
-    project, new_project = f"workspace://{os.path.basename(old)}", f"workspace://{os.path.basename(new)}"
+    project, new_project = (
+        f"workspace://{os.path.basename(old)}",
+        f"workspace://{os.path.basename(new)}",
+    )
     if location == project or location.startswith(project + "/"):
-        return None if project == new_project else new_project + location.removeprefix(project)
+        return (
+            None
+            if project == new_project
+            else new_project + location.removeprefix(project)
+        )
     uri = _FILE_URI.fullmatch(location)
     prefix, path = (uri[1], uri[2]) if uri else ("", location)
     parts, old_parts = path.split("/"), old.split("/")
     root = parts[: len(old_parts)]
-    # Part by part: /a/fraud2 is not below /a/fraud, and what is below the root stays as it is written.
+    # Part by part: /a/fraud2 is not below /a/fraud, and what is below the root stays as
+    # it is written.
     if ([unquote(part) for part in root] if uri else root) != old_parts:
         return None
     return prefix + "/".join([quote(new) if uri else new, *parts[len(old_parts) :]])
@@ -199,8 +232,13 @@ def _is_same(path: str, root: Path) -> bool:
 
 
 def _is_read_only(error: sqlite3.OperationalError) -> bool:
-    """A file or file system that cannot be written, or a directory that cannot hold the journal."""
-    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+    """A file or file system that cannot be written, or a directory that cannot hold the
+    journal.
+    """
+    return error.sqlite_errorcode & 0xFF in (
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+    )
 
 
 def _read_only(file: Path, old: str, root: Path) -> MLOpsClientError:

@@ -19,8 +19,8 @@ from mlops.client.errors import input_invalid
 
 _REGISTER_WITHIN_S = 60
 _log = logging.getLogger(__name__)
-# The class that makes a model one of a flavor, which is a module of mlflow. Names, so that nothing is imported that
-# the model has not imported itself.
+# The class that makes a model one of a flavor, which is a module of mlflow. Names, so
+# that nothing is imported that the model has not imported itself.
 _FLAVORS = {
     "mlflow.pyfunc.model.PythonModel": "pyfunc",
     "sklearn.base.BaseEstimator": "sklearn",
@@ -33,7 +33,8 @@ _FLAVORS = {
 
 
 def flavor_of(model: object) -> str:
-    """The name of the flavor: that of the nearest of the model's classes, as XGBoost's are also scikit-learn's.
+    """The name of the flavor: that of the nearest of the model's classes, as XGBoost's
+    are also scikit-learn's.
 
     Raises MLOpsClientError INPUT_INVALID if it is none.
     """
@@ -49,32 +50,52 @@ def flavor_of(model: object) -> str:
 
 
 def log_model(
-    client: MlflowClient, run: Run, model: object, name: str, tags: Mapping[str, str], registered_name: str | None
+    client: MlflowClient,
+    run: Run,
+    model: object,
+    name: str,
+    tags: Mapping[str, str],
+    registered_name: str | None,
 ) -> LoggedModel:
-    """Saves a model as an output of a run, and makes it a version of the registered model, if a name is given.
+    """Saves a model as an output of a run, and makes it a version of the registered
+    model, if a name is given.
 
-    What mlflow.<flavor>.log_model() does, but in the store of `client` instead of the one that is set for the process.
-    If it fails, none of it remains.
+    What mlflow.<flavor>.log_model() does, but in the store of `client` instead of the
+    one that is set for the process. If it fails, none of it remains.
     """
     flavor = flavor_of(model)
     with ExitStack() as undo, tempfile.TemporaryDirectory() as directory:
         if registered_name is not None and _register(client, registered_name):
             undo.callback(_try, client.delete_registered_model, registered_name)
         run_id, experiment_id = run.info.run_id, run.info.experiment_id
-        logged = client.create_logged_model(experiment_id, name, run_id, dict(tags), run.data.params)
+        logged = client.create_logged_model(
+            experiment_id, name, run_id, dict(tags), run.data.params
+        )
         undo.callback(_try, client.delete_logged_model, logged.model_id)
         path = Path(directory) / "model"
-        description = Model(logged.artifact_location, run_id, model_uuid=logged.model_id, model_id=logged.model_id)
+        description = Model(
+            logged.artifact_location,
+            run_id,
+            model_uuid=logged.model_id,
+            model_id=logged.model_id,
+        )
         _save(flavor, model, path, description)
         client.log_model_artifacts(logged.model_id, str(path))
         logged = client.finalize_logged_model(logged.model_id, "READY")
         if registered_name is not None:
-            # The location itself: a local registry would look up models:/… in the store that is set for the process.
+            # The location itself: a local registry would look up models:/… in the store
+            # that is set for the process.
             source = logged.artifact_location
             made = client.create_model_version(
-                registered_name, source, run_id, await_creation_for=_REGISTER_WITHIN_S, model_id=logged.model_id
+                registered_name,
+                source,
+                run_id,
+                await_creation_for=_REGISTER_WITHIN_S,
+                model_id=logged.model_id,
             )
-            undo.callback(_try, client.delete_model_version, registered_name, made.version)
+            undo.callback(
+                _try, client.delete_model_version, registered_name, made.version
+            )
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
         undo.pop_all()
     return logged
@@ -104,9 +125,16 @@ def _save(flavor: str, model: object, path: Path, description: Model) -> None:
     if flavor == "pyfunc":
         save(path, python_model=model, mlflow_model=description)
     else:
-        options = {"sklearn": _sklearn_options, "pytorch": _pytorch_options}.get(flavor, _no_options)(model)
+        options = {"sklearn": _sklearn_options, "pytorch": _pytorch_options}.get(
+            flavor, _no_options
+        )(model)
         known = inspect.signature(save).parameters
-        save(model, path, mlflow_model=description, **{key: options[key] for key in options if key in known})
+        save(
+            model,
+            path,
+            mlflow_model=description,
+            **{key: options[key] for key in options if key in known},
+        )
     # MLflow loads the model, to see what it needs.
     for cache in path.rglob("__pycache__"):
         shutil.rmtree(cache, ignore_errors=True)
@@ -117,9 +145,11 @@ def _no_options(model: object) -> dict[str, Any]:
 
 
 def _sklearn_options(model: object) -> dict[str, Any]:
-    """MLflow's own format, skops, loads only types that are known or listed; here is the model, so these are listed.
+    """MLflow's own format, skops, loads only types that are known or listed; here is
+    the model, so these are listed.
 
-    It cannot take what a function or class made by the script itself is; then, as MLflow advises, cloudpickle.
+    It cannot take what a function or class made by the script itself is; then, as
+    MLflow advises, cloudpickle.
     """
     try:
         from skops import io

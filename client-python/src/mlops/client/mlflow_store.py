@@ -25,11 +25,15 @@ _GATEWAY_ERRORS = (502, 503, 504)
 _DECODES = make_url("sqlite:///%25").database == "%"
 
 
-def open_store(uri: str, registry_uri: str | None, locate_artifacts: Callable[[], str | None]) -> MlflowClient:
-    """A client of the store at `uri`, which is made if it is a SQLite database that does not exist; `locate_artifacts`
-    then says where its artifacts go, if no experiment says so.
+def open_store(
+    uri: str, registry_uri: str | None, locate_artifacts: Callable[[], str | None]
+) -> MlflowClient:
+    """A client of the store at `uri`, which is made if it is a SQLite database that
+    does not exist; `locate_artifacts` then says where its artifacts go, if no
+    experiment says so.
 
-    Raises MLOpsClientError SERVER_UNAVAILABLE within seconds if it is a server's and that does not answer.
+    Raises MLOpsClientError SERVER_UNAVAILABLE within seconds if it is a server's and
+    that does not answer.
     """
     check_answers(uri)
     file = sqlite_file(uri)
@@ -38,21 +42,35 @@ def open_store(uri: str, registry_uri: str | None, locate_artifacts: Callable[[]
         _make_database(file, locate_artifacts)
         _close_connections(file)
         forget_locations()
-    # Said explicitly, as MLflow would take a registry that was set for the whole process.
+    # Said explicitly, as MLflow would take a registry that was set for the whole
+    # process.
     return MlflowClient(uri, registry_uri or uri)
 
 
 def check_answers(uri: str) -> None:
-    """Raises MLOpsClientError SERVER_UNAVAILABLE if `uri` is a server's that does not answer.
+    """Raises MLOpsClientError SERVER_UNAVAILABLE if `uri` is a server's that does not
+    answer.
 
-    MLflow itself repeats a call for four minutes, which is good in the middle of a training and bad before it.
+    MLflow itself repeats a call for four minutes, which is good in the middle of a
+    training and bad before it.
     """
     if urlsplit(uri).scheme not in ("http", "https"):
         return
     try:
         creds = get_default_host_creds(uri)
-        answer = http_request(creds, "/health", "GET", max_retries=0, timeout=_ANSWER_WITHIN_S, raise_on_status=False)
-        problem = f"HTTP {answer.status_code}" if answer.status_code in _GATEWAY_ERRORS else None
+        answer = http_request(
+            creds,
+            "/health",
+            "GET",
+            max_retries=0,
+            timeout=_ANSWER_WITHIN_S,
+            raise_on_status=False,
+        )
+        problem = (
+            f"HTTP {answer.status_code}"
+            if answer.status_code in _GATEWAY_ERRORS
+            else None
+        )
     except MlflowException as error:
         problem = error.message
     if problem is not None:
@@ -75,24 +93,36 @@ def sqlite_file(uri: str) -> Path | None:
     database = make_url(uri).database
     if not database or database == ":memory:":
         return None
-    return Path(unquote(database.removeprefix("file:")) if database.startswith("file:") else database).absolute()
+    return Path(
+        unquote(database.removeprefix("file:"))
+        if database.startswith("file:")
+        else database
+    ).absolute()
 
 
 def database_uri(file: Path) -> str:
-    """The URI by which MLflow opens the SQLite database `file`, and makes no other directory.
+    """The URI by which MLflow opens the SQLite database `file`, and makes no other
+    directory.
 
-    MLflow takes what follows sqlite:/// for a path as it stands, and makes that path's directory. Where SQLAlchemy
-    takes it for another path, the name of the driver keeps MLflow from making any.
+    MLflow takes what follows sqlite:/// for a path as it stands, and makes that path's
+    directory. Where SQLAlchemy takes it for another path, the name of the driver keeps
+    MLflow from making any.
     """
     path = str(file)
     if not _DECODES:
-        return f"sqlite+pysqlite:///file:{quote(path)}?uri=true" if "?" in path else f"sqlite:///{path}"
+        return (
+            f"sqlite+pysqlite:///file:{quote(path)}?uri=true"
+            if "?" in path
+            else f"sqlite:///{path}"
+        )
     encoded = path.replace("%", "%25").replace("?", "%3F")
     return f"sqlite:///{path}" if encoded == path else f"sqlite+pysqlite:///{encoded}"
 
 
 def normalize(uri: str) -> str:
-    """The URI by which MLflow opens the same store, and makes no other directory; see database_uri()."""
+    """The URI by which MLflow opens the same store, and makes no other directory; see
+    database_uri().
+    """
     file = sqlite_file(uri)
     return uri if file is None or "?" in uri else database_uri(file)
 
@@ -111,16 +141,19 @@ def _real(file: Path) -> Path:
 
 
 def forget_locations() -> None:
-    """Has MLflow ask its stores for the locations of artifacts again: it keeps those of runs for as long as the process
-    lives.
+    """Has MLflow ask its stores for the locations of artifacts again: it keeps those of
+    runs for as long as the process lives.
     """
     cache = getattr(utils, "_artifact_repos_cache", None)
     if cache is not None:
         cache.clear()
 
 
-def find_experiment(client: MlflowClient, name: str, experiment_id: str | None) -> Experiment | None:
-    """The experiment of that id; if there is none, the one of that name; None if there is neither.
+def find_experiment(
+    client: MlflowClient, name: str, experiment_id: str | None
+) -> Experiment | None:
+    """The experiment of that id; if there is none, the one of that name; None if there
+    is neither.
 
     Raises MLOpsClientError EXPERIMENT_DELETED if it is there, but deleted.
     """
@@ -131,17 +164,26 @@ def find_experiment(client: MlflowClient, name: str, experiment_id: str | None) 
             f"The experiment {found.name} ({found.experiment_id}) has been deleted; restore it by: mlflow experiments "
             f"restore --experiment-id {found.experiment_id}",
             component="mlflow",
-            details={"reason": "EXPERIMENT_DELETED", "experiment_id": found.experiment_id, "name": found.name},
+            details={
+                "reason": "EXPERIMENT_DELETED",
+                "experiment_id": found.experiment_id,
+                "name": found.name,
+            },
         )
     return found
 
 
 def find_or_create_experiment(
-    client: MlflowClient, name: str, experiment_id: str | None, locate_artifacts: Callable[[], str | None]
+    client: MlflowClient,
+    name: str,
+    experiment_id: str | None,
+    locate_artifacts: Callable[[], str | None],
 ) -> Experiment:
-    """As find_experiment(), but makes it if there is none; of any number of callers one does.
+    """As find_experiment(), but makes it if there is none; of any number of callers one
+    does.
 
-    `locate_artifacts` says where the artifacts of one that is made go; None leaves it to the store.
+    `locate_artifacts` says where the artifacts of one that is made go; None leaves it
+    to the store.
     """
     found = find_experiment(client, name, experiment_id)
     if found is None:
@@ -166,12 +208,14 @@ def _experiment_of_id(client: MlflowClient, experiment_id: str) -> Experiment | 
 
 
 def _make_database(file: Path, locate_artifacts: Callable[[], str | None]) -> None:
-    """Makes the database if there is none: by one process at a time, as the migrations that make it cannot run twice at
-    once, and beside its place, so that nobody finds half of one, whoever is killed.
+    """Makes the database if there is none: by one process at a time, as the migrations
+    that make it cannot run twice at once, and beside its place, so that nobody finds
+    half of one, whoever is killed.
     """
     if file.exists():
         return
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # Takes long, and servers need it not.
+    # Takes long, and servers need it not.
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     lock = file.with_name(f".{file.name}.lock")
     with locked(lock, _MAKE_WITHIN_S):
@@ -188,12 +232,17 @@ def _make_database(file: Path, locate_artifacts: Callable[[], str | None]) -> No
 
 
 def _close_connections(file: Path) -> None:
-    """MLflow keeps connections for as long as the process runs. Those to the database of a workspace that was deleted
-    and made anew, or moved away, would go on writing into that one.
+    """MLflow keeps connections for as long as the process runs. Those to the database
+    of a workspace that was deleted and made anew, or moved away, would go on writing
+    into that one.
     """
     for kind in ("tracking", "model_registry"):
         # What has not been imported has no connections.
         module = sys.modules.get(f"mlflow.store.{kind}.sqlalchemy_store")
-        for uri, engine in list(module.SqlAlchemyStore._engine_map.items()) if module is not None else []:
+        for uri, engine in (
+            list(module.SqlAlchemyStore._engine_map.items())
+            if module is not None
+            else []
+        ):
             if sqlite_file(uri) == file:
                 engine.dispose()

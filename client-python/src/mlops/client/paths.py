@@ -10,15 +10,18 @@ from mlops.workspace import ProjectWorkspace
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """`path` with a leading "~" replaced; unlike Path.expanduser(), no error if that names no user."""
+    """`path` with a leading "~" replaced; unlike Path.expanduser(), no error if that
+    names no user.
+    """
     return Path(os.path.expanduser(path))
 
 
 def find_input(path: str | os.PathLike[str], roots: Iterable[Path]) -> Path:
-    """What `path` names: relative to the working directory as everywhere in Python, or else to one of `roots`, which
-    are asked for only then.
+    """What `path` names: relative to the working directory as everywhere in Python, or
+    else to one of `roots`, which are asked for only then.
 
-    Raises MLOpsClientError FILE_NOT_FOUND, which names every place looked at; INPUT_INVALID if it is no path.
+    Raises MLOpsClientError FILE_NOT_FOUND, which names every place looked at;
+    INPUT_INVALID if it is no path.
     """
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise input_invalid("path", f"must be a path, not {path!r:.100}")
@@ -44,8 +47,9 @@ def require_local(
     workspace: ProjectWorkspace,
     remedy: str = "work on that machine, or mount its base directory on this one at the same path",
 ) -> None:
-    """Raises MLOpsClientError WORKSPACE_NOT_LOCAL unless the directory of a workspace is on this machine: made here it
-    would be one that no other client ever sees. `remedy` is what to do if its server is on another.
+    """Raises MLOpsClientError WORKSPACE_NOT_LOCAL unless the directory of a workspace
+    is on this machine: made here it would be one that no other client ever sees.
+    `remedy` is what to do if its server is on another.
     """
     if is_here(workspace):
         return

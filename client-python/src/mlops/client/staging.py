@@ -16,8 +16,8 @@ _WAIT_SECONDS = 60.0  # For another one who removes what was left.
 def staging(area: Path) -> Iterator[Path]:
     """A new directory within `area` that is removed at the end.
 
-    Those of processes that died are removed by the next one that finds nobody else at work. Any number of threads and
-    processes may do so at once.
+    Those of processes that died are removed by the next one that finds nobody else at
+    work. Any number of threads and processes may do so at once.
     """
     area.mkdir(exist_ok=True)
     with (area / "users.lock").open("ab") as users:
@@ -29,10 +29,13 @@ def staging(area: Path) -> Iterator[Path]:
                 fcntl.flock(users, fcntl.LOCK_UN)
         acquire(users.fileno(), fcntl.LOCK_SH, area / "users.lock", _WAIT_SECONDS)
         try:
-            with tempfile.TemporaryDirectory(dir=area, ignore_cleanup_errors=True) as directory:
+            with tempfile.TemporaryDirectory(
+                dir=area, ignore_cleanup_errors=True
+            ) as directory:
                 yield Path(directory)
         finally:
-            fcntl.flock(users, fcntl.LOCK_UN)  # Closing is not enough: a child forked meanwhile has it open, too.
+            # Closing is not enough: a child forked meanwhile has it open, too.
+            fcntl.flock(users, fcntl.LOCK_UN)
 
 
 def _remove_what_was_left(area: Path) -> None:

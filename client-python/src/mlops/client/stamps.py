@@ -9,16 +9,18 @@ from pathlib import Path
 from mlops.client.errors import MLOpsClientError
 
 ATTEMPTS = 3  # At reading files that somebody else writes to.
-_TICK_NS = 20_000_000  # Two writes that are closer may leave the same time of modification.
+# Two writes that are closer may leave the same time of modification.
+_TICK_NS = 20_000_000
 
 Stamps = dict[str, tuple[int, int, int]]
 
 
 def stamps(list_files: Callable[[], Iterable[Path]]) -> Stamps:
-    """For each file that `list_files` names a stamp that changes when the file is written or replaced.
+    """For each file that `list_files` names a stamp that changes when the file is
+    written or replaced.
 
-    Files that vanish meanwhile are left out. Waits for a moment if a file was just written, since a write right after
-    it might leave the same stamp.
+    Files that vanish meanwhile are left out. Waits for a moment if a file was just
+    written, since a write right after it might leave the same stamp.
     """
     found = _stamps(list_files)
     newest = max((modified for _, _, modified in found.values()), default=0)

@@ -9,21 +9,28 @@ from mlops.client.errors import MLOpsClientError
 
 @dataclass(frozen=True)
 class Toolkit:
-    """A library that is a component of the client, installed by the extra of the same name."""
+    """A library that is a component of the client, installed by the extra of the same
+    name.
+    """
 
     component: str
     directory: str  # Of the workspace, where its data is.
     counts: tuple[str, ...]  # What its adapter counts.
-    no_telemetry: str | None = None  # The variable that, set to "true", stops it from telling of its use.
+    # The variable that, set to "true", stops it from telling of its use.
+    no_telemetry: str | None = None
 
     @property
     def version(self) -> str | None:
-        """Of what is installed; None if it is not. Read from package metadata: nothing is imported."""
+        """Of what is installed; None if it is not.
+
+        Read from package metadata: nothing is imported.
+        """
         return _version(self.component)
 
     def require(self) -> None:
-        """Raises MLOpsClientError TOOLKIT_MISSING unless it is installed. To be called before it is imported: turns its
-        telemetry off, unless the user has set the variable.
+        """Raises MLOpsClientError TOOLKIT_MISSING unless it is installed. To be called
+        before it is imported: turns its telemetry off, unless the user has set the
+        variable.
         """
         _require(self.component, self.component, extra=self.component)
         if self.no_telemetry is not None:
@@ -31,7 +38,9 @@ class Toolkit:
 
 
 def require_fsspec(component: str) -> None:
-    """Raises MLOpsClientError TOOLKIT_MISSING, of the `component` that needs it, unless fsspec is installed."""
+    """Raises MLOpsClientError TOOLKIT_MISSING, of the `component` that needs it, unless
+    fsspec is installed.
+    """
     _require("fsspec", component, extra="fs")
 
 

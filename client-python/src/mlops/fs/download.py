@@ -1,6 +1,7 @@
 """Reading a file over the wire, across losses of the connection."""
 
-from __future__ import annotations  # The types of gRPC's stubs are generic to type checkers only.
+# The types of gRPC's stubs are generic to type checkers only.
+from __future__ import annotations
 
 import threading
 import time
@@ -16,7 +17,8 @@ from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 _CALL_S = 600.0
 _PAUSE_S = 2.0
-# A call from which nothing was read for so long is ended: the server has not many of them.
+# A call from which nothing was read for so long is ended: the server has not many of
+# them.
 _IDLE_S = 5.0
 _NOTHING = memoryview(b"")
 
@@ -24,20 +26,28 @@ _Call: TypeAlias = "grpc._CallIterator[memoryview | pb.ReadArtifactResponse]"
 
 
 class Download:
-    """A part of a file on its way here, as an iterator of pieces of some MiB at most. What comes ahead of who reads is
-    bounded by gRPC's flow control.
+    """A part of a file on its way here, as an iterator of pieces of some MiB at most.
+    What comes ahead of who reads is bounded by gRPC's flow control.
 
-    After a loss of the connection, a fork, or a rest of some seconds, it goes on where it was, with the same version of
-    the file. To be read by one thread at a time.
+    After a loss of the connection, a fork, or a rest of some seconds, it goes on where
+    it was, with the same version of the file. To be read by one thread at a time.
     """
 
     def __init__(
-        self, connection: Connection, project: str, path: str, start: int = 0, end: int | None = None, etag: str = ""
+        self,
+        connection: Connection,
+        project: str,
+        path: str,
+        start: int = 0,
+        end: int | None = None,
+        etag: str = "",
     ) -> None:
         """Of bytes `start` up to `end`, or to the end of the file if that comes first."""
         self.artifact: pb.Artifact | None = None  # Known once something was read.
         self._connection = connection
-        self._request = pb.ReadArtifactRequest(project=project, path=path, offset=start, etag=etag)
+        self._request = pb.ReadArtifactRequest(
+            project=project, path=path, offset=start, etag=etag
+        )
         self._end = end
         self._begun = bool(etag)
         self._call: _Call | None = None
@@ -49,10 +59,11 @@ class Download:
         return self
 
     def __next__(self) -> memoryview:
-        """The next piece. The last one comes only after the server has confirmed that all of them are of one version.
+        """The next piece. The last one comes only after the server has confirmed that
+        all of them are of one version.
 
-        Raises WorkspaceError ETAG_MISMATCH if the file is another one meanwhile, OFFSET_OUT_OF_RANGE if it ends before
-        `start`.
+        Raises WorkspaceError ETAG_MISMATCH if the file is another one meanwhile,
+        OFFSET_OUT_OF_RANGE if it ends before `start`.
         """
         self._reading = True
         try:
@@ -65,7 +76,10 @@ class Download:
         return piece
 
     def pause(self) -> None:
-        """Ends the call, within seconds; reading on begins another one. Thread-safe, for calls from inside the gate."""
+        """Ends the call, within seconds; reading on begins another one.
+
+        Thread-safe, for calls from inside the gate.
+        """
         if self.close():
             self._ended.wait(_PAUSE_S)
 
@@ -75,7 +89,9 @@ class Download:
         return call is not None and call.cancel()
 
     def pause_if_idle(self) -> bool:
-        """Pauses if nothing was read for some seconds. Returns whether there is a call still."""
+        """Pauses if nothing was read for some seconds. Returns whether there is a call
+        still.
+        """
         if not self._reading and time.monotonic() - self._read_time > _IDLE_S:
             self.pause()
         return self._call is not None
@@ -88,7 +104,8 @@ class Download:
             message = self._next_message(stub)
             if isinstance(message, memoryview):
                 if self._end == self._request.offset + len(message):
-                    self._next_message(stub)  # There is none: that is the end, or an error.
+                    # There is none: that is the end, or an error.
+                    self._next_message(stub)
                 self._request.offset += len(message)
                 return message
             if message is not None:
@@ -110,7 +127,9 @@ class Download:
         return message
 
     def _begin(self, stub: Stub) -> _Call:
-        self._request.limit = 0 if self._end is None else self._end - self._request.offset
+        self._request.limit = (
+            0 if self._end is None else self._end - self._request.offset
+        )
         call = stub.read_data(self._request, timeout=_CALL_S)
         ended = self._ended = threading.Event()
         if not call.add_callback(ended.set):
@@ -122,7 +141,12 @@ class Download:
 
 
 def read(
-    connection: Connection, project: str, path: str, start: int = 0, end: int | None = None, etag: str = ""
+    connection: Connection,
+    project: str,
+    path: str,
+    start: int = 0,
+    end: int | None = None,
+    etag: str = "",
 ) -> bytes:
     """Bytes `start` to `end` of a file, fewer if it ends before. Raises WorkspaceError."""
     if end is not None and end <= start:
@@ -134,7 +158,8 @@ class _Idle:
     """Pauses downloads that nobody reads from. Its thread runs while there are calls."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # Held only inside the gate, so that no fork finds it locked.
+        # Held only inside the gate, so that no fork finds it locked.
+        self._lock = threading.Lock()
         self._downloads: WeakSet[Download] = WeakSet()
         self._runs_in = -1  # The process, as the gate counts them.
 
@@ -144,7 +169,9 @@ class _Idle:
             self._downloads.add(download)
             if self._runs_in != GATE.generation:
                 self._runs_in = GATE.generation
-                threading.Thread(target=self._run, name="mlops-idle-downloads", daemon=True).start()
+                threading.Thread(
+                    target=self._run, name="mlops-idle-downloads", daemon=True
+                ).start()
 
     def _run(self) -> None:
         while True:

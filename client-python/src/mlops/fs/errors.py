@@ -38,7 +38,9 @@ def to_os_error(error: WorkspaceError, path: str) -> OSError:
 
 @contextmanager
 def os_errors(path: str) -> Iterator[None]:
-    """Has what leaves the block be an OSError about `path`, whose `__cause__` is the WorkspaceError."""
+    """Has what leaves the block be an OSError about `path`, whose `__cause__` is the
+    WorkspaceError.
+    """
     try:
         yield
     except WorkspaceError as error:
@@ -47,7 +49,9 @@ def os_errors(path: str) -> Iterator[None]:
 
 @contextmanager
 def lookup_errors(path: str) -> Iterator[None]:
-    """The same where something is looked for: what has a name that nothing can have does not exist."""
+    """The same where something is looked for: what has a name that nothing can have
+    does not exist.
+    """
     try:
         yield
     except WorkspaceError as error:

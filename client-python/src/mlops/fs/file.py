@@ -36,17 +36,21 @@ class Files(Protocol):
 
 
 class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
-    """A file as it was when it was opened. If another one takes its place, reading on raises OSError ESTALE, or goes on
-    with the old one where that can be read by its path, or is on its way already.
+    """A file as it was when it was opened. If another one takes its place, reading on
+    raises OSError ESTALE, or goes on with the old one where that can be read by its
+    path, or is on its way already.
 
-    Reads here and there are of blocks, by fsspec's cache. Once a block was read without a seek, what follows comes by
-    one stream, until the file is closed or read elsewhere, or rests for some seconds.
+    Reads here and there are of blocks, by fsspec's cache. Once a block was read without
+    a seek, what follows comes by one stream, until the file is closed or read
+    elsewhere, or rests for some seconds.
     """
 
     fs: Files
     loc: int
 
-    def __init__(self, fs: Files, path: str, info: dict[str, Any], **options: Any) -> None:
+    def __init__(
+        self, fs: Files, path: str, info: dict[str, Any], **options: Any
+    ) -> None:
         self._same: SameFile | None = None
         self._forward: Forward | None = None
         self._read_from = self._read_to = 0  # By the reads since the last seek.
@@ -56,12 +60,16 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
         self._same = fs._open_same(path, info["etag"])
 
     def read(self, length: int | None = -1) -> bytes:
-        """The next `length` bytes, fewer at the end; all that follow if it is negative or None."""
+        """The next `length` bytes, fewer at the end; all that follow if it is negative
+        or None.
+        """
         with self._whole_or_nothing():
             return b"".join(self._pieces(-1 if length is None else int(length)))
 
     def read1(self, length: int = -1) -> bytes:
-        """Some of the next `length` bytes, or of those of a block, as they come; none at the end."""
+        """Some of the next `length` bytes, or of those of a block, as they come; none
+        at the end.
+        """
         return bytes(next(self._pieces(self.blocksize if length < 0 else length), b""))
 
     def readinto(self, buffer: Any) -> int:
@@ -74,7 +82,9 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
         return filled
 
     def readline(self, size: int | None = -1) -> bytes:
-        """To the next newline and with it, or to the end; at most `size` bytes, unless it is negative or None."""
+        """To the next newline and with it, or to the end; at most `size` bytes, unless
+        it is negative or None.
+        """
         left = self.size if size is None or size < 0 else size
         pieces, end = [], 0
         while not end and left and (piece := self.read1(min(_LINE_BYTES, left))):
@@ -118,12 +128,16 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
         if not self._goes_forward():
             return bytes(self.cache._fetch(self.loc, end))
         if self._forward is None:
-            download = self.fs._start_download(self.path, self.loc, self.size, self.details["etag"])
+            download = self.fs._start_download(
+                self.path, self.loc, self.size, self.details["etag"]
+            )
             self._forward = Forward(download, self.loc)
         try:
             with lookup_errors(self.path):
                 return self._forward.take(self.loc, end - self.loc)
-        except BaseException:  # Where it stands is not known, be it only that Ctrl-C came.
+        except (
+            BaseException
+        ):  # Where it stands is not known, be it only that Ctrl-C came.
             self._end_forward()
             raise
 
@@ -150,14 +164,17 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
 class WritableFile(AbstractBufferedFile):  # type: ignore[misc]
     """A file that is sent as it is written, and is there, whole, when it was closed.
 
-    It is not if the `with` block is left by an exception, if close() is called while one is handled that came after
-    open() (as wrappers such as fsspec.open() call it), or if it is never closed: then what was there stays.
+    It is not if the `with` block is left by an exception, if close() is called while
+    one is handled that came after open() (as wrappers such as fsspec.open() call it),
+    or if it is never closed: then what was there stays.
     """
 
     fs: Files
     closed: bool
 
-    def __init__(self, fs: Files, path: str, mode: str, upload: Upload, **options: Any) -> None:
+    def __init__(
+        self, fs: Files, path: str, mode: str, upload: Upload, **options: Any
+    ) -> None:
         super().__init__(fs, path, mode, **options)
         self._upload: Upload | None = upload
         self._handled_at_open = sys.exc_info()[1]
@@ -173,17 +190,24 @@ class WritableFile(AbstractBufferedFile):  # type: ignore[misc]
         return size
 
     def flush(self, force: bool = False) -> None:
-        """Does nothing: the server gets what fills a block at once, and the rest by close()."""
+        """Does nothing: the server gets what fills a block at once, and the rest by
+        close().
+        """
         if self.closed:
             raise ValueError("Flush on closed file")
 
     def close(self) -> None:
-        """Makes the file visible, in a transaction at its end. Raises OSError if that fails; then nothing changed."""
+        """Makes the file visible, in a transaction at its end.
+
+        Raises OSError if that fails; then nothing changed.
+        """
         if self.closed:
             return
         handled = sys.exc_info()[1]
         if handled is not None and handled is not self._handled_at_open:
-            _log.warning("%s: discarded, since an exception left it: %r", self.path, handled)
+            _log.warning(
+                "%s: discarded, since an exception left it: %r", self.path, handled
+            )
             self.discard()
         elif self.autocommit:
             self.commit()
@@ -220,6 +244,10 @@ class WritableFile(AbstractBufferedFile):  # type: ignore[misc]
     def __del__(self) -> None:
         if not self.closed:
             self.closed = True
-            warnings.warn(f"{self.path} was never closed, so it was not written", ResourceWarning, stacklevel=2)
+            warnings.warn(
+                f"{self.path} was never closed, so it was not written",
+                ResourceWarning,
+                stacklevel=2,
+            )
             if self._upload is not None:
                 self._upload.abandon()

@@ -25,7 +25,13 @@ from mlops.fs.file import ReadableFile, WritableFile
 from mlops.fs.literal import LiteralFirst, LocalFiles
 from mlops.fs.local import SameFile, Target, check_copyable, open_source
 from mlops.fs.staged import MIN_BYTES, StagedUpload
-from mlops.fs.transfer import THREADS, copy_all, plan, real_directory, refuse_into_itself
+from mlops.fs.transfer import (
+    THREADS,
+    copy_all,
+    plan,
+    real_directory,
+    refuse_into_itself,
+)
 from mlops.fs.upload import CHUNK_BYTES, Upload
 from mlops.local_server import choose_server
 from mlops.workspace.v1 import workspace_service_pb2 as pb
@@ -39,26 +45,31 @@ Result = TypeVar("Result")
 
 
 class WorkspaceFileSystem(LiteralFirst):
-    """The files of all workspaces as `workspace://<project>/<directory>/<path>`, where the directory is one of mlflow,
-    dvc, monitoring, models, outputs. The root lists the projects.
+    """The files of all workspaces as `workspace://<project>/<directory>/<path>`, where
+    the directory is one of mlflow, dvc, monitoring, models, outputs. The root lists the
+    projects.
 
-    Whole files appear and vanish at once: what is being written is there only when it was closed. A file is read as it
-    was when it was opened; if another takes its place meanwhile, reading on is an error. When a connection breaks, or
-    the server restarts, reading and writing go on where they were.
+    Whole files appear and vanish at once: what is being written is there only when it
+    was closed. A file is read as it was when it was opened; if another takes its place
+    meanwhile, reading on is an error. When a connection breaks, or the server restarts,
+    reading and writing go on where they were.
 
-    Where fsspec takes `[ ] * ?` for a pattern, a name that exists is taken for that name; glob() alone always takes a
-    pattern.
+    Where fsspec takes `[ ] * ?` for a pattern, a name that exists is taken for that
+    name; glob() alone always takes a pattern.
 
-    Errors are OSError and its subclasses, with the server's sentence; their `__cause__` is a WorkspaceError. Where the
-    server cannot be reached, exists(), isfile() and isdir() raise ConnectionError rather than answer False.
+    Errors are OSError and its subclasses, with the server's sentence; their `__cause__`
+    is a WorkspaceError. Where the server cannot be reached, exists(), isfile() and
+    isdir() raise ConnectionError rather than answer False.
 
-    Thread-safe, may be pickled, and used in forked processes; an open file by one thread at a time, and one open for
-    writing not in a process forked since. Appending is not supported. Workspaces themselves are made and deleted by
-    WorkspaceManager alone.
+    Thread-safe, may be pickled, and used in forked processes; an open file by one
+    thread at a time, and one open for writing not in a process forked since. Appending
+    is not supported. Workspaces themselves are made and deleted by WorkspaceManager
+    alone.
     """
 
     protocol = "workspace"
-    # What it stands for depends on the environment and the working directory, too. The connection is what is shared.
+    # What it stands for depends on the environment and the working directory, too. The
+    # connection is what is shared.
     cachable = False
 
     def __init__(
@@ -70,34 +81,52 @@ class WorkspaceFileSystem(LiteralFirst):
         connection: Connection | None = None,
         **options: Any,
     ) -> None:
-        """Takes what WorkspaceManager takes, and finds the server as it does, by the first call. With `by_path`, files
-        that can be proved to lie on a disk of this machine are read, and put, there rather than over the connection.
+        """Takes what WorkspaceManager takes, and finds the server as it does, by the
+        first call. With `by_path`, files that can be proved to lie on a disk of this
+        machine are read, and put, there rather than over the connection.
 
-        A `connection` is another's, whose server has its base at `base_path`; see ProjectWorkspace.files.
+        A `connection` is another's, whose server has its base at `base_path`; see
+        ProjectWorkspace.files.
         """
         super().__init__(
-            base_path=base_path, repo_root=repo_root, address=address, by_path=by_path, connection=connection, **options
+            base_path=base_path,
+            repo_root=repo_root,
+            address=address,
+            by_path=by_path,
+            connection=connection,
+            **options,
         )
-        self._by_path, self._base = by_path, Path(base_path) if base_path is not None else None
+        self._by_path, self._base = (
+            by_path,
+            Path(base_path) if base_path is not None else None,
+        )
         if connection is not None:
             self._connection = connection
             return
         with os_errors(""):
             server, self._base = choose_server(base_path, repo_root, address)
-        # One for all that mean the same server: fsspec makes a file system for each thread.
-        self._connection = _connections.setdefault(self._base or server.find(), Connection(server))
+        # One for all that mean the same server: fsspec makes a file system for each
+        # thread.
+        self._connection = _connections.setdefault(
+            self._base or server.find(), Connection(server)
+        )
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
         if isinstance(path, list):
             return [cls._strip_protocol(item) for item in path]
-        return stringify_path(path).removeprefix("workspace://").removeprefix("workspace::").strip("/")
+        return (
+            stringify_path(path)
+            .removeprefix("workspace://")
+            .removeprefix("workspace::")
+            .strip("/")
+        )
 
     # --- What there is ---
 
     def info(self, path: str, **options: Any) -> dict[str, Any]:
-        """What a file or directory is: `name`, `type`, `size`, `modified` and, of a file, `etag`; of a project also
-        `created`. Raises FileNotFoundError.
+        """What a file or directory is: `name`, `type`, `size`, `modified` and, of a
+        file, `etag`; of a project also `created`. Raises FileNotFoundError.
         """
         path = self._strip_protocol(path)
         project, inner = _split(path)
@@ -123,7 +152,8 @@ class WorkspaceFileSystem(LiteralFirst):
         return (self._find(path) or {}).get("type") == "directory"
 
     def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:
-        """The paths in a directory, in order, or with `detail` what info() tells of each; of a file itself.
+        """The paths in a directory, in order, or with `detail` what info() tells of
+        each; of a file itself.
 
         Raises FileNotFoundError.
         """
@@ -139,9 +169,16 @@ class WorkspaceFileSystem(LiteralFirst):
         return found if detail else [info["name"] for info in found]
 
     def find(
-        self, path: str, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, **options: Any
+        self,
+        path: str,
+        maxdepth: int | None = None,
+        withdirs: bool = False,
+        detail: bool = False,
+        **options: Any,
     ) -> Any:
-        """The files below a directory, in order; with `withdirs` also the directories, itself included."""
+        """The files below a directory, in order; with `withdirs` also the directories,
+        itself included.
+        """
         path = self._strip_protocol(path)
         project, inner = _split(path)
         if maxdepth is not None or not project:
@@ -149,12 +186,19 @@ class WorkspaceFileSystem(LiteralFirst):
         info = self._find(path)
         found = [info] if info and (withdirs or info["type"] == "file") else []
         if info and info["type"] == "directory":
-            found += [i for i in self._list(project, inner, recursive=True) if withdirs or i["type"] == "file"]
+            found += [
+                i
+                for i in self._list(project, inner, recursive=True)
+                if withdirs or i["type"] == "file"
+            ]
         by_name = {i["name"]: i for i in found}
         return dict(sorted(by_name.items())) if detail else sorted(by_name)
 
     def checksum(self, path: str) -> str:
-        """The SHA-256 of a file's content, in hexadecimal digits. The server may have to read all of it."""
+        """The SHA-256 of a file's content, in hexadecimal digits.
+
+        The server may have to read all of it.
+        """
         path = self._strip_protocol(path)
         project, inner = self._file_of(path)
         with lookup_errors(path):
@@ -162,19 +206,25 @@ class WorkspaceFileSystem(LiteralFirst):
             return str(self._connection.call(request).sha256)
 
     def ukey(self, path: str) -> str:
-        """The etag of a file: another one whenever its content, or the file itself, is another one."""
+        """The etag of a file: another one whenever its content, or the file itself, is
+        another one.
+        """
         info = self.info(path)
         return str(info["etag"]) if info["type"] == "file" else super().ukey(path)
 
     def created(self, path: str) -> datetime:
-        """When a project was made, or a file was written, which is when it was made: each write makes a new one."""
+        """When a project was made, or a file was written, which is when it was made:
+        each write makes a new one.
+        """
         info = self.info(path)
         if "created" in info or info["type"] == "file":
             return info.get("created") or self.modified(path)
         raise NotImplementedError("When a directory was made is not known")
 
     def modified(self, path: str) -> datetime:
-        """When a file was written, the entries of a directory changed, or the record of a project did."""
+        """When a file was written, the entries of a directory changed, or the record of
+        a project did.
+        """
         info = self.info(path)
         if "modified" not in info:
             raise NotImplementedError("The root has no time")
@@ -184,7 +234,10 @@ class WorkspaceFileSystem(LiteralFirst):
     # --- Reading ---
 
     def local_path(self, path: str) -> str | None:
-        """The path by which this very file can be read here; None if there is none. Not to be written to."""
+        """The path by which this very file can be read here; None if there is none.
+
+        Not to be written to.
+        """
         path = self._strip_protocol(path)
         same = self._open_same(path, self._file_info(path)["etag"])
         if same is None:
@@ -197,11 +250,15 @@ class WorkspaceFileSystem(LiteralFirst):
         return None if base is None else SameFile.open(base / path, etag)
 
     def _local_base(self, path: str) -> Path | None:
-        """The server's base directory, if files may be taken by their path; see _base_here()."""
+        """The server's base directory, if files may be taken by their path; see
+        _base_here().
+        """
         return self._base_here(path) if self._by_path else None
 
     def _base_here(self, path: str) -> Path | None:
-        """The server's base directory, if this machine has a directory of that name, which may be another one."""
+        """The server's base directory, if this machine has a directory of that name,
+        which may be another one.
+        """
         if self._base is None:
             with os_errors(path):
                 info = self._connection.call(pb.GetServerInfoRequest())
@@ -217,19 +274,45 @@ class WorkspaceFileSystem(LiteralFirst):
         cache_options: dict[str, Any] | None = None,
         **options: Any,
     ) -> ReadableFile | WritableFile:
-        """For open(). Modes are r, w, x; `etag` may be given with r: OSError ESTALE if the file has another one."""
-        common = {"block_size": block_size, "autocommit": autocommit, "cache_options": cache_options}
+        """For open().
+
+        Modes are r, w, x; `etag` may be given with r: OSError ESTALE if the file has
+        another one.
+        """
+        common = {
+            "block_size": block_size,
+            "autocommit": autocommit,
+            "cache_options": cache_options,
+        }
         if mode == "rb":
             options.pop("size", None)  # Of a file that was pickled; the info has it.
-            return ReadableFile(self, path, self._file_info(path, options.get("etag")), **common, **options)
+            return ReadableFile(
+                self,
+                path,
+                self._file_info(path, options.get("etag")),
+                **common,
+                **options,
+            )
         if mode not in ("wb", "xb"):
-            raise NotImplementedError(f"Files cannot be opened with mode {mode!r}: only r, w and x are supported")
+            raise NotImplementedError(
+                f"Files cannot be opened with mode {mode!r}: only r, w and x are supported"
+            )
         exclusive = mode == "xb"
         self._check_writable(path, exclusive)
-        return WritableFile(self, path, mode, self._upload(path, exclusive), **common, **options)
+        return WritableFile(
+            self, path, mode, self._upload(path, exclusive), **common, **options
+        )
 
-    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
-        """The content of a file, or bytes `start` to `end` of it, which may be negative, as of a slice."""
+    def cat_file(
+        self,
+        path: str,
+        start: int | None = None,
+        end: int | None = None,
+        **options: Any,
+    ) -> bytes:
+        """The content of a file, or bytes `start` to `end` of it, which may be
+        negative, as of a slice.
+        """
         path = self._strip_protocol(path)
         if (start or 0) >= 0 and (end is None or end >= 0):
             return _again_if_replaced(lambda: self._read(path, start or 0, end, ""))
@@ -246,7 +329,9 @@ class WorkspaceFileSystem(LiteralFirst):
         on_error: str = "return",
         **options: Any,
     ) -> list[Any]:
-        """The content of ranges of files, several at a time; with on_error="return" an exception where one failed."""
+        """The content of ranges of files, several at a time; with on_error="return" an
+        exception where one failed.
+        """
         if not isinstance(paths, list):
             raise TypeError("paths must be a list")
         begin = starts if isinstance(starts, list) else [starts] * len(paths)
@@ -266,10 +351,15 @@ class WorkspaceFileSystem(LiteralFirst):
             return list(threads.map(one, paths, begin, stop))
 
     def get_file(
-        self, rpath: str, lpath: Any, callback: Callback = DEFAULT_CALLBACK, outfile: Any = None, **options: Any
+        self,
+        rpath: str,
+        lpath: Any,
+        callback: Callback = DEFAULT_CALLBACK,
+        outfile: Any = None,
+        **options: Any,
     ) -> None:
-        """Copies a file to the local `lpath`, or into the file object `outfile`; makes the directory if it is one.
-        Where that fails, no half of it stays at `lpath`.
+        """Copies a file to the local `lpath`, or into the file object `outfile`; makes
+        the directory if it is one. Where that fails, no half of it stays at `lpath`.
         """
         rpath = self._strip_protocol(rpath)
         outfile = lpath if outfile is None and isfilelike(lpath) else outfile
@@ -302,12 +392,19 @@ class WorkspaceFileSystem(LiteralFirst):
         assume_literal: bool = False,
         **options: Any,
     ) -> None:
-        """Copies files here, several at a time, by fsspec's rules of what goes where. With `assume_literal`, `rpath` is
-        never a pattern. Raises OSError EINVAL if a directory would be copied into itself.
+        """Copies files here, several at a time, by fsspec's rules of what goes where.
+        With `assume_literal`, `rpath` is never a pattern. Raises OSError EINVAL if a
+        directory would be copied into itself.
         """
-        steps = plan(self, LocalFiles(), rpath, lpath, recursive, maxdepth, assume_literal)
+        steps = plan(
+            self, LocalFiles(), rpath, lpath, recursive, maxdepth, assume_literal
+        )
         refuse_into_itself(steps, self._real_directory, real_directory)
-        copy_all(steps, lambda one, to, child: self.get_file(one, to, callback=child, **options), callback)
+        copy_all(
+            steps,
+            lambda one, to, child: self.get_file(one, to, callback=child, **options),
+            callback,
+        )
 
     def put(
         self,
@@ -319,14 +416,20 @@ class WorkspaceFileSystem(LiteralFirst):
         assume_literal: bool = False,
         **options: Any,
     ) -> None:
-        """Copies files from here, as get() does there. What is neither file nor directory, such as a named pipe, is an
-        OSError EINVAL before anything is sent.
+        """Copies files from here, as get() does there. What is neither file nor
+        directory, such as a named pipe, is an OSError EINVAL before anything is sent.
         """
-        steps = plan(LocalFiles(), self, lpath, rpath, recursive, maxdepth, assume_literal)
+        steps = plan(
+            LocalFiles(), self, lpath, rpath, recursive, maxdepth, assume_literal
+        )
         refuse_into_itself(steps, real_directory, self._real_directory)
         for local, _ in steps:
             check_copyable(local)
-        copy_all(steps, lambda one, to, child: self.put_file(one, to, callback=child, **options), callback)
+        copy_all(
+            steps,
+            lambda one, to, child: self.put_file(one, to, callback=child, **options),
+            callback,
+        )
 
     def copy(
         self,
@@ -337,9 +440,9 @@ class WorkspaceFileSystem(LiteralFirst):
         on_error: str | None = None,
         **options: Any,
     ) -> None:
-        """Copies files and, with `recursive`, directories, one after the other; on_error="ignore", the default with
-        `recursive`, leaves out what vanished meanwhile. Raises OSError EINVAL if a directory would be copied into
-        itself.
+        """Copies files and, with `recursive`, directories, one after the other;
+        on_error="ignore", the default with `recursive`, leaves out what vanished
+        meanwhile. Raises OSError EINVAL if a directory would be copied into itself.
         """
         ignores = on_error == "ignore" or (on_error is None and recursive)
         steps = plan(self, self, path1, path2, recursive, maxdepth)
@@ -352,16 +455,24 @@ class WorkspaceFileSystem(LiteralFirst):
                     raise
 
     def _refuse_same(self, path: str, local: Any) -> None:
-        """Raises OSError EINVAL if both are one file: to open it for writing empties it."""
+        """Raises OSError EINVAL if both are one file: to open it for writing empties
+        it.
+        """
         base, is_same = self._base_here(path), False
         with suppress(OSError):  # One of them does not exist.
             is_same = base is not None and os.path.samefile(base / path, local)
         if is_same and os.path.isfile(local):
-            raise os_error(errno.EINVAL, path, f"{local} is the very file that would be copied there")
+            raise os_error(
+                errno.EINVAL,
+                path,
+                f"{local} is the very file that would be copied there",
+            )
 
     def _real_directory(self, path: str) -> str | None:
         base = self._base_here(path)
-        return None if base is None else real_directory(base / self._strip_protocol(path))
+        return (
+            None if base is None else real_directory(base / self._strip_protocol(path))
+        )
 
     def _copy_same(self, path: str, target: Target, callback: Callback) -> bool:
         """Whether it could be done by the path."""
@@ -378,9 +489,14 @@ class WorkspaceFileSystem(LiteralFirst):
             same.close()
         return True
 
-    def _download(self, path: str, write: Callable[[memoryview], object], callback: Callback) -> None:
+    def _download(
+        self, path: str, write: Callable[[memoryview], object], callback: Callback
+    ) -> None:
         project, inner = self._file_of(path)
-        with lookup_errors(path), closing(Download(self._connection, project, inner)) as download:
+        with (
+            lookup_errors(path),
+            closing(Download(self._connection, project, inner)) as download,
+        ):
             for piece in download:
                 assert download.artifact is not None
                 if callback.size != download.artifact.size_bytes:
@@ -403,17 +519,30 @@ class WorkspaceFileSystem(LiteralFirst):
 
     # --- Writing ---
 
-    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **options: Any) -> None:
-        """Writes a file, at once. With mode="create" raises FileExistsError if the name is taken."""
-        self._write(self._strip_protocol(path), lambda upload: upload.write(value), mode)
+    def pipe_file(
+        self, path: str, value: bytes, mode: str = "overwrite", **options: Any
+    ) -> None:
+        """Writes a file, at once. With mode="create" raises FileExistsError if the name
+        is taken.
+        """
+        self._write(
+            self._strip_protocol(path), lambda upload: upload.write(value), mode
+        )
 
     def put_file(
-        self, lpath: Any, rpath: str, callback: Callback = DEFAULT_CALLBACK, mode: str = "overwrite", **options: Any
+        self,
+        lpath: Any,
+        rpath: str,
+        callback: Callback = DEFAULT_CALLBACK,
+        mode: str = "overwrite",
+        **options: Any,
     ) -> None:
-        """Copies a local file; makes the directory if it is one. mode="create" as of pipe_file(). One of 2 MiB or more
-        is copied by the path if it can be, of which the logger of this module tells at DEBUG; the server hashes it.
+        """Copies a local file; makes the directory if it is one. mode="create" as of
+        pipe_file(). One of 2 MiB or more is copied by the path if it can be, of which
+        the logger of this module tells at DEBUG; the server hashes it.
 
-        Raises OSError EINVAL for what is neither file nor directory, such as a named pipe, without waiting for it.
+        Raises OSError EINVAL for what is neither file nor directory, such as a named
+        pipe, without waiting for it.
         """
         rpath = self._strip_protocol(rpath)
         if os.path.isdir(lpath):
@@ -430,12 +559,16 @@ class WorkspaceFileSystem(LiteralFirst):
             if not self._put_by_path(file, rpath, callback, mode):
                 self._write(rpath, send, mode)
 
-    def _put_by_path(self, file: IO[bytes], path: str, callback: Callback, mode: str) -> bool:
+    def _put_by_path(
+        self, file: IO[bytes], path: str, callback: Callback, mode: str
+    ) -> bool:
         """Whether it could be done by the path; if not, nothing has changed."""
         base = self._local_base(path) if callback.size >= MIN_BYTES else None
         if base is None:
             return False
-        upload = StagedUpload(self._connection, *self._file_of(path), _is_exclusive(mode))
+        upload = StagedUpload(
+            self._connection, *self._file_of(path), _is_exclusive(mode)
+        )
         with os_errors(path):
             done = upload.put(file, base, callback.relative_update)
         if done:
@@ -453,7 +586,9 @@ class WorkspaceFileSystem(LiteralFirst):
                 raise
 
     def cp_file(self, path1: str, path2: str, **options: Any) -> None:
-        """Copies a file, within a project on the server; makes the directory if it is one."""
+        """Copies a file, within a project on the server; makes the directory if it is
+        one.
+        """
         path1, path2 = self._strip_protocol(path1), self._strip_protocol(path2)
         (project, source), (other, destination) = _split(path1), _split(path2)
         if not source or not destination:
@@ -466,17 +601,31 @@ class WorkspaceFileSystem(LiteralFirst):
                 return
             with lookup_errors(path1):
                 request = pb.CopyArtifactRequest(
-                    project=_text(project), path=_text(source), destination_path=_text(destination)
+                    project=_text(project),
+                    path=_text(source),
+                    destination_path=_text(destination),
                 )
                 self._connection.call(request)
         except IsADirectoryError:
             self._copy_directory(path1, path2)
 
-    def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **options: Any) -> None:
-        """Gives a file or directory another name; into `path2` if that is a directory. Within a project that is one
-        step; between projects, with lists, patterns or `maxdepth`, it is copied and then deleted.
+    def mv(
+        self,
+        path1: Any,
+        path2: Any,
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        **options: Any,
+    ) -> None:
+        """Gives a file or directory another name; into `path2` if that is a directory.
+        Within a project that is one step; between projects, with lists, patterns or
+        `maxdepth`, it is copied and then deleted.
         """
-        if not isinstance(path1, str) or not isinstance(path2, str) or maxdepth is not None:
+        if (
+            not isinstance(path1, str)
+            or not isinstance(path2, str)
+            or maxdepth is not None
+        ):
             super().mv(path1, path2, recursive=recursive, maxdepth=maxdepth)
             return
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
@@ -490,13 +639,22 @@ class WorkspaceFileSystem(LiteralFirst):
             return
         with os_errors(source):
             request = pb.MoveArtifactRequest(
-                project=_text(project), path=_text(path), destination_path=_text(destination)
+                project=_text(project),
+                path=_text(path),
+                destination_path=_text(destination),
             )
             self._connection.call(request)
 
-    def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None, assume_literal: bool = False) -> None:
-        """Deletes files and, if they are empty or with `recursive`, directories, each at once. With `assume_literal`,
-        `path` is never a pattern, not even if nothing has that name any more.
+    def rm(
+        self,
+        path: Any,
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        assume_literal: bool = False,
+    ) -> None:
+        """Deletes files and, if they are empty or with `recursive`, directories, each
+        at once. With `assume_literal`, `path` is never a pattern, not even if nothing
+        has that name any more.
         """
         if maxdepth is not None:
             super().rm(path, recursive=recursive, maxdepth=maxdepth)
@@ -525,21 +683,26 @@ class WorkspaceFileSystem(LiteralFirst):
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
         """Makes a directory and those on the way to it, but no project.
 
-        Raises FileExistsError if the name is taken, unless by a directory and with `exist_ok`.
+        Raises FileExistsError if the name is taken, unless by a directory and with
+        `exist_ok`.
         """
         path = self._strip_protocol(path)
         project, inner = _split(path)
         if not inner or not exist_ok:
             info = self._find(path)
             if info is None and not inner:
-                raise os_error(errno.ENOENT, path, f"Workspace does not exist: {project}")
+                raise os_error(
+                    errno.ENOENT, path, f"Workspace does not exist: {project}"
+                )
             if info is not None and not (exist_ok and info["type"] == "directory"):
                 raise os_error(errno.EEXIST, path)
         if not inner:
             return
         try:
             with os_errors(path):
-                request = pb.MakeDirectoryRequest(project=_text(project), path=_text(inner))
+                request = pb.MakeDirectoryRequest(
+                    project=_text(project), path=_text(inner)
+                )
                 self._connection.call(request)
         except NotADirectoryError as error:
             if not self.isfile(path):  # One on the way to it.
@@ -608,24 +771,39 @@ class WorkspaceFileSystem(LiteralFirst):
     def _delete(self, path: str, force: bool) -> None:
         project, inner = _split(path)
         if not inner:
-            raise os_error(errno.EPERM, path, "Workspaces are deleted by WorkspaceManager.delete_workspace() alone")
+            raise os_error(
+                errno.EPERM,
+                path,
+                "Workspaces are deleted by WorkspaceManager.delete_workspace() alone",
+            )
         with os_errors(path):
-            request = pb.DeleteArtifactRequest(project=_text(project), path=_text(inner), force=force)
+            request = pb.DeleteArtifactRequest(
+                project=_text(project), path=_text(inner), force=force
+            )
             self._connection.call(request)
 
     def _projects(self) -> Iterator[dict[str, Any]]:
         with os_errors(""):
-            for page in self._connection.pages(pb.ListWorkspacesRequest(page_size=_PAGE_SIZE)):
+            for page in self._connection.pages(
+                pb.ListWorkspacesRequest(page_size=_PAGE_SIZE)
+            ):
                 yield from map(_project_info, page.workspaces)
 
-    def _list(self, project: str, path: str, recursive: bool) -> Iterator[dict[str, Any]]:
+    def _list(
+        self, project: str, path: str, recursive: bool
+    ) -> Iterator[dict[str, Any]]:
         with os_errors(project):
             request = pb.ListArtifactsRequest(
-                project=_text(project), path=_text(path), recursive=recursive, page_size=_PAGE_SIZE
+                project=_text(project),
+                path=_text(path),
+                recursive=recursive,
+                page_size=_PAGE_SIZE,
             )
         with lookup_errors(f"{project}/{path}".rstrip("/")):
             for page in self._connection.pages(request):
-                yield from (_artifact_info(project, artifact) for artifact in page.artifacts)
+                yield from (
+                    _artifact_info(project, artifact) for artifact in page.artifacts
+                )
 
 
 _connections: dict[Path | str, Connection] = {}
@@ -669,7 +847,16 @@ def _project_info(message: pb.Workspace) -> dict[str, Any]:
 
 
 def _artifact_info(project: str, artifact: pb.Artifact) -> dict[str, Any]:
-    name, modified = f"{project}/{artifact.path}", convert.from_timestamp(artifact.modify_time)
+    name, modified = (
+        f"{project}/{artifact.path}",
+        convert.from_timestamp(artifact.modify_time),
+    )
     if artifact.directory:
         return _directory(name, modified=modified)
-    return {"name": name, "size": artifact.size_bytes, "type": "file", "modified": modified, "etag": artifact.etag}
+    return {
+        "name": name,
+        "size": artifact.size_bytes,
+        "type": "file",
+        "modified": modified,
+        "etag": artifact.etag,
+    }

@@ -15,12 +15,16 @@ class Forward:
         self._piece_from = start
 
     def take(self, position: int, most: int) -> memoryview:
-        """Some bytes from `position`, at most `most`, not copied; none at the end. It must be possible to go there.
-        Raises WorkspaceError.
+        """Some bytes from `position`, at most `most`, not copied; none at the end. It
+        must be possible to go there. Raises WorkspaceError.
         """
         at = position - self._piece_from
         if at == len(self._piece):
-            self._piece_from, self._piece, at = position, next(self._download, _NOTHING), 0
+            self._piece_from, self._piece, at = (
+                position,
+                next(self._download, _NOTHING),
+                0,
+            )
         return self._piece[at : at + most]
 
     def can_go_to(self, position: int) -> bool:

@@ -1,4 +1,6 @@
-"""Names before patterns: a file system whose bulk operations take a name that exists for that name."""
+"""Names before patterns: a file system whose bulk operations take a name that exists
+for that name.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,15 @@ from fsspec.implementations.local import LocalFileSystem
 
 
 class LiteralFirst(AbstractFileSystem):  # type: ignore[misc]
-    """fsspec expands `[ ] * ?` in every path that it is given, so that rm("a[1]") deletes "a1". Here a path is a
-    pattern only where nothing has that very name. glob() always takes a pattern, find() never does.
+    """fsspec expands `[ ] * ?` in every path that it is given, so that rm("a[1]")
+    deletes "a1". Here a path is a pattern only where nothing has that very name. glob()
+    always takes a pattern, find() never does.
     """
 
     def is_pattern(self, path: Any) -> bool:
-        """Whether a path has to be expanded: it holds `[ ] * ?`, and nothing has that name."""
+        """Whether a path has to be expanded: it holds `[ ] * ?`, and nothing has that
+        name.
+        """
         name = self._strip_protocol(path)
         return has_magic(name) and not self.exists(name)
 
@@ -30,8 +35,9 @@ class LiteralFirst(AbstractFileSystem):  # type: ignore[misc]
         assume_literal: bool = False,
         **options: Any,
     ) -> list[str]:
-        """Returns the paths that one or several names or patterns stand for, in order; with `recursive` also what is
-        below them. With `assume_literal` nothing is a pattern.
+        """Returns the paths that one or several names or patterns stand for, in order;
+        with `recursive` also what is below them. With `assume_literal` nothing is a
+        pattern.
 
         Raises FileNotFoundError if there are none.
         """
@@ -43,11 +49,17 @@ class LiteralFirst(AbstractFileSystem):  # type: ignore[misc]
                 # One of several patterns may match nothing.
                 with suppress(FileNotFoundError):
                     pattern = self._escape_directory(self._strip_protocol(one))
-                    found.update(super().expand_path([pattern], recursive, maxdepth, **options))
+                    found.update(
+                        super().expand_path([pattern], recursive, maxdepth, **options)
+                    )
                 continue
             name = self._strip_protocol(one)
             if recursive:
-                found.update(self.find(name, maxdepth=maxdepth, withdirs=True, detail=False, **options))
+                found.update(
+                    self.find(
+                        name, maxdepth=maxdepth, withdirs=True, detail=False, **options
+                    )
+                )
             if not recursive or self.exists(name):
                 found.add(name)
         if not found:
@@ -55,8 +67,9 @@ class LiteralFirst(AbstractFileSystem):  # type: ignore[misc]
         return sorted(found)
 
     def _escape_directory(self, pattern: str) -> str:
-        """Has the directory that a pattern begins with stand for itself, if there is one of that name: `v?/*.csv` are
-        the files in `v?`, and those of `v1` only if there is no `v?`.
+        """Has the directory that a pattern begins with stand for itself, if there is
+        one of that name: `v?/*.csv` are the files in `v?`, and those of `v1` only if
+        there is no `v?`.
         """
         directory, slash, rest = pattern.rpartition("/")
         while has_magic(directory):

@@ -1,4 +1,6 @@
-"""Files of this machine: those on the other side of a copy, and those of a server whose disk is here, too."""
+"""Files of this machine: those on the other side of a copy, and those of a server whose
+disk is here, too.
+"""
 
 import errno
 import os
@@ -17,7 +19,8 @@ _READ_BYTES = 1 << 20
 
 
 class Target:
-    """A local file to be filled: made when its content begins to come, and removed if the block is left by an error.
+    """A local file to be filled: made when its content begins to come, and removed if
+    the block is left by an error.
 
     Directories on the way are made. What there was stays as long as nothing comes.
     """
@@ -39,14 +42,19 @@ class Target:
         if self._file is None:
             os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
             # A named pipe that nobody reads is an error, instead of a wait without end.
-            access = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
+            access = (
+                os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
+            )
             descriptor = os.open(self._path, access, 0o666)
             os.set_blocking(descriptor, True)
             self._file = open(descriptor, "wb", buffering=0)  # noqa: SIM115
         return self._file
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._file is not None:
             self._file.close()
@@ -55,12 +63,17 @@ class Target:
 
 
 def check_copyable(path: str | os.PathLike[str]) -> None:
-    """Raises OSError EINVAL if `path` leads to what is neither file nor directory, FileNotFoundError if to nothing."""
+    """Raises OSError EINVAL if `path` leads to what is neither file nor directory,
+    FileNotFoundError if to nothing.
+    """
     _check_kind(path, os.stat(path).st_mode, stat.S_ISREG, stat.S_ISDIR)
 
 
 def open_source(path: str | os.PathLike[str]) -> IO[bytes]:
-    """Opens a local file for reading, unbuffered. Raises OSError EINVAL for what is no file, without waiting for it."""
+    """Opens a local file for reading, unbuffered.
+
+    Raises OSError EINVAL for what is no file, without waiting for it.
+    """
     check_copyable(path)
     # It may be replaced by now, and nobody may ever write to a named pipe.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -72,11 +85,15 @@ def open_source(path: str | os.PathLike[str]) -> IO[bytes]:
         raise
 
 
-def _check_kind(path: str | os.PathLike[str], mode: int, *kinds: Callable[[int], bool]) -> None:
+def _check_kind(
+    path: str | os.PathLike[str], mode: int, *kinds: Callable[[int], bool]
+) -> None:
     if any(is_kind(mode) for is_kind in kinds):
         return
     kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "special file")
-    sentence = f"{os.fspath(path)} is a {kind}: only files and directories can be copied"
+    sentence = (
+        f"{os.fspath(path)} is a {kind}: only files and directories can be copied"
+    )
     raise OSError(errno.EINVAL, sentence, os.fspath(path))
 
 
@@ -90,13 +107,16 @@ _KINDS = (
 
 
 def open_same(path: Path, access: int, etag: str) -> int | None:
-    """A descriptor of the file at `path`, for os.O_RDONLY or O_WRONLY, if it is the one that has this etag; None if it
-    is another one, or cannot be opened here. Should a server make etags otherwise than convert.etag_of(), no file is
-    ever taken for the same.
+    """A descriptor of the file at `path`, for os.O_RDONLY or O_WRONLY, if it is the one
+    that has this etag; None if it is another one, or cannot be opened here. Should a
+    server make etags otherwise than convert.etag_of(), no file is ever taken for the
+    same.
     """
     try:
         # Not through a link, and not waiting for who writes a FIFO.
-        descriptor = os.open(path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(
+            path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        )
     except OSError:
         return None
     state = os.fstat(descriptor)
@@ -107,11 +127,14 @@ def open_same(path: Path, access: int, etag: str) -> int | None:
 
 
 def copy_bytes(source: int, offset: int, target: int, size: int) -> int:
-    """Appends what `source` has from `offset` on, at most `size` bytes, where `target` stands: in the kernel, sharing
-    the blocks where the file system can. Returns how many, some at least unless this is the end. Raises OSError.
+    """Appends what `source` has from `offset` on, at most `size` bytes, where `target`
+    stands: in the kernel, sharing the blocks where the file system can. Returns how
+    many, some at least unless this is the end. Raises OSError.
     """
     for copy in _COPIES:
-        with suppress(OSError):  # What one way cannot do, for whatever reason, the next one does, or meets the same.
+        # What one way cannot do, for whatever reason, the next one does, or meets the
+        # same.
+        with suppress(OSError):
             if copied := copy(source, offset, target, size):
                 return copied
     return os.write(target, os.pread(source, min(size, _READ_BYTES), offset))
@@ -121,13 +144,16 @@ def copy_bytes(source: int, offset: int, target: int, size: int) -> int:
 _COPIES: list[Callable[[int, int, int, int], int]] = []
 if sys.platform == "linux":
     _COPIES = [
-        lambda source, offset, target, size: os.copy_file_range(source, target, size, offset),
+        lambda source, offset, target, size: os.copy_file_range(
+            source, target, size, offset
+        ),
         lambda source, offset, target, size: os.sendfile(target, source, offset, size),
     ]
 
 
 class SameFile:
-    """A file of a workspace, opened by its path, after it was proved to be the one that the server speaks of.
+    """A file of a workspace, opened by its path, after it was proved to be the one that
+    the server speaks of.
 
     It stays the one that was opened when another takes its place. Thread-safe.
     """
@@ -139,12 +165,16 @@ class SameFile:
 
     @classmethod
     def open(cls, path: Path, etag: str) -> Self | None:
-        """The file at `path` if it is the one that has this etag; None if it is another one, or cannot be read here."""
+        """The file at `path` if it is the one that has this etag; None if it is another
+        one, or cannot be read here.
+        """
         descriptor = open_same(path, os.O_RDONLY, etag)
         return None if descriptor is None else cls(path, descriptor)
 
     def read(self, start: int, end: int) -> bytes:
-        """Bytes `start` to `end`. Raises OSError ESTALE if the file was written over in place."""
+        """Bytes `start` to `end`. Raises OSError ESTALE if the file was written over in
+        place.
+        """
         pieces, at = [], start
         while at < end and (data := os.pread(self._descriptor, end - at, at)):
             pieces.append(data)
@@ -153,7 +183,9 @@ class SameFile:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def copy(self, target: IO[bytes], progress: Callable[[int], object]) -> None:
-        """Copies all of it. Raises OSError ESTALE if the file was written over in place."""
+        """Copies all of it. Raises OSError ESTALE if the file was written over in
+        place.
+        """
         at = 0
         while copied := copy_bytes(self._descriptor, at, target.fileno(), _COPY_BYTES):
             at += copied
@@ -162,8 +194,15 @@ class SameFile:
 
     def _check(self) -> None:
         now = os.fstat(self._descriptor)
-        if (now.st_size, now.st_mtime_ns) != (self._stat.st_size, self._stat.st_mtime_ns):
-            raise OSError(errno.ESTALE, "The file was written over while it was read", str(self.path))
+        if (now.st_size, now.st_mtime_ns) != (
+            self._stat.st_size,
+            self._stat.st_mtime_ns,
+        ):
+            raise OSError(
+                errno.ESTALE,
+                "The file was written over while it was read",
+                str(self.path),
+            )
 
     def close(self) -> None:
         """Gives the descriptor back."""

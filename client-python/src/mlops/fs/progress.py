@@ -10,9 +10,9 @@ from fsspec.callbacks import Callback, NoOpCallback
 
 
 def progress() -> Callback:
-    """What `fs.get(…, callback=…)` and `fs.put(…, callback=…)` take to show a bar for all files and one for the current
-    one, where standard error is a terminal and rich is installed; elsewhere one that shows nothing. To be used as a
-    context manager.
+    """What `fs.get(…, callback=…)` and `fs.put(…, callback=…)` take to show a bar for
+    all files and one for the current one, where standard error is a terminal and rich
+    is installed; elsewhere one that shows nothing. To be used as a context manager.
     """
     if sys.stderr.isatty() and importlib.util.find_spec("rich"):
         return _Bars()
@@ -41,9 +41,20 @@ class _Bars(_Bar):
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TaskProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
-        columns = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()]
+        columns = [
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+        ]
         bars = Progress(*columns, console=Console(stderr=True))
         super().__init__(bars, "files")
         bars.start()

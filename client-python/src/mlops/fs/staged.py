@@ -1,6 +1,7 @@
 """Writing a file by the path at which a server on this machine stages it."""
 
-from __future__ import annotations  # The types of gRPC's stubs are generic to type checkers only.
+# The types of gRPC's stubs are generic to type checkers only.
+from __future__ import annotations
 
 import os
 import threading
@@ -20,7 +21,8 @@ from mlops.fs.local import copy_bytes, open_same
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 
-# Less is a message or two over the wire, which is quicker than the calls that are needed to do without.
+# Less is a message or two over the wire, which is quicker than the calls that are
+# needed to do without.
 MIN_BYTES = 2 << 20
 _COPY_BYTES = 8 << 20
 _CALL_S = 600.0
@@ -28,23 +30,33 @@ _PAUSE_S = 2.0
 
 
 class StagedUpload:
-    """A file of which the server is sent nothing: the system copies it to where the server has staged it, empty, and
-    the server hashes what it finds there. Not thread-safe.
+    """A file of which the server is sent nothing: the system copies it to where the
+    server has staged it, empty, and the server hashes what it finds there. Not
+    thread-safe.
     """
 
-    def __init__(self, connection: Connection, project: str, path: str, create_only: bool) -> None:
+    def __init__(
+        self, connection: Connection, project: str, path: str, create_only: bool
+    ) -> None:
         self._connection = connection
         # One of its own: nobody else can write the same upload.
         self._head = pb.WriteArtifactRequest(
-            project=project, path=path, create_only=create_only, upload_id=str(uuid.uuid4())
+            project=project,
+            path=path,
+            create_only=create_only,
+            upload_id=str(uuid.uuid4()),
         )
         self._paused = 0
 
-    def put(self, source: IO[bytes], base: Path, progress: Callable[[int], object]) -> bool:
-        """Writes the file and returns True; or False, with nothing changed, where what is staged does not prove to lie
-        below `base` on this machine, or cannot be written to. Tells `progress` how many bytes were copied each time.
+    def put(
+        self, source: IO[bytes], base: Path, progress: Callable[[int], object]
+    ) -> bool:
+        """Writes the file and returns True; or False, with nothing changed, where what
+        is staged does not prove to lie below `base` on this machine, or cannot be
+        written to. Tells `progress` how many bytes were copied each time.
 
-        Raises WorkspaceError, and OSError if it fails in the middle; then nothing has changed either.
+        Raises WorkspaceError, and OSError if it fails in the middle; then nothing has
+        changed either.
         """
         self._send(self._head)
         done = False
@@ -55,12 +67,16 @@ class StagedUpload:
             if not done:
                 self._discard()
 
-    def _copy(self, source: IO[bytes], base: Path, progress: Callable[[int], object]) -> bool:
+    def _copy(
+        self, source: IO[bytes], base: Path, progress: Callable[[int], object]
+    ) -> bool:
         target = self._open(base)
         if target is None:
             return False
         try:
-            while copied := copy_bytes(source.fileno(), self._head.offset, target, _COPY_BYTES):
+            while copied := copy_bytes(
+                source.fileno(), self._head.offset, target, _COPY_BYTES
+            ):
                 self._head.offset += copied
                 progress(copied)
         except OSError:
@@ -71,12 +87,20 @@ class StagedUpload:
         return self._head.offset > 0
 
     def _open(self, base: Path) -> int | None:
-        request = pb.GetUploadRequest(project=self._head.project, upload_id=self._head.upload_id)
+        request = pb.GetUploadRequest(
+            project=self._head.project, upload_id=self._head.upload_id
+        )
         upload = self._connection.call(request)
         # No server must be able to have us write to a file of its choice.
-        if ".." in upload.staged_path or not os.path.basename(upload.staged_path).startswith(self._head.upload_id):
+        if ".." in upload.staged_path or not os.path.basename(
+            upload.staged_path
+        ).startswith(self._head.upload_id):
             return None
-        target = open_same(base / self._head.project / upload.staged_path, os.O_WRONLY, upload.staged_etag)
+        target = open_same(
+            base / self._head.project / upload.staged_path,
+            os.O_WRONLY,
+            upload.staged_etag,
+        )
         if target is not None:
             stat = os.fstat(target)
             if stat.st_size or stat.st_nlink != 1:
@@ -97,16 +121,27 @@ class StagedUpload:
 
     def _discard(self) -> None:
         head = pb.WriteArtifactRequest(
-            project=self._head.project, path=self._head.path, upload_id=self._head.upload_id, discard=True
+            project=self._head.project,
+            path=self._head.path,
+            upload_id=self._head.upload_id,
+            discard=True,
         )
         with suppress(WorkspaceError):  # What stays is swept.
             self._send(head)
 
     def _send(self, message: pb.WriteArtifactRequest) -> None:
-        """A call of one message, which may be made again: an upload that is finished is answered once more."""
-        self._connection.resume(lambda stub: self._call(stub, message), lambda: self._paused, message.offset > 0)
+        """A call of one message, which may be made again: an upload that is finished is
+        answered once more.
+        """
+        self._connection.resume(
+            lambda stub: self._call(stub, message),
+            lambda: self._paused,
+            message.offset > 0,
+        )
 
-    def _call(self, stub: WorkspaceServiceStub, message: pb.WriteArtifactRequest) -> None:
+    def _call(
+        self, stub: WorkspaceServiceStub, message: pb.WriteArtifactRequest
+    ) -> None:
         future = stub.WriteArtifact.future(iter([message]), timeout=_CALL_S)
         call = _Cancellable(future)
         GATE.watch(call)
@@ -120,7 +155,9 @@ class StagedUpload:
 
 
 class _Cancellable:
-    """A call that lasts for as long as the server hashes a file, and is made again after a fork that cannot wait."""
+    """A call that lasts for as long as the server hashes a file, and is made again
+    after a fork that cannot wait.
+    """
 
     def __init__(self, future: grpc.Future[pb.WriteArtifactResponse]) -> None:
         self._future = future

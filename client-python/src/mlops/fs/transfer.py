@@ -27,9 +27,11 @@ def plan(
     maxdepth: int | None,
     assume_literal: bool = False,
 ) -> list[Step]:
-    """What is copied to where, by fsspec's rules, but that names which exist are no patterns.
+    """What is copied to where, by fsspec's rules, but that names which exist are no
+    patterns.
 
-    Raises FileNotFoundError if there is nothing of that name; OSError EINVAL if a name would leave the target.
+    Raises FileNotFoundError if there is nothing of that name; OSError EINVAL if a name
+    would leave the target.
     """
     if isinstance(paths, list) and isinstance(to, list):
         return list(zip(paths, to, strict=True))
@@ -46,7 +48,9 @@ def plan(
     if not isinstance(to, str):
         return list(zip(found, map(target._strip_protocol, to), strict=True))
     into_it = to.endswith("/") or target.isdir(to)
-    keeps_name = is_one and (len(found) == 1 if is_pattern else into_it and not paths.endswith("/"))
+    keeps_name = is_one and (
+        len(found) == 1 if is_pattern else into_it and not paths.endswith("/")
+    )
     to = target._strip_protocol(to)
     targets = other_paths(found, to, exists=keeps_name, flatten=not is_one)
     # A server must not be able to have us write elsewhere.
@@ -57,20 +61,33 @@ def plan(
 
 
 def refuse_into_itself(
-    steps: Iterable[Step], source_place: Callable[[Any], str | None], target_place: Callable[[Any], str | None]
+    steps: Iterable[Step],
+    source_place: Callable[[Any], str | None],
+    target_place: Callable[[Any], str | None],
 ) -> None:
-    """Raises OSError EINVAL if a directory would be copied to a place within itself. The callables say where the ends
-    of a step are, on one file system; None if that is not known.
+    """Raises OSError EINVAL if a directory would be copied to a place within itself.
+    The callables say where the ends of a step are, on one file system; None if that is
+    not known.
     """
     for source, target in steps:
         # Most are files, which hold nothing.
-        if (outside := source_place(source)) is None or (inside := target_place(target)) is None:
+        if (outside := source_place(source)) is None or (
+            inside := target_place(target)
+        ) is None:
             continue
         if inside.startswith(outside.rstrip("/") + "/"):
-            raise os_error(errno.EINVAL, source, f"{source} holds the place where it would be copied to, {target}")
+            raise os_error(
+                errno.EINVAL,
+                source,
+                f"{source} holds the place where it would be copied to, {target}",
+            )
 
 
-def copy_all(steps: Sequence[Step], copy_one: Callable[[Any, Any, Callback], None], callback: Callback) -> None:
+def copy_all(
+    steps: Sequence[Step],
+    copy_one: Callable[[Any, Any, Callback], None],
+    callback: Callback,
+) -> None:
     """Takes all steps, several at a time. The first error ends them and is raised."""
 
     def take(source: Any, target: Any) -> None:
@@ -88,5 +105,7 @@ def copy_all(steps: Sequence[Step], copy_one: Callable[[Any, Any, Callback], Non
 
 
 def real_directory(path: Any) -> str | None:
-    """The path without links of a directory of this machine, or of what can still become one; None of a file."""
+    """The path without links of a directory of this machine, or of what can still
+    become one; None of a file.
+    """
     return None if os.path.isfile(path) else os.path.realpath(path)

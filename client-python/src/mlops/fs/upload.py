@@ -1,6 +1,7 @@
 """Writing a file over the wire, across losses of the connection."""
 
-from __future__ import annotations  # The types of gRPC's stubs are generic to type checkers only.
+# The types of gRPC's stubs are generic to type checkers only.
+from __future__ import annotations
 
 import hashlib
 import threading
@@ -23,20 +24,27 @@ _KEPT_BYTES = 16 << 20
 _CALL_S = 600.0
 _QUEUED_MESSAGES = 2
 _PAUSE_S = 2.0
-# How far it is asked for is told so often; by then even a fast server has not got all that is kept.
+# How far it is asked for is told so often; by then even a fast server has not got all
+# that is kept.
 _POLL_S = 0.01
 
 
 class Upload:
-    """A file on its way to the server, that becomes visible by finish() alone. Holds no more than 16 MiB of it.
+    """A file on its way to the server, that becomes visible by finish() alone. Holds no
+    more than 16 MiB of it.
 
-    After a loss of the connection, or of the server, it goes on where the server has got to. Not thread-safe; of a
-    process that was forked meanwhile only the parent can go on.
+    After a loss of the connection, or of the server, it goes on where the server has
+    got to. Not thread-safe; of a process that was forked meanwhile only the parent can
+    go on.
     """
 
-    def __init__(self, connection: Connection, project: str, path: str, create_only: bool = False) -> None:
+    def __init__(
+        self, connection: Connection, project: str, path: str, create_only: bool = False
+    ) -> None:
         self._connection = connection
-        self._head = pb.WriteArtifactRequest(project=project, path=path, create_only=create_only)
+        self._head = pb.WriteArtifactRequest(
+            project=project, path=path, create_only=create_only
+        )
         self._generation = GATE.generation
         self._sha256 = hashlib.sha256()
         self._pending = bytearray()  # Less than a chunk.
@@ -75,14 +83,19 @@ class Upload:
             self._push(finish=False, at_most=0)
 
     def finish(self) -> pb.Artifact:
-        """Makes the file visible and returns it. Raises WorkspaceError, after which the file is as it was before."""
+        """Makes the file visible and returns it.
+
+        Raises WorkspaceError, after which the file is as it was before.
+        """
         self._keep_rest()
         while self._artifact is None:
             self._push(finish=True, at_most=0)
         return self._artifact
 
     def abort(self) -> None:
-        """Has the file stay as it was; what was sent is dropped, by the server's sweep if it cannot be told now."""
+        """Has the file stay as it was; what was sent is dropped, by the server's sweep
+        if it cannot be told now.
+        """
         asked = self.abandon()
         if not self._head.upload_id or self._generation != GATE.generation:
             return
@@ -92,7 +105,8 @@ class Upload:
                 self._connection.resume(self._drop, lambda: 0)
 
     def abandon(self) -> bool:
-        """The same without waiting for anything, and with less certainty that it is dropped before the sweep.
+        """The same without waiting for anything, and with less certainty that it is
+        dropped before the sweep.
 
         Returns whether the stream is there to ask the server for it.
         """
@@ -104,7 +118,10 @@ class Upload:
 
     def _drop(self, stub: Stub) -> None:
         head = pb.WriteArtifactRequest(
-            project=self._head.project, path=self._head.path, upload_id=self._head.upload_id, discard=True
+            project=self._head.project,
+            path=self._head.path,
+            upload_id=self._head.upload_id,
+            discard=True,
         )
         stub.WriteArtifact(iter([head]), timeout=_CALL_S)
 
@@ -117,20 +134,26 @@ class Upload:
         self._sha256.update(chunk)
         self._kept.append(chunk)
         self._size += len(chunk)
-        # The first waits for the next, or for finish(): a small file then is one message.
+        # The first waits for the next, or for finish(): a small file then is one
+        # message.
         if self._size > len(chunk):
             while not self._push(finish=False, at_most=_KEPT_BYTES):
                 pass
 
     def _push(self, finish: bool, at_most: int) -> bool:
-        """Sends what was not sent yet, until at most `at_most` bytes are kept. False if that has to be gone on with."""
+        """Sends what was not sent yet, until at most `at_most` bytes are kept.
+
+        False if that has to be gone on with.
+        """
         if self._generation != GATE.generation:
             raise WorkspaceError(
                 "The file was opened for writing by the process that this one was forked from, which alone can go on",
                 details={"reason": "", "code": "FAILED_PRECONDITION"},
             )
         return self._connection.resume(
-            lambda stub: self._send(stub, finish, at_most), lambda: self._acknowledged, begun=self._sent > 0
+            lambda stub: self._send(stub, finish, at_most),
+            lambda: self._acknowledged,
+            begun=self._sent > 0,
         )
 
     def _send(self, stub: Stub, finish: bool, at_most: int) -> bool:
@@ -154,15 +177,20 @@ class Upload:
         return False
 
     def _ended(self) -> pb.WriteArtifactResponse:
-        """Waits for the stream's answer; whatever it is, what comes next is sent by another stream."""
+        """Waits for the stream's answer; whatever it is, what comes next is sent by
+        another stream.
+        """
         assert self._stream is not None
         stream, self._stream = self._stream, None
         self._resumes = True
         return stream.result()
 
     def _find_offset(self, stub: Stub) -> None:
-        """Where the next stream begins, or that the server has finished the file before."""
-        # A small file has an id, too: sent again after a lost answer without one, it could replace a newer file.
+        """Where the next stream begins, or that the server has finished the file
+        before.
+        """
+        # A small file has an id, too: sent again after a lost answer without one, it
+        # could replace a newer file.
         if not self._head.upload_id:
             self._head.upload_id = str(uuid.uuid4())
         self._acknowledged = self._committed(stub) if self._resumes else 0
@@ -171,12 +199,18 @@ class Upload:
         if self._acknowledged < self._kept_from:
             raise WorkspaceError(
                 f"{self._head.path}: the server has lost what it had of the file; write it again",
-                details={"reason": "UPLOAD_NOT_FOUND", "code": "NOT_FOUND", "upload_id": self._head.upload_id},
+                details={
+                    "reason": "UPLOAD_NOT_FOUND",
+                    "code": "NOT_FOUND",
+                    "upload_id": self._head.upload_id,
+                },
             )
         self._head.offset = self._sent = self._acknowledged
 
     def _unsent(self, finish: bool) -> Iterator[bytes]:
-        """The messages that the stream has not got, the first with what only the first may say."""
+        """The messages that the stream has not got, the first with what only the first
+        may say.
+        """
         head = pb.WriteArtifactRequest()
         if self._sent == self._head.offset:
             head.CopyFrom(self._head)
@@ -198,22 +232,30 @@ class Upload:
             yield build_data(head, last or b"")
 
     def _forget(self, stub: Stub, at_most: int) -> bool:
-        """Drops what the server has got from what is kept, if there is more of it than `at_most`."""
+        """Drops what the server has got from what is kept, if there is more of it than
+        `at_most`.
+        """
         assert self._stream is not None
         while self._size - self._kept_from > at_most:
             self._acknowledged = max(self._acknowledged, self._committed(stub))
-            while self._kept and self._kept_from + len(self._kept[0]) <= self._acknowledged:
+            while (
+                self._kept
+                and self._kept_from + len(self._kept[0]) <= self._acknowledged
+            ):
                 self._kept_from += len(self._kept.popleft())
             if self._size - self._kept_from > at_most and self._stream.wait(_POLL_S):
                 return False
         return True
 
     def _committed(self, stub: Stub) -> int:
-        request = pb.GetUploadRequest(project=self._head.project, upload_id=self._head.upload_id)
+        request = pb.GetUploadRequest(
+            project=self._head.project, upload_id=self._head.upload_id
+        )
         try:
             upload = stub.GetUpload(request, timeout=10)
         except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:  # Not begun yet, or not any more.
+            # Not begun yet, or not any more.
+            if error.code() is grpc.StatusCode.NOT_FOUND:
                 return 0
             raise
         if upload.HasField("artifact"):
@@ -233,9 +275,13 @@ class _Stream:
         self._call.add_done_callback(lambda call: self._end())
 
     def put(self, message: bytes) -> bool:
-        """Sends a message after those before; returns False if the call has ended or is closed."""
+        """Sends a message after those before; returns False if the call has ended or is
+        closed.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or len(self._messages) < _QUEUED_MESSAGES)
+            self._changed.wait_for(
+                lambda: self._closed or len(self._messages) < _QUEUED_MESSAGES
+            )
             if self._closed:
                 return False
             self._messages.append(message)
@@ -266,7 +312,10 @@ class _Stream:
             self.wait(_PAUSE_S)
 
     def close(self, last: pb.WriteArtifactRequest | None = None) -> bool:
-        """Ends the call after the messages that wait, and `last`. Does not wait. False if it was closed before."""
+        """Ends the call after the messages that wait, and `last`.
+
+        Does not wait. False if it was closed before.
+        """
         with self._changed:
             was_open = not self._closed
             if last is not None and was_open:

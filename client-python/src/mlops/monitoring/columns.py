@@ -1,4 +1,6 @@
-"""Columns of any type, in the three that Evidently compares: numbers, categories and text."""
+"""Columns of any type, in the three that Evidently compares: numbers, categories and
+text.
+"""
 
 import math
 from contextlib import suppress
@@ -9,7 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pandas.api.types import infer_dtype, is_bool_dtype, is_complex_dtype, is_numeric_dtype, is_string_dtype
+from pandas.api.types import (
+    infer_dtype,
+    is_bool_dtype,
+    is_complex_dtype,
+    is_numeric_dtype,
+    is_string_dtype,
+)
 
 NUMBER, BOOL, CATEGORY, TEXT = "numbers", "booleans", "categories", "text"
 EMPTY = "no value"
@@ -31,7 +39,9 @@ _SCALARS = (str, bool, int, float, Decimal, np.bool_, np.integer, np.floating)
 
 @dataclass(frozen=True)
 class Column:
-    """A column in a plain type: int64 or float64 for numbers, else text and None in objects."""
+    """A column in a plain type: int64 or float64 for numbers, else text and None in
+    objects.
+    """
 
     values: pd.Series
     kind: str
@@ -62,7 +72,9 @@ def _nothing(series: pd.Series) -> pd.Series:
 
 
 def _read(series: pd.Series) -> tuple[str, pd.Series]:
-    """The kind of a column, and its values without what only its type has: sparse or dictionary encoding."""
+    """The kind of a column, and its values without what only its type has: sparse or
+    dictionary encoding.
+    """
     dtype = series.dtype
     if isinstance(dtype, pd.SparseDtype):
         series = series.sparse.to_dense()
@@ -84,38 +96,63 @@ def _read(series: pd.Series) -> tuple[str, pd.Series]:
 
 
 def _is_arrow_dictionary(dtype: Any) -> bool:
-    return isinstance(dtype, pd.ArrowDtype) and pa.types.is_dictionary(dtype.pyarrow_dtype)
+    return isinstance(dtype, pd.ArrowDtype) and pa.types.is_dictionary(
+        dtype.pyarrow_dtype
+    )
 
 
 def _kind_of_objects(series: pd.Series) -> str:
     inferred = infer_dtype(series, skipna=True)
     if inferred.startswith("mixed") and inferred not in _KINDS:
-        return CATEGORY if all(isinstance(value, _SCALARS) for value in series[series.notna()]) else OTHER
+        return (
+            CATEGORY
+            if all(isinstance(value, _SCALARS) for value in series[series.notna()])
+            else OTHER
+        )
     return _KINDS.get(inferred, OTHER)
 
 
 def _numbers(values: pd.Series) -> pd.Series:
     """As int64 if all fit, else float64."""
-    numbers = pd.Series(values.to_numpy(dtype="float64", na_value=np.nan), index=values.index)
+    numbers = pd.Series(
+        values.to_numpy(dtype="float64", na_value=np.nan), index=values.index
+    )
     whole = values.dtype.kind in "iu" and values.notna().all()
     limits = np.iinfo(np.int64)
-    if whole and len(values) and limits.min <= int(values.min()) and int(values.max()) <= limits.max:
+    if (
+        whole
+        and len(values)
+        and limits.min <= int(values.min())
+        and int(values.max()) <= limits.max
+    ):
         return values.astype("int64")
     return numbers
 
 
 def _texts(values: pd.Series) -> pd.Series:
     """As text; None for what is missing."""
-    with suppress(pa.ArrowException, ValueError, TypeError):  # Quickly, if all are text already.
-        return pd.Series(pa.Array.from_pandas(values, type=pa.string()).to_pandas(), values.index, object)
+    # Quickly, if all are text already.
+    with suppress(pa.ArrowException, ValueError, TypeError):
+        return pd.Series(
+            pa.Array.from_pandas(values, type=pa.string()).to_pandas(),
+            values.index,
+            object,
+        )
     missing = values.isna()
-    texts = [None if gone else as_text(value) for value, gone in zip(values, missing, strict=True)]
+    texts = [
+        None if gone else as_text(value)
+        for value, gone in zip(values, missing, strict=True)
+    ]
     return pd.Series(texts, values.index, object)
 
 
 def as_text(value: Any) -> str:
     """A value as the name of a category: the same for 1, 1.0 and the text "1"."""
-    if isinstance(value, float | np.floating) and math.isfinite(value) and value == int(value):
+    if (
+        isinstance(value, float | np.floating)
+        and math.isfinite(value)
+        and value == int(value)
+    ):
         value = int(value)
     return unicode_text(value)
 
@@ -127,7 +164,9 @@ def unicode_text(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Pair:
-    """A column of the reference and the same column now, made comparable; or why it cannot be compared."""
+    """A column of the reference and the same column now, made comparable; or why it
+    cannot be compared.
+    """
 
     before: pd.Series
     now: pd.Series
@@ -137,18 +176,32 @@ class Pair:
 
 def pair(before: Column, now: Column) -> Pair:
     """Makes two columns comparable. `kind` is EMPTY if only the reference has values."""
-    unlike = Pair(before.values, now.values, OTHER, f"holds {now.kind}, and {before.kind} in the reference")
+    unlike = Pair(
+        before.values,
+        now.values,
+        OTHER,
+        f"holds {now.kind}, and {before.kind} in the reference",
+    )
     if before.kind == EMPTY:
         return Pair(before.values, now.values, OTHER, "has no value in the reference")
     for column in (before, now):
         if column.kind == OTHER:
-            return Pair(before.values, now.values, OTHER, f"is of a type that is not compared, {column.dtype}")
+            return Pair(
+                before.values,
+                now.values,
+                OTHER,
+                f"is of a type that is not compared, {column.dtype}",
+            )
     if now.kind == EMPTY or before.kind == now.kind:
         return Pair(before.values, now.values, now.kind)
     kinds = {before.kind, now.kind}
     if kinds == {NUMBER, BOOL}:
         flags_before, flags_now = _as_booleans(before), _as_booleans(now)
-        return unlike if flags_before is None or flags_now is None else Pair(flags_before, flags_now, BOOL)
+        return (
+            unlike
+            if flags_before is None or flags_now is None
+            else Pair(flags_before, flags_now, BOOL)
+        )
     if kinds == {NUMBER, TEXT}:
         return unlike
     if kinds == {NUMBER, CATEGORY} and before.kind == NUMBER:
@@ -166,7 +219,11 @@ def _as_booleans(column: Column) -> pd.Series | None:
     if column.kind == BOOL:
         return column.values
     known = column.values.isin([0, 1]) | column.values.isna()
-    return column.values.map({0: "False", 1: "True"}).astype(object) if known.all() else None
+    return (
+        column.values.map({0: "False", 1: "True"}).astype(object)
+        if known.all()
+        else None
+    )
 
 
 def presence(series: pd.Series) -> pd.Series:

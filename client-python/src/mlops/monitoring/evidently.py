@@ -30,15 +30,27 @@ from evidently.presets import DataDriftPreset
 from mlops.client.errors import MLOpsClientError, input_invalid
 from mlops.client.paths import require_local
 from mlops.client.staging import staging
-from mlops.monitoring.columns import BOOL, CATEGORY, EMPTY, Column, Pair, pair, plain, presence, unicode_text
+from mlops.monitoring.columns import (
+    BOOL,
+    CATEGORY,
+    EMPTY,
+    Column,
+    Pair,
+    pair,
+    plain,
+    presence,
+    unicode_text,
+)
 from mlops.workspace import ProjectWorkspace
 
 _log = logging.getLogger(__name__)
-# From this share of drifted columns on the dataset has drifted; Evidently's own default.
+# From this share of drifted columns on the dataset has drifted; Evidently's own
+# default.
 _DRIFT_SHARE = 0.5
 _ROLES_KEY = b"mlops.roles"
 _KINDS_KEY = b"mlops.kinds"
-# MLflow takes 1000 metrics in a request; those of the columns of a wider table are in the report alone.
+# MLflow takes 1000 metrics in a request; those of the columns of a wider table are in
+# the report alone.
 _MAX_COLUMN_METRICS = 900
 _MAX_METRIC_NAME = 200
 _WORD = re.compile(r"\w\w")  # To Evidently a single letter is none.
@@ -54,7 +66,8 @@ class _Reference:
 class DriftMonitor:
     """Reference data and reports in one workspace's monitoring/.
 
-    Both are made aside and put in place by a rename: other threads and processes see them as a whole. Thread-safe.
+    Both are made aside and put in place by a rename: other threads and processes see
+    them as a whole. Thread-safe.
     """
 
     def __init__(self, workspace: ProjectWorkspace) -> None:
@@ -64,53 +77,85 @@ class DriftMonitor:
         self._reference_file = self._directory / "reference.parquet"
         self._reports = self._directory / "reports"
 
-    def set_reference(self, df: pd.DataFrame, target_column: str | None, prediction_column: str | None) -> None:
-        """Keeps `df` in monitoring/reference.parquet, in place of the one before. Names of columns become text.
+    def set_reference(
+        self, df: pd.DataFrame, target_column: str | None, prediction_column: str | None
+    ) -> None:
+        """Keeps `df` in monitoring/reference.parquet, in place of the one before. Names
+        of columns become text.
 
-        Of a column that no later one can be compared with (see compare()) only the name and type are kept.
+        Of a column that no later one can be compared with (see compare()) only the name
+        and type are kept.
 
-        Raises MLOpsClientError INPUT_INVALID unless `df` is a DataFrame with rows, with columns of different names, and
-        with the target and prediction columns named; WORKSPACE_NOT_LOCAL.
+        Raises MLOpsClientError INPUT_INVALID unless `df` is a DataFrame with rows, with
+        columns of different names, and with the target and prediction columns named;
+        WORKSPACE_NOT_LOCAL.
         """
         columns = _checked(df)
         roles = _roles(columns, target_column, prediction_column)
-        table = pa.table({name: pa.Array.from_pandas(column.values) for name, column in columns.items()})
+        table = pa.table(
+            {
+                name: pa.Array.from_pandas(column.values)
+                for name, column in columns.items()
+            }
+        )
         kinds = {name: [column.kind, column.dtype] for name, column in columns.items()}
-        table = table.replace_schema_metadata({_ROLES_KEY: json.dumps(roles), _KINDS_KEY: json.dumps(kinds)})
+        table = table.replace_schema_metadata(
+            {_ROLES_KEY: json.dumps(roles), _KINDS_KEY: json.dumps(kinds)}
+        )
         with self._staged() as directory:
             draft = directory / "reference.parquet"
             with draft.open("wb") as file:  # Arrow takes no path that is not UTF-8.
                 pq.write_table(table, file)
             _put(draft, self._reference_file)
 
-    def compare(self, df: pd.DataFrame, target_column: str | None, prediction_column: str | None) -> dict[str, Any]:
-        """Compares `df` with the reference, column by column, by the method that Evidently chooses for each.
+    def compare(
+        self, df: pd.DataFrame, target_column: str | None, prediction_column: str | None
+    ) -> dict[str, Any]:
+        """Compares `df` with the reference, column by column, by the method that
+        Evidently chooses for each.
 
-        The columns must be those of the reference, but the reference's target may be missing, where it is not known
-        yet. The target and prediction are those named with the reference, if not named here. A column without any value
-        has drifted if it has one in the reference.
+        The columns must be those of the reference, but the reference's target may be
+        missing, where it is not known yet. The target and prediction are those named
+        with the reference, if not named here. A column without any value has drifted if
+        it has one in the reference.
 
         Returns
-        - `dataset_drift`: whether at least half of the columns drifted; `drift_share`, `number_of_columns`,
-          `number_of_drifted_columns`, `drifted_columns`: their names;
-        - `columns`: for each `drift_score` (None if Evidently found no number), `drifted`, `method`, `threshold`;
-        - `skipped_columns`: why others were not compared: times, lists, text where numbers were, no value in the
-          reference, or what Evidently raised; the report names them, too;
+        - `dataset_drift`: whether at least half of the columns drifted; `drift_share`,
+          `number_of_columns`, `number_of_drifted_columns`, `drifted_columns`: their
+          names;
+        - `columns`: for each `drift_score` (None if Evidently found no number),
+        `drifted`, `method`, `threshold`;
+        - `skipped_columns`: why others were not compared: times, lists, text where
+          numbers were, no value in the reference, or what Evidently raised; the report
+          names them, too;
         - `target_column`, `prediction_column`;
-        - `report_json`, `report_html`: paths of Evidently's report, in monitoring/reports/ and named by UTC time;
-        - `metrics`: `drift_share`, `dataset_drift` (0 or 1), `number_of_drifted_columns` and `drift_score.<column>`,
-          with "_" for what MLflow allows in no name, of at most 900 columns.
+        - `report_json`, `report_html`: paths of Evidently's report, in
+        monitoring/reports/ and named by UTC time;
+        - `metrics`: `drift_share`, `dataset_drift` (0 or 1),
+          `number_of_drifted_columns` and `drift_score.<column>`, with "_" for what
+          MLflow allows in no name, of at most 900 columns.
 
-        Raises MLOpsClientError REFERENCE_MISSING if set_reference() was never called; INPUT_INVALID unless `df` is a
-        DataFrame with rows, the right columns, and one that can be compared; WORKSPACE_NOT_LOCAL.
+        Raises MLOpsClientError REFERENCE_MISSING if set_reference() was never called;
+        INPUT_INVALID unless `df` is a DataFrame with rows, the right columns, and one
+        that can be compared; WORKSPACE_NOT_LOCAL.
         """
         reference = self._read_reference()
         now = _checked(df)
         roles = _roles(now, target_column, prediction_column)
-        pairs = {name: pair(reference.columns[name], now[name]) for name in _expected_columns(now, reference)}
-        skipped = {name: each.problem for name, each in pairs.items() if each.problem is not None}
+        pairs = {
+            name: pair(reference.columns[name], now[name])
+            for name in _expected_columns(now, reference)
+        }
+        skipped = {
+            name: each.problem
+            for name, each in pairs.items()
+            if each.problem is not None
+        }
         with _process_state_kept():
-            snapshot = _run({name: each for name, each in pairs.items() if name not in skipped}, skipped)
+            snapshot = _run(
+                {name: each for name, each in pairs.items() if name not in skipped},
+                skipped,
+            )
         if skipped:
             _log.warning("Columns that are not compared: %s", skipped)
         target = roles["target"] or reference.target
@@ -120,7 +165,11 @@ class DriftMonitor:
             "target_column": target if target in now else None,
             "prediction_column": roles["prediction"] or reference.prediction,
         }
-        return {**results, **self._write_report(snapshot, skipped), "metrics": _metrics(results)}
+        return {
+            **results,
+            **self._write_report(snapshot, skipped),
+            "metrics": _metrics(results),
+        }
 
     def count(self) -> dict[str, int]:
         """How many `reports` there are."""
@@ -141,18 +190,26 @@ class DriftMonitor:
             columns = {}
             for name, values in table.to_pandas().items():
                 column = plain(values)
-                columns[name] = Column(column.values, *kinds[name]) if name in kinds else column
+                columns[name] = (
+                    Column(column.values, *kinds[name]) if name in kinds else column
+                )
             return _Reference(columns, roles["target"], roles["prediction"])
         except FileNotFoundError:
             require_local(self._workspace)
             raise MLOpsClientError(
                 f"{self._workspace.project_name} has no reference data to compare with: call set_reference_data() once",
-                details={"reason": "REFERENCE_MISSING", "path": str(self._reference_file)},
+                details={
+                    "reason": "REFERENCE_MISSING",
+                    "path": str(self._reference_file),
+                },
             ) from None
         except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise MLOpsClientError(
                 f"{self._reference_file} is not what set_reference_data() wrote: call it again; {error}",
-                details={"reason": "REFERENCE_MISSING", "path": str(self._reference_file)},
+                details={
+                    "reason": "REFERENCE_MISSING",
+                    "path": str(self._reference_file),
+                },
             ) from error
 
     def _write_report(self, snapshot: Any, skipped: dict[str, str]) -> dict[str, str]:
@@ -178,43 +235,78 @@ def _put(draft: Path, path: Path) -> None:
 
 
 def _name_skipped(directory: Path, skipped: dict[str, str]) -> None:
-    """Adds the columns that were not compared to a report, which knows only those that were."""
+    """Adds the columns that were not compared to a report, which knows only those that
+    were.
+    """
     report = json.loads((directory / "json").read_text("utf-8"))
-    (directory / "json").write_text(json.dumps({**report, "skipped_columns": skipped}), "utf-8")
-    items = "".join(f"<li>{html.escape(f'{name}: {problem}')}</li>" for name, problem in skipped.items())
-    section = f"<section><h3>Columns that were not compared</h3><ul>{items}</ul></section>"
+    (directory / "json").write_text(
+        json.dumps({**report, "skipped_columns": skipped}), "utf-8"
+    )
+    items = "".join(
+        f"<li>{html.escape(f'{name}: {problem}')}</li>"
+        for name, problem in skipped.items()
+    )
+    section = (
+        f"<section><h3>Columns that were not compared</h3><ul>{items}</ul></section>"
+    )
     head, end, tail = (directory / "html").read_text("utf-8").rpartition("</body>")
     (directory / "html").write_text(f"{head}{section}{end}{tail}", "utf-8")
 
 
 def _checked(df: Any) -> dict[str, Column]:
-    """The columns of a table in types that Evidently compares, by their names as text, since it knows no other."""
+    """The columns of a table in types that Evidently compares, by their names as text,
+    since it knows no other.
+    """
     if not isinstance(df, pd.DataFrame):
-        raise input_invalid("df", f"must be a pandas DataFrame, not {type(df).__name__}")
+        raise input_invalid(
+            "df", f"must be a pandas DataFrame, not {type(df).__name__}"
+        )
     if df.empty:
-        raise input_invalid("df", f"has {len(df)} rows and {len(df.columns)} columns: there is nothing to compare")
-    df = df.set_axis([unicode_text(name) for name in df.columns], axis="columns").reset_index(drop=True)
+        raise input_invalid(
+            "df",
+            f"has {len(df)} rows and {len(df.columns)} columns: there is nothing to compare",
+        )
+    df = df.set_axis(
+        [unicode_text(name) for name in df.columns], axis="columns"
+    ).reset_index(drop=True)
     if not df.columns.is_unique:
         doubles = sorted(set(df.columns[df.columns.duplicated()]))
         raise input_invalid("df", f"has several columns of one name: {_names(doubles)}")
     return {name: plain(values) for name, values in df.items()}
 
 
-def _roles(columns: dict[str, Column], target: str | None, prediction: str | None) -> dict[str, str | None]:
+def _roles(
+    columns: dict[str, Column], target: str | None, prediction: str | None
+) -> dict[str, str | None]:
     roles = {"target": target, "prediction": prediction}
     for role, column in roles.items():
         if column is not None and unicode_text(column) not in columns:
-            raise input_invalid(f"{role}_column", f"is {column!r}, which is no column of df")
-    return {role: None if column is None else unicode_text(column) for role, column in roles.items()}
+            raise input_invalid(
+                f"{role}_column", f"is {column!r}, which is no column of df"
+            )
+    return {
+        role: None if column is None else unicode_text(column)
+        for role, column in roles.items()
+    }
 
 
 def _expected_columns(now: dict[str, Column], reference: _Reference) -> list[str]:
-    missing = [column for column in reference.columns if column not in now and column != reference.target]
+    missing = [
+        column
+        for column in reference.columns
+        if column not in now and column != reference.target
+    ]
     extra = [column for column in now if column not in reference.columns]
     if not missing and not extra:
         return [column for column in reference.columns if column in now]
-    problems = [f"{what} {_names(columns)}" for what, columns in (("lacks", missing), ("adds", extra)) if columns]
-    error = input_invalid("df", f"has other columns than the reference: it {' and '.join(problems)}")
+    problems = [
+        f"{what} {_names(columns)}"
+        for what, columns in (("lacks", missing), ("adds", extra))
+        if columns
+    ]
+    error = input_invalid(
+        "df", f"has other columns than the reference: it {' and '.join(problems)}"
+    )
     error.details |= {"missing": missing, "extra": extra}
     raise error
 
@@ -222,7 +314,9 @@ def _expected_columns(now: dict[str, Column], reference: _Reference) -> list[str
 def _names(columns: list[str]) -> str:
     """Some of them, if there are many."""
     more = len(columns) - 20
-    return ", ".join(map(repr, columns[:20])) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(repr, columns[:20])) + (
+        f" and {more} more" if more > 0 else ""
+    )
 
 
 _one_at_a_time = threading.Lock()
@@ -233,13 +327,15 @@ def _unlock() -> None:
     _one_at_a_time = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_unlock)  # The thread that may have held it is not in the child.
+# The thread that may have held it is not in the child.
+os.register_at_fork(after_in_child=_unlock)
 
 
 @contextmanager
 def _process_state_kept() -> Iterator[None]:
-    """Keeps what Evidently changes for the whole process: it seeds numpy's random generator, and warns thousands of
-    times of columns with few values, for which its results say as much.
+    """Keeps what Evidently changes for the whole process: it seeds numpy's random
+    generator, and warns thousands of times of columns with few values, for which its
+    results say as much.
     """
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -251,13 +347,17 @@ def _process_state_kept() -> Iterator[None]:
 
 
 def _run(pairs: dict[str, Pair], skipped: dict[str, str]) -> Any:
-    """Evidently's report of `pairs`, but for the columns that it fails at, which are added to `skipped`."""
+    """Evidently's report of `pairs`, but for the columns that it fails at, which are
+    added to `skipped`.
+    """
     types = {name: _column_type(each) for name, each in pairs.items()}
     if types:
         try:
             return _report(pairs, types)
         except Exception as error:
-            _log.debug("Evidently failed; looking for the columns it fails at", exc_info=error)
+            _log.debug(
+                "Evidently failed; looking for the columns it fails at", exc_info=error
+            )
     compared = {}
     for name, of in types.items():
         try:
@@ -272,7 +372,8 @@ def _run(pairs: dict[str, Pair], skipped: dict[str, str]) -> Any:
 def _column_type(each: Pair) -> ColumnType:
     if each.kind in (BOOL, CATEGORY, EMPTY):
         return ColumnType.Categorical
-    # Evidently takes few different numbers, or texts that repeat, for categories. It compares other texts by words.
+    # Evidently takes few different numbers, or texts that repeat, for categories. It
+    # compares other texts by words.
     inferred = infer_column_type(each.before)
     if inferred == ColumnType.Text and not each.before.str.contains(_WORD).any():
         return ColumnType.Categorical
@@ -280,7 +381,9 @@ def _column_type(each: Pair) -> ColumnType:
 
 
 def _settled_type(each: Pair, name: str, of: ColumnType) -> ColumnType:
-    """A type that Evidently can compare the column as: it fails at text of words that all are too frequent."""
+    """A type that Evidently can compare the column as: it fails at text of words that
+    all are too frequent.
+    """
     try:
         _report({name: each}, {name: of})
         return of
@@ -305,10 +408,17 @@ def _report(pairs: dict[str, Pair], types: dict[str, ColumnType]) -> Any:
         unknown_columns=[],
         list_columns=[],
     )
-    # Evidently refuses a column without values, so that it is told which rows have some. Any difference is drift.
+    # Evidently refuses a column without values, so that it is told which rows have
+    # some. Any difference is drift.
     empty = [name for name in types if pairs[name].kind == EMPTY]
-    before = {name: presence(pairs[name].before) if name in empty else pairs[name].before for name in types}
-    now = {name: presence(pairs[name].now) if name in empty else pairs[name].now for name in types}
+    before = {
+        name: presence(pairs[name].before) if name in empty else pairs[name].before
+        for name in types
+    }
+    now = {
+        name: presence(pairs[name].now) if name in empty else pairs[name].now
+        for name in types
+    }
     preset = DataDriftPreset(
         columns=list(types),
         drift_share=_DRIFT_SHARE,
@@ -316,14 +426,17 @@ def _report(pairs: dict[str, Pair], types: dict[str, ColumnType]) -> Any:
         per_column_threshold=dict.fromkeys(empty, 1e-9),
     )
     return Report([preset], include_tests=True).run(
-        Dataset.from_pandas(pd.DataFrame(now), definition), Dataset.from_pandas(pd.DataFrame(before), definition)
+        Dataset.from_pandas(pd.DataFrame(now), definition),
+        Dataset.from_pandas(pd.DataFrame(before), definition),
     )
 
 
 def _results(report: dict[str, Any]) -> dict[str, Any]:
     """What the tests of Evidently's preset say of each column."""
     scores = {
-        metric["config"]["column"]: metric["value"] for metric in report["metrics"] if "column" in metric["config"]
+        metric["config"]["column"]: metric["value"]
+        for metric in report["metrics"]
+        if "column" in metric["config"]
     }
     columns = {}
     for test in report["tests"]:
@@ -349,7 +462,10 @@ def _results(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _metrics(results: dict[str, Any]) -> dict[str, float]:
-    metrics = {name: float(results[name]) for name in ("drift_share", "dataset_drift", "number_of_drifted_columns")}
+    metrics = {
+        name: float(results[name])
+        for name in ("drift_share", "dataset_drift", "number_of_drifted_columns")
+    }
     if len(results["columns"]) <= _MAX_COLUMN_METRICS:
         for name, column in results["columns"].items():
             if column["drift_score"] is not None:

@@ -1,4 +1,6 @@
-"""Builds bentos that serve a stored model: one service for all, which is copied into each."""
+"""Builds bentos that serve a stored model: one service for all, which is copied into
+each.
+"""
 
 import json
 import os
@@ -31,7 +33,11 @@ def find_servable(model: Path) -> Servable:
     """
     if (model / "MLmodel").is_file():
         return Servable(None, _listed(model / "requirements.txt") or _pinned("mlflow"))
-    files = [model] if model.is_file() else sorted(path for path in model.glob("*") if path.is_file())
+    files = (
+        [model]
+        if model.is_file()
+        else sorted(path for path in model.glob("*") if path.is_file())
+    )
     pickles = [file.name for file in files if file.suffix in _PICKLE_SUFFIXES]
     if len(pickles) == 1:
         return Servable(pickles[0], _pinned(*_PICKLE_PACKAGES))
@@ -44,16 +50,20 @@ def find_servable(model: Path) -> Servable:
 
 
 def build(servable: Servable, name: str, version: str, home: Path) -> None:
-    """Builds the bento `name`:`version` of the model of that tag in the BENTOML_HOME `home`. No network is used.
+    """Builds the bento `name`:`version` of the model of that tag in the BENTOML_HOME
+    `home`. No network is used.
 
-    It is done by another process: where BentoML looks for models and puts bentos is global to a process.
+    It is done by another process: where BentoML looks for models and puts bentos is
+    global to a process.
 
     Raises MLOpsClientError TOOLKIT_FAILED, with the end of what BentoML said.
     """
     context, temporary = home / "context", home / "temporary"
     context.mkdir()
     temporary.mkdir()
-    (context / "service.py").write_bytes(Path(__file__).with_name("bento_service.py").read_bytes())
+    (context / "service.py").write_bytes(
+        Path(__file__).with_name("bento_service.py").read_bytes()
+    )
     (context / "model.json").write_text(json.dumps({"pickle": servable.pickle}))
     options = {
         "service": "service:ModelService",
@@ -83,13 +93,21 @@ def build(servable: Servable, name: str, version: str, home: Path) -> None:
 
 
 def _failed(problem: str) -> MLOpsClientError:
-    return MLOpsClientError(f"The bento cannot be built: {problem}", details={"reason": "TOOLKIT_FAILED"})
+    return MLOpsClientError(
+        f"The bento cannot be built: {problem}", details={"reason": "TOOLKIT_FAILED"}
+    )
 
 
 def _listed(file: Path) -> list[str]:
-    """The packages without options such as `-c constraints.txt`, which would lead nowhere in a container."""
+    """The packages without options such as `-c constraints.txt`, which would lead
+    nowhere in a container.
+    """
     lines = file.read_text().splitlines() if file.is_file() else []
-    return [line for line in map(str.strip, lines) if line and not line.startswith(("#", "-"))]
+    return [
+        line
+        for line in map(str.strip, lines)
+        if line and not line.startswith(("#", "-"))
+    ]
 
 
 def _pinned(*packages: str) -> list[str]:

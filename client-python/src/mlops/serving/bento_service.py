@@ -1,4 +1,7 @@
-"""What a bento of a stored model runs. Copied into the bento as service.py, so it stands on nothing of this package."""
+"""What a bento of a stored model runs.
+
+Copied into the bento as service.py, so it stands on nothing of this package.
+"""
 
 import json
 import os
@@ -17,25 +20,35 @@ class ModelService:
     def __init__(self) -> None:
         """Loads the model that the bento was built with."""
         directory = Path(bentoml.models.get("model").path)
-        pickle = json.loads(Path(__file__).with_name("model.json").read_text())["pickle"]
+        pickle = json.loads(Path(__file__).with_name("model.json").read_text())[
+            "pickle"
+        ]
         if pickle is None:
             os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
             import mlflow.pyfunc
 
             self._model: Any = mlflow.pyfunc.load_model(str(directory))
             schema = self._model.metadata.get_input_schema()
-            self._columns = schema.input_names() if schema is not None and schema.has_input_names() else None
+            self._columns = (
+                schema.input_names()
+                if schema is not None and schema.has_input_names()
+                else None
+            )
         else:
             import joblib  # It reads what pickle wrote, too.
 
             self._model = joblib.load(directory / pickle)
             self._columns = getattr(self._model, "feature_names_in_", None)
         if not hasattr(self._model, "predict"):
-            raise TypeError(f"{pickle} holds a {type(self._model).__name__}, which has no predict method")
+            raise TypeError(
+                f"{pickle} holds a {type(self._model).__name__}, which has no predict method"
+            )
 
     @bentoml.api  # type: ignore[untyped-decorator]
     def predict(self, data: list[Any]) -> list[Any]:
-        """The prediction for each row of `data`: a list of values, or an object of values by the names of columns."""
+        """The prediction for each row of `data`: a list of values, or an object of
+        values by the names of columns.
+        """
         try:
             predictions = self._model.predict(self._table(data))
         except (ValueError, TypeError, KeyError) as error:
@@ -48,4 +61,6 @@ class ModelService:
             return np.asarray(data)
         import pandas as pd
 
-        return pd.DataFrame(data) if named else pd.DataFrame(data, columns=self._columns)
+        return (
+            pd.DataFrame(data) if named else pd.DataFrame(data, columns=self._columns)
+        )

@@ -33,10 +33,11 @@ _WAIT_SECONDS = 60.0  # For others who put a model in place, which is a few rena
 
 
 class ModelStore:
-    """BentoML's stores in one workspace: its models/ is a BENTOML_HOME, with models/ and bentos/ below it.
+    """BentoML's stores in one workspace: its models/ is a BENTOML_HOME, with models/
+    and bentos/ below it.
 
-    What is stored is made aside and then put in place by a rename: it is there as a whole or not at all, and never
-    replaced. Thread-safe, and safe with other processes.
+    What is stored is made aside and then put in place by a rename: it is there as a
+    whole or not at all, and never replaced. Thread-safe, and safe with other processes.
     """
 
     def __init__(self, workspace: ProjectWorkspace) -> None:
@@ -44,18 +45,24 @@ class ModelStore:
         self._home = workspace.models_path
         self._staging_area = self._home / ".staging"
 
-    def deploy(self, path: Path, name: str, version: str | None, build_bento: bool) -> dict[str, object]:
-        """Stores a copy of the file or directory at `path` as the model `name`:`version`.
+    def deploy(
+        self, path: Path, name: str, version: str | None, build_bento: bool
+    ) -> dict[str, object]:
+        """Stores a copy of the file or directory at `path` as the model
+        `name`:`version`.
 
-        Without a version BentoML generates one; capitals become small letters. Links within a directory are kept.
-        With `build_bento` a bento of the same tag is built that serves the model; see mlops.serving.bento.
+        Without a version BentoML generates one; capitals become small letters. Links
+        within a directory are kept. With `build_bento` a bento of the same tag is built
+        that serves the model; see mlops.serving.bento.
 
-        Returns `success`, `tag` ("<prefix><name>:<version>", with the workspace's prefix), `bento_tag` (BentoML's own),
-        `path` of the model and, if one was built, `bento_path`.
+        Returns `success`, `tag` ("<prefix><name>:<version>", with the workspace's
+        prefix), `bento_tag` (BentoML's own), `path` of the model and, if one was built,
+        `bento_path`.
 
-        Raises MLOpsClientError MODEL_EXISTS if the version is taken; INPUT_INVALID for a name or version that is no
-        part of a tag, a directory with nothing to store or with links that lead out of it, a model that no bento can be
-        built of; FILE_CHANGING; WORKSPACE_NOT_LOCAL; REPOSITORY_BUSY. Nothing is stored then.
+        Raises MLOpsClientError MODEL_EXISTS if the version is taken; INPUT_INVALID for
+        a name or version that is no part of a tag, a directory with nothing to store or
+        with links that lead out of it, a model that no bento can be built of;
+        FILE_CHANGING; WORKSPACE_NOT_LOCAL; REPOSITORY_BUSY. Nothing is stored then.
         """
         require_local(self._workspace)
         tag = _tag(name, version)
@@ -69,28 +76,42 @@ class ModelStore:
             if servable:
                 bento.build(servable, tag.name, tag.version, home)
             self._publish(tag, kinds, home)
-        prefix = self._workspace.bentoml_tag_prefix or f"{self._workspace.project_name}:"
+        prefix = (
+            self._workspace.bentoml_tag_prefix or f"{self._workspace.project_name}:"
+        )
         result = {
             "success": True,
             "tag": f"{prefix}{tag}",
             "bento_tag": str(tag),
             "path": str(self._path("models", tag)),
         }
-        return {**result, "bento_path": str(self._path("bentos", tag))} if servable else result
+        return (
+            {**result, "bento_path": str(self._path("bentos", tag))}
+            if servable
+            else result
+        )
 
     def count(self) -> dict[str, int]:
         """How many `models` and `bentos` BentoML lists."""
         stores = {kind: self._home / kind for kind in _STORES}
-        return {kind: len(_STORES[kind](path).list()) if path.is_dir() else 0 for kind, path in stores.items()}
+        return {
+            kind: len(_STORES[kind](path).list()) if path.is_dir() else 0
+            for kind, path in stores.items()
+        }
 
     def _refuse_itself(self, path: Path) -> None:
-        """Refuses what would be copied into itself: directories that hold the store, and what is being made in it."""
+        """Refuses what would be copied into itself: directories that hold the store,
+        and what is being made in it.
+        """
         home = self._home.resolve()
         own = [home, *home.parents, *(home / kind for kind in _STORES)]
-        if any(path.samefile(directory) for directory in own if directory.exists()) or path.resolve().is_relative_to(
-            self._staging_area.resolve()
-        ):
-            raise input_invalid("model_path", f"{path} holds the model store itself; name the model's own directory")
+        if any(
+            path.samefile(directory) for directory in own if directory.exists()
+        ) or path.resolve().is_relative_to(self._staging_area.resolve()):
+            raise input_invalid(
+                "model_path",
+                f"{path} holds the model store itself; name the model's own directory",
+            )
 
     def _path(self, kind: str, tag: bentoml.Tag) -> Path:
         return self._home / kind / str(tag.path())
@@ -100,7 +121,11 @@ class ModelStore:
             if path.exists():
                 raise MLOpsClientError(
                     f"{tag} is stored already, at {path}: choose another version, or delete it by bentoml",
-                    details={"reason": "MODEL_EXISTS", "tag": str(tag), "path": str(path)},
+                    details={
+                        "reason": "MODEL_EXISTS",
+                        "tag": str(tag),
+                        "path": str(path),
+                    },
                 )
 
     def _publish(self, tag: bentoml.Tag, kinds: list[str], home: Path) -> None:
@@ -121,7 +146,9 @@ class ModelStore:
             for kind in kinds:
                 # As BentoML does it, but never half written.
                 if _is_newest(tag, _STORES[kind](self._home / kind)):
-                    (home / f"latest of {kind}").replace(self._home / kind / tag.latest_path())
+                    (home / f"latest of {kind}").replace(
+                        self._home / kind / tag.latest_path()
+                    )
 
 
 def _is_newest(tag: bentoml.Tag, store: BentoModelStore | BentoStore) -> bool:
@@ -139,7 +166,9 @@ def _tag(name: str, version: str | None) -> bentoml.Tag:
             allowed = "letters, digits, '.', '_' and '-', a letter or digit at both ends, 63 characters at most"
             raise input_invalid(field, f"is {part!r:.100}; BentoML allows {allowed}")
     if version is not None and version.lower() == "latest":
-        raise input_invalid("model_version", "is 'latest', which is BentoML's name for the newest one")
+        raise input_invalid(
+            "model_version", "is 'latest', which is BentoML's name for the newest one"
+        )
     tag = bentoml.Tag(name, version)
     return tag if version is not None else tag.make_new_version()
 
@@ -147,13 +176,21 @@ def _tag(name: str, version: str | None) -> bentoml.Tag:
 def _store_model(source: Path, tag: bentoml.Tag, home: Path) -> None:
     target = home / "models" / tag.path()
     is_directory = source.is_dir()
-    if os.path.lexists(source / _OWN_FILE) if is_directory else source.name == _OWN_FILE:
-        raise input_invalid("model_path", f"has a {_OWN_FILE}, where BentoML writes its own: put it in a sub-directory")
+    if (
+        os.path.lexists(source / _OWN_FILE)
+        if is_directory
+        else source.name == _OWN_FILE
+    ):
+        raise input_invalid(
+            "model_path",
+            f"has a {_OWN_FILE}, where BentoML writes its own: put it in a sub-directory",
+        )
     if not is_directory and not source.is_file():
         raise _neither(source)
     target.parent.mkdir(parents=True)
     _copy_unchanged(source.resolve() if is_directory else source, target)
-    # BentoML's own way copies all files twice, once by way of the system's temporary directory, which there may not be.
+    # BentoML's own way copies all files twice, once by way of the system's temporary
+    # directory, which there may not be.
     context = ModelContext(framework_name="", framework_versions={})
     info = ModelInfo(tag, "", {}, ModelOptions(), {}, context, {}, "v1")
     Model(tag, str(target), info, internal=True).flush()
@@ -193,7 +230,9 @@ def _copy_directory(source: Path, target: Path) -> None:
         with os.scandir(directory) as entries:
             for entry in entries:
                 if entry.is_symlink():
-                    (here / entry.name).symlink_to(_link_within(source, Path(entry.path)))
+                    (here / entry.name).symlink_to(
+                        _link_within(source, Path(entry.path))
+                    )
                 elif entry.is_file():
                     shutil.copy2(entry.path, here)
                 elif not entry.is_dir():
@@ -215,6 +254,7 @@ def _link_within(root: Path, link: Path) -> str:
     target = Path(os.path.realpath(link))
     if not target.is_relative_to(root) or not target.exists():
         raise input_invalid(
-            "model_path", f"{link} leads to {target}, out of the model: put the file itself there, as cp -rL does"
+            "model_path",
+            f"{link} leads to {target}, out of the model: put the file itself there, as cp -rL does",
         )
     return os.path.relpath(target, link.parent)

@@ -1,4 +1,6 @@
-"""Artifacts of MLflow's runs in workspaces: experiments whose artifact location is `workspace://<project>/…`."""
+"""Artifacts of MLflow's runs in workspaces: experiments whose artifact location is
+`workspace://<project>/…`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import FileInfo
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    RESOURCE_DOES_NOT_EXIST,
+)
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 if TYPE_CHECKING:
@@ -20,13 +25,16 @@ if TYPE_CHECKING:
     from mlops.workspace import ProjectWorkspace
 
 # By their projects, in this thread or task.
-_workspaces: ContextVar[Mapping[str, ProjectWorkspace]] = ContextVar("mlops_artifact_workspaces")
+_workspaces: ContextVar[Mapping[str, ProjectWorkspace]] = ContextVar(
+    "mlops_artifact_workspaces"
+)
 
 
 @contextmanager
 def artifacts_of(workspace: ProjectWorkspace) -> Iterator[None]:
-    """Within the block, in this thread or task, MLflow finds the artifacts that are kept in this workspace at its own
-    server: `with artifacts_of(client.workspace): mlflow.sklearn.load_model(…)`. MLOpsClient itself needs it not.
+    """Within the block, in this thread or task, MLflow finds the artifacts that are
+    kept in this workspace at its own server: `with artifacts_of(client.workspace):
+    mlflow.sklearn.load_model(…)`. MLOpsClient itself needs it not.
     """
     token = _workspaces.set({**_workspaces.get({}), workspace.project_name: workspace})
     try:
@@ -36,14 +44,21 @@ def artifacts_of(workspace: ProjectWorkspace) -> Iterator[None]:
 
 
 class WorkspaceArtifactRepository(ArtifactRepository):  # type: ignore[misc]
-    """What MLflow asks for a run's artifacts, by the file system of workspaces. Needs the extra `fs`. Thread-safe.
+    """What MLflow asks for a run's artifacts, by the file system of workspaces. Needs
+    the extra `fs`. Thread-safe.
 
-    The server is that of the workspace, within artifacts_of(); else it is found as WorkspaceManager() finds it: by
-    MLOPS_WORKSPACE_ADDRESS, or below the working directory. MLflow keeps the repository of a run: it stays with the
-    server that was said last.
+    The server is that of the workspace, within artifacts_of(); else it is found as
+    WorkspaceManager() finds it: by MLOPS_WORKSPACE_ADDRESS, or below the working
+    directory. MLflow keeps the repository of a run: it stays with the server that was
+    said last.
     """
 
-    def __init__(self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
+    def __init__(
+        self,
+        artifact_uri: str,
+        tracking_uri: str | None = None,
+        registry_uri: str | None = None,
+    ) -> None:
         super().__init__(artifact_uri, tracking_uri, registry_uri)
         self._root = artifact_uri.removeprefix("workspace://").strip("/")
         self._workspace: ProjectWorkspace | None = None
@@ -51,14 +66,15 @@ class WorkspaceArtifactRepository(ArtifactRepository):  # type: ignore[misc]
 
     @property
     def _fs(self) -> WorkspaceFileSystem:
-        """The files of all workspaces. MLflow's own threads, which know of no context, find what is said in the thread
-        that started them.
+        """The files of all workspaces. MLflow's own threads, which know of no context,
+        find what is said in the thread that started them.
         """
         said = _workspaces.get({}).get(self._root.partition("/")[0])
         if said is not None and said is not self._workspace:
             self._files, self._workspace = said.files.fs, said
         if self._files is None:
-            # Not before it is needed: MLflow loads this module wherever the package is installed.
+            # Not before it is needed: MLflow loads this module wherever the package is
+            # installed.
             from mlops.fs import WorkspaceFileSystem
 
             self._files = WorkspaceFileSystem()
@@ -67,7 +83,10 @@ class WorkspaceArtifactRepository(ArtifactRepository):  # type: ignore[misc]
     def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
         """Copies a file into `artifact_path`."""
         _check_unique(artifact_path)
-        self._fs.put_file(local_file, posixpath.join(self._at(artifact_path), os.path.basename(local_file)))
+        self._fs.put_file(
+            local_file,
+            posixpath.join(self._at(artifact_path), os.path.basename(local_file)),
+        )
 
     def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
         """Copies what is in a directory into `artifact_path`."""
@@ -95,7 +114,9 @@ class WorkspaceArtifactRepository(ArtifactRepository):  # type: ignore[misc]
         ]
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
-        """Deletes a file, or a directory with what is in it; nothing if it is not there."""
+        """Deletes a file, or a directory with what is in it; nothing if it is not
+        there.
+        """
         # A name is never a pattern, whoever else deletes the file first.
         with suppress(FileNotFoundError, NotADirectoryError):
             self._fs.rm(self._at(artifact_path), recursive=True, assume_literal=True)
@@ -104,17 +125,23 @@ class WorkspaceArtifactRepository(ArtifactRepository):  # type: ignore[misc]
         try:
             self._fs.get_file(self._at(remote_file_path), local_path)
         except FileNotFoundError as error:
-            raise MlflowException(f"No such artifact: {remote_file_path}", RESOURCE_DOES_NOT_EXIST) from error
+            raise MlflowException(
+                f"No such artifact: {remote_file_path}", RESOURCE_DOES_NOT_EXIST
+            ) from error
 
     def _at(self, path: str | None) -> str:
         """The place below the root; MLflow's server passes on what it is sent."""
         if path and (path.startswith("/") or ".." in PurePosixPath(path).parts):
             raise MlflowException(f"Invalid path: {path}", INVALID_PARAMETER_VALUE)
-        return posixpath.normpath(posixpath.join(self._root, path)) if path else self._root
+        return (
+            posixpath.normpath(posixpath.join(self._root, path)) if path else self._root
+        )
 
 
 def _check_unique(path: str | None) -> None:
-    """Raises MlflowException for a path to write to that is not in its shortest form, as MLflow's own repositories."""
+    """Raises MlflowException for a path to write to that is not in its shortest form,
+    as MLflow's own repositories.
+    """
     if path and posixpath.normpath(path) != path:
         raise MlflowException(
             f"Invalid artifact path: {path!r}, which is {posixpath.normpath(path)!r} written otherwise",

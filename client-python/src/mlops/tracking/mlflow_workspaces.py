@@ -32,14 +32,16 @@ _log = logging.getLogger(__name__)
 _PAGE_SIZE = 1000
 _NAMES_A_LINE = 100
 _DESCRIPTION = "description"
-# MLflow's name of a setting, and the key it has in metadata. Older versions of MLflow have none of them.
+# MLflow's name of a setting, and the key it has in metadata. Older versions of MLflow
+# have none of them.
 _ARCHIVAL = {
     name: f"mlflow_{name}"
     for name in ("trace_archival_location", "trace_archival_retention")
     if name in Workspace.__dataclass_fields__
 }
-# By the names of gRPC's codes; all others are internal errors. MLflow's client repeats a call for minutes that was
-# answered by TEMPORARILY_UNAVAILABLE, DATA_LOSS or INVALID_STATE.
+# By the names of gRPC's codes; all others are internal errors. MLflow's client repeats
+# a call for minutes that was answered by TEMPORARILY_UNAVAILABLE, DATA_LOSS or
+# INVALID_STATE.
 _CODES = {
     "INVALID_ARGUMENT": codes.INVALID_PARAMETER_VALUE,
     "NOT_FOUND": codes.RESOURCE_DOES_NOT_EXIST,
@@ -54,30 +56,42 @@ _CODES = {
 
 
 class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where types are checked.
-    """The projects of one server, as MLflow's workspaces. Nothing is kept here: each call asks the server, so that what
-    others make, change and delete is seen at once, by every worker of the MLflow server. Thread-safe.
+    """The projects of one server, as MLflow's workspaces. Nothing is kept here: each
+    call asks the server, so that what others make, change and delete is seen at once,
+    by every worker of the MLflow server. Thread-safe.
 
-    A project whose name MLflow cannot have (it allows 2 to 63 of a-z, 0-9 and, within, -, but for a few words) is left
-    out, and named in the log. The description is the project's `metadata.description`. The artifacts of a workspace are
-    in its own directory, `<root_path>/mlflow/artifacts`: no other place can be given to them.
+    A project whose name MLflow cannot have (it allows 2 to 63 of a-z, 0-9 and, within,
+    -, but for a few words) is left out, and named in the log. The description is the
+    project's `metadata.description`. The artifacts of a workspace are in its own
+    directory, `<root_path>/mlflow/artifacts`: no other place can be given to them.
 
-    Every method may raise MlflowException: RESOURCE_DOES_NOT_EXIST, RESOURCE_ALREADY_EXISTS or
-    INVALID_PARAMETER_VALUE as the words say; TEMPORARILY_UNAVAILABLE if there is no server to talk to; DATA_LOSS if a
-    workspace.yaml cannot be read; RESOURCE_CONFLICT if a workspace to be deleted is not empty; INVALID_STATE, ABORTED,
-    RESOURCE_EXHAUSTED and INTERNAL_ERROR as the server's FAILED_PRECONDITION, ABORTED, RESOURCE_EXHAUSTED and INTERNAL.
+    Every method may raise MlflowException: RESOURCE_DOES_NOT_EXIST,
+    RESOURCE_ALREADY_EXISTS or INVALID_PARAMETER_VALUE as the words say;
+    TEMPORARILY_UNAVAILABLE if there is no server to talk to; DATA_LOSS if a
+    workspace.yaml cannot be read; RESOURCE_CONFLICT if a workspace to be deleted is not
+    empty; INVALID_STATE, ABORTED, RESOURCE_EXHAUSTED and INTERNAL_ERROR as the server's
+    FAILED_PRECONDITION, ABORTED, RESOURCE_EXHAUSTED and INTERNAL.
     """
 
     def __init__(self, workspace_uri: str) -> None:
-        """Takes `mlops:///absolute/base/path`, whose server is started if none runs, or `mlops://HOST:PORT`.
+        """Takes `mlops:///absolute/base/path`, whose server is started if none runs, or
+        `mlops://HOST:PORT`.
 
-        In a path, what a URI cannot hold is written as %20 and so on. No server is asked yet.
+        In a path, what a URI cannot hold is written as %20 and so on. No server is
+        asked yet.
         """
         self._connection = Connection(_server(workspace_uri))
-        self._unnameable = _Notice("MLflow cannot have workspaces of these names, they are left out")
-        self._unreadable = _Notice("The workspace.yaml of these cannot be read, they are left out")
+        self._unnameable = _Notice(
+            "MLflow cannot have workspaces of these names, they are left out"
+        )
+        self._unreadable = _Notice(
+            "The workspace.yaml of these cannot be read, they are left out"
+        )
 
     def list_workspaces(self) -> list[Workspace]:
-        """All workspaces, in order of their names. Those left out are named in the log, once each."""
+        """All workspaces, in order of their names. Those left out are named in the log,
+        once each.
+        """
         found: list[Workspace] = []
         unnameable: set[str] = set()
         unreadable: set[str] = set()
@@ -100,9 +114,11 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
             return _entity(self._get(workspace_name))
 
     def get_default_workspace(self) -> Workspace:
-        """The project `default`, if there is one: MLflow reserves this name for what belongs to nobody else.
+        """The project `default`, if there is one: MLflow reserves this name for what
+        belongs to nobody else.
 
-        Raises NotImplementedError if there is none, whereupon MLflow wants every request to name its workspace.
+        Raises NotImplementedError if there is none, whereupon MLflow wants every
+        request to name its workspace.
         """
         try:
             return self.get_workspace(DEFAULT_WORKSPACE_NAME)
@@ -119,29 +135,46 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
         given, _ = _metadata(workspace)
         with _operation("create_workspace", workspace.name):
             wanted = pb.Workspace(metadata=convert.to_struct(given))
-            request = pb.CreateWorkspaceRequest(project=workspace.name, workspace=wanted)
+            request = pb.CreateWorkspaceRequest(
+                project=workspace.name, workspace=wanted
+            )
             return _entity(self._connection.call(request))
 
     def update_workspace(self, workspace: Workspace) -> Workspace:
-        """Changes the description and trace archival of a project: None keeps what is there, "" clears it."""
+        """Changes the description and trace archival of a project:
+
+        None keeps what is there, "" clears it.
+        """
         with _operation("update_workspace", workspace.name):
             current = _entity(self._get(workspace.name))
-            if workspace.default_artifact_root not in (None, "", current.default_artifact_root):
+            if workspace.default_artifact_root not in (
+                None,
+                "",
+                current.default_artifact_root,
+            ):
                 raise _artifact_root_is_fixed(workspace.name)
             given, cleared = _metadata(workspace)
             if not given and not cleared:
                 return current
-            changed = pb.Workspace(project=workspace.name, metadata=convert.to_struct(given))
-            request = pb.UpdateWorkspaceRequest(workspace=changed, remove_metadata=cleared)
+            changed = pb.Workspace(
+                project=workspace.name, metadata=convert.to_struct(given)
+            )
+            request = pb.UpdateWorkspaceRequest(
+                workspace=changed, remove_metadata=cleared
+            )
             return _entity(self._connection.call(request))
 
     def delete_workspace(
-        self, workspace_name: str, mode: WorkspaceDeletionMode = WorkspaceDeletionMode.RESTRICT
+        self,
+        workspace_name: str,
+        mode: WorkspaceDeletionMode = WorkspaceDeletionMode.RESTRICT,
     ) -> None:
-        """Moves a project with its files into our server's trash, from where UndeleteWorkspace brings it back.
+        """Moves a project with its files into our server's trash, from where
+        UndeleteWorkspace brings it back.
 
-        RESTRICT refuses if there is any file in it, or anything of it in MLflow's database. CASCADE deletes what there
-        is of it in the database, for good. SET_DEFAULT is refused: runs would lose their artifacts with the directory.
+        RESTRICT refuses if there is any file in it, or anything of it in MLflow's
+        database. CASCADE deletes what there is of it in the database, for good.
+        SET_DEFAULT is refused: runs would lose their artifacts with the directory.
         """
         WorkspaceNameValidator.validate(workspace_name)
         if workspace_name == DEFAULT_WORKSPACE_NAME:
@@ -158,15 +191,25 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
                 "with it. Use CASCADE, which deletes its runs as well, or RESTRICT"
             )
 
-    def resolve_artifact_root(self, default_artifact_root: str | None, workspace_name: str) -> tuple[str | None, bool]:
-        """The workspace's own directory for artifacts, to which nothing is to be appended."""
+    def resolve_artifact_root(
+        self, default_artifact_root: str | None, workspace_name: str
+    ) -> tuple[str | None, bool]:
+        """The workspace's own directory for artifacts, to which nothing is to be
+        appended.
+        """
         return self.get_workspace(workspace_name).default_artifact_root, False
 
     def resolve_trace_archival_config(
-        self, default_trace_archival_root: str, default_retention: str, workspace_name: str
+        self,
+        default_trace_archival_root: str,
+        default_retention: str,
+        workspace_name: str,
     ) -> Any:
-        """The workspace's own location and retention, or else those of the MLflow server."""
-        from mlflow.entities.workspace import TraceArchivalConfig  # Later than workspaces, as is the next.
+        """The workspace's own location and retention, or else those of the MLflow
+        server.
+        """
+        # Later than workspaces, as is the next.
+        from mlflow.entities.workspace import TraceArchivalConfig
         from mlflow.store.workspace.abstract_store import ResolvedTraceArchivalConfig
 
         workspace = self.get_workspace(workspace_name)
@@ -174,12 +217,16 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
             location=workspace.trace_archival_location or default_trace_archival_root,
             retention=workspace.trace_archival_retention or default_retention,
         )
-        return ResolvedTraceArchivalConfig(config, append_workspace_prefix=not workspace.trace_archival_location)
+        return ResolvedTraceArchivalConfig(
+            config, append_workspace_prefix=not workspace.trace_archival_location
+        )
 
     def _get(self, name: str) -> pb.Workspace:
         if name != DEFAULT_WORKSPACE_NAME:
             WorkspaceNameValidator.validate(name)
-        workspace: pb.Workspace = self._connection.call(pb.GetWorkspaceRequest(project=name))
+        workspace: pb.Workspace = self._connection.call(
+            pb.GetWorkspaceRequest(project=name)
+        )
         return workspace
 
     def _delete_empty(self, name: str) -> None:
@@ -189,10 +236,17 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
             count_now = pb.GetWorkspaceStatusRequest(project=name, counts_only=True)
             status = self._connection.call(count_now)
             if status.file_count or status.error.code:
-                problem = status.error.message or f"it has files ({status.file_count}), in {status.workspace.root_path}"
-                raise MlflowException(f"{name} is not deleted: {problem}", codes.RESOURCE_CONFLICT)
+                problem = (
+                    status.error.message
+                    or f"it has files ({status.file_count}), in {status.workspace.root_path}"
+                )
+                raise MlflowException(
+                    f"{name} is not deleted: {problem}", codes.RESOURCE_CONFLICT
+                )
             mlflow_tables.delete(name, WorkspaceDeletionMode.RESTRICT)
-            request = pb.DeleteWorkspaceRequest(project=name, force=True, uid=status.workspace.uid)
+            request = pb.DeleteWorkspaceRequest(
+                project=name, force=True, uid=status.workspace.uid
+            )
             self._connection.call(request)
 
     def _delete_all(self, name: str) -> None:
@@ -211,7 +265,11 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
 
 
 class _Notice:
-    """Says in the log what is the matter with some workspaces: once of each, as long as it stays so. Thread-safe."""
+    """Says in the log what is the matter with some workspaces: once of each, as long as
+    it stays so.
+
+    Thread-safe.
+    """
 
     def __init__(self, sentence: str) -> None:
         self._sentence = sentence
@@ -222,7 +280,9 @@ class _Notice:
         with self._lock:
             new, self._told = sorted(names - self._told), names
         for i in range(0, len(new), _NAMES_A_LINE):
-            _log.warning("%s: %s", self._sentence, ", ".join(new[i : i + _NAMES_A_LINE]))
+            _log.warning(
+                "%s: %s", self._sentence, ", ".join(new[i : i + _NAMES_A_LINE])
+            )
 
 
 def _server(uri: str) -> FixedServer | LocalServer:
@@ -244,7 +304,12 @@ def _host_and_path(uri: str) -> tuple[str, str]:
         path = os.fsdecode(unquote_to_bytes(parts.path)).rstrip("/")
         one = bool(parts.netloc) != path.startswith("/")
         # urlsplit() drops line breaks and tabs, which would name another directory.
-        if one and not parts.query and not parts.fragment and not set("\t\r\n") & set(uri):
+        if (
+            one
+            and not parts.query
+            and not parts.fragment
+            and not set("\t\r\n") & set(uri)
+        ):
             return parts.netloc, path
     raise MlflowException.invalid_parameter_value(
         f"{uri} is no place of workspaces: it must be mlops:///ABSOLUTE/BASE/PATH (with %20 and so on for what a URI "
@@ -272,7 +337,11 @@ def _is_nameable(project: str) -> bool:
 
 
 def _entity(message: pb.Workspace) -> Workspace:
-    archival = {name: text for name, key in _ARCHIVAL.items() if (text := _text(message, key)) is not None}
+    archival = {
+        name: text
+        for name, key in _ARCHIVAL.items()
+        if (text := _text(message, key)) is not None
+    }
     # As Path.as_uri() writes it, which takes twice the time.
     root = f"file://{quote(message.root_path)}/mlflow/artifacts"
     return Workspace(message.project, _text(message, _DESCRIPTION), root, **archival)
@@ -288,7 +357,9 @@ def _text(message: pb.Workspace, key: str) -> str | None:
 
 def _metadata(workspace: Workspace) -> tuple[dict[str, Any], list[str]]:
     """What to set and what to remove."""
-    given = {} if workspace.description is None else {_DESCRIPTION: workspace.description}
+    given = (
+        {} if workspace.description is None else {_DESCRIPTION: workspace.description}
+    )
     cleared = []
     for name, key in _ARCHIVAL.items():
         match getattr(workspace, name, None):

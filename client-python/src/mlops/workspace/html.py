@@ -6,8 +6,13 @@ from typing import Any
 
 
 def html_table(title: str, rows: Mapping[str, Any]) -> str:
-    """A table of names and values, which may be anything anybody wrote: all of it is escaped."""
-    body = "".join(f"<tr><th>{escape(str(name))}</th><td>{_cell(value)}</td></tr>" for name, value in rows.items())
+    """A table of names and values, which may be anything anybody wrote: all of it is
+    escaped.
+    """
+    body = "".join(
+        f"<tr><th>{escape(str(name))}</th><td>{_cell(value)}</td></tr>"
+        for name, value in rows.items()
+    )
     return f"<table><caption>{escape(_printable(title))}</caption>{body}</table>"
 
 
