@@ -92,7 +92,7 @@ absl::Status CheckSettings(const Settings& settings) {
 
 absl::Status CheckUpdateSpec(const UpdateSpec& spec) {
   RETURN_IF_ERROR(CheckSettings(spec.settings));
-  // Sizes first: what follows takes time for each.
+  // Check the sizes first, because the checks below take time per element.
   if (spec.mask && spec.mask->size() > kMaxMaskPaths) {
     return FieldInvalid(
         "update_mask",
@@ -138,8 +138,8 @@ absl::StatusOr<Workspace> NewWorkspace(NewWorkspaceSpec spec, absl::Time now) {
                       .create_time = create_time,
                       .update_time = create_time,
                       .request_id = std::move(spec.request_id)};
-  // Ensure asks for a new workspace at every call, nearly always for one of
-  // defaults, which take no look.
+  // Ensure creates a candidate on every call, nearly always with default
+  // values, which need no check.
   if (!only_defaults) RETURN_IF_ERROR(CheckReadable(workspace));
   return workspace;
 }
@@ -156,6 +156,7 @@ absl::StatusOr<std::optional<Workspace>> ApplyUpdate(const Workspace& current,
   if (updated.settings == current.settings &&
       updated.metadata == current.metadata)
     return std::nullopt;
+  // update_time must increase even if the clock has been set back.
   updated.update_time = ClampTime(
       std::max(WholeMicros(now), current.update_time + absl::Microseconds(1)));
   RETURN_IF_ERROR(CheckReadable(updated));
