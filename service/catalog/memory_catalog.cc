@@ -17,7 +17,7 @@ using core::WorkspacePtr;
 
 namespace {
 
-// The workspace with the etag that its record has.
+// Returns the workspace with the etag that its record would have.
 WorkspacePtr Stored(Workspace workspace) {
   workspace.etag = core::RecordEtag(core::EncodeWorkspace(workspace));
   return std::make_shared<const Workspace>(std::move(workspace));
