@@ -132,8 +132,8 @@ INSTANTIATE_TEST_SUITE_P(Together, FilterMatches,
                              {"metadata.runs = -3", false},
                              {"ANDROID OR fraud", true}}));
 
-// What the refusals below leave alone: quoted, as a part of a word, or as a
-// key.
+// Text that the rejections below must not affect: quoted, as a part of a word,
+// or as a key.
 INSTANTIATE_TEST_SUITE_P(Ordinary, FilterMatches,
                          testing::ValuesIn(std::vector<Example>{
                              {"'and'", false},
