@@ -194,8 +194,8 @@ void FileCatalog::LogChange(const ProjectName& project, const Entry& old,
              entry.etag != old.etag && !IsBeingWritten(entry.etag)) {
     record_log_.Write(
         absl::StrCat("workspace ", project.str(),
-                     ": its record was changed by somebody else, etag ",
-                     old.etag, " to ", entry.etag));
+                     ": another program changed its record, etag ", old.etag,
+                     " to ", entry.etag));
   }
 }
 

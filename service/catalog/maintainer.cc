@@ -79,9 +79,9 @@ void Maintainer::RefreshRecords() {
       catalog_->RefreshRecord(*project);
   }
   if (watcher_->TakeOverflow()) {
-    Report("edits by hand are seen late",
+    Report("edits by hand may be detected late",
            absl::ResourceExhaustedError(
-               "inotify lost events, because too many came at once"));
+               "inotify lost events because too many arrived at once"));
   }
   for (const core::ProjectName& project :
        catalog_->NextProjects(kRecordsPerTick)) {

@@ -34,7 +34,7 @@ void RecordLog::Write(absl::string_view line) {
     filled_ += kPrice;
     if (left_out_ > 0)
       absl::StrAppend(&text, " (", left_out_,
-                      " such lines before it were left out)");
+                      " such lines before it were dropped)");
     left_out_ = 0;
   }
   sink_(text);

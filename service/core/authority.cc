@@ -168,7 +168,7 @@ absl::StatusOr<ListPage> Authority::ListMatching(const Filter& filter,
       // Poll for each workspace: a filter of many terms takes some milliseconds
       // on a large record.
       if (cancelled())
-        return absl::CancelledError("nobody waits for this list any more");
+        return absl::CancelledError("the caller cancelled this list");
       if (!filter.Matches(*workspace)) continue;
       if (first_page) ++result.total_size;
       // One match beyond the page proves that there is a next page.

@@ -21,8 +21,8 @@ absl::Status DiskHealth::CheckDisk() const {
   const auto info = base::GetErrorInfo(failure_);
   return base::MakeError(
       absl::StatusCode::kInternal,
-      absl::StrCat("The server only reads until it is restarted: a directory "
-                   "could not be synced: ",
+      absl::StrCat("The server is read-only until it is restarted, because a "
+                   "directory could not be synced: ",
                    failure_.message()),
       {.reason = "IO_ERROR",
        .metadata =

@@ -334,7 +334,7 @@ class Parser {
     if (!path.quoted && FindField(path.names.front()).has_value()) {
       return Problem(
           end,
-          absl::StrCat("expected an operator and a value behind the field ",
+          absl::StrCat("expected an operator and a value after the field ",
                        base::Echo(text_.substr(begin, end - begin)),
                        "; quote it if it is a part of the project's name"));
     }
@@ -384,7 +384,7 @@ class Parser {
         }
         if (at_ == begin)
           return Expected(path.names.empty() ? "a term"
-                                             : "a key behind the dot");
+                                             : "a key after the dot");
         path.names.emplace_back(text_.substr(begin, at_ - begin));
       }
       if (Peek() != '.') return absl::OkStatus();
@@ -438,13 +438,13 @@ class Parser {
     // Reject values that cannot match anything with this operator.
     if (value.anything() && term.op == Operator::kNotEqual) {
       return Problem(begin,
-                     "expected NOT FIELD:* for a field that is not there; != * "
+                     "expected NOT FIELD:* for an absent field; != * "
                      "matches nothing");
     }
     if (pattern && term.op != Operator::kEqual &&
         term.op != Operator::kNotEqual) {
-      return Problem(
-          begin, "expected a value without *, which goes with = and != alone");
+      return Problem(begin,
+                     "expected a value without *, which only = and != accept");
     }
     if (term.field == Field::kMetadata && term.keys.empty() &&
         term.op != Operator::kHas) {

@@ -60,7 +60,7 @@ absl::StatusOr<Usage> StatusCache::Get(const Workspace& workspace,
       if (std::optional<Usage> known = Find(key, oldest, args.counts_only))
         return *std::move(known);
       if (cancelled())
-        return absl::CancelledError("nobody waits for this status any more");
+        return absl::CancelledError("the caller cancelled this status");
       // Only one caller scans. The others wait, then look again.
       if (scanning_.insert(scan_key).second) break;
       // The end of any scan wakes this caller. The timeout is there

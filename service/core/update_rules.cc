@@ -112,7 +112,7 @@ absl::Status CheckUpdateSpec(const UpdateSpec& spec) {
     if (spec.metadata.contains(key)) {
       return FieldInvalid("remove_metadata",
                           absl::StrCat("\"", base::Echo(key),
-                                       "\" is in workspace.metadata too"));
+                                       "\" is also in workspace.metadata"));
     }
   }
   return absl::OkStatus();

@@ -76,7 +76,7 @@ std::optional<Problem> ReadTime(const Node& node,
   if (text) *time = ParseIsoTime(*text);
   if (!*time) {
     return Problem{node.line,
-                   "is no time in ISO 8601 of the years 1 to 9999, such as "
+                   "must be an ISO 8601 time in the years 1 to 9999, such as "
                    "2026-01-31T12:00:00+00:00"};
   }
   return std::nullopt;
@@ -144,7 +144,7 @@ std::optional<Problem> CheckComplete(const Node& root) {
       continue;
     return Problem{0, absl::StrCat("was cut off: it lacks the key ", name,
                                    "; restore the file, or remove its first "
-                                   "line if it is complete without")};
+                                   "line if it is complete without it")};
   }
   return std::nullopt;
 }
@@ -387,7 +387,7 @@ absl::Status CheckReadable(const Workspace& workspace) {
         field, absl::StrCat("makes a workspace.yaml of ", text.size(),
                             " bytes, of which ", metadata.size(),
                             " are metadata and ", workspace.unknown_keys.size(),
-                            " keys of others; the limit is ", kMaxRecordBytes));
+                            " other keys; the limit is ", kMaxRecordBytes));
   }
   const auto read =
       DecodeWorkspace(text, {.project = workspace.project,
@@ -405,7 +405,7 @@ absl::Status CheckReadable(const Workspace& workspace) {
                     read->create_time == workspace.create_time &&
                     read->update_time == workspace.update_time;
   return same ? absl::OkStatus()
-              : FieldInvalid(field, "would not be read back as it is written");
+              : FieldInvalid(field, "would be read back with other values");
 }
 
 }  // namespace mlops::core

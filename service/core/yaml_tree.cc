@@ -87,7 +87,7 @@ class TreeBuilder final : public YAML::EventHandler {
                 YAML::anchor_t anchor, const std::string& value) override {
     if (!Accept(mark, tag, anchor)) return;
     std::optional<std::string> text = WithWholeCharacters(value);
-    if (!text) return Fail(mark, "has an escape that is no character");
+    if (!text) return Fail(mark, "has an escape that is not a character");
     Add({.kind = Node::Kind::kScalar,
          .text = *std::move(text),
          .plain = tag == "?",
@@ -171,7 +171,7 @@ class TreeBuilder final : public YAML::EventHandler {
       return fail("merge keys (<<) are not allowed");
     if (!level.keys.insert(key.text).second)
       return fail(
-          absl::StrCat("the key ", base::Echo(key.text), " is there twice"));
+          absl::StrCat("the key ", base::Echo(key.text), " occurs twice"));
     level.key = std::move(key);
   }
 
@@ -451,7 +451,7 @@ std::optional<Problem> ParseOne(absl::string_view text, Node* root) {
     YAML::Parser parser(stream);
     if (!parser.HandleNextDocument(builder)) return Problem{0, "is empty"};
     if (!builder.problem() && parser)
-      return Problem{0, "has text behind the end of its first document"};
+      return Problem{0, "has text after the end of its first document"};
   } catch (const YAML::Exception& error) {
     // A problem that the builder found came first.
     if (!builder.problem())

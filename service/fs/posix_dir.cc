@@ -76,8 +76,8 @@ absl::Status ErrnoStatus(int error, int fd, const std::string& path) {
       return Unsuitable(
           path, "leads out of the base directory or to another file system");
     case EBUSY:
-      return Unsuitable(path,
-                        "is in use, as a mount point is: unmount it first");
+      return Unsuitable(
+          path, "is in use, for example as a mount point: unmount it first");
     case ENOSPC:
     case EDQUOT:
       return NoSpace(error, fd, path);

@@ -513,7 +513,7 @@ absl::StatusOr<std::vector<TreeUsage>> Scan::Run(
     mutex_.Await(absl::Condition(&alone));
     Merge(std::move(worker).usages());
   }
-  if (stop_) return absl::CancelledError("nobody waits for this scan any more");
+  if (stop_) return absl::CancelledError("the caller cancelled this scan");
   // If the tree was replaced meanwhile, the sums mix two trees.
   const auto top_now = top_->dir->Stat(path_);
   if (top_now.ok() &&

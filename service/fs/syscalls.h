@@ -12,12 +12,10 @@ namespace mlops::fs {
 // The problem that a Dir reports, with its remedy, when a rename or link would
 // cross mounts or leave a lower layer of an overlay.
 inline constexpr absl::string_view kCrossDevice =
-    "lies on another mount than the place it is to go to, or in a lower layer "
-    "of an overlay, and cannot be moved "
-    "there: "
-    "have the whole base directory on one volume, mount the overlay with "
-    "redirect_dir=on, or copy and remove it by "
-    "hand";
+    "cannot be moved, because its destination is on another mount or it lies "
+    "in a lower layer of an overlay: put the whole base directory on one "
+    "volume, mount the overlay with redirect_dir=on, or copy it and remove the "
+    "original";
 
 }  // namespace mlops::fs
 

@@ -304,7 +304,7 @@ TEST_P(CorruptRecords, AreLoggedOnceAndSoAreEdits) {
   ASSERT_OK(Get("fraud"));
   EXPECT_THAT(files.log_lines,
               ElementsAre(HasSubstr(
-                  "workspace fraud: its record was changed by somebody else")));
+                  "workspace fraud: another program changed its record")));
   files.log_lines.clear();
   WriteRecord("fraud", "- no map\n");
   for (int i = 0; i < 3; ++i) EXPECT_FALSE(Get("fraud").ok());
@@ -327,7 +327,7 @@ TEST_P(CorruptRecords, FillNoLog) {
   WriteRecord("last", "- no map\n");
   EXPECT_FALSE(Get("last").ok());
   EXPECT_THAT(files.log_lines,
-              ElementsAre(HasSubstr("80 such lines before it were left out")));
+              ElementsAre(HasSubstr("80 such lines before it were dropped")));
 }
 
 INSTANTIATE_TEST_SUITE_P(Calls, CorruptRecords, testing::Bool(), CallsName);
