@@ -87,6 +87,7 @@ void Write(const SavedRecord& record, Writer& out) {
     out.Int(value.has_value());
     if (value) out.Text(*value);
   }
+  // Empty metadata, the common case, takes no space.
   std::string metadata;
   if (!workspace.metadata.empty())
     Metadata::to_cbor(workspace.metadata, metadata);
@@ -108,6 +109,7 @@ std::optional<SavedRecord> Read(Reader& in, absl::string_view base_path) {
   auto project = core::ProjectName::Parse(in.Text());
   if (!project.ok()) return std::nullopt;
   Workspace workspace{.project = *std::move(project)};
+  // Not saved, because it follows from the base path and the project.
   workspace.root_path = absl::StrCat(base_path, "/", workspace.project.str());
   workspace.uid = std::string(in.Text());
   for (const core::SettingField& field : core::kSettingFields) {

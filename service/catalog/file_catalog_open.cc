@@ -106,6 +106,7 @@ absl::Status FileCatalog::MakeServerDirs() {
 
 absl::Status FileCatalog::SweepStaging() {
   if (staging_ == nullptr) return absl::OkStatus();
+  // Collect the names first, because removing entries disturbs the listing.
   std::vector<std::string> leftovers;
   RETURN_IF_ERROR(staging_->ForEachEntry(
       [&leftovers](absl::string_view name, fs::EntryType) {
@@ -130,6 +131,8 @@ absl::Status FileCatalog::LoadTrash() {
   RETURN_IF_ERROR(
       trash_->ForEachEntry([&](absl::string_view text, fs::EntryType) {
         auto name = core::layout::ParseTrashName(text);
+        // A crash interrupted the removal, so the sweeper continues it. Other
+        // names are not ours and stay untouched.
         if (name && name->being_removed()) {
           removing.emplace_back(text);
         } else if (name) {
@@ -190,6 +193,7 @@ absl::Status FileCatalog::LoadAll() {
   });
   RETURN_IF_ERROR(names.status());
   std::vector<Loaded> loaded = LoadRest(*std::move(names), std::move(saved));
+  // Records that the checkpoint lacks count as unsaved changes.
   const size_t read_anew = CountReadSince(loaded, now);
   for (const Loaded& one : loaded) LogChange(one.project, Entry{}, one.entry);
   absl::MutexLock lock(&mutex_);
@@ -218,6 +222,7 @@ std::vector<FileCatalog::Loaded> FileCatalog::LoadSaved(
                 .etag = record.workspace->etag,
                 .read_time = record.read_time};
     const auto stamp = base_->Stat(core::layout::RecordPath(project));
+    // The checkpoint is only a cache: the file decides.
     if (absl::IsNotFound(stamp.status())) continue;
     if (!IsCurrent(entry, stamp)) entry = ReadEntry(project, entry);
     loaded.push_back({project, std::move(entry)});

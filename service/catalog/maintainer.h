@@ -34,10 +34,9 @@ class Maintainer {
     // Receives each problem as it occurs, on the maintainer's thread.
     std::function<void(absl::string_view what, const absl::Status& problem)>
         report;
-    base::Clock clock =
-        // The wall clock, which the thread checks for jumps. Intervals are
-        // measured by the monotonic clock.
-        base::SystemClock();
+    // The wall clock, which the thread checks for jumps. Intervals
+    // are measured by the monotonic clock.
+    base::Clock clock = base::SystemClock();
   };
 
   // `catalog` must outlive this object. `watcher` must watch for records

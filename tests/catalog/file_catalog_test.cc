@@ -178,7 +178,7 @@ TEST_P(HandMade, UnknownKeysSurviveAReplace) {
                     HasSubstr("  owner: bob\n")));
 }
 
-// --- What is no workspace ---
+// --- Entries that are not workspaces ---
 
 TEST_P(HandMade, ADirectoryWithoutARecordIsNoWorkspace) {
   base().MakeDirs("notes/mlflow");
@@ -433,7 +433,7 @@ TEST_P(HandMade, AGetDoesNotBringBackWhatIsDeletedBeforeItEnds) {
   EXPECT_THAT(Listed(), IsEmpty());
 }
 
-// --- How much is touched ---
+// --- Number of file accesses ---
 
 TEST_P(HandMade, ListTouchesNoFile) {
   for (const char* name : {"a", "b", "c"}) Create(name);
