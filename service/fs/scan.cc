@@ -267,6 +267,7 @@ class Scan::Worker {
         RETURN_IF_ERROR(read);
         AddSummary(usages_[top.group]);
       }
+      // PushGroups() and later scans rely on this order.
       summary_.subdirectories = names = GroupsFirst(summary_.subdirectories);
       children = Remember(top.known);
     }
@@ -568,6 +569,7 @@ void Scan::AskForHelp() {
 void Scan::Help() {
   {
     absl::MutexLock lock(&mutex_);
+    // The pool started this task too late to be of use.
     if (finished_) return;
     ++helpers_;
     ++busy_;

@@ -126,6 +126,8 @@ int ForEachRawEntry(int dir, char* buffer, Visit visit) {
     const long bytes =
         ::syscall(SYS_getdents64, dir, buffer, kEntryBufferBytes);
     if (bytes == 0) return 0;
+    // After the first entries it is too late for the fallback, which would
+    // visit them again.
     if (bytes < 0 && first && MayBeRefusal(errno)) {
       Remember(g_no_getdents64);
       return kRefused;
@@ -392,6 +394,7 @@ int ForEachEntry(
     const int result = ForEachRawEntry(
         dir, buffer.get(), [&](const char* name, unsigned char raw_type) {
           const auto type = TypeOfEntry(dir, raw_type, name);
+          // An entry that vanished is skipped; any other error ends the loop.
           if (!type && errno != ENOENT) error = errno;
           return type ? visit(name, *type) : error == 0;
         });

@@ -283,7 +283,7 @@ TEST_P(ScanTest, AWideDirectoryIsCounted) {
   EXPECT_EQ(Scan().size_bytes, 3000);
 }
 
-// --- With the help of other threads ---
+// --- Helper threads ---
 
 TEST_P(ScanTest, HelpersChangeNoSum) {
   MakeLargeTree();
