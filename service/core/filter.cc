@@ -321,6 +321,7 @@ class Parser {
     if (++terms_ > kMaxFilterTerms)
       return Problem(at_,
                      absl::StrCat("has more than ", kMaxFilterTerms, " terms"));
+    // Whether this is a comparison or a lone value shows only after the path.
     PathText path;
     RETURN_IF_ERROR(ParsePath(path));
     const size_t end = at_;
@@ -414,6 +415,7 @@ class Parser {
   absl::Status SetField(size_t begin, PathText& path, Term& term) {
     const auto found = FindField(path.names.front());
     const bool has_keys = path.names.size() > 1;
+    // Quotes make a name text, and only the metadata has keys.
     if (path.quoted || !found ||
         (has_keys && found->field != Field::kMetadata)) {
       return NoField(begin, absl::StrJoin(path.names, "."));
@@ -553,7 +555,7 @@ class Parser {
     return Expected("one of = != < <= > >= :");
   }
 
-  // --- Rejecting what would be misread ---
+  // --- Rejecting text that would be misread ---
 
   // Rejects another language's operator where a term may begin.
   absl::Status CheckNotForeign() const {

@@ -77,6 +77,7 @@ absl::StatusOr<PageStart> DecodePageToken(absl::string_view token,
   const std::vector<std::string> fields = absl::StrSplit(payload, '\n');
   int64_t micros = 0;
   PageStart start;
+  // A valid checksum on another layout: a token of another version.
   if (fields.size() != 5 || fields[0] != kVersion ||
       !absl::SimpleAtoi(fields[1], &micros) ||
       !absl::SimpleAtoi(fields[4], &start.matching_count)) {

@@ -31,6 +31,7 @@ absl::Status CheckMaskPath(const std::string& path, size_t path_count) {
   if (path == kEverything || path == kMetadataPath ||
       FindSetting(path) != nullptr)
     return absl::OkStatus();
+  // A plausible mistake that deserves its own advice.
   if (absl::StartsWith(path, "metadata.")) {
     return FieldInvalid("update_mask",
                         absl::StrCat("\"", base::Echo(path),
@@ -153,6 +154,7 @@ absl::StatusOr<std::optional<Workspace>> ApplyUpdate(const Workspace& current,
   for (const std::string& key : spec.remove_metadata)
     updated.metadata.erase(key);
   RETURN_IF_ERROR(CheckMetadata(updated.metadata));
+  // Nothing differs, so there is nothing to write.
   if (updated.settings == current.settings &&
       updated.metadata == current.metadata)
     return std::nullopt;

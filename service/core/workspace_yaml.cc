@@ -316,6 +316,7 @@ absl::StatusOr<Workspace> DecodeWorkspace(absl::string_view text,
     return WorkspaceCorrupt(place.project.str(), place.file, problem->line,
                             problem->what);
   }
+  // A hand-made record may lack times; the file's own is the best substitute.
   const absl::Time create_time =
       record.create_time.value_or(ClampTime(WholeMicros(place.modify_time)));
   Workspace workspace{.project = place.project,
@@ -344,6 +345,7 @@ std::string RecordAsJson(absl::string_view text, const std::string& root_path) {
     return dump(
         {{"line", problem->line}, {"problem", base::Echo(problem->what)}});
 
+  // As in DecodeWorkspace(), the location overrides what the record says.
   const std::string name = root_path.substr(root_path.rfind('/') + 1);
   const auto project = ProjectName::Parse(name);
   if (project.ok() && record.root_path != base::PathText(root_path)) {
@@ -397,6 +399,7 @@ absl::Status CheckReadable(const Workspace& workspace) {
   if (!read.ok())
     return FieldInvalid(field, absl::StrCat("could not be read back: ",
                                             read.status().message()));
+  // Parsing without an error is not enough: the values must match too.
   const bool same = read->settings == workspace.settings &&
                     read->metadata == workspace.metadata &&
                     read->unknown_keys == workspace.unknown_keys &&

@@ -328,7 +328,7 @@ TEST(RecordTable, AsJsonACopyIsOfItsOwnPlace) {
   EXPECT_EQ(elsewhere["dvc_remote_path"], "/base/fraud/dvc/remote");
 }
 
-// --- What may be written ---
+// --- Records that may be written ---
 
 TEST(CheckReadable, RefusesWhatGrowsBeyondTheLimitWhenWritten) {
   Workspace workspace = NewWorkspace("fraud");
