@@ -15,8 +15,8 @@ namespace mlops::observe {
 namespace {
 
 constexpr mode_t kMode = 0644;
-// What OpenFile() says of a file that is not what it should be; no system call
-// says so of a file.
+// Returned by OpenFile() for a file of the wrong type; no system call on files
+// returns this value.
 constexpr int kUnsuitable = EBADMSG;
 
 absl::Status CannotWrite(const std::string& path, absl::string_view why) {
@@ -51,8 +51,7 @@ absl::StatusOr<std::unique_ptr<LogFile>> LogFile::Open(const std::string& path,
 
 int LogFile::OpenFile() {
   if (file_.ok()) return 0;
-  // Without O_NONBLOCK a pipe would hold the server until somebody reads from
-  // it.
+  // Without O_NONBLOCK, opening a pipe would block until a reader opens it.
   const int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC |
                     (options_.follow_links ? 0 : O_NOFOLLOW | O_NONBLOCK);
   base::UniqueFd file(::openat(dir_.get(), name_.c_str(), flags, kMode));

@@ -9,7 +9,7 @@
 namespace mlops::server {
 namespace {
 
-// Lets an option take a span such as "72h" or "1m30s", and "0".
+// Adds an option that takes a duration such as "72h", "1m30s" or "0".
 CLI::Option* AddDuration(CLI::App& app, const std::string& name,
                          absl::Duration& value, const std::string& help) {
   const auto parse = [&value, name](const std::string& text) {

@@ -24,8 +24,8 @@ namespace {
 
 constexpr size_t kMaxSocketPathBytes = sizeof(sockaddr_un::sun_path) - 1;
 
-// Makes `path` a directory that only this user can enter, or finds that it is
-// one.
+// Creates the directory `path` so that only this user can enter it,
+// or checks that it already is such a directory.
 absl::Status MakePrivateDir(const std::string& path) {
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
     return absl::FailedPreconditionError(
@@ -106,8 +106,7 @@ bool IsAnswered(const std::string& address) {
   path.copy(name.sun_path, kMaxSocketPathBytes);
   const base::UniqueFd probe(
       ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  // EAGAIN: somebody listens, and the queue of those who want to connect is
-  // full.
+  // EAGAIN: a process listens, but its queue is full.
   return probe.ok() &&
          (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&name),
                     sizeof(name)) == 0 ||
