@@ -26,8 +26,8 @@ google::rpc::Status ToProto(const absl::Status& status);
 // details.
 grpc::Status ToGrpc(const absl::Status& status);
 
-// Inverse of ToGrpc() and ToProto(). Errors without a google.rpc.Status (a
-// broken connection, a deadline) keep their code and message.
+// Inverse of ToGrpc() and ToProto(). Errors without a google.rpc.Status
+// (a broken connection, a deadline) keep their code and message.
 absl::Status FromGrpc(const grpc::Status& status);
 absl::Status FromProto(const google::rpc::Status& status);
 

@@ -19,10 +19,11 @@ namespace {
 constexpr size_t kChecksumCacheBytes = 4 << 20;
 constexpr size_t kDirNamesCacheBytes = 64 << 20;
 constexpr size_t kHashBytes = 1 << 20;
+// The size of the steps between checks whether the caller has cancelled.
 constexpr int64_t kCopyStepBytes = 64 << 20;
 constexpr int64_t kRemoveStep = 1000;
-// Workspaces looked at in one step of a sweep, entries removed in it, and how
-// long after a round the next begins.
+// Limits of one sweep step: workspaces visited and entries removed. After
+// a round over all workspaces, the next round starts after kSweepInterval.
 constexpr int kSweptWorkspaces = 200;
 constexpr int64_t kSweptEntries = 2000;
 constexpr absl::Duration kSweepInterval = absl::Minutes(10);
@@ -38,7 +39,7 @@ absl::Status CheckEtag(const ArtifactTree& tree, const RelativePath& path,
                               current);
 }
 
-// The five directories are the workspace's own.
+// The five directories belong to the workspace and are never moved or deleted.
 absl::Status CheckNotTop(const RelativePath& path) {
   if (!path.is_top()) return absl::OkStatus();
   return PathInvalid(path.shown(),
@@ -83,6 +84,8 @@ absl::StatusOr<Artifact> Artifacts::Get(const ProjectName& project,
 absl::StatusOr<Artifact> Artifacts::Checksum(const ArtifactTree& tree,
                                              const RelativePath& path,
                                              Cancelled cancelled) {
+  // Taken before the file is opened, so that the cache can tell whether
+  // a change during the read could go unnoticed.
   const absl::Time begin = clock_();
   ASSIGN_OR_RETURN(OpenedArtifact opened, OpenArtifact(tree, path));
   ArtifactReader reader(std::move(opened));
@@ -123,6 +126,7 @@ absl::StatusOr<ArtifactPage> Artifacts::List(const ListArtifactsArgs& args) {
   if (!page.ok())
     return args.path ? tree.Error(page.status(), *args.path) : page.status();
   ArtifactPage result{.artifacts = std::move(page->artifacts)};
+  // The token holds the last path relative to the listed directory.
   const absl::string_view last =
       absl::string_view(page->last)
           .substr(
@@ -165,8 +169,7 @@ absl::StatusOr<UploadState> Artifacts::GetUpload(const ProjectName& project,
   return uploads_.Get(tree, upload_id);
 }
 
-// --- Changes of names
-// -----------------------------------------------------------------------------
+// --- Changes of names --------------------------------------------------------
 
 absl::StatusOr<DeletedArtifacts> Artifacts::Delete(
     const DeleteArtifactArgs& args, Cancelled cancelled) {
@@ -182,6 +185,8 @@ absl::StatusOr<DeletedArtifacts> Artifacts::Delete(
   RETURN_IF_ERROR(stamp.status());
   if (stamp->type == fs::EntryType::kDirectory && args.force)
     return RemoveAside(tree, **parent, args, cancelled);
+  // The checks and the removal form one step with respect to other changes,
+  // so the etag is checked again there.
   absl::Status removed = placer_.Change(tree, [&] {
     ASSIGN_OR_RETURN(stamp, (*parent)->Stat(args.path.name()));
     RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, *stamp));
@@ -197,16 +202,18 @@ absl::StatusOr<DeletedArtifacts> Artifacts::Delete(
   return DeletedArtifacts{.file_count = 1, .size_bytes = stamp->size_bytes};
 }
 
-// Out of sight at once; what is in it may take its time.
+// Renaming the directory into `.uploads` makes it disappear at once;
+// removing its content may take long.
 absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
     const ArtifactTree& tree, fs::Dir& parent, const DeleteArtifactArgs& args,
     Cancelled cancelled) {
   const auto uploads = tree.OpenUploads();
-  // On a full disk there is no room for a place out of sight.
+  // On a full disk the hidden directory may be impossible to create.
   const bool full = absl::IsResourceExhausted(uploads.status());
   if (!full) RETURN_IF_ERROR(uploads.status());
   const std::string id = base::RandomId();
   const std::string name = absl::StrCat(id, layout::kRemovedSuffix);
+  // The claim keeps the sweeper away until this call ends.
   auto claim = uploads_.TryClaim(tree, id);
   absl::Status moved = placer_.Change(tree, [&] {
     ASSIGN_OR_RETURN(const fs::FileStamp stamp, parent.Stat(args.path.name()));
@@ -215,7 +222,7 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
     return parent.Rename(args.path.name(), **uploads, name,
                          fs::RenameMode::kNoReplace);
   });
-  // What cannot be moved is removed where it is.
+  // A directory that cannot be renamed is removed in place.
   const bool in_place = full || fs::IsCrossDevice(moved);
   if (!moved.ok() && !in_place) return tree.Error(moved, args.path);
   fs::Dir& dir = in_place ? parent : **uploads;
@@ -223,6 +230,8 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
       in_place ? std::string(args.path.name()) : name;
   RETURN_IF_ERROR(health_->Sync(parent));
   DeletedArtifacts deleted;
+  // Check between steps whether the caller has cancelled; the sweeper then
+  // removes the rest.
   while (true) {
     if (cancelled()) {
       claim.reset();
@@ -245,6 +254,7 @@ absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
   ASSIGN_OR_RETURN(const auto parent, tree.OpenParent(args.path));
   ASSIGN_OR_RETURN(fs::FileStamp stamp, tree.Stat(args.path));
+  // Runs again under the lock, right before the rename.
   const auto check = [&]() -> absl::Status {
     auto current = parent->Stat(args.path.name());
     if (!current.ok()) return tree.Error(current.status(), args.path);
@@ -297,12 +307,14 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
   const std::string name = absl::StrCat(id, layout::kTempSuffix);
   const auto claim = uploads_.TryClaim(tree, id);
   ASSIGN_OR_RETURN(auto file, uploads->CreateFile(name));
-  // As for cp(1): the copy takes the permissions of the file that it replaces,
-  // else those of its source.
+  // As cp(1) does: the copy keeps the permissions of the file that it replaces;
+  // a new file gets those of the source.
   const uint32_t mode = existing.ok() ? existing->mode : reader.stamp().mode;
   absl::Status copied = file->SetMode(mode);
   if (copied.ok()) copied = CopyBytes(*file, reader, cancelled);
   file.reset();
+  // Placing the file makes it visible; if anything fails, the staged
+  // copy is removed.
   const auto place = [&]() -> absl::StatusOr<fs::FileStamp> {
     RETURN_IF_ERROR(copied);
     return placer_.Place(tree, *uploads, name, args.destination, precondition,
@@ -321,6 +333,8 @@ absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project,
   fs::Dir& parent = opened == nullptr ? tree.root() : *opened;
   absl::Status made = parent.MakeDir(path.name());
   if (!made.ok() && !absl::IsAlreadyExists(made)) return tree.Error(made, path);
+  // Another caller may have created it, or something other than a directory
+  // exists.
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, tree.Stat(path));
   if (stamp.type != fs::EntryType::kDirectory)
     return PathUnsuitable(project.str(), path.shown(), "is not a directory");
@@ -328,8 +342,7 @@ absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project,
   return DescribeArtifact(path.shown(), stamp);
 }
 
-// --- Maintenance
-// -----------------------------------------------------------------------------
+// --- Maintenance -------------------------------------------------------------
 
 void Artifacts::AddUnfinished(const ProjectName& project) {
   absl::MutexLock lock(&unfinished_mutex_);
@@ -340,7 +353,7 @@ bool Artifacts::SweepProject(const ProjectName& project, int64_t* budget) {
   const auto tree = ArtifactTree::Open(*base_, project);
   if (!tree.ok()) return false;
   const auto swept = uploads_.Sweep(*tree, *budget);
-  // Best effort: what fails comes again in the next round.
+  // Best effort: the next round retries.
   if (!swept.ok()) return false;
   *budget -= swept->entry_count;
   return swept->more;
@@ -352,7 +365,7 @@ void Artifacts::SweepUnfinished(int64_t* budget) {
     {
       absl::MutexLock lock(&unfinished_mutex_);
       if (unfinished_.empty()) return;
-      // Taken out first: what is added meanwhile is not missed.
+      // Remove it first, so that a concurrent AddUnfinished() is not lost.
       project = unfinished_.extract(unfinished_.begin()).value();
     }
     if (SweepProject(*project, budget)) return AddUnfinished(*project);

@@ -35,8 +35,8 @@ absl::Status ArtifactReader::Changed() const {
 
 absl::Status ArtifactReader::CheckUnchanged() const {
   ASSIGN_OR_RETURN(const fs::FileStamp now, opened_.file->Stat());
-  // The time of the last change of any kind says too much: losing its name
-  // changes no content.
+  // ctime is too strict: it also changes when the file loses its name,
+  // which does not affect the content.
   const bool appended = now.size_bytes > opened_.stamp.size_bytes;
   return appended || now.modify_time == opened_.stamp.modify_time
              ? absl::OkStatus()

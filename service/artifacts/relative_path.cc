@@ -21,8 +21,8 @@ bool IsControl(char c) {
   return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
 }
 
-// The bytes that `text`, in which every '\' begins an escape, stands for;
-// nullopt if there is another '\'.
+// Replaces the escapes in `text` by the bytes that they stand for.
+// Returns nullopt if a '\' does not begin an escape.
 std::optional<std::string> Unescape(absl::string_view text) {
   std::string bytes;
   while (!text.empty()) {
@@ -42,8 +42,8 @@ std::optional<std::string> Unescape(absl::string_view text) {
   return bytes;
 }
 
-// What is wrong with a name on disk, but for bytes that are shown escaped; or
-// "".
+// Returns what is wrong with a name on disk, apart from bytes that are shown
+// escaped; "" if nothing is.
 absl::string_view NameProblem(absl::string_view name) {
   if (name.empty())
     return "has an empty name in it; it must neither begin nor end with '/'";
@@ -53,7 +53,8 @@ absl::string_view NameProblem(absl::string_view name) {
   return "";
 }
 
-// What is wrong with `text`, whose bytes on disk are `on_disk`; or "".
+// Returns what is wrong with `text`, whose bytes on disk are `on_disk`;
+// "" if nothing is.
 absl::string_view Problem(absl::string_view text, absl::string_view on_disk,
                           RelativePath::Use use) {
   if (absl::StartsWith(text, "/"))
@@ -63,8 +64,8 @@ absl::string_view Problem(absl::string_view text, absl::string_view on_disk,
   if (!base::IsValidUtf8(text)) return "is not valid UTF-8";
   if (use == RelativePath::Use::kMake && absl::StrContains(text, '\\'))
     return "has '\\' in it";
-  // One text for each name: what needs no escape must have none, and what is no
-  // name gets none by it.
+  // Each name has one text: bytes that need no escape must not have one,
+  // and escapes cannot express what is not a name.
   if (ShowPath(on_disk) != text || absl::StrContains(on_disk, '\0')) {
     return "has '\\' in it that is no escape as a list shows it";
   }
@@ -87,7 +88,7 @@ absl::StatusOr<RelativePath> RelativePath::Parse(absl::string_view text,
                                                  Use use,
                                                  absl::string_view field) {
   if (text.empty()) return FieldInvalid(field, "is required");
-  // Escaping makes a path four times as long at most.
+  // Escaping makes a path at most four times as long.
   if (text.size() > kEscapeBytes * kMaxPathBytes)
     return PathInvalid(text, "is longer than 1024 bytes");
   std::optional<std::string> on_disk = Unescape(text);

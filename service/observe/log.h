@@ -31,8 +31,8 @@ enum class CallLogLevel {
 };
 
 // The server's log: one JSON object per line, to standard error or a file.
-// A thread of the log writes the lines from a bounded queue, at most 10
-// ms late. If the queue is nearly full, lines about calls are dropped,
+// A thread of the log writes the lines from a bounded queue, at most
+// 10 ms late. If the queue is nearly full, lines about calls are dropped,
 // so that no call ever waits for the disk; the rest of the queue is reserved
 // for all other lines. Thread-safe.
 class Log {
