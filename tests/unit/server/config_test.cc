@@ -19,7 +19,7 @@ std::variant<Config, int> Parse(std::vector<std::string> arguments) {
   return ParseCommandLine(static_cast<int>(argv.size()), argv.data());
 }
 
-// What is printed to standard error by a command line that is refused.
+// Returns what an invalid command line prints to standard error.
 std::string Refusal(const std::vector<std::string>& arguments) {
   testing::internal::CaptureStderr();
   const auto parsed = Parse(arguments);
