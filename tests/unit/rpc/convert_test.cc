@@ -114,7 +114,7 @@ TEST(FromProto, CreateRefusesWhatIsIllFormed) {
          "workspace.project"},
         {R"({"project": "a", "requestId": "a b"})", "request_id"},
         {R"({"project": "a", "requestId":
-             "12345678901234567890123456789012345678901234567890123456789012345"})",
+            "12345678901234567890123456789012345678901234567890123456789012345"})",
          "request_id"},
         {R"({"project": "a", "template": "tabular"})", "template"}}) {
     const auto args = FromProto(FromJson<pb::CreateWorkspaceRequest>(json));
