@@ -72,8 +72,8 @@ bool RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
   if (limit.rlim_max >= kNeededDescriptors) return true;
   std::cerr << "workspaced: this process may open " << limit.rlim_max
-            << " files only (RLIMIT_NOFILE), and needs " << kNeededDescriptors
-            << ": raise the limit, as by `ulimit -n 1024`\n";
+            << " files only (RLIMIT_NOFILE), but needs " << kNeededDescriptors
+            << ": raise the limit, for example with `ulimit -n 1024`\n";
   return false;
 }
 

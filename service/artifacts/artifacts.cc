@@ -28,7 +28,9 @@ constexpr int kSweptWorkspaces = 200;
 constexpr int64_t kSweptEntries = 2000;
 constexpr absl::Duration kSweepInterval = absl::Minutes(10);
 
-absl::Status LeftAlone() { return absl::CancelledError("the client left"); }
+absl::Status LeftAlone() {
+  return absl::CancelledError("the client cancelled the call");
+}
 
 absl::Status CheckEtag(const ArtifactTree& tree, const RelativePath& path,
                        const std::string& etag, const fs::FileStamp& stamp) {
@@ -43,7 +45,8 @@ absl::Status CheckEtag(const ArtifactTree& tree, const RelativePath& path,
 absl::Status CheckNotTop(const RelativePath& path) {
   if (!path.is_top()) return absl::OkStatus();
   return PathInvalid(path.shown(),
-                     "is one of the workspace's own directories, which stay");
+                     "is one of the workspace's five directories, which cannot "
+                     "be replaced, moved or deleted");
 }
 
 }  // namespace
@@ -270,7 +273,7 @@ absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
   if (stamp.type == fs::EntryType::kDirectory &&
       args.destination.IsWithin(args.path)) {
     return PathInvalid(args.destination.shown(),
-                       "lies in the directory that is to be moved");
+                       "is inside the directory to move");
   }
   const auto placed =
       placer_.Place(tree, *parent, args.path.name(), args.destination,

@@ -202,7 +202,7 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
   // The source still exists, so a directory of the destination is missing.
   if (absl::IsNotFound(renamed) && from.Stat(name).ok()) {
     return WorkspaceBusy(tree.project().str(),
-                         "a directory on the way is being removed");
+                         "a parent directory is being removed");
   }
   if (absl::IsNotFound(renamed)) return renamed;
   if (!renamed.ok()) return tree.Error(renamed, path);

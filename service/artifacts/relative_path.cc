@@ -46,10 +46,11 @@ std::optional<std::string> Unescape(absl::string_view text) {
 // escaped; "" if nothing is.
 absl::string_view NameProblem(absl::string_view name) {
   if (name.empty())
-    return "has an empty name in it; it must neither begin nor end with '/'";
-  if (name == "." || name == "..") return "has \".\" or \"..\" in it";
+    return "contains an empty name; it must not begin or end with '/', or "
+           "contain '//'";
+  if (name == "." || name == "..") return "contains the name \".\" or \"..\"";
   if (name.size() > kMaxNameBytes)
-    return "has a name of more than 255 bytes in it";
+    return "contains a name of more than 255 bytes";
   return "";
 }
 
@@ -60,14 +61,14 @@ absl::string_view Problem(absl::string_view text, absl::string_view on_disk,
   if (absl::StartsWith(text, "/"))
     return "is absolute; it must be relative to the workspace";
   if (std::any_of(text.begin(), text.end(), IsControl))
-    return "has control characters in it";
+    return "contains control characters";
   if (!base::IsValidUtf8(text)) return "is not valid UTF-8";
   if (use == RelativePath::Use::kMake && absl::StrContains(text, '\\'))
-    return "has '\\' in it";
+    return "contains '\\'";
   // Each name has one text: bytes that need no escape must not have one,
   // and escapes cannot express what is not a name.
   if (ShowPath(on_disk) != text || absl::StrContains(on_disk, '\0')) {
-    return "has '\\' in it that is no escape as a list shows it";
+    return "contains a '\\' that is not an escape as lists show it";
   }
   if (on_disk.size() > kMaxPathBytes) return "is longer than 1024 bytes";
   for (absl::string_view name : absl::StrSplit(on_disk, '/')) {

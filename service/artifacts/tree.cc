@@ -137,7 +137,7 @@ absl::StatusOr<std::string> ArtifactTree::Resolve(
   if (way.empty() || std::find(kDirectories.begin(), kDirectories.end(),
                                way.front()) == kDirectories.end()) {
     return unsuitable(
-        "leads by a symbolic link to what is in none of the workspace's "
+        "leads through a symbolic link out of the workspace's five "
         "directories");
   }
   return absl::StrJoin(way, "/");

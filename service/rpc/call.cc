@@ -30,7 +30,7 @@ absl::Status CheckRequestSize(size_t size) {
   return core::FieldInvalid(
       "request",
       absl::StrCat("is ", size, " bytes long; at most ", kMaxRequestBytes,
-                   " are accepted by methods that are sent no data"));
+                   " are accepted by methods that receive no data"));
 }
 
 // One unary call, from its encoded request until the response is sent.
@@ -167,7 +167,8 @@ absl::Status Calls::CheckWanted(
   // The deadline may have passed, or the client may have cancelled,
   // while the call waited for a thread.
   if (context.IsCancelled())
-    return absl::CancelledError("the client left before the call began");
+    return absl::CancelledError(
+        "the client cancelled the call before it began");
   if (context.deadline() < std::chrono::system_clock::now()) {
     return absl::DeadlineExceededError(
         "the deadline passed before the call began; nothing was changed");

@@ -123,7 +123,7 @@ absl::Status CheckRequestId(absl::string_view id) {
     return absl::OkStatus();
   return FieldInvalid(
       "request_id",
-      "must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_' and '-'");
+      "must be 1 to 64 characters from A-Z, a-z, 0-9, '.', '_' and '-'");
 }
 
 // Converts what Create and Ensure have in common.
@@ -182,8 +182,9 @@ absl::Status Decode(const grpc::ByteBuffer& bytes,
           .ok()) {
     return absl::OkStatus();
   }
-  return FieldInvalid("request",
-                      absl::StrCat("is no ", message->GetDescriptor()->name()));
+  return FieldInvalid(
+      "request",
+      absl::StrCat("is not a valid ", message->GetDescriptor()->name()));
 }
 
 grpc::ByteBuffer Encode(const google::protobuf::MessageLite& message) {

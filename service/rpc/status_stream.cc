@@ -61,7 +61,7 @@ void StatusStream::OnWriteDone(bool ok) {
     // The written message no longer counts against the budget.
     memory_.Set(kStreamBytes + ready_.size());
     if (!ok && !end_.has_value())
-      end_ = absl::CancelledError("the client left");
+      end_ = absl::CancelledError("the client cancelled the call");
   });
 }
 

@@ -167,7 +167,7 @@ absl::Status Acceptor::ListenUnix(const std::string& path) {
   const UniqueFd probe = NewSocket(AF_UNIX);
   // EAGAIN: a server listens, but its queue is full.
   if (::connect(probe.get(), raw_name, sizeof(name)) == 0 || errno == EAGAIN) {
-    return CannotListen(address, "another server does");
+    return CannotListen(address, "another server listens on it");
   }
   // No server listens, so the file is a leftover.
   struct stat info;
@@ -211,7 +211,8 @@ absl::Status Acceptor::BindTcp(const std::string& host, std::string& port) {
   }
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found,
                                                              ::freeaddrinfo);
-  absl::Status problem = absl::FailedPreconditionError("it has no address");
+  absl::Status problem =
+      absl::FailedPreconditionError("the host name has no address");
   bool bound = false;
   // The port of the first socket; the others use the same.
   in_port_t port_number = 0;

@@ -37,7 +37,7 @@ absl::Status MakePrivateDir(const std::string& path) {
       info.st_uid != ::geteuid() || (info.st_mode & 0077) != 0) {
     return absl::FailedPreconditionError(absl::StrCat(
         "the directory ", path,
-        " for the Unix socket must be this user's alone (mode 0700)"));
+        " for the Unix socket must belong to this user and have mode 0700"));
   }
   return absl::OkStatus();
 }
@@ -57,15 +57,15 @@ absl::Status CheckAddress(absl::string_view address, bool insecure) {
   if (colon == absl::string_view::npos || colon == 0 ||
       !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 ||
       port > 65535) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("\"", address,
-                     "\" is no address: want HOST:PORT, with a port of 0 to "
-                     "65535, or unix:PATH"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "\"", address,
+        "\" is not an address: expected HOST:PORT, with a port of 0 "
+        "to 65535, or unix:PATH"));
   }
   if (!insecure && !base::IsLoopbackHost(address.substr(0, colon))) {
     return absl::FailedPreconditionError(
         absl::StrCat("other machines could reach ", address,
-                     ", unencrypted: listen on 127.0.0.1, or say --insecure"));
+                     ", unencrypted: listen on 127.0.0.1, or use --insecure"));
   }
   return absl::OkStatus();
 }

@@ -131,7 +131,7 @@ std::string DescribeOwner(const std::string& content) {
   if (pid == owner.end() || !pid->is_number_integer() || host == owner.end() ||
       !host->is_string() || addresses == owner.end() ||
       !addresses->is_array()) {
-    return "another process, which has not said who it is";
+    return "another process, which the lock file does not name";
   }
   std::vector<std::string> names;
   for (const auto& address : *addresses) {
@@ -179,7 +179,7 @@ absl::Status Server::LockBase() {
       return Refusal(sentence);
     return absl::PermissionDeniedError(
         absl::StrCat("cannot write in the base directory ", base_path_, " (",
-                     why.message(), "): to read from it, say --read-only"));
+                     why.message(), "): to read from it, use --read-only"));
   };
   auto lock = fs::BaseLock::Acquire(base_path_, LockNames());
   if (absl::IsFailedPrecondition(lock.status())) return served();
@@ -215,9 +215,8 @@ absl::Status Server::Listen() {
   if (config_.read_only && config_.listen.empty()) {
     turn = LockDirOf(addresses.front());
     if (IsAnswered(addresses.front())) {
-      return absl::AlreadyExistsError(
-          absl::StrCat(base_path_, " is already served, to be read only, on ",
-                       addresses.front()));
+      return absl::AlreadyExistsError(absl::StrCat(
+          base_path_, " is already served read-only on ", addresses.front()));
     }
   }
   auto acceptor = Acceptor::Listen(addresses);
@@ -339,7 +338,7 @@ absl::Status Server::Serve() {
       grpc::InsecureServerCredentials());
   builder.RegisterService(service_.get());
   server_ = builder.BuildAndStart();
-  if (server_ == nullptr) return Refusal("gRPC does not start");
+  if (server_ == nullptr) return Refusal("gRPC failed to start");
   server_->GetHealthCheckService()->SetServingStatus(
       rpc::pb::WorkspaceService::service_full_name(), true);
   acceptor_->Start([this](int listener_fd, int fd) {
@@ -351,9 +350,9 @@ absl::Status Server::Serve() {
   });
   // Clients find the server through the lock file, so write it only now
   // that they can connect.
-  Report("cannot write who serves", Announce());
+  Report("cannot write the lock file", Announce());
   log_->Info(absl::StrCat("serving ", base_path_,
-                          config_.read_only ? ", to be read only, on " : " on ",
+                          config_.read_only ? " read-only on " : " on ",
                           absl::StrJoin(addresses_, ", ")));
   health_->SetListener(
       [this](const absl::Status& failure) { StopServing(failure); });
@@ -398,7 +397,7 @@ absl::Status Server::Announce() {
 
 void Server::StopServing(const absl::Status& why) {
   server_->GetHealthCheckService()->SetServingStatus(false);
-  log_->Problem("not serving any more", why);
+  log_->Problem("no longer serving", why);
 }
 
 void Server::Report(absl::string_view what, const absl::Status& problem) {
@@ -419,7 +418,7 @@ void Server::DoChores() {
   }
   if (lost_told_) return;
   // Retry, in case the disk was full before.
-  Report("cannot write who serves", Announce());
+  Report("cannot write the lock file", Announce());
   artifacts_->SweepSome();
 }
 

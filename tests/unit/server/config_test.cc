@@ -62,9 +62,9 @@ TEST(CommandLine, RefusesBadFlagsInOneSentence) {
            {{}, "--base"},
            {{"--base", "/d", "--nonsense"}, "--nonsense"},
            {{"--base", "/d", "--purge-delay", "3 days"},
-            "\"3 days\" is no span of time"},
+            "\"3 days\" is not a duration"},
            {{"--base", "/d", "--purge-delay", "-1h"},
-            "\"-1h\" is no span of time"},
+            "\"-1h\" is not a duration"},
            {{"--base", "/d", "--workers", "0"}, "--workers"},
            {{"--base", "/d", "--log-calls", "some"}, "--log-calls"}}) {
     const std::string printed = Refusal(arguments);
