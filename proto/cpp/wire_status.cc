@@ -84,6 +84,7 @@ google::rpc::Status WithInfo(google::rpc::Status proto,
   full.add_details()->PackFrom(ToErrorInfo(info));
   if (info.reason == "FIELD_INVALID")
     full.add_details()->PackFrom(ToBadRequest(info));
+  // If the details are too large, drop BadRequest and shorten the metadata.
   if (full.ByteSizeLong() <= kMaxDetailsBytes) return full;
 
   // The size of the Any around ErrorInfo, including its type URL.
@@ -110,6 +111,7 @@ absl::Duration FromProto(const google::protobuf::Duration& proto) {
 absl::Status WithDetails(absl::StatusCode code, const std::string& message,
                          const google::rpc::Status& details) {
   const auto proto = FindDetail<google::rpc::ErrorInfo>(details);
+  // Errors of other origins, such as proxies, have no details that we know.
   if (code == absl::StatusCode::kOk || !proto ||
       proto->domain() != kErrorDomain)
     return absl::Status(code, message);

@@ -64,6 +64,7 @@ Artifacts::Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base,
       uploads_(&placer_, options) {}
 
 absl::StatusOr<ArtifactTree> Artifacts::Open(const ProjectName& project) const {
+  // The catalog reports a missing or corrupt workspace with its reason.
   RETURN_IF_ERROR(catalog_->Get(project).status());
   return ArtifactTree::Open(*base_, project);
 }
@@ -93,6 +94,8 @@ absl::StatusOr<Artifact> Artifacts::Checksum(const ArtifactTree& tree,
   ASSIGN_OR_RETURN(OpenedArtifact opened, OpenArtifact(tree, path));
   ArtifactReader reader(std::move(opened));
   Artifact artifact = reader.artifact();
+  // The stamp of the opened file is the key, so the cache cannot return
+  // the checksum of a file that has replaced it.
   artifact.sha256 = checksums_.Find(reader.stamp());
   if (!artifact.sha256.empty()) return artifact;
   base::Sha256 sha256;
@@ -110,6 +113,7 @@ absl::StatusOr<Artifact> Artifacts::Checksum(const ArtifactTree& tree,
 absl::StatusOr<ArtifactPage> Artifacts::List(const ListArtifactsArgs& args) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, Open(args.project));
   const std::string top = args.path ? args.path->on_disk() : "";
+  // A page token is valid only for the same arguments.
   const std::string context = absl::StrCat("artifacts\n", args.project.str(),
                                            "\n", args.recursive, "\n", top);
   std::string after;
@@ -197,9 +201,11 @@ absl::StatusOr<DeletedArtifacts> Artifacts::Delete(
                ? (*parent)->RemoveDir(args.path.name())
                : (*parent)->RemoveFile(args.path.name());
   });
+  // RemoveDir() fails with this code if the directory is not empty.
   if (absl::IsAlreadyExists(removed))
     return ArtifactForceRequired(args.project.str(), args.path.shown());
   if (!removed.ok()) return tree.Error(removed, args.path);
+  // The deletion is acknowledged only once it is durable.
   RETURN_IF_ERROR(health_->Sync(**parent));
   if (stamp->type != fs::EntryType::kFile) return DeletedArtifacts{};
   return DeletedArtifacts{.file_count = 1, .size_bytes = stamp->size_bytes};
@@ -266,6 +272,7 @@ absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
     return CheckEtag(tree, args.path, args.etag, stamp);
   };
   RETURN_IF_ERROR(check());
+  // Moving an artifact to its own name is a no-op.
   const bool same = args.destination.on_disk() == args.path.on_disk();
   if (same && args.create_only)
     return ArtifactExists(args.project.str(), args.destination.shown());
@@ -279,6 +286,8 @@ absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
       placer_.Place(tree, *parent, args.path.name(), args.destination,
                     {.create_only = args.create_only}, check);
   if (!placed.ok()) return tree.Error(placed.status(), args.path);
+  // Place() has synced the destination; the removal of the old name must
+  // be durable too.
   RETURN_IF_ERROR(health_->Sync(*parent));
   return DescribeArtifact(args.destination.shown(), *placed);
 }
@@ -289,6 +298,7 @@ absl::Status Artifacts::CopyBytes(fs::File& to, ArtifactReader& from,
     if (cancelled()) return LeftAlone();
     RETURN_IF_ERROR(from.CopyTo(to, kCopyStepBytes));
   }
+  // The content must be durable before the file gets its name.
   RETURN_IF_ERROR(to.Sync());
   return to.Close();
 }
@@ -302,6 +312,8 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
   RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, opened.stamp));
   ArtifactReader reader(std::move(opened));
   const Precondition precondition{.create_only = args.create_only};
+  // Check before copying, so that a copy that cannot be placed costs nothing.
+  // Place() checks again.
   const auto existing = tree.Stat(args.destination);
   RETURN_IF_ERROR(
       CheckReplaceable(tree, args.destination, existing, precondition));
@@ -376,6 +388,8 @@ void Artifacts::SweepUnfinished(int64_t* budget) {
 }
 
 void Artifacts::SweepInTurn(int64_t* budget) {
+  // A round visits all workspaces page by page, one page per call,
+  // and then pauses.
   if (steady_clock_() < next_round_) return;
   const auto page =
       catalog_->List({.page_size = kSweptWorkspaces, .after = swept_});

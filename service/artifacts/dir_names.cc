@@ -56,6 +56,8 @@ std::shared_ptr<const DirNames> DirNamesCache::Find(const fs::Dir& dir,
 }
 
 void DirNamesCache::Collector::Add(absl::string_view name, fs::EntryType type) {
+  // Only the first name claims the right to collect, so that a directory that
+  // fits into one page, for which this is never called, does not block others.
   if (!begun_) {
     begun_ = true;
     absl::MutexLock lock(&cache_->mutex_);

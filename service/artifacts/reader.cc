@@ -53,6 +53,7 @@ absl::StatusOr<size_t> ArtifactReader::Read(char* buffer, size_t size) {
       std::min<int64_t>(remaining_bytes(), static_cast<int64_t>(size)));
   ASSIGN_OR_RETURN(const size_t got,
                    opened_.file->ReadAt(offset_, buffer, wanted));
+  // The file was truncated after it was opened.
   if (got < wanted) return Changed();
   RETURN_IF_ERROR(Advance(static_cast<int64_t>(got)));
   return got;
@@ -62,6 +63,7 @@ absl::Status ArtifactReader::CopyTo(fs::File& to, int64_t size) {
   const int64_t wanted = std::min(remaining_bytes(), size);
   ASSIGN_OR_RETURN(const int64_t copied,
                    to.CopyFrom(*opened_.file, offset_, wanted));
+  // The file was truncated after it was opened.
   if (copied < wanted) return Changed();
   return Advance(copied);
 }

@@ -75,6 +75,7 @@ absl::string_view Problem(absl::string_view text, absl::string_view on_disk,
     if (absl::string_view problem = NameProblem(name); !problem.empty())
       return problem;
   }
+  // The record and the hidden directories must not be reachable as artifacts.
   const absl::string_view first = on_disk.substr(0, on_disk.find('/'));
   if (std::find(kDirectories.begin(), kDirectories.end(), first) ==
       kDirectories.end()) {
@@ -92,6 +93,8 @@ absl::StatusOr<RelativePath> RelativePath::Parse(absl::string_view text,
   // Escaping makes a path at most four times as long.
   if (text.size() > kEscapeBytes * kMaxPathBytes)
     return PathInvalid(text, "is longer than 1024 bytes");
+  // If the escapes are invalid, Problem() reports it, because ShowPath()
+  // of the raw text differs from the text.
   std::optional<std::string> on_disk = Unescape(text);
   if (!on_disk.has_value()) on_disk = std::string(text);
   if (absl::string_view problem = Problem(text, *on_disk, use);

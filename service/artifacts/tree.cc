@@ -110,6 +110,7 @@ absl::StatusOr<std::string> ArtifactTree::Resolve(
   for (int links = 0; !rest.empty();) {
     const std::string name = std::move(rest.back());
     rest.pop_back();
+    // Link targets may contain "//" and ".".
     if (name.empty() || name == ".") continue;
     if (name == ".." && way.empty())
       return unsuitable("leads out of the workspace by a symbolic link");
@@ -123,6 +124,7 @@ absl::StatusOr<std::string> ArtifactTree::Resolve(
       return BrokenLink(project_.str(), path.shown());
     if (!target.ok()) return Error(target.status(), path);
     if (!target->has_value()) continue;
+    // A link in place of one of the five directories is never followed.
     if (way.size() == 1)
       return unsuitable(
           "leads through one of the workspace's directories that is a symbolic "
@@ -134,6 +136,7 @@ absl::StatusOr<std::string> ArtifactTree::Resolve(
     way.pop_back();
     push(**target);
   }
+  // A relative link may still lead to the record or to a hidden directory.
   if (way.empty() || std::find(kDirectories.begin(), kDirectories.end(),
                                way.front()) == kDirectories.end()) {
     return unsuitable(

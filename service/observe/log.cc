@@ -67,6 +67,7 @@ class BatchingSink final
  private:
   void sink_it_(const spdlog::details::log_msg& line) override {
     formatter_->format(line, batch_);
+    // More lines are queued, so write them together.
     if (queue_->queue_size() > 0 && batch_.size() < kMaxBatchBytes) return;
     flush_();
     if (queue_->queue_size() == 0) std::this_thread::sleep_for(kRest);
@@ -119,6 +120,7 @@ absl::StatusOr<std::unique_ptr<Log>> Log::Open(const Options& options) {
       spdlog::async_overflow_policy::overrun_oldest);
   logger->set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%fZ","level":"%l",%v})",
                       spdlog::pattern_time_type::utc);
+  // Warnings must not wait for a batch to fill.
   logger->flush_on(spdlog::level::warn);
   return std::unique_ptr<Log>(
       new Log(std::move(queue), std::move(logger), options.calls));
@@ -138,6 +140,7 @@ bool Log::Wants(const absl::Status& status) const {
 void Log::Call(absl::string_view method, absl::string_view project,
                const absl::Status& status, absl::Duration duration,
                absl::string_view peer) {
+  // Drop the line instead of waiting for the disk.
   if (!Wants(status) || queue_->queue_size() >= kQueuedCalls) return;
   std::string line =
       absl::StrCat(R"("method":")", method, R"(","code":")",
@@ -168,6 +171,7 @@ void Log::Warning(absl::string_view message) {
 void Log::Problem(absl::string_view what, const absl::Status& problem) {
   int64_t left_out = 0;
   {
+    // Count the line instead of logging it if the interval has not passed.
     absl::MutexLock lock(&mutex_);
     auto it = rates_.find(what);
     if (it == rates_.end())

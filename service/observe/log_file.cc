@@ -38,6 +38,7 @@ absl::StatusOr<std::unique_ptr<LogFile>> LogFile::Open(const std::string& path,
       new LogFile(std::move(dir), file.filename().string(), options));
   switch (const int error = log->OpenFile()) {
     case 0:
+    // A full disk must not keep the server from starting.
     case ENOSPC:
     case EDQUOT:
       return log;
@@ -58,6 +59,7 @@ int LogFile::OpenFile() {
   struct stat info;
   if (!file.ok() || ::fstat(file.get(), &info) != 0) return errno;
   is_regular_ = S_ISREG(info.st_mode);
+  // A second hard link could be a file outside the directory.
   if (!options_.follow_links && (!is_regular_ || info.st_nlink != 1))
     return kUnsuitable;
   size_bytes_ = is_regular_ ? info.st_size : 0;
@@ -76,6 +78,7 @@ void LogFile::Write(absl::string_view lines) {
   if (is_regular_ &&
       size_bytes_ + static_cast<int64_t>(lines.size()) > options_.max_bytes)
     Rotate();
+  // Reopens the file after Rotate() or a failed attempt.
   if (OpenFile() != 0) return;
   while (!lines.empty()) {
     const ssize_t written = ::write(file_.get(), lines.data(), lines.size());
