@@ -453,7 +453,7 @@ def test_a_bad_idle_timeout_says_so(
     manager: WorkspaceManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLOPS_WORKSPACE_IDLE_TIMEOUT", "soon")
-    assert '"soon" is no span of time' in str(_unavailable(manager))
+    assert '"soon" is not a duration' in str(_unavailable(manager))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -271,7 +271,7 @@ def test_health_is_told_of_a_failed_disk_at_once(base: Path) -> None:
         assert next(watch) == b"\x08\x02"
         watch.cancel()
     assert any(
-        "not serving any more" in line.get("message", "") for line in log_lines(server)
+        "no longer serving" in line.get("message", "") for line in log_lines(server)
     )
 
 
