@@ -1,7 +1,6 @@
-"""The values of cases: variables and generators in what is sent, matchers in what is
-compared.
+"""Builds the values that cases send and matches the values that they expect.
 
-See README.md.
+README.md describes the variables, generators and matchers.
 """
 
 import base64
@@ -17,9 +16,7 @@ class Mismatch(AssertionError):
 
 
 def build(value: Any, variables: dict[str, Any]) -> Any:
-    """Returns `value` with variables filled in and generators replaced by what they
-    generate.
-    """
+    """Returns `value` with variables filled in and generators expanded."""
     match value:
         case str():
             return _fill(value, variables)
@@ -42,8 +39,10 @@ def build(value: Any, variables: dict[str, Any]) -> Any:
 def check(
     expected: Any, actual: Any, variables: dict[str, Any], where: str = ""
 ) -> None:
-    """Raises Mismatch unless `actual` (ABSENT if there is none) is as `expected`; keeps
-    what $save names.
+    """Raises Mismatch unless `actual` matches `expected`.
+
+    `actual` is ABSENT for a missing field, and `where` is its path for messages. A
+    `$save` matcher stores the value in `variables`.
     """
     match expected:
         case {"$repeat": _} | {"$nest": _} | {"$base64": _}:
@@ -142,10 +141,12 @@ def _matches(expected: Any, actual: Any, variables: dict[str, Any]) -> bool:
 
 
 def _equal(expected: Any, actual: Any) -> bool:
+    # protojson omits fields that have their default value.
     if actual is ABSENT:
         return expected is False or (expected == 0 and not isinstance(expected, str))
     if isinstance(expected, bool) or isinstance(actual, bool):
         return expected is actual
+    # protojson writes 64-bit integers as strings.
     if isinstance(expected, int) and isinstance(actual, str):
         return str(expected) == actual
     return bool(expected == actual)

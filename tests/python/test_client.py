@@ -37,7 +37,7 @@ def changed_directory(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
-# --- Opening ---
+# --- Opening ------------------------------------------------------------------
 
 
 def test_a_client_makes_the_workspace_of_its_project(changed_directory: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_server_that_is_not_there_is_an_error_of_the_client(
         MLOpsClient.from_project("fraud")
 
 
-# --- Paths and status ---
+# --- Paths and status ---------------------------------------------------------
 
 
 def test_paths(client: MLOpsClient) -> None:
@@ -178,7 +178,7 @@ def test_the_status_of_a_workspace_that_was_deleted_is_an_error(
     assert caught.value.details["reason"] == "WORKSPACE_NOT_FOUND"
 
 
-# --- Without the toolkits ---
+# --- Without the toolkits -----------------------------------------------------
 
 
 @pytest.mark.parametrize("toolkit", _CALLS)
@@ -224,7 +224,7 @@ def test_a_client_takes_no_more_than_the_manager(script: Script) -> None:
     }
 
 
-# --- Lazily made ---
+# --- Lazily made --------------------------------------------------------------
 
 
 def test_any_number_of_threads_make_one() -> None:

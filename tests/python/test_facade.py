@@ -21,7 +21,7 @@ def _reason(call: Callable[[], object]) -> str:
     return str(caught.value.details["reason"])
 
 
-# --- Deleting, and taking it back ---
+# --- Deleting, and taking it back ---------------------------------------------
 
 
 def test_a_deleted_workspace_is_listed_and_brought_back(
@@ -102,7 +102,7 @@ def test_deleting_needs_force_in_the_words_of_python(manager: WorkspaceManager) 
     assert caught.value.details["reason"] == "FORCE_REQUIRED"
 
 
-# --- Changing what is still as it was read ---
+# --- Changing what is still as it was read ------------------------------------
 
 
 def test_an_update_takes_place_only_if_the_etag_matches(
@@ -165,7 +165,7 @@ def test_only_a_workspace_from_a_server_has_an_etag(manager: WorkspaceManager) -
     assert loaded == made  # They are no fields.
 
 
-# --- The server and the connection ---
+# --- The server and the connection --------------------------------------------
 
 
 def test_the_server_tells_of_itself(base: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_client_closes_only_its_own_connection(
     assert len(closed) == 1
 
 
-# --- Clients by base or address ---
+# --- Clients by base or address -----------------------------------------------
 
 
 @pytest.mark.parametrize("make", [MLOpsClient, MLOpsClient.from_project, create_client])
@@ -242,7 +242,7 @@ def test_a_client_has_one_place(
         MLOpsClient("fraud", workspace_path="/b/fraud", base_path="/b")
 
 
-# --- What editors and notebooks show ---
+# --- What editors and notebooks show ------------------------------------------
 
 
 @pytest.mark.parametrize(

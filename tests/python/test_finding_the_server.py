@@ -504,7 +504,7 @@ def test_an_idle_server_leaves_and_the_next_call_starts_one(
     assert manager.get_workspace("fraud").project_name == "fraud"
 
 
-# --- Whose host name the lock file has does not matter ---
+# --- Whose host name the lock file has does not matter ------------------------
 
 
 def test_the_lock_file_of_another_host_keeps_nobody_out(

@@ -98,7 +98,7 @@ def test_a_client_is_given_to_workers(method: str, script: Script) -> None:
     assert result.stdout == "a b\n", result.stderr
 
 
-# --- Forks ---
+# --- Forks --------------------------------------------------------------------
 
 _CLOSE_ALL = """
 import os
@@ -196,7 +196,7 @@ print(lazy() == parent)
     assert script(code).stdout == "0\nTrue\n"
 
 
-# --- What a process may lack ---
+# --- What a process may lack --------------------------------------------------
 
 
 def test_too_few_descriptors_are_said_so_at_once(base: Path) -> None:
@@ -274,7 +274,7 @@ def test_files_without_fsspec_name_the_extra(script: Script) -> None:
     )
 
 
-# --- Bases of any name ---
+# --- Bases of any name --------------------------------------------------------
 
 _NAMES = [
     bytes([byte])

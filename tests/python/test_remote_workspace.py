@@ -42,7 +42,7 @@ def _files(directory: Path) -> dict[str, bytes]:
     }
 
 
-# --- Whether it is here ---
+# --- Whether it is here -------------------------------------------------------
 
 
 def test_paths_are_the_servers(
@@ -165,7 +165,7 @@ def test_a_server_that_does_not_answer_is_an_error(base: Path) -> None:
     assert _files(base / "fraud") == before
 
 
-# --- Its record and its directories ---
+# --- Its record and its directories -------------------------------------------
 
 
 def test_save_metadata_writes_where_the_server_is(
@@ -240,7 +240,7 @@ def test_ensure_directories_makes_them_where_the_server_is(
     assert not remote.path.exists()
 
 
-# --- What it still is ---
+# --- What it still is ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,4 @@
-"""Stopping: by SIGTERM with calls in flight, while starting, and by itself when nobody
-calls.
-"""
+"""Stopping the server: with calls in flight, during start-up, and by idle timeout."""
 
 import itertools
 import os
@@ -19,8 +17,9 @@ _CLIENTS = 4
 
 
 class Client(threading.Thread):
-    """Ensures and updates a workspace of its own until it is refused; knows the last
-    value that was acknowledged.
+    """Updates its own workspace until the server refuses a call.
+
+    `acknowledged` is the last acknowledged value, and `refusal` the code of the refusal.
     """
 
     def __init__(self, server: Server, number: int) -> None:
@@ -126,7 +125,7 @@ def test_a_signal_while_it_starts_ends_it_in_order(base: Path) -> None:
         ) as process:
             time.sleep(delay_ms / 1000)
             process.terminate()
-            # Before it has said how it takes signals, the system ends it.
+            # SIGTERM kills the process if it arrives before the handler is installed.
             assert process.wait(30) in (0, -signal.SIGTERM)
     with Server(base) as server:
         assert answer(server, "EnsureWorkspace", project="a")["created"]
@@ -161,6 +160,7 @@ def test_what_it_knew_is_read_faster_by_the_next(base: Path) -> None:
 def test_a_call_beyond_the_drain_timeout_is_cut_off_and_leaves_nothing_half_made(
     base: Path,
 ) -> None:
+    # From the second fsync on, each takes a second longer.
     slow_disk = strace("fsync:delay_enter=1000000:when=2+")
     flags = ["--workers", "1", "--drain-timeout", "200ms"]
     with Server(base, *flags, wrapper=slow_disk) as server, Python(server) as player:

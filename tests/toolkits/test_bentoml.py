@@ -480,7 +480,7 @@ def test_who_told_bentoml_to_report_is_obeyed(script: Script) -> None:
     assert done.stdout.startswith("False "), done.stderr
 
 
-# --- Bentos ---
+# --- Bentos -------------------------------------------------------------------
 
 
 @contextmanager

@@ -86,7 +86,7 @@ def lose_cache(dvc: Path) -> None:
     shutil.rmtree(dvc / ".dvc/cache")
 
 
-# --- Add ---
+# --- Add ----------------------------------------------------------------------
 
 
 def run(code: str, *args: object, **environment: str) -> str:
@@ -341,7 +341,7 @@ def test_the_working_directory_itself(client: MLOpsClient, dvc: Path) -> None:
     assert client.dvc_add(".")["path"] == str(dvc / "datasets")
 
 
-# --- What others write meanwhile ---
+# --- What others write meanwhile ----------------------------------------------
 
 
 @pytest.fixture
@@ -495,7 +495,7 @@ def test_a_file_keeps_its_mode_and_identity(client: MLOpsClient, dvc: Path) -> N
     assert (file.stat().st_ino, file.stat().st_mode) == (before.st_ino, before.st_mode)
 
 
-# --- What cannot be added ---
+# --- What cannot be added -----------------------------------------------------
 
 
 def test_a_file_that_is_nowhere(client: MLOpsClient, dvc: Path, tmp_path: Path) -> None:
@@ -700,7 +700,7 @@ def test_half_a_list_of_dvcs_readers_and_writers_stops_nobody(
     assert client.dvc_add("datasets/test.csv")["success"]
 
 
-# --- Push and pull ---
+# --- Push and pull ------------------------------------------------------------
 
 
 def test_data_comes_back_from_the_remote(
@@ -861,7 +861,7 @@ def test_a_damaged_object_is_not_taken(client: MLOpsClient, dvc: Path) -> None:
     assert not (dvc / "datasets/train.csv").exists()
 
 
-# --- Remotes ---
+# --- Remotes ------------------------------------------------------------------
 
 
 def test_a_remote_that_cannot_be_written(
@@ -953,7 +953,7 @@ def test_a_remote_of_the_users_own(
     )
 
 
-# --- Others at the same time ---
+# --- Others at the same time --------------------------------------------------
 
 
 def test_threads_and_processes_wait_for_each_other(
@@ -1061,7 +1061,7 @@ def test_many_make_the_repository_at_once(
     assert sorted(os.listdir(dvc)) == [".dvc", ".dvcignore"]
 
 
-# --- The world around ---
+# --- The world around ---------------------------------------------------------
 
 
 def test_repositories_around_the_workspace_are_left_alone(tmp_path: Path) -> None:
@@ -1127,7 +1127,7 @@ def test_a_workspace_behind_a_link(
     assert linked.dvc_push([path])["pushed"] == 1
 
 
-# --- Copied and moved ---
+# --- Copied and moved ---------------------------------------------------------
 
 
 def copied(base: Path, source: str, place: str) -> Path:
@@ -1235,7 +1235,7 @@ def test_what_the_user_configured_follows_unless_it_is_elsewhere(
     )
 
 
-# --- Odd paths ---
+# --- Odd paths ----------------------------------------------------------------
 
 ODD = [
     "jürgen #%(x)s${y}{z}{ ,;'\"[a]*?!~\\\n ",

@@ -40,7 +40,7 @@ def staged(base: Path) -> list[Path]:
     return list((base / "fraud/.uploads").glob("*.part"))
 
 
-# --- What there is ---
+# --- What there is ------------------------------------------------------------
 
 
 def test_the_root_lists_projects_and_a_project_its_five_directories(
@@ -125,7 +125,7 @@ def test_a_name_that_is_not_utf8_is_listed_read_and_deleted(
     assert os.listdir(base / "fraud/outputs") == []
 
 
-# --- Reading and writing ---
+# --- Reading and writing ------------------------------------------------------
 
 
 def test_pandas_reads_and_writes_by_url(fs: WorkspaceFileSystem, base: Path) -> None:
@@ -310,7 +310,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_an_error_not_a_mixture(
     )
 
 
-# --- Names ---
+# --- Names --------------------------------------------------------------------
 
 
 def test_move_copy_and_delete(
@@ -386,7 +386,7 @@ def test_a_server_that_is_not_there_is_no_answer(base: Path) -> None:
         WorkspaceFileSystem(address="nonsense")
 
 
-# --- Copies ---
+# --- Copies -------------------------------------------------------------------
 
 
 def test_put_and_get_tell_their_progress(
@@ -471,7 +471,7 @@ with progress() as bars:
     assert not silent.stdout + silent.stderr
 
 
-# --- By path ---
+# --- By path ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("by_address", [False, True])
@@ -529,7 +529,7 @@ def test_a_file_written_over_in_place_is_an_error_not_a_mixture(
     assert caught.value.errno == errno.ESTALE
 
 
-# --- Trouble ---
+# --- Trouble ------------------------------------------------------------------
 
 
 def test_kill_9_in_the_middle_of_an_upload(fs: WorkspaceFileSystem, base: Path) -> None:
@@ -764,7 +764,7 @@ def test_memory_stays_small_while_a_large_file_is_written(
     assert upload.finish().size_bytes == 200 * MIB
 
 
-# --- Names that look like patterns ---
+# --- Names that look like patterns --------------------------------------------
 
 # By each, the name that it would stand for as a pattern.
 MAGIC = {
@@ -872,7 +872,7 @@ def test_the_asynchronous_and_the_projects_view_are_alike(
     assert files.find("") == ["outputs/p1"]
 
 
-# --- What cannot be copied ---
+# --- What cannot be copied ----------------------------------------------------
 
 
 @pytest.mark.parametrize("by_path", [False, True])

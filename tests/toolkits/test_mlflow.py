@@ -61,7 +61,7 @@ def all_runs(client: MLOpsClient) -> list[Run]:
     )
 
 
-# --- Runs ---
+# --- Runs ---------------------------------------------------------------------
 
 
 def test_a_run_holds_what_was_logged(client: MLOpsClient) -> None:
@@ -170,7 +170,7 @@ def test_a_run_with_bad_arguments_is_not_begun(
     assert list(new_client.workspace.mlflow_path.iterdir()) == []
 
 
-# --- Whose run it is ---
+# --- Whose run it is ----------------------------------------------------------
 
 
 def test_a_thread_has_its_own_run(client: MLOpsClient) -> None:
@@ -246,7 +246,7 @@ def test_the_fluent_state_is_neither_read_nor_changed(
             os.environ.pop(variable, None)
 
 
-# --- Parameters and metrics ---
+# --- Parameters and metrics ---------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ def test_a_parameter_does_not_change(client: MLOpsClient) -> None:
     assert stored(client, run).data.params == {"p200": "old"}
 
 
-# --- Artifacts ---
+# --- Artifacts ----------------------------------------------------------------
 
 
 def test_files_and_directories_are_artifacts_in_the_workspace(
@@ -456,7 +456,7 @@ def test_what_is_no_file_is_no_artifact(client: MLOpsClient, tmp_path: Path) -> 
     ).exists()
 
 
-# --- The experiment ---
+# --- The experiment -----------------------------------------------------------
 
 
 def test_the_experiment_is_made_at_the_first_run_and_known_to_all(
@@ -558,7 +558,7 @@ def test_a_client_sees_that_its_workspace_was_made_anew(
     assert [found.info.run_id for found in all_runs(client)] == [run.info.run_id]
 
 
-# --- The count ---
+# --- The count ----------------------------------------------------------------
 
 
 def test_runs_are_counted_without_making_anything(new_client: MLOpsClient) -> None:

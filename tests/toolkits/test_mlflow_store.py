@@ -53,7 +53,7 @@ def finished(base: Path) -> list[str]:
     return [run.info.run_id for run in runs]
 
 
-# --- Many at once ---
+# --- Many at once -------------------------------------------------------------
 
 
 def test_processes_that_begin_at_once_make_one_store_and_one_experiment(
@@ -80,7 +80,7 @@ def test_threads_that_begin_at_once_make_one_store_and_one_experiment(
     assert len(finished(base)) == _PROCESSES
 
 
-# --- Processes that are killed ---
+# --- Processes that are killed ------------------------------------------------
 
 _BEGIN = """
 from mlops.client import MLOpsClient
@@ -143,7 +143,7 @@ def test_a_workspace_made_anew_has_a_store_of_its_own(base: Path) -> None:
     assert (base / "fraud/mlflow/mlflow.db").exists()
 
 
-# --- Places ---
+# --- Places -------------------------------------------------------------------
 
 
 # Each character that a URI, a shell, a template, or SQLAlchemy takes for something
@@ -199,7 +199,7 @@ def test_a_store_that_cannot_be_is_an_error_at_once(
     assert time.monotonic() - begin < 20
 
 
-# --- Servers ---
+# --- Servers ------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -359,7 +359,7 @@ def test_a_server_that_goes_away_does_not_hide_what_the_block_raised(
     assert "remains RUNNING" in caplog.text
 
 
-# --- Telemetry ---
+# --- Telemetry ----------------------------------------------------------------
 
 _QUIET = """
 import os, socket, sys

@@ -158,7 +158,7 @@ def log_run(client: MlflowClient, workspace: str, text: str, directory: Path) ->
     return run_id
 
 
-# --- Over HTTP ------------------------------------------------------------------------------------------------------
+# --- Over HTTP ----------------------------------------------------------------
 
 
 def test_a_project_is_a_workspace_with_its_own_artifact_root(
@@ -405,7 +405,7 @@ def test_all_is_there_when_mlflow_is_started_again(
         assert served.client.get_run(run_id).data.metrics == {"loss": 0.5}
 
 
-# --- The provider alone ---------------------------------------------------------------------------------------------
+# --- The provider alone -------------------------------------------------------
 
 
 def undelete(manager: WorkspaceManager, project: str) -> pb.Workspace:

@@ -79,7 +79,7 @@ def place_of(uri: str, server: RemoteServer) -> Path:
     return server.base / uri.removeprefix("workspace://")
 
 
-# --- Files ---
+# --- Files --------------------------------------------------------------------
 
 
 def test_files_are_those_of_the_server(
@@ -151,7 +151,7 @@ def test_files_are_those_of_the_managers_own_server(
     assert workspace.files.fs.local_path("fraud/outputs/a") is None
 
 
-# --- Runs ---
+# --- Runs ---------------------------------------------------------------------
 
 
 def test_artifacts_of_a_run_go_to_the_workspaces_server(
@@ -376,7 +376,7 @@ def test_a_file_of_the_same_name_is_not_the_workspaces(
     assert caught.value.details["places"] == [f"{Path.cwd()}/outputs/model.pt"]
 
 
-# --- What cannot be from here ---
+# --- What cannot be from here -------------------------------------------------
 
 
 def test_runs_in_a_file_of_the_server_are_refused(remote: RemoteServer) -> None:
