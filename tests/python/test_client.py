@@ -1,4 +1,4 @@
-"""MLOpsClient where none of the toolkits is needed; this environment has none."""
+"""MLOpsClient in an environment without any of the toolkits."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from mlops.workspace import WorkspaceManager
 from python.conftest import Script
 from support.server import Server
 
-# A call that needs each.
+# A call for each toolkit that needs it.
 _CALLS: dict[str, Callable[[MLOpsClient], object]] = {
     "mlflow": lambda client: client.log_params({"lr": 0.1}),
     "dvc": lambda client: client.dvc_add("data.csv"),
@@ -216,8 +216,14 @@ def test_a_status_counts_only_what_is_installed(client: MLOpsClient) -> None:
 
 
 def test_a_client_takes_no_more_than_the_manager(script: Script) -> None:
-    code = "import sys, json; from mlops.client import MLOpsClient; print(json.dumps(sorted(sys.modules)))"
-    more = "import sys, json; from mlops.workspace import WorkspaceManager; print(json.dumps(sorted(sys.modules)))"
+    code = (
+        "import sys, json; from mlops.client import MLOpsClient;"
+        " print(json.dumps(sorted(sys.modules)))"
+    )
+    more = (
+        "import sys, json; from mlops.workspace import WorkspaceManager;"
+        " print(json.dumps(sorted(sys.modules)))"
+    )
     extra = set(json.loads(script(code).stdout)) - set(json.loads(script(more).stdout))
     assert {name.partition(".")[0] for name in extra} - sys.stdlib_module_names == {
         "mlops"

@@ -1,4 +1,4 @@
-"""What the server can do, from the manager and the client."""
+"""Features of the server, as offered by the manager and the client."""
 
 import inspect
 import json
@@ -41,8 +41,9 @@ def test_a_deleted_workspace_is_listed_and_brought_back(
     assert deleted.purged_at - deleted.deleted_at == manager.server_info().purge_delay
     assert (deleted.root_path / "outputs/f").read_text() == "kept"
     assert manager.workspaces == {}
+    # By its name, the server would find the live workspace instead of the deleted one.
     with pytest.raises(WorkspaceError, match="has no server"):
-        _ = deleted.files  # By its name the server would mean another one.
+        _ = deleted.files
     restored = manager.undelete_workspace("fraud")
     assert restored == made == manager.workspaces["fraud"]
     assert (
@@ -71,7 +72,8 @@ def test_a_deletion_says_what_it_frees(manager: WorkspaceManager) -> None:
     would = manager.delete_workspace("fraud", force=True, validate_only=True)
     assert isinstance(would, Deletion)
     assert (would.project_name, would.uid, would.purged) == ("fraud", made.uid, False)
-    assert would.file_count == 2 and would.size_bytes >= 1000  # workspace.yaml, too.
+    # workspace.yaml counts as well.
+    assert would.file_count == 2 and would.size_bytes >= 1000
     assert made.root_path.is_dir() and manager.workspaces["fraud"] == made
     freed = manager.delete_workspace("fraud", force=True, permanent=True)
     assert freed == Deletion(
@@ -162,7 +164,8 @@ def test_only_a_workspace_from_a_server_has_an_etag(manager: WorkspaceManager) -
         None,
         None,
     )
-    assert loaded == made  # They are no fields.
+    # These attributes are no dataclass fields, so they do not count for equality.
+    assert loaded == made
 
 
 # --- The server and the connection --------------------------------------------

@@ -1,5 +1,6 @@
-"""Workspaces of a server on another machine: what is on this one is never taken for
-them.
+"""Workspaces of a server on another machine, and how clients tell that they are remote.
+
+A local directory at the same path is never mistaken for such a workspace.
 """
 
 import copy
@@ -59,6 +60,7 @@ def test_below_a_base_path_it_is_local_and_no_server_is_asked(
 ) -> None:
     workspace = manager.create_workspace("fraud")
     manager._connection = None  # type: ignore[assignment]
+    # Without connections, any call to the server would fail.
     object.__setattr__(workspace._origin, "connection", None)
     workspace.mlflow_experiment_id = "9"
     workspace.save_metadata()
@@ -100,7 +102,7 @@ def test_a_directory_that_was_replaced_is_not_it(base: Path) -> None:
         for name in DIRECTORIES:
             (workspace.root_path / name).rename(workspace.root_path / f"{name}-meant")
             (workspace.root_path / name).symlink_to(f"{name}-meant")
-        # The server goes through no link, so that it cannot be proved.
+        # The server follows no links here, so it cannot confirm the directory.
         assert not workspace.is_local
         shutil.rmtree(workspace.root_path)
         assert not workspace.is_local

@@ -1,4 +1,4 @@
-"""Directories that rename(2) cannot move: lower layers of overlays, and mount points."""
+"""Directories that rename(2) cannot move: lower layers of overlays, mount points."""
 
 import subprocess
 from pathlib import Path
@@ -8,9 +8,9 @@ import pytest
 from server.run import MountedServer, answer, call
 from support.server import Server
 
-# Mounts an overlay over the base, with the base's content as its lower layer. The layers
-# are on a tmpfs, because an overlay cannot serve as the upper layer of another one, and
-# a container's root often is an overlay.
+# Mounts an overlay over the base, with the base's content as its lower layer. All
+# layers are on a tmpfs, because an overlay cannot serve as the upper layer of another
+# one, and a container's root often is an overlay.
 _OVERLAY = """
 set -e
 mount -t tmpfs tmpfs /mnt

@@ -222,5 +222,5 @@ def test_another_users_base_is_read(filled: Path) -> None:
             for line in log_lines(reader)
         )
     with Server(filled):
-        # The error about another server takes precedence over the one about permissions.
+        # The error about another server precedes the one about permissions.
         assert refusal("--base", filled, wrapper=tuple(as_nobody)).code == 3

@@ -19,7 +19,8 @@ _CLIENTS = 4
 class Client(threading.Thread):
     """Updates its own workspace until the server refuses a call.
 
-    `acknowledged` is the last acknowledged value, and `refusal` the code of the refusal.
+    `acknowledged` is the last acknowledged value, and `refusal` the code of that
+    refusal.
     """
 
     def __init__(self, server: Server, number: int) -> None:

@@ -1,6 +1,4 @@
-"""Runs of a workspace: what stands in MLflow's store afterwards, as MLflow's own client
-reads it.
-"""
+"""Runs that the client logs, as MLflow's own client reads them from the store."""
 
 import asyncio
 import logging
@@ -26,7 +24,7 @@ from support.server import short_base, stop_server
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[Path]:
-    """A store without a run. Making it takes MLflow a second, copying it nothing."""
+    """A store without runs; creating one takes a second, copying it almost nothing."""
     with short_base() as base:
         client = MLOpsClient("fraud", workspace_manager=WorkspaceManager(base))
         assert client._mlflow()._client().search_experiments()
@@ -36,13 +34,13 @@ def database() -> Iterator[Path]:
 
 @pytest.fixture
 def new_client(manager: WorkspaceManager) -> MLOpsClient:
-    """Of a project that has no store."""
+    """A client of a project without a store."""
     return MLOpsClient("fraud", workspace_manager=manager)
 
 
 @pytest.fixture
 def client(new_client: MLOpsClient, database: Path) -> MLOpsClient:
-    """Of a project that has one."""
+    """A client of a project with an empty store."""
     shutil.copy(database, new_client.workspace.mlflow_path)
     return new_client
 
@@ -227,7 +225,7 @@ def test_projects_keep_apart(client: MLOpsClient, manager: WorkspaceManager) -> 
 def test_the_fluent_state_is_neither_read_nor_changed(
     client: MLOpsClient, directory: Path
 ) -> None:
-    """Another project's script in the same process, which uses MLflow as most do."""
+    """Another script in the same process may use MLflow's fluent API meanwhile."""
     elsewhere = f"sqlite:///{directory}/elsewhere.db"
     mlflow.set_tracking_uri(elsewhere)
     mlflow.set_registry_uri(elsewhere)
@@ -241,7 +239,7 @@ def test_the_fluent_state_is_neither_read_nor_changed(
     finally:
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
-        # The latter MLflow does not take back.
+        # MLflow does not undo the latter call.
         for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
             os.environ.pop(variable, None)
 
@@ -541,7 +539,7 @@ def test_a_configuration_is_of_one_client_only(
 def test_a_client_sees_that_its_workspace_was_made_anew(
     client: MLOpsClient, manager: WorkspaceManager, database: Path
 ) -> None:
-    # At the end of the block, too.
+    # The outer match is for the error at the end of the block.
     with pytest.raises(MLOpsClientError, match="not found"), client.start_run():
         manager.delete_workspace("fraud", force=True)
         with pytest.raises(MLOpsClientError) as caught:
@@ -550,7 +548,7 @@ def test_a_client_sees_that_its_workspace_was_made_anew(
         assert not client.workspace_path.exists()
         manager.create_workspace("fraud")
         shutil.copy(database, client.workspace.mlflow_path)
-        # The run is in the trash.
+        # The run was in the database that is now in the trash.
         with pytest.raises(MLOpsClientError, match="not found"):
             client.log_metrics({"loss": 0.5})
         with client.start_run(nested=True) as run:

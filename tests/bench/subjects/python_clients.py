@@ -1,6 +1,4 @@
-"""Python: the original's way, files, MLOpsClient, and our workspaces in an MLflow
-server.
-"""
+"""Measures Python: the original, files, MLOpsClient, and workspaces in MLflow."""
 
 import contextlib
 import json
@@ -156,7 +154,7 @@ def run_client(bench: Bench) -> tuple[str, list[Row]]:
 
 
 def run_provider(bench: Bench) -> tuple[str, list[Row]]:
-    """Our workspaces in an MLflow server, against MLflow's own."""
+    """Measures projects as workspaces of an MLflow server, beside MLflow's own."""
     sizes = [
         min(1000, bench.sizes.workspaces[0]),
         bench.sizes.rounds,
