@@ -1,5 +1,5 @@
-// Checks that the recorded history of every project is linearizable: that one order of its operations, each at a moment
-// between its call and its return, explains every answer.
+// Checks that the recorded history of each project is linearizable: some order of its operations,
+// each at a moment between its call and its return, must explain every result.
 package main
 
 import (
@@ -35,8 +35,9 @@ func main() {
 	}
 }
 
-// check reports whether every history is linearizable, and prints how many operations were checked. It also spoils each
-// history and fails unless the spoiled one is refused, so that a check that accepts everything is noticed.
+// check reports whether every history is linearizable, and prints how many operations it checked. It
+// also spoils a copy of each history and fails unless it rejects the copy, to detect a check that
+// accepts anything.
 func check(histories map[string][]porcupine.Operation, timeout time.Duration, report string) bool {
 	projects := make([]string, 0, len(histories))
 	for project := range histories {
@@ -72,7 +73,8 @@ func check(histories map[string][]porcupine.Operation, timeout time.Duration, re
 	return good && operations > 0 && spoiled > 0
 }
 
-// read adds the operations in a file, one JSON object a line, to the histories of their projects.
+// read adds the operations in a file to the histories of their projects. The file has one JSON
+// object per line.
 func read(name string, histories map[string][]porcupine.Operation) error {
 	file, err := os.Open(name)
 	if err != nil {

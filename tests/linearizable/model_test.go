@@ -7,7 +7,7 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// at is an operation of one client between two times.
+// at returns an operation between two times.
 func at(call, returned int64, input Input, output Output) porcupine.Operation {
 	return porcupine.Operation{Input: input, Output: output, Call: call, Return: returned}
 }
