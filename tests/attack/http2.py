@@ -174,7 +174,7 @@ class Connection:
             except TimeoutError:
                 return sent
             # Credit for the connection, then for one stream, then a new initial window,
-            # which RFC 9113 applies to open streams as well.
+            # which RFC 9113 also applies to open streams.
             if kind == _WINDOW_UPDATE and stream == 0:
                 window += int.from_bytes(payload, "big")
             elif kind == _WINDOW_UPDATE and stream in windows:

@@ -72,7 +72,7 @@ def test_a_deletion_says_what_it_frees(manager: WorkspaceManager) -> None:
     would = manager.delete_workspace("fraud", force=True, validate_only=True)
     assert isinstance(would, Deletion)
     assert (would.project_name, would.uid, would.purged) == ("fraud", made.uid, False)
-    # workspace.yaml counts as well.
+    # The second file is workspace.yaml.
     assert would.file_count == 2 and would.size_bytes >= 1000
     assert made.root_path.is_dir() and manager.workspaces["fraud"] == made
     freed = manager.delete_workspace("fraud", force=True, permanent=True)

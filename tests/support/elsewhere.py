@@ -41,7 +41,7 @@ class RemoteServer(Server):
 
     @property
     def address(self) -> str:
-        """The address of the Unix socket, which the test may use as well."""
+        """The address of the Unix socket, which only the test can reach."""
         return f"unix:{self.base}/.workspaced/socket"
 
     @property

@@ -22,9 +22,9 @@ class Faults {
   struct Plan {
     // The number of the first call that fails, counted from 1.
     int call = 1;
-    // Whether all later calls fail as well.
+    // Whether all later calls fail too.
     bool all_after = false;
-    // Whether reads fail as well from that call on, as after a power cut.
+    // Whether reads fail too from that call on, as after a power cut.
     bool reads_too = false;
     // Whether reads are counted and fail in the same way as mutating calls.
     bool count_reads = false;

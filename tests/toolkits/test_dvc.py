@@ -731,7 +731,7 @@ def test_data_comes_back_from_the_remote(
     ) == (5, 4, 0, 0)
     assert data(dvc).items() >= before.items()
     lose_cache(dvc)
-    # The older client pulls as well, with its repository object still open.
+    # The older client, whose repository object is still open, also pulls.
     assert client.dvc_pull()["fetched"] == 5
 
 

@@ -57,8 +57,8 @@ class MLflowServer:
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
         with self.log.open("ab") as log:
-            # A new session makes a process group, through which stop() ends the
-            # server's workers as well.
+            # A new session makes a process group, through which stop() also ends the
+            # server's workers.
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", "server", *options],
                 stdout=log,
