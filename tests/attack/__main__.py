@@ -380,7 +380,10 @@ def main() -> None:
     names = [attack.name for attack in ATTACKS]
     parser.add_argument("names", nargs="*", metavar="ATTACK", help=", ".join(names))
     parser.add_argument(
-        "--flag", action="append", default=[], help="a flag for the server"
+        "--flag",
+        action="append",
+        default=[],
+        help="a flag for the server; can be repeated",
     )
     parser.add_argument(
         "--attacker", nargs=2, metavar=("ATTACK", "ADDRESS"), help=argparse.SUPPRESS

@@ -70,12 +70,12 @@ def replace_table(name: str, text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Measure workspaced against what it could be at best."
+        description="Measures workspaced beside the best possible results."
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="everything at its smallest: no figures, only a smoke test",
+        help="a smoke test with the smallest sizes; stores no results",
     )
     parser.add_argument(
         "--build", type=Path, default=REPO / "build", help="CMake's build directory"
@@ -84,7 +84,7 @@ def main() -> None:
         "--work",
         type=Path,
         default="/tmp",
-        help="on the file system to measure; a short path [/tmp]",
+        help="directory on the file system to measure, with a short path [/tmp]",
     )
     parser.add_argument(
         "--readme",

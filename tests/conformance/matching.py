@@ -48,7 +48,7 @@ def check(
         case {"$repeat": _} | {"$nest": _} | {"$base64": _}:
             check(build(expected, variables), actual, variables, where)
         case {"$absent": True}:
-            _require(actual is ABSENT, where, "should not be there", actual)
+            _require(actual is ABSENT, where, "should be absent", actual)
         case {"$any": True}:
             _require(actual is not ABSENT, where, "is missing", actual)
         case {"$save": str(name)}:

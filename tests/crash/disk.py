@@ -153,9 +153,11 @@ def copy_image(source: Path, destination: Path) -> None:
 def require_root_and_loop() -> None:
     """Raises Missing unless this process can use FUSE and loop mounts."""
     if os.geteuid() != 0:
-        raise Missing("needs root, to mount")
+        raise Missing("needs root, in order to mount")
     for device in ("/dev/fuse", "/dev/loop-control"):
         if not os.path.exists(device):
             raise Missing(f"needs {device}")
     if not DISK_LOG.exists():
-        raise Missing(f"{DISK_LOG} is not built, for want of libfuse")
+        raise Missing(
+            f"{DISK_LOG} is missing: install libfuse3-dev and run .ci/setup crash"
+        )

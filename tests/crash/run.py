@@ -232,25 +232,23 @@ def main() -> int:
         "--states",
         type=int,
         default=60,
-        help="crash states of each file system; 0 means every one",
+        help="crash states to check for each file system; 0 means all",
     )
     parser.add_argument(
         "--seconds",
         type=float,
         default=120,
-        help="for each file system, about; 0 means no limit",
+        help="approximate time for each file system; 0 means no limit",
     )
     parser.add_argument(
         "--changes", type=int, default=40, help="changes that each client makes"
     )
-    parser.add_argument(
-        "--clients", type=int, default=3, help="clients that make changes at once"
-    )
+    parser.add_argument("--clients", type=int, default=3, help="concurrent clients")
     parser.add_argument(
         "--kills",
         type=int,
         default=100,
-        help="how often to kill a server; 0 means never",
+        help="how many servers to kill; 0 means none",
     )
     parser.add_argument(
         "--file-systems",

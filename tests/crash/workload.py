@@ -209,13 +209,13 @@ def _find_problems(
             )
         directory = server.base / client.project
         if actual.value is None and directory.exists():
-            yield f"{directory} is there and served as nothing"
+            yield f"{directory} exists, but the server lists no workspace"
         if actual.value is not None:
             missing = [name for name in _DIRECTORIES if not (directory / name).is_dir()]
             if missing:
-                yield f"{directory} is without {missing}"
+                yield f"{directory} lacks {missing}"
     if found:
-        yield f"never made: {sorted(found)}"
+        yield f"listed, but created by no client: {sorted(found)}"
     if left := [path.name for path in (server.base / ".staging").iterdir()]:
         yield f"left in .staging: {left}"
 

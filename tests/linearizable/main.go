@@ -16,8 +16,8 @@ import (
 )
 
 func main() {
-	timeout := flag.Duration("timeout", time.Minute, "how long to search for an order of one project's operations")
-	report := flag.String("report", ".", "the directory for a page that shows a history without an order")
+	timeout := flag.Duration("timeout", time.Minute, "time limit for checking the history of one project")
+	report := flag.String("report", ".", "directory for pages that show histories that are not linearizable")
 	flag.Parse()
 	if flag.NArg() == 0 {
 		fmt.Fprintln(os.Stderr, "usage: linearizable [-timeout 1m] [-report DIRECTORY] HISTORY.jsonl...")
@@ -65,10 +65,10 @@ func check(histories map[string][]porcupine.Operation, timeout time.Duration, re
 		spoiled++
 		if porcupine.CheckOperationsTimeout(Model, wrong, timeout) == porcupine.Ok {
 			good = false
-			fmt.Printf("%s: the check accepts a history in which a read returns what was overwritten before\n", project)
+			fmt.Printf("%s: the check accepts a history with a stale read\n", project)
 		}
 	}
-	fmt.Printf("%d histories, %d operations: linearizable: %v (%d spoiled copies refused)\n",
+	fmt.Printf("%d histories, %d operations: linearizable: %v (%d spoiled copies rejected)\n",
 		len(projects), operations, good, spoiled)
 	return good && operations > 0 && spoiled > 0
 }

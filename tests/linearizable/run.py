@@ -35,7 +35,7 @@ def main() -> int:
         help="clients in each process, with one connection",
     )
     parser.add_argument(
-        "--projects", type=int, default=2, help="projects called at once"
+        "--projects", type=int, default=2, help="projects in use at the same time"
     )
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     args = parser.parse_args()

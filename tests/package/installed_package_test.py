@@ -55,12 +55,12 @@ def example_of(header: Path) -> str:
 def wait_for(path: Path, server: "subprocess.Popen[bytes]") -> None:
     give_up = time.monotonic() + START_SECONDS
     while time.monotonic() < give_up:
-        assert server.poll() is None, f"the server left with {server.returncode}"
+        assert server.poll() is None, f"the server exited with {server.returncode}"
         with socket.socket(socket.AF_UNIX) as probe:
             if probe.connect_ex(str(path)) == 0:
                 return
         time.sleep(0.05)
-    raise AssertionError(f"nobody listens on {path}")
+    raise AssertionError(f"no server listens on {path}")
 
 
 class InstalledPackage(unittest.TestCase):

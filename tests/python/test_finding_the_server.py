@@ -366,7 +366,7 @@ print(manager.list_workspaces())
 """
 _NOBODY = 65534
 _needs_a_second_user = pytest.mark.skipif(
-    os.geteuid() != 0, reason="needs to be root: a second user"
+    os.geteuid() != 0, reason="needs root, to become another user"
 )
 
 

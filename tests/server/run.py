@@ -142,7 +142,7 @@ def strace(*injections: str) -> list[str]:
         shutil.which("strace") is None
         or subprocess.run(["strace", "true"], capture_output=True).returncode != 0
     ):
-        pytest.skip("needs strace, and leave to trace processes")
+        pytest.skip("needs strace and permission to trace processes")
     # With -D the tracer is a detached grandchild, so that signals reach the server and
     # the exit code is the server's.
     return [

@@ -70,5 +70,5 @@ def _leave_to_chroot() -> list[str]:
         [*user, "chroot", "/", "true"], capture_output=True, text=True
     )
     if probe.returncode != 0:
-        pytest.skip(f"needs leave to chroot: {probe.stderr.strip()}")
+        pytest.skip(f"needs permission for chroot(2): {probe.stderr.strip()}")
     return user

@@ -171,7 +171,7 @@ class Server:
                     return list(owner["addresses"])
             self._check_runs()
             time.sleep(0.01)
-        raise TimeoutError(f"workspaced does not say where it listens: {self.output}")
+        raise TimeoutError(f"workspaced reported no addresses in time: {self.output}")
 
     def _wait_until_serving(self) -> None:
         with self.connect() as channel:

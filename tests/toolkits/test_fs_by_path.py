@@ -151,7 +151,7 @@ def test_where_the_base_is_another_one_it_goes_over_the_connection(
     assert not told(caplog)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs to be another user")
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
 def test_who_may_not_write_there_sends_it_over_the_connection(
     base: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

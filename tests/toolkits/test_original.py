@@ -94,5 +94,5 @@ def test_block_runs_word_for_word(block: Block, directory: Path) -> None:
     assert result.returncode == 0, result.stderr
     made = {path.name for path in directory.iterdir()}
     assert made <= {"script.py", "mlops", "model.pth", "datasets", "outputs"}, (
-        "beside the workspace something was made"
+        "the block created files outside of its workspace"
     )

@@ -41,7 +41,7 @@ def run_original(bench: Bench) -> tuple[str, list[Row]]:
 
 def run_files(bench: Bench) -> tuple[str, list[Row]]:
     if not TOOLKITS.exists():
-        return f"Left out: there is no {TOOLKITS}; `make toolkits` makes it.", []
+        return f"Skipped: {TOOLKITS} is missing; run `make toolkits`.", []
     size, small = bench.sizes.artifact_bytes, bench.sizes.small_files // 10
     socket = f"unix:{bench.work}/empty.socket"
     directory = bench.work / "files"
@@ -93,7 +93,7 @@ def run_files(bench: Bench) -> tuple[str, list[Row]]:
 
 def run_client(bench: Bench) -> tuple[str, list[Row]]:
     if not TOOLKITS.exists():
-        return f"Left out: there is no {TOOLKITS}; `make toolkits` makes it.", []
+        return f"Skipped: {TOOLKITS} is missing; run `make toolkits`.", []
     base, rounds, calls = (
         bench.work / "mlops/workspace",
         bench.sizes.rounds,
