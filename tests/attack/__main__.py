@@ -106,6 +106,7 @@ def many_nulls(address: str, count: int) -> str:
     with contextlib.ExitStack() as stack:
         calls = []
         for i in range(count):
+            # Distinct options, so that each channel has its own connection.
             channel = stack.enter_context(
                 grpc.insecure_channel(
                     address, [("grpc.enable_http_proxy", 0), ("n", i)]
@@ -132,6 +133,7 @@ def unfinished_requests(address: str, count: int, hold_s: float) -> str:
 
     Returns how much it sent and how many connections the server closed.
     """
+    # Only the last bytes are missing, so the server must buffer each request.
     part = message(bytes(4 * _MIB))[: 4 * _MIB - 1000]
     sent = closed = 0
     with contextlib.ExitStack() as stack:
@@ -227,6 +229,7 @@ def calls(address: str, count: int) -> str:
     data = message(pb.GetWorkspaceRequest(project="p").SerializeToString())
     window = 200
     with Connection(address) as connection:
+        # Never let flow control stop the responses.
         connection.grant(1 << 30)
         for _ in range(0, count, window):
             connection.socket.sendall(
@@ -320,6 +323,7 @@ def prepare(server: Server, large: bool) -> None:
     with server.connect() as channel:
         stub = pb_grpc.WorkspaceServiceStub(channel)
         stub.EnsureWorkspace(pb.EnsureWorkspaceRequest(project="p"))
+        # A sparse file: large to read, but quick to create.
         with (server.base / "p/outputs/large").open("wb") as file:
             file.truncate(1 << 30)
         if not large:
@@ -364,6 +368,7 @@ def measure(attack: Attack, flags: list[str]) -> None:
             note = f"not done after {_ATTACK_TIMEOUT_S} s"
         probe.stop()
         peak = memory_mib(server.pid, "VmHWM")
+        # Let the server release what the attack's connections held.
         time.sleep(_SETTLE_S)
         after = memory_mib(server.pid)
     memory = f"{before:.0f} / {peak:.0f} / {after:.0f} (+{peak - before:.0f})"

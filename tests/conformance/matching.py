@@ -122,6 +122,7 @@ def _check_unordered(
         f"should have {len(expected)} elements",
         actual,
     )
+    # Each actual element may match only one expected element.
     rest = list(actual)
     for item in expected:
         found = next(
@@ -134,6 +135,7 @@ def _check_unordered(
 
 def _matches(expected: Any, actual: Any, variables: dict[str, Any]) -> bool:
     try:
+        # A copy, so that an attempt that fails saves no variables.
         check(expected, actual, dict(variables))
     except Mismatch:
         return False
@@ -155,6 +157,7 @@ def _equal(expected: Any, actual: Any) -> bool:
 def _fill(
     text: str, variables: dict[str, Any], quote: Callable[[str], str] = str
 ) -> Any:
+    # A text that is just a variable keeps the type of its value.
     if (whole := re.fullmatch(r"\$\{(\w+)\}", text)) and quote is str:
         return variables[whole[1]]
     return re.sub(r"\$\{(\w+)\}", lambda match: quote(str(variables[match[1]])), text)

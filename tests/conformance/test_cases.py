@@ -50,6 +50,7 @@ def test_case(
     }
     for step in case.get("before", []):
         files.do(base, step, variables)
+    # Each server runs until the next step that restarts it.
     steps = case["steps"]
     while steps:
         with Server(base) as server, player(server) as calls:

@@ -228,6 +228,7 @@ def count(load: Load, directory: Path) -> tuple[int, int, int]:
 
 
 def _run_processes(target: Any, arguments: list[tuple[Any, ...]]) -> None:
+    # Spawn, because gRPC's threads do not survive a fork.
     context = get_context("spawn")
     ready = context.Barrier(len(arguments))
     processes = [
@@ -263,6 +264,7 @@ def _run_threads(number: int, target: Any) -> None:
 
 def _record_process(ready: Barrier, load: Load, process: int, file: Path) -> None:
     lines: list[list[dict[str, Any]]] = [[] for _ in range(load.threads)]
+    # Start together, because each process computes the current round from its start.
     ready.wait(_START_TIMEOUT_S)
     start = time.monotonic()
     with Caller(load.socket) as caller:

@@ -61,6 +61,7 @@ class AnnouncedServer(Server):
     Its addresses are read from the line that it prints when it starts to serve.
     """
 
+    # The length of the output before this start, as servers of one base share the file.
     _printed_before = 0
 
     def __enter__(self) -> Self:

@@ -68,6 +68,7 @@ def test_more_unread_answers_than_fit_are_refused_and_others_are_served(
         for i in range(150):
             answer(server, "EnsureWorkspace", project=f"p{i}", workspace=workspace)
         data = message(pb.ListWorkspacesRequest(page_size=1000).SerializeToString())
+        # Without credit from the client, the server cannot send its responses.
         with Connection(server.address) as greedy:
             greedy.socket.sendall(
                 b"".join(greedy.open("ListWorkspaces", data) for _ in range(50))
@@ -114,6 +115,7 @@ def test_uploads_that_say_nothing_shut_nobody_off(base: Path) -> None:
         server.connect() as channel,
     ):
         answer(server, "EnsureWorkspace", project="p")
+        # Streams without a message do not count against the limit.
         with Connection(server.address) as idle:
             idle.socket.sendall(
                 b"".join(idle.open("WriteArtifact") for _ in range(100))
@@ -296,6 +298,7 @@ def test_a_read_that_moves_is_finished(server_with_big_file: Server) -> None:
         stream = _stub(channel).ReadArtifact(request, timeout=_TIMEOUT_S)
         next(stream)
         server_with_big_file.terminate()
+        # The read must continue although the server already refuses new calls.
         _eventually(lambda: _refuses(server_with_big_file))
         assert sum(len(part.data) for part in stream) == 64 * _MIB
     assert server_with_big_file.wait() == 0

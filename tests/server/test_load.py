@@ -112,6 +112,7 @@ def test_a_slow_reader_of_a_stream_holds_nobody_up(
 ) -> None:
     for i in range(50):
         answer(server_with_much_to_tell, "GetWorkspaceStatus", project=f"p{i}")
+    # The log has no line for the stream yet, so it was open all the time.
     assert _STREAM not in server_with_much_to_tell.output
     assert 40 < sum(len(message.statuses) for message in slow_reader) < 50
 
@@ -184,6 +185,7 @@ def test_junk_ends_that_connection_alone(base: Path, junk: bytes) -> None:
 
 
 def test_connections_beyond_the_descriptors_are_survived(base: Path) -> None:
+    # accept(2) fails with EMFILE, after which the server must accept again.
     with Server(base, wrapper=["prlimit", "--nofile=100:100"]) as server:
         clients = [socket.socket(socket.AF_UNIX) for _ in range(150)]
         for client in clients:

@@ -134,6 +134,7 @@ def test_a_status_counts_what_was_written_before_it_was_asked_for(base: Path) ->
         problems = []
         for i in range(_STATUSES):
             write("12345")
+            # Files written by now must be counted, files begun by then may be.
             before = written
             rpc = "StreamWorkspaceStatuses" if i % 3 == 0 else "GetWorkspaceStatus"
             request: dict[str, Any] = {} if i % 3 == 0 else {"project": "p"}

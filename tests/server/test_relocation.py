@@ -64,6 +64,7 @@ def test_the_first_call_afterwards_is_refused(base: Path, lose: Loss, rpc: str) 
         player.call("EnsureWorkspace", {"project": "a"})
         lose(base)
         outcome = player.call(rpc, {} if rpc == "ListWorkspaces" else request)
+        # There is no ErrorInfo if the server has closed the connection already.
         assert outcome.error is not None and outcome.error.code == "UNAVAILABLE"
         assert [info.reason for info in outcome.error.infos] in (["SHUTTING_DOWN"], [])
         server.wait()

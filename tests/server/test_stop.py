@@ -118,6 +118,7 @@ def test_sighup_is_ignored_under_nohup(base: Path) -> None:
 
 
 def test_a_signal_while_it_starts_ends_it_in_order(base: Path) -> None:
+    # The signal hits a different phase of the start with each delay.
     for delay_ms in range(0, 60, 4):
         with subprocess.Popen(
             [BINARY, "--base", base],
@@ -134,6 +135,7 @@ def test_a_signal_while_it_starts_ends_it_in_order(base: Path) -> None:
 
 def test_it_leaves_when_nobody_calls(base: Path) -> None:
     with Server(base, "--idle-timeout", "1s") as server:
+        # Calls for twice the timeout keep the server alive.
         for _ in range(8):
             answer(server, "EnsureWorkspace", project="a")
             time.sleep(0.25)
@@ -176,6 +178,7 @@ def test_a_call_beyond_the_drain_timeout_is_cut_off_and_leaves_nothing_half_made
             thread.join()
     with Server(base) as server:
         for path in base.glob("p*"):
+            # Five directories and the record.
             assert len(list(path.iterdir())) == 6
             assert (
                 answer(server, "GetWorkspace", project=path.name)["project"]

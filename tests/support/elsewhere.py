@@ -53,6 +53,7 @@ class RemoteServer(Server):
 
 
 def _copy_program(root: Path) -> None:
+    # Inside the chroot, the loader finds only libraries that are in the new root.
     libraries = subprocess.run(
         ["ldd", BINARY], capture_output=True, text=True, check=True
     ).stdout

@@ -59,5 +59,6 @@ def kill_server(base: Path) -> None:
     """
     pid = json.loads((base / ".workspaced/lock").read_text())["pid"]
     with suppress(FileNotFoundError, ProcessLookupError):
+        # The pid may be stale and belong to another process by now.
         if str(base).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)

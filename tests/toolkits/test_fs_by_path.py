@@ -156,6 +156,7 @@ def test_who_may_not_write_there_sends_it_over_the_connection(
     base: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "BINARY", BINARY)
+    # Let the other user read the source, but not write to the base.
     for path in (*source.parents, *base.parents):
         if path.stat().st_uid == os.getuid():
             path.chmod(path.stat().st_mode | 0o055)

@@ -133,6 +133,7 @@ def test_more_readers_than_the_server_has_streams_for(
     fs: WorkspaceFileSystem, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "_IDLE_S", 0.2)
+    # More than the default of --max-artifact-streams: idle streams must be given back.
     files = [streaming(fs) for _ in range(150)]
     assert {file.read(MIB) for file in files} == {content[2 * MIB : 3 * MIB]}
 

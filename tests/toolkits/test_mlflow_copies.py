@@ -95,6 +95,7 @@ def test_a_copy_beside_its_original_while_that_is_used(
     manager = WorkspaceManager(old)
     original = MLOpsClient("fraud", workspace_manager=manager)
     with original.start_run("during") as during:
+        # The run is open in the copied store, too, but belongs to the original.
         shutil.copytree(old / "fraud", old / "fraud2")
         before = content(old / "fraud")
         check(MLOpsClient("fraud2", workspace_manager=manager), tmp_path, "during")

@@ -250,6 +250,7 @@ def test_clients_of_several_servers_do_not_meet(
             config,
             workspace_manager=WorkspaceManager(address=other_server.tcp),
         )
+        # Both servers report the same path, so only the connection tells them apart.
         servers = {client: remote, other: other_server}
         assert other.workspace.root_path == client.workspace.root_path
 
