@@ -131,7 +131,7 @@ def cut_power(file_system: str, args: argparse.Namespace) -> bool:
             f"{len(cuts)} states, of which {len(chosen)} are to be checked",
             flush=True,
         )
-        # Check the check before trusting its results.
+        # First make sure that the check can fail.
         if not _notices_loss(scratch, clients, records):
             print(
                 f"{file_system}: the check accepts an empty disk "

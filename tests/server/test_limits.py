@@ -68,7 +68,7 @@ def test_more_unread_answers_than_fit_are_refused_and_others_are_served(
         for i in range(150):
             answer(server, "EnsureWorkspace", project=f"p{i}", workspace=workspace)
         data = message(pb.ListWorkspacesRequest(page_size=1000).SerializeToString())
-        # Without credit from the client, the server cannot send its responses.
+        # The client returns no flow-control credit, so the responses pile up.
         with Connection(server.address) as greedy:
             greedy.socket.sendall(
                 b"".join(greedy.open("ListWorkspaces", data) for _ in range(50))

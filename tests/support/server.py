@@ -174,7 +174,6 @@ class Server:
         raise TimeoutError(f"workspaced reported no addresses in time: {self.output}")
 
     def _wait_until_serving(self) -> None:
-        # The lock file names the addresses shortly before the server accepts calls.
         with self.connect() as channel:
             # channel_ready_future would poll only five times a second.
             check = channel.unary_unary("/grpc.health.v1.Health/Check")

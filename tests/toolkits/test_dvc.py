@@ -675,7 +675,7 @@ def test_what_a_killed_process_left_is_undone(client: MLOpsClient, dvc: Path) ->
     client.dvc_add("datasets/train.csv")
     client.dvc_add("datasets/more")
     before = data(dvc)
-    # The child dies between replacing the data and writing the records.
+    # The child dies in the middle of a change, with half-written records.
     pid = os.fork()
     if pid == 0:
         copies = [
