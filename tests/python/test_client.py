@@ -230,7 +230,7 @@ def test_a_client_takes_no_more_than_the_manager(script: Script) -> None:
     }
 
 
-# --- Lazily made --------------------------------------------------------------
+# --- Lazy creation ------------------------------------------------------------
 
 
 def test_any_number_of_threads_make_one() -> None:

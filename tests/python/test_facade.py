@@ -21,7 +21,7 @@ def _reason(call: Callable[[], object]) -> str:
     return str(caught.value.details["reason"])
 
 
-# --- Deleting, and taking it back ---------------------------------------------
+# --- Deleting and undeleting --------------------------------------------------
 
 
 def test_a_deleted_workspace_is_listed_and_brought_back(
@@ -104,7 +104,7 @@ def test_deleting_needs_force_in_the_words_of_python(manager: WorkspaceManager) 
     assert caught.value.details["reason"] == "FORCE_REQUIRED"
 
 
-# --- Changing what is still as it was read ------------------------------------
+# --- Conditional changes ------------------------------------------------------
 
 
 def test_an_update_takes_place_only_if_the_etag_matches(
@@ -245,7 +245,7 @@ def test_a_client_has_one_place(
         MLOpsClient("fraud", workspace_path="/b/fraud", base_path="/b")
 
 
-# --- What editors and notebooks show ------------------------------------------
+# --- Signatures and representations -------------------------------------------
 
 
 @pytest.mark.parametrize(

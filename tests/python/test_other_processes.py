@@ -199,7 +199,7 @@ print(lazy() == parent)
     assert script(code).stdout == "0\nTrue\n"
 
 
-# --- What a process may lack --------------------------------------------------
+# --- Missing resources --------------------------------------------------------
 
 
 def test_too_few_descriptors_are_said_so_at_once(base: Path) -> None:
@@ -280,7 +280,7 @@ def test_files_without_fsspec_name_the_extra(script: Script) -> None:
     )
 
 
-# --- Bases of any name --------------------------------------------------------
+# --- Base directories with any name -------------------------------------------
 
 _NAMES = [
     bytes([byte])

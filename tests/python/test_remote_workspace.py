@@ -43,7 +43,7 @@ def _files(directory: Path) -> dict[str, bytes]:
     }
 
 
-# --- Whether it is here -------------------------------------------------------
+# --- Detecting local workspaces -----------------------------------------------
 
 
 def test_paths_are_the_servers(
@@ -167,7 +167,7 @@ def test_a_server_that_does_not_answer_is_an_error(base: Path) -> None:
     assert _files(base / "fraud") == before
 
 
-# --- Its record and its directories -------------------------------------------
+# --- The record and the directories -------------------------------------------
 
 
 def test_save_metadata_writes_where_the_server_is(
@@ -242,7 +242,7 @@ def test_ensure_directories_makes_them_where_the_server_is(
     assert not remote.path.exists()
 
 
-# --- What it still is ---------------------------------------------------------
+# --- Copies, equality and files -----------------------------------------------
 
 
 @pytest.mark.parametrize(

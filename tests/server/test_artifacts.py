@@ -188,7 +188,7 @@ def test_a_client_killed_in_the_middle_leaves_nothing(base: Path) -> None:
         assert list((base / "p/models").iterdir()) == []
 
 
-# --- A full disk --------------------------------------------------------------
+# --- Full disks ---------------------------------------------------------------
 
 
 def test_on_a_full_disk_the_old_file_stands_and_the_upload_goes_on_later(
@@ -227,7 +227,7 @@ def test_on_a_full_disk_what_nobody_can_resume_takes_no_space(base: Path) -> Non
         assert len(_read(stub, "models/x")) == 2 * _MIB
 
 
-# --- Slow clients, too many, and such as leave --------------------------------
+# --- Slow, many and disappearing clients --------------------------------------
 
 
 def _memory_bytes(server: Server) -> int:

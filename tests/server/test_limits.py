@@ -32,7 +32,7 @@ def _eventually(condition: Any) -> None:
         time.sleep(0.02)
 
 
-# --- Requests and answers -----------------------------------------------------
+# --- Requests and responses ---------------------------------------------------
 
 
 def test_a_page_ends_at_8_mib_and_the_next_one_goes_on(base: Path) -> None:
@@ -106,7 +106,7 @@ def _lists(server: Server) -> bool:
             return False
 
 
-# --- Clients that stand still -------------------------------------------------
+# --- Stalled clients ----------------------------------------------------------
 
 
 def test_uploads_that_say_nothing_shut_nobody_off(base: Path) -> None:

@@ -341,7 +341,7 @@ def test_the_working_directory_itself(client: MLOpsClient, dvc: Path) -> None:
     assert client.dvc_add(".")["path"] == str(dvc / "datasets")
 
 
-# --- What others write meanwhile ----------------------------------------------
+# --- Concurrent writes to the data --------------------------------------------
 
 
 @pytest.fixture
@@ -496,7 +496,7 @@ def test_a_file_keeps_its_mode_and_identity(client: MLOpsClient, dvc: Path) -> N
     assert (file.stat().st_ino, file.stat().st_mode) == (before.st_ino, before.st_mode)
 
 
-# --- What cannot be added -----------------------------------------------------
+# --- Rejected paths and failures ----------------------------------------------
 
 
 def test_a_file_that_is_nowhere(client: MLOpsClient, dvc: Path, tmp_path: Path) -> None:
@@ -958,7 +958,7 @@ def test_a_remote_of_the_users_own(
     )
 
 
-# --- Others at the same time --------------------------------------------------
+# --- Concurrency and locks ----------------------------------------------------
 
 
 def test_threads_and_processes_wait_for_each_other(
@@ -1068,7 +1068,7 @@ def test_many_make_the_repository_at_once(
     assert sorted(os.listdir(dvc)) == [".dvc", ".dvcignore"]
 
 
-# --- The world around ---------------------------------------------------------
+# --- Other repositories and tools ---------------------------------------------
 
 
 def test_repositories_around_the_workspace_are_left_alone(tmp_path: Path) -> None:
@@ -1135,7 +1135,7 @@ def test_a_workspace_behind_a_link(
     assert linked.dvc_push([path])["pushed"] == 1
 
 
-# --- Copied and moved ---------------------------------------------------------
+# --- Copied and moved workspaces ----------------------------------------------
 
 
 def copied(base: Path, source: str, place: str) -> Path:

@@ -38,7 +38,7 @@ def staged(base: Path) -> list[Path]:
     return list((base / "fraud/.uploads").glob("*.part"))
 
 
-# --- What there is ------------------------------------------------------------
+# --- Listing ------------------------------------------------------------------
 
 
 def test_the_root_lists_projects_and_a_project_its_five_directories(
@@ -308,7 +308,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_an_error_not_a_mixture(
     )
 
 
-# --- Names --------------------------------------------------------------------
+# --- Moving, deleting and errors ----------------------------------------------
 
 
 def test_move_copy_and_delete(
@@ -384,7 +384,7 @@ def test_a_server_that_is_not_there_is_no_answer(base: Path) -> None:
         WorkspaceFileSystem(address="nonsense")
 
 
-# --- Copies -------------------------------------------------------------------
+# --- Copying files in and out -------------------------------------------------
 
 
 def test_put_and_get_tell_their_progress(
@@ -469,7 +469,7 @@ with progress() as bars:
     assert not silent.stdout + silent.stderr
 
 
-# --- By path ------------------------------------------------------------------
+# --- Access by path -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("by_address", [False, True])
@@ -525,7 +525,7 @@ def test_a_file_written_over_in_place_is_an_error_not_a_mixture(
     assert caught.value.errno == errno.ESTALE
 
 
-# --- Trouble ------------------------------------------------------------------
+# --- Crashes and concurrency --------------------------------------------------
 
 
 def test_kill_9_in_the_middle_of_an_upload(fs: WorkspaceFileSystem, base: Path) -> None:
@@ -874,7 +874,7 @@ def test_the_asynchronous_and_the_projects_view_are_alike(
     assert files.find("") == ["outputs/p1"]
 
 
-# --- What cannot be copied ----------------------------------------------------
+# --- Rejected copies ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("by_path", [False, True])

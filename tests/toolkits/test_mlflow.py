@@ -168,7 +168,7 @@ def test_a_run_with_bad_arguments_is_not_begun(
     assert list(new_client.workspace.mlflow_path.iterdir()) == []
 
 
-# --- Whose run it is ----------------------------------------------------------
+# --- Ownership of runs --------------------------------------------------------
 
 
 def test_a_thread_has_its_own_run(client: MLOpsClient) -> None:
@@ -454,7 +454,7 @@ def test_what_is_no_file_is_no_artifact(client: MLOpsClient, tmp_path: Path) -> 
     ).exists()
 
 
-# --- The experiment -----------------------------------------------------------
+# --- Experiments --------------------------------------------------------------
 
 
 def test_the_experiment_is_made_at_the_first_run_and_known_to_all(
@@ -556,7 +556,7 @@ def test_a_client_sees_that_its_workspace_was_made_anew(
     assert [found.info.run_id for found in all_runs(client)] == [run.info.run_id]
 
 
-# --- The count ----------------------------------------------------------------
+# --- Counting runs ------------------------------------------------------------
 
 
 def test_runs_are_counted_without_making_anything(new_client: MLOpsClient) -> None:

@@ -51,7 +51,7 @@ def finished(base: Path) -> list[str]:
     return [run.info.run_id for run in runs]
 
 
-# --- Many at once -------------------------------------------------------------
+# --- Concurrency --------------------------------------------------------------
 
 
 def test_processes_that_begin_at_once_make_one_store_and_one_experiment(
@@ -78,7 +78,7 @@ def test_threads_that_begin_at_once_make_one_store_and_one_experiment(
     assert len(finished(base)) == _PROCESSES
 
 
-# --- Processes that are killed ------------------------------------------------
+# --- Killed processes ---------------------------------------------------------
 
 _BEGIN = """
 from mlops.client import MLOpsClient
@@ -141,7 +141,7 @@ def test_a_workspace_made_anew_has_a_store_of_its_own(base: Path) -> None:
     assert (base / "fraud/mlflow/mlflow.db").exists()
 
 
-# --- Places -------------------------------------------------------------------
+# --- Locations of the store ---------------------------------------------------
 
 
 # Characters that have a meaning in URIs, shells, templates or SQLAlchemy.

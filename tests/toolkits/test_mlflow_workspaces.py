@@ -410,7 +410,7 @@ def test_all_is_there_when_mlflow_is_started_again(
         assert served.client.get_run(run_id).data.metrics == {"loss": 0.5}
 
 
-# --- The provider alone -------------------------------------------------------
+# --- The provider without a server --------------------------------------------
 
 
 def undelete(manager: WorkspaceManager, project: str) -> pb.Workspace:

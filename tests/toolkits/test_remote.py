@@ -375,7 +375,7 @@ def test_a_file_of_the_same_name_is_not_the_workspaces(
     assert caught.value.details["places"] == [f"{Path.cwd()}/outputs/model.pt"]
 
 
-# --- What cannot be from here -------------------------------------------------
+# --- Operations that need a local workspace -----------------------------------
 
 
 def test_runs_in_a_file_of_the_server_are_refused(remote: RemoteServer) -> None:
