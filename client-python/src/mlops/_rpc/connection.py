@@ -164,7 +164,10 @@ class Connection:
             following.page_token = page.next_page_token
 
     def close(self) -> None:
-        """Close the connection; calls in flight finish. A later call opens a new one."""
+        """Close the connection.
+
+        Calls in flight finish. A later call opens a new connection.
+        """
         with self._lock:
             self._link = None
 
@@ -174,7 +177,7 @@ class Connection:
         progress: Callable[[], int],
         begun: bool = False,
     ) -> Result:
-        """Call `do`, and repeat it after a lost connection or while the server is busy.
+        """Call `do`; repeat it after a lost connection or while the server is busy.
 
         Gives up after 30 s without progress, or after 3 s if there was no progress at
         all and `begun` is False.
@@ -205,6 +208,7 @@ class Connection:
                     )
                     if not broken and error.details["reason"] not in _PASSING:
                         raise
+                    # Progress restarts the time limit.
                     if progress() > seen:
                         seen, pause, give_up = (
                             progress(),
@@ -213,8 +217,10 @@ class Connection:
                         )
                     elif time.monotonic() > give_up:
                         raise
+            # The server may have been replaced; locate it again.
             if link and broken and self._server.may_move:
                 self._drop(link)
+            # Sleep outside the gate, so that other threads may fork.
             time.sleep(pause)
             pause = min(2 * pause, _MAX_PAUSE_S)
 
