@@ -280,11 +280,8 @@ def _mend(temporary: Path) -> None:
 
 
 @contextmanager
-# Collect the exceptions of failed transfers by hash; DVC only logs them.
 def causes() -> Iterator[dict[str, BaseException]]:
-    """Collects why objects could not be transferred, by hash; DVC says it in its log
-    alone.
-    """
+    """Collect the exceptions of failed transfers by hash; DVC only logs them."""
     found: dict[str, BaseException] = {}
 
     class Collector(logging.Handler):

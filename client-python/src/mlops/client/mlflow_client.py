@@ -362,11 +362,7 @@ class MLflowClient:
         )
 
     def _settle(self) -> Path:
-        """Returns the directory below which the locations in the workspace's own store
-        lie.
-        """
-        # Return the directory that the locations in the workspace's own store are
-        # below.
+        """Return the root of the locations in the workspace's own store."""
         file = mlflow_store.sqlite_file(self._uri)
         assert file is not None
         root, has_moved = mlflow_locations.settle(
@@ -389,13 +385,10 @@ class MLflowClient:
             ) from None
 
     def _locate_artifacts(self) -> str | None:
-        """The location of artifacts for what is made; None leaves it to the MLflow
-        server.
-        """
+        """Return the location for new artifacts; None lets the MLflow server choose."""
         if not is_here(self._workspace):
             toolkit.require_fsspec("mlflow")
             return f"workspace://{self._workspace.project_name}/mlflow/artifacts"
-        # Return the location for new artifacts; None lets the MLflow server choose.
         if not mlflow_store.is_database(self._uri):
             return None
         root = self._workspace.root_path.absolute()

@@ -67,28 +67,21 @@ def settle_if_possible(workspace: ProjectWorkspace) -> None:
 
 
 def settle(
-    # Rewrite the locations in the store `file` to lie below `root`.
-    #
-    # `root` is the workspace's directory. Any number of processes may do this at the
-    # same time.
-    #
-    # Returns: The directory that the locations are below, and whether they were
-    # rewritten. The directory is `root`, or another path of the same directory.
-    #
-    # Raises: MLOpsClientError: STORE_READ_ONLY if the locations must be rewritten but
-    # the store is not writable, REPOSITORY_BUSY if other processes write to the store
-    # for too long.
-    file: Path,
-    root: Path,
-    wait_seconds: float = _WAIT_SECONDS,
+    file: Path, root: Path, wait_seconds: float = _WAIT_SECONDS
 ) -> tuple[Path, bool]:
-    """Has the locations in the store `file` lie below `root`, the workspace's
-    directory. Any number of processes may do so at once. Returns the directory below
-    which they lie and whether they were moved there. The directory is `root`, or
-    another path by which the same directory can be reached.
+    """Rewrite the locations in the store `file` to lie below `root`.
 
-    Raises MLOpsClientError STORE_READ_ONLY if they have to be moved and cannot,
-    REPOSITORY_BUSY if others write to the store for too long.
+    `root` is the workspace's directory. Any number of processes may do this at the same
+    time.
+
+    Returns:
+        The directory that the locations are below, and whether they were rewritten. The
+            directory is `root`, or another path of the same directory.
+
+    Raises:
+        MLOpsClientError: STORE_READ_ONLY if the locations must be rewritten but the
+            store is not writable, REPOSITORY_BUSY if other processes write to the store
+            for too long.
     """
     try:
         with closing(_open(file, wait_seconds)) as store:

@@ -33,15 +33,12 @@ _FLAVORS = {
 
 
 def flavor_of(model: object) -> str:
-    """The name of the flavor: that of the nearest of the model's classes, as XGBoost's
-    # Return the name of the model's flavor.
-    #
-    # The nearest base class decides, because XGBoost's models are also scikit-learn's.
-    #
-    # Raises: MLOpsClientError: INPUT_INVALID if no flavor fits.
-    are also scikit-learn's.
+    """Return the name of the model's flavor.
 
-    Raises MLOpsClientError INPUT_INVALID if it is none.
+    The nearest base class decides, because XGBoost's models are also scikit-learn's.
+
+    Raises:
+        MLOpsClientError: INPUT_INVALID if no flavor fits.
     """
     for kind in type(model).__mro__:
         if flavor := _FLAVORS.get(f"{kind.__module__}.{kind.__qualname__}"):

@@ -8,12 +8,10 @@ from mlops.client.errors import MLOpsClientError
 
 
 @dataclass(frozen=True)
-# A library that is a component of the client.
-#
-# The extra of the same name installs it.
 class Toolkit:
-    """A library that is a component of the client, installed by the extra of the same
-    name.
+    """A library that is a component of the client.
+
+    The extra of the same name installs it.
     """
 
     component: str
@@ -23,13 +21,10 @@ class Toolkit:
     no_telemetry: str | None = None
 
     @property
-    # The installed version, or None.
-    #
-    # Read from the package metadata, without importing the library.
     def version(self) -> str | None:
-        """Of what is installed; None if it is not.
+        """The installed version, or None.
 
-        Read from package metadata: nothing is imported.
+        Read from the package metadata, without importing the library.
         """
         return _version(self.component)
 

@@ -553,8 +553,8 @@ class WorkspaceFileSystem(LiteralFirst):
         with lookup_errors(path):
             try:
                 return read(self._connection, project, inner, start, end, etag)
-            # A range that begins after the end of the file is empty.
             except WorkspaceError as error:
+                # A range that begins after the end of the file is empty.
                 if error.details["reason"] == "OFFSET_OUT_OF_RANGE":
                     return b""
                 raise
@@ -657,10 +657,6 @@ class WorkspaceFileSystem(LiteralFirst):
             self._copy_directory(path1, path2)
 
     def mv(
-        # Move a file or directory; into `path2` if that is a directory.
-        #
-        # The move is atomic within a project. Between projects, and for lists, patterns
-        # and `maxdepth`, the entries are copied and then deleted.
         self,
         path1: Any,
         path2: Any,
@@ -668,9 +664,10 @@ class WorkspaceFileSystem(LiteralFirst):
         maxdepth: int | None = None,
         **options: Any,
     ) -> None:
-        """Gives a file or directory another name; into `path2` if that is a directory.
-        Within a project that is one step; between projects, with lists, patterns or
-        `maxdepth`, it is copied and then deleted.
+        """Move a file or directory; into `path2` if that is a directory.
+
+        The move is atomic within a project. Between projects, and for lists, patterns
+        and `maxdepth`, the entries are copied and then deleted.
         """
         if (
             not isinstance(path1, str)

@@ -39,12 +39,10 @@ _SCALARS = (str, bool, int, float, Decimal, np.bool_, np.integer, np.floating)
 
 
 @dataclass(frozen=True)
-# A column converted to a plain type.
-#
-# Numbers are int64 or float64. Other values are text or None, in a column of objects.
 class Column:
-    """A column in a plain type: int64 or float64 for numbers, else text and None in
-    objects.
+    """A column converted to a plain type.
+
+    Numbers are int64 or float64. Other values are text or None, in a column of objects.
     """
 
     values: pd.Series
@@ -173,12 +171,10 @@ def unicode_text(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-# A column of the reference and the same column now, made comparable.
-#
-# `problem` says why they cannot be compared, if so.
 class Pair:
-    """A column of the reference and the same column now, made comparable; or why it
-    cannot be compared.
+    """A column of the reference and the same column now, made comparable.
+
+    `problem` says why they cannot be compared, if so.
     """
 
     before: pd.Series

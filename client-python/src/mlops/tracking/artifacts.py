@@ -64,13 +64,11 @@ class WorkspaceArtifactRepository(ArtifactRepository):  # type: ignore[misc]
         self._files: WorkspaceFileSystem | None = None
 
     @property
-    # The file system of all workspaces.
-    #
-    # MLflow's own threads have no context, so they use what was set by the thread that
-    # started them.
     def _fs(self) -> WorkspaceFileSystem:
-        """The files of all workspaces. MLflow's own threads, which know of no context,
-        find what is said in the thread that started them.
+        """The file system of all workspaces.
+
+        MLflow's own threads have no context, so they use what was set by the thread
+        that started them.
         """
         said = _workspaces.get({}).get(self._root.partition("/")[0])
         if said is not None and said is not self._workspace:
