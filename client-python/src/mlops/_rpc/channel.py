@@ -198,8 +198,8 @@ def require_descriptors() -> None:
     with suppress(FileNotFoundError):
         try:
             used = len(os.listdir("/proc/self/fd"))
-        # The limit is reached: no descriptor is left to list the directory.
         except OSError:
+            # The limit is reached: no descriptor is left to list the directory.
             used = limit
         if limit - used < _NEEDED_DESCRIPTORS:
             raise errors.unavailable(

@@ -480,8 +480,8 @@ def _add_unchanged(
         before = dvc_files.stamps_of(place)
         try:
             stages = repo.add_verified([str(path) for path in paths], link=copied)
-        # Another process removed the file after it was listed.
         except FileNotFoundError:
+            # Another process removed the file after it was listed.
             if not place.exists():
                 raise
             continue

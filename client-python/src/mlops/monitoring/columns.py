@@ -54,9 +54,9 @@ def plain(series: pd.Series) -> Column:
     """Return the column in a plain type; without values if its type is not compared."""
     try:
         return _plain(series)
-    # Numbers beyond all floats, or an error in another library's type. One column must
-    # not fail the whole table.
     except Exception:
+        # A number beyond all floats, or an error in another library's type. One column
+        # must not fail the whole table.
         return Column(_nothing(series), OTHER, str(series.dtype))
 
 

@@ -161,8 +161,8 @@ class ModelStore:
 def _is_newest(tag: bentoml.Tag, store: BentoModelStore | BentoStore) -> bool:
     try:
         return bool(store.get(tag.name).creation_time <= store.get(tag).creation_time)
-    # The store's latest version is incomplete.
     except BentoMLException:
+        # The store's latest version is incomplete.
         return True
 
 
