@@ -308,17 +308,17 @@ class LocalServer:
 
     def _served_alone(self) -> WorkspaceError:
         return errors.unavailable(
-            f"{self._base} is served for another user alone, "
-            f"at unix:{_socket_below(self._base)}: "
-            f"have it listen on a port too (workspaced --listen 127.0.0.1:PORT), "
-            f"or let that user start it again",
+            f"{self._base} is served by another user's server, whose socket "
+            f"unix:{_socket_below(self._base)} refuses this user: "
+            f"start that server with a port too (workspaced --listen 127.0.0.1:PORT), "
+            f"or have that user restart it",
             addresses=Lock.read(_lock_file(self._base)).addresses,
         )
 
     def _unreachable(self, lock: Lock, sentence: str) -> WorkspaceError:
         return errors.unavailable(
-            f"{sentence}; it cannot be reached from here: "
-            f"have it listen on an address that can "
+            f"{sentence}; that server cannot be reached from here: "
+            f"start it with a reachable address "
             f"(workspaced --listen HOST:PORT --insecure), or stop it",
             base_path=str(self._base),
             pid=lock.pid,

@@ -18,11 +18,11 @@ from mlops._rpc import WORKS_AFTER_FORK, errors
 _MAX_WAIT_S = 5.0
 _MANY_DESCRIPTORS = 65536
 _FORKED_IN_CALL = (
-    "This process was forked in the middle of a call of another thread: "
-    "fork when none runs"
+    "This process was forked while another thread was in a call, "
+    "so it cannot make calls: fork while no call is in flight"
 )
 _GRPC_NOT_TOLD = (
-    "gRPC was loaded without support of forked processes: "
+    "gRPC was loaded without support for forked processes: "
     "set GRPC_ENABLE_FORK_SUPPORT=1, or import mlops before grpc"
 )
 _CLOSED = (

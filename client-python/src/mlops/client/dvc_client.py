@@ -531,7 +531,9 @@ def _check_owners(
     if below:
         names = _shortened(sorted(str(path.relative_to(place)) for path in below))
         raise input_invalid(
-            "path", f"in {place} are tracked by themselves {names}; use recursive=True"
+            "path",
+            f"{place} contains entries that are tracked separately: {names}; "
+            "use recursive=True",
         )
 
 
@@ -566,7 +568,7 @@ def _check_saved(place: Path, owner: Output | None) -> None:
     if not os.path.lexists(place) or (owner is not None and not owner.status()):
         return
     raise MLOpsClientError(
-        f"{place} is in the way, and not in any version; "
+        f"The copy would overwrite {place}, which is in no version; "
         "add that first by its full path, or move it away",
         details={"reason": "LOCAL_CHANGES", "path": str(place)},
     )
@@ -717,8 +719,8 @@ def _checkout(
             raise
         files = str(error).splitlines()[1:]
         raise MLOpsClientError(
-            f"Changed, and in no version: {_shortened(files)}; "
-            "add it, or lose the changes by force=True",
+            f"Local changes that are in no version: {_shortened(files)}; "
+            "add them, or discard them with force=True",
             details={
                 "reason": "LOCAL_CHANGES",
                 "files": files[:_NAMES_SHOWN],

@@ -55,8 +55,8 @@ def acquire(descriptor: int, mode: int, file: Path, wait_seconds: float) -> None
 def busy(file: Path, wait_seconds: float) -> MLOpsClientError:
     """Return the error for a lock that others held for too long."""
     return MLOpsClientError(
-        f"Others have been at work for {wait_seconds:.0f} s and hold {file}; "
-        "try again when they are done",
+        f"Another process has held the lock {file} for {wait_seconds:.0f} s; "
+        "retry when it has finished",
         details={
             "reason": "REPOSITORY_BUSY",
             "file": str(file),

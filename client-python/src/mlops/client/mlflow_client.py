@@ -178,7 +178,7 @@ class MLflowClient:
         }
         if twice := sorted(given.keys() & set_here):
             raise input_invalid(
-                "tags", f"has {twice[0]}, which is said by an argument of its own"
+                "tags", f"has {twice[0]}: use the argument for it instead"
             )
         with _mlflow_errors():
             mlflow_store.check_answers(self._uri)
@@ -405,8 +405,8 @@ class MLflowClient:
         if self._is_workspaces_own and experiment_id != self._kept_id:
             if self._kept_id:
                 _log.warning(
-                    "There is no experiment %s, as the workspace says, at %s; "
-                    "it is %s (%s) from now on",
+                    "The workspace's experiment %s does not exist at %s; "
+                    "the workspace now uses %s (%s)",
                     *(self._kept_id, self._uri, found.name, experiment_id),
                 )
             self._keep_experiment(experiment_id)

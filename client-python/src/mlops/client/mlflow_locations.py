@@ -63,7 +63,7 @@ def settle_if_possible(workspace: ProjectWorkspace) -> None:
     try:
         settle(file, workspace.root_path.absolute(), _SHORT_WAIT_SECONDS)
     except (MLOpsClientError, sqlite3.Error, UnicodeError) as error:
-        _log.warning("The locations in %s are not looked after now: %s", file, error)
+        _log.warning("The locations in %s cannot be updated now: %s", file, error)
 
 
 def settle(
@@ -251,9 +251,9 @@ def _is_read_only(error: sqlite3.OperationalError) -> bool:
 
 def _read_only(file: Path, old: str, root: Path) -> MLOpsClientError:
     return MLOpsClientError(
-        f"{file} says that its artifacts are below {old}. "
-        f"It has to say {root}, but cannot be written to: make it and "
-        "its directory writable, or copy the workspace to where they are",
+        f"{file} locates artifacts below {old} and must be updated to {root}, "
+        "but is not writable: make it and its directory writable, "
+        "or copy the workspace to a writable place",
         component="mlflow",
         details={"reason": "STORE_READ_ONLY", "path": str(file), "root": old},
     )

@@ -194,7 +194,8 @@ class MLOpsClient:
         with operation("get_workspace_path", "workspace"):
             if subdir not in DIRECTORIES:
                 raise input_invalid(
-                    "subdir", f"is {subdir!r}, none of {', '.join(DIRECTORIES)}"
+                    "subdir",
+                    f"must be one of {', '.join(DIRECTORIES)}, not {subdir!r}",
                 )
             return self.workspace_path / subdir
 
@@ -534,7 +535,9 @@ def _checked(
     said = {key: value for key, value in (config or {}).items() if value is not None}
     if unknown := sorted(str(key) for key in said.keys() - keys):
         raise input_invalid(
-            field, f"has no {', '.join(unknown)}; it may hold {', '.join(sorted(keys))}"
+            field,
+            f"has unknown keys: {', '.join(unknown)}; "
+            f"known keys are {', '.join(sorted(keys))}",
         )
     for key, value in said.items():
         if not isinstance(value, str | os.PathLike) or not os.fspath(value):
@@ -556,15 +559,14 @@ def _manager(
         if value is not None and given is not None:
             raise input_invalid(
                 field,
-                "is what the workspace_manager given has already: "
-                "leave one of them out",
+                "cannot be combined with workspace_manager: leave one of them out",
             )
     if workspace_path is None:
         return given or WorkspaceManager(base_path, repo_root, address)
     if base_path is not None:
         raise input_invalid(
             "base_path",
-            "is the directory of the workspace_path given: leave one of them out",
+            "cannot be combined with workspace_path: leave one of them out",
         )
     path = Path(workspace_path).expanduser().absolute()
     if path.name != project_name:

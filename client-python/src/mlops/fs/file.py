@@ -211,7 +211,7 @@ class WritableFile(AbstractBufferedFile):  # type: ignore[misc]
         handled = sys.exc_info()[1]
         if handled is not None and handled is not self._handled_at_open:
             _log.warning(
-                "%s: discarded, since an exception left it: %r", self.path, handled
+                "%s: discarded because of an exception: %r", self.path, handled
             )
             self.discard()
         elif self.autocommit:

@@ -236,7 +236,7 @@ class WorkspaceFileSystem(LiteralFirst):
         info = self.info(path)
         if "created" in info or info["type"] == "file":
             return info.get("created") or self.modified(path)
-        raise NotImplementedError("When a directory was made is not known")
+        raise NotImplementedError("The creation time of a directory is unknown")
 
     def modified(self, path: str) -> datetime:
         """Return when a file, a directory's entries or a project's record changed."""
@@ -506,7 +506,7 @@ class WorkspaceFileSystem(LiteralFirst):
             raise os_error(
                 errno.EINVAL,
                 path,
-                f"{local} is the very file that would be copied there",
+                f"The source and the destination are the same file, {local}",
             )
 
     def _real_directory(self, path: str) -> str | None:
@@ -777,7 +777,9 @@ class WorkspaceFileSystem(LiteralFirst):
         if info["type"] != "file":
             raise os_error(errno.EISDIR, path)
         if etag and info["etag"] != etag:
-            raise os_error(errno.ESTALE, path, "The file is another one meanwhile")
+            raise os_error(
+                errno.ESTALE, path, f"The file was replaced: its etag is not {etag}"
+            )
         return info
 
     def _file_of(self, path: str) -> tuple[str, str]:
@@ -829,7 +831,7 @@ class WorkspaceFileSystem(LiteralFirst):
             raise os_error(
                 errno.EPERM,
                 path,
-                "Workspaces are deleted by WorkspaceManager.delete_workspace() alone",
+                "Only WorkspaceManager.delete_workspace() can delete a workspace",
             )
         with os_errors(path):
             request = pb.DeleteArtifactRequest(

@@ -207,7 +207,7 @@ class SameFile:
         ):
             raise OSError(
                 errno.ESTALE,
-                "The file was written over while it was read",
+                "The file was overwritten while it was read",
                 str(self.path),
             )
 

@@ -87,7 +87,7 @@ def refuse_into_itself(
             raise os_error(
                 errno.EINVAL,
                 source,
-                f"{source} holds the place where it would be copied to, {target}",
+                f"{source} contains the destination of the copy, {target}",
             )
 
 

@@ -206,8 +206,8 @@ class DriftMonitor:
             ) from None
         except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise MLOpsClientError(
-                f"{self._reference_file} is not what set_reference_data() wrote: "
-                f"call it again; {error}",
+                f"{self._reference_file} is damaged: {error}; "
+                "call set_reference_data() again",
                 details={
                     "reason": "REFERENCE_MISSING",
                     "path": str(self._reference_file),

@@ -151,7 +151,7 @@ def _check_unique(path: str | None) -> None:
     """
     if path and posixpath.normpath(path) != path:
         raise MlflowException(
-            f"Invalid artifact path: {path!r}, "
-            f"which is {posixpath.normpath(path)!r} written otherwise",
+            f"Invalid artifact path: {path!r} is not normalized; "
+            f"use {posixpath.normpath(path)!r}",
             INVALID_PARAMETER_VALUE,
         )

@@ -89,10 +89,10 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is untyped.
         """
         self._connection = Connection(_server(workspace_uri))
         self._unnameable = _Notice(
-            "MLflow cannot have workspaces of these names, they are left out"
+            "MLflow does not allow these workspace names, so they are omitted"
         )
         self._unreadable = _Notice(
-            "The workspace.yaml of these cannot be read, they are left out"
+            "The workspace.yaml of these workspaces cannot be read, so they are omitted"
         )
 
     def list_workspaces(self) -> list[Workspace]:
@@ -323,7 +323,7 @@ def _host_and_path(uri: str) -> tuple[str, str]:
         ):
             return parts.netloc, path
     raise MlflowException.invalid_parameter_value(
-        f"{uri} is no place of workspaces: "
+        f"{uri} is not a URI of a workspace store: "
         "it must be mlops:///ABSOLUTE/BASE/PATH "
         "(with %20 and so on for what a URI cannot hold) or mlops://HOST:PORT"
     )
