@@ -196,6 +196,7 @@ class LocalServer:
         try:
             return self._start(locked_out)
         except _CannotWrite as error:
+            # The base is not writable: reads can be served, changes cannot.
             if to_change:
                 raise self._failure(str(error)) from None
             return self._start_reader()
@@ -281,6 +282,7 @@ class LocalServer:
                         )
                     time.sleep(_POLL_S)
                 if attempt.code() == _LOCKED_EXIT_CODE:
+                    # Another server holds the lock; it may listen on a port.
                     if address := self._find_by_port():
                         return address
                     lock = Lock.read(_lock_file(self._base))

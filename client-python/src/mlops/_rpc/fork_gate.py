@@ -113,10 +113,12 @@ class ForkGate:
 
     def __enter__(self) -> None:
         with self._free:
+            # Fail at once, where gRPC would never return.
             if self._canary is not None and not self._canary.lives():
                 self._broken = self._broken or _CLOSED
             if self._broken:
                 raise errors.unavailable(self._broken)
+            # Another thread may be forking.
             self._free.wait_for(lambda: not self._closed)
             self._running += 1
             self._used = True
@@ -139,6 +141,7 @@ class ForkGate:
         self._forking.acquire()
         with self._free:
             self._closed = True
+        # Lasting calls would delay the fork.
         self._pause_lasting()
         with self._free:
             self._free.wait_for(lambda: self._running == 0, _MAX_WAIT_S)

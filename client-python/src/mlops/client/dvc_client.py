@@ -86,6 +86,7 @@ class DVCClient:
             root = Path(repo.root_dir)
             place = _place(path, source, root)
             _check_place(repo, place)
+            # Data outside the repository is copied in; data inside stays where it is.
             copies = (
                 _copies(source, place, recursive, root)
                 if place != _real(source)
@@ -93,14 +94,18 @@ class DVCClient:
             )
             if not copies:
                 _check_links(repo, place)
+            # DVC tracks each file with `recursive`, else the place as a whole.
             paths = _targets_below(repo, place, copies) if recursive else [place]
             owners = _owners(repo, paths)
             _check_owners(repo, place, owners, recursive)
+            # Check everything before the first change.
             for _, copied in copies:
                 _check_saved(copied, owners.get(copied))
             _check_parts(owners)
+            # The former hashes, to report what has changed.
             before = {str(out): out.hash_info.value for out in set(owners.values())}
             written = [_dvc_file(item, owners.get(item)) for item in paths]
+            # If adding fails, the copies and the .dvc files are restored.
             with dvc_files.changed(root, copies, list(dict.fromkeys(written))):
                 stages = _add_unchanged(repo, place, paths, copied=bool(copies))
             added = [
@@ -142,6 +147,7 @@ class DVCClient:
             if chosen == []:
                 return {"success": True, "pushed": 0, "remote": name, "url": url}
             with _transfer(repo, chosen, url):
+                # Content that is missing in the cache may already be at the remote.
                 lost = repo.missing(chosen)
                 absent = (
                     repo.cloud.status({identity for _, identity in lost}).missing
@@ -224,8 +230,10 @@ class DVCClient:
         with opened(
             root, url, default_url, (remote or REMOTE).lower(), WAIT_SECONDS
         ) as repo:
+            # A killed process may have left a change half done.
             dvc_files.recover(root)
             for own in (default_url, url):
+                # A remote inside the repository must not be tracked as data.
                 _ignore(repo, Path(own))
             yield repo
 
@@ -273,6 +281,7 @@ class DVCClient:
         chosen: list[str] = []
         for target in given:
             path = expanded(target)
+            # A target may be relative to dvc/ or to the working directory.
             places = [
                 _real(base / path)
                 for base in (root, Path.cwd(), self._workspace.dvc_path)

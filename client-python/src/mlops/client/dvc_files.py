@@ -143,6 +143,7 @@ class Change:
             for number, file in enumerate(written):
                 if file.exists():
                     shutil.copy2(file, change._directory / f"written{number}")
+            # The plan appears by a rename, so recover() never sees part of one.
             draft = change._directory / "draft"
             # Relative paths, so that recovery in a copied workspace does not touch the
             # original.
@@ -174,6 +175,7 @@ class Change:
         places, written = self._read_plan()
         for number, place in enumerate(places):
             new, old = self._new / str(number), self._old / str(number)
+            # Skip steps that apply() did not reach or an earlier undo() has done.
             if not os.path.lexists(new) and os.path.lexists(place):
                 place.rename(new)
             if os.path.lexists(old):
@@ -185,6 +187,7 @@ class Change:
             else:
                 file.unlink(missing_ok=True)
         for place in places:
+            # apply() may have created these directories.
             _remove_empty(place.parent)
         self._forget()
 

@@ -91,6 +91,7 @@ class MLflowClient:
         uri: str = (
             config.get("tracking_uri") or workspace.mlflow_tracking_uri or own_uri
         )
+        # The workspace's own file, also by its path before a move.
         self._is_default_store = mlflow_store.is_of(uri, own_file) or self._is_outdated(
             uri, config
         )
@@ -262,6 +263,8 @@ class MLflowClient:
             )
         with artifacts_of(self._workspace), _mlflow_errors():
             client = self._store(writes=True)
+            # Check first: MLflow would copy a directory into itself without end, or block
+            # on a named pipe.
             if path.is_dir():
                 mlflow_artifacts.check_destination(
                     path, client.get_run(run_id).info.artifact_uri, below

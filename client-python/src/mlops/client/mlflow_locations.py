@@ -86,6 +86,7 @@ def settle(
     try:
         with closing(_open(file, wait_seconds)) as store:
             recorded = _recorded_root(store)
+            # The common case, which writes nothing.
             if recorded is not None and _is_same(recorded, root):
                 return Path(recorded), False
             old = recorded or _root_of_default_experiment(store)
@@ -94,6 +95,7 @@ def settle(
             except sqlite3.OperationalError as error:
                 if not _is_read_only(error):
                     raise
+                # The locations are correct, and only the record of the root is missing.
                 if old is None or _is_same(old, root):
                     return Path(old or root), False
                 raise _read_only(file, old, root) from error
@@ -118,6 +120,7 @@ def _move(store: sqlite3.Connection, root: Path) -> tuple[Path, bool]:
         # Read again inside the transaction: another process may have rewritten them.
         recorded = _recorded_root(store)
         old = recorded or _root_of_default_experiment(store)
+        # If the old path leads to the same directory, nothing moved: keep that path.
         kept = Path(old) if old is not None and _is_same(old, root) else root
         moves = old is not None and kept == root and old != str(root)
         if moves:
@@ -194,6 +197,7 @@ def moved(location: object, old: str, new: str) -> str | None:
         f"workspace://{os.path.basename(old)}",
         f"workspace://{os.path.basename(new)}",
     )
+    # These locations name the project, which is also the directory's name.
     if location == project or location.startswith(project + "/"):
         return (
             None

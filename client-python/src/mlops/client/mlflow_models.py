@@ -100,6 +100,7 @@ def log_model(
                 _try, client.delete_model_version, registered_name, made.version
             )
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        # Everything succeeded, so keep it.
         undo.pop_all()
     return logged
 

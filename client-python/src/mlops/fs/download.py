@@ -110,6 +110,7 @@ class Download:
                 self._request.offset += len(message)
                 return message
             if message is not None:
+                # The first message names the version, which later calls then request.
                 self.artifact = message.artifact
                 self._request.etag = message.artifact.etag
                 size = message.artifact.size_bytes

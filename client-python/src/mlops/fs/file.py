@@ -95,6 +95,7 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
         pieces, end = [], 0
         while not end and left and (piece := self.read1(min(_LINE_BYTES, left))):
             if end := piece.find(b"\n") + 1:
+                # read1() may have read past the newline, so step back.
                 self.loc = self._read_to = self.loc - len(piece) + end
                 piece = piece[:end]
             pieces.append(piece)
@@ -151,8 +152,11 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
             if self._forward.can_go_to(self.loc):
                 return True
             self._end_forward()
+        # A seek starts a new range of sequential reads.
         if self.loc != self._read_to:
             self._read_from = self._read_to = self.loc
+        # A stream pays only after a sequentially read block, and not for access by
+        # path.
         return self.loc - self._read_from >= self.blocksize and self._same is None
 
     def _end_forward(self) -> None:
@@ -208,6 +212,7 @@ class WritableFile(AbstractBufferedFile):  # type: ignore[misc]
         """
         if self.closed:
             return
+        # Wrappers such as fsspec.open() call close() without passing the exception.
         handled = sys.exc_info()[1]
         if handled is not None and handled is not self._handled_at_open:
             _log.warning(

@@ -196,6 +196,7 @@ class WorkspaceFileSystem(LiteralFirst):
         """
         path = self._strip_protocol(path)
         project, inner = _split(path)
+        # The server lists one project at a time, without a limit of depth.
         if maxdepth is not None or not project:
             return super().find(path, maxdepth, withdirs, detail, **options)
         info = self._find(path)
@@ -336,6 +337,7 @@ class WorkspaceFileSystem(LiteralFirst):
         path = self._strip_protocol(path)
         if (start or 0) >= 0 and (end is None or end >= 0):
             return _again_if_replaced(lambda: self._read(path, start or 0, end, ""))
+        # Negative offsets need the size, and then the version of that size.
         info = self._file_info(path)
         first, last, _ = slice(start, end).indices(info["size"])
         return self._read(path, first, last, info["etag"])
@@ -642,6 +644,8 @@ class WorkspaceFileSystem(LiteralFirst):
             self._copy_directory(path1, path2)
             return
         try:
+            # The server copies within one project only; otherwise the data passes
+            # through here.
             if project != other:
                 with self.open(path1) as reading, self.open(path2, "wb") as writing:
                     shutil.copyfileobj(reading, writing, CHUNK_BYTES)
@@ -679,9 +683,11 @@ class WorkspaceFileSystem(LiteralFirst):
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
         if source == target:
             return
+        # Like mv(1), move into an existing directory.
         if path2.endswith("/") or self.isdir(target):
             target = f"{target}/{source.rpartition('/')[2]}"
         (project, path), (other, destination) = _split(source), _split(target)
+        # The server moves within one project only.
         if project != other or self.is_pattern(source):
             super().mv(path1, path2, recursive=recursive, maxdepth=maxdepth)
             return
@@ -742,6 +748,7 @@ class WorkspaceFileSystem(LiteralFirst):
         """
         path = self._strip_protocol(path)
         project, inner = _split(path)
+        # MakeDirectory also succeeds for an existing directory, so look first.
         if not inner or not exist_ok:
             info = self._find(path)
             if info is None and not inner:

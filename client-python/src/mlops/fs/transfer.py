@@ -49,6 +49,7 @@ def plan(
         return []
     if not isinstance(to, str):
         return list(zip(found, map(target._strip_protocol, to), strict=True))
+    # A source keeps its name in an existing directory, unless it ends with a slash.
     into_it = to.endswith("/") or target.isdir(to)
     keeps_name = is_one and (
         len(found) == 1 if is_pattern else into_it and not paths.endswith("/")

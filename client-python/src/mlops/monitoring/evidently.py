@@ -355,6 +355,7 @@ def _run(pairs: dict[str, Pair], skipped: dict[str, str]) -> Any:
     Omits the columns at which Evidently fails, and adds them to `skipped`.
     """
     types = {name: _column_type(each) for name, each in pairs.items()}
+    # Usually one report of all columns succeeds.
     if types:
         try:
             return _report(pairs, types)
@@ -362,6 +363,7 @@ def _run(pairs: dict[str, Pair], skipped: dict[str, str]) -> Any:
             _log.debug(
                 "Evidently failed; looking for the columns it fails at", exc_info=error
             )
+    # Find the columns at which Evidently fails, one by one.
     compared = {}
     for name, of in types.items():
         try:

@@ -139,6 +139,7 @@ class ModelStore:
         for kind in kinds:
             self._path(kind, tag).parent.mkdir(parents=True, exist_ok=True)
             (home / f"latest of {kind}").write_text(tag.version)
+        # Only one process at a time publishes, so no version is taken twice.
         with locked(self._staging_area / "publish.lock", _WAIT_SECONDS):
             self._refuse_taken(tag, kinds)
             moved: list[str] = []
@@ -147,6 +148,7 @@ class ModelStore:
                     (home / kind / tag.path()).rename(self._path(kind, tag))
                     moved.append(kind)
             except OSError:
+                # Publish the model and the bento together, or neither.
                 for kind in moved:
                     self._path(kind, tag).rename(home / kind / tag.path())
                 raise

@@ -255,7 +255,9 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is untyped.
                 raise MlflowException(
                     f"{name} is not deleted: {problem}", codes.RESOURCE_CONFLICT
                 )
+            # RESTRICT deletes no rows, but fails if there are any.
             mlflow_tables.delete(name, WorkspaceDeletionMode.RESTRICT)
+            # The uid ensures that this deletes only the workspace that was counted.
             request = pb.DeleteWorkspaceRequest(
                 project=name, force=True, uid=status.workspace.uid
             )

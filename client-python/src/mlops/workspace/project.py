@@ -236,11 +236,13 @@ class ProjectWorkspace:
             if self._origin is not None and not self.is_local:
                 self._origin.save(message)
                 return
+            # Keys that are not fields stay in the record.
             kept = _read(self.metadata_file) if self.metadata_file.exists() else {}
             self.root_path.mkdir(parents=True, exist_ok=True)
             record = {
                 name: value for name, value in self.to_dict().items() if name in _FIELDS
             }
+            # The settings as the server would store them, for example paths as text.
             record |= {
                 name: convert.settings_of(message).get(name)
                 for name in convert.SETTINGS
@@ -420,6 +422,7 @@ def _replace(file: Path, content: bytes) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+    # Make the rename durable.
     directory = os.open(file.parent, os.O_RDONLY)
     try:
         os.fsync(directory)
