@@ -263,8 +263,8 @@ class MLflowClient:
             )
         with artifacts_of(self._workspace), _mlflow_errors():
             client = self._store(writes=True)
-            # Check first: MLflow would copy a directory into itself without end, or block
-            # on a named pipe.
+            # Check first: MLflow would copy a directory into itself without end,
+            # or block on a named pipe.
             if path.is_dir():
                 mlflow_artifacts.check_destination(
                     path, client.get_run(run_id).info.artifact_uri, below
