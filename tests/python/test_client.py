@@ -146,7 +146,7 @@ def test_paths(client: MLOpsClient) -> None:
     assert client.get_workspace_path("models") == client.workspace.models_path
     for name in ("other", "..", "", 7):
         with pytest.raises(
-            MLOpsClientError, match="none of mlflow, dvc, monitoring, models, outputs"
+            MLOpsClientError, match="one of mlflow, dvc, monitoring, models, outputs"
         ):
             client.get_workspace_path(name)  # type: ignore[arg-type]
 

@@ -396,7 +396,7 @@ def test_another_users_server_is_reached_by_its_port(
     with Server(base, *listen):
         result = _list_as(_NOBODY, base)
     assert result.stdout == output, result.stderr
-    assert output or "is served for another user alone" in result.stderr
+    assert output or "is served by another user's server" in result.stderr
 
 
 @_needs_a_second_user

@@ -269,7 +269,7 @@ def _see_read_only(copy: Path, old: Path) -> int:
         "root": str(old),
     }
     assert (
-        f"below {old}. It has to say {copy}, but cannot be written to"
+        f"below {old} and must be updated to {copy}, but is not writable"
         in caught.value.message
     )
     return 0

@@ -269,7 +269,7 @@ def test_names_that_mlflow_cannot_have_are_left_out(
         projects.create_workspace(name)
     assert served.names() == ["ok-1", "x" * 63]
     assert (
-        "cannot have workspaces of these names, they are left out: "
+        "does not allow these workspace names, so they are omitted: "
         "Fraud, a, api, my_data, v1.0" in (served.log.read_text())
     )
     assert code_of(served.ask("GET", "my_data")) == (400, "INVALID_PARAMETER_VALUE")
@@ -380,7 +380,7 @@ def test_a_workspace_that_cannot_be_read_harms_no_other(
     assert code_of(served.ask("GET", "broken")) == (500, "DATA_LOSS")
     assert served.names() == ["fraud"]
     assert (
-        "The workspace.yaml of these cannot be read, they are left out: broken"
+        "The workspace.yaml of these workspaces cannot be read, so they are omitted: broken"
         in served.log.read_text()
     )
 
