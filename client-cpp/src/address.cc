@@ -34,8 +34,7 @@ constexpr char kEnvironmentVariable[] = "MLOPS_WORKSPACE_ADDRESS";
 constexpr size_t kMaxSocketPathBytes = sizeof(sockaddr_un::sun_path) - 1;
 constexpr size_t kMaxLockBytes = 65536;
 
-// What a server writes into `<base>/.workspaced/lock` for those who look for
-// it.
+// The contact data that a server publishes in `<base>/.workspaced/lock`.
 struct Lock {
   std::string host;
   std::vector<std::string> addresses;
@@ -57,7 +56,7 @@ bool IsUnix(const std::string& address) {
   return absl::StartsWith(address, "unix:");
 }
 
-// What is wrong with `address`, or "".
+// Describes the problem of `address`, or returns "" if it is valid.
 std::string AddressProblem(const std::string& address) {
   if (IsUnix(address)) {
     if (SocketPath(address).empty()) return "has no path after unix:";
@@ -84,6 +83,7 @@ absl::StatusOr<std::string> Checked(const std::string& field,
   return address;
 }
 
+// Reads the lock file. Returns nullopt if it is missing or malformed.
 std::optional<Lock> ReadLock(const fs::path& path) {
   std::string text(kMaxLockBytes, '\0');
   std::ifstream file(path, std::ios::binary);
@@ -113,7 +113,8 @@ bool IsSocket(const fs::path& path) {
   return fs::is_socket(path, ignored);
 }
 
-// Whether somebody listens there.
+// Returns whether a process listens on the Unix socket `path`. EAGAIN means
+// that it listens, but that its backlog is full.
 bool IsAnswered(const fs::path& path) {
   const std::string& name = path.native();
   sockaddr_un address = {};
@@ -128,8 +129,8 @@ bool IsAnswered(const fs::path& path) {
           errno == EAGAIN);
 }
 
-// The address with `host` in place of one that means every address of the
-// server's machine.
+// Replaces a wildcard address such as 0.0.0.0, on which a server listens, by
+// `host`, to which a client can connect.
 std::string Reachable(const std::string& address, const std::string& host) {
   for (const char* any : {"0.0.0.0:", "[::]:"}) {
     if (absl::StartsWith(address, any))
@@ -138,9 +139,9 @@ std::string Reachable(const std::string& address, const std::string& host) {
   return address;
 }
 
-// How a server on this machine is reached: by a socket if there is one, the
-// base's own first. A lock file may be the copy of another base's and name that
-// one's socket.
+// Chooses the address of a server on this host. Prefers Unix sockets, and the
+// base's own socket most, because the lock file may be a copy from another base
+// and name that base's socket.
 std::optional<std::string> ChooseHere(const Lock& lock,
                                       const fs::path& default_socket) {
   if (IsSocket(default_socket))
@@ -154,7 +155,7 @@ std::optional<std::string> ChooseHere(const Lock& lock,
   return std::nullopt;
 }
 
-// How a server on another machine that shares the file system is reached.
+// Chooses the address of a server on another host that shares the file system.
 std::optional<std::string> ChooseElsewhere(const Lock& lock) {
   for (const std::string& address : lock.addresses) {
     if (!IsLocal(address)) return Reachable(address, lock.host);
@@ -162,13 +163,14 @@ std::optional<std::string> ChooseElsewhere(const Lock& lock) {
   return std::nullopt;
 }
 
+// Finds the server of `base_path` through its lock file and its socket.
 absl::StatusOr<std::string> FindServer(const std::string& base_path) {
   std::error_code error;
   const fs::path base = fs::absolute(base_path, error);
   const Lock lock = ReadLock(base / ".workspaced" / "lock").value_or(Lock());
   const fs::path socket = base / ".workspaced" / "socket";
-  // The name of this machine may have changed, as in containers: what answers
-  // here is here.
+  // A host's name can change, for example in containers, so a server that
+  // accepts connections on the local socket also counts as local.
   const bool here =
       lock.host.empty() || lock.host == HostName() || IsAnswered(socket);
   const auto found = here ? ChooseHere(lock, socket) : ChooseElsewhere(lock);

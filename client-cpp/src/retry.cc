@@ -42,6 +42,7 @@ absl::Status Retry::Wait(const absl::Status& error) {
       absl::Now() +
       std::max(delay, ErrorRetryDelay(error).value_or(absl::ZeroDuration()));
   if (until > deadline_) return error;
+  // A requested stop ends the wait early.
   absl::Notification stopped;
   const std::stop_callback on_stop(call_.stop,
                                    [&stopped] { stopped.Notify(); });
