@@ -79,7 +79,7 @@ absl::StatusOr<google::protobuf::Struct> MetadataFromJson(
 std::string MetadataToJson(const google::protobuf::Struct& metadata) {
   std::string json;
   (void)google::protobuf::util::MessageToJsonString(metadata, &json);
-  // Sorts the keys.
+  // Protobuf's maps have no order; nlohmann::json sorts the keys.
   return nlohmann::json::parse(json, nullptr, /*allow_exceptions=*/false)
       .dump();
 }

@@ -81,7 +81,8 @@ absl::Status CheckPath(const std::string& path) {
              : absl::OkStatus();
 }
 
-// The five directories stay.
+// Returns an error if `path` is invalid or one of the five directories, which
+// callers can neither move nor delete nor replace.
 absl::Status CheckBelowTop(const std::string& path) {
   RETURN_IF_ERROR(CheckPath(path));
   return path.find('/') == std::string::npos
@@ -209,7 +210,7 @@ absl::StatusOr<v1::Artifact> FakeArtifacts::Get(
   return artifact;
 }
 
-// A page's token is the last path of it.
+// The page token is the last path of the previous page.
 absl::StatusOr<v1::ListArtifactsResponse> FakeArtifacts::List(
     const std::string& uid, const v1::ListArtifactsRequest& request) {
   absl::MutexLock lock(&mutex_);
@@ -233,6 +234,7 @@ absl::StatusOr<v1::ListArtifactsResponse> FakeArtifacts::List(
   v1::ListArtifactsResponse response;
   for (auto it = tree.files.upper_bound(request.page_token());
        it != tree.files.end(); ++it) {
+    // The path relative to the listed directory, or "" if it is elsewhere.
     const std::string& path = it->first;
     const std::string within = top.empty() ? path
                                : IsBelow(path, top)
@@ -261,6 +263,7 @@ absl::StatusOr<v1::DeleteArtifactResponse> FakeArtifacts::Delete(
   RETURN_IF_ERROR(file.status());
   RETURN_IF_ERROR(
       CheckEtag(request.project(), (*file)->artifact, request.etag()));
+  // A directory and its contents are adjacent in the order of the map.
   const auto begin = tree.files.find(request.path());
   const auto end = std::find_if(
       std::next(begin), tree.files.end(),
@@ -302,6 +305,8 @@ absl::StatusOr<v1::Artifact> FakeArtifacts::Move(
     if (next != tree.files.end() && IsBelow(next->first, to))
       return Exists(request.project(), to);
   }
+  // Take all entries out before inserting them under their new names, so that
+  // the loop never meets an entry twice.
   std::vector<std::pair<std::string, File>> moved;
   for (auto it = tree.files.find(from);
        it != tree.files.end() &&
@@ -342,6 +347,8 @@ absl::StatusOr<v1::Artifact> FakeArtifacts::MakeDirectory(
   absl::MutexLock lock(&mutex_);
   Tree& tree = trees_[uid];
   RETURN_IF_ERROR(CheckPath(request.path()));
+  // MakeWay() creates only parents, so pass the path of an entry inside the
+  // directory.
   RETURN_IF_ERROR(MakeWay(tree, request.project(), request.path() + "/x",
                           /*create_only=*/false));
   return tree.files[request.path()].artifact;
@@ -383,6 +390,7 @@ absl::Status FakeArtifacts::CheckReplaceable(
   const bool there = it != tree.files.end();
   if (there && it->second.artifact.directory())
     return Unsuitable(first.project(), first.path(), "is a directory");
+  // A missing file has an empty etag, which matches no etag that a caller sets.
   v1::Artifact current;
   current.set_path(first.path());
   return CheckEtag(first.project(), there ? it->second.artifact : current,

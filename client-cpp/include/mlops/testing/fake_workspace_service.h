@@ -44,8 +44,9 @@ class FakeWorkspaceService {
   // nothing.
   WorkspaceClient Client() const;
 
-  // Queues an error: the next RPC of any kind fails with `status` and changes
-  // nothing. Errors queue up, one for each RPC. `status` must not be OK.
+  // Makes the next RPC of any kind fail with `status` and change nothing.
+  // Repeated calls queue their errors, one for each RPC. `status` must not be
+  // OK.
   void FailNext(absl::Status status);
 
   // Sets what GetStatus, StreamStatuses and Delete report about the files of
