@@ -1,4 +1,4 @@
-// What WorkspaceClient does with artifacts.
+// Implements the methods of WorkspaceClient for artifacts.
 #include "mlops/artifacts.h"
 
 #include <algorithm>

@@ -173,6 +173,7 @@ absl::StatusOr<WorkspacePage> WorkspaceClient::List(
 absl::StatusOr<ListSummary> WorkspaceClient::ListAll(
     const std::function<bool(const Workspace&)>& visit,
     const ListOptions& options, const CallOptions& call) const {
+  // Only the first page reports the total and the unreachable projects.
   ASSIGN_OR_RETURN(WorkspacePage page, List(options, call));
   const ListSummary summary{.total_size = page.total_size,
                             .unreachable = std::move(page.unreachable)};

@@ -221,7 +221,7 @@ class FakeReadStream final : public internal::ReadStream {
     }
     if (offset_ == end_) return false;
     const size_t size = std::min(end_ - offset_, kChunkBytes);
-    // Alive with this stream.
+    // `file_` keeps this memory alive as long as the stream.
     data->pieces = {absl::string_view(*file_->content).substr(offset_, size)};
     offset_ += size;
     return true;
