@@ -173,7 +173,8 @@ absl::StatusOr<WorkspacePage> WorkspaceClient::List(
 absl::StatusOr<ListSummary> WorkspaceClient::ListAll(
     const std::function<bool(const Workspace&)>& visit,
     const ListOptions& options, const CallOptions& call) const {
-  // Only the first page reports the total and the unreachable projects.
+  // The summary describes the first page, which alone names unreachable
+  // projects.
   ASSIGN_OR_RETURN(WorkspacePage page, List(options, call));
   const ListSummary summary{.total_size = page.total_size,
                             .unreachable = std::move(page.unreachable)};

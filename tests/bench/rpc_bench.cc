@@ -1,14 +1,16 @@
-// Loads servers with Get or Ensure of workspaces that exist, or with List, in
-// short rounds that take turns, so that whatever else the machine does meets
-// all of them alike.
+// Loads servers with Get or Ensure of existing workspaces, or with List. Short
+// interleaved rounds make sure that other load on the machine affects all
+// servers alike.
 //
-// Usage: rpc_bench --target NAME,PID,ADDRESS... [--method
-// get|ensure|list|filter] [--depths 1,8,64] [--rounds N]
-// [--round-ms MS]. The method list asks for all pages of 1,000, one after the
-// other, whose tokens it has from the last server; filter for the first page of
-// those that match a filter which one of them does. Prints a JSON object a line
-// for each round: how many calls were answered in how many seconds, what the
-// server's process spent on them, and the latencies in microseconds.
+// Usage: rpc_bench --target NAME,PID,ADDRESS...
+//                  [--method get|ensure|list|filter] [--depths 1,8,64]
+//                  [--rounds N] [--round-ms MS]
+//
+// The method `list` requests all pages of 1,000 workspaces one after the other,
+// with page tokens from the last server. The method `filter` requests the first
+// page of a filter that matches exactly one workspace. Prints one JSON object
+// per line and round: the number of calls, the seconds that they took, the CPU
+// time of the server's process, and latencies in microseconds.
 #include <time.h>
 
 #include <algorithm>
@@ -32,10 +34,10 @@ namespace {
 namespace pb = mlops::workspace::v1;
 using Stub = pb::WorkspaceService::Stub;
 
-constexpr int kProjects = 64;  // Workspaces that are asked for, in turn.
+constexpr int kProjects = 64;  // Workspaces that the calls use in turn.
 constexpr int kPageSize = 1'000;
 
-// CPU time, in all its threads, of process `pid`.
+// Returns the CPU time of all threads of process `pid`, in seconds.
 double CpuSeconds(pid_t pid) {
   clockid_t clock;
   timespec time = {};
@@ -53,7 +55,7 @@ struct Target {
   std::unique_ptr<Stub> stub;
 };
 
-// What all the methods that are about one workspace ask for.
+// Requests of the methods that concern a single workspace.
 template <typename T>
 struct OfProject {
   using Request = T;
@@ -80,6 +82,7 @@ struct Ensure : OfProject<pb::EnsureWorkspaceRequest> {
   }
 };
 
+// The tokens of all pages of a list, which FetchPageTokens() sets.
 std::vector<std::string>& PageTokens() {
   static auto& tokens = *new std::vector<std::string>;
   return tokens;
@@ -115,7 +118,7 @@ struct Round {
   std::vector<double> latencies_us;
 };
 
-// Keeps `depth` calls in flight for a while.
+// Keeps `depth` calls in flight for about `length`, from one thread.
 template <typename Method>
 class Load {
  public:
@@ -211,7 +214,7 @@ Target ConnectTo(const std::string& text) {
           .stub = pb::WorkspaceService::NewStub(Connect(parts[2]))};
 }
 
-// Makes what will be asked for.
+// Creates the workspaces that the calls use.
 void MakeWorkspaces(Stub& stub) {
   for (int i = 0; i < kProjects; ++i) {
     grpc::ClientContext context;
@@ -224,7 +227,7 @@ void MakeWorkspaces(Stub& stub) {
   }
 }
 
-// The token of each page of the server's list, that of the first being "".
+// Fetches the token of each page of the server's list. The first token is "".
 void FetchPageTokens(Stub& stub) {
   pb::ListWorkspacesResponse page;
   do {
@@ -260,12 +263,13 @@ int Main(int argc, char** argv) {
   if (method == "list") FetchPageTokens(*targets.back().stub);
   const auto length = std::chrono::milliseconds(round_ms);
   for (int depth : depths) {
-    // To warm up.
+    // Warm up.
     for (Target& target : targets)
       RunRound(method, *target.stub, depth, length);
     for (int round = 0; round < rounds; ++round) {
       for (size_t i = 0; i < targets.size(); ++i) {
-        // Nobody is always the first, nor always behind the same one.
+        // Rotate the order, so that no server always goes first or always
+        // follows the same one.
         Measure(method, targets[(i + round) % targets.size()], depth, round,
                 length);
       }
