@@ -1,6 +1,7 @@
-// Each call that changes something fails, or the power goes at it, while an
-// artifact is written, moved, copied or deleted: a name holds the old file or
-// the new one, whole, and what was acknowledged stays.
+// Fails every modifying file system call, or cuts the power at it, while an
+// artifact is written, moved, copied or deleted. Afterwards, a name must refer
+// to either the complete old file or the complete new one, and acknowledged
+// changes must persist.
 #include "service/artifacts/artifacts.h"
 
 #include <functional>
@@ -44,8 +45,8 @@ RelativePath Path(absl::string_view text) {
 core::ProjectName Fraud() { return support::Project("fraud"); }
 bool Never() { return false; }
 
-// As a client does that tries until it succeeds: goes on where the upload
-// stands, in two streams.
+// Uploads a file in two streams, as a client does that retries until it
+// succeeds: each stream resumes at the offset of the upload.
 absl::Status Upload(Artifacts& artifacts, absl::string_view path,
                     absl::string_view content) {
   core::WriteArgs args{
@@ -87,8 +88,8 @@ absl::Status Write(Artifacts& artifacts, absl::string_view path,
 struct Operation {
   std::string name;
   std::function<absl::Status(Artifacts&)> run;
-  // What a second run may say where the first did its work although its caller
-  // was told of an error.
+  // The code that a second run may return if the first run completed although
+  // it returned an error.
   absl::StatusCode already_done = absl::StatusCode::kOk;
 };
 std::ostream& operator<<(std::ostream& out, const Operation& operation) {
@@ -143,6 +144,7 @@ std::vector<Operation> Operations() {
   };
 }
 
+// Adds one line for each file below `dir`, with its path and content.
 void Describe(const fs::Dir& dir, const std::string& prefix,
               std::vector<std::string>& lines) {
   std::map<std::string, fs::EntryType> entries;
@@ -162,7 +164,7 @@ void Describe(const fs::Dir& dir, const std::string& prefix,
   }
 }
 
-// A workspace with files on a disk in memory.
+// A workspace with files on an in-memory disk.
 class Disk {
  public:
   Disk() {
@@ -184,6 +186,7 @@ class Disk {
     Restart();
   }
 
+  // Replaces the `Artifacts` object, as a restart of the server does.
   void Restart() {
     health_ = std::make_shared<core::DiskHealth>();
     auto dir = std::make_unique<support::FaultDir>(disk_.OpenTop(), &faults_);
@@ -194,7 +197,8 @@ class Disk {
                             .boot_id = absl::StrCat("boot ", boots_),
                             .health = health_});
   }
-  // Without a seed nothing that was not synced survives.
+  // Cuts the power and restarts. `seed` selects which unsynced changes survive;
+  // with 0, none of them does.
   void CutPower(int seed) {
     std::mt19937 random(seed);
     disk_.CutPower([&] { return seed > 0 && random() % 2 == 0; });
@@ -209,7 +213,7 @@ class Disk {
   support::DirObserver& observer() { return *observer_; }
   bool healthy() const { return health_->ok(); }
 
-  // The files that users see; empty directories are left out.
+  // Returns the files that users see, without empty directories.
   std::string Describe() {
     std::vector<std::string> lines;
     for (const char* dir : {"models", "outputs"}) {
@@ -219,7 +223,8 @@ class Disk {
     }
     return absl::StrJoin(lines, "\n");
   }
-  // What a sweep leaves of what was not finished.
+  // Sweeps unfinished operations, and returns the files that remain in
+  // `.uploads`, except those of the upload "id".
   std::vector<std::string> Leftovers() {
     artifacts_->SweepSome();
     std::vector<std::string> lines;
@@ -252,8 +257,9 @@ class ArtifactCrashTest : public testing::TestWithParam<Operation> {
     ASSERT_NE(before_, after_);
   }
 
-  // What was not done before can be done now, and nothing is left over.
+  // Checks that a retry completes the operation and that no leftovers remain.
   void Finish(Disk& disk) {
+    // After a failed sync, the server refuses changes until it restarts.
     if (!disk.healthy()) {
       EXPECT_EQ(disk.Run(GetParam()).code(), absl::StatusCode::kInternal);
       disk.Restart();
@@ -265,8 +271,8 @@ class ArtifactCrashTest : public testing::TestWithParam<Operation> {
     EXPECT_THAT(disk.Leftovers(), IsEmpty());
   }
 
-  // One run in which the power goes at the `call`th change; returns whether it
-  // came to that.
+  // Runs the operation and cuts the power at the `call`th change. Returns
+  // whether there was such a change.
   bool CutAt(int call, int seed) {
     SCOPED_TRACE(testing::Message() << "call " << call << ", seed " << seed);
     Disk disk;
@@ -283,8 +289,8 @@ class ArtifactCrashTest : public testing::TestWithParam<Operation> {
     return cut;
   }
 
-  // One run in which the `call`th change fails; returns whether it came to
-  // that.
+  // Runs the operation and makes the `call`th change fail. Returns whether
+  // there was such a change.
   bool FailAt(int call, Faults::Plan plan) {
     SCOPED_TRACE(testing::Message() << "call " << call << " " << plan.error);
     Disk disk;
@@ -333,8 +339,8 @@ TEST_P(ArtifactCrashTest, AFailureLeavesTheOldFileOrTheNewOneAndIsTold) {
   }
 }
 
-// The second file goes into directories that the server knows to be durable,
-// and does not sync again.
+// The second file goes into directories that the server knows to be durable and
+// does not sync again. Both files must survive a power cut.
 TEST(DurableDirectoriesTest, AreThereForEachFile) {
   Disk disk;
   const Operation twice{
@@ -349,8 +355,9 @@ TEST(DurableDirectoriesTest, AreThereForEachFile) {
   EXPECT_EQ(disk.Describe(), before);
 }
 
-// It was known to be durable where it is again, and is not yet: a file that
-// comes right now must not count on it.
+// A directory is moved away and back. It was known to be durable under its old
+// name, but is not durable there again until the second move is synced. A file
+// that is written before that must not rely on the stale knowledge.
 TEST(DurableDirectoriesTest, AreNotBelievedOnceTheyWereMoved) {
   Disk disk;
   const auto move = [](absl::string_view from, absl::string_view to) {

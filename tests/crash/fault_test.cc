@@ -1,6 +1,6 @@
-// Each call of the real file system that changes something fails: the caller is
-// told, nothing is half done, and the catalog goes on unless it can no longer
-// know what is on disk.
+// Fails every modifying call of the real file system. The caller must get an
+// error, no change may be half done, and the catalog must continue to work
+// unless it can no longer know the state of the disk.
 #include <unistd.h>
 
 #include <filesystem>
@@ -62,8 +62,8 @@ const std::vector<Way>& Ways() {
 class Base {
  public:
   explicit Base(bool portable) : portable_(portable) {
-    // In memory where possible: nothing here depends on the disk, and thousands
-    // of syncs would take minutes.
+    // Prefer a tmpfs: the test does not depend on a disk, and thousands of
+    // syncs would take minutes.
     std::string path = std::filesystem::exists("/dev/shm")
                            ? "/dev/shm/mlops-fault-XXXXXX"
                            : "/tmp/mlops-fault-XXXXXX";
@@ -74,7 +74,7 @@ class Base {
   ~Base() { std::filesystem::remove_all(path_); }
 
   void Reopen() { catalog_ = Open(OpenDir(), shifted_.clock()); }
-  // Opens the base by a catalog that is forgotten again.
+  // Opens a catalog over the base and drops it, whether or not that succeeds.
   void TryReopen() {
     catalog_.reset();
     FileCatalog::Open(OpenDir(), std::string(kBasePath),
@@ -82,7 +82,7 @@ class Base {
         .status()
         .IgnoreError();
   }
-  // What a crash leaves of a workspace being made.
+  // Creates the leftovers of a crash during Create.
   void MakeLeftover() {
     const auto staging = OpenDir()->OpenDir(".staging").value();
     ASSERT_TRUE(staging->MakeDir("leftover").ok());
@@ -127,7 +127,8 @@ class FaultTest
     ASSERT_THAT(before_ + after_, Not(HasSubstr("TORN")));
   }
 
-  // One run in which the `call`th call fails; returns whether it came to that.
+  // Runs the operation and makes the `call`th call fail. Returns whether there
+  // was such a call.
   bool FailAt(int call) {
     SCOPED_TRACE(testing::Message() << "call " << call);
     Base base(portable());
@@ -141,6 +142,8 @@ class FaultTest
     return base.faults().happened();
   }
 
+  // Checks that the operation either happened completely, or did not happen and
+  // returned an error.
   void CheckToldAndWhole(Base& base, const absl::Status& status) {
     const std::string found = base.Describe();
     if (status.ok()) {
@@ -152,8 +155,8 @@ class FaultTest
     }
   }
 
-  // Tried again it succeeds, and what the catalog says is what the next one
-  // reads.
+  // Checks that a retry succeeds, and that the state in the catalog's memory
+  // equals the state that a new catalog reads.
   void CheckGoesOn(Base& base) {
     const absl::Status again = base.Run(operation());
     if (base.healthy()) {

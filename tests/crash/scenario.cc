@@ -42,7 +42,7 @@ Workspace NewWorkspace(absl::string_view project,
           .update_time = time};
 }
 
-// One directory as text; of sub-directories all that is in them.
+// Adds one line for each file and directory below `dir`, recursively.
 void DescribeFiles(const fs::Dir& dir, const std::string& prefix,
                    std::vector<std::string>& lines) {
   std::map<std::string, fs::EntryType> entries;
@@ -66,7 +66,8 @@ void DescribeFiles(const fs::Dir& dir, const std::string& prefix,
   }
 }
 
-// A workspace that lies in `path`, of which the catalog says `workspace`.
+// Describes the workspace at `path`, whose record in the catalog is
+// `workspace`.
 std::string DescribeWorkspace(const Workspace& workspace, const fs::Dir& base,
                               const std::string& path) {
   std::vector<std::string> lines = {absl::StrCat(
@@ -88,6 +89,8 @@ std::string DescribeWorkspace(const Workspace& workspace, const fs::Dir& base,
   return absl::StrJoin(lines, "\n");
 }
 
+// Describes a directory that has no record. Omits empty directories, which an
+// interrupted Create may leave.
 std::string DescribePlain(const std::string& name, const fs::Dir& base) {
   std::vector<std::string> lines = {absl::StrCat("plain directory ", name)};
   const auto dir = base.OpenDir(name);
@@ -103,6 +106,7 @@ std::string DescribePlain(const std::string& name, const fs::Dir& base) {
   return absl::StrJoin(lines, "\n");
 }
 
+// Empties the trash in steps of 3 entries, after the purge delay has passed.
 absl::Status Sweep(FileCatalog& catalog, ShiftedClock& clock) {
   clock.Advance(2 * kPurgeDelay);
   while (true) {

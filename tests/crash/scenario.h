@@ -14,14 +14,14 @@
 #include "service/catalog/file_catalog.h"
 #include "service/fs/dir.h"
 
-// What is done to a catalog while the file system below it fails: one base
-// directory, the operations, and a way to tell states of it apart.
+// The scenario of the crash tests: a base directory with workspaces, operations
+// on its catalog, and a description of its state for comparisons.
 namespace mlops::crash {
 
 inline constexpr absl::string_view kBasePath = "/base";
 inline constexpr absl::Duration kPurgeDelay = absl::Hours(1);
 
-// A clock that can be put forward; copies share it.
+// A clock that tests can advance. Copies share the offset.
 class ShiftedClock {
  public:
   explicit ShiftedClock(base::Clock clock);
@@ -33,12 +33,13 @@ class ShiftedClock {
   std::shared_ptr<absl::Duration> shift_;
 };
 
-// One operation. `run` returns OK once it is acknowledged.
+// An operation on the catalog. `run` returns OK once the operation is
+// acknowledged.
 struct Operation {
   std::string name;
   std::function<absl::Status(catalog::FileCatalog&, ShiftedClock&)> run;
-  // What a second run may say where the first one did its work although its
-  // caller was told of an error.
+  // The code that a second run may return if the first run completed although
+  // it returned an error.
   absl::StatusCode already_done;
 };
 std::ostream& operator<<(std::ostream& out, const Operation& operation);
@@ -50,18 +51,20 @@ const std::vector<Operation>& Operations();
 using OpenBase = std::function<std::unique_ptr<fs::Dir>()>;
 void Fill(const OpenBase& open_base, const base::Clock& clock);
 
+// Opens a catalog over `base`, and fails the test if that fails.
 std::unique_ptr<catalog::FileCatalog> Open(std::unique_ptr<fs::Dir> base,
                                            const base::Clock& clock);
 
-// All that users can see: for each workspace, the trash included, its record as
-// the catalog tells it and every file as it lies on disk. What does not count
-// is left out: temporary files beside a record, what is being removed from the
-// trash, and empty directories where there is no record. A workspace that lacks
-// one of its directories, or whose record on disk is not what the catalog says,
-// shows as a line with "TORN" in it.
+// Describes the state that users can see: for each workspace, including those
+// in the trash, its record in the catalog and every file on disk. Omits
+// temporary files beside a record, files that are being removed from the trash,
+// and empty directories without a record. Adds a line with "TORN" for a
+// workspace that lacks one of its directories, or whose record on disk differs
+// from the catalog.
 std::string Describe(catalog::FileCatalog& catalog, const fs::Dir& base);
 
-// The names that lie in a directory of the base, in order.
+// Returns the sorted names in a directory of the base, or in the base itself if
+// `dir` is empty.
 std::vector<std::string> Names(const fs::Dir& base, absl::string_view dir);
 
 }  // namespace mlops::crash
