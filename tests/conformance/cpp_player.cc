@@ -1,12 +1,14 @@
-// The C++ player of the conformance cases: does calls through the C++ client's
-// connection and says what came back.
+// Plays the conformance cases in C++: makes calls through the C++ client's
+// connection and prints the results.
 //
-// Usage: cpp_player ADDRESS. Each line of stdin is a call, {"rpc": ...,
-// "request": {...}}, with a list of requests where the method takes a stream;
-// each is answered by a line,
-// {"responses": [...]} with, if the call failed, "error": a google.rpc.Status.
-// Messages are protojson, but for "update_mask": {"paths": [...]}, because
-// protojson cannot say "*" or a name it does not know.
+// Usage: cpp_player ADDRESS
+//
+// Each line of standard input is a call, {"rpc": ..., "request": {...}}, where
+// "request" is a list if the method takes a stream. For each call, the player
+// prints the line {"responses": [...]}; if the call failed, the line also has
+// "error", a google.rpc.Status. Messages are protojson, with one exception: a
+// mask is {"update_mask": {"paths": [...]}}, because protojson cannot express
+// "*" or an unknown name.
 
 #include <functional>
 #include <iostream>

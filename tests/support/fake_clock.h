@@ -9,8 +9,8 @@
 
 namespace mlops::support {
 
-// A clock that stands still until it is told otherwise. It must outlive
-// whatever got clock(). Thread-safe.
+// A clock that stands still until a test advances it. Must outlive the results
+// of clock() and steady_clock(). Thread-safe.
 class FakeClock {
  public:
   explicit FakeClock(absl::Time now = absl::FromUnixSeconds(1'700'000'000))
@@ -36,8 +36,9 @@ class FakeClock {
   absl::Time now_ ABSL_GUARDED_BY(mutex_);
 };
 
-// The time of the file system, which a FileCatalog needs, except that tests may
-// let time pass, or set the wall clock alone. Thread-safe.
+// A clock that follows the system's, because a FileCatalog compares its time
+// with file timestamps. Tests can advance all time, or step the wall clock
+// alone. Thread-safe.
 class JumpingClock {
  public:
   absl::Time Now() const {

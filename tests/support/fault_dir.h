@@ -14,35 +14,34 @@
 
 namespace mlops::support {
 
-// Which calls that change something fail, and how. Shared by all the
-// directories and files opened through one FaultDir. Thread-safe.
+// Decides which file system calls fail, and how. All directories and files that
+// are opened through one FaultDir share it. Thread-safe.
 class Faults {
  public:
   struct Plan {
-    int call = 1;  // Counted from 1: the first that fails.
-    // Whether all the following fail as well; else just the one.
+    int call = 1;  // Number of the first call that fails, counted from 1.
+    // All later calls fail, too.
     bool all_after = false;
-    // With all_after, also calls that change nothing, as when the power is
-    // gone.
+    // From that call on, reads fail, too, as after a power cut.
     bool reads_too = false;
-    // Calls that change nothing are counted too, and fail as the others.
+    // Reads count as calls, and fail like modifying calls.
     bool count_reads = false;
-    // The call is made, and its success not told: an answer lost on its way.
+    // The modifying call takes effect but returns the error: its success is
+    // lost.
     bool performed = false;
     absl::Status error = absl::InternalError("a fault");
   };
 
-  // Counts from now on.
+  // Starts to count calls and to inject faults.
   void Begin(Plan plan);
-  // No more faults.
+  // Stops injecting faults.
   void End();
-  // Whether a call has failed since Begin().
+  // Returns whether a call has failed since Begin().
   bool happened() const;
 
-  // To be asked for each call that changes something, in whose stead the status
-  // stands unless it is OK.
+  // Runs `call`, which modifies the file system, or returns the planned error.
   absl::Status Mutate(absl::FunctionRef<absl::Status()> call);
-  // Likewise for one that does not.
+  // Returns the planned error of a call that only reads, or OK.
   absl::Status Read();
 
  private:
@@ -52,10 +51,10 @@ class Faults {
   int calls_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
-// A Dir whose calls fail as Faults says.
+// A Dir whose calls fail as `Faults` decides.
 class FaultDir final : public ForwardingDir {
  public:
-  // `faults` must outlive this and all that is opened through it.
+  // `faults` must outlive this and all objects that are opened through it.
   FaultDir(std::unique_ptr<fs::Dir> target, Faults* faults)
       : ForwardingDir(std::move(target)), faults_(faults) {}
 

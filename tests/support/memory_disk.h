@@ -16,32 +16,34 @@
 
 namespace mlops::support {
 
-// A file system in memory that knows what a power cut would leave of it. What a
-// file holds is safe once the file was synced; an entry made, renamed or
-// removed is safe once a directory that it was in, or is in, was synced. What
-// is not safe may be lost in any combination, but for two things on which every
-// file system with a journal can be relied: a rename happens as a whole, and a
-// change of an entry is not kept without the earlier ones of the same entry.
+// An in-memory file system that simulates power cuts. The content of a file is
+// durable once the file is synced. The creation, renaming or removal of an
+// entry is durable once its old or new directory is synced. A power cut may
+// lose any combination of changes that are not durable, with two exceptions
+// that every journaling file system guarantees: a rename is atomic, and a
+// change of an entry survives only together with all earlier changes of that
+// entry.
 //
-// It has no symbolic links. Every change takes a second of its clock, so that
-// stamps tell states apart. Thread-safe.
+// The file system has no symbolic links. Every change advances its clock by one
+// second, so that stamps distinguish all states. Thread-safe.
 class MemoryDisk {
  public:
-  // Whether one change that is not safe survives a power cut; asked for each.
+  // Called once for each change that is not durable. Returns whether the change
+  // survives a power cut.
   using Survives = std::function<bool()>;
 
   MemoryDisk();
   ~MemoryDisk();
 
-  // The top directory. The disk must outlive it.
+  // Opens the top directory. The disk must outlive it.
   std::unique_ptr<fs::Dir> OpenTop();
 
-  // Loses what is not safe and did not survive. Directories and files that are
-  // open must not be used afterwards. Of data that was not synced, a file that
-  // survives holds all, half or nothing.
+  // Loses the changes that are neither durable nor chosen by `survives`. A file
+  // keeps all, half or none of its unsynced data. Directories and files that
+  // are open must not be used afterwards.
   void CutPower(const Survives& survives);
 
-  // Makes everything safe.
+  // Makes all changes durable.
   void SyncAll();
 
   base::Clock clock() {
@@ -55,17 +57,17 @@ class MemoryDisk {
 
   struct Inode;
   using InodePtr = std::shared_ptr<Inode>;
-  // One entry of a directory that now names something else, or nothing.
+  // A directory entry that now refers to another inode, or to none.
   struct EntryChange {
     InodePtr dir;
     std::string name;
     InodePtr becomes;
   };
-  // Entries that change together.
+  // Entries that change atomically.
   using Change = std::vector<EntryChange>;
 
   absl::Time Now() const;
-  // The regular file `path`.
+  // Returns the regular file at `path`.
   absl::StatusOr<InodePtr> FindFile(const InodePtr& from,
                                     absl::string_view path) const
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -74,11 +76,11 @@ class MemoryDisk {
   absl::StatusOr<InodePtr> Find(const InodePtr& from,
                                 absl::string_view path) const
       ABSL_SHARED_LOCKS_REQUIRED(mutex_);
-  // The directory that holds the last name of `path`, and that name.
+  // Returns the parent directory of `path`, and the last name of `path`.
   absl::StatusOr<std::pair<InodePtr, std::string>> FindParent(
       const InodePtr& from, absl::string_view path) const
       ABSL_SHARED_LOCKS_REQUIRED(mutex_);
-  // Makes a new entry; ALREADY_EXISTS if there is one.
+  // Creates an entry. Returns ALREADY_EXISTS if the name is taken.
   absl::StatusOr<InodePtr> Add(const InodePtr& from, absl::string_view path,
                                fs::EntryType type) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Remove(const InodePtr& from, absl::string_view path,
@@ -86,15 +88,19 @@ class MemoryDisk {
   absl::Status Rename(const InodePtr& from, absl::string_view path,
                       const InodePtr& to, absl::string_view to_path,
                       fs::RenameMode mode) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Makes a change visible, but not durable.
   void Apply(Change change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Makes all changes of `dir` durable.
   void SyncDir(const InodePtr& dir) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Makes one change durable.
   static void MakeSafe(const Change& change);
 
   mutable absl::Mutex mutex_;
   absl::Time now_ ABSL_GUARDED_BY(mutex_) =
       absl::FromUnixSeconds(1'700'000'000);
-  std::vector<InodePtr> inodes_ ABSL_GUARDED_BY(mutex_);  // The top first.
-  // In the order in which they were made.
+  // All inodes; the top directory is the first.
+  std::vector<InodePtr> inodes_ ABSL_GUARDED_BY(mutex_);
+  // The changes that are not durable, oldest first.
   std::vector<Change> unsafe_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -17,14 +17,15 @@
 
 namespace mlops::support {
 
-// What all directories below one ObservedDir have in common: the list of calls,
-// such as "Stat fraud/workspace.yaml", "Sync .trash" or "Rename a b", and two
-// hooks. Thread-safe, but for the hooks, which are set while nothing is called.
+// Records the calls on all directories below one ObservedDir, for example
+// "Stat fraud/workspace.yaml", "Sync .trash" or "Rename a b", and runs two
+// hooks. Thread-safe, except that the hooks may be set only while no call is in
+// flight.
 class DirObserver {
  public:
-  // Called before each call; unless it returns OK, that is the call's result.
+  // Runs before each call. An error replaces the call.
   using BeforeHook = std::function<absl::Status(absl::string_view call)>;
-  // Called when a call has returned, before its caller goes on.
+  // Runs after each forwarded call, before it returns to the caller.
   using AfterHook = std::function<void(absl::string_view call)>;
 
   void SetBefore(BeforeHook hook) { before_ = std::move(hook); }
@@ -41,7 +42,7 @@ class DirObserver {
     if (after_) after_(call);
   }
 
-  // The calls since the last Take().
+  // Returns the calls since the last Take().
   std::vector<std::string> Take() {
     absl::MutexLock lock(&mutex_);
     return std::exchange(calls_, {});
@@ -54,8 +55,8 @@ class DirObserver {
   std::vector<std::string> calls_ ABSL_GUARDED_BY(mutex_);
 };
 
-// A Dir that tells an observer of every call made on it and on the directories
-// opened through it; `place` is its path in what the observer is told.
+// A Dir that reports every call on it, and on the directories that are opened
+// through it, to an observer. `place` is its path in those reports.
 class ObservedDir : public ForwardingDir {
  public:
   ObservedDir(std::unique_ptr<fs::Dir> target,
@@ -155,7 +156,7 @@ class ObservedDir : public ForwardingDir {
   }
 
  private:
-  // Where `path`, or this directory itself if it is "", is.
+  // Returns the reported path of `path`, or of this directory if `path` is "".
   std::string Place(absl::string_view path) const {
     if (path.empty()) return place_.empty() ? "." : place_;
     return place_.empty() ? std::string(path) : absl::StrCat(place_, "/", path);

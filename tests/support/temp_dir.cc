@@ -29,7 +29,7 @@ TempDir::TempDir() {
 }
 
 TempDir::~TempDir() {
-  // Not remove_all(), which holds a descriptor for every level.
+  // remove_all() would need one descriptor per level of the tree.
   [[maybe_unused]] const int ignored =
       std::system(absl::StrCat("rm -rf '", path_, "'").c_str());
 }

@@ -7,10 +7,10 @@
 
 namespace mlops::support {
 
-// A new directory on the real file system (below TMPDIR, or /tmp), which is
-// removed with all its contents, also a tree of any depth. Paths given to its
-// methods are relative to it; a call of the operating system that fails ends
-// the test.
+// A new directory on the real file system, below TMPDIR or /tmp. The destructor
+// removes it with all its contents, even a tree of any depth. Paths that its
+// methods take are relative to it. The methods end the test if a system call
+// fails.
 class TempDir {
  public:
   TempDir();
@@ -18,17 +18,17 @@ class TempDir {
   TempDir(const TempDir&) = delete;
   TempDir& operator=(const TempDir&) = delete;
 
-  // Absolute, with no symbolic link in it.
+  // The absolute path of the directory, without symbolic links.
   const std::string& path() const { return path_; }
   std::string Path(absl::string_view name) const;
 
-  // Makes or overwrites a file; directories on the way are made.
+  // Creates or overwrites a file. Creates its parent directories.
   void WriteFile(absl::string_view name, absl::string_view text) const;
   std::string ReadFile(absl::string_view name) const;
-  // With all directories on the way.
+  // Creates a directory and its parents.
   void MakeDirs(absl::string_view name) const;
   bool Exists(absl::string_view name) const;
-  // As `rm -rf`, `mv`, `cp -a` and `ln -s` do.
+  // Work like `rm -rf`, `mv`, `cp -a` and `ln -s`.
   void Remove(absl::string_view name) const;
   void Move(absl::string_view from, absl::string_view to) const;
   void Copy(absl::string_view from, absl::string_view to) const;

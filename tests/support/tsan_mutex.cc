@@ -1,7 +1,7 @@
-// Tells ThreadSanitizer of the locks it cannot see. Debian's Abseil is not
+// Tells ThreadSanitizer about locks that it cannot see. Debian's Abseil is not
 // instrumented, so that two accesses under one absl::Mutex look like a race.
-// These definitions stand in front of the library's, call them, and say what
-// they order. Part of the tests of the tsan preset alone.
+// These definitions override the library's, call them, and report the order
+// that they establish. Linked only into tests of the tsan preset.
 #include <dlfcn.h>
 #include <sanitizer/tsan_interface.h>
 
@@ -10,7 +10,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 
-// They lock and unlock what clang cannot follow.
+// Clang's thread-safety analysis cannot follow these definitions.
 #pragma clang diagnostic ignored "-Wthread-safety"
 
 namespace absl {
@@ -20,8 +20,9 @@ namespace {
 #define MLOPS_TEXT_(x) #x
 #define MLOPS_TEXT(x) MLOPS_TEXT_(x)
 
-// The library's own function; `mangled_end` is what its mangled name has behind
-// the namespace. A type of Abseil among the arguments is "S0_" there.
+// Returns the library's own function. `mangled_end` is the part of its mangled
+// name after the namespace, in which the namespace of an Abseil type among the
+// arguments is "S0_".
 template <typename Function>
 Function* Real(const char* mangled_end, const char* qualifier = "") {
   const std::string space = MLOPS_TEXT(ABSL_OPTION_INLINE_NAMESPACE_NAME);
@@ -30,8 +31,8 @@ Function* Real(const char* mangled_end, const char* qualifier = "") {
   return reinterpret_cast<Function*>(::dlsym(RTLD_NEXT, symbol.c_str()));
 }
 
-// A condition is asked by whichever thread unlocks the mutex, inside the
-// library, while the one that waits for it keeps all of it on its stack.
+// Wraps a condition. The library evaluates a condition on whichever thread
+// unlocks the mutex, although it is on the stack of the waiting thread.
 class Seen {
  public:
   Seen(Mutex* mutex, const Condition* condition)
@@ -39,8 +40,9 @@ class Seen {
     __tsan_release(this);
   }
 
-  // Of a function of void*, which alone the library calls without code of its
-  // headers, which would be instrumented.
+  // Returns a condition of a function with a void* argument: only for those
+  // does the library avoid inline code of its headers, which would be
+  // instrumented.
   Condition AsCondition() {
     return Condition(&Seen::Ask, static_cast<void*>(this));
   }
