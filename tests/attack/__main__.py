@@ -1,13 +1,12 @@
-"""Attacks a real server as a connected client might, and measures what that costs the
-server and other clients.
+"""Attacks a real server as a malicious client would, and measures the damage.
 
-    make attack                                    # all of them
-    .venv/bin/python tests/attack list reset-get   # some
+    make attack                                    # all attacks
+    .venv/bin/python tests/attack list reset-get   # some attacks
 
-Each attack runs against a server of its own, in a process of its own, bounded in count
-and time. For each the table has the server's resident memory before it, at its highest,
-and ten seconds after it ended; and how long another client's GetWorkspace took
-meanwhile. What an attack reports itself stands in the last column.
+Each attack runs in its own process, against its own server, and is bounded in count and
+time. The table lists the server's resident memory before the attack, at its peak, and
+ten seconds after the end, and the latency of another client's GetWorkspace without and
+during the attack. The last column has the attack's own report.
 """
 
 import argparse
@@ -35,17 +34,17 @@ from support.server import Server, short_base  # noqa: E402
 _MIB = 1 << 20
 _SETTLE_S = 10
 _ATTACK_TIMEOUT_S = 120
-# Zeros take 2 bytes each as JSON, and 11 on the wire: the largest that 64 KiB of
-# metadata can be.
+# A zero takes 2 bytes as JSON and 11 on the wire, so that zeros make the largest
+# message that 64 KiB of metadata allow.
 _ZEROS = 32_000
 _LARGE_WORKSPACES = 200
 
 
-# --- The attackers, each in a process of its own ---------------------------------------------------------------------
+# --- The attacks, which run in their own process --------------------------------------
 
 
 def unread_lists(address: str, count: int, hold_s: float) -> str:
-    """Asks for pages of the largest workspaces and reads none."""
+    """Requests pages of the largest workspaces and reads none of them."""
     data = message(pb.ListWorkspacesRequest(page_size=1000).SerializeToString())
     return _send_and_hold(
         address, count, lambda c: c.open("ListWorkspaces", data), hold_s
@@ -53,7 +52,7 @@ def unread_lists(address: str, count: int, hold_s: float) -> str:
 
 
 def unread_gets(address: str, count: int, hold_s: float) -> str:
-    """Asks for one of the largest workspaces again and again and reads no answer."""
+    """Requests one of the largest workspaces repeatedly and reads no response."""
     data = message(pb.GetWorkspaceRequest(project="large-0").SerializeToString())
     return _send_and_hold(
         address, count, lambda c: c.open("GetWorkspace", data), hold_s
@@ -61,7 +60,7 @@ def unread_gets(address: str, count: int, hold_s: float) -> str:
 
 
 def unread_statuses(address: str, count: int, hold_s: float) -> str:
-    """Opens streams of statuses and reads none."""
+    """Opens streams of statuses and reads none of them."""
     return _send_and_hold(
         address,
         count,
@@ -73,9 +72,7 @@ def unread_statuses(address: str, count: int, hold_s: float) -> str:
 def _send_and_hold(
     address: str, count: int, frames: Callable[[Connection], bytes], hold_s: float
 ) -> str:
-    """Sends `count` calls over connections of 1,000 each, and holds them without
-    reading.
-    """
+    """Sends `count` calls, 1,000 per connection, and holds them without reading."""
     closed = 0
     with contextlib.ExitStack() as stack:
         connections = []
@@ -92,8 +89,9 @@ def _send_and_hold(
 
 
 def many_nulls(address: str, count: int) -> str:
-    """Creates workspaces whose metadata are a million nulls each, all at once."""
-    # By hand, since Python takes seconds for it: a ListValue of a million empty Values.
+    """Creates workspaces concurrently, each with a list of nulls in its metadata."""
+    # Encodes a ListValue of two million empty Values by hand, because protobuf for
+    # Python takes seconds to do it.
     nulls = b"\x0a\x00" * 2_000_000
     value = b"\x32" + _varint(len(nulls)) + nulls
     entry = b"\x0a\x01n\x12" + _varint(len(value)) + value
@@ -126,9 +124,7 @@ def _varint(number: int) -> bytes:
 
 
 def unfinished_requests(address: str, count: int, hold_s: float) -> str:
-    """Sends the greater part of large requests, as far as the server lets it, and never
-    the rest.
-    """
+    """Sends most of each large request, as flow control allows, but never the rest."""
     part = message(bytes(4 * _MIB))[: 4 * _MIB - 1000]
     sent = closed = 0
     with contextlib.ExitStack() as stack:
@@ -145,14 +141,12 @@ def unfinished_requests(address: str, count: int, hold_s: float) -> str:
 
 
 def idle_uploads(address: str, count: int, hold_s: float) -> str:
-    """Opens uploads and sends nothing but their headers; meanwhile another client
-    uploads a file.
-    """
+    """Opens uploads and sends only headers, while another client uploads a file."""
     return _hold_up_artifacts(address, count, hold_s, lambda c: c.open("WriteArtifact"))
 
 
 def idle_begun_uploads(address: str, count: int, hold_s: float) -> str:
-    """Opens uploads, says what is to be written, and sends no more."""
+    """Opens uploads, sends one message on each, and then stalls."""
     numbers = iter(range(count))
 
     def frames(connection: Connection) -> bytes:
@@ -167,7 +161,7 @@ def idle_begun_uploads(address: str, count: int, hold_s: float) -> str:
 
 
 def unread_reads(address: str, count: int, hold_s: float) -> str:
-    """Reads a large file many times over, without ever receiving it."""
+    """Reads a large file in many concurrent calls, without receiving any data."""
     data = message(
         pb.ReadArtifactRequest(project="p", path="outputs/large").SerializeToString()
     )
@@ -179,6 +173,7 @@ def unread_reads(address: str, count: int, hold_s: float) -> str:
 def _hold_up_artifacts(
     address: str, count: int, hold_s: float, frames: Callable[[Connection], bytes]
 ) -> str:
+    """Holds `count` streams open, and reports when another client's upload succeeds."""
     with (
         Connection(address) as connection,
         grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel,
@@ -200,7 +195,7 @@ def _hold_up_artifacts(
 
 
 def resets(address: str, count: int, method: str) -> str:
-    """Rapid reset: opens calls and resets each at once."""
+    """Opens calls and resets each immediately ("rapid reset")."""
     data = message(
         pb.GetWorkspaceRequest(project="p").SerializeToString()
         if method == "GetWorkspace"
@@ -217,7 +212,7 @@ def resets(address: str, count: int, method: str) -> str:
 
 
 def calls(address: str, count: int) -> str:
-    """No attack: very many Gets, whose memory must come back."""
+    """Makes very many Gets: not an attack, but the server must free their memory."""
     data = message(pb.GetWorkspaceRequest(project="p").SerializeToString())
     window = 200
     with Connection(address) as connection:
@@ -234,7 +229,7 @@ def calls(address: str, count: int) -> str:
 class Attack:
     name: str
     run: Callable[[str], str]
-    large: bool = False  # Against a base with the largest workspaces.
+    large: bool = False  # Whether the base contains the largest workspaces.
 
 
 ATTACKS = [
@@ -256,11 +251,11 @@ ATTACKS = [
 ]
 
 
-# --- The measurement ------------------------------------------------------------------------------------------------
+# --- The measurement ------------------------------------------------------------------
 
 
 def memory_mib(pid: int, what: str = "VmRSS") -> float:
-    """The resident memory of a process, or the most it was: VmHWM."""
+    """Returns the resident memory of a process in MiB, or with VmHWM its peak."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(f"{what}:"):
             return int(line.split()[1]) / 1024
@@ -268,12 +263,12 @@ def memory_mib(pid: int, what: str = "VmRSS") -> float:
 
 
 def forget_peak(pid: int) -> None:
-    """Lets VmHWM begin anew."""
+    """Resets VmHWM, the peak of the resident memory."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 class Probe(threading.Thread):
-    """Another client, which Gets a workspace again and again."""
+    """Another client, which measures the latency of GetWorkspace."""
 
     def __init__(self, server: Server) -> None:
         super().__init__()
@@ -299,7 +294,7 @@ class Probe(threading.Thread):
         return self
 
     def latency(self) -> str:
-        """Median, 99th percentile and maximum."""
+        """Returns the median, the 99th percentile and the maximum, in milliseconds."""
         ordered = sorted(self.milliseconds)
         p99 = ordered[int(len(ordered) * 0.99)]
         failed = f" ({self.failures} failed)" if self.failures else ""
@@ -309,7 +304,7 @@ class Probe(threading.Thread):
 
 
 def prepare(server: Server, large: bool) -> None:
-    """Makes what the attacks ask for."""
+    """Creates the workspaces and files that the attacks request."""
     with server.connect() as channel:
         stub = pb_grpc.WorkspaceServiceStub(channel)
         stub.EnsureWorkspace(pb.EnsureWorkspaceRequest(project="p"))
@@ -326,7 +321,7 @@ def prepare(server: Server, large: bool) -> None:
 
 
 def measure(attack: Attack, flags: list[str]) -> None:
-    """Runs one attack and prints its line."""
+    """Runs one attack and prints its row of the table."""
     with short_base() as base, Server(base, "--log-calls", "off", *flags) as server:
         prepare(server, attack.large)
         calm = Probe(server)
@@ -385,7 +380,8 @@ def main() -> None:
         print(next(attack for attack in ATTACKS if attack.name == name).run(address))
         return
     print(
-        "| attack | RSS before / peak / after, MiB | Get alone: median / p99 / max, ms | Get meanwhile | |"
+        "| attack | RSS before / peak / after, MiB "
+        "| Get alone: median / p99 / max, ms | Get meanwhile | |"
     )
     print("| --- | --- | --- | --- | --- |")
     for attack in ATTACKS:

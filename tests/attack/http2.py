@@ -1,8 +1,7 @@
-"""A client that speaks just enough HTTP/2 to misbehave: it opens gRPC calls by hand,
-and reads only when told to.
+"""A minimal HTTP/2 client that can misbehave.
 
-Real gRPC clients obey flow control, reset few streams and read what they asked for. An
-attacker need not.
+It opens gRPC calls frame by frame and reads only on request. A real gRPC client obeys
+flow control, resets few streams, and reads its responses. An attacker need not.
 """
 
 import contextlib
@@ -36,8 +35,9 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def _literal(name: str, value: str) -> bytes:
-    """A header field as HPACK writes it literally; both parts are shorter than 127
-    bytes.
+    """Encodes a header field as an HPACK literal.
+
+    Name and value must be shorter than 127 bytes.
     """
     return bytes([0, len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
 
@@ -55,13 +55,14 @@ def _request_headers(method: str) -> bytes:
 
 
 def message(body: bytes) -> bytes:
-    """`body` with the five bytes that gRPC puts before each message."""
+    """Returns `body` with the five-byte prefix of a gRPC message."""
     return b"\0" + struct.pack(">I", len(body)) + body
 
 
 class Connection:
-    """One connection to `address`, "unix:PATH" or "HOST:PORT"; usable as a context
-    manager.
+    """A connection to `address`, which is "unix:PATH" or "HOST:PORT".
+
+    Usable as a context manager.
     """
 
     def __init__(self, address: str, timeout_s: float = 60) -> None:
@@ -91,9 +92,7 @@ class Connection:
         end: bool = True,
         reset: bool = False,
     ) -> bytes:
-        """The frames of one more call; without `data` it has sent nothing but its
-        headers.
-        """
+        """Returns the frames of a new call; without `data`, only its headers."""
         stream, self._next_stream = self._next_stream, self._next_stream + 2
         frames = [_frame(_HEADERS, _END_HEADERS, stream, _request_headers(method))]
         if data is not None:
@@ -111,12 +110,13 @@ class Connection:
         return b"".join(frames)
 
     def grant(self, size: int) -> None:
-        """Lets the server send `size` bytes more on this connection."""
+        """Allows the server to send `size` more bytes on this connection."""
         self.socket.sendall(_frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", size)))
 
     def frames(self) -> Iterator[tuple[int, int, int, bytes]]:
-        """What the server sends, as (kind, flags, stream, payload); answers its
-        settings and pings.
+        """Yields the server's frames as (kind, flags, stream, payload).
+
+        Acknowledges its settings and pings.
         """
         while True:
             header = self._read(9)
@@ -132,9 +132,10 @@ class Connection:
     def send_as_allowed(
         self, method: str, data: bytes, count: int, patience_s: float
     ) -> int:
-        """Opens `count` calls and sends `data` on each as far as flow control allows,
-        until the server has been silent for `patience_s`; returns how many bytes it
-        sent.
+        """Opens `count` calls and sends `data` on each as flow control allows.
+
+        Stops once the server has been silent for `patience_s`. Returns the number of
+        bytes sent.
         """
         rest: dict[int, memoryview] = {}
         windows: dict[int, int] = {}
@@ -184,7 +185,11 @@ class Connection:
                 rest.pop(stream, None)
 
     def ended(self, count: int, *, grant_bytes: int = 0) -> None:
-        """Reads until `count` more calls have ended."""
+        """Reads until `count` more calls have ended.
+
+        Unless `grant_bytes` is 0, extends the connection's flow-control window whenever
+        half as many bytes have arrived.
+        """
         received = 0
         for kind, flags, _, payload in self.frames():
             if kind == _DATA:
@@ -200,7 +205,7 @@ class Connection:
                 return
 
     def is_closed_within(self, timeout_s: float) -> bool:
-        """Reads, and throws away, what comes until the server closes the connection."""
+        """Discards received data, and returns whether the server closes in time."""
         self.socket.settimeout(timeout_s)
         with contextlib.suppress(ConnectionError):
             try:
@@ -229,8 +234,9 @@ def send_until_closed(
     frames: Callable[[], bytes],
     per_write: int = 100,
 ) -> int:
-    """Sends `frames()` up to `count` times, unless the server closes the connection
-    first; returns how many it sent.
+    """Sends `frames()` up to `count` times, or until the server closes the connection.
+
+    Returns the number of times.
     """
     for sent in range(0, count, per_write):
         try:
