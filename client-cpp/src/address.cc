@@ -181,11 +181,10 @@ absl::StatusOr<std::string> FindServer(const std::string& base_path) {
                      ": start one with workspaced --base ", base.string()));
   }
   return absl::UnavailableError(
-      absl::StrCat(base.string(), " is served on the host ", lock.host, " at ",
-                   absl::StrJoin(lock.addresses, ", "),
-                   " alone: have it listen on an address that can be reached "
-                   "from here or, if it has ended "
-                   "without cleaning up, start workspaced --base ",
+      absl::StrCat(base.string(), " is served on the host ", lock.host,
+                   ", but only at ", absl::StrJoin(lock.addresses, ", "),
+                   ": add a --listen address that this host can reach or, if "
+                   "that server has crashed, start workspaced --base ",
                    base.string()));
 }
 

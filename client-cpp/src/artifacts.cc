@@ -368,12 +368,13 @@ absl::StatusOr<TransferredArtifact> WorkspaceClient::Download(
     if (now.etag != artifact.etag) {
       return absl::AbortedError(
           absl::StrCat(artifact.path,
-                       " was replaced before its checksum could be compared"));
+                       " was replaced before its checksum could be compared; "
+                       "download it again"));
     }
     if (now.sha256 != sha256) {
-      return absl::DataLossError(absl::StrCat("What came of ", artifact.path,
-                                              " has SHA-256 ", sha256, ", not ",
-                                              now.sha256));
+      return absl::DataLossError(absl::StrCat(
+          "The downloaded content of ", artifact.path, " has SHA-256 ", sha256,
+          ", but the server's has ", now.sha256, "; download it again"));
     }
     artifact.sha256 = sha256;
   }

@@ -32,7 +32,7 @@ class GrpcReadStream final : public ReadStream {
                        data))
         return true;
       return absl::InternalError(
-          "The server sent what is no ReadArtifactResponse");
+          "The server sent a malformed ReadArtifactResponse");
     }
     ended_ = true;
     const absl::Status end = call_->ToAbsl(reader_->Finish());

@@ -189,7 +189,7 @@ int64_t CopyBytes(int from, int64_t offset, int to, int64_t size) {
 absl::Status CloseWritten(base::UniqueFd fd) {
   return ::close(fd.Release()) == 0
              ? absl::OkStatus()
-             : ErrnoError("write", "what the server has staged");
+             : ErrnoError("write", "the file that the server has staged");
 }
 
 absl::StatusOr<SourceFile> SourceFile::Open(const std::string& path) {
@@ -197,10 +197,10 @@ absl::StatusOr<SourceFile> SourceFile::Open(const std::string& path) {
   base::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.ok()) return ErrnoError("open", path);
   struct stat stat = {};
-  if (::fstat(fd.get(), &stat) != 0) return ErrnoError("look at", path);
+  if (::fstat(fd.get(), &stat) != 0) return ErrnoError("stat", path);
   if (!S_ISREG(stat.st_mode))
     return absl::InvalidArgumentError(
-        absl::StrCat(path, " is no regular file"));
+        absl::StrCat(path, " is not a regular file"));
   return SourceFile(path, std::move(fd), stat.st_size);
 }
 
@@ -211,8 +211,8 @@ absl::StatusOr<grpc::Slice> SourceFile::Read(int64_t offset,
     ASSIGN_OR_RETURN(const size_t got,
                      ReadBytes(fd_.get(), offset, data, size, path_));
     if (got < size)
-      return absl::AbortedError(
-          absl::StrCat(path_, " became shorter while it was read"));
+      return absl::AbortedError(absl::StrCat(
+          path_, " became shorter during the upload; upload it again"));
     return absl::OkStatus();
   });
 }

@@ -97,7 +97,7 @@ absl::Status WireReadSession::Begin() {
   v1::ReadArtifactResponse first;
   ASSIGN_OR_RETURN(const bool described, stream_->Read(&first, &data_));
   if (!described)
-    return absl::InternalError("The server did not say what is read");
+    return absl::InternalError("The server sent no description of the file");
   if (described_) return absl::OkStatus();
   described_ = true;
   artifact_ = FromProto(first.artifact());
@@ -116,7 +116,8 @@ absl::Status WireReadSession::Receive() {
     size += static_cast<int64_t>(piece.size());
   if (!more || size > end_ - offset_)
     return absl::DataLossError(
-        "The server sent another number of bytes than it said");
+        "The server sent more or fewer bytes than it announced; read the file "
+        "again");
   if (size == end_ - offset_) {
     // The status at the end of the stream says whether the data is valid: the
     // server returns ABORTED if the file changed while it was read. A broken

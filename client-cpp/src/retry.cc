@@ -31,7 +31,8 @@ absl::Status Retry::CheckWanted() const {
     return absl::CancelledError("The call was stopped");
   return absl::Now() < deadline_
              ? absl::OkStatus()
-             : absl::DeadlineExceededError("The transfer took too long");
+             : absl::DeadlineExceededError(
+                   "The transfer exceeded CallOptions::timeout");
 }
 
 absl::Status Retry::Wait(const absl::Status& error) {

@@ -93,12 +93,13 @@ absl::Status CheckBelowTop(const std::string& path) {
 absl::Status CheckEtag(const std::string& project, const v1::Artifact& artifact,
                        const std::string& etag) {
   if (etag.empty() || etag == artifact.etag()) return absl::OkStatus();
-  return MakeError(StatusCode::kAborted, "ETAG_MISMATCH",
-                   absl::StrCat(artifact.path(), " has changed since"),
-                   {{"project", project},
-                    {"path", artifact.path()},
-                    {"etag", etag},
-                    {"current_etag", artifact.etag()}});
+  return MakeError(
+      StatusCode::kAborted, "ETAG_MISMATCH",
+      absl::StrCat(artifact.path(), " has changed; read it again, then retry"),
+      {{"project", project},
+       {"path", artifact.path()},
+       {"etag", etag},
+       {"current_etag", artifact.etag()}});
 }
 
 bool IsBelow(const std::string& path, const std::string& directory) {
@@ -292,14 +293,14 @@ absl::StatusOr<v1::Artifact> FakeArtifacts::Move(
   ASSIGN_OR_RETURN(const File* const file, Find(tree, request.project(), from));
   RETURN_IF_ERROR(CheckEtag(request.project(), file->artifact, request.etag()));
   if (file->artifact.directory() && IsBelow(to, from))
-    return PathInvalid(to, "lies in what is moved");
+    return PathInvalid(to, "is inside the directory that is moved");
   RETURN_IF_ERROR(MakeWay(tree, request.project(), to, request.create_only()));
   if (from == to) return file->artifact;
   if (const auto it = tree.files.find(to); it != tree.files.end()) {
     if (it->second.artifact.directory() != file->artifact.directory()) {
       return Unsuitable(
           request.project(), to,
-          "a file does not replace a directory, nor the other way round");
+          "a file cannot replace a directory, nor a directory a file");
     }
     const auto next = std::next(it);
     if (next != tree.files.end() && IsBelow(next->first, to))
@@ -375,7 +376,8 @@ absl::StatusOr<FakeArtifacts::File> FakeArtifacts::OpenForRead(
       FindFile(trees_[uid], request.project(), request.path(), request.etag()));
   if (request.offset() <= file->artifact.size_bytes()) return *file;
   return MakeError(StatusCode::kOutOfRange, "OFFSET_OUT_OF_RANGE",
-                   request.path() + " ends before",
+                   absl::StrCat(request.path(), " has only ",
+                                file->artifact.size_bytes(), " bytes"),
                    {{"project", request.project()},
                     {"path", request.path()},
                     {"offset", absl::StrCat(request.offset())},
@@ -406,7 +408,8 @@ absl::StatusOr<std::string> FakeArtifacts::OpenForWrite(
   std::string content = it == tree.uploads.end() ? "" : it->second.content;
   if (static_cast<int64_t>(content.size()) == first.offset()) return content;
   return MakeError(StatusCode::kOutOfRange, "UPLOAD_OFFSET_MISMATCH",
-                   "The upload does not stand there",
+                   absl::StrCat("The upload has ", content.size(),
+                                " bytes; resume it there"),
                    {{"project", first.project()},
                     {"upload_id", first.upload_id()},
                     {"offset", absl::StrCat(first.offset())},
@@ -433,12 +436,13 @@ absl::StatusOr<v1::Artifact> FakeArtifacts::Finish(
   const std::string actual = Sha256Of(content);
   if (!sha256.empty() && absl::AsciiStrToLower(sha256) != actual) {
     tree.uploads.erase(first.upload_id());
-    return MakeError(StatusCode::kInvalidArgument, "CHECKSUM_MISMATCH",
-                     first.path() + " is not what was declared",
-                     {{"project", first.project()},
-                      {"path", first.path()},
-                      {"expected_sha256", sha256},
-                      {"actual_sha256", actual}});
+    return MakeError(
+        StatusCode::kInvalidArgument, "CHECKSUM_MISMATCH",
+        absl::StrCat(first.path(), " has SHA-256 ", actual, ", not ", sha256),
+        {{"project", first.project()},
+         {"path", first.path()},
+         {"expected_sha256", sha256},
+         {"actual_sha256", actual}});
   }
   RETURN_IF_ERROR(CheckReplaceable(tree, first));
   v1::Artifact artifact =

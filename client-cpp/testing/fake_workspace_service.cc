@@ -84,7 +84,7 @@ absl::Status CheckSameProject(const std::string& project,
 absl::Status CheckEtag(const v1::Workspace& current, const std::string& etag) {
   if (etag.empty() || etag == current.etag()) return absl::OkStatus();
   return MakeError(StatusCode::kAborted, "ETAG_MISMATCH",
-                   "Workspace has changed since; read it again, then retry",
+                   "Workspace has changed; read it again, then retry",
                    {{"project", current.project()},
                     {"etag", etag},
                     {"current_etag", current.etag()}});
@@ -185,10 +185,10 @@ struct Order {
 absl::Status CheckNoFilter(const std::string& filter) {
   if (filter.empty()) return absl::OkStatus();
   return MakeError(StatusCode::kInvalidArgument, "FILTER_INVALID",
-                   "filter: the fake knows no filters",
+                   "filter: the fake does not support filters",
                    {{"field", "filter"},
                     {"position", "0"},
-                    {"problem", "the fake knows no filters"}});
+                    {"problem", "the fake does not support filters"}});
 }
 
 std::vector<DirectoryUsage> EmptyDirectories() {

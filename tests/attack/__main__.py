@@ -189,9 +189,10 @@ def _hold_up_artifacts(
                 pb_grpc.WorkspaceServiceStub(channel).WriteArtifact(
                     iter([request]), timeout=10
                 )
-                return f"another's upload done after {time.monotonic() - began:.1f} s"
+                seconds = time.monotonic() - began
+                return f"another client's upload succeeded after {seconds:.1f} s"
             time.sleep(0.5)
-    return f"another's upload refused for {hold_s:.0f} s"
+    return f"another client's upload refused for {hold_s:.0f} s"
 
 
 def resets(address: str, count: int, method: str) -> str:
@@ -348,7 +349,7 @@ def measure(attack: Attack, flags: list[str]) -> None:
                 or (result.stderr.strip().splitlines() or ["?"])[-1]
             )
         except subprocess.TimeoutExpired:
-            note = f"not done after {_ATTACK_TIMEOUT_S} s"
+            note = f"not finished after {_ATTACK_TIMEOUT_S} s"
         probe.stop()
         peak = memory_mib(server.pid, "VmHWM")
         time.sleep(_SETTLE_S)
