@@ -180,7 +180,8 @@ void FileUpload(const Job& job, bool by_path) {
                         {.by_path = by_path});
   DieUnless(artifact.status());
   if (artifact->by_path != by_path)
-    DieUnless(absl::InternalError("not by the way that was asked for"));
+    DieUnless(
+        absl::InternalError("the client did not use the requested access"));
 }
 
 void FileDownload(const Job& job, bool by_path) {
@@ -188,7 +189,8 @@ void FileDownload(const Job& job, bool by_path) {
       job.project, PathOf(job.number), job.rest.at(0), {.by_path = by_path});
   DieUnless(artifact.status());
   if (artifact->by_path != by_path)
-    DieUnless(absl::InternalError("not by the way that was asked for"));
+    DieUnless(
+        absl::InternalError("the client did not use the requested access"));
 }
 
 void Sync(const std::string& path) {
@@ -204,7 +206,7 @@ void Write(const Job& job, const std::string& path) {
   const std::string draft = absl::StrCat(path, ".draft");
   const int fd =
       ::open(draft.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd < 0) DieUnless(absl::InternalError("cannot make a file"));
+  if (fd < 0) DieUnless(absl::InternalError("cannot create a file"));
   std::thread hasher([&] {
     base::Sha256 sha256;
     for (int64_t left = job.number; left > 0; left -= kChunkBytes)
@@ -290,12 +292,12 @@ int Main(const std::vector<std::string>& arguments) {
           .client = *WorkspaceClient::Connect({.address = arguments.at(1)})};
   const std::string& mode = arguments.at(0);
   if (!absl::SimpleAtoi(arguments.at(3), &job.number))
-    DieUnless(absl::InvalidArgumentError("no number"));
+    DieUnless(absl::InvalidArgumentError("expected a number"));
   DieUnless(job.client.Ensure(job.project).status());
   if (mode == "slow") {
     int64_t size = 0;
     if (!absl::SimpleAtoi(job.rest.at(0), &size))
-      DieUnless(absl::InvalidArgumentError("no number"));
+      DieUnless(absl::InvalidArgumentError("expected a number"));
     Prepare(job, PathOf(size), size);
     Slow(job, size);
     return 0;

@@ -177,7 +177,7 @@ void Print(const std::string& what, const NamedWay& way, int threads,
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("Durable changes, three ways in turn.", "commit_bench");
+  CLI::App app("Measures durable changes in three ways.", "commit_bench");
   std::string dir, server;
   std::vector<int> thread_counts = {1, 16};
   int rounds = 15, round_ms = 200;

@@ -171,8 +171,8 @@ class EmptyService final : public RawService {
 
 void DieUnless(const grpc::Status& status) {
   if (status.ok()) return;
-  std::cerr << "empty_server: no reply to copy: " << status.error_message()
-            << "\n";
+  std::cerr << "empty_server: cannot fetch the responses to copy: "
+            << status.error_message() << "\n";
   std::exit(1);
 }
 

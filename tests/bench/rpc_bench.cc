@@ -43,7 +43,8 @@ double CpuSeconds(pid_t pid) {
   timespec time = {};
   if (::clock_getcpuclockid(pid, &clock) != 0 ||
       ::clock_gettime(clock, &time) != 0) {
-    DieUnless(absl::NotFoundError("no CPU clock of the server's process"));
+    DieUnless(absl::NotFoundError(
+        "cannot read the CPU clock of the server's process"));
   }
   return static_cast<double>(time.tv_sec) +
          1e-9 * static_cast<double>(time.tv_nsec);
@@ -207,7 +208,7 @@ Target ConnectTo(const std::string& text) {
       absl::StrSplit(text, absl::MaxSplits(',', 2));
   int pid = 0;
   if (parts.size() != 3 || !absl::SimpleAtoi(parts[1], &pid)) {
-    DieUnless(absl::InvalidArgumentError("a target is NAME,PID,ADDRESS"));
+    DieUnless(absl::InvalidArgumentError("a target must be NAME,PID,ADDRESS"));
   }
   return {.name = parts[0],
           .pid = pid,
@@ -239,7 +240,7 @@ void FetchPageTokens(Stub& stub) {
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("Loads servers with calls, in turn.", "rpc_bench");
+  CLI::App app("Loads servers with calls in interleaved rounds.", "rpc_bench");
   std::vector<std::string> names;
   std::string method = "get";
   std::vector<int> depths = {1, 8, 64};
@@ -251,7 +252,7 @@ int Main(int argc, char** argv) {
   app.add_option("--depths", depths)->delimiter(',');
   app.add_option("--rounds", rounds);
   app.add_option("--round-ms", round_ms);
-  app.add_flag("--prepare", prepare, "Only make the workspaces");
+  app.add_flag("--prepare", prepare, "Only create the workspaces");
   CLI11_PARSE(app, argc, argv);
   std::vector<Target> targets;
   for (const std::string& name : names) targets.push_back(ConnectTo(name));
