@@ -32,6 +32,8 @@ namespace fs = std::filesystem;
 
 constexpr char kEnvironmentVariable[] = "MLOPS_WORKSPACE_ADDRESS";
 constexpr size_t kMaxSocketPathBytes = sizeof(sockaddr_un::sun_path) - 1;
+// Bounds the memory for a lock file, which may be any file that someone put
+// there.
 constexpr size_t kMaxLockBytes = 65536;
 
 // The contact data that a server publishes in `<base>/.workspaced/lock`.
@@ -64,6 +66,8 @@ std::string AddressProblem(const std::string& address) {
     return absl::StrCat("is longer than a Unix socket's path may be, ",
                         kMaxSocketPathBytes, " bytes");
   }
+  // The last colon separates the port, because an IPv6 host contains colons. A
+  // slash would be the path of a URL.
   const size_t colon = address.rfind(':');
   int port = 0;
   const bool has_port = colon != std::string::npos &&

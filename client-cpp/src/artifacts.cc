@@ -116,6 +116,9 @@ absl::StatusOr<std::unique_ptr<ReadSession>> OpenSession(
     const std::shared_ptr<Connection>& connection,
     v1::ReadArtifactRequest request, const Options& options,
     const CallOptions& call) {
+  // Start the call even if the file is then read directly: the server checks
+  // the request, and its description has the etag that identifies the local
+  // file.
   const Retry retry(call);
   request.set_etag(options.etag);
   ASSIGN_OR_RETURN(auto wire,
@@ -157,6 +160,8 @@ absl::StatusOr<std::string> Save(ReadSession& session, TargetFile& file,
                                  const DownloadOptions& options) {
   base::Sha256 sha256;
   const int64_t total = session.remaining_bytes();
+  // Run the loop at least once, so that an empty file reports progress and the
+  // status of the call is read.
   do {
     if (options.checksum) {
       ASSIGN_OR_RETURN(const auto pieces, session.NextPieces());

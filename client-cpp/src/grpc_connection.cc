@@ -219,6 +219,7 @@ class GrpcConnection final : public Connection {
     part.timeout = std::min(
         kLocalBaseTimeout, call.timeout.value_or(absl::InfiniteDuration()) / 4);
     const auto info = GetServerInfo({}, part);
+    // Do not remember a failure, so that the next transfer asks again.
     if (!info.ok()) return "";
     std::error_code error;
     const bool here = std::filesystem::is_directory(info->base_path(), error);

@@ -99,6 +99,7 @@ absl::Status WireReadSession::Begin() {
   if (!described)
     return absl::InternalError("The server sent no description of the file");
   if (described_) return absl::OkStatus();
+  // The first call defines the file and the range for all later calls.
   described_ = true;
   artifact_ = FromProto(first.artifact());
   offset_ = request_.offset();
@@ -111,6 +112,7 @@ absl::Status WireReadSession::Begin() {
 absl::Status WireReadSession::Receive() {
   v1::ReadArtifactResponse head;
   ASSIGN_OR_RETURN(const bool more, stream_->Read(&head, &data_));
+  // Check the number of bytes against the description of the file.
   int64_t size = 0;
   for (const absl::string_view piece : data_.pieces)
     size += static_cast<int64_t>(piece.size());

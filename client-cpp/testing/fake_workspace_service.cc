@@ -332,6 +332,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     RETURN_IF_ERROR(Begin(request.project()));
     RETURN_IF_ERROR(CheckSameProject(request.project(), request.workspace()));
     if (const auto it = live_.find(request.project()); it != live_.end()) {
+      // A repeated Create with the same request id returns the workspace.
       const auto made_by = request_ids_.find(it->second.uid());
       const bool repeated = made_by != request_ids_.end() &&
                             made_by->second == request.request_id();
@@ -369,6 +370,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     const int size = request.page_size() == 0
                          ? 100
                          : std::min(request.page_size(), kMaxPageSize);
+    // The token of a page is the key of its last workspace.
     std::string last;
     for (const auto& [key, workspace] : ordered) {
       if (!request.page_token().empty() &&

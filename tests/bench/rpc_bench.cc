@@ -129,6 +129,8 @@ class Load {
     const Clock::time_point start = Clock::now();
     std::vector<std::unique_ptr<Call>> calls(depth);
     for (auto& call : calls) Start(call);
+    // The tag of a call is its slot in `calls`. Replace each finished call
+    // until the time is over, and then wait for the rest.
     Round round;
     void* tag;
     bool ok;
@@ -203,6 +205,7 @@ void Measure(const std::string& method, Target& target, int depth, int number,
   std::cout << line << std::endl;
 }
 
+// Parses NAME,PID,ADDRESS, where ADDRESS may contain commas, and connects.
 Target ConnectTo(const std::string& text) {
   const std::vector<std::string> parts =
       absl::StrSplit(text, absl::MaxSplits(',', 2));

@@ -113,6 +113,7 @@ Sums Bare(const std::string& dir, bool sizes, int threads) {
   std::vector<std::string> tops;
   for (const auto& entry : std::filesystem::directory_iterator(dir))
     tops.push_back(entry.path());
+  // Each thread walks every `threads`th top-level directory.
   std::deque<BareWalk> walks;
   for (int i = 0; i < threads; ++i) walks.emplace_back(sizes);
   base::ParallelFor(static_cast<size_t>(threads), threads, 1,
@@ -177,6 +178,7 @@ int Run(const std::string& dir, int rounds) {
       {"bare", true, [&] { return Bare(dir, true, kThreads); }},
       {"ours", true, [&] { return ours.Scan(true, false); }},
   };
+  // All ways must count the same.
   const Sums expected = Bare(dir, true, 1);
   // Round -1 warms up, and fills the memory of known trees.
   for (int round = -1; round < rounds; ++round) {
