@@ -1,7 +1,7 @@
 """Attacks a real server and measures the effect on it and on another client.
 
-    make attack                                    # all of them
-    .venv/bin/python tests/attack list reset-get   # some
+    make attack                                    # all attacks
+    .venv/bin/python tests/attack list reset-get   # some attacks
 
 Each attack does what any connected client could do. It runs against a fresh server, in
 a separate process, and is bounded in count and time. The table shows, for each attack,
@@ -202,9 +202,10 @@ def _hold_up_artifacts(
                 pb_grpc.WorkspaceServiceStub(channel).WriteArtifact(
                     iter([request]), timeout=10
                 )
-                return f"another's upload done after {time.monotonic() - began:.1f} s"
+                seconds = time.monotonic() - began
+                return f"another client's upload succeeded after {seconds:.1f} s"
             time.sleep(0.5)
-    return f"another's upload refused for {hold_s:.0f} s"
+    return f"another client's upload refused for {hold_s:.0f} s"
 
 
 def resets(address: str, count: int, method: str) -> str:
@@ -365,7 +366,7 @@ def measure(attack: Attack, flags: list[str]) -> None:
                 or (result.stderr.strip().splitlines() or ["?"])[-1]
             )
         except subprocess.TimeoutExpired:
-            note = f"not done after {_ATTACK_TIMEOUT_S} s"
+            note = f"not finished after {_ATTACK_TIMEOUT_S} s"
         probe.stop()
         peak = memory_mib(server.pid, "VmHWM")
         # Let the server release what the attack's connections held.

@@ -144,6 +144,7 @@ std::vector<Operation> Operations() {
   };
 }
 
+// Adds one line for each file below `dir`, with its path and content.
 void Describe(const fs::Dir& dir, const std::string& prefix,
               std::vector<std::string>& lines) {
   std::map<std::string, fs::EntryType> entries;

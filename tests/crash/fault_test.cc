@@ -142,6 +142,8 @@ class FaultTest
     return base.faults().happened();
   }
 
+  // Checks that the operation either happened completely, or did not happen and
+  // returned an error.
   void CheckToldAndWhole(Base& base, const absl::Status& status) {
     const std::string found = base.Describe();
     if (status.ok()) {

@@ -214,6 +214,7 @@ std::unique_ptr<FileCatalog> Open(std::unique_ptr<fs::Dir> base,
 }
 
 std::string Describe(FileCatalog& catalog, const fs::Dir& base) {
+  // Bring the catalog's memory up to date with the disk first.
   EXPECT_TRUE(catalog.RefreshNames().ok());
   for (const ProjectName& project : catalog.NextProjects(1000))
     catalog.RefreshRecord(project);

@@ -122,6 +122,7 @@ class MemoryDir final : public fs::Dir {
   absl::Status ForEachEntry(
       absl::FunctionRef<bool(absl::string_view, EntryType)> visit)
       const override {
+    // Call `visit` without the lock, because it may use the disk.
     std::map<std::string, EntryType> entries;
     {
       absl::MutexLock lock(&disk_->mutex_);
@@ -368,6 +369,7 @@ void MemoryDisk::CutPower(const Survives& survives) {
   unsafe_.clear();
   // What is safe is now what is on disk; of unsynced data a part may survive.
   for (const InodePtr& inode : inodes_) {
+    // Unsynced data survives completely, by half, or not at all.
     inode->names = inode->safe_names;
     if (inode->data == inode->safe_data) continue;
     if (survives()) {

@@ -42,7 +42,7 @@ class MemoryDisk {
   // be used afterwards.
   void CutPower(const Survives& survives);
 
-  // Makes everything safe.
+  // Makes all changes durable.
   void SyncAll();
 
   base::Clock clock() {
@@ -89,8 +89,11 @@ class MemoryDisk {
   absl::Status Rename(const InodePtr& from, absl::string_view path,
                       const InodePtr& to, absl::string_view to_path,
                       fs::RenameMode mode) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Makes a change visible, but not durable.
   void Apply(Change change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Makes all changes of `dir` durable.
   void SyncDir(const InodePtr& dir) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Makes one change durable.
   static void MakeSafe(const Change& change);
 
   mutable absl::Mutex mutex_;
