@@ -21,9 +21,11 @@ constexpr int kHandshakeTimeoutMs = 4'500;
 constexpr int kKeepaliveTimeMs = 120'000;
 // gRPC's reflection service is synchronous and occupies one thread per stream.
 constexpr int kMaxGrpcThreads = 64;
-constexpr size_t kMaxRequestMemoryBytes = 512 * 1024 * 1024;
-// Two messages, plus what the connection reads ahead.
-constexpr size_t kMaxStreamMemoryBytes = 9 * 1024 * 1024;
+// Unary requests are small, and gRPC frees them as soon as they are handled. A
+// client that begins large ones and never ends them is cut off at this sum.
+constexpr size_t kMaxRequestMemoryBytes = 64 * 1024 * 1024;
+// One message of the recommended size. More in flight may use what others leave.
+constexpr size_t kMaxStreamMemoryBytes = 1024 * 1024;
 
 }  // namespace
 

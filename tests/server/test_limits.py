@@ -1,5 +1,6 @@
 """Hostile clients, and the end of streams when the server stops."""
 
+import contextlib
 import socket
 import threading
 import time
@@ -9,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from mlops.workspace import WorkspaceManager
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 from mlops.workspace.v1 import workspace_service_pb2_grpc as pb_grpc
 
@@ -104,6 +106,25 @@ def _lists(server: Server) -> bool:
         except grpc.RpcError as error:
             assert error.code() == grpc.StatusCode.UNAVAILABLE
             return False
+
+
+def test_requests_that_never_end_are_bounded_in_bytes(base: Path) -> None:
+    def peak_mib() -> int:
+        status = Path(f"/proc/{server.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) >> 10
+
+    part = message(bytes(4 * _MIB))[:-1000]
+    with Server(base) as server, contextlib.ExitStack() as attackers:
+        manager = WorkspaceManager(base)
+        manager.create_workspace("p")
+        before, sent = peak_mib(), 0
+        for _ in range(3):
+            attacker = attackers.enter_context(Connection(server.address))
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                sent += attacker.send_as_allowed("CreateWorkspace", part, 100, 0.5)
+            assert manager.get_workspace("p").project_name == "p"
+        assert sent > 400 * _MIB
+        assert peak_mib() - before < 256
 
 
 # --- Stalled clients ----------------------------------------------------------

@@ -30,8 +30,10 @@ Result = TypeVar("Result")
 
 _MAX_LOSSES = 3
 # Codes from gRPC itself, without a reason from the server, for calls that were in
-# flight when the server exited.
-_LOST = ("UNAVAILABLE", "CANCELLED")
+# flight when the server exited or broke the connection.
+# RESOURCE_EXHAUSTED: gRPC cut the call off because the server had received too much
+# from all its clients.
+_LOST = ("UNAVAILABLE", "CANCELLED", "RESOURCE_EXHAUSTED")
 # Pauses between retries while a server shuts down.
 _PAUSE_S = 0.1
 _MAX_PAUSE_S = 1.0
