@@ -21,6 +21,8 @@ constexpr size_t kMaxUnwatchedBytes = 64 << 10;
 // How long a call may wait for its client after others were refused a resource
 // that it holds.
 constexpr absl::Duration kPatienceInShortage = absl::Seconds(10);
+// gRPC ends a cancelled call at once, unless a write to its connection blocks.
+constexpr std::chrono::seconds kStuck(2);
 constexpr absl::Duration kRetryDelay = absl::Milliseconds(200);
 
 }  // namespace
@@ -111,6 +113,7 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
       status = TooManyBytes("answers that wait to be read");
     } else if (size > kMaxUnwatchedBytes) {
       watched_ = true;
+      unread_.peer = context_->peer();
       calls_->live_.Add(this);
     }
     Finish(calls_->End(method_, bytes_.project, std::move(status), started_,
@@ -122,7 +125,7 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
   void EndIf(const IdleRule& rule, SteadyClock::time_point now) override {
     if (rule.unread &&
         now - answered_ > absl::ToChronoNanoseconds(rule.patience))
-      context_->TryCancel();
+      calls_->Cut(context_, now, &unread_);
   }
 
   Calls* const calls_;
@@ -135,6 +138,7 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
   std::atomic<bool> watched_ = false;
   std::atomic<bool> noted_ = false;
   SteadyClock::time_point answered_;
+  Calls::Unread unread_;
 };
 
 grpc::ServerUnaryReactor* Calls::Start(const Method& method,
@@ -215,6 +219,17 @@ void Calls::EndIdle() {
                               status_bytes_.RefusedWithin(kShortage);
   live_.EndThose(
       {.patience = Patience(others_refused), .why = core::ClientIsIdle()});
+}
+
+void Calls::Cut(grpc::CallbackServerContext* context,
+                SteadyClock::time_point now,
+                Unread* unread) const {
+  if (!unread->cancelled.has_value()) {
+    unread->cancelled = now;
+    context->TryCancel();
+  } else if (now - *unread->cancelled > kStuck && options_.disconnect) {
+    options_.disconnect(unread->peer);
+  }
 }
 
 absl::Duration Calls::IdleTime() const {

@@ -48,6 +48,8 @@ struct CallOptions {
   absl::Duration idle_timeout = absl::Minutes(2);
   // Called with the peer of each call that its client cancels.
   std::function<void(const std::string& peer)> on_cancel;
+  // Closes the connection of a peer that has stopped reading it.
+  std::function<void(const std::string& peer)> disconnect;
   // While it returns true, calls are refused as by Drain(). Called for each
   // call, so it must be fast.
   std::function<bool()> is_lost;
@@ -133,6 +135,17 @@ class Calls {
 
   // Refuses all later calls with SHUTTING_DOWN. Calls in flight continue.
   void Drain() { draining_ = true; }
+
+  // Ends a call whose client does not read. Cancels it first. If it still exists
+  // some seconds later, the whole connection is stuck, so closes that. `unread`
+  // must be kept with the call.
+  struct Unread {
+    // Recorded when the call begins, because gRPC forgets it.
+    std::string peer;
+    std::optional<SteadyClock::time_point> cancelled;
+  };
+  void Cut(grpc::CallbackServerContext* context, SteadyClock::time_point now,
+           Unread* unread) const;
 
   // Returns the time since the last call ended; zero while a call is running.
   absl::Duration IdleTime() const;

@@ -59,7 +59,8 @@ class Stream : public Reactor, private LiveCalls::Call {
         live_(live),
         workers_(workers),
         context_(context),
-        started_(calls->Begin()) {}
+        started_(calls->Begin()),
+        unread_{.peer = context->peer()} {}
   virtual ~Stream() = default;
 
   // The step that the state allows, or a value for `end_`. Called whenever the
@@ -197,7 +198,7 @@ class Stream : public Reactor, private LiveCalls::Call {
       const bool needs_word = !finished_ && !end_.has_value();
       if (needs_word && (cancel || rule.moving || !kWrites)) end_ = rule.why;
     });
-    if (cancel) context_->TryCancel();
+    if (cancel) calls_->Cut(context_, now, &unread_);
   }
 
   Calls* const calls_;
@@ -207,6 +208,8 @@ class Stream : public Reactor, private LiveCalls::Call {
   grpc::CallbackServerContext* const context_;
   const SteadyClock::time_point started_;
   std::atomic<bool> noted_ = false;
+  // Accessed by EndIf() only.
+  Calls::Unread unread_;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   SteadyClock::time_point moved_ ABSL_GUARDED_BY(mutex_) = SteadyClock::now();
 };

@@ -280,6 +280,15 @@ bool Acceptor::NoteReset(const std::string& peer) {
   return true;
 }
 
+bool Acceptor::Disconnect(const std::string& peer) {
+  absl::MutexLock lock(&mutex_);
+  const auto it = connections_.find(peer);
+  if (it == connections_.end()) return false;
+  EndConnection(it->second.fd.get());
+  connections_.erase(it);
+  return true;
+}
+
 void Acceptor::Run() {
   std::vector<pollfd> polled;
   while (true) {

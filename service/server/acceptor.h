@@ -30,7 +30,7 @@ namespace mlops::server {
 // an abusive client: gRPC 1.51 limits neither how many calls a client may open
 // and reset, nor their cost.
 //
-// Not thread-safe, except for NoteReset().
+// Not thread-safe, except for NoteReset() and Disconnect().
 class Acceptor {
  public:
   // Takes over an accepted connection and the ownership of `fd`.
@@ -66,6 +66,9 @@ class Acceptor {
   bool NoteReset(const std::string& peer);
   static constexpr double kMaxResets = 1000;
   static constexpr double kResetsPerSecond = 100;
+
+  // Ends the connection of the client at `peer`. False if there is none.
+  bool Disconnect(const std::string& peer);
 
  private:
   Acceptor() = default;

@@ -314,6 +314,7 @@ absl::Status Server::OpenCatalog() {
       rpc::CallOptions{
           .idle_timeout = config_.client_timeout,
           .on_cancel = [this](const std::string& peer) { NoteReset(peer); },
+          .disconnect = [this](const std::string& peer) { Disconnect(peer); },
           .is_lost = [this] { return IsLost(); }});
   artifact_streams_ = std::make_unique<rpc::ArtifactStreams>(
       artifacts_.get(), calls_.get(), stream_workers_.get(),
@@ -484,6 +485,12 @@ void Server::NoteReset(const std::string& peer) {
   if (!acceptor_->NoteReset(peer)) return;
   log_->Warning(absl::StrCat("closed the connection of ", peer,
                              ", which cancelled too many calls too fast"));
+}
+
+void Server::Disconnect(const std::string& peer) {
+  if (!acceptor_->Disconnect(peer)) return;
+  log_->Warning(absl::StrCat("closed the connection of ", peer,
+                             ", which did not read for too long"));
 }
 
 void Server::EndIdleCalls() {

@@ -89,6 +89,7 @@ class Server {
   void Drain();
   void EndStreams(const rpc::IdleRule& rule);
   void NoteReset(const std::string& peer);
+  void Disconnect(const std::string& peer);
 
   const Config config_;
   std::string base_path_;

@@ -185,6 +185,30 @@ def test_streams_that_stand_still_give_their_slots_up(base: Path, method: str) -
             _eventually(lambda: _writes(channel, request))
 
 
+@pytest.mark.parametrize("host", ["unix", "127.0.0.1"])
+def test_a_connection_that_is_not_read_at_all_shuts_nobody_off(
+    base: Path, host: str
+) -> None:
+    listen = [] if host == "unix" else ["--listen", f"{host}:0"]
+    flags = ["--max-artifact-streams", "4", "--client-timeout", "300ms"]
+    with Server(base, *flags, *listen) as server, server.connect() as channel:
+        answer(server, "EnsureWorkspace", project="p")
+        with (base / "p/models/big").open("wb") as file:
+            file.truncate(1 << 30)
+        body = pb.ReadArtifactRequest(project="p", path="models/big")
+        data = message(body.SerializeToString())
+        upload = pb.WriteArtifactRequest(
+            project="p", path="models/x", data=b"x", finish=True
+        )
+        with Connection(server.addresses[-1]) as idle:
+            # The refusals may fill the socket's buffer, so that gRPC cannot end even a
+            # cancelled call.
+            frames = [idle.open("ReadArtifact", data) for _ in range(1000)]
+            idle.socket.sendall(b"".join(frames))
+            _eventually(lambda: not _writes(channel, upload))
+            _eventually(lambda: _writes(channel, upload))
+
+
 def _writes(channel: grpc.Channel, request: pb.WriteArtifactRequest) -> bool:
     try:
         return bool(
