@@ -246,6 +246,8 @@ class Attack:
     run: Callable[[str], str]
     # Whether it needs a base with the largest workspaces.
     large: bool = False
+    # Over TCP, whose buffers are larger than those of a Unix socket.
+    tcp: bool = False
 
 
 ATTACKS = [
@@ -259,6 +261,11 @@ ATTACKS = [
     Attack("idle-begun", lambda address: idle_begun_uploads(address, 128, 60)),
     Attack("refused-reads", lambda address: unread_reads(address, 900, 60)),
     Attack("reset-get", lambda address: resets(address, 20_000, "GetWorkspace")),
+    Attack(
+        "reset-get-tcp",
+        lambda address: resets(address, 20_000, "GetWorkspace"),
+        tcp=True,
+    ),
     Attack(
         "reset-statuses",
         lambda address: resets(address, 100_000, "StreamWorkspaceStatuses"),
@@ -339,6 +346,8 @@ def prepare(server: Server, large: bool) -> None:
 
 def measure(attack: Attack, flags: list[str]) -> None:
     """Runs one attack and prints its row of the table."""
+    if attack.tcp:
+        flags = [*flags, "--listen", "127.0.0.1:0"]
     with short_base() as base, Server(base, "--log-calls", "off", *flags) as server:
         prepare(server, attack.large)
         # The latency without the attack, for comparison.
@@ -355,7 +364,7 @@ def measure(attack: Attack, flags: list[str]) -> None:
             str(Path(__file__).parent),
             "--attacker",
             attack.name,
-            server.address,
+            server.addresses[-1] if attack.tcp else server.address,
         ]
         try:
             result = subprocess.run(
