@@ -610,11 +610,6 @@ def test_kill_9_while_many_small_files_are_written(
     assert len(fs.find("fraud/outputs/in")) == 300
 
 
-@pytest.mark.xfail(
-    reason="a server killed three times a second is not always back in time "
-    "for a resumed upload",
-    strict=False,
-)
 def test_kill_9_again_and_again_while_files_come_and_go(
     fs: WorkspaceFileSystem, base: Path, tmp_path: Path
 ) -> None:

@@ -198,11 +198,6 @@ def test_kill_9_in_the_middle(
     )
 
 
-@pytest.mark.xfail(
-    reason="a server killed three times a second is not always back in time "
-    "for a resumed upload",
-    strict=False,
-)
 def test_kill_9_again_and_again(
     fs: WorkspaceFileSystem, base: Path, source: Path
 ) -> None:
