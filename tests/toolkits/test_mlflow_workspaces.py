@@ -380,8 +380,8 @@ def test_a_workspace_that_cannot_be_read_harms_no_other(
     assert code_of(served.ask("GET", "broken")) == (500, "DATA_LOSS")
     assert served.names() == ["fraud"]
     assert (
-        "The workspace.yaml of these workspaces cannot be read, so they are omitted: broken"
-        in served.log.read_text()
+        "The workspace.yaml of these workspaces cannot be read, so they are omitted: "
+        "broken" in served.log.read_text()
     )
 
 
