@@ -115,8 +115,8 @@ def test_a_bad_name_is_refused(name: str, manager: WorkspaceManager) -> None:
 @pytest.mark.parametrize(
     ("config", "problem"),
     [
-        ({"tracking": "x"}, "mlflow_config: has no tracking"),
-        ({1: "x"}, "mlflow_config: has no 1"),
+        ({"tracking": "x"}, "mlflow_config: has unknown keys: tracking"),
+        ({1: "x"}, "mlflow_config: has unknown keys: 1"),
         ({"tracking_uri": ""}, "mlflow_config.tracking_uri: must be text"),
         ({"experiment_name": 7}, "mlflow_config.experiment_name: must be text"),
         ("http://localhost:5000", "mlflow_config: must be a dict, not str"),

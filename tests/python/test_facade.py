@@ -232,7 +232,7 @@ def test_a_client_has_one_place(
 ) -> None:
     with pytest.raises(
         MLOpsClientError,
-        match=f"{next(iter(more))}: is what the workspace_manager given has",
+        match=f"{next(iter(more))}: cannot be combined with workspace_manager",
     ) as caught:
         MLOpsClient("fraud", workspace_manager=manager, **more)
     assert caught.value.details == {
@@ -240,7 +240,7 @@ def test_a_client_has_one_place(
         "field": next(iter(more)),
     }
     with pytest.raises(
-        MLOpsClientError, match="base_path: is the directory of the workspace_path"
+        MLOpsClientError, match="base_path: cannot be combined with workspace_path"
     ):
         MLOpsClient("fraud", workspace_path="/b/fraud", base_path="/b")
 
