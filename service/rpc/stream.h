@@ -77,11 +77,12 @@ class Stream : public Reactor, private LiveCalls::Call {
 
   // The last statement of a derived constructor.
   void Begin(absl::Status status) {
+    // First, so that a task, which may run at once, finds the call there. gRPC
+    // does not destroy it before the constructor has returned.
+    live_->Add(this);
     Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       if (!status.ok()) end_ = std::move(status);
     });
-    // gRPC destroys it only after it has got it from the constructor.
-    live_->Add(this);
   }
 
   // Makes a change under the lock, and begins what it allows. One function,
