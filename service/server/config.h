@@ -34,7 +34,7 @@ struct Config {
   observe::CallLogLevel log_calls = observe::CallLogLevel::kAll;
   // Threads for calls that write or walk trees.
   int workers = 16;
-  // Number of concurrent artifact streams. Each adds 1 MiB to the memory that
+  // Number of concurrent artifact streams. Each adds 1.25 MiB to the memory that
   // gRPC may use for received messages.
   int max_artifact_streams = 128;
   // Use only POSIX calls on files.

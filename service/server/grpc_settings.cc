@@ -23,9 +23,10 @@ constexpr int kKeepaliveTimeMs = 120'000;
 constexpr int kMaxGrpcThreads = 64;
 // Unary requests are small, and gRPC frees them as soon as they are handled. A
 // client that begins large ones and never ends them is cut off at this sum.
-constexpr size_t kMaxRequestMemoryBytes = 64 * 1024 * 1024;
-// One message of the recommended size. More in flight may use what others leave.
-constexpr size_t kMaxStreamMemoryBytes = 1024 * 1024;
+constexpr size_t kMaxRequestMemoryBytes = 48 * 1024 * 1024;
+// One message of the recommended size, and what the connection reads ahead.
+// Larger messages use the memory of streams that wait.
+constexpr size_t kMaxStreamMemoryBytes = 1280 * 1024;
 
 }  // namespace
 

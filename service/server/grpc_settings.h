@@ -8,10 +8,10 @@ namespace mlops::server {
 // Applies the settings of all our servers: health and reflection services,
 // limits on what clients may send, and no deadlock detection in Abseil's
 // mutexes. gRPC's memory quota covers `max_artifact_streams` streams of
-// messages of 1 MiB in addition to all other calls. When the quota is exhausted,
-// by messages that never end for example, gRPC closes idle connections and ends
-// streams. Must be called once per process, before the builder starts the
-// server. Not thread-safe.
+// messages of 1 MiB each in addition to all other calls. When the quota is
+// exhausted, by messages that never end for example, gRPC closes idle
+// connections and ends streams. Must be called once per process, before the
+// builder starts the server. Not thread-safe.
 void ApplyGrpcSettings(grpc::ServerBuilder& builder, int max_artifact_streams);
 
 }  // namespace mlops::server

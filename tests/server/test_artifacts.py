@@ -349,16 +349,14 @@ def test_streams_beyond_the_limit_are_refused_with_a_time_to_try_again(
                     assert time.monotonic() < deadline
 
 
-def test_as_many_writers_as_may_be_each_with_the_largest_messages_all_finish(
-    base: Path,
-) -> None:
-    # Together they exceed an earlier limit of gRPC's memory, at which it broke streams.
-    data = bytes(4 * _MIB)
+def test_as_many_writers_as_may_be_all_finish(base: Path) -> None:
+    # Together they come close to the memory at which gRPC ends streams.
+    data = bytes(_MIB)
 
     def messages(index: int) -> Iterator[pb.WriteArtifactRequest]:
         yield pb.WriteArtifactRequest(project="p", path=f"outputs/{index}")
         begin.wait(_TIMEOUT_S)
-        yield from [pb.WriteArtifactRequest(data=data)] * 2
+        yield from [pb.WriteArtifactRequest(data=data)] * 8
         yield pb.WriteArtifactRequest(discard=True)
 
     begin = threading.Event()
@@ -371,7 +369,7 @@ def test_as_many_writers_as_may_be_each_with_the_largest_messages_all_finish(
         ]
         begin.set()
         assert {call.result().offset for call in calls} == {0}
-        assert _memory_bytes(server) - idle < 128 * 9 * _MIB
+        assert _memory_bytes(server) - idle < 256 * _MIB
         assert _staged(server) == []
 
 
