@@ -3,6 +3,8 @@
 
 PORT ?= 50051
 PYTHON := .venv/bin/python
+# Tests mostly wait for servers, so three processes suit two cores.
+IN_PARALLEL := -n 3 --dist loadfile
 # Ignore a server and Python packages that the environment names.
 unexport MLOPS_WORKSPACE_ADDRESS PYTHONPATH
 
@@ -56,10 +58,10 @@ ctest: build
 	ctest --test-dir build --output-on-failure -j2
 
 pytest: build wheel
-	$(PYTHON) -m pytest tests
+	$(PYTHON) -m pytest $(IN_PARALLEL) tests
 
 toolkits: wheel .toolkits/installed ## test MLOpsClient with the real MLflow, DVC, BentoML and Evidently
-	.toolkits/bin/python -m pytest tests/toolkits
+	.toolkits/bin/python -m pytest $(IN_PARALLEL) tests/toolkits
 
 example: wheel .toolkits/installed ## train, version, store and monitor a small model in ./mlops/workspace
 	@# The server that the example starts exits after 10 s, so that `make serve` can follow.
@@ -69,7 +71,7 @@ example: wheel .toolkits/installed ## train, version, store and monitor a small 
 .toolkits/installed: build/wheel/installed
 	@test -x .toolkits/bin/python || $(PYTHON) -m venv .toolkits
 	.toolkits/bin/python -m pip install -q --disable-pip-version-check \
-	  "$$(echo build/wheel/*.whl)[all]" pytest==9.2.0 pytest-timeout==2.4.0
+	  "$$(echo build/wheel/*.whl)[all]" pytest==9.2.0 pytest-timeout==2.4.0 pytest-xdist==3.8.0
 	.toolkits/bin/python -m pip install -q --no-deps --force-reinstall build/wheel/*.whl
 	@touch $@
 
