@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "service/core/iso_time.h"
 
 namespace mlops::core::layout {
@@ -62,6 +63,21 @@ std::optional<TrashName> ParseTrashName(absl::string_view text) {
                    .purge_time = purge_time,
                    .uid = std::string(parts[1]),
                    .project = *std::move(project)};
+}
+
+std::string FormatHiddenName(absl::string_view id, const ProjectName& project) {
+  return absl::StrCat(kTrashDir, ".",
+                      FormatTrashName({.delete_time = absl::UnixEpoch(),
+                                       .uid = std::string(id),
+                                       .project = project}));
+}
+
+bool IsHiddenName(absl::string_view text) {
+  if (!absl::ConsumePrefix(&text, kTrashDir) ||
+      !absl::ConsumePrefix(&text, "."))
+    return false;
+  const auto name = ParseTrashName(text);
+  return name && name->being_removed();
 }
 
 }  // namespace mlops::core::layout

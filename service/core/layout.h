@@ -30,6 +30,9 @@
 // <base>/.trash/<time>.<uid>.<project>/
 //   The same without a purge time, as the first release wrote it.
 // In both forms, <time> 0 marks a workspace that is being removed.
+// <base>/.trash.0.<uid>.<project>/
+//   A workspace being removed that was deleted permanently while the disk had
+//   no room for it in .trash.
 // <base>/.workspaced/lock
 //   Locked by the running server. JSON: its identity and its addresses.
 // <base>/.workspaced/.gitignore
@@ -80,6 +83,12 @@ struct TrashName {
 std::string FormatTrashName(const TrashName& name);
 // Returns nullopt if `text` is not a name that FormatTrashName() returns.
 std::optional<TrashName> ParseTrashName(absl::string_view text);
+
+// Returns the name, in the base directory, of a workspace to be removed that
+// the trash has no room for. `id` makes it unique.
+std::string FormatHiddenName(absl::string_view id, const ProjectName& project);
+// Returns whether `text` is a name that FormatHiddenName() returns.
+bool IsHiddenName(absl::string_view text);
 
 }  // namespace mlops::core::layout
 

@@ -418,6 +418,8 @@ class WorkspaceClient {
   //   `allow_missing` is false.
   // Returns ABORTED/ETAG_MISMATCH and ABORTED/WORKSPACE_BUSY as Update.
   // Returns FAILED_PRECONDITION/PATH_UNSUITABLE as Get.
+  // Returns RESOURCE_EXHAUSTED/NO_SPACE {path, available_bytes} if the disk is
+  //   too full for the trash; then `permanent` succeeds.
   absl::StatusOr<DeleteResult> Delete(std::string_view project,
                                       const DeleteOptions& options,
                                       const CallOptions& call = {}) const;
