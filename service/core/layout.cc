@@ -1,7 +1,9 @@
 #include "service/core/layout.h"
 
+#include <algorithm>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -14,6 +16,7 @@ namespace mlops::core::layout {
 namespace {
 
 constexpr absl::string_view kRecordTempPrefix = ".workspace.yaml.";
+constexpr size_t kIdDigits = 32;
 
 // Parses a time in a name in the trash. Returns nullopt if it is malformed
 // or outside the range of ClampTime().
@@ -36,6 +39,19 @@ std::string RecordTempFile(absl::string_view id) {
 
 bool IsRecordTempFile(absl::string_view name) {
   return absl::StartsWith(name, kRecordTempPrefix);
+}
+
+std::string FormatHiddenArtifact(absl::string_view id) {
+  return absl::StrCat(kUploadsDir, ".", id, kRemovedSuffix);
+}
+
+absl::string_view ParseHiddenArtifact(absl::string_view name) {
+  const bool ours = absl::ConsumePrefix(&name, kUploadsDir) &&
+                    absl::ConsumePrefix(&name, ".") &&
+                    absl::ConsumeSuffix(&name, kRemovedSuffix) &&
+                    name.size() == kIdDigits &&
+                    std::all_of(name.begin(), name.end(), absl::ascii_isxdigit);
+  return ours ? name : "";
 }
 
 std::string FormatTrashName(const TrashName& name) {

@@ -22,6 +22,8 @@
 //   A file being written that cannot be resumed.
 // <base>/<project>/.uploads/<id>.trash
 //   An artifact being removed.
+// <base>/<project>/.uploads.<id>.trash
+//   The same, if the disk had no room for it in .uploads.
 // <base>/.staging/<id>/
 //   A workspace being created. Orphaned ones are removed at start-up.
 // <base>/.trash/<time>-<purge>.<uid>.<project>/
@@ -68,6 +70,12 @@ std::string RecordPath(const ProjectName& project);
 std::string RecordTempFile(absl::string_view id);
 // Returns whether `name` is such a name.
 bool IsRecordTempFile(absl::string_view name);
+
+// Returns the name, in the workspace's directory, of an artifact to be removed
+// that .uploads has no room for. `id` must be one of base::RandomId().
+std::string FormatHiddenArtifact(absl::string_view id);
+// Returns the id if `name` is such a name, otherwise "".
+absl::string_view ParseHiddenArtifact(absl::string_view name);
 
 // The parts of a name in the trash.
 struct TrashName {

@@ -64,6 +64,16 @@ TEST(Layout, HiddenNamesAreOnlyThoseThatTheServerGives) {
     EXPECT_FALSE(IsHiddenName(name)) << name;
 }
 
+TEST(Layout, HiddenArtifactsAreOnlyThoseThatTheServerNames) {
+  const std::string id(32, 'a');
+  EXPECT_EQ(ParseHiddenArtifact(FormatHiddenArtifact(id)), id);
+  for (const std::string& name :
+       {std::string(".uploads"), std::string(".uploads..trash"),
+        std::string(".uploads.old.trash"), FormatHiddenArtifact(id + "a"),
+        FormatHiddenArtifact(std::string(32, 'x'))})
+    EXPECT_EQ(ParseHiddenArtifact(name), "") << name;
+}
+
 TEST(Layout, OtherNamesInTheTrashAreNotOurs) {
   for (const char* name : {"", ".", "..", "1", "1.2", "1..fraud", "x.uid.fraud",
                            "-1.uid.fraud", "1.uid.", "1.uid..x", "1.uid.a/b",
