@@ -350,7 +350,9 @@ class WorkspaceClient {
   //   missing or malformed, or if both `address` and `base_path` are set.
   // Returns UNAVAILABLE, without a reason, if no server runs for `base_path`,
   //   or if its server runs on another host and has no address that this host
-  //   can reach. The message names that host.
+  //   can reach; the message names that host. Also if the path of a Unix socket
+  //   has a comma, and its directory cannot be opened or the comma is in the
+  //   socket's own name.
   static absl::StatusOr<WorkspaceClient> Connect(
       const ClientOptions& options = {});
 
