@@ -1,11 +1,13 @@
 #include "client-cpp/src/address.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -192,6 +194,42 @@ absl::StatusOr<std::string> FindServer(const std::string& base_path) {
                    base.string()));
 }
 
+// Returns the URI of the Unix socket `path`, which must not have a comma.
+std::string UnixUri(absl::string_view path) {
+  std::string uri = "unix:";
+  for (const unsigned char c : path) {
+    if (absl::ascii_isalnum(c) ||
+        absl::StrContains("/._-~", static_cast<char>(c))) {
+      uri += static_cast<char>(c);
+    } else {
+      absl::StrAppendFormat(&uri, "%%%02X", c);
+    }
+  }
+  return uri;
+}
+
+// Returns the target of the Unix socket `path`, naming its directory
+// by a descriptor.
+absl::StatusOr<GrpcTarget> TargetByDirectory(const fs::path& path) {
+  const std::string name = path.filename();
+  if (absl::StrContains(name, ',')) {
+    return absl::UnavailableError(absl::StrCat("The name of the Unix socket ",
+                                               base::Echo(path.native()),
+                                               " must not have a comma"));
+  }
+  const fs::path parent = path.has_parent_path() ? path.parent_path() : ".";
+  base::UniqueFd directory(
+      open(parent.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!directory.ok()) {
+    return absl::UnavailableError(
+        absl::StrCat("The server at unix:", base::Echo(path.native()),
+                     " cannot be reached: ", std::strerror(errno)));
+  }
+  const std::string seen = absl::StrCat("/proc/self/fd/", directory.get());
+  return GrpcTarget{.uri = UnixUri(absl::StrCat(seen, "/", name)),
+                    .directory = std::move(directory)};
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> ResolveAddress(const ClientOptions& options) {
@@ -208,19 +246,12 @@ absl::StatusOr<std::string> ResolveAddress(const ClientOptions& options) {
                               kEnvironmentVariable));
 }
 
-std::string GrpcTarget(absl::string_view address) {
+absl::StatusOr<GrpcTarget> MakeGrpcTarget(absl::string_view address) {
   absl::string_view path = address;
-  if (!absl::ConsumePrefix(&path, "unix:")) return std::string(address);
-  std::string target = "unix:";
-  for (const unsigned char c : path) {
-    if (absl::ascii_isalnum(c) ||
-        absl::StrContains("/._-~", static_cast<char>(c))) {
-      target += static_cast<char>(c);
-    } else {
-      absl::StrAppendFormat(&target, "%%%02X", c);
-    }
-  }
-  return target;
+  if (!absl::ConsumePrefix(&path, "unix:"))
+    return GrpcTarget{.uri = std::string(address)};
+  if (absl::StrContains(path, ',')) return TargetByDirectory(std::string(path));
+  return GrpcTarget{.uri = UnixUri(path)};
 }
 
 bool IsLocal(absl::string_view address) {

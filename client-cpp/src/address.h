@@ -6,6 +6,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "mlops/workspace_client.h"
+#include "proto/cpp/base/unique_fd.h"
 
 // Functions that find the server. Thread-safe.
 namespace mlops::internal {
@@ -15,10 +16,22 @@ namespace mlops::internal {
 // the errors of WorkspaceClient::Connect.
 absl::StatusOr<std::string> ResolveAddress(const ClientOptions& options);
 
-// Converts `address` to a gRPC target. Percent-encodes the path of a Unix
-// socket, because gRPC parses targets as URIs, in which '%', '#', '?' and other
-// characters have a meaning.
-std::string GrpcTarget(absl::string_view address);
+// A server as gRPC names it.
+struct GrpcTarget {
+  std::string uri;
+  // The directory that `uri` names by its descriptor, if any. Must stay open as
+  // long as the channel exists.
+  base::UniqueFd directory;
+};
+
+// Converts `address`, a result of ResolveAddress(), to a gRPC target.
+// Percent-encodes the path of a Unix socket, because gRPC parses targets
+// as URIs, in which '%', '#', '?' and other characters have a meaning. gRPC
+// ends an address at a comma, even an encoded one, so the target names a
+// directory whose path has a comma by a descriptor instead. Returns
+// UNAVAILABLE, without a reason, if that directory cannot be opened or the
+// socket's own name has a comma.
+absl::StatusOr<GrpcTarget> MakeGrpcTarget(absl::string_view address);
 
 // Returns whether `address` is on this host, so that calls must bypass proxies.
 bool IsLocal(absl::string_view address);

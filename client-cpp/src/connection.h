@@ -120,9 +120,10 @@ class Connection {
 };
 
 // Returns a gRPC connection to `address`, which is a result of
-// ResolveAddress(). The first call connects.
-std::shared_ptr<Connection> MakeGrpcConnection(const std::string& address,
-                                               const ClientOptions& options);
+// ResolveAddress(). The first call connects. Returns the errors
+// of MakeGrpcTarget().
+absl::StatusOr<std::shared_ptr<Connection>> MakeGrpcConnection(
+    const std::string& address, const ClientOptions& options);
 
 }  // namespace mlops::internal
 

@@ -15,6 +15,7 @@
 #include "client-cpp/src/service_config.h"
 #include "grpcpp/grpcpp.h"
 #include "mlops/workspace/v1/workspace_service.grpc.pb.h"
+#include "proto/cpp/base/status_macros.h"
 
 namespace mlops::internal {
 namespace {
@@ -61,13 +62,18 @@ absl::Duration TimeoutOf(const MethodDescriptor& method,
                               : options.change_timeout;
 }
 
-grpc::ChannelArguments ChannelArgumentsFor(const std::string& address) {
+grpc::ChannelArguments ChannelArgumentsFor(const std::string& address,
+                                           const GrpcTarget& target) {
   grpc::ChannelArguments arguments;
   arguments.SetServiceConfigJSON(ServiceConfigJson(Contract()));
   arguments.SetMaxReceiveMessageSize(kMaxAnswerBytes);
   arguments.SetInt(GRPC_ARG_MAX_METADATA_SIZE, kMaxHeaderBytes);
   arguments.SetUserAgentPrefix("mlops-workspace-cpp");
   if (IsLocal(address)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  // The number of a descriptor may name another directory later, so
+  // connections must not be shared by address.
+  if (target.directory.ok())
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   // A server restarts faster than gRPC's default backoff, which starts at one
   // second and grows.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
@@ -82,11 +88,13 @@ grpc::ChannelArguments ChannelArgumentsFor(const std::string& address) {
 
 class GrpcConnection final : public Connection {
  public:
-  GrpcConnection(std::string address, const ClientOptions& options)
+  GrpcConnection(std::string address, GrpcTarget target,
+                 const ClientOptions& options)
       : address_(std::move(address)),
-        channel_(grpc::CreateCustomChannel(GrpcTarget(address_),
-                                           grpc::InsecureChannelCredentials(),
-                                           ChannelArgumentsFor(address_))),
+        target_(std::move(target)),
+        channel_(grpc::CreateCustomChannel(
+            target_.uri, grpc::InsecureChannelCredentials(),
+            ChannelArgumentsFor(address_, target_))),
         stub_(v1::WorkspaceService::NewStub(channel_)),
         streams_(channel_) {
     for (int i = 0; i < Contract().method_count(); ++i) {
@@ -255,6 +263,8 @@ class GrpcConnection final : public Connection {
   }
 
   const std::string address_;
+  // Outlives channel_.
+  const GrpcTarget target_;
   const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<Stub> stub_;
   const GrpcStreams streams_;
@@ -266,9 +276,10 @@ class GrpcConnection final : public Connection {
 
 }  // namespace
 
-std::shared_ptr<Connection> MakeGrpcConnection(const std::string& address,
-                                               const ClientOptions& options) {
-  return std::make_shared<GrpcConnection>(address, options);
+absl::StatusOr<std::shared_ptr<Connection>> MakeGrpcConnection(
+    const std::string& address, const ClientOptions& options) {
+  ASSIGN_OR_RETURN(GrpcTarget target, MakeGrpcTarget(address));
+  return std::make_shared<GrpcConnection>(address, std::move(target), options);
 }
 
 }  // namespace mlops::internal

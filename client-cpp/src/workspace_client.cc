@@ -88,7 +88,9 @@ absl::StatusOr<WorkspaceClient> WorkspaceClient::Connect(
     const ClientOptions& options) {
   ASSIGN_OR_RETURN(const std::string address,
                    internal::ResolveAddress(options));
-  return WorkspaceClient(internal::MakeGrpcConnection(address, options));
+  ASSIGN_OR_RETURN(std::shared_ptr<internal::Connection> connection,
+                   internal::MakeGrpcConnection(address, options));
+  return WorkspaceClient(std::move(connection));
 }
 
 WorkspaceClient::WorkspaceClient(

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "proto/cpp/base/error.h"
 #include "proto/cpp/base/id.h"
 #include "proto/cpp/base/sha256.h"
 #include "proto/cpp/base/status_macros.h"
@@ -30,6 +31,13 @@ constexpr absl::Duration kSweepInterval = absl::Minutes(10);
 
 absl::Status LeftAlone() {
   return absl::CancelledError("the client cancelled the call");
+}
+
+absl::Status PartlyRemoved(const RelativePath& path) {
+  return absl::CancelledError(absl::StrCat(
+      "The deletion of ", base::Echo(path.shown()),
+      " was cut off, and a part is left because the directory cannot be "
+      "renamed: delete it again"));
 }
 
 absl::Status CheckEtag(const ArtifactTree& tree, const RelativePath& path,
@@ -211,33 +219,61 @@ absl::StatusOr<DeletedArtifacts> Artifacts::Delete(
   return DeletedArtifacts{.file_count = 1, .size_bytes = stamp->size_bytes};
 }
 
-// Renaming the directory into `.uploads` makes it disappear at once;
-// removing its content may take long.
+absl::StatusOr<Artifacts::Aside> Artifacts::SetAside(const ArtifactTree& tree,
+                                                     fs::Dir& parent,
+                                                     absl::string_view name,
+                                                     const std::string& id) {
+  const auto rename = [&](fs::Dir& to, const std::string& to_name) {
+    absl::Status renamed =
+        parent.Rename(name, to, to_name, fs::RenameMode::kNoReplace);
+    // A file system may report a failure although it has done the rename.
+    const bool done =
+        renamed.ok() ||
+        (absl::IsNotFound(parent.Stat(name).status()) && to.Stat(to_name).ok());
+    return done ? absl::OkStatus() : renamed;
+  };
+  auto uploads = tree.OpenUploads();
+  absl::Status moved = uploads.status();
+  if (uploads.ok()) {
+    const std::string removed = absl::StrCat(id, layout::kRemovedSuffix);
+    moved = rename(**uploads, removed);
+    fs::Dir* const dir = uploads->get();
+    if (moved.ok())
+      return Aside{.dir = dir, .name = removed, .opened = *std::move(uploads)};
+  }
+  // On a full disk the hidden directory may be impossible to create. A rename
+  // into the workspace's directory needs no inode.
+  if (absl::IsResourceExhausted(moved)) {
+    const std::string hidden = layout::FormatHiddenArtifact(id);
+    moved = rename(tree.root(), hidden);
+    if (moved.ok()) return Aside{.dir = &tree.root(), .name = hidden};
+  }
+  if (fs::IsCrossDevice(moved) || absl::IsResourceExhausted(moved))
+    return Aside{.dir = &parent, .name = std::string(name), .in_place = true};
+  return moved;
+}
+
+// Renaming the directory makes it disappear at once; removing its content
+// may take long.
 absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
     const ArtifactTree& tree, fs::Dir& parent, const DeleteArtifactArgs& args,
     Cancelled cancelled) {
-  const auto uploads = tree.OpenUploads();
-  // On a full disk the hidden directory may be impossible to create.
-  const bool full = absl::IsResourceExhausted(uploads.status());
-  if (!full) RETURN_IF_ERROR(uploads.status());
   const std::string id = base::RandomId();
-  const std::string name = absl::StrCat(id, layout::kRemovedSuffix);
   // The claim keeps the sweeper away until this call ends.
   auto claim = uploads_.TryClaim(tree, id);
-  absl::Status moved = placer_.Change(tree, [&] {
-    ASSIGN_OR_RETURN(const fs::FileStamp stamp, parent.Stat(args.path.name()));
-    RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, stamp));
-    if (full) return absl::OkStatus();
-    return parent.Rename(args.path.name(), **uploads, name,
-                         fs::RenameMode::kNoReplace);
-  });
-  // A directory that cannot be renamed is removed in place.
-  const bool in_place = full || fs::IsCrossDevice(moved);
-  if (!moved.ok() && !in_place) return tree.Error(moved, args.path);
-  fs::Dir& dir = in_place ? parent : **uploads;
-  const std::string removed_name =
-      in_place ? std::string(args.path.name()) : name;
-  RETURN_IF_ERROR(health_->Sync(parent));
+  Aside aside;
+  const auto set_aside = [&]() -> absl::Status {
+    absl::Status moved = placer_.Change(tree, [&]() -> absl::Status {
+      ASSIGN_OR_RETURN(const fs::FileStamp stamp,
+                       parent.Stat(args.path.name()));
+      RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, stamp));
+      ASSIGN_OR_RETURN(aside, SetAside(tree, parent, args.path.name(), id));
+      return absl::OkStatus();
+    });
+    if (!moved.ok()) return tree.Error(moved, args.path);
+    return health_->Sync(parent);
+  };
+  RETURN_IF_ERROR(set_aside());
   DeletedArtifacts deleted;
   // Check between steps whether the caller has cancelled; the sweeper then
   // removes the rest.
@@ -245,16 +281,21 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
     if (cancelled()) {
       claim.reset();
       AddUnfinished(args.project);
-      return LeftAlone();
+      return aside.in_place ? PartlyRemoved(args.path) : LeftAlone();
     }
     ASSIGN_OR_RETURN(const fs::RemovedTree removed,
-                     fs::RemoveTree(dir, removed_name, kRemoveStep));
+                     fs::RemoveTree(*aside.dir, aside.name, kRemoveStep));
     deleted.file_count += removed.file_count;
     deleted.size_bytes += removed.size_bytes;
-    if (!removed.complete) continue;
-    if (in_place) RETURN_IF_ERROR(health_->Sync(parent));
-    return deleted;
+    if (removed.complete) break;
+    if (!aside.in_place) continue;
+    // What was removed may have made room for the rename.
+    absl::Status again = set_aside();
+    if (absl::IsNotFound(again)) break;
+    RETURN_IF_ERROR(again);
   }
+  if (aside.in_place) RETURN_IF_ERROR(health_->Sync(parent));
+  return deleted;
 }
 
 absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {

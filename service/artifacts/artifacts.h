@@ -100,7 +100,8 @@ class Artifacts {
   absl::StatusOr<UploadState> GetUpload(const ProjectName& project,
                                         const std::string& upload_id);
   // If the caller cancels the deletion of a directory, SweepSome()
-  // removes the rest.
+  // removes the rest. Where the file system cannot rename the directory,
+  // the rest stays, and the message of the error says so.
   absl::StatusOr<DeletedArtifacts> Delete(const DeleteArtifactArgs& args,
                                           Cancelled cancelled);
   absl::StatusOr<Artifact> Move(const TransferArgs& args);
@@ -121,8 +122,23 @@ class Artifacts {
   absl::StatusOr<Artifact> Checksum(const ArtifactTree& tree,
                                     const RelativePath& path,
                                     Cancelled cancelled);
-  // Deletes a directory: renames it into the hidden directory, then removes
-  // it in steps.
+  // Where a directory is while it is removed.
+  struct Aside {
+    fs::Dir* dir = nullptr;
+    std::string name;
+    // Whether that is the artifact's own path, where nothing finds the rest
+    // if the removal is cut off.
+    bool in_place = false;
+    // `dir`, if it is not one of the caller's.
+    std::unique_ptr<fs::Dir> opened;
+  };
+  // Renames the directory `name` in `parent` to a name that only the sweeper
+  // looks for, if the file system permits that and has room. The caller has
+  // claimed `id` and holds the workspace's lock (Placer::Change()).
+  static absl::StatusOr<Aside> SetAside(const ArtifactTree& tree,
+                                        fs::Dir& parent, absl::string_view name,
+                                        const std::string& id);
+  // Deletes a directory: sets it aside, then removes it in steps.
   absl::StatusOr<DeletedArtifacts> RemoveAside(const ArtifactTree& tree,
                                                fs::Dir& parent,
                                                const DeleteArtifactArgs& args,

@@ -261,9 +261,34 @@ bool Uploads::IsDue(const fs::Dir& dir, absl::string_view name, bool may_expire,
   return due;
 }
 
+absl::StatusOr<Uploads::Swept> Uploads::SweepRoot(const ArtifactTree& tree,
+                                                  int64_t max_entries) {
+  Swept swept;
+  std::vector<std::string> due;
+  RETURN_IF_ERROR(
+      tree.root().ForEachEntry([&](absl::string_view name, fs::EntryType) {
+        if (!layout::ParseHiddenArtifact(name).empty()) due.emplace_back(name);
+        return due.size() < kMaxSweptAtOnce;
+      }));
+  for (const std::string& name : due) {
+    const auto claim = TryClaim(tree, layout::ParseHiddenArtifact(name));
+    if (claim == nullptr) continue;
+    swept.more = swept.entry_count >= max_entries;
+    if (swept.more) return swept;
+    ASSIGN_OR_RETURN(
+        const fs::RemovedTree removed,
+        fs::RemoveTree(tree.root(), name, max_entries - swept.entry_count));
+    swept.entry_count += removed.entry_count;
+    swept.more = !removed.complete;
+    if (swept.more) return swept;
+  }
+  return swept;
+}
+
 absl::StatusOr<Uploads::Swept> Uploads::Sweep(const ArtifactTree& tree,
                                               int64_t max_entries) {
-  Swept swept;
+  ASSIGN_OR_RETURN(Swept swept, SweepRoot(tree, max_entries));
+  if (swept.more) return swept;
   auto dir = tree.root().OpenDir(layout::kUploadsDir);
   if (absl::IsNotFound(dir.status())) return swept;
   RETURN_IF_ERROR(dir.status());

@@ -123,6 +123,10 @@ class Uploads {
   absl::Status SyncFinished(const ArtifactTree& tree,
                             const UploadRecord& record) const;
 
+  // Removes up to about `max_entries` entries of artifacts to be removed that
+  // had no room in the hidden directory.
+  absl::StatusOr<Swept> SweepRoot(const ArtifactTree& tree,
+                                  int64_t max_entries);
   // Whether the entry is to be swept unless it is in use; sets `id` to its name
   // without the suffix. Nothing is due for its age unless `may_expire`.
   bool IsDue(const fs::Dir& dir, absl::string_view name, bool may_expire,

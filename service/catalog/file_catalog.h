@@ -11,6 +11,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -27,6 +28,7 @@
 #include "service/core/index.h"
 #include "service/core/layout.h"
 #include "service/fs/dir.h"
+#include "service/fs/remove_tree.h"
 
 namespace mlops::catalog {
 
@@ -143,13 +145,16 @@ class FileCatalog : public core::Catalog {
 
   absl::Status OpenServerDirs() ABSL_LOCKS_EXCLUDED(dirs_mutex_);
   // Creates the server's directories that are missing, because the disk was
-  // full at the start.
+  // full at the start. If it fails for lack of space, the trash may exist
+  // nevertheless (has_trash_).
   absl::Status MakeServerDirs() ABSL_LOCKS_EXCLUDED(dirs_mutex_);
   absl::Status SweepStaging();
   absl::Status LoadTrash();
   absl::Status LoadAll();
   // Returns the sorted names of entries in the base that can be workspaces.
-  absl::StatusOr<std::vector<core::ProjectName>> ListNames() const;
+  // Adds hidden names (layout::IsHiddenName) to `hidden` unless it is null.
+  absl::StatusOr<std::vector<core::ProjectName>> ListNames(
+      std::deque<std::string>* hidden = nullptr) const;
   // Returns "" if the checkpoint cannot be read.
   std::string ReadCheckpoint() const;
   // Returns the saved state of `records` whose files have not changed,
@@ -223,6 +228,20 @@ class FileCatalog : public core::Catalog {
                               absl::string_view record);
   absl::Status ReplaceRecord(fs::Dir& dir, const core::ReplaceChange& change,
                              absl::string_view record);
+  // Returns the directory of a deleted workspace: the trash or, for a hidden
+  // name, the base.
+  fs::Dir& PlaceOf(absl::string_view trash_name);
+  // Renames the directory of `deleted`, whose uid and times are set, into
+  // the trash, or to a hidden name if that is permitted and necessary. Returns
+  // its new name.
+  absl::StatusOr<std::string> SetAside(const core::Workspace& deleted,
+                                       bool permanent);
+  // Renames a workspace to the hidden name `name` on a full disk that refuses
+  // that (Btrfs may): first removes files of the workspace, the record before
+  // the others, until the rename succeeds. A crash meanwhile leaves a directory
+  // without a record.
+  absl::Status MakeRoom(const core::ProjectName& project,
+                        const std::string& name) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status CheckDeletable(
       const core::DeleteChange& change,
       const absl::StatusOr<core::WorkspacePtr>& current);
@@ -230,7 +249,7 @@ class FileCatalog : public core::Catalog {
   // Calls Doom() for up to a hundred workspaces that have been
   // in the trash long enough.
   absl::Status DoomExpired();
-  // Returns the first `count` names in the trash that are to be removed.
+  // Returns the first `count` of the names that are to be removed.
   std::vector<std::string> NextDoomed(size_t count) const
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<core::CommitResult> RemoveForGood(
@@ -256,6 +275,8 @@ class FileCatalog : public core::Catalog {
   std::unique_ptr<fs::Dir> trash_;
   std::unique_ptr<fs::Dir> server_dir_;
   std::unique_ptr<GroupSync> trash_sync_;
+  // True once trash_ and trash_sync_ exist.
+  std::atomic<bool> has_trash_ = false;
   // True once all of them exist.
   std::atomic<bool> has_dirs_ = false;
 
@@ -275,8 +296,12 @@ class FileCatalog : public core::Catalog {
   // Etags of records that updates in flight write.
   absl::flat_hash_set<std::string> being_written_ ABSL_GUARDED_BY(mutex_);
   PurgeGate purge_gate_ ABSL_GUARDED_BY(mutex_);
-  // Names in the trash to be removed.
+  // Names to be removed, in the trash or hidden in the base.
   std::deque<std::string> removing_ ABSL_GUARDED_BY(mutex_);
+  // What MakeRoom() has removed of the workspace with a hidden name, until
+  // RemoveForGood() reports it.
+  absl::flat_hash_map<std::string, fs::RemovedTree> removed_early_
+      ABSL_GUARDED_BY(mutex_);
   // The last project that NextProjects() returned.
   std::string last_project_ ABSL_GUARDED_BY(mutex_);
   // Stamp of the base directory when its names were read.

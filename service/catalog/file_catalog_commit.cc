@@ -26,7 +26,9 @@ using core::CommitResult;
 using core::ProjectName;
 using core::Workspace;
 using core::WorkspacePtr;
+using core::layout::FormatHiddenName;
 using core::layout::FormatTrashName;
+using core::layout::IsHiddenName;
 using core::layout::kRecord;
 
 namespace {
@@ -45,8 +47,8 @@ std::string DoomedName(const ProjectName& project) {
                           .project = project});
 }
 
-// Returns the name of a workspace in the trash. An earlier release may have
-// chosen it, so it is not formatted anew.
+// Returns the name of a deleted workspace in its place (PlaceOf()). An earlier
+// release may have chosen it, so it is not formatted anew.
 std::string TrashNameOf(const Workspace& deleted) {
   return deleted.root_path.substr(deleted.root_path.rfind('/') + 1);
 }
@@ -61,6 +63,25 @@ absl::Status RemoveLeftovers(fs::Dir& dir) {
       }));
   for (const std::string& name : leftovers) dir.RemoveFile(name).IgnoreError();
   return absl::OkStatus();
+}
+
+// Removes about `max_entries` entries below `dir`, but not `dir` itself.
+absl::StatusOr<fs::RemovedTree> RemoveSome(fs::Dir& dir, int64_t max_entries) {
+  std::vector<std::string> names;
+  RETURN_IF_ERROR(dir.ForEachEntry([&](absl::string_view name, fs::EntryType) {
+    names.emplace_back(name);
+    return names.size() < static_cast<size_t>(max_entries);
+  }));
+  fs::RemovedTree all;
+  for (const std::string& name : names) {
+    if (all.entry_count >= max_entries) break;
+    ASSIGN_OR_RETURN(const fs::RemovedTree one,
+                     fs::RemoveTree(dir, name, max_entries - all.entry_count));
+    all.file_count += one.file_count;
+    all.size_bytes += one.size_bytes;
+    all.entry_count += one.entry_count;
+  }
+  return all;
 }
 
 // Renames a directory to a name that must not exist yet. A file system
@@ -94,7 +115,10 @@ const ProjectName& ProjectOf(const core::Change& change) {
 
 absl::StatusOr<CommitResult> FileCatalog::Commit(const core::Change& change) {
   RETURN_IF_ERROR(options_.health->Check());
-  RETURN_IF_ERROR(MakeServerDirs());
+  // Without room for new directories, some changes are possible nevertheless.
+  if (absl::Status made = MakeServerDirs();
+      !made.ok() && !absl::IsResourceExhausted(made))
+    return made;
   auto result =
       std::visit([this](const auto& what) { return Apply(what); }, change);
   if (result.ok() || !base::GetReason(result.status()).empty() ||
@@ -112,6 +136,7 @@ absl::Status FileCatalog::Move(fs::Dir& from, absl::string_view name,
                                fs::Dir& to, absl::string_view to_name) {
   absl::Status renamed = RenameDir(from, name, to, to_name);
   if (!fs::IsCrossDevice(renamed)) return renamed;
+  RETURN_IF_ERROR(MakeServerDirs());
   // The record leaves the old place first, so that no one ever sees
   // half a workspace.
   return fs::MoveTree({.from = from,
@@ -128,6 +153,7 @@ absl::Status FileCatalog::Move(fs::Dir& from, absl::string_view name,
 
 absl::StatusOr<CommitResult> FileCatalog::Apply(
     const core::CreateChange& change) {
+  RETURN_IF_ERROR(MakeServerDirs());
   const ProjectName& project = change.workspace.project;
   const std::string record = core::EncodeWorkspace(change.workspace);
   const std::string id = base::RandomId();
@@ -308,6 +334,51 @@ absl::Status FileCatalog::ReplaceRecord(fs::Dir& dir,
 
 // --- Delete, undelete, purge: renames between the base and the trash ---
 
+fs::Dir& FileCatalog::PlaceOf(absl::string_view trash_name) {
+  return IsHiddenName(trash_name) ? *base_ : *trash_;
+}
+
+absl::StatusOr<std::string> FileCatalog::SetAside(const Workspace& deleted,
+                                                  bool permanent) {
+  const ProjectName& project = deleted.project;
+  std::string name = FormatTrashName({.delete_time = *deleted.delete_time,
+                                      .purge_time = deleted.purge_time,
+                                      .uid = deleted.uid,
+                                      .project = project});
+  absl::Status moved = MakeServerDirs();
+  if (has_trash_.load(std::memory_order_acquire))
+    moved = Move(*base_, project.str(), *trash_, name);
+  if (moved.ok()) return name;
+  if (!absl::IsResourceExhausted(moved)) return moved;
+  if (!permanent) return core::NoSpaceInTrash(moved);
+  // A rename within the base needs neither an inode nor, usually, a block.
+  name = FormatHiddenName(base::RandomId(), project);
+  absl::Status hidden = RenameDir(*base_, project.str(), *base_, name);
+  if (absl::IsResourceExhausted(hidden)) hidden = MakeRoom(project, name);
+  if (hidden.ok()) return name;
+  return fs::IsCrossDevice(hidden) ? moved : hidden;
+}
+
+absl::Status FileCatalog::MakeRoom(const ProjectName& project,
+                                   const std::string& name) {
+  ASSIGN_OR_RETURN(const auto dir, base_->OpenDir(project.str()));
+  // Half a workspace must not be served, not even after a crash.
+  ASSIGN_OR_RETURN(fs::RemovedTree all, fs::RemoveTree(*dir, kRecord, 1));
+  Forget(project, kWhateverVersion);
+  RETURN_IF_ERROR(SyncOrFail(*dir));
+  absl::Status renamed;
+  fs::RemovedTree step;
+  do {
+    ASSIGN_OR_RETURN(step, RemoveSome(*dir, kPurgeStep));
+    all.file_count += step.file_count;
+    all.size_bytes += step.size_bytes;
+    renamed = RenameDir(*base_, project.str(), *base_, name);
+  } while (absl::IsResourceExhausted(renamed) && step.entry_count > 0);
+  absl::MutexLock lock(&mutex_);
+  if (renamed.ok()) removed_early_[name] = all;
+  return renamed;
+}
+
 absl::Status FileCatalog::CheckDeletable(
     const core::DeleteChange& change,
     const absl::StatusOr<WorkspacePtr>& current) {
@@ -344,19 +415,17 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
   }
   deleted.purge_time =
       core::ClampTime(*deleted.delete_time + options_.purge_delay);
-  const std::string trash_name =
-      FormatTrashName({.delete_time = *deleted.delete_time,
-                       .purge_time = deleted.purge_time,
-                       .uid = deleted.uid,
-                       .project = change.project});
-  RETURN_IF_ERROR(Move(*base_, change.project.str(), *trash_, trash_name));
+  ASSIGN_OR_RETURN(const std::string trash_name,
+                   SetAside(deleted, change.permanent));
+  const bool hidden = IsHiddenName(trash_name);
   // The directory has moved, so readers must stop finding it, even
   // if the sync fails.
   Forget(change.project, kWhateverVersion);
-  absl::Status synced = SyncOrFail(*trash_sync_);
+  absl::Status synced = hidden ? absl::OkStatus() : SyncOrFail(*trash_sync_);
   if (synced.ok()) synced = SyncOrFail(base_sync_);
-  deleted.root_path =
-      absl::StrCat(base_path_, "/", core::layout::kTrashDir, "/", trash_name);
+  deleted.root_path = absl::StrCat(
+      base_path_, "/", hidden ? "" : absl::StrCat(core::layout::kTrashDir, "/"),
+      trash_name);
   auto pointer = std::make_shared<const Workspace>(std::move(deleted));
   {
     // Only now may the sweeper find it. With a purge delay of 0, it would
@@ -373,6 +442,13 @@ absl::StatusOr<CommitResult> FileCatalog::RemoveForGood(
     WorkspacePtr workspace, const std::string& trash_name,
     core::Cancelled cancelled) {
   CommitResult result{.workspace = std::move(workspace)};
+  {
+    absl::MutexLock lock(&mutex_);
+    const fs::RemovedTree early = removed_early_[trash_name];
+    removed_early_.erase(trash_name);
+    result.file_count = early.file_count;
+    result.size_bytes = early.size_bytes;
+  }
   // The workspace can no longer be restored; the sweeper removes the rest.
   const auto leave_to_sweeper = [&](absl::Status status) {
     absl::MutexLock lock(&mutex_);
@@ -383,7 +459,8 @@ absl::StatusOr<CommitResult> FileCatalog::RemoveForGood(
     if (cancelled())
       return leave_to_sweeper(
           absl::CancelledError("the rest is removed in the background"));
-    const auto removed = fs::RemoveTree(*trash_, trash_name, kPurgeStep);
+    const auto removed =
+        fs::RemoveTree(PlaceOf(trash_name), trash_name, kPurgeStep);
     if (!removed.ok()) return leave_to_sweeper(removed.status());
     result.file_count += removed->file_count;
     result.size_bytes += removed->size_bytes;
@@ -400,7 +477,8 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
     deleted = change.uid.empty() ? index_.FindLastDeleted(project)
                                  : index_.Find(project, change.uid);
   }
-  if (deleted == nullptr)
+  // A hidden workspace is about to be purged.
+  if (deleted == nullptr || IsHiddenName(TrashNameOf(*deleted)))
     return core::NotInTrash(project, change.uid, options_.purge_delay);
   const std::string trash_name = TrashNameOf(*deleted);
   const absl::Status renamed = Move(*trash_, trash_name, *base_, project);
@@ -438,8 +516,10 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
 // partially after a crash. Returns the new name.
 absl::StatusOr<std::string> FileCatalog::Doom(const Workspace& deleted) {
   const std::string old_name = TrashNameOf(deleted);
-  std::string new_name = DoomedName(deleted.project);
-  RETURN_IF_ERROR(Move(*trash_, old_name, *trash_, new_name));
+  // A hidden name says already that the workspace is to be removed.
+  const bool hidden = IsHiddenName(old_name);
+  std::string new_name = hidden ? old_name : DoomedName(deleted.project);
+  if (!hidden) RETURN_IF_ERROR(Move(*trash_, old_name, *trash_, new_name));
   absl::MutexLock lock(&mutex_);
   purge_gate_.Forget(old_name);
   return new_name;
@@ -464,7 +544,7 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
     index_.Put(deleted);
     return doomed.status();
   }
-  RETURN_IF_ERROR(SyncOrFail(*trash_sync_));
+  if (!IsHiddenName(*doomed)) RETURN_IF_ERROR(SyncOrFail(*trash_sync_));
   return RemoveForGood(std::move(deleted), *doomed, change.cancelled);
 }
 
@@ -498,7 +578,8 @@ absl::Status FileCatalog::DoomExpired() {
   }
   // Remove no file before the new names are durable: a workspace that a crash
   // brings back must be complete.
-  RETURN_IF_ERROR(SyncOrFail(*trash_sync_));
+  if (has_trash_.load(std::memory_order_acquire))
+    RETURN_IF_ERROR(SyncOrFail(*trash_sync_));
   absl::MutexLock lock(&mutex_);
   removing_.insert(removing_.end(), doomed.begin(), doomed.end());
   return problem;
@@ -513,13 +594,11 @@ std::vector<std::string> FileCatalog::NextDoomed(size_t count) const {
 
 absl::StatusOr<bool> FileCatalog::SweepTrash(int64_t max_entries) {
   constexpr size_t kMaxTrees = 100;
-  if (!options_.health->Check().ok() ||
-      !has_dirs_.load(std::memory_order_acquire))
-    return false;
+  if (!options_.health->Check().ok()) return false;
   absl::Status problem = DoomExpired();
   for (const std::string& name : NextDoomed(kMaxTrees)) {
     if (max_entries <= 0) break;
-    const auto removed = fs::RemoveTree(*trash_, name, max_entries);
+    const auto removed = fs::RemoveTree(PlaceOf(name), name, max_entries);
     problem.Update(removed.status());
     if (removed.ok()) max_entries -= removed->entry_count;
     absl::MutexLock lock(&mutex_);

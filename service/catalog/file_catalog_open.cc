@@ -91,17 +91,20 @@ absl::Status FileCatalog::MakeServerDirs() {
     ASSIGN_OR_RETURN(dir, OpenOrMakeDir(*base_, name));
     return absl::OkStatus();
   };
-  RETURN_IF_ERROR(open(core::layout::kTrashDir, trash_));
-  RETURN_IF_ERROR(open(core::layout::kStagingDir, staging_));
-  RETURN_IF_ERROR(open(core::layout::kServerDir, server_dir_));
-  if (trash_sync_ == nullptr)
+  // The trash comes first: without it, deleting frees no space.
+  absl::Status made = open(core::layout::kTrashDir, trash_);
+  if (made.ok()) made = open(core::layout::kStagingDir, staging_);
+  if (made.ok()) made = open(core::layout::kServerDir, server_dir_);
+  if (trash_ != nullptr && !has_trash_.load(std::memory_order_relaxed)) {
     trash_sync_ =
         std::make_unique<GroupSync>(trash_.get(), options_.health.get());
-  // Otherwise a power cut could lose the trash directory, together
-  // with the workspaces moved there later.
-  RETURN_IF_ERROR(SyncOrFail(*base_));
-  has_dirs_.store(true, std::memory_order_release);
-  return absl::OkStatus();
+    // Otherwise a power cut could lose the trash directory, together
+    // with the workspaces moved there later.
+    RETURN_IF_ERROR(SyncOrFail(*base_));
+    has_trash_.store(true, std::memory_order_release);
+  }
+  if (made.ok()) has_dirs_.store(true, std::memory_order_release);
+  return made;
 }
 
 absl::Status FileCatalog::SweepStaging() {
@@ -182,11 +185,12 @@ absl::Status FileCatalog::LoadAll() {
   const std::string bytes = ReadCheckpoint();
   const Checkpoint checkpoint(bytes, base_path_);
   absl::StatusOr<std::vector<ProjectName>> names;
+  std::deque<std::string> hidden;
   std::vector<std::vector<Loaded>> saved(checkpoint.block_count());
   // Task 0 lists the names while the others decode the saved blocks.
   base::ParallelFor(saved.size() + 1, options_.load_threads, 1, [&](size_t i) {
     if (i == 0) {
-      names = ListNames();
+      names = ListNames(&hidden);
     } else {
       saved[i - 1] = LoadSaved(checkpoint.Decode(i - 1));
     }
@@ -199,6 +203,7 @@ absl::Status FileCatalog::LoadAll() {
   absl::MutexLock lock(&mutex_);
   StoreAll(std::move(loaded));
   checkpoint_version_ = last_version_ - read_anew;
+  removing_.insert(removing_.end(), hidden.begin(), hidden.end());
   names_stamp_ = stamp;
   names_read_time_ = now;
   return absl::OkStatus();
@@ -264,10 +269,13 @@ std::vector<FileCatalog::Loaded> FileCatalog::LoadRest(
   return loaded;
 }
 
-absl::StatusOr<std::vector<ProjectName>> FileCatalog::ListNames() const {
+absl::StatusOr<std::vector<ProjectName>> FileCatalog::ListNames(
+    std::deque<std::string>* hidden) const {
   std::vector<ProjectName> names;
   RETURN_IF_ERROR(
-      base_->ForEachEntry([&names](absl::string_view name, fs::EntryType type) {
+      base_->ForEachEntry([&](absl::string_view name, fs::EntryType type) {
+        if (hidden != nullptr && core::layout::IsHiddenName(name))
+          hidden->emplace_back(name);
         auto project = ProjectName::Parse(name);
         if (project.ok() && type != fs::EntryType::kFile)
           names.push_back(*std::move(project));

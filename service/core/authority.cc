@@ -286,7 +286,8 @@ absl::StatusOr<WorkspacePtr> Authority::MoveToTrash(const DeleteArgs& args) {
     return current.status();
   ASSIGN_OR_RETURN(CommitResult result,
                    catalog_->Commit(DeleteChange{.project = args.project,
-                                                 .expected_etag = args.etag}));
+                                                 .expected_etag = args.etag,
+                                                 .permanent = args.permanent}));
   return std::move(result.workspace);
 }
 

@@ -77,9 +77,15 @@ struct ReplaceChange {
 // from the workspace's etag. If the trash already has a workspace of that uid
 // (after a backup was restored, for example), this one gets a new uid
 // in the trash, so that both can be undeleted.
+//
+// Returns RESOURCE_EXHAUSTED/NO_SPACE if the disk has no room for the workspace
+// in the trash. If `permanent`, which promises that a PurgeChange follows,
+// the workspace is then set aside elsewhere, which needs no space; a crash
+// before the PurgeChange completes the deletion.
 struct DeleteChange {
   ProjectName project;
   std::string expected_etag;
+  bool permanent = false;
 };
 // Moves a workspace back from the trash: the one with `uid`, or the last
 // deleted one if `uid` is "". Returns ALREADY_EXISTS/WORKSPACE_EXISTS

@@ -84,6 +84,15 @@ absl::Status PathUnsuitable(absl::string_view project, absl::string_view path,
                                  {"problem", std::string(problem)}}});
 }
 
+absl::Status NoSpaceInTrash(const absl::Status& no_space) {
+  return MakeError(
+      no_space.code(),
+      absl::StrCat(no_space.message(),
+                   "; delete it with \"permanent\": true, which needs no space "
+                   "and frees the workspace's"),
+      base::GetErrorInfo(no_space).value_or(base::ErrorInfo()));
+}
+
 absl::Status EtagMismatch(absl::string_view project, absl::string_view etag,
                           absl::string_view current_etag) {
   return MakeError(

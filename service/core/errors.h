@@ -25,6 +25,9 @@ absl::Status WorkspaceExists(absl::string_view project, absl::string_view uid);
 absl::Status ForceRequired(absl::string_view project, absl::string_view path);
 absl::Status PathUnsuitable(absl::string_view project, absl::string_view path,
                             absl::string_view problem);
+// Returns `no_space`, an error of fs::Dir, with advice how to delete a
+// workspace that the trash has no room for.
+absl::Status NoSpaceInTrash(const absl::Status& no_space);
 absl::Status EtagMismatch(absl::string_view project, absl::string_view etag,
                           absl::string_view current_etag);
 absl::Status WorkspaceBusy(absl::string_view project,

@@ -1,18 +1,22 @@
 #include "service/core/layout.h"
 
+#include <algorithm>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "service/core/iso_time.h"
 
 namespace mlops::core::layout {
 namespace {
 
 constexpr absl::string_view kRecordTempPrefix = ".workspace.yaml.";
+constexpr size_t kIdDigits = 32;
 
 // Parses a time in a name in the trash. Returns nullopt if it is malformed
 // or outside the range of ClampTime().
@@ -35,6 +39,19 @@ std::string RecordTempFile(absl::string_view id) {
 
 bool IsRecordTempFile(absl::string_view name) {
   return absl::StartsWith(name, kRecordTempPrefix);
+}
+
+std::string FormatHiddenArtifact(absl::string_view id) {
+  return absl::StrCat(kUploadsDir, ".", id, kRemovedSuffix);
+}
+
+absl::string_view ParseHiddenArtifact(absl::string_view name) {
+  const bool ours = absl::ConsumePrefix(&name, kUploadsDir) &&
+                    absl::ConsumePrefix(&name, ".") &&
+                    absl::ConsumeSuffix(&name, kRemovedSuffix) &&
+                    name.size() == kIdDigits &&
+                    std::all_of(name.begin(), name.end(), absl::ascii_isxdigit);
+  return ours ? name : "";
 }
 
 std::string FormatTrashName(const TrashName& name) {
@@ -62,6 +79,21 @@ std::optional<TrashName> ParseTrashName(absl::string_view text) {
                    .purge_time = purge_time,
                    .uid = std::string(parts[1]),
                    .project = *std::move(project)};
+}
+
+std::string FormatHiddenName(absl::string_view id, const ProjectName& project) {
+  return absl::StrCat(kTrashDir, ".",
+                      FormatTrashName({.delete_time = absl::UnixEpoch(),
+                                       .uid = std::string(id),
+                                       .project = project}));
+}
+
+bool IsHiddenName(absl::string_view text) {
+  if (!absl::ConsumePrefix(&text, kTrashDir) ||
+      !absl::ConsumePrefix(&text, "."))
+    return false;
+  const auto name = ParseTrashName(text);
+  return name && name->being_removed();
 }
 
 }  // namespace mlops::core::layout

@@ -22,6 +22,8 @@
 //   A file being written that cannot be resumed.
 // <base>/<project>/.uploads/<id>.trash
 //   An artifact being removed.
+// <base>/<project>/.uploads.<id>.trash
+//   The same, if the disk had no room for it in .uploads.
 // <base>/.staging/<id>/
 //   A workspace being created. Orphaned ones are removed at start-up.
 // <base>/.trash/<time>-<purge>.<uid>.<project>/
@@ -30,6 +32,9 @@
 // <base>/.trash/<time>.<uid>.<project>/
 //   The same without a purge time, as the first release wrote it.
 // In both forms, <time> 0 marks a workspace that is being removed.
+// <base>/.trash.0.<uid>.<project>/
+//   A workspace being removed that was deleted permanently while the disk had
+//   no room for it in .trash.
 // <base>/.workspaced/lock
 //   Locked by the running server. JSON: its identity and its addresses.
 // <base>/.workspaced/.gitignore
@@ -66,6 +71,12 @@ std::string RecordTempFile(absl::string_view id);
 // Returns whether `name` is such a name.
 bool IsRecordTempFile(absl::string_view name);
 
+// Returns the name, in the workspace's directory, of an artifact to be removed
+// that .uploads has no room for. `id` must be one of base::RandomId().
+std::string FormatHiddenArtifact(absl::string_view id);
+// Returns the id if `name` is such a name, otherwise "".
+absl::string_view ParseHiddenArtifact(absl::string_view name);
+
 // The parts of a name in the trash.
 struct TrashName {
   // The epoch means that the workspace is being removed and cannot be restored.
@@ -80,6 +91,12 @@ struct TrashName {
 std::string FormatTrashName(const TrashName& name);
 // Returns nullopt if `text` is not a name that FormatTrashName() returns.
 std::optional<TrashName> ParseTrashName(absl::string_view text);
+
+// Returns the name, in the base directory, of a workspace to be removed that
+// the trash has no room for. `id` makes it unique.
+std::string FormatHiddenName(absl::string_view id, const ProjectName& project);
+// Returns whether `text` is a name that FormatHiddenName() returns.
+bool IsHiddenName(absl::string_view text);
 
 }  // namespace mlops::core::layout
 

@@ -9,7 +9,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "proto/cpp/base/error.h"
 #include "service/core/iso_time.h"
+#include "service/core/layout.h"
 #include "service/core/workspace_yaml.h"
 #include "tests/catalog/harness.h"
 #include "tests/support/matchers.h"
@@ -23,6 +25,7 @@ using core::DeleteChange;
 using core::PurgeChange;
 using core::UndeleteChange;
 using core::WorkspacePtr;
+using support::HasMessage;
 using support::IsError;
 using support::OriginalRecord;
 using support::Project;
@@ -470,7 +473,145 @@ TEST_P(ServerDirs, ACheckpointIsWrittenOnlyIfSomethingChanged) {
   EXPECT_THAT(files.observer().Take(), Not(IsEmpty()));
 }
 
+// --- Deleting without room ---
+
+// Refuses, for lack of space, the calls that begin with one of `calls`.
+support::DirObserver::BeforeHook Full(std::vector<std::string> calls) {
+  return [calls = std::move(calls)](absl::string_view call) {
+    for (const std::string& prefix : calls) {
+      if (absl::StartsWith(call, prefix)) {
+        return base::MakeError(StatusCode::kResourceExhausted, "full",
+                               {.reason = "NO_SPACE"});
+      }
+    }
+    return absl::OkStatus();
+  };
+}
+
+// A catalog whose disk has no room for the trash.
+class FullDisk : public ServerDirs {
+ protected:
+  void SetUp() override {
+    Create("churn");
+    uid_ = Create("fraud")->uid;
+    base().WriteFile("fraud/models/m", "0123456789");
+  }
+  // Fills the disk while the directory `name` of the server does not exist.
+  void ReopenWithout(const std::string& name) {
+    files.Close();
+    std::filesystem::remove_all(base().Path(name));
+    files.observer().SetBefore(Full({"MakeDir " + name}));
+    files.Reopen();
+  }
+  absl::Status Delete(bool permanent) {
+    return catalog()
+        .Commit(
+            DeleteChange{.project = Project("fraud"), .permanent = permanent})
+        .status();
+  }
+  absl::StatusOr<core::CommitResult> Purge() {
+    return catalog().Commit(
+        PurgeChange{.project = Project("fraud"), .uid = uid_});
+  }
+  std::vector<std::string> HiddenNames() {
+    std::vector<std::string> names;
+    for (std::string& name : NamesIn("")) {
+      if (core::layout::IsHiddenName(name)) names.push_back(std::move(name));
+    }
+    return names;
+  }
+
+  std::string uid_;
+};
+
+TEST_P(FullDisk, WithoutATrashOnlyAPermanentDeletionSucceeds) {
+  ReopenWithout(".trash");
+  const absl::Status refused = Delete(/*permanent=*/false);
+  EXPECT_THAT(refused, IsError(StatusCode::kResourceExhausted, "NO_SPACE"));
+  EXPECT_THAT(refused, HasMessage(HasSubstr("permanent")));
+  EXPECT_OK(Get("fraud"));
+  ASSERT_OK(Delete(/*permanent=*/true));
+  EXPECT_THAT(Get("fraud"),
+              IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_EQ(Purge().value().file_count, 2);
+  EXPECT_THAT(HiddenNames(), IsEmpty());
+  EXPECT_THAT(Listed(true), ElementsAre("churn"));
+}
+
+TEST_P(FullDisk, ATrashThatCannotGrowIsBypassed) {
+  files.observer().SetBefore(Full({"Rename fraud .trash/"}));
+  EXPECT_THAT(Delete(/*permanent=*/false), HasMessage(HasSubstr("permanent")));
+  ASSERT_OK(Delete(/*permanent=*/true));
+  EXPECT_EQ(Purge().value().file_count, 2);
+  EXPECT_THAT(HiddenNames(), IsEmpty());
+}
+
+TEST_P(FullDisk, ADeletionThatACrashCutsOffIsFinishedAfterARestart) {
+  base().MakeDirs(".trash.mine");
+  ReopenWithout(".trash");
+  ASSERT_OK(Delete(/*permanent=*/true));
+  EXPECT_THAT(HiddenNames(), SizeIs(1));
+  files.Reopen();
+  EXPECT_THAT(Listed(true), ElementsAre("churn"));
+  EXPECT_THAT(Purge(), IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  SweepInSteps(3);
+  EXPECT_THAT(HiddenNames(), IsEmpty());
+  EXPECT_THAT(NamesIn(""), Contains(".trash.mine"));
+}
+
+TEST_P(FullDisk, WhatIsDeletedPermanentlyCannotBeRestored) {
+  ReopenWithout(".trash");
+  ASSERT_OK(Delete(/*permanent=*/true));
+  EXPECT_THAT(catalog().Commit(UndeleteChange{.project = Project("fraud")}),
+              IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_OK(Purge());
+}
+
+TEST_P(FullDisk, WhereNoRenameSucceedsFilesGoTheRecordFirst) {
+  files.observer().SetBefore([&](absl::string_view call) {
+    const bool full = absl::StartsWith(call, "Rename fraud ") &&
+                      base().Exists("fraud/models/m");
+    return full ? base::MakeError(StatusCode::kResourceExhausted, "full",
+                                  {.reason = "NO_SPACE"})
+                : absl::OkStatus();
+  });
+  EXPECT_THAT(Delete(/*permanent=*/false),
+              IsError(StatusCode::kResourceExhausted, "NO_SPACE"));
+  EXPECT_OK(Get("fraud"));
+  files.observer().Take();
+  ASSERT_OK(Delete(/*permanent=*/true));
+  std::vector<std::string> calls = files.observer().Take();
+  std::erase_if(calls, [](const std::string& call) {
+    return !absl::StartsWith(call, "Remove") && !absl::StartsWith(call, "Sync");
+  });
+  ASSERT_GE(calls.size(), 3);
+  EXPECT_EQ(calls[0], "RemoveFile fraud/workspace.yaml");
+  EXPECT_EQ(calls[1], "Sync fraud");
+  EXPECT_EQ(Purge().value().file_count, 2);
+  EXPECT_THAT(HiddenNames(), IsEmpty());
+  EXPECT_THAT(Listed(true), ElementsAre("churn"));
+}
+
+TEST_P(FullDisk, APurgeNeedsNoStagingDirectory) {
+  ASSERT_OK(Delete(/*permanent=*/false));
+  ReopenWithout(".staging");
+  EXPECT_OK(Purge());
+  EXPECT_THAT(NamesIn(".trash"), IsEmpty());
+}
+
+TEST_P(FullDisk, ADeletionWaitsForItsPurgeTime) {
+  ReopenWithout(".trash");
+  ASSERT_OK(Delete(/*permanent=*/true));
+  SweepInSteps(100);
+  EXPECT_THAT(HiddenNames(), SizeIs(1));
+  files.clock.Advance(absl::Hours(73));
+  SweepInSteps(100);
+  EXPECT_THAT(HiddenNames(), IsEmpty());
+  EXPECT_THAT(Listed(true), ElementsAre("churn"));
+}
+
 INSTANTIATE_TEST_SUITE_P(Calls, ServerDirs, testing::Bool(), CallsName);
+INSTANTIATE_TEST_SUITE_P(Calls, FullDisk, testing::Bool(), CallsName);
 
 }  // namespace
 }  // namespace mlops::catalog

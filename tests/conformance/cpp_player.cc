@@ -158,7 +158,8 @@ std::map<std::string, Call> Calls() {
 int main(int argc, char** argv) {
   if (argc != 2) Die("usage: cpp_player ADDRESS");
   const auto connection =
-      mlops::internal::MakeGrpcConnection(argv[1], mlops::ClientOptions());
+      mlops::internal::MakeGrpcConnection(argv[1], mlops::ClientOptions())
+          .value();
   const std::map<std::string, Call> calls = Calls();
   for (std::string line; std::getline(std::cin, line);) {
     const Json call = Json::parse(line);

@@ -17,6 +17,8 @@ from mlops.client import MLOpsClient, MLOpsClientError
 from mlops.client.mlflow_locations import moved, settle
 from mlops.workspace import WorkspaceManager
 
+from support.server import stop_server
+
 _SCHEMA = """
 CREATE TABLE experiments (experiment_id INTEGER PRIMARY KEY, artifact_location TEXT);
 CREATE TABLE runs (run_uuid TEXT PRIMARY KEY, artifact_uri TEXT, source_name TEXT);
@@ -212,6 +214,40 @@ def test_a_client_that_is_made_settles_the_store(
     (copy / "mlflow/mlflow.db").write_bytes(b"no database")
     MLOpsClient("fraud", workspace_manager=manager)
     assert "file is not a database" in caplog.text
+
+
+def test_a_root_that_is_not_utf8_keeps_its_locations_until_it_moves_on(
+    fraud: Path,
+) -> None:
+    settled(fraud)
+    before = dump(fraud)
+    odd = fraud.rename(fraud.with_name(os.fsdecode(b"caf\xe9")))
+    with pytest.raises(MLOpsClientError, match=r"caf\\xe9.* is not UTF-8") as caught:
+        settled(odd)
+    assert caught.value.details == {"reason": "INPUT_INVALID", "field": "base_path"}
+    assert dump(odd) == before
+    moved_on = odd.rename(fraud.with_name("copy"))
+    assert settled(moved_on) == (moved_on, True)
+    assert f"{(moved_on / 'mlflow/artifacts').as_uri()}/1" in dump(moved_on)
+
+
+def test_a_client_of_a_base_that_is_not_utf8_logs_one_sentence(
+    fraud: Path, base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = Path(os.fsdecode(os.fsencode(base) + b"-caf\xe9"))
+    try:
+        manager = WorkspaceManager(odd)
+        root = manager.create_workspace("fraud").root_path
+        shutil.copytree(fraud, root, dirs_exist_ok=True)
+        MLOpsClient("fraud", workspace_manager=manager)
+    finally:
+        stop_server(odd)
+    [record] = [
+        each for each in caplog.records if each.name == "mlops.client.mlflow_locations"
+    ]
+    message = record.getMessage()
+    assert message.isprintable() and "is not UTF-8" in message
+    assert "move the base directory" in message
 
 
 def _settle(root: Path, results: "multiprocessing.Queue[bool]") -> None:

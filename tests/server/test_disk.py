@@ -244,6 +244,25 @@ def test_a_first_start_on_a_full_disk_serves_so_that_things_can_be_deleted(
         assert (server.seen_base / ".workspaced/.gitignore").exists()
 
 
+def test_a_first_start_without_inodes_can_delete_for_good(base: Path) -> None:
+    prepare = (
+        "mkdir -p p/models && echo 'project_name: p' >p/workspace.yaml"
+        " && for i in $(seq 99); do echo >p/models/$i || break; done 2>/dev/null"
+    )
+    with FirstStart(base, "size=10m,nr_inodes=30", prepare=prepare) as server:
+        refused = call(server, "DeleteWorkspace", project="p", force=True).error
+        assert refused is not None
+        _check_no_space(refused)
+        assert "permanent" in refused.message
+        assert answer(server, "GetWorkspace", project="p")["project"] == "p"
+        answer(server, "DeleteWorkspace", project="p", force=True, permanent=True)
+        assert not list(server.seen_base.glob(".trash.*"))
+        assert (
+            _eventually(lambda: call(server, "CreateWorkspace", project="q")).error
+            is None
+        )
+
+
 _NOT_YET = Error("", "not yet", [], [])
 
 

@@ -536,6 +536,26 @@ def test_a_configuration_is_of_one_client_only(
     assert list(new_client.workspace.mlflow_path.iterdir()) == []
 
 
+def test_artifacts_below_a_base_that_is_not_utf8_are_refused(
+    base: Path, directory: Path
+) -> None:
+    """MLflow would store them below another directory, of a similar name."""
+    odd = Path(os.fsdecode(os.fsencode(base) + b"-\xe9"))
+    before = set(base.parent.iterdir())
+    config = {"tracking_uri": f"sqlite:///{directory}/other.db"}
+    try:
+        client = MLOpsClient("fraud", mlflow_config=config, base_path=odd)
+        with (
+            pytest.raises(MLOpsClientError, match="is not UTF-8") as caught,
+            client.start_run(),
+        ):
+            pytest.fail("it began")
+    finally:
+        stop_server(odd)
+    assert caught.value.details == {"reason": "INPUT_INVALID", "field": "base_path"}
+    assert set(base.parent.iterdir()) - before == {odd}
+
+
 def test_a_client_sees_that_its_workspace_was_made_anew(
     client: MLOpsClient, manager: WorkspaceManager, database: Path
 ) -> None:

@@ -350,7 +350,9 @@ class WorkspaceClient {
   //   missing or malformed, or if both `address` and `base_path` are set.
   // Returns UNAVAILABLE, without a reason, if no server runs for `base_path`,
   //   or if its server runs on another host and has no address that this host
-  //   can reach. The message names that host.
+  //   can reach; the message names that host. Also if the path of a Unix socket
+  //   has a comma, and its directory cannot be opened or the comma is in the
+  //   socket's own name.
   static absl::StatusOr<WorkspaceClient> Connect(
       const ClientOptions& options = {});
 
@@ -418,6 +420,8 @@ class WorkspaceClient {
   //   `allow_missing` is false.
   // Returns ABORTED/ETAG_MISMATCH and ABORTED/WORKSPACE_BUSY as Update.
   // Returns FAILED_PRECONDITION/PATH_UNSUITABLE as Get.
+  // Returns RESOURCE_EXHAUSTED/NO_SPACE {path, available_bytes} if the disk is
+  //   too full for the trash; then `permanent` succeeds.
   absl::StatusOr<DeleteResult> Delete(std::string_view project,
                                       const DeleteOptions& options,
                                       const CallOptions& call = {}) const;

@@ -16,8 +16,10 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "proto/cpp/base/error.h"
 #include "proto/cpp/base/id.h"
 #include "proto/cpp/base/status_macros.h"
 #include "service/catalog/memory_catalog.h"
@@ -843,6 +845,100 @@ TEST_P(ArtifactsTest, WhatADeleteThatWasCutOffLeftIsRemovedStepByStep) {
     artifacts->SweepSome();
     EXPECT_THAT(Staged(), IsEmpty());
   }
+}
+
+// Refuses, for lack of space, the calls that begin with `prefix`.
+std::shared_ptr<support::DirObserver> FullDisk(const std::string& prefix) {
+  auto observer = std::make_shared<support::DirObserver>();
+  observer->SetBefore([prefix](absl::string_view call) {
+    if (!absl::StartsWith(call, prefix)) return absl::OkStatus();
+    return base::MakeError(StatusCode::kResourceExhausted, "full",
+                           {.reason = "NO_SPACE"});
+  });
+  return observer;
+}
+
+TEST_P(ArtifactsTest, ADeleteThatWasCutOffOnAFullDiskIsFinishedBySweeping) {
+  const auto names = [&] {
+    std::vector<std::string> names;
+    for (const auto& entry :
+         std::filesystem::directory_iterator(temp.Path("fraud")))
+      names.push_back(entry.path().filename());
+    std::sort(names.begin(), names.end());
+    return names;
+  };
+  temp.MakeDirs("fraud/.uploads.mine.trash");
+  for (const char* full :
+       {"MakeDir fraud/.uploads", "Rename fraud/models/many fraud/.uploads/"}) {
+    for (int i = 0; i < 5000; ++i)
+      temp.WriteFile(absl::StrCat("fraud/models/many/", i), "");
+    Observe(FullDisk(full));
+    int asked = 0;
+    EXPECT_THAT(artifacts->Delete({.project = Project("fraud"),
+                                   .path = Path("models/many"),
+                                   .force = true},
+                                  [&] { return asked++ == 1; }),
+                IsError(StatusCode::kCancelled, ""));
+    EXPECT_FALSE(temp.Exists("fraud/models/many"));
+    // Also after a restart.
+    Restart();
+    for (int i = 0; i < 3; ++i) artifacts->SweepSome();
+    EXPECT_THAT(names(),
+                testing::IsSupersetOf({".uploads.mine.trash", "models"}));
+    EXPECT_LE(names().size(), 3);
+    temp.MakeDirs("fraud/.uploads");
+  }
+}
+
+TEST_P(ArtifactsTest, ADeleteOnAFullDiskTellsWhatItFreed) {
+  temp.WriteFile("fraud/models/run/a", "123");
+  temp.WriteFile("fraud/models/run/b/c", "4567");
+  Observe(FullDisk("MakeDir fraud/.uploads"));
+  const auto deleted = artifacts->Delete(
+      {.project = Project("fraud"), .path = Path("models/run"), .force = true},
+      Never);
+  ASSERT_OK(deleted);
+  EXPECT_EQ(deleted->file_count, 2);
+  EXPECT_EQ(deleted->size_bytes, 7);
+  EXPECT_FALSE(temp.Exists("fraud/models/run"));
+}
+
+TEST_P(ArtifactsTest, ADeleteInPlaceEndsOnceThereIsRoom) {
+  for (int i = 0; i < 5000; ++i)
+    temp.WriteFile(absl::StrCat("fraud/models/many/", i), "");
+  const auto full = FullDisk("Rename ");
+  Observe(full);
+  int asked = 0;
+  const auto cut_off = [&] {
+    if (++asked == 2) full->SetBefore(nullptr);
+    return asked == 4;
+  };
+  EXPECT_THAT(artifacts->Delete({.project = Project("fraud"),
+                                 .path = Path("models/many"),
+                                 .force = true},
+                                cut_off),
+              IsError(StatusCode::kCancelled, ""));
+  EXPECT_FALSE(temp.Exists("fraud/models/many"));
+  for (int i = 0; i < 3; ++i) artifacts->SweepSome();
+  EXPECT_THAT(Staged(), IsEmpty());
+}
+
+TEST_P(ArtifactsTest, ADeleteInPlaceThatWasCutOffSaysSoAndCanBeRepeated) {
+  for (int i = 0; i < 3000; ++i)
+    temp.WriteFile(absl::StrCat("fraud/models/many/", i), "");
+  Observe(FullDisk("Rename "));
+  const DeleteArtifactArgs args = {
+      .project = Project("fraud"), .path = Path("models/many"), .force = true};
+  int asked = 0;
+  const auto cut_off =
+      artifacts->Delete(args, [&] { return asked++ == 1; }).status();
+  EXPECT_THAT(cut_off, IsError(StatusCode::kCancelled, ""));
+  EXPECT_THAT(cut_off,
+              support::HasMessage(testing::HasSubstr("delete it again")));
+  const auto rest = artifacts->Delete(args, Never);
+  ASSERT_OK(rest);
+  EXPECT_EQ(rest->file_count, 2000);
+  EXPECT_FALSE(temp.Exists("fraud/models/many"));
 }
 
 TEST_P(ArtifactsTest, PermissionsOfWhatIsReplacedOrCopiedAreKept) {

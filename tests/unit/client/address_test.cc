@@ -74,9 +74,27 @@ TEST_F(AddressTest, AnAddressIsTakenAsItIs) {
 }
 
 TEST_F(AddressTest, GrpcGetsAUri) {
-  EXPECT_EQ(GrpcTarget("unix:/a b/%41#?/é"), "unix:/a%20b/%2541%23%3F/%C3%A9");
-  EXPECT_EQ(GrpcTarget("[::1]:50051"), "[::1]:50051");
+  EXPECT_EQ(MakeGrpcTarget("unix:/a b/%41#?/é\xFF")->uri,
+            "unix:/a%20b/%2541%23%3F/%C3%A9%FF");
+  EXPECT_EQ(MakeGrpcTarget("[::1]:50051")->uri, "[::1]:50051");
 }
+
+TEST_F(AddressTest, ADirectoryWithACommaIsNamedByItsDescriptor) {
+  const std::filesystem::path directory = base_ / "a,b";
+  const std::string socket = absl::StrCat("unix:", directory.string(), "/s 1");
+  EXPECT_EQ(MakeGrpcTarget(socket).status().code(),
+            absl::StatusCode::kUnavailable);
+  std::filesystem::create_directory(directory);
+  const auto target = MakeGrpcTarget(socket);
+  ASSERT_TRUE(target.ok()) << target.status();
+  EXPECT_EQ(target->uri, absl::StrCat("unix:/proc/self/fd/",
+                                      target->directory.get(), "/s%201"));
+  EXPECT_TRUE(std::filesystem::equivalent(
+      absl::StrCat("/proc/self/fd/", target->directory.get()), directory));
+  EXPECT_THAT(std::string(MakeGrpcTarget("unix:/a/b,c").status().message()),
+              HasSubstr("comma"));
+}
+
 TEST_F(AddressTest, IllFormedAddressesAreRefused) {
   for (const std::string& address :
        {std::string("localhost"), std::string(":50051"), std::string("host:"),

@@ -100,6 +100,65 @@ class ByPathTest : public ::testing::Test {
       *WorkspaceClient::Connect({.address = address()});
 };
 
+// A base directory whose name gRPC, or a URI, does not take literally.
+class OddBaseTest : public ::testing::TestWithParam<std::string> {
+ protected:
+  static void SetUpTestSuite() { grpc_init(); }
+
+  static std::unique_ptr<server::Server> Start(const std::string& base) {
+    std::filesystem::create_directory(base);
+    auto server = server::Server::Start(
+        {.base = base, .log_calls = observe::CallLogLevel::kOff});
+    EXPECT_TRUE(server.ok()) << server.status();
+    return server.ok() ? *std::move(server) : nullptr;
+  }
+};
+
+TEST_P(OddBaseTest, IsServedByItsPathAndByItsSocket) {
+  const support::TempDir dir;
+  const std::string base = dir.Path(GetParam());
+  auto server = Start(base);
+  ASSERT_NE(server, nullptr);
+  const ClientOptions by_base = {.base_path = base};
+  const ClientOptions by_socket = {
+      .address = absl::StrCat("unix:", base, "/.workspaced/socket")};
+  for (const ClientOptions& options : {by_base, by_socket}) {
+    const auto client = WorkspaceClient::Connect(options);
+    ASSERT_TRUE(client.ok()) << client.status();
+    const auto ensured = client->Ensure("fraud");
+    ASSERT_TRUE(ensured.ok()) << ensured.status();
+    dir.WriteFile("source", Bytes(kMiB));
+    const auto uploaded =
+        client->Upload("fraud", dir.Path("source"), "models/m");
+    ASSERT_TRUE(uploaded.ok()) << uploaded.status();
+    // The client reconnects to a server that was restarted.
+    server.reset();
+    server = Start(base);
+    EXPECT_EQ(client->GetArtifact("fraud", "models/m")->size_bytes, kMiB);
+  }
+}
+
+TEST_P(OddBaseTest, OneDescriptorAfterAnotherLeadsToItsOwnServer) {
+  const support::TempDir dir;
+  for (const char* name : {"first", "second"}) {
+    std::filesystem::create_directory(dir.Path(name));
+    const std::string base = absl::StrCat(dir.Path(name), "/", GetParam());
+    const auto server = Start(base);
+    ASSERT_NE(server, nullptr);
+    const auto client = WorkspaceClient::Connect({.base_path = base});
+    ASSERT_TRUE(client.ok()) << client.status();
+    EXPECT_TRUE(client->Create(name).ok());
+    EXPECT_EQ(client->List()->workspaces.size(), 1);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Names, OddBaseTest,
+                         ::testing::Values("a,b", "a b", "50%41", "q?#[x]",
+                                           "\xFF\xE9", "\xFF,\xE9 %2C"),
+                         [](const auto& info) {
+                           return absl::StrCat("Name", info.index);
+                         });
+
 TEST_F(ByPathTest, ItIsToldAndCanBeTurnedOff) {
   const auto nothing = [] {};
   const auto by_path = Upload(3 * kMiB, nothing);

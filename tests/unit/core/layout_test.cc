@@ -56,6 +56,24 @@ TEST(Layout, TheEpochMeansBeingRemoved) {
   EXPECT_TRUE(ParseTrashName("0.1.fraud")->being_removed());
 }
 
+TEST(Layout, HiddenNamesAreOnlyThoseThatTheServerGives) {
+  EXPECT_EQ(FormatHiddenName("1", Project("fraud")), ".trash.0.1.fraud");
+  EXPECT_TRUE(IsHiddenName(FormatHiddenName("0f", Project("a.b"))));
+  for (const char* name : {".trash", ".trash.", ".trash.fraud", ".trash.0.1.",
+                           ".trash.5.1.fraud", "trash.0.1.fraud", "0.1.fraud"})
+    EXPECT_FALSE(IsHiddenName(name)) << name;
+}
+
+TEST(Layout, HiddenArtifactsAreOnlyThoseThatTheServerNames) {
+  const std::string id(32, 'a');
+  EXPECT_EQ(ParseHiddenArtifact(FormatHiddenArtifact(id)), id);
+  for (const std::string& name :
+       {std::string(".uploads"), std::string(".uploads..trash"),
+        std::string(".uploads.old.trash"), FormatHiddenArtifact(id + "a"),
+        FormatHiddenArtifact(std::string(32, 'x'))})
+    EXPECT_EQ(ParseHiddenArtifact(name), "") << name;
+}
+
 TEST(Layout, OtherNamesInTheTrashAreNotOurs) {
   for (const char* name : {"", ".", "..", "1", "1.2", "1..fraud", "x.uid.fraud",
                            "-1.uid.fraud", "1.uid.", "1.uid..x", "1.uid.a/b",

@@ -39,7 +39,7 @@ from mlops.client import (
 )
 from mlops.client.errors import MLOpsClientError, input_invalid, toolkit_failed
 from mlops.client.lazy import Lazy
-from mlops.client.paths import is_here, require_local
+from mlops.client.paths import is_here, require_local, require_utf8
 from mlops.tracking.artifacts import artifacts_of
 from mlops.workspace import ProjectWorkspace
 
@@ -379,13 +379,7 @@ class MLflowClient:
         if not self._is_workspaces_file:
             return
         require_local(self._workspace, _NO_STORE)
-        try:
-            str(self._workspace.root_path).encode()
-        except UnicodeEncodeError:
-            path = os.fsencode(self._workspace.root_path)
-            raise input_invalid(
-                "base_path", f"{path!r} is not UTF-8, and MLflow keeps paths as text"
-            ) from None
+        require_utf8(self._workspace.root_path)
 
     def _locate_artifacts(self) -> str | None:
         """Return the location for new artifacts; None lets the MLflow server choose."""
@@ -395,6 +389,7 @@ class MLflowClient:
         if not mlflow_store.is_database(self._uri):
             return None
         root = self._workspace.root_path.absolute()
+        require_utf8(root)
         file = mlflow_store.sqlite_file(self._uri)
         if self._is_default_store and file is not None and file.exists():
             root = self._settle()

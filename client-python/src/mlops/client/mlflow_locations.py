@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote
 
 from mlops.client.errors import MLOpsClientError
 from mlops.client.file_lock import busy
-from mlops.client.paths import is_here
+from mlops.client.paths import is_here, require_utf8
 from mlops.workspace import ProjectWorkspace
 
 _WAIT_SECONDS = 60.0  # For other writers of the store.
@@ -63,7 +63,8 @@ def settle_if_possible(workspace: ProjectWorkspace) -> None:
     try:
         settle(file, workspace.root_path.absolute(), _SHORT_WAIT_SECONDS)
     except (MLOpsClientError, sqlite3.Error, UnicodeError) as error:
-        _log.warning("The locations in %s cannot be updated now: %s", file, error)
+        shown = os.fsencode(file).decode(errors="backslashreplace")
+        _log.warning("The locations in %s cannot be updated now: %s", shown, error)
 
 
 def settle(
@@ -81,7 +82,8 @@ def settle(
     Raises:
         MLOpsClientError: STORE_READ_ONLY if the locations must be rewritten but the
             store is not writable, REPOSITORY_BUSY if other processes write to the store
-            for too long.
+            for too long, INPUT_INVALID if `root` is not UTF-8. The locations then
+            stay, and are rewritten when the store is opened below a path that is.
     """
     try:
         with closing(_open(file, wait_seconds)) as store:
@@ -89,6 +91,7 @@ def settle(
             # The common case, which writes nothing.
             if recorded is not None and _is_same(recorded, root):
                 return Path(recorded), False
+            require_utf8(root)
             old = recorded or _root_of_default_experiment(store)
             try:
                 return _move(store, root)

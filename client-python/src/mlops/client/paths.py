@@ -42,6 +42,24 @@ def find_input(path: str | os.PathLike[str], roots: Iterable[Path]) -> Path:
     )
 
 
+def require_utf8(path: Path) -> None:
+    """Check that `path`, which is below the base directory, is UTF-8.
+
+    MLflow stores paths as text, and would find or create another directory.
+
+    Raises:
+        MLOpsClientError: INPUT_INVALID if it is not.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise input_invalid(
+            "base_path",
+            f"{os.fsencode(path)!r} is not UTF-8, and MLflow keeps paths as text: "
+            "move the base directory to a path that is",
+        ) from None
+
+
 def is_here(workspace: ProjectWorkspace) -> bool:
     """Return whether the workspace's directory exists on this machine."""
     return os.path.isdir(workspace.root_path) and workspace.is_local

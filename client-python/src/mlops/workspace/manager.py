@@ -401,7 +401,8 @@ class WorkspaceManager:
         Raises:
             WorkspaceError: FORCE_REQUIRED if `force` is not set, WORKSPACE_NOT_FOUND if
                 there is no such workspace, ETAG_MISMATCH if the workspace changed after
-                it was read.
+                it was read, NO_SPACE if the disk is too full for the trash; then
+                `permanent` succeeds.
         """
         with self._operation("delete_workspace", project_name):
             request = pb.DeleteWorkspaceRequest(
