@@ -25,19 +25,24 @@ class ReadStream {
                                     wire::Data* data) = 0;
 };
 
-// One WriteArtifact call. Destroying it breaks the call off. Not thread-safe.
+// One WriteArtifact call. Destroying it cancels the call. Not thread-safe.
 class WriteStream {
  public:
   virtual ~WriteStream() = default;
 
-  // Sends `head`, which has no data, with `data`; nothing follows one with
-  // `finish`. False if the call has ended: Finish() tells why.
+  // Sends `head`, which has no data, with `data`; a message with `finish` is
+  // the last. Returns false if the call has ended: Read() returns why.
   virtual bool Write(const workspace::v1::WriteArtifactRequest& head,
                      const grpc::Slice& data) = 0;
 
-  // Waits for the answer, after which the stream can only be destroyed. A
-  // stream without a message that has `finish` is ended without.
-  virtual absl::StatusOr<workspace::v1::WriteArtifactResponse> Finish() = 0;
+  // Ends the stream of messages; a no-op after one with `finish`.
+  virtual void WritesDone() = 0;
+
+  // Waits for the next response: an acknowledgement, or the last one. Returns
+  // false at the end of the call, and an error if the call failed; then the
+  // stream can only be destroyed.
+  virtual absl::StatusOr<bool> Read(
+      workspace::v1::WriteArtifactResponse* response) = 0;
 };
 
 // The RPCs of the contract in their generated messages, below WorkspaceClient

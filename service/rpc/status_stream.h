@@ -28,15 +28,13 @@ class StatusStream final
                grpc::CallbackServerContext* context,
                const grpc::ByteBuffer& request);
 
-  void OnWriteDone(bool ok) override;
-
  private:
   absl::Status Parse(const grpc::ByteBuffer& request);
 
   // More scanners, a write, or the end.
   Step Next() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int ScannersToStart() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void StartIo(bool /*last*/) override { StartWrite(&being_written_); }
+  void Written() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // What a scanner does: counts one after the other, and now and then gives way
   // to other calls.
   void Work() override ABSL_LOCKS_EXCLUDED(mutex_);
@@ -54,8 +52,6 @@ class StatusStream final
   core::StatusArgs status_args_;
   // Of the next page; accessed only by the task that fetches it.
   core::ListArgs list_args_;
-  // Accessed only while a write is outstanding.
-  grpc::ByteBuffer being_written_;
 
   // Of the page fetched last, still to be counted.
   std::deque<core::ProjectName> projects_ ABSL_GUARDED_BY(mutex_);

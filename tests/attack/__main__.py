@@ -191,9 +191,9 @@ def _hold_up_artifacts(
                 project="p", path="outputs/mine", data=b"x", finish=True
             )
             with contextlib.suppress(grpc.RpcError):
-                pb_grpc.WorkspaceServiceStub(channel).WriteArtifact(
-                    iter([request]), timeout=10
-                )
+                stub = pb_grpc.WorkspaceServiceStub(channel)
+                for _ in stub.WriteArtifact(iter([request]), timeout=10):
+                    pass
                 return f"another's upload done after {time.monotonic() - began:.1f} s"
             time.sleep(0.5)
     return f"another's upload refused for {hold_s:.0f} s"

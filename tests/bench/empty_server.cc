@@ -10,7 +10,6 @@
 // MiB over and over, and what is written is received and let go. Prints a line
 // when it listens, and ends when its standard input does.
 #include <iostream>
-#include <limits>
 #include <string>
 #include <vector>
 
@@ -34,6 +33,7 @@ using RawService = pb::WorkspaceService::WithRawCallbackMethod_ReadArtifact<
     pb::WorkspaceService::WithRawCallbackMethod_WriteArtifact<RawList>>;
 
 constexpr int64_t kChunkBytes = 1 << 20;
+constexpr int64_t kAcknowledgeBytes = 4 << 20;
 constexpr int64_t kParallelFiles = 64;
 
 grpc::ByteBuffer Encode(const google::protobuf::MessageLite& message) {
@@ -75,24 +75,34 @@ class EmptyReader final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   int64_t left_;
 };
 
-// Receives what comes.
-class EmptyWriter final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
+// Receives messages and acknowledges them as often as workspaced does, by the
+// size of whole messages.
+class EmptyWriter final
+    : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
-  explicit EmptyWriter(grpc::ByteBuffer* response) : response_(response) {
-    StartRead(&message_);
-  }
+  EmptyWriter() { StartRead(&message_); }
   void OnReadDone(bool ok) override {
-    if (ok) return StartRead(&message_);
     pb::WriteArtifactResponse response;
-    response.mutable_artifact();
-    *response_ = Encode(response);
-    Finish(grpc::Status::OK);
+    if (!ok) {
+      response.mutable_artifact();
+      response_ = Encode(response);
+      return StartWriteAndFinish(&response_, {}, grpc::Status::OK);
+    }
+    received_ += static_cast<int64_t>(message_.Length());
+    if (received_ - acknowledged_ <= kAcknowledgeBytes)
+      return StartRead(&message_);
+    response.set_offset(acknowledged_ = received_);
+    response_ = Encode(response);
+    StartWrite(&response_);
   }
+  void OnWriteDone(bool /*ok*/) override { StartRead(&message_); }
   void OnDone() override { delete this; }
 
  private:
-  grpc::ByteBuffer* const response_;
+  int64_t received_ = 0;
+  int64_t acknowledged_ = 0;
   grpc::ByteBuffer message_;
+  grpc::ByteBuffer response_;
 };
 
 class EmptyService final : public RawService {
@@ -136,18 +146,9 @@ class EmptyService final : public RawService {
     return new EmptyReader(chunk_, parsed);
   }
 
-  grpc::ServerReadReactor<grpc::ByteBuffer>* WriteArtifact(
-      grpc::CallbackServerContext*, grpc::ByteBuffer* response) override {
-    return new EmptyWriter(response);
-  }
-
-  // Everything is there.
-  // Whatever was sent has come.
-  grpc::ServerUnaryReactor* GetUpload(grpc::CallbackServerContext* context,
-                                      const pb::GetUploadRequest*,
-                                      pb::Upload* response) override {
-    response->set_offset(std::numeric_limits<int64_t>::max());
-    return Finished(context);
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* WriteArtifact(
+      grpc::CallbackServerContext*) override {
+    return new EmptyWriter;
   }
 
   grpc::ServerUnaryReactor* GetArtifact(grpc::CallbackServerContext* context,

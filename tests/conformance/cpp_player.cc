@@ -120,10 +120,15 @@ Json WriteArtifact(Connection& connection, const Json& requests) {
     head.clear_data();
     if (!stream->Write(head, data) || head.finish()) break;
   }
-  const absl::StatusOr<v1::WriteArtifactResponse> response = stream->Finish();
-  return Answer(
-      response.ok() ? Json::array({ToJson(*response)}) : Json::array(),
-      response.status());
+  stream->WritesDone();
+  Json responses = Json::array();
+  while (true) {
+    v1::WriteArtifactResponse response;
+    const auto more = stream->Read(&response);
+    if (!more.ok() || !*more)
+      return Answer(std::move(responses), more.status());
+    responses.push_back(ToJson(response));
+  }
 }
 
 std::map<std::string, Call> Calls() {

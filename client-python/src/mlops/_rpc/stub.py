@@ -28,11 +28,11 @@ class Stub(WorkspaceServiceStub):
             request_serializer=pb.ReadArtifactRequest.SerializeToString,
             response_deserializer=parse_data,
         )
-        # WriteArtifact, of messages by build_data(): a stream of them, and one alone,
-        # without gRPC's thread for them.
-        self.write_data: grpc.StreamUnaryMultiCallable[
+        # WriteArtifact with messages by build_data(): a stream of them, or one alone,
+        # which gets one response, without the threads of a stream.
+        self.write_data: grpc.StreamStreamMultiCallable[
             bytes, pb.WriteArtifactResponse
-        ] = channel.stream_unary(
+        ] = channel.stream_stream(
             f"/{_SERVICE}/WriteArtifact",
             response_deserializer=pb.WriteArtifactResponse.FromString,
         )
