@@ -27,10 +27,18 @@ namespace {
 
 namespace pb = mlops::workspace::v1;
 
-using RawList = pb::WorkspaceService::WithRawCallbackMethod_ListWorkspaces<
-    pb::WorkspaceService::CallbackService>;
-using RawService = pb::WorkspaceService::WithRawCallbackMethod_ReadArtifact<
-    pb::WorkspaceService::WithRawCallbackMethod_WriteArtifact<RawList>>;
+// A stream of messages in both directions cannot be overridden by one of bytes,
+// so only the methods that are answered have callbacks.
+// clang-format off
+using RawService =
+    pb::WorkspaceService::WithRawCallbackMethod_ListWorkspaces<
+    pb::WorkspaceService::WithRawCallbackMethod_ReadArtifact<
+    pb::WorkspaceService::WithRawCallbackMethod_WriteArtifact<
+    pb::WorkspaceService::WithCallbackMethod_GetWorkspace<
+    pb::WorkspaceService::WithCallbackMethod_EnsureWorkspace<
+    pb::WorkspaceService::WithCallbackMethod_GetArtifact<
+        pb::WorkspaceService::Service>>>>>>;
+// clang-format on
 
 constexpr int64_t kChunkBytes = 1 << 20;
 constexpr int64_t kAcknowledgeBytes = 4 << 20;
