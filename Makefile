@@ -1,8 +1,9 @@
-# What developers type; on a fresh Debian 12 each target first installs what it needs. One build tree: build/.
+# Commands for developers. On a fresh Debian 12, each target first installs what it needs.
+# All targets build in build/.
 
 PORT ?= 50051
 PYTHON := .venv/bin/python
-# Nothing from outside: neither a server nor a package.
+# Ignore a server and Python packages that the environment names.
 unexport MLOPS_WORKSPACE_ADDRESS PYTHONPATH
 
 .PHONY: help setup configure build server serve wheel test ctest pytest toolkits example lint-proto accept-proto \
@@ -12,7 +13,7 @@ unexport MLOPS_WORKSPACE_ADDRESS PYTHONPATH
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-setup: ## install what is missing: Debian packages, .venv, grpcurl
+setup: ## install missing dependencies: Debian packages, .venv, grpcurl
 	@.ci/setup
 
 build: configure ## build everything
@@ -24,7 +25,7 @@ server: configure
 configure: setup
 	@test -f build/build.ninja || cmake --preset default
 
-serve: wheel ## start workspaced over ./mlops/workspace, in the foreground
+serve: wheel ## run workspaced on ./mlops/workspace in the foreground
 	@mkdir -p mlops/workspace
 	@echo "Try it: build/tools/grpcurl -plaintext -d '{\"project\":\"demo\"}' 127.0.0.1:$(PORT)" \
 	  mlops.workspace.v1.WorkspaceService/EnsureWorkspace
@@ -32,7 +33,7 @@ serve: wheel ## start workspaced over ./mlops/workspace, in the foreground
 	  "print(M().get_or_create_workspace(\"demo\"))'"
 	exec build/service/workspaced --base mlops/workspace --listen 127.0.0.1:$(PORT)
 
-wheel: server build/wheel/installed ## make the Python wheel in build/wheel and install it in .venv
+wheel: server build/wheel/installed ## build the Python wheel in build/wheel and install it in .venv
 
 build/wheel/installed: build/service/workspaced .venv/.wanted CMakeLists.txt \
     $(shell find client-python proto/mlops -type f -not -path '*/.*')
@@ -48,7 +49,7 @@ lint-proto: setup
 	.venv/bin/buf lint proto
 	.venv/bin/buf breaking proto --against proto/accepted.binpb
 
-accept-proto: setup ## accept the contract as it is now, so that lint compares later ones with it
+accept-proto: setup ## accept the current contract as the baseline of lint-proto
 	.venv/bin/buf build proto --exclude-source-info -o proto/accepted.binpb
 
 ctest: build
@@ -60,11 +61,11 @@ pytest: build wheel
 toolkits: wheel .toolkits/installed ## test MLOpsClient with the real MLflow, DVC, BentoML and Evidently
 	.toolkits/bin/python -m pytest tests/toolkits
 
-example: wheel .toolkits/installed ## train, version, store and monitor a small model, below ./mlops/workspace
-	@# Its server leaves soon, so that `make serve` may follow.
+example: wheel .toolkits/installed ## train, version, store and monitor a small model in ./mlops/workspace
+	@# The server that the example starts exits after 10 s, so that `make serve` can follow.
 	MLOPS_WORKSPACE_IDLE_TIMEOUT=10s .toolkits/bin/python client-python/examples/quickstart.py
 
-# The wheel with all its extras in an environment of its own, as a user installs it.
+# Installs the wheel with all extras into a separate environment, as a user does.
 .toolkits/installed: build/wheel/installed
 	@test -x .toolkits/bin/python || $(PYTHON) -m venv .toolkits
 	.toolkits/bin/python -m pip install -q --disable-pip-version-check \
@@ -72,26 +73,26 @@ example: wheel .toolkits/installed ## train, version, store and monitor a small 
 	.toolkits/bin/python -m pip install -q --no-deps --force-reinstall build/wheel/*.whl
 	@touch $@
 
-asan: ## unit and catalog tests under AddressSanitizer and UBSan
+asan: ## run the unit and catalog tests under AddressSanitizer and UBSan
 	@.ci/setup clang
 	cmake --workflow --preset asan
 
-tsan: ## unit and catalog tests under ThreadSanitizer
+tsan: ## run the unit and catalog tests under ThreadSanitizer
 	@.ci/setup clang
 	cmake --workflow --preset tsan
 
-bench: build wheel ## measure; see tests/bench/README.md
+bench: build wheel ## run the benchmarks; see tests/bench/README.md
 	$(PYTHON) tests/bench/run.py
 
-linearizable: wheel ## record what concurrent clients see, and check that one order explains it; two minutes
+linearizable: wheel ## check that the results of concurrent clients are linearizable; takes two minutes
 	@.ci/setup linearizable
 	$(PYTHON) tests/linearizable/run.py $(ARGS)
 
-crash: wheel ## cut the power at every write of the disk, and kill the server under load; some minutes, as root
+crash: wheel ## simulate power cuts at the disk's writes and kill loaded servers; takes minutes, needs root
 	@.ci/setup crash
 	$(PYTHON) tests/crash/run.py $(ARGS)
 
-attack: build wheel ## attack a server as a connected client might; print its memory and others' latency
+attack: build wheel ## attack a server as a malicious client would; print its memory and others' latency
 	$(PYTHON) tests/attack
 
 fuzz: ## run each fuzzer for a minute
@@ -110,5 +111,5 @@ format: ## format C++ and Python
 	git ls-files '*.h' '*.cc' | xargs clang-format-14 -i
 	.venv/bin/ruff format client-python tests
 
-clean: ## remove what was built
+clean: ## remove all build output and environments
 	rm -rf build .venv .toolkits

@@ -1,5 +1,5 @@
-// workspaced: the authority over the project workspaces below one base
-// directory.
+// workspaced: the server that owns the project workspaces below one
+// base directory.
 #include <pthread.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -27,12 +27,12 @@
 
 namespace {
 
-// For itself, a few connections and a few files; a server with clients needs
-// more.
+// The server itself needs these for a few connections and files;
+// clients need more.
 constexpr rlim_t kNeededDescriptors = 64;
 
-// Exit codes by which clients that start a server know what to do: look for the
-// one that was faster, or start one that only reads.
+// Exit codes that tell clients which start a server what to do:
+// connect to the server that was faster, or start a read-only one.
 constexpr int kServedAlready = 3;
 constexpr int kCannotBeWritten = 4;
 
@@ -41,16 +41,16 @@ int ExitCode(const absl::Status& failure) {
   return absl::IsPermissionDenied(failure) ? kCannotBeWritten : 1;
 }
 
-// Whether the process was started with `signal` ignored, as nohup(1) does with
-// SIGHUP.
+// Whether the process was started with `signal` ignored, as nohup(1) does
+// with SIGHUP.
 bool IsIgnored(int signal) {
   struct sigaction action;
   return sigaction(signal, nullptr, &action) == 0 &&
          action.sa_handler == SIG_IGN;
 }
 
-// Signals that mean "stop". Blocked in every thread, so that none of them is
-// killed in the middle of a call, and waited for by one.
+// Blocks the signals that mean "stop" in every thread, so that none is killed
+// in the middle of a call. One thread waits for them.
 sigset_t BlockStopSignals() {
   sigset_t signals;
   sigemptyset(&signals);
@@ -62,9 +62,9 @@ sigset_t BlockStopSignals() {
   return signals;
 }
 
-// gRPC 1.51 never accepts again after it once ran out of descriptors: take as
-// many as we may. Returns false, having said so, if that is too few to begin
-// with.
+// Raises the descriptor limit to the maximum, because gRPC 1.51 never accepts
+// again after it once ran out of descriptors. Returns false, and prints why,
+// if the maximum is too low to start.
 bool RaiseDescriptorLimit() {
   rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return true;
@@ -72,30 +72,30 @@ bool RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
   if (limit.rlim_max >= kNeededDescriptors) return true;
   std::cerr << "workspaced: this process may open " << limit.rlim_max
-            << " files only (RLIMIT_NOFILE), and needs " << kNeededDescriptors
-            << ": raise the limit, as by `ulimit -n 1024`\n";
+            << " files only (RLIMIT_NOFILE), but needs " << kNeededDescriptors
+            << ": raise the limit, for example with `ulimit -n 1024`\n";
   return false;
 }
 
-// Chunks of artifacts come and go all the time: glibc, as it comes, gives their
-// memory back to the system each time, which then has to clear it anew. That
-// took half of the CPU time of an upload.
+// Makes glibc retain freed memory. By default it returns the memory
+// of each artifact chunk to the system, which clears it for the next one;
+// that took half of the CPU time of an upload.
 void KeepFreedMemory() {
 #ifdef __GLIBC__
-  constexpr int kKeptBytes = 8 << 20;  // In each of its arenas.
+  // For each arena.
+  constexpr int kKeptBytes = 8 << 20;
   mallopt(M_TRIM_THRESHOLD, kKeptBytes);
   mallopt(M_MMAP_THRESHOLD, kKeptBytes);
 #endif
 }
 
-// Gives freed memory back once there is much of it: what an attack, or an hour
-// of much work, has left behind. Not more, for the sake of KeepFreedMemory().
-// To be called now and then.
+// Returns freed memory to the system if there is much of it,
+// for example after an attack or a busy hour. Keeps small amounts,
+// for the reason in KeepFreedMemory(). Called every few seconds.
 void ReturnFreedMemory() {
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
   constexpr size_t kMuch = size_t{64} << 20;
-  // What could not be given back the last time, since something in use stands
-  // between.
+  // What the last trim could not return, because memory in use lies between.
   static size_t kept = 0;
   size_t pages = 0, resident = 0;
   std::ifstream("/proc/self/statm") >> pages >> resident;
@@ -112,9 +112,9 @@ void ReturnFreedMemory() {
 #endif
 }
 
-// What gRPC has to say about itself stays out of a log of JSON lines, unless
-// somebody asks for more than errors: that alone is what our Python client
-// sets, and its server inherits.
+// Whether gRPC's own log lines are wanted. They are not JSON,
+// so they are written only if GRPC_VERBOSITY asks for more than errors. "error"
+// does not count: our Python client sets it, and its server inherits it.
 bool IsAskedForGrpcLog() {
   const char* verbosity = std::getenv("GRPC_VERBOSITY");
   return verbosity != nullptr && !absl::EqualsIgnoreCase(verbosity, "error") &&
@@ -137,8 +137,8 @@ void RunUntilStopped(mlops::server::Server& server, const sigset_t& signals) {
   waiter.join();
 }
 
-// Answers a client that has to read a workspace.yaml by itself: the text comes
-// on standard input, JSON goes out.
+// Decodes a workspace.yaml for a client: reads the text from standard input and
+// writes JSON to standard output. Returns the exit code.
 int DecodeRecord(const std::string& root_path) {
   std::string text;
   char buffer[65536];
@@ -161,7 +161,8 @@ int main(int argc, char** argv) {
   const sigset_t signals = BlockStopSignals();
   if (!RaiseDescriptorLimit()) return 1;
   KeepFreedMemory();
-  grpc_init();  // Never undone: see the end.
+  // Never undone; see the end of main().
+  grpc_init();
   auto server =
       mlops::server::Server::Start(std::get<mlops::server::Config>(parsed));
   if (!server.ok()) {
@@ -173,7 +174,7 @@ int main(int argc, char** argv) {
             << absl::StrJoin((*server)->addresses(), " and ") << std::endl;
   RunUntilStopped(**server, signals);
   server->reset();
-  // Not by gRPC's own shutdown, which after a large write waits up to 10 s for
-  // a thread that polls for nothing any more.
+  // Skip gRPC's own shutdown: after a large write it waits up to 10 s
+  // for a thread that has nothing left to poll.
   std::_Exit(0);
 }

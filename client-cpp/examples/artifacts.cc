@@ -1,5 +1,7 @@
-// Stores a file in a workspace, shows what is there, and reads it back:
-// artifacts ADDRESS PROJECT FILE.
+// Stores a file in a workspace, lists the workspace's outputs, and reads the
+// file back.
+//
+//   artifacts ADDRESS PROJECT FILE
 #include <iostream>
 #include <string>
 

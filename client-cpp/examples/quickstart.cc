@@ -1,5 +1,8 @@
-// Creates, reads, lists and updates workspaces: quickstart ADDRESS, for example
-// 127.0.0.1:50051 or unix:/path/of/socket.
+// Creates, reads, updates and lists workspaces.
+//
+//   quickstart ADDRESS
+//
+// ADDRESS is for example 127.0.0.1:50051 or unix:/path/of/socket.
 #include <iostream>
 
 #include "mlops/workspace_client.h"

@@ -1,5 +1,7 @@
-// Prints how much each workspace holds, every few seconds or once: watch_usage
-// ADDRESS [SECONDS].
+// Prints the number of files and bytes in each workspace, once or every SECONDS
+// seconds.
+//
+//   watch_usage ADDRESS [SECONDS]
 #include <cstdlib>
 #include <iostream>
 

@@ -32,10 +32,11 @@ namespace fs = std::filesystem;
 
 constexpr char kEnvironmentVariable[] = "MLOPS_WORKSPACE_ADDRESS";
 constexpr size_t kMaxSocketPathBytes = sizeof(sockaddr_un::sun_path) - 1;
+// Bounds the memory for a lock file, which may be any file that someone put
+// there.
 constexpr size_t kMaxLockBytes = 65536;
 
-// What a server writes into `<base>/.workspaced/lock` for those who look for
-// it.
+// The contact data that a server publishes in `<base>/.workspaced/lock`.
 struct Lock {
   std::string host;
   std::vector<std::string> addresses;
@@ -57,7 +58,7 @@ bool IsUnix(const std::string& address) {
   return absl::StartsWith(address, "unix:");
 }
 
-// What is wrong with `address`, or "".
+// Describes the problem of `address`, or returns "" if it is valid.
 std::string AddressProblem(const std::string& address) {
   if (IsUnix(address)) {
     if (SocketPath(address).empty()) return "has no path after unix:";
@@ -65,6 +66,8 @@ std::string AddressProblem(const std::string& address) {
     return absl::StrCat("is longer than a Unix socket's path may be, ",
                         kMaxSocketPathBytes, " bytes");
   }
+  // The last colon separates the port, because an IPv6 host contains colons. A
+  // slash would be the path of a URL.
   const size_t colon = address.rfind(':');
   int port = 0;
   const bool has_port = colon != std::string::npos &&
@@ -84,6 +87,7 @@ absl::StatusOr<std::string> Checked(const std::string& field,
   return address;
 }
 
+// Reads the lock file. Returns nullopt if it is missing or malformed.
 std::optional<Lock> ReadLock(const fs::path& path) {
   std::string text(kMaxLockBytes, '\0');
   std::ifstream file(path, std::ios::binary);
@@ -113,7 +117,8 @@ bool IsSocket(const fs::path& path) {
   return fs::is_socket(path, ignored);
 }
 
-// Whether somebody listens there.
+// Returns whether a process listens on the Unix socket `path`. EAGAIN means
+// that it listens, but that its backlog is full.
 bool IsAnswered(const fs::path& path) {
   const std::string& name = path.native();
   sockaddr_un address = {};
@@ -128,8 +133,8 @@ bool IsAnswered(const fs::path& path) {
           errno == EAGAIN);
 }
 
-// The address with `host` in place of one that means every address of the
-// server's machine.
+// Replaces a wildcard address such as 0.0.0.0, on which a server listens, by
+// `host`, to which a client can connect.
 std::string Reachable(const std::string& address, const std::string& host) {
   for (const char* any : {"0.0.0.0:", "[::]:"}) {
     if (absl::StartsWith(address, any))
@@ -138,9 +143,9 @@ std::string Reachable(const std::string& address, const std::string& host) {
   return address;
 }
 
-// How a server on this machine is reached: by a socket if there is one, the
-// base's own first. A lock file may be the copy of another base's and name that
-// one's socket.
+// Chooses the address of a server on this host. Prefers Unix sockets, and the
+// base's own socket most, because the lock file may be a copy from another base
+// and name that base's socket.
 std::optional<std::string> ChooseHere(const Lock& lock,
                                       const fs::path& default_socket) {
   if (IsSocket(default_socket))
@@ -154,7 +159,7 @@ std::optional<std::string> ChooseHere(const Lock& lock,
   return std::nullopt;
 }
 
-// How a server on another machine that shares the file system is reached.
+// Chooses the address of a server on another host that shares the file system.
 std::optional<std::string> ChooseElsewhere(const Lock& lock) {
   for (const std::string& address : lock.addresses) {
     if (!IsLocal(address)) return Reachable(address, lock.host);
@@ -162,13 +167,14 @@ std::optional<std::string> ChooseElsewhere(const Lock& lock) {
   return std::nullopt;
 }
 
+// Finds the server of `base_path` through its lock file and its socket.
 absl::StatusOr<std::string> FindServer(const std::string& base_path) {
   std::error_code error;
   const fs::path base = fs::absolute(base_path, error);
   const Lock lock = ReadLock(base / ".workspaced" / "lock").value_or(Lock());
   const fs::path socket = base / ".workspaced" / "socket";
-  // The name of this machine may have changed, as in containers: what answers
-  // here is here.
+  // A host's name can change, for example in containers, so a server that
+  // accepts connections on the local socket also counts as local.
   const bool here =
       lock.host.empty() || lock.host == HostName() || IsAnswered(socket);
   const auto found = here ? ChooseHere(lock, socket) : ChooseElsewhere(lock);
@@ -179,11 +185,10 @@ absl::StatusOr<std::string> FindServer(const std::string& base_path) {
                      ": start one with workspaced --base ", base.string()));
   }
   return absl::UnavailableError(
-      absl::StrCat(base.string(), " is served on the host ", lock.host, " at ",
-                   absl::StrJoin(lock.addresses, ", "),
-                   " alone: have it listen on an address that can be reached "
-                   "from here or, if it has ended "
-                   "without cleaning up, start workspaced --base ",
+      absl::StrCat(base.string(), " is served on the host ", lock.host,
+                   ", but only at ", absl::StrJoin(lock.addresses, ", "),
+                   ": add a --listen address that this host can reach or, if "
+                   "that server has crashed, start workspaced --base ",
                    base.string()));
 }
 

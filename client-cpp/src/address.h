@@ -7,18 +7,20 @@
 #include "absl/strings/string_view.h"
 #include "mlops/workspace_client.h"
 
-// Finding the server. Thread-safe.
+// Functions that find the server. Thread-safe.
 namespace mlops::internal {
 
-// The address `options` mean: their own, the one written down below their base
-// directory, or the environment's. Errors as WorkspaceClient::Connect.
+// Returns the address of the server that `options` identify: their `address`,
+// the one published below their base directory, or the environment's. Returns
+// the errors of WorkspaceClient::Connect.
 absl::StatusOr<std::string> ResolveAddress(const ClientOptions& options);
 
-// `address` as gRPC wants it: gRPC takes it for a URI, in which the path of a
-// Unix socket with '%', '#', '?' and the like has to be escaped.
+// Converts `address` to a gRPC target. Percent-encodes the path of a Unix
+// socket, because gRPC parses targets as URIs, in which '%', '#', '?' and other
+// characters have a meaning.
 std::string GrpcTarget(absl::string_view address);
 
-// Whether calls to `address` stay on this machine, so that no proxy can help.
+// Returns whether `address` is on this host, so that calls must bypass proxies.
 bool IsLocal(absl::string_view address);
 
 }  // namespace mlops::internal

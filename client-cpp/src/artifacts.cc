@@ -1,4 +1,4 @@
-// What WorkspaceClient does with artifacts.
+// Implements the methods of WorkspaceClient for artifacts.
 #include "mlops/artifacts.h"
 
 #include <algorithm>
@@ -26,6 +26,7 @@ using internal::SourceFile;
 using internal::TargetFile;
 using internal::WriteSession;
 
+// Returns a request for `path` in `project`.
 template <typename Request>
 Request About(std::string_view project, std::string_view path) {
   Request request;
@@ -45,7 +46,7 @@ Request MakePlaceRequest(std::string_view project, std::string_view path,
   return request;
 }
 
-// The first message of a write by either kind of options.
+// Returns the first message of a write, from WriteOptions or UploadOptions.
 template <typename Options>
 v1::WriteArtifactRequest MakeWriteRequest(std::string_view project,
                                           std::string_view path,
@@ -57,6 +58,7 @@ v1::WriteArtifactRequest MakeWriteRequest(std::string_view project,
   return request;
 }
 
+// Calls `progress`, if there is one. Returns CANCELLED if it returns false.
 absl::Status Report(const Progress& progress, int64_t done_bytes,
                     int64_t total_bytes) {
   if (progress == nullptr || progress(done_bytes, total_bytes))
@@ -64,14 +66,15 @@ absl::Status Report(const Progress& progress, int64_t done_bytes,
   return absl::CancelledError("The progress callback ended the transfer");
 }
 
-// The SHA-256 of a file that is read from begin to end, whatever is read twice
-// or left out.
+// Computes the SHA-256 of a whole file while the file is sent. A resumed upload
+// may skip or repeat parts of the file: each part is hashed exactly once.
 class FileChecksum {
  public:
+  // `file` must outlive this.
   explicit FileChecksum(const SourceFile* file) : file_(file) {}
 
-  // Takes `data`, which stands at `offset`, and reads what stands before it and
-  // has not been seen.
+  // Hashes `data`, which starts at `offset` in the file. First reads and hashes
+  // the part before it that was skipped.
   absl::Status Add(int64_t offset, const grpc::Slice& data) {
     while (hashed_ < offset) {
       ASSIGN_OR_RETURN(const grpc::Slice before,
@@ -84,6 +87,8 @@ class FileChecksum {
     return absl::OkStatus();
   }
 
+  // Hashes the rest of the file and returns the checksum. May be called again,
+  // because an attempt to finish may be repeated.
   absl::StatusOr<std::string> Finish() {
     if (!finished_.empty()) return finished_;
     RETURN_IF_ERROR(Add(file_->size(), grpc::Slice()));
@@ -104,12 +109,16 @@ class FileChecksum {
   std::string finished_;
 };
 
-// Opens a file for reading by either kind of options.
+// Opens a file for reading, with ReadOptions or DownloadOptions. Prefers direct
+// access to the file.
 template <typename Options>
 absl::StatusOr<std::unique_ptr<ReadSession>> OpenSession(
     const std::shared_ptr<Connection>& connection,
     v1::ReadArtifactRequest request, const Options& options,
     const CallOptions& call) {
+  // Start the call even if the file is then read directly: the server checks
+  // the request, and its description has the etag that identifies the local
+  // file.
   const Retry retry(call);
   request.set_etag(options.etag);
   ASSIGN_OR_RETURN(auto wire,
@@ -120,8 +129,8 @@ absl::StatusOr<std::unique_ptr<ReadSession>> OpenSession(
   return by_path != nullptr ? std::move(by_path) : std::move(wire);
 }
 
-// Has the system copy `file` to where the server stages it, as far as that is
-// possible: the session does the rest.
+// Copies `file` directly into the file that the server has staged, if this host
+// sees it. Copies as much as possible; the session sends the rest.
 absl::Status AppendByPath(Connection& connection, WriteSession& session,
                           const SourceFile& file, const Progress& progress,
                           const CallOptions& call) {
@@ -129,6 +138,9 @@ absl::Status AppendByPath(Connection& connection, WriteSession& session,
   const std::string base = connection.LocalBase(retry.Attempt());
   auto staged = base.empty() ? std::nullopt : session.OpenStaged(base);
   if (!staged) return absl::OkStatus();
+  // Copy in chunks, to check for cancellation and report progress between them.
+  // A failed copy ends the loop without an error, because the session can still
+  // send the rest.
   for (int64_t copied = 1; copied > 0 && session.offset() < file.size();
        session.Appended(copied)) {
     RETURN_IF_ERROR(retry.CheckWanted());
@@ -142,11 +154,14 @@ absl::Status AppendByPath(Connection& connection, WriteSession& session,
   return internal::CloseWritten(std::move(staged->fd));
 }
 
-// Reads all of `session` into `file`. Returns its SHA-256 if that is wanted.
+// Reads `session` to its end into `file`. Returns the SHA-256 if
+// `options.checksum` is true, otherwise "".
 absl::StatusOr<std::string> Save(ReadSession& session, TargetFile& file,
                                  const DownloadOptions& options) {
   base::Sha256 sha256;
   const int64_t total = session.remaining_bytes();
+  // Run the loop at least once, so that an empty file reports progress and the
+  // status of the call is read.
   do {
     if (options.checksum) {
       ASSIGN_OR_RETURN(const auto pieces, session.NextPieces());
@@ -306,8 +321,9 @@ absl::StatusOr<TransferredArtifact> WorkspaceClient::Upload(
   WriteSession session(connection_, MakeWriteRequest(project, path, options),
                        call);
   if (!options.upload_id.empty()) RETURN_IF_ERROR(session.Resume());
+  // A file of several messages needs an id to resume after a broken connection.
   if (file.size() > internal::kChunkBytes) session.UseOwnUploadId();
-  // With an id of the caller's somebody else could write the same upload.
+  // With a caller's id, another process could write the same staged file.
   bool by_path = options.by_path && options.upload_id.empty() &&
                  file.size() >= internal::kMinBytesByPath;
   absl::Status appended;
@@ -315,6 +331,8 @@ absl::StatusOr<TransferredArtifact> WorkspaceClient::Upload(
     appended = AppendByPath(*connection_, session, file, options.progress,
                             retry.Attempt());
   FileChecksum checksum(&file);
+  // Called for each chunk that goes over the wire: the upload then no longer
+  // counts as `by_path`.
   const auto read = [&](int64_t offset) -> absl::StatusOr<grpc::Slice> {
     by_path = false;
     RETURN_IF_ERROR(Report(options.progress, offset, file.size()));
@@ -332,7 +350,7 @@ absl::StatusOr<TransferredArtifact> WorkspaceClient::Upload(
   const absl::StatusOr<Artifact> artifact = appended.ok() ? finish() : appended;
   if (!artifact.ok()) session.Abandon();
   RETURN_IF_ERROR(artifact.status());
-  // It is there: nothing can be ended any more.
+  // The upload is finished, so the callback cannot cancel it any more.
   Report(options.progress, file.size(), file.size()).IgnoreError();
   return TransferredArtifact{*artifact, by_path};
 }
@@ -347,18 +365,21 @@ absl::StatusOr<TransferredArtifact> WorkspaceClient::Download(
   ASSIGN_OR_RETURN(TargetFile file, TargetFile::Create(destination));
   ASSIGN_OR_RETURN(const std::string sha256, Save(*session, file, options));
   TransferredArtifact artifact{session->artifact(), session->by_path()};
+  // Compare the checksums before the file replaces another one. The etag tells
+  // whether the server's checksum is still of the same file.
   if (options.checksum) {
     ASSIGN_OR_RETURN(const Artifact now,
                      GetArtifact(project, path, {.checksum = true}, call));
     if (now.etag != artifact.etag) {
       return absl::AbortedError(
           absl::StrCat(artifact.path,
-                       " was replaced before its checksum could be compared"));
+                       " was replaced before its checksum could be compared; "
+                       "download it again"));
     }
     if (now.sha256 != sha256) {
-      return absl::DataLossError(absl::StrCat("What came of ", artifact.path,
-                                              " has SHA-256 ", sha256, ", not ",
-                                              now.sha256));
+      return absl::DataLossError(absl::StrCat(
+          "The downloaded content of ", artifact.path, " has SHA-256 ", sha256,
+          ", but the server's has ", now.sha256, "; download it again"));
     }
     artifact.sha256 = sha256;
   }

@@ -14,24 +14,26 @@
 
 namespace mlops::internal {
 
-// One ReadArtifact call. Destroying it ends the call. Not thread-safe.
+// A ReadArtifact call in flight. The destructor ends the call. Not thread-safe.
 class ReadStream {
  public:
   virtual ~ReadStream() = default;
 
-  // Waits for the next message: its data, and all else, with the data left out,
-  // in `head`. False at the end.
+  // Waits for the next message. Sets `data` to its data and `head` to all other
+  // fields. Returns false at the end of the stream.
   virtual absl::StatusOr<bool> Read(workspace::v1::ReadArtifactResponse* head,
                                     wire::Data* data) = 0;
 };
 
-// One WriteArtifact call. Destroying it cancels the call. Not thread-safe.
+// A WriteArtifact call in flight. The destructor cancels the call. Not
+// thread-safe.
 class WriteStream {
  public:
   virtual ~WriteStream() = default;
 
-  // Sends `head`, which has no data, with `data`; a message with `finish` is
-  // the last. Returns false if the call has ended: Read() returns why.
+  // Sends `head`, whose data field is empty, together with `data`. A message
+  // with `finish` must be the last one. Returns false if the call has ended;
+  // Read() then returns the reason.
   virtual bool Write(const workspace::v1::WriteArtifactRequest& head,
                      const grpc::Slice& data) = 0;
 
@@ -39,15 +41,15 @@ class WriteStream {
   virtual void WritesDone() = 0;
 
   // Waits for the next response: an acknowledgement, or the last one. Returns
-  // false at the end of the call, and an error if the call failed; then the
-  // stream can only be destroyed.
+  // false at the end of the call, and an error if the call failed; only the
+  // destructor may follow.
   virtual absl::StatusOr<bool> Read(
       workspace::v1::WriteArtifactResponse* response) = 0;
 };
 
-// The RPCs of the contract in their generated messages, below WorkspaceClient
-// and above gRPC: where a fake takes the place of a server, and where recorded
-// requests can be played. Errors carry their reason (proto/cpp/wire_status.h).
+// Sends the RPCs of the contract as generated messages. This is the seam
+// between WorkspaceClient and gRPC, at which a fake can replace the server and
+// tests can replay requests. Errors have a reason (proto/cpp/wire_status.h).
 // Implementations are thread-safe.
 class Connection {
  public:
@@ -82,7 +84,7 @@ class Connection {
       const CallOptions& call) = 0;
 
   // Calls `visit` with each status in turn. Returns OK at the end of the
-  // stream, or when `visit` returned false.
+  // stream, or once `visit` returns false.
   virtual absl::Status StreamWorkspaceStatuses(
       const workspace::v1::StreamWorkspaceStatusesRequest& request,
       const CallOptions& call,
@@ -116,14 +118,14 @@ class Connection {
   virtual std::unique_ptr<WriteStream> WriteArtifact(
       const CallOptions& call) = 0;
 
-  // The server's base directory if this machine has a directory of that name,
-  // which may be another one; else "". Asks the server the first time, for a
-  // part of the time that `call` has.
+  // Returns the server's base directory if this host has a directory of that
+  // name, otherwise "". The local directory may still be a different one. The
+  // first call asks the server, and uses up a part of the timeout in `call`.
   virtual std::string LocalBase(const CallOptions& /*call*/) { return ""; }
 };
 
-// The server at `address`, which ResolveAddress() returned, over gRPC. Connects
-// with the first call.
+// Returns a gRPC connection to `address`, which is a result of
+// ResolveAddress(). The first call connects.
 std::shared_ptr<Connection> MakeGrpcConnection(const std::string& address,
                                                const ClientOptions& options);
 

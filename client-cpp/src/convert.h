@@ -6,7 +6,8 @@
 #include "mlops/workspace/v1/workspace_service.pb.h"
 #include "mlops/workspace_client.h"
 
-// Between the client's values and the contract's messages. Thread-safe.
+// Converts between the client's values and the contract's messages.
+// Thread-safe.
 namespace mlops::internal {
 
 workspace::v1::Workspace ToProto(std::string_view project,

@@ -32,7 +32,7 @@ class GrpcReadStream final : public ReadStream {
                        data))
         return true;
       return absl::InternalError(
-          "The server sent what is no ReadArtifactResponse");
+          "The server sent a malformed ReadArtifactResponse");
     }
     ended_ = true;
     const absl::Status end = call_->ToAbsl(reader_->Finish());
@@ -48,7 +48,7 @@ class GrpcReadStream final : public ReadStream {
 
 class GrpcWriteStream final : public WriteStream {
  public:
-  // Both must outlive this.
+  // `channel` and `method` must outlive this.
   GrpcWriteStream(grpc::ChannelInterface* channel, const RpcMethod* method,
                   std::unique_ptr<ClientCall> call)
       : channel_(channel), method_(method), call_(std::move(call)) {}
@@ -62,7 +62,7 @@ class GrpcWriteStream final : public WriteStream {
   bool Write(const v1::WriteArtifactRequest& head,
              const grpc::Slice& data) override {
     if (stream_ == nullptr) {
-      // Send the initial metadata together with the first message.
+      // Sends the initial metadata together with the first message.
       call_->context().set_initial_metadata_corked(true);
       Begin();
     }
@@ -123,6 +123,7 @@ absl::Status ClientCall::ToAbsl(const grpc::Status& status) const {
   if (error.ok() || !ErrorReason(error).empty()) return error;
   if (absl::IsCancelled(error) && stop_.stop_requested())
     return absl::CancelledError("The call was stopped");
+  // UNAVAILABLE without a reason comes from gRPC: the connection failed.
   const char* hint = error.code() == absl::StatusCode::kUnavailable
                          ? " does not answer; is it running? "
                          : ": ";

@@ -16,10 +16,11 @@
 
 namespace mlops::internal {
 
-// What a call needs beside its messages. Not thread-safe.
+// The context of one call: cancels it when a stop is requested, and names the
+// server in errors. Not thread-safe.
 class ClientCall {
  public:
-  // `address` is for messages.
+  // `address` is used in error messages.
   ClientCall(const std::string& address, const CallOptions& call)
       : address_(address),
         stop_(call.stop),
@@ -27,7 +28,8 @@ class ClientCall {
 
   grpc::ClientContext& context() { return context_; }
 
-  // gRPC's own errors do not say which server they speak of.
+  // Converts the status of the call. Adds the server's address to gRPC's own
+  // errors, which do not name the server.
   absl::Status ToAbsl(const grpc::Status& status) const;
 
  private:
@@ -37,8 +39,9 @@ class ClientCall {
   const std::stop_callback<std::function<void()>> on_stop_;
 };
 
-// The streams of artifacts, whose messages are bytes to gRPC: their payload is
-// not copied. Thread-safe; must outlive the streams.
+// Opens ReadArtifact and WriteArtifact streams. Passes their messages to gRPC
+// as bytes, which avoids copies of the payload. Thread-safe; must outlive the
+// streams.
 class GrpcStreams {
  public:
   explicit GrpcStreams(std::shared_ptr<grpc::Channel> channel);

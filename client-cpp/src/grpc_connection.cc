@@ -24,12 +24,13 @@ using google::protobuf::Descriptor;
 using google::protobuf::MethodDescriptor;
 using google::protobuf::ServiceDescriptor;
 
-// Holds the largest page the server sends; more than this must be a mistake.
+// Larger than any page that the server sends, so that a larger response can
+// only be an error.
 constexpr int kMaxAnswerBytes = 64 << 20;
-// An error of the largest details is within gRPC's default of 8 KiB only if its
-// message is plain ASCII.
+// gRPC's default of 8 KiB holds the largest error details only if the message
+// is plain ASCII, because gRPC percent-encodes other characters.
 constexpr int kMaxHeaderBytes = 16 << 10;
-// Well above what servers allow.
+// Well above the minimum interval that servers tolerate.
 constexpr int kKeepaliveMs = 25'000;
 constexpr absl::Duration kLocalBaseTimeout = absl::Seconds(2);
 
@@ -38,6 +39,7 @@ const ServiceDescriptor& Contract() {
       "WorkspaceService");
 }
 
+// Returns the default timeout of `method`; see ClientOptions.
 absl::Duration TimeoutOf(const MethodDescriptor& method,
                          const ClientOptions& options) {
   const Descriptor* const request = method.input_type();
@@ -66,11 +68,12 @@ grpc::ChannelArguments ChannelArgumentsFor(const std::string& address) {
   arguments.SetInt(GRPC_ARG_MAX_METADATA_SIZE, kMaxHeaderBytes);
   arguments.SetUserAgentPrefix("mlops-workspace-cpp");
   if (IsLocal(address)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  // A server that restarts is back sooner than gRPC's own second and growing.
+  // A server restarts faster than gRPC's default backoff, which starts at one
+  // second and grows.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
-  // So that calls without a time-out, which may be silent for long, end where
-  // the server is not there any more.
+  // Keepalive pings end calls without a timeout, which may be idle for long,
+  // when the server has disappeared.
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveMs);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
@@ -152,6 +155,7 @@ class GrpcConnection final : public Connection {
       const auto& statuses = some.statuses();
       wanted = std::all_of(statuses.begin(), statuses.end(), visit);
     }
+    // A visitor that stops early ends the call, which is not an error.
     if (!wanted) context.TryCancel();
     const grpc::Status end = reader->Finish();
     return wanted ? state.ToAbsl(end) : absl::OkStatus();
@@ -209,10 +213,13 @@ class GrpcConnection final : public Connection {
       absl::MutexLock lock(&mutex_);
       if (local_base_) return *local_base_;
     }
+    // Without the lock, because the RPC may take long. Callers that race get
+    // the same answer.
     CallOptions part = call;
     part.timeout = std::min(
         kLocalBaseTimeout, call.timeout.value_or(absl::InfiniteDuration()) / 4);
     const auto info = GetServerInfo({}, part);
+    // Do not remember a failure, so that the next transfer asks again.
     if (!info.ok()) return "";
     std::error_code error;
     const bool here = std::filesystem::is_directory(info->base_path(), error);
@@ -238,7 +245,8 @@ class GrpcConnection final : public Connection {
     return response;
   }
 
-  // A method is known by its request, which it shares with no other.
+  // Sets the deadline of a call. The request's type identifies the method,
+  // because no two methods share one.
   void SetDeadline(const Descriptor& request, const CallOptions& call,
                    grpc::ClientContext& context) const {
     const absl::Time deadline =

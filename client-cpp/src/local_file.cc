@@ -26,10 +26,10 @@
 namespace mlops::internal {
 namespace {
 
-constexpr size_t kMaxPieces = 256;  // Of one call; the system allows 1024.
+constexpr size_t kMaxPieces = 256;  // Per writev(); the kernel allows 1024.
 constexpr size_t kEtagDigits = 16;
 constexpr size_t kCopyBytes = 1 << 20;
-constexpr mode_t kNewMode = 0666;  // The umask decides.
+constexpr mode_t kNewMode = 0666;  // Before the umask applies.
 constexpr mode_t kPrivateMode = 0600;
 constexpr mode_t kPermissions = 0777;
 
@@ -56,7 +56,7 @@ absl::Status ErrnoError(absl::string_view what, const std::string& path) {
                                                   ": ", std::strerror(error)));
 }
 
-// Repeats a call that a signal interrupted.
+// Repeats `call` while signals interrupt it.
 template <typename Call>
 auto Uninterrupted(Call call) {
   auto result = call();
@@ -80,25 +80,25 @@ std::string Nanos(const timespec& time) {
   return base::DecimalNanos(absl::TimeFromTimespec(time));
 }
 
-// Makes the names in the directory of `path` durable.
+// Syncs the parent directory of `path`, so that its entries are durable.
 absl::Status SyncDirectoryOf(const std::string& path) {
   const std::filesystem::path parent =
       std::filesystem::path(path).parent_path();
   const std::string directory = parent.empty() ? "." : parent.string();
   const base::UniqueFd fd(
       ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  // One that may be written and not read cannot be synced.
+  // A directory without read permission cannot be opened and so not synced.
   if (!fd.ok())
     return errno == EACCES ? absl::OkStatus() : ErrnoError("open", directory);
   const bool synced = Uninterrupted([&] { return ::fsync(fd.get()); }) == 0;
-  // So do file systems that sync no directories.
+  // File systems that cannot sync directories return EINVAL.
   return synced || errno == EINVAL ? absl::OkStatus()
                                    : ErrnoError("sync", directory);
 }
 
-// A way to append the bytes of `from` that begin at `offset`, at most `size`,
-// where `to` stands. Returns how many there were: fewer than asked for also
-// where the system likes it so. -1 with errno if it fails.
+// A function that copies up to `size` bytes of `from`, starting at `offset`, to
+// the file offset of `to`. Returns the number of bytes, which may be less than
+// `size` at any time, or -1 with errno if the copy fails.
 using Copy = int64_t (*)(int from, int64_t offset, int to, int64_t size);
 
 #ifdef __linux__
@@ -121,8 +121,8 @@ int64_t CopyByHand(int from, int64_t offset, int to, int64_t size) {
   return got <= 0 ? got : ::write(to, buffer.get(), static_cast<size_t>(got));
 }
 
-// The best first. What one cannot do, for whatever reason, the next one does,
-// or meets the same error.
+// The ways to copy, fastest first. If one fails, for whatever reason, the next
+// one copies the rest or fails with the same error.
 constexpr Copy kCopies[] = {
 #ifdef __linux__
     CopyRange, Send,
@@ -144,7 +144,7 @@ bool SameModifyTime(const struct stat& a, const struct stat& b) {
 
 std::optional<SameFile> SameFile::Open(const std::string& path, int access,
                                        absl::string_view etag) {
-  // Not through a link, and not waiting for who writes a FIFO.
+  // Neither follow a symbolic link nor block on a FIFO without a peer.
   SameFile file;
   file.fd.Reset(
       ::open(path.c_str(), access | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
@@ -172,6 +172,8 @@ absl::StatusOr<size_t> ReadBytes(int fd, int64_t offset, char* buffer,
 }
 
 int64_t CopyBytes(int from, int64_t offset, int to, int64_t size) {
+  // Each way continues where the previous one failed. `got` is the result of
+  // the last call.
   int64_t copied = 0, got = 0;
   const auto some = [&](Copy copy) {
     return copy(from, offset + copied, to, size - copied);
@@ -187,18 +189,18 @@ int64_t CopyBytes(int from, int64_t offset, int to, int64_t size) {
 absl::Status CloseWritten(base::UniqueFd fd) {
   return ::close(fd.Release()) == 0
              ? absl::OkStatus()
-             : ErrnoError("write", "what the server has staged");
+             : ErrnoError("write", "the file that the server has staged");
 }
 
 absl::StatusOr<SourceFile> SourceFile::Open(const std::string& path) {
-  // A FIFO without a writer would be waited for.
+  // O_NONBLOCK, because opening a FIFO without a writer would block.
   base::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.ok()) return ErrnoError("open", path);
   struct stat stat = {};
-  if (::fstat(fd.get(), &stat) != 0) return ErrnoError("look at", path);
+  if (::fstat(fd.get(), &stat) != 0) return ErrnoError("stat", path);
   if (!S_ISREG(stat.st_mode))
     return absl::InvalidArgumentError(
-        absl::StrCat(path, " is no regular file"));
+        absl::StrCat(path, " is not a regular file"));
   return SourceFile(path, std::move(fd), stat.st_size);
 }
 
@@ -209,8 +211,8 @@ absl::StatusOr<grpc::Slice> SourceFile::Read(int64_t offset,
     ASSIGN_OR_RETURN(const size_t got,
                      ReadBytes(fd_.get(), offset, data, size, path_));
     if (got < size)
-      return absl::AbortedError(
-          absl::StrCat(path_, " became shorter while it was read"));
+      return absl::AbortedError(absl::StrCat(
+          path_, " became shorter during the upload; upload it again"));
     return absl::OkStatus();
   });
 }
@@ -221,7 +223,8 @@ absl::StatusOr<TargetFile> TargetFile::Create(const std::string& path) {
       absl::StrCat(".", target.filename().string().substr(0, 200), ".",
                    base::RandomId().substr(0, 12));
   std::string temporary = (target.parent_path() / name).string();
-  // The file that is replaced keeps its permissions, from the first byte on.
+  // The temporary file never grants more access than the file that it replaces:
+  // it starts private, and gets the final permissions before any content.
   struct stat replaced = {};
   const bool replaces =
       ::stat(path.c_str(), &replaced) == 0 && S_ISREG(replaced.st_mode);
@@ -242,7 +245,7 @@ TargetFile::~TargetFile() {
 }
 
 absl::Status TargetFile::Append(absl::Span<const absl::string_view> pieces) {
-  size_t skip = 0;  // Of the first piece.
+  size_t skip = 0;  // Bytes of the first piece that are already written.
   while (!pieces.empty()) {
     std::array<iovec, kMaxPieces> vectors;
     const size_t count = std::min(pieces.size(), kMaxPieces);
@@ -255,6 +258,7 @@ absl::Status TargetFile::Append(absl::Span<const absl::string_view> pieces) {
         ::writev(fd_.get(), vectors.data(), static_cast<int>(count));
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) return ErrnoError("write", temporary_);
+    // writev() may write less than it got, and stop inside a piece.
     skip += static_cast<size_t>(written);
     while (!pieces.empty() && skip >= pieces.front().size()) {
       skip -= pieces.front().size();
@@ -272,8 +276,8 @@ absl::StatusOr<int64_t> TargetFile::CopyFrom(int fd, int64_t offset,
 }
 
 absl::Status TargetFile::Place() {
-  // Synced before it gets its name: after a power cut that has the old file or
-  // the whole new one.
+  // Sync the content before the rename, so that after a power cut the name
+  // refers to either the old file or the complete new one.
   if (Uninterrupted([&] { return ::fsync(fd_.get()); }) != 0)
     return ErrnoError("sync", temporary_);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0)

@@ -15,57 +15,61 @@
 #include "grpcpp/support/slice.h"
 #include "proto/cpp/base/unique_fd.h"
 
-// Files on this side. Errors have no reason: NOT_FOUND, PERMISSION_DENIED,
-// RESOURCE_EXHAUSTED, else INTERNAL. Not thread-safe.
+// Access to files on the client's host. Errors have no reason and the code
+// NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED or INTERNAL. Not
+// thread-safe.
 namespace mlops::internal {
 
-// Less is a message or two over the wire, which is quicker than to look for
-// another way.
+// Minimum size of direct file access. Smaller files take one or two messages,
+// which is faster than looking for the local file.
 inline constexpr int64_t kMinBytesByPath = 2 << 20;
 
-// The etag that the contract gives a file in this state.
+// Returns the etag that the contract defines for a file in this state.
 std::string EtagOf(const struct stat& state);
-// Whether the content was last changed at the same time.
+// Returns whether both states have the same modification time.
 bool SameModifyTime(const struct stat& a, const struct stat& b);
 
-// A file of a workspace, opened by its path after it was proved to be the one
-// that the server speaks of.
+// A workspace's file that was opened locally, after its etag proved that it is
+// the server's file.
 struct SameFile {
   base::UniqueFd fd;
-  struct stat state = {};  // When it was opened.
+  struct stat state = {};  // When the file was opened.
 
-  // `access` is O_RDONLY or O_WRONLY. Nothing if the file at `path` has another
-  // etag: as a copy has, and one of another file system, since nobody can set
-  // all that an etag is made of. Or if it cannot be opened here.
+  // Opens `path` with `access`, which is O_RDONLY or O_WRONLY. Returns nullopt
+  // if the file cannot be opened or has another etag. A copy, or a file of
+  // another file system, always has another etag, because an etag includes
+  // values that programs cannot set.
   static std::optional<SameFile> Open(const std::string& path, int access,
                                       absl::string_view etag);
 };
 
-// Reads `size` bytes that begin at `offset`; returns how many there were: fewer
-// only at the end. `path` is for messages.
+// Reads `size` bytes from `offset` into `buffer`. Returns their number, which
+// is less than `size` only at the end of the file. `path` is used in error
+// messages.
 absl::StatusOr<size_t> ReadBytes(int fd, int64_t offset, char* buffer,
                                  size_t size, const std::string& path);
 
-// Appends the bytes of `from` that begin at `offset`, at most `size`, where
-// `to` stands: in the kernel, sharing the blocks where the file system can.
-// Returns how many there were: fewer only at the end of `from`. -1 with errno
-// if it fails.
+// Copies up to `size` bytes of `from`, starting at `offset`, to the file offset
+// of `to`. Copies in the kernel, and shares blocks if the file system supports
+// it. Returns the number of bytes, which is less than `size` only at the end of
+// `from`, or -1 with errno if the copy fails.
 int64_t CopyBytes(int from, int64_t offset, int to, int64_t size);
 
-// Closes what was written to; some file systems tell only now that it failed.
+// Closes a written file. Some file systems report write errors only at this
+// point.
 absl::Status CloseWritten(base::UniqueFd fd);
 
-// A file that is read as it was when it was opened.
+// A local file to upload, with its size when it was opened.
 class SourceFile {
  public:
-  // INVALID_ARGUMENT if it is no regular file.
+  // Returns INVALID_ARGUMENT if `path` is not a regular file.
   static absl::StatusOr<SourceFile> Open(const std::string& path);
 
   int fd() const { return fd_.get(); }
   int64_t size() const { return size_; }
 
-  // The bytes from `offset` on, at most `max`. ABORTED if the file has become
-  // shorter than it was.
+  // Reads up to `max` bytes from `offset`. Returns ABORTED if the file became
+  // shorter after it was opened.
   absl::StatusOr<grpc::Slice> Read(int64_t offset, int64_t max) const;
 
  private:
@@ -77,20 +81,21 @@ class SourceFile {
   int64_t size_ = 0;
 };
 
-// A file that is written beside the one in whose place it is put, durably, once
-// it is whole. It takes the permissions of the one that it replaces. Removed if
-// it does not become whole.
+// A local file to download into. The content goes into a temporary file in the
+// same directory, which Place() renames to the target atomically and durably.
+// The new file gets the permissions of the file that it replaces. The
+// destructor removes the temporary file unless Place() succeeded.
 class TargetFile {
  public:
+  // Creates the temporary file for the target `path`.
   static absl::StatusOr<TargetFile> Create(const std::string& path);
   TargetFile(TargetFile&&) = default;
   ~TargetFile();
 
   absl::Status Append(absl::Span<const absl::string_view> pieces);
-  // As CopyBytes().
+  // Appends bytes of `fd`; see CopyBytes().
   absl::StatusOr<int64_t> CopyFrom(int fd, int64_t offset, int64_t size);
-  // Makes the content durable, then renames the file into its place, then makes
-  // the name durable.
+  // Syncs the content, renames the file to the target, and syncs the directory.
   absl::Status Place();
 
  private:
@@ -101,7 +106,7 @@ class TargetFile {
 
   std::string path_;
   std::string temporary_;
-  base::UniqueFd fd_;  // Open until the file is in its place.
+  base::UniqueFd fd_;  // Open until Place() has renamed the file.
 };
 
 }  // namespace mlops::internal

@@ -17,7 +17,7 @@ namespace {
 
 namespace v1 = workspace::v1;
 
-// What is read or copied at once by the path: as much as comes in a message.
+// Bytes per read or copy with direct access: the same as in a message.
 constexpr int64_t kReadBytes = 1 << 20;
 
 }  // namespace
@@ -27,14 +27,14 @@ absl::Status ReadSession::Save(TargetFile& file) {
   return file.Append(pieces);
 }
 
-// --- Over the wire
-// -----------------------------------------------------------------------------
+// --- Over the wire ----------------------------------------------------------
 
 absl::StatusOr<std::unique_ptr<ReadSession>> WireReadSession::Open(
     std::shared_ptr<Connection> connection, v1::ReadArtifactRequest request,
     const CallOptions& call) {
   std::unique_ptr<WireReadSession> session(
       new WireReadSession(std::move(connection), std::move(request), call));
+  // Retried() returns OK as long as another attempt is allowed.
   while (!session->described_)
     RETURN_IF_ERROR(session->Retried(session->Begin()));
   return session;
@@ -77,13 +77,16 @@ absl::Status WireReadSession::Fill() {
 absl::Status WireReadSession::Retried(absl::Status status) {
   if (status.ok()) return status;
   stream_.reset();
-  // The server cancels a read that stood still for long. Where the caller
-  // cancelled it, Wait() says so.
+  // The server cancels a read that made no progress for long, so CANCELLED is
+  // worth a retry, too. If the caller cancelled the call, Wait() returns the
+  // error.
   const bool lost = absl::IsUnavailable(status) || absl::IsCancelled(status);
   return lost ? retry_.Wait(status) : status;
 }
 
 absl::Status WireReadSession::Begin() {
+  // A resumed call asks for the rest of the same file: the etag makes the
+  // server refuse another one.
   v1::ReadArtifactRequest request = request_;
   if (described_) {
     request.set_offset(offset_);
@@ -94,8 +97,9 @@ absl::Status WireReadSession::Begin() {
   v1::ReadArtifactResponse first;
   ASSIGN_OR_RETURN(const bool described, stream_->Read(&first, &data_));
   if (!described)
-    return absl::InternalError("The server did not say what is read");
+    return absl::InternalError("The server sent no description of the file");
   if (described_) return absl::OkStatus();
+  // The first call defines the file and the range for all later calls.
   described_ = true;
   artifact_ = FromProto(first.artifact());
   offset_ = request_.offset();
@@ -108,14 +112,18 @@ absl::Status WireReadSession::Begin() {
 absl::Status WireReadSession::Receive() {
   v1::ReadArtifactResponse head;
   ASSIGN_OR_RETURN(const bool more, stream_->Read(&head, &data_));
+  // Check the number of bytes against the description of the file.
   int64_t size = 0;
   for (const absl::string_view piece : data_.pieces)
     size += static_cast<int64_t>(piece.size());
   if (!more || size > end_ - offset_)
     return absl::DataLossError(
-        "The server sent another number of bytes than it said");
+        "The server sent more or fewer bytes than it announced; read the file "
+        "again");
   if (size == end_ - offset_) {
-    // Only the end tells that all that came is of use.
+    // The status at the end of the stream says whether the data is valid: the
+    // server returns ABORTED if the file changed while it was read. A broken
+    // connection does not matter here, because all data has arrived.
     wire::Data none;
     const auto after = stream_->Read(&head, &none);
     if (!after.ok() && !absl::IsUnavailable(after.status()))
@@ -125,8 +133,7 @@ absl::Status WireReadSession::Receive() {
   return absl::OkStatus();
 }
 
-// --- By the path
-// -----------------------------------------------------------------------------
+// --- Through the file system ------------------------------------------------
 
 std::unique_ptr<ReadSession> PathReadSession::Open(Connection& connection,
                                                    const std::string& project,
@@ -174,8 +181,9 @@ absl::Status PathReadSession::Save(TargetFile& file) {
 absl::Status PathReadSession::MoveOn(int64_t got, int64_t wanted) {
   struct stat now = {};
   const bool told = ::fstat(file_.fd.get(), &now) == 0;
-  // As the server does it: what is appended does no harm, and a file that loses
-  // its name is still the same.
+  // The same rule as in the server: an append does no harm, and a file that was
+  // unlinked or renamed is still the same file. So compare the size and the
+  // modification time, not the etag.
   if (told && got == wanted &&
       (now.st_size > file_.state.st_size || SameModifyTime(now, file_.state))) {
     offset_ += got;

@@ -17,7 +17,7 @@
 
 namespace mlops::internal {
 
-// Reads a file, or a part of it. Not thread-safe.
+// Reads a file, or a part of it, sequentially. Not thread-safe.
 class ReadSession {
  public:
   virtual ~ReadSession() = default;
@@ -27,14 +27,15 @@ class ReadSession {
   int64_t remaining_bytes() const { return end_ - offset_; }
   virtual bool by_path() const = 0;
 
-  // Copies the next bytes: `size`, or as many as there are.
+  // Copies the next bytes into `buffer` and returns their number, which is less
+  // than `size` only at the end.
   virtual absl::StatusOr<size_t> Read(char* buffer, size_t size) = 0;
 
-  // Takes what is there of the next bytes, where it is: valid until the next
-  // call. None at the end.
+  // Returns the next available bytes without copying them. The memory is valid
+  // until the next call. Returns no pieces at the end.
   virtual absl::StatusOr<absl::Span<const absl::string_view>> NextPieces() = 0;
 
-  // Appends the next bytes to `file`.
+  // Appends the next available bytes to `file`.
   virtual absl::Status Save(TargetFile& file);
 
  protected:
@@ -46,18 +47,19 @@ class ReadSession {
   int64_t end_ = 0;
 };
 
-// Over the wire, in as many calls as it takes: each goes on where the one
-// before broke.
+// Reads over the wire. When a call breaks, resumes with a new call at the same
+// offset.
 class WireReadSession final : public ReadSession {
  public:
-  // Begins the first call, and waits until the server has said what is read.
+  // Starts the first call and waits until the server has described the file.
   static absl::StatusOr<std::unique_ptr<ReadSession>> Open(
       std::shared_ptr<Connection> connection,
       workspace::v1::ReadArtifactRequest request, const CallOptions& call);
 
   bool by_path() const override { return false; }
   absl::StatusOr<size_t> Read(char* buffer, size_t size) override;
-  // What is left of a message, or the next one, where gRPC has left it.
+  // Returns the rest of the current message, or the next message, in gRPC's
+  // memory.
   absl::StatusOr<absl::Span<const absl::string_view>> NextPieces() override;
 
  private:
@@ -68,28 +70,32 @@ class WireReadSession final : public ReadSession {
         request_(std::move(request)),
         retry_(call) {}
 
-  // Sees to it that there are pieces, unless this is the end, in as many
-  // attempts as it takes.
+  // Receives pieces if none are left, unless this is the end. Retries as
+  // needed.
   absl::Status Fill();
+  // Starts a call at the current offset, and reads the description of the file.
   absl::Status Begin();
+  // Receives one message into `pieces_`.
   absl::Status Receive();
+  // Waits before the next attempt and returns OK if `error` is a broken
+  // connection. Otherwise returns `error`.
   absl::Status Retried(absl::Status error);
 
   const std::shared_ptr<Connection> connection_;
   workspace::v1::ReadArtifactRequest request_;
   Retry retry_;
   std::unique_ptr<ReadStream> stream_;
-  bool described_ = false;  // Whether it is known what is read.
-  wire::Data data_;
-  absl::Span<absl::string_view> pieces_;  // What is left of the data.
+  bool described_ = false;  // Whether the server has described the file.
+  wire::Data data_;         // The last message.
+  absl::Span<absl::string_view> pieces_;  // The unread part of `data_`.
 };
 
-// By the path, of a file that is proved to lie on this machine: does not need
-// the server any more.
+// Reads a file directly through the file system, after its etag proved that it
+// is the server's file. Does not need the server after Open().
 class PathReadSession final : public ReadSession {
  public:
-  // Takes the place of `wire`, which has read nothing yet. Null where it
-  // cannot.
+  // Returns a session that replaces `wire`, from which nothing was read yet.
+  // Returns null if direct access is impossible or not worthwhile.
   static std::unique_ptr<ReadSession> Open(Connection& connection,
                                            const std::string& project,
                                            const ReadSession& wire,
@@ -98,7 +104,7 @@ class PathReadSession final : public ReadSession {
   bool by_path() const override { return true; }
   absl::StatusOr<size_t> Read(char* buffer, size_t size) override;
   absl::StatusOr<absl::Span<const absl::string_view>> NextPieces() override;
-  // In the kernel.
+  // Copies in the kernel.
   absl::Status Save(TargetFile& file) override;
 
  private:
@@ -109,15 +115,15 @@ class PathReadSession final : public ReadSession {
         file_(std::move(file)),
         retry_(retry) {}
 
-  // Takes note of `got` bytes read. ABORTED/ETAG_MISMATCH unless these are
-  // `wanted` bytes of the file as it was opened.
+  // Advances the offset by `got` bytes. Returns ABORTED/ETAG_MISMATCH unless
+  // `got` equals `wanted` and the file is unchanged since it was opened.
   absl::Status MoveOn(int64_t got, int64_t wanted);
 
   const std::string project_;
   const SameFile file_;
   const Retry retry_;
   std::string buffer_;
-  absl::string_view piece_;  // Of the buffer.
+  absl::string_view piece_;  // The used part of `buffer_`.
 };
 
 }  // namespace mlops::internal

@@ -31,7 +31,8 @@ absl::Status Retry::CheckWanted() const {
     return absl::CancelledError("The call was stopped");
   return absl::Now() < deadline_
              ? absl::OkStatus()
-             : absl::DeadlineExceededError("The transfer took too long");
+             : absl::DeadlineExceededError(
+                   "The transfer exceeded CallOptions::timeout");
 }
 
 absl::Status Retry::Wait(const absl::Status& error) {
@@ -42,6 +43,7 @@ absl::Status Retry::Wait(const absl::Status& error) {
       absl::Now() +
       std::max(delay, ErrorRetryDelay(error).value_or(absl::ZeroDuration()));
   if (until > deadline_) return error;
+  // A requested stop ends the wait early.
   absl::Notification stopped;
   const std::stop_callback on_stop(call_.stop,
                                    [&stopped] { stopped.Notify(); });

@@ -7,25 +7,26 @@
 
 namespace mlops::internal {
 
-// When to go on with what a broken connection has ended, and for how long. Not
-// thread-safe.
+// Decides when a transfer resumes after a broken connection, and when it gives
+// up. Not thread-safe.
 class Retry {
  public:
-  // Of a transfer that begins now.
+  // Starts the deadline of a transfer.
   explicit Retry(const CallOptions& call);
 
-  // For one attempt: with what is left of the time.
+  // Returns the options of one attempt, with the remaining time as its timeout.
   CallOptions Attempt() const;
 
-  // CANCELLED or DEADLINE_EXCEEDED if the transfer is to stop.
+  // Returns CANCELLED or DEADLINE_EXCEEDED if the transfer must stop.
   absl::Status CheckWanted() const;
 
-  // Waits until another attempt may be made, as the server says or 0.1 s to 2
-  // s. Returns `error` instead if this was the eighth in a row without
-  // progress, and if the transfer is to stop.
+  // Waits before the next attempt: 0.1 s to 2 s, or longer if the server said
+  // so. Returns `error` instead if this was the eighth consecutive failure
+  // without progress, or if a stop was requested or the deadline would expire.
   absl::Status Wait(const absl::Status& error);
 
-  // To be called when an attempt has brought something.
+  // Resets the count of failures. Call it after each attempt that transferred
+  // data.
   void Progressed() { failures_ = 0; }
 
  private:

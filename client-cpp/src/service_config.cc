@@ -31,6 +31,8 @@ std::string ServiceConfigJson(const ServiceDescriptor& service) {
       {"retryableStatusCodes", {"UNAVAILABLE"}}};
   const nlohmann::json method_config = {{"name", std::move(names)},
                                         {"retryPolicy", retry_policy}};
+  // Throttling stops retries while most attempts fail, so that they add no load
+  // to a failing server.
   const nlohmann::json config = {
       {"methodConfig", nlohmann::json::array({method_config})},
       {"retryThrottling", {{"maxTokens", 100}, {"tokenRatio", 0.1}}}};

@@ -5,15 +5,17 @@
 
 #include "google/protobuf/descriptor.h"
 
-// What the contract's idempotency_level says about a client. Thread-safe.
+// Derives the client's retries from the contract's idempotency_level.
+// Thread-safe.
 namespace mlops::internal {
 
-// Whether a call may be sent again when nobody knows what became of it.
+// Returns whether `method` is idempotent: whether the client may repeat a call
+// whose outcome is unknown.
 bool IsRepeatable(const google::protobuf::MethodDescriptor& method);
 
-// gRPC's service config, as JSON, that retries the repeatable unary methods of
-// `service` on UNAVAILABLE alone, in at most 4 attempts with 0.1 s to 2 s
-// between them, and stops doing so while most attempts fail.
+// Returns gRPC's service config as JSON. It retries the idempotent unary
+// methods of `service` on UNAVAILABLE only, in at most 4 attempts with 0.1 s to
+// 2 s between them. It suspends retries while most attempts fail.
 std::string ServiceConfigJson(
     const google::protobuf::ServiceDescriptor& service);
 

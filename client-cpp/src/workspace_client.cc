@@ -79,7 +79,7 @@ absl::StatusOr<google::protobuf::Struct> MetadataFromJson(
 std::string MetadataToJson(const google::protobuf::Struct& metadata) {
   std::string json;
   (void)google::protobuf::util::MessageToJsonString(metadata, &json);
-  // Sorts the keys.
+  // Protobuf's maps have no order; nlohmann::json sorts the keys.
   return nlohmann::json::parse(json, nullptr, /*allow_exceptions=*/false)
       .dump();
 }
@@ -173,6 +173,8 @@ absl::StatusOr<WorkspacePage> WorkspaceClient::List(
 absl::StatusOr<ListSummary> WorkspaceClient::ListAll(
     const std::function<bool(const Workspace&)>& visit,
     const ListOptions& options, const CallOptions& call) const {
+  // The summary describes the first page, which alone names unreachable
+  // projects.
   ASSIGN_OR_RETURN(WorkspacePage page, List(options, call));
   const ListSummary summary{.total_size = page.total_size,
                             .unreachable = std::move(page.unreachable)};

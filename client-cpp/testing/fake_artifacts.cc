@@ -81,7 +81,8 @@ absl::Status CheckPath(const std::string& path) {
              : absl::OkStatus();
 }
 
-// The five directories stay.
+// Returns an error if `path` is invalid or one of the five directories, which
+// callers can neither move nor delete nor replace.
 absl::Status CheckBelowTop(const std::string& path) {
   RETURN_IF_ERROR(CheckPath(path));
   return path.find('/') == std::string::npos
@@ -92,12 +93,13 @@ absl::Status CheckBelowTop(const std::string& path) {
 absl::Status CheckEtag(const std::string& project, const v1::Artifact& artifact,
                        const std::string& etag) {
   if (etag.empty() || etag == artifact.etag()) return absl::OkStatus();
-  return MakeError(StatusCode::kAborted, "ETAG_MISMATCH",
-                   absl::StrCat(artifact.path(), " has changed since"),
-                   {{"project", project},
-                    {"path", artifact.path()},
-                    {"etag", etag},
-                    {"current_etag", artifact.etag()}});
+  return MakeError(
+      StatusCode::kAborted, "ETAG_MISMATCH",
+      absl::StrCat(artifact.path(), " has changed; read it again, then retry"),
+      {{"project", project},
+       {"path", artifact.path()},
+       {"etag", etag},
+       {"current_etag", artifact.etag()}});
 }
 
 bool IsBelow(const std::string& path, const std::string& directory) {
@@ -209,7 +211,7 @@ absl::StatusOr<v1::Artifact> FakeArtifacts::Get(
   return artifact;
 }
 
-// A page's token is the last path of it.
+// The page token is the last path of the previous page.
 absl::StatusOr<v1::ListArtifactsResponse> FakeArtifacts::List(
     const std::string& uid, const v1::ListArtifactsRequest& request) {
   absl::MutexLock lock(&mutex_);
@@ -233,6 +235,7 @@ absl::StatusOr<v1::ListArtifactsResponse> FakeArtifacts::List(
   v1::ListArtifactsResponse response;
   for (auto it = tree.files.upper_bound(request.page_token());
        it != tree.files.end(); ++it) {
+    // The path relative to the listed directory, or "" if it is elsewhere.
     const std::string& path = it->first;
     const std::string within = top.empty() ? path
                                : IsBelow(path, top)
@@ -261,6 +264,7 @@ absl::StatusOr<v1::DeleteArtifactResponse> FakeArtifacts::Delete(
   RETURN_IF_ERROR(file.status());
   RETURN_IF_ERROR(
       CheckEtag(request.project(), (*file)->artifact, request.etag()));
+  // A directory and its contents are adjacent in the order of the map.
   const auto begin = tree.files.find(request.path());
   const auto end = std::find_if(
       std::next(begin), tree.files.end(),
@@ -289,19 +293,21 @@ absl::StatusOr<v1::Artifact> FakeArtifacts::Move(
   ASSIGN_OR_RETURN(const File* const file, Find(tree, request.project(), from));
   RETURN_IF_ERROR(CheckEtag(request.project(), file->artifact, request.etag()));
   if (file->artifact.directory() && IsBelow(to, from))
-    return PathInvalid(to, "lies in what is moved");
+    return PathInvalid(to, "is inside the directory that is moved");
   RETURN_IF_ERROR(MakeWay(tree, request.project(), to, request.create_only()));
   if (from == to) return file->artifact;
   if (const auto it = tree.files.find(to); it != tree.files.end()) {
     if (it->second.artifact.directory() != file->artifact.directory()) {
       return Unsuitable(
           request.project(), to,
-          "a file does not replace a directory, nor the other way round");
+          "a file cannot replace a directory, nor a directory a file");
     }
     const auto next = std::next(it);
     if (next != tree.files.end() && IsBelow(next->first, to))
       return Exists(request.project(), to);
   }
+  // Take all entries out before inserting them under their new names, so that
+  // the loop never meets an entry twice.
   std::vector<std::pair<std::string, File>> moved;
   for (auto it = tree.files.find(from);
        it != tree.files.end() &&
@@ -342,6 +348,8 @@ absl::StatusOr<v1::Artifact> FakeArtifacts::MakeDirectory(
   absl::MutexLock lock(&mutex_);
   Tree& tree = trees_[uid];
   RETURN_IF_ERROR(CheckPath(request.path()));
+  // MakeWay() creates only parents, so pass the path of an entry inside the
+  // directory.
   RETURN_IF_ERROR(MakeWay(tree, request.project(), request.path() + "/x",
                           /*create_only=*/false));
   return tree.files[request.path()].artifact;
@@ -368,7 +376,8 @@ absl::StatusOr<FakeArtifacts::File> FakeArtifacts::OpenForRead(
       FindFile(trees_[uid], request.project(), request.path(), request.etag()));
   if (request.offset() <= file->artifact.size_bytes()) return *file;
   return MakeError(StatusCode::kOutOfRange, "OFFSET_OUT_OF_RANGE",
-                   request.path() + " ends before",
+                   absl::StrCat(request.path(), " has only ",
+                                file->artifact.size_bytes(), " bytes"),
                    {{"project", request.project()},
                     {"path", request.path()},
                     {"offset", absl::StrCat(request.offset())},
@@ -383,6 +392,7 @@ absl::Status FakeArtifacts::CheckReplaceable(
   const bool there = it != tree.files.end();
   if (there && it->second.artifact.directory())
     return Unsuitable(first.project(), first.path(), "is a directory");
+  // A missing file has an empty etag, which matches no etag that a caller sets.
   v1::Artifact current;
   current.set_path(first.path());
   return CheckEtag(first.project(), there ? it->second.artifact : current,
@@ -398,7 +408,8 @@ absl::StatusOr<std::string> FakeArtifacts::OpenForWrite(
   std::string content = it == tree.uploads.end() ? "" : it->second.content;
   if (static_cast<int64_t>(content.size()) == first.offset()) return content;
   return MakeError(StatusCode::kOutOfRange, "UPLOAD_OFFSET_MISMATCH",
-                   "The upload does not stand there",
+                   absl::StrCat("The upload has ", content.size(),
+                                " bytes; resume it there"),
                    {{"project", first.project()},
                     {"upload_id", first.upload_id()},
                     {"offset", absl::StrCat(first.offset())},
@@ -425,12 +436,13 @@ absl::StatusOr<v1::Artifact> FakeArtifacts::Finish(
   const std::string actual = Sha256Of(content);
   if (!sha256.empty() && absl::AsciiStrToLower(sha256) != actual) {
     tree.uploads.erase(first.upload_id());
-    return MakeError(StatusCode::kInvalidArgument, "CHECKSUM_MISMATCH",
-                     first.path() + " is not what was declared",
-                     {{"project", first.project()},
-                      {"path", first.path()},
-                      {"expected_sha256", sha256},
-                      {"actual_sha256", actual}});
+    return MakeError(
+        StatusCode::kInvalidArgument, "CHECKSUM_MISMATCH",
+        absl::StrCat(first.path(), " has SHA-256 ", actual, ", not ", sha256),
+        {{"project", first.project()},
+         {"path", first.path()},
+         {"expected_sha256", sha256},
+         {"actual_sha256", actual}});
   }
   RETURN_IF_ERROR(CheckReplaceable(tree, first));
   v1::Artifact artifact =

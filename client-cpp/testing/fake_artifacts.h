@@ -16,8 +16,9 @@
 
 namespace mlops::testing {
 
-// Files in memory, of any number of workspaces: each known by its uid. Requests
-// have the project for errors alone. Errors as the contract's. Thread-safe.
+// Keeps the files of any number of workspaces in memory. The uid identifies the
+// workspace; the project in a request is used only in errors. Methods return
+// the errors of the contract. Thread-safe.
 class FakeArtifacts {
  public:
   using Content = std::shared_ptr<const std::string>;
@@ -47,28 +48,33 @@ class FakeArtifacts {
   absl::StatusOr<workspace::v1::Upload> GetUpload(
       const std::string& uid, const workspace::v1::GetUploadRequest& request);
 
-  // What ReadArtifact begins with: the file, if its range is one.
+  // Starts a ReadArtifact call. Returns the file if the requested range is
+  // valid.
   absl::StatusOr<File> OpenForRead(
       const std::string& uid,
       const workspace::v1::ReadArtifactRequest& request);
 
-  // What a stream of WriteArtifact that begins with `first` has to go on from.
+  // Starts a WriteArtifact call with the message `first`. Returns the data of
+  // the upload so far, to which the call appends.
   absl::StatusOr<std::string> OpenForWrite(
       const std::string& uid, const workspace::v1::WriteArtifactRequest& first);
-  // Keeps what came for an upload that has an id.
+  // Stores the data of an interrupted upload. A no-op without an upload id.
   void Keep(const std::string& uid,
             const workspace::v1::WriteArtifactRequest& first,
             const std::string& content);
+  // Verifies `sha256`, unless it is empty, and makes the file visible. Marks
+  // the upload as finished if it has an id.
   absl::StatusOr<workspace::v1::Artifact> Finish(
       const std::string& uid, const workspace::v1::WriteArtifactRequest& first,
       std::string content, const std::string& sha256);
-  // Drops what was kept for an upload. One that is finished stays, and is
-  // returned.
+  // Drops the data of an unfinished upload. If the upload is finished, keeps it
+  // and returns its file.
   std::optional<workspace::v1::Artifact> Discard(const std::string& uid,
                                                  const std::string& upload_id);
 
  private:
-  // '/' before all else: a directory stands right before what is in it.
+  // Sorts '/' before all other characters, so that a directory comes right
+  // before its contents.
   struct Before {
     bool operator()(const std::string& a, const std::string& b) const;
   };
@@ -82,21 +88,26 @@ class FakeArtifacts {
     std::map<std::string, Upload> uploads;      // By id.
   };
 
+  // Returns the file or directory at `path`.
   absl::StatusOr<File*> Find(Tree& tree, const std::string& project,
                              const std::string& path)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Returns the file at `path`, after comparing `etag` unless it is empty.
   absl::StatusOr<File*> FindFile(Tree& tree, const std::string& project,
                                  const std::string& path,
                                  const std::string& etag)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Makes the directories on the way to `path`. Errors if what is there may not
-  // be replaced by a file.
+  // Creates the parent directories of `path`. Returns an error if a file is on
+  // the way, or if `create_only` is true and `path` exists.
   absl::Status MakeWay(Tree& tree, const std::string& project,
                        const std::string& path, bool create_only)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Returns an error unless a write that starts with `first` may create or
+  // replace its file. Creates the parent directories.
   absl::Status CheckReplaceable(
       Tree& tree, const workspace::v1::WriteArtifactRequest& first)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Creates or replaces the file at `path`, with a new etag.
   const workspace::v1::Artifact& Put(Tree& tree, const std::string& path,
                                      Content content)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

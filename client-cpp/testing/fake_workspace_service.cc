@@ -84,12 +84,13 @@ absl::Status CheckSameProject(const std::string& project,
 absl::Status CheckEtag(const v1::Workspace& current, const std::string& etag) {
   if (etag.empty() || etag == current.etag()) return absl::OkStatus();
   return MakeError(StatusCode::kAborted, "ETAG_MISMATCH",
-                   "Workspace has changed since; read it again, then retry",
+                   "Workspace has changed; read it again, then retry",
                    {{"project", current.project()},
                     {"etag", etag},
                     {"current_etag", current.etag()}});
 }
 
+// Copies a setting, or clears it if it is absent in `from`.
 void CopyOrClear(const std::string& field_name, const v1::Workspace& from,
                  v1::Workspace& to) {
   const FieldDescriptor* field =
@@ -101,6 +102,7 @@ void CopyOrClear(const std::string& field_name, const v1::Workspace& from,
   }
 }
 
+// Copies the settings that are present, and merges metadata key by key.
 void MergeSettings(const v1::Workspace& from, v1::Workspace& to) {
   for (const char* setting : kSettings) {
     const FieldDescriptor* field =
@@ -112,6 +114,7 @@ void MergeSettings(const v1::Workspace& from, v1::Workspace& to) {
     (*to.mutable_metadata()->mutable_fields())[key] = value;
 }
 
+// Replaces the fields that the path of an update mask selects.
 absl::Status ReplaceMasked(const std::string& path, const v1::Workspace& from,
                            v1::Workspace& to) {
   const bool all = path == "*";
@@ -127,7 +130,7 @@ absl::Status ReplaceMasked(const std::string& path, const v1::Workspace& from,
   return absl::OkStatus();
 }
 
-// What `request` makes of `workspace`.
+// Applies the changes of `request` to `workspace`.
 absl::Status Apply(const v1::UpdateWorkspaceRequest& request,
                    v1::Workspace& workspace) {
   if (request.update_mask().paths().empty())
@@ -145,8 +148,8 @@ absl::Status Apply(const v1::UpdateWorkspaceRequest& request,
   return absl::OkStatus();
 }
 
-// How a list is ordered: by a string of each workspace, which is also its page
-// token.
+// The order of a list. Workspaces are sorted by a string key, which is also the
+// page token.
 struct Order {
   std::string field;
   bool descending;
@@ -182,10 +185,10 @@ struct Order {
 absl::Status CheckNoFilter(const std::string& filter) {
   if (filter.empty()) return absl::OkStatus();
   return MakeError(StatusCode::kInvalidArgument, "FILTER_INVALID",
-                   "filter: the fake knows no filters",
+                   "filter: the fake does not support filters",
                    {{"field", "filter"},
                     {"position", "0"},
-                    {"problem", "the fake knows no filters"}});
+                    {"problem", "the fake does not support filters"}});
 }
 
 std::vector<DirectoryUsage> EmptyDirectories() {
@@ -218,7 +221,7 @@ class FakeReadStream final : public internal::ReadStream {
     }
     if (offset_ == end_) return false;
     const size_t size = std::min(end_ - offset_, kChunkBytes);
-    // Alive with this stream.
+    // `file_` keeps this memory alive as long as the stream.
     data->pieces = {absl::string_view(*file_->content).substr(offset_, size)};
     offset_ += size;
     return true;
@@ -234,11 +237,12 @@ class FakeReadStream final : public internal::ReadStream {
   bool described_ = false;
 };
 
-// Stages what is written and acknowledges each message; keeps an unfinished
-// upload, as the server does.
+// Receives a written file and acknowledges each message. If the stream ends
+// early, keeps the data for a resumed upload, as the server does.
 class FakeWriteStream final : public internal::WriteStream {
  public:
-  // `uid_of` finds a project's workspace. Both must outlive this.
+  // `uid_of` returns the uid of a project's workspace. `artifacts` and objects
+  // that `uid_of` refers to must outlive this.
   FakeWriteStream(
       FakeArtifacts* artifacts,
       std::function<absl::StatusOr<std::string>(const std::string&)> uid_of)
@@ -310,8 +314,8 @@ absl::Status MakeError(absl::StatusCode code, std::string_view reason,
                          {.reason = std::string(reason), .metadata = metadata});
 }
 
-// The service behind the client's Connection. One lock for all: nothing here
-// takes long.
+// The implementation of the client's Connection. One lock guards all state,
+// because no operation takes long.
 class FakeWorkspaceService::State final : public internal::Connection {
  public:
   void FailNext(absl::Status status) {
@@ -331,6 +335,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     RETURN_IF_ERROR(Begin(request.project()));
     RETURN_IF_ERROR(CheckSameProject(request.project(), request.workspace()));
     if (const auto it = live_.find(request.project()); it != live_.end()) {
+      // A repeated Create with the same request id returns the workspace.
       const auto made_by = request_ids_.find(it->second.uid());
       const bool repeated = made_by != request_ids_.end() &&
                             made_by->second == request.request_id();
@@ -368,6 +373,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     const int size = request.page_size() == 0
                          ? 100
                          : std::min(request.page_size(), kMaxPageSize);
+    // The token of a page is the key of its last workspace.
     std::string last;
     for (const auto& [key, workspace] : ordered) {
       if (!request.page_token().empty() &&
@@ -470,6 +476,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
   absl::Status StreamWorkspaceStatuses(
       const v1::StreamWorkspaceStatusesRequest& request, const CallOptions&,
       const std::function<bool(const v1::WorkspaceStatus&)>& visit) override {
+    // Collect the statuses first and call `visit` without the lock, because it
+    // may use the client.
     std::vector<v1::WorkspaceStatus> statuses;
     {
       absl::MutexLock lock(&mutex_);
@@ -558,6 +566,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
  private:
   using Trash = std::vector<v1::Workspace>;
 
+  // Returns the uid of the project's workspace, or the next injected failure.
   absl::StatusOr<std::string> UidOf(const std::string& project)
       ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
@@ -567,6 +576,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return it->second.uid();
   }
 
+  // Removes and returns the next error of FailNext(), or returns OK.
   absl::Status TakeFailure() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (failures_.empty()) return absl::OkStatus();
     absl::Status failure = std::move(failures_.front());
@@ -574,6 +584,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return failure;
   }
 
+  // Starts an RPC about `project`: fails if an error is queued or the name is
+  // invalid.
   absl::Status Begin(const std::string& project)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     RETURN_IF_ERROR(TakeFailure());
@@ -584,12 +596,14 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return absl::StrFormat("%016x", ++last_id_);
   }
 
-  // The time, later than ever before: orders by time have no ties.
+  // Returns the current time, but always later than the last result, so that
+  // orders by time have no ties.
   google::protobuf::Timestamp Now() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     last_time_ = std::max(absl::Now(), last_time_ + absl::Nanoseconds(1));
     return ToTimestamp(last_time_);
   }
 
+  // Returns a new workspace with the server's defaults, without storing it.
   v1::Workspace Make(const std::string& project, const v1::Workspace& settings)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     v1::Workspace workspace;
@@ -623,7 +637,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return ordered;
   }
 
-  // The one with `uid`, or without it the one deleted last.
+  // Finds the deleted workspace with `uid`, or if `uid` is empty the one that
+  // was deleted last.
   Trash::iterator FindTrashed(const std::string& project,
                               const std::string& uid)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -635,6 +650,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return found == trash_.rend() ? trash_.end() : std::prev(found.base());
   }
 
+  // Finds the live workspace or, for a permanent deletion with a uid, the one
+  // in the trash. Returns null if there is none.
   v1::Workspace* FindToDelete(const v1::DeleteWorkspaceRequest& request)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const auto it = live_.find(request.project());
@@ -646,7 +663,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return trashed == trash_.end() ? nullptr : &*trashed;
   }
 
-  // Moves `workspace` from where it is into the trash, or out of both.
+  // Moves `workspace` into the trash, or with `permanent` removes it. Completes
+  // `response`.
   void Remove(v1::Workspace workspace, bool permanent,
               v1::DeleteWorkspaceResponse& response)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -695,9 +713,9 @@ class FakeWorkspaceService::State final : public internal::Connection {
   absl::Mutex mutex_;
   std::deque<absl::Status> failures_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, v1::Workspace> live_ ABSL_GUARDED_BY(mutex_);
-  // In order of deletion.
+  // Sorted by time of deletion.
   Trash trash_ ABSL_GUARDED_BY(mutex_);
-  // By uid of what they made.
+  // Request ids of Create, by the uid of the created workspace.
   std::map<std::string, std::string> request_ids_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::vector<DirectoryUsage>> usage_
       ABSL_GUARDED_BY(mutex_);

@@ -1,9 +1,9 @@
-"""From training to monitoring within one project. In any directory:
+"""From training to monitoring within one project. Run it in any directory:
 
     pip install 'mlops-workspace[all]'
     python quickstart.py
 
-What it makes is below ./mlops/workspace/wine-quickstart. It may be run again and again.
+It creates ./mlops/workspace/wine-quickstart, and can be run repeatedly.
 """
 
 import joblib
@@ -40,8 +40,9 @@ def main() -> None:
 
 
 def version_data(client: MLOpsClient, data: pd.DataFrame) -> None:
-    """DVC keeps every version of what is added; push copies it to the remote, which is
-    below the workspace at first.
+    """Version the data: DVC keeps every version that is added.
+
+    The push copies it to the remote, which is below the workspace by default.
     """
     data.to_csv(client.workspace.dvc_path / "wine.csv", index=False)
     added = client.dvc_add(client.workspace.dvc_path / "wine.csv")
@@ -52,7 +53,7 @@ def version_data(client: MLOpsClient, data: pd.DataFrame) -> None:
 def train_model(
     client: MLOpsClient, train: pd.DataFrame, test: pd.DataFrame
 ) -> LogisticRegression:
-    """Within a run of MLflow: its parameters, its metrics and the model itself."""
+    """Train a model; log its parameters, metrics and itself to the MLflow run."""
     model = make_pipeline(StandardScaler(), LogisticRegression(**PARAMETERS))
     model.fit(train.drop(columns="target"), train["target"])
     predicted = model.predict(test.drop(columns="target"))
@@ -69,8 +70,9 @@ def train_model(
 
 
 def store_model(client: MLOpsClient, model: LogisticRegression) -> str:
-    """BentoML stores the files under a new version, and builds a bento that serves
-    them.
+    """Store the model in BentoML's store under a new version, and build a bento.
+
+    The bento serves the model.
     """
     joblib.dump(model, client.workspace.outputs_path / "wine.joblib")
     result = client.deploy_model(
@@ -81,8 +83,9 @@ def store_model(client: MLOpsClient, model: LogisticRegression) -> str:
 
 
 def monitor(client: MLOpsClient, train: pd.DataFrame, test: pd.DataFrame) -> None:
-    """Evidently compares wines as they come in with those of the training; here it
-    finds them stronger.
+    """Compare wines as they arrive with the training data.
+
+    In this example, Evidently finds the second batch stronger.
     """
     client.set_reference_data(train.drop(columns="target"))
     features = test.drop(columns="target")
@@ -98,7 +101,7 @@ def monitor(client: MLOpsClient, train: pd.DataFrame, test: pd.DataFrame) -> Non
 
 
 def print_status(client: MLOpsClient, bento_tag: str) -> None:
-    """What there is now, as the libraries themselves count it, and how to look at it."""
+    """Print the libraries' own counts, and how to view the results."""
     components = client.get_status(deep=True)["components"]
     runs, tracked = components["mlflow"]["runs"], components["dvc"]["tracked"]
     models, reports = (
@@ -106,10 +109,12 @@ def print_status(client: MLOpsClient, bento_tag: str) -> None:
         components["evidently"]["reports"],
     )
     print(
-        f"status: {runs} runs, {tracked} tracked files, {models} models, {reports} reports\n"
+        f"status: {runs} runs, {tracked} tracked files, "
+        f"{models} models, {reports} reports\n"
     )
     print(
-        f"Look at it:\n  mlflow ui --backend-store-uri {client.workspace.mlflow_tracking_uri}"
+        "Look at it:\n  mlflow ui --backend-store-uri "
+        f"{client.workspace.mlflow_tracking_uri}"
     )
     print(f"  BENTOML_HOME={client.workspace.models_path} bentoml serve {bento_tag}")
 

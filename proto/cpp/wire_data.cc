@@ -19,7 +19,7 @@ using WireFormat = google::protobuf::internal::WireFormatLite;
 
 namespace {
 
-// Lets protobuf read slices where they lie.
+// Lets protobuf read from slices without copying them.
 class SliceStream final : public google::protobuf::io::ZeroCopyInputStream {
  public:
   explicit SliceStream(const std::vector<grpc::Slice>& slices)
@@ -53,11 +53,12 @@ class SliceStream final : public google::protobuf::io::ZeroCopyInputStream {
  private:
   const std::vector<grpc::Slice>& slices_;
   size_t next_ = 0;
-  size_t used_ = 0;  // Of the next slice.
+  // In the next slice.
+  size_t used_ = 0;
   int64_t read_ = 0;
 };
 
-// Takes the bytes of a field where they lie.
+// Appends views of the bytes of a field, without copying them.
 bool TakePieces(CodedInputStream& in, std::vector<absl::string_view>* pieces) {
   uint32_t left;
   if (!in.ReadVarint32(&left)) return false;
@@ -73,7 +74,7 @@ bool TakePieces(CodedInputStream& in, std::vector<absl::string_view>* pieces) {
   return true;
 }
 
-// Copies a field that is not data.
+// Copies a field other than the data.
 bool CopyField(CodedInputStream& in, uint32_t tag, CodedOutputStream& out) {
   out.WriteTag(tag);
   uint32_t number32;
@@ -123,7 +124,7 @@ bool Decode(const grpc::ByteBuffer& bytes, int data_field,
     CodedOutputStream out(&rest_stream);
     while (const uint32_t tag = in.ReadTag()) {
       const bool is_data = tag == DataTag(data_field);
-      // As everywhere, the last of several counts.
+      // As in protobuf, the last occurrence of the field counts.
       if (is_data) data->pieces.clear();
       if (!(is_data ? TakePieces(in, &data->pieces) : CopyField(in, tag, out)))
         return false;
@@ -136,7 +137,8 @@ grpc::ByteBuffer Encode(const google::protobuf::MessageLite& head,
                         int data_field, const grpc::Slice& data) {
   std::string begin = head.SerializeAsString();
   if (data.size() > 0) {
-    google::protobuf::io::StringOutputStream stream(&begin);  // Appends.
+    // Appends to `begin`.
+    google::protobuf::io::StringOutputStream stream(&begin);
     CodedOutputStream out(&stream);
     out.WriteTag(DataTag(data_field));
     out.WriteVarint32(static_cast<uint32_t>(data.size()));
@@ -153,7 +155,7 @@ grpc::Slice Part(const grpc::Slice& slice, size_t begin, size_t end) {
 absl::StatusOr<grpc::Slice> MakeSlice(
     size_t size, absl::FunctionRef<absl::Status(char* data)> fill) {
   grpc::Slice slice(size);
-  // Nobody else has it yet.
+  // Writing is safe, because no one else has the slice yet.
   RETURN_IF_ERROR(
       fill(reinterpret_cast<char*>(const_cast<uint8_t*>(slice.begin()))));
   return slice;

@@ -11,31 +11,31 @@
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/slice.h"
 
-// Messages of which one field of bytes is the payload, encoded and taken apart
-// without a copy of it, for both ends. Thread-safe.
+// Encodes and decodes messages that have one large bytes field, without copying
+// that field. Used by both client and server. Thread-safe.
 namespace mlops::wire {
 
-// Pieces of memory, and what keeps them alive.
+// Views of memory, and the slices that keep the memory alive.
 struct Data {
   std::vector<grpc::Slice> slices;
   std::vector<absl::string_view> pieces;
 };
 
-// Takes `bytes` apart: what field `data_field` has goes into `data`, all else
-// into `head`. False if the bytes are no such message.
+// Decodes `bytes`: field `data_field` into `data`, all other fields into
+// `head`. Returns false if `bytes` are not such a message.
 bool Decode(const grpc::ByteBuffer& bytes, int data_field,
             google::protobuf::MessageLite* head, Data* data);
 
-// The message `head`, whose field `data_field` is empty, with `data` there. A
-// receiver may keep `data` alive.
+// Encodes `head`, whose field `data_field` must be empty, with `data` as
+// that field. The result shares the memory of `data`.
 grpc::ByteBuffer Encode(const google::protobuf::MessageLite& head,
                         int data_field, const grpc::Slice& data);
 
-// The bytes from `begin` to before `end` of `slice`, which stays alive with
-// them.
+// Returns the bytes of `slice` from `begin` up to, but not including, `end`.
+// The result keeps the memory of `slice` alive.
 grpc::Slice Part(const grpc::Slice& slice, size_t begin, size_t end);
 
-// `size` bytes that `fill` sets, or its error.
+// Returns a slice of `size` bytes that `fill` sets, or the error of `fill`.
 absl::StatusOr<grpc::Slice> MakeSlice(
     size_t size, absl::FunctionRef<absl::Status(char* data)> fill);
 

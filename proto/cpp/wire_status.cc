@@ -14,12 +14,11 @@ namespace {
 // gRPC sends the message a second time, percent-encoded, which may triple it.
 constexpr size_t kMaxMessageBytes = 1024;
 
-// What an entry of a map<string, string> takes beyond its key and value: tags
-// and lengths.
+// The size of the tags and lengths of an entry of a map<string, string>.
 constexpr size_t kEntryOverheadBytes = 12;
 
-// Whether an error without a reason is made by gRPC's own rules, and so means
-// the same to every caller.
+// Whether gRPC itself produces errors with this code, so that they
+// need no reason.
 bool IsTransportCode(absl::StatusCode code) {
   return code == absl::StatusCode::kCancelled ||
          code == absl::StatusCode::kDeadlineExceeded;
@@ -34,8 +33,8 @@ google::rpc::ErrorInfo ToErrorInfo(const base::ErrorInfo& info) {
   return proto;
 }
 
-// The same with as much of the metadata, in order of its keys, as fits into
-// `max_bytes`.
+// Like ToErrorInfo(), with as much of the metadata, in key order,
+// as fits into `max_bytes`.
 google::rpc::ErrorInfo ToErrorInfoWithin(size_t max_bytes,
                                          base::ErrorInfo info) {
   const auto metadata = std::exchange(info.metadata, {});
@@ -85,9 +84,10 @@ google::rpc::Status WithInfo(google::rpc::Status proto,
   full.add_details()->PackFrom(ToErrorInfo(info));
   if (info.reason == "FIELD_INVALID")
     full.add_details()->PackFrom(ToBadRequest(info));
+  // If the details are too large, drop BadRequest and shorten the metadata.
   if (full.ByteSizeLong() <= kMaxDetailsBytes) return full;
 
-  // The Any around ErrorInfo, with its type URL.
+  // The size of the Any around ErrorInfo, including its type URL.
   constexpr size_t kAnyOverheadBytes = 64;
   const size_t room =
       kMaxDetailsBytes - proto.ByteSizeLong() - kAnyOverheadBytes;
@@ -95,7 +95,7 @@ google::rpc::Status WithInfo(google::rpc::Status proto,
   return proto;
 }
 
-// The first detail of type `Detail`, if there is a readable one.
+// Returns the first detail of type `Detail` that can be decoded.
 template <typename Detail>
 std::optional<Detail> FindDetail(const google::rpc::Status& proto) {
   for (const google::protobuf::Any& any : proto.details()) {
@@ -111,6 +111,7 @@ absl::Duration FromProto(const google::protobuf::Duration& proto) {
 absl::Status WithDetails(absl::StatusCode code, const std::string& message,
                          const google::rpc::Status& details) {
   const auto proto = FindDetail<google::rpc::ErrorInfo>(details);
+  // Errors of other origins, such as proxies, have no details that we know.
   if (code == absl::StatusCode::kOk || !proto ||
       proto->domain() != kErrorDomain)
     return absl::Status(code, message);

@@ -6,26 +6,28 @@
 #include "google/rpc/status.pb.h"
 #include "grpcpp/support/status.h"
 
-// The one mapping of errors between absl::Status with base::ErrorInfo and the
-// wire. Thread-safe.
+// The only mapping between absl::Status with base::ErrorInfo and errors
+// on the wire. Thread-safe.
 namespace mlops::wire {
 
 inline constexpr absl::string_view kErrorDomain = "mlops.workspace";
 
-// Details larger than this are cut: gRPC replaces an error whose trailers
-// exceed about 7 KB by another one.
+// Larger details are truncated: if the trailers exceed about 7 KB,
+// gRPC replaces the error by another one.
 inline constexpr size_t kMaxDetailsBytes = 4096;
 
-// The error as google.rpc.Status: ErrorInfo with its metadata, BadRequest
-// beside FIELD_INVALID, RetryInfo where a delay is known. An error without a
-// reason, which no layer should let through, becomes INTERNAL/IO_ERROR.
+// Converts an error to google.rpc.Status: ErrorInfo with its metadata,
+// BadRequest for FIELD_INVALID, and RetryInfo if a delay is known.
+// An error without a reason, which should not occur, becomes INTERNAL/IO_ERROR,
+// except for CANCELLED and DEADLINE_EXCEEDED.
 google::rpc::Status ToProto(const absl::Status& status);
 
-// The same as a gRPC status, the google.rpc.Status in its binary details.
+// Like ToProto(), as a gRPC status with the google.rpc.Status in its binary
+// details.
 grpc::Status ToGrpc(const absl::Status& status);
 
-// The inverse. Errors that carry no google.rpc.Status (a broken connection, a
-// deadline) keep their code and message.
+// Inverse of ToGrpc() and ToProto(). Errors without a google.rpc.Status
+// (a broken connection, a deadline) keep their code and message.
 absl::Status FromGrpc(const grpc::Status& status);
 absl::Status FromProto(const google::rpc::Status& status);
 

@@ -19,15 +19,18 @@ namespace {
 constexpr size_t kChecksumCacheBytes = 4 << 20;
 constexpr size_t kDirNamesCacheBytes = 64 << 20;
 constexpr size_t kHashBytes = 1 << 20;
+// The size of the steps between checks whether the caller has cancelled.
 constexpr int64_t kCopyStepBytes = 64 << 20;
 constexpr int64_t kRemoveStep = 1000;
-// Workspaces looked at in one step of a sweep, entries removed in it, and how
-// long after a round the next begins.
+// Limits of one sweep step: workspaces visited and entries removed. After
+// a round over all workspaces, the next round starts after kSweepInterval.
 constexpr int kSweptWorkspaces = 200;
 constexpr int64_t kSweptEntries = 2000;
 constexpr absl::Duration kSweepInterval = absl::Minutes(10);
 
-absl::Status LeftAlone() { return absl::CancelledError("the client left"); }
+absl::Status LeftAlone() {
+  return absl::CancelledError("the client cancelled the call");
+}
 
 absl::Status CheckEtag(const ArtifactTree& tree, const RelativePath& path,
                        const std::string& etag, const fs::FileStamp& stamp) {
@@ -38,11 +41,12 @@ absl::Status CheckEtag(const ArtifactTree& tree, const RelativePath& path,
                               current);
 }
 
-// The five directories are the workspace's own.
+// The five directories belong to the workspace and are never moved or deleted.
 absl::Status CheckNotTop(const RelativePath& path) {
   if (!path.is_top()) return absl::OkStatus();
   return PathInvalid(path.shown(),
-                     "is one of the workspace's own directories, which stay");
+                     "is one of the workspace's five directories, which cannot "
+                     "be replaced, moved or deleted");
 }
 
 }  // namespace
@@ -60,6 +64,7 @@ Artifacts::Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base,
       uploads_(&placer_, options) {}
 
 absl::StatusOr<ArtifactTree> Artifacts::Open(const ProjectName& project) const {
+  // The catalog reports a missing or corrupt workspace with its reason.
   RETURN_IF_ERROR(catalog_->Get(project).status());
   return ArtifactTree::Open(*base_, project);
 }
@@ -83,10 +88,14 @@ absl::StatusOr<Artifact> Artifacts::Get(const ProjectName& project,
 absl::StatusOr<Artifact> Artifacts::Checksum(const ArtifactTree& tree,
                                              const RelativePath& path,
                                              Cancelled cancelled) {
+  // Taken before the file is opened, so that the cache can tell whether
+  // a change during the read could go unnoticed.
   const absl::Time begin = clock_();
   ASSIGN_OR_RETURN(OpenedArtifact opened, OpenArtifact(tree, path));
   ArtifactReader reader(std::move(opened));
   Artifact artifact = reader.artifact();
+  // The stamp of the opened file is the key, so the cache cannot return
+  // the checksum of a file that has replaced it.
   artifact.sha256 = checksums_.Find(reader.stamp());
   if (!artifact.sha256.empty()) return artifact;
   base::Sha256 sha256;
@@ -104,6 +113,7 @@ absl::StatusOr<Artifact> Artifacts::Checksum(const ArtifactTree& tree,
 absl::StatusOr<ArtifactPage> Artifacts::List(const ListArtifactsArgs& args) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, Open(args.project));
   const std::string top = args.path ? args.path->on_disk() : "";
+  // A page token is valid only for the same arguments.
   const std::string context = absl::StrCat("artifacts\n", args.project.str(),
                                            "\n", args.recursive, "\n", top);
   std::string after;
@@ -123,6 +133,7 @@ absl::StatusOr<ArtifactPage> Artifacts::List(const ListArtifactsArgs& args) {
   if (!page.ok())
     return args.path ? tree.Error(page.status(), *args.path) : page.status();
   ArtifactPage result{.artifacts = std::move(page->artifacts)};
+  // The token holds the last path relative to the listed directory.
   const absl::string_view last =
       absl::string_view(page->last)
           .substr(
@@ -165,8 +176,7 @@ absl::StatusOr<UploadState> Artifacts::GetUpload(const ProjectName& project,
   return uploads_.Get(tree, upload_id);
 }
 
-// --- Changes of names
-// -----------------------------------------------------------------------------
+// --- Changes of names --------------------------------------------------------
 
 absl::StatusOr<DeletedArtifacts> Artifacts::Delete(
     const DeleteArtifactArgs& args, Cancelled cancelled) {
@@ -182,6 +192,8 @@ absl::StatusOr<DeletedArtifacts> Artifacts::Delete(
   RETURN_IF_ERROR(stamp.status());
   if (stamp->type == fs::EntryType::kDirectory && args.force)
     return RemoveAside(tree, **parent, args, cancelled);
+  // The checks and the removal form one step with respect to other changes,
+  // so the etag is checked again there.
   absl::Status removed = placer_.Change(tree, [&] {
     ASSIGN_OR_RETURN(stamp, (*parent)->Stat(args.path.name()));
     RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, *stamp));
@@ -189,24 +201,28 @@ absl::StatusOr<DeletedArtifacts> Artifacts::Delete(
                ? (*parent)->RemoveDir(args.path.name())
                : (*parent)->RemoveFile(args.path.name());
   });
+  // RemoveDir() fails with this code if the directory is not empty.
   if (absl::IsAlreadyExists(removed))
     return ArtifactForceRequired(args.project.str(), args.path.shown());
   if (!removed.ok()) return tree.Error(removed, args.path);
+  // The deletion is acknowledged only once it is durable.
   RETURN_IF_ERROR(health_->Sync(**parent));
   if (stamp->type != fs::EntryType::kFile) return DeletedArtifacts{};
   return DeletedArtifacts{.file_count = 1, .size_bytes = stamp->size_bytes};
 }
 
-// Out of sight at once; what is in it may take its time.
+// Renaming the directory into `.uploads` makes it disappear at once;
+// removing its content may take long.
 absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
     const ArtifactTree& tree, fs::Dir& parent, const DeleteArtifactArgs& args,
     Cancelled cancelled) {
   const auto uploads = tree.OpenUploads();
-  // On a full disk there is no room for a place out of sight.
+  // On a full disk the hidden directory may be impossible to create.
   const bool full = absl::IsResourceExhausted(uploads.status());
   if (!full) RETURN_IF_ERROR(uploads.status());
   const std::string id = base::RandomId();
   const std::string name = absl::StrCat(id, layout::kRemovedSuffix);
+  // The claim keeps the sweeper away until this call ends.
   auto claim = uploads_.TryClaim(tree, id);
   absl::Status moved = placer_.Change(tree, [&] {
     ASSIGN_OR_RETURN(const fs::FileStamp stamp, parent.Stat(args.path.name()));
@@ -215,7 +231,7 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
     return parent.Rename(args.path.name(), **uploads, name,
                          fs::RenameMode::kNoReplace);
   });
-  // What cannot be moved is removed where it is.
+  // A directory that cannot be renamed is removed in place.
   const bool in_place = full || fs::IsCrossDevice(moved);
   if (!moved.ok() && !in_place) return tree.Error(moved, args.path);
   fs::Dir& dir = in_place ? parent : **uploads;
@@ -223,6 +239,8 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
       in_place ? std::string(args.path.name()) : name;
   RETURN_IF_ERROR(health_->Sync(parent));
   DeletedArtifacts deleted;
+  // Check between steps whether the caller has cancelled; the sweeper then
+  // removes the rest.
   while (true) {
     if (cancelled()) {
       claim.reset();
@@ -245,6 +263,7 @@ absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
   ASSIGN_OR_RETURN(const auto parent, tree.OpenParent(args.path));
   ASSIGN_OR_RETURN(fs::FileStamp stamp, tree.Stat(args.path));
+  // Runs again under the lock, right before the rename.
   const auto check = [&]() -> absl::Status {
     auto current = parent->Stat(args.path.name());
     if (!current.ok()) return tree.Error(current.status(), args.path);
@@ -253,6 +272,7 @@ absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
     return CheckEtag(tree, args.path, args.etag, stamp);
   };
   RETURN_IF_ERROR(check());
+  // Moving an artifact to its own name is a no-op.
   const bool same = args.destination.on_disk() == args.path.on_disk();
   if (same && args.create_only)
     return ArtifactExists(args.project.str(), args.destination.shown());
@@ -260,12 +280,14 @@ absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
   if (stamp.type == fs::EntryType::kDirectory &&
       args.destination.IsWithin(args.path)) {
     return PathInvalid(args.destination.shown(),
-                       "lies in the directory that is to be moved");
+                       "is inside the directory to move");
   }
   const auto placed =
       placer_.Place(tree, *parent, args.path.name(), args.destination,
                     {.create_only = args.create_only}, check);
   if (!placed.ok()) return tree.Error(placed.status(), args.path);
+  // Place() has synced the destination; the removal of the old name must
+  // be durable too.
   RETURN_IF_ERROR(health_->Sync(*parent));
   return DescribeArtifact(args.destination.shown(), *placed);
 }
@@ -276,6 +298,7 @@ absl::Status Artifacts::CopyBytes(fs::File& to, ArtifactReader& from,
     if (cancelled()) return LeftAlone();
     RETURN_IF_ERROR(from.CopyTo(to, kCopyStepBytes));
   }
+  // The content must be durable before the file gets its name.
   RETURN_IF_ERROR(to.Sync());
   return to.Close();
 }
@@ -289,6 +312,8 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
   RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, opened.stamp));
   ArtifactReader reader(std::move(opened));
   const Precondition precondition{.create_only = args.create_only};
+  // Check before copying, so that a copy that cannot be placed costs nothing.
+  // Place() checks again.
   const auto existing = tree.Stat(args.destination);
   RETURN_IF_ERROR(
       CheckReplaceable(tree, args.destination, existing, precondition));
@@ -297,12 +322,14 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
   const std::string name = absl::StrCat(id, layout::kTempSuffix);
   const auto claim = uploads_.TryClaim(tree, id);
   ASSIGN_OR_RETURN(auto file, uploads->CreateFile(name));
-  // As for cp(1): the copy takes the permissions of the file that it replaces,
-  // else those of its source.
+  // As cp(1) does: the copy keeps the permissions of the file that it replaces;
+  // a new file gets those of the source.
   const uint32_t mode = existing.ok() ? existing->mode : reader.stamp().mode;
   absl::Status copied = file->SetMode(mode);
   if (copied.ok()) copied = CopyBytes(*file, reader, cancelled);
   file.reset();
+  // Placing the file makes it visible; if anything fails, the staged
+  // copy is removed.
   const auto place = [&]() -> absl::StatusOr<fs::FileStamp> {
     RETURN_IF_ERROR(copied);
     return placer_.Place(tree, *uploads, name, args.destination, precondition,
@@ -321,6 +348,8 @@ absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project,
   fs::Dir& parent = opened == nullptr ? tree.root() : *opened;
   absl::Status made = parent.MakeDir(path.name());
   if (!made.ok() && !absl::IsAlreadyExists(made)) return tree.Error(made, path);
+  // Another caller may have created it, or something other than a directory
+  // exists.
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, tree.Stat(path));
   if (stamp.type != fs::EntryType::kDirectory)
     return PathUnsuitable(project.str(), path.shown(), "is not a directory");
@@ -328,8 +357,7 @@ absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project,
   return DescribeArtifact(path.shown(), stamp);
 }
 
-// --- Maintenance
-// -----------------------------------------------------------------------------
+// --- Maintenance -------------------------------------------------------------
 
 void Artifacts::AddUnfinished(const ProjectName& project) {
   absl::MutexLock lock(&unfinished_mutex_);
@@ -340,7 +368,7 @@ bool Artifacts::SweepProject(const ProjectName& project, int64_t* budget) {
   const auto tree = ArtifactTree::Open(*base_, project);
   if (!tree.ok()) return false;
   const auto swept = uploads_.Sweep(*tree, *budget);
-  // Best effort: what fails comes again in the next round.
+  // Best effort: the next round retries.
   if (!swept.ok()) return false;
   *budget -= swept->entry_count;
   return swept->more;
@@ -352,7 +380,7 @@ void Artifacts::SweepUnfinished(int64_t* budget) {
     {
       absl::MutexLock lock(&unfinished_mutex_);
       if (unfinished_.empty()) return;
-      // Taken out first: what is added meanwhile is not missed.
+      // Remove it first, so that a concurrent AddUnfinished() is not lost.
       project = unfinished_.extract(unfinished_.begin()).value();
     }
     if (SweepProject(*project, budget)) return AddUnfinished(*project);
@@ -360,6 +388,8 @@ void Artifacts::SweepUnfinished(int64_t* budget) {
 }
 
 void Artifacts::SweepInTurn(int64_t* budget) {
+  // A round visits all workspaces page by page, one page per call,
+  // and then pauses.
   if (steady_clock_() < next_round_) return;
   const auto page =
       catalog_->List({.page_size = kSweptWorkspaces, .after = swept_});

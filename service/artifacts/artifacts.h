@@ -31,7 +31,8 @@ namespace mlops::core {
 
 struct ListArtifactsArgs {
   ProjectName project;
-  std::optional<RelativePath> path;  // Without: the workspace.
+  // Absent: the workspace itself.
+  std::optional<RelativePath> path;
   bool recursive = false;
   int page_size = 0;
   std::string page_token;
@@ -46,7 +47,8 @@ struct ReadArgs {
   ProjectName project;
   RelativePath path;
   int64_t offset = 0;
-  int64_t limit = 0;  // 0: to the end.
+  // 0: to the end.
+  int64_t limit = 0;
   std::string etag;
 };
 
@@ -58,13 +60,14 @@ struct DeleteArtifactArgs {
   bool allow_missing = false;
 };
 
-// Of Move and Copy.
+// Arguments of Move and Copy.
 struct TransferArgs {
   ProjectName project;
   RelativePath path;
   RelativePath destination;
   bool create_only = false;
-  std::string etag;  // Of what is at `path`.
+  // If not "", must be the etag of the artifact at `path`.
+  std::string etag;
 };
 
 struct DeletedArtifacts {
@@ -72,14 +75,14 @@ struct DeletedArtifacts {
   int64_t size_bytes = 0;
 };
 
-// The files of workspaces. Each method is one RPC, or begins its stream; their
-// errors stand in workspace_service.proto. Once the sync of a directory has
-// failed, here or for another who shares UploadOptions::health, changes return
-// INTERNAL/IO_ERROR for ever. Thread-safe. Nothing is locked while data is
-// read, written or removed, nor across a stream.
+// Reads and changes the files of workspaces. Each method implements one RPC,
+// or starts its stream; workspace_service.proto lists the errors. After
+// the sync of a directory has failed, here or in another object that shares
+// UploadOptions::health, all changes return INTERNAL/IO_ERROR. Thread-safe.
+// No lock is held while data is read, written or removed, or across a stream.
 class Artifacts {
  public:
-  // `catalog` must outlive this; `base` is its base directory.
+  // `catalog` must outlive this; `base` is the base directory of the catalog.
   Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base,
             const UploadOptions& options = {});
 
@@ -91,13 +94,13 @@ class Artifacts {
       const ReadArgs& args);
   absl::StatusOr<std::unique_ptr<UploadWriter>> OpenForWrite(
       const WriteArgs& args);
-  // Of the upload that a first message with `discard` names; see
-  // Uploads::Discard().
+  // Discards the upload named by a first message with `discard`;
+  // see Uploads::Discard().
   absl::StatusOr<std::optional<Artifact>> DiscardUpload(const WriteArgs& args);
   absl::StatusOr<UploadState> GetUpload(const ProjectName& project,
                                         const std::string& upload_id);
-  // Where nobody waits any more, what was taken out of sight is removed by
-  // SweepSome().
+  // If the caller cancels the deletion of a directory, SweepSome()
+  // removes the rest.
   absl::StatusOr<DeletedArtifacts> Delete(const DeleteArtifactArgs& args,
                                           Cancelled cancelled);
   absl::StatusOr<Artifact> Move(const TransferArgs& args);
@@ -105,24 +108,27 @@ class Artifacts {
   absl::StatusOr<Artifact> MakeDirectory(const ProjectName& project,
                                          const RelativePath& path);
 
-  // Takes one bounded step of removing what is left to remove: first of
-  // directories whose Delete() was cut off, one after the other until they are
-  // gone; then of uploads that have expired, and of what a crash left, in all
-  // workspaces in turn. To be called a few times a second by one thread.
+  // Performs one bounded step of cleanup. First removes directories
+  // whose Delete() was cancelled, one after the other until they are gone;
+  // then removes expired uploads and leftovers of crashes, visiting all
+  // workspaces in turn. Must be called a few times a second by one thread.
   void SweepSome();
 
  private:
+  // Opens a workspace; the second also checks that changes are allowed.
   absl::StatusOr<ArtifactTree> Open(const ProjectName& project) const;
   absl::StatusOr<ArtifactTree> OpenForChange(const ProjectName& project) const;
   absl::StatusOr<Artifact> Checksum(const ArtifactTree& tree,
                                     const RelativePath& path,
                                     Cancelled cancelled);
+  // Deletes a directory: renames it into the hidden directory, then removes
+  // it in steps.
   absl::StatusOr<DeletedArtifacts> RemoveAside(const ArtifactTree& tree,
                                                fs::Dir& parent,
                                                const DeleteArtifactArgs& args,
                                                Cancelled cancelled);
-  // Removes some of what is left in one workspace, and takes it off `budget`;
-  // true if there is more.
+  // Removes leftovers in one workspace and subtracts their number from
+  // `budget`. Returns whether there is more to remove.
   bool SweepProject(const ProjectName& project, int64_t* budget);
   void SweepUnfinished(int64_t* budget) ABSL_LOCKS_EXCLUDED(unfinished_mutex_);
   void SweepInTurn(int64_t* budget);
@@ -141,13 +147,13 @@ class Artifacts {
   Placer placer_;
   Uploads uploads_;
 
-  // Workspaces in which SweepSome() has more to remove at once.
+  // Workspaces in which SweepSome() has more to remove immediately.
   absl::Mutex unfinished_mutex_;
   absl::flat_hash_set<ProjectName> unfinished_
       ABSL_GUARDED_BY(unfinished_mutex_);
-  // Of SweepSome() alone, as the next.
+  // The next two are used only by SweepSome().
   absl::Duration next_round_ = -absl::InfiniteDuration();
-  // The last workspace of this round.
+  // The last workspace visited in this round.
   std::optional<OrderKey> swept_;
 };
 

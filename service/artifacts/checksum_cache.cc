@@ -20,6 +20,7 @@ std::string ChecksumCache::Find(const fs::FileStamp& stamp) {
 
 void ChecksumCache::Put(const fs::FileStamp& stamp, absl::Time read_time,
                         const std::string& sha256) {
+  // A change in the same clock tick would leave the stamp unchanged.
   if (fs::MayBeRacy(stamp, read_time)) return;
   absl::MutexLock lock(&mutex_);
   known_.Put(StampKey(stamp), sha256, sha256.capacity());

@@ -11,16 +11,16 @@
 
 namespace mlops::core {
 
-// The SHA-256 of files by their stamps, in bounded memory. Thread-safe.
+// Caches the SHA-256 of files by their stamps, in bounded memory. Thread-safe.
 class ChecksumCache {
  public:
   explicit ChecksumCache(size_t max_bytes) : known_(max_bytes) {}
 
-  // "" if it is not known.
+  // Returns the checksum; "" if it is not cached.
   std::string Find(const fs::FileStamp& stamp);
-  // `read_time` is from before the file was read, by the clock of the file
-  // system: what may have changed since without a trace in the stamp is not
-  // kept.
+  // Stores a checksum. `read_time` is a time before the file was read,
+  // by the file system's clock. A file that may have changed since then
+  // without a visible change of its stamp is not cached.
   void Put(const fs::FileStamp& stamp, absl::Time read_time,
            const std::string& sha256);
 

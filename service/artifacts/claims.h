@@ -11,11 +11,11 @@
 
 namespace mlops::core {
 
-// The keys that are in use by this process. Must outlive its claims.
+// The set of keys that this process is using. Must outlive its claims.
 // Thread-safe.
 class Claims {
  public:
-  // One key, in use until this object is destroyed.
+  // Holds one key until it is destroyed.
   class Claim {
    public:
     Claim(Claims* claims, std::string key)
@@ -32,7 +32,7 @@ class Claims {
     const std::string key_;
   };
 
-  // Null if the key is in use already.
+  // Claims the key. Returns null if it is already claimed.
   std::unique_ptr<Claim> TryClaim(std::string key) ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     if (!keys_.insert(key).second) return nullptr;

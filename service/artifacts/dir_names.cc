@@ -8,7 +8,7 @@
 namespace mlops::core {
 namespace {
 
-// A directory with fewer names is read as fast as it is looked up.
+// Reading a smaller directory is as fast as a lookup.
 constexpr size_t kMinNames = 1000;
 
 std::string KeyOf(const fs::FileStamp& stamp) {
@@ -48,12 +48,16 @@ std::shared_ptr<const DirNames> DirNamesCache::Find(const fs::Dir& dir,
   if (!stamp.ok()) return nullptr;
   absl::MutexLock lock(&mutex_);
   const Known* known = known_.Find(KeyOf(*stamp));
+  // Names collected after a later name do not include all that the caller
+  // needs.
   return known != nullptr && known->stamp == *stamp && known->after <= after
              ? known->names
              : nullptr;
 }
 
 void DirNamesCache::Collector::Add(absl::string_view name, fs::EntryType type) {
+  // Only the first name claims the right to collect, so that a directory that
+  // fits into one page, for which this is never called, does not block others.
   if (!begun_) {
     begun_ = true;
     absl::MutexLock lock(&cache_->mutex_);
@@ -67,8 +71,8 @@ void DirNamesCache::Collector::Add(absl::string_view name, fs::EntryType type) {
 
 void DirNamesCache::Collector::Keep(const fs::Dir& dir) {
   if (names_ == nullptr || names_->size() < kMinNames) return;
-  // Looked at after the reading, and by what it was before: a change in between
-  // makes it too young.
+  // The stamp is taken after the read and compared with the time before it,
+  // so a change in between makes the stamp too recent to be trusted.
   const auto stamp = dir.StatSelf();
   if (!stamp.ok() || fs::MayBeRacy(*stamp, begin_)) return;
   names_->Sort();

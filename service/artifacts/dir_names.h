@@ -14,12 +14,13 @@
 #include "service/base/lru_map.h"
 #include "service/fs/dir.h"
 
-// What spares a list of a large directory, which is read page by page, from
-// reading the directory for each page.
+// Caches the names of large directories, so that a paged list does not read
+// the whole directory again for each page.
 namespace mlops::core {
 
-// The names in a directory, or those of them behind one, with what each is; in
-// some six bytes beside each name. Sorted as bytes once Sort() was called.
+// The names in a directory, or those after a given name, with their types.
+// Needs about six bytes per name in addition to the name. Sorted as bytes
+// after Sort().
 class DirNames {
  public:
   void Add(absl::string_view name, fs::EntryType type);
@@ -32,47 +33,51 @@ class DirNames {
   fs::EntryType type(size_t index) const {
     return static_cast<fs::EntryType>(text_[begins_[index]]);
   }
-  // The index of the first name behind `name`; size() if there is none.
+  // Returns the index of the first name greater than `name`; size() if there
+  // is none. Requires Sort().
   size_t Behind(absl::string_view name) const;
 
+  // The memory used, in bytes.
   size_t bytes() const {
     return text_.size() + begins_.size() * sizeof(begins_[0]);
   }
 
  private:
-  std::string text_;  // Of each its type, its name, and a NUL.
+  // For each entry: its type, its name, and a NUL.
+  std::string text_;
+  // Offsets of the entries in text_.
   std::vector<uint32_t> begins_;
 };
 
-// The names of the large directories listed last, in bounded memory. They are
-// taken for what is there as long as the directory's stamp is the same.
-// Thread-safe.
+// The names of the most recently listed large directories, in bounded memory.
+// An entry is valid while the stamp of its directory is unchanged. Thread-safe.
 class DirNamesCache {
  public:
-  // `clock` must tell the file system's time.
+  // `clock` must return the file system's time.
   DirNamesCache(size_t max_bytes, base::Clock clock)
       : max_bytes_(max_bytes), clock_(std::move(clock)), known_(max_bytes) {}
 
-  // All names behind `after` in `dir`, and maybe others, or null if they are
-  // not known.
+  // Returns all names after `after` in `dir`, and possibly others;
+  // null if they are not cached.
   std::shared_ptr<const DirNames> Find(const fs::Dir& dir,
                                        absl::string_view after);
 
-  // Keeps the names that one reading of a directory finds. For the sake of
-  // memory one object at a time does, and others do nothing; nor are more names
-  // kept than have room. Not thread-safe.
+  // Collects the names found while a directory is read. To limit memory,
+  // only one collector is active at a time; the others do nothing.
+  // A collector stops when the names exceed the cache's size. Not thread-safe.
   class Collector {
    public:
-    // To be made before the directory is read for the names behind `after`.
+    // Must be created before the directory is read for the names after `after`.
     Collector(DirNamesCache* cache, absl::string_view after)
         : cache_(cache), after_(after), begin_(cache->clock_()) {}
     ~Collector() { Stop(); }
     Collector(const Collector&) = delete;
     Collector& operator=(const Collector&) = delete;
 
-    // To be called for each name.
+    // Must be called for each name found.
     void Add(absl::string_view name, fs::EntryType type);
-    // To be called once `dir` was read to its end.
+    // Must be called once `dir` has been read to its end. Stores the names
+    // in the cache.
     void Keep(const fs::Dir& dir);
 
    private:
@@ -82,7 +87,8 @@ class DirNamesCache {
     const std::string after_;
     const absl::Time begin_;
     bool begun_ = false;
-    std::unique_ptr<DirNames> names_;  // Null if they are not collected.
+    // Null if this object does not collect.
+    std::unique_ptr<DirNames> names_;
   };
 
  private:
@@ -95,7 +101,8 @@ class DirNamesCache {
   const size_t max_bytes_;
   const base::Clock clock_;
   absl::Mutex mutex_;
-  base::LruMap<Known> known_ ABSL_GUARDED_BY(mutex_);  // By device and inode.
+  // Keyed by device and inode.
+  base::LruMap<Known> known_ ABSL_GUARDED_BY(mutex_);
   bool collecting_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

@@ -11,23 +11,23 @@
 
 namespace mlops::core {
 
-// The time by which files expire whose age is told by their mtime. That is the
-// wall clock's, since it must survive a restart; but a wall clock that jumps
-// ahead must not destroy anything. Thread-safe.
+// The clock by which files expire according to their mtime.
+// It follows the wall clock, because the time must survive a restart,
+// but a forward jump of the wall clock must not destroy anything. Thread-safe.
 class ExpiryClock {
  public:
   ExpiryClock(base::Clock wall, base::SteadyClock steady)
       : wall_(std::move(wall)), steady_(std::move(steady)) {}
 
-  // The wall clock's time, less what it has jumped ahead since this object was
-  // made.
+  // Returns the wall clock's time, minus its forward jumps since this object
+  // was created.
   absl::Time Now() const {
     return std::min(wall_(), begin_ + (steady_() - steady_begin_));
   }
 
-  // Whether the wall clock has run evenly for a while. Before that nothing may
-  // be removed for its age: a machine may start with a wrong clock, which is
-  // set a moment later. To be asked regularly.
+  // Whether the wall clock has run evenly for 30 s. Until then nothing may
+  // be removed because of its age: a machine may start with a wrong clock
+  // that is corrected a moment later. Must be called regularly.
   bool IsSettled() ABSL_LOCKS_EXCLUDED(mutex_) {
     const absl::Duration steady = steady_();
     const absl::Time offset = wall_() - steady;

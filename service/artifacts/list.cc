@@ -22,15 +22,15 @@ struct Entry {
   bool operator<(const Entry& other) const { return name < other.name; }
 };
 
-// Directories on the way to the one that is being listed that are kept open.
-// Deeper ones are closed while what is in them is listed, and opened again by
-// their path: a list has few descriptors, however deep the tree is.
+// Maximum number of directories kept open above the one being listed. Deeper
+// ones are closed while their content is listed and then reopened by path,
+// so the number of descriptors does not depend on the depth of the tree.
 constexpr int kMaxOpenLevels = 4;
 
-// One walk that fills a page.
+// Walks a tree to fill one page.
 class Walk {
  public:
-  // `top` is at `path`, "" being the workspace.
+  // `top` is the directory at `path`; "" stands for the workspace.
   Walk(const fs::Dir& top, const std::string& path, bool recursive,
        size_t page_size, DirNamesCache* cache)
       : top_(top),
@@ -39,14 +39,15 @@ class Walk {
         page_size_(page_size),
         cache_(cache) {}
 
-  // Lists the top from behind `after` on, which is relative to it and may be
-  // "".
+  // Lists the top directory, starting after the path `after`, which is relative
+  // to it; "" means at the beginning.
   absl::Status Run(absl::string_view after) {
     Level top{.path = path_};
     return List(top, after);
   }
 
-  // One more than asked for tells that there is more.
+  // The walk collects one artifact more than requested, which shows that there
+  // is another page.
   TreePage TakePage() {
     page_.more = page_.artifacts.size() > page_size_;
     if (page_.more) page_.artifacts.pop_back();
@@ -56,14 +57,16 @@ class Walk {
  private:
   bool full() const { return page_.artifacts.size() > page_size_; }
 
-  // A directory on the way from the top to what is being listed.
+  // A directory on the path from the top to the directory being listed.
   struct Level {
     std::string path;
-    int depth = 0;                 // Below the top.
-    std::unique_ptr<fs::Dir> dir;  // Null while it is closed, and of the top.
+    // Levels below the top.
+    int depth = 0;
+    // Null while closed, and for the top.
+    std::unique_ptr<fs::Dir> dir;
   };
 
-  // The directory of `level`, which is opened if it is closed.
+  // Returns the directory of `level`, opening it if it is closed.
   absl::StatusOr<const fs::Dir*> Open(Level& level) const {
     if (level.depth == 0) return &top_;
     if (level.dir == nullptr) {
@@ -74,17 +77,19 @@ class Walk {
     return level.dir.get();
   }
 
-  // Lists the directory of `level` from behind `after` on, which is relative to
-  // it and may be "".
+  // Lists the directory of `level`, starting after the path `after`,
+  // which is relative to it; "" means at the beginning.
   absl::Status List(Level& level, absl::string_view after) {
     std::string last(after.substr(0, after.find('/')));
-    // What the last page ended in goes on first: its directory was listed
-    // already.
+    // Resume inside the directory in which the last page ended;
+    // the directory itself was already listed.
     if (recursive_ && !last.empty()) {
       RETURN_IF_ERROR(Descend(
           level, last,
           after.size() > last.size() ? after.substr(last.size() + 1) : ""));
     }
+    // Some names of a batch may turn out not to be listed, so read further
+    // batches until the page is full.
     while (!full()) {
       bool whole = true;
       ASSIGN_OR_RETURN(const fs::Dir* const dir, Open(level));
@@ -104,18 +109,19 @@ class Walk {
     return path.empty() ? std::string(name) : absl::StrCat(path, "/", name);
   }
 
-  // The first entries behind `last` in order, as many as the page may need;
-  // `whole` tells whether these are all.
+  // Returns the first entries after `last` in order, as many as the page may
+  // need. Sets `whole` if these are all.
   absl::StatusOr<std::vector<Entry>> NextEntries(const fs::Dir& dir,
                                                  bool is_workspace,
                                                  absl::string_view last,
                                                  bool* whole) const {
     const size_t wanted = page_size_ + 1 - page_.artifacts.size();
-    // A directory is read at least once before what was read is of use.
+    // Names are worth looking up only after the directory has been read
+    // for an earlier page.
     const auto known = last.empty() ? nullptr : cache_->Find(dir, last);
     if (known != nullptr) return KnownEntries(*known, last, wanted, whole);
     DirNamesCache::Collector collector(cache_, last);
-    // A heap with the greatest on top once there are enough.
+    // A max-heap once it has `wanted` entries.
     std::vector<Entry> entries;
     *whole = true;
     RETURN_IF_ERROR(dir.ForEachEntry([&](absl::string_view name,
@@ -127,7 +133,7 @@ class Walk {
         return true;
       if (!last.empty() && name <= last) return true;
       if (entries.size() == wanted) {
-        // Of those that there is room for nothing needs to be kept.
+        // If all entries fit into the page, there is nothing to cache.
         if (std::exchange(*whole, false)) {
           for (const Entry& entry : entries)
             collector.Add(entry.name, entry.type);
@@ -166,7 +172,7 @@ class Walk {
     ASSIGN_OR_RETURN(const fs::Dir* const dir, Open(level));
     const auto stamp = dir->Stat(entry.name);
     if (!stamp.ok() && !absl::IsNotFound(stamp.status())) return stamp.status();
-    // Gone, or something else by now.
+    // The entry was deleted or replaced in the meantime.
     if (!stamp.ok() || stamp->type != entry.type) return absl::OkStatus();
     if (level.path.empty() && stamp->type != fs::EntryType::kDirectory)
       return absl::OkStatus();
@@ -182,11 +188,14 @@ class Walk {
     ASSIGN_OR_RETURN(const fs::Dir* const dir, Open(parent));
     Level child{.path = Join(parent.path, name), .depth = parent.depth + 1};
     auto opened = dir->OpenDir(name);
+    // Limit the number of descriptors; Open() reopens the parent when
+    // it is needed.
     if (parent.depth >= kMaxOpenLevels) parent.dir.reset();
     if (opened.ok()) child.dir = *std::move(opened);
     absl::Status listed =
         child.dir != nullptr ? List(child, after) : opened.status();
-    // Vanished, a file, or a link by now; or the server may not read it.
+    // Skip a directory that disappeared, was replaced by a file or link,
+    // or that the server may not read.
     const auto info = base::GetErrorInfo(listed);
     const bool refused = info && info->metadata.contains("errno") &&
                          info->metadata.at("errno") == absl::StrCat(EACCES);

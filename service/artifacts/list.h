@@ -14,22 +14,26 @@ namespace mlops::core {
 
 struct TreePage {
   std::vector<Artifact> artifacts;
-  std::string last;  // As on disk: the path of the last one.
+  // The path of the last artifact, as on disk.
+  std::string last;
   bool more = false;
 };
 
-// One page of the files and directories in `dir`, whose path is `path`, ""
-// being a workspace, of which only kDirectories count; with `recursive` of all
-// below it. Paths, on disk, are compared name by name, as bytes: a directory
-// comes right before what is in it. The page begins after `after`, "" being the
-// beginning, whether or not that exists any more.
+// Returns one page of the files and directories in `dir`, whose path is `path`.
+// "" stands for the workspace, of which only kDirectories are listed.
+// With `recursive`, the page also covers everything below. Paths on disk
+// are compared name by name as bytes, so a directory comes right before
+// its content. The page begins after the path `after`, which need not exist any
+// more; "" means at the beginning.
 //
-// Links and special files are left out, as is what has a longer path than an
-// artifact may have. Directories below `dir` that vanish or that the server may
-// not read are passed over. Memory is bounded by the page and the depth,
-// however many entries a directory has: of each no more names are kept than the
-// page has room for. For the next ones it is read again, unless `cache` has
-// them. Descriptors are bounded by a constant.
+// Omits links, special files, and everything whose path is longer than
+// that of an artifact may be. Skips directories below `dir` that disappear or
+// that the server may not read.
+//
+// Memory is bounded by the page size and the depth, however many entries
+// a directory has: of each directory, no more names are kept than the page
+// has room for. For the following names the directory is read again,
+// unless `cache` has them. The number of descriptors is bounded by a constant.
 //
 // Errors as fs::Dir about `dir`.
 absl::StatusOr<TreePage> ListTree(const fs::Dir& dir, const std::string& path,

@@ -16,11 +16,12 @@
 namespace mlops::core {
 namespace {
 
-constexpr size_t kMaxDurableNames = 1024;  // In each stripe.
+// Per stripe.
+constexpr size_t kMaxDurableNames = 1024;
 
-// Identifies the name `name` of the directory `child` in the directory
-// `parent`, both as fs::Dir::Identity() gives them; none where the file system
-// does not tell.
+// Returns the key for the name `name` of the directory `child` in the directory
+// `parent`, both given by fs::Dir::Identity(). Returns nullopt if the file
+// system does not support identities.
 std::optional<size_t> NameKey(const std::string& parent, absl::string_view name,
                               const std::string& child) {
   if (parent.empty() || child.empty()) return std::nullopt;
@@ -31,9 +32,9 @@ bool IsSameFile(const fs::FileStamp& a, const fs::FileStamp& b) {
   return a.inode == b.inode && a.device == b.device;
 }
 
-// Whether `name` in `from` and `to_name` in `to`, which both lead to one file,
-// are two entries. Where a directory does not tell upper from lower case they
-// may be one, which must not be removed.
+// Whether `name` in `from` and `to_name` in `to`, which both refer to one file,
+// are two directory entries. In a case-insensitive directory they may be one
+// entry, which must not be removed.
 absl::StatusOr<bool> AreTwoEntries(const fs::Dir& from, absl::string_view name,
                                    const fs::Dir& to,
                                    absl::string_view to_name) {
@@ -78,7 +79,7 @@ Placer::Stripe& Placer::StripeOf(const ProjectName& project) {
 absl::Status Placer::CheckCurrent(const ArtifactTree& tree) const {
   const auto named = base_->Stat(tree.project().str());
   if (named.ok() && IsSameFile(*named, tree.stamp())) return absl::OkStatus();
-  // Any other failure says nothing about the workspace.
+  // Other failures say nothing about the workspace.
   const bool gone = named.ok() || absl::IsNotFound(named.status()) ||
                     absl::IsFailedPrecondition(named.status());
   return gone ? WorkspaceNotFound(tree.project().str()) : named.status();
@@ -99,7 +100,8 @@ bool Placer::IsDurable(Stripe& stripe, size_t key) {
 void Placer::RememberDurable(Stripe& stripe, int64_t forgotten,
                              const std::vector<size_t>& keys) {
   absl::MutexLock lock(&stripe.mutex);
-  // A directory that was moved meanwhile was synced where it is not any more.
+  // If a directory was moved in the meantime, the sync may have been
+  // for its old place.
   if (stripe.forgotten != forgotten) return;
   if (stripe.durable.size() >= kMaxDurableNames) stripe.durable.clear();
   stripe.durable.insert(keys.begin(), keys.end());
@@ -110,6 +112,8 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> Placer::MakeParents(
   std::unique_ptr<fs::Dir> parent;
   if (path.is_top()) return parent;
   Stripe& stripe = StripeOf(tree.project());
+  // Read the counter before the syncs, so that RememberDurable()
+  // notices a move.
   int64_t forgotten = 0;
   {
     absl::MutexLock lock(&stripe.mutex);
@@ -120,12 +124,13 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> Placer::MakeParents(
   for (absl::string_view name : absl::StrSplit(path.parent(), '/')) {
     fs::Dir& dir = parent == nullptr ? tree.root() : *parent;
     auto child = OpenOrMakeDir(dir, name);
-    // In a workspace that is being deleted nothing can be made.
+    // In a workspace that is being deleted, nothing can be created;
+    // report that.
     if (!child.ok()) RETURN_IF_ERROR(CheckCurrent(tree));
     if (!child.ok()) return tree.Error(child.status(), path);
     std::string child_identity = (*child)->Identity();
-    // Nobody knows who made a directory that is not remembered, and whether
-    // that was synced.
+    // It is unknown who created a directory that is not remembered,
+    // and whether its name was synced.
     const std::optional<size_t> key = NameKey(identity, name, child_identity);
     if (!key || !IsDurable(stripe, *key)) {
       RETURN_IF_ERROR(health_->Sync(dir));
@@ -142,8 +147,8 @@ absl::StatusOr<fs::FileStamp> Placer::DropOtherLink(fs::Dir& from,
                                                     absl::string_view name,
                                                     fs::Dir& to,
                                                     absl::string_view to_name) {
-  // The name that stays may be as young as nobody knows: it must survive a
-  // power cut that the other one does not.
+  // The remaining name may not be durable yet, so sync it before the other
+  // one is removed.
   RETURN_IF_ERROR(health_->Sync(to));
   RETURN_IF_ERROR(from.RemoveFile(name));
   return to.Stat(to_name);
@@ -156,18 +161,19 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
   const auto existing = to.Stat(path.name());
   const bool onto_directory =
       existing.ok() && existing->type == fs::EntryType::kDirectory;
-  // Whether a directory may take the place of another, the rename knows best.
+  // Whether a directory may replace another is left to the rename.
   if (source.type != fs::EntryType::kDirectory || !onto_directory ||
       precondition.create_only) {
     RETURN_IF_ERROR(CheckReplaceable(tree, path, existing, precondition));
   }
+  // Moving a directory makes the remembered names invalid.
   if (source.type == fs::EntryType::kDirectory) {
     Stripe& stripe = StripeOf(tree.project());
     stripe.mutex.AssertHeld();
     stripe.durable.clear();
     ++stripe.forgotten;
   }
-  // rename(2) does nothing where both names are links to one file.
+  // rename(2) does nothing if both names are links to one file.
   if (source.type == fs::EntryType::kFile && existing.ok() &&
       IsSameFile(source, *existing)) {
     ASSIGN_OR_RETURN(const bool two_entries,
@@ -178,6 +184,7 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
                                   ? fs::RenameMode::kNoReplace
                                   : fs::RenameMode::kReplace;
   absl::Status renamed = from.Rename(name, to, path.name(), mode);
+  // A file system such as an overlay may refuse to rename a directory.
   if (fs::IsCrossDevice(renamed) && source.type == fs::EntryType::kDirectory) {
     ASSIGN_OR_RETURN(const auto uploads, tree.OpenUploads());
     renamed = fs::MoveTree(
@@ -192,9 +199,10 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
   }
   if (absl::IsAlreadyExists(renamed))
     return ArtifactExists(tree.project().str(), path.shown());
+  // The source still exists, so a directory of the destination is missing.
   if (absl::IsNotFound(renamed) && from.Stat(name).ok()) {
     return WorkspaceBusy(tree.project().str(),
-                         "a directory on the way is being removed");
+                         "a parent directory is being removed");
   }
   if (absl::IsNotFound(renamed)) return renamed;
   if (!renamed.ok()) return tree.Error(renamed, path);
@@ -206,8 +214,8 @@ absl::StatusOr<fs::FileStamp> Placer::Place(
     const RelativePath& path, const Precondition& precondition,
     absl::FunctionRef<absl::Status()> check) {
   RETURN_IF_ERROR(health_->Check());
-  // Durable before the rename: a power cut right after it must not take what
-  // was moved away with a directory that nobody has heard of.
+  // The parents are made durable before the rename. Otherwise a power cut right
+  // after it could lose the file together with a new directory.
   ASSIGN_OR_RETURN(const auto parent, MakeParents(tree, path));
   fs::Dir& to = parent == nullptr ? tree.root() : *parent;
   absl::StatusOr<fs::FileStamp> placed;

@@ -35,8 +35,8 @@ absl::Status ArtifactReader::Changed() const {
 
 absl::Status ArtifactReader::CheckUnchanged() const {
   ASSIGN_OR_RETURN(const fs::FileStamp now, opened_.file->Stat());
-  // The time of the last change of any kind says too much: losing its name
-  // changes no content.
+  // ctime is too strict: it also changes when the file loses its name,
+  // which does not affect the content.
   const bool appended = now.size_bytes > opened_.stamp.size_bytes;
   return appended || now.modify_time == opened_.stamp.modify_time
              ? absl::OkStatus()
@@ -53,6 +53,7 @@ absl::StatusOr<size_t> ArtifactReader::Read(char* buffer, size_t size) {
       std::min<int64_t>(remaining_bytes(), static_cast<int64_t>(size)));
   ASSIGN_OR_RETURN(const size_t got,
                    opened_.file->ReadAt(offset_, buffer, wanted));
+  // The file was truncated after it was opened.
   if (got < wanted) return Changed();
   RETURN_IF_ERROR(Advance(static_cast<int64_t>(got)));
   return got;
@@ -62,6 +63,7 @@ absl::Status ArtifactReader::CopyTo(fs::File& to, int64_t size) {
   const int64_t wanted = std::min(remaining_bytes(), size);
   ASSIGN_OR_RETURN(const int64_t copied,
                    to.CopyFrom(*opened_.file, offset_, wanted));
+  // The file was truncated after it was opened.
   if (copied < wanted) return Changed();
   return Advance(copied);
 }

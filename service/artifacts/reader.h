@@ -14,7 +14,8 @@
 
 namespace mlops::core {
 
-// A file of a workspace, open for reading, and its state when it was opened.
+// A file of a workspace that is open for reading, and its state when
+// it was opened.
 struct OpenedArtifact {
   ProjectName project;
   std::unique_ptr<fs::FileReader> file;
@@ -22,39 +23,42 @@ struct OpenedArtifact {
   Artifact artifact;
 };
 
-// Errors as ArtifactTree::OpenFile().
+// Opens the file at `path`. Errors as ArtifactTree::OpenFile().
 absl::StatusOr<OpenedArtifact> OpenArtifact(const ArtifactTree& tree,
                                             const RelativePath& path);
 
-// One stream that reads a range of a file. What it reads is the file that had
-// the name when it was opened. Not thread-safe.
+// Reads a range of a file sequentially. Reads the file that had the name
+// when it was opened, even if the name is reused later. Not thread-safe.
 class ArtifactReader {
  public:
   // Reads the whole file.
   explicit ArtifactReader(OpenedArtifact opened);
-  // Reads `size` bytes from `offset` on, all of which the file had when it was
-  // opened.
+  // Reads `size` bytes starting at `offset`. The range must lie within the file
+  // as it was opened.
   ArtifactReader(OpenedArtifact opened, int64_t offset, int64_t size);
 
   const Artifact& artifact() const { return opened_.artifact; }
   const fs::FileStamp& stamp() const { return opened_.stamp; }
   int64_t remaining_bytes() const { return end_ - offset_; }
 
-  // Reads the next bytes: as many as fit into `size` and remain.
-  // ABORTED/ETAG_MISMATCH if the file has become too short, or turns out at the
-  // end of the range to have been overwritten; INTERNAL/IO_ERROR if it cannot
-  // be read.
+  // Reads the next bytes, at most `size`, and returns their number.
+  // ABORTED/ETAG_MISMATCH if the file was truncated, or if at the end
+  // of the range it turns out to have been overwritten; INTERNAL/IO_ERROR
+  // if it cannot be read.
   absl::StatusOr<size_t> Read(char* buffer, size_t size);
 
-  // Appends up to `size` of the next bytes to `to`, sharing blocks where the
-  // file system can. Errors as Read(), and as fs::File::CopyFrom().
+  // Appends at most `size` of the next bytes to `to`, sharing blocks
+  // if the file system can. Errors as Read() and fs::File::CopyFrom().
   absl::Status CopyTo(fs::File& to, int64_t size);
 
  private:
+  // Moves past bytes that were read, and at the end of the range checks
+  // that they are consistent.
   absl::Status Advance(int64_t bytes);
+  // Returns ABORTED/ETAG_MISMATCH for this file.
   absl::Status Changed() const;
-  // Whether everything that was read belongs to one state of the file. Bytes
-  // appended since do no harm.
+  // Checks that all bytes read belong to one state of the file. Bytes appended
+  // since then are harmless.
   absl::Status CheckUnchanged() const;
 
   const OpenedArtifact opened_;

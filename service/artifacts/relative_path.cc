@@ -21,8 +21,8 @@ bool IsControl(char c) {
   return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
 }
 
-// The bytes that `text`, in which every '\' begins an escape, stands for;
-// nullopt if there is another '\'.
+// Replaces the escapes in `text` by the bytes that they stand for.
+// Returns nullopt if a '\' does not begin an escape.
 std::optional<std::string> Unescape(absl::string_view text) {
   std::string bytes;
   while (!text.empty()) {
@@ -42,37 +42,40 @@ std::optional<std::string> Unescape(absl::string_view text) {
   return bytes;
 }
 
-// What is wrong with a name on disk, but for bytes that are shown escaped; or
-// "".
+// Returns what is wrong with a name on disk, apart from bytes that are shown
+// escaped; "" if nothing is.
 absl::string_view NameProblem(absl::string_view name) {
   if (name.empty())
-    return "has an empty name in it; it must neither begin nor end with '/'";
-  if (name == "." || name == "..") return "has \".\" or \"..\" in it";
+    return "contains an empty name; it must not begin or end with '/', or "
+           "contain '//'";
+  if (name == "." || name == "..") return "contains the name \".\" or \"..\"";
   if (name.size() > kMaxNameBytes)
-    return "has a name of more than 255 bytes in it";
+    return "contains a name of more than 255 bytes";
   return "";
 }
 
-// What is wrong with `text`, whose bytes on disk are `on_disk`; or "".
+// Returns what is wrong with `text`, whose bytes on disk are `on_disk`;
+// "" if nothing is.
 absl::string_view Problem(absl::string_view text, absl::string_view on_disk,
                           RelativePath::Use use) {
   if (absl::StartsWith(text, "/"))
     return "is absolute; it must be relative to the workspace";
   if (std::any_of(text.begin(), text.end(), IsControl))
-    return "has control characters in it";
+    return "contains control characters";
   if (!base::IsValidUtf8(text)) return "is not valid UTF-8";
   if (use == RelativePath::Use::kMake && absl::StrContains(text, '\\'))
-    return "has '\\' in it";
-  // One text for each name: what needs no escape must have none, and what is no
-  // name gets none by it.
+    return "contains '\\'";
+  // Each name has one text: bytes that need no escape must not have one,
+  // and escapes cannot express what is not a name.
   if (ShowPath(on_disk) != text || absl::StrContains(on_disk, '\0')) {
-    return "has '\\' in it that is no escape as a list shows it";
+    return "contains a '\\' that is not an escape as lists show it";
   }
   if (on_disk.size() > kMaxPathBytes) return "is longer than 1024 bytes";
   for (absl::string_view name : absl::StrSplit(on_disk, '/')) {
     if (absl::string_view problem = NameProblem(name); !problem.empty())
       return problem;
   }
+  // The record and the hidden directories must not be reachable as artifacts.
   const absl::string_view first = on_disk.substr(0, on_disk.find('/'));
   if (std::find(kDirectories.begin(), kDirectories.end(), first) ==
       kDirectories.end()) {
@@ -87,9 +90,11 @@ absl::StatusOr<RelativePath> RelativePath::Parse(absl::string_view text,
                                                  Use use,
                                                  absl::string_view field) {
   if (text.empty()) return FieldInvalid(field, "is required");
-  // Escaping makes a path four times as long at most.
+  // Escaping makes a path at most four times as long.
   if (text.size() > kEscapeBytes * kMaxPathBytes)
     return PathInvalid(text, "is longer than 1024 bytes");
+  // If the escapes are invalid, Problem() reports it, because ShowPath()
+  // of the raw text differs from the text.
   std::optional<std::string> on_disk = Unescape(text);
   if (!on_disk.has_value()) on_disk = std::string(text);
   if (absl::string_view problem = Problem(text, *on_disk, use);

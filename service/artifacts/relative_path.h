@@ -12,37 +12,40 @@ namespace mlops::core {
 inline constexpr size_t kMaxPathBytes = 1024;
 inline constexpr size_t kMaxNameBytes = 255;
 
-// The path of an artifact below its workspace: names joined by '/', of which
-// the first is one of kDirectories. Made by Parse() alone, so that no other can
-// reach the file system.
+// The path of an artifact relative to its workspace: names joined by '/',
+// of which the first is one of kDirectories. Only Parse() creates objects,
+// so that no other path can reach the file system.
 //
-// A name is 1 to 255 bytes of UTF-8 without '/', '\', control characters, and
-// neither "." nor "..". What others have put on disk may have other names: of
-// those, each byte that is not allowed or no UTF-8 is shown as `\xHH`,
-// lower-case. As
-// '\' is in no name that is allowed, one text stands for one name.
+// A name has 1 to 255 bytes of UTF-8 without '/', '\' and control characters,
+// and is not "." or "..". Other programs may create other names on disk;
+// in those, each byte that is not allowed or not UTF-8 is shown as `\xHH`,
+// in lower case. No allowed name contains '\', so each text stands
+// for exactly one name.
 class RelativePath {
  public:
   enum class Use {
-    kFind,  // What exists: names may be escaped.
-    kMake,  // What is to be made: they may not.
+    // For existing artifacts: names may be escaped.
+    kFind,
+    // For new artifacts: names must not be escaped.
+    kMake,
   };
 
-  // Returns INVALID_ARGUMENT/FIELD_INVALID {field, problem} if `text` is empty,
-  // INVALID_ARGUMENT/PATH_INVALID {path, problem} if it is no such path;
-  // `field` is the one of the request that has it.
+  // Parses `text`, the value of the request's field `field`.
+  // Returns INVALID_ARGUMENT/FIELD_INVALID {field, problem} if it is empty,
+  // and INVALID_ARGUMENT/PATH_INVALID {path, problem} if it is not such a path.
   static absl::StatusOr<RelativePath> Parse(absl::string_view text, Use use,
                                             absl::string_view field = "path");
 
-  // As on disk, and as on the wire.
+  // The path as on disk, and as on the wire.
   const std::string& on_disk() const { return on_disk_; }
   const std::string& shown() const { return shown_; }
 
-  // Of on_disk(): all but the last name, "" if there is but one; and the last.
+  // The parts of on_disk(): all names but the last ("" if there is only one),
+  // and the last name.
   absl::string_view parent() const;
   absl::string_view name() const;
 
-  // Whether it is one of kDirectories itself.
+  // Whether the path is one of kDirectories itself.
   bool is_top() const { return on_disk_.find('/') == std::string::npos; }
 
   // Whether this is `other` or lies below it.
@@ -56,7 +59,7 @@ class RelativePath {
   std::string shown_;
 };
 
-// A name, or several joined by '/', as on the wire.
+// Returns a name, or several joined by '/', as shown on the wire.
 std::string ShowPath(absl::string_view on_disk);
 
 }  // namespace mlops::core

@@ -19,7 +19,8 @@ namespace mlops::core {
 namespace {
 
 constexpr size_t kEtagDigits = 16;
-constexpr int kMaxLinks = 40;  // As the kernel has it.
+// The kernel's limit.
+constexpr int kMaxLinks = 40;
 
 }  // namespace
 
@@ -55,7 +56,8 @@ absl::Status ArtifactTree::Error(const absl::Status& status,
     return absl::IsNotFound(status)
                ? ArtifactNotFound(project_.str(), path.shown())
                : status;
-  // One that names its project has its place already, maybe about another path.
+  // An error that names its project is already in the form of the contract,
+  // possibly for another path.
   if (info->reason != "PATH_UNSUITABLE" || info->metadata.contains("project"))
     return status;
   return PathUnsuitable(project_.str(), path.shown(),
@@ -80,23 +82,26 @@ absl::StatusOr<fs::FileStamp> ArtifactTree::StatOnDisk(
     absl::string_view on_disk) const {
   const size_t slash = on_disk.rfind('/');
   if (slash == absl::string_view::npos) return root_->Stat(on_disk);
-  // Not at once: links on the way would be followed.
+  // Open the parent separately: a stat of the whole path would follow
+  // links in it.
   ASSIGN_OR_RETURN(const auto parent, root_->OpenDir(on_disk.substr(0, slash)));
   return parent->Stat(on_disk.substr(slash + 1));
 }
 
-// The links are followed here, name by name, and not by the kernel, which could
-// be kept beneath the workspace but not out of what is hidden there. What is
-// opened then is opened without following any: one that is put in the way
-// meanwhile leads nowhere.
+// The server follows the links itself, name by name. The kernel could
+// confine the path to the workspace, but could not exclude its hidden files.
+// The result is then opened without following links, so that a link created
+// in the meantime leads nowhere.
 absl::StatusOr<std::string> ArtifactTree::Resolve(
     const RelativePath& path) const {
   const auto unsuitable = [&](absl::string_view problem) {
     return PathUnsuitable(project_.str(), path.shown(), problem);
   };
-  // No link, but for the last name while it is looked at.
+  // The resolved part; contains no link, except the last name while it
+  // is examined.
   std::vector<std::string> way;
-  std::vector<std::string> rest;  // What comes behind, the next name last.
+  // The names still to resolve, the next one last.
+  std::vector<std::string> rest;
   const auto push = [&](absl::string_view names) {
     const std::vector<std::string> split = absl::StrSplit(names, '/');
     rest.insert(rest.end(), split.rbegin(), split.rend());
@@ -105,6 +110,7 @@ absl::StatusOr<std::string> ArtifactTree::Resolve(
   for (int links = 0; !rest.empty();) {
     const std::string name = std::move(rest.back());
     rest.pop_back();
+    // Link targets may contain "//" and ".".
     if (name.empty() || name == ".") continue;
     if (name == ".." && way.empty())
       return unsuitable("leads out of the workspace by a symbolic link");
@@ -118,6 +124,7 @@ absl::StatusOr<std::string> ArtifactTree::Resolve(
       return BrokenLink(project_.str(), path.shown());
     if (!target.ok()) return Error(target.status(), path);
     if (!target->has_value()) continue;
+    // A link in place of one of the five directories is never followed.
     if (way.size() == 1)
       return unsuitable(
           "leads through one of the workspace's directories that is a symbolic "
@@ -129,10 +136,11 @@ absl::StatusOr<std::string> ArtifactTree::Resolve(
     way.pop_back();
     push(**target);
   }
+  // A relative link may still lead to the record or to a hidden directory.
   if (way.empty() || std::find(kDirectories.begin(), kDirectories.end(),
                                way.front()) == kDirectories.end()) {
     return unsuitable(
-        "leads by a symbolic link to what is in none of the workspace's "
+        "leads through a symbolic link out of the workspace's five "
         "directories");
   }
   return absl::StrJoin(way, "/");
@@ -141,6 +149,7 @@ absl::StatusOr<std::string> ArtifactTree::Resolve(
 template <typename Call>
 auto ArtifactTree::Following(const RelativePath& path, Call call) const
     -> decltype(call(absl::string_view())) {
+  // Try without links first, which is the common case.
   auto found = call(path.on_disk());
   if (absl::IsFailedPrecondition(found.status())) {
     ASSIGN_OR_RETURN(const std::string target, Resolve(path));
@@ -183,7 +192,7 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& dir,
                                                        absl::string_view name) {
   auto opened = dir.OpenDir(name);
   if (!absl::IsNotFound(opened.status())) return opened;
-  // Somebody else may make it at the same moment.
+  // Another caller may create it at the same moment.
   if (absl::Status made = dir.MakeDir(name);
       !made.ok() && !absl::IsAlreadyExists(made))
     return made;

@@ -14,66 +14,72 @@
 #include "service/core/project_name.h"
 #include "service/fs/dir.h"
 
-// The files of one workspace: finding them, and describing what they are.
+// Finds and describes the files of one workspace.
 namespace mlops::core {
 
 // A file or directory of a workspace.
 struct Artifact {
-  std::string path;  // As on the wire.
+  // The path as on the wire.
+  std::string path;
   bool directory = false;
-  int64_t size_bytes = 0;  // Of a file, as the next two.
-  std::string sha256;      // "" if it was not asked for.
+  // 0 for directories, as the next two are "".
+  int64_t size_bytes = 0;
+  // "" unless it was requested.
+  std::string sha256;
   std::string etag;
   absl::Time modify_time;
 };
 
-// What a file's stamp is to clients: changes with its inode, size and times.
+// Returns the etag that clients see for a file's stamp. It changes with the
+// inode, size and times.
 std::string ArtifactEtag(const fs::FileStamp& stamp);
 
-// `shown` is the path on the wire.
+// Describes an artifact; `shown` is its path on the wire.
 Artifact DescribeArtifact(std::string shown, const fs::FileStamp& stamp);
 
-// The opened directory of one workspace. It stays that workspace's, also when
-// another gets its name. Thread-safe as fs::Dir is.
+// The opened directory of one workspace. It keeps referring to that workspace
+// even if another one gets its name. Thread-safe as fs::Dir is.
 //
-// All methods return errors of the contract: ARTIFACT_NOT_FOUND for a name that
-// is missing, PATH_UNSUITABLE with the path as on the wire, NO_SPACE and
+// All methods return errors of the contract: ARTIFACT_NOT_FOUND for a missing
+// name, PATH_UNSUITABLE with the path as on the wire, and NO_SPACE and
 // IO_ERROR as fs::Dir.
 class ArtifactTree {
  public:
-  // NOT_FOUND/WORKSPACE_NOT_FOUND if there is no such directory.
+  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND if the directory does not exist.
   static absl::StatusOr<ArtifactTree> Open(const fs::Dir& base,
                                            const ProjectName& project);
 
   const ProjectName& project() const { return project_; }
-  // The state of its directory when it was opened.
+  // The state of the directory when it was opened.
   const fs::FileStamp& stamp() const { return stamp_; }
   fs::Dir& root() const { return *root_; }
 
-  // The directory that `path`, which must not be one of the five, is in.
+  // Opens the parent directory of `path`, which must not be one of the five
+  // directories.
   absl::StatusOr<std::unique_ptr<fs::Dir>> OpenParent(
       const RelativePath& path) const;
-  // The state of what has the name itself, a symbolic link as such.
+  // Returns the state of the entry itself, without following a symbolic link.
   absl::StatusOr<fs::FileStamp> Stat(const RelativePath& path) const;
 
-  // For readers. These follow relative symbolic links, in `path` and at its
-  // end, that stay inside the five directories; PATH_UNSUITABLE if a link leads
-  // elsewhere or into a loop, or if one of the five directories is itself a
-  // link, which nothing follows. A link to nothing is ARTIFACT_NOT_FOUND with a
-  // message that says so. StatTarget() never returns the state of a link,
-  // OpenFile() needs a regular file, OpenDir() a directory.
+  // For reads. These methods follow relative symbolic links in `path`,
+  // including its last name, that stay inside the five directories.
+  // PATH_UNSUITABLE if a link leads elsewhere or into a loop, or if one
+  // of the five directories is itself a link, which is never followed.
+  // ARTIFACT_NOT_FOUND, with a message that says so, if a link is broken.
+  // StatTarget() never returns the state of a link, OpenFile() requires
+  // a regular file, and OpenDir() a directory.
   absl::StatusOr<fs::FileStamp> StatTarget(const RelativePath& path) const;
   absl::StatusOr<std::unique_ptr<fs::FileReader>> OpenFile(
       const RelativePath& path) const;
   absl::StatusOr<std::unique_ptr<fs::Dir>> OpenDir(
       const RelativePath& path) const;
 
-  // The workspace's hidden directory for what is not finished, which is made if
-  // missing.
+  // Opens the workspace's hidden directory for unfinished files,
+  // creating it if missing.
   absl::StatusOr<std::unique_ptr<fs::Dir>> OpenUploads() const;
 
-  // Gives an error of the file system about `path`, which knows only the
-  // server's paths, its place in the contract.
+  // Converts an error of fs::Dir, which knows only the server's paths,
+  // to an error of the contract about `path`.
   absl::Status Error(const absl::Status& status,
                      const RelativePath& path) const;
 
@@ -83,11 +89,11 @@ class ArtifactTree {
       : project_(std::move(project)), root_(std::move(root)), stamp_(stamp) {}
 
   absl::StatusOr<fs::FileStamp> StatOnDisk(absl::string_view on_disk) const;
-  // Where `path` leads to, as on disk, by way of symbolic links; nothing in it
-  // was one when it was looked at.
+  // Returns the path on disk that `path` leads to through symbolic links.
+  // No part of the result was a link when it was resolved.
   absl::StatusOr<std::string> Resolve(const RelativePath& path) const;
-  // Makes `call` with the path as on disk and, where links are in its way, with
-  // what it leads to.
+  // Calls `call` with the path on disk and, if links prevent that,
+  // with the path that they lead to.
   template <typename Call>
   auto Following(const RelativePath& path, Call call) const
       -> decltype(call(absl::string_view()));
@@ -97,13 +103,13 @@ class ArtifactTree {
   fs::FileStamp stamp_;
 };
 
-// Opens the directory `name` in `dir`, making it if it is missing. Errors as
-// fs::Dir.
+// Opens the directory `name` in `dir`, creating it if it is missing.
+// Errors as fs::Dir.
 absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& dir,
                                                        absl::string_view name);
 
-// PATH_UNSUITABLE unless `stamp`, of what is at `path`, is a file's or a
-// directory's.
+// Returns PATH_UNSUITABLE unless `stamp`, the state at `path`,
+// is that of a file or a directory.
 absl::Status CheckSuitable(const ArtifactTree& tree, const RelativePath& path,
                            const fs::FileStamp& stamp);
 

@@ -9,12 +9,13 @@
 
 namespace mlops::base {
 
-// Tells the time; tests pass their own. Must be callable from several threads
-// at once.
+// Returns the wall-clock time. Must be callable from several threads at once.
+// Tests pass their own.
 using Clock = std::function<absl::Time()>;
 
-// The time since some moment in the past, for intervals: it never goes back,
-// and no change of the wall clock moves it. Callable as a Clock is.
+// Returns the time since an arbitrary moment in the past, for measuring
+// intervals. It never goes back and ignores changes of the wall clock.
+// Must be callable from several threads at once.
 using SteadyClock = std::function<absl::Duration()>;
 
 inline Clock SystemClock() {

@@ -12,15 +12,15 @@
 
 namespace mlops::base {
 
-// A map that keeps within a number of bytes: what was used longest ago goes
-// first. Not thread-safe.
+// Maps strings to values within a limit on memory in bytes, and evicts
+// the least recently used entries. Not thread-safe.
 template <typename Value>
 class LruMap {
  public:
   explicit LruMap(size_t max_bytes) : max_bytes_(max_bytes) {}
 
-  // The value of `key`, which counts as a use, or null. Valid until the next
-  // call of another method.
+  // Returns the value of `key` and marks it as used, or returns null if there
+  // is none. The pointer is valid until the next call of any other method.
   Value* Find(absl::string_view key) {
     const auto it = index_.find(key);
     if (it == index_.end()) return nullptr;
@@ -28,8 +28,8 @@ class LruMap {
     return &it->second->value;
   }
 
-  // Sets the value of `key`, which holds `value_bytes` beside its own size. One
-  // that has no room at all is dropped.
+  // Sets the value of `key`. `value_bytes` is the memory that the value holds
+  // beyond sizeof(Value). An entry larger than the whole limit is dropped.
   void Put(std::string key, Value value, size_t value_bytes) {
     Take(key);
     const size_t bytes =
@@ -41,7 +41,8 @@ class LruMap {
     while (bytes_ > max_bytes_) Take(items_.back().key);
   }
 
-  // Removes the value of `key`, if there is one.
+  // Removes the entry of `key` and returns its value, or nullopt
+  // if there is none.
   std::optional<Value> Take(absl::string_view key) {
     const auto it = index_.find(key);
     if (it == index_.end()) return std::nullopt;
@@ -53,6 +54,7 @@ class LruMap {
     return value;
   }
 
+  // Returns the memory in use, in bytes.
   size_t bytes() const { return bytes_; }
 
  private:
@@ -62,14 +64,14 @@ class LruMap {
     size_t bytes;
   };
   using Items = std::list<Item>;
-  // About what list, index and allocator add to an item.
+  // Approximate overhead of list, index and allocator per entry, in bytes.
   static constexpr size_t kOverhead = 80;
 
   const size_t max_bytes_;
   size_t bytes_ = 0;
-  // The one used last first.
+  // Most recently used first.
   Items items_;
-  // By the items' own keys.
+  // The keys are views of the items' keys.
   absl::flat_hash_map<absl::string_view, typename Items::iterator> index_;
 };
 

@@ -9,10 +9,10 @@
 
 namespace mlops::base {
 
-// A text that is derived from the object it stands in: made when first asked
-// for and kept as long as the object, which must not change from then on.
-// Copies of the object, which may be changed, begin without it. Get() is
-// thread-safe.
+// Holds a text derived from the object that contains it: computed on first use,
+// then kept for the object's lifetime. The object must not change after that.
+// A copy of the object may change, so it starts without the text. Get()
+// is thread-safe.
 class Memo {
  public:
   Memo() = default;
@@ -23,12 +23,13 @@ class Memo {
   }
   ~Memo() { delete text_.load(std::memory_order_relaxed); }
 
-  // What `make` returned the first time. Where several ask first at once, each
-  // makes it and all get the same one.
+  // Returns the text, calling `make` if it has not been computed. Concurrent
+  // first callers may each call `make`, but all get the same result.
   const std::string& Get(absl::FunctionRef<std::string()> make) const {
     const std::string* text = text_.load(std::memory_order_acquire);
     if (text != nullptr) return *text;
     auto made = std::make_unique<const std::string>(make());
+    // Another thread may have stored its text first: then use that one.
     if (!text_.compare_exchange_strong(text, made.get(),
                                        std::memory_order_acq_rel))
       return *text;

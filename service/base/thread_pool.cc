@@ -38,6 +38,7 @@ void ThreadPool::Work() {
     std::function<void()> task;
     {
       absl::MutexLock lock(&mutex_, absl::Condition(&has_work));
+      // Stop only once the queue is empty: the destructor promises to run it.
       if (queue_.empty()) return;
       task = std::move(queue_.front());
       queue_.pop_front();
@@ -53,13 +54,14 @@ void RunBoth(ThreadPool& pool, absl::FunctionRef<void()> here,
     absl::Notification done;
   };
   const auto shared = std::make_shared<Shared>();
-  // A task that comes too late finds it taken, and touches nothing of a caller
-  // who has gone on.
+  // A task that starts after the caller has returned finds `taken` set
+  // and does not touch `aside`, which no longer exists.
   const auto run = [shared, aside] {
     if (shared->taken.exchange(true)) return;
     aside();
     shared->done.Notify();
   };
+  // If the queue is full, the caller runs `aside` below.
   (void)pool.TrySchedule(run);
   here();
   if (shared->taken.exchange(true)) return shared->done.WaitForNotification();
@@ -76,6 +78,7 @@ void ParallelFor(size_t count, int threads, size_t run,
     }
   };
   std::vector<std::thread> helpers;
+  // More threads than runs would have nothing to do.
   const size_t useful = std::min<size_t>(threads, (count + run - 1) / run);
   for (size_t i = 1; i < useful; ++i) helpers.emplace_back(take_runs);
   take_runs();

@@ -12,15 +12,16 @@
 
 namespace mlops::base {
 
-// A fixed number of threads working off a bounded queue, first come, first
-// served. Thread-safe.
+// Runs tasks from a bounded first-in, first-out queue on a fixed number
+// of threads. Thread-safe.
 class ThreadPool {
  public:
+  // Starts `threads` threads. At most `max_queued` tasks may wait.
   ThreadPool(int threads, size_t max_queued);
-  // Runs what is queued, then ends the threads.
+  // Runs the queued tasks, then joins the threads.
   ~ThreadPool();
 
-  // Queues `task`; false, and the task is dropped, if the queue is full.
+  // Queues `task`. Returns false and drops the task if the queue is full.
   [[nodiscard]] bool TrySchedule(std::function<void()> task);
 
   int threads() const { return static_cast<int>(threads_.size()); }
@@ -35,16 +36,17 @@ class ThreadPool {
   std::vector<std::thread> threads_;
 };
 
-// Calls both and returns when both are done: `aside` on a thread of `pool` if
-// one is free by the time `here` is done, else on the caller's, which so never
-// waits for what has not begun.
+// Calls `here` and `aside` and returns when both are done. `here` runs
+// on the calling thread. `aside` runs on a thread of `pool`, or on the calling
+// thread if no thread has started it by the time `here` is done. The caller
+// therefore never waits for a task that has not started.
 void RunBoth(ThreadPool& pool, absl::FunctionRef<void()> here,
              absl::FunctionRef<void()> aside);
 
-// Calls `work(i)` for each i in [0, count) from up to `threads` threads, the
-// caller's among them, and returns when all are done. Threads take `run`
-// indices at a time: more where the work is short, so that they do not fight
-// over a counter.
+// Calls `work(i)` for each i in [0, count) on up to `threads` threads,
+// including the caller's, and returns when all calls are done. Each thread
+// takes `run` indices at a time; choose a larger `run` for short work,
+// to reduce contention on the shared counter.
 void ParallelFor(size_t count, int threads, size_t run,
                  const std::function<void(size_t)>& work);
 

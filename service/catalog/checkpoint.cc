@@ -19,8 +19,8 @@ using core::Workspace;
 
 namespace {
 
-// After it: the base path, then blocks of records, each with its length and
-// CRC-32, so that threads can share the work.
+// The first line. The base path follows, then blocks of records,
+// each with its CRC-32 and length, so that threads can share the work.
 constexpr absl::string_view kMagic = "mlops-workspace checkpoint 2\n";
 constexpr size_t kRecordsPerBlock = 1024;
 
@@ -34,7 +34,7 @@ class Writer {
     bytes_.append(text.data(), text.size());
   }
   void Time(absl::Time time) { Int(absl::ToUnixNanos(time)); }
-  // Of a record: nanoseconds end in the year 2262.
+  // A time of a record. Nanoseconds would limit it to the year 2262.
   void Micros(absl::Time time) { Int(absl::ToUnixMicros(time)); }
   std::string Take() && { return std::move(bytes_); }
 
@@ -42,7 +42,8 @@ class Writer {
   std::string bytes_;
 };
 
-// Reads what Writer wrote; past the end everything is empty, and ok() is false.
+// Reads the output of Writer. Past the end, it returns empty values
+// and ok() is false.
 class Reader {
  public:
   explicit Reader(absl::string_view bytes) : bytes_(bytes) {}
@@ -86,6 +87,7 @@ void Write(const SavedRecord& record, Writer& out) {
     out.Int(value.has_value());
     if (value) out.Text(*value);
   }
+  // Empty metadata, the common case, takes no space.
   std::string metadata;
   if (!workspace.metadata.empty())
     Metadata::to_cbor(workspace.metadata, metadata);
@@ -107,6 +109,7 @@ std::optional<SavedRecord> Read(Reader& in, absl::string_view base_path) {
   auto project = core::ProjectName::Parse(in.Text());
   if (!project.ok()) return std::nullopt;
   Workspace workspace{.project = *std::move(project)};
+  // Not saved, because it follows from the base path and the project.
   workspace.root_path = absl::StrCat(base_path, "/", workspace.project.str());
   workspace.uid = std::string(in.Text());
   for (const core::SettingField& field : core::kSettingFields) {
@@ -114,6 +117,7 @@ std::optional<SavedRecord> Read(Reader& in, absl::string_view base_path) {
       workspace.settings.*field.member = std::string(in.Text());
   }
   if (const absl::string_view metadata = in.Text(); !metadata.empty()) {
+    // A wrong type must not throw: the block then counts as damaged.
     workspace.metadata = Metadata::from_cbor(metadata.begin(), metadata.end(),
                                              true, /*allow_exceptions=*/false);
     if (!workspace.metadata.is_object()) return std::nullopt;
@@ -162,6 +166,7 @@ Checkpoint::Checkpoint(absl::string_view bytes, absl::string_view base_path)
     const int64_t crc = in.Int();
     blocks.push_back({.bytes = in.Text(), .crc = crc});
   }
+  // A truncated file has no trustworthy last block: drop all of them.
   if (in.ok()) blocks_ = std::move(blocks);
 }
 

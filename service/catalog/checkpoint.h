@@ -11,31 +11,30 @@
 
 namespace mlops::catalog {
 
-// A record that was read: what it held, and the state of the file it was read
-// from.
+// A record and the state of its file at the time it was read.
 struct SavedRecord {
   core::WorkspacePtr workspace;
   fs::FileStamp stamp;
   absl::Time read_time;
 };
 
-// The records as bytes from which they are had again faster than from their
-// files. `base_path` is where they lie.
+// Encodes `records` of the base directory `base_path`, so that the next start
+// can load them faster than from their files.
 std::string EncodeCheckpoint(const std::vector<SavedRecord>& records,
                              absl::string_view base_path);
 
-// What EncodeCheckpoint() made, in blocks of records that can be decoded each
-// by itself, by any thread. A checkpoint is a cache: what is damaged is as if
-// it had not been saved. Thread-safe.
+// Decodes the output of EncodeCheckpoint(). The records come in blocks,
+// which any thread can decode independently. A checkpoint is a cache:
+// damaged parts count as not saved. Thread-safe.
 class Checkpoint {
  public:
-  // Without any block if the bytes are cut off, of another version or of
-  // another base. They must outlive this.
+  // Has no blocks if `bytes` is cut off, has another format version, or belongs
+  // to another base. `bytes` must outlive this object.
   Checkpoint(absl::string_view bytes, absl::string_view base_path);
 
   size_t block_count() const { return blocks_.size(); }
-  // The records of one block, in the order in which they were encoded; none if
-  // it is damaged.
+  // Returns the records of one block in the order in which they were encoded,
+  // or none if the block is damaged.
   std::vector<SavedRecord> Decode(size_t block) const;
 
  private:

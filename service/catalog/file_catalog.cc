@@ -1,5 +1,5 @@
-// Reading: Get, List and keeping the index up to date with the files. See
-// file_catalog_commit.cc for writing.
+// Reading: Get, List, and keeping the index up to date with the files.
+// See file_catalog_commit.cc for writing.
 #include "service/catalog/file_catalog.h"
 
 #include <algorithm>
@@ -21,8 +21,8 @@ using core::WorkspacePtr;
 
 namespace {
 
-// Gives an error of the file system, which knows only paths, its place in the
-// contract.
+// Converts an error of the file system, which knows only paths, to the error
+// that the Catalog contract promises for `project`.
 absl::Status RecordError(const absl::Status& status, const ProjectName& project,
                          const std::string& file) {
   if (absl::IsNotFound(status)) return core::WorkspaceNotFound(project.str());
@@ -41,7 +41,7 @@ absl::Status RecordError(const absl::Status& status, const ProjectName& project,
   return status;
 }
 
-// What stands at `path`, which has the type `type` instead of `wanted`.
+// Returns why the entry at `path`, of type `type`, is not a `wanted`.
 std::string Misfit(const fs::Dir& base, absl::string_view path,
                    fs::EntryType type, absl::string_view wanted) {
   if (type != fs::EntryType::kSymlink) return absl::StrCat("is not a ", wanted);
@@ -50,8 +50,8 @@ std::string Misfit(const fs::Dir& base, absl::string_view path,
              : "is a symbolic link";
 }
 
-// Whether the file itself says so, as long as it stays as it is. Every other
-// error may be gone at the next look.
+// Returns whether the problem lasts as long as the file stays unchanged.
+// Any other error may have disappeared by the next read.
 bool IsLasting(const absl::Status& problem) {
   return absl::IsDataLoss(problem) ||
          base::GetReason(problem) == "PATH_UNSUITABLE";
@@ -79,7 +79,7 @@ std::string FileCatalog::RecordFile(const ProjectName& project) const {
 absl::StatusOr<WorkspacePtr> FileCatalog::Get(const ProjectName& project) {
   const auto stamp = base_->Stat(core::layout::RecordPath(project));
   {
-    // What nearly every call finds, without copying more than the answer.
+    // The common case, in which only the result is copied.
     absl::ReaderMutexLock lock(&mutex_);
     const auto it = entries_.find(project);
     if (it != entries_.end() && IsCurrent(it->second, stamp))
@@ -93,6 +93,7 @@ absl::StatusOr<WorkspacePtr> FileCatalog::Get(const ProjectName& project) {
 absl::StatusOr<core::ListPage> FileCatalog::List(const core::ListQuery& query) {
   absl::ReaderMutexLock lock(&mutex_);
   core::ListPage page = index_.Page(query);
+  // Only the first page lists the unreachable projects.
   if (query.after) return page;
   for (const ProjectName& project : unreachable_) {
     if (page.unreachable.size() == core::kMaxUnreachable) break;
@@ -124,8 +125,8 @@ FileCatalog::Entry FileCatalog::ReadEntry(const ProjectName& project,
       base_->ReadFile(core::layout::RecordPath(project), core::kMaxRecordBytes);
   if (!content.ok()) {
     entry.problem = RecordError(content.status(), project, file);
-    // Of the two names on the way to the record, an error is about the first
-    // that is unsuitable.
+    // An error names one path. Report the first unsuitable one of the two names
+    // that lead to the record.
     const auto root = base_->Stat(project.str());
     const auto record = base_->Stat(core::layout::RecordPath(project));
     if (root.ok() && root->type != fs::EntryType::kDirectory) {
@@ -138,13 +139,14 @@ FileCatalog::Entry FileCatalog::ReadEntry(const ProjectName& project,
                                Misfit(*base_, core::layout::RecordPath(project),
                                       record->type, "file"));
     }
-    // Without a stamp the file is read again by the next Get: what failed may
-    // have been no fault of the file.
+    // Without a stamp the next Get reads the file again, because the failure
+    // may be transient.
     if (record.ok() && IsLasting(entry.problem)) entry.stamp = *record;
     return entry;
   }
   entry.stamp = content->stamp;
   entry.etag = core::RecordEtag(content->data);
+  // The same text in the same file: reuse the decoded workspace.
   if (entry.etag == old.etag && old.stamp.inode == entry.stamp.inode) {
     entry.workspace = old.workspace;
     entry.problem = old.problem;
@@ -169,8 +171,8 @@ FileCatalog::Entry FileCatalog::Reload(const ProjectName& project,
   const bool passing = !entry.problem.ok() &&
                        !absl::IsNotFound(entry.problem) &&
                        !IsLasting(entry.problem);
-  // One that was read before stays listed as it was; this caller alone gets the
-  // error.
+  // Keep listing a workspace that was readable before; only this caller
+  // gets the error.
   if (passing && old.workspace != nullptr) return entry;
   if (entry.workspace == nullptr && !MayBecomeWorkspace(project)) {
     Forget(project, old.version);
@@ -183,6 +185,7 @@ FileCatalog::Entry FileCatalog::Reload(const ProjectName& project,
 void FileCatalog::LogChange(const ProjectName& project, const Entry& old,
                             const Entry& entry) const {
   if (IsUnreachable(entry.problem)) {
+    // Log a lasting problem once, not at every read.
     if (entry.problem == old.problem) return;
     record_log_.Write(
         absl::StrCat("workspace ", project.str(),
@@ -191,8 +194,8 @@ void FileCatalog::LogChange(const ProjectName& project, const Entry& old,
              entry.etag != old.etag && !IsBeingWritten(entry.etag)) {
     record_log_.Write(
         absl::StrCat("workspace ", project.str(),
-                     ": its record was changed by somebody else, etag ",
-                     old.etag, " to ", entry.etag));
+                     ": another program changed its record, etag ", old.etag,
+                     " to ", entry.etag));
   }
 }
 
@@ -202,7 +205,7 @@ bool FileCatalog::IsBeingWritten(const std::string& etag) const {
 }
 
 bool FileCatalog::MayBecomeWorkspace(const ProjectName& project) const {
-  // A plain file in the base, such as a README, is nobody's workspace.
+  // A regular file in the base, such as a README, cannot become a workspace.
   const auto stamp = base_->Stat(project.str());
   return stamp.ok() ? stamp->type != fs::EntryType::kFile
                     : !absl::IsNotFound(stamp.status());
@@ -211,8 +214,8 @@ bool FileCatalog::MayBecomeWorkspace(const ProjectName& project) const {
 bool FileCatalog::Publish(const ProjectName& project, uint64_t seen,
                           Entry entry) {
   absl::MutexLock lock(&mutex_);
-  // Whoever came in between has read or written later than we did: what we read
-  // may be older.
+  // If the entry has changed since `seen`, another thread has read or written
+  // it later than this one: this entry may be stale.
   if (Version(project) > seen) return false;
   Store(project, std::move(entry));
   return true;
@@ -225,6 +228,7 @@ uint64_t FileCatalog::Version(const ProjectName& project) const {
 
 void FileCatalog::Store(const ProjectName& project, Entry entry) {
   entry.version = ++last_version_;
+  // Update the index only if the workspace, not just its stamp, has changed.
   Entry& stored = entries_.try_emplace(project).first->second;
   if (entry.workspace == nullptr) {
     index_.Erase(project.str());
@@ -255,6 +259,8 @@ void FileCatalog::StoreAll(std::vector<Loaded> loaded) {
 
 void FileCatalog::Forget(const ProjectName& project, uint64_t seen) {
   absl::MutexLock lock(&mutex_);
+  // An entry that another thread has stored meanwhile is newer than the
+  // caller's failed read.
   if (Version(project) > seen || entries_.erase(project) == 0) return;
   unreachable_.erase(project);
   index_.Erase(project.str());
@@ -270,12 +276,14 @@ absl::Status FileCatalog::RefreshNames() {
       return absl::OkStatus();
   }
   ASSIGN_OR_RETURN(const std::vector<ProjectName> names, ListNames());
-  // In the directory and not in the index, or the other way round.
+  // Names that are in the directory but not in the index,
+  // or the other way round.
   std::vector<ProjectName> differing;
   {
     absl::MutexLock lock(&mutex_);
     names_stamp_ = stamp;
     names_read_time_ = now;
+    // Compare two sorted sequences in one pass.
     auto known = entries_.begin();
     for (const ProjectName& name : names) {
       for (; known != entries_.end() && known->first < name; ++known)
@@ -288,8 +296,8 @@ absl::Status FileCatalog::RefreshNames() {
     }
     for (; known != entries_.end(); ++known) differing.push_back(known->first);
   }
-  // Not RefreshRecord(), which takes no notice of a directory without a record
-  // that is gone.
+  // RefreshRecord() would not do: it takes a missing record as unchanged,
+  // even if the directory has been removed too.
   for (const ProjectName& project : differing)
     Reload(project, FindEntry(project));
   return absl::OkStatus();

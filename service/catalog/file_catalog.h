@@ -30,41 +30,46 @@
 
 namespace mlops::catalog {
 
-// The catalog whose database is the directory:
-// `<base>/<project>/workspace.yaml`. It keeps an index in memory, which only
-// ever follows the files. A Get compares one stat of the record with the index
-// and reads the file if it changed, so that hand-made, edited and removed
-// workspaces are seen at once; List answers from the index, which the owner
-// keeps fresh by calling the maintenance methods below (Maintainer does).
+// A catalog that uses the directory as its database:
+// `<base>/<project>/workspace.yaml`. It keeps an index in memory that only ever
+// follows the files. Get compares one stat of the record with the index
+// and reads the file if it changed, so that it sees workspaces that were
+// created, edited or removed by hand at once. List answers from the index.
+// The owner keeps the index fresh by calling the maintenance methods below;
+// Maintainer does that.
 //
-// Besides Catalog's errors, Commit returns INTERNAL/IO_ERROR for ever once the
-// sync of a directory has failed, here or for another who shares
-// Options::health: what is on disk is then unknown until a restart has read it
-// back (healthy() is false).
+// Besides Catalog's errors, Commit returns INTERNAL/IO_ERROR permanently
+// once the sync of a directory has failed, here or in another user of
+// Options::health: the state on disk is then unknown until a restart has read
+// it back (healthy() is false).
 //
-// Thread-safe. mutex_ is never held across a call of the file system.
+// Thread-safe. mutex_ is never held across a system call on files.
 class FileCatalog : public core::Catalog {
  public:
   struct Options {
-    // How long the trash keeps what is deleted from now on.
+    // How long the trash keeps workspaces deleted from now on.
     absl::Duration purge_delay = absl::Hours(72);
-    // Must tell the file system's time.
+    // Must return the file system's time.
     base::Clock clock = base::SystemClock();
     base::SteadyClock steady_clock = base::SystemSteadyClock();
-    // Told of records that become unreadable or are changed by others.
+    // Receives a line for each record that becomes unreadable or is changed
+    // by another program. May be null.
     RecordLog::Sink log = nullptr;
-    int load_threads = 4;  // For reading all records when opened.
-    // Of the disk below `base`.
+    // Threads that Open() uses to read all records.
+    int load_threads = 4;
+    // Health of the disk below `base`.
     std::shared_ptr<core::DiskHealth> health =
         std::make_shared<core::DiskHealth>();
-    // Make and remove nothing below `base`; then `health` refuses every change.
+    // Creates and removes nothing below `base`. `health` must then reject
+    // every change.
     bool read_only = false;
   };
 
-  // Reads every record below `base`, whose real absolute path is `base_path`,
-  // and removes what a crash left in the staging directory. The caller holds
-  // the base directory's lock, unless `read_only`. A full disk is no failure:
-  // what has no room is made by a later change. Errors as fs::Dir.
+  // Opens the catalog: removes what a crash left in the staging directory, and
+  // reads every record below `base`, whose real absolute path is `base_path`.
+  // The caller must hold the base directory's lock unless `read_only` is set.
+  // A full disk is not an error: a later change creates the directories
+  // that are missing. Returns the errors of fs::Dir.
   static absl::StatusOr<std::unique_ptr<FileCatalog>> Open(
       std::unique_ptr<fs::Dir> base, std::string base_path, Options options);
 
@@ -74,55 +79,60 @@ class FileCatalog : public core::Catalog {
   absl::StatusOr<core::CommitResult> Commit(
       const core::Change& change) override;
 
-  // False once a directory could not be synced; then only reads succeed, until
-  // a restart.
+  // Returns false once a directory could not be synced. From then on only reads
+  // succeed, until a restart.
   bool healthy() const { return options_.health->ok(); }
 
-  // Brings the index up to date with the names in the base directory, if that
-  // changed since the last call.
+  // Updates the index to the names in the base directory, if that has changed
+  // since the last call.
   absl::Status RefreshNames();
 
-  // The next `count` projects in order, from the start again after the last:
-  // those to be refreshed next.
+  // Returns the next `count` projects to refresh, in order of name,
+  // and starts again after the last.
   std::vector<core::ProjectName> NextProjects(size_t count);
 
-  // Compares one record with its file.
+  // Compares one record with its file and updates the index.
   void RefreshRecord(const core::ProjectName& project);
 
-  // Removes up to `max_entries` files and directories of workspaces whose time
-  // in the trash is over, which PurgeGate decides: to be called every second at
-  // least. True if there is more to do. For one thread at a time. What could
-  // not be removed is tried again, after the rest, by later calls. Errors as
-  // fs::Dir.
+  // Marks the workspaces whose time in the trash is over (PurgeGate decides)
+  // for removal, and removes up to `max_entries` of their files
+  // and directories. Returns true if there is more to do. A later call retries
+  // entries that could not be removed, after all others. Call it at least
+  // once a second, from one thread at a time. Returns the errors of fs::Dir.
   absl::StatusOr<bool> SweepTrash(int64_t max_entries);
 
-  // How many entries changed since the checkpoint was written or read; those
-  // that changed twice count twice.
+  // Returns the number of entries that have changed since the checkpoint
+  // was written or read. An entry that changed twice counts twice.
   uint64_t UnsavedChanges() const ABSL_LOCKS_EXCLUDED(mutex_);
-  // How many projects there are, unreadable ones included.
+  // Returns the number of projects, including unreadable ones.
   size_t EntryCount() const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Writes what the index holds to a file from which the next Open() starts
-  // faster. Does nothing if nothing changed since. The file is a cache, trusted
-  // only as far as the stamps in it match.
+  // Writes the index to a file from which the next Open() starts faster.
+  // No-op if nothing has changed since the last time. The file is a cache:
+  // Open() trusts each record only if its stamp still matches.
   absl::Status SaveCheckpoint();
 
  private:
-  // What is known about one directory in the base.
+  // State of one directory in the base.
   struct Entry {
-    core::WorkspacePtr workspace;  // Null if there is a problem.
-    absl::Status problem;          // NOT_FOUND if it has no record.
-    fs::FileStamp stamp;           // Of the record, when it was read.
-    // Of the text that was read, also of an ill-formed one.
+    // Null if there is a problem.
+    core::WorkspacePtr workspace;
+    // NOT_FOUND if the directory has no record.
+    absl::Status problem;
+    // Stamp of the record when it was read.
+    fs::FileStamp stamp;
+    // Etag of the text that was read, even if it was malformed.
     std::string etag;
     absl::Time read_time = absl::InfinitePast();
-    // Of the catalog when the entry changed last, or was missed; see Publish().
+    // The catalog's version when the entry last changed or a lookup did not
+    // find it; see Publish().
     uint64_t version = 0;
 
+    // Returns `workspace`, or `problem` if it is null.
     absl::StatusOr<core::WorkspacePtr> result() const;
   };
 
-  // An entry on its way into the index.
+  // An entry to be stored in the index.
   struct Loaded {
     core::ProjectName project;
     Entry entry;
@@ -132,31 +142,33 @@ class FileCatalog : public core::Catalog {
               Options options);
 
   absl::Status OpenServerDirs() ABSL_LOCKS_EXCLUDED(dirs_mutex_);
-  // Makes those of the server's directories that are missing, because the disk
-  // was full.
+  // Creates the server's directories that are missing, because the disk was
+  // full at the start.
   absl::Status MakeServerDirs() ABSL_LOCKS_EXCLUDED(dirs_mutex_);
   absl::Status SweepStaging();
   absl::Status LoadTrash();
   absl::Status LoadAll();
-  // The directories in the base that can be workspaces, sorted.
+  // Returns the sorted names of entries in the base that can be workspaces.
   absl::StatusOr<std::vector<core::ProjectName>> ListNames() const;
-  // "" if it cannot be had.
+  // Returns "" if the checkpoint cannot be read.
   std::string ReadCheckpoint() const;
-  // What was saved of some records, where the file did not change since; where
-  // it did, what is in the file. Without those that are gone.
+  // Returns the saved state of `records` whose files have not changed,
+  // and reads the others from their files. Omits records without a file.
   std::vector<Loaded> LoadSaved(std::vector<SavedRecord> records) const;
-  // All of `names`, each from `saved` or, if it is not there, from its file.
+  // Returns an entry for each of `names`: from `saved` if it is there,
+  // otherwise from its file.
   std::vector<Loaded> LoadRest(std::vector<core::ProjectName> names,
                                std::vector<std::vector<Loaded>> saved) const;
-  // How many of these were read from their files.
+  // Returns how many of `loaded` were read from their files.
   static size_t CountReadSince(const std::vector<Loaded>& loaded,
                                absl::Time begin);
-  // Fills the index, which has no workspaces yet but those in the trash.
+  // Fills the index, which must have no workspaces yet except those
+  // in the trash.
   void StoreAll(std::vector<Loaded> loaded)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   core::WorkspacePtr LoadDeleted(const core::layout::TrashName& name) const;
 
-  // Where a project's files are, for errors and values.
+  // Return the location of a project's files, for errors and values.
   std::string RootPath(const core::ProjectName& project) const;
   std::string RecordFile(const core::ProjectName& project) const;
 
@@ -164,32 +176,32 @@ class FileCatalog : public core::Catalog {
       ABSL_LOCKS_EXCLUDED(mutex_);
   bool IsCurrent(const Entry& entry,
                  const absl::StatusOr<fs::FileStamp>& stamp) const;
-  // Reads the record from disk. What is known in `old` is kept if the text is
-  // the same.
+  // Reads the record from disk. Reuses the values in `old` if the
+  // text is the same.
   Entry ReadEntry(const core::ProjectName& project, const Entry& old) const;
-  // Reads the record and puts it into the index.
+  // Reads the record and updates the index.
   Entry Reload(const core::ProjectName& project, const Entry& old)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // Whether there is something of that name that could hold a record now or
-  // later.
+  // Returns whether an entry of that name could hold a record, now or later.
   bool MayBecomeWorkspace(const core::ProjectName& project) const;
-  // Logs what others did to a record.
+  // Logs changes of a record by other programs.
   void LogChange(const core::ProjectName& project, const Entry& old,
                  const Entry& entry) const;
-  // Whether an update that has not ended yet writes a record with that etag.
+  // Returns whether an update in flight writes a record with that etag.
   bool IsBeingWritten(const std::string& etag) const
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // Puts what was read into the index, unless somebody else changed the entry
-  // since version `seen` was looked up. True if it did.
+  // Stores an entry that was just read, unless the index has changed
+  // it since version `seen`, the version of the entry that preceded the read.
+  // Returns whether it did.
   bool Publish(const core::ProjectName& project, uint64_t seen, Entry entry)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Store(const core::ProjectName& project, Entry entry)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Takes the entry out of the index, with the same condition.
+  // Removes the entry from the index, under the same condition as Publish().
   void Forget(const core::ProjectName& project, uint64_t seen)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // When the entry changed last; for one that is not there no earlier than when
-  // it went.
+  // Returns the version at which the entry last changed. For a missing entry,
+  // returns a version no earlier than its removal.
   uint64_t Version(const core::ProjectName& project) const
       ABSL_SHARED_LOCKS_REQUIRED(mutex_);
 
@@ -199,8 +211,8 @@ class FileCatalog : public core::Catalog {
   absl::StatusOr<core::CommitResult> Apply(const core::UndeleteChange& change);
   absl::StatusOr<core::CommitResult> Apply(const core::PurgeChange& change);
 
-  // Moves a directory to where nothing is yet: by a rename or, where the system
-  // cannot do that, name by name.
+  // Moves a directory to a name that must not exist yet: by a rename or,
+  // where the system cannot do that, file by file.
   absl::Status Move(fs::Dir& from, absl::string_view name, fs::Dir& to,
                     absl::string_view to_name);
   absl::Status StageWorkspace(absl::string_view id, absl::string_view record);
@@ -215,19 +227,20 @@ class FileCatalog : public core::Catalog {
       const core::DeleteChange& change,
       const absl::StatusOr<core::WorkspacePtr>& current);
   absl::StatusOr<std::string> Doom(const core::Workspace& deleted);
-  // Dooms what has been in the trash for long enough, some of it at a time.
+  // Calls Doom() for up to a hundred workspaces that have been
+  // in the trash long enough.
   absl::Status DoomExpired();
-  // The first names in the trash that are to be removed.
+  // Returns the first `count` names in the trash that are to be removed.
   std::vector<std::string> NextDoomed(size_t count) const
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<core::CommitResult> RemoveForGood(
       core::WorkspacePtr workspace, const std::string& trash_name,
       core::Cancelled cancelled);
-  // Puts the record just written into the index.
+  // Stores the record just written in the index.
   core::WorkspacePtr PublishWritten(const core::Workspace& workspace,
                                     absl::string_view record);
 
-  // Makes a rename durable; a failure ends all writing.
+  // Makes a rename durable. A failure ends all writing.
   absl::Status SyncOrFail(GroupSync& sync) { return sync.Sync(); }
   absl::Status SyncOrFail(fs::Dir& dir) { return options_.health->Sync(dir); }
 
@@ -235,36 +248,38 @@ class FileCatalog : public core::Catalog {
   const std::string base_path_;
   const Options options_;
   GroupSync base_sync_;
-  absl::Mutex dirs_mutex_;  // Of those who make what is missing.
-  // Set by Open() or, if there was no room, before has_dirs_. Where the catalog
-  // is read only they may stay null.
+  // Guards the creation of missing directories.
+  absl::Mutex dirs_mutex_;
+  // Set by Open() or, if the disk was full then, by a later change before
+  // it sets has_dirs_. May stay null in a read-only catalog.
   std::unique_ptr<fs::Dir> staging_;
   std::unique_ptr<fs::Dir> trash_;
   std::unique_ptr<fs::Dir> server_dir_;
   std::unique_ptr<GroupSync> trash_sync_;
-  std::atomic<bool> has_dirs_ = false;  // All of them.
+  // True once all of them exist.
+  std::atomic<bool> has_dirs_ = false;
 
   mutable RecordLog record_log_;
 
   mutable absl::Mutex mutex_;
   absl::btree_map<core::ProjectName, Entry> entries_ ABSL_GUARDED_BY(mutex_);
-  // Of entries_, those that cannot be read.
+  // The projects of entries_ that cannot be read.
   absl::btree_set<core::ProjectName> unreachable_ ABSL_GUARDED_BY(mutex_);
-  // Workspaces of entries_, and of the trash.
+  // The workspaces in entries_ and in the trash.
   core::Index index_ ABSL_GUARDED_BY(mutex_);
   uint64_t last_version_ ABSL_GUARDED_BY(mutex_) = 0;
-  // last_version_ when an entry went.
+  // last_version_ at the last removal of an entry.
   uint64_t last_forget_version_ ABSL_GUARDED_BY(mutex_) = 0;
   // last_version_ when the checkpoint was written.
   uint64_t checkpoint_version_ ABSL_GUARDED_BY(mutex_) = 0;
-  // Etags of records that updates write now.
+  // Etags of records that updates in flight write.
   absl::flat_hash_set<std::string> being_written_ ABSL_GUARDED_BY(mutex_);
   PurgeGate purge_gate_ ABSL_GUARDED_BY(mutex_);
   // Names in the trash to be removed.
   std::deque<std::string> removing_ ABSL_GUARDED_BY(mutex_);
-  // Where NextProjects() goes on.
+  // The last project that NextProjects() returned.
   std::string last_project_ ABSL_GUARDED_BY(mutex_);
-  // Of the base directory when its names were read.
+  // Stamp of the base directory when its names were read.
   fs::FileStamp names_stamp_ ABSL_GUARDED_BY(mutex_);
   absl::Time names_read_time_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
 };

@@ -1,5 +1,5 @@
-// Writing: the sequences that leave the old state or the new one, whole,
-// wherever they are cut off.
+// Writing: sequences that leave either the old state or the new one, complete,
+// wherever a crash interrupts them.
 #include <algorithm>
 #include <limits>
 #include <memory>
@@ -31,28 +31,27 @@ using core::layout::kRecord;
 
 namespace {
 
-// Entries removed between two looks at a lock.
+// Entries removed per step when the caller does not poll.
 constexpr int64_t kRemoveStep = 10'000;
-// Between two looks at whether somebody still waits.
+// Entries removed between two polls of `cancelled`.
 constexpr int64_t kPurgeStep = 1'000;
 constexpr uint64_t kWhateverVersion = std::numeric_limits<uint64_t>::max();
 
-// A new name in the trash for what is to be removed; its uid is not the
-// workspace's, since names must never collide.
+// Returns a new name in the trash for a workspace to be removed.
+// Its uid is random, not the workspace's, so that names never collide.
 std::string DoomedName(const ProjectName& project) {
   return FormatTrashName({.delete_time = absl::UnixEpoch(),
                           .uid = base::RandomId(),
                           .project = project});
 }
 
-// The name of a workspace in the trash, which an earlier release may have
-// given.
+// Returns the name of a workspace in the trash. An earlier release may have
+// chosen it, so it is not formatted anew.
 std::string TrashNameOf(const Workspace& deleted) {
   return deleted.root_path.substr(deleted.root_path.rfind('/') + 1);
 }
 
-// Removes the records that earlier changes began to write in `dir` and a crash
-// cut off.
+// Removes the temporary records that interrupted updates left in `dir`.
 absl::Status RemoveLeftovers(fs::Dir& dir) {
   std::vector<std::string> leftovers;
   RETURN_IF_ERROR(
@@ -64,8 +63,9 @@ absl::Status RemoveLeftovers(fs::Dir& dir) {
   return absl::OkStatus();
 }
 
-// Renames a directory to where nothing is yet. A file system that says it
-// failed may have done it and lost the answer (NFS), so that a look decides.
+// Renames a directory to a name that must not exist yet. A file system
+// may report a failure although it has done the rename (NFS, when the answer
+// is lost), so check the result.
 absl::Status RenameDir(fs::Dir& from, absl::string_view name, const fs::Dir& to,
                        absl::string_view to_name) {
   absl::Status renamed =
@@ -100,8 +100,8 @@ absl::StatusOr<CommitResult> FileCatalog::Commit(const core::Change& change) {
   if (result.ok() || !base::GetReason(result.status()).empty() ||
       absl::IsCancelled(result.status()))
     return result;
-  // What only the file system has seen: somebody removed or made something by
-  // hand between our steps.
+  // Errors without a reason come from the file system alone: someone removed
+  // or created an entry by hand between two steps.
   const std::string& project = ProjectOf(change).str();
   if (absl::IsNotFound(result.status()))
     return core::WorkspaceNotFound(project);
@@ -112,8 +112,8 @@ absl::Status FileCatalog::Move(fs::Dir& from, absl::string_view name,
                                fs::Dir& to, absl::string_view to_name) {
   absl::Status renamed = RenameDir(from, name, to, to_name);
   if (!fs::IsCrossDevice(renamed)) return renamed;
-  // The record leaves the old place first, so that there never is half a
-  // workspace.
+  // The record leaves the old place first, so that no one ever sees
+  // half a workspace.
   return fs::MoveTree({.from = from,
                        .name = std::string(name),
                        .to = to,
@@ -124,8 +124,7 @@ absl::Status FileCatalog::Move(fs::Dir& from, absl::string_view name,
                       [&] { return SyncOrFail(to); });
 }
 
-// --- Create: stage everything, then one rename
-// --------------------------------------------------------------------
+// --- Create: stage everything, then rename once ---
 
 absl::StatusOr<CommitResult> FileCatalog::Apply(
     const core::CreateChange& change) {
@@ -135,8 +134,8 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
   absl::Status status = StageWorkspace(id, record);
   if (status.ok()) status = PlaceStaged(id, project, record);
   if (!status.ok()) {
-    // Nothing is left of a workspace that could not be made; what cannot be
-    // removed now is swept at the next start.
+    // Leave nothing of a workspace that could not be created. The next start
+    // sweeps whatever cannot be removed now.
     fs::RemoveTree(*staging_, id, kRemoveStep).status().IgnoreError();
     return status;
   }
@@ -150,8 +149,8 @@ absl::Status FileCatalog::StageWorkspace(absl::string_view id,
   for (absl::string_view name : core::kDirectories)
     RETURN_IF_ERROR(dir->MakeDir(name));
   RETURN_IF_ERROR(fs::WriteNewFile(*dir, kRecord, record));
-  // Not fatal for the catalog if it fails: nothing of this workspace is visible
-  // yet.
+  // A failed sync here does not end all writing, because nothing of this
+  // workspace is visible yet.
   return dir->Sync();
 }
 
@@ -161,6 +160,8 @@ absl::Status FileCatalog::PlaceStaged(absl::string_view id,
   const absl::Status renamed = Move(*staging_, id, *base_, project.str());
   if (renamed.ok()) return SyncOrFail(base_sync_);
   if (!absl::IsAlreadyExists(renamed)) return renamed;
+  // The name is taken: by a workspace, or by a directory without a record,
+  // which becomes this workspace.
   const auto existing = Get(project);
   if (existing.ok())
     return core::WorkspaceExists(project.str(), (*existing)->uid);
@@ -170,8 +171,9 @@ absl::Status FileCatalog::PlaceStaged(absl::string_view id,
   return absl::OkStatus();
 }
 
-// Makes a workspace of a directory that has no record. The record comes last,
-// and only once the rest is on disk, so that a crash leaves no half one.
+// Makes a workspace of a directory without a record. Writes the record last,
+// once everything else is on disk, so that a crash never leaves
+// half a workspace.
 absl::Status FileCatalog::AdoptDirectory(const ProjectName& project,
                                          absl::string_view record) {
   ASSIGN_OR_RETURN(auto dir, base_->OpenDir(project.str()));
@@ -182,6 +184,7 @@ absl::Status FileCatalog::AdoptDirectory(const ProjectName& project,
   }
   const std::string temp = core::layout::RecordTempFile(base::RandomId());
   RETURN_IF_ERROR(fs::WriteNewFile(*dir, temp, record));
+  // The five directories must be durable before the record appears.
   RETURN_IF_ERROR(SyncOrFail(*dir));
   if (absl::Status renamed =
           dir->Rename(temp, *dir, kRecord, fs::RenameMode::kNoReplace);
@@ -203,8 +206,8 @@ WorkspacePtr FileCatalog::PublishWritten(const Workspace& workspace,
   Entry entry{.workspace = pointer,
               .etag = pointer->etag,
               .read_time = options_.clock()};
-  // An edit between our rename and this stat is not missed: so young a stamp is
-  // not trusted by the next Get.
+  // This stat cannot hide an edit made since our rename, because the next Get
+  // does not trust so young a stamp.
   if (auto stamp = base_->Stat(core::layout::RecordPath(workspace.project));
       stamp.ok())
     entry.stamp = *stamp;
@@ -213,14 +216,14 @@ WorkspacePtr FileCatalog::PublishWritten(const Workspace& workspace,
   return pointer;
 }
 
-// --- Replace: the record alone
-// -----------------------------------------------------------------------------
+// --- Replace: only the record ---
 
 absl::StatusOr<CommitResult> FileCatalog::Apply(
     const core::ReplaceChange& change) {
   const ProjectName& project = change.workspace.project;
-  // What the index knows is enough to go on, since the exchange has the last
-  // word, but not to refuse.
+  // A matching etag in the index is enough to proceed, because the exchange
+  // detects a conflict. It is not enough to reject the change:
+  // read the file first.
   if (const Entry known = FindEntry(project);
       known.workspace == nullptr || known.etag != change.expected_etag) {
     ASSIGN_OR_RETURN(const WorkspacePtr current, Get(project));
@@ -234,8 +237,8 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
   const std::string record = core::EncodeWorkspace(change.workspace);
   const std::string etag = core::RecordEtag(record);
   {
-    // A reader that finds the new record before the index has it must not take
-    // it for somebody else's.
+    // A reader that finds the new record before the index has it must not log
+    // it as another program's change.
     absl::MutexLock lock(&mutex_);
     being_written_.insert(etag);
   }
@@ -249,15 +252,15 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
   return result;
 }
 
-// Exchanging the new record with the old one, instead of renaming over it,
-// shows exactly what was replaced: if that is not what the update was made
-// from, somebody edited the file meanwhile, and it is put back.
+// Exchanges the new record with the old one instead of renaming over it,
+// which shows exactly what was replaced. If that is not the record the update
+// was made from, someone edited the file meanwhile, and the edit is put back.
 absl::Status FileCatalog::ReplaceRecord(fs::Dir& dir,
                                         const core::ReplaceChange& change,
                                         absl::string_view record) {
   const std::string temp = core::layout::RecordTempFile(base::RandomId());
-  // Only those who may read the record may read the new one, and the draft of
-  // it.
+  // The new record, including its temporary file, must be readable only by
+  // those who may read the old one.
   RETURN_IF_ERROR(fs::WriteNewFile(dir, temp, record, /*like=*/kRecord));
   const auto etag_of =
       [&dir](absl::string_view name) -> absl::StatusOr<std::string> {
@@ -274,8 +277,8 @@ absl::Status FileCatalog::ReplaceRecord(fs::Dir& dir,
   absl::Status renamed =
       dir.Rename(temp, dir, kRecord, fs::RenameMode::kExchange);
   if (absl::IsUnimplemented(renamed)) {
-    // Without exchange, a look right before the rename: an edit in the
-    // microseconds between is lost.
+    // Without an exchange, check right before the rename. An edit
+    // in the microseconds between the two is lost.
     const auto current = etag_of(kRecord);
     if (!current.ok()) return give_up(current.status());
     if (*current != change.expected_etag)
@@ -287,22 +290,23 @@ absl::Status FileCatalog::ReplaceRecord(fs::Dir& dir,
   }
   if (!renamed.ok()) return give_up(renamed);
   const auto displaced = etag_of(temp);
+  // The displaced record is not the expected one: put it back.
   if (!displaced.ok() || *displaced != change.expected_etag) {
     RETURN_IF_ERROR(dir.Rename(temp, dir, kRecord, fs::RenameMode::kExchange));
-    // Else a crash could keep the first exchange and lose the second.
+    // Otherwise a crash could keep the first exchange and lose the second.
     RETURN_IF_ERROR(SyncOrFail(dir));
     if (base::GetReason(displaced.status()) == "IO_ERROR")
       return give_up(displaced.status());
     return give_up(core::EtagMismatch(project, change.expected_etag,
                                       displaced.value_or("")));
   }
-  // The new record stands; a leftover of the old one beside it does no harm.
+  // The new record is in place, so a temporary file that cannot be removed
+  // does no harm.
   dir.RemoveFile(temp).IgnoreError();
   return SyncOrFail(dir);
 }
 
-// --- Delete, undelete, purge: renames between the base and the trash
-// ----------------------------------------------
+// --- Delete, undelete, purge: renames between the base and the trash ---
 
 absl::Status FileCatalog::CheckDeletable(
     const core::DeleteChange& change,
@@ -315,6 +319,7 @@ absl::Status FileCatalog::CheckDeletable(
     return core::PathUnsuitable(project, RootPath(change.project),
                                 "is not a directory");
   }
+  // The index has an etag even for a corrupt record.
   if (change.expected_etag.empty()) return absl::OkStatus();
   const std::string etag = FindEntry(change.project).etag;
   if (etag != change.expected_etag)
@@ -331,6 +336,7 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
                                                .uid = base::RandomId()};
   {
     absl::ReaderMutexLock lock(&mutex_);
+    // The trash may already have this uid, for example from a backup.
     if (index_.Find(change.project.str(), deleted.uid) != nullptr)
       deleted.uid = base::RandomId();
     deleted.delete_time = index_.NextDeleteTime(
@@ -344,6 +350,8 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
                        .uid = deleted.uid,
                        .project = change.project});
   RETURN_IF_ERROR(Move(*base_, change.project.str(), *trash_, trash_name));
+  // The directory has moved, so readers must stop finding it, even
+  // if the sync fails.
   Forget(change.project, kWhateverVersion);
   absl::Status synced = SyncOrFail(*trash_sync_);
   if (synced.ok()) synced = SyncOrFail(base_sync_);
@@ -351,8 +359,8 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
       absl::StrCat(base_path_, "/", core::layout::kTrashDir, "/", trash_name);
   auto pointer = std::make_shared<const Workspace>(std::move(deleted));
   {
-    // Only now may the sweeper find it: with a purge delay of 0 it would remove
-    // what a crash could still bring back.
+    // Only now may the sweeper find it. With a purge delay of 0, it would
+    // otherwise remove files that a crash could still bring back.
     absl::MutexLock lock(&mutex_);
     purge_gate_.NoteDeleted(trash_name);
     index_.Put(pointer);
@@ -365,7 +373,7 @@ absl::StatusOr<CommitResult> FileCatalog::RemoveForGood(
     WorkspacePtr workspace, const std::string& trash_name,
     core::Cancelled cancelled) {
   CommitResult result{.workspace = std::move(workspace)};
-  // It is gone for the user; the sweeper goes on with what is left.
+  // The workspace can no longer be restored; the sweeper removes the rest.
   const auto leave_to_sweeper = [&](absl::Status status) {
     absl::MutexLock lock(&mutex_);
     removing_.push_back(trash_name);
@@ -396,6 +404,7 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
     return core::NotInTrash(project, change.uid, options_.purge_delay);
   const std::string trash_name = TrashNameOf(*deleted);
   const absl::Status renamed = Move(*trash_, trash_name, *base_, project);
+  // The name is taken by a workspace, or by another entry without a uid.
   if (absl::IsAlreadyExists(renamed)) {
     const auto existing = Get(change.project);
     return core::WorkspaceExists(project,
@@ -407,13 +416,13 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
     index_.Erase(project, deleted->uid);
     purge_gate_.Forget(trash_name);
   }
-  // Somebody emptied the trash by hand.
+  // Someone emptied the trash by hand.
   if (!renamed.ok())
     return core::NotInTrash(project, change.uid, options_.purge_delay);
   RETURN_IF_ERROR(SyncOrFail(base_sync_));
   RETURN_IF_ERROR(SyncOrFail(*trash_sync_));
-  // Stored whatever readers found meanwhile: a Get may give way to one of them,
-  // and leave it to the next to find this.
+  // Store the entry unconditionally. Publish() would yield to a concurrent
+  // reader and leave it to the next Get to find this workspace.
   Entry entry = ReadEntry(change.project, Entry{});
   absl::StatusOr<WorkspacePtr> restored = entry.result();
   if (absl::IsNotFound(restored.status())) return restored.status();
@@ -425,8 +434,8 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
   return CommitResult{.workspace = *std::move(restored)};
 }
 
-// Gives a workspace in the trash a name under which it cannot be restored, not
-// even half of it after a crash.
+// Renames a workspace in the trash so that it cannot be restored, not even
+// partially after a crash. Returns the new name.
 absl::StatusOr<std::string> FileCatalog::Doom(const Workspace& deleted) {
   const std::string old_name = TrashNameOf(deleted);
   std::string new_name = DoomedName(deleted.project);
@@ -442,12 +451,14 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
   {
     absl::MutexLock lock(&mutex_);
     deleted = index_.Find(change.project.str(), change.uid);
+    // Erased first, so that no Undelete or second purge picks it meanwhile.
     if (deleted != nullptr) index_.Erase(change.project.str(), change.uid);
   }
   if (deleted == nullptr) return core::WorkspaceNotFound(change.project.str());
   const auto doomed = Doom(*deleted);
   if (absl::IsNotFound(doomed.status()))
     return core::WorkspaceNotFound(change.project.str());
+  // It is still in the trash, so make it visible again.
   if (!doomed.ok()) {
     absl::MutexLock lock(&mutex_);
     index_.Put(deleted);
@@ -470,6 +481,7 @@ absl::Status FileCatalog::DoomExpired() {
                                                        *workspace.purge_time);
                             };
     expired = index_.FindPurgeable(may_go, kMaxExpired);
+    // Taken out of the index, so that no one restores them meanwhile.
     for (const WorkspacePtr& workspace : expired)
       index_.Erase(workspace->project.str(), workspace->uid);
   }
@@ -484,8 +496,8 @@ absl::Status FileCatalog::DoomExpired() {
     absl::MutexLock lock(&mutex_);
     index_.Put(workspace);
   }
-  // Not a file is removed before the new names are safe: what a crash brings
-  // back must be whole.
+  // Remove no file before the new names are durable: a workspace that a crash
+  // brings back must be complete.
   RETURN_IF_ERROR(SyncOrFail(*trash_sync_));
   absl::MutexLock lock(&mutex_);
   removing_.insert(removing_.end(), doomed.begin(), doomed.end());
@@ -512,7 +524,7 @@ absl::StatusOr<bool> FileCatalog::SweepTrash(int64_t max_entries) {
     if (removed.ok()) max_entries -= removed->entry_count;
     absl::MutexLock lock(&mutex_);
     if (!removed.ok() || removed->complete) removing_.pop_front();
-    // What cannot be removed must not hold up the rest.
+    // A tree that cannot be removed must not block the others.
     if (!removed.ok()) removing_.push_back(name);
   }
   RETURN_IF_ERROR(problem);

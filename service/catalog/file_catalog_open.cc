@@ -1,4 +1,4 @@
-// Starting: from a directory to an index.
+// Starting: building the index from the directory.
 #include <algorithm>
 #include <memory>
 #include <utility>
@@ -23,7 +23,8 @@ using core::layout::TrashName;
 namespace {
 
 constexpr int64_t kRemoveStep = 10'000;
-constexpr size_t kRun = 64;  // Records a thread takes at a time.
+// Records per thread and turn.
+constexpr size_t kRun = 64;
 constexpr int64_t kMaxCheckpointBytes = int64_t{4} << 30;
 constexpr absl::string_view kCheckpointTempFile = "checkpoint.new";
 
@@ -73,12 +74,14 @@ absl::Status FileCatalog::OpenServerDirs() {
       server_dir_ = *std::move(dir);
     return absl::OkStatus();
   }
+  // Directories that already exist can be used even if others could
+  // not be created.
   absl::Status made = MakeServerDirs();
-  // Those that are there already can be used without the others.
   return absl::IsResourceExhausted(made) ? absl::OkStatus() : made;
 }
 
 absl::Status FileCatalog::MakeServerDirs() {
+  // Checked without the lock first, because every commit calls this.
   if (has_dirs_.load(std::memory_order_acquire)) return absl::OkStatus();
   absl::MutexLock lock(&dirs_mutex_);
   if (has_dirs_.load(std::memory_order_relaxed)) return absl::OkStatus();
@@ -94,8 +97,8 @@ absl::Status FileCatalog::MakeServerDirs() {
   if (trash_sync_ == nullptr)
     trash_sync_ =
         std::make_unique<GroupSync>(trash_.get(), options_.health.get());
-  // The trash must not vanish in a power cut together with what is moved there
-  // later.
+  // Otherwise a power cut could lose the trash directory, together
+  // with the workspaces moved there later.
   RETURN_IF_ERROR(SyncOrFail(*base_));
   has_dirs_.store(true, std::memory_order_release);
   return absl::OkStatus();
@@ -103,6 +106,7 @@ absl::Status FileCatalog::MakeServerDirs() {
 
 absl::Status FileCatalog::SweepStaging() {
   if (staging_ == nullptr) return absl::OkStatus();
+  // Collect the names first, because removing entries disturbs the listing.
   std::vector<std::string> leftovers;
   RETURN_IF_ERROR(staging_->ForEachEntry(
       [&leftovers](absl::string_view name, fs::EntryType) {
@@ -127,6 +131,8 @@ absl::Status FileCatalog::LoadTrash() {
   RETURN_IF_ERROR(
       trash_->ForEachEntry([&](absl::string_view text, fs::EntryType) {
         auto name = core::layout::ParseTrashName(text);
+        // A crash interrupted the removal, so the sweeper continues it. Other
+        // names are not ours and stay untouched.
         if (name && name->being_removed()) {
           removing.emplace_back(text);
         } else if (name) {
@@ -150,8 +156,8 @@ WorkspacePtr FileCatalog::LoadDeleted(const TrashName& name) const {
       absl::StrCat(trash_name, "/", core::layout::kRecord);
   if (auto content = trash_->ReadFile(record, core::kMaxRecordBytes);
       content.ok()) {
-    // Read as of the place it was deleted from, since its settings are for
-    // there.
+    // Decode the record for the place it was deleted from, because its settings
+    // refer to that place.
     auto decoded = core::DecodeWorkspace(
         content->data, {.project = name.project,
                         .root_path = RootPath(name.project),
@@ -163,19 +169,21 @@ WorkspacePtr FileCatalog::LoadDeleted(const TrashName& name) const {
   workspace.root_path =
       absl::StrCat(base_path_, "/", core::layout::kTrashDir, "/", trash_name);
   workspace.delete_time = name.delete_time;
-  // An old name does not say what was promised.
+  // Names of the first release lack the purge time.
   workspace.purge_time = name.purge_time.value_or(
       core::ClampTime(name.delete_time + options_.purge_delay));
   return std::make_shared<const Workspace>(std::move(workspace));
 }
 
 absl::Status FileCatalog::LoadAll() {
+  // Taken before anything is read: every change from now on is newer.
   const absl::Time now = options_.clock();
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, base_->StatSelf());
   const std::string bytes = ReadCheckpoint();
   const Checkpoint checkpoint(bytes, base_path_);
   absl::StatusOr<std::vector<ProjectName>> names;
   std::vector<std::vector<Loaded>> saved(checkpoint.block_count());
+  // Task 0 lists the names while the others decode the saved blocks.
   base::ParallelFor(saved.size() + 1, options_.load_threads, 1, [&](size_t i) {
     if (i == 0) {
       names = ListNames();
@@ -185,6 +193,7 @@ absl::Status FileCatalog::LoadAll() {
   });
   RETURN_IF_ERROR(names.status());
   std::vector<Loaded> loaded = LoadRest(*std::move(names), std::move(saved));
+  // Records that the checkpoint lacks count as unsaved changes.
   const size_t read_anew = CountReadSince(loaded, now);
   for (const Loaded& one : loaded) LogChange(one.project, Entry{}, one.entry);
   absl::MutexLock lock(&mutex_);
@@ -213,6 +222,7 @@ std::vector<FileCatalog::Loaded> FileCatalog::LoadSaved(
                 .etag = record.workspace->etag,
                 .read_time = record.read_time};
     const auto stamp = base_->Stat(core::layout::RecordPath(project));
+    // The checkpoint is only a cache: the file decides.
     if (absl::IsNotFound(stamp.status())) continue;
     if (!IsCurrent(entry, stamp)) entry = ReadEntry(project, entry);
     loaded.push_back({project, std::move(entry)});
@@ -226,7 +236,7 @@ std::vector<FileCatalog::Loaded> FileCatalog::LoadRest(
   std::vector<Loaded> loaded;
   loaded.reserve(names.size());
   std::vector<size_t> missing;
-  // Both are sorted by name.
+  // Both sequences are sorted by name.
   auto block = saved.begin();
   size_t at = 0;
   for (ProjectName& name : names) {
@@ -246,6 +256,7 @@ std::vector<FileCatalog::Loaded> FileCatalog::LoadRest(
       loaded.push_back({std::move(name), Entry{}});
     }
   }
+  // Read in parallel, since each record costs several system calls.
   base::ParallelFor(missing.size(), options_.load_threads, kRun, [&](size_t i) {
     Loaded& one = loaded[missing[i]];
     one.entry = ReadEntry(one.project, Entry{});
@@ -301,16 +312,17 @@ absl::Status FileCatalog::SaveCheckpoint() {
     }
   }
   const std::string bytes = EncodeCheckpoint(records, base_path_);
-  // Not synced: a checkpoint that a power cut tore is seen by its checksums,
-  // and costs one slow start.
+  // No sync: checksums detect a checkpoint that a power cut damaged,
+  // and losing one costs a single slow start.
   server_dir_->RemoveFile(kCheckpointTempFile).IgnoreError();
   if (absl::Status written = WriteCheckpoint(*server_dir_, bytes);
       !written.ok()) {
-    // On a full disk, half a checkpoint would take what little space a deletion
-    // just freed.
+    // On a full disk, a partial checkpoint would take the little space
+    // that a deletion has just freed.
     server_dir_->RemoveFile(kCheckpointTempFile).IgnoreError();
     return written;
   }
+  // Changes made since the copy above are not in the file.
   absl::MutexLock lock(&mutex_);
   checkpoint_version_ = version;
   return absl::OkStatus();

@@ -11,21 +11,21 @@ namespace mlops::catalog {
 namespace {
 
 constexpr absl::Duration kTick = absl::Milliseconds(200);
-// Ten thousand stats a second cost about 2 % of one core; 100,000 records are
-// looked at every 10 seconds.
+// Ten thousand stats a second cost about 2 % of one core, and cover 100,000
+// records every 10 seconds.
 constexpr size_t kRecordsPerTick = 2'000;
 constexpr int64_t kSweptPerTick = 2'000;
-// A checkpoint is written after so long, or when so many changes, and so great
-// a part of all records, are not in it: a restart then reads at most an eighth
-// of the records from their files, and a catalog that grows from nothing to n
-// records writes some 8 n in all.
+// A checkpoint is due after kCheckpointInterval, or once it lacks
+// at least kManyChanges changes that are also an eighth of all records.
+// A restart then reads at most an eighth of the records from their files,
+// and a catalog that grows from nothing to n records writes some 8 n in total.
 constexpr std::chrono::minutes kCheckpointInterval(1);
 constexpr uint64_t kManyChanges = 1'000;
 constexpr uint64_t kChangedPart = 8;
-// What takes long is done in a tenth of the time at most.
+// Expensive work may take at most a tenth of the time.
 constexpr int kRestPerWork = 10;
 constexpr std::chrono::seconds kRetryInterval(10);
-// Clocks that are merely adjusted differ less within a tick.
+// Adjusting a clock changes it by less than this within a tick.
 constexpr absl::Duration kJump = absl::Seconds(2);
 
 }  // namespace
@@ -47,8 +47,8 @@ Maintainer::~Maintainer() {
     stopping_ = true;
   }
   thread_.join();
-  // Best effort, as all below: the files are the truth, and the next tick or
-  // start tries again.
+  // Best effort, like everything below: the files are authoritative,
+  // and the next tick or start tries again.
   Report("cannot save the checkpoint", catalog_->SaveCheckpoint());
 }
 
@@ -67,7 +67,8 @@ void Maintainer::RefreshNames() {
   if (begin < next_names_) return;
   Report("cannot read the names in the base directory",
          catalog_->RefreshNames());
-  // Many names that change all the time are listed again and again.
+  // A large base that changes all the time would otherwise be listed
+  // continuously.
   const auto end = Monotonic::now();
   next_names_ = end + (end - begin) * (kRestPerWork - 1);
 }
@@ -78,14 +79,14 @@ void Maintainer::RefreshRecords() {
       catalog_->RefreshRecord(*project);
   }
   if (watcher_->TakeOverflow()) {
-    Report("edits by hand are seen late",
+    Report("edits by hand may be detected late",
            absl::ResourceExhaustedError(
-               "inotify lost events, because too many came at once"));
+               "inotify lost events because too many arrived at once"));
   }
   for (const core::ProjectName& project :
        catalog_->NextProjects(kRecordsPerTick)) {
-    // Watched before it is looked at, so that no edit falls between. Where it
-    // cannot be, this pass comes round again.
+    // Watch the record before reading it, so that no edit is missed in between.
+    // Records that cannot be watched are polled by this loop.
     watcher_->Add(project.str());
     catalog_->RefreshRecord(project);
   }
@@ -106,6 +107,7 @@ bool Maintainer::IsCheckpointDue() const {
 
 void Maintainer::SaveCheckpoint() {
   if (!IsCheckpointDue()) return;
+  // A failure is not retried at once, since a full disk may last.
   const auto begin = Monotonic::now();
   const absl::Status saved = catalog_->SaveCheckpoint();
   Report("cannot save the checkpoint", saved);
@@ -116,8 +118,8 @@ void Maintainer::SaveCheckpoint() {
   next_checkpoint_ = end + kCheckpointInterval;
 }
 
-// Times in the trash and stamps of files are the wall clock's, so that a jump
-// explains much.
+// Reports jumps of the wall clock. Times in the trash and stamps of files
+// depend on it, so a jump explains much odd behaviour.
 void Maintainer::WatchClock() {
   const absl::Time now = options_.clock();
   const auto monotonic = Monotonic::now();

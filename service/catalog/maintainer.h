@@ -18,30 +18,32 @@
 
 namespace mlops::catalog {
 
-// The thread that keeps a FileCatalog fresh: new and vanished directories
-// within half a second; edited records within as much where the watcher hears
-// of them, else as fast as a bounded number of stats a second allows; the trash
-// swept in small steps; the checkpoint saved every minute, and as soon as a
-// restart would have many records to read without it.
+// Runs the thread that keeps a FileCatalog fresh. It
+// - detects new and removed directories within half a second;
+// - detects edited records equally fast if the watcher reports them, otherwise
+//   as fast as a bounded number of stats per second allows;
+// - empties the trash in small steps;
+// - saves the checkpoint every minute, and as soon as a restart without
+//   it would have many records to read.
 class Maintainer {
  public:
   struct Options {
-    // Called five times a second; should take little of that time.
+    // Called five times a second. Should take only a small part
+    // of that interval.
     std::function<void()> chore;
-    // Told what went wrong, each time it does, from the maintainer's thread.
+    // Receives each problem as it occurs, on the maintainer's thread.
     std::function<void(absl::string_view what, const absl::Status& problem)>
         report;
-    base::Clock clock =
-        // The wall clock, watched for jumps. Intervals are those of the
-        // monotonic one.
-        base::SystemClock();
+    // The wall clock, which the thread checks for jumps. Intervals
+    // are measured by the monotonic clock.
+    base::Clock clock = base::SystemClock();
   };
 
-  // `catalog` must outlive this.
-  // `watcher` hears of records in the catalog's base directory.
+  // `catalog` must outlive this object. `watcher` must watch for records
+  // in the catalog's base directory.
   Maintainer(FileCatalog* catalog, std::unique_ptr<fs::Watcher> watcher,
              Options options);
-  // Ends the thread and saves a last checkpoint.
+  // Stops the thread and saves a last checkpoint.
   ~Maintainer();
 
  private:
@@ -55,7 +57,7 @@ class Maintainer {
   bool IsCheckpointDue() const;
   void WatchClock();
   void Report(absl::string_view what, const absl::Status& problem) const;
-  // Waits; true when it is time to stop.
+  // Waits for `duration`. Returns true early if the thread must stop.
   bool StopWithin(absl::Duration duration);
 
   FileCatalog* const catalog_;
@@ -63,12 +65,13 @@ class Maintainer {
   const Options options_;
   absl::Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  // Used by the thread alone.
+  // Accessed only by the maintainer's thread.
   Monotonic::time_point next_names_ = Monotonic::time_point::min();
-  // When one is written after however few changes.
+  // When a checkpoint is due, regardless of the number of changes.
   Monotonic::time_point next_checkpoint_;
-  Monotonic::time_point earliest_checkpoint_;  // Before which none is written.
-  // By both clocks, when they were compared last.
+  // No checkpoint is written before this time.
+  Monotonic::time_point earliest_checkpoint_;
+  // Both clocks' times at their last comparison.
   absl::Time last_time_;
   Monotonic::time_point last_monotonic_;
   std::thread thread_;

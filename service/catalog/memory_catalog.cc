@@ -17,7 +17,7 @@ using core::WorkspacePtr;
 
 namespace {
 
-// The workspace with the etag that its record has.
+// Returns the workspace with the etag that its record would have.
 WorkspacePtr Stored(Workspace workspace) {
   workspace.etag = core::RecordEtag(core::EncodeWorkspace(workspace));
   return std::make_shared<const Workspace>(std::move(workspace));
@@ -83,6 +83,7 @@ absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(
   if (old == nullptr) return core::WorkspaceNotFound(change.project.str());
   RETURN_IF_ERROR(CheckEtag(*old, change.expected_etag));
   Workspace deleted = *old;
+  // A restored backup may have brought the same uid to the trash before.
   if (index_.Find(change.project.str(), deleted.uid) != nullptr)
     deleted.uid = base::RandomId();
   deleted.delete_time =

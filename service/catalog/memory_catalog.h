@@ -10,12 +10,12 @@
 
 namespace mlops::catalog {
 
-// The reference implementation: what every catalog must do, without files.
-// Nothing outlives it. Thread-safe.
+// A catalog without files: the reference for the behaviour of all catalogs.
+// Its content is lost when it is destroyed. Thread-safe.
 class MemoryCatalog : public core::Catalog {
  public:
-  // Workspaces in the trash get a purge_time `purge_delay` after their
-  // deletion; nothing is ever purged by itself.
+  // Deleted workspaces get a purge_time `purge_delay` after their deletion,
+  // but only a PurgeChange removes them.
   explicit MemoryCatalog(base::Clock clock = base::SystemClock(),
                          absl::Duration purge_delay = absl::Hours(72));
 

@@ -10,14 +10,15 @@
 
 namespace mlops::catalog {
 
-// Decides when the trash may let go of a workspace, although the wall clock may
-// be wrong: ahead for a moment, or set right after a deletion. Its purge time
-// must have passed, and besides that either
-//   - the time between deletion and purge time, by the steady clock, since this
-//   gate has known of it, or
-//   - for those that an earlier run deleted, kConfirmation during which the
-//   wall clock kept step with the steady one: a
-//     restart must not make everything live longer.
+// Decides when a workspace may be purged from the trash, even though the wall
+// clock may be wrong: ahead for a moment, or corrected after a deletion.
+// The workspace's purge time must have passed, and one of these must be true:
+// - The steady clock has advanced by the time between deletion and purge time
+//   since this gate has known of the workspace.
+// - An earlier run deleted the workspace, and the wall clock has kept step
+//   with the steady clock for kConfirmation. Without this rule, each restart
+//   would extend the life of everything in the trash.
+//
 // Not thread-safe.
 class PurgeGate {
  public:
@@ -25,27 +26,31 @@ class PurgeGate {
 
   PurgeGate(base::Clock clock, base::SteadyClock steady_clock);
 
-  // Compares the clocks; to be called before MayGo(), and often: a step that is
-  // undone between two calls is not seen.
+  // Compares the clocks. Call it before MayGo(), and often: a clock step
+  // that is undone between two calls goes unnoticed.
   void Tick();
 
-  // This run has just deleted what has the name `trash_name`.
+  // Records that this run has just deleted the workspace with the name
+  // `trash_name`.
   void NoteDeleted(absl::string_view trash_name);
-  // It is not in the trash any more.
+  // Records that the workspace is no longer in the trash.
   void Forget(absl::string_view trash_name) { deleted_.erase(trash_name); }
 
+  // Returns whether the workspace may be purged.
   bool MayGo(absl::string_view trash_name, absl::Time delete_time,
              absl::Time purge_time) const;
 
  private:
   const base::Clock clock_;
   const base::SteadyClock steady_clock_;
-  const absl::Duration opened_;  // By the steady clock, as all durations here.
-  absl::Time wall_;              // At the last tick, as the next.
+  // Steady time of construction. All durations here are by the steady clock.
+  const absl::Duration opened_;
+  // Both clocks' times at the last tick.
+  absl::Time wall_;
   absl::Duration steady_;
   // Since when the clocks have kept step.
   absl::Duration in_step_since_;
-  // By this run, and when.
+  // Workspaces that this run deleted, and when.
   absl::flat_hash_map<std::string, absl::Duration> deleted_;
 };
 

@@ -9,7 +9,8 @@
 namespace mlops::catalog {
 namespace {
 
-constexpr absl::Duration kPrice = absl::Seconds(1);  // Of a line.
+// Budget that a line uses.
+constexpr absl::Duration kPrice = absl::Seconds(1);
 
 }  // namespace
 
@@ -24,6 +25,7 @@ void RecordLog::Write(absl::string_view line) {
   {
     absl::MutexLock lock(&mutex_);
     const absl::Duration now = clock_();
+    // Unused budget accumulates only up to kBurst lines.
     filled_ = std::max(filled_, now - kBurst * kPrice);
     if (filled_ + kPrice > now) {
       ++left_out_;
@@ -32,7 +34,7 @@ void RecordLog::Write(absl::string_view line) {
     filled_ += kPrice;
     if (left_out_ > 0)
       absl::StrAppend(&text, " (", left_out_,
-                      " such lines before it were left out)");
+                      " such lines before it were dropped)");
     left_out_ = 0;
   }
   sink_(text);

@@ -12,24 +12,26 @@
 
 namespace mlops::catalog {
 
-// Writes lines about records to the log, kBurst at once and one a second on
-// average: a script that edits ten thousand records must not fill the disk. The
-// next line that is written says how many were left out. Thread-safe.
+// Writes lines about records to the log, at most kBurst at once and one per
+// second on average: a script that edits ten thousand records must not fill
+// the disk. The next line that is written says how many lines were dropped.
+// Thread-safe.
 class RecordLog {
  public:
   using Sink = std::function<void(absl::string_view line)>;
   static constexpr int kBurst = 20;
 
-  // `sink` may be null.
+  // A null `sink` drops all lines.
   RecordLog(Sink sink, base::SteadyClock clock);
 
+  // Writes `line`, or drops it if the limit is exceeded.
   void Write(absl::string_view line);
 
  private:
   const Sink sink_;
   const base::SteadyClock clock_;
   absl::Mutex mutex_;
-  // Up to when lines have been paid for.
+  // The time up to which the written lines have used the budget.
   absl::Duration filled_ ABSL_GUARDED_BY(mutex_);
   int64_t left_out_ ABSL_GUARDED_BY(mutex_) = 0;
 };

@@ -20,10 +20,11 @@
 namespace mlops::catalog {
 namespace {
 
-// The threads that help with large trees, whoever scans them.
+// Threads that help with large trees, shared by all scans.
 constexpr int kMaxHelpers = 3;
 constexpr size_t kMaxQueuedHelp = 16;
-// For the numbers of files by directory: some 600,000 directories.
+// Memory for the file counts per directory: enough for some
+// 600,000 directories.
 constexpr size_t kMaxKnownBytes = size_t{64} << 20;
 
 std::unique_ptr<base::ThreadPool> MakeHelpers() {
@@ -41,7 +42,7 @@ core::DirectoryUsage ToUsage(const fs::TreeUsage& tree, absl::Status& problem) {
           .modify_time = tree.modify_time};
 }
 
-// Scans workspaces below one base. Thread-safe.
+// Scans workspaces below one base directory. Thread-safe.
 class Scanner {
  public:
   Scanner(std::shared_ptr<const fs::Dir> base, const std::string& base_path,
@@ -62,7 +63,7 @@ class Scanner {
     const absl::string_view path =
         absl::StripPrefix(workspace.root_path, prefix_);
     const auto trees = fs::ScanTree(*base_, path, options, cancelled);
-    // What a cancelled scan has learnt is as true as what a whole one has.
+    // The results of a cancelled scan are valid too.
     if (!absl::IsNotFound(trees.status()))
       Keep(workspace.root_path, std::move(known));
     RETURN_IF_ERROR(trees.status());
@@ -74,8 +75,8 @@ class Scanner {
   }
 
  private:
-  // What is known of the tree at `root_path`. Whoever asks while another scan
-  // has it begins anew.
+  // Takes the remembered counts of the tree at `root_path`. Starts with none
+  // if another scan is using them.
   std::unique_ptr<fs::KnownTree> TakeKnown(const std::string& root_path) {
     absl::MutexLock lock(&mutex_);
     auto known = known_.Take(root_path);

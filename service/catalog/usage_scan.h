@@ -10,11 +10,12 @@
 
 namespace mlops::catalog {
 
-// A scanner of workspaces, live or in the trash, below `base`, whose real
-// absolute path is `base_path`. A directory that is a symbolic link or cannot
-// be opened, or a part of it that cannot be, is Usage::problem; the rest is
-// counted. Numbers of files are remembered by directory in bounded memory, so
-// that to count an unchanged workspace again costs one look at each.
+// Returns a scanner of workspaces, live or in the trash, below `base`,
+// whose real absolute path is `base_path`. Directories that are symbolic links
+// or cannot be opened are reported in Usage::problem; everything else
+// is counted. The scanner remembers the number of files in each directory,
+// in bounded memory, so that counting an unchanged workspace again costs
+// one stat per directory.
 core::UsageScanner MakeUsageScanner(std::shared_ptr<const fs::Dir> base,
                                     std::string base_path, base::Clock clock);
 

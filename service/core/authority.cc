@@ -60,8 +60,11 @@ absl::StatusOr<WorkspacePtr> Authority::Create(const CreateArgs& args) {
 
 absl::StatusOr<WorkspacePtr> Authority::CreateLocked(const CreateArgs& args) {
   ASSIGN_OR_RETURN(Workspace workspace, NewFrom(args));
+  // Look before committing: a commit would write a whole workspace to disk
+  // only to find that the name is taken.
   absl::StatusOr<WorkspacePtr> existing = catalog_->Get(args.project);
   if (existing.ok()) {
+    // A retry of the request that created the workspace succeeds.
     if (!args.request_id.empty() && (*existing)->request_id == args.request_id)
       return existing;
     return WorkspaceExists(args.project.str(), (*existing)->uid);
@@ -79,20 +82,22 @@ absl::StatusOr<WorkspacePtr> Authority::Get(const ProjectName& project) {
 }
 
 absl::StatusOr<WorkspacePtr> Authority::EnsureExisting(const CreateArgs& args) {
-  // What would be refused for a new workspace is refused for an existing one
-  // too, whoever wins the race.
+  // Validate the request as if the workspace were new, so that an invalid
+  // one fails the same way even if another caller creates the workspace first.
   RETURN_IF_ERROR(NewFrom(args).status());
   return catalog_->Get(args.project);
 }
 
 absl::StatusOr<EnsureResult> Authority::Ensure(const CreateArgs& args) {
   absl::StatusOr<WorkspacePtr> existing = EnsureExisting(args);
+  // Lock only to create: nearly all calls find the workspace.
   if (absl::IsNotFound(existing.status())) {
     absl::MutexLock lock(&Stripe(args.project));
     absl::StatusOr<WorkspacePtr> created = CreateLocked(args);
     if (created.ok())
       return EnsureResult{.workspace = *std::move(created), .created = true};
     if (!absl::IsAlreadyExists(created.status())) return created.status();
+    // Another caller created it meanwhile.
     existing = catalog_->Get(args.project);
   }
   RETURN_IF_ERROR(existing.status());
@@ -118,12 +123,13 @@ absl::StatusOr<ListResult> Authority::List(const ListArgs& args,
     ASSIGN_OR_RETURN(start, DecodePageToken(args.page_token, context));
     query.after = start.after;
   }
+  // Without a filter the catalog serves the page from its index.
   const bool all = args.filter.matches_all();
   ASSIGN_OR_RETURN(
       ListPage page,
       all ? catalog_->List(query)
           : ListMatching(args.filter, query, start.matching_count, cancelled));
-  // The page ends before the first that its taker has no room for.
+  // The page ends before the first workspace that does not fit.
   size_t taken = 0;
   while (taken < page.workspaces.size() && take(*page.workspaces[taken]))
     ++taken;
@@ -132,6 +138,8 @@ absl::StatusOr<ListResult> Authority::List(const ListArgs& args,
   ListResult result{.workspaces = std::move(page.workspaces),
                     .total_size = page.total_size,
                     .unreachable = std::move(page.unreachable)};
+  // The token names the last workspace on this page, so that the next
+  // page is right even if that workspace is deleted meanwhile.
   if (page.more && taken > 0) {
     start = {.after = MakeOrderKey(*result.workspaces.back(), order.field),
              .matching_count = all ? 0 : result.total_size};
@@ -140,9 +148,10 @@ absl::StatusOr<ListResult> Authority::List(const ListArgs& args,
   return result;
 }
 
-// The page of those that match. They are looked for a thousand at a time, so
-// that nobody else waits for long, and outside the catalog's lock. The first
-// page goes on to the end to count them; later ones know `matching_count`.
+// Returns the page of workspaces that match the filter. It evaluates a thousand
+// at a time outside the catalog's lock, so that other callers never wait
+// for long. The first page scans to the end to count all matches; later pages
+// take the count from `matching_count`.
 absl::StatusOr<ListPage> Authority::ListMatching(const Filter& filter,
                                                  ListQuery query,
                                                  int64_t matching_count,
@@ -156,12 +165,13 @@ absl::StatusOr<ListPage> Authority::ListMatching(const Filter& filter,
     ASSIGN_OR_RETURN(ListPage chunk, catalog_->List(query));
     if (first_chunk) result.unreachable = std::move(chunk.unreachable);
     for (const WorkspacePtr& workspace : chunk.workspaces) {
-      // Asked for each, since a large record takes a filter of many terms some
-      // milliseconds.
+      // Poll for each workspace: a filter of many terms takes some milliseconds
+      // on a large record.
       if (cancelled())
-        return absl::CancelledError("nobody waits for this list any more");
+        return absl::CancelledError("the caller cancelled this list");
       if (!filter.Matches(*workspace)) continue;
       if (first_page) ++result.total_size;
+      // One match beyond the page proves that there is a next page.
       result.more = result.workspaces.size() == wanted;
       if (!result.more) result.workspaces.push_back(workspace);
       if (result.more && !first_page) break;
@@ -184,8 +194,8 @@ absl::StatusOr<WorkspacePtr> Authority::Update(const UpdateArgs& args) {
   RETURN_IF_ERROR(CheckUpdateSpec(args.spec));
   absl::MutexLock lock(&Stripe(args.project));
   absl::StatusOr<WorkspacePtr> result = UpdateLocked(args);
-  // The caller who gave no etag means "whatever it is now": an edit in between
-  // is read and the update made again.
+  // A caller without an etag wants to update whatever is stored. If someone
+  // edits the record meanwhile, read the edit and apply the update to it.
   for (int i = 1; i < kUpdateTries && args.etag.empty() &&
                   absl::IsAborted(result.status());
        ++i) {
@@ -200,6 +210,7 @@ absl::StatusOr<WorkspacePtr> Authority::Update(const UpdateArgs& args) {
 absl::StatusOr<WorkspacePtr> Authority::UpdateLocked(const UpdateArgs& args) {
   absl::StatusOr<WorkspacePtr> current = catalog_->Get(args.project);
   if (absl::IsNotFound(current.status()) && args.allow_missing) {
+    // An etag belongs to an existing workspace, so a missing one cannot match.
     if (!args.etag.empty())
       return EtagMismatch(args.project.str(), args.etag, "");
     return CreateLocked({.project = args.project,
@@ -212,7 +223,7 @@ absl::StatusOr<WorkspacePtr> Authority::UpdateLocked(const UpdateArgs& args) {
   RETURN_IF_ERROR(CheckEtag(old, args.etag));
   ASSIGN_OR_RETURN(std::optional<Workspace> updated,
                    ApplyUpdate(old, args.spec, clock_()));
-  // Nothing differs: nothing is written, and the etag stays.
+  // The update changes nothing, so write nothing and keep the etag.
   if (!updated) return *current;
   if (args.validate_only)
     return std::make_shared<const Workspace>(*std::move(updated));
@@ -238,6 +249,8 @@ absl::StatusOr<DeleteResult> Authority::Delete(const DeleteArgs& args,
 absl::StatusOr<DeleteResult> Authority::DeleteNow(const DeleteArgs& args,
                                                   Cancelled cancelled) {
   absl::StatusOr<WorkspacePtr> deleted = MoveToTrash(args);
+  // A permanent deletion with a uid may find its target already in the trash,
+  // for example when the caller retries.
   const bool purge =
       args.permanent && (deleted.ok() || (absl::IsNotFound(deleted.status()) &&
                                           !args.uid.empty()));
@@ -250,7 +263,7 @@ absl::StatusOr<DeleteResult> Authority::DeleteNow(const DeleteArgs& args,
                      FindDeleted(args.project, args.uid));
     RETURN_IF_ERROR(CheckEtag(*trashed, args.etag));
   }
-  // Outside the stripe: removing a tree takes as long as it takes.
+  // Purge without the stripe's lock, because removing a tree can take long.
   const std::string& uid = deleted.ok() ? (*deleted)->uid : args.uid;
   ASSIGN_OR_RETURN(
       CommitResult purged,
@@ -264,8 +277,8 @@ absl::StatusOr<DeleteResult> Authority::DeleteNow(const DeleteArgs& args,
 
 absl::StatusOr<WorkspacePtr> Authority::MoveToTrash(const DeleteArgs& args) {
   absl::MutexLock lock(&Stripe(args.project));
-  // A workspace whose record is corrupt can be deleted, but not by a uid, which
-  // nobody can know.
+  // A workspace with a corrupt record can be deleted, but not by uid,
+  // because its uid is unknown.
   absl::StatusOr<WorkspacePtr> current = catalog_->Get(args.project);
   if (current.ok()) RETURN_IF_ERROR(CheckUid(**current, args.uid));
   if (!current.ok() &&
@@ -280,6 +293,7 @@ absl::StatusOr<WorkspacePtr> Authority::MoveToTrash(const DeleteArgs& args) {
 absl::StatusOr<DeleteResult> Authority::WouldDelete(const DeleteArgs& args,
                                                     Cancelled cancelled) {
   absl::StatusOr<WorkspacePtr> target = catalog_->Get(args.project);
+  // For a corrupt record, only the files can be counted.
   if (absl::IsDataLoss(target.status()) && args.uid.empty()) {
     target = std::make_shared<const Workspace>(Workspace{
         .project = args.project,
@@ -287,7 +301,7 @@ absl::StatusOr<DeleteResult> Authority::WouldDelete(const DeleteArgs& args,
   } else if (target.ok() && !args.uid.empty() && (*target)->uid != args.uid) {
     target = WorkspaceNotFound(args.project.str());
   }
-  // With a uid, what is meant may lie in the trash already.
+  // With a uid, the target may already be in the trash.
   if (absl::IsNotFound(target.status()) && args.permanent &&
       !args.uid.empty()) {
     target = FindDeleted(args.project, args.uid);
@@ -297,6 +311,7 @@ absl::StatusOr<DeleteResult> Authority::WouldDelete(const DeleteArgs& args,
   RETURN_IF_ERROR(CheckEtag(workspace, args.etag));
   const absl::StatusOr<Usage> counted =
       status_cache_.Get(workspace, {}, cancelled);
+  // The workspace was deleted during the count.
   if (absl::IsNotFound(counted.status()))
     return WorkspaceNotFound(args.project.str());
   ASSIGN_OR_RETURN(const Usage usage, counted);
@@ -308,6 +323,8 @@ absl::StatusOr<DeleteResult> Authority::WouldDelete(const DeleteArgs& args,
 
 absl::StatusOr<WorkspacePtr> Authority::FindDeleted(const ProjectName& project,
                                                     const std::string& uid) {
+  // List from the project's first position in the trash: live workspaces
+  // have an empty deleted_uid and come before it.
   ListQuery query{.page_size = kMaxPageSize,
                   .after = OrderKey{.project = project.str()},
                   .show_deleted = true};

@@ -40,8 +40,8 @@ struct ListArgs {
   bool show_deleted = false;
 };
 
-// Takes a workspace into a page, or says that the page has no room for it,
-// which ends the page. A page has room for at least one.
+// Offers a workspace to a page. Returns false if the page has no room for it,
+// which ends the page. The first workspace always fits.
 using PageTaker = absl::FunctionRef<bool(const Workspace&)>;
 
 struct ListResult {
@@ -86,15 +86,18 @@ struct StatusResult {
   Usage usage;
 };
 
-// What the service does: takes typed values, decides by pure rules, and lets
-// the catalog carry the decision out. Each method is one RPC, whose errors
-// stand in workspace_service.proto. Thread-safe. Changes to one project are
-// done one after the other; nothing is locked while a tree is walked. Methods
-// that may take long ask `cancelled` now and then, and return CANCELLED when
-// nobody waits any more.
+// Implements the service's operations: takes typed values,
+// decides by pure rules, and has the catalog carry out the decision.
+// Each public method implements one RPC, unless its comment says otherwise;
+// workspace_service.proto lists the errors.
+//
+// Thread-safe. Changes to one project run one after the other. No lock is held
+// while a directory tree is walked. Methods that may take long poll `cancelled`
+// and return CANCELLED once it returns true.
 class Authority {
  public:
-  // `catalog` must outlive this.
+  // `catalog` must outlive this object. `base_path` is the real absolute path
+  // of the base directory.
   Authority(Catalog* catalog, UsageScanner scanner, std::string base_path,
             base::Clock clock = base::SystemClock(),
             base::SteadyClock steady_clock = base::SystemSteadyClock());
@@ -114,11 +117,11 @@ class Authority {
                                       const StatusArgs& args,
                                       Cancelled cancelled);
 
-  // The part of Ensure that waits for nothing: the workspace if it exists,
-  // NOT_FOUND if Ensure would make it.
+  // Does the part of Ensure that never blocks on a lock or a write: returns
+  // the workspace if it exists, and NOT_FOUND if Ensure would create it.
   absl::StatusOr<WorkspacePtr> EnsureExisting(const CreateArgs& args);
 
-  // How many workspaces there are.
+  // Returns the number of workspaces outside the trash. Not an RPC.
   absl::StatusOr<int64_t> Count();
 
  private:
@@ -141,7 +144,7 @@ class Authority {
   const std::string base_path_;
   const base::Clock clock_;
   StatusCache status_cache_;
-  // Locked for changes of the projects that hash to it.
+  // A change of a project holds the mutex that the project's name hashes to.
   std::array<absl::Mutex, 256> stripes_;
 };
 

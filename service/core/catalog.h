@@ -23,63 +23,74 @@ struct Order {
   bool descending = false;
 };
 
-// A workspace's place in a list. Times of the order first, then the name, then,
-// for workspaces in the trash, which may share a name, the uid.
+// A workspace's position in a list. Compares the time of the order, then
+// the name, then the uid, because workspaces in the trash may share a name.
 struct OrderKey {
-  absl::Time time = absl::UnixEpoch();  // The epoch when ordered by project.
+  // The epoch if the order is by project.
+  absl::Time time = absl::UnixEpoch();
   std::string project;
-  std::string deleted_uid;  // "" for one that is not in the trash.
+  // "" unless the workspace is in the trash.
+  std::string deleted_uid;
 
   auto Tie() const { return std::tie(time, project, deleted_uid); }
   bool operator==(const OrderKey& other) const { return Tie() == other.Tie(); }
   bool operator<(const OrderKey& other) const { return Tie() < other.Tie(); }
 };
 
+// Returns the position of `workspace` in a list ordered by `field`.
 OrderKey MakeOrderKey(const Workspace& workspace, OrderField field);
 
 struct ListQuery {
   Order order;
   int page_size = 100;  // At least 1.
-  // Begin behind this key, whether or not there is such a workspace.
+  // The page begins after this key, whether or not a workspace with it exists.
   std::optional<OrderKey> after;
   bool show_deleted = false;
 };
 
 struct ListPage {
   std::vector<WorkspacePtr> workspaces;
+  // Whether more workspaces follow this page.
   bool more = false;
+  // Number of workspaces on all pages together.
   int64_t total_size = 0;
-  std::vector<std::string> unreachable;  // Sorted; at most kMaxUnreachable.
+  // Projects whose records cannot be read: sorted, at most kMaxUnreachable.
+  std::vector<std::string> unreachable;
 };
 inline constexpr size_t kMaxUnreachable = 1000;
 
-// Makes a workspace. WORKSPACE_EXISTS if there is one of that name. A directory
-// of that name without a record becomes the workspace, with all its files.
+// Creates a workspace. If a directory of that name exists
+// without a record, it becomes the workspace and keeps its files.
+// Returns ALREADY_EXISTS/WORKSPACE_EXISTS if there is a workspace of that name.
 struct CreateChange {
   Workspace workspace;
 };
-// Replaces the record of a workspace that has `expected_etag`; ETAG_MISMATCH
-// otherwise, also if somebody edits the record by hand at the same moment.
+// Replaces the record of a workspace. Returns ABORTED/ETAG_MISMATCH
+// if its etag is not `expected_etag`, or if someone edits the record by hand
+// at the same moment.
 struct ReplaceChange {
   Workspace workspace;
   std::string expected_etag;
 };
-// Moves a workspace into the trash, also one whose record is corrupt. If
-// `expected_etag` is not "", ETAG_MISMATCH if the workspace has another. Where
-// one with the same uid lies in the trash already (a backup was restored, say),
-// this one gets a new uid there, so that both can be brought back.
+// Moves a workspace to the trash, even if its record is corrupt.
+// Returns ABORTED/ETAG_MISMATCH if `expected_etag` is not "" and differs
+// from the workspace's etag. If the trash already has a workspace of that uid
+// (after a backup was restored, for example), this one gets a new uid
+// in the trash, so that both can be undeleted.
 struct DeleteChange {
   ProjectName project;
   std::string expected_etag;
 };
-// Brings a workspace back from the trash; without `uid` the one deleted last.
-// WORKSPACE_EXISTS if the name is taken.
+// Moves a workspace back from the trash: the one with `uid`, or the last
+// deleted one if `uid` is "". Returns ALREADY_EXISTS/WORKSPACE_EXISTS
+// if the name is taken.
 struct UndeleteChange {
   ProjectName project;
   std::string uid;
 };
-// Removes a workspace in the trash for good. CANCELLED if nobody waits any
-// more: what is left of it then is removed later, and cannot be restored.
+// Removes a workspace in the trash permanently. Returns CANCELLED
+// once `cancelled` returns true; the rest is then removed in the background
+// and cannot be restored.
 struct PurgeChange {
   ProjectName project;
   std::string uid;
@@ -89,35 +100,36 @@ using Change = std::variant<CreateChange, ReplaceChange, DeleteChange,
                             UndeleteChange, PurgeChange>;
 
 struct CommitResult {
-  // What is stored now, or what was deleted; of a deleted one with a corrupt
-  // record only project, uid, root_path and the times are known.
+  // The stored workspace, or the deleted one. For a deleted workspace
+  // with a corrupt record, only project, uid, root_path and the times are set.
   WorkspacePtr workspace;
-  int64_t file_count = 0;  // What a purge freed.
+  // Number of files and bytes that a purge freed.
+  int64_t file_count = 0;
   int64_t size_bytes = 0;
 };
 
-// Where records live. All methods are thread-safe. Two commits to one project
-// must not run at once: Authority sees to that with its lock stripes.
+// Stores the records. All methods are thread-safe, but two commits to the same
+// project must not run at once: Authority's lock stripes prevent that.
 class Catalog {
  public:
   virtual ~Catalog() = default;
 
-  // The workspace as it is now.
-  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND if there is none (a directory without
-  // a record is none). Returns DATA_LOSS/WORKSPACE_CORRUPT if its record cannot
-  // be read. Returns FAILED_PRECONDITION/PATH_UNSUITABLE if something else than
-  // a directory has its name.
+  // Returns the workspace in its current state. Returns
+  // NOT_FOUND/WORKSPACE_NOT_FOUND if it does not exist; a directory
+  // without a record is not a workspace. Returns DATA_LOSS/WORKSPACE_CORRUPT
+  // if its record cannot be read. Returns FAILED_PRECONDITION/PATH_UNSUITABLE
+  // if an entry that is not a directory has its name.
   virtual absl::StatusOr<WorkspacePtr> Get(const ProjectName& project) = 0;
 
-  // One page. A workspace that exists during a whole walk and keeps its key is
-  // on exactly one page.
+  // Returns one page. A workspace that exists during a whole walk,
+  // and whose key does not change, is on exactly one page.
   virtual absl::StatusOr<ListPage> List(const ListQuery& query) = 0;
 
-  // Makes the change durable, then visible, whole or not at all.
-  // `workspace.etag` of what is given is ignored. Returns
-  // NOT_FOUND/WORKSPACE_NOT_FOUND if what is to be changed does not exist,
-  // RESOURCE_EXHAUSTED/NO_SPACE and INTERNAL/IO_ERROR as the operating system
-  // fails, and what the change's own comment says.
+  // Makes the change durable, then visible, as a whole or not at all. Ignores
+  // `workspace.etag` of the change. Returns NOT_FOUND/WORKSPACE_NOT_FOUND
+  // if the workspace to change does not exist, RESOURCE_EXHAUSTED/NO_SPACE
+  // or INTERNAL/IO_ERROR if the operating system fails, and the errors
+  // in the comment on the change's struct.
   virtual absl::StatusOr<CommitResult> Commit(const Change& change) = 0;
 };
 

@@ -21,8 +21,8 @@ absl::Status DiskHealth::CheckDisk() const {
   const auto info = base::GetErrorInfo(failure_);
   return base::MakeError(
       absl::StatusCode::kInternal,
-      absl::StrCat("The server only reads until it is restarted: a directory "
-                   "could not be synced: ",
+      absl::StrCat("The server is read-only until it is restarted, because a "
+                   "directory could not be synced: ",
                    failure_.message()),
       {.reason = "IO_ERROR",
        .metadata =
@@ -30,14 +30,17 @@ absl::Status DiskHealth::CheckDisk() const {
 }
 
 absl::Status DiskHealth::Judge(absl::Status synced) {
-  // What the permit says does not matter any more: the change was made.
+  // Ignore the permit: the change has already been made.
   if (synced.ok()) return CheckDisk();
   {
+    // Keep the first failure: Update() ignores later ones.
     absl::MutexLock lock(&mutex_);
     failure_.Update(synced);
     ok_.store(false, std::memory_order_release);
   }
   absl::MutexLock lock(&listener_mutex_);
+  // Report before returning, so that health turns NOT_SERVING before the caller
+  // sees the error.
   if (listener_ && !std::exchange(told_, true)) listener_(synced);
   return synced;
 }

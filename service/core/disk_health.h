@@ -12,43 +12,44 @@
 
 namespace mlops::core {
 
-// Decides whether what is below a base may be changed; one for everything that
-// changes it. Thread-safe.
+// Decides whether the content of a base directory may be changed. All code
+// that changes one base directory shares one DiskHealth. Thread-safe.
 //
-// It knows whether the disk has kept what it was given. Once the sync of a
-// directory failed, nobody knows what is on the disk, and a later sync that
-// succeeds proves nothing: it may rest on what the failed one lost. So no
-// change is acknowledged any more until a restart has read the truth back. It
-// also asks the owner, who may forbid changes for other reasons: the base is
-// served read-only, or it is not this server's any more.
+// It tracks whether the disk has kept all writes. Once the sync of a directory
+// has failed, the state on disk is unknown. A later sync that succeeds
+// proves nothing, because it may depend on data that the failed one lost.
+// Therefore no change is acknowledged until the server has restarted and read
+// the state back. DiskHealth also asks its owner, who may forbid changes
+// for other reasons: the base is served read-only, or no longer belongs
+// to this server.
 class DiskHealth {
  public:
-  // Returns why no change may begin now, or OK. Called before each change, from
-  // any thread.
+  // Returns OK if a change may begin now, otherwise the reason why not.
+  // Called before each change, from any thread.
   using Permit = std::function<absl::Status()>;
-  // Told of the first failure.
+  // Called with the first failure.
   using Listener = std::function<void(const absl::Status& failure)>;
 
   explicit DiskHealth(Permit permit = nullptr) : permit_(std::move(permit)) {}
 
-  // Whether no sync has failed.
+  // Returns whether every sync so far has succeeded.
   bool ok() const { return ok_.load(std::memory_order_acquire); }
 
-  // To be asked before a change: what the permit says, then INTERNAL/IO_ERROR,
-  // as the sync that failed, unless ok().
+  // Returns whether a change may begin; call it before each change.
+  // Returns the permit's error first, then INTERNAL/IO_ERROR with the path
+  // and errno of the failed sync unless ok().
   absl::Status Check() const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Takes the result of the sync of a directory by which a change becomes
-  // durable. Returns what the caller is to be told about the change: OK only if
-  // ok().
+  // Records the result of the directory sync that makes a change durable,
+  // and returns the result to report for that change. It is OK only if ok().
   absl::Status Judge(absl::Status synced)
       ABSL_LOCKS_EXCLUDED(mutex_, listener_mutex_);
   absl::Status Sync(fs::Dir& dir) { return Judge(dir.Sync()); }
 
-  // From now on `listener` is called by the thread whose sync fails first,
-  // before that thread's caller is answered; at once if one has failed already.
-  // null ends that: afterwards the listener does not run any more. It must not
-  // call this object.
+  // Registers `listener`, which the thread whose sync fails first calls before
+  // it answers its caller. Calls it at once if a sync has already failed.
+  // Null unregisters it: after SetListener(nullptr) returns, the listener
+  // does not run again. The listener must not call this object.
   void SetListener(Listener listener)
       ABSL_LOCKS_EXCLUDED(mutex_, listener_mutex_);
 
@@ -58,7 +59,8 @@ class DiskHealth {
   const Permit permit_;
   std::atomic<bool> ok_ = true;
   mutable absl::Mutex mutex_;
-  absl::Status failure_ ABSL_GUARDED_BY(mutex_);  // The first.
+  // The first failure.
+  absl::Status failure_ ABSL_GUARDED_BY(mutex_);
   // Held while the listener runs.
   absl::Mutex listener_mutex_;
   Listener listener_ ABSL_GUARDED_BY(listener_mutex_);

@@ -51,9 +51,9 @@ absl::Status NotInTrash(absl::string_view project, absl::string_view uid,
       uid.empty() ? "" : absl::StrCat(" with the uid ", Echo(uid));
   return MakeError(StatusCode::kNotFound,
                    absl::StrCat("The trash has no workspace ", project, which,
-                                "; it keeps what is deleted for ",
+                                "; it keeps deleted workspaces for ",
                                 absl::FormatDuration(purge_delay),
-                                ", see ListWorkspaces with show_deleted"),
+                                ", list them with show_deleted"),
                    {.reason = "WORKSPACE_NOT_FOUND",
                     .metadata = {{"project", std::string(project)}}});
 }
@@ -109,7 +109,8 @@ absl::Status WorkspaceBusy(absl::string_view project,
 
 absl::Status Overloaded(absl::string_view limit, absl::Duration retry_delay) {
   return MakeError(StatusCode::kUnavailable,
-                   absl::StrCat("Too much at once: ", limit, "; retry later"),
+                   absl::StrCat("The server is overloaded: too many ", limit,
+                                "; retry later"),
                    {.reason = "OVERLOADED",
                     .metadata = {{"limit", std::string(limit)}},
                     .retry_delay = retry_delay});
@@ -124,9 +125,9 @@ absl::Status ShuttingDown() {
 absl::Status ReadOnly(absl::string_view base_path) {
   return MakeError(
       StatusCode::kFailedPrecondition,
-      absl::StrCat("The server only reads from ", base_path,
-                   "; to change something, start one without --read-only where "
-                   "that can be written"),
+      absl::StrCat("The server serves ", base_path,
+                   " read-only; to change it, start a server that may write "
+                   "there, without --read-only"),
       {.reason = "READ_ONLY", .metadata = {{"path", std::string(base_path)}}});
 }
 
@@ -180,7 +181,7 @@ absl::Status BrokenLink(absl::string_view project, absl::string_view path) {
   return MakeError(StatusCode::kNotFound,
                    absl::StrCat("In workspace ", project, ", ", Echo(path),
                                 " is, or leads through, a broken symbolic "
-                                "link: what it names does not exist"),
+                                "link: its target does not exist"),
                    {.reason = "ARTIFACT_NOT_FOUND",
                     .metadata = {{"project", std::string(project)},
                                  {"path", std::string(path)}}});
@@ -224,8 +225,8 @@ absl::Status ChecksumMismatch(absl::string_view project, absl::string_view path,
                               absl::string_view expected,
                               absl::string_view actual) {
   return MakeError(StatusCode::kInvalidArgument,
-                   absl::StrCat(Echo(path), ": what came has SHA-256 ", actual,
-                                ", not ", Echo(expected)),
+                   absl::StrCat(Echo(path), ": the received data has SHA-256 ",
+                                actual, ", not ", Echo(expected)),
                    {.reason = "CHECKSUM_MISMATCH",
                     .metadata = {{"project", std::string(project)},
                                  {"path", std::string(path)},
@@ -248,8 +249,8 @@ absl::Status UploadOffsetMismatch(absl::string_view project,
                                   int64_t committed_offset) {
   return MakeError(
       StatusCode::kOutOfRange,
-      absl::StrCat("The upload stands at ", committed_offset, ", not at ",
-                   offset, "; go on from there"),
+      absl::StrCat("The upload is at offset ", committed_offset, ", not at ",
+                   offset, "; resume from there"),
       {.reason = "UPLOAD_OFFSET_MISMATCH",
        .metadata = {{"project", std::string(project)},
                     {"upload_id", std::string(upload_id)},
@@ -261,7 +262,8 @@ absl::Status OffsetOutOfRange(absl::string_view project, absl::string_view path,
                               int64_t offset, int64_t size_bytes) {
   return MakeError(
       StatusCode::kOutOfRange,
-      absl::StrCat(Echo(path), " has ", size_bytes, " bytes, not ", offset),
+      absl::StrCat(Echo(path), " has only ", size_bytes, " bytes; offset ",
+                   offset, " is beyond its end"),
       {.reason = "OFFSET_OUT_OF_RANGE",
        .metadata = {{"project", std::string(project)},
                     {"path", std::string(path)},

@@ -7,8 +7,9 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
-// The words of every error of the core, one function a reason. Each returns the
-// code that ErrorReason's comment in error_reason.proto gives for its name.
+// Creates every error of the core and of artifacts, one function per reason.
+// The code that each returns, and the metadata's meaning, stand in the comment
+// on its ErrorReason in error_reason.proto.
 namespace mlops::core {
 
 absl::Status FieldInvalid(absl::string_view field, absl::string_view problem);
@@ -16,8 +17,8 @@ absl::Status FilterInvalid(absl::string_view field, int position,
                            absl::string_view problem);
 absl::Status TokenInvalid(absl::string_view field);
 absl::Status WorkspaceNotFound(absl::string_view project);
-// Of UndeleteWorkspace; `uid` may be "". `purge_delay` is how long the trash
-// keeps what is deleted now.
+// WORKSPACE_NOT_FOUND of UndeleteWorkspace. `uid` may be "". `purge_delay`
+// is how long the trash keeps workspaces that are deleted now.
 absl::Status NotInTrash(absl::string_view project, absl::string_view uid,
                         absl::Duration purge_delay);
 absl::Status WorkspaceExists(absl::string_view project, absl::string_view uid);
@@ -31,19 +32,20 @@ absl::Status WorkspaceBusy(absl::string_view project,
 absl::Status Overloaded(absl::string_view limit, absl::Duration retry_delay);
 absl::Status ShuttingDown();
 absl::Status ReadOnly(absl::string_view base_path);
-// Of a call that had begun: SHUTTING_DOWN too.
+// SHUTTING_DOWN for a call that had already begun.
 absl::Status CutByShutdown();
-// OVERLOADED: a stream holds what others need, and its client neither sends nor
-// reads.
+// OVERLOADED: a stream holds resources that other calls need, while its client
+// neither sends nor reads.
 absl::Status ClientIsIdle();
-// `line` counts from 1; 0 means the problem is with the file as a whole.
+// `line` counts from 1; 0 means that the problem concerns the file as a whole.
 absl::Status WorkspaceCorrupt(absl::string_view project, absl::string_view file,
                               int line, absl::string_view problem);
-// Of artifacts; `path` as on the wire.
+// From here on, errors of artifacts. `path` has the form it has on the wire.
 absl::Status PathInvalid(absl::string_view path, absl::string_view problem);
 absl::Status ArtifactNotFound(absl::string_view project,
                               absl::string_view path);
-// As ArtifactNotFound(), where the name is there and leads to nothing.
+// ARTIFACT_NOT_FOUND for a name that exists but is, or leads through,
+// a broken symbolic link.
 absl::Status BrokenLink(absl::string_view project, absl::string_view path);
 absl::Status ArtifactExists(absl::string_view project, absl::string_view path);
 absl::Status ArtifactForceRequired(absl::string_view project,

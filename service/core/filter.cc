@@ -23,7 +23,8 @@
 namespace mlops::core {
 namespace {
 
-constexpr int kMaxDepth = 32;  // Of parentheses.
+// Levels of parentheses.
+constexpr int kMaxDepth = 32;
 
 enum class Operator {
   kEqual,
@@ -50,11 +51,13 @@ constexpr std::array<OperatorText, 7> kOperators = {
 
 enum class Field { kProject, kSetting, kCreateTime, kUpdateTime, kMetadata };
 
-// A value as it was written, and everything it may mean.
+// A value as written, with everything it may mean.
 struct Value {
   std::string text;
-  bool open_begin = false;  // A `*` stood before the text,
-  bool open_end = false;    // or behind it.
+  // Whether a `*` stood before the text.
+  bool open_begin = false;
+  // Whether a `*` stood after it.
+  bool open_end = false;
   bool quoted = false;
   std::optional<double> number;
   std::optional<absl::Time> time;
@@ -65,13 +68,13 @@ struct Value {
 struct Term {
   Field field = Field::kProject;
   const SettingField* setting = nullptr;
-  std::vector<std::string> keys;  // Of the metadata, from the outermost.
+  // Keys of the metadata, outermost first.
+  std::vector<std::string> keys;
   Operator op = Operator::kEqual;
   Value value;
 };
 
-// --- Evaluation
-// -----------------------------------------------------------------------------
+// --- Evaluation ---
 
 bool EqualText(absl::string_view text, const Value& value) {
   if (value.open_begin && value.open_end)
@@ -121,6 +124,7 @@ bool MatchesTime(absl::Time time, Operator op, const Value& value) {
 bool EqualScalar(const Metadata& actual, const Value& value) {
   if (actual.is_string())
     return EqualText(actual.get_ref<const std::string&>(), value);
+  // A quoted value is text, and never equals a number, bool or null.
   if (value.quoted) return false;
   if (actual.is_number())
     return value.number && actual.get<double>() == *value.number;
@@ -130,6 +134,7 @@ bool EqualScalar(const Metadata& actual, const Value& value) {
 }
 
 bool Has(const Metadata& actual, const Value& value) {
+  // `field:*` asks whether a value is present, and null counts as none.
   if (value.anything()) return !actual.is_null();
   if (actual.is_string())
     return absl::StrContains(actual.get_ref<const std::string&>(), value.text);
@@ -156,7 +161,7 @@ bool MatchesMetadata(const Metadata& actual, Operator op, const Value& value) {
   }
 }
 
-// Null if there is none.
+// Returns null if the metadata has no such value.
 const Metadata* FindMetadata(const Metadata& metadata,
                              const std::vector<std::string>& keys) {
   const Metadata* found = &metadata;
@@ -220,12 +225,11 @@ bool MatchesNode(const Node& node, const Workspace& workspace) {
   return MatchesTerm(node.term, workspace);
 }
 
-// --- Parsing
-// -----------------------------------------------------------------------------
+// --- Parsing ---
 
 bool IsQuote(char c) { return c == '"' || c == '\''; }
 
-// By recursive descent, one method for each rule of the grammar.
+// Parses by recursive descent, with one method per rule of the grammar.
 class Parser {
  public:
   explicit Parser(absl::string_view text) : text_(text) {}
@@ -246,9 +250,10 @@ class Parser {
  private:
   struct PathText {
     std::vector<std::string> names;
-    // Whether the first was, so that it is no field.
+    // Whether the first name was quoted, so that it cannot be a field.
     bool quoted = false;
-    // Where a name outside quotes has one that keys must be quoted for.
+    // Position of the first character, outside quotes, that a key may have
+    // only in quotes.
     std::optional<size_t> odd_character;
   };
 
@@ -316,6 +321,7 @@ class Parser {
     if (++terms_ > kMaxFilterTerms)
       return Problem(at_,
                      absl::StrCat("has more than ", kMaxFilterTerms, " terms"));
+    // Whether this is a comparison or a lone value shows only after the path.
     PathText path;
     RETURN_IF_ERROR(ParsePath(path));
     const size_t end = at_;
@@ -323,35 +329,37 @@ class Parser {
     ASSIGN_OR_RETURN(const std::optional<Operator> op, AcceptOperator());
     if (op) return Comparison(begin, path, *op);
 
-    // First the word that is wrong: of `project like x` it is not the field.
+    // Check for foreign operators first: in `project like x` the wrong
+    // word is `like`, not the field.
     RETURN_IF_ERROR(CheckNotForeign());
     if (!path.quoted && FindField(path.names.front()).has_value()) {
       return Problem(
           end,
-          absl::StrCat("expected an operator and a value behind the field ",
+          absl::StrCat("expected an operator and a value after the field ",
                        base::Echo(text_.substr(begin, end - begin)),
                        "; quote it if it is a part of the project's name"));
     }
+    // Not a comparison: parse the same text again as a value.
     at_ = begin;
     return NamePart();
   }
 
-  // The rest of `field operator value`, from the value on. The field is at
-  // `begin`.
+  // Parses the rest of `field operator value` from the value on. The field
+  // begins at `begin`.
   absl::StatusOr<Node> Comparison(size_t begin, PathText& path, Operator op) {
     Node node{.kind = Node::Kind::kTerm};
     RETURN_IF_ERROR(SetField(begin, path, node.term));
     node.term.op = op;
     SkipSpace();
     ASSIGN_OR_RETURN(node.term.value, ValueOf(node.term));
-    // `= *` is true of any value, also of one that is no text.
+    // `= *` matches any value, including values other than text.
     const bool anything = node.term.value.anything() && !node.term.value.quoted;
     if (anything && node.term.field == Field::kMetadata)
       node.term.op = Operator::kHas;
     return node;
   }
 
-  // A value alone: text that the project's name contains.
+  // Parses a lone value: text that the project's name contains.
   absl::StatusOr<Node> NamePart() {
     const size_t begin = at_;
     Node node{.kind = Node::Kind::kTerm};
@@ -377,7 +385,7 @@ class Parser {
         }
         if (at_ == begin)
           return Expected(path.names.empty() ? "a term"
-                                             : "a key behind the dot");
+                                             : "a key after the dot");
         path.names.emplace_back(text_.substr(begin, at_ - begin));
       }
       if (Peek() != '.') return absl::OkStatus();
@@ -407,6 +415,7 @@ class Parser {
   absl::Status SetField(size_t begin, PathText& path, Term& term) {
     const auto found = FindField(path.names.front());
     const bool has_keys = path.names.size() > 1;
+    // Quotes make a name text, and only the metadata has keys.
     if (path.quoted || !found ||
         (has_keys && found->field != Field::kMetadata)) {
       return NoField(begin, absl::StrJoin(path.names, "."));
@@ -420,7 +429,7 @@ class Parser {
     return absl::OkStatus();
   }
 
-  // The value, checked against the field and operator of `term`.
+  // Parses a value and checks it against the field and operator of `term`.
   absl::StatusOr<Value> ValueOf(const Term& term) {
     const size_t begin = at_;
     ASSIGN_OR_RETURN(Value value, AnyValue());
@@ -428,15 +437,16 @@ class Parser {
     const bool presence =
         term.op == Operator::kHas && value.anything() && !value.quoted;
     if (presence) return value;
+    // Reject values that cannot match anything with this operator.
     if (value.anything() && term.op == Operator::kNotEqual) {
       return Problem(begin,
-                     "expected NOT FIELD:* for a field that is not there; != * "
+                     "expected NOT FIELD:* for an absent field; != * "
                      "matches nothing");
     }
     if (pattern && term.op != Operator::kEqual &&
         term.op != Operator::kNotEqual) {
-      return Problem(
-          begin, "expected a value without *, which goes with = and != alone");
+      return Problem(begin,
+                     "expected a value without *, which only = and != accept");
     }
     if (term.field == Field::kMetadata && term.keys.empty() &&
         term.op != Operator::kHas) {
@@ -457,7 +467,7 @@ class Parser {
     return value;
   }
 
-  // A quoted string, or a word up to a space or parenthesis.
+  // Parses a quoted string, or a word up to a space or parenthesis.
   absl::StatusOr<Value> AnyValue() {
     Value value;
     if (AtEnd() || IsOperatorCharacter(Peek()) || IsKeywordAhead())
@@ -474,7 +484,7 @@ class Parser {
     return value;
   }
 
-  // A value outside quotes.
+  // Parses a value outside quotes.
   absl::Status Word(Value& value) {
     const size_t begin = at_;
     for (; !AtEnd() && !EndsValue(Peek()); ++at_) {
@@ -487,6 +497,7 @@ class Parser {
     if (absl::SimpleAtod(word, &number)) value.number = number;
     value.open_begin = absl::ConsumePrefix(&word, "*");
     value.open_end = absl::ConsumeSuffix(&word, "*");
+    // A `*` inside the word would be compared literally.
     if (const size_t star = word.find('*'); star != absl::string_view::npos) {
       return Problem(begin + star + value.open_begin,
                      "expected * at either end of a value, not within");
@@ -495,8 +506,8 @@ class Parser {
     return absl::OkStatus();
   }
 
-  // What stands between quotes. Where a pattern is wanted, a `*` at either end
-  // that has no \ before it is not part of it.
+  // Parses the text between quotes. If the caller accepts patterns,
+  // an unescaped `*` at either end is not part of the text.
   absl::StatusOr<std::string> Quoted(bool* open_begin = nullptr,
                                      bool* open_end = nullptr) {
     const size_t begin = at_;
@@ -518,6 +529,7 @@ class Parser {
           begin, absl::StrCat("expected a second ",
                               absl::string_view(&quote, 1), " for this one"));
     ++at_;
+    // The last character was an unescaped `*`.
     if (last_is_star) {
       *open_end = true;
       content.pop_back();
@@ -525,8 +537,8 @@ class Parser {
     return content;
   }
 
-  // Takes all the symbols at once, so that `==` and `=~` are not read as `=`
-  // and the beginning of a value.
+  // Takes all adjacent symbols at once, so that `==` and `=~` are not read
+  // as `=` and the beginning of a value.
   absl::StatusOr<std::optional<Operator>> AcceptOperator() {
     size_t end = at_;
     while (end < text_.size() && absl::StrContains("=!<>:~&|^", text_[end]))
@@ -543,12 +555,13 @@ class Parser {
     return Expected("one of = != < <= > >= :");
   }
 
-  // --- What would be misread ---
+  // --- Rejecting text that would be misread ---
 
-  // Refuses another language's operator ahead, where a term may begin.
+  // Rejects another language's operator where a term may begin.
   absl::Status CheckNotForeign() const {
     RETURN_IF_ERROR(CheckNotForeignWord());
     const absl::string_view rest = text_.substr(at_);
+    // `!=` is ours, although `!` alone is foreign.
     if (absl::StartsWith(rest, "!=")) return absl::OkStatus();
     const auto foreign = FindForeignSymbol(rest);
     return foreign
@@ -566,8 +579,8 @@ class Parser {
     return ours ? Foreign(at_, word, *ours) : absl::OkStatus();
   }
 
-  // Refuses what no project's name has in the word from `begin` to here: it
-  // would match nothing.
+  // Rejects characters that no project's name has in the word from `begin`
+  // to the current position: it could not match anything.
   absl::Status CheckProjectText(size_t begin) const {
     for (size_t i = begin; i < at_; ++i) {
       const char c = text_[i];
@@ -577,7 +590,8 @@ class Parser {
     return absl::OkStatus();
   }
 
-  // Refuses `True` and the like, which are neither a constant nor surely text.
+  // Rejects `True` and the like, which are not constants here but were hardly
+  // meant as text.
   absl::Status CheckConstant(size_t position, absl::string_view text) const {
     const auto ours = SpellingOfConstant(text);
     return ours ? Foreign(position, text, *ours) : absl::OkStatus();
@@ -590,7 +604,8 @@ class Parser {
            !FindForeignSymbol(text_.substr(position));
   }
 
-  // Whether what is at `position` may be in a value outside quotes.
+  // Returns whether the character at `position` may be part of a value
+  // outside quotes.
   bool IsValueAt(size_t position) const {
     const char c = text_[position];
     if (absl::ascii_isascii(c)) return !absl::StrContains("=<>&|,;[]{}`", c);
@@ -648,7 +663,7 @@ class Parser {
     return only;
   }
 
-  // NUL at the end, which no rule takes.
+  // Returns NUL at the end, which no rule accepts.
   char Peek() const { return AtEnd() ? '\0' : text_[at_]; }
 
   absl::Status NoField(size_t position, absl::string_view name) const {

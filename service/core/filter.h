@@ -18,50 +18,52 @@ inline constexpr int kMaxFilterTerms = 64;
 //
 //   metadata.stage = "production" AND (create_time > 2026-01-31 OR NOT fraud)
 //
-//   terms      FIELD OPERATOR VALUE, or a word alone that names no field: text
-//   that the project's name contains fields     project, mlflow_experiment_id,
-//   mlflow_tracking_uri, dvc_remote_path, bentoml_tag_prefix, create_time,
-//              update_time, metadata.KEY[.KEY]...; keys with other characters
-//              than letters, digits, _ and - in quotes
-//   operators  = != < <= > >=, and `:`, which means "has": text contains the
-//   value, a list has it as an element, a map
-//              as a key; `field:*` means that the field is there
-//   values     words, or quoted by " or ' with \ before a character that is to
-//   mean itself. `*` at either end of the
-//              value of = and != stands for anything. Times are ISO 8601. An
-//              unquoted number, true, false or null also matches such a value
-//              of the metadata.
-//   between    AND (or nothing), OR, which binds more tightly, NOT or -,
-//   parentheses
+//   terms      FIELD OPERATOR VALUE, or a lone word that is not a field's
+//              name: text that the project's name contains
+//   fields     project, mlflow_experiment_id, mlflow_tracking_uri,
+//              dvc_remote_path, bentoml_tag_prefix, create_time,
+//              update_time, metadata.KEY[.KEY]...; quote keys that have
+//              characters other than letters, digits, _ and -
+//   operators  = != < <= > >=, and `:`, which means "has": text contains
+//              the value, a list has it as an element, a map has it as a
+//              key; `field:*` means that the field is present
+//   values     words, or text in " or ', where \ makes the next character
+//              literal. `*` at either end of the value of = and != matches
+//              any text. Times are ISO 8601. An unquoted number, true, false
+//              or null also matches such a value in the metadata.
+//   between    AND (or nothing); OR, which binds more tightly; NOT or -;
+//              parentheses
 //
-// A field that is not there matches nothing but NOT: `metadata.stage != x`
-// holds only where there is a stage. Text is compared byte by byte.
+// A term on an absent field is false, so only NOT can make it match:
+// `metadata.stage != x` matches only workspaces that have a stage.
+// Text is compared byte by byte.
 //
-// An empty answer must mean that nothing matches, never that a filter was
-// misread. So outside quotes the parser refuses the operators of other
-// languages (filter_spelling.h), a field without an operator, and values that
-// can match nothing.
+// An empty result must mean that nothing matches, never that a filter
+// was misread. Therefore the parser rejects, outside quotes, operators
+// of other languages (filter_spelling.h), a field without an operator,
+// and values that cannot match anything.
 //
-// Immutable and thread-safe; copies are cheap.
+// Immutable and thread-safe. Copying is cheap.
 class Filter {
  public:
   // Matches every workspace.
   Filter() = default;
 
-  // The filter `text`; "" matches every workspace.
-  // INVALID_ARGUMENT/FILTER_INVALID {field = "filter", position in bytes from
-  // 0, problem} if it cannot be understood, is longer than kMaxFilterBytes, or
-  // has more than kMaxFilterTerms terms.
+  // Parses `text`. "" matches every workspace. Returns
+  // INVALID_ARGUMENT/FILTER_INVALID {field = "filter", position in bytes
+  // from 0, problem} if `text` is malformed, is longer than kMaxFilterBytes,
+  // or has more than kMaxFilterTerms terms.
   static absl::StatusOr<Filter> Parse(absl::string_view text);
 
+  // Returns whether `workspace` meets the condition.
   bool Matches(const Workspace& workspace) const;
 
   bool matches_all() const { return root_ == nullptr; }
 
-  // As it was given to Parse().
+  // Returns the text that was passed to Parse().
   const std::string& text() const { return text_; }
 
-  // A node of the parsed condition; only filter.cc knows more.
+  // A node of the parsed condition, defined in filter.cc.
   struct Node;
 
  private:

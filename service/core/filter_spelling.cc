@@ -51,7 +51,7 @@ constexpr Spelling kWords[] = {
     {"nor", "NOT (A OR B)"},
     {"where", "the condition alone"}};
 
-// Longer ones before those that they begin with.
+// Longer symbols come before those that they begin with.
 constexpr Spelling kSymbols[] = {
     {"&&", "AND"},
     {"&", "AND"},
@@ -77,7 +77,7 @@ constexpr Spelling kSymbols[] = {
     {"+", "AND"},
     {"[", "(FIELD = A OR FIELD = B), or metadata.KEY"},
     {"`", kQuote},
-    // Curly quotes, as word processors make them.
+    // Curly quotes, as word processors insert them.
     {"\xe2\x80\x98", kQuote},
     {"\xe2\x80\x99", kQuote},
     {"\xe2\x80\x9a", kQuote},
@@ -86,14 +86,15 @@ constexpr Spelling kSymbols[] = {
     {"\xe2\x80\x9e", kQuote},
     {"\xc2\xab", kQuote},
     {"\xc2\xbb", kQuote},
-    // A non-breaking space and its kin.
+    // Non-breaking and other unusual spaces.
     {"\xc2\xa0", kSpace},
     {"\xe2\x80\x87", kSpace},
     {"\xe2\x80\x8b", kSpace},
     {"\xe2\x80\xaf", kSpace},
     {"\xe3\x80\x80", kSpace},
     {"\xef\xbb\xbf", kSpace},
-    {"\xe2\x89\xa0", "!="},  // Mathematical signs.
+    // Mathematical signs.
+    {"\xe2\x89\xa0", "!="},
     {"\xe2\x89\xa4", "<="},
     {"\xe2\x89\xa5", ">="},
     {"\xe2\x88\xa7", "AND"},

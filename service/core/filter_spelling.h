@@ -8,25 +8,28 @@
 
 namespace mlops::core {
 
-// How filters spell what other languages spell differently. Read as ordinary
-// text, such a spelling would match nothing and pass for an empty answer; so
-// the parser refuses it and names the right one.
+// Translates the spellings of other query languages into those of filters.
+// Read as ordinary text, a foreign operator would match nothing, and the empty
+// result would look valid. The parser therefore rejects it and suggests
+// the right spelling.
 
-// Returns what to write instead of the whole word `word`, such as "AND" for
-// "and" or "&&"; nullopt if it is an ordinary word. Letter case does not count,
-// except that AND, OR and NOT are our own operators.
+// Returns what to write instead of the whole word `word`, such as "AND"
+// for "and", or nullopt if it is an ordinary word. Ignores letter case, except
+// that AND, OR and NOT are the filter's own operators.
 std::optional<absl::string_view> SpellingOfWord(absl::string_view word);
 
 struct ForeignSymbol {
-  size_t size;                // In bytes.
-  absl::string_view instead;  // What to write instead.
+  // In bytes.
+  size_t size;
+  // What to write instead.
+  absl::string_view instead;
 };
 // Returns the operator, quote or space at the beginning of `text` that filters
-// spell differently, if there is one.
+// spell differently, or nullopt if there is none.
 std::optional<ForeignSymbol> FindForeignSymbol(absl::string_view text);
 
-// Returns how metadata spells the constant that `word` means in another
-// language, such as "true" for "True".
+// Returns how filters spell the constant that `word` means in another language,
+// such as "true" for "True", or nullopt if it is not one.
 std::optional<absl::string_view> SpellingOfConstant(absl::string_view word);
 
 }  // namespace mlops::core

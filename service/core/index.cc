@@ -11,7 +11,7 @@
 namespace mlops::core {
 namespace {
 
-// An OrderKey that owns nothing.
+// An OrderKey made of views, to compare without copying strings.
 using KeyView = std::tuple<absl::Time, absl::string_view, absl::string_view>;
 
 absl::Time OrderTime(const Workspace& workspace, OrderField field) {
@@ -101,7 +101,7 @@ class Index::Cursor {
   void Advance() { descending_ ? --next_ : ++next_; }
 
  private:
-  // Going up, `next_` is at the next workspace; going down, just behind it.
+  // Ascending, `next_` points to the next workspace; descending, just past it.
   Ordered::const_iterator Start(const std::optional<OrderKey>& after) const {
     if (!after) return descending_ ? set_.end() : set_.begin();
     return descending_ ? set_.lower_bound(*after) : set_.upper_bound(*after);
@@ -123,7 +123,8 @@ void Index::AddAll(const std::vector<WorkspacePtr>& workspaces, int threads) {
   const std::array<Ordered*, 3> orders = {
       &live_.by_project, &live_.by_create_time, &live_.by_update_time};
   base::ParallelFor(orders.size(), threads, 1, [&](size_t i) {
-    // Each is the last one, where they come in this order.
+    // The input is usually in the order of the set, so the end is
+    // the best hint.
     for (const WorkspacePtr& workspace : workspaces)
       orders[i]->insert(orders[i]->end(), workspace);
   });
@@ -145,6 +146,8 @@ WorkspacePtr Index::Find(absl::string_view project,
 WorkspacePtr Index::FindLastDeleted(absl::string_view project) const {
   WorkspacePtr last;
   const Ordered& set = trash_.by_project;
+  // The set sorts a project's workspaces by uid, not by time of deletion,
+  // so examine all of them.
   for (auto it = set.lower_bound(OrderKey{.project = std::string(project)});
        it != set.end() && (*it)->project.str() == project; ++it) {
     if (last == nullptr || *(*it)->delete_time > *last->delete_time) last = *it;
@@ -175,6 +178,7 @@ ListPage Index::Page(const ListQuery& query) const {
   const bool descending = query.order.descending;
   Cursor live(live_.In(field), descending, query.after);
   Cursor trash(trash_.In(field), descending, query.after);
+  // Merge two sorted walks: live and deleted workspaces form one list.
   const Less less{field};
   const auto trash_is_next = [&] {
     if (!query.show_deleted || trash.done()) return false;

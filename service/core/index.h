@@ -11,45 +11,49 @@
 
 namespace mlops::core {
 
-// Workspaces in every order in which they can be listed, shared by all catalogs
-// that keep them in memory. At most one of each project that is not in the
-// trash, and one of each project and uid in the trash. Not thread-safe.
+// Holds workspaces sorted in every order in which they can be listed.
+// All catalogs that keep workspaces in memory share this class. It has at most
+// one workspace per project outside the trash, and one per project and uid
+// in the trash. Not thread-safe.
 class Index {
  public:
   Index();
 
-  // Adds `workspace`, in place of the one with the same name (in the trash:
-  // name and uid).
+  // Adds `workspace` and replaces the one with the same name or, in the trash,
+  // with the same name and uid.
   void Put(WorkspacePtr workspace);
-  // Adds many at once, none of them in the trash or in the index yet, from up
-  // to `threads` threads.
+  // Adds many workspaces, using up to `threads` threads. None of them
+  // may be in the trash or already in the index.
   void AddAll(const std::vector<WorkspacePtr>& workspaces, int threads);
-  // Removes it; nothing happens if it is not there.
+  // Removes a workspace. No-op if it is not in the index. A `deleted_uid`
+  // other than "" means the trash.
   void Erase(absl::string_view project, absl::string_view deleted_uid = "");
 
-  // Null if there is none.
+  // Returns the workspace, or null if there is none.
   WorkspacePtr Find(absl::string_view project,
                     absl::string_view deleted_uid = "") const;
 
-  // The one of that project that was deleted last; null if the trash has none.
+  // Returns the project's last deleted workspace, or null if the
+  // trash has none.
   WorkspacePtr FindLastDeleted(absl::string_view project) const;
 
-  // `now`, or a moment after the last deletion of that project, should the
-  // clock have been set back since: what was deleted last must be what
-  // FindLastDeleted() finds.
+  // Returns `now`, or the moment after the project's last deletion
+  // if the clock has been set back since. This ensures that FindLastDeleted()
+  // finds the workspace that was deleted last.
   absl::Time NextDeleteTime(absl::string_view project, absl::Time now) const;
 
-  // What is in the trash and `may_go`, at most `limit`.
+  // Returns up to `limit` workspaces in the trash for which `may_go` is true.
   std::vector<WorkspacePtr> FindPurgeable(
       absl::FunctionRef<bool(const Workspace&)> may_go, size_t limit) const;
 
-  // A page of workspaces; `unreachable` is left to the caller.
+  // Returns one page. The caller fills in `unreachable`.
   ListPage Page(const ListQuery& query) const;
 
+  // Returns the number of workspaces outside the trash.
   size_t live_count() const { return live_.size(); }
 
  private:
-  // Compares workspaces, and keys with workspaces, by one order.
+  // Compares workspaces, and keys with workspaces, in one order.
   struct Less {
     using is_transparent = void;
     OrderField field;
@@ -59,7 +63,7 @@ class Index {
   };
   using Ordered = absl::btree_set<WorkspacePtr, Less>;
 
-  // The same workspaces in each order.
+  // The same workspaces, sorted in each order.
   struct Orders {
     Orders();
     size_t size() const { return by_project.size(); }

@@ -6,23 +6,25 @@
 
 #include "absl/time/time.h"
 
-// Times as they are stored, and as text. Pure and thread-safe.
+// Converts times to the precision and text in which they are stored. Pure
+// and thread-safe.
 namespace mlops::core {
 
-// `time` cut to whole microseconds, which is what records keep.
+// Returns `time` truncated to whole microseconds, the precision of records.
 absl::Time WholeMicros(absl::Time time);
 
-// `time`, or the nearest one that a message and our text can hold: those of the
-// years 1 to 9999.
+// Returns `time`, limited to the years 1 to 9999, which both protobuf
+// timestamps and our text can represent.
 absl::Time ClampTime(absl::Time time);
 
-// ISO 8601 as Python's isoformat() writes it, with microseconds and offset:
-// 2026-01-31T12:00:00.000000+00:00.
+// Formats `time` like Python's isoformat(), in ISO 8601 with microseconds
+// and offset: 2026-01-31T12:00:00.000000+00:00.
 std::string FormatIsoTime(absl::Time time);
 
-// ISO 8601 as Python's isoformat() and YAML write it, a date alone too; without
-// an offset it is UTC. Cut to whole microseconds. Nullopt if it is no such
-// time, or none that ClampTime() leaves alone.
+// Parses ISO 8601 as written by Python's isoformat() and by YAML, including a
+// date alone. A time without an offset is UTC. Truncates to whole microseconds.
+// Returns nullopt if `text` is malformed or its time lies outside the range
+// of ClampTime().
 std::optional<absl::Time> ParseIsoTime(const std::string& text);
 
 }  // namespace mlops::core

@@ -14,8 +14,8 @@ namespace {
 
 constexpr absl::string_view kRecordTempPrefix = ".workspace.yaml.";
 
-// A time as names in the trash have it; nullopt if it is none, or one that no
-// message can hold.
+// Parses a time in a name in the trash. Returns nullopt if it is malformed
+// or outside the range of ClampTime().
 std::optional<absl::Time> ParseMicros(absl::string_view text) {
   int64_t micros = 0;
   if (!absl::SimpleAtoi(text, &micros) || micros < 0) return std::nullopt;

@@ -8,35 +8,43 @@
 #include "absl/time/time.h"
 #include "service/core/project_name.h"
 
-// Every name the server uses on disk.
+// Defines every name that the server uses on disk.
 //
-//   <base>/<project>/workspace.yaml         the record; a directory without it
-//   is no workspace <base>/<project>/.workspace.yaml.<id>   a record being
-//   written; a leftover goes with the next update
-//   <base>/<project>/.uploads/<id>.part     what came of an upload; <id> as the
-//   client chose it <base>/<project>/.uploads/<id>.json     what it is to
-//   become; stays for a while when that is done
-//   <base>/<project>/.uploads/<id>.tmp      a file being written that nobody
-//   can resume <base>/<project>/.uploads/<id>.trash    an artifact being
-//   removed <base>/.staging/<id>/                   a workspace being made;
-//   leftovers are removed at start-up
-//   <base>/.trash/<time>-<purge>.<uid>.<project>/   a deleted workspace: when
-//   it was deleted and until when it stays at
-//                                                   least, in microseconds
-//                                                   since 1970
-//   <base>/.trash/<time>.<uid>.<project>/   likewise, from before the second
-//   time was kept; <time> 0: being removed <base>/.workspaced/lock locked by
-//   the server that runs; JSON of who it is and where it listens
-//   <base>/.workspaced/.gitignore           "*": what lies here is nobody's to
-//   keep <base>/.workspaced/socket               the Unix socket it listens on,
-//   unless the path is too long for one <base>/.workspaced/checkpoint what the
-//   index held; a cache, safe to delete <base>/.workspaced/log log of a server
-//   that a client started
+// <base>/<project>/workspace.yaml
+//   The record. A directory without it is not a workspace.
+// <base>/<project>/.workspace.yaml.<id>
+//   A record being written. The next update removes an orphaned one.
+// <base>/<project>/.uploads/<id>.part
+//   The data received for an upload; the client chose <id>.
+// <base>/<project>/.uploads/<id>.json
+//   What the upload is to become. Kept for a while after it is finished.
+// <base>/<project>/.uploads/<id>.tmp
+//   A file being written that cannot be resumed.
+// <base>/<project>/.uploads/<id>.trash
+//   An artifact being removed.
+// <base>/.staging/<id>/
+//   A workspace being created. Orphaned ones are removed at start-up.
+// <base>/.trash/<time>-<purge>.<uid>.<project>/
+//   A deleted workspace: the time of its deletion and the earliest time of
+//   its purge, in microseconds since 1970.
+// <base>/.trash/<time>.<uid>.<project>/
+//   The same without a purge time, as the first release wrote it.
+// In both forms, <time> 0 marks a workspace that is being removed.
+// <base>/.workspaced/lock
+//   Locked by the running server. JSON: its identity and its addresses.
+// <base>/.workspaced/.gitignore
+//   "*": keeps the server's files out of version control.
+// <base>/.workspaced/socket
+//   The server's Unix socket, unless the path is too long for one.
+// <base>/.workspaced/checkpoint
+//   The saved index: a cache, safe to delete.
+// <base>/.workspaced/log
+//   The log of a server that a client started.
 namespace mlops::core::layout {
 
 inline constexpr absl::string_view kRecord = "workspace.yaml";
-// In the workspace, so that it moves and goes with it, and lies on its file
-// system.
+// Lies in the workspace, so that it moves with the workspace, is deleted
+// with it, and is on its file system.
 inline constexpr absl::string_view kUploadsDir = ".uploads";
 inline constexpr absl::string_view kPartSuffix = ".part";
 inline constexpr absl::string_view kAboutSuffix = ".json";
@@ -50,18 +58,19 @@ inline constexpr absl::string_view kGitignoreFile = ".gitignore";
 inline constexpr absl::string_view kSocketFile = "socket";
 inline constexpr absl::string_view kCheckpointFile = "checkpoint";
 
-// "<project>/workspace.yaml".
+// Returns "<project>/workspace.yaml".
 std::string RecordPath(const ProjectName& project);
 
-// Name of a temporary file beside the record; `id` makes it unique.
+// Returns the name of a temporary file beside the record. `id` makes it unique.
 std::string RecordTempFile(absl::string_view id);
+// Returns whether `name` is such a name.
 bool IsRecordTempFile(absl::string_view name);
 
-// A name in the trash, taken apart.
+// The parts of a name in the trash.
 struct TrashName {
-  // The epoch: being removed, no longer to be restored.
+  // The epoch means that the workspace is being removed and cannot be restored.
   absl::Time delete_time;
-  // Absent from names of the first release.
+  // Absent in names written by the first release.
   std::optional<absl::Time> purge_time;
   std::string uid;
   ProjectName project;
@@ -69,6 +78,7 @@ struct TrashName {
   bool being_removed() const { return delete_time == absl::UnixEpoch(); }
 };
 std::string FormatTrashName(const TrashName& name);
+// Returns nullopt if `text` is not a name that FormatTrashName() returns.
 std::optional<TrashName> ParseTrashName(absl::string_view text);
 
 }  // namespace mlops::core::layout

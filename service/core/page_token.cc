@@ -19,8 +19,8 @@ constexpr absl::string_view kVersion = "1";
 constexpr size_t kMaxTokenBytes = 4096;
 constexpr size_t kChecksumDigits = 16;
 
-// Covers the arguments as well as the key: a token used with others fails as a
-// damaged one does.
+// Covers the request's arguments along with the payload, so that a token used
+// with other arguments fails like a damaged one.
 std::string Checksum(absl::string_view payload, absl::string_view context) {
   return base::HashHex(absl::StrCat(payload, "\n", context), kChecksumDigits);
 }
@@ -51,7 +51,7 @@ absl::StatusOr<std::string> OpenToken(absl::string_view token,
   if (token.size() > kMaxTokenBytes ||
       !absl::WebSafeBase64Unescape(token, &text))
     return TokenInvalid("page_token");
-  // Decoding overlooks spaces and padding, which we never write.
+  // Decoding ignores spaces and padding, which tokens never contain.
   if (absl::WebSafeBase64Escape(text) != token)
     return TokenInvalid("page_token");
   const std::pair<absl::string_view, absl::string_view> parts =
@@ -77,6 +77,7 @@ absl::StatusOr<PageStart> DecodePageToken(absl::string_view token,
   const std::vector<std::string> fields = absl::StrSplit(payload, '\n');
   int64_t micros = 0;
   PageStart start;
+  // A valid checksum on another layout: a token of another version.
   if (fields.size() != 5 || fields[0] != kVersion ||
       !absl::SimpleAtoi(fields[1], &micros) ||
       !absl::SimpleAtoi(fields[4], &start.matching_count)) {

@@ -7,11 +7,11 @@
 #include "absl/strings/string_view.h"
 #include "service/core/catalog.h"
 
-// Where a list goes on. The token says everything itself, so that it outlives a
-// restart and never expires. Pure and thread-safe.
+// Encodes the position at which a list resumes. A token contains everything
+// it needs, so it survives a restart and never expires. Pure and thread-safe.
 namespace mlops::core {
 
-// The arguments that must be the same on every page.
+// The arguments that must be the same for every page.
 struct PageContext {
   Order order;
   std::string filter;
@@ -20,31 +20,33 @@ struct PageContext {
 
 // Where a page begins.
 struct PageStart {
-  OrderKey after;  // Of the last workspace of the page before.
-  // As the first page counted those that match the filter; 0 without a filter,
-  // where counting costs nothing.
+  // Key of the last workspace on the page before.
+  OrderKey after;
+  // Number of workspaces that match the filter, counted by the first page.
+  // 0 without a filter, where counting is free.
   int64_t matching_count = 0;
 
   bool operator==(const PageStart&) const = default;
 };
 
-// `payload` as a token that holds only together with `context`, and back.
-// INVALID_ARGUMENT/TOKEN_INVALID if `token` was not made by SealToken() with
-// the same context.
+// SealToken() encodes `payload` as a token that is valid
+// only with the same `context`. OpenToken() returns the payload.
+// It returns INVALID_ARGUMENT/TOKEN_INVALID if SealToken() did not make `token`
+// with the same context.
 std::string SealToken(absl::string_view payload, absl::string_view context);
 absl::StatusOr<std::string> OpenToken(absl::string_view token,
                                       absl::string_view context);
 
 std::string EncodePageToken(const PageStart& start, const PageContext& context);
 
-// INVALID_ARGUMENT/TOKEN_INVALID if `token` was not made by EncodePageToken()
-// for the same context.
+// Returns INVALID_ARGUMENT/TOKEN_INVALID if EncodePageToken() did not make
+// `token` with the same context.
 absl::StatusOr<PageStart> DecodePageToken(absl::string_view token,
                                           const PageContext& context);
 
-// "" or "<field>" or "<field> desc", <field> being project, create_time or
-// update_time; spaces may be doubled. INVALID_ARGUMENT/FILTER_INVALID {field =
-// "order_by", position in bytes from 0, problem} for anything else.
+// Parses "", "<field>" or "<field> desc", where <field> is project, create_time
+// or update_time. Ignores extra spaces. Returns INVALID_ARGUMENT/FILTER_INVALID
+// {field = "order_by", position in bytes from 0, problem} for any other text.
 absl::StatusOr<Order> ParseOrderBy(absl::string_view text);
 
 }  // namespace mlops::core

@@ -11,7 +11,7 @@ namespace {
 
 constexpr size_t kMaxBytes = 63;
 
-// Returns what is wrong with `text`, or "".
+// Returns what is wrong with `text`, or "" if it is valid.
 absl::string_view Problem(absl::string_view text) {
   if (text.empty()) return "is required";
   if (text.size() > kMaxBytes) return "is longer than 63 characters";

@@ -9,17 +9,17 @@
 
 namespace mlops::core {
 
-// A project's name, which is also its directory's:
-// `^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`. Made by Parse() alone, so
-// that no other name can reach the file system. Names with a leading '.' belong
-// to the server.
+// The name of a project and of its directory:
+// `^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`. Only Parse() can create
+// one, so that no other name reaches the file system. Names that begin
+// with '.' are reserved for the server.
 class ProjectName {
  public:
-  // Returns INVALID_ARGUMENT/FIELD_INVALID {field = "project", problem} if
-  // `text` is no such name.
+  // Returns INVALID_ARGUMENT/FIELD_INVALID {field = "project", problem}
+  // if `text` is not a valid name.
   static absl::StatusOr<ProjectName> Parse(absl::string_view text);
 
-  // Whether Parse() would succeed.
+  // Returns whether Parse() would succeed.
   static bool IsValid(absl::string_view text);
 
   const std::string& str() const { return text_; }

@@ -32,7 +32,7 @@ void Usage::KeepCountsOnly() {
 
 namespace {
 
-// Under which of the two kinds of count a workspace is remembered.
+// Returns the key of a count without sizes, which is cached separately.
 std::string CountsKey(const std::string& key) {
   return absl::StrCat(key, " counts");
 }
@@ -48,7 +48,7 @@ StatusCache::StatusCache(UsageScanner scanner, base::SteadyClock clock,
 absl::StatusOr<Usage> StatusCache::Get(const Workspace& workspace,
                                        const StatusArgs& args,
                                        Cancelled cancelled) {
-  // A uid alone is not enough: corrupt records have none, and hand-made ones
+  // A uid alone is not unique: corrupt records have none, and hand-made records
   // may share one.
   const std::string key = absl::StrCat(workspace.uid, " ", workspace.root_path);
   const std::string scan_key = args.counts_only ? CountsKey(key) : key;
@@ -60,17 +60,22 @@ absl::StatusOr<Usage> StatusCache::Get(const Workspace& workspace,
       if (std::optional<Usage> known = Find(key, oldest, args.counts_only))
         return *std::move(known);
       if (cancelled())
-        return absl::CancelledError("nobody waits for this status any more");
+        return absl::CancelledError("the caller cancelled this status");
+      // Only one caller scans. The others wait, then look again.
       if (scanning_.insert(scan_key).second) break;
-      // The end of any scan wakes this caller. The timeout is for asking
-      // `cancelled` again.
+      // The end of any scan wakes this caller. The timeout is there
+      // to poll `cancelled`.
       scan_ended_.WaitWithTimeout(&mutex_, absl::Milliseconds(100));
     }
+    // Taken before the scan, so that the result never counts
+    // as newer than it is.
     begun = clock_();
   }
   absl::StatusOr<Usage> usage =
       scanner_(workspace, args.counts_only, cancelled);
   absl::MutexLock lock(&mutex_);
+  // Wake the waiting callers even after a failure, so that one of them scans
+  // again.
   scanning_.erase(scan_key);
   scan_ended_.SignalAll();
   if (usage.ok())
@@ -88,6 +93,7 @@ std::optional<Usage> StatusCache::Find(const std::string& key,
     if (counts_only) usage.KeepCountsOnly();
     return usage;
   }
+  // A full count also answers for counts only, but not the other way round.
   if (!counts_only) return std::nullopt;
   known = usages_.Find(CountsKey(key));
   if (known == nullptr || known->begun <= oldest) return std::nullopt;

@@ -15,37 +15,38 @@
 
 namespace mlops::core {
 
-// Remembers the last count of each workspace, and lets concurrent callers of
-// the same workspace share a scan. Thread-safe; holds no lock during a scan.
+// Caches the last usage of each workspace, and lets concurrent callers for the
+// same workspace share one scan. Thread-safe. Holds no lock during a scan.
 class StatusCache {
  public:
-  // Some hundred thousand workspaces.
+  // Enough for some hundred thousand workspaces.
   static constexpr size_t kDefaultMaxBytes = size_t{64} << 20;
 
-  // Keeps counts in at most `max_bytes` of memory. `clock` measures their age.
+  // Keeps usages in at most `max_bytes` of memory. `clock` measures their age.
   StatusCache(UsageScanner scanner, base::SteadyClock clock,
               size_t max_bytes = kDefaultMaxBytes);
 
   // Returns the usage of `workspace` from a scan that began less than
-  // `args.max_staleness` before this call, so with zero from one that began
-  // after it. Callers that wait for a running scan share the next one. If the
-  // caller of a scan gives it up, one of those waiting begins it again. Errors
-  // as the scanner's; CANCELLED if `cancelled` returns true while this caller
-  // scans or waits.
+  // `args.max_staleness` before this call; with zero, from one that began after
+  // it. Callers that arrive during a scan share the next one. If the caller
+  // that runs a scan gives up, one of the waiting callers starts it again.
+  // Returns the scanner's errors, and CANCELLED if `cancelled` returns true
+  // while this caller scans or waits.
   absl::StatusOr<Usage> Get(const Workspace& workspace, const StatusArgs& args,
                             Cancelled cancelled);
 
-  // Of the memory in use.
+  // Returns the memory in use, in bytes.
   size_t bytes() const;
 
  private:
   struct Known {
     Usage usage;
-    absl::Duration begun;  // When its scan began, by clock_.
+    // When its scan began, by clock_.
+    absl::Duration begun;
   };
 
-  // Returns the usage of `key` from a scan that began after `oldest`, if there
-  // is one.
+  // Returns the usage of `key` from a scan that began after `oldest`,
+  // or nullopt if none is cached.
   std::optional<Usage> Find(const std::string& key, absl::Duration oldest,
                             bool counts_only)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -55,7 +56,7 @@ class StatusCache {
   mutable absl::Mutex mutex_;
   absl::CondVar scan_ended_;
   base::LruMap<Known> usages_ ABSL_GUARDED_BY(mutex_);
-  // For which some caller scans now.
+  // Keys that a caller is scanning now.
   absl::flat_hash_set<std::string> scanning_ ABSL_GUARDED_BY(mutex_);
 };
 

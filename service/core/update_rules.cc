@@ -31,6 +31,7 @@ absl::Status CheckMaskPath(const std::string& path, size_t path_count) {
   if (path == kEverything || path == kMetadataPath ||
       FindSetting(path) != nullptr)
     return absl::OkStatus();
+  // A plausible mistake that deserves its own advice.
   if (absl::StartsWith(path, "metadata.")) {
     return FieldInvalid("update_mask",
                         absl::StrCat("\"", base::Echo(path),
@@ -92,7 +93,7 @@ absl::Status CheckSettings(const Settings& settings) {
 
 absl::Status CheckUpdateSpec(const UpdateSpec& spec) {
   RETURN_IF_ERROR(CheckSettings(spec.settings));
-  // Sizes first: what follows takes time for each.
+  // Check the sizes first, because the checks below take time per element.
   if (spec.mask && spec.mask->size() > kMaxMaskPaths) {
     return FieldInvalid(
         "update_mask",
@@ -112,7 +113,7 @@ absl::Status CheckUpdateSpec(const UpdateSpec& spec) {
     if (spec.metadata.contains(key)) {
       return FieldInvalid("remove_metadata",
                           absl::StrCat("\"", base::Echo(key),
-                                       "\" is in workspace.metadata too"));
+                                       "\" is also in workspace.metadata"));
     }
   }
   return absl::OkStatus();
@@ -138,8 +139,8 @@ absl::StatusOr<Workspace> NewWorkspace(NewWorkspaceSpec spec, absl::Time now) {
                       .create_time = create_time,
                       .update_time = create_time,
                       .request_id = std::move(spec.request_id)};
-  // Ensure asks for a new workspace at every call, nearly always for one of
-  // defaults, which take no look.
+  // Ensure creates a candidate on every call, nearly always with default
+  // values, which need no check.
   if (!only_defaults) RETURN_IF_ERROR(CheckReadable(workspace));
   return workspace;
 }
@@ -153,9 +154,11 @@ absl::StatusOr<std::optional<Workspace>> ApplyUpdate(const Workspace& current,
   for (const std::string& key : spec.remove_metadata)
     updated.metadata.erase(key);
   RETURN_IF_ERROR(CheckMetadata(updated.metadata));
+  // Nothing differs, so there is nothing to write.
   if (updated.settings == current.settings &&
       updated.metadata == current.metadata)
     return std::nullopt;
+  // update_time must increase even if the clock has been set back.
   updated.update_time = ClampTime(
       std::max(WholeMicros(now), current.update_time + absl::Microseconds(1)));
   RETURN_IF_ERROR(CheckReadable(updated));

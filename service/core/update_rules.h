@@ -10,28 +10,29 @@
 #include "absl/time/time.h"
 #include "service/core/workspace.h"
 
-// The rules of what a workspace may be and how an update changes it. Pure and
-// thread-safe.
+// Defines which workspaces are valid and how an update changes one. Pure
+// and thread-safe.
 namespace mlops::core {
 
-// There are six paths, each of which may come once.
+// There are six valid paths, each of which may occur once.
 inline constexpr size_t kMaxMaskPaths = 16;
-// Twice as many as the largest metadata can have.
+// Twice the number of keys that the largest metadata can have.
 inline constexpr size_t kMaxRemovedKeys = 32 * 1024;
 
-// What UpdateWorkspace asks for.
+// The content of an UpdateWorkspace request.
 struct UpdateSpec {
   Settings settings;
   Metadata metadata = Metadata::object();
-  // Absent: set the settings that are present, merge the metadata. Present: the
-  // fields that are replaced by what is given, cleared where nothing is: names
-  // of settings, "metadata", or "*" alone for all of them, with which absent
-  // settings get their defaults.
+  // The update mask. Absent: set the settings that are present, and merge
+  // the metadata. Present: replace the named fields with the given values,
+  // and clear named fields without a value. A path is the name of a setting,
+  // "metadata", or "*" alone for all of them, which resets absent settings
+  // to their defaults.
   std::optional<std::vector<std::string>> mask;
   std::vector<std::string> remove_metadata;
 };
 
-// What Create and Ensure ask for.
+// The content of a Create or Ensure request.
 struct NewWorkspaceSpec {
   ProjectName project;
   std::string root_path;
@@ -41,23 +42,26 @@ struct NewWorkspaceSpec {
   Metadata metadata = Metadata::object();
 };
 
-// INVALID_ARGUMENT/FIELD_INVALID if a setting is longer than kMaxSettingBytes,
-// or has control characters.
+// Returns INVALID_ARGUMENT/FIELD_INVALID if a setting is longer than
+// kMaxSettingBytes or has a control character.
 absl::Status CheckSettings(const Settings& settings);
 
-// FIELD_INVALID if settings break CheckSettings() or metadata CheckMetadata(),
-// a mask path is unknown, output only, or stands beside "*", a key is both in
-// `metadata` and in `remove_metadata`, or there are too many of either.
+// Returns INVALID_ARGUMENT/FIELD_INVALID if the settings violate
+// CheckSettings(), the metadata violates CheckMetadata(), a mask path
+// is unknown, output-only, or combined with "*", a key is both in `metadata`
+// and in `remove_metadata`, or there are too many paths or removed keys.
 absl::Status CheckUpdateSpec(const UpdateSpec& spec);
 
-// The workspace that Create makes: absent settings have their defaults.
-// FIELD_INVALID as CheckSettings(), CheckMetadata() and CheckReadable().
+// Returns the workspace that Create makes. Absent settings get their defaults.
+// Returns INVALID_ARGUMENT/FIELD_INVALID as CheckSettings(), CheckMetadata()
+// and CheckReadable() do.
 absl::StatusOr<Workspace> NewWorkspace(NewWorkspaceSpec spec, absl::Time now);
 
-// `current` after the update, or nullopt if that is what it is already. Its
-// update_time is `now`, and later than before also if the clock went back.
-// FIELD_INVALID as CheckUpdateSpec(), and as CheckMetadata() and
-// CheckReadable() of the result.
+// Returns `current` with the update applied, or nullopt if the update changes
+// nothing. The new update_time is `now`, or later than the current update_time
+// if the clock has been set back. Returns INVALID_ARGUMENT/FIELD_INVALID as
+// CheckUpdateSpec() does for `spec`, and as CheckMetadata() and CheckReadable()
+// do for the result.
 absl::StatusOr<std::optional<Workspace>> ApplyUpdate(const Workspace& current,
                                                      const UpdateSpec& spec,
                                                      absl::Time now);

@@ -13,48 +13,50 @@
 
 namespace mlops::core {
 
-// What one directory of a workspace holds, sub-directories included.
+// The content of one directory of a workspace, including subdirectories.
 struct DirectoryUsage {
   bool exists = false;
   int64_t file_count = 0;
   int64_t size_bytes = 0;
-  // The newest of any file or directory in it.
+  // The newest time of any file or directory in it.
   absl::Time modify_time = absl::InfinitePast();
 };
 
-// What a workspace holds, in the order of kDirectories.
+// The content of a workspace, with its directories in the order
+// of kDirectories.
 struct Usage {
   std::array<DirectoryUsage, kDirectories.size()> directories;
-  // Whatever else lies in the workspace, its record too; not in the sums below.
+  // Everything else in the workspace, including its record. Not part
+  // of the sums below.
   DirectoryUsage others;
-  bool counts_only = false;  // Whether sizes and times were left out.
+  // Whether sizes and times are omitted.
+  bool counts_only = false;
   absl::Time scan_time;
-  // Not OK if a part could not be counted; the rest is exact.
+  // Not OK if a part could not be counted. The counts of the rest are exact.
   absl::Status problem;
 
-  // Of the directories.
+  // Sums over the directories.
   int64_t file_count() const;
   int64_t size_bytes() const;
 
-  // Leaves out sizes and times.
+  // Removes sizes and times.
   void KeepCountsOnly();
 };
 
-// How much is wanted, and how new.
+// Which data a caller needs, and how old it may be.
 struct StatusArgs {
-  // Zero: exact at the time of the call.
+  // Zero requires a scan that begins after the call.
   absl::Duration max_staleness = absl::ZeroDuration();
   bool counts_only = false;
 };
 
-// Asked now and then during long work; true means that nobody waits for the
-// result any more.
+// Polled during long work. Returns true once no caller waits for the result.
 using Cancelled = absl::FunctionRef<bool()>;
 inline bool NeverCancelled() { return false; }
 
-// Counts the directories at workspace.root_path now. CANCELLED if told so;
-// NOT_FOUND if the workspace is not there, or not any more when all is counted.
-// Thread-safe.
+// Counts the current files in the directories at workspace.root_path.
+// Returns CANCELLED if `cancelled` returns true, and NOT_FOUND if the workspace
+// does not exist or disappears during the count. Thread-safe.
 using UsageScanner = std::function<absl::StatusOr<Usage>(
     const Workspace& workspace, bool counts_only, Cancelled cancelled)>;
 

@@ -14,24 +14,26 @@
 
 namespace mlops::core {
 
-// What users keep about a project: an object of null, bool, int64 within
-// ±kMaxInteger, finite double, UTF-8 string, array and object.
+// The user's metadata of a project: an object whose values are null, bool,
+// int64 within ±kMaxInteger, finite double, UTF-8 string, array or object.
 using Metadata = nlohmann::json;
 
-// The largest integer that, as all smaller ones, a double holds exactly (2^53 -
-// 1, as in RFC 7493).
+// The largest integer up to which a double represents every integer exactly
+// (2^53 - 1, as in RFC 7493).
 inline constexpr int64_t kMaxInteger = (int64_t{1} << 53) - 1;
-inline constexpr int kMaxMetadataBytes = 64 * 1024;  // As JSON without spaces.
-// The map itself is depth 1.
+// As JSON without spaces.
+inline constexpr int kMaxMetadataBytes = 64 * 1024;
+// The metadata object itself has depth 1.
 inline constexpr int kMaxMetadataDepth = 16;
 inline constexpr int kMaxMetadataKeyBytes = 256;
 inline constexpr int kMaxSettingBytes = 4096;
 
-// The directories of a workspace, in the order in which they are shown.
+// The directories of a workspace, in the order in which they are displayed.
 inline constexpr std::array<absl::string_view, 5> kDirectories = {
     "mlflow", "dvc", "monitoring", "models", "outputs"};
 
-// What a user may set, besides metadata. An absent one is Python's None.
+// The fields that a user can set, besides metadata. An absent setting is
+// None in Python.
 struct Settings {
   std::optional<std::string> mlflow_experiment_id;
   std::optional<std::string> mlflow_tracking_uri;
@@ -41,8 +43,8 @@ struct Settings {
   bool operator==(const Settings&) const = default;
 };
 
-// The names of the settings on the wire and in workspace.yaml, with their
-// members.
+// Maps the settings' names, on the wire and in workspace.yaml,
+// to their members.
 struct SettingField {
   absl::string_view name;
   std::optional<std::string> Settings::*member;
@@ -54,30 +56,35 @@ inline constexpr std::array<SettingField, 4> kSettingFields = {{
     {"bentoml_tag_prefix", &Settings::bentoml_tag_prefix},
 }};
 
-// A workspace as it is stored. Times have microseconds.
+// A workspace as stored. Times have microsecond precision.
 struct Workspace {
   ProjectName project;
   std::string uid;
-  std::string root_path;  // Absolute; where the directory really is.
+  // Absolute real path of the directory.
+  std::string root_path;
   Settings settings;
   Metadata metadata = Metadata::object();
   absl::Time create_time;
   absl::Time update_time;
-  std::optional<absl::Time> delete_time;  // Set while in the trash.
-  std::optional<absl::Time> purge_time;   // Likewise.
-  // Of the stored record; set by the catalog.
+  // Set while in the trash.
+  std::optional<absl::Time> delete_time;
+  // Set while in the trash.
+  std::optional<absl::Time> purge_time;
+  // Etag of the stored record, set by the catalog.
   std::string etag;
-  // Of the Create that made it; "" if it gave none.
+  // Request id of the Create call that made it, or "" if that had none.
   std::string request_id;
-  // YAML text of the record's other top-level keys, kept on update; mostly "".
+  // YAML text of the record's other top-level keys, preserved by updates.
+  // Usually "".
   std::string unknown_keys;
-  base::Memo wire;  // What rpc sends of it in a list.
+  // The encoding that rpc sends in a list.
+  base::Memo wire;
 };
 
-// Records are immutable and shared: a reader keeps the one it got.
+// Records are immutable and shared: a reader keeps the version it got.
 using WorkspacePtr = std::shared_ptr<const Workspace>;
 
-// The settings that Create fills in where they are absent.
+// Returns the values that Create sets for absent settings.
 Settings DefaultSettings(const ProjectName& project,
                          absl::string_view root_path);
 

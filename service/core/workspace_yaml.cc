@@ -26,7 +26,7 @@ using yaml::Problem;
 constexpr size_t kUidDigits = 32;
 constexpr size_t kMaxUidBytes = 64;
 
-// The text of a string or of any plain scalar but null.
+// Returns the text of a string or of a plain scalar other than null.
 std::optional<std::string> ScalarText(const Node& node) {
   if (node.kind != Node::Kind::kScalar) return std::nullopt;
   return node.text;
@@ -34,14 +34,14 @@ std::optional<std::string> ScalarText(const Node& node) {
 
 bool IsUid(const std::string& text) {
   if (text.empty() || text.size() > kMaxUidBytes) return false;
-  // It becomes part of a file's name, between dots.
+  // The uid becomes part of a file name, between dots.
   for (const char c : text) {
     if (!absl::ascii_isalnum(c) && c != '-' && c != '_') return false;
   }
   return true;
 }
 
-// The keys of every record that EncodeWorkspace() writes, but for the last.
+// The keys that EncodeWorkspace() writes into every record.
 constexpr absl::string_view kAlwaysWritten[] = {"project_name",
                                                 "root_path",
                                                 "mlflow_experiment_id",
@@ -54,11 +54,12 @@ constexpr absl::string_view kAlwaysWritten[] = {"project_name",
                                                 "uid",
                                                 kEndKey};
 
-// What stands in a record, before it is held against its place.
+// The content of a record before it is checked against its location.
 struct Record {
   std::string project_name;
   std::string root_path;
-  std::string created_at;  // As it stands there, for uids derived from it.
+  // Original text, used to derive a uid.
+  std::string created_at;
   std::optional<absl::Time> create_time;
   std::optional<absl::Time> update_time;
   std::string uid;
@@ -75,7 +76,7 @@ std::optional<Problem> ReadTime(const Node& node,
   if (text) *time = ParseIsoTime(*text);
   if (!*time) {
     return Problem{node.line,
-                   "is no time in ISO 8601 of the years 1 to 9999, such as "
+                   "must be an ISO 8601 time in the years 1 to 9999, such as "
                    "2026-01-31T12:00:00+00:00"};
   }
   return std::nullopt;
@@ -128,12 +129,12 @@ std::optional<Problem> ReadEntry(const Node& key, const Node& value,
       return std::nullopt;
     return Problem{value.line, "must be true"};
   }
+  // Preserve keys of other tools as they were written.
   yaml::AppendEntry(key, value, 0, record->unknown_keys);
   return std::nullopt;
 }
 
-// What is wrong with a record of ours that was cut off, or from which a line
-// was taken.
+// Returns a problem if a record with our header was cut off or lost a line.
 std::optional<Problem> CheckComplete(const Node& root) {
   for (absl::string_view name : kAlwaysWritten) {
     const auto has_name = [name](const yaml::Entry& entry) {
@@ -143,7 +144,7 @@ std::optional<Problem> CheckComplete(const Node& root) {
       continue;
     return Problem{0, absl::StrCat("was cut off: it lacks the key ", name,
                                    "; restore the file, or remove its first "
-                                   "line if it is complete without")};
+                                   "line if it is complete without it")};
   }
   return std::nullopt;
 }
@@ -163,12 +164,13 @@ std::optional<Problem> ReadRecord(absl::string_view text, Record* record) {
       return problem;
     }
   }
+  // Only our own records are known to be complete when written.
   return absl::StartsWith(text, kRecordHeader) ? CheckComplete(root)
                                                : std::nullopt;
 }
 
-// Moves a location that is at or below `old_place` to the same place below
-// `new_place`.
+// Moves a location at or below `old_place` to the same position
+// below `new_place`.
 void Follow(absl::string_view old_place, absl::string_view new_place,
             std::optional<std::string>& location) {
   if (!location) return;
@@ -178,9 +180,9 @@ void Follow(absl::string_view old_place, absl::string_view new_place,
     location = absl::StrCat(new_place, rest);
 }
 
-// Lets the settings of a directory that was moved or copied follow it:
-// locations inside the old directory and the default tag prefix. Locations
-// elsewhere, which the user chose, stay.
+// Adjusts the settings of a directory that was moved or copied:
+// locations inside the old directory, and the default tag prefix.
+// Locations elsewhere were chosen by the user and stay.
 void DeriveSettingsAgain(const Record& record, const RecordPlace& place,
                          Settings& settings) {
   auto old_project = ProjectName::Parse(record.project_name);
@@ -195,8 +197,7 @@ void DeriveSettingsAgain(const Record& record, const RecordPlace& place,
   } else if (base::IsValidUtf8(place.root_path)) {
     Follow(record.root_path, place.root_path, settings.dvc_remote_path);
   }
-  // The default URI begins with the root as a URI has it, with some characters
-  // escaped.
+  // In the default URI the root path has some characters escaped.
   constexpr absl::string_view kDatabase = "/mlflow/mlflow.db";
   Follow(absl::StripSuffix(*old_defaults.mlflow_tracking_uri, kDatabase),
          absl::StripSuffix(*new_defaults.mlflow_tracking_uri, kDatabase),
@@ -211,13 +212,14 @@ std::string DeriveUid(const Record& record, const RecordPlace& place) {
         kUidDigits);
   }
   if (record.project_name == place.project.str()) return record.uid;
-  // A copy of another workspace is a workspace of its own.
+  // A copy is a different workspace from its original.
   return base::HashHex(
       absl::StrCat(record.uid, absl::string_view("\0", 1), place.project.str()),
       kUidDigits);
 }
 
-// Only maps and lists are a level of their own.
+// Returns the depth of `item`: only maps and lists are one level deeper
+// than their container.
 int DepthOf(const Metadata& item, int container_depth) {
   return container_depth + (item.is_structured() ? 1 : 0);
 }
@@ -232,6 +234,7 @@ absl::Status CheckValue(const Metadata& value, const std::string& field,
     const double number = value.get<double>();
     if (!std::isfinite(number))
       return FieldInvalid(field, "is not a finite number");
+    // A double beyond the limit may already have lost digits.
     if (number == std::trunc(number) &&
         std::abs(number) > static_cast<double>(kMaxInteger)) {
       return FieldInvalid(field,
@@ -239,6 +242,7 @@ absl::Status CheckValue(const Metadata& value, const std::string& field,
                           "not exact: send it as a string");
     }
   } else if (value.is_number()) {
+    // Values above INT64_MAX would wrap in get<int64_t>().
     const bool too_large = value.is_number_unsigned() &&
                            value.get<uint64_t>() > uint64_t{kMaxInteger};
     if (too_large || value.get<int64_t>() > kMaxInteger ||
@@ -312,6 +316,7 @@ absl::StatusOr<Workspace> DecodeWorkspace(absl::string_view text,
     return WorkspaceCorrupt(place.project.str(), place.file, problem->line,
                             problem->what);
   }
+  // A hand-made record may lack times; the file's own is the best substitute.
   const absl::Time create_time =
       record.create_time.value_or(ClampTime(WholeMicros(place.modify_time)));
   Workspace workspace{.project = place.project,
@@ -324,6 +329,7 @@ absl::StatusOr<Workspace> DecodeWorkspace(absl::string_view text,
                       .etag = RecordEtag(text),
                       .request_id = std::move(record.request_id),
                       .unknown_keys = std::move(record.unknown_keys)};
+  // The directory was moved or copied since the record was written.
   if (record.root_path != base::PathText(place.root_path))
     DeriveSettingsAgain(record, place, workspace.settings);
   return workspace;
@@ -339,6 +345,7 @@ std::string RecordAsJson(absl::string_view text, const std::string& root_path) {
     return dump(
         {{"line", problem->line}, {"problem", base::Echo(problem->what)}});
 
+  // As in DecodeWorkspace(), the location overrides what the record says.
   const std::string name = root_path.substr(root_path.rfind('/') + 1);
   const auto project = ProjectName::Parse(name);
   if (project.ok() && record.root_path != base::PathText(root_path)) {
@@ -376,13 +383,13 @@ absl::Status CheckReadable(const Workspace& workspace) {
   const absl::string_view field =
       metadata.size() > text.size() / 2 ? "metadata" : "workspace";
   if (text.size() > kMaxRecordBytes) {
-    // Deep nesting, escapes, and keys that are not ours all take more room in
-    // YAML than in a request.
+    // Deep nesting, escapes and unknown keys take more space in YAML
+    // than in a request.
     return FieldInvalid(
         field, absl::StrCat("makes a workspace.yaml of ", text.size(),
                             " bytes, of which ", metadata.size(),
                             " are metadata and ", workspace.unknown_keys.size(),
-                            " keys of others; the limit is ", kMaxRecordBytes));
+                            " other keys; the limit is ", kMaxRecordBytes));
   }
   const auto read =
       DecodeWorkspace(text, {.project = workspace.project,
@@ -392,6 +399,7 @@ absl::Status CheckReadable(const Workspace& workspace) {
   if (!read.ok())
     return FieldInvalid(field, absl::StrCat("could not be read back: ",
                                             read.status().message()));
+  // Parsing without an error is not enough: the values must match too.
   const bool same = read->settings == workspace.settings &&
                     read->metadata == workspace.metadata &&
                     read->unknown_keys == workspace.unknown_keys &&
@@ -400,7 +408,7 @@ absl::Status CheckReadable(const Workspace& workspace) {
                     read->create_time == workspace.create_time &&
                     read->update_time == workspace.update_time;
   return same ? absl::OkStatus()
-              : FieldInvalid(field, "would not be read back as it is written");
+              : FieldInvalid(field, "would be read back with other values");
 }
 
 }  // namespace mlops::core

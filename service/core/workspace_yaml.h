@@ -10,79 +10,88 @@
 #include "absl/time/time.h"
 #include "service/core/workspace.h"
 
-// workspace.yaml: a comment (kRecordHeader), the keys of the original
-// (project_name, root_path, the four settings, metadata, created_at,
-// updated_at), ours (uid, request_id), whatever else was found there, and
-// kEndKey. All functions are pure and thread-safe.
+// Reads and writes workspace.yaml. Its content is a comment (kRecordHeader),
+// the keys of the original code (project_name, root_path, the four settings,
+// metadata, created_at, updated_at), our keys (uid, request_id), any other keys
+// the file had, and kEndKey. All functions are pure and thread-safe.
 namespace mlops::core {
 
-// A record larger than this is corrupt; nothing larger is read.
+// Maximum size of a record. A larger file is corrupt and is not read further.
 inline constexpr int64_t kMaxRecordBytes = 1024 * 1024;
 
-// The first line of a record that this project wrote. A file that begins with
-// it and lacks a key that is always written was cut off: it is corrupt. It is a
-// comment, so that a tool that writes the file anew makes a record by hand of
-// it, which may lack any key.
+// The first line of a record that this project wrote. A file that begins
+// with it but lacks a key that is always written was cut off, and is corrupt.
+// The header is a comment, so a tool that rewrites the file drops it; the file
+// then counts as hand-made, and may lack any key.
 inline constexpr absl::string_view kRecordHeader =
     "# Written by mlops-workspace: whole only with its last key.";
-// The last key, whose value is always true: every cut that loses something
-// loses it.
+// The last key, whose value is always true. A truncated file that has lost
+// any data lacks it.
 inline constexpr absl::string_view kEndKey = "end_of_record";
 
-// What the file's place says, against which its content is read.
+// What the file's location says. The file's content is checked against it.
 struct RecordPlace {
-  ProjectName project;  // The directory's name.
-  // The directory's real path; wins over the root_path in the file.
+  // Name of the directory.
+  ProjectName project;
+  // Real path of the directory. Overrides the root_path in the file.
   std::string root_path;
-  std::string file;  // Path of workspace.yaml, for errors.
-  // Stands in for created_at and updated_at where they are missing.
+  // Path of workspace.yaml, for errors.
+  std::string file;
+  // Used if created_at and updated_at are missing.
   absl::Time modify_time;
 };
 
-// Writes `workspace` so that PyYAML's safe_load and yaml-cpp read the same
-// values and types: a string that YAML 1.1 could take for something else is
-// quoted.
+// Returns `workspace` as YAML from which PyYAML's safe_load and yaml-cpp
+// read the same values and types. Quotes strings that YAML 1.1 could read
+// as another type.
 std::string EncodeWorkspace(const Workspace& workspace);
 
-// Reads a record written by us, by the original code (PyYAML) or by hand; plain
-// scalars mean what they mean to PyYAML's safe_load (dates stay strings). Where
-// the directory was moved or copied, so that root_path is not that of `place`,
-// settings that are locations inside the old directory, and the default tag
-// prefix, follow it, and a copy (other project_name) gets a uid of its own. A
-// missing uid is derived from project and created_at, so that it is the same at
-// every read. Etag is RecordEtag(text).
+// Decodes a record written by this project, by the original code (PyYAML)
+// or by hand. Plain scalars have the meaning that PyYAML's safe_load gives
+// them, except that dates stay strings.
 //
-// Returns DATA_LOSS/WORKSPACE_CORRUPT {file, line, problem} if the text is
-// larger than kMaxRecordBytes, no well-formed YAML map, not UTF-8 or has a NUL;
-// if it has duplicate keys, anchors, aliases or tags; if a key has a value of
-// the wrong type; if metadata breaks a rule of CheckMetadata(); if a time is
-// none that a message can hold; if it has kRecordHeader and lacks a key that
-// EncodeWorkspace() always writes.
+// If the directory was moved or copied, so that the record's root_path differs
+// from that of `place`, settings that name locations inside the old
+// directory are adjusted to the new one, as is the default tag prefix.
+// A copy, whose project_name differs, gets a new uid. A missing uid is derived
+// from project and created_at, so that every read yields the same one.
+// The etag is RecordEtag(text).
+//
+// Returns DATA_LOSS/WORKSPACE_CORRUPT {file, line, problem} if
+// - the text is larger than kMaxRecordBytes, is not a well-formed YAML map,
+//   is not UTF-8, or has a NUL character;
+// - it has duplicate keys, anchors, aliases or tags;
+// - a key's value has the wrong type;
+// - the metadata violates CheckMetadata();
+// - a time lies outside the range of protobuf timestamps;
+// - it has kRecordHeader but lacks a key that EncodeWorkspace() always writes.
 absl::StatusOr<Workspace> DecodeWorkspace(absl::string_view text,
                                           const RecordPlace& place);
 
-// What DecodeWorkspace() reads in `text`, the record in the directory
-// `root_path`, as JSON for clients in other languages: a second parser would
-// read some file differently. The keys are those of the record, null where it
-// has no such key, and "other_keys", the YAML text of all others; or "line" and
-// "problem" if it is corrupt. A directory whose name is none of a project may
-// hold a record, too: then nothing is derived again.
+// Returns the values that DecodeWorkspace() reads from `text`, the record
+// in the directory `root_path`, as JSON for clients in other languages.
+// A second parser would read some files differently. The keys are those
+// of the record, with null for a missing key, and "other_keys" with the YAML
+// text of all other keys. For a corrupt record the JSON has "line"
+// and "problem" instead. The directory's name may be invalid as a project name;
+// then no settings are adjusted.
 std::string RecordAsJson(absl::string_view text, const std::string& root_path);
 
-// Returns INVALID_ARGUMENT/FIELD_INVALID unless DecodeWorkspace() reads what
-// EncodeWorkspace() makes of `workspace`, and finds the same in it. To be asked
-// before a record is written: nothing may be acknowledged that cannot be read
-// back.
+// Checks that DecodeWorkspace() reads the same values from the output
+// of EncodeWorkspace() for `workspace`. Returns INVALID_ARGUMENT/FIELD_INVALID
+// otherwise. Call it before writing a record: a record that cannot be read back
+// must not be acknowledged.
 absl::Status CheckReadable(const Workspace& workspace);
 
-// The etag of a record's text: 16 hexadecimal digits of its SHA-256.
+// Returns the etag of a record's text: the first 16 hexadecimal digits
+// of its SHA-256.
 std::string RecordEtag(absl::string_view text);
 
-// Returns INVALID_ARGUMENT/FIELD_INVALID {field, problem}, field being for
-// example "metadata.a.b", if `metadata` is no object, larger as JSON than
-// kMaxMetadataBytes, deeper than kMaxMetadataDepth, has a key longer than
-// kMaxMetadataKeyBytes, a number that is not finite, or an integral one beyond
-// ±kMaxInteger.
+// Checks that `metadata` can be stored. Returns INVALID_ARGUMENT/FIELD_INVALID
+// {field, problem}, where field is for example "metadata.a.b", if `metadata`
+// is not an object, is larger than kMaxMetadataBytes as JSON, is nested deeper
+// than kMaxMetadataDepth, or has a key longer than kMaxMetadataKeyBytes,
+// a number that is not finite, or an integral number beyond ±kMaxInteger.
 absl::Status CheckMetadata(const Metadata& metadata);
 
 }  // namespace mlops::core

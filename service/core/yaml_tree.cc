@@ -30,14 +30,13 @@ using nlohmann::json;
 
 constexpr size_t kMaxDepth = 64;
 constexpr int64_t kMaxInteger = (int64_t{1} << 53) - 1;
-// A key that is longer when written needs the form with "? ": simple keys end
-// at 1,024 characters.
+// Longer keys need the "? " form, because YAML limits simple keys
+// to 1,024 characters.
 constexpr size_t kMaxSimpleKeyBytes = 900;
 
-// --- Parsing
-// -----------------------------------------------------------------------------
+// --- Parsing ---
 
-// Reads from memory that somebody else owns.
+// Reads from memory that it does not own.
 class ViewBuffer : public std::streambuf {
  public:
   explicit ViewBuffer(absl::string_view text) {
@@ -46,10 +45,11 @@ class ViewBuffer : public std::streambuf {
   }
 };
 
-// The text of a scalar, of which yaml-cpp wrote two escapes as a single byte:
-// \\_ (U+00A0) as A0 and \\N (U+0085) as 85. The document was UTF-8, and so is
-// what it makes of all other escapes: such a byte where a character begins can
-// only be one of these. Nullopt if there is anything else that is no UTF-8.
+// Returns the text of a scalar with the bytes repaired that yaml-cpp writes
+// for two escapes: A0 instead of U+00A0 for \_ and 85 instead of U+0085
+// for \N. The document was valid UTF-8, and yaml-cpp encodes all other escapes
+// as UTF-8, so such a byte at the start of a character can only come
+// from these. Returns nullopt for any other invalid UTF-8.
 std::optional<std::string> WithWholeCharacters(absl::string_view text) {
   if (base::IsValidUtf8(text)) return std::string(text);
   std::string whole;
@@ -67,8 +67,8 @@ std::optional<std::string> WithWholeCharacters(absl::string_view text) {
   return whole;
 }
 
-// Builds the tree from the parser's events. After the first problem it takes no
-// more.
+// Builds the tree from the parser's events. Ignores all events after
+// the first problem.
 class TreeBuilder final : public YAML::EventHandler {
  public:
   explicit TreeBuilder(Node* root) : root_(root) {}
@@ -87,7 +87,7 @@ class TreeBuilder final : public YAML::EventHandler {
                 YAML::anchor_t anchor, const std::string& value) override {
     if (!Accept(mark, tag, anchor)) return;
     std::optional<std::string> text = WithWholeCharacters(value);
-    if (!text) return Fail(mark, "has an escape that is no character");
+    if (!text) return Fail(mark, "has an escape that is not a character");
     Add({.kind = Node::Kind::kScalar,
          .text = *std::move(text),
          .plain = tag == "?",
@@ -106,10 +106,11 @@ class TreeBuilder final : public YAML::EventHandler {
   void OnMapEnd() override { Close(); }
 
  private:
-  // A container that is not closed yet.
+  // A container that is still open.
   struct Level {
     Node node;
-    std::optional<Node> key;  // Of the value that comes next, in a map.
+    // In a map, the key of the next value.
+    std::optional<Node> key;
     absl::flat_hash_set<std::string> keys;
   };
 
@@ -117,6 +118,7 @@ class TreeBuilder final : public YAML::EventHandler {
               YAML::anchor_t anchor) {
     if (problem_) return false;
     if (anchor != YAML::NullAnchor) Fail(mark, "anchors (&) are not allowed");
+    // yaml-cpp reports "?" for a plain scalar and "!" for a quoted one.
     if (!tag.empty() && tag != "?" && tag != "!")
       Fail(mark, "tags (!) are not allowed");
     return !problem_;
@@ -169,7 +171,7 @@ class TreeBuilder final : public YAML::EventHandler {
       return fail("merge keys (<<) are not allowed");
     if (!level.keys.insert(key.text).second)
       return fail(
-          absl::StrCat("the key ", base::Echo(key.text), " is there twice"));
+          absl::StrCat("the key ", base::Echo(key.text), " occurs twice"));
     level.key = std::move(key);
   }
 
@@ -178,8 +180,7 @@ class TreeBuilder final : public YAML::EventHandler {
   std::optional<Problem> problem_;
 };
 
-// --- Plain scalars, as PyYAML's resolver has them
-// -------------------------------------------------------------------
+// --- Plain scalars, by the rules of PyYAML's resolver ---
 
 bool IsTrue(absl::string_view text) {
   return text == "yes" || text == "Yes" || text == "YES" || text == "true" ||
@@ -214,15 +215,15 @@ bool LooksLikeFloat(absl::string_view text) {
   return RE2::FullMatch(re2::StringPiece(text.data(), text.size()), pattern);
 }
 
-// Numbers begin with one of few characters: most strings are told from them
-// without a pattern.
+// Returns whether `text` can be a number, judging by its first character.
+// This spares most strings a match of the patterns.
 bool MayBeNumber(absl::string_view text) {
   return absl::ascii_isdigit(text[0]) || text[0] == '-' || text[0] == '+' ||
          text[0] == '.';
 }
 
-// Digits of a base, or groups of 60 separated by colons; nullopt beyond
-// ±kMaxInteger.
+// Converts digits of any base, or groups separated by colons in base 60.
+// Returns nullopt beyond ±kMaxInteger.
 std::optional<int64_t> ToInt(absl::string_view text) {
   std::string digits = absl::StrReplaceAll(text, {{"_", ""}});
   const bool negative = digits[0] == '-';
@@ -252,7 +253,7 @@ std::optional<int64_t> ToInt(absl::string_view text) {
   return negative ? -sum : sum;
 }
 
-// nullopt if it is not finite.
+// Returns nullopt if the value is not finite.
 std::optional<double> ToFloat(absl::string_view text) {
   const std::string digits = absl::StrReplaceAll(text, {{"_", ""}});
   double sum = 0;
@@ -292,11 +293,10 @@ std::optional<Problem> ResolvePlain(const Node& node, json* value) {
   return std::nullopt;
 }
 
-// --- Writing
-// -----------------------------------------------------------------------------
+// --- Writing ---
 
-// Whether `text` means itself without quotes to every reader of YAML 1.1
-// and 1.2.
+// Returns whether every reader of YAML 1.1 and 1.2 reads `text` without quotes
+// as the string itself.
 bool IsPlainSafe(absl::string_view text) {
   if (text.empty() ||
       !(absl::ascii_isalpha(text[0]) || text[0] == '/' || text[0] == '_'))
@@ -316,8 +316,7 @@ bool IsPlainSafe(absl::string_view text) {
   return true;
 }
 
-// Characters that YAML readers refuse, fold or take for a break when they stand
-// there raw.
+// Returns whether YAML readers reject, fold or break lines at an unescaped `c`.
 bool NeedsEscape(char32_t c) {
   return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029 ||
          c == 0xfeff || c == 0xfffe || c == 0xffff;
@@ -347,19 +346,21 @@ std::string StringText(absl::string_view text) {
   return IsPlainSafe(text) ? std::string(text) : Quoted(text);
 }
 
-// PyYAML takes a number for a float only if it has a dot.
+// Adds a dot if there is none: without one, PyYAML does not read a float.
 std::string FloatText(const json& value) {
   std::string text = value.dump();
   if (absl::StrContains(text, '.')) return text;
   return text.insert(text.find('e'), ".0");
 }
 
-// The text of what fits on a line; nullopt for containers that hold something.
+// Returns the text of a value that fits on one line, or nullopt for a container
+// with content.
 std::optional<std::string> InlineText(const json& value) {
   if (value.is_string()) return StringText(value.get_ref<const std::string&>());
   if (value.is_number_float()) return FloatText(value);
   if (value.is_structured() && !value.empty()) return std::nullopt;
-  return value.dump();  // null, true, false, integers, {} and [].
+  // null, true, false, integers, {} and [].
+  return value.dump();
 }
 
 std::optional<std::string> InlineText(const Node& node) {
@@ -367,8 +368,8 @@ std::optional<std::string> InlineText(const Node& node) {
     case Node::Kind::kNull:
       return "null";
     case Node::Kind::kScalar:
-      // A plain scalar of several lines was folded; with a break in it, it can
-      // only be a string.
+      // A plain scalar on several lines was folded. A remaining line break
+      // shows that it can only be a string.
       return node.plain && !absl::StrContains(node.text, '\n')
                  ? node.text
                  : Quoted(node.text);
@@ -400,7 +401,7 @@ void AppendContainer(const Node& value, int indent, std::string& out) {
     AppendEntry(key, item, indent, out);
 }
 
-// Appends what follows a key's colon or an item's dash.
+// Appends the text after a key's colon or an item's dash.
 template <typename Value>
 void AppendValue(const Value& value, int indent, std::string& out) {
   if (const auto text = InlineText(value)) {
@@ -435,12 +436,11 @@ void AppendEntryOf(const std::string& key_text, const Value& value, int indent,
   AppendValue(value, indent, out);
 }
 
-// --- Parsing, continued
-// -----------------------------------------------------------------------------
+// --- Parsing, continued ---
 
-// The end of a document. yaml-cpp takes the end of the file for the end of a
-// quoted scalar, so that a record that was cut off would pass for a whole one;
-// this mark it does not.
+// Marks the end of a document. yaml-cpp accepts the end of the file as the end
+// of a quoted scalar, so that a truncated record would look complete.
+// It does not accept this mark as one.
 constexpr absl::string_view kEndMark = "...\n";
 
 std::optional<Problem> ParseOne(absl::string_view text, Node* root) {
@@ -451,9 +451,9 @@ std::optional<Problem> ParseOne(absl::string_view text, Node* root) {
     YAML::Parser parser(stream);
     if (!parser.HandleNextDocument(builder)) return Problem{0, "is empty"};
     if (!builder.problem() && parser)
-      return Problem{0, "has text behind the end of its first document"};
+      return Problem{0, "has text after the end of its first document"};
   } catch (const YAML::Exception& error) {
-    // What the builder minded came first.
+    // A problem that the builder found came first.
     if (!builder.problem())
       return Problem{error.mark.is_null() ? 0 : error.mark.line + 1, error.msg};
   }
@@ -466,8 +466,8 @@ std::optional<Problem> Parse(absl::string_view text, Node* root) {
   if (absl::StrContains(text, '\0')) return Problem{0, "has a NUL character"};
   if (!base::IsValidUtf8(text)) return Problem{0, "is not UTF-8"};
   if (!absl::EndsWith(text, "\n")) {
-    // Only a look: with a line's end behind it, a block scalar at the end would
-    // mean something else.
+    // Check only. With a newline appended, a block scalar at the end would
+    // have another value, so the result comes from the original text.
     Node ignored;
     if (auto problem = ParseOne(absl::StrCat(text, "\n", kEndMark), &ignored))
       return problem;

@@ -8,24 +8,28 @@
 #include "absl/strings/string_view.h"
 #include "nlohmann/json.hpp"
 
-// YAML 1.1 as PyYAML's safe_load reads it, without what a record has no use
-// for. Pure and thread-safe.
+// Reads YAML 1.1 as PyYAML's safe_load does, without the features that records
+// do not need, and writes it. Pure and thread-safe.
 namespace mlops::core::yaml {
 
 struct Entry;
 
-// A document as it was written: what a scalar means is decided by Resolve().
+// A node as written in the document. Resolve() determines the meaning
+// of a scalar.
 struct Node {
   enum class Kind { kNull, kScalar, kSequence, kMap };
 
   Kind kind = Kind::kNull;
-  std::string text;  // Of a scalar.
-  // Whether a scalar stood without quotes, so that it may be more than a
-  // string.
+  // Text of a scalar.
+  std::string text;
+  // Whether a scalar was written without quotes, so that it may be something
+  // other than a string.
   bool plain = false;
-  int line = 0;  // Where it begins, from 1.
+  // First line of the node, counted from 1.
+  int line = 0;
   std::vector<Node> items;
-  std::vector<Entry> entries;  // Keys are scalars and all different.
+  // Keys are scalars and unique.
+  std::vector<Entry> entries;
 };
 
 struct Entry {
@@ -34,27 +38,29 @@ struct Entry {
 };
 
 struct Problem {
-  int line = 0;  // From 1; 0 means the document as a whole.
+  // Counted from 1; 0 means the document as a whole.
+  int line = 0;
   std::string what;
 };
 
-// Parses one document. A problem if it is empty, ill-formed, not UTF-8, has a
-// NUL, is nested deeper than 64 levels, or has several documents, duplicate
-// keys, merge keys, anchors, aliases or tags.
+// Parses one document into `*root`. Returns a problem if the text is empty,
+// malformed, not UTF-8, has a NUL character, is nested deeper than 64 levels,
+// or has several documents, duplicate keys, merge keys, anchors,
+// aliases or tags.
 std::optional<Problem> Parse(absl::string_view text, Node* root);
 
-// What a node is in JSON. Plain scalars mean what they mean to PyYAML, but for
-// dates, which stay strings. A problem if a number is not finite, or an integer
-// does not lie within ±(2^53 - 1).
+// Converts `node` to JSON. Plain scalars have the meaning that PyYAML gives
+// them, except that dates stay strings. Returns a problem if a number is not
+// finite, or an integer lies outside ±(2^53 - 1).
 std::optional<Problem> Resolve(const Node& node, nlohmann::json* value);
 
-// Appends `key: value` at `indent` spaces, in block style, with a newline at
-// the end.
+// Appends `key: value` in block style, indented by `indent` spaces,
+// with a trailing newline.
 void AppendEntry(absl::string_view key, const nlohmann::json& value, int indent,
                  std::string& out);
 
-// Appends an entry as it was written: plain scalars stay plain, quoted ones
-// quoted.
+// Appends an entry in the style in which it was written: plain scalars stay
+// plain, quoted scalars stay quoted.
 void AppendEntry(const Node& key, const Node& value, int indent,
                  std::string& out);
 

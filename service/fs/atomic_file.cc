@@ -18,8 +18,8 @@ absl::Status WriteNewFile(Dir& dir, absl::string_view path,
   ASSIGN_OR_RETURN(auto file, like.empty() ? dir.CreateFile(path)
                                            : dir.CreateFileLike(path, like));
   absl::Status status = WriteSyncClose(*file, data);
-  // The first error is the one that tells; a leftover that cannot be removed is
-  // swept at the next start.
+  // Report the first error. The next start sweeps a file that cannot
+  // be removed now.
   if (!status.ok()) dir.RemoveFile(path).IgnoreError();
   return status;
 }

@@ -7,9 +7,10 @@
 
 namespace mlops::fs {
 
-// Creates `path` with `data`, synced and closed; the directory entry is not
-// synced. On failure nothing of that name is left behind, if it can be removed.
-// With `like`, as CreateFileLike() makes it. Errors as Dir.
+// Creates `path` with `data`, syncs it and closes it. Does not sync
+// the directory entry. On failure, removes the file if possible.
+// If `like` is given, the file gets its owner and mode as CreateFileLike()
+// does. Returns the errors of Dir.
 absl::Status WriteNewFile(Dir& dir, absl::string_view path,
                           absl::string_view data, absl::string_view like = "");
 

@@ -20,7 +20,7 @@ using base::UniqueFd;
 
 constexpr size_t kMaxContentBytes = 4096;
 
-// What errno says about `path`, in the words of Acquire().
+// Maps errno to a status about `path`, as Acquire() and MakeFile() promise.
 absl::Status ErrnoStatus(const std::string& path) {
   const int error = errno;
   const std::string message = absl::StrCat(path, ": ", std::strerror(error));
@@ -52,8 +52,8 @@ absl::Status Held() {
   return absl::FailedPreconditionError("held by another process");
 }
 
-// A lock of the open file, not of the process: it is not lost when the file is
-// opened and closed elsewhere.
+// Locks the open file description, not the process: opening and closing
+// the file elsewhere in the process does not release the lock.
 int TryLockFile(int fd) {
 #ifdef F_OFD_SETLK
   struct flock lock = {};
@@ -94,8 +94,8 @@ absl::StatusOr<std::unique_ptr<BaseLock>> BaseLock::Acquire(
   auto lock =
       std::unique_ptr<BaseLock>(new BaseLock(base_path, std::move(names)));
   RETURN_IF_ERROR(lock->OpenBase());
-  // Any other failure means that directories cannot be locked here: then the
-  // file's lock has to do.
+  // Any other failure means that directories cannot be locked here.
+  // Then the lock on the file must suffice.
   if (::flock(lock->base_fd_.get(), LOCK_EX | LOCK_NB) != 0 &&
       errno == EWOULDBLOCK)
     return Held();
@@ -106,7 +106,8 @@ absl::StatusOr<UniqueFd> BaseLock::OpenDir() const {
   const std::string path = absl::StrCat(base_path_, "/", names_.dir);
   if (::mkdirat(base_fd_.get(), names_.dir.c_str(), 0777) != 0 &&
       errno != EEXIST) {
-    // Some systems look at the rights before they look for the directory.
+    // Some systems check permissions before they check whether
+    // the directory exists.
     const absl::Status failure = ErrnoStatus(path);
     if (::faccessat(base_fd_.get(), names_.dir.c_str(), F_OK, 0) != 0)
       return failure;
@@ -122,6 +123,7 @@ absl::Status BaseLock::MakeFile() {
   ASSIGN_OR_RETURN(const UniqueFd dir, OpenDir());
   constexpr int kFlags = O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
   while (true) {
+    // O_NOFOLLOW and O_NONBLOCK guard against a link or a FIFO in its place.
     struct stat opened, named;
     UniqueFd file(::openat(dir.get(), names_.file.c_str(), kFlags, 0644));
     if (!file.ok() || ::fstat(file.get(), &opened) != 0)
@@ -132,7 +134,8 @@ absl::Status BaseLock::MakeFile() {
     if (TryLockFile(file.get()) != 0)
       return errno == EAGAIN || errno == EACCES ? Held()
                                                 : ErrnoStatus(file_path_);
-    // A lock on a file that lost its name meanwhile would keep nobody out.
+    // The file may have lost its name meanwhile. A lock on it would
+    // then exclude no one, so start again.
     if (::fstatat(dir.get(), names_.file.c_str(), &named,
                   AT_SYMLINK_NOFOLLOW) != 0 ||
         named.st_dev != opened.st_dev || named.st_ino != opened.st_ino) {
@@ -159,8 +162,7 @@ std::string BaseLock::ReadContent(const std::string& base_path,
 }
 
 bool BaseLock::IsStillNamed() const {
-  // The path of the file leads through the base, so that one look is enough for
-  // both.
+  // The path of the lock file leads through the base, so one call checks both.
   const bool file = has_file();
   struct stat named;
   if (::lstat(file ? file_path_.c_str() : base_path_.c_str(), &named) != 0) {
@@ -172,8 +174,8 @@ bool BaseLock::IsStillNamed() const {
 
 absl::Status BaseLock::WriteContent(absl::string_view text) {
   if (!has_file()) return absl::UnavailableError("there is no lock file yet");
-  // Written over what stands there, and cut only then: that needs no space that
-  // a full disk would not give.
+  // Overwrite first and truncate afterwards: a full disk may have no space
+  // for writing an emptied file again.
   const auto size = static_cast<ssize_t>(text.size());
   if (::pwrite(file_fd_.get(), text.data(), text.size(), 0) != size ||
       ::ftruncate(file_fd_.get(), size) != 0) {

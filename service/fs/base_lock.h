@@ -14,60 +14,67 @@
 
 namespace mlops::fs {
 
-// The right of one process at a time to change what is below a base directory.
-// The kernel holds two locks for it, which end with the process: one on the
-// directory itself, which nobody can take by removing a file, and one on a file
-// below it, in which the holder says who it is and which also works where
-// directories cannot be locked (NFS). The file stays when the holder ends,
-// since a new file of that name would be another lock.
+// Gives one process at a time the right to change a base directory. The kernel
+// holds two locks, which end with the process: one on the directory itself,
+// which cannot be circumvented by removing a file; and one on a file below it,
+// which identifies the holder and also works where directories cannot be locked
+// (NFS). The file stays when the holder exits, because a new file of that name
+// would be a different lock.
 //
-// IsStillNamed() may be called from any thread; everything else is for one
-// thread.
+// IsStillNamed() may be called from any thread; all other methods
+// only from one.
 class BaseLock {
  public:
-  // Names of the file below the base: `<base>/<dir>/<file>`. MakeFile() makes
-  // both if they are missing.
+  // The lock file's path below the base: `<base>/<dir>/<file>`. MakeFile()
+  // creates the directory and the file if they are missing.
   struct Names {
     std::string dir;
     std::string file;
   };
 
   // Locks the directory `base_path`, an absolute path without symbolic links,
-  // for this object's life, and writes nothing. MakeFile() does the rest.
-  //   FAILED_PRECONDITION (no reason) if another process holds the lock;
-  //   PERMISSION_DENIED if this process may not read the directory;
-  //   INTERNAL/IO_ERROR {path, errno} if it cannot be opened otherwise.
+  // for the lifetime of the returned object. Writes nothing; MakeFile()
+  // creates the lock file. Returns
+  // - FAILED_PRECONDITION (no reason) if another process holds the lock;
+  // - PERMISSION_DENIED if this process may not read the directory;
+  // - RESOURCE_EXHAUSTED, INVALID_ARGUMENT or INTERNAL/IO_ERROR {path, errno},
+  //   as MakeFile() does, if the directory cannot be opened for another reason.
   static absl::StatusOr<std::unique_ptr<BaseLock>> Acquire(
       const std::string& base_path, Names names);
 
-  // Locks nothing, writes nothing, and only watches the base's name.
-  // INTERNAL/IO_ERROR if it cannot be opened.
+  // Returns an object that only watches the base's name, and locks and writes
+  // nothing. Returns the same errors as Acquire() if the base cannot be opened.
   static absl::StatusOr<std::unique_ptr<BaseLock>> Watch(
       const std::string& base_path);
 
-  // What the holder, or the last one, wrote; at most 4 KiB, and "" if the file
-  // cannot be read. Needs no lock.
+  // Returns the text that the holder, or the last holder, wrote: at most 4 KiB,
+  // and "" if the file cannot be read. Needs no lock.
   static std::string ReadContent(const std::string& base_path,
                                  const Names& names);
 
-  // Whether the lock file and the base are still the ones that are found by
-  // their paths. If not, somebody removed, moved or replaced one of them, and
-  // another process may own what has these names now. One system call. A
-  // failure that says nothing about the names, such as EIO, counts as yes.
+  // Returns whether the paths of the lock file and the base still lead
+  // to the locked file and directory. If not, someone has removed, moved
+  // or replaced one of them, and another process may own the current ones.
+  // Makes one system call. Returns true after an error that says nothing
+  // about the names, such as EIO.
   bool IsStillNamed() const;
 
+  // Returns whether MakeFile() has succeeded.
   bool has_file() const { return has_file_.load(std::memory_order_acquire); }
-  // Makes and locks the file, unless that is done.
-  //   FAILED_PRECONDITION (no reason) if another process holds its lock;
-  //   PERMISSION_DENIED if this process may not write there, or the file system
-  //   is read-only; RESOURCE_EXHAUSTED if the disk is full: to be tried again
-  //   later, the directory is locked; INVALID_ARGUMENT if `dir` is a symbolic
-  //   link or no directory, or `file` is no regular file; INTERNAL/IO_ERROR
-  //   {path, errno} if a system call fails otherwise.
+  // Creates and locks the file. No-op if it has already succeeded. Returns
+  // - FAILED_PRECONDITION (no reason) if another process holds its lock;
+  // - PERMISSION_DENIED if this process may not write there, or the file
+  //   system is read-only;
+  // - RESOURCE_EXHAUSTED if the disk is full: the directory stays locked,
+  //   so retry later;
+  // - INVALID_ARGUMENT if `dir` is a symbolic link or not a directory,
+  //   or `file` is a symbolic link or not a regular file;
+  // - INTERNAL/IO_ERROR {path, errno} if a system call fails
+  //   for another reason.
   absl::Status MakeFile();
 
-  // Replaces what stands in the file. UNAVAILABLE while there is no file,
-  // INTERNAL/IO_ERROR {path, errno} if it cannot be written.
+  // Replaces the content of the file. Returns UNAVAILABLE if there is no file
+  // yet, otherwise the errors of MakeFile() if the file cannot be written.
   absl::Status WriteContent(absl::string_view text);
 
  private:
@@ -85,7 +92,8 @@ class BaseLock {
   const std::string file_path_;
   base::UniqueFd base_fd_;
   Id base_id_;
-  base::UniqueFd file_fd_;  // With file_id_, set before has_file_.
+  // Set, with file_id_, before has_file_.
+  base::UniqueFd file_fd_;
   Id file_id_;
   std::atomic<bool> has_file_ = false;
 };

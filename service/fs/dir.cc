@@ -32,8 +32,8 @@ bool FileStamp::operator==(const FileStamp& other) const {
   return content(*this) == content(other);
 }
 
-// 20 ms is above the tick of any kernel; a file system that keeps whole seconds
-// only is told by their absence.
+// 20 ms is above the tick of any kernel. A time without a fraction suggests
+// a file system that stores whole seconds.
 bool MayBeRacy(const FileStamp& stamp, absl::Time read_time) {
   const absl::Time newest = std::max(stamp.modify_time, stamp.change_time);
   const bool whole_seconds = absl::ToUnixNanos(newest) % 1'000'000'000 == 0;

@@ -12,7 +12,7 @@
 namespace mlops::fs {
 namespace {
 
-// Two directories are open for each level.
+// Two descriptors are open per level.
 constexpr int kMaxDepth = 200;
 constexpr int kMergeTries = 3;
 constexpr int64_t kRemoveStep = 10'000;
@@ -22,8 +22,8 @@ struct Names {
   std::vector<std::string> others;
 };
 
-// All names are read before anything is linked or removed: both may change what
-// a directory that is being read says.
+// Reads all names before anything is linked or removed, because both may change
+// what a directory that is being read returns.
 absl::StatusOr<Names> ReadNames(const Dir& dir) {
   Names names;
   RETURN_IF_ERROR(
@@ -45,10 +45,11 @@ absl::Status TooDeep(absl::string_view name) {
        .metadata = {{"path", std::string(name)}, {"problem", problem}}});
 }
 
+// Builds in `to` the directories of `from`, with a hard link to each file.
 absl::Status Link(Dir& from, Dir& to, int depth) {
   ASSIGN_OR_RETURN(const Names names, ReadNames(from));
   for (const std::string& name : names.others) {
-    // What vanished meanwhile need not be moved.
+    // An entry that has vanished need not be moved.
     if (absl::Status linked = from.Link(name, to, name);
         !linked.ok() && !absl::IsNotFound(linked))
       return linked;
@@ -65,8 +66,8 @@ absl::Status Link(Dir& from, Dir& to, int depth) {
   return to.Sync();
 }
 
-// Takes the name `name` in `from` away from a file that has it in `to` as well,
-// or gives it that one.
+// Removes the name `name` from `from`. If the file is not in `to` yet,
+// moves it there.
 absl::Status MergeFile(Dir& from, Dir& to, absl::string_view name) {
   const auto source = from.Stat(name);
   if (absl::IsNotFound(source.status())) return absl::OkStatus();
@@ -75,7 +76,8 @@ absl::Status MergeFile(Dir& from, Dir& to, absl::string_view name) {
   const bool same = target.ok() && target->inode == source->inode &&
                     target->device == source->device;
   if (!same) RETURN_IF_ERROR(from.Rename(name, to, name, RenameMode::kReplace));
-  // A rename onto another name of the same file does nothing.
+  // rename(2) does nothing if both names belong to the same file,
+  // so remove the old one.
   absl::Status removed = from.RemoveFile(name);
   return absl::IsNotFound(removed) ? absl::OkStatus() : removed;
 }
@@ -95,12 +97,12 @@ absl::Status MergeDir(Dir& from, Dir& to, absl::string_view name, int depth) {
   return from.RemoveDir(name);
 }
 
-// Empties `from`.
+// Moves the content of `from` to `to` until `from` is empty.
 absl::Status Merge(Dir& from, Dir& to, int depth) {
   ASSIGN_OR_RETURN(const Names names, ReadNames(from));
   for (const std::string& name : names.others)
     RETURN_IF_ERROR(MergeFile(from, to, name));
-  // Before the directories that these files were in are removed.
+  // Sync the files' new names before removing the directories they were in.
   if (!names.others.empty()) RETURN_IF_ERROR(to.Sync());
   for (const std::string& name : names.directories)
     RETURN_IF_ERROR(MergeDir(from, to, name, depth));
@@ -116,7 +118,7 @@ absl::Status RemoveOld(const TreeMove& move) {
     RETURN_IF_ERROR(MergeFile(**source, *target, move.first));
     RETURN_IF_ERROR((*source)->Sync());
   }
-  // Again, where somebody adds to a directory that is about to be removed.
+  // Repeat if someone adds an entry to a directory that is about to be removed.
   absl::Status removed;
   for (int i = 0; i < kMergeTries; ++i) {
     removed = Merge(**source, *target, 1);
@@ -140,7 +142,7 @@ absl::Status MakeNew(const TreeMove& move) {
 absl::Status MoveTree(const TreeMove& move,
                       absl::FunctionRef<absl::Status()> sync) {
   if (absl::Status made = MakeNew(move); !made.ok()) {
-    // What is left of it is swept by the owner of the staging directory.
+    // The owner of the staging directory sweeps whatever is left.
     RemoveTree(move.staging, move.staging_name, kRemoveStep)
         .status()
         .IgnoreError();

@@ -10,32 +10,33 @@
 
 namespace mlops::fs {
 
-// One directory that is to have another name or place.
+// The arguments of MoveTree(): one directory to rename or move.
 struct TreeMove {
   Dir& from;
   std::string name;
   Dir& to;
   std::string to_name;
   RenameMode mode = RenameMode::kNoReplace;
-  // For the tree while it is being made; on the file system of `to`.
+  // Where the new tree is built; on the file system of `to`.
   Dir& staging;
   std::string staging_name;
-  // The file in the directory that leaves the old place first; "" if there is
-  // none.
+  // The file in the directory that is removed from the old place first,
+  // or "" for none.
   std::string first;
 };
 
-// Moves a directory that Dir::Rename cannot move (IsCrossDevice()), such as one
-// in a lower layer of an overlay: makes the same directories in `staging`, with
-// a hard link to each file, gives them their new name by one rename, and
-// removes the old ones. Files keep their identity, so that whoever writes to
-// one goes on writing to the right one, and what comes to the old place
-// meanwhile is moved over. A crash leaves the old tree, or both with the same
-// files, or the new one and a part of the old one without `first`.
+// Moves a directory that Dir::Rename cannot move (IsCrossDevice()),
+// such as one in a lower layer of an overlay. It builds the same directories
+// in `staging` with a hard link to each file, renames the result to the new
+// name, and removes the old tree. Files keep their identity, so that a program
+// that is writing to one continues to write to the right file. Files that are
+// added to the old tree meanwhile are moved too. A crash leaves the old tree,
+// or both trees with the same files, or the new tree and a part of the old
+// one without `first`.
 //
-// `sync` is called to make the new name durable before anything is removed.
-// Errors as Dir; where files cannot be linked either, PATH_UNSUITABLE, and
-// nothing has changed.
+// Calls `sync` to make the new name durable before it removes anything.
+// Returns the errors of Dir, and PATH_UNSUITABLE, with nothing changed,
+// if the files cannot be linked.
 absl::Status MoveTree(const TreeMove& move,
                       absl::FunctionRef<absl::Status()> sync);
 

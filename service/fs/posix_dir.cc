@@ -28,8 +28,10 @@ namespace {
 
 using base::UniqueFd;
 
-constexpr mode_t kDirMode = 0777;   // The umask decides.
-constexpr mode_t kFileMode = 0666;  // Likewise.
+// The umask applies.
+constexpr mode_t kDirMode = 0777;
+// The umask applies.
+constexpr mode_t kFileMode = 0666;
 constexpr mode_t kPrivateFileMode = 0600;
 
 absl::Status Unsuitable(const std::string& path, absl::string_view problem) {
@@ -53,8 +55,8 @@ absl::Status NoSpace(int error, int fd, const std::string& path) {
                     {"available_bytes", absl::StrCat(available)}}});
 }
 
-// The one mapping of errno; `fd` is any descriptor on the file system in
-// question.
+// Maps errno to a status, for all methods. `fd` is any descriptor on the file
+// system in question.
 absl::Status ErrnoStatus(int error, int fd, const std::string& path) {
   switch (error) {
     case ENOENT:
@@ -63,7 +65,7 @@ absl::Status ErrnoStatus(int error, int fd, const std::string& path) {
     case ENOTEMPTY:
       return absl::AlreadyExistsError(path);
     case ELOOP:
-    case EMLINK:  // What BSD says for O_NOFOLLOW.
+    case EMLINK:  // BSD's error for O_NOFOLLOW.
       return Unsuitable(path, "is, or leads through, a symbolic link");
     case ENOTDIR:
       return Unsuitable(
@@ -74,8 +76,8 @@ absl::Status ErrnoStatus(int error, int fd, const std::string& path) {
       return Unsuitable(
           path, "leads out of the base directory or to another file system");
     case EBUSY:
-      return Unsuitable(path,
-                        "is in use, as a mount point is: unmount it first");
+      return Unsuitable(
+          path, "is in use, for example as a mount point: unmount it first");
     case ENOSPC:
     case EDQUOT:
       return NoSpace(error, fd, path);
@@ -88,9 +90,9 @@ absl::Status ErrnoStatus(int error, int fd, const std::string& path) {
   }
 }
 
-// Of a sync that failed, whatever the reason: what was written may be gone, or
-// a rename may be on disk or not. So a full disk is no NO_SPACE here, which
-// says that nothing was changed.
+// Returns the error of a failed sync, whatever its cause. The written data
+// may be lost, and a rename may or may not be on disk. Therefore a full disk
+// is not NO_SPACE here, because that reason promises that nothing was changed.
 absl::Status SyncFailure(int error, const std::string& path) {
   return base::MakeError(
       absl::StatusCode::kInternal,
@@ -100,8 +102,9 @@ absl::Status SyncFailure(int error, const std::string& path) {
        .metadata = {{"path", path}, {"errno", absl::StrCat(error)}}});
 }
 
-// Gives a file of ours that is still private what `like` has of owner, group
-// and permissions. What is refused is left: the file then stays open to fewer.
+// Gives a file of ours, which is still private, the owner, group
+// and permissions of `like`. Ignores refusals: the file then stays accessible
+// to fewer users.
 void TakeAccess(int fd, const struct stat& like) {
   struct stat own;
   if (::fstat(fd, &own) != 0) return;
@@ -112,8 +115,9 @@ void TakeAccess(int fd, const struct stat& like) {
   const bool foreign_group =
       own.st_gid != like.st_gid &&
       ::fchown(fd, static_cast<uid_t>(-1), like.st_gid) != 0;
-  // Another group gets no more than everybody, and no program runs as another
-  // user than before.
+  // If the group could not be set, the actual one gets no more than everyone.
+  // Drop set-user-ID and set-group-ID if owner or group differ, so that
+  // no program runs as another user than before.
   if (foreign_group) mode &= ~S_IRWXG | ((mode & S_IRWXO) << 3);
   if (foreign_owner || foreign_group) mode &= ~(S_ISUID | S_ISGID);
   static_cast<void>(::fchmod(fd, mode));
@@ -137,6 +141,7 @@ class PosixReader final : public FileReader {
       const ssize_t got =
           ::pread(fd_.get(), buffer + done, size - done,
                   static_cast<off_t>(offset + static_cast<int64_t>(done)));
+      // A signal interrupted the read before it returned any data.
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) return ErrnoStatus(errno, fd_.get(), path_);
       if (got == 0) break;
@@ -183,8 +188,8 @@ class PosixFile final : public File {
           ::writev(fd_.get(), vector.data(), static_cast<int>(count));
       if (written < 0 && errno == EINTR) continue;
       if (written < 0) return ErrnoStatus(errno, fd_.get(), path_);
-      // Less is written where there is hardly any room: what is left will say
-      // so.
+      // A short write hints at a full disk. Write() repeats the rest
+      // and reports the error.
       if (static_cast<size_t>(written) < size) {
         size_t skip = static_cast<size_t>(written);
         for (; skip >= pieces.front().size(); pieces.remove_prefix(1))
@@ -196,6 +201,7 @@ class PosixFile final : public File {
       }
       unwritten_bytes_ += size;
     }
+    // Write back regularly, so that the sync at the end takes less time.
     if (unwritten_bytes_ >= kWritebackBytes) {
       sys::StartWriteback(fd_.get());
       unwritten_bytes_ = 0;
@@ -209,6 +215,7 @@ class PosixFile final : public File {
     const int64_t copied =
         sys::CopyRange(reader.fd(), offset, fd_.get(), size, portable_);
     if (copied >= 0) return copied;
+    // The fallback reads and writes.
     if (errno == ENOSYS) return File::CopyFrom(source, offset, size);
     return ErrnoStatus(errno, fd_.get(), path_);
   }
@@ -219,8 +226,8 @@ class PosixFile final : public File {
 
   absl::Status SetMode(uint32_t mode) override {
     FileStamp now;
-    // Where a file system has no permissions, all files have the same ones, and
-    // setting them fails.
+    // On a file system without permissions all files have the same ones,
+    // and fchmod fails.
     if (sys::Stat(fd_.get(), "", &now, portable_) == 0 &&
         now.mode == (mode & kPermissions))
       return absl::OkStatus();
@@ -235,8 +242,8 @@ class PosixFile final : public File {
   }
 
   absl::Status Close() override {
-    // Not repeated after EINTR: the descriptor is gone, and may be another
-    // thread's already.
+    // Do not retry after EINTR: the descriptor is already closed, and another
+    // thread may have reused its number.
     return ::close(fd_.Release()) == 0 || errno == EINTR
                ? absl::OkStatus()
                : ErrnoStatus(errno, -1, path_);
@@ -244,13 +251,15 @@ class PosixFile final : public File {
 
  private:
   static constexpr mode_t kPermissions = 0777;
-  static constexpr size_t kMaxPieces = 256;  // Below every system's IOV_MAX.
+  // Below every system's IOV_MAX.
+  static constexpr size_t kMaxPieces = 256;
   static constexpr size_t kWritebackBytes = size_t{8} << 20;
 
   UniqueFd fd_;
   const std::string path_;
   const bool portable_;
-  size_t unwritten_bytes_ = 0;  // Since the disk was last asked to begin.
+  // Since the last StartWriteback().
+  size_t unwritten_bytes_ = 0;
 };
 
 class PosixDir final : public Dir {
@@ -274,7 +283,8 @@ class PosixDir final : public Dir {
 
   absl::StatusOr<std::optional<std::string>> ReadLink(
       absl::string_view path) const override {
-    std::array<char, 4096> target;  // No system has longer ones.
+    // No system supports longer targets.
+    std::array<char, 4096> target;
     ssize_t size = 0;
     RETURN_IF_ERROR(WithParent(path, [&](int dir, const char* name) {
       size = ::readlinkat(dir, name, target.data(), target.size());
@@ -290,6 +300,7 @@ class PosixDir final : public Dir {
       return ::fstatat(fd_.get(), std::string(path).c_str(), &state, flags);
     };
     if (at(AT_SYMLINK_NOFOLLOW) != 0 || !S_ISLNK(state.st_mode)) return false;
+    // Following the link tells whether its target exists.
     return at(0) != 0 &&
            (errno == ENOENT || errno == ENOTDIR || errno == ELOOP);
   }
@@ -307,6 +318,8 @@ class PosixDir final : public Dir {
                      OpenRegular(path, O_RDONLY, &content.stamp));
     if (content.stamp.size_bytes > max_bytes)
       return absl::OutOfRangeError(path);
+    // One byte more than expected, so that the buffer has room left to detect
+    // the end of the file.
     content.data.resize(static_cast<size_t>(content.stamp.size_bytes) + 1);
     size_t size = 0;
     while (true) {
@@ -318,7 +331,7 @@ class PosixDir final : public Dir {
       size += static_cast<size_t>(got);
       if (size > static_cast<size_t>(max_bytes))
         return absl::OutOfRangeError(path);
-      // It grows while it is read.
+      // The file grows while it is being read.
       if (size == content.data.size()) content.data.resize(2 * size);
     }
     content.data.resize(size);
@@ -328,8 +341,8 @@ class PosixDir final : public Dir {
   absl::Status ForEachEntry(
       absl::FunctionRef<bool(absl::string_view name, EntryType type)> visit)
       const override {
-    // An own descriptor, since the position in a directory belongs to the open
-    // file.
+    // Open a new descriptor, because the position in a directory belongs
+    // to the open file description.
     ASSIGN_OR_RETURN(const UniqueFd fd, Open(".", O_RDONLY | O_DIRECTORY));
     return sys::ForEachEntry(fd.get(), visit, options_.portable) == 0
                ? absl::OkStatus()
@@ -341,11 +354,12 @@ class PosixDir final : public Dir {
     if (options_.portable) return Dir::Summarize(path, options, summary);
     ASSIGN_OR_RETURN(const UniqueFd fd,
                      Open(path.empty() ? "." : path, O_RDONLY | O_DIRECTORY));
-    // Its memory is used again.
+    // Reuse the memory of the string.
     *summary = {.subdirectories = std::move(summary->subdirectories)};
     summary->subdirectories.clear();
     if (sys::Stat(fd.get(), "", &summary->stamp, false) != 0)
       return Error(path);
+    // Another file system: the caller needs only the stamp.
     if (options.device != 0 && summary->stamp.device != options.device)
       return absl::OkStatus();
     const auto failed = [&](const char* name) {
@@ -387,7 +401,8 @@ class PosixDir final : public Dir {
         });
     if (absl::IsNotFound(found)) return CreateFile(path);
     RETURN_IF_ERROR(found);
-    // Private until it has the mode of the other, which may be as private.
+    // Keep the file private until it has the mode of `like`,
+    // which may be private too.
     ASSIGN_OR_RETURN(UniqueFd fd,
                      Open(path, O_WRONLY | O_CREAT | O_EXCL, kPrivateFileMode));
     TakeAccess(fd.get(), state);
@@ -424,8 +439,8 @@ class PosixDir final : public Dir {
     if (mode == RenameMode::kExchange && errno == ENOSYS)
       return absl::UnimplementedError("no exchange here");
     if (errno == EXDEV) return Unsuitable(FullPath(path), kCrossDevice);
-    // Of the two names, the target's is the one that is in the way; the
-    // source's is the one that is missing, or busy.
+    // Report the path that caused the error: the source's if it is missing
+    // or busy, otherwise the target's.
     return errno == ENOENT || errno == EBUSY
                ? Error(path)
                : static_cast<const PosixDir&>(to).Error(to_path);
@@ -438,8 +453,8 @@ class PosixDir final : public Dir {
                  std::string(to_path).c_str(), 0) == 0) {
       return absl::OkStatus();
     }
-    // So say other mounts, file systems without such links, and kernels that
-    // guard others' files.
+    // These errors mean another mount, a file system without hard links,
+    // or a kernel that protects other users' files.
     if (errno == EXDEV || errno == EPERM || errno == EOPNOTSUPP ||
         errno == EMLINK) {
       return Unsuitable(FullPath(path), kCrossDevice);
@@ -451,7 +466,7 @@ class PosixDir final : public Dir {
     struct stat info;
     if (::fstat(static_cast<const PosixDir&>(like).fd_.get(), &info) != 0)
       return Error(path);
-    // For nobody else until it has its owner and mode.
+    // Keep the directory private until it has its owner and mode.
     RETURN_IF_ERROR(WithParent(path, [](int dir, const char* name) {
       return ::mkdirat(dir, name, 0700);
     }));
@@ -496,8 +511,9 @@ class PosixDir final : public Dir {
     return errno == ENOTDIR ? NoDirectory(path) : Error(path);
   }
 
-  // Says what is where a directory was wanted: of a link that is not followed
-  // the kernel only says that it is none.
+  // Returns the error for a `path` that is not a directory.
+  // The kernel reports ENOTDIR for a symbolic link that it does not follow,
+  // so check what the entry is.
   absl::Status NoDirectory(absl::string_view path) const {
     FileStamp state;
     if (sys::Stat(fd_.get(), std::string(path), &state, options_.portable) ==
@@ -509,15 +525,15 @@ class PosixDir final : public Dir {
     return Error(path);
   }
 
-  // Opens what must be a regular file; `stamp`, if given, is set to its state.
+  // Opens a regular file. Stores its state in `*stamp` unless that is null.
   absl::StatusOr<UniqueFd> OpenRegular(absl::string_view path, int flags,
                                        FileStamp* stamp = nullptr) const {
-    // Without O_NONBLOCK a FIFO of that name would hold the thread until
-    // somebody comes to its other end.
+    // Without O_NONBLOCK, opening a FIFO would block the thread until another
+    // process opens its other end.
     UniqueFd fd(sys::OpenBeneath(fd_.get(), std::string(path),
                                  flags | O_NONBLOCK, 0, options_.portable));
-    // So says a FIFO that nobody reads, a socket, and a device that is not
-    // there.
+    // These are the errors for a FIFO without a reader, a socket,
+    // and a missing device.
     const bool special = !fd.ok() && (errno == ENXIO || errno == ENODEV);
     if (!fd.ok() && !special) return Error(path);
     FileStamp state;
@@ -531,8 +547,8 @@ class PosixDir final : public Dir {
     return fd;
   }
 
-  // Makes `call` on the last name of `path`, in a directory that was reached
-  // without following a link.
+  // Calls `call` with the directory that contains `path`, reached without
+  // following symbolic links, and with the last name of `path`.
   absl::Status WithParent(
       absl::string_view path,
       absl::FunctionRef<int(int dir, const char* name)> call) const {

@@ -11,8 +11,10 @@
 namespace mlops::fs {
 namespace {
 
-constexpr int kMaxDepth = 16;      // Directories open at once.
-constexpr size_t kMaxNames = 256;  // Names held for each of them.
+// Directories open at once.
+constexpr int kMaxDepth = 16;
+// Names held for each of them.
+constexpr size_t kMaxNames = 256;
 
 struct Entry {
   std::string name;
@@ -29,15 +31,17 @@ absl::StatusOr<std::vector<Entry>> SomeEntries(const Dir& dir) {
   return entries;
 }
 
-// One call of RemoveTree.
+// State of one call of RemoveTree().
 class Remover {
  public:
   Remover(Dir& top, int64_t max_entries)
       : top_(top), entries_left_(max_entries) {}
 
-  // Removes what is in `dir`, `depth` levels below the top, until nothing is
-  // left or the budget is used up.
+  // Removes the content of `dir`, which is `depth` levels below the top,
+  // until it is empty or the budget is used up.
   absl::Status Empty(Dir& dir, int depth) {
+    // Read a bounded number of names at a time; removing them may change
+    // the order of the rest.
     while (entries_left_ > 0) {
       ASSIGN_OR_RETURN(const std::vector<Entry> entries, SomeEntries(dir));
       if (entries.empty()) return absl::OkStatus();
@@ -51,7 +55,7 @@ class Remover {
     return absl::OkStatus();
   }
 
-  // Removes what is no directory.
+  // Removes an entry that is not a directory.
   absl::Status RemoveFile(Dir& dir, const std::string& name) {
     const auto stamp = dir.Stat(name);
     Count();
@@ -76,13 +80,14 @@ class Remover {
 
   absl::Status RemoveSubdir(Dir& dir, const std::string& name, int depth) {
     if (depth == kMaxDepth) {
-      // Too deep to hold it open as well: it is moved to the top, where it is
-      // found again.
+      // Too deep to keep open as well: move it to the top, where a later
+      // round finds it.
       Count();
       return dir.Rename(name, top_, base::RandomId(), RenameMode::kNoReplace);
     }
     ASSIGN_OR_RETURN(const auto subdir, dir.OpenDir(name));
     RETURN_IF_ERROR(Empty(*subdir, depth + 1));
+    // The budget ran out inside, so the directory is not empty.
     if (entries_left_ <= 0) return absl::OkStatus();
     Count();
     return dir.RemoveDir(name);
@@ -108,6 +113,7 @@ absl::StatusOr<RemovedTree> RemoveTree(Dir& dir, absl::string_view path,
     return result;
   }
   const auto top = dir.OpenDir(path);
+  // Another call may have removed it meanwhile.
   if (absl::IsNotFound(top.status())) return RemovedTree{.complete = true};
   RETURN_IF_ERROR(top.status());
   Remover remover(**top, max_entries);

@@ -10,18 +10,22 @@
 namespace mlops::fs {
 
 struct RemovedTree {
-  int64_t file_count = 0;   // Regular files removed.
-  int64_t size_bytes = 0;   // The sum of their sizes.
-  int64_t entry_count = 0;  // Entries removed or moved, of every type.
-  bool complete = false;    // Whether the tree itself is gone.
+  // Number of regular files removed.
+  int64_t file_count = 0;
+  // Sum of their sizes.
+  int64_t size_bytes = 0;
+  // Number of entries removed or moved, of every type.
+  int64_t entry_count = 0;
+  // Whether the tree itself has been removed.
+  bool complete = false;
 };
 
-// Removes at most `max_entries` entries of the tree `path` below `dir`, the
-// deepest first, and `path` itself once it is empty; call again until
-// `complete`. `path` may also be a single file of any type. Symbolic links are
-// removed, never followed. Memory and open descriptors are bounded by a
-// constant, whatever the tree's depth or width. A tree that does not exist is
-// complete. Errors as Dir.
+// Removes up to `max_entries` entries of the tree `path` below `dir`, deepest
+// first, and `path` itself once it is empty. Call it again until `complete`.
+// `path` may also be a single file of any type. Removes symbolic links and
+// never follows them. Memory and open descriptors are bounded by a constant,
+// however deep or wide the tree is. A tree that does not exist is complete.
+// Returns the errors of Dir.
 absl::StatusOr<RemovedTree> RemoveTree(Dir& dir, absl::string_view path,
                                        int64_t max_entries);
 

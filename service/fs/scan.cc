@@ -19,30 +19,35 @@ namespace mlops::fs {
 namespace {
 
 constexpr size_t kMaxProblems = 10;
-// Well below the length of path that a system call takes.
+// Well below the maximum path length of a system call.
 constexpr size_t kMaxPathBytes = 2048;
-// One open is less than to walk the same way for each of these names.
+// With that many names, opening their directory costs less than resolving
+// its path for each.
 constexpr size_t kNamesWorthAnAnchor = 100;
 constexpr int kMaxKnownDepth = 1000;
 constexpr size_t kMaxOpenAnchors = 8;
-// How much a scan does by itself before it asks for help, so that no small one
-// waits for a thread to wake up. A file is 1, which is about a microsecond if
-// sizes are asked for.
+// Work that a scan does alone before it asks for help, so that small scans
+// never wait for a thread to wake up. One file counts as 1, which is about a
+// microsecond if sizes are needed.
 constexpr int64_t kSoloWork = 1000;
-constexpr int64_t kWorkOfReading = 16;  // Of a directory.
+constexpr int64_t kWorkOfReading = 16;  // Per directory.
 constexpr int kMaxHelpers = 3;
 constexpr absl::Duration kAskEvery = absl::Milliseconds(20);
 
-// A directory from which paths begin. Holding paths instead of descriptors
-// bounds the latter; where a path would become too long, a new one begins.
+// A directory that paths start from. Holding paths instead of descriptors
+// bounds the number of descriptors. A new anchor begins where a path would
+// become too long.
 struct Anchor {
-  std::shared_ptr<Anchor> parent;  // Null for the top.
-  std::string path;                // From the parent.
-  std::shared_ptr<const Dir> dir;  // Null while it is not open.
+  // Null for the top.
+  std::shared_ptr<Anchor> parent;
+  // Path from the parent.
+  std::string path;
+  // Null while the anchor is closed.
+  std::shared_ptr<const Dir> dir;
 };
 using AnchorPtr = std::shared_ptr<Anchor>;
 
-// Opens anchors and keeps the last few open. Thread-safe.
+// Opens anchors and keeps the most recently opened ones open. Thread-safe.
 class Anchors {
  public:
   absl::StatusOr<std::shared_ptr<const Dir>> Open(const AnchorPtr& anchor) {
@@ -58,6 +63,7 @@ class Anchors {
                      OpenLocked(anchor->parent));
     ASSIGN_OR_RETURN(anchor->dir, parent->OpenDir(anchor->path));
     open_.push_back(anchor);
+    // Drop the oldest; it is reopened by path if it is needed again.
     if (open_.size() > kMaxOpenAnchors) {
       open_.front()->dir = nullptr;
       open_.pop_front();
@@ -66,23 +72,29 @@ class Anchors {
   }
 
   absl::Mutex mutex_;
-  std::deque<AnchorPtr> open_ ABSL_GUARDED_BY(mutex_);  // Without the top.
+  // Without the top.
+  std::deque<AnchorPtr> open_ ABSL_GUARDED_BY(mutex_);
 };
 
-// The sub-directories of one directory that are still to be read.
+// The subdirectories of one directory that are still to be read.
 struct Batch {
   const char* next() const { return names.c_str() + at; }
   bool empty() const { return at == names.size(); }
 
   AnchorPtr anchor;
-  // The path of that directory from the anchor; "" for the anchor itself.
+  // Path of that directory from the anchor; "" for the anchor itself.
   std::string parent;
-  std::string names;  // Each ended by a NUL.
-  size_t at = 0;      // The next of them.
-  int depth = 1;      // Of the sub-directories below the top.
+  // Each terminated by a NUL.
+  std::string names;
+  // Offset of the next name.
+  size_t at = 0;
+  // Depth of the subdirectories below the top.
+  int depth = 1;
   size_t group = 0;
-  uint64_t device = 0;  // As SummaryOptions::device.
-  // Of the next, and so on; null if they are not remembered.
+  // As SummaryOptions::device.
+  uint64_t device = 0;
+  // What is remembered of the next subdirectory, followed by those of the
+  // others; null if nothing is.
   KnownDir* known = nullptr;
 };
 
@@ -90,8 +102,8 @@ size_t NameCount(absl::string_view names) {
   return static_cast<size_t>(std::count(names.begin(), names.end(), '\0'));
 }
 
-// Takes the second half of what is in `batch`, nothing if there is only one
-// name.
+// Splits off the second half of the names in `batch`. Returns an empty batch
+// if there is only one name.
 Batch SplitOff(Batch& batch) {
   Batch half = batch;
   half.at =
@@ -126,7 +138,7 @@ bool IsStill(const KnownDir& known, const FileStamp& stamp) {
          known.change_ns == absl::ToUnixNanos(stamp.change_time);
 }
 
-// What a KnownDir needs beside itself.
+// Returns the memory of a KnownDir beyond its own size, in bytes.
 size_t BytesOf(const std::string& subdirectories) {
   return subdirectories.empty()
              ? 0
@@ -134,7 +146,8 @@ size_t BytesOf(const std::string& subdirectories) {
                    NameCount(subdirectories) * sizeof(KnownDir);
 }
 
-// What is below it counts too. Recursion is bounded by kMaxKnownDepth.
+// Returns the memory of `known` and everything below it. kMaxKnownDepth bounds
+// the recursion.
 size_t BytesBelow(const KnownDir& known) {
   size_t bytes = BytesOf(known.subdirectories);
   const size_t count = NameCount(known.subdirectories);
@@ -147,8 +160,8 @@ void Forget(KnownTree& tree, KnownDir& known) {
   known = {};
 }
 
-// Makes `known`, whose sub-directories were others, one with these; what is
-// known of those that stay is kept.
+// Replaces the subdirectories of `known` by `subdirectories`, and keeps
+// what is known about those in both.
 void ReplaceSubdirectories(KnownTree& tree, const std::string& subdirectories,
                            KnownDir& known) {
   absl::flat_hash_map<absl::string_view, KnownDir*> old;
@@ -168,13 +181,14 @@ void ReplaceSubdirectories(KnownTree& tree, const std::string& subdirectories,
     if (const auto it = old.find(name); it != old.end())
       *child = std::exchange(*it->second, {});
   }
+  // Only the entries that were not taken over are still in `old`.
   tree.bytes += BytesOf(known.subdirectories);
   tree.bytes -= BytesOf(old_names);
   for (const auto& [name, gone] : old) tree.bytes -= BytesBelow(*gone);
 }
 
-// One call of ScanTree: what its workers share. Helpers that begin when it is
-// over find it finished.
+// The state of one ScanTree() call that its workers share. A helper that starts
+// after the end finds it finished.
 class Scan : public std::enable_shared_from_this<Scan> {
  public:
   Scan(const Dir& dir, absl::string_view path, const ScanOptions& options)
@@ -188,8 +202,9 @@ class Scan : public std::enable_shared_from_this<Scan> {
  private:
   class Worker;
 
-  // Gets `worker` more to do; false if there is nothing more, or the scan is
-  // cancelled. `cancelled` is null for helpers.
+  // Gives `worker` another batch, waiting for one if necessary.
+  // Returns false if no work is left or the scan is cancelled. `cancelled`
+  // is null for helpers.
   bool Take(Worker& worker, absl::FunctionRef<bool()>* cancelled);
   void Share(Batch batch);
   bool has_hungry() const {
@@ -206,25 +221,28 @@ class Scan : public std::enable_shared_from_this<Scan> {
   const AnchorPtr top_ = std::make_shared<Anchor>();
   Anchors anchors_;
   std::atomic<bool> stop_ = false;
-  std::atomic<int> hungry_ = 0;  // Workers that wait for a batch.
-  std::atomic<int> queued_ = 0;  // The size of queue_.
+  // Workers that wait for a batch.
+  std::atomic<int> hungry_ = 0;
+  // The size of queue_.
+  std::atomic<int> queued_ = 0;
 
   absl::Mutex mutex_;
   std::vector<Batch> queue_ ABSL_GUARDED_BY(mutex_);
-  // Workers that have something to do: at first the caller.
+  // Workers that have work: at first only the caller.
   int busy_ ABSL_GUARDED_BY(mutex_) = 1;
-  int helpers_ ABSL_GUARDED_BY(mutex_) = 0;  // That have begun and not ended.
+  // Helpers that have started and not ended.
+  int helpers_ ABSL_GUARDED_BY(mutex_) = 0;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<TreeUsage> usages_ ABSL_GUARDED_BY(mutex_);
 };
 
-// What one thread does for a scan.
+// The work that one thread does for a scan.
 class Scan::Worker {
  public:
   explicit Worker(Scan& scan)
       : scan_(scan), usages_(scan.options_.groups.size() + 1) {}
 
-  // Reads the top, whose stamp it returns.
+  // Reads the top and returns its stamp.
   absl::StatusOr<FileStamp> ReadTop() {
     Batch top{.anchor = scan_.top_, .group = scan_.options_.groups.size()};
     if (scan_.options_.known != nullptr) top.known = &scan_.options_.known->top;
@@ -239,7 +257,7 @@ class Scan::Worker {
       children = top.known->children.get();
     } else {
       absl::Status read = Summarize(0);
-      // Denied, perhaps; the groups may be open all the same.
+      // The top may be unreadable although the groups are accessible.
       if (absl::IsInternal(read)) {
         ASSIGN_OR_RETURN(summary_.stamp, current_dir_->Stat(path_));
         summary_.subdirectories.clear();
@@ -249,6 +267,7 @@ class Scan::Worker {
         RETURN_IF_ERROR(read);
         AddSummary(usages_[top.group]);
       }
+      // PushGroups() and later scans rely on this order.
       summary_.subdirectories = names = GroupsFirst(summary_.subdirectories);
       children = Remember(top.known);
     }
@@ -259,10 +278,11 @@ class Scan::Worker {
 
   void Push(Batch batch) { batches_.push_back(std::move(batch)); }
 
-  // Reads the next directory; false if there is none.
+  // Reads the next directory. Returns false if there is none.
   bool Step() {
     while (!batches_.empty() && batches_.back().empty()) batches_.pop_back();
     if (batches_.empty()) return false;
+    // Share before reading, while waiting workers can use it.
     if (scan_.has_hungry()) ShareSome();
     Batch& from = batches_.back();
     const absl::string_view name(from.next());
@@ -275,7 +295,7 @@ class Scan::Worker {
                 .group = from.group,
                 .device = from.device};
     if (from.known != nullptr) place.known = from.known++;
-    // Nothing is remembered where recursion would be deep.
+    // Remember nothing at depths where recursion would be too deep.
     if (from.depth > kMaxKnownDepth) place.known = nullptr;
     Visit(std::move(place));
     return true;
@@ -285,7 +305,8 @@ class Scan::Worker {
   std::vector<TreeUsage> usages() && { return std::move(usages_); }
 
  private:
-  // Reads the directory at path_; `place` is where, and what of it is known.
+  // Reads the directory at path_. `place` says where it is and what is
+  // known about it.
   void Visit(Batch place) {
     TreeUsage& usage = usages_[place.group];
     if (absl::Status opened = OpenAnchor(place.anchor); !opened.ok())
@@ -299,6 +320,7 @@ class Scan::Worker {
     if (absl::Status read = Summarize(place.device); !read.ok())
       return Fail(std::move(read), place);
     if (place.device == 0) place.device = summary_.stamp.device;
+    // A mount point: other file systems are not entered.
     if (place.device != summary_.stamp.device)
       return ForgetIfKnown(place.known);
     AddSummary(usage);
@@ -308,7 +330,7 @@ class Scan::Worker {
 
   void Fail(absl::Status problem, const Batch& place) {
     ForgetIfKnown(place.known);
-    // Unless it vanished meanwhile.
+    // An entry that has vanished is not a problem.
     if (!absl::IsNotFound(problem))
       AddProblem(usages_[place.group], std::move(problem));
   }
@@ -320,11 +342,11 @@ class Scan::Worker {
     return absl::OkStatus();
   }
 
-  // The stamp of the directory at path_ if `known` tells all that is asked for
-  // of what is in it.
+  // Returns the stamp of the directory at path_ if `known` has everything
+  // that the scan needs about its files.
   std::optional<FileStamp> StampIfKnown(const KnownDir* known) {
     if (known == nullptr || known->inode == 0) return std::nullopt;
-    // Files grow without a trace in their directory.
+    // A file can grow without changing its directory.
     if (!scan_.options_.counts_only && known->file_count > 0)
       return std::nullopt;
     const auto stamp = current_dir_->Stat(path_);
@@ -360,8 +382,8 @@ class Scan::Worker {
         {usage.modify_time, summary_.modify_time, summary_.stamp.modify_time});
   }
 
-  // Keeps summary_ in `known`; returns where its sub-directories are
-  // remembered, null if they are not.
+  // Stores summary_ in `known`. Returns the array for its subdirectories,
+  // or null if they are not remembered.
   KnownDir* Remember(KnownDir* known) {
     if (known == nullptr) return nullptr;
     KnownTree& tree = *scan_.options_.known;
@@ -373,6 +395,8 @@ class Scan::Worker {
       ReplaceSubdirectories(tree, summary_.subdirectories, *known);
     }
     const FileStamp& stamp = summary_.stamp;
+    // A stamp that may be racy is not trusted, but the subdirectories are
+    // still useful.
     const bool exact =
         summary_.problem.ok() && !MayBeRacy(stamp, scan_.options_.now);
     known->inode = exact ? stamp.inode : 0;
@@ -387,7 +411,8 @@ class Scan::Worker {
     if (known != nullptr) Forget(*scan_.options_.known, *known);
   }
 
-  // The groups, whether they are there or not, and then the other names.
+  // Returns the names of the groups, whether they exist or not, followed
+  // by the other names.
   std::string GroupsFirst(const std::string& names) const {
     const auto groups = scan_.options_.groups;
     std::string result;
@@ -401,8 +426,8 @@ class Scan::Worker {
     return result;
   }
 
-  // Has the sub-directories of the top read: the groups' each as a tree of its
-  // own, of whatever device.
+  // Queues the subdirectories of the top: each group as a separate tree
+  // on any device, then the rest.
   void PushGroups(const AnchorPtr& anchor, const std::string& names,
                   uint64_t device, KnownDir* known) {
     const size_t groups = scan_.options_.groups.size();
@@ -424,7 +449,7 @@ class Scan::Worker {
           .known = known == nullptr ? nullptr : known + groups});
   }
 
-  // Has the sub-directories `names` of the directory at path_ read.
+  // Queues the subdirectories `names` of the directory at path_.
   void PushChildren(Batch place, const std::string& names, KnownDir* known) {
     if (names.empty()) return;
     if (path_.size() > kMaxPathBytes || names.size() > kNamesWorthAnAnchor) {
@@ -439,10 +464,10 @@ class Scan::Worker {
     Push(std::move(place));
   }
 
-  // Gives others the oldest list, which is likely to lead to the most, or a
-  // part of the only one.
+  // Gives other workers the oldest batch, which is likely to lead to the most
+  // work, or half of the only one.
   void ShareSome() {
-    // The last one is not.
+    // The last batch is not empty, so this ends.
     while (batches_.front().empty()) batches_.erase(batches_.begin());
     if (batches_.size() > 1) {
       scan_.Share(std::move(batches_.front()));
@@ -454,7 +479,8 @@ class Scan::Worker {
 
   Scan& scan_;
   std::vector<TreeUsage> usages_;
-  std::vector<Batch> batches_;  // The last one is next: depth first.
+  // The last batch is next: depth first.
+  std::vector<Batch> batches_;
   DirSummary summary_;
   std::string path_;
   AnchorPtr current_anchor_;
@@ -478,6 +504,8 @@ absl::StatusOr<std::vector<TreeUsage>> Scan::Run(
     }
   } while (Take(worker, &cancelled));
   {
+    // Helpers still refer to this scan's state, so wait for all of them
+    // before summing up.
     absl::MutexLock lock(&mutex_);
     finished_ = true;
     const auto alone = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
@@ -486,7 +514,8 @@ absl::StatusOr<std::vector<TreeUsage>> Scan::Run(
     mutex_.Await(absl::Condition(&alone));
     Merge(std::move(worker).usages());
   }
-  if (stop_) return absl::CancelledError("nobody waits for this scan any more");
+  if (stop_) return absl::CancelledError("the caller cancelled this scan");
+  // If the tree was replaced meanwhile, the sums mix two trees.
   const auto top_now = top_->dir->Stat(path_);
   if (top_now.ok() &&
       (top_now->inode != top.inode || top_now->device != top.device))
@@ -501,10 +530,12 @@ bool Scan::Take(Worker& worker, absl::FunctionRef<bool()>* cancelled) {
     return !queue_.empty() || busy_ == 0 || stop_;
   };
   absl::MutexLock lock(&mutex_);
+  // A worker that waits counts as hungry, so that others share their work.
   --busy_;
   ++hungry_;
   while (!mutex_.AwaitWithTimeout(absl::Condition(&has_news), kAskEvery)) {
     if (cancelled == nullptr) continue;
+    // Poll without the lock, because `cancelled` is foreign code.
     mutex_.Unlock();
     const bool stop = (*cancelled)();
     mutex_.Lock();
@@ -528,7 +559,7 @@ void Scan::Share(Batch batch) {
 void Scan::AskForHelp() {
   const int wanted = std::min(kMaxHelpers, options_.helpers->threads());
   for (int i = 0; i < wanted; ++i) {
-    // Where all are busy already, the scan goes on by itself.
+    // If all threads are busy, the scan continues alone.
     if (!options_.helpers->TrySchedule(
             [scan = shared_from_this()] { scan->Help(); }))
       return;
@@ -538,6 +569,7 @@ void Scan::AskForHelp() {
 void Scan::Help() {
   {
     absl::MutexLock lock(&mutex_);
+    // The pool started this task too late to be of use.
     if (finished_) return;
     ++helpers_;
     ++busy_;

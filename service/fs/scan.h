@@ -18,70 +18,79 @@
 
 namespace mlops::fs {
 
-// What a tree holds, or a part of it.
+// The content of a tree or of a part of it.
 struct TreeUsage {
-  // Whether any directory of it could be read.
+  // Whether any of its directories could be read.
   bool exists = false;
-  // Regular files; a file with several links counts at each.
+  // Number of regular files. A file with several hard links counts
+  // once for each.
   int64_t file_count = 0;
-  int64_t size_bytes = 0;  // The sum of their sizes.
-  // The newest of any file or directory, the top included.
+  // Sum of their sizes.
+  int64_t size_bytes = 0;
+  // Newest time of any file or directory, including the top.
   absl::Time modify_time = absl::InfinitePast();
-  // What could not be read, at most 10; what it holds is missing above.
+  // The first 10 errors. The counts above omit what could not be read.
   std::vector<absl::Status> problems;
 };
 
-// What one directory held when a scan read it.
+// The content of one directory when a scan read it.
 struct KnownDir {
-  uint64_t inode = 0;  // 0: nothing is known.
+  // 0 means that nothing is known.
+  uint64_t inode = 0;
   uint64_t device = 0;
   int64_t modify_ns = 0;
   int64_t change_ns = 0;
   int64_t file_count = 0;
-  std::string subdirectories;            // Their names, each ended by a NUL.
-  std::unique_ptr<KnownDir[]> children;  // Likewise.
+  // Names of the subdirectories, each terminated by a NUL.
+  std::string subdirectories;
+  // One for each of them.
+  std::unique_ptr<KnownDir[]> children;
 };
 
-// The numbers of files in a tree by directory, as scans found them: those whose
-// stamp is still the same need not be read again to be counted, nor those
-// without files to know their size. Used by one scan at a time.
+// Remembers the number of files in each directory of a tree. A later scan
+// that only counts files skips directories whose stamp has not changed;
+// a scan that needs sizes skips only those without files. May be used
+// by one scan at a time.
 struct KnownTree {
   explicit KnownTree(size_t max_bytes) : max_bytes(max_bytes) {}
 
-  const size_t max_bytes;         // What has no room is read each time.
-  std::atomic<size_t> bytes = 0;  // Of memory.
+  // Directories beyond this limit are read each time.
+  const size_t max_bytes;
+  // Memory in use.
+  std::atomic<size_t> bytes = 0;
   KnownDir top;
 };
 
 struct ScanOptions {
-  // Directories right in the tree that are counted each for itself. Each may
-  // lie on a file system of its own.
+  // Directories at the top of the tree that are counted separately.
+  // Each may lie on its own file system.
   absl::Span<const absl::string_view> groups;
-  // Count files only: size_bytes stays 0, and modify_time is not told.
+  // If true, only files are counted: size_bytes stays 0 and modify_time is not
+  // set.
   bool counts_only = false;
-  // Threads that share the work of a tree that turns out to be large; may be
-  // null. Several scans may share the pool.
+  // Threads that share the work of a large tree. May be null. Several scans
+  // may share a pool.
   base::ThreadPool* helpers = nullptr;
-  // What earlier scans of this tree, with the same groups, found, for this one
-  // to use and bring up to date; may be null.
+  // Results of earlier scans of this tree with the same groups, which this scan
+  // uses and updates. May be null.
   KnownTree* known = nullptr;
-  // A time before the scan, by the clock of the file system.
+  // A time before the scan, by the file system's clock.
   absl::Time now = absl::Now();
 };
 
-// Counts the tree `path` below `dir`: one usage for each of options.groups, and
-// one for all the rest, the files right in the tree among it. Symbolic links
-// are not followed, other file systems not entered; entries that vanish
-// meanwhile are not counted. `cancelled` is asked before each directory, on the
-// thread of the caller only.
+// Counts the tree `path` below `dir`. Returns one usage for each of
+// options.groups, and a last one for the rest, including the files at the top.
+// Does not follow symbolic links or enter other file systems, and omits entries
+// that vanish meanwhile. Polls `cancelled` before each directory,
+// only on the calling thread.
 //
-// Descriptors are bounded on a tree of any depth; memory by the names of the
-// directories that have been found and not yet been read, however many files
-// there are.
+// The number of open descriptors is bounded, however deep the tree is.
+// Memory is bounded by the names of the directories that were found but not yet
+// read, regardless of the number of files.
 //
-// Returns CANCELLED if `cancelled` said so; NOT_FOUND if the tree was removed
-// or replaced meanwhile, so that the sums would be of nothing that ever was;
-// errors as Dir if `path` itself cannot be read.
+// Returns CANCELLED if `cancelled` returned true; NOT_FOUND if the tree was
+// removed or replaced meanwhile, because the sums would then describe a state
+// that never existed; and the errors of Dir if `path` itself cannot be read.
 absl::StatusOr<std::vector<TreeUsage>> ScanTree(
     const Dir& dir, absl::string_view path, const ScanOptions& options,
     absl::FunctionRef<bool()> cancelled);

@@ -47,9 +47,9 @@ EntryType TypeOfMode(mode_t mode) {
   return EntryType::kOther;
 }
 
-// The type of a directory entry; those that the file system leaves unknown are
-// looked up. nullopt if the entry vanished or, errno set to anything but
-// ENOENT, if it cannot be looked up.
+// Returns the type of a directory entry, looking it up if the file system
+// does not report it. Returns nullopt if the entry vanished (errno is ENOENT)
+// or cannot be looked up (errno is anything else).
 std::optional<EntryType> TypeOfEntry(int dir, unsigned char type,
                                      const char* name) {
   switch (type) {
@@ -77,16 +77,16 @@ bool IsDots(const char* name) {
 
 #ifdef __linux__
 
-// Whether errno may mean "this kernel, filter or file system has no such call",
-// so that the substitute must answer. A filter says EPERM or ENOSYS; a file
-// system that lacks a flag says EINVAL. Where the error was the call's own
-// after all, the substitute meets it again.
+// Returns whether errno may mean that this kernel, filter or file system
+// does not support the call, so that the fallback must answer. A filter
+// returns EPERM or ENOSYS; a file system that lacks a flag returns EINVAL.
+// If the error was genuine, the fallback fails with it again.
 bool MayBeRefusal(int error) {
   return error == ENOSYS || error == EPERM || error == EINVAL ||
          error == EOPNOTSUPP || error == E2BIG;
 }
 
-// Kernels that lack a call are asked once.
+// Set once the kernel lacks a call, to avoid trying it again.
 std::atomic<bool> g_no_openat2 = false;
 std::atomic<bool> g_no_renameat2 = false;
 std::atomic<bool> g_no_statx = false;
@@ -107,7 +107,8 @@ absl::Time FromStatxTime(const statx_timestamp& time) {
 constexpr size_t kEntryBufferBytes = 64 * 1024;
 constexpr int kRefused = 1;
 
-struct RawEntry {  // As getdents64(2) has it.
+// The layout that getdents64(2) uses.
+struct RawEntry {
   uint64_t inode;
   int64_t offset;
   uint16_t length;
@@ -116,7 +117,8 @@ struct RawEntry {  // As getdents64(2) has it.
 };
 
 // Calls `visit(name, type)` for each entry of `dir` until it returns false.
-// Returns 0, -1 with errno set, or kRefused before the first entry.
+// Returns 0, or -1 with errno set, or kRefused if the call was refused
+// before the first entry.
 template <typename Visit>
 int ForEachRawEntry(int dir, char* buffer, Visit visit) {
   bool first = true;
@@ -124,6 +126,8 @@ int ForEachRawEntry(int dir, char* buffer, Visit visit) {
     const long bytes =
         ::syscall(SYS_getdents64, dir, buffer, kEntryBufferBytes);
     if (bytes == 0) return 0;
+    // After the first entries it is too late for the fallback, which would
+    // visit them again.
     if (bytes < 0 && first && MayBeRefusal(errno)) {
       Remember(g_no_getdents64);
       return kRefused;
@@ -140,7 +144,7 @@ int ForEachRawEntry(int dir, char* buffer, Visit visit) {
 
 int PortableStat(int dir, const std::string& path, FileStamp* stamp);
 
-// The sums over some files, as plain numbers: they are added to once for each
+// Sums over files, as plain numbers because they are updated once per
 // file of a tree.
 struct FileSums {
   int64_t count = 0;
@@ -148,8 +152,8 @@ struct FileSums {
   int64_t newest_seconds = std::numeric_limits<int64_t>::min();
   int64_t newest_nanos = 0;
 
-  // Adds the file `name` in `dir`, unless it is something else by now; false,
-  // with errno set, if it cannot be told.
+  // Adds the file `name` in `dir`, unless it is no longer a regular file.
+  // Returns false with errno set if it cannot be examined.
   bool Add(int dir, const char* name) {
     struct statx info;
     if (::statx(dir, name, AT_SYMLINK_NOFOLLOW,
@@ -203,6 +207,8 @@ int PortableOpenBeneath(int dir, const std::string& path, int flags,
                         mode);
       });
     }
+    // Open each component separately, because O_NOFOLLOW covers only
+    // the last one.
     const int next = Retry([&] {
       return ::openat(from, name.c_str(),
                       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -219,6 +225,7 @@ int PortableRenameNoReplace(int from_dir, const std::string& from, int to_dir,
   if (::fstatat(from_dir, from.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
     return -1;
   if (!S_ISDIR(info.st_mode)) {
+    // linkat() fails if the target exists, so no separate check is needed.
     if (::linkat(from_dir, from.c_str(), to_dir, to.c_str(), 0) != 0) return -1;
     return ::unlinkat(from_dir, from.c_str(), 0);
   }
@@ -228,7 +235,7 @@ int PortableRenameNoReplace(int from_dir, const std::string& from, int to_dir,
   }
   if (errno != ENOENT) return -1;
   if (::renameat(from_dir, from.c_str(), to_dir, to.c_str()) == 0) return 0;
-  // What somebody put there since the look.
+  // Someone created the target since the check.
   if (errno == ENOTEMPTY || errno == ENOTDIR) errno = EEXIST;
   return -1;
 }
@@ -256,8 +263,7 @@ int PortableStat(int dir, const std::string& path, FileStamp* stamp) {
 
 int PortableForEachEntry(
     int dir, absl::FunctionRef<bool(absl::string_view, EntryType)> visit) {
-  // A descriptor of its own: readdir's position and buffer belong to the
-  // stream.
+  // readdir needs its own descriptor: it owns the position and a buffer.
   const int copy = Retry(
       [&] { return ::openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
   if (copy < 0) return -1;
@@ -291,7 +297,7 @@ int OpenBeneath(int dir, const std::string& path, int flags, mode_t mode,
     const long fd = Retry([&] {
       return ::syscall(SYS_openat2, dir, path.c_str(), &how, sizeof(how));
     });
-    // EAGAIN: something moved while it was resolved.
+    // EAGAIN: a rename interfered with the resolution.
     if (fd >= 0 || !(MayBeRefusal(errno) || errno == EAGAIN))
       return static_cast<int>(fd);
     Remember(g_no_openat2);
@@ -364,7 +370,8 @@ std::string Identity([[maybe_unused]] int fd) {
   if (::statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &info) == 0 &&
       (info.stx_mask & STATX_BTIME) != 0) {
     const absl::Time birth = FromStatxTime(info.stx_btime);
-    // Within a tick of the clock another one could be made with the same inode.
+    // Within a tick of the clock, another directory could get the same
+    // inode and time.
     if (MayBeRacy({.modify_time = birth, .change_time = birth}, absl::Now()))
       return "";
     return absl::StrCat(info.stx_dev_major, ":", info.stx_dev_minor, " ",
@@ -387,6 +394,7 @@ int ForEachEntry(
     const int result = ForEachRawEntry(
         dir, buffer.get(), [&](const char* name, unsigned char raw_type) {
           const auto type = TypeOfEntry(dir, raw_type, name);
+          // An entry that vanished is skipped; any other error ends the loop.
           if (!type && errno != ENOENT) error = errno;
           return type ? visit(name, *type) : error == 0;
         });
@@ -406,14 +414,14 @@ int Summarize(
     [[maybe_unused]] absl::FunctionRef<void(const char* name)> failed) {
 #ifdef __linux__
   if (!Known(g_no_getdents64) && !(file_sizes && Known(g_no_statx))) {
-    // A scan reads one directory after the other: their buffer need not be made
-    // for each.
+    // A scan reads many directories one after the other, so keep
+    // one buffer per thread.
     thread_local const auto buffer =
         std::make_unique_for_overwrite<char[]>(kEntryBufferBytes);
     FileSums sums;
     const int result = ForEachRawEntry(
         dir, buffer.get(), [&](const char* name, unsigned char raw_type) {
-          // Nearly all are.
+          // Nearly all entries have one of these types.
           const bool told = raw_type == DT_REG || raw_type == DT_DIR;
           const auto type = !told ? TypeOfEntry(dir, raw_type, name)
                             : raw_type == DT_REG
@@ -431,6 +439,7 @@ int Summarize(
           return true;
         });
     if (result != kRefused) {
+      // Added only now, so that a refusal leaves `summary` unchanged.
       summary->file_count += sums.count;
       summary->size_bytes += sums.bytes;
       if (sums.count > 0 && file_sizes)
@@ -458,8 +467,8 @@ int64_t CopyRange([[maybe_unused]] int from, [[maybe_unused]] int64_t offset,
         copied += got;
         continue;
       }
-      // Some file systems answer 0 for files that say they are empty, and have
-      // content all the same.
+      // Some file systems return 0 for files whose reported size is 0
+      // although they have content, so only trust 0 after some bytes.
       if (copied > 0 && got == 0) return copied;
       if (copied > 0 || !(got == 0 || MayBeRefusal(errno) || errno == EXDEV ||
                           errno == EBADF))
@@ -475,7 +484,7 @@ int64_t CopyRange([[maybe_unused]] int from, [[maybe_unused]] int64_t offset,
 
 void AdviseSequential([[maybe_unused]] int fd) {
 #ifdef POSIX_FADV_SEQUENTIAL
-  // Advice: where it is not taken, reading is just slower.
+  // Best effort: without the advice, reading is only slower.
   ::posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 #endif
 }
@@ -483,7 +492,7 @@ void AdviseSequential([[maybe_unused]] int fd) {
 void StartWriteback([[maybe_unused]] int fd, [[maybe_unused]] int64_t offset,
                     [[maybe_unused]] int64_t size) {
 #ifdef __linux__
-  // Its failures are told by the sync.
+  // Best effort: the sync reports failures.
   ::sync_file_range(fd, offset, size, SYNC_FILE_RANGE_WRITE);
 #endif
 }
@@ -494,7 +503,7 @@ std::string BootId() {
       ::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
   char text[64];
   const ssize_t size = fd.ok() ? ::read(fd.get(), text, sizeof(text)) : 0;
-  // It ends with a newline.
+  // The text ends with a newline.
   if (size > 1) return std::string(text, static_cast<size_t>(size - 1));
 #endif
   return "";

@@ -9,89 +9,89 @@
 
 namespace mlops::fs {
 
-// What a Dir says of a rename or link from one mount to another, and what to do
-// about it.
+// The problem that a Dir reports, with its remedy, when a rename or link would
+// cross mounts or leave a lower layer of an overlay.
 inline constexpr absl::string_view kCrossDevice =
-    "lies on another mount than the place it is to go to, or in a lower layer "
-    "of an overlay, and cannot be moved "
-    "there: "
-    "have the whole base directory on one volume, mount the overlay with "
-    "redirect_dir=on, or copy and remove it by "
-    "hand";
+    "cannot be moved, because its destination is on another mount or it lies "
+    "in a lower layer of an overlay: put the whole base directory on one "
+    "volume, mount the overlay with redirect_dir=on, or copy it and remove the "
+    "original";
 
 }  // namespace mlops::fs
 
-// The calls in which Linux does better than POSIX, each with its portable
-// substitute. All return 0 or a descriptor, or -1 with errno set, and repeat
-// what a signal interrupted. Where a kernel, a seccomp filter or a file system
-// refuses the Linux call, the substitute takes over, for good where the kernel
-// cannot know it. Thread-safe.
+// System calls for which Linux has a better variant than POSIX,
+// each with a portable fallback. Each returns 0 or a descriptor, or -1
+// with errno set, and retries after EINTR. The fallback takes over if a kernel,
+// a seccomp filter or a file system refuses the Linux call: permanently
+// if the kernel does not know it. Thread-safe.
 namespace mlops::fs::sys {
 
-// Opens `path` below `dir` without following a symbolic link in any component;
-// `flags` as for open(2). Linux: openat2(RESOLVE_BENEATH |
-// RESOLVE_NO_SYMLINKS). Portable: one openat(O_NOFOLLOW) a component.
+// Opens `path` below `dir` without following a symbolic link in any component.
+// `flags` are those of open(2). Linux: openat2(RESOLVE_BENEATH |
+// RESOLVE_NO_SYMLINKS). Portable: one openat(O_NOFOLLOW) per component.
 int OpenBeneath(int dir, const std::string& path, int flags, mode_t mode,
                 bool portable);
 
-// Renames without replacing anything: EEXIST if there is a target.
-// Linux: renameat2(RENAME_NOREPLACE). Portable: link and unlink for files; for
-// directories a look and then rename, which at worst replaces an empty
-// directory made in between.
+// Renames without replacing: EEXIST if the target exists. Linux:
+// renameat2(RENAME_NOREPLACE). Portable: link and unlink for files;
+// for directories a check and then rename, which can at worst replace an empty
+// directory created in between.
 int RenameNoReplace(int from_dir, const std::string& from, int to_dir,
                     const std::string& to, bool portable);
 
-// Exchanges two entries: renameat2(RENAME_EXCHANGE); ENOSYS where there is no
-// such call.
+// Exchanges two entries with renameat2(RENAME_EXCHANGE). ENOSYS if that call
+// is not available.
 int RenameExchange(int from_dir, const std::string& from, int to_dir,
                    const std::string& to, bool portable);
 
-// The state of `path` below `dir`, or of `dir` itself if it is "". A symbolic
-// link at the end is not followed. Linux: statx without a sync over the
-// network. Portable: fstatat.
+// Stores the state of `path` below `dir`, or of `dir` itself if `path` is "",
+// in `*stamp`. Does not follow a symbolic link at the end. Linux: statx.
+// Portable: fstatat.
 int Stat(int dir, const std::string& path, FileStamp* stamp, bool portable);
 
-// What tells the open directory from every other one that there ever was:
-// device, inode and time of birth. "" where the last is not told, as by POSIX.
+// Returns a text that distinguishes the open directory from every other one,
+// past or future: device, inode and time of birth. Returns "" if the system
+// does not report the latter, or if the directory has just been created.
 std::string Identity(int fd);
 
-// Calls `visit` for each entry of `dir`, read from its beginning, until it
-// returns false. Linux: getdents64 with a large buffer. Portable: readdir.
+// Calls `visit` for each entry of `dir`, from the first one, until it returns
+// false. Linux: getdents64 with a large buffer. Portable: readdir.
 int ForEachEntry(
     int dir,
     absl::FunctionRef<bool(absl::string_view name, EntryType type)> visit,
     bool portable);
 
-// Adds to `summary` what `dir` holds itself, with the files' sizes and newest
-// time if `file_sizes`; calls `failed` for each file that cannot be looked at,
-// errno set. Reads from where `dir` stands, which must be its beginning. Linux:
-// getdents64, and one statx a file with two fields. ENOSYS, and `summary` as it
-// was, where these are refused: there is no portable substitute here, as Dir
-// has one.
+// Adds the content of `dir` to `summary`, with the files' sizes and newest time
+// if `file_sizes` is set. Calls `failed`, with errno set, for each file
+// that cannot be examined. The descriptor's position must be the beginning.
+// Linux: getdents64, and one statx of two fields per file. Fails
+// with ENOSYS and leaves `summary` unchanged if these are refused:
+// Dir has the portable fallback.
 int Summarize(int dir, bool file_sizes, DirSummary* summary,
               absl::FunctionRef<void(const char* name)> failed);
 
-// Appends `size` bytes of the file `from`, which begin at `offset`, to the file
-// `to`, and returns how many there were. Linux: copy_file_range, which shares
-// blocks where the file system can. ENOSYS where it is missing or refused
-// before the first byte: Dir has the substitute.
+// Appends `size` bytes of the file `from`, beginning at `offset`,
+// to the file `to`, and returns the number of bytes copied. Linux:
+// copy_file_range, which shares blocks if the file system can. Fails
+// with ENOSYS if that call is missing or refused before the first byte:
+// Dir has the fallback.
 int64_t CopyRange(int from, int64_t offset, int to, int64_t size,
                   bool portable);
 
-// Tells the kernel that the file is about to be read from its beginning to its
-// end, where it can be told.
+// Advises the kernel that the file will be read sequentially,
+// if the system supports it.
 void AdviseSequential(int fd);
 
-// Has the disk begin with what was written to `size` bytes from `offset` on, 0
-// meaning to the end, without waiting for it, where that can be asked for: the
-// sync at the end of a large file is then short.
+// Starts writing `size` bytes from `offset` on to disk without waiting,
+// if the system supports it; a `size` of 0 means to the end. This shortens
+// the sync at the end of a large file.
 void StartWriteback(int fd, int64_t offset = 0, int64_t size = 0);
 
-// What changes with every start of the kernel, or "".
+// Returns an identifier that changes with every start of the kernel, or "".
 std::string BootId();
 
-// Makes a file or directory durable (fsync, or F_FULLFSYNC where fsync does not
-// reach the disk).
+// Makes a file or directory durable: fsync or, where fsync does not reach
+// the disk, F_FULLFSYNC.
 int Sync(int fd);
 
 }  // namespace mlops::fs::sys

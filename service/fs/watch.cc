@@ -25,7 +25,7 @@ class NoWatcher final : public Watcher {
 
 #ifdef __linux__
 
-// Others of the same user, such as editors, need watches too.
+// Leaves half of the user's watches to other programs, such as editors.
 size_t MaxWatches() {
   size_t granted = 0;
   std::ifstream("/proc/sys/fs/inotify/max_user_watches") >> granted;
@@ -51,12 +51,13 @@ class InotifyWatcher final : public Watcher {
     const std::string path = absl::StrCat(base_path_, "/", name);
     const int watch = ::inotify_add_watch(fd_.get(), path.c_str(), kEvents);
     if (watch < 0) {
-      // Others took theirs: what is watched is all there will be.
+      // The limit is exhausted by other programs, so make do with the
+      // current watches.
       if (errno == ENOSPC) max_watches_ = watches_.size();
       return false;
     }
-    // A directory that was moved here under another name has the watch it had
-    // there.
+    // A directory that was moved here under another name keeps its old watch,
+    // so drop that name first.
     Forget(watch);
     names_[watch] = std::string(name);
     watches_[name] = watch;
@@ -85,6 +86,7 @@ class InotifyWatcher final : public Watcher {
     if ((event.mask & IN_Q_OVERFLOW) != 0) overflow_ = true;
     const auto it = names_.find(event.wd);
     if (it == names_.end()) return;
+    // The directory has lost its name, so its watch is useless.
     const bool left =
         (event.mask & (IN_MOVE_SELF | IN_DELETE_SELF | IN_IGNORED)) != 0;
     if (left || (event.len > 0 && entry_ == event.name))
@@ -107,7 +109,7 @@ class InotifyWatcher final : public Watcher {
   const std::string entry_;
   size_t max_watches_;
   bool overflow_ = false;
-  // By watch; the inverse of watches_.
+  // By watch. The inverse of watches_.
   absl::flat_hash_map<int, std::string> names_;
   absl::flat_hash_map<std::string, int> watches_;  // By name.
 };

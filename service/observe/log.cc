@@ -20,24 +20,24 @@ namespace mlops::observe {
 namespace {
 
 constexpr size_t kQueuedLines = 8192;
-// A flood of calls leaves room for what the operator must see.
+// Lines about calls leave this much room for other lines.
 constexpr size_t kQueuedCalls = kQueuedLines - 1024;
 constexpr std::chrono::seconds kProblemInterval(10);
 constexpr size_t kMaxBatchBytes = 64 * 1024;
-// So short that the queue holds what comes meanwhile.
+// Short enough that the queue holds all lines that arrive during the rest.
 constexpr std::chrono::milliseconds kRest(10);
 
 bool IsPlain(char c) { return c >= ' ' && c <= '~' && c != '"' && c != '\\'; }
 
-// `text` as a JSON string.
+// Returns `text` as a JSON string.
 std::string Quoted(absl::string_view text) {
   return nlohmann::json(text).dump(-1, ' ', false,
                                    nlohmann::json::error_handler_t::replace);
 }
 
-// What a client sent, as a JSON string.
+// Returns a text that a client sent, shortened, as a JSON string.
 std::string QuotedEcho(absl::string_view text) {
-  // Nearly always so, and ten times as fast.
+  // The common case, which is ten times as fast.
   if (text.size() <= base::kMaxEchoBytes &&
       std::all_of(text.begin(), text.end(), IsPlain)) {
     return absl::StrCat("\"", text, "\"");
@@ -50,16 +50,16 @@ bool IsServerFault(const absl::Status& status) {
          absl::IsResourceExhausted(status) || absl::IsUnknown(status);
 }
 
-// Hands lines on in batches. After a batch the log's thread rests, and what is
-// queued meanwhile makes the next one: a busy server then pays neither a
-// wake-up nor a write for each line. A lone line is written at once.
+// Passes lines on in batches. After a batch the log's thread rests, and the
+// lines queued during that time form the next batch: a busy server then needs
+// neither a wake-up nor a write per line. A single line is written at once.
 class BatchingSink final
     : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
  public:
   // `queue` must outlive this.
   BatchingSink(spdlog::sink_ptr sink, spdlog::details::thread_pool* queue)
       : sink_(std::move(sink)), queue_(queue) {
-    // A batch is formatted already, and ends with an end of line.
+    // A batch is already formatted and ends with a newline.
     sink_->set_formatter(std::make_unique<spdlog::pattern_formatter>(
         "%v", spdlog::pattern_time_type::utc, ""));
   }
@@ -67,6 +67,7 @@ class BatchingSink final
  private:
   void sink_it_(const spdlog::details::log_msg& line) override {
     formatter_->format(line, batch_);
+    // More lines are queued, so write them together.
     if (queue_->queue_size() > 0 && batch_.size() < kMaxBatchBytes) return;
     flush_();
     if (queue_->queue_size() == 0) std::this_thread::sleep_for(kRest);
@@ -119,6 +120,7 @@ absl::StatusOr<std::unique_ptr<Log>> Log::Open(const Options& options) {
       spdlog::async_overflow_policy::overrun_oldest);
   logger->set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%fZ","level":"%l",%v})",
                       spdlog::pattern_time_type::utc);
+  // Warnings must not wait for a batch to fill.
   logger->flush_on(spdlog::level::warn);
   return std::unique_ptr<Log>(
       new Log(std::move(queue), std::move(logger), options.calls));
@@ -138,6 +140,7 @@ bool Log::Wants(const absl::Status& status) const {
 void Log::Call(absl::string_view method, absl::string_view project,
                const absl::Status& status, absl::Duration duration,
                absl::string_view peer) {
+  // Drop the line instead of waiting for the disk.
   if (!Wants(status) || queue_->queue_size() >= kQueuedCalls) return;
   std::string line =
       absl::StrCat(R"("method":")", method, R"(","code":")",
@@ -168,6 +171,7 @@ void Log::Warning(absl::string_view message) {
 void Log::Problem(absl::string_view what, const absl::Status& problem) {
   int64_t left_out = 0;
   {
+    // Count the line instead of logging it if the interval has not passed.
     absl::MutexLock lock(&mutex_);
     auto it = rates_.find(what);
     if (it == rates_.end())

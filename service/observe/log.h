@@ -25,35 +25,36 @@ namespace mlops::observe {
 
 enum class CallLogLevel {
   kOff,
-  kErrors,  // Calls that failed by the server's fault.
+  // Calls that failed because of the server.
+  kErrors,
   kAll,
 };
 
-// The server's log: one JSON object a line, on standard error or in a file.
-// Lines are written by a thread of the log's own from a bounded queue, a
-// hundredth of a second late at most. When it is nearly full, lines about calls
-// are dropped, so that no call ever waits for the disk; the rest of the queue
-// is kept for everything else. Thread-safe.
+// The server's log: one JSON object per line, to standard error or a file.
+// A thread of the log writes the lines from a bounded queue, at most
+// 10 ms late. If the queue is nearly full, lines about calls are dropped,
+// so that no call ever waits for the disk; the rest of the queue is reserved
+// for all other lines. Thread-safe.
 class Log {
  public:
   struct Options {
-    // "" means standard error; else a file of at most 10 MiB, with one older
-    // one kept.
+    // "" means standard error. Otherwise a file of at most 10 MiB,
+    // with one older file kept.
     std::string file;
     // Whether `file` may be a symbolic link, a device or a pipe.
     bool follow_links = true;
     CallLogLevel calls = CallLogLevel::kAll;
   };
 
-  // FAILED_PRECONDITION if the file cannot be opened. On a full disk, lines are
-  // dropped until it can.
+  // Returns FAILED_PRECONDITION if the file cannot be opened. If the disk
+  // is full, lines are dropped until the file can be opened.
   static absl::StatusOr<std::unique_ptr<Log>> Open(const Options& options);
   ~Log();
 
-  // Whether Call() would write anything about a call that ended so.
+  // Whether Call() logs calls that end with `status`.
   bool Wants(const absl::Status& status) const;
 
-  // One call that ended, if it is wanted. `project` may be "".
+  // Logs a call that has ended, if Wants(status). `project` may be "".
   void Call(absl::string_view method, absl::string_view project,
             const absl::Status& status, absl::Duration duration,
             absl::string_view peer);
@@ -61,10 +62,10 @@ class Log {
   void Info(absl::string_view message);
   void Warning(absl::string_view message);
 
-  // A problem that may come again and again: `what` is wrong, one of a few
-  // texts, and `problem` says why. Written with the errno, if there is one, and
-  // at most once in ten seconds for each `what`; the next line says how many
-  // were left out.
+  // Logs a recurring problem. `what` names the problem and is one of a few
+  // texts; `problem` says why, and its path, file and errno are logged
+  // if present. Each `what` is logged at most once in ten seconds;
+  // the next line has the number of lines left out.
   void Problem(absl::string_view what, const absl::Status& problem)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -73,11 +74,11 @@ class Log {
       std::shared_ptr<spdlog::logger> logger, CallLogLevel calls);
 
   const std::shared_ptr<spdlog::logger> logger_;
-  // With the thread; destroyed when all lines are written.
+  // Owns the writing thread; its destructor waits until all lines are written.
   const std::shared_ptr<spdlog::details::thread_pool> queue_;
   const CallLogLevel calls_;
 
-  // Of the problems of one kind.
+  // The rate limit of the problems of one kind.
   struct Rate {
     std::chrono::steady_clock::time_point next =
         std::chrono::steady_clock::time_point::min();

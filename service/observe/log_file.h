@@ -13,25 +13,26 @@
 
 namespace mlops::observe {
 
-// A file that lines are appended to. When it would grow beyond its size, it is
-// renamed to "<name>.1", in place of an older one, and begun anew. It stays in
-// the directory in which it was opened, wherever that is moved; nothing is ever
-// made under its old path. Not thread-safe.
+// A file that lines are appended to. Before it would exceed its maximum size,
+// it is renamed to "<name>.1", replacing an older one, and a new file
+// is started. The file stays in the directory in which it was opened,
+// even if that directory is moved; nothing is ever created under the old path.
+// Not thread-safe.
 class LogFile {
  public:
   struct Options {
     int64_t max_bytes = 10 << 20;
-    // If not, the file must be a regular one with one name, or it is refused.
+    // If false, the file must be a regular file with a single name.
     bool follow_links = true;
   };
 
-  // Opens `path`, which is made if it is missing; its directory must exist.
-  // FAILED_PRECONDITION, as a sentence, if it cannot be opened, but not for
-  // want of space.
+  // Opens `path` and creates it if missing; its directory must exist. Returns
+  // FAILED_PRECONDITION, as a sentence for the operator, if the file cannot
+  // be opened. A full disk is no error; Write() then opens the file later.
   static absl::StatusOr<std::unique_ptr<LogFile>> Open(const std::string& path,
                                                        Options options);
 
-  // Appends whole lines, which are lost if the disk is full.
+  // Appends whole lines. If the disk is full, they are lost.
   void Write(absl::string_view lines);
 
  private:
@@ -40,13 +41,15 @@ class LogFile {
 
   // Opens the file if it is not open. Returns 0 or an errno.
   int OpenFile();
+  // Renames the file to "<name>.1", so that OpenFile() creates a new one.
   void Rotate();
 
   const base::UniqueFd dir_;
   const std::string name_;
   const Options options_;
   base::UniqueFd file_;
-  int64_t size_bytes_ = 0;  // Of a regular file; of others 0, for ever.
+  // Of a regular file; otherwise always 0.
+  int64_t size_bytes_ = 0;
   bool is_regular_ = false;
 };
 

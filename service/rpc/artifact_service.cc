@@ -15,8 +15,8 @@ using core::RelativePath;
 
 namespace {
 
-// Before the call is decoded, to choose the pool that handles it. A request
-// that cannot be decoded is refused there.
+// Decides before the call is queued which pool handles it. A request that
+// cannot be decoded returns false here; the handler refuses it.
 bool WantsChecksum(const grpc::ByteBuffer& bytes) {
   pb::GetArtifactRequest request;
   return CheckRequestSize(bytes.Length()).ok() &&

@@ -8,10 +8,10 @@
 
 namespace mlops::rpc {
 
-// The part of WorkspaceService that is about artifacts. Thread-safe.
+// The RPCs of WorkspaceService that handle artifacts. Thread-safe.
 class ArtifactService : public RawService {
  public:
-  // Must outlive this.
+  // `streams` must outlive this.
   explicit ArtifactService(ArtifactStreams* streams)
       : artifacts_(&streams->artifacts()),
         calls_(&streams->calls()),

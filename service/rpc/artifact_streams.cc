@@ -338,7 +338,7 @@ void ArtifactWriteStream::Acknowledge(bool asked) {
 }
 
 absl::Status ArtifactWriteStream::EndUnfinished() {
-  if (context().IsCancelled()) return ClientLeft();
+  if (context().IsCancelled()) return ClientCancelled();
   if (writer_ == nullptr) return FieldInvalid("project", "is required");
   if (writer_->args().upload_id.empty()) {
     return FieldInvalid("finish",

@@ -135,7 +135,7 @@ absl::StatusOr<WriteMessage> DecodeWrite(const grpc::ByteBuffer& bytes) {
   WriteMessage message;
   if (!wire::Decode(bytes, pb::WriteArtifactRequest::kDataFieldNumber,
                     &message.head, &message.data)) {
-    return FieldInvalid("request", "is no WriteArtifactRequest");
+    return FieldInvalid("request", "is not a valid WriteArtifactRequest");
   }
   return message;
 }

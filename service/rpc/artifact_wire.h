@@ -12,19 +12,21 @@
 #include "proto/cpp/wire_data.h"
 #include "service/artifacts/artifacts.h"
 
-// Between the messages of artifacts and the core's values, as convert.h, and
-// the bytes of those messages that carry data, which is not copied.
-// Thread-safe.
+// Converts between the messages about artifacts and the core's values,
+// like convert.h. Messages that carry data are encoded and decoded without
+// copying the data. Thread-safe.
 namespace mlops::rpc {
 
 namespace pb = mlops::workspace::v1;
 
-// The data of a message of ReadArtifact, and of one of WriteArtifact as clients
-// should send it.
+// Data bytes in a message of ReadArtifact, and the recommended number in one
+// of WriteArtifact.
 inline constexpr size_t kChunkBytes = 1 << 20;
-// What a message of WriteArtifact may have.
+// Maximum number of data bytes in a message of WriteArtifact.
 inline constexpr size_t kMaxChunkBytes = 4 << 20;
 
+// Each returns INVALID_ARGUMENT with FIELD_INVALID or PATH_INVALID if
+// the request is ill-formed.
 absl::StatusOr<core::ListArtifactsArgs> FromProto(
     const pb::ListArtifactsRequest& request);
 absl::StatusOr<core::ReadArgs> FromProto(
@@ -35,24 +37,27 @@ absl::StatusOr<core::TransferArgs> FromProto(
     const pb::MoveArtifactRequest& request);
 absl::StatusOr<core::TransferArgs> FromProto(
     const pb::CopyArtifactRequest& request);
-// Of the first message of a stream.
+// Converts the first message of a stream.
 absl::StatusOr<core::WriteArgs> FromProto(
     const pb::WriteArtifactRequest& first);
-// `text` as an upload's id, if it is one.
+// Returns `text` as an upload's id. INVALID_ARGUMENT/FIELD_INVALID unless it
+// matches `[A-Za-z0-9._-]{1,64}`.
 absl::StatusOr<std::string> ParseUploadId(absl::string_view text);
 
 void ToProto(const core::Artifact& artifact, pb::Artifact* message);
 
-// A message of WriteArtifact, taken apart.
+// A decoded message of WriteArtifact.
 struct WriteMessage {
-  pb::WriteArtifactRequest head;  // All but the data.
+  // All fields but the data.
+  pb::WriteArtifactRequest head;
   wire::Data data;
 };
-// INVALID_ARGUMENT/FIELD_INVALID if the bytes are no such message.
+// Decodes a message. INVALID_ARGUMENT/FIELD_INVALID if the bytes are not a
+// WriteArtifactRequest.
 absl::StatusOr<WriteMessage> DecodeWrite(const grpc::ByteBuffer& bytes);
 
-// A ReadArtifactResponse whose data are the `size` bytes that `fill` sets,
-// where they are to be sent from.
+// Encodes a ReadArtifactResponse with `size` data bytes, which `fill` writes
+// directly into the buffer to send. Returns the error of `fill`.
 absl::StatusOr<grpc::ByteBuffer> EncodeData(
     size_t size, absl::FunctionRef<absl::Status(char* data)> fill);
 

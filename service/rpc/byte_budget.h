@@ -9,14 +9,14 @@
 
 namespace mlops::rpc {
 
-// Bytes of memory that many calls share. Large users leave a quarter of it to
-// small ones, so that whoever keeps large things waiting does not shut off
-// everyone. Thread-safe.
+// A number of bytes of memory that many calls share. Large users leave
+// a quarter of it to small ones, so that a client that keeps large objects
+// waiting does not lock out all others. Thread-safe.
 class ByteBudget {
  public:
   explicit ByteBudget(size_t bytes) : bytes_(bytes) {}
 
-  // A part of a budget, returned when this is destroyed. Not thread-safe.
+  // A part of a budget, returned to it on destruction. Not thread-safe.
   class Hold {
    public:
     Hold() = default;
@@ -31,8 +31,8 @@ class ByteBudget {
     }
     ~Hold() { Set(0); }
 
-    // Changes the size of the part. False, and nothing changes, if the budget
-    // has not so much left; to hold less always succeeds.
+    // Changes the size of the part. Returns false, and changes nothing,
+    // if the budget does not have enough bytes left. Shrinking always succeeds.
     bool Set(size_t bytes) {
       if (budget_ == nullptr) return true;
       if (bytes > bytes_ && !budget_->TryTake(bytes - bytes_, bytes))
@@ -48,15 +48,16 @@ class ByteBudget {
   };
 
   size_t taken() const { return taken_.load(); }
-  // Whether somebody was refused in the last `span`.
+  // Whether a request for bytes was refused in the last `span`.
   bool RefusedWithin(SteadyClock::duration span) const {
     return SteadyClock::now() - last_refusal_.load() < span;
   }
 
  private:
+  // Holds up to this size may use the whole budget.
   static constexpr size_t kSmallBytes = 16 << 10;
 
-  // `more` bytes for a user who then has `total`.
+  // Takes `more` bytes for a hold that then has `total`.
   bool TryTake(size_t more, size_t total) {
     const size_t limit = total <= kSmallBytes ? bytes_ : bytes_ - bytes_ / 4;
     size_t taken = taken_.load();

@@ -13,13 +13,13 @@
 namespace mlops::rpc {
 namespace {
 
-// Larger requests are not handled on gRPC's own threads, whose time is
-// everyone's.
+// Larger requests do not run on gRPC's own threads, which all calls share.
 constexpr size_t kMaxInlineBytes = 16 << 10;
-// Answers up to this size are bounded by the number of calls alone.
+// Smaller responses are bounded by the number of calls alone, so EndIdle() does
+// not watch them.
 constexpr size_t kMaxUnwatchedBytes = 64 << 10;
-// Where others were refused what it holds, a call may wait for its client for
-// so long.
+// How long a call may wait for its client after others were refused a resource
+// that it holds.
 constexpr absl::Duration kPatienceInShortage = absl::Seconds(10);
 constexpr absl::Duration kRetryDelay = absl::Milliseconds(200);
 
@@ -30,10 +30,10 @@ absl::Status CheckRequestSize(size_t size) {
   return core::FieldInvalid(
       "request",
       absl::StrCat("is ", size, " bytes long; at most ", kMaxRequestBytes,
-                   " are accepted by methods that are sent no data"));
+                   " are accepted by methods that receive no data"));
 }
 
-// One unary call, from the bytes of its request until its answer was sent.
+// One unary call, from its encoded request until the response is sent.
 // Deletes itself.
 class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
                                private LiveCalls::Call {
@@ -48,9 +48,10 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
         bytes_{.response = response},
         request_memory_(&calls->request_bytes_),
         answer_memory_(&calls->answer_bytes_) {
-    // Taken from gRPC, which would keep it until the answer was sent.
+    // gRPC would keep the request until the response is sent.
     bytes_.request.Swap(&const_cast<grpc::ByteBuffer&>(request));
-    // Reset before the request was there: gRPC may tell so much later.
+    // The client reset the call before the request arrived; gRPC may call
+    // OnCancel() much later.
     if (!bytes_.request.Valid()) UnaryCall::OnCancel();
   }
 
@@ -58,6 +59,7 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
     const size_t size = bytes_.request.Length();
     if (absl::Status refused = CheckBegin(size); !refused.ok())
       return Answer(std::move(refused));
+    // A fast answer saves the switch to a worker thread.
     if (size <= kMaxInlineBytes) {
       if (method_.lane == Lane::kInline) return Answer(handler(bytes_));
       if (at_once.has_value()) {
@@ -65,6 +67,8 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
           return Answer(*std::move(status));
       }
     }
+    // While the call is queued its client may cancel it or its deadline may
+    // pass, so check again before the handler runs.
     auto run = [this, handler = std::move(handler)] {
       absl::Status status = calls_->CheckWanted(*context_);
       Answer(status.ok() ? handler(bytes_) : std::move(status));
@@ -83,8 +87,7 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
   }
 
  private:
-  // Saves the change to another thread, except for a call whose end takes a
-  // lock.
+  // Saves a thread switch, unless the end of the call takes a lock.
   bool InternalInlineable() override { return !watched_; }
 
   absl::Status CheckBegin(size_t size) {
@@ -98,6 +101,7 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
   }
 
   void Answer(absl::Status status) {
+    // The response may wait long for its client, so free the request first.
     bytes_.request.Clear();
     request_memory_.Set(0);
     const size_t size = status.ok() ? bytes_.response->Length() : 0;
@@ -113,7 +117,8 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
                        *context_));
   }
 
-  // In `live_` only from its answer on: it waits for nothing but its client.
+  // The call is in `live_` only after its response is complete,
+  // so it waits for nothing but its client.
   void EndIf(const IdleRule& rule, SteadyClock::time_point now) override {
     if (rule.unread &&
         now - answered_ > absl::ToChronoNanoseconds(rule.patience))
@@ -139,7 +144,8 @@ grpc::ServerUnaryReactor* Calls::Start(const Method& method,
                                        std::optional<AtOnce> at_once,
                                        Handler handler) {
   auto* const call = new UnaryCall(this, method, context, *request, response);
-  // gRPC destroys it only after it has got it back from here.
+  // Run() may end the call, but gRPC destroys it only after it has received
+  // it from here.
   call->Run(at_once, std::move(handler));
   return call;
 }
@@ -158,10 +164,11 @@ absl::Status Calls::CheckBegin() const {
 
 absl::Status Calls::CheckWanted(
     const grpc::CallbackServerContext& context) const {
-  // The deadline may have passed, or the client left, while the call waited for
-  // a thread.
+  // The deadline may have passed, or the client may have cancelled,
+  // while the call waited for a thread.
   if (context.IsCancelled())
-    return absl::CancelledError("the client left before the call began");
+    return absl::CancelledError(
+        "the client cancelled the call before it began");
   if (context.deadline() < std::chrono::system_clock::now()) {
     return absl::DeadlineExceededError(
         "the deadline passed before the call began; nothing was changed");
@@ -173,7 +180,7 @@ grpc::Status Calls::End(const Method& method, absl::string_view project,
                         absl::Status status, SteadyClock::time_point started,
                         const grpc::CallbackServerContext& context) {
   const SteadyClock::time_point now = SteadyClock::now();
-  // peer() makes a string, three times over.
+  // peer() allocates three strings, so call it only if the line is logged.
   if (log_->Wants(status)) {
     log_->Call(method.name, project, status, absl::FromChrono(now - started),
                context.peer());

@@ -26,38 +26,40 @@
 
 namespace mlops::rpc {
 
-// The largest request of a method that is sent no data. The largest legal
-// metadata take 353 KiB on the wire: 32,000 zeros.
+// Maximum size of a request to a method that receives no data. The largest
+// legal metadata take 353 KiB on the wire: 32,000 zeros.
 inline constexpr size_t kMaxRequestBytes = 512 << 10;
-// INVALID_ARGUMENT/FIELD_INVALID if a request is larger.
+// Returns INVALID_ARGUMENT/FIELD_INVALID if a request is larger.
 absl::Status CheckRequestSize(size_t size);
 
-// The request of a unary call as it came, its answer as it goes, and the
-// project that it is about, for the log.
+// The encoded request and response of a unary call, and its project
+// for the log.
 struct UnaryBytes {
   grpc::ByteBuffer request;
+  // Owned by gRPC.
   grpc::ByteBuffer* response;
+  // "" until the request is decoded, and for requests that name no project.
   std::string project;
 };
 
 struct CallOptions {
-  // A call whose client has not moved for so long is ended: it neither sends
-  // what the server waits for, nor reads.
+  // A call is ended if its client neither sends what the server waits for nor
+  // reads for this long.
   absl::Duration idle_timeout = absl::Minutes(2);
-  // Told the peer of each call that its client cancels.
+  // Called with the peer of each call that its client cancels.
   std::function<void(const std::string& peer)> on_cancel;
-  // While it returns true, calls are refused as by Drain(). Asked for each
-  // call, so it must be quick.
+  // While it returns true, calls are refused as by Drain(). Called for each
+  // call, so it must be fast.
   std::function<bool()> is_lost;
 };
 
-// The one wrapper that every handler goes through. It refuses a call that is
-// too large, comes at a bad time or that nobody waits for, picks the thread,
-// maps the status to the wire, logs the call, and bounds the memory of requests
-// and answers. Thread-safe.
+// The one wrapper around every handler. Refuses calls that are too large,
+// come while the server does not serve, or are already abandoned by their
+// client. It picks the thread, maps the status to the wire, logs the call,
+// and bounds the memory of requests and responses. Thread-safe.
 class Calls {
  public:
-  // All must outlive this.
+  // All pointers must outlive this.
   Calls(base::ThreadPool* workers, base::ThreadPool* whole_file_workers,
         observe::Log* log, CallOptions options = {})
       : workers_(workers),
@@ -65,9 +67,10 @@ class Calls {
         log_(log),
         options_(std::move(options)) {}
 
-  // Answers a unary call with `handler(request, response)`, which returns an
-  // absl::Status. `Response` may be grpc::ByteBuffer: then the handler encodes
-  // it. The request is decoded only when the handler runs: what waits is bytes.
+  // Answers a unary call with `handler(request, response)`, which returns
+  // an absl::Status. If `Response` is grpc::ByteBuffer, the handler encodes
+  // the response. The request is decoded only when the handler runs,
+  // so a queued call holds no more than its bytes.
   template <typename Request, typename Response, typename Handler>
   grpc::ServerUnaryReactor* Unary(const Method& method,
                                   grpc::CallbackServerContext* context,
@@ -77,9 +80,9 @@ class Calls {
                  Decoded<Request, Response>(this, std::move(handler)));
   }
 
-  // As Unary(), unless `at_once(request, response)`, which runs on gRPC's own
-  // thread and must not keep it, answers already: it returns an absl::Status,
-  // or nullopt where it takes the handler.
+  // Like Unary(), but first tries `at_once(request, response)`,
+  // which runs on gRPC's own thread and must not block it. `at_once` returns
+  // the status of the call, or nullopt if `handler` must answer.
   template <typename Request, typename Response, typename AtOnce,
             typename Handler>
   grpc::ServerUnaryReactor* UnaryUnless(AtOnce at_once, const Method& method,
@@ -92,43 +95,48 @@ class Calls {
                  Decoded<Request, Response>(this, std::move(handler)));
   }
 
-  // For streams, which drive themselves: Begin() and End() around the call,
-  // CheckBegin() at its begin, CheckWanted() before each step. End() logs the
-  // call and returns its status for the wire, with the project that the call is
-  // about among its metadata.
+  // For streams, which drive themselves. A stream calls Begin() and
+  // End() around the call, CheckBegin() when it begins, and CheckWanted()
+  // before each step.
   SteadyClock::time_point Begin();
+  // Returns UNAVAILABLE/SHUTTING_DOWN if no new call may begin.
   absl::Status CheckBegin() const;
+  // Returns CANCELLED or DEADLINE_EXCEEDED (no reason) if the client no longer
+  // waits for the call.
   absl::Status CheckWanted(const grpc::CallbackServerContext& context) const;
+  // Logs the call and returns its status for the wire. Adds `project`
+  // to the metadata of an error.
   grpc::Status End(const Method& method, absl::string_view project,
                    absl::Status status, SteadyClock::time_point started,
                    const grpc::CallbackServerContext& context);
-  // To be called when gRPC has done with a call: its end was sent, or its
-  // client has gone.
+  // Must be called once gRPC is done with a call: it has sent the end,
+  // or the client is disconnected.
   void Sent() { unsent_.fetch_sub(1, std::memory_order_relaxed); }
-  // To be called, once a call, when a client cancels it.
+  // Must be called once per call when its client cancels it.
   void NoteCancelled(const grpc::CallbackServerContext& context);
   base::ThreadPool& workers() { return *workers_; }
+  // Returns UNAVAILABLE/OVERLOADED for a call that found the queue full.
   static absl::Status TooMany();
 
-  // Unary calls whose answer is large, and streams of statuses.
+  // Unary calls with a large response, and streams of statuses.
   LiveCalls& live() { return live_; }
-  // For what waits to be read of streams of statuses.
+  // Budget for the unread messages of all streams of statuses.
   ByteBudget& status_bytes() { return status_bytes_; }
-  // How long a call may wait for its client: less where others were refused, in
-  // the last kShortage, what it holds.
+  // Returns how long a call may wait for its client. The time is shorter
+  // if other calls were refused a resource that this one holds,
+  // in the last kShortage.
   absl::Duration Patience(bool others_refused) const;
   static constexpr std::chrono::seconds kShortage{10};
-  // Ends calls that wait for their clients for too long; to be called about
-  // once a second.
+  // Ends calls that have waited too long for their clients. Must be called
+  // about once a second.
   void EndIdle();
 
-  // From now on calls are refused with SHUTTING_DOWN; those that have begun go
-  // on.
+  // Refuses all later calls with SHUTTING_DOWN. Calls in flight continue.
   void Drain() { draining_ = true; }
 
-  // How long no call has been running; zero while one is.
+  // Returns the time since the last call ended; zero while a call is running.
   absl::Duration IdleTime() const;
-  // Whether the end of every call was sent.
+  // Whether gRPC has sent the end of every call.
   bool all_sent() const { return unsent_.load(std::memory_order_relaxed) == 0; }
 
  private:
@@ -136,7 +144,7 @@ class Calls {
   using AtOnce = absl::FunctionRef<std::optional<absl::Status>(UnaryBytes&)>;
   using Handler = std::function<absl::Status(UnaryBytes&)>;
 
-  // `handler`, of messages, as one of bytes.
+  // Adapts `handler`, which takes messages, to take bytes.
   template <typename Request, typename Response, typename Handler>
   static auto Decoded(Calls* calls, Handler handler) {
     return [calls, handler = std::move(handler)](UnaryBytes& bytes)
@@ -145,8 +153,7 @@ class Calls {
       ByteBudget::Hold memory(&calls->request_bytes_);
       if (!memory.Set(kParsedFactor * bytes.request.Length()))
         return TooManyBytes("requests that are being handled");
-      // Messages with all they hold lie in one piece of memory, which is freed
-      // at once.
+      // One arena holds the messages with all their parts and is freed at once.
       alignas(8) char block[4096];
       google::protobuf::Arena arena(block, sizeof(block));
       auto* const request =
@@ -166,7 +173,8 @@ class Calls {
     };
   }
 
-  // `at_once` may be null.
+  // Decides whether to answer with `at_once`, which may be null, or `handler`,
+  // and on which thread.
   grpc::ServerUnaryReactor* Start(const Method& method,
                                   grpc::CallbackServerContext* context,
                                   const grpc::ByteBuffer* request,
@@ -175,8 +183,8 @@ class Calls {
                                   Handler handler);
   static absl::Status TooManyBytes(absl::string_view of);
 
-  // The project that a request is about: ListWorkspaces and GetServerInfo have
-  // none.
+  // Returns the project that a request is about; "" for ListWorkspaces and
+  // GetServerInfo.
   template <typename Request>
   static absl::string_view SubjectOf(const Request& request) {
     if constexpr (requires { request.project(); }) {
@@ -192,20 +200,23 @@ class Calls {
     return lane == Lane::kWholeFile ? *whole_file_workers_ : *workers_;
   }
 
-  // What a request becomes when it is decoded and converted, in the worst case:
-  // an empty Value, two bytes on the wire, takes 60 bytes as a message and 48
-  // as JSON.
+  // Upper bound of how much a request grows when it is decoded and converted:
+  // an empty Value has two bytes on the wire, 60 bytes as a message,
+  // and 48 as JSON.
   static constexpr size_t kParsedFactor = 64;
 
   base::ThreadPool* const workers_;
   base::ThreadPool* const whole_file_workers_;
   observe::Log* const log_;
   const CallOptions options_;
+  // Budgets: requests that are queued or handled, responses not yet sent,
+  // and unread messages of streams of statuses.
   ByteBudget request_bytes_{160 << 20};
   ByteBudget answer_bytes_{128 << 20};
   ByteBudget status_bytes_{64 << 20};
   LiveCalls live_;
   std::atomic<bool> draining_ = false;
+  // Calls between Begin() and End(), and between Begin() and Sent().
   std::atomic<int> running_ = 0;
   std::atomic<int> unsent_ = 0;
   std::atomic<SteadyClock::time_point> last_end_ = SteadyClock::now();

@@ -40,7 +40,8 @@ Metadata FromProto(const google::protobuf::Struct& message) {
   return object;
 }
 
-// An integral double is an integer: that is what YAML and Python are to see.
+// Converts an integral double to an integer, which is what YAML and
+// Python should see.
 Metadata FromNumber(double number) {
   const bool integral = std::isfinite(number) && number == std::trunc(number);
   if (integral && std::abs(number) <= static_cast<double>(core::kMaxInteger))
@@ -85,6 +86,7 @@ void ToProto(const Metadata& metadata, google::protobuf::Value* value) {
     case Metadata::value_t::array:
       for (const Metadata& element : metadata)
         ToProto(element, value->mutable_list_value()->add_values());
+      // An empty list must still set the kind of the value.
       if (metadata.empty()) value->mutable_list_value();
       break;
     case Metadata::value_t::object: {
@@ -111,7 +113,7 @@ core::Settings SettingsFromProto(const pb::Workspace& message) {
   return settings;
 }
 
-// `request_id` must match [A-Za-z0-9._-]{1,64}, or be absent.
+// `request_id` must match `[A-Za-z0-9._-]{1,64}` or be absent.
 absl::Status CheckRequestId(absl::string_view id) {
   const auto allowed = [](char c) {
     return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
@@ -121,10 +123,10 @@ absl::Status CheckRequestId(absl::string_view id) {
     return absl::OkStatus();
   return FieldInvalid(
       "request_id",
-      "must be 1 to 64 characters out of A-Z, a-z, 0-9, '.', '_' and '-'");
+      "must be 1 to 64 characters from A-Z, a-z, 0-9, '.', '_' and '-'");
 }
 
-// What Create and Ensure have in common.
+// Converts what Create and Ensure have in common.
 template <typename Request>
 absl::StatusOr<core::CreateArgs> NewWorkspaceFromProto(const Request& request) {
   ASSIGN_OR_RETURN(core::ProjectName project,
@@ -143,9 +145,9 @@ absl::StatusOr<core::CreateArgs> NewWorkspaceFromProto(const Request& request) {
                           .metadata = FromProto(workspace.metadata())};
 }
 
-// The different ones of `texts`, in their order, and no more than it takes to
-// see that there are more than `limit`: a request of 4 MiB can repeat one of
-// them hundreds of thousands of times.
+// Returns the distinct `texts` in their order. Stops once there are more
+// than `limit`: a request of 4 MiB can repeat one text hundreds of thousands
+// of times.
 std::vector<std::string> Distinct(
     const google::protobuf::RepeatedPtrField<std::string>& texts,
     size_t limit) {
@@ -172,14 +174,17 @@ int32_t ClampToInt32(int64_t count) {
 
 absl::Status Decode(const grpc::ByteBuffer& bytes,
                     google::protobuf::Message* message) {
+  // Deserializing consumes the buffer, so work on a copy,
+  // which shares its slices.
   grpc::ByteBuffer copy = bytes;
   if (grpc::GenericDeserialize<grpc::ProtoBufferReader,
                                google::protobuf::Message>(&copy, message)
           .ok()) {
     return absl::OkStatus();
   }
-  return FieldInvalid("request",
-                      absl::StrCat("is no ", message->GetDescriptor()->name()));
+  return FieldInvalid(
+      "request",
+      absl::StrCat("is not a valid ", message->GetDescriptor()->name()));
 }
 
 grpc::ByteBuffer Encode(const google::protobuf::MessageLite& message) {
@@ -293,7 +298,7 @@ void ToProto(const core::Workspace& workspace, pb::Workspace* message) {
     for (const auto& [key, value] : workspace.metadata.items())
       ToProto(value, &fields[key]);
   }
-  // A workspace in the trash whose record is corrupt has no times of its own.
+  // A workspace in the trash with a corrupt record has no times.
   if (workspace.create_time != absl::Time())
     ToProto(workspace.create_time, message->mutable_create_time());
   if (workspace.update_time != absl::Time())
@@ -307,19 +312,20 @@ void ToProto(const core::Workspace& workspace, pb::Workspace* message) {
 
 namespace {
 
-// Larger encodings are made each time: kept, they would double what a server
+// Larger encodings are not cached: they would double the memory that a server
 // needs for its records.
 constexpr size_t kMaxKeptBytes = 32 << 10;
 
-// The workspace as an element of ListWorkspacesResponse.workspaces, its tag and
-// length before it.
+// Encodes the workspace as an element of ListWorkspacesResponse.workspaces,
+// with tag and length.
 std::string MakeListItem(const core::Workspace& workspace) {
   pb::ListWorkspacesResponse item;
   rpc::ToProto(workspace, item.add_workspaces());
   return item.SerializeAsString();
 }
 
-// The same, as the workspace keeps it; empty if it is too large for that.
+// Returns the encoding that the workspace caches; "" if it is too large
+// to be cached.
 const std::string& KeptListItem(const core::Workspace& workspace) {
   return workspace.wire.Get([&workspace] {
     std::string item = MakeListItem(workspace);
@@ -392,14 +398,14 @@ void ToProto(const core::StatusResult& result, pb::WorkspaceStatus* message) {
 
 std::string EncodeStatus(const core::ProjectName& project,
                          const absl::StatusOr<core::StatusResult>& result) {
-  // Kept, so that the next need not allocate its parts again.
+  // Reused, so that each call does not allocate its parts again.
   thread_local pb::WorkspaceStatus rest;
   rest.Clear();
   std::string made;
   absl::string_view workspace;
   if (result.ok()) {
-    // A list item is a status that has only a workspace: both have it as
-    // field 1.
+    // A list item is also a valid status that has only a workspace:
+    // the workspace is field 1 of both.
     static_assert(int{pb::WorkspaceStatus::kWorkspaceFieldNumber} ==
                   pb::ListWorkspacesResponse::kWorkspacesFieldNumber);
     workspace = KeptListItem(*result->workspace);
@@ -409,6 +415,8 @@ std::string EncodeStatus(const core::ProjectName& project,
     rest.mutable_workspace()->set_project(project.str());
     *rest.mutable_error() = wire::ToProto(result.status());
   }
+  // Both parts are written behind one tag and length, so the workspace
+  // is not encoded again.
   const size_t size = workspace.size() + rest.ByteSizeLong();
   std::string bytes;
   {

@@ -9,22 +9,22 @@
 #include "mlops/workspace/v1/workspace_service.pb.h"
 #include "service/core/authority.h"
 
-// Between messages and the core's values. What is wrong with the form of a
-// request is found here, as INVALID_ARGUMENT/FIELD_INVALID. Thread-safe.
+// Converts between messages and the core's values. Ill-formed requests
+// are detected here, as INVALID_ARGUMENT/FIELD_INVALID. Thread-safe.
 namespace mlops::rpc {
 
 namespace pb = mlops::workspace::v1;
 
-// Where a page of a list ends, so that every client can receive it.
+// A page of a list ends here, so that every client can receive it.
 inline constexpr size_t kMaxPageBytes = 8 << 20;
 
-// A message that came as bytes. INVALID_ARGUMENT/FIELD_INVALID if they are
-// none.
+// Decodes a message. INVALID_ARGUMENT/FIELD_INVALID if `bytes`
+// cannot be decoded.
 absl::Status Decode(const grpc::ByteBuffer& bytes,
                     google::protobuf::Message* message);
-// A message as bytes.
+// Encodes a message.
 grpc::ByteBuffer Encode(const google::protobuf::MessageLite& message);
-// Without a copy.
+// Wraps `bytes` without copying them.
 grpc::ByteBuffer ToByteBuffer(std::string bytes);
 
 absl::StatusOr<core::CreateArgs> FromProto(
@@ -38,14 +38,15 @@ absl::StatusOr<core::UpdateArgs> FromProto(
 absl::StatusOr<core::DeleteArgs> FromProto(
     const pb::DeleteWorkspaceRequest& request);
 
-// The fence of a lease, which this server does not grant yet.
+// INVALID_ARGUMENT/FIELD_INVALID unless `fence` is 0: this server grants
+// no leases yet.
 absl::Status CheckNoFence(int64_t fence);
 
-// A count as the wire has it.
+// Clamps a count to the range of the wire's type.
 int32_t ClampToInt32(int64_t count);
 
-// Returns the age that a status request allows its answer; an unset field is
-// zero, which means exact.
+// Returns the maximum age of a status that a request allows. An absent field
+// is zero, which means exact. INVALID_ARGUMENT/FIELD_INVALID if it is negative.
 absl::StatusOr<absl::Duration> MaxStaleness(
     const google::protobuf::Duration& max_staleness);
 
@@ -54,22 +55,23 @@ void ToProto(const core::DeleteResult& result,
              pb::DeleteWorkspaceResponse* message);
 void ToProto(const core::StatusResult& result, pb::WorkspaceStatus* message);
 
-// Puts a ListWorkspacesResponse together from what each workspace keeps of
-// itself, which takes a tenth of the time of making and encoding a message. A
-// page ends at kMaxPageBytes of workspaces. Not thread-safe.
+// Builds a ListWorkspacesResponse from the encodings that the workspaces cache,
+// which takes a tenth of the time of building and encoding a message.
+// A page ends at kMaxPageBytes of workspaces. Not thread-safe.
 class ListEncoder {
  public:
   enum Which { kAll, kOnlyKept };
   // With kOnlyKept, the page ends before a workspace whose encoding is too
-  // large to be kept.
+  // large to be cached.
   explicit ListEncoder(Which which = kAll) : which_(which) {}
 
-  // Adds a workspace to the page, unless there is no room for it. The first one
-  // always fits.
+  // Appends a workspace to the page. Returns false if there is no room;
+  // the first workspace always fits.
   bool Add(const core::Workspace& workspace);
-  // Whether kOnlyKept left one out.
+  // Whether kOnlyKept left out a workspace.
   bool met_large() const { return met_large_; }
-  // The message: what was added, and all else of `result`.
+  // Returns the message: the appended workspaces, and all other fields
+  // from `result`.
   grpc::ByteBuffer Finish(const core::ListResult& result) &&;
 
  private:
@@ -78,8 +80,9 @@ class ListEncoder {
   std::string bytes_;
 };
 
-// The status of `project`, or why there is none, as an element of
-// StreamWorkspaceStatusesResponse.statuses, likewise.
+// Encodes the status of `project`, or its error, as an element
+// of StreamWorkspaceStatusesResponse.statuses, from cached encodings like
+// ListEncoder.
 std::string EncodeStatus(const core::ProjectName& project,
                          const absl::StatusOr<core::StatusResult>& result);
 void ToProto(absl::Time time, google::protobuf::Timestamp* message);

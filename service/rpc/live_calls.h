@@ -12,26 +12,27 @@
 
 namespace mlops::rpc {
 
-// Which calls that wait for their client are to be ended.
+// Selects which of the calls that wait for their client are ended.
 struct IdleRule {
-  absl::Duration patience;  // Those that have waited for longer.
-  absl::Status why;         // With what they end.
-  // Also those whose client does not read. No status reaches such a client
-  // while its window is closed, so the call is cancelled.
+  // Ends calls that have waited longer than this.
+  absl::Duration patience;
+  // The status with which they end.
+  absl::Status why;
+  // Also end calls whose client does not read. No status reaches such a client
+  // while its flow-control window is closed, so the call is cancelled.
   bool unread = true;
-  // Also those that do not wait, once what they are doing is done.
+  // Also end calls that make progress, once their running task is done.
   bool moving = false;
 };
 
-// The calls that last, so that those whose clients stand still can be ended.
-// Thread-safe.
+// The set of long-lived calls, so that idle ones can be ended. Thread-safe.
 class LiveCalls {
  public:
   class Call {
    public:
-    // Ends the call if `rule` says so. Called without a lock, since gRPC may
-    // run other calls' handlers in the thread that ends a call; Remove() waits
-    // until it has returned.
+    // Ends the call if `rule` selects it. Called without a lock, because
+    // gRPC may run other calls' handlers on the thread that ends a call.
+    // Remove() waits until this has returned.
     virtual void EndIf(const IdleRule& rule, SteadyClock::time_point now) = 0;
 
    protected:
@@ -42,8 +43,7 @@ class LiveCalls {
     absl::MutexLock lock(&mutex_);
     calls_.insert(call);
   }
-  // From when this returns, `call` may be destroyed. Not to be called by
-  // EndIf().
+  // After this returns, `call` may be destroyed. Must not be called by EndIf().
   void Remove(Call* call) {
     const auto is_left_alone = [this, call]() ABSL_SHARED_LOCKS_REQUIRED(
                                    mutex_) { return ending_ != call; };
@@ -51,9 +51,12 @@ class LiveCalls {
     calls_.erase(call);
   }
 
+  // Calls EndIf() of each call in turn.
   void EndThose(const IdleRule& rule) {
     const auto now = SteadyClock::now();
     absl::MutexLock one_at_a_time(&rule_mutex_);
+    // Calls may be removed during the loop, so each is looked up again
+    // before it is used.
     for (Call* call : Snapshot()) {
       if (!SetEnding(call)) continue;
       call->EndIf(rule, now);
@@ -66,14 +69,16 @@ class LiveCalls {
     absl::MutexLock lock(&mutex_);
     return {calls_.begin(), calls_.end()};
   }
-  // False if there is no such call any more.
+  // Marks `call` as being ended, so that Remove() waits. False if it has
+  // been removed.
   bool SetEnding(Call* call) {
     absl::MutexLock lock(&mutex_);
     ending_ = call != nullptr && calls_.contains(call) ? call : nullptr;
     return ending_ != nullptr;
   }
 
-  absl::Mutex rule_mutex_;  // Before mutex_.
+  // Serializes EndThose(). Acquired before mutex_.
+  absl::Mutex rule_mutex_;
   absl::Mutex mutex_;
   absl::flat_hash_set<Call*> calls_ ABSL_GUARDED_BY(mutex_);
   Call* ending_ ABSL_GUARDED_BY(mutex_) = nullptr;

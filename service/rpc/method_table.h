@@ -5,18 +5,19 @@
 
 namespace mlops::rpc {
 
-// Where a method's handler runs.
+// The threads on which a method's handler runs.
 enum class Lane {
-  kInline,  // On gRPC's own thread: answers from memory and one stat.
-  // On the worker pool: syncs files or walks trees, for which gRPC's few
-  // threads must not wait.
+  // On gRPC's own thread: answers from memory and at most one stat.
+  kInline,
+  // On the worker pool: syncs files or walks trees, which must not block gRPC's
+  // few threads.
   kWorker,
-  // On a pool of its own: reads whole files, of any size, for which no change
-  // must wait.
+  // On a separate pool: reads whole files of any size, which must not delay any
+  // change.
   kWholeFile,
 };
 
-// What Call needs to know of a method.
+// What Calls needs to know about a method.
 struct Method {
   absl::string_view name;
   Lane lane;

@@ -7,9 +7,9 @@ namespace mlops::rpc {
 
 namespace pb = mlops::workspace::v1;
 
-// WorkspaceService with bytes for messages, in every method: so that the size
-// of a request is known before it is decoded, that what is no such message is
-// answered as any other mistake, and that data and long lists are not copied.
+// WorkspaceService with encoded messages in every method. The server thus knows
+// the size of a request before it decodes it, reports an undecodable request
+// like any other invalid one, and does not copy data and long lists.
 // clang-format off
 using RawService =
     pb::WorkspaceService::WithRawCallbackMethod_CreateWorkspace<

@@ -11,14 +11,14 @@ namespace mlops::rpc {
 namespace {
 
 constexpr int kMaxScanners = 4;
-// How much may wait to be written: some hundred statuses, or one of a workspace
-// with much metadata. A message has at most this and one status of each
-// scanner.
+// How many bytes may wait to be written: some hundred statuses,
+// or one of a workspace with much metadata. A message has at most this plus one
+// status of each scanner.
 constexpr size_t kMaxReadyBytes = 256 << 10;
-// Workspaces that a scanner counts before it gives way.
+// Workspaces that a scanner counts before it lets other calls run.
 constexpr int kScansInARow = 16;
-// What a stream takes before it has anything to say: the call, and the names of
-// a page.
+// What a stream holds before its first status: the call,
+// and the names of a page.
 constexpr size_t kStreamBytes = 32 << 10;
 
 absl::Status TooMuchUnread() {
@@ -57,10 +57,12 @@ absl::Status StatusStream::Parse(const grpc::ByteBuffer& bytes) {
 
 void StatusStream::Written() {
   written_bytes_ = 0;
+  // The written message no longer counts against the budget.
   memory_.Set(kStreamBytes + ready_.size());
 }
 
 StatusStream::Step StatusStream::Next() {
+  // The state is final once no name is left and no scanner is running.
   const bool all_counted =
       last_page_ && projects_.empty() && !fetching_ && tasks_ == 0;
   if (all_counted && ready_.empty() && !writing_) end_ = absl::OkStatus();
@@ -74,9 +76,11 @@ StatusStream::Step StatusStream::Next() {
 }
 
 int StatusStream::ScannersToStart() const {
+  // Start scanners only when half of the buffer is free, so that each has room
+  // for a run of statuses.
   const bool work = !fetching_ && !(projects_.empty() && last_page_);
   if (!work || ready_.size() > kMaxReadyBytes / 2) return 0;
-  // One fetches a page, and then all are needed.
+  // One scanner fetches a page first; then the stream needs all of them.
   const int wanted =
       std::clamp(static_cast<int>(projects_.size()), 1, kMaxScanners);
   return std::max(0, wanted - tasks_);
@@ -87,7 +91,7 @@ void StatusStream::Work() {
     for (int i = 0; i < kScansInARow; ++i) {
       if (!ScanOne()) return TaskDone([] {});
     }
-    // Where there is no room in the queue, this goes on itself.
+    // If the queue has no room, this task continues itself.
   } while (!Requeue());
 }
 
@@ -98,13 +102,13 @@ bool StatusStream::ScanOne() {
   }
   const std::optional<core::ProjectName> project = NextProject();
   if (!project.has_value()) return false;
-  // Any scan that began after this call is exact, so that streams opened at
-  // once share their scans.
+  // Any scan that began after this call is exact, so streams that were opened
+  // at the same time share their scans.
   core::StatusArgs args = status_args_;
   args.max_staleness += base::SystemSteadyClock()() - opened_;
   const auto result = authority_->Status(
       *project, args, [this] { return context().IsCancelled(); });
-  // Deleted since it was listed.
+  // The workspace was deleted after it was listed.
   if (absl::IsNotFound(result.status())) return true;
   if (absl::IsCancelled(result.status())) {
     SetEnd(result.status());
@@ -126,6 +130,8 @@ void StatusStream::AddReady(const std::string& status) {
 
 std::optional<core::ProjectName> StatusStream::NextProject() {
   while (true) {
+    // Only one scanner fetches a page; the others end and are started again
+    // when it is there.
     {
       absl::MutexLock lock(&mutex_);
       if (end_.has_value() || fetching_) return std::nullopt;
@@ -138,6 +144,7 @@ std::optional<core::ProjectName> StatusStream::NextProject() {
       if (last_page_) return std::nullopt;
       fetching_ = true;
     }
+    // Fetch without the lock: the catalog may read the disk.
     if (absl::Status fetched = FetchPage(); !fetched.ok())
       SetEnd(std::move(fetched));
     Advance([] {});
@@ -151,7 +158,7 @@ absl::Status StatusStream::FetchPage() {
   if (page.ok()) {
     for (const core::WorkspacePtr& workspace : page->workspaces)
       projects.push_back(workspace->project);
-    // Nobody knows whether one that cannot be read would match.
+    // It is unknown whether an unreadable workspace would match the filter.
     if (!list_args_.filter.matches_all()) page->unreachable.clear();
     for (const std::string& name : page->unreachable) {
       auto project = core::ProjectName::Parse(name);

@@ -16,11 +16,12 @@
 
 namespace mlops::rpc {
 
-// One StreamWorkspaceStatuses call, whose messages are put together from
-// encoded parts. A few tasks on the worker pool, the scanners, count workspaces
-// until as much is ready as may wait; whenever nothing is being written, all
-// that is ready goes in one message. Memory is two such messages, which all
-// streams of statuses share a budget for, and one page of names.
+// One StreamWorkspaceStatuses call, whose messages are concatenated from
+// encoded statuses. Up to four tasks on the worker pool, the scanners, count
+// workspaces until enough statuses are ready. Whenever no write is outstanding,
+// everything that is ready is sent in one message. The stream holds at most
+// two such messages, which count against a budget shared by all streams
+// of statuses, and the names of one page.
 class StatusStream final
     : public Stream<grpc::ServerWriteReactor<grpc::ByteBuffer>> {
  public:
@@ -31,35 +32,41 @@ class StatusStream final
  private:
   absl::Status Parse(const grpc::ByteBuffer& request);
 
-  // More scanners, a write, or the end.
+  // Starts more scanners or a write, or ends the call.
   Step Next() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int ScannersToStart() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Written() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // What a scanner does: counts one after the other, and now and then gives way
-  // to other calls.
+  // One scanner: counts workspaces one after the other, and regularly requeues
+  // itself to let other calls run.
   void Work() override ABSL_LOCKS_EXCLUDED(mutex_);
-  // Counts the next workspace that still exists; false if there is none for
-  // now.
+  // Counts the next workspace that still exists; false if there
+  // is none for now.
   bool ScanOne() ABSL_LOCKS_EXCLUDED(mutex_);
   void AddReady(const std::string& status)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // The next to be counted; nullopt if there is none for now.
+  // Takes the next project to count; nullopt if there is none for now.
   std::optional<core::ProjectName> NextProject() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Fetches the next page of names into projects_.
   absl::Status FetchPage() ABSL_LOCKS_EXCLUDED(mutex_);
 
   core::Authority* const authority_;
-  const absl::Duration opened_;  // When this stream began, by the steady clock.
+  // When this stream began, by the steady clock.
+  const absl::Duration opened_;
   core::StatusArgs status_args_;
-  // Of the next page; accessed only by the task that fetches it.
+  // For the next page; accessed only by the task that fetches it.
   core::ListArgs list_args_;
 
-  // Of the page fetched last, still to be counted.
+  // The projects of the current page that are not counted yet.
   std::deque<core::ProjectName> projects_ ABSL_GUARDED_BY(mutex_);
+  // Whether a scanner is fetching the next page.
   bool fetching_ ABSL_GUARDED_BY(mutex_) = false;
   bool last_page_ ABSL_GUARDED_BY(mutex_) = false;
-  std::string ready_ ABSL_GUARDED_BY(mutex_);  // The beginning of a message.
+  // The statuses of the next message, encoded.
+  std::string ready_ ABSL_GUARDED_BY(mutex_);
+  // The size of the message being written.
   size_t written_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  ByteBudget::Hold memory_ ABSL_GUARDED_BY(mutex_);  // For both.
+  // Accounts for ready_ and the message being written.
+  ByteBudget::Hold memory_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace mlops::rpc

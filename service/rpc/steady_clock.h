@@ -5,10 +5,11 @@
 
 namespace mlops::rpc {
 
-// For spans of time, which no step of the wall clock may change.
+// Measures spans of time, which clock steps do not affect.
 using SteadyClock = std::chrono::steady_clock;
 
-// Before anything that a process has seen, whenever the machine was started.
+// Earlier than every time that the process has measured, even right after
+// the machine was started.
 inline constexpr SteadyClock::time_point kLongAgo{
     -std::chrono::hours(24 * 365)};
 

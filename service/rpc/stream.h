@@ -36,7 +36,7 @@ class Stream : public Reactor, private LiveCalls::Call {
     Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       writing_ = false;
       moved_ = SteadyClock::now();
-      if (!ok && !end_.has_value()) end_ = ClientLeft();
+      if (!ok && !end_.has_value()) end_ = ClientCancelled();
       Written();
     });
   }
@@ -176,8 +176,8 @@ class Stream : public Reactor, private LiveCalls::Call {
   }
   // Returns an error if nobody waits for the rest of the call.
   absl::Status CheckWanted() const { return calls_->CheckWanted(*context_); }
-  static absl::Status ClientLeft() {
-    return absl::CancelledError("the client left");
+  static absl::Status ClientCancelled() {
+    return absl::CancelledError("the client cancelled the call");
   }
 
   Calls& calls() const { return *calls_; }

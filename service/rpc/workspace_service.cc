@@ -68,8 +68,8 @@ grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(
     *response = std::move(encoder).Finish(result);
     return absl::OkStatus();
   };
-  // Without a filter a page is there in no time, unless it has records so large
-  // that each takes milliseconds.
+  // Without a filter, a page takes little time, unless it has records so large
+  // that encoding each takes milliseconds.
   const auto at_once = [list](const auto& request,
                               auto* response) -> std::optional<absl::Status> {
     if (!request.filter().empty()) return std::nullopt;
@@ -118,7 +118,7 @@ grpc::ServerUnaryReactor* WorkspaceService::DeleteWorkspace(
 grpc::ServerUnaryReactor* WorkspaceService::EnsureWorkspace(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  // Nearly always it exists, which is answered as fast as Get.
+  // The workspace nearly always exists, and then Ensure is as fast as Get.
   const auto find = [this](const auto& request,
                            auto* response) -> std::optional<absl::Status> {
     const auto args = FromProto(request);

@@ -13,7 +13,7 @@ namespace mlops::rpc {
 
 namespace pb = mlops::workspace::v1;
 
-// What GetServerInfo says beyond what the authority knows.
+// What GetServerInfo returns in addition to the authority's own data.
 struct ServerFacts {
   std::string version;
   std::string base_path;
@@ -22,11 +22,11 @@ struct ServerFacts {
   std::vector<std::string> features;
 };
 
-// WorkspaceService over an Authority: each handler converts, asks, and converts
-// back. Thread-safe.
+// WorkspaceService on top of an Authority: each handler converts the request,
+// calls the authority, and converts the result. Thread-safe.
 class WorkspaceService final : public ArtifactService {
  public:
-  // All must outlive this.
+  // All pointers must outlive this.
   WorkspaceService(core::Authority* authority, ArtifactStreams* artifacts,
                    Calls* calls, ServerFacts facts);
 

@@ -33,12 +33,13 @@ namespace {
 using base::UniqueFd;
 
 constexpr int kBacklog = 1024;
-// For the files of calls that run.
+// Reserved for the files of running calls.
 constexpr int kReservedDescriptors = 256;
-// Until the next try after accept(2) failed for want of something.
+// Delay before the next accept(2) after one failed for lack of a resource.
 constexpr absl::Duration kPause = absl::Milliseconds(20);
 
-// A full disk is told apart, since a socket elsewhere may do then.
+// A full disk has a code of its own, because the caller can then use
+// a socket elsewhere.
 absl::Status CannotListen(absl::string_view address, int error) {
   const std::string message =
       absl::StrCat("cannot listen on ", address, ": ", std::strerror(error));
@@ -52,8 +53,9 @@ absl::Status CannotListen(absl::string_view address, absl::string_view why) {
       absl::StrCat("cannot listen on ", address, ": ", why));
 }
 
-// A socket that is not inherited and does not block: who left the queue again
-// must not hold up those behind.
+// Returns a socket that is close-on-exec and non-blocking.
+// If a client leaves the queue before it is accepted, accept(2) must not block
+// the clients behind it.
 UniqueFd NewSocket(int family) {
   UniqueFd fd(::socket(family, SOCK_STREAM, 0));
   if (!fd.ok()) return fd;
@@ -66,7 +68,7 @@ void SetOption(int fd, int level, int name, int value) {
   ::setsockopt(fd, level, name, &value, sizeof(value));
 }
 
-// The place of the port, in network order, in an address of either family.
+// Returns the port, in network byte order, in an address of either family.
 in_port_t& PortIn(sockaddr& name) {
   return name.sa_family == AF_INET6
              ? reinterpret_cast<sockaddr_in6&>(name).sin6_port
@@ -80,17 +82,17 @@ in_port_t PortOf(int fd) {
   return PortIn(reinterpret_cast<sockaddr&>(name));
 }
 
-// Of the connection that this thread is handing to gRPC, if it has a Unix
-// socket, whose peers have no names; else 0.
+// The number of the Unix connection that this thread is handing to gRPC,
+// else 0. Peers of Unix sockets have no names.
 thread_local uint64_t unix_connection = 0;
 
-// The system call itself, since this file defines getpeername(2) anew.
+// Calls the system call directly, because this file replaces getpeername(2).
 int SystemPeerName(int fd, sockaddr* name, socklen_t* size) {
   return static_cast<int>(::syscall(SYS_getpeername, fd, name, size));
 }
 
-// The name that gRPC will have for the peer of `fd`, as
-// CallbackServerContext::peer() tells it.
+// Returns the name that gRPC will have for the peer of `fd`,
+// as CallbackServerContext::peer() returns it.
 std::string PeerName(int fd) {
   sockaddr_storage storage = {};
   socklen_t size = sizeof(storage);
@@ -118,7 +120,7 @@ std::string PeerName(int fd) {
   return absl::StrCat("ipv6:%5B", host, "%5D:", port);
 }
 
-// Ends a connection, and throws away what has come and was not read.
+// Ends a connection and discards all received bytes that gRPC has not read.
 void EndConnection(int fd) {
   ::shutdown(fd, SHUT_RDWR);
   char buffer[1 << 16];
@@ -163,16 +165,17 @@ absl::Status Acceptor::ListenUnix(const std::string& path) {
   path.copy(name.sun_path, sizeof(name.sun_path) - 1);
   const auto* const raw_name = reinterpret_cast<const sockaddr*>(&name);
   const UniqueFd probe = NewSocket(AF_UNIX);
-  // EAGAIN: there is somebody, and a queue before him that is full.
+  // EAGAIN: a server listens, but its queue is full.
   if (::connect(probe.get(), raw_name, sizeof(name)) == 0 || errno == EAGAIN) {
-    return CannotListen(address, "another server does");
+    return CannotListen(address, "another server listens on it");
   }
+  // No server listens, so the file is a leftover.
   struct stat info;
   if (::lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode))
     ::unlink(path.c_str());
   UniqueFd fd = NewSocket(AF_UNIX);
-  // The mode comes with the name: a chmod afterwards would follow a link that
-  // somebody put there meanwhile.
+  // The umask sets the mode at creation. A chmod afterwards would follow a link
+  // that another process put there in between.
   const mode_t old_umask = ::umask(0177);
   const bool bound = fd.ok() && ::bind(fd.get(), raw_name, sizeof(name)) == 0;
   const int bind_error = errno;
@@ -208,11 +211,13 @@ absl::Status Acceptor::BindTcp(const std::string& host, std::string& port) {
   }
   const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found,
                                                              ::freeaddrinfo);
-  absl::Status problem = absl::FailedPreconditionError("it has no address");
+  absl::Status problem =
+      absl::FailedPreconditionError("the host name has no address");
   bool bound = false;
-  in_port_t port_number = 0;  // Of the first; the others get the same.
-  // A name may stand for several addresses, of which this machine need not have
-  // all ("localhost" without IPv6).
+  // The port of the first socket; the others use the same.
+  in_port_t port_number = 0;
+  // A name can have several addresses, some of which this machine may lack
+  // ("localhost" without IPv6).
   for (addrinfo* info = found; info != nullptr; info = info->ai_next) {
     UniqueFd fd = NewSocket(info->ai_family);
     SetOption(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
@@ -244,8 +249,8 @@ void Acceptor::Stop() {
   stop_write_.Reset();
   if (thread_.joinable()) thread_.join();
   listeners_.clear();
-  // Where the base was removed and made again, the name may be that of another
-  // server's socket by now.
+  // If the base was removed and recreated, the name may now belong to another
+  // server's socket.
   for (const auto& [path, device, inode] : std::exchange(socket_files_, {})) {
     struct stat info;
     if (::lstat(path.c_str(), &info) == 0 && info.st_dev == device &&
@@ -262,6 +267,7 @@ bool Acceptor::NoteReset(const std::string& peer) {
   const auto it = connections_.find(peer);
   if (it == connections_.end()) return false;
   Connection& connection = it->second;
+  // A leaky bucket: each reset adds one, and time drains kResetsPerSecond.
   const auto now = std::chrono::steady_clock::now();
   const double seconds =
       std::chrono::duration<double>(now - connection.last_reset).count();
@@ -280,6 +286,7 @@ void Acceptor::Run() {
     polled = {{.fd = stop_read_.get(), .events = POLLIN}};
     for (const UniqueFd& listener : listeners_)
       polled.push_back({.fd = listener.get(), .events = POLLIN});
+    // Poll the connections too, to notice when they end.
     {
       absl::MutexLock lock(&mutex_);
       for (const auto& [peer, connection] : connections_)
@@ -287,8 +294,8 @@ void Acceptor::Run() {
     }
     if (::poll(polled.data(), polled.size(), -1) < 0) continue;
     if (polled.front().revents != 0) return;
-    // First, while no new connection can have got the number of one that has
-    // ended.
+    // Do this first: a new connection could reuse the descriptor number of one
+    // that has ended.
     Forget(polled);
     for (size_t i = 1; i <= listeners_.size(); ++i) {
       if (polled[i].revents != 0) AcceptFrom(polled[i].fd);
@@ -316,13 +323,14 @@ void Acceptor::AcceptFrom(int listener) {
     if (!transient) absl::SleepFor(kPause);
     return;
   }
-  // The lowest free number is given out: so high a one means that as many are
-  // open.
+  // The kernel assigns the lowest free number, so a high number means that many
+  // descriptors are in use.
   if (fd.get() >= max_descriptor_) return;
   ::fcntl(fd.get(), F_SETFD, FD_CLOEXEC);
   ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);
-  // Refused, harmlessly, by a Unix socket.
+  // A Unix socket rejects this option, without harm.
   SetOption(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
+  // The duplicate lets us end the connection after gRPC has taken over `fd`.
   UniqueFd ours(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
   std::string peer = PeerName(fd.get());
   if (!ours.ok() || peer.empty()) return;
@@ -336,17 +344,18 @@ void Acceptor::AcceptFrom(int listener) {
 
 }  // namespace mlops::server
 
-// gRPC asks the system for the name of a connection's peer as it takes it over,
-// and knows the connection by it. Those of a Unix socket have none, and could
-// not be told apart: so this takes the place of the C library's function, and
-// gives them one in the thread that hands them over.
+// Replaces the C library's function. gRPC calls it when it takes
+// over a connection, and identifies the connection by the result.
+// Peers of Unix sockets have no names, so gRPC could not tell them apart;
+// this returns a unique one on the thread that hands the connection over.
 extern "C" int getpeername(int fd, sockaddr* name, socklen_t* size) noexcept {
   const socklen_t room = *size;
   const int result = mlops::server::SystemPeerName(fd, name, size);
   if (result != 0 || mlops::server::unix_connection == 0 ||
       name->sa_family != AF_UNIX)
     return result;
-  // A name in the abstract namespace: a zero, and no zero at its end.
+  // A name in the abstract namespace begins with a NUL and is not terminated
+  // by one.
   const std::string text =
       absl::StrCat("client-", mlops::server::unix_connection);
   sockaddr_un named = {.sun_family = AF_UNIX};

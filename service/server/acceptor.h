@@ -21,44 +21,48 @@
 
 namespace mlops::server {
 
-// The sockets on which the server listens, and the thread that accepts their
-// connections. gRPC's own loop never accepts again after it once ran out of
-// descriptors, takes the name of a Unix socket away from whoever listens on it,
-// and does not say why it cannot bind. It keeps a descriptor of each
-// connection, by which a client who does harm can be cut off: gRPC 1.51 bounds
-// neither how many calls a client may open and reset, nor what they cost. Not
-// thread-safe, except for NoteReset().
+// Owns the sockets on which the server listens, and the thread that accepts
+// connections and hands them to gRPC. gRPC's own accept loop never accepts
+// again after it once ran out of descriptors, takes the name of a Unix socket
+// from the server that listens on it, and does not report why it cannot bind.
+//
+// Keeps a duplicate descriptor of each connection, so that it can disconnect
+// an abusive client: gRPC 1.51 limits neither how many calls a client may open
+// and reset, nor their cost.
+//
+// Not thread-safe, except for NoteReset().
 class Acceptor {
  public:
-  // Takes over an accepted connection, and with it `fd`. Called from the
-  // acceptor's thread.
+  // Takes over an accepted connection and the ownership of `fd`.
+  // Called on the acceptor's thread.
   using Handler = std::function<void(int listener_fd, int fd)>;
 
-  // Listens on all `addresses`, which CheckAddress() has accepted. Unix sockets
-  // are for this user alone; a socket file that nobody listens on is replaced.
-  // FAILED_PRECONDITION, as a sentence, if one is in use or may not be bound;
-  // RESOURCE_EXHAUSTED if the disk is too full for the name of a socket.
+  // Listens on all `addresses`, which CheckAddress() must have accepted.
+  // Only this user can connect to Unix sockets. A socket file that no process
+  // listens on is replaced. Errors are sentences for the operator:
+  //   FAILED_PRECONDITION if an address is in use or cannot be bound;
+  //   RESOURCE_EXHAUSTED if the disk is too full for a socket file.
   static absl::StatusOr<std::unique_ptr<Acceptor>> Listen(
       std::vector<std::string> addresses);
 
-  // Stop().
+  // Calls Stop().
   ~Acceptor();
 
-  // The addresses, with the ports picked where they were 0.
+  // The addresses, with the actual port where port 0 was requested.
   const std::vector<std::string>& addresses() const { return addresses_; }
 
-  // Begins to accept; to be called once. Until then connections wait. So that
-  // the server's own files always find descriptors, connections beyond the
-  // greater part of the process's limit are closed at once.
+  // Starts to accept connections; until then they are queued. Must be called
+  // once. If most of the process's descriptors are in use, new connections
+  // are closed at once, so that the server can still open its own files.
   void Start(Handler handler);
 
-  // Ends the thread, closes the sockets and removes their files, unless others
-  // have taken their place, and ends all connections.
+  // Joins the thread, closes the sockets, and ends all connections.
+  // Removes the socket files, unless another process has replaced them.
   void Stop();
 
-  // A client at `peer`, as gRPC names it, cancelled a call. Ends its
-  // connection, and returns true, if it has done so kMaxResets times more than
-  // kResetsPerSecond allow.
+  // Notes that the client at `peer`, as gRPC names it, cancelled a call.
+  // If the client has exceeded kResetsPerSecond by kMaxResets calls,
+  // ends its connection and returns true.
   bool NoteReset(const std::string& peer);
   static constexpr double kMaxResets = 1000;
   static constexpr double kResetsPerSecond = 100;
@@ -66,7 +70,7 @@ class Acceptor {
  private:
   Acceptor() = default;
 
-  // A name that was given to a socket of ours.
+  // The file of a socket of ours, identified by device and inode.
   struct SocketFile {
     std::string path;
     dev_t device;
@@ -74,18 +78,20 @@ class Acceptor {
   };
 
   struct Connection {
-    base::UniqueFd fd;  // A duplicate of gRPC's.
-    double resets = 0;  // That have not been forgiven yet.
+    // A duplicate of gRPC's descriptor.
+    base::UniqueFd fd;
+    // The number of resets that kResetsPerSecond has not offset yet.
+    double resets = 0;
     std::chrono::steady_clock::time_point last_reset;
   };
 
   absl::Status ListenUnix(const std::string& path);
-  // Changes `address`, if its port is 0, to what was picked.
+  // If the port of `address` is 0, replaces it with the actual one.
   absl::Status ListenTcp(std::string& address);
   absl::Status BindTcp(const std::string& host, std::string& port);
   void Run();
   void AcceptFrom(int listener);
-  // Closes our descriptors of connections that gRPC has ended.
+  // Closes our descriptors of the connections that have ended.
   void Forget(const std::vector<pollfd>& polled);
 
   std::vector<std::string> addresses_;
@@ -93,12 +99,12 @@ class Acceptor {
   std::vector<base::UniqueFd> listeners_;
   Handler handler_;
   int max_descriptor_ = 0;
-  // A pipe: closing the one end ends the thread.
+  // A pipe; closing the write end stops the thread.
   base::UniqueFd stop_read_, stop_write_;
   std::thread thread_;
 
   absl::Mutex mutex_;
-  // By gRPC's name of the peer.
+  // Keyed by gRPC's name of the peer.
   absl::flat_hash_map<std::string, Connection> connections_
       ABSL_GUARDED_BY(mutex_);
 };

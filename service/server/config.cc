@@ -9,14 +9,14 @@
 namespace mlops::server {
 namespace {
 
-// Lets an option take a span such as "72h" or "1m30s", and "0".
+// Adds an option that takes a duration such as "72h", "1m30s" or "0".
 CLI::Option* AddDuration(CLI::App& app, const std::string& name,
                          absl::Duration& value, const std::string& help) {
   const auto parse = [&value, name](const std::string& text) {
     if (!absl::ParseDuration(text, &value) || value < absl::ZeroDuration()) {
       throw CLI::ValidationError(
           name, absl::StrCat("\"", text,
-                             "\" is no span of time such as 90s, 15m or 72h"));
+                             "\" is not a duration such as 90s, 15m or 72h"));
     }
   };
   return app.add_option_function<std::string>(name, parse, help)
@@ -33,21 +33,20 @@ std::variant<Config, int> ParseCommandLine(int argc, char** argv) {
   app.set_version_flag("--version", std::string(kVersion));
   app.footer(
       "workspaced --decode-record DIR < DIR/workspace.yaml prints that record "
-      "as JSON, as this server reads it, and "
-      "ends.");
+      "as JSON, as this server reads it, and exits.");
   app.add_option("--base", config.base,
-                 "Directory of the workspaces; made if missing")
+                 "Directory of the workspaces; created if missing")
       ->required()
       ->type_name("DIR");
   app.add_flag("--read-only", config.read_only,
-               "Only read: lock nothing and change nothing below DIR, which "
-               "need not be writable, and refuse changes. "
-               "Listens on the addresses of --listen alone or, without any, on "
-               "a Unix socket outside of DIR");
+               "Take no lock, change nothing below DIR, which need not be "
+               "writable, and refuse changes. Listens only on the addresses of "
+               "--listen or, without any, on a Unix socket outside DIR");
   app.add_option("--listen", config.listen,
                  "Also listen here: HOST:PORT (port 0 picks a free one) or "
-                 "unix:PATH; may be repeated. The Unix socket "
-                 "DIR/.workspaced/socket is always there, but for --read-only")
+                 "unix:PATH; may be repeated. Unless --read-only is given, the "
+                 "server always listens on the Unix socket "
+                 "DIR/.workspaced/socket")
       ->type_name("ADDRESS");
   app.add_flag(
       "--insecure", config.insecure,
@@ -55,12 +54,12 @@ std::variant<Config, int> ParseCommandLine(int argc, char** argv) {
   AddDuration(app, "--purge-delay", config.purge_delay,
               "How long the trash keeps a workspace; 0 = not at all [72h]");
   AddDuration(app, "--idle-timeout", config.idle_timeout,
-              "Leave after so long without a call [never]");
+              "Exit after this time without a call [never]");
   AddDuration(app, "--drain-timeout", config.drain_timeout,
               "How long calls in flight may take after SIGTERM [30s]");
   AddDuration(
       app, "--client-timeout", config.client_timeout,
-      "End a stream whose client neither sends nor reads for so long [2m]");
+      "End a call whose client neither sends nor reads for this long [2m]");
   app.add_option("--log-file", config.log_file,
                  "Write the log here instead of to standard error")
       ->type_name("FILE");
@@ -73,11 +72,11 @@ std::variant<Config, int> ParseCommandLine(int argc, char** argv) {
       ->transform(CLI::CheckedTransformer(levels).description(""))
       ->type_name("WHICH");
   app.add_option("--workers", config.workers,
-                 "Threads for calls that write or walk")
+                 "Threads for calls that write files or walk directories")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
   app.add_option("--max-artifact-streams", config.max_artifact_streams,
-                 "Files that may be read and written at once")
+                 "Artifacts that may be read and written at the same time")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
   app.add_flag("--portable-fs", config.portable_fs,

@@ -10,35 +10,41 @@
 
 namespace mlops::server {
 
-// What the command line says.
+// The settings from the command line.
 struct Config {
-  // Directory of the workspaces; made if missing.
+  // The directory of the workspaces; created if missing.
   std::string base;
-  // Lock nothing, change nothing below the base, and refuse changes.
+  // Take no lock, change nothing below the base, and refuse changes.
   bool read_only = false;
-  // "unix:<path>" or "<host>:<port>"; see Server::addresses().
+  // Additional addresses: "unix:<path>" or "<host>:<port>";
+  // see Server::addresses().
   std::vector<std::string> listen;
-  // Allow addresses that other machines reach.
+  // Allow addresses that other machines can reach, without encryption.
   bool insecure = false;
+  // How long the trash keeps a workspace.
   absl::Duration purge_delay = absl::Hours(72);
-  // Leave after so long without a call.
+  // Exit after this time without a call.
   absl::Duration idle_timeout = absl::InfiniteDuration();
-  // For calls in flight when asked to stop.
+  // How long calls in flight may take after a signal to stop.
   absl::Duration drain_timeout = absl::Seconds(30);
-  // For a client that neither sends nor reads what it must.
+  // End a call whose client neither sends nor reads for this long.
   absl::Duration client_timeout = absl::Minutes(2);
-  // "" means standard error.
+  // The path of the log; "" means standard error.
   std::string log_file;
   observe::CallLogLevel log_calls = observe::CallLogLevel::kAll;
-  int workers = 16;  // Threads for calls that write or walk.
-  // Files read and written at once; each holds up to 9 MiB.
+  // Threads for calls that write or walk trees.
+  int workers = 16;
+  // Number of concurrent artifact streams. Each adds 1 MiB to the memory that
+  // gRPC may use for received messages.
   int max_artifact_streams = 128;
-  bool portable_fs = false;  // Use only POSIX calls on files.
+  // Use only POSIX calls on files.
+  bool portable_fs = false;
 };
 
-// The configuration, or the exit code where there is nothing to run: after
-// --help and --version, whose text has been printed, and after a bad flag,
-// about which one sentence has been printed to standard error.
+// Parses the command line. Returns an exit code instead if the process should
+// exit: after --help or --version, whose text this prints to standard output,
+// and after an invalid flag, which this reports in one sentence on standard
+// error.
 std::variant<Config, int> ParseCommandLine(int argc, char** argv);
 
 }  // namespace mlops::server

@@ -11,34 +11,33 @@
 namespace mlops::server {
 namespace {
 
-// A chunk of 4 MiB with all that may stand beside it.
+// A chunk of 4 MiB, with room for the other fields.
 constexpr int kMaxMessageBytes = 4 * 1024 * 1024 + 64 * 1024;
 constexpr int kMaxStreamsPerConnection = 1024;
 constexpr int kMinPingIntervalMs = 10'000;
-// A connection that says nothing is closed within 5 s, the timer's own delay
-// included.
+// An idle new connection is closed within 5 s, including the timer's own delay.
 constexpr int kHandshakeTimeoutMs = 4'500;
-// A connection that was silent for so long is asked whether its client is still
-// there.
+// gRPC pings the client of a connection that has been silent for this long.
 constexpr int kKeepaliveTimeMs = 120'000;
-// Reflection, which is not ours to make asynchronous, keeps a thread for each
-// of its streams.
+// gRPC's reflection service is synchronous and occupies one thread per stream.
 constexpr int kMaxGrpcThreads = 64;
-constexpr size_t kMaxRequestMemoryBytes = 512 * 1024 * 1024;
-// Two messages, and what the connection reads ahead.
-constexpr size_t kMaxStreamMemoryBytes = 9 * 1024 * 1024;
+// Unary requests are small, and gRPC frees them as soon as they are handled. A
+// client that begins large ones and never ends them is cut off at this sum.
+constexpr size_t kMaxRequestMemoryBytes = 64 * 1024 * 1024;
+// One message of the recommended size. More in flight may use what others leave.
+constexpr size_t kMaxStreamMemoryBytes = 1024 * 1024;
 
 }  // namespace
 
 void ApplyGrpcSettings(grpc::ServerBuilder& builder, int max_artifact_streams) {
-  // Debian builds Abseil, whose mutexes gRPC uses too, with its search for
-  // deadlocks, under one lock for all of them. ThreadSanitizer does that
-  // better.
+  // Debian builds Abseil, whose mutexes gRPC also uses, with deadlock
+  // detection, which takes one global lock. ThreadSanitizer detects
+  // deadlocks better.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   grpc::EnableDefaultHealthCheckService(true);
-  // Reflection describes what is linked in. Nothing else refers to the
-  // descriptors of the health service and of the reasons; those of the error
-  // details come with proto/cpp/wire_status.
+  // Reflection describes the descriptors that are linked in.
+  // Nothing else refers to those of the health service and of the reasons;
+  // those of the error details come with proto/cpp/wire_status.
   google::protobuf::LinkMessageReflection<
       grpc::health::v1::HealthCheckRequest>();
   workspace::v1::ErrorReason_descriptor();
@@ -50,7 +49,7 @@ void ApplyGrpcSettings(grpc::ServerBuilder& builder, int max_artifact_streams) {
   builder.SetResourceQuota(grpc::ResourceQuota("requests")
                                .Resize(memory_bytes)
                                .SetMaxThreads(kMaxGrpcThreads));
-  // Without this a second server could take the same TCP port, silently.
+  // Otherwise a second server could silently bind the same TCP port.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
                              kMaxStreamsPerConnection);

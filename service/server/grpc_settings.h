@@ -5,12 +5,13 @@
 
 namespace mlops::server {
 
-// Sets what holds for every server of ours, whatever it serves: health and
-// reflection beside it, limits on what clients may send, and no search for
-// deadlocks in Abseil's mutexes. gRPC may hold what `max_artifact_streams`
-// streams of the largest messages need, beside what all other calls may: where
-// it has too little, it breaks streams off. To be called once a process, before
-// the builder starts the server. Not thread-safe.
+// Applies the settings of all our servers: health and reflection services,
+// limits on what clients may send, and no deadlock detection in Abseil's
+// mutexes. gRPC's memory quota covers `max_artifact_streams` streams of
+// messages of 1 MiB in addition to all other calls. When the quota is exhausted,
+// by messages that never end for example, gRPC closes idle connections and ends
+// streams. Must be called once per process, before the builder starts the
+// server. Not thread-safe.
 void ApplyGrpcSettings(grpc::ServerBuilder& builder, int max_artifact_streams);
 
 }  // namespace mlops::server

@@ -24,8 +24,8 @@ namespace {
 
 constexpr size_t kMaxSocketPathBytes = sizeof(sockaddr_un::sun_path) - 1;
 
-// Makes `path` a directory that only this user can enter, or finds that it is
-// one.
+// Creates the directory `path` so that only this user can enter it,
+// or checks that it already is such a directory.
 absl::Status MakePrivateDir(const std::string& path) {
   if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
     return absl::FailedPreconditionError(
@@ -37,7 +37,7 @@ absl::Status MakePrivateDir(const std::string& path) {
       info.st_uid != ::geteuid() || (info.st_mode & 0077) != 0) {
     return absl::FailedPreconditionError(absl::StrCat(
         "the directory ", path,
-        " for the Unix socket must be this user's alone (mode 0700)"));
+        " for the Unix socket must belong to this user and have mode 0700"));
   }
   return absl::OkStatus();
 }
@@ -57,15 +57,15 @@ absl::Status CheckAddress(absl::string_view address, bool insecure) {
   if (colon == absl::string_view::npos || colon == 0 ||
       !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 ||
       port > 65535) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("\"", address,
-                     "\" is no address: want HOST:PORT, with a port of 0 to "
-                     "65535, or unix:PATH"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "\"", address,
+        "\" is not an address: expected HOST:PORT, with a port of 0 "
+        "to 65535, or unix:PATH"));
   }
   if (!insecure && !base::IsLoopbackHost(address.substr(0, colon))) {
     return absl::FailedPreconditionError(
         absl::StrCat("other machines could reach ", address,
-                     ", unencrypted: listen on 127.0.0.1, or say --insecure"));
+                     ", unencrypted: listen on 127.0.0.1, or use --insecure"));
   }
   return absl::OkStatus();
 }
@@ -106,8 +106,7 @@ bool IsAnswered(const std::string& address) {
   path.copy(name.sun_path, kMaxSocketPathBytes);
   const base::UniqueFd probe(
       ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  // EAGAIN: somebody listens, and the queue of those who want to connect is
-  // full.
+  // EAGAIN: a process listens, but its queue is full.
   return probe.ok() &&
          (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&name),
                     sizeof(name)) == 0 ||

@@ -31,17 +31,18 @@ namespace mlops::server {
 namespace {
 
 constexpr size_t kMaxQueuedCalls = 1024;
-// Few: each of them keeps a disk or a core busy.
+// Few, because each keeps a disk or a core busy.
 constexpr int kWholeFileWorkers = 4;
 
-// Without a call for so long, clients have heard that the server is leaving.
+// After this time without a call, clients have noticed that the server
+// is stopping.
 constexpr absl::Duration kQuiet = absl::Milliseconds(20);
 constexpr absl::Duration kMaxWaitForQuiet = absl::Seconds(1);
-// A client that sends nothing for so long does not hold up the end.
+// A client that sends nothing for this long does not delay the shutdown.
 constexpr absl::Duration kIdleWhileDraining = absl::Milliseconds(500);
-// For the last answers to be sent.
+// Time to send the last responses.
 constexpr absl::Duration kSendGrace = absl::Milliseconds(500);
-// For streams of health and reflection.
+// Time for streams of the health and reflection services.
 constexpr absl::Duration kStreamGrace = absl::Milliseconds(100);
 
 std::string HostName() {
@@ -50,13 +51,14 @@ std::string HostName() {
   return name;
 }
 
-// A sentence about what the operator can mend.
+// An error, as a sentence, that the operator can fix.
 absl::Status Refusal(absl::string_view sentence) {
   return absl::FailedPreconditionError(sentence);
 }
 
-// Makes a new directory survive a power cut with all that was made above it.
-// What is above those may be nobody's to open or sync, and needs it no more.
+// Makes a new directory, and all parents created with it, survive a power cut.
+// Directories further up may be inaccessible; they were durable before,
+// so errors are ignored.
 void SyncParents(const std::filesystem::path& dir) {
   for (auto parent = dir.parent_path();; parent = parent.parent_path()) {
     if (const auto opened = fs::OpenBaseDir(parent.string()); opened.ok())
@@ -65,7 +67,8 @@ void SyncParents(const std::filesystem::path& dir) {
   }
 }
 
-// The real path of `base`, which is made if it is missing and may be made.
+// Returns the real path of `base`. Creates the directory if it is missing and
+// `read_only` is not set.
 absl::StatusOr<std::string> MakeBase(const std::string& base, bool read_only) {
   std::error_code error;
   const bool made =
@@ -88,17 +91,17 @@ fs::BaseLock::Names LockNames() {
           .file = std::string(core::layout::kLockFile)};
 }
 
-// Has processes that want to listen on one Unix socket outside of any base do
-// so one after the other: of two at once, both could find nobody there, and the
-// second would take the name from the first. The lock ends with what is
-// returned.
+// Serializes processes that want to listen on one Unix socket outside a base.
+// Otherwise two could both find that no server listens, and the second
+// would take the name from the first. The lock lives as long as the returned
+// descriptor.
 base::UniqueFd LockDirOf(absl::string_view unix_address) {
   const std::filesystem::path socket(
       std::string(absl::StripPrefix(unix_address, "unix:")));
   base::UniqueFd dir(
       ::open(socket.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  // Held for milliseconds; whoever holds it for longer does not hold up others
-  // for ever.
+  // The lock is held for milliseconds. Give up after 2 s, so that a process
+  // that holds it longer does not block others.
   for (int i = 0;
        i < 200 && dir.ok() && ::flock(dir.get(), LOCK_EX | LOCK_NB) != 0; ++i) {
     absl::SleepFor(absl::Milliseconds(10));
@@ -106,7 +109,7 @@ base::UniqueFd LockDirOf(absl::string_view unix_address) {
   return dir;
 }
 
-// Keeps git, and tools that heed its rules, out of the server's own files.
+// Makes git, and tools that follow its rules, ignore the server's files.
 absl::Status WriteGitignore(const fs::Dir& base) {
   ASSIGN_OR_RETURN(const auto dir, base.OpenDir(core::layout::kServerDir));
   auto file = dir->CreateFile(core::layout::kGitignoreFile);
@@ -118,8 +121,8 @@ absl::Status WriteGitignore(const fs::Dir& base) {
   return written;
 }
 
-// Who serves a base already, from what the lock file says, which may be
-// anything.
+// Describes the server that owns a base, from the content of its lock file,
+// which is not trusted to be valid.
 std::string DescribeOwner(const std::string& content) {
   const auto owner =
       nlohmann::json::parse(content, nullptr, /*allow_exceptions=*/false);
@@ -128,7 +131,7 @@ std::string DescribeOwner(const std::string& content) {
   if (pid == owner.end() || !pid->is_number_integer() || host == owner.end() ||
       !host->is_string() || addresses == owner.end() ||
       !addresses->is_array()) {
-    return "another process, which has not said who it is";
+    return "another process, which the lock file does not name";
   }
   std::vector<std::string> names;
   for (const auto& address : *addresses) {
@@ -176,19 +179,19 @@ absl::Status Server::LockBase() {
       return Refusal(sentence);
     return absl::PermissionDeniedError(
         absl::StrCat("cannot write in the base directory ", base_path_, " (",
-                     why.message(), "): to read from it, say --read-only"));
+                     why.message(), "): to read from it, use --read-only"));
   };
   auto lock = fs::BaseLock::Acquire(base_path_, LockNames());
   if (absl::IsFailedPrecondition(lock.status())) return served();
   if (!lock.ok()) return refused(lock.status());
-  // Where directories cannot be locked and the lock file was removed, only its
-  // socket tells of another server.
+  // If directories cannot be locked and the lock file was removed,
+  // only an answering socket reveals another server.
   if (const auto socket = UnixSocketAddress(base_path_);
       socket.ok() && IsAnswered(*socket))
     return served();
   absl::Status made = (*lock)->MakeFile();
   if (absl::IsFailedPrecondition(made)) return served();
-  // A server that cannot write down who it is can still delete.
+  // Start even if the lock file cannot be written: deletions free space.
   if (!made.ok() && !absl::IsResourceExhausted(made)) return refused(made);
   lock_ = *std::move(lock);
   return absl::OkStatus();
@@ -208,18 +211,18 @@ absl::StatusOr<std::vector<std::string>> Server::ChooseAddresses() const {
 absl::Status Server::Listen() {
   ASSIGN_OR_RETURN(std::vector<std::string> addresses, ChooseAddresses());
   base::UniqueFd turn;
+  // Only the shared socket of read-only servers needs the lock.
   if (config_.read_only && config_.listen.empty()) {
     turn = LockDirOf(addresses.front());
     if (IsAnswered(addresses.front())) {
-      return absl::AlreadyExistsError(
-          absl::StrCat(base_path_, " is already served, to be read only, on ",
-                       addresses.front()));
+      return absl::AlreadyExistsError(absl::StrCat(
+          base_path_, " is already served read-only on ", addresses.front()));
     }
   }
   auto acceptor = Acceptor::Listen(addresses);
   if (!config_.read_only &&
       (absl::IsResourceExhausted(acceptor.status()) || !lock_->has_file())) {
-    // The disk is too full for a socket in the base.
+    // The disk is too full for a socket in the base, so use one outside.
     ASSIGN_OR_RETURN(addresses.front(), SocketAddressOutside(base_path_));
     acceptor = Acceptor::Listen(addresses);
   }
@@ -239,7 +242,7 @@ absl::Status Server::OpenLog() {
                                 .calls = config_.log_calls};
   options.follow_links =
       std::filesystem::weakly_canonical(parent, ignored) != server_dir;
-  // Where the disk was too full for the directory, standard error has to do.
+  // If the disk was too full for the directory, log to standard error.
   if (!options.follow_links && !std::filesystem::exists(server_dir, ignored))
     options.file.clear();
   ASSIGN_OR_RETURN(log_, observe::Log::Open(options));
@@ -247,8 +250,7 @@ absl::Status Server::OpenLog() {
   return absl::OkStatus();
 }
 
-// Others who can write in the base can change what is served, and what the
-// server finds there.
+// Users who can write to the base can change what the server reads and serves.
 void Server::WarnOfStrangers() {
   struct stat info;
   if (::stat(base_path_.c_str(), &info) != 0) return;
@@ -336,7 +338,7 @@ absl::Status Server::Serve() {
       grpc::InsecureServerCredentials());
   builder.RegisterService(service_.get());
   server_ = builder.BuildAndStart();
-  if (server_ == nullptr) return Refusal("gRPC does not start");
+  if (server_ == nullptr) return Refusal("gRPC failed to start");
   server_->GetHealthCheckService()->SetServingStatus(
       rpc::pb::WorkspaceService::service_full_name(), true);
   acceptor_->Start([this](int listener_fd, int fd) {
@@ -346,11 +348,11 @@ absl::Status Server::Serve() {
     connection.fd = fd;
     connections_->HandleNewConnection(&connection);
   });
-  // Clients find the server by what stands in the lock file, which is written
-  // only now that they can connect.
-  Report("cannot write who serves", Announce());
+  // Clients find the server through the lock file, so write it only now
+  // that they can connect.
+  Report("cannot write the lock file", Announce());
   log_->Info(absl::StrCat("serving ", base_path_,
-                          config_.read_only ? ", to be read only, on " : " on ",
+                          config_.read_only ? " read-only on " : " on ",
                           absl::StrJoin(addresses_, ", ")));
   health_->SetListener(
       [this](const absl::Status& failure) { StopServing(failure); });
@@ -377,15 +379,15 @@ absl::Status Server::Announce() {
       {"addresses", addresses_},
       {"version", std::string(kVersion)},
       {"start_time", absl::FormatTime(absl::Now(), absl::UTCTimeZone())}};
-  // A path may have any bytes; clients look for the base's own socket first,
-  // whatever stands here.
+  // A path may contain any bytes. Replacing invalid ones is harmless,
+  // because clients try the base's own socket first.
   const std::string text =
       owner.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   RETURN_IF_ERROR(lock_->WriteContent(text + "\n"));
   ASSIGN_OR_RETURN(
       const auto base,
       fs::OpenBaseDir(base_path_, {.portable = config_.portable_fs}));
-  // Best effort, but for a full disk.
+  // Best effort, except that a full disk is retried.
   if (absl::Status written = WriteGitignore(*base);
       absl::IsResourceExhausted(written))
     return written;
@@ -395,12 +397,12 @@ absl::Status Server::Announce() {
 
 void Server::StopServing(const absl::Status& why) {
   server_->GetHealthCheckService()->SetServingStatus(false);
-  log_->Problem("not serving any more", why);
+  log_->Problem("no longer serving", why);
 }
 
 void Server::Report(absl::string_view what, const absl::Status& problem) {
   if (problem.ok()) return;
-  // That nothing may be changed is no news.
+  // Expected: the server may not change anything.
   const std::string reason = base::GetReason(problem);
   if (config_.read_only && reason == "READ_ONLY") return;
   if (lost_ && reason == "SHUTTING_DOWN") return;
@@ -415,32 +417,33 @@ void Server::DoChores() {
         base_path_, " or its lock file was moved, removed or replaced")));
   }
   if (lost_told_) return;
-  // Again, where the disk was full.
-  Report("cannot write who serves", Announce());
+  // Retry, in case the disk was full before.
+  Report("cannot write the lock file", Announce());
   artifacts_->SweepSome();
 }
 
 Server::~Server() {
   if (server_ == nullptr) return;
-  // Whoever balances load sees the change before connections close.
+  // Load balancers should see the change before connections close.
   server_->GetHealthCheckService()->SetServingStatus(false);
   Drain();
-  // Before gRPC shuts down: it answers what arrives then with CANCELLED, which
-  // no client tries again. A connection that is closed is UNAVAILABLE.
+  // Close connections before gRPC shuts down. gRPC answers calls that
+  // arrive during its shutdown with CANCELLED, which no client retries;
+  // calls on a closed connection get UNAVAILABLE.
   acceptor_->Stop();
   server_->Shutdown(absl::ToChronoTime(absl::Now() + kStreamGrace));
   server_->Wait();
   health_->SetListener(nullptr);
   maintainer_.reset();
   acceptor_.reset();
-  // Not empty, or the next server could find no room to write who it is.
+  // Not empty, so that the next server can write its content even if
+  // the disk is full.
   if (!config_.read_only) lock_->WriteContent("\n").IgnoreError();
   log_->Info("stopped");
 }
 
-// Waits for the calls that have begun, until it is quiet and everything was
-// sent. gRPC does not know which streams are worth waiting for: a watcher of
-// health would hold up every stop.
+// Waits until no call is running and everything is sent. gRPC's own wait would
+// include streams that never end, such as watches of the health service.
 void Server::Drain() {
   const auto begin = rpc::SteadyClock::now();
   const auto waited = [begin] {
@@ -449,16 +452,20 @@ void Server::Drain() {
   calls_->Drain();
   while (waited() < config_.drain_timeout) {
     absl::SleepFor(absl::Milliseconds(5));
-    // A client that has not sent the next part of an upload can resume it.
-    // Streams that move go on.
+    // End uploads whose client sends nothing, because they can be resumed.
+    // Streams that make progress continue.
     EndStreams({.patience = kIdleWhileDraining,
                 .why = core::CutByShutdown(),
                 .unread = false});
+    // Once no call has run for a short while, clients have stopped sending.
+    // Under load that never happens, so settle for a moment without a call
+    // after a second.
     const absl::Duration quiet = std::min(calls_->IdleTime(), waited());
     if (quiet > kQuiet ||
         (quiet > absl::ZeroDuration() && waited() > kMaxWaitForQuiet))
       break;
   }
+  // The drain timeout may have passed: end also streams that make progress.
   EndStreams({.patience = absl::ZeroDuration(),
               .why = core::CutByShutdown(),
               .unread = false,

@@ -26,38 +26,38 @@
 
 namespace mlops::server {
 
-// The whole assembly: from a configuration to a server that answers. Not
-// thread-safe.
+// Assembles the server from a configuration. Not thread-safe.
 class Server {
  public:
-  // Locks the base directory, listens, reads the base, and answers. Until it is
-  // certain that nobody else serves the base, nothing is written there; what a
-  // crash left is swept after that. Errors are sentences for the operator:
-  //   ALREADY_EXISTS if the base is served by another server;
-  //   PERMISSION_DENIED if there is a base that cannot be written, so that
-  //   --read-only may do; FAILED_PRECONDITION for everything else that the
-  //   operator can mend, such as an address in use.
+  // Locks the base directory, listens, reads the base, and starts to answer
+  // calls. Writes nothing to the base until it is certain that no other
+  // server serves it; then it sweeps what a crash left. Errors are sentences
+  // for the operator:
+  //   ALREADY_EXISTS if another server serves the base;
+  //   PERMISSION_DENIED if the base exists but cannot be written,
+  //     so that --read-only may work;
+  //   FAILED_PRECONDITION for everything else that the operator can fix,
+  //     such as an address in use.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const Config& config);
 
-  // Stops listening, lets calls in flight end for at most `drain_timeout`, and
-  // saves the checkpoint.
+  // Refuses new calls, waits up to `drain_timeout` for calls in flight,
+  // closes all connections, and saves the checkpoint.
   ~Server();
 
-  // Where it listens, for clients. The Unix socket of the base comes first,
-  // then those of Config::listen; a server that only reads has no socket in the
-  // base, and the one outside only where Config::listen names nothing.
+  // The addresses for clients: the Unix socket of the base,
+  // then those of Config::listen. A read-only server has no socket in the base;
+  // it has one outside only if Config::listen is empty.
   const std::vector<std::string>& addresses() const { return addresses_; }
   const std::string& base_path() const { return base_path_; }
 
-  // Whether the server should end, to be asked a few times a second: its base
-  // directory is not its own any more, or it may leave (Config::idle_timeout)
-  // and has had no call for so long. A server that may leave does so, once no
-  // call is running, also when its disk has failed: the next one reads what is
-  // on it.
+  // Whether the process should exit. Must be called a few times a second.
+  // True if the server has lost its base directory, or if it had no call for
+  // Config::idle_timeout. With an idle timeout, also true as soon as no call is
+  // running after a disk failure, because the next server reads the disk again.
   bool ShouldLeave() const;
 
-  // Ends calls whose clients stand still; to be called about once a second or
-  // more often.
+  // Ends calls whose clients are idle. Must be called at least about
+  // once a second.
   void EndIdleCalls();
 
  private:
@@ -69,21 +69,23 @@ class Server {
   absl::Status OpenLog();
   absl::Status OpenCatalog();
   absl::Status Serve();
-  // Whether the base is not this server's any more. Asked for every call, from
-  // any thread; never changes back.
+  // Whether the server no longer owns the base. Called for every call,
+  // on any thread. Once true, always true.
   bool IsLost();
-  // Why nothing may be changed now, or OK.
+  // Returns why no change may begin now, or OK.
   absl::Status CheckMayChange();
-  // What is to be done a few times a second, by the maintainer's thread.
+  // Runs the periodic tasks, on the maintainer's thread.
   void DoChores();
-  // Logs what went wrong in the background.
+  // Logs a background failure.
   void Report(absl::string_view what, const absl::Status& problem);
-  // Has the health service answer NOT_SERVING from now on.
+  // Sets the health status to NOT_SERVING permanently.
   void StopServing(const absl::Status& why);
-  // Writes what clients find the server by, and what could not be written yet
-  // because the disk is full.
+  // Writes the lock file, through which clients find the server,
+  // and other files that a full disk may have prevented so far.
   absl::Status Announce();
+  // Logs a warning if the base belongs to another user or is world-writable.
   void WarnOfStrangers();
+  // Refuses new calls, and waits for those in flight.
   void Drain();
   void EndStreams(const rpc::IdleRule& rule);
   void NoteReset(const std::string& peer);
@@ -92,11 +94,10 @@ class Server {
   std::string base_path_;
   std::vector<std::string> addresses_;
   std::atomic<bool> lost_ = false;
-  // Used by Start(), then by the maintainer's thread alone, as the next.
+  // The next two are used by Start(), then only by the maintainer's thread.
   bool announced_ = false;
   bool lost_told_ = false;
-  // In the order in which they depend on each other; destroyed from the last to
-  // the first.
+  // In order of dependency; destroyed in reverse order.
   std::unique_ptr<fs::BaseLock> lock_;
   std::unique_ptr<observe::Log> log_;
   std::shared_ptr<core::DiskHealth> health_;
@@ -106,7 +107,7 @@ class Server {
   std::unique_ptr<core::Authority> authority_;
   std::unique_ptr<base::ThreadPool> workers_;
   std::unique_ptr<base::ThreadPool> whole_file_workers_;
-  // Of their own: a sync of much data takes long.
+  // Separate from workers_, because the sync of a large file takes long.
   std::unique_ptr<base::ThreadPool> stream_workers_;
   std::unique_ptr<rpc::Calls> calls_;
   std::unique_ptr<rpc::ArtifactStreams> artifact_streams_;

@@ -1,13 +1,13 @@
-"""Attacks a real server as a connected client might, and measures what that costs the
-server and other clients.
+"""Attacks a real server and measures the effect on it and on another client.
 
-    make attack                                    # all of them
-    .venv/bin/python tests/attack list reset-get   # some
+    make attack                                    # all attacks
+    .venv/bin/python tests/attack list reset-get   # some attacks
 
-Each attack runs against a server of its own, in a process of its own, bounded in count
-and time. For each the table has the server's resident memory before it, at its highest,
-and ten seconds after it ended; and how long another client's GetWorkspace took
-meanwhile. What an attack reports itself stands in the last column.
+Each attack does what any connected client could do. It runs against a fresh server, in
+a separate process, and is bounded in count and time. The table shows, for each attack,
+the server's resident memory before it, at its peak and ten seconds after its end; the
+latency of another client's GetWorkspace without and during the attack; and, in the last
+column, what the attack itself reports.
 """
 
 import argparse
@@ -35,17 +35,17 @@ from support.server import Server, short_base  # noqa: E402
 _MIB = 1 << 20
 _SETTLE_S = 10
 _ATTACK_TIMEOUT_S = 120
-# Zeros take 2 bytes each as JSON, and 11 on the wire: the largest that 64 KiB of
-# metadata can be.
+# A zero takes 2 bytes in JSON and 11 on the wire, so this is the largest message that
+# the limit of 64 KiB of JSON metadata allows.
 _ZEROS = 32_000
 _LARGE_WORKSPACES = 200
 
 
-# --- The attackers, each in a process of its own ---------------------------------------------------------------------
+# --- The attackers, each in a separate process --------------------------------
 
 
 def unread_lists(address: str, count: int, hold_s: float) -> str:
-    """Asks for pages of the largest workspaces and reads none."""
+    """Requests pages of the largest workspaces and reads none of them."""
     data = message(pb.ListWorkspacesRequest(page_size=1000).SerializeToString())
     return _send_and_hold(
         address, count, lambda c: c.open("ListWorkspaces", data), hold_s
@@ -53,7 +53,7 @@ def unread_lists(address: str, count: int, hold_s: float) -> str:
 
 
 def unread_gets(address: str, count: int, hold_s: float) -> str:
-    """Asks for one of the largest workspaces again and again and reads no answer."""
+    """Requests one of the largest workspaces many times and reads no response."""
     data = message(pb.GetWorkspaceRequest(project="large-0").SerializeToString())
     return _send_and_hold(
         address, count, lambda c: c.open("GetWorkspace", data), hold_s
@@ -61,7 +61,7 @@ def unread_gets(address: str, count: int, hold_s: float) -> str:
 
 
 def unread_statuses(address: str, count: int, hold_s: float) -> str:
-    """Opens streams of statuses and reads none."""
+    """Opens streams of statuses and reads none of them."""
     return _send_and_hold(
         address,
         count,
@@ -73,8 +73,10 @@ def unread_statuses(address: str, count: int, hold_s: float) -> str:
 def _send_and_hold(
     address: str, count: int, frames: Callable[[Connection], bytes], hold_s: float
 ) -> str:
-    """Sends `count` calls over connections of 1,000 each, and holds them without
-    reading.
+    """Sends `count` calls and holds them for `hold_s` seconds without reading.
+
+    Each connection carries at most 1,000 calls. Returns how many connections the server
+    closed.
     """
     closed = 0
     with contextlib.ExitStack() as stack:
@@ -92,8 +94,8 @@ def _send_and_hold(
 
 
 def many_nulls(address: str, count: int) -> str:
-    """Creates workspaces whose metadata are a million nulls each, all at once."""
-    # By hand, since Python takes seconds for it: a ListValue of a million empty Values.
+    """Concurrently creates workspaces with two million nulls in their metadata."""
+    # Encode the ListValue by hand, because protobuf would take seconds for it.
     nulls = b"\x0a\x00" * 2_000_000
     value = b"\x32" + _varint(len(nulls)) + nulls
     entry = b"\x0a\x01n\x12" + _varint(len(value)) + value
@@ -104,6 +106,7 @@ def many_nulls(address: str, count: int) -> str:
     with contextlib.ExitStack() as stack:
         calls = []
         for i in range(count):
+            # Distinct options, so that each channel has its own connection.
             channel = stack.enter_context(
                 grpc.insecure_channel(
                     address, [("grpc.enable_http_proxy", 0), ("n", i)]
@@ -126,9 +129,11 @@ def _varint(number: int) -> bytes:
 
 
 def unfinished_requests(address: str, count: int, hold_s: float) -> str:
-    """Sends the greater part of large requests, as far as the server lets it, and never
-    the rest.
+    """Sends most of many large requests, as far as the server lets it, but no ends.
+
+    Returns how much it sent and how many connections the server closed.
     """
+    # Only the last bytes are missing, so the server must buffer each request.
     part = message(bytes(4 * _MIB))[: 4 * _MIB - 1000]
     sent = closed = 0
     with contextlib.ExitStack() as stack:
@@ -145,14 +150,12 @@ def unfinished_requests(address: str, count: int, hold_s: float) -> str:
 
 
 def idle_uploads(address: str, count: int, hold_s: float) -> str:
-    """Opens uploads and sends nothing but their headers; meanwhile another client
-    uploads a file.
-    """
+    """Opens uploads, sends only their headers, and measures another client's upload."""
     return _hold_up_artifacts(address, count, hold_s, lambda c: c.open("WriteArtifact"))
 
 
 def idle_begun_uploads(address: str, count: int, hold_s: float) -> str:
-    """Opens uploads, says what is to be written, and sends no more."""
+    """Starts uploads, each with a path and a byte of data, and sends no more."""
     numbers = iter(range(count))
 
     def frames(connection: Connection) -> bytes:
@@ -167,7 +170,7 @@ def idle_begun_uploads(address: str, count: int, hold_s: float) -> str:
 
 
 def unread_reads(address: str, count: int, hold_s: float) -> str:
-    """Reads a large file many times over, without ever receiving it."""
+    """Requests a large file many times without receiving it."""
     data = message(
         pb.ReadArtifactRequest(project="p", path="outputs/large").SerializeToString()
     )
@@ -179,11 +182,16 @@ def unread_reads(address: str, count: int, hold_s: float) -> str:
 def _hold_up_artifacts(
     address: str, count: int, hold_s: float, frames: Callable[[Connection], bytes]
 ) -> str:
+    """Opens `count` calls, and measures when another client's upload succeeds.
+
+    It tries for `hold_s` seconds at most.
+    """
     with (
         Connection(address) as connection,
         grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel,
     ):
         connection.socket.sendall(b"".join(frames(connection) for _ in range(count)))
+        # Give the server time to start all of them.
         time.sleep(1)
         began = time.monotonic()
         while time.monotonic() < began + hold_s:
@@ -194,13 +202,14 @@ def _hold_up_artifacts(
                 stub = pb_grpc.WorkspaceServiceStub(channel)
                 for _ in stub.WriteArtifact(iter([request]), timeout=10):
                     pass
-                return f"another's upload done after {time.monotonic() - began:.1f} s"
+                seconds = time.monotonic() - began
+                return f"another client's upload succeeded after {seconds:.1f} s"
             time.sleep(0.5)
-    return f"another's upload refused for {hold_s:.0f} s"
+    return f"another client's upload refused for {hold_s:.0f} s"
 
 
 def resets(address: str, count: int, method: str) -> str:
-    """Rapid reset: opens calls and resets each at once."""
+    """Performs a rapid reset: opens calls and resets each at once."""
     data = message(
         pb.GetWorkspaceRequest(project="p").SerializeToString()
         if method == "GetWorkspace"
@@ -217,10 +226,11 @@ def resets(address: str, count: int, method: str) -> str:
 
 
 def calls(address: str, count: int) -> str:
-    """No attack: very many Gets, whose memory must come back."""
+    """Makes very many ordinary Gets, after which the server must release memory."""
     data = message(pb.GetWorkspaceRequest(project="p").SerializeToString())
     window = 200
     with Connection(address) as connection:
+        # Never let flow control stop the responses.
         connection.grant(1 << 30)
         for _ in range(0, count, window):
             connection.socket.sendall(
@@ -234,7 +244,8 @@ def calls(address: str, count: int) -> str:
 class Attack:
     name: str
     run: Callable[[str], str]
-    large: bool = False  # Against a base with the largest workspaces.
+    # Whether it needs a base with the largest workspaces.
+    large: bool = False
 
 
 ATTACKS = [
@@ -256,11 +267,11 @@ ATTACKS = [
 ]
 
 
-# --- The measurement ------------------------------------------------------------------------------------------------
+# --- The measurement ----------------------------------------------------------
 
 
 def memory_mib(pid: int, what: str = "VmRSS") -> float:
-    """The resident memory of a process, or the most it was: VmHWM."""
+    """Returns a process's resident memory, or its peak with `what` "VmHWM"."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(f"{what}:"):
             return int(line.split()[1]) / 1024
@@ -268,12 +279,12 @@ def memory_mib(pid: int, what: str = "VmRSS") -> float:
 
 
 def forget_peak(pid: int) -> None:
-    """Lets VmHWM begin anew."""
+    """Resets VmHWM to the current resident memory."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 class Probe(threading.Thread):
-    """Another client, which Gets a workspace again and again."""
+    """Another client, which calls GetWorkspace every 5 ms and measures the latency."""
 
     def __init__(self, server: Server) -> None:
         super().__init__()
@@ -299,7 +310,7 @@ class Probe(threading.Thread):
         return self
 
     def latency(self) -> str:
-        """Median, 99th percentile and maximum."""
+        """Returns the median, 99th percentile and maximum, in milliseconds."""
         ordered = sorted(self.milliseconds)
         p99 = ordered[int(len(ordered) * 0.99)]
         failed = f" ({self.failures} failed)" if self.failures else ""
@@ -309,10 +320,11 @@ class Probe(threading.Thread):
 
 
 def prepare(server: Server, large: bool) -> None:
-    """Makes what the attacks ask for."""
+    """Creates the workspaces and the file that the attacks need."""
     with server.connect() as channel:
         stub = pb_grpc.WorkspaceServiceStub(channel)
         stub.EnsureWorkspace(pb.EnsureWorkspaceRequest(project="p"))
+        # A sparse file: large to read, but quick to create.
         with (server.base / "p/outputs/large").open("wb") as file:
             file.truncate(1 << 30)
         if not large:
@@ -326,9 +338,10 @@ def prepare(server: Server, large: bool) -> None:
 
 
 def measure(attack: Attack, flags: list[str]) -> None:
-    """Runs one attack and prints its line."""
+    """Runs one attack and prints its row of the table."""
     with short_base() as base, Server(base, "--log-calls", "off", *flags) as server:
         prepare(server, attack.large)
+        # The latency without the attack, for comparison.
         calm = Probe(server)
         calm.start()
         time.sleep(2)
@@ -353,9 +366,10 @@ def measure(attack: Attack, flags: list[str]) -> None:
                 or (result.stderr.strip().splitlines() or ["?"])[-1]
             )
         except subprocess.TimeoutExpired:
-            note = f"not done after {_ATTACK_TIMEOUT_S} s"
+            note = f"not finished after {_ATTACK_TIMEOUT_S} s"
         probe.stop()
         peak = memory_mib(server.pid, "VmHWM")
+        # Let the server release what the attack's connections held.
         time.sleep(_SETTLE_S)
         after = memory_mib(server.pid)
     memory = f"{before:.0f} / {peak:.0f} / {after:.0f} (+{peak - before:.0f})"
@@ -372,7 +386,10 @@ def main() -> None:
     names = [attack.name for attack in ATTACKS]
     parser.add_argument("names", nargs="*", metavar="ATTACK", help=", ".join(names))
     parser.add_argument(
-        "--flag", action="append", default=[], help="a flag for the server"
+        "--flag",
+        action="append",
+        default=[],
+        help="a flag for the server; can be repeated",
     )
     parser.add_argument(
         "--attacker", nargs=2, metavar=("ATTACK", "ADDRESS"), help=argparse.SUPPRESS
@@ -385,7 +402,8 @@ def main() -> None:
         print(next(attack for attack in ATTACKS if attack.name == name).run(address))
         return
     print(
-        "| attack | RSS before / peak / after, MiB | Get alone: median / p99 / max, ms | Get meanwhile | |"
+        "| attack | RSS before / peak / after, MiB"
+        " | Get alone: median / p99 / max, ms | Get meanwhile | |"
     )
     print("| --- | --- | --- | --- | --- |")
     for attack in ATTACKS:

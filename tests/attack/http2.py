@@ -1,8 +1,7 @@
-"""A client that speaks just enough HTTP/2 to misbehave: it opens gRPC calls by hand,
-and reads only when told to.
+"""A minimal HTTP/2 client that can misbehave.
 
-Real gRPC clients obey flow control, reset few streams and read what they asked for. An
-attacker need not.
+It opens gRPC calls frame by frame and reads only on request. Real gRPC clients obey
+flow control, reset few streams and read their responses; an attacker need not.
 """
 
 import contextlib
@@ -36,8 +35,9 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def _literal(name: str, value: str) -> bytes:
-    """A header field as HPACK writes it literally; both parts are shorter than 127
-    bytes.
+    """Returns a header field in HPACK's literal form.
+
+    `name` and `value` must be shorter than 127 bytes.
     """
     return bytes([0, len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
 
@@ -55,13 +55,15 @@ def _request_headers(method: str) -> bytes:
 
 
 def message(body: bytes) -> bytes:
-    """`body` with the five bytes that gRPC puts before each message."""
+    """Returns `body` with gRPC's five-byte prefix."""
     return b"\0" + struct.pack(">I", len(body)) + body
 
 
 class Connection:
-    """One connection to `address`, "unix:PATH" or "HOST:PORT"; usable as a context
-    manager.
+    """A connection to `address`, which is "unix:PATH" or "HOST:PORT".
+
+    Usable as a context manager. `timeout_s` bounds each socket operation. Not
+    thread-safe.
     """
 
     def __init__(self, address: str, timeout_s: float = 60) -> None:
@@ -91,8 +93,10 @@ class Connection:
         end: bool = True,
         reset: bool = False,
     ) -> bytes:
-        """The frames of one more call; without `data` it has sent nothing but its
-        headers.
+        """Returns the frames that open a new call; the caller sends them.
+
+        Without `data` the call consists of its headers. `end` half-closes the call
+        after `data`, and `reset` cancels it.
         """
         stream, self._next_stream = self._next_stream, self._next_stream + 2
         frames = [_frame(_HEADERS, _END_HEADERS, stream, _request_headers(method))]
@@ -111,12 +115,13 @@ class Connection:
         return b"".join(frames)
 
     def grant(self, size: int) -> None:
-        """Lets the server send `size` bytes more on this connection."""
+        """Allows the server to send `size` more bytes on this connection."""
         self.socket.sendall(_frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", size)))
 
     def frames(self) -> Iterator[tuple[int, int, int, bytes]]:
-        """What the server sends, as (kind, flags, stream, payload); answers its
-        settings and pings.
+        """Yields the server's frames as (kind, flags, stream, payload).
+
+        Acknowledges its settings and pings on the way.
         """
         while True:
             header = self._read(9)
@@ -132,9 +137,10 @@ class Connection:
     def send_as_allowed(
         self, method: str, data: bytes, count: int, patience_s: float
     ) -> int:
-        """Opens `count` calls and sends `data` on each as far as flow control allows,
-        until the server has been silent for `patience_s`; returns how many bytes it
-        sent.
+        """Opens `count` calls and sends `data` on each, as flow control allows.
+
+        Stops once the server has sent nothing for `patience_s` seconds. Returns the
+        number of bytes sent.
         """
         rest: dict[int, memoryview] = {}
         windows: dict[int, int] = {}
@@ -167,6 +173,8 @@ class Connection:
                 kind, flags, stream, payload = next(frames)
             except TimeoutError:
                 return sent
+            # Credit for the connection, then for one stream, then a new initial window,
+            # which RFC 9113 also applies to open streams.
             if kind == _WINDOW_UPDATE and stream == 0:
                 window += int.from_bytes(payload, "big")
             elif kind == _WINDOW_UPDATE and stream in windows:
@@ -184,7 +192,10 @@ class Connection:
                 rest.pop(stream, None)
 
     def ended(self, count: int, *, grant_bytes: int = 0) -> None:
-        """Reads until `count` more calls have ended."""
+        """Reads until `count` more calls have ended.
+
+        With `grant_bytes`, returns flow-control credit for every half of it received.
+        """
         received = 0
         for kind, flags, _, payload in self.frames():
             if kind == _DATA:
@@ -200,7 +211,7 @@ class Connection:
                 return
 
     def is_closed_within(self, timeout_s: float) -> bool:
-        """Reads, and throws away, what comes until the server closes the connection."""
+        """Reads and discards data; returns whether the server closes the connection."""
         self.socket.settimeout(timeout_s)
         with contextlib.suppress(ConnectionError):
             try:
@@ -229,8 +240,9 @@ def send_until_closed(
     frames: Callable[[], bytes],
     per_write: int = 100,
 ) -> int:
-    """Sends `frames()` up to `count` times, unless the server closes the connection
-    first; returns how many it sent.
+    """Sends `frames()` up to `count` times; returns how many were sent.
+
+    Stops early when the server closes the connection or a write times out.
     """
     for sent in range(0, count, per_write):
         try:

@@ -1,24 +1,31 @@
-// Uploads and downloads of artifacts: see run.py, which runs all of its modes.
+// Measures uploads and downloads of artifacts. run.py runs all modes.
 //
-// Usage: artifact_bench MODE ADDRESS PROJECT ..., where MODE is
-//   plain-download SIZE, plain-upload SIZE: by the generated stub, in messages
-//   of 1 MiB, of which nothing is made. download SIZE, upload SIZE: by the
-//   client, from and to memory. file-download SIZE FILE, file-upload SIZE FILE:
-//   by the client, from and to a local file, over the connection. path-download
-//   SIZE FILE, path-upload SIZE FILE: the same by the path, which must be
-//   possible; what is downloaded is
-//     synced, as what is uploaded is.
-//   copy SIZE FROM TO: as cp, and synced.
-//   write SIZE FILE: as many bytes hashed, written into a file and synced.
-//   parallel-download SIZE, parallel-upload SIZE: by the client, 64 files at
-//   once of SIZE bytes in all. small COUNT: uploads so many files of 10 KiB,
-//   one after the other. plain-small COUNT: the same by the generated stub.
-//   slow READERS SIZE: opens a file of SIZE bytes so many times, reads a first
-//   chunk of each, prints a line, and waits
-//     for the end of its standard input.
-// What is downloaded is `outputs/SIZE.bin`, which is uploaded first if it is
-// not there. Prints a JSON object: how many bytes, or calls, in how many
-// seconds.
+// Usage: artifact_bench MODE ADDRESS PROJECT ..., where MODE is one of
+//   plain-download SIZE, plain-upload SIZE
+//     Transfers with the generated stub, in messages of 1 MiB, and discards the
+//     data.
+//   download SIZE, upload SIZE
+//     Transfers with the client, to and from memory.
+//   file-download SIZE FILE, file-upload SIZE FILE
+//     Transfers a local file with the client, over the connection.
+//   path-download SIZE FILE, path-upload SIZE FILE
+//     Transfers a local file with the client, by direct file access. Fails if
+//     that is impossible. Syncs the download, too, because uploads are synced.
+//   copy SIZE FROM TO
+//     Copies a file as cp does, and syncs it.
+//   write SIZE FILE
+//     Hashes SIZE bytes, writes them to a file and syncs it.
+//   parallel-download SIZE, parallel-upload SIZE
+//     Transfers 64 files at once with the client, SIZE bytes in total.
+//   small COUNT
+//     Uploads COUNT files of 10 KiB, one after the other.
+//   plain-small COUNT
+//     Does the same with the generated stub.
+//   slow READERS SIZE
+//     Opens READERS readers of a file of SIZE bytes, reads the first chunk of
+//     each, prints a line, and waits for the end of standard input.
+// Downloads read `outputs/SIZE.bin`, and first upload it if it is missing.
+// Prints a JSON object with the number of bytes or calls and the seconds.
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -49,7 +56,7 @@ constexpr size_t kChunkBytes = 1 << 20;
 constexpr size_t kSmallBytes = 10 << 10;
 constexpr int kParallel = 64;
 
-// What all is made of.
+// Returns 1 MiB of pseudo-random bytes, of which all files consist.
 const std::string& Chunk() {
   static const auto& chunk = *new std::string([] {
     std::string bytes(kChunkBytes, '\0');
@@ -68,8 +75,8 @@ std::string PathOf(int64_t size) {
 struct Job {
   std::string address;
   std::string project;
-  int64_t number = 0;  // Bytes, or calls.
-  std::vector<std::string> rest;
+  int64_t number = 0;             // Bytes or calls.
+  std::vector<std::string> rest;  // Further arguments of the mode.
   WorkspaceClient client;
 };
 
@@ -91,6 +98,7 @@ void Download(const Job& job, const std::string& path) {
     DieUnless(reader->Read(buffer.get(), kChunkBytes).status());
 }
 
+// Uploads the file of a download unless it exists.
 void Prepare(const Job& job, const std::string& path, int64_t size) {
   if (!job.client.GetArtifact(job.project, path).ok()) Upload(job, path, size);
 }
@@ -108,7 +116,7 @@ void PlainDownload(const Job& job) {
   DieUnless(reader->Finish());
 }
 
-// A stub's stream of `size` bytes.
+// Writes a file of `size` bytes with the generated stub.
 void PlainWrite(pb::WorkspaceService::Stub& stub, const std::string& project,
                 const std::string& path, int64_t size) {
   grpc::ClientContext context;
@@ -147,7 +155,7 @@ void Small(const Job& job) {
     Upload(job, absl::StrCat("outputs/small/", i % 100, "/", i), kSmallBytes);
 }
 
-// Each of the threads has its file.
+// Calls `work` with the numbers of 64 files, each on its own thread.
 void InParallel(const std::function<void(int)>& work) {
   std::vector<std::thread> threads;
   for (int i = 0; i < kParallel; ++i) threads.emplace_back(work, i);
@@ -174,7 +182,8 @@ void FileUpload(const Job& job, bool by_path) {
                         {.by_path = by_path});
   DieUnless(artifact.status());
   if (artifact->by_path != by_path)
-    DieUnless(absl::InternalError("not by the way that was asked for"));
+    DieUnless(
+        absl::InternalError("the client did not use the requested access"));
 }
 
 void FileDownload(const Job& job, bool by_path) {
@@ -182,7 +191,8 @@ void FileDownload(const Job& job, bool by_path) {
       job.project, PathOf(job.number), job.rest.at(0), {.by_path = by_path});
   DieUnless(artifact.status());
   if (artifact->by_path != by_path)
-    DieUnless(absl::InternalError("not by the way that was asked for"));
+    DieUnless(
+        absl::InternalError("the client did not use the requested access"));
 }
 
 void Sync(const std::string& path) {
@@ -191,13 +201,14 @@ void Sync(const std::string& path) {
   ::close(fd);
 }
 
-// What an upload does beside its stream: hashes the bytes, writes them into a
-// file of its own, syncs that and renames it.
+// Does the work of an upload without its stream: hashes the bytes, writes them
+// to a temporary file, syncs it and renames it. Hashes on a second thread, as
+// the server does.
 void Write(const Job& job, const std::string& path) {
   const std::string draft = absl::StrCat(path, ".draft");
   const int fd =
       ::open(draft.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd < 0) DieUnless(absl::InternalError("cannot make a file"));
+  if (fd < 0) DieUnless(absl::InternalError("cannot create a file"));
   std::thread hasher([&] {
     base::Sha256 sha256;
     for (int64_t left = job.number; left > 0; left -= kChunkBytes)
@@ -283,12 +294,12 @@ int Main(const std::vector<std::string>& arguments) {
           .client = *WorkspaceClient::Connect({.address = arguments.at(1)})};
   const std::string& mode = arguments.at(0);
   if (!absl::SimpleAtoi(arguments.at(3), &job.number))
-    DieUnless(absl::InvalidArgumentError("no number"));
+    DieUnless(absl::InvalidArgumentError("expected a number"));
   DieUnless(job.client.Ensure(job.project).status());
   if (mode == "slow") {
     int64_t size = 0;
     if (!absl::SimpleAtoi(job.rest.at(0), &size))
-      DieUnless(absl::InvalidArgumentError("no number"));
+      DieUnless(absl::InvalidArgumentError("expected a number"));
     Prepare(job, PathOf(size), size);
     Slow(job, size);
     return 0;
@@ -299,6 +310,7 @@ int Main(const std::vector<std::string>& arguments) {
   } else if (mode.ends_with("download")) {
     Prepare(job, PathOf(job.number), job.number);
   }
+  // Generate the data before the clock starts.
   Chunk();
   const double cpu = CpuSeconds();
   const Clock::time_point start = Clock::now();

@@ -13,7 +13,7 @@
 namespace mlops::bench {
 namespace {
 
-// Returns what a system call returned, unless it failed.
+// Returns the result of a system call. Ends the program if the call failed.
 int Must(int result) {
   if (result >= 0) return result;
   std::cerr << "benchmark: a system call failed: " << std::strerror(errno)

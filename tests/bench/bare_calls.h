@@ -5,25 +5,24 @@
 
 #include "absl/strings/string_view.h"
 
-// The yardstick for durable changes: the system calls that cannot be done
-// without, and nothing else. They end the program if one fails. Thread-safe for
-// different names.
+// The baseline of durable changes: only the system calls that are necessary.
+// Ends the program if a call fails. Thread-safe for different names.
 namespace mlops::bench {
 
 class BareCalls {
  public:
-  // Works below `base`, which is made.
+  // Creates `base` and works below it.
   explicit BareCalls(const std::string& base);
   ~BareCalls();
   BareCalls(const BareCalls&) = delete;
   BareCalls& operator=(const BareCalls&) = delete;
 
-  // Six directories and a synced record in the staging directory, that synced,
-  // a rename into place, the base synced.
+  // Creates six directories and a synced record in the staging directory, syncs
+  // it, renames it into place, and syncs the base.
   void Create(const std::string& name, absl::string_view record);
 
-  // A synced temporary file beside the record, a rename over it, the directory
-  // synced.
+  // Writes a synced temporary file beside the record, renames it over the
+  // record, and syncs the directory.
   void Update(const std::string& name, absl::string_view record);
 
  private:

@@ -1,9 +1,9 @@
-"""MLOpsClient against what it stands on. Runs in the environment with the toolkits.
+"""Measures MLOpsClient beside what it builds on, in the environment with the toolkits.
 
 Usage: client.py opening BASE ROUNDS CALLS
        client.py imports ROUNDS
        client.py metrics BASE ROUNDS CALLS
-Prints a JSON object a line: what, target, round, seconds and calls.
+Prints one JSON object per line, with what, target, round, seconds and calls.
 """
 
 import json
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-# What the original imported before it had done anything.
+# The modules that the original imported on start-up.
 _ORIGINAL = "import mlflow, dvc.repo, bentoml, evidently"
 
 
@@ -36,11 +36,12 @@ def report(what: str, target: str, number: int, seconds: float, calls: int = 1) 
 def take_turns(
     what: str, rounds: int, calls: int, sides: dict[str, Callable[[int], object]]
 ) -> None:
-    """A call of each, and then the next: in a round, `calls` of each.
+    """Runs `rounds` rounds of `calls` calls of each side, and reports each round.
 
-    Which of them begins alternates.
+    The sides alternate call by call, and so does the one that begins.
     """
-    for side in sides.values():  # Warm.
+    # Warm up.
+    for side in sides.values():
         side(0)
     for number in range(rounds):
         seconds = dict.fromkeys(sides, 0.0)
@@ -54,9 +55,11 @@ def take_turns(
 
 
 def measure_opening(base: Path, rounds: int, calls: int) -> None:
-    """Opening a workspace that exists, beside one bare Get: through a manager that is
-    connected, beside a channel that is; and as from_project() does it, which finds the
-    server and connects, beside a channel for each Get.
+    """Measures opening an existing workspace, beside a single bare Get.
+
+    "opening" uses a connected manager, and the Get a connected channel. "opening anew"
+    is from_project(), which finds the server and connects, and the Get a new channel
+    each time.
     """
     from mlops._rpc.channel import open_channel
     from mlops.client import MLOpsClient
@@ -89,14 +92,17 @@ def measure_opening(base: Path, rounds: int, calls: int) -> None:
 
 
 def measure_imports(rounds: int) -> None:
-    """In processes of their own; Python's own start is not counted."""
-    code = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
+    """Measures imports in new processes, without the start of Python itself."""
+    code = (
+        "import time; start = time.perf_counter(); {}; "
+        "print(time.perf_counter() - start)"
+    )
     sides = {
         "original": _ORIGINAL,
         "mlflow": "import mlflow",
         "client": "import mlops.client",
     }
-    # Which fills the page cache, unless this is the smoke test.
+    # An extra round fills the page cache, except in a smoke test.
     first = -1 if rounds > 2 else 0
     for number in range(first, rounds):
         for name, statement in sides.items():
@@ -113,7 +119,7 @@ def measure_imports(rounds: int) -> None:
 
 
 def measure_metrics(base: Path, rounds: int, calls: int) -> None:
-    """The same metrics to two runs of one SQLite store."""
+    """Measures logging equal metrics to two runs of one SQLite store."""
     from mlflow import MlflowClient
     from mlflow.entities import Metric
     from mlops.client import MLOpsClient

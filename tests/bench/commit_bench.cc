@@ -1,10 +1,12 @@
-// Durable Create and Update three ways, in short rounds that take turns: the
-// bare system calls, the Authority over a FileCatalog in this process, and a
-// server.
+// Measures durable Create and Update in three ways, in short interleaved
+// rounds: the bare system calls, the Authority with a FileCatalog in this
+// process, and a server.
 //
-// Usage: commit_bench --dir DIR [--server ADDRESS] [--threads 1,16] [--rounds
-// N] [--round-ms MS]. DIR must lie on the file system of the server's base; it
-// is filled and left. Prints a JSON object a line for each round.
+// Usage: commit_bench --dir DIR [--server ADDRESS] [--threads 1,16]
+//                     [--rounds N] [--round-ms MS]
+//
+// DIR must be on the file system of the server's base. The program fills it and
+// does not clean up. Prints one JSON object per line and round.
 #include <atomic>
 #include <filesystem>
 #include <functional>
@@ -30,8 +32,8 @@ namespace {
 
 namespace pb = mlops::workspace::v1;
 
-// One way of making changes durable. Thread-safe for different numbers of
-// workspaces.
+// One way of making changes durable. Thread-safe as long as concurrent calls
+// use different workspace numbers.
 class Way {
  public:
   virtual ~Way() = default;
@@ -128,7 +130,8 @@ struct Round {
   double seconds = 0;
 };
 
-// Calls `work(thread, i)` from each thread, i counting up, for a while.
+// Calls `work(thread, i)` repeatedly from each thread for about `length`, with
+// an `i` that starts at 0 in each thread.
 Round Run(int threads, Clock::duration length,
           const std::function<void(int, int64_t)>& work) {
   const Clock::time_point start = Clock::now();
@@ -153,8 +156,8 @@ Round RunCreates(NamedWay& way, int threads, Clock::duration length) {
   return round;
 }
 
-// Each thread has a workspace of its own; the epochs are never those of the
-// round before, which would change nothing.
+// Updates one workspace per thread. Never repeats an epoch of an earlier round,
+// because an update that changes nothing is not written.
 Round RunUpdates(NamedWay& way, int round, int threads,
                  Clock::duration length) {
   return Run(threads, length, [&](int thread, int64_t i) {
@@ -174,7 +177,7 @@ void Print(const std::string& what, const NamedWay& way, int threads,
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("Durable changes, three ways in turn.", "commit_bench");
+  CLI::App app("Measures durable changes in three ways.", "commit_bench");
   std::string dir, server;
   std::vector<int> thread_counts = {1, 16};
   int rounds = 15, round_ms = 200;
@@ -184,7 +187,7 @@ int Main(int argc, char** argv) {
   app.add_option("--rounds", rounds);
   app.add_option("--round-ms", round_ms);
   CLI11_PARSE(app, argc, argv);
-  // As in the server.
+  // The server disables deadlock detection, too.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   std::vector<NamedWay> ways;
   ways.push_back(
@@ -196,7 +199,7 @@ int Main(int argc, char** argv) {
   const auto length = std::chrono::milliseconds(round_ms);
   int update_round = 0;
   for (int threads : thread_counts) {
-    // To warm up, and so that there is something for each thread to update.
+    // Warm up, and create a workspace for each thread to update.
     for (NamedWay& way : ways) {
       while (way.created < threads) RunCreates(way, threads, length);
     }

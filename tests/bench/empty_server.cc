@@ -1,14 +1,14 @@
-// The yardstick for workspaced: a server of the same service, with the same
-// settings of gRPC, whose handlers do nothing but copy a reply that was made
-// before.
+// The baseline for workspaced: a server of the same service with the same gRPC
+// settings, whose handlers only copy a prepared response.
 //
-// Usage: empty_server ADDRESS[,ADDRESS] MODEL_ADDRESS PROJECT. Listens there.
-// Its reply to everything is what the server at MODEL_ADDRESS says about
-// PROJECT; to List the bytes of that server's first page of 1,000, as they
-// came. It has artifacts of any size: a read of `outputs/SIZE.bin`, or of a
-// file below `outputs/parallel/SIZE/`, a 64th of it, is answered by the same 1
-// MiB over and over, and what is written is received and let go. Prints a line
-// when it listens, and ends when its standard input does.
+// Usage: empty_server ADDRESS[,ADDRESS] MODEL_ADDRESS PROJECT
+//
+// Fetches PROJECT from the server at MODEL_ADDRESS and returns it in every
+// response. List returns the bytes of that server's first page of 1,000
+// workspaces. Artifacts have any size: a read of `outputs/SIZE.bin`, or of a
+// file below `outputs/parallel/SIZE/`, which has a 64th of SIZE, sends the same
+// 1 MiB repeatedly; writes are received and discarded. Prints a line once it
+// listens on ADDRESS, and exits at the end of its standard input.
 #include <iostream>
 #include <string>
 #include <vector>
@@ -49,6 +49,7 @@ grpc::ByteBuffer Encode(const google::protobuf::MessageLite& message) {
   return grpc::ByteBuffer(&slice, 1);
 }
 
+// Returns the size that the name of an artifact encodes.
 int64_t SizeOf(const std::string& path) {
   int64_t size = 0;
   const std::vector<std::string> names =
@@ -58,7 +59,7 @@ int64_t SizeOf(const std::string& path) {
   return parallel ? size / kParallelFiles : size;
 }
 
-// Sends an artifact's description, and then the same bytes again and again.
+// Sends an artifact's description, and then the same bytes repeatedly.
 class EmptyReader final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
   EmptyReader(const grpc::ByteBuffer& chunk,
@@ -180,8 +181,8 @@ class EmptyService final : public RawService {
 
 void DieUnless(const grpc::Status& status) {
   if (status.ok()) return;
-  std::cerr << "empty_server: no reply to copy: " << status.error_message()
-            << "\n";
+  std::cerr << "empty_server: cannot fetch the responses to copy: "
+            << status.error_message() << "\n";
   std::exit(1);
 }
 

@@ -1,9 +1,11 @@
-"""Files through Python: our file system beside a bare stream, `cp`, and MLflow's
-proxied artifacts over HTTP.
+"""Measures files through Python.
+
+Compares the client's file system with a bare stream, `cp`, and MLflow's proxied
+artifacts over HTTP. The sides of each comparison take turns.
 
 Usage: files.py DIR EMPTY OURS BYTES SMALL ROUNDS. EMPTY and OURS are the addresses of
-an empty_server and of a workspaced, in whose project `files` it works. Prints a JSON
-object a line. The sides of each comparison take turns.
+an empty_server and of a workspaced, whose project `files` it uses. Prints one JSON
+object per line.
 """
 
 import contextlib
@@ -30,7 +32,7 @@ FOLDER = "files/outputs"
 
 
 class Files:
-    """What each side does with the same local files."""
+    """The measured operations, which all use the same local files."""
 
     def __init__(
         self, directory: Path, empty: str, ours: str, size: int, small: int
@@ -107,7 +109,7 @@ class Files:
 
 
 class Mlflow:
-    """The same through an MLflow server that keeps artifacts for its clients."""
+    """The same operations through an MLflow server that proxies artifacts."""
 
     def __init__(self, files: Files, uri: str) -> None:
         self.files = files
@@ -128,7 +130,8 @@ class Mlflow:
 
 def measure(what: str, rounds: int, sides: dict[str, Callable[[], None]]) -> None:
     names = list(sides)
-    for number in range(-1, rounds):  # The first is to warm up.
+    # Round -1 is a warm-up.
+    for number in range(-1, rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
             start = time.perf_counter()
             sides[name]()

@@ -1,10 +1,11 @@
-// Many workspaces at once.
+// Creates or parses many workspaces.
 //
-// Usage: many_workspaces make BASE COUNT     makes them as Create does, but
-// without waiting for the disk
-//        many_workspaces parse BASE          reads every record and parses it
-//        with yaml-cpp, one after the other, and
-//                                            prints in JSON how long that took
+// Usage:
+//   many_workspaces make BASE COUNT
+//     Creates COUNT workspaces like those of Create, without syncing them.
+//   many_workspaces parse BASE
+//     Reads every record and parses it with yaml-cpp, one after the other.
+//     Prints the duration as JSON.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -28,7 +29,7 @@ namespace mlops::bench {
 namespace {
 
 constexpr int kThreads = 2;
-constexpr size_t kRun = 100;
+constexpr size_t kRun = 100;  // Workspaces that a thread takes at once.
 
 void MakeOne(const std::string& base, size_t number) {
   const core::Workspace workspace =

@@ -1,9 +1,10 @@
-"""An MLflow server with our workspaces, and one with MLflow's own in its database:
-lists and gets over HTTP.
+"""Measures lists and gets of workspaces over HTTP on two MLflow servers.
 
-Usage: mlflow_provider.py DIR COUNT ROUNDS ROUND_MS. Fills DIR; prints a JSON object a
-line. Both servers hold the same workspaces, their answers have the same fields, and one
-connection asks them in turn.
+One uses workspaced's projects as workspaces, the other MLflow's own database. Both hold
+equal workspaces and return the same fields, and the same code asks them in turn.
+
+Usage: mlflow_provider.py DIR COUNT ROUNDS ROUND_MS. Fills DIR and prints one JSON
+object per line.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ NAME = "project-{:06}"
 
 @contextlib.contextmanager
 def mlflow_server(directory: Path, *args: str) -> Iterator[http.client.HTTPConnection]:
-    """One with its own database in `directory`, and a connection to it."""
+    """Runs an MLflow server with a database in `directory`; yields a connection."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -84,7 +85,7 @@ def ask(connection: http.client.HTTPConnection, path: str) -> bytes:
 
 
 def fill(store_uri: str, count: int, artifacts: str | None) -> None:
-    """As an MLflow server with that store would: by its provider."""
+    """Creates `count` workspaces through the provider of an MLflow server."""
     store = get_workspace_store(store_uri)
     for number in range(count):
         name = NAME.format(number)
@@ -132,12 +133,14 @@ def main() -> None:
             name: json.loads(ask(connection, PATH))["workspaces"]
             for name, connection in targets.items()
         }
-        # Theirs has a workspace "default" always, ours if there is such a project.
+        # MLflow's own store always has a workspace "default", the other only if there
+        # is such a project.
         assert [found for found in lists["sql"] if found["name"] != "default"] == lists[
             "ours"
         ], "they differ"
         for method in ("list", "get"):
-            for number in range(-1, rounds):  # A round to warm up.
+            # Round -1 is a warm-up.
+            for number in range(-1, rounds):
                 for name, connection in targets.items():
                     figures = measure(connection, method, count, round_ms)
                     if number >= 0:

@@ -1,11 +1,11 @@
-"""How the original counts: pathlib's rglob in one process, a workspace after the other.
+"""Measures how the original counts files: rglob in one process, sequentially.
 
 Usage: original_status.py tree DIR        counts the files of one tree
-       original_status.py statuses BASE N the status of N of the workspaces below BASE:
-       the record, and the files
-                                          of each of the five directories
+       original_status.py statuses BASE N reads the statuses of N workspaces below BASE:
+                                          the record and the files of each of the five
+                                          directories
 
-Prints a JSON object: how many there are, and in how many seconds.
+Prints a JSON object with the count and the seconds that it took.
 """
 
 import json

@@ -1,8 +1,9 @@
-"""How the original did it: directories and PyYAML, one process, no fsync. For scale
-only.
+"""Measures the original's operations: directories and PyYAML, one process, no fsync.
 
-Usage: original_way.py DIR COUNT ROUNDS. Fills DIR; prints a JSON object a line: how
-many times a second.
+The figures only show the scale.
+
+Usage: original_way.py DIR COUNT ROUNDS. Fills DIR and prints one JSON object per line,
+with the operations per second.
 """
 
 import json

@@ -1,14 +1,16 @@
-// Loads servers with Get or Ensure of workspaces that exist, or with List, in
-// short rounds that take turns, so that whatever else the machine does meets
-// all of them alike.
+// Loads servers with Get or Ensure of existing workspaces, or with List. Short
+// interleaved rounds make sure that other load on the machine affects all
+// servers alike.
 //
-// Usage: rpc_bench --target NAME,PID,ADDRESS... [--method
-// get|ensure|list|filter] [--depths 1,8,64] [--rounds N]
-// [--round-ms MS]. The method list asks for all pages of 1,000, one after the
-// other, whose tokens it has from the last server; filter for the first page of
-// those that match a filter which one of them does. Prints a JSON object a line
-// for each round: how many calls were answered in how many seconds, what the
-// server's process spent on them, and the latencies in microseconds.
+// Usage: rpc_bench --target NAME,PID,ADDRESS...
+//                  [--method get|ensure|list|filter] [--depths 1,8,64]
+//                  [--rounds N] [--round-ms MS]
+//
+// The method `list` requests all pages of 1,000 workspaces one after the other,
+// with page tokens from the last server. The method `filter` requests the first
+// page of a filter that matches exactly one workspace. Prints one JSON object
+// per line and round: the number of calls, the seconds that they took, the CPU
+// time of the server's process, and latencies in microseconds.
 #include <time.h>
 
 #include <algorithm>
@@ -32,16 +34,17 @@ namespace {
 namespace pb = mlops::workspace::v1;
 using Stub = pb::WorkspaceService::Stub;
 
-constexpr int kProjects = 64;  // Workspaces that are asked for, in turn.
+constexpr int kProjects = 64;  // Workspaces that the calls use in turn.
 constexpr int kPageSize = 1'000;
 
-// CPU time, in all its threads, of process `pid`.
+// Returns the CPU time of all threads of process `pid`, in seconds.
 double CpuSeconds(pid_t pid) {
   clockid_t clock;
   timespec time = {};
   if (::clock_getcpuclockid(pid, &clock) != 0 ||
       ::clock_gettime(clock, &time) != 0) {
-    DieUnless(absl::NotFoundError("no CPU clock of the server's process"));
+    DieUnless(absl::NotFoundError(
+        "cannot read the CPU clock of the server's process"));
   }
   return static_cast<double>(time.tv_sec) +
          1e-9 * static_cast<double>(time.tv_nsec);
@@ -53,7 +56,7 @@ struct Target {
   std::unique_ptr<Stub> stub;
 };
 
-// What all the methods that are about one workspace ask for.
+// Requests of the methods that concern a single workspace.
 template <typename T>
 struct OfProject {
   using Request = T;
@@ -80,6 +83,7 @@ struct Ensure : OfProject<pb::EnsureWorkspaceRequest> {
   }
 };
 
+// The tokens of all pages of a list, which FetchPageTokens() sets.
 std::vector<std::string>& PageTokens() {
   static auto& tokens = *new std::vector<std::string>;
   return tokens;
@@ -115,7 +119,7 @@ struct Round {
   std::vector<double> latencies_us;
 };
 
-// Keeps `depth` calls in flight for a while.
+// Keeps `depth` calls in flight for about `length`, from one thread.
 template <typename Method>
 class Load {
  public:
@@ -125,6 +129,8 @@ class Load {
     const Clock::time_point start = Clock::now();
     std::vector<std::unique_ptr<Call>> calls(depth);
     for (auto& call : calls) Start(call);
+    // The tag of a call is its slot in `calls`. Replace each finished call
+    // until the time is over, and then wait for the rest.
     Round round;
     void* tag;
     bool ok;
@@ -199,19 +205,20 @@ void Measure(const std::string& method, Target& target, int depth, int number,
   std::cout << line << std::endl;
 }
 
+// Parses NAME,PID,ADDRESS, where ADDRESS may contain commas, and connects.
 Target ConnectTo(const std::string& text) {
   const std::vector<std::string> parts =
       absl::StrSplit(text, absl::MaxSplits(',', 2));
   int pid = 0;
   if (parts.size() != 3 || !absl::SimpleAtoi(parts[1], &pid)) {
-    DieUnless(absl::InvalidArgumentError("a target is NAME,PID,ADDRESS"));
+    DieUnless(absl::InvalidArgumentError("a target must be NAME,PID,ADDRESS"));
   }
   return {.name = parts[0],
           .pid = pid,
           .stub = pb::WorkspaceService::NewStub(Connect(parts[2]))};
 }
 
-// Makes what will be asked for.
+// Creates the workspaces that the calls use.
 void MakeWorkspaces(Stub& stub) {
   for (int i = 0; i < kProjects; ++i) {
     grpc::ClientContext context;
@@ -224,7 +231,7 @@ void MakeWorkspaces(Stub& stub) {
   }
 }
 
-// The token of each page of the server's list, that of the first being "".
+// Fetches the token of each page of the server's list. The first token is "".
 void FetchPageTokens(Stub& stub) {
   pb::ListWorkspacesResponse page;
   do {
@@ -236,7 +243,7 @@ void FetchPageTokens(Stub& stub) {
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("Loads servers with calls, in turn.", "rpc_bench");
+  CLI::App app("Loads servers with calls in interleaved rounds.", "rpc_bench");
   std::vector<std::string> names;
   std::string method = "get";
   std::vector<int> depths = {1, 8, 64};
@@ -248,7 +255,7 @@ int Main(int argc, char** argv) {
   app.add_option("--depths", depths)->delimiter(',');
   app.add_option("--rounds", rounds);
   app.add_option("--round-ms", round_ms);
-  app.add_flag("--prepare", prepare, "Only make the workspaces");
+  app.add_flag("--prepare", prepare, "Only create the workspaces");
   CLI11_PARSE(app, argc, argv);
   std::vector<Target> targets;
   for (const std::string& name : names) targets.push_back(ConnectTo(name));
@@ -260,12 +267,13 @@ int Main(int argc, char** argv) {
   if (method == "list") FetchPageTokens(*targets.back().stub);
   const auto length = std::chrono::milliseconds(round_ms);
   for (int depth : depths) {
-    // To warm up.
+    // Warm up.
     for (Target& target : targets)
       RunRound(method, *target.stub, depth, length);
     for (int round = 0; round < rounds; ++round) {
       for (size_t i = 0; i < targets.size(); ++i) {
-        // Nobody is always the first, nor always behind the same one.
+        // Rotate the order, so that no server always goes first or always
+        // follows the same one.
         Measure(method, targets[(i + round) % targets.size()], depth, round,
                 length);
       }

@@ -1,10 +1,11 @@
-"""Runs the benchmarks and prints their tables in Markdown; keeps the tables and the raw
-figures below build/bench.
+"""Runs the benchmarks, prints their tables as Markdown and stores them.
 
-Usage: run.py [--quick] [--build DIR] [--work DIR] [--readme] [NAME...], a NAME being
-get, ensure, list, commit, start, scan, artifacts, files, original, client or, with
-.toolkits/bin/python, provider; all of them if none is given. With --readme, the tables
-of README.md are replaced by the new ones.
+Tables and raw figures go to build/bench.
+
+Usage: run.py [--quick] [--build DIR] [--work DIR] [--readme] [NAME...]. A NAME is get,
+ensure, list, commit, start, scan, artifacts, files, original, client or, with
+.toolkits/bin/python, provider; the default is all of them. --readme replaces the tables
+of README.md by the new ones.
 """
 
 import argparse
@@ -33,12 +34,13 @@ BENCHES: dict[str, Callable[[Bench], tuple[str, list[Row]]]] = {
     "original": python_clients.run_original,
     "client": python_clients.run_client,
 }
-if importlib.util.find_spec("mlflow"):  # With .toolkits/bin/python.
+# MLflow is installed only for .toolkits/bin/python.
+if importlib.util.find_spec("mlflow"):
     BENCHES["provider"] = python_clients.run_provider
 
 
 def machine(work: Path) -> str:
-    """In what circumstances the figures were got."""
+    """Describes the machine, the file system of `work`, and the load."""
     cpus = [
         line.partition(": ")[2]
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -47,12 +49,18 @@ def machine(work: Path) -> str:
     device, kind = subprocess.check_output(
         ["df", "--output=source,fstype", work], text=True
     ).split()[-2:]
-    host = f"{len(cpus)} cores of {cpus[0]}, Linux {os.uname().release}, {kind} on {device}"
-    return f"{time.strftime('%Y-%m-%d %H:%M')}; {host}; load average before: {os.getloadavg()[0]:.1f}."
+    host = (
+        f"{len(cpus)} cores of {cpus[0]}, Linux {os.uname().release}, "
+        f"{kind} on {device}"
+    )
+    return (
+        f"{time.strftime('%Y-%m-%d %H:%M')}; {host}; "
+        f"load average before: {os.getloadavg()[0]:.1f}."
+    )
 
 
 def replace_table(name: str, text: str) -> None:
-    """In README.md a table stands between two comments with its name."""
+    """Replaces the text in README.md between the two comments that name the table."""
     readme = HERE / "README.md"
     before, begin, rest = readme.read_text().partition(f"<!-- {name} -->\n")
     _, end, after = rest.partition(f"<!-- end of {name} -->\n")
@@ -62,12 +70,12 @@ def replace_table(name: str, text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Measure workspaced against what it could be at best."
+        description="Measures workspaced beside the best possible results."
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="everything at its smallest: no figures, only a smoke test",
+        help="a smoke test with the smallest sizes; stores no results",
     )
     parser.add_argument(
         "--build", type=Path, default=REPO / "build", help="CMake's build directory"
@@ -76,7 +84,7 @@ def main() -> None:
         "--work",
         type=Path,
         default="/tmp",
-        help="on the file system to measure; a short path [/tmp]",
+        help="directory on the file system to measure, with a short path [/tmp]",
     )
     parser.add_argument(
         "--readme",

@@ -1,16 +1,19 @@
-// The scanner against the bare system calls, in rounds that take turns.
+// Compares the scanner with the bare system calls, in interleaved rounds.
 //
-// Usage: scan_bench make DIR DIRECTORIES FILES    fills DIR with a tree: FILES
-// files in DIRECTORIES directories
-//        scan_bench run DIR ROUNDS                counts it; prints a JSON
-//        object a line for each round and way scan_bench stream ADDRESS ROUNDS
-//        all statuses of a server, with and without sizes
+// Usage:
+//   scan_bench make DIR DIRECTORIES FILES
+//     Fills DIR with a tree of FILES files in DIRECTORIES directories.
+//   scan_bench run DIR ROUNDS
+//     Counts the tree in several ways. Prints one JSON object per line for each
+//     round and way.
+//   scan_bench stream ADDRESS ROUNDS
+//     Streams all statuses of a server, with and without sizes.
 //
-// The bare calls are one openat(2) and close(2) a directory, getdents64(2)
-// until it says that there is no more, the type from the entries, and, for
-// bytes, one statx(2) a file; nothing is checked, sorted out or remembered.
-// They run on as many threads as the scanner has, two at most, each with its
-// half of the directories below the top.
+// The bare calls are one openat(2) and close(2) per directory, getdents64(2)
+// until the end of the directory, and one statx(2) per file if bytes are
+// counted. The entries give the types. The bare calls check, filter and
+// remember nothing. They run on as many threads as the scanner, at most two,
+// each with half of the top-level directories.
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -41,7 +44,7 @@ namespace {
 
 namespace pb = mlops::workspace::v1;
 
-// Directories right in the tree; the others are in these.
+// Number of top-level directories, which contain all others.
 constexpr size_t kTops = 120;
 constexpr int kThreads = 2;
 
@@ -62,7 +65,7 @@ struct Sums {
   int64_t bytes = 0;
 };
 
-// What is bare about it: no check, no error, no limit.
+// Walks a tree by system calls alone, without checks, errors or limits.
 class BareWalk {
  public:
   explicit BareWalk(bool sizes) : sizes_(sizes) {}
@@ -110,6 +113,7 @@ Sums Bare(const std::string& dir, bool sizes, int threads) {
   std::vector<std::string> tops;
   for (const auto& entry : std::filesystem::directory_iterator(dir))
     tops.push_back(entry.path());
+  // Each thread walks every `threads`th top-level directory.
   std::deque<BareWalk> walks;
   for (int i = 0; i < threads; ++i) walks.emplace_back(sizes);
   base::ParallelFor(static_cast<size_t>(threads), threads, 1,
@@ -127,7 +131,7 @@ Sums Bare(const std::string& dir, bool sizes, int threads) {
   return sums;
 }
 
-// The scanner on one tree.
+// Runs our scanner on one tree.
 class Ours {
  public:
   explicit Ours(const std::string& dir) {
@@ -174,8 +178,9 @@ int Run(const std::string& dir, int rounds) {
       {"bare", true, [&] { return Bare(dir, true, kThreads); }},
       {"ours", true, [&] { return ours.Scan(true, false); }},
   };
+  // All ways must count the same.
   const Sums expected = Bare(dir, true, 1);
-  // The first is to warm up, and to know the tree.
+  // Round -1 warms up, and fills the memory of known trees.
   for (int round = -1; round < rounds; ++round) {
     for (size_t i = 0; i < ways.size(); ++i) {
       const Way& way = ways[(i + static_cast<size_t>(round + 1)) % ways.size()];

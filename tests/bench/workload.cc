@@ -52,7 +52,7 @@ core::Workspace WorkspaceAt(int64_t number, const std::string& base_path) {
 std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  // Connections of one process to one address are otherwise shared.
+  // By default, gRPC shares connections of a process to the same address.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(),
                                    arguments);

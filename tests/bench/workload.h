@@ -12,29 +12,30 @@
 #include "grpcpp/support/status.h"
 #include "service/core/workspace.h"
 
-// What all benchmarks work on, so that their figures can be compared.
-// Thread-safe.
+// Workloads and helpers that all benchmarks share, so that their figures are
+// comparable. Thread-safe.
 namespace mlops::bench {
 
 using Clock = std::chrono::steady_clock;
 
 double SecondsSince(Clock::time_point start);
 
-// "project-000042".
+// Returns the name of a project, such as "project-000042".
 core::ProjectName ProjectAt(int64_t number);
 
-// A few keys, as a team would keep them; `epoch` makes one differ from the
-// next.
+// Returns metadata with a few typical keys. `epoch` is one of the values, so
+// that different epochs give different metadata.
 core::Metadata SmallMetadata(int64_t epoch);
 google::protobuf::Struct ToStruct(const core::Metadata& metadata);
 
-// A workspace as Create would make it below `base_path`.
+// Returns the workspace that Create would create below `base_path`.
 core::Workspace WorkspaceAt(int64_t number, const std::string& base_path);
 
+// Returns a new channel with its own connection to `address`.
 std::shared_ptr<grpc::Channel> Connect(const std::string& address);
 
-// Ends the program with a sentence if there is a problem: a benchmark goes on
-// with nothing it has not measured.
+// Prints an error and ends the program unless `status` is OK, because a
+// benchmark must not continue after a failed call.
 void DieUnless(const absl::Status& status);
 void DieUnless(const grpc::Status& status);
 

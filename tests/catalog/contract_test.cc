@@ -1,4 +1,4 @@
-// What every catalog promises (service/core/catalog.h), run for each of them.
+// Tests what every catalog promises (service/core/catalog.h), for each of them.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -72,8 +72,8 @@ class CatalogContract : public testing::TestWithParam<Kind> {
     return harness->catalog().List(query).value();
   }
 
-  // The names of a whole walk, in pages of `query.page_size`; `between` is done
-  // after each page.
+  // Returns the names of a whole walk in pages of `query.page_size`.
+  // Calls `between` after each page.
   std::vector<std::string> Walk(
       ListQuery query, const std::function<void()>& between = [] {}) {
     std::vector<std::string> names;
@@ -90,7 +90,7 @@ class CatalogContract : public testing::TestWithParam<Kind> {
   std::unique_ptr<Harness> harness = GetParam().make();
 };
 
-// Whether two workspaces are the same in everything that a catalog stores.
+// Matches a workspace with the same values in all fields that a catalog stores.
 MATCHER_P(SameAs, other, "") {
   const Workspace &a = arg, &b = other;
   return a.project == b.project && a.uid == b.uid &&
@@ -100,8 +100,7 @@ MATCHER_P(SameAs, other, "") {
          a.request_id == b.request_id && a.unknown_keys == b.unknown_keys;
 }
 
-// --- Get and Create
-// -----------------------------------------------------------------------------
+// --- Get and Create ---
 
 TEST_P(CatalogContract, GetOfNoWorkspaceIsNotFound) {
   EXPECT_THAT(Get("fraud"),
@@ -151,7 +150,7 @@ TEST_P(CatalogContract, EveryKindOfMetadataComesBackEqualAndOfItsType) {
   const core::Metadata read = Get("fraud").value()->metadata;
   EXPECT_EQ(read, workspace.metadata);
   for (const auto& [key, value] : workspace.metadata.items()) {
-    // 2 and 2.0 are equal otherwise.
+    // 2 and 2.0 would compare equal.
     EXPECT_EQ(read[key].is_number_float(), value.is_number_float()) << key;
     EXPECT_STREQ(read[key].type_name(), value.type_name()) << key;
   }
@@ -175,8 +174,7 @@ TEST_P(CatalogContract, RequestIdAndUnknownKeysAreKept) {
   EXPECT_THAT(*Get("fraud").value(), SameAs(workspace));
 }
 
-// --- Replace
-// -----------------------------------------------------------------------------
+// --- Replace ---
 
 TEST_P(CatalogContract, ReplaceStoresAllOfTheNewRecord) {
   Workspace next = *Create("fraud");
@@ -236,8 +234,7 @@ TEST_P(CatalogContract, EqualRecordsHaveEqualEtags) {
       first->etag);
 }
 
-// --- Delete, undelete, purge
-// -----------------------------------------------------------------------------
+// --- Delete, undelete, purge ---
 
 TEST_P(CatalogContract, DeleteMovesIntoTheTrashAndFreesTheName) {
   const WorkspacePtr created = Create("fraud", 1);
@@ -372,8 +369,8 @@ TEST_P(CatalogContract, PurgeNeverTouchesALiveWorkspace) {
 }
 
 TEST_P(CatalogContract, TwoDeletedWorkspacesOfOneUidAreBothKept) {
-  // As when somebody restores a backup of what he deleted, and deletes it
-  // again.
+  // This happens if someone restores a backup of a deleted workspace
+  // and then deletes it.
   Create("fraud", 1);
   const WorkspacePtr first = Delete("fraud");
   Create("fraud", 1);
@@ -388,8 +385,7 @@ TEST_P(CatalogContract, TwoDeletedWorkspacesOfOneUidAreBothKept) {
       UndeleteChange{.project = Project("fraud"), .uid = first->uid}));
 }
 
-// --- List
-// -----------------------------------------------------------------------------
+// --- List ---
 
 TEST_P(CatalogContract, AnEmptyCatalogListsNothing) {
   const ListPage page = List({.show_deleted = true});
@@ -523,8 +519,7 @@ TEST_P(CatalogContract, WhatStaysIsListedOnceWhateverComesAndGoes) {
     EXPECT_THAT(seen, testing::Contains(name).Times(1)) << name;
 }
 
-// --- Durability and threads
-// -----------------------------------------------------------------------------
+// --- Durability and threads ---
 
 TEST_P(CatalogContract, WhatIsCommittedOutlivesTheCatalog) {
   if (!harness->durable()) GTEST_SKIP() << "nothing outlives this catalog";
@@ -587,12 +582,11 @@ TEST_P(CatalogContract, ReadersSeeTheOldRecordOrTheNewOne) {
   reader.join();
 }
 
-// --- Below an authority
-// -----------------------------------------------------------------------------
+// --- Below an authority ---
 
 class CatalogBelowAuthority : public CatalogContract {
  protected:
-  // Runs `work` in `count` threads.
+  // Runs `work` on `count` threads.
   static void InThreads(int count, const std::function<void()>& work) {
     std::vector<std::thread> threads;
     for (int t = 0; t < count; ++t) threads.emplace_back(work);

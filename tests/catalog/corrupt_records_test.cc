@@ -1,5 +1,5 @@
-// Records that cannot be read: each makes one project unreachable, says why,
-// and hides no other.
+// Tests records that cannot be read: each makes one project unreachable,
+// is reported with its problem, and hides no other project.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -35,7 +35,7 @@ struct Corruption {
   std::string name;
   std::string text;
   int line;
-  std::string problem;  // Part of what is told.
+  std::string problem;  // Part of the reported problem.
 };
 
 std::string Repeated(absl::string_view piece, int times) {
@@ -102,7 +102,7 @@ class CorruptRecords : public FileCatalogTest {
   void WriteRecord(absl::string_view name, absl::string_view text) {
     base().WriteFile(absl::StrCat(name, "/workspace.yaml"), text);
   }
-  // That a Get says what is wrong with which line of which file.
+  // Expects that Get reports the problem with file and line.
   void ExpectCorrupt(const Corruption& corruption) {
     const auto got = Get(corruption.name);
     EXPECT_THAT(got, IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT"));
@@ -249,7 +249,7 @@ TEST_P(CorruptRecords, UnreadableOnesAreCorruptToo) {
         StatusCode::kInternal, "denied",
         {.reason = "IO_ERROR", .metadata = {{"errno", "13"}}});
   });
-  // So that it must be read.
+  // Change the record, so that Get must read it.
   WriteRecord("fraud", OriginalRecord("fraud", base().Path("fraud")));
   EXPECT_THAT(Get("fraud"),
               IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT"));
@@ -258,13 +258,13 @@ TEST_P(CorruptRecords, UnreadableOnesAreCorruptToo) {
   EXPECT_OK(Get("fraud"));
 }
 
-// What says nothing about the file.
+// Errors that say nothing about the file are not remembered.
 TEST_P(CorruptRecords, APassingErrorIsNotKept) {
   for (const char* number : {"24", "12", "5"}) {  // EMFILE, ENOMEM, EIO.
     SCOPED_TRACE(number);
     const std::string name = absl::StrCat("e", number);
     Create(name);
-    // So that it must be read.
+    // Change the record, so that Get must read it.
     WriteRecord(name, OriginalRecord(name, base().Path(name)));
     files.clock.Advance(absl::Seconds(5));
     files.observer().SetBefore([&](absl::string_view call) {
@@ -304,7 +304,7 @@ TEST_P(CorruptRecords, AreLoggedOnceAndSoAreEdits) {
   ASSERT_OK(Get("fraud"));
   EXPECT_THAT(files.log_lines,
               ElementsAre(HasSubstr(
-                  "workspace fraud: its record was changed by somebody else")));
+                  "workspace fraud: another program changed its record")));
   files.log_lines.clear();
   WriteRecord("fraud", "- no map\n");
   for (int i = 0; i < 3; ++i) EXPECT_FALSE(Get("fraud").ok());
@@ -327,7 +327,7 @@ TEST_P(CorruptRecords, FillNoLog) {
   WriteRecord("last", "- no map\n");
   EXPECT_FALSE(Get("last").ok());
   EXPECT_THAT(files.log_lines,
-              ElementsAre(HasSubstr("80 such lines before it were left out")));
+              ElementsAre(HasSubstr("80 such lines before it were dropped")));
 }
 
 INSTANTIATE_TEST_SUITE_P(Calls, CorruptRecords, testing::Bool(), CallsName);

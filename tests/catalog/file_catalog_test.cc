@@ -1,4 +1,5 @@
-// The directory is the database: what is made, edited and removed by hand.
+// The directory is the database: tests workspaces created, edited
+// and removed by hand.
 #include "service/catalog/file_catalog.h"
 
 #include <gmock/gmock.h>
@@ -47,15 +48,14 @@ class HandMade : public FileCatalogTest {
         absl::StrCat(name, "/workspace.yaml"),
         OriginalRecord(name, absl::StrCat(base().path(), "/", name), note));
   }
-  // Lets enough time pass for stamps to be believed.
+  // Waits until stamps are trusted.
   void Settle(absl::string_view name) {
     files.clock.Advance(absl::Seconds(5));
     ASSERT_OK(Get(name));
   }
 };
 
-// --- Made and edited by hand
-// -----------------------------------------------------------------------------
+// --- Made and edited by hand ---
 
 TEST_P(HandMade, AWorkspaceIsInGetAtOnceAndInListAfterARefresh) {
   WriteOriginal("fraud");
@@ -83,7 +83,7 @@ TEST_P(HandMade, AnEditIsSeenByTheNextGetHoweverFastItFollows) {
   WriteOriginal("fraud", "note-0");
   for (int i = 1; i < 50; ++i) {
     const std::string etag = Get("fraud").value()->etag;
-    // Of the same size, mostly within one tick of the clock.
+    // The edit has the same size and mostly falls within one tick of the clock.
     WriteOriginal("fraud", absl::StrCat("note-", i % 10));
     EXPECT_EQ(Get("fraud").value()->metadata["note"],
               absl::StrCat("note-", i % 10));
@@ -178,8 +178,7 @@ TEST_P(HandMade, UnknownKeysSurviveAReplace) {
                     HasSubstr("  owner: bob\n")));
 }
 
-// --- What is no workspace
-// -----------------------------------------------------------------------------
+// --- Entries that are not workspaces ---
 
 TEST_P(HandMade, ADirectoryWithoutARecordIsNoWorkspace) {
   base().MakeDirs("notes/mlflow");
@@ -282,11 +281,10 @@ TEST_P(HandMade, VanishedDirectoriesWithoutARecordAreForgotten) {
   EXPECT_THAT(catalog().NextProjects(10), IsEmpty());
 }
 
-// --- Edits at the worst moment
-// -----------------------------------------------------------------------------
+// --- Edits at the worst moment ---
 
-// Calls Commit with an edit by hand before its call number `n`; false if it
-// makes fewer calls than that.
+// Commits a replacement and makes an edit by hand before its `n`-th call.
+// Returns false if it makes fewer calls.
 class EditDuringReplace : public HandMade {
  protected:
   bool ReplaceWithEditBefore(int n, bool in_place) {
@@ -296,8 +294,8 @@ class EditDuringReplace : public HandMade {
     next.metadata["note"] = "replaced";
     int calls = 0;
     files.observer().SetBefore([&](absl::string_view call) {
-      // Where there is no exchange, an edit between the last look and the
-      // rename is lost, as the code says.
+      // Without an exchange, an edit between the last check and the rename
+      // is lost, as documented in ReplaceRecord().
       if (portable() && absl::StartsWith(call, "Rename"))
         return absl::OkStatus();
       if (++calls == n) Edit(in_place);
@@ -310,7 +308,7 @@ class EditDuringReplace : public HandMade {
     files.observer().SetBefore(nullptr);
     return calls >= n;
   }
-  // As `echo >` does, or as most editors do.
+  // Edits in place like `echo >`, or by a rename like most editors.
   void Edit(bool in_place) {
     if (in_place) return WriteOriginal("fraud", "by hand");
     base().WriteFile("fraud/.swp",
@@ -410,7 +408,8 @@ TEST_P(HandMade, AGetOfNothingDoesNotHideTheCreateThatOvertakesIt) {
   files.observer().SetAfter([&](absl::string_view call) {
     if (call == "Stat fraud" && !std::exchange(created, true)) Create("fraud");
   });
-  // So that there is something to read, which is gone when it is read.
+  // Get finds a changed file by its stamp, but the file is gone
+  // when it is read.
   WriteOriginal("fraud");
   files.observer().SetBefore([&](absl::string_view call) {
     if (absl::StartsWith(call, "ReadFile") && !created) base().Remove("fraud");
@@ -434,8 +433,7 @@ TEST_P(HandMade, AGetDoesNotBringBackWhatIsDeletedBeforeItEnds) {
   EXPECT_THAT(Listed(), IsEmpty());
 }
 
-// --- How much is touched
-// -----------------------------------------------------------------------------
+// --- Number of file accesses ---
 
 TEST_P(HandMade, ListTouchesNoFile) {
   for (const char* name : {"a", "b", "c"}) Create(name);
@@ -499,8 +497,7 @@ TEST_P(HandMade, RecordsAreRefreshedInBoundedStepsRoundAndRound) {
   EXPECT_THAT(names(9), ElementsAre("a", "c", "d", "e"));
 }
 
-// --- Failures of the file system
-// -----------------------------------------------------------------------------
+// --- Failures of the file system ---
 
 TEST_P(HandMade, ACreateThatFailsLeavesNothing) {
   for (const char* call_prefix :

@@ -16,16 +16,16 @@
 
 namespace mlops::catalog {
 
-// A catalog to be tested, whatever its kind.
+// A catalog under test, of any kind.
 class Harness {
  public:
   virtual ~Harness() = default;
   virtual core::Catalog& catalog() = 0;
   virtual std::string base_path() const = 0;
-  // Whether what is committed outlives the catalog, so that Reopen() means
-  // something.
+  // Returns whether committed changes survive the catalog, so that Reopen()
+  // is meaningful.
   virtual bool durable() const = 0;
-  // Closes the catalog and opens it anew over what it left.
+  // Closes the catalog and opens a new one on the same data.
   virtual void Reopen() = 0;
 
   support::JumpingClock clock;
@@ -33,12 +33,11 @@ class Harness {
 
 std::unique_ptr<Harness> MakeMemoryHarness();
 
-// A FileCatalog over a temporary directory, with a witness of everything it
-// does there.
+// A FileCatalog on a temporary directory, with an observer of all its file
+// system calls.
 class FileHarness : public Harness {
  public:
-  // By default with Linux calls; with `portable` as on a system that has none
-  // of them.
+  // Uses Linux calls, or only portable ones if `portable` is set.
   explicit FileHarness(bool portable = false,
                        absl::Duration purge_delay = absl::Hours(72));
 
@@ -46,9 +45,9 @@ class FileHarness : public Harness {
   std::string base_path() const override { return base_.path(); }
   bool durable() const override { return true; }
   void Reopen() override;
-  // Lets go of the catalog; then Reopen().
+  // Destroys the catalog. Call Reopen() before using it again.
   void Close() { catalog_.reset(); }
-  // Reopens over another directory, to which the base was moved.
+  // Reopens the catalog on another directory, to which the base was moved.
   void ReopenAt(const std::string& path);
   absl::StatusOr<std::unique_ptr<FileCatalog>> TryOpen(const std::string& path);
 
@@ -66,15 +65,16 @@ class FileHarness : public Harness {
   std::unique_ptr<FileCatalog> catalog_;
 };
 
-// The fixture of tests that only a FileCatalog passes, run with Linux calls and
-// with portable ones.
+// Fixture of tests for FileCatalog only, run with Linux calls and with
+// portable ones.
 class FileCatalogTest : public testing::TestWithParam<bool> {
  protected:
   bool portable() const { return GetParam(); }
 
   core::WorkspacePtr Create(absl::string_view name, int64_t seconds = 0);
   absl::StatusOr<core::WorkspacePtr> Get(absl::string_view name);
-  // The names on one large page, those in the trash too if asked for.
+  // Returns the names on one large page, including the trash
+  // if `show_deleted` is set.
   std::vector<std::string> Listed(bool show_deleted = false);
   std::vector<std::string> Unreachable();
   FileCatalog& catalog() { return files.catalog(); }
@@ -83,7 +83,7 @@ class FileCatalogTest : public testing::TestWithParam<bool> {
   FileHarness files{GetParam()};
 };
 
-// The names of the two runs.
+// Names the two runs.
 std::string CallsName(const testing::TestParamInfo<bool>& info);
 
 }  // namespace mlops::catalog

@@ -1,5 +1,5 @@
-// The thread that keeps a FileCatalog fresh, at its own pace: these tests wait
-// until it has done its work.
+// Tests the thread that keeps a FileCatalog fresh. It works at its own pace,
+// so these tests wait until it has done its work.
 #include "service/catalog/maintainer.h"
 
 #include <gmock/gmock.h>
@@ -36,8 +36,8 @@ class MaintainerTest : public FileCatalogTest {
     return std::make_unique<Maintainer>(&catalog(), std::move(watcher),
                                         std::move(options));
   }
-  // Until List, which is never refreshed by these tests, says so; for ever, if
-  // it never does.
+  // Waits until List returns `names`; these tests never refresh the catalog.
+  // Hangs if it never does.
   void WaitUntilListed(const std::vector<std::string>& names) {
     while (Listed() != names) absl::SleepFor(absl::Milliseconds(5));
   }
@@ -85,7 +85,7 @@ TEST_P(MaintainerTest, AfterManyChangesThereIsACheckpointAtOnce) {
   EXPECT_LT(catalog().UnsavedChanges(), 1'000 + 2 * 1'000);
 }
 
-// What it reports, collected under a lock.
+// Collects the maintainer's reports under a lock.
 class Reports {
  public:
   Maintainer::Options options(base::Clock clock = base::SystemClock()) {

@@ -1,6 +1,6 @@
-// Thousands of random changes, made to a FileCatalog, which is reopened now and
-// then and whose files are edited behind its back, and to a MemoryCatalog: both
-// must always say the same.
+// Makes thousands of random changes to a FileCatalog, which is reopened
+// from time to time and whose files are edited by hand, and to a MemoryCatalog.
+// Both must always return the same results.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -28,7 +28,7 @@ using support::Project;
 
 constexpr int kSteps = 1'500;
 
-// Another run each time; MLOPS_TEST_SEED repeats one.
+// Returns a new seed for each run, or MLOPS_TEST_SEED to repeat one.
 uint32_t Seed() {
   const char* given = std::getenv("MLOPS_TEST_SEED");
   const uint32_t seed =
@@ -38,8 +38,8 @@ uint32_t Seed() {
   return seed;
 }
 
-// Everything of a workspace that both catalogs know, but for the very moments
-// of deletion.
+// Describes everything that both catalogs store, except the exact
+// times of deletion.
 std::string Describe(const Workspace& workspace) {
   Workspace told = workspace;
   if (told.delete_time) told.root_path = "";
@@ -94,7 +94,7 @@ class TwoCatalogs {
     }
   }
 
-  // Compares everything.
+  // Compares the whole content of both catalogs.
   void CompareAll() {
     Refresh();
     for (const bool show_deleted : {false, true}) {
@@ -114,7 +114,7 @@ class TwoCatalogs {
   Workspace RandomWorkspace(const ProjectName& project) {
     Workspace workspace =
         support::NewWorkspace(project.str(), files_.base_path(), ++created_);
-    // Often the same, for the order's sake.
+    // Often equal, to test the tie-breaking of the order.
     workspace.create_time = support::TimeAt(Below(4));
     Change(workspace);
     return workspace;
@@ -131,7 +131,7 @@ class TwoCatalogs {
     EXPECT_EQ(Describe(files_.catalog().Commit(change)),
               Describe(memory_.Commit(change)));
   }
-  // The uid of one in the trash, or one that is nowhere.
+  // Returns the uid of a workspace in the trash, or one that does not exist.
   std::string RandomDeletedUid(const ProjectName& project) {
     std::vector<std::string> uids = {"0123"};
     const ListPage page =
@@ -183,7 +183,7 @@ class TwoCatalogs {
               Describe(memory_.Get(project)));
   }
 
-  // One walk through all pages.
+  // Walks through all pages.
   void List() {
     Refresh();
     ListQuery query = {
@@ -222,8 +222,8 @@ class TwoCatalogs {
     if (PurgeFromMemory(project)) files_.base().Remove(project.str());
   }
 
-  // Without its record it is no workspace, but its files stay, and the next
-  // create takes them in.
+  // A directory without a record is not a workspace, but its files stay
+  // and the next create adopts them.
   void RemoveRecordByHand() {
     const ProjectName project = RandomProject();
     if (!PurgeFromMemory(project)) return;
@@ -254,7 +254,7 @@ class TwoCatalogs {
 
   void SaveCheckpoint() { EXPECT_TRUE(files_.catalog().SaveCheckpoint().ok()); }
 
-  // In place, or as most editors do.
+  // Writes in place, or by a rename like most editors.
   void WriteRecord(const Workspace& workspace) {
     const std::string file =
         absl::StrCat(workspace.project.str(), "/workspace.yaml");
@@ -264,7 +264,7 @@ class TwoCatalogs {
     files_.base().Move(file + "~", file);
   }
 
-  // What the server's maintenance thread does all the time.
+  // Does what the server's maintenance thread does continuously.
   void Refresh() {
     EXPECT_TRUE(files_.catalog().RefreshNames().ok());
     for (const ProjectName& project : files_.catalog().NextProjects(1000))

@@ -1,5 +1,5 @@
-// What is deleted, what is left over, and the checkpoint: the server's own
-// directories.
+// Tests the server's own directories: deleted workspaces, leftovers,
+// and the checkpoint.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -41,7 +41,8 @@ constexpr char kCheckpoint[] = ".workspaced/checkpoint";
 
 class ServerDirs : public FileCatalogTest {
  protected:
-  // Deletes a workspace that has `file_count` files of 10 bytes in models/.
+  // Creates and deletes a workspace with `file_count` files of 10
+  // bytes in models/.
   WorkspacePtr MakeDeleted(absl::string_view name, int file_count = 3) {
     Create(name);
     for (int i = 0; i < file_count; ++i)
@@ -59,15 +60,15 @@ class ServerDirs : public FileCatalogTest {
     }
     return names;
   }
-  // The name of the only deletion of that project.
+  // Returns the name of the project's only entry in the trash.
   std::string TrashNameOf(absl::string_view project) {
     for (const std::string& name : NamesIn(".trash")) {
       if (absl::EndsWith(name, absl::StrCat(".", project))) return name;
     }
     return "";
   }
-  // Sweeps in steps of `max_entries` until nothing is left to do; how many
-  // entries each step removed.
+  // Sweeps in steps of `max_entries` until nothing is left to do.
+  // Returns the number of entries that each step removed.
   std::vector<int> SweepInSteps(int64_t max_entries) {
     std::vector<int> removed;
     for (bool more = true; more;) {
@@ -89,7 +90,7 @@ class ServerDirs : public FileCatalogTest {
                    : 0;
     return reads;
   }
-  // Five workspaces in a checkpoint whose stamps are believed.
+  // Saves a checkpoint of five workspaces whose stamps are trusted.
   void MakeCheckpoint() {
     for (const char* name : {"a", "b", "c", "d", "e"}) Create(name);
     files.clock.Advance(absl::Seconds(5));
@@ -98,8 +99,7 @@ class ServerDirs : public FileCatalogTest {
   }
 };
 
-// --- Staging
-// -----------------------------------------------------------------------------
+// --- Staging ---
 
 TEST_P(ServerDirs, LeftoversOfStagingGoAtOpen) {
   base().WriteFile(".staging/0123/workspace.yaml",
@@ -120,8 +120,7 @@ TEST_P(ServerDirs, LeftoversOfARecordGoWithTheNextReplace) {
   EXPECT_THAT(NamesIn("fraud"), Not(Contains(StartsWith("."))));
 }
 
-// --- Trash
-// -----------------------------------------------------------------------------
+// --- Trash ---
 
 TEST_P(ServerDirs, FilesComeBackWithAnUndelete) {
   MakeDeleted("fraud");
@@ -181,7 +180,7 @@ TEST_P(ServerDirs, TheTrashIsSweptInBoundedSteps) {
   files.clock.Advance(absl::Hours(73));
   MakeDeleted("fresh");
   const std::vector<int> steps = SweepInSteps(4);
-  // 17 entries each, at most 4 a step.
+  // 17 entries each, at most 4 per step.
   EXPECT_THAT(steps, AllOf(Each(Le(4)), SizeIs(testing::Ge(12))));
   EXPECT_THAT(Listed(true), ElementsAre("fresh"));
   EXPECT_THAT(NamesIn(".trash"), SizeIs(1));
@@ -381,8 +380,7 @@ TEST_P(ServerDirs, StrangeThingsInTheTrashAreLeftAlone) {
   EXPECT_THAT(Listed(true), IsEmpty());
 }
 
-// --- Checkpoint
-// -----------------------------------------------------------------------------
+// --- Checkpoint ---
 
 TEST_P(ServerDirs, ASecondOpenReadsNoUnchangedRecord) {
   MakeCheckpoint();
@@ -410,7 +408,8 @@ TEST_P(ServerDirs, AnOpenWithACheckpointReadsWhatChangedSince) {
   base().Remove("d/workspace.yaml");
   files.observer().Take();
   files.Reopen();
-  EXPECT_EQ(CountReads(), 3);  // b, d and new.
+  // The records of b, d and new.
+  EXPECT_EQ(CountReads(), 3);
   EXPECT_THAT(Listed(), ElementsAre("a", "b", "e", "new"));
   EXPECT_EQ(catalog().List({}).value().workspaces[1]->metadata["note"],
             "edited");

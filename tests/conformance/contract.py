@@ -1,4 +1,4 @@
-"""What the comments of the .proto files promise, for tests to hold the server to."""
+"""The promises in the comments of the .proto files, for tests to check."""
 
 import functools
 import re
@@ -19,8 +19,9 @@ _DOMAIN = "mlops.workspace"
 
 @functools.cache
 def _comments() -> dict[str, str]:
-    """The comment before each service, method, enum and enum value, by its name within
-    the package.
+    """Returns the leading comment of each service, method, enum and enum value.
+
+    Keys are names within the package, for example "WorkspaceService.GetWorkspace".
     """
     files = descriptor_pb2.FileDescriptorSet.FromString(
         _DESCRIPTOR_SET.read_bytes()
@@ -39,24 +40,28 @@ def _comments_of(file: descriptor_pb2.FileDescriptorProto) -> Iterator[tuple[str
             case [6, service]:
                 yield file.service[service].name, location.leading_comments
             case [6, service, 2, method]:
-                name = f"{file.service[service].name}.{file.service[service].method[method].name}"
+                name = (
+                    f"{file.service[service].name}."
+                    f"{file.service[service].method[method].name}"
+                )
                 yield name, location.leading_comments
             case [5, enum]:
                 yield file.enum_type[enum].name, location.leading_comments
             case [5, enum, 2, value]:
                 yield (
-                    f"{file.enum_type[enum].name}.{file.enum_type[enum].value[value].name}",
+                    f"{file.enum_type[enum].name}."
+                    f"{file.enum_type[enum].value[value].name}",
                     location.leading_comments,
                 )
 
 
 def comment(name: str) -> str:
-    """The comment before `name`, for example "WorkspaceService.GetWorkspace"."""
+    """Returns the comment before `name`, such as "WorkspaceService.GetWorkspace"."""
     return _comments()[name]
 
 
 def reason_names() -> set[str]:
-    """The names of ErrorReason."""
+    """Returns the names of ErrorReason's values."""
     return {
         name.removeprefix("ErrorReason.")
         for name in _comments()
@@ -66,7 +71,7 @@ def reason_names() -> set[str]:
 
 @dataclass(frozen=True)
 class Promise:
-    """The code that a reason comes with and the keys of its metadata, `project` aside."""
+    """What an error must carry: its code, and its metadata's keys besides `project`."""
 
     code: str
     keys: frozenset[str]
@@ -74,7 +79,7 @@ class Promise:
 
 @functools.cache
 def promises() -> dict[str, Promise]:
-    """What each reason promises."""
+    """Returns what each reason promises, parsed from `CODE {keys}: ` in its comment."""
     found_promises = {}
     for reason in reason_names():
         if found := re.match(
@@ -87,8 +92,10 @@ def promises() -> dict[str, Promise]:
 
 
 def check_error(error: Error, request: dict[str, Any]) -> None:
-    """Raises Mismatch unless `error`, the answer to `request`, is what
-    error_reason.proto says of its reason.
+    """Raises Mismatch unless `error` keeps the promises in error_reason.proto.
+
+    `request` is the request that failed with it; if it names a project, so must the
+    error's metadata.
     """
     shown = f"{error.code} {error.message!r} {error.infos}"
     _require(len(error.infos) == 1, f"an error needs one ErrorInfo: {shown}")

@@ -1,12 +1,12 @@
-// The C++ player of the conformance cases: does calls through the C++ client's
-// connection and says what came back.
+// The C++ player of the conformance cases: makes calls through the C++ client's
+// connection and prints their results.
 //
-// Usage: cpp_player ADDRESS. Each line of stdin is a call, {"rpc": ...,
-// "request": {...}}, with a list of requests where the method takes a stream;
-// each is answered by a line,
-// {"responses": [...]} with, if the call failed, "error": a google.rpc.Status.
-// Messages are protojson, but for "update_mask": {"paths": [...]}, because
-// protojson cannot say "*" or a name it does not know.
+// Usage: cpp_player ADDRESS. Each line of stdin is a call,
+// {"rpc": ..., "request": {...}}; for a method that takes a stream, "request"
+// is a list of messages. Each call is answered by one line on stdout,
+// {"responses": [...]}, with a google.rpc.Status as "error" if the call failed.
+// Messages are protojson, except for "update_mask": {"paths": [...]}, because
+// protojson cannot express "*" or unknown names.
 
 #include <functional>
 #include <iostream>
@@ -41,6 +41,7 @@ void SetMask(v1::UpdateWorkspaceRequest& request, const Json& mask) {
 template <typename Request>
 Request Parse(Json json) {
   Request request;
+  // JsonStringToMessage would reject the mask, so it is filled in separately.
   if constexpr (std::is_same_v<Request, v1::UpdateWorkspaceRequest>) {
     if (json.contains("update_mask")) SetMask(request, json["update_mask"]);
   }
@@ -86,6 +87,7 @@ Call Unary(absl::StatusOr<Response> (Connection::*method)(const Request&,
 Json StreamStatuses(Connection& connection, const Json& request) {
   Json responses = Json::array();
   const auto keep = [&responses](const v1::WorkspaceStatus& status) {
+    // One status per response, which is how the cases count them.
     v1::StreamWorkspaceStatusesResponse response;
     *response.add_statuses() = status;
     responses.push_back(ToJson(response));
@@ -118,6 +120,7 @@ Json WriteArtifact(Connection& connection, const Json& requests) {
     auto head = Parse<v1::WriteArtifactRequest>(request);
     const grpc::Slice data(head.data());
     head.clear_data();
+    // Send the data through the zero-copy path, as the client's uploads do.
     if (!stream->Write(head, data) || head.finish()) break;
   }
   stream->WritesDone();

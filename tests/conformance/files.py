@@ -1,5 +1,6 @@
-"""The steps of cases that touch the base directory rather than the service. See
-README.md.
+"""Runs the steps of cases that change or check the base directory.
+
+README.md describes the steps.
 """
 
 import os
@@ -13,7 +14,10 @@ from conformance.matching import build, check
 
 
 def do(base: Path, step: dict[str, Any], variables: dict[str, Any]) -> None:
-    """Does one step below `base`; a check that fails raises Mismatch."""
+    """Runs one step below `base`.
+
+    Raises Mismatch if a check fails, and ValueError for an unknown step.
+    """
     step = {
         key: value if key == "is" else build(value, variables)
         for key, value in step.items()
@@ -68,7 +72,7 @@ def _content(step: dict[str, Any]) -> bytes:
 
 
 def _edit(path: Path, old: str, new: str) -> None:
-    """As editors do: a new file, renamed over the old one."""
+    """Replaces text as an editor does: writes a new file, renames it over `path`."""
     text = path.read_text()
     assert old in text, f"{path} has no {old!r}: {text}"
     draft = path.with_name(f"{path.name}~")

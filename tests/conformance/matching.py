@@ -1,7 +1,6 @@
-"""The values of cases: variables and generators in what is sent, matchers in what is
-compared.
+"""Builds the values that cases send and matches the values that they expect.
 
-See README.md.
+README.md describes the variables, generators and matchers.
 """
 
 import base64
@@ -17,9 +16,7 @@ class Mismatch(AssertionError):
 
 
 def build(value: Any, variables: dict[str, Any]) -> Any:
-    """Returns `value` with variables filled in and generators replaced by what they
-    generate.
-    """
+    """Returns `value` with variables filled in and generators expanded."""
     match value:
         case str():
             return _fill(value, variables)
@@ -42,14 +39,16 @@ def build(value: Any, variables: dict[str, Any]) -> Any:
 def check(
     expected: Any, actual: Any, variables: dict[str, Any], where: str = ""
 ) -> None:
-    """Raises Mismatch unless `actual` (ABSENT if there is none) is as `expected`; keeps
-    what $save names.
+    """Raises Mismatch unless `actual` matches `expected`.
+
+    `actual` is ABSENT for a missing field, and `where` is its path for messages. A
+    `$save` matcher stores the value in `variables`.
     """
     match expected:
         case {"$repeat": _} | {"$nest": _} | {"$base64": _}:
             check(build(expected, variables), actual, variables, where)
         case {"$absent": True}:
-            _require(actual is ABSENT, where, "should not be there", actual)
+            _require(actual is ABSENT, where, "should be absent", actual)
         case {"$any": True}:
             _require(actual is not ABSENT, where, "is missing", actual)
         case {"$save": str(name)}:
@@ -123,6 +122,7 @@ def _check_unordered(
         f"should have {len(expected)} elements",
         actual,
     )
+    # Each actual element may match only one expected element.
     rest = list(actual)
     for item in expected:
         found = next(
@@ -135,6 +135,7 @@ def _check_unordered(
 
 def _matches(expected: Any, actual: Any, variables: dict[str, Any]) -> bool:
     try:
+        # A copy, so that an attempt that fails saves no variables.
         check(expected, actual, dict(variables))
     except Mismatch:
         return False
@@ -142,10 +143,12 @@ def _matches(expected: Any, actual: Any, variables: dict[str, Any]) -> bool:
 
 
 def _equal(expected: Any, actual: Any) -> bool:
+    # protojson omits fields that have their default value.
     if actual is ABSENT:
         return expected is False or (expected == 0 and not isinstance(expected, str))
     if isinstance(expected, bool) or isinstance(actual, bool):
         return expected is actual
+    # protojson writes 64-bit integers as strings.
     if isinstance(expected, int) and isinstance(actual, str):
         return str(expected) == actual
     return bool(expected == actual)
@@ -154,6 +157,7 @@ def _equal(expected: Any, actual: Any) -> bool:
 def _fill(
     text: str, variables: dict[str, Any], quote: Callable[[str], str] = str
 ) -> Any:
+    # A text that is just a variable keeps the type of its value.
     if (whole := re.fullmatch(r"\$\{(\w+)\}", text)) and quote is str:
         return variables[whole[1]]
     return re.sub(r"\$\{(\w+)\}", lambda match: quote(str(variables[match[1]])), text)

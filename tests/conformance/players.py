@@ -1,4 +1,4 @@
-"""The players: each does one call over the wire and says in protojson what came back."""
+"""The players, each of which makes a call over the wire and returns protojson."""
 
 import json
 import os
@@ -22,13 +22,13 @@ _CPP_PLAYER = Path(
 )
 _TIMEOUT_S = 30
 
-# What is sent: one message, or those of a stream.
+# The request: one message, or the list of messages of a client stream.
 Request = dict[str, Any] | list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Error:
-    """A google.rpc.Status, taken apart."""
+    """The parts of a google.rpc.Status."""
 
     code: str
     message: str
@@ -38,14 +38,14 @@ class Error:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a call came to: the answers, and the error it ended with, if any."""
+    """The result of a call: its responses, and the error that ended it, if any."""
 
     responses: list[dict[str, Any]]
     error: Error | None = None
 
 
 class Player(Protocol):
-    """Does calls to one server. A context manager: leaving it frees what it holds."""
+    """Makes calls to one server; a context manager that frees its resources on exit."""
 
     def __init__(self, server: Server) -> None: ...
     def __enter__(self) -> Self: ...
@@ -54,7 +54,7 @@ class Player(Protocol):
 
 
 class Grpcurl:
-    """grpcurl, which knows of the service only what the server's reflection says."""
+    """Calls through grpcurl, which learns the service from the server's reflection."""
 
     def __init__(self, server: Server) -> None:
         flags = [
@@ -95,7 +95,7 @@ class Grpcurl:
 
 
 class Python:
-    """The Python client's generated stubs."""
+    """Calls through the Python client's generated stubs."""
 
     def __init__(self, server: Server) -> None:
         self._channel = server.connect()
@@ -120,7 +120,10 @@ class Python:
 
 
 class Cpp:
-    """The C++ client, behind a pipe of one JSON line a call each way (cpp_player.cc)."""
+    """Calls through the C++ client, in a process of cpp_player.cc.
+
+    Each call is one line of JSON in each direction of the pipe.
+    """
 
     def __init__(self, server: Server) -> None:
         self._process = subprocess.Popen(
@@ -162,13 +165,14 @@ PLAYERS: list[type[Player]] = [Grpcurl, Python, Cpp]
 
 
 def messages_of(request: Request) -> list[dict[str, Any]]:
-    """The messages that are sent."""
+    """Returns the messages of `request`, which is one message or a list of them."""
     return request if isinstance(request, list) else [request]
 
 
 def make_requests(rpc: str, request: Request) -> Any:
-    """What a stub takes for `request`: a message or, of a method that takes a stream,
-    an iterator of messages.
+    """Returns the argument of the stub's method for `request`.
+
+    That is a message, or an iterator of messages for a method that takes a stream.
     """
     messages = [make_request(rpc, message) for message in messages_of(request)]
     return (
@@ -177,9 +181,9 @@ def make_requests(rpc: str, request: Request) -> Any:
 
 
 def make_request(rpc: str, request: dict[str, Any]) -> Any:
-    """The message for `request`.
+    """Returns the protobuf message for `request`.
 
-    Field masks are set by hand: protojson cannot say `*` or a name it does not know.
+    Fills in field masks by hand, because protojson cannot express `*` or unknown names.
     """
     body = {key: value for key, value in request.items() if key != "update_mask"}
     message = json_format.ParseDict(
@@ -192,7 +196,7 @@ def make_request(rpc: str, request: dict[str, Any]) -> Any:
 
 
 def rpc_error(error: grpc.RpcError) -> Error:
-    """What a failed call of a stub says."""
+    """Returns the error of a failed call of a stub."""
     details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
     if details is None:
         return Error(error.code().name, error.details() or "")
@@ -214,15 +218,16 @@ def _error(status: status_pb2.Status) -> Error:
 
 
 def _normal(rpc: str, response: dict[str, Any]) -> dict[str, Any]:
-    """Every player's JSON by way of the message, so that all write names, defaults and
-    times the same way.
+    """Converts JSON to a message and back.
+
+    So all players write names, defaults and times the same way.
     """
     message_class = _message_class(SERVICE.methods_by_name[rpc].output_type)
     return _to_dict(json_format.ParseDict(response, message_class()))
 
 
 def _elements(responses: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of a stream that sends several statuses in a message, as they come, the statuses."""
+    """Returns single statuses, however many of them the server sent in one message."""
     return [
         status
         for response in responses

@@ -1,4 +1,4 @@
-"""Every case of cases/*.json, played by every player against a real server of its own."""
+"""Plays each case of cases/*.json with each player, against a fresh server."""
 
 import json
 import time
@@ -50,6 +50,7 @@ def test_case(
     }
     for step in case.get("before", []):
         files.do(base, step, variables)
+    # Each server runs until the next step that restarts it.
     steps = case["steps"]
     while steps:
         with Server(base) as server, player(server) as calls:
@@ -63,7 +64,7 @@ def test_case(
 def _play_until_restart(
     steps: list[dict[str, Any]], base: Path, player: Player, variables: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Plays steps; returns those from the restart on, if there is one."""
+    """Plays `steps` up to a restart; returns the restart and the steps after it."""
     for i, step in enumerate(steps):
         if "restart" in step or "move_base" in step:
             return steps[i:]

@@ -1,5 +1,7 @@
-"""The contract itself, walked by its descriptor: comments, options and what the server
-has of it.
+"""Checks the contract, walking its descriptor.
+
+The checks cover the comments, the methods' options and whether the server implements
+each method.
 """
 
 import math
@@ -17,8 +19,8 @@ from conformance.players import SERVICE, make_requests, rpc_error
 from support.server import Server, short_base
 
 METHODS = [method.name for method in SERVICE.methods]
-# Neither free of side effects nor idempotent, on purpose: a repeated one may fail, or
-# undo what came in between.
+# Deliberately neither free of side effects nor idempotent: a retry may fail, or undo a
+# change made since the first attempt.
 PLAIN_MUTATIONS = {
     "CreateWorkspace",
     "DeleteWorkspace",

@@ -1,4 +1,4 @@
-"""The matchers themselves: each must also be able to fail."""
+"""Tests of the matchers: each must accept some values and reject others."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-// Each call that changes something fails, or the power goes at it, while an
-// artifact is written, moved, copied or deleted: a name holds the old file or
-// the new one, whole, and what was acknowledged stays.
+// Writes, moves, copies and deletes artifacts while each mutating call in turn
+// fails, or the power is cut at it. Each name must hold the whole old or the
+// whole new file, and acknowledged changes must survive.
 #include "service/artifacts/artifacts.h"
 
 #include <functional>
@@ -44,8 +44,8 @@ RelativePath Path(absl::string_view text) {
 core::ProjectName Fraud() { return support::Project("fraud"); }
 bool Never() { return false; }
 
-// As a client does that tries until it succeeds: goes on where the upload
-// stands, in two streams.
+// Uploads like a client that retries until it succeeds: resumes at the current
+// offset, in two streams.
 absl::Status Upload(Artifacts& artifacts, absl::string_view path,
                     absl::string_view content) {
   core::WriteArgs args{
@@ -61,6 +61,7 @@ absl::Status Upload(Artifacts& artifacts, absl::string_view path,
     }
     auto writer = artifacts.OpenForWrite(args);
     if (!writer.ok()) return writer.status();
+    // Hash what an earlier stream has staged.
     for (absl::StatusOr<bool> more = true; more.ok() && *more;)
       more = (*writer)->Rehash();
     const auto begin = static_cast<size_t>(args.offset);
@@ -87,8 +88,8 @@ absl::Status Write(Artifacts& artifacts, absl::string_view path,
 struct Operation {
   std::string name;
   std::function<absl::Status(Artifacts&)> run;
-  // What a second run may say where the first did its work although its caller
-  // was told of an error.
+  // The code that a second run may return if the first one took effect although
+  // it returned an error.
   absl::StatusCode already_done = absl::StatusCode::kOk;
 };
 std::ostream& operator<<(std::ostream& out, const Operation& operation) {
@@ -143,6 +144,7 @@ std::vector<Operation> Operations() {
   };
 }
 
+// Adds one line for each file below `dir`, with its path and content.
 void Describe(const fs::Dir& dir, const std::string& prefix,
               std::vector<std::string>& lines) {
   std::map<std::string, fs::EntryType> entries;
@@ -162,7 +164,7 @@ void Describe(const fs::Dir& dir, const std::string& prefix,
   }
 }
 
-// A workspace with files on a disk in memory.
+// A disk in memory with a workspace that has files.
 class Disk {
  public:
   Disk() {
@@ -184,6 +186,7 @@ class Disk {
     Restart();
   }
 
+  // Replaces the server's state, as a restart of the process does.
   void Restart() {
     health_ = std::make_shared<core::DiskHealth>();
     auto dir = std::make_unique<support::FaultDir>(disk_.OpenTop(), &faults_);
@@ -194,7 +197,7 @@ class Disk {
                             .boot_id = absl::StrCat("boot ", boots_),
                             .health = health_});
   }
-  // Without a seed nothing that was not synced survives.
+  // With seed 0, nothing unsynced survives; other seeds choose at random.
   void CutPower(int seed) {
     std::mt19937 random(seed);
     disk_.CutPower([&] { return seed > 0 && random() % 2 == 0; });
@@ -209,7 +212,7 @@ class Disk {
   support::DirObserver& observer() { return *observer_; }
   bool healthy() const { return health_->ok(); }
 
-  // The files that users see; empty directories are left out.
+  // Describes the files that users see, without empty directories.
   std::string Describe() {
     std::vector<std::string> lines;
     for (const char* dir : {"models", "outputs"}) {
@@ -219,7 +222,8 @@ class Disk {
     }
     return absl::StrJoin(lines, "\n");
   }
-  // What a sweep leaves of what was not finished.
+  // Returns the files in `.uploads` that remain after a sweep, except for the
+  // resumable upload.
   std::vector<std::string> Leftovers() {
     artifacts_->SweepSome();
     std::vector<std::string> lines;
@@ -252,8 +256,9 @@ class ArtifactCrashTest : public testing::TestWithParam<Operation> {
     ASSERT_NE(before_, after_);
   }
 
-  // What was not done before can be done now, and nothing is left over.
+  // Checks that the operation succeeds now and leaves no temporary files.
   void Finish(Disk& disk) {
+    // An unhealthy disk refuses changes until a restart.
     if (!disk.healthy()) {
       EXPECT_EQ(disk.Run(GetParam()).code(), absl::StatusCode::kInternal);
       disk.Restart();
@@ -265,8 +270,8 @@ class ArtifactCrashTest : public testing::TestWithParam<Operation> {
     EXPECT_THAT(disk.Leftovers(), IsEmpty());
   }
 
-  // One run in which the power goes at the `call`th change; returns whether it
-  // came to that.
+  // Runs the operation with a power cut at the mutating call number `call`.
+  // Returns whether the operation came that far.
   bool CutAt(int call, int seed) {
     SCOPED_TRACE(testing::Message() << "call " << call << ", seed " << seed);
     Disk disk;
@@ -283,8 +288,8 @@ class ArtifactCrashTest : public testing::TestWithParam<Operation> {
     return cut;
   }
 
-  // One run in which the `call`th change fails; returns whether it came to
-  // that.
+  // Runs the operation with a fault at the mutating call number `call`. Returns
+  // whether the operation came that far.
   bool FailAt(int call, Faults::Plan plan) {
     SCOPED_TRACE(testing::Message() << "call " << call << " " << plan.error);
     Disk disk;
@@ -333,8 +338,8 @@ TEST_P(ArtifactCrashTest, AFailureLeavesTheOldFileOrTheNewOneAndIsTold) {
   }
 }
 
-// The second file goes into directories that the server knows to be durable,
-// and does not sync again.
+// The server does not sync directories again that it knows to be durable; the
+// second file must survive nevertheless.
 TEST(DurableDirectoriesTest, AreThereForEachFile) {
   Disk disk;
   const Operation twice{
@@ -349,8 +354,9 @@ TEST(DurableDirectoriesTest, AreThereForEachFile) {
   EXPECT_EQ(disk.Describe(), before);
 }
 
-// It was known to be durable where it is again, and is not yet: a file that
-// comes right now must not count on it.
+// The server knew the directory to be durable at its original place. While it
+// moves the directory back, but before it syncs the move, a new file must not
+// rely on that knowledge.
 TEST(DurableDirectoriesTest, AreNotBelievedOnceTheyWereMoved) {
   Disk disk;
   const auto move = [](absl::string_view from, absl::string_view to) {

@@ -1,5 +1,6 @@
-"""A disk that can be rebuilt as a power cut at any moment would have left it: see
-disk_log.cc.
+"""A disk that can be rebuilt in any state that a power cut could leave it in.
+
+disk_log.cc records what is written to it.
 """
 
 import contextlib
@@ -14,8 +15,8 @@ from pathlib import Path
 from support.server import REPO
 
 DISK_LOG = REPO / "build/tools/disk_log"
-# How to make each file system, and how large it must be at least. Without discards,
-# which the log does not know.
+# The command that makes each file system and the minimum size of its image in MiB.
+# Discards are turned off, because the log does not record them.
 FILE_SYSTEMS = {
     "ext4": (
         ["mkfs.ext4", "-q", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"],
@@ -27,25 +28,26 @@ FILE_SYSTEMS = {
 _HEADER = struct.Struct("=cQQ")
 _DEADLINE_S = 30
 _MEMORY = "/dev/shm"
-# Three sparse images, and the log.
+# Room for three sparse images and the log.
 _IMAGES_BYTES = 1 << 30
 
 
 class Missing(Exception):
-    """This machine cannot do it; the text says what is missing."""
+    """This machine lacks a prerequisite; the text says which."""
 
 
 @dataclass(frozen=True)
 class Record:
     """One record of the log."""
 
-    kind: str  # W: a write, F: a flush, M: a mark
+    # W for a write, F for a flush, M for a mark.
+    kind: str
     offset: int
     data: bytes
 
 
 def run(*command: object) -> None:
-    """Runs a command that this machine may not have, or may refuse."""
+    """Runs a command; raises Missing if it is not installed or fails."""
     words = [str(word) for word in command]
     try:
         result = subprocess.run(words, capture_output=True, text=True)
@@ -58,8 +60,9 @@ def run(*command: object) -> None:
 
 
 def place_for_images() -> str | None:
-    """A directory in memory if it has room: a loop device syncs its file, which on a
-    busy disk takes seconds.
+    """Returns a directory in memory, or None if memory has too little room.
+
+    A loop device syncs the file below it, which takes seconds on a busy disk.
     """
     with contextlib.suppress(OSError):
         memory = os.statvfs(_MEMORY)
@@ -69,7 +72,7 @@ def place_for_images() -> str | None:
 
 
 def make_image(file_system: str, image: Path) -> None:
-    """Makes an empty file system in the file `image`."""
+    """Creates the file `image` with an empty file system."""
     command, size_mib = FILE_SYSTEMS[file_system]
     with image.open("wb") as file:
         file.truncate(size_mib << 20)
@@ -78,24 +81,28 @@ def make_image(file_system: str, image: Path) -> None:
 
 @contextlib.contextmanager
 def mounted(image: Path, directory: Path) -> Iterator[None]:
-    """Mounts the file system in `image`, which recovers from what interrupted it, and
-    unmounts it.
+    """Mounts the file system in `image` for the length of the block.
+
+    Mounting recovers the file system from the power cut. Raises Missing if the mount
+    fails.
     """
     directory.mkdir(exist_ok=True)
     run("mount", "-o", "loop", image, directory)
     try:
         yield
     finally:
-        # Lazily where somebody is still in it, who then failed already: no failure may
-        # leave a mount behind.
+        # If a process still uses the mount, the test has failed already. Unmount lazily
+        # then, so that no failure leaves a mount behind.
         if subprocess.run(["umount", directory], capture_output=True).returncode:
             subprocess.run(["umount", "-l", directory], check=True)
 
 
 @contextlib.contextmanager
 def logged(image: Path, log: Path, directory: Path) -> Iterator[None]:
-    """Has `directory` hold the files `disk`, which is `image`, and `mark`, and logs
-    what is written to them.
+    """Mounts disk_log on `directory` for the length of the block.
+
+    The directory then contains the files `disk`, which is `image`, and `mark`. All
+    writes to them go to `log`. Raises Missing if FUSE does not mount within 30 seconds.
     """
     directory.mkdir()
     process = subprocess.Popen([DISK_LOG, image, log, directory])
@@ -108,8 +115,8 @@ def logged(image: Path, log: Path, directory: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", directory], check=False, capture_output=True)
-        # The loop device lets go of the file a moment after the unmount of what is in
-        # it.
+        # The loop device closes the file shortly after its own file system has been
+        # unmounted.
         try:
             process.wait(_DEADLINE_S)
         except subprocess.TimeoutExpired:
@@ -118,7 +125,7 @@ def logged(image: Path, log: Path, directory: Path) -> Iterator[None]:
 
 
 def read_log(path: Path) -> list[Record]:
-    """Reads the log whole."""
+    """Reads all records of the log."""
     content = path.read_bytes()
     records, at = [], 0
     while at < len(content):
@@ -130,7 +137,7 @@ def read_log(path: Path) -> list[Record]:
 
 
 def write_records(image: Path, records: list[Record]) -> None:
-    """Brings `image` up to date with these writes."""
+    """Applies the writes among `records` to `image`."""
     with image.open("r+b") as file:
         for record in records:
             if record.kind == "W":
@@ -139,16 +146,18 @@ def write_records(image: Path, records: list[Record]) -> None:
 
 
 def copy_image(source: Path, destination: Path) -> None:
-    """Copies an image without filling its holes."""
+    """Copies an image and keeps its holes."""
     run("cp", "--sparse=always", "--reflink=auto", source, destination)
 
 
 def require_root_and_loop() -> None:
-    """Raises Missing where loop mounts cannot be had."""
+    """Raises Missing unless this process can use FUSE and loop mounts."""
     if os.geteuid() != 0:
-        raise Missing("needs root, to mount")
+        raise Missing("needs root, in order to mount")
     for device in ("/dev/fuse", "/dev/loop-control"):
         if not os.path.exists(device):
             raise Missing(f"needs {device}")
     if not DISK_LOG.exists():
-        raise Missing(f"{DISK_LOG} is not built, for want of libfuse")
+        raise Missing(
+            f"{DISK_LOG} is missing: install libfuse3-dev and run .ci/setup crash"
+        )

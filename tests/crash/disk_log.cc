@@ -1,13 +1,13 @@
-// A FUSE file system with two files: `disk`, which a loop device can have below
-// it, and `mark`. Everything written to `disk`, every flush of it and
-// everything written to `mark` goes to a log, in order, so that the disk can be
-// rebuilt as a power cut at any moment would have left it.
+// A FUSE file system with two files: `disk`, which can be the backing file of a
+// loop device, and `mark`. It appends every write to `disk`, every flush of it
+// and every write to `mark` to a log, in order. From the log, the disk can be
+// rebuilt in any state that a power cut could have left it in.
 //
 // Usage: disk_log IMAGE LOG MOUNTPOINT
 //
-// A record of the log: one byte for its kind (W: a write, F: a flush, M: a
-// mark), the offset and the size, 8 bytes each in the order of the host, then
-// the data.
+// A log record consists of its kind in one byte (W: a write, F: a flush, M: a
+// mark), the offset and the size in 8 bytes each, in host byte order, and the
+// data.
 
 #define FUSE_USE_VERSION 31
 #include <fcntl.h>
@@ -30,8 +30,8 @@ constexpr std::string_view kMark = "/mark";
 int image_fd = -1;
 int log_fd = -1;
 
-// One thread serves all requests, so records need no lock. A log with a hole is
-// worth nothing: stop then.
+// Appends a record. Needs no lock, because one thread serves all requests.
+// Exits on an error, because a log with a gap is useless.
 void Append(char kind, uint64_t offset, const char* data, uint64_t size) {
   const iovec parts[] = {{&kind, 1},
                          {&offset, sizeof(offset)},
@@ -62,7 +62,8 @@ int GetAttributes(const char* path, struct stat* attributes, fuse_file_info*) {
 
 int Open(const char* path, fuse_file_info* info) {
   if (path != kDisk && path != kMark) return -ENOENT;
-  // A mark must reach the log before write(2) returns, whatever its offset.
+  // Direct I/O makes write(2) return only after the mark is in the log,
+  // whatever its offset.
   if (path == kMark) info->direct_io = 1;
   return 0;
 }
@@ -110,7 +111,7 @@ int main(int argc, char** argv) {
   operations.read = Read;
   operations.write = Write;
   operations.fsync = Sync;
-  // In the foreground, with one thread.
+  // Stay in the foreground and use a single thread.
   char foreground[] = "-f", single[] = "-s";
   char* arguments[] = {argv[0], foreground, single, argv[3]};
   return ::fuse_main(4, arguments, &operations, nullptr);

@@ -1,6 +1,6 @@
-// Each call of the real file system that changes something fails: the caller is
-// told, nothing is half done, and the catalog goes on unless it can no longer
-// know what is on disk.
+// Runs changes while each mutating call of the real file system in turn fails.
+// The caller must get the error, no change may be half done, and the catalog
+// must continue unless it can no longer know what is on disk.
 #include <unistd.h>
 
 #include <filesystem>
@@ -27,7 +27,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-// How calls fail.
+// A way in which calls fail.
 struct Way {
   std::string name;
   Faults::Plan plan;
@@ -58,12 +58,12 @@ const std::vector<Way>& Ways() {
   return ways;
 }
 
-// A filled directory of the real file system, and a catalog over it.
+// A directory of the real file system, filled, and a catalog over it.
 class Base {
  public:
   explicit Base(bool portable) : portable_(portable) {
-    // In memory where possible: nothing here depends on the disk, and thousands
-    // of syncs would take minutes.
+    // Prefer memory: no test here depends on the disk, and thousands of syncs
+    // would take minutes.
     std::string path = std::filesystem::exists("/dev/shm")
                            ? "/dev/shm/mlops-fault-XXXXXX"
                            : "/tmp/mlops-fault-XXXXXX";
@@ -74,7 +74,7 @@ class Base {
   ~Base() { std::filesystem::remove_all(path_); }
 
   void Reopen() { catalog_ = Open(OpenDir(), shifted_.clock()); }
-  // Opens the base by a catalog that is forgotten again.
+  // Opens the base with a temporary catalog and ignores the result.
   void TryReopen() {
     catalog_.reset();
     FileCatalog::Open(OpenDir(), std::string(kBasePath),
@@ -82,7 +82,7 @@ class Base {
         .status()
         .IgnoreError();
   }
-  // What a crash leaves of a workspace being made.
+  // Creates what a crash leaves of a workspace that is being created.
   void MakeLeftover() {
     const auto staging = OpenDir()->OpenDir(".staging").value();
     ASSERT_TRUE(staging->MakeDir("leftover").ok());
@@ -127,7 +127,8 @@ class FaultTest
     ASSERT_THAT(before_ + after_, Not(HasSubstr("TORN")));
   }
 
-  // One run in which the `call`th call fails; returns whether it came to that.
+  // Runs the operation with a fault at the mutating call number `call`. Returns
+  // whether the operation came that far.
   bool FailAt(int call) {
     SCOPED_TRACE(testing::Message() << "call " << call);
     Base base(portable());
@@ -141,6 +142,8 @@ class FaultTest
     return base.faults().happened();
   }
 
+  // Checks that the operation either happened completely, or did not happen and
+  // returned an error.
   void CheckToldAndWhole(Base& base, const absl::Status& status) {
     const std::string found = base.Describe();
     if (status.ok()) {
@@ -152,8 +155,8 @@ class FaultTest
     }
   }
 
-  // Tried again it succeeds, and what the catalog says is what the next one
-  // reads.
+  // Checks that a retry succeeds, unless the disk is unhealthy, and that the
+  // catalog agrees with what a new catalog reads from disk.
   void CheckGoesOn(Base& base) {
     const absl::Status again = base.Run(operation());
     if (base.healthy()) {

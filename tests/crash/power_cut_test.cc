@@ -1,5 +1,5 @@
-// The power goes at each call of the file system that changes something, and
-// nothing that was not synced need survive.
+// Cuts the power at each mutating call of the file system in turn. Any part of
+// the unsynced changes may be lost.
 #include <map>
 #include <memory>
 #include <ostream>
@@ -26,7 +26,7 @@ using ::testing::Not;
 
 constexpr int kSeeds = 20;
 
-// What is done before the power goes.
+// The operations that run before the power cut.
 struct Sequence {
   std::string name;
   std::vector<Operation> operations;
@@ -35,8 +35,8 @@ std::ostream& operator<<(std::ostream& out, const Sequence& sequence) {
   return out << sequence.name;
 }
 
-// Each operation by itself, and some in a row, of which each finds what the one
-// before left unsynced.
+// Returns each operation alone, and several in a row, each of which starts with
+// the unsynced changes of the previous ones.
 std::vector<Sequence> Sequences() {
   std::vector<Sequence> sequences;
   std::map<std::string, Operation> by_name;
@@ -53,7 +53,7 @@ std::vector<Sequence> Sequences() {
   return sequences;
 }
 
-// A filled disk.
+// A disk in memory, filled.
 class Disk {
  public:
   Disk() {
@@ -61,8 +61,8 @@ class Disk {
     disk_.SyncAll();
   }
 
-  // Runs the operations until the power goes at the `call`th call that changes
-  // something, or until they end. Returns how many were acknowledged.
+  // Runs the operations until the power is cut at mutating call number `call`,
+  // or until they end. Returns how many were acknowledged.
   size_t RunUntilCut(const std::vector<Operation>& operations, int call) {
     const auto catalog = Open(OpenBase()(), shifted_.clock());
     faults_.Begin({.call = call, .all_after = true, .reads_too = true});
@@ -76,8 +76,8 @@ class Disk {
 
   bool cut() const { return faults_.happened(); }
 
-  // What users find after the restart. Without a seed nothing that was not
-  // synced survives.
+  // Restarts after a power cut and describes what users find. With seed 0,
+  // nothing unsynced survives; other seeds choose at random.
   std::string Restart(int seed) {
     std::mt19937 random(seed);
     disk_.CutPower([&] { return seed > 0 && random() % 2 == 0; });
@@ -129,20 +129,22 @@ class PowerCutTest : public testing::TestWithParam<Sequence> {
     return GetParam().operations;
   }
 
-  // One run that is cut off; returns whether it was.
+  // Runs the operations with a power cut at mutating call number `call`.
+  // Returns whether the operations came that far.
   bool CutAt(int call, int seed) {
     SCOPED_TRACE(testing::Message() << "call " << call << ", seed " << seed);
     Disk disk;
     size_t done = disk.RunUntilCut(operations(), call);
     const std::string found = disk.Restart(seed);
-    // The one that was cut off may have been done all the same.
+    // The interrupted operation may have taken effect nevertheless.
     if (done < operations().size() && found == states_[done + 1]) ++done;
     EXPECT_EQ(found, states_[done]);
     Finish(disk, done);
     return disk.cut();
   }
 
-  // What was not done before can be done now, and nothing is left over.
+  // Checks that the remaining operations succeed now and leave no temporary
+  // files.
   void Finish(Disk& disk, size_t done) {
     for (; done < operations().size(); ++done) {
       const absl::Status status = disk.Run(operations()[done]);
@@ -152,7 +154,7 @@ class PowerCutTest : public testing::TestWithParam<Sequence> {
     EXPECT_THAT(disk.Names(".staging"), IsEmpty());
   }
 
-  // Before the first operation and after each.
+  // The states before the first operation and after each operation.
   std::vector<std::string> states_;
 };
 

@@ -1,11 +1,11 @@
-"""Cuts the power at the writes of a disk, and kills servers under load; looks for
-acknowledged changes that are lost.
+"""Cuts the power at the writes of a disk, and kills servers under load.
 
-Run by `make crash`. The disk is a file below a loop device that logs every write and
-flush (disk_log.cc), with ext4, xfs and btrfs on it in turn. A state is the disk after
-one flush with none, a random half or all of the writes that followed before the next
-one. Each is mounted and served by a fresh workspaced, which must serve what had been
-acknowledged, whole and under one name.
+Run by `make crash`. Both look for acknowledged changes that are lost. The disk is a
+file below a loop device, for which disk_log.cc logs every write and flush, with ext4,
+xfs and btrfs on it in turn. A crash state is the disk as of one flush, plus none, a
+random half or all of the writes between that flush and the next. Each state is mounted
+and served by a fresh workspaced, which must serve every acknowledged change, whole and
+under one name.
 """
 
 import argparse
@@ -26,25 +26,28 @@ from crash.disk import Missing, Record
 from support.server import REPO, Server
 
 _MODES = ("none", "half", "all")
-# States checked between two looks at the clock.
+# How many states to check before looking at the clock again.
 _BATCH = 10
-# Set in the process that has a mount namespace of its own.
+# Set in the process that runs in the private mount namespace.
 _INSIDE = "MLOPS_CRASH_INSIDE"
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Where the power is cut: what had reached the disk for sure, and which writes were
-    under way.
+    """A place in the log at which the power is cut.
+
+    `end` counts the records before the cut, and `flushed` those before the last flush,
+    which have reached the disk for certain. `mode` says which of the writes in between
+    have reached it.
     """
 
-    end: int  # Of the records before the cut.
-    flushed: int  # Of those before the last flush.
+    end: int
+    flushed: int
     mode: str
 
 
 def cuts_of(records: list[Record]) -> list[Cut]:
-    """Every crash state: between each two flushes, and after the last."""
+    """Returns every crash state: between each two flushes, and after the last one."""
     flushes = [i + 1 for i, record in enumerate(records) if record.kind == "F"]
     spans = list(
         zip([0, *flushes], [*(end - 1 for end in flushes), len(records)], strict=True)
@@ -58,7 +61,7 @@ def cuts_of(records: list[Record]) -> list[Cut]:
 
 
 def lost_at(cut: Cut, records: list[Record], choices: random.Random) -> list[Record]:
-    """The writes under way that reached the disk all the same, in their order."""
+    """Returns the unflushed writes that reached the disk anyway, in order."""
     under_way = [
         record for record in records[cut.flushed : cut.end] if record.kind == "W"
     ]
@@ -70,15 +73,16 @@ def lost_at(cut: Cut, records: list[Record], choices: random.Random) -> list[Rec
 
 
 def marks_before(records: list[Record], end: int) -> list[str]:
-    """The marks that were set before the cut."""
+    """Returns the marks before the cut."""
     return [record.data.decode() for record in records[:end] if record.kind == "M"]
 
 
 def record_workload(
     file_system: str, scratch: Path, args: argparse.Namespace
 ) -> list[workload.Client]:
-    """Serves clients from a logged disk; leaves `start.img`, the disk before, and
-    `log`.
+    """Runs clients on a server whose disk is logged.
+
+    Leaves the log in `log` and the disk's initial state in `start.img`.
     """
     image, front = scratch / "disk.img", scratch / "front"
     disk.make_image(file_system, image)
@@ -100,7 +104,7 @@ def record_workload(
 def check(
     image: Path, scratch: Path, clients: list[workload.Client], marks: list[str]
 ) -> list[str]:
-    """Mounts `image` and serves it; returns what is wrong."""
+    """Mounts and serves `image`; returns the problems found."""
     with (
         disk.mounted(image, scratch / "m"),
         Server(scratch / "m/base", "--log-calls", "off") as server,
@@ -109,7 +113,7 @@ def check(
 
 
 def cut_power(file_system: str, args: argparse.Namespace) -> bool:
-    """Replays crash states of one file system; returns whether all were good."""
+    """Checks crash states of one file system; returns whether all were good."""
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(
         prefix="mlops-", dir=disk.place_for_images()
@@ -122,13 +126,16 @@ def cut_power(file_system: str, args: argparse.Namespace) -> bool:
         chosen = choices.sample(cuts, min(args.states or len(cuts), len(cuts)))
         kinds = Counter(record.kind for record in records)
         print(
-            f"{file_system}: {args.clients * args.changes} changes, {kinds['W']} writes, {kinds['F']} flushes, "
+            f"{file_system}: {args.clients * args.changes} changes, {kinds['W']} writes"
+            f", {kinds['F']} flushes, "
             f"{len(cuts)} states, of which {len(chosen)} are to be checked",
             flush=True,
         )
+        # First make sure that the check can fail.
         if not _notices_loss(scratch, clients, records):
             print(
-                f"{file_system}: the check accepts an empty disk after the last acknowledgement",
+                f"{file_system}: the check accepts an empty disk "
+                "after the last acknowledgement",
                 flush=True,
             )
             return False
@@ -140,7 +147,8 @@ def cut_power(file_system: str, args: argparse.Namespace) -> bool:
             bad += _check_batch(file_system, scratch, clients, records, batch, choices)
             checked += len(batch)
     print(
-        f"{file_system}: {checked} states in {time.monotonic() - begun:.0f} s, {bad} bad",
+        f"{file_system}: {checked} states in {time.monotonic() - begun:.0f} s, "
+        f"{bad} bad",
         flush=True,
     )
     return bad == 0
@@ -149,8 +157,9 @@ def cut_power(file_system: str, args: argparse.Namespace) -> bool:
 def _notices_loss(
     scratch: Path, clients: list[workload.Client], records: list[Record]
 ) -> bool:
-    """Whether the check refuses a disk on which everything is lost, so that one that
-    accepts all is noticed.
+    """Returns whether the check rejects a disk that has lost everything.
+
+    This guards against a check that accepts anything.
     """
     disk.copy_image(scratch / "start.img", scratch / "state.img")
     return bool(
@@ -168,8 +177,7 @@ def _check_batch(
     batch: list[Cut],
     choices: random.Random,
 ) -> int:
-    # The disk grows from flush to flush, so the states of a batch are made in their
-    # order.
+    # Sort the batch by flush, so that one image can accumulate the flushed writes.
     durable, state = scratch / "durable.img", scratch / "state.img"
     disk.copy_image(scratch / "start.img", durable)
     written, bad = 0, 0
@@ -187,14 +195,15 @@ def _check_batch(
         bad += bool(problems)
         for problem in problems:
             print(
-                f"{file_system}: record {cut.end} of {len(records)}, {cut.mode} of the rest: {problem}",
+                f"{file_system}: record {cut.end} of {len(records)}, "
+                f"{cut.mode} of the rest: {problem}",
                 flush=True,
             )
     return bad
 
 
 def kill(args: argparse.Namespace) -> bool:
-    """Kills servers under load; returns whether everything acknowledged was there."""
+    """Kills servers under load; returns whether every acknowledged change survived."""
     print(f"kill -9 under load, {args.kills} times", flush=True)
     environment = {**os.environ, "MLOPS_KILL_ROUNDS": str(args.kills)}
     command = [sys.executable, "-m", "pytest", "-q", REPO / "tests/server/test_kill.py"]
@@ -202,8 +211,9 @@ def kill(args: argparse.Namespace) -> bool:
 
 
 def cut_power_on_all(args: argparse.Namespace) -> bool:
-    """Replays crash states on each file system that this machine has; says which are
-    skipped.
+    """Checks crash states on each file system, and prints which ones it skips.
+
+    Returns whether all checked states were good.
     """
     good = True
     for file_system in args.file_systems:
@@ -215,7 +225,7 @@ def cut_power_on_all(args: argparse.Namespace) -> bool:
 
 
 def main() -> int:
-    """Prints what was found; returns 1 if anything was lost."""
+    """Prints the results; returns 1 if any acknowledged change was lost."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -223,25 +233,23 @@ def main() -> int:
         "--states",
         type=int,
         default=60,
-        help="crash states of each file system; 0 means every one",
+        help="crash states to check for each file system; 0 means all",
     )
     parser.add_argument(
         "--seconds",
         type=float,
         default=120,
-        help="for each file system, about; 0 means no limit",
+        help="approximate time for each file system; 0 means no limit",
     )
     parser.add_argument(
         "--changes", type=int, default=40, help="changes that each client makes"
     )
-    parser.add_argument(
-        "--clients", type=int, default=3, help="clients that make changes at once"
-    )
+    parser.add_argument("--clients", type=int, default=3, help="concurrent clients")
     parser.add_argument(
         "--kills",
         type=int,
         default=100,
-        help="how often to kill a server; 0 means never",
+        help="how many servers to kill; 0 means none",
     )
     parser.add_argument(
         "--file-systems",
@@ -261,8 +269,9 @@ def main() -> int:
 
 
 def _cut_power_in_a_namespace(seed: int) -> bool:
-    """Runs this script in a mount namespace of its own, so that no mount is left
-    whatever happens.
+    """Runs this script again in a private mount namespace.
+
+    So no mount is left behind, whatever happens. Returns whether all states were good.
     """
     try:
         disk.require_root_and_loop()

@@ -42,7 +42,7 @@ Workspace NewWorkspace(absl::string_view project,
           .update_time = time};
 }
 
-// One directory as text; of sub-directories all that is in them.
+// Appends a line for each entry of `dir`, recursively.
 void DescribeFiles(const fs::Dir& dir, const std::string& prefix,
                    std::vector<std::string>& lines) {
   std::map<std::string, fs::EntryType> entries;
@@ -66,7 +66,8 @@ void DescribeFiles(const fs::Dir& dir, const std::string& prefix,
   }
 }
 
-// A workspace that lies in `path`, of which the catalog says `workspace`.
+// Describes the workspace in the directory `path` of the base, for which the
+// catalog reports `workspace`.
 std::string DescribeWorkspace(const Workspace& workspace, const fs::Dir& base,
                               const std::string& path) {
   std::vector<std::string> lines = {absl::StrCat(
@@ -88,6 +89,8 @@ std::string DescribeWorkspace(const Workspace& workspace, const fs::Dir& base,
   return absl::StrJoin(lines, "\n");
 }
 
+// Describes a directory without a record. Leaves out empty workspace
+// directories, which an interrupted Create may have made.
 std::string DescribePlain(const std::string& name, const fs::Dir& base) {
   std::vector<std::string> lines = {absl::StrCat("plain directory ", name)};
   const auto dir = base.OpenDir(name);
@@ -103,6 +106,7 @@ std::string DescribePlain(const std::string& name, const fs::Dir& base) {
   return absl::StrJoin(lines, "\n");
 }
 
+// Lets the trash expire and sweeps it completely.
 absl::Status Sweep(FileCatalog& catalog, ShiftedClock& clock) {
   clock.Advance(2 * kPurgeDelay);
   while (true) {
@@ -210,6 +214,7 @@ std::unique_ptr<FileCatalog> Open(std::unique_ptr<fs::Dir> base,
 }
 
 std::string Describe(FileCatalog& catalog, const fs::Dir& base) {
+  // Bring the catalog's memory up to date with the disk first.
   EXPECT_TRUE(catalog.RefreshNames().ok());
   for (const ProjectName& project : catalog.NextProjects(1000))
     catalog.RefreshRecord(project);

@@ -14,14 +14,14 @@
 #include "service/catalog/file_catalog.h"
 #include "service/fs/dir.h"
 
-// What is done to a catalog while the file system below it fails: one base
-// directory, the operations, and a way to tell states of it apart.
+// Scenarios for tests in which the file system below a catalog fails: a filled
+// base directory, operations on it, and a description of its state.
 namespace mlops::crash {
 
 inline constexpr absl::string_view kBasePath = "/base";
 inline constexpr absl::Duration kPurgeDelay = absl::Hours(1);
 
-// A clock that can be put forward; copies share it.
+// A clock that can be set forward. Copies share the shift. Not thread-safe.
 class ShiftedClock {
  public:
   explicit ShiftedClock(base::Clock clock);
@@ -33,35 +33,36 @@ class ShiftedClock {
   std::shared_ptr<absl::Duration> shift_;
 };
 
-// One operation. `run` returns OK once it is acknowledged.
+// An operation on a catalog. `run` returns OK once it is acknowledged.
 struct Operation {
   std::string name;
   std::function<absl::Status(catalog::FileCatalog&, ShiftedClock&)> run;
-  // What a second run may say where the first one did its work although its
-  // caller was told of an error.
+  // The code that a second run may return if the first one took effect although
+  // it returned an error.
   absl::StatusCode already_done;
 };
 std::ostream& operator<<(std::ostream& out, const Operation& operation);
 const std::vector<Operation>& Operations();
 
-// Fills an empty base: the workspaces "bystander" and "fraud" with files,
-// "gone" in the trash with files, and "plain", a directory with a file and no
-// record.
+// Fills an empty base with the workspaces "bystander" and "fraud", with "gone"
+// in the trash, all with files, and with "plain", a directory that has a file
+// but no record.
 using OpenBase = std::function<std::unique_ptr<fs::Dir>()>;
 void Fill(const OpenBase& open_base, const base::Clock& clock);
 
+// Opens a catalog over `base`; fails the test and returns null on an error.
 std::unique_ptr<catalog::FileCatalog> Open(std::unique_ptr<fs::Dir> base,
                                            const base::Clock& clock);
 
-// All that users can see: for each workspace, the trash included, its record as
-// the catalog tells it and every file as it lies on disk. What does not count
-// is left out: temporary files beside a record, what is being removed from the
-// trash, and empty directories where there is no record. A workspace that lacks
-// one of its directories, or whose record on disk is not what the catalog says,
-// shows as a line with "TORN" in it.
+// Describes everything that users can see: for each workspace, including
+// deleted ones, its record as the catalog reports it and every file on disk.
+// Leaves out what does not matter: temporary files beside a record, workspaces
+// that are being removed from the trash, and empty directories where there is
+// no record. A workspace without one of its five directories, or whose record
+// on disk differs from the catalog's, adds a line that contains "TORN".
 std::string Describe(catalog::FileCatalog& catalog, const fs::Dir& base);
 
-// The names that lie in a directory of the base, in order.
+// Returns the sorted names in the directory `dir` of the base.
 std::vector<std::string> Names(const fs::Dir& base, absl::string_view dir);
 
 }  // namespace mlops::crash

@@ -1,5 +1,6 @@
-"""The parts of `make crash` that need no disk: which states there are, and what may be
-found in each.
+"""The parts of `make crash` that need no disk.
+
+They decide which crash states exist and what may be found in each.
 """
 
 import random

@@ -1,5 +1,6 @@
-"""Clients that change workspaces, and what may be there after a power cut, given what
-had been acknowledged.
+"""Clients that change workspaces, and the states that a power cut may leave.
+
+These follow from the marks, which tell which changes were acknowledged.
 """
 
 import base64
@@ -16,13 +17,16 @@ from support.server import Server
 
 _DIRECTORIES = ["dvc", "mlflow", "models", "monitoring", "outputs"]
 _MAX_TRASH = 2
-Files = frozenset[tuple[str, str]]  # Path and content.
+# Pairs of a path and its content.
+Files = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class State:
-    """One project: its setting and files, if it is live, and those of the deleted ones,
-    in order.
+    """The expected state of a project.
+
+    `value` and `files` are those of the live workspace; `value` is None without one.
+    `trash` holds the same for the deleted workspaces, oldest first.
     """
 
     value: str | None = None
@@ -30,7 +34,7 @@ class State:
     trash: tuple[tuple[str, Files], ...] = ()
 
     def with_file(self, path: str, content: str | None) -> "State":
-        """The state with this content at `path`; None: with nothing there."""
+        """Returns the state with `content` at `path`, or without it for None."""
         others = {(other, text) for other, text in self.files if other != path}
         return replace(
             self,
@@ -40,8 +44,9 @@ class State:
 
 @dataclass(frozen=True)
 class Change:
-    """One call, and the states to which it leads; until it is acknowledged, each of
-    them may be found.
+    """A call, and the states that it passes through.
+
+    Any of them may be found until the call is acknowledged, and then only the last.
     """
 
     rpc: str
@@ -51,9 +56,10 @@ class Change:
 
 @dataclass
 class Client:
-    """Changes a project of its own.
+    """Changes its own project and records the states that it may be in.
 
-    `states[i]` are those in which it may be while change i runs; the last is final.
+    `states[i]` are the possible states while change i is in flight; the last of them is
+    the final one. Used by one thread at a time.
     """
 
     number: int
@@ -65,9 +71,10 @@ class Client:
         return f"p{self.number}"
 
     def run(self, player: Player, changes: int, mark: Callable[[str], None]) -> None:
-        """Makes that many changes.
+        """Makes `changes` changes, one after the other.
 
-        Marks the beginning of each, and the end as soon as it is acknowledged.
+        Calls `mark` before each of them and as soon as it is acknowledged. Raises
+        RuntimeError if a change fails.
         """
         state = State()
         for i in range(changes):
@@ -132,8 +139,8 @@ class Client:
         }
         if path == destination:
             return Change("MoveArtifact", request, [state])
-        # On btrfs, the two halves of a rename may reach the disk one after the other:
-        # both names, the same file.
+        # On btrfs, the two halves of a rename may reach the disk separately, so that
+        # the same file has both names.
         both = state.with_file(destination, content)
         return Change("MoveArtifact", request, [both, both.with_file(path, None)])
 
@@ -146,9 +153,7 @@ class Client:
         )
 
     def may_be(self, marks: list[str]) -> list[State]:
-        """The states in which the project may be found if the power was cut after these
-        marks.
-        """
+        """Returns the states that may be found if the power was cut after `marks`."""
         mine = [mark.split() for mark in marks]
         begun = sum(
             kind == "begin" and int(number) == self.number for kind, number, _ in mine
@@ -158,13 +163,14 @@ class Client:
         )
         if begun > ended:
             return self.states[ended]
+            # A change is in flight: its initial state, or any of its steps.
         return self.states[ended - 1][-1:] if ended else [State()]
 
 
 def run(
     server: Server, clients: list[Client], changes: int, mark: Callable[[str], None]
 ) -> None:
-    """Has all clients make their changes at once."""
+    """Has all clients make their changes concurrently; raises the first error."""
     problems: list[BaseException] = []
 
     def work(client: Client) -> None:
@@ -184,7 +190,7 @@ def run(
 
 
 def problems_of(server: Server, clients: list[Client], marks: list[str]) -> list[str]:
-    """What is not as it may be after these marks, in words; [] if everything is."""
+    """Returns a description of each mismatch between server and marks, or []."""
     return list(_find_problems(server, clients, marks))
 
 
@@ -197,16 +203,19 @@ def _find_problems(
     for client in clients:
         actual, allowed = found.pop(client.project, State()), client.may_be(marks)
         if actual not in allowed:
-            yield f"{client.project} is {_short(actual)}, not {' or '.join(map(_short, allowed))}"
+            yield (
+                f"{client.project} is {_short(actual)}, "
+                f"not {' or '.join(map(_short, allowed))}"
+            )
         directory = server.base / client.project
         if actual.value is None and directory.exists():
-            yield f"{directory} is there and served as nothing"
+            yield f"{directory} exists, but the server lists no workspace"
         if actual.value is not None:
             missing = [name for name in _DIRECTORIES if not (directory / name).is_dir()]
             if missing:
-                yield f"{directory} is without {missing}"
+                yield f"{directory} lacks {missing}"
     if found:
-        yield f"never made: {sorted(found)}"
+        yield f"listed, but created by no client: {sorted(found)}"
     if left := [path.name for path in (server.base / ".staging").iterdir()]:
         yield f"left in .staging: {left}"
 
@@ -261,6 +270,6 @@ def _read_files(root: Path) -> Files:
 
 @contextlib.contextmanager
 def marking(path: Path) -> Iterator[Callable[[str], None]]:
-    """A function that writes a mark to the log of the disk, whole and in order."""
+    """Yields a function that writes a mark to the log of the disk, in one piece."""
     with path.open("wb", buffering=0) as file:
         yield lambda text: file.write(text.encode()) and None

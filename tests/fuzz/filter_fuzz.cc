@@ -1,5 +1,5 @@
-// A filter is what a client sends: whatever it is, it is refused with a
-// position within it, or can be evaluated.
+// Clients can send any filter. It must either be refused, with a position
+// inside it, or be evaluable.
 #include <cstdint>
 #include <cstdlib>
 

@@ -1,5 +1,5 @@
-// A page token is what a client sends: whatever it is, it is refused or is one
-// that we could have made.
+// Clients can send any page token. It must either be refused or be one that
+// the server could have issued.
 #include <cstdint>
 #include <cstdlib>
 #include <string>

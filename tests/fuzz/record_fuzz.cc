@@ -1,6 +1,6 @@
-// A workspace.yaml is what anybody wrote: whatever it is, it is refused or is
-// read, a client can decode either answer, and what was read comes back equal
-// from what we write then.
+// A workspace.yaml can contain anything. It must either be refused or be read;
+// clients must be able to decode the result in both cases; and a record
+// that was read must be equal after it is written and read again.
 #include <cstdint>
 #include <cstdlib>
 
@@ -12,8 +12,8 @@
 
 namespace {
 
-// What a client gets must be text: gRPC's clients refuse a whole answer for one
-// byte that is no UTF-8.
+// The result must be valid UTF-8: gRPC clients refuse a whole message for one
+// invalid byte.
 void CheckAnswer(const absl::StatusOr<mlops::core::Workspace>& read) {
   mlops::rpc::pb::Workspace message;
   if (read.ok()) {
@@ -21,8 +21,8 @@ void CheckAnswer(const absl::StatusOr<mlops::core::Workspace>& read) {
   } else if (!mlops::base::IsValidUtf8(read.status().message())) {
     std::abort();
   }
-  // The C++ runtime only warns of strings that are no UTF-8, when it parses
-  // them too; JSON it refuses.
+  // The C++ runtime only warns about strings that are not UTF-8,
+  // even when it parses them. The JSON conversion refuses them.
   std::string json;
   if (!google::protobuf::util::MessageToJsonString(message, &json).ok() ||
       !mlops::base::IsValidUtf8(json)) {

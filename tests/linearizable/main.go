@@ -1,5 +1,5 @@
-// Checks that the recorded history of every project is linearizable: that one order of its operations, each at a moment
-// between its call and its return, explains every answer.
+// Checks that the recorded history of each project is linearizable: some order of its operations,
+// each at a moment between its call and its return, must explain every result.
 package main
 
 import (
@@ -16,8 +16,8 @@ import (
 )
 
 func main() {
-	timeout := flag.Duration("timeout", time.Minute, "how long to search for an order of one project's operations")
-	report := flag.String("report", ".", "the directory for a page that shows a history without an order")
+	timeout := flag.Duration("timeout", time.Minute, "time limit for checking the history of one project")
+	report := flag.String("report", ".", "directory for pages that show histories that are not linearizable")
 	flag.Parse()
 	if flag.NArg() == 0 {
 		fmt.Fprintln(os.Stderr, "usage: linearizable [-timeout 1m] [-report DIRECTORY] HISTORY.jsonl...")
@@ -35,8 +35,9 @@ func main() {
 	}
 }
 
-// check reports whether every history is linearizable, and prints how many operations were checked. It also spoils each
-// history and fails unless the spoiled one is refused, so that a check that accepts everything is noticed.
+// check reports whether every history is linearizable, and prints how many operations it checked. It
+// also spoils a copy of each history and fails unless it rejects the copy, to detect a check that
+// accepts anything.
 func check(histories map[string][]porcupine.Operation, timeout time.Duration, report string) bool {
 	projects := make([]string, 0, len(histories))
 	for project := range histories {
@@ -64,15 +65,16 @@ func check(histories map[string][]porcupine.Operation, timeout time.Duration, re
 		spoiled++
 		if porcupine.CheckOperationsTimeout(Model, wrong, timeout) == porcupine.Ok {
 			good = false
-			fmt.Printf("%s: the check accepts a history in which a read returns what was overwritten before\n", project)
+			fmt.Printf("%s: the check accepts a history with a stale read\n", project)
 		}
 	}
-	fmt.Printf("%d histories, %d operations: linearizable: %v (%d spoiled copies refused)\n",
+	fmt.Printf("%d histories, %d operations: linearizable: %v (%d spoiled copies rejected)\n",
 		len(projects), operations, good, spoiled)
 	return good && operations > 0 && spoiled > 0
 }
 
-// read adds the operations in a file, one JSON object a line, to the histories of their projects.
+// read adds the operations in a file to the histories of their projects. The file has one JSON
+// object per line.
 func read(name string, histories map[string][]porcupine.Operation) error {
 	file, err := os.Open(name)
 	if err != nil {

@@ -7,24 +7,28 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// Input is one call of one project.
+// Input is one call on one project. RPC is Create, Get, Update, Delete, Undelete or Ensure. Value is
+// the value to store; each call that stores one uses a different value. Etag is the condition of an
+// Update or Delete, and empty for none.
 type Input struct {
-	RPC   string // Create, Get, Update, Delete, Undelete or Ensure
-	Value string // What to store; every call that stores has a value of its own.
-	Etag  string // The condition of an Update or Delete; empty means none.
+	RPC   string
+	Value string
+	Etag  string
 }
 
-// Output is its answer: of OK, what the workspace is now (of Delete, what it was).
+// Output is the result of a call. Reason is the reason of the error, and empty for OK. Value, Etag and
+// UID are those of the workspace: after the call, or before it for Delete. Created is set only by
+// Ensure. Current is the current etag in an ETAG_MISMATCH.
 type Output struct {
-	Reason  string // Of the error; empty means OK.
+	Reason  string
 	Value   string
 	Etag    string
 	UID     string
-	Created bool   // Of Ensure.
-	Current string // The current etag in an ETAG_MISMATCH.
+	Created bool
+	Current string
 }
 
-// A workspace, as one string: value, etag and uid.
+// workspace encodes a workspace as one string: value, etag and uid.
 func workspace(output Output) string {
 	return strings.Join([]string{output.Value, output.Etag, output.UID}, " ")
 }
@@ -33,14 +37,16 @@ func value(workspace string) string { return strings.Split(workspace, " ")[0] }
 func etag(workspace string) string  { return strings.Split(workspace, " ")[1] }
 func uid(workspace string) string   { return strings.Split(workspace, " ")[2] }
 
-// State is what there is of one project. It is comparable, so that the checker recognizes a state that it has seen.
+// State is the state of one project. Live is the live workspace, and empty if there is none. Trash
+// holds the deleted ones, separated by commas, the latest first. It is comparable, so that the
+// checker recognizes states that it has seen.
 type State struct {
-	Live  string // Empty: there is none.
-	Trash string // The deleted ones, separated by commas, the latest first.
+	Live  string
+	Trash string
 }
 
-// Model says which answers a project in a given state may give, and in which state it is afterwards. Unlike a model that
-// computes answers, it takes the etags and uids that the server makes up from the answers.
+// Model decides which results a project in a given state may return, and which state follows. It does
+// not compute results: the server makes up etags and uids, so the model takes them from the results.
 var Model = porcupine.Model{
 	Init: func() interface{} { return State{} },
 	Step: func(state, input, output interface{}) (bool, interface{}) {
@@ -84,7 +90,7 @@ func create(state State, input Input, output Output) (bool, State) {
 	if output.Reason != "" || output.Value != input.Value || output.Etag == "" || output.UID == "" {
 		return false, state
 	}
-	// A new workspace is never one that was deleted.
+	// The uid of a new workspace must not be one of a deleted workspace.
 	if strings.Contains(state.Trash, output.UID) {
 		return false, state
 	}
@@ -95,7 +101,7 @@ func update(state State, input Input, output Output) (bool, State) {
 	if done, ok := refused(state, input, output); done {
 		return ok, state
 	}
-	// Another value under the same etag would hide the update from whoever holds the etag.
+	// If another value had the same etag, callers that hold the etag would not notice the update.
 	good := output.Value == input.Value && output.UID == uid(state.Live) && output.Etag != etag(state.Live)
 	return good, State{Live: workspace(output), Trash: state.Trash}
 }
@@ -112,7 +118,7 @@ func undelete(state State, output Output) (bool, State) {
 		return output.Reason == "WORKSPACE_EXISTS", state
 	}
 	if state.Trash == "" {
-		// Both are true where the name is taken and nothing was deleted.
+		// If the name is taken and the trash is empty, either error is correct.
 		taken := output.Reason == "WORKSPACE_EXISTS" && state.Live != ""
 		return output.Reason == "WORKSPACE_NOT_FOUND" || taken, state
 	}
@@ -120,7 +126,8 @@ func undelete(state State, output Output) (bool, State) {
 	return output.Reason == "" && workspace(output) == latest, State{Live: latest, Trash: rest}
 }
 
-// refused reports whether the condition of a change does not hold, and whether the answer then is the right one.
+// refused reports whether a change has failed or must fail, because of the state or its condition, and
+// whether its result is then the right one.
 func refused(state State, input Input, output Output) (done, ok bool) {
 	if state.Live == "" {
 		return true, output.Reason == "WORKSPACE_NOT_FOUND"
@@ -138,10 +145,11 @@ func join(latest, rest string) string {
 	return latest + "," + rest
 }
 
-// Spoil returns a copy of the history in which the last possible read returns what had been overwritten before it, and
-// whether there is such a read.
+// Spoil returns a copy of the history in which the last successful read returns a workspace that had
+// been overwritten before. It also returns whether there are such a read and such a workspace.
 func Spoil(history []porcupine.Operation) ([]porcupine.Operation, bool) {
-	// When each value was gone for good: an update on the condition of its etag had returned.
+	// An update on the condition of an etag overwrites for certain what has that etag. This maps each
+	// such etag to the time at which the update had returned.
 	replaced := map[string]int64{}
 	for _, operation := range history {
 		input, output := operation.Input.(Input), operation.Output.(Output)

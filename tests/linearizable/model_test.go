@@ -7,7 +7,7 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// at is an operation of one client between two times.
+// at returns an operation between two times.
 func at(call, returned int64, input Input, output Output) porcupine.Operation {
 	return porcupine.Operation{Input: input, Output: output, Call: call, Return: returned}
 }
@@ -98,7 +98,7 @@ func TestSpoiledHistoryIsRefused(t *testing.T) {
 		at(0, 1, create1, is("1")), at(2, 3, update2if, is("2")), at(4, 5, get, is("2")), at(6, 7, get, is("2"))}
 	wrong, ok := Spoil(history)
 	if !ok || wrong[3].Output != is("1") || history[3].Output != is("2") {
-		t.Fatalf("Spoil gives %v, %v", wrong, ok)
+		t.Fatalf("Spoil returns %v, %v", wrong, ok)
 	}
 	if porcupine.CheckOperationsTimeout(Model, wrong, time.Minute) != porcupine.Illegal {
 		t.Error("a stale read is accepted")
@@ -110,6 +110,6 @@ func TestSpoiledHistoryIsRefused(t *testing.T) {
 
 func TestCheckNeedsOperations(t *testing.T) {
 	if check(map[string][]porcupine.Operation{}, time.Minute, t.TempDir()) {
-		t.Error("nothing is accepted as a history")
+		t.Error("an empty set of histories is accepted")
 	}
 }

@@ -1,5 +1,6 @@
-"""Clients that call one server concurrently and record each call with its answer, for
-the checker in this directory.
+"""Concurrent clients of one server, which record each call with its result.
+
+The checker in this directory reads the histories.
 """
 
 import json
@@ -20,8 +21,8 @@ from google.rpc import error_details_pb2, status_pb2
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 from mlops.workspace.v1 import workspace_service_pb2_grpc as pb_grpc
 
-# A project is called for so long; then the clients go on to new ones, so that each
-# history stays short enough to check.
+# How long clients use a project, in seconds. They then move on to new ones, so that
+# each history stays short enough to check.
 ROUND_S = 2.0
 _TIMEOUT_S = 30
 _START_TIMEOUT_S = 60
@@ -35,14 +36,14 @@ _WEIGHTS = {
     "Delete if": 4,
     "Undelete": 10,
 }
-# Errors that are answers; all others, such as one that leaves the outcome open, end the
-# recording.
+# Errors that are definite results. Any other error, such as one that leaves open
+# whether the change was made, ends the recording.
 _ANSWERS = {"WORKSPACE_NOT_FOUND", "WORKSPACE_EXISTS", "ETAG_MISMATCH"}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer as the checker reads it: the error, or what the workspace is."""
+    """A result in the form that the checker reads: an error, or a workspace."""
 
     reason: str = ""
     value: str = ""
@@ -53,7 +54,10 @@ class Answer:
 
 
 class Caller:
-    """Calls by operation. A context manager."""
+    """Makes calls by the name of the operation.
+
+    A context manager. Thread-safe.
+    """
 
     def __init__(self, socket: str) -> None:
         self._channel = grpc.insecure_channel(
@@ -68,6 +72,10 @@ class Caller:
         self._channel.close()
 
     def call(self, rpc: str, project: str, value: str = "", etag: str = "") -> Answer:
+        """Makes one call and returns its result.
+
+        Raises grpc.RpcError for an error that is no definite result.
+        """
         try:
             return self._ask(rpc, project, value, etag)
         except grpc.RpcError as error:
@@ -112,8 +120,9 @@ class Caller:
         raise ValueError(rpc)
 
     def count_up(self, project: str) -> int:
-        """Adds one to the workspace's counter, on the condition of its etag; returns
-        how many attempts that took.
+        """Increments the workspace's counter with an etag, and retries on a conflict.
+
+        Returns the number of attempts.
         """
         attempts = 0
         while True:
@@ -143,7 +152,7 @@ class Caller:
 
 
 def counter_of(workspace: pb.Workspace) -> int:
-    """Returns the number that count_up() keeps in the metadata; 0 if there is none."""
+    """Returns the number that count_up() keeps in the metadata, by default 0."""
     return int(workspace.metadata["n"]) if "n" in workspace.metadata else 0
 
 
@@ -157,7 +166,7 @@ def _answer(workspace: pb.Workspace, created: bool = False) -> Answer:
 
 
 def answer_of(error: grpc.RpcError) -> Answer:
-    """Returns the answer that an error of the service is; raises any other error."""
+    """Returns an error of the service as a result; raises `error` if it is another."""
     details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
     for detail in status_pb2.Status.FromString(details).details:
         info = error_details_pb2.ErrorInfo()
@@ -172,26 +181,32 @@ def answer_of(error: grpc.RpcError) -> Answer:
 
 @dataclass(frozen=True)
 class Load:
-    """What the clients do: together `processes` times `threads` of them, for so long."""
+    """What the clients do.
+
+    `processes` times `threads` clients run for `seconds` seconds and use `projects`
+    projects at the same time.
+    """
 
     socket: str
     seconds: float
     processes: int
     threads: int
-    projects: int  # Called at once.
+    projects: int
     seed: int
 
 
 def record(load: Load, directory: Path) -> list[Path]:
-    """Records histories; returns the files, one of each process."""
+    """Records histories; returns their files, one per process."""
     files = [directory / f"history-{i}.jsonl" for i in range(load.processes)]
     _run_processes(_record_process, [(load, i, file) for i, file in enumerate(files)])
     return files
 
 
 def count(load: Load, directory: Path) -> tuple[int, int, int]:
-    """Has the clients increment counters; returns how many they counted, the counters'
-    sum, and all attempts.
+    """Has the clients increment counters.
+
+    Returns the number of increments, the sum of the counters and the number of
+    attempts.
     """
     projects = [f"counter-{i}" for i in range(load.projects)]
     with Caller(load.socket) as caller:
@@ -213,6 +228,7 @@ def count(load: Load, directory: Path) -> tuple[int, int, int]:
 
 
 def _run_processes(target: Any, arguments: list[tuple[Any, ...]]) -> None:
+    # Spawn, because gRPC's threads do not survive a fork.
     context = get_context("spawn")
     ready = context.Barrier(len(arguments))
     processes = [
@@ -248,6 +264,7 @@ def _run_threads(number: int, target: Any) -> None:
 
 def _record_process(ready: Barrier, load: Load, process: int, file: Path) -> None:
     lines: list[list[dict[str, Any]]] = [[] for _ in range(load.threads)]
+    # Start together, because each process computes the current round from its start.
     ready.wait(_START_TIMEOUT_S)
     start = time.monotonic()
     with Caller(load.socket) as caller:
@@ -264,7 +281,8 @@ def _call_until_end(
     caller: Caller, load: Load, client: int, start: float
 ) -> list[dict[str, Any]]:
     choices = random.Random(f"{load.seed} {client}")
-    etags: dict[str, str] = {}  # Those seen last, which may be stale.
+    # The last known etags, some of which are stale on purpose.
+    etags: dict[str, str] = {}
     lines = []
     while (passed := time.monotonic() - start) < load.seconds:
         project = f"r{int(passed / ROUND_S)}-{choices.randrange(load.projects)}"

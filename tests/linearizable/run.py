@@ -1,5 +1,4 @@
-"""Checks that a server's answers to concurrent clients are linearizable, and that no
-increment is lost.
+"""Checks that a server is linearizable and loses no increment.
 
 Run by `make linearizable`; `--seconds 600` records for longer.
 """
@@ -19,8 +18,9 @@ CHECKER = REPO / "build/tools/linearizable"
 
 
 def main() -> int:
-    """Prints what was found; returns 1 if an answer cannot be explained or an increment
-    is lost.
+    """Prints the results.
+
+    Returns 1 if a history is not linearizable or an increment was lost.
     """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=40, help="how long to record")
@@ -35,11 +35,11 @@ def main() -> int:
         help="clients in each process, with one connection",
     )
     parser.add_argument(
-        "--projects", type=int, default=2, help="projects called at once"
+        "--projects", type=int, default=2, help="projects in use at the same time"
     )
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     args = parser.parse_args()
-    # Kept for who wants to look at a history that is refused.
+    # The histories are kept, so that a rejected one can be examined.
     results = REPO / "build/linearizable"
     results.mkdir(parents=True, exist_ok=True)
     print(f"seed {args.seed}, histories in {results}", flush=True)
@@ -57,7 +57,8 @@ def main() -> int:
             )
 
         print(
-            f"recording for {args.seconds:g} s, {args.projects} new projects every {ROUND_S:g} s",
+            f"recording for {args.seconds:g} s, {args.projects} new projects"
+            f" every {ROUND_S:g} s",
             flush=True,
         )
         files = record(load(args.seconds), results)

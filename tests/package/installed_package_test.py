@@ -1,5 +1,6 @@
-"""Installs client-cpp, builds its examples as an outside project does, and runs them
-against a real server.
+"""Installs client-cpp and builds its examples as an outside project would.
+
+Then runs them against a real server.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def run(*command: str | Path) -> str:
 
 
 def example_of(header: Path) -> str:
-    """The program in a header's comment: the indented lines after EXAMPLE."""
+    """Returns the program in a header's comment: the indented lines after EXAMPLE."""
     block = re.search(r"// EXAMPLE\n//\n((?://(?:   .*)?\n)+)", header.read_text())
     assert block, f"{header} has no example"
     return "".join(line[5:] + "\n" for line in block[1].splitlines())
@@ -54,12 +55,12 @@ def example_of(header: Path) -> str:
 def wait_for(path: Path, server: "subprocess.Popen[bytes]") -> None:
     give_up = time.monotonic() + START_SECONDS
     while time.monotonic() < give_up:
-        assert server.poll() is None, f"the server left with {server.returncode}"
+        assert server.poll() is None, f"the server exited with {server.returncode}"
         with socket.socket(socket.AF_UNIX) as probe:
             if probe.connect_ex(str(path)) == 0:
                 return
         time.sleep(0.05)
-    raise AssertionError(f"nobody listens on {path}")
+    raise AssertionError(f"no server listens on {path}")
 
 
 class InstalledPackage(unittest.TestCase):
@@ -159,7 +160,8 @@ class InstalledPackage(unittest.TestCase):
             self.assertEqual(server.wait(timeout=60), 0)
 
     def check_examples(self, address: str, base: Path) -> None:
-        for _ in range(2):  # The second time the workspace is there already.
+        # The second time, the workspace exists already.
+        for _ in range(2):
             output = run(self.binaries / "quickstart", address)
             self.assertIn("lora-finetuning keeps its runs in sqlite:///", output)
             self.assertIn('lora-finetuning {"stage":"dev"}', output)

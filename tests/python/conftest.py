@@ -1,4 +1,7 @@
-"""A base directory for each test, and a manager for it; servers they start are stopped."""
+"""Fixtures: a base directory per test, and clients for it.
+
+Fixtures stop the servers that the clients start.
+"""
 
 import os
 import subprocess
@@ -17,7 +20,10 @@ Script = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No server but one of the base; should a test fail to stop it, it leaves soon."""
+    """Clears the configured address, so that each test finds only its base's server.
+
+    The idle timeout ends servers that a failing test leaves behind.
+    """
     monkeypatch.delenv("MLOPS_WORKSPACE_ADDRESS", raising=False)
     monkeypatch.setenv("MLOPS_WORKSPACE_IDLE_TIMEOUT", "60s")
 
@@ -36,14 +42,14 @@ def manager(base: Path) -> WorkspaceManager:
 
 @pytest.fixture
 def remote() -> Iterator[RemoteServer]:
-    """A server whose base directory is nowhere to be seen."""
+    """A server whose base directory clients cannot see."""
     with short_base() as path, RemoteServer(path) as server:
         yield server
 
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """An empty working directory; the server of the default base in it is stopped."""
+    """An empty working directory; stops the server of the default base below it."""
     with short_base() as path:
         path.mkdir()
         yield path
@@ -52,7 +58,10 @@ def directory() -> Iterator[Path]:
 
 @pytest.fixture
 def script(directory: Path) -> Script:
-    """Runs a plain script in `directory` and returns what it printed."""
+    """A function that runs Python code in `directory`; returns the finished process.
+
+    Warnings are errors there.
+    """
 
     def run(
         code: str, *args: object, **environment: str

@@ -1,4 +1,4 @@
-"""Which addresses are of this machine, and what replaces those that mean every address."""
+"""Which addresses count as local, and how wildcard addresses are made reachable."""
 
 import pytest
 from mlops._rpc.address import check_address, is_local, reachable

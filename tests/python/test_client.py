@@ -1,4 +1,4 @@
-"""MLOpsClient where none of the toolkits is needed; this environment has none."""
+"""MLOpsClient in an environment without any of the toolkits."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from mlops.workspace import WorkspaceManager
 from python.conftest import Script
 from support.server import Server
 
-# A call that needs each.
+# A call for each toolkit that needs it.
 _CALLS: dict[str, Callable[[MLOpsClient], object]] = {
     "mlflow": lambda client: client.log_params({"lr": 0.1}),
     "dvc": lambda client: client.dvc_add("data.csv"),
@@ -37,7 +37,7 @@ def changed_directory(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
-# --- Opening ---
+# --- Opening ------------------------------------------------------------------
 
 
 def test_a_client_makes_the_workspace_of_its_project(changed_directory: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_server_that_is_not_there_is_an_error_of_the_client(
         MLOpsClient.from_project("fraud")
 
 
-# --- Paths and status ---
+# --- Paths and status ---------------------------------------------------------
 
 
 def test_paths(client: MLOpsClient) -> None:
@@ -146,7 +146,7 @@ def test_paths(client: MLOpsClient) -> None:
     assert client.get_workspace_path("models") == client.workspace.models_path
     for name in ("other", "..", "", 7):
         with pytest.raises(
-            MLOpsClientError, match="none of mlflow, dvc, monitoring, models, outputs"
+            MLOpsClientError, match="one of mlflow, dvc, monitoring, models, outputs"
         ):
             client.get_workspace_path(name)  # type: ignore[arg-type]
 
@@ -178,7 +178,7 @@ def test_the_status_of_a_workspace_that_was_deleted_is_an_error(
     assert caught.value.details["reason"] == "WORKSPACE_NOT_FOUND"
 
 
-# --- Without the toolkits ---
+# --- Without the toolkits -----------------------------------------------------
 
 
 @pytest.mark.parametrize("toolkit", _CALLS)
@@ -216,15 +216,21 @@ def test_a_status_counts_only_what_is_installed(client: MLOpsClient) -> None:
 
 
 def test_a_client_takes_no_more_than_the_manager(script: Script) -> None:
-    code = "import sys, json; from mlops.client import MLOpsClient; print(json.dumps(sorted(sys.modules)))"
-    more = "import sys, json; from mlops.workspace import WorkspaceManager; print(json.dumps(sorted(sys.modules)))"
+    code = (
+        "import sys, json; from mlops.client import MLOpsClient;"
+        " print(json.dumps(sorted(sys.modules)))"
+    )
+    more = (
+        "import sys, json; from mlops.workspace import WorkspaceManager;"
+        " print(json.dumps(sorted(sys.modules)))"
+    )
     extra = set(json.loads(script(code).stdout)) - set(json.loads(script(more).stdout))
     assert {name.partition(".")[0] for name in extra} - sys.stdlib_module_names == {
         "mlops"
     }
 
 
-# --- Lazily made ---
+# --- Lazy creation ------------------------------------------------------------
 
 
 def test_any_number_of_threads_make_one() -> None:

@@ -1,6 +1,4 @@
-"""Errors reach users as themselves: with a sentence, the operation, the workspace and
-the facts.
-"""
+"""Errors reach users with a message, the operation, the workspace and details."""
 
 import pickle
 from collections.abc import Callable

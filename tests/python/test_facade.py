@@ -1,4 +1,4 @@
-"""What the server can do, from the manager and the client."""
+"""Features of the server, as offered by the manager and the client."""
 
 import inspect
 import json
@@ -21,7 +21,7 @@ def _reason(call: Callable[[], object]) -> str:
     return str(caught.value.details["reason"])
 
 
-# --- Deleting, and taking it back ---
+# --- Deleting and undeleting --------------------------------------------------
 
 
 def test_a_deleted_workspace_is_listed_and_brought_back(
@@ -41,8 +41,9 @@ def test_a_deleted_workspace_is_listed_and_brought_back(
     assert deleted.purged_at - deleted.deleted_at == manager.server_info().purge_delay
     assert (deleted.root_path / "outputs/f").read_text() == "kept"
     assert manager.workspaces == {}
+    # By its name, the server would find the live workspace instead of the deleted one.
     with pytest.raises(WorkspaceError, match="has no server"):
-        _ = deleted.files  # By its name the server would mean another one.
+        _ = deleted.files
     restored = manager.undelete_workspace("fraud")
     assert restored == made == manager.workspaces["fraud"]
     assert (
@@ -71,7 +72,8 @@ def test_a_deletion_says_what_it_frees(manager: WorkspaceManager) -> None:
     would = manager.delete_workspace("fraud", force=True, validate_only=True)
     assert isinstance(would, Deletion)
     assert (would.project_name, would.uid, would.purged) == ("fraud", made.uid, False)
-    assert would.file_count == 2 and would.size_bytes >= 1000  # workspace.yaml, too.
+    # The second file is workspace.yaml.
+    assert would.file_count == 2 and would.size_bytes >= 1000
     assert made.root_path.is_dir() and manager.workspaces["fraud"] == made
     freed = manager.delete_workspace("fraud", force=True, permanent=True)
     assert freed == Deletion(
@@ -102,7 +104,7 @@ def test_deleting_needs_force_in_the_words_of_python(manager: WorkspaceManager) 
     assert caught.value.details["reason"] == "FORCE_REQUIRED"
 
 
-# --- Changing what is still as it was read ---
+# --- Conditional changes ------------------------------------------------------
 
 
 def test_an_update_takes_place_only_if_the_etag_matches(
@@ -162,10 +164,11 @@ def test_only_a_workspace_from_a_server_has_an_etag(manager: WorkspaceManager) -
         None,
         None,
     )
-    assert loaded == made  # They are no fields.
+    # These attributes are no dataclass fields, so they do not count for equality.
+    assert loaded == made
 
 
-# --- The server and the connection ---
+# --- The server and the connection --------------------------------------------
 
 
 def test_the_server_tells_of_itself(base: Path) -> None:
@@ -207,7 +210,7 @@ def test_a_client_closes_only_its_own_connection(
     assert len(closed) == 1
 
 
-# --- Clients by base or address ---
+# --- Clients by base or address -----------------------------------------------
 
 
 @pytest.mark.parametrize("make", [MLOpsClient, MLOpsClient.from_project, create_client])
@@ -242,7 +245,7 @@ def test_a_client_has_one_place(
         MLOpsClient("fraud", workspace_path="/b/fraud", base_path="/b")
 
 
-# --- What editors and notebooks show ---
+# --- Signatures and representations -------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
-"""A manager finds the server of its base directory, or starts it: from anywhere, at
-once, again.
+"""A manager finds the server of its base directory, or starts one.
+
+It does so from any process, thread, child or container, and again after the server has
+stopped.
 """
 
 import contextlib
@@ -36,7 +38,10 @@ def _lock(base: Path) -> Path:
 
 
 def _pid(base: Path, other_than: int = 0) -> int:
-    """The server's, which it writes down a moment after it has begun to answer."""
+    """Returns the pid in the lock file, once it is not `other_than`.
+
+    The server writes the lock file shortly after it has begun to answer.
+    """
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
         with contextlib.suppress(json.JSONDecodeError):
@@ -85,11 +90,13 @@ def test_the_server_is_on_its_own(base: Path, manager: WorkspaceManager) -> None
 
 def test_the_server_outlives_who_started_it(script: Script, directory: Path) -> None:
     script(
-        "from mlops.workspace import WorkspaceManager as M; M().create_workspace('fraud')"
+        "from mlops.workspace import WorkspaceManager as M;"
+        " M().create_workspace('fraud')"
     )
     pid = _pid(directory / "mlops/workspace")
     result = script(
-        "from mlops.workspace import WorkspaceManager as M; print(M().get_workspace('fraud').project_name)"
+        "from mlops.workspace import WorkspaceManager as M;"
+        " print(M().get_workspace('fraud').project_name)"
     )
     assert result.stdout == "fraud\n", result.stderr
     assert _pid(directory / "mlops/workspace") == pid
@@ -102,7 +109,10 @@ def test_a_server_that_runs_is_used(base: Path, manager: WorkspaceManager) -> No
 
 
 def test_twenty_processes_at_once_start_one_server(directory: Path) -> None:
-    code = "import sys; from mlops.workspace import WorkspaceManager as M; M().create_workspace(sys.argv[1])"
+    code = (
+        "import sys; from mlops.workspace import WorkspaceManager as M;"
+        " M().create_workspace(sys.argv[1])"
+    )
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code, f"p{i}"],
@@ -163,8 +173,14 @@ def test_children_may_be_forked_while_threads_make_calls(script: Script) -> None
 def test_a_fork_that_grpc_was_not_told_of_is_an_error_and_no_hang(
     script: Script,
 ) -> None:
-    before = "import grpc, os\nfrom mlops.workspace import WorkspaceManager\nmanager = WorkspaceManager()\n"
-    child = "manager.list_workspaces()\nif os.fork() == 0: manager.list_workspaces()\nelse: os.wait()"
+    before = (
+        "import grpc, os\nfrom mlops.workspace import WorkspaceManager\n"
+        "manager = WorkspaceManager()\n"
+    )
+    child = (
+        "manager.list_workspaces()\n"
+        "if os.fork() == 0: manager.list_workspaces()\nelse: os.wait()"
+    )
     assert (
         "set GRPC_ENABLE_FORK_SUPPORT=1"
         in script(before + child, GRPC_ENABLE_FORK_SUPPORT="0").stderr
@@ -276,9 +292,9 @@ def test_an_address_that_is_none(address: str) -> None:
 def test_a_server_that_cannot_start_says_why(base: Path) -> None:
     base.write_text("no directory")
     error = _unavailable(WorkspaceManager(base))
-    assert (
-        str(error)
-        == f"No server for {base} can be started: cannot make the base directory {base}: Not a directory"
+    assert str(error) == (
+        f"No server for {base} can be started: cannot make the base directory {base}: "
+        "Not a directory"
     )
     assert error.details["base_path"] == str(base)
 
@@ -288,7 +304,8 @@ import sys
 from mlops.workspace import WorkspaceError, WorkspaceManager
 manager = WorkspaceManager(sys.argv[1])
 print([workspace.project_name for workspace in manager.list_workspaces()])
-print(manager.get_or_create_workspace("fraud").metadata, manager.get_workspace_status("fraud")["file_count"])
+print(manager.get_or_create_workspace("fraud").metadata, \
+manager.get_workspace_status("fraud")["file_count"])
 print(WorkspaceManager(sys.argv[1]).server_info().features)
 try:
     manager.create_workspace("other")
@@ -303,7 +320,8 @@ def test_a_base_that_cannot_be_written_is_read(base: Path) -> None:
         "fraud", metadata={"a": 1}
     ).outputs_path.joinpath("f").write_text("x")
     stop_server(base)
-    # The reader is at a place of the user's own: outlives nothing but the test.
+    # The reader's socket lies below XDG_RUNTIME_DIR. A short idle timeout stops the
+    # reader soon after the test.
     command = [
         "sh",
         "-c",
@@ -335,8 +353,8 @@ def test_a_base_that_cannot_be_written_is_read(base: Path) -> None:
     assert result.stdout.splitlines() == lines, result.stderr
 
 
-# Becomes another user only when all is loaded: that one may not be able to read where
-# the package lies.
+# Changes the user only after all imports, because the other user may not be allowed to
+# read the package.
 _LIST_AS_USER = """
 import os, sys
 from mlops.workspace import WorkspaceManager
@@ -348,7 +366,7 @@ print(manager.list_workspaces())
 """
 _NOBODY = 65534
 _needs_a_second_user = pytest.mark.skipif(
-    os.geteuid() != 0, reason="needs to be root: a second user"
+    os.geteuid() != 0, reason="needs root, to become another user"
 )
 
 
@@ -378,7 +396,7 @@ def test_another_users_server_is_reached_by_its_port(
     with Server(base, *listen):
         result = _list_as(_NOBODY, base)
     assert result.stdout == output, result.stderr
-    assert output or "is served for another user alone" in result.stderr
+    assert output or "is served by another user's server" in result.stderr
 
 
 @_needs_a_second_user
@@ -417,14 +435,17 @@ def test_an_address_in_the_lock_of_another_user_is_not_used(
 
 
 def _as_nobody(base: Path) -> list[str | Path]:
-    """A command that runs a copy of the server as nobody: who may not be able to read
-    where it was built.
+    """Returns a command prefix that runs a copy of the server as user nobody.
+
+    It runs a copy, because nobody may not be allowed to read the original. Also creates
+    `base`, owned by nobody.
     """
     copy = base.with_name("workspaced-copy")
     shutil.copy(BINARY, copy)
     base.mkdir()
     os.chown(base, _NOBODY, _NOBODY)
-    run = 'shift; exec "$0" "$@"'  # The copy in place of the binary.
+    # $0 is the copy, which replaces the path of the binary.
+    run = 'shift; exec "$0" "$@"'
     return [
         "setpriv",
         f"--reuid={_NOBODY}",
@@ -453,7 +474,7 @@ def test_a_bad_idle_timeout_says_so(
     manager: WorkspaceManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLOPS_WORKSPACE_IDLE_TIMEOUT", "soon")
-    assert '"soon" is no span of time' in str(_unavailable(manager))
+    assert '"soon" is not a duration' in str(_unavailable(manager))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -504,7 +525,7 @@ def test_an_idle_server_leaves_and_the_next_call_starts_one(
     assert manager.get_workspace("fraud").project_name == "fraud"
 
 
-# --- Whose host name the lock file has does not matter ---
+# --- The host name in the lock file does not matter ---------------------------
 
 
 def test_the_lock_file_of_another_host_keeps_nobody_out(
@@ -529,8 +550,8 @@ def test_a_server_that_holds_the_lock_and_cannot_be_reached_is_named(
     with locked(base):
         error = _unavailable(manager)
     assert (
-        "with pid 1 on host other-host, which listens on unix:/x/socket and 127.0.0.1:50051"
-        in str(error)
+        "with pid 1 on host other-host, "
+        "which listens on unix:/x/socket and 127.0.0.1:50051" in str(error)
     )
     assert "cannot be reached from here" in str(error)
     assert (error.details["pid"], error.details["host"]) == (1, "other-host")
@@ -546,7 +567,8 @@ def test_a_server_on_another_host_is_used_if_it_can_be_reached(
         port = server.addresses[-1].rpartition(":")[2]
         for address in (f"0.0.0.0:{port}", f"[::]:{port}"):
             shutil.rmtree(base / ".workspaced", ignore_errors=True)
-            # Another host's by its name alone.
+            # The recorded host name marks the server as one on another host, although
+            # it resolves to this one.
             _write_lock(base, host="localhost", addresses=["127.0.0.1:1", address])
             with locked(base):
                 assert WorkspaceManager(base).server_info().base_path == str(
@@ -564,10 +586,10 @@ print(sorted(workspace.project_name for workspace in manager.list_workspaces()))
 
 
 def _in_container(host: str, base: Path, project: str) -> str:
-    """Makes a project in a container with that host name, whose end kills all that runs
-    in it; prints the projects.
+    """Creates a project from a container with host name `host`; returns all projects.
 
-    Skips the test where there can be none.
+    The container has its own mount, host name, process and network namespaces. All its
+    processes are killed when it ends. Skips the test where namespaces are unavailable.
     """
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     isolate = [
@@ -596,7 +618,7 @@ def _in_container(host: str, base: Path, project: str) -> str:
 
 def test_a_base_outlives_its_container(base: Path) -> None:
     assert _in_container("c1", base, "one") == "['one']"
-    # Its server had no time to say that it goes.
+    # The server was killed, so its lock file still names the first container.
     assert json.loads(_lock(base).read_text())["host"] == "c1"
     assert _in_container("c2", base, "two") == "['one', 'two']"
     assert WorkspaceManager(base).get_workspace("two").is_local

@@ -1,4 +1,4 @@
-"""What a fork waits for."""
+"""The fork gate: what a fork waits for."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ from mlops._rpc.fork_gate import ForkGate
 
 
 class Lasting:
-    """A call that lasts, as the gate sees it."""
+    """A long-running call, as the gate sees it."""
 
     def __init__(self) -> None:
         self.runs = True

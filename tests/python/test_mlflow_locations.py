@@ -1,6 +1,6 @@
 """Locations in a workspace's MLflow store after the workspace was copied or moved.
 
-A few tables stand for MLflow's.
+The store has only the columns of MLflow's tables that matter here.
 """
 
 import json
@@ -21,7 +21,8 @@ _SCHEMA = """
 CREATE TABLE experiments (experiment_id INTEGER PRIMARY KEY, artifact_location TEXT);
 CREATE TABLE runs (run_uuid TEXT PRIMARY KEY, artifact_uri TEXT, source_name TEXT);
 CREATE TABLE logged_models (model_id TEXT PRIMARY KEY, artifact_location TEXT);
-CREATE TABLE model_versions (version INTEGER PRIMARY KEY, source TEXT, storage_location TEXT);
+CREATE TABLE model_versions (version INTEGER PRIMARY KEY, source TEXT, \
+storage_location TEXT);
 CREATE TABLE tags (run_uuid TEXT, key TEXT, value TEXT);
 CREATE TABLE trace_tags (request_id TEXT, key TEXT, value TEXT);
 CREATE TABLE datasets (dataset_uuid TEXT, dataset_source TEXT);
@@ -30,7 +31,7 @@ CREATE TABLE datasets (dataset_uuid TEXT, dataset_source TEXT);
 
 @pytest.fixture
 def fraud(tmp_path: Path) -> Path:
-    """A workspace whose store was made before roots were recorded."""
+    """A workspace whose store does not record the root that it was written for."""
     root = tmp_path / "a b%/fraud"
     (root / "mlflow").mkdir(parents=True)
     artifacts, uri = f"{root}/mlflow/artifacts", (root / "mlflow/artifacts").as_uri()
@@ -55,11 +56,13 @@ def fraud(tmp_path: Path) -> Path:
             (f"{uri}/m", f"{uri}/m"),
         )
         store.execute(
-            "INSERT INTO tags VALUES ('1', 'mine', ?), ('1', 'mlflow.log-model.history', ?)",
+            "INSERT INTO tags VALUES ('1', 'mine', ?), "
+            "('1', 'mlflow.log-model.history', ?)",
             (uri, history),
         )
         store.execute(
-            "INSERT INTO trace_tags VALUES ('t', 'mlflow.artifactLocation', ?), ('t', 'x', ?)",
+            "INSERT INTO trace_tags VALUES ('t', 'mlflow.artifactLocation', ?), "
+            "('t', 'x', ?)",
             (uri, uri),
         )
         store.execute(
@@ -70,7 +73,7 @@ def fraud(tmp_path: Path) -> Path:
 
 
 def dump(root: Path) -> str:
-    """All rows of a store, but for ours."""
+    """Returns all rows of a store, except those of the client's own table."""
     with closing(sqlite3.connect(root / "mlflow/mlflow.db")) as store:
         return "\n".join(
             line for line in store.iterdump() if "mlops_workspace" not in line
@@ -78,6 +81,7 @@ def dump(root: Path) -> str:
 
 
 def settled(root: Path) -> tuple[Path, bool]:
+    """Returns the root that locations lie below, and whether this call moved them."""
     return settle(root / "mlflow/mlflow.db", root)
 
 
@@ -123,13 +127,15 @@ def test_a_copy_has_its_own_locations_and_the_original_keeps_its_own(
     assert dump(fraud) == before
     with closing(sqlite3.connect(copy / "mlflow/mlflow.db")) as store:
         uri = (copy / "mlflow/artifacts").as_uri()
-        assert store.execute("SELECT artifact_location FROM experiments").fetchall() == [
-            (f"{uri}/0",), (uri,), ("s3://b/x",),
-        ]  # fmt: skip
+        assert store.execute(
+            "SELECT artifact_location FROM experiments"
+        ).fetchall() == [(f"{uri}/0",), (uri,), ("s3://b/x",)]
         assert store.execute("SELECT artifact_uri FROM runs").fetchall() == [
-            (f"{uri}/1",), (f"{copy}/mlflow/artifacts2",), (fraud.as_uri() + "2/mlflow/artifacts/3",),
-        ]  # fmt: skip
-        # What a run was made by is history, and so is what the user wrote down.
+            (f"{uri}/1",),
+            (f"{copy}/mlflow/artifacts2",),
+            (fraud.as_uri() + "2/mlflow/artifacts/3",),
+        ]
+        # A run's source is history, and ordinary tags are the user's: neither changes.
         assert store.execute("SELECT source_name FROM runs").fetchone() == (
             f"{fraud}/mlflow/artifacts",
         )
@@ -143,9 +149,9 @@ def test_a_copy_has_its_own_locations_and_the_original_keeps_its_own(
             (uri,),
             (old,),
         ]
-        assert store.execute("SELECT source, storage_location FROM model_versions").fetchall() == [
-            (f"{uri}/m", f"{uri}/m"), ("models:/m-1", None),
-        ]  # fmt: skip
+        assert store.execute(
+            "SELECT source, storage_location FROM model_versions"
+        ).fetchall() == [(f"{uri}/m", f"{uri}/m"), ("models:/m-1", None)]
         assert store.execute("SELECT dataset_source FROM datasets").fetchone() == (
             json.dumps({"uri": f"{copy}/dvc/train.csv"}),
         )
@@ -156,7 +162,7 @@ def test_a_move_a_copy_of_a_copy_and_an_exchange(fraud: Path) -> None:
     base = fraud.parent
     moved_base = base.rename(base.with_name("moved#?;ü"))
     assert settled(moved_base / "fraud") == (moved_base / "fraud", True)
-    # A copy of a copy that was never opened.
+    # A copy of a copy whose store was never opened.
     second = shutil.copytree(moved_base / "fraud", moved_base / "second")
     third = shutil.copytree(second, base / "fraud")
     assert settled(third) == (third, True) and dump(third) == before
@@ -180,12 +186,14 @@ def test_another_path_to_the_same_directory_moves_nothing(
 def test_a_store_that_someone_else_made_elsewhere_is_left_as_it_is(fraud: Path) -> None:
     with closing(sqlite3.connect(fraud / "mlflow/mlflow.db")) as store, store:
         store.execute(
-            "UPDATE experiments SET artifact_location = '/mlruns/0' WHERE experiment_id = 0"
+            "UPDATE experiments SET artifact_location = '/mlruns/0' "
+            "WHERE experiment_id = 0"
         )
     before = dump(fraud)
     assert settled(fraud) == (fraud, False) and dump(fraud) == before
     copy = shutil.copytree(fraud, fraud.with_name("fraud2"))
-    assert settled(copy) == (copy, True)  # The root is known from now on.
+    # The first call has recorded the root, so the copy is recognized.
+    assert settled(copy) == (copy, True)
 
 
 def test_a_client_that_is_made_settles_the_store(
@@ -238,7 +246,8 @@ def test_a_copy_that_cannot_be_written_says_so_and_the_original_can_be_read(
         if not (pid := os.fork()):
             code = 1
             try:
-                if os.geteuid() == 0:  # For whom nothing is read-only.
+                # Permissions do not stop root, so become another user.
+                if os.geteuid() == 0:
                     os.setuid(65534)
                 assert settled(same) == (same, False)
                 code = _see_read_only(copy, fraud)
@@ -260,7 +269,7 @@ def _see_read_only(copy: Path, old: Path) -> int:
         "root": str(old),
     }
     assert (
-        f"below {old}. It has to say {copy}, but cannot be written to"
+        f"below {old} and must be updated to {copy}, but is not writable"
         in caught.value.message
     )
     return 0

@@ -1,5 +1,6 @@
-"""The original README's blocks, as plain scripts in a directory without anything but
-the projects they speak of.
+"""Runs the code blocks of the original README, each as a script in a new directory.
+
+The directory holds only the projects that the block refers to.
 """
 
 from pathlib import Path
@@ -13,11 +14,14 @@ _BLOCKS = {
     block.name: block
     for block in read_blocks((Path(__file__).parent / "original/blocks.md").read_text())
 }
-# What blocks take for granted that do not begin from nothing.
-_BEFORE = "from mlops.workspace import ProjectWorkspace, WorkspaceManager\nmgr = WorkspaceManager()\n"
+# The definitions that a block which does not import them takes for granted.
+_BEFORE = (
+    "from mlops.workspace import ProjectWorkspace, WorkspaceManager\n"
+    "mgr = WorkspaceManager()\n"
+)
 _MAKE = _BEFORE + "import sys\nfor name in sys.argv[1:]: mgr.create_workspace(name)\n"
 
-# Which projects a block speaks of, and what it prints at the end.
+# For each block, the projects to create before it and the end of its output.
 _CASES = {
     "using-workspacemanager": ([], "'outputs_bytes': 0}"),
     "automatic-configuration": ([], ""),
@@ -32,8 +36,10 @@ _CASES = {
     "project-comparison": (["one", "two"], "one: 0 files\ntwo: 0 files"),
     "error-handling": (
         [],
-        "Error: Workspace does not exist: nonexistent\nOperation: get_workspace\nWorkspace: nonexistent\n"
-        "Details: {'project': 'nonexistent', 'reason': 'WORKSPACE_NOT_FOUND', 'code': 'NOT_FOUND'}",
+        "Error: Workspace does not exist: nonexistent\n"
+        "Operation: get_workspace\nWorkspace: nonexistent\n"
+        "Details: {'project': 'nonexistent', 'reason': 'WORKSPACE_NOT_FOUND', "
+        "'code': 'NOT_FOUND'}",
     ),
     "custom-base-path": ([], ""),
     "workspace-templates": ([], ""),
@@ -70,6 +76,7 @@ def test_the_default_base_does_not_shadow_the_package(
 ) -> None:
     (directory / "mlops/workspace").mkdir(parents=True)
     result = script(
-        "import mlops.workspace, mlops.workspace.manager as m; print(m.WorkspaceManager().base_path)"
+        "import mlops.workspace, mlops.workspace.manager as m;"
+        " print(m.WorkspaceManager().base_path)"
     )
     assert result.stdout == f"{directory}/mlops/workspace\n", result.stderr

@@ -1,4 +1,4 @@
-"""The original's own answers, played as a table: what its users' scripts rely on."""
+"""The results of the original Python code, on which its users' scripts rely."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +67,7 @@ def _fraud(manager: WorkspaceManager) -> ProjectWorkspace:
     )
 
 
-# What is called after _fraud(), and what is said of its answer.
+# Each entry: a call to make after _fraud(), a view of its result, the expected view.
 _ANSWERS: dict[
     str, tuple[Callable[[WorkspaceManager], Any], Callable[[Any], Any], Any]
 ] = {
@@ -151,7 +151,8 @@ def test_answer(
     assert said(call(manager)) == expected
 
 
-# What is called after _fraud(), and what the original says.
+# Each entry: a call to make after _fraud(), and the original's message, operation and
+# workspace for its error.
 _ERRORS: dict[str, tuple[Callable[[WorkspaceManager], Any], str, str, str]] = {
     "create": (
         lambda m: m.create_workspace("fraud"),

@@ -1,4 +1,4 @@
-"""Objects handed to other processes, and processes that are not as they should be."""
+"""Objects that are sent to other processes, and processes that lack a resource."""
 
 import concurrent.futures
 import copy
@@ -22,7 +22,7 @@ from support.server import BINARY, stop_server
 
 @pytest.fixture
 def kill() -> Iterator[list[Path]]:
-    """Bases whose servers are stopped at the end."""
+    """A list to which tests add bases; their servers are stopped at the end."""
     bases: list[Path] = []
     yield bases
     for base in bases:
@@ -87,7 +87,8 @@ def name(client):
 
 if __name__ == "__main__":
     clients = [MLOpsClient.from_project(project) for project in ("a", "b")]
-    with concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(sys.argv[1])) as pool:
+    with concurrent.futures.ProcessPoolExecutor(2, \
+mp_context=multiprocessing.get_context(sys.argv[1])) as pool:
         print(*pool.map(name, clients))
 """
 
@@ -98,7 +99,7 @@ def test_a_client_is_given_to_workers(method: str, script: Script) -> None:
     assert result.stdout == "a b\n", result.stderr
 
 
-# --- Forks ---
+# --- Forks --------------------------------------------------------------------
 
 _CLOSE_ALL = """
 import os
@@ -109,7 +110,8 @@ if (pid := os.fork()) == 0:
     os.closerange(3, 1024)
     for _ in range(3):
         try: print(manager.get_workspace("fraud").project_name, flush=True)
-        except Exception as error: print(error.details["code"], str(error)[:57], flush=True)
+        except Exception as error: \
+print(error.details["code"], str(error)[:57], flush=True)
     os._exit(0)
 assert os.waitpid(pid, 0)[1] == 0
 print(manager.get_workspace("fraud").project_name)
@@ -155,7 +157,8 @@ def fork():
             manager.get_workspace("fraud")
             os._exit(0)
         if os.waitpid(pid, 0)[1]: failed.append(pid)
-readers, forkers = ([threading.Thread(target=f) for _ in range(3)] for f in (read, fork))
+readers, forkers = ([threading.Thread(target=f) for _ in range(3)] \
+for f in (read, fork))
 for thread in readers + forkers: thread.start()
 for thread in forkers: thread.join()
 stop.set()
@@ -196,7 +199,7 @@ print(lazy() == parent)
     assert script(code).stdout == "0\nTrue\n"
 
 
-# --- What a process may lack ---
+# --- Missing resources --------------------------------------------------------
 
 
 def test_too_few_descriptors_are_said_so_at_once(base: Path) -> None:
@@ -243,7 +246,9 @@ print(WorkspaceManager().get_or_create_workspace("fraud").project_name)
     ("program", "sentence"),
     [
         (
-            '#!/bin/sh\necho "$0: /lib/libc.so.6: version \\`GLIBC_2.36\' not found (required by $0)" >&2; exit 1',
+            "#!/bin/sh\n"
+            "echo \"$0: /lib/libc.so.6: version \\`GLIBC_2.36' not found"
+            ' (required by $0)" >&2; exit 1',
             "the C library of this system is older than workspaced needs",
         ),
         ("#!/no/such/loader\n", "this system has no GNU C library"),
@@ -270,11 +275,12 @@ def test_a_system_that_cannot_run_the_server_is_told_why(
 def test_files_without_fsspec_name_the_extra(script: Script) -> None:
     result = script("import sys; sys.modules['fsspec'] = None\nimport mlops.fs")
     assert result.stderr.splitlines()[-1] == (
-        "ModuleNotFoundError: fsspec is not installed; install it by: pip install 'mlops-workspace[fs]'"
+        "ModuleNotFoundError: fsspec is not installed; install it by: "
+        "pip install 'mlops-workspace[fs]'"
     )
 
 
-# --- Bases of any name ---
+# --- Base directories with any name -------------------------------------------
 
 _NAMES = [
     bytes([byte])

@@ -1,4 +1,4 @@
-"""What is in the wheel, and how little it takes to import it."""
+"""The contents of the wheel, and what importing it loads."""
 
 import json
 import subprocess
@@ -19,14 +19,15 @@ _IMPORTS = """
 import json, sys
 before = set(sys.modules)
 from mlops.workspace import WorkspaceManager
-print(json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - before})))
+print(json.dumps(sorted({name.partition(".")[0] \
+for name in set(sys.modules) - before})))
 """
 
 
 def test_importing_takes_only_grpc_protobuf_and_yaml(script: Script) -> None:
     loaded = set(json.loads(script(_IMPORTS).stdout)) - sys.stdlib_module_names
     loaded = {name for name in loaded if not name.startswith(("_", "cython"))}
-    # grpc itself loads grpc_tools where they are, as they are here; newer ones load
+    # grpc loads grpc_tools if installed, which it is here, and newer versions load
     # typing_extensions.
     assert loaded - {"grpc_tools", "typing_extensions"} == {
         "mlops",
@@ -52,7 +53,8 @@ def test_any_module_may_be_imported_first(module: str, script: Script) -> None:
 def test_files_without_fsspec_name_the_extra(script: Script) -> None:
     result = script("import sys; sys.modules['fsspec'] = None; import mlops.fs")
     assert result.stderr.endswith(
-        "ModuleNotFoundError: fsspec is not installed; install it by: pip install 'mlops-workspace[fs]'\n"
+        "ModuleNotFoundError: fsspec is not installed; install it by: "
+        "pip install 'mlops-workspace[fs]'\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""ProjectWorkspace: its paths, and its workspace.yaml, which needs no server."""
+"""ProjectWorkspace: its paths, and its workspace.yaml, which need no server."""
 
 import json
 import shutil
@@ -80,7 +80,7 @@ def test_the_manager_finds_what_was_saved(
 ) -> None:
     workspace.save_metadata()
     assert manager.get_workspace("fraud") == workspace
-    # The same object twice: no alias may be written.
+    # The same object twice, which YAML would write as an alias, and the server rejects.
     workspace.metadata["more"] = workspace.metadata["a"]
     workspace.save_metadata()
     assert manager.get_workspace("fraud") == workspace
@@ -131,7 +131,8 @@ def test_a_copy_is_loaded_as_the_server_reads_it(
             == f"sqlite:///{base}/{project}/mlflow/mlflow.db"
         )
         assert loaded.bentoml_tag_prefix == served.bentoml_tag_prefix == f"{project}:"
-    assert loaded.dvc_remote_path == f"{root}5/dvc/remote"  # Elsewhere.
+    # This path is outside the workspace, so it stays.
+    assert loaded.dvc_remote_path == f"{root}5/dvc/remote"
     assert (
         ProjectWorkspace.load_metadata(base / "fraud3").dvc_remote_path
         == f"{base}/fraud3/outputs/store"
@@ -144,7 +145,8 @@ def test_a_moved_base_is_loaded_with_its_locations(
     manager.create_workspace("fraud")
     (tmp_path / "linked").symlink_to(base)
     loaded = ProjectWorkspace.load_metadata(tmp_path / "linked/fraud")
-    assert loaded.dvc_remote_path == f"{base}/fraud/dvc/remote"  # The same place.
+    # The link leads to the same directory, so the recorded path stays.
+    assert loaded.dvc_remote_path == f"{base}/fraud/dvc/remote"
     shutil.copytree(base / "fraud", tmp_path / "a%b?c/fraud")
     loaded = ProjectWorkspace.load_metadata(tmp_path / "a%b?c/fraud")
     assert (
@@ -156,7 +158,8 @@ def test_a_moved_base_is_loaded_with_its_locations(
 def test_a_record_made_by_hand_is_loaded(base: Path) -> None:
     base.mkdir()
     (base / "workspace.yaml").write_text(
-        "mlflow_experiment_id: 7\ncreated_at: 2026-01-31 12:00:00\nmetadata: {day: 2026-01-31}\n"
+        "mlflow_experiment_id: 7\ncreated_at: 2026-01-31 12:00:00\n"
+        "metadata: {day: 2026-01-31}\n"
     )
     loaded = ProjectWorkspace.load_metadata(base)
     assert (loaded.project_name, loaded.root_path) == ("base", base)
@@ -196,7 +199,7 @@ def _text(case: dict[str, Any]) -> bytes:
 
 
 def _same(actual: object, expected: object) -> bool:
-    """Equal, and of the same types."""
+    """Returns whether the values are equal and have the same types."""
     return json.dumps(actual, sort_keys=True) == json.dumps(expected, sort_keys=True)
 
 

@@ -1,5 +1,6 @@
-"""Workspaces of a server on another machine: what is on this one is never taken for
-them.
+"""Workspaces of a server on another machine, and how clients tell that they are remote.
+
+A local directory at the same path is never mistaken for such a workspace.
 """
 
 import copy
@@ -42,7 +43,7 @@ def _files(directory: Path) -> dict[str, bytes]:
     }
 
 
-# --- Whether it is here ---
+# --- Detecting local workspaces -----------------------------------------------
 
 
 def test_paths_are_the_servers(
@@ -59,6 +60,7 @@ def test_below_a_base_path_it_is_local_and_no_server_is_asked(
 ) -> None:
     workspace = manager.create_workspace("fraud")
     manager._connection = None  # type: ignore[assignment]
+    # Without connections, any call to the server would fail.
     object.__setattr__(workspace._origin, "connection", None)
     workspace.mlflow_experiment_id = "9"
     workspace.save_metadata()
@@ -100,7 +102,7 @@ def test_a_directory_that_was_replaced_is_not_it(base: Path) -> None:
         for name in DIRECTORIES:
             (workspace.root_path / name).rename(workspace.root_path / f"{name}-meant")
             (workspace.root_path / name).symlink_to(f"{name}-meant")
-        # The server goes through no link, so that it cannot be proved.
+        # The server follows no links here, so it cannot confirm the directory.
         assert not workspace.is_local
         shutil.rmtree(workspace.root_path)
         assert not workspace.is_local
@@ -165,7 +167,7 @@ def test_a_server_that_does_not_answer_is_an_error(base: Path) -> None:
     assert _files(base / "fraud") == before
 
 
-# --- Its record and its directories ---
+# --- The record and the directories -------------------------------------------
 
 
 def test_save_metadata_writes_where_the_server_is(
@@ -240,7 +242,7 @@ def test_ensure_directories_makes_them_where_the_server_is(
     assert not remote.path.exists()
 
 
-# --- What it still is ---
+# --- Copies, equality and files -----------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,4 @@
-"""What is called again when a server fails, and what never is: a scripted server stands
-where one should be.
-"""
+"""Which calls clients retry when a server fails, shown with a scripted server."""
 
 import json
 import socket
@@ -21,7 +19,7 @@ from mlops.workspace.v1 import workspace_service_pb2_grpc as pb_grpc
 
 
 class Scripted(pb_grpc.WorkspaceServiceServicer):
-    """Counts the calls and fails as many of them as it is told to."""
+    """Counts the calls, and fails the next `failures` of them with `reason`."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -77,7 +75,7 @@ def _details(reason: str) -> Any:
 
 @pytest.fixture
 def scripted(base: Path) -> Iterator[Scripted]:
-    """A server that the lock file of `base` names."""
+    """A scripted server whose address is in the lock file of `base`."""
     service = Scripted()
     server = grpc.server(futures.ThreadPoolExecutor(4))
     pb_grpc.add_WorkspaceServiceServicer_to_server(service, server)

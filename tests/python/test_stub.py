@@ -1,4 +1,4 @@
-"""Messages full of data, which protobuf neither parses nor builds."""
+"""Messages with large data, which the stub parses and builds without protobuf."""
 
 import pytest
 from mlops._rpc.stub import build_data, parse_data
@@ -20,8 +20,8 @@ def test_data_alone_comes_as_it_is(size: int) -> None:
         b"",
         pb.ReadArtifactResponse(artifact=ARTIFACT).SerializeToString(),
         pb.ReadArtifactResponse(artifact=ARTIFACT, data=b"x").SerializeToString(),
-        # What is legal, though no server of ours sends it: the data first, twice, with
-        # a field of later days.
+        # Legal encodings that this server never produces: the data before the artifact,
+        # the data twice, and an unknown field.
         b"\x12\x01x" + pb.ReadArtifactResponse(artifact=ARTIFACT).SerializeToString(),
         b"\x12\x01x\x12\x01y",
         b"\x12\x01x\x98\x06\x01",

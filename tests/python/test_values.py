@@ -1,4 +1,4 @@
-"""What goes in comes out: metadata, settings, statuses."""
+"""Values survive the round trip to the server: metadata, settings and statuses."""
 
 import collections
 import dataclasses
@@ -53,7 +53,7 @@ def test_an_integral_float_comes_back_as_an_integer(manager: WorkspaceManager) -
 
 
 class _Scalar:
-    """What NumPy's scalars and arrays of no dimension are to us, without NumPy."""
+    """Behaves like a NumPy scalar or zero-dimensional array, without NumPy."""
 
     shape = ()
 
@@ -66,7 +66,7 @@ class _Scalar:
 
 
 class _LongDouble(float):
-    """Its own item, as numpy.longdouble is."""
+    """Returns itself as its item, like numpy.longdouble."""
 
     shape = ()
     dtype = types.SimpleNamespace(kind="f")
@@ -76,7 +76,7 @@ class _LongDouble(float):
 
 
 class _Text(str):
-    """As numpy.str_, and as what many libraries derive."""
+    """A subclass of str, like numpy.str_ and those of many libraries."""
 
 
 class _Word(enum.StrEnum):
@@ -118,7 +118,8 @@ def test_what_equals_a_value_of_json_is_taken_as_it(
         {"a": expected},
         _types({"a": expected}),
     )
-    made.metadata = {"b": value}  # Also where no server is asked.
+    # Values are converted the same way when the client writes the file directly.
+    made.metadata = {"b": value}
     made.save_metadata()
     assert manager.get_workspace("fraud").metadata == {"b": expected}
 
@@ -236,7 +237,8 @@ def test_what_would_not_come_back_is_refused(
         "FIELD_INVALID",
         field,
     )
-    assert list(manager.base_path.iterdir()) == []  # Nothing was sent.
+    # The client has rejected the value without sending it.
+    assert list(manager.base_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("depth", [16, 17])

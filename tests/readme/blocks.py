@@ -1,4 +1,4 @@
-"""The code blocks of a Markdown file that are marked to be run."""
+"""Finds the code blocks of a Markdown file that are marked to be run."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,10 @@ _FENCED = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """A block, and what it prints if the file says so; "..." there stands for anything."""
+    """A marked code block.
+
+    `output` is what it must print, if the file says so; "..." in it matches any text.
+    """
 
     name: str
     language: str
@@ -18,7 +21,7 @@ class Block:
     output: str | None = None
 
     def prints(self, text: str) -> bool:
-        """Whether `text` is what it should print."""
+        """Returns whether `text` matches the expected output."""
         if self.output is None:
             return True
         pattern = r".*?".join(
@@ -28,8 +31,11 @@ class Block:
 
 
 def read_blocks(markdown: str) -> list[Block]:
-    """Returns the blocks behind `<!-- test: name -->`, with those behind `<!-- output:
-    name -->` as their output.
+    """Returns the code blocks that follow `<!-- test: name -->`.
+
+    The block that follows `<!-- output: name -->` becomes the expected output of the
+    test of the same name. Raises ValueError for an output without a test, and for a
+    mark without a block.
     """
     found = _FENCED.findall(markdown)
     outputs = {name: code for kind, name, _, code in found if kind == "output"}
@@ -40,6 +46,7 @@ def read_blocks(markdown: str) -> list[Block]:
     ]
     if outputs or len(found) != len(re.findall(r"<!-- (?:test|output):", markdown)):
         raise ValueError(
-            f"an output without its test, or a mark without its block: {sorted(outputs)}"
+            "an output without its test, or a mark without its block: "
+            f"{sorted(outputs)}"
         )
     return blocks

@@ -1,4 +1,4 @@
-"""The reader of the README: what it finds and what it refuses to overlook."""
+"""Tests of `read_blocks`: which blocks it finds and which mistakes it rejects."""
 
 import pytest
 

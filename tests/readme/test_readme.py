@@ -1,5 +1,6 @@
-"""Runs the marked code blocks of the READMEs, each in a directory of its own above a
-live server's base.
+"""Runs the marked code blocks of the READMEs.
+
+Each runs in a fresh directory that holds the base of a live server.
 """
 
 import os
@@ -14,7 +15,7 @@ import pytest
 from readme.blocks import Block, read_blocks
 from support.server import REPO, Server
 
-# Where the README says `make serve` listens; the test's server takes any free port.
+# The address of `make serve` in the README; the test's server takes any free port.
 _ADDRESS = "127.0.0.1:50051"
 _CMAKE = """\
 cmake_minimum_required(VERSION 3.25)
@@ -34,7 +35,7 @@ def _blocks() -> list[Block]:
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """A working directory like the repository's root after `make serve`."""
+    """A working directory that looks like the repository's root after `make serve`."""
     with tempfile.TemporaryDirectory(prefix="mlops-", dir="/tmp") as name:
         for entry in ("build", ".venv"):
             Path(name, entry).symlink_to(REPO / entry)
@@ -43,7 +44,7 @@ def directory() -> Iterator[Path]:
 
 @pytest.fixture
 def environment(directory: Path) -> Iterator[dict[str, str]]:
-    """Variables for a block's process; as long as the fixture lives, so does a server."""
+    """Environment variables for a block; a server runs for the fixture's lifetime."""
     path = os.pathsep.join(
         [
             str(REPO / "build/tools"),
@@ -88,7 +89,7 @@ def _shell(code: str, directory: Path) -> list[str]:
 
 
 def _cpp(code: str, directory: Path) -> list[str]:
-    """Builds the program as a user does, against the installed CMake package."""
+    """Builds the program as a user would, against the installed CMake package."""
     source, build = directory / "cpp", directory / "cpp/build"
     source.mkdir()
     (source / "program.cc").write_text(code)

@@ -8,6 +8,6 @@ from support.server import short_base
 
 @pytest.fixture
 def base() -> Iterator[Path]:
-    """A base directory that does not exist yet, below one that is removed afterwards."""
+    """A base directory that does not exist yet; its parent is removed afterwards."""
     with short_base() as path:
         yield path

@@ -1,4 +1,4 @@
-"""Servers that must not start, and servers in surroundings of their own."""
+"""Helpers that run workspaced in unusual environments, or expect it not to start."""
 
 import json
 import os
@@ -17,14 +17,17 @@ from support.server import BINARY, Server
 
 @dataclass(frozen=True)
 class Refusal:
-    """How a server ended that would not start."""
+    """The exit code and the message of a server that refused to start."""
 
     code: int
     sentence: str
 
 
 def refusal(*args: object, wrapper: tuple[object, ...] = ()) -> Refusal:
-    """Runs workspaced, which must end by itself having said one line and nothing else."""
+    """Runs workspaced and returns how it refused to start.
+
+    It must exit within 30 seconds, with one line on stderr and nothing on stdout.
+    """
     command = [str(arg) for arg in (*wrapper, BINARY, *args)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=30)
     lines = result.stderr.splitlines()
@@ -33,12 +36,15 @@ def refusal(*args: object, wrapper: tuple[object, ...] = ()) -> Refusal:
 
 
 def mounted(base: Path, options: str, prepare: str = "true") -> tuple[object, ...]:
-    """A wrapper that mounts a tmpfs on `base`, seen by the server alone, and prepares
-    it by a line of shell.
+    """Returns a command prefix that mounts a tmpfs on `base` for the server alone.
 
-    Skips the test where that may not be.
+    `options` are mount options; `prepare` is a shell command that runs in the new mount
+    before the server starts. Skips the test where mount namespaces are unavailable.
     """
-    script = 'mount -t tmpfs -o "$1" tmpfs "$2" && cd "$2" && eval "$3" && shift 3 && exec "$@"'
+    script = (
+        'mount -t tmpfs -o "$1" tmpfs "$2" && cd "$2" && eval "$3" && shift 3'
+        ' && exec "$@"'
+    )
     probe = subprocess.run(
         ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"],
         capture_output=True,
@@ -50,10 +56,12 @@ def mounted(base: Path, options: str, prepare: str = "true") -> tuple[object, ..
 
 
 class AnnouncedServer(Server):
-    """A server that is found by the line it prints when it answers, for where it writes
-    no lock file.
+    """A server that writes no lock file.
+
+    Its addresses are read from the line that it prints when it starts to serve.
     """
 
+    # The length of the output before this start, as servers of one base share the file.
     _printed_before = 0
 
     def __enter__(self) -> Self:
@@ -72,7 +80,7 @@ class AnnouncedServer(Server):
 
 
 class MountedServer(Server):
-    """A server on a tmpfs of its own, which others see through /proc."""
+    """A server whose base is a private tmpfs; other processes see it through /proc."""
 
     def __init__(
         self, base: Path, options: str, *args: str, prepare: str = "true"
@@ -88,7 +96,7 @@ class MountedServer(Server):
 
 
 def grpcurl(server: Server, *verbs: str, data: str = "") -> str:
-    """What grpcurl prints, which must succeed."""
+    """Runs grpcurl, which must succeed, and returns its output."""
     command = [
         GRPCURL,
         "-plaintext",
@@ -106,36 +114,38 @@ def grpcurl(server: Server, *verbs: str, data: str = "") -> str:
 
 
 def call(server: Server, rpc: str, **request: Any) -> Outcome:
-    """One call by the Python stubs."""
+    """Calls `rpc` with the Python stubs and returns the outcome."""
     with Python(server) as player:
         return player.call(rpc, request)
 
 
 def answer(server: Server, rpc: str, **request: Any) -> dict[str, Any]:
-    """The answer to a unary call, which must succeed."""
+    """Calls the unary `rpc`, which must succeed, and returns its response."""
     outcome = call(server, rpc, **request)
     assert outcome.error is None, outcome.error
     return outcome.responses[0]
 
 
 def log_lines(server: Server) -> list[dict[str, Any]]:
-    """The log, without what is no part of it: the line for the terminal."""
+    """Returns the log's records, without the start-up line meant for the terminal."""
     return [
         json.loads(line) for line in server.output.splitlines() if line.startswith("{")
     ]
 
 
 def strace(*injections: str) -> list[str]:
-    """A wrapper under which system calls fail as strace(1)'s `--inject` says; skips the
-    test where that may not be.
+    """Returns a command prefix under which system calls fail.
+
+    Each of `injections` is an argument of strace(1)'s `--inject`. Skips the test where
+    strace is missing or may not trace.
     """
     if (
         shutil.which("strace") is None
         or subprocess.run(["strace", "true"], capture_output=True).returncode != 0
     ):
-        pytest.skip("needs strace, and leave to trace processes")
-    # -D: the tracer is nobody's parent, so that signals and exit codes are the server's
-    # own.
+        pytest.skip("needs strace and permission to trace processes")
+    # With -D the tracer is a detached grandchild, so that signals reach the server and
+    # the exit code is the server's.
     return [
         "strace",
         "-D",

@@ -1,4 +1,4 @@
-"""What a running server tells of itself: health, reflection, the log, the trash."""
+"""What a server reports about itself: health, reflection, the log and the trash."""
 
 import json
 import time
@@ -45,7 +45,7 @@ def test_the_log_has_one_line_of_json_for_each_call(base: Path) -> None:
         call(server, "GetWorkspace", project='no"\n')
         answer(server, "ListWorkspaces")
         list(call(server, "StreamWorkspaceStatuses").responses)
-    # Without the one by which the server was found to answer.
+    # Skip GetServerInfo, which is only a probe for whether the server answers.
     lines = [
         line
         for line in log_lines(server)
@@ -105,8 +105,10 @@ def _delete_one(server: Server, project: str) -> None:
 
 
 def _wait_for_empty_trash(base: Path) -> None:
-    """What an earlier server deleted goes only after its time is confirmed by half a
-    minute of an even clock.
+    """Waits until the maintainer has purged everything.
+
+    What an earlier run deleted takes longer: after a restart, nothing expires until
+    the wall clock has run evenly for 30 seconds.
     """
     deadline = time.monotonic() + 30 + _EVENTUALLY_S
     while list((base / ".trash").iterdir()):

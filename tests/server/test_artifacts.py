@@ -1,6 +1,4 @@
-"""Artifacts against a real server: kill -9 and full disks in the middle, slow clients,
-swapped links.
-"""
+"""Artifacts on a real server: kill -9, full disks, slow clients and swapped links."""
 
 import contextlib
 import hashlib
@@ -36,7 +34,7 @@ def _stub(channel: grpc.Channel) -> Any:
 def _messages(
     path: str, content: bytes, begin: int = 0, **first: Any
 ) -> Iterator[pb.WriteArtifactRequest]:
-    """The messages that write `content` from `begin` on, 64 KiB each."""
+    """Yields messages of at most 64 KiB that write `content` from offset `begin` on."""
     yield pb.WriteArtifactRequest(project="p", path=path, offset=begin, **first)
     for at in range(begin, len(content), 65536):
         yield pb.WriteArtifactRequest(data=content[at : at + 65536])
@@ -74,11 +72,14 @@ def _eventually(condition: Any) -> None:
         time.sleep(0.02)
 
 
-# --- kill -9 --------------------------------------------------------------------------------------------------------
+# --- kill -9 ------------------------------------------------------------------
 
 
 class Uploader:
-    """Replaces one file by ever new ones, each as an upload that goes on after a crash."""
+    """Replaces one file again and again, and resumes its upload after each crash.
+
+    Used by one thread at a time.
+    """
 
     def __init__(self, number: int, seed: float) -> None:
         self.path = f"models/{number}/file"
@@ -106,7 +107,7 @@ class Uploader:
         self.acknowledged, self._next = content, None
 
     def _offset(self, stub: Any, upload_id: str) -> int | None:
-        """Where the upload stands; None if it is finished."""
+        """Returns the offset to resume from, or None if the upload is finished."""
         try:
             upload = stub.GetUpload(
                 pb.GetUploadRequest(project="p", upload_id=upload_id),
@@ -119,8 +120,9 @@ class Uploader:
         return None if upload.HasField("artifact") else upload.offset
 
     def check(self, base: Path) -> None:
-        """The file is the one acknowledged last, or the one after it; whole in any
-        case.
+        """Asserts that the file on disk has one of the two possible contents.
+
+        That is the last acknowledged content, or the whole of the one in flight.
         """
         file = base / "p" / self.path
         found = file.read_bytes() if file.exists() else None
@@ -157,7 +159,7 @@ def test_what_was_acknowledged_survives_a_kill_and_an_upload_goes_on(
     assert all(uploader.acknowledged is not None for uploader in uploaders)
     assert sum(uploader.resumed for uploader in uploaders) > 0
     with Server(base) as server:
-        # What nobody can resume is swept; the rest waits.
+        # The sweep removes uploads without an upload_id and keeps the resumable ones.
         _eventually(lambda: all(name.startswith("id-") for name in _staged(server)))
 
 
@@ -182,7 +184,7 @@ def test_a_client_killed_in_the_middle_leaves_nothing(base: Path) -> None:
         assert list((base / "p/models").iterdir()) == []
 
 
-# --- A full disk ----------------------------------------------------------------------------------------------------
+# --- Full disks ---------------------------------------------------------------
 
 
 def test_on_a_full_disk_the_old_file_stands_and_the_upload_goes_on_later(
@@ -221,7 +223,7 @@ def test_on_a_full_disk_what_nobody_can_resume_takes_no_space(base: Path) -> Non
         assert len(_read(stub, "models/x")) == 2 * _MIB
 
 
-# --- Slow clients, too many, and such as leave ----------------------------------------------------------------------
+# --- Slow, many and disappearing clients --------------------------------------
 
 
 def _memory_bytes(server: Server) -> int:
@@ -231,8 +233,9 @@ def _memory_bytes(server: Server) -> int:
 
 @contextlib.contextmanager
 def _slow_readers(server: Server, count: int) -> Iterator[list[Any]]:
-    """Readers of a large file who have taken its first message, on connections that
-    take little unread.
+    """Yields streams that read a large file and stall after its first message.
+
+    Each has a separate connection, with gRPC's small initial flow-control window.
     """
     with contextlib.ExitStack() as stack:
         streams = []
@@ -240,6 +243,7 @@ def _slow_readers(server: Server, count: int) -> Iterator[list[Any]]:
             options = [
                 ("grpc.enable_http_proxy", 0),
                 ("grpc.http2.bdp_probe", 0),
+                # Distinct options, so that the channels do not share a connection.
                 ("test", i),
             ]
             channel = stack.enter_context(
@@ -344,8 +348,7 @@ def test_streams_beyond_the_limit_are_refused_with_a_time_to_try_again(
 def test_as_many_writers_as_may_be_each_with_the_largest_messages_all_finish(
     base: Path,
 ) -> None:
-    # More at once than gRPC was once allowed to hold; it then broke some of the streams
-    # off.
+    # Together they exceed an earlier limit of gRPC's memory, at which it broke streams.
     data = bytes(4 * _MIB)
 
     def messages(index: int) -> Iterator[pb.WriteArtifactRequest]:
@@ -441,7 +444,7 @@ def test_a_server_told_to_stop_ends_reads_and_keeps_uploads(
         assert answer(server, "GetUpload", project="p", upload_id="id")["offset"] == "3"
 
 
-# --- Links ----------------------------------------------------------------------------------------------------------
+# --- Links --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("relative", [False, True])
@@ -464,7 +467,8 @@ def test_links_swapped_in_lead_nowhere(base: Path, relative: bool) -> None:
                 try:
                     source.rename(models / "dir")
                     (models / "dir").rename(source)
-                except OSError:  # The server has made a directory of that name.
+                except OSError:
+                    # The server has created models/dir: remove it and continue.
                     shutil.rmtree(models / "dir", ignore_errors=True)
 
         swapper = threading.Thread(target=swap)
@@ -495,9 +499,7 @@ def test_a_small_file_is_one_line_of_grpcurl(base: Path) -> None:
 
 
 def test_reading_whole_files_keeps_no_change_waiting(base: Path) -> None:
-    """More checksums of endless files than there are threads for changes, of which a
-    change takes one all the same.
-    """
+    """Checksums of huge files, more than there are workers, do not block changes."""
     with Server(base, "--workers", "2") as server, server.connect() as channel:
         stub = _stub(channel)
         answer(server, "CreateWorkspace", project="p")
@@ -530,9 +532,7 @@ def test_reading_whole_files_keeps_no_change_waiting(base: Path) -> None:
 def test_a_time_that_no_timestamp_holds_hides_nothing(
     base: Path, seconds: float, shown: str
 ) -> None:
-    """tmpfs, XFS and Btrfs keep such times: milliseconds taken for seconds, for
-    example.
-    """
+    """tmpfs, XFS and Btrfs accept such times, for example from swapped units."""
     with MountedServer(base, "size=16m") as server, server.connect() as channel:
         stub = _stub(channel)
         answer(server, "CreateWorkspace", project="p")
@@ -549,6 +549,7 @@ def test_a_time_that_no_timestamp_holds_hides_nothing(
         odd = listed["outputs/odd.csv"]
         assert odd.modify_time.ToJsonString() == shown
         state = os.stat(outputs / "odd.csv")
+        # The etag is derived from the true time, not from the clamped one.
         text = f"{state.st_ino} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"
         assert odd.etag == hashlib.sha256(text.encode()).hexdigest()[:16]
         assert answer(server, "GetWorkspaceStatus", project="p")["file_count"] == 2

@@ -1,4 +1,4 @@
-"""A full disk, and kernels or filters that refuse the Linux calls."""
+"""Full and failing disks, and kernels that refuse the Linux-specific system calls."""
 
 import time
 from collections.abc import Callable
@@ -22,7 +22,7 @@ _EVENTUALLY_S = 10
 
 
 def _fill(base: Path) -> Path:
-    """Takes all the bytes there are; the last ones one by one."""
+    """Fills the file system to the last byte; returns the file that does so."""
     filler = base / "filler"
     with filler.open("wb", buffering=0) as file:
         for size in (65536, 4096, 1):
@@ -53,7 +53,7 @@ def _check_no_space(error: Error) -> None:
 
 
 def _check_whole(server: Server, names: list[str]) -> None:
-    """Exactly these workspaces exist, and nothing is left of another."""
+    """Asserts that exactly these workspaces exist, and no leftovers of any other."""
     listed = answer(server, "ListWorkspaces", page_size=1000).get("workspaces", [])
     assert [workspace["project"] for workspace in listed] == sorted(names)
     assert sorted(entry.name for entry in server.seen_base.glob("p*")) == sorted(names)
@@ -123,8 +123,11 @@ def test_a_deletion_takes_no_space(base: Path) -> None:
 
 
 def test_a_server_starts_on_a_full_disk(base: Path) -> None:
-    # As the server before left it, which then was filled up.
-    left = "mkdir .workspaced .staging .trash && echo >.workspaced/lock && mkdir p && echo >p/workspace.yaml"
+    # The files that an earlier server would have left.
+    left = (
+        "mkdir .workspaced .staging .trash && echo >.workspaced/lock && mkdir p"
+        " && echo >p/workspace.yaml"
+    )
     fill = "head -c 1m /dev/zero >p/filler 2>/dev/null || true"
     with MountedServer(base, "size=300k", prepare=f"{left} && {fill}") as server:
         refused = call(server, "CreateWorkspace", project="q").error
@@ -167,7 +170,7 @@ def test_the_portable_way_takes_over_where_all_are_refused(base: Path) -> None:
 
 
 def _use(server: Server) -> None:
-    """Every kind of change, and what is seen of it."""
+    """Makes every kind of change and checks the effects."""
     assert answer(server, "EnsureWorkspace", project="a")["created"]
     (server.base / "b").mkdir()
     answer(server, "CreateWorkspace", project="b")
@@ -193,17 +196,19 @@ def _use(server: Server) -> None:
 
 
 class FirstStart(AnnouncedServer, MountedServer):
-    """A server on a full disk where none was before."""
+    """The first server of a base, on a disk that is already full."""
 
 
 _FULL = [
     (
         "size=300k",
-        "mkdir p && echo >p/workspace.yaml && (head -c 1m /dev/zero >p/filler 2>/dev/null || true)",
+        "mkdir p && echo >p/workspace.yaml"
+        " && (head -c 1m /dev/zero >p/filler 2>/dev/null || true)",
     ),
     (
         "size=10m,nr_inodes=30",
-        "mkdir p && echo >p/workspace.yaml && for i in $(seq 99); do echo >p/$i || break; done 2>/dev/null",
+        "mkdir p && echo >p/workspace.yaml"
+        " && for i in $(seq 99); do echo >p/$i || break; done 2>/dev/null",
     ),
 ]
 
@@ -226,7 +231,7 @@ def test_a_first_start_on_a_full_disk_serves_so_that_things_can_be_deleted(
             _eventually(lambda: call(server, "CreateWorkspace", project="q")).error
             is None
         )
-        # What could not be written at first is there by now.
+        # The server retries the files that it could not write at its start.
         lock = server.seen_base / ".workspaced/lock"
         assert (
             _eventually(
@@ -256,6 +261,7 @@ def test_an_artifact_directory_is_deleted_on_a_full_disk(base: Path) -> None:
 
 
 def test_health_is_told_of_a_failed_disk_at_once(base: Path) -> None:
+    # The sixth fsync is that of the base, after p1's rename.
     failing = strace("fsync:error=EIO:when=6")
     with (
         Server(base, "--workers", "1", wrapper=failing) as server,
@@ -265,13 +271,14 @@ def test_health_is_told_of_a_failed_disk_at_once(base: Path) -> None:
         assert next(watch) == b"\x08\x01"
         answer(server, "CreateWorkspace", project="p0")
         assert call(server, "CreateWorkspace", project="p1").error is not None
-        # Told before the caller was answered: no interval has to pass.
+        # The server reports the failure before it answers the call, so there is no
+        # interval to wait for.
         check = channel.unary_unary("/grpc.health.v1.Health/Check")
         assert check(b"") == b"\x08\x02"
         assert next(watch) == b"\x08\x02"
         watch.cancel()
     assert any(
-        "not serving any more" in line.get("message", "") for line in log_lines(server)
+        "no longer serving" in line.get("message", "") for line in log_lines(server)
     )
 
 
@@ -305,8 +312,8 @@ def test_a_failed_sync_is_an_io_error_whatever_it_says(
 def test_a_failed_sync_of_a_directory_makes_it_read_only_until_a_restart(
     base: Path, error: str
 ) -> None:
-    # The one worker syncs three times for a create: the record, its directory and, for
-    # the sixth time, the base.
+    # A create syncs three times: the record, its directory and the base. With a single
+    # worker, the sixth fsync is therefore the second create's sync of the base.
     with Server(
         base, "--workers", "1", wrapper=strace(f"fsync:error={error}:when=6")
     ) as server:

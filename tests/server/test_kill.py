@@ -1,7 +1,7 @@
-"""kill -9 under load: what was acknowledged is there after the restart, and nothing is
-half made.
+"""Kills the server under load with SIGKILL, and checks the base after each restart.
 
-MLOPS_KILL_ROUNDS=1000 runs as many rounds instead of the usual 20.
+Every acknowledged change must be there, and no change half made. MLOPS_KILL_ROUNDS sets
+the number of rounds, by default 20.
 """
 
 import itertools
@@ -21,14 +21,17 @@ from support.server import Server
 
 _ROUNDS = int(os.environ.get("MLOPS_KILL_ROUNDS", "20"))
 _CLIENTS = 6
-_PROJECTS = 4  # Of each client.
+# Projects per client.
+_PROJECTS = 4
 _DIRECTORIES = ["dvc", "mlflow", "models", "monitoring", "outputs"]
 
 
 @dataclass(frozen=True)
 class State:
-    """One project: the value that its workspace carries, if there is one, and those in
-    the trash, in order.
+    """A project's expected state, in which values stand for workspaces.
+
+    `live` is the value of the live workspace, if any; `trash` holds the values of the
+    deleted ones, oldest first.
     """
 
     live: str | None = None
@@ -37,7 +40,11 @@ class State:
 
 @dataclass(frozen=True)
 class Operation:
-    """One call, when it can be made, and the states through which it leads."""
+    """A kind of call.
+
+    `possible` returns whether it can succeed in a state, `request` builds the request
+    from a project and a value, and `steps` returns the states that it passes through.
+    """
 
     rpc: str
     possible: Callable[[State], bool]
@@ -100,7 +107,10 @@ _OPERATIONS = [
 
 @dataclass
 class Client:
-    """Changes projects of its own, and knows in which states each may be."""
+    """Changes its own projects and tracks the states that each may be in.
+
+    Used by one thread at a time.
+    """
 
     number: int
     random: random.Random
@@ -113,7 +123,7 @@ class Client:
         self.states = {f"c{self.number}-{i}": [State()] for i in range(_PROJECTS)}
 
     def run(self, server: Server) -> None:
-        """Makes calls until one fails."""
+        """Makes random calls until one fails."""
         with Python(server) as player:
             while self._change_one(player):
                 self.acknowledged += 1
@@ -130,7 +140,7 @@ class Client:
         if outcome.error is None:
             self.states[project] = steps[-1:]
             return True
-        # It was cut off: any step may have been the last.
+        # The kill interrupted the call, so any of its steps may have been the last.
         self.states[project] = [before, *steps]
         if outcome.error.code != "UNAVAILABLE":
             self.problem = outcome
@@ -224,7 +234,8 @@ def test_a_server_killed_after_many_changes_has_left_a_checkpoint(base: Path) ->
                 assert (
                     player.call("EnsureWorkspace", {"project": f"p{i}"}).error is None
                 )
-        # Not the one of every minute, and not the one of an orderly stop.
+        # A checkpoint due to the number of changes: the timer runs once a minute, and
+        # the kill prevents the one at shutdown.
         while not checkpoint.exists():
             time.sleep(0.01)
         server.kill()

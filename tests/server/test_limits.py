@@ -1,6 +1,4 @@
-"""What clients that send, reset or read as none should can do to a server, and how
-streams end when it stops.
-"""
+"""Hostile clients, and the end of streams when the server stops."""
 
 import contextlib
 import socket
@@ -12,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from mlops.workspace import WorkspaceManager
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 from mlops.workspace.v1 import workspace_service_pb2_grpc as pb_grpc
 
@@ -36,7 +35,7 @@ def _eventually(condition: Any) -> None:
         time.sleep(0.02)
 
 
-# --- Requests and answers -------------------------------------------------------------------------------------------
+# --- Requests and responses ---------------------------------------------------
 
 
 def test_a_page_ends_at_8_mib_and_the_next_one_goes_on(base: Path) -> None:
@@ -72,6 +71,7 @@ def test_more_unread_answers_than_fit_are_refused_and_others_are_served(
         for i in range(150):
             answer(server, "EnsureWorkspace", project=f"p{i}", workspace=workspace)
         data = message(pb.ListWorkspacesRequest(page_size=1000).SerializeToString())
+        # The client returns no flow-control credit, so the responses pile up.
         with Connection(server.address) as greedy:
             greedy.socket.sendall(
                 b"".join(greedy.open("ListWorkspaces", data) for _ in range(50))
@@ -80,8 +80,8 @@ def test_more_unread_answers_than_fit_are_refused_and_others_are_served(
                 lambda: _codes(server, "ListWorkspaces").count("UNAVAILABLE") > 20
             )
             assert answer(server, "GetWorkspace", project="p1")["project"] == "p1"
-            # What nobody reads is given up, sooner than the client's timeout, since
-            # others need the room.
+            # Because others need the room, the server drops the unread responses
+            # earlier than after the client's timeout.
             _eventually(lambda: _lists(server))
 
 
@@ -109,7 +109,26 @@ def _lists(server: Server) -> bool:
             return False
 
 
-# --- Clients that stand still ---------------------------------------------------------------------------------------
+def test_requests_that_never_end_are_bounded_in_bytes(base: Path) -> None:
+    def peak_mib() -> int:
+        status = Path(f"/proc/{server.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) >> 10
+
+    part = message(bytes(4 * _MIB))[:-1000]
+    with Server(base) as server, contextlib.ExitStack() as attackers:
+        manager = WorkspaceManager(base)
+        manager.create_workspace("p")
+        before, sent = peak_mib(), 0
+        for _ in range(3):
+            attacker = attackers.enter_context(Connection(server.address))
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                sent += attacker.send_as_allowed("CreateWorkspace", part, 100, 0.5)
+            assert manager.get_workspace("p").project_name == "p"
+        assert sent > 400 * _MIB
+        assert peak_mib() - before < 256
+
+
+# --- Stalled clients ----------------------------------------------------------
 
 
 def test_uploads_that_say_nothing_shut_nobody_off(base: Path) -> None:
@@ -118,6 +137,7 @@ def test_uploads_that_say_nothing_shut_nobody_off(base: Path) -> None:
         server.connect() as channel,
     ):
         answer(server, "EnsureWorkspace", project="p")
+        # Streams without a message do not count against the limit.
         with Connection(server.address) as idle:
             idle.socket.sendall(
                 b"".join(idle.open("WriteArtifact") for _ in range(100))
@@ -263,7 +283,7 @@ def test_a_silent_connection_is_closed_within_five_seconds(base: Path) -> None:
             pass
 
 
-# --- Rapid reset ----------------------------------------------------------------------------------------------------
+# --- Rapid reset --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -298,7 +318,7 @@ def test_a_connection_that_resets_beyond_a_rate_is_closed_and_no_other(
             _stub(other).GetWorkspace(pb.GetWorkspaceRequest(project="p")).project
             == "p"
         )
-        # The connection is closed first, then the line is written.
+        # The server closes the connection before it writes the log line.
         deadline = time.monotonic() + _TIMEOUT_S
         while not any(
             "cancelled too many calls" in str(line.get("message"))
@@ -325,7 +345,7 @@ def test_clients_that_cancel_now_and_then_are_left_alone(base: Path) -> None:
         )
 
 
-# --- Stopping -------------------------------------------------------------------------------------------------------
+# --- Stopping -----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -343,6 +363,7 @@ def test_a_read_that_moves_is_finished(server_with_big_file: Server) -> None:
         stream = _stub(channel).ReadArtifact(request, timeout=_TIMEOUT_S)
         next(stream)
         server_with_big_file.terminate()
+        # The read must continue although the server already refuses new calls.
         _eventually(lambda: _refuses(server_with_big_file))
         assert sum(len(part.data) for part in stream) == 64 * _MIB
     assert server_with_big_file.wait() == 0
@@ -398,7 +419,7 @@ def test_an_upload_that_stands_still_holds_nothing_up(
         sent.wait(_TIMEOUT_S)
         _eventually(lambda: (server_with_big_file.base / "p/.uploads").exists())
         server_with_big_file.terminate()
-        # Long before the drain timeout, or this raises.
+        # wait() raises after 30 s, well before the drain timeout of 60 s.
         assert server_with_big_file.wait() == 0
         done.set()
         error = rpc_error(writing.exception())
@@ -441,7 +462,8 @@ def test_under_load_no_call_ends_cancelled(base: Path) -> None:
                     ]
                     errors = [call.exception() for call in calls]
                     codes.update(error.code() for error in errors if error is not None)
-                    # Until nobody listens any more: a refused client might go on.
+                    # Continue until the server no longer listens, as a client that
+                    # retries after a refusal would.
                     if any(
                         "Failed to connect" in str(error)
                         for error in errors

@@ -1,6 +1,4 @@
-"""More than the server can take at once, clients that are slow or leave, and clients
-that are up to no good.
-"""
+"""Overload, slow clients, clients that leave, and clients that send junk."""
 
 import contextlib
 import socket
@@ -46,8 +44,8 @@ def test_calls_beyond_the_queue_are_refused_with_a_time_to_try_again(
         contextlib.ExitStack() as stack,
     ):
         answer(server, "EnsureWorkspace", project="p")
-        # Options that differ, or the channels would share one connection and its limit
-        # of streams.
+        # Distinct options, because channels with equal ones share a connection and its
+        # limit of concurrent streams.
         options = [[("grpc.enable_http_proxy", 0), ("test", i)] for i in range(3)]
         channels = [
             stack.enter_context(grpc.insecure_channel(server.address, option))
@@ -79,8 +77,9 @@ def _add_key(channel: grpc.Channel, key: str) -> Any:
 
 @pytest.fixture
 def server_with_much_to_tell(base: Path) -> Iterator[Server]:
-    """A server with one worker and 3 MiB of metadata: far more than a slow reader's
-    connection takes.
+    """A server with one worker and 3 MiB of metadata.
+
+    That is far more than the connection of a slow reader buffers.
     """
     with Server(base, "--workers", "1", "--drain-timeout", "1s") as server:
         for i in range(50):
@@ -95,8 +94,9 @@ def server_with_much_to_tell(base: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def slow_reader(server_with_much_to_tell: Server) -> Iterator[Any]:
-    """A stream of which one message has been read, on a channel that takes no more
-    unread than 64 KiB.
+    """A stream of which the client has read one message and reads no further.
+
+    Its channel buffers at most 64 KiB.
     """
     options = [("grpc.enable_http_proxy", 0), ("grpc.http2.bdp_probe", 0)]
     with grpc.insecure_channel(server_with_much_to_tell.address, options) as channel:
@@ -112,6 +112,7 @@ def test_a_slow_reader_of_a_stream_holds_nobody_up(
 ) -> None:
     for i in range(50):
         answer(server_with_much_to_tell, "GetWorkspaceStatus", project=f"p{i}")
+    # The log has no line for the stream yet, so it was open all the time.
     assert _STREAM not in server_with_much_to_tell.output
     assert 40 < sum(len(message.statuses) for message in slow_reader) < 50
 
@@ -141,7 +142,7 @@ def test_a_reader_who_does_not_read_keeps_the_server_only_for_the_drain_timeout(
         for line in log_lines(server_with_much_to_tell)
         if line.get("method") == _STREAM
     ]
-    # The second if it still found room to write when it was told to stop.
+    # UNAVAILABLE if the stream still had room to write when the server began to stop.
     assert code in ("CANCELLED", "UNAVAILABLE")
 
 
@@ -184,6 +185,7 @@ def test_junk_ends_that_connection_alone(base: Path, junk: bytes) -> None:
 
 
 def test_connections_beyond_the_descriptors_are_survived(base: Path) -> None:
+    # accept(2) fails with EMFILE, after which the server must accept again.
     with Server(base, wrapper=["prlimit", "--nofile=100:100"]) as server:
         clients = [socket.socket(socket.AF_UNIX) for _ in range(150)]
         for client in clients:

@@ -1,5 +1,6 @@
-"""Directories whose names mean something in a URI, which is what gRPC takes an address
-for.
+"""Base directories whose names have a special meaning in a URI.
+
+gRPC parses its addresses as URIs, so clients and server must escape such names.
 """
 
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""Directories that the system cannot rename: in a lower layer of an overlay, and mount
-points.
-"""
+"""Directories that rename(2) cannot move: lower layers of overlays, mount points."""
 
 import subprocess
 from pathlib import Path
@@ -10,22 +8,23 @@ import pytest
 from server.run import MountedServer, answer, call
 from support.server import Server
 
-# Mounts an overlay on the base whose lower layer holds what was there. Its upper layer
-# is on a tmpfs, so that it may be anywhere, also in a container whose root is an
-# overlay itself.
+# Mounts an overlay over the base, with the base's content as its lower layer. All
+# layers are on a tmpfs, because an overlay cannot serve as the upper layer of another
+# one, and a container's root often is an overlay.
 _OVERLAY = """
 set -e
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/lower /mnt/upper /mnt/work
 cp -a "$1"/. /mnt/lower
-mount -t overlay -o "lowerdir=/mnt/lower,upperdir=/mnt/upper,workdir=/mnt/work$2" overlay "$1"
+mount -t overlay -o "lowerdir=/mnt/lower,upperdir=/mnt/upper,\
+workdir=/mnt/work$2" overlay "$1"
 shift 2
 exec "$@"
 """
 
 
 class Overlaid(MountedServer):
-    """A server whose base is an overlay, with what was in the base in its lower layer."""
+    """A server whose base is an overlay with the base's old content as lower layer."""
 
     def __init__(self, base: Path, *args: str, options: str = "") -> None:
         wrapper = ["unshare", "-m", "sh", "-c", _OVERLAY, "sh", str(base), options]
@@ -36,7 +35,7 @@ class Overlaid(MountedServer):
 
 
 class Mounted(MountedServer):
-    """A server that sees a file system of its own at a place in its base."""
+    """A server for which a separate file system is mounted at `place` in its base."""
 
     def __init__(self, base: Path, place: str) -> None:
         script = 'mount -t tmpfs tmpfs "$1" && shift && exec "$@"'
@@ -49,8 +48,9 @@ class Mounted(MountedServer):
 
 @pytest.fixture
 def filled(base: Path) -> Path:
-    """A base as an image has it: a workspace with files, links and empty directories,
-    and one in the trash.
+    """A base as a container image may ship it.
+
+    It has a workspace with files, links and empty directories, and one in the trash.
     """
     with Server(base) as server:
         answer(

@@ -1,4 +1,4 @@
-"""Many clients at once on the real server."""
+"""Many concurrent clients on a real server."""
 
 import threading
 from collections.abc import Callable
@@ -15,12 +15,13 @@ _STATUSES = 10
 
 
 def _race(server: Server, work: Callable[[Player], Any]) -> list[Any]:
-    """Lets all do the same thing at the same moment; returns what each came to."""
+    """Runs `work` in all racers at the same moment and returns the results."""
     results: list[Any] = []
     barrier = threading.Barrier(_RACERS)
 
     def run() -> None:
         with Python(server) as player:
+            # Connect before the barrier, so that the race is one of the calls alone.
             player.call("GetServerInfo", {})
             barrier.wait()
             results.append(work(player))
@@ -72,7 +73,7 @@ def test_of_those_who_delete_one_does(base: Path) -> None:
 
 
 def _increment(player: Player) -> None:
-    """Reads, adds one, and writes if nobody else did meanwhile."""
+    """Increments the counter with an etag, and retries on a conflict."""
     while True:
         workspace = player.call("GetWorkspace", {"project": "p"}).responses[0]
         count = int(workspace["mlflow_experiment_id"]) + 1
@@ -133,6 +134,7 @@ def test_a_status_counts_what_was_written_before_it_was_asked_for(base: Path) ->
         problems = []
         for i in range(_STATUSES):
             write("12345")
+            # Files written by now must be counted, files begun by then may be.
             before = written
             rpc = "StreamWorkspaceStatuses" if i % 3 == 0 else "GetWorkspaceStatus"
             request: dict[str, Any] = {} if i % 3 == 0 else {"project": "p"}
@@ -141,7 +143,8 @@ def test_a_status_counts_what_was_written_before_it_was_asked_for(base: Path) ->
             [status] = outcome.responses
             if not before <= status["file_count"] <= after:
                 problems.append(
-                    f"{rpc} counts {status['file_count']} files, not {before} to {after}"
+                    f"{rpc} counts {status['file_count']} files, "
+                    f"not {before} to {after}"
                 )
         return problems
 

@@ -1,4 +1,4 @@
-"""--read-only: a base that cannot be written, or is not to be."""
+"""--read-only: bases that the server cannot or must not write to."""
 
 import os
 import subprocess
@@ -52,8 +52,9 @@ def filled(base: Path) -> Path:
 
 
 def _read_only_mount(base: Path) -> list[str]:
-    """A wrapper that shows the base to the server alone as on a read-only file system;
-    skips where that may not be.
+    """Returns a command prefix that makes `base` read-only for the server alone.
+
+    Skips the test where mount namespaces are unavailable.
     """
     script = (
         'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
@@ -196,7 +197,7 @@ def test_it_stops_when_the_base_is_moved(filled: Path) -> None:
 )
 def test_another_users_base_is_read(filled: Path) -> None:
     filled.parent.chmod(0o755)
-    # The path of the binary must be one that others may follow.
+    # Skip below if the path of the binary is closed to other users.
     as_nobody = [
         "setpriv",
         "--reuid=65534",
@@ -221,5 +222,5 @@ def test_another_users_base_is_read(filled: Path) -> None:
             for line in log_lines(reader)
         )
     with Server(filled):
-        # That somebody serves it is said first.
+        # The error about another server precedes the one about permissions.
         assert refusal("--base", filled, wrapper=tuple(as_nobody)).code == 3

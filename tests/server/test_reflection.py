@@ -1,4 +1,4 @@
-"""What generic tools learn from the server alone, shown with the real grpcurl."""
+"""What generic tools learn from the server's reflection, shown with grpcurl."""
 
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from support.server import Server, short_base
 
 
 def grpcurl(server: Server, *verbs: str, flags: tuple[str, ...] = ()) -> str:
-    """What grpcurl says, whether or not the call succeeds."""
+    """Runs grpcurl and returns its output, whether or not the call succeeds."""
     command = [GRPCURL, "-plaintext", "-unix", *flags, server.socket, *verbs]
     result = subprocess.run(command, capture_output=True, text=True, timeout=30)
     return result.stdout + result.stderr
@@ -20,7 +20,7 @@ def grpcurl(server: Server, *verbs: str, flags: tuple[str, ...] = ()) -> str:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """One for all: nobody changes anything."""
+    """One server for all tests, as none of them changes anything."""
     with short_base() as base, Server(base) as served:
         yield served
 

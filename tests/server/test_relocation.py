@@ -1,6 +1,4 @@
-"""A base directory that is moved, replaced or cleaned up while it is served, and the
-lock that says who serves it.
-"""
+"""Base directories that move or vanish under a running server, and the base's locks."""
 
 import fcntl
 import os
@@ -66,6 +64,7 @@ def test_the_first_call_afterwards_is_refused(base: Path, lose: Loss, rpc: str) 
         player.call("EnsureWorkspace", {"project": "a"})
         lose(base)
         outcome = player.call(rpc, {} if rpc == "ListWorkspaces" else request)
+        # There is no ErrorInfo if the server has closed the connection already.
         assert outcome.error is not None and outcome.error.code == "UNAVAILABLE"
         assert [info.reason for info in outcome.error.infos] in (["SHUTTING_DOWN"], [])
         server.wait()
@@ -91,8 +90,8 @@ def test_a_moved_base_is_served_where_it_is(base: Path) -> None:
     with Server(base) as server:
         answer(server, "EnsureWorkspace", project="a")
         _move(base)
-        # Until the old server has gone, it holds the lock of the directory, wherever
-        # that is.
+        # The old server holds the lock on the directory, wherever that is now, until it
+        # has exited.
         deadline = time.monotonic() + _EVENTUALLY_S
         while True:
             try:
@@ -114,7 +113,7 @@ def test_nobody_else_serves_or_sweeps_while_the_first_lives(
     with Server(base) as server:
         answer(server, "EnsureWorkspace", project="a")
         (base / ".staging/being-made").mkdir()
-        # Stopped, it cannot notice.
+        # While it is stopped, the first server cannot notice the loss.
         os.kill(server.pid, signal.SIGSTOP)
         try:
             lose(base)
@@ -127,8 +126,8 @@ def test_nobody_else_serves_or_sweeps_while_the_first_lives(
 
 
 def test_where_directories_cannot_be_locked_the_socket_tells(base: Path) -> None:
-    # As on NFS: the lock of the directory is had by whoever asks. Here, because the
-    # system call is refused.
+    # On NFS everyone gets the lock on the directory. This simulates it by a failing
+    # flock(2).
     with Server(base) as server:
         os.kill(server.pid, signal.SIGSTOP)
         try:

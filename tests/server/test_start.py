@@ -1,4 +1,4 @@
-"""Starting: what the server refuses, in one sentence, and what it copes with."""
+"""Starting the server: errors, each reported in one line, and unusual conditions."""
 
 import errno
 import fcntl

@@ -1,6 +1,4 @@
-"""Stopping: by SIGTERM with calls in flight, while starting, and by itself when nobody
-calls.
-"""
+"""Stopping the server: with calls in flight, during start-up, and by idle timeout."""
 
 import itertools
 import os
@@ -19,8 +17,10 @@ _CLIENTS = 4
 
 
 class Client(threading.Thread):
-    """Ensures and updates a workspace of its own until it is refused; knows the last
-    value that was acknowledged.
+    """Updates its own workspace until the server refuses a call.
+
+    `acknowledged` is the last acknowledged value, and `refusal` the code of that
+    refusal.
     """
 
     def __init__(self, server: Server, number: int) -> None:
@@ -118,6 +118,7 @@ def test_sighup_is_ignored_under_nohup(base: Path) -> None:
 
 
 def test_a_signal_while_it_starts_ends_it_in_order(base: Path) -> None:
+    # The signal hits a different phase of the start with each delay.
     for delay_ms in range(0, 60, 4):
         with subprocess.Popen(
             [BINARY, "--base", base],
@@ -126,7 +127,7 @@ def test_a_signal_while_it_starts_ends_it_in_order(base: Path) -> None:
         ) as process:
             time.sleep(delay_ms / 1000)
             process.terminate()
-            # Before it has said how it takes signals, the system ends it.
+            # SIGTERM kills the process if it arrives before the handler is installed.
             assert process.wait(30) in (0, -signal.SIGTERM)
     with Server(base) as server:
         assert answer(server, "EnsureWorkspace", project="a")["created"]
@@ -134,6 +135,7 @@ def test_a_signal_while_it_starts_ends_it_in_order(base: Path) -> None:
 
 def test_it_leaves_when_nobody_calls(base: Path) -> None:
     with Server(base, "--idle-timeout", "1s") as server:
+        # Calls for twice the timeout keep the server alive.
         for _ in range(8):
             answer(server, "EnsureWorkspace", project="a")
             time.sleep(0.25)
@@ -161,6 +163,7 @@ def test_what_it_knew_is_read_faster_by_the_next(base: Path) -> None:
 def test_a_call_beyond_the_drain_timeout_is_cut_off_and_leaves_nothing_half_made(
     base: Path,
 ) -> None:
+    # From the second fsync on, each takes a second longer.
     slow_disk = strace("fsync:delay_enter=1000000:when=2+")
     flags = ["--workers", "1", "--drain-timeout", "200ms"]
     with Server(base, *flags, wrapper=slow_disk) as server, Python(server) as player:
@@ -175,6 +178,7 @@ def test_a_call_beyond_the_drain_timeout_is_cut_off_and_leaves_nothing_half_made
             thread.join()
     with Server(base) as server:
         for path in base.glob("p*"):
+            # Five directories and the record.
             assert len(list(path.iterdir())) == 6
             assert (
                 answer(server, "GetWorkspace", project=path.name)["project"]

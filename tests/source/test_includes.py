@@ -1,4 +1,4 @@
-"""The layers of the C++ sources: each directory includes only what stands below it."""
+"""Checks the layers of the C++ sources: no directory includes a higher one."""
 
 import re
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from support.server import REPO
 _BASE = {"proto/cpp/base", "service/base"}
 _RECORDS = {*_BASE, "service/fs", "service/core"}
 _WIRE = {"proto/cpp", "generated"}
-# What each directory may include beside itself. A new directory is added here, in its
-# place from the bottom up.
+# The directories that each directory may include besides itself. Add new directories in
+# their place, from the lowest layer up.
 _MAY_INCLUDE = {
     "proto/cpp/base": set(),
     "proto/cpp": {"proto/cpp/base", "generated"},
@@ -32,8 +32,8 @@ _MAY_INCLUDE = {
         "service/rpc",
     },
     "service": {*_RECORDS, "service/observe", "service/server"},
-    # Installed headers can rely only on each other and on the generated ones beside
-    # them.
+    # Installed headers may include only each other and the generated headers, which are
+    # installed beside them.
     "client-cpp/include/mlops": {"generated"},
     "client-cpp/include/mlops/testing": {"client-cpp/include/mlops", "generated"},
     "client-cpp/src": {
@@ -58,8 +58,9 @@ _MAY_INCLUDE = {
 
 
 def _included(text: str) -> Iterator[str]:
-    """The directories of this project that a source with `text` includes; "generated"
-    for those of the contract.
+    """Yields the directories of this project that a source with `text` includes.
+
+    Yields "generated" for headers that are generated from .proto files.
     """
     for header in re.findall(r'^\s*#\s*include\s*["<]([^">]+)[">]', text, re.MULTILINE):
         directory = str(Path(header).parent)

@@ -1,4 +1,4 @@
-"""A workspaced that is to its clients as one of another machine."""
+"""A workspaced that clients cannot tell from one on another machine."""
 
 import os
 import re
@@ -11,16 +11,17 @@ import pytest
 
 from support.server import BINARY, Server
 
-# In a directory of its own as root: the paths that it speaks of are those in there.
+# Runs the server with the new root as `/`, so that it reports paths inside that root.
+# The shell's arguments are: root, base, then the three words that Server adds.
 _ENTER = 'base=$1; shift 4; exec chroot "$0" /workspaced --base "$base" "$@"'
 
 
 class RemoteServer(Server):
-    """A server of the base directory `path`, which lies in `root` and which nobody else
-    sees at that path.
+    """Serves the base directory `path` inside the root directory `root`.
 
-    Its `base` is where the test can look. Skips the test where chroot(2) may not be
-    used.
+    No other process sees the base at `path`, so clients cannot access it directly. The
+    test finds it at `base`. Needs permission for chroot(2), and skips the test without
+    it.
     """
 
     def __init__(
@@ -40,18 +41,19 @@ class RemoteServer(Server):
 
     @property
     def address(self) -> str:
-        """The Unix socket's, which the test may use, too."""
+        """The address of the Unix socket, which only the test can reach."""
         return f"unix:{self.base}/.workspaced/socket"
 
     @property
     def tcp(self) -> str:
-        """The address for clients."""
+        """The TCP address, which is the one for clients."""
         return next(
             address for address in self.addresses if not address.startswith("unix:")
         )
 
 
 def _copy_program(root: Path) -> None:
+    # Inside the chroot, the loader finds only libraries that are in the new root.
     libraries = subprocess.run(
         ["ldd", BINARY], capture_output=True, text=True, check=True
     ).stdout
@@ -69,5 +71,5 @@ def _leave_to_chroot() -> list[str]:
         [*user, "chroot", "/", "true"], capture_output=True, text=True
     )
     if probe.returncode != 0:
-        pytest.skip(f"needs leave to chroot: {probe.stderr.strip()}")
+        pytest.skip(f"needs permission for chroot(2): {probe.stderr.strip()}")
     return user

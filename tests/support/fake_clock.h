@@ -9,8 +9,8 @@
 
 namespace mlops::support {
 
-// A clock that stands still until it is told otherwise. It must outlive
-// whatever got clock(). Thread-safe.
+// A clock that stands still unless advanced. It must outlive the functions that
+// clock() and steady_clock() return. Thread-safe.
 class FakeClock {
  public:
   explicit FakeClock(absl::Time now = absl::FromUnixSeconds(1'700'000'000))
@@ -36,8 +36,10 @@ class FakeClock {
   absl::Time now_ ABSL_GUARDED_BY(mutex_);
 };
 
-// The time of the file system, which a FileCatalog needs, except that tests may
-// let time pass, or set the wall clock alone. Thread-safe.
+// The system's clock, which a FileCatalog needs because it compares it with
+// times of files. Tests can move both clocks forward, or step the wall clock
+// alone. It must outlive the functions that clock() and steady_clock() return.
+// Thread-safe.
 class JumpingClock {
  public:
   absl::Time Now() const {

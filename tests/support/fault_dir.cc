@@ -88,6 +88,7 @@ absl::Status Faults::Mutate(absl::FunctionRef<absl::Status()> call) {
     }
   }
   if (!performed) return error;
+  // Not under the lock, so that concurrent calls do not wait for each other.
   absl::Status status = call();
   return error.ok() ? status : error;
 }

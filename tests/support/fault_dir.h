@@ -14,35 +14,38 @@
 
 namespace mlops::support {
 
-// Which calls that change something fail, and how. Shared by all the
-// directories and files opened through one FaultDir. Thread-safe.
+// Decides which calls fail, and how. Shared by all directories and files opened
+// through one FaultDir. Mutating calls are those that change something on disk.
+// Thread-safe.
 class Faults {
  public:
   struct Plan {
-    int call = 1;  // Counted from 1: the first that fails.
-    // Whether all the following fail as well; else just the one.
+    // The number of the first call that fails, counted from 1.
+    int call = 1;
+    // Whether all later calls fail too.
     bool all_after = false;
-    // With all_after, also calls that change nothing, as when the power is
-    // gone.
+    // Whether reads fail too from that call on, as after a power cut.
     bool reads_too = false;
-    // Calls that change nothing are counted too, and fail as the others.
+    // Whether reads are counted and fail in the same way as mutating calls.
     bool count_reads = false;
-    // The call is made, and its success not told: an answer lost on its way.
+    // Whether a failing mutating call is performed before it returns the error,
+    // as when an acknowledgement is lost.
     bool performed = false;
+    // The status that failing calls return.
     absl::Status error = absl::InternalError("a fault");
   };
 
-  // Counts from now on.
+  // Starts to count, and to fail, calls by `plan`.
   void Begin(Plan plan);
-  // No more faults.
+  // Stops all faults.
   void End();
-  // Whether a call has failed since Begin().
+  // Returns whether a call has failed since Begin().
   bool happened() const;
 
-  // To be asked for each call that changes something, in whose stead the status
-  // stands unless it is OK.
+  // Performs the mutating `call` or fails in its place. To be used for every
+  // mutating call.
   absl::Status Mutate(absl::FunctionRef<absl::Status()> call);
-  // Likewise for one that does not.
+  // Returns the status with which a read must fail, or OK.
   absl::Status Read();
 
  private:
@@ -52,10 +55,10 @@ class Faults {
   int calls_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
-// A Dir whose calls fail as Faults says.
+// A Dir whose calls fail as Faults decides.
 class FaultDir final : public ForwardingDir {
  public:
-  // `faults` must outlive this and all that is opened through it.
+  // `faults` must outlive this directory and everything opened through it.
   FaultDir(std::unique_ptr<fs::Dir> target, Faults* faults)
       : ForwardingDir(std::move(target)), faults_(faults) {}
 

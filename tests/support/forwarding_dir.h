@@ -11,8 +11,8 @@
 
 namespace mlops::support {
 
-// A File that hands every call on to another; tests override what they want to
-// see or change.
+// A File that forwards every call to another one. Tests override the calls that
+// they observe or change.
 class ForwardingFile : public fs::File {
  public:
   explicit ForwardingFile(std::unique_ptr<fs::File> target)
@@ -35,7 +35,7 @@ class ForwardingFile : public fs::File {
   const std::unique_ptr<fs::File> target_;
 };
 
-// A FileReader that hands every call on to another.
+// A FileReader that forwards every call to another one.
 class ForwardingReader : public fs::FileReader {
  public:
   explicit ForwardingReader(std::unique_ptr<fs::FileReader> target)
@@ -56,9 +56,10 @@ class ForwardingReader : public fs::FileReader {
   const std::unique_ptr<fs::FileReader> target_;
 };
 
-// A Dir that hands every call on to another; tests override what they want to
-// see or change. Directories and files opened through it are what WrapDir() and
-// WrapFile() make of them: a ForwardingDir and a plain File unless overridden.
+// A Dir that forwards every call to another one. Tests override the calls that
+// they observe or change. WrapDir() and WrapFile() wrap the directories and
+// files that are opened through it; by default the former get a ForwardingDir
+// and the latter stay unwrapped.
 class ForwardingDir : public fs::Dir {
  public:
   explicit ForwardingDir(std::unique_ptr<fs::Dir> target)
@@ -99,11 +100,13 @@ class ForwardingDir : public fs::Dir {
   absl::Status MakeDir(absl::string_view path) override {
     return target_->MakeDir(path);
   }
+  // `like` must be a ForwardingDir, because the real Dir needs one of its kind.
   absl::Status MakeDirLike(absl::string_view path,
                            const fs::Dir& like) override {
     return target_->MakeDirLike(
         path, *static_cast<const ForwardingDir&>(like).target_);
   }
+  // `to` must be a ForwardingDir, because the real Dir needs one of its kind.
   absl::Status Link(absl::string_view path, const fs::Dir& to,
                     absl::string_view to_path) override {
     return target_->Link(path, *static_cast<const ForwardingDir&>(to).target_,
@@ -124,8 +127,7 @@ class ForwardingDir : public fs::Dir {
     ASSIGN_OR_RETURN(auto file, target_->ReopenFile(path));
     return WrapFile(std::move(file), path);
   }
-  // `to` must be a ForwardingDir too: the real Dir renames only between its own
-  // kind.
+  // `to` must be a ForwardingDir, because the real Dir needs one of its kind.
   absl::Status Rename(absl::string_view path, const fs::Dir& to,
                       absl::string_view to_path, fs::RenameMode mode) override {
     return target_->Rename(path, *static_cast<const ForwardingDir&>(to).target_,

@@ -9,8 +9,8 @@
 #include "absl/status/statusor.h"
 #include "proto/cpp/base/error.h"
 
-// Matchers of absl::Status and absl::StatusOr, which the installed Abseil does
-// not have.
+// Matchers for absl::Status and absl::StatusOr, which the installed version of
+// Abseil does not provide.
 namespace mlops::support {
 
 inline const absl::Status& StatusOf(const absl::Status& status) {
@@ -21,19 +21,21 @@ const absl::Status& StatusOf(const absl::StatusOr<T>& result) {
   return result.status();
 }
 
+// Matches an OK status.
 MATCHER(IsOk, "") {
   *result_listener << StatusOf(arg);
   return StatusOf(arg).ok();
 }
 
-// The code, and the reason among the details, "" if there must be none.
+// Matches an error with this code and this ErrorInfo reason; "" matches an
+// error without a reason.
 MATCHER_P2(IsError, code, reason, "") {
   *result_listener << StatusOf(arg);
   return StatusOf(arg).code() == code &&
          base::GetReason(StatusOf(arg)) == reason;
 }
 
-// A key among the details whose value matches.
+// Matches an error whose metadata has `key` with a matching value.
 MATCHER_P2(HasDetail, key, value_matcher, "") {
   const auto info = base::GetErrorInfo(StatusOf(arg));
   *result_listener << StatusOf(arg);
@@ -42,6 +44,7 @@ MATCHER_P2(HasDetail, key, value_matcher, "") {
                                      result_listener);
 }
 
+// Matches a status with a matching message.
 MATCHER_P(HasMessage, message_matcher, "") {
   return testing::ExplainMatchResult(
       message_matcher, std::string(StatusOf(arg).message()), result_listener);
@@ -49,7 +52,7 @@ MATCHER_P(HasMessage, message_matcher, "") {
 
 }  // namespace mlops::support
 
-// For results that a test cannot go on without.
+// ASSERT_OK ends the test on an error; EXPECT_OK lets it continue.
 #define ASSERT_OK(expr) ASSERT_THAT(expr, ::mlops::support::IsOk())
 #define EXPECT_OK(expr) EXPECT_THAT(expr, ::mlops::support::IsOk())
 

@@ -29,8 +29,10 @@ struct MemoryDisk::Inode {
   uint64_t number = 0;
   EntryType type = EntryType::kFile;
   absl::Time modify_time, change_time;
-  std::string data, safe_data;                        // Of a file.
-  std::map<std::string, InodePtr> names, safe_names;  // Of a directory.
+  // The content of a file.
+  std::string data, safe_data;
+  // The entries of a directory.
+  std::map<std::string, InodePtr> names, safe_names;
 };
 
 class MemoryReader final : public fs::FileReader {
@@ -95,7 +97,7 @@ class MemoryDir final : public fs::Dir {
     ASSIGN_OR_RETURN(const auto inode, disk_->Find(inode_, path));
     return MemoryDisk::Stamp(*inode);
   }
-  // There are no links.
+  // The disk has no links, so no existing entry is one.
   absl::StatusOr<std::optional<std::string>> ReadLink(
       absl::string_view path) const override {
     RETURN_IF_ERROR(Stat(path).status());
@@ -120,6 +122,7 @@ class MemoryDir final : public fs::Dir {
   absl::Status ForEachEntry(
       absl::FunctionRef<bool(absl::string_view, EntryType)> visit)
       const override {
+    // Call `visit` without the lock, because it may use the disk.
     std::map<std::string, EntryType> entries;
     {
       absl::MutexLock lock(&disk_->mutex_);
@@ -177,7 +180,8 @@ MemoryDisk::MemoryDisk() {
 
 MemoryDisk::~MemoryDisk() {
   absl::MutexLock lock(&mutex_);
-  // Directories that were moved may hold each other.
+  // Break cycles: after a move, safe_names and names of two directories may
+  // refer to each other.
   for (const InodePtr& inode : inodes_) {
     inode->names.clear();
     inode->safe_names.clear();
@@ -323,8 +327,8 @@ void MemoryDisk::MakeSafe(const Change& change) {
 
 void MemoryDisk::SyncDir(const InodePtr& dir) {
   absl::MutexLock lock(&mutex_);
-  // From the last to the first, since what a change of this directory builds on
-  // becomes safe with it.
+  // Go from the newest change to the oldest, because syncing a change also
+  // makes the older changes of the same entries safe.
   std::set<std::pair<Inode*, std::string>> needed;
   std::vector<bool> safe(unsafe_.size());
   for (size_t i = unsafe_.size(); i-- > 0;) {
@@ -349,6 +353,7 @@ void MemoryDisk::SyncDir(const InodePtr& dir) {
 
 void MemoryDisk::CutPower(const Survives& survives) {
   absl::MutexLock lock(&mutex_);
+  // Once a change of an entry is lost, all later changes of it are lost, too.
   std::set<std::pair<Inode*, std::string>> lost;
   for (const Change& change : unsafe_) {
     bool kept = survives();
@@ -362,7 +367,9 @@ void MemoryDisk::CutPower(const Survives& survives) {
     }
   }
   unsafe_.clear();
+  // What is safe is now what is on disk; of unsynced data a part may survive.
   for (const InodePtr& inode : inodes_) {
+    // Unsynced data survives completely, by half, or not at all.
     inode->names = inode->safe_names;
     if (inode->data == inode->safe_data) continue;
     if (survives()) {
@@ -375,6 +382,7 @@ void MemoryDisk::CutPower(const Survives& survives) {
 }
 
 void MemoryDisk::SyncAll() {
+  // A power cut that everything survives has the same effect.
   CutPower([] { return true; });
 }
 

@@ -16,32 +16,33 @@
 
 namespace mlops::support {
 
-// A file system in memory that knows what a power cut would leave of it. What a
-// file holds is safe once the file was synced; an entry made, renamed or
-// removed is safe once a directory that it was in, or is in, was synced. What
-// is not safe may be lost in any combination, but for two things on which every
-// file system with a journal can be relied: a rename happens as a whole, and a
-// change of an entry is not kept without the earlier ones of the same entry.
+// A file system in memory that simulates power cuts. The content of a file is
+// safe once the file has been synced. A created, renamed or removed entry is
+// safe once a directory that it was in, or is in, has been synced. Any
+// combination of unsafe changes may be lost, except for two guarantees that
+// every journaling file system gives: a rename is atomic, and a change of an
+// entry survives only if all earlier changes of that entry do.
 //
-// It has no symbolic links. Every change takes a second of its clock, so that
-// stamps tell states apart. Thread-safe.
+// It has no symbolic links. Its clock advances by a second with every change,
+// so that each state has different stamps. Thread-safe.
 class MemoryDisk {
  public:
-  // Whether one change that is not safe survives a power cut; asked for each.
+  // Decides whether an unsafe change survives a power cut. Called once for each
+  // change.
   using Survives = std::function<bool()>;
 
   MemoryDisk();
   ~MemoryDisk();
 
-  // The top directory. The disk must outlive it.
+  // Opens the top directory. The disk must outlive it.
   std::unique_ptr<fs::Dir> OpenTop();
 
-  // Loses what is not safe and did not survive. Directories and files that are
-  // open must not be used afterwards. Of data that was not synced, a file that
-  // survives holds all, half or nothing.
+  // Loses the unsafe changes that do not survive. Of a file's unsynced data,
+  // all, half or nothing survives. Directories and files that are open must not
+  // be used afterwards.
   void CutPower(const Survives& survives);
 
-  // Makes everything safe.
+  // Makes all changes durable.
   void SyncAll();
 
   base::Clock clock() {
@@ -55,17 +56,18 @@ class MemoryDisk {
 
   struct Inode;
   using InodePtr = std::shared_ptr<Inode>;
-  // One entry of a directory that now names something else, or nothing.
+  // A change of one entry of a directory, which then names the inode `becomes`,
+  // or no longer exists if that is null.
   struct EntryChange {
     InodePtr dir;
     std::string name;
     InodePtr becomes;
   };
-  // Entries that change together.
+  // Entries that change atomically.
   using Change = std::vector<EntryChange>;
 
   absl::Time Now() const;
-  // The regular file `path`.
+  // Finds the regular file `path`; PATH_UNSUITABLE if it is something else.
   absl::StatusOr<InodePtr> FindFile(const InodePtr& from,
                                     absl::string_view path) const
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -74,11 +76,12 @@ class MemoryDisk {
   absl::StatusOr<InodePtr> Find(const InodePtr& from,
                                 absl::string_view path) const
       ABSL_SHARED_LOCKS_REQUIRED(mutex_);
-  // The directory that holds the last name of `path`, and that name.
+  // Finds the directory that contains the last component of `path`, and returns
+  // it with that component.
   absl::StatusOr<std::pair<InodePtr, std::string>> FindParent(
       const InodePtr& from, absl::string_view path) const
       ABSL_SHARED_LOCKS_REQUIRED(mutex_);
-  // Makes a new entry; ALREADY_EXISTS if there is one.
+  // Creates an entry with a new inode; ALREADY_EXISTS if there is an entry.
   absl::StatusOr<InodePtr> Add(const InodePtr& from, absl::string_view path,
                                fs::EntryType type) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Remove(const InodePtr& from, absl::string_view path,
@@ -86,15 +89,19 @@ class MemoryDisk {
   absl::Status Rename(const InodePtr& from, absl::string_view path,
                       const InodePtr& to, absl::string_view to_path,
                       fs::RenameMode mode) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Makes a change visible, but not durable.
   void Apply(Change change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Makes all changes of `dir` durable.
   void SyncDir(const InodePtr& dir) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Makes one change durable.
   static void MakeSafe(const Change& change);
 
   mutable absl::Mutex mutex_;
   absl::Time now_ ABSL_GUARDED_BY(mutex_) =
       absl::FromUnixSeconds(1'700'000'000);
-  std::vector<InodePtr> inodes_ ABSL_GUARDED_BY(mutex_);  // The top first.
-  // In the order in which they were made.
+  // The top directory is the first.
+  std::vector<InodePtr> inodes_ ABSL_GUARDED_BY(mutex_);
+  // The unsafe changes, oldest first.
   std::vector<Change> unsafe_ ABSL_GUARDED_BY(mutex_);
 };
 

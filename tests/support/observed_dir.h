@@ -17,14 +17,16 @@
 
 namespace mlops::support {
 
-// What all directories below one ObservedDir have in common: the list of calls,
-// such as "Stat fraud/workspace.yaml", "Sync .trash" or "Rename a b", and two
-// hooks. Thread-safe, but for the hooks, which are set while nothing is called.
+// The state that all directories opened through one ObservedDir share: the
+// calls so far, such as "Stat fraud/workspace.yaml", "Sync .trash" or
+// "Rename a b", and two hooks. Thread-safe, except that the hooks must be set
+// while no call is in flight.
 class DirObserver {
  public:
-  // Called before each call; unless it returns OK, that is the call's result.
+  // Called before each call. An error becomes the result of the call, which is
+  // then not forwarded.
   using BeforeHook = std::function<absl::Status(absl::string_view call)>;
-  // Called when a call has returned, before its caller goes on.
+  // Called after each call that was forwarded, before it returns.
   using AfterHook = std::function<void(absl::string_view call)>;
 
   void SetBefore(BeforeHook hook) { before_ = std::move(hook); }
@@ -41,7 +43,7 @@ class DirObserver {
     if (after_) after_(call);
   }
 
-  // The calls since the last Take().
+  // Returns the calls since the previous Take().
   std::vector<std::string> Take() {
     absl::MutexLock lock(&mutex_);
     return std::exchange(calls_, {});
@@ -54,8 +56,8 @@ class DirObserver {
   std::vector<std::string> calls_ ABSL_GUARDED_BY(mutex_);
 };
 
-// A Dir that tells an observer of every call made on it and on the directories
-// opened through it; `place` is its path in what the observer is told.
+// A Dir that reports to an observer every call on it and on directories opened
+// through it. `place` is its own path in the reported calls.
 class ObservedDir : public ForwardingDir {
  public:
   ObservedDir(std::unique_ptr<fs::Dir> target,
@@ -155,7 +157,7 @@ class ObservedDir : public ForwardingDir {
   }
 
  private:
-  // Where `path`, or this directory itself if it is "", is.
+  // Returns the path to report for `path`, where "" is this directory.
   std::string Place(absl::string_view path) const {
     if (path.empty()) return place_.empty() ? "." : place_;
     return place_.empty() ? std::string(path) : absl::StrCat(place_, "/", path);

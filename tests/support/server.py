@@ -1,4 +1,4 @@
-"""A real workspaced for tests: started on a Unix socket, stopped by SIGTERM."""
+"""Runs a real workspaced for tests, on a Unix socket."""
 
 import contextlib
 import fcntl
@@ -24,8 +24,10 @@ _DEADLINE_S = 30
 
 @contextlib.contextmanager
 def short_base(parent: str = "/tmp") -> Iterator[Path]:
-    """Makes a base directory whose path leaves room for the socket's: those are at most
-    107 bytes long.
+    """Yields a base directory, not created yet, with a short path.
+
+    The path of a Unix socket is limited to 107 bytes, and pytest's own temporary
+    directories can be too deep for the server's socket. The parent is removed at exit.
     """
     with tempfile.TemporaryDirectory(prefix="mlops-", dir=parent) as directory:
         yield Path(directory).resolve() / "base"
@@ -33,7 +35,7 @@ def short_base(parent: str = "/tmp") -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(base: Path) -> Iterator[None]:
-    """Holds the lock of the base directory as a server does that nobody can reach."""
+    """Holds the lock of `base`, like a server that no client can reach."""
     lock = base / ".workspaced/lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     whole_file = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
@@ -43,11 +45,15 @@ def locked(base: Path) -> Iterator[None]:
 
 
 class Server:
-    """One `workspaced --base BASE ARGS...`, as a context manager; entered, it knows its
-    `addresses`.
+    """Runs `workspaced --base BASE ARGS...` as a context manager.
 
-    `wrapper` is a command that ends by executing the one that follows it, in the same
-    process.
+    Entering starts the process and waits until it serves; `addresses` is set from then
+    on. Leaving sends SIGTERM and asserts exit code 0, unless the test killed the server
+    or the block raised. Entering raises RuntimeError if the process exits early and
+    TimeoutError if it reports no addresses within 30 seconds.
+
+    `wrapper` is a command prefix. It must exec the command that follows it, so that the
+    server keeps the process id.
     """
 
     def __init__(
@@ -66,12 +72,12 @@ class Server:
 
     @property
     def seen_base(self) -> Path:
-        """Where others find the base."""
+        """The path at which other processes find the base."""
         return self.base
 
     @property
     def address(self) -> str:
-        """The Unix socket's."""
+        """The address of the Unix socket, as clients use it."""
         address = next(
             address for address in self.addresses if address.startswith("unix:")
         )
@@ -83,7 +89,7 @@ class Server:
 
     @property
     def output(self) -> str:
-        """What it printed, the log included."""
+        """Everything that the server has printed, log lines included."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     @property
@@ -113,6 +119,7 @@ class Server:
         trace: TracebackType | None,
     ) -> None:
         assert self._process is not None
+        # The test called kill(): there is no exit code to check.
         if self._process.returncode == -signal.SIGKILL:
             return
         self.terminate()
@@ -121,18 +128,21 @@ class Server:
             assert code == 0, f"workspaced ended with {code}: {self.output}"
 
     def terminate(self) -> None:
-        """Asks it to stop."""
+        """Sends SIGTERM and returns at once."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Ends it on the spot, as a crash would."""
+        """Sends SIGKILL, as a simulated crash, and waits for the process."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
 
     def wait(self) -> int:
-        """Waits until it has stopped; returns its exit code."""
+        """Waits until the server has stopped and returns its exit code.
+
+        After 30 seconds it kills the server and raises subprocess.TimeoutExpired.
+        """
         assert self._process is not None
         try:
             return self._process.wait(_DEADLINE_S)
@@ -141,13 +151,17 @@ class Server:
             raise
 
     def connect(self) -> grpc.Channel:
-        """A channel to its Unix socket."""
+        """Returns a new channel to the Unix socket; the caller closes it."""
         return grpc.insecure_channel(
             f"unix:{quote(str(self.socket))}", [("grpc.enable_http_proxy", 0)]
         )
 
     def _wait_for_addresses(self) -> list[str]:
-        """The lock file may still tell of the server before: the pid says whose it is."""
+        """Returns the addresses from the lock file, once this process has written it.
+
+        Until then the file may be missing, half-written or left by an earlier server,
+        so its pid must match.
+        """
         lock = self.seen_base / ".workspaced/lock"
         deadline = time.monotonic() + _DEADLINE_S
         while time.monotonic() < deadline:
@@ -157,11 +171,11 @@ class Server:
                     return list(owner["addresses"])
             self._check_runs()
             time.sleep(0.01)
-        raise TimeoutError(f"workspaced does not say where it listens: {self.output}")
+        raise TimeoutError(f"workspaced reported no addresses in time: {self.output}")
 
     def _wait_until_serving(self) -> None:
         with self.connect() as channel:
-            # Not channel_ready_future, which looks only five times a second.
+            # channel_ready_future would poll only five times a second.
             check = channel.unary_unary("/grpc.health.v1.Health/Check")
             check(b"", timeout=_DEADLINE_S, wait_for_ready=True)
 
@@ -174,13 +188,11 @@ class Server:
 
 
 def stop_server(base: Path) -> None:
-    """Stops the server that a client started for `base`, if one runs, and waits until
-    it has gone.
-    """
+    """Stops the server that a client started for `base`, if any, and waits for it."""
     lock = base / ".workspaced/lock"
     with contextlib.suppress(OSError, json.JSONDecodeError):
         pid = json.loads(lock.read_text())["pid"]
-        # What stands there may be of a test's making, or of a server killed long ago.
+        # The pid may be stale, or a test may have written the lock file.
         if b"workspaced" not in Path(f"/proc/{pid}/cmdline").read_bytes():
             return
         os.kill(pid, signal.SIGTERM)

@@ -29,7 +29,7 @@ TempDir::TempDir() {
 }
 
 TempDir::~TempDir() {
-  // Not remove_all(), which holds a descriptor for every level.
+  // std::filesystem::remove_all() would hold a descriptor for each level.
   [[maybe_unused]] const int ignored =
       std::system(absl::StrCat("rm -rf '", path_, "'").c_str());
 }

@@ -7,10 +7,9 @@
 
 namespace mlops::support {
 
-// A new directory on the real file system (below TMPDIR, or /tmp), which is
-// removed with all its contents, also a tree of any depth. Paths given to its
-// methods are relative to it; a call of the operating system that fails ends
-// the test.
+// A new directory on the real file system, below TMPDIR or /tmp. The destructor
+// removes it with all its contents, however deep. The methods take paths
+// relative to it and throw if a system call fails, which fails the test.
 class TempDir {
  public:
   TempDir();
@@ -18,17 +17,18 @@ class TempDir {
   TempDir(const TempDir&) = delete;
   TempDir& operator=(const TempDir&) = delete;
 
-  // Absolute, with no symbolic link in it.
+  // The absolute path, without symbolic links.
   const std::string& path() const { return path_; }
+  // Returns the absolute path of `name`.
   std::string Path(absl::string_view name) const;
 
-  // Makes or overwrites a file; directories on the way are made.
+  // Creates or overwrites a file, and creates its parent directories.
   void WriteFile(absl::string_view name, absl::string_view text) const;
   std::string ReadFile(absl::string_view name) const;
-  // With all directories on the way.
+  // Creates a directory and its parents.
   void MakeDirs(absl::string_view name) const;
   bool Exists(absl::string_view name) const;
-  // As `rm -rf`, `mv`, `cp -a` and `ln -s` do.
+  // These behave like `rm -rf`, `mv`, `cp -a` and `ln -s`.
   void Remove(absl::string_view name) const;
   void Move(absl::string_view from, absl::string_view to) const;
   void Copy(absl::string_view from, absl::string_view to) const;

@@ -1,7 +1,8 @@
-// Tells ThreadSanitizer of the locks it cannot see. Debian's Abseil is not
-// instrumented, so that two accesses under one absl::Mutex look like a race.
-// These definitions stand in front of the library's, call them, and say what
-// they order. Part of the tests of the tsan preset alone.
+// Tells ThreadSanitizer about Abseil's locks. Debian's Abseil is not
+// instrumented, so that two accesses under one absl::Mutex would look like a
+// race. The definitions below take precedence over the library's, call them,
+// and report the order that they establish. Only the tests of the tsan preset
+// link this file.
 #include <dlfcn.h>
 #include <sanitizer/tsan_interface.h>
 
@@ -10,7 +11,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 
-// They lock and unlock what clang cannot follow.
+// Clang's thread-safety analysis cannot follow these definitions.
 #pragma clang diagnostic ignored "-Wthread-safety"
 
 namespace absl {
@@ -20,8 +21,9 @@ namespace {
 #define MLOPS_TEXT_(x) #x
 #define MLOPS_TEXT(x) MLOPS_TEXT_(x)
 
-// The library's own function; `mangled_end` is what its mangled name has behind
-// the namespace. A type of Abseil among the arguments is "S0_" there.
+// Returns the library's own function. `mangled_end` is the part of its mangled
+// name after the namespace, where "S0_" stands for the namespace of an
+// argument's type from Abseil.
 template <typename Function>
 Function* Real(const char* mangled_end, const char* qualifier = "") {
   const std::string space = MLOPS_TEXT(ABSL_OPTION_INLINE_NAMESPACE_NAME);
@@ -30,8 +32,8 @@ Function* Real(const char* mangled_end, const char* qualifier = "") {
   return reinterpret_cast<Function*>(::dlsym(RTLD_NEXT, symbol.c_str()));
 }
 
-// A condition is asked by whichever thread unlocks the mutex, inside the
-// library, while the one that waits for it keeps all of it on its stack.
+// Wraps a condition, which any thread that unlocks the mutex may evaluate
+// inside the library. The waiting thread keeps the wrapper on its stack.
 class Seen {
  public:
   Seen(Mutex* mutex, const Condition* condition)
@@ -39,8 +41,8 @@ class Seen {
     __tsan_release(this);
   }
 
-  // Of a function of void*, which alone the library calls without code of its
-  // headers, which would be instrumented.
+  // Uses a function of void*, because that is the only kind that the library
+  // calls without instrumented code from its headers.
   Condition AsCondition() {
     return Condition(&Seen::Ask, static_cast<void*>(this));
   }

@@ -9,27 +9,27 @@
 #include "service/core/catalog.h"
 #include "service/core/workspace.h"
 
-// Values that many tests need.
+// Values that many tests share.
 namespace mlops::support {
 
-// `name`, which must be one.
+// Returns the parsed `name`, which must be valid.
 core::ProjectName Project(absl::string_view name);
 
-// A time that is `seconds` and some microseconds after a fixed one.
+// Returns a fixed time, with a fraction in microseconds, plus `seconds`.
 absl::Time TimeAt(int64_t seconds);
 
-// A workspace as Create hands it to a catalog, below `base_path`; its uid is
-// derived from name and time.
+// Returns a new workspace below `base_path`, as Create passes it to a catalog.
+// Its uid is derived from its name and `seconds`.
 core::Workspace NewWorkspace(absl::string_view name,
                              absl::string_view base_path = "/base",
                              int64_t seconds = 0);
 
-// The names of the workspaces, in their order.
+// Returns the names of the workspaces, in the given order.
 std::vector<std::string> NamesOf(
     const std::vector<core::WorkspacePtr>& workspaces);
 
-// A workspace.yaml as the original Python code writes it, with `note` in its
-// metadata.
+// Returns a workspace.yaml as the original Python code writes it, with `note`
+// in its metadata.
 std::string OriginalRecord(absl::string_view name, absl::string_view root_path,
                            absl::string_view note = "hello");
 

@@ -1,4 +1,4 @@
-"""Real libraries, each test over a base directory of its own. No test may reach out."""
+"""Fixtures for tests against the real libraries; no test may use the network."""
 
 import json
 import os
@@ -26,15 +26,16 @@ def client(manager: WorkspaceManager) -> MLOpsClient:
 
 @pytest.fixture
 def fs(base: Path, manager: WorkspaceManager) -> WorkspaceFileSystem:
-    """Everything over the connection."""
+    """A file system that sends everything over the connection, none of it by path."""
     manager.create_workspace("fraud")
     return fsspec.filesystem("workspace", base_path=base, by_path=False)
 
 
 @contextmanager
 def killing(base: Path) -> Iterator[None]:
-    """Kills the server of `base`, and those that follow it, three times a second within
-    the block.
+    """Kills the server of `base` three times a second for the length of the block.
+
+    Clients start a new server each time, which is killed in turn.
     """
     stop = threading.Event()
 
@@ -52,8 +53,12 @@ def killing(base: Path) -> Iterator[None]:
 
 
 def kill_server(base: Path) -> None:
-    """As a crash would; the next call starts another one. Does nothing if none runs."""
+    """Kills the server of `base` with SIGKILL, if it runs.
+
+    The next call of a client starts another server.
+    """
     pid = json.loads((base / ".workspaced/lock").read_text())["pid"]
     with suppress(FileNotFoundError, ProcessLookupError):
+        # The pid may be stale and belong to another process by now.
         if str(base).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)

@@ -18,13 +18,16 @@ _START_WITHIN_S = 90
 
 @dataclass(frozen=True)
 class Running:
-    """A process that serves HTTP."""
+    """A process that serves HTTP, as the leader of its own process group."""
 
     url: str
     process: subprocess.Popen[bytes]
 
     def stop(self) -> None:
-        """Ends it, and the workers that it started, which are in its group."""
+        """Ends the process group, which includes the server's workers.
+
+        Sends SIGTERM, and SIGKILL after 3 seconds.
+        """
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGTERM)
         try:
@@ -44,8 +47,11 @@ def free_port() -> int:
 def running(
     command: list[str], directory: Path, health: str, **environment: str
 ) -> Iterator[Running]:
-    """Runs `python -m mlflow COMMAND --port PORT` until the end of the block, from when
-    it answers at `health`.
+    """Runs `python -m mlflow COMMAND --port PORT` for the length of the block.
+
+    The block begins once the server answers at the path `health`, for which it has 90
+    seconds. Output goes to mlflow-server.log in `directory`; `environment` is added to
+    the process's environment.
     """
     environment.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     port = free_port()
@@ -62,7 +68,7 @@ def running(
                 str(port),
             ],
             cwd=directory,
-            # It runs programs that stand beside Python.
+            # The server runs programs from the directory of the Python binary.
             env={
                 **os.environ,
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

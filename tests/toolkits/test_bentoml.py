@@ -1,4 +1,4 @@
-"""deploy_model with the real BentoML."""
+"""deploy_model with a real BentoML."""
 
 import json
 import os
@@ -30,7 +30,7 @@ from python.conftest import Script
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A directory as training leaves one."""
+    """A model directory, as a training run writes it."""
     directory = tmp_path / "run 17"
     (directory / "tokenizer").mkdir(parents=True)
     (directory / "weights.bin").write_bytes(os.urandom(1000))
@@ -75,7 +75,7 @@ def assert_staging_is_empty(client: MLOpsClient) -> None:
 
 
 def run_bentoml(client: MLOpsClient, *args: str) -> str:
-    """As a user would, who sets BENTOML_HOME."""
+    """Runs BentoML's command line with BENTOML_HOME set, and returns its output."""
     command = [sys.executable, "-m", "bentoml", *args]
     environment = {**os.environ, "BENTOML_HOME": str(client.workspace.models_path)}
     return subprocess.run(
@@ -412,7 +412,8 @@ def test_a_killed_process_leaves_nothing_to_be_seen(
     client: MLOpsClient, base: Path, model: Path
 ) -> None:
     with (model / "large.bin").open("wb") as large:
-        large.truncate(1 << 34)  # Takes no room here, and seconds to copy.
+        # A sparse file occupies no space, but takes seconds to copy.
+        large.truncate(1 << 34)
     staging = client.workspace.models_path / ".staging"
     with start(base, model, "v1.0") as process:
         wait_for(lambda: [*staging.glob("*/models/lora_adapter/v1.0/large.bin")])
@@ -475,17 +476,17 @@ def test_nothing_is_reported_or_kept_elsewhere(
 
 
 def test_who_told_bentoml_to_report_is_obeyed(script: Script) -> None:
-    # Into its log, that is.
+    # With this variable, BentoML reports only to its log.
     done = script(QUIET, BENTOML_DO_NOT_TRACK="False", __BENTOML_DEBUG_USAGE="True")
     assert done.stdout.startswith("False "), done.stderr
 
 
-# --- Bentos ---
+# --- Bentos -------------------------------------------------------------------
 
 
 @contextmanager
 def serving(client: MLOpsClient, tag: str, directory: Path) -> Iterator[str]:
-    """`bentoml serve` on a free port; gives its URL once it is ready."""
+    """Runs `bentoml serve` on a free port and yields its URL once it is ready."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [

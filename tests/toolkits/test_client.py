@@ -1,5 +1,6 @@
-"""MLOpsClient with all toolkits installed: none is imported before it is needed, and a
-status makes nothing.
+"""MLOpsClient with all toolkits installed.
+
+It imports no toolkit before it needs one, and reading a status creates nothing.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A workspace's data, versioned by DVC."""
+"""A workspace's data, versioned with DVC."""
 
 import hashlib
 import itertools
@@ -34,7 +34,7 @@ from support.server import stop_server
 
 @pytest.fixture(autouse=True)
 def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """With a data set of three files in it."""
+    """A working directory that contains a data set of three files."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_SITE_CACHE_DIR", raising=False)
     write(tmp_path / "datasets/train.csv", "a,b\n1,2\n")
@@ -55,7 +55,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def data(directory: Path) -> dict[str, str]:
-    """All files but those of DVC's inner life, and what is in them."""
+    """Returns the text of all files below `directory`, except DVC's internal ones."""
     files = [
         file
         for file in directory.rglob("*")
@@ -78,7 +78,7 @@ def reason(call: Callable[..., Any], *args: Any, **named: Any) -> str:
 
 
 def site_caches() -> list[Path]:
-    """What DVC by default leaves outside of every repository."""
+    """Returns the caches that DVC creates outside of repositories by default."""
     return sorted(Path("/var/tmp/dvc/repo").glob("*"))
 
 
@@ -86,11 +86,11 @@ def lose_cache(dvc: Path) -> None:
     shutil.rmtree(dvc / ".dvc/cache")
 
 
-# --- Add ---
+# --- Add ----------------------------------------------------------------------
 
 
 def run(code: str, *args: object, **environment: str) -> str:
-    """What a script printed; nothing is to be said on stderr."""
+    """Runs a script, which must print nothing on stderr, and returns its output."""
     command = [sys.executable, "-c", code, *map(str, args)]
     done = subprocess.run(
         command,
@@ -341,13 +341,14 @@ def test_the_working_directory_itself(client: MLOpsClient, dvc: Path) -> None:
     assert client.dvc_add(".")["path"] == str(dvc / "datasets")
 
 
-# --- What others write meanwhile ---
+# --- Concurrent writes to the data --------------------------------------------
 
 
 @pytest.fixture
 def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Lets actions happen between DVC's hashing of files and its copying of them, one
-    each time; the last for ever.
+    """Installs actions that run between DVC's hashing and its copying of files.
+
+    Each attempt of an add runs the next action; the last action repeats.
     """
 
     def install(*actions: Callable[[], object]) -> None:
@@ -364,7 +365,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def versions_are_whole(dvc: Path) -> bool:
-    """Whether each object of the cache and the remote is what its hash says."""
+    """Returns whether each object of the cache and the remote matches its hash."""
     objects = [
         file
         for store in (".dvc/cache", "remote")
@@ -379,7 +380,7 @@ def versions_are_whole(dvc: Path) -> bool:
 
 
 def nothing() -> None:
-    """No more is written."""
+    """The action that changes nothing, so that the attempt succeeds."""
 
 
 def test_a_file_that_is_appended_to(
@@ -495,7 +496,7 @@ def test_a_file_keeps_its_mode_and_identity(client: MLOpsClient, dvc: Path) -> N
     assert (file.stat().st_ino, file.stat().st_mode) == (before.st_ino, before.st_mode)
 
 
-# --- What cannot be added ---
+# --- Rejected paths and failures ----------------------------------------------
 
 
 def test_a_file_that_is_nowhere(client: MLOpsClient, dvc: Path, tmp_path: Path) -> None:
@@ -505,7 +506,8 @@ def test_a_file_that_is_nowhere(client: MLOpsClient, dvc: Path, tmp_path: Path) 
         str(tmp_path / "none.csv"),
         str(dvc / "none.csv"),
     ]
-    assert list(dvc.iterdir()) == []  # No repository either.
+    # Not even a repository was created.
+    assert list(dvc.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -673,6 +675,7 @@ def test_what_a_killed_process_left_is_undone(client: MLOpsClient, dvc: Path) ->
     client.dvc_add("datasets/train.csv")
     client.dvc_add("datasets/more")
     before = data(dvc)
+    # The child dies in the middle of a change, with half-written records.
     pid = os.fork()
     if pid == 0:
         copies = [
@@ -700,7 +703,7 @@ def test_half_a_list_of_dvcs_readers_and_writers_stops_nobody(
     assert client.dvc_add("datasets/test.csv")["success"]
 
 
-# --- Push and pull ---
+# --- Push and pull ------------------------------------------------------------
 
 
 def test_data_comes_back_from_the_remote(
@@ -729,7 +732,8 @@ def test_data_comes_back_from_the_remote(
     ) == (5, 4, 0, 0)
     assert data(dvc).items() >= before.items()
     lose_cache(dvc)
-    assert client.dvc_pull()["fetched"] == 5  # The client that was there before.
+    # The older client, whose repository object is still open, also pulls.
+    assert client.dvc_pull()["fetched"] == 5
 
 
 def test_targets_by_all_their_names(
@@ -738,7 +742,7 @@ def test_targets_by_all_their_names(
     client.dvc_add("datasets")
     client.dvc_add(write(Path("raw/a.csv"), "a"))
     client.dvc_add(write(Path("raw/b.csv"), "b"))
-    # All of the directory, and its list.
+    # DVC pushes the whole directory: three files and their list.
     assert client.dvc_push("datasets/train.csv")["pushed"] == 4
     assert client.dvc_push([dvc / "datasets.dvc"])["pushed"] == 0
     assert client.dvc_push(["raw/a.csv", "raw/a.csv.dvc"])["pushed"] == 1
@@ -806,7 +810,8 @@ def test_a_pull_deletes_nothing_that_is_not_tracked_any_more(
     client.dvc_add("datasets")
     client.dvc_add("datasets/train.csv")
     client.dvc_add(write(Path("old.csv"), "old"))
-    (dvc / "old.csv.dvc").unlink()  # As `dvc remove` does.
+    # This is what `dvc remove` does.
+    (dvc / "old.csv.dvc").unlink()
     before = data(dvc)
     client.dvc_push()
     pulled = client.dvc_pull(force=True)
@@ -861,7 +866,7 @@ def test_a_damaged_object_is_not_taken(client: MLOpsClient, dvc: Path) -> None:
     assert not (dvc / "datasets/train.csv").exists()
 
 
-# --- Remotes ---
+# --- Remotes ------------------------------------------------------------------
 
 
 def test_a_remote_that_cannot_be_written(
@@ -877,7 +882,7 @@ def test_a_remote_that_cannot_be_written(
         "fraud", dvc_remote_path=str(write(Path("file").absolute(), "a file"))
     )
     assert "Not a directory" in str(failed(client.dvc_push))
-    # Around the workspace: it may.
+    # A remote that contains the workspace is allowed.
     manager.update_workspace_metadata("fraud", dvc_remote_path=str(dvc.parent.parent))
     assert (
         client.dvc_push()["pushed"] == 1
@@ -953,7 +958,7 @@ def test_a_remote_of_the_users_own(
     )
 
 
-# --- Others at the same time ---
+# --- Concurrency and locks ----------------------------------------------------
 
 
 def test_threads_and_processes_wait_for_each_other(
@@ -999,7 +1004,8 @@ def test_who_waits_too_long_is_told(
     monkeypatch.setattr(dvc_client, "WAIT_SECONDS", 0.2)
     with locked(dvc / ".dvc/tmp/mlops.lock", 1):
         error = failed(client.dvc_push)
-        assert client._dvc().count() == {"tracked": 1}  # Waits for nobody.
+        # Counting does not wait for the lock.
+        assert client._dvc().count() == {"tracked": 1}
     assert error.details["reason"] == "REPOSITORY_BUSY" and error.details[
         "file"
     ] in str(error)
@@ -1008,7 +1014,7 @@ def test_who_waits_too_long_is_told(
 
 @pytest.fixture
 def dvc_command(dvc: Path) -> Iterator[Callable[[], None]]:
-    """What the lock of DVC's own command line is, held; released by the call."""
+    """Holds the lock of DVC's command line; calling the value releases it."""
     (dvc / ".dvc/tmp").mkdir(parents=True)
     lock = zc.lockfile.LockFile(str(dvc / ".dvc/tmp/lock"))
     yield lock.close
@@ -1018,7 +1024,8 @@ def dvc_command(dvc: Path) -> Iterator[Callable[[], None]]:
 def test_dvc_on_the_command_line_is_waited_for(
     client: MLOpsClient, dvc_command: Callable[[], None]
 ) -> None:
-    timer = threading.Timer(4, dvc_command)  # DVC itself gives up after 3.
+    # DVC itself gives up after 3 seconds.
+    timer = threading.Timer(4, dvc_command)
     timer.start()
     assert client.dvc_add("datasets/train.csv")["success"]
     timer.join()
@@ -1061,7 +1068,7 @@ def test_many_make_the_repository_at_once(
     assert sorted(os.listdir(dvc)) == [".dvc", ".dvcignore"]
 
 
-# --- The world around ---
+# --- Other repositories and tools ---------------------------------------------
 
 
 def test_repositories_around_the_workspace_are_left_alone(tmp_path: Path) -> None:
@@ -1098,7 +1105,8 @@ print(client.workspace.dvc_path)
         for path in (tmp_path / "mlops").rglob(".gitignore")
         if path.parent.name != ".workspaced"
     ]
-    assert not written  # Of DVC: the server's own keeps its files out of Git.
+    # The only .gitignore is the server's, not one of DVC.
+    assert not written
 
 
 def test_dvcs_own_command_line_works_in_it(client: MLOpsClient, dvc: Path) -> None:
@@ -1127,17 +1135,17 @@ def test_a_workspace_behind_a_link(
     assert linked.dvc_push([path])["pushed"] == 1
 
 
-# --- Copied and moved ---
+# --- Copied and moved workspaces ----------------------------------------------
 
 
 def copied(base: Path, source: str, place: str) -> Path:
-    """As `cp -r` does it; the copy's dvc/."""
+    """Copies a workspace as `cp -r` does; returns the dvc directory of the copy."""
     shutil.copytree(base / source, base / place, symlinks=True)
     return base / place / "dvc"
 
 
 def without_site_cache(directory: Path) -> dict[str, bytes]:
-    """All files but hashes that DVC remembers."""
+    """Returns all files, except the hashes that DVC caches."""
     files = [
         file
         for file in directory.rglob("*")
@@ -1152,7 +1160,8 @@ def test_copies_push_to_remotes_of_their_own(
     client.dvc_add("datasets")
     client.dvc_push()
     copies = [copied(base, "fraud", "fraud2"), copied(base, "fraud", "fraud3")]
-    copies.append(copied(base, "fraud2", "fraud4"))  # Of a copy.
+    # A copy of a copy.
+    copies.append(copied(base, "fraud2", "fraud4"))
     before = without_site_cache(dvc)
     for place in copies:
         write(Path("new.csv"), place.parent.name)
@@ -1185,7 +1194,8 @@ def test_a_moved_base(
     moved = DVCClient(ProjectWorkspace.load_metadata(tmp_path / "moved/fraud"), {})
     assert moved.push()["url"] == str(tmp_path / "moved/fraud/dvc/remote")
     assert moved.count() == {"tracked": 3} and not base.exists()
-    (tmp_path / "moved").rename(base)  # For those who stop its server.
+    # Move it back, so that the fixture finds its server.
+    (tmp_path / "moved").rename(base)
 
 
 def test_what_the_user_configured_follows_unless_it_is_elsewhere(
@@ -1204,7 +1214,10 @@ def test_what_the_user_configured_follows_unless_it_is_elsewhere(
             f"[cache]\n    type = symlink\n    dir = {dvc}/.dvc/other\n# A comment\n"
         )
         config.write(f"['remote \"backup\"']\n    url = {base}/fraud/outputs/backup\n")
-    local = f"['remote \"far\"']\n    url = {tmp_path}/far\n['remote \"near\"']\n    url = file://{base}/fraud/near\n"
+    local = (
+        f"['remote \"far\"']\n    url = {tmp_path}/far\n"
+        f"['remote \"near\"']\n    url = file://{base}/fraud/near\n"
+    )
     write(dvc / ".dvc/config.local", local)
     client.dvc_add("datasets/test.csv")
     assert (dvc / "datasets/test.csv").is_symlink()
@@ -1235,7 +1248,7 @@ def test_what_the_user_configured_follows_unless_it_is_elsewhere(
     )
 
 
-# --- Odd paths ---
+# --- Odd paths ----------------------------------------------------------------
 
 ODD = [
     "jürgen #%(x)s${y}{z}{ ,;'\"[a]*?!~\\\n ",
@@ -1246,7 +1259,7 @@ ODD = [
 
 
 def plain_workspace(root: Path) -> ProjectWorkspace:
-    """Without a server."""
+    """Creates a workspace without a server."""
     root.mkdir(parents=True)
     write(root / "workspace.yaml", "project_name: fraud\n")
     return ProjectWorkspace("fraud", root)
@@ -1359,8 +1372,10 @@ def test_a_thousand_files(client: MLOpsClient, dvc: Path) -> None:
 def test_the_umask_of_the_process_is_let_alone(
     dvc: Path, client: MLOpsClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DVC's own way to its site cache sets it to 0 for a moment, which two threads at
-    once make last.
+    """Adding and pushing never call os.umask.
+
+    DVC's own site cache sets the umask to 0 for a moment, and two threads that do so at
+    once can leave it at 0.
     """
     assert client.dvc_add("datasets/test.csv")["success"]
     monkeypatch.setattr(os, "umask", lambda _: pytest.fail("umask"))

@@ -1,4 +1,4 @@
-"""set_reference_data and monitor_predictions with the real Evidently."""
+"""set_reference_data and monitor_predictions with a real Evidently."""
 
 import datetime
 import json
@@ -69,7 +69,8 @@ def test_drift_is_told_column_by_column(client: MLOpsClient) -> None:
     amount = results["columns"]["amount"]
     assert amount["drifted"] and amount["drift_score"] < amount["threshold"] == 0.05
     assert amount["method"] == "K-S p_value"
-    json.dumps(results)  # Plain values all through.
+    # The results hold only plain Python values.
+    json.dumps(results)
 
 
 def test_the_report_is_evidentlys_and_agrees(client: MLOpsClient) -> None:
@@ -111,7 +112,8 @@ COMPARE = """
 import socket, sys, warnings
 warnings.simplefilter("ignore")
 def audit(event, args):
-    if event == "socket.getaddrinfo" or (event == "socket.connect" and args[0].family != socket.AF_UNIX):
+    if event == "socket.getaddrinfo" or (event == "socket.connect" and \
+args[0].family != socket.AF_UNIX):
         print(event, args[1:])
 sys.addaudithook(audit)
 import pandas as pd
@@ -176,9 +178,9 @@ def test_other_columns_than_the_reference_are_named(client: MLOpsClient) -> None
         ["age"],
         ["years", "more"],
     )
-    assert (
-        error.message
-        == "df: has other columns than the reference: it lacks 'age' and adds 'years', 'more'"
+    assert error.message == (
+        "df: has other columns than the reference: "
+        "it lacks 'age' and adds 'years', 'more'"
     )
 
 

@@ -1,4 +1,4 @@
-"""The example, as a newcomer runs it."""
+"""Runs the quickstart example as a new user would."""
 
 import os
 import re
@@ -25,7 +25,7 @@ def run_example(directory: Path) -> str:
 
 
 def logged_drift(database: Path) -> dict[str, float]:
-    """Of the last run."""
+    """Returns the metrics of the last run."""
     client = MlflowClient(f"sqlite:///{database}")
     [experiment] = client.search_experiments(filter_string="name = 'wine-quickstart'")
     metrics: dict[str, float] = client.search_runs([experiment.experiment_id])[

@@ -1,4 +1,4 @@
-"""What `pip install 'mlops-workspace[all]'` gave."""
+"""What `pip install 'mlops-workspace[all]'` installs."""
 
 import importlib
 from importlib import metadata

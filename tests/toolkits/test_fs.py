@@ -1,6 +1,4 @@
-"""Files of workspaces through fsspec: a real server, broken in the middle of what it
-does.
-"""
+"""Files of workspaces through fsspec, with a real server that tests interrupt."""
 
 import asyncio
 import errno
@@ -40,7 +38,7 @@ def staged(base: Path) -> list[Path]:
     return list((base / "fraud/.uploads").glob("*.part"))
 
 
-# --- What there is ---
+# --- Listing ------------------------------------------------------------------
 
 
 def test_the_root_lists_projects_and_a_project_its_five_directories(
@@ -125,7 +123,7 @@ def test_a_name_that_is_not_utf8_is_listed_read_and_deleted(
     assert os.listdir(base / "fraud/outputs") == []
 
 
-# --- Reading and writing ---
+# --- Reading and writing ------------------------------------------------------
 
 
 def test_pandas_reads_and_writes_by_url(fs: WorkspaceFileSystem, base: Path) -> None:
@@ -310,7 +308,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_an_error_not_a_mixture(
     )
 
 
-# --- Names ---
+# --- Moving, deleting and errors ----------------------------------------------
 
 
 def test_move_copy_and_delete(
@@ -386,7 +384,7 @@ def test_a_server_that_is_not_there_is_no_answer(base: Path) -> None:
         WorkspaceFileSystem(address="nonsense")
 
 
-# --- Copies ---
+# --- Copying files in and out -------------------------------------------------
 
 
 def test_put_and_get_tell_their_progress(
@@ -471,7 +469,7 @@ with progress() as bars:
     assert not silent.stdout + silent.stderr
 
 
-# --- By path ---
+# --- Access by path -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("by_address", [False, True])
@@ -504,9 +502,7 @@ def test_a_file_on_this_machine_is_read_by_its_path(
 def test_another_file_of_the_same_name_is_not_taken_for_it(
     fs: WorkspaceFileSystem, base: Path, tmp_path: Path
 ) -> None:
-    """As on another machine, which has such a directory, too, even one that was copied
-    with all its times.
-    """
+    """The same path may exist on another machine, even as a copy with equal times."""
     fs.pipe_file("fraud/models/m", b"theirs")
     (tmp_path / "fraud/models").mkdir(parents=True)
     shutil.copy2(base / "fraud/models/m", tmp_path / "fraud/models/m")
@@ -529,7 +525,7 @@ def test_a_file_written_over_in_place_is_an_error_not_a_mixture(
     assert caught.value.errno == errno.ESTALE
 
 
-# --- Trouble ---
+# --- Crashes and concurrency --------------------------------------------------
 
 
 def test_kill_9_in_the_middle_of_an_upload(fs: WorkspaceFileSystem, base: Path) -> None:
@@ -615,7 +611,8 @@ def test_kill_9_while_many_small_files_are_written(
 
 
 @pytest.mark.xfail(
-    reason="a server killed three times a second is not always back in time for a resumed upload",
+    reason="a server killed three times a second is not always back in time "
+    "for a resumed upload",
     strict=False,
 )
 def test_kill_9_again_and_again_while_files_come_and_go(
@@ -637,7 +634,8 @@ def test_kill_9_of_the_client_leaves_the_old_file(
     fs.pipe_file("fraud/models/m", b"old")
     code = """
 import sys, fsspec
-file = fsspec.filesystem("workspace", base_path=sys.argv[1]).open("fraud/models/m", "wb")
+file = fsspec.filesystem("workspace", base_path=sys.argv[1]).open(\
+"fraud/models/m", "wb")
 while True:
     file.write(bytes(5 << 20))
     print("more", flush=True)
@@ -659,7 +657,10 @@ while True:
 def test_a_create_that_was_done_before_the_connection_broke_is_not_taken_for_anothers(
     fs: WorkspaceFileSystem, base: Path
 ) -> None:
-    """Its answer is lost at the worst moment: asked again, the server knows the upload."""
+    """The response is lost, and the retry finds the upload that the first one finished.
+
+    A server that had forgotten the upload would report that the file exists.
+    """
     upload = fs._upload("fraud/outputs/a", create_only=True)
     upload.write(b"x")
     upload.finish()
@@ -679,7 +680,7 @@ def test_two_processes(fs: WorkspaceFileSystem, base: Path, method: str) -> None
     context = multiprocessing.get_context(method)
     fs.pipe_file("fraud/outputs/parent", b"from the parent")
     answers = context.Queue()
-    # A stream is open while the process forks.
+    # The process forks while a stream is open.
     with fs.open("fraud/models/m", "wb") as file:
         file.write(b"m" * 5 * MIB)
         process = context.Process(target=_in_child, args=(fs, answers))
@@ -764,9 +765,9 @@ def test_memory_stays_small_while_a_large_file_is_written(
     assert upload.finish().size_bytes == 200 * MIB
 
 
-# --- Names that look like patterns ---
+# --- Names that look like patterns --------------------------------------------
 
-# By each, the name that it would stand for as a pattern.
+# Names that look like patterns, each with another name that the pattern would match.
 MAGIC = {
     "preds[1].csv": "preds1.csv",
     "a*b": "axb",
@@ -823,7 +824,8 @@ def test_a_name_that_exists_is_no_pattern(
         not fs.exists(f"{top}/{name}")
         and fs.cat_file(f"{top}/{other}{inner}") == b"other"
     )
-    fs.rm(f"{top}/{name}", recursive=True)  # Now it is a pattern.
+    # Without a file of that name, the argument is a pattern.
+    fs.rm(f"{top}/{name}", recursive=True)
     assert not fs.exists(f"{top}/{other}")
     with pytest.raises(FileNotFoundError):
         fs.rm(f"{top}/{name}", recursive=True)
@@ -872,7 +874,7 @@ def test_the_asynchronous_and_the_projects_view_are_alike(
     assert files.find("") == ["outputs/p1"]
 
 
-# --- What cannot be copied ---
+# --- Rejected copies ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("by_path", [False, True])
@@ -930,11 +932,11 @@ def test_a_tree_is_not_copied_into_itself(
         lambda: fs.cp("fraud/outputs", "fraud/outputs/d", recursive=True),
     ):
         with pytest.raises(
-            OSError, match="holds the place where it would be copied to"
+            OSError, match="contains the destination of the copy"
         ) as caught:
             call()
         assert caught.value.errno == errno.EINVAL and fs.find("fraud") == before
-    # Its name only begins alike.
+    # A name that shares only a prefix is not inside the tree.
     fs.cp("fraud/outputs/d", "fraud/outputs/d2", recursive=True)
     assert fs.find("fraud/outputs/d2") == ["fraud/outputs/d2/b"]
 
@@ -945,7 +947,7 @@ def test_a_file_is_not_emptied_by_a_copy_onto_itself(
     fs.pipe_file("fraud/outputs/a", b"precious")
     (tmp_path / "link").symlink_to(base / "fraud/outputs/a")
     for place in (base / "fraud/outputs/a", tmp_path / "link"):
-        with pytest.raises(OSError, match="very file"):
+        with pytest.raises(OSError, match="are the same file"):
             fs.get_file("fraud/outputs/a", place)
     assert fs.cat_file("fraud/outputs/a") == b"precious"
 
@@ -953,7 +955,7 @@ def test_a_file_is_not_emptied_by_a_copy_onto_itself(
 def test_a_small_file_has_an_id_by_which_it_is_not_sent_twice(
     fs: WorkspaceFileSystem,
 ) -> None:
-    """The answer to the first attempt is lost."""
+    """The response to the first attempt is lost, so the client sends it again."""
     upload = fs._upload("fraud/outputs/a", create_only=False)
     upload.write(b"x")
     finished = upload.finish()

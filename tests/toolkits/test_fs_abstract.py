@@ -1,4 +1,4 @@
-"""What fsspec itself asks of a file system, against a live server."""
+"""Runs fsspec's own tests of file systems against a live server."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -23,8 +23,8 @@ from support.server import short_base, stop_server
 
 @pytest.fixture(scope="module")
 def shared_base() -> Iterator[Path]:
-    # Thousands of files that are synced each: in memory, where there is such a place,
-    # that takes no time.
+    # The tests write thousands of files, and the server syncs each. In memory, a sync
+    # takes no time.
     with short_base("/dev/shm" if os.path.isdir("/dev/shm") else "/tmp") as path:
         yield path
         stop_server(path)

@@ -1,6 +1,6 @@
-"""Local files put by the path at which a server on this machine stages them.
+"""Local files that put_file writes to the server's staging directory by their path.
 
-What is read by its path: test_fs.py.
+test_fs.py tests reading by path.
 """
 
 import errno
@@ -27,14 +27,14 @@ MIB = 1 << 20
 
 
 class Halfway(Callback):
-    """Does something when some of the file was copied."""
+    """Runs an action once, after a part of the file has been copied."""
 
     def __init__(self, do: Callable[[], object]) -> None:
         super().__init__()
         self._do: Callable[[], object] | None = do
 
     def call(self, *args: object, **options: object) -> None:
-        """As fsspec calls it at each change."""
+        """fsspec calls this after each change of the value."""
         if self.value and self._do is not None:
             do, self._do = self._do, None
             do()
@@ -57,7 +57,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def told(caplog: pytest.LogCaptureFixture) -> bool:
-    """Whether a file was copied by its path since the last time."""
+    """Returns whether a file was copied by its path since the previous call."""
     messages = [record.message for record in caplog.records]
     caplog.clear()
     return any("copied by its path" in message for message in messages)
@@ -151,21 +151,23 @@ def test_where_the_base_is_another_one_it_goes_over_the_connection(
     assert not told(caplog)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs to be another user")
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
 def test_who_may_not_write_there_sends_it_over_the_connection(
     base: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "BINARY", BINARY)
+    # Let the other user read the source, but not write to the base.
     for path in (*source.parents, *base.parents):
         if path.stat().st_uid == os.getuid():
             path.chmod(path.stat().st_mode | 0o055)
-    # Becomes the other user only when all is loaded: that one may not be able to read
-    # where the package lies.
+    # Changes the user only after all imports, because the other user may not be allowed
+    # to read the package.
     code = (
         "import logging, os, sys; logging.basicConfig(level=logging.DEBUG)\n"
         "from mlops.fs import WorkspaceFileSystem\n"
         "fs, user = WorkspaceFileSystem(address=sys.argv[1]), int(sys.argv[3])\n"
-        "if user: os.setgroups([]), os.setresgid(user, user, user), os.setresuid(user, user, user)\n"
+        "if user: os.setgroups([]), os.setresgid(user, user, user), "
+        "os.setresuid(user, user, user)\n"
         "fs.put_file(sys.argv[2], 'fraud/models/m')\n"
     )
     with Server(base, "--listen", "127.0.0.1:0") as running:
@@ -197,7 +199,8 @@ def test_kill_9_in_the_middle(
 
 
 @pytest.mark.xfail(
-    reason="a server killed three times a second is not always back in time for a resumed upload",
+    reason="a server killed three times a second is not always back in time "
+    "for a resumed upload",
     strict=False,
 )
 def test_kill_9_again_and_again(
@@ -253,7 +256,8 @@ def test_a_full_disk_in_the_middle(
         WorkspaceManager(address=address).create_workspace("fraud")
         fs = WorkspaceFileSystem(address=address)
         fs.pipe_file("fraud/models/m", b"old")
-        fs._base = running.seen_base  # Another name of the server's base.
+        # The path at which this process sees the server's base.
+        fs._base = running.seen_base
         with pytest.raises(OSError) as caught:
             fs.put_file(source, "fraud/models/m")
         assert caught.value.errno == errno.ENOSPC

@@ -1,5 +1,6 @@
-"""Files that are read forward, by one stream: where it begins and ends, and what may
-happen in between.
+"""Files that are read forward through one stream.
+
+The tests check when the stream begins and ends, and what may interrupt it.
 """
 
 import errno
@@ -23,14 +24,14 @@ PATH = "fraud/models/m"
 
 @pytest.fixture
 def content(fs: WorkspaceFileSystem, base: Path) -> bytes:
-    """Of a file of 40 MiB and a bit, of many lines."""
+    """The content of a file of a little more than 40 MiB, with many lines."""
     content = b"".join(line + b"\n" for line in os.urandom(40 * MIB + 17).split(b"\n"))
     (base / PATH).write_bytes(content)
     return content
 
 
 def streaming(fs: WorkspaceFileSystem) -> ReadableFile:
-    """The file, 2 MiB of which were read."""
+    """Opens the file and reads 2 MiB, which starts the stream."""
     file = fs.open(PATH, block_size=MIB)
     assert len(file.read(MIB)) == MIB and not has_call(file)
     assert len(file.read(MIB)) == MIB and has_call(file)
@@ -112,8 +113,9 @@ def test_closing_ends_the_stream(fs: WorkspaceFileSystem, content: bytes) -> Non
     with pytest.raises(ValueError, match="closed"):
         file.read(1)
     call = streaming(fs)._forward._download._call
+    # The unclosed file was garbage-collected, which ends its stream.
     gc.collect()
-    assert not call.is_active()  # The file was never closed, and is no more.
+    assert not call.is_active()
 
 
 def test_a_stream_that_rests_is_given_back_and_gone_on_with(
@@ -131,6 +133,7 @@ def test_more_readers_than_the_server_has_streams_for(
     fs: WorkspaceFileSystem, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "_IDLE_S", 0.2)
+    # More than the default of --max-artifact-streams: idle streams must be given back.
     files = [streaming(fs) for _ in range(150)]
     assert {file.read(MIB) for file in files} == {content[2 * MIB : 3 * MIB]}
 

@@ -1,6 +1,4 @@
-"""Runs of a workspace: what stands in MLflow's store afterwards, as MLflow's own client
-reads it.
-"""
+"""Runs that the client logs, as MLflow's own client reads them from the store."""
 
 import asyncio
 import logging
@@ -26,7 +24,7 @@ from support.server import short_base, stop_server
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[Path]:
-    """A store without a run. Making it takes MLflow a second, copying it nothing."""
+    """A store without runs; creating one takes a second, copying it almost nothing."""
     with short_base() as base:
         client = MLOpsClient("fraud", workspace_manager=WorkspaceManager(base))
         assert client._mlflow()._client().search_experiments()
@@ -36,13 +34,13 @@ def database() -> Iterator[Path]:
 
 @pytest.fixture
 def new_client(manager: WorkspaceManager) -> MLOpsClient:
-    """Of a project that has no store."""
+    """A client of a project without a store."""
     return MLOpsClient("fraud", workspace_manager=manager)
 
 
 @pytest.fixture
 def client(new_client: MLOpsClient, database: Path) -> MLOpsClient:
-    """Of a project that has one."""
+    """A client of a project with an empty store."""
     shutil.copy(database, new_client.workspace.mlflow_path)
     return new_client
 
@@ -61,7 +59,7 @@ def all_runs(client: MLOpsClient) -> list[Run]:
     )
 
 
-# --- Runs ---
+# --- Runs ---------------------------------------------------------------------
 
 
 def test_a_run_holds_what_was_logged(client: MLOpsClient) -> None:
@@ -170,7 +168,7 @@ def test_a_run_with_bad_arguments_is_not_begun(
     assert list(new_client.workspace.mlflow_path.iterdir()) == []
 
 
-# --- Whose run it is ---
+# --- Ownership of runs --------------------------------------------------------
 
 
 def test_a_thread_has_its_own_run(client: MLOpsClient) -> None:
@@ -227,7 +225,7 @@ def test_projects_keep_apart(client: MLOpsClient, manager: WorkspaceManager) -> 
 def test_the_fluent_state_is_neither_read_nor_changed(
     client: MLOpsClient, directory: Path
 ) -> None:
-    """Another project's script in the same process, which uses MLflow as most do."""
+    """Another script in the same process may use MLflow's fluent API meanwhile."""
     elsewhere = f"sqlite:///{directory}/elsewhere.db"
     mlflow.set_tracking_uri(elsewhere)
     mlflow.set_registry_uri(elsewhere)
@@ -241,12 +239,12 @@ def test_the_fluent_state_is_neither_read_nor_changed(
     finally:
         mlflow.set_tracking_uri(None)
         mlflow.set_registry_uri(None)
-        # The latter MLflow does not take back.
+        # MLflow does not undo the latter call.
         for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
             os.environ.pop(variable, None)
 
 
-# --- Parameters and metrics ---
+# --- Parameters and metrics ---------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -357,7 +355,7 @@ def test_a_parameter_does_not_change(client: MLOpsClient) -> None:
     assert stored(client, run).data.params == {"p200": "old"}
 
 
-# --- Artifacts ---
+# --- Artifacts ----------------------------------------------------------------
 
 
 def test_files_and_directories_are_artifacts_in_the_workspace(
@@ -456,7 +454,7 @@ def test_what_is_no_file_is_no_artifact(client: MLOpsClient, tmp_path: Path) -> 
     ).exists()
 
 
-# --- The experiment ---
+# --- Experiments --------------------------------------------------------------
 
 
 def test_the_experiment_is_made_at_the_first_run_and_known_to_all(
@@ -541,7 +539,7 @@ def test_a_configuration_is_of_one_client_only(
 def test_a_client_sees_that_its_workspace_was_made_anew(
     client: MLOpsClient, manager: WorkspaceManager, database: Path
 ) -> None:
-    # At the end of the block, too.
+    # The outer match is for the error at the end of the block.
     with pytest.raises(MLOpsClientError, match="not found"), client.start_run():
         manager.delete_workspace("fraud", force=True)
         with pytest.raises(MLOpsClientError) as caught:
@@ -550,7 +548,7 @@ def test_a_client_sees_that_its_workspace_was_made_anew(
         assert not client.workspace_path.exists()
         manager.create_workspace("fraud")
         shutil.copy(database, client.workspace.mlflow_path)
-        # The run is in the trash.
+        # The run was in the database that is now in the trash.
         with pytest.raises(MLOpsClientError, match="not found"):
             client.log_metrics({"loss": 0.5})
         with client.start_run(nested=True) as run:
@@ -558,7 +556,7 @@ def test_a_client_sees_that_its_workspace_was_made_anew(
     assert [found.info.run_id for found in all_runs(client)] == [run.info.run_id]
 
 
-# --- The count ---
+# --- Counting runs ------------------------------------------------------------
 
 
 def test_runs_are_counted_without_making_anything(new_client: MLOpsClient) -> None:

@@ -1,4 +1,4 @@
-"""MLflow's own client, with an experiment that keeps its artifacts in a workspace."""
+"""MLflow's own client, with an experiment whose artifacts are in a workspace."""
 
 import os
 import uuid
@@ -15,7 +15,7 @@ from mlops.workspace import WorkspaceManager
 
 @pytest.fixture(scope="module")
 def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Its tables take seconds to make."""
+    """A store for all tests, because creating its tables takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db"
 
 

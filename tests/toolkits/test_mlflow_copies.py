@@ -1,5 +1,6 @@
-"""Workspaces that are copied and moved, with the real MLflow: nothing of a copy is
-written into the original, and nothing is made where a workspace was.
+"""Workspaces that are copied or moved, with a real MLflow.
+
+A copy writes nothing into the original, and nothing reappears at an old path.
 """
 
 import shutil
@@ -18,17 +19,18 @@ from support.server import short_base, stop_server
 
 
 class Doubler(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """The least that MLflow takes for a model."""
+    """A minimal MLflow model."""
 
     def predict(self, model_input: list[float]) -> list[float]:
-        """Twice what it is given."""
+        """Returns the doubled input."""
         return [2 * number for number in model_input]
 
 
 @pytest.fixture(scope="module")
 def template() -> Iterator[Path]:
-    """A base directory whose project `fraud` has a run with an artifact and a
-    registered model; no server runs.
+    """A base directory that no server uses.
+
+    Its project `fraud` has a run with an artifact and a registered model.
     """
     with short_base() as base:
         client = MLOpsClient("fraud", workspace_manager=WorkspaceManager(base))
@@ -42,13 +44,13 @@ def template() -> Iterator[Path]:
 
 @pytest.fixture
 def old(template: Path, base: Path) -> Path:
-    """The same at another place: itself a copy that nobody has opened."""
+    """A copy of the template at another path, which no client has opened yet."""
     shutil.copytree(template, base, ignore=shutil.ignore_patterns(".workspaced"))
     return base
 
 
 def content(root: Path) -> dict[str, bytes | str]:
-    """Every file of a workspace; of the store its rows."""
+    """Returns every file of a workspace, and the rows of the store for its file."""
     files: dict[str, bytes | str] = {
         str(path.relative_to(root)): path.read_bytes()
         for path in root.rglob("*")
@@ -60,9 +62,7 @@ def content(root: Path) -> dict[str, bytes | str]:
 
 
 def check(client: MLOpsClient, tmp_path: Path, *other_runs: str) -> None:
-    """What was logged before is there to be read, and what is logged now comes beside
-    it.
-    """
+    """Asserts that earlier runs can be read and new ones are added beside them."""
     root = client.workspace.root_path
     store = MlflowClient(f"sqlite:///{root}/mlflow/mlflow.db")
     runs = {found.info.run_name: found for found in store.search_runs(["1"])}
@@ -95,6 +95,7 @@ def test_a_copy_beside_its_original_while_that_is_used(
     manager = WorkspaceManager(old)
     original = MLOpsClient("fraud", workspace_manager=manager)
     with original.start_run("during") as during:
+        # The run is open in the copied store, too, but belongs to the original.
         shutil.copytree(old / "fraud", old / "fraud2")
         before = content(old / "fraud")
         check(MLOpsClient("fraud2", workspace_manager=manager), tmp_path, "during")

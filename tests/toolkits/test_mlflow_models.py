@@ -1,4 +1,4 @@
-"""Models in runs: loaded and served by MLflow itself."""
+"""Models in runs, which MLflow itself loads and serves."""
 
 import json
 import urllib.request
@@ -31,7 +31,7 @@ def client() -> Iterator[MLOpsClient]:
 
 @pytest.fixture(scope="module")
 def forest(client: MLOpsClient) -> str:
-    """The URI of a model that was logged and registered."""
+    """The URI of a model that the client has logged and registered."""
     with client.start_run() as run:
         uri = client.log_model(
             RandomForestClassifier(3, random_state=0).fit(X, Y),
@@ -43,7 +43,7 @@ def forest(client: MLOpsClient) -> str:
 
 @pytest.fixture
 def fluent(client: MLOpsClient, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How others find the store: MLflow's own variable."""
+    """Points MLflow's own variable at the workspace's store, as other tools need it."""
     uri = str(client.workspace.mlflow_tracking_uri)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     return uri

@@ -1,6 +1,4 @@
-"""Stores that many open at once, that processes leave in the middle, and that are
-servers.
-"""
+"""Stores under concurrency, after killed processes, at odd paths and on servers."""
 
 import json
 import logging
@@ -19,7 +17,7 @@ from pathlib import Path
 
 import mlflow
 
-# Once, and not in each process that is forked.
+# Import it once here, rather than in each forked process.
 import mlflow.store.tracking.sqlalchemy_store
 import pytest
 from mlops.client import MLOpsClient, MLOpsClientError
@@ -34,7 +32,7 @@ _fork = multiprocessing.get_context("fork")
 
 
 def log_one(base: Path, start: float) -> str:
-    """Opens the project anew and logs; returns the experiment's id."""
+    """Opens the project anew and logs a run; returns the experiment's id."""
     time.sleep(max(0.0, start - time.time()))
     client = MLOpsClient("fraud", workspace_manager=WorkspaceManager(base))
     with client.start_run() as run:
@@ -44,7 +42,7 @@ def log_one(base: Path, start: float) -> str:
 
 
 def finished(base: Path) -> list[str]:
-    """The ids of the runs, all of which are FINISHED."""
+    """Returns the ids of all runs, which must have the status FINISHED."""
     workspace = WorkspaceManager(base).get_workspace("fraud")
     runs = mlflow.MlflowClient(workspace.mlflow_tracking_uri).search_runs(
         [workspace.mlflow_experiment_id]
@@ -53,7 +51,7 @@ def finished(base: Path) -> list[str]:
     return [run.info.run_id for run in runs]
 
 
-# --- Many at once ---
+# --- Concurrency --------------------------------------------------------------
 
 
 def test_processes_that_begin_at_once_make_one_store_and_one_experiment(
@@ -80,7 +78,7 @@ def test_threads_that_begin_at_once_make_one_store_and_one_experiment(
     assert len(finished(base)) == _PROCESSES
 
 
-# --- Processes that are killed ---
+# --- Killed processes ---------------------------------------------------------
 
 _BEGIN = """
 from mlops.client import MLOpsClient
@@ -134,7 +132,7 @@ def test_a_process_that_is_killed_in_a_run_leaves_nothing_locked(
 
 
 def test_a_workspace_made_anew_has_a_store_of_its_own(base: Path) -> None:
-    """MLflow keeps connections to the file that is in the trash now."""
+    """MLflow keeps connections to the deleted database, which is now in the trash."""
     log_one(base, 0.0)
     manager = WorkspaceManager(base)
     manager.delete_workspace("fraud", force=True)
@@ -143,11 +141,10 @@ def test_a_workspace_made_anew_has_a_store_of_its_own(base: Path) -> None:
     assert (base / "fraud/mlflow/mlflow.db").exists()
 
 
-# --- Places ---
+# --- Locations of the store ---------------------------------------------------
 
 
-# Each character that a URI, a shell, a template, or SQLAlchemy takes for something
-# else.
+# Characters that have a meaning in URIs, shells, templates or SQLAlchemy.
 ODD = "jürgen #?;&%41 '\"{}$HOME[*]:@\\\n"
 
 
@@ -199,7 +196,7 @@ def test_a_store_that_cannot_be_is_an_error_at_once(
     assert time.monotonic() - begin < 20
 
 
-# --- Servers ---
+# --- Servers ------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +212,7 @@ def shown() -> Iterator[MLOpsClient]:
 
 @pytest.fixture(scope="module")
 def server(shown: MLOpsClient) -> Iterator[Running]:
-    """What `mlflow ui` or `mlflow server` is, on the workspace's store."""
+    """An `mlflow server` on the workspace's store."""
     command = [
         "server",
         "--backend-store-uri",
@@ -280,10 +277,10 @@ def test_a_model_goes_to_a_server(server: Running, manager: WorkspaceManager) ->
 
 
 class Doubler(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """The least that MLflow takes for a model."""
+    """A minimal MLflow model."""
 
     def predict(self, model_input: list[float]) -> list[float]:
-        """Twice what it is given."""
+        """Returns the doubled input."""
         return [2 * number for number in model_input]
 
 
@@ -331,7 +328,7 @@ def test_a_server_that_goes_away_does_not_hide_what_the_block_raised(
     caplog: pytest.LogCaptureFixture,
     directory: Path,
 ) -> None:
-    # Saves it making one.
+    # A copy saves the server from creating a database.
     shutil.copy(shown.workspace.mlflow_path / "mlflow.db", directory / "gone.db")
     command = [
         "server",
@@ -359,7 +356,7 @@ def test_a_server_that_goes_away_does_not_hide_what_the_block_raised(
     assert "remains RUNNING" in caplog.text
 
 
-# --- Telemetry ---
+# --- Telemetry ----------------------------------------------------------------
 
 _QUIET = """
 import os, socket, sys
@@ -402,5 +399,8 @@ def test_mlflow_tells_nobody_of_its_use(directory: Path) -> None:
 
 
 def test_who_wants_mlflow_to_tell_says_so(directory: Path, script: Script) -> None:
-    code = "import os; from mlops.client.toolkit import MLFLOW; MLFLOW.require(); print(os.environ[MLFLOW.no_telemetry])"
+    code = (
+        "import os; from mlops.client.toolkit import MLFLOW; MLFLOW.require();"
+        " print(os.environ[MLFLOW.no_telemetry])"
+    )
     assert script(code, MLFLOW_DISABLE_TELEMETRY="false").stdout == "false\n"

@@ -1,5 +1,6 @@
-"""Our projects as the workspaces of a real MLflow server, over HTTP; and the provider
-alone, over a real workspaced.
+"""Projects as the workspaces of an MLflow server.
+
+Some tests use a real MLflow server over HTTP, others only the provider.
 """
 
 import json
@@ -31,7 +32,7 @@ from support.server import short_base, stop_server
 
 
 class MLflowServer:
-    """`mlflow server` over a base and a database of its own."""
+    """An `mlflow server` with its own base and database."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
@@ -56,7 +57,8 @@ class MLflowServer:
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
         with self.log.open("ab") as log:
-            # Its workers are in a group with it, by whose id they can be ended.
+            # A new session makes a process group, through which stop() also ends the
+            # server's workers.
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", "server", *options],
                 stdout=log,
@@ -76,13 +78,16 @@ class MLflowServer:
     def ask(
         self, method: str, name: str = "", **keywords: Any
     ) -> tuple[int, dict[str, Any]]:
-        """The status and the JSON of an answer."""
+        """Returns the status and the JSON of a response."""
         url = f"{self.url}/api/3.0/mlflow/workspaces" + (f"/{name}" if name else "")
         answer = requests.request(method, url, timeout=60, **keywords)
         return answer.status_code, answer.json() if answer.content else {}
 
     def names(self) -> list[str]:
-        """As each worker sees them: which one answers is by chance."""
+        """Returns the workspaces' names, as several of the server's workers list them.
+
+        Each request may reach a different worker; all must return the same names.
+        """
         seen = [
             [found["name"] for found in self.ask("GET")[1].get("workspaces", [])]
             for _ in range(6)
@@ -110,7 +115,7 @@ def served() -> Iterator[MLflowServer]:
 
 @pytest.fixture
 def projects(served: MLflowServer) -> Iterator[WorkspaceManager]:
-    """The manager of the base that the MLflow server serves; empty."""
+    """The manager of the MLflow server's base, which the fixture empties afterwards."""
     manager = WorkspaceManager(served.base)
     yield manager
     for workspace in manager.list_workspaces():
@@ -141,7 +146,7 @@ def kill_server(base: Path) -> None:
 
 
 def log_run(client: MlflowClient, workspace: str, text: str, directory: Path) -> str:
-    """Logs a metric and an artifact; returns the run's id."""
+    """Logs a run with a metric and an artifact; returns the run's id."""
     file = directory / "note.txt"
     file.write_text(text)
     with WorkspaceContext(workspace):
@@ -158,7 +163,7 @@ def log_run(client: MlflowClient, workspace: str, text: str, directory: Path) ->
     return run_id
 
 
-# --- Over HTTP ------------------------------------------------------------------------------------------------------
+# --- Over HTTP ----------------------------------------------------------------
 
 
 def test_a_project_is_a_workspace_with_its_own_artifact_root(
@@ -264,8 +269,8 @@ def test_names_that_mlflow_cannot_have_are_left_out(
         projects.create_workspace(name)
     assert served.names() == ["ok-1", "x" * 63]
     assert (
-        "cannot have workspaces of these names, they are left out: Fraud, a, api, my_data, v1.0"
-        in (served.log.read_text())
+        "does not allow these workspace names, so they are omitted: "
+        "Fraud, a, api, my_data, v1.0" in (served.log.read_text())
     )
     assert code_of(served.ask("GET", "my_data")) == (400, "INVALID_PARAMETER_VALUE")
 
@@ -375,7 +380,7 @@ def test_a_workspace_that_cannot_be_read_harms_no_other(
     assert code_of(served.ask("GET", "broken")) == (500, "DATA_LOSS")
     assert served.names() == ["fraud"]
     assert (
-        "The workspace.yaml of these cannot be read, they are left out: broken"
+        "The workspace.yaml of these workspaces cannot be read, so they are omitted: broken"
         in served.log.read_text()
     )
 
@@ -405,7 +410,7 @@ def test_all_is_there_when_mlflow_is_started_again(
         assert served.client.get_run(run_id).data.metrics == {"loss": 0.5}
 
 
-# --- The provider alone ---------------------------------------------------------------------------------------------
+# --- The provider without a server --------------------------------------------
 
 
 def undelete(manager: WorkspaceManager, project: str) -> pb.Workspace:
@@ -417,7 +422,8 @@ def raised(error: "pytest.ExceptionInfo[MlflowException]") -> str:
 
 
 NO_PLACES = """
-mlops: mlops:// mlops:/// mlops:relative mlops://host mlops://host:1/and/path mlops://:80 mlops:///base?x=1
+mlops: mlops:// mlops:/// mlops:relative mlops://host mlops://host:1/and/path \
+mlops://:80 mlops:///base?x=1
 mlops:///base#1 mlops://user@host:99999 mlops://[::1
 """
 
@@ -456,7 +462,8 @@ def test_a_server_that_is_away_is_said_to_be_so_and_found_when_it_is_back(
     server = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
-    assert server.stdout is not None and server.stdout.readline()  # It is up.
+    # The server prints its first line once it serves.
+    assert server.stdout is not None and server.stdout.readline()
     WorkspaceManager(base).create_workspace("fraud")
     assert [workspace.name for workspace in store.list_workspaces()] == ["fraud"]
     assert store.resolve_artifact_root("mlflow-artifacts:/", "fraud") == (

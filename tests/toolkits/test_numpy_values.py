@@ -1,4 +1,4 @@
-"""Metadata and settings of NumPy's kinds are taken as what they mean."""
+"""NumPy's types in metadata and settings, which become the equal JSON values."""
 
 from pathlib import Path
 

@@ -1,5 +1,6 @@
-"""The original README's blocks with the real libraries, as plain scripts in a directory
-of a newcomer.
+"""Runs the code blocks of the original README with the real libraries.
+
+Each runs as a script in a new directory.
 """
 
 import subprocess
@@ -17,10 +18,12 @@ _BLOCKS = {
 _IMPORT = "from mlops.client import MLOpsClient\n"
 _FRAMES = """
 import pandas as pd
-reference_df = pd.DataFrame({"amount": range(200), "age": [20 + i % 50 for i in range(200)]})
-current_df = pd.DataFrame({"amount": range(1000, 1200), "age": [20 + i % 50 for i in range(200)]})
+reference_df = pd.DataFrame({"amount": range(200), \
+"age": [20 + i % 50 for i in range(200)]})
+current_df = pd.DataFrame({"amount": range(1000, 1200), \
+"age": [20 + i % 50 for i in range(200)]})
 """
-# What stands before each block, as the README took it for granted, and what holds after
+# For each block, the code that its README takes for granted and checks that run after
 # it.
 _CASES = {
     "integration-with-mlopsclient": (
@@ -36,7 +39,8 @@ assert not {"mlflow", "dvc", "bentoml", "evidently", "pandas"} & sys.modules.key
         _IMPORT + "open('model.pth', 'w').write('weights')\n",
         """
 from mlflow import MlflowClient
-[run] = MlflowClient(client.workspace.mlflow_tracking_uri).search_runs([client.workspace.mlflow_experiment_id])
+[run] = MlflowClient(client.workspace.mlflow_tracking_uri).search_runs(\
+[client.workspace.mlflow_experiment_id])
 assert (run.info.run_name, run.info.status) == ("experiment-001", "FINISHED")
 assert (run.data.params, run.data.metrics) == ({"lr": "0.001"}, {"loss": 0.5})
 [artifact] = client.workspace.mlflow_path.rglob("model.pth")
@@ -44,8 +48,8 @@ assert artifact.read_text() == "weights"
 """,
     ),
     "with-dvc": (
-        _IMPORT
-        + "import os\nos.mkdir('datasets')\nopen('datasets/train.csv', 'w').write('a,b')\n",
+        _IMPORT + "import os\nos.mkdir('datasets')\n"
+        "open('datasets/train.csv', 'w').write('a,b')\n",
         """
 assert (client.workspace.dvc_path / "datasets/train.csv").read_text() == "a,b"
 assert (client.workspace.dvc_path / "datasets/train.csv.dvc").is_file()
@@ -54,8 +58,8 @@ assert any(file.is_file() for file in Path(client.workspace.dvc_remote_path).rgl
 """,
     ),
     "with-bentoml": (
-        _IMPORT
-        + "import os\nos.makedirs('outputs/model')\nopen('outputs/model/weights.bin', 'w').write('w')\n",
+        _IMPORT + "import os\nos.makedirs('outputs/model')\n"
+        "open('outputs/model/weights.bin', 'w').write('w')\n",
         """
 assert result["success"] is True
 assert result["tag"] == "lora-finetuning-mlx:lora_adapter:v1.0"
@@ -90,5 +94,5 @@ def test_block_runs_word_for_word(block: Block, directory: Path) -> None:
     assert result.returncode == 0, result.stderr
     made = {path.name for path in directory.iterdir()}
     assert made <= {"script.py", "mlops", "model.pth", "datasets", "outputs"}, (
-        "beside the workspace something was made"
+        "the block created files outside of its workspace"
     )

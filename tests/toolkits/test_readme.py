@@ -1,4 +1,4 @@
-"""The blocks of the Python README that need the toolkits."""
+"""Runs the code blocks of the Python README that need the toolkits."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from support.elsewhere import RemoteServer
 from support.server import REPO
 from toolkits.mlflow_server import running
 
-# Addresses of other machines.
+# Placeholders in the README, which the tests replace by addresses of real servers.
 _WORKSPACES, _MLFLOW = "workspaces.example:50051", "http://mlflow.example:5000"
 _BLOCKS = read_blocks((REPO / "client-python/README.md").read_text())
 

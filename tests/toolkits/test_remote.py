@@ -1,6 +1,4 @@
-"""Workspaces of a server on another machine: their files, and MLOpsClient with an
-MLflow server.
-"""
+"""Workspaces of a server on another machine, with their files and MLflow runs."""
 
 import asyncio
 import os
@@ -30,7 +28,7 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One for all tests, which have an experiment each."""
+    """One server for all tests; each test has its own experiment."""
     directory = tmp_path_factory.mktemp("mlflow")
     command = [
         "server",
@@ -45,7 +43,7 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]
 
 @pytest.fixture
 def project() -> str:
-    """A name for each test: the experiment has it."""
+    """A unique project name, and with it a unique experiment name."""
     return f"fraud-{uuid.uuid4().hex[:8]}"
 
 
@@ -62,7 +60,7 @@ def client(
     directory: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> MLOpsClient:
-    """Of a workspace that is elsewhere, in an empty working directory."""
+    """A client of a remote workspace, in an empty working directory."""
     monkeypatch.chdir(directory)
     manager = WorkspaceManager(address=remote.tcp)
     manager.create_workspace(project, mlflow_tracking_uri=mlflow_server.url)
@@ -79,7 +77,7 @@ def place_of(uri: str, server: RemoteServer) -> Path:
     return server.base / uri.removeprefix("workspace://")
 
 
-# --- Files ---
+# --- Files --------------------------------------------------------------------
 
 
 def test_files_are_those_of_the_server(
@@ -146,12 +144,12 @@ def test_files_are_those_of_the_managers_own_server(
         == b"other"
         == other.files.cat("outputs/a")
     )
-    # What can be read by its path is, there and only there.
+    # Only the local workspace's files can be read by their path.
     assert other.files.fs.local_path("fraud/outputs/a") == f"{base}/fraud/outputs/a"
     assert workspace.files.fs.local_path("fraud/outputs/a") is None
 
 
-# --- Runs ---
+# --- Runs ---------------------------------------------------------------------
 
 
 def test_artifacts_of_a_run_go_to_the_workspaces_server(
@@ -189,7 +187,7 @@ def test_artifacts_of_a_run_go_to_the_workspaces_server(
     assert (back / "a.bin").read_bytes() == content and (
         back / "in/it/data/sub/b.txt"
     ).read_text() == "b"
-    # No base was made here, no server started.
+    # The client has created no base here and started no server.
     assert {path.name for path in directory.iterdir()} == {"a.bin", "data"}
     assert not remote.path.exists()
 
@@ -227,7 +225,7 @@ def test_neither_environment_nor_working_directory_lead_elsewhere(
         WorkspaceManager(address=other.address).create_workspace(client.project_name)
         monkeypatch.setenv("MLOPS_WORKSPACE_ADDRESS", other.address)
         with client.start_run() as run:
-            # MLflow remembers where it looked for a run's artifacts.
+            # This call makes MLflow cache the artifact repository of the run.
             assert (
                 MlflowClient(client.workspace.mlflow_tracking_uri).list_artifacts(
                     run.info.run_id
@@ -252,6 +250,7 @@ def test_clients_of_several_servers_do_not_meet(
             config,
             workspace_manager=WorkspaceManager(address=other_server.tcp),
         )
+        # Both servers report the same path, so only the connection tells them apart.
         servers = {client: remote, other: other_server}
         assert other.workspace.root_path == client.workspace.root_path
 
@@ -376,7 +375,7 @@ def test_a_file_of_the_same_name_is_not_the_workspaces(
     assert caught.value.details["places"] == [f"{Path.cwd()}/outputs/model.pt"]
 
 
-# --- What cannot be from here ---
+# --- Operations that need a local workspace -----------------------------------
 
 
 def test_runs_in_a_file_of_the_server_are_refused(remote: RemoteServer) -> None:

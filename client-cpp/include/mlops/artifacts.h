@@ -11,70 +11,75 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
-// Artifacts: the files and directories in a workspace, and what WorkspaceClient
-// (mlops/workspace_client.h, which includes this) reads and writes them with.
+// Artifacts are the files and directories in a workspace. This header has the
+// types with which WorkspaceClient reads and writes them;
+// mlops/workspace_client.h includes it.
 //
 // PATHS
 //
-// A `path` is relative to the workspace, with `/` between its names: UTF-8, at
-// most 1024 bytes, each name 1 to 255 bytes without `\`, control characters,
-// and not `.` or `..`; the first is one of the workspace's five directories.
-// Names on disk that are none of that, made by others, are shown with `\xHH`
-// for each such byte, and can be read, moved and deleted by that name.
+// A `path` is relative to the workspace and uses `/` as its separator. It is
+// UTF-8 of at most 1024 bytes, and starts with one of the workspace's five
+// directories. Each name in it has 1 to 255 bytes, contains neither `\` nor
+// control characters, and is neither `.` nor `..`. If other programs create
+// names that break these rules, the service shows each offending byte as
+// `\xHH`; that form of the name can be read, moved and deleted.
 //
-// FILES ON THIS MACHINE
+// DIRECT FILE ACCESS
 //
-// Where the server's file system is seen from here, too, OpenForRead, Download
-// and Upload use a file by its path rather than the connection, if 2 MiB or
-// more are wanted and the etag has proved that it is the one that the server
-// speaks of; the result tells (`by_path`). All else is as over the connection,
-// which does what cannot be done so. Of what is uploaded in this way the server
-// alone computes the SHA-256, unless `checksum` has it done here, too.
+// If this host sees the server's file system, OpenForRead, Download and Upload
+// access a file directly through the file system instead of the connection.
+// They do so for transfers of at least 2 MiB, after the etag has proved that
+// the local file is the server's file; results report this in `by_path`. The
+// client falls back to the connection when direct access is impossible, and
+// the semantics are the same. For uploads with direct access, only the server
+// computes the SHA-256, unless `checksum` makes the client compute it, too.
 namespace mlops {
 
-// A file or directory in a workspace, as it was when it was looked at.
+// A file or directory in a workspace, at the time when the server read it.
 struct Artifact {
   std::string path;  // For example "models/run-7/model.pt".
-  // Directories have neither size nor checksum nor etag.
+  // Directories have no size, checksum or etag.
   bool directory = false;
   int64_t size_bytes = 0;
-  // 64 lower-case hexadecimal digits. Set by Get with `checksum`, Finish and
-  // Upload.
+  // 64 lowercase hexadecimal digits. Set by GetArtifact with `checksum`,
+  // ArtifactWriter::Finish and Upload.
   std::string sha256;
   // When the content last changed.
   absl::Time modify_time = absl::InfinitePast();
-  // Changes whenever the file is written, replaced, moved or given other
-  // rights.
+  // Changes whenever the file is written, replaced or moved, or its permissions
+  // change.
   std::string etag;
 };
 
-// What Upload and Download return.
+// Result of Upload and Download.
 struct TransferredArtifact : Artifact {
-  // Whether all of the content was copied by the file's path, as told above.
+  // Whether the client copied all content directly through the file system.
   bool by_path = false;
 };
 
 struct GetArtifactOptions {
-  // Also compute the SHA-256, for which the server reads the whole file unless
-  // it remembers it.
+  // Also return the SHA-256. The server reads the whole file, unless it
+  // remembers the checksum.
   bool checksum = false;
 };
 
 struct ListArtifactsOptions {
-  // The directory to list; empty: the workspace itself, which has the five.
+  // Directory to list. Empty: the workspace, which contains the five
+  // directories.
   std::string path = "";
-  // Also list what is in its directories, and in those.
+  // Also list everything below the directory's subdirectories.
   bool recursive = false;
-  // How many to hold in memory at once; 0 means 100, more than 1000 means 1000.
+  // Number of artifacts to hold in memory at once. 0 means 100; values above
+  // 1000 mean 1000.
   int32_t page_size = 0;
 };
 
 struct DeleteArtifactOptions {
-  // Delete a directory although something is in it.
+  // Delete a directory even if it is not empty.
   bool force = false;
-  // If given, delete only if it is still the current one.
+  // If set, delete only if this is the artifact's current etag.
   std::string etag = "";
-  // Answer OK also if there is no such artifact.
+  // Return OK if there is no such artifact.
   bool allow_missing = false;
 };
 
@@ -83,63 +88,65 @@ struct DeletedArtifacts {
   int64_t size_bytes = 0;
 };
 
-// Of Move and Copy.
+// Options of MoveArtifact and CopyArtifact.
 struct PlaceOptions {
-  // Do not replace anything.
+  // Fail if the destination exists, instead of replacing it.
   bool create_only = false;
-  // If given, must be the current one of what is moved or copied.
+  // If set, must be the current etag of the source.
   std::string etag = "";
 };
 
 struct ReadOptions {
-  // Where to begin, in bytes.
+  // Where to start, in bytes.
   int64_t offset = 0;
-  // How many bytes to read at most; 0 means to the end.
+  // Maximum number of bytes to read. 0 means up to the end.
   int64_t limit = 0;
-  // If given, must be the file's current one.
+  // If set, must be the file's current etag.
   std::string etag = "";
-  // Read by the path where possible.
+  // Access the file directly if possible.
   bool by_path = true;
 };
 
 struct WriteOptions {
-  // Do not replace a file.
+  // Fail if the file exists, instead of replacing it.
   bool create_only = false;
-  // If given, must be the etag of the file that is replaced.
+  // If set, must be the current etag of the file to replace.
   std::string etag = "";
-  // `[A-Za-z0-9._-]{1,64}`, one for each file: what comes is kept under it for
-  // a day, to go on from with another call that gives the same one, also from
-  // another process. Empty: the client takes one of its own.
+  // `[A-Za-z0-9._-]{1,64}`, unique for each file. Makes the upload resumable:
+  // the server keeps the data that it received for a day, and a later call with
+  // the same id resumes the upload, even from another process. Empty: the
+  // client generates an id.
   std::string upload_id = "";
 };
 
-// Called with the bytes that are done and those there are, after each chunk and
-// once at the end. After a broken connection fewer may be done than before.
-// Returning false ends the transfer with CANCELLED.
+// Called after each chunk and once at the end, with the number of bytes done
+// and the total. `done_bytes` may decrease after a broken connection. If the
+// callback returns false, the transfer ends with CANCELLED.
 using Progress = std::function<bool(int64_t done_bytes, int64_t total_bytes)>;
 
 struct UploadOptions {
-  // As in WriteOptions. With an `upload_id` under which part of the file is
-  // kept already, only the rest is sent.
+  // See WriteOptions. If the server already has a part of the file under
+  // `upload_id`, the client sends only the rest.
   bool create_only = false;
   std::string etag = "";
   std::string upload_id = "";
-  // Compute the SHA-256 here too, and have the server compare: it refuses what
-  // is not the same.
+  // Compute the SHA-256 on this side, too. The server rejects the upload if its
+  // own checksum differs.
   bool checksum = false;
-  // Append by the path where possible; not with an `upload_id`, by which others
-  // could go on with it meanwhile.
+  // Append to the staged file directly if possible. Ignored with an
+  // `upload_id`, because another process could resume the same upload
+  // concurrently.
   bool by_path = true;
   Progress progress = nullptr;
 };
 
 struct DownloadOptions {
-  // If given, must be the file's current one.
+  // If set, must be the file's current etag.
   std::string etag = "";
-  // Compute the SHA-256 of what came and compare it with the server's, who may
-  // have to read the file once more for it.
+  // Compute the SHA-256 of the received content and compare it with the
+  // server's, which may have to read the file again for it.
   bool checksum = false;
-  // Copy by the path where possible.
+  // Copy the file directly if possible.
   bool by_path = true;
   Progress progress = nullptr;
 };
@@ -149,99 +156,112 @@ class ReadSession;
 class BufferedWriter;
 }  // namespace internal
 
-// Reads one file: as it was when the reader was opened, also if it is replaced
-// meanwhile. Made by WorkspaceClient::OpenForRead. By the path it needs the
-// server no more. Else, where the connection breaks, it goes on at its place in
-// the same file; after 8 attempts in a row, within some seconds, that brought
-// nothing, it returns their error. What came ahead of Read() waits in gRPC's
-// buffers, of some MiB. Not thread-safe, but may be used from one thread after
-// the other.
+// Reads one file as it was when the reader was opened, even if the file is
+// replaced meanwhile. Created by WorkspaceClient::OpenForRead. Not thread-safe,
+// but different threads may use it one after the other.
+//
+// With direct access, the reader does not need the server after it is opened.
+// Otherwise it resumes at its offset in the same file when the connection
+// breaks. After 8 consecutive attempts without progress, a few seconds in
+// total, it returns the last error. Data that arrives ahead of Read() stays in
+// gRPC's buffers of a few MiB.
 class ArtifactReader {
  public:
   explicit ArtifactReader(std::unique_ptr<internal::ReadSession> session);
   ArtifactReader(ArtifactReader&&) noexcept;
   ArtifactReader& operator=(ArtifactReader&&) noexcept;
-  // Ends the call, whether or not all was read.
+  // Ends the call, even if the file was not read to its end.
   ~ArtifactReader();
 
-  // What is read.
+  // Returns the file that is read.
   const Artifact& artifact() const;
-  // Whether it is read by its path.
+  // Returns whether the reader accesses the file directly.
   bool by_path() const;
-  // Where the next byte stands in the file.
+  // Returns the position of the next byte in the file.
   int64_t offset() const;
-  // How many bytes are still to come.
+  // Returns the number of bytes still to read.
   int64_t remaining_bytes() const;
 
-  // Sets the next bytes and returns how many: `size`, or less where the end
-  // comes before, and so 0 at the end.
+  // Reads up to `size` bytes into `buffer` and returns their number, which is
+  // less than `size` only at the end, and 0 after it.
   //
   // Returns ABORTED/ETAG_MISMATCH {path, etag, current_etag} if the file was
-  // cut off or written over in place, or, where
-  //   the connection broke, replaced: what was read is of no use then.
-  // Returns UNAVAILABLE if the connection broke and could not be made again;
-  // what was read stands, and another reader
-  //   can go on with `offset` and `etag`.
+  //   truncated or overwritten in place, or if the connection broke and the
+  //   file was replaced. The caller must discard the data that was read.
+  // Returns UNAVAILABLE if the connection broke and could not be reestablished.
+  //   The data that was read is valid, and another reader can resume with
+  //   `offset` and `etag`.
   absl::StatusOr<size_t> Read(char* buffer, size_t size);
 
-  // Returns the next bytes, about 1 MiB, or none at the end. Errors as Read.
+  // Returns the next bytes, about 1 MiB, or none at the end. Returns the errors
+  // of Read.
   absl::StatusOr<std::string> ReadChunk();
 
  private:
   std::unique_ptr<internal::ReadSession> session_;
 };
 
-// Writes one file, which is there, whole, when Finish() returns, and until then
-// not at all. Made by WorkspaceClient::OpenForWrite. Holds what is needed to go
-// on where the connection broke: at most 16 MiB. Gives up as ArtifactReader.
-// Not thread-safe, but may be used from one thread after the other.
+// Writes one file, which becomes visible atomically when Finish() returns.
+// Created by WorkspaceClient::OpenForWrite. Not thread-safe, but different
+// threads may use it one after the other.
+//
+// The writer resumes when the connection breaks, for which it holds at most 16
+// MiB of sent data. It gives up under the same conditions as ArtifactReader.
 class ArtifactWriter {
  public:
   explicit ArtifactWriter(std::unique_ptr<internal::BufferedWriter> writer);
   ArtifactWriter(ArtifactWriter&&) noexcept;
   ArtifactWriter& operator=(ArtifactWriter&&) noexcept;
-  // Abandons what is not finished.
+  // Abandons the file unless it is finished.
   ~ArtifactWriter();
 
-  // Where in the file the next byte will stand: at first 0, or where an upload
-  // of that `upload_id` stands.
+  // Returns the position of the next byte in the file: initially 0, or the
+  // offset at which an upload with the given `upload_id` resumes.
   int64_t offset() const;
 
-  // Appends `data`. What is sent is in messages of 1 MiB; as long as a file is
-  // smaller, nothing is, and Finish() tells of all errors. After an error
-  // nothing but Abandon() can follow.
+  // Appends `data`. The writer sends messages of 1 MiB. Nothing is sent while
+  // the file is smaller, so that only Finish() reports errors. After an error,
+  // call nothing but Abandon().
   //
-  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND if there is no such workspace, or not
-  // any more. Returns DATA_LOSS/WORKSPACE_CORRUPT {file, line, problem} if its
-  // workspace.yaml cannot be read. Returns INVALID_ARGUMENT/PATH_INVALID {path,
-  // problem} if the path is not one that a new file may have. Returns
-  // FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if it is a directory or
-  // something else that is no file,
-  //   or leads through a symbolic link or a file.
-  // Returns ALREADY_EXISTS/ARTIFACT_EXISTS {path} if `create_only` is set and
-  // the name is taken. Returns ABORTED/ETAG_MISMATCH {path, etag, current_etag}
-  // if `etag` is given and is not the current one. Returns
-  // ABORTED/WORKSPACE_BUSY {operation} if something else writes the same
-  // upload. Returns RESOURCE_EXHAUSTED/NO_SPACE {path, available_bytes} if the
-  // disk is full. Returns UNAVAILABLE if the connection broke and could not be
-  // made again. Returns DATA_LOSS, without a reason, if the server lost more of
-  // what was sent than is held here: it was killed with
-  //   its machine.
+  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND if the workspace does not exist or
+  //   was deleted.
+  // Returns DATA_LOSS/WORKSPACE_CORRUPT {file, line, problem} if the server
+  //   cannot read its workspace.yaml.
+  // Returns INVALID_ARGUMENT/PATH_INVALID {path, problem} if `path` is not
+  //   valid for a new file.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if `path` is a
+  //   directory or something else that is not a file, or leads through a
+  //   symbolic link or a file.
+  // Returns ALREADY_EXISTS/ARTIFACT_EXISTS {path} if `create_only` is true and
+  //   the name is taken.
+  // Returns ABORTED/ETAG_MISMATCH {path, etag, current_etag} if `etag` is set
+  //   and is not the current one.
+  // Returns ABORTED/WORKSPACE_BUSY {operation} if another writer writes the
+  //   same upload.
+  // Returns RESOURCE_EXHAUSTED/NO_SPACE {path, available_bytes} if the disk is
+  //   full.
+  // Returns UNAVAILABLE if the connection broke and could not be reestablished.
+  // Returns DATA_LOSS, without a reason, if the server lost more data than the
+  //   writer still holds, because the server's machine crashed.
   absl::Status Write(std::string_view data);
 
-  // Makes the file visible, in place of the one that had the name, durably. If
-  // `sha256` is given, 64 hexadecimal digits, the whole must have it. Errors as
-  // Write, and Returns INVALID_ARGUMENT/CHECKSUM_MISMATCH {path,
-  // expected_sha256, actual_sha256} if it has not; what was sent is
-  //   dropped.
-  // Returns UNAVAILABLE also where nobody knows whether the file is there: a
-  // file of less than 1 MiB, with `create_only`
-  //   or `etag`, whose connection broke before the answer.
+  // Makes the file durable and visible, atomically replacing a file of the same
+  // name. If `sha256` is set, 64 hexadecimal digits, the content must have this
+  // checksum.
+  //
+  // Returns the errors of Write.
+  // Returns INVALID_ARGUMENT/CHECKSUM_MISMATCH {path, expected_sha256,
+  //   actual_sha256} if the content has another checksum. The server drops the
+  //   data.
+  // Returns UNAVAILABLE also if the outcome is unknown: if the file is smaller
+  //   than 1 MiB, `create_only` or `etag` is set, and the connection broke
+  //   before the response.
   absl::StatusOr<Artifact> Finish(std::string_view sha256 = "");
 
-  // Gives the file up. With an `upload_id` of yours, what was sent is kept
-  // under it; else the server is told to drop it, and does so after a day if it
-  // cannot be reached within some seconds. Does nothing after Finish().
+  // Abandons the file. With a caller's `upload_id`, the server keeps the data
+  // under that id. Otherwise the client asks the server to drop it; if the
+  // server cannot be reached within a few seconds, the data expires after a
+  // day. A no-op after Finish().
   void Abandon();
 
  private:

@@ -17,12 +17,12 @@
 #include "google/protobuf/struct.pb.h"
 #include "mlops/artifacts.h"
 
-// The client of `workspaced`, the one authority over the MLOps workspaces below
-// a base directory. A workspace is the directory
+// C++ client of `workspaced`, the single authority over the MLOps workspaces
+// below a base directory. A workspace is the directory
 // `<base>/<project>/{workspace.yaml, mlflow/, dvc/, monitoring/, models/,
 // outputs/}`.
 //
-// In CMake: find_package(MlopsWorkspace CONFIG REQUIRED), then link
+// In CMake, call find_package(MlopsWorkspace CONFIG REQUIRED) and link
 // MlopsWorkspace::client.
 //
 // EXAMPLE
@@ -32,98 +32,105 @@
 //   #include "mlops/workspace_client.h"
 //
 //   int main(int argc, char** argv) {
-//     const auto client = mlops::WorkspaceClient::Connect({.address = argc > 1
-//     ? argv[1] : "127.0.0.1:50051"}); if (!client.ok()) return std::cerr <<
-//     client.status() << "\n", 1;
+//     const auto client = mlops::WorkspaceClient::Connect(
+//         {.address = argc > 1 ? argv[1] : "127.0.0.1:50051"});
+//     if (!client.ok()) return std::cerr << client.status() << "\n", 1;
 //
 //     const auto ensured = client->Ensure("fraud-detection",
-//     {.mlflow_experiment_id = "17"}); if (!ensured.ok()) return std::cerr <<
-//     ensured.status() << "\n", 1; std::cout << (ensured->created ? "made " :
-//     "found ") << ensured->workspace.root_path << "\n";
+//                                         {.mlflow_experiment_id = "17"});
+//     if (!ensured.ok()) return std::cerr << ensured.status() << "\n", 1;
+//     std::cout << (ensured->created ? "made " : "found ")
+//               << ensured->workspace.root_path << "\n";
 //
 //     const auto missing = client->Get("no-such-project");
 //     if (mlops::ErrorReason(missing.status()) == "WORKSPACE_NOT_FOUND")
-//     std::cout << "as expected: none such\n";
+//       std::cout << "as expected: none such\n";
 //   }
 //
 // ERRORS
 //
-// Every error that the server answers has a code, a message for people, and for
-// programs a reason with metadata: see ErrorReason() and ErrorMetadata(). The
-// comment of a method lists its errors as CODE/REASON. Beyond those, any call
-// may return
+// Every error that the server returns has a code, a message for people, and a
+// reason with metadata for programs: see ErrorReason() and ErrorMetadata().
+// The comment of a method lists its errors as CODE/REASON {metadata keys}.
+//
+// In addition, any call may return one of these errors of the server:
 //   INVALID_ARGUMENT/FIELD_INVALID {field, problem} if an argument is missing,
-//   ill-formed, too big or not supported; a
-//     project must be, as a whole,
-//     `[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?`;
+//     malformed, too large or not supported. A project name must match
+//     `[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?`.
 //   UNAVAILABLE/OVERLOADED {limit} if too many calls are waiting: retry after
-//   ErrorRetryDelay(); UNAVAILABLE/SHUTTING_DOWN if the server is draining, or
-//   its base directory was moved, removed or replaced;
-//   FAILED_PRECONDITION/READ_ONLY if something would have to be changed and the
-//   server was started with --read-only; INTERNAL/IO_ERROR {path, errno} if the
-//   server's operating system fails; and without a reason, made on this side:
-//   UNAVAILABLE if nobody answers at the address, DEADLINE_EXCEEDED if the
-//     time-out has passed (a change may have taken place all the same),
-//     RESOURCE_EXHAUSTED if an answer is larger than 64 MiB, UNIMPLEMENTED if
-//     the server is older than this client, CANCELLED if CallOptions::stop said
-//     so.
+//     ErrorRetryDelay().
+//   UNAVAILABLE/SHUTTING_DOWN if the server is draining, or if its base
+//     directory was moved, removed or replaced.
+//   FAILED_PRECONDITION/READ_ONLY if the call would change something and the
+//     server runs with --read-only.
+//   INTERNAL/IO_ERROR {path, errno} if a system call of the server fails.
+// and one of these errors of the client, which have no reason:
+//   UNAVAILABLE if no server answers at the address.
+//   DEADLINE_EXCEEDED if the timeout expired. The server may still apply the
+//     change.
+//   RESOURCE_EXHAUSTED if the response is larger than 64 MiB.
+//   UNIMPLEMENTED if the server is older than this client.
+//   CANCELLED if a stop was requested through CallOptions::stop.
 //
-// RETRIES AND TIME-OUTS
+// RETRIES AND TIMEOUTS
 //
-// Get, List, GetStatus, GetServerInfo, Ensure, Update, GetArtifact,
-// ListArtifacts and MakeDirectory may be repeated without harm, so an answer
-// UNAVAILABLE is retried, in at most 4 attempts with 0.1 s to 2 s between them;
-// not so Create, Delete, Undelete, StreamStatuses, and DeleteArtifact,
-// MoveArtifact and CopyArtifact. What reads and writes files goes on where it
-// was, see mlops/artifacts.h. A time-out covers a call with all of its
-// attempts; ClientOptions and CallOptions change it. A server that is not there
-// any more, without a word, is noticed within a minute.
+// The client retries idempotent unary calls that fail with UNAVAILABLE, in at
+// most 4 attempts with 0.1 s to 2 s between them. These are Get, List,
+// GetStatus, GetServerInfo, Ensure, Update, GetArtifact, ListArtifacts and
+// MakeDirectory. It never retries Create, Delete, Undelete, StreamStatuses,
+// DeleteArtifact, MoveArtifact and CopyArtifact. Reads and writes of files
+// resume where they stopped: see mlops/artifacts.h.
+//
+// A timeout covers a call with all of its attempts. ClientOptions and
+// CallOptions set it. The client detects within a minute that a server has
+// disappeared without closing the connection.
 namespace mlops {
 
 namespace internal {
 class Connection;
 }  // namespace internal
 
-// What is wrong, for programs: the name of a value of
-// mlops.workspace.v1.ErrorReason, for example "WORKSPACE_EXISTS", or "" if
-// `status` carries none: it is OK, or an error of the connection.
+// Returns the reason of an error: the name of a value of
+// mlops.workspace.v1.ErrorReason, for example "WORKSPACE_EXISTS". Returns "" if
+// `status` is OK or an error of the connection.
 std::string ErrorReason(const absl::Status& status);
 
-// Facts about the error, by key: `project` wherever the request named one,
-// others as listed with the reason. Values are cut at 256 bytes. Empty if
-// `status` carries no reason.
+// Returns the facts about an error, by key: `project` if the request named one,
+// and the keys that are listed with the reason. Values are truncated to 256
+// bytes. Empty if `status` has no reason.
 std::map<std::string, std::string> ErrorMetadata(const absl::Status& status);
 
-// How long to wait at least before the call is made again, if the server said
-// so.
+// Returns the minimum delay before a retry, if the server sent one.
 std::optional<absl::Duration> ErrorRetryDelay(const absl::Status& status);
 
-// Metadata from a JSON object, for example R"({"stage": "dev", "runs": 3})".
-// Numbers become doubles; send integers beyond ±(2^53 - 1) as strings. Returns
-// INVALID_ARGUMENT/FIELD_INVALID {field: "metadata", problem} if `json` is
-// none.
+// Parses a JSON object into metadata, for example
+// R"({"stage": "dev", "runs": 3})". Numbers become doubles; send integers
+// beyond ±(2^53 - 1) as strings.
+//
+// Returns INVALID_ARGUMENT/FIELD_INVALID {field: "metadata", problem} if `json`
+//   is not a JSON object.
 absl::StatusOr<google::protobuf::Struct> MetadataFromJson(
     std::string_view json);
 
-// The inverse, in one line, its keys in order.
+// Formats metadata as JSON on one line, with sorted keys.
 std::string MetadataToJson(const google::protobuf::Struct& metadata);
 
-// What users may set about a project.
+// The settings and metadata of a project that callers can set.
 struct Settings {
-  // At most 4096 bytes, as each of the four. Absent: see the method that takes
-  // it.
+  // Each of the four settings is at most 4096 bytes long. The method that takes
+  // the settings defines what an absent one means.
   std::optional<std::string> mlflow_experiment_id = std::nullopt;
   std::optional<std::string> mlflow_tracking_uri = std::nullopt;
   std::optional<std::string> dvc_remote_path = std::nullopt;
   std::optional<std::string> bentoml_tag_prefix = std::nullopt;
-  // At most 64 KiB as JSON, 16 levels deep, keys at most 256 bytes.
+  // At most 64 KiB as JSON and 16 levels deep, with keys of at most 256 bytes.
   google::protobuf::Struct metadata = {};
 };
 
-// A workspace as it was when it was read.
+// A workspace at the time when the server read it.
 struct Workspace {
-  std::string project;  // Also the name of its directory.
-  // Tells it from others of the same name before and after it.
+  std::string project;  // Also the name of the workspace's directory.
+  // Distinguishes the workspace from earlier and later ones of the same name.
   std::string uid;
   std::string root_path;  // The directory's absolute path on the server.
   std::optional<std::string> mlflow_experiment_id;
@@ -131,223 +138,233 @@ struct Workspace {
   std::optional<std::string> dvc_remote_path;
   std::optional<std::string> bentoml_tag_prefix;
   google::protobuf::Struct metadata;
-  // InfinitePast() where it is not known.
+  // InfinitePast() if unknown.
   absl::Time create_time = absl::InfinitePast();
-  // When settings or metadata last changed through the service.
+  // When the service last changed the settings or metadata.
   absl::Time update_time = absl::InfinitePast();
-  // Set while it is in the trash.
+  // Set while the workspace is in the trash.
   std::optional<absl::Time> delete_time;
-  // Set while it is in the trash: when it is removed for good.
+  // When the server removes the workspace permanently. Set while it is in the
+  // trash.
   std::optional<absl::Time> purge_time;
-  // Changes whenever workspace.yaml does.
+  // Changes whenever workspace.yaml changes.
   std::string etag;
 };
 
-// What one directory of a workspace holds, sub-directories included.
+// The contents of one directory of a workspace, including its subdirectories.
 struct DirectoryUsage {
   std::string name;  // For example "mlflow".
   bool exists = false;
   int64_t file_count = 0;
   int64_t size_bytes = 0;
-  // The newest of any file or directory in it.
+  // The latest modification time of any file or directory in it.
   std::optional<absl::Time> modify_time;
 };
 
-// What a workspace's directories hold.
+// The contents of a workspace's directories.
 struct WorkspaceStatus {
-  // Only `project` is set if its record could not be read.
+  // If the server cannot read the record, only `project` is set.
   Workspace workspace;
   // mlflow, dvc, monitoring, models and outputs, in this order.
   std::vector<DirectoryUsage> directories;
   int64_t file_count = 0;
   int64_t size_bytes = 0;
-  absl::Time scan_time = absl::InfinitePast();  // When they were counted.
-  // Not OK if something could not be counted; the rest is exact.
+  // When the server counted the files.
+  absl::Time scan_time = absl::InfinitePast();
+  // Not OK if the server could not count something. All other counts are exact.
   absl::Status error;
 };
 
-// What a server is and its limits.
+// The version, base directory and limits of a server.
 struct ServerInfo {
   std::string version;
-  // The absolute path, on the server, of the directory it is the authority
-  // over.
+  // Absolute path, on the server, of the base directory that it serves.
   std::string base_path;
   absl::Time start_time = absl::InfinitePast();
   int64_t workspace_count = 0;
   int32_t max_page_size = 0;
   int32_t max_metadata_bytes = 0;
-  // How long the trash keeps a workspace.
+  // How long a deleted workspace stays in the trash.
   absl::Duration purge_delay = absl::ZeroDuration();
   std::vector<std::string> features;
 };
 
-// Where the server is, and how long calls may take.
+// How to reach the server, and the default timeouts of calls.
 struct ClientOptions {
   // "unix:/path/of/socket" or "host:port".
   std::string address = "";
-  // Instead of `address`: the base directory, where its server writes down how
-  // it is reached. Not both. With neither, the address is the environment's
-  // MLOPS_WORKSPACE_ADDRESS.
+  // The base directory, in which its server publishes its addresses. Set either
+  // `address` or `base_path`, not both. If neither is set, the client uses the
+  // environment variable MLOPS_WORKSPACE_ADDRESS.
   std::string base_path = "";
-  // Of Get, List and ListArtifacts (each page), Ensure, Update, MakeDirectory
-  // and GetServerInfo.
+  // Timeout of Get, Ensure, Update, MakeDirectory and GetServerInfo, and of
+  // each page of List and ListArtifacts.
   absl::Duration repeatable_timeout = absl::Seconds(10);
-  // Of Create, Delete, Undelete, DeleteArtifact and MoveArtifact.
+  // Timeout of Create, Delete, Undelete, DeleteArtifact and MoveArtifact.
   absl::Duration change_timeout = absl::Seconds(30);
-  // Of GetStatus, for which the server walks through the workspace's
-  // directories, and of GetArtifact and CopyArtifact, for which it may have to
-  // read a large file.
+  // Timeout of GetStatus, for which the server scans the workspace's
+  // directories, and of GetArtifact and CopyArtifact, for which it may read a
+  // large file.
   absl::Duration status_timeout = absl::Seconds(60);
-  // Of StreamStatuses as a whole.
+  // Timeout of a whole StreamStatuses call.
   absl::Duration stream_timeout = absl::Minutes(10);
 };
 
-// How to make one call.
+// Options of a single call.
 struct CallOptions {
-  // Replaces the client's; InfiniteDuration() for none. Of a file that is read
-  // or written: from opening it to its end; none unless it is given here.
+  // Replaces the client's default timeout; InfiniteDuration() means none. The
+  // timeout of a file that is read or written runs from opening it to its end,
+  // and there is none by default.
   std::optional<absl::Duration> timeout = std::nullopt;
-  // Ends the call with CANCELLED once a stop is requested; what it asked for
-  // may take place all the same. A reader or writer ends likewise.
+  // Ends the call with CANCELLED once a stop is requested, and readers and
+  // writers likewise. The server may still apply the change.
   std::stop_token stop = {};
 };
 
 struct CreateOptions {
-  // Check everything and answer what would be made, but make nothing.
+  // Validate the request and return the workspace that it would create, without
+  // creating it.
   bool validate_only = false;
-  // `[A-Za-z0-9._-]{1,64}`, new for each workspace: a Create repeated with it
-  // returns what the first one made.
+  // `[A-Za-z0-9._-]{1,64}`, unique for each workspace. Makes Create idempotent:
+  // a repeated call with the same id returns the workspace that the first one
+  // created.
   std::string request_id = "";
 };
 
 struct EnsureResult {
   Workspace workspace;
-  bool created = false;  // Whether this call made it.
+  bool created = false;  // Whether this call created the workspace.
 };
 
 struct UpdateOptions {
-  // Empty: set the settings that are present and merge `metadata` in, key by
-  // key. The name of a setting: set it, or clear it if absent. "metadata":
-  // replace all of it. "*": replace everything.
+  // Fields to change. Empty: set the settings that are present, and merge
+  // `metadata` key by key. The name of a setting: set it, or clear it if it is
+  // absent. "metadata": replace all metadata. "*": replace everything.
   std::vector<std::string> update_mask = {};
-  // Keys of the metadata to remove; missing ones are ignored. None may be in
-  // `settings.metadata` too.
+  // Metadata keys to remove. Missing keys are ignored. A key must not also be
+  // in `settings.metadata`.
   std::vector<std::string> remove_metadata = {};
-  // If given, update only if it is still the current one.
+  // If set, update only if this is the workspace's current etag.
   std::string etag = "";
-  // Make the workspace if there is none.
+  // Create the workspace if it does not exist.
   bool allow_missing = false;
-  // Check everything and answer what would come out, but change nothing.
+  // Validate the request and return the resulting workspace, without changing
+  // anything.
   bool validate_only = false;
 };
 
 struct DeleteOptions {
-  // Required, for safety.
+  // Must be true. Guards against accidental deletion.
   bool force = false;
-  // If given, delete only if it is still the current one.
+  // If set, delete only if this is the workspace's current etag.
   std::string etag = "";
-  // Answer OK also if there is no such workspace.
+  // Return OK if there is no such workspace.
   bool allow_missing = false;
-  // Do not keep it in the trash. With `uid`: remove that one from the trash.
+  // Bypass the trash and remove the workspace permanently. With `uid`, the
+  // workspace may already be in the trash.
   bool permanent = false;
-  // Answer what would be deleted, with its files and bytes, but delete nothing.
+  // Return the workspace that the call would delete, with its file count and
+  // size, without deleting it.
   bool validate_only = false;
-  // Only delete the workspace if this is its uid.
+  // If set, delete the workspace only if this is its uid.
   std::string uid = "";
 };
 
 struct DeleteResult {
-  // What was deleted; absent if nothing was.
+  // The deleted workspace; absent if nothing was deleted.
   std::optional<Workspace> workspace;
-  // Freed, or to be freed: set with `permanent` and `validate_only`.
+  // Files and bytes that are freed, or would be with `validate_only`. Set only
+  // with `permanent` or `validate_only`.
   int64_t file_count = 0;
-  int64_t size_bytes = 0;  // Likewise.
-  bool purged = false;     // Whether it is gone for good.
+  int64_t size_bytes = 0;
+  bool purged = false;  // Whether the workspace was removed permanently.
 };
 
 struct UndeleteOptions {
-  // Which of several deleted workspaces of this name; empty: the one deleted
-  // last.
+  // Selects one of several deleted workspaces of the same name. Empty: the one
+  // that was deleted last.
   std::string uid = "";
 };
 
 struct ListOptions {
-  // At most so many workspaces; 0 means 100, more than 1000 means 1000.
+  // Maximum number of workspaces in a page. 0 means 100; values above 1000 mean
+  // 1000.
   int32_t page_size = 0;
-  // `next_page_token` of the page before, with the same other options except
-  // `page_size`. ListAll begins there.
+  // `next_page_token` of the previous page. All other options except
+  // `page_size` must be the same as for that page. ListAll starts at this page.
   std::string page_token = "";
-  // Which ones, such as R"(metadata.stage = "production" AND create_time >
-  // 2026-01-31)"; empty: all. The language is that of
-  // ListWorkspacesRequest.filter in the contract, a subset of AIP-160.
+  // Selects workspaces, for example
+  // R"(metadata.stage = "production" AND create_time > 2026-01-31)". Empty: all
+  // workspaces. The language, a subset of AIP-160, is documented at
+  // ListWorkspacesRequest.filter in the contract.
   std::string filter = "";
-  // "project" (also if empty), "create_time" or "update_time", each optionally
+  // "project" (the default), "create_time" or "update_time", each optionally
   // followed by " desc".
   std::string order_by = "";
-  // Also list workspaces in the trash; they have a `delete_time`.
+  // Include workspaces in the trash, which have a `delete_time`.
   bool show_deleted = false;
 };
 
 struct WorkspacePage {
   std::vector<Workspace> workspaces;
   std::string next_page_token;  // Empty on the last page.
-  // How many there are in all, without the unreachable ones.
+  // Number of workspaces on all pages, without the unreachable ones.
   int64_t total_size = 0;
-  // On the first page: projects that cannot be read, at most 1000.
+  // On the first page: projects that the server cannot read, at most 1000.
   std::vector<std::string> unreachable;
 };
 
 struct ListSummary {
-  int64_t total_size = 0;                // As the first page said.
-  std::vector<std::string> unreachable;  // Likewise.
+  int64_t total_size = 0;                // From the first page.
+  std::vector<std::string> unreachable;  // From the first page.
 };
 
 struct StatusOptions {
-  // How old the answer may be. Zero: exact, every file written before the call
-  // counts.
+  // Maximum age of the result. With zero the result is exact: it includes every
+  // file that was written before the call.
   absl::Duration max_staleness = absl::ZeroDuration();
-  // Count files only: every size_bytes is then 0, and every modify_time absent.
-  // Much less work for the server.
+  // Count files only, which is much less work for the server. Every size_bytes
+  // is then 0 and every modify_time absent.
   bool counts_only = false;
 };
 
 struct StatusStreamOptions {
-  // Which workspaces, as ListOptions::filter. With one, workspaces that cannot
-  // be read are left out.
+  // Selects workspaces, as ListOptions::filter does. A filter excludes
+  // workspaces that the server cannot read.
   std::string filter = "";
-  // As in StatusOptions.
+  // See StatusOptions.
   absl::Duration max_staleness = absl::ZeroDuration();
   bool counts_only = false;
 };
 
-// Thread-safe. Copies are cheap and share one connection, which is made by the
-// first call and made anew when it breaks. A process that forks must do so
-// before it makes a client.
+// Client of one server. Thread-safe. Copies are cheap and share one connection.
+// The first call opens the connection, and a later call reopens it after a
+// failure. A process that forks must fork before it creates a client.
 class WorkspaceClient {
  public:
-  // Returns a client of the server that `options` name; connects to it later,
-  // and never starts one. A proxy named by the environment (http_proxy) is not
-  // used for Unix sockets and loopback addresses.
+  // Returns a client of the server that `options` identify. Never starts a
+  // server; the first call opens the connection. The client ignores a proxy
+  // from the environment (http_proxy) for Unix sockets and loopback addresses.
   //
   // Returns INVALID_ARGUMENT/FIELD_INVALID {field, problem} if the address is
-  // missing or ill-formed, or given twice. Returns UNAVAILABLE, without a
-  // reason, if no server has served `base_path`, or one on another host that
-  // cannot be
-  //   reached from here; the message names that host.
+  //   missing or malformed, or if both `address` and `base_path` are set.
+  // Returns UNAVAILABLE, without a reason, if no server runs for `base_path`,
+  //   or if its server runs on another host and has no address that this host
+  //   can reach. The message names that host.
   static absl::StatusOr<WorkspaceClient> Connect(
       const ClientOptions& options = {});
 
-  // A client of another connection, for tests: see
+  // Returns a client that uses `connection`. For tests: see
   // mlops/testing/fake_workspace_service.h.
   explicit WorkspaceClient(std::shared_ptr<internal::Connection> connection);
 
-  // Makes a workspace, at once or not at all. Absent settings get defaults: a
-  // SQLite tracking URI and a DVC remote in the workspace, and the tag prefix
-  // `<project>:`. Not retried, unless by you with the same `request_id`.
+  // Creates a workspace atomically. Absent settings get defaults: a SQLite
+  // tracking URI and a DVC remote inside the workspace, and the tag prefix
+  // `<project>:`. Not retried; callers can retry with the same `request_id`.
   //
   // Returns ALREADY_EXISTS/WORKSPACE_EXISTS {uid} if the name is taken.
   // Returns RESOURCE_EXHAUSTED/NO_SPACE {path, available_bytes} if the disk is
-  // full.
+  //   full.
   absl::StatusOr<Workspace> Create(std::string_view project,
                                    const Settings& settings = {},
                                    const CreateOptions& options = {},
@@ -355,55 +372,63 @@ class WorkspaceClient {
 
   // Reads a workspace as it is on disk now.
   //
-  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND if there is none.
-  // Returns DATA_LOSS/WORKSPACE_CORRUPT {file, line, problem} if its
-  // workspace.yaml cannot be read. Returns FAILED_PRECONDITION/PATH_UNSUITABLE
-  // {path, problem} if something else than a directory has its name.
+  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND if there is no such workspace.
+  // Returns DATA_LOSS/WORKSPACE_CORRUPT {file, line, problem} if the server
+  //   cannot read its workspace.yaml.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if the name
+  //   belongs to something other than a directory.
   absl::StatusOr<Workspace> Get(std::string_view project,
                                 const CallOptions& call = {}) const;
 
-  // Returns the workspace, making it with `settings`, as Create does, if there
-  // is none. An existing one comes back untouched. Of any number of racing
-  // callers exactly one sees `created`.
+  // Returns the workspace, and creates it with `settings`, as Create does, if
+  // it does not exist. Never changes an existing workspace. When callers race,
+  // exactly one of them gets `created`.
   //
-  // Returns DATA_LOSS/WORKSPACE_CORRUPT, FAILED_PRECONDITION/PATH_UNSUITABLE as
-  // Get. Returns RESOURCE_EXHAUSTED/NO_SPACE as Create.
+  // Returns DATA_LOSS/WORKSPACE_CORRUPT and FAILED_PRECONDITION/PATH_UNSUITABLE
+  //   as Get.
+  // Returns RESOURCE_EXHAUSTED/NO_SPACE as Create.
   absl::StatusOr<EnsureResult> Ensure(std::string_view project,
                                       const Settings& settings = {},
                                       const CallOptions& call = {}) const;
 
-  // Changes settings and metadata; see UpdateOptions::update_mask for what
-  // becomes of those that are absent. Returns the workspace as it is then. To
-  // change what was read and lose nobody else's change, give its `etag`.
+  // Changes settings and metadata, and returns the changed workspace.
+  // UpdateOptions::update_mask defines what absent settings mean. To avoid
+  // overwriting concurrent changes, pass the `etag` of the workspace that you
+  // read.
   //
-  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND if there is none and `allow_missing`
-  // is not set. Returns ABORTED/ETAG_MISMATCH {etag, current_etag} if `etag` is
-  // not the current one: read again, then retry. Returns ABORTED/WORKSPACE_BUSY
-  // {operation} if another change to it is in progress: retry. Returns
-  // DATA_LOSS/WORKSPACE_CORRUPT, FAILED_PRECONDITION/PATH_UNSUITABLE as Get.
+  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND if there is no such workspace and
+  //   `allow_missing` is false.
+  // Returns ABORTED/ETAG_MISMATCH {etag, current_etag} if `etag` is not the
+  //   current one: read the workspace again, then retry.
+  // Returns ABORTED/WORKSPACE_BUSY {operation} if another change to the
+  //   workspace is in progress: retry.
+  // Returns DATA_LOSS/WORKSPACE_CORRUPT and FAILED_PRECONDITION/PATH_UNSUITABLE
+  //   as Get.
   // Returns RESOURCE_EXHAUSTED/NO_SPACE as Create.
   absl::StatusOr<Workspace> Update(std::string_view project,
                                    const Settings& settings,
                                    const UpdateOptions& options = {},
                                    const CallOptions& call = {}) const;
 
-  // Moves a workspace, with all its files, into the trash. Its name is free at
-  // once; Undelete brings it back until `purge_time`. Not retried.
+  // Moves a workspace with all its files into the trash. Its name is free at
+  // once. Undelete restores the workspace until `purge_time`. Not retried.
   //
-  // Returns FAILED_PRECONDITION/FORCE_REQUIRED {path} if `force` is not set.
-  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND if there is none and `allow_missing`
-  // is not set. Returns ABORTED/ETAG_MISMATCH, ABORTED/WORKSPACE_BUSY as
-  // Update. Returns FAILED_PRECONDITION/PATH_UNSUITABLE as Get.
+  // Returns FAILED_PRECONDITION/FORCE_REQUIRED {path} if `force` is false.
+  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND if there is no such workspace and
+  //   `allow_missing` is false.
+  // Returns ABORTED/ETAG_MISMATCH and ABORTED/WORKSPACE_BUSY as Update.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE as Get.
   absl::StatusOr<DeleteResult> Delete(std::string_view project,
                                       const DeleteOptions& options,
                                       const CallOptions& call = {}) const;
 
-  // Brings a deleted workspace back. Not retried.
+  // Restores a deleted workspace from the trash. Not retried.
   //
-  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND if the trash has none.
-  // Returns ALREADY_EXISTS/WORKSPACE_EXISTS {uid} if the name is taken again.
-  // Returns DATA_LOSS/WORKSPACE_CORRUPT {file, line, problem} if it was brought
-  // back, but cannot be read.
+  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND if the trash has no such workspace.
+  // Returns ALREADY_EXISTS/WORKSPACE_EXISTS {uid} if a new workspace has the
+  //   name.
+  // Returns DATA_LOSS/WORKSPACE_CORRUPT {file, line, problem} if the server
+  //   restored the workspace but cannot read its workspace.yaml.
   absl::StatusOr<Workspace> Undelete(std::string_view project,
                                      const UndeleteOptions& options = {},
                                      const CallOptions& call = {}) const;
@@ -411,137 +436,136 @@ class WorkspaceClient {
   // Returns one page of workspaces.
   //
   // Returns INVALID_ARGUMENT/TOKEN_INVALID {field} if `page_token` is damaged
-  // or was made for other options. Returns INVALID_ARGUMENT/FILTER_INVALID
-  // {field, position, problem} if `filter` or `order_by` cannot be understood.
+  //   or belongs to a list with other options.
+  // Returns INVALID_ARGUMENT/FILTER_INVALID {field, position, problem} if
+  //   `filter` or `order_by` is malformed.
   absl::StatusOr<WorkspacePage> List(const ListOptions& options = {},
                                      const CallOptions& call = {}) const;
 
-  // Calls `visit` with one workspace after the other, reading page by page,
-  // until there are no more or `visit` returns false. One that exists during
-  // the whole walk and keeps its place in the order comes exactly once. Holds
-  // one page in memory; time-outs and retries are those of a page. `visit` may
-  // use this client.
+  // Calls `visit` for each workspace, fetching page by page, until there are no
+  // more or `visit` returns false. A workspace that exists during the whole
+  // list and keeps its position in the order is visited exactly once. The
+  // client holds one page in memory; timeouts and retries apply to each page.
+  // `visit` may use this client.
   //
-  // Returns the errors of List; `visit` has then seen the pages before.
+  // Returns the errors of List, after `visit` has seen the previous pages.
   absl::StatusOr<ListSummary> ListAll(
       const std::function<bool(const Workspace&)>& visit,
       const ListOptions& options = {}, const CallOptions& call = {}) const;
 
   // Counts the files and bytes of a workspace.
   //
-  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND, DATA_LOSS/WORKSPACE_CORRUPT,
-  // FAILED_PRECONDITION/PATH_UNSUITABLE as Get.
+  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND, DATA_LOSS/WORKSPACE_CORRUPT and
+  //   FAILED_PRECONDITION/PATH_UNSUITABLE as Get.
   absl::StatusOr<WorkspaceStatus> GetStatus(std::string_view project,
                                             const StatusOptions& options = {},
                                             const CallOptions& call = {}) const;
 
-  // Calls `visit` with the status of one workspace after the other, each as
-  // soon as it is counted, in no order, until there are no more or `visit`
-  // returns false, which ends the call with OK. A workspace that cannot be read
-  // comes with an `error` and does not end the stream. Not retried.
+  // Calls `visit` with the status of each workspace as soon as the server has
+  // counted it, in no particular order, until there are no more. If `visit`
+  // returns false, the call ends with OK. A workspace that the server cannot
+  // read has its `error` set and does not end the stream. Not retried.
   //
   // Returns INVALID_ARGUMENT/FILTER_INVALID {field, position, problem} if
-  // `filter` cannot be understood.
+  //   `filter` is malformed.
   absl::Status StreamStatuses(
       const std::function<bool(const WorkspaceStatus&)>& visit,
       const StatusStreamOptions& options = {},
       const CallOptions& call = {}) const;
 
-  // Tells what a file or directory is. As wherever something is read, symbolic
-  // links are followed if they are relative and stay in the workspace's
-  // directories, and others refused; where something is written or moved, all
-  // are refused.
+  // Describes a file or directory. As all reads, it follows symbolic links that
+  // are relative and stay inside the workspace's directories, and refuses
+  // others. Writes and moves refuse all symbolic links.
   //
-  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND, DATA_LOSS/WORKSPACE_CORRUPT as Get,
-  // as all that follow. Returns INVALID_ARGUMENT/PATH_INVALID {path, problem}
-  // if `path` is not one that an artifact may have, as all that
-  //   follow.
-  // Returns NOT_FOUND/ARTIFACT_NOT_FOUND {path} if there is nothing of that
-  // name. Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if it is,
-  // or leads through, a symbolic link that is not
-  //   followed, or is a device, FIFO or socket; with `checksum`, also if it is
-  //   a directory.
-  // Returns ABORTED/ETAG_MISMATCH {path, etag, current_etag} if it was changed
-  // while its checksum was computed.
+  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND and DATA_LOSS/WORKSPACE_CORRUPT as
+  //   Get. All methods below return these errors, too.
+  // Returns INVALID_ARGUMENT/PATH_INVALID {path, problem} if `path` is not a
+  //   valid artifact path. All methods below return this error, too.
+  // Returns NOT_FOUND/ARTIFACT_NOT_FOUND {path} if nothing has that name.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if `path` is or
+  //   leads through a symbolic link that is not followed, or if it is a device,
+  //   FIFO or socket; with `checksum`, also if it is a directory.
+  // Returns ABORTED/ETAG_MISMATCH {path, etag, current_etag} if the file
+  //   changed while the server computed its checksum.
   absl::StatusOr<Artifact> GetArtifact(std::string_view project,
                                        std::string_view path,
                                        const GetArtifactOptions& options = {},
                                        const CallOptions& call = {}) const;
 
-  // Calls `visit` with one artifact after the other, in the order of their
-  // names' bytes, a directory right before what is in it, until there are no
-  // more or `visit` returns false. What exists, under the same name, during the
-  // whole walk comes exactly once. Symbolic links, devices, FIFOs and sockets
-  // are left out. Holds one page in memory; time-outs and retries are those of
-  // a page. `visit` may use this client.
+  // Calls `visit` for each artifact in bytewise order of the names, a directory
+  // right before its contents, until there are no more or `visit` returns
+  // false. An artifact that exists under the same name during the whole list is
+  // visited exactly once. Omits symbolic links, devices, FIFOs and sockets. The
+  // client holds one page in memory; timeouts and retries apply to each page.
+  // `visit` may use this client.
   //
   // Returns NOT_FOUND/ARTIFACT_NOT_FOUND {path} if there is no such directory.
-  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if it is none,
-  // or leads through a symbolic link that is
-  //   not followed.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if the path is
+  //   not a directory or leads through a symbolic link that is not followed.
   absl::Status ListArtifacts(std::string_view project,
                              const std::function<bool(const Artifact&)>& visit,
                              const ListArtifactsOptions& options = {},
                              const CallOptions& call = {}) const;
 
-  // Deletes a file, or a directory with all that is in it, and tells what was
-  // in it. Not retried.
+  // Deletes a file, or a directory with all its contents, and returns how much
+  // was deleted. Not retried.
   //
-  // Returns INVALID_ARGUMENT/PATH_INVALID also if it is one of the five
-  // directories. Returns NOT_FOUND/ARTIFACT_NOT_FOUND {path} if there is
-  // nothing of that name and `allow_missing` is not set. Returns
-  // FAILED_PRECONDITION/FORCE_REQUIRED {path} if it is a directory that is not
-  // empty and `force` is not set. Returns FAILED_PRECONDITION/PATH_UNSUITABLE
-  // {path, problem} if it leads through a symbolic link or a file. Returns
-  // ABORTED/ETAG_MISMATCH {path, etag, current_etag} if `etag` is given and is
-  // not the current one.
+  // Returns INVALID_ARGUMENT/PATH_INVALID {path, problem} also if `path` is one
+  //   of the five directories.
+  // Returns NOT_FOUND/ARTIFACT_NOT_FOUND {path} if nothing has that name and
+  //   `allow_missing` is false.
+  // Returns FAILED_PRECONDITION/FORCE_REQUIRED {path} if `path` is a directory
+  //   that is not empty and `force` is false.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if `path` leads
+  //   through a symbolic link or a file.
+  // Returns ABORTED/ETAG_MISMATCH {path, etag, current_etag} if `etag` is set
+  //   and is not the current one.
   absl::StatusOr<DeletedArtifacts> DeleteArtifact(
       std::string_view project, std::string_view path,
       const DeleteArtifactOptions& options = {},
       const CallOptions& call = {}) const;
 
-  // Gives a file, or a directory with all that is in it, another name in the
-  // same workspace, at once, and returns it. A file in its place is replaced,
-  // and so is an empty directory by a directory. Missing directories on the way
-  // are made. Not retried.
+  // Renames a file, or a directory with all its contents, within the workspace,
+  // atomically, and returns it. A file replaces a file at `destination`; a
+  // directory replaces an empty directory. Creates missing parent directories.
+  // Not retried.
   //
-  // Returns INVALID_ARGUMENT/PATH_INVALID also if either is one of the five
-  // directories, or if a directory would be
-  //   moved into itself.
+  // Returns INVALID_ARGUMENT/PATH_INVALID {path, problem} also if a path is one
+  //   of the five directories, or if `destination` is inside the directory
+  //   `path`.
   // Returns NOT_FOUND/ARTIFACT_NOT_FOUND {path} if there is nothing at `path`.
-  // Returns ALREADY_EXISTS/ARTIFACT_EXISTS {path} if `create_only` is set and
-  // the name is taken, or if a directory that
-  //   is not empty has it.
-  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if a path is,
-  // or leads through, what is neither file nor
-  //   directory, if a file would replace a directory or the other way round, or
-  //   if they lie on different file systems.
-  // Returns ABORTED/ETAG_MISMATCH {path, etag, current_etag} if `etag` is given
-  // and is not the current one at `path`. Returns RESOURCE_EXHAUSTED/NO_SPACE
-  // as Create.
+  // Returns ALREADY_EXISTS/ARTIFACT_EXISTS {path} if `create_only` is true and
+  //   the name is taken, or if a directory that is not empty has it.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if a path is or
+  //   leads through something that is neither a file nor a directory, if a file
+  //   would replace a directory or the reverse, or if the paths are on
+  //   different file systems.
+  // Returns ABORTED/ETAG_MISMATCH {path, etag, current_etag} if `etag` is set
+  //   and is not the current one of `path`.
+  // Returns RESOURCE_EXHAUSTED/NO_SPACE as Create.
   absl::StatusOr<Artifact> MoveArtifact(std::string_view project,
                                         std::string_view path,
                                         std::string_view destination,
                                         const PlaceOptions& options = {},
                                         const CallOptions& call = {}) const;
 
-  // Copies a file within a workspace and returns the copy, which is visible
-  // once it is whole. Not retried.
+  // Copies a regular file within a workspace and returns the copy, which
+  // becomes visible once it is complete. Not retried.
   //
-  // Returns errors as MoveArtifact, and ABORTED/ETAG_MISMATCH also if the file
-  // was changed while it was copied. `path` must be a regular file.
+  // Returns the errors of MoveArtifact, and ABORTED/ETAG_MISMATCH also if the
+  //   file changed while the server copied it.
   absl::StatusOr<Artifact> CopyArtifact(std::string_view project,
                                         std::string_view path,
                                         std::string_view destination,
                                         const PlaceOptions& options = {},
                                         const CallOptions& call = {}) const;
 
-  // Makes a directory, with those on the way to it. One that exists is answered
-  // likewise.
+  // Creates a directory and its missing parents, and returns it. A no-op if the
+  // directory exists.
   //
-  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if it is, or
-  // leads through, what is no directory. Returns RESOURCE_EXHAUSTED/NO_SPACE as
-  // Create.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if `path` is or
+  //   leads through something that is not a directory.
+  // Returns RESOURCE_EXHAUSTED/NO_SPACE as Create.
   absl::StatusOr<Artifact> MakeDirectory(std::string_view project,
                                          std::string_view path,
                                          const CallOptions& call = {}) const;
@@ -549,55 +573,61 @@ class WorkspaceClient {
   // Opens a file, or a part of it, for reading.
   //
   // Returns NOT_FOUND/ARTIFACT_NOT_FOUND {path} if there is no such file.
-  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if it is no
-  // regular file, or leads through a link. Returns
-  // OUT_OF_RANGE/OFFSET_OUT_OF_RANGE {path, offset, size_bytes} if `offset` is
-  // beyond the end. Returns ABORTED/ETAG_MISMATCH {path, etag, current_etag} if
-  // `etag` is given and is not the current one. Returns UNAVAILABLE if the
-  // server could not be reached, or was too busy, in 8 attempts.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if `path` is
+  //   not a regular file, or leads through a symbolic link that is not
+  //   followed.
+  // Returns OUT_OF_RANGE/OFFSET_OUT_OF_RANGE {path, offset, size_bytes} if
+  //   `offset` is beyond the end of the file.
+  // Returns ABORTED/ETAG_MISMATCH {path, etag, current_etag} if `etag` is set
+  //   and is not the current one.
+  // Returns UNAVAILABLE if the server was unreachable or overloaded in 8
+  //   attempts.
   absl::StatusOr<ArtifactReader> OpenForRead(
       std::string_view project, std::string_view path,
       const ReadOptions& options = {}, const CallOptions& call = {}) const;
 
-  // Opens a file for writing; see ArtifactWriter for what becomes of it, and
-  // its errors. Asks the server only where `upload_id` is given, whose upload
-  // may have been begun, or finished, before.
+  // Opens a file for writing. See ArtifactWriter for its semantics and errors.
+  // Calls the server only if `upload_id` is set, because an earlier writer may
+  // have started or finished that upload.
   absl::StatusOr<ArtifactWriter> OpenForWrite(
       std::string_view project, std::string_view path,
       const WriteOptions& options = {}, const CallOptions& call = {}) const;
 
-  // Writes the local file `source` to `path`. Where the connection breaks it
-  // goes on, reading the file again as far as needed. Holds a chunk of 1 MiB.
-  // On the server's own host the system copies the file (mlops/artifacts.h).
+  // Writes the local file `source` to `path`. Resumes after a broken
+  // connection, and rereads the local file as far as needed. Holds one chunk of
+  // 1 MiB in memory. On the server's own host, the kernel copies the file (see
+  // mlops/artifacts.h).
   //
-  // Returns errors as ArtifactWriter, and without a reason:
-  // Returns NOT_FOUND, PERMISSION_DENIED or INTERNAL if `source` cannot be
-  // read, INVALID_ARGUMENT if it is no file. Returns ABORTED if it became
-  // shorter meanwhile. Returns CANCELLED if `progress` returned false.
+  // Returns the errors of ArtifactWriter, and these without a reason:
+  // Returns NOT_FOUND, PERMISSION_DENIED or INTERNAL if the client cannot read
+  //   `source`, INVALID_ARGUMENT if `source` is not a regular file.
+  // Returns ABORTED if `source` became shorter during the upload.
+  // Returns CANCELLED if `progress` returned false.
   absl::StatusOr<TransferredArtifact> Upload(
       std::string_view project, const std::string& source,
       std::string_view path, const UploadOptions& options = {},
       const CallOptions& call = {}) const;
 
-  // Reads `path` into the local file `destination`, in place of the one that
-  // had the name, if any, whose permissions it keeps. It is there once it is
-  // whole and synced to the disk; until then a hidden file stands beside it,
-  // which is removed if anything fails.
+  // Reads `path` into the local file `destination`. Replaces an existing file
+  // atomically and keeps its permissions: the client writes a hidden file in
+  // the same directory, syncs it and renames it. Removes the hidden file if
+  // anything fails.
   //
-  // Returns errors as OpenForRead and ArtifactReader, and without a reason:
-  // Returns DATA_LOSS if `checksum` is set and the content has another, ABORTED
-  // if the file was replaced before they could
-  //   be compared.
-  // Returns NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED or INTERNAL if
-  // `destination` cannot be written. Returns CANCELLED if `progress` returned
-  // false.
+  // Returns the errors of OpenForRead and ArtifactReader, and these without a
+  //   reason:
+  // Returns DATA_LOSS if `checksum` is true and the content has another
+  //   checksum, ABORTED if the file was replaced before the client could
+  //   compare them.
+  // Returns NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED or INTERNAL if the
+  //   client cannot write `destination`.
+  // Returns CANCELLED if `progress` returned false.
   absl::StatusOr<TransferredArtifact> Download(
       std::string_view project, std::string_view path,
       const std::string& destination, const DownloadOptions& options = {},
       const CallOptions& call = {}) const;
 
-  // Tells what the server is and its limits. Returns the errors that any call
-  // may return.
+  // Returns the server's version, base directory and limits. Returns only the
+  // errors that any call may return.
   absl::StatusOr<ServerInfo> GetServerInfo(const CallOptions& call = {}) const;
 
  private:

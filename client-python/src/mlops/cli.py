@@ -1,4 +1,4 @@
-"""The command `workspaced`: the server that comes with this package."""
+"""The `workspaced` command, which runs the server in this package."""
 
 import os
 import sys
@@ -8,5 +8,5 @@ BINARY = Path(__file__).with_name("_bin") / "workspaced"
 
 
 def main() -> None:
-    """Becomes the server."""
+    """Replace this process with the server."""
     os.execv(BINARY, [str(BINARY), *sys.argv[1:]])

@@ -1,5 +1,6 @@
-"""The server of a base directory on this machine: found by its socket or its lock file,
-started where there is none.
+"""The server of a base directory on this machine.
+
+Finds the server by its socket or its lock file, and starts one if none is running.
 """
 
 import hashlib
@@ -30,21 +31,21 @@ from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 __all__ = ["LocalServer", "check_address", "choose_server", "is_served_here"]
 
 ADDRESS_VARIABLE = "MLOPS_WORKSPACE_ADDRESS"
-# How long a server that was started here waits for another call before it leaves; as in
-# "90s", "15m" or "12h". Short by default, since a new one is there in a twentieth of a
-# second, and tests that make a base each would leave one each.
+# How long a server that the client started stays idle before it exits, for example
+# "90s", "15m" or "12h". The default is short: a new server starts within 50 ms, and
+# tests that create many bases would otherwise leave a server for each.
 IDLE_TIMEOUT_VARIABLE = "MLOPS_WORKSPACE_IDLE_TIMEOUT"
 _IDLE_TIMEOUT = "1m"
 _START_S = 60.0
 _POLL_S = 0.02
-# A server that finds the base locked leaves with this; the one that holds the lock may
-# be starting still, or leaving.
+# Exit code of a server that finds the base locked. The lock's holder may still be
+# starting, or be about to exit.
 _LOCKED_EXIT_CODE = 3
 _START_AGAIN_S = 0.5
-# The lock's holder on another host is started and answers by then, or cannot be reached
-# from here.
+# How long to wait for a lock holder on another host. If it does not answer by then, it
+# is not reachable from here.
 _ELSEWHERE_S = 10.0
-# A server leaves with this if the base exists and can be read, but not written.
+# Exit code of a server whose base exists and can be read, but not written.
 _READ_ONLY_EXIT_CODE = 4
 _MAX_LOCK_BYTES = 65536
 _INFO_S = 10.0
@@ -55,10 +56,13 @@ def choose_server(
     repo_root: str | os.PathLike[str] | None = None,
     address: str | None = None,
 ) -> "tuple[Server, Path | None]":
-    """The server that the arguments of WorkspaceManager mean, and its base directory if
-    that is one of this machine, which is then made. Asks no server.
+    """Return the server for WorkspaceManager's arguments, and its base directory.
 
-    Raises WorkspaceError FIELD_INVALID if the address is none.
+    The base directory is None if the server is given by an address. Otherwise it is on
+    this machine, and is created if missing. Contacts no server.
+
+    Raises:
+        WorkspaceError: FIELD_INVALID if the address is malformed.
     """
     given = address or os.environ.get(ADDRESS_VARIABLE)
     if given:
@@ -71,7 +75,8 @@ def choose_server(
         else Path(repo_root or Path.cwd()) / "mlops" / "workspace"
     )
     base = base.expanduser().absolute()
-    # As it always was; where it cannot be made, the first call says why.
+    # The original package creates the base here, too. If that fails, the first call
+    # reports why.
     with suppress(OSError):
         base.mkdir(parents=True, exist_ok=True)
     return LocalServer(base), base
@@ -79,19 +84,20 @@ def choose_server(
 
 @dataclass(frozen=True)
 class Lock:
-    """What a server writes into `<base>/.workspaced/lock` for those who look for it.
-    That it stands there does not mean that the server runs: only the kernel's lock
+    """The contents of `<base>/.workspaced/lock`, which a server writes for its clients.
+
+    The file does not prove that the server is running; only the kernel's lock on it
     does.
     """
 
     pid: int = 0
     host: str = ""
     addresses: list[str] = field(default_factory=list)
-    owner: int = -1  # The user who wrote it.
+    owner: int = -1  # The uid of the file's owner.
 
     @classmethod
     def read(cls, path: Path) -> "Lock":
-        """What stands there; nothing if there is no server, or none yet."""
+        """Read the file. Return an empty Lock if it is missing or incomplete."""
         try:
             with path.open("rb") as file:
                 content = json.loads(file.read(_MAX_LOCK_BYTES))
@@ -108,12 +114,12 @@ class Lock:
 
     @property
     def is_of_this_machine(self) -> bool:
-        """Whether no other machine's server wrote it."""
+        """Whether the server is on this machine, or its host is unknown."""
         return self.host in ("", socket.gethostname())
 
     @property
     def sockets(self) -> list[str]:
-        """The Unix sockets' paths."""
+        """The paths of the server's Unix sockets."""
         return [
             address.removeprefix("unix:")
             for address in self.addresses
@@ -121,7 +127,10 @@ class Lock:
         ]
 
     def ports(self) -> list[str]:
-        """Addresses that others than its own machine's users may reach."""
+        """Return the TCP addresses at which this process may reach the server.
+
+        For a server on another machine, these exclude loopback addresses.
+        """
         if self.is_of_this_machine:
             return [
                 reachable(address, "localhost")
@@ -136,7 +145,10 @@ class Lock:
 
 
 def is_served_here(base: Path) -> bool:
-    """Whether the server of `base`, if one runs, is on this machine. Asks no server."""
+    """Return whether the server of `base`, if it is running, is on this machine.
+
+    Makes no call to the server.
+    """
     with suppress(OSError):
         peer.connect(_socket_below(base))
         return True
@@ -152,8 +164,9 @@ def _lock_file(base: Path) -> Path:
 
 
 class LocalServer:
-    """The server of `base`. Thread-safe; any number of processes may look for it at
-    once.
+    """Finds or starts the server of `base`.
+
+    Thread-safe. Any number of processes may look for the server at the same time.
     """
 
     may_move = True
@@ -162,25 +175,28 @@ class LocalServer:
         self._base = base
 
     def find(self, to_change: bool = False) -> str:
-        """Returns the address of a server that accepts connections, after starting one
-        if need be.
+        """Return the address of a server that accepts connections; start one if needed.
 
-        Where the base cannot be written it is one that only reads, unless one is needed
-        `to_change` something.
+        If the base is not writable, this is a read-only server, unless `to_change` is
+        True.
 
-        Raises WorkspaceError if none can be started, if the one there is cannot be
-        reached from here, or if it is that of a user who is not trusted.
+        Raises:
+            WorkspaceError: UNAVAILABLE if no server can be started, if the running one
+                cannot be reached from here, or if its user is not trusted.
         """
         if address := self._find_running():
             return address
         if not to_change and (address := self._find_reader()):
             return address
+        # Another user's socket does not prove that its server still runs. So if no port
+        # leads to that server, try to start one, and only then give up.
         locked_out = self._is_locked_out()
         if locked_out and (address := self._find_by_port()):
             return address
         try:
             return self._start(locked_out)
         except _CannotWrite as error:
+            # The base is not writable: reads can be served, changes cannot.
             if to_change:
                 raise self._failure(str(error)) from None
             return self._start_reader()
@@ -190,7 +206,7 @@ class LocalServer:
             raise
 
     def may_be_at(self, address: str) -> bool:
-        """Returns False if the socket is no longer there."""
+        """Return False if `address` is a Unix socket that no longer exists."""
         return not address.startswith("unix:") or os.path.exists(
             address.removeprefix("unix:")
         )
@@ -199,17 +215,18 @@ class LocalServer:
         below = _socket_below(self._base)
         if self._accepts(below):
             return f"unix:{below}"
-        # A lock file may be the copy of another base's: what listens there must say
-        # that it serves this one.
+        # The lock file may be a copy from another base, so ask the server which base it
+        # serves.
         for path in Lock.read(_lock_file(self._base)).sockets:
             if path != below and self._accepts(path) and self._serves(f"unix:{path}"):
                 return f"unix:{path}"
         return None
 
     def _accepts(self, path: str) -> bool:
-        """Whether a server that may be used listens there.
+        """Return whether a server that may be used listens on the socket at `path`.
 
-        Raises WorkspaceError if it is somebody else's.
+        Raises:
+            WorkspaceError: The server's user is not trusted.
         """
         try:
             user = peer.connect(path)
@@ -226,14 +243,15 @@ class LocalServer:
         return False
 
     def _find_by_port(self) -> str | None:
-        """The server that holds the lock, of another user or on another host, where
-        others may reach it.
+        """Return a TCP address of the server that holds the lock, or None.
+
+        For a server of another user or on another host, whose socket is of no use here.
         """
         lock = Lock.read(_lock_file(self._base))
         for port in lock.ports():
             if not peer.is_trusted(lock.owner):
                 raise peer.untrusted(str(self._base), lock.owner)
-            # On another host the base may have another path.
+            # On another host the base may have another path, so any answer will do.
             if (
                 self._serves(port)
                 if lock.is_of_this_machine
@@ -250,6 +268,8 @@ class LocalServer:
             with _Attempt(
                 self._base, "--log-calls", "errors", "--log-file", str(log)
             ) as attempt:
+                # A server that found the base locked exits. Keep looking for the lock's
+                # holder for a moment before starting the next one.
                 again = time.monotonic() + _START_AGAIN_S
                 while attempt.runs() or (
                     attempt.code() == _LOCKED_EXIT_CODE and time.monotonic() < again
@@ -262,11 +282,13 @@ class LocalServer:
                         )
                     time.sleep(_POLL_S)
                 if attempt.code() == _LOCKED_EXIT_CODE:
+                    # Another server holds the lock; it may listen on a port.
                     if address := self._find_by_port():
                         return address
                     lock = Lock.read(_lock_file(self._base))
-                    # Whoever holds it may be about to begin, or to end: but not where
-                    # its socket is there already.
+                    # The lock's holder may be starting or exiting, so try again for a
+                    # while. Not if its socket exists already: then waiting does not
+                    # help.
                     if locked_out or time.monotonic() > (
                         deadline if lock.is_of_this_machine else elsewhere
                     ):
@@ -277,7 +299,7 @@ class LocalServer:
                     raise self._failure(attempt.sentence())
 
     def _is_locked_out(self) -> bool:
-        """Whether the socket is there, but not for this user."""
+        """Return whether the socket exists, but refuses this user."""
         try:
             peer.connect(_socket_below(self._base))
         except PermissionError:
@@ -288,14 +310,17 @@ class LocalServer:
 
     def _served_alone(self) -> WorkspaceError:
         return errors.unavailable(
-            f"{self._base} is served for another user alone, at unix:{_socket_below(self._base)}: have it listen on a "
-            f"port too (workspaced --listen 127.0.0.1:PORT), or let that user start it again",
+            f"{self._base} is served by another user's server, whose socket "
+            f"unix:{_socket_below(self._base)} refuses this user: "
+            f"start that server with a port too (workspaced --listen 127.0.0.1:PORT), "
+            f"or have that user restart it",
             addresses=Lock.read(_lock_file(self._base)).addresses,
         )
 
     def _unreachable(self, lock: Lock, sentence: str) -> WorkspaceError:
         return errors.unavailable(
-            f"{sentence}; it cannot be reached from here: have it listen on an address that can "
+            f"{sentence}; that server cannot be reached from here: "
+            f"start it with a reachable address "
             f"(workspaced --listen HOST:PORT --insecure), or stop it",
             base_path=str(self._base),
             pid=lock.pid,
@@ -311,12 +336,12 @@ class LocalServer:
             log_file=str(log),
         )
 
-    # --- A base that cannot be written ---
+    # --- Bases that are not writable ---
 
     def _find_reader(self) -> str | None:
-        """The server that this user has for reading.
+        """Return the address of this user's read-only server for the base, or None.
 
-        It lives on for a while where the base can be written again.
+        The read-only server stays up for a while after the base has become writable.
         """
         with suppress(OSError):
             path = _reader_socket(self._base)
@@ -327,7 +352,8 @@ class LocalServer:
     def _start_reader(self) -> str:
         deadline = time.monotonic() + _START_S
         while True:
-            # Not with a log in the base, nor with one that grows in memory.
+            # The log can be neither in the base, which is not writable, nor in memory,
+            # where it would grow without bound.
             with _Attempt(self._base, "--read-only", "--log-calls", "off") as attempt:
                 while attempt.runs() and time.monotonic() < deadline:
                     if address := self._find_reader():
@@ -345,8 +371,9 @@ class _CannotWrite(Exception):
 
 
 def _reader_socket(base: Path) -> str:
-    """Where a server that only reads listens: outside of the base, in a directory of
-    this user's alone.
+    """Return the socket path of a read-only server for `base`.
+
+    The socket is outside the base, in a directory that belongs to this user.
     """
     real = os.path.realpath(base)
     info = os.stat(real)
@@ -360,7 +387,7 @@ def _reader_socket(base: Path) -> str:
 
 
 def _info_of(address: str) -> pb.ServerInfo | None:
-    """What the server there says of itself; None if it does not answer."""
+    """Return the ServerInfo of the server at `address`; None if it does not answer."""
     channel = open_channel(address)
     try:
         return WorkspaceServiceStub(channel).GetServerInfo(
@@ -373,8 +400,9 @@ def _info_of(address: str) -> pb.ServerInfo | None:
 
 
 class _Attempt:
-    """A server that was told to start: it outlives this process, in a session of its
-    own.
+    """A server that this process tried to start.
+
+    It runs in its own session, so it outlives this process.
     """
 
     def __init__(self, base: Path, *options: str) -> None:
@@ -388,8 +416,7 @@ class _Attempt:
         except BaseException:
             self._output.close()
             raise
-        # Nobody else waits for it when it leaves, and a process that has ended stays
-        # until somebody does.
+        # Reap the process when it exits, so that it does not stay a zombie.
         threading.Thread(target=self._process.wait, daemon=True).start()
 
     def __enter__(self) -> Self:
@@ -402,17 +429,18 @@ class _Attempt:
         return self._process.poll() is None
 
     def code(self) -> int | None:
-        """What it ended with; None as long as it runs."""
+        """Return the exit code; None while the server is running."""
         return self._process.poll()
 
     def sentence(self) -> str:
-        """What it said before it left."""
+        """Return the server's last message before it exited."""
         self._output.seek(0)
         text = os.fsdecode(self._output.read()).strip()
         if "version `GLIBC_" in text:
             return (
-                f"the C library of this system is older than workspaced needs; take Debian 12 or newer, or set "
-                f"{ADDRESS_VARIABLE} to a server that runs elsewhere ({text.splitlines()[0]})"
+                f"the C library of this system is older than workspaced needs; "
+                f"take Debian 12 or newer, or set {ADDRESS_VARIABLE} "
+                f"to a server that runs elsewhere ({text.splitlines()[0]})"
             )
         return (
             text.removeprefix("workspaced: ")
@@ -428,7 +456,7 @@ def _run(arguments: Sequence[str], output: IO[bytes]) -> "subprocess.Popen[bytes
             stdout=output,
             stderr=output,
             cwd="/",
-            # What gRPC should say here is not what it should say there.
+            # gRPC's variables are meant for this process, not for the server.
             env={
                 name: value
                 for name, value in os.environ.items()
@@ -437,7 +465,7 @@ def _run(arguments: Sequence[str], output: IO[bytes]) -> "subprocess.Popen[bytes
             start_new_session=True,
         )
     except OSError as error:
-        # The system says so of a program whose loader it does not have.
+        # execve(2) reports ENOENT also for a program whose loader is missing.
         no_loader = isinstance(error, FileNotFoundError) and BINARY.exists()
         why = (
             "this system has no GNU C library, which it needs"
@@ -448,10 +476,12 @@ def _run(arguments: Sequence[str], output: IO[bytes]) -> "subprocess.Popen[bytes
 
 
 def _unnamed_file() -> IO[bytes]:
-    """A file in memory: there may be no directory for temporary ones that can be
-    written.
+    """Return a temporary file, in memory if possible.
+
+    There may be no writable directory for temporary files.
     """
     if hasattr(os, "memfd_create"):
-        with suppress(OSError):  # Not every sandbox allows it.
+        # Some sandboxes forbid memfd_create(2).
+        with suppress(OSError):
             return os.fdopen(os.memfd_create("workspaced"), "w+b")
     return tempfile.TemporaryFile()

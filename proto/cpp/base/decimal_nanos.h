@@ -11,13 +11,14 @@
 
 namespace mlops::base {
 
-// The nanoseconds since 1970, in decimal and exact: a file may have a time that
-// no 64 bits hold.
+// Returns `time` as nanoseconds since 1970 in decimal, without rounding.
+// The result may exceed 64 bits, because file systems can store such times.
 inline std::string DecimalNanos(absl::Time time) {
   constexpr int64_t kNanosPerSecond = 1'000'000'000;
   const int64_t seconds = absl::ToUnixSeconds(time);
   const int64_t nanos =
       absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds));
+  // These bounds keep the product within 64 bits.
   if (seconds > -kNanosPerSecond && seconds < kNanosPerSecond * 9)
     return absl::StrCat(seconds * kNanosPerSecond + nanos);
   std::ostringstream text;

@@ -10,6 +10,7 @@
 namespace mlops::base {
 
 std::string RandomId() {
+  // One generator per thread needs no lock.
   thread_local absl::BitGen bits;
   return absl::StrFormat("%016x%016x", absl::Uniform<uint64_t>(bits),
                          absl::Uniform<uint64_t>(bits));

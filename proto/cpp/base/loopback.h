@@ -5,10 +5,11 @@
 
 namespace mlops::base {
 
-// Whether `host`, the part of an address before the port, means this machine
-// alone: the name "localhost", an address in 127.0.0.0/8, ::1, or such an IPv4
-// address written as IPv6, with or without brackets. Names are not resolved:
-// "127.example.org" is some other machine's.
+// Returns whether `host`, the part of an address before the port,
+// means only this machine: the name "localhost" in any letter case,
+// an address in 127.0.0.0/8, ::1, or an IPv4-mapped IPv6 form of the former.
+// IPv6 addresses may stand in brackets. Does not resolve names:
+// "127.example.org" may be another machine.
 bool IsLoopbackHost(absl::string_view host);
 
 }  // namespace mlops::base

@@ -10,14 +10,15 @@ struct evp_md_ctx_st;
 
 namespace mlops::base {
 
-// The SHA-256 of data that comes in pieces. Not thread-safe.
+// Computes the SHA-256 of data that arrives in pieces. Not thread-safe.
 class Sha256 {
  public:
   Sha256();
   ~Sha256();
 
   void Update(absl::string_view piece);
-  // 64 lower-case hexadecimal digits. Nothing may be called afterwards.
+  // Returns the digest as 64 lower-case hexadecimal digits. The object
+  // must not be used afterwards.
   std::string Finish();
 
  private:

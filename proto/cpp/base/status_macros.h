@@ -6,10 +6,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-// The installed Abseil has no status macros; these are the usual two.
+// Abseil's installed version has no status macros. These are the usual two.
 
-// Returns from the enclosing function with the status of `expr` unless it is
-// OK.
+// Returns the status of `expr` from the enclosing function unless it is OK.
 #define RETURN_IF_ERROR(expr)                                     \
   do {                                                            \
     if (absl::Status mlops_status = (expr); !mlops_status.ok()) { \
@@ -17,8 +16,8 @@
     }                                                             \
   } while (false)
 
-// Declares or assigns `lhs` from the value of the StatusOr `expr`, or returns
-// its status.
+// Assigns the value of the StatusOr `expr` to `lhs`, which may be a
+// declaration, or returns its status from the enclosing function.
 #define ASSIGN_OR_RETURN(lhs, expr) \
   MLOPS_ASSIGN_OR_RETURN_(MLOPS_CONCAT_(mlops_status_or_, __LINE__), lhs, expr)
 

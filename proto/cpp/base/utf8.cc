@@ -16,6 +16,8 @@ size_t DecodeUtf8(absl::string_view text, char32_t* code_point) {
     *code_point = first;
     return 1;
   }
+  // The first byte determines the length. 0xC0 and 0xC1 could only begin
+  // overlong forms; 0xF5 and above lie beyond U+10FFFF.
   const size_t length = first < 0xC2   ? 0
                         : first < 0xE0 ? 2
                         : first < 0xF0 ? 3
@@ -27,6 +29,7 @@ size_t DecodeUtf8(absl::string_view text, char32_t* code_point) {
     if ((byte(i) & 0xC0) != 0x80) return 0;
     value = value << 6 | (byte(i) & 0x3F);
   }
+  // RFC 3629 forbids overlong forms and surrogates.
   const bool overlong =
       (length == 3 && value < 0x800) || (length == 4 && value < 0x10000);
   const bool surrogate = value >= 0xD800 && value < 0xE000;

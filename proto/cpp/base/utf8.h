@@ -8,16 +8,18 @@
 
 namespace mlops::base {
 
-// The length in bytes of the well-formed UTF-8 sequence (RFC 3629) that `text`,
-// which must not be empty, begins with, and its code point in `*code_point`; 0,
-// and the code point untouched, if there is none.
+// Returns the length in bytes of the well-formed UTF-8 sequence (RFC 3629)
+// at the beginning of `text` and stores its code point in `*code_point`.
+// Returns 0 and leaves `*code_point` unchanged if there is no such sequence.
+// `text` must not be empty.
 size_t DecodeUtf8(absl::string_view text, char32_t* code_point);
 
+// Returns whether `text` is well-formed UTF-8. The empty text is.
 bool IsValidUtf8(absl::string_view text);
 
-// `path`, which may have any bytes, as text that can be sent and shown: `\xHH`
-// (lower-case hexadecimal digits) for each byte that is no UTF-8. A path of
-// valid UTF-8 stays as it is.
+// Returns `path`, which may contain any bytes, as text that can be sent
+// and displayed: each byte that is not part of valid UTF-8 becomes `\xhh`
+// (lower-case hexadecimal digits). Returns a path of valid UTF-8 unchanged.
 std::string PathText(absl::string_view path);
 
 }  // namespace mlops::base

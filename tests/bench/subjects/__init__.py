@@ -1,1 +1,1 @@
-"""What run.py measures, a module for each subject."""
+"""The subjects that run.py measures, one module for each."""

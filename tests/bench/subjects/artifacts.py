@@ -1,4 +1,4 @@
-"""Artifacts, against streams that carry as much and do nothing with it."""
+"""Measures artifacts beside streams of equal size whose data is discarded."""
 
 import contextlib
 import os
@@ -13,8 +13,10 @@ SLOW_READERS = 64
 
 
 def run_artifacts(bench: Bench) -> tuple[str, list[Row]]:
-    """One server keeps its files on the disk that is measured, one in memory, where a
-    sync takes no time.
+    """Runs all measurements of artifacts.
+
+    One server has its files on the measured disk, another in memory, where a sync takes
+    no time.
     """
     with contextlib.ExitStack() as stack:
         memory = Path(
@@ -72,12 +74,12 @@ def measure_transfers(
     ]
     rows: list[Row] = []
     for work, args in works:
-        # A stub's stream from and to an empty handler is what gRPC can do.
+        # A generated stub's stream to an empty handler shows the limit of gRPC.
         first, *others = sides
         plain = [("plain", first[1])] if work in ("download", "upload") else []
         if work == "upload":
             plain.append(("written", first[1]))
-        # The first is to warm up.
+        # Round -1 is a warm-up.
         for number in range(-1, bench.sizes.artifact_rounds):
             for target, address in rotated([*plain, first, *others], number):
                 mode = {"plain": f"plain-{work}", "written": "write"}.get(target, work)
@@ -115,7 +117,8 @@ def measure_by_path(bench: Bench, address: str) -> list[Row]:
         "path-upload": [size, source],
     }
     rows: list[Row] = []
-    for number in range(-1, bench.sizes.artifact_rounds):  # The first is to warm up.
+    # Round -1 is a warm-up.
+    for number in range(-1, bench.sizes.artifact_rounds):
         for mode, _ in rotated([(mode, address) for mode in sides], number):
             [row] = bench.rows(
                 "artifact_bench", mode, address, "project-000000", *sides[mode]
@@ -128,7 +131,7 @@ def measure_by_path(bench: Bench, address: str) -> list[Row]:
 
 
 def rotated(sides: list[tuple[str, str]], number: int) -> list[tuple[str, str]]:
-    """Nobody is always the first."""
+    """Rotates the sides, so that each of them is first in some rounds."""
     first = number % len(sides)
     return sides[first:] + sides[:first]
 
@@ -160,7 +163,7 @@ def measure_small(bench: Bench, empty: str, ours: str) -> list[Row]:
 
 
 def measure_syncs(bench: Bench) -> list[Row]:
-    """What the disk takes for as many bytes at once."""
+    """Measures writing and syncing as many bytes in a single file."""
     rows: list[Row] = []
     block = os.urandom(1 << 20)
     for number in range(bench.sizes.artifact_rounds):
@@ -194,8 +197,9 @@ def peak_kib(pid: int) -> int:
 
 
 def measure_slow_readers(bench: Bench) -> list[Row]:
-    """A server of its own, which has done nothing else: what it took at most is never
-    given back.
+    """Measures the peak memory of readers that stall.
+
+    Uses a fresh server, because the peak of a process never falls.
     """
     with workspaced(bench, bench.work / "slow") as server:
         size = bench.sizes.artifact_bytes
@@ -210,7 +214,8 @@ def measure_slow_readers(bench: Bench) -> list[Row]:
             size,
         ]
         with running(command, server.address):
-            time.sleep(2)  # Until buffers are full.
+            # Give the buffers time to fill.
+            time.sleep(2)
             peak = peak_kib(server.process.pid)
     return [{"work": "slow", "idle_kib": idle, "peak_kib": peak}]
 
@@ -248,16 +253,20 @@ def artifacts_text(bench: Bench, rows: list[Row]) -> str:
         [
             f"{bench.sizes.artifact_bytes >> 20:,} MiB in all:",
             transfers_table(transfers),
-            f"Over the Unix socket, an upload takes {of_both(transfers)} of the time of an empty stream and of "
+            f"Over the Unix socket, an upload takes {of_both(transfers)} of the time "
+            "of an empty stream and of "
             "hashing, writing and syncing as much, one after the other.",
             "The same file on the same host, by its path:",
             by_path_table(by_path),
             f"{bench.sizes.small_files:,} files of 10 KiB, one after the other:",
             small_table(small),
-            f"To write as many bytes into a file takes {median(row['write_seconds'] for row in syncs):.2f} s here, and "
+            "To write as many bytes into a file takes "
+            f"{median(row['write_seconds'] for row in syncs):.2f} s here, and "
             f"to sync it then {median(row['seconds'] for row in syncs):.2f} s.",
-            f"Peak memory of a server that was read from once: {idle_mib:.0f} MiB; with {SLOW_READERS} readers that "
-            f"stopped reading: {peak_mib:.0f} MiB, {(peak_mib - idle_mib) / SLOW_READERS:.1f} MiB more for each.",
+            f"Peak memory of a server that was read from once: {idle_mib:.0f} MiB; "
+            f"with {SLOW_READERS} readers that "
+            f"stopped reading: {peak_mib:.0f} MiB, "
+            f"{(peak_mib - idle_mib) / SLOW_READERS:.1f} MiB more for each.",
         ]
     )
 
@@ -307,7 +316,7 @@ def small_table(rows: list[Row]) -> str:
 
 
 def of_both(transfers: list[Row]) -> str:
-    """What an upload takes of what its two halves take apart."""
+    """Returns an upload's time divided by the sum of its two parts, measured alone."""
     ratios = []
     for group in grouped(
         [

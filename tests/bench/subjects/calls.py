@@ -1,6 +1,4 @@
-"""Get, Ensure and List against a server that does nothing; changes against the bare
-system calls.
-"""
+"""Measures calls beside a server that does nothing, and changes beside system calls."""
 
 import contextlib
 import subprocess
@@ -10,8 +8,10 @@ from subjects.harness import Bench, running, workspaced
 
 
 def measure_calls(bench: Bench, method: str) -> list[Row]:
-    """Of our servers one logs every call, as by default, and one none: the empty server
-    does not log either.
+    """Measures one method on three servers.
+
+    One workspaced logs every call, which is the default. The other logs none, like the
+    empty server.
     """
     with contextlib.ExitStack() as stack:
         ours = {
@@ -115,7 +115,8 @@ def run_list(bench: Bench) -> tuple[str, list[Row]]:
     filtered = [row for row in rows if row["method"] == "filter"]
     milliseconds = median(row["p50_us"] for row in filtered) / 1e3
     return (
-        f"{pages}\n\nThe first page of those that match a filter, of {count:,}: {milliseconds:.1f} ms.",
+        f"{pages}\n\nThe first page of those that match a filter, of {count:,}: "
+        f"{milliseconds:.1f} ms.",
         rows,
     )
 

@@ -1,4 +1,4 @@
-"""Medians, ratios and tables of what was measured."""
+"""Computes medians, ratios and tables of measurements."""
 
 import statistics
 from collections import defaultdict
@@ -41,8 +41,10 @@ def ratio(
     yardstick: str,
     **where: object,
 ) -> str:
-    """The median of the ratios within each round, whose sides were measured a moment
-    apart; quartiles in brackets.
+    """Returns the median of the ratios within each round, with quartiles in brackets.
+
+    The sides of a round were measured shortly after each other, so a change of the
+    machine's load cancels out.
     """
     if target == yardstick:
         return "1"

@@ -1,4 +1,4 @@
-"""What is measured with: sizes, the programs and the servers."""
+"""The sizes, programs and servers of the measurements."""
 
 import contextlib
 import json
@@ -14,15 +14,13 @@ from subjects.figures import Row
 
 HERE = Path(__file__).parents[1]
 REPO = HERE.parents[1]
-# MLflow, DVC, BentoML and Evidently: `make toolkits`.
+# The environment with MLflow, DVC, BentoML and Evidently, which `make toolkits` makes.
 TOOLKITS = REPO / ".toolkits/bin/python"
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured: rounds of each kind, their length, and the numbers of
-    workspaces to start with.
-    """
+    """How much to measure: rounds, their lengths in ms, and numbers of items."""
 
     rounds: int
     round_ms: int
@@ -88,7 +86,7 @@ class Bench:
         return self.build / "service/workspaced"
 
     def rows(self, program: str, *args: object) -> list[Row]:
-        """Runs one of the programs; what it prints is a JSON object a line."""
+        """Runs a benchmark program and returns its rows, one JSON object per line."""
         command = [self.program(program), *map(str, args)]
         lines = subprocess.run(
             command, check=True, stdout=subprocess.PIPE, text=True
@@ -98,8 +96,10 @@ class Bench:
 
 @dataclass(frozen=True)
 class Running:
-    """A server, and how long it took from its start to its first line, with which it
-    says that it serves.
+    """A running server.
+
+    `start_seconds` is the time from its start to its first line of output, which it
+    prints once it serves.
     """
 
     process: subprocess.Popen[str]
@@ -112,8 +112,10 @@ class Running:
 
 @contextlib.contextmanager
 def running(command: list[object], address: str) -> Iterator[Running]:
-    """Starts a server that prints a line when it serves; ends it with SIGTERM and waits
-    for it.
+    """Runs a server for the length of the block.
+
+    The block begins when the server prints its first line. At the end the server gets
+    SIGTERM and up to 60 seconds.
     """
     start = time.perf_counter()
     process = subprocess.Popen(
@@ -150,9 +152,7 @@ def free_port() -> int:
 
 
 def toolkit_rows(script: str, *args: object) -> list[Row]:
-    """What a script beside this one prints; as a process of its own, in the environment
-    with the toolkits.
-    """
+    """Runs a script of this directory with the toolkits and returns its rows."""
     command = [TOOLKITS, HERE / script, *map(str, args)]
     output = subprocess.run(
         command,

@@ -1,6 +1,4 @@
-"""Python: the original's way, files, MLOpsClient, and our workspaces in an MLflow
-server.
-"""
+"""Measures Python: the original, files, MLOpsClient, and workspaces in MLflow."""
 
 import contextlib
 import json
@@ -43,7 +41,7 @@ def run_original(bench: Bench) -> tuple[str, list[Row]]:
 
 def run_files(bench: Bench) -> tuple[str, list[Row]]:
     if not TOOLKITS.exists():
-        return f"Left out: there is no {TOOLKITS}; `make toolkits` makes it.", []
+        return f"Skipped: {TOOLKITS} is missing; run `make toolkits`.", []
     size, small = bench.sizes.artifact_bytes, bench.sizes.small_files // 10
     socket = f"unix:{bench.work}/empty.socket"
     directory = bench.work / "files"
@@ -95,7 +93,7 @@ def run_files(bench: Bench) -> tuple[str, list[Row]]:
 
 def run_client(bench: Bench) -> tuple[str, list[Row]]:
     if not TOOLKITS.exists():
-        return f"Left out: there is no {TOOLKITS}; `make toolkits` makes it.", []
+        return f"Skipped: {TOOLKITS} is missing; run `make toolkits`.", []
     base, rounds, calls = (
         bench.work / "mlops/workspace",
         bench.sizes.rounds,
@@ -156,7 +154,7 @@ def run_client(bench: Bench) -> tuple[str, list[Row]]:
 
 
 def run_provider(bench: Bench) -> tuple[str, list[Row]]:
-    """Our workspaces in an MLflow server, against MLflow's own."""
+    """Measures projects as workspaces of an MLflow server, beside MLflow's own."""
     sizes = [
         min(1000, bench.sizes.workspaces[0]),
         bench.sizes.rounds,

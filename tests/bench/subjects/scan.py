@@ -1,4 +1,4 @@
-"""Counting, against the bare system calls, tools and the original's way."""
+"""Measures counting beside bare system calls, other tools and the original."""
 
 import json
 import shutil
@@ -10,7 +10,8 @@ from pathlib import Path
 from subjects.figures import Row, grouped, median, ratio, seconds, speed, table
 from subjects.harness import HERE, Bench, workspaced
 
-Tool = tuple[str, str, list[object]]  # What it counts, its name, its command.
+# The kind of count, the tool's name, and its command.
+Tool = tuple[str, str, list[object]]
 
 
 def run_scan(bench: Bench) -> tuple[str, list[Row]]:
@@ -18,7 +19,8 @@ def run_scan(bench: Bench) -> tuple[str, list[Row]]:
     tree = bench.work / "tree"
     bench.rows("scan_bench", "make", tree, directories, files)
     rows: list[Row] = []
-    for number in range(bench.sizes.scan_rounds):  # A round of each, and then the next.
+    # The sides alternate round by round.
+    for number in range(bench.sizes.scan_rounds):
         rows += [
             row | {"round": number} for row in bench.rows("scan_bench", "run", tree, 1)
         ]
@@ -26,12 +28,15 @@ def run_scan(bench: Bench) -> tuple[str, list[Row]]:
     shutil.rmtree(tree)
     statuses = measure_statuses(bench)
     text = f"{files:,} files in {directories:,} directories:\n\n{scan_table(rows)}\n\n"
-    text += f"All statuses of {bench.sizes.statuses:,} workspaces:\n\n{statuses_table(statuses)}"
+    text += (
+        f"All statuses of {bench.sizes.statuses:,} workspaces:\n\n"
+        f"{statuses_table(statuses)}"
+    )
     return text, rows + statuses
 
 
 def tools(tree: Path) -> list[Tool]:
-    """Those that are installed."""
+    """Returns the tools that are installed."""
     known: list[Tool] = [
         ("counts", "find -type f", ["find", tree, "-type", "f"]),
         (
@@ -58,19 +63,19 @@ def tools(tree: Path) -> list[Tool]:
 def measure_tool(tool: Tool, number: int) -> Row:
     what, name, command = tool
     start = time.perf_counter()
-    # Through a pipe: some tools do less work when nobody reads.
+    # Use a pipe, because some tools do less work when their output is discarded.
     output = subprocess.run(
         list(map(str, command)), check=True, stdout=subprocess.PIPE
     ).stdout
     seconds = time.perf_counter() - start
-    # It has a clock of its own, so that Python's start does not count.
+    # The script measures its own time, without the start of Python.
     if command[0] == sys.executable:
         seconds = json.loads(output)["seconds"]
     return {"what": what, "target": name, "round": number, "seconds": seconds}
 
 
 def scan_table(rows: list[Row]) -> str:
-    """`ours` is what all others are divided by."""
+    """Returns the table, in which `ours` is the reference."""
     lines = []
     for (what, target), group in sorted(
         grouped(rows, "what", "target").items(), reverse=True
@@ -93,7 +98,7 @@ def measure_statuses(bench: Bench) -> list[Row]:
                 row | {"round": number}
                 for row in bench.rows("scan_bench", "stream", server.address, 1)
             ]
-            # A tenth of them, as they would take minutes.
+            # Measure a tenth of them and scale, because all would take minutes.
             some = max(1, bench.sizes.statuses // 10)
             tool: Tool = (
                 "statuses",

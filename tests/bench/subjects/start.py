@@ -1,4 +1,4 @@
-"""From exec to serving."""
+"""Measures the time from exec to serving."""
 
 import shutil
 import subprocess
@@ -33,7 +33,7 @@ def run_start(bench: Bench) -> tuple[str, list[Row]]:
 
 
 def measure_starts(bench: Bench, count: int) -> list[Row]:
-    """The tree was just made, so that the page cache is warm."""
+    """Measures starts on a new tree, which is still in the page cache."""
     base = bench.work / f"tree-{count}"
     subprocess.run(
         [bench.program("many_workspaces"), "make", base, str(count)], check=True

@@ -1,4 +1,4 @@
-// What a user's own test would do with the fake.
+// Uses the fake as a user's own test does.
 #include <iostream>
 
 #include "mlops/testing/fake_workspace_service.h"

@@ -1,6 +1,6 @@
-// Artifacts over the real file system, with Linux calls and with portable ones.
-// What goes over the wire is told by the cases of tests/conformance; here is
-// what those cannot see or make happen.
+// Tests Artifacts over the real file system, with Linux and with portable
+// system calls. The cases in tests/conformance cover what clients see;
+// these tests cover what those cannot observe or cause.
 #include "service/artifacts/artifacts.h"
 
 #include <gmock/gmock.h>
@@ -65,7 +65,7 @@ class ArtifactsTest : public testing::TestWithParam<bool> {
         fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value(),
         Options(std::move(boot_id)));
   }
-  // From now on `observer` hears of each call.
+  // Recreates `artifacts` so that `observer` sees each file system call.
   void Observe(const std::shared_ptr<support::DirObserver>& observer) {
     auto base = fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value();
     artifacts = std::make_unique<Artifacts>(
@@ -168,8 +168,7 @@ class ArtifactsTest : public testing::TestWithParam<bool> {
       Options());
 };
 
-// --- Reading
-// -----------------------------------------------------------------------------
+// --- Reading -----------------------------------------------------------------
 
 TEST_P(ArtifactsTest, AFileReplacedWhileItIsReadIsReadToItsEnd) {
   ASSERT_OK(Write("models/x", "the old one"));
@@ -221,14 +220,13 @@ TEST_P(ArtifactsTest, AChecksumIsRememberedAsLongAsTheFileIsTheSame) {
               IsError(StatusCode::kCancelled, ""));
   const std::string hello = base::HashHex("hello", 64);
   EXPECT_EQ(checksum(Never).value().sha256, hello);
-  // Read nothing.
+  // The cached checksum is returned without reading the file.
   EXPECT_EQ(checksum([] { return true; }).value().sha256, hello);
   temp.WriteFile("fraud/models/x", "olleh");
   EXPECT_EQ(checksum(Never).value().sha256, base::HashHex("olleh", 64));
 }
 
-// --- Links
-// -----------------------------------------------------------------------------
+// --- Links -------------------------------------------------------------------
 
 TEST_P(ArtifactsTest, LinksThatStayInsideAreFollowedByWhoReads) {
   temp.WriteFile("fraud/models/run-7/w", "weights");
@@ -317,8 +315,8 @@ TEST_P(ArtifactsTest, LinksThatLeadElsewhereAreNot) {
       HasDetail("path", "models/dangling"));
 }
 
-// Where users put a link in place of one of the five, everything says so, and
-// nothing half works.
+// If users put a link in place of one of the five directories, every call must
+// fail with a clear error and have no partial effect.
 TEST_P(ArtifactsTest, NothingFollowsALinkInPlaceOfOneOfTheFiveDirectories) {
   temp.WriteFile("fraud/models/run/w", "weights");
   const support::TempDir outside;
@@ -432,8 +430,7 @@ TEST_P(ArtifactsTest, WhoChangesSomethingMeetsTheLinkItself) {
   EXPECT_EQ(temp.ReadFile("fraud/models/run/w"), "weights");
 }
 
-// --- Lists
-// -----------------------------------------------------------------------------
+// --- Lists -------------------------------------------------------------------
 
 TEST_P(ArtifactsTest, PagesOfAnySizeMakeTheSameList) {
   std::set<std::string> expected;
@@ -472,8 +469,7 @@ TEST_P(ArtifactsTest, AListGoesOnWhereWhatItEndedInIsGone) {
   EXPECT_EQ(rest.artifacts[0].path, "models/c");
 }
 
-// --- Uploads
-// -----------------------------------------------------------------------------
+// --- Uploads -----------------------------------------------------------------
 
 TEST_P(ArtifactsTest,
        NothingIsVisibleBeforeTheEndAndNothingIsLeftOfWhatWasGivenUp) {
@@ -576,7 +572,8 @@ TEST_P(ArtifactsTest, WhatIsTornInTheHiddenDirectoryIsNoUpload) {
   EXPECT_OK(OpenForWrite("models/x", "id"));
 }
 
-// As who sees the file system does it: the server is only told of a new offset.
+// A local client appends to the file directly; the server sees only
+// a new offset.
 TEST_P(ArtifactsTest, WhatIsAppendedToTheStagedFileIsHashedAndFinished) {
   OpenForWrite("models/x", "id").value().reset();
   const UploadState begun = GetUpload("id").value();
@@ -616,7 +613,7 @@ TEST_P(ArtifactsTest, WhatBecomesOfTheStagedFileWhileItIsFinishedIsNoticed) {
   for (size_t i = 0; i < damage.size(); ++i) {
     for (const bool hashed : {false, true}) {
       ASSERT_OK(OpenForWrite("models/x", "id").value()->Write({"abc"}));
-      // Some ticks of the file system's clock.
+      // Wait for several ticks of the file system's clock.
       absl::SleepFor(absl::Milliseconds(20));
       auto writer = OpenForWrite("models/x", "id", 3).value();
       if (hashed) {
@@ -647,7 +644,7 @@ TEST_P(ArtifactsTest, AnUploadWhoseStagedFileIsAnotherThingBeginsAnew) {
                                          },
                                          [&] {
                                            temp.Remove(part);
-                                           // May well have the same inode.
+                                           // The FIFO may reuse the inode.
                                            temp.MakeFifo(part);
                                          }};
   for (size_t i = 0; i < replace.size(); ++i) {
@@ -728,7 +725,7 @@ TEST_P(ArtifactsTest, AnUploadIsFinishedOnceItIsDurable) {
   EXPECT_TRUE(GetUpload("id")->artifact.has_value());
 }
 
-// The server may be killed right after the rename: then nobody has synced it.
+// The server may have been killed right after the rename, before the sync.
 TEST_P(ArtifactsTest, WhatIsSaidToBeFinishedAfterARestartIsMadeDurableBefore) {
   auto writer = OpenForWrite("models/x", "id").value();
   ASSERT_OK(writer->Write({"abc"}));
@@ -747,17 +744,17 @@ TEST_P(ArtifactsTest, WhatIsSaidToBeFinishedAfterARestartIsMadeDurableBefore) {
 
 TEST_P(ArtifactsTest, AFileThatIsNotWhatTheUploadMadeIsNotTheUpload) {
   const auto not_found = IsError(StatusCode::kNotFound, "UPLOAD_NOT_FOUND");
-  // Nobody finished it: the staged file was moved away by hand.
+  // The upload was not finished: the staged file was moved away by hand.
   ASSERT_OK(OpenForWrite("models/x", "moved").value()->Write({"abc"}));
   temp.Move("fraud/.uploads/moved.part", "fraud/models/x");
   EXPECT_THAT(GetUpload("moved"), not_found);
   EXPECT_OK(OpenForWrite("models/x", "moved", 0));
-  // The same inode, as of a file that was deleted and made anew.
+  // The same inode, as if a file had been deleted and recreated.
   auto writer = OpenForWrite("models/y", "anew").value();
   ASSERT_OK(writer->Write({"abc"}));
   ASSERT_OK(writer->Finish());
   ASSERT_TRUE(GetUpload("anew")->artifact.has_value());
-  // Some ticks of the file system's clock.
+  // Wait for several ticks of the file system's clock.
   absl::SleepFor(absl::Milliseconds(20));
   temp.WriteFile("fraud/models/y", "xyz");
   EXPECT_THAT(GetUpload("anew"), not_found);
@@ -801,7 +798,7 @@ TEST_P(ArtifactsTest, AWallClockThatJumpsDestroysNoUpload) {
     clock.Advance(absl::Minutes(15));
   }
   EXPECT_EQ(GetUpload("id").value().offset, 3);
-  // The machine starts with a wrong clock, which is set a moment later.
+  // The machine starts with a wrong clock, which is corrected a moment later.
   Restart();
   artifacts->SweepSome();
   clock.Advance(absl::Seconds(2));
@@ -855,7 +852,7 @@ TEST_P(ArtifactsTest, PermissionsOfWhatIsReplacedOrCopiedAreKept) {
     SetMode("fraud/models/x", mode | set_uid);
     ASSERT_OK(Write("models/x", "new"));
     EXPECT_EQ(ModeOf("fraud/models/x"), mode);
-    // Nobody else can read what is staged for it either, in two streams.
+    // Other users cannot read the staged file either, even over two streams.
     ASSERT_OK(OpenForWrite("models/x", "id").value()->Write({"abc"}));
     EXPECT_EQ(ModeOf("fraud/.uploads/id.part"), mode | 0600);
     auto writer = OpenForWrite("models/x", "id", 3).value();
@@ -900,8 +897,8 @@ TEST_P(ArtifactsTest, WhatIsMovedOrCopiedOntoItselfStays) {
   EXPECT_EQ(temp.ReadFile("fraud/models/dir/x"), "content");
 }
 
-// What the kernel says of a failed look, and is not that there is no such
-// thing, says nothing about the workspace.
+// An error other than "not found" says nothing about whether the workspace
+// exists.
 TEST_P(ArtifactsTest, AFailureThatPassesIsNoMissingWorkspace) {
   const auto observer = std::make_shared<support::DirObserver>();
   Observe(observer);

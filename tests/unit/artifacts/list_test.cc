@@ -1,5 +1,5 @@
-// Lists page by page: what is read for them, and that what is remembered makes
-// no difference to what they say.
+// Tests paged lists: which directories they read, and that cached names do
+// not change the result.
 #include "service/artifacts/list.h"
 
 #include <gmock/gmock.h>
@@ -30,7 +30,8 @@ constexpr size_t kPageSize = 1000;
 
 class ArtifactListTest : public testing::Test {
  protected:
-  // Far enough from now that the stamps of what is made here are believed.
+  // Far enough in the future that the stamps of the files made here
+  // are trusted.
   ArtifactListTest() { clock.Advance(absl::Hours(1)); }
 
   void MakeFiles(const std::string& directory, int count) {
@@ -48,7 +49,7 @@ class ArtifactListTest : public testing::Test {
     EXPECT_OK(page);
     return *std::move(page);
   }
-  // All pages; `between` is called after each.
+  // Returns all pages; calls `between` after each.
   std::vector<std::string> ListAll(const std::string& top, bool recursive,
                                    const std::function<void()>& between = {}) {
     std::vector<std::string> paths;
@@ -63,7 +64,7 @@ class ArtifactListTest : public testing::Test {
     }
     return paths;
   }
-  // How often a directory was read since the last call.
+  // Returns how often a directory was read since the last call.
   int64_t Reads() {
     const std::vector<std::string> calls = observer->Take();
     return std::count_if(calls.begin(), calls.end(), [](const auto& call) {
@@ -88,7 +89,7 @@ TEST_F(ArtifactListTest, ALargeDirectoryIsReadOnceForAllItsPages) {
   ASSERT_EQ(paths.size(), 5 * kPageSize + 1);
   for (size_t i = 0; i < paths.size(); ++i)
     EXPECT_EQ(paths[i], absl::StrCat("models/", Name(static_cast<int>(i))));
-  // Each list reads at its beginning what is there then.
+  // A new list reads the directory again at its beginning.
   EXPECT_EQ(ListAll("models", /*recursive=*/false), paths);
   EXPECT_EQ(Reads(), 1);
 }
@@ -112,7 +113,7 @@ TEST_F(ArtifactListTest, WithoutRoomItIsReadForEachPage) {
 TEST_F(ArtifactListTest, AStampThatMayHideAChangeIsNotBelieved) {
   clock.Advance(-absl::Hours(1));
   MakeFiles("models", 3 * kPageSize);
-  // As if it had been changed in the tick in which it is read.
+  // Simulates a change in the same clock tick in which the directory is read.
   const auto touch = [&] {
     std::filesystem::last_write_time(
         temp.Path("models"), std::filesystem::file_time_type::clock::now());
@@ -140,7 +141,8 @@ TEST_F(ArtifactListTest, WhatChangesMeanwhileIsSeen) {
               ElementsAre("models/file-01001", "models/file-01001-and-a-half",
                           "models/file-01002", "models/file-01003"));
   EXPECT_TRUE(second.artifacts[2].directory);
-  // A file that grows changes nothing that is remembered, but is told as it is.
+  // A growing file does not invalidate the cached names, but the list has
+  // its new size.
   temp.WriteFile("models/file-02500", "abc");
   const TreePage third = List("models", Name(1999));
   EXPECT_EQ(Reads(), 0);

@@ -34,12 +34,13 @@ UploadRecord Finished() {
 TEST(UploadRecordTest, KnowsItsFileByInodeAndBirth) {
   const UploadRecord record = Finished();
   fs::FileStamp stamp = PartStamp();
-  stamp.change_time += absl::Hours(1);  // It was renamed.
+  // A rename changes ctime.
+  stamp.change_time += absl::Hours(1);
   EXPECT_TRUE(record.IsOf(stamp));
   EXPECT_TRUE(record.IsFinishedAs(stamp));
   stamp.birth_time += absl::Nanoseconds(1);
   EXPECT_FALSE(record.IsOf(stamp));
-  // Where a file system does not tell, the rest must do.
+  // On a file system without birth times, the other attributes decide.
   stamp.birth_time = absl::InfinitePast();
   EXPECT_TRUE(record.IsOf(stamp));
   stamp.inode = 8;

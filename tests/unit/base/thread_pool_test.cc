@@ -50,7 +50,7 @@ TEST(ThreadPool, RefusesWhatDoesNotFitTheQueue) {
 
 TEST(ThreadPool, TasksRunAtTheSameTime) {
   constexpr int kThreads = 4;
-  // Passed only if all are there at once.
+  // The barrier opens only if all tasks run at the same time.
   absl::Barrier* const barrier = new absl::Barrier(kThreads);
   ThreadPool pool(kThreads, 100);
   for (int i = 0; i < kThreads; ++i) {
@@ -82,7 +82,7 @@ TEST(UniqueFd, ClosesOnceAndMoves) {
   EXPECT_EQ(a.get(), raw);
   a.Reset();
   EXPECT_FALSE(a.ok());
-  EXPECT_EQ(::close(raw), -1);  // It is closed already.
+  EXPECT_EQ(::close(raw), -1);  // Fails, because it is already closed.
 }
 
 TEST(RunBoth, RunsBothWhetherOrNotThereIsAThread) {

@@ -7,7 +7,7 @@
 namespace mlops::base {
 namespace {
 
-// The bytes of `c`, whether or not it may be encoded.
+// Encodes `c` in UTF-8, even if it is not a valid code point.
 std::string Encode(char32_t c) {
   const auto tail = [c](int shift) {
     return static_cast<char>(0x80 | ((c >> shift) & 0x3f));

@@ -40,7 +40,7 @@ std::vector<SavedRecord> Records(int count) {
   return records;
 }
 
-// Of all blocks.
+// Decodes the records of all blocks.
 std::vector<SavedRecord> Decode(absl::string_view bytes,
                                 absl::string_view base_path) {
   const Checkpoint checkpoint(bytes, base_path);

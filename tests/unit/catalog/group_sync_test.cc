@@ -73,8 +73,8 @@ TEST_F(GroupSyncTest, AnothersFailureCounts) {
               support::IsError(absl::StatusCode::kInternal, "IO_ERROR"));
 }
 
-// All who share a sync that fails hear of it, also those who are woken when it
-// has ended.
+// All callers that share a failed sync get its error, even those that wake up
+// after it has ended.
 TEST_F(GroupSyncTest, AllWhoShareAFailureHearOfIt) {
   absl::Notification syncing, go_on;
   std::atomic<int> syncs = 0;

@@ -66,11 +66,12 @@ TEST_F(UsageScanTest, ADirectoryThatIsALinkIsAProblemAndTheRestIsCounted) {
 }
 
 TEST_F(UsageScanTest, CountsOnlyIsCheapAndRight) {
-  // So that no stamp is in doubt.
+  // Advance the clock, so that the scan trusts all stamps.
   clock.Advance(absl::Now() + absl::Hours(1) - clock.Now());
   for (int files = 1; files < 4; ++files) {
     temp.WriteFile(absl::StrCat("fraud/models/", files), "12345");
-    absl::SleepFor(absl::Milliseconds(25));  // Longer than a tick.
+    // Longer than a tick of the file system's clock, so that stamps differ.
+    absl::SleepFor(absl::Milliseconds(25));
     const core::Usage usage =
         scanner(support::NewWorkspace("fraud", temp.path()), true, Never)
             .value();

@@ -1,6 +1,6 @@
-// Artifacts through WorkspaceClient: the same cases over the fake, over a
-// connection to a real server, and by the paths of its files, each in this
-// process.
+// Tests the artifact methods of WorkspaceClient. Each case runs three times,
+// all in this process: with the fake, over a connection to a real server, and
+// with direct access to that server's files.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -33,7 +33,7 @@ std::string Sha256(const std::string& text) {
   return sha256.Finish();
 }
 
-// `size` bytes of which none stands where another could.
+// Returns `size` pseudo-random bytes, so that misplaced data is detected.
 std::string Bytes(size_t size) {
   std::string bytes(size, '\0');
   uint32_t state = 1;
@@ -46,8 +46,8 @@ enum class Kind { kFake, kServer, kPaths };
 
 class ArtifactsTest : public ::testing::TestWithParam<Kind> {
  protected:
-  // Once gRPC has been used it stays: to end with its last user, as it would
-  // after each case, takes it up to 10 s.
+  // Keeps gRPC initialized between the cases: otherwise it would shut down
+  // after each case, which takes up to 10 s.
   static void SetUpTestSuite() { grpc_init(); }
 
   ArtifactsTest() {
@@ -330,7 +330,7 @@ TEST_P(ArtifactsTest, AnUploadGoesOnUnderItsId) {
   ASSERT_EQ(writer->Write(content.substr(offset)), absl::OkStatus());
   EXPECT_TRUE(writer->Finish(Sha256(content)).ok());
   EXPECT_TRUE(ReadAll("outputs/x") == content);
-  // Once more: it is answered again. More than that: refused.
+  // Finishing again returns the same result, but further data is rejected.
   auto finished =
       client_.OpenForWrite("fraud", "outputs/x", {.upload_id = "id-1"});
   EXPECT_EQ(finished->offset(), static_cast<int64_t>(content.size()));
@@ -512,7 +512,7 @@ TEST_P(ArtifactsTest, ProgressEndsATransfer) {
       Upload("source", "outputs/x", {.progress = until_2}).status().code(),
       StatusCode::kCancelled);
   EXPECT_THAT(List({.path = "outputs"}), IsEmpty());
-  // With an id of ours the rest follows.
+  // With the caller's upload id, the next call sends the rest.
   EXPECT_EQ(
       Upload("source", "outputs/x", {.upload_id = "id", .progress = until_2})
           .status()
@@ -602,7 +602,7 @@ TEST(FakeArtifacts, InjectedErrorsMeetStreamsToo) {
   EXPECT_EQ(
       ErrorReason(client.OpenForWrite("fraud", "outputs/x")->Finish().status()),
       "NO_SPACE");
-  // What passes is passed over.
+  // The client retries transient errors.
   service.FailNext(mlops::testing::MakeError(StatusCode::kUnavailable,
                                              "OVERLOADED", "busy"));
   EXPECT_TRUE(client.OpenForWrite("fraud", "outputs/x")->Finish().ok());

@@ -1,6 +1,6 @@
-// Files of a server on this machine, used by their paths: what can go wrong
-// there and nowhere else. That it is as over the connection, artifacts_test.cc
-// shows.
+// Tests direct access to the files of a server on this host, and the failures
+// that only it can have. artifacts_test.cc tests that it otherwise works like
+// the connection.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -59,12 +59,13 @@ class ByPathTest : public ::testing::Test {
     server_ = *std::move(server);
   }
 
-  // A file of the workspace, made by somebody else.
+  // Writes a file of the workspace without the service. Returns its path.
   std::string File(const std::string& content) {
     dir_.WriteFile("base/fraud/outputs/x", content);
     return dir_.Path("base/fraud/outputs/x");
   }
 
+  // Returns the path of the staged file of an upload, or "" if there is none.
   std::string Staged() {
     for (const auto& entry : std::filesystem::directory_iterator(
              dir_.Path("base/fraud/.uploads"))) {
@@ -73,7 +74,7 @@ class ByPathTest : public ::testing::Test {
     return "";
   }
 
-  // Uploads so many bytes; `at_16_mib` is called when half or so is done.
+  // Uploads `size` bytes, and calls `at_16_mib` once 16 MiB are uploaded.
   absl::StatusOr<TransferredArtifact> Upload(
       size_t size, const std::function<void()>& at_16_mib,
       UploadOptions options = {}, const CallOptions& call = {}) {
@@ -119,11 +120,12 @@ TEST_F(ByPathTest, ItIsToldAndCanBeTurnedOff) {
       client_.OpenForRead("fraud", "outputs/x", {.by_path = false})->by_path());
 }
 
-// Another machine may have such a directory, even with a copy of the file.
+// The client may run on another host that has a directory of the same name,
+// even with a copy of the file.
 TEST_F(ByPathTest, AnotherFileOfTheSameNameIsNotTakenForIt) {
   const std::string mine = Bytes(3 * kMiB), other = Bytes(4 * kMiB);
   File(mine);
-  // Since when the base is known.
+  // From this call on, the client knows the base directory.
   EXPECT_TRUE(client_.OpenForRead("fraud", "outputs/x")->by_path());
   StartServer("other");
   ASSERT_TRUE(client_.Ensure("fraud").ok());
@@ -157,7 +159,7 @@ TEST_F(ByPathTest, AFileChangedWhileItIsReadIsNoMixture) {
         const std::string path = File(Bytes(3 * kMiB));
         auto reader = client_.OpenForRead("fraud", "outputs/x");
         EXPECT_TRUE(reader->by_path() && reader->ReadChunk().ok());
-        // Some ticks of the file system's clock.
+        // Several ticks of the file system's clock, so that stamps differ.
         absl::SleepFor(absl::Milliseconds(20));
         how(path);
         const auto chunk = reader->ReadChunk();
@@ -248,8 +250,8 @@ TEST_F(ByPathTest, AnUploadMeetsTheErrorsOfAWriter) {
 }
 
 TEST_F(ByPathTest, AnUploadOfWhatIsNotTheSameHereIsRefused) {
-  // Of what the system copied, the server's sum is compared with that of what
-  // is read here afterwards.
+  // The client reads the source again after the kernel copied it. The server
+  // must reject the upload if the checksums differ.
   const auto changed =
       Upload(40 * kMiB,
              [this] { dir_.WriteFile("source", std::string(40 * kMiB, 'x')); },

@@ -1,4 +1,5 @@
-// WorkspaceClient against a real gRPC server whose answers each test writes.
+// Tests WorkspaceClient with a real gRPC server whose responses each test
+// scripts.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -27,8 +28,8 @@ using testing::Optional;
 using testing::Pair;
 using testing::UnorderedElementsAre;
 
-// Answers each call with the next status of its script, OK once that is used
-// up, and writes down what it was asked.
+// Returns the next status of its script for each call, or OK after the end of
+// the script, and records the requests.
 class ScriptedService final : public v1::WorkspaceService::Service {
  public:
   std::vector<absl::Status> script;
@@ -101,7 +102,7 @@ class ScriptedService final : public v1::WorkspaceService::Service {
     return Next(context);
   }
 
-  // Three pages of two workspaces: p0 to p5.
+  // Returns three pages of two workspaces each: p0 to p5.
   grpc::Status ListWorkspaces(grpc::ServerContext* context,
                               const v1::ListWorkspacesRequest* request,
                               v1::ListWorkspacesResponse* response) override {
@@ -116,7 +117,7 @@ class ScriptedService final : public v1::WorkspaceService::Service {
     return Next(context);
   }
 
-  // Without end, unless the script has an error.
+  // Streams forever, unless the script has an error.
   grpc::Status StreamWorkspaceStatuses(
       grpc::ServerContext* context, const v1::StreamWorkspaceStatusesRequest*,
       grpc::ServerWriter<v1::StreamWorkspaceStatusesResponse>* writer)
@@ -307,7 +308,7 @@ TEST_F(ClientTest, TheLargestErrorArrivesWhole) {
   for (int i = 0; i < 100; ++i)
     info.metadata[absl::StrCat("key", i)] = std::string(1000, 'v');
   std::string message;
-  // Three bytes, and three times that in gRPC's header.
+  // This character takes three bytes, and nine bytes in gRPC's header.
   for (int i = 0; i < 1000; ++i) message += "€";
   service_.script = {base::MakeError(StatusCode::kDataLoss, message, info)};
   const absl::Status error = StartAndConnect().Get("fraud").status();
@@ -358,10 +359,10 @@ TEST_F(ClientTest, OtherErrorsAreNotRetried) {
   EXPECT_EQ(calls(), 1u);
 }
 
-// The deadline that the server saw lies where a time-out of `seconds`, begun
-// between the two times, puts it.
+// Matches the deadline, as the server sees it, of a call that started between
+// `before` and `after` with a timeout of `seconds`.
 MATCHER_P3(IsTimeout, seconds, before, after, "") {
-  // GRPC rounds time-outs to three digits.
+  // gRPC rounds timeouts to three digits.
   const absl::Duration slack = absl::Seconds(seconds) / 50;
   return arg >= before + absl::Seconds(seconds) - slack &&
          arg <= after + absl::Seconds(seconds) + slack;

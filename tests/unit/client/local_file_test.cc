@@ -16,13 +16,13 @@
 
 namespace {
 
-// What was synced: the name that each descriptor had then.
+// The path of each synced descriptor at the time of its fsync().
 std::vector<std::string> synced;
 int sync_error = 0;
 
 }  // namespace
 
-// Stands in for the one of the C library.
+// Overrides fsync() of the C library: records the call, and fails on request.
 extern "C" int fsync(int fd) {
   synced.push_back(
       std::filesystem::read_symlink(absl::StrCat("/proc/self/fd/", fd))

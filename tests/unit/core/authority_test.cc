@@ -1,5 +1,5 @@
-// The authority over the reference catalog, with a scanner and a clock that do
-// as they are told.
+// Tests Authority over the reference catalog, with a scripted scanner
+// and clock.
 #include "service/core/authority.h"
 
 #include <gmock/gmock.h>
@@ -36,7 +36,7 @@ const auto kEtagMismatch = IsError(StatusCode::kAborted, "ETAG_MISMATCH");
 const auto kFieldInvalid =
     IsError(StatusCode::kInvalidArgument, "FIELD_INVALID");
 
-// A catalog whose next commits do what a test wants instead, as when somebody
+// A catalog that runs a test's code in place of its next commits, to simulate
 // edits by hand.
 class ScriptedCatalog : public catalog::MemoryCatalog {
  public:
@@ -70,7 +70,7 @@ class AuthorityTest : public testing::Test {
   DeleteResult Delete(absl::string_view name) {
     return authority.Delete({.project = Project(name), .force = true}).value();
   }
-  // Another edit each time, behind the authority's back.
+  // Commits a new edit, bypassing the authority.
   void EditByHand() {
     Workspace edited = *catalog.MemoryCatalog::Get(Project("fraud")).value();
     edited.metadata["edit"] = catalog.commits.load();
@@ -98,7 +98,7 @@ class AuthorityTest : public testing::Test {
   support::FakeClock clock;
   ScriptedCatalog catalog{clock.clock()};
   std::atomic<int> scans = 0;
-  // What the next scan does instead.
+  // Replaces the next scan.
   std::function<absl::Status()> during_scan;
   Authority authority{
       &catalog,
@@ -106,8 +106,7 @@ class AuthorityTest : public testing::Test {
       "/base", clock.clock(), clock.steady_clock()};
 };
 
-// --- Create and Ensure
-// -----------------------------------------------------------------------------
+// --- Create and Ensure ---
 
 TEST_F(AuthorityTest, CreateMakesAWorkspaceWithDefaults) {
   const WorkspacePtr made =
@@ -192,8 +191,7 @@ TEST_F(AuthorityTest, OfRacingEnsuresExactlyOneCreates) {
   }
 }
 
-// --- Update
-// -----------------------------------------------------------------------------
+// --- Update ---
 
 TEST_F(AuthorityTest, UpdateChangesAndAnswersWhatIsStored) {
   const WorkspacePtr made = Create("fraud");
@@ -319,8 +317,7 @@ TEST_F(AuthorityTest, UpdateTellsOfAMistakeAlsoWhereThereIsNoWorkspace) {
               kNotFound);
 }
 
-// --- Delete and Undelete
-// -----------------------------------------------------------------------------
+// --- Delete and Undelete ---
 
 TEST_F(AuthorityTest, DeleteNeedsForceWhateverElseIsAsked) {
   Create("fraud");
@@ -447,8 +444,7 @@ TEST_F(AuthorityTest, UndeleteBringsBackAndRefusesATakenName) {
   EXPECT_THAT(authority.Undelete(Project("fraud"), "0123"), kNotFound);
 }
 
-// --- validate_only
-// -----------------------------------------------------------------------------
+// --- validate_only ---
 
 TEST_F(AuthorityTest, ValidateOnlyAnswersButChangesNothing) {
   EXPECT_OK(
@@ -492,8 +488,7 @@ TEST_F(AuthorityTest, ValidateOnlyFindsWhatLiesInTheTrash) {
   EXPECT_THAT(Listed(true), SizeIs(2));
 }
 
-// --- List and Status
-// -----------------------------------------------------------------------------
+// --- List and Status ---
 
 TEST_F(AuthorityTest, ListGoesOnByTokenToTheEnd) {
   for (int i = 0; i < 25; ++i) Create(absl::StrCat("p", 10 + i));
@@ -542,7 +537,7 @@ TEST_F(AuthorityTest, ATokenIsForTheSameArguments) {
 }
 
 TEST_F(AuthorityTest, AFilterHoldsOnEveryPageAndItsMatchesAreCountedOnce) {
-  // More than are looked at in one go, the matches at both ends.
+  // More than one chunk, with matches at both ends.
   for (int i = 0; i < 2 * kMaxPageSize + 5; ++i)
     Create(absl::StrFormat("p%04d", i));
   ListArgs args{
@@ -615,8 +610,7 @@ TEST_F(AuthorityTest, WhatCouldNotBeReadBackIsNeverAcknowledged) {
               kFieldInvalid);
 }
 
-// The promise of ListWorkspaces, on walks through what others change all the
-// time.
+// ListWorkspaces' promise, tested with walks during constant changes.
 TEST_F(AuthorityTest, WhatExistsDuringAWholeWalkComesExactlyOnce) {
   for (int i = 0; i < 500; ++i) Create(absl::StrCat("stays", i));
   std::atomic<bool> done = false;

@@ -76,7 +76,7 @@ TEST(DiskHealth, ThePermitForbidsChangesAndSaysNothingOfThoseThatWereMade) {
   EXPECT_THAT(health.Check(),
               IsError(StatusCode::kUnavailable, "SHUTTING_DOWN"));
   EXPECT_TRUE(health.ok());
-  // It is on disk, wherever that is by now.
+  // The change is on disk, wherever the base is now.
   EXPECT_OK(health.Judge(absl::OkStatus()));
 }
 

@@ -132,8 +132,8 @@ INSTANTIATE_TEST_SUITE_P(Together, FilterMatches,
                              {"metadata.runs = -3", false},
                              {"ANDROID OR fraud", true}}));
 
-// What the refusals below leave alone: quoted, as a part of a word, or as a
-// key.
+// Text that the rejections below must not affect: quoted, as a part of a word,
+// or as a key.
 INSTANTIATE_TEST_SUITE_P(Ordinary, FilterMatches,
                          testing::ValuesIn(std::vector<Example>{
                              {"'and'", false},
@@ -212,8 +212,8 @@ INSTANTIATE_TEST_SUITE_P(
         {"create_time = 2026-*", 14, "expected a time"},
         {"update_time:17", 12, "expected a time"},
         {"metadata = x", 11, "a key of the metadata"},
-        {"metadata. = x", 9, "a key behind the dot"},
-        {"metadata.a..b = x", 11, "a key behind the dot"},
+        {"metadata. = x", 9, "a key after the dot"},
+        {"metadata.a..b = x", 11, "a key after the dot"},
         {"metadata.\"a = x", 9, "expected a second \""},
         {std::string(2049, 'x'), 2048, "longer than 2048 bytes"},
         {std::string(33, '(') + "x", 32, "nested deeper than 32"},
@@ -275,9 +275,9 @@ INSTANTIATE_TEST_SUITE_P(
 INSTANTIATE_TEST_SUITE_P(
     WhatCannotMatch, FilterRefuses,
     testing::ValuesIn(std::vector<BadExample>{
-        {"metadata", 8, "behind the field metadata"},
-        {"metadata.stage", 14, "behind the field metadata.stage"},
-        {"metadata.stage production", 14, "behind the field metadata.stage"},
+        {"metadata", 8, "after the field metadata"},
+        {"metadata.stage", 14, "after the field metadata.stage"},
+        {"metadata.stage production", 14, "after the field metadata.stage"},
         {"metadata[\"stage\"] = x", 8, "metadata.KEY, not ["},
         {"metadata['stage']", 8, "metadata.KEY, not ["},
         {"metadata:stage=production", 14,
@@ -291,10 +291,10 @@ INSTANTIATE_TEST_SUITE_P(
         {"metadata.live = True", 16, "expected true, not True"},
         {"metadata.live = FALSE", 16, "expected false"},
         {"metadata.owner = None", 17, "expected null, not None"},
-        {"project fraud", 7, "behind the field project"},
-        {"create_time 2026-01-31", 11, "behind the field create_time"},
-        {"mlflow_experiment_id", 20, "behind the field mlflow_experiment_id"},
-        {"fraud AND metadata", 18, "behind the field metadata"},
+        {"project fraud", 7, "after the field project"},
+        {"create_time 2026-01-31", 11, "after the field create_time"},
+        {"mlflow_experiment_id", 20, "after the field mlflow_experiment_id"},
+        {"fraud AND metadata", 18, "after the field metadata"},
         {"fraud/eu", 5, "a project's name with /"},
         {"fraud%", 5, "expected *, not %"},
         {"caf\xc3\xa9", 3, "a project's name"},

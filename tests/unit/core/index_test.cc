@@ -104,7 +104,7 @@ TEST(Index, PurgeableIsWhatMayGoAndNoMoreThanAsked) {
               ElementsAre("a0", "a1"));
 }
 
-// The obvious way: sort everything, then count.
+// The straightforward implementation: sort everything, then count.
 ListPage NaivePage(
     const std::map<std::pair<std::string, std::string>, WorkspacePtr>& all,
     const ListQuery& query) {

@@ -25,7 +25,7 @@ constexpr size_t kMaxBytes = 3000;
 
 class StatusCacheTest : public testing::Test {
  protected:
-  // Counts its calls; each says that there are as many files.
+  // A scanner that counts its calls and returns that number as the file count.
   absl::StatusOr<Usage> Scan(const Workspace& workspace, bool counts_only,
                              Cancelled cancelled) {
     Usage usage{.counts_only = counts_only, .scan_time = clock.Now()};
@@ -66,7 +66,7 @@ TEST_F(StatusCacheTest, ACountIsGoodForAsLongAsTheCallerSays) {
 
 TEST_F(StatusCacheTest, ZeroMeansExact) {
   EXPECT_EQ(Count(fraud, absl::ZeroDuration()), 1);
-  // Also within one tick of the clock.
+  // Even within one tick of the clock.
   EXPECT_EQ(Count(fraud, absl::ZeroDuration()), 2);
   clock.Advance(absl::Nanoseconds(1));
   EXPECT_EQ(Count(fraud, absl::ZeroDuration()), 3);
@@ -74,7 +74,7 @@ TEST_F(StatusCacheTest, ZeroMeansExact) {
 
 TEST_F(StatusCacheTest, WorkspacesAreToldApartByUidAndPlace) {
   EXPECT_EQ(Count(fraud, absl::Hours(1)), 1);
-  // Made anew.
+  // The same name after a deletion: another uid.
   EXPECT_EQ(
       Count(NewWorkspace("fraud", "/base", /*seconds=*/9), absl::Hours(1)), 2);
   Workspace corrupt_a = NewWorkspace("a"), corrupt_b = NewWorkspace("b");
@@ -97,14 +97,14 @@ TEST_F(StatusCacheTest, CallersThatWaitShareTheNextScan) {
   std::atomic<int> waiting = 0;
   for (int i = 0; i < kCallers; ++i) {
     callers.emplace_back([&] {
-      // A waiting caller is asked again and again; count it once.
+      // A waiting caller is polled repeatedly, so count it once.
       bool counted = false;
       const auto count_once = [&] {
         if (!std::exchange(counted, true)) ++waiting;
         return false;
       };
-      // The running scan began before this call, so a file written in between
-      // may be missing from it.
+      // The running scan began before this call, so it may miss a file
+      // written in between.
       EXPECT_EQ(cache.Get(fraud, {}, count_once).value().file_count(), 2);
     });
   }
@@ -124,7 +124,7 @@ TEST_F(StatusCacheTest, AScanThatBeganTooEarlyDoesNotDo) {
   };
   std::thread first([&] { EXPECT_EQ(Count(fraud, absl::ZeroDuration()), 1); });
   scanning.WaitForNotification();
-  // A file may have come since that scan began.
+  // A file may have been added since that scan began.
   clock.Advance(absl::Seconds(1));
   std::thread second([&] { EXPECT_EQ(Count(fraud, absl::ZeroDuration()), 2); });
   go_on.Notify();

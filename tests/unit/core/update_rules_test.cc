@@ -1,4 +1,4 @@
-// The table of updates: what each request does to a workspace.
+// Tests what each update does to a workspace.
 #include "service/core/update_rules.h"
 
 #include <gmock/gmock.h>
@@ -33,7 +33,7 @@ class ApplyUpdateTest : public testing::Test {
   Workspace Apply(const UpdateSpec& spec) {
     return ApplyUpdate(current, spec, TimeAt(60)).value().value();
   }
-  // What is left to say if nothing changes.
+  // Returns whether the update changes nothing.
   bool ChangesNothing(const UpdateSpec& spec) {
     return !ApplyUpdate(current, spec, TimeAt(60)).value().has_value();
   }
@@ -247,7 +247,7 @@ TEST(NewWorkspaceRule, SettingsAreTextWhateverThePathIs) {
       support::Project("a"), "/j\xfcrgen\xed\xa0\x80/\xc3\xa9/a");
   EXPECT_EQ(settings.mlflow_tracking_uri,
             "sqlite:////j%FCrgen%ED%A0%80/\xc3\xa9/a/mlflow/mlflow.db");
-  // Which DVC takes for one below the workspace's `dvc`.
+  // DVC resolves it relative to the workspace's `dvc`.
   EXPECT_EQ(settings.dvc_remote_path, "remote");
 }
 

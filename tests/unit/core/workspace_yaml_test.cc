@@ -42,8 +42,7 @@ Workspace Decode(absl::string_view text, absl::string_view name = "fraud",
   return DecodeWorkspace(text, PlaceOf(name, base)).value();
 }
 
-// --- Writing and reading
-// -----------------------------------------------------------------------------
+// --- Writing and reading ---
 
 TEST(Record, IsWrittenWithTheKeysOfTheOriginalFirst) {
   Workspace workspace = NewWorkspace("fraud");
@@ -90,7 +89,7 @@ TEST(Record, OfTheOriginalIsReadAndKeepsItsUid) {
   EXPECT_EQ(read.metadata, Metadata({{"note", "hello"}}));
   EXPECT_EQ(read.uid.size(), 32);
   EXPECT_EQ(Decode(text).uid, read.uid);
-  // Also when the record is written by us.
+  // The uid also stays when this project writes the record.
   EXPECT_EQ(Decode(EncodeWorkspace(read)).uid, read.uid);
 }
 
@@ -152,8 +151,7 @@ TEST(Record, UnknownKeysAreKeptInTheirOrder) {
             "zebra: 0x1f\nteam:\n  - \"ana\"\n  - bob\nempty: null\n");
 }
 
-// --- Places
-// -----------------------------------------------------------------------------
+// --- Places ---
 
 TEST(Record, InAMovedBaseHasItsDefaultsDerivedAgain) {
   const Workspace read =
@@ -207,8 +205,7 @@ TEST(Record, WithoutAUidGetsOneOfProjectAndTime) {
   EXPECT_NE(Decode(first, "a").uid, Decode(first, "b").uid);
 }
 
-// --- The table that the Python client plays, too
-// --------------------------------------------------------------------
+// --- The table of cases shared with the Python client ---
 
 nlohmann::json Cases() {
   std::ifstream file(TEST_DATA_DIR "/records.json");
@@ -233,7 +230,7 @@ nlohmann::json ValueOf(const Workspace& workspace, const std::string& key) {
   return {};
 }
 
-// Equal, and of the same types.
+// Expects equal values of equal types.
 void ExpectSame(const nlohmann::json& actual, const nlohmann::json& expected) {
   EXPECT_EQ(actual.dump(), expected.dump());
 }
@@ -278,8 +275,8 @@ TEST(RecordTable, AsJsonItIsTheSame) {
       continue;
     }
     for (const auto& [key, expected] : item["record"].items()) {
-      // The file's time stands in for one that is missing: of that, JSON says
-      // nothing.
+      // A missing time is read as the file's modification time, which the JSON
+      // does not contain.
       if (!json[key].is_null() || expected.is_null())
         ExpectSame(json[key], ValueOf(*read, key));
     }
@@ -287,8 +284,8 @@ TEST(RecordTable, AsJsonItIsTheSame) {
   }
 }
 
-// What record_fuzz does for minutes, for a moment: pieces of the table's files,
-// put together at random.
+// A short run of what record_fuzz does for minutes: random combinations
+// of pieces of the table's files.
 TEST(RecordTable, WhateverItsPiecesAreMadeIntoIsRefusedOrCanBeSentAndWritten) {
   const nlohmann::json cases = Cases();
   std::mt19937 random(7);
@@ -309,7 +306,7 @@ TEST(RecordTable, WhateverItsPiecesAreMadeIntoIsRefusedOrCanBeSentAndWritten) {
     }
     ++read_count;
     EXPECT_OK(CheckReadable(*read)) << text;
-    // It throws at what is no UTF-8.
+    // dump() throws on invalid UTF-8.
     EXPECT_NO_THROW(read->metadata.dump()) << text;
     for (const SettingField& field : kSettingFields) {
       EXPECT_TRUE(
@@ -331,8 +328,7 @@ TEST(RecordTable, AsJsonACopyIsOfItsOwnPlace) {
   EXPECT_EQ(elsewhere["dvc_remote_path"], "/base/fraud/dvc/remote");
 }
 
-// --- What may be written
-// -----------------------------------------------------------------------------
+// --- Records that may be written ---
 
 TEST(CheckReadable, RefusesWhatGrowsBeyondTheLimitWhenWritten) {
   Workspace workspace = NewWorkspace("fraud");
@@ -399,17 +395,18 @@ TEST(Record, OfAFileWithATimeBeyondAllYearsHasTheLastOne) {
   EXPECT_OK(CheckReadable(read));
 }
 
-// --- Corruption
-// -----------------------------------------------------------------------------
+// --- Corruption ---
 
 TEST(Record, SaysWhatIsWrongWhere) {
   for (const auto& [text, line, problem] :
        {std::tuple("a: 1\nmetadata: [1]\n", "2", "metadata: must be a map"),
         {"a: 1\n\ncreated_at: soon\n", "3",
-         "created_at: is no time in ISO 8601"},
-        {"created_at: 2024-02-30T00:00:00\n", "1", "created_at: is no time"},
-        {"created_at: 2024-01-31T25:00:00\n", "1", "created_at: is no time"},
-        {"updated_at: [1]\n", "1", "updated_at: is no time"},
+         "created_at: must be an ISO 8601 time"},
+        {"created_at: 2024-02-30T00:00:00\n", "1",
+         "created_at: must be an ISO 8601 time"},
+        {"created_at: 2024-01-31T25:00:00\n", "1",
+         "created_at: must be an ISO 8601 time"},
+        {"updated_at: [1]\n", "1", "updated_at: must be an ISO 8601 time"},
         {"uid: a.b\n", "1", "uid: must be 1 to 64"},
         {"uid: {a: 1}\n", "1", "uid: must be text"},
         {"root_path: [x]\n", "1", "root_path: must be text"},
@@ -439,7 +436,7 @@ TEST(Record, OfTheLargestMetadataFits) {
   Workspace workspace = NewWorkspace("fraud");
   workspace.metadata = {{"a", std::string(kMaxMetadataBytes - 8, '\x01')}};
   ASSERT_GT(EncodeWorkspace(workspace).size(), kMaxMetadataBytes);
-  // Six bytes each as JSON.
+  // Each character takes six bytes as JSON.
   workspace.metadata = {
       {"a", std::string((kMaxMetadataBytes - 8) / 6, '\x01')}};
   ASSERT_OK(CheckMetadata(workspace.metadata));
@@ -452,8 +449,7 @@ TEST(Record, EtagIsOfTheText) {
   EXPECT_EQ(RecordEtag("").size(), 16);
 }
 
-// --- Metadata
-// -----------------------------------------------------------------------------
+// --- Metadata ---
 
 Metadata Nested(int depth) {
   Metadata value = Metadata::object();

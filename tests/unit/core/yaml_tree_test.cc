@@ -38,10 +38,9 @@ std::string Written(absl::string_view key, const json& value) {
   return out;
 }
 
-// --- Scalars
-// -----------------------------------------------------------------------------
+// --- Scalars ---
 
-// What PyYAML 6.0 says for `k: <text>`.
+// The values that PyYAML 6.0 reads from `k: <text>`.
 TEST(PlainScalars, MeanWhatTheyMeanToPyYaml) {
   const std::vector<std::pair<std::string, json>> table = {
       {"yes", true},
@@ -177,8 +176,7 @@ TEST(QuotedScalars, EscapesAndFoldsAreRead) {
   EXPECT_EQ(Read("k: a\n  b\n")["k"], "a b");
 }
 
-// --- Structure
-// -----------------------------------------------------------------------------
+// --- Structure ---
 
 TEST(Parse, TellsKindsAndLines) {
   const Node root = ParseGood("# comment\na: 1\nb:\n  - 'x'\n  - {c: ~}\n");
@@ -277,8 +275,7 @@ TEST(Parse, DepthIsBoundedHoweverItIsReached) {
   }
 }
 
-// --- Writing
-// -----------------------------------------------------------------------------
+// --- Writing ---
 
 TEST(AppendEntry, WritesPlainTextPlainAndTheRestInQuotes) {
   EXPECT_EQ(Written("k", "fraud"), "k: fraud\n");

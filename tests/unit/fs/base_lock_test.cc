@@ -70,8 +70,8 @@ TEST_F(BaseLockTest, FollowsTheDirectoryWhereverItIsMoved) {
   temp.Move("base", "moved");
   EXPECT_FALSE(first->IsStillNamed());
   EXPECT_THAT(Acquire(temp.Path("moved")), kHeld);
-  // Another directory that takes the old name is free, and does not make the
-  // old lock good again.
+  // A new directory at the old path is not locked, and does not make the old
+  // lock valid again.
   temp.MakeDirs("base");
   EXPECT_OK(Acquire());
   EXPECT_FALSE(first->IsStillNamed());

@@ -52,8 +52,7 @@ TEST(OpenBaseDir, FollowsLinks) {
   EXPECT_OK(OpenBaseDir(temp.Path("link/sub")));
 }
 
-// --- Files
-// -----------------------------------------------------------------------------
+// --- Files ---
 
 TEST_P(DirTest, AFileIsReadAsItWasWritten) {
   const std::string data = "a\0b\xff\n" + std::string(100'000, 'x');
@@ -129,7 +128,8 @@ TEST_P(DirTest, AReopenedFileIsWrittenOnAtItsEnd) {
   const std::string piece(100, 'x');
   std::string expected = "begin";
   std::vector<absl::string_view> pieces;
-  for (int i = 0; i < 1000; ++i) {  // More than one call of the system takes.
+  // More pieces than one system call takes.
+  for (int i = 0; i < 1000; ++i) {
     pieces.push_back(i % 3 == 0 ? absl::string_view() : piece);
     expected.append(pieces.back().data(), pieces.back().size());
   }
@@ -165,8 +165,7 @@ TEST_P(DirTest, OnlyRegularFilesAreOpened) {
   EXPECT_THAT(dir->ReopenFile("missing"), kNotFound);
 }
 
-// --- Paths
-// -----------------------------------------------------------------------------
+// --- Paths ---
 
 TEST_P(DirTest, PathsOfSeveralNamesWork) {
   ASSERT_OK(dir->MakeDir("a"));
@@ -250,8 +249,7 @@ TEST_P(DirTest, NamesThatAreTooLongAreIoErrors) {
   EXPECT_THAT(result, HasDetail("errno", absl::StrCat(ENAMETOOLONG)));
 }
 
-// --- Directories
-// -----------------------------------------------------------------------------
+// --- Directories ---
 
 TEST_P(DirTest, MakeDirRefusesWhateverHasTheName) {
   temp.WriteFile("file", "");
@@ -330,8 +328,7 @@ TEST_P(DirTest, AnOpenDirectoryFollowsItsRename) {
   EXPECT_OK(open->Sync());
 }
 
-// --- Stamps
-// -----------------------------------------------------------------------------
+// --- Stamps ---
 
 TEST_P(DirTest, AStampTellsTypeAndSizeOfTheEntryItself) {
   temp.WriteFile("file", "12345");
@@ -353,7 +350,7 @@ TEST_P(DirTest, AnIdentityIsThatOfOneDirectoryWhereverItIs) {
   EXPECT_NE(identity, dir->Identity());
   temp.Move("a", "b");
   EXPECT_EQ(dir->OpenDir("b").value()->Identity(), identity);
-  // Which often gets the same inode.
+  // The new directory often gets the same inode.
   ASSERT_OK(dir->RemoveDir("b"));
   ASSERT_OK(dir->MakeDir("b"));
   absl::SleepFor(absl::Milliseconds(30));
@@ -381,8 +378,7 @@ TEST_P(DirTest, AStampChangesWithTheFile) {
   EXPECT_NE(dir->Stat("file").value().inode, before.inode);
 }
 
-// --- Rename
-// -----------------------------------------------------------------------------
+// --- Rename ---
 
 TEST_P(DirTest, AFileTakesThePermissionsThatItIsGiven) {
   auto file = dir->CreateFile("file").value();

@@ -13,8 +13,8 @@
 
 namespace mlops::fs {
 
-// A real directory, reached with Linux calls or, where the parameter is true,
-// with portable ones.
+// A real directory, accessed with Linux calls, or with portable ones
+// if the parameter is true.
 class FsTest : public testing::TestWithParam<bool> {
  protected:
   std::vector<std::string> NamesIn(const Dir& directory) {
@@ -28,8 +28,8 @@ class FsTest : public testing::TestWithParam<bool> {
     std::sort(names.begin(), names.end());
     return names;
   }
-  // Makes a chain of `depth` directories below `top`, the last with a file of 3
-  // bytes. No path is that long.
+  // Creates a chain of `depth` directories below `top`, with a file of 3 bytes
+  // in the last one. Its path may exceed the system's limit.
   void MakeDeepTree(const std::string& top, int depth) {
     constexpr char kName[] = "one-level-of-many";
     ASSERT_TRUE(dir->MakeDir(top).ok());

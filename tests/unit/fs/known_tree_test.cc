@@ -1,4 +1,4 @@
-// Scans that know what earlier ones found.
+// Tests scans that use the results of earlier ones.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -28,15 +28,15 @@ bool Never() { return false; }
 
 class KnownTreeTest : public FsTest {
  protected:
-  // Counts, so much later than the last change that no stamp is in doubt, if a
-  // tick passes before the next.
+  // Counts files at a time so long after the last change that all stamps
+  // are trusted, provided that a tick passes before the next change.
   int64_t Count(absl::Time now = absl::Now() + absl::Hours(1)) {
     const auto usages =
         ScanTree(observed, "tree",
                  {.counts_only = true, .known = &known, .now = now}, Never);
     return usages.value()[0].file_count;
   }
-  // The directories that were read since the last call.
+  // Returns the directories read since the last call.
   std::vector<std::string> TakeReads() {
     std::vector<std::string> reads;
     for (const std::string& call : observer->Take()) {
@@ -62,7 +62,7 @@ TEST_P(KnownTreeTest, WhatHasNotChangedIsOnlyLookedAt) {
   EXPECT_EQ(Count(), 3);
   const auto calls = observer->Take();
   EXPECT_THAT(calls, Each(StartsWith("Stat tree")));
-  // One a directory, and one to see that the tree is still there.
+  // One call per directory, and one to check that the tree was not replaced.
   EXPECT_EQ(calls.size(), 5u);
 }
 
@@ -92,7 +92,8 @@ TEST_P(KnownTreeTest, WhatStaysIsStillKnownWhereOthersComeAndGo) {
 TEST_P(KnownTreeTest, AStampOfTheSameTickAsTheScanIsNotBelieved) {
   temp.WriteFile("tree/1", "");
   EXPECT_EQ(Count(absl::Now()), 1);
-  temp.WriteFile("tree/2", "");  // May leave the same stamp.
+  // May leave the same stamp.
+  temp.WriteFile("tree/2", "");
   EXPECT_EQ(Count(absl::Now()), 2);
 }
 
@@ -172,8 +173,8 @@ TEST_P(KnownTreeTest, ADeepTreeMayBeKnownInPart) {
   EXPECT_EQ(Count(), 1);
 }
 
-// Changes at random, and after each few of them a count with what is known
-// against one without.
+// Makes random changes, and regularly compares a count that uses earlier
+// results with one that does not.
 TEST_P(KnownTreeTest, IsNeverWrong) {
   std::minstd_rand random(1);
   base::ThreadPool helpers(2, 10);

@@ -17,8 +17,8 @@ namespace {
 using absl::StatusCode;
 using support::IsError;
 
-// Moves `from/tree` to `to/moved` by way of `staging/id`, on a real file system
-// whose every call can be made to fail.
+// Moves `from/tree` to `to/moved` through `staging/id`, on a real file system
+// on which a test can make any call fail.
 class MoveTreeTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -107,11 +107,11 @@ TEST_F(MoveTreeTest, ATreeTooDeepIsLeftAlone) {
   EXPECT_FALSE(temp.Exists("to/moved"));
 }
 
-// Cut off at any call: the old tree is whole, or the new one is, and the record
-// never stays behind alone.
+// Interrupts the move at every call. Either the old tree or the new one must be
+// complete, and the record never stays behind alone.
 TEST_F(MoveTreeTest, AFailureAnywhereLosesNothing) {
   for (int n = 1;; ++n) {
-    int calls = -3;  // By which the three directories are opened.
+    int calls = -3;  // Three calls open the directories.
     observer->SetBefore([&](absl::string_view) {
       return ++calls >= n ? absl::InternalError("lost") : absl::OkStatus();
     });

@@ -23,8 +23,8 @@ constexpr int64_t kUnlimited = 1'000'000'000;
 
 class RemoveTreeTest : public FsTest {
  protected:
-  // Removes "tree" by calls of `max_entries` each; what all of them removed,
-  // and how many calls there were.
+  // Removes "tree" in steps of `max_entries`. Returns the total, and the number
+  // of calls in `*calls`.
   RemovedTree RemoveInSteps(int64_t max_entries, int* calls) {
     RemovedTree sum;
     for (*calls = 0; !sum.complete; ++*calls) {

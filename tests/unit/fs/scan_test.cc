@@ -33,7 +33,7 @@ bool Never() { return false; }
 
 class ScanTest : public FsTest {
  protected:
-  // The one usage where there are no groups.
+  // Returns the single usage of a scan without groups.
   static absl::StatusOr<TreeUsage> ScanWhole(
       const Dir& dir, absl::string_view path,
       absl::FunctionRef<bool()> cancelled, const ScanOptions& options = {}) {
@@ -45,13 +45,13 @@ class ScanTest : public FsTest {
   TreeUsage Scan(const ScanOptions& options = {}) {
     return ScanWhole(*dir, "tree", Never, options).value();
   }
-  // Ten directories with 20 each, which hold two files of 2 bytes: enough to
-  // ask for help.
+  // Ten directories with 20 subdirectories of two 2-byte files each:
+  // enough work to ask for help.
   void MakeLargeTree() {
     for (int i = 0; i < 400; ++i)
       temp.WriteFile(absl::StrCat("tree/", i % 10, "/", i / 20, "/", i), "12");
   }
-  // The same directory, with hooks.
+  // The same directory, observed.
   ObservedDir Observed() {
     return ObservedDir(
         OpenBaseDir(temp.path(), {.portable = GetParam()}).value(), observer);
@@ -194,7 +194,7 @@ TEST_P(ScanTest, StopsSoonWhenCancelled) {
 }
 
 TEST_P(ScanTest, OtherFileSystemsAreNotEntered) {
-  // /proc is another file system than /, and one whose sizes would be seen.
+  // /proc is a file system other than /, and its sizes would show.
   const auto root = OpenBaseDir("/", {.portable = GetParam()}).value();
   if (root->Stat("proc").value().device == root->StatSelf().value().device)
     GTEST_SKIP() << "no /proc here";
@@ -206,7 +206,7 @@ TEST_P(ScanTest, OtherFileSystemsAreNotEntered) {
                                  absl::StartsWith(call, "OpenDir proc/")
                              ? 1
                              : 0;
-    // Of the others in the root only the names are needed.
+    // Hide all other directories in the root to keep the test fast.
     const bool other = absl::StartsWith(call, "OpenDir ") &&
                        !absl::StrContains(call, "proc") && call != "OpenDir .";
     return other ? absl::NotFoundError("") : absl::OkStatus();
@@ -283,8 +283,7 @@ TEST_P(ScanTest, AWideDirectoryIsCounted) {
   EXPECT_EQ(Scan().size_bytes, 3000);
 }
 
-// --- With the help of other threads
-// -----------------------------------------------------------------------------
+// --- Helper threads ---
 
 TEST_P(ScanTest, HelpersChangeNoSum) {
   MakeLargeTree();

@@ -13,7 +13,7 @@
 namespace mlops::observe {
 namespace {
 
-// The lines of a log, when it has been closed.
+// Reads the lines of a log after it has been closed.
 class LogTest : public testing::Test {
  protected:
   std::vector<nlohmann::json> Lines() {

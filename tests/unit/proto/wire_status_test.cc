@@ -18,10 +18,9 @@ using testing::Pair;
 using testing::StartsWith;
 using testing::UnorderedElementsAre;
 
-// Whether `text` could be a string of protobuf: parsing one that is not valid
-// UTF-8 fails.
+// Returns whether `text` is valid UTF-8, and so a valid protobuf string.
 bool IsUtf8(const std::string& text) {
-  // Google.rpc.Status.message
+  // The wire format of google.rpc.Status.message.
   const std::string field =
       std::string("\x12") + static_cast<char>(text.size()) + text;
   return google::rpc::Status().ParseFromString(field);

@@ -16,7 +16,7 @@ namespace {
 
 using support::IsError;
 
-// `bytes` in slices that end anywhere.
+// Splits `bytes` into slices of random sizes.
 grpc::ByteBuffer Cut(const std::string& bytes, std::mt19937& random) {
   std::vector<grpc::Slice> slices;
   for (size_t at = 0; at < bytes.size();) {
@@ -72,7 +72,8 @@ TEST(DecodeWriteTest, RefusesWhatProtobufRefuses) {
       EXPECT_TRUE(ok);
       EXPECT_EQ(absl::StrJoin(message->data.pieces, ""), request.data());
     } else {
-      // Groups, which no version of proto3 writes, are refused here alone.
+      // Protobuf accepts groups, which proto3 never writes; DecodeWrite()
+      // refuses them.
       EXPECT_THAT(message,
                   IsError(absl::StatusCode::kInvalidArgument, "FIELD_INVALID"));
       ++refused;

@@ -39,12 +39,12 @@ core::Metadata MetadataOf(const std::string& json) {
   return FromProto(request).value().metadata;
 }
 
-// --- Metadata
-// -----------------------------------------------------------------------------
+// --- Metadata ----------------------------------------------------------------
 
 TEST(MetadataFromProto, KeepsEveryKindOfValue) {
   const std::string json =
-      R"({"null": null, "bool": false, "text": "ö", "list": [1, "1", [], {}], "map": {"a": {"b": []}}})";
+      R"({"null": null, "bool": false, "text": "ö", "list": [1, "1", [], {}],
+      "map": {"a": {"b": []}}})";
   EXPECT_EQ(MetadataOf(json), core::Metadata::parse(json));
   EXPECT_EQ(MetadataOf("{}"), core::Metadata::object());
 }
@@ -82,19 +82,20 @@ TEST(MetadataToProto, ComesBackAsItWent) {
   core::Workspace workspace = support::NewWorkspace("fraud");
   workspace.metadata = core::Metadata::parse(
       R"({"null": null, "bool": true, "int": -7, "float": 0.25, "text": "",
-      "list": [[], {}, null, [1]], "map": {}, "deep": {"a": {"b": {"c": 1}}}})");
+      "list": [[], {}, null, [1]], "map": {},
+      "deep": {"a": {"b": {"c": 1}}}})");
   pb::UpdateWorkspaceRequest request;
   ToProto(workspace, request.mutable_workspace());
   EXPECT_EQ(FromProto(request).value().spec.metadata, workspace.metadata);
 }
 
-// --- Requests
-// -----------------------------------------------------------------------------
+// --- Requests ----------------------------------------------------------------
 
 TEST(FromProto, CreateTakesEveryField) {
   const auto args = FromProto(FromJson<pb::CreateWorkspaceRequest>(
                                   R"({"project": "fraud", "requestId": "r.1_-",
-      "validateOnly": true, "workspace": {"project": "fraud", "mlflow_experiment_id": "", "dvc_remote_path": "s3://b",
+      "validateOnly": true, "workspace": {"project": "fraud",
+      "mlflow_experiment_id": "", "dvc_remote_path": "s3://b",
       "metadata": {"k": 1}}})"))
                         .value();
   EXPECT_EQ(args.project.str(), "fraud");
@@ -106,16 +107,16 @@ TEST(FromProto, CreateTakesEveryField) {
 }
 
 TEST(FromProto, CreateRefusesWhatIsIllFormed) {
-  for (
-      const auto& [json, field] :
-      {std::pair(R"({})", "project"),
-       {R"({"project": "../x"})", "project"},
-       {R"({"project": "a", "workspace": {"project": "b"}})",
-        "workspace.project"},
-       {R"({"project": "a", "requestId": "a b"})", "request_id"},
-       {R"({"project": "a", "requestId": "12345678901234567890123456789012345678901234567890123456789012345"})",
-        "request_id"},
-       {R"({"project": "a", "template": "tabular"})", "template"}}) {
+  for (const auto& [json, field] :
+       {std::pair(R"({})", "project"),
+        {R"({"project": "../x"})", "project"},
+        {R"({"project": "a", "workspace": {"project": "b"}})",
+         "workspace.project"},
+        {R"({"project": "a", "requestId": "a b"})", "request_id"},
+        {R"({"project": "a", "requestId":
+            "12345678901234567890123456789012345678901234567890123456789012345"})",
+         "request_id"},
+        {R"({"project": "a", "template": "tabular"})", "template"}}) {
     const auto args = FromProto(FromJson<pb::CreateWorkspaceRequest>(json));
     EXPECT_THAT(args, kFieldInvalid) << json;
     EXPECT_THAT(args, HasDetail("field", field)) << json;
@@ -146,7 +147,8 @@ TEST(FromProto, UpdateTellsAnEmptyMaskFromNone) {
       std::nullopt);
   const auto args = update(
       R"({"workspace": {"project": "a", "etag": "e", "bentomlTagPrefix": "x:"},
-      "updateMask": "metadata,dvcRemotePath", "removeMetadata": ["k", "l"], "allowMissing": true})");
+      "updateMask": "metadata,dvcRemotePath", "removeMetadata": ["k", "l"],
+      "allowMissing": true})");
   EXPECT_THAT(*args.spec.mask, ElementsAre("metadata", "dvc_remote_path"));
   EXPECT_THAT(args.spec.remove_metadata, ElementsAre("k", "l"));
   EXPECT_EQ(args.spec.settings.bentoml_tag_prefix, "x:");
@@ -171,16 +173,17 @@ TEST(FromProto, DeleteAndListTakeEveryField) {
   const auto remove =
       FromProto(FromJson<pb::DeleteWorkspaceRequest>(
                     R"({"project": "a", "force": true, "etag": "e",
-      "uid": "u", "allowMissing": true, "permanent": true, "validateOnly": true})"))
+      "uid": "u", "allowMissing": true, "permanent": true,
+      "validateOnly": true})"))
           .value();
   EXPECT_TRUE(remove.force && remove.allow_missing && remove.permanent &&
               remove.validate_only);
   EXPECT_EQ(remove.etag, "e");
   EXPECT_EQ(remove.uid, "u");
   const auto list =
-      FromProto(
-          FromJson<pb::ListWorkspacesRequest>(
-              R"({"pageSize": -5, "pageToken": "t", "orderBy": "o", "showDeleted": true})"))
+      FromProto(FromJson<pb::ListWorkspacesRequest>(
+                    R"({"pageSize": -5, "pageToken": "t", "orderBy": "o",
+                  "showDeleted": true})"))
           .value();
   EXPECT_EQ(list.page_size, -5);
   EXPECT_EQ(list.page_token, "t");
@@ -201,8 +204,7 @@ TEST(MaxStaleness, IsExactUnlessGivenAndNotNegative) {
   EXPECT_THAT(MaxStaleness(duration), kFieldInvalid);
 }
 
-// --- Responses
-// -----------------------------------------------------------------------------
+// --- Responses ---------------------------------------------------------------
 
 TEST(ToProto, AWorkspaceHasWhatItHas) {
   core::Workspace workspace = support::NewWorkspace("fraud");

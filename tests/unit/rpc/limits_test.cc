@@ -1,5 +1,5 @@
-// What bounds the memory that clients can make the service hold, over a real
-// gRPC server inside this process.
+// Tests the limits on the memory that clients can make the service use,
+// over a real gRPC server in this process.
 #include <gmock/gmock.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
@@ -45,7 +45,7 @@ class LimitsTest : public testing::Test {
 
   static std::string Name(int i) { return absl::StrCat("p", 1000 + i); }
 
-  // Answers `bytes` to a unary method.
+  // Calls a unary method with the request `bytes`.
   absl::Status Send(const std::string& method, const std::string& bytes) {
     grpc::GenericStub generic(channel);
     grpc::CompletionQueue queue;
@@ -88,14 +88,14 @@ const auto kOverloaded = IsError(StatusCode::kUnavailable, "OVERLOADED");
 const IdleRule kEveryIdle = {.patience = absl::ZeroDuration(),
                              .why = core::ClientIsIdle()};
 
-// --- Requests
-// -----------------------------------------------------------------------------
+// --- Requests ----------------------------------------------------------------
 
 TEST_F(LimitsTest, ARequestThatIsTooLargeIsToldSoBeforeItIsDecoded) {
   const auto* service_descriptor =
       pb::Workspace::descriptor()->file()->FindServiceByName(
           "WorkspaceService");
-  const std::string large(kMaxRequestBytes + 1, '\xff');  // No message either.
+  // Also not a valid message.
+  const std::string large(kMaxRequestBytes + 1, '\xff');
   for (int i = 0; i < service_descriptor->method_count(); ++i) {
     const auto* method = service_descriptor->method(i);
     if (method->client_streaming()) continue;
@@ -121,8 +121,7 @@ TEST_F(LimitsTest, WhatIsNoMessageIsToldSo) {
   }
 }
 
-// --- Pages
-// -----------------------------------------------------------------------------
+// --- Pages -------------------------------------------------------------------
 
 TEST_F(LimitsTest, PagesEndAtTheirBytesAndTheWalkHasAll) {
   pb::ListWorkspacesRequest request;
@@ -142,8 +141,7 @@ TEST_F(LimitsTest, PagesEndAtTheirBytesAndTheWalkHasAll) {
   for (int i = 0; i < 200; ++i) EXPECT_EQ(seen[i], Name(i));
 }
 
-// --- Clients that stand still
-// -----------------------------------------------------------------------------
+// --- Idle clients ------------------------------------------------------------
 
 TEST_F(LimitsTest, StreamsWithoutAMessageTakeNoSlot) {
   std::vector<std::unique_ptr<grpc::ClientContext>> contexts;

@@ -1,5 +1,5 @@
-// The service over a real gRPC server inside this process, the reference
-// catalog and a scanner that does as it is told.
+// Tests the service over a real gRPC server in this process, with the reference
+// catalog and a scanner that the tests control.
 #include <gmock/gmock.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
@@ -27,7 +27,7 @@ using testing::IsEmpty;
 
 constexpr size_t kMaxQueued = 1;
 
-// What is left of a stream.
+// Reads the remaining statuses of a stream.
 std::vector<pb::WorkspaceStatus> ReadAll(
     grpc::ClientReader<pb::StreamWorkspaceStatusesResponse>& reader) {
   std::vector<pb::WorkspaceStatus> statuses;
@@ -70,8 +70,8 @@ class ServiceTest : public testing::Test {
     return wire::FromGrpc(
         stub->GetWorkspaceStatus(&context, request, &response));
   }
-  // The projects whose statuses came; what the stream ended with is in
-  // `stream_end`.
+  // Returns the projects whose statuses the stream sent, and stores its final
+  // status in `stream_end`.
   std::vector<std::string> Stream(
       const pb::StreamWorkspaceStatusesRequest& request = {}) {
     grpc::ClientContext context;
@@ -97,7 +97,8 @@ class ServiceTest : public testing::Test {
   absl::Status scan_result;
   bool scan_until_cancelled = false;
   std::atomic<int> scans_cancelled = 0;
-  absl::Notification scan_cancelled;  // At least once.
+  // Notified when a scan is cancelled.
+  absl::Notification scan_cancelled;
   catalog::MemoryCatalog catalog;
   core::Authority authority{
       &catalog,
@@ -124,7 +125,7 @@ class ServiceTest : public testing::Test {
   absl::Status stream_end;
 };
 
-// Calls a method by its name with an empty request, whatever its kind.
+// Calls a method of any kind by its name, with an empty request.
 grpc::Status CallEmpty(const std::shared_ptr<grpc::Channel>& channel,
                        const std::string& method) {
   grpc::GenericStub stub(channel);
@@ -149,8 +150,7 @@ grpc::Status CallEmpty(const std::shared_ptr<grpc::Channel>& channel,
   return status;
 }
 
-// --- Every method
-// -----------------------------------------------------------------------------
+// --- Every method ------------------------------------------------------------
 
 TEST_F(ServiceTest, EveryMethodOfTheContractIsThereAndCalledByItsNameInTheLog) {
   const auto* descriptor =
@@ -185,8 +185,7 @@ TEST_F(ServiceTest, ServerInfoSaysWhatTheServerIs) {
   EXPECT_EQ(info.purge_delay().seconds(), 3600);
 }
 
-// --- The call wrapper
-// -----------------------------------------------------------------------------
+// --- The call wrapper --------------------------------------------------------
 
 TEST_F(ServiceTest, ErrorsCarryReasonAndProject) {
   EXPECT_THAT(Get("fraud"),
@@ -209,7 +208,8 @@ TEST_F(ServiceTest, OneCallTooManyIsOverloadedAndReadsGoOn) {
   };
   std::thread busy([&] { EXPECT_OK(Status("fraud")); });
   scanning.WaitForNotification();
-  ASSERT_TRUE(workers->TrySchedule([] {}));  // Now the queue is full.
+  // Now the queue is full.
+  ASSERT_TRUE(workers->TrySchedule([] {}));
   const absl::Status refused = Create("churn");
   EXPECT_THAT(refused, IsError(StatusCode::kUnavailable, "OVERLOADED"));
   EXPECT_TRUE(base::GetErrorInfo(refused)->retry_delay.has_value());
@@ -237,11 +237,12 @@ TEST_F(ServiceTest, ACallWhoseDeadlinePassedInTheQueueChangesNothing) {
   request.set_project("churn");
   EXPECT_EQ(stub->CreateWorkspace(&context, request, &workspace).error_code(),
             grpc::StatusCode::DEADLINE_EXCEEDED);
-  // The server counts from when it got the call.
+  // The server measures the deadline from when it received the call.
   absl::SleepFor(absl::Milliseconds(200));
   go_on.Notify();
   busy.join();
-  ASSERT_OK(Create("last"));  // By then the worker has come past it.
+  // The worker has processed the expired call before this one.
+  ASSERT_OK(Create("last"));
   EXPECT_THAT(Get("churn"),
               IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
 }
@@ -259,12 +260,12 @@ TEST_F(ServiceTest, AClientThatLeavesEndsItsScan) {
   scan_cancelled.WaitForNotification();
 }
 
-// --- The stream of statuses
-// -----------------------------------------------------------------------------
+// --- The stream of statuses --------------------------------------------------
 
 TEST_F(ServiceTest, TheStreamHasEveryWorkspaceOnce) {
   std::vector<std::string> projects;
-  for (int i = 0; i < 1100; ++i) {  // More than a page.
+  // More than one page.
+  for (int i = 0; i < 1100; ++i) {
     projects.push_back(absl::StrCat("p", 1000 + i));
     ASSERT_OK(catalog.Commit(core::CreateChange{
         {.project = core::ProjectName::Parse(projects.back()).value(),
@@ -296,13 +297,14 @@ TEST_F(ServiceTest, AStreamSharesAScanThatBeganAfterItsCall) {
     scanned.push_back(workspace.project.str());
     if (workspace.project.str() != "a") return;
     // Another caller has b counted while the stream, whose call began earlier,
-    // is still at a.
+    // still counts a.
     EXPECT_OK(authority.Status(core::ProjectName::Parse("b").value(), {},
                                [] { return false; }));
   };
   EXPECT_THAT(Stream(), ElementsAre("a", "b"));
   EXPECT_THAT(scanned, ElementsAre("a", "b"));
-  EXPECT_OK(Status("b"));  // Its call began later.
+  // This call began later than the scan.
+  EXPECT_OK(Status("b"));
   EXPECT_THAT(scanned, ElementsAre("a", "b", "b"));
 }
 
@@ -392,12 +394,14 @@ TEST_F(ManyWorkersTest, OnlySomeAreCountedAheadOfAReaderWhoDoesNotRead) {
   const auto reader = stub->StreamWorkspaceStatuses(&context, {});
   pb::StreamWorkspaceStatusesResponse first;
   ASSERT_TRUE(reader->Read(&first));
-  for (int before = -1; before != scans;) {  // Until nothing moves any more.
+  // Wait until the stream stalls.
+  for (int before = -1; before != scans;) {
     before = scans;
     absl::SleepFor(absl::Milliseconds(100));
   }
   EXPECT_LT(scans, kWorkspaces / 2);
-  EXPECT_OK(Status("p1"));  // No worker is held.
+  // The stalled stream occupies no worker.
+  EXPECT_OK(Status("p1"));
   EXPECT_EQ(
       static_cast<size_t>(first.statuses_size()) + ReadAll(*reader).size(),
       kWorkspaces);

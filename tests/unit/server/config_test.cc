@@ -19,7 +19,7 @@ std::variant<Config, int> Parse(std::vector<std::string> arguments) {
   return ParseCommandLine(static_cast<int>(argv.size()), argv.data());
 }
 
-// What is printed to standard error by a command line that is refused.
+// Returns what an invalid command line prints to standard error.
 std::string Refusal(const std::vector<std::string>& arguments) {
   testing::internal::CaptureStderr();
   const auto parsed = Parse(arguments);
@@ -62,9 +62,9 @@ TEST(CommandLine, RefusesBadFlagsInOneSentence) {
            {{}, "--base"},
            {{"--base", "/d", "--nonsense"}, "--nonsense"},
            {{"--base", "/d", "--purge-delay", "3 days"},
-            "\"3 days\" is no span of time"},
+            "\"3 days\" is not a duration"},
            {{"--base", "/d", "--purge-delay", "-1h"},
-            "\"-1h\" is no span of time"},
+            "\"-1h\" is not a duration"},
            {{"--base", "/d", "--workers", "0"}, "--workers"},
            {{"--base", "/d", "--log-calls", "some"}, "--log-calls"}}) {
     const std::string printed = Refusal(arguments);

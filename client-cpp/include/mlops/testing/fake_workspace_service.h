@@ -10,44 +10,48 @@
 #include "absl/status/status.h"
 #include "mlops/workspace_client.h"
 
-// What tests of programs that use WorkspaceClient need in place of a server. In
-// CMake: MlopsWorkspace::testing.
+// An in-process fake of the server, for tests of programs that use
+// WorkspaceClient. In CMake, link MlopsWorkspace::testing.
 namespace mlops::testing {
 
-// An error as the server makes it, for FailNext(). `code` must not be OK;
-// `reason` is the name of a value of mlops.workspace.v1.ErrorReason.
+// Returns an error like those of the server, for FailNext(). `code` must not be
+// OK; `reason` is the name of a value of mlops.workspace.v1.ErrorReason.
 absl::Status MakeError(absl::StatusCode code, std::string_view reason,
                        std::string_view message,
                        const std::map<std::string, std::string>& metadata = {});
 
-// Workspaces and their artifacts in memory, with the server's rules for names,
-// etags, `force`, merging, the trash, order and pages, uploads, and its errors.
-// It makes no directories (root_path is "/fake/<project>"), its trash is never
-// emptied by time nor its uploads, statuses count what SetUsage() says and no
-// artifacts, it accepts settings and metadata of any size, and refuses filters.
-// Thread-safe.
+// Keeps workspaces and their artifacts in memory. Follows the server's rules
+// for names, etags, `force`, merging, the trash, order and pages, and uploads,
+// and returns the server's errors. Thread-safe.
+//
+// It differs from the server in these points: it creates no directories
+// (root_path is "/fake/<project>"), trash and uploads never expire, statuses
+// report what SetUsage() sets instead of counting artifacts, settings and
+// metadata may have any size, and filters are rejected.
 //
 //   mlops::testing::FakeWorkspaceService service;
 //   const mlops::WorkspaceClient client = service.Client();
 //   ASSERT_TRUE(client.Create("fraud-detection").ok());
-//   service.FailNext(mlops::testing::MakeError(absl::StatusCode::kUnavailable,
-//   "SHUTTING_DOWN", "closing"));
+//   service.FailNext(mlops::testing::MakeError(
+//       absl::StatusCode::kUnavailable, "SHUTTING_DOWN", "closing"));
 //   EXPECT_EQ(mlops::ErrorReason(client.Get("fraud-detection").status()),
-//   "SHUTTING_DOWN");
+//             "SHUTTING_DOWN");
 class FakeWorkspaceService {
  public:
   FakeWorkspaceService();
 
-  // A client of this service, which may outlive it. Nothing is retried.
+  // Returns a client of this service. It may outlive the service, and retries
+  // nothing.
   WorkspaceClient Client() const;
 
-  // Makes the next RPC that has no other error waiting, of whatever kind, fail
-  // with `status` and change nothing. `status` must not be OK.
+  // Makes the next RPC of any kind fail with `status` and change nothing.
+  // Repeated calls queue their errors, one for each RPC. `status` must not be
+  // OK.
   void FailNext(absl::Status status);
 
-  // What GetStatus, StreamStatuses and Delete tell about the files of
-  // `project`, which need not exist yet. By default its five directories are
-  // there and empty.
+  // Sets what GetStatus, StreamStatuses and Delete report about the files of
+  // `project`, which need not exist yet. By default, the five directories exist
+  // and are empty.
   void SetUsage(std::string_view project,
                 std::vector<DirectoryUsage> directories);
 

@@ -1,4 +1,4 @@
-"""Addresses of servers: "unix:PATH" or "HOST:PORT"."""
+"""Server addresses: "unix:PATH" or "HOST:PORT"."""
 
 import ipaddress
 import os
@@ -9,9 +9,10 @@ _MAX_SOCKET_PATH_BYTES = 107
 
 
 def check_address(name: str, address: str) -> str:
-    """Returns `address` if it is "unix:PATH" or "HOST:PORT".
+    """Return `address` if it is "unix:PATH" or "HOST:PORT".
 
-    Raises WorkspaceError, which calls it `name`, if not.
+    Raises:
+        WorkspaceError: FIELD_INVALID for the field `name` if it is neither.
     """
     if problem := _problem_of(address):
         raise errors.field_invalid(name, problem)
@@ -26,7 +27,10 @@ def _problem_of(address: object) -> str:
         if not path:
             return "has no path after unix:"
         if len(path) > _MAX_SOCKET_PATH_BYTES:
-            return f"is longer than a Unix socket's path may be, {_MAX_SOCKET_PATH_BYTES} bytes"
+            return (
+                "is longer than a Unix socket's path may be, "
+                f"{_MAX_SOCKET_PATH_BYTES} bytes"
+            )
         return ""
     host, _, port = address.rpartition(":")
     if (
@@ -39,9 +43,9 @@ def _problem_of(address: object) -> str:
 
 
 def is_local(address: str) -> bool:
-    """Whether only this machine can reach `address`.
+    """Return whether `address` can be reached from this machine only.
 
-    Names other than localhost may be anybody's.
+    Returns False for names other than localhost, since they may resolve to any machine.
     """
     if address.startswith("unix:"):
         return True
@@ -57,8 +61,10 @@ def is_local(address: str) -> bool:
 
 
 def reachable(address: str, host: str) -> str:
-    """The address with `host` in place of one that means every address of the server's
-    machine.
+    """Return `address` with `host` in place of an unspecified IP address.
+
+    Servers that listen on every address report 0.0.0.0 or [::], which no client can
+    use.
     """
     try:
         everywhere = ipaddress.ip_address(_host_of(address)).is_unspecified
@@ -68,7 +74,7 @@ def reachable(address: str, host: str) -> str:
 
 
 def _host_of(address: str) -> str:
-    """Without gRPC's schemes for addresses, and without brackets."""
+    """Return the host without gRPC's address schemes and without brackets."""
     host = address.rpartition(":")[0]
     for scheme in ("ipv4:", "ipv6:", "dns:"):
         host = host.removeprefix(scheme)

@@ -1,4 +1,4 @@
-"""gRPC channels to a server, and how its methods may be called."""
+"""gRPC channels to a server, and the retry and timeout policy of its methods."""
 
 import json
 import os
@@ -23,25 +23,27 @@ _REPEATABLE_S = 10.0
 _CHANGE_S = 30.0
 _STATUS_S = 60.0
 _STREAM_S = 600.0
-# Holds the largest page the server sends; more than this must be a mistake.
+# Holds the largest page that the server sends; a larger message must be a mistake.
 _MAX_ANSWER_BYTES = 64 << 20
-# An error of the largest details is within gRPC's default of 8 KiB only if its message
-# is plain ASCII.
+# gRPC's default of 8 KiB is enough for the largest error details only if the message is
+# plain ASCII.
 _MAX_HEADER_BYTES = 16 << 10
-# Of gRPC itself, of one connection, and of a server that has to be started first.
+# The descriptors of gRPC itself, of one connection, and of starting a server first.
 _NEEDED_DESCRIPTORS = 32
 _MANY_DESCRIPTORS = 4096
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How a method is called: how long it may take with all its attempts, and whether
-    it may be called again.
+    """How a method is called.
+
+    `timeout_s` covers all attempts. `repeatable` is whether the call may be sent again.
     """
 
     timeout_s: float
     repeatable: bool
-    # Since gRPC, which knows methods alone, does not know that it may be.
+    # Retry in Connection instead of gRPC: gRPC's policy is per method, and does not
+    # know that this request may be repeated.
     retried_here: bool = False
 
 
@@ -60,24 +62,25 @@ def _policy(method: MethodDescriptor) -> Policy:
     return Policy(_REPEATABLE_S if repeatable else _CHANGE_S, repeatable)
 
 
-# A method is known by its request, which it shares with no other.
+# Every method has its own request type, so the request identifies the method.
 _METHODS = {method.input_type.full_name: method for method in SERVICE.methods}
 _POLICIES = {name: _policy(method) for name, method in _METHODS.items()}
 
 
 def method_name(request: Message) -> str:
-    """The name of the method that takes such a request."""
+    """Return the name of the method that takes this request."""
     return str(_METHODS[request.DESCRIPTOR.full_name].name)
 
 
 def policy_of(request: Descriptor) -> Policy:
-    """The policy of the method that takes such a request."""
+    """Return the policy of the method that takes this request type."""
     return _POLICIES[request.full_name]
 
 
 def service_config() -> str:
-    """gRPC's own retries of unary methods that may be repeated: 4 attempts, 0.1 s to 2
-    s apart.
+    """Return the gRPC service config: retries of unary methods that may be repeated.
+
+    Up to 4 attempts, 0.1 s to 2 s apart.
     """
     unary = [
         m for m in SERVICE.methods if not (m.server_streaming or m.client_streaming)
@@ -107,10 +110,10 @@ _keeper: tuple[int, grpc.Channel] | None = None
 
 
 def _keep_grpc_running() -> None:
-    """Keeps one channel, which never connects, for as long as this process lives.
+    """Keep one channel, which never connects, open until this process exits.
 
-    Without it gRPC would shut down with the last channel that is closed, and gRPC 1.71
-    crashes at a fork after that.
+    Without it gRPC shuts down with the last channel that is closed, and gRPC 1.71
+    crashes if the process forks after that.
     """
     global _keeper
     if _keeper is None or _keeper[0] != os.getpid():
@@ -118,18 +121,18 @@ def _keep_grpc_running() -> None:
 
 
 def open_channel(address: str) -> grpc.Channel:
-    """A channel to "unix:PATH" or "HOST:PORT"; it connects with the first call."""
+    """Return a channel to "unix:PATH" or "HOST:PORT"; it connects on the first call."""
     _keep_grpc_running()
     options: list[tuple[str, str | int]] = [
         ("grpc.service_config", service_config()),
         ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
         ("grpc.max_metadata_size", _MAX_HEADER_BYTES),
         ("grpc.primary_user_agent", f"mlops-workspace-python/{_version()}"),
-        # A server that restarts is back sooner than gRPC's own second and growing.
+        # A restarted server is back sooner than gRPC's default, 1 s and growing.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2000),
-        # Else a new channel to an address waits for what an old one to it has to wait
-        # for.
+        # Without this, a new channel shares the reconnect backoff of older channels to
+        # the same address.
         ("grpc.use_local_subchannel_pool", 1),
     ]
     if is_local(address):
@@ -145,8 +148,10 @@ def open_channel(address: str) -> grpc.Channel:
 def _open_by_directory(
     path: bytes, options: list[tuple[str, str | int]]
 ) -> grpc.Channel:
-    """gRPC takes a comma for the end of an address, even an escaped one: so the path
-    must not show its directory.
+    """Open a channel to a socket in a directory whose path contains a comma.
+
+    gRPC ends an address at a comma, even an escaped one. So the address names the
+    directory by a descriptor instead.
     """
     directory, name = os.path.split(path)
     if b"," in name:
@@ -157,7 +162,8 @@ def _open_by_directory(
         descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise errors.unavailable(
-            f"The server at unix:{os.fsdecode(path)} cannot be reached: {error.strerror}"
+            f"The server at unix:{os.fsdecode(path)} cannot be reached: "
+            f"{error.strerror}"
         ) from None
     channel = grpc.insecure_channel(
         f"unix:/proc/self/fd/{descriptor}/{quote(name)}", options
@@ -169,16 +175,22 @@ def _open_by_directory(
 
 
 def _close_if_same(descriptor: int, was: os.stat_result) -> None:
-    """In a child that closed what it inherited, another file may have the number."""
+    """Close `descriptor` if it is still the same file.
+
+    In a child that closed all inherited descriptors, another file may have the number.
+    """
     with suppress(OSError):
         if os.path.samestat(os.fstat(descriptor), was):
             os.close(descriptor)
 
 
 def require_descriptors() -> None:
-    """Raises WorkspaceError if this process may open too few files for a connection.
+    """Check that this process may open enough files for a connection.
 
-    gRPC itself would say so late, in words of its own.
+    gRPC reports the lack of descriptors late and unclearly.
+
+    Raises:
+        WorkspaceError: UNAVAILABLE if RLIMIT_NOFILE leaves too few descriptors.
     """
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY or limit > _MANY_DESCRIPTORS:
@@ -186,12 +198,15 @@ def require_descriptors() -> None:
     with suppress(FileNotFoundError):
         try:
             used = len(os.listdir("/proc/self/fd"))
-        except OSError:  # There is not even one for the list.
+        except OSError:
+            # The limit is reached: no descriptor is left to list the directory.
             used = limit
         if limit - used < _NEEDED_DESCRIPTORS:
             raise errors.unavailable(
-                f"This process may open {limit} files only (RLIMIT_NOFILE) and has {used} of them open; a connection "
-                f"takes up to {_NEEDED_DESCRIPTORS}: raise the limit, as by `ulimit -n 1024`, or close some",
+                f"This process may open {limit} files only (RLIMIT_NOFILE) "
+                f"and has {used} of them open; "
+                f"a connection takes up to {_NEEDED_DESCRIPTORS}: "
+                "raise the limit, as by `ulimit -n 1024`, or close some",
                 limit=limit,
             )
 

@@ -1,6 +1,6 @@
-"""Calls to one server: found when it is needed, found again when it is gone."""
+"""Calls to one server, which is located on demand and again after it exits."""
 
-# The types of gRPC's stubs are generic to type checkers only.
+# gRPC's stub types are generic for type checkers only.
 from __future__ import annotations
 
 import threading
@@ -29,38 +29,46 @@ from mlops.workspace.v1 import workspace_service_pb2 as pb
 Result = TypeVar("Result")
 
 _MAX_LOSSES = 3
-# gRPC's own codes, without a reason of the service, for calls that were on their way
-# when the server left.
-_LOST = ("UNAVAILABLE", "CANCELLED")
-# A server that is leaving needs a moment.
+# Codes from gRPC itself, without a reason from the server, for calls that were in
+# flight when the server exited or broke the connection.
+# RESOURCE_EXHAUSTED: gRPC cut the call off because the server had received too much
+# from all its clients.
+_LOST = ("UNAVAILABLE", "CANCELLED", "RESOURCE_EXHAUSTED")
+# Pauses between retries while a server shuts down.
 _PAUSE_S = 0.1
 _MAX_PAUSE_S = 1.0
-# A stream that is lost is tried again for so long: one that has just begun, and one
-# that had got somewhere.
+# How long a lost stream is retried without progress: before its first progress, and
+# after it.
 _BEGIN_S = 3.0
 _RESUME_S = 30.0
-# As what gRPC may report the loss of a stream.
+# Codes with which gRPC may report a lost stream.
 _BROKEN = (*_LOST, "DEADLINE_EXCEEDED", "UNKNOWN", "INTERNAL")
 _PASSING = ("SHUTTING_DOWN", "OVERLOADED", "WORKSPACE_BUSY")
 _PING = policy_of(pb.GetServerInfoRequest.DESCRIPTOR)
 
 
 class Server(Protocol):
-    """Knows where a server is."""
+    """Locates a server."""
 
-    may_move: bool  # Whether it is worth while to look for it again.
+    may_move: bool  # Whether find() may return another address later.
 
     def find(self, to_change: bool = False) -> str:
-        """Returns its address; `to_change`, one that may be another than for reading.
-        Raises WorkspaceError if there is none.
+        """Return the server's address.
+
+        Args:
+            to_change: The caller needs a server that accepts changes. A server that
+                only reads may be found otherwise.
+
+        Raises:
+            WorkspaceError: There is no server.
         """
 
     def may_be_at(self, address: str) -> bool:
-        """Returns, at once, False if it is no longer at an address found before."""
+        """Return False, without blocking, if no server is at this earlier address."""
 
 
 class FixedServer:
-    """A server that is where the user says."""
+    """A server at an address that the user gave."""
 
     may_move = False
 
@@ -68,11 +76,11 @@ class FixedServer:
         self._address = address
 
     def find(self, to_change: bool = False) -> str:
-        """Returns the address given."""
+        """Return the address."""
         return self._address
 
     def may_be_at(self, address: str) -> bool:
-        """Returns True: gRPC itself waits for it to come back."""
+        """Return True: gRPC itself waits for the server to return."""
         return True
 
 
@@ -81,18 +89,18 @@ class _Link:
     address: str
     channel: grpc.Channel
     stub: Stub
-    generation: int  # A forked process needs a channel of its own.
+    generation: int  # A forked process needs its own channel.
 
 
 class Connection:
     """Calls the methods of one server.
 
-    Thread-safe, and usable in forked processes; a pickled one connects anew.
+    Thread-safe, and usable in forked processes. A pickled connection connects anew.
     """
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        # Held only inside the gate, so that no fork finds it locked.
+        # Acquired only inside the gate, so that it is never locked in a forked child.
         self._lock = threading.Lock()
         self._link: _Link | None = None
 
@@ -101,8 +109,9 @@ class Connection:
 
     @property
     def address(self) -> str:
-        """Where the server is, if the user said so; else where it was when a call was
-        made, or "" before the first.
+        """The address that the user gave, or the address of the latest call's server.
+
+        "" if the server is located automatically and no call was made yet.
         """
         if not self._server.may_move:
             return self._server.find()
@@ -110,10 +119,12 @@ class Connection:
         return link.address if link else ""
 
     def call(self, request: Message) -> Any:
-        """Makes one call of the method that takes such a request, and returns its
-        response.
+        """Call the method that takes this request type, and return its response.
 
-        Raises WorkspaceError.
+        Retries as the method's policy allows.
+
+        Raises:
+            WorkspaceError: The call failed.
         """
         name, policy = method_name(request), _policy_of(request)
         with GATE:
@@ -125,7 +136,11 @@ class Connection:
             )
 
     def collect(self, request: Message) -> list[Any]:
-        """Makes one call and returns all that it streams. Raises WorkspaceError."""
+        """Make one streaming call and return all its messages.
+
+        Raises:
+            WorkspaceError: The call failed.
+        """
         name, policy = method_name(request), _policy_of(request)
         with GATE:
             return self._attempt(
@@ -136,10 +151,10 @@ class Connection:
             )
 
     def pages(self, request: Message) -> Iterator[Any]:
-        """The responses of a method that lists, page by page, from that of the
-        `request` on.
+        """Yield the pages of a List method, starting with the page of `request`.
 
-        Raises WorkspaceError.
+        Raises:
+            WorkspaceError: A call failed.
         """
         following: Any = type(request)()
         following.CopyFrom(request)
@@ -151,8 +166,9 @@ class Connection:
             following.page_token = page.next_page_token
 
     def close(self) -> None:
-        """Gives the connection up; calls that run on it finish. A later call opens
-        another one.
+        """Close the connection.
+
+        Calls in flight finish. A later call opens a new connection.
         """
         with self._lock:
             self._link = None
@@ -163,11 +179,19 @@ class Connection:
         progress: Callable[[], int],
         begun: bool = False,
     ) -> Result:
-        """Calls `do`, which makes calls that stream, and calls it again when the
-        connection is lost or the server is busy: it is to go on where it was.
-        `progress` tells how far it has got; without any for 30 s, or for 3 s if it had
-        got nowhere and had not `begun` before, the error is raised. Raises
-        WorkspaceError.
+        """Call `do`; repeat it after a lost connection or while the server is busy.
+
+        Gives up after 30 s without progress, or after 3 s if there was no progress at
+        all and `begun` is False.
+
+        Args:
+            do: Makes streaming calls. When called again, it must resume where it
+                stopped.
+            progress: Returns a number that grows with the progress of `do`.
+            begun: Whether there was progress before this call.
+
+        Raises:
+            WorkspaceError: The error of the last attempt.
         """
         seen, pause, give_up = (
             progress(),
@@ -186,6 +210,7 @@ class Connection:
                     )
                     if not broken and error.details["reason"] not in _PASSING:
                         raise
+                    # Progress restarts the time limit.
                     if progress() > seen:
                         seen, pause, give_up = (
                             progress(),
@@ -194,17 +219,20 @@ class Connection:
                         )
                     elif time.monotonic() > give_up:
                         raise
+            # The server may have been replaced; locate it again.
             if link and broken and self._server.may_move:
                 self._drop(link)
+            # Sleep outside the gate, so that other threads may fork.
             time.sleep(pause)
             pause = min(2 * pause, _MAX_PAUSE_S)
 
     def _attempt(self, do: Callable[[_Link], Result], policy: Policy) -> Result:
+        # gRPC itself retries calls to a fixed address.
         if not self._server.may_move and not policy.retried_here:
             return self._once(do, self._open())
         if not policy.repeatable:
-            # What must not be sent twice is not the way to find out that the server has
-            # gone.
+            # A call that must not be sent twice must not be the first to find that the
+            # server has exited. So find out with a call that can be repeated.
             self._attempt(_ping, _PING)
         give_up, losses, refusal = time.monotonic() + policy.timeout_s, 0, None
         while True:
@@ -212,7 +240,8 @@ class Connection:
             try:
                 return self._once(do, link)
             except WorkspaceError as error:
-                # It has not begun the call.
+                # A server that is shutting down has not begun the call, so every call
+                # may be retried.
                 leaving = error.details["reason"] == "SHUTTING_DOWN"
                 lost = (
                     policy.repeatable
@@ -220,6 +249,8 @@ class Connection:
                     and not error.details["reason"]
                 )
                 losses += lost
+                # A read-only server refused the change; look once for a server that
+                # accepts it.
                 refused = error.details["reason"] == "READ_ONLY" and refusal is None
                 if (
                     not (leaving or lost or refused)
@@ -240,8 +271,10 @@ class Connection:
             raise errors.from_rpc(error, link.address) from error
 
     def _open(self, refusal: WorkspaceError | None = None) -> _Link:
-        """The connection; after a `refusal` by a server that only reads, one to a
-        server that also changes.
+        """Return the current connection, or open one.
+
+        After a `refusal` by a server that only reads, looks for a server that accepts
+        changes, and raises the refusal if there is none.
         """
         with self._lock:
             link = self._link
@@ -260,9 +293,10 @@ class Connection:
                 raise
             channel = open_channel(address)
             self._link = _Link(address, channel, Stub(channel), GATE.generation)
-            # gRPC never closes a channel by itself, and up to 1.80 ends a forked child,
-            # with 64, in which one is left that is neither closed nor registered. What
-            # still runs on the link keeps it.
+            # gRPC never closes a channel on its own. Up to 1.80 it ends a forked child,
+            # with exit code 64, if a channel is left that is neither closed nor
+            # registered. Calls in flight hold a reference to the link, so the channel
+            # is closed after them.
             weakref.finalize(self._link, channel.close).atexit = False
             GATE.arm()
             return self._link
@@ -275,7 +309,8 @@ class Connection:
 
 def _policy_of(request: Message) -> Policy:
     policy = policy_of(request.DESCRIPTOR)
-    # Of all that have one id the server makes one workspace.
+    # With a request_id the server creates only one workspace, so the call may be
+    # repeated.
     repeatable = (
         isinstance(request, pb.CreateWorkspaceRequest) and request.request_id != ""
     )

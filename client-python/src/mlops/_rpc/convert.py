@@ -1,4 +1,4 @@
-"""Values of Python to messages and back."""
+"""Conversion between Python values and protobuf messages."""
 
 import enum
 import hashlib
@@ -30,9 +30,12 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 def to_workspace(
     project: object, settings: Mapping[str, object], metadata: object = None
 ) -> pb.Workspace:
-    """The message with what the user sets; None is as good as left out.
+    """Return the message for a project, its settings and its metadata.
 
-    Raises WorkspaceError FIELD_INVALID if it cannot be sent as it is.
+    None means the same as left out.
+
+    Raises:
+        WorkspaceError: FIELD_INVALID if a value cannot be represented exactly.
     """
     message = pb.Workspace(project=check_text("project", project))
     for name, value in settings.items():
@@ -44,7 +47,7 @@ def to_workspace(
 
 
 def settings_of(message: pb.Workspace) -> dict[str, Any]:
-    """The settings that are present; the others are None to whoever takes them."""
+    """Return the settings that are present; callers default the others to None."""
     return {
         field.name: value
         for field, value in message.ListFields()
@@ -53,8 +56,10 @@ def settings_of(message: pb.Workspace) -> dict[str, Any]:
 
 
 def check_text(field: str, value: object) -> str:
-    """Returns `value`. Raises WorkspaceError FIELD_INVALID if it is no text that can be
-    sent.
+    """Return `value` as a plain str.
+
+    Raises:
+        WorkspaceError: FIELD_INVALID if it is not text, or not valid Unicode.
     """
     value = _simple(value)
     if not isinstance(value, str):
@@ -69,10 +74,12 @@ def check_text(field: str, value: object) -> str:
 
 
 def to_setting(field: str, value: object) -> str:
-    """The text of a setting, which may be given as a path or, as MLflow's ids often
-    are, as an integer.
+    """Return the text of a setting.
 
-    Raises WorkspaceError FIELD_INVALID if it is none of that.
+    Accepts paths and, because MLflow's ids are often written so, integers.
+
+    Raises:
+        WorkspaceError: FIELD_INVALID if it is neither text, path nor integer.
     """
     value = _simple(value.value if isinstance(value, enum.Enum) else value)
     if isinstance(value, os.PathLike):
@@ -83,10 +90,10 @@ def to_setting(field: str, value: object) -> str:
 
 
 def to_struct(metadata: object) -> Struct:
-    """The message of a dict.
+    """Return the Struct message of a dict.
 
-    Raises WorkspaceError FIELD_INVALID, naming the place, if it would not come back
-    equal.
+    Raises:
+        WorkspaceError: FIELD_INVALID, naming the key, if it would not read back equal.
     """
     struct = Struct()
     struct.update(to_metadata(metadata))
@@ -94,11 +101,13 @@ def to_struct(metadata: object) -> Struct:
 
 
 def to_metadata(metadata: object) -> dict[str, Any]:
-    """A copy of a dict in JSON's kinds of values: what equals one of them, as scalars
-    of NumPy, becomes that one.
+    """Return a copy of a dict in JSON types.
 
-    Raises WorkspaceError FIELD_INVALID, naming the place, if a workspace cannot hold
-    it.
+    A value that equals a JSON value, such as a NumPy scalar, becomes that value.
+
+    Raises:
+        WorkspaceError: FIELD_INVALID, naming the key, if a workspace cannot hold a
+            value.
     """
     if not isinstance(metadata, dict):
         raise errors.field_invalid(
@@ -109,8 +118,10 @@ def to_metadata(metadata: object) -> dict[str, Any]:
 
 
 def from_struct(struct: Struct) -> dict[str, Any]:
-    """The inverse, in order of the keys. Numbers are doubles on the wire: integral ones
-    come back as int, so 1.0 comes back as 1.
+    """Return the dict of a Struct, ordered by key.
+
+    Numbers are doubles on the wire. Integral numbers become int, so 1.0 reads back as
+    1.
     """
     return {
         key: _from_value(value)
@@ -119,19 +130,19 @@ def from_struct(struct: Struct) -> dict[str, Any]:
 
 
 def etag_of(stat: os.stat_result) -> str:
-    """The etag that the server gives to such a file.
+    """Return the etag that the server reports for this file.
 
-    Nobody can set the time of the last change that it is made of: a file of another
-    file system, or a copy, has another one.
+    The etag depends on the inode and the ctime, which nobody can set. So a copy, or a
+    file of another file system, has another etag.
     """
     facts = f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
     return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
 def from_timestamp(timestamp: Timestamp) -> datetime:
-    """An aware datetime.
+    """Return an aware datetime, clamped to the range of datetime.
 
-    Times of files may be out of its range: then the first or the last one there is.
+    File times may lie outside that range.
     """
     try:
         return _EPOCH + timedelta(
@@ -177,9 +188,10 @@ def _key(key: object, field: str) -> str:
     return check_text(field, key)
 
 
-# What has no equal in JSON, and how to send what is meant.
+# Types without an equal in JSON, with the way to store their value.
 _HINTS = {
-    "datetime.date": ": send its isoformat()",  # A datetime is one.
+    # Also matches datetime, a subclass.
+    "datetime.date": ": send its isoformat()",
     "datetime.time": ": send its isoformat()",
     "datetime.timedelta": ": send its total_seconds()",
     "enum.Enum": ": send its value",
@@ -205,10 +217,8 @@ def _is_a(value: object, kind: str) -> bool:
 
 
 def _simple(value: object) -> object:
-    """The value of Python's own types that equals `value`, if there is one; else
-    `value` itself.
-    """
-    # StrEnum, IntEnum and their like.
+    """Return the built-in value that equals `value`, else `value` itself."""
+    # StrEnum, IntEnum and similar.
     if isinstance(value, enum.Enum) and isinstance(value, str | int | float):
         value = value.value
     if isinstance(value, str):
@@ -221,8 +231,8 @@ def _simple(value: object) -> object:
         return float(value)
     if isinstance(value, Decimal):
         return _equal_number(value)
-    # A scalar of NumPy, or an array or tensor of no dimension, without importing what
-    # made it.
+    # NumPy scalars, and arrays or tensors without dimensions. Checked by attributes, so
+    # that no library is imported.
     if (
         getattr(value, "shape", None) == ()
         and hasattr(value, "dtype")
@@ -233,17 +243,18 @@ def _simple(value: object) -> object:
 
 
 def _simple_scalar(value: Any) -> object:
-    # Whose item() may be a count of nanoseconds.
+    # item() of these may return a number of nanoseconds.
     if getattr(value.dtype, "kind", "") in ("M", "m"):
         return value
     item = value.item()
-    if hasattr(item, "dtype"):  # A long double is its own item.
+    # item() of a long double returns a long double.
+    if hasattr(item, "dtype"):
         return _equal_number(item)
     return _simple(item)
 
 
 def _equal_number(value: Any) -> object:
-    """The number that JSON has for it; `value` itself if none equals it."""
+    """Return the JSON number that equals `value`, else `value` itself."""
     try:
         number = float(value)
         if value != value or number == value:
@@ -259,13 +270,14 @@ def _check_number(value: float, field: str) -> float:
     if abs(value) > _MAX_INTEGER and (isinstance(value, int) or value.is_integer()):
         raise errors.field_invalid(
             field,
-            "is an integer beyond 2^53 - 1, where doubles are not exact: send it as a string",
+            "is an integer beyond 2^53 - 1, where doubles are not exact: "
+            "send it as a string",
         )
     return value
 
 
 def _from_value(value: Any) -> Any:
-    """What Struct's own items() gives for a value: messages for maps and lists."""
+    """Convert a value as Struct.items() returns it; maps and lists are messages."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, Struct):

@@ -1,4 +1,4 @@
-"""The one exception of the package, and the one place where errors of calls become it."""
+"""WorkspaceError, the package's exception, and the mapping from gRPC errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +14,9 @@ _STATUS_KEY = "grpc-status-details-bin"
 class WorkspaceError(Exception):
     """An operation on workspaces failed.
 
-    `details["reason"]` is the name of a value of `mlops.workspace.v1.ErrorReason`, or
-    "" for an error of the connection; `details["code"]` is the name of a gRPC code.
-    What stands beside them is listed with the reason.
+    `details["reason"]` is the name of an `mlops.workspace.v1.ErrorReason` value, or ""
+    for a connection error. `details["code"]` is the name of a gRPC code. The other keys
+    of `details` depend on the reason and are listed with it in error_reason.proto.
     """
 
     def __init__(
@@ -35,8 +35,9 @@ class WorkspaceError(Exception):
 
 @contextmanager
 def operation(name: str, workspace: object = None) -> Iterator[None]:
-    """Names the operation and the workspace in the errors that leave the block, be they
-    of a call or of a file.
+    """Add the operation and the workspace to errors that leave the block.
+
+    Converts OSError to WorkspaceError with the reason IO_ERROR.
     """
     workspace = workspace if isinstance(workspace, str) else None
     try:
@@ -58,7 +59,10 @@ def operation(name: str, workspace: object = None) -> Iterator[None]:
 
 
 def field_invalid(field: str, problem: str) -> WorkspaceError:
-    """What the service says of such a field, said before it is sent."""
+    """Return the error that the server would report for this field.
+
+    Lets the client refuse a value before it sends the request.
+    """
     details = {
         "field": field,
         "problem": problem,
@@ -69,7 +73,7 @@ def field_invalid(field: str, problem: str) -> WorkspaceError:
 
 
 def not_found(project: str) -> WorkspaceError:
-    """What the service says where there is no such workspace."""
+    """Return the error that the server reports for a missing workspace."""
     details = {"project": project, "reason": "WORKSPACE_NOT_FOUND", "code": "NOT_FOUND"}
     return WorkspaceError(
         f"Workspace does not exist: {project}", workspace=project, details=details
@@ -77,14 +81,14 @@ def not_found(project: str) -> WorkspaceError:
 
 
 def unavailable(message: str, **details: Any) -> WorkspaceError:
-    """There is no server to talk to."""
+    """Return an UNAVAILABLE error: there is no server to talk to."""
     return WorkspaceError(
         message, details={**details, "reason": "", "code": "UNAVAILABLE"}
     )
 
 
 def from_rpc(error: grpc.RpcError, address: str) -> WorkspaceError:
-    """What a call to the server at `address` failed with."""
+    """Convert the error of a call to the server at `address`."""
     code, message = error.code(), error.details() or ""
     status = status_pb2.Status()
     for item in error.trailing_metadata() or ():
@@ -93,7 +97,7 @@ def from_rpc(error: grpc.RpcError, address: str) -> WorkspaceError:
     details = from_status(status)
     if details["reason"]:
         return WorkspaceError(status.message, details=details)
-    # gRPC's own errors do not say which server they speak of.
+    # gRPC's own errors do not name the server.
     hint = (
         " does not answer; is it running? "
         if code is grpc.StatusCode.UNAVAILABLE
@@ -106,7 +110,7 @@ def from_rpc(error: grpc.RpcError, address: str) -> WorkspaceError:
 
 
 def from_status(status: status_pb2.Status) -> dict[str, Any]:
-    """The `details` of an error of the service."""
+    """Return the `details` for an error that the server reported."""
     metadata: dict[str, str] = {}
     reason = ""
     for detail in status.details:
@@ -117,7 +121,7 @@ def from_status(status: status_pb2.Status) -> dict[str, Any]:
 
 
 def code_name(number: int) -> str:
-    """The name of a gRPC code."""
+    """Return the name of a gRPC code, or "UNKNOWN"."""
     return next(
         (code.name for code in grpc.StatusCode if code.value[0] == number), "UNKNOWN"
     )

@@ -1,8 +1,8 @@
-"""Lets no process fork in the middle of a call.
+"""Keeps the process from forking during a call.
 
-gRPC gives up in a child that was forked while a thread of the parent was in a call:
-calls there would never return. A lock that such a thread held would never be free again
-either.
+If a process forks while another thread is in a call, gRPC does not work in the child:
+calls there never return. Also, a lock held by that thread stays locked forever in the
+child.
 """
 
 import os
@@ -14,33 +14,43 @@ from typing import Protocol
 
 from mlops._rpc import WORKS_AFTER_FORK, errors
 
-# How long a fork waits for the calls of other threads.
+# How long a fork waits for calls of other threads.
 _MAX_WAIT_S = 5.0
 _MANY_DESCRIPTORS = 65536
-_FORKED_IN_CALL = "This process was forked in the middle of a call of another thread: fork when none runs"
-_GRPC_NOT_TOLD = "gRPC was loaded without support of forked processes: set GRPC_ENABLE_FORK_SUPPORT=1, or import mlops before grpc"
+_FORKED_IN_CALL = (
+    "This process was forked while another thread was in a call, "
+    "so it cannot make calls: fork while no call is in flight"
+)
+_GRPC_NOT_TOLD = (
+    "gRPC was loaded without support for forked processes: "
+    "set GRPC_ENABLE_FORK_SUPPORT=1, or import mlops before grpc"
+)
 _CLOSED = (
-    "This process has closed file descriptors that gRPC uses, as daemons do when they close all they inherited: "
-    "close them before the first call, or make calls from a process that is started anew (subprocess, spawn)"
+    "This process has closed file descriptors that gRPC uses, "
+    "as daemons do when they close all they inherited: "
+    "close them before the first call, "
+    "or make calls from a process that is started anew (subprocess, spawn)"
 )
 
 
 class Pausable(Protocol):
-    """A call that lasts beyond the function that began it."""
+    """A call that outlives the function that began it."""
 
     def pause(self) -> None:
-        """Ends it, within seconds, in such a way that another call can resume it."""
+        """End the call within seconds, so that a later call can resume it."""
 
 
 class _Canary:
-    """A descriptor that is closed only by someone who closes all of them, gRPC's own
-    included.
+    """Detects that this process closed all its descriptors, including gRPC's.
+
+    Holds a descriptor that nothing else closes.
     """
 
     def __init__(self) -> None:
         self._fd, writing = os.pipe()
         os.close(writing)
-        self._inode = os.fstat(self._fd).st_ino  # A later file may get the same number.
+        # A later file may reuse the number, so compare the inode.
+        self._inode = os.fstat(self._fd).st_ino
 
     def lives(self) -> bool:
         try:
@@ -54,12 +64,16 @@ class _Canary:
 
 
 class ForkGate:
-    """Entered by every call; closed while the process forks. Thread-safe."""
+    """A gate that every call enters, and that is closed while the process forks.
+
+    Thread-safe.
+    """
 
     def __init__(self) -> None:
-        # How many forks this process is away from the one that made the gate.
+        # The number of forks between this process and the one that created the gate.
         self.generation = 0
-        # One fork at a time: gRPC's own handlers know of one only, too.
+        # Serializes forks: gRPC's own fork handlers do not support two at the same
+        # time.
         self._forking = threading.RLock()
         self._free = threading.Condition()
         self._running = 0
@@ -71,10 +85,12 @@ class ForkGate:
         self._canary: _Canary | None = None
 
     def arm(self) -> None:
-        """Watches for forks, from now on. Call it when a channel is opened: gRPC
-        registers its own handlers with its first channel, and its threads, which
-        streams need to end, stand still in a fork from then on. Handlers that are
-        registered later run earlier.
+        """Register the fork handlers, once.
+
+        Call this after opening a channel. gRPC registers its own handlers with its
+        first channel, and handlers registered later run earlier. gRPC's handlers stop
+        the threads that are needed to end a stream, so this gate's handlers must run
+        first.
         """
         with self._free:
             armed, self._armed = self._armed, True
@@ -88,18 +104,21 @@ class ForkGate:
             )
 
     def watch(self, call: Pausable) -> None:
-        """Pauses `call`, begun inside the gate, before a fork. Keeps only a weak
-        reference.
+        """Pause `call`, begun inside the gate, before a fork.
+
+        Keeps only a weak reference.
         """
         with self._free:
             self._lasting.add(call)
 
     def __enter__(self) -> None:
         with self._free:
+            # Fail at once, where gRPC would never return.
             if self._canary is not None and not self._canary.lives():
                 self._broken = self._broken or _CLOSED
             if self._broken:
                 raise errors.unavailable(self._broken)
+            # Another thread may be forking.
             self._free.wait_for(lambda: not self._closed)
             self._running += 1
             self._used = True
@@ -115,14 +134,19 @@ class ForkGate:
             self._free.notify_all()
 
     def before_fork(self) -> None:
-        """Waits until no other thread forks and no call runs, and lets none begin."""
+        """Close the gate and wait until no call is running.
+
+        Waits for forks of other threads first. Waits at most 5 s for calls.
+        """
         self._forking.acquire()
         with self._free:
             self._closed = True
+        # Lasting calls would delay the fork.
         self._pause_lasting()
         with self._free:
             self._free.wait_for(lambda: self._running == 0, _MAX_WAIT_S)
-        self._pause_lasting()  # Those that were just being begun.
+        # Calls that began while the gate was closing are paused here.
+        self._pause_lasting()
 
     def _pause_lasting(self) -> None:
         with self._free:
@@ -131,16 +155,17 @@ class ForkGate:
             call.pause()
 
     def after_fork_in_parent(self) -> None:
-        """Lets calls begin again, and the next fork."""
+        """Open the gate, and let the next fork begin."""
         with self._free:
             self._closed = False
             self._free.notify_all()
-        # before_fork() was interrupted before it had the lock.
+        # A signal handler may have interrupted before_fork() before it acquired the
+        # lock.
         with suppress(RuntimeError):
             self._forking.release()
 
     def after_fork_in_child(self) -> None:
-        """Starts afresh, or remembers why that cannot be."""
+        """Reset the gate, or record why calls cannot work in this process."""
         self._forking = threading.RLock()
         self._free = threading.Condition()
         self._lasting = weakref.WeakSet()
@@ -151,15 +176,15 @@ class ForkGate:
         elif self._used and not WORKS_AFTER_FORK:
             self._broken = _GRPC_NOT_TOLD
         self._running = 0
-        # Where gRPC has given up its descriptors, as it does up to version 1.80, the
-        # child may close what it likes.
+        # gRPC up to 1.80 closes its descriptors in a child. Then the child may close
+        # all that it inherited.
         if self._canary is not None and not _has_event_poll():
             self._canary.close()
             self._canary = None
 
 
 def _has_event_poll() -> bool:
-    """Whether this process has a descriptor of the kind by which gRPC waits."""
+    """Return whether this process has an epoll descriptor, which gRPC would wait on."""
     try:
         descriptors = os.listdir("/proc/self/fd")
     except OSError:

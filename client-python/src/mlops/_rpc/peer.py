@@ -1,5 +1,6 @@
-"""Who serves at the other end: a server of another user may answer anything, and sees
-all that it is given.
+"""Checks which user runs a local server.
+
+A server of another user sees all that it is given and may answer anything.
 """
 
 import os
@@ -12,14 +13,14 @@ from mlops._rpc import errors
 from mlops._rpc.errors import WorkspaceError
 
 TRUSTED_USERS_VARIABLE = "MLOPS_WORKSPACE_TRUSTED_USERS"
-_CREDENTIALS = struct.Struct("3i")  # Of SO_PEERCRED: pid, uid, gid.
+_CREDENTIALS = struct.Struct("3i")  # SO_PEERCRED: pid, uid, gid.
 
 
 def connect(path: str) -> int:
-    """Connects to a Unix socket for a moment; returns the user id of the process that
-    listens there.
+    """Connect to a Unix socket, close it, and return the uid of the listening process.
 
-    Raises OSError if nobody listens there, or if this user may not connect.
+    Raises:
+        OSError: Nothing listens on the socket, or this user may not connect to it.
     """
     with socket.socket(socket.AF_UNIX) as probe:
         probe.connect(path)
@@ -30,8 +31,10 @@ def connect(path: str) -> int:
 
 
 def is_trusted(user: int) -> bool:
-    """Whether this process may use a server of the user: its own, root's, and those
-    that it was told to trust.
+    """Return whether this process may use a server of `user`.
+
+    Trusted are this process's user, root, and the users in
+    MLOPS_WORKSPACE_TRUSTED_USERS.
     """
     trusted = os.environ.get(TRUSTED_USERS_VARIABLE, "")
     return user in (os.geteuid(), 0) or any(
@@ -40,11 +43,13 @@ def is_trusted(user: int) -> bool:
 
 
 def untrusted(base: str, user: int) -> WorkspaceError:
-    """The base is served by a user whom nobody said to trust."""
+    """Return the error for a base that is served by a user who is not trusted."""
     name = _name_of(user)
     return errors.unavailable(
-        f"{base} is served by another user, {name}, who would see all that is written and may answer anything: "
-        f"use a base directory of your own, or set {TRUSTED_USERS_VARIABLE}={name} if you trust that user",
+        f"{base} is served by another user, {name}, "
+        "who would see all that is written and may answer anything: "
+        "use a base directory of your own, "
+        f"or set {TRUSTED_USERS_VARIABLE}={name} if you trust that user",
         base_path=base,
         user=name,
     )

@@ -1,6 +1,6 @@
-"""The stub, with ways for messages full of data on which protobuf does not copy them."""
+"""The gRPC stub, with methods that move data without copying it in protobuf."""
 
-# The types of gRPC's stubs are generic to type checkers only.
+# gRPC's stub types are generic for type checkers only.
 from __future__ import annotations
 
 import grpc
@@ -12,15 +12,15 @@ _SERVICE = pb.DESCRIPTOR.services_by_name["WorkspaceService"].full_name
 _LENGTH_DELIMITED = 2
 _READ_TAG = pb.ReadArtifactResponse.DATA_FIELD_NUMBER << 3 | _LENGTH_DELIMITED
 _WRITE_TAG = pb.WriteArtifactRequest.DATA_FIELD_NUMBER << 3 | _LENGTH_DELIMITED
-_MAX_VARINT_BYTES = 5  # Of a length below 2 GiB.
+_MAX_VARINT_BYTES = 5  # Enough for a length below 2 GiB.
 
 
 class Stub(WorkspaceServiceStub):
-    """The generated stub, and its methods that move data once more."""
+    """The generated stub, with additional methods for calls that move data."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         super().__init__(channel)
-        # ReadArtifact. A message with data alone comes as the data.
+        # ReadArtifact. A message that holds only data arrives as that data.
         self.read_data: grpc.UnaryStreamMultiCallable[
             pb.ReadArtifactRequest, memoryview | pb.ReadArtifactResponse
         ] = channel.unary_stream(
@@ -28,8 +28,8 @@ class Stub(WorkspaceServiceStub):
             request_serializer=pb.ReadArtifactRequest.SerializeToString,
             response_deserializer=parse_data,
         )
-        # WriteArtifact with messages by build_data(): a stream of them, or one alone,
-        # which gets one response, without the threads of a stream.
+        # WriteArtifact with messages from build_data(): as a stream, and as a single
+        # message, which gets one response and for which gRPC needs no extra thread.
         self.write_data: grpc.StreamStreamMultiCallable[
             bytes, pb.WriteArtifactResponse
         ] = channel.stream_stream(
@@ -45,8 +45,10 @@ class Stub(WorkspaceServiceStub):
 
 
 def parse_data(message: bytes) -> memoryview | pb.ReadArtifactResponse:
-    """What a ReadArtifactResponse says; if that is data alone, as it is in all but the
-    first, the data, not copied.
+    """Parse a ReadArtifactResponse.
+
+    If the message holds only data, as all but the first do, return a view of the data
+    instead, without copying it.
     """
     if message and message[0] == _READ_TAG:
         size = 0
@@ -61,7 +63,7 @@ def parse_data(message: bytes) -> memoryview | pb.ReadArtifactResponse:
 
 
 def build_data(head: pb.WriteArtifactRequest, data: bytes | memoryview) -> bytes:
-    """The message that says what `head` does, which has no data, and has `data`."""
+    """Return the encoded message `head`, which has no data, with `data` added."""
     prefix = bytearray(head.SerializeToString())
     prefix.append(_WRITE_TAG)
     size = len(data)

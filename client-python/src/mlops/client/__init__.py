@@ -1,7 +1,4 @@
-"""One client for the toolkits of a project:
-
-MLflow, DVC, BentoML and Evidently, each inside the project's workspace.
-"""
+"""One client for a project's MLflow, DVC, BentoML and Evidently."""
 
 from mlops.client.errors import MLOpsClientError
 from mlops.client.mlops_client import MLOpsClient, create_client

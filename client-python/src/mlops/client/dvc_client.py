@@ -1,4 +1,4 @@
-"""The workspace's DVC repository: what can be done with it, in plain calls."""
+"""DVCClient: the workspace's DVC repository."""
 
 import os
 import re
@@ -28,21 +28,21 @@ from mlops.workspace import ProjectWorkspace
 
 Pathlike = str | os.PathLike[str]
 
-WAIT_SECONDS = 600.0  # For others who are at work in the repository.
+WAIT_SECONDS = 600.0  # For other users of the repository.
 _NAMES_SHOWN = 10
 
 
 class DVCClient:
-    """The repository in one workspace's dvc/, without a source code manager; made by
-    the first call that changes it.
+    """The DVC repository in a workspace's dvc/, without a source code manager.
 
-    Its remote is the `dvc_remote_path` that the workspace has at each call, or
-    "remote_path" of `config`: a URL, or a path, which if relative is below dvc/. In a
-    copied or moved workspace it is the copy's own, and so is every location below the
-    old workspace that DVC's configuration names. DVC needs paths that are UTF-8.
+    The first call that changes the repository creates it. Its remote is "remote_path"
+    of `config`, or the `dvc_remote_path` that the workspace has at the time of the
+    call: a URL, or a path, which if relative is below dvc/. In a copied or moved
+    workspace, the remote and every location below the old workspace in DVC's
+    configuration follow the copy. DVC needs paths in UTF-8.
 
-    Calls of any number of threads and processes wait for each other, at most
-    WAIT_SECONDS, then they raise REPOSITORY_BUSY. Thread-safe.
+    Thread-safe. Calls of threads and processes wait for each other, for at most
+    WAIT_SECONDS; then they raise REPOSITORY_BUSY.
     """
 
     def __init__(self, workspace: ProjectWorkspace, config: Mapping[str, Any]) -> None:
@@ -52,26 +52,32 @@ class DVCClient:
         )
 
     def add(self, path: Pathlike, recursive: bool = False) -> dict[str, Any]:
-        """Tracks a file or directory as it is at one moment; a relative path is one in
-        the working directory, or else in dvc/. What is in dvc/ stays the file that it
-        is: a process that has it open can go on writing to it.
+        """Track a file or directory as it is at one moment.
 
-        One from outside dvc/ is copied: a relative one to the same place below it, an
-        absolute one, and one that begins with "..", by its name. Links are followed,
-        DVC's and Git's own files left out. What is there and tracked becomes the former
-        version. A part of a tracked directory makes a new version of that directory,
-        whose other files stay as they are in the former. With `recursive` each file
-        below a directory is tracked by itself.
+        The version tracked before becomes the previous version. A part of a tracked
+        directory makes a new version of that directory, whose other files stay as in
+        the previous version.
 
-        Returns `success`, `path` (in the workspace), `dvc_file`, `md5`, `size` in
-        bytes, number of `files`, and whether it was `changed` since it was added
-        before. With `recursive` `dvc_file` and `md5` are None, and `added` lists the
-        same of each file.
+        A path in dvc/ stays the same inode: a process that has a file open can continue
+        writing to it. A path outside dvc/ is copied into it, following links, without
+        DVC's and Git's own files: a relative path to the same relative place, an
+        absolute path or one that begins with ".." by its name.
 
-        Raises MLOpsClientError: FILE_NOT_FOUND; INPUT_INVALID for what cannot be
-        tracked; FILE_CHANGING if others write to it all the time; LOCAL_CHANGES if the
-        copy would replace what is in no version; REPOSITORY_BUSY; TOOLKIT_FAILED. All
-        is then as before.
+        Args:
+            path: A relative path names an entry of the working directory, else of dvc/.
+            recursive: Track each file below a directory separately.
+
+        Returns:
+            `success`, `path` (in the workspace), `dvc_file`, `md5`, `size` in bytes,
+                the number of `files`, and whether it `changed` since it was last added.
+                With `recursive`, `dvc_file` and `md5` are None, and `added` lists the
+                same keys for each file.
+
+        Raises:
+            MLOpsClientError: FILE_NOT_FOUND; INPUT_INVALID for a path that cannot be
+                tracked; FILE_CHANGING if other processes keep writing to it;
+                LOCAL_CHANGES if the copy would replace data that is in no version;
+                REPOSITORY_BUSY; TOOLKIT_FAILED. The repository is then unchanged.
         """
         if not os.fspath(path):
             raise input_invalid("path", "is empty; name a file or directory")
@@ -80,6 +86,7 @@ class DVCClient:
             root = Path(repo.root_dir)
             place = _place(path, source, root)
             _check_place(repo, place)
+            # Data outside the repository is copied in; data inside stays where it is.
             copies = (
                 _copies(source, place, recursive, root)
                 if place != _real(source)
@@ -87,14 +94,18 @@ class DVCClient:
             )
             if not copies:
                 _check_links(repo, place)
+            # DVC tracks each file with `recursive`, else the place as a whole.
             paths = _targets_below(repo, place, copies) if recursive else [place]
             owners = _owners(repo, paths)
             _check_owners(repo, place, owners, recursive)
+            # Check everything before the first change.
             for _, copied in copies:
                 _check_saved(copied, owners.get(copied))
             _check_parts(owners)
+            # The former hashes, to report what has changed.
             before = {str(out): out.hash_info.value for out in set(owners.values())}
             written = [_dvc_file(item, owners.get(item)) for item in paths]
+            # If adding fails, the copies and the .dvc files are restored.
             with dvc_files.changed(root, copies, list(dict.fromkeys(written))):
                 stages = _add_unchanged(repo, place, paths, copied=bool(copies))
             added = [
@@ -109,29 +120,34 @@ class DVCClient:
     def push(
         self, targets: Sequence[Pathlike] | None = None, remote: str | None = None
     ) -> dict[str, Any]:
-        """Uploads what is tracked, or the `targets` of it, to the workspace's remote,
-        or to that of DVC's configuration which is named `remote`.
+        """Upload tracked data to a remote.
 
-        A target is a path, relative to dvc/ or the working directory: something
-        tracked, its .dvc file, or a directory with tracked files in it. For a file in a
-        tracked directory the whole directory is uploaded.
+        Args:
+            targets: Paths relative to dvc/ or the working directory: a tracked entry,
+                its .dvc file, or a directory with tracked files. A file in a tracked
+                directory stands for the whole directory. Default: everything.
+            remote: A remote's name in DVC's configuration. Default: the workspace's
+                remote.
 
-        Returns `success`, `pushed` (how many files, and lists of directories, were not
-        there), `remote` and its `url`.
+        Returns:
+            `success`, `pushed` (the number of files and directory lists that the remote
+                did not have), `remote` and its `url`.
 
-        Raises MLOpsClientError: INPUT_INVALID for a target that is not tracked or an
-        unknown remote; DATA_MISSING if the content of a file is neither here nor there;
-        TOOLKIT_MISSING if DVC needs more for such a remote; REPOSITORY_BUSY;
-        TOOLKIT_FAILED.
+        Raises:
+            MLOpsClientError: INPUT_INVALID for a target that is not tracked or an
+                unknown remote; DATA_MISSING if neither the cache nor the remote has a
+                file's content; TOOLKIT_MISSING if DVC needs another package for this
+                remote; REPOSITORY_BUSY; TOOLKIT_FAILED.
         """
         with self._opened(remote) as repo:
             name, url = _remote(repo)
-            # DVC would take a directory one of whose files was uploaded for one that is
-            # there as a whole.
+            # After an upload of one file, DVC would assume that the remote has the
+            # whole directory.
             chosen = self._chosen(repo, targets, whole=True)
             if chosen == []:
                 return {"success": True, "pushed": 0, "remote": name, "url": url}
             with _transfer(repo, chosen, url):
+                # Content that is missing in the cache may already be at the remote.
                 lost = repo.missing(chosen)
                 absent = (
                     repo.cloud.status({identity for _, identity in lost}).missing
@@ -152,19 +168,24 @@ class DVCClient:
         remote: str | None = None,
         force: bool = False,
     ) -> dict[str, Any]:
-        """Downloads what is tracked, or the `targets` of it, and puts it in place;
-        arguments as of push(), but that a file in a tracked directory is downloaded
-        alone.
+        """Download tracked data from a remote and put it in place.
 
-        Local changes are an error, or with `force` lost.
+        Args:
+            targets: As for push(), but a file in a tracked directory is downloaded
+                alone.
+            remote: As for push().
+            force: Overwrite local changes. Without this they are an error.
 
-        Returns `success`, the numbers of what was `fetched` into the cache, and of
-        files `added`, `modified` and `deleted` in dvc/, `remote` and its `url`.
+        Returns:
+            `success`, the number of entries `fetched` into the cache, the numbers of
+                files `added`, `modified` and `deleted` in dvc/, `remote` and its `url`.
 
-        Raises MLOpsClientError: INPUT_INVALID as push(); DATA_MISSING if the remote
-        does not have it; LOCAL_CHANGES; REPOSITORY_BUSY; TOOLKIT_FAILED. Files in dvc/
-        are then as before, but that DVC removes what it cannot write, on a full disk:
-        it is in the cache then, and the next pull puts it in place.
+        Raises:
+            MLOpsClientError: INPUT_INVALID as for push(); DATA_MISSING if the remote
+                does not have the data; LOCAL_CHANGES; REPOSITORY_BUSY; TOOLKIT_FAILED.
+                The files in dvc/ are then unchanged. An exception is a full disk: DVC
+                removes a file that it cannot write. The file is then in the cache, and
+                the next pull restores it.
         """
         with self._opened(remote) as repo:
             name, url = _remote(repo)
@@ -172,7 +193,8 @@ class DVCClient:
             counts = {"fetched": 0, "added": 0, "modified": 0, "deleted": 0}
             if chosen != []:
                 counts["fetched"] = _fetch(repo, chosen, url)
-                # Of what is not in the cache, checkout would remove the remains.
+                # Checkout would remove the remains of entries that are not in the
+                # cache.
                 _require(
                     Path(repo.root_dir), [file for file, _ in repo.missing(chosen)], url
                 )
@@ -180,9 +202,9 @@ class DVCClient:
         return {"success": True, **counts, "remote": name, "url": url}
 
     def count(self) -> dict[str, int]:
-        """How many files are `tracked`, those in tracked directories included.
+        """Return the number of `tracked` files, including those in tracked directories.
 
-        Waits for nobody, makes nothing.
+        Takes no lock and creates nothing.
         """
         root = self._workspace.dvc_path.resolve()
         if not (root / ".dvc").is_dir():
@@ -192,8 +214,10 @@ class DVCClient:
 
     @contextmanager
     def _opened(self, remote: str | None = None) -> Iterator[Repository]:
-        """With the settings that the workspace has now, which others may have changed;
-        and the remote to be used.
+        """Open the repository for transfers with `remote`.
+
+        Uses the workspace's current settings, because other clients may have changed
+        them.
         """
         workspace = ProjectWorkspace.load_metadata(self._workspace.root_path)
         root = workspace.dvc_path.resolve()
@@ -206,14 +230,17 @@ class DVCClient:
         with opened(
             root, url, default_url, (remote or REMOTE).lower(), WAIT_SECONDS
         ) as repo:
+            # A killed process may have left a change half done.
             dvc_files.recover(root)
             for own in (default_url, url):
+                # A remote inside the repository must not be tracked as data.
                 _ignore(repo, Path(own))
             yield repo
 
     def _shown(self, path: Path, root: Path) -> str:
-        """A path in the repository as users know it, should the way to the workspace be
-        a symbolic link.
+        """Return a path in the repository as the user spells it.
+
+        The user may reach the workspace by a symbolic link.
         """
         return str(self._workspace.dvc_path / path.relative_to(root))
 
@@ -222,7 +249,7 @@ class DVCClient:
     ) -> dict[str, Any]:
         root = Path(repo.root_dir)
         whole = Path(out.fs_path) == path
-        # Of the directory that is tracked.
+        # The part of the tracked directory that was added.
         part = None if whole else out.get_obj(filter_info=str(path))
         files, size = (_files(out), out.meta.size) if whole else repo.measure(part)
         return {
@@ -240,8 +267,9 @@ class DVCClient:
         targets: Sequence[Pathlike] | Pathlike | None,
         whole: bool,
     ) -> list[str] | None:
-        """The targets as DVC takes them, None for all; if `whole`, what they are part
-        of.
+        """Return the targets as DVC takes them; None means all.
+
+        With `whole`, returns the entry that a target is part of.
         """
         if targets is None:
             return None
@@ -253,6 +281,7 @@ class DVCClient:
         chosen: list[str] = []
         for target in given:
             path = expanded(target)
+            # A target may be relative to dvc/ or to the working directory.
             places = [
                 _real(base / path)
                 for base in (root, Path.cwd(), self._workspace.dvc_path)
@@ -275,25 +304,30 @@ class DVCClient:
                 )
                 raise input_invalid(
                     "targets",
-                    f"{target} {problem}; tracked are {_shortened(names) or 'no files'}",
+                    f"{target} {problem}; "
+                    f"tracked are {_shortened(names) or 'no files'}",
                 )
             chosen += found
         return list(dict.fromkeys(chosen))
 
 
 def _check_text(field: str, path: str) -> None:
-    """DVC keeps paths in databases that take nothing else."""
+    """Check that a path is UTF-8.
+
+    DVC stores paths in databases that accept nothing else.
+    """
     try:
         path.encode()
     except UnicodeEncodeError:
         raise input_invalid(
             field,
-            f"is at {os.fsencode(path)!r}, which is not UTF-8: DVC needs a path that is; move or rename it",
+            f"is at {os.fsencode(path)!r}, which is not UTF-8: "
+            "DVC needs a path that is; move or rename it",
         ) from None
 
 
 def _url(remote_path: str, root: Path) -> str:
-    """A URL as it is, a path absolute."""
+    """Return a URL as it is, and a path as an absolute path."""
     return (
         remote_path
         if re.match(r"\w+://", remote_path)
@@ -302,8 +336,9 @@ def _url(remote_path: str, root: Path) -> str:
 
 
 def _ignore(repo: Repository, remote: Path) -> None:
-    """Keeps what is tracked, and what is searched for .dvc files, free of a remote that
-    is below the repository.
+    """Exclude a remote below the repository from tracking.
+
+    DVC then does not search it for .dvc files, either.
     """
     root = Path(repo.root_dir)
     if not remote.is_relative_to(root) or remote == root:
@@ -320,25 +355,23 @@ def _ignore(repo: Repository, remote: Path) -> None:
 
 
 def _ignore_pattern(directory: Path) -> str:
-    """The line of a .dvcignore for a directory below it.
+    """Return the .dvcignore line for a directory.
 
-    What no line can hold is matched as any one character.
+    A character that no line can contain becomes a "?", which matches any character.
     """
     escaped = re.sub(r"([\\*?\[\]!# ])", r"\\\1", str(directory))
     return f"/{''.join(char if char.isprintable() else '?' for char in escaped)}/"
 
 
 def _real(path: Path) -> Path:
-    """Where the entry itself is that `path` names, without following it should it be a
-    link.
-    """
+    """Return the path of the entry itself, without following it if it is a link."""
     return (
         path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
     )
 
 
 def _place(path: Pathlike, source: Path, root: Path) -> Path:
-    """Where below `root` it is, or belongs."""
+    """Return the place below `root` where the data is, or will be copied to."""
     real = _real(source)
     if any(source.samefile(directory) for directory in (root, *root.parents)):
         raise input_invalid(
@@ -355,13 +388,19 @@ def _place(path: Pathlike, source: Path, root: Path) -> Path:
     ):
         raise input_invalid(
             "path",
-            f"{root / relative}, where it belongs, is behind a symbolic link; remove the link",
+            f"{root / relative}, where it belongs, is behind a symbolic link; "
+            "remove the link",
         )
     return root / relative
 
 
 def _check_place(repo: Repository, place: Path) -> None:
-    """Whether data may be there at all."""
+    """Check that data may be at `place`.
+
+    Raises:
+        MLOpsClientError: INPUT_INVALID for DVC's and Git's own files, and for overlaps
+            with a remote.
+    """
     root = Path(repo.root_dir)
     if any(dvc_files.is_own(part) for part in place.relative_to(root).parts):
         raise input_invalid(
@@ -375,13 +414,18 @@ def _check_place(repo: Repository, place: Path) -> None:
         ):
             raise input_invalid(
                 "path",
-                f"{place} overlaps with the remote {name!r}; give one of them another place",
+                f"{place} overlaps with the remote {name!r}; "
+                "give one of them another place",
             )
 
 
 def _check_links(repo: Repository, place: Path) -> None:
-    """Refuses links, what is behind which DVC would leave out; those into its cache are
-    its own way to save space.
+    """Refuse symbolic links, because DVC would omit what they lead to.
+
+    Links into DVC's cache are allowed: DVC makes them to save space.
+
+    Raises:
+        MLOpsClientError: INPUT_INVALID if there are other links.
     """
     cache = Path(repo.cache.local.path).resolve()
     below = [
@@ -398,7 +442,8 @@ def _check_links(repo: Repository, place: Path) -> None:
         names = _shortened(sorted(map(str, links)))
         raise input_invalid(
             "path",
-            f"symbolic links cannot be tracked: {names}; replace them by what they lead to",
+            f"symbolic links cannot be tracked: {names}; "
+            "replace them by what they lead to",
         )
 
 
@@ -416,7 +461,7 @@ def _copies(
 def _targets_below(
     repo: Repository, place: Path, copies: Sequence[tuple[Path, Path]]
 ) -> list[Path]:
-    """Each file that is to be tracked by itself."""
+    """Return the files to track separately."""
     if copies:
         return [copied for _, copied in copies]
     if not place.is_dir():
@@ -435,29 +480,35 @@ def _targets_below(
 def _add_unchanged(
     repo: Repository, place: Path, paths: Sequence[Path], copied: bool
 ) -> list[Stage]:
-    """Adds `paths`, all at or below `place`, as they are at one moment.
+    """Add `paths`, all at or below `place`, as they are at one moment.
 
-    Raises MLOpsClientError FILE_CHANGING if somebody writes to them all the time.
+    Raises:
+        MLOpsClientError: FILE_CHANGING if other processes keep writing to them.
     """
     for _ in range(ATTEMPTS):
         before = dvc_files.stamps_of(place)
         try:
             stages = repo.add_verified([str(path) for path in paths], link=copied)
-        except FileNotFoundError:  # Removed after it was listed.
+        except FileNotFoundError:
+            # Another process removed the file after it was listed.
             if not place.exists():
                 raise
             continue
         finally:
             repo.refresh()
         cached = all(repo.has_content(stage.outs[0], place) for stage in stages)
-        # Nobody else knows of a copy yet, and DVC may have made links of it.
+        # No other process knows of a copy yet. Its stamps may differ, since DVC may
+        # have replaced its files by links.
         if cached and (copied or dvc_files.stamps_of(place) == before):
             return stages
     raise changing(place)
 
 
 def _owners(repo: Repository, paths: Sequence[Path]) -> dict[Path, Output]:
-    """For each of `paths` that is tracked, by itself or in a directory, by what."""
+    """Return the tracked output for each of `paths` that is tracked.
+
+    The output is the path itself or a directory that contains it.
+    """
     tracked = {Path(out.fs_path): out for out in repo.tracked()}
     return {
         path: tracked[owner]
@@ -470,14 +521,17 @@ def _owners(repo: Repository, paths: Sequence[Path]) -> dict[Path, Output]:
 def _check_owners(
     repo: Repository, place: Path, owners: Mapping[Path, Output], recursive: bool
 ) -> None:
-    """Raises MLOpsClientError INPUT_INVALID if something would be tracked twice, in a
-    directory and by itself.
+    """Check that nothing would be tracked twice, separately and in a directory.
+
+    Raises:
+        MLOpsClientError: INPUT_INVALID if so.
     """
     if recursive:
         if any(Path(out.fs_path) != path for path, out in owners.items()):
             raise input_invalid(
                 "recursive",
-                f"{place} is tracked as a whole; leave it out, or `dvc remove` that first",
+                f"{place} is tracked as a whole; "
+                "leave it out, or `dvc remove` that first",
             )
         return
     below = [
@@ -486,13 +540,19 @@ def _check_owners(
     if below:
         names = _shortened(sorted(str(path.relative_to(place)) for path in below))
         raise input_invalid(
-            "path", f"in {place} are tracked by themselves {names}; use recursive=True"
+            "path",
+            f"{place} contains entries that are tracked separately: {names}; "
+            "use recursive=True",
         )
 
 
 def _check_parts(owners: Mapping[Path, Output]) -> None:
-    """Raises MLOpsClientError INPUT_INVALID for a part of a tracked directory that is
-    below what was a file in it: DVC would keep both.
+    """Check that no part of a tracked directory is below what was a file in it.
+
+    DVC would keep both.
+
+    Raises:
+        MLOpsClientError: INPUT_INVALID if there is such a part.
     """
     for path, out in owners.items():
         between = [
@@ -503,18 +563,22 @@ def _check_parts(owners: Mapping[Path, Output]) -> None:
             if former is not None and not former.hash_info.isdir:
                 raise input_invalid(
                     "path",
-                    f"{above} was a file when {out.fs_path} was added; add all of {above}",
+                    f"{above} was a file when {out.fs_path} was added; "
+                    f"add all of {above}",
                 )
 
 
 def _check_saved(place: Path, owner: Output | None) -> None:
-    """Raises MLOpsClientError LOCAL_CHANGES if a copy to `place` would destroy what is
-    in no version.
+    """Check that a copy to `place` would not destroy data that is in no version.
+
+    Raises:
+        MLOpsClientError: LOCAL_CHANGES if it would.
     """
     if not os.path.lexists(place) or (owner is not None and not owner.status()):
         return
     raise MLOpsClientError(
-        f"{place} is in the way, and not in any version; add that first by its full path, or move it away",
+        f"The copy would overwrite {place}, which is in no version; "
+        "add that first by its full path, or move it away",
         details={"reason": "LOCAL_CHANGES", "path": str(place)},
     )
 
@@ -544,7 +608,7 @@ def _summary(path: str, added: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _remote(repo: Repository) -> tuple[str, str]:
-    """The name and URL of the remote to be used."""
+    """Return the name and the URL of the chosen remote."""
     name, known = repo.config["core"]["remote"], repo.config["remote"]
     if name not in known:
         raise input_invalid(
@@ -557,8 +621,10 @@ def _remote(repo: Repository) -> tuple[str, str]:
 def _match(
     repo: Repository, place: Path, tracked: Mapping[Path, Output], whole: bool
 ) -> list[str]:
-    """What a place in the repository means: it itself, a file in a tracked directory,
-    all below it; or nothing.
+    """Return the DVC targets that a place in the repository stands for.
+
+    That is a tracked entry, a file in a tracked directory, or all tracked entries below
+    the place. The list is empty if there are none.
     """
     if place.suffix == ".dvc":
         place = place.with_suffix("")
@@ -581,12 +647,17 @@ def _match(
 
 
 def _require(root: Path, missing: Sequence[Path], url: str) -> None:
-    """Raises MLOpsClientError DATA_MISSING unless `missing` is empty."""
+    """Check that `missing` is empty.
+
+    Raises:
+        MLOpsClientError: DATA_MISSING if it is not.
+    """
     if not missing:
         return
     names = sorted(str(file.relative_to(root)) for file in missing)
     raise MLOpsClientError(
-        f"The content of {_shortened(names)} is neither in the cache nor at {url}; push it from where it still is",
+        f"The content of {_shortened(names)} is neither in the cache nor at {url}; "
+        "push it from where it still is",
         details={
             "reason": "DATA_MISSING",
             "files": names[:_NAMES_SHOWN],
@@ -600,12 +671,12 @@ def _require(root: Path, missing: Sequence[Path], url: str) -> None:
 def _transfer(
     repo: Repository, targets: Sequence[str] | None, url: str
 ) -> Iterator[None]:
-    """Says why files could not be transferred: DVC counts them only."""
+    """Add the cause to failed transfers; DVC reports only their number."""
     with causes() as found:
         try:
             yield
         except (UploadError, DownloadError) as error:
-            # Others transfer at the same time.
+            # Other threads may transfer at the same time; consider only our hashes.
             ours = {identity.value for _, identity in repo.contents(targets)}
             cause = next((found[value] for value in found if value in ours), None)
             raise MLOpsClientError(
@@ -629,7 +700,7 @@ def _fetch(repo: Repository, targets: Sequence[str] | None, url: str) -> int:
         with _transfer(repo, targets, url):
             return int(repo.fetch(targets=targets, with_deps=True))
     except MLOpsClientError as error:
-        # DVC remembered it to be there.
+        # DVC assumed that the remote still had the file.
         if isinstance(error.__cause__, FileNotFoundError):
             _require(
                 Path(repo.root_dir), [file for file, _ in repo.missing(targets)], url
@@ -640,13 +711,13 @@ def _fetch(repo: Repository, targets: Sequence[str] | None, url: str) -> int:
 def _checkout(
     repo: Repository, targets: Sequence[str] | None, force: bool
 ) -> dict[str, int]:
-    # Without any targets checkout would also delete what is no longer tracked, or was
-    # added within a directory.
+    # Without targets, checkout would also delete entries that are no longer tracked or
+    # were added within a directory.
     everything = [None]
     try:
-        # Data has no dependencies, but `with_deps` makes DVC look at each target by
-        # itself. Otherwise a file in a directory stands for all of it if there are
-        # other targets, too, and DVC deletes the other files in it.
+        # Data has no dependencies, but `with_deps` makes DVC check out each target
+        # separately. Otherwise, among several targets, a file in a directory would
+        # stand for the whole directory, and DVC would delete the other files in it.
         return dict(
             repo.checkout(targets=targets or everything, force=force, with_deps=True)[
                 "stats"
@@ -657,7 +728,8 @@ def _checkout(
             raise
         files = str(error).splitlines()[1:]
         raise MLOpsClientError(
-            f"Changed, and in no version: {_shortened(files)}; add it, or lose the changes by force=True",
+            f"Local changes that are in no version: {_shortened(files)}; "
+            "add them, or discard them with force=True",
             details={
                 "reason": "LOCAL_CHANGES",
                 "files": files[:_NAMES_SHOWN],

@@ -1,6 +1,4 @@
-"""The configuration files of a workspace's DVC repository: what they must say, also
-after it was moved or copied.
-"""
+"""Keeps the configuration of a workspace's DVC repository correct after a move."""
 
 import io
 import os
@@ -11,17 +9,16 @@ from typing import Any
 from configobj import ConfigObj, ConfigObjError, Section
 
 REMOTE = "workspace"  # The name of the workspace's remote.
-# Below .dvc: DVC's own place for it is shared by all repositories of the machine.
+# Below .dvc, because all repositories of a machine share DVC's default site cache.
 SITE_CACHE = "site-cache"
 
 
 def update(root: Path, remote_url: str) -> None:
-    """Makes the files in `root`/.dvc say what DVC's command line needs, with REMOTE at
-    `remote_url`.
+    """Update the configuration in `root`/.dvc for DVC's command line.
 
-    If the repository was moved or copied here, absolute paths below its old place are
-    moved to this one first. Nothing at the old place is read or written. Callers hold
-    the repository's lock.
+    Sets the URL of REMOTE to `remote_url`. If the repository was moved or copied here,
+    first rewrites absolute paths below its old root to the new root. Neither reads nor
+    writes at the old root. The caller holds the repository's lock.
     """
     directory = root / ".dvc"
     config = _read(directory / "config")
@@ -29,8 +26,8 @@ def update(root: Path, remote_url: str) -> None:
     if old_root is not None and old_root != root:
         move = _mover(old_root, root)
         _move_links(root, old_root / ".dvc", move)
-        # The main file records the old root, so it is the last one that changes: an
-        # interrupted move is repeated.
+        # Change the main file last, because it records the old root: an interrupted
+        # move is then repeated.
         local = _read(directory / "config.local")
         _move_values(local, move)
         _write(local, directory / "config.local")
@@ -40,7 +37,7 @@ def update(root: Path, remote_url: str) -> None:
 
 
 def _recorded_root(config: ConfigObj) -> Path | None:
-    """Where the repository was when update() last wrote its configuration."""
+    """Return the repository's root when update() last wrote its configuration."""
     recorded = _section(config, "core").get("site_cache_dir")
     if not isinstance(recorded, str) or not recorded.endswith(f"/.dvc/{SITE_CACHE}"):
         return None
@@ -48,11 +45,12 @@ def _recorded_root(config: ConfigObj) -> Path | None:
 
 
 def _mover(old_root: Path, root: Path) -> Callable[[str], str]:
-    """A function that moves a path, or file URL, from below the old place to the new
-    one, and keeps any other.
+    """Return a function that rewrites paths and file URLs below the old root.
+
+    The function returns any other value unchanged.
     """
-    # Paths may also lead to other directories of the workspace, unless dvc/ lies
-    # elsewhere, behind a link.
+    # Paths may also name other directories of the workspace, unless dvc/ is elsewhere,
+    # behind a link.
     if old_root.name == root.name and (root.parent / "workspace.yaml").exists():
         old_root, root = old_root.parent, root.parent
 
@@ -75,9 +73,7 @@ def _move_values(section: Section, move: Callable[[str], str]) -> None:
 
 
 def _move_links(root: Path, old_directory: Path, move: Callable[[str], str]) -> None:
-    """Moves the targets of links into the cache, which DVC makes where `cache.type` is
-    symlink.
-    """
+    """Rewrite links into the cache, which DVC makes if `cache.type` is symlink."""
     for link in _links(root):
         target = os.readlink(link)
         if Path(target).is_relative_to(old_directory):
@@ -100,7 +96,7 @@ def _set_wanted(config: ConfigObj, root: Path, remote_url: str) -> None:
     core.update({"no_scm": "True", "analytics": "False", "check_update": "False"})
     core.setdefault("remote", REMOTE)
     _set_path(core, "site_cache_dir", str(root / ".dvc" / SITE_CACHE))
-    # A relative URL follows the repository even before update() sees it. DVC resolves
+    # A relative URL follows the repository even before update() is called. DVC resolves
     # it against .dvc.
     relative = (
         os.path.relpath(remote_url, root / ".dvc")
@@ -111,8 +107,9 @@ def _set_wanted(config: ConfigObj, root: Path, remote_url: str) -> None:
 
 
 def _set_path(section: Section, key: str, value: str) -> None:
-    """Sets `key`, or removes it if DVC would read something else: the client itself
-    does not depend on it.
+    """Set `key`, or remove it if DVC would read another value.
+
+    The client itself does not depend on the value.
     """
     if _survives(value):
         section[key] = value
@@ -121,7 +118,7 @@ def _set_path(section: Section, key: str, value: str) -> None:
 
 
 def _survives(value: str) -> bool:
-    """Whether DVC reads back what is written.
+    """Return whether DVC reads back the same value.
 
     Its parser expands `%(name)s` and splits lines at rare characters.
     """
@@ -135,21 +132,22 @@ def _survives(value: str) -> bool:
 
 
 def _section(config: ConfigObj, name: str) -> Section:
-    """The section of that name, which is made if there is none. DVC ignores the case of
-    names.
+    """Return the section of that name, creating it if missing.
+
+    DVC ignores the case of section names.
     """
     known = next((key for key in config.sections if key.lower() == name), name)
     return config.setdefault(known, {})
 
 
 def _read(file: Path) -> ConfigObj:
-    """An empty configuration if there is no file."""
+    """Read a configuration file; a missing file is an empty configuration."""
     content: Any = file.read_bytes() if file.exists() else b""
     return ConfigObj(io.BytesIO(content), encoding="utf-8", interpolation=False)
 
 
 def _write(config: ConfigObj, file: Path) -> None:
-    """Replaces the file in one step, unless it says the same already."""
+    """Replace the file atomically, unless it has this content already."""
     for name in list(config.sections):
         # DVC refuses a remote without a URL.
         if not config[name] or (

@@ -1,6 +1,4 @@
-"""Files and directories on their way into a DVC repository: copied aside, put in place
-in one step, or all undone.
-"""
+"""Files and directories that are copied into a DVC repository: all of them or none."""
 
 import json
 import os
@@ -13,7 +11,7 @@ from pathlib import Path
 from mlops.client.errors import input_invalid
 from mlops.client.stamps import ATTEMPTS, Stamps, changing, stamps
 
-# On the file system of the repository, and none of its data.
+# On the repository's file system, but not part of its data.
 STAGING = Path(".dvc", "tmp", "mlops")
 OWN_NAMES = frozenset(
     {".dvc", ".dvcignore", "dvc.yaml", "dvc.lock", ".git", ".gitignore"}
@@ -21,28 +19,30 @@ OWN_NAMES = frozenset(
 
 
 def is_own(name: str) -> bool:
-    """Whether files of that name are DVC's or Git's own, never data."""
+    """Return whether a file of that name belongs to DVC or Git and is not data."""
     return name in OWN_NAMES or name.endswith(".dvc")
 
 
-Identity = tuple[int, int]  # Of a directory, whatever the path to it.
+# Identifies a directory, whatever its path.
+Identity = tuple[int, int]
 
 
 def identity(directory: Path) -> Identity:
-    """Tells a directory from all others."""
+    """Return the device and inode of a directory."""
     status = directory.stat()
     return status.st_dev, status.st_ino
 
 
 def stamps_of(path: Path) -> Stamps:
-    """Those of the files that copy() would copy."""
+    """Return the stamps of the files that copy() would copy."""
     return stamps(lambda: files_below(path) if path.is_dir() else [path])
 
 
 def copy_unchanged(source: Path, place: Path, above: frozenset[Identity]) -> None:
-    """Copies as copy(); what somebody else writes to meanwhile is copied again.
+    """Copy like copy(), and repeat if other processes write to the source meanwhile.
 
-    Raises MLOpsClientError FILE_CHANGING if it changed during each of ATTEMPTS copies.
+    Raises:
+        MLOpsClientError: FILE_CHANGING if it changed during each of ATTEMPTS copies.
     """
     for _ in range(ATTEMPTS):
         before = stamps_of(source)
@@ -55,11 +55,15 @@ def copy_unchanged(source: Path, place: Path, above: frozenset[Identity]) -> Non
 
 
 def copy(source: Path, place: Path, above: frozenset[Identity] = frozenset()) -> None:
-    """Copies a file or directory with what is below it, what links lead to included,
-    DVC's own files left out.
+    """Copy a file or a directory tree, following links, without DVC's own files.
 
-    Raises MLOpsClientError INPUT_INVALID for what is neither file nor directory, and
-    for links that lead to one of the directories `above`, or in circles.
+    Args:
+        above: Directories that a link must not lead to.
+
+    Raises:
+        MLOpsClientError: INPUT_INVALID for an entry that is neither a file nor a
+            directory, and for links that lead to a directory in `above` or form a
+            cycle.
     """
     if source.is_file():
         shutil.copy2(source, place)
@@ -77,8 +81,10 @@ def copy(source: Path, place: Path, above: frozenset[Identity] = frozenset()) ->
 def files_below(
     directory: Path, above: frozenset[Identity] = frozenset()
 ) -> Iterator[Path]:
-    """Every file below a directory that copy() would copy. Raises as copy() does of
-    circles.
+    """Yield every file below a directory that copy() would copy.
+
+    Raises:
+        MLOpsClientError: INPUT_INVALID for links, as copy() does.
     """
     entries, above = _entries(directory, above)
     for entry in entries:
@@ -91,12 +97,13 @@ def files_below(
 def _entries(
     directory: Path, above: frozenset[Identity]
 ) -> tuple[list[Path], frozenset[Identity]]:
-    """What is in a directory, and the directories above that: `above` and this one."""
+    """Return the entries of a directory, and `above` with this directory added."""
     here = identity(directory)
     if here in above:
         raise input_invalid(
             "path",
-            f"{directory} leads to a directory that it is in, or to the repository itself",
+            f"{directory} leads to a directory that it is in, "
+            "or to the repository itself",
         )
     return sorted(
         entry for entry in directory.iterdir() if not is_own(entry.name)
@@ -104,12 +111,11 @@ def _entries(
 
 
 class Change:
-    """Files of a repository that are replaced together: all of them, or in the end
-    none.
+    """Replaces several files of a repository together: all of them or none.
 
-    What it needs to undo itself lies in a `directory` of its own below the repository's
-    `root`: should the process be killed, recover() undoes it. Callers hold the
-    repository's lock.
+    The data to undo the change is in `directory`, below the repository's `root`. If the
+    process is killed, recover() undoes the change. The caller holds the repository's
+    lock.
     """
 
     def __init__(self, root: Path, directory: Path) -> None:
@@ -120,9 +126,11 @@ class Change:
     def prepare(
         cls, root: Path, copies: Sequence[tuple[Path, Path]], written: Sequence[Path]
     ) -> "Change":
-        """Copies each source aside that `copies` has a place for.
+        """Stage a copy of every source in `copies`.
 
-        `written` are files that others will write.
+        Args:
+            copies: Pairs of source and destination.
+            written: Files that others will write during the change; they are backed up.
         """
         change = cls(root, root / STAGING / uuid.uuid4().hex)
         change._new.mkdir(parents=True)
@@ -135,8 +143,10 @@ class Change:
             for number, file in enumerate(written):
                 if file.exists():
                     shutil.copy2(file, change._directory / f"written{number}")
+            # The plan appears by a rename, so recover() never sees part of one.
             draft = change._directory / "draft"
-            # Relative: a copy of the workspace must not put the original in order.
+            # Relative paths, so that recovery in a copied workspace does not touch the
+            # original.
             places = [str(place.relative_to(root)) for _, place in copies]
             draft.write_text(
                 json.dumps([places, [str(file.relative_to(root)) for file in written]])
@@ -148,8 +158,9 @@ class Change:
         return change
 
     def apply(self) -> None:
-        """Puts the copies in place; a file is replaced at once, a directory in two
-        steps.
+        """Put the copies in place.
+
+        A file is replaced atomically, a directory in two steps.
         """
         places, _ = self._read_plan()
         for number, place in enumerate(places):
@@ -160,10 +171,11 @@ class Change:
             new.rename(place)
 
     def undo(self) -> None:
-        """Puts everything back as it was. May itself be broken off, and done again."""
+        """Restore the previous state. Idempotent: it can be repeated after a crash."""
         places, written = self._read_plan()
         for number, place in enumerate(places):
             new, old = self._new / str(number), self._old / str(number)
+            # Skip steps that apply() did not reach or an earlier undo() has done.
             if not os.path.lexists(new) and os.path.lexists(place):
                 place.rename(new)
             if os.path.lexists(old):
@@ -175,16 +187,18 @@ class Change:
             else:
                 file.unlink(missing_ok=True)
         for place in places:
+            # apply() may have created these directories.
             _remove_empty(place.parent)
         self._forget()
 
     def keep(self) -> None:
-        """Makes it final."""
+        """Make the change final."""
         self._forget()
 
     def _forget(self) -> None:
         with suppress(FileNotFoundError):
-            self._plan.unlink()  # First: without a plan nothing is undone any more.
+            # First of all: without a plan, recover() does not undo the change.
+            self._plan.unlink()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _read_plan(self) -> tuple[list[Path], list[Path]]:
@@ -195,7 +209,7 @@ class Change:
 
 
 def recover(root: Path) -> None:
-    """Undoes what killed processes left half done. Callers hold the repository's lock."""
+    """Undo the changes of killed processes. The caller holds the repository's lock."""
     if not (root / STAGING).is_dir():
         return
     for directory in (root / STAGING).iterdir():
@@ -210,9 +224,9 @@ def recover(root: Path) -> None:
 def changed(
     root: Path, copies: Sequence[tuple[Path, Path]], written: Sequence[Path]
 ) -> Iterator[None]:
-    """Copies files to their places for the block.
+    """Put copies in place for the block, and undo that if the block raises.
 
-    If it raises, they and the files it has `written` are as before.
+    The files in `written` are then restored, too.
     """
     change = Change.prepare(root, copies, written)
     try:
@@ -225,8 +239,10 @@ def changed(
 
 
 def _set_aside(place: Path, old: Path, by_link: bool) -> None:
-    """By a second name, so that a file can be replaced in one step; by renaming where
-    there can be none.
+    """Move `place` to `old`.
+
+    A file gets a second name first, by a hard link, so that it can be replaced
+    atomically. Where hard links are impossible, it is renamed.
     """
     try:
         if by_link:
@@ -237,8 +253,9 @@ def _set_aside(place: Path, old: Path, by_link: bool) -> None:
 
 
 def _remove_empty(directory: Path) -> None:
-    """Removes it, and then those above, as long as they are empty; a repository's root
-    never is.
+    """Remove a directory and its parents as long as they are empty.
+
+    A repository's root is never empty.
     """
     with suppress(OSError):
         while True:

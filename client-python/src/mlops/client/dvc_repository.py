@@ -1,4 +1,4 @@
-"""One DVC repository, opened for one operation: the only importer of dvc."""
+"""One DVC repository, opened for one operation. Only this module imports dvc."""
 
 import json
 import logging
@@ -20,10 +20,10 @@ _LOGGERS = ("dvc", "dvc_data", "dvc_objects")
 
 @contextmanager
 def _console_kept() -> Iterator[None]:
-    """The first import of dvc lets its log write to the console, and wraps sys.stdout:
-    not in our users' programs.
+    """Undo what the first import of dvc does to the program's console.
 
-    Its log then goes where that of the program goes.
+    It adds log handlers that write to the console, and wraps sys.stdout. After the
+    block, DVC's log records go where the program's records go.
     """
     first = "dvc" not in sys.modules
     streams = sys.stdout, sys.stderr
@@ -62,8 +62,9 @@ REMOTE = dvc_config.REMOTE
 
 
 class _QueryingProgress(_progress.QueryingProgress):  # type: ignore[misc]
-    """DVC takes the path of a cache or remote for a format string, so that braces in it
-    fail.
+    """Escapes braces in paths.
+
+    DVC uses the path of a cache or remote as a format string.
     """
 
     def __init__(
@@ -82,16 +83,17 @@ _progress.QueryingProgress = _QueryingProgress
 
 
 class _ExactTargets(StageLoad):  # type: ignore[misc]
-    """Takes targets for paths:
+    """Treats targets as paths only.
 
-    DVC also looks for names of stages in them, after a ":", and for globs.
+    DVC would also search them for stage names, after a ":", and for globs.
     """
 
     def collect_granular(
         self, target: str | None = None, **named: Any
     ) -> list[StageInfo]:
-        """What a .dvc file or a path in a tracked directory means; everything without a
-        target.
+        """Return the stages of a .dvc file or of a path in a tracked directory.
+
+        Without a target, returns all stages.
         """
         if not target:
             return list(super().collect_granular(**named))
@@ -105,8 +107,9 @@ class _ExactTargets(StageLoad):  # type: ignore[misc]
 
 
 class Repository(Repo):  # type: ignore[misc]
-    """A repository whose site cache is in its own .dvc; DVC's own way there changes the
-    umask of the whole process.
+    """A repository whose site cache is in its own .dvc directory.
+
+    DVC's own way to set up a shared site cache changes the umask of the process.
     """
 
     def __init__(self, *args: Any, **named: Any) -> None:
@@ -115,30 +118,31 @@ class Repository(Repo):  # type: ignore[misc]
 
     @property
     def site_cache_dir(self) -> str:
-        """Where indexes and known hashes are kept."""
+        """The directory for indexes and known hashes."""
         return os.path.join(self.dvc_dir, dvc_config.SITE_CACHE)
 
     def refresh(self) -> None:
-        """Forgets what was read of files that have been written since."""
+        """Discard what was read from files that may have changed since."""
         self._reset()
 
     def tracked(self) -> list[Output]:
-        """Every file or directory that is tracked by itself."""
+        """Return every file or directory with its own .dvc file."""
         return list(self.index.outs)
 
     def contents(self, targets: Sequence[str] | None) -> Iterator[tuple[Path, Any]]:
-        """The files, and lists of directories, of `targets`, by default all, and their
-        hashes.
+        """Yield the files and directory lists of `targets`, with their hashes.
+
+        The default is everything.
         """
         data = self.index.targets_view(targets).data["repo"]
-        # A directory whose list is lost is then an entry without files.
+        # Treat a directory whose list is missing as an entry without files.
         data.onerror = lambda _entry, _error: None
         for key, entry in data.iteritems():
             if entry.hash_info:
                 yield Path(self.root_dir, *key), entry.hash_info
 
     def missing(self, targets: Sequence[str] | None) -> list[tuple[Path, Any]]:
-        """Those of contents() that are not in the cache."""
+        """Return the entries of contents() that are not in the cache."""
         return [
             (path, identity)
             for path, identity in self.contents(targets)
@@ -146,12 +150,14 @@ class Repository(Repo):  # type: ignore[misc]
         ]
 
     def add_verified(self, paths: Sequence[str], link: bool) -> list[Stage]:
-        """Adds files and directories in place: each stays the file that it is, so that
-        a process can go on writing it.
+        """Add files and directories in place.
 
-        DVC hashes a file first and copies it to the cache later. A copy that does not
-        match its hash is not kept, and has_content() is then False. With `link`, files
-        become links to the cache where `cache.type` asks for that.
+        Every file stays the same inode, so that other processes can continue writing to
+        it. DVC hashes a file first and copies it to the cache later. A copy that does
+        not match its hash is dropped, and has_content() then returns False.
+
+        Args:
+            link: Replace files by links to the cache if `cache.type` asks for that.
         """
         cache = self.cache.local
         add = cache.add
@@ -168,9 +174,7 @@ class Repository(Repo):  # type: ignore[misc]
             cache.add = add
 
     def has_content(self, out: Output, path: Path) -> bool:
-        """Whether the content that was just added as `out` is in the cache, as far as
-        it is at or below `path`.
-        """
+        """Return whether the cache has the content of `out` at or below `path`."""
         own = Path(out.fs_path)
         below = path.relative_to(own).parts if path.is_relative_to(own) else ()
         entries = (
@@ -183,7 +187,7 @@ class Repository(Repo):  # type: ignore[misc]
         )
 
     def measure(self, part: Any) -> tuple[int, int]:
-        """How many files a part of a tracked directory has in the cache, and bytes."""
+        """Return the number of files and bytes in the cache for part of a directory."""
         identities = (
             [identity for _, _, identity in part]
             if part.hash_info.isdir
@@ -203,12 +207,14 @@ class Repository(Repo):  # type: ignore[misc]
 def opened(
     root: Path, remote_url: str, default_url: str, remote: str, wait_seconds: float
 ) -> Iterator[Repository]:
-    """The repository in `root`, made if there is none, for this thread alone, for
-    transfers from and to `remote`.
+    """Open the repository in `root` exclusively, for transfers with `remote`.
 
-    REMOTE is at `remote_url`, in the configuration for users of DVC's command line at
-    `default_url`. Raises MLOpsClientError REPOSITORY_BUSY if others are at work in it
-    for `wait_seconds`.
+    Creates the repository if missing. REMOTE is at `remote_url`; the configuration, for
+    users of DVC's command line, names `default_url`.
+
+    Raises:
+        MLOpsClientError: REPOSITORY_BUSY if others use the repository for
+            `wait_seconds`.
     """
     _make(root)
     deadline = time.monotonic() + wait_seconds
@@ -218,7 +224,7 @@ def opened(
         stack.enter_context(locked(temporary / "mlops.lock", wait_seconds))
         dvc_config.update(root, default_url)
         repo = stack.enter_context(peeked(root, remote_url, remote))
-        # Others may use DVC's command line, whose lock is tried for 3 seconds.
+        # DVC's command line uses DVC's own lock, which DVC tries for 3 seconds.
         while True:
             try:
                 stack.enter_context(lock_repo(repo))
@@ -231,7 +237,7 @@ def opened(
 
 
 def peeked(root: Path, remote_url: str, remote: str = REMOTE) -> Repository:
-    """The repository in `root`, which must be there, without any lock."""
+    """Return the existing repository in `root`, without any lock."""
     return Repository(
         str(root),
         config={
@@ -243,8 +249,9 @@ def peeked(root: Path, remote_url: str, remote: str = REMOTE) -> Repository:
 
 
 def _make(root: Path) -> None:
-    """What Repo.init(no_scm=True) does, but in one step for all who do it at once, and
-    without a cache elsewhere.
+    """Create the repository as Repo.init(no_scm=True) does, but atomically.
+
+    Concurrent callers are safe, and no cache is created elsewhere.
     """
     if (root / ".dvc").is_dir():
         return
@@ -255,14 +262,14 @@ def _make(root: Path) -> None:
         draft.rename(root / ".dvc")
     except OSError:
         shutil.rmtree(draft, ignore_errors=True)
-        if not (root / ".dvc").is_dir():  # Nobody else made it meanwhile.
+        if not (root / ".dvc").is_dir():  # No other process created it.
             raise
 
 
 def _mend(temporary: Path) -> None:
-    """Removes DVC's list of readers and writers if a killed process left half of it:
+    """Remove DVC's list of readers and writers if a killed process truncated it.
 
-    DVC refuses to go on with that.
+    DVC refuses to work with a truncated list.
     """
     file = temporary / "rwlock"
     with make_lock(str(temporary / "rwlock.lock")), suppress(FileNotFoundError):
@@ -274,9 +281,7 @@ def _mend(temporary: Path) -> None:
 
 @contextmanager
 def causes() -> Iterator[dict[str, BaseException]]:
-    """Collects why objects could not be transferred, by hash; DVC says it in its log
-    alone.
-    """
+    """Collect the exceptions of failed transfers by hash; DVC only logs them."""
     found: dict[str, BaseException] = {}
 
     class Collector(logging.Handler):

@@ -1,6 +1,4 @@
-"""The one exception of the client, and the one place where what the toolkits raise
-becomes it.
-"""
+"""MLOpsClientError, and the mapping from the libraries' exceptions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,30 +8,35 @@ from mlops._rpc.errors import WorkspaceError
 
 
 class MLOpsClientError(Exception):
-    """An operation of MLOpsClient failed; the workspace is as whole as it was before.
+    """An operation of MLOpsClient failed and left the workspace as it was.
 
-    `operation` is the method ("open" while a client is made), `component` what failed
-    in it: "workspace", "mlflow", "dvc", "bentoml" or "evidently". `details` are facts
-    for programs. `details["reason"]` is always there: of an error of the workspaces'
-    server its reason, or one of
+    `operation` is the method, or "open" for the constructor. `component` is the part
+    that failed: "workspace", "mlflow", "dvc", "bentoml" or "evidently". `details` holds
+    facts for programs. `details["reason"]` is always set. It is the reason of a
+    WorkspaceError, or one of:
 
-    | TOOLKIT_MISSING     | the library is not installed; `extra` says what to install |
-    | INPUT_INVALID       | an argument that nothing can be done with; where it is one
-    of ours, `field` names it | | FILE_NOT_FOUND      | `places` were looked at | |
-    WORKSPACE_NOT_LOCAL | the workspace's directory, `path`, is not on this machine; the
-    message says what to do | | NO_ACTIVE_RUN       | what logs to a run was called
-    outside of start_run() | | RUN_ACTIVE          | start_run() within the run
-    `run_id`, and not nested | | EXPERIMENT_DELETED  | the project's experiment,
-    `experiment_id`, has been deleted in MLflow | | SERVER_UNAVAILABLE  | the MLflow
-    server at `tracking_uri` does not answer | | STORE_READ_ONLY     | the workspace was
-    copied or moved from `root`, and its MLflow store, `path`, is read-only | |
-    FILE_CHANGING       | what was to be copied is written to all the time, at `path` |
-    | LOCAL_CHANGES       | data would be lost that is in no version | | DATA_MISSING
-    | neither cache nor remote has it | | REPOSITORY_BUSY     | another process has kept
-    the repository or the store locked for too long | | MODEL_EXISTS        | there is a
-    model of that name and version | | REFERENCE_MISSING   | there is no reference data
-    yet, or its file is damaged | | TOOLKIT_FAILED      | the library raised something,
-    which is the `__cause__`; `type` is its class |
+        TOOLKIT_MISSING: The library is not installed; `extra` names what to install.
+        INPUT_INVALID: An argument is unusable; `field` names it if it is an argument of
+            this package.
+        FILE_NOT_FOUND: The file exists at none of the `places`.
+        WORKSPACE_NOT_LOCAL: The workspace's directory, `path`, is not on this machine;
+            the message says what to do.
+        NO_ACTIVE_RUN: A method that logs to a run was called outside start_run().
+        RUN_ACTIVE: start_run() was called within the run `run_id` without `nested`.
+        EXPERIMENT_DELETED: The project's experiment, `experiment_id`, was deleted in
+            MLflow.
+        SERVER_UNAVAILABLE: The MLflow server at `tracking_uri` does not answer.
+        STORE_READ_ONLY: The workspace was copied or moved from `root`, and its MLflow
+            store, `path`, is not writable.
+        FILE_CHANGING: Another process kept writing to `path` while it was copied.
+        LOCAL_CHANGES: The operation would destroy data that is in no version.
+        DATA_MISSING: Neither the cache nor the remote has the data.
+        REPOSITORY_BUSY: Another process held the lock of the repository or the store
+            for too long.
+        MODEL_EXISTS: A model of that name and version exists.
+        REFERENCE_MISSING: There is no reference data, or its file is damaged.
+        TOOLKIT_FAILED: The library raised an exception, the `__cause__`; `type` is its
+            class.
     """
 
     def __init__(
@@ -52,9 +55,7 @@ class MLOpsClientError(Exception):
 
 @contextmanager
 def operation(name: str, component: str) -> Iterator[None]:
-    """Names the operation and the component in the errors that leave the block,
-    whatever raised them.
-    """
+    """Convert errors that leave the block, and add the operation and the component."""
     try:
         yield
     except MLOpsClientError as error:
@@ -64,7 +65,7 @@ def operation(name: str, component: str) -> Iterator[None]:
     except WorkspaceError as error:
         raise _workspace_failed(error, name) from error
     except Exception as error:
-        # Of mlops.fs.
+        # Errors of mlops.fs.
         if isinstance(error, OSError) and isinstance(error.__cause__, WorkspaceError):
             raise _workspace_failed(error.__cause__, name) from error
         raise toolkit_failed(error, str(error), name, component) from error
@@ -75,7 +76,7 @@ def _workspace_failed(error: WorkspaceError, name: str) -> MLOpsClientError:
 
 
 def input_invalid(field: str, problem: str) -> MLOpsClientError:
-    """An argument that nothing can be done with; `problem` says how to mend it."""
+    """Return the error for an unusable argument; `problem` says how to correct it."""
     return MLOpsClientError(
         f"{field}: {problem}", details={"reason": "INPUT_INVALID", "field": field}
     )
@@ -84,7 +85,7 @@ def input_invalid(field: str, problem: str) -> MLOpsClientError:
 def toolkit_failed(
     error: Exception, message: str, operation: str | None, component: str
 ) -> MLOpsClientError:
-    """What a library raised, of which nothing more is known than what it says."""
+    """Return the error for an exception of a library that has no specific reason."""
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
     details = {"reason": "TOOLKIT_FAILED", "type": kind}
     return MLOpsClientError(

@@ -1,4 +1,7 @@
-"""A lock between threads and processes, which a killed process releases."""
+"""A file lock between threads and processes.
+
+The kernel releases the lock of a process that dies.
+"""
 
 import fcntl
 import os
@@ -14,9 +17,12 @@ _PAUSE_SECONDS = 0.05
 
 @contextmanager
 def locked(file: Path, wait_seconds: float) -> Iterator[None]:
-    """Holds the lock that `file` stands for, which is made and stays. Not reentrant.
+    """Hold the lock `file` for the block. Not reentrant.
 
-    Raises MLOpsClientError REPOSITORY_BUSY if others hold it for `wait_seconds`.
+    Creates the file if missing and never removes it.
+
+    Raises:
+        MLOpsClientError: REPOSITORY_BUSY if others hold the lock for `wait_seconds`.
     """
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
@@ -24,16 +30,17 @@ def locked(file: Path, wait_seconds: float) -> Iterator[None]:
         try:
             yield
         finally:
-            # Closing is not enough: a child forked meanwhile has it open, too.
+            # Closing is not enough: a forked child may still have the descriptor open.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
 
 
 def acquire(descriptor: int, mode: int, file: Path, wait_seconds: float) -> None:
-    """Waits for LOCK_EX or LOCK_SH of `file`, which `descriptor` has open.
+    """Wait for LOCK_EX or LOCK_SH on `file`, which `descriptor` has open.
 
-    Raises MLOpsClientError REPOSITORY_BUSY after `wait_seconds`.
+    Raises:
+        MLOpsClientError: REPOSITORY_BUSY after `wait_seconds`.
     """
     deadline = time.monotonic() + wait_seconds
     while True:
@@ -46,9 +53,10 @@ def acquire(descriptor: int, mode: int, file: Path, wait_seconds: float) -> None
 
 
 def busy(file: Path, wait_seconds: float) -> MLOpsClientError:
-    """Others held the lock `file` for too long."""
+    """Return the error for a lock that others held for too long."""
     return MLOpsClientError(
-        f"Others have been at work for {wait_seconds:.0f} s and hold {file}; try again when they are done",
+        f"Another process has held the lock {file} for {wait_seconds:.0f} s; "
+        "retry when it has finished",
         details={
             "reason": "REPOSITORY_BUSY",
             "file": str(file),

@@ -1,4 +1,4 @@
-"""What is made at its first use."""
+"""A value that is created on first use."""
 
 import os
 import threading
@@ -10,11 +10,11 @@ T = TypeVar("T")
 
 
 class Lazy(Generic[T]):
-    """Calls `make` at its own first call, once for any number of threads, and gives the
-    same at every call.
+    """Calls `make` once, on the first call, and returns the same value for every call.
 
-    If `make` raises, so does the call, and the next one makes it anew. With
-    functools.cached_property, from Python 3.12 on, several threads may make one each.
+    Thread-safe. If `make` raises, so does the call, and the next call tries again.
+    functools.cached_property is not enough: from Python 3.12 on, several threads may
+    each compute the value.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -25,7 +25,7 @@ class Lazy(Generic[T]):
 
     @property
     def made(self) -> T | None:
-        """What was made, without making it."""
+        """The value if it was created, else None."""
         return self._value
 
     def __call__(self) -> T:
@@ -36,8 +36,10 @@ class Lazy(Generic[T]):
         return self._value
 
     def unlock(self) -> None:
-        """In a child that was forked while another thread made it: nobody there will
-        ever have done so.
+        """Replace the lock, in a forked child.
+
+        Another thread of the parent may have held it; no thread of the child will
+        release it.
         """
         self._lock = threading.Lock()
 

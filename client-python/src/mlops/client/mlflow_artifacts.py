@@ -1,4 +1,4 @@
-"""What may become an artifact, and by which path: found out before anything is copied."""
+"""Checks of artifact paths and sources, made before anything is copied."""
 
 import os
 import posixpath
@@ -15,9 +15,11 @@ _FIELD = "local_path"
 
 
 def check_artifact_path(path: str) -> str:
-    """Returns `path`. Raises MLOpsClientError INPUT_INVALID unless it is a path below a
-    run's artifacts, written as MLflow wants it: without `.`, `..`, or a `/` that
-    separates nothing.
+    """Return `path` if it is a normalized path below a run's artifacts.
+
+    Raises:
+        MLOpsClientError: INPUT_INVALID if it is absolute, or has `.`, `..` or an empty
+            part.
     """
     if (
         posixpath.normpath(path) != path
@@ -27,15 +29,20 @@ def check_artifact_path(path: str) -> str:
     ):
         raise input_invalid(
             "artifact_path",
-            f"must be a path below the run's artifacts, such as 'plots/loss', not {path!r:.100}",
+            "must be a path below the run's artifacts, such as 'plots/loss', "
+            f"not {path!r:.100}",
         )
     return path
 
 
 def check_source(source: Path) -> None:
-    """Raises MLOpsClientError INPUT_INVALID if what is to be copied is, holds, or leads
-    to what is neither file nor directory: to open a named pipe is to wait for whoever
-    writes to it.
+    """Check that `source` consists of files and directories only.
+
+    Opening a named pipe would block until another process writes to it.
+
+    Raises:
+        MLOpsClientError: INPUT_INVALID if `source` is, contains, or links to anything
+            else.
     """
     _check_kind(source)
     if not source.is_dir():
@@ -48,8 +55,12 @@ def check_source(source: Path) -> None:
 def check_destination(
     source: Path, artifact_uri: str, artifact_path: str | None
 ) -> None:
-    """Raises MLOpsClientError INPUT_INVALID if the directory `source` holds the place
-    that it would be copied to: the copy would never end.
+    """Check that a directory does not contain its own destination.
+
+    Such a copy would never end.
+
+    Raises:
+        MLOpsClientError: INPUT_INVALID if `source` contains the run's artifacts.
     """
     if not is_local_uri(artifact_uri):
         return
@@ -59,7 +70,8 @@ def check_destination(
     if artifacts.resolve().is_relative_to(source.resolve()):
         raise input_invalid(
             _FIELD,
-            f"{source} holds the run's own artifacts, {artifacts.parent}; name the files or directories in it",
+            f"{source} holds the run's own artifacts, {artifacts.parent}; "
+            "name the files or directories in it",
         )
 
 

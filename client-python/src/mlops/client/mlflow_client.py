@@ -1,5 +1,6 @@
-"""The workspace's experiment and its runs. This and the mlflow_* modules beside it are
-the only importers of mlflow in the client.
+"""MLflowClient: the workspace's experiment and its runs.
+
+In the client, only this module and the modules mlflow_* beside it import mlflow.
 """
 
 import logging
@@ -44,21 +45,22 @@ from mlops.workspace import ProjectWorkspace
 
 _COUNT_PAGE = 1000
 _NO_STORE = (
-    'to log runs from here, set the workspace\'s mlflow_tracking_uri, or mlflow_config={"tracking_uri": …}, to an '
-    "MLflow server: artifacts then go through the workspace's own server"
+    "to log runs from here, set the workspace's mlflow_tracking_uri, "
+    'or mlflow_config={"tracking_uri": …}, to an MLflow server: '
+    "artifacts then go through the workspace's own server"
 )
 _log = logging.getLogger(__name__)
-# The active run of each client, in this thread or task. One variable for all: those of
-# dead clients would stay.
+# The active run of each client, in this thread or task. One variable holds all clients:
+# ContextVars are never collected, so one per client would leak.
 _active: ContextVar[Mapping["MLflowClient", str]] = ContextVar("mlops_active_runs")
 
 
 class MLflowClient:
-    """Runs of one workspace's experiment, through clients of its own stores: MLflow's
-    fluent state, which is the whole process's, is neither read nor changed.
-    Thread-safe.
+    """Runs of one workspace's experiment.
 
-    Making one asks nobody. The store and the experiment are made by the first run.
+    Thread-safe. Uses MLflow clients of its own and neither reads nor changes MLflow's
+    fluent state, which is process-wide. The constructor contacts no server. The first
+    run creates the store and the experiment.
     """
 
     def __init__(
@@ -67,9 +69,13 @@ class MLflowClient:
         config: Mapping[str, Any],
         keep_experiment: Callable[[str], None],
     ) -> None:
-        """`config` as mlflow_config of MLOpsClient. `keep_experiment` is called with
-        the id of the experiment, if it is not yet the workspace's, and neither
-        tracking_uri nor experiment_name is in `config`.
+        """Resolve the store's URI.
+
+        Args:
+            config: `mlflow_config` of MLOpsClient.
+            keep_experiment: Called with the experiment's id if it differs from the
+                workspace's id and `config` has neither tracking_uri nor
+                experiment_name.
         """
         self._workspace = workspace
         self._registry_uri: str | None = config.get("registry_uri")
@@ -85,25 +91,29 @@ class MLflowClient:
         uri: str = (
             config.get("tracking_uri") or workspace.mlflow_tracking_uri or own_uri
         )
+        # The workspace's own file, also by its path before a move.
         self._is_default_store = mlflow_store.is_of(uri, own_file) or self._is_outdated(
             uri, config
         )
         self._uri = own_uri if self._is_default_store else mlflow_store.normalize(uri)
-        # What the workspace itself names is a file of its server's machine, and so is
-        # what lies in it.
+        # A SQLite file that the workspace names is on its server's machine, and so is a
+        # file below the workspace.
         file = mlflow_store.sqlite_file(self._uri)
         self._is_workspaces_file = file is not None and (
             "tracking_uri" not in config or file.is_relative_to(workspace.root_path)
         )
-        # The directory that the store was opened in, should another take its place.
+        # The (device, inode) of the workspace when the store was opened, to detect that
+        # another directory has replaced it.
         self._directory: tuple[int, int] | None = None
         self._lock = threading.Lock()
         self._client = Lazy(self._open_store)
         self._experiment_id = Lazy(self._open_experiment)
 
     def _is_outdated(self, uri: str, config: Mapping[str, Any]) -> bool:
-        """Whether the workspace names its default store where it was before the base
-        directory was moved, as a server says that has not noticed it yet.
+        """Return whether `uri` is the default store at a former path of the workspace.
+
+        The server reports such a URI until it notices that the base directory was
+        moved.
         """
         file, here = mlflow_store.sqlite_file(uri), self._workspace.root_path
         if file is None or "tracking_uri" in config:
@@ -115,18 +125,19 @@ class MLflowClient:
 
     @property
     def active_run_id(self) -> str | None:
-        """The innermost run of this client that is active in this thread or task."""
+        """The id of this client's innermost active run in this thread or task."""
         return _active.get({}).get(self)
 
     @contextmanager
     def active(self, run: Run) -> Iterator[None]:
-        """Makes a run the active one within the block."""
+        """Make a run the active one within the block."""
         before = _active.get({})
         _active.set({**before, self: run.info.run_id})
         try:
             yield
         finally:
-            # Those of other clients may have begun or ended meanwhile.
+            # Read the variable again: other clients' runs may have begun or ended in
+            # the block.
             others = {
                 client: run_id
                 for client, run_id in _active.get({}).items()
@@ -141,13 +152,19 @@ class MLflowClient:
         tags: Mapping[str, str] | None,
         description: str | None,
     ) -> Run:
-        """Makes a run, with the tags that mlflow.start_run() gives it; with `nested` a
-        child of the active one.
+        """Create a run with the tags that mlflow.start_run() would set.
+
+        Args:
+            nested: Create it as a child of the active run.
+
+        Raises:
+            MLOpsClientError: RUN_ACTIVE if a run is active and `nested` is False.
         """
         parent = self.active_run_id
         if parent is not None and not nested:
             raise MLOpsClientError(
-                f"The run {parent} is active; end it first, or begin one within it by start_run(nested=True)",
+                f"The run {parent} is active; end it first, "
+                "or begin one within it by start_run(nested=True)",
                 details={"reason": "RUN_ACTIVE", "run_id": parent},
             )
         ours = {
@@ -162,7 +179,7 @@ class MLflowClient:
         }
         if twice := sorted(given.keys() & set_here):
             raise input_invalid(
-                "tags", f"has {twice[0]}, which is said by an argument of its own"
+                "tags", f"has {twice[0]}: use the argument for it instead"
             )
         with _mlflow_errors():
             mlflow_store.check_answers(self._uri)
@@ -174,14 +191,15 @@ class MLflowClient:
             )
 
     def end_run(self, run: Run, status: str) -> None:
-        """Ends a run: FINISHED, FAILED or KILLED."""
+        """End a run as FINISHED, FAILED or KILLED."""
         with _mlflow_errors():
             self._store().set_terminated(run.info.run_id, status)
 
     def give_up_run(self, run: Run, status: str) -> None:
-        """Ends a run whose body raised.
+        """End a run whose body raised.
 
-        That is what the caller is to see: if this fails, too, only the log says so.
+        Logs a failure instead of raising it, so that the caller sees the body's
+        exception.
         """
         try:
             mlflow_store.check_answers(self._uri)
@@ -194,17 +212,19 @@ class MLflowClient:
                 error,
             )
 
-    # --- What is logged ---
+    # --- Logging ---
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Logs parameters to the active run: all of them or none."""
+        """Log parameters to the active run: all of them or none."""
         run_id = self._require_run()
         batch = [
             Param(_text("params", key), str(value))
             for key, value in _mapping("params", params).items()
         ]
         with _mlflow_errors():
-            if len(batch) > MAX_PARAMS_TAGS_PER_BATCH:  # MLflow sends them in several.
+            # MLflow sends more than this in several requests, so check all of them
+            # first.
+            if len(batch) > MAX_PARAMS_TAGS_PER_BATCH:
                 _, batch, _ = _validate_batch_log_data([], batch, [])
                 self._refuse_changes(run_id, batch)
             self._store().log_batch(run_id, params=batch)
@@ -219,7 +239,7 @@ class MLflowClient:
                 )
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None) -> None:
-        """Logs metrics to the active run: all of them or none."""
+        """Log metrics to the active run: all of them or none."""
         run_id = self._require_run()
         timestamp, at = int(time.time() * 1000), _step(step)
         batch = [
@@ -227,12 +247,14 @@ class MLflowClient:
             for key, value in _mapping("metrics", metrics).items()
         ]
         with _mlflow_errors():
-            if len(batch) > MAX_METRICS_PER_BATCH:  # MLflow sends them in several.
+            # MLflow sends more than this in several requests, so check all of them
+            # first.
+            if len(batch) > MAX_METRICS_PER_BATCH:
                 _validate_batch_log_data(batch, [], [])
             self._store().log_batch(run_id, metrics=batch)
 
     def log_artifact(self, path: Path, artifact_path: str | None) -> None:
-        """Copies a file or a directory into the active run's artifacts."""
+        """Copy a file or a directory into the active run's artifacts."""
         run_id = self._require_run()
         below = None
         if artifact_path is not None:
@@ -241,6 +263,8 @@ class MLflowClient:
             )
         with artifacts_of(self._workspace), _mlflow_errors():
             client = self._store(writes=True)
+            # Check first: MLflow would copy a directory into itself without end,
+            # or block on a named pipe.
             if path.is_dir():
                 mlflow_artifacts.check_destination(
                     path, client.get_run(run_id).info.artifact_uri, below
@@ -251,8 +275,9 @@ class MLflowClient:
     def log_model(
         self, model: Any, artifact_path: str, registered_model_name: str | None
     ) -> str:
-        """Saves a model into the active run, and registers it if a name is given.
-        Returns its URI.
+        """Save a model into the active run and return its URI.
+
+        With `registered_model_name`, also registers the model under this name.
         """
         run_id = self._require_run()
         with artifacts_of(self._workspace), _mlflow_errors():
@@ -272,7 +297,8 @@ class MLflowClient:
         run_id = self.active_run_id
         if run_id is None:
             raise MLOpsClientError(
-                "There is no active run in this thread or task; call it within `with client.start_run():`",
+                "There is no active run in this thread or task; "
+                "call it within `with client.start_run():`",
                 details={"reason": "NO_ACTIVE_RUN"},
             )
         return run_id
@@ -280,9 +306,9 @@ class MLflowClient:
     # --- Status ---
 
     def count(self) -> dict[str, int]:
-        """The `runs` of the experiment that are not deleted.
+        """Return the number of the experiment's `runs` that are not deleted.
 
-        Makes neither the store nor the experiment.
+        Creates neither the store nor the experiment.
         """
         self._require_store()
         file = mlflow_store.sqlite_file(self._uri)
@@ -306,10 +332,13 @@ class MLflowClient:
         return self._workspace.mlflow_experiment_id if self._is_workspaces_own else None
 
     def _store(self, writes: bool = False) -> Client:
-        """The client of the store. It is opened anew if another directory has taken the
-        place of the workspace's. With `writes`, the locations of artifacts are then
-        those of this workspace: after it was copied or moved, the store still has those
-        of before.
+        """Return the client of the store.
+
+        Reopens the store if another directory has replaced the workspace's directory.
+
+        Args:
+            writes: Rewrite the store's artifact locations first if the workspace was
+                copied or moved, because they still name the old directory.
         """
         if self._is_workspaces_file:
             self._reopen_if_replaced()
@@ -336,9 +365,7 @@ class MLflowClient:
         )
 
     def _settle(self) -> Path:
-        """Returns the directory below which the locations in the workspace's own store
-        lie.
-        """
+        """Return the root of the locations in the workspace's own store."""
         file = mlflow_store.sqlite_file(self._uri)
         assert file is not None
         root, has_moved = mlflow_locations.settle(
@@ -361,9 +388,7 @@ class MLflowClient:
             ) from None
 
     def _locate_artifacts(self) -> str | None:
-        """The location of artifacts for what is made; None leaves it to the MLflow
-        server.
-        """
+        """Return the location for new artifacts; None lets the MLflow server choose."""
         if not is_here(self._workspace):
             toolkit.require_fsspec("mlflow")
             return f"workspace://{self._workspace.project_name}/mlflow/artifacts"
@@ -383,7 +408,8 @@ class MLflowClient:
         if self._is_workspaces_own and experiment_id != self._kept_id:
             if self._kept_id:
                 _log.warning(
-                    "There is no experiment %s, as the workspace says, at %s; it is %s (%s) from now on",
+                    "The workspace's experiment %s does not exist at %s; "
+                    "the workspace now uses %s (%s)",
                     *(self._kept_id, self._uri, found.name, experiment_id),
                 )
             self._keep_experiment(experiment_id)
@@ -411,7 +437,7 @@ def _count_runs(client: Client, experiment_id: str) -> int:
 
 @contextmanager
 def _mlflow_errors() -> Iterator[None]:
-    """What MLflow refuses as an argument is told as one."""
+    """Convert MLflow's exceptions; invalid arguments become INPUT_INVALID."""
     try:
         yield
     except MlflowException as error:
@@ -437,7 +463,7 @@ def _text(field: str, value: object) -> str:
 
 
 def _number(key: str, value: object) -> float:
-    """Whatever can be one number: Python's, NumPy's, a tensor of one element."""
+    """Convert a Python number, a NumPy number or a one-element tensor to float."""
     try:
         number = float(value) if isinstance(value, SupportsFloat) else None
     except (TypeError, ValueError, OverflowError):

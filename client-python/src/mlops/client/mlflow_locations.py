@@ -1,10 +1,9 @@
-"""The locations that a workspace's own MLflow store holds, kept true when the workspace
-is copied or moved.
+"""Keeps the locations in a workspace's MLflow store correct after a copy or a move.
 
-MLflow stores absolute locations of artifacts. A store of ours also remembers, in a
-table that MLflow ignores, the directory of the workspace that they were written for. If
-the store is opened in another directory, it is a copy or has been moved: every location
-below the old directory then becomes one below the new directory, in one transaction.
+MLflow stores absolute locations of artifacts. The workspace's store also records, in a
+table that MLflow ignores, the workspace directory for which they were written. If the
+store is opened in another directory, the workspace was copied or moved. Then every
+location below the old directory is rewritten to the new one, in one transaction.
 """
 
 import json
@@ -23,11 +22,11 @@ from mlops.client.file_lock import busy
 from mlops.client.paths import is_here
 from mlops.workspace import ProjectWorkspace
 
-_WAIT_SECONDS = 60.0  # For others who write to the store.
+_WAIT_SECONDS = 60.0  # For other writers of the store.
 _SHORT_WAIT_SECONDS = 1.0
 _TABLE = "mlops_workspace"
-# Where MLflow 3.10 to 3.17 keeps locations: the table, the column, and which of its
-# rows. Whatever a version lacks is left out.
+# Where MLflow 3.10 to 3.17 stores locations: table, column, and a condition on the
+# rows. Columns that a version lacks are skipped.
 _LOCATIONS = (
     ("experiments", "artifact_location", ""),
     ("runs", "artifact_uri", ""),
@@ -42,7 +41,7 @@ _LOCATIONS = (
     ("workspaces", "default_artifact_root", ""),
     ("workspaces", "trace_archival_location", ""),
 )
-# JSON that may hold some.
+# Columns with JSON that may contain locations.
 _JSON = (
     ("datasets", "dataset_source", ""),
     ("tags", "value", "AND key = 'mlflow.log-model.history'"),
@@ -53,9 +52,10 @@ _log = logging.getLogger(__name__)
 
 
 def settle_if_possible(workspace: ProjectWorkspace) -> None:
-    """Settles the workspace's own store, which exists, so that MLflow's own tools find
-    the artifacts of a copy, too. Imports no MLflow. What cannot be done now is done, or
-    is an error, when a run begins.
+    """Settle the workspace's existing store now, best effort.
+
+    Lets MLflow's own tools find the artifacts of a copy. Does not import MLflow. If it
+    fails, the next run settles the store, or raises the error.
     """
     if not is_here(workspace):
         return
@@ -63,23 +63,30 @@ def settle_if_possible(workspace: ProjectWorkspace) -> None:
     try:
         settle(file, workspace.root_path.absolute(), _SHORT_WAIT_SECONDS)
     except (MLOpsClientError, sqlite3.Error, UnicodeError) as error:
-        _log.warning("The locations in %s are not looked after now: %s", file, error)
+        _log.warning("The locations in %s cannot be updated now: %s", file, error)
 
 
 def settle(
     file: Path, root: Path, wait_seconds: float = _WAIT_SECONDS
 ) -> tuple[Path, bool]:
-    """Has the locations in the store `file` lie below `root`, the workspace's
-    directory. Any number of processes may do so at once. Returns the directory below
-    which they lie and whether they were moved there. The directory is `root`, or
-    another path by which the same directory can be reached.
+    """Rewrite the locations in the store `file` to lie below `root`.
 
-    Raises MLOpsClientError STORE_READ_ONLY if they have to be moved and cannot,
-    REPOSITORY_BUSY if others write to the store for too long.
+    `root` is the workspace's directory. Any number of processes may do this at the same
+    time.
+
+    Returns:
+        The directory that the locations are below, and whether they were rewritten. The
+            directory is `root`, or another path of the same directory.
+
+    Raises:
+        MLOpsClientError: STORE_READ_ONLY if the locations must be rewritten but the
+            store is not writable, REPOSITORY_BUSY if other processes write to the store
+            for too long.
     """
     try:
         with closing(_open(file, wait_seconds)) as store:
             recorded = _recorded_root(store)
+            # The common case, which writes nothing.
             if recorded is not None and _is_same(recorded, root):
                 return Path(recorded), False
             old = recorded or _root_of_default_experiment(store)
@@ -88,6 +95,7 @@ def settle(
             except sqlite3.OperationalError as error:
                 if not _is_read_only(error):
                     raise
+                # The locations are correct, and only the record of the root is missing.
                 if old is None or _is_same(old, root):
                     return Path(old or root), False
                 raise _read_only(file, old, root) from error
@@ -101,7 +109,7 @@ def settle(
 
 
 def _open(file: Path, wait_seconds: float) -> sqlite3.Connection:
-    # It is not made if it has gone meanwhile.
+    # mode=rw does not create the file if it was removed meanwhile.
     uri = f"file:{quote(os.fsencode(file))}?mode=rw"
     return sqlite3.connect(uri, uri=True, timeout=wait_seconds, isolation_level=None)
 
@@ -109,9 +117,10 @@ def _open(file: Path, wait_seconds: float) -> sqlite3.Connection:
 def _move(store: sqlite3.Connection, root: Path) -> tuple[Path, bool]:
     store.execute("BEGIN IMMEDIATE")
     try:
-        # Another process may have been faster.
+        # Read again inside the transaction: another process may have rewritten them.
         recorded = _recorded_root(store)
         old = recorded or _root_of_default_experiment(store)
+        # If the old path leads to the same directory, nothing moved: keep that path.
         kept = Path(old) if old is not None and _is_same(old, root) else root
         moves = old is not None and kept == root and old != str(root)
         if moves:
@@ -123,7 +132,7 @@ def _move(store: sqlite3.Connection, root: Path) -> tuple[Path, bool]:
             store.execute(f"INSERT INTO {_TABLE} VALUES (?)", (str(kept),))
         store.execute("COMMIT")
     except BaseException:
-        # Some errors have ended the transaction already.
+        # SQLite ends the transaction itself on some errors.
         if store.in_transaction:
             store.execute("ROLLBACK")
         raise
@@ -138,8 +147,9 @@ def _recorded_root(store: sqlite3.Connection) -> str | None:
 
 
 def _root_of_default_experiment(store: sqlite3.Connection) -> str | None:
-    """The root of a store that was made before roots were recorded: MLflow makes the
-    default experiment with a store, where we told it to.
+    """Return the root of a store that is older than the record of roots, or None.
+
+    MLflow creates the default experiment with a store, at the location given then.
     """
     if "artifact_location" not in _columns(store, "experiments"):
         return None
@@ -171,15 +181,15 @@ def _rewrite(store: sqlite3.Connection, old: str, new: str) -> None:
         if column in _columns(store, table):
             value = f"{function}({column})"
             store.execute(
-                f"UPDATE {table} SET {column} = {value} WHERE {value} IS NOT NULL {condition}"
+                f"UPDATE {table} SET {column} = {value} "
+                f"WHERE {value} IS NOT NULL {condition}"
             )
 
 
 def moved(location: object, old: str, new: str) -> str | None:
-    """The location below `new` of what is at or below `old`; None of what is elsewhere.
+    """Return the location below `new` for a location at or below `old`, else None.
 
-    Locations are paths, file: URIs, and those of this workspace's files by our own
-    scheme, workspace://.
+    Locations are paths, file: URIs, and workspace:// URIs of this workspace.
     """
     if not isinstance(location, str):
         return None
@@ -187,6 +197,7 @@ def moved(location: object, old: str, new: str) -> str | None:
         f"workspace://{os.path.basename(old)}",
         f"workspace://{os.path.basename(new)}",
     )
+    # These locations name the project, which is also the directory's name.
     if location == project or location.startswith(project + "/"):
         return (
             None
@@ -197,8 +208,8 @@ def moved(location: object, old: str, new: str) -> str | None:
     prefix, path = (uri[1], uri[2]) if uri else ("", location)
     parts, old_parts = path.split("/"), old.split("/")
     root = parts[: len(old_parts)]
-    # Part by part: /a/fraud2 is not below /a/fraud, and what is below the root stays as
-    # it is written.
+    # Compare part by part: /a/fraud2 is not below /a/fraud. Parts below the root keep
+    # their spelling.
     if ([unquote(part) for part in root] if uri else root) != old_parts:
         return None
     return prefix + "/".join([quote(new) if uri else new, *parts[len(old_parts) :]])
@@ -222,7 +233,7 @@ def _map_text(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _is_same(path: str, root: Path) -> bool:
-    """Whether both lead to one directory: then it was not moved, and is not a copy."""
+    """Return whether both are the same directory, so neither moved nor copied."""
     if path == str(root):
         return True
     try:
@@ -232,8 +243,9 @@ def _is_same(path: str, root: Path) -> bool:
 
 
 def _is_read_only(error: sqlite3.OperationalError) -> bool:
-    """A file or file system that cannot be written, or a directory that cannot hold the
-    journal.
+    """Return whether the store cannot be written.
+
+    The file or file system is read-only, or the directory cannot hold the journal.
     """
     return error.sqlite_errorcode & 0xFF in (
         sqlite3.SQLITE_READONLY,
@@ -243,8 +255,9 @@ def _is_read_only(error: sqlite3.OperationalError) -> bool:
 
 def _read_only(file: Path, old: str, root: Path) -> MLOpsClientError:
     return MLOpsClientError(
-        f"{file} says that its artifacts are below {old}. It has to say {root}, but cannot be written to: make it and "
-        "its directory writable, or copy the workspace to where they are",
+        f"{file} locates artifacts below {old} and must be updated to {root}, "
+        "but is not writable: make it and its directory writable, "
+        "or copy the workspace to a writable place",
         component="mlflow",
         details={"reason": "STORE_READ_ONLY", "path": str(file), "root": old},
     )

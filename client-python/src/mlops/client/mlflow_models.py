@@ -1,4 +1,4 @@
-"""Models of other libraries as models of MLflow."""
+"""Saves models of other libraries as MLflow models."""
 
 import inspect
 import logging
@@ -19,8 +19,8 @@ from mlops.client.errors import input_invalid
 
 _REGISTER_WITHIN_S = 60
 _log = logging.getLogger(__name__)
-# The class that makes a model one of a flavor, which is a module of mlflow. Names, so
-# that nothing is imported that the model has not imported itself.
+# The class that identifies each flavor, a module of mlflow. Class names, so that a
+# library is imported only if the model has already imported it.
 _FLAVORS = {
     "mlflow.pyfunc.model.PythonModel": "pyfunc",
     "sklearn.base.BaseEstimator": "sklearn",
@@ -33,10 +33,12 @@ _FLAVORS = {
 
 
 def flavor_of(model: object) -> str:
-    """The name of the flavor: that of the nearest of the model's classes, as XGBoost's
-    are also scikit-learn's.
+    """Return the name of the model's flavor.
 
-    Raises MLOpsClientError INPUT_INVALID if it is none.
+    The nearest base class decides, because XGBoost's models are also scikit-learn's.
+
+    Raises:
+        MLOpsClientError: INPUT_INVALID if no flavor fits.
     """
     for kind in type(model).__mro__:
         if flavor := _FLAVORS.get(f"{kind.__module__}.{kind.__qualname__}"):
@@ -45,7 +47,8 @@ def flavor_of(model: object) -> str:
     kind = type(model)
     raise input_invalid(
         "model",
-        f"is a {kind.__module__}.{kind.__qualname__}, no model of {known}; wrap it in a mlflow.pyfunc.PythonModel",
+        f"is a {kind.__module__}.{kind.__qualname__}, no model of {known}; "
+        "wrap it in a mlflow.pyfunc.PythonModel",
     )
 
 
@@ -57,11 +60,11 @@ def log_model(
     tags: Mapping[str, str],
     registered_name: str | None,
 ) -> LoggedModel:
-    """Saves a model as an output of a run, and makes it a version of the registered
-    model, if a name is given.
+    """Save a model as an output of a run.
 
-    What mlflow.<flavor>.log_model() does, but in the store of `client` instead of the
-    one that is set for the process. If it fails, none of it remains.
+    With `registered_name`, also registers it as a version of that model. Does the same
+    as mlflow.<flavor>.log_model(), but in the store of `client` instead of the
+    process-wide store. If it fails, removes what it created, best effort.
     """
     flavor = flavor_of(model)
     with ExitStack() as undo, tempfile.TemporaryDirectory() as directory:
@@ -83,8 +86,8 @@ def log_model(
         client.log_model_artifacts(logged.model_id, str(path))
         logged = client.finalize_logged_model(logged.model_id, "READY")
         if registered_name is not None:
-            # The location itself: a local registry would look up models:/… in the store
-            # that is set for the process.
+            # Pass the location, not a models:/… URI, which a local registry would look
+            # up in the process-wide store.
             source = logged.artifact_location
             made = client.create_model_version(
                 registered_name,
@@ -97,12 +100,13 @@ def log_model(
                 _try, client.delete_model_version, registered_name, made.version
             )
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        # Everything succeeded, so keep it.
         undo.pop_all()
     return logged
 
 
 def _try(undo: Callable[..., object], *args: object) -> None:
-    """What made it necessary is what the caller is to see."""
+    """Call `undo`; log a failure, so that the caller sees the original exception."""
     try:
         undo(*args)
     except MlflowException as error:
@@ -110,7 +114,7 @@ def _try(undo: Callable[..., object], *args: object) -> None:
 
 
 def _register(client: MlflowClient, name: str) -> bool:
-    """Makes the registered model if there is none; whether it did."""
+    """Create the registered model if missing; return whether it was created."""
     try:
         client.create_registered_model(name)
         return True
@@ -135,7 +139,7 @@ def _save(flavor: str, model: object, path: Path, description: Model) -> None:
             mlflow_model=description,
             **{key: options[key] for key in options if key in known},
         )
-    # MLflow loads the model, to see what it needs.
+    # MLflow loads the model to infer its requirements, which leaves caches.
     for cache in path.rglob("__pycache__"):
         shutil.rmtree(cache, ignore_errors=True)
 
@@ -145,11 +149,11 @@ def _no_options(model: object) -> dict[str, Any]:
 
 
 def _sklearn_options(model: object) -> dict[str, Any]:
-    """MLflow's own format, skops, loads only types that are known or listed; here is
-    the model, so these are listed.
+    """Return options for MLflow's format skops, or for cloudpickle.
 
-    It cannot take what a function or class made by the script itself is; then, as
-    MLflow advises, cloudpickle.
+    skops loads only types that are known or listed as trusted. The model comes from the
+    caller, so its types are listed. skops cannot load functions and classes that the
+    script itself defines. For these, use cloudpickle, as MLflow advises.
     """
     try:
         from skops import io
@@ -166,5 +170,5 @@ def _sklearn_options(model: object) -> dict[str, Any]:
 
 
 def _pytorch_options(model: object) -> dict[str, Any]:
-    """Its other format needs an example of the input."""
+    """Return the option for pickle; the other format needs an example of the input."""
     return {"serialization_format": "pickle"}

@@ -1,4 +1,4 @@
-"""MLflow's stores: opened safely by many at once, and never waited for without end."""
+"""Opens MLflow stores, safely by many processes at once, and with bounded waits."""
 
 import shutil
 import sys
@@ -21,19 +21,21 @@ from mlops.client.file_lock import locked
 _ANSWER_WITHIN_S = 5
 _MAKE_WITHIN_S = 60
 _GATEWAY_ERRORS = (502, 503, 504)
-# SQLAlchemy decodes the path of a database since 2.1.
+# SQLAlchemy decodes the path of a database since version 2.1.
 _DECODES = make_url("sqlite:///%25").database == "%"
 
 
 def open_store(
     uri: str, registry_uri: str | None, locate_artifacts: Callable[[], str | None]
 ) -> MlflowClient:
-    """A client of the store at `uri`, which is made if it is a SQLite database that
-    does not exist; `locate_artifacts` then says where its artifacts go, if no
-    experiment says so.
+    """Return a client of the store at `uri`.
 
-    Raises MLOpsClientError SERVER_UNAVAILABLE within seconds if it is a server's and
-    that does not answer.
+    Creates a missing SQLite database. `locate_artifacts` then returns the location of
+    artifacts of experiments that name no location.
+
+    Raises:
+        MLOpsClientError: SERVER_UNAVAILABLE, within seconds, if `uri` is a server that
+            does not answer.
     """
     check_answers(uri)
     file = sqlite_file(uri)
@@ -42,17 +44,19 @@ def open_store(
         _make_database(file, locate_artifacts)
         _close_connections(file)
         forget_locations()
-    # Said explicitly, as MLflow would take a registry that was set for the whole
-    # process.
+    # Name the registry explicitly: MLflow would otherwise use one that was set for the
+    # whole process.
     return MlflowClient(uri, registry_uri or uri)
 
 
 def check_answers(uri: str) -> None:
-    """Raises MLOpsClientError SERVER_UNAVAILABLE if `uri` is a server's that does not
-    answer.
+    """Check that the server at `uri`, if it is one, answers.
 
-    MLflow itself repeats a call for four minutes, which is good in the middle of a
-    training and bad before it.
+    MLflow retries a call for four minutes, which is good during a training and bad
+    before it.
+
+    Raises:
+        MLOpsClientError: SERVER_UNAVAILABLE if it does not answer.
     """
     if urlsplit(uri).scheme not in ("http", "https"):
         return
@@ -82,12 +86,12 @@ def check_answers(uri: str) -> None:
 
 
 def is_database(uri: str) -> bool:
-    """Whether `uri` names a database that MLflow writes to from this process."""
+    """Return whether `uri` names a database that this process accesses directly."""
     return urlsplit(uri).scheme.partition("+")[0] in DATABASE_ENGINES
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file of a SQLite database; None if `uri` names another store."""
+    """Return the file of a SQLite database; None if `uri` names another store."""
     if not urlsplit(uri).scheme.startswith("sqlite"):
         return None
     database = make_url(uri).database
@@ -101,12 +105,11 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def database_uri(file: Path) -> str:
-    """The URI by which MLflow opens the SQLite database `file`, and makes no other
-    directory.
+    """Return the URI by which MLflow opens the SQLite database `file`.
 
-    MLflow takes what follows sqlite:/// for a path as it stands, and makes that path's
-    directory. Where SQLAlchemy takes it for another path, the name of the driver keeps
-    MLflow from making any.
+    MLflow takes the text after sqlite:/// as a path and creates its parent directory.
+    Where SQLAlchemy reads another path from the same text, this URI names the driver,
+    which prevents MLflow from creating a wrong directory.
     """
     path = str(file)
     if not _DECODES:
@@ -120,19 +123,20 @@ def database_uri(file: Path) -> str:
 
 
 def normalize(uri: str) -> str:
-    """The URI by which MLflow opens the same store, and makes no other directory; see
-    database_uri().
+    """Return a URI of the same store by which MLflow creates no wrong directory.
+
+    See database_uri().
     """
     file = sqlite_file(uri)
     return uri if file is None or "?" in uri else database_uri(file)
 
 
 def is_of(uri: str, file: Path) -> bool:
-    """Whether `uri` names the SQLite database `file`."""
+    """Return whether `uri` names the SQLite database `file`."""
     named = sqlite_file(uri)
     if named is None:
         return False
-    # Servers encode what SQLAlchemy may not decode.
+    # The server encodes paths that some versions of SQLAlchemy do not decode.
     return _real(file) in (_real(named), _real(Path(unquote(str(named)))))
 
 
@@ -141,9 +145,7 @@ def _real(file: Path) -> Path:
 
 
 def forget_locations() -> None:
-    """Has MLflow ask its stores for the locations of artifacts again: it keeps those of
-    runs for as long as the process lives.
-    """
+    """Clear MLflow's process-wide cache of runs' artifact locations."""
     cache = getattr(utils, "_artifact_repos_cache", None)
     if cache is not None:
         cache.clear()
@@ -152,17 +154,18 @@ def forget_locations() -> None:
 def find_experiment(
     client: MlflowClient, name: str, experiment_id: str | None
 ) -> Experiment | None:
-    """The experiment of that id; if there is none, the one of that name; None if there
-    is neither.
+    """Return the experiment with that id, else the one with that name, else None.
 
-    Raises MLOpsClientError EXPERIMENT_DELETED if it is there, but deleted.
+    Raises:
+        MLOpsClientError: EXPERIMENT_DELETED if the experiment is deleted.
     """
     found = _experiment_of_id(client, experiment_id) if experiment_id else None
     found = found or client.get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage != "active":
         raise MLOpsClientError(
-            f"The experiment {found.name} ({found.experiment_id}) has been deleted; restore it by: mlflow experiments "
-            f"restore --experiment-id {found.experiment_id}",
+            f"The experiment {found.name} ({found.experiment_id}) has been deleted; "
+            "restore it by: mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}",
             component="mlflow",
             details={
                 "reason": "EXPERIMENT_DELETED",
@@ -179,11 +182,13 @@ def find_or_create_experiment(
     experiment_id: str | None,
     locate_artifacts: Callable[[], str | None],
 ) -> Experiment:
-    """As find_experiment(), but makes it if there is none; of any number of callers one
-    does.
+    """Return the experiment as find_experiment() does; create it if missing.
 
-    `locate_artifacts` says where the artifacts of one that is made go; None leaves it
-    to the store.
+    Any number of callers may do this at the same time; one of them creates it.
+
+    Args:
+        locate_artifacts: Returns the artifact location for a new experiment; None lets
+            the store choose.
     """
     found = find_experiment(client, name, experiment_id)
     if found is None:
@@ -201,43 +206,48 @@ def _experiment_of_id(client: MlflowClient, experiment_id: str) -> Experiment | 
     try:
         return client.get_experiment(experiment_id)
     except MlflowException as error:
-        # The latter for what is no number.
+        # MLflow reports the latter for an id that is not a number.
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
 
 
 def _make_database(file: Path, locate_artifacts: Callable[[], str | None]) -> None:
-    """Makes the database if there is none: by one process at a time, as the migrations
-    that make it cannot run twice at once, and beside its place, so that nobody finds
-    half of one, whoever is killed.
+    """Create the database if it is missing.
+
+    One process at a time creates it, because the migrations cannot run concurrently. It
+    is created under another name and renamed, so that a killed process leaves no
+    partial database.
     """
     if file.exists():
         return
-    # Takes long, and servers need it not.
+    # A slow import, which MLflow servers do not need.
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     lock = file.with_name(f".{file.name}.lock")
     with locked(lock, _MAKE_WITHIN_S):
         if not file.exists():
             draft = file.with_name(f".{file.name}.new")
-            shutil.rmtree(draft, ignore_errors=True)  # Of a process that was killed.
+            # Remove the draft of a process that was killed.
+            shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir()
             store = SqlAlchemyStore(database_uri(draft / file.name), locate_artifacts())
             store.engine.dispose()
             (draft / file.name).rename(file)
             draft.rmdir()
-        # Whoever still waits for this file finds the database there.
+        # Processes that wait for the lock file find the database when they get the
+        # lock.
         lock.unlink(missing_ok=True)
 
 
 def _close_connections(file: Path) -> None:
-    """MLflow keeps connections for as long as the process runs. Those to the database
-    of a workspace that was deleted and made anew, or moved away, would go on writing
-    into that one.
+    """Close MLflow's connections to `file`.
+
+    MLflow keeps connections until the process exits. After the workspace was deleted
+    and recreated, or moved, they would still write to the old database.
     """
     for kind in ("tracking", "model_registry"):
-        # What has not been imported has no connections.
+        # A module that was not imported has no connections.
         module = sys.modules.get(f"mlflow.store.{kind}.sqlalchemy_store")
         for uri, engine in (
             list(module.SqlAlchemyStore._engine_map.items())

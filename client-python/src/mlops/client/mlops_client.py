@@ -1,4 +1,4 @@
-"""MLOpsClient: what can be done within one project, in plain calls."""
+"""MLOpsClient: MLflow, DVC, BentoML and Evidently within one project."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,16 +31,15 @@ _DVC_CONFIG = frozenset({"remote_path"})
 class MLOpsClient:
     """MLflow, DVC, BentoML and Evidently within one project's workspace.
 
-    Making one asks the server once, for the workspace, which is made if it does not
-    exist. None of the four libraries is imported before the first call that needs it,
-    and what they keep (experiment, repository, stores) is made by that call. Clients of
-    several projects may live in one process and never see each other's data.
-    Thread-safe.
+    The constructor makes one call to the server, which creates the workspace if it is
+    missing. The first call that needs one of the four libraries imports it and creates
+    what it stores in (experiment, repository, stores). Clients of several projects may
+    live in one process; they never see each other's data. Thread-safe.
 
-    If the server of the workspace is on another machine, runs need a `tracking_uri`
-    that is no file of that machine; their artifacts and models go through the
-    workspace's server, if the client made the experiment. DVC, BentoML and Evidently
-    need the directory itself: error WORKSPACE_NOT_LOCAL.
+    If the workspace's server is on another machine, runs need a `tracking_uri` that is
+    not a file on that machine. Their artifacts and models then go through the
+    workspace's server, if this client created the experiment. DVC, BentoML and
+    Evidently need direct access to the directory and raise WORKSPACE_NOT_LOCAL.
 
     Every method may raise MLOpsClientError; `error.details["reason"]` says why.
     """
@@ -57,16 +56,22 @@ class MLOpsClient:
         base_path: Pathlike | None = None,
         address: str | None = None,
     ) -> None:
-        """Opens the workspace of `project_name`, and makes it if there is none.
+        """Open the workspace of `project_name`, creating it if missing.
 
-        It is one of `workspace_manager`; else the one at `workspace_path`, whose last
-        part must be the project's name; else one of the server at `address`; else one
-        in the base directory `base_path`, by default `mlops/workspace` below
-        `repo_root` or the working directory.
-
-        `mlflow_config` may hold "tracking_uri", "experiment_name" and "registry_uri";
-        `dvc_config` "remote_path". They hold for this client only; what is left out is
-        the workspace's own.
+        Args:
+            mlflow_config: May hold "tracking_uri", "experiment_name" and
+                "registry_uri". Applies to this client only; the workspace's settings
+                are the defaults.
+            dvc_config: May hold "remote_path". Applies to this client only; the
+                workspace's setting is the default.
+            repo_root: The directory that holds `mlops/workspace`. Default: the working
+                directory.
+            workspace_path: The workspace's directory. It excludes `base_path`. Its last
+                part must be the project's name.
+            workspace_manager: The manager to use. It excludes `base_path` and
+                `address`.
+            base_path: The base directory. Default: `mlops/workspace` below `repo_root`.
+            address: "unix:PATH" or "HOST:PORT" of the server to use.
         """
         with operation("open", "workspace"):
             self._mlflow_config = _checked(
@@ -91,7 +96,7 @@ class MLOpsClient:
                 project_name
             )
             if (self.workspace.mlflow_path / "mlflow.db").is_file():
-                # Needs SQLite, as MLflow does.
+                # This module imports sqlite3, which only MLflow needs.
                 from mlops.client import mlflow_locations
 
                 mlflow_locations.settle_if_possible(self.workspace)
@@ -113,17 +118,19 @@ class MLOpsClient:
         base_path: Pathlike | None = None,
         address: str | None = None,
     ) -> Self:
-        """Opens the workspace of `project_name` below `repo_root`, by default the
-        working directory; or in the base directory `base_path`, or of the server at
-        `address`.
+        """Open the workspace of `project_name`, creating it if missing.
+
+        The workspace is in `mlops/workspace` below `repo_root` (default: the working
+        directory), in the base directory `base_path`, or on the server at `address`.
         """
         return cls(
             project_name, repo_root=repo_root, base_path=base_path, address=address
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a pickled client, or a copy, has: all but what the libraries keep open,
-        and the active run.
+        """Return the state for pickling and copying.
+
+        It excludes objects that the libraries keep open, and the active run.
         """
         return {
             name: value
@@ -136,8 +143,10 @@ class MLOpsClient:
         self._make_adapters()
 
     def close(self) -> None:
-        """Gives up the connection to the workspace's server, unless it is that of the
-        `workspace_manager` given. A later call opens another one.
+        """Close the connection to the workspace's server.
+
+        The connection of a given `workspace_manager` stays open. A later call opens a
+        new connection.
         """
         if self._owns_manager:
             self._manager.close()
@@ -154,35 +163,44 @@ class MLOpsClient:
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.project_name!r}, workspace_path={str(self.workspace_path)!r})"
+        return (
+            f"{type(self).__name__}({self.project_name!r}, "
+            f"workspace_path={str(self.workspace_path)!r})"
+        )
 
     def _repr_html_(self) -> str:
-        """The workspace's table, for notebooks."""
+        """Return the workspace's table, for notebooks."""
         return self.workspace._repr_html_()
 
     @property
     def workspace_path(self) -> Path:
-        """The workspace's directory; if `workspace.is_local` is False, on its server's
-        machine.
+        """The workspace's directory.
+
+        If `workspace.is_local` is False, a path on the server's machine.
         """
         return self.workspace.root_path
 
     def get_workspace_path(self, subdir: str | None = None) -> Path:
-        """The workspace's directory, or one of its five:
+        """Return the workspace's directory, or one of its five subdirectories.
 
-        "mlflow", "dvc", "monitoring", "models", "outputs".
+        Args:
+            subdir: "mlflow", "dvc", "monitoring", "models" or "outputs".
+
+        Raises:
+            MLOpsClientError: INPUT_INVALID if `subdir` is none of these.
         """
         if subdir is None:
             return self.workspace_path
         with operation("get_workspace_path", "workspace"):
             if subdir not in DIRECTORIES:
                 raise input_invalid(
-                    "subdir", f"is {subdir!r}, none of {', '.join(DIRECTORIES)}"
+                    "subdir",
+                    f"must be one of {', '.join(DIRECTORIES)}, not {subdir!r}",
                 )
             return self.workspace_path / subdir
 
     def _roots(self) -> Iterator[Path]:
-        """Where files are looked for that are not in the working directory."""
+        """Yield the directories to search after the working directory."""
         if self.workspace.is_local:
             yield self.workspace_path
 
@@ -196,13 +214,18 @@ class MLOpsClient:
         tags: Mapping[str, str] | None = None,
         description: str | None = None,
     ) -> "Iterator[Run]":
-        """A run of the project's experiment, active within the `with` block: FINISHED
-        at its end, FAILED if it raised, KILLED if that was KeyboardInterrupt. What the
-        block raises passes unchanged.
+        """Run the `with` block as a run of the project's experiment.
 
-        It is active for this client, in this thread or task only. With `nested` it is a
-        child of the one active there; without, an active one is an error. It is as it
-        was when it began: later values are the store's.
+        The run is active for this client, in this thread or asyncio task only. At the
+        end of the block it becomes FINISHED, FAILED if the block raised, or KILLED if
+        it raised KeyboardInterrupt. The block's exception propagates unchanged.
+
+        Args:
+            nested: Create the run as a child of the active run. Without this, an active
+                run is an error.
+
+        Yields:
+            The run as it was when it began; the store has the later values.
         """
         with operation("start_run", "mlflow"):
             mlflow = self._mlflow()
@@ -219,25 +242,26 @@ class MLOpsClient:
             mlflow.end_run(run, "FINISHED")
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Logs parameters to the active run."""
+        """Log parameters to the active run."""
         with operation("log_params", "mlflow"):
             self._mlflow().log_params(params)
 
     def log_metrics(
         self, metrics: Mapping[str, float], step: int | None = None
     ) -> None:
-        """Logs metrics to the active run, at `step` (0 if not said)."""
+        """Log metrics to the active run, at `step` (default: 0)."""
         with operation("log_metrics", "mlflow"):
             self._mlflow().log_metrics(metrics, step)
 
     def log_artifact(
         self, local_path: Pathlike, artifact_path: str | None = None
     ) -> None:
-        """Copies a file, or a directory with what is in it, into the active run's
-        artifacts, below `artifact_path`.
+        """Copy a file or a directory tree into the active run's artifacts.
 
-        A relative `local_path` is looked for in the working directory, and then in the
-        workspace, if that is local.
+        Args:
+            local_path: A relative path is searched for in the working directory, then
+                in the workspace if that is local.
+            artifact_path: The directory of the artifact, below the run's artifacts.
         """
         with operation("log_artifact", "mlflow"):
             self._mlflow().log_artifact(
@@ -250,8 +274,9 @@ class MLOpsClient:
         artifact_path: str = "model",
         registered_model_name: str | None = None,
     ) -> str:
-        """Saves a model into the active run, and registers it if a name is given.
-        Returns its URI.
+        """Save a model into the active run and return its URI.
+
+        With `registered_model_name`, also registers the model under this name.
         """
         with operation("log_model", "mlflow"):
             return self._mlflow().log_model(model, artifact_path, registered_model_name)
@@ -263,7 +288,7 @@ class MLOpsClient:
         return MLflowClient(self.workspace, self._mlflow_config, self._keep_experiment)
 
     def _keep_experiment(self, experiment_id: str) -> None:
-        """Makes `workspace.mlflow_experiment_id` known to all."""
+        """Store the experiment's id in the workspace, for other clients."""
         self.workspace = self._manager.update_workspace_metadata(
             self.project_name, mlflow_experiment_id=experiment_id
         )
@@ -271,18 +296,25 @@ class MLOpsClient:
     # --- DVC ---
 
     def dvc_add(self, path: Pathlike, recursive: bool = False) -> dict[str, Any]:
-        """Tracks a file or directory, as it is now, in the workspace's DVC repository.
+        """Track a file or directory, as it is now, in the workspace's DVC repository.
 
-        A relative path is one in the working directory, or else below
-        `workspace.dvc_path`. One from outside that is copied into it: a relative one to
-        the same place, an absolute one, or one that begins with "..", by its name. What
-        is tracked there becomes the former version. With `recursive` each file below a
-        directory is tracked by itself, which is many times slower than a directory as a
-        whole.
+        The version tracked before becomes the previous version.
 
-        Returns `success`, `path`, `dvc_file`, `md5`, `size`, `files`, `changed`, and
-        with `recursive` `added`: the same of each file. Reasons of errors:
-        FILE_NOT_FOUND, INPUT_INVALID, FILE_CHANGING, LOCAL_CHANGES, REPOSITORY_BUSY.
+        Args:
+            path: A relative path names an entry of the working directory, else of
+                `workspace.dvc_path`. A path outside the repository is copied into it: a
+                relative path to the same relative place, an absolute path or one that
+                begins with ".." by its name.
+            recursive: Track each file below a directory separately. Many times slower
+                than tracking a directory as a whole.
+
+        Returns:
+            `success`, `path`, `dvc_file`, `md5`, `size`, `files`, `changed`, and with
+                `recursive` also `added`: the same keys for each file.
+
+        Raises:
+            MLOpsClientError: FILE_NOT_FOUND, INPUT_INVALID, FILE_CHANGING,
+                LOCAL_CHANGES or REPOSITORY_BUSY.
         """
         with operation("dvc_add", "dvc"):
             return self._dvc().add(path, recursive)
@@ -290,14 +322,20 @@ class MLOpsClient:
     def dvc_push(
         self, targets: Sequence[Pathlike] | None = None, remote: str | None = None
     ) -> dict[str, Any]:
-        """Uploads what is tracked, or the `targets` of it, to
-        `workspace.dvc_remote_path`, or to the `remote` of that name in DVC's
-        configuration. Targets are paths relative to `workspace.dvc_path` or the working
-        directory.
+        """Upload tracked data to a remote.
 
-        Returns `success`, `pushed`, `remote` and `url`. Reasons of errors:
-        INPUT_INVALID, DATA_MISSING, REPOSITORY_BUSY, TOOLKIT_MISSING if DVC needs more
-        for such a remote.
+        Args:
+            targets: What to upload: paths relative to `workspace.dvc_path` or the
+                working directory. Default: everything that is tracked.
+            remote: The name of a remote in DVC's configuration. Default:
+                `workspace.dvc_remote_path`.
+
+        Returns:
+            `success`, `pushed`, `remote` and `url`.
+
+        Raises:
+            MLOpsClientError: INPUT_INVALID, DATA_MISSING, REPOSITORY_BUSY, or
+                TOOLKIT_MISSING if DVC needs another package for this remote.
         """
         with operation("dvc_push", "dvc"):
             return self._dvc().push(targets, remote)
@@ -308,11 +346,18 @@ class MLOpsClient:
         remote: str | None = None,
         force: bool = False,
     ) -> dict[str, Any]:
-        """Downloads what is tracked, or the `targets` of it, and puts it in place; with
-        `force` over changes.
+        """Download tracked data from a remote and put it in place.
 
-        Returns `success`, `fetched`, `added`, `modified`, `deleted`, `remote` and
-        `url`. Reasons of errors: those of dvc_push(), and LOCAL_CHANGES.
+        Args:
+            targets: As for dvc_push().
+            remote: As for dvc_push().
+            force: Overwrite local changes.
+
+        Returns:
+            `success`, `fetched`, `added`, `modified`, `deleted`, `remote` and `url`.
+
+        Raises:
+            MLOpsClientError: As for dvc_push(), or LOCAL_CHANGES.
         """
         with operation("dvc_pull", "dvc"):
             return self._dvc().pull(targets, remote, force)
@@ -333,10 +378,13 @@ class MLOpsClient:
         model_version: str | None = None,
         build_bento: bool = False,
     ) -> dict[str, Any]:
-        """Puts the files at `model_path` into the workspace's model store.
+        """Store the files at `model_path` in the workspace's model store.
 
-        A relative `model_path` is looked for in the working directory, and then in the
-        workspace, if that is local.
+        Args:
+            model_path: A relative path is searched for in the working directory, then
+                in the workspace if that is local.
+            model_version: Default: a new version.
+            build_bento: Also build a bento that serves the model.
         """
         with operation("deploy_model", "bentoml"):
             path = find_input(model_path, self._roots())
@@ -357,7 +405,7 @@ class MLOpsClient:
         target_column: str | None = None,
         prediction_column: str | None = None,
     ) -> None:
-        """Keeps `df` as what later data is compared with, also by other processes."""
+        """Store `df` as the reference data for later comparisons, in any process."""
         with operation("set_reference_data", "evidently"):
             self._monitor().set_reference(df, target_column, prediction_column)
 
@@ -367,10 +415,10 @@ class MLOpsClient:
         target_column: str | None = None,
         prediction_column: str | None = None,
     ) -> dict[str, Any]:
-        """Compares `df` with the reference data and writes a report into
-        `workspace.monitoring_path`.
+        """Compare `df` with the reference data and write a report.
 
-        With an active run the figures are logged to it as metrics.
+        The report goes to `workspace.monitoring_path`. If a run is active, the figures
+        are also logged to it as metrics.
         """
         with operation("monitor_predictions", "evidently"):
             results = self._monitor().compare(df, target_column, prediction_column)
@@ -389,14 +437,20 @@ class MLOpsClient:
     # --- Status ---
 
     def get_status(self, deep: bool = False) -> dict[str, Any]:
-        """The `project_name`, the status of the `workspace` as
-        WorkspaceManager.get_workspace_status() says it, and `components`: for each of
-        "mlflow", "dvc", "bentoml" and "evidently" whether it is `installed`, its
-        `version`, the `path` of its data, and its `files` and `bytes`.
+        """Return the status of the workspace and of the four libraries.
 
-        Imports none of them. With `deep` those that are installed are asked, too:
-        `runs`, `tracked`, `models` and `bentos`, `reports`. They are None for those
-        that need the workspace's directory, if it is not on this machine.
+        Imports none of the libraries unless `deep` is set.
+
+        Args:
+            deep: Also ask the installed libraries for the counts `runs`, `tracked`,
+                `models`, `bentos` and `reports`. A count is None if it needs the
+                workspace's directory and that is not on this machine.
+
+        Returns:
+            `project_name`, `workspace` as WorkspaceManager.get_workspace_status()
+                returns it, and `components`: for each of "mlflow", "dvc", "bentoml" and
+                "evidently" whether it is `installed`, its `version`, the `path` of its
+                data, and its `files` and `bytes`.
         """
         with operation("get_status", "workspace"):
             workspace = self._manager.get_workspace_status(self.project_name)
@@ -445,11 +499,12 @@ class MLOpsClient:
 
 
 class Adapter(Protocol):
-    """What all four have in common."""
+    """The interface that the four adapters share."""
 
     def count(self) -> dict[str, int]:
-        """How many things of its own it knows in the workspace, as the library itself
-        counts them; makes nothing.
+        """Return the library's own counts of its objects in the workspace.
+
+        Creates nothing.
         """
 
 
@@ -460,7 +515,7 @@ def create_client(
     base_path: Pathlike | None = None,
     address: str | None = None,
 ) -> MLOpsClient:
-    """Opens the workspace of a project, as MLOpsClient.from_project()."""
+    """Open the workspace of a project; see MLOpsClient.from_project()."""
     return MLOpsClient.from_project(
         project_name, repo_root, base_path=base_path, address=address
     )
@@ -469,13 +524,20 @@ def create_client(
 def _checked(
     field: str, config: Mapping[str, Any] | None, keys: frozenset[str]
 ) -> dict[str, Any]:
-    """Those that are said; None is as good as left out."""
+    """Return the entries of `config` that are not None.
+
+    Raises:
+        MLOpsClientError: INPUT_INVALID if a key is unknown, or a value is not a
+            non-empty text.
+    """
     if not isinstance(config, Mapping | None):
         raise input_invalid(field, f"must be a dict, not {type(config).__name__}")
     said = {key: value for key, value in (config or {}).items() if value is not None}
     if unknown := sorted(str(key) for key in said.keys() - keys):
         raise input_invalid(
-            field, f"has no {', '.join(unknown)}; it may hold {', '.join(sorted(keys))}"
+            field,
+            f"has unknown keys: {', '.join(unknown)}; "
+            f"known keys are {', '.join(sorted(keys))}",
         )
     for key, value in said.items():
         if not isinstance(value, str | os.PathLike) or not os.fspath(value):
@@ -497,14 +559,14 @@ def _manager(
         if value is not None and given is not None:
             raise input_invalid(
                 field,
-                "is what the workspace_manager given has already: leave one of them out",
+                "cannot be combined with workspace_manager: leave one of them out",
             )
     if workspace_path is None:
         return given or WorkspaceManager(base_path, repo_root, address)
     if base_path is not None:
         raise input_invalid(
             "base_path",
-            "is the directory of the workspace_path given: leave one of them out",
+            "cannot be combined with workspace_path: leave one of them out",
         )
     path = Path(workspace_path).expanduser().absolute()
     if path.name != project_name:
@@ -513,8 +575,7 @@ def _manager(
             f"must end in the project's name, {project_name!r}; it is {str(path)!r}",
         )
     manager = given or WorkspaceManager(path.parent, address=address)
-    # A manager that was given, and a server named by the environment, have a base of
-    # their own.
+    # A given manager, or a server named by the environment, may have another base.
     if manager.base_path.resolve() != path.parent.resolve():
         raise input_invalid(
             "workspace_path",

@@ -1,4 +1,4 @@
-"""Where the files are that a caller names."""
+"""Locates the files that callers name."""
 
 import os
 from collections.abc import Iterable
@@ -10,18 +10,22 @@ from mlops.workspace import ProjectWorkspace
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """`path` with a leading "~" replaced; unlike Path.expanduser(), no error if that
-    names no user.
+    """Expand a leading "~" in `path`.
+
+    Unlike Path.expanduser(), does not fail if no user has that name.
     """
     return Path(os.path.expanduser(path))
 
 
 def find_input(path: str | os.PathLike[str], roots: Iterable[Path]) -> Path:
-    """What `path` names: relative to the working directory as everywhere in Python, or
-    else to one of `roots`, which are asked for only then.
+    """Return the existing file or directory that `path` names.
 
-    Raises MLOpsClientError FILE_NOT_FOUND, which names every place looked at;
-    INPUT_INVALID if it is no path.
+    A relative path is relative to the working directory, else to one of `roots`, which
+    are consumed only if needed.
+
+    Raises:
+        MLOpsClientError: FILE_NOT_FOUND, naming every place that was searched;
+            INPUT_INVALID if `path` is not a path.
     """
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise input_invalid("path", f"must be a path, not {path!r:.100}")
@@ -39,24 +43,33 @@ def find_input(path: str | os.PathLike[str], roots: Iterable[Path]) -> Path:
 
 
 def is_here(workspace: ProjectWorkspace) -> bool:
-    """Whether the directory of a workspace is there, on this machine."""
+    """Return whether the workspace's directory exists on this machine."""
     return os.path.isdir(workspace.root_path) and workspace.is_local
 
 
 def require_local(
     workspace: ProjectWorkspace,
-    remedy: str = "work on that machine, or mount its base directory on this one at the same path",
+    remedy: str = (
+        "work on that machine, or mount its base directory on this one at the same path"
+    ),
 ) -> None:
-    """Raises MLOpsClientError WORKSPACE_NOT_LOCAL unless the directory of a workspace
-    is on this machine: made here it would be one that no other client ever sees.
-    `remedy` is what to do if its server is on another.
+    """Check that the workspace's directory is on this machine.
+
+    Otherwise a library would create a directory here that no other client ever sees.
+
+    Args:
+        remedy: What to do if the workspace's server is on another machine.
+
+    Raises:
+        MLOpsClientError: WORKSPACE_NOT_LOCAL if the directory is not here.
     """
     if is_here(workspace):
         return
     path = str(workspace.root_path)
     raise MLOpsClientError(
-        f"The workspace's directory {path} is not on this machine: it was moved or deleted, or its server runs on "
-        f"another; then {remedy}",
+        f"The workspace's directory {path} is not on this machine: "
+        "it was moved or deleted, or its server runs on another; "
+        f"then {remedy}",
         component="workspace",
         details={"reason": "WORKSPACE_NOT_LOCAL", "path": path},
     )

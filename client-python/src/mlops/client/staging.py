@@ -1,4 +1,4 @@
-"""Where things are made that are then put in place as a whole, by a rename."""
+"""Staging directories, in which a result is built before a rename puts it in place."""
 
 import fcntl
 import shutil
@@ -9,19 +9,20 @@ from pathlib import Path
 
 from mlops.client.file_lock import acquire
 
-_WAIT_SECONDS = 60.0  # For another one who removes what was left.
+_WAIT_SECONDS = 60.0  # For a process that removes leftovers.
 
 
 @contextmanager
 def staging(area: Path) -> Iterator[Path]:
-    """A new directory within `area` that is removed at the end.
+    """Create a directory within `area`, and remove it at the end of the block.
 
-    Those of processes that died are removed by the next one that finds nobody else at
-    work. Any number of threads and processes may do so at once.
+    The next user removes leftovers of dead processes, if no other user is active then.
+    Any number of threads and processes may use an area at the same time.
     """
     area.mkdir(exist_ok=True)
     with (area / "users.lock").open("ab") as users:
-        with suppress(BlockingIOError):  # Others are at work.
+        # Remove leftovers only if no other process uses the area.
+        with suppress(BlockingIOError):
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
                 _remove_what_was_left(area)
@@ -34,7 +35,7 @@ def staging(area: Path) -> Iterator[Path]:
             ) as directory:
                 yield Path(directory)
         finally:
-            # Closing is not enough: a child forked meanwhile has it open, too.
+            # Closing is not enough: a forked child may still have the descriptor open.
             fcntl.flock(users, fcntl.LOCK_UN)
 
 

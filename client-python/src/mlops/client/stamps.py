@@ -1,4 +1,4 @@
-"""Whether files change while they are read."""
+"""Detects files that change while they are read."""
 
 import os
 import time
@@ -8,19 +8,19 @@ from pathlib import Path
 
 from mlops.client.errors import MLOpsClientError
 
-ATTEMPTS = 3  # At reading files that somebody else writes to.
-# Two writes that are closer may leave the same time of modification.
+# Number of attempts to read files that another process writes to.
+ATTEMPTS = 3
+# Two writes within this time may leave the same mtime.
 _TICK_NS = 20_000_000
 
 Stamps = dict[str, tuple[int, int, int]]
 
 
 def stamps(list_files: Callable[[], Iterable[Path]]) -> Stamps:
-    """For each file that `list_files` names a stamp that changes when the file is
-    written or replaced.
+    """Return a stamp for each listed file, which changes when the file is written.
 
-    Files that vanish meanwhile are left out. Waits for a moment if a file was just
-    written, since a write right after it might leave the same stamp.
+    Replacing a file also changes its stamp. Omits files that vanish meanwhile. If a
+    file was just written, waits until a later write would leave another stamp.
     """
     found = _stamps(list_files)
     newest = max((modified for _, _, modified in found.values()), default=0)
@@ -34,15 +34,16 @@ def _stamps(list_files: Callable[[], Iterable[Path]]) -> Stamps:
     found = {}
     with suppress(FileNotFoundError):
         for file in list_files():
-            with suppress(OSError):  # A link that leads nowhere has no content.
+            with suppress(OSError):  # A dangling link has no content.
                 status = os.stat(file)
                 found[str(file)] = (status.st_ino, status.st_size, status.st_mtime_ns)
     return found
 
 
 def changing(path: Path) -> MLOpsClientError:
-    """The error for what cannot be read consistently, since somebody writes to it."""
+    """Return the error for a file that others kept writing to."""
     return MLOpsClientError(
-        f"{path} changed while it was read, {ATTEMPTS} times; try again when nobody writes to it, or name a copy of it",
+        f"{path} changed while it was read, {ATTEMPTS} times; "
+        "try again when nobody writes to it, or name a copy of it",
         details={"reason": "FILE_CHANGING", "path": str(path)},
     )

@@ -1,4 +1,4 @@
-"""The libraries that the client stands on: which are there, without importing them."""
+"""The four libraries that the client uses, detected without importing them."""
 
 import os
 from dataclasses import dataclass
@@ -9,28 +9,32 @@ from mlops.client.errors import MLOpsClientError
 
 @dataclass(frozen=True)
 class Toolkit:
-    """A library that is a component of the client, installed by the extra of the same
-    name.
+    """A library that is a component of the client.
+
+    The extra of the same name installs it.
     """
 
     component: str
-    directory: str  # Of the workspace, where its data is.
-    counts: tuple[str, ...]  # What its adapter counts.
-    # The variable that, set to "true", stops it from telling of its use.
+    directory: str  # The directory of the workspace with its data.
+    counts: tuple[str, ...]  # The counts that its adapter returns.
+    # The variable that turns off the library's telemetry when set to "true".
     no_telemetry: str | None = None
 
     @property
     def version(self) -> str | None:
-        """Of what is installed; None if it is not.
+        """The installed version, or None.
 
-        Read from package metadata: nothing is imported.
+        Read from the package metadata, without importing the library.
         """
         return _version(self.component)
 
     def require(self) -> None:
-        """Raises MLOpsClientError TOOLKIT_MISSING unless it is installed. To be called
-        before it is imported: turns its telemetry off, unless the user has set the
-        variable.
+        """Check that the library is installed. Call this before importing it.
+
+        Turns off the library's telemetry, unless the user has set the variable.
+
+        Raises:
+            MLOpsClientError: TOOLKIT_MISSING if it is not installed.
         """
         _require(self.component, self.component, extra=self.component)
         if self.no_telemetry is not None:
@@ -38,8 +42,10 @@ class Toolkit:
 
 
 def require_fsspec(component: str) -> None:
-    """Raises MLOpsClientError TOOLKIT_MISSING, of the `component` that needs it, unless
-    fsspec is installed.
+    """Check that fsspec is installed, which `component` needs.
+
+    Raises:
+        MLOpsClientError: TOOLKIT_MISSING if it is not installed.
     """
     _require("fsspec", component, extra="fs")
 

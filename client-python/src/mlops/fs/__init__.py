@@ -1,10 +1,10 @@
-"""Files of workspaces for fsspec:
+"""Files of workspaces for fsspec. Needs the extra `fs`.
 
-`fsspec.open("workspace://fraud/outputs/model.pt")`. Needs the extra `fs`.
+For example `fsspec.open("workspace://fraud/outputs/model.pt")`.
 """
 
 try:
-    import fsspec  # noqa: F401 - what fails further below is no matter of the extra
+    import fsspec  # noqa: F401 - so that only a missing fsspec names the extra
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "fsspec is not installed; install it by: pip install 'mlops-workspace[fs]'",

@@ -1,6 +1,6 @@
-"""Reading a file over the wire, across losses of the connection."""
+"""Reads a file over the connection, resuming after its loss."""
 
-# The types of gRPC's stubs are generic to type checkers only.
+# gRPC's stub types are generic for type checkers only.
 from __future__ import annotations
 
 import threading
@@ -17,8 +17,7 @@ from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 _CALL_S = 600.0
 _PAUSE_S = 2.0
-# A call from which nothing was read for so long is ended: the server has not many of
-# them.
+# A call is ended if nothing was read for so long: the server bounds their number.
 _IDLE_S = 5.0
 _NOTHING = memoryview(b"")
 
@@ -26,11 +25,11 @@ _Call: TypeAlias = "grpc._CallIterator[memoryview | pb.ReadArtifactResponse]"
 
 
 class Download:
-    """A part of a file on its way here, as an iterator of pieces of some MiB at most.
-    What comes ahead of who reads is bounded by gRPC's flow control.
+    """A range of a file as an iterator of pieces of up to some MiB.
 
-    After a loss of the connection, a fork, or a rest of some seconds, it goes on where
-    it was, with the same version of the file. To be read by one thread at a time.
+    gRPC's flow control bounds what arrives ahead of the reader. After a lost
+    connection, a fork, or some seconds without a read, the download resumes where it
+    was, with the same version of the file. Only one thread at a time may read.
     """
 
     def __init__(
@@ -42,8 +41,8 @@ class Download:
         end: int | None = None,
         etag: str = "",
     ) -> None:
-        """Of bytes `start` up to `end`, or to the end of the file if that comes first."""
-        self.artifact: pb.Artifact | None = None  # Known once something was read.
+        """Prepare to read bytes `start` to `end`, or to the end of the file."""
+        self.artifact: pb.Artifact | None = None  # Known after the first read.
         self._connection = connection
         self._request = pb.ReadArtifactRequest(
             project=project, path=path, offset=start, etag=etag
@@ -51,7 +50,7 @@ class Download:
         self._end = end
         self._begun = bool(etag)
         self._call: _Call | None = None
-        self._ended = threading.Event()  # The call.
+        self._ended = threading.Event()  # Set when the call has ended.
         self._reading = False
         self._read_time = 0.0
 
@@ -59,11 +58,14 @@ class Download:
         return self
 
     def __next__(self) -> memoryview:
-        """The next piece. The last one comes only after the server has confirmed that
-        all of them are of one version.
+        """Return the next piece.
 
-        Raises WorkspaceError ETAG_MISMATCH if the file is another one meanwhile,
-        OFFSET_OUT_OF_RANGE if it ends before `start`.
+        The last piece is returned only after the server has confirmed that all pieces
+        are of one version.
+
+        Raises:
+            WorkspaceError: ETAG_MISMATCH if the file was replaced meanwhile,
+                OFFSET_OUT_OF_RANGE if it ends before `start`.
         """
         self._reading = True
         try:
@@ -76,22 +78,20 @@ class Download:
         return piece
 
     def pause(self) -> None:
-        """Ends the call, within seconds; reading on begins another one.
+        """End the call, within seconds; the next read begins another one.
 
-        Thread-safe, for calls from inside the gate.
+        Thread-safe, for callers inside the gate.
         """
         if self.close():
             self._ended.wait(_PAUSE_S)
 
     def close(self) -> bool:
-        """The same without waiting for it; returns whether there was a call."""
+        """End the call without waiting; return whether there was one."""
         call, self._call = self._call, None
         return call is not None and call.cancel()
 
     def pause_if_idle(self) -> bool:
-        """Pauses if nothing was read for some seconds. Returns whether there is a call
-        still.
-        """
+        """Pause if nothing was read for some seconds; return whether a call is left."""
         if not self._reading and time.monotonic() - self._read_time > _IDLE_S:
             self.pause()
         return self._call is not None
@@ -104,11 +104,13 @@ class Download:
             message = self._next_message(stub)
             if isinstance(message, memoryview):
                 if self._end == self._request.offset + len(message):
-                    # There is none: that is the end, or an error.
+                    # No message follows: this waits for the end of the call, or for its
+                    # error.
                     self._next_message(stub)
                 self._request.offset += len(message)
                 return message
             if message is not None:
+                # The first message names the version, which later calls then request.
                 self.artifact = message.artifact
                 self._request.etag = message.artifact.etag
                 size = message.artifact.size_bytes
@@ -148,23 +150,27 @@ def read(
     end: int | None = None,
     etag: str = "",
 ) -> bytes:
-    """Bytes `start` to `end` of a file, fewer if it ends before. Raises WorkspaceError."""
+    """Return the bytes `start` to `end` of a file, fewer if it ends before.
+
+    Raises:
+        WorkspaceError: The call failed.
+    """
     if end is not None and end <= start:
         return b""
     return b"".join(Download(connection, project, path, start, end, etag))
 
 
 class _Idle:
-    """Pauses downloads that nobody reads from. Its thread runs while there are calls."""
+    """Pauses downloads that nobody reads. Its thread runs while there are calls."""
 
     def __init__(self) -> None:
-        # Held only inside the gate, so that no fork finds it locked.
+        # Acquired only inside the gate, so that it is never locked in a forked child.
         self._lock = threading.Lock()
         self._downloads: WeakSet[Download] = WeakSet()
-        self._runs_in = -1  # The process, as the gate counts them.
+        self._runs_in = -1  # The process of the thread, as the gate's generation.
 
     def watch(self, download: Download) -> None:
-        """To be called inside the gate."""
+        """Watch a download. The caller is inside the gate."""
         with self._lock:
             self._downloads.add(download)
             if self._runs_in != GATE.generation:

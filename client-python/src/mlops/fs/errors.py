@@ -1,4 +1,4 @@
-"""Errors of the service as what users of files expect."""
+"""Converts WorkspaceErrors to OSErrors."""
 
 import errno
 import os
@@ -32,14 +32,15 @@ _BY_CODE = {
 
 
 def to_os_error(error: WorkspaceError, path: str) -> OSError:
-    """The OSError, of the subclass that fits, with the server's sentence."""
+    """Return the OSError, of the matching subclass, with the server's message."""
     return OSError(_errno_of(error), error.message, path)
 
 
 @contextmanager
 def os_errors(path: str) -> Iterator[None]:
-    """Has what leaves the block be an OSError about `path`, whose `__cause__` is the
-    WorkspaceError.
+    """Convert WorkspaceErrors that leave the block to OSErrors about `path`.
+
+    The `__cause__` is the WorkspaceError.
     """
     try:
         yield
@@ -49,8 +50,9 @@ def os_errors(path: str) -> Iterator[None]:
 
 @contextmanager
 def lookup_errors(path: str) -> Iterator[None]:
-    """The same where something is looked for: what has a name that nothing can have
-    does not exist.
+    """Convert errors as os_errors() does, for lookups.
+
+    An entry whose name is invalid does not exist, so this is FileNotFoundError.
     """
     try:
         yield
@@ -77,5 +79,5 @@ def _number(text: str) -> int:
 
 
 def os_error(number: int, path: str, sentence: str | None = None) -> OSError:
-    """One that the server is not asked for."""
+    """Return an OSError without a cause from the server."""
     return OSError(number, sentence or os.strerror(number), path)

@@ -23,26 +23,28 @@ _LINE_BYTES = 8 << 10
 
 
 class Files(Protocol):
-    """What a file needs of its file system."""
+    """The methods that a file needs of its file system."""
 
     def _open_same(self, path: str, etag: str) -> SameFile | None:
-        """Opens the file by its path, if that is possible."""
+        """Open the file through the file system of this machine, if possible."""
 
     def _start_download(self, path: str, start: int, end: int, etag: str) -> Download:
-        """Begins to read forward."""
+        """Begin to stream the file from `start`."""
 
     def _read(self, path: str, start: int, end: int | None, etag: str) -> bytes:
-        """Reads a range."""
+        """Read a range."""
 
 
 class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
-    """A file as it was when it was opened. If another one takes its place, reading on
-    raises OSError ESTALE, or goes on with the old one where that can be read by its
-    path, or is on its way already.
+    """A file as it was when it was opened.
 
-    Reads here and there are of blocks, by fsspec's cache. Once a block was read without
-    a seek, what follows comes by one stream, until the file is closed or read
-    elsewhere, or rests for some seconds.
+    If another file replaces it, further reads raise OSError ESTALE. They succeed with
+    the old content where the file is accessed by its path, or where that content is
+    already in transit.
+
+    Random reads fetch blocks through fsspec's cache. Once a block was read without a
+    seek, the following data arrives by one stream, until the file is closed, read
+    elsewhere, or not read for some seconds.
     """
 
     fs: Files
@@ -53,27 +55,30 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
     ) -> None:
         self._same: SameFile | None = None
         self._forward: Forward | None = None
-        self._read_from = self._read_to = 0  # By the reads since the last seek.
+        # The range covered by the reads since the last seek.
+        self._read_from = self._read_to = 0
         super().__init__(fs, path, "rb", size=info["size"], **options)
         self.details = info
 
         self._same = fs._open_same(path, info["etag"])
 
     def read(self, length: int | None = -1) -> bytes:
-        """The next `length` bytes, fewer at the end; all that follow if it is negative
-        or None.
+        """Return the next `length` bytes, fewer at the end of the file.
+
+        Returns all remaining bytes if `length` is negative or None.
         """
         with self._whole_or_nothing():
             return b"".join(self._pieces(-1 if length is None else int(length)))
 
     def read1(self, length: int = -1) -> bytes:
-        """Some of the next `length` bytes, or of those of a block, as they come; none
-        at the end.
+        """Return some of the next `length` bytes, as they arrive; none at the end.
+
+        A negative `length` means the block size.
         """
         return bytes(next(self._pieces(self.blocksize if length < 0 else length), b""))
 
     def readinto(self, buffer: Any) -> int:
-        """Fills `buffer` with the next bytes; returns how many, fewer at the end."""
+        """Fill `buffer` with the next bytes; return their number, less at the end."""
         to, filled = memoryview(buffer).cast("B"), 0
         with self._whole_or_nothing():
             for piece in self._pieces(len(to)):
@@ -82,13 +87,15 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
         return filled
 
     def readline(self, size: int | None = -1) -> bytes:
-        """To the next newline and with it, or to the end; at most `size` bytes, unless
-        it is negative or None.
+        """Return the bytes up to and including the next newline, or to the end.
+
+        At most `size` bytes, unless it is negative or None.
         """
         left = self.size if size is None or size < 0 else size
         pieces, end = [], 0
         while not end and left and (piece := self.read1(min(_LINE_BYTES, left))):
             if end := piece.find(b"\n") + 1:
+                # read1() may have read past the newline, so step back.
                 self.loc = self._read_to = self.loc - len(piece) + end
                 piece = piece[:end]
             pieces.append(piece)
@@ -96,7 +103,7 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
         return b"".join(pieces)
 
     def close(self) -> None:
-        """Lets go of what was read ahead."""
+        """Close the file and drop what was read ahead."""
         super().close()
         if self._same is not None:
             self._same.close()
@@ -104,7 +111,7 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
 
     @contextmanager
     def _whole_or_nothing(self) -> Iterator[None]:
-        """Has the position stay if the block is left by an exception."""
+        """Restore the position if the block raises."""
         start = self.loc
         try:
             yield
@@ -113,7 +120,7 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
             raise
 
     def _pieces(self, length: int) -> Iterator[bytes | memoryview]:
-        """What read() returns, as it comes. The position follows what was taken."""
+        """Yield what read() returns, as it arrives; the position follows."""
         if self.closed:
             raise ValueError("I/O operation on closed file.")
         end = self.size if length < 0 else min(self.size, self.loc + length)
@@ -135,9 +142,8 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
         try:
             with lookup_errors(self.path):
                 return self._forward.take(self.loc, end - self.loc)
-        except (
-            BaseException
-        ):  # Where it stands is not known, be it only that Ctrl-C came.
+        except BaseException:
+            # The stream's position is unknown now, even if the cause was only Ctrl-C.
             self._end_forward()
             raise
 
@@ -146,8 +152,11 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
             if self._forward.can_go_to(self.loc):
                 return True
             self._end_forward()
+        # A seek starts a new range of sequential reads.
         if self.loc != self._read_to:
             self._read_from = self._read_to = self.loc
+        # A stream pays only after a sequentially read block, and not for access by
+        # path.
         return self.loc - self._read_from >= self.blocksize and self._same is None
 
     def _end_forward(self) -> None:
@@ -162,11 +171,12 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
 
 
 class WritableFile(AbstractBufferedFile):  # type: ignore[misc]
-    """A file that is sent as it is written, and is there, whole, when it was closed.
+    """A file whose data is sent as it is written.
 
-    It is not if the `with` block is left by an exception, if close() is called while
-    one is handled that came after open() (as wrappers such as fsspec.open() call it),
-    or if it is never closed: then what was there stays.
+    It becomes visible as a whole when it is closed. It is discarded, and the old file
+    stays, if the `with` block raises, if close() is called while an exception is
+    handled that was raised after open() (wrappers such as fsspec.open() do this), or if
+    the file is never closed.
     """
 
     fs: Files
@@ -180,7 +190,7 @@ class WritableFile(AbstractBufferedFile):  # type: ignore[misc]
         self._handled_at_open = sys.exc_info()[1]
 
     def write(self, data: Any) -> int:
-        """Takes the next bytes; returns how many."""
+        """Write the next bytes; return their number."""
         if self.closed or self._upload is None:
             raise ValueError("I/O operation on closed file.")
         size = memoryview(data).nbytes
@@ -190,23 +200,23 @@ class WritableFile(AbstractBufferedFile):  # type: ignore[misc]
         return size
 
     def flush(self, force: bool = False) -> None:
-        """Does nothing: the server gets what fills a block at once, and the rest by
-        close().
-        """
+        """Do nothing: full blocks are sent at once, and close() sends the rest."""
         if self.closed:
             raise ValueError("Flush on closed file")
 
     def close(self) -> None:
-        """Makes the file visible, in a transaction at its end.
+        """Make the file visible; within a transaction, at its end.
 
-        Raises OSError if that fails; then nothing changed.
+        Raises:
+            OSError: This failed, and nothing changed.
         """
         if self.closed:
             return
+        # Wrappers such as fsspec.open() call close() without passing the exception.
         handled = sys.exc_info()[1]
         if handled is not None and handled is not self._handled_at_open:
             _log.warning(
-                "%s: discarded, since an exception left it: %r", self.path, handled
+                "%s: discarded because of an exception: %r", self.path, handled
             )
             self.discard()
         elif self.autocommit:
@@ -216,12 +226,12 @@ class WritableFile(AbstractBufferedFile):  # type: ignore[misc]
         self.closed = True
 
     def commit(self) -> None:
-        """Makes the file visible now."""
+        """Make the file visible now."""
         self._attempt("finish")
         self._upload = None
 
     def discard(self) -> None:
-        """Drops what was written."""
+        """Drop what was written."""
         upload, self._upload, self.closed = self._upload, None, True
         if upload is not None:
             upload.abort()

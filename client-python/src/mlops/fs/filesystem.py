@@ -1,4 +1,4 @@
-"""The file system of all workspaces of one server."""
+"""WorkspaceFileSystem: the files of all workspaces of one server, for fsspec."""
 
 from __future__ import annotations
 
@@ -38,38 +38,39 @@ from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 _log = logging.getLogger(__name__)
 _PAGE_SIZE = 1000
-# A file that is replaced while it is read as a whole is read again so often.
+# How often a whole file is read again because it was replaced during the read.
 _MAX_READS = 3
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 Result = TypeVar("Result")
 
 
 class WorkspaceFileSystem(LiteralFirst):
-    """The files of all workspaces as `workspace://<project>/<directory>/<path>`, where
-    the directory is one of mlflow, dvc, monitoring, models, outputs. The root lists the
-    projects.
+    """The files of all workspaces, as `workspace://<project>/<directory>/<path>`.
 
-    Whole files appear and vanish at once: what is being written is there only when it
-    was closed. A file is read as it was when it was opened; if another takes its place
-    meanwhile, reading on is an error. When a connection breaks, or the server restarts,
-    reading and writing go on where they were.
+    The directory is one of mlflow, dvc, monitoring, models, outputs. The root lists the
+    projects. WorkspaceManager alone creates and deletes workspaces.
 
-    Where fsspec takes `[ ] * ?` for a pattern, a name that exists is taken for that
-    name; glob() alone always takes a pattern.
+    Files appear, change and disappear atomically: a new file becomes visible when it is
+    closed. A reader gets the file as it was when it was opened; if the file is replaced
+    meanwhile, reading fails with ESTALE. Reads and writes resume after a lost
+    connection or a server restart. Appending is not supported.
 
-    Errors are OSError and its subclasses, with the server's sentence; their `__cause__`
-    is a WorkspaceError. Where the server cannot be reached, exists(), isfile() and
-    isdir() raise ConnectionError rather than answer False.
+    Where fsspec treats `[ ] * ?` as a pattern, an existing file or directory with
+    exactly that name takes precedence. Only glob() always treats its argument as a
+    pattern.
 
-    Thread-safe, may be pickled, and used in forked processes; an open file by one
-    thread at a time, and one open for writing not in a process forked since. Appending
-    is not supported. Workspaces themselves are made and deleted by WorkspaceManager
-    alone.
+    Failures are OSErrors with the server's message; the `__cause__` is a
+    WorkspaceError. If the server cannot be reached, exists(), isfile() and isdir()
+    raise ConnectionError instead of returning False.
+
+    Thread-safe, picklable, and usable in forked processes. Only one thread at a time
+    may use an open file. A file open for writing must not be used in a process forked
+    since.
     """
 
     protocol = "workspace"
-    # What it stands for depends on the environment and the working directory, too. The
-    # connection is what is shared.
+    # fsspec's cache of instances would be wrong, because the server also depends on the
+    # environment and the working directory. Instances share the connection instead.
     cachable = False
 
     def __init__(
@@ -81,12 +82,16 @@ class WorkspaceFileSystem(LiteralFirst):
         connection: Connection | None = None,
         **options: Any,
     ) -> None:
-        """Takes what WorkspaceManager takes, and finds the server as it does, by the
-        first call. With `by_path`, files that can be proved to lie on a disk of this
-        machine are read, and put, there rather than over the connection.
+        """Choose the server as WorkspaceManager does; the first call connects to it.
 
-        A `connection` is another's, whose server has its base at `base_path`; see
-        ProjectWorkspace.files.
+        Args:
+            base_path: As for WorkspaceManager.
+            repo_root: As for WorkspaceManager.
+            address: As for WorkspaceManager.
+            by_path: Access files directly through the file system if they are proved to
+                be on a disk of this machine, for reads and put().
+            connection: A connection to use, to the server of `base_path`; see
+                ProjectWorkspace.files.
         """
         super().__init__(
             base_path=base_path,
@@ -105,8 +110,8 @@ class WorkspaceFileSystem(LiteralFirst):
             return
         with os_errors(""):
             server, self._base = choose_server(base_path, repo_root, address)
-        # One for all that mean the same server: fsspec makes a file system for each
-        # thread.
+        # fsspec creates a file system for each thread; those of one server share a
+        # connection.
         self._connection = _connections.setdefault(
             self._base or server.find(), Connection(server)
         )
@@ -122,11 +127,17 @@ class WorkspaceFileSystem(LiteralFirst):
             .strip("/")
         )
 
-    # --- What there is ---
+    # --- Listing ---
 
     def info(self, path: str, **options: Any) -> dict[str, Any]:
-        """What a file or directory is: `name`, `type`, `size`, `modified` and, of a
-        file, `etag`; of a project also `created`. Raises FileNotFoundError.
+        """Return the properties of a file or directory.
+
+        Returns:
+            `name`, `type`, `size` and `modified`; for a file also `etag`, for a project
+                also `created`.
+
+        Raises:
+            FileNotFoundError: There is no such entry.
         """
         path = self._strip_protocol(path)
         project, inner = _split(path)
@@ -140,22 +151,25 @@ class WorkspaceFileSystem(LiteralFirst):
             return _project_info(self._connection.call(request))
 
     def exists(self, path: str, **options: Any) -> bool:
-        """Whether there is such a file or directory."""
+        """Return whether the file or directory exists."""
         return self._find(path) is not None
 
     def isfile(self, path: str) -> bool:
-        """Whether there is such a file."""
+        """Return whether the path is a file."""
         return (self._find(path) or {}).get("type") == "file"
 
     def isdir(self, path: str) -> bool:
-        """Whether there is such a directory."""
+        """Return whether the path is a directory."""
         return (self._find(path) or {}).get("type") == "directory"
 
     def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:
-        """The paths in a directory, in order, or with `detail` what info() tells of
-        each; of a file itself.
+        """Return the paths in a directory in lexicographic order.
 
-        Raises FileNotFoundError.
+        For a file, returns its own path. With `detail`, returns info() of each path
+        instead.
+
+        Raises:
+            FileNotFoundError: There is no such entry.
         """
         path = self._strip_protocol(path)
         project, inner = _split(path)
@@ -176,11 +190,13 @@ class WorkspaceFileSystem(LiteralFirst):
         detail: bool = False,
         **options: Any,
     ) -> Any:
-        """The files below a directory, in order; with `withdirs` also the directories,
-        itself included.
+        """Return the files below a directory in lexicographic order.
+
+        With `withdirs`, also returns the directories, including the directory itself.
         """
         path = self._strip_protocol(path)
         project, inner = _split(path)
+        # The server lists one project at a time, without a limit of depth.
         if maxdepth is not None or not project:
             return super().find(path, maxdepth, withdirs, detail, **options)
         info = self._find(path)
@@ -195,9 +211,9 @@ class WorkspaceFileSystem(LiteralFirst):
         return dict(sorted(by_name.items())) if detail else sorted(by_name)
 
     def checksum(self, path: str) -> str:
-        """The SHA-256 of a file's content, in hexadecimal digits.
+        """Return the SHA-256 of a file as hexadecimal digits.
 
-        The server may have to read all of it.
+        The server may have to read the whole file.
         """
         path = self._strip_protocol(path)
         project, inner = self._file_of(path)
@@ -206,25 +222,25 @@ class WorkspaceFileSystem(LiteralFirst):
             return str(self._connection.call(request).sha256)
 
     def ukey(self, path: str) -> str:
-        """The etag of a file: another one whenever its content, or the file itself, is
-        another one.
+        """Return the etag of a file.
+
+        The etag changes whenever the content changes or the file is replaced.
         """
         info = self.info(path)
         return str(info["etag"]) if info["type"] == "file" else super().ukey(path)
 
     def created(self, path: str) -> datetime:
-        """When a project was made, or a file was written, which is when it was made:
-        each write makes a new one.
+        """Return when a project or a file was created.
+
+        Every write creates a new file, so this is when the file was written.
         """
         info = self.info(path)
         if "created" in info or info["type"] == "file":
             return info.get("created") or self.modified(path)
-        raise NotImplementedError("When a directory was made is not known")
+        raise NotImplementedError("The creation time of a directory is unknown")
 
     def modified(self, path: str) -> datetime:
-        """When a file was written, the entries of a directory changed, or the record of
-        a project did.
-        """
+        """Return when a file, a directory's entries or a project's record changed."""
         info = self.info(path)
         if "modified" not in info:
             raise NotImplementedError("The root has no time")
@@ -234,9 +250,9 @@ class WorkspaceFileSystem(LiteralFirst):
     # --- Reading ---
 
     def local_path(self, path: str) -> str | None:
-        """The path by which this very file can be read here; None if there is none.
+        """Return the path of this file on this machine; None if there is none.
 
-        Not to be written to.
+        The caller must not write to the path.
         """
         path = self._strip_protocol(path)
         same = self._open_same(path, self._file_info(path)["etag"])
@@ -250,14 +266,16 @@ class WorkspaceFileSystem(LiteralFirst):
         return None if base is None else SameFile.open(base / path, etag)
 
     def _local_base(self, path: str) -> Path | None:
-        """The server's base directory, if files may be taken by their path; see
-        _base_here().
+        """Return the server's base directory if files may be accessed by path.
+
+        See _base_here().
         """
         return self._base_here(path) if self._by_path else None
 
     def _base_here(self, path: str) -> Path | None:
-        """The server's base directory, if this machine has a directory of that name,
-        which may be another one.
+        """Return the server's base directory if that path is a directory here.
+
+        It may be another directory of the same name.
         """
         if self._base is None:
             with os_errors(path):
@@ -274,10 +292,10 @@ class WorkspaceFileSystem(LiteralFirst):
         cache_options: dict[str, Any] | None = None,
         **options: Any,
     ) -> ReadableFile | WritableFile:
-        """For open().
+        """Open a file; called by open().
 
-        Modes are r, w, x; `etag` may be given with r: OSError ESTALE if the file has
-        another one.
+        Modes are r, w and x. With r, an `etag` option may be given: raises OSError
+        ESTALE if the file has another etag.
         """
         common = {
             "block_size": block_size,
@@ -285,7 +303,8 @@ class WorkspaceFileSystem(LiteralFirst):
             "cache_options": cache_options,
         }
         if mode == "rb":
-            options.pop("size", None)  # Of a file that was pickled; the info has it.
+            # A pickled file passes its size; the info has it, too.
+            options.pop("size", None)
             return ReadableFile(
                 self,
                 path,
@@ -295,7 +314,8 @@ class WorkspaceFileSystem(LiteralFirst):
             )
         if mode not in ("wb", "xb"):
             raise NotImplementedError(
-                f"Files cannot be opened with mode {mode!r}: only r, w and x are supported"
+                f"Files cannot be opened with mode {mode!r}: "
+                "only r, w and x are supported"
             )
         exclusive = mode == "xb"
         self._check_writable(path, exclusive)
@@ -310,12 +330,14 @@ class WorkspaceFileSystem(LiteralFirst):
         end: int | None = None,
         **options: Any,
     ) -> bytes:
-        """The content of a file, or bytes `start` to `end` of it, which may be
-        negative, as of a slice.
+        """Return the bytes `start` to `end` of a file, by default all of them.
+
+        Negative values count from the end, as in a slice.
         """
         path = self._strip_protocol(path)
         if (start or 0) >= 0 and (end is None or end >= 0):
             return _again_if_replaced(lambda: self._read(path, start or 0, end, ""))
+        # Negative offsets need the size, and then the version of that size.
         info = self._file_info(path)
         first, last, _ = slice(start, end).indices(info["size"])
         return self._read(path, first, last, info["etag"])
@@ -329,8 +351,9 @@ class WorkspaceFileSystem(LiteralFirst):
         on_error: str = "return",
         **options: Any,
     ) -> list[Any]:
-        """The content of ranges of files, several at a time; with on_error="return" an
-        exception where one failed.
+        """Return ranges of several files, reading several at a time.
+
+        With on_error="return", a failed range yields its exception.
         """
         if not isinstance(paths, list):
             raise TypeError("paths must be a list")
@@ -358,8 +381,10 @@ class WorkspaceFileSystem(LiteralFirst):
         outfile: Any = None,
         **options: Any,
     ) -> None:
-        """Copies a file to the local `lpath`, or into the file object `outfile`; makes
-        the directory if it is one. Where that fails, no half of it stays at `lpath`.
+        """Copy a file to the local path `lpath`, or into the file object `outfile`.
+
+        If `rpath` is a directory, creates the directory `lpath`. A failure leaves no
+        partial file at `lpath`.
         """
         rpath = self._strip_protocol(rpath)
         outfile = lpath if outfile is None and isfilelike(lpath) else outfile
@@ -373,7 +398,8 @@ class WorkspaceFileSystem(LiteralFirst):
             with Target(lpath) as target:
                 if not self._copy_same(rpath, target, callback):
                     self._download(rpath, target.write, callback)
-                target.file()  # Which may be empty.
+                # Creates the file even if no data was written.
+                target.file()
 
         try:
             _again_if_replaced(fill)
@@ -392,9 +418,13 @@ class WorkspaceFileSystem(LiteralFirst):
         assume_literal: bool = False,
         **options: Any,
     ) -> None:
-        """Copies files here, several at a time, by fsspec's rules of what goes where.
-        With `assume_literal`, `rpath` is never a pattern. Raises OSError EINVAL if a
-        directory would be copied into itself.
+        """Copy files to this machine, several at a time.
+
+        fsspec's rules determine the destinations. With `assume_literal`, `rpath` is
+        never a pattern.
+
+        Raises:
+            OSError: EINVAL if a directory would be copied into itself.
         """
         steps = plan(
             self, LocalFiles(), rpath, lpath, recursive, maxdepth, assume_literal
@@ -416,8 +446,12 @@ class WorkspaceFileSystem(LiteralFirst):
         assume_literal: bool = False,
         **options: Any,
     ) -> None:
-        """Copies files from here, as get() does there. What is neither file nor
-        directory, such as a named pipe, is an OSError EINVAL before anything is sent.
+        """Copy files from this machine, several at a time, as get() does.
+
+        Raises:
+            OSError: EINVAL if a directory would be copied into itself, or, before
+                anything is sent, if an entry is neither a file nor a directory, such as
+                a named pipe.
         """
         steps = plan(
             LocalFiles(), self, lpath, rpath, recursive, maxdepth, assume_literal
@@ -440,9 +474,13 @@ class WorkspaceFileSystem(LiteralFirst):
         on_error: str | None = None,
         **options: Any,
     ) -> None:
-        """Copies files and, with `recursive`, directories, one after the other;
-        on_error="ignore", the default with `recursive`, leaves out what vanished
-        meanwhile. Raises OSError EINVAL if a directory would be copied into itself.
+        """Copy files and, with `recursive`, directories, one after the other.
+
+        on_error="ignore", the default with `recursive`, skips files that vanish
+        meanwhile.
+
+        Raises:
+            OSError: EINVAL if a directory would be copied into itself.
         """
         ignores = on_error == "ignore" or (on_error is None and recursive)
         steps = plan(self, self, path1, path2, recursive, maxdepth)
@@ -455,17 +493,22 @@ class WorkspaceFileSystem(LiteralFirst):
                     raise
 
     def _refuse_same(self, path: str, local: Any) -> None:
-        """Raises OSError EINVAL if both are one file: to open it for writing empties
-        it.
+        """Check that `path` and `local` are not the same file.
+
+        Opening that file for writing would empty it.
+
+        Raises:
+            OSError: EINVAL if they are.
         """
         base, is_same = self._base_here(path), False
-        with suppress(OSError):  # One of them does not exist.
+        # One of them does not exist.
+        with suppress(OSError):
             is_same = base is not None and os.path.samefile(base / path, local)
         if is_same and os.path.isfile(local):
             raise os_error(
                 errno.EINVAL,
                 path,
-                f"{local} is the very file that would be copied there",
+                f"The source and the destination are the same file, {local}",
             )
 
     def _real_directory(self, path: str) -> str | None:
@@ -475,7 +518,7 @@ class WorkspaceFileSystem(LiteralFirst):
         )
 
     def _copy_same(self, path: str, target: Target, callback: Callback) -> bool:
-        """Whether it could be done by the path."""
+        """Copy a file through the file system; return False if that is impossible."""
         if self._local_base(path) is None:
             return False
         info = self._file_info(path)
@@ -513,6 +556,7 @@ class WorkspaceFileSystem(LiteralFirst):
             try:
                 return read(self._connection, project, inner, start, end, etag)
             except WorkspaceError as error:
+                # A range that begins after the end of the file is empty.
                 if error.details["reason"] == "OFFSET_OUT_OF_RANGE":
                     return b""
                 raise
@@ -522,8 +566,9 @@ class WorkspaceFileSystem(LiteralFirst):
     def pipe_file(
         self, path: str, value: bytes, mode: str = "overwrite", **options: Any
     ) -> None:
-        """Writes a file, at once. With mode="create" raises FileExistsError if the name
-        is taken.
+        """Write a whole file atomically.
+
+        With mode="create", raises FileExistsError if the name is taken.
         """
         self._write(
             self._strip_protocol(path), lambda upload: upload.write(value), mode
@@ -537,12 +582,15 @@ class WorkspaceFileSystem(LiteralFirst):
         mode: str = "overwrite",
         **options: Any,
     ) -> None:
-        """Copies a local file; makes the directory if it is one. mode="create" as of
-        pipe_file(). One of 2 MiB or more is copied by the path if it can be, of which
-        the logger of this module tells at DEBUG; the server hashes it.
+        """Copy a local file; if `lpath` is a directory, create the directory `rpath`.
 
-        Raises OSError EINVAL for what is neither file nor directory, such as a named
-        pipe, without waiting for it.
+        `mode` is as for pipe_file(). A file of 2 MiB or more is copied directly into
+        the server's staging file if possible, and the server hashes it; this module's
+        logger reports such a copy at DEBUG.
+
+        Raises:
+            OSError: EINVAL, without blocking, for an entry that is neither a file nor a
+                directory, such as a named pipe.
         """
         rpath = self._strip_protocol(rpath)
         if os.path.isdir(lpath):
@@ -562,7 +610,7 @@ class WorkspaceFileSystem(LiteralFirst):
     def _put_by_path(
         self, file: IO[bytes], path: str, callback: Callback, mode: str
     ) -> bool:
-        """Whether it could be done by the path; if not, nothing has changed."""
+        """Copy through the file system; return False, without effect, if impossible."""
         base = self._local_base(path) if callback.size >= MIN_BYTES else None
         if base is None:
             return False
@@ -578,7 +626,7 @@ class WorkspaceFileSystem(LiteralFirst):
         return done
 
     def touch(self, path: str, truncate: bool = True, **options: Any) -> None:
-        """Makes an empty file; without `truncate` only if there is none."""
+        """Create an empty file; without `truncate`, keep an existing one."""
         try:
             self.pipe_file(path, b"", mode="overwrite" if truncate else "create")
         except FileExistsError:
@@ -586,8 +634,9 @@ class WorkspaceFileSystem(LiteralFirst):
                 raise
 
     def cp_file(self, path1: str, path2: str, **options: Any) -> None:
-        """Copies a file, within a project on the server; makes the directory if it is
-        one.
+        """Copy a file; if it is a directory, create the destination directory.
+
+        Within a project, the server copies the file.
         """
         path1, path2 = self._strip_protocol(path1), self._strip_protocol(path2)
         (project, source), (other, destination) = _split(path1), _split(path2)
@@ -595,6 +644,8 @@ class WorkspaceFileSystem(LiteralFirst):
             self._copy_directory(path1, path2)
             return
         try:
+            # The server copies within one project only; otherwise the data passes
+            # through here.
             if project != other:
                 with self.open(path1) as reading, self.open(path2, "wb") as writing:
                     shutil.copyfileobj(reading, writing, CHUNK_BYTES)
@@ -617,9 +668,10 @@ class WorkspaceFileSystem(LiteralFirst):
         maxdepth: int | None = None,
         **options: Any,
     ) -> None:
-        """Gives a file or directory another name; into `path2` if that is a directory.
-        Within a project that is one step; between projects, with lists, patterns or
-        `maxdepth`, it is copied and then deleted.
+        """Move a file or directory; into `path2` if that is a directory.
+
+        The move is atomic within a project. Between projects, and for lists, patterns
+        and `maxdepth`, the entries are copied and then deleted.
         """
         if (
             not isinstance(path1, str)
@@ -631,9 +683,11 @@ class WorkspaceFileSystem(LiteralFirst):
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
         if source == target:
             return
+        # Like mv(1), move into an existing directory.
         if path2.endswith("/") or self.isdir(target):
             target = f"{target}/{source.rpartition('/')[2]}"
         (project, path), (other, destination) = _split(source), _split(target)
+        # The server moves within one project only.
         if project != other or self.is_pattern(source):
             super().mv(path1, path2, recursive=recursive, maxdepth=maxdepth)
             return
@@ -652,9 +706,10 @@ class WorkspaceFileSystem(LiteralFirst):
         maxdepth: int | None = None,
         assume_literal: bool = False,
     ) -> None:
-        """Deletes files and, if they are empty or with `recursive`, directories, each
-        at once. With `assume_literal`, `path` is never a pattern, not even if nothing
-        has that name any more.
+        """Delete files, and directories that are empty or, with `recursive`, any.
+
+        Each deletion is atomic. With `assume_literal`, `path` is never a pattern, even
+        if nothing has that name.
         """
         if maxdepth is not None:
             super().rm(path, recursive=recursive, maxdepth=maxdepth)
@@ -663,31 +718,37 @@ class WorkspaceFileSystem(LiteralFirst):
             self._delete(found, force=recursive)
 
     def rm_file(self, path: str) -> None:
-        """Deletes a file, or a directory that is empty."""
+        """Delete a file or an empty directory."""
         self._delete(self._strip_protocol(path), force=False)
 
     def rmdir(self, path: str) -> None:
-        """Deletes a directory that is empty."""
+        """Delete an empty directory."""
         path = self._strip_protocol(path)
         if self.info(path)["type"] != "directory":
             raise os_error(errno.ENOTDIR, path)
         self._delete(path, force=False)
 
     def mkdir(self, path: str, create_parents: bool = True, **options: Any) -> None:
-        """Makes a directory. Raises FileExistsError if the name is taken."""
+        """Create a directory.
+
+        Raises:
+            FileExistsError: The name is taken.
+        """
         path = self._strip_protocol(path)
         if not create_parents and not self.isdir(self._parent(path)):
             raise os_error(errno.ENOENT, self._parent(path))
         self.makedirs(path)
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        """Makes a directory and those on the way to it, but no project.
+        """Create a directory and its missing parents, except the project.
 
-        Raises FileExistsError if the name is taken, unless by a directory and with
-        `exist_ok`.
+        Raises:
+            FileExistsError: The name is taken, unless by a directory and `exist_ok` is
+                set.
         """
         path = self._strip_protocol(path)
         project, inner = _split(path)
+        # MakeDirectory also succeeds for an existing directory, so look first.
         if not inner or not exist_ok:
             info = self._find(path)
             if info is None and not inner:
@@ -705,11 +766,12 @@ class WorkspaceFileSystem(LiteralFirst):
                 )
                 self._connection.call(request)
         except NotADirectoryError as error:
-            if not self.isfile(path):  # One on the way to it.
+            # Otherwise one of its parents is a file.
+            if not self.isfile(path):
                 raise
             raise os_error(errno.EEXIST, path) from error.__cause__
 
-    # --- Inside ---
+    # --- Internal ---
 
     def _find(self, path: str) -> dict[str, Any] | None:
         try:
@@ -722,11 +784,13 @@ class WorkspaceFileSystem(LiteralFirst):
         if info["type"] != "file":
             raise os_error(errno.EISDIR, path)
         if etag and info["etag"] != etag:
-            raise os_error(errno.ESTALE, path, "The file is another one meanwhile")
+            raise os_error(
+                errno.ESTALE, path, f"The file was replaced: its etag is not {etag}"
+            )
         return info
 
     def _file_of(self, path: str) -> tuple[str, str]:
-        """The project, and the path in it, of what can only be a file."""
+        """Return the project and the path in it for a path that must be a file."""
         project, inner = _split(path)
         if not inner:
             self.info(path)
@@ -735,7 +799,7 @@ class WorkspaceFileSystem(LiteralFirst):
             return _text(project), _text(inner)
 
     def _check_writable(self, path: str, exclusive: bool) -> None:
-        """Raises now what would be found out when all was sent."""
+        """Raise early what the server would report only after all data is sent."""
         try:
             info = self.info(path)
         except FileNotFoundError as error:
@@ -774,7 +838,7 @@ class WorkspaceFileSystem(LiteralFirst):
             raise os_error(
                 errno.EPERM,
                 path,
-                "Workspaces are deleted by WorkspaceManager.delete_workspace() alone",
+                "Only WorkspaceManager.delete_workspace() can delete a workspace",
             )
         with os_errors(path):
             request = pb.DeleteArtifactRequest(

@@ -1,4 +1,4 @@
-"""Reading a file forward, in reads of any size."""
+"""Sequential reads of any size from a download."""
 
 from mlops.fs.download import Download
 
@@ -6,17 +6,21 @@ _NOTHING = memoryview(b"")
 
 
 class Forward:
-    """A download, and the piece of it that is being read. Not thread-safe."""
+    """A download and its current piece. Not thread-safe."""
 
     def __init__(self, download: Download, start: int) -> None:
-        """Of a download from `start`, of which nothing was read."""
+        """Wrap a download that begins at `start` and of which nothing was read."""
         self._download = download
         self._piece = _NOTHING
         self._piece_from = start
 
     def take(self, position: int, most: int) -> memoryview:
-        """Some bytes from `position`, at most `most`, not copied; none at the end. It
-        must be possible to go there. Raises WorkspaceError.
+        """Return up to `most` bytes at `position`, without copying; none at the end.
+
+        can_go_to(position) must be True.
+
+        Raises:
+            WorkspaceError: The download failed.
         """
         at = position - self._piece_from
         if at == len(self._piece):
@@ -28,9 +32,9 @@ class Forward:
         return self._piece[at : at + most]
 
     def can_go_to(self, position: int) -> bool:
-        """Whether it lies in the piece that is held, or at its end."""
+        """Return whether `position` is in the current piece or at its end."""
         return 0 <= position - self._piece_from <= len(self._piece)
 
     def close(self) -> None:
-        """Ends it."""
+        """End the download."""
         self._download.close()

@@ -1,6 +1,4 @@
-"""Names before patterns: a file system whose bulk operations take a name that exists
-for that name.
-"""
+"""File systems in which existing names take precedence over patterns."""
 
 from __future__ import annotations
 
@@ -15,15 +13,14 @@ from fsspec.implementations.local import LocalFileSystem
 
 
 class LiteralFirst(AbstractFileSystem):  # type: ignore[misc]
-    """fsspec expands `[ ] * ?` in every path that it is given, so that rm("a[1]")
-    deletes "a1". Here a path is a pattern only where nothing has that very name. glob()
-    always takes a pattern, find() never does.
+    """A file system that treats a path as a pattern only if no entry has that name.
+
+    fsspec expands `[ ] * ?` in every path, so that rm("a[1]") deletes "a1". Here glob()
+    alone always takes a pattern, and find() never does.
     """
 
     def is_pattern(self, path: Any) -> bool:
-        """Whether a path has to be expanded: it holds `[ ] * ?`, and nothing has that
-        name.
-        """
+        """Return whether a path contains `[ ] * ?` and no entry has that name."""
         name = self._strip_protocol(path)
         return has_magic(name) and not self.exists(name)
 
@@ -35,18 +32,21 @@ class LiteralFirst(AbstractFileSystem):  # type: ignore[misc]
         assume_literal: bool = False,
         **options: Any,
     ) -> list[str]:
-        """Returns the paths that one or several names or patterns stand for, in order;
-        with `recursive` also what is below them. With `assume_literal` nothing is a
-        pattern.
+        """Return the paths that names and patterns stand for, in lexicographic order.
 
-        Raises FileNotFoundError if there are none.
+        Args:
+            recursive: Also return what is below these paths.
+            assume_literal: Treat nothing as a pattern.
+
+        Raises:
+            FileNotFoundError: There are no such paths.
         """
         if maxdepth is not None and maxdepth < 1:
             raise ValueError("maxdepth must be at least 1")
         found: set[str] = set()
         for one in [path] if isinstance(path, str | os.PathLike) else path:
             if not assume_literal and self.is_pattern(one):
-                # One of several patterns may match nothing.
+                # Of several patterns, some may match nothing.
                 with suppress(FileNotFoundError):
                     pattern = self._escape_directory(self._strip_protocol(one))
                     found.update(
@@ -67,9 +67,10 @@ class LiteralFirst(AbstractFileSystem):  # type: ignore[misc]
         return sorted(found)
 
     def _escape_directory(self, pattern: str) -> str:
-        """Has the directory that a pattern begins with stand for itself, if there is
-        one of that name: `v?/*.csv` are the files in `v?`, and those of `v1` only if
-        there is no `v?`.
+        """Escape the longest existing directory at the beginning of a pattern.
+
+        For example, `v?/*.csv` means the files in `v?`, and those in `v1` only if there
+        is no directory `v?`.
         """
         directory, slash, rest = pattern.rpartition("/")
         while has_magic(directory):

@@ -1,6 +1,4 @@
-"""Files of this machine: those on the other side of a copy, and those of a server whose
-disk is here, too.
-"""
+"""Local files: sources and targets of copies, and files of a server on this machine."""
 
 import errno
 import os
@@ -19,10 +17,10 @@ _READ_BYTES = 1 << 20
 
 
 class Target:
-    """A local file to be filled: made when its content begins to come, and removed if
-    the block is left by an error.
+    """A local file to write, created at the first write.
 
-    Directories on the way are made. What there was stays as long as nothing comes.
+    Creates missing parent directories. Until the first write, an existing file is
+    unchanged. If the block raises, removes the partial file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -33,15 +31,15 @@ class Target:
         return self
 
     def write(self, data: memoryview) -> None:
-        """Appends to it."""
+        """Append data to the file."""
         while data:
             data = data[self.file().write(data) :]
 
     def file(self) -> IO[bytes]:
-        """The file itself."""
+        """Return the open file, creating it if needed."""
         if self._file is None:
             os.makedirs(os.path.dirname(os.path.abspath(self._path)), exist_ok=True)
-            # A named pipe that nobody reads is an error, instead of a wait without end.
+            # Opening a named pipe without a reader fails instead of blocking forever.
             access = (
                 os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
             )
@@ -63,19 +61,22 @@ class Target:
 
 
 def check_copyable(path: str | os.PathLike[str]) -> None:
-    """Raises OSError EINVAL if `path` leads to what is neither file nor directory,
-    FileNotFoundError if to nothing.
+    """Check that `path` is, or links to, a file or a directory.
+
+    Raises:
+        OSError: EINVAL if it is anything else; FileNotFoundError if it does not exist.
     """
     _check_kind(path, os.stat(path).st_mode, stat.S_ISREG, stat.S_ISDIR)
 
 
 def open_source(path: str | os.PathLike[str]) -> IO[bytes]:
-    """Opens a local file for reading, unbuffered.
+    """Open a local file for reading, unbuffered.
 
-    Raises OSError EINVAL for what is no file, without waiting for it.
+    Raises:
+        OSError: EINVAL, without blocking, if it is not a file.
     """
     check_copyable(path)
-    # It may be replaced by now, and nobody may ever write to a named pipe.
+    # The path may have been replaced by a named pipe, which must not block.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _check_kind(path, os.fstat(descriptor).st_mode, stat.S_ISREG)
@@ -107,13 +108,14 @@ _KINDS = (
 
 
 def open_same(path: Path, access: int, etag: str) -> int | None:
-    """A descriptor of the file at `path`, for os.O_RDONLY or O_WRONLY, if it is the one
-    that has this etag; None if it is another one, or cannot be opened here. Should a
-    server make etags otherwise than convert.etag_of(), no file is ever taken for the
-    same.
+    """Open the file at `path` if it has this etag; else return None.
+
+    Also returns None if the file cannot be opened here. `access` is os.O_RDONLY or
+    O_WRONLY. If a server computes etags in another way than convert.etag_of(), no file
+    matches.
     """
     try:
-        # Not through a link, and not waiting for who writes a FIFO.
+        # Neither follow a link, nor block on a named pipe.
         descriptor = os.open(
             path, access | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         )
@@ -127,20 +129,24 @@ def open_same(path: Path, access: int, etag: str) -> int | None:
 
 
 def copy_bytes(source: int, offset: int, target: int, size: int) -> int:
-    """Appends what `source` has from `offset` on, at most `size` bytes, where `target`
-    stands: in the kernel, sharing the blocks where the file system can. Returns how
-    many, some at least unless this is the end. Raises OSError.
+    """Append up to `size` bytes of `source`, from `offset`, to `target`.
+
+    Copies in the kernel, sharing blocks where the file system supports this. Returns
+    the number of bytes, which is 0 only at the end of `source`.
+
+    Raises:
+        OSError: Copying failed.
     """
     for copy in _COPIES:
-        # What one way cannot do, for whatever reason, the next one does, or meets the
-        # same.
+        # If one method fails, for whatever reason, the next one succeeds or fails with
+        # the same error.
         with suppress(OSError):
             if copied := copy(source, offset, target, size):
                 return copied
     return os.write(target, os.pread(source, min(size, _READ_BYTES), offset))
 
 
-# The best first.
+# Best method first.
 _COPIES: list[Callable[[int, int, int, int], int]] = []
 if sys.platform == "linux":
     _COPIES = [
@@ -152,10 +158,9 @@ if sys.platform == "linux":
 
 
 class SameFile:
-    """A file of a workspace, opened by its path, after it was proved to be the one that
-    the server speaks of.
+    """A file of a workspace, opened by its path and proved to be the server's file.
 
-    It stays the one that was opened when another takes its place. Thread-safe.
+    It stays the same file if another one replaces it. Thread-safe.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -165,15 +170,15 @@ class SameFile:
 
     @classmethod
     def open(cls, path: Path, etag: str) -> Self | None:
-        """The file at `path` if it is the one that has this etag; None if it is another
-        one, or cannot be read here.
-        """
+        """Open the file at `path` if it has this etag and can be read; else None."""
         descriptor = open_same(path, os.O_RDONLY, etag)
         return None if descriptor is None else cls(path, descriptor)
 
     def read(self, start: int, end: int) -> bytes:
-        """Bytes `start` to `end`. Raises OSError ESTALE if the file was written over in
-        place.
+        """Return the bytes `start` to `end`.
+
+        Raises:
+            OSError: ESTALE if the file was overwritten in place.
         """
         pieces, at = [], start
         while at < end and (data := os.pread(self._descriptor, end - at, at)):
@@ -183,8 +188,10 @@ class SameFile:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def copy(self, target: IO[bytes], progress: Callable[[int], object]) -> None:
-        """Copies all of it. Raises OSError ESTALE if the file was written over in
-        place.
+        """Copy the whole file.
+
+        Raises:
+            OSError: ESTALE if the file was overwritten in place.
         """
         at = 0
         while copied := copy_bytes(self._descriptor, at, target.fileno(), _COPY_BYTES):
@@ -200,12 +207,12 @@ class SameFile:
         ):
             raise OSError(
                 errno.ESTALE,
-                "The file was written over while it was read",
+                "The file was overwritten while it was read",
                 str(self.path),
             )
 
     def close(self) -> None:
-        """Gives the descriptor back."""
+        """Close the descriptor. Idempotent."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)

@@ -1,4 +1,4 @@
-"""A progress bar for get and put."""
+"""Progress bars for get and put."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from fsspec.callbacks import Callback, NoOpCallback
 
 
 def progress() -> Callback:
-    """What `fs.get(…, callback=…)` and `fs.put(…, callback=…)` take to show a bar for
-    all files and one for the current one, where standard error is a terminal and rich
-    is installed; elsewhere one that shows nothing. To be used as a context manager.
+    """Return a callback that shows progress bars, for `fs.get` and `fs.put`.
+
+    Use it as a context manager and pass it as `callback`. It shows a bar for all files
+    and one for each current file. It shows nothing unless standard error is a terminal
+    and rich is installed.
     """
     if sys.stderr.isatty() and importlib.util.find_spec("rich"):
         return _Bars()
@@ -20,7 +22,7 @@ def progress() -> Callback:
 
 
 class _Bar(Callback):  # type: ignore[misc]
-    """One bar."""
+    """One progress bar."""
 
     def __init__(self, bars: Any, text: str) -> None:
         super().__init__()
@@ -28,16 +30,16 @@ class _Bar(Callback):  # type: ignore[misc]
         self._task = bars.add_task(text, total=None)
 
     def call(self, hook_name: str | None = None, **kwargs: Any) -> None:
-        """Shows where it stands."""
+        """Update the bar."""
         self._bars.update(self._task, total=self.size, completed=self.value)
 
     def close(self) -> None:
-        """Takes it away."""
+        """Remove the bar."""
         self._bars.remove_task(self._task)
 
 
 class _Bars(_Bar):
-    """The bar that counts files, with those of the files below it."""
+    """The bar that counts files, with a bar for each current file below it."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -60,9 +62,9 @@ class _Bars(_Bar):
         bars.start()
 
     def branched(self, path_1: str, path_2: str, **kwargs: Any) -> Callback:
-        """The bar of one file."""
+        """Return the bar of one file."""
         return _Bar(self._bars, path_1.rsplit("/", 1)[-1])
 
     def close(self) -> None:
-        """Leaves the terminal as it was."""
+        """Restore the terminal."""
         self._bars.stop()

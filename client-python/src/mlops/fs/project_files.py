@@ -7,15 +7,18 @@ from fsspec.utils import stringify_path
 
 
 class ProjectFileSystem(DirFileSystem):  # type: ignore[misc]
-    """A WorkspaceFileSystem (`fs`) seen from one of its projects (`path`):
-    `outputs/model.pt`. See ProjectWorkspace.files.
+    """A WorkspaceFileSystem (`fs`) with paths relative to one project (`path`).
+
+    For example `outputs/model.pt`. See ProjectWorkspace.files.
     """
 
-    cachable = False  # As what it stands on.
+    cachable = False  # Like WorkspaceFileSystem.
 
     def _join(self, path: Any) -> Any:
-        """DirFileSystem takes no Path, and drops the last slash, which tells a
-        directory from what is in it.
+        """Join a path to the project's path.
+
+        Accepts Path objects and keeps a last slash. DirFileSystem accepts no Path and
+        drops the last slash, which distinguishes a directory from its contents.
         """
         path = stringify_path(path)
         if not isinstance(path, str):

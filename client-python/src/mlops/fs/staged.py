@@ -1,6 +1,6 @@
-"""Writing a file by the path at which a server on this machine stages it."""
+"""Writes a file by its path in the staging area of a server on this machine."""
 
-# The types of gRPC's stubs are generic to type checkers only.
+# gRPC's stub types are generic for type checkers only.
 from __future__ import annotations
 
 import os
@@ -21,8 +21,8 @@ from mlops._rpc.stub import Stub
 from mlops.fs.local import copy_bytes, open_same
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
-# Less is a message or two over the wire, which is quicker than the calls that are
-# needed to do without.
+# Smaller files fit in a message or two, which is faster than the calls that a staged
+# upload needs.
 MIN_BYTES = 2 << 20
 _COPY_BYTES = 8 << 20
 _CALL_S = 600.0
@@ -30,16 +30,17 @@ _PAUSE_S = 2.0
 
 
 class StagedUpload:
-    """A file of which the server is sent nothing: the system copies it to where the
-    server has staged it, empty, and the server hashes what it finds there. Not
-    thread-safe.
+    """An upload that sends no data.
+
+    The system copies the file into the server's empty staged file, and the server
+    hashes what it finds there. Not thread-safe.
     """
 
     def __init__(
         self, connection: Connection, project: str, path: str, create_only: bool
     ) -> None:
         self._connection = connection
-        # One of its own: nobody else can write the same upload.
+        # A new id, so that no other client can write to the same upload.
         self._head = pb.WriteArtifactRequest(
             project=project,
             path=path,
@@ -51,12 +52,17 @@ class StagedUpload:
     def put(
         self, source: IO[bytes], base: Path, progress: Callable[[int], object]
     ) -> bool:
-        """Writes the file and returns True; or False, with nothing changed, where what
-        is staged does not prove to lie below `base` on this machine, or cannot be
-        written to. Tells `progress` how many bytes were copied each time.
+        """Write the file and return True; return False, without effect, if impossible.
 
-        Raises WorkspaceError, and OSError if it fails in the middle; then nothing has
-        changed either.
+        It is impossible if the staged file is not proved to be below `base` on this
+        machine, or is not writable.
+
+        Args:
+            progress: Called with the number of bytes after each copy.
+
+        Raises:
+            WorkspaceError: A call failed. Nothing has changed.
+            OSError: Copying failed midway. Nothing has changed.
         """
         self._send(self._head)
         done = False
@@ -80,6 +86,7 @@ class StagedUpload:
                 self._head.offset += copied
                 progress(copied)
         except OSError:
+            # An error before the first byte only means that copying is impossible here.
             if self._head.offset:
                 raise
         finally:
@@ -91,7 +98,7 @@ class StagedUpload:
             project=self._head.project, upload_id=self._head.upload_id
         )
         upload = self._connection.call(request)
-        # No server must be able to have us write to a file of its choice.
+        # A malicious server must not make this process write to a file of its choice.
         if ".." in upload.staged_path or not os.path.basename(
             upload.staged_path
         ).startswith(self._head.upload_id):
@@ -102,6 +109,7 @@ class StagedUpload:
             upload.staged_etag,
         )
         if target is not None:
+            # The staged file must be empty and have no other name.
             stat = os.fstat(target)
             if stat.st_size or stat.st_nlink != 1:
                 os.close(target)
@@ -109,7 +117,7 @@ class StagedUpload:
         return target
 
     def _finish(self) -> bool:
-        """False if the server has lost what was staged."""
+        """Finish the upload; return False if the server lost the staged data."""
         self._head.finish = True
         try:
             self._send(self._head)
@@ -126,12 +134,14 @@ class StagedUpload:
             upload_id=self._head.upload_id,
             discard=True,
         )
-        with suppress(WorkspaceError):  # What stays is swept.
+        # The server removes an upload that stays.
+        with suppress(WorkspaceError):
             self._send(head)
 
     def _send(self, message: pb.WriteArtifactRequest) -> None:
-        """A call of one message, which may be made again: an upload that is finished is
-        answered once more.
+        """Make a call with one message.
+
+        The call can be repeated: the server acknowledges a finished upload again.
         """
         self._connection.resume(
             lambda stub: self._call(stub, message),
@@ -149,12 +159,14 @@ class StagedUpload:
             self._paused += 1
             raise errors.unavailable("The process was forked meanwhile") from None
         finally:
-            future.cancel()  # Where the wait was interrupted.
+            # No-op unless the wait was interrupted.
+            future.cancel()
 
 
 class _Cancellable:
-    """A call that lasts for as long as the server hashes a file, and is made again
-    after a fork that cannot wait.
+    """A call that lasts while the server hashes a file.
+
+    If a fork cannot wait for it, the call is cancelled and made again.
     """
 
     def __init__(self, future: grpc.Future[pb.WriteArtifactResponse]) -> None:
@@ -163,6 +175,6 @@ class _Cancellable:
         future.add_done_callback(lambda _: self._ended.set())
 
     def pause(self) -> None:
-        """As the gate wants it."""
+        """End the call before a fork; see Pausable."""
         if not self._ended.wait(_PAUSE_S):
             self._future.cancel()

@@ -1,4 +1,4 @@
-"""Copies of many files at once: what goes where, and several at a time."""
+"""Bulk copies: plans the destinations, and copies several files at a time."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ def plan(
     maxdepth: int | None,
     assume_literal: bool = False,
 ) -> list[Step]:
-    """What is copied to where, by fsspec's rules, but that names which exist are no
-    patterns.
+    """Return pairs of source and destination.
 
-    Raises FileNotFoundError if there is nothing of that name; OSError EINVAL if a name
-    would leave the target.
+    fsspec's rules apply, except that existing names are not patterns.
+
+    Raises:
+        FileNotFoundError: There is no such source.
+        OSError: EINVAL if a name would lead out of the target.
     """
     if isinstance(paths, list) and isinstance(to, list):
         return list(zip(paths, to, strict=True))
@@ -40,20 +42,21 @@ def plan(
     is_pattern = is_one and not assume_literal and source.is_pattern(paths)
     is_name = assume_literal or (is_one and not is_pattern)
     found = source.expand_path(paths, recursive, maxdepth, assume_literal=is_name)
-    # Directories are copied as such with `recursive` alone.
+    # Only recursive copies include directories.
     if is_one and (not recursive or maxdepth is not None):
         found = [path for path in found if not source.isdir(path)]
     if not found:
         return []
     if not isinstance(to, str):
         return list(zip(found, map(target._strip_protocol, to), strict=True))
+    # A source keeps its name in an existing directory, unless it ends with a slash.
     into_it = to.endswith("/") or target.isdir(to)
     keeps_name = is_one and (
         len(found) == 1 if is_pattern else into_it and not paths.endswith("/")
     )
     to = target._strip_protocol(to)
     targets = other_paths(found, to, exists=keeps_name, flatten=not is_one)
-    # A server must not be able to have us write elsewhere.
+    # A malicious server must not make this process write elsewhere.
     for path in targets:
         if ".." in path.removeprefix(to).split("/"):
             raise os_error(errno.EINVAL, path, f"The name leads out of {to}")
@@ -65,12 +68,18 @@ def refuse_into_itself(
     source_place: Callable[[Any], str | None],
     target_place: Callable[[Any], str | None],
 ) -> None:
-    """Raises OSError EINVAL if a directory would be copied to a place within itself.
-    The callables say where the ends of a step are, on one file system; None if that is
-    not known.
+    """Check that no directory would be copied into itself.
+
+    Args:
+        source_place: Returns the place of a source, None if unknown.
+        target_place: Returns the place of a target on the same file system, None if
+            unknown.
+
+    Raises:
+        OSError: EINVAL if a target lies within its source.
     """
     for source, target in steps:
-        # Most are files, which hold nothing.
+        # Look at the source first: most sources are files, which contain nothing.
         if (outside := source_place(source)) is None or (
             inside := target_place(target)
         ) is None:
@@ -79,7 +88,7 @@ def refuse_into_itself(
             raise os_error(
                 errno.EINVAL,
                 source,
-                f"{source} holds the place where it would be copied to, {target}",
+                f"{source} contains the destination of the copy, {target}",
             )
 
 
@@ -88,7 +97,7 @@ def copy_all(
     copy_one: Callable[[Any, Any, Callback], None],
     callback: Callback,
 ) -> None:
-    """Takes all steps, several at a time. The first error ends them and is raised."""
+    """Copy all steps, several at a time. Stop at the first error and raise it."""
 
     def take(source: Any, target: Any) -> None:
         with callback.branched(source, target) as child:
@@ -105,7 +114,8 @@ def copy_all(
 
 
 def real_directory(path: Any) -> str | None:
-    """The path without links of a directory of this machine, or of what can still
-    become one; None of a file.
+    """Return the real path of a directory, or of a path that may become one.
+
+    Returns None for a file.
     """
     return None if os.path.isfile(path) else os.path.realpath(path)

@@ -1,1 +1,1 @@
-"""How data changes."""
+"""Data drift monitoring."""

@@ -1,5 +1,6 @@
-"""Columns of any type, in the three that Evidently compares: numbers, categories and
-text.
+"""Converts columns of any type to the three that Evidently compares.
+
+These are numbers, categories and text.
 """
 
 import math
@@ -23,7 +24,7 @@ NUMBER, BOOL, CATEGORY, TEXT = "numbers", "booleans", "categories", "text"
 EMPTY = "no value"
 OTHER = "other"  # Of a type that is not compared.
 
-# What pandas.api.types.infer_dtype() says of values in a column of Python objects.
+# The kind for each result of pandas.api.types.infer_dtype() on a column of objects.
 _KINDS = {
     "string": TEXT,
     "boolean": BOOL,
@@ -39,20 +40,23 @@ _SCALARS = (str, bool, int, float, Decimal, np.bool_, np.integer, np.floating)
 
 @dataclass(frozen=True)
 class Column:
-    """A column in a plain type: int64 or float64 for numbers, else text and None in
-    objects.
+    """A column converted to a plain type.
+
+    Numbers are int64 or float64. Other values are text or None, in a column of objects.
     """
 
     values: pd.Series
     kind: str
-    dtype: str  # That it came in.
+    dtype: str  # The original dtype.
 
 
 def plain(series: pd.Series) -> Column:
-    """The same values in a plain type; of a type that is not compared, none of them."""
+    """Return the column in a plain type; without values if its type is not compared."""
     try:
         return _plain(series)
-    except Exception:  # Of numbers beyond all floats, or from another library's type. One column must not cost a table.
+    except Exception:
+        # A number beyond all floats, or an error in another library's type. One column
+        # must not fail the whole table.
         return Column(_nothing(series), OTHER, str(series.dtype))
 
 
@@ -72,8 +76,9 @@ def _nothing(series: pd.Series) -> pd.Series:
 
 
 def _read(series: pd.Series) -> tuple[str, pd.Series]:
-    """The kind of a column, and its values without what only its type has: sparse or
-    dictionary encoding.
+    """Return the kind of a column, and its values without special encodings.
+
+    These are sparse and dictionary encodings.
     """
     dtype = series.dtype
     if isinstance(dtype, pd.SparseDtype):
@@ -113,7 +118,7 @@ def _kind_of_objects(series: pd.Series) -> str:
 
 
 def _numbers(values: pd.Series) -> pd.Series:
-    """As int64 if all fit, else float64."""
+    """Return the values as int64 if all fit, else as float64."""
     numbers = pd.Series(
         values.to_numpy(dtype="float64", na_value=np.nan), index=values.index
     )
@@ -130,8 +135,8 @@ def _numbers(values: pd.Series) -> pd.Series:
 
 
 def _texts(values: pd.Series) -> pd.Series:
-    """As text; None for what is missing."""
-    # Quickly, if all are text already.
+    """Return the values as text, with None for missing values."""
+    # The fast path, for columns that hold only text.
     with suppress(pa.ArrowException, ValueError, TypeError):
         return pd.Series(
             pa.Array.from_pandas(values, type=pa.string()).to_pandas(),
@@ -147,7 +152,7 @@ def _texts(values: pd.Series) -> pd.Series:
 
 
 def as_text(value: Any) -> str:
-    """A value as the name of a category: the same for 1, 1.0 and the text "1"."""
+    """Return a value as a category's name; 1, 1.0 and "1" have the same name."""
     if (
         isinstance(value, float | np.floating)
         and math.isfinite(value)
@@ -158,14 +163,18 @@ def as_text(value: Any) -> str:
 
 
 def unicode_text(value: Any) -> str:
-    """A value as text without surrogates, which neither Parquet nor a report can hold."""
+    """Return a value as text without surrogates.
+
+    Parquet and reports cannot hold surrogates.
+    """
     return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A column of the reference and the same column now, made comparable; or why it
-    cannot be compared.
+    """A column of the reference and the same column now, made comparable.
+
+    `problem` says why they cannot be compared, if so.
     """
 
     before: pd.Series
@@ -175,7 +184,7 @@ class Pair:
 
 
 def pair(before: Column, now: Column) -> Pair:
-    """Makes two columns comparable. `kind` is EMPTY if only the reference has values."""
+    """Make two columns comparable. `kind` is EMPTY if only the reference has values."""
     unlike = Pair(
         before.values,
         now.values,
@@ -215,7 +224,7 @@ def pair(before: Column, now: Column) -> Pair:
 
 
 def _as_booleans(column: Column) -> pd.Series | None:
-    """None if there are other numbers than 0 and 1."""
+    """Return the column as booleans; None if it has numbers other than 0 and 1."""
     if column.kind == BOOL:
         return column.values
     known = column.values.isin([0, 1]) | column.values.isna()
@@ -227,6 +236,6 @@ def _as_booleans(column: Column) -> pd.Series | None:
 
 
 def presence(series: pd.Series) -> pd.Series:
-    """For each row whether it has a value, as a category."""
+    """Return for each row, as a category, whether it has a value."""
     there = np.isfinite(series) if series.dtype != object else series.notna()
     return there.map({True: "value", False: "missing"}).astype(object)

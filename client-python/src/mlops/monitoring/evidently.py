@@ -1,4 +1,4 @@
-"""Drift of a workspace's data: the only importer of evidently."""
+"""DriftMonitor: drift of a workspace's data. Only this module imports evidently."""
 
 import html
 import json
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-# Evidently's own switch; it has none that says yes.
+# Evidently's own switch; it has no switch that turns telemetry on.
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
 import numpy as np
@@ -44,16 +44,15 @@ from mlops.monitoring.columns import (
 from mlops.workspace import ProjectWorkspace
 
 _log = logging.getLogger(__name__)
-# From this share of drifted columns on the dataset has drifted; Evidently's own
-# default.
+# The share of drifted columns from which the dataset has drifted; Evidently's default.
 _DRIFT_SHARE = 0.5
 _ROLES_KEY = b"mlops.roles"
 _KINDS_KEY = b"mlops.kinds"
-# MLflow takes 1000 metrics in a request; those of the columns of a wider table are in
-# the report alone.
+# MLflow accepts 1000 metrics in a request. For wider tables, the metrics of the columns
+# are only in the report.
 _MAX_COLUMN_METRICS = 900
 _MAX_METRIC_NAME = 200
-_WORD = re.compile(r"\w\w")  # To Evidently a single letter is none.
+_WORD = re.compile(r"\w\w")  # A single letter is not a word for Evidently.
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,8 @@ class _Reference:
 class DriftMonitor:
     """Reference data and reports in one workspace's monitoring/.
 
-    Both are made aside and put in place by a rename: other threads and processes see
-    them as a whole. Thread-safe.
+    Both are staged and then renamed into place, so other threads and processes see them
+    atomically. Thread-safe.
     """
 
     def __init__(self, workspace: ProjectWorkspace) -> None:
@@ -80,15 +79,15 @@ class DriftMonitor:
     def set_reference(
         self, df: pd.DataFrame, target_column: str | None, prediction_column: str | None
     ) -> None:
-        """Keeps `df` in monitoring/reference.parquet, in place of the one before. Names
-        of columns become text.
+        """Store `df` in monitoring/reference.parquet, replacing the previous reference.
 
-        Of a column that no later one can be compared with (see compare()) only the name
-        and type are kept.
+        Column names become text. Of columns whose type compare() does not compare, only
+        the name and the type are stored.
 
-        Raises MLOpsClientError INPUT_INVALID unless `df` is a DataFrame with rows, with
-        columns of different names, and with the target and prediction columns named;
-        WORKSPACE_NOT_LOCAL.
+        Raises:
+            MLOpsClientError: INPUT_INVALID unless `df` is a DataFrame with rows, with
+                columns of different names, and with the given target and prediction
+                columns; WORKSPACE_NOT_LOCAL.
         """
         columns = _checked(df)
         roles = _roles(columns, target_column, prediction_column)
@@ -104,40 +103,41 @@ class DriftMonitor:
         )
         with self._staged() as directory:
             draft = directory / "reference.parquet"
-            with draft.open("wb") as file:  # Arrow takes no path that is not UTF-8.
+            # Arrow accepts only UTF-8 paths, so pass an open file.
+            with draft.open("wb") as file:
                 pq.write_table(table, file)
             _put(draft, self._reference_file)
 
     def compare(
         self, df: pd.DataFrame, target_column: str | None, prediction_column: str | None
     ) -> dict[str, Any]:
-        """Compares `df` with the reference, column by column, by the method that
-        Evidently chooses for each.
+        """Compare `df` with the reference, column by column.
 
-        The columns must be those of the reference, but the reference's target may be
-        missing, where it is not known yet. The target and prediction are those named
-        with the reference, if not named here. A column without any value has drifted if
-        it has one in the reference.
+        Evidently chooses the method for each column. The columns must be those of the
+        reference, except that the target may be missing if it is not known yet. The
+        target and prediction columns default to those of the reference. A column
+        without any value has drifted if it has one in the reference.
 
-        Returns
-        - `dataset_drift`: whether at least half of the columns drifted; `drift_share`,
-          `number_of_columns`, `number_of_drifted_columns`, `drifted_columns`: their
-          names;
-        - `columns`: for each `drift_score` (None if Evidently found no number),
-        `drifted`, `method`, `threshold`;
-        - `skipped_columns`: why others were not compared: times, lists, text where
-          numbers were, no value in the reference, or what Evidently raised; the report
-          names them, too;
-        - `target_column`, `prediction_column`;
-        - `report_json`, `report_html`: paths of Evidently's report, in
-        monitoring/reports/ and named by UTC time;
-        - `metrics`: `drift_share`, `dataset_drift` (0 or 1),
-          `number_of_drifted_columns` and `drift_score.<column>`, with "_" for what
-          MLflow allows in no name, of at most 900 columns.
+        Returns:
+            dataset_drift: Whether at least half of the columns drifted.
+            drift_share, number_of_columns, number_of_drifted_columns: The figures.
+            drifted_columns: The names.
+            columns: For each column `drift_score` (None if Evidently found no number),
+                `drifted`, `method` and `threshold`.
+            skipped_columns: Why other columns were not compared: times, lists, text
+                where numbers were, no value in the reference, or an exception of
+                Evidently. The report also names them.
+            target_column, prediction_column: The columns used.
+            report_json, report_html: The paths of Evidently's report in
+                monitoring/reports/, named by UTC time.
+            metrics: `drift_share`, `dataset_drift` (0 or 1),
+                `number_of_drifted_columns` and `drift_score.<column>` of up to 900
+                columns, with "_" for characters that MLflow does not allow in a name.
 
-        Raises MLOpsClientError REFERENCE_MISSING if set_reference() was never called;
-        INPUT_INVALID unless `df` is a DataFrame with rows, the right columns, and one
-        that can be compared; WORKSPACE_NOT_LOCAL.
+        Raises:
+            MLOpsClientError: REFERENCE_MISSING if there is no reference; INPUT_INVALID
+                unless `df` is a DataFrame with rows, with the right columns, and with a
+                column that can be compared; WORKSPACE_NOT_LOCAL.
         """
         reference = self._read_reference()
         now = _checked(df)
@@ -172,7 +172,7 @@ class DriftMonitor:
         }
 
     def count(self) -> dict[str, int]:
-        """How many `reports` there are."""
+        """Return the number of `reports`."""
         return {"reports": sum(1 for _ in self._reports.glob("*.json"))}
 
     def _staged(self) -> Any:
@@ -185,7 +185,7 @@ class DriftMonitor:
             with self._reference_file.open("rb") as file:
                 table = pq.ParquetFile(file).read()
             roles = json.loads(table.schema.metadata[_ROLES_KEY])
-            # Files of the first release do not say of what kind their columns are.
+            # Files of the first release do not record the kinds of their columns.
             kinds = json.loads(table.schema.metadata.get(_KINDS_KEY, b"{}"))
             columns = {}
             for name, values in table.to_pandas().items():
@@ -197,7 +197,8 @@ class DriftMonitor:
         except FileNotFoundError:
             require_local(self._workspace)
             raise MLOpsClientError(
-                f"{self._workspace.project_name} has no reference data to compare with: call set_reference_data() once",
+                f"{self._workspace.project_name} has no reference data "
+                "to compare with: call set_reference_data() once",
                 details={
                     "reason": "REFERENCE_MISSING",
                     "path": str(self._reference_file),
@@ -205,7 +206,8 @@ class DriftMonitor:
             ) from None
         except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise MLOpsClientError(
-                f"{self._reference_file} is not what set_reference_data() wrote: call it again; {error}",
+                f"{self._reference_file} is damaged: {error}; "
+                "call set_reference_data() again",
                 details={
                     "reason": "REFERENCE_MISSING",
                     "path": str(self._reference_file),
@@ -235,9 +237,7 @@ def _put(draft: Path, path: Path) -> None:
 
 
 def _name_skipped(directory: Path, skipped: dict[str, str]) -> None:
-    """Adds the columns that were not compared to a report, which knows only those that
-    were.
-    """
+    """Add the columns that were not compared to a report, which lacks them."""
     report = json.loads((directory / "json").read_text("utf-8"))
     (directory / "json").write_text(
         json.dumps({**report, "skipped_columns": skipped}), "utf-8"
@@ -254,8 +254,9 @@ def _name_skipped(directory: Path, skipped: dict[str, str]) -> None:
 
 
 def _checked(df: Any) -> dict[str, Column]:
-    """The columns of a table in types that Evidently compares, by their names as text,
-    since it knows no other.
+    """Return the columns of a table in types that Evidently compares, by name.
+
+    Evidently supports only text as names.
     """
     if not isinstance(df, pd.DataFrame):
         raise input_invalid(
@@ -264,7 +265,8 @@ def _checked(df: Any) -> dict[str, Column]:
     if df.empty:
         raise input_invalid(
             "df",
-            f"has {len(df)} rows and {len(df.columns)} columns: there is nothing to compare",
+            f"has {len(df)} rows and {len(df.columns)} columns: "
+            "there is nothing to compare",
         )
     df = df.set_axis(
         [unicode_text(name) for name in df.columns], axis="columns"
@@ -312,7 +314,7 @@ def _expected_columns(now: dict[str, Column], reference: _Reference) -> list[str
 
 
 def _names(columns: list[str]) -> str:
-    """Some of them, if there are many."""
+    """Return the names, abbreviated if there are many."""
     more = len(columns) - 20
     return ", ".join(map(repr, columns[:20])) + (
         f" and {more} more" if more > 0 else ""
@@ -327,15 +329,16 @@ def _unlock() -> None:
     _one_at_a_time = threading.Lock()
 
 
-# The thread that may have held it is not in the child.
+# The thread that may have held the lock does not exist in the child.
 os.register_at_fork(after_in_child=_unlock)
 
 
 @contextmanager
 def _process_state_kept() -> Iterator[None]:
-    """Keeps what Evidently changes for the whole process: it seeds numpy's random
-    generator, and warns thousands of times of columns with few values, for which its
-    results say as much.
+    """Restore what Evidently changes for the whole process.
+
+    Evidently seeds numpy's random generator. It also warns thousands of times about
+    columns with few values, which its results report, too.
     """
     with _one_at_a_time, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -347,10 +350,12 @@ def _process_state_kept() -> Iterator[None]:
 
 
 def _run(pairs: dict[str, Pair], skipped: dict[str, str]) -> Any:
-    """Evidently's report of `pairs`, but for the columns that it fails at, which are
-    added to `skipped`.
+    """Return Evidently's report of `pairs`.
+
+    Omits the columns at which Evidently fails, and adds them to `skipped`.
     """
     types = {name: _column_type(each) for name, each in pairs.items()}
+    # Usually one report of all columns succeeds.
     if types:
         try:
             return _report(pairs, types)
@@ -358,6 +363,7 @@ def _run(pairs: dict[str, Pair], skipped: dict[str, str]) -> Any:
             _log.debug(
                 "Evidently failed; looking for the columns it fails at", exc_info=error
             )
+    # Find the columns at which Evidently fails, one by one.
     compared = {}
     for name, of in types.items():
         try:
@@ -372,7 +378,7 @@ def _run(pairs: dict[str, Pair], skipped: dict[str, str]) -> Any:
 def _column_type(each: Pair) -> ColumnType:
     if each.kind in (BOOL, CATEGORY, EMPTY):
         return ColumnType.Categorical
-    # Evidently takes few different numbers, or texts that repeat, for categories. It
+    # Evidently treats few different numbers, or repeated texts, as categories. It
     # compares other texts by words.
     inferred = infer_column_type(each.before)
     if inferred == ColumnType.Text and not each.before.str.contains(_WORD).any():
@@ -381,8 +387,9 @@ def _column_type(each: Pair) -> ColumnType:
 
 
 def _settled_type(each: Pair, name: str, of: ColumnType) -> ColumnType:
-    """A type that Evidently can compare the column as: it fails at text of words that
-    all are too frequent.
+    """Return a type as which Evidently can compare the column.
+
+    It fails at text in which all words are too frequent.
     """
     try:
         _report({name: each}, {name: of})
@@ -408,8 +415,8 @@ def _report(pairs: dict[str, Pair], types: dict[str, ColumnType]) -> Any:
         unknown_columns=[],
         list_columns=[],
     )
-    # Evidently refuses a column without values, so that it is told which rows have
-    # some. Any difference is drift.
+    # Evidently refuses a column without values, so compare which rows have a value. Any
+    # difference is drift.
     empty = [name for name in types if pairs[name].kind == EMPTY]
     before = {
         name: presence(pairs[name].before) if name in empty else pairs[name].before
@@ -432,7 +439,7 @@ def _report(pairs: dict[str, Pair], types: dict[str, ColumnType]) -> Any:
 
 
 def _results(report: dict[str, Any]) -> dict[str, Any]:
-    """What the tests of Evidently's preset say of each column."""
+    """Return the results of the tests in Evidently's preset, by column."""
     scores = {
         metric["config"]["column"]: metric["value"]
         for metric in report["metrics"]

@@ -1,1 +1,1 @@
-"""Models ready to be served."""
+"""Model serving."""

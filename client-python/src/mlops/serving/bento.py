@@ -1,5 +1,6 @@
-"""Builds bentos that serve a stored model: one service for all, which is copied into
-each.
+"""Builds bentos that serve a stored model.
+
+All bentos use the same service, bento_service.py, which is copied into each.
 """
 
 import json
@@ -22,14 +23,18 @@ _BUILD_S = 300
 class Servable:
     """How the service loads a model, and what a container must install for it."""
 
-    pickle: str | None  # The file's name within the model; None: it is an MLflow model.
+    # The file's name within the model; None for an MLflow model.
+    pickle: str | None
     requirements: list[str]
 
 
 def find_servable(model: Path) -> Servable:
-    """Looks at the names of the files at `model`; nothing is loaded.
+    """Return how the service can load the model, judging by its file names.
 
-    Raises MLOpsClientError INPUT_INVALID if it is none that the service can load.
+    Loads nothing.
+
+    Raises:
+        MLOpsClientError: INPUT_INVALID if the service cannot load such a model.
     """
     if (model / "MLmodel").is_file():
         return Servable(None, _listed(model / "requirements.txt") or _pinned("mlflow"))
@@ -43,20 +48,22 @@ def find_servable(model: Path) -> Servable:
         return Servable(pickles[0], _pinned(*_PICKLE_PACKAGES))
     raise input_invalid(
         "model_path",
-        "a bento can serve the directory of an MLflow model, or a model with a predict method in one file "
-        f"({', '.join(_PICKLE_SUFFIXES)}), alone or in a directory; {model} is neither. Deploy it without build_bento, "
+        "a bento can serve the directory of an MLflow model, "
+        "or a model with a predict method in one file "
+        f"({', '.join(_PICKLE_SUFFIXES)}), alone or in a directory; "
+        f"{model} is neither. Deploy it without build_bento, "
         "and build a bento with a service of your own",
     )
 
 
 def build(servable: Servable, name: str, version: str, home: Path) -> None:
-    """Builds the bento `name`:`version` of the model of that tag in the BENTOML_HOME
-    `home`. No network is used.
+    """Build the bento `name`:`version` of the model of the same tag in `home`.
 
-    It is done by another process: where BentoML looks for models and puts bentos is
-    global to a process.
+    `home` is a BENTOML_HOME. The build uses no network. It runs in another process,
+    because BentoML's locations of models and bentos are global to a process.
 
-    Raises MLOpsClientError TOOLKIT_FAILED, with the end of what BentoML said.
+    Raises:
+        MLOpsClientError: TOOLKIT_FAILED, with the end of BentoML's output.
     """
     context, temporary = home / "context", home / "temporary"
     context.mkdir()
@@ -71,7 +78,7 @@ def build(servable: Servable, name: str, version: str, home: Path) -> None:
         "version": version,
         "models": [{"tag": f"{name}:{version}", "alias": "model"}],
         "include": ["service.py", "model.json"],
-        # To lock them would be to ask the package index.
+        # Locking the packages would contact the package index.
         "python": {"packages": servable.requirements, "lock_packages": False},
     }
     try:
@@ -99,8 +106,9 @@ def _failed(problem: str) -> MLOpsClientError:
 
 
 def _listed(file: Path) -> list[str]:
-    """The packages without options such as `-c constraints.txt`, which would lead
-    nowhere in a container.
+    """Return the packages without options such as `-c constraints.txt`.
+
+    The files that such options name do not exist in a container.
     """
     lines = file.read_text().splitlines() if file.is_file() else []
     return [
@@ -111,7 +119,7 @@ def _listed(file: Path) -> list[str]:
 
 
 def _pinned(*packages: str) -> list[str]:
-    """Those that are installed, as they are."""
+    """Return the installed packages among these, pinned to their versions."""
     pinned = []
     for package in packages:
         try:

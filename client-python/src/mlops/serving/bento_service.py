@@ -1,6 +1,6 @@
-"""What a bento of a stored model runs.
+"""The service in a bento of a stored model.
 
-Copied into the bento as service.py, so it stands on nothing of this package.
+Copied into the bento as service.py, so it imports nothing of this package.
 """
 
 import json
@@ -18,7 +18,7 @@ class ModelService:
     """Serves a model that has a predict method, or an MLflow model."""
 
     def __init__(self) -> None:
-        """Loads the model that the bento was built with."""
+        """Load the model that the bento was built with."""
         directory = Path(bentoml.models.get("model").path)
         pickle = json.loads(Path(__file__).with_name("model.json").read_text())[
             "pickle"
@@ -35,19 +35,22 @@ class ModelService:
                 else None
             )
         else:
-            import joblib  # It reads what pickle wrote, too.
+            # joblib also reads files that pickle wrote.
+            import joblib
 
             self._model = joblib.load(directory / pickle)
             self._columns = getattr(self._model, "feature_names_in_", None)
         if not hasattr(self._model, "predict"):
             raise TypeError(
-                f"{pickle} holds a {type(self._model).__name__}, which has no predict method"
+                f"{pickle} holds a {type(self._model).__name__}, "
+                "which has no predict method"
             )
 
     @bentoml.api  # type: ignore[untyped-decorator]
     def predict(self, data: list[Any]) -> list[Any]:
-        """The prediction for each row of `data`: a list of values, or an object of
-        values by the names of columns.
+        """Return the prediction for each row of `data`.
+
+        A row is a list of values, or an object with values by column name.
         """
         try:
             predictions = self._model.predict(self._table(data))

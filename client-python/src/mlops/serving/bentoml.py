@@ -1,4 +1,4 @@
-"""The workspace's model store: the only importer of bentoml."""
+"""ModelStore: the workspace's BentoML stores. Only this module imports bentoml."""
 
 import os
 import re
@@ -23,21 +23,21 @@ from mlops.client.stamps import ATTEMPTS, changing, stamps
 from mlops.serving import bento
 from mlops.workspace import ProjectWorkspace
 
-# Read at BentoML's first event, which is ours at the earliest.
+# BentoML reads this at its first event, which cannot precede this import.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 _TAG_PART = re.compile(r"[a-z0-9]([-._a-z0-9]{0,61}[a-z0-9])?")
 _OWN_FILE = "model.yaml"
 _STORES = {"models": BentoModelStore, "bentos": BentoStore}
-_WAIT_SECONDS = 60.0  # For others who put a model in place, which is a few renames.
+_WAIT_SECONDS = 60.0  # For others who publish a model, by a few renames.
 
 
 class ModelStore:
-    """BentoML's stores in one workspace: its models/ is a BENTOML_HOME, with models/
-    and bentos/ below it.
+    """BentoML's stores in one workspace.
 
-    What is stored is made aside and then put in place by a rename: it is there as a
-    whole or not at all, and never replaced. Thread-safe, and safe with other processes.
+    The workspace's models/ is a BENTOML_HOME with models/ and bentos/ below it. Models
+    and bentos are staged and then renamed into place: they appear atomically and are
+    never replaced. Thread-safe, also with other processes.
     """
 
     def __init__(self, workspace: ProjectWorkspace) -> None:
@@ -48,21 +48,26 @@ class ModelStore:
     def deploy(
         self, path: Path, name: str, version: str | None, build_bento: bool
     ) -> dict[str, object]:
-        """Stores a copy of the file or directory at `path` as the model
-        `name`:`version`.
+        """Store a copy of a file or directory as the model `name`:`version`.
 
-        Without a version BentoML generates one; capitals become small letters. Links
-        within a directory are kept. With `build_bento` a bento of the same tag is built
-        that serves the model; see mlops.serving.bento.
+        Links within a directory are kept.
 
-        Returns `success`, `tag` ("<prefix><name>:<version>", with the workspace's
-        prefix), `bento_tag` (BentoML's own), `path` of the model and, if one was built,
-        `bento_path`.
+        Args:
+            version: Converted to lower case. Without it, BentoML generates one.
+            build_bento: Also build a bento of the same tag that serves the model; see
+                mlops.serving.bento.
 
-        Raises MLOpsClientError MODEL_EXISTS if the version is taken; INPUT_INVALID for
-        a name or version that is no part of a tag, a directory with nothing to store or
-        with links that lead out of it, a model that no bento can be built of;
-        FILE_CHANGING; WORKSPACE_NOT_LOCAL; REPOSITORY_BUSY. Nothing is stored then.
+        Returns:
+            `success`, `tag` ("<prefix><name>:<version>", with the workspace's prefix),
+                `bento_tag` (BentoML's own), the `path` of the model and, if a bento was
+                built, its `bento_path`.
+
+        Raises:
+            MLOpsClientError: MODEL_EXISTS if the version exists; INPUT_INVALID for a
+                name or version that cannot be part of a tag, for a directory without
+                files or with links that lead out of it, and for a model that no bento
+                can serve; FILE_CHANGING; WORKSPACE_NOT_LOCAL; REPOSITORY_BUSY. Nothing
+                is stored then.
         """
         require_local(self._workspace)
         tag = _tag(name, version)
@@ -92,7 +97,7 @@ class ModelStore:
         )
 
     def count(self) -> dict[str, int]:
-        """How many `models` and `bentos` BentoML lists."""
+        """Return the numbers of `models` and `bentos` that BentoML lists."""
         stores = {kind: self._home / kind for kind in _STORES}
         return {
             kind: len(_STORES[kind](path).list()) if path.is_dir() else 0
@@ -100,8 +105,9 @@ class ModelStore:
         }
 
     def _refuse_itself(self, path: Path) -> None:
-        """Refuses what would be copied into itself: directories that hold the store,
-        and what is being made in it.
+        """Refuse paths that would be copied into themselves.
+
+        These are directories that contain the store, and entries of its staging area.
         """
         home = self._home.resolve()
         own = [home, *home.parents, *(home / kind for kind in _STORES)]
@@ -120,7 +126,8 @@ class ModelStore:
         for path in (self._path(kind, tag) for kind in kinds):
             if path.exists():
                 raise MLOpsClientError(
-                    f"{tag} is stored already, at {path}: choose another version, or delete it by bentoml",
+                    f"{tag} is stored already, at {path}: "
+                    "choose another version, or delete it by bentoml",
                     details={
                         "reason": "MODEL_EXISTS",
                         "tag": str(tag),
@@ -132,6 +139,7 @@ class ModelStore:
         for kind in kinds:
             self._path(kind, tag).parent.mkdir(parents=True, exist_ok=True)
             (home / f"latest of {kind}").write_text(tag.version)
+        # Only one process at a time publishes, so no version is taken twice.
         with locked(self._staging_area / "publish.lock", _WAIT_SECONDS):
             self._refuse_taken(tag, kinds)
             moved: list[str] = []
@@ -140,11 +148,12 @@ class ModelStore:
                     (home / kind / tag.path()).rename(self._path(kind, tag))
                     moved.append(kind)
             except OSError:
+                # Publish the model and the bento together, or neither.
                 for kind in moved:
                     self._path(kind, tag).rename(home / kind / tag.path())
                 raise
             for kind in kinds:
-                # As BentoML does it, but never half written.
+                # Update the link as BentoML does, but atomically.
                 if _is_newest(tag, _STORES[kind](self._home / kind)):
                     (home / f"latest of {kind}").replace(
                         self._home / kind / tag.latest_path()
@@ -154,7 +163,8 @@ class ModelStore:
 def _is_newest(tag: bentoml.Tag, store: BentoModelStore | BentoStore) -> bool:
     try:
         return bool(store.get(tag.name).creation_time <= store.get(tag).creation_time)
-    except BentoMLException:  # Of another version, of which somebody left a part only.
+    except BentoMLException:
+        # The store's latest version is incomplete.
         return True
 
 
@@ -163,7 +173,10 @@ def _tag(name: str, version: str | None) -> bentoml.Tag:
         if part is None and field == "model_version":
             continue
         if not isinstance(part, str) or not _TAG_PART.fullmatch(part.lower()):
-            allowed = "letters, digits, '.', '_' and '-', a letter or digit at both ends, 63 characters at most"
+            allowed = (
+                "letters, digits, '.', '_' and '-', a letter or digit at both ends, "
+                "63 characters at most"
+            )
             raise input_invalid(field, f"is {part!r:.100}; BentoML allows {allowed}")
     if version is not None and version.lower() == "latest":
         raise input_invalid(
@@ -183,23 +196,25 @@ def _store_model(source: Path, tag: bentoml.Tag, home: Path) -> None:
     ):
         raise input_invalid(
             "model_path",
-            f"has a {_OWN_FILE}, where BentoML writes its own: put it in a sub-directory",
+            f"has a {_OWN_FILE}, where BentoML writes its own: "
+            "put it in a sub-directory",
         )
     if not is_directory and not source.is_file():
         raise _neither(source)
     target.parent.mkdir(parents=True)
     _copy_unchanged(source.resolve() if is_directory else source, target)
-    # BentoML's own way copies all files twice, once by way of the system's temporary
-    # directory, which there may not be.
+    # BentoML's own API would copy all files twice, through the system's temporary
+    # directory, which may be missing.
     context = ModelContext(framework_name="", framework_versions={})
     info = ModelInfo(tag, "", {}, ModelOptions(), {}, context, {}, "v1")
     Model(tag, str(target), info, internal=True).flush()
 
 
 def _copy_unchanged(source: Path, target: Path) -> None:
-    """Copies a file or directory as it is at one moment.
+    """Copy a file or directory as it is at one moment.
 
-    Raises MLOpsClientError FILE_CHANGING if somebody writes to it all the time.
+    Raises:
+        MLOpsClientError: FILE_CHANGING if other processes keep writing to it.
     """
     for _ in range(ATTEMPTS):
         before = stamps(lambda: _files(source))
@@ -255,6 +270,7 @@ def _link_within(root: Path, link: Path) -> str:
     if not target.is_relative_to(root) or not target.exists():
         raise input_invalid(
             "model_path",
-            f"{link} leads to {target}, out of the model: put the file itself there, as cp -rL does",
+            f"{link} leads to {target}, out of the model: "
+            "put the file itself there, as cp -rL does",
         )
     return os.path.relpath(target, link.parent)

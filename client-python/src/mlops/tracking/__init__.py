@@ -1,1 +1,1 @@
-"""What a tracking server is told of our workspaces."""
+"""Integration with MLflow tracking servers."""

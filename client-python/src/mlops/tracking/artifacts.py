@@ -1,6 +1,4 @@
-"""Artifacts of MLflow's runs in workspaces: experiments whose artifact location is
-`workspace://<project>/…`.
-"""
+"""MLflow artifacts in workspaces, at locations `workspace://<project>/…`."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from mlops.fs import WorkspaceFileSystem
     from mlops.workspace import ProjectWorkspace
 
-# By their projects, in this thread or task.
+# The workspaces of artifacts_of() by project, in this thread or task.
 _workspaces: ContextVar[Mapping[str, ProjectWorkspace]] = ContextVar(
     "mlops_artifact_workspaces"
 )
@@ -32,9 +30,11 @@ _workspaces: ContextVar[Mapping[str, ProjectWorkspace]] = ContextVar(
 
 @contextmanager
 def artifacts_of(workspace: ProjectWorkspace) -> Iterator[None]:
-    """Within the block, in this thread or task, MLflow finds the artifacts that are
-    kept in this workspace at its own server: `with artifacts_of(client.workspace):
-    mlflow.sklearn.load_model(…)`. MLOpsClient itself needs it not.
+    """Access a workspace's artifacts through the workspace's own server in the block.
+
+    Applies to MLflow's calls in this thread or task, for example `with
+    artifacts_of(client.workspace): mlflow.sklearn.load_model(…)`. MLOpsClient does this
+    itself.
     """
     token = _workspaces.set({**_workspaces.get({}), workspace.project_name: workspace})
     try:
@@ -44,13 +44,12 @@ def artifacts_of(workspace: ProjectWorkspace) -> Iterator[None]:
 
 
 class WorkspaceArtifactRepository(ArtifactRepository):  # type: ignore[misc]
-    """What MLflow asks for a run's artifacts, by the file system of workspaces. Needs
-    the extra `fs`. Thread-safe.
+    """MLflow's artifact repository on top of WorkspaceFileSystem. Needs the extra `fs`.
 
-    The server is that of the workspace, within artifacts_of(); else it is found as
-    WorkspaceManager() finds it: by MLOPS_WORKSPACE_ADDRESS, or below the working
-    directory. MLflow keeps the repository of a run: it stays with the server that was
-    said last.
+    Within artifacts_of(), the server is that of the workspace. Otherwise it is found as
+    by WorkspaceManager(): by MLOPS_WORKSPACE_ADDRESS, or below the working directory.
+    MLflow caches the repository of a run, so it keeps the server that it used last.
+    Thread-safe.
     """
 
     def __init__(
@@ -66,22 +65,23 @@ class WorkspaceArtifactRepository(ArtifactRepository):  # type: ignore[misc]
 
     @property
     def _fs(self) -> WorkspaceFileSystem:
-        """The files of all workspaces. MLflow's own threads, which know of no context,
-        find what is said in the thread that started them.
+        """The file system of all workspaces.
+
+        MLflow's own threads have no context, so they use what was set by the thread
+        that started them.
         """
         said = _workspaces.get({}).get(self._root.partition("/")[0])
         if said is not None and said is not self._workspace:
             self._files, self._workspace = said.files.fs, said
         if self._files is None:
-            # Not before it is needed: MLflow loads this module wherever the package is
-            # installed.
+            # Import late: MLflow loads this module wherever the package is installed.
             from mlops.fs import WorkspaceFileSystem
 
             self._files = WorkspaceFileSystem()
         return self._files
 
     def log_artifact(self, local_file: str, artifact_path: str | None = None) -> None:
-        """Copies a file into `artifact_path`."""
+        """Copy a file into `artifact_path`."""
         _check_unique(artifact_path)
         self._fs.put_file(
             local_file,
@@ -89,15 +89,15 @@ class WorkspaceArtifactRepository(ArtifactRepository):  # type: ignore[misc]
         )
 
     def log_artifacts(self, local_dir: str, artifact_path: str | None = None) -> None:
-        """Copies what is in a directory into `artifact_path`."""
+        """Copy the contents of a directory into `artifact_path`."""
         _check_unique(artifact_path)
         self._fs.makedirs(self._at(artifact_path), exist_ok=True)
-        # With the slash it is what is in it that is copied, not the directory.
+        # The slash means the contents of the directory instead of the directory.
         source, target = os.path.join(local_dir, ""), self._at(artifact_path) + "/"
         self._fs.put(source, target, recursive=True, assume_literal=True)
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
-        """What is directly in a directory; nothing of a file, and of what is not there."""
+        """List a directory; the list is empty for a file or a missing entry."""
         directory = self._at(path)
         try:
             found: list[dict[str, Any]] = self._fs.ls(directory)
@@ -114,10 +114,9 @@ class WorkspaceArtifactRepository(ArtifactRepository):  # type: ignore[misc]
         ]
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
-        """Deletes a file, or a directory with what is in it; nothing if it is not
-        there.
-        """
-        # A name is never a pattern, whoever else deletes the file first.
+        """Delete a file or a directory tree. No-op if it is missing."""
+        # A name must never become a pattern, even if another client deletes the file
+        # first.
         with suppress(FileNotFoundError, NotADirectoryError):
             self._fs.rm(self._at(artifact_path), recursive=True, assume_literal=True)
 
@@ -130,7 +129,13 @@ class WorkspaceArtifactRepository(ArtifactRepository):  # type: ignore[misc]
             ) from error
 
     def _at(self, path: str | None) -> str:
-        """The place below the root; MLflow's server passes on what it is sent."""
+        """Return the path below the root, checked.
+
+        MLflow's server passes on paths from its clients.
+
+        Raises:
+            MlflowException: INVALID_PARAMETER_VALUE if the path leads out of the root.
+        """
         if path and (path.startswith("/") or ".." in PurePosixPath(path).parts):
             raise MlflowException(f"Invalid path: {path}", INVALID_PARAMETER_VALUE)
         return (
@@ -139,11 +144,14 @@ class WorkspaceArtifactRepository(ArtifactRepository):  # type: ignore[misc]
 
 
 def _check_unique(path: str | None) -> None:
-    """Raises MlflowException for a path to write to that is not in its shortest form,
-    as MLflow's own repositories.
+    """Check that a path to write to is normalized, as MLflow's own repositories do.
+
+    Raises:
+        MlflowException: INVALID_PARAMETER_VALUE if it is not.
     """
     if path and posixpath.normpath(path) != path:
         raise MlflowException(
-            f"Invalid artifact path: {path!r}, which is {posixpath.normpath(path)!r} written otherwise",
+            f"Invalid artifact path: {path!r} is not normalized; "
+            f"use {posixpath.normpath(path)!r}",
             INVALID_PARAMETER_VALUE,
         )

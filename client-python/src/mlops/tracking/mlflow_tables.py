@@ -1,4 +1,4 @@
-"""What an MLflow server keeps of a workspace in its own database."""
+"""Access to a workspace's rows in the database of an MLflow server."""
 
 import os
 from functools import lru_cache
@@ -13,13 +13,14 @@ from mlflow.store.workspace.sqlalchemy_store import SqlAlchemyStore
 
 
 def delete(name: str, mode: WorkspaceDeletionMode) -> None:
-    """Does to the rows of workspace `name` what MLflow's own provider does to them:
-    with RESTRICT nothing, but that any is an error; with CASCADE they are deleted.
+    """Delete the rows of workspace `name` as MLflow's own provider does.
 
-    Only in the process of an MLflow server, which knows its databases.
+    With RESTRICT, deletes nothing, and any row is an error. With CASCADE, deletes all
+    rows. Works only in the process of an MLflow server, which knows its databases.
 
-    Raises MlflowException RESOURCE_CONFLICT if nothing was deleted since something is
-    in the way.
+    Raises:
+        MlflowException: RESOURCE_CONFLICT if nothing was deleted because a row is in
+            the way, or because this is not an MLflow server.
     """
     variables = (BACKEND_STORE_URI_ENV_VAR, REGISTRY_STORE_URI_ENV_VAR)
     databases = list(
@@ -27,7 +28,8 @@ def delete(name: str, mode: WorkspaceDeletionMode) -> None:
     )
     if not databases:
         raise MlflowException(
-            f"{name} is not deleted: only an MLflow server can delete a workspace, as it has the runs in its database",
+            f"{name} is not deleted: only an MLflow server can delete a workspace, "
+            "as it has the runs in its database",
             codes.RESOURCE_CONFLICT,
         )
     for uri in databases:
@@ -36,20 +38,21 @@ def delete(name: str, mode: WorkspaceDeletionMode) -> None:
         except MlflowException as error:
             if error.error_code != codes.ErrorCode.Name(codes.INVALID_STATE):
                 raise
-            # A client takes INVALID_STATE for a passing weakness of the server, and
-            # repeats the call for minutes.
+            # MLflow's client treats INVALID_STATE as a transient server error and
+            # retries for minutes.
             raise MlflowException(error.message, codes.RESOURCE_CONFLICT) from error
 
 
-class _Tables(SqlAlchemyStore):  # type: ignore[misc] # MLflow is not where types are checked.
-    """MLflow's own provider, for workspaces that are not in its table of them.
+class _Tables(SqlAlchemyStore):  # type: ignore[misc] # MLflow is untyped.
+    """MLflow's own provider, for workspaces that are not in its workspace table.
 
-    There is no public way to the rows of all the things that may be in a workspace.
+    MLflow has no public API for the rows of everything that a workspace may contain.
     """
 
     def _get_workspace(self, session: Any, workspace_name: str) -> SqlWorkspace:
-        """A row that lives as long as the transaction: delete_workspace() deletes it,
-        or else it is rolled back.
+        """Insert a row for the duration of the transaction.
+
+        delete_workspace() deletes it, or the transaction is rolled back.
         """
         row = session.merge(SqlWorkspace(name=workspace_name))
         session.flush()

@@ -1,8 +1,8 @@
-"""Our projects as the workspaces of an MLflow server.
+"""Projects as workspaces of an MLflow server.
 
     mlflow server --enable-workspaces --workspace-store-uri mlops:///absolute/base/path
 
-MLflow loads this module by its entry point, by the scheme of that URI.
+MLflow loads this module through its entry point, by the scheme of the URI.
 """
 
 import logging
@@ -32,15 +32,15 @@ _log = logging.getLogger(__name__)
 _PAGE_SIZE = 1000
 _NAMES_A_LINE = 100
 _DESCRIPTION = "description"
-# MLflow's name of a setting, and the key it has in metadata. Older versions of MLflow
-# have none of them.
+# MLflow's setting names, and their keys in metadata. Older MLflow versions have none of
+# these settings.
 _ARCHIVAL = {
     name: f"mlflow_{name}"
     for name in ("trace_archival_location", "trace_archival_retention")
     if name in Workspace.__dataclass_fields__
 }
-# By the names of gRPC's codes; all others are internal errors. MLflow's client repeats
-# a call for minutes that was answered by TEMPORARILY_UNAVAILABLE, DATA_LOSS or
+# MLflow's codes by gRPC code; all others become internal errors. MLflow's client
+# retries calls for minutes that fail with TEMPORARILY_UNAVAILABLE, DATA_LOSS or
 # INVALID_STATE.
 _CODES = {
     "INVALID_ARGUMENT": codes.INVALID_PARAMETER_VALUE,
@@ -55,42 +55,50 @@ _CODES = {
 }
 
 
-class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where types are checked.
-    """The projects of one server, as MLflow's workspaces. Nothing is kept here: each
-    call asks the server, so that what others make, change and delete is seen at once,
-    by every worker of the MLflow server. Thread-safe.
+class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is untyped.
+    """The projects of one server, as MLflow's workspaces.
 
-    A project whose name MLflow cannot have (it allows 2 to 63 of a-z, 0-9 and, within,
-    -, but for a few words) is left out, and named in the log. The description is the
-    project's `metadata.description`. The artifacts of a workspace are in its own
-    directory, `<root_path>/mlflow/artifacts`: no other place can be given to them.
+    Stores nothing: each call asks the server, so every worker of the MLflow server
+    immediately sees what others create, change and delete. Thread-safe.
 
-    Every method may raise MlflowException: RESOURCE_DOES_NOT_EXIST,
-    RESOURCE_ALREADY_EXISTS or INVALID_PARAMETER_VALUE as the words say;
-    TEMPORARILY_UNAVAILABLE if there is no server to talk to; DATA_LOSS if a
-    workspace.yaml cannot be read; RESOURCE_CONFLICT if a workspace to be deleted is not
-    empty; INVALID_STATE, ABORTED, RESOURCE_EXHAUSTED and INTERNAL_ERROR as the server's
-    FAILED_PRECONDITION, ABORTED, RESOURCE_EXHAUSTED and INTERNAL.
+    Projects whose names MLflow does not allow are omitted, and logged by name. MLflow
+    allows 2 to 63 characters of a-z, 0-9 and, between them, -, except for a few
+    reserved words. The description is the project's `metadata.description`. The
+    artifacts of a workspace are always in its own directory,
+    `<root_path>/mlflow/artifacts`.
+
+    Every method may raise MlflowException with one of these codes:
+
+        RESOURCE_DOES_NOT_EXIST: There is no such project.
+        RESOURCE_ALREADY_EXISTS: The project exists.
+        INVALID_PARAMETER_VALUE: An argument is invalid.
+        TEMPORARILY_UNAVAILABLE: There is no server to talk to.
+        DATA_LOSS: A workspace.yaml cannot be read.
+        RESOURCE_CONFLICT: A workspace to delete is not empty.
+        INVALID_STATE, ABORTED, RESOURCE_EXHAUSTED, INTERNAL_ERROR: The server reported
+            FAILED_PRECONDITION, ABORTED, RESOURCE_EXHAUSTED or INTERNAL.
     """
 
     def __init__(self, workspace_uri: str) -> None:
-        """Takes `mlops:///absolute/base/path`, whose server is started if none runs, or
-        `mlops://HOST:PORT`.
+        """Choose the server; the first call connects to it.
 
-        In a path, what a URI cannot hold is written as %20 and so on. No server is
-        asked yet.
+        Args:
+            workspace_uri: `mlops://HOST:PORT`, or `mlops:///absolute/base/path`, whose
+                server is started if none is running. Characters of the path that a URI
+                cannot contain are percent-encoded.
         """
         self._connection = Connection(_server(workspace_uri))
         self._unnameable = _Notice(
-            "MLflow cannot have workspaces of these names, they are left out"
+            "MLflow does not allow these workspace names, so they are omitted"
         )
         self._unreadable = _Notice(
-            "The workspace.yaml of these cannot be read, they are left out"
+            "The workspace.yaml of these workspaces cannot be read, so they are omitted"
         )
 
     def list_workspaces(self) -> list[Workspace]:
-        """All workspaces, in order of their names. Those left out are named in the log,
-        once each.
+        """Return all workspaces, ordered by name.
+
+        Omitted projects are logged by name, once each.
         """
         found: list[Workspace] = []
         unnameable: set[str] = set()
@@ -109,16 +117,18 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
         return found
 
     def get_workspace(self, workspace_name: str) -> Workspace:
-        """The workspace of that name, as it is on disk now."""
+        """Return the workspace of that name, as it is on disk now."""
         with _operation("get_workspace", workspace_name):
             return _entity(self._get(workspace_name))
 
     def get_default_workspace(self) -> Workspace:
-        """The project `default`, if there is one: MLflow reserves this name for what
-        belongs to nobody else.
+        """Return the project `default`.
 
-        Raises NotImplementedError if there is none, whereupon MLflow wants every
-        request to name its workspace.
+        MLflow uses it for calls that name no workspace.
+
+        Raises:
+            NotImplementedError: There is no such project. MLflow then requires every
+                request to name its workspace.
         """
         try:
             return self.get_workspace(DEFAULT_WORKSPACE_NAME)
@@ -128,7 +138,7 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
         raise NotImplementedError
 
     def create_workspace(self, workspace: Workspace) -> Workspace:
-        """Makes a project, with its directory."""
+        """Create a project with its directory."""
         WorkspaceNameValidator.validate(workspace.name)
         if workspace.default_artifact_root:
             raise _artifact_root_is_fixed(workspace.name)
@@ -141,9 +151,9 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
             return _entity(self._connection.call(request))
 
     def update_workspace(self, workspace: Workspace) -> Workspace:
-        """Changes the description and trace archival of a project:
+        """Change the description and the trace archival settings of a project.
 
-        None keeps what is there, "" clears it.
+        None keeps a value, "" clears it.
         """
         with _operation("update_workspace", workspace.name):
             current = _entity(self._get(workspace.name))
@@ -169,17 +179,21 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
         workspace_name: str,
         mode: WorkspaceDeletionMode = WorkspaceDeletionMode.RESTRICT,
     ) -> None:
-        """Moves a project with its files into our server's trash, from where
-        UndeleteWorkspace brings it back.
+        """Move a project with its files into the server's trash.
 
-        RESTRICT refuses if there is any file in it, or anything of it in MLflow's
-        database. CASCADE deletes what there is of it in the database, for good.
-        SET_DEFAULT is refused: runs would lose their artifacts with the directory.
+        UndeleteWorkspace restores it.
+
+        Args:
+            mode: RESTRICT refuses if the project has any files, or any rows in MLflow's
+                database. CASCADE permanently deletes its rows in the database.
+                SET_DEFAULT is refused, because runs would lose their artifacts with the
+                directory.
         """
         WorkspaceNameValidator.validate(workspace_name)
         if workspace_name == DEFAULT_WORKSPACE_NAME:
             raise MlflowException.invalid_parameter_value(
-                f"{workspace_name} is MLflow's default workspace, which it does not delete"
+                f"{workspace_name} is MLflow's default workspace, "
+                "which it does not delete"
             )
         if mode is WorkspaceDeletionMode.RESTRICT:
             self._delete_empty(workspace_name)
@@ -187,16 +201,15 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
             self._delete_all(workspace_name)
         else:
             raise MlflowException.invalid_parameter_value(
-                f"{mode.value} is not possible: the artifacts of {workspace_name} are in its own directory, and go "
+                f"{mode.value} is not possible: "
+                f"the artifacts of {workspace_name} are in its own directory, and go "
                 "with it. Use CASCADE, which deletes its runs as well, or RESTRICT"
             )
 
     def resolve_artifact_root(
         self, default_artifact_root: str | None, workspace_name: str
     ) -> tuple[str | None, bool]:
-        """The workspace's own directory for artifacts, to which nothing is to be
-        appended.
-        """
+        """Return the workspace's artifact directory; MLflow must not append to it."""
         return self.get_workspace(workspace_name).default_artifact_root, False
 
     def resolve_trace_archival_config(
@@ -205,10 +218,8 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
         default_retention: str,
         workspace_name: str,
     ) -> Any:
-        """The workspace's own location and retention, or else those of the MLflow
-        server.
-        """
-        # Later than workspaces, as is the next.
+        """Return the workspace's location and retention, else the MLflow server's."""
+        # Import late: MLflow versions that have workspaces may lack these.
         from mlflow.entities.workspace import TraceArchivalConfig
         from mlflow.store.workspace.abstract_store import ResolvedTraceArchivalConfig
 
@@ -238,12 +249,15 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
             if status.file_count or status.error.code:
                 problem = (
                     status.error.message
-                    or f"it has files ({status.file_count}), in {status.workspace.root_path}"
+                    or f"it has files ({status.file_count}), "
+                    f"in {status.workspace.root_path}"
                 )
                 raise MlflowException(
                     f"{name} is not deleted: {problem}", codes.RESOURCE_CONFLICT
                 )
+            # RESTRICT deletes no rows, but fails if there are any.
             mlflow_tables.delete(name, WorkspaceDeletionMode.RESTRICT)
+            # The uid ensures that this deletes only the workspace that was counted.
             request = pb.DeleteWorkspaceRequest(
                 project=name, force=True, uid=status.workspace.uid
             )
@@ -253,7 +267,7 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
         from mlops.tracking import mlflow_tables
 
         with _operation("delete_workspace", name):
-            # First what can be brought back.
+            # First delete what can be restored.
             request = pb.DeleteWorkspaceRequest(project=name, force=True)
             deleted = self._connection.call(request).workspace
             try:
@@ -265,8 +279,7 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is not where
 
 
 class _Notice:
-    """Says in the log what is the matter with some workspaces: once of each, as long as
-    it stays so.
+    """Logs the names of affected workspaces: each name once while it is affected.
 
     Thread-safe.
     """
@@ -291,14 +304,14 @@ def _server(uri: str) -> FixedServer | LocalServer:
         with _operation("connect"):
             return FixedServer(check_address("--workspace-store-uri", host))
     base = Path(path)
-    # Where it cannot be made, the first call says why.
+    # If this fails, the first call reports why.
     with suppress(OSError):
         base.mkdir(parents=True, exist_ok=True)
     return LocalServer(base)
 
 
 def _host_and_path(uri: str) -> tuple[str, str]:
-    """One of them, and "" for the other."""
+    """Return the host or the path of the URI, and "" for the other one."""
     with suppress(ValueError):
         parts = urlsplit(uri)
         path = os.fsdecode(unquote_to_bytes(parts.path)).rstrip("/")
@@ -312,14 +325,15 @@ def _host_and_path(uri: str) -> tuple[str, str]:
         ):
             return parts.netloc, path
     raise MlflowException.invalid_parameter_value(
-        f"{uri} is no place of workspaces: it must be mlops:///ABSOLUTE/BASE/PATH (with %20 and so on for what a URI "
-        "cannot hold) or mlops://HOST:PORT"
+        f"{uri} is not a URI of a workspace store: "
+        "it must be mlops:///ABSOLUTE/BASE/PATH "
+        "(with %20 and so on for what a URI cannot hold) or mlops://HOST:PORT"
     )
 
 
 @contextmanager
 def _operation(name: str, project: str | None = None) -> Iterator[None]:
-    """What our server answers, in MLflow's words."""
+    """Convert the server's errors to MLflow's."""
     try:
         with errors.operation(name, project):
             yield
@@ -342,13 +356,13 @@ def _entity(message: pb.Workspace) -> Workspace:
         for name, key in _ARCHIVAL.items()
         if (text := _text(message, key)) is not None
     }
-    # As Path.as_uri() writes it, which takes twice the time.
+    # The same text as Path.as_uri(), which takes twice the time.
     root = f"file://{quote(message.root_path)}/mlflow/artifacts"
     return Workspace(message.project, _text(message, _DESCRIPTION), root, **archival)
 
 
 def _text(message: pb.Workspace, key: str) -> str | None:
-    """Of metadata; None also where a user keeps something else by that key."""
+    """Return a text of the metadata; None if it is missing or not text."""
     fields = message.metadata.fields
     if key not in fields or not fields[key].HasField("string_value"):
         return None
@@ -356,7 +370,7 @@ def _text(message: pb.Workspace, key: str) -> str | None:
 
 
 def _metadata(workspace: Workspace) -> tuple[dict[str, Any], list[str]]:
-    """What to set and what to remove."""
+    """Return the metadata to set, and the keys to remove."""
     given = (
         {} if workspace.description is None else {_DESCRIPTION: workspace.description}
     )
@@ -374,5 +388,6 @@ def _metadata(workspace: Workspace) -> tuple[dict[str, Any], list[str]]:
 
 def _artifact_root_is_fixed(name: str) -> MlflowException:
     return MlflowException.invalid_parameter_value(
-        f"default_artifact_root: the artifacts of {name} are in its own directory, below mlflow/artifacts; leave it out"
+        f"default_artifact_root: the artifacts of {name} are in its own directory, "
+        "below mlflow/artifacts; leave it out"
     )

@@ -1,5 +1,6 @@
-"""Workspaces of MLOps projects: an isolated directory for each, looked after by the
-server `workspaced`.
+"""Workspaces of MLOps projects.
+
+A workspace is one isolated directory per project, managed by the server `workspaced`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Loads the manager when it is asked for: it needs `mlops.workspace.v1`, which
-    needs this package.
+    """Import `mlops.workspace.manager` on first use.
+
+    An eager import would be circular: the manager imports `mlops.workspace.v1`, which
+    imports this package.
     """
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What notebooks show."""
+"""HTML tables for notebooks."""
 
 from collections.abc import Mapping
 from html import escape
@@ -6,8 +6,9 @@ from typing import Any
 
 
 def html_table(title: str, rows: Mapping[str, Any]) -> str:
-    """A table of names and values, which may be anything anybody wrote: all of it is
-    escaped.
+    """Return an HTML table of names and values.
+
+    The values are untrusted, so everything is escaped.
     """
     body = "".join(
         f"<tr><th>{escape(str(name))}</th><td>{_cell(value)}</td></tr>"
@@ -21,5 +22,5 @@ def _cell(value: Any) -> str:
 
 
 def _printable(text: str) -> str:
-    """Without what has no UTF-8, as a path may have."""
+    """Escape characters that have no UTF-8 encoding; paths may contain them."""
     return text.encode(errors="backslashreplace").decode()

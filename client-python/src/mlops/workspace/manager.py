@@ -1,4 +1,4 @@
-"""The manager: what can be done with workspaces, in plain calls."""
+"""WorkspaceManager: create, read, change and delete workspaces."""
 
 import logging
 import os
@@ -36,40 +36,41 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Deletion:
-    """What a deletion freed, or would."""
+    """What a deletion freed, or would free."""
 
     project_name: str
     uid: str
     file_count: int
     size_bytes: int
-    purged: bool  # Whether it is gone for good.
+    purged: bool  # Whether the files are removed for good.
 
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """A server and its limits."""
+    """A server's properties and limits."""
 
     version: str
-    base_path: str  # On its machine.
+    base_path: str  # A path on the server's machine.
     started_at: datetime
     workspace_count: int
-    purge_delay: timedelta  # How long the trash keeps a workspace.
+    purge_delay: timedelta  # How long a workspace stays in the trash.
     max_page_size: int
     max_chunk_bytes: int
     max_metadata_bytes: int
-    features: tuple[str, ...]  # Such as "read-only".
+    features: tuple[str, ...]  # For example "read-only".
 
     def _repr_html_(self) -> str:
-        """A table, for notebooks."""
+        """Return an HTML table for notebooks."""
         return html_table("workspaced", asdict(self))
 
 
 class WorkspaceManager:
-    """Makes, finds, changes and deletes the workspaces of one base directory.
+    """Creates, finds, changes and deletes the workspaces of one base directory.
 
-    The work is done by the server of that directory, which is started if none runs and
-    leaves when it has been idle. No server is asked before the first call. Thread-safe,
-    and usable in forked processes.
+    The server of that directory does the work. The client starts it if none is running,
+    and it exits when it has been idle. The constructor contacts no server.
+
+    Thread-safe, and usable in forked processes.
 
     Every method may raise WorkspaceError; `error.details["reason"]` says why (see
     README.md).
@@ -81,13 +82,20 @@ class WorkspaceManager:
         repo_root: str | os.PathLike[str] | None = None,
         address: str | None = None,
     ) -> None:
-        """Takes the base directory, by default `mlops/workspace` below `repo_root` or
-        the working directory.
+        """Choose the server; the first call connects to it.
 
-        With an `address`, or MLOPS_WORKSPACE_ADDRESS in the environment ("unix:PATH" or
-        "HOST:PORT"), its server is asked instead, and paths are that server's.
+        Args:
+            base_path: The base directory. Default: `mlops/workspace` below `repo_root`.
+            repo_root: The directory that holds `mlops/workspace`. Default: the working
+                directory.
+            address: "unix:PATH" or "HOST:PORT" of a server to use instead. Default: the
+                environment variable MLOPS_WORKSPACE_ADDRESS. With an address, all paths
+                are paths on the server's machine.
+
+        Raises:
+            WorkspaceError: FIELD_INVALID if the address is malformed.
         """
-        # Those seen, as they were then.
+        # The workspaces seen so far, as they were when they were last read.
         self.workspaces: dict[str, ProjectWorkspace] = {}
         with self._operation("connect"):
             server, self._local_base = choose_server(base_path, repo_root, address)
@@ -96,8 +104,9 @@ class WorkspaceManager:
 
     @property
     def base_path(self) -> Path:
-        """The directory that holds the workspaces; if an address was given, as its
-        server says.
+        """The directory that holds the workspaces.
+
+        With an address, this property asks the server for the directory.
         """
         if self._local_base is not None:
             return self._local_base
@@ -105,7 +114,7 @@ class WorkspaceManager:
             return Path(self._connection.call(pb.GetServerInfoRequest()).base_path)
 
     def server_info(self) -> ServerInfo:
-        """What the server is and its limits."""
+        """Return the server's properties and limits."""
         with self._operation("server_info"):
             info = self._connection.call(pb.GetServerInfoRequest())
             return ServerInfo(
@@ -121,11 +130,10 @@ class WorkspaceManager:
             )
 
     def close(self) -> None:
-        """Gives the connection up, also for the workspaces that came from here; calls
-        that run on it finish.
+        """Close the connection, which the workspaces from this manager share.
 
-        A later call opens another one. The server leaves when it has been idle, whether
-        or not anybody closes.
+        Calls in flight finish. A later call opens a new connection. The server exits
+        when it has been idle, whether or not clients close their connections.
         """
         self._connection.close()
 
@@ -144,7 +152,7 @@ class WorkspaceManager:
         return f"{type(self).__name__}({self._place()})"
 
     def _repr_html_(self) -> str:
-        """A table of what is known without a call, for notebooks."""
+        """Return an HTML table for notebooks, without a call to the server."""
         return html_table("WorkspaceManager", {"server of": self._place()})
 
     def _place(self) -> str:
@@ -162,16 +170,22 @@ class WorkspaceManager:
         *,
         request_id: str = "",
     ) -> ProjectWorkspace:
-        """Makes a workspace. Settings left out get defaults.
+        """Create a workspace.
 
-        With `force`, one that exists has its settings and metadata reset to these; its
-        files are kept.
+        Args:
+            mlflow_experiment_id, mlflow_tracking_uri, dvc_remote_path,
+                bentoml_tag_prefix: The settings. Those left out get defaults.
+            metadata: JSON values by text keys (see README.md).
+            force: Reset the settings and the metadata of an existing workspace to these
+                values. Its files are kept.
+            request_id: Makes the call idempotent: a repeated call with the same id,
+                which must match `[A-Za-z0-9._-]{1,64}`, returns the workspace that the
+                first call created. The client then also retries the call when the
+                connection is lost. Has no effect with `force`.
 
-        A repeated call with the same `request_id`, `[A-Za-z0-9._-]{1,64}`, returns the
-        workspace that the first one made. With one, the call is also retried when the
-        connection is lost. It has no effect with `force`.
-
-        Raises WorkspaceError WORKSPACE_EXISTS if there is one and `force` is not set.
+        Raises:
+            WorkspaceError: WORKSPACE_EXISTS if the workspace exists and `force` is not
+                set.
         """
         with self._operation("create_workspace", project_name):
             settings = {
@@ -182,6 +196,8 @@ class WorkspaceManager:
             }
             wanted = convert.to_workspace(project_name, settings, metadata)
             if force:
+                # An update with the mask "*" also clears the settings that are left
+                # out.
                 everything = FieldMask(paths=["*"])
                 return self._seen(
                     self._connection.call(
@@ -198,9 +214,10 @@ class WorkspaceManager:
             return self._seen(self._connection.call(create))
 
     def get_workspace(self, project_name: str) -> ProjectWorkspace:
-        """Returns a workspace as it is on disk now.
+        """Return a workspace as it is on disk now.
 
-        Raises WorkspaceError WORKSPACE_NOT_FOUND if there is none.
+        Raises:
+            WorkspaceError: WORKSPACE_NOT_FOUND if there is no such workspace.
         """
         with self._operation("get_workspace", project_name):
             request = pb.GetWorkspaceRequest(
@@ -219,12 +236,17 @@ class WorkspaceManager:
         bentoml_tag_prefix: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> ProjectWorkspace:
-        """Returns a workspace, untouched if it exists, else made as by
-        create_workspace().
+        """Return a workspace; create it as create_workspace() does if it is missing.
 
-        Any number of callers may do so at once; one of them makes it. `force` is
-        accepted for those who pass on the arguments of create_workspace(); nothing is
-        ever reset here.
+        An existing workspace is returned unchanged. Any number of callers may do this
+        at the same time; exactly one of them creates the workspace.
+
+        Args:
+            force: Ignored. Accepted so that callers can pass the arguments of
+                create_workspace(); this method never resets a workspace.
+            mlflow_experiment_id, mlflow_tracking_uri, dvc_remote_path,
+                bentoml_tag_prefix: The settings of a workspace that is created.
+            metadata: Metadata of a workspace that is created.
         """
         with self._operation("get_or_create_workspace", project_name):
             settings = {
@@ -242,19 +264,22 @@ class WorkspaceManager:
     def list_workspaces(
         self, filter: str = "", order_by: str = "", *, show_deleted: bool = False
     ) -> list[ProjectWorkspace]:
-        """Returns all workspaces that match `filter`, by default all there are, in
-        order of `order_by`: "project" (the default), "create_time" or "update_time",
-        each optionally followed by " desc". Those that cannot be read are named in the
-        log. With `show_deleted` those in the trash are among them: they have a
-        `deleted_at` and a `purged_at`, and undelete_workspace() knows them by their
-        `uid`.
+        """Return all workspaces that match `filter`, by default all of them.
 
-        A filter is, for example, `metadata.stage = "production" AND create_time >
-        2026-01-31`: see ListWorkspacesRequest in workspace_service.proto. AND, OR and
-        NOT are written in capitals, equality as `=`.
+        Workspaces that cannot be read are logged by name.
 
-        Raises WorkspaceError FILTER_INVALID if `filter` or `order_by` cannot be
-        understood; the message names the position and the right spelling.
+        Args:
+            filter: For example `metadata.stage = "production" AND create_time >
+                2026-01-31`; see ListWorkspacesRequest in workspace_service.proto. AND,
+                OR and NOT are written in capitals, equality as `=`.
+            order_by: "project" (the default), "create_time" or "update_time", each
+                optionally followed by " desc".
+            show_deleted: Also return workspaces in the trash. These have a `deleted_at`
+                and a `purged_at`; undelete_workspace() accepts their `uid`.
+
+        Raises:
+            WorkspaceError: FILTER_INVALID if `filter` or `order_by` is malformed; the
+                message names the position and the right spelling.
         """
         found: list[ProjectWorkspace] = []
         with self._operation("list_workspaces"):
@@ -276,6 +301,7 @@ class WorkspaceManager:
             for workspace in found
             if workspace.deleted_at is None
         }
+        # Without a filter the list is complete, so it replaces what was seen before.
         self.workspaces = {**self.workspaces, **seen} if filter else seen
         return found
 
@@ -291,15 +317,22 @@ class WorkspaceManager:
         remove_metadata: Collection[str] = (),
         if_match: str = "",
     ) -> ProjectWorkspace:
-        """Changes the settings given, and merges `metadata` into what is there, key by
-        key, not deeper. Keys in `remove_metadata` are removed; missing ones are
-        ignored.
+        """Change settings and metadata of a workspace.
 
-        With `if_match`, the `etag` of a workspace that was read, nothing changes unless
-        it is still the current one.
+        Settings left out keep their values.
 
-        Raises WorkspaceError WORKSPACE_NOT_FOUND if there is none, ETAG_MISMATCH if
-        somebody else changed it.
+        Args:
+            mlflow_experiment_id, mlflow_tracking_uri, dvc_remote_path,
+                bentoml_tag_prefix: The settings to change.
+            metadata: Merged into the stored metadata key by key; nested values are
+                replaced, not merged.
+            remove_metadata: Keys to remove; missing keys are ignored.
+            if_match: The `etag` of a workspace read before. The update fails unless it
+                is still the current etag.
+
+        Raises:
+            WorkspaceError: WORKSPACE_NOT_FOUND if there is no such workspace,
+                ETAG_MISMATCH if the workspace changed after it was read.
         """
         with self._operation("update_workspace_metadata", project_name):
             settings = {
@@ -349,17 +382,26 @@ class WorkspaceManager:
         if_match: str = "",
         uid: str = "",
     ) -> Deletion | None:
-        """Deletes a workspace with its files; the server keeps them in its trash for
-        some time.
+        """Delete a workspace with its files.
 
-        With `permanent` they skip the trash; together with the `uid` of one that is in
-        the trash, that one is removed for good. With `validate_only` nothing is
-        deleted. Both return what was freed, or would be; a deletion into the trash,
-        which frees nothing yet, returns None. With `if_match`, an `etag`, or with a
-        `uid`, nothing but that very workspace is deleted.
+        The server keeps deleted workspaces in its trash for `ServerInfo.purge_delay`.
 
-        Raises WorkspaceError FORCE_REQUIRED if `force` is not set, WORKSPACE_NOT_FOUND
-        if there is none, ETAG_MISMATCH if somebody else changed it.
+        Args:
+            force: Must be True.
+            permanent: Skip the trash. With the `uid` of a workspace in the trash,
+                remove that workspace for good.
+            validate_only: Check the request and count the files, but delete nothing.
+            if_match: An `etag`. Delete the workspace only if this is its current etag.
+            uid: Delete only the workspace with this uid.
+
+        Returns:
+            What was freed, or with `validate_only` would be freed. None for a move into
+                the trash, which frees nothing yet.
+
+        Raises:
+            WorkspaceError: FORCE_REQUIRED if `force` is not set, WORKSPACE_NOT_FOUND if
+                there is no such workspace, ETAG_MISMATCH if the workspace changed after
+                it was read.
         """
         with self._operation("delete_workspace", project_name):
             request = pb.DeleteWorkspaceRequest(
@@ -371,6 +413,8 @@ class WorkspaceManager:
                 uid=convert.check_text("uid", uid),
             )
             response = self._connection.call(request)
+            # A uid may name an older workspace in the trash; then the one seen still
+            # exists.
             known = self.workspaces.get(request.project)
             if known and not validate_only and request.uid in ("", known.uid):
                 self.workspaces.pop(request.project, None)
@@ -385,11 +429,14 @@ class WorkspaceManager:
             return Deletion(request.project, *freed)
 
     def undelete_workspace(self, project_name: str, uid: str = "") -> ProjectWorkspace:
-        """Brings a deleted workspace back from the trash: the one deleted last, or the
-        one with `uid`.
+        """Restore a deleted workspace from the trash.
 
-        Raises WorkspaceError WORKSPACE_NOT_FOUND if the trash has none,
-        WORKSPACE_EXISTS if the name is taken again.
+        Restores the most recently deleted workspace of that name, or the one with
+        `uid`.
+
+        Raises:
+            WorkspaceError: WORKSPACE_NOT_FOUND if the trash holds no such workspace,
+                WORKSPACE_EXISTS if the name is in use again.
         """
         with self._operation("undelete_workspace", project_name):
             request = pb.UndeleteWorkspaceRequest(
@@ -401,14 +448,21 @@ class WorkspaceManager:
     def get_workspace_status(
         self, project_name: str, counts_only: bool = False
     ) -> dict[str, Any]:
-        """Counts the files that are there now. Returns the workspace's to_dict() and
-        `directory_stats`: for each of the five directories, such as mlflow,
-        `mlflow_exists`, `mlflow_files` and `mlflow_bytes`, sub-directories included.
-        Beside them `file_count` and `size_bytes` of all, `scan_time`, and `error`: None
-        unless something could not be counted. With `counts_only`, which is much less
-        work for the server, all bytes are None.
+        """Count the files of a workspace now.
 
-        Raises WorkspaceError WORKSPACE_NOT_FOUND if there is none.
+        Args:
+            counts_only: Count files, but not bytes; every number of bytes is None. Much
+                less work for the server.
+
+        Returns:
+            The workspace's to_dict(), and `directory_stats`, `file_count`,
+                `size_bytes`, `scan_time` and `error`. `directory_stats` holds, for each
+                of the five directories, for example `mlflow_exists`, `mlflow_files` and
+                `mlflow_bytes`, subdirectories included. `error` is None unless
+                something could not be counted.
+
+        Raises:
+            WorkspaceError: WORKSPACE_NOT_FOUND if there is no such workspace.
         """
         with self._operation("get_workspace_status", project_name):
             project = convert.check_text("project", project_name)
@@ -420,12 +474,14 @@ class WorkspaceManager:
     def get_all_workspaces_status(
         self, filter: str = "", counts_only: bool = False
     ) -> list[dict[str, Any]]:
-        """Returns the status of every workspace that matches `filter`, by default of
-        all, in order of their names. Without a filter, one that cannot be read is among
-        them, with an `error`, and None where nothing is known. `counts_only` as in
-        get_workspace_status.
+        """Return the status of every workspace that matches `filter`, ordered by name.
 
-        Raises WorkspaceError FILTER_INVALID if `filter` cannot be understood.
+        By default all workspaces match. Without a filter, the list includes workspaces
+        that cannot be read: these have an `error`, and None for every unknown value.
+        `counts_only` is as in get_workspace_status().
+
+        Raises:
+            WorkspaceError: FILTER_INVALID if `filter` is malformed.
         """
         with self._operation("get_all_workspaces_status"):
             messages = self._connection.collect(
@@ -434,7 +490,7 @@ class WorkspaceManager:
                 )
             )
             statuses = [status for message in messages for status in message.statuses]
-            # They come as each is counted.
+            # The server sends each status as soon as it is counted, in no order.
             statuses.sort(key=lambda status: status.workspace.project)
             return [self._status(status, counts_only) for status in statuses]
 
@@ -447,7 +503,8 @@ class WorkspaceManager:
                 reason = error.details["reason"]
                 if project is not None and reason == "WORKSPACE_NOT_FOUND":
                     self.workspaces.pop(project, None)
-                # The server says it for callers of every language.
+                # The server's message addresses callers of every language, so it cannot
+                # name a Python argument.
                 if reason == "FORCE_REQUIRED":
                     error.message = _FORCE_REQUIRED
                     error.args = (error.message,)
@@ -466,9 +523,9 @@ class WorkspaceManager:
         )
         root = Path(message.root_path)
         if self._local_base is not None:
-            # The server names the real directory; who came by a symbolic link goes on
-            # by it.
-            # In the trash, or not.
+            # The server reports the resolved path. A caller that reaches the base by a
+            # symbolic link gets paths through that link. A workspace in the trash lies
+            # two levels below the base, others lie one level below.
             below = root.parts[-2:] if deleted_at else (message.project,)
             root = self._local_base.joinpath(*below)
         workspace = ProjectWorkspace(
@@ -479,7 +536,8 @@ class WorkspaceManager:
             created_at=convert.from_timestamp(message.create_time),
             updated_at=convert.from_timestamp(message.update_time),
         )
-        # By its name the server has no deleted one, but perhaps another.
+        # A deleted workspace gets no origin: calls by its name would reach a newer
+        # workspace of that name, or none.
         origin = None if deleted_at else self._origin
         return workspace.of(
             origin, Facts(message.uid, message.etag, deleted_at, purged_at)
@@ -503,7 +561,8 @@ class WorkspaceManager:
             else None
         )
         known = self._workspace(message.workspace).to_dict()
-        if not message.workspace.etag:  # It could not be read.
+        # Without an etag, the server could not read the record and knows no times.
+        if not message.workspace.etag:
             known |= dict.fromkeys(("created_at", "updated_at"))
         return {
             **known,
@@ -516,8 +575,9 @@ class WorkspaceManager:
 
 
 def _keys(names: object) -> list[str]:
-    """The keys of metadata to remove, which must not be one text: that would be a list
-    of its letters.
+    """Return `names` as a list, checked.
+
+    Refuses a single string, which would otherwise be taken as a list of its letters.
     """
     if isinstance(names, str) or not isinstance(names, Collection):
         raise errors.field_invalid(

@@ -1,4 +1,4 @@
-"""The server that a workspace came from."""
+"""The server that a workspace was read from."""
 
 import os
 import uuid
@@ -18,7 +18,7 @@ from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 @dataclass(frozen=True)
 class Facts:
-    """What only the server knows of a workspace."""
+    """Properties of a workspace that only the server knows."""
 
     uid: str = ""
     etag: str = ""
@@ -28,31 +28,35 @@ class Facts:
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """How to reach it, and by which directory of this machine it was found; None if by
-    an address.
+    """The connection to a workspace's server, and how that server was found.
 
-    Thread-safe.
+    Thread-safe. `base` is the base directory on this machine by which the server was
+    found, or None if the server was found by an address.
     """
 
     connection: Connection
     base: Path | None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Copies of a workspace share its connection."""
+        """Return self: copies of a workspace share its connection."""
         return self
 
     def has(self, root: Path, project: str, directories: tuple[str, ...]) -> bool:
-        """Whether `root`, on this machine, is the directory that the server has of
-        `project`.
+        """Return whether `root` on this machine is the server's directory.
 
-        Where the server was not found by the directory itself, a file is made for a
-        moment in one of the `directories`: the server says, by its etag, whether it has
-        that very file. Raises WorkspaceError if it does not answer.
+        The server's directory is the one that it has for `project`. If the server was
+        not found by its base directory, this method creates a temporary file in one of
+        the `directories` and compares its etag with the one that the server reports for
+        the same path.
+
+        Raises:
+            WorkspaceError: The server does not answer.
         """
         if self.base is not None and is_served_here(self.base):
             return True
         if not os.path.isfile(root / "workspace.yaml"):
-            return False  # Nothing is made in what is no workspace at all.
+            # Create nothing in a directory that is not a workspace.
+            return False
         for name in directories:
             if os.path.isdir(root / name) and not os.path.islink(root / name):
                 return self._sees_new_file(
@@ -61,6 +65,7 @@ class Origin:
         return False
 
     def _sees_new_file(self, root: Path, project: str, path: str) -> bool:
+        """Return whether the server sees a file that this process creates at `path`."""
         try:
             descriptor = os.open(
                 root / path, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, 0o644
@@ -70,8 +75,12 @@ class Origin:
         try:
             request = pb.GetArtifactRequest(project=project, path=path)
             artifact = self.connection.call(request)
+            # Only the identity of the file proves anything: the server may have another
+            # directory of the same name.
             return bool(artifact.etag == convert.etag_of(os.fstat(descriptor)))
         except WorkspaceError as error:
+            # These codes mean that the server has no such project or file. Any other
+            # error leaves the question open.
             if error.details["code"] not in ("NOT_FOUND", "FAILED_PRECONDITION"):
                 raise
             return False
@@ -80,10 +89,12 @@ class Origin:
             (root / path).unlink(missing_ok=True)
 
     def save(self, workspace: pb.Workspace) -> None:
-        """Sets all settings and metadata; those that are absent are cleared. Makes the
-        workspace if there is none.
+        """Set all settings and the metadata of a workspace, creating it if missing.
 
-        Raises WorkspaceError.
+        Settings that are absent from `workspace` are cleared.
+
+        Raises:
+            WorkspaceError: The server refused the update or does not answer.
         """
         everything = FieldMask(paths=[*convert.SETTINGS, "metadata"])
         request = pb.UpdateWorkspaceRequest(
@@ -92,10 +103,10 @@ class Origin:
         self.connection.call(request)
 
     def ensure(self, workspace: pb.Workspace, directories: tuple[str, ...]) -> None:
-        """Makes the workspace if there is none, and the `directories` in it that are
-        missing.
+        """Create the workspace and the `directories` in it if they are missing.
 
-        Raises WorkspaceError.
+        Raises:
+            WorkspaceError: The server refused a call or does not answer.
         """
         ensure = pb.EnsureWorkspaceRequest(
             project=workspace.project, workspace=workspace

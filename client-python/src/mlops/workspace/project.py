@@ -1,4 +1,4 @@
-"""A workspace, and its workspace.yaml."""
+"""ProjectWorkspace: one workspace and its record, workspace.yaml."""
 
 import json
 import os
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 DIRECTORIES = ("mlflow", "dvc", "monitoring", "models", "outputs")
 
 
-# The first line of a record that this project wrote, and its last key: a file with the
-# one and without the other was cut off, which the server notices.
+# A record that this project wrote begins with this line and ends with the key below. A
+# file with the first but not the last was truncated, which the server detects.
 _HEADER = b"# Written by mlops-workspace: whole only with its last key.\n"
 _END = b"end_of_record: true\n"
 _MAX_RECORD_BYTES = 1 << 20
 _DECODE_TIMEOUT_S = 60.0
-# Under this key stands, as YAML, what a record holds beside the fields, the uid and the
-# request_id.
+# The key under which --decode-record returns, as YAML text, all keys of a record other
+# than the fields, the uid and the request_id.
 _OTHER_KEYS = "other_keys"
 
 
 class _Dumper(yaml.SafeDumper):
-    """Without anchors and aliases, which the server refuses."""
+    """A YAML dumper without anchors and aliases, which the server refuses."""
 
     def ignore_aliases(self, data: object) -> bool:
-        """Writes an object that stands in several places in each of them."""
+        """Return True, so that an object in several places is written out in each."""
         return True
 
 
@@ -49,12 +49,12 @@ def _now() -> datetime:
 
 @dataclass
 class ProjectWorkspace:
-    """The isolated directory of one project. Values are as they were when it was read.
+    """The isolated directory of one project, as it was when it was read.
 
-    The server of one that came from a WorkspaceManager may be on another machine: then
-    the paths are that machine's, and its files are to be had by `files`. One that did
-    not, or that dataclasses.replace() made, knows no server: it is a directory of this
-    machine.
+    The server of a workspace that came from a WorkspaceManager may be on another
+    machine. Then the paths are paths on that machine, and `files` gives access to the
+    files. A workspace that was constructed directly, or by dataclasses.replace(), has
+    no server: it is a directory on this machine.
     """
 
     project_name: str
@@ -69,51 +69,57 @@ class ProjectWorkspace:
 
     def __post_init__(self) -> None:
         self.root_path = Path(self.root_path)
-        # No fields: neither compared nor shown.
+        # Not dataclass fields, so they are neither compared nor shown.
         self._origin: Origin | None = None
         self._facts = Facts()
 
     def of(self, origin: Origin | None, facts: Facts) -> Self:
-        """This workspace, as one that came from a server. For WorkspaceManager."""
+        """Attach the server's facts, and return this workspace.
+
+        Only WorkspaceManager calls this method.
+        """
         self._origin, self._facts = origin, facts
         return self
 
     @property
     def uid(self) -> str:
-        """Tells this workspace from others that had its name; "" if it came from no
-        server.
+        """Distinguishes this workspace from others of the same name.
+
+        "" if the workspace came from no server.
         """
         return self._facts.uid
 
     @property
     def etag(self) -> str:
-        """Changes whenever the record, workspace.yaml, does: for `if_match`. "" if the
-        workspace came from no server, or if the server could not read the record.
+        """Changes with every change of the record, workspace.yaml; for `if_match`.
+
+        "" if the workspace came from no server, or if the server could not read the
+        record.
         """
         return self._facts.etag
 
     @property
     def deleted_at(self) -> datetime | None:
-        """When it was deleted; None if it is not in the trash."""
+        """When the workspace was deleted; None if it is not in the trash."""
         return self._facts.deleted_at
 
     @property
     def purged_at(self) -> datetime | None:
-        """When it will be removed from the trash for good; None if it is not there."""
+        """When the trash removes it for good; None if it is not in the trash."""
         return self._facts.purged_at
 
     @property
     def is_local(self) -> bool:
-        """Whether `root_path` is, on this machine, the very directory that the server
-        has.
+        """Whether `root_path` on this machine is the directory that the server has.
 
-        One whose server was found by its base directory is, if that server is on this
-        machine. Where the server was found otherwise it is proved, at each call: a file
-        that is made for a moment in one of the five directories must be there for the
-        server, too. A directory of the same name is none, nor is a copy, nor one where
-        nothing can be written from here.
+        This is so if the server was found by its base directory and runs on this
+        machine. Otherwise each access proves it: the client creates a temporary file in
+        one of the five directories and asks the server for that file. The result is
+        False for another directory of the same name, for a copy, and for a directory
+        that this process cannot write to.
 
-        Raises WorkspaceError if the server has to be asked and does not answer.
+        Raises:
+            WorkspaceError: The server has to be asked and does not answer.
         """
         with errors.operation("is_local", self.project_name):
             return self._origin is None or self._origin.has(
@@ -122,18 +128,22 @@ class ProjectWorkspace:
 
     @property
     def files(self) -> "ProjectFileSystem":
-        """The workspace as a file system of fsspec, by the connection of the manager
-        that it came from: `workspace.files.open("outputs/model.pt", "wb")`, wherever
-        the server is. It is a mlops.fs.WorkspaceFileSystem whose paths begin at the
-        workspace; errors are OSErrors, made of the server's.
+        """The workspace as an fsspec file system, wherever the server is.
 
-        Raises ModuleNotFoundError if the extra `fs` is not installed, WorkspaceError if
-        it came from no manager.
+        A mlops.fs.WorkspaceFileSystem whose paths are relative to the workspace, for
+        example `workspace.files.open("outputs/model.pt", "wb")`. It shares the
+        connection of the manager that the workspace came from. Failures are OSErrors
+        with the server's message.
+
+        Raises:
+            ModuleNotFoundError: The extra `fs` is not installed.
+            WorkspaceError: The workspace came from no manager.
         """
         if self._origin is None:
             with errors.operation("files", self.project_name):
                 raise errors.unavailable(
-                    f"{self.project_name} has no server: it came from no WorkspaceManager"
+                    f"{self.project_name} has no server: "
+                    "it came from no WorkspaceManager"
                 )
         from mlops.fs import WorkspaceFileSystem
         from mlops.fs.project_files import ProjectFileSystem
@@ -145,39 +155,42 @@ class ProjectWorkspace:
 
     @property
     def mlflow_path(self) -> Path:
-        """Runs and artifacts of MLflow."""
+        """The directory of MLflow's runs and artifacts."""
         return self.root_path / "mlflow"
 
     @property
     def dvc_path(self) -> Path:
-        """Data versioned by DVC."""
+        """The directory of DVC's repository."""
         return self.root_path / "dvc"
 
     @property
     def monitoring_path(self) -> Path:
-        """What Evidently found."""
+        """The directory of Evidently's reports."""
         return self.root_path / "monitoring"
 
     @property
     def models_path(self) -> Path:
-        """Models of BentoML."""
+        """The directory of BentoML's models."""
         return self.root_path / "models"
 
     @property
     def outputs_path(self) -> Path:
-        """Checkpoints and results of training."""
+        """The directory for checkpoints and training results."""
         return self.root_path / "outputs"
 
     @property
     def metadata_file(self) -> Path:
-        """The record: settings and metadata."""
+        """The record, workspace.yaml, with settings and metadata."""
         return self.root_path / "workspace.yaml"
 
     def ensure_directories(self) -> None:
-        """Makes the workspace's directories where they are missing. If it is not local
-        its server does, which also makes the workspace if there is none.
+        """Create the workspace's directories that are missing.
 
-        Raises WorkspaceError if the server is asked and cannot.
+        For a workspace that is not local, its server does this, and also creates the
+        workspace if it is missing.
+
+        Raises:
+            WorkspaceError: The server is asked and refuses or does not answer.
         """
         with errors.operation("ensure_directories", self.project_name):
             if self._origin is not None and not self.is_local:
@@ -187,8 +200,9 @@ class ProjectWorkspace:
             (self.root_path / name).mkdir(parents=True, exist_ok=True)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields and the paths of the five directories, ready for JSON: paths and
-        times as text.
+        """Return the fields and the paths of the five directories as JSON values.
+
+        Paths and times are text.
         """
         return {
             "project_name": self.project_name,
@@ -201,36 +215,40 @@ class ProjectWorkspace:
         }
 
     def _repr_html_(self) -> str:
-        """A table, for notebooks."""
+        """Return an HTML table for notebooks."""
         return html_table(self.project_name, self.to_dict())
 
     def save_metadata(self) -> None:
-        """Writes workspace.yaml, at once or not at all. Keys in it that are none of the
-        nine fields are kept.
+        """Write workspace.yaml atomically.
 
-        The server finds what was written; if the workspace is not local, it is the
-        server who writes, and sets the times itself. To change what others may change
-        at the same time, use WorkspaceManager.update_workspace_metadata().
+        Keys in the file other than the nine fields are kept. The server notices the new
+        file. For a workspace that is not local, the server writes the file and sets the
+        times itself. If others may change the workspace at the same time, use
+        WorkspaceManager.update_workspace_metadata() instead.
 
-        Raises WorkspaceError if metadata holds what a workspace cannot hold, if the
-        file there cannot be understood, or if the server is asked and cannot.
+        Raises:
+            WorkspaceError: The metadata holds a value that a workspace cannot hold, the
+                present file is malformed, or the server is asked and refuses or does
+                not answer.
         """
         with errors.operation("save_metadata", self.project_name):
             message = self._message()
             if self._origin is not None and not self.is_local:
                 self._origin.save(message)
                 return
+            # Keys that are not fields stay in the record.
             kept = _read(self.metadata_file) if self.metadata_file.exists() else {}
             self.root_path.mkdir(parents=True, exist_ok=True)
             record = {
                 name: value for name, value in self.to_dict().items() if name in _FIELDS
             }
+            # The settings as the server would store them, for example paths as text.
             record |= {
                 name: convert.settings_of(message).get(name)
                 for name in convert.SETTINGS
             }
             record["metadata"] = convert.to_metadata(self.metadata)
-            # As the server shows a path that is no UTF-8.
+            # The server shows a path that is not UTF-8 in the same way.
             record["root_path"] = os.fsencode(self.root_path).decode(
                 errors="backslashreplace"
             )
@@ -245,12 +263,14 @@ class ProjectWorkspace:
 
     @classmethod
     def load_metadata(cls, root_path: str | os.PathLike[str]) -> Self:
-        """Reads the workspace.yaml in `root_path`, on this machine, as the server reads
-        it: in a copied or moved directory, settings that were defaults of the old place
-        are those of the new one. No server is asked.
+        """Read the workspace.yaml in `root_path`, on this machine, without a server.
 
-        Raises WorkspaceError WORKSPACE_NOT_FOUND if there is none, WORKSPACE_CORRUPT if
-        it cannot be understood.
+        The result is what the server would read: in a copied or moved directory,
+        settings that were defaults of the old path become the defaults of the new path.
+
+        Raises:
+            WorkspaceError: WORKSPACE_NOT_FOUND if the file is missing,
+                WORKSPACE_CORRUPT if it is malformed.
         """
         file = Path(root_path) / "workspace.yaml"
         with errors.operation("load_metadata", file.parent.name):
@@ -292,7 +312,7 @@ _FIELDS = frozenset(ProjectWorkspace.__dataclass_fields__)
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """The fields of a record, its uid and request_id if it has them, and _OTHER_KEYS."""
+    """Read a record: its fields, _OTHER_KEYS, and uid and request_id if present."""
     with file.open("rb") as stream:
         text = stream.read(_MAX_RECORD_BYTES + 1)
     record = _decode(text, os.path.realpath(file.parent))
@@ -306,11 +326,10 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _decode(text: bytes, root_path: str) -> dict[str, Any]:
-    """What the server reads in `text`, the record in `root_path`; or the line and the
-    problem.
+    """Decode `text`, the record in `root_path`, to its values.
 
-    The server's own program reads it: a second parser would take some files for
-    something else.
+    Returns the keys `problem` and `line` if the text is malformed. The server's own
+    program decodes the text: a second parser would read some files differently.
     """
     command = [str(BINARY), "--decode-record", root_path]
     try:
@@ -329,7 +348,7 @@ def _decode(text: bytes, root_path: str) -> dict[str, Any]:
 
 
 def _corrupt(file: Path, line: int, problem: str) -> WorkspaceError:
-    """What the service says of such a file."""
+    """Return the error that the server reports for such a file."""
     details = {
         "file": str(file),
         "line": str(line),
@@ -343,8 +362,9 @@ def _corrupt(file: Path, line: int, problem: str) -> WorkspaceError:
 
 
 def _modified_at(file: Path) -> datetime:
-    """In whole microseconds, and of a year that there is: what the server takes for the
-    times that are missing.
+    """Return the mtime in whole microseconds, clamped to the range of datetime.
+
+    The server uses the same value in place of missing times.
     """
     microseconds = file.stat().st_mtime_ns // 1000
     try:
@@ -358,22 +378,25 @@ def _time(text: str | None) -> datetime | None:
 
 
 def _dump(record: dict[str, Any]) -> bytes:
-    """The text of a record.
+    """Return the text of a record.
 
-    Raises WorkspaceError FIELD_INVALID if it would not be read back as it is.
+    Raises:
+        WorkspaceError: FIELD_INVALID if the text would not read back equal.
     """
     record = dict(record)
     others: str | None = record.pop(_OTHER_KEYS, None)
-    if others is None:  # No file is replaced.
+    # Without other keys, no existing file is replaced: this is a new workspace.
+    if others is None:
         record["uid"] = uuid.uuid4().hex
     text: bytes = yaml.dump(
         record, Dumper=_Dumper, sort_keys=False, allow_unicode=True, encoding="utf-8"
     )
     text += (others or "").encode()
-    # One made by hand stays one: without a uid, the server derives it from what it
-    # finds.
+    # A record made by hand has no uid and stays without one: the server derives the uid
+    # from the file. Only a record that this project wrote gets the header and the end.
     if "uid" in record:
         text = _HEADER + text + _END
+    # Read the text back, so that no record is written that the server would refuse.
     back = _decode(text, record["root_path"])
     if "problem" in back:
         raise errors.field_invalid(
@@ -385,9 +408,9 @@ def _dump(record: dict[str, Any]) -> bytes:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    """Writes beside the file and renames over it.
+    """Replace `file` atomically: write a draft beside it, fsync it, rename it.
 
-    The draft's name is none that the server would tidy away.
+    The server does not sweep away files with the draft's name.
     """
     draft = file.with_name(f".{file.name}~{uuid.uuid4().hex}")
     try:
@@ -399,6 +422,7 @@ def _replace(file: Path, content: bytes) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+    # Make the rename durable.
     directory = os.open(file.parent, os.O_RDONLY)
     try:
         os.fsync(directory)

@@ -1,1 +1,1 @@
-"""The generated stubs of `mlops.workspace.v1.WorkspaceService`."""
+"""Generated stubs of `mlops.workspace.v1.WorkspaceService`."""
