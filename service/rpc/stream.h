@@ -235,9 +235,9 @@ class Stream : public Reactor, private LiveCalls::Call {
   base::ThreadPool* const workers_;
   grpc::CallbackServerContext* const context_;
   const SteadyClock::time_point started_;
-  std::atomic<bool> noted_ = false;
   // Accessed only while a write is outstanding.
   grpc::ByteBuffer being_written_;
+  std::atomic<bool> noted_ = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   SteadyClock::time_point moved_ ABSL_GUARDED_BY(mutex_) = SteadyClock::now();
 };
