@@ -86,11 +86,12 @@ class Stream : public Reactor, private LiveCalls::Call {
   // Starts the stream, or ends it with an error. Must be the last statement of
   // a derived constructor.
   void Begin(absl::Status status) {
+    // First, so that a task, which may run at once, finds the call there. gRPC
+    // does not destroy it before the constructor has returned.
+    live_->Add(this);
     Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       if (!status.ok()) end_ = std::move(status);
     });
-    // gRPC cannot destroy the stream before the constructor has returned.
-    live_->Add(this);
   }
 
   // Changes the state under the lock and starts what it then allows. The stream
