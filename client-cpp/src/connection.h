@@ -33,13 +33,18 @@ class WriteStream {
 
   // Sends `head`, whose data field is empty, together with `data`. A message
   // with `finish` must be the last one. Returns false if the call has ended;
-  // Finish() then returns the reason.
+  // Read() then returns the reason.
   virtual bool Write(const workspace::v1::WriteArtifactRequest& head,
                      const grpc::Slice& data) = 0;
 
-  // Waits for the response. If no message had `finish`, ends the stream without
-  // finishing the file. Only the destructor may follow.
-  virtual absl::StatusOr<workspace::v1::WriteArtifactResponse> Finish() = 0;
+  // Ends the stream of messages; a no-op after one with `finish`.
+  virtual void WritesDone() = 0;
+
+  // Waits for the next response: an acknowledgement, or the last one. Returns
+  // false at the end of the call, and an error if the call failed; only the
+  // destructor may follow.
+  virtual absl::StatusOr<bool> Read(
+      workspace::v1::WriteArtifactResponse* response) = 0;
 };
 
 // Sends the RPCs of the contract as generated messages. This is the seam

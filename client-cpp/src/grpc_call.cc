@@ -54,14 +54,14 @@ class GrpcWriteStream final : public WriteStream {
       : channel_(channel), method_(method), call_(std::move(call)) {}
 
   ~GrpcWriteStream() override {
-    if (writer_ == nullptr || ended_) return;
+    if (stream_ == nullptr || ended_) return;
     call_->context().TryCancel();
-    (void)writer_->Finish();
+    (void)stream_->Finish();
   }
 
   bool Write(const v1::WriteArtifactRequest& head,
              const grpc::Slice& data) override {
-    if (writer_ == nullptr) {
+    if (stream_ == nullptr) {
       // Sends the initial metadata together with the first message.
       call_->context().set_initial_metadata_corked(true);
       Begin();
@@ -69,33 +69,50 @@ class GrpcWriteStream final : public WriteStream {
     grpc::WriteOptions options;
     if (head.finish()) options.set_last_message();
     no_more_ = head.finish();
-    return writer_->Write(
+    return stream_->Write(
         wire::Encode(head, v1::WriteArtifactRequest::kDataFieldNumber, data),
         options);
   }
 
-  absl::StatusOr<v1::WriteArtifactResponse> Finish() override {
-    if (writer_ == nullptr) Begin();
-    if (!no_more_) writer_->WritesDone();
+  void WritesDone() override {
+    if (stream_ == nullptr) Begin();
+    if (!std::exchange(no_more_, true)) stream_->WritesDone();
+  }
+
+  absl::StatusOr<bool> Read(v1::WriteArtifactResponse* response) override {
+    if (ByteBuffer bytes; !last_was_read_ && stream_->Read(&bytes)) {
+      const grpc::Status decoded =
+          grpc::SerializationTraits<v1::WriteArtifactResponse>::Deserialize(
+              &bytes, response);
+      if (!decoded.ok())
+        return absl::InternalError(
+            "The server sent what is no WriteArtifactResponse");
+      // Nothing but the status follows the artifact.
+      last_was_read_ = response->has_artifact();
+      return true;
+    }
     ended_ = true;
-    const absl::Status end = call_->ToAbsl(writer_->Finish());
+    const absl::Status end = call_->ToAbsl(stream_->Finish());
     if (!end.ok()) return end;
-    return std::move(response_);
+    return false;
   }
 
  private:
+  using BidiStream = grpc::ClientReaderWriter<ByteBuffer, ByteBuffer>;
+
   void Begin() {
-    writer_.reset(grpc::internal::ClientWriterFactory<ByteBuffer>::Create(
-        channel_, *method_, &call_->context(), &response_));
+    stream_.reset(grpc::internal::ClientReaderWriterFactory<
+                  ByteBuffer, ByteBuffer>::Create(channel_, *method_,
+                                                  &call_->context()));
   }
 
   grpc::ChannelInterface* const channel_;
   const RpcMethod* const method_;
   const std::unique_ptr<ClientCall> call_;
-  v1::WriteArtifactResponse response_;
   // Null before the first message.
-  std::unique_ptr<grpc::ClientWriter<ByteBuffer>> writer_;
+  std::unique_ptr<BidiStream> stream_;
   bool no_more_ = false;
+  bool last_was_read_ = false;
   bool ended_ = false;
 };
 
@@ -119,7 +136,7 @@ GrpcStreams::GrpcStreams(std::shared_ptr<grpc::Channel> channel)
       read_method_("/mlops.workspace.v1.WorkspaceService/ReadArtifact",
                    RpcMethod::SERVER_STREAMING, channel_),
       write_method_("/mlops.workspace.v1.WorkspaceService/WriteArtifact",
-                    RpcMethod::CLIENT_STREAMING, channel_) {}
+                    RpcMethod::BIDI_STREAMING, channel_) {}
 
 std::unique_ptr<ReadStream> GrpcStreams::Read(
     std::unique_ptr<ClientCall> call,

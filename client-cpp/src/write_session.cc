@@ -7,7 +7,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client-cpp/src/convert.h"
 #include "proto/cpp/base/error.h"
@@ -20,13 +19,10 @@ namespace {
 namespace v1 = workspace::v1;
 
 constexpr absl::Duration kAbandonTimeout = absl::Seconds(10);
-// More than is on its way to the server as a rule: what it has not got may have
-// to be sent again.
-constexpr int64_t kMaxHeldBytes = 16 << 20;
-constexpr absl::Duration kPollInterval = absl::Milliseconds(10);
-// A server that has taken nothing for so long is asked by the end of the call,
-// which tells why.
-constexpr absl::Duration kStalled = absl::Seconds(5);
+// Limit of bytes sent without an acknowledgement, and so of the memory that a
+// writer holds. Several times what a server stages before it acknowledges, so
+// that sending does not pause for acknowledgements.
+constexpr int64_t kMaxUnacknowledgedBytes = 16 << 20;
 
 absl::Status FieldInvalid(const std::string& field,
                           const std::string& problem) {
@@ -36,11 +32,16 @@ absl::Status FieldInvalid(const std::string& field,
        .metadata = {{"field", field}, {"problem", problem}}});
 }
 
-// Whether a path may be that of what is staged: no server must be able to have
-// us write to a file of its choice.
+// Returns whether `path` can be the staged file of the upload. Prevents a
+// server from directing this client's writes to a file of its choice.
 bool IsStagedName(absl::string_view path, absl::string_view upload_id) {
   return !absl::StrContains(path, "..") &&
          absl::StartsWith(path.substr(path.rfind('/') + 1), upload_id);
+}
+
+absl::Status EndedEarly() {
+  return absl::InternalError(
+      "The server ended the stream before the file was finished");
 }
 
 }  // namespace
@@ -61,8 +62,7 @@ absl::StatusOr<v1::Upload> WriteSession::GetUpload() const {
 std::optional<SameFile> WriteSession::OpenStaged(const std::string& base) {
   UseOwnUploadId();
   const bool begun =
-      SendMessage(grpc::Slice(), nullptr).ok() && stream_->Finish().ok();
-  stream_.reset();
+      SendMessage(grpc::Slice(), nullptr).ok() && EndStream().ok();
   if (!begun) return std::nullopt;
   const auto upload = GetUpload();
   if (!upload.ok() || !IsStagedName(upload->staged_path(), first_.upload_id()))
@@ -129,33 +129,27 @@ absl::Status WriteSession::TrySend(int64_t end, Source source,
     finish = checksum != nullptr && offset_ + size == end;
     RETURN_IF_ERROR(SendMessage(data, finish ? checksum : nullptr));
     offset_ += size;
+    if (!finish) RETURN_IF_ERROR(AwaitAcknowledgements());
   }
-  return finish ? ReadAnswer() : absl::OkStatus();
+  if (!finish) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const v1::WriteArtifactResponse response, EndStream());
+  finished_ = FromProto(response.artifact());
+  return absl::OkStatus();
 }
 
-absl::StatusOr<int64_t> WriteSession::WaitUntilHas(int64_t wanted) {
-  auto has = TryWaitUntilHas(wanted);
-  if (has.ok()) return has;
-  RETURN_IF_ERROR(Recover(has.status()));
-  return offset_;
+absl::Status WriteSession::AwaitAcknowledgements() {
+  while (offset_ - acknowledged_ > kMaxUnacknowledgedBytes) {
+    v1::WriteArtifactResponse response;
+    ASSIGN_OR_RETURN(const bool more, stream_->Read(&response));
+    if (!more) return EndedEarly();
+    SetAcknowledged(response.offset());
+  }
+  return absl::OkStatus();
 }
 
-absl::StatusOr<int64_t> WriteSession::TryWaitUntilHas(int64_t wanted) {
-  int64_t has = 0;
-  absl::Time stalled = absl::Now() + kStalled;
-  while (absl::Now() < stalled) {
-    RETURN_IF_ERROR(retry_.CheckWanted());
-    const auto upload = GetUpload();
-    if (!upload.ok() && ErrorReason(upload.status()) != "UPLOAD_NOT_FOUND")
-      return upload.status();
-    if (upload.ok() && upload->offset() >= wanted) return upload->offset();
-    if (upload.ok() && upload->offset() > has) stalled = absl::Now() + kStalled;
-    has = upload.ok() ? upload->offset() : 0;
-    absl::SleepFor(kPollInterval);
-  }
-  ASSIGN_OR_RETURN(const v1::WriteArtifactResponse response, stream_->Finish());
-  stream_.reset();
-  return response.offset();
+void WriteSession::SetAcknowledged(int64_t offset) {
+  if (offset > acknowledged_) retry_.Progressed();
+  acknowledged_ = offset;
 }
 
 absl::Status WriteSession::SendMessage(const grpc::Slice& data,
@@ -164,29 +158,34 @@ absl::Status WriteSession::SendMessage(const grpc::Slice& data,
   if (stream_ == nullptr) {
     stream_ = connection_->WriteArtifact(retry_.Attempt());
     head = first_;
+    // The server refuses a stream that begins elsewhere than it has staged.
     head.set_offset(offset_);
+    acknowledged_ = offset_;
   }
   head.set_finish(checksum != nullptr);
   if (checksum != nullptr) {
     ASSIGN_OR_RETURN(*head.mutable_sha256(), (*checksum)());
   }
   if (stream_->Write(head, data)) return absl::OkStatus();
-  absl::Status status = stream_->Finish().status();
-  return status.ok()
-             ? absl::InternalError(
-                   "The server ended the stream before the file was finished")
-             : status;
+  absl::Status status = EndStream().status();
+  return status.ok() ? EndedEarly() : status;
 }
 
-absl::Status WriteSession::ReadAnswer() {
-  ASSIGN_OR_RETURN(const v1::WriteArtifactResponse response, stream_->Finish());
-  stream_.reset();
-  finished_ = FromProto(response.artifact());
-  return absl::OkStatus();
+absl::StatusOr<v1::WriteArtifactResponse> WriteSession::EndStream() {
+  const auto stream = std::move(stream_);
+  stream->WritesDone();
+  v1::WriteArtifactResponse last;
+  while (true) {
+    v1::WriteArtifactResponse response;
+    ASSIGN_OR_RETURN(const bool more, stream->Read(&response));
+    if (!more) return last;
+    last = std::move(response);
+  }
 }
 
-// Without an upload's id nothing is known of what became of the file; to write
-// it once more does harm only where it was to meet a condition.
+// Without an upload_id the outcome of a broken call is unknown. Writing the
+// file again is safe unless it must meet a condition, which its own first copy
+// may now violate.
 bool WriteSession::IsWorthRetry(const absl::Status& error) const {
   const std::string reason = ErrorReason(error);
   if (!first_.upload_id().empty() &&
@@ -206,8 +205,7 @@ absl::Status WriteSession::Recover(const absl::Status& error) {
     offset_ = 0;
     status = first_.upload_id().empty() ? absl::OkStatus() : Resume();
   } while (!status.ok());
-  if (offset_ > known_offset_) retry_.Progressed();
-  known_offset_ = offset_;
+  SetAcknowledged(offset_);
   return absl::OkStatus();
 }
 
@@ -218,17 +216,15 @@ absl::Status WriteSession::TryDiscard() {
     head = first_;
   }
   head.set_discard(true);
-  stream_->Write(head, grpc::Slice());  // Whether it came there, the end tells.
-  absl::Status status = stream_->Finish().status();
-  stream_.reset();
-  return status;
+  stream_->Write(head, grpc::Slice());  // The end of the stream has any error.
+  return EndStream().status();
 }
 
 void WriteSession::Abandon() {
   if (std::exchange(own_upload_id_, false) && !finished_.has_value()) {
     if (stream_ != nullptr && TryDiscard().ok()) return;
-    // By a call of its own where the stream broke, was cancelled, or had ended:
-    // the server may not have noticed yet.
+    // Use a separate call if the stream broke, was cancelled, or had ended. The
+    // server may not have noticed yet.
     retry_ = Retry({.timeout = kAbandonTimeout});
     absl::Status status = TryDiscard();
     while (ErrorReason(status) == "WORKSPACE_BUSY" && retry_.Wait(status).ok())
@@ -244,7 +240,7 @@ absl::Status BufferedWriter::Write(std::string_view data) {
     if (filled_ == 0) buffer_ = grpc::Slice(static_cast<size_t>(kChunkBytes));
     const size_t taken =
         std::min(data.size(), static_cast<size_t>(kChunkBytes - filled_));
-    // Nobody else has it yet.
+    // Nobody else refers to the slice yet.
     std::memcpy(const_cast<uint8_t*>(buffer_.begin()) + filled_, data.data(),
                 taken);
     filled_ += static_cast<int64_t>(taken);
@@ -285,21 +281,15 @@ void BufferedWriter::Seal() {
 }
 
 absl::Status BufferedWriter::SendHeld() {
-  while (true) {
-    RETURN_IF_ERROR(
-        session_->Send(end_, [this](int64_t offset) { return Held(offset); }));
-    if (held_bytes_ <= kMaxHeldBytes) return absl::OkStatus();
-    // One goes for each that came, so that the next one gets its memory.
-    const int64_t first_end =
-        end_ - held_bytes_ + static_cast<int64_t>(held_.front().size());
-    if (first_end > server_has_) {
-      ASSIGN_OR_RETURN(server_has_,
-                       session_->WaitUntilHas(end_ - kMaxHeldBytes / 2));
-    } else {
-      held_bytes_ -= static_cast<int64_t>(held_.front().size());
-      held_.pop_front();
-    }
+  RETURN_IF_ERROR(
+      session_->Send(end_, [this](int64_t offset) { return Held(offset); }));
+  while (!held_.empty()) {
+    const int64_t size = static_cast<int64_t>(held_.front().size());
+    if (end_ - held_bytes_ + size > session_->acknowledged()) break;
+    held_.pop_front();
+    held_bytes_ -= size;
   }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<grpc::Slice> BufferedWriter::Held(int64_t offset) const {

@@ -19,16 +19,16 @@
 
 namespace mlops::internal {
 
-// The data of one message.
+// Data bytes per message.
 inline constexpr int64_t kChunkBytes = 1 << 20;
 
-// Writes a file in as many calls as it takes: each goes on where the server
-// stands. Not thread-safe.
+// Writes a file in as many calls as it takes: after a broken connection, the
+// next call resumes at the server's offset. Not thread-safe.
 class WriteSession {
  public:
-  // `first` is what the first message of a call says. Without an `upload_id`
-  // all goes in one message, or UseOwnUploadId() is called before the first of
-  // several.
+  // `first` holds the fields of a call's first message. Without an `upload_id`,
+  // either send everything in one message, or call UseOwnUploadId() before
+  // sending the first of several.
   WriteSession(std::shared_ptr<Connection> connection,
                workspace::v1::WriteArtifactRequest first,
                const CallOptions& call)
@@ -36,57 +36,61 @@ class WriteSession {
         first_(std::move(first)),
         retry_(call) {}
 
-  // To be called first if `first` has an `upload_id`: asks where it stands.
+  // Asks the server where the upload stands. Call first if `first` has an
+  // `upload_id`.
   absl::Status Resume();
-  // Takes a new one if there is none.
+  // Generates an `upload_id` if there is none.
   void UseOwnUploadId();
 
-  // Begins an upload of its own without sending anything of it, and opens the
-  // file that the server has staged for it, if it is proved to lie below `base`
-  // on this machine. Where nothing comes of that, all goes on as if it had not
-  // been called.
+  // Begins an upload under a generated id and opens its staged file, if that
+  // provably lies below `base` on this machine. Returns nullopt if it does not;
+  // the session then works as if this had not been called.
   std::optional<SameFile> OpenStaged(const std::string& base);
-  // To be called when so much was appended to that file.
+  // Reports that the caller appended `bytes` to the staged file.
   void Appended(int64_t bytes) { offset_ += bytes; }
 
-  // Where the server stands, as far as known here.
+  // Number of bytes sent.
   int64_t offset() const { return offset_; }
-  // Set once the file is there, by this session or an earlier one.
+  // Number of bytes that the server has acknowledged.
+  int64_t acknowledged() const { return acknowledged_; }
+  // Set once the file is visible, whether this session finished it or an
+  // earlier one.
   const std::optional<Artifact>& finished() const { return finished_; }
 
-  // Gives the bytes of the file from `offset` on: some, at most kChunkBytes.
+  // Returns bytes of the file from `offset` on: at least one, at most
+  // kChunkBytes. `offset` is below acknowledged() only if the server has lost
+  // bytes that it had acknowledged.
   using Source = absl::FunctionRef<absl::StatusOr<grpc::Slice>(int64_t offset)>;
 
-  // Sends what stands before `end`. Errors of `source` are returned as they
-  // are, and must not be UNAVAILABLE.
+  // Sends the bytes before `end`. On return the server has acknowledged all but
+  // the last 16 MiB of them. Returns errors of `source` unchanged; they must
+  // not be UNAVAILABLE.
   absl::Status Send(int64_t end, Source source);
 
-  // Waits until the server has got `wanted` of the bytes that were sent, and
-  // returns how many it has. Less if the way to it was lost meanwhile: then
-  // Send() goes on from there. Errors as Send().
-  absl::StatusOr<int64_t> WaitUntilHas(int64_t wanted);
-
-  // What the whole must have, or "". Asked for once `source` has given the last
-  // bytes.
+  // Returns the SHA-256 that the whole file must have, or "". Called once
+  // `source` has returned the last bytes.
   using Checksum = absl::FunctionRef<absl::StatusOr<std::string>()>;
 
-  // Sends what is left and finishes the file.
+  // Sends the rest and finishes the file. Errors as Send().
   absl::StatusOr<Artifact> Finish(int64_t end, Source source,
                                   Checksum checksum);
 
-  // Lets the server drop what nobody will go on with. Best effort: what stays
-  // there is swept.
+  // Asks the server to drop an upload that nobody can resume. Best effort: the
+  // server sweeps what remains.
   void Abandon();
 
  private:
   absl::StatusOr<workspace::v1::Upload> GetUpload() const;
-  // One attempt. Finishes the file if there is a `checksum`.
+  // Makes one attempt. Finishes the file if `checksum` is not null.
   absl::Status TrySend(int64_t end, Source source, const Checksum* checksum);
-  absl::StatusOr<int64_t> TryWaitUntilHas(int64_t wanted);
-  // Finds out where to go on, or returns why not to.
+  // Reads acknowledgements until few enough bytes lack one.
+  absl::Status AwaitAcknowledgements();
+  void SetAcknowledged(int64_t offset);
+  // Finds the offset to resume at, or returns why there is no point in it.
   absl::Status Recover(const absl::Status& error);
   absl::Status SendMessage(const grpc::Slice& data, const Checksum* checksum);
-  absl::Status ReadAnswer();
+  // Ends the stream and returns its last response.
+  absl::StatusOr<workspace::v1::WriteArtifactResponse> EndStream();
   absl::Status TryDiscard();
   absl::Status CheckNotFinished(int64_t end) const;
   bool IsWorthRetry(const absl::Status& error) const;
@@ -97,12 +101,12 @@ class WriteSession {
   Retry retry_;
   std::unique_ptr<WriteStream> stream_;
   int64_t offset_ = 0;
-  int64_t known_offset_ = 0;  // As the server said last.
+  int64_t acknowledged_ = 0;
   std::optional<Artifact> finished_;
 };
 
-// What ArtifactWriter does: cuts what comes into messages, and holds them for
-// as long as they may be lost. Not thread-safe.
+// Implements ArtifactWriter: cuts the bytes it is given into messages and holds
+// each message until the server has acknowledged it. Not thread-safe.
 class BufferedWriter {
  public:
   explicit BufferedWriter(std::unique_ptr<WriteSession> session)
@@ -115,20 +119,19 @@ class BufferedWriter {
   void Abandon();
 
  private:
-  // Moves what is buffered to what is held.
+  // Moves the buffer to the held messages.
   void Seal();
-  // Sends what is held, and lets go of what the server has if it is too much.
+  // Sends the held messages and releases those that are acknowledged.
   absl::Status SendHeld();
   absl::StatusOr<grpc::Slice> Held(int64_t offset) const;
   absl::Status Failed(absl::Status error);
 
   const std::unique_ptr<WriteSession> session_;
-  int64_t end_ = 0;  // Of what is held.
   std::deque<grpc::Slice> held_;
   int64_t held_bytes_ = 0;
-  int64_t server_has_ = 0;  // As far as it was asked.
+  int64_t end_ = 0;  // Offset of the end of `held_`.
   grpc::Slice buffer_;
-  int64_t filled_ = 0;  // Of the buffer.
+  int64_t filled_ = 0;  // Bytes used in `buffer_`.
   bool over_ = false;
 };
 

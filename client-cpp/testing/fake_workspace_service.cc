@@ -237,8 +237,8 @@ class FakeReadStream final : public internal::ReadStream {
   bool described_ = false;
 };
 
-// Receives a written file. If the stream ends early, keeps the data for a
-// resumed upload, as the server does.
+// Receives a written file and acknowledges each message. If the stream ends
+// early, keeps the data for a resumed upload, as the server does.
 class FakeWriteStream final : public internal::WriteStream {
  public:
   // `uid_of` returns the uid of a project's workspace. `artifacts` and objects
@@ -257,6 +257,7 @@ class FakeWriteStream final : public internal::WriteStream {
              const grpc::Slice& data) override {
     if (!std::exchange(begun_, true)) status_ = Begin(head);
     if (!status_.ok()) return false;
+    unread_ = true;
     if (head.discard()) return Discard();
     content_.append(reinterpret_cast<const char*>(data.begin()), data.size());
     if (!head.finish()) return true;
@@ -267,12 +268,13 @@ class FakeWriteStream final : public internal::WriteStream {
     return status_.ok();
   }
 
-  absl::StatusOr<v1::WriteArtifactResponse> Finish() override {
+  void WritesDone() override {}
+
+  absl::StatusOr<bool> Read(v1::WriteArtifactResponse* response) override {
     RETURN_IF_ERROR(status_);
-    v1::WriteArtifactResponse response;
-    response.set_offset(static_cast<int64_t>(content_.size()));
-    if (artifact_) *response.mutable_artifact() = *artifact_;
-    return response;
+    response->set_offset(static_cast<int64_t>(content_.size()));
+    if (artifact_) *response->mutable_artifact() = *artifact_;
+    return std::exchange(unread_, false);
   }
 
  private:
@@ -298,6 +300,7 @@ class FakeWriteStream final : public internal::WriteStream {
   v1::WriteArtifactRequest first_;
   std::string uid_;
   std::string content_;
+  bool unread_ = false;  // Whether there is a response to read.
   bool ended_ = false;
   std::optional<v1::Artifact> artifact_;
 };

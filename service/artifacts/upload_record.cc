@@ -19,7 +19,8 @@ std::optional<int64_t> BirthOf(const fs::FileStamp& stamp) {
   return absl::ToUnixNanos(stamp.birth_time);
 }
 
-// Sets `value` to json[key]; false if it is missing or of another type.
+// Sets `value` to json[key]. Returns false if the key is missing or has another
+// type.
 template <typename T>
 bool Take(const nlohmann::json& json, const char* key, T& value) {
   const auto it = json.find(key);
@@ -108,7 +109,7 @@ absl::StatusOr<std::optional<UploadRecord>> ReadUploadRecord(
   const auto content = dir.ReadFile(RecordName(upload_id), kMaxRecordBytes);
   if (content.ok()) return ParseRecord(content->data);
   const absl::Status& status = content.status();
-  // Too large, or no file at all: nothing that the server wrote.
+  // The server writes no records that are too large or not regular files.
   if (absl::IsNotFound(status) || absl::IsOutOfRange(status) ||
       absl::IsFailedPrecondition(status))
     return std::nullopt;
@@ -117,7 +118,7 @@ absl::StatusOr<std::optional<UploadRecord>> ReadUploadRecord(
 
 absl::Status WriteUploadRecord(fs::Dir& dir, absl::string_view upload_id,
                                const UploadRecord& record) {
-  // The name of the claim, so that no sweep takes it away.
+  // Named after the claim, so that no sweep removes it.
   const std::string temp = absl::StrCat(upload_id, layout::kTempSuffix);
   RETURN_IF_ERROR(RemoveIfThere(dir, temp));
   absl::Status written =

@@ -12,53 +12,50 @@
 
 namespace mlops::core {
 
-// What `<id>.json` in the hidden directory says of an upload, whose bytes are
-// staged in `<id>.part`.
+// Content of `<id>.json` in the hidden directory: describes the upload whose
+// bytes are staged in `<id>.part`.
 struct UploadRecord {
-  // The whole content, once `finish` came and the part was synced. It is
-  // written before the part gets its name as an artifact, so a file of this
-  // state at `path` is what the upload became.
+  // Identifies the finished file. Written after the part is synced and before
+  // it is renamed, so a file of this state at `path` is the finished upload.
   struct Content {
     std::string sha256;
     int64_t size_bytes = 0;
     int64_t modify_ns = 0;
   };
 
-  // Whether `stamp` is the state of the part, or of the artifact that it
-  // became. An inode alone does not tell: it may be another file's by now. The
-  // time of birth does, where the file system has it.
+  // Returns whether `stamp` is the state of the part, or of the artifact that
+  // it became. Compares the birth time, where the file system has one, because
+  // the inode may have been reused.
   bool IsOf(const fs::FileStamp& stamp) const;
-  // Whether a file of this state holds exactly what the upload made of it.
+  // Returns whether `stamp` is the state of the finished file, unchanged.
   bool IsFinishedAs(const fs::FileStamp& stamp) const;
 
   std::string path;  // As on the wire.
-  // Of the run of the machine in which the part was begun.
+  // Boot of the machine in which the part was created.
   std::string boot_id;
-  uint64_t inode = 0;  // Of the part, and so of the artifact.
+  uint64_t inode = 0;  // Inode of the part, and then of the artifact.
   std::optional<int64_t> birth_ns;
   std::optional<Content> content;
 };
 
-// The record of the upload that is staged as `part`, before its content is
-// known.
+// Returns the record of an upload that is staged as `part`, without content.
 UploadRecord NewUploadRecord(std::string path, std::string boot_id,
                              const fs::FileStamp& part);
 
-// Names in the hidden directory.
+// Returns the names of an upload's files in the hidden directory.
 std::string PartName(absl::string_view upload_id);
 std::string RecordName(absl::string_view upload_id);
 
-// nullopt if there is no record, or one that is torn: it is never synced.
-// Errors as fs::Dir::ReadFile() for everything else, which says nothing about
-// the upload.
+// Reads a record. Returns nullopt if there is none, or if it is torn, as
+// records are not synced. Returns other errors of fs::Dir::ReadFile()
+// unchanged.
 absl::StatusOr<std::optional<UploadRecord>> ReadUploadRecord(
     const fs::Dir& dir, absl::string_view upload_id);
-// Replaces the record as a whole. To be called by the one who has claimed the
-// upload.
+// Replaces a record atomically. The caller must have claimed the upload.
 absl::Status WriteUploadRecord(fs::Dir& dir, absl::string_view upload_id,
                                const UploadRecord& record);
 
-// Removes a file if it is there.
+// Removes a file; a no-op if it does not exist.
 absl::Status RemoveIfThere(fs::Dir& dir, absl::string_view name);
 
 }  // namespace mlops::core

@@ -51,8 +51,8 @@ absl::StatusOr<std::optional<Artifact>> UploadWriter::Discard() {
 
 absl::StatusOr<bool> UploadWriter::Rehash() {
   if (staged_.to_rehash == nullptr) return false;
-  // Who appended to it by its path left it in memory: the disk is to have it
-  // while it is hashed.
+  // A client that appended by the path left dirty pages: write them back while
+  // they are hashed, so that the final sync is short.
   if (rehashed_bytes_ % kWritebackBytes == 0)
     staged_.file->StartWriteback(rehashed_bytes_, kWritebackBytes);
   const auto buffer = std::make_unique_for_overwrite<char[]>(kRehashBytes);
@@ -114,7 +114,7 @@ absl::Status UploadWriter::Seal() {
   if (existing.ok() && existing->type == fs::EntryType::kFile) {
     RETURN_IF_ERROR(staged_.file->SetMode(existing->mode));
   }
-  // What failed to reach the disk may be gone, whatever a later try says.
+  // After a failed sync the bytes may be lost, even if a later sync succeeds.
   absl::Status synced = staged_.file->Sync();
   if (synced.ok()) synced = staged_.file->Close();
   if (!synced.ok()) Drop().IgnoreError();
@@ -152,8 +152,8 @@ absl::StatusOr<Artifact> UploadWriter::Finish() {
       placer_->Place(tree_, *staged_.dir, staged_.name, args_.path,
                      args_.precondition, [this] { return CheckStaged(); });
   if (!placed.ok()) {
-    // Renamed, and nobody knows whether for good: it must not be found to be
-    // finished later.
+    // The part was renamed, but may not be durable. Drop the record, so that
+    // the upload is not taken for finished later.
     if (absl::IsNotFound(staged_.dir->Stat(staged_.name).status()))
       Drop().IgnoreError();
     if (!absl::IsNotFound(placed.status()) ||
@@ -162,7 +162,7 @@ absl::StatusOr<Artifact> UploadWriter::Finish() {
     return UploadNotFound(args_.project.str(), args_.upload_id);
   }
   staged_.name.clear();
-  // From now on the upload is finished for everyone.
+  // Releasing the claim publishes the upload as finished.
   staged_.claim.reset();
   Artifact artifact = DescribeArtifact(args_.path.shown(), *placed);
   artifact.sha256 = actual;

@@ -23,30 +23,30 @@ namespace mlops::core {
 struct WriteArgs {
   ProjectName project;
   RelativePath path;
-  std::string upload_id;  // "": what is not finished is not kept.
+  std::string upload_id;  // "" if an unfinished upload is not kept.
   int64_t offset = 0;
   Precondition precondition;
 };
 
-// What a stream finds of its upload: the file that it appends to, or the
-// artifact that the upload has become already.
+// State of an upload when a stream opens it: the file to append to, or the
+// artifact if the upload is finished.
 struct Staged {
   std::unique_ptr<Claims::Claim> claim;  // On the upload.
   std::unique_ptr<fs::Dir> dir;          // The hidden directory.
-  // Of the file in it; "" once there is nothing to be removed any more.
+  // Name of the file in `dir`; "" once there is nothing left to remove.
   std::string name;
   std::unique_ptr<fs::File> file;
-  int64_t offset = 0;  // Its size.
-  // If it was begun by an earlier stream: reads the file, whose state was
-  // `before`, to continue the checksum.
+  int64_t offset = 0;  // Size of `file`.
+  // Reads the bytes that an earlier stream staged, to continue the checksum.
+  // `before` is the state of the file when this stream opened it.
   std::unique_ptr<fs::FileReader> to_rehash;
   std::optional<fs::FileStamp> before;
-  UploadRecord record;  // Of an upload that has an id.
+  UploadRecord record;  // Unused without an upload id.
   std::optional<Artifact> finished;
 };
 
-// One stream that writes a file. Not thread-safe. Destroying it removes what
-// nobody can resume.
+// Writes the file of one stream. Destroying it removes what it has staged
+// unless the upload can be resumed. Not thread-safe.
 class UploadWriter {
  public:
   // `placer` must outlive this.
@@ -57,51 +57,51 @@ class UploadWriter {
         staged_(std::move(staged)) {}
   ~UploadWriter();
 
-  // The size of the upload so far.
+  // Number of bytes staged so far.
   int64_t offset() const { return staged_.offset; }
   const WriteArgs& args() const { return args_; }
 
-  // Reads some more of what was staged before this stream, whose checksum has
-  // to be continued. To be called until it returns false, before anything is
-  // written. ABORTED/WORKSPACE_BUSY if the staged file became shorter.
+  // Hashes a chunk of the bytes that an earlier stream staged. Call until it
+  // returns false, before the first write. Returns ABORTED/WORKSPACE_BUSY if
+  // the staged file became shorter.
   absl::StatusOr<bool> Rehash();
 
-  // Declares the checksum of the whole; 64 lower-case digits.
+  // Declares the checksum of the whole file: 64 lower-case digits.
   void ExpectSha256(std::string sha256) {
     expected_sha256_ = std::move(sha256);
   }
 
-  // Appends the pieces. RESOURCE_EXHAUSTED/NO_SPACE, INTERNAL/IO_ERROR if that
-  // fails; then nothing may be called any more. INVALID_ARGUMENT/FIELD_INVALID
-  // if the upload is finished.
+  // Appends the pieces. Returns RESOURCE_EXHAUSTED/NO_SPACE or
+  // INTERNAL/IO_ERROR if writing fails; the writer can then only be destroyed.
+  // Returns INVALID_ARGUMENT/FIELD_INVALID if the upload is finished.
   absl::Status Write(absl::Span<const absl::string_view> pieces);
 
-  // The two halves of Write(), which may run on two threads at once: the second
-  // is to be called for whatever the first is called for.
+  // The two halves of Write(), which may run concurrently. Every piece needs
+  // both.
   absl::Status Append(absl::Span<const absl::string_view> pieces);
   void Hash(absl::Span<const absl::string_view> pieces);
 
-  // Makes the file visible, durably, with the permissions of the file that it
-  // replaces. An upload that was finished before is answered again, its
-  // checksum compared. Nothing may be called afterwards. ABORTED/WORKSPACE_BUSY
-  // if what was staged before this stream is not what was hashed any more.
+  // Makes the file visible and durable, with the permissions of the file that
+  // it replaces. Idempotent for a finished upload, whose checksum is compared.
+  // The writer can then only be destroyed. Returns ABORTED/WORKSPACE_BUSY if
+  // somebody else changed the staged file.
   absl::StatusOr<Artifact> Finish();
 
-  // Removes what was staged, to be resumed or not. An upload that was finished
-  // before stays and is returned. Nothing may be called afterwards.
+  // Removes the staged file, even if the upload can be resumed. A finished
+  // upload stays and is returned. The writer can then only be destroyed.
   absl::StatusOr<std::optional<Artifact>> Discard();
 
  private:
   bool resumable() const { return !args_.upload_id.empty(); }
-  // Removes what was staged. What stays after a failure is swept.
+  // Removes the staged file. After a failure, a sweep removes it.
   absl::Status Drop();
   absl::Status CheckSha256(const std::string& actual) const;
-  // Makes the staged file complete and durable, and closes it.
+  // Syncs and closes the staged file.
   absl::Status Seal();
-  // Writes down what the upload is about to become.
+  // Records the content that the artifact will have.
   absl::Status RecordContent(const std::string& sha256);
-  // Whether what is staged is still what was hashed, though others may write
-  // there, too.
+  // Returns an error unless the staged file is still the one that was hashed:
+  // clients on the same machine may write to it.
   absl::Status CheckStaged() const;
 
   Placer* const placer_;
@@ -113,12 +113,12 @@ class UploadWriter {
   std::string expected_sha256_;
 };
 
-// ABORTED/WORKSPACE_BUSY: another writes to the upload.
+// Returns ABORTED/WORKSPACE_BUSY: somebody else writes to the upload.
 absl::Status UploadBusy(const WriteArgs& args);
 
-// Gives a new staged file the permissions of the file that it is to replace, if
-// there is one, so that nobody can read it meanwhile who could not read that.
-// Its owner can write it all the same.
+// Gives a new staged file the permissions of the file that it will replace, if
+// any, so that no more users can read it than before. Its owner can always
+// write it.
 absl::Status StageWithModeOf(const absl::StatusOr<fs::FileStamp>& existing,
                              fs::File& file);
 

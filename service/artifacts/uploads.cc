@@ -16,14 +16,14 @@ namespace {
 
 constexpr size_t kMaxSweptAtOnce = 1000;
 
-// Names the upload for claims. The directory is told by its inode, which is no
-// other's while it is open: a workspace that was made anew under the same name
-// has uploads of its own.
+// Returns the key of an upload's claim. The inode identifies the workspace: it
+// is unique while the directory is open, and a workspace recreated under the
+// same name has another one.
 std::string ClaimKey(const ArtifactTree& tree, absl::string_view id) {
   return absl::StrCat(tree.stamp().device, " ", tree.stamp().inode, "/", id);
 }
 
-// Whether a failed look at a file means that there is no such file.
+// Returns whether a failed Stat() means that the file does not exist.
 bool IsMissing(const absl::Status& status) {
   return absl::IsNotFound(status) || absl::IsFailedPrecondition(status);
 }
@@ -35,8 +35,7 @@ Uploads::Uploads(Placer* placer, const UploadOptions& options)
       health_(options.health),
       part_ttl_(options.part_ttl),
       finished_ttl_(options.finished_ttl),
-      // Where nothing tells whether the machine was restarted, it may have been
-      // whenever the server was.
+      // Without a boot id, assume that the machine restarts with the server.
       boot_id_(options.boot_id.empty() ? base::RandomId() : options.boot_id),
       expiry_(options.clock, options.steady_clock) {}
 
@@ -57,7 +56,7 @@ absl::StatusOr<std::unique_ptr<UploadWriter>> Uploads::Open(
       args.upload_id.empty() ? base::RandomId() : args.upload_id;
   staged.claim = TryClaim(tree, id);
   if (staged.claim == nullptr) return UploadBusy(args);
-  // Refused now rather than when everything has come; Place() looks again then.
+  // Fail early, before the client sends the file. Place() checks again.
   auto existing = tree.Stat(args.path);
   if (absl::IsFailedPrecondition(existing.status())) return existing.status();
   if (args.upload_id.empty())
@@ -217,12 +216,11 @@ absl::StatusOr<UploadState> Uploads::GetFinished(const ArtifactTree& tree,
                                                  const UploadRecord& record) {
   const absl::Status not_found =
       UploadNotFound(tree.project().str(), upload_id);
-  // Where a directory could not be synced, nobody knows whether what was
-  // finished is there for good.
+  // After a failed sync nobody knows whether a finished upload is durable.
   RETURN_IF_ERROR(health_->Check());
   ASSIGN_OR_RETURN(auto finished, FindFinished(tree, record));
   if (!finished) return not_found;
-  // The record was written when the upload was finished.
+  // The record's mtime is the time at which the upload finished.
   const auto recorded = dir.Stat(RecordName(upload_id));
   if (absl::IsNotFound(recorded.status())) return not_found;
   RETURN_IF_ERROR(recorded.status());
@@ -230,7 +228,8 @@ absl::StatusOr<UploadState> Uploads::GetFinished(const ArtifactTree& tree,
   UploadState state{.path = record.path,
                     .offset = finished->size_bytes,
                     .expire_time = recorded->modify_time + finished_ttl_};
-  // A stream that still has the upload has renamed it and not yet acknowledged.
+  // A stream that still holds the claim has renamed the part, but not synced
+  // the directory yet.
   if (claims_.IsClaimed(ClaimKey(tree, upload_id))) return state;
   RETURN_IF_ERROR(SyncFinished(tree, record));
   state.artifact = *std::move(finished);
@@ -301,8 +300,8 @@ absl::StatusOr<Uploads::Swept> Uploads::Sweep(const ArtifactTree& tree,
         return due.size() < kMaxSweptAtOnce;
       }));
   for (const std::string& name : due) {
-    // Claimed first: what is in use is left alone, and what is removed cannot
-    // be taken up meanwhile.
+    // Claim the entry first: it may be in use, and nobody must resume it while
+    // it is removed.
     IsDue(**dir, name, may_expire, &id);
     const auto claim = TryClaim(tree, id);
     if (claim == nullptr || !IsDue(**dir, name, may_expire, &id)) continue;
@@ -317,7 +316,7 @@ absl::StatusOr<Uploads::Swept> Uploads::Sweep(const ArtifactTree& tree,
     if (name == PartName(id))
       RETURN_IF_ERROR(RemoveIfThere(**dir, RecordName(id)));
   }
-  // Not where all of them are in use.
+  // If every due entry was in use, sweeping again now would not help.
   swept.more = due.size() == kMaxSweptAtOnce && swept.entry_count > 0;
   return swept;
 }

@@ -26,109 +26,113 @@ struct UploadState {
   std::string path;  // As on the wire.
   int64_t offset = 0;
   absl::Time expire_time;
-  // Once it is finished, and as durable as it was acknowledged to be.
+  // Set once the upload is finished and its file is durable.
   std::optional<Artifact> artifact;
-  // In the workspace, of what can be gone on with; else "", as the etag.
+  // Path within the workspace of the staged file, and its etag. "" if the
+  // upload cannot be resumed.
   std::string staged_path;
   std::string staged_etag;
 };
 
 struct UploadOptions {
-  // How long what came is kept after its last byte.
+  // How long an unfinished upload is kept after its last byte.
   absl::Duration part_ttl = absl::Hours(24);
   // How long a finished upload is remembered.
   absl::Duration finished_ttl = absl::Hours(1);
-  // Must tell the file system's time.
+  // Must agree with the timestamps of the file system.
   base::Clock clock = base::SystemClock();
   base::SteadyClock steady_clock = base::SystemSteadyClock();
   std::string boot_id = fs::BootId();
-  // Of the disk below the base.
+  // Health of the disk below the base.
   std::shared_ptr<DiskHealth> health = std::make_shared<DiskHealth>();
 };
 
-// Files on their way into a workspace, staged in its hidden directory. One that
-// has an id is the file `<id>.part`, with
-// `<id>.json` beside it, and can be resumed after a restart of the server;
-// after one of the machine, which may have lost any part of what was not
-// synced, it begins anew. An upload is finished once its artifact is durable,
-// and is known to be for a while after that. Thread-safe.
+// Files on their way into a workspace, staged in its hidden directory.
+//
+// An upload with an id consists of `<id>.part` and `<id>.json`, and can be
+// resumed after a restart of the server. After a restart of the machine, which
+// may have lost any unsynced bytes, it begins anew. An upload is finished once
+// its artifact is durable, and is remembered for a while after that.
+// Thread-safe.
 class Uploads {
  public:
   // `placer` must outlive this.
   Uploads(Placer* placer, const UploadOptions& options);
 
-  // Errors as WriteArtifact's, of what can be told before the first byte.
+  // Opens or resumes an upload. Returns the errors of WriteArtifact that are
+  // known before the first byte.
   absl::StatusOr<std::unique_ptr<UploadWriter>> Open(ArtifactTree tree,
                                                      const WriteArgs& args);
 
-  // Drops what is staged for an upload that has an id, whatever its offset and
-  // preconditions. A finished one stays and is returned; a missing one is no
-  // error. INVALID_ARGUMENT/FIELD_INVALID if it is an upload to another path;
+  // Drops an upload that has an id; ignores the offset and the preconditions. A
+  // finished upload stays and is returned; a missing one is not an error.
+  // Returns INVALID_ARGUMENT/FIELD_INVALID if the upload has another path, and
   // ABORTED/WORKSPACE_BUSY while a stream writes it.
   absl::StatusOr<std::optional<Artifact>> Discard(const ArtifactTree& tree,
                                                   const WriteArgs& args);
 
-  // NOT_FOUND/UPLOAD_NOT_FOUND if there is none.
+  // Returns the state of an upload. Returns NOT_FOUND/UPLOAD_NOT_FOUND if there
+  // is none.
   absl::StatusOr<UploadState> Get(const ArtifactTree& tree,
                                   const std::string& upload_id);
 
   struct Swept {
     int64_t entry_count = 0;
-    bool more = false;  // Whether there is more to remove now.
+    bool more = false;  // Whether more can be removed now.
   };
-  // Removes up to about `max_entries` entries of what has expired, or was left
-  // by a crash, in one workspace.
+  // Removes about `max_entries` entries of one workspace that have expired or
+  // that a crash has orphaned.
   absl::StatusOr<Swept> Sweep(const ArtifactTree& tree, int64_t max_entries);
 
-  // Claims a name in the hidden directory; null if this process uses it
+  // Claims a name in the hidden directory. Returns null if this process uses it
   // already. `tree` must outlive the claim.
   std::unique_ptr<Claims::Claim> TryClaim(const ArtifactTree& tree,
                                           absl::string_view id);
 
  private:
-  // Whether the part is the file that the upload began with, and has all that
-  // was written to it.
+  // Returns whether the part is the file that the upload began with, with all
+  // bytes that were written to it.
   bool IsWhole(const UploadRecord& record, const fs::FileStamp& part) const;
 
-  // What there is of an upload.
+  // Remains of an upload.
   struct Found {
     std::optional<UploadRecord> record;
     std::optional<fs::FileStamp> part;
     std::optional<Artifact> finished;
   };
-  // To be called by the one who has claimed the upload.
-  // INVALID_ARGUMENT/FIELD_INVALID if it is one to another path.
+  // Looks for an upload, which the caller must have claimed. Returns
+  // INVALID_ARGUMENT/FIELD_INVALID if the upload has another path.
   absl::StatusOr<Found> Find(const ArtifactTree& tree, const fs::Dir& dir,
                              const WriteArgs& args);
 
-  // `existing` is the state of what has the artifact's name now.
+  // Fills `staged` for an upload that has an id. `existing` is the current file
+  // of the artifact's name.
   absl::Status OpenResumable(const ArtifactTree& tree, const WriteArgs& args,
                              const absl::StatusOr<fs::FileStamp>& existing,
                              Staged& staged);
-  // Makes a new part; what is left of an earlier one goes.
+  // Creates a new part and removes the remains of an earlier one.
   absl::Status BeginPart(const WriteArgs& args,
                          const absl::StatusOr<fs::FileStamp>& existing,
                          Staged& staged);
-  // The artifact that an upload without a part has become; nullopt if its file
-  // is not the one at the path any more. Whether it is durable is another
-  // question.
+  // Returns the artifact that an upload without a part has become, durable or
+  // not. Returns nullopt if the path now holds another file.
   absl::StatusOr<std::optional<Artifact>> FindFinished(
       const ArtifactTree& tree, const UploadRecord& record) const;
   absl::StatusOr<UploadState> GetFinished(const ArtifactTree& tree,
                                           const fs::Dir& dir,
                                           const std::string& upload_id,
                                           const UploadRecord& record);
-  // Makes it durable that `record` is finished: the server may have been killed
-  // between the rename and the sync.
+  // Makes the artifact of `record` durable, because the server may have been
+  // killed between the rename and the sync.
   absl::Status SyncFinished(const ArtifactTree& tree,
                             const UploadRecord& record) const;
 
-  // Removes up to about `max_entries` entries of artifacts to be removed that
-  // had no room in the hidden directory.
+  // Removes up to about `max_entries` entries of deleted artifacts for which the
+  // hidden directory had no room.
   absl::StatusOr<Swept> SweepRoot(const ArtifactTree& tree,
                                   int64_t max_entries);
-  // Whether the entry is to be swept unless it is in use; sets `id` to its name
-  // without the suffix. Nothing is due for its age unless `may_expire`.
+  // Returns whether the entry should be swept unless it is in use. Sets `id` to
+  // its name without the suffix. Ignores the age unless `may_expire`.
   bool IsDue(const fs::Dir& dir, absl::string_view name, bool may_expire,
              std::string* id) const;
   bool IsExpired(const fs::FileStamp& stamp, absl::Duration ttl) const;

@@ -68,9 +68,9 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ArtifactService::ReadArtifact(
   return new ArtifactReadStream(streams_, context, *request);
 }
 
-grpc::ServerReadReactor<grpc::ByteBuffer>* ArtifactService::WriteArtifact(
-    grpc::CallbackServerContext* context, grpc::ByteBuffer* response) {
-  return new ArtifactWriteStream(streams_, context, response);
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>*
+ArtifactService::WriteArtifact(grpc::CallbackServerContext* context) {
+  return new ArtifactWriteStream(streams_, context);
 }
 
 grpc::ServerUnaryReactor* ArtifactService::GetUpload(

@@ -26,9 +26,8 @@ class ArtifactService : public RawService {
   grpc::ServerWriteReactor<grpc::ByteBuffer>* ReadArtifact(
       grpc::CallbackServerContext* context,
       const grpc::ByteBuffer* request) override;
-  grpc::ServerReadReactor<grpc::ByteBuffer>* WriteArtifact(
-      grpc::CallbackServerContext* context,
-      grpc::ByteBuffer* response) override;
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* WriteArtifact(
+      grpc::CallbackServerContext* context) override;
   grpc::ServerUnaryReactor* GetUpload(grpc::CallbackServerContext* context,
                                       const grpc::ByteBuffer* request,
                                       grpc::ByteBuffer* response) override;

@@ -19,16 +19,20 @@ namespace {
 
 constexpr absl::Duration kRetryDelay = absl::Milliseconds(500);
 constexpr size_t kSha256Digits = 64;
-// Less is not worth the way to another thread.
+// Smaller messages are hashed on the thread that writes them: handing them to
+// another one costs more than it saves.
 constexpr size_t kParallelBytes = 256 * 1024;
 
-absl::Status ClientLeft() { return absl::CancelledError("the client left"); }
+// Acknowledged at the latest once so much more is staged. Not less than a
+// message may have: a call of one message gets one response.
+constexpr int64_t kAcknowledgeBytes = kMaxChunkBytes;
 
-// Destroys what may take the disk's time where that may be.
+// Destroys `object` on a worker thread, because its destructor may block on
+// disk I/O.
 template <typename T>
 void DestroyOn(base::ThreadPool& workers, std::unique_ptr<T> object) {
   if (object == nullptr) return;
-  // Where there is no room in the queue, it happens here.
+  // If the queue is full, the object is destroyed here.
   (void)workers.TrySchedule([object = std::shared_ptr<T>(std::move(
                                  object))]() mutable { object.reset(); });
 }
@@ -64,8 +68,7 @@ void ArtifactStreams::EndIdle() {
                   .why = core::ClientIsIdle()});
 }
 
-// --- Reading
-// -----------------------------------------------------------------------------
+// --- ReadArtifact ---
 
 ArtifactReadStream::ArtifactReadStream(ArtifactStreams* streams,
                                        grpc::CallbackServerContext* context,
@@ -90,12 +93,6 @@ absl::Status ArtifactReadStream::Parse(const grpc::ByteBuffer& request) {
   return absl::OkStatus();
 }
 
-void ArtifactReadStream::OnWriteDone(bool ok) {
-  IoDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (!ok && !end_.has_value()) end_ = ClientLeft();
-  });
-}
-
 void ArtifactReadStream::Release() {
   DestroyOn(streams_->workers(), std::move(reader_));
 }
@@ -103,25 +100,15 @@ void ArtifactReadStream::Release() {
 ArtifactReadStream::Step ArtifactReadStream::Next() {
   Step step;
   if (all_read_ && ready_.empty() && tasks_ == 0) end_ = absl::OkStatus();
-  if (!io_ && !ready_.empty()) {
-    step.io = true;
-    being_written_ = std::move(ready_.front());
+  if (!writing_ && !ready_.empty()) {
+    step.write = std::move(ready_.front());
     ready_.pop_front();
-    // The last goes with the end. (No hint that the next one follows: with that
-    // gRPC 1.51 may wait for ever.)
+    // Send the last message together with the status. Give no hint that another
+    // message follows: gRPC 1.51 may then wait forever.
     step.last = all_read_ && ready_.empty() && tasks_ == 0;
   }
   if (tasks_ == 0 && ready_.empty() && !all_read_) step.tasks = 1;
   return step;
-}
-
-void ArtifactReadStream::StartIo(bool last) {
-  if (last) {
-    StartWriteAndFinish(&being_written_, grpc::WriteOptions(),
-                        End(absl::OkStatus()));
-  } else {
-    StartWrite(&being_written_);
-  }
 }
 
 void ArtifactReadStream::Work() {
@@ -156,22 +143,19 @@ absl::Status ArtifactReadStream::WorkOnce(
   return absl::OkStatus();
 }
 
-// --- Writing
-// -----------------------------------------------------------------------------
+// --- WriteArtifact ---
 
 ArtifactWriteStream::ArtifactWriteStream(ArtifactStreams* streams,
-                                         grpc::CallbackServerContext* context,
-                                         grpc::ByteBuffer* response)
+                                         grpc::CallbackServerContext* context)
     : Stream(&streams->calls(), kWriteArtifact, &streams->live(),
              &streams->workers(), context),
       streams_(streams),
-      response_(response),
       slot_(streams) {
   Begin(calls().CheckBegin());
 }
 
 void ArtifactWriteStream::OnReadDone(bool ok) {
-  IoDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  ReadDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (ok) {
       received_ = std::move(being_read_);
     } else {
@@ -185,30 +169,36 @@ void ArtifactWriteStream::Release() {
 }
 
 ArtifactWriteStream::Step ArtifactWriteStream::Next() {
-  return {.tasks = tasks_ == 0 && (received_.has_value() || no_more_),
-          .io = !io_ && !no_more_ && !received_.has_value()};
+  Step step;
+  if (last_.has_value()) {
+    // Supersedes an acknowledgement that is due, but not one being written.
+    step.last = !writing_ && tasks_ == 0;
+    if (step.last) step.write = std::exchange(last_, std::nullopt);
+    return step;
+  }
+  if (!writing_) step.write = std::exchange(next_, std::nullopt);
+  step.tasks = tasks_ == 0 && (received_.has_value() || no_more_);
+  step.read = !reading_ && !no_more_ && !received_.has_value();
+  return step;
 }
 
 void ArtifactWriteStream::Work() {
   bool more = false;
-  std::optional<absl::Status> end = WorkOnce(&more);
+  const std::optional<absl::Status> end = WorkOnce(&more);
+  // The client may resume as soon as it sees the end, so release the upload
+  // before.
   if (end.has_value()) writer_.reset();
   if (more && !end.has_value()) return Schedule(1);
   TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (end.has_value() && !end_.has_value()) end_ = std::move(end);
+    if (end.has_value() && !end->ok() && !end_.has_value()) end_ = *end;
   });
 }
 
 std::optional<grpc::ByteBuffer> ArtifactWriteStream::TakeReceived() {
   std::optional<grpc::ByteBuffer> bytes;
-  bool read = false;
-  {
-    absl::MutexLock lock(&mutex_);
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     bytes = std::exchange(received_, std::nullopt);
-    read = bytes.has_value() && !io_ && !no_more_;
-    if (read) io_ = true;
-  }
-  if (read) StartRead(&being_read_);
+  });
   return bytes;
 }
 
@@ -221,10 +211,9 @@ std::optional<absl::Status> ArtifactWriteStream::WorkOnce(bool* more) {
     if (!message.ok()) return message.status();
     if (message->head.discard()) return Discard(*message);
     message_ = *std::move(message);
-    absl::Status begun = writer_ == nullptr ? BeginUpload(message_->head)
-                                            : CheckLater(message_->head);
-    if (!begun.ok()) return begun;
+    if (absl::Status begun = BeginMessage(); !begun.ok()) return begun;
   }
+  // A task hashes one chunk, so that other streams have their turn.
   if (rehashing_) {
     const auto rest = writer_->Rehash();
     if (!rest.ok()) return rest.status();
@@ -234,7 +223,14 @@ std::optional<absl::Status> ArtifactWriteStream::WorkOnce(bool* more) {
   const bool finish = message_->head.finish();
   absl::Status written = Write(*std::exchange(message_, std::nullopt));
   if (!written.ok() || finish) return written;
+  Acknowledge(asks_);
   return std::nullopt;
+}
+
+absl::Status ArtifactWriteStream::BeginMessage() {
+  const bool first = writer_ == nullptr;
+  asks_ = !first && message_->data.pieces.empty();
+  return first ? BeginUpload(message_->head) : CheckLater(message_->head);
 }
 
 absl::StatusOr<core::WriteArgs> ArtifactWriteStream::ParseFirst(
@@ -247,10 +243,11 @@ absl::StatusOr<core::WriteArgs> ArtifactWriteStream::ParseFirst(
 absl::Status ArtifactWriteStream::BeginUpload(
     const pb::WriteArtifactRequest& first) {
   ASSIGN_OR_RETURN(const core::WriteArgs args, ParseFirst(first));
-  // Only now: a client that opens streams and says nothing takes none of the
+  // Not before: clients that open streams and send nothing must not occupy
   // slots.
   RETURN_IF_ERROR(slot_.Take());
   ASSIGN_OR_RETURN(writer_, streams_->artifacts().OpenForWrite(args));
+  acknowledged_ = writer_->offset();
   rehashing_ = writer_->offset() > 0;
   return absl::OkStatus();
 }
@@ -277,7 +274,7 @@ absl::Status ArtifactWriteStream::Discard(const WriteMessage& message) {
   return absl::OkStatus();
 }
 
-// What later messages repeat must be what the first one said.
+// Checks that a later message does not contradict the first.
 absl::Status ArtifactWriteStream::CheckLater(
     const pb::WriteArtifactRequest& head) const {
   const core::WriteArgs& args = writer_->args();
@@ -320,7 +317,7 @@ absl::Status ArtifactWriteStream::WriteData(const WriteMessage& message) {
   size_t size = 0;
   for (absl::string_view piece : pieces) size += piece.size();
   if (size < kParallelBytes) return writer_->Write(pieces);
-  // Hashing takes about as long as writing.
+  // Hashing takes about as long as writing, so do both at once.
   absl::Status written;
   base::RunBoth(
       streams_->workers(), [&] { written = writer_->Append(pieces); },
@@ -328,8 +325,20 @@ absl::Status ArtifactWriteStream::WriteData(const WriteMessage& message) {
   return written;
 }
 
+void ArtifactWriteStream::Acknowledge(bool asked) {
+  const int64_t staged = writer_->offset();
+  if (!asked && staged - acknowledged_ <= kAcknowledgeBytes) return;
+  acknowledged_ = staged;
+  pb::WriteArtifactResponse response;
+  response.set_offset(staged);
+  grpc::ByteBuffer bytes = Encode(response);
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    next_ = std::move(bytes);
+  });
+}
+
 absl::Status ArtifactWriteStream::EndUnfinished() {
-  if (context().IsCancelled()) return ClientLeft();
+  if (context().IsCancelled()) return ClientCancelled();
   if (writer_ == nullptr) return FieldInvalid("project", "is required");
   if (writer_->args().upload_id.empty()) {
     return FieldInvalid("finish",
@@ -345,7 +354,8 @@ void ArtifactWriteStream::Answer(
   pb::WriteArtifactResponse response;
   response.set_offset(offset);
   if (artifact) ToProto(*artifact, response.mutable_artifact());
-  *response_ = Encode(response);
+  absl::MutexLock lock(&mutex_);
+  last_ = Encode(response);
 }
 
 }  // namespace mlops::rpc

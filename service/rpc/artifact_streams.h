@@ -18,11 +18,11 @@
 
 namespace mlops::rpc {
 
-// What the streams of artifacts share. Thread-safe.
+// State shared by all artifact streams. Thread-safe.
 class ArtifactStreams {
  public:
-  // All must outlive this. `workers` read and write files, a chunk a task. At
-  // most `max_streams` run at once.
+  // All pointers must outlive this. `workers` reads and writes files, one chunk
+  // per task. At most `max_streams` run at once.
   ArtifactStreams(core::Artifacts* artifacts, Calls* calls,
                   base::ThreadPool* workers, int max_streams)
       : artifacts_(artifacts),
@@ -35,12 +35,11 @@ class ArtifactStreams {
   base::ThreadPool& workers() const { return *workers_; }
   LiveCalls& live() { return live_; }
 
-  // Ends streams whose clients stand still for too long: sooner where others
-  // were refused a slot. To be called about once a second.
+  // Ends streams whose clients have been idle for too long: sooner while other
+  // streams are refused. Call about once a second.
   void EndIdle();
 
-  // One of the streams that may run, from Take() until this is destroyed. Not
-  // thread-safe.
+  // Permission to run one stream, from Take() to destruction. Not thread-safe.
   class Slot {
    public:
     explicit Slot(ArtifactStreams* streams) : streams_(streams) {}
@@ -49,7 +48,8 @@ class ArtifactStreams {
     }
     Slot(const Slot&) = delete;
     Slot& operator=(const Slot&) = delete;
-    // UNAVAILABLE/OVERLOADED, and nothing is taken, if too many streams run.
+    // Returns UNAVAILABLE/OVERLOADED, and takes nothing, if too many streams
+    // run.
     absl::Status Take();
 
    private:
@@ -67,8 +67,8 @@ class ArtifactStreams {
   LiveCalls live_;
 };
 
-// One ReadArtifact call. While a chunk is written the next one is read: memory
-// is these two, however slow the reader.
+// One ReadArtifact call. Reads the next chunk while one is written, so a slow
+// reader occupies the memory of two chunks.
 class ArtifactReadStream final
     : public Stream<grpc::ServerWriteReactor<grpc::ByteBuffer>> {
  public:
@@ -76,13 +76,10 @@ class ArtifactReadStream final
                      grpc::CallbackServerContext* context,
                      const grpc::ByteBuffer& request);
 
-  void OnWriteDone(bool ok) override;
-
  private:
   absl::Status Parse(const grpc::ByteBuffer& request);
 
   Step Next() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void StartIo(bool last) override;
   // Opens the file, or reads the next chunk.
   void Work() override ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status WorkOnce(std::deque<grpc::ByteBuffer>* messages);
@@ -93,59 +90,67 @@ class ArtifactReadStream final
   std::optional<core::ReadArgs> args_;
   // Accessed only by the running task.
   std::unique_ptr<core::ArtifactReader> reader_;
-  // Accessed only while a write is outstanding.
-  grpc::ByteBuffer being_written_;
 
   std::deque<grpc::ByteBuffer> ready_ ABSL_GUARDED_BY(mutex_);
   bool all_read_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-// One WriteArtifact call. While a message is written the next one is received:
-// memory is these two, however fast the writer.
+// One WriteArtifact call. Receives the next message while one is staged, so a
+// fast writer occupies the memory of two messages.
+//
+// Acknowledgements never delay staging: at most one is being written, and those
+// that become due meanwhile are combined into the newest offset.
 class ArtifactWriteStream final
-    : public Stream<grpc::ServerReadReactor<grpc::ByteBuffer>> {
+    : public Stream<
+          grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>> {
  public:
   ArtifactWriteStream(ArtifactStreams* streams,
-                      grpc::CallbackServerContext* context,
-                      grpc::ByteBuffer* response);
+                      grpc::CallbackServerContext* context);
 
   void OnReadDone(bool ok) override;
 
  private:
   Step Next() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void StartIo(bool /*last*/) override { StartRead(&being_read_); }
-  // Writes one message, or ends the upload at the end of the stream.
+  // Handles one message, or the end of the stream.
   void Work() override ABSL_LOCKS_EXCLUDED(mutex_);
-  // With what the call ends, if it does now. Sets `more` if the same message is
-  // to be gone on with.
+  // Returns the status that ends the call, if it ends now: with OK, last_ is
+  // set. Sets `more` if the same message needs another task.
   std::optional<absl::Status> WorkOnce(bool* more);
-  // The message that was received; with the next read begun.
+  // Returns the received message, if any, and lets the next read start.
   std::optional<grpc::ByteBuffer> TakeReceived() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status BeginMessage();
   absl::StatusOr<core::WriteArgs> ParseFirst(
       const pb::WriteArtifactRequest& first);
   absl::Status BeginUpload(const pb::WriteArtifactRequest& first);
   absl::Status Discard(const WriteMessage& message);
   absl::Status Write(const WriteMessage& message);
   absl::Status WriteData(const WriteMessage& message);
+  // Acknowledges what is staged if the client asks, or if it is much.
+  void Acknowledge(bool asked) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status CheckLater(const pb::WriteArtifactRequest& head) const;
   absl::Status EndUnfinished();
-  void Answer(int64_t offset, const std::optional<core::Artifact>& artifact);
+  // Sets the last response.
+  void Answer(int64_t offset, const std::optional<core::Artifact>& artifact)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   void Release() override;
 
   ArtifactStreams* const streams_;
-  grpc::ByteBuffer* const response_;
-  grpc::ByteBuffer being_read_;  // Accessed only while a read is outstanding.
 
   // Accessed only by the running task.
   ArtifactStreams::Slot slot_;
   std::optional<WriteMessage> message_;
+  bool asks_ = false;  // Whether message_ asks for an acknowledgement.
   std::unique_ptr<core::UploadWriter> writer_;
   bool rehashing_ = false;
+  int64_t acknowledged_ = 0;
 
-  // Waits for a worker.
+  // Message that waits for a worker.
   std::optional<grpc::ByteBuffer> received_ ABSL_GUARDED_BY(mutex_);
-  // The stream has ended, or broken off.
+  // Whether the client's stream has ended or broken.
   bool no_more_ ABSL_GUARDED_BY(mutex_) = false;
+  // Acknowledgement that waits for the one before it to be written.
+  std::optional<grpc::ByteBuffer> next_ ABSL_GUARDED_BY(mutex_);
+  std::optional<grpc::ByteBuffer> last_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace mlops::rpc

@@ -55,25 +55,22 @@ absl::Status StatusStream::Parse(const grpc::ByteBuffer& bytes) {
   return absl::OkStatus();
 }
 
-void StatusStream::OnWriteDone(bool ok) {
-  IoDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    written_bytes_ = 0;
-    // The written message no longer counts against the budget.
-    memory_.Set(kStreamBytes + ready_.size());
-    if (!ok && !end_.has_value())
-      end_ = absl::CancelledError("the client cancelled the call");
-  });
+void StatusStream::Written() {
+  written_bytes_ = 0;
+  // The written message no longer counts against the budget.
+  memory_.Set(kStreamBytes + ready_.size());
 }
 
 StatusStream::Step StatusStream::Next() {
   // The state is final once no name is left and no scanner is running.
   const bool all_counted =
       last_page_ && projects_.empty() && !fetching_ && tasks_ == 0;
-  if (all_counted && ready_.empty() && !io_) end_ = absl::OkStatus();
-  Step step{.tasks = ScannersToStart(), .io = !io_ && !ready_.empty()};
-  if (step.io) {
+  if (all_counted && ready_.empty() && !writing_) end_ = absl::OkStatus();
+  Step step;
+  step.tasks = ScannersToStart();
+  if (!writing_ && !ready_.empty()) {
     written_bytes_ = ready_.size();
-    being_written_ = ToByteBuffer(std::exchange(ready_, std::string()));
+    step.write = ToByteBuffer(std::exchange(ready_, std::string()));
   }
   return step;
 }

@@ -29,15 +29,13 @@ class StatusStream final
                grpc::CallbackServerContext* context,
                const grpc::ByteBuffer& request);
 
-  void OnWriteDone(bool ok) override;
-
  private:
   absl::Status Parse(const grpc::ByteBuffer& request);
 
   // Starts more scanners or a write, or ends the call.
   Step Next() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int ScannersToStart() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void StartIo(bool /*last*/) override { StartWrite(&being_written_); }
+  void Written() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // One scanner: counts workspaces one after the other, and regularly requeues
   // itself to let other calls run.
   void Work() override ABSL_LOCKS_EXCLUDED(mutex_);
@@ -57,8 +55,6 @@ class StatusStream final
   core::StatusArgs status_args_;
   // For the next page; accessed only by the task that fetches it.
   core::ListArgs list_args_;
-  // Accessed only while a write is outstanding.
-  grpc::ByteBuffer being_written_;
 
   // The projects of the current page that are not counted yet.
   std::deque<core::ProjectName> projects_ ABSL_GUARDED_BY(mutex_);

@@ -20,18 +20,26 @@
 
 namespace mlops::rpc {
 
-// The skeleton of a stream: a state machine whose work runs as tasks on a pool,
-// so that a slow client holds memory but no thread. Derived classes say what
-// comes next (Next), start reads or writes (StartIo) and do the work (Work).
+// Skeleton of a stream: a state machine whose work runs as tasks on a thread
+// pool, so that a slow client occupies memory but no thread. Derived classes
+// decide what happens next (Next) and do the work (Work); this class starts
+// reads, writes and tasks, and ends the call.
 //
-// At most one read or write is outstanding. The call ends once `end_` is set
-// and no task runs; a stream that writes also waits for its write. Deletes
-// itself.
+// At most one read and one write are outstanding. The call ends once `end_` is
+// set, no task runs and no write is outstanding. Deletes itself.
 template <typename Reactor>
 class Stream : public Reactor, private LiveCalls::Call {
  public:
-  // For gRPC alone.
+  // Called by gRPC only.
   void OnCancel() final { NoteCancelled(); }
+  void OnWriteDone(bool ok) final {
+    Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      writing_ = false;
+      moved_ = SteadyClock::now();
+      if (!ok && !end_.has_value()) end_ = ClientCancelled();
+      Written();
+    });
+  }
   void OnDone() final {
     live_->Remove(this);
     calls_->Sent();
@@ -40,18 +48,19 @@ class Stream : public Reactor, private LiveCalls::Call {
   }
 
  protected:
-  static constexpr bool kWrites =
-      std::is_base_of_v<grpc::ServerWriteReactor<grpc::ByteBuffer>, Reactor>;
+  static constexpr bool kReads = std::is_base_of_v<
+      grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>, Reactor>;
 
-  // What to begin now.
+  // What to start now.
   struct Step {
-    int tasks = 0;    // So many calls of Work().
-    bool io = false;  // StartIo().
-    // The write of StartIo() takes the end of the call, OK, with it.
-    bool last = false;
+    int tasks = 0;      // Number of calls of Work().
+    bool read = false;  // Of a reactor that reads: into being_read_.
+    std::optional<grpc::ByteBuffer> write;
+    bool last = false;  // `write` ends the call with OK.
   };
 
-  // All must outlive the stream. It is in `live` as long as it exists.
+  // All pointers must outlive the stream. The stream is in `live` while it
+  // exists.
   Stream(Calls* calls, const Method& method, LiveCalls* live,
          base::ThreadPool* workers, grpc::CallbackServerContext* context)
       : calls_(calls),
@@ -63,19 +72,20 @@ class Stream : public Reactor, private LiveCalls::Call {
         unread_{.peer = context->peer()} {}
   virtual ~Stream() = default;
 
-  // The step that the state allows, or a value for `end_`. Called whenever the
+  // Returns the step that the state allows, or sets `end_`. Called whenever the
   // state may have changed.
   virtual Step Next() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) = 0;
-  // Starts a read or a write; `last` as in Step.
-  virtual void StartIo(bool last) = 0;
-  // A task, on a thread of the pool. Ends by TaskDone(), or by Requeue() if it
-  // is to go on.
+  // Runs a task on a pool thread. Must call TaskDone(), or Requeue() to
+  // continue later.
   virtual void Work() = 0;
-  // Right before the destructor, on a thread of gRPC's, which must not wait for
-  // the disk.
+  // Called when the write of an earlier step is done.
+  virtual void Written() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {}
+  // Called right before the destructor, on a gRPC thread, which must not block
+  // on the disk.
   virtual void Release() {}
 
-  // The last statement of a derived constructor.
+  // Starts the stream, or ends it with an error. Must be the last statement of
+  // a derived constructor.
   void Begin(absl::Status status) {
     // First, so that a task, which may run at once, finds the call there. gRPC
     // does not destroy it before the constructor has returned.
@@ -85,9 +95,8 @@ class Stream : public Reactor, private LiveCalls::Call {
     });
   }
 
-  // Makes a change under the lock, and begins what it allows. One function,
-  // since in between another thread could end the call, and with it this
-  // object: callers must not touch anything afterwards, unless they are a task.
+  // Changes the state under the lock and starts what it then allows. The stream
+  // may be gone afterwards: only a running task may touch it again.
   void Advance(absl::FunctionRef<void()> change) ABSL_LOCKS_EXCLUDED(mutex_) {
     Step step;
     bool finish = false;
@@ -99,24 +108,22 @@ class Stream : public Reactor, private LiveCalls::Call {
       if (!end_.has_value()) step = Next();
       if (end_.has_value()) {
         step = {};
-        finish = tasks_ == 0 && !(io_ && kWrites);
+        finish = tasks_ == 0 && !writing_;
         end = *end_;
       }
       tasks_ += step.tasks;
-      io_ = io_ || step.io;
+      reading_ = reading_ || step.read;
+      writing_ = writing_ || step.write.has_value();
       finished_ = finish || step.last;
     }
     if (finish) return this->Finish(End(std::move(end)));
-    // What was counted keeps the stream alive; so the tasks, the last of which
-    // may end it, come last.
-    if (step.io) StartIo(step.last);
-    if (step.tasks > 0) Schedule(step.tasks);
+    Start(std::move(step));
   }
 
-  // Advance() when a read or write is done, and when a task is.
-  void IoDone(absl::FunctionRef<void()> change) {
+  // Advance() for a read that is done, and for a task that is done.
+  void ReadDone(absl::FunctionRef<void()> change) {
     Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      io_ = false;
+      reading_ = false;
       moved_ = SteadyClock::now();
       change();
     });
@@ -129,7 +136,7 @@ class Stream : public Reactor, private LiveCalls::Call {
     });
   }
 
-  // Queues `count` calls of Work(), which are counted already.
+  // Queues `count` calls of Work() that `tasks_` already includes.
   void Schedule(int count) ABSL_LOCKS_EXCLUDED(mutex_) {
     int refused = 0;
     for (int i = 0; i < count; ++i) {
@@ -139,53 +146,76 @@ class Stream : public Reactor, private LiveCalls::Call {
     {
       absl::MutexLock lock(&mutex_);
       tasks_ -= refused;
-      // The tasks that there are, or the write that is outstanding, will come
-      // past here again.
-      if (tasks_ > 0 || (io_ && kWrites)) return;
+      // The remaining tasks, or the outstanding write, will advance the stream.
+      if (tasks_ > 0 || writing_) return;
       if (!end_.has_value()) end_ = Calls::TooMany();
     }
     Advance([] {});
   }
 
-  // For a task that is to go on after others had their turn; false if the queue
-  // is full.
+  // Lets a task continue after other tasks had their turn. Returns false if the
+  // queue is full.
   [[nodiscard]] bool Requeue() {
     return workers_->TrySchedule([this] { Work(); });
   }
 
+  // Ends the call with `status` unless it has an end already.
   void SetEnd(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     if (!end_.has_value()) end_ = std::move(status);
   }
 
-  // To be called when the client is known to have cancelled the call, as often
-  // as that is learned.
+  // Reports that the client cancelled the call. Idempotent.
   void NoteCancelled() {
     if (!noted_.exchange(true)) calls_->NoteCancelled(*context_);
   }
 
-  // The status for the wire; to be called once, when the call ends.
+  // Logs the end of the call and returns the status for the wire. Must be
+  // called once.
   grpc::Status End(absl::Status status) {
     return calls_->End(method_, project_, std::move(status), started_,
                        *context_);
   }
-  // Why no more is to be done, if so: nobody waits for it.
+  // Returns an error if nobody waits for the rest of the call.
   absl::Status CheckWanted() const { return calls_->CheckWanted(*context_); }
+  static absl::Status ClientCancelled() {
+    return absl::CancelledError("the client cancelled the call");
+  }
 
   Calls& calls() const { return *calls_; }
   grpc::CallbackServerContext& context() const { return *context_; }
 
-  // For the log; written before the first task ends, or by the only task.
+  // For the log. Written before the first task ends, or by the only task.
   std::string project_;
+  // Accessed only while a read is outstanding.
+  grpc::ByteBuffer being_read_;
 
   absl::Mutex mutex_;
   int tasks_ ABSL_GUARDED_BY(mutex_) = 0;
-  // A read or a write is outstanding.
-  bool io_ ABSL_GUARDED_BY(mutex_) = false;
-  // With what the call ends, once that is known.
+  // Whether a read or a write is outstanding.
+  bool reading_ ABSL_GUARDED_BY(mutex_) = false;
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  // Status that ends the call, once it is known.
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);
 
  private:
+  // Starts what Advance() has counted. An outstanding write and a task each
+  // keep the stream alive and a read does not, so the read comes first.
+  void Start(Step step) {
+    if constexpr (kReads) {
+      if (step.read) this->StartRead(&being_read_);
+    }
+    if (step.write.has_value()) {
+      being_written_ = *std::move(step.write);
+      if (step.last) {
+        return this->StartWriteAndFinish(&being_written_, grpc::WriteOptions(),
+                                         End(absl::OkStatus()));
+      }
+      this->StartWrite(&being_written_);
+    }
+    if (step.tasks > 0) Schedule(step.tasks);
+  }
+
   void EndIf(const IdleRule& rule, SteadyClock::time_point now) final {
     bool cancel = false;
     Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -193,11 +223,10 @@ class Stream : public Reactor, private LiveCalls::Call {
           tasks_ == 0 &&
           now - moved_ > absl::ToChronoNanoseconds(rule.patience);
       if (!waits && !rule.moving) return;
-      // Until the client has read the end, or what stands before it, the call
-      // goes on.
-      cancel = waits && rule.unread && (finished_ || (io_ && kWrites));
-      const bool needs_word = !finished_ && !end_.has_value();
-      if (needs_word && (cancel || rule.moving || !kWrites)) end_ = rule.why;
+      // A client that does not read gets no status either.
+      cancel = waits && rule.unread && (finished_ || writing_);
+      const bool open = !finished_ && !end_.has_value();
+      if (open && (cancel || rule.moving || reading_)) end_ = rule.why;
     });
     if (cancel) calls_->Cut(context_, now, &unread_);
   }
@@ -208,6 +237,8 @@ class Stream : public Reactor, private LiveCalls::Call {
   base::ThreadPool* const workers_;
   grpc::CallbackServerContext* const context_;
   const SteadyClock::time_point started_;
+  // Accessed only while a write is outstanding.
+  grpc::ByteBuffer being_written_;
   std::atomic<bool> noted_ = false;
   // Accessed by EndIf() only.
   Calls::Unread unread_;

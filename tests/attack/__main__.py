@@ -199,9 +199,9 @@ def _hold_up_artifacts(
                 project="p", path="outputs/mine", data=b"x", finish=True
             )
             with contextlib.suppress(grpc.RpcError):
-                pb_grpc.WorkspaceServiceStub(channel).WriteArtifact(
-                    iter([request]), timeout=10
-                )
+                stub = pb_grpc.WorkspaceServiceStub(channel)
+                for _ in stub.WriteArtifact(iter([request]), timeout=10):
+                    pass
                 seconds = time.monotonic() - began
                 return f"another client's upload succeeded after {seconds:.1f} s"
             time.sleep(0.5)

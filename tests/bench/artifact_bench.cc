@@ -122,7 +122,7 @@ void PlainWrite(pb::WorkspaceService::Stub& stub, const std::string& project,
   grpc::ClientContext context;
   pb::WriteArtifactRequest request;
   pb::WriteArtifactResponse response;
-  const auto writer = stub.WriteArtifact(&context, &response);
+  const auto writer = stub.WriteArtifact(&context);
   request.set_project(project);
   request.set_path(path);
   request.set_data(Chunk().substr(0, static_cast<size_t>(size)));
@@ -131,6 +131,8 @@ void PlainWrite(pb::WorkspaceService::Stub& stub, const std::string& project,
     if (!(request.finish() ? (writer->WriteLast(request, {}), true)
                            : writer->Write(request)))
       break;
+  }
+  while (writer->Read(&response)) {
   }
   DieUnless(writer->Finish());
 }

@@ -10,7 +10,6 @@
 // 1 MiB repeatedly; writes are received and discarded. Prints a line once it
 // listens on ADDRESS, and exits at the end of its standard input.
 #include <iostream>
-#include <limits>
 #include <string>
 #include <vector>
 
@@ -28,12 +27,21 @@ namespace {
 
 namespace pb = mlops::workspace::v1;
 
-using RawList = pb::WorkspaceService::WithRawCallbackMethod_ListWorkspaces<
-    pb::WorkspaceService::CallbackService>;
-using RawService = pb::WorkspaceService::WithRawCallbackMethod_ReadArtifact<
-    pb::WorkspaceService::WithRawCallbackMethod_WriteArtifact<RawList>>;
+// A stream of messages in both directions cannot be overridden by one of bytes,
+// so only the methods that are answered have callbacks.
+// clang-format off
+using RawService =
+    pb::WorkspaceService::WithRawCallbackMethod_ListWorkspaces<
+    pb::WorkspaceService::WithRawCallbackMethod_ReadArtifact<
+    pb::WorkspaceService::WithRawCallbackMethod_WriteArtifact<
+    pb::WorkspaceService::WithCallbackMethod_GetWorkspace<
+    pb::WorkspaceService::WithCallbackMethod_EnsureWorkspace<
+    pb::WorkspaceService::WithCallbackMethod_GetArtifact<
+        pb::WorkspaceService::Service>>>>>>;
+// clang-format on
 
 constexpr int64_t kChunkBytes = 1 << 20;
+constexpr int64_t kAcknowledgeBytes = 4 << 20;
 constexpr int64_t kParallelFiles = 64;
 
 grpc::ByteBuffer Encode(const google::protobuf::MessageLite& message) {
@@ -76,24 +84,34 @@ class EmptyReader final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   int64_t left_;
 };
 
-// Receives and discards a file.
-class EmptyWriter final : public grpc::ServerReadReactor<grpc::ByteBuffer> {
+// Receives messages and acknowledges them as often as workspaced does, by the
+// size of whole messages.
+class EmptyWriter final
+    : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
-  explicit EmptyWriter(grpc::ByteBuffer* response) : response_(response) {
-    StartRead(&message_);
-  }
+  EmptyWriter() { StartRead(&message_); }
   void OnReadDone(bool ok) override {
-    if (ok) return StartRead(&message_);
     pb::WriteArtifactResponse response;
-    response.mutable_artifact();
-    *response_ = Encode(response);
-    Finish(grpc::Status::OK);
+    if (!ok) {
+      response.mutable_artifact();
+      response_ = Encode(response);
+      return StartWriteAndFinish(&response_, {}, grpc::Status::OK);
+    }
+    received_ += static_cast<int64_t>(message_.Length());
+    if (received_ - acknowledged_ <= kAcknowledgeBytes)
+      return StartRead(&message_);
+    response.set_offset(acknowledged_ = received_);
+    response_ = Encode(response);
+    StartWrite(&response_);
   }
+  void OnWriteDone(bool /*ok*/) override { StartRead(&message_); }
   void OnDone() override { delete this; }
 
  private:
-  grpc::ByteBuffer* const response_;
+  int64_t received_ = 0;
+  int64_t acknowledged_ = 0;
   grpc::ByteBuffer message_;
+  grpc::ByteBuffer response_;
 };
 
 class EmptyService final : public RawService {
@@ -137,17 +155,9 @@ class EmptyService final : public RawService {
     return new EmptyReader(chunk_, parsed);
   }
 
-  grpc::ServerReadReactor<grpc::ByteBuffer>* WriteArtifact(
-      grpc::CallbackServerContext*, grpc::ByteBuffer* response) override {
-    return new EmptyWriter(response);
-  }
-
-  // Reports that all data has arrived, so that clients never wait.
-  grpc::ServerUnaryReactor* GetUpload(grpc::CallbackServerContext* context,
-                                      const pb::GetUploadRequest*,
-                                      pb::Upload* response) override {
-    response->set_offset(std::numeric_limits<int64_t>::max());
-    return Finished(context);
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* WriteArtifact(
+      grpc::CallbackServerContext*) override {
+    return new EmptyWriter;
   }
 
   grpc::ServerUnaryReactor* GetArtifact(grpc::CallbackServerContext* context,

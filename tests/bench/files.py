@@ -76,7 +76,8 @@ class Files:
                     yield pb.WriteArtifactRequest(data=data)
             yield pb.WriteArtifactRequest(finish=True)
 
-        self.stub.WriteArtifact(messages())
+        for _ in self.stub.WriteArtifact(messages()):
+            pass
 
     def ours_up(self) -> None:
         self.wire.put_file(str(self.local), f"{FOLDER}/local")

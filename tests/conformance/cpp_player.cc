@@ -123,10 +123,15 @@ Json WriteArtifact(Connection& connection, const Json& requests) {
     // Send the data through the zero-copy path, as the client's uploads do.
     if (!stream->Write(head, data) || head.finish()) break;
   }
-  const absl::StatusOr<v1::WriteArtifactResponse> response = stream->Finish();
-  return Answer(
-      response.ok() ? Json::array({ToJson(*response)}) : Json::array(),
-      response.status());
+  stream->WritesDone();
+  Json responses = Json::array();
+  while (true) {
+    v1::WriteArtifactResponse response;
+    const auto more = stream->Read(&response);
+    if (!more.ok() || !*more)
+      return Answer(std::move(responses), more.status());
+    responses.push_back(ToJson(response));
+  }
 }
 
 std::map<std::string, Call> Calls() {

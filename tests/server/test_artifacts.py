@@ -18,6 +18,8 @@ from mlops.workspace.v1 import workspace_service_pb2_grpc as pb_grpc
 
 from conformance.players import Error, rpc_error
 from server.run import MountedServer, answer, call, grpcurl
+from server.writing import Writing
+from server.writing import write as _write
 from support.server import Server
 
 _MIB = 1 << 20
@@ -39,12 +41,6 @@ def _messages(
     yield pb.WriteArtifactRequest(
         finish=True, sha256=hashlib.sha256(content).hexdigest()
     )
-
-
-def _write(
-    stub: Any, messages: Iterator[pb.WriteArtifactRequest]
-) -> pb.WriteArtifactResponse:
-    return stub.WriteArtifact(messages, timeout=_TIMEOUT_S)
 
 
 def _read(stub: Any, path: str) -> bytes:
@@ -180,7 +176,7 @@ def test_a_client_killed_in_the_middle_leaves_nothing(base: Path) -> None:
                 sent.set()
                 threading.Event().wait(_TIMEOUT_S)
 
-            stream = _stub(channel).WriteArtifact.future(messages())
+            stream = Writing(_stub(channel), messages())
             sent.wait(_TIMEOUT_S)
             _eventually(lambda: _staged(server))
             stream.cancel()
@@ -364,13 +360,36 @@ def test_as_many_writers_as_may_be_all_finish(base: Path) -> None:
         answer(server, "EnsureWorkspace", project="p")
         idle = _memory_bytes(server)
         calls = [
-            _stub(channel).WriteArtifact.future(messages(i), timeout=2 * _TIMEOUT_S)
+            Writing(_stub(channel), messages(i), timeout_s=2 * _TIMEOUT_S)
             for i in range(128)
         ]
         begin.set()
         assert {call.result().offset for call in calls} == {0}
         assert _memory_bytes(server) - idle < 256 * _MIB
         assert _staged(server) == []
+
+
+def test_what_is_staged_is_acknowledged_every_few_mib(base: Path) -> None:
+    with Server(base) as server, server.connect() as channel:
+        answer(server, "EnsureWorkspace", project="p")
+        acknowledged = threading.Semaphore(0)
+
+        def messages() -> Iterator[pb.WriteArtifactRequest]:
+            yield pb.WriteArtifactRequest(project="p", path="models/x", upload_id="id")
+            for _ in range(2):
+                yield from [pb.WriteArtifactRequest(data=bytes(_MIB))] * 5
+                acknowledged.acquire(timeout=_TIMEOUT_S)
+            yield pb.WriteArtifactRequest(data=b"x", finish=True)
+
+        responses = _stub(channel).WriteArtifact(messages(), timeout=_TIMEOUT_S)
+        for offset in (5 * _MIB, 10 * _MIB):
+            response = next(responses)
+            assert (response.offset, response.HasField("artifact")) == (offset, False)
+            request = {"project": "p", "upload_id": "id"}
+            assert answer(server, "GetUpload", **request)["offset"] == str(offset)
+            acknowledged.release()
+        [last] = responses
+        assert last.offset == last.artifact.size_bytes == 10 * _MIB + 1
 
 
 def test_one_stream_at_a_time_writes_an_upload(base: Path) -> None:
@@ -384,14 +403,14 @@ def test_one_stream_at_a_time_writes_an_upload(base: Path) -> None:
             )
             done.wait(_TIMEOUT_S)
 
-        first = stub.WriteArtifact.future(messages())
+        first = Writing(stub, messages())
         _eventually(lambda: "id.part" in _staged(server))
         error = _failure(
             lambda: _write(stub, _messages("models/x", b"abcdef", 3, upload_id="id"))
         )
         assert (error.code, error.infos[0].reason) == ("ABORTED", "WORKSPACE_BUSY")
         done.set()
-        assert first.result(_TIMEOUT_S).offset == 3
+        assert first.result().offset == 3
         assert (
             _write(
                 stub, _messages("models/x", b"abcdef", 3, upload_id="id")
@@ -414,7 +433,7 @@ def test_a_server_told_to_stop_ends_reads_and_keeps_uploads(
             )
             threading.Event().wait(5)
 
-        writing = _stub(channel).WriteArtifact.future(messages())
+        writing = Writing(_stub(channel), messages())
         _eventually(lambda: "id.part" in _staged(server_with_big_file))
         server_with_big_file.terminate()
         assert server_with_big_file.wait() == 0

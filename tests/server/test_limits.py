@@ -17,6 +17,7 @@ from mlops.workspace.v1 import workspace_service_pb2_grpc as pb_grpc
 from attack.http2 import Connection, message, send_until_closed
 from conformance.players import rpc_error
 from server.run import answer, log_lines
+from server.writing import Writing, write
 from support.server import Server
 
 _MIB = 1 << 20
@@ -144,10 +145,7 @@ def test_uploads_that_say_nothing_shut_nobody_off(base: Path) -> None:
             request = pb.WriteArtifactRequest(
                 project="p", path="models/x", data=b"x", finish=True
             )
-            assert (
-                _stub(channel).WriteArtifact(iter([request]), timeout=_TIMEOUT_S).offset
-                == 1
-            )
+            assert write(_stub(channel), [request]).offset == 1
 
 
 @pytest.mark.parametrize("method", ["WriteArtifact", "ReadArtifact"])
@@ -211,10 +209,7 @@ def test_a_connection_that_is_not_read_at_all_shuts_nobody_off(
 
 def _writes(channel: grpc.Channel, request: pb.WriteArtifactRequest) -> bool:
     try:
-        return bool(
-            _stub(channel).WriteArtifact(iter([request]), timeout=_TIMEOUT_S).offset
-            == 1
-        )
+        return write(_stub(channel), [request]).offset == 1
     except grpc.RpcError as error:
         assert error.code() == grpc.StatusCode.UNAVAILABLE
         return False
@@ -234,9 +229,7 @@ def test_an_upload_that_stood_still_is_told_and_goes_on(base: Path) -> None:
             )
             done.wait(_TIMEOUT_S)
 
-        error = rpc_error(
-            _stub(channel).WriteArtifact.future(messages()).exception(_TIMEOUT_S)
-        )
+        error = rpc_error(Writing(_stub(channel), messages()).exception())
         done.set()
         assert (error.code, error.infos[0].reason) == ("UNAVAILABLE", "OVERLOADED")
         rest = pb.WriteArtifactRequest(
@@ -247,12 +240,63 @@ def test_an_upload_that_stood_still_is_told_and_goes_on(base: Path) -> None:
             data=b"def",
             finish=True,
         )
-        assert (
-            _stub(channel)
-            .WriteArtifact(iter([rest]), timeout=_TIMEOUT_S)
-            .artifact.size_bytes
-            == 6
+        assert write(_stub(channel), [rest]).artifact.size_bytes == 6
+
+
+_ASKED = 20_000  # More acknowledgements than fit a stream that nobody reads.
+
+
+@contextlib.contextmanager
+def _unread_stream(server: Server) -> Iterator[tuple[Any, threading.Event]]:
+    """An upload of one byte that asks for acknowledgements, reads none and finishes when
+    the event is set.
+    """
+    go_on = threading.Event()
+
+    def messages() -> Iterator[pb.WriteArtifactRequest]:
+        yield pb.WriteArtifactRequest(
+            project="p", path="models/x", upload_id="id", data=b"x"
         )
+        yield from [pb.WriteArtifactRequest()] * _ASKED
+        go_on.wait(_TIMEOUT_S)
+        yield pb.WriteArtifactRequest(finish=True)
+
+    # Its window stays small.
+    options = [("grpc.enable_http_proxy", 0), ("grpc.http2.bdp_probe", 0)]
+    with grpc.insecure_channel(server.address, options) as channel:
+        # Named, since a call that nobody refers to is cancelled.
+        call = _stub(channel).WriteArtifact(messages(), timeout=_TIMEOUT_S)
+        yield call, go_on
+        go_on.set()
+
+
+def test_unread_acknowledgements_delay_nothing_and_are_combined(base: Path) -> None:
+    with Server(base) as server:
+        answer(server, "EnsureWorkspace", project="p")
+        with _unread_stream(server) as (responses, go_on):
+            go_on.set()
+            _eventually(lambda: (base / "p/models/x").exists())
+            received = list(responses)
+        assert received[-1].artifact.size_bytes == 1
+        assert {response.offset for response in received} == {1}
+        assert len(received) < 3 / 4 * _ASKED
+
+
+def test_an_upload_that_neither_reads_nor_sends_gives_its_slot_up(base: Path) -> None:
+    with (
+        Server(
+            base, "--max-artifact-streams", "1", "--client-timeout", "300ms"
+        ) as server,
+        server.connect() as channel,
+    ):
+        answer(server, "EnsureWorkspace", project="p")
+        request = pb.WriteArtifactRequest(
+            project="p", path="models/mine", data=b"x", finish=True
+        )
+        with _unread_stream(server):
+            _eventually(lambda: (base / "p/.uploads/id.part").exists())
+            assert not _writes(channel, request)
+            _eventually(lambda: _writes(channel, request))
 
 
 def test_a_silent_connection_is_closed_within_five_seconds(base: Path) -> None:
@@ -374,10 +418,10 @@ def test_an_upload_that_moves_is_finished(server_with_big_file: Server) -> None:
                 yield pb.WriteArtifactRequest(data=b"x")
             yield pb.WriteArtifactRequest(finish=True)
 
-        writing = _stub(channel).WriteArtifact.future(messages(), timeout=_TIMEOUT_S)
+        writing = Writing(_stub(channel), messages())
         sent.acquire(timeout=_TIMEOUT_S)
         server_with_big_file.terminate()
-        assert writing.result(_TIMEOUT_S).artifact.size_bytes == 21
+        assert writing.result().artifact.size_bytes == 21
     assert server_with_big_file.wait() == 0
 
 
@@ -395,7 +439,7 @@ def test_an_upload_that_stands_still_holds_nothing_up(
             sent.set()
             done.wait(_TIMEOUT_S)
 
-        writing = _stub(channel).WriteArtifact.future(messages(), timeout=_TIMEOUT_S)
+        writing = Writing(_stub(channel), messages())
         sent.wait(_TIMEOUT_S)
         _eventually(lambda: (server_with_big_file.base / "p/.uploads").exists())
         server_with_big_file.terminate()
@@ -418,10 +462,10 @@ def test_a_stream_that_is_cut_gets_the_right_word(base: Path) -> None:
                 time.sleep(0.05)
                 yield pb.WriteArtifactRequest(data=b"x")
 
-        writing = _stub(channel).WriteArtifact.future(messages(), timeout=_TIMEOUT_S)
+        writing = Writing(_stub(channel), messages())
         _eventually(lambda: (base / "p/.uploads/id.part").exists())
         server.terminate()
-        error = rpc_error(writing.exception(_TIMEOUT_S))
+        error = rpc_error(writing.exception())
         assert (error.code, error.infos[0].reason) == ("UNAVAILABLE", "SHUTTING_DOWN")
 
 

@@ -145,12 +145,12 @@ TEST_F(LimitsTest, PagesEndAtTheirBytesAndTheWalkHasAll) {
 
 TEST_F(LimitsTest, StreamsWithoutAMessageTakeNoSlot) {
   std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
-  std::vector<std::unique_ptr<grpc::ClientWriter<pb::WriteArtifactRequest>>>
+  std::vector<std::unique_ptr<grpc::ClientReaderWriter<
+      pb::WriteArtifactRequest, pb::WriteArtifactResponse>>>
       writers;
-  std::vector<pb::WriteArtifactResponse> responses(10);
-  for (pb::WriteArtifactResponse& response : responses) {
+  for (int i = 0; i < 10; ++i) {
     contexts.push_back(std::make_unique<grpc::ClientContext>());
-    writers.push_back(stub->WriteArtifact(contexts.back().get(), &response));
+    writers.push_back(stub->WriteArtifact(contexts.back().get()));
   }
   grpc::ClientContext context;
   pb::ReadArtifactRequest request;

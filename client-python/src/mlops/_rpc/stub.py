@@ -29,10 +29,10 @@ class Stub(WorkspaceServiceStub):
             response_deserializer=parse_data,
         )
         # WriteArtifact with messages from build_data(): as a stream, and as a single
-        # message, for which gRPC needs no extra thread.
-        self.write_data: grpc.StreamUnaryMultiCallable[
+        # message, which gets one response and for which gRPC needs no extra thread.
+        self.write_data: grpc.StreamStreamMultiCallable[
             bytes, pb.WriteArtifactResponse
-        ] = channel.stream_unary(
+        ] = channel.stream_stream(
             f"/{_SERVICE}/WriteArtifact",
             response_deserializer=pb.WriteArtifactResponse.FromString,
         )

@@ -17,9 +17,9 @@ from mlops._rpc import errors
 from mlops._rpc.connection import Connection
 from mlops._rpc.errors import WorkspaceError
 from mlops._rpc.fork_gate import GATE
+from mlops._rpc.stub import Stub
 from mlops.fs.local import copy_bytes, open_same
 from mlops.workspace.v1 import workspace_service_pb2 as pb
-from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 
 # Smaller files fit in a message or two, which is faster than the calls that a staged
 # upload needs.
@@ -149,10 +149,8 @@ class StagedUpload:
             message.offset > 0,
         )
 
-    def _call(
-        self, stub: WorkspaceServiceStub, message: pb.WriteArtifactRequest
-    ) -> None:
-        future = stub.WriteArtifact.future(iter([message]), timeout=_CALL_S)
+    def _call(self, stub: Stub, message: pb.WriteArtifactRequest) -> None:
+        future = stub.write_whole.future(message.SerializeToString(), timeout=_CALL_S)
         call = _Cancellable(future)
         GATE.watch(call)
         try:

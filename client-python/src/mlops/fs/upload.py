@@ -1,4 +1,4 @@
-"""Writing a file over the wire, across losses of the connection."""
+"""Writes a file over the wire and resumes after the connection is lost."""
 
 # The types of gRPC's stubs are generic to type checkers only.
 from __future__ import annotations
@@ -19,23 +19,20 @@ from mlops._rpc.stub import Stub, build_data
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 CHUNK_BYTES = 1 << 20
-# What the server may not have yet is kept, and is sent again after a loss.
+# Limit of bytes that are kept because the server has not acknowledged them. Several
+# times what a server stages before it acknowledges, so that sending does not pause.
 _KEPT_BYTES = 16 << 20
 _CALL_S = 600.0
 _QUEUED_MESSAGES = 2
 _PAUSE_S = 2.0
-# How far it is asked for is told so often; by then even a fast server has not got all
-# that is kept.
-_POLL_S = 0.01
 
 
 class Upload:
-    """A file on its way to the server, that becomes visible by finish() alone. Holds no
-    more than 16 MiB of it.
+    """A file on its way to the server; finish() makes it visible.
 
-    After a loss of the connection, or of the server, it goes on where the server has
-    got to. Not thread-safe; of a process that was forked meanwhile only the parent can
-    go on.
+    Keeps up to 16 MiB of the file in memory, and resumes at the server's offset after
+    the connection or the server was lost. Not thread-safe. After a fork, only the
+    parent process can continue.
     """
 
     def __init__(
@@ -49,18 +46,21 @@ class Upload:
         self._sha256 = hashlib.sha256()
         self._pending = bytearray()  # Less than a chunk.
         self._kept: deque[bytes] = deque()
-        self._kept_from = 0  # Where they begin in the file.
-        self._size = 0  # Where they end.
+        self._kept_from = 0  # Offset of the kept chunks in the file.
+        self._size = 0  # Offset of their end.
         self._acknowledged = 0
         self._stream: _Stream | None = None
-        self._resumes = False  # Whether there was a stream before.
-        self._sent = 0  # By the stream.
+        self._resumes = False  # Whether an earlier call may have sent something.
+        self._sent = 0  # Offset up to which the stream was given the file.
         self._artifact: pb.Artifact | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Takes the next bytes, and sends them on by and by. Raises WorkspaceError."""
+        """Appends bytes to the file and sends every full chunk.
+
+        Raises WorkspaceError.
+        """
         if isinstance(data, bytes) and len(data) == CHUNK_BYTES and not self._pending:
-            self._keep(data)  # Not copied.
+            self._keep(data)  # Without a copy.
             return
         view = memoryview(data).cast("B")
         if self._pending:
@@ -77,15 +77,18 @@ class Upload:
         self._pending += view
 
     def flush(self) -> None:
-        """Has the server hold all that was written. Raises WorkspaceError."""
+        """Returns once the server has staged everything written so far.
+
+        Raises WorkspaceError.
+        """
         self._keep_rest()
         while self._acknowledged < self._size:
             self._push(finish=False, at_most=0)
 
     def finish(self) -> pb.Artifact:
-        """Makes the file visible and returns it.
+        """Makes the file visible and returns its description.
 
-        Raises WorkspaceError, after which the file is as it was before.
+        Raises WorkspaceError; the old file, if any, is then unchanged.
         """
         self._keep_rest()
         while self._artifact is None:
@@ -93,8 +96,9 @@ class Upload:
         return self._artifact
 
     def abort(self) -> None:
-        """Has the file stay as it was; what was sent is dropped, by the server's sweep
-        if it cannot be told now.
+        """Drops the upload and leaves the old file, if any, unchanged.
+
+        Best effort: if the server cannot be reached, it later sweeps what it staged.
         """
         asked = self.abandon()
         if not self._head.upload_id or self._generation != GATE.generation:
@@ -105,10 +109,9 @@ class Upload:
                 self._connection.resume(self._drop, lambda: 0)
 
     def abandon(self) -> bool:
-        """The same without waiting for anything, and with less certainty that it is
-        dropped before the sweep.
+        """Like abort(), but without waiting for the server.
 
-        Returns whether the stream is there to ask the server for it.
+        Returns whether an open stream could ask the server to drop the upload.
         """
         self._kept.clear()
         self._pending.clear()
@@ -123,7 +126,7 @@ class Upload:
             upload_id=self._head.upload_id,
             discard=True,
         )
-        stub.WriteArtifact(iter([head]), timeout=_CALL_S)
+        stub.write_whole(head.SerializeToString(), timeout=_CALL_S)
 
     def _keep_rest(self) -> None:
         if self._pending:
@@ -134,20 +137,20 @@ class Upload:
         self._sha256.update(chunk)
         self._kept.append(chunk)
         self._size += len(chunk)
-        # The first waits for the next, or for finish(): a small file then is one
-        # message.
+        # Hold the first chunk back until the next one or finish(), so that a small
+        # file is one message.
         if self._size > len(chunk):
             while not self._push(finish=False, at_most=_KEPT_BYTES):
                 pass
 
     def _push(self, finish: bool, at_most: int) -> bool:
-        """Sends what was not sent yet, until at most `at_most` bytes are kept.
+        """Sends the unsent chunks until at most `at_most` bytes are kept.
 
-        False if that has to be gone on with.
+        Returns False if the stream ended before that: call again.
         """
         if self._generation != GATE.generation:
             raise WorkspaceError(
-                "The file was opened for writing by the process that this one was forked from, which alone can go on",
+                "The file was opened for writing by the parent of this forked process; only the parent can continue",
                 details={"reason": "", "code": "FAILED_PRECONDITION"},
             )
         return self._connection.resume(
@@ -160,45 +163,57 @@ class Upload:
         if self._stream is None:
             self._find_offset(stub)
             if self._artifact is None and finish and len(self._kept) <= 1:
-                self._resumes = True
-                (message,) = self._unsent(finish)
-                self._artifact = stub.write_whole(message, timeout=_CALL_S).artifact
-            if self._artifact is not None:
+                self._send_whole(stub)
+            staged = self._acknowledged == self._size and not finish
+            if staged or self._artifact is not None:
                 return True
-            self._stream = _Stream(stub)
+            self._stream = _Stream(stub, self._acknowledged)
             GATE.watch(self._stream)
-        sent = all(self._stream.put(message) for message in self._unsent(finish))
+        stream = self._stream
+        sent = all(stream.put(message) for message in self._unsent(finish))
         if sent and finish:
-            self._artifact = self._ended().artifact
+            self._artifact = self._end_stream().artifact
             return True
-        if sent and self._forget(stub, at_most):
+        if sent and self._await_acknowledged(stream, at_most):
             return True
-        self._ended()
+        self._end_stream()
         return False
 
-    def _ended(self) -> pb.WriteArtifactResponse:
-        """Waits for the stream's answer; whatever it is, what comes next is sent by
-        another stream.
+    def _send_whole(self, stub: Stub) -> None:
+        """Sends the whole file, or the rest of it, as a call of one message.
+
+        Such a call gets one response, so it can be unary, which spares the threads of
+        a stream: most files are small.
+        """
+        self._resumes = True
+        (message,) = self._unsent(finish=True)
+        self._artifact = stub.write_whole(message, timeout=_CALL_S).artifact
+
+    def _end_stream(self) -> pb.WriteArtifactResponse:
+        """Waits for the stream to end and returns its last response.
+
+        Raises grpc.RpcError. The next message opens another stream.
         """
         assert self._stream is not None
         stream, self._stream = self._stream, None
         self._resumes = True
-        return stream.result()
+        try:
+            return stream.result()
+        finally:
+            self._take_acknowledged(stream)
 
     def _find_offset(self, stub: Stub) -> None:
-        """Where the next stream begins, or that the server has finished the file
-        before.
-        """
-        # A small file has an id, too: sent again after a lost answer without one, it
+        """Finds the offset of the next stream, or that the file is finished."""
+        # A small file has an id, too: resending it without one after a lost response
         # could replace a newer file.
         if not self._head.upload_id:
             self._head.upload_id = str(uuid.uuid4())
-        self._acknowledged = self._committed(stub) if self._resumes else 0
+        self._acknowledged = self._staged(stub) if self._resumes else 0
         if self._artifact is not None:
             return
         if self._acknowledged < self._kept_from:
             raise WorkspaceError(
-                f"{self._head.path}: the server has lost what it had of the file; write it again",
+                f"{self._head.path}: the server has lost bytes that it had acknowledged; write the file again",
                 details={
                     "reason": "UPLOAD_NOT_FOUND",
                     "code": "NOT_FOUND",
@@ -208,8 +223,9 @@ class Upload:
         self._head.offset = self._sent = self._acknowledged
 
     def _unsent(self, finish: bool) -> Iterator[bytes]:
-        """The messages that the stream has not got, the first with what only the first
-        may say.
+        """Yields the messages that the stream still needs.
+
+        The first message of a stream carries the fields that only it may have.
         """
         head = pb.WriteArtifactRequest()
         if self._sent == self._head.offset:
@@ -231,30 +247,31 @@ class Upload:
         if finish or last is not None:
             yield build_data(head, last or b"")
 
-    def _forget(self, stub: Stub, at_most: int) -> bool:
-        """Drops what the server has got from what is kept, if there is more of it than
-        `at_most`.
-        """
-        assert self._stream is not None
-        while self._size - self._kept_from > at_most:
-            self._acknowledged = max(self._acknowledged, self._committed(stub))
-            while (
-                self._kept
-                and self._kept_from + len(self._kept[0]) <= self._acknowledged
-            ):
-                self._kept_from += len(self._kept.popleft())
-            if self._size - self._kept_from > at_most and self._stream.wait(_POLL_S):
-                return False
-        return True
+    def _await_acknowledged(self, stream: _Stream, at_most: int) -> bool:
+        """Waits until at most `at_most` bytes lack an acknowledgement.
 
-    def _committed(self, stub: Stub) -> int:
+        Returns False if the stream ends before.
+        """
+        if at_most == 0:
+            stream.put(b"")  # An empty message asks for an acknowledgement at once.
+        reached = stream.wait_acknowledged(self._size - at_most)
+        self._take_acknowledged(stream)
+        return reached
+
+    def _take_acknowledged(self, stream: _Stream) -> None:
+        """Releases the chunks that the server has acknowledged."""
+        self._acknowledged = max(self._acknowledged, stream.acknowledged)
+        while self._kept and self._kept_from + len(self._kept[0]) <= self._acknowledged:
+            self._kept_from += len(self._kept.popleft())
+
+    def _staged(self, stub: Stub) -> int:
         request = pb.GetUploadRequest(
             project=self._head.project, upload_id=self._head.upload_id
         )
         try:
             upload = stub.GetUpload(request, timeout=10)
         except grpc.RpcError as error:
-            # Not begun yet, or not any more.
+            # The upload has not begun, or was swept.
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return 0
             raise
@@ -264,19 +281,29 @@ class Upload:
 
 
 class _Stream:
-    """One WriteArtifact call, fed by one thread. Thread-safe."""
+    """One WriteArtifact call: gRPC's thread takes the messages, a thread of this class
+    takes the responses. Thread-safe.
+    """
 
-    def __init__(self, stub: Stub) -> None:
+    def __init__(self, stub: Stub, offset: int) -> None:
         self._changed = threading.Condition()
         self._messages: deque[bytes] = deque()
         self._closed = False
-        self.ended = False
-        self._call = stub.write_data.future(iter(self), timeout=_CALL_S)
-        self._call.add_done_callback(lambda call: self._end())
+        self._ended = False
+        self._last = pb.WriteArtifactResponse(offset=offset)
+        self._error: grpc.RpcError | None = None
+        self._call = stub.write_data(iter(self), timeout=_CALL_S)
+        threading.Thread(target=self._read, name="mlops-upload", daemon=True).start()
+
+    @property
+    def acknowledged(self) -> int:
+        """Number of bytes of the file that the server has acknowledged."""
+        return self._last.offset
 
     def put(self, message: bytes) -> bool:
-        """Sends a message after those before; returns False if the call has ended or is
-        closed.
+        """Queues a message, waiting for room.
+
+        Returns False if the call has ended or is closed.
         """
         with self._changed:
             self._changed.wait_for(
@@ -288,33 +315,49 @@ class _Stream:
             self._changed.notify_all()
             return True
 
-    def wait(self, timeout_s: float) -> bool:
-        """Waits for the end of the call; returns whether it has ended."""
+    def wait_acknowledged(self, offset: int) -> bool:
+        """Waits until the server has acknowledged `offset` bytes.
+
+        Returns False if the call ends before.
+        """
         with self._changed:
-            return self._changed.wait_for(lambda: self.ended, timeout_s)
+            self._changed.wait_for(lambda: self._ended or self.acknowledged >= offset)
+            return self.acknowledged >= offset
+
+    def wait(self, timeout_s: float) -> bool:
+        """Waits for the end of the call and returns whether it has ended."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._ended, timeout_s)
 
     def result(self) -> pb.WriteArtifactResponse:
-        """The answer, waited for. Raises grpc.RpcError."""
+        """Waits for the end of the call and returns its last response.
+
+        Raises grpc.RpcError.
+        """
         try:
-            return self._call.result()
+            with self._changed:
+                self._changed.wait_for(lambda: self._ended)
         finally:
-            self._call.cancel()  # Where the wait was interrupted.
+            self._call.cancel()  # No-op unless the wait was interrupted.
+        if self._error is not None:
+            raise self._error
+        return self._last
 
     def failed(self) -> bool:
-        """Whether it has ended otherwise than by an answer; to be called once it has."""
-        return self._call.exception() is not None
+        """Returns whether the call, which has ended, ended with an error."""
+        return self._error is not None
 
     def pause(self) -> None:
-        """As the gate wants it: what came is kept by the server."""
+        """Ends the call before a fork. The server keeps what it has staged."""
         self.close()
         if not self.wait(_PAUSE_S):
             self._call.cancel()
             self.wait(_PAUSE_S)
 
     def close(self, last: pb.WriteArtifactRequest | None = None) -> bool:
-        """Ends the call after the messages that wait, and `last`.
+        """Ends the stream after the queued messages and `last`, without waiting.
 
-        Does not wait. False if it was closed before.
+        Returns False if it was closed before.
         """
         with self._changed:
             was_open = not self._closed
@@ -324,9 +367,18 @@ class _Stream:
             self._changed.notify_all()
             return was_open
 
-    def _end(self) -> None:
+    def _read(self) -> None:
+        """Takes every response: gRPC ends a call only once all of them are read."""
+        error = None
+        try:
+            for response in self._call:
+                with self._changed:
+                    self._last = response
+                    self._changed.notify_all()
+        except grpc.RpcError as raised:
+            error = raised
         with self._changed:
-            self._closed = self.ended = True
+            self._error, self._closed, self._ended = error, True, True
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[bytes]:
