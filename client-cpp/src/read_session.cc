@@ -80,7 +80,7 @@ absl::Status WireReadSession::Retried(absl::Status status) {
   // The server cancels a read that made no progress for long, so CANCELLED is
   // worth a retry, too. If the caller cancelled the call, Wait() returns the
   // error.
-  const bool lost = absl::IsUnavailable(status) || absl::IsCancelled(status);
+  const bool lost = IsResumable(status) || absl::IsCancelled(status);
   return lost ? retry_.Wait(status) : status;
 }
 
@@ -126,8 +126,7 @@ absl::Status WireReadSession::Receive() {
     // connection does not matter here, because all data has arrived.
     wire::Data none;
     const auto after = stream_->Read(&head, &none);
-    if (!after.ok() && !absl::IsUnavailable(after.status()))
-      return after.status();
+    if (!after.ok() && !IsResumable(after.status())) return after.status();
   }
   pieces_ = absl::MakeSpan(data_.pieces);
   return absl::OkStatus();

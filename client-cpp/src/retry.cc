@@ -15,6 +15,11 @@ constexpr absl::Duration kMaxDelay = absl::Seconds(2);
 
 }  // namespace
 
+bool IsResumable(const absl::Status& error) {
+  return absl::IsUnavailable(error) ||
+         (absl::IsResourceExhausted(error) && ErrorReason(error).empty());
+}
+
 Retry::Retry(const CallOptions& call)
     : call_(call),
       deadline_(absl::Now() + call.timeout.value_or(absl::InfiniteDuration())) {

@@ -7,6 +7,11 @@
 
 namespace mlops::internal {
 
+// Whether a transfer that failed with `error` may be resumed: the connection
+// broke, the server refused the call for now, or its gRPC had received too much
+// from all clients, which comes as RESOURCE_EXHAUSTED without a reason.
+bool IsResumable(const absl::Status& error);
+
 // Decides when a transfer resumes after a broken connection, and when it gives
 // up. Not thread-safe.
 class Retry {

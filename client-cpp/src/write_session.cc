@@ -191,7 +191,7 @@ bool WriteSession::IsWorthRetry(const absl::Status& error) const {
   if (!first_.upload_id().empty() &&
       (reason == "WORKSPACE_BUSY" || reason == "UPLOAD_OFFSET_MISMATCH"))
     return true;
-  if (!absl::IsUnavailable(error)) return false;
+  if (!IsResumable(error)) return false;
   return !first_.upload_id().empty() || !reason.empty() ||
          (!first_.create_only() && first_.etag().empty());
 }

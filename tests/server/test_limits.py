@@ -248,8 +248,9 @@ _ASKED = 20_000  # More acknowledgements than fit a stream that nobody reads.
 
 @contextlib.contextmanager
 def _unread_stream(server: Server) -> Iterator[tuple[Any, threading.Event]]:
-    """An upload of one byte that asks for acknowledgements, reads none and finishes when
-    the event is set.
+    """An upload of one byte that asks for acknowledgements and reads none.
+
+    It finishes when the event is set.
     """
     go_on = threading.Event()
 

@@ -499,7 +499,7 @@ def test_an_experiment_that_is_not_there_gives_way_to_the_projects_own(
     with caplog.at_level(logging.WARNING, "mlops"), client.start_run() as run:
         pass
     assert client.workspace.mlflow_experiment_id == run.info.experiment_id != given
-    assert f"There is no experiment {given}" in caplog.text
+    assert f"experiment {given} does not exist" in caplog.text
 
 
 def test_a_deleted_experiment_is_an_error_that_says_how_to_restore_it(

@@ -150,7 +150,8 @@ class Upload:
         """
         if self._generation != GATE.generation:
             raise WorkspaceError(
-                "The file was opened for writing by the parent of this forked process; only the parent can continue",
+                "The file was opened for writing by the parent of this forked process; "
+                "only the parent can continue",
                 details={"reason": "", "code": "FAILED_PRECONDITION"},
             )
         return self._connection.resume(
@@ -213,7 +214,8 @@ class Upload:
             return
         if self._acknowledged < self._kept_from:
             raise WorkspaceError(
-                f"{self._head.path}: the server has lost bytes that it had acknowledged; write the file again",
+                f"{self._head.path}: the server has lost bytes that it had "
+                "acknowledged; write the file again",
                 details={
                     "reason": "UPLOAD_NOT_FOUND",
                     "code": "NOT_FOUND",
