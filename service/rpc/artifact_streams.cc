@@ -246,6 +246,7 @@ absl::Status ArtifactWriteStream::BeginUpload(
   // Not before: clients that open streams and send nothing must not occupy
   // slots.
   RETURN_IF_ERROR(slot_.Take());
+  memory_.emplace(&streams_->receive_quota());
   ASSIGN_OR_RETURN(writer_, streams_->artifacts().OpenForWrite(args));
   acknowledged_ = writer_->offset();
   rehashing_ = writer_->offset() > 0;

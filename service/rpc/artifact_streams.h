@@ -14,6 +14,7 @@
 #include "service/artifacts/artifacts.h"
 #include "service/rpc/artifact_wire.h"
 #include "service/rpc/call.h"
+#include "service/rpc/receive_quota.h"
 #include "service/rpc/stream.h"
 
 namespace mlops::rpc {
@@ -24,15 +25,18 @@ class ArtifactStreams {
   // All pointers must outlive this. `workers` reads and writes files, one chunk
   // per task. At most `max_streams` run at once.
   ArtifactStreams(core::Artifacts* artifacts, Calls* calls,
-                  base::ThreadPool* workers, int max_streams)
+                  base::ThreadPool* workers, ReceiveQuota* receive_quota,
+                  int max_streams)
       : artifacts_(artifacts),
         calls_(calls),
         workers_(workers),
+        receive_quota_(receive_quota),
         max_streams_(max_streams) {}
 
   core::Artifacts& artifacts() const { return *artifacts_; }
   Calls& calls() const { return *calls_; }
   base::ThreadPool& workers() const { return *workers_; }
+  ReceiveQuota& receive_quota() const { return *receive_quota_; }
   LiveCalls& live() { return live_; }
 
   // Ends streams whose clients have been idle for too long: sooner while other
@@ -61,6 +65,7 @@ class ArtifactStreams {
   core::Artifacts* const artifacts_;
   Calls* const calls_;
   base::ThreadPool* const workers_;
+  ReceiveQuota* const receive_quota_;
   const int max_streams_;
   std::atomic<int> running_ = 0;
   std::atomic<SteadyClock::time_point> last_refusal_ = kLongAgo;
@@ -138,6 +143,7 @@ class ArtifactWriteStream final
 
   // Accessed only by the running task.
   ArtifactStreams::Slot slot_;
+  std::optional<ReceiveQuota::Upload> memory_;
   std::optional<WriteMessage> message_;
   bool asks_ = false;  // Whether message_ asks for an acknowledgement.
   std::unique_ptr<core::UploadWriter> writer_;

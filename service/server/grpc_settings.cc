@@ -19,18 +19,11 @@ constexpr int kMinPingIntervalMs = 10'000;
 constexpr int kHandshakeTimeoutMs = 4'500;
 // gRPC pings the client of a connection that has been silent for this long.
 constexpr int kKeepaliveTimeMs = 120'000;
-// gRPC's reflection service is synchronous and occupies one thread per stream.
-constexpr int kMaxGrpcThreads = 64;
-// Unary requests are small, and gRPC frees them as soon as they are handled. A
-// client that begins large ones and never ends them is cut off at this sum.
-constexpr size_t kMaxRequestMemoryBytes = 48 * 1024 * 1024;
-// One message of the recommended size, and what the connection reads ahead.
-// Larger messages use the memory of streams that wait.
-constexpr size_t kMaxStreamMemoryBytes = 1280 * 1024;
 
 }  // namespace
 
-void ApplyGrpcSettings(grpc::ServerBuilder& builder, int max_artifact_streams) {
+void ApplyGrpcSettings(grpc::ServerBuilder& builder,
+                       const grpc::ResourceQuota& quota) {
   // Debian builds Abseil, whose mutexes gRPC also uses, with deadlock
   // detection, which takes one global lock. ThreadSanitizer detects
   // deadlocks better.
@@ -44,12 +37,7 @@ void ApplyGrpcSettings(grpc::ServerBuilder& builder, int max_artifact_streams) {
   workspace::v1::ErrorReason_descriptor();
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  const size_t memory_bytes =
-      kMaxRequestMemoryBytes +
-      static_cast<size_t>(max_artifact_streams) * kMaxStreamMemoryBytes;
-  builder.SetResourceQuota(grpc::ResourceQuota("requests")
-                               .Resize(memory_bytes)
-                               .SetMaxThreads(kMaxGrpcThreads));
+  builder.SetResourceQuota(quota);
   // Otherwise a second server could silently bind the same TCP port.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,

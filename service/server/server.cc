@@ -316,9 +316,11 @@ absl::Status Server::OpenCatalog() {
           .on_cancel = [this](const std::string& peer) { NoteReset(peer); },
           .disconnect = [this](const std::string& peer) { Disconnect(peer); },
           .is_lost = [this] { return IsLost(); }});
+  receive_quota_ =
+      std::make_unique<rpc::ReceiveQuota>(config_.max_artifact_streams);
   artifact_streams_ = std::make_unique<rpc::ArtifactStreams>(
       artifacts_.get(), calls_.get(), stream_workers_.get(),
-      config_.max_artifact_streams);
+      receive_quota_.get(), config_.max_artifact_streams);
   std::vector<std::string> features;
   if (config_.read_only) features.emplace_back("read-only");
   service_ = std::make_unique<rpc::WorkspaceService>(
@@ -333,7 +335,7 @@ absl::Status Server::OpenCatalog() {
 
 absl::Status Server::Serve() {
   grpc::ServerBuilder builder;
-  ApplyGrpcSettings(builder, config_.max_artifact_streams);
+  ApplyGrpcSettings(builder, receive_quota_->quota());
   connections_ = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
       grpc::InsecureServerCredentials());

@@ -20,6 +20,7 @@
 #include "service/observe/log.h"
 #include "service/rpc/artifact_streams.h"
 #include "service/rpc/call.h"
+#include "service/rpc/receive_quota.h"
 #include "service/rpc/workspace_service.h"
 #include "service/server/acceptor.h"
 #include "service/server/config.h"
@@ -111,6 +112,7 @@ class Server {
   // Separate from workers_, because the sync of a large file takes long.
   std::unique_ptr<base::ThreadPool> stream_workers_;
   std::unique_ptr<rpc::Calls> calls_;
+  std::unique_ptr<rpc::ReceiveQuota> receive_quota_;
   std::unique_ptr<rpc::ArtifactStreams> artifact_streams_;
   std::unique_ptr<rpc::WorkspaceService> service_;
   std::unique_ptr<grpc::Server> server_;

@@ -209,20 +209,26 @@ def _hold_up_artifacts(
 
 
 def resets(address: str, count: int, method: str) -> str:
-    """Performs a rapid reset: opens calls and resets each at once."""
+    """Performs a rapid reset: opens calls and resets each at once.
+
+    Connects again whenever the server has closed the connection.
+    """
     data = message(
         pb.GetWorkspaceRequest(project="p").SerializeToString()
         if method == "GetWorkspace"
         else b""
     )
-    with Connection(address) as connection:
-        sent = send_until_closed(
-            connection,
-            count,
-            lambda: connection.open(method, data, end=False, reset=True),
-        )
-        closed = connection.is_closed_within(10)
-    return f"{sent} sent, connection {'closed' if closed else 'never closed'}"
+    sent = connections = closed = 0
+    while sent < count:
+        with Connection(address) as connection:
+            sent += send_until_closed(
+                connection,
+                count - sent,
+                lambda c=connection: c.open(method, data, end=False, reset=True),
+            )
+            connections += 1
+            closed += connection.is_closed_within(2)
+    return f"{sent} sent, {closed} of {connections} connections closed"
 
 
 def calls(address: str, count: int) -> str:

@@ -1,0 +1,51 @@
+#ifndef MLOPS_SERVICE_RPC_RECEIVE_QUOTA_H_
+#define MLOPS_SERVICE_RPC_RECEIVE_QUOTA_H_
+
+#include <cstddef>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "grpcpp/resource_quota.h"
+
+namespace mlops::rpc {
+
+// gRPC's quota of memory for received messages, unfinished ones included. When
+// it is exhausted, gRPC closes idle connections and ends streams with
+// RESOURCE_EXHAUSTED.
+//
+// Most of the quota is fixed, so that clients that begin large messages and
+// never finish them cannot take much. Each upload that has begun adds what its
+// largest messages need; `--max-artifact-streams` bounds their number.
+// Thread-safe.
+class ReceiveQuota {
+ public:
+  // A quota for a server that may run `max_streams` artifact streams.
+  explicit ReceiveQuota(int max_streams);
+
+  // Must be given to the server's builder.
+  const grpc::ResourceQuota& quota() const { return quota_; }
+
+  // The part of one upload, until destruction.
+  class Upload {
+   public:
+    explicit Upload(ReceiveQuota* quota) : quota_(quota) { quota_->Add(1); }
+    ~Upload() { quota_->Add(-1); }
+    Upload(const Upload&) = delete;
+    Upload& operator=(const Upload&) = delete;
+
+   private:
+    ReceiveQuota* const quota_;
+  };
+
+ private:
+  void Add(int uploads) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  const size_t fixed_bytes_;
+  absl::Mutex mutex_;
+  size_t uploads_ ABSL_GUARDED_BY(mutex_) = 0;
+  grpc::ResourceQuota quota_;
+};
+
+}  // namespace mlops::rpc
+
+#endif  // MLOPS_SERVICE_RPC_RECEIVE_QUOTA_H_
