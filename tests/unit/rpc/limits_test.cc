@@ -76,7 +76,8 @@ class LimitsTest : public testing::Test {
       observe::Log::Open({.file = temp.Path("log")}).value();
   Calls calls{&workers, &workers, log.get()};
   core::Artifacts artifacts{&catalog, fs::OpenBaseDir(temp.path()).value()};
-  ArtifactStreams streams{&artifacts, &calls, &workers, 2};
+  ReceiveQuota receive_quota{2};
+  ArtifactStreams streams{&artifacts, &calls, &workers, &receive_quota, 2};
   WorkspaceService service{
       &authority, &streams, &calls, {.version = "1", .base_path = "/base"}};
   std::unique_ptr<grpc::Server> server;
