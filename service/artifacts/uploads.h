@@ -127,8 +127,8 @@ class Uploads {
   absl::Status SyncFinished(const ArtifactTree& tree,
                             const UploadRecord& record) const;
 
-  // Removes up to about `max_entries` entries of deleted artifacts for which the
-  // hidden directory had no room.
+  // Removes up to about `max_entries` entries of deleted artifacts for which
+  // the hidden directory had no room.
   absl::StatusOr<Swept> SweepRoot(const ArtifactTree& tree,
                                   int64_t max_entries);
   // Returns whether the entry should be swept unless it is in use. Sets `id` to

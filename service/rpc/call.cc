@@ -222,8 +222,7 @@ void Calls::EndIdle() {
 }
 
 void Calls::Cut(grpc::CallbackServerContext* context,
-                SteadyClock::time_point now,
-                Unread* unread) const {
+                SteadyClock::time_point now, Unread* unread) const {
   if (!unread->cancelled.has_value()) {
     unread->cancelled = now;
     context->TryCancel();

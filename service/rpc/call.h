@@ -136,9 +136,9 @@ class Calls {
   // Refuses all later calls with SHUTTING_DOWN. Calls in flight continue.
   void Drain() { draining_ = true; }
 
-  // Ends a call whose client does not read. Cancels it first. If it still exists
-  // some seconds later, the whole connection is stuck, so closes that. `unread`
-  // must be kept with the call.
+  // Ends a call whose client does not read. Cancels it first. If it still
+  // exists some seconds later, the whole connection is stuck, so closes that.
+  // `unread` must be kept with the call.
   struct Unread {
     // Recorded when the call begins, because gRPC forgets it.
     std::string peer;
