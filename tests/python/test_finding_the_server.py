@@ -358,6 +358,7 @@ def test_a_base_that_cannot_be_written_is_read(base: Path) -> None:
 _LIST_AS_USER = """
 import os, sys
 from mlops.workspace import WorkspaceManager
+import grpc._channel  # Which grpc imports late.
 manager, user = WorkspaceManager(sys.argv[1]), int(sys.argv[2])
 os.setgroups([])
 os.setresgid(user, user, user)
