@@ -17,6 +17,7 @@ from support.server import Server
 
 _TIMEOUT_S = 60
 _STREAM = "StreamWorkspaceStatuses"
+_ALL_METADATA = " OR ".join(f'metadata.text:"y{i}"' for i in range(20))
 
 
 def _stub(channel: grpc.Channel) -> Any:
@@ -36,45 +37,6 @@ def _has_retry_info(error: Any) -> bool:
     )
 
 
-def test_calls_beyond_the_queue_are_refused_with_a_time_to_try_again(
-    base: Path,
-) -> None:
-    with (
-        Server(base, "--workers", "1", "--log-calls", "off") as server,
-        contextlib.ExitStack() as stack,
-    ):
-        answer(server, "EnsureWorkspace", project="p")
-        # Distinct options, because channels with equal ones share a connection and its
-        # limit of concurrent streams.
-        options = [[("grpc.enable_http_proxy", 0), ("test", i)] for i in range(3)]
-        channels = [
-            stack.enter_context(grpc.insecure_channel(server.address, option))
-            for option in options
-        ]
-        calls = [
-            _add_key(channel, f"k{i}-{n}")
-            for n in range(500)
-            for i, channel in enumerate(channels)
-        ]
-        errors = [
-            error
-            for error in (future.exception() for future in calls)
-            if error is not None
-        ]
-        stored = answer(server, "GetWorkspace", project="p")["metadata"]
-    assert {error.code() for error in errors} == {grpc.StatusCode.UNAVAILABLE}
-    assert all(_has_retry_info(error) for error in errors)
-    assert len(stored) == len(calls) - len(errors)
-
-
-def _add_key(channel: grpc.Channel, key: str) -> Any:
-    workspace = pb.Workspace(project="p")
-    workspace.metadata.update({key: 1})
-    return _stub(channel).UpdateWorkspace.future(
-        pb.UpdateWorkspaceRequest(workspace=workspace), timeout=_TIMEOUT_S
-    )
-
-
 @pytest.fixture
 def server_with_much_to_tell(base: Path) -> Iterator[Server]:
     """A server with one worker and 3 MiB of metadata.
@@ -90,6 +52,53 @@ def server_with_much_to_tell(base: Path) -> Iterator[Server]:
                 workspace={"metadata": {"text": "x" * 60_000}},
             )
         yield server
+
+
+def test_calls_beyond_the_queue_are_refused_with_a_time_to_try_again(
+    server_with_much_to_tell: Server,
+) -> None:
+    server = server_with_much_to_tell
+    answer(server, "EnsureWorkspace", project="p")
+    with contextlib.ExitStack() as stack:
+        # Distinct options, because channels with equal ones share a connection and its
+        # limit of concurrent streams.
+        options = [[("grpc.enable_http_proxy", 0), ("test", i)] for i in range(3)]
+        channels = [
+            stack.enter_context(grpc.insecure_channel(server.address, option))
+            for option in options
+        ]
+        # These keep the worker busy, however fast the disk is.
+        slow = [
+            _stub(channel).ListWorkspaces.future(
+                pb.ListWorkspacesRequest(filter=_ALL_METADATA), timeout=_TIMEOUT_S
+            )
+            for channel in channels
+            for _ in range(100)
+        ]
+        calls = [
+            _add_key(channel, f"k{i}-{n}")
+            for n in range(500)
+            for i, channel in enumerate(channels)
+        ]
+        errors = [
+            error
+            for error in (future.exception() for future in calls)
+            if error is not None
+        ]
+        for future in slow:
+            future.exception()
+        stored = answer(server, "GetWorkspace", project="p")["metadata"]
+    assert {error.code() for error in errors} == {grpc.StatusCode.UNAVAILABLE}
+    assert all(_has_retry_info(error) for error in errors)
+    assert len(stored) == len(calls) - len(errors)
+
+
+def _add_key(channel: grpc.Channel, key: str) -> Any:
+    workspace = pb.Workspace(project="p")
+    workspace.metadata.update({key: 1})
+    return _stub(channel).UpdateWorkspace.future(
+        pb.UpdateWorkspaceRequest(workspace=workspace), timeout=_TIMEOUT_S
+    )
 
 
 @pytest.fixture
