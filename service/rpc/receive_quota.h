@@ -19,8 +19,7 @@ namespace mlops::rpc {
 // Thread-safe.
 class ReceiveQuota {
  public:
-  // A quota for a server that may run `max_streams` artifact streams.
-  explicit ReceiveQuota(int max_streams);
+  ReceiveQuota();
 
   // Must be given to the server's builder.
   const grpc::ResourceQuota& quota() const { return quota_; }
@@ -40,7 +39,6 @@ class ReceiveQuota {
  private:
   void Add(int uploads) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  const size_t fixed_bytes_;
   absl::Mutex mutex_;
   size_t uploads_ ABSL_GUARDED_BY(mutex_) = 0;
   grpc::ResourceQuota quota_;

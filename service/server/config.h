@@ -34,8 +34,8 @@ struct Config {
   observe::CallLogLevel log_calls = observe::CallLogLevel::kAll;
   // Threads for calls that write or walk trees.
   int workers = 16;
-  // Number of concurrent artifact streams. Each adds 1.25 MiB, and an upload 4
-  // MiB more, to the memory that gRPC may use for received messages.
+  // Number of concurrent artifact streams. Each upload adds 4 MiB to the memory
+  // that gRPC may use for received messages.
   int max_artifact_streams = 128;
   // Use only POSIX calls on files.
   bool portable_fs = false;

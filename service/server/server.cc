@@ -316,8 +316,7 @@ absl::Status Server::OpenCatalog() {
           .on_cancel = [this](const std::string& peer) { NoteReset(peer); },
           .disconnect = [this](const std::string& peer) { Disconnect(peer); },
           .is_lost = [this] { return IsLost(); }});
-  receive_quota_ =
-      std::make_unique<rpc::ReceiveQuota>(config_.max_artifact_streams);
+  receive_quota_ = std::make_unique<rpc::ReceiveQuota>();
   artifact_streams_ = std::make_unique<rpc::ArtifactStreams>(
       artifacts_.get(), calls_.get(), stream_workers_.get(),
       receive_quota_.get(), config_.max_artifact_streams);

@@ -21,7 +21,6 @@
 #include "grpcpp/support/byte_buffer.h"
 #include "mlops/workspace/v1/workspace_service.grpc.pb.h"
 #include "service/rpc/receive_quota.h"
-#include "service/server/config.h"
 #include "service/server/grpc_settings.h"
 
 namespace {
@@ -217,8 +216,7 @@ int main(int argc, char** argv) {
       grpc::CreateChannel(argv[2], grpc::InsecureChannelCredentials()));
   EmptyService service(FetchReply(*model, argv[3]), FetchPage(*model));
   grpc::ServerBuilder builder;
-  const mlops::rpc::ReceiveQuota quota(
-      mlops::server::Config().max_artifact_streams);
+  const mlops::rpc::ReceiveQuota quota;
   mlops::server::ApplyGrpcSettings(builder, quota.quota());
   for (const absl::string_view address : absl::StrSplit(argv[1], ',')) {
     builder.AddListeningPort(std::string(address),

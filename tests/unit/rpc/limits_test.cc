@@ -76,7 +76,7 @@ class LimitsTest : public testing::Test {
       observe::Log::Open({.file = temp.Path("log")}).value();
   Calls calls{&workers, &workers, log.get()};
   core::Artifacts artifacts{&catalog, fs::OpenBaseDir(temp.path()).value()};
-  ReceiveQuota receive_quota{2};
+  ReceiveQuota receive_quota;
   ArtifactStreams streams{&artifacts, &calls, &workers, &receive_quota, 2};
   WorkspaceService service{
       &authority, &streams, &calls, {.version = "1", .base_path = "/base"}};

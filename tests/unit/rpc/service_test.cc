@@ -111,7 +111,7 @@ class ServiceTest : public testing::Test {
       observe::Log::Open({.file = temp.Path("log")}).value();
   Calls calls{workers.get(), workers.get(), log.get()};
   core::Artifacts artifacts{&catalog, fs::OpenBaseDir(temp.path()).value()};
-  ReceiveQuota receive_quota{4};
+  ReceiveQuota receive_quota;
   ArtifactStreams streams{&artifacts, &calls, workers.get(), &receive_quota, 4};
   WorkspaceService service{&authority,
                            &streams,
