@@ -24,6 +24,7 @@
 #include "absl/strings/strip.h"
 #include "nlohmann/json.hpp"
 #include "proto/cpp/base/error.h"
+#include "proto/cpp/base/field_invalid.h"
 #include "proto/cpp/base/loopback.h"
 #include "proto/cpp/base/unique_fd.h"
 
@@ -43,14 +44,6 @@ struct Lock {
   std::string host;
   std::vector<std::string> addresses;
 };
-
-absl::Status FieldInvalid(const std::string& field,
-                          const std::string& problem) {
-  return base::MakeError(
-      absl::StatusCode::kInvalidArgument, absl::StrCat(field, ": ", problem),
-      {.reason = "FIELD_INVALID",
-       .metadata = {{"field", field}, {"problem", problem}}});
-}
 
 std::string SocketPath(const std::string& address) {
   return std::string(absl::StripPrefix(address, "unix:"));
@@ -85,7 +78,7 @@ std::string AddressProblem(const std::string& address) {
 absl::StatusOr<std::string> Checked(const std::string& field,
                                     std::string address) {
   const std::string problem = AddressProblem(address);
-  if (!problem.empty()) return FieldInvalid(field, problem);
+  if (!problem.empty()) return base::FieldInvalid(field, problem);
   return address;
 }
 
@@ -234,14 +227,14 @@ absl::StatusOr<GrpcTarget> TargetByDirectory(const fs::path& path) {
 
 absl::StatusOr<std::string> ResolveAddress(const ClientOptions& options) {
   if (!options.address.empty() && !options.base_path.empty()) {
-    return FieldInvalid("address",
-                        "give either the address or the base_path, not both");
+    return base::FieldInvalid(
+        "address", "give either the address or the base_path, not both");
   }
   if (!options.address.empty()) return Checked("address", options.address);
   if (!options.base_path.empty()) return FindServer(options.base_path);
   if (const char* address = std::getenv(kEnvironmentVariable))
     return Checked(kEnvironmentVariable, address);
-  return FieldInvalid(
+  return base::FieldInvalid(
       "address", absl::StrCat("missing: give an address, a base_path, or set ",
                               kEnvironmentVariable));
 }

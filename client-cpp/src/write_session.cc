@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "client-cpp/src/convert.h"
 #include "proto/cpp/base/error.h"
+#include "proto/cpp/base/field_invalid.h"
 #include "proto/cpp/base/id.h"
 #include "proto/cpp/base/status_macros.h"
 
@@ -23,14 +24,6 @@ constexpr absl::Duration kAbandonTimeout = absl::Seconds(10);
 // writer holds. Several times what a server stages before it acknowledges, so
 // that sending does not pause for acknowledgements.
 constexpr int64_t kMaxUnacknowledgedBytes = 16 << 20;
-
-absl::Status FieldInvalid(const std::string& field,
-                          const std::string& problem) {
-  return base::MakeError(
-      absl::StatusCode::kInvalidArgument, absl::StrCat(field, ": ", problem),
-      {.reason = "FIELD_INVALID",
-       .metadata = {{"field", field}, {"problem", problem}}});
-}
 
 // Returns whether `path` can be the staged file of the upload. Prevents a
 // server from directing this client's writes to a file of its choice.
@@ -82,8 +75,9 @@ absl::Status WriteSession::Resume() {
     return absl::OkStatus();
   RETURN_IF_ERROR(upload.status());
   if (upload->path() != first_.path()) {
-    return FieldInvalid("upload_id", absl::StrCat("is that of another file, ",
-                                                  base::Echo(upload->path())));
+    return base::FieldInvalid(
+        "upload_id",
+        absl::StrCat("is that of another file, ", base::Echo(upload->path())));
   }
   offset_ = upload->offset();
   if (upload->has_artifact()) finished_ = FromProto(upload->artifact());
@@ -92,7 +86,7 @@ absl::Status WriteSession::Resume() {
 
 absl::Status WriteSession::CheckNotFinished(int64_t end) const {
   if (offset_ <= end && !finished_.has_value()) return absl::OkStatus();
-  return FieldInvalid(
+  return base::FieldInvalid(
       "upload_id",
       absl::StrCat("is that of a file of which the server has ", offset_,
                    " bytes", finished_ ? ", and which is finished" : ""));

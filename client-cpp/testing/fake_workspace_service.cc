@@ -18,6 +18,7 @@
 #include "client-cpp/testing/fake_artifacts.h"
 #include "google/protobuf/util/time_util.h"
 #include "proto/cpp/base/error.h"
+#include "proto/cpp/base/field_invalid.h"
 #include "proto/cpp/base/status_macros.h"
 
 namespace mlops::testing {
@@ -38,13 +39,6 @@ constexpr int kMaxPageSize = 1000;
 
 google::protobuf::Timestamp ToTimestamp(absl::Time time) {
   return TimeUtil::NanosecondsToTimestamp(absl::ToUnixNanos(time));
-}
-
-absl::Status FieldInvalid(const std::string& field,
-                          const std::string& problem) {
-  return MakeError(StatusCode::kInvalidArgument, "FIELD_INVALID",
-                   absl::StrCat(field, ": ", problem),
-                   {{"field", field}, {"problem", problem}});
 }
 
 absl::Status NotFound(const std::string& project) {
@@ -69,7 +63,7 @@ absl::Status CheckProject(const std::string& project) {
                      absl::ascii_isalnum(project.front()) &&
                      absl::ascii_isalnum(project.back());
   return valid ? absl::OkStatus()
-               : FieldInvalid(
+               : base::FieldInvalid(
                      "project",
                      "must be [A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?");
 }
@@ -78,7 +72,7 @@ absl::Status CheckSameProject(const std::string& project,
                               const v1::Workspace& workspace) {
   if (workspace.project().empty() || workspace.project() == project)
     return absl::OkStatus();
-  return FieldInvalid("workspace.project", "must be the same as project");
+  return base::FieldInvalid("workspace.project", "must be the same as project");
 }
 
 absl::Status CheckEtag(const v1::Workspace& current, const std::string& etag) {
@@ -121,7 +115,7 @@ absl::Status ReplaceMasked(const std::string& path, const v1::Workspace& from,
   const auto setting =
       std::find(std::begin(kSettings), std::end(kSettings), path);
   if (!all && path != "metadata" && setting == std::end(kSettings)) {
-    return FieldInvalid("update_mask", "no such setting: " + path);
+    return base::FieldInvalid("update_mask", "no such setting: " + path);
   }
   for (const char* name : kSettings) {
     if (all || name == path) CopyOrClear(name, from, to);
@@ -140,8 +134,8 @@ absl::Status Apply(const v1::UpdateWorkspaceRequest& request,
   }
   for (const std::string& key : request.remove_metadata()) {
     if (request.workspace().metadata().fields().contains(key)) {
-      return FieldInvalid("remove_metadata",
-                          "also in workspace.metadata: " + key);
+      return base::FieldInvalid("remove_metadata",
+                                "also in workspace.metadata: " + key);
     }
     workspace.mutable_metadata()->mutable_fields()->erase(key);
   }
@@ -364,7 +358,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(TakeFailure());
     if (request.page_size() < 0)
-      return FieldInvalid("page_size", "must not be negative");
+      return base::FieldInvalid("page_size", "must not be negative");
     RETURN_IF_ERROR(CheckNoFilter(request.filter()));
     ASSIGN_OR_RETURN(const Order order, Order::Parse(request.order_by()));
     const auto ordered = Ordered(order, request.show_deleted());

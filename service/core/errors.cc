@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "proto/cpp/base/error.h"
+#include "proto/cpp/base/field_invalid.h"
 
 namespace mlops::core {
 
@@ -11,11 +12,7 @@ using base::Echo;
 using base::MakeError;
 
 absl::Status FieldInvalid(absl::string_view field, absl::string_view problem) {
-  return MakeError(StatusCode::kInvalidArgument,
-                   absl::StrCat(Echo(field), ": ", problem),
-                   {.reason = "FIELD_INVALID",
-                    .metadata = {{"field", std::string(field)},
-                                 {"problem", std::string(problem)}}});
+  return base::FieldInvalid(field, problem);
 }
 
 absl::Status FilterInvalid(absl::string_view field, int position,

@@ -1,5 +1,7 @@
 #include "service/rpc/receive_quota.h"
 
+#include <cstddef>
+
 namespace mlops::rpc {
 namespace {
 
@@ -22,7 +24,7 @@ ReceiveQuota::ReceiveQuota() : quota_("requests") {
 void ReceiveQuota::Add(int uploads) {
   absl::MutexLock lock(&mutex_);
   uploads_ += uploads;
-  quota_.Resize(kFixedBytes + uploads_ * kUploadBytes);
+  quota_.Resize(kFixedBytes + static_cast<size_t>(uploads_) * kUploadBytes);
 }
 
 }  // namespace mlops::rpc

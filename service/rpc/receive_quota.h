@@ -1,8 +1,6 @@
 #ifndef MLOPS_SERVICE_RPC_RECEIVE_QUOTA_H_
 #define MLOPS_SERVICE_RPC_RECEIVE_QUOTA_H_
 
-#include <cstddef>
-
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "grpcpp/resource_quota.h"
@@ -40,7 +38,7 @@ class ReceiveQuota {
   void Add(int uploads) ABSL_LOCKS_EXCLUDED(mutex_);
 
   absl::Mutex mutex_;
-  size_t uploads_ ABSL_GUARDED_BY(mutex_) = 0;
+  int uploads_ ABSL_GUARDED_BY(mutex_) = 0;
   grpc::ResourceQuota quota_;
 };
 

@@ -263,29 +263,34 @@ void Acceptor::Stop() {
 }
 
 bool Acceptor::NoteReset(const std::string& peer) {
-  absl::MutexLock lock(&mutex_);
-  const auto it = connections_.find(peer);
-  if (it == connections_.end()) return false;
-  Connection& connection = it->second;
-  // A leaky bucket: each reset adds one, and time drains kResetsPerSecond.
-  const auto now = std::chrono::steady_clock::now();
-  const double seconds =
-      std::chrono::duration<double>(now - connection.last_reset).count();
-  connection.last_reset = now;
-  connection.resets =
-      std::max(0.0, connection.resets - seconds * kResetsPerSecond) + 1;
-  if (connection.resets <= kMaxResets) return false;
-  EndConnection(connection.fd.get());
-  connections_.erase(it);
-  return true;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto it = connections_.find(peer);
+    if (it == connections_.end()) return false;
+    Connection& connection = it->second;
+    // A leaky bucket: each reset adds one, and time drains kResetsPerSecond.
+    const auto now = std::chrono::steady_clock::now();
+    const double seconds =
+        std::chrono::duration<double>(now - connection.last_reset).count();
+    connection.last_reset = now;
+    connection.resets =
+        std::max(0.0, connection.resets - seconds * kResetsPerSecond) + 1;
+    if (connection.resets <= kMaxResets) return false;
+  }
+  return Disconnect(peer);
 }
 
 bool Acceptor::Disconnect(const std::string& peer) {
-  absl::MutexLock lock(&mutex_);
-  const auto it = connections_.find(peer);
-  if (it == connections_.end()) return false;
-  EndConnection(it->second.fd.get());
-  connections_.erase(it);
+  UniqueFd fd;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto it = connections_.find(peer);
+    if (it == connections_.end()) return false;
+    fd = std::move(it->second.fd);
+    connections_.erase(it);
+  }
+  // Without the lock, because it reads what has arrived.
+  EndConnection(fd.get());
   return true;
 }
 
