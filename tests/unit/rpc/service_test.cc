@@ -238,8 +238,9 @@ TEST_F(ServiceTest, ACallWhoseDeadlinePassedInTheQueueChangesNothing) {
   request.set_project("churn");
   EXPECT_EQ(stub->CreateWorkspace(&context, request, &workspace).error_code(),
             grpc::StatusCode::DEADLINE_EXCEEDED);
-  // The server measures the deadline from when it received the call.
-  absl::SleepFor(absl::Milliseconds(200));
+  // The server measures the deadline from when it received the call, which a
+  // busy machine delays.
+  absl::SleepFor(absl::Milliseconds(1000));
   go_on.Notify();
   busy.join();
   // The worker has processed the expired call before this one.
