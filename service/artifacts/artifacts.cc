@@ -59,7 +59,7 @@ absl::Status CheckNotTop(const RelativePath& path) {
 
 }  // namespace
 
-Artifacts::Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base,
+Artifacts::Artifacts(Catalog* catalog, std::shared_ptr<const fs::Dir> base,
                      const UploadOptions& options)
     : catalog_(catalog),
       base_(std::move(base)),

@@ -83,7 +83,7 @@ struct DeletedArtifacts {
 class Artifacts {
  public:
   // `catalog` must outlive this; `base` is the base directory of the catalog.
-  Artifacts(Catalog* catalog, std::unique_ptr<fs::Dir> base,
+  Artifacts(Catalog* catalog, std::shared_ptr<const fs::Dir> base,
             const UploadOptions& options = {});
 
   absl::StatusOr<Artifact> Get(const ProjectName& project,
@@ -154,7 +154,7 @@ class Artifacts {
                          Cancelled cancelled) const;
 
   Catalog* const catalog_;
-  const std::unique_ptr<fs::Dir> base_;
+  const std::shared_ptr<const fs::Dir> base_;
   const base::Clock clock_;
   const base::SteadyClock steady_clock_;
   const std::shared_ptr<DiskHealth> health_;

@@ -38,7 +38,7 @@ namespace mlops::catalog {
 // and reads the file if it changed, so that it sees workspaces that were
 // created, edited or removed by hand at once. List answers from the index.
 // The owner keeps the index fresh by calling the maintenance methods below;
-// Maintainer does that.
+// Upkeep does that.
 //
 // Besides Catalog's errors, Commit returns INTERNAL/IO_ERROR permanently
 // once the sync of a directory has failed, here or in another user of
@@ -73,7 +73,7 @@ class FileCatalog : public core::Catalog {
   // A full disk is not an error: a later change creates the directories
   // that are missing. Returns the errors of fs::Dir.
   static absl::StatusOr<std::unique_ptr<FileCatalog>> Open(
-      std::unique_ptr<fs::Dir> base, std::string base_path, Options options);
+      std::shared_ptr<fs::Dir> base, std::string base_path, Options options);
 
   absl::StatusOr<core::WorkspacePtr> Get(
       const core::ProjectName& project) override;
@@ -140,7 +140,7 @@ class FileCatalog : public core::Catalog {
     Entry entry;
   };
 
-  FileCatalog(std::unique_ptr<fs::Dir> base, std::string base_path,
+  FileCatalog(std::shared_ptr<fs::Dir> base, std::string base_path,
               Options options);
 
   absl::Status OpenServerDirs() ABSL_LOCKS_EXCLUDED(dirs_mutex_);
@@ -263,7 +263,7 @@ class FileCatalog : public core::Catalog {
   absl::Status SyncOrFail(GroupSync& sync) { return sync.Sync(); }
   absl::Status SyncOrFail(fs::Dir& dir) { return options_.health->Sync(dir); }
 
-  const std::unique_ptr<fs::Dir> base_;
+  const std::shared_ptr<fs::Dir> base_;
   const std::string base_path_;
   const Options options_;
   GroupSync base_sync_;

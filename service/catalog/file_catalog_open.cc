@@ -46,7 +46,7 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& base,
 
 }  // namespace
 
-FileCatalog::FileCatalog(std::unique_ptr<fs::Dir> base, std::string base_path,
+FileCatalog::FileCatalog(std::shared_ptr<fs::Dir> base, std::string base_path,
                          Options options)
     : base_(std::move(base)),
       base_path_(std::move(base_path)),
@@ -56,7 +56,7 @@ FileCatalog::FileCatalog(std::unique_ptr<fs::Dir> base, std::string base_path,
       purge_gate_(options_.clock, options_.steady_clock) {}
 
 absl::StatusOr<std::unique_ptr<FileCatalog>> FileCatalog::Open(
-    std::unique_ptr<fs::Dir> base, std::string base_path, Options options) {
+    std::shared_ptr<fs::Dir> base, std::string base_path, Options options) {
   auto catalog = std::unique_ptr<FileCatalog>(new FileCatalog(
       std::move(base), std::move(base_path), std::move(options)));
   RETURN_IF_ERROR(catalog->OpenServerDirs());

@@ -33,6 +33,8 @@ namespace {
 constexpr size_t kMaxQueuedCalls = 1024;
 // Few, because each keeps a disk or a core busy.
 constexpr int kWholeFileWorkers = 4;
+// How much of the time a chore may take that reads or writes the whole index.
+constexpr double kShareOfLongChores = 0.1;
 
 // After this time without a call, clients have noticed that the server
 // is stopping.
@@ -152,8 +154,14 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   RETURN_IF_ERROR(server->LockBase());
   RETURN_IF_ERROR(server->Listen());
   RETURN_IF_ERROR(server->OpenLog());
+  RETURN_IF_ERROR(server->OpenBase());
   RETURN_IF_ERROR(server->OpenCatalog());
-  RETURN_IF_ERROR(server->Serve());
+  server->MakeCore();
+  server->MakeCalls();
+  server->MakeServices();
+  RETURN_IF_ERROR(server->StartGrpc());
+  server->AcceptConnections();
+  server->StartChores();
   return server;
 }
 
@@ -275,17 +283,17 @@ absl::Status Server::CheckMayChange() {
   return config_.read_only ? core::ReadOnly(base_path_) : absl::OkStatus();
 }
 
-absl::Status Server::OpenCatalog() {
-  const fs::OpenOptions open_options{.portable = config_.portable_fs};
-  ASSIGN_OR_RETURN(auto catalog_dir, fs::OpenBaseDir(base_path_, open_options));
-  ASSIGN_OR_RETURN(auto artifacts_dir,
-                   fs::OpenBaseDir(base_path_, open_options));
-  ASSIGN_OR_RETURN(std::shared_ptr<const fs::Dir> scan_dir,
-                   fs::OpenBaseDir(base_path_, open_options));
+absl::Status Server::OpenBase() {
+  ASSIGN_OR_RETURN(
+      base_, fs::OpenBaseDir(base_path_, {.portable = config_.portable_fs}));
   health_ =
       std::make_shared<core::DiskHealth>([this] { return CheckMayChange(); });
+  return absl::OkStatus();
+}
+
+absl::Status Server::OpenCatalog() {
   auto catalog = catalog::FileCatalog::Open(
-      std::move(catalog_dir), base_path_,
+      base_, base_path_,
       {.purge_delay = config_.purge_delay,
        .log = [this](absl::string_view line) { log_->Warning(line); },
        .health = health_,
@@ -295,14 +303,19 @@ absl::Status Server::OpenCatalog() {
                                 ": ", catalog.status().message()));
   }
   catalog_ = *std::move(catalog);
+  return absl::OkStatus();
+}
+
+void Server::MakeCore() {
   artifacts_ = std::make_unique<core::Artifacts>(
-      catalog_.get(), std::move(artifacts_dir),
-      core::UploadOptions{.health = health_});
+      catalog_.get(), base_, core::UploadOptions{.health = health_});
   authority_ = std::make_unique<core::Authority>(
       catalog_.get(),
-      catalog::MakeUsageScanner(std::move(scan_dir), base_path_,
-                                base::SystemClock()),
+      catalog::MakeUsageScanner(base_, base_path_, base::SystemClock()),
       base_path_);
+}
+
+void Server::MakeCalls() {
   workers_ =
       std::make_unique<base::ThreadPool>(config_.workers, kMaxQueuedCalls);
   stream_workers_ = std::make_unique<base::ThreadPool>(
@@ -316,6 +329,9 @@ absl::Status Server::OpenCatalog() {
           .on_cancel = [this](const std::string& peer) { NoteReset(peer); },
           .disconnect = [this](const std::string& peer) { Disconnect(peer); },
           .is_lost = [this] { return IsLost(); }});
+}
+
+void Server::MakeServices() {
   receive_quota_ = std::make_unique<rpc::ReceiveQuota>();
   artifact_streams_ = std::make_unique<rpc::ArtifactStreams>(
       artifacts_.get(), calls_.get(), stream_workers_.get(),
@@ -329,10 +345,9 @@ absl::Status Server::OpenCatalog() {
                        .start_time = absl::Now(),
                        .purge_delay = config_.purge_delay,
                        .features = std::move(features)});
-  return absl::OkStatus();
 }
 
-absl::Status Server::Serve() {
+absl::Status Server::StartGrpc() {
   grpc::ServerBuilder builder;
   ApplyGrpcSettings(builder, receive_quota_->quota());
   connections_ = builder.experimental().AddExternalConnectionAcceptor(
@@ -343,6 +358,12 @@ absl::Status Server::Serve() {
   if (server_ == nullptr) return Refusal("gRPC failed to start");
   server_->GetHealthCheckService()->SetServingStatus(
       rpc::pb::WorkspaceService::service_full_name(), true);
+  health_->SetListener(
+      [this](const absl::Status& failure) { StopServing(failure); });
+  return absl::OkStatus();
+}
+
+void Server::AcceptConnections() {
   acceptor_->Start([this](int listener_fd, int fd) {
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters
         connection;
@@ -356,24 +377,48 @@ absl::Status Server::Serve() {
   log_->Info(absl::StrCat("serving ", base_path_,
                           config_.read_only ? " read-only on " : " on ",
                           absl::StrJoin(addresses_, ", ")));
-  health_->SetListener(
-      [this](const absl::Status& failure) { StopServing(failure); });
-  maintainer_ = std::make_unique<catalog::Maintainer>(
+}
+
+void Server::StartChores() {
+  upkeep_ = std::make_unique<catalog::Upkeep>(
       catalog_.get(),
       fs::MakeWatcher(base_path_, core::layout::kRecord,
                       {.portable = config_.portable_fs}),
-      catalog::Maintainer::Options{
-          .chore = [this] { DoChores(); },
-          .report =
-              [this](absl::string_view what, const absl::Status& problem) {
-                Report(what, problem);
-              }});
-  return absl::OkStatus();
+      catalog::Upkeep::Options{});
+  maintainer_ = std::make_unique<Maintainer>(
+      Chores(), Maintainer::Options{.report = [this](absl::string_view failure,
+                                                     const absl::Status& why) {
+        Report(failure, why);
+      }});
+}
+
+// The periodic work of the whole server, in the order of each round.
+std::vector<Maintainer::Chore> Server::Chores() {
+  return {
+      {.failure = "the clock jumped",
+       .run = [this] { return upkeep_->WatchClock(); }},
+      {.failure = "cannot read the names in the base directory",
+       .run = [this] { return upkeep_->RefreshNames(); },
+       .max_share = kShareOfLongChores},
+      {.failure = "edits by hand may be detected late",
+       .run = [this] { return upkeep_->RefreshRecords(); }},
+      {.failure = "cannot empty the trash",
+       .run = [this] { return upkeep_->SweepTrash(); }},
+      {.failure = "no longer serving", .run = [this] { return WatchBase(); }},
+      // Retries, in case the disk was full before.
+      {.failure = "cannot write the lock file",
+       .run = [this] { return Announce(); }},
+      {.failure = "cannot sweep the artifacts",
+       .run = [this] { return artifacts_->SweepSome(), absl::OkStatus(); }},
+      {.failure = "cannot save the checkpoint",
+       .run = [this] { return upkeep_->SaveCheckpoint(); },
+       .max_share = kShareOfLongChores},
+  };
 }
 
 absl::Status Server::Announce() {
   announced_ = announced_ || config_.read_only;
-  if (announced_) return absl::OkStatus();
+  if (announced_ || IsLost()) return absl::OkStatus();
   RETURN_IF_ERROR(lock_->MakeFile());
   const nlohmann::json owner = {
       {"pid", ::getpid()},
@@ -386,11 +431,8 @@ absl::Status Server::Announce() {
   const std::string text =
       owner.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   RETURN_IF_ERROR(lock_->WriteContent(text + "\n"));
-  ASSIGN_OR_RETURN(
-      const auto base,
-      fs::OpenBaseDir(base_path_, {.portable = config_.portable_fs}));
   // Best effort, except that a full disk is retried.
-  if (absl::Status written = WriteGitignore(*base);
+  if (absl::Status written = WriteGitignore(*base_);
       absl::IsResourceExhausted(written))
     return written;
   announced_ = true;
@@ -411,17 +453,12 @@ void Server::Report(absl::string_view what, const absl::Status& problem) {
   log_->Problem(what, problem);
 }
 
-void Server::DoChores() {
-  const bool was_lost = lost_told_;
-  lost_told_ = IsLost();
-  if (lost_told_ && !was_lost) {
-    StopServing(absl::AbortedError(absl::StrCat(
-        base_path_, " or its lock file was moved, removed or replaced")));
-  }
-  if (lost_told_) return;
-  // Retry, in case the disk was full before.
-  Report("cannot write the lock file", Announce());
-  artifacts_->SweepSome();
+absl::Status Server::WatchBase() {
+  if (lost_told_ || !IsLost()) return absl::OkStatus();
+  lost_told_ = true;
+  server_->GetHealthCheckService()->SetServingStatus(false);
+  return absl::AbortedError(absl::StrCat(
+      base_path_, " or its lock file was moved, removed or replaced"));
 }
 
 Server::~Server() {
@@ -437,6 +474,7 @@ Server::~Server() {
   server_->Wait();
   health_->SetListener(nullptr);
   maintainer_.reset();
+  Report("cannot save the checkpoint", catalog_->SaveCheckpoint());
   acceptor_.reset();
   // Not empty, so that the next server can write its content even if
   // the disk is full.

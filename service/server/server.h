@@ -13,10 +13,11 @@
 #include "service/artifacts/artifacts.h"
 #include "service/base/thread_pool.h"
 #include "service/catalog/file_catalog.h"
-#include "service/catalog/maintainer.h"
+#include "service/catalog/upkeep.h"
 #include "service/core/authority.h"
 #include "service/core/disk_health.h"
 #include "service/fs/base_lock.h"
+#include "service/fs/dir.h"
 #include "service/observe/log.h"
 #include "service/rpc/artifact_streams.h"
 #include "service/rpc/call.h"
@@ -24,6 +25,7 @@
 #include "service/rpc/workspace_service.h"
 #include "service/server/acceptor.h"
 #include "service/server/config.h"
+#include "service/server/maintainer.h"
 
 namespace mlops::server {
 
@@ -64,25 +66,36 @@ class Server {
  private:
   explicit Server(const Config& config) : config_(config) {}
 
+  // The steps of Start(), in this order; each uses what the ones before made.
   absl::Status LockBase();
   absl::Status Listen();
-  absl::StatusOr<std::vector<std::string>> ChooseAddresses() const;
   absl::Status OpenLog();
+  absl::Status OpenBase();
   absl::Status OpenCatalog();
-  absl::Status Serve();
+  void MakeCore();
+  void MakeCalls();
+  void MakeServices();
+  absl::Status StartGrpc();
+  void AcceptConnections();
+  void StartChores();
+
+  absl::StatusOr<std::vector<std::string>> ChooseAddresses() const;
+  std::vector<Maintainer::Chore> Chores();
   // Whether the server no longer owns the base. Called for every call,
   // on any thread. Once true, always true.
   bool IsLost();
   // Returns why no change may begin now, or OK.
   absl::Status CheckMayChange();
-  // Runs the periodic tasks, on the maintainer's thread.
-  void DoChores();
+  // Returns an error, once, if the server no longer owns the base. Sets the
+  // health status to NOT_SERVING then.
+  absl::Status WatchBase();
   // Logs a background failure.
   void Report(absl::string_view what, const absl::Status& problem);
   // Sets the health status to NOT_SERVING permanently.
   void StopServing(const absl::Status& why);
   // Writes the lock file, through which clients find the server,
   // and other files that a full disk may have prevented so far.
+  // No-op once that has succeeded, or if the server has lost the base.
   absl::Status Announce();
   // Logs a warning if the base belongs to another user or is world-writable.
   void WarnOfStrangers();
@@ -102,10 +115,13 @@ class Server {
   // In order of dependency; destroyed in reverse order.
   std::unique_ptr<fs::BaseLock> lock_;
   std::unique_ptr<observe::Log> log_;
+  // The next two are lent to all code that reads or changes the base.
+  std::shared_ptr<fs::Dir> base_;
   std::shared_ptr<core::DiskHealth> health_;
   std::unique_ptr<catalog::FileCatalog> catalog_;
   std::unique_ptr<core::Artifacts> artifacts_;
-  std::unique_ptr<catalog::Maintainer> maintainer_;
+  std::unique_ptr<catalog::Upkeep> upkeep_;
+  std::unique_ptr<Maintainer> maintainer_;
   std::unique_ptr<core::Authority> authority_;
   std::unique_ptr<base::ThreadPool> workers_;
   std::unique_ptr<base::ThreadPool> whole_file_workers_;

@@ -1,0 +1,76 @@
+#ifndef MLOPS_SERVICE_SERVER_MAINTAINER_H_
+#define MLOPS_SERVICE_SERVER_MAINTAINER_H_
+
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "service/base/clock.h"
+
+namespace mlops::server {
+
+// Runs periodic chores on a thread of its own, one after the other.
+class Maintainer {
+ public:
+  static constexpr absl::Duration kTick = absl::Milliseconds(200);
+
+  struct Chore {
+    // What the log says if `run` fails, in front of the error's message;
+    // for example "cannot empty the trash".
+    std::string failure;
+    // Should usually take only a small part of a tick, because it delays
+    // the other chores.
+    std::function<absl::Status()> run;
+    // From the start of one run to the start of the next, rounded up to ticks.
+    absl::Duration interval = kTick;
+    // The largest part of the time that `run` may take. After a long run,
+    // the next one starts later.
+    double max_share = 1;
+  };
+
+  struct Options {
+    // Receives each failure of a chore, on the maintainer's thread.
+    std::function<void(absl::string_view failure, const absl::Status& why)>
+        report;
+    // Time from the end of one round to the start of the next, and before
+    // the first one.
+    absl::Duration tick = kTick;
+    base::SteadyClock clock = base::SystemSteadyClock();
+  };
+
+  // Starts the thread. In each round it runs the chores that are due,
+  // in this order; in the first round, all of them.
+  Maintainer(std::vector<Chore> chores, Options options);
+  // Waits for the running chore and stops the thread.
+  ~Maintainer();
+
+ private:
+  struct Entry {
+    Chore chore;
+    // By Options::clock.
+    absl::Duration next_run = -absl::InfiniteDuration();
+  };
+
+  void Run();
+  // Runs the chore of `entry` if it is due in the round that began at `now`.
+  void RunIfDue(absl::Duration now, Entry& entry) const;
+  // Waits for a tick. Returns true early if the thread must stop.
+  bool StopWithinTick() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  const Options options_;
+  // Accessed only by the maintainer's thread.
+  std::vector<Entry> entries_;
+  absl::Mutex mutex_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+}  // namespace mlops::server
+
+#endif  // MLOPS_SERVICE_SERVER_MAINTAINER_H_
