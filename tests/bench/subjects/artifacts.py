@@ -1,4 +1,4 @@
-"""Measures artifacts beside streams of equal size whose data is discarded."""
+"""Measures uploads and downloads, compared with streams that discard their data."""
 
 import contextlib
 import os
@@ -163,7 +163,7 @@ def measure_small(bench: Bench, empty: str, ours: str) -> list[Row]:
 
 
 def measure_syncs(bench: Bench) -> list[Row]:
-    """Measures writing and syncing as many bytes in a single file."""
+    """Measures how long it takes to write and sync the same number of bytes."""
     rows: list[Row] = []
     block = os.urandom(1 << 20)
     for number in range(bench.sizes.artifact_rounds):
@@ -251,22 +251,21 @@ def artifacts_text(bench: Bench, rows: list[Row]) -> str:
     peak_mib, idle_mib = slow["peak_kib"] / 1024, slow["idle_kib"] / 1024
     return "\n\n".join(
         [
-            f"{bench.sizes.artifact_bytes >> 20:,} MiB in all:",
+            f"Each transfer moves {bench.sizes.artifact_bytes >> 20:,} MiB:",
             transfers_table(transfers),
-            f"Over the Unix socket, an upload takes {of_both(transfers)} of the time "
-            "of an empty stream and of "
-            "hashing, writing and syncing as much, one after the other.",
-            "The same file on the same host, by its path:",
+            "An upload over the Unix socket streams, and at the same time hashes, "
+            f"writes and syncs. It takes\n{of_both(transfers)} of the sum of the times "
+            "that these two parts take separately.",
+            "Direct access to a file of the same size, on the server's host:",
             by_path_table(by_path),
-            f"{bench.sizes.small_files:,} files of 10 KiB, one after the other:",
+            f"Uploads of {bench.sizes.small_files:,} files of 10 KiB, one at a time:",
             small_table(small),
-            "To write as many bytes into a file takes "
-            f"{median(row['write_seconds'] for row in syncs):.2f} s here, and "
-            f"to sync it then {median(row['seconds'] for row in syncs):.2f} s.",
-            f"Peak memory of a server that was read from once: {idle_mib:.0f} MiB; "
-            f"with {SLOW_READERS} readers that "
-            f"stopped reading: {peak_mib:.0f} MiB, "
-            f"{(peak_mib - idle_mib) / SLOW_READERS:.1f} MiB more for each.",
+            "Writing the same number of bytes to a file takes "
+            f"{median(row['write_seconds'] for row in syncs):.2f} s, and syncing it "
+            f"takes another {median(row['seconds'] for row in syncs):.2f} s.",
+            f"A server's peak memory is {idle_mib:.0f} MiB after one download, and "
+            f"{peak_mib:.0f} MiB with {SLOW_READERS} stalled readers:\n"
+            f"{(peak_mib - idle_mib) / SLOW_READERS:.1f} MiB for each reader.",
         ]
     )
 
@@ -290,7 +289,7 @@ def transfers_table(rows: list[Row]) -> str:
                 of_empty,
             ]
         )
-    return table(["", "over", "by", "MiB/s", "of empty"], lines)
+    return table(["transfer", "network", "by", "MiB/s", "of empty"], lines)
 
 
 def by_path_table(rows: list[Row]) -> str:

@@ -1,4 +1,4 @@
-"""Measures calls beside a server that does nothing, and changes beside system calls."""
+"""Measures calls and changes, compared with an empty server and bare system calls."""
 
 import contextlib
 import subprocess
@@ -58,7 +58,7 @@ def calls_table(method: str, rows: list[Row]) -> str:
         lines.append(cells)
     head = [
         "depth",
-        f"{method} by",
+        f"{method}, served by",
         "calls/s",
         "of empty",
         "server CPU µs/call",
@@ -109,14 +109,14 @@ def run_list(bench: Bench) -> tuple[str, list[Row]]:
             *sizes,
         )
     pages = calls_table(
-        f"a page of 1,000 of {count:,}",
+        f"page of 1,000 out of {count:,}",
         [row for row in rows if row["method"] == "list"],
     )
     filtered = [row for row in rows if row["method"] == "filter"]
     milliseconds = median(row["p50_us"] for row in filtered) / 1e3
     return (
-        f"{pages}\n\nThe first page of those that match a filter, of {count:,}: "
-        f"{milliseconds:.1f} ms.",
+        f"{pages}\n\nWith a filter, the first page takes {milliseconds:.1f} ms: "
+        f"the server examines all {count:,} workspaces.",
         rows,
     )
 
