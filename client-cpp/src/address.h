@@ -5,7 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "mlops/workspace_client.h"
+#include "mlops/options.h"
 #include "proto/cpp/base/unique_fd.h"
 
 // Functions that find the server. Thread-safe.

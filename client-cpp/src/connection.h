@@ -8,8 +8,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "grpcpp/support/slice.h"
+#include "mlops/options.h"
 #include "mlops/workspace/v1/workspace_service.pb.h"
-#include "mlops/workspace_client.h"
 #include "proto/cpp/wire_data.h"
 
 namespace mlops::internal {

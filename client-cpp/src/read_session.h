@@ -13,6 +13,8 @@
 #include "client-cpp/src/connection.h"
 #include "client-cpp/src/local_file.h"
 #include "client-cpp/src/retry.h"
+#include "mlops/artifacts.h"
+#include "mlops/options.h"
 #include "proto/cpp/wire_data.h"
 
 namespace mlops::internal {

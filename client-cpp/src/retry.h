@@ -3,7 +3,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "mlops/workspace_client.h"
+#include "mlops/options.h"
 
 namespace mlops::internal {
 

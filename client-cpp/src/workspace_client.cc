@@ -47,21 +47,6 @@ v1::DeleteWorkspaceRequest MakeDeleteRequest(std::string_view project,
 
 }  // namespace
 
-std::string ErrorReason(const absl::Status& status) {
-  return base::GetReason(status);
-}
-
-std::map<std::string, std::string> ErrorMetadata(const absl::Status& status) {
-  auto info = base::GetErrorInfo(status);
-  return info ? std::move(info->metadata)
-              : std::map<std::string, std::string>();
-}
-
-std::optional<absl::Duration> ErrorRetryDelay(const absl::Status& status) {
-  const auto info = base::GetErrorInfo(status);
-  return info ? info->retry_delay : std::nullopt;
-}
-
 absl::StatusOr<google::protobuf::Struct> MetadataFromJson(
     std::string_view json) {
   google::protobuf::Struct metadata;

@@ -16,6 +16,8 @@
 #include "client-cpp/src/local_file.h"
 #include "client-cpp/src/retry.h"
 #include "grpcpp/support/slice.h"
+#include "mlops/artifacts.h"
+#include "mlops/options.h"
 
 namespace mlops::internal {
 

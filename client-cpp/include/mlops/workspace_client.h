@@ -3,10 +3,8 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
-#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,6 +14,7 @@
 #include "absl/time/time.h"
 #include "google/protobuf/struct.pb.h"
 #include "mlops/artifacts.h"
+#include "mlops/options.h"
 
 // C++ client of `workspaced`, the single authority over the MLOps workspaces
 // below a base directory. A workspace is the directory
@@ -50,7 +49,8 @@
 // ERRORS
 //
 // Every error that the server returns has a code, a message for people, and a
-// reason with metadata for programs: see ErrorReason() and ErrorMetadata().
+// reason with metadata for programs: see ErrorReason() and ErrorMetadata() in
+// mlops/options.h.
 // The comment of a method lists its errors as CODE/REASON {metadata keys}.
 //
 // In addition, any call may return one of these errors of the server:
@@ -82,26 +82,13 @@
 // resume where they stopped: see mlops/artifacts.h.
 //
 // A timeout covers a call with all of its attempts. ClientOptions and
-// CallOptions set it. The client detects within a minute that a server has
-// disappeared without closing the connection.
+// CallOptions, in mlops/options.h, set it. The client detects within a minute
+// that a server has disappeared without closing the connection.
 namespace mlops {
 
 namespace internal {
 class Connection;
 }  // namespace internal
-
-// Returns the reason of an error: the name of a value of
-// mlops.workspace.v1.ErrorReason, for example "WORKSPACE_EXISTS". Returns "" if
-// `status` is OK or an error of the connection.
-std::string ErrorReason(const absl::Status& status);
-
-// Returns the facts about an error, by key: `project` if the request named one,
-// and the keys that are listed with the reason. Values are truncated to 256
-// bytes. Empty if `status` has no reason.
-std::map<std::string, std::string> ErrorMetadata(const absl::Status& status);
-
-// Returns the minimum delay before a retry, if the server sent one.
-std::optional<absl::Duration> ErrorRetryDelay(const absl::Status& status);
 
 // Parses a JSON object into metadata, for example
 // R"({"stage": "dev", "runs": 3})". Numbers become doubles; send integers
@@ -187,38 +174,6 @@ struct ServerInfo {
   // How long a deleted workspace stays in the trash.
   absl::Duration purge_delay = absl::ZeroDuration();
   std::vector<std::string> features;
-};
-
-// How to reach the server, and the default timeouts of calls.
-struct ClientOptions {
-  // "unix:/path/of/socket" or "host:port".
-  std::string address = "";
-  // The base directory, in which its server publishes its addresses. Set either
-  // `address` or `base_path`, not both. If neither is set, the client uses the
-  // environment variable MLOPS_WORKSPACE_ADDRESS.
-  std::string base_path = "";
-  // Timeout of Get, Ensure, Update, MakeDirectory and GetServerInfo, and of
-  // each page of List and ListArtifacts.
-  absl::Duration repeatable_timeout = absl::Seconds(10);
-  // Timeout of Create, Delete, Undelete, DeleteArtifact and MoveArtifact.
-  absl::Duration change_timeout = absl::Seconds(30);
-  // Timeout of GetStatus, for which the server scans the workspace's
-  // directories, and of GetArtifact and CopyArtifact, for which it may read a
-  // large file.
-  absl::Duration status_timeout = absl::Seconds(60);
-  // Timeout of a whole StreamStatuses call.
-  absl::Duration stream_timeout = absl::Minutes(10);
-};
-
-// Options of a single call.
-struct CallOptions {
-  // Replaces the client's default timeout; InfiniteDuration() means none. The
-  // timeout of a file that is read or written runs from opening it to its end,
-  // and there is none by default.
-  std::optional<absl::Duration> timeout = std::nullopt;
-  // Ends the call with CANCELLED once a stop is requested, and readers and
-  // writers likewise. The server may still apply the change.
-  std::stop_token stop = {};
 };
 
 struct CreateOptions {

@@ -1,0 +1,63 @@
+#ifndef MLOPS_OPTIONS_H_
+#define MLOPS_OPTIONS_H_
+
+#include <map>
+#include <optional>
+#include <stop_token>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+// The options of WorkspaceClient and its calls, and what an error says.
+// mlops/workspace_client.h, the manual, includes this header. Thread-safe.
+namespace mlops {
+
+// How to reach the server, and the default timeouts of calls.
+struct ClientOptions {
+  // "unix:/path/of/socket" or "host:port".
+  std::string address = "";
+  // The base directory, in which its server publishes its addresses. Set either
+  // `address` or `base_path`, not both. If neither is set, the client uses the
+  // environment variable MLOPS_WORKSPACE_ADDRESS.
+  std::string base_path = "";
+  // Timeout of Get, Ensure, Update, MakeDirectory and GetServerInfo, and of
+  // each page of List and ListArtifacts.
+  absl::Duration repeatable_timeout = absl::Seconds(10);
+  // Timeout of Create, Delete, Undelete, DeleteArtifact and MoveArtifact.
+  absl::Duration change_timeout = absl::Seconds(30);
+  // Timeout of GetStatus, for which the server scans the workspace's
+  // directories, and of GetArtifact and CopyArtifact, for which it may read a
+  // large file.
+  absl::Duration status_timeout = absl::Seconds(60);
+  // Timeout of a whole StreamStatuses call.
+  absl::Duration stream_timeout = absl::Minutes(10);
+};
+
+// Options of a single call.
+struct CallOptions {
+  // Replaces the client's default timeout; InfiniteDuration() means none. The
+  // timeout of a file that is read or written runs from opening it to its end,
+  // and there is none by default.
+  std::optional<absl::Duration> timeout = std::nullopt;
+  // Ends the call with CANCELLED once a stop is requested, and readers and
+  // writers likewise. The server may still apply the change.
+  std::stop_token stop = {};
+};
+
+// Returns the reason of an error: the name of a value of
+// mlops.workspace.v1.ErrorReason, for example "WORKSPACE_EXISTS". Returns "" if
+// `status` is OK or an error of the connection.
+std::string ErrorReason(const absl::Status& status);
+
+// Returns the facts about an error, by key: `project` if the request named one,
+// and the keys that are listed with the reason. Values are truncated to 256
+// bytes. Empty if `status` has no reason.
+std::map<std::string, std::string> ErrorMetadata(const absl::Status& status);
+
+// Returns the minimum delay before a retry, if the server sent one.
+std::optional<absl::Duration> ErrorRetryDelay(const absl::Status& status);
+
+}  // namespace mlops
+
+#endif  // MLOPS_OPTIONS_H_
