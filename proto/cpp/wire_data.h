@@ -1,6 +1,7 @@
 #ifndef MLOPS_PROTO_CPP_WIRE_DATA_H_
 #define MLOPS_PROTO_CPP_WIRE_DATA_H_
 
+#include <memory>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -15,9 +16,11 @@
 // that field. Used by both client and server. Thread-safe.
 namespace mlops::wire {
 
-// Views of memory, and the slices that keep the memory alive.
+// Views of the memory of a message, and the message, which keeps it alive.
+// It is on the heap, because a ByteBuffer holds short slices in itself, and
+// views of those would not survive a move.
 struct Data {
-  std::vector<grpc::Slice> slices;
+  std::unique_ptr<grpc::ByteBuffer> message;
   std::vector<absl::string_view> pieces;
 };
 
