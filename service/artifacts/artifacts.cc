@@ -14,7 +14,7 @@
 #include "service/core/page_token.h"
 #include "service/fs/remove_tree.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 namespace {
 
 constexpr size_t kChecksumCacheBytes = 4 << 20;
@@ -45,21 +45,23 @@ absl::Status CheckEtag(const ArtifactTree& tree, const RelativePath& path,
   const std::string current =
       stamp.type == fs::EntryType::kFile ? ArtifactEtag(stamp) : "";
   if (etag.empty() || etag == current) return absl::OkStatus();
-  return ArtifactEtagMismatch(tree.project().str(), path.shown(), etag,
-                              current);
+  return core::ArtifactEtagMismatch(tree.project().str(), path.shown(), etag,
+                                    current);
 }
 
 // The five directories belong to the workspace and are never moved or deleted.
 absl::Status CheckNotTop(const RelativePath& path) {
   if (!path.is_top()) return absl::OkStatus();
-  return PathInvalid(path.shown(),
-                     "is one of the workspace's five directories, which cannot "
-                     "be replaced, moved or deleted");
+  return core::PathInvalid(
+      path.shown(),
+      "is one of the workspace's five directories, which cannot "
+      "be replaced, moved or deleted");
 }
 
 }  // namespace
 
-Artifacts::Artifacts(Catalog* catalog, std::shared_ptr<const fs::Dir> base,
+Artifacts::Artifacts(core::Catalog* catalog,
+                     std::shared_ptr<const fs::Dir> base,
                      const UploadOptions& options)
     : catalog_(catalog),
       base_(std::move(base)),
@@ -71,21 +73,22 @@ Artifacts::Artifacts(Catalog* catalog, std::shared_ptr<const fs::Dir> base,
       placer_(base_.get(), health_.get()),
       uploads_(&placer_, options) {}
 
-absl::StatusOr<ArtifactTree> Artifacts::Open(const ProjectName& project) const {
+absl::StatusOr<ArtifactTree> Artifacts::Open(
+    const core::ProjectName& project) const {
   // The catalog reports a missing or corrupt workspace with its reason.
   RETURN_IF_ERROR(catalog_->Get(project).status());
   return ArtifactTree::Open(*base_, project);
 }
 
 absl::StatusOr<ArtifactTree> Artifacts::OpenForChange(
-    const ProjectName& project) const {
+    const core::ProjectName& project) const {
   RETURN_IF_ERROR(health_->Check());
   return Open(project);
 }
 
-absl::StatusOr<Artifact> Artifacts::Get(const ProjectName& project,
+absl::StatusOr<Artifact> Artifacts::Get(const core::ProjectName& project,
                                         const RelativePath& path, bool checksum,
-                                        Cancelled cancelled) {
+                                        core::Cancelled cancelled) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, Open(project));
   if (checksum) return Checksum(tree, path, cancelled);
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, tree.StatTarget(path));
@@ -95,7 +98,7 @@ absl::StatusOr<Artifact> Artifacts::Get(const ProjectName& project,
 
 absl::StatusOr<Artifact> Artifacts::Checksum(const ArtifactTree& tree,
                                              const RelativePath& path,
-                                             Cancelled cancelled) {
+                                             core::Cancelled cancelled) {
   // Taken before the file is opened, so that the cache can tell whether
   // a change during the read could go unnoticed.
   const absl::Time begin = clock_();
@@ -126,11 +129,11 @@ absl::StatusOr<ArtifactPage> Artifacts::List(const ListArtifactsArgs& args) {
                                            "\n", args.recursive, "\n", top);
   std::string after;
   if (!args.page_token.empty()) {
-    ASSIGN_OR_RETURN(after, OpenToken(args.page_token, context));
+    ASSIGN_OR_RETURN(after, core::OpenToken(args.page_token, context));
   }
   const int page_size = args.page_size == 0
-                            ? kDefaultPageSize
-                            : std::min(args.page_size, kMaxPageSize);
+                            ? core::kDefaultPageSize
+                            : std::min(args.page_size, core::kMaxPageSize);
   std::unique_ptr<fs::Dir> opened;
   if (args.path) {
     ASSIGN_OR_RETURN(opened, tree.OpenDir(*args.path));
@@ -146,7 +149,7 @@ absl::StatusOr<ArtifactPage> Artifacts::List(const ListArtifactsArgs& args) {
       absl::string_view(page->last)
           .substr(
               std::min(page->last.size(), top.empty() ? 0 : top.size() + 1));
-  if (page->more) result.next_page_token = SealToken(last, context);
+  if (page->more) result.next_page_token = core::SealToken(last, context);
   return result;
 }
 
@@ -157,8 +160,8 @@ absl::StatusOr<std::unique_ptr<ArtifactReader>> Artifacts::OpenForRead(
   RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, opened.stamp));
   const int64_t size = opened.stamp.size_bytes;
   if (args.offset > size)
-    return OffsetOutOfRange(args.project.str(), args.path.shown(), args.offset,
-                            size);
+    return core::OffsetOutOfRange(args.project.str(), args.path.shown(),
+                                  args.offset, size);
   const int64_t rest = size - args.offset;
   const int64_t wanted = args.limit > 0 ? std::min(args.limit, rest) : rest;
   return std::make_unique<ArtifactReader>(std::move(opened), args.offset,
@@ -178,8 +181,8 @@ absl::StatusOr<std::optional<Artifact>> Artifacts::DiscardUpload(
   return uploads_.Discard(tree, args);
 }
 
-absl::StatusOr<UploadState> Artifacts::GetUpload(const ProjectName& project,
-                                                 const std::string& upload_id) {
+absl::StatusOr<UploadState> Artifacts::GetUpload(
+    const core::ProjectName& project, const std::string& upload_id) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, Open(project));
   return uploads_.Get(tree, upload_id);
 }
@@ -187,7 +190,7 @@ absl::StatusOr<UploadState> Artifacts::GetUpload(const ProjectName& project,
 // --- Changes of names --------------------------------------------------------
 
 absl::StatusOr<DeletedArtifacts> Artifacts::Delete(
-    const DeleteArtifactArgs& args, Cancelled cancelled) {
+    const DeleteArtifactArgs& args, core::Cancelled cancelled) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
   ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
   auto parent = tree.OpenParent(args.path);
@@ -195,7 +198,7 @@ absl::StatusOr<DeletedArtifacts> Artifacts::Delete(
       parent.ok() ? (*parent)->Stat(args.path.name()) : parent.status();
   if (absl::IsNotFound(stamp.status())) {
     if (args.allow_missing) return DeletedArtifacts{};
-    return ArtifactNotFound(args.project.str(), args.path.shown());
+    return core::ArtifactNotFound(args.project.str(), args.path.shown());
   }
   RETURN_IF_ERROR(stamp.status());
   if (stamp->type == fs::EntryType::kDirectory && args.force)
@@ -211,7 +214,7 @@ absl::StatusOr<DeletedArtifacts> Artifacts::Delete(
   });
   // RemoveDir() fails with this code if the directory is not empty.
   if (absl::IsAlreadyExists(removed))
-    return ArtifactForceRequired(args.project.str(), args.path.shown());
+    return core::ArtifactForceRequired(args.project.str(), args.path.shown());
   if (!removed.ok()) return tree.Error(removed, args.path);
   // The deletion is acknowledged only once it is durable.
   RETURN_IF_ERROR(health_->Sync(**parent));
@@ -235,7 +238,7 @@ absl::StatusOr<Artifacts::Aside> Artifacts::SetAside(const ArtifactTree& tree,
   auto uploads = tree.OpenUploads();
   absl::Status moved = uploads.status();
   if (uploads.ok()) {
-    const std::string removed = absl::StrCat(id, layout::kRemovedSuffix);
+    const std::string removed = absl::StrCat(id, core::layout::kRemovedSuffix);
     moved = rename(**uploads, removed);
     fs::Dir* const dir = uploads->get();
     if (moved.ok())
@@ -244,7 +247,7 @@ absl::StatusOr<Artifacts::Aside> Artifacts::SetAside(const ArtifactTree& tree,
   // On a full disk the hidden directory may be impossible to create. A rename
   // into the workspace's directory needs no inode.
   if (absl::IsResourceExhausted(moved)) {
-    const std::string hidden = layout::FormatHiddenArtifact(id);
+    const std::string hidden = core::layout::FormatHiddenArtifact(id);
     moved = rename(tree.root(), hidden);
     if (moved.ok()) return Aside{.dir = &tree.root(), .name = hidden};
   }
@@ -257,7 +260,7 @@ absl::StatusOr<Artifacts::Aside> Artifacts::SetAside(const ArtifactTree& tree,
 // may take long.
 absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
     const ArtifactTree& tree, fs::Dir& parent, const DeleteArtifactArgs& args,
-    Cancelled cancelled) {
+    core::Cancelled cancelled) {
   const std::string id = base::RandomId();
   // The claim keeps the sweeper away until this call ends.
   auto claim = uploads_.TryClaim(tree, id);
@@ -316,12 +319,12 @@ absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
   // Moving an artifact to its own name is a no-op.
   const bool same = args.destination.on_disk() == args.path.on_disk();
   if (same && args.create_only)
-    return ArtifactExists(args.project.str(), args.destination.shown());
+    return core::ArtifactExists(args.project.str(), args.destination.shown());
   if (same) return DescribeArtifact(args.destination.shown(), stamp);
   if (stamp.type == fs::EntryType::kDirectory &&
       args.destination.IsWithin(args.path)) {
-    return PathInvalid(args.destination.shown(),
-                       "is inside the directory to move");
+    return core::PathInvalid(args.destination.shown(),
+                             "is inside the directory to move");
   }
   const auto placed =
       placer_.Place(tree, *parent, args.path.name(), args.destination,
@@ -334,7 +337,7 @@ absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
 }
 
 absl::Status Artifacts::CopyBytes(fs::File& to, ArtifactReader& from,
-                                  Cancelled cancelled) const {
+                                  core::Cancelled cancelled) const {
   while (from.remaining_bytes() > 0) {
     if (cancelled()) return LeftAlone();
     RETURN_IF_ERROR(from.CopyTo(to, kCopyStepBytes));
@@ -345,7 +348,7 @@ absl::Status Artifacts::CopyBytes(fs::File& to, ArtifactReader& from,
 }
 
 absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
-                                         Cancelled cancelled) {
+                                         core::Cancelled cancelled) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
   RETURN_IF_ERROR(CheckNotTop(args.destination));
   ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
@@ -360,7 +363,7 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
       CheckReplaceable(tree, args.destination, existing, precondition));
   ASSIGN_OR_RETURN(const auto uploads, tree.OpenUploads());
   const std::string id = base::RandomId();
-  const std::string name = absl::StrCat(id, layout::kTempSuffix);
+  const std::string name = absl::StrCat(id, core::layout::kTempSuffix);
   const auto claim = uploads_.TryClaim(tree, id);
   ASSIGN_OR_RETURN(auto file, uploads->CreateFile(name));
   // As cp(1) does: the copy keeps the permissions of the file that it replaces;
@@ -382,8 +385,8 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
   return tree.Error(placed.status(), args.destination);
 }
 
-absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project,
-                                                  const RelativePath& path) {
+absl::StatusOr<Artifact> Artifacts::MakeDirectory(
+    const core::ProjectName& project, const RelativePath& path) {
   ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(project));
   ASSIGN_OR_RETURN(const auto opened, placer_.MakeParents(tree, path));
   fs::Dir& parent = opened == nullptr ? tree.root() : *opened;
@@ -393,19 +396,21 @@ absl::StatusOr<Artifact> Artifacts::MakeDirectory(const ProjectName& project,
   // exists.
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, tree.Stat(path));
   if (stamp.type != fs::EntryType::kDirectory)
-    return PathUnsuitable(project.str(), path.shown(), "is not a directory");
+    return core::PathUnsuitable(project.str(), path.shown(),
+                                "is not a directory");
   RETURN_IF_ERROR(health_->Sync(parent));
   return DescribeArtifact(path.shown(), stamp);
 }
 
 // --- Maintenance -------------------------------------------------------------
 
-void Artifacts::AddUnfinished(const ProjectName& project) {
+void Artifacts::AddUnfinished(const core::ProjectName& project) {
   absl::MutexLock lock(&unfinished_mutex_);
   unfinished_.insert(project);
 }
 
-bool Artifacts::SweepProject(const ProjectName& project, int64_t* budget) {
+bool Artifacts::SweepProject(const core::ProjectName& project,
+                             int64_t* budget) {
   const auto tree = ArtifactTree::Open(*base_, project);
   if (!tree.ok()) return false;
   const auto swept = uploads_.Sweep(*tree, *budget);
@@ -417,7 +422,7 @@ bool Artifacts::SweepProject(const ProjectName& project, int64_t* budget) {
 
 void Artifacts::SweepUnfinished(int64_t* budget) {
   while (*budget > 0) {
-    std::optional<ProjectName> project;
+    std::optional<core::ProjectName> project;
     {
       absl::MutexLock lock(&unfinished_mutex_);
       if (unfinished_.empty()) return;
@@ -435,10 +440,10 @@ void Artifacts::SweepInTurn(int64_t* budget) {
   const auto page =
       catalog_->List({.page_size = kSweptWorkspaces, .after = swept_});
   if (!page.ok()) return;
-  for (const WorkspacePtr& workspace : page->workspaces) {
+  for (const core::WorkspacePtr& workspace : page->workspaces) {
     if (SweepProject(workspace->project, budget))
       AddUnfinished(workspace->project);
-    swept_ = MakeOrderKey(*workspace, OrderField::kProject);
+    swept_ = core::MakeOrderKey(*workspace, core::OrderField::kProject);
   }
   if (page->more) return;
   swept_.reset();
@@ -452,4 +457,4 @@ void Artifacts::SweepSome() {
   SweepInTurn(&budget);
 }
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts

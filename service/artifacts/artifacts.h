@@ -27,10 +27,10 @@
 #include "service/core/usage.h"
 #include "service/fs/dir.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 
 struct ListArtifactsArgs {
-  ProjectName project;
+  core::ProjectName project;
   // Absent: the workspace itself.
   std::optional<RelativePath> path;
   bool recursive = false;
@@ -44,7 +44,7 @@ struct ArtifactPage {
 };
 
 struct ReadArgs {
-  ProjectName project;
+  core::ProjectName project;
   RelativePath path;
   int64_t offset = 0;
   // 0: to the end.
@@ -53,7 +53,7 @@ struct ReadArgs {
 };
 
 struct DeleteArtifactArgs {
-  ProjectName project;
+  core::ProjectName project;
   RelativePath path;
   bool force = false;
   std::string etag;
@@ -62,7 +62,7 @@ struct DeleteArtifactArgs {
 
 // Arguments of Move and Copy.
 struct TransferArgs {
-  ProjectName project;
+  core::ProjectName project;
   RelativePath path;
   RelativePath destination;
   bool create_only = false;
@@ -83,12 +83,12 @@ struct DeletedArtifacts {
 class Artifacts {
  public:
   // `catalog` must outlive this; `base` is the base directory of the catalog.
-  Artifacts(Catalog* catalog, std::shared_ptr<const fs::Dir> base,
+  Artifacts(core::Catalog* catalog, std::shared_ptr<const fs::Dir> base,
             const UploadOptions& options = {});
 
-  absl::StatusOr<Artifact> Get(const ProjectName& project,
+  absl::StatusOr<Artifact> Get(const core::ProjectName& project,
                                const RelativePath& path, bool checksum,
-                               Cancelled cancelled);
+                               core::Cancelled cancelled);
   absl::StatusOr<ArtifactPage> List(const ListArtifactsArgs& args);
   absl::StatusOr<std::unique_ptr<ArtifactReader>> OpenForRead(
       const ReadArgs& args);
@@ -97,16 +97,17 @@ class Artifacts {
   // Discards the upload named by a first message with `discard`;
   // see Uploads::Discard().
   absl::StatusOr<std::optional<Artifact>> DiscardUpload(const WriteArgs& args);
-  absl::StatusOr<UploadState> GetUpload(const ProjectName& project,
+  absl::StatusOr<UploadState> GetUpload(const core::ProjectName& project,
                                         const std::string& upload_id);
   // If the caller cancels the deletion of a directory, SweepSome()
   // removes the rest. Where the file system cannot rename the directory,
   // the rest stays, and the message of the error says so.
   absl::StatusOr<DeletedArtifacts> Delete(const DeleteArtifactArgs& args,
-                                          Cancelled cancelled);
+                                          core::Cancelled cancelled);
   absl::StatusOr<Artifact> Move(const TransferArgs& args);
-  absl::StatusOr<Artifact> Copy(const TransferArgs& args, Cancelled cancelled);
-  absl::StatusOr<Artifact> MakeDirectory(const ProjectName& project,
+  absl::StatusOr<Artifact> Copy(const TransferArgs& args,
+                                core::Cancelled cancelled);
+  absl::StatusOr<Artifact> MakeDirectory(const core::ProjectName& project,
                                          const RelativePath& path);
 
   // Performs one bounded step of cleanup. First removes directories
@@ -117,11 +118,12 @@ class Artifacts {
 
  private:
   // Opens a workspace; the second also checks that changes are allowed.
-  absl::StatusOr<ArtifactTree> Open(const ProjectName& project) const;
-  absl::StatusOr<ArtifactTree> OpenForChange(const ProjectName& project) const;
+  absl::StatusOr<ArtifactTree> Open(const core::ProjectName& project) const;
+  absl::StatusOr<ArtifactTree> OpenForChange(
+      const core::ProjectName& project) const;
   absl::StatusOr<Artifact> Checksum(const ArtifactTree& tree,
                                     const RelativePath& path,
-                                    Cancelled cancelled);
+                                    core::Cancelled cancelled);
   // Where a directory is while it is removed.
   struct Aside {
     fs::Dir* dir = nullptr;
@@ -142,22 +144,22 @@ class Artifacts {
   absl::StatusOr<DeletedArtifacts> RemoveAside(const ArtifactTree& tree,
                                                fs::Dir& parent,
                                                const DeleteArtifactArgs& args,
-                                               Cancelled cancelled);
+                                               core::Cancelled cancelled);
   // Removes leftovers in one workspace and subtracts their number from
   // `budget`. Returns whether there is more to remove.
-  bool SweepProject(const ProjectName& project, int64_t* budget);
+  bool SweepProject(const core::ProjectName& project, int64_t* budget);
   void SweepUnfinished(int64_t* budget) ABSL_LOCKS_EXCLUDED(unfinished_mutex_);
   void SweepInTurn(int64_t* budget);
-  void AddUnfinished(const ProjectName& project)
+  void AddUnfinished(const core::ProjectName& project)
       ABSL_LOCKS_EXCLUDED(unfinished_mutex_);
   absl::Status CopyBytes(fs::File& to, ArtifactReader& from,
-                         Cancelled cancelled) const;
+                         core::Cancelled cancelled) const;
 
-  Catalog* const catalog_;
+  core::Catalog* const catalog_;
   const std::shared_ptr<const fs::Dir> base_;
   const base::Clock clock_;
   const base::SteadyClock steady_clock_;
-  const std::shared_ptr<DiskHealth> health_;
+  const std::shared_ptr<core::DiskHealth> health_;
   ChecksumCache checksums_;
   DirNamesCache dir_names_;
   Placer placer_;
@@ -165,14 +167,14 @@ class Artifacts {
 
   // Workspaces in which SweepSome() has more to remove immediately.
   absl::Mutex unfinished_mutex_;
-  absl::flat_hash_set<ProjectName> unfinished_
+  absl::flat_hash_set<core::ProjectName> unfinished_
       ABSL_GUARDED_BY(unfinished_mutex_);
   // The next two are used only by SweepSome().
   absl::Duration next_round_ = -absl::InfiniteDuration();
   // The last workspace visited in this round.
-  std::optional<OrderKey> swept_;
+  std::optional<core::OrderKey> swept_;
 };
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts
 
 #endif  // MLOPS_SERVICE_ARTIFACTS_ARTIFACTS_H_

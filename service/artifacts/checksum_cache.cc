@@ -3,7 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "service/artifacts/tree.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 namespace {
 
 std::string StampKey(const fs::FileStamp& stamp) {
@@ -26,4 +26,4 @@ void ChecksumCache::Put(const fs::FileStamp& stamp, absl::Time read_time,
   known_.Put(StampKey(stamp), sha256, sha256.capacity());
 }
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts

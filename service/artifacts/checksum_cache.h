@@ -9,7 +9,7 @@
 #include "service/base/lru_map.h"
 #include "service/fs/dir.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 
 // Caches the SHA-256 of files by their stamps, in bounded memory. Thread-safe.
 class ChecksumCache {
@@ -29,6 +29,6 @@ class ChecksumCache {
   base::LruMap<std::string> known_ ABSL_GUARDED_BY(mutex_);
 };
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts
 
 #endif  // MLOPS_SERVICE_ARTIFACTS_CHECKSUM_CACHE_H_

@@ -9,7 +9,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/synchronization/mutex.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 
 // The set of keys that this process is using. Must outlive its claims.
 // Thread-safe.
@@ -48,6 +48,6 @@ class Claims {
   absl::flat_hash_set<std::string> keys_ ABSL_GUARDED_BY(mutex_);
 };
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts
 
 #endif  // MLOPS_SERVICE_ARTIFACTS_CLAIMS_H_

@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 namespace {
 
 // Reading a smaller directory is as fast as a lookup.
@@ -92,4 +92,4 @@ void DirNamesCache::Collector::Stop() {
   cache_->collecting_ = false;
 }
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts

@@ -16,7 +16,7 @@
 
 // Caches the names of large directories, so that a paged list does not read
 // the whole directory again for each page.
-namespace mlops::core {
+namespace mlops::artifacts {
 
 // The names in a directory, or those after a given name, with their types.
 // Needs about six bytes per name in addition to the name. Sorted as bytes
@@ -106,6 +106,6 @@ class DirNamesCache {
   bool collecting_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts
 
 #endif  // MLOPS_SERVICE_ARTIFACTS_DIR_NAMES_H_

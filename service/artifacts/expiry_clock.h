@@ -9,7 +9,7 @@
 #include "absl/time/time.h"
 #include "service/base/clock.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 
 // The clock by which files expire according to their mtime.
 // It follows the wall clock, because the time must survive a restart,
@@ -52,6 +52,6 @@ class ExpiryClock {
   absl::Duration even_since_ ABSL_GUARDED_BY(mutex_) = steady_begin_;
 };
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts
 
 #endif  // MLOPS_SERVICE_ARTIFACTS_EXPIRY_CLOCK_H_

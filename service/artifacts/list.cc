@@ -12,7 +12,7 @@
 #include "service/artifacts/relative_path.h"
 #include "service/core/workspace.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 namespace {
 
 struct Entry {
@@ -124,29 +124,30 @@ class Walk {
     // A max-heap once it has `wanted` entries.
     std::vector<Entry> entries;
     *whole = true;
-    RETURN_IF_ERROR(dir.ForEachEntry([&](absl::string_view name,
-                                         fs::EntryType type) {
-      if (type != fs::EntryType::kFile && type != fs::EntryType::kDirectory)
-        return true;
-      if (is_workspace && std::find(kDirectories.begin(), kDirectories.end(),
-                                    name) == kDirectories.end())
-        return true;
-      if (!last.empty() && name <= last) return true;
-      if (entries.size() == wanted) {
-        // If all entries fit into the page, there is nothing to cache.
-        if (std::exchange(*whole, false)) {
-          for (const Entry& entry : entries)
-            collector.Add(entry.name, entry.type);
-        }
-        collector.Add(name, type);
-        if (name >= entries.front().name) return true;
-        std::pop_heap(entries.begin(), entries.end());
-        entries.pop_back();
-      }
-      entries.push_back({.name = std::string(name), .type = type});
-      std::push_heap(entries.begin(), entries.end());
-      return true;
-    }));
+    RETURN_IF_ERROR(
+        dir.ForEachEntry([&](absl::string_view name, fs::EntryType type) {
+          if (type != fs::EntryType::kFile && type != fs::EntryType::kDirectory)
+            return true;
+          if (is_workspace &&
+              std::find(core::kDirectories.begin(), core::kDirectories.end(),
+                        name) == core::kDirectories.end())
+            return true;
+          if (!last.empty() && name <= last) return true;
+          if (entries.size() == wanted) {
+            // If all entries fit into the page, there is nothing to cache.
+            if (std::exchange(*whole, false)) {
+              for (const Entry& entry : entries)
+                collector.Add(entry.name, entry.type);
+            }
+            collector.Add(name, type);
+            if (name >= entries.front().name) return true;
+            std::pop_heap(entries.begin(), entries.end());
+            entries.pop_back();
+          }
+          entries.push_back({.name = std::string(name), .type = type});
+          std::push_heap(entries.begin(), entries.end());
+          return true;
+        }));
     std::sort_heap(entries.begin(), entries.end());
     if (!*whole) collector.Keep(dir);
     return entries;
@@ -223,4 +224,4 @@ absl::StatusOr<TreePage> ListTree(const fs::Dir& dir, const std::string& path,
   return walk.TakePage();
 }
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts

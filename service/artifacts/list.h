@@ -10,7 +10,7 @@
 #include "service/artifacts/tree.h"
 #include "service/fs/dir.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 
 struct TreePage {
   std::vector<Artifact> artifacts;
@@ -40,6 +40,6 @@ absl::StatusOr<TreePage> ListTree(const fs::Dir& dir, const std::string& path,
                                   bool recursive, absl::string_view after,
                                   size_t page_size, DirNamesCache* cache);
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts
 
 #endif  // MLOPS_SERVICE_ARTIFACTS_LIST_H_

@@ -13,7 +13,7 @@
 #include "service/core/layout.h"
 #include "service/fs/move_tree.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 namespace {
 
 // Per stripe.
@@ -59,20 +59,23 @@ absl::Status CheckReplaceable(const ArtifactTree& tree,
   const std::string& project = tree.project().str();
   if (absl::IsNotFound(existing.status())) {
     if (precondition.etag.empty()) return absl::OkStatus();
-    return ArtifactEtagMismatch(project, path.shown(), precondition.etag, "");
+    return core::ArtifactEtagMismatch(project, path.shown(), precondition.etag,
+                                      "");
   }
   if (!existing.ok()) return tree.Error(existing.status(), path);
-  if (precondition.create_only) return ArtifactExists(project, path.shown());
+  if (precondition.create_only)
+    return core::ArtifactExists(project, path.shown());
   RETURN_IF_ERROR(CheckSuitable(tree, path, *existing));
   if (existing->type == fs::EntryType::kDirectory)
-    return PathUnsuitable(project, path.shown(), "is a directory");
+    return core::PathUnsuitable(project, path.shown(), "is a directory");
   const std::string etag = ArtifactEtag(*existing);
   if (precondition.etag.empty() || precondition.etag == etag)
     return absl::OkStatus();
-  return ArtifactEtagMismatch(project, path.shown(), precondition.etag, etag);
+  return core::ArtifactEtagMismatch(project, path.shown(), precondition.etag,
+                                    etag);
 }
 
-Placer::Stripe& Placer::StripeOf(const ProjectName& project) {
+Placer::Stripe& Placer::StripeOf(const core::ProjectName& project) {
   return stripes_[absl::HashOf(project) % stripes_.size()];
 }
 
@@ -82,7 +85,7 @@ absl::Status Placer::CheckCurrent(const ArtifactTree& tree) const {
   // Other failures say nothing about the workspace.
   const bool gone = named.ok() || absl::IsNotFound(named.status()) ||
                     absl::IsFailedPrecondition(named.status());
-  return gone ? WorkspaceNotFound(tree.project().str()) : named.status();
+  return gone ? core::WorkspaceNotFound(tree.project().str()) : named.status();
 }
 
 absl::Status Placer::Change(const ArtifactTree& tree,
@@ -187,22 +190,22 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
   // A file system such as an overlay may refuse to rename a directory.
   if (fs::IsCrossDevice(renamed) && source.type == fs::EntryType::kDirectory) {
     ASSIGN_OR_RETURN(const auto uploads, tree.OpenUploads());
-    renamed = fs::MoveTree(
-        {.from = from,
-         .name = std::string(name),
-         .to = to,
-         .to_name = std::string(path.name()),
-         .mode = mode,
-         .staging = *uploads,
-         .staging_name = absl::StrCat(base::RandomId(), layout::kTempSuffix)},
-        [&] { return health_->Sync(to); });
+    renamed = fs::MoveTree({.from = from,
+                            .name = std::string(name),
+                            .to = to,
+                            .to_name = std::string(path.name()),
+                            .mode = mode,
+                            .staging = *uploads,
+                            .staging_name = absl::StrCat(
+                                base::RandomId(), core::layout::kTempSuffix)},
+                           [&] { return health_->Sync(to); });
   }
   if (absl::IsAlreadyExists(renamed))
-    return ArtifactExists(tree.project().str(), path.shown());
+    return core::ArtifactExists(tree.project().str(), path.shown());
   // The source still exists, so a directory of the destination is missing.
   if (absl::IsNotFound(renamed) && from.Stat(name).ok()) {
-    return WorkspaceBusy(tree.project().str(),
-                         "a parent directory is being removed");
+    return core::WorkspaceBusy(tree.project().str(),
+                               "a parent directory is being removed");
   }
   if (absl::IsNotFound(renamed)) return renamed;
   if (!renamed.ok()) return tree.Error(renamed, path);
@@ -228,4 +231,4 @@ absl::StatusOr<fs::FileStamp> Placer::Place(
   return placed;
 }
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts

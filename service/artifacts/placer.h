@@ -21,7 +21,7 @@
 #include "service/fs/dir.h"
 
 // Gives names to files and directories of a workspace, and takes names away.
-namespace mlops::core {
+namespace mlops::artifacts {
 
 // What must hold for the name that a file is to get.
 struct Precondition {
@@ -42,7 +42,7 @@ absl::Status CheckReplaceable(const ArtifactTree& tree,
 class Placer {
  public:
   // Both must outlive this.
-  Placer(const fs::Dir* base, DiskHealth* health)
+  Placer(const fs::Dir* base, core::DiskHealth* health)
       : base_(base), health_(health) {}
 
   // Opens the parent directory of `path`, creating missing directories
@@ -103,7 +103,7 @@ class Placer {
     // How often a directory of these projects was moved.
     int64_t forgotten ABSL_GUARDED_BY(mutex) = 0;
   };
-  Stripe& StripeOf(const ProjectName& project);
+  Stripe& StripeOf(const core::ProjectName& project);
   static bool IsDurable(Stripe& stripe, size_t key)
       ABSL_LOCKS_EXCLUDED(stripe.mutex);
   // Remembers the names, unless a directory was moved after `forgotten` was
@@ -113,10 +113,10 @@ class Placer {
       ABSL_LOCKS_EXCLUDED(stripe.mutex);
 
   const fs::Dir* const base_;
-  DiskHealth* const health_;
+  core::DiskHealth* const health_;
   std::array<Stripe, 64> stripes_;
 };
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts
 
 #endif  // MLOPS_SERVICE_ARTIFACTS_PLACER_H_

@@ -6,7 +6,7 @@
 #include "proto/cpp/base/status_macros.h"
 #include "service/core/errors.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 
 absl::StatusOr<OpenedArtifact> OpenArtifact(const ArtifactTree& tree,
                                             const RelativePath& path) {
@@ -28,9 +28,9 @@ ArtifactReader::ArtifactReader(OpenedArtifact opened, int64_t offset,
 
 absl::Status ArtifactReader::Changed() const {
   const auto now = opened_.file->Stat();
-  return ArtifactEtagMismatch(opened_.project.str(), opened_.artifact.path,
-                              opened_.artifact.etag,
-                              now.ok() ? ArtifactEtag(*now) : "");
+  return core::ArtifactEtagMismatch(
+      opened_.project.str(), opened_.artifact.path, opened_.artifact.etag,
+      now.ok() ? ArtifactEtag(*now) : "");
 }
 
 absl::Status ArtifactReader::CheckUnchanged() const {
@@ -68,4 +68,4 @@ absl::Status ArtifactReader::CopyTo(fs::File& to, int64_t size) {
   return Advance(copied);
 }
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts

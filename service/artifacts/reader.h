@@ -12,12 +12,12 @@
 #include "service/core/project_name.h"
 #include "service/fs/dir.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 
 // A file of a workspace that is open for reading, and its state when
 // it was opened.
 struct OpenedArtifact {
-  ProjectName project;
+  core::ProjectName project;
   std::unique_ptr<fs::FileReader> file;
   fs::FileStamp stamp;
   Artifact artifact;
@@ -66,6 +66,6 @@ class ArtifactReader {
   int64_t end_ = 0;
 };
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts
 
 #endif  // MLOPS_SERVICE_ARTIFACTS_READER_H_

@@ -11,7 +11,7 @@
 #include "service/core/errors.h"
 #include "service/core/workspace.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 namespace {
 
 constexpr absl::string_view kHexDigits = "0123456789abcdef";
@@ -77,8 +77,8 @@ absl::string_view Problem(absl::string_view text, absl::string_view on_disk,
   }
   // The record and the hidden directories must not be reachable as artifacts.
   const absl::string_view first = on_disk.substr(0, on_disk.find('/'));
-  if (std::find(kDirectories.begin(), kDirectories.end(), first) ==
-      kDirectories.end()) {
+  if (std::find(core::kDirectories.begin(), core::kDirectories.end(), first) ==
+      core::kDirectories.end()) {
     return "must begin with one of mlflow, dvc, monitoring, models and outputs";
   }
   return "";
@@ -89,17 +89,17 @@ absl::string_view Problem(absl::string_view text, absl::string_view on_disk,
 absl::StatusOr<RelativePath> RelativePath::Parse(absl::string_view text,
                                                  Use use,
                                                  absl::string_view field) {
-  if (text.empty()) return FieldInvalid(field, "is required");
+  if (text.empty()) return core::FieldInvalid(field, "is required");
   // Escaping makes a path at most four times as long.
   if (text.size() > kEscapeBytes * kMaxPathBytes)
-    return PathInvalid(text, "is longer than 1024 bytes");
+    return core::PathInvalid(text, "is longer than 1024 bytes");
   // If the escapes are invalid, Problem() reports it, because ShowPath()
   // of the raw text differs from the text.
   std::optional<std::string> on_disk = Unescape(text);
   if (!on_disk.has_value()) on_disk = std::string(text);
   if (absl::string_view problem = Problem(text, *on_disk, use);
       !problem.empty())
-    return PathInvalid(text, problem);
+    return core::PathInvalid(text, problem);
   return RelativePath(*std::move(on_disk), text);
 }
 
@@ -141,4 +141,4 @@ std::string ShowPath(absl::string_view on_disk) {
   return shown;
 }
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts

@@ -7,7 +7,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 
 inline constexpr size_t kMaxPathBytes = 1024;
 inline constexpr size_t kMaxNameBytes = 255;
@@ -62,6 +62,6 @@ class RelativePath {
 // Returns a name, or several joined by '/', as shown on the wire.
 std::string ShowPath(absl::string_view on_disk);
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts
 
 #endif  // MLOPS_SERVICE_ARTIFACTS_RELATIVE_PATH_H_

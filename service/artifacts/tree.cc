@@ -15,7 +15,7 @@
 #include "service/core/layout.h"
 #include "service/core/workspace.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 namespace {
 
 constexpr size_t kEtagDigits = 16;
@@ -40,10 +40,11 @@ Artifact DescribeArtifact(std::string shown, const fs::FileStamp& stamp) {
           .modify_time = stamp.modify_time};
 }
 
-absl::StatusOr<ArtifactTree> ArtifactTree::Open(const fs::Dir& base,
-                                                const ProjectName& project) {
+absl::StatusOr<ArtifactTree> ArtifactTree::Open(
+    const fs::Dir& base, const core::ProjectName& project) {
   auto root = base.OpenDir(project.str());
-  if (absl::IsNotFound(root.status())) return WorkspaceNotFound(project.str());
+  if (absl::IsNotFound(root.status()))
+    return core::WorkspaceNotFound(project.str());
   RETURN_IF_ERROR(root.status());
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, (*root)->StatSelf());
   return ArtifactTree(project, *std::move(root), stamp);
@@ -54,14 +55,14 @@ absl::Status ArtifactTree::Error(const absl::Status& status,
   const auto info = base::GetErrorInfo(status);
   if (!info)
     return absl::IsNotFound(status)
-               ? ArtifactNotFound(project_.str(), path.shown())
+               ? core::ArtifactNotFound(project_.str(), path.shown())
                : status;
   // An error that names its project is already in the form of the contract,
   // possibly for another path.
   if (info->reason != "PATH_UNSUITABLE" || info->metadata.contains("project"))
     return status;
-  return PathUnsuitable(project_.str(), path.shown(),
-                        info->metadata.at("problem"));
+  return core::PathUnsuitable(project_.str(), path.shown(),
+                              info->metadata.at("problem"));
 }
 
 absl::StatusOr<std::unique_ptr<fs::Dir>> ArtifactTree::OpenParent(
@@ -95,7 +96,7 @@ absl::StatusOr<fs::FileStamp> ArtifactTree::StatOnDisk(
 absl::StatusOr<std::string> ArtifactTree::Resolve(
     const RelativePath& path) const {
   const auto unsuitable = [&](absl::string_view problem) {
-    return PathUnsuitable(project_.str(), path.shown(), problem);
+    return core::PathUnsuitable(project_.str(), path.shown(), problem);
   };
   // The resolved part; contains no link, except the last name while it
   // is examined.
@@ -121,7 +122,7 @@ absl::StatusOr<std::string> ArtifactTree::Resolve(
     way.push_back(name);
     const auto target = root_->ReadLink(absl::StrJoin(way, "/"));
     if (absl::IsNotFound(target.status()) && links > 0)
-      return BrokenLink(project_.str(), path.shown());
+      return core::BrokenLink(project_.str(), path.shown());
     if (!target.ok()) return Error(target.status(), path);
     if (!target->has_value()) continue;
     // A link in place of one of the five directories is never followed.
@@ -137,8 +138,9 @@ absl::StatusOr<std::string> ArtifactTree::Resolve(
     push(**target);
   }
   // A relative link may still lead to the record or to a hidden directory.
-  if (way.empty() || std::find(kDirectories.begin(), kDirectories.end(),
-                               way.front()) == kDirectories.end()) {
+  if (way.empty() ||
+      std::find(core::kDirectories.begin(), core::kDirectories.end(),
+                way.front()) == core::kDirectories.end()) {
     return unsuitable(
         "leads through a symbolic link out of the workspace's five "
         "directories");
@@ -165,8 +167,8 @@ absl::StatusOr<fs::FileStamp> ArtifactTree::StatTarget(
       path, [&](absl::string_view on_disk) -> absl::StatusOr<fs::FileStamp> {
         ASSIGN_OR_RETURN(const fs::FileStamp stamp, StatOnDisk(on_disk));
         if (stamp.type != fs::EntryType::kSymlink) return stamp;
-        return PathUnsuitable(project_.str(), path.shown(),
-                              "is a symbolic link");
+        return core::PathUnsuitable(project_.str(), path.shown(),
+                                    "is a symbolic link");
       });
 }
 
@@ -185,7 +187,7 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> ArtifactTree::OpenDir(
 }
 
 absl::StatusOr<std::unique_ptr<fs::Dir>> ArtifactTree::OpenUploads() const {
-  return OpenOrMakeDir(*root_, layout::kUploadsDir);
+  return OpenOrMakeDir(*root_, core::layout::kUploadsDir);
 }
 
 absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& dir,
@@ -206,13 +208,13 @@ absl::Status CheckSuitable(const ArtifactTree& tree, const RelativePath& path,
     case fs::EntryType::kDirectory:
       return absl::OkStatus();
     case fs::EntryType::kSymlink:
-      return PathUnsuitable(tree.project().str(), path.shown(),
-                            "is a symbolic link");
+      return core::PathUnsuitable(tree.project().str(), path.shown(),
+                                  "is a symbolic link");
     case fs::EntryType::kOther:
       break;
   }
-  return PathUnsuitable(tree.project().str(), path.shown(),
-                        "is neither a regular file nor a directory");
+  return core::PathUnsuitable(tree.project().str(), path.shown(),
+                              "is neither a regular file nor a directory");
 }
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts

@@ -15,7 +15,7 @@
 #include "service/fs/dir.h"
 
 // Finds and describes the files of one workspace.
-namespace mlops::core {
+namespace mlops::artifacts {
 
 // A file or directory of a workspace.
 struct Artifact {
@@ -47,9 +47,9 @@ class ArtifactTree {
  public:
   // Returns NOT_FOUND/WORKSPACE_NOT_FOUND if the directory does not exist.
   static absl::StatusOr<ArtifactTree> Open(const fs::Dir& base,
-                                           const ProjectName& project);
+                                           const core::ProjectName& project);
 
-  const ProjectName& project() const { return project_; }
+  const core::ProjectName& project() const { return project_; }
   // The state of the directory when it was opened.
   const fs::FileStamp& stamp() const { return stamp_; }
   fs::Dir& root() const { return *root_; }
@@ -84,7 +84,7 @@ class ArtifactTree {
                      const RelativePath& path) const;
 
  private:
-  ArtifactTree(ProjectName project, std::unique_ptr<fs::Dir> root,
+  ArtifactTree(core::ProjectName project, std::unique_ptr<fs::Dir> root,
                const fs::FileStamp& stamp)
       : project_(std::move(project)), root_(std::move(root)), stamp_(stamp) {}
 
@@ -98,7 +98,7 @@ class ArtifactTree {
   auto Following(const RelativePath& path, Call call) const
       -> decltype(call(absl::string_view()));
 
-  ProjectName project_;
+  core::ProjectName project_;
   std::unique_ptr<fs::Dir> root_;
   fs::FileStamp stamp_;
 };
@@ -113,6 +113,6 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> OpenOrMakeDir(fs::Dir& dir,
 absl::Status CheckSuitable(const ArtifactTree& tree, const RelativePath& path,
                            const fs::FileStamp& stamp);
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts
 
 #endif  // MLOPS_SERVICE_ARTIFACTS_TREE_H_

@@ -9,7 +9,7 @@
 #include "proto/cpp/base/status_macros.h"
 #include "service/core/layout.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 namespace {
 
 constexpr int64_t kMaxRecordBytes = 64 * 1024;
@@ -98,10 +98,10 @@ UploadRecord NewUploadRecord(std::string path, std::string boot_id,
 }
 
 std::string PartName(absl::string_view upload_id) {
-  return absl::StrCat(upload_id, layout::kPartSuffix);
+  return absl::StrCat(upload_id, core::layout::kPartSuffix);
 }
 std::string RecordName(absl::string_view upload_id) {
-  return absl::StrCat(upload_id, layout::kAboutSuffix);
+  return absl::StrCat(upload_id, core::layout::kAboutSuffix);
 }
 
 absl::StatusOr<std::optional<UploadRecord>> ReadUploadRecord(
@@ -119,7 +119,7 @@ absl::StatusOr<std::optional<UploadRecord>> ReadUploadRecord(
 absl::Status WriteUploadRecord(fs::Dir& dir, absl::string_view upload_id,
                                const UploadRecord& record) {
   // Named after the claim, so that no sweep removes it.
-  const std::string temp = absl::StrCat(upload_id, layout::kTempSuffix);
+  const std::string temp = absl::StrCat(upload_id, core::layout::kTempSuffix);
   RETURN_IF_ERROR(RemoveIfThere(dir, temp));
   absl::Status written =
       WriteAndRename(dir, temp, RecordName(upload_id), FormatRecord(record));
@@ -132,4 +132,4 @@ absl::Status RemoveIfThere(fs::Dir& dir, absl::string_view name) {
   return absl::IsNotFound(removed) ? absl::OkStatus() : removed;
 }
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts

@@ -10,7 +10,7 @@
 #include "absl/strings/string_view.h"
 #include "service/fs/dir.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 
 // Content of `<id>.json` in the hidden directory: describes the upload whose
 // bytes are staged in `<id>.part`.
@@ -58,6 +58,6 @@ absl::Status WriteUploadRecord(fs::Dir& dir, absl::string_view upload_id,
 // Removes a file; a no-op if it does not exist.
 absl::Status RemoveIfThere(fs::Dir& dir, absl::string_view name);
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts
 
 #endif  // MLOPS_SERVICE_ARTIFACTS_UPLOAD_RECORD_H_

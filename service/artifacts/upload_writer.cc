@@ -8,7 +8,7 @@
 #include "proto/cpp/base/status_macros.h"
 #include "service/core/errors.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 namespace {
 
 constexpr size_t kRehashBytes = 1 << 20;
@@ -18,8 +18,8 @@ constexpr uint32_t kOwnerWrites = 0600;
 }  // namespace
 
 absl::Status UploadBusy(const WriteArgs& args) {
-  return WorkspaceBusy(args.project.str(),
-                       absl::StrCat("upload ", args.upload_id));
+  return core::WorkspaceBusy(args.project.str(),
+                             absl::StrCat("upload ", args.upload_id));
 }
 
 absl::Status StageWithModeOf(const absl::StatusOr<fs::FileStamp>& existing,
@@ -76,8 +76,8 @@ absl::Status UploadWriter::Write(absl::Span<const absl::string_view> pieces) {
 absl::Status UploadWriter::Append(absl::Span<const absl::string_view> pieces) {
   if (pieces.empty()) return absl::OkStatus();
   if (staged_.finished)
-    return FieldInvalid("data",
-                        "comes after the end of an upload that is finished");
+    return core::FieldInvalid(
+        "data", "comes after the end of an upload that is finished");
   RETURN_IF_ERROR(staged_.file->WritePieces(pieces));
   for (absl::string_view piece : pieces)
     staged_.offset += static_cast<int64_t>(piece.size());
@@ -91,8 +91,8 @@ void UploadWriter::Hash(absl::Span<const absl::string_view> pieces) {
 absl::Status UploadWriter::CheckSha256(const std::string& actual) const {
   if (expected_sha256_.empty() || actual == expected_sha256_)
     return absl::OkStatus();
-  return ChecksumMismatch(args_.project.str(), args_.path.shown(),
-                          expected_sha256_, actual);
+  return core::ChecksumMismatch(args_.project.str(), args_.path.shown(),
+                                expected_sha256_, actual);
 }
 
 absl::Status UploadWriter::CheckStaged() const {
@@ -126,7 +126,7 @@ absl::Status UploadWriter::RecordContent(const std::string& sha256) {
   if (!resumable()) return absl::OkStatus();
   const auto stamp = staged_.dir->Stat(staged_.name);
   if (absl::IsNotFound(stamp.status()))
-    return UploadNotFound(args_.project.str(), args_.upload_id);
+    return core::UploadNotFound(args_.project.str(), args_.upload_id);
   RETURN_IF_ERROR(stamp.status());
   if (!staged_.record.IsOf(*stamp)) return UploadBusy(args_);
   staged_.record.content =
@@ -159,7 +159,7 @@ absl::StatusOr<Artifact> UploadWriter::Finish() {
     if (!absl::IsNotFound(placed.status()) ||
         !base::GetReason(placed.status()).empty())
       return placed.status();
-    return UploadNotFound(args_.project.str(), args_.upload_id);
+    return core::UploadNotFound(args_.project.str(), args_.upload_id);
   }
   staged_.name.clear();
   // Releasing the claim publishes the upload as finished.
@@ -169,4 +169,4 @@ absl::StatusOr<Artifact> UploadWriter::Finish() {
   return artifact;
 }
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts

@@ -18,10 +18,10 @@
 #include "service/artifacts/upload_record.h"
 #include "service/fs/dir.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 
 struct WriteArgs {
-  ProjectName project;
+  core::ProjectName project;
   RelativePath path;
   std::string upload_id;  // "" if an unfinished upload is not kept.
   int64_t offset = 0;
@@ -122,6 +122,6 @@ absl::Status UploadBusy(const WriteArgs& args);
 absl::Status StageWithModeOf(const absl::StatusOr<fs::FileStamp>& existing,
                              fs::File& file);
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts
 
 #endif  // MLOPS_SERVICE_ARTIFACTS_UPLOAD_WRITER_H_

@@ -11,7 +11,7 @@
 #include "service/core/layout.h"
 #include "service/fs/remove_tree.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 namespace {
 
 constexpr size_t kMaxSweptAtOnce = 1000;
@@ -67,8 +67,8 @@ absl::StatusOr<std::unique_ptr<UploadWriter>> Uploads::Open(
     RETURN_IF_ERROR(OpenResumable(tree, args, existing, staged));
   } else {
     if (args.offset != 0)
-      return UploadOffsetMismatch(args.project.str(), "", args.offset, 0);
-    staged.name = absl::StrCat(id, layout::kTempSuffix);
+      return core::UploadOffsetMismatch(args.project.str(), "", args.offset, 0);
+    staged.name = absl::StrCat(id, core::layout::kTempSuffix);
     ASSIGN_OR_RETURN(staged.file, staged.dir->CreateFile(staged.name));
     RETURN_IF_ERROR(StageWithModeOf(existing, *staged.file));
   }
@@ -82,8 +82,9 @@ absl::StatusOr<Uploads::Found> Uploads::Find(const ArtifactTree& tree,
   Found found;
   ASSIGN_OR_RETURN(found.record, ReadUploadRecord(dir, args.upload_id));
   if (found.record && found.record->path != args.path.shown()) {
-    return FieldInvalid("upload_id", absl::StrCat("is the one of an upload to ",
-                                                  found.record->path));
+    return core::FieldInvalid(
+        "upload_id",
+        absl::StrCat("is the one of an upload to ", found.record->path));
   }
   const auto part = dir.Stat(PartName(args.upload_id));
   if (part.ok()) {
@@ -105,7 +106,8 @@ absl::Status Uploads::OpenResumable(
   auto& [record, part, finished] = found;
   const auto check_offset = [&](int64_t committed) {
     if (args.offset == committed) return absl::OkStatus();
-    return UploadOffsetMismatch(args.project.str(), id, args.offset, committed);
+    return core::UploadOffsetMismatch(args.project.str(), id, args.offset,
+                                      committed);
   };
   if (finished) {
     RETURN_IF_ERROR(check_offset(finished->size_bytes));
@@ -133,7 +135,7 @@ absl::StatusOr<std::optional<Artifact>> Uploads::Discard(
   const std::string& id = args.upload_id;
   const auto claim = TryClaim(tree, id);
   if (claim == nullptr) return UploadBusy(args);
-  const auto dir = tree.root().OpenDir(layout::kUploadsDir);
+  const auto dir = tree.root().OpenDir(core::layout::kUploadsDir);
   if (absl::IsNotFound(dir.status())) return std::nullopt;
   RETURN_IF_ERROR(dir.status());
   ASSIGN_OR_RETURN(Found found, Find(tree, **dir, args));
@@ -187,8 +189,8 @@ bool Uploads::IsExpired(const fs::FileStamp& stamp, absl::Duration ttl) const {
 absl::StatusOr<UploadState> Uploads::Get(const ArtifactTree& tree,
                                          const std::string& upload_id) {
   const absl::Status not_found =
-      UploadNotFound(tree.project().str(), upload_id);
-  const auto dir = tree.root().OpenDir(layout::kUploadsDir);
+      core::UploadNotFound(tree.project().str(), upload_id);
+  const auto dir = tree.root().OpenDir(core::layout::kUploadsDir);
   if (absl::IsNotFound(dir.status())) return not_found;
   RETURN_IF_ERROR(dir.status());
   ASSIGN_OR_RETURN(const auto record, ReadUploadRecord(**dir, upload_id));
@@ -200,7 +202,7 @@ absl::StatusOr<UploadState> Uploads::Get(const ArtifactTree& tree,
     if (IsWhole(*record, *part)) {
       state.offset = part->size_bytes;
       state.staged_path =
-          absl::StrCat(layout::kUploadsDir, "/", PartName(upload_id));
+          absl::StrCat(core::layout::kUploadsDir, "/", PartName(upload_id));
       state.staged_etag = ArtifactEtag(*part);
     }
     state.expire_time = part->modify_time + part_ttl_;
@@ -215,7 +217,7 @@ absl::StatusOr<UploadState> Uploads::GetFinished(const ArtifactTree& tree,
                                                  const std::string& upload_id,
                                                  const UploadRecord& record) {
   const absl::Status not_found =
-      UploadNotFound(tree.project().str(), upload_id);
+      core::UploadNotFound(tree.project().str(), upload_id);
   // After a failed sync nobody knows whether a finished upload is durable.
   RETURN_IF_ERROR(health_->Check());
   ASSIGN_OR_RETURN(auto finished, FindFinished(tree, record));
@@ -248,13 +250,13 @@ bool Uploads::IsDue(const fs::Dir& dir, absl::string_view name, bool may_expire,
     return stamp.ok() && IsExpired(*stamp, ttl);
   };
   bool due = false;
-  if (has(layout::kPartSuffix)) {
+  if (has(core::layout::kPartSuffix)) {
     due = expired(part_ttl_);
-  } else if (has(layout::kAboutSuffix)) {
+  } else if (has(core::layout::kAboutSuffix)) {
     due = absl::IsNotFound(dir.Stat(PartName(rest)).status()) &&
           expired(finished_ttl_);
   } else {
-    due = has(layout::kTempSuffix) || has(layout::kRemovedSuffix);
+    due = has(core::layout::kTempSuffix) || has(core::layout::kRemovedSuffix);
   }
   *id = std::string(rest);
   return due;
@@ -266,11 +268,12 @@ absl::StatusOr<Uploads::Swept> Uploads::SweepRoot(const ArtifactTree& tree,
   std::vector<std::string> due;
   RETURN_IF_ERROR(
       tree.root().ForEachEntry([&](absl::string_view name, fs::EntryType) {
-        if (!layout::ParseHiddenArtifact(name).empty()) due.emplace_back(name);
+        if (!core::layout::ParseHiddenArtifact(name).empty())
+          due.emplace_back(name);
         return due.size() < kMaxSweptAtOnce;
       }));
   for (const std::string& name : due) {
-    const auto claim = TryClaim(tree, layout::ParseHiddenArtifact(name));
+    const auto claim = TryClaim(tree, core::layout::ParseHiddenArtifact(name));
     if (claim == nullptr) continue;
     swept.more = swept.entry_count >= max_entries;
     if (swept.more) return swept;
@@ -288,7 +291,7 @@ absl::StatusOr<Uploads::Swept> Uploads::Sweep(const ArtifactTree& tree,
                                               int64_t max_entries) {
   ASSIGN_OR_RETURN(Swept swept, SweepRoot(tree, max_entries));
   if (swept.more) return swept;
-  auto dir = tree.root().OpenDir(layout::kUploadsDir);
+  auto dir = tree.root().OpenDir(core::layout::kUploadsDir);
   if (absl::IsNotFound(dir.status())) return swept;
   RETURN_IF_ERROR(dir.status());
   const bool may_expire = expiry_.IsSettled();
@@ -321,4 +324,4 @@ absl::StatusOr<Uploads::Swept> Uploads::Sweep(const ArtifactTree& tree,
   return swept;
 }
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts

@@ -20,7 +20,7 @@
 #include "service/core/disk_health.h"
 #include "service/fs/dir.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 
 struct UploadState {
   std::string path;  // As on the wire.
@@ -44,7 +44,8 @@ struct UploadOptions {
   base::SteadyClock steady_clock = base::SystemSteadyClock();
   std::string boot_id = fs::BootId();
   // Health of the disk below the base.
-  std::shared_ptr<DiskHealth> health = std::make_shared<DiskHealth>();
+  std::shared_ptr<core::DiskHealth> health =
+      std::make_shared<core::DiskHealth>();
 };
 
 // Files on their way into a workspace, staged in its hidden directory.
@@ -138,7 +139,7 @@ class Uploads {
   bool IsExpired(const fs::FileStamp& stamp, absl::Duration ttl) const;
 
   Placer* const placer_;
-  const std::shared_ptr<DiskHealth> health_;
+  const std::shared_ptr<core::DiskHealth> health_;
   const absl::Duration part_ttl_;
   const absl::Duration finished_ttl_;
   const std::string boot_id_;
@@ -146,6 +147,6 @@ class Uploads {
   Claims claims_;
 };
 
-}  // namespace mlops::core
+}  // namespace mlops::artifacts
 
 #endif  // MLOPS_SERVICE_ARTIFACTS_UPLOADS_H_

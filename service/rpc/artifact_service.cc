@@ -9,9 +9,9 @@
 
 namespace mlops::rpc {
 
-using core::Artifact;
+using artifacts::Artifact;
+using artifacts::RelativePath;
 using core::ProjectName;
-using core::RelativePath;
 
 namespace {
 
@@ -53,9 +53,10 @@ grpc::ServerUnaryReactor* ArtifactService::ListArtifacts(
   return calls_->Unary<pb::ListArtifactsRequest, pb::ListArtifactsResponse>(
       kListArtifacts, context, request, response,
       [this](const auto& request, auto* response) {
-        ASSIGN_OR_RETURN(const core::ListArtifactsArgs args,
+        ASSIGN_OR_RETURN(const artifacts::ListArtifactsArgs args,
                          FromProto(request));
-        ASSIGN_OR_RETURN(const core::ArtifactPage page, artifacts_->List(args));
+        ASSIGN_OR_RETURN(const artifacts::ArtifactPage page,
+                         artifacts_->List(args));
         for (const Artifact& artifact : page.artifacts)
           ToProto(artifact, response->add_artifacts());
         response->set_next_page_token(page.next_page_token);
@@ -83,7 +84,7 @@ grpc::ServerUnaryReactor* ArtifactService::GetUpload(
                          ProjectName::Parse(request.project()));
         ASSIGN_OR_RETURN(const std::string upload_id,
                          ParseUploadId(request.upload_id()));
-        ASSIGN_OR_RETURN(const core::UploadState state,
+        ASSIGN_OR_RETURN(const artifacts::UploadState state,
                          artifacts_->GetUpload(project, upload_id));
         response->set_upload_id(upload_id);
         response->set_path(state.path);
@@ -101,9 +102,10 @@ grpc::ServerUnaryReactor* ArtifactService::DeleteArtifact(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
   const auto handler = [this, context](const auto& request, auto* response) {
-    ASSIGN_OR_RETURN(const core::DeleteArtifactArgs args, FromProto(request));
+    ASSIGN_OR_RETURN(const artifacts::DeleteArtifactArgs args,
+                     FromProto(request));
     const auto cancelled = [context] { return context->IsCancelled(); };
-    ASSIGN_OR_RETURN(const core::DeletedArtifacts deleted,
+    ASSIGN_OR_RETURN(const artifacts::DeletedArtifacts deleted,
                      artifacts_->Delete(args, cancelled));
     response->set_file_count(ClampToInt32(deleted.file_count));
     response->set_size_bytes(deleted.size_bytes);
@@ -119,7 +121,8 @@ grpc::ServerUnaryReactor* ArtifactService::MoveArtifact(
   return calls_->Unary<pb::MoveArtifactRequest, pb::Artifact>(
       kMoveArtifact, context, request, response,
       [this](const auto& request, auto* response) {
-        ASSIGN_OR_RETURN(const core::TransferArgs args, FromProto(request));
+        ASSIGN_OR_RETURN(const artifacts::TransferArgs args,
+                         FromProto(request));
         ASSIGN_OR_RETURN(const Artifact artifact, artifacts_->Move(args));
         ToProto(artifact, response);
         return absl::OkStatus();
@@ -132,7 +135,8 @@ grpc::ServerUnaryReactor* ArtifactService::CopyArtifact(
   return calls_->Unary<pb::CopyArtifactRequest, pb::Artifact>(
       kCopyArtifact, context, request, response,
       [this, context](const auto& request, auto* response) {
-        ASSIGN_OR_RETURN(const core::TransferArgs args, FromProto(request));
+        ASSIGN_OR_RETURN(const artifacts::TransferArgs args,
+                         FromProto(request));
         const auto cancelled = [context] { return context->IsCancelled(); };
         ASSIGN_OR_RETURN(const Artifact artifact,
                          artifacts_->Copy(args, cancelled));

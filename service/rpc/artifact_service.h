@@ -45,7 +45,7 @@ class ArtifactService : public RawService {
                                           grpc::ByteBuffer* response) override;
 
  private:
-  core::Artifacts* const artifacts_;
+  artifacts::Artifacts* const artifacts_;
   Calls* const calls_;
   ArtifactStreams* const streams_;
 };

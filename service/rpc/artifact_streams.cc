@@ -233,7 +233,7 @@ absl::Status ArtifactWriteStream::BeginMessage() {
   return first ? BeginUpload(message_->head) : CheckLater(message_->head);
 }
 
-absl::StatusOr<core::WriteArgs> ArtifactWriteStream::ParseFirst(
+absl::StatusOr<artifacts::WriteArgs> ArtifactWriteStream::ParseFirst(
     const pb::WriteArtifactRequest& first) {
   project_ = first.project();
   RETURN_IF_ERROR(CheckNoFence(first.fence()));
@@ -242,7 +242,7 @@ absl::StatusOr<core::WriteArgs> ArtifactWriteStream::ParseFirst(
 
 absl::Status ArtifactWriteStream::BeginUpload(
     const pb::WriteArtifactRequest& first) {
-  ASSIGN_OR_RETURN(const core::WriteArgs args, ParseFirst(first));
+  ASSIGN_OR_RETURN(const artifacts::WriteArgs args, ParseFirst(first));
   // Not before: clients that open streams and send nothing must not occupy
   // slots.
   RETURN_IF_ERROR(slot_.Take());
@@ -255,7 +255,7 @@ absl::Status ArtifactWriteStream::BeginUpload(
 
 absl::Status ArtifactWriteStream::Discard(const WriteMessage& message) {
   const pb::WriteArtifactRequest& head = message.head;
-  std::optional<core::WriteArgs> first;
+  std::optional<artifacts::WriteArgs> first;
   if (writer_ == nullptr) {
     ASSIGN_OR_RETURN(first, ParseFirst(head));
     if (first->upload_id.empty())
@@ -278,7 +278,7 @@ absl::Status ArtifactWriteStream::Discard(const WriteMessage& message) {
 // Checks that a later message does not contradict the first.
 absl::Status ArtifactWriteStream::CheckLater(
     const pb::WriteArtifactRequest& head) const {
-  const core::WriteArgs& args = writer_->args();
+  const artifacts::WriteArgs& args = writer_->args();
   const auto check = [](absl::string_view field, const std::string& now,
                         const std::string& first) {
     if (now.empty() || now == first) return absl::OkStatus();
@@ -308,7 +308,7 @@ absl::Status ArtifactWriteStream::Write(const WriteMessage& message) {
   }
   RETURN_IF_ERROR(WriteData(message));
   if (!message.head.finish()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(core::Artifact artifact, writer_->Finish());
+  ASSIGN_OR_RETURN(artifacts::Artifact artifact, writer_->Finish());
   Answer(writer_->offset(), std::move(artifact));
   return absl::OkStatus();
 }
@@ -351,7 +351,7 @@ absl::Status ArtifactWriteStream::EndUnfinished() {
 }
 
 void ArtifactWriteStream::Answer(
-    int64_t offset, const std::optional<core::Artifact>& artifact) {
+    int64_t offset, const std::optional<artifacts::Artifact>& artifact) {
   pb::WriteArtifactResponse response;
   response.set_offset(offset);
   if (artifact) ToProto(*artifact, response.mutable_artifact());

@@ -24,7 +24,7 @@ class ArtifactStreams {
  public:
   // All pointers must outlive this. `workers` reads and writes files, one chunk
   // per task. At most `max_streams` run at once.
-  ArtifactStreams(core::Artifacts* artifacts, Calls* calls,
+  ArtifactStreams(artifacts::Artifacts* artifacts, Calls* calls,
                   base::ThreadPool* workers, ReceiveQuota* receive_quota,
                   int max_streams)
       : artifacts_(artifacts),
@@ -33,7 +33,7 @@ class ArtifactStreams {
         receive_quota_(receive_quota),
         max_streams_(max_streams) {}
 
-  core::Artifacts& artifacts() const { return *artifacts_; }
+  artifacts::Artifacts& artifacts() const { return *artifacts_; }
   Calls& calls() const { return *calls_; }
   base::ThreadPool& workers() const { return *workers_; }
   ReceiveQuota& receive_quota() const { return *receive_quota_; }
@@ -62,7 +62,7 @@ class ArtifactStreams {
   };
 
  private:
-  core::Artifacts* const artifacts_;
+  artifacts::Artifacts* const artifacts_;
   Calls* const calls_;
   base::ThreadPool* const workers_;
   ReceiveQuota* const receive_quota_;
@@ -92,9 +92,9 @@ class ArtifactReadStream final
 
   ArtifactStreams* const streams_;
   ArtifactStreams::Slot slot_;
-  std::optional<core::ReadArgs> args_;
+  std::optional<artifacts::ReadArgs> args_;
   // Accessed only by the running task.
-  std::unique_ptr<core::ArtifactReader> reader_;
+  std::unique_ptr<artifacts::ArtifactReader> reader_;
 
   std::deque<grpc::ByteBuffer> ready_ ABSL_GUARDED_BY(mutex_);
   bool all_read_ ABSL_GUARDED_BY(mutex_) = false;
@@ -124,7 +124,7 @@ class ArtifactWriteStream final
   // Returns the received message, if any, and lets the next read start.
   std::optional<grpc::ByteBuffer> TakeReceived() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status BeginMessage();
-  absl::StatusOr<core::WriteArgs> ParseFirst(
+  absl::StatusOr<artifacts::WriteArgs> ParseFirst(
       const pb::WriteArtifactRequest& first);
   absl::Status BeginUpload(const pb::WriteArtifactRequest& first);
   absl::Status Discard(const WriteMessage& message);
@@ -135,7 +135,8 @@ class ArtifactWriteStream final
   absl::Status CheckLater(const pb::WriteArtifactRequest& head) const;
   absl::Status EndUnfinished();
   // Sets the last response.
-  void Answer(int64_t offset, const std::optional<core::Artifact>& artifact)
+  void Answer(int64_t offset,
+              const std::optional<artifacts::Artifact>& artifact)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Release() override;
 
@@ -146,7 +147,7 @@ class ArtifactWriteStream final
   std::optional<ReceiveQuota::Upload> memory_;
   std::optional<WriteMessage> message_;
   bool asks_ = false;  // Whether message_ asks for an acknowledgement.
-  std::unique_ptr<core::UploadWriter> writer_;
+  std::unique_ptr<artifacts::UploadWriter> writer_;
   bool rehashing_ = false;
   int64_t acknowledged_ = 0;
 

@@ -10,16 +10,17 @@
 
 namespace mlops::rpc {
 
+using artifacts::RelativePath;
 using core::FieldInvalid;
 using core::ProjectName;
-using core::RelativePath;
 
 namespace {
 
 constexpr size_t kMaxUploadIdBytes = 64;
 
 template <typename Request>
-absl::StatusOr<core::TransferArgs> TransferFromProto(const Request& request) {
+absl::StatusOr<artifacts::TransferArgs> TransferFromProto(
+    const Request& request) {
   ASSIGN_OR_RETURN(ProjectName project, ProjectName::Parse(request.project()));
   RETURN_IF_ERROR(CheckNoFence(request.fence()));
   ASSIGN_OR_RETURN(
@@ -29,31 +30,31 @@ absl::StatusOr<core::TransferArgs> TransferFromProto(const Request& request) {
       RelativePath destination,
       RelativePath::Parse(request.destination_path(), RelativePath::Use::kMake,
                           "destination_path"));
-  return core::TransferArgs{.project = std::move(project),
-                            .path = std::move(path),
-                            .destination = std::move(destination),
-                            .create_only = request.create_only(),
-                            .etag = request.etag()};
+  return artifacts::TransferArgs{.project = std::move(project),
+                                 .path = std::move(path),
+                                 .destination = std::move(destination),
+                                 .create_only = request.create_only(),
+                                 .etag = request.etag()};
 }
 
 }  // namespace
 
-absl::StatusOr<core::ListArtifactsArgs> FromProto(
+absl::StatusOr<artifacts::ListArtifactsArgs> FromProto(
     const pb::ListArtifactsRequest& request) {
   ASSIGN_OR_RETURN(ProjectName project, ProjectName::Parse(request.project()));
   if (request.page_size() < 0)
     return FieldInvalid("page_size", "must not be negative");
-  core::ListArtifactsArgs args{.project = std::move(project),
-                               .recursive = request.recursive(),
-                               .page_size = request.page_size(),
-                               .page_token = request.page_token()};
+  artifacts::ListArtifactsArgs args{.project = std::move(project),
+                                    .recursive = request.recursive(),
+                                    .page_size = request.page_size(),
+                                    .page_token = request.page_token()};
   if (request.path().empty()) return args;
   ASSIGN_OR_RETURN(
       args.path, RelativePath::Parse(request.path(), RelativePath::Use::kFind));
   return args;
 }
 
-absl::StatusOr<core::ReadArgs> FromProto(
+absl::StatusOr<artifacts::ReadArgs> FromProto(
     const pb::ReadArtifactRequest& request) {
   ASSIGN_OR_RETURN(ProjectName project, ProjectName::Parse(request.project()));
   ASSIGN_OR_RETURN(
@@ -62,48 +63,49 @@ absl::StatusOr<core::ReadArgs> FromProto(
   if (request.offset() < 0)
     return FieldInvalid("offset", "must not be negative");
   if (request.limit() < 0) return FieldInvalid("limit", "must not be negative");
-  return core::ReadArgs{.project = std::move(project),
-                        .path = std::move(path),
-                        .offset = request.offset(),
-                        .limit = request.limit(),
-                        .etag = request.etag()};
+  return artifacts::ReadArgs{.project = std::move(project),
+                             .path = std::move(path),
+                             .offset = request.offset(),
+                             .limit = request.limit(),
+                             .etag = request.etag()};
 }
 
-absl::StatusOr<core::DeleteArtifactArgs> FromProto(
+absl::StatusOr<artifacts::DeleteArtifactArgs> FromProto(
     const pb::DeleteArtifactRequest& request) {
   ASSIGN_OR_RETURN(ProjectName project, ProjectName::Parse(request.project()));
   RETURN_IF_ERROR(CheckNoFence(request.fence()));
   ASSIGN_OR_RETURN(
       RelativePath path,
       RelativePath::Parse(request.path(), RelativePath::Use::kFind));
-  return core::DeleteArtifactArgs{.project = std::move(project),
-                                  .path = std::move(path),
-                                  .force = request.force(),
-                                  .etag = request.etag(),
-                                  .allow_missing = request.allow_missing()};
+  return artifacts::DeleteArtifactArgs{
+      .project = std::move(project),
+      .path = std::move(path),
+      .force = request.force(),
+      .etag = request.etag(),
+      .allow_missing = request.allow_missing()};
 }
 
-absl::StatusOr<core::TransferArgs> FromProto(
+absl::StatusOr<artifacts::TransferArgs> FromProto(
     const pb::MoveArtifactRequest& request) {
   return TransferFromProto(request);
 }
 
-absl::StatusOr<core::TransferArgs> FromProto(
+absl::StatusOr<artifacts::TransferArgs> FromProto(
     const pb::CopyArtifactRequest& request) {
   return TransferFromProto(request);
 }
 
-absl::StatusOr<core::WriteArgs> FromProto(
+absl::StatusOr<artifacts::WriteArgs> FromProto(
     const pb::WriteArtifactRequest& first) {
   ASSIGN_OR_RETURN(ProjectName project, ProjectName::Parse(first.project()));
   ASSIGN_OR_RETURN(RelativePath path,
                    RelativePath::Parse(first.path(), RelativePath::Use::kMake));
   if (first.offset() < 0) return FieldInvalid("offset", "must not be negative");
-  core::WriteArgs args{.project = std::move(project),
-                       .path = std::move(path),
-                       .offset = first.offset(),
-                       .precondition = {.create_only = first.create_only(),
-                                        .etag = first.etag()}};
+  artifacts::WriteArgs args{.project = std::move(project),
+                            .path = std::move(path),
+                            .offset = first.offset(),
+                            .precondition = {.create_only = first.create_only(),
+                                             .etag = first.etag()}};
   if (first.upload_id().empty()) return args;
   ASSIGN_OR_RETURN(args.upload_id, ParseUploadId(first.upload_id()));
   return args;
@@ -122,7 +124,7 @@ absl::StatusOr<std::string> ParseUploadId(absl::string_view text) {
   return std::string(text);
 }
 
-void ToProto(const core::Artifact& artifact, pb::Artifact* message) {
+void ToProto(const artifacts::Artifact& artifact, pb::Artifact* message) {
   message->set_path(artifact.path);
   message->set_directory(artifact.directory);
   message->set_size_bytes(artifact.size_bytes);

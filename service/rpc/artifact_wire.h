@@ -27,24 +27,24 @@ inline constexpr size_t kMaxChunkBytes = 4 << 20;
 
 // Each returns INVALID_ARGUMENT with FIELD_INVALID or PATH_INVALID if
 // the request is ill-formed.
-absl::StatusOr<core::ListArtifactsArgs> FromProto(
+absl::StatusOr<artifacts::ListArtifactsArgs> FromProto(
     const pb::ListArtifactsRequest& request);
-absl::StatusOr<core::ReadArgs> FromProto(
+absl::StatusOr<artifacts::ReadArgs> FromProto(
     const pb::ReadArtifactRequest& request);
-absl::StatusOr<core::DeleteArtifactArgs> FromProto(
+absl::StatusOr<artifacts::DeleteArtifactArgs> FromProto(
     const pb::DeleteArtifactRequest& request);
-absl::StatusOr<core::TransferArgs> FromProto(
+absl::StatusOr<artifacts::TransferArgs> FromProto(
     const pb::MoveArtifactRequest& request);
-absl::StatusOr<core::TransferArgs> FromProto(
+absl::StatusOr<artifacts::TransferArgs> FromProto(
     const pb::CopyArtifactRequest& request);
 // Converts the first message of a stream.
-absl::StatusOr<core::WriteArgs> FromProto(
+absl::StatusOr<artifacts::WriteArgs> FromProto(
     const pb::WriteArtifactRequest& first);
 // Returns `text` as an upload's id. INVALID_ARGUMENT/FIELD_INVALID unless it
 // matches `[A-Za-z0-9._-]{1,64}`.
 absl::StatusOr<std::string> ParseUploadId(absl::string_view text);
 
-void ToProto(const core::Artifact& artifact, pb::Artifact* message);
+void ToProto(const artifacts::Artifact& artifact, pb::Artifact* message);
 
 // A decoded message of WriteArtifact.
 struct WriteMessage {

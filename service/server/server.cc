@@ -307,8 +307,8 @@ absl::Status Server::OpenCatalog() {
 }
 
 void Server::MakeCore() {
-  artifacts_ = std::make_unique<core::Artifacts>(
-      catalog_.get(), base_, core::UploadOptions{.health = health_});
+  artifacts_ = std::make_unique<artifacts::Artifacts>(
+      catalog_.get(), base_, artifacts::UploadOptions{.health = health_});
   authority_ = std::make_unique<core::Authority>(
       catalog_.get(),
       catalog::MakeUsageScanner(base_, base_path_, base::SystemClock()),

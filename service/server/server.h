@@ -119,7 +119,7 @@ class Server {
   std::shared_ptr<fs::Dir> base_;
   std::shared_ptr<core::DiskHealth> health_;
   std::unique_ptr<catalog::FileCatalog> catalog_;
-  std::unique_ptr<core::Artifacts> artifacts_;
+  std::unique_ptr<artifacts::Artifacts> artifacts_;
   std::unique_ptr<catalog::Upkeep> upkeep_;
   std::unique_ptr<Maintainer> maintainer_;
   std::unique_ptr<core::Authority> authority_;

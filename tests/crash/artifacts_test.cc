@@ -28,9 +28,9 @@
 namespace mlops::crash {
 namespace {
 
-using core::Artifact;
-using core::Artifacts;
-using core::RelativePath;
+using artifacts::Artifact;
+using artifacts::Artifacts;
+using artifacts::RelativePath;
 using support::Faults;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
@@ -48,7 +48,7 @@ bool Never() { return false; }
 // offset, in two streams.
 absl::Status Upload(Artifacts& artifacts, absl::string_view path,
                     absl::string_view content) {
-  core::WriteArgs args{
+  artifacts::WriteArgs args{
       .project = Fraud(), .path = Path(path), .upload_id = "id"};
   for (const size_t end : {content.size() / 2, content.size()}) {
     args.offset = 0;
@@ -96,7 +96,7 @@ std::ostream& operator<<(std::ostream& out, const Operation& operation) {
   return out << operation.name;
 }
 
-core::TransferArgs Transfer(absl::string_view from, absl::string_view to) {
+artifacts::TransferArgs Transfer(absl::string_view from, absl::string_view to) {
   return {.project = Fraud(), .path = Path(from), .destination = Path(to)};
 }
 
@@ -193,9 +193,9 @@ class Disk {
     artifacts_ = std::make_unique<Artifacts>(
         &catalog_,
         std::make_unique<support::ObservedDir>(std::move(dir), observer_),
-        core::UploadOptions{.clock = disk_.clock(),
-                            .boot_id = absl::StrCat("boot ", boots_),
-                            .health = health_});
+        artifacts::UploadOptions{.clock = disk_.clock(),
+                                 .boot_id = absl::StrCat("boot ", boots_),
+                                 .health = health_});
   }
   // With seed 0, nothing unsynced survives; other seeds choose at random.
   void CutPower(int seed) {

@@ -29,7 +29,7 @@
 #include "tests/support/temp_dir.h"
 #include "tests/support/workspaces.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 namespace {
 
 using absl::StatusCode;
@@ -50,7 +50,7 @@ class ArtifactsTest : public testing::TestWithParam<bool> {
   ArtifactsTest() {
     temp.MakeDirs("fraud/models");
     EXPECT_OK(catalog.Commit(
-        CreateChange{support::NewWorkspace("fraud", temp.path())}));
+        core::CreateChange{support::NewWorkspace("fraud", temp.path())}));
   }
 
   static RelativePath Path(absl::string_view text) {
@@ -215,7 +215,7 @@ TEST_P(ArtifactsTest, WhatIsAppendedWhileAFileIsReadDoesNoHarm) {
 TEST_P(ArtifactsTest, AChecksumIsRememberedAsLongAsTheFileIsTheSame) {
   temp.WriteFile("fraud/models/x", "hello");
   absl::SleepFor(absl::Milliseconds(50));
-  const auto checksum = [&](Cancelled cancelled) {
+  const auto checksum = [&](core::Cancelled cancelled) {
     return artifacts->Get(Project("fraud"), Path("models/x"), true, cancelled);
   };
   EXPECT_THAT(checksum([] { return true; }),
@@ -1125,7 +1125,7 @@ TEST_P(ArtifactsTest, ALinkPutOnTheWayMeanwhileLeadsNowhere) {
 
 TEST_P(ArtifactsTest, AfterADirectoryThatCouldNotBeSyncedItOnlyReads) {
   const auto observer = std::make_shared<support::DirObserver>();
-  const auto health = std::make_shared<DiskHealth>();
+  const auto health = std::make_shared<core::DiskHealth>();
   auto base = fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value();
   UploadOptions options = Options();
   options.health = health;
@@ -1208,4 +1208,4 @@ INSTANTIATE_TEST_SUITE_P(Calls, ArtifactsTest, testing::Bool(),
                          });
 
 }  // namespace
-}  // namespace mlops::core
+}  // namespace mlops::artifacts

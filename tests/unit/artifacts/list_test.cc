@@ -20,7 +20,7 @@
 #include "tests/support/observed_dir.h"
 #include "tests/support/temp_dir.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 namespace {
 
 using testing::ElementsAre;
@@ -208,4 +208,4 @@ TEST_F(ArtifactListTest, NamesAreCollectedOfOneDirectoryAtATime) {
 }
 
 }  // namespace
-}  // namespace mlops::core
+}  // namespace mlops::artifacts

@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "tests/support/matchers.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 namespace {
 
 using absl::StatusCode;
@@ -97,4 +97,4 @@ TEST(RelativePathTest, KnowsItsParts) {
 }
 
 }  // namespace
-}  // namespace mlops::core
+}  // namespace mlops::artifacts

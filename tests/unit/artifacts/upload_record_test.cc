@@ -7,7 +7,7 @@
 #include "tests/support/matchers.h"
 #include "tests/support/temp_dir.h"
 
-namespace mlops::core {
+namespace mlops::artifacts {
 namespace {
 
 const absl::Time kBirth = absl::FromUnixSeconds(1'700'000'000);
@@ -79,4 +79,4 @@ TEST(UploadRecordTest, IsReadAsItWasWritten) {
 }
 
 }  // namespace
-}  // namespace mlops::core
+}  // namespace mlops::artifacts

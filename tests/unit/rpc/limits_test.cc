@@ -75,7 +75,8 @@ class LimitsTest : public testing::Test {
   std::unique_ptr<observe::Log> log =
       observe::Log::Open({.file = temp.Path("log")}).value();
   Calls calls{&workers, &workers, log.get()};
-  core::Artifacts artifacts{&catalog, fs::OpenBaseDir(temp.path()).value()};
+  artifacts::Artifacts artifacts{&catalog,
+                                 fs::OpenBaseDir(temp.path()).value()};
   ReceiveQuota receive_quota;
   ArtifactStreams streams{&artifacts, &calls, &workers, &receive_quota, 2};
   WorkspaceService service{

@@ -110,7 +110,8 @@ class ServiceTest : public testing::Test {
   std::unique_ptr<observe::Log> log =
       observe::Log::Open({.file = temp.Path("log")}).value();
   Calls calls{workers.get(), workers.get(), log.get()};
-  core::Artifacts artifacts{&catalog, fs::OpenBaseDir(temp.path()).value()};
+  artifacts::Artifacts artifacts{&catalog,
+                                 fs::OpenBaseDir(temp.path()).value()};
   ReceiveQuota receive_quota;
   ArtifactStreams streams{&artifacts, &calls, workers.get(), &receive_quota, 4};
   WorkspaceService service{&authority,
