@@ -25,7 +25,8 @@ bool Maintainer::StopWithinTick() {
 }
 
 void Maintainer::RunIfDue(absl::Duration now, Entry& entry) const {
-  if (now < entry.next_run) return;
+  // Round to the nearest tick, because a tick may end a little early.
+  if (now + options_.tick / 2 < entry.next_run) return;
   const Chore& chore = entry.chore;
   const absl::Duration begin = options_.clock();
   if (const absl::Status status = chore.run(); !status.ok())

@@ -27,7 +27,7 @@ class Maintainer {
     // Should usually take only a small part of a tick, because it delays
     // the other chores.
     std::function<absl::Status()> run;
-    // From the start of one run to the start of the next, rounded up to ticks.
+    // From the start of one run to the start of the next, rounded to ticks.
     absl::Duration interval = kTick;
     // The largest part of the time that `run` may take. After a long run,
     // the next one starts later.
