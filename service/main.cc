@@ -2,18 +2,12 @@
 // base directory.
 #include <pthread.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
-#include <fstream>
 #include <iostream>
 #include <string>
 #include <thread>
-
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_join.h"
@@ -24,6 +18,17 @@
 #include "service/server/config.h"
 #include "service/server/server.h"
 #include "service/server/version.h"
+
+// Read by jemalloc, with which this program is linked; see jemalloc(3).
+// Unused pages return to the system little by little, by a background thread.
+// glibc's allocator either returns and clears the pages of each artifact chunk
+// anew, which took half of the CPU time of an upload, or keeps them until
+// malloc_trim(3), which stops every thread for up to a second after an attack.
+extern "C" {
+extern const char* malloc_conf;
+const char* malloc_conf =
+    "background_thread:true,narenas:4,dirty_decay_ms:5000,muzzy_decay_ms:0";
+}
 
 namespace {
 
@@ -77,41 +82,6 @@ bool RaiseDescriptorLimit() {
   return false;
 }
 
-// Makes glibc retain freed memory. By default it returns the memory
-// of each artifact chunk to the system, which clears it for the next one;
-// that took half of the CPU time of an upload.
-void KeepFreedMemory() {
-#ifdef __GLIBC__
-  // For each arena.
-  constexpr int kKeptBytes = 8 << 20;
-  mallopt(M_TRIM_THRESHOLD, kKeptBytes);
-  mallopt(M_MMAP_THRESHOLD, kKeptBytes);
-#endif
-}
-
-// Returns freed memory to the system if there is much of it,
-// for example after an attack or a busy hour. Keeps small amounts,
-// for the reason in KeepFreedMemory(). Called every few seconds.
-void ReturnFreedMemory() {
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
-  constexpr size_t kMuch = size_t{64} << 20;
-  // What the last trim could not return, because memory in use lies between.
-  static size_t kept = 0;
-  size_t pages = 0, resident = 0;
-  std::ifstream("/proc/self/statm") >> pages >> resident;
-  resident *= static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  const auto freed = [](size_t resident) {
-    const struct mallinfo2 info = mallinfo2();
-    const size_t used = info.uordblks + info.hblkhd;
-    return resident > used ? resident - used : 0;
-  };
-  if (freed(resident) < kept + kMuch) return;
-  malloc_trim(0);
-  std::ifstream("/proc/self/statm") >> pages >> resident;
-  kept = freed(resident * static_cast<size_t>(sysconf(_SC_PAGESIZE)));
-#endif
-}
-
 // Whether gRPC's own log lines are wanted. They are not JSON,
 // so they are written only if GRPC_VERBOSITY asks for more than errors. "error"
 // does not count: our Python client sets it, and its server inherits it.
@@ -128,10 +98,8 @@ void RunUntilStopped(mlops::server::Server& server, const sigset_t& signals) {
     sigwait(&signals, &signal);
     stop.Notify();
   });
-  for (int i = 1; !stop.WaitForNotificationWithTimeout(absl::Milliseconds(200));
-       ++i) {
+  while (!stop.WaitForNotificationWithTimeout(absl::Milliseconds(200))) {
     server.EndIdleCalls();
-    if (i % 25 == 0) ReturnFreedMemory();
     if (server.ShouldLeave()) pthread_kill(waiter.native_handle(), SIGTERM);
   }
   waiter.join();
@@ -160,7 +128,6 @@ int main(int argc, char** argv) {
   if (!IsAskedForGrpcLog()) gpr_set_log_function([](gpr_log_func_args*) {});
   const sigset_t signals = BlockStopSignals();
   if (!RaiseDescriptorLimit()) return 1;
-  KeepFreedMemory();
   // Never undone; see the end of main().
   grpc_init();
   auto server =

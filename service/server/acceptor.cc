@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <utility>
@@ -37,6 +38,8 @@ constexpr int kBacklog = 1024;
 constexpr int kReservedDescriptors = 256;
 // Delay before the next accept(2) after one failed for lack of a resource.
 constexpr absl::Duration kPause = absl::Milliseconds(20);
+// How often connections that were ended for resets halve the maximum.
+constexpr double kMaxHalvings = 5;
 
 // A full disk has a code of its own, because the caller can then use
 // a socket elsewhere.
@@ -262,20 +265,25 @@ void Acceptor::Stop() {
     ::shutdown(connection.fd.get(), SHUT_RDWR);
 }
 
+double Acceptor::LeakyBucket::Drain(std::chrono::steady_clock::time_point now,
+                                    double per_second) {
+  const double seconds = std::chrono::duration<double>(now - last).count();
+  last = now;
+  level = std::max(0.0, level - seconds * per_second);
+  return level;
+}
+
 bool Acceptor::NoteReset(const std::string& peer) {
   {
     absl::MutexLock lock(&mutex_);
     const auto it = connections_.find(peer);
     if (it == connections_.end()) return false;
-    Connection& connection = it->second;
-    // A leaky bucket: each reset adds one, and time drains kResetsPerSecond.
     const auto now = std::chrono::steady_clock::now();
-    const double seconds =
-        std::chrono::duration<double>(now - connection.last_reset).count();
-    connection.last_reset = now;
-    connection.resets =
-        std::max(0.0, connection.resets - seconds * kResetsPerSecond) + 1;
-    if (connection.resets <= kMaxResets) return false;
+    LeakyBucket& resets = it->second.resets;
+    resets.Drain(now, kResetsPerSecond);
+    const double halvings = ended_.Drain(now, 1 / kForgetSeconds);
+    if (++resets.level <= kMaxResets / std::exp2(halvings)) return false;
+    ended_.level = std::min(halvings + 1, kMaxHalvings);
   }
   return Disconnect(peer);
 }

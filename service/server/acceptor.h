@@ -62,10 +62,13 @@ class Acceptor {
 
   // Notes that the client at `peer`, as gRPC names it, cancelled a call.
   // If the client has exceeded kResetsPerSecond by kMaxResets calls,
-  // ends its connection and returns true.
+  // ends its connection and returns true. Each connection ended so halves
+  // the maximum for all, down to 1/32, and is forgotten after kForgetSeconds:
+  // a client that connects again and again costs the server ever less.
   bool NoteReset(const std::string& peer);
   static constexpr double kMaxResets = 1000;
   static constexpr double kResetsPerSecond = 100;
+  static constexpr double kForgetSeconds = 10;
 
   // Ends the connection of the client at `peer`. False if there is none.
   bool Disconnect(const std::string& peer);
@@ -80,12 +83,19 @@ class Acceptor {
     ino_t inode;
   };
 
+  // Counts events, of which time offsets `per_second`.
+  struct LeakyBucket {
+    // Returns the level at `now`.
+    double Drain(std::chrono::steady_clock::time_point now, double per_second);
+
+    double level = 0;
+    std::chrono::steady_clock::time_point last;
+  };
+
   struct Connection {
     // A duplicate of gRPC's descriptor.
     base::UniqueFd fd;
-    // The number of resets that kResetsPerSecond has not offset yet.
-    double resets = 0;
-    std::chrono::steady_clock::time_point last_reset;
+    LeakyBucket resets;
   };
 
   absl::Status ListenUnix(const std::string& path);
@@ -110,6 +120,8 @@ class Acceptor {
   // Keyed by gRPC's name of the peer.
   absl::flat_hash_map<std::string, Connection> connections_
       ABSL_GUARDED_BY(mutex_);
+  // The connections that NoteReset() has ended.
+  LeakyBucket ended_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace mlops::server
