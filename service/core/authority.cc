@@ -1,6 +1,7 @@
 #include "service/core/authority.h"
 
 #include <algorithm>
+#include <iterator>
 #include <memory>
 #include <utility>
 
@@ -112,7 +113,8 @@ absl::StatusOr<ListResult> Authority::List(const ListArgs& args,
   ASSIGN_OR_RETURN(const Order order, ParseOrderBy(args.order_by));
   const PageContext context{.order = order,
                             .filter = args.filter.text(),
-                            .show_deleted = args.show_deleted};
+                            .show_deleted = args.show_deleted,
+                            .caller = args.sight.caller};
   ListQuery query{.order = order,
                   .page_size = args.page_size == 0
                                    ? kDefaultPageSize
@@ -123,12 +125,12 @@ absl::StatusOr<ListResult> Authority::List(const ListArgs& args,
     ASSIGN_OR_RETURN(start, DecodePageToken(args.page_token, context));
     query.after = start.after;
   }
-  // Without a filter the catalog serves the page from its index.
-  const bool all = args.filter.matches_all();
+  // Without a restriction the catalog serves the page from its index.
+  const bool all = args.filter.matches_all() && args.sight.everything();
   ASSIGN_OR_RETURN(
       ListPage page,
       all ? catalog_->List(query)
-          : ListMatching(args.filter, query, start.matching_count, cancelled));
+          : ListMatching(args, query, start.matching_count, cancelled));
   // The page ends before the first workspace that does not fit.
   size_t taken = 0;
   while (taken < page.workspaces.size() && take(*page.workspaces[taken]))
@@ -148,28 +150,36 @@ absl::StatusOr<ListResult> Authority::List(const ListArgs& args,
   return result;
 }
 
-// Returns the page of workspaces that match the filter. It evaluates a thousand
+// Returns the page of visible workspaces that match the filter. It evaluates
+// a thousand
 // at a time outside the catalog's lock, so that other callers never wait
 // for long. The first page scans to the end to count all matches; later pages
 // take the count from `matching_count`.
-absl::StatusOr<ListPage> Authority::ListMatching(const Filter& filter,
+absl::StatusOr<ListPage> Authority::ListMatching(const ListArgs& args,
                                                  ListQuery query,
                                                  int64_t matching_count,
                                                  Cancelled cancelled) {
   const bool first_page = !query.after.has_value();
   const size_t wanted = static_cast<size_t>(query.page_size);
   query.page_size = kMaxPageSize;
+  const auto sees = [&sight = args.sight](absl::string_view project) {
+    return sight.everything() || sight.sees(project);
+  };
   ListPage result;
   while (true) {
     const bool first_chunk = !query.after.has_value();
     ASSIGN_OR_RETURN(ListPage chunk, catalog_->List(query));
-    if (first_chunk) result.unreachable = std::move(chunk.unreachable);
+    if (first_chunk) {
+      std::copy_if(chunk.unreachable.begin(), chunk.unreachable.end(),
+                   std::back_inserter(result.unreachable), sees);
+    }
     for (const WorkspacePtr& workspace : chunk.workspaces) {
       // Poll for each workspace: a filter of many terms takes some milliseconds
       // on a large record.
       if (cancelled())
         return absl::CancelledError("the caller cancelled this list");
-      if (!filter.Matches(*workspace)) continue;
+      if (!sees(workspace->project.str())) continue;
+      if (!args.filter.Matches(*workspace)) continue;
       if (first_page) ++result.total_size;
       // One match beyond the page proves that there is a next page.
       result.more = result.workspaces.size() == wanted;
@@ -183,17 +193,18 @@ absl::StatusOr<ListPage> Authority::ListMatching(const Filter& filter,
   return result;
 }
 
-absl::StatusOr<int64_t> Authority::Count() {
-  ASSIGN_OR_RETURN(const ListPage page, catalog_->List({.page_size = 1}));
+absl::StatusOr<int64_t> Authority::Count(Sight sight) {
+  ASSIGN_OR_RETURN(const ListResult page,
+                   List({.page_size = 1, .sight = std::move(sight)}));
   return page.total_size;
 }
 
-absl::StatusOr<WorkspacePtr> Authority::Update(const UpdateArgs& args) {
+absl::StatusOr<UpdateResult> Authority::Update(const UpdateArgs& args) {
   // Validate the request first, so that an invalid one fails the same way
   // whether or not the workspace exists.
   RETURN_IF_ERROR(CheckUpdateSpec(args.spec));
   absl::MutexLock lock(&Stripe(args.project));
-  absl::StatusOr<WorkspacePtr> result = UpdateLocked(args);
+  absl::StatusOr<UpdateResult> result = UpdateLocked(args);
   // A caller without an etag wants to update whatever is stored. If someone
   // edits the record meanwhile, read the edit and apply the update to it.
   for (int i = 1; i < kUpdateTries && args.etag.empty() &&
@@ -207,30 +218,36 @@ absl::StatusOr<WorkspacePtr> Authority::Update(const UpdateArgs& args) {
   return result;
 }
 
-absl::StatusOr<WorkspacePtr> Authority::UpdateLocked(const UpdateArgs& args) {
+absl::StatusOr<UpdateResult> Authority::UpdateLocked(const UpdateArgs& args) {
   absl::StatusOr<WorkspacePtr> current = catalog_->Get(args.project);
   if (absl::IsNotFound(current.status()) && args.allow_missing) {
     // An etag belongs to an existing workspace, so a missing one cannot match.
     if (!args.etag.empty())
       return EtagMismatch(args.project.str(), args.etag, "");
-    return CreateLocked({.project = args.project,
-                         .settings = args.spec.settings,
-                         .metadata = args.spec.metadata,
-                         .validate_only = args.validate_only});
+    ASSIGN_OR_RETURN(WorkspacePtr created,
+                     CreateLocked({.project = args.project,
+                                   .settings = args.spec.settings,
+                                   .metadata = args.spec.metadata,
+                                   .validate_only = args.validate_only}));
+    return UpdateResult{.workspace = std::move(created)};
   }
   RETURN_IF_ERROR(current.status());
   const Workspace& old = **current;
   RETURN_IF_ERROR(CheckEtag(old, args.etag));
   ASSIGN_OR_RETURN(std::optional<Workspace> updated,
                    ApplyUpdate(old, args.spec, clock_()));
+  UpdateResult result{.workspace = *current, .old_etag = old.etag};
   // The update changes nothing, so write nothing and keep the etag.
-  if (!updated) return *current;
-  if (args.validate_only)
-    return std::make_shared<const Workspace>(*std::move(updated));
-  ASSIGN_OR_RETURN(CommitResult result, catalog_->Commit(ReplaceChange{
-                                            .workspace = *std::move(updated),
-                                            .expected_etag = old.etag}));
-  return std::move(result.workspace);
+  if (!updated) return result;
+  if (args.validate_only) {
+    result.workspace = std::make_shared<const Workspace>(*std::move(updated));
+    return result;
+  }
+  ASSIGN_OR_RETURN(CommitResult committed, catalog_->Commit(ReplaceChange{
+                                               .workspace = *std::move(updated),
+                                               .expected_etag = old.etag}));
+  result.workspace = std::move(committed.workspace);
+  return result;
 }
 
 absl::StatusOr<DeleteResult> Authority::Delete(const DeleteArgs& args,

@@ -2,6 +2,7 @@
 #define MLOPS_SERVICE_CORE_AUTHORITY_H_
 
 #include <array>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "service/base/clock.h"
@@ -32,12 +34,25 @@ struct CreateArgs {
   bool validate_only = false;
 };
 
+// What a caller may see: restricts lists and counts as if the other projects
+// did not exist.
+struct Sight {
+  // Distinguishes callers, so that the page tokens of one are refused
+  // from another. "" if the caller sees everything.
+  std::string caller;
+  // Whether the caller sees a project. Null if it sees all of them.
+  std::function<bool(absl::string_view project)> sees;
+
+  bool everything() const { return sees == nullptr; }
+};
+
 struct ListArgs {
   int page_size = 0;
   std::string page_token;
   Filter filter;
   std::string order_by;
   bool show_deleted = false;
+  Sight sight;
 };
 
 // Offers a workspace to a page. Returns false if the page has no room for it,
@@ -57,6 +72,11 @@ struct UpdateArgs {
   UpdateSpec spec;
   bool allow_missing = false;
   bool validate_only = false;
+};
+
+struct UpdateResult {
+  WorkspacePtr workspace;
+  std::string old_etag;  // "" if the workspace was created.
 };
 
 struct DeleteArgs {
@@ -107,7 +127,7 @@ class Authority {
   absl::StatusOr<ListResult> List(
       const ListArgs& args, Cancelled cancelled = NeverCancelled,
       PageTaker take = [](const Workspace&) { return true; });
-  absl::StatusOr<WorkspacePtr> Update(const UpdateArgs& args);
+  absl::StatusOr<UpdateResult> Update(const UpdateArgs& args);
   absl::StatusOr<DeleteResult> Delete(const DeleteArgs& args,
                                       Cancelled cancelled = NeverCancelled);
   absl::StatusOr<EnsureResult> Ensure(const CreateArgs& args);
@@ -121,16 +141,16 @@ class Authority {
   // the workspace if it exists, and NOT_FOUND if Ensure would create it.
   absl::StatusOr<WorkspacePtr> EnsureExisting(const CreateArgs& args);
 
-  // Returns the number of workspaces outside the trash. Not an RPC.
-  absl::StatusOr<int64_t> Count();
+  // Returns the number of visible workspaces outside the trash. Not an RPC.
+  absl::StatusOr<int64_t> Count(Sight sight = {});
 
  private:
-  absl::StatusOr<ListPage> ListMatching(const Filter& filter, ListQuery query,
+  absl::StatusOr<ListPage> ListMatching(const ListArgs& args, ListQuery query,
                                         int64_t matching_count,
                                         Cancelled cancelled);
   absl::StatusOr<Workspace> NewFrom(const CreateArgs& args) const;
   absl::StatusOr<WorkspacePtr> CreateLocked(const CreateArgs& args);
-  absl::StatusOr<WorkspacePtr> UpdateLocked(const UpdateArgs& args);
+  absl::StatusOr<UpdateResult> UpdateLocked(const UpdateArgs& args);
   absl::StatusOr<DeleteResult> DeleteNow(const DeleteArgs& args,
                                          Cancelled cancelled);
   absl::StatusOr<DeleteResult> WouldDelete(const DeleteArgs& args,

@@ -28,7 +28,7 @@ std::string Checksum(absl::string_view payload, absl::string_view context) {
 std::string ContextText(const PageContext& context) {
   return absl::StrCat(static_cast<int>(context.order.field), "\n",
                       context.order.descending, "\n", context.show_deleted,
-                      "\n", context.filter);
+                      "\n", context.caller, "\n", context.filter);
 }
 
 std::optional<OrderField> FindField(absl::string_view name) {

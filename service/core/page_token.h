@@ -16,6 +16,8 @@ struct PageContext {
   Order order;
   std::string filter;
   bool show_deleted = false;
+  // "" if the caller sees everything.
+  std::string caller;
 };
 
 // Where a page begins.

@@ -78,7 +78,8 @@ ArtifactReadStream::ArtifactReadStream(ArtifactStreams* streams,
       streams_(streams),
       slot_(streams) {
   if (!request.Valid()) NoteCancelled();
-  absl::Status status = calls().CheckBegin();
+  calls().CountReceived(call_, request.Length());
+  absl::Status status = Admit();
   if (status.ok()) status = Parse(request);
   if (status.ok()) status = slot_.Take();
   Begin(std::move(status));
@@ -88,7 +89,7 @@ absl::Status ArtifactReadStream::Parse(const grpc::ByteBuffer& request) {
   pb::ReadArtifactRequest parsed;
   RETURN_IF_ERROR(CheckRequestSize(request.Length()));
   RETURN_IF_ERROR(Decode(request, &parsed));
-  project_ = parsed.project();
+  RETURN_IF_ERROR(Authorize(parsed));
   ASSIGN_OR_RETURN(args_, FromProto(parsed));
   return absl::OkStatus();
 }
@@ -151,12 +152,13 @@ ArtifactWriteStream::ArtifactWriteStream(ArtifactStreams* streams,
              &streams->workers(), context),
       streams_(streams),
       slot_(streams) {
-  Begin(calls().CheckBegin());
+  Begin(Admit());
 }
 
 void ArtifactWriteStream::OnReadDone(bool ok) {
   ReadDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (ok) {
+      calls().CountReceived(call_, being_read_.Length());
       received_ = std::move(being_read_);
     } else {
       no_more_ = true;
@@ -235,7 +237,7 @@ absl::Status ArtifactWriteStream::BeginMessage() {
 
 absl::StatusOr<artifacts::WriteArgs> ArtifactWriteStream::ParseFirst(
     const pb::WriteArtifactRequest& first) {
-  project_ = first.project();
+  RETURN_IF_ERROR(Authorize(first));
   RETURN_IF_ERROR(CheckNoFence(first.fence()));
   return FromProto(first);
 }
@@ -354,7 +356,10 @@ void ArtifactWriteStream::Answer(
     int64_t offset, const std::optional<artifacts::Artifact>& artifact) {
   pb::WriteArtifactResponse response;
   response.set_offset(offset);
-  if (artifact) ToProto(*artifact, response.mutable_artifact());
+  if (artifact) {
+    ToProto(*artifact, response.mutable_artifact());
+    call_.DescribeResult(response.artifact());
+  }
   absl::MutexLock lock(&mutex_);
   last_ = Encode(response);
 }

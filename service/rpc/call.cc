@@ -6,7 +6,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "proto/cpp/base/error.h"
+#include "proto/cpp/base/status_macros.h"
 #include "proto/cpp/wire_status.h"
 #include "service/core/errors.h"
 
@@ -44,12 +46,10 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
             grpc::CallbackServerContext* context,
             const grpc::ByteBuffer& request, grpc::ByteBuffer* response)
       : calls_(calls),
-        method_(method),
-        context_(context),
-        started_(calls->Begin()),
-        bytes_{.response = response},
+        bytes_{.call = CallInfo(method, context), .response = response},
         request_memory_(&calls->request_bytes_),
         answer_memory_(&calls->answer_bytes_) {
+    calls->Begin(call());
     // gRPC would keep the request until the response is sent.
     bytes_.request.Swap(&const_cast<grpc::ByteBuffer&>(request));
     // The client reset the call before the request arrived; gRPC may call
@@ -59,28 +59,26 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
 
   void Run(std::optional<AtOnce> at_once, Handler handler) {
     const size_t size = bytes_.request.Length();
+    calls_->CountReceived(call(), size);
     if (absl::Status refused = CheckBegin(size); !refused.ok())
       return Answer(std::move(refused));
     // A fast answer saves the switch to a worker thread.
-    if (size <= kMaxInlineBytes) {
-      if (method_.lane == Lane::kInline) return Answer(handler(bytes_));
-      if (at_once.has_value()) {
-        if (std::optional<absl::Status> status = (*at_once)(bytes_))
-          return Answer(*std::move(status));
-      }
+    if (at_once.has_value() && size <= kMaxInlineBytes) {
+      if (std::optional<absl::Status> status = (*at_once)(bytes_))
+        return Answer(*std::move(status));
     }
     // While the call is queued its client may cancel it or its deadline may
     // pass, so check again before the handler runs.
     auto run = [this, handler = std::move(handler)] {
-      absl::Status status = calls_->CheckWanted(*context_);
+      absl::Status status = calls_->CheckWanted(*call().context);
       Answer(status.ok() ? handler(bytes_) : std::move(status));
     };
-    if (!calls_->PoolOf(method_.lane).TrySchedule(std::move(run)))
+    if (!calls_->PoolOf(call().method.lane).TrySchedule(std::move(run)))
       Answer(TooMany());
   }
 
   void OnCancel() override {
-    if (!noted_.exchange(true)) calls_->NoteCancelled(*context_);
+    if (!noted_.exchange(true)) calls_->NoteCancelled(*call().context);
   }
   void OnDone() override {
     if (watched_) calls_->live_.Remove(this);
@@ -92,8 +90,12 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
   // Saves a thread switch, unless the end of the call takes a lock.
   bool InternalInlineable() override { return !watched_; }
 
+  CallInfo& call() { return bytes_.call; }
+
   absl::Status CheckBegin(size_t size) {
-    if (absl::Status refused = calls_->CheckBegin(); !refused.ok())
+    if (absl::Status refused =
+            calls_->Admit(call(), {.calls = 1, .bytes = size});
+        !refused.ok())
       return refused;
     if (absl::Status refused = CheckRequestSize(size); !refused.ok())
       return refused;
@@ -113,11 +115,11 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
       status = TooManyBytes("answers that wait to be read");
     } else if (size > kMaxUnwatchedBytes) {
       watched_ = true;
-      unread_.peer = context_->peer();
+      unread_.peer = call().context->peer();
       calls_->live_.Add(this);
     }
-    Finish(calls_->End(method_, bytes_.project, std::move(status), started_,
-                       *context_));
+    if (status.ok()) calls_->CountSent(call(), size);
+    Finish(calls_->End(call(), std::move(status)));
   }
 
   // The call is in `live_` only after its response is complete,
@@ -125,13 +127,10 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
   void EndIf(const IdleRule& rule, SteadyClock::time_point now) override {
     if (rule.unread &&
         now - answered_ > absl::ToChronoNanoseconds(rule.patience))
-      calls_->Cut(context_, now, &unread_);
+      calls_->Cut(call().context, now, &unread_);
   }
 
   Calls* const calls_;
-  const Method& method_;
-  grpc::CallbackServerContext* const context_;
-  const SteadyClock::time_point started_;
   UnaryBytes bytes_;
   ByteBudget::Hold request_memory_;
   ByteBudget::Hold answer_memory_;
@@ -154,16 +153,34 @@ grpc::ServerUnaryReactor* Calls::Start(const Method& method,
   return call;
 }
 
-SteadyClock::time_point Calls::Begin() {
+void Calls::Begin(const CallInfo& call) {
   running_.fetch_add(1, std::memory_order_relaxed);
   unsent_.fetch_add(1, std::memory_order_relaxed);
-  return SteadyClock::now();
+  if (options_.metrics != nullptr)
+    options_.metrics->ForMethod(call.method.name).Started();
 }
 
-absl::Status Calls::CheckBegin() const {
-  const bool refuses = draining_.load(std::memory_order_relaxed) ||
-                       (options_.is_lost && options_.is_lost());
-  return refuses ? core::ShuttingDown() : absl::OkStatus();
+absl::Status Calls::Admit(CallInfo& call, const CallerLimits::Use& use) {
+  if (draining_.load(std::memory_order_relaxed) ||
+      (options_.is_lost && options_.is_lost()))
+    return core::ShuttingDown();
+  if (options_.gate == nullptr) return absl::OkStatus();
+  ASSIGN_OR_RETURN(call.caller,
+                   Identify(*options_.gate, options_.peers, *call.context));
+  // All callers without a name would share one limit.
+  if (call.caller.kind == auth::Kind::kAnonymous) return absl::OkStatus();
+  return caller_limits_.Take(call.caller.name, use, &call.share);
+}
+
+absl::Status Calls::Authorize(const CallInfo& call) const {
+  if (options_.gate != nullptr) {
+    RETURN_IF_ERROR(options_.gate->policy()->Check(
+        call.caller, call.method.name, call.project));
+  }
+  const bool changes =
+      call.method.effect == Effect::kChanges && !call.changes_nothing;
+  return changes && options_.audit != nullptr ? options_.audit->CheckWritable()
+                                              : absl::OkStatus();
 }
 
 absl::Status Calls::CheckWanted(
@@ -180,21 +197,65 @@ absl::Status Calls::CheckWanted(
   return absl::OkStatus();
 }
 
-grpc::Status Calls::End(const Method& method, absl::string_view project,
-                        absl::Status status, SteadyClock::time_point started,
-                        const grpc::CallbackServerContext& context) {
+grpc::Status Calls::End(const CallInfo& call, absl::Status status) {
   const SteadyClock::time_point now = SteadyClock::now();
+  const absl::Duration duration = absl::FromChrono(now - call.started);
   // peer() allocates three strings, so call it only if the line is logged.
   if (log_->Wants(status)) {
-    log_->Call(method.name, project, status, absl::FromChrono(now - started),
-               context.peer());
+    log_->Call(call.method.name, call.project, status, duration,
+               call.context->peer());
   }
+  if (options_.metrics != nullptr)
+    options_.metrics->ForMethod(call.method.name).Handled(status, duration);
+  if (options_.audit != nullptr) Audit(call, status, duration);
   last_end_.store(now, std::memory_order_relaxed);
   running_.fetch_sub(1, std::memory_order_relaxed);
   if (status.ok()) return grpc::Status::OK;
-  if (!project.empty())
-    status = base::WithMetadata(std::move(status), "project", project);
+  if (!call.project.empty())
+    status = base::WithMetadata(std::move(status), "project", call.project);
   return wire::ToGrpc(status);
+}
+
+void Calls::Audit(const CallInfo& call, const absl::Status& status,
+                  absl::Duration duration) {
+  const bool refused =
+      absl::IsUnauthenticated(status) || absl::IsPermissionDenied(status);
+  const bool changes =
+      call.method.effect == Effect::kChanges && !call.changes_nothing;
+  if (!changes && !refused && !options_.audit_reads) return;
+  options_.audit->Write({.time = absl::Now(),
+                         .principal = call.caller.name,
+                         .kind = auth::KindName(call.caller.kind),
+                         .peer = call.context->peer(),
+                         .rpc = call.method.name,
+                         .project = call.project,
+                         .path = call.path,
+                         .uid = call.uid,
+                         .request_id = call.request_id,
+                         .etag_before = call.old_etag,
+                         .etag_after = call.new_etag,
+                         .outcome = status,
+                         .duration = duration});
+}
+
+void Calls::CountReceived(const CallInfo& call, size_t bytes) {
+  if (options_.metrics != nullptr)
+    options_.metrics->ForMethod(call.method.name).Received(bytes);
+}
+
+void Calls::CountSent(const CallInfo& call, size_t bytes) {
+  if (options_.metrics != nullptr)
+    options_.metrics->ForMethod(call.method.name).Sent(bytes);
+}
+
+core::Sight Calls::SightOf(const CallInfo& call, const Method& method) const {
+  if (options_.gate == nullptr) return {};
+  return rpc::SightOf(*options_.gate->policy(), call.caller, method.name);
+}
+
+std::vector<auth::Policy::Grant> Calls::GrantsOf(const CallInfo& call) const {
+  if (options_.gate == nullptr) return {};
+  return options_.gate->policy()->GrantsOf(call.caller);
 }
 
 void Calls::NoteCancelled(const grpc::CallbackServerContext& context) {

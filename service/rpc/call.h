@@ -8,6 +8,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -17,10 +18,18 @@
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/server_callback.h"
+#include "service/auth/gate.h"
+#include "service/auth/policy.h"
 #include "service/base/thread_pool.h"
+#include "service/core/authority.h"
+#include "service/observe/audit.h"
+#include "service/observe/call_metrics.h"
 #include "service/observe/log.h"
 #include "service/rpc/byte_budget.h"
+#include "service/rpc/call_info.h"
+#include "service/rpc/caller_limits.h"
 #include "service/rpc/convert.h"
+#include "service/rpc/identify.h"
 #include "service/rpc/live_calls.h"
 #include "service/rpc/method_table.h"
 
@@ -32,14 +41,12 @@ inline constexpr size_t kMaxRequestBytes = 512 << 10;
 // Returns INVALID_ARGUMENT/FIELD_INVALID if a request is larger.
 absl::Status CheckRequestSize(size_t size);
 
-// The encoded request and response of a unary call, and its project
-// for the log.
+// A unary call with its encoded request and response.
 struct UnaryBytes {
+  CallInfo call;
   grpc::ByteBuffer request;
   // Owned by gRPC.
   grpc::ByteBuffer* response;
-  // "" until the request is decoded, and for requests that name no project.
-  std::string project;
 };
 
 struct CallOptions {
@@ -53,15 +60,24 @@ struct CallOptions {
   // While it returns true, calls are refused as by Drain(). Called for each
   // call, so it must be fast.
   std::function<bool()> is_lost;
+  // Who calls and what they may do. If null, everybody may do everything.
+  const auth::Gate* gate = nullptr;
+  PeerFacts peers;
+  // Each may be null: then nothing is recorded.
+  observe::CallMetrics* metrics = nullptr;
+  observe::AuditLog* audit = nullptr;
+  // Also write audit records of calls that change nothing.
+  bool audit_reads = false;
 };
 
-// The one wrapper around every handler. Refuses calls that are too large,
-// come while the server does not serve, or are already abandoned by their
-// client. It picks the thread, maps the status to the wire, logs the call,
+// The one wrapper around every handler. Identifies the caller, and refuses
+// calls that are too large, not permitted, come while the server does not
+// serve, or are already abandoned by their client. It picks the thread, maps
+// the status to the wire, records the call in log, metrics and audit log,
 // and bounds the memory of requests and responses. Thread-safe.
 class Calls {
  public:
-  // All pointers must outlive this.
+  // All pointers, also those in `options`, must outlive this.
   Calls(base::ThreadPool* workers, base::ThreadPool* whole_file_workers,
         observe::Log* log, CallOptions options = {})
       : workers_(workers),
@@ -69,7 +85,8 @@ class Calls {
         log_(log),
         options_(std::move(options)) {}
 
-  // Answers a unary call with `handler(request, response)`, which returns
+  // Answers a unary call with `handler(request, response)` or
+  // `handler(request, response, call_info)`, which returns
   // an absl::Status. If `Response` is grpc::ByteBuffer, the handler encodes
   // the response. The request is decoded only when the handler runs,
   // so a queued call holds no more than its bytes.
@@ -98,19 +115,34 @@ class Calls {
   }
 
   // For streams, which drive themselves. A stream calls Begin() and
-  // End() around the call, CheckBegin() when it begins, and CheckWanted()
-  // before each step.
-  SteadyClock::time_point Begin();
-  // Returns UNAVAILABLE/SHUTTING_DOWN if no new call may begin.
-  absl::Status CheckBegin() const;
+  // End() around the call, Admit() when it begins, Authorize() once it knows
+  // its project, and CheckWanted() before each step.
+  void Begin(const CallInfo& call);
+  // Returns UNAVAILABLE/SHUTTING_DOWN if no new call may begin,
+  // UNAUTHENTICATED/CREDENTIALS_INVALID if the caller has not proved who it is,
+  // and UNAVAILABLE/OVERLOADED if it has too much in flight. Otherwise sets
+  // `call.caller`.
+  absl::Status Admit(CallInfo& call, const CallerLimits::Use& use);
+  // Returns PERMISSION_DENIED/PERMISSION_MISSING if the caller may not make
+  // this call on `call.project`, and the audit log's error if the call would
+  // change something that could not be recorded.
+  absl::Status Authorize(const CallInfo& call) const;
   // Returns CANCELLED or DEADLINE_EXCEEDED (no reason) if the client no longer
   // waits for the call.
   absl::Status CheckWanted(const grpc::CallbackServerContext& context) const;
-  // Logs the call and returns its status for the wire. Adds `project`
+  // Records the call and returns its status for the wire. Adds the project
   // to the metadata of an error.
-  grpc::Status End(const Method& method, absl::string_view project,
-                   absl::Status status, SteadyClock::time_point started,
-                   const grpc::CallbackServerContext& context);
+  grpc::Status End(const CallInfo& call, absl::Status status);
+  // Counts a message of a stream.
+  void CountReceived(const CallInfo& call, size_t bytes);
+  void CountSent(const CallInfo& call, size_t bytes);
+  // Returns what a list by `method` may show to the caller.
+  core::Sight SightOf(const CallInfo& call, const Method& method) const;
+  core::Sight SightOf(const CallInfo& call) const {
+    return SightOf(call, call.method);
+  }
+  // Returns what the caller may do.
+  std::vector<auth::Policy::Grant> GrantsOf(const CallInfo& call) const;
   // Must be called once gRPC is done with a call: it has sent the end,
   // or the client is disconnected.
   void Sent() { unsent_.fetch_sub(1, std::memory_order_relaxed); }
@@ -161,8 +193,8 @@ class Calls {
   template <typename Request, typename Response, typename Handler>
   static auto Decoded(Calls* calls, Handler handler) {
     return [calls, handler = std::move(handler)](UnaryBytes& bytes)
-               -> decltype(handler(std::declval<const Request&>(),
-                                   std::declval<Response*>())) {
+               -> decltype(Handle(handler, std::declval<const Request&>(),
+                                  std::declval<Response*>(), bytes.call)) {
       ByteBudget::Hold memory(&calls->request_bytes_);
       if (!memory.Set(kParsedFactor * bytes.request.Length()))
         return TooManyBytes("requests that are being handled");
@@ -173,17 +205,31 @@ class Calls {
           google::protobuf::Arena::CreateMessage<Request>(&arena);
       if (absl::Status problem = Decode(bytes.request, request); !problem.ok())
         return problem;
-      bytes.project = std::string(SubjectOf(*request));
+      bytes.call.Describe(*request);
+      if (absl::Status refused = calls->Authorize(bytes.call); !refused.ok())
+        return refused;
       if constexpr (std::is_same_v<Response, grpc::ByteBuffer>) {
-        return handler(*request, bytes.response);
+        return Handle(handler, *request, bytes.response, bytes.call);
       } else {
         auto* const response =
             google::protobuf::Arena::CreateMessage<Response>(&arena);
-        auto answer = handler(*request, response);
+        auto answer = Handle(handler, *request, response, bytes.call);
+        bytes.call.DescribeResult(*response);
         *bytes.response = Encode(*response);
         return answer;
       }
     };
+  }
+
+  template <typename Handler, typename Request, typename Response>
+  static auto Handle(const Handler& handler, const Request& request,
+                     Response* response, CallInfo& call) {
+    if constexpr (std::is_invocable_v<Handler, const Request&, Response*,
+                                      CallInfo&>) {
+      return handler(request, response, call);
+    } else {
+      return handler(request, response);
+    }
   }
 
   // Decides whether to answer with `at_once`, which may be null, or `handler`,
@@ -196,18 +242,8 @@ class Calls {
                                   Handler handler);
   static absl::Status TooManyBytes(absl::string_view of);
 
-  // Returns the project that a request is about; "" for ListWorkspaces and
-  // GetServerInfo.
-  template <typename Request>
-  static absl::string_view SubjectOf(const Request& request) {
-    if constexpr (requires { request.project(); }) {
-      return request.project();
-    } else if constexpr (requires { request.workspace().project(); }) {
-      return request.workspace().project();
-    } else {
-      return "";
-    }
-  }
+  void Audit(const CallInfo& call, const absl::Status& status,
+             absl::Duration duration);
 
   base::ThreadPool& PoolOf(Lane lane) const {
     return lane == Lane::kWholeFile ? *whole_file_workers_ : *workers_;
@@ -227,6 +263,7 @@ class Calls {
   ByteBudget request_bytes_{160 << 20};
   ByteBudget answer_bytes_{128 << 20};
   ByteBudget status_bytes_{64 << 20};
+  CallerLimits caller_limits_;
   LiveCalls live_;
   std::atomic<bool> draining_ = false;
   // Calls between Begin() and End(), and between Begin() and Sent().

@@ -266,6 +266,19 @@ absl::StatusOr<absl::Duration> MaxStaleness(
          absl::Nanoseconds(max_staleness.nanos());
 }
 
+void ToProto(const auth::Caller& caller,
+             const std::vector<auth::Policy::Grant>& grants,
+             pb::Caller* message) {
+  message->set_name(caller.name);
+  message->set_kind(std::string(auth::KindName(caller.kind)));
+  for (const auth::Policy::Grant& grant : grants) {
+    pb::Permission* const permission = message->add_permissions();
+    permission->set_role(grant.role);
+    for (const std::string& project : grant.projects)
+      permission->add_projects(project);
+  }
+}
+
 void ToProto(absl::Time time, google::protobuf::Timestamp* message) {
   time = core::ClampTime(time);
   const int64_t seconds = absl::ToUnixSeconds(time);
@@ -334,7 +347,30 @@ const std::string& KeptListItem(const core::Workspace& workspace) {
   });
 }
 
+// Returns the message in a field: what follows its tag, of one byte,
+// and its length.
+absl::string_view InField(absl::string_view field) {
+  size_t begin = 1;
+  while ((field[begin] & 0x80) != 0) ++begin;
+  return field.substr(begin + 1);
+}
+
 }  // namespace
+
+std::optional<grpc::ByteBuffer> EncodeKept(const core::Workspace& workspace) {
+  const std::string& kept = KeptListItem(workspace);
+  if (kept.empty()) return std::nullopt;
+  return ToByteBuffer(std::string(InField(kept)));
+}
+
+std::optional<grpc::ByteBuffer> EncodeKeptAsFound(
+    const core::Workspace& workspace) {
+  static_assert(pb::EnsureWorkspaceResponse::kWorkspaceFieldNumber ==
+                pb::ListWorkspacesResponse::kWorkspacesFieldNumber);
+  const std::string& kept = KeptListItem(workspace);
+  if (kept.empty()) return std::nullopt;
+  return ToByteBuffer(kept);
+}
 
 bool ListEncoder::Add(const core::Workspace& workspace) {
   const std::string& kept = KeptListItem(workspace);

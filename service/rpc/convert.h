@@ -1,12 +1,16 @@
 #ifndef MLOPS_SERVICE_RPC_CONVERT_H_
 #define MLOPS_SERVICE_RPC_CONVERT_H_
 
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "mlops/workspace/v1/workspace_service.pb.h"
+#include "service/auth/caller.h"
+#include "service/auth/policy.h"
 #include "service/core/authority.h"
 
 // Converts between messages and the core's values. Ill-formed requests
@@ -55,6 +59,14 @@ void ToProto(const core::DeleteResult& result,
              pb::DeleteWorkspaceResponse* message);
 void ToProto(const core::StatusResult& result, pb::WorkspaceStatus* message);
 
+// Encodes a Workspace, or an EnsureWorkspaceResponse of an existing workspace,
+// from the encoding that the workspace caches. Returns nullopt if that is
+// too large to be cached: it then takes milliseconds to make, which must not
+// block gRPC's own threads.
+std::optional<grpc::ByteBuffer> EncodeKept(const core::Workspace& workspace);
+std::optional<grpc::ByteBuffer> EncodeKeptAsFound(
+    const core::Workspace& workspace);
+
 // Builds a ListWorkspacesResponse from the encodings that the workspaces cache,
 // which takes a tenth of the time of building and encoding a message.
 // A page ends at kMaxPageBytes of workspaces. Not thread-safe.
@@ -85,6 +97,9 @@ class ListEncoder {
 // ListEncoder.
 std::string EncodeStatus(const core::ProjectName& project,
                          const absl::StatusOr<core::StatusResult>& result);
+void ToProto(const auth::Caller& caller,
+             const std::vector<auth::Policy::Grant>& grants,
+             pb::Caller* message);
 void ToProto(absl::Time time, google::protobuf::Timestamp* message);
 void ToProto(absl::Duration duration, google::protobuf::Duration* message);
 

@@ -2,13 +2,13 @@
 #define MLOPS_SERVICE_RPC_METHOD_TABLE_H_
 
 #include "absl/strings/string_view.h"
+#include "service/auth/access.h"
 
 namespace mlops::rpc {
 
-// The threads on which a method's handler runs.
+// The threads on which a method's handler runs, unless Calls::UnaryUnless()
+// answers at once.
 enum class Lane {
-  // On gRPC's own thread: answers from memory and at most one stat.
-  kInline,
   // On the worker pool: syncs files or walks trees, which must not block gRPC's
   // few threads.
   kWorker,
@@ -17,36 +17,74 @@ enum class Lane {
   kWholeFile,
 };
 
-// What Calls needs to know about a method.
+// What a method does to a workspace.
+enum class Effect { kReads, kChanges };
+
+// What Calls needs to know about a method. Has no defaults, so that a new
+// method cannot be without a rule.
 struct Method {
+  constexpr Method(absl::string_view name, Lane lane, Effect effect,
+                   auth::Access access)
+      : name(name), lane(lane), effect(effect), access(access) {}
+
   absl::string_view name;
   Lane lane;
+  Effect effect;
+  auth::Access access;
 };
 
-inline constexpr Method kCreateWorkspace = {"CreateWorkspace", Lane::kWorker};
-inline constexpr Method kGetWorkspace = {"GetWorkspace", Lane::kInline};
-inline constexpr Method kListWorkspaces = {"ListWorkspaces", Lane::kWorker};
-inline constexpr Method kUpdateWorkspace = {"UpdateWorkspace", Lane::kWorker};
-inline constexpr Method kDeleteWorkspace = {"DeleteWorkspace", Lane::kWorker};
-inline constexpr Method kEnsureWorkspace = {"EnsureWorkspace", Lane::kWorker};
-inline constexpr Method kUndeleteWorkspace = {"UndeleteWorkspace",
-                                              Lane::kWorker};
-inline constexpr Method kGetWorkspaceStatus = {"GetWorkspaceStatus",
-                                               Lane::kWorker};
-inline constexpr Method kStreamWorkspaceStatuses = {"StreamWorkspaceStatuses",
-                                                    Lane::kWorker};
-inline constexpr Method kGetArtifact = {"GetArtifact", Lane::kWorker};
-inline constexpr Method kGetArtifactChecksum = {"GetArtifact",
-                                                Lane::kWholeFile};
-inline constexpr Method kListArtifacts = {"ListArtifacts", Lane::kWorker};
-inline constexpr Method kReadArtifact = {"ReadArtifact", Lane::kWorker};
-inline constexpr Method kWriteArtifact = {"WriteArtifact", Lane::kWorker};
-inline constexpr Method kGetUpload = {"GetUpload", Lane::kWorker};
-inline constexpr Method kDeleteArtifact = {"DeleteArtifact", Lane::kWorker};
-inline constexpr Method kMoveArtifact = {"MoveArtifact", Lane::kWorker};
-inline constexpr Method kCopyArtifact = {"CopyArtifact", Lane::kWholeFile};
-inline constexpr Method kMakeDirectory = {"MakeDirectory", Lane::kWorker};
-inline constexpr Method kGetServerInfo = {"GetServerInfo", Lane::kInline};
+inline constexpr Method kCreateWorkspace = {
+    "CreateWorkspace", Lane::kWorker, Effect::kChanges, auth::Access::kEdit};
+inline constexpr Method kGetWorkspace = {"GetWorkspace", Lane::kWorker,
+                                         Effect::kReads, auth::Access::kView};
+inline constexpr Method kListWorkspaces = {"ListWorkspaces", Lane::kWorker,
+                                           Effect::kReads, auth::Access::kView};
+inline constexpr Method kUpdateWorkspace = {
+    "UpdateWorkspace", Lane::kWorker, Effect::kChanges, auth::Access::kEdit};
+inline constexpr Method kDeleteWorkspace = {
+    "DeleteWorkspace", Lane::kWorker, Effect::kChanges, auth::Access::kAdmin};
+inline constexpr Method kEnsureWorkspace = {
+    "EnsureWorkspace", Lane::kWorker, Effect::kChanges, auth::Access::kEdit};
+inline constexpr Method kUndeleteWorkspace = {
+    "UndeleteWorkspace", Lane::kWorker, Effect::kChanges, auth::Access::kAdmin};
+inline constexpr Method kGetWorkspaceStatus = {
+    "GetWorkspaceStatus", Lane::kWorker, Effect::kReads, auth::Access::kView};
+inline constexpr Method kStreamWorkspaceStatuses = {
+    "StreamWorkspaceStatuses", Lane::kWorker, Effect::kReads,
+    auth::Access::kView};
+inline constexpr Method kGetArtifact = {"GetArtifact", Lane::kWorker,
+                                        Effect::kReads, auth::Access::kView};
+inline constexpr Method kGetArtifactChecksum = {
+    "GetArtifact", Lane::kWholeFile, Effect::kReads, auth::Access::kView};
+inline constexpr Method kListArtifacts = {"ListArtifacts", Lane::kWorker,
+                                          Effect::kReads, auth::Access::kView};
+inline constexpr Method kReadArtifact = {"ReadArtifact", Lane::kWorker,
+                                         Effect::kReads, auth::Access::kView};
+inline constexpr Method kWriteArtifact = {
+    "WriteArtifact", Lane::kWorker, Effect::kChanges, auth::Access::kEdit};
+inline constexpr Method kGetUpload = {"GetUpload", Lane::kWorker,
+                                      Effect::kReads, auth::Access::kView};
+inline constexpr Method kDeleteArtifact = {
+    "DeleteArtifact", Lane::kWorker, Effect::kChanges, auth::Access::kEdit};
+inline constexpr Method kMoveArtifact = {"MoveArtifact", Lane::kWorker,
+                                         Effect::kChanges, auth::Access::kEdit};
+inline constexpr Method kCopyArtifact = {"CopyArtifact", Lane::kWholeFile,
+                                         Effect::kChanges, auth::Access::kEdit};
+inline constexpr Method kMakeDirectory = {
+    "MakeDirectory", Lane::kWorker, Effect::kChanges, auth::Access::kEdit};
+inline constexpr Method kGetServerInfo = {
+    "GetServerInfo", Lane::kWorker, Effect::kReads, auth::Access::kAnyone};
+
+// Every method of the service, in the order of the contract; a test compares
+// it with the descriptor.
+inline constexpr const Method* kMethods[] = {
+    &kCreateWorkspace,   &kGetWorkspace,       &kListWorkspaces,
+    &kUpdateWorkspace,   &kDeleteWorkspace,    &kEnsureWorkspace,
+    &kUndeleteWorkspace, &kGetWorkspaceStatus, &kStreamWorkspaceStatuses,
+    &kGetArtifact,       &kListArtifacts,      &kReadArtifact,
+    &kWriteArtifact,     &kGetUpload,          &kDeleteArtifact,
+    &kMoveArtifact,      &kCopyArtifact,       &kMakeDirectory,
+    &kGetServerInfo};
 
 }  // namespace mlops::rpc
 

@@ -38,7 +38,8 @@ StatusStream::StatusStream(core::Authority* authority, Calls* calls,
       list_args_{.page_size = core::kMaxPageSize},
       memory_(&calls->status_bytes()) {
   if (!request.Valid()) NoteCancelled();
-  absl::Status status = calls->CheckBegin();
+  calls->CountReceived(call_, request.Length());
+  absl::Status status = Admit();
   if (status.ok() && !memory_.Set(kStreamBytes)) status = TooMuchUnread();
   if (status.ok()) status = Parse(request);
   Begin(std::move(status));
@@ -48,6 +49,8 @@ absl::Status StatusStream::Parse(const grpc::ByteBuffer& bytes) {
   pb::StreamWorkspaceStatusesRequest request;
   RETURN_IF_ERROR(CheckRequestSize(bytes.Length()));
   RETURN_IF_ERROR(Decode(bytes, &request));
+  RETURN_IF_ERROR(Authorize(request));
+  list_args_.sight = calls().SightOf(call_);
   ASSIGN_OR_RETURN(status_args_.max_staleness,
                    MaxStaleness(request.max_staleness()));
   status_args_.counts_only = request.counts_only();

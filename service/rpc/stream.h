@@ -63,13 +63,13 @@ class Stream : public Reactor, private LiveCalls::Call {
   // exists.
   Stream(Calls* calls, const Method& method, LiveCalls* live,
          base::ThreadPool* workers, grpc::CallbackServerContext* context)
-      : calls_(calls),
-        method_(method),
+      : call_(method, context),
+        calls_(calls),
         live_(live),
         workers_(workers),
-        context_(context),
-        started_(calls->Begin()),
-        unread_{.peer = context->peer()} {}
+        unread_{.peer = context->peer()} {
+    calls->Begin(call_);
+  }
   virtual ~Stream() = default;
 
   // Returns the step that the state allows, or sets `end_`. Called whenever the
@@ -83,6 +83,18 @@ class Stream : public Reactor, private LiveCalls::Call {
   // Called right before the destructor, on a gRPC thread, which must not block
   // on the disk.
   virtual void Release() {}
+
+  // Returns an error if the call must not begin; see Calls::Admit().
+  absl::Status Admit() {
+    return calls_->Admit(call_, {.calls = 1, .streams = 1});
+  }
+  // Notes what a decoded request says, and returns an error if the caller may
+  // not do that.
+  template <typename Request>
+  absl::Status Authorize(const Request& request) {
+    call_.Describe(request);
+    return calls_->Authorize(call_);
+  }
 
   // Starts the stream, or ends it with an error. Must be the last statement of
   // a derived constructor.
@@ -167,26 +179,27 @@ class Stream : public Reactor, private LiveCalls::Call {
 
   // Reports that the client cancelled the call. Idempotent.
   void NoteCancelled() {
-    if (!noted_.exchange(true)) calls_->NoteCancelled(*context_);
+    if (!noted_.exchange(true)) calls_->NoteCancelled(*call_.context);
   }
 
   // Logs the end of the call and returns the status for the wire. Must be
   // called once.
   grpc::Status End(absl::Status status) {
-    return calls_->End(method_, project_, std::move(status), started_,
-                       *context_);
+    return calls_->End(call_, std::move(status));
   }
   // Returns an error if nobody waits for the rest of the call.
-  absl::Status CheckWanted() const { return calls_->CheckWanted(*context_); }
+  absl::Status CheckWanted() const {
+    return calls_->CheckWanted(*call_.context);
+  }
   static absl::Status ClientCancelled() {
     return absl::CancelledError("the client cancelled the call");
   }
 
   Calls& calls() const { return *calls_; }
-  grpc::CallbackServerContext& context() const { return *context_; }
+  grpc::CallbackServerContext& context() const { return *call_.context; }
 
-  // For the log. Written before the first task ends, or by the only task.
-  std::string project_;
+  // Written before the first task ends, or by the only task.
+  CallInfo call_;
   // Accessed only while a read is outstanding.
   grpc::ByteBuffer being_read_;
 
@@ -207,6 +220,7 @@ class Stream : public Reactor, private LiveCalls::Call {
     }
     if (step.write.has_value()) {
       being_written_ = *std::move(step.write);
+      calls_->CountSent(call_, being_written_.Length());
       if (step.last) {
         return this->StartWriteAndFinish(&being_written_, grpc::WriteOptions(),
                                          End(absl::OkStatus()));
@@ -228,15 +242,12 @@ class Stream : public Reactor, private LiveCalls::Call {
       const bool open = !finished_ && !end_.has_value();
       if (open && (cancel || rule.moving || reading_)) end_ = rule.why;
     });
-    if (cancel) calls_->Cut(context_, now, &unread_);
+    if (cancel) calls_->Cut(call_.context, now, &unread_);
   }
 
   Calls* const calls_;
-  const Method& method_;
   LiveCalls* const live_;
   base::ThreadPool* const workers_;
-  grpc::CallbackServerContext* const context_;
-  const SteadyClock::time_point started_;
   // Accessed only while a write is outstanding.
   grpc::ByteBuffer being_written_;
   std::atomic<bool> noted_ = false;

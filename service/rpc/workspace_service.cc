@@ -40,25 +40,37 @@ grpc::ServerUnaryReactor* WorkspaceService::CreateWorkspace(
 grpc::ServerUnaryReactor* WorkspaceService::GetWorkspace(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return calls_->Unary<pb::GetWorkspaceRequest, pb::Workspace>(
-      kGetWorkspace, context, request, response,
-      [this](const auto& request, auto* response) {
-        ASSIGN_OR_RETURN(const ProjectName project,
-                         ProjectName::Parse(request.project()));
-        ASSIGN_OR_RETURN(const WorkspacePtr workspace,
-                         authority_->Get(project));
-        ToProto(*workspace, response);
-        return absl::OkStatus();
-      });
+  const auto at_once = [this](const auto& request,
+                              auto* response) -> std::optional<absl::Status> {
+    ASSIGN_OR_RETURN(const ProjectName project,
+                     ProjectName::Parse(request.project()));
+    ASSIGN_OR_RETURN(const WorkspacePtr workspace, authority_->Get(project));
+    auto encoded = EncodeKept(*workspace);
+    if (!encoded.has_value()) return std::nullopt;
+    *response = *std::move(encoded);
+    return absl::OkStatus();
+  };
+  const auto in_time = [this](const auto& request, auto* response) {
+    ASSIGN_OR_RETURN(const ProjectName project,
+                     ProjectName::Parse(request.project()));
+    ASSIGN_OR_RETURN(const WorkspacePtr workspace, authority_->Get(project));
+    pb::Workspace message;
+    ToProto(*workspace, &message);
+    *response = Encode(message);
+    return absl::OkStatus();
+  };
+  return calls_->UnaryUnless<pb::GetWorkspaceRequest, grpc::ByteBuffer>(
+      at_once, kGetWorkspace, context, request, response, in_time);
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
   const auto list = [this, context](const pb::ListWorkspacesRequest& request,
-                                    ListEncoder& encoder,
+                                    core::Sight sight, ListEncoder& encoder,
                                     grpc::ByteBuffer* response) {
-    ASSIGN_OR_RETURN(const core::ListArgs args, FromProto(request));
+    ASSIGN_OR_RETURN(core::ListArgs args, FromProto(request));
+    args.sight = std::move(sight);
     const auto cancelled = [context] { return context->IsCancelled(); };
     const auto fits = [&encoder](const core::Workspace& workspace) {
       return encoder.Add(workspace);
@@ -68,19 +80,22 @@ grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(
     *response = std::move(encoder).Finish(result);
     return absl::OkStatus();
   };
-  // Without a filter, a page takes little time, unless it has records so large
-  // that encoding each takes milliseconds.
-  const auto at_once = [list](const auto& request,
-                              auto* response) -> std::optional<absl::Status> {
-    if (!request.filter().empty()) return std::nullopt;
+  // Without a restriction, a page takes little time, unless it has records
+  // so large that encoding each takes milliseconds.
+  const auto at_once = [this, list](
+                           const auto& request, auto* response,
+                           CallInfo& call) -> std::optional<absl::Status> {
+    core::Sight sight = calls_->SightOf(call);
+    if (!request.filter().empty() || !sight.everything()) return std::nullopt;
     ListEncoder encoder(ListEncoder::kOnlyKept);
-    absl::Status status = list(request, encoder, response);
+    absl::Status status = list(request, std::move(sight), encoder, response);
     if (encoder.met_large()) return std::nullopt;
     return status;
   };
-  const auto in_time = [list](const auto& request, auto* response) {
+  const auto in_time = [this, list](const auto& request, auto* response,
+                                    CallInfo& call) {
     ListEncoder encoder;
-    return list(request, encoder, response);
+    return list(request, calls_->SightOf(call), encoder, response);
   };
   return calls_->UnaryUnless<pb::ListWorkspacesRequest, grpc::ByteBuffer>(
       at_once, kListWorkspaces, context, request, response, in_time);
@@ -91,11 +106,12 @@ grpc::ServerUnaryReactor* WorkspaceService::UpdateWorkspace(
     grpc::ByteBuffer* response) {
   return calls_->Unary<pb::UpdateWorkspaceRequest, pb::Workspace>(
       kUpdateWorkspace, context, request, response,
-      [this](const auto& request, auto* response) {
+      [this](const auto& request, auto* response, CallInfo& call) {
         ASSIGN_OR_RETURN(const core::UpdateArgs args, FromProto(request));
-        ASSIGN_OR_RETURN(const WorkspacePtr workspace,
+        ASSIGN_OR_RETURN(const core::UpdateResult result,
                          authority_->Update(args));
-        ToProto(*workspace, response);
+        call.old_etag = result.old_etag;
+        ToProto(*result.workspace, response);
         return absl::OkStatus();
       });
 }
@@ -119,25 +135,32 @@ grpc::ServerUnaryReactor* WorkspaceService::EnsureWorkspace(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
   // The workspace nearly always exists, and then Ensure is as fast as Get.
-  const auto find = [this](const auto& request,
-                           auto* response) -> std::optional<absl::Status> {
-    const auto args = FromProto(request);
-    if (!args.ok()) return args.status();
-    const auto existing = authority_->EnsureExisting(*args);
-    if (absl::IsNotFound(existing.status())) return std::nullopt;
-    if (existing.ok()) ToProto(**existing, response->mutable_workspace());
-    return existing.status();
-  };
-  const auto make = [this](const auto& request, auto* response) {
+  const auto find = [this](const auto& request, auto* response,
+                           CallInfo& call) -> std::optional<absl::Status> {
     ASSIGN_OR_RETURN(const core::CreateArgs args, FromProto(request));
-    ASSIGN_OR_RETURN(const core::EnsureResult result, authority_->Ensure(args));
-    ToProto(*result.workspace, response->mutable_workspace());
-    response->set_created(result.created);
+    const auto existing = authority_->EnsureExisting(args);
+    if (absl::IsNotFound(existing.status())) return std::nullopt;
+    RETURN_IF_ERROR(existing.status());
+    auto encoded = EncodeKeptAsFound(**existing);
+    if (!encoded.has_value()) return std::nullopt;
+    *response = *std::move(encoded);
+    call.changes_nothing = true;
     return absl::OkStatus();
   };
-  return calls_
-      ->UnaryUnless<pb::EnsureWorkspaceRequest, pb::EnsureWorkspaceResponse>(
-          find, kEnsureWorkspace, context, request, response, make);
+  const auto make = [this](const auto& request, auto* response,
+                           CallInfo& call) {
+    ASSIGN_OR_RETURN(const core::CreateArgs args, FromProto(request));
+    ASSIGN_OR_RETURN(const core::EnsureResult result, authority_->Ensure(args));
+    pb::EnsureWorkspaceResponse message;
+    ToProto(*result.workspace, message.mutable_workspace());
+    message.set_created(result.created);
+    call.changes_nothing = !result.created;
+    call.DescribeResult(message);
+    *response = Encode(message);
+    return absl::OkStatus();
+  };
+  return calls_->UnaryUnless<pb::EnsureWorkspaceRequest, grpc::ByteBuffer>(
+      find, kEnsureWorkspace, context, request, response, make);
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::UndeleteWorkspace(
@@ -186,8 +209,10 @@ grpc::ServerUnaryReactor* WorkspaceService::GetServerInfo(
     grpc::ByteBuffer* response) {
   return calls_->Unary<pb::GetServerInfoRequest, pb::ServerInfo>(
       kGetServerInfo, context, request, response,
-      [this](const auto&, auto* response) {
-        ASSIGN_OR_RETURN(const int64_t count, authority_->Count());
+      [this](const auto&, auto* response, CallInfo& call) {
+        // It shows what lists show.
+        ASSIGN_OR_RETURN(const int64_t count, authority_->Count(calls_->SightOf(
+                                                  call, kListWorkspaces)));
         response->set_version(facts_.version);
         response->set_base_path(base::PathText(facts_.base_path));
         ToProto(facts_.start_time, response->mutable_start_time());
@@ -198,6 +223,8 @@ grpc::ServerUnaryReactor* WorkspaceService::GetServerInfo(
         ToProto(facts_.purge_delay, response->mutable_purge_delay());
         for (const std::string& feature : facts_.features)
           response->add_features(feature);
+        ToProto(call.caller, calls_->GrantsOf(call),
+                response->mutable_caller());
         return absl::OkStatus();
       });
 }

@@ -362,7 +362,7 @@ TEST_P(EditDuringReplace, IsKeptByAnUpdateThatGaveNoEtag) {
   });
   const auto updated = authority.Update(
       {.project = Project("fraud"), .spec = {.metadata = {{"owner", "bob"}}}});
-  EXPECT_EQ(updated.value()->metadata,
+  EXPECT_EQ(updated.value().workspace->metadata,
             core::Metadata({{"note", "by hand"}, {"owner", "bob"}}));
 }
 

@@ -11,6 +11,7 @@
 #include <string>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "service/catalog/memory_catalog.h"
@@ -200,7 +201,8 @@ TEST_F(AuthorityTest, UpdateChangesAndAnswersWhatIsStored) {
                                    .Update({.project = Project("fraud"),
                                             .etag = made->etag,
                                             .spec = {.metadata = {{"k", 1}}}})
-                                   .value();
+                                   .value()
+                                   .workspace;
   EXPECT_EQ(updated->metadata, Metadata({{"k", 1}}));
   EXPECT_EQ(updated->update_time, made->update_time + absl::Seconds(5));
   EXPECT_NE(updated->etag, made->etag);
@@ -212,7 +214,8 @@ TEST_F(AuthorityTest, AnUpdateThatChangesNothingWritesNothing) {
   const auto updated = authority
                            .Update({.project = Project("fraud"),
                                     .spec = {.settings = made->settings}})
-                           .value();
+                           .value()
+                           .workspace;
   EXPECT_EQ(updated->etag, made->etag);
   EXPECT_EQ(catalog.commits, 1);
 }
@@ -273,7 +276,8 @@ TEST_F(AuthorityTest, AnEditInBetweenIsMergedUnlessAnEtagWasGiven) {
   const auto merged = authority
                           .Update({.project = Project("fraud"),
                                    .spec = {.metadata = {{"k", 1}}}})
-                          .value();
+                          .value()
+                          .workspace;
   EXPECT_EQ(merged->metadata["k"], 1);
   EXPECT_TRUE(merged->metadata.contains("edit"));
   edits_left = 1;
@@ -304,7 +308,8 @@ TEST_F(AuthorityTest, UpdateMakesAMissingWorkspaceOnlyIfAllowed) {
   args.spec.mask = std::vector<std::string>{"nonsense"};
   EXPECT_THAT(authority.Update(args), kFieldInvalid);
   args.spec.mask = std::vector<std::string>{"*"};
-  EXPECT_EQ(authority.Update(args).value()->metadata, Metadata({{"k", 1}}));
+  EXPECT_EQ(authority.Update(args).value().workspace->metadata,
+            Metadata({{"k", 1}}));
   EXPECT_THAT(Listed(), ElementsAre("fraud"));
 }
 
@@ -456,7 +461,7 @@ TEST_F(AuthorityTest, ValidateOnlyAnswersButChangesNothing) {
   const auto updated = authority.Update({.project = Project("fraud"),
                                          .spec = {.metadata = {{"k", 1}}},
                                          .validate_only = true});
-  EXPECT_EQ(updated.value()->metadata, Metadata({{"k", 1}}));
+  EXPECT_EQ(updated.value().workspace->metadata, Metadata({{"k", 1}}));
   EXPECT_THAT(
       authority.Create({.project = Project("fraud"), .validate_only = true}),
       kExists);
@@ -552,6 +557,27 @@ TEST_F(AuthorityTest, AFilterHoldsOnEveryPageAndItsMatchesAreCountedOnce) {
   EXPECT_THAT(NamesOf(page.workspaces), ElementsAre("p2003", "p2004"));
   EXPECT_EQ(page.total_size, 4);
   EXPECT_THAT(page.next_page_token, IsEmpty());
+}
+
+TEST_F(AuthorityTest, AListShowsOnlyWhatTheCallerSees) {
+  for (int i = 0; i < kMaxPageSize + 5; ++i)
+    Create(absl::StrFormat("other%04d", i));
+  for (const char* name : {"mine1", "mine2", "theirs"}) Create(name);
+  const Sight mine = {.caller = "robot", .sees = [](absl::string_view project) {
+                        return absl::StartsWith(project, "mine");
+                      }};
+  ListArgs args{.page_size = 1, .sight = mine};
+  const ListResult first = authority.List(args).value();
+  EXPECT_THAT(NamesOf(first.workspaces), ElementsAre("mine1"));
+  EXPECT_EQ(first.total_size, 2);
+  EXPECT_EQ(authority.Count(mine).value(), 2);
+  args.page_token = first.next_page_token;
+  const ListResult second = authority.List(args).value();
+  EXPECT_THAT(NamesOf(second.workspaces), ElementsAre("mine2"));
+  EXPECT_THAT(second.next_page_token, IsEmpty());
+  args.sight.caller = "another";
+  EXPECT_THAT(authority.List(args),
+              IsError(StatusCode::kInvalidArgument, "TOKEN_INVALID"));
 }
 
 TEST_F(AuthorityTest, ATokenIsForTheSameFilter) {

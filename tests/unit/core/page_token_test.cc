@@ -53,6 +53,9 @@ TEST(PageToken, IsGoodForTheSameArgumentsOnly) {
   other = kContext;
   other.filter = "project = x";
   EXPECT_THAT(DecodePageToken(token, other), kTokenInvalid);
+  other = kContext;
+  other.caller = "robot";
+  EXPECT_THAT(DecodePageToken(token, other), kTokenInvalid);
 }
 
 TEST(PageToken, EveryChangeOfAByteIsNoticed) {

@@ -1,0 +1,42 @@
+#ifndef MLOPS_SERVICE_RPC_IDENTIFY_H_
+#define MLOPS_SERVICE_RPC_IDENTIFY_H_
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "grpcpp/security/auth_context.h"
+#include "grpcpp/server_context.h"
+#include "service/auth/caller.h"
+#include "service/auth/gate.h"
+#include "service/auth/policy.h"
+#include "service/core/authority.h"
+
+namespace mlops::rpc {
+
+// What the connections of calls say about their clients. Thread-safe.
+struct PeerFacts {
+  // Returns the user at the other end of a Unix socket, by gRPC's name of the
+  // peer, or nullopt.
+  std::function<std::optional<uint32_t>(const std::string& peer)> socket_user;
+  // Returns the verified names in the client's certificate, the best first.
+  std::function<std::vector<std::string>(const grpc::AuthContext&)>
+      certificate_names;
+};
+
+// Returns who makes a call. Returns UNAUTHENTICATED/CREDENTIALS_INVALID
+// if the server asks for credentials and the call has none, or invalid ones.
+absl::StatusOr<auth::Caller> Identify(
+    const auth::Gate& gate, const PeerFacts& facts,
+    const grpc::CallbackServerContext& context);
+
+// Returns the projects on which `policy` grants `caller` the RPC `rpc`.
+core::Sight SightOf(const auth::Policy& policy, const auth::Caller& caller,
+                    absl::string_view rpc);
+
+}  // namespace mlops::rpc
+
+#endif  // MLOPS_SERVICE_RPC_IDENTIFY_H_
