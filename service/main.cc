@@ -15,7 +15,7 @@
 #include "grpc/grpc.h"
 #include "grpc/support/log.h"
 #include "service/core/workspace_yaml.h"
-#include "service/server/config.h"
+#include "service/server/commands.h"
 #include "service/server/server.h"
 #include "service/server/version.h"
 

@@ -10,17 +10,51 @@
 
 namespace mlops::server {
 
-// The settings from the command line.
+// Which clients must present a certificate on connections with TLS.
+enum class ClientCertificates { kNone, kOptional, kRequired };
+
+// A setting as text, for people and to compare configurations.
+struct Setting {
+  // The name of the flag without "--", which is also the key in the file.
+  std::string name;
+  // A TOML value, such as "15m" with its quotes.
+  std::string value;
+  // "flag", the environment variable, "<file>:<line>", or "default".
+  std::string source;
+};
+
+// The settings of the server. Each field has the name of a flag; the flags have
+// the defaults and the help. ParseCommandLine() in commands.h reads them.
 struct Config {
   // The directory of the workspaces; created if missing.
   std::string base;
   // Take no lock, change nothing below the base, and refuse changes.
   bool read_only = false;
+  // Wait until no other server holds the base, instead of failing.
+  bool wait = false;
+
   // Additional addresses: "unix:<path>" or "<host>:<port>";
   // see Server::addresses().
   std::vector<std::string> listen;
   // Allow addresses that other machines can reach, without encryption.
   bool insecure = false;
+  // The group that may connect to the Unix sockets; "" means only this user.
+  std::string socket_group;
+
+  // PEM files for TLS on all TCP addresses; "" means without TLS.
+  std::string tls_cert;
+  std::string tls_key;
+  // The authorities that issue clients' certificates.
+  std::string tls_client_ca;
+  ClientCertificates tls_client_auth = ClientCertificates::kNone;
+
+  // Files that say who may call and do what; "" means none.
+  std::string tokens;
+  std::string jwks;
+  std::string jwt_issuer;
+  std::string jwt_audience;
+  std::string policy;
+
   // How long the trash keeps a workspace.
   absl::Duration purge_delay = absl::Hours(72);
   // Exit after this time without a call.
@@ -29,9 +63,19 @@ struct Config {
   absl::Duration drain_timeout = absl::Seconds(30);
   // End a call whose client neither sends nor reads for this long.
   absl::Duration client_timeout = absl::Minutes(2);
+
   // The path of the log; "" means standard error.
   std::string log_file;
   observe::CallLogLevel log_calls = observe::CallLogLevel::kAll;
+  // The path of the audit log; "" means none.
+  std::string audit_log;
+  // Also record calls that change nothing.
+  bool audit_reads = false;
+  // Refuse changes that cannot be recorded.
+  bool audit_required = false;
+  // "<host>:<port>" of the metrics; "" means none.
+  std::string metrics;
+
   // Threads for calls that write or walk trees.
   int workers = 16;
   // Number of concurrent artifact streams. Each upload adds 4 MiB to the memory
@@ -39,13 +83,22 @@ struct Config {
   int max_artifact_streams = 128;
   // Use only POSIX calls on files.
   bool portable_fs = false;
+
+  // The file that some of these settings are from; "" means none.
+  std::string config_file;
+  // All settings, in the order of --help; empty if no command line was parsed.
+  std::vector<Setting> settings;
 };
 
-// Parses the command line. Returns an exit code instead if the process should
-// exit: after --help or --version, whose text this prints to standard output,
-// and after an invalid flag, which this reports in one sentence on standard
-// error.
-std::variant<Config, int> ParseCommandLine(int argc, char** argv);
+// Returns the names of the settings that differ. Both must have been parsed.
+std::vector<std::string> ChangedSettings(const Config& before,
+                                         const Config& after);
+
+// Whether SIGHUP means "read the settings again", as it does for a service
+// that has a configuration file or that systemd manages. For other servers,
+// which belong to a terminal or to the program that started them, it means
+// "stop".
+bool ReloadsOnHangup(const Config& config);
 
 }  // namespace mlops::server
 

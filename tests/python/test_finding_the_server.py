@@ -199,6 +199,17 @@ def test_a_proxy_is_not_asked(
             assert WorkspaceManager(address=address).list_workspaces() == []
 
 
+def test_the_variables_of_other_servers_are_not_for_ours(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each of these would keep the server from starting, or delay it.
+    monkeypatch.setenv("WORKSPACED_CONFIG", "/none.toml")
+    monkeypatch.setenv("WORKSPACED_LISTEN", "0.0.0.0:0")
+    monkeypatch.setenv("WORKSPACED_WORKERS", "none")
+    monkeypatch.setenv("NOTIFY_SOCKET", "/none/notify")
+    assert WorkspaceManager(base).get_or_create_workspace("a").project_name == "a"
+
+
 def test_a_base_longer_than_a_sockets_name(base: Path) -> None:
     long_base = base / ("x" * 100) / ("y" * 100)
     manager = WorkspaceManager(long_base)

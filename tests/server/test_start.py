@@ -94,7 +94,7 @@ def test_a_unix_socket_on_which_another_server_listens_is_refused(base: Path) ->
 )
 def test_an_address_that_others_reach_is_refused(base: Path, address: str) -> None:
     result = refusal("--base", base, "--listen", address)
-    assert result.code == 1
+    assert result.code == 2
     assert address in result.sentence and "--insecure" in result.sentence
 
 

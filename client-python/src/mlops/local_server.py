@@ -47,6 +47,9 @@ _START_AGAIN_S = 0.5
 _ELSEWHERE_S = 10.0
 # Exit code of a server whose base exists and can be read, but not written.
 _READ_ONLY_EXIT_CODE = 4
+# Environment variables that are meant for this process (gRPC's, systemd's) or for
+# servers that people start, not for a server that the client starts.
+_OTHERS_VARIABLES = ("GRPC_", "WORKSPACED_", "NOTIFY_SOCKET", "WATCHDOG_")
 _MAX_LOCK_BYTES = 65536
 _INFO_S = 10.0
 
@@ -456,11 +459,10 @@ def _run(arguments: Sequence[str], output: IO[bytes]) -> "subprocess.Popen[bytes
             stdout=output,
             stderr=output,
             cwd="/",
-            # gRPC's variables are meant for this process, not for the server.
             env={
                 name: value
                 for name, value in os.environ.items()
-                if not name.startswith("GRPC_")
+                if not name.startswith(_OTHERS_VARIABLES)
             },
             start_new_session=True,
         )

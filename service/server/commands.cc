@@ -1,0 +1,136 @@
+#include "service/server/commands.h"
+
+#include <iostream>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "proto/cpp/base/status_macros.h"
+#include "service/server/config_check.h"
+#include "service/server/config_flags.h"
+#include "service/server/version.h"
+
+namespace mlops::server {
+namespace {
+
+constexpr int kUsageError = 2;
+
+// Prints the settings as the file of --config, with their sources as comments.
+void PrintSettings(const Config& config, std::ostream& out) {
+  for (const Setting& setting : config.settings) {
+    out << setting.name << " = " << setting.value << "  # " << setting.source
+        << "\n";
+  }
+}
+
+int CheckConfig(const Config& config) {
+  std::vector<std::string> problems = FindContradictions(config);
+  for (std::string& problem : FindUnusableFiles(config))
+    problems.push_back(std::move(problem));
+  PrintSettings(config, std::cout);
+  for (const std::string& name : UnknownVariables(config)) {
+    std::cerr << "workspaced: ignored " << name
+              << ", because no setting has this name\n";
+  }
+  for (const std::string& problem : problems)
+    std::cerr << "workspaced: " << problem << "\n";
+  return problems.empty() ? 0 : 1;
+}
+
+// The flags and commands, and what parsing them has found. Commands take the
+// settings of the server too, so that they see the same files.
+class CommandLine {
+ public:
+  CommandLine() {
+    app_.set_version_flag("--version", std::string(kVersion));
+    app_.footer(
+        "workspaced --decode-record DIR < DIR/workspace.yaml prints that "
+        "record as JSON, as this server reads it, and exits.");
+    AddFlags(app_, config_);
+    CLI::App* config = AddCommand(app_, "config", "Inspect the settings");
+    config->require_subcommand(1);
+    config_check_ = AddCommand(
+        *config, "check",
+        "Check the settings and the files that they name, print them as TOML "
+        "with the source of each, and exit");
+  }
+
+  // Returns the first problem; throws what CLI11 throws for the flags.
+  absl::Status Parse(int argc, char** argv) {
+    app_.parse(argc, argv);
+    return AddOtherSources(app_, config_);
+  }
+
+  // Runs the command, if there is one.
+  std::optional<int> RunCommand() const {
+    if (config_check_->parsed()) return CheckConfig(config_);
+    return std::nullopt;
+  }
+
+  // Prints what `error` asks for, or returns it as a sentence.
+  absl::StatusOr<int> Explain(const CLI::ParseError& error) const {
+    if (error.get_exit_code() == 0) return app_.exit(error);
+    std::string sentence = error.what();
+    const std::vector<std::string> extras = app_.remaining(true);
+    if (!extras.empty() && absl::StartsWith(extras.front(), "--")) {
+      const std::string name =
+          extras.front().substr(2, extras.front().find('=') - 2);
+      sentence =
+          absl::StrCat("unknown flag --", name, "; the nearest one is --",
+                       NearestFlag(app_, name));
+    }
+    return absl::InvalidArgumentError(
+        absl::StrCat(sentence, " (see workspaced --help)"));
+  }
+
+  const Config& config() const { return config_; }
+
+ private:
+  static CLI::App* AddCommand(CLI::App& parent, const std::string& name,
+                              const std::string& help) {
+    return parent.add_subcommand(name, help)->fallthrough();
+  }
+
+  Config config_;
+  CLI::App app_{
+      "The authority over the MLOps project workspaces below one directory.",
+      "workspaced"};
+  CLI::App* config_check_;
+};
+
+absl::Status FirstContradiction(const Config& config) {
+  const std::vector<std::string> problems = FindContradictions(config);
+  return problems.empty() ? absl::OkStatus()
+                          : absl::InvalidArgumentError(problems.front());
+}
+
+// Like ParseCommandLine(), but returns the sentence.
+absl::StatusOr<std::variant<Config, int>> Parse(int argc, char** argv) {
+  CommandLine line;
+  try {
+    RETURN_IF_ERROR(line.Parse(argc, argv));
+  } catch (const CLI::ParseError& error) {
+    return line.Explain(error);
+  }
+  if (const std::optional<int> exit_code = line.RunCommand()) return *exit_code;
+  RETURN_IF_ERROR(FirstContradiction(line.config()));
+  return line.config();
+}
+
+}  // namespace
+
+std::variant<Config, int> ParseCommandLine(int argc, char** argv) {
+  auto parsed = Parse(argc, argv);
+  if (parsed.ok()) return *std::move(parsed);
+  std::cerr << "workspaced: " << parsed.status().message() << "\n";
+  return kUsageError;
+}
+
+absl::StatusOr<Config> ReadConfigAgain(int argc, char** argv) {
+  ASSIGN_OR_RETURN(auto parsed, Parse(argc, argv));
+  if (Config* config = std::get_if<Config>(&parsed)) return std::move(*config);
+  return absl::InvalidArgumentError("the command line has no settings");
+}
+
+}  // namespace mlops::server
