@@ -1,0 +1,45 @@
+#ifndef MLOPS_SERVICE_SERVER_SERVICE_MANAGER_H_
+#define MLOPS_SERVICE_SERVER_SERVICE_MANAGER_H_
+
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "proto/cpp/base/unique_fd.h"
+
+namespace mlops::server {
+
+// Reports the state of this process to systemd, by the protocol of
+// sd_notify(3), which needs no library. All methods are best effort, block for
+// at most a second, and do nothing if no service manager listens.
+// Not thread-safe.
+class ServiceManager {
+ public:
+  // Finds the service manager by NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID.
+  ServiceManager();
+
+  // The server answers calls, or has finished to reload its settings.
+  // systemctl status shows `status`, which must be one line.
+  void Ready(absl::string_view status);
+  // The server has begun to read its settings again. Ready() must follow.
+  void Reloading();
+  // The server has begun to stop.
+  void Stopping();
+  // Reports that the server is alive, if systemd wants to know and half of the
+  // watchdog's interval has passed since the last time. Must be called often:
+  // otherwise systemd kills the process.
+  void PingIfDue();
+
+ private:
+  void Send(absl::string_view text);
+
+  base::UniqueFd socket_;
+  // Without pings: infinite.
+  absl::Duration ping_interval_ = absl::InfiniteDuration();
+  // By the monotonic clock, since its epoch.
+  absl::Duration next_ping_ = absl::ZeroDuration();
+};
+
+}  // namespace mlops::server
+
+#endif  // MLOPS_SERVICE_SERVER_SERVICE_MANAGER_H_
