@@ -164,7 +164,8 @@ absl::Status Calls::Admit(CallInfo& call, const CallerLimits::Use& use) {
   if (draining_.load(std::memory_order_relaxed) ||
       (options_.is_lost && options_.is_lost()))
     return core::ShuttingDown();
-  if (options_.gate == nullptr) return absl::OkStatus();
+  if (options_.gate == nullptr || !options_.identifies_all)
+    return absl::OkStatus();
   ASSIGN_OR_RETURN(call.caller,
                    Identify(*options_.gate, options_.peers, *call.context));
   // All callers without a name would share one limit.
@@ -173,7 +174,7 @@ absl::Status Calls::Admit(CallInfo& call, const CallerLimits::Use& use) {
 }
 
 absl::Status Calls::Authorize(const CallInfo& call) const {
-  if (options_.gate != nullptr) {
+  if (options_.gate != nullptr && options_.identifies_all) {
     RETURN_IF_ERROR(options_.gate->policy()->Check(
         call.caller, call.method.name, call.project));
   }
@@ -249,13 +250,19 @@ void Calls::CountSent(const CallInfo& call, size_t bytes) {
 }
 
 core::Sight Calls::SightOf(const CallInfo& call, const Method& method) const {
-  if (options_.gate == nullptr) return {};
+  if (options_.gate == nullptr || !options_.identifies_all) return {};
   return rpc::SightOf(*options_.gate->policy(), call.caller, method.name);
 }
 
-std::vector<auth::Policy::Grant> Calls::GrantsOf(const CallInfo& call) const {
+absl::StatusOr<auth::Caller> Calls::CallerOf(const CallInfo& call) const {
+  if (options_.gate == nullptr || options_.identifies_all) return call.caller;
+  return Identify(*options_.gate, options_.peers, *call.context);
+}
+
+std::vector<auth::Policy::Grant> Calls::GrantsOf(
+    const auth::Caller& caller) const {
   if (options_.gate == nullptr) return {};
-  return options_.gate->policy()->GrantsOf(call.caller);
+  return options_.gate->policy()->GrantsOf(caller);
 }
 
 void Calls::NoteCancelled(const grpc::CallbackServerContext& context) {

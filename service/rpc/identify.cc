@@ -1,11 +1,13 @@
 #include "service/rpc/identify.h"
 
+#include <iterator>
 #include <memory>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "grpcpp/support/string_ref.h"
 #include "service/auth/errors.h"
+#include "service/rpc/method_table.h"
 
 namespace mlops::rpc {
 
@@ -27,6 +29,13 @@ absl::StatusOr<auth::Caller> Identify(
       facts.certificate_names(*context.auth_context());
   presented.certificate_names = names;
   return gate.Authenticate(presented);
+}
+
+std::vector<auth::Rpc> RpcsForPolicy() {
+  std::vector<auth::Rpc> rpcs;
+  for (const Method* method : kMethods)
+    rpcs.push_back({.name = method->name, .access = method->access});
+  return rpcs;
 }
 
 core::Sight SightOf(const auth::Policy& policy, const auth::Caller& caller,

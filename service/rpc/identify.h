@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "grpcpp/security/auth_context.h"
 #include "grpcpp/server_context.h"
+#include "service/auth/access.h"
 #include "service/auth/caller.h"
 #include "service/auth/gate.h"
 #include "service/auth/policy.h"
@@ -32,6 +33,9 @@ struct PeerFacts {
 absl::StatusOr<auth::Caller> Identify(
     const auth::Gate& gate, const PeerFacts& facts,
     const grpc::CallbackServerContext& context);
+
+// Returns all methods, for auth::Policy.
+std::vector<auth::Rpc> RpcsForPolicy();
 
 // Returns the projects on which `policy` grants `caller` the RPC `rpc`.
 core::Sight SightOf(const auth::Policy& policy, const auth::Caller& caller,

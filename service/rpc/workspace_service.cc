@@ -223,8 +223,8 @@ grpc::ServerUnaryReactor* WorkspaceService::GetServerInfo(
         ToProto(facts_.purge_delay, response->mutable_purge_delay());
         for (const std::string& feature : facts_.features)
           response->add_features(feature);
-        ToProto(call.caller, calls_->GrantsOf(call),
-                response->mutable_caller());
+        ASSIGN_OR_RETURN(const auth::Caller caller, calls_->CallerOf(call));
+        ToProto(caller, calls_->GrantsOf(caller), response->mutable_caller());
         return absl::OkStatus();
       });
 }

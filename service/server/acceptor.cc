@@ -123,6 +123,15 @@ std::string PeerName(int fd) {
   return absl::StrCat("ipv6:%5B", host, "%5D:", port);
 }
 
+// Returns the user at the other end of a Unix socket.
+std::optional<uid_t> UserAt(int fd) {
+  ucred user;
+  socklen_t size = sizeof(user);
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &user, &size) != 0)
+    return std::nullopt;
+  return user.uid;
+}
+
 // Ends a connection and discards all received bytes that gRPC has not read.
 void EndConnection(int fd) {
   ::shutdown(fd, SHUT_RDWR);
@@ -143,7 +152,7 @@ int MaxDescriptor() {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Listen(
-    std::vector<std::string> addresses) {
+    std::vector<std::string> addresses, std::optional<gid_t> socket_group) {
   auto acceptor = std::unique_ptr<Acceptor>(new Acceptor());
   int ends[2];
   if (::pipe(ends) != 0)
@@ -154,14 +163,15 @@ absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Listen(
   for (std::string& address : addresses) {
     absl::string_view path = address;
     RETURN_IF_ERROR(absl::ConsumePrefix(&path, "unix:")
-                        ? acceptor->ListenUnix(std::string(path))
+                        ? acceptor->ListenUnix(std::string(path), socket_group)
                         : acceptor->ListenTcp(address));
   }
   acceptor->addresses_ = std::move(addresses);
   return acceptor;
 }
 
-absl::Status Acceptor::ListenUnix(const std::string& path) {
+absl::Status Acceptor::ListenUnix(const std::string& path,
+                                  std::optional<gid_t> group) {
   const std::string address = absl::StrCat("unix:", path);
   sockaddr_un name = {};
   name.sun_family = AF_UNIX;
@@ -179,15 +189,24 @@ absl::Status Acceptor::ListenUnix(const std::string& path) {
   UniqueFd fd = NewSocket(AF_UNIX);
   // The umask sets the mode at creation. A chmod afterwards would follow a link
   // that another process put there in between.
-  const mode_t old_umask = ::umask(0177);
+  const mode_t old_umask = ::umask(group.has_value() ? 0117 : 0177);
   const bool bound = fd.ok() && ::bind(fd.get(), raw_name, sizeof(name)) == 0;
   const int bind_error = errno;
   ::umask(old_umask);
   if (!bound) return CannotListen(address, bind_error);
+  if (group.has_value() &&
+      ::lchown(path.c_str(), static_cast<uid_t>(-1), *group) != 0) {
+    const int error = errno;
+    ::unlink(path.c_str());
+    return CannotListen(
+        address, absl::StrCat("cannot give the socket to the group ", *group,
+                              ": ", std::strerror(error),
+                              "; run the server as a member of that group"));
+  }
   if (::listen(fd.get(), kBacklog) != 0 || ::lstat(path.c_str(), &info) != 0)
     return CannotListen(address, errno);
   socket_files_.push_back({path, info.st_dev, info.st_ino});
-  listeners_.push_back(std::move(fd));
+  listeners_.push_back({std::move(fd), Transport::kUnix});
   return absl::OkStatus();
 }
 
@@ -233,7 +252,7 @@ absl::Status Acceptor::BindTcp(const std::string& host, std::string& port) {
     }
     if (!bound) port_number = PortOf(fd.get());
     bound = true;
-    listeners_.push_back(std::move(fd));
+    listeners_.push_back({std::move(fd), Transport::kTcp});
   }
   if (!bound) return problem;
   port = absl::StrCat(ntohs(port_number));
@@ -302,12 +321,23 @@ bool Acceptor::Disconnect(const std::string& peer) {
   return true;
 }
 
+std::optional<uid_t> Acceptor::UserOf(const std::string& peer) const {
+  absl::MutexLock lock(&mutex_);
+  const auto it = connections_.find(peer);
+  return it == connections_.end() ? std::nullopt : it->second.user;
+}
+
+size_t Acceptor::connection_count() const {
+  absl::MutexLock lock(&mutex_);
+  return connections_.size();
+}
+
 void Acceptor::Run() {
   std::vector<pollfd> polled;
   while (true) {
     polled = {{.fd = stop_read_.get(), .events = POLLIN}};
-    for (const UniqueFd& listener : listeners_)
-      polled.push_back({.fd = listener.get(), .events = POLLIN});
+    for (const Listener& listener : listeners_)
+      polled.push_back({.fd = listener.fd.get(), .events = POLLIN});
     // Poll the connections too, to notice when they end.
     {
       absl::MutexLock lock(&mutex_);
@@ -320,7 +350,7 @@ void Acceptor::Run() {
     // that has ended.
     Forget(polled);
     for (size_t i = 1; i <= listeners_.size(); ++i) {
-      if (polled[i].revents != 0) AcceptFrom(polled[i].fd);
+      if (polled[i].revents != 0) AcceptFrom(listeners_[i - 1]);
     }
   }
 }
@@ -337,8 +367,8 @@ void Acceptor::Forget(const std::vector<pollfd>& polled) {
   });
 }
 
-void Acceptor::AcceptFrom(int listener) {
-  UniqueFd fd(::accept(listener, nullptr, nullptr));
+void Acceptor::AcceptFrom(const Listener& listener) {
+  UniqueFd fd(::accept(listener.fd.get(), nullptr, nullptr));
   if (!fd.ok()) {
     const bool transient =
         errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;
@@ -356,11 +386,14 @@ void Acceptor::AcceptFrom(int listener) {
   UniqueFd ours(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
   std::string peer = PeerName(fd.get());
   if (!ours.ok() || peer.empty()) return;
+  Connection connection = {.fd = std::move(ours)};
+  if (listener.transport == Transport::kUnix)
+    connection.user = UserAt(fd.get());
   {
     absl::MutexLock lock(&mutex_);
-    connections_[std::move(peer)] = {.fd = std::move(ours)};
+    connections_[std::move(peer)] = std::move(connection);
   }
-  handler_(listener, fd.Release());
+  handler_(listener.transport, listener.fd.get(), fd.Release());
   unix_connection = 0;
 }
 

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -30,20 +31,26 @@ namespace mlops::server {
 // an abusive client: gRPC 1.51 limits neither how many calls a client may open
 // and reset, nor their cost.
 //
-// Not thread-safe, except for NoteReset() and Disconnect().
+// Not thread-safe, except for NoteReset(), Disconnect(), UserOf() and
+// connection_count().
 class Acceptor {
  public:
+  enum class Transport { kUnix, kTcp };
   // Takes over an accepted connection and the ownership of `fd`.
   // Called on the acceptor's thread.
-  using Handler = std::function<void(int listener_fd, int fd)>;
+  using Handler =
+      std::function<void(Transport transport, int listener_fd, int fd)>;
 
   // Listens on all `addresses`, which CheckAddress() must have accepted.
-  // Only this user can connect to Unix sockets. A socket file that no process
-  // listens on is replaced. Errors are sentences for the operator:
-  //   FAILED_PRECONDITION if an address is in use or cannot be bound;
+  // Only this user, and the members of `socket_group` if given, can connect
+  // to Unix sockets. A socket file that no process listens on is replaced.
+  // Errors are sentences for the operator:
+  //   FAILED_PRECONDITION if an address is in use or cannot be bound,
+  //     or this user cannot give a socket to the group;
   //   RESOURCE_EXHAUSTED if the disk is too full for a socket file.
   static absl::StatusOr<std::unique_ptr<Acceptor>> Listen(
-      std::vector<std::string> addresses);
+      std::vector<std::string> addresses,
+      std::optional<gid_t> socket_group = std::nullopt);
 
   // Calls Stop().
   ~Acceptor();
@@ -73,6 +80,11 @@ class Acceptor {
   // Ends the connection of the client at `peer`. False if there is none.
   bool Disconnect(const std::string& peer);
 
+  // Returns the user of the process that connected to a Unix socket
+  // as `peer`; nullopt for other peers.
+  std::optional<uid_t> UserOf(const std::string& peer) const;
+  size_t connection_count() const;
+
  private:
   Acceptor() = default;
 
@@ -95,28 +107,33 @@ class Acceptor {
   struct Connection {
     // A duplicate of gRPC's descriptor.
     base::UniqueFd fd;
+    std::optional<uid_t> user;
     LeakyBucket resets;
   };
+  struct Listener {
+    base::UniqueFd fd;
+    Transport transport;
+  };
 
-  absl::Status ListenUnix(const std::string& path);
+  absl::Status ListenUnix(const std::string& path, std::optional<gid_t> group);
   // If the port of `address` is 0, replaces it with the actual one.
   absl::Status ListenTcp(std::string& address);
   absl::Status BindTcp(const std::string& host, std::string& port);
   void Run();
-  void AcceptFrom(int listener);
+  void AcceptFrom(const Listener& listener);
   // Closes our descriptors of the connections that have ended.
   void Forget(const std::vector<pollfd>& polled);
 
   std::vector<std::string> addresses_;
   std::vector<SocketFile> socket_files_;
-  std::vector<base::UniqueFd> listeners_;
+  std::vector<Listener> listeners_;
   Handler handler_;
   int max_descriptor_ = 0;
   // A pipe; closing the write end stops the thread.
   base::UniqueFd stop_read_, stop_write_;
   std::thread thread_;
 
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   // Keyed by gRPC's name of the peer.
   absl::flat_hash_map<std::string, Connection> connections_
       ABSL_GUARDED_BY(mutex_);

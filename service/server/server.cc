@@ -1,6 +1,7 @@
 #include "service/server/server.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -35,6 +36,9 @@ constexpr size_t kMaxQueuedCalls = 1024;
 constexpr int kWholeFileWorkers = 4;
 // How much of the time a chore may take that reads or writes the whole index.
 constexpr double kShareOfLongChores = 0.1;
+
+// How often a certificate that is not valid is logged.
+constexpr absl::Duration kCertificateInterval = absl::Hours(1);
 
 // After this time without a call, clients have noticed that the server
 // is stopping.
@@ -144,16 +148,28 @@ std::string DescribeOwner(const std::string& content) {
                       absl::StrJoin(names, " and "));
 }
 
+// Returns nullopt for "".
+absl::StatusOr<std::optional<gid_t>> FindGroup(const std::string& name) {
+  if (name.empty()) return std::nullopt;
+  const group* const found = ::getgrnam(name.c_str());
+  if (found == nullptr)
+    return Refusal(absl::StrCat("there is no group ", name));
+  return found->gr_gid;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   auto server = std::unique_ptr<Server>(new Server(config));
   for (const std::string& address : config.listen)
-    RETURN_IF_ERROR(CheckAddress(address, config.insecure));
+    RETURN_IF_ERROR(
+        CheckAddress(address, config.insecure || !config.tls_cert.empty()));
   ASSIGN_OR_RETURN(server->base_path_, MakeBase(config.base, config.read_only));
+  RETURN_IF_ERROR(server->OpenGate());
   RETURN_IF_ERROR(server->LockBase());
   RETURN_IF_ERROR(server->Listen());
   RETURN_IF_ERROR(server->OpenLog());
+  RETURN_IF_ERROR(server->OpenAudit());
   RETURN_IF_ERROR(server->OpenBase());
   RETURN_IF_ERROR(server->OpenCatalog());
   server->MakeCore();
@@ -163,6 +179,28 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   server->AcceptConnections();
   server->StartChores();
   return server;
+}
+
+absl::Status Server::OpenGate() {
+  static const std::vector<auth::Rpc> rpcs = rpc::RpcsForPolicy();
+  const bool client_certificates =
+      config_.tls_client_auth != ClientCertificates::kNone;
+  auto gate = auth::Gate::Open({.tokens = config_.tokens,
+                                .jwks = config_.jwks,
+                                .jwt_issuer = config_.jwt_issuer,
+                                .jwt_audience = config_.jwt_audience,
+                                .policy = config_.policy,
+                                .client_certificates = client_certificates,
+                                .rpcs = rpcs});
+  if (!gate.ok()) return Refusal(gate.status().message());
+  gate_ = *std::move(gate);
+  if (config_.tls_cert.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(
+      tls_, TlsCredentials::Load({.cert_file = config_.tls_cert,
+                                  .key_file = config_.tls_key,
+                                  .client_ca_file = config_.tls_client_ca,
+                                  .client_auth = config_.tls_client_auth}));
+  return absl::OkStatus();
 }
 
 absl::Status Server::LockBase() {
@@ -227,12 +265,14 @@ absl::Status Server::Listen() {
           base_path_, " is already served read-only on ", addresses.front()));
     }
   }
-  auto acceptor = Acceptor::Listen(addresses);
+  ASSIGN_OR_RETURN(const std::optional<gid_t> group,
+                   FindGroup(config_.socket_group));
+  auto acceptor = Acceptor::Listen(addresses, group);
   if (!config_.read_only &&
       (absl::IsResourceExhausted(acceptor.status()) || !lock_->has_file())) {
     // The disk is too full for a socket in the base, so use one outside.
     ASSIGN_OR_RETURN(addresses.front(), SocketAddressOutside(base_path_));
-    acceptor = Acceptor::Listen(addresses);
+    acceptor = Acceptor::Listen(addresses, group);
   }
   if (!acceptor.ok()) return Refusal(acceptor.status().message());
   acceptor_ = *std::move(acceptor);
@@ -255,6 +295,19 @@ absl::Status Server::OpenLog() {
     options.file.clear();
   ASSIGN_OR_RETURN(log_, observe::Log::Open(options));
   WarnOfStrangers();
+  return absl::OkStatus();
+}
+
+absl::Status Server::OpenAudit() {
+  if (config_.audit_log.empty()) return absl::OkStatus();
+  const auto report = [this](const absl::Status& problem) {
+    if (problem.ok()) return log_->Info("the audit log can be written again");
+    log_->Problem("cannot write the audit log", problem);
+  };
+  ASSIGN_OR_RETURN(
+      audit_, observe::AuditLog::Open(config_.audit_log,
+                                      {.required = config_.audit_required,
+                                       .on_problem = report}));
   return absl::OkStatus();
 }
 
@@ -328,7 +381,23 @@ void Server::MakeCalls() {
           .idle_timeout = config_.client_timeout,
           .on_cancel = [this](const std::string& peer) { NoteReset(peer); },
           .disconnect = [this](const std::string& peer) { Disconnect(peer); },
-          .is_lost = [this] { return IsLost(); }});
+          .is_lost = [this] { return IsLost(); },
+          .gate = gate_.get(),
+          .identifies_all = HasGate(),
+          .peers = {.socket_user =
+                        [this](const std::string& peer) {
+                          return acceptor_->UserOf(peer);
+                        },
+                    .certificate_names = CertificateNames},
+          .audit = audit_.get(),
+          .audit_reads = config_.audit_reads});
+}
+
+// Servers without any of these need not know who calls.
+bool Server::HasGate() const {
+  return !config_.tokens.empty() || !config_.jwks.empty() ||
+         !config_.policy.empty() || !config_.tls_client_ca.empty() ||
+         !config_.audit_log.empty();
 }
 
 void Server::MakeServices() {
@@ -350,9 +419,12 @@ void Server::MakeServices() {
 absl::Status Server::StartGrpc() {
   grpc::ServerBuilder builder;
   ApplyGrpcSettings(builder, receive_quota_->quota());
-  connections_ = builder.experimental().AddExternalConnectionAcceptor(
-      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
-      grpc::InsecureServerCredentials());
+  using Type = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
+  unix_connections_ = builder.experimental().AddExternalConnectionAcceptor(
+      Type::FROM_FD, grpc::InsecureServerCredentials());
+  tcp_connections_ = builder.experimental().AddExternalConnectionAcceptor(
+      Type::FROM_FD, tls_ == nullptr ? grpc::InsecureServerCredentials()
+                                     : tls_->credentials());
   builder.RegisterService(service_.get());
   server_ = builder.BuildAndStart();
   if (server_ == nullptr) return Refusal("gRPC failed to start");
@@ -364,12 +436,15 @@ absl::Status Server::StartGrpc() {
 }
 
 void Server::AcceptConnections() {
-  acceptor_->Start([this](int listener_fd, int fd) {
+  acceptor_->Start([this](Acceptor::Transport transport, int listener_fd,
+                          int fd) {
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters
         connection;
     connection.listener_fd = listener_fd;
     connection.fd = fd;
-    connections_->HandleNewConnection(&connection);
+    (transport == Acceptor::Transport::kUnix ? unix_connections_
+                                             : tcp_connections_)
+        ->HandleNewConnection(&connection);
   });
   // Clients find the server through the lock file, so write it only now
   // that they can connect.
@@ -408,6 +483,11 @@ std::vector<Maintainer::Chore> Server::Chores() {
       // Retries, in case the disk was full before.
       {.failure = "cannot write the lock file",
        .run = [this] { return Announce(); }},
+      {.failure = "cannot read a file again",
+       .run = [this] { return CheckGate(); }},
+      {.failure = "the certificate of the server is not valid",
+       .run = [this] { return CheckCertificate(); },
+       .interval = kCertificateInterval},
       {.failure = "cannot sweep the artifacts",
        .run = [this] { return artifacts_->SweepSome(), absl::OkStatus(); }},
       {.failure = "cannot save the checkpoint",
@@ -437,6 +517,41 @@ absl::Status Server::Announce() {
     return written;
   announced_ = true;
   return absl::OkStatus();
+}
+
+void Server::ReportFile(absl::string_view what, const absl::Status& status) {
+  if (status.ok()) {
+    log_->Info(absl::StrCat("read the ", what, " again"));
+  } else {
+    log_->Problem(absl::StrCat("keeping the previous ", what), status);
+  }
+}
+
+absl::Status Server::CheckGate() {
+  gate_->Check([this](const base::ReloadedFile& file,
+                      const absl::Status& status) {
+    ReportFile(file.what(), status);
+  });
+  if (tls_ == nullptr) return absl::OkStatus();
+  const absl::StatusOr<bool> changed = tls_->Reload();
+  if (!changed.ok() || *changed) ReportFile("certificates", changed.status());
+  return absl::OkStatus();
+}
+
+absl::Status Server::CheckCertificate() {
+  return tls_ == nullptr ? absl::OkStatus() : tls_->CheckValidity();
+}
+
+void Server::Reload(const Config& config) {
+  gate_->Reload([this](const base::ReloadedFile& file,
+                       const absl::Status& status) {
+    ReportFile(file.what(), status);
+  });
+  const std::vector<std::string> changed = ChangedSettings(config_, config);
+  if (changed.empty()) return;
+  log_->Warning(absl::StrCat("these settings have changed, and only a restart "
+                             "applies them: ",
+                             absl::StrJoin(changed, ", ")));
 }
 
 void Server::StopServing(const absl::Status& why) {

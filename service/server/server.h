@@ -11,6 +11,7 @@
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
 #include "service/artifacts/artifacts.h"
+#include "service/auth/gate.h"
 #include "service/base/thread_pool.h"
 #include "service/catalog/file_catalog.h"
 #include "service/catalog/upkeep.h"
@@ -18,6 +19,7 @@
 #include "service/core/disk_health.h"
 #include "service/fs/base_lock.h"
 #include "service/fs/dir.h"
+#include "service/observe/audit.h"
 #include "service/observe/log.h"
 #include "service/rpc/artifact_streams.h"
 #include "service/rpc/call.h"
@@ -25,6 +27,7 @@
 #include "service/rpc/workspace_service.h"
 #include "service/server/acceptor.h"
 #include "service/server/config.h"
+#include "service/server/credentials.h"
 #include "service/server/maintainer.h"
 
 namespace mlops::server {
@@ -63,13 +66,20 @@ class Server {
   // once a second.
   void EndIdleCalls();
 
+  // Reads the files of tokens, keys, policy and certificates again, whether or
+  // not they have changed, and logs the names of the settings in `config` that
+  // differ from the current ones, because only a restart applies those.
+  void Reload(const Config& config);
+
  private:
   explicit Server(const Config& config) : config_(config) {}
 
   // The steps of Start(), in this order; each uses what the ones before made.
+  absl::Status OpenGate();
   absl::Status LockBase();
   absl::Status Listen();
   absl::Status OpenLog();
+  absl::Status OpenAudit();
   absl::Status OpenBase();
   absl::Status OpenCatalog();
   void MakeCore();
@@ -89,6 +99,12 @@ class Server {
   // Returns an error, once, if the server no longer owns the base. Sets the
   // health status to NOT_SERVING then.
   absl::Status WatchBase();
+  // Whether calls must be identified.
+  bool HasGate() const;
+  // Reads the files that have changed of those that decide who may come in.
+  absl::Status CheckGate();
+  void ReportFile(absl::string_view what, const absl::Status& status);
+  absl::Status CheckCertificate();
   // Logs a background failure.
   void Report(absl::string_view what, const absl::Status& problem);
   // Sets the health status to NOT_SERVING permanently.
@@ -113,8 +129,11 @@ class Server {
   bool announced_ = false;
   bool lost_told_ = false;
   // In order of dependency; destroyed in reverse order.
+  std::unique_ptr<auth::Gate> gate_;
+  std::unique_ptr<TlsCredentials> tls_;  // Null without TLS.
   std::unique_ptr<fs::BaseLock> lock_;
   std::unique_ptr<observe::Log> log_;
+  std::unique_ptr<observe::AuditLog> audit_;  // Null without an audit log.
   // The next two are lent to all code that reads or changes the base.
   std::shared_ptr<fs::Dir> base_;
   std::shared_ptr<core::DiskHealth> health_;
@@ -132,7 +151,10 @@ class Server {
   std::unique_ptr<rpc::ArtifactStreams> artifact_streams_;
   std::unique_ptr<rpc::WorkspaceService> service_;
   std::unique_ptr<grpc::Server> server_;
-  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor>
+      unix_connections_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor>
+      tcp_connections_;
   std::unique_ptr<Acceptor> acceptor_;
 };
 
