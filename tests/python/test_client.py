@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from mlops._toolkits.lazy import Lazy
 from mlops.client import MLOpsClient, MLOpsClientError, create_client
-from mlops.client.lazy import Lazy
 from mlops.workspace import WorkspaceManager
 
 from python.conftest import Script

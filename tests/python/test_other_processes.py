@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlops._toolkits.lazy import Lazy
 from mlops.client import MLOpsClient
-from mlops.client.lazy import Lazy
 from mlops.workspace import ProjectWorkspace, WorkspaceManager
 
 from python.conftest import Script
@@ -177,7 +177,7 @@ def test_a_child_makes_what_another_thread_of_its_parent_was_making(
 ) -> None:
     code = """
 import os, threading
-from mlops.client.lazy import Lazy
+from mlops._toolkits.lazy import Lazy
 begun, done = threading.Event(), threading.Event()
 parent = os.getpid()
 def make():

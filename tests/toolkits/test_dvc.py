@@ -17,6 +17,7 @@ import pytest
 import zc.lockfile
 from dvc.config import Config
 from dvc_data.hashfile.db.local import LocalHashFileDB
+from mlops._toolkits.locks import locked
 from mlops.client import (
     MLOpsClient,
     MLOpsClientError,
@@ -26,7 +27,6 @@ from mlops.client import (
 )
 from mlops.client.dvc_client import DVCClient
 from mlops.client.dvc_repository import Repository
-from mlops.client.file_lock import locked
 from mlops.workspace import ProjectWorkspace, WorkspaceManager
 
 from support.server import stop_server

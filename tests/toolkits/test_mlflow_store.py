@@ -400,7 +400,7 @@ def test_mlflow_tells_nobody_of_its_use(directory: Path) -> None:
 
 def test_who_wants_mlflow_to_tell_says_so(directory: Path, script: Script) -> None:
     code = (
-        "import os; from mlops.client.toolkit import MLFLOW; MLFLOW.require();"
+        "import os; from mlops._toolkits.toolkit import MLFLOW; MLFLOW.require();"
         " print(os.environ[MLFLOW.no_telemetry])"
     )
     assert script(code, MLFLOW_DISABLE_TELEMETRY="false").stdout == "false\n"

@@ -13,8 +13,8 @@ import mlflow
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlops._toolkits import toolkit as toolkits
 from mlops.client import MLOpsClient, MLOpsClientError
-from mlops.client import toolkit as toolkits
 from mlops.tracking.artifacts import artifacts_of
 from mlops.workspace import ProjectWorkspace, WorkspaceManager
 from sklearn.linear_model import LogisticRegression

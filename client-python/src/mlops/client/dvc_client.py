@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mlops._toolkits.errors import MLOpsClientError, input_invalid
+from mlops._toolkits.paths import expanded, find_input
+from mlops._toolkits.stamps import ATTEMPTS, changing
 from mlops.client import dvc_files
 from mlops.client.dvc_repository import (
     REMOTE,
@@ -21,9 +24,6 @@ from mlops.client.dvc_repository import (
     opened,
     peeked,
 )
-from mlops.client.errors import MLOpsClientError, input_invalid
-from mlops.client.paths import expanded, find_input
-from mlops.client.stamps import ATTEMPTS, changing
 from mlops.workspace import ProjectWorkspace
 
 Pathlike = str | os.PathLike[str]

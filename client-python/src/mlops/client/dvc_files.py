@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mlops.client.errors import input_invalid
-from mlops.client.stamps import ATTEMPTS, Stamps, changing, stamps
+from mlops._toolkits.errors import input_invalid
+from mlops._toolkits.stamps import ATTEMPTS, Stamps, changing, stamps
 
 # On the repository's file system, but not part of its data.
 STAGING = Path(".dvc", "tmp", "mlops")

@@ -12,8 +12,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from mlops._toolkits.locks import busy, locked
 from mlops.client import dvc_config
-from mlops.client.file_lock import busy, locked
 
 _LOGGERS = ("dvc", "dvc_data", "dvc_objects")
 

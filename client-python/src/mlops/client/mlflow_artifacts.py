@@ -9,7 +9,7 @@ from typing import NoReturn
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
-from mlops.client.errors import input_invalid
+from mlops._toolkits.errors import input_invalid
 
 _FIELD = "local_path"
 

@@ -30,16 +30,16 @@ from mlflow.utils.validation import (
     _validate_batch_log_data,
 )
 
+from mlops._toolkits import toolkit
+from mlops._toolkits.errors import MLOpsClientError, input_invalid, toolkit_failed
+from mlops._toolkits.lazy import Lazy
+from mlops._toolkits.paths import is_here, require_local, require_utf8
 from mlops.client import (
     mlflow_artifacts,
     mlflow_locations,
     mlflow_models,
     mlflow_store,
-    toolkit,
 )
-from mlops.client.errors import MLOpsClientError, input_invalid, toolkit_failed
-from mlops.client.lazy import Lazy
-from mlops.client.paths import is_here, require_local, require_utf8
 from mlops.tracking.artifacts import artifacts_of
 from mlops.workspace import ProjectWorkspace
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from mlops.client.errors import MLOpsClientError
-from mlops.client.file_lock import busy
-from mlops.client.paths import is_here, require_utf8
+from mlops._toolkits.errors import MLOpsClientError
+from mlops._toolkits.locks import busy
+from mlops._toolkits.paths import is_here, require_utf8
 from mlops.workspace import ProjectWorkspace
 
 _WAIT_SECONDS = 60.0  # For other writers of the store.

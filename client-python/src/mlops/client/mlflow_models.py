@@ -15,7 +15,7 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, Run
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from mlops.client.errors import input_invalid
+from mlops._toolkits.errors import input_invalid
 
 _REGISTER_WITHIN_S = 60
 _log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy.engine import make_url
 
-from mlops.client.errors import MLOpsClientError
-from mlops.client.file_lock import locked
+from mlops._toolkits.errors import MLOpsClientError
+from mlops._toolkits.locks import locked
 
 _ANSWER_WITHIN_S = 5
 _MAKE_WITHIN_S = 60

@@ -7,10 +7,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from mlops.client import toolkit
-from mlops.client.errors import MLOpsClientError, input_invalid, operation
-from mlops.client.lazy import Lazy
-from mlops.client.paths import find_input, require_local
+from mlops._toolkits import toolkit
+from mlops._toolkits.errors import MLOpsClientError, input_invalid, operation
+from mlops._toolkits.lazy import Lazy
+from mlops._toolkits.paths import find_input, require_local
 from mlops.workspace import ProjectWorkspace, WorkspaceManager
 from mlops.workspace.project import DIRECTORIES
 

@@ -27,9 +27,9 @@ from evidently import ColumnType, DataDefinition, Dataset, Report
 from evidently.core.datasets import infer_column_type
 from evidently.presets import DataDriftPreset
 
-from mlops.client.errors import MLOpsClientError, input_invalid
-from mlops.client.paths import require_local
-from mlops.client.staging import staging
+from mlops._toolkits.errors import MLOpsClientError, input_invalid
+from mlops._toolkits.paths import require_local
+from mlops._toolkits.staging import staging
 from mlops.monitoring.columns import (
     BOOL,
     CATEGORY,

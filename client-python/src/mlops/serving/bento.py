@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from mlops.client.errors import MLOpsClientError, input_invalid
+from mlops._toolkits.errors import MLOpsClientError, input_invalid
 
 _PICKLE_SUFFIXES = (".pkl", ".pickle", ".joblib")
 _PICKLE_PACKAGES = ("scikit-learn", "joblib", "numpy", "pandas")

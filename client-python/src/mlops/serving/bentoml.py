@@ -15,11 +15,11 @@ from bentoml._internal.models import ModelStore as BentoModelStore
 from bentoml._internal.models.model import ModelInfo
 from bentoml.exceptions import BentoMLException
 
-from mlops.client.errors import MLOpsClientError, input_invalid
-from mlops.client.file_lock import locked
-from mlops.client.paths import require_local
-from mlops.client.staging import staging
-from mlops.client.stamps import ATTEMPTS, changing, stamps
+from mlops._toolkits.errors import MLOpsClientError, input_invalid
+from mlops._toolkits.locks import locked
+from mlops._toolkits.paths import require_local
+from mlops._toolkits.staging import staging
+from mlops._toolkits.stamps import ATTEMPTS, changing, stamps
 from mlops.serving import bento
 from mlops.workspace import ProjectWorkspace
 

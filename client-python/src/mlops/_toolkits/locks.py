@@ -1,6 +1,7 @@
-"""A file lock between threads and processes.
+"""File locks between threads and processes.
 
-The kernel releases the lock of a process that dies.
+The kernel releases the locks of a process that dies. The package filelock does not
+replace this module, because it has no shared flock(2) lock, which staging() needs.
 """
 
 import fcntl
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlops.client.errors import MLOpsClientError
+from mlops._toolkits.errors import MLOpsClientError
 
 _PAUSE_SECONDS = 0.05
 

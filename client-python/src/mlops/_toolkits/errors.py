@@ -53,6 +53,10 @@ class MLOpsClientError(Exception):
         self.details = details if details is not None else {}
 
 
+# Users import it from there, so tracebacks and pickles name that module.
+MLOpsClientError.__module__ = "mlops.client"
+
+
 @contextmanager
 def operation(name: str, component: str) -> Iterator[None]:
     """Convert errors that leave the block, and add the operation and the component."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from mlops.client.errors import MLOpsClientError
+from mlops._toolkits.errors import MLOpsClientError
 
 # Number of attempts to read files that another process writes to.
 ATTEMPTS = 3

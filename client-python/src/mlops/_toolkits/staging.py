@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mlops.client.file_lock import acquire
+from mlops._toolkits.locks import acquire
 
 _WAIT_SECONDS = 60.0  # For a process that removes leftovers.
 

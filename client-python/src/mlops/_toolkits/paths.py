@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
-from mlops.client.errors import MLOpsClientError, input_invalid
+from mlops._toolkits.errors import MLOpsClientError, input_invalid
 from mlops.workspace import ProjectWorkspace
 
 

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from importlib import metadata
 
-from mlops.client.errors import MLOpsClientError
+from mlops._toolkits.errors import MLOpsClientError
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,4 @@
+"""What the adapters of MLflow, DVC, BentoML and Evidently share.
+
+Private. Users import `MLOpsClientError` from `mlops.client`.
+"""
