@@ -23,6 +23,7 @@ from fsspec.callbacks import Callback
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from mlops.cli import BINARY
 from mlops.fs import WorkspaceFileSystem
+from mlops.fs.by_wire import ByWire
 from mlops.fs.download import Download
 from mlops.workspace import WorkspaceError, WorkspaceManager
 from pyarrow import dataset
@@ -507,7 +508,7 @@ def test_another_file_of_the_same_name_is_not_taken_for_it(
     (tmp_path / "fraud/models").mkdir(parents=True)
     shutil.copy2(base / "fraud/models/m", tmp_path / "fraud/models/m")
     near = WorkspaceFileSystem(base_path=base)
-    near._base = tmp_path
+    near._base.directory = tmp_path
     assert near.local_path("fraud/models/m") is None
     assert near.open("fraud/models/m").read() == b"theirs"
 
@@ -542,7 +543,7 @@ def test_kill_9_in_the_middle_of_a_read(fs: WorkspaceFileSystem, base: Path) -> 
     content = os.urandom(40 * MIB)
     (base / "fraud/models/m").write_bytes(content)
     pieces = []
-    for piece in Download(fs._connection, "fraud", "models/m"):
+    for piece in Download(fs._artifacts.connection, "fraud", "models/m"):
         pieces.append(piece)
         if len(pieces) in (3, 17):
             kill_server(base)
@@ -656,11 +657,12 @@ def test_a_create_that_was_done_before_the_connection_broke_is_not_taken_for_ano
 
     A server that had forgotten the upload would report that the file exists.
     """
-    upload = fs._upload("fraud/outputs/a", create_only=True)
-    upload.write(b"x")
-    upload.finish()
-    upload._artifact = None
-    assert upload.finish().size_bytes == 1
+    upload = fs._artifacts.upload("fraud/outputs/a", create_only=True)
+    writer = ByWire(upload)
+    writer.write(b"x")
+    writer.finish()
+    upload.artifact = None
+    assert writer.finish().size_bytes == 1
 
 
 def _in_child(
@@ -733,7 +735,7 @@ def test_a_forked_process_cannot_go_on_with_the_parents_file(
 def test_threads_share_one_connection(fs: WorkspaceFileSystem, base: Path) -> None:
     def work(i: int) -> bytes:
         mine = fsspec.filesystem("workspace", base_path=base)
-        assert mine._connection is fs._connection
+        assert mine._artifacts.connection is fs._artifacts.connection
         with mine.open(f"fraud/outputs/{i}", "wb") as file:
             file.write(bytes([i]) * 3 * MIB)
         return mine.cat_file(f"fraud/outputs/{i}", 0, 1)
@@ -753,11 +755,11 @@ def test_it_can_be_pickled_and_named_in_json(fs: WorkspaceFileSystem) -> None:
 def test_memory_stays_small_while_a_large_file_is_written(
     fs: WorkspaceFileSystem,
 ) -> None:
-    upload = fs._upload("fraud/outputs/large", create_only=False)
+    writer = ByWire(fs._artifacts.upload("fraud/outputs/large", create_only=False))
     for _ in range(200):
-        upload.write(b"x" * MIB)
-        assert sum(map(len, upload._kept)) <= 17 * MIB
-    assert upload.finish().size_bytes == 200 * MIB
+        writer.write(b"x" * MIB)
+        assert sum(map(len, writer._kept._chunks)) <= 17 * MIB
+    assert writer.finish().size_bytes == 200 * MIB
 
 
 # --- Names that look like patterns --------------------------------------------
@@ -951,9 +953,10 @@ def test_a_small_file_has_an_id_by_which_it_is_not_sent_twice(
     fs: WorkspaceFileSystem,
 ) -> None:
     """The response to the first attempt is lost, so the client sends it again."""
-    upload = fs._upload("fraud/outputs/a", create_only=False)
-    upload.write(b"x")
-    finished = upload.finish()
-    assert upload._head.upload_id
-    upload._artifact = None
-    assert upload.finish().etag == finished.etag == fs.info("fraud/outputs/a")["etag"]
+    upload = fs._artifacts.upload("fraud/outputs/a", create_only=False)
+    writer = ByWire(upload)
+    writer.write(b"x")
+    finished = writer.finish()
+    assert upload.head.upload_id
+    upload.artifact = None
+    assert writer.finish().etag == finished.etag == fs.info("fraud/outputs/a")["etag"]

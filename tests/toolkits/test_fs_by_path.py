@@ -139,14 +139,14 @@ def test_where_the_base_is_another_one_it_goes_over_the_connection(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     (tmp_path / "other/fraud/.uploads").mkdir(parents=True)
-    fs._base = tmp_path / "other"
+    fs._base.directory = tmp_path / "other"
     fs.put_file(source, "fraud/models/m")
     assert (
         not told(caplog)
         and (base / "fraud/models/m").read_bytes() == source.read_bytes()
     )
     assert not staged(base) and not list((tmp_path / "other/fraud/.uploads").iterdir())
-    fs._base = tmp_path / "none"
+    fs._base.directory = tmp_path / "none"
     fs.put_file(source, "fraud/models/m")
     assert not told(caplog)
 
@@ -252,7 +252,7 @@ def test_a_full_disk_in_the_middle(
         fs = WorkspaceFileSystem(address=address)
         fs.pipe_file("fraud/models/m", b"old")
         # The path at which this process sees the server's base.
-        fs._base = running.seen_base
+        fs._base.directory = running.seen_base
         with pytest.raises(OSError) as caught:
             fs.put_file(source, "fraud/models/m")
         assert caught.value.errno == errno.ENOSPC
@@ -265,7 +265,7 @@ def test_a_full_disk_in_the_middle(
 def test_forks_meanwhile_have_the_server_asked_again(
     fs: WorkspaceFileSystem, base: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlops.fs.staged._PAUSE_S", 0.0)
+    monkeypatch.setattr("mlops.fs.by_path.PAUSE_S", 0.0)
     fs.info("fraud")
     putting = threading.Thread(target=fs.put_file, args=(source, "fraud/models/m"))
     putting.start()

@@ -22,7 +22,7 @@ SERVICE = pb.DESCRIPTOR.services_by_name["WorkspaceService"]
 _REPEATABLE_S = 10.0
 _CHANGE_S = 30.0
 _STATUS_S = 60.0
-_STREAM_S = 600.0
+STREAM_S = 600.0
 # Holds the largest page that the server sends; a larger message must be a mistake.
 _MAX_ANSWER_BYTES = 64 << 20
 # gRPC's default of 8 KiB is enough for the largest error details only if the message is
@@ -56,7 +56,7 @@ def _is_repeatable(method: MethodDescriptor) -> bool:
 def _policy(method: MethodDescriptor) -> Policy:
     repeatable = _is_repeatable(method)
     if method.server_streaming or method.client_streaming:
-        return Policy(_STREAM_S, repeatable)
+        return Policy(STREAM_S, repeatable)
     if method.input_type is pb.GetWorkspaceStatusRequest.DESCRIPTOR:
         return Policy(_STATUS_S, repeatable)
     return Policy(_REPEATABLE_S if repeatable else _CHANGE_S, repeatable)

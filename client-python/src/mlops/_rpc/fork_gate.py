@@ -14,6 +14,8 @@ from typing import Protocol
 
 from mlops._rpc import WORKS_AFTER_FORK, errors
 
+# How long pause() waits for a call to end.
+PAUSE_S = 2.0
 # How long a fork waits for calls of other threads.
 _MAX_WAIT_S = 5.0
 _MANY_DESCRIPTORS = 65536

@@ -10,13 +10,12 @@ from weakref import WeakSet
 
 import grpc
 
+from mlops._rpc.channel import STREAM_S
 from mlops._rpc.connection import Connection
-from mlops._rpc.fork_gate import GATE
+from mlops._rpc.fork_gate import GATE, PAUSE_S
 from mlops._rpc.stub import Stub
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
-_CALL_S = 600.0
-_PAUSE_S = 2.0
 # A call is ended if nothing was read for so long: the server bounds their number.
 _IDLE_S = 5.0
 _NOTHING = memoryview(b"")
@@ -83,7 +82,7 @@ class Download:
         Thread-safe, for callers inside the gate.
         """
         if self.close():
-            self._ended.wait(_PAUSE_S)
+            self._ended.wait(PAUSE_S)
 
     def close(self) -> bool:
         """End the call without waiting; return whether there was one."""
@@ -132,7 +131,7 @@ class Download:
         self._request.limit = (
             0 if self._end is None else self._end - self._request.offset
         )
-        call = stub.read_data(self._request, timeout=_CALL_S)
+        call = stub.read_data(self._request, timeout=STREAM_S)
         ended = self._ended = threading.Event()
         if not call.add_callback(ended.set):
             ended.set()
@@ -140,24 +139,6 @@ class Download:
         GATE.watch(self)
         _IDLE.watch(self)
         return call
-
-
-def read(
-    connection: Connection,
-    project: str,
-    path: str,
-    start: int = 0,
-    end: int | None = None,
-    etag: str = "",
-) -> bytes:
-    """Return the bytes `start` to `end` of a file, fewer if it ends before.
-
-    Raises:
-        WorkspaceError: The call failed.
-    """
-    if end is not None and end <= start:
-        return b""
-    return b"".join(Download(connection, project, path, start, end, etag))
 
 
 class _Idle:

@@ -2,10 +2,15 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from mlops._rpc.errors import WorkspaceError
+
+Result = TypeVar("Result")
+# How often a whole file is read because it was replaced during the read.
+_MAX_READS = 3
 
 _BY_REASON = {
     "WORKSPACE_NOT_FOUND": errno.ENOENT,
@@ -81,3 +86,14 @@ def _number(text: str) -> int:
 def os_error(number: int, path: str, sentence: str | None = None) -> OSError:
     """Return an OSError without a cause from the server."""
     return OSError(number, sentence or os.strerror(number), path)
+
+
+def again_if_replaced(read: Callable[[], Result]) -> Result:
+    """Call `read`; repeat it a few times if the file was replaced meanwhile."""
+    for reads_left in reversed(range(_MAX_READS)):
+        try:
+            return read()
+        except OSError as error:
+            if error.errno != errno.ESTALE or not reads_left:
+                raise
+    raise AssertionError

@@ -8,31 +8,20 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
+from fsspec import AbstractFileSystem
 from fsspec.spec import AbstractBufferedFile
 
-from mlops.fs.download import Download
+from mlops.fs.artifacts import Artifacts
+from mlops.fs.by_wire import ByWire
+from mlops.fs.entries import Info
 from mlops.fs.errors import lookup_errors, os_error, os_errors
 from mlops.fs.forward import Forward
 from mlops.fs.local import SameFile
-from mlops.fs.upload import Upload
 
 _log = logging.getLogger(__name__)
 _LINE_BYTES = 8 << 10
-
-
-class Files(Protocol):
-    """The methods that a file needs of its file system."""
-
-    def _open_same(self, path: str, etag: str) -> SameFile | None:
-        """Open the file through the file system of this machine, if possible."""
-
-    def _start_download(self, path: str, start: int, end: int, etag: str) -> Download:
-        """Begin to stream the file from `start`."""
-
-    def _read(self, path: str, start: int, end: int | None, etag: str) -> bytes:
-        """Read a range."""
 
 
 class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
@@ -47,20 +36,30 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
     elsewhere, or not read for some seconds.
     """
 
-    fs: Files
     loc: int
 
     def __init__(
-        self, fs: Files, path: str, info: dict[str, Any], **options: Any
+        self,
+        fs: AbstractFileSystem,
+        path: str,
+        info: Info,
+        artifacts: Artifacts,
+        same: SameFile | None,
+        **options: Any,
     ) -> None:
-        self._same: SameFile | None = None
+        """Open the file of which `info` was read.
+
+        Args:
+            artifacts: Reads the file over the connection.
+            same: The file opened by its path, which this object then owns, if possible.
+        """
+        self._artifacts = artifacts
+        self._same = same
         self._forward: Forward | None = None
         # The range covered by the reads since the last seek.
         self._read_from = self._read_to = 0
         super().__init__(fs, path, "rb", size=info["size"], **options)
         self.details = info
-
-        self._same = fs._open_same(path, info["etag"])
 
     def read(self, length: int | None = -1) -> bytes:
         """Return the next `length` bytes, fewer at the end of the file.
@@ -135,7 +134,7 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
         if not self._goes_forward():
             return bytes(self.cache._fetch(self.loc, end))
         if self._forward is None:
-            download = self.fs._start_download(
+            download = self._artifacts.download(
                 self.path, self.loc, self.size, self.details["etag"]
             )
             self._forward = Forward(download, self.loc)
@@ -167,7 +166,7 @@ class ReadableFile(AbstractBufferedFile):  # type: ignore[misc]
     def _fetch_range(self, start: int, end: int) -> bytes:
         if self._same is not None:
             return self._same.read(start, end)
-        return self.fs._read(self.path, start, end, self.details["etag"])
+        return self._artifacts.read(self.path, start, end, self.details["etag"])
 
 
 class WritableFile(AbstractBufferedFile):  # type: ignore[misc]
@@ -179,23 +178,27 @@ class WritableFile(AbstractBufferedFile):  # type: ignore[misc]
     the file is never closed.
     """
 
-    fs: Files
     closed: bool
 
     def __init__(
-        self, fs: Files, path: str, mode: str, upload: Upload, **options: Any
+        self,
+        fs: AbstractFileSystem,
+        path: str,
+        mode: str,
+        writer: ByWire,
+        **options: Any,
     ) -> None:
         super().__init__(fs, path, mode, **options)
-        self._upload: Upload | None = upload
+        self._writer: ByWire | None = writer
         self._handled_at_open = sys.exc_info()[1]
 
     def write(self, data: Any) -> int:
         """Write the next bytes; return their number."""
-        if self.closed or self._upload is None:
+        if self.closed or self._writer is None:
             raise ValueError("I/O operation on closed file.")
         size = memoryview(data).nbytes
         with os_errors(self.path):
-            self._upload.write(data)
+            self._writer.write(data)
         self.loc += size
         return size
 
@@ -228,20 +231,20 @@ class WritableFile(AbstractBufferedFile):  # type: ignore[misc]
     def commit(self) -> None:
         """Make the file visible now."""
         self._attempt("finish")
-        self._upload = None
+        self._writer = None
 
     def discard(self) -> None:
         """Drop what was written."""
-        upload, self._upload, self.closed = self._upload, None, True
-        if upload is not None:
-            upload.abort()
+        writer, self._writer, self.closed = self._writer, None, True
+        if writer is not None:
+            writer.discard()
 
     def _attempt(self, step: str) -> None:
-        if self._upload is None:
+        if self._writer is None:
             raise os_error(errno.EBADF, self.path, "The file was discarded")
         try:
             with os_errors(self.path):
-                getattr(self._upload, step)()
+                getattr(self._writer, step)()
         except BaseException:
             self.discard()
             raise
@@ -259,5 +262,5 @@ class WritableFile(AbstractBufferedFile):  # type: ignore[misc]
                 ResourceWarning,
                 stacklevel=2,
             )
-            if self._upload is not None:
-                self._upload.abandon()
+            if self._writer is not None:
+                self._writer.abandon()

@@ -3,48 +3,31 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any
 
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 from fsspec.utils import isfilelike, stringify_path
 
-from mlops._rpc import convert
 from mlops._rpc.connection import Connection
-from mlops._rpc.errors import WorkspaceError
-from mlops.fs.download import Download, read
-from mlops.fs.errors import lookup_errors, os_error, os_errors
+from mlops.fs.artifacts import Artifacts
+from mlops.fs.by_wire import ByWire
+from mlops.fs.entries import Info, split
+from mlops.fs.errors import again_if_replaced, os_error, os_errors
 from mlops.fs.file import ReadableFile, WritableFile
-from mlops.fs.literal import LiteralFirst, LocalFiles
-from mlops.fs.local import SameFile, Target, check_copyable, open_source
-from mlops.fs.staged import MIN_BYTES, StagedUpload
-from mlops.fs.transfer import (
-    THREADS,
-    copy_all,
-    plan,
-    real_directory,
-    refuse_into_itself,
-)
-from mlops.fs.upload import CHUNK_BYTES, Upload
+from mlops.fs.kept import CHUNK_BYTES
+from mlops.fs.local_base import LocalBase
+from mlops.fs.transfer import Transfer
+from mlops.fs.trees import THREADS, TreeCopies
 from mlops.local_server import choose_server
-from mlops.workspace.v1 import workspace_service_pb2 as pb
-
-_log = logging.getLogger(__name__)
-_PAGE_SIZE = 1000
-# How often a whole file is read again because it was replaced during the read.
-_MAX_READS = 3
-_ABSENT = (FileNotFoundError, NotADirectoryError)
-Result = TypeVar("Result")
 
 
-class WorkspaceFileSystem(LiteralFirst):
+class WorkspaceFileSystem(TreeCopies):
     """The files of all workspaces, as `workspace://<project>/<directory>/<path>`.
 
     The directory is one of mlflow, dvc, monitoring, models, outputs. The root lists the
@@ -101,20 +84,12 @@ class WorkspaceFileSystem(LiteralFirst):
             connection=connection,
             **options,
         )
-        self._by_path, self._base = (
-            by_path,
-            Path(base_path) if base_path is not None else None,
-        )
-        if connection is not None:
-            self._connection = connection
-            return
-        with os_errors(""):
-            server, self._base = choose_server(base_path, repo_root, address)
-        # fsspec creates a file system for each thread; those of one server share a
-        # connection.
-        self._connection = _connections.setdefault(
-            self._base or server.find(), Connection(server)
-        )
+        base = Path(base_path) if base_path is not None else None
+        if connection is None:
+            connection, base = _connect(base_path, repo_root, address)
+        self._artifacts = Artifacts(connection)
+        self._base = LocalBase(connection, base, by_path)
+        self._transfer = Transfer(self._artifacts, self._base)
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
@@ -139,28 +114,19 @@ class WorkspaceFileSystem(LiteralFirst):
         Raises:
             FileNotFoundError: There is no such entry.
         """
-        path = self._strip_protocol(path)
-        project, inner = _split(path)
-        if not project:
-            return _directory("")
-        with lookup_errors(path):
-            if inner:
-                get = pb.GetArtifactRequest(project=_text(project), path=_text(inner))
-                return _artifact_info(project, self._connection.call(get))
-            request = pb.GetWorkspaceRequest(project=_text(project))
-            return _project_info(self._connection.call(request))
+        return self._artifacts.info(self._strip_protocol(path))
 
     def exists(self, path: str, **options: Any) -> bool:
         """Return whether the file or directory exists."""
-        return self._find(path) is not None
+        return self._kind(path) is not None
 
     def isfile(self, path: str) -> bool:
         """Return whether the path is a file."""
-        return (self._find(path) or {}).get("type") == "file"
+        return self._kind(path) == "file"
 
     def isdir(self, path: str) -> bool:
         """Return whether the path is a directory."""
-        return (self._find(path) or {}).get("type") == "directory"
+        return self._kind(path) == "directory"
 
     def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:
         """Return the paths in a directory in lexicographic order.
@@ -172,14 +138,10 @@ class WorkspaceFileSystem(LiteralFirst):
             FileNotFoundError: There is no such entry.
         """
         path = self._strip_protocol(path)
-        project, inner = _split(path)
-        if not project:
-            found = list(self._projects())
-        else:
-            try:
-                found = list(self._list(project, inner, recursive=False))
-            except NotADirectoryError:
-                found = [self.info(path)]
+        try:
+            found = list(self._entries(path))
+        except NotADirectoryError:
+            found = [self.info(path)]
         return found if detail else [info["name"] for info in found]
 
     def find(
@@ -195,19 +157,14 @@ class WorkspaceFileSystem(LiteralFirst):
         With `withdirs`, also returns the directories, including the directory itself.
         """
         path = self._strip_protocol(path)
-        project, inner = _split(path)
         # The server lists one project at a time, without a limit of depth.
-        if maxdepth is not None or not project:
+        if maxdepth is not None or not path:
             return super().find(path, maxdepth, withdirs, detail, **options)
-        info = self._find(path)
-        found = [info] if info and (withdirs or info["type"] == "file") else []
-        if info and info["type"] == "directory":
-            found += [
-                i
-                for i in self._list(project, inner, recursive=True)
-                if withdirs or i["type"] == "file"
-            ]
-        by_name = {i["name"]: i for i in found}
+        top = self._artifacts.find(path)
+        found = [] if top is None else [top]
+        if top is not None and top["type"] == "directory":
+            found += self._artifacts.entries(path, recursive=True)
+        by_name = {i["name"]: i for i in found if withdirs or i["type"] == "file"}
         return dict(sorted(by_name.items())) if detail else sorted(by_name)
 
     def checksum(self, path: str) -> str:
@@ -215,11 +172,7 @@ class WorkspaceFileSystem(LiteralFirst):
 
         The server may have to read the whole file.
         """
-        path = self._strip_protocol(path)
-        project, inner = self._file_of(path)
-        with lookup_errors(path):
-            request = pb.GetArtifactRequest(project=project, path=inner, checksum=True)
-            return str(self._connection.call(request).sha256)
+        return self._artifacts.sha256(self._strip_protocol(path))
 
     def ukey(self, path: str) -> str:
         """Return the etag of a file.
@@ -255,73 +208,40 @@ class WorkspaceFileSystem(LiteralFirst):
         The caller must not write to the path.
         """
         path = self._strip_protocol(path)
-        same = self._open_same(path, self._file_info(path)["etag"])
+        same = self._base.open(path, self._artifacts.file_info(path)["etag"])
         if same is None:
             return None
         same.close()
         return str(same.path)
 
-    def _open_same(self, path: str, etag: str) -> SameFile | None:
-        base = self._local_base(path)
-        return None if base is None else SameFile.open(base / path, etag)
-
-    def _local_base(self, path: str) -> Path | None:
-        """Return the server's base directory if files may be accessed by path.
-
-        See _base_here().
-        """
-        return self._base_here(path) if self._by_path else None
-
-    def _base_here(self, path: str) -> Path | None:
-        """Return the server's base directory if that path is a directory here.
-
-        It may be another directory of the same name.
-        """
-        if self._base is None:
-            with os_errors(path):
-                info = self._connection.call(pb.GetServerInfoRequest())
-            self._base = Path(info.base_path)
-        return self._base if os.path.isdir(self._base) else None
-
     def _open(
-        self,
-        path: str,
-        mode: str = "rb",
-        block_size: int | None = None,
-        autocommit: bool = True,
-        cache_options: dict[str, Any] | None = None,
-        **options: Any,
+        self, path: str, mode: str = "rb", **options: Any
     ) -> ReadableFile | WritableFile:
         """Open a file; called by open().
 
         Modes are r, w and x. With r, an `etag` option may be given: raises OSError
         ESTALE if the file has another etag.
         """
-        common = {
-            "block_size": block_size,
-            "autocommit": autocommit,
-            "cache_options": cache_options,
-        }
         if mode == "rb":
-            # A pickled file passes its size; the info has it, too.
-            options.pop("size", None)
-            return ReadableFile(
-                self,
-                path,
-                self._file_info(path, options.get("etag")),
-                **common,
-                **options,
-            )
-        if mode not in ("wb", "xb"):
-            raise NotImplementedError(
-                f"Files cannot be opened with mode {mode!r}: "
-                "only r, w and x are supported"
-            )
-        exclusive = mode == "xb"
-        self._check_writable(path, exclusive)
-        return WritableFile(
-            self, path, mode, self._upload(path, exclusive), **common, **options
+            return self._open_to_read(path, **options)
+        if mode in ("wb", "xb"):
+            return self._open_to_write(path, mode, **options)
+        raise NotImplementedError(
+            f"Files cannot be opened with mode {mode!r}: only r, w and x are supported"
         )
+
+    def _open_to_read(self, path: str, **options: Any) -> ReadableFile:
+        # A pickled file passes its size; the info has it, too.
+        options.pop("size", None)
+        info = self._artifacts.file_info(path, options.get("etag"))
+        same = self._base.open(path, info["etag"])
+        return ReadableFile(self, path, info, self._artifacts, same, **options)
+
+    def _open_to_write(self, path: str, mode: str, **options: Any) -> WritableFile:
+        create_only = mode == "xb"
+        self._artifacts.check_writable(path, create_only)
+        writer = ByWire(self._artifacts.upload(path, create_only))
+        return WritableFile(self, path, mode, writer, **options)
 
     def cat_file(
         self,
@@ -336,11 +256,13 @@ class WorkspaceFileSystem(LiteralFirst):
         """
         path = self._strip_protocol(path)
         if (start or 0) >= 0 and (end is None or end >= 0):
-            return _again_if_replaced(lambda: self._read(path, start or 0, end, ""))
+            return again_if_replaced(
+                lambda: self._artifacts.read(path, start or 0, end)
+            )
         # Negative offsets need the size, and then the version of that size.
-        info = self._file_info(path)
+        info = self._artifacts.file_info(path)
         first, last, _ = slice(start, end).indices(info["size"])
-        return self._read(path, first, last, info["etag"])
+        return self._artifacts.read(path, first, last, info["etag"])
 
     def cat_ranges(
         self,
@@ -389,177 +311,16 @@ class WorkspaceFileSystem(LiteralFirst):
         rpath = self._strip_protocol(rpath)
         outfile = lpath if outfile is None and isfilelike(lpath) else outfile
         if outfile is not None:
-            self._download(rpath, lambda piece: outfile.write(bytes(piece)), callback)
+            self._transfer.get_by_wire(
+                rpath, lambda piece: outfile.write(bytes(piece)), callback
+            )
             return
-
-        self._refuse_same(rpath, lpath)
-
-        def fill() -> None:
-            with Target(lpath) as target:
-                if not self._copy_same(rpath, target, callback):
-                    self._download(rpath, target.write, callback)
-                # Creates the file even if no data was written.
-                target.file()
-
         try:
-            _again_if_replaced(fill)
+            self._transfer.get(rpath, lpath, callback)
         except IsADirectoryError:
             if not self.isdir(rpath):
                 raise
             os.makedirs(lpath, exist_ok=True)
-
-    def get(
-        self,
-        rpath: Any,
-        lpath: Any,
-        recursive: bool = False,
-        callback: Callback = DEFAULT_CALLBACK,
-        maxdepth: int | None = None,
-        assume_literal: bool = False,
-        **options: Any,
-    ) -> None:
-        """Copy files to this machine, several at a time.
-
-        fsspec's rules determine the destinations. With `assume_literal`, `rpath` is
-        never a pattern.
-
-        Raises:
-            OSError: EINVAL if a directory would be copied into itself.
-        """
-        steps = plan(
-            self, LocalFiles(), rpath, lpath, recursive, maxdepth, assume_literal
-        )
-        refuse_into_itself(steps, self._real_directory, real_directory)
-        copy_all(
-            steps,
-            lambda one, to, child: self.get_file(one, to, callback=child, **options),
-            callback,
-        )
-
-    def put(
-        self,
-        lpath: Any,
-        rpath: Any,
-        recursive: bool = False,
-        callback: Callback = DEFAULT_CALLBACK,
-        maxdepth: int | None = None,
-        assume_literal: bool = False,
-        **options: Any,
-    ) -> None:
-        """Copy files from this machine, several at a time, as get() does.
-
-        Raises:
-            OSError: EINVAL if a directory would be copied into itself, or, before
-                anything is sent, if an entry is neither a file nor a directory, such as
-                a named pipe.
-        """
-        steps = plan(
-            LocalFiles(), self, lpath, rpath, recursive, maxdepth, assume_literal
-        )
-        refuse_into_itself(steps, real_directory, self._real_directory)
-        for local, _ in steps:
-            check_copyable(local)
-        copy_all(
-            steps,
-            lambda one, to, child: self.put_file(one, to, callback=child, **options),
-            callback,
-        )
-
-    def copy(
-        self,
-        path1: Any,
-        path2: Any,
-        recursive: bool = False,
-        maxdepth: int | None = None,
-        on_error: str | None = None,
-        **options: Any,
-    ) -> None:
-        """Copy files and, with `recursive`, directories, one after the other.
-
-        on_error="ignore", the default with `recursive`, skips files that vanish
-        meanwhile.
-
-        Raises:
-            OSError: EINVAL if a directory would be copied into itself.
-        """
-        ignores = on_error == "ignore" or (on_error is None and recursive)
-        steps = plan(self, self, path1, path2, recursive, maxdepth)
-        refuse_into_itself(steps, self._strip_protocol, self._strip_protocol)
-        for one, to in steps:
-            try:
-                self.cp_file(one, to, **options)
-            except FileNotFoundError:
-                if not ignores:
-                    raise
-
-    def _refuse_same(self, path: str, local: Any) -> None:
-        """Check that `path` and `local` are not the same file.
-
-        Opening that file for writing would empty it.
-
-        Raises:
-            OSError: EINVAL if they are.
-        """
-        base, is_same = self._base_here(path), False
-        # One of them does not exist.
-        with suppress(OSError):
-            is_same = base is not None and os.path.samefile(base / path, local)
-        if is_same and os.path.isfile(local):
-            raise os_error(
-                errno.EINVAL,
-                path,
-                f"The source and the destination are the same file, {local}",
-            )
-
-    def _real_directory(self, path: str) -> str | None:
-        base = self._base_here(path)
-        return (
-            None if base is None else real_directory(base / self._strip_protocol(path))
-        )
-
-    def _copy_same(self, path: str, target: Target, callback: Callback) -> bool:
-        """Copy a file through the file system; return False if that is impossible."""
-        if self._local_base(path) is None:
-            return False
-        info = self._file_info(path)
-        same = self._open_same(path, info["etag"])
-        if same is None:
-            return False
-        callback.set_size(info["size"])
-        try:
-            same.copy(target.file(), callback.relative_update)
-        finally:
-            same.close()
-        return True
-
-    def _download(
-        self, path: str, write: Callable[[memoryview], object], callback: Callback
-    ) -> None:
-        project, inner = self._file_of(path)
-        with (
-            lookup_errors(path),
-            closing(Download(self._connection, project, inner)) as download,
-        ):
-            for piece in download:
-                assert download.artifact is not None
-                if callback.size != download.artifact.size_bytes:
-                    callback.set_size(download.artifact.size_bytes)
-                write(piece)
-                callback.relative_update(len(piece))
-
-    def _start_download(self, path: str, start: int, end: int, etag: str) -> Download:
-        return Download(self._connection, *self._file_of(path), start, end, etag)
-
-    def _read(self, path: str, start: int, end: int | None, etag: str) -> bytes:
-        project, inner = self._file_of(path)
-        with lookup_errors(path):
-            try:
-                return read(self._connection, project, inner, start, end, etag)
-            except WorkspaceError as error:
-                # A range that begins after the end of the file is empty.
-                if error.details["reason"] == "OFFSET_OUT_OF_RANGE":
-                    return b""
-                raise
 
     # --- Writing ---
 
@@ -570,8 +331,10 @@ class WorkspaceFileSystem(LiteralFirst):
 
         With mode="create", raises FileExistsError if the name is taken.
         """
-        self._write(
-            self._strip_protocol(path), lambda upload: upload.write(value), mode
+        self._artifacts.write(
+            self._strip_protocol(path),
+            lambda writer: writer.write(value),
+            _is_exclusive(mode),
         )
 
     def put_file(
@@ -585,8 +348,8 @@ class WorkspaceFileSystem(LiteralFirst):
         """Copy a local file; if `lpath` is a directory, create the directory `rpath`.
 
         `mode` is as for pipe_file(). A file of 2 MiB or more is copied directly into
-        the server's staging file if possible, and the server hashes it; this module's
-        logger reports such a copy at DEBUG.
+        the server's staging file if possible, and the server hashes it; the logger
+        `mlops.fs.filesystem` reports such a copy at DEBUG.
 
         Raises:
             OSError: EINVAL, without blocking, for an entry that is neither a file nor a
@@ -596,34 +359,7 @@ class WorkspaceFileSystem(LiteralFirst):
         if os.path.isdir(lpath):
             self.makedirs(rpath, exist_ok=True)
             return
-
-        def send(upload: Upload) -> None:
-            while data := file.read(CHUNK_BYTES):
-                upload.write(data)
-                callback.relative_update(len(data))
-
-        with open_source(lpath) as file:
-            callback.set_size(os.fstat(file.fileno()).st_size)
-            if not self._put_by_path(file, rpath, callback, mode):
-                self._write(rpath, send, mode)
-
-    def _put_by_path(
-        self, file: IO[bytes], path: str, callback: Callback, mode: str
-    ) -> bool:
-        """Copy through the file system; return False, without effect, if impossible."""
-        base = self._local_base(path) if callback.size >= MIN_BYTES else None
-        if base is None:
-            return False
-        upload = StagedUpload(
-            self._connection, *self._file_of(path), _is_exclusive(mode)
-        )
-        with os_errors(path):
-            done = upload.put(file, base, callback.relative_update)
-        if done:
-            _log.debug("%s: copied by its path", path)
-        else:
-            callback.absolute_update(0)
-        return done
+        self._transfer.put(lpath, rpath, callback, _is_exclusive(mode))
 
     def touch(self, path: str, truncate: bool = True, **options: Any) -> None:
         """Create an empty file; without `truncate`, keep an existing one."""
@@ -639,24 +375,18 @@ class WorkspaceFileSystem(LiteralFirst):
         Within a project, the server copies the file.
         """
         path1, path2 = self._strip_protocol(path1), self._strip_protocol(path2)
-        (project, source), (other, destination) = _split(path1), _split(path2)
-        if not source or not destination:
+        (project, source), (other, target) = split(path1), split(path2)
+        if not source or not target:
             self._copy_directory(path1, path2)
             return
         try:
             # The server copies within one project only; otherwise the data passes
             # through here.
-            if project != other:
-                with self.open(path1) as reading, self.open(path2, "wb") as writing:
-                    shutil.copyfileobj(reading, writing, CHUNK_BYTES)
+            if project == other:
+                self._artifacts.copy(path1, path2)
                 return
-            with lookup_errors(path1):
-                request = pb.CopyArtifactRequest(
-                    project=_text(project),
-                    path=_text(source),
-                    destination_path=_text(destination),
-                )
-                self._connection.call(request)
+            with self.open(path1) as reading, self.open(path2, "wb") as writing:
+                shutil.copyfileobj(reading, writing, CHUNK_BYTES)
         except IsADirectoryError:
             self._copy_directory(path1, path2)
 
@@ -673,31 +403,18 @@ class WorkspaceFileSystem(LiteralFirst):
         The move is atomic within a project. Between projects, and for lists, patterns
         and `maxdepth`, the entries are copied and then deleted.
         """
-        if (
-            not isinstance(path1, str)
-            or not isinstance(path2, str)
-            or maxdepth is not None
-        ):
-            super().mv(path1, path2, recursive=recursive, maxdepth=maxdepth)
-            return
-        source, target = self._strip_protocol(path1), self._strip_protocol(path2)
-        if source == target:
-            return
-        # Like mv(1), move into an existing directory.
-        if path2.endswith("/") or self.isdir(target):
-            target = f"{target}/{source.rpartition('/')[2]}"
-        (project, path), (other, destination) = _split(source), _split(target)
-        # The server moves within one project only.
-        if project != other or self.is_pattern(source):
-            super().mv(path1, path2, recursive=recursive, maxdepth=maxdepth)
-            return
-        with os_errors(source):
-            request = pb.MoveArtifactRequest(
-                project=_text(project),
-                path=_text(path),
-                destination_path=_text(destination),
-            )
-            self._connection.call(request)
+        if isinstance(path1, str) and isinstance(path2, str) and maxdepth is None:
+            source, target = self._strip_protocol(path1), self._strip_protocol(path2)
+            if source == target:
+                return
+            # Like mv(1), move into an existing directory.
+            if path2.endswith("/") or self.isdir(target):
+                target = f"{target}/{source.rpartition('/')[2]}"
+            # The server moves within one project only.
+            if split(source)[0] == split(target)[0] and not self.is_pattern(source):
+                self._artifacts.move(source, target)
+                return
+        super().mv(path1, path2, recursive=recursive, maxdepth=maxdepth)
 
     def rm(
         self,
@@ -715,18 +432,18 @@ class WorkspaceFileSystem(LiteralFirst):
             super().rm(path, recursive=recursive, maxdepth=maxdepth)
             return
         for found in reversed(self.expand_path(path, assume_literal=assume_literal)):
-            self._delete(found, force=recursive)
+            self._artifacts.delete(found, force=recursive)
 
     def rm_file(self, path: str) -> None:
         """Delete a file or an empty directory."""
-        self._delete(self._strip_protocol(path), force=False)
+        self._artifacts.delete(self._strip_protocol(path), force=False)
 
     def rmdir(self, path: str) -> None:
         """Delete an empty directory."""
         path = self._strip_protocol(path)
         if self.info(path)["type"] != "directory":
             raise os_error(errno.ENOTDIR, path)
-        self._delete(path, force=False)
+        self._artifacts.delete(path, force=False)
 
     def mkdir(self, path: str, create_parents: bool = True, **options: Any) -> None:
         """Create a directory.
@@ -747,24 +464,18 @@ class WorkspaceFileSystem(LiteralFirst):
                 set.
         """
         path = self._strip_protocol(path)
-        project, inner = _split(path)
+        is_project = "/" not in path
         # MakeDirectory also succeeds for an existing directory, so look first.
-        if not inner or not exist_ok:
-            info = self._find(path)
-            if info is None and not inner:
-                raise os_error(
-                    errno.ENOENT, path, f"Workspace does not exist: {project}"
-                )
-            if info is not None and not (exist_ok and info["type"] == "directory"):
+        if is_project or not exist_ok:
+            kind = self._artifacts.kind(path)
+            if kind is None and is_project:
+                raise os_error(errno.ENOENT, path, f"Workspace does not exist: {path}")
+            if kind is not None and not (exist_ok and kind == "directory"):
                 raise os_error(errno.EEXIST, path)
-        if not inner:
+        if is_project:
             return
         try:
-            with os_errors(path):
-                request = pb.MakeDirectoryRequest(
-                    project=_text(project), path=_text(inner)
-                )
-                self._connection.call(request)
+            self._artifacts.make_directory(path)
         except NotADirectoryError as error:
             # Otherwise one of its parents is a file.
             if not self.isfile(path):
@@ -773,154 +484,43 @@ class WorkspaceFileSystem(LiteralFirst):
 
     # --- Internal ---
 
-    def _find(self, path: str) -> dict[str, Any] | None:
-        try:
-            return self.info(path)
-        except _ABSENT:
-            return None
+    def _real_directory(self, path: str) -> str | None:
+        return self._base.real_directory(self._strip_protocol(path))
 
-    def _file_info(self, path: str, etag: str | None = None) -> dict[str, Any]:
-        info = self.info(path)
-        if info["type"] != "file":
-            raise os_error(errno.EISDIR, path)
-        if etag and info["etag"] != etag:
-            raise os_error(
-                errno.ESTALE, path, f"The file was replaced: its etag is not {etag}"
-            )
-        return info
+    def _kind(self, path: str) -> str | None:
+        return self._artifacts.kind(self._strip_protocol(path))
 
-    def _file_of(self, path: str) -> tuple[str, str]:
-        """Return the project and the path in it for a path that must be a file."""
-        project, inner = _split(path)
-        if not inner:
-            self.info(path)
-            raise os_error(errno.EISDIR, path)
-        with os_errors(path):
-            return _text(project), _text(inner)
-
-    def _check_writable(self, path: str, exclusive: bool) -> None:
-        """Raise early what the server would report only after all data is sent."""
-        try:
-            info = self.info(path)
-        except FileNotFoundError as error:
-            if (
-                isinstance(error.__cause__, WorkspaceError)
-                and error.__cause__.details["reason"] == "ARTIFACT_NOT_FOUND"
-            ):
-                return
-            raise
-        if info["type"] == "directory":
-            raise os_error(errno.EISDIR, path)
-        if exclusive:
-            raise os_error(errno.EEXIST, path)
-
-    def _upload(self, path: str, create_only: bool) -> Upload:
-        return Upload(self._connection, *self._file_of(path), create_only)
-
-    def _write(self, path: str, send: Callable[[Upload], None], mode: str) -> None:
-        upload = self._upload(path, _is_exclusive(mode))
-        try:
-            with os_errors(path):
-                send(upload)
-                upload.finish()
-        except BaseException:
-            upload.abort()
-            raise
+    def _entries(self, path: str) -> Iterator[Info]:
+        if not path:
+            return self._artifacts.projects()
+        return self._artifacts.entries(path, recursive=False)
 
     def _copy_directory(self, path1: str, path2: str) -> None:
         if self.info(path1)["type"] != "directory":
             raise os_error(errno.EISDIR, path2)
         self.makedirs(path2, exist_ok=True)
 
-    def _delete(self, path: str, force: bool) -> None:
-        project, inner = _split(path)
-        if not inner:
-            raise os_error(
-                errno.EPERM,
-                path,
-                "Only WorkspaceManager.delete_workspace() can delete a workspace",
-            )
-        with os_errors(path):
-            request = pb.DeleteArtifactRequest(
-                project=_text(project), path=_text(inner), force=force
-            )
-            self._connection.call(request)
-
-    def _projects(self) -> Iterator[dict[str, Any]]:
-        with os_errors(""):
-            for page in self._connection.pages(
-                pb.ListWorkspacesRequest(page_size=_PAGE_SIZE)
-            ):
-                yield from map(_project_info, page.workspaces)
-
-    def _list(
-        self, project: str, path: str, recursive: bool
-    ) -> Iterator[dict[str, Any]]:
-        with os_errors(project):
-            request = pb.ListArtifactsRequest(
-                project=_text(project),
-                path=_text(path),
-                recursive=recursive,
-                page_size=_PAGE_SIZE,
-            )
-        with lookup_errors(f"{project}/{path}".rstrip("/")):
-            for page in self._connection.pages(request):
-                yield from (
-                    _artifact_info(project, artifact) for artifact in page.artifacts
-                )
-
 
 _connections: dict[Path | str, Connection] = {}
 
 
-def _again_if_replaced(read: Callable[[], Result]) -> Result:
-    for reads_left in reversed(range(_MAX_READS)):
-        try:
-            return read()
-        except OSError as error:
-            if error.errno != errno.ESTALE or not reads_left:
-                raise
-    raise AssertionError
+def _connect(
+    base_path: str | os.PathLike[str] | None,
+    repo_root: str | os.PathLike[str] | None,
+    address: str | None,
+) -> tuple[Connection, Path | None]:
+    """Return the connection to a server, and its base directory if known.
+
+    fsspec creates a file system for each thread; those of one server share a
+    connection.
+    """
+    with os_errors(""):
+        server, base = choose_server(base_path, repo_root, address)
+    key = base or server.find()
+    return _connections.setdefault(key, Connection(server)), base
 
 
 def _is_exclusive(mode: str) -> bool:
     if mode not in ("overwrite", "create"):
         raise ValueError(f'mode must be "overwrite" or "create", not {mode!r}')
     return mode == "create"
-
-
-def _split(path: str) -> tuple[str, str]:
-    project, _, inner = path.partition("/")
-    return project, inner
-
-
-def _text(value: str) -> str:
-    return convert.check_text("path", value)
-
-
-def _directory(name: str, **more: Any) -> dict[str, Any]:
-    return {"name": name, "size": 0, "type": "directory", **more}
-
-
-def _project_info(message: pb.Workspace) -> dict[str, Any]:
-    return _directory(
-        message.project,
-        created=convert.from_timestamp(message.create_time),
-        modified=convert.from_timestamp(message.update_time),
-    )
-
-
-def _artifact_info(project: str, artifact: pb.Artifact) -> dict[str, Any]:
-    name, modified = (
-        f"{project}/{artifact.path}",
-        convert.from_timestamp(artifact.modify_time),
-    )
-    if artifact.directory:
-        return _directory(name, modified=modified)
-    return {
-        "name": name,
-        "size": artifact.size_bytes,
-        "type": "file",
-        "modified": modified,
-        "etag": artifact.etag,
-    }

@@ -69,6 +69,14 @@ def check_copyable(path: str | os.PathLike[str]) -> None:
     _check_kind(path, os.stat(path).st_mode, stat.S_ISREG, stat.S_ISDIR)
 
 
+def real_directory(path: str | os.PathLike[str]) -> str | None:
+    """Return the real path of a directory, or of a path that may become one.
+
+    Returns None for a file.
+    """
+    return None if os.path.isfile(path) else os.path.realpath(path)
+
+
 def open_source(path: str | os.PathLike[str]) -> IO[bytes]:
     """Open a local file for reading, unbuffered.
 

@@ -1,121 +1,117 @@
-"""Bulk copies: plans the destinations, and copies several files at a time."""
+"""Copies of one file between a workspace and this machine."""
 
 from __future__ import annotations
 
-import errno
+import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+from collections.abc import Callable
+from contextlib import closing
+from typing import IO
 
 from fsspec.callbacks import Callback
-from fsspec.utils import other_paths, stringify_path
 
-from mlops.fs.errors import os_error
-from mlops.fs.literal import LiteralFirst
+from mlops.fs.artifacts import Artifacts
+from mlops.fs.by_path import MIN_BYTES, put_by_path
+from mlops.fs.by_wire import ByWire
+from mlops.fs.errors import again_if_replaced, lookup_errors, os_errors
+from mlops.fs.kept import CHUNK_BYTES
+from mlops.fs.local import Target, open_source
+from mlops.fs.local_base import LocalBase
 
-THREADS = 8
-Step = tuple[Any, Any]
+# The README names this logger.
+_log = logging.getLogger("mlops.fs.filesystem")
+Pathlike = str | os.PathLike[str]
 
 
-def plan(
-    source: LiteralFirst,
-    target: LiteralFirst,
-    paths: Any,
-    to: Any,
-    recursive: bool,
-    maxdepth: int | None,
-    assume_literal: bool = False,
-) -> list[Step]:
-    """Return pairs of source and destination.
+class Transfer:
+    """Copies files by their path where possible, else over the connection.
 
-    fsspec's rules apply, except that existing names are not patterns.
-
-    Raises:
-        FileNotFoundError: There is no such source.
-        OSError: EINVAL if a name would lead out of the target.
+    Thread-safe.
     """
-    if isinstance(paths, list) and isinstance(to, list):
-        return list(zip(paths, to, strict=True))
-    paths, to = stringify_path(paths), stringify_path(to)
-    is_one = isinstance(paths, str)
-    is_pattern = is_one and not assume_literal and source.is_pattern(paths)
-    is_name = assume_literal or (is_one and not is_pattern)
-    found = source.expand_path(paths, recursive, maxdepth, assume_literal=is_name)
-    # Only recursive copies include directories.
-    if is_one and (not recursive or maxdepth is not None):
-        found = [path for path in found if not source.isdir(path)]
-    if not found:
-        return []
-    if not isinstance(to, str):
-        return list(zip(found, map(target._strip_protocol, to), strict=True))
-    # A source keeps its name in an existing directory, unless it ends with a slash.
-    into_it = to.endswith("/") or target.isdir(to)
-    keeps_name = is_one and (
-        len(found) == 1 if is_pattern else into_it and not paths.endswith("/")
-    )
-    to = target._strip_protocol(to)
-    targets = other_paths(found, to, exists=keeps_name, flatten=not is_one)
-    # A malicious server must not make this process write elsewhere.
-    for path in targets:
-        if ".." in path.removeprefix(to).split("/"):
-            raise os_error(errno.EINVAL, path, f"The name leads out of {to}")
-    return list(zip(found, targets, strict=True))
 
+    def __init__(self, artifacts: Artifacts, base: LocalBase) -> None:
+        self._artifacts = artifacts
+        self._base = base
 
-def refuse_into_itself(
-    steps: Iterable[Step],
-    source_place: Callable[[Any], str | None],
-    target_place: Callable[[Any], str | None],
-) -> None:
-    """Check that no directory would be copied into itself.
+    def get(self, path: str, local: Pathlike, callback: Callback) -> None:
+        """Copy a file to this machine. A failure leaves no partial file.
 
-    Args:
-        source_place: Returns the place of a source, None if unknown.
-        target_place: Returns the place of a target on the same file system, None if
-            unknown.
+        Raises:
+            IsADirectoryError: One of the two is a directory.
+            OSError: EINVAL if both are the same file.
+        """
+        self._base.refuse_same(path, local)
+        again_if_replaced(lambda: self._get(path, local, callback))
 
-    Raises:
-        OSError: EINVAL if a target lies within its source.
-    """
-    for source, target in steps:
-        # Look at the source first: most sources are files, which contain nothing.
-        if (outside := source_place(source)) is None or (
-            inside := target_place(target)
-        ) is None:
-            continue
-        if inside.startswith(outside.rstrip("/") + "/"):
-            raise os_error(
-                errno.EINVAL,
-                source,
-                f"{source} contains the destination of the copy, {target}",
-            )
+    def _get(self, path: str, local: Pathlike, callback: Callback) -> None:
+        with Target(local) as target:
+            if not self._get_by_path(path, target, callback):
+                self.get_by_wire(path, target.write, callback)
+            # Creates the file even if no data was written.
+            target.file()
 
+    def _get_by_path(self, path: str, target: Target, callback: Callback) -> bool:
+        """Copy through the file system; return False if that is impossible."""
+        if self._base.to_access(path) is None:
+            return False
+        info = self._artifacts.file_info(path)
+        same = self._base.open(path, info["etag"])
+        if same is None:
+            return False
+        callback.set_size(info["size"])
+        with closing(same):
+            same.copy(target.file(), callback.relative_update)
+        return True
 
-def copy_all(
-    steps: Sequence[Step],
-    copy_one: Callable[[Any, Any, Callback], None],
-    callback: Callback,
-) -> None:
-    """Copy all steps, several at a time. Stop at the first error and raise it."""
+    def get_by_wire(
+        self, path: str, write: Callable[[memoryview], object], callback: Callback
+    ) -> None:
+        """Pass the pieces of a file to `write`."""
+        download = self._artifacts.download(path)
+        with lookup_errors(path), closing(download):
+            for piece in download:
+                assert download.artifact is not None
+                if callback.size != download.artifact.size_bytes:
+                    callback.set_size(download.artifact.size_bytes)
+                write(piece)
+                callback.relative_update(len(piece))
 
-    def take(source: Any, target: Any) -> None:
-        with callback.branched(source, target) as child:
-            copy_one(source, target, child)
+    def put(
+        self, local: Pathlike, path: str, callback: Callback, create_only: bool
+    ) -> None:
+        """Copy a file from this machine.
 
-    callback.set_size(len(steps))
-    with ThreadPoolExecutor(THREADS) as threads:
-        try:
-            for done in as_completed([threads.submit(take, *step) for step in steps]):
-                done.result()
-                callback.relative_update()
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+        Raises:
+            FileExistsError: With `create_only`, the name is taken.
+            OSError: EINVAL, without blocking, if `local` is not a file.
+        """
+        with open_source(local) as file:
+            callback.set_size(os.fstat(file.fileno()).st_size)
+            if not self._put_by_path(file, path, callback, create_only):
+                self._put_by_wire(file, path, callback, create_only)
 
+    def _put_by_path(
+        self, file: IO[bytes], path: str, callback: Callback, create_only: bool
+    ) -> bool:
+        """Copy through the file system; return False, without effect, if impossible."""
+        base = self._base.to_access(path) if callback.size >= MIN_BYTES else None
+        if base is None:
+            return False
+        upload = self._artifacts.upload(path, create_only)
+        with os_errors(path):
+            done = put_by_path(upload, file, base, callback.relative_update)
+        if done:
+            _log.debug("%s: copied by its path", path)
+        else:
+            callback.absolute_update(0)
+        return done
 
-def real_directory(path: Any) -> str | None:
-    """Return the real path of a directory, or of a path that may become one.
+    def _put_by_wire(
+        self, file: IO[bytes], path: str, callback: Callback, create_only: bool
+    ) -> None:
+        def send(writer: ByWire) -> None:
+            while data := file.read(CHUNK_BYTES):
+                writer.write(data)
+                callback.relative_update(len(data))
 
-    Returns None for a file.
-    """
-    return None if os.path.isfile(path) else os.path.realpath(path)
+        self._artifacts.write(path, send, create_only)
