@@ -1,6 +1,7 @@
 """MLOpsClient in an environment without any of the toolkits."""
 
 import json
+import pickle
 import re
 import sys
 import threading
@@ -50,6 +51,13 @@ def test_a_client_makes_the_workspace_of_its_project(changed_directory: Path) ->
     )
     assert client.workspace_path.is_dir()
     assert create_client("fraud").workspace == client.workspace
+
+
+def test_tracebacks_name_the_module_that_users_import_the_error_from() -> None:
+    name = f"{MLOpsClientError.__module__}.{MLOpsClientError.__qualname__}"
+    assert name == "mlops.client.MLOpsClientError"
+    error = pickle.loads(pickle.dumps(MLOpsClientError("failed")))
+    assert isinstance(error, MLOpsClientError)
 
 
 def test_a_repository_root_may_be_elsewhere(directory: Path) -> None:
