@@ -1,4 +1,7 @@
-"""The `workspaced` command, which runs the server in this package."""
+"""The `workspaced` command, which runs the server in this package.
+
+It loads neither gRPC nor its environment variables, which the server would inherit.
+"""
 
 import os
 import sys
