@@ -41,7 +41,7 @@ class WriteStream:
     def put(self, message: bytes) -> bool:
         """Queue a message, waiting for room.
 
-        Return False if the call has ended or is closed.
+        Returns False if the call has ended or is closed.
         """
         with self._changed:
             self._changed.wait_for(
@@ -56,7 +56,7 @@ class WriteStream:
     def wait_acknowledged(self, offset: int) -> bool:
         """Wait until the server has acknowledged `offset` bytes.
 
-        Return False if the call ends before.
+        Returns False if the call ends before.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._ended or self.acknowledged >= offset)
@@ -96,7 +96,7 @@ class WriteStream:
     def close(self, last: pb.WriteArtifactRequest | None = None) -> bool:
         """End the stream after the queued messages and `last`, without waiting.
 
-        Return False if it was closed before.
+        Returns False if it was closed before.
         """
         with self._changed:
             was_open = not self._closed
