@@ -15,20 +15,33 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Self, Unpack
 
 import grpc
 
 from mlops._rpc import errors, peer
-from mlops._rpc.address import check_address, is_local, reachable
+from mlops._rpc.address import check_address, check_addresses, is_local, reachable
 from mlops._rpc.channel import open_channel
 from mlops._rpc.connection import FixedServer, Server
+from mlops._rpc.credentials import (
+    NONE,
+    TOKEN_VARIABLE,
+    CredentialOptions,
+    Credentials,
+)
 from mlops._rpc.errors import WorkspaceError
+from mlops._rpc.failover import FailoverServer
+from mlops._rpc.stub import Stub
 from mlops.cli import BINARY
 from mlops.workspace.v1 import workspace_service_pb2 as pb
-from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 
-__all__ = ["LocalServer", "check_address", "choose_server", "is_served_here"]
+__all__ = [
+    "LocalServer",
+    "check_address",
+    "choose_server",
+    "is_served_here",
+    "server_at",
+]
 
 ADDRESS_VARIABLE = "MLOPS_WORKSPACE_ADDRESS"
 # How long a server that the client started stays idle before it exits, for example
@@ -48,7 +61,7 @@ _ELSEWHERE_S = 10.0
 # Exit code of a server whose base exists and can be read, but not written.
 _READ_ONLY_EXIT_CODE = 4
 # Environment variables that are meant for this process (gRPC's, systemd's) or for
-# servers that people start, not for a server that the client starts.
+# servers that people start, not for a server that the client starts; nor is the token.
 _OTHERS_VARIABLES = ("GRPC_", "WORKSPACED_", "NOTIFY_SOCKET", "WATCHDOG_")
 _MAX_LOCK_BYTES = 65536
 _INFO_S = 10.0
@@ -58,6 +71,7 @@ def choose_server(
     base_path: str | os.PathLike[str] | None = None,
     repo_root: str | os.PathLike[str] | None = None,
     address: str | None = None,
+    **options: Unpack[CredentialOptions],
 ) -> "tuple[Server, Path | None]":
     """Return the server for WorkspaceManager's arguments, and its base directory.
 
@@ -65,13 +79,14 @@ def choose_server(
     this machine, and is created if missing. Contacts no server.
 
     Raises:
-        WorkspaceError: FIELD_INVALID if the address is malformed.
+        WorkspaceError: FIELD_INVALID if the address or a credential is malformed, or
+            the token would be sent to another machine unencrypted.
     """
+    credentials = Credentials.of(options)
     given = address or os.environ.get(ADDRESS_VARIABLE)
     if given:
-        return FixedServer(
-            check_address("address" if address else ADDRESS_VARIABLE, given)
-        ), None
+        name = "address" if address else ADDRESS_VARIABLE
+        return server_at(name, given, credentials), None
     base = (
         Path(base_path)
         if base_path is not None
@@ -82,7 +97,21 @@ def choose_server(
     # reports why.
     with suppress(OSError):
         base.mkdir(parents=True, exist_ok=True)
-    return LocalServer(base), base
+    return LocalServer(base, credentials), base
+
+
+def server_at(name: str, address: str, credentials: Credentials) -> Server:
+    """Return the server at an address, or at several with commas between.
+
+    Raises:
+        WorkspaceError: FIELD_INVALID for the field `name`, as for choose_server().
+    """
+    addresses = check_addresses(name, address)
+    for one in addresses:
+        credentials.check_address(name, one)
+    if len(addresses) == 1:
+        return FixedServer(addresses[0], credentials)
+    return FailoverServer(addresses, credentials)
 
 
 @dataclass(frozen=True)
@@ -173,9 +202,11 @@ class LocalServer:
     """
 
     may_move = True
+    retries_in_grpc = True
+    given = ""
 
-    def __init__(self, base: Path) -> None:
-        self._base = base
+    def __init__(self, base: Path, credentials: Credentials = NONE) -> None:
+        self._base, self.credentials = base, credentials
 
     def find(self, to_change: bool = False) -> str:
         """Return the address of a server that accepts connections; start one if needed.
@@ -240,7 +271,7 @@ class LocalServer:
         return True
 
     def _serves(self, address: str) -> bool:
-        info = _info_of(address)
+        info = _info_of(address, self.credentials)
         with suppress(OSError):
             return info is not None and os.path.samefile(info.base_path, self._base)
         return False
@@ -258,7 +289,7 @@ class LocalServer:
             if (
                 self._serves(port)
                 if lock.is_of_this_machine
-                else _info_of(port) is not None
+                else _info_of(port, self.credentials) is not None
             ):
                 return port
         return None
@@ -389,11 +420,11 @@ def _reader_socket(base: Path) -> str:
     return f"{directory}/{name}.sock"
 
 
-def _info_of(address: str) -> pb.ServerInfo | None:
+def _info_of(address: str, credentials: Credentials) -> pb.ServerInfo | None:
     """Return the ServerInfo of the server at `address`; None if it does not answer."""
-    channel = open_channel(address)
+    channel = open_channel(address, credentials)
     try:
-        return WorkspaceServiceStub(channel).GetServerInfo(
+        return Stub(channel, credentials).GetServerInfo(
             pb.GetServerInfoRequest(), timeout=_INFO_S
         )
     except grpc.RpcError:
@@ -462,7 +493,7 @@ def _run(arguments: Sequence[str], output: IO[bytes]) -> "subprocess.Popen[bytes
             env={
                 name: value
                 for name, value in os.environ.items()
-                if not name.startswith(_OTHERS_VARIABLES)
+                if not name.startswith(_OTHERS_VARIABLES) and name != TOKEN_VARIABLE
             },
             start_new_session=True,
         )

@@ -1,4 +1,4 @@
-"""Server addresses: "unix:PATH" or "HOST:PORT"."""
+"""Server addresses: "unix:PATH", or "HOST:PORT" with or without a scheme."""
 
 import ipaddress
 import os
@@ -8,8 +8,28 @@ from mlops._rpc import errors
 _MAX_SOCKET_PATH_BYTES = 107
 
 
+def check_addresses(name: str, text: str) -> tuple[str, ...]:
+    """Return the addresses in `text`: one, or several HOST:PORT with commas between.
+
+    Raises:
+        WorkspaceError: FIELD_INVALID for the field `name` if one is malformed.
+    """
+    # The path of a socket may contain commas.
+    if not isinstance(text, str) or text.startswith("unix:") or "," not in text:
+        return (check_address(name, text),)
+    addresses = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    for address in addresses:
+        if address.startswith("unix:"):
+            raise errors.field_invalid(name, "can list only HOST:PORT, not unix:PATH")
+        check_address(name, address)
+    return addresses
+
+
 def check_address(name: str, address: str) -> str:
     """Return `address` if it is "unix:PATH" or "HOST:PORT".
+
+    The latter may follow "https://" or "http://", which say whether the connection is
+    encrypted.
 
     Raises:
         WorkspaceError: FIELD_INVALID for the field `name` if it is neither.
@@ -32,7 +52,7 @@ def _problem_of(address: object) -> str:
                 f"{_MAX_SOCKET_PATH_BYTES} bytes"
             )
         return ""
-    host, _, port = address.rpartition(":")
+    host, _, port = without_scheme(address).rpartition(":")
     if (
         not host
         or "/" in host
@@ -40,6 +60,11 @@ def _problem_of(address: object) -> str:
     ):
         return f"must be unix:PATH or HOST:PORT, not {address:.256}"
     return ""
+
+
+def without_scheme(address: str) -> str:
+    """Return `address` without "https://" or "http://"."""
+    return address.removeprefix("https://").removeprefix("http://")
 
 
 def is_local(address: str) -> bool:
@@ -74,8 +99,8 @@ def reachable(address: str, host: str) -> str:
 
 
 def _host_of(address: str) -> str:
-    """Return the host without gRPC's address schemes and without brackets."""
-    host = address.rpartition(":")[0]
+    """Return the host without schemes and without brackets."""
+    host = without_scheme(address).rpartition(":")[0]
     for scheme in ("ipv4:", "ipv6:", "dns:"):
         host = host.removeprefix(scheme)
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host

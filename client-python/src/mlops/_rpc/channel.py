@@ -15,7 +15,8 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 
 from mlops._rpc import errors
-from mlops._rpc.address import is_local
+from mlops._rpc.address import is_local, without_scheme
+from mlops._rpc.credentials import NONE, Credentials
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["WorkspaceService"]
@@ -120,8 +121,21 @@ def _keep_grpc_running() -> None:
         _keeper = (os.getpid(), grpc.insecure_channel("unix:/dev/null"))
 
 
-def open_channel(address: str) -> grpc.Channel:
-    """Return a channel to "unix:PATH" or "HOST:PORT"; it connects on the first call."""
+def open_channel(
+    address: str, credentials: Credentials = NONE, *, retry: bool = True
+) -> grpc.Channel:
+    """Return a channel to a server; it connects on the first call.
+
+    Args:
+        address: As check_address() accepts it.
+        credentials: Decide whether the connection is encrypted. The caller adds the
+            token to its calls; see Stub.
+        retry: Whether gRPC retries calls as service_config() says.
+
+    Raises:
+        WorkspaceError: UNAVAILABLE if the socket's directory cannot be opened;
+            FIELD_INVALID if a file of the credentials cannot be used.
+    """
     _keep_grpc_running()
     options: list[tuple[str, str | int]] = [
         ("grpc.service_config", service_config()),
@@ -137,8 +151,14 @@ def open_channel(address: str) -> grpc.Channel:
     ]
     if is_local(address):
         options.append(("grpc.enable_http_proxy", 0))
+    if not retry:
+        options.append(("grpc.enable_retries", 0))
+    if credentials.need_tls(address):
+        return grpc.secure_channel(
+            without_scheme(address), credentials.for_channel(), options
+        )
     if not address.startswith("unix:"):
-        return grpc.insecure_channel(address, options)
+        return grpc.insecure_channel(without_scheme(address), options)
     path = os.fsencode(address.removeprefix("unix:"))
     if b"," in path:
         return _open_by_directory(path, options)

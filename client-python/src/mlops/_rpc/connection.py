@@ -21,6 +21,7 @@ from mlops._rpc.channel import (
     policy_of,
     require_descriptors,
 )
+from mlops._rpc.credentials import NONE, Credentials
 from mlops._rpc.errors import WorkspaceError
 from mlops._rpc.fork_gate import GATE
 from mlops._rpc.stub import Stub
@@ -51,6 +52,9 @@ class Server(Protocol):
     """Locates a server."""
 
     may_move: bool  # Whether find() may return another address later.
+    retries_in_grpc: bool  # Whether gRPC retries calls, at the same address.
+    given: str  # The address that the user gave; "" if the server is located.
+    credentials: Credentials
 
     def find(self, to_change: bool = False) -> str:
         """Return the server's address.
@@ -71,13 +75,14 @@ class FixedServer:
     """A server at an address that the user gave."""
 
     may_move = False
+    retries_in_grpc = True
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    def __init__(self, address: str, credentials: Credentials = NONE) -> None:
+        self.given, self.credentials = address, credentials
 
     def find(self, to_change: bool = False) -> str:
         """Return the address."""
-        return self._address
+        return self.given
 
     def may_be_at(self, address: str) -> bool:
         """Return True: gRPC itself waits for the server to return."""
@@ -90,6 +95,7 @@ class _Link:
     channel: grpc.Channel
     stub: Stub
     generation: int  # A forked process needs its own channel.
+    stamp: object  # Of the credentials' files.
 
 
 class Connection:
@@ -113,10 +119,8 @@ class Connection:
 
         "" if the server is located automatically and no call was made yet.
         """
-        if not self._server.may_move:
-            return self._server.find()
         link = self._link
-        return link.address if link else ""
+        return link.address if link else self._server.given
 
     def call(self, request: Message) -> Any:
         """Call the method that takes this request type, and return its response.
@@ -277,10 +281,12 @@ class Connection:
         changes, and raises the refusal if there is none.
         """
         with self._lock:
-            link = self._link
+            link, credentials = self._link, self._server.credentials
+            stamp = credentials.stamp()
             if (
                 link
                 and link.generation == GATE.generation
+                and link.stamp == stamp
                 and self._server.may_be_at(link.address)
             ):
                 return link
@@ -291,8 +297,17 @@ class Connection:
                 if refusal is not None:
                     raise refusal from None
                 raise
-            channel = open_channel(address)
-            self._link = _Link(address, channel, Stub(channel), GATE.generation)
+            try:
+                channel = open_channel(
+                    address, credentials, retry=self._server.retries_in_grpc
+                )
+            except WorkspaceError:
+                # Files that are being replaced may not fit each other for a moment.
+                if link and link.address == address and stamp != link.stamp:
+                    return link
+                raise
+            stub = Stub(channel, credentials)
+            self._link = _Link(address, channel, stub, GATE.generation, stamp)
             # gRPC never closes a channel on its own. Up to 1.80 it ends a forked child,
             # with exit code 64, if a channel is left that is neither closed nor
             # registered. Calls in flight hold a reference to the link, so the channel

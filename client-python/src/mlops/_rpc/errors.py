@@ -98,15 +98,21 @@ def from_rpc(error: grpc.RpcError, address: str) -> WorkspaceError:
     if details["reason"]:
         return WorkspaceError(status.message, details=details)
     # gRPC's own errors do not name the server.
-    hint = (
-        " does not answer; is it running? "
-        if code is grpc.StatusCode.UNAVAILABLE
-        else ": "
-    )
     return WorkspaceError(
-        f"The server at {address}{hint}{message}",
+        f"The server at {address}{_hint(code, message)}{message}",
         details={"reason": "", "code": code.name},
     )
+
+
+def _hint(code: grpc.StatusCode, message: str) -> str:
+    """Return the words between the server's address and gRPC's message."""
+    if code is not grpc.StatusCode.UNAVAILABLE:
+        return ": "
+    if "handshake failed" in message:
+        return " failed the TLS handshake; do the client's ca and the scheme fit it? "
+    if "failed to connect" in message and "Socket closed" in message:
+        return " closed the connection; does it need TLS, or a client certificate? "
+    return " does not answer; is it running? "
 
 
 def from_status(status: status_pb2.Status) -> dict[str, Any]:

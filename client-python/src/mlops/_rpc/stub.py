@@ -3,8 +3,11 @@
 # gRPC's stub types are generic for type checkers only.
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 
+from mlops._rpc.credentials import NONE, Credentials
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 
@@ -15,10 +18,31 @@ _WRITE_TAG = pb.WriteArtifactRequest.DATA_FIELD_NUMBER << 3 | _LENGTH_DELIMITED
 _MAX_VARINT_BYTES = 5  # Enough for a length below 2 GiB.
 
 
+class _Authorized:
+    """A method of a stub that sends the token with every call.
+
+    gRPC's own call credentials refuse Unix sockets and loopback without TLS, and its
+    interceptors slow down every call.
+    """
+
+    def __init__(self, method: Any, credentials: Credentials) -> None:
+        self._method, self._credentials = method, credentials
+
+    def __call__(self, request: Any, timeout: float | None = None) -> Any:
+        return self._method(
+            request, timeout=timeout, metadata=self._credentials.metadata()
+        )
+
+    def future(self, request: Any, timeout: float | None = None) -> Any:
+        return self._method.future(
+            request, timeout=timeout, metadata=self._credentials.metadata()
+        )
+
+
 class Stub(WorkspaceServiceStub):
     """The generated stub, with additional methods for calls that move data."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, channel: grpc.Channel, credentials: Credentials = NONE) -> None:
         super().__init__(channel)
         # ReadArtifact. A message that holds only data arrives as that data.
         self.read_data: grpc.UnaryStreamMultiCallable[
@@ -42,6 +66,9 @@ class Stub(WorkspaceServiceStub):
             f"/{_SERVICE}/WriteArtifact",
             response_deserializer=pb.WriteArtifactResponse.FromString,
         )
+        if credentials.has_token:
+            for name, method in list(vars(self).items()):
+                setattr(self, name, _Authorized(method, credentials))
 
 
 def parse_data(message: bytes) -> memoryview | pb.ReadArtifactResponse:

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, Unpack
 
 from mlops._toolkits import toolkit
 from mlops._toolkits.errors import MLOpsClientError, input_invalid, operation
 from mlops._toolkits.lazy import Lazy
 from mlops._toolkits.paths import find_input, require_local
-from mlops.workspace import ProjectWorkspace, WorkspaceManager
+from mlops.workspace import CredentialOptions, ProjectWorkspace, WorkspaceManager
 from mlops.workspace.project import DIRECTORIES
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class MLOpsClient:
         *,
         base_path: Pathlike | None = None,
         address: str | None = None,
+        **credentials: Unpack[CredentialOptions],
     ) -> None:
         """Open the workspace of `project_name`, creating it if missing.
 
@@ -71,7 +72,9 @@ class MLOpsClient:
             workspace_manager: The manager to use. It excludes `base_path` and
                 `address`.
             base_path: The base directory. Default: `mlops/workspace` below `repo_root`.
-            address: "unix:PATH" or "HOST:PORT" of the server to use.
+            address: The server to use, as for WorkspaceManager.
+            credentials: `token`, `token_file`, `ca`, `cert` and `key`, as for
+                WorkspaceManager. They exclude `workspace_manager`.
         """
         with operation("open", "workspace"):
             self._mlflow_config = _checked(
@@ -90,6 +93,7 @@ class MLOpsClient:
                 workspace_manager,
                 base_path,
                 address,
+                credentials,
             )
             self._owns_manager = workspace_manager is None
             self.workspace: ProjectWorkspace = self._manager.get_or_create_workspace(
@@ -117,14 +121,20 @@ class MLOpsClient:
         *,
         base_path: Pathlike | None = None,
         address: str | None = None,
+        **credentials: Unpack[CredentialOptions],
     ) -> Self:
         """Open the workspace of `project_name`, creating it if missing.
 
         The workspace is in `mlops/workspace` below `repo_root` (default: the working
-        directory), in the base directory `base_path`, or on the server at `address`.
+        directory), in the base directory `base_path`, or on the server at `address`,
+        with `credentials` as for WorkspaceManager.
         """
         return cls(
-            project_name, repo_root=repo_root, base_path=base_path, address=address
+            project_name,
+            repo_root=repo_root,
+            base_path=base_path,
+            address=address,
+            **credentials,
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -514,10 +524,11 @@ def create_client(
     *,
     base_path: Pathlike | None = None,
     address: str | None = None,
+    **credentials: Unpack[CredentialOptions],
 ) -> MLOpsClient:
     """Open the workspace of a project; see MLOpsClient.from_project()."""
     return MLOpsClient.from_project(
-        project_name, repo_root, base_path=base_path, address=address
+        project_name, repo_root, base_path=base_path, address=address, **credentials
     )
 
 
@@ -554,15 +565,17 @@ def _manager(
     given: WorkspaceManager | None,
     base_path: Pathlike | None,
     address: str | None,
+    credentials: CredentialOptions,
 ) -> WorkspaceManager:
-    for field, value in (("base_path", base_path), ("address", address)):
+    excluded = {"base_path": base_path, "address": address, **credentials}
+    for field, value in excluded.items():
         if value is not None and given is not None:
             raise input_invalid(
                 field,
                 "cannot be combined with workspace_manager: leave one of them out",
             )
     if workspace_path is None:
-        return given or WorkspaceManager(base_path, repo_root, address)
+        return given or WorkspaceManager(base_path, repo_root, address, **credentials)
     if base_path is not None:
         raise input_invalid(
             "base_path",
@@ -574,7 +587,7 @@ def _manager(
             "workspace_path",
             f"must end in the project's name, {project_name!r}; it is {str(path)!r}",
         )
-    manager = given or WorkspaceManager(path.parent, address=address)
+    manager = given or WorkspaceManager(path.parent, address=address, **credentials)
     # A given manager, or a server named by the environment, may have another base.
     if manager.base_path.resolve() != path.parent.resolve():
         raise input_invalid(

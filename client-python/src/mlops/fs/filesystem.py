@@ -15,6 +15,11 @@ from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 from fsspec.utils import isfilelike, stringify_path
 
 from mlops._rpc.connection import Connection
+from mlops._rpc.credentials import (
+    CredentialOptions,
+    Credentials,
+    refuse_to_pickle,
+)
 from mlops.fs.artifacts import Artifacts
 from mlops.fs.by_wire import ByWire
 from mlops.fs.entries import Info, split
@@ -75,7 +80,12 @@ class WorkspaceFileSystem(TreeCopies):
                 be on a disk of this machine, for reads and put().
             connection: A connection to use, to the server of `base_path`; see
                 ProjectWorkspace.files.
+            options: `token`, `token_file`, `ca`, `cert` and `key`, as for
+                WorkspaceManager; the rest is for fsspec.
         """
+        credentials = CredentialOptions(
+            **{name: options.pop(name) for name in _CREDENTIALS & options.keys()}  # type: ignore[typeddict-item]
+        )
         super().__init__(
             base_path=base_path,
             repo_root=repo_root,
@@ -86,10 +96,22 @@ class WorkspaceFileSystem(TreeCopies):
         )
         base = Path(base_path) if base_path is not None else None
         if connection is None:
-            connection, base = _connect(base_path, repo_root, address)
+            connection, base = _connect(base_path, repo_root, address, credentials)
         self._artifacts = Artifacts(connection)
         self._base = LocalBase(connection, base, by_path)
         self._transfer = Transfer(self._artifacts, self._base)
+
+    def __reduce__(self) -> Any:
+        """Refuse to pickle a token argument; see CredentialOptions."""
+        if self.storage_options.get("token") is not None:
+            refuse_to_pickle()
+        return super().__reduce__()
+
+    def to_dict(self, **options: Any) -> dict[str, Any]:
+        """Return what fsspec needs to create this file system, without the token."""
+        described: dict[str, Any] = super().to_dict(**options)
+        described.pop("token", None)
+        return described
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
@@ -501,13 +523,15 @@ class WorkspaceFileSystem(TreeCopies):
         self.makedirs(path2, exist_ok=True)
 
 
-_connections: dict[Path | str, Connection] = {}
+_CREDENTIALS = CredentialOptions.__annotations__.keys()
+_connections: dict[tuple[Path | str, Credentials], Connection] = {}
 
 
 def _connect(
     base_path: str | os.PathLike[str] | None,
     repo_root: str | os.PathLike[str] | None,
     address: str | None,
+    credentials: CredentialOptions,
 ) -> tuple[Connection, Path | None]:
     """Return the connection to a server, and its base directory if known.
 
@@ -515,8 +539,8 @@ def _connect(
     connection.
     """
     with os_errors(""):
-        server, base = choose_server(base_path, repo_root, address)
-    key = base or server.find()
+        server, base = choose_server(base_path, repo_root, address, **credentials)
+    key = (base or server.given, server.credentials)
     return _connections.setdefault(key, Connection(server)), base
 
 

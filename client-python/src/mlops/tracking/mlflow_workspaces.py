@@ -22,9 +22,10 @@ from mlflow.store.workspace.abstract_store import AbstractStore, WorkspaceNameVa
 from mlflow.utils.workspace_utils import DEFAULT_WORKSPACE_NAME
 
 from mlops._rpc import convert, errors
-from mlops._rpc.connection import Connection, FixedServer
+from mlops._rpc.connection import Connection, Server
+from mlops._rpc.credentials import Credentials
 from mlops._rpc.errors import WorkspaceError
-from mlops.local_server import LocalServer, check_address
+from mlops.local_server import LocalServer, server_at
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -85,7 +86,8 @@ class WorkspaceStore(AbstractStore):  # type: ignore[misc] # MLflow is untyped.
         Args:
             workspace_uri: `mlops://HOST:PORT`, or `mlops:///absolute/base/path`, whose
                 server is started if none is running. Characters of the path that a URI
-                cannot contain are percent-encoded.
+                cannot contain are percent-encoded. The environment has the credentials
+                (MLOPS_WORKSPACE_TOKEN and so on; see CredentialOptions).
         """
         self._connection = Connection(_server(workspace_uri))
         self._unnameable = _Notice(
@@ -298,16 +300,17 @@ class _Notice:
             )
 
 
-def _server(uri: str) -> FixedServer | LocalServer:
+def _server(uri: str) -> Server:
     host, path = _host_and_path(uri)
-    if host:
-        with _operation("connect"):
-            return FixedServer(check_address("--workspace-store-uri", host))
+    with _operation("connect"):
+        credentials = Credentials.of({})
+        if host:
+            return server_at("--workspace-store-uri", host, credentials)
     base = Path(path)
     # If this fails, the first call reports why.
     with suppress(OSError):
         base.mkdir(parents=True, exist_ok=True)
-    return LocalServer(base)
+    return LocalServer(base, credentials)
 
 
 def _host_and_path(uri: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ import mlops._rpc  # noqa: F401 - before the stubs load gRPC
 
 if TYPE_CHECKING:
     from mlops.workspace.manager import (
+        CredentialOptions,
         Deletion,
         ProjectWorkspace,
         ServerInfo,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "CredentialOptions",
     "Deletion",
     "ProjectWorkspace",
     "ServerInfo",

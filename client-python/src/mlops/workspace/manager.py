@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, Unpack, overload
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from mlops._rpc import convert, errors
 from mlops._rpc.connection import Connection
+from mlops._rpc.credentials import CredentialOptions
 from mlops._rpc.errors import WorkspaceError
 from mlops.local_server import choose_server
 from mlops.workspace.html import html_table
@@ -22,6 +23,7 @@ from mlops.workspace.project import DIRECTORIES, ProjectWorkspace
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 __all__ = [
+    "CredentialOptions",
     "Deletion",
     "ProjectWorkspace",
     "ServerInfo",
@@ -81,6 +83,7 @@ class WorkspaceManager:
         base_path: str | os.PathLike[str] | None = None,
         repo_root: str | os.PathLike[str] | None = None,
         address: str | None = None,
+        **credentials: Unpack[CredentialOptions],
     ) -> None:
         """Choose the server; the first call connects to it.
 
@@ -88,17 +91,23 @@ class WorkspaceManager:
             base_path: The base directory. Default: `mlops/workspace` below `repo_root`.
             repo_root: The directory that holds `mlops/workspace`. Default: the working
                 directory.
-            address: "unix:PATH" or "HOST:PORT" of a server to use instead. Default: the
+            address: "unix:PATH" or "HOST:PORT" of a server to use instead, or a list
+                "HOST:PORT,HOST:PORT" of a server and its standby servers. Default: the
                 environment variable MLOPS_WORKSPACE_ADDRESS. With an address, all paths
                 are paths on the server's machine.
+            credentials: `token`, `token_file`, `ca`, `cert` and `key`; see
+                CredentialOptions.
 
         Raises:
-            WorkspaceError: FIELD_INVALID if the address is malformed.
+            WorkspaceError: FIELD_INVALID if the address or a credential is malformed,
+                or the token would be sent to another machine unencrypted.
         """
         # The workspaces seen so far, as they were when they were last read.
         self.workspaces: dict[str, ProjectWorkspace] = {}
         with self._operation("connect"):
-            server, self._local_base = choose_server(base_path, repo_root, address)
+            server, self._local_base = choose_server(
+                base_path, repo_root, address, **credentials
+            )
         self._connection = Connection(server)
         self._origin = Origin(self._connection, self._local_base)
 

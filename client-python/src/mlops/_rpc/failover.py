@@ -1,0 +1,96 @@
+"""Several addresses, of which one server at a time serves."""
+
+import queue
+import time
+
+import grpc
+
+from mlops._rpc import errors
+from mlops._rpc.channel import SERVICE, open_channel
+from mlops._rpc.credentials import NONE, Credentials
+
+_FIND_S = 10.0
+_PROBE_S = 2.0
+_PAUSE_S = 0.1
+# Messages of grpc.health.v1, whose Python package is not a dependency: the request for
+# our service, and the response "SERVING".
+_CHECK = b"\n%c%s" % (len(SERVICE.full_name), SERVICE.full_name.encode())
+_SERVING = b"\x08\x01"
+
+
+class FailoverServer:
+    """The one of several servers that serves, while the others stand by.
+
+    A standby server either does not listen or reports NOT_SERVING to health checks.
+    Thread-safe.
+    """
+
+    may_move = True
+    retries_in_grpc = False
+
+    def __init__(
+        self, addresses: tuple[str, ...], credentials: Credentials = NONE
+    ) -> None:
+        self._addresses, self.credentials = addresses, credentials
+        self.given = ",".join(addresses)
+
+    def find(self, to_change: bool = False) -> str:
+        """Return the address of the server that serves; wait for one if needed.
+
+        Raises:
+            WorkspaceError: UNAVAILABLE if none serves within 10 s.
+        """
+        give_up = time.monotonic() + _FIND_S
+        while True:
+            found, problem = self._probe()
+            if found:
+                return found
+            if time.monotonic() > give_up:
+                raise errors.unavailable(
+                    f"None of the servers at {self.given} serves; "
+                    f"is one running? {problem}"
+                )
+            time.sleep(_PAUSE_S)
+
+    def may_be_at(self, address: str) -> bool:
+        """Return True: only a call shows whether the server still serves."""
+        return True
+
+    def _probe(self) -> tuple[str, str]:
+        """Ask all servers at once. Return the first that serves, and a problem."""
+        channels = [
+            open_channel(address, self.credentials, retry=False)
+            for address in self._addresses
+        ]
+        answers: queue.SimpleQueue[tuple[str, grpc.Future]] = queue.SimpleQueue()
+        problem = ""
+        try:
+            for address, channel in zip(self._addresses, channels, strict=True):
+                check = channel.unary_unary("/grpc.health.v1.Health/Check")
+                check.future(
+                    _CHECK, timeout=_PROBE_S, metadata=self.credentials.metadata()
+                ).add_done_callback(
+                    lambda answer, address=address: answers.put((address, answer))
+                )
+            for _ in channels:
+                address, answer = answers.get()
+                problem = _problem_of(answer)
+                if not problem:
+                    return address, ""
+        finally:
+            for channel in channels:
+                channel.close()
+        return "", problem
+
+
+def _problem_of(answer: grpc.Future) -> str:
+    """Return "" if the server serves, or refuses this client, as any call will show."""
+    error = answer.exception()
+    if error is None:
+        return "" if answer.result() == _SERVING else "It reports NOT_SERVING"
+    if error.code() in (
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+    ):
+        return ""
+    return str(error.details())
