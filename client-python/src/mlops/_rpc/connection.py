@@ -303,7 +303,7 @@ class Connection:
                 )
             except WorkspaceError:
                 # Files that are being replaced may not fit each other for a moment.
-                if link and link.address == address and stamp != link.stamp:
+                if link and link.generation == GATE.generation and link.stamp != stamp:
                     return link
                 raise
             stub = Stub(channel, credentials)

@@ -1,7 +1,11 @@
 """Several addresses, of which one server at a time serves."""
 
+# gRPC's stub types are generic for type checkers only.
+from __future__ import annotations
+
 import queue
 import time
+from typing import Any
 
 import grpc
 
@@ -62,28 +66,31 @@ class FailoverServer:
             open_channel(address, self.credentials, retry=False)
             for address in self._addresses
         ]
-        answers: queue.SimpleQueue[tuple[str, grpc.Future]] = queue.SimpleQueue()
+        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        asked: dict[Any, str] = {}
         problem = ""
         try:
             for address, channel in zip(self._addresses, channels, strict=True):
-                check = channel.unary_unary("/grpc.health.v1.Health/Check")
-                check.future(
-                    _CHECK, timeout=_PROBE_S, metadata=self.credentials.metadata()
-                ).add_done_callback(
-                    lambda answer, address=address: answers.put((address, answer))
+                check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+                    "/grpc.health.v1.Health/Check"
                 )
+                call = check.future(
+                    _CHECK, timeout=_PROBE_S, metadata=self.credentials.metadata()
+                )
+                asked[call] = address
+                call.add_done_callback(answers.put)
             for _ in channels:
-                address, answer = answers.get()
+                answer = answers.get()
                 problem = _problem_of(answer)
                 if not problem:
-                    return address, ""
+                    return asked[answer], ""
         finally:
             for channel in channels:
                 channel.close()
         return "", problem
 
 
-def _problem_of(answer: grpc.Future) -> str:
+def _problem_of(answer: Any) -> str:
     """Return "" if the server serves, or refuses this client, as any call will show."""
     error = answer.exception()
     if error is None:
