@@ -21,6 +21,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "nlohmann/json.hpp"
 #include "proto/cpp/base/error.h"
@@ -53,8 +54,16 @@ bool IsUnix(const std::string& address) {
   return absl::StartsWith(address, "unix:");
 }
 
-// Describes the problem of `address`, or returns "" if it is valid.
-std::string AddressProblem(const std::string& address) {
+// Returns `address` without the scheme that says whether it is encrypted.
+absl::string_view WithoutScheme(absl::string_view address) {
+  if (!absl::ConsumePrefix(&address, "https://"))
+    absl::ConsumePrefix(&address, "http://");
+  return address;
+}
+
+// Describes the problem of `given`, or returns "" if it is valid.
+std::string AddressProblem(const std::string& given) {
+  const std::string address(WithoutScheme(given));
   if (IsUnix(address)) {
     if (SocketPath(address).empty()) return "has no path after unix:";
     if (SocketPath(address).size() <= kMaxSocketPathBytes) return "";
@@ -70,15 +79,20 @@ std::string AddressProblem(const std::string& address) {
   if (!has_port || port < 1 || port > 65535 || colon == 0 ||
       absl::StrContains(address, "/")) {
     return absl::StrCat("must be unix:PATH or HOST:PORT, not ",
-                        base::Echo(address));
+                        base::Echo(given));
   }
   return "";
 }
 
 absl::StatusOr<std::string> Checked(const std::string& field,
                                     std::string address) {
-  const std::string problem = AddressProblem(address);
-  if (!problem.empty()) return base::FieldInvalid(field, problem);
+  const std::vector<std::string> all = SplitAddresses(address);
+  for (const std::string& one : all) {
+    std::string problem = AddressProblem(one);
+    if (all.size() > 1 && IsUnix(one))
+      problem = "can list only HOST:PORT, not unix:PATH";
+    if (!problem.empty()) return base::FieldInvalid(field, problem);
+  }
   return address;
 }
 
@@ -239,17 +253,24 @@ absl::StatusOr<std::string> ResolveAddress(const ClientOptions& options) {
                               kEnvironmentVariable));
 }
 
+std::vector<std::string> SplitAddresses(const std::string& address) {
+  // The path of a socket may contain commas.
+  if (IsUnix(address)) return {address};
+  return absl::StrSplit(address, ',');
+}
+
 absl::StatusOr<GrpcTarget> MakeGrpcTarget(absl::string_view address) {
   absl::string_view path = address;
   if (!absl::ConsumePrefix(&path, "unix:"))
-    return GrpcTarget{.uri = std::string(address)};
+    return GrpcTarget{.uri = std::string(WithoutScheme(address))};
   if (absl::StrContains(path, ',')) return TargetByDirectory(std::string(path));
   return GrpcTarget{.uri = UnixUri(path)};
 }
 
 bool IsLocal(absl::string_view address) {
-  return absl::StartsWith(address, "unix:") ||
-         base::IsLoopbackHost(address.substr(0, address.rfind(':')));
+  if (absl::StartsWith(address, "unix:")) return true;
+  const absl::string_view host = WithoutScheme(address);
+  return base::IsLoopbackHost(host.substr(0, host.rfind(':')));
 }
 
 }  // namespace mlops::internal

@@ -2,6 +2,7 @@
 #define MLOPS_CLIENT_CPP_SRC_ADDRESS_H_
 
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -16,6 +17,9 @@ namespace mlops::internal {
 // the errors of WorkspaceClient::Connect.
 absl::StatusOr<std::string> ResolveAddress(const ClientOptions& options);
 
+// Splits a result of ResolveAddress() into the addresses of single servers.
+std::vector<std::string> SplitAddresses(const std::string& address);
+
 // A server as gRPC names it.
 struct GrpcTarget {
   std::string uri;
@@ -24,7 +28,7 @@ struct GrpcTarget {
   base::UniqueFd directory;
 };
 
-// Converts `address`, a result of ResolveAddress(), to a gRPC target.
+// Converts `address`, of a single server, to a gRPC target.
 // Percent-encodes the path of a Unix socket, because gRPC parses targets
 // as URIs, in which '%', '#', '?' and other characters have a meaning. gRPC
 // ends an address at a comma, even an encoded one, so the target names a

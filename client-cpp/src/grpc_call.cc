@@ -1,6 +1,8 @@
 #include "client-cpp/src/grpc_call.h"
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "grpcpp/impl/codegen/proto_utils.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/sync_stream.h"
@@ -116,6 +118,15 @@ class GrpcWriteStream final : public WriteStream {
   bool ended_ = false;
 };
 
+// Returns the words between the server's address and gRPC's message.
+// UNAVAILABLE without a reason comes from gRPC: the connection failed.
+absl::string_view Hint(const absl::Status& error) {
+  if (!absl::IsUnavailable(error)) return ": ";
+  if (absl::StrContains(error.message(), "handshake failed"))
+    return " failed the TLS handshake; do ca_file and the scheme fit it? ";
+  return " does not answer; is it running? ";
+}
+
 }  // namespace
 
 absl::Status ClientCall::ToAbsl(const grpc::Status& status) const {
@@ -123,12 +134,8 @@ absl::Status ClientCall::ToAbsl(const grpc::Status& status) const {
   if (error.ok() || !ErrorReason(error).empty()) return error;
   if (absl::IsCancelled(error) && stop_.stop_requested())
     return absl::CancelledError("The call was stopped");
-  // UNAVAILABLE without a reason comes from gRPC: the connection failed.
-  const char* hint = error.code() == absl::StatusCode::kUnavailable
-                         ? " does not answer; is it running? "
-                         : ": ";
   return absl::Status(error.code(), absl::StrCat("The server at ", address_,
-                                                 hint, error.message()));
+                                                 Hint(error), error.message()));
 }
 
 GrpcStreams::GrpcStreams(std::shared_ptr<grpc::Channel> channel)

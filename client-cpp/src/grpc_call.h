@@ -20,11 +20,16 @@ namespace mlops::internal {
 // server in errors. Not thread-safe.
 class ClientCall {
  public:
-  // `address` is used in error messages.
-  ClientCall(const std::string& address, const CallOptions& call)
+  // `address` is used in error messages. `authorization` is sent along unless
+  // it is empty.
+  ClientCall(const std::string& address, const std::string& authorization,
+             const CallOptions& call)
       : address_(address),
         stop_(call.stop),
-        on_stop_(stop_, [this] { context_.TryCancel(); }) {}
+        on_stop_(stop_, [this] { context_.TryCancel(); }) {
+    if (!authorization.empty())
+      context_.AddMetadata("authorization", authorization);
+  }
 
   grpc::ClientContext& context() { return context_; }
 

@@ -1,17 +1,21 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "client-cpp/src/address.h"
 #include "client-cpp/src/connection.h"
+#include "client-cpp/src/credentials.h"
 #include "client-cpp/src/grpc_call.h"
+#include "client-cpp/src/servers.h"
 #include "client-cpp/src/service_config.h"
 #include "grpcpp/grpcpp.h"
 #include "mlops/workspace/v1/workspace_service.grpc.pb.h"
@@ -33,6 +37,8 @@ constexpr int kMaxAnswerBytes = 64 << 20;
 constexpr int kMaxHeaderBytes = 16 << 10;
 // Well above the minimum interval that servers tolerate.
 constexpr int kKeepaliveMs = 25'000;
+// Of a call that moves between several servers.
+constexpr int kMaxAttempts = 4;
 constexpr absl::Duration kLocalBaseTimeout = absl::Seconds(2);
 
 const ServiceDescriptor& Contract() {
@@ -62,10 +68,13 @@ absl::Duration TimeoutOf(const MethodDescriptor& method,
                               : options.change_timeout;
 }
 
+// `alone` is whether there is no other server to which calls may move.
 grpc::ChannelArguments ChannelArgumentsFor(const std::string& address,
-                                           const GrpcTarget& target) {
+                                           const GrpcTarget& target,
+                                           bool alone) {
   grpc::ChannelArguments arguments;
   arguments.SetServiceConfigJSON(ServiceConfigJson(Contract()));
+  if (!alone) arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   arguments.SetMaxReceiveMessageSize(kMaxAnswerBytes);
   arguments.SetInt(GRPC_ARG_MAX_METADATA_SIZE, kMaxHeaderBytes);
   arguments.SetUserAgentPrefix("mlops-workspace-cpp");
@@ -77,7 +86,7 @@ grpc::ChannelArguments ChannelArgumentsFor(const std::string& address,
   // A server restarts faster than gRPC's default backoff, which starts at one
   // second and grows.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, alone ? 2000 : 300);
   // Keepalive pings end calls without a timeout, which may be idle for long,
   // when the server has disappeared.
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
@@ -86,20 +95,30 @@ grpc::ChannelArguments ChannelArgumentsFor(const std::string& address,
   return arguments;
 }
 
+absl::StatusOr<std::unique_ptr<Server>> MakeServer(
+    std::string address, const Credentials& credentials, bool alone) {
+  RETURN_IF_ERROR(credentials.CheckAddress(address));
+  ASSIGN_OR_RETURN(GrpcTarget target, MakeGrpcTarget(address));
+  auto channel =
+      grpc::CreateCustomChannel(target.uri, credentials.ForChannel(address),
+                                ChannelArgumentsFor(address, target, alone));
+  return std::unique_ptr<Server>(
+      new Server{.address = std::move(address),
+                 .target = std::move(target),
+                 .channel = channel,
+                 .stub = v1::WorkspaceService::NewStub(channel),
+                 .streams = GrpcStreams(channel)});
+}
+
 class GrpcConnection final : public Connection {
  public:
-  GrpcConnection(std::string address, GrpcTarget target,
-                 const ClientOptions& options)
-      : address_(std::move(address)),
-        target_(std::move(target)),
-        channel_(grpc::CreateCustomChannel(
-            target_.uri, grpc::InsecureChannelCredentials(),
-            ChannelArgumentsFor(address_, target_))),
-        stub_(v1::WorkspaceService::NewStub(channel_)),
-        streams_(channel_) {
+  GrpcConnection(std::vector<std::unique_ptr<Server>> servers,
+                 Credentials credentials, const ClientOptions& options)
+      : credentials_(std::move(credentials)), servers_(std::move(servers)) {
     for (int i = 0; i < Contract().method_count(); ++i) {
       const MethodDescriptor& method = *Contract().method(i);
-      timeouts_[method.input_type()] = TimeoutOf(method, options);
+      policies_[method.input_type()] = {.timeout = TimeoutOf(method, options),
+                                        .is_repeatable = IsRepeatable(method)};
     }
   }
 
@@ -153,10 +172,11 @@ class GrpcConnection final : public Connection {
       const v1::StreamWorkspaceStatusesRequest& request,
       const CallOptions& call,
       const std::function<bool(const v1::WorkspaceStatus&)>& visit) override {
-    ClientCall state(address_, call);
-    grpc::ClientContext& context = state.context();
-    SetDeadline(*request.GetDescriptor(), call, context);
-    const auto reader = stub_->StreamWorkspaceStatuses(&context, request);
+    const absl::Time deadline = DeadlineOf(*request.GetDescriptor(), call);
+    const Server& server = servers_.Choose(deadline, call.stop);
+    const auto state = Begin(server, deadline, call);
+    grpc::ClientContext& context = state->context();
+    const auto reader = server.stub->StreamWorkspaceStatuses(&context, request);
     bool wanted = true;
     for (v1::StreamWorkspaceStatusesResponse some;
          wanted && reader->Read(&some);) {
@@ -166,7 +186,7 @@ class GrpcConnection final : public Connection {
     // A visitor that stops early ends the call, which is not an error.
     if (!wanted) context.TryCancel();
     const grpc::Status end = reader->Finish();
-    return wanted ? state.ToAbsl(end) : absl::OkStatus();
+    return wanted ? state->ToAbsl(end) : absl::OkStatus();
   }
 
   absl::StatusOr<v1::Artifact> GetArtifact(
@@ -205,15 +225,15 @@ class GrpcConnection final : public Connection {
   std::unique_ptr<ReadStream> ReadArtifact(
       const v1::ReadArtifactRequest& request,
       const CallOptions& call) override {
-    auto state = std::make_unique<ClientCall>(address_, call);
-    SetDeadline(*request.GetDescriptor(), call, state->context());
-    return streams_.Read(std::move(state), request);
+    const absl::Time deadline = DeadlineOf(*request.GetDescriptor(), call);
+    const Server& server = servers_.Choose(deadline, call.stop);
+    return server.streams.Read(Begin(server, deadline, call), request);
   }
   std::unique_ptr<WriteStream> WriteArtifact(const CallOptions& call) override {
-    auto state = std::make_unique<ClientCall>(address_, call);
-    SetDeadline(*v1::WriteArtifactRequest::descriptor(), call,
-                state->context());
-    return streams_.Write(std::move(state));
+    const absl::Time deadline =
+        DeadlineOf(*v1::WriteArtifactRequest::descriptor(), call);
+    const Server& server = servers_.Choose(deadline, call.stop);
+    return server.streams.Write(Begin(server, deadline, call));
   }
 
   std::string LocalBase(const CallOptions& call) override {
@@ -244,32 +264,45 @@ class GrpcConnection final : public Connection {
       grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
                                    Response*),
       const Request& request, const CallOptions& call) {
-    ClientCall state(address_, call);
-    SetDeadline(*request.GetDescriptor(), call, state.context());
-    Response response;
-    const grpc::Status status =
-        (stub_.get()->*method)(&state.context(), request, &response);
-    if (!status.ok()) return state.ToAbsl(status);
-    return response;
+    const absl::Time deadline = DeadlineOf(*request.GetDescriptor(), call);
+    const bool repeatable = policies_.at(request.GetDescriptor()).is_repeatable;
+    for (int attempt = 1;; ++attempt) {
+      const Server& server = servers_.Choose(deadline, call.stop);
+      const auto state = Begin(server, deadline, call);
+      Response response;
+      const grpc::Status status =
+          (server.stub.get()->*method)(&state->context(), request, &response);
+      if (status.ok()) return response;
+      absl::Status error = state->ToAbsl(status);
+      const bool may_move = servers_.MayMove(error, repeatable);
+      if (!may_move || attempt == kMaxAttempts) return error;
+    }
   }
 
-  // Sets the deadline of a call. The request's type identifies the method,
-  // because no two methods share one.
-  void SetDeadline(const Descriptor& request, const CallOptions& call,
-                   grpc::ClientContext& context) const {
-    const absl::Time deadline =
-        absl::Now() + call.timeout.value_or(timeouts_.at(&request));
-    context.set_deadline(absl::ToChronoTime(deadline));
+  // Returns the deadline of a call that begins now. The request's type
+  // identifies the method, because no two methods share one.
+  absl::Time DeadlineOf(const Descriptor& request,
+                        const CallOptions& call) const {
+    return absl::Now() + call.timeout.value_or(policies_.at(&request).timeout);
   }
 
-  const std::string address_;
-  // Outlives channel_.
-  const GrpcTarget target_;
-  const std::shared_ptr<grpc::Channel> channel_;
-  const std::unique_ptr<Stub> stub_;
-  const GrpcStreams streams_;
+  std::unique_ptr<ClientCall> Begin(const Server& server, absl::Time deadline,
+                                    const CallOptions& call) const {
+    auto state = std::make_unique<ClientCall>(
+        server.address, credentials_.Authorization(), call);
+    state->context().set_deadline(absl::ToChronoTime(deadline));
+    return state;
+  }
+
+  struct Policy {
+    absl::Duration timeout;
+    bool is_repeatable;
+  };
+
+  const Credentials credentials_;
+  Servers servers_;
   // Constant once constructed.
-  std::map<const Descriptor*, absl::Duration> timeouts_;
+  std::map<const Descriptor*, Policy> policies_;
   absl::Mutex mutex_;
   std::optional<std::string> local_base_ ABSL_GUARDED_BY(mutex_);
 };
@@ -278,8 +311,15 @@ class GrpcConnection final : public Connection {
 
 absl::StatusOr<std::shared_ptr<Connection>> MakeGrpcConnection(
     const std::string& address, const ClientOptions& options) {
-  ASSIGN_OR_RETURN(GrpcTarget target, MakeGrpcTarget(address));
-  return std::make_shared<GrpcConnection>(address, std::move(target), options);
+  ASSIGN_OR_RETURN(Credentials credentials, Credentials::From(options));
+  const std::vector<std::string> addresses = SplitAddresses(address);
+  std::vector<std::unique_ptr<Server>> servers;
+  for (const std::string& one : addresses) {
+    ASSIGN_OR_RETURN(servers.emplace_back(),
+                     MakeServer(one, credentials, addresses.size() == 1));
+  }
+  return std::make_shared<GrpcConnection>(std::move(servers),
+                                          std::move(credentials), options);
 }
 
 }  // namespace mlops::internal

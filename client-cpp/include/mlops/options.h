@@ -15,12 +15,30 @@ namespace mlops {
 
 // How to reach the server, and the default timeouts of calls.
 struct ClientOptions {
-  // "unix:/path/of/socket" or "host:port".
+  // "unix:/path/of/socket", "host:port", or "host:port,host:port" for a server
+  // and its standby servers. "https://host:port" is always encrypted, and
+  // "http://host:port" never.
   std::string address = "";
   // The base directory, in which its server publishes its addresses. Set either
   // `address` or `base_path`, not both. If neither is set, the client uses the
   // environment variable MLOPS_WORKSPACE_ADDRESS.
   std::string base_path = "";
+  // A token or JWT that the server accepts, or a file with one, which the
+  // client reads again when it changes. Set at most one of them. Default: the
+  // environment variables MLOPS_WORKSPACE_TOKEN and MLOPS_WORKSPACE_TOKEN_FILE.
+  // A token is never sent unencrypted to another host.
+  std::string token = "";
+  std::string token_file = "";
+  // PEM files: the authorities that the server's certificate may come from
+  // (default: MLOPS_WORKSPACE_CA, else the public ones that gRPC knows), and
+  // this client's own certificate and private key (default:
+  // MLOPS_WORKSPACE_CERT and MLOPS_WORKSPACE_KEY). The client uses changed
+  // files for new connections within seconds. Connections to "host:port" are
+  // encrypted if one of these is set, or if there is a token and the host is
+  // not this one.
+  std::string ca_file = "";
+  std::string cert_file = "";
+  std::string key_file = "";
   // Timeout of Get, Ensure, Update, MakeDirectory and GetServerInfo, and of
   // each page of List and ListArtifacts.
   absl::Duration repeatable_timeout = absl::Seconds(10);

@@ -64,6 +64,10 @@
 //   FAILED_PRECONDITION/READ_ONLY if the call would change something and the
 //     server runs with --read-only.
 //   INTERNAL/IO_ERROR {path, errno} if a system call of the server fails.
+//   UNAUTHENTICATED/CREDENTIALS_INVALID if the server needs a token or a
+//     certificate, or does not accept the one in ClientOptions.
+//   PERMISSION_DENIED/PERMISSION_MISSING if the server's policy does not allow
+//     the caller to make this call.
 // and one of these errors of the client, which have no reason:
 //   UNAVAILABLE if no server answers at the address.
 //   DEADLINE_EXCEEDED if the timeout expired. The server may still apply the
@@ -302,7 +306,9 @@ class WorkspaceClient {
   // from the environment (http_proxy) for Unix sockets and loopback addresses.
   //
   // Returns INVALID_ARGUMENT/FIELD_INVALID {field, problem} if the address is
-  //   missing or malformed, or if both `address` and `base_path` are set.
+  //   missing or malformed, if both `address` and `base_path` are set, if the
+  //   token or a file of the credentials cannot be used, or if the token would
+  //   be sent unencrypted to another host.
   // Returns UNAVAILABLE, without a reason, if no server runs for `base_path`,
   //   or if its server runs on another host and has no address that this host
   //   can reach; the message names that host. Also if the path of a Unix socket

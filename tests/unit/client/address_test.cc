@@ -68,7 +68,8 @@ class AddressTest : public testing::Test {
 
 TEST_F(AddressTest, AnAddressIsTakenAsItIs) {
   for (const char* address : {"unix:/run/s", "unix:relative", "localhost:50051",
-                              "[::1]:1", "host.example:65535"}) {
+                              "[::1]:1", "host.example:65535", "https://a:1",
+                              "http://a:1", "a:1,b:2", "unix:/a,b"}) {
     EXPECT_EQ(ResolveAddress({.address = address}).value_or("error"), address);
   }
 }
@@ -99,7 +100,9 @@ TEST_F(AddressTest, IllFormedAddressesAreRefused) {
   for (const std::string& address :
        {std::string("localhost"), std::string(":50051"), std::string("host:"),
         std::string("host:0"), std::string("host:65536"),
-        std::string("host:http"), std::string("http://host:80"),
+        std::string("host:http"), std::string("ftp://host:80"),
+        std::string("https://host"), std::string("http://host:80/"),
+        std::string("a:1,b"), std::string("a:1,"), std::string("a:1,unix:/b"),
         std::string("unix:"), absl::StrCat("unix:/", std::string(107, 'x'))}) {
     const absl::Status error = ResolveAddress({.address = address}).status();
     EXPECT_EQ(error.code(), absl::StatusCode::kInvalidArgument) << address;
@@ -217,11 +220,12 @@ TEST_F(AddressTest, ABaseThatNobodyServesIsUnavailable) {
 
 TEST(IsLocal, KnowsSocketsAndLoopback) {
   for (const char* local :
-       {"unix:/s", "localhost:1", "127.0.0.1:1", "127.9.9.9:1", "[::1]:1"}) {
+       {"unix:/s", "localhost:1", "127.0.0.1:1", "127.9.9.9:1", "[::1]:1",
+        "https://localhost:1", "http://127.0.0.1:1"}) {
     EXPECT_TRUE(IsLocal(local)) << local;
   }
-  for (const char* far :
-       {"example.com:1", "127.example.org:1", "10.0.0.1:1", "[2001:db8::1]:1"})
+  for (const char* far : {"example.com:1", "127.example.org:1", "10.0.0.1:1",
+                          "[2001:db8::1]:1", "https://a:1"})
     EXPECT_FALSE(IsLocal(far)) << far;
 }
 
