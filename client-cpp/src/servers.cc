@@ -109,13 +109,16 @@ const Server* Servers::FindServing(absl::Time deadline) const {
 }
 
 bool Servers::MayMove(const absl::Status& error, bool repeatable) {
-  if (servers_.size() == 1 || !absl::IsUnavailable(error)) return false;
+  if (servers_.size() == 1) return false;
   const std::string reason = ErrorReason(error);
-  // A server that is shutting down has not begun the call. Without a reason,
-  // the connection broke and the outcome is unknown.
-  const bool lost = reason.empty() || reason == "SHUTTING_DOWN";
-  if (lost) lost_ = true;
-  return reason.empty() ? repeatable : lost;
+  // The server has not begun the call.
+  const bool leaving = reason == "SHUTTING_DOWN";
+  // The connection broke, so the outcome is unknown.
+  const bool broken = absl::IsUnavailable(error) && reason.empty();
+  // The server's host may have disappeared.
+  const bool silent = absl::IsDeadlineExceeded(error);
+  if (leaving || broken || silent) lost_ = true;
+  return leaving || (broken && repeatable);
 }
 
 }  // namespace mlops::internal

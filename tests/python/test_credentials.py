@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from mlops._rpc.credentials import CredentialOptions, Credentials
+from mlops.client import MLOpsClient, MLOpsClientError
 from mlops.workspace import WorkspaceError, WorkspaceManager
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
@@ -248,6 +249,16 @@ def test_a_file_system_has_credentials_too(
     with pytest.raises(pickle.PicklingError):
         pickle.dumps(fs)
     assert _SECRET not in fs.to_json()
+
+
+def test_mlops_client_has_credentials_too(base: Path) -> None:
+    # The server that the client starts accepts everybody.
+    client = MLOpsClient.from_project("fraud", base_path=base, token=_SECRET)
+    assert client.workspace.project_name == "fraud"
+    with pytest.raises(pickle.PicklingError):
+        pickle.dumps(client)
+    with pytest.raises(MLOpsClientError, match="token: cannot be combined"):
+        MLOpsClient("x", workspace_manager=WorkspaceManager(base), token=_SECRET)
 
 
 # --- Certificates ---

@@ -290,7 +290,7 @@ def test_no_server_at_the_address(base: Path) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["nonsense", "host:", ":1", "host:0", "host:65536", "http://host:1", "unix:"],
+    ["nonsense", "host:", ":1", "host:0", "host:65536", "ftp://host:1", "unix:"],
 )
 def test_an_address_that_is_none(address: str) -> None:
     with pytest.raises(WorkspaceError) as caught:

@@ -85,6 +85,10 @@
 // DeleteArtifact, MoveArtifact and CopyArtifact. Reads and writes of files
 // resume where they stopped: see mlops/artifacts.h.
 //
+// With several addresses, the client calls the server whose health checks say
+// that it serves, and waits for up to 10 s for one that does. When it stops,
+// the calls that may be retried move to the next one.
+//
 // A timeout covers a call with all of its attempts. ClientOptions and
 // CallOptions, in mlops/options.h, set it. The client detects within a minute
 // that a server has disappeared without closing the connection.

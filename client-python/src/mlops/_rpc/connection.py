@@ -256,6 +256,9 @@ class Connection:
                 # A read-only server refused the change; look once for a server that
                 # accepts it.
                 refused = error.details["reason"] == "READ_ONLY" and refusal is None
+                if error.details["code"] == "DEADLINE_EXCEEDED":
+                    # The server's machine may have disappeared.
+                    self._drop(link)
                 if (
                     not (leaving or lost or refused)
                     or losses > _MAX_LOSSES
