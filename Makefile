@@ -3,12 +3,13 @@
 
 PORT ?= 50051
 PYTHON := .venv/bin/python
+BUILD_WHEEL := $(PYTHON) -m pip wheel -q --no-deps --no-build-isolation
 # Tests mostly wait for servers, so three processes suit two cores.
 IN_PARALLEL := -n 3 --dist loadfile
 # Ignore a server and Python packages that the environment names.
 unexport MLOPS_WORKSPACE_ADDRESS PYTHONPATH
 
-.PHONY: help setup configure build server serve wheel test ctest pytest toolkits example lint-proto accept-proto \
+.PHONY: help setup configure build server serve wheel wheels deb deb-check test ctest pytest toolkits example lint-proto accept-proto \
   asan tsan bench fuzz linearizable crash attack lint format clean
 .NOTPARALLEL:
 
@@ -40,10 +41,30 @@ wheel: server build/wheel/installed ## build the Python wheel in build/wheel and
 build/wheel/installed: build/service/workspaced .venv/.wanted CMakeLists.txt \
     $(shell find client-python proto/mlops -type f -not -path '*/.*')
 	@rm -rf build/wheel
-	$(PYTHON) -m pip wheel -q --no-deps --no-build-isolation -w build/wheel \
+	$(BUILD_WHEEL) -w build/wheel \
 	  --config-settings=cmake.define.MLOPS_WORKSPACED=$(CURDIR)/build/service/workspaced ./client-python
 	$(PYTHON) -m pip install -q --no-deps --force-reinstall build/wheel/*.whl
 	@touch $@
+
+wheels: server ## build the wheel for Linux, the one without the server, and the sdist in build/wheels
+	@rm -rf build/wheels
+	$(BUILD_WHEEL) -w build/wheels --config-settings=wheel.platlib=false \
+	  --config-settings=cmake.define.MLOPS_SERVER=OFF ./client-python
+	$(PYTHON) client-python/make_sdist.py build/wheels/*-none-any.whl build/wheels
+	$(BUILD_WHEEL) -w build/wheels/linux \
+	  --config-settings=cmake.define.MLOPS_WORKSPACED=$(CURDIR)/build/service/workspaced ./client-python
+	@# Fails if the server needs more than the tag promises.
+	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/auditwheel repair --plat manylinux_2_34_$$(uname -m) \
+	  -w build/wheels build/wheels/linux/*.whl
+	@rm -r build/wheels/linux
+	@ls build/wheels
+
+deb: server ## build the Debian package in build/
+	service/packaging/make_deb.sh build/service/workspaced "$$(build/service/workspaced --version)" build
+
+deb-check: deb ## install, upgrade, remove and purge the Debian package in a chroot; needs root
+	@.ci/setup deb
+	tests/packaging/install_deb.sh build/mlops-workspace_*.deb
 
 test: lint-proto ctest pytest toolkits ## set up, build and run every test
 

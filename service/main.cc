@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/notification.h"
 #include "grpc/grpc.h"
@@ -17,6 +18,7 @@
 #include "service/core/workspace_yaml.h"
 #include "service/server/commands.h"
 #include "service/server/server.h"
+#include "service/server/service_manager.h"
 #include "service/server/version.h"
 
 // Read by jemalloc, with which this program is linked; see jemalloc(3).
@@ -27,7 +29,7 @@
 extern "C" {
 extern const char* malloc_conf;
 const char* malloc_conf =
-    "background_thread:true,narenas:4,dirty_decay_ms:5000,muzzy_decay_ms:0";
+    "background_thread:true,narenas:4,dirty_decay_ms:1000,muzzy_decay_ms:0";
 }
 
 namespace {
@@ -91,7 +93,8 @@ bool IsAskedForGrpcLog() {
          !absl::EqualsIgnoreCase(verbosity, "none");
 }
 
-void RunUntilStopped(mlops::server::Server& server, const sigset_t& signals) {
+void RunUntilStopped(mlops::server::Server& server, const sigset_t& signals,
+                     mlops::server::ServiceManager& service_manager) {
   absl::Notification stop;
   std::thread waiter([&] {
     int signal;
@@ -100,6 +103,7 @@ void RunUntilStopped(mlops::server::Server& server, const sigset_t& signals) {
   });
   while (!stop.WaitForNotificationWithTimeout(absl::Milliseconds(200))) {
     server.EndIdleCalls();
+    service_manager.PingIfDue();
     if (server.ShouldLeave()) pthread_kill(waiter.native_handle(), SIGTERM);
   }
   waiter.join();
@@ -136,10 +140,15 @@ int main(int argc, char** argv) {
     std::cerr << "workspaced: " << server.status().message() << "\n";
     return ExitCode(server.status());
   }
-  std::cout << "workspaced " << mlops::server::kVersion << " serves "
-            << (*server)->base_path() << " on "
-            << absl::StrJoin((*server)->addresses(), " and ") << std::endl;
-  RunUntilStopped(**server, signals);
+  const std::string status =
+      absl::StrCat("serves ", (*server)->base_path(), " on ",
+                   absl::StrJoin((*server)->addresses(), " and "));
+  std::cout << "workspaced " << mlops::server::kVersion << " " << status
+            << std::endl;
+  mlops::server::ServiceManager service_manager;
+  service_manager.Ready(status);
+  RunUntilStopped(**server, signals, service_manager);
+  service_manager.Stopping();
   server->reset();
   // Skip gRPC's own shutdown: after a large write it waits up to 10 s
   // for a thread that has nothing left to poll.

@@ -8,7 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "grpcpp/security/credentials.h"
-#include "mlops/workspace_client.h"
+#include "mlops/options.h"
 
 namespace mlops::internal {
 
