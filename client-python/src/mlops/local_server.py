@@ -32,7 +32,7 @@ from mlops._rpc.credentials import (
 from mlops._rpc.errors import WorkspaceError
 from mlops._rpc.failover import FailoverServer
 from mlops._rpc.stub import Stub
-from mlops.cli import BINARY
+from mlops.cli import BINARY, why_not_run
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 __all__ = [
@@ -473,7 +473,7 @@ class _Attempt:
         if "version `GLIBC_" in text:
             return (
                 f"the C library of this system is older than workspaced needs; "
-                f"take Debian 12 or newer, or set {ADDRESS_VARIABLE} "
+                f"take one with glibc 2.34 or newer, or set {ADDRESS_VARIABLE} "
                 f"to a server that runs elsewhere ({text.splitlines()[0]})"
             )
         return (
@@ -498,14 +498,7 @@ def _run(arguments: Sequence[str], output: IO[bytes]) -> "subprocess.Popen[bytes
             start_new_session=True,
         )
     except OSError as error:
-        # execve(2) reports ENOENT also for a program whose loader is missing.
-        no_loader = isinstance(error, FileNotFoundError) and BINARY.exists()
-        why = (
-            "this system has no GNU C library, which it needs"
-            if no_loader
-            else error.strerror
-        )
-        raise errors.unavailable(f"{BINARY} cannot be run: {why}") from error
+        raise errors.unavailable(why_not_run(error)) from error
 
 
 def _unnamed_file() -> IO[bytes]:

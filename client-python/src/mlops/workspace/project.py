@@ -13,7 +13,7 @@ import yaml
 
 from mlops._rpc import convert, errors
 from mlops._rpc.errors import WorkspaceError
-from mlops.cli import BINARY
+from mlops.cli import BINARY, why_not_run
 from mlops.workspace.html import html_table
 from mlops.workspace.origin import Facts, Origin
 from mlops.workspace.v1 import workspace_service_pb2 as pb
@@ -342,7 +342,9 @@ def _decode(text: bytes, root_path: str) -> dict[str, Any]:
             check=True,
         )
         record: dict[str, Any] = json.loads(done.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
+    except OSError as error:
+        raise errors.unavailable(why_not_run(error)) from error
+    except (subprocess.SubprocessError, ValueError) as error:
         raise errors.unavailable(f"{BINARY} cannot be run: {error}") from error
     return record
 
