@@ -21,6 +21,7 @@ _MAY_INCLUDE = {
     "service/core": {*_BASE, "service/fs"},
     "service/artifacts": _RECORDS,
     "service/catalog": _RECORDS,
+    "service/auth": _RECORDS,
     "service/observe": _BASE,
     "service/rpc": {*_RECORDS, *_WIRE, "service/artifacts", "service/observe"},
     "service/server": {
