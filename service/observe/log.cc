@@ -1,16 +1,15 @@
 #include "service/observe/log.h"
 
-#include <algorithm>
 #include <chrono>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "nlohmann/json.hpp"
 #include "proto/cpp/base/error.h"
 #include "proto/cpp/base/status_macros.h"
 #include "service/observe/log_file.h"
+#include "service/observe/quoted.h"
 #include "spdlog/async.h"
 #include "spdlog/pattern_formatter.h"
 #include "spdlog/sinks/base_sink.h"
@@ -26,24 +25,6 @@ constexpr std::chrono::seconds kProblemInterval(10);
 constexpr size_t kMaxBatchBytes = 64 * 1024;
 // Short enough that the queue holds all lines that arrive during the rest.
 constexpr std::chrono::milliseconds kRest(10);
-
-bool IsPlain(char c) { return c >= ' ' && c <= '~' && c != '"' && c != '\\'; }
-
-// Returns `text` as a JSON string.
-std::string Quoted(absl::string_view text) {
-  return nlohmann::json(text).dump(-1, ' ', false,
-                                   nlohmann::json::error_handler_t::replace);
-}
-
-// Returns a text that a client sent, shortened, as a JSON string.
-std::string QuotedEcho(absl::string_view text) {
-  // The common case, which is ten times as fast.
-  if (text.size() <= base::kMaxEchoBytes &&
-      std::all_of(text.begin(), text.end(), IsPlain)) {
-    return absl::StrCat("\"", text, "\"");
-  }
-  return Quoted(base::Echo(text));
-}
 
 bool IsServerFault(const absl::Status& status) {
   return absl::IsInternal(status) || absl::IsDataLoss(status) ||

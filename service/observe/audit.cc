@@ -1,0 +1,240 @@
+#include "service/observe/audit.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/cpp/base/error.h"
+#include "service/observe/quoted.h"
+
+namespace mlops::observe {
+namespace {
+
+// Leaves the disk the rest of kMaxDelay.
+constexpr absl::Duration kSyncDelay = absl::Milliseconds(500);
+// Between two writes, so that lines that arrive together are written together.
+constexpr std::chrono::milliseconds kRest(10);
+// Between two attempts after a failure.
+constexpr std::chrono::milliseconds kRetry(200);
+constexpr size_t kMaxWriteBytes = 64 * 1024;
+// Sync earlier if the lines take this much memory.
+constexpr size_t kMaxUnsyncedBytes = 1 << 20;
+constexpr size_t kMaxPathBytes = 4096;
+constexpr absl::Duration kRetryDelay = absl::Milliseconds(200);
+
+absl::Duration Now() {
+  return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
+}
+
+void AppendText(std::string& line, absl::string_view key,
+                absl::string_view value,
+                size_t max_bytes = base::kMaxEchoBytes) {
+  if (!value.empty())
+    absl::StrAppend(&line, ",\"", key, "\":", QuotedEcho(value, max_bytes));
+}
+
+std::string LineOf(const AuditRecord& record, uint64_t left_out) {
+  std::string line =
+      absl::StrCat(R"({"time":")",
+                   absl::FormatTime("%Y-%m-%dT%H:%M:%E6SZ", record.time,
+                                    absl::UTCTimeZone()),
+                   "\"");
+  AppendText(line, "principal", record.principal);
+  AppendText(line, "kind", record.kind);
+  AppendText(line, "peer", record.peer);
+  AppendText(line, "rpc", record.rpc);
+  AppendText(line, "project", record.project);
+  AppendText(line, "path", record.path, kMaxPathBytes);
+  AppendText(line, "uid", record.uid);
+  AppendText(line, "etag_before", record.etag_before);
+  AppendText(line, "etag_after", record.etag_after);
+  AppendText(line, "code", absl::StatusCodeToString(record.outcome.code()));
+  AppendText(line, "reason", base::GetReason(record.outcome));
+  AppendText(line, "request_id", record.request_id);
+  absl::StrAppend(&line, R"(,"micros":)",
+                  absl::ToInt64Microseconds(record.duration));
+  if (left_out > 0) absl::StrAppend(&line, R"(,"left_out":)", left_out);
+  return absl::StrCat(line, "}\n");
+}
+
+// Returns the size of the next part of `lines` to write: whole lines, if they
+// are not longer than kMaxWriteBytes.
+size_t PartSize(absl::string_view lines) {
+  if (lines.size() <= kMaxWriteBytes) return lines.size();
+  const size_t end = lines.rfind('\n', kMaxWriteBytes - 1);
+  return end == absl::string_view::npos ? kMaxWriteBytes : end + 1;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<AuditLog>> AuditLog::Open(
+    const std::string& path, Options options) {
+  auto file = AuditFile::Open(path, options.file);
+  if (!file.ok()) return file.status();
+  return std::unique_ptr<AuditLog>(
+      new AuditLog(path, *std::move(file), std::move(options)));
+}
+
+AuditLog::AuditLog(std::string path, std::unique_ptr<AuditFile> file,
+                   Options options)
+    : path_(std::move(path)),
+      options_(std::move(options)),
+      file_(std::move(file)) {
+  // The disk may be full.
+  Judge(file_->EnsureOpen());
+  thread_ = std::thread([this] { Run(); });
+}
+
+AuditLog::~AuditLog() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  thread_.join();
+}
+
+absl::Status AuditLog::CheckWritable() const {
+  if (!options_.required) return absl::OkStatus();
+  absl::MutexLock lock(&mutex_);
+  if (!problem_.ok()) {
+    return base::MakeError(
+        problem_.code(),
+        absl::StrCat("Nothing was changed, because changes must be logged "
+                     "(--audit-required). ",
+                     problem_.message()),
+        *base::GetErrorInfo(problem_));
+  }
+  if (counts_.queued_bytes <= options_.max_queued_bytes / 2)
+    return absl::OkStatus();
+  return base::MakeError(
+      absl::StatusCode::kUnavailable,
+      "The server is overloaded: the disk of the audit log is too slow; retry "
+      "later",
+      {.reason = "OVERLOADED",
+       .metadata = {{"limit", "bytes of audit lines that wait for the disk"}},
+       .retry_delay = kRetryDelay});
+}
+
+void AuditLog::Write(const AuditRecord& record) {
+  uint64_t left_out = 0;
+  if (absl::IsUnauthenticated(record.outcome)) {
+    absl::MutexLock lock(&mutex_);
+    if (!MayLogUnauthenticated(&left_out)) return;
+  }
+  const std::string line = LineOf(record, left_out);
+  absl::MutexLock lock(&mutex_);
+  if (counts_.queued_bytes + line.size() > options_.max_queued_bytes) {
+    ++counts_.dropped;
+    return;
+  }
+  ++counts_.lines;
+  counts_.queued_bytes += line.size();
+  queue_ += line;
+}
+
+bool AuditLog::MayLogUnauthenticated(uint64_t* left_out) {
+  if (const absl::Duration now = Now(); now - second_ >= absl::Seconds(1)) {
+    second_ = now;
+    lines_in_second_ = 0;
+  }
+  if (lines_in_second_ == kMaxUnauthenticated) {
+    ++counts_.left_out;
+    ++left_out_now_;
+    return false;
+  }
+  ++lines_in_second_;
+  *left_out = std::exchange(left_out_now_, 0);
+  return true;
+}
+
+AuditLog::Counts AuditLog::counts() const {
+  absl::MutexLock lock(&mutex_);
+  return counts_;
+}
+
+void AuditLog::Run() {
+  bool last = false;
+  while (!last) {
+    last = Wait();
+    WriteSome(last);
+  }
+}
+
+bool AuditLog::Wait() {
+  bool has_failed;
+  {
+    absl::MutexLock lock(&mutex_);
+    has_failed = !problem_.ok();
+    const auto has_work = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+      return stopping_ || !queue_.empty();
+    };
+    // With unsynced lines the thread has a date to keep.
+    if (lines_.empty() && !has_failed) mutex_.Await(absl::Condition(&has_work));
+    if (stopping_) return true;
+  }
+  std::this_thread::sleep_for(has_failed ? kRetry : kRest);
+  absl::MutexLock lock(&mutex_);
+  return stopping_;
+}
+
+void AuditLog::WriteSome(bool last) {
+  {
+    absl::MutexLock lock(&mutex_);
+    lines_ += queue_;
+    queue_.clear();
+  }
+  absl::Status result = file_->EnsureOpen();
+  while (result.ok() && written_ < lines_.size()) {
+    const absl::string_view rest = absl::string_view(lines_).substr(written_);
+    const absl::string_view part = rest.substr(0, PartSize(rest));
+    if (!file_->HasRoom(part.size())) {
+      result = SyncLines();
+      if (!result.ok()) break;
+      result = file_->StartNew();
+      // The lines that were synced are gone from lines_.
+      if (result.ok()) continue;
+    }
+    absl::Status problem;
+    const size_t appended = file_->Append(part, &problem);
+    if (written_ == 0 && appended > 0) sync_due_ = Now() + kSyncDelay;
+    written_ += appended;
+    result.Update(problem);
+  }
+  if (last || Now() >= sync_due_ || lines_.size() > kMaxUnsyncedBytes)
+    result.Update(SyncLines());
+  Judge(result);
+}
+
+absl::Status AuditLog::SyncLines() {
+  if (written_ == 0) return absl::OkStatus();
+  absl::Status synced = file_->Sync();
+  if (!synced.ok()) {
+    // Write all of them again, to a new file if possible.
+    written_ = 0;
+    file_->StartNew().IgnoreError();
+    return synced;
+  }
+  // Keep a line whose rest is not written, in case that the next sync fails.
+  const size_t whole = lines_.rfind('\n', written_ - 1) + 1;
+  lines_.erase(0, whole);
+  written_ -= whole;
+  sync_due_ = Now() + kSyncDelay;
+  absl::MutexLock lock(&mutex_);
+  counts_.queued_bytes -= whole;
+  return synced;
+}
+
+void AuditLog::Judge(const absl::Status& result) {
+  bool has_changed;
+  {
+    absl::MutexLock lock(&mutex_);
+    has_changed = problem_.ok() != result.ok();
+    problem_ = result;
+    counts_.writable = result.ok();
+    if (!result.ok()) ++counts_.failures;
+  }
+  if (has_changed && options_.on_problem) options_.on_problem(result);
+}
+
+}  // namespace mlops::observe

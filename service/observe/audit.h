@@ -1,0 +1,154 @@
+#ifndef MLOPS_SERVICE_OBSERVE_AUDIT_H_
+#define MLOPS_SERVICE_OBSERVE_AUDIT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "service/observe/audit_file.h"
+
+namespace mlops::observe {
+
+// One call, for the audit log. "" means that the call has no such value, and
+// omits it from the line.
+struct AuditRecord {
+  // When the call ended.
+  absl::Time time;
+  // The caller: its name, how it proved that ("token"), and its address.
+  absl::string_view principal, kind, peer;
+  // What it asked for.
+  absl::string_view rpc, project, path, uid, request_id;
+  // The etag of what was changed, before and after.
+  absl::string_view etag_before, etag_after;
+  // What it got. The reason in the ErrorInfo is logged too.
+  absl::Status outcome;
+  absl::Duration duration;
+};
+
+// The audit log: who changed what, and who was refused. One JSON object per
+// line, in a file that is only appended to.
+//
+// Durability. A thread writes each line some milliseconds after Write() and
+// syncs the file at most kMaxDelay later, unless the disk fails or is full.
+// Therefore
+// - if the server is killed, lines that are a few milliseconds old may be
+//   missing; if the machine crashes, lines up to one second old;
+// - no line is torn, except that such a crash may cut off the last one. The
+//   next start ends that line with a newline, so it stays alone: readers must
+//   skip lines that are not JSON;
+// - after a failed sync the lines that it covered are written again, to a new
+//   file, so lines may appear twice, but none is missing.
+//
+// Trouble. While the disk is full or fails, the thread keeps trying, and lines
+// wait in a queue of bounded size. If it is full, lines are dropped and
+// counted, so the log has a gap; with `required`, CheckWritable() refuses
+// changes before that happens. Wrong credentials are easy to send, so that
+// refusals with UNAUTHENTICATED could displace all older lines: of those, only
+// kMaxUnauthenticated per second are logged, the next one with the number of
+// lines left out before it ("left_out").
+//
+// Thread-safe. No method waits for the disk, except Open() and the destructor.
+class AuditLog {
+ public:
+  static constexpr absl::Duration kMaxDelay = absl::Seconds(1);
+  static constexpr int kMaxUnauthenticated = 10;
+
+  struct Options {
+    AuditFile::Options file;
+    // Memory for lines that are not yet synced.
+    size_t max_queued_bytes = size_t{8} << 20;
+    // Whether changes must be refused that could not be logged.
+    bool required = false;
+    // Called, on the log's thread, when the log can no longer be written, with
+    // the cause; and with OK when it can again.
+    std::function<void(const absl::Status& problem)> on_problem;
+  };
+
+  // Opens or creates the log at `path`. Returns AuditFile::Open()'s errors,
+  // which are sentences for the operator.
+  static absl::StatusOr<std::unique_ptr<AuditLog>> Open(const std::string& path,
+                                                        Options options);
+  // Writes and syncs what is queued, trying once.
+  ~AuditLog();
+
+  // With `required`, must be asked before each change. Returns OK if the change
+  // may be made because its line will fit into the queue. Otherwise nothing may
+  // be changed, and this returns RESOURCE_EXHAUSTED/NO_SPACE {path} if the disk
+  // is full, INTERNAL/IO_ERROR {path} if it fails in another way, or
+  // UNAVAILABLE/OVERLOADED with RetryInfo if it is too slow. Without
+  // `required`, always OK. Half of the queue is reserved for changes that have
+  // asked and not yet ended.
+  absl::Status CheckWritable() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Queues a line. Values longer than 256 bytes, or 4 KiB for the path, are
+  // shortened.
+  void Write(const AuditRecord& record) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  struct Counts {
+    // Lines that were accepted, that the full queue dropped, and that the limit
+    // on UNAUTHENTICATED left out.
+    uint64_t lines = 0;
+    uint64_t dropped = 0;
+    uint64_t left_out = 0;
+    // Attempts to write or sync that failed.
+    uint64_t failures = 0;
+    // Memory in use.
+    size_t queued_bytes = 0;
+    // Whether the last attempt to write or sync succeeded.
+    bool writable = true;
+  };
+  Counts counts() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  AuditLog(std::string path, std::unique_ptr<AuditFile> file, Options options);
+
+  // Whether the limit on UNAUTHENTICATED permits one more line. If so, sets
+  // `left_out` to the number of lines that it did not permit since the last.
+  bool MayLogUnauthenticated(uint64_t* left_out)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Run();
+  // Waits for lines, the next sync, or the end. Returns true at the end.
+  bool Wait() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Writes the queued lines and, if it is time or `last`, syncs.
+  void WriteSome(bool last) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status SyncLines() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Stores the result of an attempt, and reports if it changed.
+  void Judge(const absl::Status& result) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  const std::string path_;
+  const Options options_;
+
+  mutable absl::Mutex mutex_;
+  // Lines that the thread has not taken yet.
+  std::string queue_ ABSL_GUARDED_BY(mutex_);
+  Counts counts_ ABSL_GUARDED_BY(mutex_);
+  // The last failure, or OK.
+  absl::Status problem_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  // The current second of the limit on UNAUTHENTICATED, and its lines.
+  absl::Duration second_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();
+  int lines_in_second_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t left_out_now_ ABSL_GUARDED_BY(mutex_) = 0;
+
+  // Accessed only by the thread.
+  const std::unique_ptr<AuditFile> file_;
+  // Lines that are not synced; the first `written_` bytes are written.
+  std::string lines_;
+  size_t written_ = 0;
+  // When the written bytes must be synced.
+  absl::Duration sync_due_ = absl::InfiniteDuration();
+  std::thread thread_;
+};
+
+}  // namespace mlops::observe
+
+#endif  // MLOPS_SERVICE_OBSERVE_AUDIT_H_

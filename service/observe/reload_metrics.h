@@ -1,0 +1,40 @@
+#ifndef MLOPS_SERVICE_OBSERVE_RELOAD_METRICS_H_
+#define MLOPS_SERVICE_OBSERVE_RELOAD_METRICS_H_
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "service/base/clock.h"
+#include "service/observe/metrics.h"
+
+namespace mlops::observe {
+
+// The metrics of one file, or a few that belong together, that the server reads
+// again when they change. Thread-safe.
+class ReloadMetrics {
+ public:
+  // Adds the series to `metrics`, which must not be written any more once this
+  // is destroyed. `file` names the flag, such as "policy". The server has just
+  // read the file.
+  ReloadMetrics(Metrics& metrics, const std::string& file,
+                base::Clock clock = base::SystemClock());
+
+  // Must be called with the result of each look at the file: whether it was
+  // read again, or why that failed, in which case the old content stays in use.
+  void Count(const absl::StatusOr<bool>& reloaded);
+
+ private:
+  const base::Clock clock_;
+  std::atomic<int64_t> successes_ = 0;
+  std::atomic<int64_t> failures_ = 0;
+  // Whether the content in use is that of the file.
+  std::atomic<bool> is_current_ = true;
+  // In seconds since the epoch.
+  std::atomic<double> last_success_;
+};
+
+}  // namespace mlops::observe
+
+#endif  // MLOPS_SERVICE_OBSERVE_RELOAD_METRICS_H_
