@@ -1,6 +1,7 @@
 #include "service/artifacts/artifacts.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "proto/cpp/base/error.h"
@@ -409,15 +410,15 @@ void Artifacts::AddUnfinished(const core::ProjectName& project) {
   unfinished_.insert(project);
 }
 
-bool Artifacts::SweepProject(const core::ProjectName& project,
-                             int64_t* budget) {
+Uploads::Swept Artifacts::SweepProject(const core::ProjectName& project,
+                                       int64_t* budget) {
   const auto tree = ArtifactTree::Open(*base_, project);
-  if (!tree.ok()) return false;
+  if (!tree.ok()) return {};
   const auto swept = uploads_.Sweep(*tree, *budget);
   // Best effort: the next round retries.
-  if (!swept.ok()) return false;
+  if (!swept.ok()) return {};
   *budget -= swept->entry_count;
-  return swept->more;
+  return *swept;
 }
 
 void Artifacts::SweepUnfinished(int64_t* budget) {
@@ -429,7 +430,7 @@ void Artifacts::SweepUnfinished(int64_t* budget) {
       // Remove it first, so that a concurrent AddUnfinished() is not lost.
       project = unfinished_.extract(unfinished_.begin()).value();
     }
-    if (SweepProject(*project, budget)) return AddUnfinished(*project);
+    if (SweepProject(*project, budget).more) return AddUnfinished(*project);
   }
 }
 
@@ -441,12 +442,15 @@ void Artifacts::SweepInTurn(int64_t* budget) {
       catalog_->List({.page_size = kSweptWorkspaces, .after = swept_});
   if (!page.ok()) return;
   for (const core::WorkspacePtr& workspace : page->workspaces) {
-    if (SweepProject(workspace->project, budget))
-      AddUnfinished(workspace->project);
+    const Uploads::Swept swept = SweepProject(workspace->project, budget);
+    unfinished_in_round_ += swept.unfinished_count;
+    if (swept.more) AddUnfinished(workspace->project);
     swept_ = core::MakeOrderKey(*workspace, core::OrderField::kProject);
   }
   if (page->more) return;
   swept_.reset();
+  unfinished_uploads_.store(std::exchange(unfinished_in_round_, 0),
+                            std::memory_order_relaxed);
   next_round_ = steady_clock_() + kSweepInterval;
 }
 

@@ -1,6 +1,8 @@
 #ifndef MLOPS_SERVICE_ARTIFACTS_ARTIFACTS_H_
 #define MLOPS_SERVICE_ARTIFACTS_ARTIFACTS_H_
 
+#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -110,6 +112,16 @@ class Artifacts {
   absl::StatusOr<Artifact> MakeDirectory(const core::ProjectName& project,
                                          const RelativePath& path);
 
+  // Returns the number of unfinished uploads that SweepSome() found when it
+  // last visited all workspaces.
+  int64_t unfinished_uploads() const {
+    return unfinished_uploads_.load(std::memory_order_relaxed);
+  }
+  // Return the memory that the caches of checksums and of names in large
+  // directories take, in bytes.
+  size_t checksum_cache_bytes() const { return checksums_.bytes(); }
+  size_t name_cache_bytes() const { return dir_names_.bytes(); }
+
   // Performs one bounded step of cleanup. First removes directories
   // whose Delete() was cancelled, one after the other until they are gone;
   // then removes expired uploads and leftovers of crashes, visiting all
@@ -146,8 +158,9 @@ class Artifacts {
                                                const DeleteArtifactArgs& args,
                                                core::Cancelled cancelled);
   // Removes leftovers in one workspace and subtracts their number from
-  // `budget`. Returns whether there is more to remove.
-  bool SweepProject(const core::ProjectName& project, int64_t* budget);
+  // `budget`.
+  Uploads::Swept SweepProject(const core::ProjectName& project,
+                              int64_t* budget);
   void SweepUnfinished(int64_t* budget) ABSL_LOCKS_EXCLUDED(unfinished_mutex_);
   void SweepInTurn(int64_t* budget);
   void AddUnfinished(const core::ProjectName& project)
@@ -169,10 +182,13 @@ class Artifacts {
   absl::Mutex unfinished_mutex_;
   absl::flat_hash_set<core::ProjectName> unfinished_
       ABSL_GUARDED_BY(unfinished_mutex_);
-  // The next two are used only by SweepSome().
+  std::atomic<int64_t> unfinished_uploads_ = 0;
+  // The next three are used only by SweepSome().
   absl::Duration next_round_ = -absl::InfiniteDuration();
   // The last workspace visited in this round.
   std::optional<core::OrderKey> swept_;
+  // The number of unfinished uploads found in this round.
+  int64_t unfinished_in_round_ = 0;
 };
 
 }  // namespace mlops::artifacts

@@ -24,8 +24,14 @@ class ChecksumCache {
   void Put(const fs::FileStamp& stamp, absl::Time read_time,
            const std::string& sha256);
 
+  // Returns the memory in use, in bytes.
+  size_t bytes() const {
+    absl::MutexLock lock(&mutex_);
+    return known_.bytes();
+  }
+
  private:
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   base::LruMap<std::string> known_ ABSL_GUARDED_BY(mutex_);
 };
 

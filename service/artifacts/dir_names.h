@@ -62,6 +62,12 @@ class DirNamesCache {
   std::shared_ptr<const DirNames> Find(const fs::Dir& dir,
                                        absl::string_view after);
 
+  // Returns the memory in use, in bytes, without what a collector holds.
+  size_t bytes() const {
+    absl::MutexLock lock(&mutex_);
+    return known_.bytes();
+  }
+
   // Collects the names found while a directory is read. To limit memory,
   // only one collector is active at a time; the others do nothing.
   // A collector stops when the names exceed the cache's size. Not thread-safe.
@@ -100,7 +106,7 @@ class DirNamesCache {
 
   const size_t max_bytes_;
   const base::Clock clock_;
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   // Keyed by device and inode.
   base::LruMap<Known> known_ ABSL_GUARDED_BY(mutex_);
   bool collecting_ ABSL_GUARDED_BY(mutex_) = false;

@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "proto/cpp/base/id.h"
@@ -299,6 +300,7 @@ absl::StatusOr<Uploads::Swept> Uploads::Sweep(const ArtifactTree& tree,
   std::string id;
   RETURN_IF_ERROR(
       (*dir)->ForEachEntry([&](absl::string_view name, fs::EntryType) {
+        if (absl::EndsWith(name, layout::kPartSuffix)) ++swept.unfinished_count;
         if (IsDue(**dir, name, may_expire, &id)) due.emplace_back(name);
         return due.size() < kMaxSweptAtOnce;
       }));

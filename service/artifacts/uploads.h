@@ -80,6 +80,8 @@ class Uploads {
   struct Swept {
     int64_t entry_count = 0;
     bool more = false;  // Whether more can be removed now.
+    // Number of unfinished uploads found. Too small if `more`.
+    int64_t unfinished_count = 0;
   };
   // Removes about `max_entries` entries of one workspace that have expired or
   // that a crash has orphaned.

@@ -30,6 +30,11 @@ bool ThreadPool::TrySchedule(std::function<void()> task) {
   return true;
 }
 
+size_t ThreadPool::queued() const {
+  absl::MutexLock lock(&mutex_);
+  return queue_.size();
+}
+
 void ThreadPool::Work() {
   const auto has_work = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
     return stopping_ || !queue_.empty();

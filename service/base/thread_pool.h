@@ -1,6 +1,7 @@
 #ifndef MLOPS_SERVICE_BASE_THREAD_POOL_H_
 #define MLOPS_SERVICE_BASE_THREAD_POOL_H_
 
+#include <cstddef>
 #include <deque>
 #include <functional>
 #include <thread>
@@ -24,13 +25,16 @@ class ThreadPool {
   // Queues `task`. Returns false and drops the task if the queue is full.
   [[nodiscard]] bool TrySchedule(std::function<void()> task);
 
+  // Returns the number of tasks that wait.
+  size_t queued() const ABSL_LOCKS_EXCLUDED(mutex_);
+
   int threads() const { return static_cast<int>(threads_.size()); }
 
  private:
   void Work();
 
   const size_t max_queued_;
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
   std::deque<std::function<void()>> queue_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;

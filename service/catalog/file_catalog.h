@@ -109,6 +109,17 @@ class FileCatalog : public core::Catalog {
   // Returns the number of projects, including unreadable ones.
   size_t EntryCount() const ABSL_LOCKS_EXCLUDED(mutex_);
 
+  struct Counts {
+    size_t live = 0;
+    // In the trash.
+    size_t deleted = 0;
+    // Workspaces whose records cannot be read.
+    size_t unreachable = 0;
+    // Workspaces that are being removed permanently.
+    size_t removing = 0;
+  };
+  Counts counts() const ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Writes the index to a file from which the next Open() starts faster.
   // No-op if nothing has changed since the last time. The file is a cache:
   // Open() trusts each record only if its stamp still matches.

@@ -302,6 +302,14 @@ size_t FileCatalog::EntryCount() const {
   return entries_.size();
 }
 
+FileCatalog::Counts FileCatalog::counts() const {
+  absl::ReaderMutexLock lock(&mutex_);
+  return {.live = index_.live_count(),
+          .deleted = index_.deleted_count(),
+          .unreachable = unreachable_.size(),
+          .removing = removing_.size()};
+}
+
 absl::Status FileCatalog::SaveCheckpoint() {
   RETURN_IF_ERROR(options_.health->Check());
   RETURN_IF_ERROR(MakeServerDirs());

@@ -141,6 +141,9 @@ class Authority {
   // the workspace if it exists, and NOT_FOUND if Ensure would create it.
   absl::StatusOr<WorkspacePtr> EnsureExisting(const CreateArgs& args);
 
+  // Returns the memory that cached usages take, in bytes. Not an RPC.
+  size_t cache_bytes() const { return status_cache_.bytes(); }
+
   // Returns the number of visible workspaces outside the trash. Not an RPC.
   absl::StatusOr<int64_t> Count(Sight sight = {});
 

@@ -51,6 +51,8 @@ class Index {
 
   // Returns the number of workspaces outside the trash.
   size_t live_count() const { return live_.size(); }
+  // Returns the number of workspaces in the trash.
+  size_t deleted_count() const { return trash_.size(); }
 
  private:
   // Compares workspaces, and keys with workspaces, in one order.

@@ -2,6 +2,7 @@
 #define MLOPS_SERVICE_FS_DIR_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -256,6 +257,9 @@ bool IsCrossDevice(const absl::Status& status);
 struct OpenOptions {
   // Use only POSIX calls, as if the Linux ones were missing or refused.
   bool portable = false;
+  // Called with the time that each sync of a file or directory took, on the
+  // thread that syncs. Must outlive all that is opened. May be null.
+  const std::function<void(absl::Duration)>* on_sync = nullptr;
 };
 
 // Returns an identifier that changes with every start of the operating system,

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -123,6 +124,18 @@ void TakeAccess(int fd, const struct stat& like) {
   static_cast<void>(::fchmod(fd, mode));
 }
 
+// Syncs, and reports the time that it took. Sets errno if it fails.
+int TimedSync(int fd, const OpenOptions& options) {
+  const auto begin = std::chrono::steady_clock::now();
+  const int result = sys::Sync(fd);
+  if (options.on_sync == nullptr) return result;
+  const int error = errno;
+  (*options.on_sync)(
+      absl::FromChrono(std::chrono::steady_clock::now() - begin));
+  errno = error;
+  return result;
+}
+
 class PosixReader final : public FileReader {
  public:
   PosixReader(UniqueFd fd, std::string path, bool portable)
@@ -160,8 +173,8 @@ class PosixReader final : public FileReader {
 
 class PosixFile final : public File {
  public:
-  PosixFile(UniqueFd fd, std::string path, bool portable)
-      : fd_(std::move(fd)), path_(std::move(path)), portable_(portable) {}
+  PosixFile(UniqueFd fd, std::string path, const OpenOptions& options)
+      : fd_(std::move(fd)), path_(std::move(path)), options_(options) {}
 
   absl::Status Write(absl::string_view data) override {
     while (!data.empty()) {
@@ -213,7 +226,7 @@ class PosixFile final : public File {
                                    int64_t size) override {
     auto& reader = static_cast<PosixReader&>(source);
     const int64_t copied =
-        sys::CopyRange(reader.fd(), offset, fd_.get(), size, portable_);
+        sys::CopyRange(reader.fd(), offset, fd_.get(), size, options_.portable);
     if (copied >= 0) return copied;
     // The fallback reads and writes.
     if (errno == ENOSYS) return File::CopyFrom(source, offset, size);
@@ -228,7 +241,7 @@ class PosixFile final : public File {
     FileStamp now;
     // On a file system without permissions all files have the same ones,
     // and fchmod fails.
-    if (sys::Stat(fd_.get(), "", &now, portable_) == 0 &&
+    if (sys::Stat(fd_.get(), "", &now, options_.portable) == 0 &&
         now.mode == (mode & kPermissions))
       return absl::OkStatus();
     return ::fchmod(fd_.get(), mode & kPermissions) == 0
@@ -237,8 +250,8 @@ class PosixFile final : public File {
   }
 
   absl::Status Sync() override {
-    return sys::Sync(fd_.get()) == 0 ? absl::OkStatus()
-                                     : SyncFailure(errno, path_);
+    return TimedSync(fd_.get(), options_) == 0 ? absl::OkStatus()
+                                               : SyncFailure(errno, path_);
   }
 
   absl::Status Close() override {
@@ -257,7 +270,7 @@ class PosixFile final : public File {
 
   UniqueFd fd_;
   const std::string path_;
-  const bool portable_;
+  const OpenOptions options_;
   // Since the last StartWriteback().
   size_t unwritten_bytes_ = 0;
 };
@@ -388,8 +401,7 @@ class PosixDir final : public Dir {
   absl::StatusOr<std::unique_ptr<File>> CreateFile(
       absl::string_view path) override {
     ASSIGN_OR_RETURN(UniqueFd fd, Open(path, O_WRONLY | O_CREAT | O_EXCL));
-    return std::make_unique<PosixFile>(std::move(fd), FullPath(path),
-                                       options_.portable);
+    return std::make_unique<PosixFile>(std::move(fd), FullPath(path), options_);
   }
 
   absl::StatusOr<std::unique_ptr<File>> CreateFileLike(
@@ -406,15 +418,13 @@ class PosixDir final : public Dir {
     ASSIGN_OR_RETURN(UniqueFd fd,
                      Open(path, O_WRONLY | O_CREAT | O_EXCL, kPrivateFileMode));
     TakeAccess(fd.get(), state);
-    return std::make_unique<PosixFile>(std::move(fd), FullPath(path),
-                                       options_.portable);
+    return std::make_unique<PosixFile>(std::move(fd), FullPath(path), options_);
   }
 
   absl::StatusOr<std::unique_ptr<File>> ReopenFile(
       absl::string_view path) override {
     ASSIGN_OR_RETURN(UniqueFd fd, OpenRegular(path, O_WRONLY | O_APPEND));
-    return std::make_unique<PosixFile>(std::move(fd), FullPath(path),
-                                       options_.portable);
+    return std::make_unique<PosixFile>(std::move(fd), FullPath(path), options_);
   }
 
   absl::Status Rename(absl::string_view path, const Dir& to,
@@ -490,8 +500,8 @@ class PosixDir final : public Dir {
   }
 
   absl::Status Sync() override {
-    return sys::Sync(fd_.get()) == 0 ? absl::OkStatus()
-                                     : SyncFailure(errno, path_);
+    return TimedSync(fd_.get(), options_) == 0 ? absl::OkStatus()
+                                               : SyncFailure(errno, path_);
   }
 
  private:

@@ -38,6 +38,9 @@ class ArtifactStreams {
   base::ThreadPool& workers() const { return *workers_; }
   ReceiveQuota& receive_quota() const { return *receive_quota_; }
   LiveCalls& live() { return live_; }
+  // Number of streams that run, and their maximum.
+  int running() const { return running_.load(std::memory_order_relaxed); }
+  int max_streams() const { return max_streams_; }
 
   // Ends streams whose clients have been idle for too long: sooner while other
   // streams are refused. Call about once a second.

@@ -2,7 +2,6 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -27,13 +26,13 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "proto/cpp/base/status_macros.h"
+#include "service/server/tcp_listener.h"
 
 namespace mlops::server {
 namespace {
 
 using base::UniqueFd;
 
-constexpr int kBacklog = 1024;
 // Reserved for the files of running calls.
 constexpr int kReservedDescriptors = 256;
 // Delay before the next accept(2) after one failed for lack of a resource.
@@ -51,38 +50,8 @@ absl::Status CannotListen(absl::string_view address, int error) {
   return absl::FailedPreconditionError(message);
 }
 
-absl::Status CannotListen(absl::string_view address, absl::string_view why) {
-  return absl::FailedPreconditionError(
-      absl::StrCat("cannot listen on ", address, ": ", why));
-}
-
-// Returns a socket that is close-on-exec and non-blocking.
-// If a client leaves the queue before it is accepted, accept(2) must not block
-// the clients behind it.
-UniqueFd NewSocket(int family) {
-  UniqueFd fd(::socket(family, SOCK_STREAM, 0));
-  if (!fd.ok()) return fd;
-  ::fcntl(fd.get(), F_SETFD, FD_CLOEXEC);
-  ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);
-  return fd;
-}
-
 void SetOption(int fd, int level, int name, int value) {
   ::setsockopt(fd, level, name, &value, sizeof(value));
-}
-
-// Returns the port, in network byte order, in an address of either family.
-in_port_t& PortIn(sockaddr& name) {
-  return name.sa_family == AF_INET6
-             ? reinterpret_cast<sockaddr_in6&>(name).sin6_port
-             : reinterpret_cast<sockaddr_in&>(name).sin_port;
-}
-
-in_port_t PortOf(int fd) {
-  sockaddr_storage name = {};
-  socklen_t size = sizeof(name);
-  ::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size);
-  return PortIn(reinterpret_cast<sockaddr&>(name));
 }
 
 // The number of the Unix connection that this thread is handing to gRPC,
@@ -162,9 +131,13 @@ absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Listen(
   for (const int end : ends) ::fcntl(end, F_SETFD, FD_CLOEXEC);
   for (std::string& address : addresses) {
     absl::string_view path = address;
-    RETURN_IF_ERROR(absl::ConsumePrefix(&path, "unix:")
-                        ? acceptor->ListenUnix(std::string(path), socket_group)
-                        : acceptor->ListenTcp(address));
+    if (absl::ConsumePrefix(&path, "unix:")) {
+      RETURN_IF_ERROR(acceptor->ListenUnix(std::string(path), socket_group));
+      continue;
+    }
+    ASSIGN_OR_RETURN(auto listeners, ListenTcp(address));
+    for (UniqueFd& fd : listeners)
+      acceptor->listeners_.push_back({std::move(fd), Transport::kTcp});
   }
   acceptor->addresses_ = std::move(addresses);
   return acceptor;
@@ -207,55 +180,6 @@ absl::Status Acceptor::ListenUnix(const std::string& path,
     return CannotListen(address, errno);
   socket_files_.push_back({path, info.st_dev, info.st_ino});
   listeners_.push_back({std::move(fd), Transport::kUnix});
-  return absl::OkStatus();
-}
-
-absl::Status Acceptor::ListenTcp(std::string& address) {
-  const size_t colon = address.rfind(':');
-  absl::string_view host = absl::string_view(address).substr(0, colon);
-  if (absl::ConsumePrefix(&host, "[")) absl::ConsumeSuffix(&host, "]");
-  std::string port = address.substr(colon + 1);
-  if (absl::Status bound = BindTcp(std::string(host), port); !bound.ok()) {
-    return CannotListen(address, bound.message());
-  }
-  address = absl::StrCat(address.substr(0, colon), ":", port);
-  return absl::OkStatus();
-}
-
-absl::Status Acceptor::BindTcp(const std::string& host, std::string& port) {
-  const addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV,
-                          .ai_socktype = SOCK_STREAM};
-  addrinfo* found = nullptr;
-  if (const int error =
-          ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found);
-      error != 0) {
-    return absl::FailedPreconditionError(::gai_strerror(error));
-  }
-  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owned(found,
-                                                             ::freeaddrinfo);
-  absl::Status problem =
-      absl::FailedPreconditionError("the host name has no address");
-  bool bound = false;
-  // The port of the first socket; the others use the same.
-  in_port_t port_number = 0;
-  // A name can have several addresses, some of which this machine may lack
-  // ("localhost" without IPv6).
-  for (addrinfo* info = found; info != nullptr; info = info->ai_next) {
-    UniqueFd fd = NewSocket(info->ai_family);
-    SetOption(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
-    if (bound) PortIn(*info->ai_addr) = port_number;
-    if (!fd.ok() || ::bind(fd.get(), info->ai_addr, info->ai_addrlen) != 0 ||
-        ::listen(fd.get(), kBacklog) != 0) {
-      problem = absl::FailedPreconditionError(std::strerror(errno));
-      if (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL) continue;
-      return problem;
-    }
-    if (!bound) port_number = PortOf(fd.get());
-    bound = true;
-    listeners_.push_back({std::move(fd), Transport::kTcp});
-  }
-  if (!bound) return problem;
-  port = absl::StrCat(ntohs(port_number));
   return absl::OkStatus();
 }
 
@@ -315,6 +239,7 @@ bool Acceptor::Disconnect(const std::string& peer) {
     if (it == connections_.end()) return false;
     fd = std::move(it->second.fd);
     connections_.erase(it);
+    ++counts_.cut;
   }
   // Without the lock, because it reads what has arrived.
   EndConnection(fd.get());
@@ -327,9 +252,11 @@ std::optional<uid_t> Acceptor::UserOf(const std::string& peer) const {
   return it == connections_.end() ? std::nullopt : it->second.user;
 }
 
-size_t Acceptor::connection_count() const {
+Acceptor::Counts Acceptor::counts() const {
   absl::MutexLock lock(&mutex_);
-  return connections_.size();
+  Counts counts = counts_;
+  counts.open = connections_.size();
+  return counts;
 }
 
 void Acceptor::Run() {
@@ -377,9 +304,12 @@ void Acceptor::AcceptFrom(const Listener& listener) {
   }
   // The kernel assigns the lowest free number, so a high number means that many
   // descriptors are in use.
-  if (fd.get() >= max_descriptor_) return;
-  ::fcntl(fd.get(), F_SETFD, FD_CLOEXEC);
-  ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);
+  if (fd.get() >= max_descriptor_) {
+    absl::MutexLock lock(&mutex_);
+    ++counts_.refused;
+    return;
+  }
+  SetSocketFlags(fd.get());
   // A Unix socket rejects this option, without harm.
   SetOption(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
   // The duplicate lets us end the connection after gRPC has taken over `fd`.
@@ -392,6 +322,7 @@ void Acceptor::AcceptFrom(const Listener& listener) {
   {
     absl::MutexLock lock(&mutex_);
     connections_[std::move(peer)] = std::move(connection);
+    ++counts_.accepted;
   }
   handler_(listener.transport, listener.fd.get(), fd.Release());
   unix_connection = 0;

@@ -5,6 +5,8 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -31,8 +33,7 @@ namespace mlops::server {
 // an abusive client: gRPC 1.51 limits neither how many calls a client may open
 // and reset, nor their cost.
 //
-// Not thread-safe, except for NoteReset(), Disconnect(), UserOf() and
-// connection_count().
+// Not thread-safe, except for NoteReset(), Disconnect(), UserOf() and counts().
 class Acceptor {
  public:
   enum class Transport { kUnix, kTcp };
@@ -82,8 +83,19 @@ class Acceptor {
 
   // Returns the user of the process that connected to a Unix socket
   // as `peer`; nullopt for other peers.
-  std::optional<uid_t> UserOf(const std::string& peer) const;
-  size_t connection_count() const;
+  std::optional<uid_t> UserOf(const std::string& peer) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+  struct Counts {
+    // Connections that exist now.
+    size_t open = 0;
+    // Connections so far: handed to gRPC, refused because most descriptors were
+    // in use, and ended by NoteReset() or Disconnect().
+    uint64_t accepted = 0;
+    uint64_t refused = 0;
+    uint64_t cut = 0;
+  };
+  Counts counts() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   Acceptor() = default;
@@ -116,9 +128,6 @@ class Acceptor {
   };
 
   absl::Status ListenUnix(const std::string& path, std::optional<gid_t> group);
-  // If the port of `address` is 0, replaces it with the actual one.
-  absl::Status ListenTcp(std::string& address);
-  absl::Status BindTcp(const std::string& host, std::string& port);
   void Run();
   void AcceptFrom(const Listener& listener);
   // Closes our descriptors of the connections that have ended.
@@ -134,6 +143,8 @@ class Acceptor {
   std::thread thread_;
 
   mutable absl::Mutex mutex_;
+  // Without `open`.
+  Counts counts_ ABSL_GUARDED_BY(mutex_);
   // Keyed by gRPC's name of the peer.
   absl::flat_hash_map<std::string, Connection> connections_
       ABSL_GUARDED_BY(mutex_);

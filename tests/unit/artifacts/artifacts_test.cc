@@ -780,6 +780,19 @@ TEST_P(ArtifactsTest, AnUploadBegunLongAgoIsRememberedForAnHourAfterItsEnd) {
               IsError(StatusCode::kNotFound, "UPLOAD_NOT_FOUND"));
 }
 
+TEST_P(ArtifactsTest, SweepingCountsUnfinishedUploads) {
+  ASSERT_OK(OpenForWrite("models/x", "id").value()->Write({"abc"}));
+  ASSERT_OK(OpenForWrite("models/y", "id2").value()->Write({"abc"}));
+  ASSERT_OK(OpenForWrite("models/z", "id3").value()->Finish());
+  EXPECT_EQ(artifacts->unfinished_uploads(), 0);
+  artifacts->SweepSome();
+  EXPECT_EQ(artifacts->unfinished_uploads(), 2);
+  ASSERT_OK(OpenForWrite("models/y", "id2", 3).value()->Finish());
+  clock.Advance(absl::Minutes(11));
+  artifacts->SweepSome();
+  EXPECT_EQ(artifacts->unfinished_uploads(), 1);
+}
+
 TEST_P(ArtifactsTest, AWorkspaceMadeAnewHasUploadsOfItsOwn) {
   const auto old = OpenForWrite("models/x", "id").value();
   temp.Move("fraud", "moved");

@@ -45,6 +45,7 @@ TEST(ThreadPool, RefusesWhatDoesNotFitTheQueue) {
   EXPECT_TRUE(pool.TrySchedule([] {}));
   EXPECT_TRUE(pool.TrySchedule([] {}));
   EXPECT_FALSE(pool.TrySchedule([] { FAIL() << "was refused"; }));
+  EXPECT_EQ(pool.queued(), 2u);
   go_on.Notify();
 }
 

@@ -41,6 +41,7 @@ TEST(Index, FindsWhatWasPut) {
   EXPECT_EQ(index.Find("a", "2"), nullptr);
   EXPECT_EQ(index.Find("b"), nullptr);
   EXPECT_EQ(index.live_count(), 1);
+  EXPECT_EQ(index.deleted_count(), 1);
 }
 
 TEST(Index, PutTakesThePlaceOfTheOldOneInEveryOrder) {

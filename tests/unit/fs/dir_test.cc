@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <thread>
 #include <vector>
@@ -50,6 +51,24 @@ TEST(OpenBaseDir, FollowsLinks) {
   temp.Link(temp.Path("real"), "link");
   EXPECT_OK(OpenBaseDir(temp.Path("link")));
   EXPECT_OK(OpenBaseDir(temp.Path("link/sub")));
+}
+
+TEST(OpenBaseDir, ReportsTheTimeOfEachSync) {
+  const support::TempDir temp;
+  temp.MakeDirs("sub");
+  int syncs = 0;
+  const std::function<void(absl::Duration)> on_sync = [&](absl::Duration time) {
+    EXPECT_GE(time, absl::ZeroDuration());
+    ++syncs;
+  };
+  const auto dir = OpenBaseDir(temp.path(), {.on_sync = &on_sync}).value();
+  EXPECT_OK(dir->Sync());
+  const auto sub = dir->OpenDir("sub").value();
+  EXPECT_OK(sub->Sync());
+  EXPECT_OK(sub->CreateFile("file").value()->Sync());
+  EXPECT_OK(sub->ReopenFile("file").value()->Sync());
+  EXPECT_OK(sub->CreateFileLike("second", "file").value()->Sync());
+  EXPECT_EQ(syncs, 5);
 }
 
 // --- Files ---
