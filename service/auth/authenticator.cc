@@ -62,9 +62,7 @@ absl::StatusOr<Caller> Authenticator::Authenticate(
   if (presented.socket) return BySocket(presented.socket_uid);
   if (options_.allow_anonymous)
     return Caller{.name = std::string(kAnonymousName)};
-  return CredentialsInvalid(
-      "there are none, and this server requires a token (header "
-      "`authorization: Bearer TOKEN`) or a client certificate");
+  return CredentialsMissing();
 }
 
 absl::StatusOr<Caller> Authenticator::ByToken(

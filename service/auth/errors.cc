@@ -17,6 +17,14 @@ absl::Status CredentialsInvalid(absl::string_view problem) {
                    {.reason = "CREDENTIALS_INVALID"});
 }
 
+absl::Status CredentialsMissing() {
+  return MakeError(StatusCode::kUnauthenticated,
+                   "This server requires credentials: send a token in the "
+                   "header `authorization: Bearer TOKEN`, or use a client "
+                   "certificate",
+                   {.reason = "CREDENTIALS_INVALID"});
+}
+
 absl::Status PermissionMissing(absl::string_view name, absl::string_view rpc,
                                absl::string_view project,
                                absl::string_view roles) {
@@ -24,8 +32,9 @@ absl::Status PermissionMissing(absl::string_view name, absl::string_view rpc,
       project.empty() ? "" : absl::StrCat(" on the project ", Echo(project));
   return MakeError(
       StatusCode::kPermissionDenied,
-      absl::StrCat(Echo(name), " may not call ", rpc, where,
-                   "; ask the server's operator for one of the roles ", roles),
+      absl::StrCat(
+          Echo(name), " may not call ", rpc, where,
+          "; ask the server's operator for a role that includes it: ", roles),
       {.reason = "PERMISSION_MISSING",
        .metadata = {{"permission", std::string(rpc)}}});
 }

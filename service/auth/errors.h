@@ -10,6 +10,9 @@ namespace mlops::auth {
 // the credentials, without repeating them.
 absl::Status CredentialsInvalid(absl::string_view problem);
 
+// UNAUTHENTICATED/CREDENTIALS_INVALID for a call without credentials.
+absl::Status CredentialsMissing();
+
 // PERMISSION_DENIED/PERMISSION_MISSING {permission}, which is the RPC's name.
 // `project` may be "". `roles` lists the roles that include the RPC.
 absl::Status PermissionMissing(absl::string_view name, absl::string_view rpc,

@@ -161,10 +161,11 @@ std::string Policy::Explain(absl::string_view principal, absl::string_view rpc,
     }
     if (others.size() < kMaxExplained) others.push_back(Describe(binding));
   }
-  return absl::StrCat(
-      "denied: ", principal, " needs one of the roles ", RolesWith(index),
-      project.empty() ? "" : absl::StrCat(" on ", project), ", and has ",
-      others.empty() ? "none" : "only ", absl::StrJoin(others, ", "));
+  return absl::StrCat("denied: ", principal, " needs a role that includes ",
+                      rpc, project.empty() ? "" : absl::StrCat(" on ", project),
+                      " (", RolesWith(index), "), and has ",
+                      others.empty() ? "none" : "only ",
+                      absl::StrJoin(others, ", "));
 }
 
 }  // namespace mlops::auth

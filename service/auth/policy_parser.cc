@@ -29,13 +29,13 @@ absl::Status LineError(int line, absl::string_view problem) {
                 : absl::StrCat("line ", line, ": ", problem));
 }
 
-// The error for a `what` that is none of `known`.
+// The error for a name that is none of `known`. `what` is the beginning
+// of a sentence that ends with the name.
 absl::Status Unknown(const Node& node, absl::string_view what,
                      absl::Span<const absl::string_view> known) {
-  return LineError(
-      node.line,
-      absl::StrCat("there is no ", what, " ", base::Echo(node.text),
-                   "; the nearest is ", base::Nearest(node.text, known)));
+  return LineError(node.line, absl::StrCat(what, " ", base::Echo(node.text),
+                                           "; the nearest is ",
+                                           base::Nearest(node.text, known)));
 }
 
 absl::Status CheckKeys(const Node& map, absl::string_view what,
@@ -47,7 +47,7 @@ absl::Status CheckKeys(const Node& map, absl::string_view what,
   }
   for (const Entry& entry : map.entries) {
     if (std::find(known.begin(), known.end(), entry.key.text) == known.end())
-      return Unknown(entry.key, absl::StrCat("key of a ", what), known);
+      return Unknown(entry.key, absl::StrCat("a ", what, " has no key"), known);
   }
   return absl::OkStatus();
 }
@@ -247,7 +247,7 @@ class PolicyParser {
     if (role >= 0) return role;
     std::vector<absl::string_view> known;
     for (const auto& other : policy_.roles_) known.push_back(other.name);
-    return Unknown(name, "role", known);
+    return Unknown(name, "there is no role", known);
   }
 
   absl::StatusOr<int> KnownRpc(const Node& name) const {
@@ -255,7 +255,7 @@ class PolicyParser {
     if (rpc >= 0) return rpc;
     std::vector<absl::string_view> known;
     for (const Rpc& other : policy_.rpcs_) known.push_back(other.name);
-    return Unknown(name, "RPC", known);
+    return Unknown(name, "there is no RPC", known);
   }
 
   Policy& policy_;

@@ -63,7 +63,7 @@ TEST_F(AuthenticatorTest, WithoutConfigurationEverybodyIsAccepted) {
 TEST_F(AuthenticatorTest, CredentialsAreRequiredIfConfigured) {
   Authenticator authenticator({.clock = clock.clock()});
   SetTokens(authenticator);
-  ExpectRefused(authenticator, {}, "requires a token");
+  ExpectRefused(authenticator, {}, "requires credentials");
   EXPECT_EQ(Call(authenticator, {.authorization = "Bearer mlw_a"}), robot);
   EXPECT_EQ(Call(authenticator, {.socket = true}).kind, Kind::kSocket);
   EXPECT_EQ(Call(authenticator, {.certificate_names = certificate}),

@@ -131,7 +131,7 @@ TEST_F(CommandsTest, PoliciesAreChecked) {
   EXPECT_THAT(out.str(), HasSubstr("denied: robot needs"));
   temp.WriteFile("policy", "binding: []\n");
   EXPECT_EQ(Check("robot", "GetWorkspace", "p"), 2);
-  EXPECT_THAT(err.str(), HasSubstr("line 1: there is no key of a policy "
+  EXPECT_THAT(err.str(), HasSubstr("line 1: a policy has no key "
                                    "binding; the nearest is bindings"));
 }
 

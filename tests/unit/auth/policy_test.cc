@@ -141,10 +141,11 @@ TEST(Policy, DenialsSayWhatIsMissing) {
   EXPECT_THAT(denied, HasDetail("permission", "WriteArtifact"));
   EXPECT_EQ(denied.message(),
             "robot may not call WriteArtifact on the project a; ask the "
-            "server's operator for one of the roles editor, admin, operator");
+            "server's operator for a role that includes it: editor, admin, "
+            "operator");
   EXPECT_THAT(policy->Check(kRobot, "Shutdown", ""),
               HasMessage("robot may not call Shutdown; ask the server's "
-                         "operator for one of the roles operator"));
+                         "operator for a role that includes it: operator"));
 }
 
 TEST(Policy, SightsSeeWhatTheCallerMayUse) {
@@ -198,12 +199,14 @@ TEST(Policy, ExplanationsNameTheBinding) {
             "allowed: robot has the role editor on team-a, x-* (line 3), which "
             "includes WriteArtifact");
   EXPECT_EQ(policy->Explain("robot", "DeleteWorkspace", "x-1"),
-            "denied: robot needs one of the roles admin, operator on x-1, and "
-            "has only the role viewer on * (line 2), the role editor on "
+            "denied: robot needs a role that includes DeleteWorkspace on x-1 "
+            "(admin, operator), and has only the role viewer on * (line 2), "
+            "the role editor on "
             "team-a, x-* (line 3)");
-  EXPECT_EQ(policy->Explain("alice", "GetWorkspace", "x"),
-            "denied: alice needs one of the roles viewer, editor, admin, "
-            "operator on x, and has none");
+  EXPECT_EQ(
+      policy->Explain("alice", "GetWorkspace", "x"),
+      "denied: alice needs a role that includes GetWorkspace on x (viewer, "
+      "editor, admin, operator), and has none");
   EXPECT_EQ(policy->Explain("alice", "GetServerInfo", ""),
             "allowed: every caller may call GetServerInfo");
   EXPECT_EQ(policy->Explain("robot", "GetWorkspaces", "x"),
@@ -239,17 +242,17 @@ TEST(Policy, ExplanationsAgreeWithDecisions) {
 
 TEST(Policy, TyposNameTheNearestName) {
   ExpectRefused("bindings: []\nrols: {}\n",
-                "line 2: there is no key of a policy rols; the nearest is "
+                "line 2: a policy has no key rols; the nearest is "
                 "roles");
   ExpectRefused(
       "bindings:\n  - {principle: robot, role: viewer, projects: [a]}\n",
-      "line 2: there is no key of a binding principle; the nearest is "
+      "line 2: a binding has no key principle; the nearest is "
       "principal");
   ExpectRefused(
       "bindings:\n  - {principal: robot, role: edtior, projects: [a]}\n",
       "line 2: there is no role edtior; the nearest is editor");
   ExpectRefused("roles:\n  r: {includes: [viewer]}\nbindings: []\n",
-                "line 2: there is no key of a role includes; the nearest is "
+                "line 2: a role has no key includes; the nearest is "
                 "include");
   ExpectRefused("roles:\n  r:\n    rpcs:\n      - GetWorkspce\nbindings: []\n",
                 "line 4: there is no RPC GetWorkspce; the nearest is "
