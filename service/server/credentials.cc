@@ -219,8 +219,12 @@ grpc_ssl_certificate_config_reload_status TlsCredentials::Fetch(
   const Pem& pem = tls.identity_.pem;
   const grpc_ssl_pem_key_cert_pair pair = {.private_key = pem.key.c_str(),
                                            .cert_chain = pem.cert.c_str()};
-  *config = grpc_ssl_server_certificate_config_create(
-      pem.client_ca.empty() ? nullptr : pem.client_ca.c_str(), &pair, 1);
+  // gRPC aborts without a client CA here, although it does not use it if it
+  // does not ask for client certificates.
+  const std::string& client_ca =
+      pem.client_ca.empty() ? pem.cert : pem.client_ca;
+  *config =
+      grpc_ssl_server_certificate_config_create(client_ca.c_str(), &pair, 1);
   return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
 }
 

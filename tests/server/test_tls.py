@@ -108,6 +108,7 @@ def test_addresses_of_other_machines_need_tls(base: Path, identity: Identity) ->
         pass
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 @pytest.mark.parametrize(
     ("version", "accepted"), [("TLSv1_1", False), ("TLSv1_2", True), ("TLSv1_3", True)]
 )

@@ -65,14 +65,15 @@ class CredentialsTest : public testing::Test {
   }
 
   TlsConfig Config(ClientAuth auth = ClientAuth::kNone) const {
-    return {.cert_file = dir_.Path("cert.pem"),
-            .key_file = dir_.Path("key.pem"),
-            .client_ca_file = dir_.Path("ca.pem"),
-            .client_auth = auth};
+    return {
+        .cert_file = dir_.Path("cert.pem"),
+        .key_file = dir_.Path("key.pem"),
+        .client_ca_file = auth == ClientAuth::kNone ? "" : dir_.Path("ca.pem"),
+        .client_auth = auth};
   }
 
   absl::Status LoadError() const {
-    return TlsCredentials::Load(Config()).status();
+    return TlsCredentials::Load(Config(ClientAuth::kOptional)).status();
   }
 
   void Serve(ClientAuth auth = ClientAuth::kNone) {
