@@ -5,14 +5,13 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <functional>
 #include <iostream>
 #include <string>
-#include <thread>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/synchronization/notification.h"
 #include "grpc/grpc.h"
 #include "grpc/support/log.h"
 #include "service/core/workspace_yaml.h"
@@ -33,6 +32,10 @@ const char* malloc_conf =
 }
 
 namespace {
+
+using mlops::server::Config;
+using mlops::server::Server;
+using mlops::server::ServiceManager;
 
 // The server itself needs these for a few connections and files;
 // clients need more.
@@ -93,20 +96,27 @@ bool IsAskedForGrpcLog() {
          !absl::EqualsIgnoreCase(verbosity, "none");
 }
 
-void RunUntilStopped(mlops::server::Server& server, const sigset_t& signals,
-                     mlops::server::ServiceManager& service_manager) {
-  absl::Notification stop;
-  std::thread waiter([&] {
-    int signal;
-    sigwait(&signals, &signal);
-    stop.Notify();
-  });
-  while (!stop.WaitForNotificationWithTimeout(absl::Milliseconds(200))) {
+std::string Status(const Server& server) {
+  return absl::StrCat("serves ", server.base_path(), " on ",
+                      absl::StrJoin(server.addresses(), " and "));
+}
+
+// Returns when the process must stop. Calls `reload` on SIGHUP, unless that
+// means "stop".
+void RunUntilStopped(Server& server, const sigset_t& signals,
+                     ServiceManager& service_manager,
+                     const std::function<void()>& reload) {
+  constexpr timespec kTick = {.tv_nsec = 200'000'000};
+  while (!server.ShouldLeave()) {
     server.EndIdleCalls();
     service_manager.PingIfDue();
-    if (server.ShouldLeave()) pthread_kill(waiter.native_handle(), SIGTERM);
+    const int signal = sigtimedwait(&signals, nullptr, &kTick);
+    if (signal == SIGHUP && reload != nullptr) {
+      reload();
+    } else if (signal > 0) {
+      return;
+    }
   }
-  waiter.join();
 }
 
 // Decodes a workspace.yaml for a client: reads the text from standard input and
@@ -134,20 +144,24 @@ int main(int argc, char** argv) {
   if (!RaiseDescriptorLimit()) return 1;
   // Never undone; see the end of main().
   grpc_init();
-  auto server =
-      mlops::server::Server::Start(std::get<mlops::server::Config>(parsed));
+  const Config& config = std::get<Config>(parsed);
+  auto server = Server::Start(config);
   if (!server.ok()) {
     std::cerr << "workspaced: " << server.status().message() << "\n";
     return ExitCode(server.status());
   }
-  const std::string status =
-      absl::StrCat("serves ", (*server)->base_path(), " on ",
-                   absl::StrJoin((*server)->addresses(), " and "));
-  std::cout << "workspaced " << mlops::server::kVersion << " " << status
-            << std::endl;
-  mlops::server::ServiceManager service_manager;
-  service_manager.Ready(status);
-  RunUntilStopped(**server, signals, service_manager);
+  std::cout << "workspaced " << mlops::server::kVersion << " "
+            << Status(**server) << std::endl;
+  ServiceManager service_manager;
+  service_manager.Ready(Status(**server));
+  const auto reload = [&] {
+    service_manager.Reloading();
+    (*server)->Reload(mlops::server::ReadConfigAgain(argc, argv));
+    service_manager.Ready(Status(**server));
+  };
+  RunUntilStopped(
+      **server, signals, service_manager,
+      ReloadsOnHangup(config) ? std::function<void()>(reload) : nullptr);
   service_manager.Stopping();
   server->reset();
   // Skip gRPC's own shutdown: after a large write it waits up to 10 s

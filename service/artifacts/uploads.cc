@@ -300,7 +300,8 @@ absl::StatusOr<Uploads::Swept> Uploads::Sweep(const ArtifactTree& tree,
   std::string id;
   RETURN_IF_ERROR(
       (*dir)->ForEachEntry([&](absl::string_view name, fs::EntryType) {
-        if (absl::EndsWith(name, layout::kPartSuffix)) ++swept.unfinished_count;
+        if (absl::EndsWith(name, core::layout::kPartSuffix))
+          ++swept.unfinished_count;
         if (IsDue(**dir, name, may_expire, &id)) due.emplace_back(name);
         return due.size() < kMaxSweptAtOnce;
       }));

@@ -365,8 +365,8 @@ std::optional<grpc::ByteBuffer> EncodeKept(const core::Workspace& workspace) {
 
 std::optional<grpc::ByteBuffer> EncodeKeptAsFound(
     const core::Workspace& workspace) {
-  static_assert(pb::EnsureWorkspaceResponse::kWorkspaceFieldNumber ==
-                pb::ListWorkspacesResponse::kWorkspacesFieldNumber);
+  static_assert(int{pb::EnsureWorkspaceResponse::kWorkspaceFieldNumber} ==
+                int{pb::ListWorkspacesResponse::kWorkspacesFieldNumber});
   const std::string& kept = KeptListItem(workspace);
   if (kept.empty()) return std::nullopt;
   return ToByteBuffer(kept);

@@ -40,8 +40,7 @@ std::vector<auth::Rpc> RpcsForPolicy() {
 
 core::Sight SightOf(const auth::Policy& policy, const auth::Caller& caller,
                     absl::string_view rpc) {
-  auto sight =
-      std::make_shared<const auth::Sight>(policy.SightOf(caller, rpc));
+  auto sight = std::make_shared<const auth::Sight>(policy.SightOf(caller, rpc));
   if (sight->everything()) return {};
   return {.caller = caller.name,
           .sees = [sight = std::move(sight)](absl::string_view project) {

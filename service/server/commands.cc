@@ -7,6 +7,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "proto/cpp/base/status_macros.h"
+#include "service/auth/commands.h"
+#include "service/rpc/identify.h"
 #include "service/server/config_check.h"
 #include "service/server/config_flags.h"
 #include "service/server/version.h"
@@ -48,6 +50,8 @@ class CommandLine {
         "workspaced --decode-record DIR < DIR/workspace.yaml prints that "
         "record as JSON, as this server reads it, and exits.");
     AddFlags(app_, config_);
+    AddTokenCommand();
+    AddPolicyCommand();
     CLI::App* config = AddCommand(app_, "config", "Inspect the settings");
     config->require_subcommand(1);
     config_check_ = AddCommand(
@@ -65,6 +69,12 @@ class CommandLine {
   // Runs the command, if there is one.
   std::optional<int> RunCommand() const {
     if (config_check_->parsed()) return CheckConfig(config_);
+    if (token_->parsed()) return MakeToken();
+    if (policy_check_->parsed()) {
+      if (config_.policy.empty()) return Need("--policy FILE");
+      return auth::CheckPolicy(config_.policy, rpc::RpcsForPolicy(), principal_,
+                               rpc_, project_, std::cout, std::cerr);
+    }
     return std::nullopt;
   }
 
@@ -92,11 +102,57 @@ class CommandLine {
     return parent.add_subcommand(name, help)->fallthrough();
   }
 
+  void AddTokenCommand() {
+    token_ = AddCommand(
+        app_, "token",
+        "Make a token for the caller NAME, add its SHA-256 to the file of "
+        "--tokens, print the token, which is stored nowhere, and exit");
+    token_->add_option("NAME", principal_, "The name of the caller")
+        ->required();
+    token_
+        ->add_option("--expires", expires_,
+                     "How long the token is valid, such as 90d [for ever]")
+        ->type_name("SPAN");
+  }
+
+  void AddPolicyCommand() {
+    CLI::App* policy = AddCommand(app_, "policy", "Inspect the policy");
+    policy->require_subcommand(1);
+    policy_check_ = AddCommand(
+        *policy, "check",
+        "Say whether the policy of --policy lets NAME call RPC on PROJECT, and "
+        "which binding decides; without NAME, only whether the file is valid");
+    policy_check_->add_option("NAME", principal_, "The name of the caller");
+    policy_check_->add_option("RPC", rpc_, "For example UpdateWorkspace");
+    policy_check_->add_option("PROJECT", project_, "The name of a workspace");
+  }
+
+  int MakeToken() const {
+    if (config_.tokens.empty()) return Need("--tokens FILE");
+    std::optional<absl::Duration> expires;
+    if (!expires_.empty()) {
+      expires = ParseSpan(expires_);
+      if (!expires.has_value())
+        return Need("--expires with a span such as 90d or 12h");
+    }
+    return auth::AddToken(principal_, config_.tokens, expires, std::cout,
+                          std::cerr);
+  }
+
+  static int Need(absl::string_view what) {
+    std::cerr << "workspaced: this command needs " << what << "\n";
+    return kUsageError;
+  }
+
   Config config_;
+  // The arguments of commands.
+  std::string principal_, rpc_, project_, expires_;
   CLI::App app_{
       "The authority over the MLOps project workspaces below one directory.",
       "workspaced"};
   CLI::App* config_check_;
+  CLI::App* token_;
+  CLI::App* policy_check_;
 };
 
 absl::Status FirstContradiction(const Config& config) {

@@ -16,6 +16,8 @@ namespace mlops::server {
 //     config check   checks the settings, prints them as TOML to standard
 //                    output, and prints each problem to standard error;
 //                    exit code 0 if there is no problem, else 1;
+//     token          makes a token, see auth::AddToken();
+//     policy check   explains a decision, see auth::CheckPolicy();
 //   2 after an invalid flag or setting, which this reports in one sentence on
 //   standard error.
 std::variant<Config, int> ParseCommandLine(int argc, char** argv);

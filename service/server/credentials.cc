@@ -63,13 +63,13 @@ absl::Status CheckIdentity(const TlsConfig& config,
   return absl::OkStatus();
 }
 
-grpc_ssl_client_certificate_request_type RequestType(ClientAuth auth) {
+grpc_ssl_client_certificate_request_type RequestType(ClientCertificates auth) {
   switch (auth) {
-    case ClientAuth::kNone:
+    case ClientCertificates::kNone:
       return GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE;
-    case ClientAuth::kOptional:
+    case ClientCertificates::kOptional:
       return GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY;
-    case ClientAuth::kRequired:
+    case ClientCertificates::kRequired:
       break;
   }
   return GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY;
@@ -101,7 +101,7 @@ class WrappedCredentials final : public grpc::ServerCredentials {
 
 absl::StatusOr<std::unique_ptr<TlsCredentials>> TlsCredentials::Load(
     TlsConfig config) {
-  if (config.client_auth != ClientAuth::kNone &&
+  if (config.client_auth != ClientCertificates::kNone &&
       config.client_ca_file.empty()) {
     return absl::FailedPreconditionError(
         "client certificates need the CA that signs them: set --tls-client-ca, "

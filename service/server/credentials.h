@@ -15,16 +15,9 @@
 #include "grpc/grpc_security.h"
 #include "grpcpp/security/auth_context.h"
 #include "grpcpp/security/server_credentials.h"
+#include "service/server/config.h"
 
 namespace mlops::server {
-
-// Whether clients present a certificate in the TLS handshake. A certificate
-// that is presented must come from the client CA.
-enum class ClientAuth {
-  kNone,      // The server does not ask for one.
-  kOptional,  // Clients without one are accepted.
-  kRequired,  // Clients without one are refused in the handshake.
-};
 
 // PEM files of at most 1 MiB each.
 struct TlsConfig {
@@ -35,7 +28,9 @@ struct TlsConfig {
   // The authorities that sign the clients' certificates.
   // Required unless `client_auth` is kNone.
   std::string client_ca_file;
-  ClientAuth client_auth = ClientAuth::kNone;
+  // Clients that present a certificate must have it from `client_ca_file`;
+  // those without a required one are refused in the handshake.
+  ClientCertificates client_auth = ClientCertificates::kNone;
 };
 
 // The server's TLS credentials, with TLS 1.2 and 1.3, which follow changes of

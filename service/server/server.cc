@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
@@ -37,6 +38,9 @@ constexpr int kWholeFileWorkers = 4;
 // How much of the time a chore may take that reads or writes the whole index.
 constexpr double kShareOfLongChores = 0.1;
 
+constexpr char kCertificates[] = "certificates";
+// How often the space on the disk is measured.
+constexpr absl::Duration kDiskInterval = absl::Seconds(5);
 // How often a certificate that is not valid is logged.
 constexpr absl::Duration kCertificateInterval = absl::Hours(1);
 
@@ -176,6 +180,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
   server->MakeCalls();
   server->MakeServices();
   RETURN_IF_ERROR(server->StartGrpc());
+  RETURN_IF_ERROR(server->StartMetrics());
   server->AcceptConnections();
   server->StartChores();
   return server;
@@ -194,7 +199,13 @@ absl::Status Server::OpenGate() {
                                 .rpcs = rpcs});
   if (!gate.ok()) return Refusal(gate.status().message());
   gate_ = *std::move(gate);
+  for (const auto& file : gate_->files()) {
+    const absl::string_view label = absl::StripSuffix(file->what(), " file");
+    reloads_.try_emplace(file->what(), metrics_.metrics(),
+                         absl::AsciiStrToLower(label));
+  }
   if (config_.tls_cert.empty()) return absl::OkStatus();
+  reloads_.try_emplace(kCertificates, metrics_.metrics(), kCertificates);
   ASSIGN_OR_RETURN(
       tls_, TlsCredentials::Load({.cert_file = config_.tls_cert,
                                   .key_file = config_.tls_key,
@@ -305,9 +316,9 @@ absl::Status Server::OpenAudit() {
     log_->Problem("cannot write the audit log", problem);
   };
   ASSIGN_OR_RETURN(
-      audit_, observe::AuditLog::Open(config_.audit_log,
-                                      {.required = config_.audit_required,
-                                       .on_problem = report}));
+      audit_, observe::AuditLog::Open(
+                  config_.audit_log,
+                  {.required = config_.audit_required, .on_problem = report}));
   return absl::OkStatus();
 }
 
@@ -338,7 +349,8 @@ absl::Status Server::CheckMayChange() {
 
 absl::Status Server::OpenBase() {
   ASSIGN_OR_RETURN(
-      base_, fs::OpenBaseDir(base_path_, {.portable = config_.portable_fs}));
+      base_, fs::OpenBaseDir(base_path_, {.portable = config_.portable_fs,
+                                          .on_sync = metrics_.on_sync()}));
   health_ =
       std::make_shared<core::DiskHealth>([this] { return CheckMayChange(); });
   return absl::OkStatus();
@@ -364,7 +376,8 @@ void Server::MakeCore() {
       catalog_.get(), base_, artifacts::UploadOptions{.health = health_});
   authority_ = std::make_unique<core::Authority>(
       catalog_.get(),
-      catalog::MakeUsageScanner(base_, base_path_, base::SystemClock()),
+      metrics_.Measured(
+          catalog::MakeUsageScanner(base_, base_path_, base::SystemClock())),
       base_path_);
 }
 
@@ -389,6 +402,7 @@ void Server::MakeCalls() {
                           return acceptor_->UserOf(peer);
                         },
                     .certificate_names = CertificateNames},
+          .metrics = &metrics_.calls(),
           .audit = audit_.get(),
           .audit_reads = config_.audit_reads});
 }
@@ -435,17 +449,50 @@ absl::Status Server::StartGrpc() {
   return absl::OkStatus();
 }
 
+absl::Status Server::StartMetrics() {
+  metrics_.Watch({.catalog = catalog_.get(),
+                  .authority = authority_.get(),
+                  .artifacts = artifacts_.get(),
+                  .health = health_.get(),
+                  .workers = workers_.get(),
+                  .whole_file_workers = whole_file_workers_.get(),
+                  .stream_workers = stream_workers_.get(),
+                  .streams = artifact_streams_.get(),
+                  .acceptor = acceptor_.get(),
+                  .audit = audit_.get(),
+                  .ready = [this] { return CheckReady(); },
+                  .certificate_expiry =
+                      tls_ == nullptr ? std::function<absl::Time()>()
+                                      : [this] { return tls_->expiry(); }});
+  if (config_.metrics.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(
+      metrics_http_,
+      MetricsHttp::Start(
+          config_.metrics,
+          {.metrics = [this] { return metrics_.metrics().Write(); },
+           .ready = [this] { return CheckReady(); }}));
+  log_->Info(
+      absl::StrCat("metrics on http://", metrics_http_->address(), "/metrics"));
+  return absl::OkStatus();
+}
+
+absl::Status Server::CheckReady() {
+  if (draining_) return absl::UnavailableError("the server is shutting down");
+  if (IsLost()) return absl::UnavailableError("the server has lost its base");
+  return health_->CheckDisk();
+}
+
 void Server::AcceptConnections() {
-  acceptor_->Start([this](Acceptor::Transport transport, int listener_fd,
-                          int fd) {
-    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters
-        connection;
-    connection.listener_fd = listener_fd;
-    connection.fd = fd;
-    (transport == Acceptor::Transport::kUnix ? unix_connections_
-                                             : tcp_connections_)
-        ->HandleNewConnection(&connection);
-  });
+  acceptor_->Start(
+      [this](Acceptor::Transport transport, int listener_fd, int fd) {
+        grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters
+            connection;
+        connection.listener_fd = listener_fd;
+        connection.fd = fd;
+        (transport == Acceptor::Transport::kUnix ? unix_connections_
+                                                 : tcp_connections_)
+            ->HandleNewConnection(&connection);
+      });
   // Clients find the server through the lock file, so write it only now
   // that they can connect.
   Report("cannot write the lock file", Announce());
@@ -488,6 +535,12 @@ std::vector<Maintainer::Chore> Server::Chores() {
       {.failure = "the certificate of the server is not valid",
        .run = [this] { return CheckCertificate(); },
        .interval = kCertificateInterval},
+      {.failure = "cannot measure the disk",
+       .run =
+           [this] {
+             return metrics_.MeasureDisk(base_path_), absl::OkStatus();
+           },
+       .interval = kDiskInterval},
       {.failure = "cannot sweep the artifacts",
        .run = [this] { return artifacts_->SweepSome(), absl::OkStatus(); }},
       {.failure = "cannot save the checkpoint",
@@ -519,7 +572,8 @@ absl::Status Server::Announce() {
   return absl::OkStatus();
 }
 
-void Server::ReportFile(absl::string_view what, const absl::Status& status) {
+void Server::ReportFile(const std::string& what, const absl::Status& status) {
+  reloads_.at(what).Count(status.ok() ? absl::StatusOr<bool>(true) : status);
   if (status.ok()) {
     log_->Info(absl::StrCat("read the ", what, " again"));
   } else {
@@ -528,13 +582,13 @@ void Server::ReportFile(absl::string_view what, const absl::Status& status) {
 }
 
 absl::Status Server::CheckGate() {
-  gate_->Check([this](const base::ReloadedFile& file,
-                      const absl::Status& status) {
-    ReportFile(file.what(), status);
-  });
+  gate_->Check(
+      [this](const base::ReloadedFile& file, const absl::Status& status) {
+        ReportFile(file.what(), status);
+      });
   if (tls_ == nullptr) return absl::OkStatus();
   const absl::StatusOr<bool> changed = tls_->Reload();
-  if (!changed.ok() || *changed) ReportFile("certificates", changed.status());
+  if (!changed.ok() || *changed) ReportFile(kCertificates, changed.status());
   return absl::OkStatus();
 }
 
@@ -542,16 +596,19 @@ absl::Status Server::CheckCertificate() {
   return tls_ == nullptr ? absl::OkStatus() : tls_->CheckValidity();
 }
 
-void Server::Reload(const Config& config) {
-  gate_->Reload([this](const base::ReloadedFile& file,
-                       const absl::Status& status) {
-    ReportFile(file.what(), status);
-  });
-  const std::vector<std::string> changed = ChangedSettings(config_, config);
+void Server::Reload(const absl::StatusOr<Config>& config) {
+  if (!config.ok())
+    return log_->Problem("keeping the previous settings", config.status());
+  gate_->Reload(
+      [this](const base::ReloadedFile& file, const absl::Status& status) {
+        ReportFile(file.what(), status);
+      });
+  const std::vector<std::string> changed = ChangedSettings(config_, *config);
   if (changed.empty()) return;
-  log_->Warning(absl::StrCat("these settings have changed, and only a restart "
-                             "applies them: ",
-                             absl::StrJoin(changed, ", ")));
+  log_->Warning(
+      absl::StrCat("these settings have changed, and only a restart "
+                   "applies them: ",
+                   absl::StrJoin(changed, ", ")));
 }
 
 void Server::StopServing(const absl::Status& why) {
@@ -578,6 +635,7 @@ absl::Status Server::WatchBase() {
 
 Server::~Server() {
   if (server_ == nullptr) return;
+  draining_ = true;
   // Load balancers should see the change before connections close.
   server_->GetHealthCheckService()->SetServingStatus(false);
   Drain();
@@ -588,6 +646,7 @@ Server::~Server() {
   server_->Shutdown(absl::ToChronoTime(absl::Now() + kStreamGrace));
   server_->Wait();
   health_->SetListener(nullptr);
+  metrics_http_.reset();
   maintainer_.reset();
   Report("cannot save the checkpoint", catalog_->SaveCheckpoint());
   acceptor_.reset();

@@ -2,6 +2,7 @@
 #define MLOPS_SERVICE_SERVER_SERVER_H_
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,6 +22,7 @@
 #include "service/fs/dir.h"
 #include "service/observe/audit.h"
 #include "service/observe/log.h"
+#include "service/observe/reload_metrics.h"
 #include "service/rpc/artifact_streams.h"
 #include "service/rpc/call.h"
 #include "service/rpc/receive_quota.h"
@@ -29,6 +31,8 @@
 #include "service/server/config.h"
 #include "service/server/credentials.h"
 #include "service/server/maintainer.h"
+#include "service/server/metrics_http.h"
+#include "service/server/server_metrics.h"
 
 namespace mlops::server {
 
@@ -66,10 +70,11 @@ class Server {
   // once a second.
   void EndIdleCalls();
 
-  // Reads the files of tokens, keys, policy and certificates again, whether or
-  // not they have changed, and logs the names of the settings in `config` that
-  // differ from the current ones, because only a restart applies those.
-  void Reload(const Config& config);
+  // Reads the files of tokens, keys and policy again, whether or not they have
+  // changed; certificates follow their files anyway. Logs which settings
+  // in `config` differ from the current ones, because only a restart applies
+  // those, or why they could not be read.
+  void Reload(const absl::StatusOr<Config>& config);
 
  private:
   explicit Server(const Config& config) : config_(config) {}
@@ -86,6 +91,7 @@ class Server {
   void MakeCalls();
   void MakeServices();
   absl::Status StartGrpc();
+  absl::Status StartMetrics();
   void AcceptConnections();
   void StartChores();
 
@@ -99,11 +105,13 @@ class Server {
   // Returns an error, once, if the server no longer owns the base. Sets the
   // health status to NOT_SERVING then.
   absl::Status WatchBase();
+  // Returns why new calls should go to another server, or OK.
+  absl::Status CheckReady();
   // Whether calls must be identified.
   bool HasGate() const;
   // Reads the files that have changed of those that decide who may come in.
   absl::Status CheckGate();
-  void ReportFile(absl::string_view what, const absl::Status& status);
+  void ReportFile(const std::string& what, const absl::Status& status);
   absl::Status CheckCertificate();
   // Logs a background failure.
   void Report(absl::string_view what, const absl::Status& problem);
@@ -125,10 +133,14 @@ class Server {
   std::string base_path_;
   std::vector<std::string> addresses_;
   std::atomic<bool> lost_ = false;
+  std::atomic<bool> draining_ = false;
   // The next two are used by Start(), then only by the maintainer's thread.
   bool announced_ = false;
   bool lost_told_ = false;
   // In order of dependency; destroyed in reverse order.
+  ServerMetrics metrics_;
+  // By the name of the file or files.
+  std::map<std::string, observe::ReloadMetrics> reloads_;
   std::unique_ptr<auth::Gate> gate_;
   std::unique_ptr<TlsCredentials> tls_;  // Null without TLS.
   std::unique_ptr<fs::BaseLock> lock_;
@@ -156,6 +168,7 @@ class Server {
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor>
       tcp_connections_;
   std::unique_ptr<Acceptor> acceptor_;
+  std::unique_ptr<MetricsHttp> metrics_http_;  // Null without --metrics.
 };
 
 }  // namespace mlops::server

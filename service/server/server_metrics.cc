@@ -103,7 +103,7 @@ void Add(Metrics& metrics, const core::Authority& authority) {
       Of(&authority, [](const auto& of) { return of.cache_bytes(); }));
 }
 
-void Add(Metrics& metrics, const core::Artifacts& artifacts) {
+void Add(Metrics& metrics, const artifacts::Artifacts& artifacts) {
   metrics.AddGauge(
       {kCacheBytes, kCacheHelp}, {{"cache", "checksums"}},
       Of(&artifacts, [](const auto& of) { return of.checksum_cache_bytes(); }));

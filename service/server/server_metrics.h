@@ -27,7 +27,7 @@ namespace mlops::server {
 struct MetricSources {
   const catalog::FileCatalog* catalog = nullptr;
   const core::Authority* authority = nullptr;
-  const core::Artifacts* artifacts = nullptr;
+  const artifacts::Artifacts* artifacts = nullptr;
   const core::DiskHealth* health = nullptr;
   const base::ThreadPool* workers = nullptr;
   const base::ThreadPool* whole_file_workers = nullptr;

@@ -64,19 +64,19 @@ class CredentialsTest : public testing::Test {
     dir_.WriteFile("ca.pem", authority_.cert());
   }
 
-  TlsConfig Config(ClientAuth auth = ClientAuth::kNone) const {
-    return {
-        .cert_file = dir_.Path("cert.pem"),
-        .key_file = dir_.Path("key.pem"),
-        .client_ca_file = auth == ClientAuth::kNone ? "" : dir_.Path("ca.pem"),
-        .client_auth = auth};
+  TlsConfig Config(ClientCertificates auth = ClientCertificates::kNone) const {
+    return {.cert_file = dir_.Path("cert.pem"),
+            .key_file = dir_.Path("key.pem"),
+            .client_ca_file =
+                auth == ClientCertificates::kNone ? "" : dir_.Path("ca.pem"),
+            .client_auth = auth};
   }
 
   absl::Status LoadError() const {
-    return TlsCredentials::Load(Config(ClientAuth::kOptional)).status();
+    return TlsCredentials::Load(Config(ClientCertificates::kOptional)).status();
   }
 
-  void Serve(ClientAuth auth = ClientAuth::kNone) {
+  void Serve(ClientCertificates auth = ClientCertificates::kNone) {
     tls_ = TlsCredentials::Load(Config(auth)).value();
     acceptor_ = Acceptor::Listen({"127.0.0.1:0"}).value();
     grpc::ServerBuilder builder;
@@ -168,12 +168,12 @@ TEST_F(CredentialsTest, ServesOnlyClientsThatTrustItsAuthority) {
 }
 
 TEST_F(CredentialsTest, DoesNotAskForCertificatesUnlessConfigured) {
-  Serve(ClientAuth::kNone);
+  Serve(ClientCertificates::kNone);
   EXPECT_THAT(Names(Connect(authority_, authority_.Issue())), IsEmpty());
 }
 
 TEST_F(CredentialsTest, NamesTheClientsOfAnOptionalCertificate) {
-  Serve(ClientAuth::kOptional);
+  Serve(ClientCertificates::kOptional);
   EXPECT_THAT(Names(Connect(authority_)), IsEmpty());
   const Identity robot = authority_.Issue(
       {.common_name = "robot",
@@ -187,20 +187,20 @@ TEST_F(CredentialsTest, NamesTheClientsOfAnOptionalCertificate) {
 }
 
 TEST_F(CredentialsTest, RefusesClientsOfAnotherAuthority) {
-  Serve(ClientAuth::kOptional);
+  Serve(ClientCertificates::kOptional);
   EXPECT_EQ(Code(Connect(authority_, other_authority_.Issue())),
             StatusCode::UNAVAILABLE);
 }
 
 TEST_F(CredentialsTest, RefusesClientsWithAnExpiredCertificate) {
-  Serve(ClientAuth::kOptional);
+  Serve(ClientCertificates::kOptional);
   const Identity expired =
       authority_.Issue({.not_after = absl::Now() - absl::Minutes(1)});
   EXPECT_EQ(Code(Connect(authority_, expired)), StatusCode::UNAVAILABLE);
 }
 
 TEST_F(CredentialsTest, RefusesClientsWithoutARequiredCertificate) {
-  Serve(ClientAuth::kRequired);
+  Serve(ClientCertificates::kRequired);
   EXPECT_EQ(Code(Connect(authority_)), StatusCode::UNAVAILABLE);
   EXPECT_THAT(Names(Connect(authority_, authority_.Issue())),
               ElementsAre("localhost", "localhost"));
@@ -229,7 +229,7 @@ TEST_F(CredentialsTest, ReloadsBothFilesTogether) {
 }
 
 TEST_F(CredentialsTest, ReloadsTheClientAuthority) {
-  Serve(ClientAuth::kRequired);
+  Serve(ClientCertificates::kRequired);
   dir_.WriteFile("ca.pem", other_authority_.cert());
   EXPECT_TRUE(Reload().value());
   EXPECT_EQ(Code(Connect(authority_, other_authority_.Issue())),
@@ -239,7 +239,7 @@ TEST_F(CredentialsTest, ReloadsTheClientAuthority) {
 }
 
 TEST_F(CredentialsTest, KeepsTheOldFilesIfTheNewOnesAreUnusable) {
-  Serve(ClientAuth::kOptional);
+  Serve(ClientCertificates::kOptional);
   const auto expect_refused = [this](absl::string_view why) {
     const absl::Status status = Reload().status();
     EXPECT_THAT(std::string(status.message()), HasSubstr(std::string(why)));
@@ -368,7 +368,7 @@ TEST_F(CredentialsTest, DoesNotReadPipes) {
 }
 
 TEST_F(CredentialsTest, NeedsAnAuthorityForClientCertificates) {
-  TlsConfig config = Config(ClientAuth::kRequired);
+  TlsConfig config = Config(ClientCertificates::kRequired);
   config.client_ca_file.clear();
   EXPECT_THAT(std::string(TlsCredentials::Load(config).status().message()),
               HasSubstr("--tls-client-ca"));
