@@ -133,7 +133,7 @@ def test_a_base_is_needed() -> None:
     ["nonsense", "127.0.0.1", "127.0.0.1:70000", ":1", "unix:", f"unix:/{'x' * 108}"],
 )
 def test_an_ill_formed_address_is_refused(base: Path, address: str) -> None:
-    assert refusal("--base", base, "--listen", address).code == 1
+    assert refusal("--base", base, "--listen", address).code == 2
 
 
 def test_a_log_that_cannot_be_written_is_refused(base: Path) -> None:
