@@ -1,122 +1,148 @@
 #!/bin/sh
-# Installs the Debian package in a Debian 12 that has nothing else, uses the service, upgrades, removes
-# and purges the package, and checks what is left each time. Needs root, debootstrap and grpcurl.
+# Boots a Debian 12 that has only systemd, installs the Debian package there, uses the service, upgrades,
+# removes and purges the package, and checks what is left each time. Needs root, debootstrap and grpcurl.
 # Usage: install_deb.sh PACKAGE
 set -eu
 cd "$(dirname "$0")/../.."
 deb=$(realpath "$1")
-# The service gets a network and mounts of its own.
-[ -n "${IN_NAMESPACE:-}" ] || exec env IN_NAMESPACE=1 unshare --mount --net "$0" "$deb"
 
 fresh=build/deb-root
 [ -e "$fresh/.complete" ] || {
-  echo "installing a fresh Debian 12 in $fresh"
-  # The network of the host is needed for this only.
-  nsenter --net --target 1 debootstrap --variant=minbase bookworm "$fresh" >build/debootstrap.log
+  echo "installing a Debian 12 in $fresh"
+  rm -rf "$fresh"
+  debootstrap --variant=minbase --include=dbus,systemd,systemd-sysv bookworm "$fresh" >build/debootstrap.log
   touch "$fresh/.complete"
 }
 work=$(mktemp -d /tmp/mlops-deb.XXXXXX)
-server=
+machine=
+pid=
 clean() {
-  [ -z "$server" ] || kill "$server" 2>/dev/null || true
-  umount "$work/proc" 2>/dev/null || true
+  [ -z "$pid" ] || kill -KILL "$pid" 2>/dev/null || true
+  [ -z "$machine" ] || wait "$machine" 2>/dev/null || true
+  find /sys/fs/cgroup -depth -type d -path "*/$(basename "$work")*" -exec rmdir {} + 2>/dev/null || true
   rm -rf "$work"
 }
 trap clean EXIT
 cp -a "$fresh/." "$work"
-mount -t proc proc "$work/proc"
-ip link set lo up 2>/dev/null || true
 
-inside() { DEBIAN_FRONTEND=noninteractive chroot "$work" "$@"; }
 fail() {
   echo "FAILED: $*" >&2
   exit 1
+}
+inside() {
+  nsenter --target "$pid" --mount --pid --net --uts --ipc --cgroup --root --wd \
+    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"
+}
+# Waits until `inside` runs a command successfully.
+until_ok() {
+  for _ in $(seq 300); do
+    ! inside "$@" >/dev/null 2>&1 || return 0
+    sleep 0.1
+  done
+  inside journalctl --no-pager --unit mlops-workspace >&2 || true
+  fail "$* does not succeed"
+}
+boot() {
+  tests/packaging/boot.sh "$work" "$(basename "$work")" >"$work/boot.log" 2>&1 &
+  machine=$!
+  for _ in $(seq 100); do
+    pid=$(pgrep --parent "$machine" --exact systemd) && break
+    sleep 0.1
+  done
+  [ -n "$pid" ] || fail "systemd does not start: $(cat "$work/boot.log")"
+  until_ok systemctl is-active multi-user.target
 }
 # Checks owner, group and mode of a path.
 is() {
   found=$(inside stat -c '%U:%G %a' "$2") || fail "$2 is missing"
   [ "$found" = "$1" ] || fail "$2 is $found, not $1"
 }
-gone() { [ ! -e "$work$1" ] || fail "$1 is still there"; }
-install_package() {
-  cp "$1" "$work/tmp/package.deb"
-  inside dpkg --install /tmp/package.deb >"$work/tmp/dpkg.log" 2>&1 || {
-    cat "$work/tmp/dpkg.log" >&2
-    fail "dpkg --install $1"
+gone() { inside test ! -e "$1" || fail "$1 is still there"; }
+has() { inside grep -qF "$1" "$2" || fail "$2 has no $1"; }
+# Gives a file to the machine, below /root.
+give() { cp "$1" "$work/root/$2"; }
+dpkg() {
+  inside dpkg "$@" >"$work/dpkg.log" 2>&1 || {
+    cat "$work/dpkg.log" >&2
+    fail "dpkg $*"
   }
 }
-# Starts the service as its unit does.
-start() {
-  inside install -d -o mlops-workspace -g mlops-workspace -m 0750 /run/mlops-workspace
-  chroot --userspec=mlops-workspace:mlops-workspace "$work" \
-    /usr/bin/workspaced --config /etc/mlops-workspace/workspaced.toml >"$work/tmp/log" 2>&1 &
-  server=$!
-  for _ in $(seq 100); do
-    [ ! -S "$work/run/mlops-workspace/socket" ] || return 0
-    sleep 0.1
-  done
-  cat "$work/tmp/log" >&2
-  fail "the service does not listen"
-}
-stop() {
-  kill "$server"
-  wait "$server" || fail "the service exited with $?"
-  server=
-}
 call() {
-  build/tools/grpcurl -plaintext -d "$2" -unix "$work/run/mlops-workspace/socket" \
+  inside /root/grpcurl -plaintext -d "$2" -unix /run/mlops-workspace/socket \
     "mlops.workspace.v1.WorkspaceService/$1" || fail "$1"
 }
+main_pid() { inside systemctl show --property MainPID --value mlops-workspace; }
+
+echo "boot"
+boot
+give build/tools/grpcurl grpcurl
 
 echo "install"
-install_package "$deb"
-is root:root\ 755 /usr/bin/workspaced
-is root:root\ 644 /etc/mlops-workspace/workspaced.toml
-is root:mlops-workspace\ 640 /etc/mlops-workspace/tokens
-is mlops-workspace:mlops-workspace\ 700 /var/lib/mlops-workspace
-is mlops-workspace:mlops-workspace\ 750 /var/log/mlops-workspace
-[ -L "$work/etc/systemd/system/multi-user.target.wants/mlops-workspace.service" ] ||
-  fail "the unit is not enabled"
+give "$deb" package.deb
+dpkg --install /root/package.deb
+is "root:root 755" /usr/bin/workspaced
+is "root:root 644" /etc/mlops-workspace/workspaced.toml
+is "root:mlops-workspace 640" /etc/mlops-workspace/tokens
+is "mlops-workspace:mlops-workspace 700" /var/lib/mlops-workspace
+is "mlops-workspace:mlops-workspace 750" /var/log/mlops-workspace
+inside systemctl is-enabled --quiet mlops-workspace || fail "the unit is not enabled"
+until_ok systemctl is-active mlops-workspace
+is "mlops-workspace:mlops-workspace 750" /run/mlops-workspace
 inside runuser -u mlops-workspace -- \
   workspaced config check --config /etc/mlops-workspace/workspaced.toml >/dev/null ||
   fail "the settings are invalid"
-inside ldd /usr/bin/workspaced | grep -v -E 'linux-vdso|ld-linux|libc\.|libm\.' &&
-  fail "workspaced needs more than the C library"
 
 echo "use"
-start
 call EnsureWorkspace '{"project": "fraud"}' | grep -q '"created": true' || fail "nothing created"
-stop
+call WriteArtifact '{"project": "fraud", "path": "models/a", "data": "aGVsbG8=", "finish": true}' >/dev/null
+call GetWorkspaceStatus '{"project": "fraud"}' >/dev/null
+# A failed write to the disk would leave a message that is not only information.
+inside journalctl --no-pager --output cat --unit mlops-workspace | grep -E '"level":"(warn|error)' &&
+  fail "the service has a problem"
+
+echo "kill"
+killed=$(main_pid)
+inside systemctl kill --signal=KILL mlops-workspace
+until_ok sh -c "[ \$(systemctl show --property MainPID --value mlops-workspace) -gt $killed ]"
+until_ok systemctl is-active mlops-workspace
+
+echo "invalid settings"
+inside sh -c 'echo "tls-crt = 1" >>/etc/mlops-workspace/workspaced.toml'
+! inside systemctl restart mlops-workspace 2>/dev/null || fail "the service starts"
+[ "$(inside systemctl show --property NRestarts --value mlops-workspace)" = 0 ] || fail "systemd retries"
+inside journalctl --no-pager --unit mlops-workspace | grep -qF "the nearest one is tls-cert" ||
+  fail "the journal does not name the key"
+inside sed -i 's/^tls-crt.*/# A change by the administrator./' /etc/mlops-workspace/workspaced.toml
+inside systemctl start mlops-workspace
 
 echo "upgrade"
-echo "# A change by the administrator." >>"$work/etc/mlops-workspace/workspaced.toml"
-echo "robot 00" >>"$work/etc/mlops-workspace/tokens"
-DEB_COMPRESSION=none service/packaging/make_deb.sh "$work/usr/bin/workspaced" 99.0 "$work/tmp" >/dev/null
-install_package "$work"/tmp/mlops-workspace_99.0_*.deb
-grep -q "by the administrator" "$work/etc/mlops-workspace/workspaced.toml" || fail "settings are lost"
-grep -q robot "$work/etc/mlops-workspace/tokens" || fail "tokens are lost"
-start
+inside sh -c 'echo "robot 00" >>/etc/mlops-workspace/tokens'
+replaced=$(main_pid)
+DEB_COMPRESSION=gzip service/packaging/make_deb.sh "$work/usr/bin/workspaced" 99.0 "$work/root" >/dev/null
+dpkg --install /root/mlops-workspace_99.0_"$(command dpkg --print-architecture)".deb
+has "by the administrator" /etc/mlops-workspace/workspaced.toml
+has robot /etc/mlops-workspace/tokens
+until_ok systemctl is-active mlops-workspace
+[ "$(main_pid)" != "$replaced" ] || fail "the new version does not run"
 call GetWorkspace '{"project": "fraud"}' | grep -q fraud || fail "the workspace is lost"
-stop
 
 echo "remove"
-inside dpkg --remove mlops-workspace >/dev/null 2>&1 || fail "dpkg --remove"
+dpkg --remove mlops-workspace
 gone /usr/bin/workspaced
-is mlops-workspace:mlops-workspace\ 700 /var/lib/mlops-workspace
-[ -d "$work/var/lib/mlops-workspace/fraud" ] || fail "removal deleted the workspace"
+gone /run/mlops-workspace
+has fraud /var/lib/mlops-workspace/fraud/workspace.yaml
 
 echo "purge"
-inside dpkg --purge mlops-workspace >/dev/null 2>&1 || fail "dpkg --purge"
+dpkg --purge mlops-workspace
 gone /etc/mlops-workspace
-[ -d "$work/var/lib/mlops-workspace/fraud" ] || fail "the purge did not ask"
+has fraud /var/lib/mlops-workspace/fraud/workspace.yaml
 
 echo "install again, and purge with consent"
-install_package "$deb"
-start
+dpkg --install /root/package.deb
+until_ok systemctl is-active mlops-workspace
 call GetWorkspace '{"project": "fraud"}' | grep -q fraud || fail "the workspace is not found again"
-stop
-echo "mlops-workspace mlops-workspace/remove-data boolean true" | inside debconf-set-selections
-inside dpkg --purge mlops-workspace >/dev/null 2>&1 || fail "dpkg --purge"
+inside sh -c 'echo "mlops-workspace mlops-workspace/remove-data boolean true" | debconf-set-selections'
+dpkg --purge mlops-workspace
 gone /var/lib/mlops-workspace
 gone /var/log/mlops-workspace
 gone /etc/mlops-workspace
