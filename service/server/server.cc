@@ -396,12 +396,12 @@ void Server::MakeCalls() {
           .disconnect = [this](const std::string& peer) { Disconnect(peer); },
           .is_lost = [this] { return IsLost(); },
           .gate = gate_.get(),
-          .identifies_all = HasGate(),
           .peers = {.socket_user =
                         [this](const std::string& peer) {
                           return acceptor_->UserOf(peer);
                         },
                     .certificate_names = CertificateNames},
+          .identifies_all = HasGate(),
           .metrics = &metrics_.calls(),
           .audit = audit_.get(),
           .audit_reads = config_.audit_reads});
@@ -479,7 +479,9 @@ absl::Status Server::StartMetrics() {
 absl::Status Server::CheckReady() {
   if (draining_) return absl::UnavailableError("the server is shutting down");
   if (IsLost()) return absl::UnavailableError("the server has lost its base");
-  return health_->CheckDisk();
+  if (!health_->ok())
+    return absl::UnavailableError("the disk failed, so changes are refused");
+  return absl::OkStatus();
 }
 
 void Server::AcceptConnections() {
