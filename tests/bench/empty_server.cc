@@ -1,7 +1,9 @@
 // The baseline for workspaced: a server of the same service with the same gRPC
 // settings, whose handlers only copy a prepared response.
 //
-// Usage: empty_server ADDRESS[,ADDRESS] MODEL_ADDRESS PROJECT
+// Usage: empty_server ADDRESS[,ADDRESS] MODEL_ADDRESS PROJECT [CERT KEY]
+//
+// With the PEM files CERT and KEY, the server uses TLS.
 //
 // Fetches PROJECT from the server at MODEL_ADDRESS and returns it in every
 // response. List returns the bytes of that server's first page of 1,000
@@ -9,7 +11,10 @@
 // file below `outputs/parallel/SIZE/`, which has a 64th of SIZE, sends the same
 // 1 MiB repeatedly; writes are received and discarded. Prints a line once it
 // listens on ADDRESS, and exits at the end of its standard input.
+#include <fstream>
 #include <iostream>
+#include <iterator>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -205,11 +210,24 @@ std::string FetchPage(pb::WorkspaceService::Stub& stub) {
   return page.SerializeAsString();
 }
 
+std::string ReadAll(const char* path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+std::shared_ptr<grpc::ServerCredentials> TlsCredentials(const char* cert,
+                                                        const char* key) {
+  grpc::SslServerCredentialsOptions options;
+  options.pem_key_cert_pairs.push_back({ReadAll(key), ReadAll(cert)});
+  return grpc::SslServerCredentials(options);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) {
-    std::cerr << "usage: empty_server ADDRESS MODEL_ADDRESS PROJECT\n";
+  if (argc != 4 && argc != 6) {
+    std::cerr
+        << "usage: empty_server ADDRESS MODEL_ADDRESS PROJECT [CERT KEY]\n";
     return 2;
   }
   const auto model = pb::WorkspaceService::NewStub(
@@ -218,10 +236,10 @@ int main(int argc, char** argv) {
   grpc::ServerBuilder builder;
   const mlops::rpc::ReceiveQuota quota;
   mlops::server::ApplyGrpcSettings(builder, quota.quota());
-  for (const absl::string_view address : absl::StrSplit(argv[1], ',')) {
-    builder.AddListeningPort(std::string(address),
-                             grpc::InsecureServerCredentials());
-  }
+  const auto credentials = argc == 6 ? TlsCredentials(argv[4], argv[5])
+                                     : grpc::InsecureServerCredentials();
+  for (const absl::string_view address : absl::StrSplit(argv[1], ','))
+    builder.AddListeningPort(std::string(address), credentials);
   builder.RegisterService(&service);
   const auto server = builder.BuildAndStart();
   if (server == nullptr) return 1;

@@ -5,6 +5,10 @@
 // Usage: rpc_bench --target NAME,PID,ADDRESS...
 //                  [--method get|ensure|list|filter] [--depths 1,8,64]
 //                  [--rounds N] [--round-ms MS]
+//                  [--ca FILE] [--token TOKEN --token-target NAME]
+//
+// Addresses "https://HOST:PORT" are encrypted; the server's certificate must
+// come from the authority in FILE. TOKEN is sent to the target of that name.
 //
 // The method `list` requests all pages of 1,000 workspaces one after the other,
 // with page tokens from the last server. The method `filter` requests the first
@@ -54,6 +58,8 @@ struct Target {
   std::string name;
   pid_t pid = 0;
   std::unique_ptr<Stub> stub;
+  // The value of the header `authorization`, or "".
+  std::string authorization;
 };
 
 // Requests of the methods that concern a single workspace.
@@ -123,7 +129,8 @@ struct Round {
 template <typename Method>
 class Load {
  public:
-  Load(Stub& stub, Clock::duration length) : stub_(stub), length_(length) {}
+  Load(const Target& target, Clock::duration length)
+      : target_(target), length_(length) {}
 
   Round Run(int depth) {
     const Clock::time_point start = Clock::now();
@@ -160,23 +167,25 @@ class Load {
 
   void Start(std::unique_ptr<Call>& call) {
     call = std::make_unique<Call>();
-    call->reader = Method::Start(stub_, &call->context,
+    if (!target_.authorization.empty())
+      call->context.AddMetadata("authorization", target_.authorization);
+    call->reader = Method::Start(*target_.stub, &call->context,
                                  Method::MakeRequest(next_number_++), &queue_);
     call->reader->Finish(&call->response, &call->status, &call);
   }
 
-  Stub& stub_;
+  const Target& target_;
   const Clock::duration length_;
   grpc::CompletionQueue queue_;
   int64_t next_number_ = 0;
 };
 
-Round RunRound(const std::string& method, Stub& stub, int depth,
+Round RunRound(const std::string& method, const Target& target, int depth,
                Clock::duration length) {
-  if (method == "list") return Load<List>(stub, length).Run(depth);
-  if (method == "filter") return Load<FilteredList>(stub, length).Run(depth);
-  return method == "get" ? Load<Get>(stub, length).Run(depth)
-                         : Load<Ensure>(stub, length).Run(depth);
+  if (method == "list") return Load<List>(target, length).Run(depth);
+  if (method == "filter") return Load<FilteredList>(target, length).Run(depth);
+  return method == "get" ? Load<Get>(target, length).Run(depth)
+                         : Load<Ensure>(target, length).Run(depth);
 }
 
 double Percentile(std::vector<double>& values, double fraction) {
@@ -190,7 +199,7 @@ double Percentile(std::vector<double>& values, double fraction) {
 void Measure(const std::string& method, Target& target, int depth, int number,
              Clock::duration length) {
   const double cpu_before = CpuSeconds(target.pid);
-  Round round = RunRound(method, *target.stub, depth, length);
+  Round round = RunRound(method, target, depth, length);
   const double cpu = CpuSeconds(target.pid) - cpu_before;
   const nlohmann::json line = {
       {"method", method},
@@ -206,7 +215,7 @@ void Measure(const std::string& method, Target& target, int depth, int number,
 }
 
 // Parses NAME,PID,ADDRESS, where ADDRESS may contain commas, and connects.
-Target ConnectTo(const std::string& text) {
+Target ConnectTo(const std::string& text, const std::string& ca) {
   const std::vector<std::string> parts =
       absl::StrSplit(text, absl::MaxSplits(',', 2));
   int pid = 0;
@@ -215,19 +224,21 @@ Target ConnectTo(const std::string& text) {
   }
   return {.name = parts[0],
           .pid = pid,
-          .stub = pb::WorkspaceService::NewStub(Connect(parts[2]))};
+          .stub = pb::WorkspaceService::NewStub(Connect(parts[2], ca))};
 }
 
 // Creates the workspaces that the calls use.
-void MakeWorkspaces(Stub& stub) {
+void MakeWorkspaces(const Target& target) {
   for (int i = 0; i < kProjects; ++i) {
     grpc::ClientContext context;
+    if (!target.authorization.empty())
+      context.AddMetadata("authorization", target.authorization);
     pb::EnsureWorkspaceRequest request;
     pb::EnsureWorkspaceResponse response;
     request.set_project(ProjectAt(i).str());
     *request.mutable_workspace()->mutable_metadata() =
         ToStruct(SmallMetadata(i));
-    DieUnless(stub.EnsureWorkspace(&context, request, &response));
+    DieUnless(target.stub->EnsureWorkspace(&context, request, &response));
   }
 }
 
@@ -249,6 +260,7 @@ int Main(int argc, char** argv) {
   std::vector<int> depths = {1, 8, 64};
   int rounds = 15, round_ms = 200;
   bool prepare = false;
+  std::string ca, token, token_target;
   app.add_option("--target", names)->required();
   app.add_option("--method", method)
       ->check(CLI::IsMember({"get", "ensure", "list", "filter"}));
@@ -256,20 +268,24 @@ int Main(int argc, char** argv) {
   app.add_option("--rounds", rounds);
   app.add_option("--round-ms", round_ms);
   app.add_flag("--prepare", prepare, "Only create the workspaces");
+  app.add_option("--ca", ca);
+  app.add_option("--token", token);
+  app.add_option("--token-target", token_target);
   CLI11_PARSE(app, argc, argv);
   std::vector<Target> targets;
-  for (const std::string& name : names) targets.push_back(ConnectTo(name));
+  for (const std::string& name : names) targets.push_back(ConnectTo(name, ca));
   const bool of_projects = method == "get" || method == "ensure";
   for (Target& target : targets) {
-    if (of_projects) MakeWorkspaces(*target.stub);
+    if (target.name == token_target)
+      target.authorization = absl::StrCat("Bearer ", token);
+    if (of_projects) MakeWorkspaces(target);
   }
   if (prepare) return 0;
   if (method == "list") FetchPageTokens(*targets.back().stub);
   const auto length = std::chrono::milliseconds(round_ms);
   for (int depth : depths) {
     // Warm up.
-    for (Target& target : targets)
-      RunRound(method, *target.stub, depth, length);
+    for (Target& target : targets) RunRound(method, target, depth, length);
     for (int round = 0; round < rounds; ++round) {
       for (size_t i = 0; i < targets.size(); ++i) {
         // Rotate the order, so that no server always goes first or always

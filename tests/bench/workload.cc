@@ -1,10 +1,13 @@
 #include "tests/bench/workload.h"
 
 #include <cstdlib>
+#include <fstream>
 #include <iostream>
+#include <iterator>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "google/protobuf/util/json_util.h"
 #include "grpc/grpc.h"
@@ -49,13 +52,20 @@ core::Workspace WorkspaceAt(int64_t number, const std::string& base_path) {
       .value();
 }
 
-std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
+std::shared_ptr<grpc::Channel> Connect(const std::string& address,
+                                       const std::string& ca) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // By default, gRPC shares connections of a process to the same address.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(),
-                                   arguments);
+  absl::string_view target = address;
+  auto credentials = grpc::InsecureChannelCredentials();
+  if (absl::ConsumePrefix(&target, "https://")) {
+    std::ifstream file(ca);
+    credentials = grpc::SslCredentials(
+        {.pem_root_certs = {std::istreambuf_iterator<char>(file), {}}});
+  }
+  return grpc::CreateCustomChannel(std::string(target), credentials, arguments);
 }
 
 void DieUnless(const absl::Status& status) {

@@ -31,8 +31,10 @@ google::protobuf::Struct ToStruct(const core::Metadata& metadata);
 // Returns the workspace that Create would create below `base_path`.
 core::Workspace WorkspaceAt(int64_t number, const std::string& base_path);
 
-// Returns a new channel with its own connection to `address`.
-std::shared_ptr<grpc::Channel> Connect(const std::string& address);
+// Returns a new channel with its own connection to `address`. Addresses
+// "https://HOST:PORT" are encrypted; the file `ca` has the authority.
+std::shared_ptr<grpc::Channel> Connect(const std::string& address,
+                                       const std::string& ca = "");
 
 // Prints an error and ends the program unless `status` is OK, because a
 // benchmark must not continue after a failed call.

@@ -154,6 +154,16 @@ grpc::Status CallEmpty(const std::shared_ptr<grpc::Channel>& channel,
 
 // --- Every method ------------------------------------------------------------
 
+TEST(MethodTable, HasEveryMethodOfTheContract) {
+  const auto* service = pb::Workspace::descriptor()->file()->FindServiceByName(
+      "WorkspaceService");
+  std::vector<std::string> in_contract, in_table;
+  for (int i = 0; i < service->method_count(); ++i)
+    in_contract.push_back(service->method(i)->name());
+  for (const Method* method : kMethods) in_table.emplace_back(method->name);
+  EXPECT_THAT(in_table, testing::UnorderedElementsAreArray(in_contract));
+}
+
 TEST_F(ServiceTest, EveryMethodOfTheContractIsThereAndCalledByItsNameInTheLog) {
   const auto* descriptor =
       pb::Workspace::descriptor()->file()->FindServiceByName(

@@ -49,7 +49,7 @@ std::string Ask(absl::string_view address, absl::string_view request) {
 
 std::string Get(absl::string_view address, absl::string_view path) {
   return Ask(address, absl::StrCat("GET ", path, " HTTP/1.1\r\nHost: ", address,
-                                   "\r\n\r\n"));
+                                   "\r\nConnection: close\r\n\r\n"));
 }
 
 }  // namespace mlops::server

@@ -285,7 +285,7 @@ TEST_F(ServerMetricsTest, PrometheusScrapesThemAndReadsTheAlerts) {
           .value();
   temp.WriteFile("prometheus.yml",
                  absl::StrCat(R"(
-global: {scrape_interval: 200ms, scrape_timeout: 200ms}
+global: {scrape_interval: 500ms, scrape_timeout: 500ms}
 rule_files: [)",
                               SOURCE_DIR, R"(/service/packaging/alerts.yml]
 scrape_configs:
