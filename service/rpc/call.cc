@@ -224,19 +224,21 @@ void Calls::Audit(const CallInfo& call, const absl::Status& status,
   const bool changes =
       call.method.effect == Effect::kChanges && !call.changes_nothing;
   if (!changes && !refused && !options_.audit_reads) return;
-  options_.audit->Write({.time = absl::Now(),
-                         .principal = call.caller.name,
-                         .kind = auth::KindName(call.caller.kind),
-                         .peer = call.context->peer(),
-                         .rpc = call.method.name,
-                         .project = call.project,
-                         .path = call.path,
-                         .uid = call.uid,
-                         .request_id = call.request_id,
-                         .etag_before = call.old_etag,
-                         .etag_after = call.new_etag,
-                         .outcome = status,
-                         .duration = duration});
+  const bool unknown = absl::IsUnauthenticated(status);
+  options_.audit->Write(
+      {.time = absl::Now(),
+       .principal = call.caller.name,
+       .kind = unknown ? "" : auth::KindName(call.caller.kind),
+       .peer = call.context->peer(),
+       .rpc = call.method.name,
+       .project = call.project,
+       .path = call.path,
+       .uid = call.uid,
+       .request_id = call.request_id,
+       .etag_before = call.old_etag,
+       .etag_after = call.new_etag,
+       .outcome = status,
+       .duration = duration});
 }
 
 void Calls::CountReceived(const CallInfo& call, size_t bytes) {

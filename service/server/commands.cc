@@ -11,6 +11,7 @@
 #include "service/rpc/identify.h"
 #include "service/server/config_check.h"
 #include "service/server/config_flags.h"
+#include "service/server/identity.h"
 #include "service/server/version.h"
 
 namespace mlops::server {
@@ -30,6 +31,13 @@ int CheckConfig(const Config& config) {
   std::vector<std::string> problems = FindContradictions(config);
   for (std::string& problem : FindUnusableFiles(config))
     problems.push_back(std::move(problem));
+  // Files that can be read are also parsed.
+  if (problems.empty()) {
+    for (const absl::Status& status :
+         {OpenGate(config).status(), LoadTls(config).status()}) {
+      if (!status.ok()) problems.emplace_back(status.message());
+    }
+  }
   PrintSettings(config, std::cout);
   for (const std::string& name : UnknownVariables(config)) {
     std::cerr << "workspaced: ignored " << name

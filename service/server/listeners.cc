@@ -65,7 +65,8 @@ absl::Status CheckAddress(absl::string_view address, bool insecure) {
   if (!insecure && !base::IsLoopbackHost(address.substr(0, colon))) {
     return absl::FailedPreconditionError(
         absl::StrCat("other machines could reach ", address,
-                     ", unencrypted: listen on 127.0.0.1, or use --insecure"));
+                     ", unencrypted: set --tls-cert and --tls-key, listen on "
+                     "127.0.0.1, or use --insecure"));
   }
   return absl::OkStatus();
 }

@@ -26,6 +26,7 @@
 #include "service/core/errors.h"
 #include "service/core/layout.h"
 #include "service/server/grpc_settings.h"
+#include "service/server/identity.h"
 #include "service/server/listeners.h"
 #include "service/server/version.h"
 
@@ -187,30 +188,15 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
 }
 
 absl::Status Server::OpenGate() {
-  static const std::vector<auth::Rpc> rpcs = rpc::RpcsForPolicy();
-  const bool client_certificates =
-      config_.tls_client_auth != ClientCertificates::kNone;
-  auto gate = auth::Gate::Open({.tokens = config_.tokens,
-                                .jwks = config_.jwks,
-                                .jwt_issuer = config_.jwt_issuer,
-                                .jwt_audience = config_.jwt_audience,
-                                .policy = config_.policy,
-                                .client_certificates = client_certificates,
-                                .rpcs = rpcs});
-  if (!gate.ok()) return Refusal(gate.status().message());
-  gate_ = *std::move(gate);
+  ASSIGN_OR_RETURN(gate_, server::OpenGate(config_));
   for (const auto& file : gate_->files()) {
     const absl::string_view label = absl::StripSuffix(file->what(), " file");
     reloads_.try_emplace(file->what(), metrics_.metrics(),
                          absl::AsciiStrToLower(label));
   }
-  if (config_.tls_cert.empty()) return absl::OkStatus();
-  reloads_.try_emplace(kCertificates, metrics_.metrics(), kCertificates);
-  ASSIGN_OR_RETURN(
-      tls_, TlsCredentials::Load({.cert_file = config_.tls_cert,
-                                  .key_file = config_.tls_key,
-                                  .client_ca_file = config_.tls_client_ca,
-                                  .client_auth = config_.tls_client_auth}));
+  ASSIGN_OR_RETURN(tls_, LoadTls(config_));
+  if (tls_ != nullptr)
+    reloads_.try_emplace(kCertificates, metrics_.metrics(), kCertificates);
   return absl::OkStatus();
 }
 
@@ -322,8 +308,14 @@ absl::Status Server::OpenAudit() {
   return absl::OkStatus();
 }
 
-// Users who can write to the base can change what the server reads and serves.
+// Users who can write to the base can change what the server reads and serves,
+// and encryption alone does not tell who connects.
 void Server::WarnOfStrangers() {
+  if (tls_ != nullptr && !HasIdentity(config_)) {
+    log_->Warning(
+        "everybody who can connect may make calls: set --tokens, "
+        "--jwks or --tls-client-auth to identify callers");
+  }
   struct stat info;
   if (::stat(base_path_.c_str(), &info) != 0) return;
   if (info.st_uid != ::geteuid()) {
@@ -401,17 +393,11 @@ void Server::MakeCalls() {
                           return acceptor_->UserOf(peer);
                         },
                     .certificate_names = CertificateNames},
-          .identifies_all = HasGate(),
+          .identifies_all = HasIdentity(config_) || !config_.policy.empty() ||
+                            !config_.audit_log.empty(),
           .metrics = &metrics_.calls(),
           .audit = audit_.get(),
           .audit_reads = config_.audit_reads});
-}
-
-// Servers without any of these need not know who calls.
-bool Server::HasGate() const {
-  return !config_.tokens.empty() || !config_.jwks.empty() ||
-         !config_.policy.empty() || !config_.tls_client_ca.empty() ||
-         !config_.audit_log.empty();
 }
 
 void Server::MakeServices() {

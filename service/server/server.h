@@ -107,8 +107,6 @@ class Server {
   absl::Status WatchBase();
   // Returns why new calls should go to another server, or OK.
   absl::Status CheckReady();
-  // Whether calls must be identified.
-  bool HasGate() const;
   // Reads the files that have changed of those that decide who may come in.
   absl::Status CheckGate();
   void ReportFile(const std::string& what, const absl::Status& status);
@@ -121,7 +119,8 @@ class Server {
   // and other files that a full disk may have prevented so far.
   // No-op once that has succeeded, or if the server has lost the base.
   absl::Status Announce();
-  // Logs a warning if the base belongs to another user or is world-writable.
+  // Logs a warning if the base belongs to another user or is world-writable,
+  // or if everybody may connect by TLS.
   void WarnOfStrangers();
   // Refuses new calls, and waits for those in flight.
   void Drain();
