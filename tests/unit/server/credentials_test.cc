@@ -86,7 +86,7 @@ class CredentialsTest : public testing::Test {
         tls_->credentials());
     builder.RegisterService(&service_);
     server_ = builder.BuildAndStart();
-    acceptor_->Start([this](int listener_fd, int fd) {
+    acceptor_->Start([this](Acceptor::Transport, int listener_fd, int fd) {
       grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters
           connection;
       connection.listener_fd = listener_fd;

@@ -113,7 +113,7 @@ class ServerMetricsTest : public testing::Test {
       metrics.Measured(catalog::MakeUsageScanner(OpenBase(), temp.Path("base"),
                                                  base::SystemClock())),
       temp.Path("base")};
-  core::Artifacts artifacts{catalog.get(), OpenBase(), {.health = health}};
+  artifacts::Artifacts artifacts{catalog.get(), OpenBase(), {.health = health}};
   base::ThreadPool workers{1, 10};
   const std::unique_ptr<observe::Log> log =
       observe::Log::Open({.file = temp.Path("log")}).value();
