@@ -565,7 +565,10 @@ void Server::ReportFile(const std::string& what, const absl::Status& status) {
   if (status.ok()) {
     log_->Info(absl::StrCat("read the ", what, " again"));
   } else {
-    log_->Problem(absl::StrCat("keeping the previous ", what), status);
+    // Not Problem(), which would leave out the next error of an operator who is
+    // still editing. There is one line per change of the file.
+    log_->Warning(
+        absl::StrCat("keeping the previous ", what, ": ", status.message()));
   }
 }
 
@@ -585,8 +588,10 @@ absl::Status Server::CheckCertificate() {
 }
 
 void Server::Reload(const absl::StatusOr<Config>& config) {
-  if (!config.ok())
-    return log_->Problem("keeping the previous settings", config.status());
+  if (!config.ok()) {
+    return log_->Warning(absl::StrCat("keeping the previous settings: ",
+                                      config.status().message()));
+  }
   gate_->Reload(
       [this](const base::ReloadedFile& file, const absl::Status& status) {
         ReportFile(file.what(), status);
@@ -623,6 +628,8 @@ absl::Status Server::WatchBase() {
 
 Server::~Server() {
   if (server_ == nullptr) return;
+  // Otherwise main() says why it did not start.
+  const bool has_served = maintainer_ != nullptr;
   draining_ = true;
   // Load balancers should see the change before connections close.
   server_->GetHealthCheckService()->SetServingStatus(false);
@@ -641,7 +648,7 @@ Server::~Server() {
   // Not empty, so that the next server can write its content even if
   // the disk is full.
   if (!config_.read_only) lock_->WriteContent("\n").IgnoreError();
-  log_->Info("stopped");
+  if (has_served) log_->Info("stopped");
 }
 
 // Waits until no call is running and everything is sent. gRPC's own wait would
