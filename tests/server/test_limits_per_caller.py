@@ -1,0 +1,121 @@
+"""One caller at its limits does not shut others off."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+from mlops.workspace.v1 import workspace_service_pb2 as pb
+
+from attack.http2 import Connection, message
+from server.callers import Caller, Files, metric, on_socket, on_tcp, wait_until
+from support.server import Server
+
+_MAX_CALLS = 256
+_MAX_STREAMS = 64
+
+
+class _OpenUploads:
+    """Uploads that wait for the end of the block, of which some may be refused."""
+
+    def __init__(self, caller: Caller, count: int) -> None:
+        self._end = threading.Event()
+        self.calls = [
+            caller.stub.WriteArtifact(self._messages(), metadata=caller.metadata)
+            for _ in range(count)
+        ]
+
+    def _messages(self) -> Iterator[pb.WriteArtifactRequest]:
+        # A stream counts before its first message.
+        self._end.wait(60)
+        yield from ()
+
+    def __enter__(self) -> "_OpenUploads":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for call in self.calls:
+            call.cancel()
+        self._end.set()
+
+
+def _refusal(call: grpc.Call) -> tuple[error_details_pb2.ErrorInfo, float]:
+    """Returns the ErrorInfo and the delay in the RetryInfo of a refused call."""
+    assert call.code() == grpc.StatusCode.UNAVAILABLE, call.details()
+    details = dict(call.trailing_metadata())["grpc-status-details-bin"]
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    for detail in status_pb2.Status.FromString(details).details:
+        detail.Unpack(info)
+        detail.Unpack(retry)
+    return info, retry.retry_delay.ToTimedelta().total_seconds()
+
+
+def _started(server: Server, rpc: str) -> float:
+    return metric(server, "workspaced_calls_in_flight", grpc_method=rpc)
+
+
+def test_a_caller_at_its_limit_of_streams_is_refused_and_others_are_not(
+    base: Path, tmp_path: Path
+) -> None:
+    files = Files(tmp_path)
+    tokens = {name: files.token(name) for name in ("greedy", "modest")}
+    with (
+        Server(base, *files.args) as server,
+        on_tcp(server, files.authority, token=tokens["greedy"]) as greedy,
+        # The limit is that of the principal, whichever way it connects.
+        on_socket(server, token=tokens["greedy"]) as also_greedy,
+        on_tcp(server, files.authority, token=tokens["modest"]) as modest,
+    ):
+        modest.answer("CreateWorkspace", project="p")
+        upload = [{"project": "p", "path": "models/x", "finish": True}]
+        with _OpenUploads(greedy, _MAX_STREAMS) as uploads:
+            wait_until(lambda: _started(server, "WriteArtifact") == _MAX_STREAMS)
+            for caller in (greedy, also_greedy):
+                with _OpenUploads(caller, 1) as more:
+                    info, delay_s = _refusal(more.calls[0])
+                    assert info.reason == "OVERLOADED"
+                    assert str(_MAX_STREAMS) in info.metadata["limit"]
+                    assert 0 < delay_s < 10
+            # Unary calls have a limit of their own.
+            assert greedy.answer("GetWorkspace", project="p")["project"] == "p"
+            assert modest.call("WriteArtifact", upload).error is None
+            assert modest.call("StreamWorkspaceStatuses", {}).error is None
+            assert all(call.is_active() for call in uploads.calls)
+            assert metric(server, "workspaced_overloaded_total") >= 2
+        wait_until(lambda: _started(server, "WriteArtifact") == 0)
+        assert greedy.call("WriteArtifact", upload).error is None
+
+
+def test_a_caller_at_its_limit_of_calls_is_refused_and_others_are_not(
+    base: Path, tmp_path: Path
+) -> None:
+    """The user of the socket opens calls and does not read the responses."""
+    files = Files(tmp_path)
+    token = files.token("modest")
+    with (
+        Server(base, *files.args) as server,
+        on_tcp(server, files.authority, token=token) as modest,
+        on_socket(server) as local,
+    ):
+        text = "x" * 60_000
+        for i in range(2):
+            modest.answer(
+                "CreateWorkspace", project=f"p{i}", workspace={"metadata": {"t": text}}
+            )
+        request = message(pb.ListWorkspacesRequest().SerializeToString())
+        with Connection(server.address) as greedy:
+            greedy.socket.sendall(
+                b"".join(greedy.open("ListWorkspaces", request) for _ in range(300))
+            )
+            refused = "workspaced_overloaded_total"
+            wait_until(lambda: metric(server, refused) == 300 - _MAX_CALLS)
+            # The same user on another connection.
+            assert local.refusal("GetWorkspace", project="p0") == (
+                "UNAVAILABLE",
+                "OVERLOADED",
+            )
+            for _ in range(20):
+                modest.answer("GetWorkspace", project="p0")
+        # Closing the connection gives its share back.
+        wait_until(lambda: local.call("GetWorkspace", {"project": "p0"}).error is None)
