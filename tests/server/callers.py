@@ -41,7 +41,7 @@ def wait_until(condition: Callable[[], Any], what: str = "") -> None:
 
 def new_token(file: Path, name: str, *args: str) -> str:
     """Adds a token to the file, as an operator does, and returns it."""
-    command = [BINARY, "token", name, "--tokens", file, *args]
+    command: list[str | Path] = [BINARY, "token", name, "--tokens", file, *args]
     made = subprocess.run(command, capture_output=True, text=True, check=True)
     return made.stdout.strip()
 

@@ -393,14 +393,15 @@ def test_a_full_disk_stops_changes_that_must_be_recorded(
         _changes_until(
             caller, lambda: "cannot write the audit log" in server.output, names
         )
-        for rpc, request in [
+        changes: list[tuple[str, Request]] = [
             ("CreateWorkspace", {"project": "late"}),
             ("DeleteWorkspace", {"project": "p0"}),
             (
                 "WriteArtifact",
                 [{"project": "p0", "path": "models/x", "data": "AAAA", "finish": True}],
             ),
-        ]:
+        ]
+        for rpc, request in changes:
             outcome = caller.call(rpc, request)
             assert outcome.error is not None
             assert code_and_reason(outcome.error) == ("RESOURCE_EXHAUSTED", "NO_SPACE")

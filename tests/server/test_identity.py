@@ -1,7 +1,9 @@
 """Who calls, and what they may do: every RPC with every kind of caller."""
 
 import contextlib
+import grp
 import hashlib
+import json
 import os
 import subprocess
 import threading
@@ -37,7 +39,7 @@ from support.jwts import (
     unsigned,
     write_jwks,
 )
-from support.server import Server, short_base
+from support.server import BINARY, Server, short_base
 
 # The least role for each RPC, by issue 13. Each role includes those before it.
 _ROLES = ["viewer", "editor", "admin", "operator"]
@@ -224,11 +226,31 @@ def test_users_of_the_socket_may_do_what_their_role_says(
         _POLICY.replace(f"principal: {principal},", f'principal: "{user}",')
     )
     with Server(base, "--policy", str(policy)) as server, on_socket(server) as caller:
-        (base / "team-a-1").mkdir()
         expected = {rpc: _expected(rpc, principal) for rpc in _REQUESTS}
         assert _verdicts(caller) == expected
         info = caller.answer("GetServerInfo")
         assert (info["caller"]["name"], info["caller"]["kind"]) == (user, "socket")
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        (("viewer", "GetWorkspace", "team-a-1"), 0),
+        (("viewer", "DeleteWorkspace", "team-a-1"), 1),
+        (("viewer", "GetWorkspace", "team-b-1"), 1),
+        (("other", "ListWorkspaces"), 0),
+    ],
+)
+def test_the_operator_can_ask_what_a_caller_may_do(
+    team: _Team, call: tuple[str, ...], code: int
+) -> None:
+    told = subprocess.run(
+        [BINARY, "policy", "check", *call, "--policy", team.files.policy],
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == code, told
+    assert told.stdout.startswith("denied" if code else "allowed")
 
 
 def test_callers_without_credentials_may_do_nothing(team: _Team) -> None:
@@ -488,6 +510,38 @@ def test_the_best_name_of_a_certificate_counts(
         }
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_each_user_of_a_shared_socket_has_a_name(base: Path, tmp_path: Path) -> None:
+    policy, user = tmp_path / "policy.yaml", 65534
+    policy.write_text(
+        _POLICY.replace("principal: viewer,", f'principal: "uid:{user}",')
+    )
+    # The group of root's own processes would be no test.
+    group = next(each for each in grp.getgrall() if each.gr_gid not in (0, user))
+    base.parent.chmod(0o755)
+    path = base.parent / "shared"
+    listen = ("--listen", f"unix:{path}", "--socket-group", group.gr_name)
+    with Server(base, "--policy", str(policy), *listen) as server:
+
+        def call(rpc: str, gid: int) -> "subprocess.CompletedProcess[str]":
+            become = ["setpriv", f"--reuid={user}", f"--regid={gid}", "--clear-groups"]
+            flags = ["-plaintext", "-unix", "-format-error", "-max-time", "20"]
+            return subprocess.run(
+                [*become, GRPCURL, *flags, path, f"{SERVICE.full_name}/{rpc}"],
+                capture_output=True,
+                text=True,
+            )
+
+        shown = call("GetServerInfo", group.gr_gid).stdout
+        assert json.loads(shown)["caller"]["name"] == f"uid:{user}"
+        assert call("ListWorkspaces", group.gr_gid).returncode == 0
+        assert "PERMISSION_MISSING" in call("DeleteWorkspace", group.gr_gid).stderr
+        # Other users cannot connect.
+        assert "permission denied" in call("GetServerInfo", user).stderr
+        assert path.stat().st_mode & 0o777 == 0o660
+        assert server.socket.stat().st_gid == group.gr_gid
+
+
 def test_a_certificate_of_another_authority_is_refused(
     team: _Team, tmp_path: Path
 ) -> None:
@@ -738,6 +792,12 @@ def test_files_are_read_again_under_load_without_a_failed_call(
     base: Path, tmp_path: Path
 ) -> None:
     files = Files(tmp_path, _POLICY)
+    with files.tokens.open("a") as tokens:
+        tokens.writelines(f"robot-{i} {os.urandom(32).hex()}\n" for i in range(10_000))
+    policy = _POLICY + "".join(
+        f"  - {{principal: robot-{i}, role: editor, projects: ['team-{i}-*']}}\n"
+        for i in range(1_000)
+    )
     token, jwt = files.token("viewer"), files.jwt("viewer")
     with Server(base, *files.args) as server:
         failures: list[object] = []
@@ -758,7 +818,7 @@ def test_files_are_read_again_under_load_without_a_failed_call(
             write_jwks(files.jwks, *files.keys.values(), another)
             replace(
                 files.policy,
-                f"{_POLICY}  - {{principal: late-{i}, role: viewer, projects: ['x']}}",
+                f"{policy}  - {{principal: late-{i}, role: viewer, projects: ['x']}}",
             )
             late_jwt = another.sign(claims(f"late-{i}"))
             for late in (new, late_jwt):

@@ -73,7 +73,7 @@ class _Nginx:
         user = "user root;" if os.getuid() == 0 else ""
         main = directory / "nginx.conf"
         main.write_text(_MAIN.format(directory=directory, user=user))
-        self._command = [
+        self._command: list[str | Path] = [
             *(_NGINX, "-p", directory, "-c", main, "-e", directory / "error.log")
         ]
 
@@ -244,7 +244,7 @@ def test_acknowledgements_arrive_during_an_upload(caller: Caller) -> None:
 
 
 def test_watches_stay_open(caller: Caller) -> None:
-    watch = caller.channel.unary_stream("/grpc.health.v1.Health/Watch")(
+    watch: Any = caller.channel.unary_stream("/grpc.health.v1.Health/Watch")(
         b"", metadata=caller.metadata
     )
     assert next(watch) == b"\x08\x01"
