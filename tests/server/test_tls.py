@@ -234,7 +234,9 @@ def test_the_server_does_not_start_with_unusable_files(
     if text is not None:
         wrong.write_text(text)
     files = {"--tls-cert": identity.cert, "--tls-key": identity.key, option: wrong}
-    arguments = [part for pair in files.items() for part in pair]
+    arguments: list[object] = [part for pair in files.items() for part in pair]
+    if option == "--tls-client-ca":
+        arguments += ["--tls-client-auth", "optional"]
     sentence = refusal("--base", base, "--listen", "127.0.0.1:0", *arguments).sentence
     assert str(wrong) in sentence and problem in sentence
 
@@ -288,7 +290,7 @@ def test_grpcurl_sends_a_token(
             text=True,
             check=True,
         )
-        assert json.loads(told.stdout)["basePath"] == str(base)
+        assert json.loads(told.stdout)["base_path"] == str(base)
         refused = subprocess.run(
             [*command, _address(server), method], capture_output=True, text=True
         )
