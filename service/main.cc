@@ -47,6 +47,7 @@ constexpr int kServedAlready = 3;
 constexpr int kCannotBeWritten = 4;
 
 int ExitCode(const absl::Status& failure) {
+  if (absl::IsCancelled(failure)) return 0;
   if (absl::IsAlreadyExists(failure)) return kServedAlready;
   return absl::IsPermissionDenied(failure) ? kCannotBeWritten : 1;
 }
@@ -101,6 +102,36 @@ std::string Status(const Server& server) {
                       absl::StrJoin(server.addresses(), " and "));
 }
 
+// Waits while another server holds the base; see Server::KeepWaiting. Reports
+// each new status. SIGHUP is ignored if it does not mean "stop".
+class Waiter {
+ public:
+  Waiter(const Config& config, const sigset_t& signals,
+         ServiceManager& service_manager)
+      : reloads_(ReloadsOnHangup(config)),
+        signals_(signals),
+        service_manager_(service_manager) {}
+
+  bool KeepWaiting(const std::string& status) {
+    if (status != status_) {
+      std::cout << "workspaced " << mlops::server::kVersion << " " << status
+                << std::endl;
+      service_manager_.StandingBy(status);
+      status_ = status;
+    }
+    service_manager_.PingIfDue();
+    constexpr timespec kTick = {.tv_nsec = 100'000'000};
+    const int signal = sigtimedwait(&signals_, nullptr, &kTick);
+    return signal < 0 || (signal == SIGHUP && reloads_);
+  }
+
+ private:
+  const bool reloads_;
+  const sigset_t& signals_;
+  ServiceManager& service_manager_;
+  std::string status_;
+};
+
 // Returns when the process must stop. Calls `reload` on SIGHUP, unless that
 // means "stop".
 void RunUntilStopped(Server& server, const sigset_t& signals,
@@ -145,14 +176,19 @@ int main(int argc, char** argv) {
   // Never undone; see the end of main().
   grpc_init();
   const Config& config = std::get<Config>(parsed);
-  auto server = Server::Start(config);
+  ServiceManager service_manager;
+  Waiter waiter(config, signals, service_manager);
+  auto server = Server::Start(config, [&](const std::string& status) {
+    return waiter.KeepWaiting(status);
+  });
   if (!server.ok()) {
-    std::cerr << "workspaced: " << server.status().message() << "\n";
-    return ExitCode(server.status());
+    const int exit_code = ExitCode(server.status());
+    if (exit_code != 0)
+      std::cerr << "workspaced: " << server.status().message() << "\n";
+    std::_Exit(exit_code);
   }
   std::cout << "workspaced " << mlops::server::kVersion << " "
             << Status(**server) << std::endl;
-  ServiceManager service_manager;
   service_manager.Ready(Status(**server));
   const auto reload = [&] {
     service_manager.Reloading();

@@ -128,6 +128,13 @@ absl::Status ShuttingDown() {
                    {.reason = "SHUTTING_DOWN", .metadata = {}});
 }
 
+absl::Status StandsBy(absl::string_view who) {
+  return MakeError(
+      StatusCode::kUnavailable,
+      absl::StrCat("This server stands by and did not begin this call: ", who),
+      {.reason = "SHUTTING_DOWN", .metadata = {}});
+}
+
 absl::Status ReadOnly(absl::string_view base_path) {
   return MakeError(
       StatusCode::kFailedPrecondition,

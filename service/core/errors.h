@@ -34,6 +34,9 @@ absl::Status WorkspaceBusy(absl::string_view project,
                            absl::string_view operation);
 absl::Status Overloaded(absl::string_view limit, absl::Duration retry_delay);
 absl::Status ShuttingDown();
+// SHUTTING_DOWN for a call to a standby server. `who` is a clause that says who
+// serves the base.
+absl::Status StandsBy(absl::string_view who);
 absl::Status ReadOnly(absl::string_view base_path);
 // SHUTTING_DOWN for a call that had already begun.
 absl::Status CutByShutdown();

@@ -8,8 +8,8 @@ namespace mlops::server {
 
 // Applies the settings of all our servers: health and reflection services,
 // limits on what clients may send, `quota` for what gRPC receives, and no
-// deadlock detection in Abseil's mutexes. Must be called once per process,
-// before the builder starts the server. Not thread-safe.
+// deadlock detection in Abseil's mutexes. Must be called before `builder`
+// starts the server. Not thread-safe.
 void ApplyGrpcSettings(grpc::ServerBuilder& builder,
                        const grpc::ResourceQuota& quota);
 

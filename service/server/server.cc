@@ -28,6 +28,7 @@
 #include "service/server/grpc_settings.h"
 #include "service/server/identity.h"
 #include "service/server/listeners.h"
+#include "service/server/standby.h"
 #include "service/server/version.h"
 
 namespace mlops::server {
@@ -38,6 +39,9 @@ constexpr size_t kMaxQueuedCalls = 1024;
 constexpr int kWholeFileWorkers = 4;
 // How much of the time a chore may take that reads or writes the whole index.
 constexpr double kShareOfLongChores = 0.1;
+
+// The longest description of the server that a standby waits for.
+constexpr size_t kMaxHolderBytes = 1024;
 
 constexpr char kCertificates[] = "certificates";
 // How often the space on the disk is measured.
@@ -164,14 +168,18 @@ absl::StatusOr<std::optional<gid_t>> FindGroup(const std::string& name) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config) {
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(
+    const Config& config, const KeepWaiting& keep_waiting) {
   auto server = std::unique_ptr<Server>(new Server(config));
   for (const std::string& address : config.listen)
     RETURN_IF_ERROR(
         CheckAddress(address, config.insecure || !config.tls_cert.empty()));
   ASSIGN_OR_RETURN(server->base_path_, MakeBase(config.base, config.read_only));
   RETURN_IF_ERROR(server->OpenGate());
-  RETURN_IF_ERROR(server->LockBase());
+  absl::Status locked = server->LockBase();
+  if (config.wait && absl::IsAlreadyExists(locked))
+    locked = server->StandBy(std::move(locked), keep_waiting);
+  RETURN_IF_ERROR(locked);
   RETURN_IF_ERROR(server->Listen());
   RETURN_IF_ERROR(server->OpenLog());
   RETURN_IF_ERROR(server->OpenAudit());
@@ -240,36 +248,63 @@ absl::Status Server::LockBase() {
   return absl::OkStatus();
 }
 
+absl::Status Server::StandBy(absl::Status locked,
+                             const KeepWaiting& keep_waiting) {
+  // Not the log file, which the server that serves may be writing.
+  ASSIGN_OR_RETURN(log_, observe::Log::Open({}));
+  ASSIGN_OR_RETURN(auto acceptor, ListenOn(listen_));
+  ASSIGN_OR_RETURN(const auto standby,
+                   Standby::Start(config_, std::move(acceptor), [this] {
+                     return metrics_.metrics().Write();
+                   }));
+  listen_ = standby->addresses();
+  for (; absl::IsAlreadyExists(locked); locked = LockBase()) {
+    const std::string holder = base::Echo(locked.message(), kMaxHolderBytes);
+    // A standby does not know who calls, so strangers must not learn more.
+    standby->SetRefusal(
+        core::StandsBy(HasGate() ? "another server serves" : holder));
+    if (!keep_waiting(absl::StrCat("stands by: ", holder)))
+      return absl::CancelledError("stopped while standing by");
+    Report("cannot read a file again", CheckGate());
+    standby->ReloadTls();
+  }
+  return locked;
+}
+
 absl::StatusOr<std::vector<std::string>> Server::ChooseAddresses() const {
-  if (config_.read_only && !config_.listen.empty()) return config_.listen;
+  if (config_.read_only && !listen_.empty()) return listen_;
   ASSIGN_OR_RETURN(std::string socket, config_.read_only
                                            ? ReadOnlySocketAddress(base_path_)
                                            : UnixSocketAddress(base_path_));
   std::vector<std::string> addresses = {std::move(socket)};
-  addresses.insert(addresses.end(), config_.listen.begin(),
-                   config_.listen.end());
+  addresses.insert(addresses.end(), listen_.begin(), listen_.end());
   return addresses;
+}
+
+absl::StatusOr<std::unique_ptr<Acceptor>> Server::ListenOn(
+    const std::vector<std::string>& addresses) const {
+  ASSIGN_OR_RETURN(const std::optional<gid_t> group,
+                   FindGroup(config_.socket_group));
+  return Acceptor::Listen(addresses, group);
 }
 
 absl::Status Server::Listen() {
   ASSIGN_OR_RETURN(std::vector<std::string> addresses, ChooseAddresses());
   base::UniqueFd turn;
   // Only the shared socket of read-only servers needs the lock.
-  if (config_.read_only && config_.listen.empty()) {
+  if (config_.read_only && listen_.empty()) {
     turn = LockDirOf(addresses.front());
     if (IsAnswered(addresses.front())) {
       return absl::AlreadyExistsError(absl::StrCat(
           base_path_, " is already served read-only on ", addresses.front()));
     }
   }
-  ASSIGN_OR_RETURN(const std::optional<gid_t> group,
-                   FindGroup(config_.socket_group));
-  auto acceptor = Acceptor::Listen(addresses, group);
+  auto acceptor = ListenOn(addresses);
   if (!config_.read_only &&
       (absl::IsResourceExhausted(acceptor.status()) || !lock_->has_file())) {
     // The disk is too full for a socket in the base, so use one outside.
     ASSIGN_OR_RETURN(addresses.front(), SocketAddressOutside(base_path_));
-    acceptor = Acceptor::Listen(addresses, group);
+    acceptor = ListenOn(addresses);
   }
   if (!acceptor.ok()) return Refusal(acceptor.status().message());
   acceptor_ = *std::move(acceptor);
@@ -419,12 +454,7 @@ void Server::MakeServices() {
 absl::Status Server::StartGrpc() {
   grpc::ServerBuilder builder;
   ApplyGrpcSettings(builder, receive_quota_->quota());
-  using Type = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
-  unix_connections_ = builder.experimental().AddExternalConnectionAcceptor(
-      Type::FROM_FD, grpc::InsecureServerCredentials());
-  tcp_connections_ = builder.experimental().AddExternalConnectionAcceptor(
-      Type::FROM_FD, tls_ == nullptr ? grpc::InsecureServerCredentials()
-                                     : tls_->credentials());
+  connections_ = std::make_unique<Connections>(builder, tls_.get());
   builder.RegisterService(service_.get());
   server_ = builder.BuildAndStart();
   if (server_ == nullptr) return Refusal("gRPC failed to start");
@@ -471,16 +501,7 @@ absl::Status Server::CheckReady() {
 }
 
 void Server::AcceptConnections() {
-  acceptor_->Start(
-      [this](Acceptor::Transport transport, int listener_fd, int fd) {
-        grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters
-            connection;
-        connection.listener_fd = listener_fd;
-        connection.fd = fd;
-        (transport == Acceptor::Transport::kUnix ? unix_connections_
-                                                 : tcp_connections_)
-            ->HandleNewConnection(&connection);
-      });
+  connections_->Accept(*acceptor_);
   // Clients find the server through the lock file, so write it only now
   // that they can connect.
   Report("cannot write the lock file", Announce());

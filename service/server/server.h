@@ -2,6 +2,7 @@
 #define MLOPS_SERVICE_SERVER_SERVER_H_
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -10,7 +11,6 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "grpcpp/server.h"
-#include "grpcpp/server_builder.h"
 #include "service/artifacts/artifacts.h"
 #include "service/auth/gate.h"
 #include "service/base/thread_pool.h"
@@ -29,6 +29,7 @@
 #include "service/rpc/workspace_service.h"
 #include "service/server/acceptor.h"
 #include "service/server/config.h"
+#include "service/server/connections.h"
 #include "service/server/credentials.h"
 #include "service/server/maintainer.h"
 #include "service/server/metrics_http.h"
@@ -39,16 +40,24 @@ namespace mlops::server {
 // Assembles the server from a configuration. Not thread-safe.
 class Server {
  public:
+  // Called again and again while another server holds the base. Waits for about
+  // 0.1 s, and returns false if the process should stop. `status` says in one
+  // line, for the operator, which server that is.
+  using KeepWaiting = std::function<bool(const std::string& status)>;
+
   // Locks the base directory, listens, reads the base, and starts to answer
   // calls. Writes nothing to the base until it is certain that no other
-  // server serves it; then it sweeps what a crash left. Errors are sentences
-  // for the operator:
+  // server serves it; then it sweeps what a crash left. With Config::wait,
+  // stands by while another server serves the base; `keep_waiting` must be
+  // given then. Errors are sentences for the operator:
+  //   CANCELLED if `keep_waiting` returned false;
   //   ALREADY_EXISTS if another server serves the base;
   //   PERMISSION_DENIED if the base exists but cannot be written,
   //     so that --read-only may work;
   //   FAILED_PRECONDITION for everything else that the operator can fix,
   //     such as an address in use.
-  static absl::StatusOr<std::unique_ptr<Server>> Start(const Config& config);
+  static absl::StatusOr<std::unique_ptr<Server>> Start(
+      const Config& config, const KeepWaiting& keep_waiting = nullptr);
 
   // Refuses new calls, waits up to `drain_timeout` for calls in flight,
   // closes all connections, and saves the checkpoint.
@@ -77,11 +86,15 @@ class Server {
   void Reload(const absl::StatusOr<Config>& config);
 
  private:
-  explicit Server(const Config& config) : config_(config) {}
+  explicit Server(const Config& config)
+      : config_(config), listen_(config.listen) {}
 
   // The steps of Start(), in this order; each uses what the ones before made.
   absl::Status OpenGate();
   absl::Status LockBase();
+  // Waits until LockBase() no longer returns ALREADY_EXISTS, which it did at
+  // first with the message of `locked`. Returns its last result.
+  absl::Status StandBy(absl::Status locked, const KeepWaiting& keep_waiting);
   absl::Status Listen();
   absl::Status OpenLog();
   absl::Status OpenAudit();
@@ -96,6 +109,8 @@ class Server {
   void StartChores();
 
   absl::StatusOr<std::vector<std::string>> ChooseAddresses() const;
+  absl::StatusOr<std::unique_ptr<Acceptor>> ListenOn(
+      const std::vector<std::string>& addresses) const;
   std::vector<Maintainer::Chore> Chores();
   // Whether the server no longer owns the base. Called for every call,
   // on any thread. Once true, always true.
@@ -129,6 +144,8 @@ class Server {
   void Disconnect(const std::string& peer);
 
   const Config config_;
+  // Config::listen, with the actual ports once the server has stood by.
+  std::vector<std::string> listen_;
   std::string base_path_;
   std::vector<std::string> addresses_;
   std::atomic<bool> lost_ = false;
@@ -162,10 +179,7 @@ class Server {
   std::unique_ptr<rpc::ArtifactStreams> artifact_streams_;
   std::unique_ptr<rpc::WorkspaceService> service_;
   std::unique_ptr<grpc::Server> server_;
-  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor>
-      unix_connections_;
-  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor>
-      tcp_connections_;
+  std::unique_ptr<Connections> connections_;
   std::unique_ptr<Acceptor> acceptor_;
   std::unique_ptr<MetricsHttp> metrics_http_;  // Null without --metrics.
 };

@@ -17,6 +17,9 @@
 namespace mlops::server {
 namespace {
 
+// TimeoutStartSec= of our unit.
+constexpr absl::Duration kMaxStart = absl::Minutes(15);
+
 std::string Variable(const char* name) {
   const char* value = std::getenv(name);
   return value == nullptr ? "" : value;
@@ -67,7 +70,21 @@ ServiceManager::ServiceManager()
       ping_interval_(PingInterval()) {}
 
 void ServiceManager::Ready(absl::string_view status) {
-  Send(absl::StrCat("READY=1\nSTATUS=", status));
+  SendReady(status, 2 * ping_interval_);
+}
+
+void ServiceManager::StandingBy(absl::string_view status) {
+  SendReady(status, kMaxStart);
+}
+
+void ServiceManager::SendReady(absl::string_view status,
+                               absl::Duration patience) {
+  std::string text = absl::StrCat("READY=1\nSTATUS=", status);
+  if (ping_interval_ != absl::InfiniteDuration()) {
+    absl::StrAppend(&text, "\nWATCHDOG=1\nWATCHDOG_USEC=",
+                    absl::ToInt64Microseconds(patience));
+  }
+  Send(text);
 }
 
 void ServiceManager::Reloading() {

@@ -21,6 +21,9 @@ class ServiceManager {
   // The server answers calls, or has finished to reload its settings.
   // systemctl status shows `status`, which must be one line.
   void Ready(absl::string_view status);
+  // The server waits for another one to end, and may then need up to 15 minutes
+  // to read its base, during which it pings nobody.
+  void StandingBy(absl::string_view status);
   // The server has begun to read its settings again. Ready() must follow.
   void Reloading();
   // The server has begun to stop.
@@ -31,6 +34,8 @@ class ServiceManager {
   void PingIfDue();
 
  private:
+  // `patience` is the longest time between two pings from now on.
+  void SendReady(absl::string_view status, absl::Duration patience);
   void Send(absl::string_view text);
 
   base::UniqueFd socket_;
