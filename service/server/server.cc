@@ -258,12 +258,16 @@ absl::Status Server::StandBy(absl::Status locked,
                      return metrics_.metrics().Write();
                    }));
   listen_ = standby->addresses();
+  const std::string state =
+      listen_.empty()
+          ? "stands by"
+          : absl::StrCat("stands by on ", absl::StrJoin(listen_, " and "));
   for (; absl::IsAlreadyExists(locked); locked = LockBase()) {
     const std::string holder = base::Echo(locked.message(), kMaxHolderBytes);
     // A standby does not know who calls, so strangers must not learn more.
-    standby->SetRefusal(
-        core::StandsBy(HasGate() ? "another server serves" : holder));
-    if (!keep_waiting(absl::StrCat("stands by: ", holder)))
+    standby->SetRefusal(core::StandsBy(
+        HasIdentity(config_) ? "another server serves" : holder));
+    if (!keep_waiting(absl::StrCat(state, ": ", holder)))
       return absl::CancelledError("stopped while standing by");
     Report("cannot read a file again", CheckGate());
     standby->ReloadTls();

@@ -59,8 +59,8 @@
 //     `[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?`.
 //   UNAVAILABLE/OVERLOADED {limit} if too many calls are waiting: retry after
 //     ErrorRetryDelay().
-//   UNAVAILABLE/SHUTTING_DOWN if the server is draining, or if its base
-//     directory was moved, removed or replaced.
+//   UNAVAILABLE/SHUTTING_DOWN if the server is draining or stands by for
+//     another one, or if its base directory was moved, removed or replaced.
 //   FAILED_PRECONDITION/READ_ONLY if the call would change something and the
 //     server runs with --read-only.
 //   INTERNAL/IO_ERROR {path, errno} if a system call of the server fails.

@@ -81,6 +81,19 @@ TEST_P(ServiceManagerTest, PingsInHalfOfTheInterval) {
   EXPECT_EQ(Receive(), "WATCHDOG=1");
 }
 
+TEST_P(ServiceManagerTest, GivesAStandbyMoreTimeBetweenPings) {
+  Watch(absl::Seconds(30), ::getpid());
+  ServiceManager manager;
+  manager.StandingBy("stands by");
+  EXPECT_EQ(Receive(),
+            "READY=1\nSTATUS=stands by\nWATCHDOG=1\n"
+            "WATCHDOG_USEC=900000000");
+  manager.Ready("serves /data");
+  EXPECT_EQ(Receive(),
+            "READY=1\nSTATUS=serves /data\nWATCHDOG=1\n"
+            "WATCHDOG_USEC=30000000");
+}
+
 TEST_P(ServiceManagerTest, DoesNotPingTooOften) {
   Watch(absl::Hours(1), ::getpid());
   ServiceManager manager;
