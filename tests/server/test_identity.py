@@ -39,7 +39,7 @@ from support.jwts import (
     unsigned,
     write_jwks,
 )
-from support.server import BINARY, Server, short_base
+from support.server import BINARY, REPO, Server, short_base
 
 # The least role for each RPC, by issue 13. Each role includes those before it.
 _ROLES = ["viewer", "editor", "admin", "operator"]
@@ -559,6 +559,12 @@ def _old_line(name: str, token: str) -> str:
     return f"{name} {digest} 2020-01-01T00:00:00Z\n"
 
 
+_CPP_EXAMPLE = REPO / "build/client-cpp/quickstart"
+# Those of _bad_tokens() that slow clients try too.
+_SHOWN_EVERYWHERE = [
+    *("expired", "not yet valid", "wrong audience", "alg none", "no JSON"),
+    *("HS256 with the public key", "expired token", "unknown token"),
+]
 _EXPIRED_TOKEN = "mlw_" + "e" * 43
 
 
@@ -688,15 +694,38 @@ def test_grpcurl_reports_bad_tokens(
 ) -> None:
     good = _grpcurl(team, f"authorization: Bearer {team.token('viewer')}")
     assert good.returncode == 0, good.stderr
-    for what in (
-        *("expired", "not yet valid", "wrong audience", "alg none"),
-        *("HS256 with the public key", "two dots", "expired token", "unknown token"),
-    ):
+    for what in _SHOWN_EVERYWHERE:
         token, cause = bad_tokens[what]
         refused = _grpcurl(team, f"authorization: Bearer {token}")
         assert refused.returncode != 0
         assert "CREDENTIALS_INVALID" in refused.stderr, refused.stderr
         assert cause in refused.stderr
+
+
+@pytest.mark.skipif(not _CPP_EXAMPLE.exists(), reason="the C++ examples are not built")
+def test_the_cpp_client_reports_bad_tokens(
+    team: _Team, bad_tokens: dict[str, tuple[str, str]]
+) -> None:
+    def refusal(token: str) -> str:
+        ran = subprocess.run(
+            [_CPP_EXAMPLE, tcp_address(team.server)],
+            env=os.environ
+            | {
+                "MLOPS_WORKSPACE_CA": str(team.files.authority.cert),
+                "MLOPS_WORKSPACE_TOKEN": token,
+            },
+            capture_output=True,
+            text=True,
+        )
+        assert ran.returncode == 1
+        return ran.stderr
+
+    for what in _SHOWN_EVERYWHERE:
+        token, cause = bad_tokens[what]
+        shown = refusal(token)
+        assert shown.startswith("UNAUTHENTICATED") and cause in shown, (what, shown)
+        assert token not in shown or token == ".."
+    assert refusal(team.token("viewer")).startswith("PERMISSION_DENIED")
 
 
 def test_other_headers_are_refused(team: _Team) -> None:
