@@ -328,6 +328,8 @@ namespace {
 // Larger encodings are not cached: they would double the memory that a server
 // needs for its records.
 constexpr size_t kMaxKeptBytes = 32 << 10;
+// Copying smaller pages costs more than the memory that it saves.
+constexpr size_t kMuchBytes = 1 << 20;
 
 // Encodes the workspace as an element of ListWorkspacesResponse.workspaces,
 // with tag and length.
@@ -393,6 +395,8 @@ grpc::ByteBuffer ListEncoder::Finish(const core::ListResult& result) && {
   for (const std::string& project : result.unreachable)
     rest.add_unreachable(project);
   rest.AppendToString(&bytes_);
+  // It may have grown to twice its size, and waits until the client reads it.
+  if (bytes_.size() > kMuchBytes) bytes_.shrink_to_fit();
   return ToByteBuffer(std::move(bytes_));
 }
 
