@@ -256,7 +256,9 @@ absl::StatusOr<std::string> ResolveAddress(const ClientOptions& options) {
 std::vector<std::string> SplitAddresses(const std::string& address) {
   // The path of a socket may contain commas.
   if (IsUnix(address)) return {address};
-  return absl::StrSplit(address, ',');
+  std::vector<std::string> addresses = absl::StrSplit(address, ',');
+  for (std::string& one : addresses) absl::StripAsciiWhitespace(&one);
+  return addresses;
 }
 
 absl::StatusOr<GrpcTarget> MakeGrpcTarget(absl::string_view address) {

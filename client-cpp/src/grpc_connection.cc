@@ -114,7 +114,8 @@ class GrpcConnection final : public Connection {
  public:
   GrpcConnection(std::vector<std::unique_ptr<Server>> servers,
                  Credentials credentials, const ClientOptions& options)
-      : credentials_(std::move(credentials)), servers_(std::move(servers)) {
+      : credentials_(std::move(credentials)),
+        servers_(std::move(servers), credentials_) {
     for (int i = 0; i < Contract().method_count(); ++i) {
       const MethodDescriptor& method = *Contract().method(i);
       policies_[method.input_type()] = {.timeout = TimeoutOf(method, options),

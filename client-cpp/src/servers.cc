@@ -18,6 +18,12 @@ constexpr absl::Duration kMaxWait = absl::Seconds(10);
 constexpr absl::Duration kProbeTimeout = absl::Seconds(2);
 constexpr absl::Duration kPause = absl::Milliseconds(50);
 
+// Whether a server refuses this client, as any call will show.
+bool IsRefusal(const grpc::Status& status) {
+  return status.error_code() == grpc::StatusCode::UNAUTHENTICATED ||
+         status.error_code() == grpc::StatusCode::PERMISSION_DENIED;
+}
+
 // A health check in flight.
 struct Probe {
   explicit Probe(const Server& server)
@@ -35,13 +41,15 @@ class Round {
  public:
   // Begins the checks.
   Round(const std::vector<std::unique_ptr<Server>>& servers,
-        absl::Time deadline) {
+        const std::string& authorization, absl::Time deadline) {
     running_ = servers.size();
     for (const auto& server : servers) {
       Probe& probe = *probes_.emplace_back(std::make_unique<Probe>(*server));
       probe.request.set_service(
           workspace::v1::WorkspaceService::service_full_name());
       probe.context.set_deadline(absl::ToChronoTime(deadline));
+      if (!authorization.empty())
+        probe.context.AddMetadata("authorization", authorization);
     }
     for (const auto& probe : probes_) Begin(*probe);
   }
@@ -64,17 +72,17 @@ class Round {
 
  private:
   void Begin(Probe& probe) {
-    probe.stub->async()->Check(&probe.context, &probe.request, &probe.response,
-                               [this, &probe](const grpc::Status& status) {
-                                 absl::MutexLock lock(&mutex_);
-                                 const bool serves =
-                                     status.ok() &&
-                                     probe.response.status() ==
-                                         health::HealthCheckResponse::SERVING;
-                                 if (serves && serving_ == nullptr)
-                                   serving_ = &probe.server;
-                                 --running_;
-                               });
+    probe.stub->async()->Check(
+        &probe.context, &probe.request, &probe.response,
+        [this, &probe](const grpc::Status& status) {
+          absl::MutexLock lock(&mutex_);
+          const bool serves =
+              IsRefusal(status) ||
+              (status.ok() &&
+               probe.response.status() == health::HealthCheckResponse::SERVING);
+          if (serves && serving_ == nullptr) serving_ = &probe.server;
+          --running_;
+        });
   }
 
   std::vector<std::unique_ptr<Probe>> probes_;
@@ -104,7 +112,8 @@ const Server& Servers::Choose(absl::Time deadline,
 }
 
 const Server* Servers::FindServing(absl::Time deadline) const {
-  return Round(servers_, std::min(deadline, absl::Now() + kProbeTimeout))
+  return Round(servers_, credentials_.Authorization(),
+               std::min(deadline, absl::Now() + kProbeTimeout))
       .Wait();
 }
 

@@ -5,11 +5,13 @@
 #include <memory>
 #include <stop_token>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "client-cpp/src/address.h"
+#include "client-cpp/src/credentials.h"
 #include "client-cpp/src/grpc_call.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/support/channel_arguments.h"
@@ -32,9 +34,12 @@ struct Server {
 // health checks. Thread-safe.
 class Servers {
  public:
-  // `servers` must not be empty.
-  explicit Servers(std::vector<std::unique_ptr<Server>> servers)
-      : servers_(std::move(servers)), current_(servers_.front().get()) {}
+  // `servers` must not be empty. Health checks carry the token of
+  // `credentials`, because proxies may ask for it.
+  Servers(std::vector<std::unique_ptr<Server>> servers, Credentials credentials)
+      : servers_(std::move(servers)),
+        credentials_(std::move(credentials)),
+        current_(servers_.front().get()) {}
 
   // Returns the server for the next call. If there are several and the current
   // one is not connected, asks them all, and waits until one serves, for at
@@ -51,6 +56,7 @@ class Servers {
   const Server* FindServing(absl::Time deadline) const;
 
   const std::vector<std::unique_ptr<Server>> servers_;
+  const Credentials credentials_;
   std::atomic<const Server*> current_;
   // Whether a call showed that the current server no longer serves.
   std::atomic<bool> lost_ = false;

@@ -1,5 +1,6 @@
 #include "service/auth/jwks.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -86,7 +87,10 @@ absl::StatusOr<Jwks> Jwks::Parse(absl::string_view text) {
     };
     if (!key.contains("d")) entry.key = ToPublicKey(key, *algorithm);
     if (!entry.key) return fail(Problem(key, *algorithm));
-    if (jwks.Find(entry.id, *algorithm) != nullptr)
+    const auto is_same = [&](const Entry& other) {
+      return other.id == entry.id && other.key->algorithm() == *algorithm;
+    };
+    if (std::any_of(jwks.keys_.begin(), jwks.keys_.end(), is_same))
       return fail("has the kid of an earlier key");
     jwks.keys_.push_back(std::move(entry));
   }

@@ -46,6 +46,7 @@ std::string LineOf(const AuditRecord& record, uint64_t left_out) {
   AppendText(line, "rpc", record.rpc);
   AppendText(line, "project", record.project);
   AppendText(line, "path", record.path, kMaxPathBytes);
+  AppendText(line, "destination", record.destination, kMaxPathBytes);
   AppendText(line, "uid", record.uid);
   AppendText(line, "etag_before", record.etag_before);
   AppendText(line, "etag_after", record.etag_after);
@@ -118,13 +119,19 @@ absl::Status AuditLog::CheckWritable() const {
 
 void AuditLog::Write(const AuditRecord& record) {
   uint64_t left_out = 0;
-  if (absl::IsUnauthenticated(record.outcome)) {
+  {
     absl::MutexLock lock(&mutex_);
-    if (!MayLogUnauthenticated(&left_out)) return;
+    if (absl::IsUnauthenticated(record.outcome) &&
+        !MayLog(unauthenticated_, &left_out))
+      return;
+    if (absl::IsPermissionDenied(record.outcome) && !MayLog(denied_, &left_out))
+      return;
   }
   const std::string line = LineOf(record, left_out);
+  const size_t room = record.is_reserved ? options_.max_queued_bytes
+                                         : options_.max_queued_bytes / 2;
   absl::MutexLock lock(&mutex_);
-  if (counts_.queued_bytes + line.size() > options_.max_queued_bytes) {
+  if (counts_.queued_bytes + line.size() > room) {
     ++counts_.dropped;
     return;
   }
@@ -133,18 +140,19 @@ void AuditLog::Write(const AuditRecord& record) {
   queue_ += line;
 }
 
-bool AuditLog::MayLogUnauthenticated(uint64_t* left_out) {
-  if (const absl::Duration now = Now(); now - second_ >= absl::Seconds(1)) {
-    second_ = now;
-    lines_in_second_ = 0;
+bool AuditLog::MayLog(Limit& limit, uint64_t* left_out) {
+  const absl::Duration now = Now();
+  if (now - limit.second >= absl::Seconds(1)) {
+    limit.second = now;
+    limit.lines_in_second = 0;
   }
-  if (lines_in_second_ == kMaxUnauthenticated) {
+  if (limit.lines_in_second == limit.most) {
     ++counts_.left_out;
-    ++left_out_now_;
+    ++limit.left_out;
     return false;
   }
-  ++lines_in_second_;
-  *left_out = std::exchange(left_out_now_, 0);
+  ++limit.lines_in_second;
+  *left_out = std::exchange(limit.left_out, 0);
   return true;
 }
 
@@ -179,10 +187,12 @@ bool AuditLog::Wait() {
 }
 
 void AuditLog::WriteSome(bool last) {
+  bool has_failed;
   {
     absl::MutexLock lock(&mutex_);
     lines_ += queue_;
     queue_.clear();
+    has_failed = !problem_.ok();
   }
   absl::Status result = file_->EnsureOpen();
   while (result.ok() && written_ < lines_.size()) {
@@ -201,7 +211,9 @@ void AuditLog::WriteSome(bool last) {
     written_ += appended;
     result.Update(problem);
   }
-  if (last || Now() >= sync_due_ || lines_.size() > kMaxUnsyncedBytes)
+  // After a failure only a sync proves that the disk works again.
+  if (last || has_failed || Now() >= sync_due_ ||
+      lines_.size() > kMaxUnsyncedBytes)
     result.Update(SyncLines());
   Judge(result);
 }

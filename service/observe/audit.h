@@ -26,12 +26,14 @@ struct AuditRecord {
   // The caller: its name, how it proved that ("token"), and its address.
   absl::string_view principal, kind, peer;
   // What it asked for.
-  absl::string_view rpc, project, path, uid, request_id;
+  absl::string_view rpc, project, path, destination, uid, request_id;
   // The etag of what was changed, before and after.
   absl::string_view etag_before, etag_after;
   // What it got. The reason in the ErrorInfo is logged too.
   absl::Status outcome;
   absl::Duration duration;
+  // Whether CheckWritable() was asked: the line may use the reserve.
+  bool is_reserved = false;
 };
 
 // The audit log: who changed what, and who was refused. One JSON object per
@@ -51,16 +53,17 @@ struct AuditRecord {
 // Trouble. While the disk is full or fails, the thread keeps trying, and lines
 // wait in a queue of bounded size. If it is full, lines are dropped and
 // counted, so the log has a gap; with `required`, CheckWritable() refuses
-// changes before that happens. Wrong credentials are easy to send, so that
-// refusals with UNAUTHENTICATED could displace all older lines: of those, only
-// kMaxUnauthenticated per second are logged, the next one with the number of
-// lines left out before it ("left_out").
+// changes before that happens. Refused calls are easy to make, so that their
+// lines could displace all older ones: with UNAUTHENTICATED only
+// kMaxUnauthenticated per second are logged, with PERMISSION_DENIED kMaxDenied,
+// the next one with the number of lines left out before it ("left_out").
 //
 // Thread-safe. No method waits for the disk, except Open() and the destructor.
 class AuditLog {
  public:
   static constexpr absl::Duration kMaxDelay = absl::Seconds(1);
   static constexpr int kMaxUnauthenticated = 10;
+  static constexpr int kMaxDenied = 100;
 
   struct Options {
     AuditFile::Options file;
@@ -94,8 +97,8 @@ class AuditLog {
   void Write(const AuditRecord& record) ABSL_LOCKS_EXCLUDED(mutex_);
 
   struct Counts {
-    // Lines that were accepted, that the full queue dropped, and that the limit
-    // on UNAUTHENTICATED left out.
+    // Lines that were accepted, that the full queue dropped, and that the
+    // limits on refused calls left out.
     uint64_t lines = 0;
     uint64_t dropped = 0;
     uint64_t left_out = 0;
@@ -111,9 +114,16 @@ class AuditLog {
  private:
   AuditLog(std::string path, std::unique_ptr<AuditFile> file, Options options);
 
-  // Whether the limit on UNAUTHENTICATED permits one more line. If so, sets
-  // `left_out` to the number of lines that it did not permit since the last.
-  bool MayLogUnauthenticated(uint64_t* left_out)
+  // A maximum number of lines per second.
+  struct Limit {
+    int most;
+    absl::Duration second = -absl::InfiniteDuration();
+    int lines_in_second = 0;
+    uint64_t left_out = 0;
+  };
+  // Whether `limit` permits one more line. If so, sets `left_out` to the number
+  // of lines that it did not permit since the last.
+  bool MayLog(Limit& limit, uint64_t* left_out)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Run();
   // Waits for lines, the next sync, or the end. Returns true at the end.
@@ -134,10 +144,8 @@ class AuditLog {
   // The last failure, or OK.
   absl::Status problem_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  // The current second of the limit on UNAUTHENTICATED, and its lines.
-  absl::Duration second_ ABSL_GUARDED_BY(mutex_) = -absl::InfiniteDuration();
-  int lines_in_second_ ABSL_GUARDED_BY(mutex_) = 0;
-  uint64_t left_out_now_ ABSL_GUARDED_BY(mutex_) = 0;
+  Limit unauthenticated_ ABSL_GUARDED_BY(mutex_) = {kMaxUnauthenticated};
+  Limit denied_ ABSL_GUARDED_BY(mutex_) = {kMaxDenied};
 
   // Accessed only by the thread.
   const std::unique_ptr<AuditFile> file_;

@@ -48,6 +48,11 @@ absl::StatusOr<std::unique_ptr<AuditFile>> AuditFile::Open(
   base::UniqueFd dir(
       ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!dir.ok()) return CannotOpen(path, std::strerror(errno));
+  if (::faccessat(dir.get(), ".", W_OK | X_OK, AT_EACCESS) != 0) {
+    return CannotOpen(path,
+                      "its directory cannot be written, which is needed "
+                      "to set full files aside");
+  }
   auto audit = std::unique_ptr<AuditFile>(
       new AuditFile(std::move(dir), path, file.filename().string(), options));
   const int error = audit->OpenFile();
@@ -81,7 +86,7 @@ int AuditFile::OpenFile() {
   // has locks.
   if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
     return EWOULDBLOCK;
-  size_bytes_ = info.st_size;
+  size_bytes_ = durable_bytes_ = info.st_size;
   is_cut_off_ = EndsMidLine(file.get(), info.st_size);
   // It may have been created just now.
   are_names_unsynced_ = true;
@@ -108,10 +113,18 @@ bool AuditFile::HasRoom(size_t bytes) const {
 
 absl::Status AuditFile::StartNew() {
   const bool is_named = file_.ok() && IsStillNamed();
+  // Nothing in it is durable, so all of it will be appended again. Set aside,
+  // it would push out an older file.
+  const bool is_worthless = durable_bytes_ == 0;
   file_.Reset();
   size_bytes_ = 0;
   is_unsynced_ = is_mid_line_ = false;
   if (!is_named) return absl::OkStatus();
+  if (is_worthless) {
+    are_names_unsynced_ = true;
+    return ::unlinkat(dir_.get(), name_.c_str(), 0) == 0 ? absl::OkStatus()
+                                                         : Error(errno);
+  }
   // Move only files that must make way. A crash between two renames leaves
   // a gap in the numbers, which the next call closes.
   int last = 1;
@@ -166,6 +179,7 @@ absl::Status AuditFile::Sync() {
   if (::fstat(file_.get(), &info) != 0) return Error(errno);
   if (info.st_nlink == 0) return Error(ENOENT);
   is_unsynced_ = false;
+  durable_bytes_ = size_bytes_;
   return absl::OkStatus();
 }
 

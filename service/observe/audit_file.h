@@ -79,6 +79,8 @@ class AuditFile {
   const Options options_;
   base::UniqueFd file_;
   int64_t size_bytes_ = 0;
+  // How many of them are known to be durable.
+  int64_t durable_bytes_ = 0;
   // Whether the file ends with a line that a crash has cut off.
   bool is_cut_off_ = false;
   // Whether the last call of Append() ended in the middle of a line.

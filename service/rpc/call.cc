@@ -119,7 +119,9 @@ class Calls::UnaryCall final : public grpc::ServerUnaryReactor,
       calls_->live_.Add(this);
     }
     if (status.ok()) calls_->CountSent(call(), size);
-    Finish(calls_->End(call(), std::move(status)));
+    grpc::Status end = calls_->End(call(), std::move(status));
+    call().Forget();
+    Finish(std::move(end));
   }
 
   // The call is in `live_` only after its response is complete,
@@ -173,11 +175,15 @@ absl::Status Calls::Admit(CallInfo& call, const CallerLimits::Use& use) {
   return caller_limits_.Take(call.caller.name, use, &call.share);
 }
 
+absl::Status Calls::CheckPolicy(const CallInfo& call,
+                                const Method& method) const {
+  if (options_.gate == nullptr || !options_.identifies_all)
+    return absl::OkStatus();
+  return options_.gate->policy()->Check(call.caller, method.name, call.project);
+}
+
 absl::Status Calls::Authorize(const CallInfo& call) const {
-  if (options_.gate != nullptr && options_.identifies_all) {
-    RETURN_IF_ERROR(options_.gate->policy()->Check(
-        call.caller, call.method.name, call.project));
-  }
+  RETURN_IF_ERROR(CheckPolicy(call, call.method));
   const bool changes =
       call.method.effect == Effect::kChanges && !call.changes_nothing;
   return changes && options_.audit != nullptr ? options_.audit->CheckWritable()
@@ -225,6 +231,8 @@ void Calls::Audit(const CallInfo& call, const absl::Status& status,
       call.method.effect == Effect::kChanges && !call.changes_nothing;
   if (!changes && !refused && !options_.audit_reads) return;
   const bool unknown = absl::IsUnauthenticated(status);
+  // Nobody was identified, because the server was not serving.
+  if (call.caller.name.empty() && !unknown) return;
   options_.audit->Write(
       {.time = absl::Now(),
        .principal = call.caller.name,
@@ -233,12 +241,14 @@ void Calls::Audit(const CallInfo& call, const absl::Status& status,
        .rpc = call.method.name,
        .project = call.project,
        .path = call.path,
+       .destination = call.destination,
        .uid = call.uid,
        .request_id = call.request_id,
        .etag_before = call.old_etag,
        .etag_after = call.new_etag,
        .outcome = status,
-       .duration = duration});
+       .duration = duration,
+       .is_reserved = changes && !refused});
 }
 
 void Calls::CountReceived(const CallInfo& call, size_t bytes) {

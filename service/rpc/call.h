@@ -130,6 +130,9 @@ class Calls {
   // this call on `call.project`, and the audit log's error if the call would
   // change something that could not be recorded.
   absl::Status Authorize(const CallInfo& call) const;
+  // Returns PERMISSION_DENIED/PERMISSION_MISSING if the caller may not call
+  // `method` on `call.project`.
+  absl::Status CheckPolicy(const CallInfo& call, const Method& method) const;
   // Returns CANCELLED or DEADLINE_EXCEEDED (no reason) if the client no longer
   // waits for the call.
   absl::Status CheckWanted(const grpc::CallbackServerContext& context) const;

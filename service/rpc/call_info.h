@@ -28,6 +28,8 @@ struct CallInfo {
       project = request.workspace().project();
     }
     if constexpr (requires { request.path(); }) path = request.path();
+    if constexpr (requires { request.destination_path(); })
+      destination = request.destination_path();
     if constexpr (requires { request.etag(); }) old_etag = request.etag();
     if constexpr (requires { request.request_id(); })
       request_id = request.request_id();
@@ -45,6 +47,14 @@ struct CallInfo {
     }
   }
 
+  // Frees the texts of the request, once the call is recorded: its client may
+  // not read the answer for long.
+  void Forget() {
+    for (std::string* text :
+         {&project, &path, &destination, &request_id, &old_etag})
+      *text = std::string();
+  }
+
   const Method& method;
   grpc::CallbackServerContext* const context;
   const SteadyClock::time_point started = SteadyClock::now();
@@ -54,6 +64,7 @@ struct CallInfo {
   // "" until the request is decoded, and for requests that name no project.
   std::string project;
   std::string path;
+  std::string destination;  // Of Move and Copy.
   std::string request_id;
   // Although the method could.
   bool changes_nothing = false;

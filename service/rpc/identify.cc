@@ -24,7 +24,13 @@ absl::StatusOr<auth::Caller> Identify(
   }
   const std::string peer = context.peer();
   presented.socket = absl::StartsWith(peer, "unix");
-  if (presented.socket) presented.socket_uid = facts.socket_user(peer);
+  if (presented.socket) {
+    presented.socket_uid = facts.socket_user(peer);
+    // Users are forgotten with their connections. Nobody would get the answer,
+    // and the call must not be made under another name.
+    if (!presented.socket_uid.has_value())
+      return auth::CredentialsInvalid("the connection has ended");
+  }
   const std::vector<std::string> names =
       facts.certificate_names(*context.auth_context());
   presented.certificate_names = names;

@@ -108,6 +108,8 @@ grpc::ServerUnaryReactor* WorkspaceService::UpdateWorkspace(
       kUpdateWorkspace, context, request, response,
       [this](const auto& request, auto* response, CallInfo& call) {
         ASSIGN_OR_RETURN(const core::UpdateArgs args, FromProto(request));
+        if (args.allow_missing)
+          RETURN_IF_ERROR(calls_->CheckPolicy(call, kCreateWorkspace));
         ASSIGN_OR_RETURN(const core::UpdateResult result,
                          authority_->Update(args));
         call.old_etag = result.old_etag;

@@ -180,6 +180,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   if (config.wait && absl::IsAlreadyExists(locked))
     locked = server->StandBy(std::move(locked), keep_waiting);
   RETURN_IF_ERROR(locked);
+  RETURN_IF_ERROR(server->StartMetrics());
   RETURN_IF_ERROR(server->Listen());
   RETURN_IF_ERROR(server->OpenLog());
   RETURN_IF_ERROR(server->OpenAudit());
@@ -189,7 +190,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   server->MakeCalls();
   server->MakeServices();
   RETURN_IF_ERROR(server->StartGrpc());
-  RETURN_IF_ERROR(server->StartMetrics());
+  server->WatchParts();
   server->AcceptConnections();
   server->StartChores();
   return server;
@@ -469,7 +470,20 @@ absl::Status Server::StartGrpc() {
   return absl::OkStatus();
 }
 
+// Before the base is read, which may take long: probes ask whether the process
+// is alive.
 absl::Status Server::StartMetrics() {
+  if (config_.metrics.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(
+      metrics_http_,
+      MetricsHttp::Start(
+          config_.metrics,
+          {.metrics = [this] { return metrics_.metrics().Write(); },
+           .ready = [this] { return CheckReady(); }}));
+  return absl::OkStatus();
+}
+
+void Server::WatchParts() {
   metrics_.Watch({.catalog = catalog_.get(),
                   .authority = authority_.get(),
                   .artifacts = artifacts_.get(),
@@ -484,19 +498,14 @@ absl::Status Server::StartMetrics() {
                   .certificate_expiry =
                       tls_ == nullptr ? std::function<absl::Time()>()
                                       : [this] { return tls_->expiry(); }});
-  if (config_.metrics.empty()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(
-      metrics_http_,
-      MetricsHttp::Start(
-          config_.metrics,
-          {.metrics = [this] { return metrics_.metrics().Write(); },
-           .ready = [this] { return CheckReady(); }}));
+  started_ = true;
+  if (metrics_http_ == nullptr) return;
   log_->Info(
       absl::StrCat("metrics on http://", metrics_http_->address(), "/metrics"));
-  return absl::OkStatus();
 }
 
 absl::Status Server::CheckReady() {
+  if (!started_) return absl::UnavailableError("the server is starting");
   if (draining_) return absl::UnavailableError("the server is shutting down");
   if (IsLost()) return absl::UnavailableError("the server has lost its base");
   if (!health_->ok())

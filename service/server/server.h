@@ -92,6 +92,7 @@ class Server {
   // The steps of Start(), in this order; each uses what the ones before made.
   absl::Status OpenGate();
   absl::Status LockBase();
+  absl::Status StartMetrics();
   // Waits until LockBase() no longer returns ALREADY_EXISTS, which it did at
   // first with the message of `locked`. Returns its last result.
   absl::Status StandBy(absl::Status locked, const KeepWaiting& keep_waiting);
@@ -104,7 +105,7 @@ class Server {
   void MakeCalls();
   void MakeServices();
   absl::Status StartGrpc();
-  absl::Status StartMetrics();
+  void WatchParts();
   void AcceptConnections();
   void StartChores();
 
@@ -149,6 +150,7 @@ class Server {
   std::string base_path_;
   std::vector<std::string> addresses_;
   std::atomic<bool> lost_ = false;
+  std::atomic<bool> started_ = false;
   std::atomic<bool> draining_ = false;
   // The next two are used by Start(), then only by the maintainer's thread.
   bool announced_ = false;

@@ -47,7 +47,9 @@ absl::StatusOr<std::vector<UniqueFd>> Bind(const std::string& host,
   for (addrinfo* info = found; info != nullptr; info = info->ai_next) {
     UniqueFd fd = NewSocket(info->ai_family);
     const int yes = 1;
-    ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
+    // Without a socket, errno says why.
+    if (fd.ok())
+      ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
     if (!listeners.empty()) PortIn(*info->ai_addr) = port_number;
     if (!fd.ok() || ::bind(fd.get(), info->ai_addr, info->ai_addrlen) != 0 ||
         ::listen(fd.get(), kBacklog) != 0) {

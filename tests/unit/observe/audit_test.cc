@@ -202,16 +202,27 @@ TEST_F(AuditTest, AFullQueueDropsLinesAndRefusesChangesBefore) {
   {
     const SmallFiles full(1);
     while (log->CheckWritable().ok() && lines_before_refusal < 1000) {
-      log->Write({.rpc = "a"});
+      log->Write({.rpc = "a", .is_reserved = true});
       ++lines_before_refusal;
     }
     EXPECT_LT(lines_before_refusal, 25);
     EXPECT_EQ(log->counts().dropped, 0u);
-    for (int i = 0; i < 100; ++i) log->Write({.rpc = "a"});
+    // Only changes that have asked may use the other half.
+    log->Write({.rpc = "a"});
+    EXPECT_EQ(log->counts().dropped, 1u);
+    for (int i = 0; i < 100; ++i) log->Write({.rpc = "a", .is_reserved = true});
     EXPECT_GT(log->counts().dropped, 50u);
     EXPECT_LE(log->counts().queued_bytes, 2000u);
   }
   EXPECT_TRUE(WaitUntil([&] { return log->counts().queued_bytes == 0; }));
+}
+
+TEST_F(AuditTest, DeniedCallsCannotDisplaceAllOtherLines) {
+  const auto log = Open({});
+  for (int i = 0; i < 1000; ++i)
+    log->Write({.rpc = "a", .outcome = absl::PermissionDeniedError("no")});
+  EXPECT_LE(log->counts().lines, 2u * AuditLog::kMaxDenied);
+  EXPECT_GE(log->counts().left_out, 1000u - 2u * AuditLog::kMaxDenied);
 }
 
 // Writes numbered lines until it is killed. Sends the number of each line

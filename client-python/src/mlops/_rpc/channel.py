@@ -215,20 +215,22 @@ def require_descriptors() -> None:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY or limit > _MANY_DESCRIPTORS:
         return
-    with suppress(FileNotFoundError):
-        try:
-            used = len(os.listdir("/proc/self/fd"))
-        except OSError:
-            # The limit is reached: no descriptor is left to list the directory.
-            used = limit
-        if limit - used < _NEEDED_DESCRIPTORS:
-            raise errors.unavailable(
-                f"This process may open {limit} files only (RLIMIT_NOFILE) "
-                f"and has {used} of them open; "
-                f"a connection takes up to {_NEEDED_DESCRIPTORS}: "
-                "raise the limit, as by `ulimit -n 1024`, or close some",
-                limit=limit,
-            )
+    try:
+        used = len(os.listdir("/proc/self/fd"))
+    except FileNotFoundError:
+        # This system does not say how many files are open.
+        return
+    except OSError:
+        # The limit is reached: no descriptor is left to list the directory.
+        used = limit
+    if limit - used < _NEEDED_DESCRIPTORS:
+        raise errors.unavailable(
+            f"This process may open {limit} files only (RLIMIT_NOFILE) "
+            f"and has {used} of them open; "
+            f"a connection takes up to {_NEEDED_DESCRIPTORS}: "
+            "raise the limit, as by `ulimit -n 1024`, or close some",
+            limit=limit,
+        )
 
 
 def _version() -> str:

@@ -109,6 +109,8 @@ class Connection:
         # Acquired only inside the gate, so that it is never locked in a forked child.
         self._lock = threading.Lock()
         self._link: _Link | None = None
+        # When the last search for the server failed, and why.
+        self._not_found: tuple[float, WorkspaceError | None] = (0.0, None)
 
     def __reduce__(self) -> tuple[type[Connection], tuple[Server]]:
         return Connection, (self._server,)
@@ -283,6 +285,7 @@ class Connection:
         After a `refusal` by a server that only reads, looks for a server that accepts
         changes, and raises the refusal if there is none.
         """
+        asked = time.monotonic()
         with self._lock:
             link, credentials = self._link, self._server.credentials
             stamp = credentials.stamp()
@@ -294,20 +297,26 @@ class Connection:
             ):
                 return link
             require_descriptors()
+            # Files that are being replaced may not fit each other for a moment.
+            may_stay = (
+                link and link.generation == GATE.generation and link.stamp != stamp
+            )
+            # A thread that waited for another one's search shares its failure.
+            failed_at, failure = self._not_found
+            if refusal is None and failure and failed_at > asked:
+                raise WorkspaceError(failure.message, details=dict(failure.details))
             try:
                 address = self._server.find(to_change=refusal is not None)
-            except WorkspaceError:
-                if refusal is not None:
-                    raise refusal from None
-                raise
-            try:
                 channel = open_channel(
                     address, credentials, retry=self._server.retries_in_grpc
                 )
-            except WorkspaceError:
-                # Files that are being replaced may not fit each other for a moment.
-                if link and link.generation == GATE.generation and link.stamp != stamp:
+            except WorkspaceError as error:
+                if refusal is not None:
+                    raise refusal from None
+                if may_stay and error.details["reason"] == "FIELD_INVALID":
+                    assert link is not None
                     return link
+                self._not_found = time.monotonic(), error
                 raise
             stub = Stub(channel, credentials)
             self._link = _Link(address, channel, stub, GATE.generation, stamp)

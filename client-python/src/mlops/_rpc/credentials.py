@@ -64,14 +64,27 @@ class _TokenFile:
     """A token file and its last contents. Thread-safe."""
 
     path: str
-    _last: tuple[_Stamp, str] = (None, "")
+    _last: tuple[_Stamp, str] = field(default=(None, ""), repr=False)
 
     def read(self) -> str:
-        """Return the token; the previous one while the file is missing."""
+        """Return the token; the previous one while the file is missing or malformed.
+
+        A shell that writes the file empties it first.
+        """
         stamp, token = self._last
         now = _stamp(self.path)
         if token and now in (stamp, None):
             return token
+        try:
+            fresh = self._load()
+        except errors.WorkspaceError:
+            if token:
+                return token
+            raise
+        self._last = now, fresh
+        return fresh
+
+    def _load(self) -> str:
         try:
             with open(self.path, encoding="ascii", errors="replace") as file:
                 text = file.read(2 * _MAX_TOKEN_BYTES)
@@ -79,9 +92,7 @@ class _TokenFile:
             raise errors.field_invalid(
                 "token_file", f"{self.path} cannot be read: {error.strerror}"
             ) from None
-        token = _checked_token("token_file", text)
-        self._last = now, token
-        return token
+        return _checked_token("token_file", text)
 
 
 @dataclass(frozen=True)

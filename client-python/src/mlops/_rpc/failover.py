@@ -62,15 +62,14 @@ class FailoverServer:
 
     def _probe(self) -> tuple[str, str]:
         """Ask all servers at once. Return the first that serves, and a problem."""
-        channels = [
-            open_channel(address, self.credentials, retry=False)
-            for address in self._addresses
-        ]
+        channels: list[grpc.Channel] = []
         answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         asked: dict[Any, str] = {}
         problem = ""
         try:
-            for address, channel in zip(self._addresses, channels, strict=True):
+            for address in self._addresses:
+                channel = open_channel(address, self.credentials, retry=False)
+                channels.append(channel)
                 check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
                     "/grpc.health.v1.Health/Check"
                 )
