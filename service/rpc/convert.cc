@@ -328,7 +328,7 @@ namespace {
 // Larger encodings are not cached: they would double the memory that a server
 // needs for its records.
 constexpr size_t kMaxKeptBytes = 32 << 10;
-// Copying smaller pages costs more than the memory that it saves.
+// Pages that are longer than this are long.
 constexpr size_t kMuchBytes = 1 << 20;
 
 // Encodes the workspace as an element of ListWorkspacesResponse.workspaces,
@@ -384,6 +384,10 @@ bool ListEncoder::Add(const core::Workspace& workspace) {
   const std::string& item = kept.empty() ? made : kept;
   if (!bytes_.empty() && bytes_.size() + item.size() > kMaxPageBytes)
     return false;
+  // Growing a long page by doubling would hold it twice for a while, on each
+  // worker.
+  if (bytes_.size() > kMuchBytes && bytes_.capacity() < kMaxPageBytes)
+    bytes_.reserve(kMaxPageBytes + kMuchBytes);
   bytes_.append(item);
   return true;
 }
@@ -395,8 +399,8 @@ grpc::ByteBuffer ListEncoder::Finish(const core::ListResult& result) && {
   for (const std::string& project : result.unreachable)
     rest.add_unreachable(project);
   rest.AppendToString(&bytes_);
-  // It may have grown to twice its size, and waits until the client reads it.
-  if (bytes_.size() > kMuchBytes) bytes_.shrink_to_fit();
+  // The page waits until the client reads it.
+  if (bytes_.capacity() > 2 * bytes_.size()) bytes_.shrink_to_fit();
   return ToByteBuffer(std::move(bytes_));
 }
 
