@@ -28,7 +28,7 @@
 extern "C" {
 extern const char* malloc_conf;
 const char* malloc_conf =
-    "background_thread:true,narenas:4,dirty_decay_ms:200,muzzy_decay_ms:0";
+    "background_thread:true,narenas:4,dirty_decay_ms:20,muzzy_decay_ms:0";
 }
 
 namespace {
