@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "proto/cpp/base/pem.h"
 #include "service/auth/jwks.h"
 
 namespace mlops::auth {
@@ -18,21 +19,17 @@ constexpr int kMinRsaBits = 2048;
 constexpr int kMaxRsaBits = 8192;
 constexpr size_t kP256Bytes = 32;
 
-// Calls the OpenSSL function `free` for a unique_ptr.
-template <auto free>
-struct FreeBy {
-  template <typename T>
-  void operator()(T* object) const {
-    free(object);
-  }
-};
-using Bignum = std::unique_ptr<BIGNUM, FreeBy<BN_free>>;
+using Bignum = std::unique_ptr<BIGNUM, base::OpenSslDeleter<BN_free>>;
 using ParamBuilder =
-    std::unique_ptr<OSSL_PARAM_BLD, FreeBy<OSSL_PARAM_BLD_free>>;
-using Params = std::unique_ptr<OSSL_PARAM, FreeBy<OSSL_PARAM_free>>;
-using KeyContext = std::unique_ptr<EVP_PKEY_CTX, FreeBy<EVP_PKEY_CTX_free>>;
-using Signature = std::unique_ptr<ECDSA_SIG, FreeBy<ECDSA_SIG_free>>;
-using DigestContext = std::unique_ptr<EVP_MD_CTX, FreeBy<EVP_MD_CTX_free>>;
+    std::unique_ptr<OSSL_PARAM_BLD, base::OpenSslDeleter<OSSL_PARAM_BLD_free>>;
+using Params =
+    std::unique_ptr<OSSL_PARAM, base::OpenSslDeleter<OSSL_PARAM_free>>;
+using KeyContext =
+    std::unique_ptr<EVP_PKEY_CTX, base::OpenSslDeleter<EVP_PKEY_CTX_free>>;
+using Signature =
+    std::unique_ptr<ECDSA_SIG, base::OpenSslDeleter<ECDSA_SIG_free>>;
+using DigestContext =
+    std::unique_ptr<EVP_MD_CTX, base::OpenSslDeleter<EVP_MD_CTX_free>>;
 
 // Drops the errors that OpenSSL queues meanwhile, because gRPC's TLS on
 // the same thread would take them for its own.

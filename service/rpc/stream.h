@@ -185,7 +185,9 @@ class Stream : public Reactor, private LiveCalls::Call {
   // Logs the end of the call and returns the status for the wire. Must be
   // called once.
   grpc::Status End(absl::Status status) {
-    return calls_->End(call_, std::move(status));
+    grpc::Status end = calls_->End(call_, std::move(status));
+    call_.Forget();
+    return end;
   }
   // Returns an error if nobody waits for the rest of the call.
   absl::Status CheckWanted() const {

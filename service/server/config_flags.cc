@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <map>
-#include <numeric>
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/ascii.h"
@@ -16,6 +15,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "proto/cpp/base/status_macros.h"
+#include "service/base/nearest.h"
 #include "service/server/config_file.h"
 
 namespace mlops::server {
@@ -319,22 +319,6 @@ std::vector<Setting> List(const CLI::App& app, const Sources& sources) {
   return settings;
 }
 
-// Returns the number of characters to insert, delete or replace.
-size_t EditDistance(absl::string_view a, absl::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 0; i < a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i + 1;
-    for (size_t j = 0; j < b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
-    }
-  }
-  return row[b.size()];
-}
-
 }  // namespace
 
 std::optional<absl::Duration> ParseSpan(absl::string_view text) {
@@ -383,15 +367,12 @@ absl::Status AddOtherSources(CLI::App& app, Config& config) {
 }
 
 std::string NearestFlag(const CLI::App& app, absl::string_view name) {
-  std::string nearest;
-  size_t least = SIZE_MAX;
+  std::vector<std::string> names;
   for (const CLI::Option* option : app.get_options({})) {
-    const size_t distance = EditDistance(name, Name(*option));
-    if (!IsSetting(*option) || distance >= least) continue;
-    least = distance;
-    nearest = Name(*option);
+    if (IsSetting(*option)) names.push_back(Name(*option));
   }
-  return nearest;
+  const std::vector<absl::string_view> known(names.begin(), names.end());
+  return std::string(base::Nearest(name, known));
 }
 
 std::vector<std::string> UnknownVariables(const Config& config) {

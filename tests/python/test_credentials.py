@@ -11,6 +11,7 @@ import pickle
 import time
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -158,9 +159,13 @@ def test_a_token_file_is_read_again_when_it_changes(
     assert _authorization(manager) == "Bearer first"
     file.write_text("the second\n".replace(" ", "-"))
     assert _authorization(manager) == "Bearer the-second"
-    # As while a secret is being replaced.
+    # As while a secret is being replaced, also by `get-token > file`.
+    file.write_text("")
+    assert _authorization(manager) == "Bearer the-second"
     file.unlink()
     assert _authorization(manager) == "Bearer the-second"
+    file.write_text("the-third-one\n")
+    assert _authorization(manager) == "Bearer the-third-one"
 
 
 def test_a_wrong_token_is_reported_by_its_reason(plain: StandIn) -> None:
@@ -369,6 +374,34 @@ def test_calls_move_to_the_next_server_when_one_is_killed(
         began = time.monotonic()
         assert manager.server_info().features
         assert time.monotonic() - began < 2
+
+
+def test_threads_share_a_search_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlops._rpc.failover._FIND_S", 1.0)
+    manager = WorkspaceManager(address="localhost:1,localhost:2")
+
+    def call(_: int) -> str:
+        with pytest.raises(WorkspaceError) as caught:
+            manager.server_info()
+        return str(caught.value)
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(5) as threads:
+        problems = list(threads.map(call, range(5)))
+    # One after the other they would take five seconds.
+    assert time.monotonic() - began < 4
+    assert all("None of the servers at" in problem for problem in problems)
+
+
+def test_a_system_that_does_not_list_open_files_connects(
+    plain: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(path: str) -> list[str]:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr("mlops._rpc.channel.os.listdir", missing)
+    monkeypatch.setattr("mlops._rpc.channel.resource.getrlimit", lambda _: (256, 256))
+    assert WorkspaceManager(address=plain.address).server_info().features
 
 
 def test_calls_wait_for_a_server_that_is_about_to_serve(

@@ -35,6 +35,19 @@ def refusal(*args: object, wrapper: tuple[object, ...] = ()) -> Refusal:
     return Refusal(result.returncode, lines[0])
 
 
+def fill_disk(directory: Path) -> Path:
+    """Fills the file system of `directory` to the last byte with a file, returns it."""
+    filler = directory / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+    return filler
+
+
 def mounted(base: Path, options: str, prepare: str = "true") -> tuple[object, ...]:
     """Returns a command prefix that mounts a tmpfs on `base` for the server alone.
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlops.workspace.v1 import workspace_service_pb2 as pb
 
+from attack.http2 import Connection, message
 from conformance.players import Request
 from server.callers import (
     DENIED,
@@ -22,7 +24,7 @@ from server.callers import (
     on_tcp,
     wait_until,
 )
-from server.run import mounted, refusal
+from server.run import fill_disk, mounted, refusal
 from support.server import Server
 
 _USER = f"uid:{os.getuid()}"
@@ -79,12 +81,12 @@ _CHANGES: list[tuple[str, Request, dict[str, str]]] = [
     (
         "CopyArtifact",
         {"project": "p", "path": "models/x", "destination_path": "models/y"},
-        {"project": "p", "path": "models/x"},
+        {"project": "p", "path": "models/x", "destination": "models/y"},
     ),
     (
         "MoveArtifact",
         {"project": "p", "path": "models/y", "destination_path": "models/z"},
-        {"project": "p", "path": "models/y"},
+        {"project": "p", "path": "models/y", "destination": "models/z"},
     ),
     (
         "MakeDirectory",
@@ -241,6 +243,25 @@ def test_refusals_are_recorded(base: Path, tmp_path: Path) -> None:
     assert (changed["principal"], changed["kind"]) == ("robot", "jwt")
 
 
+def test_a_client_that_leaves_at_once_keeps_its_name(
+    base: Path, tmp_path: Path
+) -> None:
+    request = message(
+        pb.MakeDirectoryRequest(project="p", path="outputs/d").SerializeToString()
+    )
+    with _Audited(base, tmp_path) as server, on_socket(server) as caller:
+        caller.answer("CreateWorkspace", project="p")
+        for _ in range(100):
+            with Connection(server.address) as connection:
+                frames = [connection.open("MakeDirectory", request) for _ in range(20)]
+                connection.socket.sendall(b"".join(frames))
+        caller.answer("DeleteWorkspace", project="p", force=True)
+        wait_until(lambda: "DeleteWorkspace" in server.file.read_text())
+        principals = {line.get("principal") for line in _lines(server.file)}
+        # Calls that came after the connection had ended have no name at all.
+        assert principals <= {_USER, None}
+
+
 def test_wrong_credentials_cannot_flood_the_log(base: Path, tmp_path: Path) -> None:
     files = Files(tmp_path)
     token = files.token("robot")
@@ -332,17 +353,6 @@ class _OnSmallDisk(_Audited):
         self.file = Path(f"/proc/{self.pid}/root{self._directory}/audit.log")
         return self
 
-    def fill(self) -> Path:
-        filler = self.file.with_name("filler")
-        with filler.open("wb", buffering=0) as file:
-            for size in (65536, 4096, 1):
-                try:
-                    while True:
-                        file.write(b"x" * size)
-                except OSError:
-                    continue
-        return filler
-
 
 def _changes_until(caller: Caller, stop: Any, names: list[str]) -> None:
     """Creates workspaces until `stop()`; appends the names of those created."""
@@ -362,7 +372,7 @@ def test_a_full_disk_raises_the_alarm_and_loses_no_record(
     base: Path, tmp_path: Path
 ) -> None:
     with _OnSmallDisk(base, tmp_path) as server, on_socket(server) as caller:
-        filler = server.fill()
+        filler = fill_disk(server.file.parent)
         names: list[str] = []
         _changes_until(
             caller, lambda: "cannot write the audit log" in server.output, names
@@ -388,7 +398,7 @@ def test_a_full_disk_stops_changes_that_must_be_recorded(
         _OnSmallDisk(base, tmp_path, "--audit-required") as server,
         on_socket(server) as caller,
     ):
-        filler = server.fill()
+        filler = fill_disk(server.file.parent)
         names: list[str] = []
         _changes_until(
             caller, lambda: "cannot write the audit log" in server.output, names

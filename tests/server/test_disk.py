@@ -12,6 +12,7 @@ from server.run import (
     MountedServer,
     answer,
     call,
+    fill_disk,
     grpcurl,
     log_lines,
     strace,
@@ -19,19 +20,6 @@ from server.run import (
 from support.server import Server
 
 _EVENTUALLY_S = 10
-
-
-def _fill(base: Path) -> Path:
-    """Fills the file system to the last byte; returns the file that does so."""
-    filler = base / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (65536, 4096, 1):
-            try:
-                while True:
-                    file.write(b"x" * size)
-            except OSError:
-                continue
-    return filler
 
 
 def _create_until_refused(server: Server) -> tuple[list[str], Error]:
@@ -70,7 +58,7 @@ def _eventually(attempt: Callable[[], Outcome]) -> Outcome:
 def test_without_space_nothing_is_half_made(base: Path) -> None:
     with MountedServer(base, "size=300k") as server:
         answer(server, "EnsureWorkspace", project="p")
-        filler = _fill(server.seen_base)
+        filler = fill_disk(server.seen_base)
         names, error = _create_until_refused(server)
         _check_no_space(error)
         update = {"project": "p", "dvc_remote_path": "x" * 4096}
@@ -103,7 +91,7 @@ def test_a_full_disk_can_be_freed_by_deleting(base: Path) -> None:
     with MountedServer(base, "size=300k") as server:
         answer(server, "EnsureWorkspace", project="p")
         models = server.seen_base / "p/models"
-        _fill(models)
+        fill_disk(models)
         deleted = answer(
             server, "DeleteWorkspace", project="p", force=True, permanent=True
         )
@@ -117,7 +105,7 @@ def test_a_full_disk_can_be_freed_by_deleting(base: Path) -> None:
 def test_a_deletion_takes_no_space(base: Path) -> None:
     with MountedServer(base, "size=300k") as server:
         answer(server, "EnsureWorkspace", project="p")
-        _fill(server.seen_base)
+        fill_disk(server.seen_base)
         answer(server, "DeleteWorkspace", project="p", force=True)
         assert answer(server, "UndeleteWorkspace", project="p")["project"] == "p"
 

@@ -904,6 +904,30 @@ def test_revoked_tokens_keys_and_roles_end_their_use(
         wait_until(lambda: refused(admin, DENIED))
 
 
+def test_an_update_that_creates_needs_the_right_to_create(
+    base: Path, tmp_path: Path
+) -> None:
+    files = Files(
+        tmp_path,
+        """
+roles:
+  updater: {include: [viewer], rpcs: [UpdateWorkspace]}
+bindings:
+  - {principal: robot, role: updater, projects: ["*"]}
+  - {principal: editor, role: editor, projects: ["*"]}
+""",
+    )
+    robot, editor = files.token("robot"), files.token("editor")
+    new = {"workspace": {"project": "p"}, "allow_missing": True}
+    with Server(base, *files.args) as server:
+        with on_tcp(server, files.authority, token=robot) as caller:
+            assert caller.refusal("UpdateWorkspace", **new) == DENIED
+        with on_tcp(server, files.authority, token=editor) as caller:
+            caller.answer("UpdateWorkspace", **new)
+        with on_tcp(server, files.authority, token=robot) as caller:
+            caller.answer("UpdateWorkspace", workspace={"project": "p"})
+
+
 _BROKEN: list[tuple[str, str, str]] = [
     ("tokens", "robot not-a-hash\n", "line 1"),
     ("jwks", '{"keys": []}', "key"),

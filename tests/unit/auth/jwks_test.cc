@@ -41,6 +41,15 @@ TEST(Jwks, KeysAreFoundByIdAndAlgorithm) {
   EXPECT_EQ(jwks.Find("", JwtAlgorithm::kEs256), nullptr);
 }
 
+TEST(Jwks, AKeyWithoutAnIdMayFollowOneWithAnId) {
+  json unnamed = Signer::P256("any").Jwk();
+  unnamed.erase("kid");
+  const json named = Signer::P256("a").Jwk();
+  EXPECT_EQ(Jwks::Parse(KeySet({named, unnamed})).value().size(), 2u);
+  EXPECT_EQ(Jwks::Parse(KeySet({unnamed, named})).value().size(), 2u);
+  ExpectRefused(KeySet({named, unnamed, unnamed}), "kid of an earlier key");
+}
+
 TEST(Jwks, OtherKeysAreSkipped) {
   const json ec = Signer::P256("e").Jwk(), rsa = Signer::Rsa("r").Jwk();
   const Jwks jwks =

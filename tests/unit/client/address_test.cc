@@ -9,6 +9,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "proto/cpp/base/unique_fd.h"
@@ -72,6 +74,12 @@ TEST_F(AddressTest, AnAddressIsTakenAsItIs) {
                               "http://a:1", "a:1,b:2", "unix:/a,b"}) {
     EXPECT_EQ(ResolveAddress({.address = address}).value_or("error"), address);
   }
+}
+
+TEST_F(AddressTest, ListsMayHaveSpaces) {
+  EXPECT_EQ(SplitAddresses("a:1, b:2 "),
+            (std::vector<std::string>{"a:1", "b:2"}));
+  EXPECT_TRUE(ResolveAddress({.address = "a:1, b:2"}).ok());
 }
 
 TEST_F(AddressTest, GrpcGetsAUri) {

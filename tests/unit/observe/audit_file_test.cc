@@ -70,6 +70,22 @@ TEST_F(AuditFileTest, OlderFilesAreKeptUpToTheirNumber) {
   EXPECT_FALSE(temp.Exists("audit.3"));
 }
 
+TEST_F(AuditFileTest, FailedSyncsKeepTheOlderFiles) {
+  const auto file = Open({.max_bytes = 5, .older_files = 2}).value();
+  Append(*file, "1111\n");
+  // As AuditLog does after each sync that fails: nothing in the new files is
+  // durable.
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_OK(file->StartNew());
+    absl::Status problem;
+    EXPECT_EQ(file->Append("2222\n", &problem), 5u);
+  }
+  EXPECT_EQ(temp.ReadFile("audit.1"), "1111\n");
+  EXPECT_FALSE(temp.Exists("audit.2"));
+  EXPECT_OK(file->Sync());
+  EXPECT_EQ(temp.ReadFile("audit"), "2222\n");
+}
+
 TEST_F(AuditFileTest, AGapInTheNumbersIsClosed) {
   // As after a crash between two renames.
   temp.WriteFile("audit.1", "old 1\n");
