@@ -73,9 +73,9 @@ struct CallOptions {
   bool audit_reads = false;
 };
 
-// The one wrapper around every handler. Identifies the caller, and refuses
-// calls that are too large, not permitted, come while the server does not
-// serve, or are already abandoned by their client. It picks the thread, maps
+// The one wrapper around every handler. Identifies the caller. Refuses calls
+// that are too large or not permitted, that arrive while the server does not
+// serve, and that their clients have abandoned. It picks the thread, maps
 // the status to the wire, records the call in log, metrics and audit log,
 // and bounds the memory of requests and responses. Thread-safe.
 class Calls {

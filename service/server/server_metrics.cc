@@ -58,7 +58,7 @@ std::vector<absl::Duration> Bounds(std::initializer_list<double> seconds) {
   return bounds;
 }
 
-// From a fast disk to one that hangs.
+// The buckets reach from a fast disk to one that hangs.
 std::vector<absl::Duration> SyncBounds() {
   return Bounds({100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3,
                  50e-3, 0.1, 0.25, 0.5, 1, 5, 30});

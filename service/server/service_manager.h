@@ -18,7 +18,7 @@ class ServiceManager {
   // Finds the service manager by NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID.
   ServiceManager();
 
-  // The server answers calls, or has finished to reload its settings.
+  // The server answers calls, or has finished reloading its settings.
   // systemctl status shows `status`, which must be one line.
   void Ready(absl::string_view status);
   // The server waits for another one to end, and may then need up to 15 minutes

@@ -157,6 +157,12 @@ def test_failed_changes_are_recorded_with_the_reason(
     with _Audited(base, tmp_path) as server, on_socket(server) as caller:
         for rpc, request, code, reason in [
             ("UndeleteWorkspace", {"project": "p"}, "NOT_FOUND", "WORKSPACE_NOT_FOUND"),
+            (
+                "DeleteWorkspace",
+                {"project": "p", "force": True, "etag": "expected"},
+                "NOT_FOUND",
+                "WORKSPACE_NOT_FOUND",
+            ),
             ("CreateWorkspace", {"project": "-"}, "INVALID_ARGUMENT", "FIELD_INVALID"),
         ]:
             error = caller.call(rpc, request).error
@@ -164,7 +170,7 @@ def test_failed_changes_are_recorded_with_the_reason(
             (record,) = server.next()
             assert (record["code"], record["reason"]) == (code, reason)
             assert record["project"] == request["project"]
-            assert "etag_after" not in record
+            assert "etag_before" not in record and "etag_after" not in record
 
 
 def test_what_changes_nothing_is_recorded_only_on_request(
