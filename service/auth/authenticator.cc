@@ -34,6 +34,18 @@ absl::StatusOr<Caller> ByCertificate(const std::string& name) {
   return Caller{.name = name, .kind = Kind::kCertificate};
 }
 
+// The proxy's own user is never the caller: whoever may pass the proxy would
+// have that user's rights.
+absl::StatusOr<Caller> ByProxy(std::optional<absl::string_view> name) {
+  if (!name.has_value())
+    return CredentialsInvalid("the proxy does not say who calls");
+  if (const auto problem = NameProblem(*name); !problem.empty()) {
+    return CredentialsInvalid(absl::StrCat("the name ", base::Echo(*name),
+                                           " from the proxy ", problem));
+  }
+  return Caller{.name = std::string(*name), .kind = Kind::kProxy};
+}
+
 Caller BySocket(std::optional<uint32_t> uid) {
   return {.name = uid ? SocketUserName(*uid) : std::string(kSocketName),
           .kind = Kind::kSocket};
@@ -57,6 +69,7 @@ absl::StatusOr<Caller> Authenticator::Authenticate(
     if (tokens || verifier)
       return ByToken(*presented.authorization, tokens.get(), verifier.get());
   }
+  if (presented.proxy) return ByProxy(presented.proxied_name);
   if (!presented.certificate_names.empty())
     return ByCertificate(presented.certificate_names.front());
   if (presented.socket) return BySocket(presented.socket_uid);

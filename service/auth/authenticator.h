@@ -29,6 +29,11 @@ struct Presented {
   bool socket = false;
   // The user at the other end of the Unix socket, if known.
   std::optional<uint32_t> socket_uid;
+  // Whether the connection is to the socket that only the proxy may use.
+  bool proxy = false;
+  // The caller's name according to the proxy, if the call has one. Ignored
+  // on all other connections, where every client could set it.
+  std::optional<absl::string_view> proxied_name;
 };
 
 // Finds out who makes a call. Thread-safe.
@@ -48,14 +53,15 @@ class Authenticator {
   void SetTokens(TokenTable tokens);
   void SetJwtVerifier(std::unique_ptr<JwtVerifier> verifier);
 
-  // Returns the caller: by the token or JWT, otherwise by the certificate,
-  // otherwise by the Unix socket. Without tokens and a verifier, ignores
-  // the header, since clients may send a token that is meant for other servers
-  // too. Returns UNAUTHENTICATED/CREDENTIALS_INVALID, never with the token,
-  // if:
+  // Returns the caller: by the token or JWT, otherwise by the proxy,
+  // otherwise by the certificate, otherwise by the Unix socket. Without tokens
+  // and a verifier, ignores the header, since clients may send a token that is
+  // meant for other servers too. Returns UNAUTHENTICATED/CREDENTIALS_INVALID,
+  // never with the token, if:
   // - the header is not "Bearer TOKEN", or TokenTable::Find()
   //   or JwtVerifier::Verify() refuses the token, even if the caller has
   //   a certificate or uses a socket;
+  // - the proxy gives no name, or NameProblem() refuses it;
   // - NameProblem() refuses the certificate's name;
   // - there are no credentials, and anonymous callers are not allowed.
   absl::StatusOr<Caller> Authenticate(const Presented& presented) const;

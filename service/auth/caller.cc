@@ -27,6 +27,8 @@ absl::string_view KindName(Kind kind) {
       return "certificate";
     case Kind::kJwt:
       return "jwt";
+    case Kind::kProxy:
+      return "proxy";
   }
   return "";
 }

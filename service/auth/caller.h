@@ -17,9 +17,11 @@ enum class Kind {
   kToken,
   kCertificate,
   kJwt,
+  // By a trusted proxy, which says whom it has authenticated.
+  kProxy,
 };
 
-// Returns "anonymous", "socket", "token", "certificate" or "jwt".
+// Returns "anonymous", "socket", "token", "certificate", "jwt" or "proxy".
 absl::string_view KindName(Kind kind);
 
 // Who makes a call.
@@ -41,10 +43,10 @@ inline constexpr absl::string_view kSocketName = "socket";
 // Returns the name of a caller on a Unix socket: "uid:" and its user id.
 std::string SocketUserName(uint32_t uid);
 
-// Returns why a token, certificate or JWT may not have the name `name`, or ""
-// if it may. Names have 1 to 256 bytes of UTF-8 without control characters.
-// "anonymous", "socket" and names that begin with "uid:" are reserved,
-// so that no issuer can grant the rights of a local user.
+// Returns why a token, certificate, JWT or proxy may not have the name `name`,
+// or "" if it may. Names have 1 to 256 bytes of UTF-8 without control
+// characters. "anonymous", "socket" and names that begin with "uid:" are
+// reserved, so that no issuer can grant the rights of a local user.
 absl::string_view NameProblem(absl::string_view name);
 
 }  // namespace mlops::auth

@@ -12,7 +12,7 @@ constexpr size_t kMaxFileBytes = 8 << 20;
 
 bool AllowsAnonymous(const Gate::Options& options) {
   return options.tokens.empty() && options.jwks.empty() &&
-         !options.client_certificates;
+         !options.client_certificates && !options.proxy;
 }
 
 }  // namespace

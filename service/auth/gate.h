@@ -33,6 +33,8 @@ class Gate {
     std::string policy;
     // Whether the server verifies client certificates.
     bool client_certificates = false;
+    // Whether a proxy says who calls.
+    bool proxy = false;
     // Every RPC of the server. Must never be destroyed.
     absl::Span<const Rpc> rpcs;
     base::Clock clock = base::SystemClock();

@@ -5,31 +5,52 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "grpcpp/support/string_ref.h"
+#include "proto/cpp/base/status_macros.h"
 #include "service/auth/errors.h"
 #include "service/rpc/method_table.h"
 
 namespace mlops::rpc {
 
+namespace {
+
+// Returns the value of a header, or nullopt if the call has none. A header that
+// is repeated proves nothing: a client may have added one of the values.
+absl::StatusOr<std::optional<absl::string_view>> OnlyValue(
+    const grpc::CallbackServerContext& context, const std::string& header) {
+  const auto [first, last] = context.client_metadata().equal_range(header);
+  if (first == last) return std::nullopt;
+  if (std::next(first) != last) {
+    return auth::CredentialsInvalid(
+        absl::StrCat("there are several `", header, "` headers"));
+  }
+  return absl::string_view(first->second.data(), first->second.size());
+}
+
+}  // namespace
+
 absl::StatusOr<auth::Caller> Identify(
     const auth::Gate& gate, const PeerFacts& facts,
     const grpc::CallbackServerContext& context) {
   auth::Presented presented;
-  const auto [first, last] =
-      context.client_metadata().equal_range("authorization");
-  if (first != last) {
-    if (std::next(first) != last)
-      return auth::CredentialsInvalid("there are several of them");
-    presented.authorization.emplace(first->second.data(), first->second.size());
-  }
+  ASSIGN_OR_RETURN(presented.authorization,
+                   OnlyValue(context, "authorization"));
   const std::string peer = context.peer();
   presented.socket = absl::StartsWith(peer, "unix");
   if (presented.socket) {
-    presented.socket_uid = facts.socket_user(peer);
-    // Users are forgotten with their connections. Nobody would get the answer,
-    // and the call must not be made under another name.
-    if (!presented.socket_uid.has_value())
+    const std::optional<SocketPeer> client = facts.socket_peer(peer);
+    // Clients are forgotten with their connections. Nobody would get the
+    // answer, and the call must not be made under another name.
+    if (!client.has_value())
       return auth::CredentialsInvalid("the connection has ended");
+    presented.socket_uid = client->uid;
+    presented.proxy = client->proxy;
+  }
+  if (presented.proxy) {
+    ASSIGN_OR_RETURN(presented.proxied_name,
+                     OnlyValue(context, facts.proxy_header));
   }
   const std::vector<std::string> names =
       facts.certificate_names(*context.auth_context());

@@ -18,14 +18,23 @@
 
 namespace mlops::rpc {
 
+// The client at the other end of a Unix socket.
+struct SocketPeer {
+  uint32_t uid = 0;
+  // Whether it is the proxy, which says who calls.
+  bool proxy = false;
+};
+
 // What the connections of calls say about their clients. Thread-safe.
 struct PeerFacts {
-  // Returns the user at the other end of a Unix socket, by gRPC's name of the
+  // Returns the client at the other end of a Unix socket, by gRPC's name of the
   // peer, or nullopt.
-  std::function<std::optional<uint32_t>(const std::string& peer)> socket_user;
+  std::function<std::optional<SocketPeer>(const std::string& peer)> socket_peer;
   // Returns the verified names in the client's certificate, the best first.
   std::function<std::vector<std::string>(const grpc::AuthContext&)>
       certificate_names;
+  // The header, in lower case, in which the proxy names the caller.
+  std::string proxy_header;
 };
 
 // Returns who makes a call. Returns UNAUTHENTICATED/CREDENTIALS_INVALID

@@ -132,7 +132,8 @@ absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Listen(
   for (std::string& address : addresses) {
     absl::string_view path = address;
     if (absl::ConsumePrefix(&path, "unix:")) {
-      RETURN_IF_ERROR(acceptor->ListenUnix(std::string(path), socket_group));
+      RETURN_IF_ERROR(acceptor->ListenUnix(std::string(path), socket_group,
+                                           /*proxy=*/false));
       continue;
     }
     ASSIGN_OR_RETURN(auto listeners, ListenTcp(address));
@@ -143,8 +144,13 @@ absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Listen(
   return acceptor;
 }
 
+absl::Status Acceptor::ListenForProxy(const std::string& path,
+                                      std::optional<gid_t> group) {
+  return ListenUnix(path, group, /*proxy=*/true);
+}
+
 absl::Status Acceptor::ListenUnix(const std::string& path,
-                                  std::optional<gid_t> group) {
+                                  std::optional<gid_t> group, bool proxy) {
   const std::string address = absl::StrCat("unix:", path);
   sockaddr_un name = {};
   name.sun_family = AF_UNIX;
@@ -179,7 +185,7 @@ absl::Status Acceptor::ListenUnix(const std::string& path,
   if (::listen(fd.get(), kBacklog) != 0 || ::lstat(path.c_str(), &info) != 0)
     return CannotListen(address, errno);
   socket_files_.push_back({path, info.st_dev, info.st_ino});
-  listeners_.push_back({std::move(fd), Transport::kUnix});
+  listeners_.push_back({std::move(fd), Transport::kUnix, proxy});
   return absl::OkStatus();
 }
 
@@ -246,10 +252,11 @@ bool Acceptor::Disconnect(const std::string& peer) {
   return true;
 }
 
-std::optional<uid_t> Acceptor::UserOf(const std::string& peer) const {
+std::optional<Acceptor::SocketPeer> Acceptor::SocketPeerOf(
+    const std::string& peer) const {
   absl::MutexLock lock(&mutex_);
   const auto it = connections_.find(peer);
-  return it == connections_.end() ? std::nullopt : it->second.user;
+  return it == connections_.end() ? std::nullopt : it->second.peer;
 }
 
 Acceptor::Counts Acceptor::counts() const {
@@ -317,8 +324,10 @@ void Acceptor::AcceptFrom(const Listener& listener) {
   std::string peer = PeerName(fd.get());
   if (!ours.ok() || peer.empty()) return;
   Connection connection = {.fd = std::move(ours)};
-  if (listener.transport == Transport::kUnix)
-    connection.user = UserAt(fd.get());
+  if (listener.transport == Transport::kUnix) {
+    if (const std::optional<uid_t> user = UserAt(fd.get()))
+      connection.peer = {.user = *user, .proxy = listener.proxy};
+  }
   {
     absl::MutexLock lock(&mutex_);
     connections_[std::move(peer)] = std::move(connection);

@@ -33,7 +33,8 @@ namespace mlops::server {
 // an abusive client: gRPC 1.51 limits neither how many calls a client may open
 // and reset, nor their cost.
 //
-// Not thread-safe, except for NoteReset(), Disconnect(), UserOf() and counts().
+// Not thread-safe, except for NoteReset(), Disconnect(), SocketPeerOf() and
+// counts().
 class Acceptor {
  public:
   enum class Transport { kUnix, kTcp };
@@ -55,6 +56,13 @@ class Acceptor {
 
   // Calls Stop().
   ~Acceptor();
+
+  // Also listens on the Unix socket `path`, as Listen() does, for a proxy.
+  // Only this user, and the members of `group` if given, can connect to it.
+  // It is not one of addresses(), because no other client may use it.
+  // Call it before Start().
+  absl::Status ListenForProxy(const std::string& path,
+                              std::optional<gid_t> group);
 
   // The addresses, with the actual port where port 0 was requested.
   const std::vector<std::string>& addresses() const { return addresses_; }
@@ -81,9 +89,15 @@ class Acceptor {
   // Ends the connection of the client at `peer`. False if there is none.
   bool Disconnect(const std::string& peer);
 
-  // Returns the user of the process that connected to a Unix socket
-  // as `peer`; nullopt for other peers.
-  std::optional<uid_t> UserOf(const std::string& peer) const
+  // The process that connected to a Unix socket.
+  struct SocketPeer {
+    uid_t user;
+    // Whether it is the socket of ListenForProxy().
+    bool proxy;
+  };
+  // Returns the process that connected to a Unix socket as `peer`;
+  // nullopt for other peers.
+  std::optional<SocketPeer> SocketPeerOf(const std::string& peer) const
       ABSL_LOCKS_EXCLUDED(mutex_);
 
   struct Counts {
@@ -119,15 +133,18 @@ class Acceptor {
   struct Connection {
     // A duplicate of gRPC's descriptor.
     base::UniqueFd fd;
-    std::optional<uid_t> user;
+    std::optional<SocketPeer> peer;
     LeakyBucket resets;
   };
   struct Listener {
     base::UniqueFd fd;
     Transport transport;
+    // Whether the proxy connects to it.
+    bool proxy = false;
   };
 
-  absl::Status ListenUnix(const std::string& path, std::optional<gid_t> group);
+  absl::Status ListenUnix(const std::string& path, std::optional<gid_t> group,
+                          bool proxy);
   void Run();
   void AcceptFrom(const Listener& listener);
   // Closes our descriptors of the connections that have ended.

@@ -40,6 +40,12 @@ struct Config {
   bool insecure = false;
   // The group that may connect to the Unix sockets; "" means only this user.
   std::string socket_group;
+  // The path of a Unix socket for a reverse proxy that names the callers
+  // in the header `proxy_header`; "" means none.
+  std::string proxy_socket;
+  // The group that may connect to it; "" means only this user.
+  std::string proxy_group;
+  std::string proxy_header = "x-forwarded-user";
 
   // PEM files for TLS on all TCP addresses; "" means without TLS.
   std::string tls_cert;

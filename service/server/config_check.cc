@@ -4,9 +4,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -61,6 +63,33 @@ void CheckIdentity(const Config& config, Problems& problems) {
   Need("--jwt-audience", audience, "--jwks", keys, problems);
 }
 
+// Whether gRPC accepts `name` as the name of a header with text, and neither it
+// nor the server gives that header another meaning.
+bool IsFreeHeader(absl::string_view name) {
+  const std::string lower = absl::AsciiStrToLower(name);
+  return !lower.empty() && lower != "authorization" &&
+         !absl::StartsWith(lower, "grpc-") && !absl::EndsWith(lower, "-bin") &&
+         std::all_of(lower.begin(), lower.end(), [](char c) {
+           return absl::ascii_isalnum(c) || c == '-' || c == '_' || c == '.';
+         });
+}
+
+void CheckProxy(const Config& config, Problems& problems) {
+  const bool proxy = !config.proxy_socket.empty();
+  Need("--proxy-group", !config.proxy_group.empty(), "--proxy-socket", proxy,
+       problems);
+  if (!IsFreeHeader(config.proxy_header)) {
+    problems.push_back(absl::StrCat("--proxy-header \"", config.proxy_header,
+                                    "\" cannot name callers: use a header such "
+                                    "as x-forwarded-user"));
+  }
+  if (!proxy) return;
+  const absl::Status status =
+      CheckAddress(absl::StrCat("unix:", config.proxy_socket), true);
+  if (!status.ok())
+    problems.push_back(absl::StrCat("--proxy-socket: ", status.message()));
+}
+
 void CheckReadable(absl::string_view flag, const std::string& path,
                    Problems& problems) {
   if (path.empty()) return;
@@ -105,12 +134,13 @@ void CheckBase(const Config& config, Problems& problems) {
   }
 }
 
-void CheckGroup(const Config& config, Problems& problems) {
-  if (config.socket_group.empty()) return;
+void CheckGroup(absl::string_view flag, const std::string& group,
+                Problems& problems) {
+  if (group.empty()) return;
   errno = 0;
-  if (::getgrnam(config.socket_group.c_str()) != nullptr) return;
+  if (::getgrnam(group.c_str()) != nullptr) return;
   problems.push_back(
-      absl::StrCat("--socket-group ", config.socket_group,
+      absl::StrCat(flag, " ", group,
                    errno == 0 ? ": no such group"
                               : absl::StrCat(": ", std::strerror(errno))));
 }
@@ -127,6 +157,7 @@ std::vector<std::string> FindContradictions(const Config& config) {
   CheckAddresses(config, problems);
   CheckTls(config, problems);
   CheckIdentity(config, problems);
+  CheckProxy(config, problems);
   const bool audit = !config.audit_log.empty();
   Need("--audit-reads", config.audit_reads, "--audit-log", audit, problems);
   Need("--audit-required", config.audit_required, "--audit-log", audit,
@@ -150,7 +181,8 @@ std::vector<std::string> FindUnusableFiles(const Config& config) {
   CheckReadable("--policy", config.policy, problems);
   CheckWritable("--log-file", config.log_file, problems);
   CheckWritable("--audit-log", config.audit_log, problems);
-  CheckGroup(config, problems);
+  CheckGroup("--socket-group", config.socket_group, problems);
+  CheckGroup("--proxy-group", config.proxy_group, problems);
   return problems;
 }
 

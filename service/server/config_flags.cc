@@ -109,6 +109,20 @@ void AddAddressFlags(CLI::App& app, Config& config) {
           "the server's own user");
 }
 
+void AddProxyFlags(CLI::App& app, Config& config) {
+  AddText(app, "--proxy-socket", config.proxy_socket, "PATH",
+          "Also listen on this Unix socket for a reverse proxy, which says in "
+          "--proxy-header who calls. Whoever can connect to it can be anybody");
+  AddText(app, "--proxy-group", config.proxy_group, "GROUP",
+          "Let the members of this group connect to --proxy-socket, not only "
+          "the server's own user");
+  app.add_option("--proxy-header", config.proxy_header,
+                 "Header in which the proxy names the caller. It is ignored on "
+                 "all other addresses")
+      ->type_name("NAME")
+      ->capture_default_str();
+}
+
 void AddTlsFlags(CLI::App& app, Config& config) {
   AddText(app, "--tls-cert", config.tls_cert, "FILE",
           "Encrypt TCP connections with this certificate chain (PEM), which is "
@@ -345,6 +359,7 @@ void AddFlags(CLI::App& app, Config& config) {
       ->configurable(false);
   AddBaseFlags(app, config);
   AddAddressFlags(app, config);
+  AddProxyFlags(app, config);
   AddTlsFlags(app, config);
   AddIdentityFlags(app, config);
   AddTimeFlags(app, config);

@@ -18,6 +18,7 @@ absl::StatusOr<std::unique_ptr<auth::Gate>> OpenGate(const Config& config) {
                         .policy = config.policy,
                         .client_certificates =
                             config.tls_client_auth != ClientCertificates::kNone,
+                        .proxy = !config.proxy_socket.empty(),
                         .rpcs = rpcs});
   if (gate.ok()) return gate;
   return absl::FailedPreconditionError(gate.status().message());
@@ -33,7 +34,8 @@ absl::StatusOr<std::unique_ptr<TlsCredentials>> LoadTls(const Config& config) {
 
 bool HasIdentity(const Config& config) {
   return !config.tokens.empty() || !config.jwks.empty() ||
-         config.tls_client_auth != ClientCertificates::kNone;
+         config.tls_client_auth != ClientCertificates::kNone ||
+         !config.proxy_socket.empty();
 }
 
 }  // namespace mlops::server

@@ -314,7 +314,16 @@ absl::Status Server::Listen() {
   if (!acceptor.ok()) return Refusal(acceptor.status().message());
   acceptor_ = *std::move(acceptor);
   addresses_ = acceptor_->addresses();
-  return absl::OkStatus();
+  return ListenForProxy();
+}
+
+absl::Status Server::ListenForProxy() {
+  if (config_.proxy_socket.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::optional<gid_t> group,
+                   FindGroup(config_.proxy_group));
+  const absl::Status listening =
+      acceptor_->ListenForProxy(config_.proxy_socket, group);
+  return listening.ok() ? listening : Refusal(listening.message());
 }
 
 absl::Status Server::OpenLog() {
@@ -413,6 +422,19 @@ void Server::MakeCore() {
       base_path_);
 }
 
+rpc::PeerFacts Server::PeerFacts() const {
+  return {
+      .socket_peer =
+          [this](const std::string& name) -> std::optional<rpc::SocketPeer> {
+        const auto peer = acceptor_->SocketPeerOf(name);
+        if (!peer.has_value()) return std::nullopt;
+        return rpc::SocketPeer{.uid = peer->user, .proxy = peer->proxy};
+      },
+      .certificate_names = CertificateNames,
+      // gRPC's names of headers are in lower case.
+      .proxy_header = absl::AsciiStrToLower(config_.proxy_header)};
+}
+
 void Server::MakeCalls() {
   workers_ =
       std::make_unique<base::ThreadPool>(config_.workers, kMaxQueuedCalls);
@@ -428,11 +450,7 @@ void Server::MakeCalls() {
           .disconnect = [this](const std::string& peer) { Disconnect(peer); },
           .is_lost = [this] { return IsLost(); },
           .gate = gate_.get(),
-          .peers = {.socket_user =
-                        [this](const std::string& peer) {
-                          return acceptor_->UserOf(peer);
-                        },
-                    .certificate_names = CertificateNames},
+          .peers = PeerFacts(),
           .identifies_all = HasIdentity(config_) || !config_.policy.empty() ||
                             !config_.audit_log.empty(),
           .metrics = &metrics_.calls(),

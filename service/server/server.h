@@ -25,6 +25,7 @@
 #include "service/observe/reload_metrics.h"
 #include "service/rpc/artifact_streams.h"
 #include "service/rpc/call.h"
+#include "service/rpc/identify.h"
 #include "service/rpc/receive_quota.h"
 #include "service/rpc/workspace_service.h"
 #include "service/server/acceptor.h"
@@ -102,6 +103,7 @@ class Server {
   absl::Status OpenBase();
   absl::Status OpenCatalog();
   void MakeCore();
+  rpc::PeerFacts PeerFacts() const;
   void MakeCalls();
   void MakeServices();
   absl::Status StartGrpc();
@@ -112,6 +114,7 @@ class Server {
   absl::StatusOr<std::vector<std::string>> ChooseAddresses() const;
   absl::StatusOr<std::unique_ptr<Acceptor>> ListenOn(
       const std::vector<std::string>& addresses) const;
+  absl::Status ListenForProxy();
   std::vector<Maintainer::Chore> Chores();
   // Whether the server no longer owns the base. Called for every call,
   // on any thread. Once true, always true.

@@ -1,6 +1,7 @@
 """The recipe for nginx in service/packaging, with Debian's nginx and a real server."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -16,11 +17,20 @@ import pytest
 from mlops.workspace import WorkspaceError, WorkspaceManager
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
-from server.callers import Caller, bearer, metric, new_token, wait_until
+from server.callers import (
+    DENIED,
+    UNAUTHENTICATED,
+    Caller,
+    bearer,
+    metric,
+    new_token,
+    wait_until,
+)
 from support.certificates import Authority, Identity
 from support.server import REPO, Server, short_base
 
 _RECIPE = REPO / "service/packaging/nginx.conf"
+_MANUAL = REPO / "service/OPERATIONS.md"
 _FOUND = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 _NGINX = Path(_FOUND) if _FOUND else REPO / "build/tools/nginx"
 
@@ -49,9 +59,14 @@ http {{
 
 
 class _Nginx:
-    """nginx with the recipe, for the server at `target`, as a context manager."""
+    """nginx with the recipe, for the server at `target`, as a context manager.
 
-    def __init__(self, directory: Path, target: Path) -> None:
+    `names_callers` adds the part of the manual that passes on the certificates' names.
+    """
+
+    def __init__(
+        self, directory: Path, target: Path, *, names_callers: bool = False
+    ) -> None:
         self._directory = directory
         self.authority = Authority(directory)
         self.client = self.authority.issue("client")
@@ -68,6 +83,8 @@ class _Nginx:
         ]:
             assert old in recipe
             recipe = recipe.replace(old, new)
+        if names_callers:
+            recipe = _naming_callers(recipe)
         (directory / "recipe.conf").write_text(recipe)
         # A worker of another user could not open the socket.
         user = "user root;" if os.getuid() == 0 else ""
@@ -109,6 +126,17 @@ class _Nginx:
             ("grpc.max_receive_message_length", 16 << 20),
         ]
         return grpc.secure_channel(self.address, credentials, options)
+
+
+def _naming_callers(recipe: str) -> str:
+    """Returns the recipe with the changes that the manual shows."""
+    shown = _MANUAL.read_text().partition("```nginx\n")[2].partition("```")[0]
+    names, _, rest = shown.partition("server {\n")
+    location = re.compile(r"^  location / {\n.*?^  }\n", re.DOTALL | re.MULTILINE)
+    [wanted] = location.findall(rest)
+    changed, count = location.subn(lambda _: wanted, recipe)
+    assert names.startswith("# ") and count == 1
+    return names + changed
 
 
 def _free_port() -> int:
@@ -289,6 +317,44 @@ def test_without_a_server_calls_are_unavailable(tmp_path: Path) -> None:
     ):
         error = Caller(channel, bearer("mlw_x")).call("GetServerInfo", {}).error
         assert error is not None and error.code == "UNAVAILABLE"
+
+
+def test_nginx_names_the_callers_by_their_certificates(
+    base: Path, tmp_path: Path
+) -> None:
+    socket_path = base.parent / "proxy"
+    policy, audit = tmp_path / "policy.yaml", tmp_path / "audit.log"
+    policy.write_text(
+        "bindings:\n  - {principal: alice, role: editor, projects: [team-a]}\n"
+    )
+    with (
+        Server(
+            base,
+            *("--proxy-socket", str(socket_path), "--policy", str(policy)),
+            *("--audit-log", str(audit)),
+        ),
+        _Nginx(tmp_path, socket_path, names_callers=True) as nginx,
+    ):
+        alice = nginx.authority.issue("alice")
+        with nginx.connect(alice) as channel:
+            # nginx replaces what a client says about itself.
+            caller = Caller(channel, (("x-forwarded-user", "root"),))
+            info = caller.answer("GetServerInfo")["caller"]
+            assert (info["name"], info["kind"]) == ("alice", "proxy")
+            caller.answer("CreateWorkspace", project="team-a")
+            assert caller.refusal("CreateWorkspace", project="team-b") == DENIED
+        options = {"address": nginx.address, "ca": nginx.authority.cert}
+        manager = WorkspaceManager(**options, cert=alice.cert, key=alice.key)
+        assert [each.project_name for each in manager.list_workspaces()] == ["team-a"]
+        # A name that the map does not pass on is not that of somebody else.
+        odd = nginx.authority.issue("alice,CN=root")
+        with nginx.connect(odd) as channel:
+            assert Caller(channel).refusal("GetServerInfo") == UNAUTHENTICATED
+        wait_until(lambda: audit.exists() and audit.read_text().count("\n") >= 3)
+    records = [json.loads(line) for line in audit.read_text().splitlines()]
+    assert [(each["principal"], each["kind"], each["rpc"]) for each in records[:2]] == [
+        ("alice", "proxy", "CreateWorkspace")
+    ] * 2
 
 
 def test_nginx_writes_no_token_down(site: _Site, caller: Caller) -> None:

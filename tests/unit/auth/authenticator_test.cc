@@ -70,6 +70,45 @@ TEST_F(AuthenticatorTest, CredentialsAreRequiredIfConfigured) {
             (Caller{"spiffe://x/y", Kind::kCertificate}));
 }
 
+TEST_F(AuthenticatorTest, TheProxyNamesItsCallers) {
+  Authenticator authenticator({.clock = clock.clock()});
+  SetTokens(authenticator);
+  Presented presented = {.certificate_names = certificate,
+                         .socket = true,
+                         .socket_uid = 33,
+                         .proxy = true,
+                         .proxied_name = "alice"};
+  EXPECT_EQ(Call(authenticator, presented), (Caller{"alice", Kind::kProxy}));
+  presented.authorization = "Bearer mlw_a";
+  EXPECT_EQ(Call(authenticator, presented), robot);
+  presented.authorization = "Bearer mlw_wrong";
+  ExpectRefused(authenticator, presented, "token");
+}
+
+TEST_F(AuthenticatorTest, TheProxyMustGiveAValidName) {
+  // The user of the proxy's process is never the caller.
+  const Authenticator authenticator(
+      {.allow_anonymous = true, .clock = clock.clock()});
+  Presented presented = {.socket = true, .socket_uid = 33, .proxy = true};
+  ExpectRefused(authenticator, presented, "does not say who calls");
+  const std::string long_name(257, 'x');
+  for (const absl::string_view name :
+       {absl::string_view(""), absl::string_view("uid:0"),
+        absl::string_view("anonymous"), absl::string_view("a\tb"),
+        absl::string_view("\xff"), absl::string_view(long_name)}) {
+    presented.proxied_name = name;
+    ExpectRefused(authenticator, presented, "from the proxy");
+  }
+}
+
+TEST_F(AuthenticatorTest, OnlyTheProxyNamesCallers) {
+  Authenticator authenticator({.clock = clock.clock()});
+  ExpectRefused(authenticator, {.proxied_name = "alice"}, "credentials");
+  EXPECT_EQ(Call(authenticator,
+                 {.socket = true, .socket_uid = 7, .proxied_name = "alice"}),
+            (Caller{"uid:7", Kind::kSocket}));
+}
+
 TEST_F(AuthenticatorTest, TheTokenComesFirst) {
   Authenticator authenticator({.clock = clock.clock()});
   SetTokens(authenticator);

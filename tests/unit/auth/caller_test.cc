@@ -27,6 +27,7 @@ TEST(KindName, IsStable) {
   EXPECT_EQ(KindName(Kind::kToken), "token");
   EXPECT_EQ(KindName(Kind::kCertificate), "certificate");
   EXPECT_EQ(KindName(Kind::kJwt), "jwt");
+  EXPECT_EQ(KindName(Kind::kProxy), "proxy");
 }
 
 }  // namespace

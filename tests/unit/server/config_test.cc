@@ -126,17 +126,33 @@ TEST(CommandLine, RefusesBadFlagsInOneSentence) {
 }
 
 TEST(CommandLine, TakesTheFlagsForATeam) {
-  const Config config =
-      Read({"--base=/data", "--wait", "--tls-cert=c", "--tls-key=k",
-            "--tls-client-ca=a", "--tls-client-auth=optional", "--tokens=t",
-            "--jwks=j", "--jwt-issuer=i", "--jwt-audience=u", "--policy=p",
-            "--socket-group=g", "--metrics=127.0.0.1:9464", "--audit-log=l",
-            "--audit-reads", "--audit-required", "--purge-delay=3d"});
+  const Config config = Read({"--base=/data",
+                              "--wait",
+                              "--tls-cert=c",
+                              "--tls-key=k",
+                              "--tls-client-ca=a",
+                              "--tls-client-auth=optional",
+                              "--tokens=t",
+                              "--jwks=j",
+                              "--jwt-issuer=i",
+                              "--jwt-audience=u",
+                              "--policy=p",
+                              "--socket-group=g",
+                              "--metrics=127.0.0.1:9464",
+                              "--audit-log=l",
+                              "--audit-reads",
+                              "--audit-required",
+                              "--purge-delay=3d",
+                              "--proxy-socket=s",
+                              "--proxy-group=x",
+                              "--proxy-header=h"});
   EXPECT_EQ(config.tls_cert + config.tls_key + config.tls_client_ca, "cka");
   EXPECT_EQ(config.tls_client_auth, ClientCertificates::kOptional);
   EXPECT_EQ(config.tokens + config.jwks + config.jwt_issuer +
                 config.jwt_audience + config.policy + config.socket_group,
             "tjiupg");
+  EXPECT_EQ(config.proxy_socket + config.proxy_group + config.proxy_header,
+            "sxh");
   EXPECT_EQ(config.metrics, "127.0.0.1:9464");
   EXPECT_EQ(config.audit_log, "l");
   EXPECT_TRUE(config.wait && config.audit_reads && config.audit_required);
@@ -269,6 +285,13 @@ TEST(Contradictions, AreRefused) {
            {{"--jwt-issuer=i"}, "--jwt-issuer needs --jwks"},
            {{"--audit-reads"}, "--audit-reads needs --audit-log"},
            {{"--audit-required"}, "--audit-required needs --audit-log"},
+           {{"--proxy-group=g"}, "--proxy-group needs --proxy-socket"},
+           {{"--proxy-socket=" + std::string(200, 's')}, "--proxy-socket: "},
+           {{"--proxy-header="}, "\"\" cannot name callers"},
+           {{"--proxy-header=Authorization"}, "cannot name callers"},
+           {{"--proxy-header=grpc-user"}, "cannot name callers"},
+           {{"--proxy-header=user-bin"}, "cannot name callers"},
+           {{"--proxy-header=x user"}, "cannot name callers"},
            {{"--wait", "--read-only"}, "--wait waits for the lock"}}) {
     std::vector<std::string> all = {"--base=/d"};
     all.insert(all.end(), arguments.begin(), arguments.end());
@@ -290,6 +313,7 @@ TEST(UnusableFiles, AreNamedWithTheReason) {
   EXPECT_THAT(FindUnusableFiles(config), IsEmpty());
   config = {.base = file,
             .socket_group = "no-such-group",
+            .proxy_group = "no-proxy-group",
             .tls_cert = dir.Path(""),
             .policy = dir.Path("none"),
             .log_file = dir.Path("none/log")};
@@ -297,7 +321,8 @@ TEST(UnusableFiles, AreNamedWithTheReason) {
       FindUnusableFiles(config),
       ElementsAre(HasSubstr("is not a directory"), HasSubstr("--tls-cert"),
                   HasSubstr("--policy"), HasSubstr("--log-file"),
-                  HasSubstr("no-such-group: no such group")));
+                  HasSubstr("no-such-group: no such group"),
+                  HasSubstr("--proxy-group no-proxy-group: no such group")));
 }
 
 TEST(ConfigCheck, PrintsSettingsThatCanBeReadAgain) {
