@@ -62,7 +62,7 @@ wheels: server ## build the wheel for Linux, the one without the server, and the
 deb: server ## build the Debian package in build/
 	service/packaging/make_deb.sh build/service/workspaced "$$(build/service/workspaced --version)" build
 
-deb-check: deb ## install, use, upgrade and purge the Debian package in a booted Debian 12; needs root
+deb-check: deb wheel ## install, use (also from another network), upgrade and purge the Debian package in a booted Debian 12; needs root
 	@.ci/setup deb
 	tests/packaging/install_deb.sh build/mlops-workspace_*.deb
 

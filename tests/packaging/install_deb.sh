@@ -1,6 +1,7 @@
 #!/bin/sh
-# Boots a Debian 12 that has only systemd, installs the Debian package there, uses the service, upgrades,
-# removes and purges the package, and checks what is left each time. Needs root, debootstrap and grpcurl.
+# Boots a Debian 12 that has only systemd, installs the Debian package there, uses the service, also from
+# a client in a network of its own, upgrades, removes and purges the package, and checks what is left
+# each time. Needs root, debootstrap, grpcurl, and .venv with the client's wheel.
 # Usage: install_deb.sh PACKAGE
 set -eu
 cd "$(dirname "$0")/../.."
@@ -16,7 +17,9 @@ fresh=build/deb-root
 work=$(mktemp -d /tmp/mlops-deb.XXXXXX)
 machine=
 pid=
+client=$(basename "$work")
 clean() {
+  ip netns delete "$client" 2>/dev/null || true
   [ -z "$pid" ] || kill -KILL "$pid" 2>/dev/null || true
   [ -z "$machine" ] || wait "$machine" 2>/dev/null || true
   find /sys/fs/cgroup -depth -type d -path "*/$(basename "$work")*" -exec rmdir {} + 2>/dev/null || true
@@ -71,6 +74,15 @@ call() {
   inside /root/grpcurl -plaintext -d "$2" -unix /run/mlops-workspace/socket \
     "mlops.workspace.v1.WorkspaceService/$1" || fail "$1"
 }
+# Runs a command in the client's network, where workspaces.example is the machine.
+remotely() {
+  ip netns exec "$client" unshare --mount sh -c \
+    'mount --bind "$0" /etc/hosts && exec env -i PATH="$PATH" "$@"' "$work/root/hosts" "$@"
+}
+call_remotely() {
+  remotely build/tools/grpcurl -cacert "$work/root/ca.crt" -H "authorization: Bearer $token" -d "$2" \
+    workspaces.example:50051 "mlops.workspace.v1.WorkspaceService/$1"
+}
 main_pid() { inside systemctl show --property MainPID --value mlops-workspace; }
 
 echo "boot"
@@ -100,6 +112,65 @@ call GetWorkspaceStatus '{"project": "fraud"}' >/dev/null
 inside journalctl --no-pager --output cat --unit mlops-workspace | grep -E '"level":"(warn|error)' &&
   fail "the service has a problem"
 
+echo "open to a team, as OPERATIONS.md shows"
+ip netns add "$client"
+ip link add eth0 netns "$client" type veth peer name eth0 netns "$pid"
+ip -n "$client" address add 192.0.2.2/24 dev eth0
+nsenter --target "$pid" --net ip address add 192.0.2.1/24 dev eth0
+ip -n "$client" link set eth0 up
+nsenter --target "$pid" --net ip link set eth0 up
+echo "192.0.2.1 workspaces.example" >"$work/root/hosts"
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=workspaces CA" \
+  -keyout "$work/root/ca.key" -out "$work/root/ca.crt" 2>"$work/openssl.log"
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+  -subj "/CN=workspaces.example" -addext "subjectAltName=DNS:workspaces.example" \
+  -CA "$work/root/ca.crt" -CAkey "$work/root/ca.key" \
+  -keyout "$work/root/tls.key" -out "$work/root/tls.crt" 2>>"$work/openssl.log"
+inside install -m 0644 /root/tls.crt /etc/mlops-workspace/tls.crt
+inside install -m 0640 -g mlops-workspace /root/tls.key /etc/mlops-workspace/tls.key
+token=$(inside workspaced token alice --tokens /etc/mlops-workspace/tokens --expires 90d)
+inside sh -c 'printf "bindings:\n  - {principal: alice, role: operator}\n  - {principal: \"uid:0\", role: operator}\n" \
+  >/etc/mlops-workspace/policy.yaml'
+! call_remotely GetServerInfo '{}' 2>/dev/null || fail "the service is open before it is configured"
+inside sed -i -e '/^listen/d' -e '1i listen = ["unix:/run/mlops-workspace/socket", "0.0.0.0:50051"]' \
+  -e '1i tls-cert = "/etc/mlops-workspace/tls.crt"' -e '1i tls-key = "/etc/mlops-workspace/tls.key"' \
+  -e '1i tokens = "/etc/mlops-workspace/tokens"' -e '1i policy = "/etc/mlops-workspace/policy.yaml"' \
+  /etc/mlops-workspace/workspaced.toml
+inside runuser -u mlops-workspace -- \
+  workspaced config check --config /etc/mlops-workspace/workspaced.toml >/dev/null ||
+  fail "the settings are invalid"
+inside systemctl restart mlops-workspace
+
+echo "five operations with grpcurl, from another network"
+call_remotely CreateWorkspace '{"project": "remote", "workspace": {"mlflow_experiment_id": "17"}}' |
+  grep -q '"mlflow_experiment_id": "17"' || fail "nothing created"
+call_remotely GetWorkspace '{"project": "remote"}' | grep -q '"project": "remote"' || fail "nothing found"
+call_remotely UpdateWorkspace '{"workspace": {"project": "remote", "metadata": {"stage": "production"}}}' |
+  grep -q production || fail "nothing updated"
+call_remotely ListWorkspaces '{"filter": "metadata.stage = production"}' | grep -q '"total_size": 1' ||
+  fail "not listed"
+call_remotely GetWorkspaceStatus '{"project": "remote"}' >/dev/null || fail "no status"
+call_remotely DeleteWorkspace '{"project": "remote", "force": true}' >/dev/null || fail "not deleted"
+
+echo "five operations with Python, from another network"
+remotely env MLOPS_WORKSPACE_ADDRESS=workspaces.example:50051 MLOPS_WORKSPACE_TOKEN="$token" \
+  MLOPS_WORKSPACE_CA="$work/root/ca.crt" .venv/bin/python tests/packaging/remote_client.py
+
+echo "strangers from another network"
+good=$token
+for token in "" mlw_wrong; do
+  ! call_remotely GetWorkspace '{"project": "fraud"}' 2>"$work/stranger.log" || fail "'$token' is accepted"
+  grep -q CREDENTIALS_INVALID "$work/stranger.log" || fail "$(cat "$work/stranger.log")"
+done
+! remotely build/tools/grpcurl -plaintext -H "authorization: Bearer $good" -max-time 5 \
+  workspaces.example:50051 mlops.workspace.v1.WorkspaceService/GetServerInfo 2>/dev/null ||
+  fail "the service speaks without TLS"
+! remotely curl -sf --max-time 5 http://workspaces.example:9464/metrics >/dev/null ||
+  fail "the metrics are open to the network"
+inside grep -qF '"principal":"alice"' /var/log/mlops-workspace/audit.log || fail "the audit log has no alice"
+! inside grep -rqF "$good" /var/log /etc/mlops-workspace || fail "the token is written down"
+! inside journalctl --no-pager | grep -qF "$good" || fail "the journal has the token"
+
 echo "kill"
 killed=$(main_pid)
 inside systemctl kill --signal=KILL mlops-workspace
@@ -116,7 +187,7 @@ inside sed -i 's/^tls-crt.*/# A change by the administrator./' /etc/mlops-worksp
 inside systemctl start mlops-workspace
 
 echo "upgrade"
-inside sh -c 'echo "robot 00" >>/etc/mlops-workspace/tokens'
+inside sh -c 'echo "# robot" >>/etc/mlops-workspace/tokens'
 replaced=$(main_pid)
 DEB_COMPRESSION=gzip service/packaging/make_deb.sh "$work/usr/bin/workspaced" 99.0 "$work/root" >/dev/null
 dpkg --install /root/mlops-workspace_99.0_"$(command dpkg --print-architecture)".deb
@@ -134,7 +205,11 @@ has fraud /var/lib/mlops-workspace/fraud/workspace.yaml
 
 echo "purge"
 dpkg --purge mlops-workspace
-gone /etc/mlops-workspace
+gone /etc/mlops-workspace/workspaced.toml
+gone /etc/mlops-workspace/tokens
+# The operator's own files stay.
+has alice /etc/mlops-workspace/policy.yaml
+inside rm -r /etc/mlops-workspace
 has fraud /var/lib/mlops-workspace/fraud/workspace.yaml
 
 echo "install again, and purge with consent"
