@@ -3,9 +3,9 @@
 Tables and raw figures go to build/bench.
 
 Usage: run.py [--quick] [--build DIR] [--work DIR] [--readme] [NAME...]. A NAME is get,
-ensure, list, identity, commit, start, scan, artifacts, files, original, client or, with
-.toolkits/bin/python, provider; the default is all of them. --readme replaces the tables
-of README.md by the new ones.
+ensure, list, identity, neighbours, metrics, checks, commit, start, scan, artifacts,
+files, original, client or, with .toolkits/bin/python, provider; the default is all of
+them. --readme replaces the tables of README.md by the new ones.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from subjects import artifacts, calls, identity, python_clients, scan, start
+from subjects import artifacts, calls, identity, neighbours, python_clients, scan, start
 from subjects.figures import Row
 from subjects.harness import FULL, HERE, QUICK, REPO, Bench
 
@@ -27,6 +27,9 @@ BENCHES: dict[str, Callable[[Bench], tuple[str, list[Row]]]] = {
     "ensure": calls.run_ensure,
     "list": calls.run_list,
     "identity": identity.run_identity,
+    "neighbours": neighbours.run_neighbours,
+    "metrics": neighbours.run_metrics,
+    "checks": neighbours.run_checks,
     "commit": calls.run_commit,
     "start": start.run_start,
     "scan": scan.run_scan,

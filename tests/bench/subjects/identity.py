@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from subjects.figures import Row, cpu_us, grouped, median, per_second, ratio, table
@@ -106,13 +107,8 @@ def _certificate(work: Path) -> tuple[Path, Path]:
 def _access(work: Path) -> tuple[Path, Path]:
     """Writes the files of tokens and bindings."""
     tokens, policy = work / "tokens", work / "policy.yaml"
-    names = [("robot", _TOKEN), *((f"user-{i}", f"t{i}") for i in range(_TOKENS - 1))]
-    tokens.write_text(
-        "".join(
-            f"{name} {hashlib.sha256(token.encode()).hexdigest()}\n"
-            for name, token in names
-        )
-    )
+    users = ((f"user-{i}", f"t{i}") for i in range(_TOKENS - 1))
+    write_tokens(tokens, [("robot", _TOKEN), *users])
     bindings = "".join(
         f'  - {{principal: "user-{i}", role: editor, projects: ["team-{i}-*"]}}\n'
         for i in range(_BINDINGS - 1)
@@ -122,3 +118,14 @@ def _access(work: Path) -> tuple[Path, Path]:
         '  - {principal: robot, role: editor, projects: ["project-*"]}\n'
     )
     return tokens, policy
+
+
+def write_tokens(file: Path, tokens: Iterable[tuple[str, str]]) -> Path:
+    """Writes the file of these names and tokens, and returns it."""
+    file.write_text(
+        "".join(
+            f"{name} {hashlib.sha256(token.encode()).hexdigest()}\n"
+            for name, token in tokens
+        )
+    )
+    return file
