@@ -9,7 +9,7 @@ IN_PARALLEL := -n 3 --dist loadfile
 # Ignore a server and Python packages that the environment names.
 unexport MLOPS_WORKSPACE_ADDRESS PYTHONPATH
 
-.PHONY: help setup configure build server serve wheel wheels deb deb-check test ctest pytest toolkits example lint-proto accept-proto \
+.PHONY: help setup configure build server serve wheel wheels deb deb-check image-check server-aarch64 test ctest pytest toolkits example lint-proto accept-proto \
   asan tsan bench fuzz linearizable crash attack lint format clean
 .NOTPARALLEL:
 
@@ -65,6 +65,10 @@ deb: server ## build the Debian package in build/
 deb-check: deb wheel ## install, use (also from another network), upgrade and purge the Debian package in a booted Debian 12; needs root
 	@.ci/setup deb
 	tests/packaging/install_deb.sh build/mlops-workspace_*.deb
+
+image-check: server ## build and run the container image; needs root
+	@.ci/setup image
+	tests/packaging/run_image.sh $(ARGS)
 
 test: lint-proto ctest pytest toolkits ## set up, build and run every test
 
