@@ -9,7 +9,7 @@ IN_PARALLEL := -n 3 --dist loadfile
 # Ignore a server and Python packages that the environment names.
 unexport MLOPS_WORKSPACE_ADDRESS PYTHONPATH
 
-.PHONY: help setup configure build server serve wheel wheels deb deb-check image-check server-aarch64 test ctest pytest toolkits example lint-proto accept-proto \
+.PHONY: help setup configure build server serve wheel wheels deb deb-check image-check test ctest pytest toolkits example lint-proto accept-proto \
   asan tsan bench fuzz linearizable crash attack lint format clean
 .NOTPARALLEL:
 
