@@ -47,11 +47,25 @@ inline constexpr Method kEnsureWorkspace = {
     "EnsureWorkspace", Lane::kWorker, Effect::kChanges, auth::Access::kEdit};
 inline constexpr Method kUndeleteWorkspace = {
     "UndeleteWorkspace", Lane::kWorker, Effect::kChanges, auth::Access::kAdmin};
+inline constexpr Method kCloneWorkspace = {
+    "CloneWorkspace", Lane::kWholeFile, Effect::kChanges, auth::Access::kEdit};
+inline constexpr Method kExportWorkspace = {
+    "ExportWorkspace", Lane::kWholeFile, Effect::kReads, auth::Access::kView};
+inline constexpr Method kImportWorkspace = {
+    "ImportWorkspace", Lane::kWholeFile, Effect::kChanges, auth::Access::kEdit};
+inline constexpr Method kWatchWorkspaces = {
+    "WatchWorkspaces", Lane::kWorker, Effect::kReads, auth::Access::kView};
 inline constexpr Method kGetWorkspaceStatus = {
     "GetWorkspaceStatus", Lane::kWorker, Effect::kReads, auth::Access::kView};
 inline constexpr Method kStreamWorkspaceStatuses = {
     "StreamWorkspaceStatuses", Lane::kWorker, Effect::kReads,
     auth::Access::kView};
+inline constexpr Method kListTemplates = {
+    "ListTemplates", Lane::kWorker, Effect::kReads, auth::Access::kAnyone};
+inline constexpr Method kAcquireLease = {"AcquireLease", Lane::kWorker,
+                                         Effect::kChanges, auth::Access::kEdit};
+inline constexpr Method kReleaseLease = {"ReleaseLease", Lane::kWorker,
+                                         Effect::kChanges, auth::Access::kEdit};
 inline constexpr Method kGetArtifact = {"GetArtifact", Lane::kWorker,
                                         Effect::kReads, auth::Access::kView};
 inline constexpr Method kGetArtifactChecksum = {
@@ -77,14 +91,32 @@ inline constexpr Method kGetServerInfo = {
 
 // Every method of the service, in the order of the contract; a test compares
 // it with the descriptor.
-inline constexpr const Method* kMethods[] = {
-    &kCreateWorkspace,   &kGetWorkspace,       &kListWorkspaces,
-    &kUpdateWorkspace,   &kDeleteWorkspace,    &kEnsureWorkspace,
-    &kUndeleteWorkspace, &kGetWorkspaceStatus, &kStreamWorkspaceStatuses,
-    &kGetArtifact,       &kListArtifacts,      &kReadArtifact,
-    &kWriteArtifact,     &kGetUpload,          &kDeleteArtifact,
-    &kMoveArtifact,      &kCopyArtifact,       &kMakeDirectory,
-    &kGetServerInfo};
+inline constexpr const Method* kMethods[] = {&kCreateWorkspace,
+                                             &kGetWorkspace,
+                                             &kListWorkspaces,
+                                             &kUpdateWorkspace,
+                                             &kDeleteWorkspace,
+                                             &kEnsureWorkspace,
+                                             &kUndeleteWorkspace,
+                                             &kCloneWorkspace,
+                                             &kExportWorkspace,
+                                             &kImportWorkspace,
+                                             &kWatchWorkspaces,
+                                             &kGetWorkspaceStatus,
+                                             &kStreamWorkspaceStatuses,
+                                             &kListTemplates,
+                                             &kAcquireLease,
+                                             &kReleaseLease,
+                                             &kGetArtifact,
+                                             &kListArtifacts,
+                                             &kReadArtifact,
+                                             &kWriteArtifact,
+                                             &kGetUpload,
+                                             &kDeleteArtifact,
+                                             &kMoveArtifact,
+                                             &kCopyArtifact,
+                                             &kMakeDirectory,
+                                             &kGetServerInfo};
 
 }  // namespace mlops::rpc
 

@@ -20,6 +20,9 @@ using RawService =
     pb::WorkspaceService::WithRawCallbackMethod_EnsureWorkspace<
     pb::WorkspaceService::WithRawCallbackMethod_UndeleteWorkspace<
     pb::WorkspaceService::WithRawCallbackMethod_GetWorkspaceStatus<
+    pb::WorkspaceService::WithRawCallbackMethod_ListTemplates<
+    pb::WorkspaceService::WithRawCallbackMethod_AcquireLease<
+    pb::WorkspaceService::WithRawCallbackMethod_ReleaseLease<
     pb::WorkspaceService::WithRawCallbackMethod_GetArtifact<
     pb::WorkspaceService::WithRawCallbackMethod_ListArtifacts<
     pb::WorkspaceService::WithRawCallbackMethod_GetUpload<
@@ -28,10 +31,14 @@ using RawService =
     pb::WorkspaceService::WithRawCallbackMethod_CopyArtifact<
     pb::WorkspaceService::WithRawCallbackMethod_MakeDirectory<
     pb::WorkspaceService::WithRawCallbackMethod_GetServerInfo<
+    pb::WorkspaceService::WithRawCallbackMethod_CloneWorkspace<
+    pb::WorkspaceService::WithRawCallbackMethod_ExportWorkspace<
+    pb::WorkspaceService::WithRawCallbackMethod_ImportWorkspace<
+    pb::WorkspaceService::WithRawCallbackMethod_WatchWorkspaces<
     pb::WorkspaceService::WithRawCallbackMethod_StreamWorkspaceStatuses<
     pb::WorkspaceService::WithRawCallbackMethod_ReadArtifact<
     pb::WorkspaceService::WithRawCallbackMethod_WriteArtifact<
-        pb::WorkspaceService::Service>>>>>>>>>>>>>>>>>>>;
+        pb::WorkspaceService::Service>>>>>>>>>>>>>>>>>>>>>>>>>>;
 // clang-format on
 
 }  // namespace mlops::rpc
