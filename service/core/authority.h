@@ -30,6 +30,7 @@ struct CreateArgs {
   ProjectName project;
   Settings settings;
   Metadata metadata = Metadata::object();
+  Quota quota;
   std::string request_id;
   bool validate_only = false;
 };
