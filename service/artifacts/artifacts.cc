@@ -69,6 +69,7 @@ Artifacts::Artifacts(core::Catalog* catalog,
       clock_(options.clock),
       steady_clock_(options.steady_clock),
       health_(options.health),
+      ledger_(options.ledger),
       checksums_(kChecksumCacheBytes),
       dir_names_(kDirNamesCacheBytes, clock_),
       placer_(base_.get(), health_.get()),
@@ -82,9 +83,23 @@ absl::StatusOr<ArtifactTree> Artifacts::Open(
 }
 
 absl::StatusOr<ArtifactTree> Artifacts::OpenForChange(
-    const core::ProjectName& project) const {
+    const core::ProjectName& project, core::WorkspacePtr* workspace) const {
   RETURN_IF_ERROR(health_->Check());
-  return Open(project);
+  ASSIGN_OR_RETURN(core::WorkspacePtr found, catalog_->Get(project));
+  if (workspace != nullptr) *workspace = std::move(found);
+  return ArtifactTree::Open(*base_, project);
+}
+
+absl::StatusOr<std::unique_ptr<core::UsageLedger::Hold>> Artifacts::BeginGrowth(
+    core::WorkspacePtr workspace, core::Cancelled cancelled) {
+  if (ledger_ == nullptr) return nullptr;
+  return ledger_->BeginGrowth(std::move(workspace), cancelled);
+}
+
+std::unique_ptr<core::UsageLedger::Hold> Artifacts::BeginShrinking(
+    core::WorkspacePtr workspace) {
+  if (ledger_ == nullptr) return nullptr;
+  return ledger_->BeginShrinking(std::move(workspace));
 }
 
 absl::StatusOr<Artifact> Artifacts::Get(const core::ProjectName& project,
@@ -170,10 +185,12 @@ absl::StatusOr<std::unique_ptr<ArtifactReader>> Artifacts::OpenForRead(
 }
 
 absl::StatusOr<std::unique_ptr<UploadWriter>> Artifacts::OpenForWrite(
-    const WriteArgs& args) {
+    const WriteArgs& args, core::Cancelled cancelled) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
-  ASSIGN_OR_RETURN(ArtifactTree tree, OpenForChange(args.project));
-  return uploads_.Open(std::move(tree), args);
+  core::WorkspacePtr workspace;
+  ASSIGN_OR_RETURN(ArtifactTree tree, OpenForChange(args.project, &workspace));
+  ASSIGN_OR_RETURN(auto hold, BeginGrowth(std::move(workspace), cancelled));
+  return uploads_.Open(std::move(tree), args, std::move(hold), cancelled);
 }
 
 absl::StatusOr<std::optional<Artifact>> Artifacts::DiscardUpload(
@@ -193,7 +210,10 @@ absl::StatusOr<UploadState> Artifacts::GetUpload(
 absl::StatusOr<DeletedArtifacts> Artifacts::Delete(
     const DeleteArtifactArgs& args, core::Cancelled cancelled) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
-  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
+  core::WorkspacePtr workspace;
+  ASSIGN_OR_RETURN(const ArtifactTree tree,
+                   OpenForChange(args.project, &workspace));
+  const auto hold = BeginShrinking(std::move(workspace));
   auto parent = tree.OpenParent(args.path);
   auto stamp =
       parent.ok() ? (*parent)->Stat(args.path.name()) : parent.status();
@@ -203,7 +223,7 @@ absl::StatusOr<DeletedArtifacts> Artifacts::Delete(
   }
   RETURN_IF_ERROR(stamp.status());
   if (stamp->type == fs::EntryType::kDirectory && args.force)
-    return RemoveAside(tree, **parent, args, cancelled);
+    return RemoveAside(tree, **parent, args, hold.get(), cancelled);
   // The checks and the removal form one step with respect to other changes,
   // so the etag is checked again there.
   absl::Status removed = placer_.Change(tree, [&] {
@@ -217,6 +237,7 @@ absl::StatusOr<DeletedArtifacts> Artifacts::Delete(
   if (absl::IsAlreadyExists(removed))
     return core::ArtifactForceRequired(args.project.str(), args.path.shown());
   if (!removed.ok()) return tree.Error(removed, args.path);
+  if (hold != nullptr) hold->Removed(AmountOf(stamp));
   // The deletion is acknowledged only once it is durable.
   RETURN_IF_ERROR(health_->Sync(**parent));
   if (stamp->type != fs::EntryType::kFile) return DeletedArtifacts{};
@@ -261,7 +282,7 @@ absl::StatusOr<Artifacts::Aside> Artifacts::SetAside(const ArtifactTree& tree,
 // may take long.
 absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
     const ArtifactTree& tree, fs::Dir& parent, const DeleteArtifactArgs& args,
-    core::Cancelled cancelled) {
+    core::UsageLedger::Hold* hold, core::Cancelled cancelled) {
   const std::string id = base::RandomId();
   // The claim keeps the sweeper away until this call ends.
   auto claim = uploads_.TryClaim(tree, id);
@@ -291,6 +312,10 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
                      fs::RemoveTree(*aside.dir, aside.name, kRemoveStep));
     deleted.file_count += removed.file_count;
     deleted.size_bytes += removed.size_bytes;
+    if (hold != nullptr) {
+      hold->Removed(
+          {.file_count = removed.file_count, .size_bytes = removed.size_bytes});
+    }
     if (removed.complete) break;
     if (!aside.in_place) continue;
     // What was removed may have made room for the rename.
@@ -305,7 +330,11 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
 absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
   RETURN_IF_ERROR(CheckNotTop(args.destination));
-  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
+  core::WorkspacePtr workspace;
+  ASSIGN_OR_RETURN(const ArtifactTree tree,
+                   OpenForChange(args.project, &workspace));
+  // A move adds nothing, and may replace a file.
+  const auto hold = BeginShrinking(std::move(workspace));
   ASSIGN_OR_RETURN(const auto parent, tree.OpenParent(args.path));
   ASSIGN_OR_RETURN(fs::FileStamp stamp, tree.Stat(args.path));
   // Runs again under the lock, right before the rename.
@@ -327,9 +356,9 @@ absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
     return core::PathInvalid(args.destination.shown(),
                              "is inside the directory to move");
   }
-  const auto placed =
-      placer_.Place(tree, *parent, args.path.name(), args.destination,
-                    {.create_only = args.create_only}, check);
+  const auto placed = placer_.Place(
+      tree, *parent, args.path.name(), args.destination,
+      {.create_only = args.create_only}, check, {.hold = hold.get()});
   if (!placed.ok()) return tree.Error(placed.status(), args.path);
   // Place() has synced the destination; the removal of the old name must
   // be durable too.
@@ -352,7 +381,9 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
                                          core::Cancelled cancelled) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
   RETURN_IF_ERROR(CheckNotTop(args.destination));
-  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
+  core::WorkspacePtr workspace;
+  ASSIGN_OR_RETURN(const ArtifactTree tree,
+                   OpenForChange(args.project, &workspace));
   ASSIGN_OR_RETURN(OpenedArtifact opened, OpenArtifact(tree, args.path));
   RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, opened.stamp));
   ArtifactReader reader(std::move(opened));
@@ -362,6 +393,12 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
   const auto existing = tree.Stat(args.destination);
   RETURN_IF_ERROR(
       CheckReplaceable(tree, args.destination, existing, precondition));
+  ASSIGN_OR_RETURN(const auto hold,
+                   BeginGrowth(std::move(workspace), cancelled));
+  if (hold != nullptr) {
+    RETURN_IF_ERROR(hold->Reserve(AmountOf(reader.stamp()) - AmountOf(existing),
+                                  cancelled));
+  }
   ASSIGN_OR_RETURN(const auto uploads, tree.OpenUploads());
   const std::string id = base::RandomId();
   const std::string name = absl::StrCat(id, core::layout::kTempSuffix);
@@ -378,7 +415,8 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
   const auto place = [&]() -> absl::StatusOr<fs::FileStamp> {
     RETURN_IF_ERROR(copied);
     return placer_.Place(tree, *uploads, name, args.destination, precondition,
-                         [] { return absl::OkStatus(); });
+                         [] { return absl::OkStatus(); },
+                         {.hold = hold.get(), .adds = true});
   };
   const auto placed = place();
   if (placed.ok()) return DescribeArtifact(args.destination.shown(), *placed);

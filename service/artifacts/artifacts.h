@@ -27,6 +27,7 @@
 #include "service/core/catalog.h"
 #include "service/core/disk_health.h"
 #include "service/core/usage.h"
+#include "service/core/usage_ledger.h"
 #include "service/fs/dir.h"
 
 namespace mlops::artifacts {
@@ -95,7 +96,7 @@ class Artifacts {
   absl::StatusOr<std::unique_ptr<ArtifactReader>> OpenForRead(
       const ReadArgs& args);
   absl::StatusOr<std::unique_ptr<UploadWriter>> OpenForWrite(
-      const WriteArgs& args);
+      const WriteArgs& args, core::Cancelled cancelled = core::NeverCancelled);
   // Discards the upload named by a first message with `discard`;
   // see Uploads::Discard().
   absl::StatusOr<std::optional<Artifact>> DiscardUpload(const WriteArgs& args);
@@ -129,10 +130,17 @@ class Artifacts {
   void SweepSome();
 
  private:
-  // Opens a workspace; the second also checks that changes are allowed.
+  // Opens a workspace; the second also checks that changes are allowed, and
+  // sets `workspace` to its record unless that is null.
   absl::StatusOr<ArtifactTree> Open(const core::ProjectName& project) const;
   absl::StatusOr<ArtifactTree> OpenForChange(
-      const core::ProjectName& project) const;
+      const core::ProjectName& project,
+      core::WorkspacePtr* workspace = nullptr) const;
+  // Begin a change that counts against a quota. Null if there is none.
+  absl::StatusOr<std::unique_ptr<core::UsageLedger::Hold>> BeginGrowth(
+      core::WorkspacePtr workspace, core::Cancelled cancelled);
+  std::unique_ptr<core::UsageLedger::Hold> BeginShrinking(
+      core::WorkspacePtr workspace);
   absl::StatusOr<Artifact> Checksum(const ArtifactTree& tree,
                                     const RelativePath& path,
                                     core::Cancelled cancelled);
@@ -156,6 +164,7 @@ class Artifacts {
   absl::StatusOr<DeletedArtifacts> RemoveAside(const ArtifactTree& tree,
                                                fs::Dir& parent,
                                                const DeleteArtifactArgs& args,
+                                               core::UsageLedger::Hold* hold,
                                                core::Cancelled cancelled);
   // Removes leftovers in one workspace and subtracts their number from
   // `budget`.
@@ -173,6 +182,7 @@ class Artifacts {
   const base::Clock clock_;
   const base::SteadyClock steady_clock_;
   const std::shared_ptr<core::DiskHealth> health_;
+  const std::shared_ptr<core::UsageLedger> ledger_;
   ChecksumCache checksums_;
   DirNamesCache dir_names_;
   Placer placer_;

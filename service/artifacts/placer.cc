@@ -50,7 +50,23 @@ absl::StatusOr<bool> AreTwoEntries(const fs::Dir& from, absl::string_view name,
   return found == 2;
 }
 
+// Counts a change right before it happens: `source` gets the name that
+// `existing` has.
+absl::Status Count(const Accounting& accounting, const fs::FileStamp& source,
+                   const absl::StatusOr<fs::FileStamp>& existing) {
+  if (accounting.hold == nullptr) return absl::OkStatus();
+  core::Amount change;
+  if (accounting.adds) change += AmountOf(source);
+  change -= AmountOf(existing);
+  return accounting.hold->Place(change);
+}
+
 }  // namespace
+
+core::Amount AmountOf(const absl::StatusOr<fs::FileStamp>& stamp) {
+  if (!stamp.ok() || stamp->type != fs::EntryType::kFile) return {};
+  return {.file_count = 1, .size_bytes = stamp->size_bytes};
+}
 
 absl::Status CheckReplaceable(const ArtifactTree& tree,
                               const RelativePath& path,
@@ -159,7 +175,8 @@ absl::StatusOr<fs::FileStamp> Placer::DropOtherLink(fs::Dir& from,
 
 absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
     const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
-    fs::Dir& to, const RelativePath& path, const Precondition& precondition) {
+    fs::Dir& to, const RelativePath& path, const Precondition& precondition,
+    const Accounting& accounting) {
   ASSIGN_OR_RETURN(const fs::FileStamp source, from.Stat(name));
   const auto existing = to.Stat(path.name());
   const bool onto_directory =
@@ -169,6 +186,7 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
       precondition.create_only) {
     RETURN_IF_ERROR(CheckReplaceable(tree, path, existing, precondition));
   }
+  RETURN_IF_ERROR(Count(accounting, source, existing));
   // Moving a directory makes the remembered names invalid.
   if (source.type == fs::EntryType::kDirectory) {
     Stripe& stripe = StripeOf(tree.project());
@@ -215,7 +233,7 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
 absl::StatusOr<fs::FileStamp> Placer::Place(
     const ArtifactTree& tree, fs::Dir& from, absl::string_view name,
     const RelativePath& path, const Precondition& precondition,
-    absl::FunctionRef<absl::Status()> check) {
+    absl::FunctionRef<absl::Status()> check, const Accounting& accounting) {
   RETURN_IF_ERROR(health_->Check());
   // The parents are made durable before the rename. Otherwise a power cut right
   // after it could lose the file together with a new directory.
@@ -224,7 +242,8 @@ absl::StatusOr<fs::FileStamp> Placer::Place(
   absl::StatusOr<fs::FileStamp> placed;
   RETURN_IF_ERROR(Change(tree, [&] {
     RETURN_IF_ERROR(check());
-    placed = PlaceLocked(tree, from, name, to, path, precondition);
+    placed = PlaceLocked(tree, from, name, to, path, precondition, accounting);
+    if (placed.ok() && accounting.hold != nullptr) accounting.hold->Placed();
     return placed.status();
   }));
   RETURN_IF_ERROR(health_->Sync(to));

@@ -18,6 +18,7 @@
 #include "service/artifacts/tree.h"
 #include "service/core/disk_health.h"
 #include "service/core/project_name.h"
+#include "service/core/usage_ledger.h"
 #include "service/fs/dir.h"
 
 // Gives names to files and directories of a workspace, and takes names away.
@@ -29,6 +30,18 @@ struct Precondition {
   // If not "", must be the etag of the file that has the name.
   std::string etag;
 };
+
+// How a change of names counts against the quota of the workspace.
+struct Accounting {
+  // Null if the workspace has no quota.
+  core::UsageLedger::Hold* hold = nullptr;
+  // Whether the entry was not counted under its old name.
+  bool adds = false;
+};
+
+// Returns what a file counts against a quota: nothing if it does not exist,
+// or is not a file.
+core::Amount AmountOf(const absl::StatusOr<fs::FileStamp>& stamp);
 
 // Checks whether a file may get the name `path`; `existing` is the current
 // state of that name. Returns ALREADY_EXISTS/ARTIFACT_EXISTS,
@@ -57,6 +70,7 @@ class Placer {
   // state. `check` is called right before the rename, while no other Place() or
   // Change() of the project can intervene. If both names are links to one file,
   // which rename(2) leaves unchanged, the old name is removed.
+  // RESOURCE_EXHAUSTED/NO_SPACE if the workspace's quota has no room.
   //
   // Errors as CheckReplaceable() for a file, and
   //   ALREADY_EXISTS/ARTIFACT_EXISTS also if a directory that is not empty has
@@ -68,7 +82,8 @@ class Placer {
                                       absl::string_view name,
                                       const RelativePath& path,
                                       const Precondition& precondition,
-                                      absl::FunctionRef<absl::Status()> check);
+                                      absl::FunctionRef<absl::Status()> check,
+                                      const Accounting& accounting = {});
 
   // Calls `change` while no Place() and no other Change() of the project is
   // running. NOT_FOUND/WORKSPACE_NOT_FOUND if the workspace no longer exists.
@@ -81,7 +96,8 @@ class Placer {
                                             fs::Dir& from,
                                             absl::string_view name, fs::Dir& to,
                                             const RelativePath& path,
-                                            const Precondition& precondition);
+                                            const Precondition& precondition,
+                                            const Accounting& accounting);
   // Returns NOT_FOUND/WORKSPACE_NOT_FOUND if the workspace's name is free or
   // now belongs to another workspace.
   absl::Status CheckCurrent(const ArtifactTree& tree) const;

@@ -68,19 +68,31 @@ absl::StatusOr<bool> UploadWriter::Rehash() {
   return staged_.to_rehash != nullptr;
 }
 
-absl::Status UploadWriter::Write(absl::Span<const absl::string_view> pieces) {
+absl::Status UploadWriter::Write(absl::Span<const absl::string_view> pieces,
+                                 core::Cancelled cancelled) {
   Hash(pieces);
-  return Append(pieces);
+  return Append(pieces, cancelled);
 }
 
-absl::Status UploadWriter::Append(absl::Span<const absl::string_view> pieces) {
+absl::Status UploadWriter::Reserve(int64_t size_bytes,
+                                   core::Cancelled cancelled) {
+  if (staged_.hold == nullptr) return absl::OkStatus();
+  const core::Amount file = {.file_count = 1, .size_bytes = size_bytes};
+  return staged_.hold->Reserve(file - staged_.replaced, cancelled);
+}
+
+absl::Status UploadWriter::Append(absl::Span<const absl::string_view> pieces,
+                                  core::Cancelled cancelled) {
   if (pieces.empty()) return absl::OkStatus();
   if (staged_.finished)
     return core::FieldInvalid(
         "data", "comes after the end of an upload that is finished");
-  RETURN_IF_ERROR(staged_.file->WritePieces(pieces));
+  int64_t end = staged_.offset;
   for (absl::string_view piece : pieces)
-    staged_.offset += static_cast<int64_t>(piece.size());
+    end += static_cast<int64_t>(piece.size());
+  RETURN_IF_ERROR(Reserve(end, cancelled));
+  RETURN_IF_ERROR(staged_.file->WritePieces(pieces));
+  staged_.offset = end;
   return absl::OkStatus();
 }
 
@@ -136,7 +148,7 @@ absl::Status UploadWriter::RecordContent(const std::string& sha256) {
   return WriteUploadRecord(*staged_.dir, args_.upload_id, staged_.record);
 }
 
-absl::StatusOr<Artifact> UploadWriter::Finish() {
+absl::StatusOr<Artifact> UploadWriter::Finish(core::Cancelled cancelled) {
   if (staged_.finished) {
     RETURN_IF_ERROR(CheckSha256(staged_.finished->sha256));
     return *staged_.finished;
@@ -146,11 +158,17 @@ absl::StatusOr<Artifact> UploadWriter::Finish() {
     Drop().IgnoreError();
     return checked;
   }
+  // What the file replaces may have changed. Place() checks once more, but must
+  // not scan.
+  if (staged_.hold != nullptr)
+    staged_.replaced = AmountOf(tree_.Stat(args_.path));
+  RETURN_IF_ERROR(Reserve(staged_.offset, cancelled));
   RETURN_IF_ERROR(Seal());
   RETURN_IF_ERROR(RecordContent(actual));
   const auto placed =
       placer_->Place(tree_, *staged_.dir, staged_.name, args_.path,
-                     args_.precondition, [this] { return CheckStaged(); });
+                     args_.precondition, [this] { return CheckStaged(); },
+                     {.hold = staged_.hold.get(), .adds = true});
   if (!placed.ok()) {
     // The part was renamed, but may not be durable. Drop the record, so that
     // the upload is not taken for finished later.

@@ -16,6 +16,8 @@
 #include "service/artifacts/placer.h"
 #include "service/artifacts/tree.h"
 #include "service/artifacts/upload_record.h"
+#include "service/core/usage.h"
+#include "service/core/usage_ledger.h"
 #include "service/fs/dir.h"
 
 namespace mlops::artifacts {
@@ -42,6 +44,10 @@ struct Staged {
   std::unique_ptr<fs::FileReader> to_rehash;
   std::optional<fs::FileStamp> before;
   UploadRecord record;  // Unused without an upload id.
+  // Reserves room in the quota; null if the workspace has none.
+  std::unique_ptr<core::UsageLedger::Hold> hold;
+  // What the file that will be replaced counted when this stream began.
+  core::Amount replaced;
   std::optional<Artifact> finished;
 };
 
@@ -73,19 +79,25 @@ class UploadWriter {
 
   // Appends the pieces. Returns RESOURCE_EXHAUSTED/NO_SPACE or
   // INTERNAL/IO_ERROR if writing fails; the writer can then only be destroyed.
-  // Returns INVALID_ARGUMENT/FIELD_INVALID if the upload is finished.
-  absl::Status Write(absl::Span<const absl::string_view> pieces);
+  // Returns INVALID_ARGUMENT/FIELD_INVALID if the upload is finished. If the
+  // quota has no room, nothing is written. `cancelled` is polled if it must be
+  // found out whether it has.
+  absl::Status Write(absl::Span<const absl::string_view> pieces,
+                     core::Cancelled cancelled = core::NeverCancelled);
 
   // The two halves of Write(), which may run concurrently. Every piece needs
   // both.
-  absl::Status Append(absl::Span<const absl::string_view> pieces);
+  absl::Status Append(absl::Span<const absl::string_view> pieces,
+                      core::Cancelled cancelled = core::NeverCancelled);
   void Hash(absl::Span<const absl::string_view> pieces);
 
   // Makes the file visible and durable, with the permissions of the file that
   // it replaces. Idempotent for a finished upload, whose checksum is compared.
   // The writer can then only be destroyed. Returns ABORTED/WORKSPACE_BUSY if
-  // somebody else changed the staged file.
-  absl::StatusOr<Artifact> Finish();
+  // somebody else changed the staged file, and RESOURCE_EXHAUSTED/NO_SPACE
+  // if the quota has no room.
+  absl::StatusOr<Artifact> Finish(
+      core::Cancelled cancelled = core::NeverCancelled);
 
   // Removes the staged file, even if the upload can be resumed. A finished
   // upload stays and is returned. The writer can then only be destroyed.
@@ -93,6 +105,8 @@ class UploadWriter {
 
  private:
   bool resumable() const { return !args_.upload_id.empty(); }
+  // Reserves room in the quota for a file of `size_bytes`.
+  absl::Status Reserve(int64_t size_bytes, core::Cancelled cancelled);
   // Removes the staged file. After a failure, a sweep removes it.
   absl::Status Drop();
   absl::Status CheckSha256(const std::string& actual) const;

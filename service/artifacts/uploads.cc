@@ -51,7 +51,8 @@ bool Uploads::IsWhole(const UploadRecord& record,
 }
 
 absl::StatusOr<std::unique_ptr<UploadWriter>> Uploads::Open(
-    ArtifactTree tree, const WriteArgs& args) {
+    ArtifactTree tree, const WriteArgs& args,
+    std::unique_ptr<core::UsageLedger::Hold> hold, core::Cancelled cancelled) {
   Staged staged;
   const std::string id =
       args.upload_id.empty() ? base::RandomId() : args.upload_id;
@@ -63,6 +64,12 @@ absl::StatusOr<std::unique_ptr<UploadWriter>> Uploads::Open(
   if (args.upload_id.empty())
     RETURN_IF_ERROR(
         CheckReplaceable(tree, args.path, existing, args.precondition));
+  if (hold != nullptr) {
+    staged.replaced = AmountOf(existing);
+    const core::Amount file = {.file_count = 1, .size_bytes = args.offset};
+    RETURN_IF_ERROR(hold->Reserve(file - staged.replaced, cancelled));
+    staged.hold = std::move(hold);
+  }
   ASSIGN_OR_RETURN(staged.dir, tree.OpenUploads());
   if (!args.upload_id.empty()) {
     RETURN_IF_ERROR(OpenResumable(tree, args, existing, staged));

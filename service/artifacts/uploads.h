@@ -46,6 +46,8 @@ struct UploadOptions {
   // Health of the disk below the base.
   std::shared_ptr<core::DiskHealth> health =
       std::make_shared<core::DiskHealth>();
+  // Counts what the quotas of the workspaces limit. Null: they limit nothing.
+  std::shared_ptr<core::UsageLedger> ledger = nullptr;
 };
 
 // Files on their way into a workspace, staged in its hidden directory.
@@ -60,10 +62,11 @@ class Uploads {
   // `placer` must outlive this.
   Uploads(Placer* placer, const UploadOptions& options);
 
-  // Opens or resumes an upload. Returns the errors of WriteArtifact that are
-  // known before the first byte.
-  absl::StatusOr<std::unique_ptr<UploadWriter>> Open(ArtifactTree tree,
-                                                     const WriteArgs& args);
+  // Opens or resumes an upload. `hold` is null if the workspace has no quota.
+  // Returns the errors of WriteArtifact that are known before the first byte.
+  absl::StatusOr<std::unique_ptr<UploadWriter>> Open(
+      ArtifactTree tree, const WriteArgs& args,
+      std::unique_ptr<core::UsageLedger::Hold> hold, core::Cancelled cancelled);
 
   // Drops an upload that has an id; ignores the offset and the preconditions. A
   // finished upload stays and is returned; a missing one is not an error.

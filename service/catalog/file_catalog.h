@@ -103,6 +103,11 @@ class FileCatalog : public core::Catalog {
   // once a second, from one thread at a time. Returns the errors of fs::Dir.
   absl::StatusOr<bool> SweepTrash(int64_t max_entries);
 
+  // Marks the workspace that was deleted first for removal, even before its
+  // purge time, and returns it; null if the trash is empty. SweepTrash()
+  // removes its files. Returns the errors of fs::Dir and of DiskHealth.
+  absl::StatusOr<core::WorkspacePtr> PurgeOldest() ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Returns the number of entries that have changed since the checkpoint
   // was written or read. An entry that changed twice counts twice.
   uint64_t UnsavedChanges() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -260,6 +265,10 @@ class FileCatalog : public core::Catalog {
   // Calls Doom() for up to a hundred workspaces that have been
   // in the trash long enough.
   absl::Status DoomExpired();
+  // Calls Doom() for workspaces that were taken out of the index. Puts those
+  // back that could not be doomed.
+  absl::Status DoomAll(const std::vector<core::WorkspacePtr>& workspaces)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // Returns the first `count` of the names that are to be removed.
   std::vector<std::string> NextDoomed(size_t count) const
       ABSL_LOCKS_EXCLUDED(mutex_);

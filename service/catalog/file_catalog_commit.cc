@@ -565,10 +565,14 @@ absl::Status FileCatalog::DoomExpired() {
     for (const WorkspacePtr& workspace : expired)
       index_.Erase(workspace->project.str(), workspace->uid);
   }
-  if (expired.empty()) return absl::OkStatus();
+  return DoomAll(expired);
+}
+
+absl::Status FileCatalog::DoomAll(const std::vector<WorkspacePtr>& workspaces) {
+  if (workspaces.empty()) return absl::OkStatus();
   std::vector<std::string> doomed;
   absl::Status problem;
-  for (const WorkspacePtr& workspace : expired) {
+  for (const WorkspacePtr& workspace : workspaces) {
     auto name = Doom(*workspace);
     if (name.ok()) doomed.push_back(*std::move(name));
     if (name.ok() || absl::IsNotFound(name.status())) continue;
@@ -583,6 +587,20 @@ absl::Status FileCatalog::DoomExpired() {
   absl::MutexLock lock(&mutex_);
   removing_.insert(removing_.end(), doomed.begin(), doomed.end());
   return problem;
+}
+
+absl::StatusOr<WorkspacePtr> FileCatalog::PurgeOldest() {
+  RETURN_IF_ERROR(options_.health->Check());
+  WorkspacePtr oldest;
+  {
+    absl::MutexLock lock(&mutex_);
+    oldest = index_.FindOldestDeleted();
+    // Taken out of the index, so that no one restores it meanwhile.
+    if (oldest != nullptr) index_.Erase(oldest->project.str(), oldest->uid);
+  }
+  if (oldest == nullptr) return oldest;
+  RETURN_IF_ERROR(DoomAll({oldest}));
+  return oldest;
 }
 
 std::vector<std::string> FileCatalog::NextDoomed(size_t count) const {

@@ -12,6 +12,7 @@
 #include "service/core/errors.h"
 #include "service/core/layout.h"
 #include "service/core/page_token.h"
+#include "service/core/quota.h"
 
 namespace mlops::core {
 namespace {
@@ -44,6 +45,7 @@ absl::Mutex& Authority::Stripe(const ProjectName& project) {
 }
 
 absl::StatusOr<Workspace> Authority::NewFrom(const CreateArgs& args) const {
+  RETURN_IF_ERROR(CheckNewName(args.project));
   return NewWorkspace(
       {.project = args.project,
        .root_path = absl::StrCat(base_path_, "/", args.project.str()),
@@ -249,6 +251,8 @@ absl::StatusOr<UpdateResult> Authority::UpdateLocked(const UpdateArgs& args) {
                                                .workspace = *std::move(updated),
                                                .expected_etag = old.etag}));
   result.workspace = std::move(committed.workspace);
+  if (ledger_ != nullptr && result.workspace->quota != old.quota)
+    ledger_->NoteQuota(*result.workspace);
   return result;
 }
 
@@ -307,6 +311,7 @@ absl::StatusOr<WorkspacePtr> Authority::MoveToTrash(const DeleteArgs& args) {
                    catalog_->Commit(DeleteChange{.project = args.project,
                                                  .expected_etag = args.etag,
                                                  .permanent = args.permanent}));
+  if (ledger_ != nullptr && current.ok()) ledger_->Forget(**current);
   return std::move(result.workspace);
 }
 
@@ -362,6 +367,7 @@ absl::StatusOr<WorkspacePtr> Authority::FindDeleted(const ProjectName& project,
 
 absl::StatusOr<WorkspacePtr> Authority::Undelete(const ProjectName& project,
                                                  const std::string& uid) {
+  RETURN_IF_ERROR(CheckNewName(project));
   absl::MutexLock lock(&Stripe(project));
   ASSIGN_OR_RETURN(CommitResult result, catalog_->Commit(UndeleteChange{
                                             .project = project, .uid = uid}));
@@ -375,14 +381,31 @@ absl::StatusOr<StatusResult> Authority::Status(const ProjectName& project,
   // only a few times.
   for (int attempt = 0; attempt < 3; ++attempt) {
     ASSIGN_OR_RETURN(WorkspacePtr workspace, catalog_->Get(project));
-    absl::StatusOr<Usage> usage =
-        status_cache_.Get(*workspace, args, cancelled);
-    if (absl::IsNotFound(usage.status())) continue;
-    RETURN_IF_ERROR(usage.status());
-    return StatusResult{.workspace = std::move(workspace),
-                        .usage = *std::move(usage)};
+    auto counted = CountFiles(std::move(workspace), args, cancelled);
+    if (!absl::IsNotFound(counted.status())) return counted;
   }
   return WorkspaceNotFound(project.str());
+}
+
+absl::StatusOr<StatusResult> Authority::StatusInTrash(
+    const ProjectName& project, const std::string& uid, const StatusArgs& args,
+    Cancelled cancelled) {
+  ASSIGN_OR_RETURN(WorkspacePtr workspace, FindDeleted(project, uid));
+  auto counted = CountFiles(std::move(workspace), args, cancelled);
+  // It was restored or purged meanwhile.
+  if (absl::IsNotFound(counted.status()))
+    return WorkspaceNotFound(project.str());
+  return counted;
+}
+
+absl::StatusOr<StatusResult> Authority::CountFiles(WorkspacePtr workspace,
+                                                   const StatusArgs& args,
+                                                   Cancelled cancelled) {
+  ASSIGN_OR_RETURN(Usage usage, status_cache_.Get(*workspace, args, cancelled));
+  const bool over = IsOverQuota(workspace->quota, AmountOf(usage));
+  return StatusResult{.workspace = std::move(workspace),
+                      .usage = std::move(usage),
+                      .over_quota = over};
 }
 
 }  // namespace mlops::core

@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -16,9 +17,11 @@
 #include "service/base/clock.h"
 #include "service/core/catalog.h"
 #include "service/core/filter.h"
+#include "service/core/name_policy.h"
 #include "service/core/status_cache.h"
 #include "service/core/update_rules.h"
 #include "service/core/usage.h"
+#include "service/core/usage_ledger.h"
 #include "service/core/workspace.h"
 
 namespace mlops::core {
@@ -105,6 +108,9 @@ struct EnsureResult {
 struct StatusResult {
   WorkspacePtr workspace;
   Usage usage;
+  // Whether `usage` is more than the workspace's quota. Counts without sizes
+  // can only exceed the number of files.
+  bool over_quota = false;
 };
 
 // Implements the service's operations: takes typed values,
@@ -123,6 +129,12 @@ class Authority {
             base::Clock clock = base::SystemClock(),
             base::SteadyClock steady_clock = base::SystemSteadyClock());
 
+  // Set what the operator has chosen. Call them before any other method.
+  // Every new or restored workspace must have a name that `policy` allows.
+  void SetNamePolicy(NamePolicy policy) { name_policy_ = std::move(policy); }
+  // `ledger` is told of changes of quotas, and must outlive this object.
+  void SetUsageLedger(UsageLedger* ledger) { ledger_ = ledger; }
+
   absl::StatusOr<WorkspacePtr> Create(const CreateArgs& args);
   absl::StatusOr<WorkspacePtr> Get(const ProjectName& project);
   absl::StatusOr<ListResult> List(
@@ -137,10 +149,27 @@ class Authority {
   absl::StatusOr<StatusResult> Status(const ProjectName& project,
                                       const StatusArgs& args,
                                       Cancelled cancelled);
+  // As Status(), of the workspace with `uid` in the trash.
+  absl::StatusOr<StatusResult> StatusInTrash(const ProjectName& project,
+                                             const std::string& uid,
+                                             const StatusArgs& args,
+                                             Cancelled cancelled);
 
   // Does the part of Ensure that never blocks on a lock or a write: returns
   // the workspace if it exists, and NOT_FOUND if Ensure would create it.
   absl::StatusOr<WorkspacePtr> EnsureExisting(const CreateArgs& args);
+
+  // Counts the files of `workspace`, which may be in the trash. NOT_FOUND if it
+  // is no longer there. Part of the RPCs that return statuses.
+  absl::StatusOr<StatusResult> CountFiles(WorkspacePtr workspace,
+                                          const StatusArgs& args,
+                                          Cancelled cancelled);
+
+  // Returns INVALID_ARGUMENT/FIELD_INVALID if no new workspace may have that
+  // name. Not an RPC.
+  absl::Status CheckNewName(const ProjectName& project) const {
+    return name_policy_.Check(project);
+  }
 
   // Returns the memory that cached usages take, in bytes. Not an RPC.
   size_t cache_bytes() const { return status_cache_.bytes(); }
@@ -168,6 +197,8 @@ class Authority {
   const std::string base_path_;
   const base::Clock clock_;
   StatusCache status_cache_;
+  NamePolicy name_policy_;
+  UsageLedger* ledger_ = nullptr;
   // A change of a project holds the mutex that the project's name hashes to.
   std::array<absl::Mutex, 256> stripes_;
 };

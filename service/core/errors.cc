@@ -90,6 +90,24 @@ absl::Status NoSpaceInTrash(const absl::Status& no_space) {
       base::GetErrorInfo(no_space).value_or(base::ErrorInfo()));
 }
 
+absl::Status QuotaExceeded(absl::string_view project, absl::string_view quota,
+                           int64_t limit, int64_t used, int64_t wanted) {
+  return MakeError(
+      StatusCode::kResourceExhausted,
+      absl::StrCat("The quota ", quota, " of workspace ", project, " is ",
+                   limit, "; ", used,
+                   " are used or reserved by changes in "
+                   "progress, and ",
+                   wanted,
+                   " more would exceed it: delete files, or raise the quota"),
+      {.reason = "NO_SPACE",
+       .metadata = {{"project", std::string(project)},
+                    {"quota", std::string(quota)},
+                    {"limit", absl::StrCat(limit)},
+                    {"used", absl::StrCat(used)},
+                    {"wanted", absl::StrCat(wanted)}}});
+}
+
 absl::Status EtagMismatch(absl::string_view project, absl::string_view etag,
                           absl::string_view current_etag) {
   return MakeError(

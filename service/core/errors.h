@@ -28,6 +28,10 @@ absl::Status PathUnsuitable(absl::string_view project, absl::string_view path,
 // Returns `no_space`, an error of fs::Dir, with advice how to delete a
 // workspace that the trash has no room for.
 absl::Status NoSpaceInTrash(const absl::Status& no_space);
+// NO_SPACE of a change that needs `wanted` files or bytes in addition to
+// `used`, which is more than the limit `quota` of the workspace.
+absl::Status QuotaExceeded(absl::string_view project, absl::string_view quota,
+                           int64_t limit, int64_t used, int64_t wanted);
 absl::Status EtagMismatch(absl::string_view project, absl::string_view etag,
                           absl::string_view current_etag);
 absl::Status WorkspaceBusy(absl::string_view project,

@@ -173,6 +173,15 @@ std::vector<WorkspacePtr> Index::FindPurgeable(
   return found;
 }
 
+WorkspacePtr Index::FindOldestDeleted() const {
+  WorkspacePtr oldest;
+  for (const WorkspacePtr& workspace : trash_.by_project) {
+    if (oldest == nullptr || *workspace->delete_time < *oldest->delete_time)
+      oldest = workspace;
+  }
+  return oldest;
+}
+
 ListPage Index::Page(const ListQuery& query) const {
   const OrderField field = query.order.field;
   const bool descending = query.order.descending;

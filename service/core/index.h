@@ -46,6 +46,10 @@ class Index {
   std::vector<WorkspacePtr> FindPurgeable(
       absl::FunctionRef<bool(const Workspace&)> may_go, size_t limit) const;
 
+  // Returns the workspace in the trash that was deleted first, or null
+  // if the trash is empty. Looks at every workspace in the trash.
+  WorkspacePtr FindOldestDeleted() const;
+
   // Returns one page. The caller fills in `unreachable`.
   ListPage Page(const ListQuery& query) const;
 

@@ -249,7 +249,8 @@ absl::Status ArtifactWriteStream::BeginUpload(
   // slots.
   RETURN_IF_ERROR(slot_.Take());
   memory_.emplace(&streams_->receive_quota());
-  ASSIGN_OR_RETURN(writer_, streams_->artifacts().OpenForWrite(args));
+  ASSIGN_OR_RETURN(writer_, streams_->artifacts().OpenForWrite(
+                                args, [this] { return !CheckWanted().ok(); }));
   acknowledged_ = writer_->offset();
   rehashing_ = writer_->offset() > 0;
   return absl::OkStatus();
@@ -310,7 +311,8 @@ absl::Status ArtifactWriteStream::Write(const WriteMessage& message) {
   }
   RETURN_IF_ERROR(WriteData(message));
   if (!message.head.finish()) return absl::OkStatus();
-  ASSIGN_OR_RETURN(artifacts::Artifact artifact, writer_->Finish());
+  ASSIGN_OR_RETURN(artifacts::Artifact artifact,
+                   writer_->Finish([this] { return !CheckWanted().ok(); }));
   Answer(writer_->offset(), std::move(artifact));
   return absl::OkStatus();
 }
@@ -319,11 +321,13 @@ absl::Status ArtifactWriteStream::WriteData(const WriteMessage& message) {
   const std::vector<absl::string_view>& pieces = message.data.pieces;
   size_t size = 0;
   for (absl::string_view piece : pieces) size += piece.size();
-  if (size < kParallelBytes) return writer_->Write(pieces);
+  const auto cancelled = [this] { return !CheckWanted().ok(); };
+  if (size < kParallelBytes) return writer_->Write(pieces, cancelled);
   // Hashing takes about as long as writing, so do both at once.
   absl::Status written;
   base::RunBoth(
-      streams_->workers(), [&] { written = writer_->Append(pieces); },
+      streams_->workers(),
+      [&] { written = writer_->Append(pieces, cancelled); },
       [&] { writer_->Hash(pieces); });
   return written;
 }

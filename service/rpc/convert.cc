@@ -453,6 +453,7 @@ void ToProto(const core::Usage& usage, pb::WorkspaceStatus* message) {
 void ToProto(const core::StatusResult& result, pb::WorkspaceStatus* message) {
   ToProto(*result.workspace, message->mutable_workspace());
   ToProto(result.usage, message);
+  message->set_over_quota(result.over_quota);
 }
 
 std::string EncodeStatus(const core::ProjectName& project,
@@ -470,6 +471,7 @@ std::string EncodeStatus(const core::ProjectName& project,
     workspace = KeptListItem(*result->workspace);
     if (workspace.empty()) workspace = made = MakeListItem(*result->workspace);
     ToProto(result->usage, &rest);
+    rest.set_over_quota(result->over_quota);
   } else {
     rest.mutable_workspace()->set_project(project.str());
     *rest.mutable_error() = wire::ToProto(result.status());

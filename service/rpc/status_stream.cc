@@ -54,6 +54,7 @@ absl::Status StatusStream::Parse(const grpc::ByteBuffer& bytes) {
   ASSIGN_OR_RETURN(status_args_.max_staleness,
                    MaxStaleness(request.max_staleness()));
   status_args_.counts_only = request.counts_only();
+  list_args_.show_deleted = request.show_deleted();
   ASSIGN_OR_RETURN(list_args_.filter, core::Filter::Parse(request.filter()));
   return absl::OkStatus();
 }
@@ -67,7 +68,7 @@ void StatusStream::Written() {
 StatusStream::Step StatusStream::Next() {
   // The state is final once no name is left and no scanner is running.
   const bool all_counted =
-      last_page_ && projects_.empty() && !fetching_ && tasks_ == 0;
+      last_page_ && targets_.empty() && !fetching_ && tasks_ == 0;
   if (all_counted && ready_.empty() && !writing_) end_ = absl::OkStatus();
   Step step;
   step.tasks = ScannersToStart();
@@ -81,11 +82,11 @@ StatusStream::Step StatusStream::Next() {
 int StatusStream::ScannersToStart() const {
   // Start scanners only when half of the buffer is free, so that each has room
   // for a run of statuses.
-  const bool work = !fetching_ && !(projects_.empty() && last_page_);
+  const bool work = !fetching_ && !(targets_.empty() && last_page_);
   if (!work || ready_.size() > kMaxReadyBytes / 2) return 0;
   // One scanner fetches a page first; then the stream needs all of them.
   const int wanted =
-      std::clamp(static_cast<int>(projects_.size()), 1, kMaxScanners);
+      std::clamp(static_cast<int>(targets_.size()), 1, kMaxScanners);
   return std::max(0, wanted - tasks_);
 }
 
@@ -103,23 +104,29 @@ bool StatusStream::ScanOne() {
     SetEnd(std::move(wanted));
     return false;
   }
-  const std::optional<core::ProjectName> project = NextProject();
-  if (!project.has_value()) return false;
-  // Any scan that began after this call is exact, so streams that were opened
-  // at the same time share their scans.
-  core::StatusArgs args = status_args_;
-  args.max_staleness += base::SystemSteadyClock()() - opened_;
-  const auto result = authority_->Status(
-      *project, args, [this] { return context().IsCancelled(); });
+  const std::optional<Target> target = NextTarget();
+  if (!target.has_value()) return false;
+  const auto result = Count(*target);
   // The workspace was deleted after it was listed.
   if (absl::IsNotFound(result.status())) return true;
   if (absl::IsCancelled(result.status())) {
     SetEnd(result.status());
     return false;
   }
-  const std::string status = EncodeStatus(*project, result);
+  const std::string status = EncodeStatus(target->project, result);
   Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { AddReady(status); });
   return true;
+}
+
+absl::StatusOr<core::StatusResult> StatusStream::Count(const Target& target) {
+  // Any scan that began after this call is exact, so streams that were opened
+  // at the same time share their scans.
+  core::StatusArgs args = status_args_;
+  args.max_staleness += base::SystemSteadyClock()() - opened_;
+  const auto cancelled = [this] { return context().IsCancelled(); };
+  return target.deleted == nullptr
+             ? authority_->Status(target.project, args, cancelled)
+             : authority_->CountFiles(target.deleted, args, cancelled);
 }
 
 void StatusStream::AddReady(const std::string& status) {
@@ -131,7 +138,7 @@ void StatusStream::AddReady(const std::string& status) {
   }
 }
 
-std::optional<core::ProjectName> StatusStream::NextProject() {
+std::optional<StatusStream::Target> StatusStream::NextTarget() {
   while (true) {
     // Only one scanner fetches a page; the others end and are started again
     // when it is there.
@@ -139,10 +146,10 @@ std::optional<core::ProjectName> StatusStream::NextProject() {
       absl::MutexLock lock(&mutex_);
       if (end_.has_value() || fetching_) return std::nullopt;
       if (ready_.size() > kMaxReadyBytes) return std::nullopt;
-      if (!projects_.empty()) {
-        core::ProjectName project = std::move(projects_.front());
-        projects_.pop_front();
-        return project;
+      if (!targets_.empty()) {
+        Target target = std::move(targets_.front());
+        targets_.pop_front();
+        return target;
       }
       if (last_page_) return std::nullopt;
       fetching_ = true;
@@ -155,25 +162,27 @@ std::optional<core::ProjectName> StatusStream::NextProject() {
 }
 
 absl::Status StatusStream::FetchPage() {
-  std::deque<core::ProjectName> projects;
+  std::deque<Target> targets;
   absl::StatusOr<core::ListResult> page = authority_->List(list_args_);
   absl::Status status = page.status();
   if (page.ok()) {
     for (const core::WorkspacePtr& workspace : page->workspaces)
-      projects.push_back(workspace->project);
+      targets.push_back(
+          {.project = workspace->project,
+           .deleted = workspace->delete_time ? workspace : nullptr});
     // It is unknown whether an unreadable workspace would match the filter.
     if (!list_args_.filter.matches_all()) page->unreachable.clear();
     for (const std::string& name : page->unreachable) {
       auto project = core::ProjectName::Parse(name);
       status.Update(project.status());
-      if (project.ok()) projects.push_back(*std::move(project));
+      if (project.ok()) targets.push_back({.project = *std::move(project)});
     }
     list_args_.page_token = std::move(page->next_page_token);
   }
   absl::MutexLock lock(&mutex_);
   fetching_ = false;
   last_page_ = list_args_.page_token.empty();
-  projects_ = std::move(projects);
+  targets_ = std::move(targets);
   return status;
 }
 

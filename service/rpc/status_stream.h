@@ -44,9 +44,16 @@ class StatusStream final
   bool ScanOne() ABSL_LOCKS_EXCLUDED(mutex_);
   void AddReady(const std::string& status)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Takes the next project to count; nullopt if there is none for now.
-  std::optional<core::ProjectName> NextProject() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Fetches the next page of names into projects_.
+  // A workspace to count.
+  struct Target {
+    core::ProjectName project;
+    // Set if it is in the trash.
+    core::WorkspacePtr deleted;
+  };
+  // Takes the next workspace to count; nullopt if there is none for now.
+  std::optional<Target> NextTarget() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<core::StatusResult> Count(const Target& target);
+  // Fetches the next page of names into targets_.
   absl::Status FetchPage() ABSL_LOCKS_EXCLUDED(mutex_);
 
   core::Authority* const authority_;
@@ -56,8 +63,8 @@ class StatusStream final
   // For the next page; accessed only by the task that fetches it.
   core::ListArgs list_args_;
 
-  // The projects of the current page that are not counted yet.
-  std::deque<core::ProjectName> projects_ ABSL_GUARDED_BY(mutex_);
+  // The workspaces of the current page that are not counted yet.
+  std::deque<Target> targets_ ABSL_GUARDED_BY(mutex_);
   // Whether a scanner is fetching the next page.
   bool fetching_ ABSL_GUARDED_BY(mutex_) = false;
   bool last_page_ ABSL_GUARDED_BY(mutex_) = false;

@@ -192,7 +192,10 @@ grpc::ServerUnaryReactor* WorkspaceService::GetWorkspaceStatus(
                                 .counts_only = request.counts_only()};
     const auto cancelled = [context] { return context->IsCancelled(); };
     ASSIGN_OR_RETURN(const core::StatusResult result,
-                     authority_->Status(project, args, cancelled));
+                     request.uid().empty()
+                         ? authority_->Status(project, args, cancelled)
+                         : authority_->StatusInTrash(project, request.uid(),
+                                                     args, cancelled));
     ToProto(result, response);
     return absl::OkStatus();
   };

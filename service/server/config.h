@@ -1,6 +1,7 @@
 #ifndef MLOPS_SERVICE_SERVER_CONFIG_H_
 #define MLOPS_SERVICE_SERVER_CONFIG_H_
 
+#include <cstdint>
 #include <string>
 #include <variant>
 #include <vector>
@@ -60,6 +61,14 @@ struct Config {
   std::string jwt_issuer;
   std::string jwt_audience;
   std::string policy;
+
+  // The pattern (RE2) that the names of new workspaces must match as a whole;
+  // "" allows all.
+  std::string project_pattern;
+  // Warn if the disk has fewer free bytes; 0 means never.
+  int64_t min_free_bytes = 0;
+  // Then purge workspaces from the trash before their purge time.
+  bool purge_early = false;
 
   // How long the trash keeps a workspace.
   absl::Duration purge_delay = absl::Hours(72);

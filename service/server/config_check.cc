@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "service/core/name_policy.h"
 #include "service/server/listeners.h"
 
 namespace mlops::server {
@@ -72,6 +73,16 @@ bool IsFreeHeader(absl::string_view name) {
          std::all_of(lower.begin(), lower.end(), [](char c) {
            return absl::ascii_isalnum(c) || c == '-' || c == '_' || c == '.';
          });
+}
+
+void CheckWorkspaces(const Config& config, Problems& problems) {
+  const auto names = core::NamePolicy::Parse(config.project_pattern);
+  if (!names.ok()) {
+    problems.push_back(
+        absl::StrCat("--project-pattern ", names.status().message()));
+  }
+  Need("--purge-early", config.purge_early, "--min-free-bytes",
+       config.min_free_bytes > 0, problems);
 }
 
 void CheckProxy(const Config& config, Problems& problems) {
@@ -158,6 +169,7 @@ std::vector<std::string> FindContradictions(const Config& config) {
   CheckTls(config, problems);
   CheckIdentity(config, problems);
   CheckProxy(config, problems);
+  CheckWorkspaces(config, problems);
   const bool audit = !config.audit_log.empty();
   Need("--audit-reads", config.audit_reads, "--audit-log", audit, problems);
   Need("--audit-required", config.audit_required, "--audit-log", audit,

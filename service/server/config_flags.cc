@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <map>
 
 #include "CLI/CLI.hpp"
@@ -82,6 +83,15 @@ void AddNumber(CLI::App& app, const std::string& name, int& value, int max,
       ->capture_default_str();
 }
 
+void AddBytes(CLI::App& app, const std::string& name, int64_t& value,
+              const std::string& help) {
+  app.add_option(name, value, help)
+      ->check(CLI::Range(int64_t{0}, std::numeric_limits<int64_t>::max())
+                  .description(""))
+      ->type_name(kInteger)
+      ->capture_default_str();
+}
+
 void AddBaseFlags(CLI::App& app, Config& config) {
   AddText(app, "--base", config.base, "DIR",
           "Directory of the workspaces; created if missing");
@@ -155,6 +165,19 @@ void AddIdentityFlags(CLI::App& app, Config& config) {
   AddText(app, "--policy", config.policy, "FILE",
           "Roles and bindings (YAML): what each caller may do. Without it, "
           "every authenticated caller may do everything");
+}
+
+void AddWorkspaceFlags(CLI::App& app, Config& config) {
+  AddText(app, "--project-pattern", config.project_pattern, "RE2",
+          "Regular expression that the whole name of a new or restored "
+          "workspace must match, for example \"(risk|ads)-.*\". Existing "
+          "workspaces are served whatever their names are");
+  AddBytes(app, "--min-free-bytes", config.min_free_bytes,
+           "Warn while the disk of DIR has fewer free bytes; 0 = never");
+  app.add_flag("--purge-early", config.purge_early,
+               "While the disk has fewer than --min-free-bytes, purge the "
+               "workspaces that were deleted first, although the trash "
+               "promised to keep them longer");
 }
 
 void AddTimeFlags(CLI::App& app, Config& config) {
@@ -362,6 +385,7 @@ void AddFlags(CLI::App& app, Config& config) {
   AddProxyFlags(app, config);
   AddTlsFlags(app, config);
   AddIdentityFlags(app, config);
+  AddWorkspaceFlags(app, config);
   AddTimeFlags(app, config);
   AddLogFlags(app, config);
   AddLimitFlags(app, config);

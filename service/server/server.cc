@@ -25,6 +25,7 @@
 #include "service/catalog/usage_scan.h"
 #include "service/core/errors.h"
 #include "service/core/layout.h"
+#include "service/core/name_policy.h"
 #include "service/server/grpc_settings.h"
 #include "service/server/identity.h"
 #include "service/server/listeners.h"
@@ -46,6 +47,8 @@ constexpr size_t kMaxHolderBytes = 1024;
 constexpr char kCertificates[] = "certificates";
 // How often the space on the disk is measured.
 constexpr absl::Duration kDiskInterval = absl::Seconds(5);
+// How often --min-free-bytes is checked, and at most one workspace purged.
+constexpr absl::Duration kSpaceInterval = absl::Seconds(1);
 // How often a certificate that is not valid is logged.
 constexpr absl::Duration kCertificateInterval = absl::Hours(1);
 
@@ -186,7 +189,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   RETURN_IF_ERROR(server->OpenAudit());
   RETURN_IF_ERROR(server->OpenBase());
   RETURN_IF_ERROR(server->OpenCatalog());
-  server->MakeCore();
+  RETURN_IF_ERROR(server->MakeCore());
   server->MakeCalls();
   server->MakeServices();
   RETURN_IF_ERROR(server->StartGrpc());
@@ -412,14 +415,34 @@ absl::Status Server::OpenCatalog() {
   return absl::OkStatus();
 }
 
-void Server::MakeCore() {
+absl::Status Server::MakeCore() {
+  auto names = core::NamePolicy::Parse(config_.project_pattern);
+  if (!names.ok())
+    return Refusal(
+        absl::StrCat("--project-pattern ", names.status().message()));
+  space_guard_ = std::make_unique<SpaceGuard>(SpaceGuard::Options{
+      .min_free_bytes = config_.read_only ? 0 : config_.min_free_bytes,
+      .purge_early = config_.purge_early,
+      .free_bytes = [this] { return FreeBytes(base_path_); },
+      .is_removing = [this] { return catalog_->counts().removing > 0; },
+      .purge_oldest = [this] { return catalog_->PurgeOldest(); },
+      .log = [this](absl::string_view line) { log_->Warning(line); }});
+  ledger_ = std::make_shared<core::UsageLedger>(metrics_.Measured(
+      catalog::MakeUsageScanner(base_, base_path_, base::SystemClock())));
   artifacts_ = std::make_unique<artifacts::Artifacts>(
-      catalog_.get(), base_, artifacts::UploadOptions{.health = health_});
+      catalog_.get(), base_,
+      artifacts::UploadOptions{.health = health_, .ledger = ledger_});
+  // Every scan goes through the ledger, which learns from it.
   authority_ = std::make_unique<core::Authority>(
       catalog_.get(),
-      metrics_.Measured(
-          catalog::MakeUsageScanner(base_, base_path_, base::SystemClock())),
+      [this](const core::Workspace& workspace, bool counts_only,
+             core::Cancelled cancelled) {
+        return ledger_->Scan(workspace, counts_only, cancelled);
+      },
       base_path_);
+  authority_->SetUsageLedger(ledger_.get());
+  authority_->SetNamePolicy(*std::move(names));
+  return absl::OkStatus();
 }
 
 rpc::PeerFacts Server::PeerFacts() const {
@@ -465,6 +488,8 @@ void Server::MakeServices() {
       receive_quota_.get(), config_.max_artifact_streams);
   std::vector<std::string> features;
   if (config_.read_only) features.emplace_back("read-only");
+  if (!config_.project_pattern.empty())
+    features.emplace_back("project-pattern");
   service_ = std::make_unique<rpc::WorkspaceService>(
       authority_.get(), artifact_streams_.get(), calls_.get(),
       rpc::ServerFacts{.version = std::string(kVersion),
@@ -504,6 +529,8 @@ absl::Status Server::StartMetrics() {
 void Server::WatchParts() {
   metrics_.Watch({.catalog = catalog_.get(),
                   .authority = authority_.get(),
+                  .ledger = ledger_.get(),
+                  .space_guard = space_guard_.get(),
                   .artifacts = artifacts_.get(),
                   .health = health_.get(),
                   .workers = workers_.get(),
@@ -581,6 +608,9 @@ std::vector<Maintainer::Chore> Server::Chores() {
              return metrics_.MeasureDisk(base_path_), absl::OkStatus();
            },
        .interval = kDiskInterval},
+      {.failure = "too little space on the disk",
+       .run = [this] { return space_guard_->Check(); },
+       .interval = kSpaceInterval},
       {.failure = "cannot sweep the artifacts",
        .run = [this] { return artifacts_->SweepSome(), absl::OkStatus(); }},
       {.failure = "cannot save the checkpoint",

@@ -18,6 +18,7 @@
 #include "service/catalog/upkeep.h"
 #include "service/core/authority.h"
 #include "service/core/disk_health.h"
+#include "service/core/usage_ledger.h"
 #include "service/fs/base_lock.h"
 #include "service/fs/dir.h"
 #include "service/observe/audit.h"
@@ -35,6 +36,7 @@
 #include "service/server/maintainer.h"
 #include "service/server/metrics_http.h"
 #include "service/server/server_metrics.h"
+#include "service/server/space_guard.h"
 
 namespace mlops::server {
 
@@ -102,7 +104,7 @@ class Server {
   absl::Status OpenAudit();
   absl::Status OpenBase();
   absl::Status OpenCatalog();
-  void MakeCore();
+  absl::Status MakeCore();
   rpc::PeerFacts PeerFacts() const;
   void MakeCalls();
   void MakeServices();
@@ -171,6 +173,8 @@ class Server {
   std::shared_ptr<fs::Dir> base_;
   std::shared_ptr<core::DiskHealth> health_;
   std::unique_ptr<catalog::FileCatalog> catalog_;
+  std::unique_ptr<SpaceGuard> space_guard_;
+  std::shared_ptr<core::UsageLedger> ledger_;
   std::unique_ptr<artifacts::Artifacts> artifacts_;
   std::unique_ptr<catalog::Upkeep> upkeep_;
   std::unique_ptr<Maintainer> maintainer_;

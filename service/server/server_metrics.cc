@@ -103,6 +103,26 @@ void Add(Metrics& metrics, const core::Authority& authority) {
       Of(&authority, [](const auto& of) { return of.cache_bytes(); }));
 }
 
+void Add(Metrics& metrics, const core::UsageLedger& ledger) {
+  metrics.AddGauge({kCacheBytes, kCacheHelp}, {{"cache", "usage"}},
+                   Of(&ledger, [](const auto& of) { return of.bytes(); }));
+  metrics.AddGauge(
+      {"workspaced_over_quota_workspaces",
+       "Workspaces that used more than their quota when their files were last "
+       "counted or changed by the service."},
+      {}, Of(&ledger, [](const auto& of) { return of.over_quota_count(); }));
+}
+
+void Add(Metrics& metrics, const SpaceGuard& guard) {
+  metrics.AddGauge(
+      {"workspaced_disk_low", "1 if the disk has fewer than --min-free-bytes."},
+      {}, Of(&guard, [](const auto& of) { return of.is_low(); }));
+  metrics.AddCounter(
+      {"workspaced_purged_early_total",
+       "Workspaces purged before their purge time, because of --purge-early."},
+      {}, Of(&guard, [](const auto& of) { return of.purged_early(); }));
+}
+
 void Add(Metrics& metrics, const artifacts::Artifacts& artifacts) {
   metrics.AddGauge(
       {kCacheBytes, kCacheHelp}, {{"cache", "checksums"}},
@@ -248,6 +268,8 @@ void ServerMetrics::Watch(const MetricSources& sources) {
   }
   if (sources.catalog != nullptr) Add(metrics_, *sources.catalog);
   if (sources.authority != nullptr) Add(metrics_, *sources.authority);
+  if (sources.ledger != nullptr) Add(metrics_, *sources.ledger);
+  if (sources.space_guard != nullptr) Add(metrics_, *sources.space_guard);
   if (sources.artifacts != nullptr) Add(metrics_, *sources.artifacts);
   if (sources.workers != nullptr) Add(metrics_, "calls", *sources.workers);
   if (sources.whole_file_workers != nullptr)

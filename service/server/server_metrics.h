@@ -19,6 +19,7 @@
 #include "service/observe/metrics.h"
 #include "service/rpc/artifact_streams.h"
 #include "service/server/acceptor.h"
+#include "service/server/space_guard.h"
 
 namespace mlops::server {
 
@@ -27,6 +28,8 @@ namespace mlops::server {
 struct MetricSources {
   const catalog::FileCatalog* catalog = nullptr;
   const core::Authority* authority = nullptr;
+  const core::UsageLedger* ledger = nullptr;
+  const SpaceGuard* space_guard = nullptr;
   const artifacts::Artifacts* artifacts = nullptr;
   const core::DiskHealth* health = nullptr;
   const base::ThreadPool* workers = nullptr;

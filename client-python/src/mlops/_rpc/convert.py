@@ -22,6 +22,7 @@ SETTINGS = (
     "dvc_remote_path",
     "bentoml_tag_prefix",
 )
+QUOTAS = ("max_size_bytes", "max_file_count")
 _MAX_INTEGER = 2**53 - 1
 _MAX_DEPTH = 16
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -44,6 +45,34 @@ def to_workspace(
     if metadata is not None:
         message.metadata.CopyFrom(to_struct(metadata))
     return message
+
+
+def set_quotas(message: pb.Workspace, quotas: Mapping[str, object]) -> None:
+    """Set the quotas that are not None.
+
+    Raises:
+        WorkspaceError: FIELD_INVALID if a value is no integer, or out of range.
+    """
+    for name, value in quotas.items():
+        value = _simple(value)
+        if value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise errors.field_invalid(
+                name, f"must be an integer, not {type(value).__name__}"
+            )
+        try:
+            setattr(message, name, value)
+        except ValueError:
+            raise errors.field_invalid(name, f"is out of range: {value}") from None
+
+
+def quotas_of(message: pb.Workspace) -> dict[str, int | None]:
+    """Return the quotas; None stands for no limit."""
+    return {
+        name: getattr(message, name) if message.HasField(name) else None
+        for name in QUOTAS
+    }
 
 
 def settings_of(message: pb.Workspace) -> dict[str, Any]:

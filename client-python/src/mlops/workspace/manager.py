@@ -2,13 +2,14 @@
 
 import logging
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, overload
+from typing import Any, Final, Literal, Self, Unpack, overload
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -24,6 +25,7 @@ from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 __all__ = [
     "CredentialOptions",
+    "DeletedWorkspace",
     "Deletion",
     "ProjectWorkspace",
     "ServerInfo",
@@ -45,6 +47,27 @@ class Deletion:
     file_count: int
     size_bytes: int
     purged: bool  # Whether the files are removed for good.
+
+
+@dataclass(frozen=True)
+class DeletedWorkspace:
+    """A workspace in the trash."""
+
+    project_name: str
+    uid: str
+    deleted_at: datetime
+    purged_at: datetime  # The trash keeps it until then.
+    file_count: int
+    size_bytes: int
+
+
+class Unchanged(Enum):
+    """Stands for an argument that was left out, where None has a meaning."""
+
+    UNCHANGED = "unchanged"
+
+
+UNCHANGED: Final = Unchanged.UNCHANGED
 
 
 @dataclass(frozen=True)
@@ -178,6 +201,8 @@ class WorkspaceManager:
         force: bool = False,
         *,
         request_id: str = "",
+        max_size_bytes: int | None = None,
+        max_file_count: int | None = None,
     ) -> ProjectWorkspace:
         """Create a workspace.
 
@@ -185,12 +210,15 @@ class WorkspaceManager:
             mlflow_experiment_id, mlflow_tracking_uri, dvc_remote_path,
                 bentoml_tag_prefix: The settings. Those left out get defaults.
             metadata: JSON values by text keys (see README.md).
-            force: Reset the settings and the metadata of an existing workspace to these
-                values. Its files are kept.
+            force: Reset the settings, the metadata and the quotas of an existing
+                workspace to these values. Its files are kept.
             request_id: Makes the call idempotent: a repeated call with the same id,
                 which must match `[A-Za-z0-9._-]{1,64}`, returns the workspace that the
                 first call created. The client then also retries the call when the
                 connection is lost. Has no effect with `force`.
+            max_size_bytes, max_file_count: Quotas of the bytes and files in the five
+                directories; None for no limit. Changes through the server that exceed
+                them fail with NO_SPACE.
 
         Raises:
             WorkspaceError: WORKSPACE_EXISTS if the workspace exists and `force` is not
@@ -204,6 +232,11 @@ class WorkspaceManager:
                 "bentoml_tag_prefix": bentoml_tag_prefix,
             }
             wanted = convert.to_workspace(project_name, settings, metadata)
+            quotas = {
+                "max_size_bytes": max_size_bytes,
+                "max_file_count": max_file_count,
+            }
+            convert.set_quotas(wanted, quotas)
             if force:
                 # An update with the mask "*" also clears the settings that are left
                 # out.
@@ -244,6 +277,8 @@ class WorkspaceManager:
         dvc_remote_path: str | os.PathLike[str] | None = None,
         bentoml_tag_prefix: str | None = None,
         metadata: dict[str, Any] | None = None,
+        max_size_bytes: int | None = None,
+        max_file_count: int | None = None,
     ) -> ProjectWorkspace:
         """Return a workspace; create it as create_workspace() does if it is missing.
 
@@ -256,6 +291,7 @@ class WorkspaceManager:
             mlflow_experiment_id, mlflow_tracking_uri, dvc_remote_path,
                 bentoml_tag_prefix: The settings of a workspace that is created.
             metadata: Metadata of a workspace that is created.
+            max_size_bytes, max_file_count: Quotas of a workspace that is created.
         """
         with self._operation("get_or_create_workspace", project_name):
             settings = {
@@ -265,6 +301,11 @@ class WorkspaceManager:
                 "bentoml_tag_prefix": bentoml_tag_prefix,
             }
             wanted = convert.to_workspace(project_name, settings, metadata)
+            quotas = {
+                "max_size_bytes": max_size_bytes,
+                "max_file_count": max_file_count,
+            }
+            convert.set_quotas(wanted, quotas)
             request = pb.EnsureWorkspaceRequest(
                 project=wanted.project, workspace=wanted
             )
@@ -325,10 +366,12 @@ class WorkspaceManager:
         *,
         remove_metadata: Collection[str] = (),
         if_match: str = "",
+        max_size_bytes: int | None | Unchanged = UNCHANGED,
+        max_file_count: int | None | Unchanged = UNCHANGED,
     ) -> ProjectWorkspace:
-        """Change settings and metadata of a workspace.
+        """Change settings, metadata and quotas of a workspace.
 
-        Settings left out keep their values.
+        Settings and quotas left out keep their values.
 
         Args:
             mlflow_experiment_id, mlflow_tracking_uri, dvc_remote_path,
@@ -338,6 +381,9 @@ class WorkspaceManager:
             remove_metadata: Keys to remove; missing keys are ignored.
             if_match: The `etag` of a workspace read before. The update fails unless it
                 is still the current etag.
+            max_size_bytes, max_file_count: The quotas to set; None removes a quota,
+                which cannot be combined with `metadata`. A quota may be lower than what
+                the workspace uses: deletions still work, and nothing can be added.
 
         Raises:
             WorkspaceError: WORKSPACE_NOT_FOUND if there is no such workspace,
@@ -352,8 +398,19 @@ class WorkspaceManager:
             }
             wanted = convert.to_workspace(project_name, settings, metadata)
             wanted.etag = convert.check_text("if_match", if_match)
+            quotas = {
+                name: value
+                for name, value in (
+                    ("max_size_bytes", max_size_bytes),
+                    ("max_file_count", max_file_count),
+                )
+                if value is not UNCHANGED
+            }
+            convert.set_quotas(wanted, quotas)
             request = pb.UpdateWorkspaceRequest(
-                workspace=wanted, remove_metadata=_keys(remove_metadata)
+                workspace=wanted,
+                remove_metadata=_keys(remove_metadata),
+                update_mask=_mask_to_remove(wanted, quotas),
             )
             return self._seen(self._connection.call(request))
 
@@ -455,6 +512,82 @@ class WorkspaceManager:
             )
             return self._seen(self._connection.call(request))
 
+    def list_deleted(self) -> list[DeletedWorkspace]:
+        """Return the workspaces in the trash with their sizes, the oldest first.
+
+        undelete_workspace() restores one. Counting their files takes the server as long
+        as counting those of other workspaces.
+        """
+        found = []
+        for workspace in self.list_workspaces(show_deleted=True):
+            if workspace.deleted_at is None or workspace.purged_at is None:
+                continue
+            with self._operation("list_deleted"):
+                request = pb.GetWorkspaceStatusRequest(
+                    project=workspace.project_name, uid=workspace.uid
+                )
+                try:
+                    status = self._connection.call(request)
+                except WorkspaceError as error:
+                    # It was restored or purged meanwhile.
+                    if error.details["reason"] == "WORKSPACE_NOT_FOUND":
+                        continue
+                    raise
+            found.append(
+                DeletedWorkspace(
+                    project_name=workspace.project_name,
+                    uid=workspace.uid,
+                    deleted_at=workspace.deleted_at,
+                    purged_at=workspace.purged_at,
+                    file_count=status.file_count,
+                    size_bytes=status.size_bytes,
+                )
+            )
+        return sorted(found, key=lambda deleted: deleted.deleted_at)
+
+    def purge(self, project_name: str, uid: str) -> Deletion:
+        """Remove a workspace in the trash for good, without waiting for its time.
+
+        Returns:
+            What was freed.
+
+        Raises:
+            WorkspaceError: WORKSPACE_NOT_FOUND if the trash holds no such workspace; a
+                workspace outside the trash is not removed.
+        """
+        with self._operation("purge"):
+            # DeleteWorkspace would also delete a workspace that is not in the trash.
+            in_trash = pb.GetWorkspaceStatusRequest(
+                project=convert.check_text("project", project_name),
+                uid=_required("uid", uid),
+                counts_only=True,
+            )
+            self._connection.call(in_trash)
+        freed = self.delete_workspace(project_name, True, permanent=True, uid=uid)
+        assert freed is not None
+        return freed
+
+    def purge_deleted(self, *, older_than: timedelta) -> list[Deletion]:
+        """Remove for good what was deleted at least `older_than` ago.
+
+        By the clock of this machine. `timedelta(0)` empties the trash.
+
+        Returns:
+            What was freed, one entry for each workspace.
+        """
+        latest = datetime.now(UTC) - older_than
+        freed = []
+        for workspace in self.list_workspaces(show_deleted=True):
+            if workspace.deleted_at is None or workspace.deleted_at > latest:
+                continue
+            try:
+                freed.append(self.purge(workspace.project_name, workspace.uid))
+            except WorkspaceError as error:
+                # It was restored or purged meanwhile.
+                if error.details["reason"] != "WORKSPACE_NOT_FOUND":
+                    raise
+        return freed
+
     def get_workspace_status(
         self, project_name: str, counts_only: bool = False
     ) -> dict[str, Any]:
@@ -469,7 +602,8 @@ class WorkspaceManager:
                 `size_bytes`, `scan_time` and `error`. `directory_stats` holds, for each
                 of the five directories, for example `mlflow_exists`, `mlflow_files` and
                 `mlflow_bytes`, subdirectories included. `error` is None unless
-                something could not be counted.
+                something could not be counted. Also `max_size_bytes`, `max_file_count`
+                (None for no limit) and `over_quota`, whether it uses more than that.
 
         Raises:
             WorkspaceError: WORKSPACE_NOT_FOUND if there is no such workspace.
@@ -550,7 +684,14 @@ class WorkspaceManager:
         # workspace of that name, or none.
         origin = None if deleted_at else self._origin
         return workspace.of(
-            origin, Facts(message.uid, message.etag, deleted_at, purged_at)
+            origin,
+            Facts(
+                uid=message.uid,
+                etag=message.etag,
+                deleted_at=deleted_at,
+                purged_at=purged_at,
+                **convert.quotas_of(message),
+            ),
         )
 
     def _seen(self, message: pb.Workspace) -> ProjectWorkspace:
@@ -581,7 +722,32 @@ class WorkspaceManager:
             "size_bytes": None if counts_only else message.size_bytes,
             "scan_time": convert.from_timestamp(message.scan_time).isoformat(),
             "error": error,
+            **convert.quotas_of(message.workspace),
+            "over_quota": message.over_quota,
         }
+
+
+def _required(field: str, text: object) -> str:
+    checked = convert.check_text(field, text)
+    if not checked:
+        raise errors.field_invalid(field, "is required")
+    return checked
+
+
+def _mask_to_remove(
+    wanted: pb.Workspace, quotas: Mapping[str, object]
+) -> FieldMask | None:
+    """Return the mask of an update that removes a quota; None if it removes none.
+
+    Without a mask, absent fields stay. With one, `metadata` would be replaced.
+    """
+    if None not in quotas.values():
+        return None
+    if wanted.HasField("metadata"):
+        raise errors.field_invalid(
+            "metadata", "cannot be changed in the call that removes a quota"
+        )
+    return FieldMask(paths=[*convert.settings_of(wanted), *quotas])
 
 
 def _keys(names: object) -> list[str]:

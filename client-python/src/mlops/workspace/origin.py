@@ -18,12 +18,14 @@ from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 @dataclass(frozen=True)
 class Facts:
-    """Properties of a workspace that only the server knows."""
+    """Properties of a workspace that are not fields of ProjectWorkspace."""
 
     uid: str = ""
     etag: str = ""
     deleted_at: datetime | None = None
     purged_at: datetime | None = None
+    max_size_bytes: int | None = None
+    max_file_count: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -109,6 +109,16 @@ class ProjectWorkspace:
         return self._facts.purged_at
 
     @property
+    def max_size_bytes(self) -> int | None:
+        """The quota of bytes in the five directories; None for no limit."""
+        return self._facts.max_size_bytes
+
+    @property
+    def max_file_count(self) -> int | None:
+        """The quota of files in the five directories; None for no limit."""
+        return self._facts.max_file_count
+
+    @property
     def is_local(self) -> bool:
         """Whether `root_path` on this machine is the directory that the server has.
 
@@ -304,7 +314,7 @@ class ProjectWorkspace:
                 metadata=record["metadata"],
                 created_at=created_at,
                 updated_at=_time(record["updated_at"]) or created_at,
-            )
+            ).of(None, Facts(**{name: record.get(name) for name in convert.QUOTAS}))
 
 
 _LOAD_FAILED = "Failed to load workspace metadata"

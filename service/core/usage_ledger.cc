@@ -1,0 +1,285 @@
+#include "service/core/usage_ledger.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "proto/cpp/base/status_macros.h"
+#include "service/core/errors.h"
+
+namespace mlops::core {
+namespace {
+
+// Scans of one workspace take at most this part of the time.
+constexpr int kScanShare = 20;
+// Limit of the set of workspaces that are over their quota.
+constexpr size_t kMaxOver = 100'000;
+
+// As in StatusCache: a uid alone is not unique.
+std::string KeyOf(const Workspace& workspace) {
+  return absl::StrCat(workspace.uid, " ", workspace.root_path);
+}
+
+// Returns only what the change adds, and only what it frees.
+Amount Growth(const Amount& change) {
+  return {.file_count = std::max<int64_t>(change.file_count, 0),
+          .size_bytes = std::max<int64_t>(change.size_bytes, 0)};
+}
+Amount Shrinkage(const Amount& change) { return Growth(Amount() - change); }
+
+}  // namespace
+
+UsageLedger::UsageLedger(UsageScanner scanner, Options options)
+    : scanner_(std::move(scanner)),
+      options_(std::move(options)),
+      idle_(options_.max_bytes) {}
+
+UsageLedger::Entry& UsageLedger::Acquire(const std::string& key,
+                                         const Workspace& workspace) {
+  std::unique_ptr<Entry>& entry = used_[key];
+  if (entry == nullptr) {
+    auto idle = idle_.Take(key);
+    entry = idle ? *std::move(idle) : std::make_unique<Entry>();
+  }
+  ++entry->users;
+  // The record may have been edited by hand since the last change.
+  entry->project = workspace.project.str();
+  entry->quota = workspace.quota;
+  return *entry;
+}
+
+void UsageLedger::Release(const std::string& key) {
+  const auto it = used_.find(key);
+  if (--it->second->users > 0) return;
+  std::unique_ptr<Entry> entry = std::move(it->second);
+  used_.erase(it);
+  // An entry that knows nothing is worth nothing.
+  if (!entry->loaded) return;
+  const size_t bytes = sizeof(Entry) + entry->project.capacity();
+  idle_.Put(key, std::move(entry), bytes);
+}
+
+void UsageLedger::Judge(const std::string& key, const Entry& entry) {
+  if (entry.loaded && IsOverQuota(entry.quota, entry.used)) {
+    if (over_.size() < kMaxOver) over_.insert(key);
+  } else {
+    over_.erase(key);
+  }
+}
+
+bool UsageLedger::IsOlder(const Entry& entry, absl::Duration age) const {
+  return options_.clock() - entry.scan_begun >
+         std::max(age, kScanShare * entry.scan_time);
+}
+
+UsageLedger::ScanStart UsageLedger::BeginScan(Entry& entry) {
+  ++entry.scanning;
+  ++entry.scan_events;
+  return {.begun = options_.clock(),
+          .grown = entry.grown,
+          .in_flight = entry.in_flight};
+}
+
+absl::StatusOr<Usage> UsageLedger::FinishScan(const std::string& key,
+                                              Entry& entry,
+                                              const ScanStart& start,
+                                              const Workspace& workspace,
+                                              Cancelled cancelled) {
+  absl::StatusOr<Usage> usage = scanner_(workspace, false, cancelled);
+  absl::MutexLock lock(&mutex_);
+  --entry.scanning;
+  ++entry.scan_events;
+  // Wake the waiting callers even after a failure, so that one of them scans.
+  scan_ended_.SignalAll();
+  // A scan that began later knows better.
+  if (!usage.ok() || start.begun < entry.scan_begun) return usage;
+  // It is unknown whether the scan saw what was added meanwhile, or what was
+  // just being renamed when it began. Counting that twice is the safe side.
+  entry.used = AmountOf(*usage) + (entry.grown - start.grown) + start.in_flight;
+  entry.loaded = true;
+  entry.scan_begun = start.begun;
+  entry.scan_time = options_.clock() - start.begun;
+  Judge(key, entry);
+  return usage;
+}
+
+absl::StatusOr<std::optional<UsageLedger::ScanStart>> UsageLedger::AwaitLoaded(
+    Entry& entry, Cancelled cancelled) {
+  absl::MutexLock lock(&mutex_);
+  while (true) {
+    // One caller scans. The others continue with the old count, if there is
+    // one.
+    if (entry.scanning == 0 &&
+        (!entry.loaded || IsOlder(entry, options_.max_age)))
+      return BeginScan(entry);
+    if (entry.loaded) return std::nullopt;
+    if (cancelled())
+      return absl::CancelledError("the caller cancelled this change");
+    // The timeout is there to poll `cancelled`.
+    scan_ended_.WaitWithTimeout(&mutex_, absl::Milliseconds(100));
+  }
+}
+
+std::unique_ptr<UsageLedger::Hold> UsageLedger::MakeHold(
+    WorkspacePtr workspace) {
+  std::string key = KeyOf(*workspace);
+  absl::MutexLock lock(&mutex_);
+  Entry& entry = Acquire(key, *workspace);
+  return std::make_unique<Hold>(this, std::move(key), std::move(workspace),
+                                &entry);
+}
+
+absl::StatusOr<std::unique_ptr<UsageLedger::Hold>> UsageLedger::BeginGrowth(
+    WorkspacePtr workspace, Cancelled cancelled) {
+  if (!workspace->quota.limits()) return nullptr;
+  std::unique_ptr<Hold> hold = MakeHold(std::move(workspace));
+  ASSIGN_OR_RETURN(const auto start, AwaitLoaded(*hold->entry_, cancelled));
+  if (!start) return hold;
+  absl::Status scanned = FinishScan(hold->key_, *hold->entry_, *start,
+                                    *hold->workspace_, cancelled)
+                             .status();
+  // The workspace was deleted during the scan.
+  if (absl::IsNotFound(scanned))
+    return WorkspaceNotFound(hold->workspace_->project.str());
+  RETURN_IF_ERROR(scanned);
+  return hold;
+}
+
+std::unique_ptr<UsageLedger::Hold> UsageLedger::BeginShrinking(
+    WorkspacePtr workspace) {
+  if (!workspace->quota.limits()) return nullptr;
+  return MakeHold(std::move(workspace));
+}
+
+absl::StatusOr<Usage> UsageLedger::Scan(const Workspace& workspace,
+                                        bool counts_only, Cancelled cancelled) {
+  const bool counts = !counts_only && !workspace.delete_time.has_value();
+  if (!counts || !workspace.quota.limits()) {
+    if (counts) NoteQuota(workspace);
+    return scanner_(workspace, counts_only, cancelled);
+  }
+  const std::string key = KeyOf(workspace);
+  Entry* entry = nullptr;
+  ScanStart start;
+  {
+    absl::MutexLock lock(&mutex_);
+    entry = &Acquire(key, workspace);
+    start = BeginScan(*entry);
+  }
+  absl::StatusOr<Usage> usage =
+      FinishScan(key, *entry, start, workspace, cancelled);
+  absl::MutexLock lock(&mutex_);
+  Release(key);
+  return usage;
+}
+
+void UsageLedger::NoteQuota(const Workspace& workspace) {
+  const std::string key = KeyOf(workspace);
+  absl::MutexLock lock(&mutex_);
+  const auto it = used_.find(key);
+  const std::unique_ptr<Entry>* const found =
+      it != used_.end() ? &it->second : idle_.Find(key);
+  if (found == nullptr) {
+    over_.erase(key);
+  } else {
+    (*found)->quota = workspace.quota;
+    Judge(key, **found);
+  }
+}
+
+void UsageLedger::Forget(const Workspace& workspace) {
+  const std::string key = KeyOf(workspace);
+  absl::MutexLock lock(&mutex_);
+  over_.erase(key);
+  idle_.Take(key);
+  // Changes that have begun will find that the workspace is gone.
+  if (const auto it = used_.find(key); it != used_.end())
+    it->second->loaded = false;
+}
+
+int64_t UsageLedger::over_quota_count() const {
+  absl::MutexLock lock(&mutex_);
+  return static_cast<int64_t>(over_.size());
+}
+
+size_t UsageLedger::bytes() const {
+  absl::MutexLock lock(&mutex_);
+  return idle_.bytes();
+}
+
+// --- Holds -------------------------------------------------------------------
+
+UsageLedger::Hold::~Hold() {
+  absl::MutexLock lock(&ledger_->mutex_);
+  entry_->reserved -= reserved_;
+  // What was counted did not happen.
+  entry_->used -= Growth(placing_);
+  entry_->in_flight -= Growth(placing_);
+  ledger_->Judge(key_, *entry_);
+  ledger_->Release(key_);
+}
+
+absl::Status UsageLedger::Hold::TryReserve(const Amount& wanted) {
+  absl::MutexLock lock(&ledger_->mutex_);
+  const Amount used = entry_->used + entry_->reserved - reserved_;
+  RETURN_IF_ERROR(CheckQuota(entry_->project, entry_->quota, used, wanted));
+  entry_->reserved -= reserved_;
+  reserved_ = Growth(wanted);
+  entry_->reserved += reserved_;
+  return absl::OkStatus();
+}
+
+absl::Status UsageLedger::Hold::Reserve(const Amount& wanted,
+                                        Cancelled cancelled) {
+  absl::Status refused = TryReserve(wanted);
+  if (refused.ok()) return refused;
+  ScanStart start;
+  {
+    absl::MutexLock lock(&ledger_->mutex_);
+    if (!ledger_->IsOlder(*entry_, ledger_->options_.min_age)) return refused;
+    start = ledger_->BeginScan(*entry_);
+  }
+  // Files may have been removed by other programs.
+  RETURN_IF_ERROR(
+      ledger_->FinishScan(key_, *entry_, start, *workspace_, cancelled)
+          .status());
+  return TryReserve(wanted);
+}
+
+absl::Status UsageLedger::Hold::Place(const Amount& change) {
+  absl::MutexLock lock(&ledger_->mutex_);
+  // The use is unknown if nothing can grow, or if the workspace was deleted.
+  if (entry_->loaded) {
+    const Amount used = entry_->used + entry_->reserved - reserved_;
+    RETURN_IF_ERROR(CheckQuota(entry_->project, entry_->quota, used, change));
+  }
+  // The change counts as used from now on, so that a scan that sees it and one
+  // that does not are both corrected.
+  entry_->reserved -= reserved_;
+  reserved_ = Amount();
+  entry_->used += Growth(change);
+  entry_->grown += Growth(change);
+  entry_->in_flight += Growth(change);
+  placing_ = change;
+  scan_events_ = entry_->scan_events;
+  return absl::OkStatus();
+}
+
+void UsageLedger::Hold::Placed() {
+  absl::MutexLock lock(&ledger_->mutex_);
+  entry_->in_flight -= Growth(placing_);
+  Subtract(Shrinkage(placing_));
+  placing_ = Amount();
+}
+
+void UsageLedger::Hold::Removed(const Amount& removed) {
+  absl::MutexLock lock(&ledger_->mutex_);
+  Subtract(removed);
+}
+
+void UsageLedger::Hold::Subtract(const Amount& freed) {
+  // A scan that began or ended meanwhile may have missed these files already.
+  // The next one corrects the count.
+  if (entry_->scan_events == scan_events_) entry_->used -= freed;
+}
+
+}  // namespace mlops::core
