@@ -38,6 +38,10 @@ v1::Workspace ToProto(std::string_view project, const Settings& settings) {
     proto.set_bentoml_tag_prefix(*settings.bentoml_tag_prefix);
   if (settings.metadata.fields_size() > 0)
     *proto.mutable_metadata() = settings.metadata;
+  if (settings.max_size_bytes)
+    proto.set_max_size_bytes(*settings.max_size_bytes);
+  if (settings.max_file_count)
+    proto.set_max_file_count(*settings.max_file_count);
   return proto;
 }
 
@@ -62,6 +66,10 @@ Workspace FromProto(const v1::Workspace& proto) {
     workspace.dvc_remote_path = proto.dvc_remote_path();
   if (proto.has_bentoml_tag_prefix())
     workspace.bentoml_tag_prefix = proto.bentoml_tag_prefix();
+  if (proto.has_max_size_bytes())
+    workspace.max_size_bytes = proto.max_size_bytes();
+  if (proto.has_max_file_count())
+    workspace.max_file_count = proto.max_file_count();
   if (proto.has_create_time())
     workspace.create_time = ToTime(proto.create_time());
   if (proto.has_update_time())
@@ -76,7 +84,8 @@ WorkspaceStatus FromProto(const v1::WorkspaceStatus& proto) {
   WorkspaceStatus status{.workspace = FromProto(proto.workspace()),
                          .file_count = proto.file_count(),
                          .size_bytes = proto.size_bytes(),
-                         .error = wire::FromProto(proto.error())};
+                         .error = wire::FromProto(proto.error()),
+                         .over_quota = proto.over_quota()};
   for (const auto& directory : proto.directories())
     status.directories.push_back(FromProto(directory));
   if (proto.has_scan_time()) status.scan_time = ToTime(proto.scan_time());

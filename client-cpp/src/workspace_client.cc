@@ -182,6 +182,7 @@ absl::StatusOr<WorkspaceStatus> WorkspaceClient::GetStatus(
   request.set_project(std::string(project));
   *request.mutable_max_staleness() = ToProto(options.max_staleness);
   request.set_counts_only(options.counts_only);
+  request.set_uid(options.uid);
   ASSIGN_OR_RETURN(const v1::WorkspaceStatus status,
                    connection_->GetWorkspaceStatus(request, call));
   return FromProto(status);
@@ -194,6 +195,7 @@ absl::Status WorkspaceClient::StreamStatuses(
   request.set_filter(options.filter);
   *request.mutable_max_staleness() = ToProto(options.max_staleness);
   request.set_counts_only(options.counts_only);
+  request.set_show_deleted(options.show_deleted);
   return connection_->StreamWorkspaceStatuses(
       request, call, [&visit](const v1::WorkspaceStatus& status) {
         return visit(FromProto(status));

@@ -32,6 +32,8 @@ using google::protobuf::util::TimeUtil;
 constexpr const char* kSettings[] = {"mlflow_experiment_id",
                                      "mlflow_tracking_uri", "dvc_remote_path",
                                      "bentoml_tag_prefix"};
+constexpr char kMaxSizeBytes[] = "max_size_bytes";
+constexpr char kMaxFileCount[] = "max_file_count";
 constexpr const char* kDirectories[] = {"mlflow", "dvc", "monitoring", "models",
                                         "outputs"};
 constexpr int64_t kPurgeDelaySeconds = 72 * 3600;
@@ -96,7 +98,36 @@ void CopyOrClear(const std::string& field_name, const v1::Workspace& from,
   }
 }
 
-// Copies the settings that are present, and merges metadata key by key.
+// Copies a quota, or removes it if it is absent in `from`.
+void CopyOrRemoveLimit(const std::string& name, const v1::Workspace& from,
+                       v1::Workspace& to) {
+  if (name == kMaxSizeBytes) {
+    to.clear_max_size_bytes();
+    if (from.has_max_size_bytes()) to.set_max_size_bytes(from.max_size_bytes());
+  } else {
+    to.clear_max_file_count();
+    if (from.has_max_file_count()) to.set_max_file_count(from.max_file_count());
+  }
+}
+
+absl::Status CheckLimits(const v1::Workspace& workspace) {
+  if (workspace.max_size_bytes() < 0)
+    return base::FieldInvalid(kMaxSizeBytes, "must not be negative");
+  if (workspace.max_file_count() < 0)
+    return base::FieldInvalid(kMaxFileCount, "must not be negative");
+  return absl::OkStatus();
+}
+
+bool IsOverQuota(const v1::WorkspaceStatus& status) {
+  const v1::Workspace& workspace = status.workspace();
+  return (workspace.has_max_size_bytes() &&
+          status.size_bytes() > workspace.max_size_bytes()) ||
+         (workspace.has_max_file_count() &&
+          status.file_count() > workspace.max_file_count());
+}
+
+// Copies the settings and quotas that are present, and merges metadata key by
+// key.
 void MergeSettings(const v1::Workspace& from, v1::Workspace& to) {
   for (const char* setting : kSettings) {
     const FieldDescriptor* field =
@@ -104,6 +135,8 @@ void MergeSettings(const v1::Workspace& from, v1::Workspace& to) {
     if (from.GetReflection()->HasField(from, field))
       CopyOrClear(setting, from, to);
   }
+  if (from.has_max_size_bytes()) CopyOrRemoveLimit(kMaxSizeBytes, from, to);
+  if (from.has_max_file_count()) CopyOrRemoveLimit(kMaxFileCount, from, to);
   for (const auto& [key, value] : from.metadata().fields())
     (*to.mutable_metadata()->mutable_fields())[key] = value;
 }
@@ -114,11 +147,15 @@ absl::Status ReplaceMasked(const std::string& path, const v1::Workspace& from,
   const bool all = path == "*";
   const auto setting =
       std::find(std::begin(kSettings), std::end(kSettings), path);
-  if (!all && path != "metadata" && setting == std::end(kSettings)) {
+  const bool limit = path == kMaxSizeBytes || path == kMaxFileCount;
+  if (!all && !limit && path != "metadata" && setting == std::end(kSettings)) {
     return base::FieldInvalid("update_mask", "no such setting: " + path);
   }
   for (const char* name : kSettings) {
     if (all || name == path) CopyOrClear(name, from, to);
+  }
+  for (const char* name : {kMaxSizeBytes, kMaxFileCount}) {
+    if (all || name == path) CopyOrRemoveLimit(name, from, to);
   }
   if (all || path == "metadata") *to.mutable_metadata() = from.metadata();
   return absl::OkStatus();
@@ -127,6 +164,7 @@ absl::Status ReplaceMasked(const std::string& path, const v1::Workspace& from,
 // Applies the changes of `request` to `workspace`.
 absl::Status Apply(const v1::UpdateWorkspaceRequest& request,
                    v1::Workspace& workspace) {
+  RETURN_IF_ERROR(CheckLimits(request.workspace()));
   if (request.update_mask().paths().empty())
     MergeSettings(request.workspace(), workspace);
   for (const std::string& path : request.update_mask().paths()) {
@@ -328,6 +366,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(request.project()));
     RETURN_IF_ERROR(CheckSameProject(request.project(), request.workspace()));
+    RETURN_IF_ERROR(CheckLimits(request.workspace()));
     if (const auto it = live_.find(request.project()); it != live_.end()) {
       // A repeated Create with the same request id returns the workspace.
       const auto made_by = request_ids_.find(it->second.uid());
@@ -433,6 +472,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(request.project()));
     RETURN_IF_ERROR(CheckSameProject(request.project(), request.workspace()));
+    RETURN_IF_ERROR(CheckLimits(request.workspace()));
     v1::EnsureWorkspaceResponse response;
     response.set_created(live_.count(request.project()) == 0);
     if (response.created())
@@ -462,6 +502,11 @@ class FakeWorkspaceService::State final : public internal::Connection {
       const CallOptions&) override {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(request.project()));
+    if (!request.uid().empty()) {
+      const auto trashed = FindTrashed(request.project(), request.uid());
+      if (trashed == trash_.end()) return NotFound(request.project());
+      return StatusOf(*trashed, request.counts_only());
+    }
     const auto it = live_.find(request.project());
     if (it == live_.end()) return NotFound(request.project());
     return StatusOf(it->second, request.counts_only());
@@ -479,6 +524,10 @@ class FakeWorkspaceService::State final : public internal::Connection {
       RETURN_IF_ERROR(CheckNoFilter(request.filter()));
       for (const auto& [project, workspace] : live_)
         statuses.push_back(StatusOf(workspace, request.counts_only()));
+      for (const v1::Workspace& workspace : trash_) {
+        if (request.show_deleted())
+          statuses.push_back(StatusOf(workspace, request.counts_only()));
+      }
     }
     for (const v1::WorkspaceStatus& status : statuses) {
       if (!visit(status)) break;
@@ -699,6 +748,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       status.set_file_count(status.file_count() + directory->file_count());
       status.set_size_bytes(status.size_bytes() + directory->size_bytes());
     }
+    status.set_over_quota(IsOverQuota(status));
     return status;
   }
 

@@ -132,15 +132,7 @@ absl::StatusOr<std::unique_ptr<UsageLedger::Hold>> UsageLedger::BeginGrowth(
     WorkspacePtr workspace, Cancelled cancelled) {
   if (!workspace->quota.limits()) return nullptr;
   std::unique_ptr<Hold> hold = MakeHold(std::move(workspace));
-  ASSIGN_OR_RETURN(const auto start, AwaitLoaded(*hold->entry_, cancelled));
-  if (!start) return hold;
-  absl::Status scanned = FinishScan(hold->key_, *hold->entry_, *start,
-                                    *hold->workspace_, cancelled)
-                             .status();
-  // The workspace was deleted during the scan.
-  if (absl::IsNotFound(scanned))
-    return WorkspaceNotFound(hold->workspace_->project.str());
-  RETURN_IF_ERROR(scanned);
+  RETURN_IF_ERROR(hold->Load(cancelled));
   return hold;
 }
 
@@ -218,6 +210,23 @@ UsageLedger::Hold::~Hold() {
   ledger_->Release(key_);
 }
 
+absl::Status UsageLedger::Hold::Load(Cancelled cancelled) {
+  ASSIGN_OR_RETURN(const auto start, ledger_->AwaitLoaded(*entry_, cancelled));
+  if (!start) return absl::OkStatus();
+  return Scan(*start, cancelled);
+}
+
+absl::Status UsageLedger::Hold::Scan(const ScanStart& start,
+                                     Cancelled cancelled) {
+  absl::Status scanned =
+      ledger_->FinishScan(key_, *entry_, start, *workspace_, cancelled)
+          .status();
+  // The workspace was deleted during the scan.
+  return absl::IsNotFound(scanned)
+             ? WorkspaceNotFound(workspace_->project.str())
+             : scanned;
+}
+
 absl::Status UsageLedger::Hold::TryReserve(const Amount& wanted) {
   absl::MutexLock lock(&ledger_->mutex_);
   const Amount used = entry_->used + entry_->reserved - reserved_;
@@ -239,9 +248,7 @@ absl::Status UsageLedger::Hold::Reserve(const Amount& wanted,
     start = ledger_->BeginScan(*entry_);
   }
   // Files may have been removed by other programs.
-  RETURN_IF_ERROR(
-      ledger_->FinishScan(key_, *entry_, start, *workspace_, cancelled)
-          .status());
+  RETURN_IF_ERROR(Scan(start, cancelled));
   return TryReserve(wanted);
 }
 

@@ -166,6 +166,9 @@ class UsageLedger::Hold {
   Hold(const Hold&) = delete;
   Hold& operator=(const Hold&) = delete;
 
+  // Finds out how much the workspace uses, as BeginGrowth() promises.
+  absl::Status Load(Cancelled cancelled);
+
   // Sets what the change will add, so that other changes cannot take the room
   // meanwhile. If it does not fit, scans unless the last scan is recent, and
   // returns RESOURCE_EXHAUSTED/NO_SPACE if it still does not fit;
@@ -184,6 +187,7 @@ class UsageLedger::Hold {
   void Removed(const Amount& removed);
 
  private:
+  absl::Status Scan(const ScanStart& start, Cancelled cancelled);
   // Reserves without a scan.
   absl::Status TryReserve(const Amount& wanted);
   void Subtract(const Amount& freed)

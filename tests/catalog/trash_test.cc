@@ -178,6 +178,21 @@ TEST_P(ServerDirs, NothingIsSweptBeforeItsTime) {
   EXPECT_OK(catalog().Commit(UndeleteChange{.project = Project("fraud")}));
 }
 
+TEST_P(ServerDirs, TheOldestCanBePurgedEarly) {
+  MakeDeleted("b");
+  MakeDeleted("a");
+  MakeDeleted("c");
+  EXPECT_EQ(catalog().PurgeOldest().value()->project.str(), "b");
+  EXPECT_EQ(catalog().counts().removing, 1);
+  EXPECT_THAT(catalog().Commit(UndeleteChange{.project = Project("b")}),
+              IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_FALSE(catalog().SweepTrash(1000).value());
+  EXPECT_THAT(NamesIn(".trash"), SizeIs(2));
+  EXPECT_EQ(catalog().PurgeOldest().value()->project.str(), "a");
+  EXPECT_EQ(catalog().PurgeOldest().value()->project.str(), "c");
+  EXPECT_EQ(catalog().PurgeOldest().value(), nullptr);
+}
+
 TEST_P(ServerDirs, TheTrashIsSweptInBoundedSteps) {
   for (const char* name : {"a", "b", "c"}) MakeDeleted(name, 10);
   files.clock.Advance(absl::Hours(73));

@@ -71,22 +71,28 @@ def reason_names() -> set[str]:
 
 @dataclass(frozen=True)
 class Promise:
-    """What an error must carry: its code, and its metadata's keys besides `project`."""
+    """What an error must carry: its code, and its metadata's keys besides `project`.
+
+    It has the keys of one of the `alternatives`.
+    """
 
     code: str
-    keys: frozenset[str]
+    alternatives: tuple[frozenset[str], ...]
 
 
 @functools.cache
 def promises() -> dict[str, Promise]:
-    """Returns what each reason promises, parsed from `CODE {keys}: ` in its comment."""
+    """Returns what each reason promises, parsed from its comment.
+
+    The comment begins with `CODE {keys}: `; `or {keys}: ` is an alternative.
+    """
     found_promises = {}
     for reason in reason_names():
-        if found := re.match(
-            r"\s*([A-Z_]+)(?: \{([a-z0-9_, ]*)\})?: ", comment(f"ErrorReason.{reason}")
-        ):
+        text = comment(f"ErrorReason.{reason}")
+        if found := re.match(r"\s*([A-Z_]+)(?: \{([a-z0-9_, ]*)\})?: ", text):
+            keys = [found[2] or "", *re.findall(r"\bor \{([a-z0-9_, ]*)\}:", text)]
             found_promises[reason] = Promise(
-                found[1], frozenset(re.findall(r"\w+", found[2] or ""))
+                found[1], tuple(frozenset(re.findall(r"\w+", some)) for some in keys)
             )
     return found_promises
 
@@ -108,8 +114,10 @@ def check_error(error: Error, request: dict[str, Any]) -> None:
         error.code == promise.code,
         f"{info.reason} should come with {promise.code}: {shown}",
     )
-    missing = promise.keys | ({"project"} if _project(request) else set())
-    missing -= set(info.metadata)
+    also = {"project"} if _project(request) else set()
+    missing = min(
+        ((keys | also) - set(info.metadata) for keys in promise.alternatives), key=len
+    )
     _require(not missing, f"{info.reason} lacks {sorted(missing)}: {shown}")
     if info.reason == "FIELD_INVALID":
         _require(

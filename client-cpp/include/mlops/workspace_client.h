@@ -110,7 +110,7 @@ absl::StatusOr<google::protobuf::Struct> MetadataFromJson(
 // Formats metadata as JSON on one line, with sorted keys.
 std::string MetadataToJson(const google::protobuf::Struct& metadata);
 
-// The settings and metadata of a project that callers can set.
+// The settings, metadata and quotas of a project that callers can set.
 struct Settings {
   // Each of the four settings is at most 4096 bytes long. The method that takes
   // the settings defines what an absent one means.
@@ -120,6 +120,10 @@ struct Settings {
   std::optional<std::string> bentoml_tag_prefix = std::nullopt;
   // At most 64 KiB as JSON and 16 levels deep, with keys of at most 256 bytes.
   google::protobuf::Struct metadata = {};
+  // Quotas of the bytes and regular files in the five directories: the server
+  // refuses changes that would exceed them (NO_SPACE). At least 0.
+  std::optional<int64_t> max_size_bytes = std::nullopt;
+  std::optional<int32_t> max_file_count = std::nullopt;
 };
 
 // A workspace at the time when the server read it.
@@ -133,6 +137,9 @@ struct Workspace {
   std::optional<std::string> dvc_remote_path;
   std::optional<std::string> bentoml_tag_prefix;
   google::protobuf::Struct metadata;
+  // The quotas; absent means no limit.
+  std::optional<int64_t> max_size_bytes;
+  std::optional<int32_t> max_file_count;
   // InfinitePast() if unknown.
   absl::Time create_time = absl::InfinitePast();
   // When the service last changed the settings or metadata.
@@ -168,6 +175,8 @@ struct WorkspaceStatus {
   absl::Time scan_time = absl::InfinitePast();
   // Not OK if the server could not count something. All other counts are exact.
   absl::Status error;
+  // Whether the workspace uses more than its quotas allow.
+  bool over_quota = false;
 };
 
 // The version, base directory and limits of a server.
@@ -200,9 +209,10 @@ struct EnsureResult {
 };
 
 struct UpdateOptions {
-  // Fields to change. Empty: set the settings that are present, and merge
-  // `metadata` key by key. The name of a setting: set it, or clear it if it is
-  // absent. "metadata": replace all metadata. "*": replace everything.
+  // Fields to change. Empty: set the settings and quotas that are present, and
+  // merge `metadata` key by key. The name of a setting or quota: set it,
+  // or clear it if it is absent. "metadata": replace all metadata. "*": replace
+  // everything.
   std::vector<std::string> update_mask = {};
   // Metadata keys to remove. Missing keys are ignored. A key must not also be
   // in `settings.metadata`.
@@ -289,6 +299,8 @@ struct StatusOptions {
   // Count files only, which is much less work for the server. Every size_bytes
   // is then 0 and every modify_time absent.
   bool counts_only = false;
+  // If set, count the workspace with this uid in the trash instead.
+  std::string uid = "";
 };
 
 struct StatusStreamOptions {
@@ -298,6 +310,8 @@ struct StatusStreamOptions {
   // See StatusOptions.
   absl::Duration max_staleness = absl::ZeroDuration();
   bool counts_only = false;
+  // Also count workspaces in the trash, which have a `delete_time`.
+  bool show_deleted = false;
 };
 
 // Client of one server. Thread-safe. Copies are cheap and share one connection.

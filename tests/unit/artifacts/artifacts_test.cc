@@ -170,6 +170,178 @@ class ArtifactsTest : public testing::TestWithParam<bool> {
       Options());
 };
 
+// --- Quotas ------------------------------------------------------------------
+
+const auto kNoSpace = IsError(StatusCode::kResourceExhausted, "NO_SPACE");
+
+// What UsageLedger counts is tested there; these tests are about what
+// each change tells it.
+class QuotaTest : public ArtifactsTest {
+ protected:
+  QuotaTest() {
+    SetQuota({.max_size_bytes = 100, .max_file_count = 4});
+    ledger = std::make_shared<core::UsageLedger>(
+        [this](const core::Workspace&, bool, core::Cancelled) {
+          ++scans;
+          return Scan();
+        });
+    UploadOptions options = Options();
+    options.ledger = ledger;
+    artifacts = std::make_unique<Artifacts>(
+        &catalog,
+        fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value(),
+        options);
+  }
+
+  void SetQuota(const core::Quota& quota) {
+    core::Workspace changed = *catalog.Get(Project("fraud")).value();
+    changed.quota = quota;
+    EXPECT_OK(catalog.Commit(core::ReplaceChange{.workspace = changed}));
+  }
+  absl::StatusOr<core::Usage> Scan() {
+    core::Usage usage;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(
+             temp.Path("fraud/models"))) {
+      if (!entry.is_regular_file()) continue;
+      ++usage.directories[0].file_count;
+      usage.directories[0].size_bytes +=
+          static_cast<int64_t>(entry.file_size());
+    }
+    return usage;
+  }
+  // Expects that the ledger knows what is on the disk, without a scan.
+  void ExpectExact() {
+    const core::Usage usage = Scan().value();
+    const int before = scans;
+    const auto hold =
+        ledger->BeginGrowth(catalog.Get(Project("fraud")).value(), Never)
+            .value();
+    EXPECT_OK(hold->Reserve({.file_count = 4 - usage.file_count(),
+                             .size_bytes = 100 - usage.size_bytes()}));
+    EXPECT_THAT(hold->Reserve({.file_count = 5 - usage.file_count()}),
+                kNoSpace);
+    EXPECT_THAT(hold->Reserve({.size_bytes = 101 - usage.size_bytes()}),
+                kNoSpace);
+    EXPECT_EQ(scans, before);
+  }
+  absl::StatusOr<DeletedArtifacts> Delete(absl::string_view path) {
+    return artifacts->Delete(
+        {.project = Project("fraud"), .path = Path(path), .force = true},
+        Never);
+  }
+
+  int scans = 0;
+  std::shared_ptr<core::UsageLedger> ledger;
+};
+
+TEST_P(QuotaTest, EveryChangeIsCountedExactly) {
+  ASSERT_OK(Write("models/a", std::string(10, 'a')));
+  ExpectExact();
+  ASSERT_OK(Write("models/a", std::string(30, 'a')));
+  ExpectExact();
+  ASSERT_OK(Write("models/a", std::string(20, 'a')));
+  ExpectExact();
+  ASSERT_OK(Copy("models/a", "models/d/b"));
+  ExpectExact();
+  ASSERT_OK(Copy("models/a", "models/d/c"));
+  ASSERT_OK(Move("models/a", "models/d/c"));
+  ExpectExact();
+  ASSERT_OK(Move("models/d", "models/e"));
+  ExpectExact();
+  ASSERT_OK(Delete("models/e/b"));
+  ExpectExact();
+  ASSERT_OK(Delete("models/e"));
+  ExpectExact();
+  EXPECT_EQ(scans, 1);
+}
+
+TEST_P(QuotaTest, WhatDoesNotFitIsRefusedAndLeavesNothing) {
+  ASSERT_OK(Write("models/a", std::string(60, 'a')));
+  EXPECT_THAT(Write("models/b", std::string(41, 'b')), kNoSpace);
+  EXPECT_THAT(Copy("models/a", "models/b"), kNoSpace);
+  EXPECT_THAT(Write("models/a", std::string(101, 'a')), kNoSpace);
+  EXPECT_FALSE(temp.Exists("fraud/models/b"));
+  EXPECT_THAT(Staged(), IsEmpty());
+  EXPECT_OK(Write("models/a", std::string(100, 'a')));
+  ExpectExact();
+}
+
+TEST_P(QuotaTest, UploadsAreRefusedBeforeTheirBytesAreWritten) {
+  const auto writer = OpenForWrite("models/a", "up").value();
+  ASSERT_OK(writer->Write({std::string(100, 'a')}));
+  EXPECT_THAT(writer->Write({"b"}), kNoSpace);
+  EXPECT_EQ(writer->offset(), 100);
+  EXPECT_EQ(GetUpload("up")->offset, 100);
+}
+
+TEST_P(QuotaTest, ConcurrentUploadsShareTheRoom) {
+  auto a = OpenForWrite("models/a").value();
+  auto b = OpenForWrite("models/b").value();
+  ASSERT_OK(a->Write({std::string(60, 'a')}));
+  EXPECT_THAT(b->Write({std::string(41, 'b')}), kNoSpace);
+  // What a stream that ends gives back, another can use.
+  a.reset();
+  b = OpenForWrite("models/b").value();
+  ASSERT_OK(b->Write({std::string(100, 'b')}));
+  EXPECT_OK(b->Finish());
+  ExpectExact();
+}
+
+TEST_P(QuotaTest, AFullWorkspaceTakesNoNewFile) {
+  for (const char* path : {"models/a", "models/b", "models/c", "models/d"})
+    ASSERT_OK(Write(path, ""));
+  EXPECT_THAT(OpenForWrite("models/e"), kNoSpace);
+  EXPECT_THAT(Copy("models/a", "models/e"), kNoSpace);
+  EXPECT_OK(Write("models/a", "again"));
+  EXPECT_OK(artifacts->MakeDirectory(Project("fraud"), Path("models/dir")));
+  EXPECT_OK(Delete("models/b"));
+  EXPECT_OK(Write("models/e", ""));
+}
+
+TEST_P(QuotaTest, TheReplacedFileIsLookedAtAgainAtTheEnd) {
+  ASSERT_OK(Write("models/a", std::string(90, 'a')));
+  const auto writer = OpenForWrite("models/a").value();
+  ASSERT_OK(writer->Write({std::string(95, 'b')}));
+  ASSERT_OK(Delete("models/a"));
+  ASSERT_OK(Write("models/b", std::string(6, 'b')));
+  EXPECT_THAT(writer->Finish(), kNoSpace);
+  EXPECT_FALSE(temp.Exists("fraud/models/a"));
+  ExpectExact();
+}
+
+TEST_P(QuotaTest, BytesAppendedByThePathCountWhenTheUploadIsResumed) {
+  ASSERT_OK(OpenForWrite("models/a", "up"));
+  Append("fraud/" + GetUpload("up")->staged_path, std::string(101, 'a'));
+  EXPECT_THAT(OpenForWrite("models/a", "up", 101), kNoSpace);
+  SetQuota({.max_size_bytes = 101});
+  const auto writer = OpenForWrite("models/a", "up", 101).value();
+  ASSERT_OK(RehashAll(*writer));
+  EXPECT_OK(writer->Finish());
+}
+
+TEST_P(QuotaTest, AFailedRenameCountsNothing) {
+  ASSERT_OK(Write("models/a", "x"));
+  EXPECT_THAT(Write("models/a/b", "y"),
+              IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE"));
+  EXPECT_THAT(Write("models/a", "y", {.create_only = true}),
+              IsError(StatusCode::kAlreadyExists, "ARTIFACT_EXISTS"));
+  ExpectExact();
+}
+
+TEST_P(QuotaTest, WithoutAQuotaNothingIsScanned) {
+  SetQuota({});
+  ASSERT_OK(Write("models/a", std::string(1000, 'a')));
+  ASSERT_OK(Copy("models/a", "models/b"));
+  ASSERT_OK(Move("models/b", "models/c"));
+  ASSERT_OK(Delete("models/a"));
+  EXPECT_EQ(scans, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(SystemCalls, QuotaTest, testing::Bool(),
+                         [](const auto& info) {
+                           return info.param ? "Portable" : "Linux";
+                         });
+
 // --- Reading -----------------------------------------------------------------
 
 TEST_P(ArtifactsTest, AFileReplacedWhileItIsReadIsReadToItsEnd) {

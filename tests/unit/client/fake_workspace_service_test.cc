@@ -99,6 +99,38 @@ TEST_F(FakeTest, UpdateMergesWithoutAMask) {
   EXPECT_EQ(updated->metadata.fields().count("c"), 0u);
 }
 
+TEST_F(FakeTest, QuotasAreSetRemovedAndCompared) {
+  ASSERT_TRUE(client_.Create("fraud", {.max_size_bytes = 10}).ok());
+  const auto updated = client_.Update("fraud", {.max_file_count = 2});
+  EXPECT_THAT(updated->max_size_bytes, Optional(int64_t{10}));
+  EXPECT_THAT(updated->max_file_count, Optional(2));
+  service_.SetUsage("fraud", {{.name = "models", .file_count = 3}});
+  EXPECT_TRUE(client_.GetStatus("fraud")->over_quota);
+  const auto removed =
+      client_.Update("fraud", {}, {.update_mask = {"max_file_count"}});
+  EXPECT_EQ(removed->max_file_count, std::nullopt);
+  EXPECT_THAT(removed->max_size_bytes, Optional(int64_t{10}));
+  EXPECT_FALSE(client_.GetStatus("fraud")->over_quota);
+  EXPECT_EQ(
+      ErrorReason(client_.Update("fraud", {.max_size_bytes = -1}).status()),
+      "FIELD_INVALID");
+}
+
+TEST_F(FakeTest, TheTrashCanBeCounted) {
+  const std::string uid = client_.Create("fraud")->uid;
+  EXPECT_EQ(ErrorReason(client_.GetStatus("fraud", {.uid = uid}).status()),
+            "WORKSPACE_NOT_FOUND");
+  ASSERT_TRUE(client_.Delete("fraud", {.force = true}).ok());
+  EXPECT_EQ(client_.GetStatus("fraud", {.uid = uid})->workspace.uid, uid);
+  for (const bool show_deleted : {false, true}) {
+    int seen = 0;
+    const auto count = [&](const WorkspaceStatus&) { return ++seen > 0; };
+    EXPECT_TRUE(
+        client_.StreamStatuses(count, {.show_deleted = show_deleted}).ok());
+    EXPECT_EQ(seen, show_deleted ? 1 : 0);
+  }
+}
+
 TEST_F(FakeTest, UpdateReplacesWhatTheMaskNames) {
   ASSERT_TRUE(client_
                   .Create("fraud", {.mlflow_experiment_id = "1",

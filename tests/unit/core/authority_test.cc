@@ -158,6 +158,42 @@ TEST_F(AuthorityTest, BadArgumentsAreRefusedBeforeAnythingElse) {
   EXPECT_THAT(authority.Ensure(bad), kFieldInvalid);
 }
 
+TEST_F(AuthorityTest, NewNamesMustMatchThePattern) {
+  const std::string restored = Delete((Create("old"), "old")).workspace->uid;
+  Create("Served");
+  authority.SetNamePolicy(NamePolicy::Parse("team-[a-z]+").value());
+  EXPECT_OK(authority.Create({.project = Project("team-a")}));
+  for (const char* name : {"team-", "my-team-a", "team-a2", "Served"}) {
+    const absl::Status refused =
+        authority.Create({.project = Project(name)}).status();
+    EXPECT_THAT(refused, kFieldInvalid) << name;
+    EXPECT_THAT(refused, HasDetail("field", "project"));
+    EXPECT_THAT(refused,
+                HasDetail("problem", testing::HasSubstr("team-[a-z]+")));
+    // The same answer whether or not the workspace exists.
+    EXPECT_THAT(authority.Ensure({.project = Project(name)}), kFieldInvalid);
+    EXPECT_THAT(authority.EnsureExisting({.project = Project(name)}),
+                kFieldInvalid);
+  }
+  EXPECT_THAT(
+      authority.Update({.project = Project("new"), .allow_missing = true}),
+      kFieldInvalid);
+  EXPECT_THAT(authority.Undelete(Project("old"), restored), kFieldInvalid);
+  // What exists is served.
+  EXPECT_OK(Get("Served"));
+  EXPECT_OK(authority.Update({.project = Project("Served"),
+                              .spec = {.metadata = {{"k", 1}}},
+                              .allow_missing = true}));
+  Delete("Served");
+}
+
+TEST(NamePolicy, AnInvalidPatternIsNamed) {
+  const auto policy = NamePolicy::Parse("team-(");
+  EXPECT_THAT(policy, IsError(StatusCode::kInvalidArgument, ""));
+  EXPECT_THAT(policy.status().message(), testing::HasSubstr("\"team-(\""));
+  EXPECT_FALSE(NamePolicy::Parse("").value().restricts());
+}
+
 TEST_F(AuthorityTest, EnsureMakesOnceAndThenLeavesUntouched) {
   const EnsureResult first =
       authority.Ensure({.project = Project("fraud"), .metadata = {{"n", 1}}})
@@ -686,6 +722,62 @@ TEST_F(AuthorityTest, StatusCountsOnceWithinTheStaleness) {
   EXPECT_EQ(scans, 2);
   EXPECT_THAT(authority.Status(Project("churn"), kFiveSeconds, NeverCancelled),
               kNotFound);
+}
+
+TEST_F(AuthorityTest, StatusTellsWhetherTheQuotaIsExceeded) {
+  const auto over = [&](const Quota& quota, bool counts_only = false) {
+    EXPECT_OK(authority.Update(
+        {.project = Project("fraud"),
+         .spec = {.quota = quota, .mask = std::vector<std::string>{"*"}}}));
+    return authority
+        .Status(Project("fraud"), {.counts_only = counts_only}, NeverCancelled)
+        .value()
+        .over_quota;
+  };
+  EXPECT_OK(authority.Create(
+      {.project = Project("fraud"), .quota = {.max_file_count = 3}}));
+  EXPECT_EQ(Get("fraud").value()->quota, Quota{.max_file_count = 3});
+  EXPECT_FALSE(over({.max_size_bytes = 300, .max_file_count = 3}));
+  EXPECT_TRUE(over({.max_size_bytes = 299}));
+  EXPECT_TRUE(over({.max_file_count = 2}, true));
+  EXPECT_FALSE(over({}));
+}
+
+TEST_F(AuthorityTest, TheLedgerIsToldOfQuotasAndDeletions) {
+  UsageLedger ledger(
+      [this](const Workspace& w, bool, Cancelled c) { return Scan(w, c); });
+  authority.SetUsageLedger(&ledger);
+  EXPECT_OK(authority.Create(
+      {.project = Project("fraud"), .quota = {.max_file_count = 3}}));
+  EXPECT_OK(ledger.Scan(*Get("fraud").value(), false, NeverCancelled));
+  EXPECT_EQ(ledger.over_quota_count(), 0);
+  EXPECT_OK(authority.Update(
+      {.project = Project("fraud"), .spec = {.quota = {.max_file_count = 1}}}));
+  EXPECT_EQ(ledger.over_quota_count(), 1);
+  Delete("fraud");
+  EXPECT_EQ(ledger.over_quota_count(), 0);
+}
+
+TEST_F(AuthorityTest, AWorkspaceInTheTrashCanBeCounted) {
+  Create("fraud");
+  const std::string uid = Delete("fraud").workspace->uid;
+  Create("fraud");
+  const auto counted = authority.StatusInTrash(Project("fraud"), uid,
+                                               kFiveSeconds, NeverCancelled);
+  ASSERT_OK(counted);
+  EXPECT_EQ(counted->workspace->uid, uid);
+  EXPECT_TRUE(counted->workspace->delete_time.has_value());
+  EXPECT_EQ(counted->usage.file_count(), 3);
+  for (const std::string& other :
+       {Get("fraud").value()->uid, std::string("none")}) {
+    EXPECT_THAT(authority.StatusInTrash(Project("fraud"), other, kFiveSeconds,
+                                        NeverCancelled),
+                kNotFound);
+  }
+  during_scan = [] { return absl::NotFoundError("restored meanwhile"); };
+  EXPECT_THAT(
+      authority.StatusInTrash(Project("fraud"), uid, {}, NeverCancelled),
+      kNotFound);
 }
 
 TEST_F(AuthorityTest, StatusIsExactByDefault) {

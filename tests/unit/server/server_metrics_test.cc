@@ -73,6 +73,8 @@ class ServerMetricsTest : public testing::Test {
                                core::NeverCancelled));
     metrics.Watch({.catalog = catalog.get(),
                    .authority = &authority,
+                   .ledger = &ledger,
+                   .space_guard = &space_guard,
                    .artifacts = &artifacts,
                    .health = health.get(),
                    .workers = &workers,
@@ -113,6 +115,8 @@ class ServerMetricsTest : public testing::Test {
       metrics.Measured(catalog::MakeUsageScanner(OpenBase(), temp.Path("base"),
                                                  base::SystemClock())),
       temp.Path("base")};
+  core::UsageLedger ledger{nullptr};
+  SpaceGuard space_guard{{}};
   artifacts::Artifacts artifacts{catalog.get(), OpenBase(), {.health = health}};
   base::ThreadPool workers{1, 10};
   const std::unique_ptr<observe::Log> log =
@@ -140,6 +144,9 @@ TEST_F(ServerMetricsTest, TheyShowTheStateOfTheServer) {
           R"(workspaced_queued_tasks{pool="streams"} 0)",
           R"(workspaced_artifact_streams_limit 128)",
           R"(workspaced_disk_healthy 1)",
+          R"(workspaced_over_quota_workspaces 0)",
+          R"(workspaced_disk_low 0)",
+          R"(workspaced_purged_early_total 0)",
           R"(workspaced_ready 1)",
           R"(workspaced_audit_writable 1)",
           R"(workspaced_connections 0)",

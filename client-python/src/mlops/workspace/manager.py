@@ -366,8 +366,8 @@ class WorkspaceManager:
         *,
         remove_metadata: Collection[str] = (),
         if_match: str = "",
-        max_size_bytes: int | None | Unchanged = UNCHANGED,
-        max_file_count: int | None | Unchanged = UNCHANGED,
+        max_size_bytes: int | Unchanged | None = UNCHANGED,
+        max_file_count: int | Unchanged | None = UNCHANGED,
     ) -> ProjectWorkspace:
         """Change settings, metadata and quotas of a workspace.
 
