@@ -29,6 +29,12 @@ absl::Status StageWithModeOf(const absl::StatusOr<fs::FileStamp>& existing,
   return file.SetMode(existing->mode | kOwnerWrites);
 }
 
+absl::Status Staged::Reserve(int64_t size_bytes, core::Cancelled cancelled) {
+  if (hold == nullptr || finished) return absl::OkStatus();
+  const core::Amount added = {.file_count = 1, .size_bytes = size_bytes};
+  return hold->Reserve(added - replaced, cancelled);
+}
+
 UploadWriter::~UploadWriter() {
   staged_.file.reset();
   if (!resumable()) Drop().IgnoreError();
@@ -74,13 +80,6 @@ absl::Status UploadWriter::Write(absl::Span<const absl::string_view> pieces,
   return Append(pieces, cancelled);
 }
 
-absl::Status UploadWriter::Reserve(int64_t size_bytes,
-                                   core::Cancelled cancelled) {
-  if (staged_.hold == nullptr) return absl::OkStatus();
-  const core::Amount file = {.file_count = 1, .size_bytes = size_bytes};
-  return staged_.hold->Reserve(file - staged_.replaced, cancelled);
-}
-
 absl::Status UploadWriter::Append(absl::Span<const absl::string_view> pieces,
                                   core::Cancelled cancelled) {
   if (pieces.empty()) return absl::OkStatus();
@@ -90,7 +89,7 @@ absl::Status UploadWriter::Append(absl::Span<const absl::string_view> pieces,
   int64_t end = staged_.offset;
   for (absl::string_view piece : pieces)
     end += static_cast<int64_t>(piece.size());
-  RETURN_IF_ERROR(Reserve(end, cancelled));
+  RETURN_IF_ERROR(staged_.Reserve(end, cancelled));
   RETURN_IF_ERROR(staged_.file->WritePieces(pieces));
   staged_.offset = end;
   return absl::OkStatus();
@@ -162,7 +161,7 @@ absl::StatusOr<Artifact> UploadWriter::Finish(core::Cancelled cancelled) {
   // not scan.
   if (staged_.hold != nullptr)
     staged_.replaced = AmountOf(tree_.Stat(args_.path));
-  RETURN_IF_ERROR(Reserve(staged_.offset, cancelled));
+  RETURN_IF_ERROR(staged_.Reserve(staged_.offset, cancelled));
   RETURN_IF_ERROR(Seal());
   RETURN_IF_ERROR(RecordContent(actual));
   const auto placed =

@@ -46,8 +46,12 @@ struct Staged {
   UploadRecord record;  // Unused without an upload id.
   // Reserves room in the quota; null if the workspace has none.
   std::unique_ptr<core::UsageLedger::Hold> hold;
-  // What the file that will be replaced counted when this stream began.
+  // What the file that will be replaced counted when this stream looked.
   core::Amount replaced;
+
+  // Reserves room in the quota for a file of `size_bytes`. No-op if the upload
+  // is finished.
+  absl::Status Reserve(int64_t size_bytes, core::Cancelled cancelled);
   std::optional<Artifact> finished;
 };
 
@@ -105,8 +109,6 @@ class UploadWriter {
 
  private:
   bool resumable() const { return !args_.upload_id.empty(); }
-  // Reserves room in the quota for a file of `size_bytes`.
-  absl::Status Reserve(int64_t size_bytes, core::Cancelled cancelled);
   // Removes the staged file. After a failure, a sweep removes it.
   absl::Status Drop();
   absl::Status CheckSha256(const std::string& actual) const;

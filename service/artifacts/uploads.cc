@@ -64,15 +64,15 @@ absl::StatusOr<std::unique_ptr<UploadWriter>> Uploads::Open(
   if (args.upload_id.empty())
     RETURN_IF_ERROR(
         CheckReplaceable(tree, args.path, existing, args.precondition));
-  if (hold != nullptr) {
-    staged.replaced = AmountOf(existing);
-    const core::Amount file = {.file_count = 1, .size_bytes = args.offset};
-    RETURN_IF_ERROR(hold->Reserve(file - staged.replaced, cancelled));
-    staged.hold = std::move(hold);
-  }
+  staged.hold = std::move(hold);
+  if (staged.hold != nullptr) staged.replaced = AmountOf(existing);
+  // Stage nothing if the quota has no room for another file.
+  RETURN_IF_ERROR(staged.Reserve(0, cancelled));
   ASSIGN_OR_RETURN(staged.dir, tree.OpenUploads());
   if (!args.upload_id.empty()) {
     RETURN_IF_ERROR(OpenResumable(tree, args, existing, staged));
+    // What an earlier stream or another program has staged.
+    RETURN_IF_ERROR(staged.Reserve(staged.offset, cancelled));
   } else {
     if (args.offset != 0)
       return core::UploadOffsetMismatch(args.project.str(), "", args.offset, 0);

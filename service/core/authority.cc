@@ -13,6 +13,7 @@
 #include "service/core/layout.h"
 #include "service/core/page_token.h"
 #include "service/core/quota.h"
+#include "service/core/usage_ledger.h"
 
 namespace mlops::core {
 namespace {

@@ -21,10 +21,11 @@
 #include "service/core/status_cache.h"
 #include "service/core/update_rules.h"
 #include "service/core/usage.h"
-#include "service/core/usage_ledger.h"
 #include "service/core/workspace.h"
 
 namespace mlops::core {
+
+class UsageLedger;
 
 inline constexpr int kDefaultPageSize = 100;
 inline constexpr int kMaxPageSize = 1000;

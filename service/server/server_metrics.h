@@ -13,6 +13,7 @@
 #include "service/core/authority.h"
 #include "service/core/disk_health.h"
 #include "service/core/usage.h"
+#include "service/core/usage_ledger.h"
 #include "service/observe/audit.h"
 #include "service/observe/call_metrics.h"
 #include "service/observe/counters.h"
