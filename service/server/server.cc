@@ -420,6 +420,19 @@ void Server::MakeCore() {
       metrics_.Measured(
           catalog::MakeUsageScanner(base_, base_path_, base::SystemClock())),
       base_path_);
+  stage_ = std::make_unique<artifacts::Stage>(base_, health_);
+  templates_ = std::make_unique<artifacts::Templates>(base_, stage_.get());
+  authority_->SetTemplates(templates_.get(), config_.default_template);
+  WarnOfTemplate();
+}
+
+void Server::WarnOfTemplate() {
+  if (config_.default_template.empty() || config_.read_only) return;
+  const auto loaded = templates_->Load(config_.default_template);
+  if (loaded.ok()) return;
+  log_->Warning(absl::StrCat(
+      "no workspace can be created without the name of a template: ",
+      "--default-template: ", loaded.status().message()));
 }
 
 rpc::PeerFacts Server::PeerFacts() const {
@@ -472,6 +485,12 @@ void Server::MakeServices() {
                        .start_time = absl::Now(),
                        .purge_delay = config_.purge_delay,
                        .features = std::move(features)});
+  service_->SetTemplates(templates_.get());
+  transfer_slots_ = std::make_unique<rpc::TransferSlots>();
+  service_->SetTransfers({.authority = authority_.get(),
+                          .stage = stage_.get(),
+                          .slots = transfer_slots_.get(),
+                          .base = base_});
 }
 
 absl::Status Server::StartGrpc() {
