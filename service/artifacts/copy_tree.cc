@@ -130,19 +130,26 @@ class TreeCopier {
     if (BelongsToDatabase(*open.from, name)) return absl::OkStatus();
     const CopyProgress before = progress_;
     std::vector<std::string> made;
-    return ReadConsistently(
+    const auto begin_anew = [&]() -> absl::Status {
+      for (const std::string& part : std::exchange(made, {}))
+        RETURN_IF_ERROR(open.to->RemoveFile(part));
+      progress_ = before;
+      return absl::OkStatus();
+    };
+    absl::Status copied = ReadConsistently(
         *open.from, name, copy_.project.str(), ShowPath(path), cancelled_,
         [&](const StableFile& file) -> absl::Status {
-          // Begin anew after an attempt that met a change.
-          for (const std::string& part : std::exchange(made, {}))
-            RETURN_IF_ERROR(open.to->RemoveFile(part));
-          progress_ = before;
+          // An earlier attempt may have met a change.
+          RETURN_IF_ERROR(begin_anew());
           for (const StableFile::Part& part : file.parts()) {
             made.push_back(part.name);
             RETURN_IF_ERROR(CopyPart(*open.to, part));
           }
           return absl::OkStatus();
         });
+    // It vanished after an attempt.
+    if (absl::IsNotFound(copied)) RETURN_IF_ERROR(begin_anew());
+    return copied;
   }
 
   absl::Status CopyPart(fs::Dir& to, const StableFile::Part& part) {
