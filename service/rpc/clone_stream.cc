@@ -16,17 +16,17 @@ constexpr std::chrono::milliseconds kReportInterval(300);
 
 }  // namespace
 
-CloneStream::CloneStream(const Transfers& transfers, Calls* calls,
+CloneStream::CloneStream(const CloneParts& parts, Calls* calls,
                          grpc::CallbackServerContext* context,
                          const grpc::ByteBuffer& request)
-    : Stream(calls, kCloneWorkspace, &calls->live(),
-             &transfers.slots->workers(), context),
-      transfers_(transfers) {
+    : Stream(calls, kCloneWorkspace, &calls->live(), parts.workers, context),
+      parts_(parts),
+      slot_(parts.slots) {
   if (!request.Valid()) NoteCancelled();
   calls->CountReceived(call_, request.Length());
   absl::Status status = Admit();
   if (status.ok()) status = Parse(request);
-  if (status.ok()) status = slot_.Take(transfers_.slots);
+  if (status.ok()) status = slot_->Take();
   Begin(std::move(status));
 }
 
@@ -73,7 +73,7 @@ CloneStream::Step CloneStream::Next() {
 void CloneStream::Work() {
   absl::StatusOr<core::WorkspacePtr> clone = Clone();
   // The next clone may begin as soon as the client has the end of this one.
-  slot_ = {};
+  slot_.reset();
   grpc::ByteBuffer message;
   if (clone.ok()) {
     pb::CloneWorkspaceResponse last;
@@ -95,7 +95,7 @@ void CloneStream::Work() {
 
 absl::StatusOr<core::WorkspacePtr> CloneStream::Clone() {
   RETURN_IF_ERROR(CheckWanted());
-  core::Authority& authority = *transfers_.authority;
+  core::Authority& authority = *parts_.authority;
   // A repeated request succeeds even if the source is gone.
   ASSIGN_OR_RETURN(core::WorkspacePtr existing,
                    authority.FindRepeated(*destination_, request_id_));
@@ -114,10 +114,10 @@ absl::StatusOr<core::WorkspacePtr> CloneStream::Clone() {
 
 absl::StatusOr<core::WorkspacePtr> CloneStream::CopyAndPlace(
     const core::WorkspacePtr& source) {
-  core::Authority& authority = *transfers_.authority;
+  core::Authority& authority = *parts_.authority;
   const auto ended = [this] { return Ended(); };
-  ASSIGN_OR_RETURN(const auto from, transfers_.base->OpenDir(source_->str()));
-  ASSIGN_OR_RETURN(const auto tree, transfers_.stage->Begin());
+  ASSIGN_OR_RETURN(const auto from, parts_.base->OpenDir(source_->str()));
+  ASSIGN_OR_RETURN(const auto tree, parts_.stage->Begin());
   ASSIGN_OR_RETURN(copied_,
                    artifacts::CopyTree(
                        {.project = *source_,

@@ -20,12 +20,14 @@
 
 namespace mlops::rpc {
 
-// What streams that copy whole workspaces work with. All pointers must outlive
-// the streams.
-struct Transfers {
+// What clones work with. All pointers must outlive the streams.
+struct CloneParts {
   core::Authority* authority = nullptr;
   artifacts::Stage* stage = nullptr;
   TransferSlots* slots = nullptr;
+  // For clones only: each blocks a thread until it is done. Clones that find
+  // none wait for one.
+  base::ThreadPool* workers = nullptr;
   std::shared_ptr<const fs::Dir> base;
 };
 
@@ -35,7 +37,7 @@ struct Transfers {
 class CloneStream final
     : public Stream<grpc::ServerWriteReactor<grpc::ByteBuffer>> {
  public:
-  CloneStream(const Transfers& transfers, Calls* calls,
+  CloneStream(const CloneParts& parts, Calls* calls,
               grpc::CallbackServerContext* context,
               const grpc::ByteBuffer& request);
 
@@ -55,8 +57,9 @@ class CloneStream final
   void Report(const artifacts::CopyProgress& progress)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
-  const Transfers transfers_;
-  TransferSlots::Slot slot_;
+  const CloneParts parts_;
+  // Until the last message is ready.
+  std::optional<TransferSlots::Slot> slot_;
   // Set by Parse().
   std::optional<core::ProjectName> source_, destination_;
   std::vector<std::string> directories_;

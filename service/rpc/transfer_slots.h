@@ -2,61 +2,69 @@
 #define MLOPS_SERVICE_RPC_TRANSFER_SLOTS_H_
 
 #include <atomic>
-#include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "service/base/thread_pool.h"
 #include "service/core/errors.h"
+#include "service/rpc/steady_clock.h"
 
 namespace mlops::rpc {
 
-// Bounds how many workspaces are cloned, exported and imported at once, all
-// three together: each keeps a disk busy for long. Has a thread for each
-// of them, so that they may block and no other call waits for one. Thread-safe.
+// Each needs one thread of a small pool now and then, and a few megabytes.
+inline constexpr int kMaxTransfers = 16;
+
+// Limits how many whole workspaces are copied at once: clones, exports
+// and imports. Thread-safe.
 class TransferSlots {
  public:
-  static constexpr int kMax = 4;
+  explicit TransferSlots(int max_transfers) : max_transfers_(max_transfers) {}
 
-  // A slot, returned on destruction. Not thread-safe.
+  // Number of transfers that run, and their maximum.
+  int running() const { return running_.load(std::memory_order_relaxed); }
+  int max_transfers() const { return max_transfers_; }
+  // When a transfer was last refused.
+  SteadyClock::time_point last_refusal() const { return last_refusal_.load(); }
+
+  // Permission to run one transfer, from Take() to destruction.
+  // Not thread-safe.
   class Slot {
    public:
-    Slot() = default;
-    Slot(Slot&& other) noexcept
-        : slots_(std::exchange(other.slots_, nullptr)) {}
-    Slot& operator=(Slot&& other) noexcept {
-      std::swap(slots_, other.slots_);
-      return *this;
-    }
+    explicit Slot(TransferSlots* slots) : slots_(slots) {}
     ~Slot() {
-      if (slots_ != nullptr) slots_->taken_.fetch_sub(1);
+      if (taken_) slots_->running_.fetch_sub(1);
     }
+    Slot(const Slot&) = delete;
+    Slot& operator=(const Slot&) = delete;
 
-    // Takes a slot of `slots`. Returns UNAVAILABLE/OVERLOADED if all are taken.
-    absl::Status Take(TransferSlots* slots) {
-      if (slots->taken_.fetch_add(1) < kMax) {
-        *this = Slot(slots);
-        return absl::OkStatus();
-      }
-      slots->taken_.fetch_sub(1);
-      return core::Overloaded(
-          "workspaces that are cloned, exported or imported at once",
-          absl::Seconds(1));
+    // Returns UNAVAILABLE/OVERLOADED, and takes nothing, if too many transfers
+    // run.
+    absl::Status Take() {
+      int running = slots_->running_.load();
+      do {
+        if (running >= slots_->max_transfers_) return slots_->Refuse();
+      } while (!slots_->running_.compare_exchange_weak(running, running + 1));
+      taken_ = true;
+      return absl::OkStatus();
     }
 
    private:
-    explicit Slot(TransferSlots* slots) : slots_(slots) {}
-    TransferSlots* slots_ = nullptr;
+    TransferSlots* const slots_;
+    bool taken_ = false;
   };
 
-  int taken() const { return taken_.load(); }
-  // For the tasks of calls that have a slot, one at a time for each.
-  base::ThreadPool& workers() { return workers_; }
-
  private:
-  std::atomic<int> taken_ = 0;
-  // A call may give up its slot right before its last task ends.
-  base::ThreadPool workers_{kMax, 2 * kMax};
+  absl::Status Refuse() {
+    last_refusal_ = SteadyClock::now();
+    return core::Overloaded(
+        absl::StrCat("clones, exports and imports, of which ", max_transfers_,
+                     " may run"),
+        absl::Seconds(1));
+  }
+
+  const int max_transfers_;
+  std::atomic<int> running_ = 0;
+  std::atomic<SteadyClock::time_point> last_refusal_ = kLongAgo;
 };
 
 }  // namespace mlops::rpc

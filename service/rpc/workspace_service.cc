@@ -183,7 +183,7 @@ grpc::ServerUnaryReactor* WorkspaceService::UndeleteWorkspace(
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* WorkspaceService::CloneWorkspace(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
-  return new CloneStream(transfers_, calls_, context, *request);
+  return new CloneStream(clones_, calls_, context, *request);
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::GetWorkspaceStatus(

@@ -35,7 +35,7 @@ class WorkspaceService final : public ArtifactService {
   // Lists `templates`, which must outlive this. Call it before any RPC.
   void SetTemplates(artifacts::Templates* templates) { templates_ = templates; }
   // What CloneWorkspace works with. Call it before any RPC.
-  void SetTransfers(Transfers transfers) { transfers_ = std::move(transfers); }
+  void SetClones(CloneParts parts) { clones_ = std::move(parts); }
 
   grpc::ServerUnaryReactor* CreateWorkspace(
       grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
@@ -78,7 +78,7 @@ class WorkspaceService final : public ArtifactService {
   core::Authority* const authority_;
   Calls* const calls_;
   const ServerFacts facts_;
-  Transfers transfers_;
+  CloneParts clones_;
   // Null if there are none.
   artifacts::Templates* templates_ = nullptr;
 };

@@ -37,6 +37,8 @@ namespace {
 constexpr size_t kMaxQueuedCalls = 1024;
 // Few, because each keeps a disk or a core busy.
 constexpr int kWholeFileWorkers = 4;
+// Clones that run at the same time.
+constexpr int kCloneWorkers = 4;
 // How much of the time a chore may take that reads or writes the whole index.
 constexpr double kShareOfLongChores = 0.1;
 
@@ -455,6 +457,8 @@ void Server::MakeCalls() {
       config_.workers, 2 * config_.max_artifact_streams);
   whole_file_workers_ =
       std::make_unique<base::ThreadPool>(kWholeFileWorkers, kMaxQueuedCalls);
+  clone_workers_ =
+      std::make_unique<base::ThreadPool>(kCloneWorkers, rpc::kMaxTransfers);
   calls_ = std::make_unique<rpc::Calls>(
       workers_.get(), whole_file_workers_.get(), log_.get(),
       rpc::CallOptions{
@@ -486,11 +490,11 @@ void Server::MakeServices() {
                        .purge_delay = config_.purge_delay,
                        .features = std::move(features)});
   service_->SetTemplates(templates_.get());
-  transfer_slots_ = std::make_unique<rpc::TransferSlots>();
-  service_->SetTransfers({.authority = authority_.get(),
-                          .stage = stage_.get(),
-                          .slots = transfer_slots_.get(),
-                          .base = base_});
+  service_->SetClones({.authority = authority_.get(),
+                       .stage = stage_.get(),
+                       .slots = &transfer_slots_,
+                       .workers = clone_workers_.get(),
+                       .base = base_});
 }
 
 absl::Status Server::StartGrpc() {

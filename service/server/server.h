@@ -186,10 +186,12 @@ class Server {
   std::unique_ptr<base::ThreadPool> whole_file_workers_;
   // Separate from workers_, because the sync of a large file takes long.
   std::unique_ptr<base::ThreadPool> stream_workers_;
+  // Separate from whole_file_workers_, because a clone keeps its thread.
+  std::unique_ptr<base::ThreadPool> clone_workers_;
   std::unique_ptr<rpc::Calls> calls_;
   std::unique_ptr<rpc::ReceiveQuota> receive_quota_;
   std::unique_ptr<rpc::ArtifactStreams> artifact_streams_;
-  std::unique_ptr<rpc::TransferSlots> transfer_slots_;
+  rpc::TransferSlots transfer_slots_{rpc::kMaxTransfers};
   std::unique_ptr<rpc::WorkspaceService> service_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<Connections> connections_;

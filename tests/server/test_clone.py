@@ -284,7 +284,8 @@ def test_too_many_clones_are_refused(base: Path) -> None:
             store.execute("CREATE TABLE t (n)")
             store.commit()
             store.execute("BEGIN EXCLUSIVE")
-            streams = [_start(channel, f"copy-{i}") for i in range(4)]
+            # Four of them run; the others wait.
+            streams = [_start(channel, f"copy-{i}") for i in range(16)]
             _wait(lambda: len(_staged(base)) == 4)
             assert _reason(server, "more") == "OVERLOADED"
             for stream in streams:
