@@ -1,8 +1,8 @@
 #include "service/artifacts/consistent_copy.h"
 
-#include <algorithm>
 #include <array>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -30,12 +30,12 @@ constexpr absl::string_view kJournal = "-journal";
 constexpr absl::string_view kLog = "-wal";
 constexpr absl::string_view kLogIndex = "-shm";
 
-// With the pauses below, a busy file is given about six seconds, which is
-// longer than most transactions.
+// With the pauses between them, a busy file is given about six seconds, which
+// is longer than most transactions.
 constexpr int kTries = 60;
-// Longer than the interval in which two writes leave the same stamp.
-constexpr absl::Duration kFirstPause = absl::Milliseconds(25);
 constexpr absl::Duration kPause = absl::Milliseconds(100);
+// Longer than the interval in which two writes may leave the same stamp.
+constexpr absl::Duration kTick = absl::Milliseconds(25);
 
 absl::Status Busy(absl::string_view what) { return absl::AbortedError(what); }
 
@@ -68,8 +68,12 @@ absl::StatusOr<StableFile> StableFile::Open(const fs::Dir& dir,
   if (file.is_database_) RETURN_IF_ERROR(file.LockDatabase());
   Part& main = file.parts_.front();
   ASSIGN_OR_RETURN(main.stamp, main.reader->Stat());
-  // Without a lock, another write could leave the same stamp.
-  if (!file.is_locked_ && fs::MayBeRacy(main.stamp, absl::Now()))
+  if (file.is_locked_ || !fs::MayBeRacy(main.stamp, absl::Now())) return file;
+  // Another write at this moment could leave the same stamp, so wait. The open
+  // file stays the same one if a program replaces it.
+  absl::SleepFor(kTick);
+  ASSIGN_OR_RETURN(main.stamp, main.reader->Stat());
+  if (fs::MayBeRacy(main.stamp, absl::Now()) && !file.WasReplaced())
     return Busy("the file has just been written");
   return file;
 }
@@ -127,17 +131,29 @@ absl::Status StableFile::AddLog() {
   return absl::IsNotFound(log) ? absl::OkStatus() : log;
 }
 
+bool StableFile::WasReplaced() const {
+  const Part& main = parts_.front();
+  const auto named = dir_->Stat(main.name);
+  return absl::IsNotFound(named.status()) ||
+         (named.ok() && named->inode != main.stamp.inode);
+}
+
 bool StableFile::Unchanged() const {
-  const auto same_stamp = [this](const Part& part) {
-    const auto now = dir_->Stat(part.name);
-    return now.ok() && *now == part.stamp;
+  const Part& main = parts_.front();
+  const auto now = main.reader->Stat();
+  if (!now.ok()) return false;
+  if (!is_database_) {
+    fs::FileStamp stamp = *now;
+    // A file that loses its name gets another time, but keeps its content.
+    if (WasReplaced()) stamp.change_time = main.stamp.change_time;
+    return stamp == main.stamp;
+  }
+  // The other parts may have grown, but all must be the same files.
+  const auto is_same_file = [this](const Part& part) {
+    const auto named = dir_->Stat(part.name);
+    return named.ok() && named->inode == part.stamp.inode;
   };
-  if (!same_stamp(parts_.front())) return false;
-  // The other parts may have grown, but must be the same files.
-  return std::all_of(parts_.begin() + 1, parts_.end(), [&](const Part& part) {
-    const auto now = dir_->Stat(part.name);
-    return now.ok() && now->inode == part.stamp.inode;
-  });
+  return *now == main.stamp && absl::c_all_of(parts_, is_same_file);
 }
 
 bool BelongsToDatabase(const fs::Dir& dir, absl::string_view name) {
@@ -157,7 +173,7 @@ absl::Status ReadConsistently(
     absl::string_view shown, core::Cancelled cancelled,
     absl::FunctionRef<absl::Status(const StableFile& file)> read) {
   for (int i = 0; i < kTries; ++i) {
-    if (i > 0) absl::SleepFor(i == 1 ? kFirstPause : kPause);
+    if (i > 0) absl::SleepFor(kPause);
     if (cancelled()) return absl::CancelledError("the call was cancelled");
     const auto file = StableFile::Open(dir, name);
     if (absl::IsAborted(file.status())) continue;

@@ -39,6 +39,7 @@ class StableFile {
   };
 
   // Opens the regular file `name` in `dir`, which must outlive the object.
+  // Waits for some milliseconds if it was written just now.
   // Returns ABORTED without a reason if the file is being written at this
   // moment, or the database is locked: try again a little later. Returns
   // the errors of fs::Dir.
@@ -55,6 +56,8 @@ class StableFile {
  private:
   explicit StableFile(const fs::Dir& dir) : dir_(&dir) {}
 
+  // Whether another file has the name now, or none.
+  bool WasReplaced() const;
   absl::Status AddPart(std::string name);
   absl::Status LockDatabase();
   absl::Status AddLog();

@@ -6,7 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "proto/cpp/base/error.h"
-#include "proto/cpp/base/sha256.h"
+#include "proto/cpp/base/id.h"
 #include "proto/cpp/base/status_macros.h"
 #include "service/artifacts/relative_path.h"
 #include "service/core/authority.h"
