@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -47,6 +48,11 @@ class FakeArtifacts {
       const workspace::v1::MakeDirectoryRequest& request);
   absl::StatusOr<workspace::v1::Upload> GetUpload(
       const std::string& uid, const workspace::v1::GetUploadRequest& request);
+
+  // Copies the files of one workspace to another, new one: those in
+  // `directories`, or all of them if that is empty.
+  void Clone(const std::string& from_uid, const std::string& to_uid,
+             const std::vector<std::string>& directories);
 
   // Starts a ReadArtifact call. Returns the file if the requested range is
   // valid.

@@ -2,12 +2,15 @@
 #define MLOPS_SERVICE_RPC_WORKSPACE_SERVICE_H_
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "service/artifacts/templates.h"
 #include "service/core/authority.h"
 #include "service/rpc/artifact_service.h"
 #include "service/rpc/call.h"
+#include "service/rpc/clone_stream.h"
 
 namespace mlops::rpc {
 
@@ -29,6 +32,10 @@ class WorkspaceService final : public ArtifactService {
   // All pointers must outlive this.
   WorkspaceService(core::Authority* authority, ArtifactStreams* artifacts,
                    Calls* calls, ServerFacts facts);
+  // Lists `templates`, which must outlive this. Call it before any RPC.
+  void SetTemplates(artifacts::Templates* templates) { templates_ = templates; }
+  // What CloneWorkspace works with. Call it before any RPC.
+  void SetClones(CloneParts parts) { clones_ = std::move(parts); }
 
   grpc::ServerUnaryReactor* CreateWorkspace(
       grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
@@ -51,12 +58,18 @@ class WorkspaceService final : public ArtifactService {
   grpc::ServerUnaryReactor* UndeleteWorkspace(
       grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
       grpc::ByteBuffer* response) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* CloneWorkspace(
+      grpc::CallbackServerContext* context,
+      const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* GetWorkspaceStatus(
       grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
       grpc::ByteBuffer* response) override;
   grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamWorkspaceStatuses(
       grpc::CallbackServerContext* context,
       const grpc::ByteBuffer* request) override;
+  grpc::ServerUnaryReactor* ListTemplates(grpc::CallbackServerContext* context,
+                                          const grpc::ByteBuffer* request,
+                                          grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
                                           const grpc::ByteBuffer* request,
                                           grpc::ByteBuffer* response) override;
@@ -65,6 +78,9 @@ class WorkspaceService final : public ArtifactService {
   core::Authority* const authority_;
   Calls* const calls_;
   const ServerFacts facts_;
+  CloneParts clones_;
+  // Null if there are none.
+  artifacts::Templates* templates_ = nullptr;
 };
 
 }  // namespace mlops::rpc

@@ -70,6 +70,8 @@ struct Config {
   // Then purge workspaces from the trash before their purge time.
   bool purge_early = false;
 
+  // The template of workspaces whose creator names none; "" means none.
+  std::string default_template;
   // How long the trash keeps a workspace.
   absl::Duration purge_delay = absl::Hours(72);
   // Exit after this time without a call.

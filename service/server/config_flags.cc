@@ -178,6 +178,9 @@ void AddWorkspaceFlags(CLI::App& app, Config& config) {
                "While the disk has fewer than --min-free-bytes, purge the "
                "workspaces that were deleted first, although the trash "
                "promised to keep them longer");
+  AddText(app, "--default-template", config.default_template, "NAME",
+          "Create workspaces from this template, DIR/.templates/NAME, unless "
+          "the request names another one");
 }
 
 void AddTimeFlags(CLI::App& app, Config& config) {

@@ -46,6 +46,7 @@ _ROLES = ["viewer", "editor", "admin", "operator"]
 _ANYONE = "anyone"
 _LEAST_ROLE = {
     "GetServerInfo": _ANYONE,
+    "ListTemplates": _ANYONE,
     "GetWorkspace": "viewer",
     "ListWorkspaces": "viewer",
     "GetWorkspaceStatus": "viewer",
@@ -55,6 +56,7 @@ _LEAST_ROLE = {
     "ReadArtifact": "viewer",
     "GetUpload": "viewer",
     "CreateWorkspace": "editor",
+    "CloneWorkspace": "editor",
     "EnsureWorkspace": "editor",
     "UpdateWorkspace": "editor",
     "WriteArtifact": "editor",
@@ -71,6 +73,7 @@ _WITHOUT_PROJECT = {"GetServerInfo", "ListWorkspaces", "StreamWorkspaceStatuses"
 # None of these changes anything that another one needs.
 _REQUESTS: dict[str, Request] = {
     "GetServerInfo": {},
+    "ListTemplates": {},
     "GetWorkspace": {"project": "team-a-1"},
     "ListWorkspaces": {},
     "GetWorkspaceStatus": {"project": "team-a-1"},
@@ -80,6 +83,7 @@ _REQUESTS: dict[str, Request] = {
     "ReadArtifact": {"project": "team-a-1", "path": "models/x"},
     "GetUpload": {"project": "team-a-1", "upload_id": "none"},
     "CreateWorkspace": {"project": "team-a-new", "validate_only": True},
+    "CloneWorkspace": {"project": "team-a-1", "destination_project": "team-a-2"},
     "EnsureWorkspace": {"project": "team-a-1"},
     "UpdateWorkspace": {"workspace": {"project": "team-a-1"}, "validate_only": True},
     "WriteArtifact": [{"project": "team-a-1", "path": "models/w", "finish": True}],

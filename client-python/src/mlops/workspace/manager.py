@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Collection, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from mlops.workspace.project import DIRECTORIES, ProjectWorkspace
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 __all__ = [
+    "CloneProgress",
     "CredentialOptions",
     "DeletedWorkspace",
     "Deletion",
@@ -31,6 +33,7 @@ __all__ = [
     "ServerInfo",
     "WorkspaceError",
     "WorkspaceManager",
+    "WorkspaceTemplate",
 ]
 
 _PAGE_SIZE = 1000
@@ -87,6 +90,34 @@ class ServerInfo:
     def _repr_html_(self) -> str:
         """Return an HTML table for notebooks."""
         return html_table("workspaced", asdict(self))
+
+
+@dataclass(frozen=True)
+class WorkspaceTemplate:
+    """What a new workspace begins with: the directory `.templates/<name>` of a base.
+
+    The values are those of its template.yaml, before `${project}`, `${date}` and
+    `${root}` are replaced.
+    """
+
+    name: str
+    description: str
+    settings: dict[str, str]
+    metadata: dict[str, Any]
+    max_size_bytes: int | None
+    max_file_count: int | None
+    # Directories and files, relative to the workspace; at most 1,000.
+    paths: tuple[str, ...]
+    # Why the template cannot be used; None if it can.
+    error: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class CloneProgress:
+    """What clone_workspace() has copied so far."""
+
+    file_count: int
+    size_bytes: int
 
 
 class WorkspaceManager:
@@ -200,6 +231,7 @@ class WorkspaceManager:
         metadata: dict[str, Any] | None = None,
         force: bool = False,
         *,
+        template: str = "",
         request_id: str = "",
         max_size_bytes: int | None = None,
         max_file_count: int | None = None,
@@ -212,6 +244,9 @@ class WorkspaceManager:
             metadata: JSON values by text keys (see README.md).
             force: Reset the settings, the metadata and the quotas of an existing
                 workspace to these values. Its files are kept.
+            template: The template to create the workspace from, see list_templates().
+                The other arguments take precedence over its values. Default: the
+                server's default template, if it has one.
             request_id: Makes the call idempotent: a repeated call with the same id,
                 which must match `[A-Za-z0-9._-]{1,64}`, returns the workspace that the
                 first call created. The client then also retries the call when the
@@ -222,7 +257,8 @@ class WorkspaceManager:
 
         Raises:
             WorkspaceError: WORKSPACE_EXISTS if the workspace exists and `force` is not
-                set.
+                set, TEMPLATE_NOT_FOUND or TEMPLATE_INVALID if the template cannot be
+                used.
         """
         with self._operation("create_workspace", project_name):
             settings = {
@@ -237,6 +273,12 @@ class WorkspaceManager:
                 "max_file_count": max_file_count,
             }
             convert.set_quotas(wanted, quotas)
+            if force and template:
+                raise errors.field_invalid(
+                    "template",
+                    "cannot be used with force=True, which keeps the files of an "
+                    "existing workspace",
+                )
             if force:
                 # An update with the mask "*" also clears the settings that are left
                 # out.
@@ -251,6 +293,7 @@ class WorkspaceManager:
             create = pb.CreateWorkspaceRequest(
                 project=wanted.project,
                 workspace=wanted,
+                template=convert.check_text("template", template),
                 request_id=convert.check_text("request_id", request_id),
             )
             return self._seen(self._connection.call(create))
@@ -279,6 +322,7 @@ class WorkspaceManager:
         metadata: dict[str, Any] | None = None,
         max_size_bytes: int | None = None,
         max_file_count: int | None = None,
+        template: str = "",
     ) -> ProjectWorkspace:
         """Return a workspace; create it as create_workspace() does if it is missing.
 
@@ -292,6 +336,8 @@ class WorkspaceManager:
                 bentoml_tag_prefix: The settings of a workspace that is created.
             metadata: Metadata of a workspace that is created.
             max_size_bytes, max_file_count: Quotas of a workspace that is created.
+            template: The template of a workspace that is created, as in
+                create_workspace(). It must be usable even if the workspace exists.
         """
         with self._operation("get_or_create_workspace", project_name):
             settings = {
@@ -307,9 +353,68 @@ class WorkspaceManager:
             }
             convert.set_quotas(wanted, quotas)
             request = pb.EnsureWorkspaceRequest(
-                project=wanted.project, workspace=wanted
+                project=wanted.project,
+                workspace=wanted,
+                template=convert.check_text("template", template),
             )
             return self._seen(self._connection.call(request).workspace)
+
+    def clone_workspace(
+        self,
+        project_name: str,
+        new_name: str,
+        directories: Collection[str] | None = None,
+        progress: Callable[[CloneProgress], None] | None = None,
+    ) -> ProjectWorkspace:
+        """Copy a workspace with the files in its five directories under a new name.
+
+        The copy appears at once and complete, or not at all. The workspace may be in
+        use meanwhile: each file is copied in one of its states, and a SQLite database
+        with every transaction that was committed before. Settings that were derived
+        from the name or the place are derived again, as for a copy by hand.
+
+        Args:
+            project_name: The workspace to copy.
+            new_name: The name of the copy.
+            directories: Those of the five directories whose content is copied, for
+                example `["models"]`. The others are created empty. Default: all five.
+            progress: Called a few times a second. The copy is abandoned if it raises an
+                exception.
+
+        Raises:
+            WorkspaceError: WORKSPACE_NOT_FOUND if there is no such workspace,
+                WORKSPACE_EXISTS if the new name is taken, WORKSPACE_BUSY if another
+                program writes a file all the time, PATH_UNSUITABLE if there is a
+                device, FIFO or socket, NO_SPACE if the disk is full, OVERLOADED if the
+                server copies too many workspaces already.
+        """
+        with self._operation("clone_workspace", project_name):
+            request = pb.CloneWorkspaceRequest(
+                project=convert.check_text("project", project_name),
+                destination_project=convert.check_text("new_name", new_name),
+                directories=convert.check_names("directories", directories or ()),
+                # The call may be repeated if the connection is lost.
+                request_id=uuid.uuid4().hex,
+            )
+
+            def take(message: pb.CloneWorkspaceResponse) -> None:
+                if progress is not None:
+                    progress(CloneProgress(message.file_count, message.size_bytes))
+
+            return self._seen(self._connection.follow(request, take).workspace)
+
+    def list_templates(self) -> list[WorkspaceTemplate]:
+        """Return the templates of the server's base directory, ordered by name.
+
+        Templates that cannot be used have an `error`.
+        """
+        with self._operation("list_templates"):
+            request = pb.ListTemplatesRequest(page_size=_PAGE_SIZE)
+            return [
+                _template(message)
+                for page in self._connection.pages(request)
+                for message in page.templates
+            ]
 
     def list_workspaces(
         self, filter: str = "", order_by: str = "", *, show_deleted: bool = False
@@ -409,8 +514,8 @@ class WorkspaceManager:
             convert.set_quotas(wanted, quotas)
             request = pb.UpdateWorkspaceRequest(
                 workspace=wanted,
-                remove_metadata=_keys(remove_metadata),
                 update_mask=_mask_to_remove(wanted, quotas),
+                remove_metadata=convert.check_names("remove_metadata", remove_metadata),
             )
             return self._seen(self._connection.call(request))
 
@@ -750,13 +855,23 @@ def _mask_to_remove(
     return FieldMask(paths=[*convert.settings_of(wanted), *quotas])
 
 
-def _keys(names: object) -> list[str]:
-    """Return `names` as a list, checked.
-
-    Refuses a single string, which would otherwise be taken as a list of its letters.
-    """
-    if isinstance(names, str) or not isinstance(names, Collection):
-        raise errors.field_invalid(
-            "remove_metadata", f"must be a list of keys, not {type(names).__name__}"
-        )
-    return [convert.check_text("remove_metadata", name) for name in names]
+def _template(message: pb.Template) -> WorkspaceTemplate:
+    defaults = message.defaults
+    return WorkspaceTemplate(
+        name=message.name,
+        description=message.description,
+        settings=convert.settings_of(defaults),
+        metadata=convert.from_struct(defaults.metadata),
+        max_size_bytes=(
+            defaults.max_size_bytes if defaults.HasField("max_size_bytes") else None
+        ),
+        max_file_count=(
+            defaults.max_file_count if defaults.HasField("max_file_count") else None
+        ),
+        paths=tuple(message.directories),
+        error=(
+            {"message": message.error.message, **errors.from_status(message.error)}
+            if message.error.code
+            else None
+        ),
+    )
