@@ -231,8 +231,11 @@ class FileCatalog : public core::Catalog {
   // where the system cannot do that, file by file.
   absl::Status Move(fs::Dir& from, absl::string_view name, fs::Dir& to,
                     absl::string_view to_name);
-  absl::Status StageWorkspace(absl::string_view id, absl::string_view record);
-  absl::Status PlaceStaged(absl::string_view id,
+  // Completes the directory `id` in the staging directory, and creates it
+  // first unless `filled`.
+  absl::Status StageWorkspace(absl::string_view id, bool filled,
+                              absl::string_view record);
+  absl::Status PlaceStaged(absl::string_view id, bool filled,
                            const core::ProjectName& project,
                            absl::string_view record);
   absl::Status AdoptDirectory(const core::ProjectName& project,

@@ -156,42 +156,55 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
   RETURN_IF_ERROR(MakeServerDirs());
   const ProjectName& project = change.workspace.project;
   const std::string record = core::EncodeWorkspace(change.workspace);
-  const std::string id = base::RandomId();
-  absl::Status status = StageWorkspace(id, record);
-  if (status.ok()) status = PlaceStaged(id, project, record);
+  const bool filled = !change.staged.empty();
+  const std::string id = filled ? change.staged : base::RandomId();
+  absl::Status status = StageWorkspace(id, filled, record);
+  if (status.ok()) status = PlaceStaged(id, filled, project, record);
   if (!status.ok()) {
     // Leave nothing of a workspace that could not be created. The next start
-    // sweeps whatever cannot be removed now.
-    fs::RemoveTree(*staging_, id, kRemoveStep).status().IgnoreError();
+    // sweeps whatever cannot be removed now. A filled directory belongs to its
+    // caller.
+    if (!filled)
+      fs::RemoveTree(*staging_, id, kRemoveStep).status().IgnoreError();
     return status;
   }
   return CommitResult{.workspace = PublishWritten(change.workspace, record)};
 }
 
-absl::Status FileCatalog::StageWorkspace(absl::string_view id,
+absl::Status FileCatalog::StageWorkspace(absl::string_view id, bool filled,
                                          absl::string_view record) {
-  RETURN_IF_ERROR(staging_->MakeDir(id));
+  if (!filled) RETURN_IF_ERROR(staging_->MakeDir(id));
   ASSIGN_OR_RETURN(auto dir, staging_->OpenDir(id));
-  for (absl::string_view name : core::kDirectories)
-    RETURN_IF_ERROR(dir->MakeDir(name));
+  for (absl::string_view name : core::kDirectories) {
+    if (absl::Status made = dir->MakeDir(name);
+        !made.ok() && !(filled && absl::IsAlreadyExists(made)))
+      return made;
+  }
   RETURN_IF_ERROR(fs::WriteNewFile(*dir, kRecord, record));
   // A failed sync here does not end all writing, because nothing of this
   // workspace is visible yet.
   return dir->Sync();
 }
 
-absl::Status FileCatalog::PlaceStaged(absl::string_view id,
+absl::Status FileCatalog::PlaceStaged(absl::string_view id, bool filled,
                                       const ProjectName& project,
                                       absl::string_view record) {
   const absl::Status renamed = Move(*staging_, id, *base_, project.str());
   if (renamed.ok()) return SyncOrFail(base_sync_);
   if (!absl::IsAlreadyExists(renamed)) return renamed;
   // The name is taken: by a workspace, or by a directory without a record,
-  // which becomes this workspace.
+  // which becomes this workspace unless that would mix the files of both.
   const auto existing = Get(project);
   if (existing.ok())
     return core::WorkspaceExists(project.str(), (*existing)->uid);
   if (!absl::IsNotFound(existing.status())) return existing.status();
+  if (filled) {
+    return core::PathUnsuitable(
+        project.str(), RootPath(project),
+        "is a directory without workspace.yaml, and its files cannot be mixed "
+        "with those of the new workspace: move it away, or create the "
+        "workspace without a template");
+  }
   RETURN_IF_ERROR(AdoptDirectory(project, record));
   fs::RemoveTree(*staging_, id, kRemoveStep).status().IgnoreError();
   return absl::OkStatus();

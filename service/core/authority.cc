@@ -73,8 +73,9 @@ absl::StatusOr<WorkspacePtr> Authority::CreateLocked(const CreateArgs& args) {
   if (!absl::IsNotFound(existing.status())) return existing.status();
   if (args.validate_only)
     return std::make_shared<const Workspace>(std::move(workspace));
-  ASSIGN_OR_RETURN(CommitResult result,
-                   catalog_->Commit(CreateChange{std::move(workspace)}));
+  ASSIGN_OR_RETURN(CommitResult result, catalog_->Commit(CreateChange{
+                                            .workspace = std::move(workspace),
+                                            .staged = args.staged}));
   return std::move(result.workspace);
 }
 

@@ -32,6 +32,9 @@ struct CreateArgs {
   Metadata metadata = Metadata::object();
   std::string request_id;
   bool validate_only = false;
+  // The name of a filled directory that is to become the workspace, or "";
+  // see CreateChange.
+  std::string staged;
 };
 
 // What a caller may see: restricts lists and counts as if the other projects

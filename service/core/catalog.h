@@ -62,8 +62,15 @@ inline constexpr size_t kMaxUnreachable = 1000;
 // Creates a workspace. If a directory of that name exists
 // without a record, it becomes the workspace and keeps its files.
 // Returns ALREADY_EXISTS/WORKSPACE_EXISTS if there is a workspace of that name.
+//
+// With `staged`, the workspace is that directory below `.staging`, whose
+// content must be durable (artifacts::StagedTree); it is renamed into place
+// with the record. If the commit fails, it stays where it is. It is never
+// merged with a directory that exists: FAILED_PRECONDITION/PATH_UNSUITABLE
+// if one without a record has the name.
 struct CreateChange {
   Workspace workspace;
+  std::string staged = {};
 };
 // Replaces the record of a workspace. Returns ABORTED/ETAG_MISMATCH
 // if its etag is not `expected_etag`, or if someone edits the record by hand

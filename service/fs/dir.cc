@@ -22,6 +22,14 @@ void AddFile(const absl::StatusOr<FileStamp>& stamp, DirSummary* summary) {
   summary->modify_time = std::max(summary->modify_time, stamp->modify_time);
 }
 
+absl::Status Unsuitable(absl::string_view path, absl::string_view problem) {
+  return base::MakeError(absl::StatusCode::kFailedPrecondition,
+                         absl::StrCat(base::Echo(path), ": ", problem),
+                         {.reason = "PATH_UNSUITABLE",
+                          .metadata = {{"path", std::string(path)},
+                                       {"problem", std::string(problem)}}});
+}
+
 }  // namespace
 
 bool FileStamp::operator==(const FileStamp& other) const {
@@ -62,6 +70,11 @@ absl::StatusOr<int64_t> File::CopyFrom(FileReader& source, int64_t offset,
   return copied;
 }
 
+absl::Status File::TakeAccess(const FileReader& like) {
+  ASSIGN_OR_RETURN(const FileStamp stamp, like.Stat());
+  return SetMode(stamp.mode);
+}
+
 bool IsCrossDevice(const absl::Status& status) {
   const auto info = base::GetErrorInfo(status);
   return info && info->reason == "PATH_UNSUITABLE" &&
@@ -69,14 +82,19 @@ bool IsCrossDevice(const absl::Status& status) {
          info->metadata.at("problem") == kCrossDevice;
 }
 
+absl::Status Dir::TakeAccess(const Dir& like) {
+  ASSIGN_OR_RETURN(const FileStamp stamp, like.StatSelf());
+  return SetMode(stamp.mode);
+}
+
+absl::Status Dir::MakeSymlink(absl::string_view path,
+                              absl::string_view /*target*/) {
+  return Unsuitable(path, "symbolic links cannot be created here");
+}
+
 absl::Status Dir::Link(absl::string_view path, const Dir& /*to*/,
                        absl::string_view /*to_path*/) {
-  return base::MakeError(
-      absl::StatusCode::kFailedPrecondition,
-      absl::StrCat(base::Echo(path), ": cannot be linked here"),
-      {.reason = "PATH_UNSUITABLE",
-       .metadata = {{"path", std::string(path)},
-                    {"problem", "cannot be linked here"}}});
+  return Unsuitable(path, "cannot be linked here");
 }
 
 absl::Status Dir::Summarize(absl::string_view path,

@@ -118,6 +118,15 @@ class File {
   virtual void StartWriteback(int64_t /*offset*/, int64_t /*size*/) {}
   // Sets the permission bits, as in FileStamp::mode.
   virtual absl::Status SetMode(uint32_t /*mode*/) { return absl::OkStatus(); }
+  // Gives the file the owner, group and permission bits of `like`, as far as
+  // this process may assign them; otherwise the file is accessible to fewer
+  // users. Never sets set-user-ID and the like. `like` must be of the same
+  // implementation.
+  virtual absl::Status TakeAccess(const FileReader& like);
+  // Sets the time of the last modification. Call it after the last write.
+  virtual absl::Status SetModifyTime(absl::Time /*time*/) {
+    return absl::OkStatus();
+  }
   // Makes the written data durable (fsync(2)). A failure is INTERNAL/IO_ERROR,
   // even if the disk is full, and is final: the data may be lost, and a later
   // success would prove nothing.
@@ -207,6 +216,21 @@ class Dir {
     return MakeDir(path);
   }
 
+  // Sets the permission bits of this directory, as in FileStamp::mode. Keeps
+  // set-group-ID and the like.
+  virtual absl::Status SetMode(uint32_t /*mode*/) { return absl::OkStatus(); }
+  // As File::TakeAccess().
+  virtual absl::Status TakeAccess(const Dir& like);
+  // Sets the time of this directory's last modification. Every later change of
+  // its entries sets another one.
+  virtual absl::Status SetModifyTime(absl::Time /*time*/) {
+    return absl::OkStatus();
+  }
+
+  // Creates a symbolic link `path` to `target`, which is not checked.
+  virtual absl::Status MakeSymlink(absl::string_view path,
+                                   absl::string_view target);
+
   // Creates a hard link `to_path` in `to` to the entry `path`, which must not
   // be a directory. `to` must be of the same implementation and file system.
   // Returns PATH_UNSUITABLE if hard links are not possible there.
@@ -246,6 +270,15 @@ class Dir {
   // Makes this directory's entries durable, but not those of its
   // subdirectories. Fails like File::Sync().
   virtual absl::Status Sync() = 0;
+
+  // Returns whether SyncAll() is possible here.
+  virtual bool CanSyncAll() const { return false; }
+  // Makes everything durable that any program has written to this file system
+  // since the directory was opened. For many new files this is faster than
+  // syncing each of them, but it may wait for the data of other programs, and
+  // fail because of them. Must not be called unless CanSyncAll(). Fails like
+  // File::Sync().
+  virtual absl::Status SyncAll() { return Sync(); }
 };
 
 // Returns whether `status` is the error of a Dir that cannot rename or link,

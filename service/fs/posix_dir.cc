@@ -106,7 +106,7 @@ absl::Status SyncFailure(int error, const std::string& path) {
 // Gives a file of ours, which is still private, the owner, group
 // and permissions of `like`. Ignores refusals: the file then stays accessible
 // to fewer users.
-void TakeAccess(int fd, const struct stat& like) {
+void AssignAccess(int fd, const struct stat& like) {
   struct stat own;
   if (::fstat(fd, &own) != 0) return;
   mode_t mode = like.st_mode & 07777;
@@ -124,10 +124,21 @@ void TakeAccess(int fd, const struct stat& like) {
   static_cast<void>(::fchmod(fd, mode));
 }
 
+// Gives `fd` owner, group and permissions of the open file or directory `like`,
+// without set-user-ID and the like.
+int TakeOpenAccess(int fd, int like) {
+  struct stat info;
+  if (::fstat(like, &info) != 0) return -1;
+  info.st_mode &= ~static_cast<mode_t>(S_ISUID | S_ISGID | S_ISVTX);
+  AssignAccess(fd, info);
+  return 0;
+}
+
 // Syncs, and reports the time that it took. Sets errno if it fails.
-int TimedSync(int fd, const OpenOptions& options) {
+int TimedSync(int fd, const OpenOptions& options,
+              int (*sync)(int) = sys::Sync) {
   const auto begin = std::chrono::steady_clock::now();
-  const int result = sys::Sync(fd);
+  const int result = sync(fd);
   if (options.on_sync == nullptr) return result;
   const int error = errno;
   (*options.on_sync)(
@@ -245,6 +256,19 @@ class PosixFile final : public File {
         now.mode == (mode & kPermissions))
       return absl::OkStatus();
     return ::fchmod(fd_.get(), mode & kPermissions) == 0
+               ? absl::OkStatus()
+               : ErrnoStatus(errno, fd_.get(), path_);
+  }
+
+  absl::Status TakeAccess(const FileReader& like) override {
+    const int from = static_cast<const PosixReader&>(like).fd();
+    return TakeOpenAccess(fd_.get(), from) == 0
+               ? absl::OkStatus()
+               : ErrnoStatus(errno, fd_.get(), path_);
+  }
+
+  absl::Status SetModifyTime(absl::Time time) override {
+    return sys::SetModifyTime(fd_.get(), time) == 0
                ? absl::OkStatus()
                : ErrnoStatus(errno, fd_.get(), path_);
   }
@@ -417,7 +441,7 @@ class PosixDir final : public Dir {
     // which may be private too.
     ASSIGN_OR_RETURN(UniqueFd fd,
                      Open(path, O_WRONLY | O_CREAT | O_EXCL, kPrivateFileMode));
-    TakeAccess(fd.get(), state);
+    AssignAccess(fd.get(), state);
     return std::make_unique<PosixFile>(std::move(fd), FullPath(path), options_);
   }
 
@@ -499,9 +523,54 @@ class PosixDir final : public Dir {
     });
   }
 
+  absl::Status SetMode(uint32_t mode) override {
+    struct stat info;
+    if (::fstat(fd_.get(), &info) != 0) return Error("");
+    const mode_t wanted = (info.st_mode & 07000) | (mode & 0777);
+    // On a file system without permissions fchmod fails.
+    if (wanted == (info.st_mode & 07777)) return absl::OkStatus();
+    return ::fchmod(fd_.get(), wanted) == 0 ? absl::OkStatus() : Error("");
+  }
+
+  absl::Status TakeAccess(const Dir& like) override {
+    const int from = static_cast<const PosixDir&>(like).fd_.get();
+    struct stat info;
+    if (::fstat(fd_.get(), &info) != 0 || TakeOpenAccess(fd_.get(), from) != 0)
+      return Error("");
+    // The parent directory decides whether new files get its group.
+    if ((info.st_mode & S_ISGID) == 0) return absl::OkStatus();
+    if (::fstat(fd_.get(), &info) != 0 ||
+        ::fchmod(fd_.get(), (info.st_mode & 07777) | S_ISGID) != 0)
+      return Error("");
+    return absl::OkStatus();
+  }
+
+  absl::Status SetModifyTime(absl::Time time) override {
+    return sys::SetModifyTime(fd_.get(), time) == 0 ? absl::OkStatus()
+                                                    : Error("");
+  }
+
+  absl::Status MakeSymlink(absl::string_view path,
+                           absl::string_view target) override {
+    const std::string text(target);
+    return WithParent(path, [&text](int dir, const char* name) {
+      return ::symlinkat(text.c_str(), dir, name);
+    });
+  }
+
   absl::Status Sync() override {
     return TimedSync(fd_.get(), options_) == 0 ? absl::OkStatus()
                                                : SyncFailure(errno, path_);
+  }
+
+  bool CanSyncAll() const override {
+    return !options_.portable && sys::CanSyncAll(fd_.get());
+  }
+
+  absl::Status SyncAll() override {
+    return TimedSync(fd_.get(), options_, sys::SyncAll) == 0
+               ? absl::OkStatus()
+               : SyncFailure(errno, path_);
   }
 
  private:

@@ -8,11 +8,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <limits>
 #include <memory>
 #include <optional>
 #include <tuple>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -21,6 +23,8 @@
 #ifdef __linux__
 #include <linux/openat2.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/vfs.h>
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE (1 << 0)
 #define RENAME_EXCHANGE (1 << 1)
@@ -507,6 +511,42 @@ std::string BootId() {
   if (size > 1) return std::string(text, static_cast<size_t>(size - 1));
 #endif
   return "";
+}
+
+int SetModifyTime(int fd, absl::Time time) {
+  const timespec times[2] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT},
+                             absl::ToTimespec(time)};
+  return ::futimens(fd, times);
+}
+
+bool CanSyncAll([[maybe_unused]] int fd) {
+#ifdef __linux__
+  // Since Linux 5.8, syncfs reports the failures of write-back.
+  static const bool new_enough = [] {
+    utsname system;
+    int major = 0, minor = 0;
+    return ::uname(&system) == 0 &&
+           std::sscanf(system.release, "%d.%d", &major, &minor) == 2 &&
+           std::pair(major, minor) >= std::pair(5, 8);
+  }();
+  struct statfs info;
+  if (!new_enough || ::fstatfs(fd, &info) != 0) return false;
+  // Other file systems may only hand the data to a server or a lower layer.
+  constexpr uint64_t kExt4 = 0xEF53, kXfs = 0x58465342, kBtrfs = 0x9123683E;
+  const auto type = static_cast<uint64_t>(info.f_type) & 0xFFFFFFFF;
+  return type == kExt4 || type == kXfs || type == kBtrfs;
+#else
+  return false;
+#endif
+}
+
+int SyncAll([[maybe_unused]] int fd) {
+#ifdef __linux__
+  return Retry([&] { return ::syncfs(fd); });
+#else
+  errno = ENOSYS;
+  return -1;
+#endif
 }
 
 int Sync(int fd) {

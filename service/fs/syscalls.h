@@ -5,6 +5,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "service/fs/dir.h"
 
 namespace mlops::fs {
@@ -89,6 +90,17 @@ void StartWriteback(int fd, int64_t offset = 0, int64_t size = 0);
 
 // Returns an identifier that changes with every start of the kernel, or "".
 std::string BootId();
+
+// Sets the time of the last modification, and leaves that of the last access.
+int SetModifyTime(int fd, absl::Time time);
+
+// Returns whether SyncAll() writes everything to disk and reports every
+// failure since `fd` was opened. Few file systems do both.
+bool CanSyncAll(int fd);
+
+// Makes the whole file system of `fd` durable (syncfs). Must not be called
+// unless CanSyncAll().
+int SyncAll(int fd);
 
 // Makes a file or directory durable: fsync or, where fsync does not reach
 // the disk, F_FULLFSYNC.

@@ -116,6 +116,17 @@ TEST_P(CatalogContract, CreateReturnsWhatGetReads) {
   EXPECT_THAT(created->etag, testing::MatchesRegex("[0-9a-f]{16}"));
 }
 
+TEST_P(CatalogContract, AStagedDirectoryBecomesTheWorkspace) {
+  const WorkspacePtr created = Commit(
+      CreateChange{.workspace = New("fraud"), .staged = harness->Stage()});
+  EXPECT_THAT(*created, SameAs(New("fraud")));
+  EXPECT_THAT(*Get("fraud").value(), SameAs(*created));
+  EXPECT_THAT(TryCommit(CreateChange{.workspace = New("fraud"),
+                                     .staged = harness->Stage()}),
+              IsError(StatusCode::kAlreadyExists, "WORKSPACE_EXISTS"));
+  EXPECT_THAT(*Get("fraud").value(), SameAs(*created));
+}
+
 TEST_P(CatalogContract, CreateIgnoresTheGivenEtag) {
   Workspace workspace = New("fraud");
   workspace.etag = "of another";

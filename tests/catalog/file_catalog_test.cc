@@ -205,6 +205,32 @@ TEST_P(HandMade, CreateAdoptsADirectoryWithAllItsFiles) {
   EXPECT_THAT(Listed(), ElementsAre("fraud"));
 }
 
+TEST_P(HandMade, CreateOfAStagedDirectoryKeepsItsFiles) {
+  ASSERT_OK(catalog().Commit(
+      CreateChange{.workspace = NewWorkspace("fraud", base().path()),
+                   .staged = files.Stage()}));
+  EXPECT_EQ(base().ReadFile("fraud/models/model.bin"), "weights");
+  for (absl::string_view name : core::kDirectories)
+    EXPECT_TRUE(base().Exists(absl::StrCat("fraud/", name)));
+  EXPECT_TRUE(std::filesystem::is_empty(base().Path(".staging")));
+}
+
+TEST_P(HandMade, CreateOfAStagedDirectoryIsNotMixedWithOther) {
+  base().WriteFile("fraud/notes.txt", "mine");
+  const std::string staged = files.Stage();
+  EXPECT_THAT(
+      catalog().Commit(CreateChange{
+          .workspace = NewWorkspace("fraud", base().path()), .staged = staged}),
+      IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE"));
+  EXPECT_THAT(Get("fraud"),
+              IsError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND"));
+  EXPECT_FALSE(base().Exists("fraud/models"));
+  // It belongs to the caller, and to the sweep at the next start.
+  EXPECT_TRUE(base().Exists(absl::StrCat(".staging/", staged)));
+  files.Reopen();
+  EXPECT_FALSE(base().Exists(absl::StrCat(".staging/", staged)));
+}
+
 TEST_P(HandMade, CreateOverwritesNoRecordThatAppearsWhileItAdopts) {
   base().MakeDirs("fraud");
   files.observer().SetBefore([this](absl::string_view call) {

@@ -14,6 +14,7 @@ class MemoryHarness : public Harness {
   std::string base_path() const override { return "/base"; }
   bool durable() const override { return false; }
   void Reopen() override {}
+  std::string Stage() override { return "staged"; }
 
  private:
   MemoryCatalog catalog_{clock.clock()};
@@ -48,6 +49,12 @@ absl::StatusOr<std::unique_ptr<FileCatalog>> FileHarness::TryOpen(
        .log = [this](absl::string_view line) {
          log_lines.emplace_back(line);
        }});
+}
+
+std::string FileHarness::Stage() {
+  base_.MakeDirs(".staging/filled/models");
+  base_.WriteFile(".staging/filled/models/model.bin", "weights");
+  return "filled";
 }
 
 core::WorkspacePtr FileCatalogTest::Create(absl::string_view name,

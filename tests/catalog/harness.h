@@ -27,6 +27,9 @@ class Harness {
   virtual bool durable() const = 0;
   // Closes the catalog and opens a new one on the same data.
   virtual void Reopen() = 0;
+  // Returns the name of a staged directory with the file `models/model.bin`;
+  // see core::CreateChange.
+  virtual std::string Stage() = 0;
 
   support::JumpingClock clock;
 };
@@ -45,6 +48,7 @@ class FileHarness : public Harness {
   std::string base_path() const override { return base_.path(); }
   bool durable() const override { return true; }
   void Reopen() override;
+  std::string Stage() override;
   // Destroys the catalog. Call Reopen() before using it again.
   void Close() { catalog_.reset(); }
   // Reopens the catalog on another directory, to which the base was moved.

@@ -17,7 +17,7 @@ class FaultReader final : public ForwardingReader {
     RETURN_IF_ERROR(faults_->Read());
     return ForwardingReader::ReadAt(offset, buffer, size);
   }
-  fs::FileReader& target() { return ForwardingReader::target(); }
+  fs::FileReader& target() const { return ForwardingReader::target(); }
 
  private:
   Faults* const faults_;
@@ -43,6 +43,15 @@ class FaultFile final : public ForwardingFile {
   }
   absl::Status SetMode(uint32_t mode) override {
     return faults_->Mutate([&] { return ForwardingFile::SetMode(mode); });
+  }
+  absl::Status TakeAccess(const fs::FileReader& like) override {
+    return faults_->Mutate([&] {
+      return ForwardingFile::TakeAccess(
+          static_cast<const FaultReader&>(like).target());
+    });
+  }
+  absl::Status SetModifyTime(absl::Time time) override {
+    return faults_->Mutate([&] { return ForwardingFile::SetModifyTime(time); });
   }
   absl::Status Sync() override {
     return faults_->Mutate([&] { return ForwardingFile::Sync(); });
@@ -189,6 +198,28 @@ absl::Status FaultDir::RemoveFile(absl::string_view path) {
 
 absl::Status FaultDir::RemoveDir(absl::string_view path) {
   return faults_->Mutate([&] { return ForwardingDir::RemoveDir(path); });
+}
+
+absl::Status FaultDir::SetMode(uint32_t mode) {
+  return faults_->Mutate([&] { return ForwardingDir::SetMode(mode); });
+}
+
+absl::Status FaultDir::TakeAccess(const fs::Dir& like) {
+  return faults_->Mutate([&] { return ForwardingDir::TakeAccess(like); });
+}
+
+absl::Status FaultDir::SetModifyTime(absl::Time time) {
+  return faults_->Mutate([&] { return ForwardingDir::SetModifyTime(time); });
+}
+
+absl::Status FaultDir::MakeSymlink(absl::string_view path,
+                                   absl::string_view target) {
+  return faults_->Mutate(
+      [&] { return ForwardingDir::MakeSymlink(path, target); });
+}
+
+absl::Status FaultDir::SyncAll() {
+  return faults_->Mutate([&] { return ForwardingDir::SyncAll(); });
 }
 
 absl::Status FaultDir::Sync() {

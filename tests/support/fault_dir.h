@@ -86,7 +86,13 @@ class FaultDir final : public ForwardingDir {
                       absl::string_view to_path, fs::RenameMode mode) override;
   absl::Status RemoveFile(absl::string_view path) override;
   absl::Status RemoveDir(absl::string_view path) override;
+  absl::Status SetMode(uint32_t mode) override;
+  absl::Status TakeAccess(const fs::Dir& like) override;
+  absl::Status SetModifyTime(absl::Time time) override;
+  absl::Status MakeSymlink(absl::string_view path,
+                           absl::string_view target) override;
   absl::Status Sync() override;
+  absl::Status SyncAll() override;
 
  protected:
   std::unique_ptr<fs::Dir> WrapDir(std::unique_ptr<fs::Dir> dir,

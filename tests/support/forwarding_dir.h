@@ -28,6 +28,12 @@ class ForwardingFile : public fs::File {
   absl::Status SetMode(uint32_t mode) override {
     return target_->SetMode(mode);
   }
+  absl::Status TakeAccess(const fs::FileReader& like) override {
+    return target_->TakeAccess(like);
+  }
+  absl::Status SetModifyTime(absl::Time time) override {
+    return target_->SetModifyTime(time);
+  }
   absl::Status Sync() override { return target_->Sync(); }
   absl::Status Close() override { return target_->Close(); }
 
@@ -50,7 +56,7 @@ class ForwardingReader : public fs::FileReader {
   }
 
  protected:
-  fs::FileReader& target() { return *target_; }
+  fs::FileReader& target() const { return *target_; }
 
  private:
   const std::unique_ptr<fs::FileReader> target_;
@@ -106,6 +112,21 @@ class ForwardingDir : public fs::Dir {
     return target_->MakeDirLike(
         path, *static_cast<const ForwardingDir&>(like).target_);
   }
+  absl::Status SetMode(uint32_t mode) override {
+    return target_->SetMode(mode);
+  }
+  // `like` must be a ForwardingDir, because the real Dir needs one of its kind.
+  absl::Status TakeAccess(const fs::Dir& like) override {
+    return target_->TakeAccess(
+        *static_cast<const ForwardingDir&>(like).target_);
+  }
+  absl::Status SetModifyTime(absl::Time time) override {
+    return target_->SetModifyTime(time);
+  }
+  absl::Status MakeSymlink(absl::string_view path,
+                           absl::string_view target) override {
+    return target_->MakeSymlink(path, target);
+  }
   // `to` must be a ForwardingDir, because the real Dir needs one of its kind.
   absl::Status Link(absl::string_view path, const fs::Dir& to,
                     absl::string_view to_path) override {
@@ -140,6 +161,8 @@ class ForwardingDir : public fs::Dir {
     return target_->RemoveDir(path);
   }
   absl::Status Sync() override { return target_->Sync(); }
+  bool CanSyncAll() const override { return target_->CanSyncAll(); }
+  absl::Status SyncAll() override { return target_->SyncAll(); }
 
  protected:
   // `path` is relative to this directory.

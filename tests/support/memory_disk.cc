@@ -167,6 +167,11 @@ class MemoryDir final : public fs::Dir {
     disk_->SyncDir(inode_);
     return absl::OkStatus();
   }
+  bool CanSyncAll() const override { return disk_->can_sync_all_; }
+  absl::Status SyncAll() override {
+    disk_->SyncAll();
+    return absl::OkStatus();
+  }
 
  private:
   MemoryDisk* const disk_;

@@ -44,6 +44,8 @@ class MemoryDisk {
 
   // Makes all changes durable.
   void SyncAll();
+  // Whether Dir::SyncAll() does that too. To be set before the disk is used.
+  void set_can_sync_all(bool value) { can_sync_all_ = value; }
 
   base::Clock clock() {
     return [this] { return Now(); };
@@ -96,6 +98,7 @@ class MemoryDisk {
   // Makes one change durable.
   static void MakeSafe(const Change& change);
 
+  bool can_sync_all_ = false;
   mutable absl::Mutex mutex_;
   absl::Time now_ ABSL_GUARDED_BY(mutex_) =
       absl::FromUnixSeconds(1'700'000'000);
