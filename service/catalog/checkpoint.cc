@@ -21,8 +21,10 @@ namespace {
 
 // The first line. The base path follows, then blocks of records,
 // each with its CRC-32 and length, so that threads can share the work.
-constexpr absl::string_view kMagic = "mlops-workspace checkpoint 2\n";
+constexpr absl::string_view kMagic = "mlops-workspace checkpoint 3\n";
 constexpr size_t kRecordsPerBlock = 1024;
+// Stands for an absent limit of a quota.
+constexpr int64_t kNoLimit = -1;
 
 class Writer {
  public:
@@ -92,6 +94,9 @@ void Write(const SavedRecord& record, Writer& out) {
   if (!workspace.metadata.empty())
     Metadata::to_cbor(workspace.metadata, metadata);
   out.Text(metadata);
+  const core::Quota& quota = workspace.quota;
+  out.Int(quota.max_size_bytes.value_or(kNoLimit));
+  out.Int(quota.max_file_count.value_or(kNoLimit));
   out.Micros(workspace.create_time);
   out.Micros(workspace.update_time);
   out.Text(workspace.etag);
@@ -122,6 +127,10 @@ std::optional<SavedRecord> Read(Reader& in, absl::string_view base_path) {
                                              true, /*allow_exceptions=*/false);
     if (!workspace.metadata.is_object()) return std::nullopt;
   }
+  if (const int64_t limit = in.Int(); limit != kNoLimit)
+    workspace.quota.max_size_bytes = limit;
+  if (const int64_t limit = in.Int(); limit != kNoLimit)
+    workspace.quota.max_file_count = static_cast<int32_t>(limit);
   workspace.create_time = in.Micros();
   workspace.update_time = in.Micros();
   workspace.etag = std::string(in.Text());

@@ -50,7 +50,8 @@ absl::StatusOr<Workspace> Authority::NewFrom(const CreateArgs& args) const {
        .uid = base::RandomId(),
        .request_id = args.request_id,
        .settings = args.settings,
-       .metadata = args.metadata},
+       .metadata = args.metadata,
+       .quota = args.quota},
       clock_());
 }
 
@@ -229,6 +230,7 @@ absl::StatusOr<UpdateResult> Authority::UpdateLocked(const UpdateArgs& args) {
                      CreateLocked({.project = args.project,
                                    .settings = args.spec.settings,
                                    .metadata = args.spec.metadata,
+                                   .quota = args.spec.quota,
                                    .validate_only = args.validate_only}));
     return UpdateResult{.workspace = std::move(created)};
   }

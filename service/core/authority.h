@@ -30,6 +30,7 @@ struct CreateArgs {
   ProjectName project;
   Settings settings;
   Metadata metadata = Metadata::object();
+  Quota quota;
   std::string request_id;
   bool validate_only = false;
   // The name of a filled directory that is to become the workspace, or "";

@@ -28,8 +28,8 @@ const SettingField* FindSetting(absl::string_view name) {
 absl::Status CheckMaskPath(const std::string& path, size_t path_count) {
   if (path == kEverything && path_count > 1)
     return FieldInvalid("update_mask", "\"*\" must be the only path");
-  if (path == kEverything || path == kMetadataPath ||
-      FindSetting(path) != nullptr)
+  if (path == kEverything || path == kMetadataPath || path == kMaxSizeBytes ||
+      path == kMaxFileCount || FindSetting(path) != nullptr)
     return absl::OkStatus();
   // A plausible mistake that deserves its own advice.
   if (absl::StartsWith(path, "metadata.")) {
@@ -43,8 +43,8 @@ absl::Status CheckMaskPath(const std::string& path, size_t path_count) {
       absl::StrCat(
           "\"", base::Echo(path),
           "\" is not a field that can be set; those are mlflow_experiment_id, "
-          "mlflow_tracking_uri, dvc_remote_path, bentoml_tag_prefix, metadata "
-          "and *"));
+          "mlflow_tracking_uri, dvc_remote_path, bentoml_tag_prefix, "
+          "max_size_bytes, max_file_count, metadata and *"));
 }
 
 void MergeWithoutMask(const UpdateSpec& spec, Workspace& workspace) {
@@ -53,6 +53,10 @@ void MergeWithoutMask(const UpdateSpec& spec, Workspace& workspace) {
       workspace.settings.*field.member = spec.settings.*field.member;
   }
   workspace.metadata.update(spec.metadata);
+  if (spec.quota.max_size_bytes)
+    workspace.quota.max_size_bytes = spec.quota.max_size_bytes;
+  if (spec.quota.max_file_count)
+    workspace.quota.max_file_count = spec.quota.max_file_count;
 }
 
 void ReplaceMasked(const UpdateSpec& spec, Workspace& workspace) {
@@ -65,8 +69,13 @@ void ReplaceMasked(const UpdateSpec& spec, Workspace& workspace) {
           workspace.settings.*field.member = spec.settings.*field.member;
       }
       workspace.metadata = spec.metadata;
+      workspace.quota = spec.quota;
     } else if (path == kMetadataPath) {
       workspace.metadata = spec.metadata;
+    } else if (path == kMaxSizeBytes) {
+      workspace.quota.max_size_bytes = spec.quota.max_size_bytes;
+    } else if (path == kMaxFileCount) {
+      workspace.quota.max_file_count = spec.quota.max_file_count;
     } else {
       const SettingField& field = *FindSetting(path);
       workspace.settings.*field.member = spec.settings.*field.member;
@@ -75,6 +84,18 @@ void ReplaceMasked(const UpdateSpec& spec, Workspace& workspace) {
 }
 
 }  // namespace
+
+absl::Status CheckQuotaFields(const Quota& quota) {
+  if (quota.max_size_bytes.value_or(0) < 0)
+    return FieldInvalid(kMaxSizeBytes, "must not be negative");
+  if (quota.max_size_bytes.value_or(0) > kMaxInteger) {
+    return FieldInvalid(kMaxSizeBytes,
+                        absl::StrCat("must be at most ", kMaxInteger));
+  }
+  if (quota.max_file_count.value_or(0) < 0)
+    return FieldInvalid(kMaxFileCount, "must not be negative");
+  return absl::OkStatus();
+}
 
 absl::Status CheckSettings(const Settings& settings) {
   for (const SettingField& field : kSettingFields) {
@@ -93,6 +114,7 @@ absl::Status CheckSettings(const Settings& settings) {
 
 absl::Status CheckUpdateSpec(const UpdateSpec& spec) {
   RETURN_IF_ERROR(CheckSettings(spec.settings));
+  RETURN_IF_ERROR(CheckQuotaFields(spec.quota));
   // Check the sizes first, because the checks below take time per element.
   if (spec.mask && spec.mask->size() > kMaxMaskPaths) {
     return FieldInvalid(
@@ -122,13 +144,14 @@ absl::Status CheckUpdateSpec(const UpdateSpec& spec) {
 absl::StatusOr<Workspace> NewWorkspace(NewWorkspaceSpec spec, absl::Time now) {
   RETURN_IF_ERROR(CheckSettings(spec.settings));
   RETURN_IF_ERROR(CheckMetadata(spec.metadata));
+  RETURN_IF_ERROR(CheckQuotaFields(spec.quota));
   Settings settings = DefaultSettings(spec.project, spec.root_path);
   for (const SettingField& field : kSettingFields) {
     if (spec.settings.*field.member)
       settings.*field.member = std::move(spec.settings.*field.member);
   }
   const bool only_defaults =
-      spec.metadata.empty() &&
+      spec.metadata.empty() && !spec.quota.limits() &&
       settings == DefaultSettings(spec.project, spec.root_path);
   const absl::Time create_time = ClampTime(WholeMicros(now));
   Workspace workspace{.project = std::move(spec.project),
@@ -136,6 +159,7 @@ absl::StatusOr<Workspace> NewWorkspace(NewWorkspaceSpec spec, absl::Time now) {
                       .root_path = std::move(spec.root_path),
                       .settings = std::move(settings),
                       .metadata = std::move(spec.metadata),
+                      .quota = spec.quota,
                       .create_time = create_time,
                       .update_time = create_time,
                       .request_id = std::move(spec.request_id)};
@@ -156,7 +180,7 @@ absl::StatusOr<std::optional<Workspace>> ApplyUpdate(const Workspace& current,
   RETURN_IF_ERROR(CheckMetadata(updated.metadata));
   // Nothing differs, so there is nothing to write.
   if (updated.settings == current.settings &&
-      updated.metadata == current.metadata)
+      updated.metadata == current.metadata && updated.quota == current.quota)
     return std::nullopt;
   // update_time must increase even if the clock has been set back.
   updated.update_time = ClampTime(

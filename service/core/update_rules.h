@@ -14,7 +14,7 @@
 // and thread-safe.
 namespace mlops::core {
 
-// There are six valid paths, each of which may occur once.
+// There are eight valid paths, each of which may occur once.
 inline constexpr size_t kMaxMaskPaths = 16;
 // Twice the number of keys that the largest metadata can have.
 inline constexpr size_t kMaxRemovedKeys = 32 * 1024;
@@ -23,11 +23,12 @@ inline constexpr size_t kMaxRemovedKeys = 32 * 1024;
 struct UpdateSpec {
   Settings settings;
   Metadata metadata = Metadata::object();
-  // The update mask. Absent: set the settings that are present, and merge
-  // the metadata. Present: replace the named fields with the given values,
-  // and clear named fields without a value. A path is the name of a setting,
-  // "metadata", or "*" alone for all of them, which resets absent settings
-  // to their defaults.
+  Quota quota;
+  // The update mask. Absent: set the settings and limits that are present, and
+  // merge the metadata. Present: replace the named fields with the given
+  // values, and clear named fields without a value. A path is the name of
+  // a setting or of a quota's limit, "metadata", or "*" alone for all of them,
+  // which resets absent settings to their defaults.
   std::optional<std::vector<std::string>> mask;
   std::vector<std::string> remove_metadata;
 };
@@ -40,21 +41,27 @@ struct NewWorkspaceSpec {
   std::string request_id;
   Settings settings;
   Metadata metadata = Metadata::object();
+  Quota quota;
 };
+
+// Returns INVALID_ARGUMENT/FIELD_INVALID if a limit is negative or larger than
+// kMaxInteger.
+absl::Status CheckQuotaFields(const Quota& quota);
 
 // Returns INVALID_ARGUMENT/FIELD_INVALID if a setting is longer than
 // kMaxSettingBytes or has a control character.
 absl::Status CheckSettings(const Settings& settings);
 
 // Returns INVALID_ARGUMENT/FIELD_INVALID if the settings violate
-// CheckSettings(), the metadata violates CheckMetadata(), a mask path
-// is unknown, output-only, or combined with "*", a key is both in `metadata`
-// and in `remove_metadata`, or there are too many paths or removed keys.
+// CheckSettings(), the metadata violates CheckMetadata(), the quota violates
+// CheckQuotaFields(), a mask path is unknown, output-only, or combined with
+// "*", a key is both in `metadata` and in `remove_metadata`, or there are too
+// many paths or removed keys.
 absl::Status CheckUpdateSpec(const UpdateSpec& spec);
 
 // Returns the workspace that Create makes. Absent settings get their defaults.
-// Returns INVALID_ARGUMENT/FIELD_INVALID as CheckSettings(), CheckMetadata()
-// and CheckReadable() do.
+// Returns INVALID_ARGUMENT/FIELD_INVALID as CheckSettings(), CheckMetadata(),
+// CheckQuotaFields() and CheckReadable() do.
 absl::StatusOr<Workspace> NewWorkspace(NewWorkspaceSpec spec, absl::Time now);
 
 // Returns `current` with the update applied, or nullopt if the update changes

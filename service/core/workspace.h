@@ -2,6 +2,7 @@
 #define MLOPS_SERVICE_CORE_WORKSPACE_H_
 
 #include <array>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -56,6 +57,24 @@ inline constexpr std::array<SettingField, 4> kSettingFields = {{
     {"bentoml_tag_prefix", &Settings::bentoml_tag_prefix},
 }};
 
+// What the five directories may hold. An absent limit does not limit.
+struct Quota {
+  // At least 0 and at most kMaxInteger.
+  std::optional<int64_t> max_size_bytes;
+  // Regular files; at least 0.
+  std::optional<int32_t> max_file_count;
+
+  // Whether anything is limited.
+  bool limits() const {
+    return max_size_bytes.has_value() || max_file_count.has_value();
+  }
+  bool operator==(const Quota&) const = default;
+};
+
+// The names of the quota's limits, on the wire and in workspace.yaml.
+inline constexpr absl::string_view kMaxSizeBytes = "max_size_bytes";
+inline constexpr absl::string_view kMaxFileCount = "max_file_count";
+
 // A workspace as stored. Times have microsecond precision.
 struct Workspace {
   ProjectName project;
@@ -64,6 +83,7 @@ struct Workspace {
   std::string root_path;
   Settings settings;
   Metadata metadata = Metadata::object();
+  Quota quota;
   absl::Time create_time;
   absl::Time update_time;
   // Set while in the trash.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -66,6 +68,7 @@ struct Record {
   std::string request_id;
   Settings settings;
   Metadata metadata = Metadata::object();
+  Quota quota;
   std::string unknown_keys;
 };
 
@@ -100,6 +103,21 @@ std::optional<Problem> ReadMetadata(const Node& node, Metadata* metadata) {
   return std::nullopt;
 }
 
+// Reads a limit of a quota, an integer from 0 to `max`.
+template <typename Integer>
+std::optional<Problem> ReadLimit(const Node& node, int64_t max,
+                                 std::optional<Integer>& limit) {
+  if (node.kind == Node::Kind::kNull) return std::nullopt;
+  Metadata value;
+  const auto problem = yaml::Resolve(node, &value);
+  if (problem || !value.is_number_integer() || value < 0 || value > max) {
+    return Problem{node.line,
+                   absl::StrCat("must be an integer from 0 to ", max)};
+  }
+  limit = value.get<Integer>();
+  return std::nullopt;
+}
+
 std::optional<Problem> ReadEntry(const Node& key, const Node& value,
                                  Record* record) {
   for (const SettingField& field : kSettingFields) {
@@ -124,6 +142,12 @@ std::optional<Problem> ReadEntry(const Node& key, const Node& value,
     return Problem{value.line, "must be 1 to 64 letters, digits, '-' and '_'"};
   }
   if (key.text == "request_id") return ReadText(value, &record->request_id);
+  if (key.text == kMaxSizeBytes)
+    return ReadLimit(value, kMaxInteger, record->quota.max_size_bytes);
+  if (key.text == kMaxFileCount) {
+    return ReadLimit(value, std::numeric_limits<int32_t>::max(),
+                     record->quota.max_file_count);
+  }
   if (key.text == kEndKey) {
     if (value.kind == Node::Kind::kScalar && value.text == "true")
       return std::nullopt;
@@ -304,6 +328,11 @@ std::string EncodeWorkspace(const Workspace& workspace) {
   yaml::AppendEntry("uid", workspace.uid, 0, out);
   if (!workspace.request_id.empty())
     yaml::AppendEntry("request_id", workspace.request_id, 0, out);
+  const Quota& quota = workspace.quota;
+  if (quota.max_size_bytes)
+    yaml::AppendEntry(kMaxSizeBytes, *quota.max_size_bytes, 0, out);
+  if (quota.max_file_count)
+    yaml::AppendEntry(kMaxFileCount, *quota.max_file_count, 0, out);
   out += workspace.unknown_keys;
   yaml::AppendEntry(kEndKey, true, 0, out);
   return out;
@@ -324,6 +353,7 @@ absl::StatusOr<Workspace> DecodeWorkspace(absl::string_view text,
                       .root_path = place.root_path,
                       .settings = std::move(record.settings),
                       .metadata = std::move(record.metadata),
+                      .quota = record.quota,
                       .create_time = create_time,
                       .update_time = record.update_time.value_or(create_time),
                       .etag = RecordEtag(text),
@@ -368,6 +398,11 @@ std::string RecordAsJson(absl::string_view text, const std::string& root_path) {
       {"uid", or_null(record.uid)},
       {"request_id", or_null(record.request_id)},
       {"other_keys", record.unknown_keys}};
+  const auto limit = [](const auto& limit) {
+    return limit ? nlohmann::json(*limit) : nlohmann::json();
+  };
+  json[std::string(kMaxSizeBytes)] = limit(record.quota.max_size_bytes);
+  json[std::string(kMaxFileCount)] = limit(record.quota.max_file_count);
   for (const SettingField& field : kSettingFields) {
     const auto& value = record.settings.*field.member;
     json[std::string(field.name)] =
@@ -400,13 +435,13 @@ absl::Status CheckReadable(const Workspace& workspace) {
     return FieldInvalid(field, absl::StrCat("could not be read back: ",
                                             read.status().message()));
   // Parsing without an error is not enough: the values must match too.
-  const bool same = read->settings == workspace.settings &&
-                    read->metadata == workspace.metadata &&
-                    read->unknown_keys == workspace.unknown_keys &&
-                    read->uid == workspace.uid &&
-                    read->request_id == workspace.request_id &&
-                    read->create_time == workspace.create_time &&
-                    read->update_time == workspace.update_time;
+  const bool same =
+      read->settings == workspace.settings &&
+      read->metadata == workspace.metadata && read->quota == workspace.quota &&
+      read->unknown_keys == workspace.unknown_keys &&
+      read->uid == workspace.uid && read->request_id == workspace.request_id &&
+      read->create_time == workspace.create_time &&
+      read->update_time == workspace.update_time;
   return same ? absl::OkStatus()
               : FieldInvalid(field, "would be read back with other values");
 }

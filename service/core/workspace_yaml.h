@@ -12,8 +12,9 @@
 
 // Reads and writes workspace.yaml. Its content is a comment (kRecordHeader),
 // the keys of the original code (project_name, root_path, the four settings,
-// metadata, created_at, updated_at), our keys (uid, request_id), any other keys
-// the file had, and kEndKey. All functions are pure and thread-safe.
+// metadata, created_at, updated_at), our keys (uid, request_id, and a quota's
+// max_size_bytes and max_file_count), any other keys the file had, and kEndKey.
+// All functions are pure and thread-safe.
 namespace mlops::core {
 
 // Maximum size of a record. A larger file is corrupt and is not read further.

@@ -113,6 +113,15 @@ core::Settings SettingsFromProto(const pb::Workspace& message) {
   return settings;
 }
 
+core::Quota QuotaFromProto(const pb::Workspace& message) {
+  core::Quota quota;
+  if (message.has_max_size_bytes())
+    quota.max_size_bytes = message.max_size_bytes();
+  if (message.has_max_file_count())
+    quota.max_file_count = message.max_file_count();
+  return quota;
+}
+
 // `request_id` must match `[A-Za-z0-9._-]{1,64}` or be absent.
 absl::Status CheckRequestId(absl::string_view id) {
   const auto allowed = [](char c) {
@@ -142,7 +151,8 @@ absl::StatusOr<core::CreateArgs> NewWorkspaceFromProto(const Request& request) {
   }
   return core::CreateArgs{.project = std::move(project),
                           .settings = SettingsFromProto(workspace),
-                          .metadata = FromProto(workspace.metadata())};
+                          .metadata = FromProto(workspace.metadata()),
+                          .quota = QuotaFromProto(workspace)};
 }
 
 // Returns the distinct `texts` in their order. Stops once there are more
@@ -234,6 +244,7 @@ absl::StatusOr<core::UpdateArgs> FromProto(
       .etag = request.workspace().etag(),
       .spec = {.settings = SettingsFromProto(request.workspace()),
                .metadata = FromProto(request.workspace().metadata()),
+               .quota = QuotaFromProto(request.workspace()),
                .remove_metadata =
                    Distinct(request.remove_metadata(), core::kMaxRemovedKeys)},
       .allow_missing = request.allow_missing(),
@@ -321,6 +332,10 @@ void ToProto(const core::Workspace& workspace, pb::Workspace* message) {
   if (workspace.purge_time)
     ToProto(*workspace.purge_time, message->mutable_purge_time());
   message->set_etag(workspace.etag);
+  if (workspace.quota.max_size_bytes)
+    message->set_max_size_bytes(*workspace.quota.max_size_bytes);
+  if (workspace.quota.max_file_count)
+    message->set_max_file_count(*workspace.quota.max_file_count);
 }
 
 namespace {

@@ -21,6 +21,8 @@ SavedRecord Record(absl::string_view name, int64_t seconds) {
       R"({"int": 7, "float": 2.0, "text": "ö", "list": [null, true, {}]})");
   workspace.etag = absl::StrCat("etag-", name);
   workspace.request_id = "r-1";
+  if (seconds % 2 == 0) workspace.quota.max_size_bytes = seconds;
+  if (seconds % 3 == 0) workspace.quota.max_file_count = 7;
   workspace.unknown_keys = "team: risk\n";
   return {.workspace =
               std::make_shared<const core::Workspace>(std::move(workspace)),
@@ -56,6 +58,7 @@ void ExpectSame(const SavedRecord& a, const SavedRecord& b) {
   EXPECT_EQ(core::EncodeWorkspace(*a.workspace),
             core::EncodeWorkspace(*b.workspace));
   EXPECT_EQ(a.workspace->etag, b.workspace->etag);
+  EXPECT_EQ(a.workspace->quota, b.workspace->quota);
   EXPECT_EQ(a.workspace->metadata["float"].is_number_float(),
             b.workspace->metadata["float"].is_number_float());
   EXPECT_EQ(a.stamp, b.stamp);
@@ -70,6 +73,15 @@ TEST(Checkpoint, ComesBackAsItWent) {
     ASSERT_THAT(decoded, SizeIs(count));
     for (int i = 0; i < count; ++i) ExpectSame(decoded[i], records[i]);
   }
+}
+
+// A record of version 2 has no quota, and keeps its keys as unknown ones.
+TEST(Checkpoint, OfAnotherVersionIsIgnored) {
+  std::string bytes = EncodeCheckpoint(Records(3), "/base");
+  const size_t digit = bytes.find('\n') - 1;
+  ASSERT_EQ(bytes[digit], '3');
+  bytes[digit] = '2';
+  EXPECT_THAT(Decode(bytes, "/base"), IsEmpty());
 }
 
 TEST(Checkpoint, OfAnotherBaseIsIgnored) {

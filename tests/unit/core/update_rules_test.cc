@@ -107,6 +107,43 @@ TEST_F(ApplyUpdateTest,
   EXPECT_EQ(updated.create_time, current.create_time);
 }
 
+TEST_F(ApplyUpdateTest, WithoutAMaskPresentLimitsAreSetAndTheOthersStay) {
+  current.quota.max_file_count = 5;
+  const Workspace updated = Apply({.quota = {.max_size_bytes = 0}});
+  EXPECT_EQ(updated.quota, (Quota{.max_size_bytes = 0, .max_file_count = 5}));
+  EXPECT_TRUE(ChangesNothing({.quota = {.max_file_count = 5}}));
+  EXPECT_TRUE(ChangesNothing({}));
+}
+
+TEST_F(ApplyUpdateTest, AMaskedLimitIsSetOrRemoved) {
+  current.quota = {.max_size_bytes = 10, .max_file_count = 5};
+  EXPECT_EQ(Apply({.mask = std::vector<std::string>{"max_size_bytes"}}).quota,
+            Quota{.max_file_count = 5});
+  EXPECT_EQ(Apply({.quota = {.max_size_bytes = 1, .max_file_count = 2},
+                   .mask = std::vector<std::string>{"max_file_count"}})
+                .quota,
+            (Quota{.max_size_bytes = 10, .max_file_count = 2}));
+  EXPECT_EQ(Apply({.mask = std::vector<std::string>{"*"}}).quota, Quota{});
+  // The other fields' masks leave it alone.
+  EXPECT_EQ(Apply({.metadata = {{"k", 1}},
+                   .mask = std::vector<std::string>{"metadata"}})
+                .quota,
+            current.quota);
+}
+
+TEST_F(ApplyUpdateTest, LimitsMustNotBeNegativeNorTooLargeForYaml) {
+  const auto apply = [&](const Quota& quota) {
+    return ApplyUpdate(current, {.quota = quota}, TimeAt(60)).status();
+  };
+  const absl::Status negative = apply({.max_size_bytes = -1});
+  EXPECT_THAT(negative, kFieldInvalid);
+  EXPECT_THAT(negative, HasDetail("field", "max_size_bytes"));
+  EXPECT_THAT(apply({.max_file_count = -1}),
+              HasDetail("field", "max_file_count"));
+  EXPECT_THAT(apply({.max_size_bytes = kMaxInteger + 1}), kFieldInvalid);
+  EXPECT_OK(apply({.max_size_bytes = kMaxInteger}));
+}
+
 TEST_F(ApplyUpdateTest, RemovedKeysGoAndMissingOnesAreIgnored) {
   const Workspace updated = Apply(
       {.metadata = {{"new", 1}}, .remove_metadata = {"owner", "missing"}});

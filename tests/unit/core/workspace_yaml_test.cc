@@ -25,6 +25,7 @@ using support::NewWorkspace;
 using support::OriginalRecord;
 using support::Project;
 using testing::HasSubstr;
+using testing::Not;
 
 const auto kCorrupt = IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT");
 const auto kFieldInvalid =
@@ -205,6 +206,16 @@ TEST(Record, WithoutAUidGetsOneOfProjectAndTime) {
   EXPECT_NE(Decode(first, "a").uid, Decode(first, "b").uid);
 }
 
+TEST(Record, KeepsAQuotaAndOmitsAnAbsentOne) {
+  Workspace workspace = NewWorkspace("fraud");
+  EXPECT_THAT(EncodeWorkspace(workspace), Not(HasSubstr("max_")));
+  workspace.quota = {.max_size_bytes = kMaxInteger, .max_file_count = 0};
+  EXPECT_OK(CheckReadable(workspace));
+  const Workspace read = Decode(EncodeWorkspace(workspace));
+  EXPECT_EQ(read.quota, workspace.quota);
+  EXPECT_EQ(read.unknown_keys, "");
+}
+
 // --- The table of cases shared with the Python client ---
 
 nlohmann::json Cases() {
@@ -221,6 +232,11 @@ nlohmann::json ValueOf(const Workspace& workspace, const std::string& key) {
   if (key == "metadata") return workspace.metadata;
   if (key == "created_at") return FormatIsoTime(workspace.create_time);
   if (key == "updated_at") return FormatIsoTime(workspace.update_time);
+  if (key == kMaxSizeBytes && workspace.quota.max_size_bytes)
+    return *workspace.quota.max_size_bytes;
+  if (key == kMaxFileCount && workspace.quota.max_file_count)
+    return *workspace.quota.max_file_count;
+  if (key == kMaxSizeBytes || key == kMaxFileCount) return nullptr;
   for (const SettingField& field : kSettingFields) {
     const auto& value = workspace.settings.*field.member;
     if (field.name == key)
