@@ -1,5 +1,6 @@
 #include "service/archive/manifest.h"
 
+#include <limits>
 #include <set>
 #include <utility>
 
@@ -120,6 +121,36 @@ absl::Status DecodeSettings(const json& root, Manifest* manifest) {
   return absl::OkStatus();
 }
 
+template <typename Integer>
+json EncodeLimit(const std::optional<Integer>& limit) {
+  return limit.has_value() ? json(*limit) : json();
+}
+
+// Reads a limit from 0 to `max`. Returns false if it is anything else.
+template <typename Integer>
+bool DecodeLimit(const json& quota, absl::string_view name, int64_t max,
+                 std::optional<Integer>* limit) {
+  const json value = quota.value(std::string(name), json());
+  if (value.is_null()) return true;
+  if (!value.is_number_unsigned() ||
+      value.get<uint64_t>() > static_cast<uint64_t>(max))
+    return false;
+  *limit = value.get<Integer>();
+  return true;
+}
+
+absl::Status DecodeQuota(const json& root, Manifest* manifest) {
+  const auto quota = root.find("quota");
+  if (quota == root.end() || !quota->is_object() ||
+      !DecodeLimit(*quota, core::kMaxSizeBytes, core::kMaxInteger,
+                   &manifest->quota.max_size_bytes) ||
+      !DecodeLimit(*quota, core::kMaxFileCount,
+                   std::numeric_limits<int32_t>::max(),
+                   &manifest->quota.max_file_count))
+    return Invalid("has no valid quota");
+  return absl::OkStatus();
+}
+
 absl::Status DecodeDirectories(const json& root, Manifest* manifest) {
   const auto directories = root.find("directories");
   if (directories == root.end() || !directories->is_array())
@@ -137,6 +168,7 @@ Manifest MakeManifest(const core::Workspace& workspace,
                       std::vector<std::string> directories) {
   Manifest manifest{.project = workspace.project,
                     .metadata = workspace.metadata,
+                    .quota = workspace.quota,
                     .directories = std::move(directories)};
   const Settings defaults =
       core::DefaultSettings(workspace.project, workspace.root_path);
@@ -182,6 +214,11 @@ std::string EncodeManifest(const Manifest& manifest) {
                      {"project", manifest.project.str()},
                      {"settings", std::move(settings)},
                      {"metadata", manifest.metadata},
+                     {"quota",
+                      {{std::string(core::kMaxSizeBytes),
+                        EncodeLimit(manifest.quota.max_size_bytes)},
+                       {std::string(core::kMaxFileCount),
+                        EncodeLimit(manifest.quota.max_file_count)}}},
                      {"directories", manifest.directories}};
   return absl::StrCat(root.dump(2, ' ', false, json::error_handler_t::replace),
                       "\n");
@@ -202,6 +239,7 @@ absl::StatusOr<Manifest> DecodeManifest(absl::string_view text) {
   if (!project.ok()) return Invalid("has no valid project");
   Manifest manifest{.project = *std::move(project)};
   RETURN_IF_ERROR(DecodeSettings(root, &manifest));
+  RETURN_IF_ERROR(DecodeQuota(root, &manifest));
   RETURN_IF_ERROR(DecodeDirectories(root, &manifest));
   const auto metadata = root.find("metadata");
   if (metadata == root.end() || !metadata->is_object())

@@ -39,6 +39,7 @@ struct Manifest {
   // In the order of core::kSettingFields.
   std::array<ArchivedSetting, core::kSettingFields.size()> settings;
   core::Metadata metadata = core::Metadata::object();
+  core::Quota quota;
   // The directories whose content the archive has.
   std::vector<std::string> directories;
 };

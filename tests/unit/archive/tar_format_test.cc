@@ -139,7 +139,7 @@ TEST(TarFormatTest, RefusesBlocksThatAreNoHeaders) {
   const std::string block = EncodeTarEntry({.path = "models/a"});
   for (size_t i = 0; i < 500; ++i) {
     std::string damaged = block;
-    damaged[i] = static_cast<char>(damaged[i] ^ 0x10);
+    damaged[i] = static_cast<char>(damaged[i] ^ 0x08);
     EXPECT_FALSE(DecodeTarHeader(damaged).ok()) << i;
   }
 }
