@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -47,6 +48,11 @@ class FakeArtifacts {
       const workspace::v1::MakeDirectoryRequest& request);
   absl::StatusOr<workspace::v1::Upload> GetUpload(
       const std::string& uid, const workspace::v1::GetUploadRequest& request);
+
+  // Gives workspace `to` the files of workspace `from` in `directories`, or all
+  // of them if that is empty.
+  void CopyAll(const std::string& from, const std::string& to,
+               const std::vector<std::string>& directories);
 
   // Starts a ReadArtifact call. Returns the file if the requested range is
   // valid.

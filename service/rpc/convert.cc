@@ -122,19 +122,6 @@ core::Quota QuotaFromProto(const pb::Workspace& message) {
   return quota;
 }
 
-// `request_id` must match `[A-Za-z0-9._-]{1,64}` or be absent.
-absl::Status CheckRequestId(absl::string_view id) {
-  const auto allowed = [](char c) {
-    return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
-  };
-  if (id.size() <= kMaxRequestIdBytes &&
-      std::all_of(id.begin(), id.end(), allowed))
-    return absl::OkStatus();
-  return FieldInvalid(
-      "request_id",
-      "must be 1 to 64 characters from A-Z, a-z, 0-9, '.', '_' and '-'");
-}
-
 // Converts what Create and Ensure have in common.
 template <typename Request>
 absl::StatusOr<core::CreateArgs> NewWorkspaceFromProto(const Request& request) {
@@ -171,6 +158,18 @@ std::vector<std::string> Distinct(
 }
 
 }  // namespace
+
+absl::Status CheckRequestId(absl::string_view id) {
+  const auto allowed = [](char c) {
+    return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
+  };
+  if (id.size() <= kMaxRequestIdBytes &&
+      std::all_of(id.begin(), id.end(), allowed))
+    return absl::OkStatus();
+  return FieldInvalid(
+      "request_id",
+      "must be 1 to 64 characters from A-Z, a-z, 0-9, '.', '_' and '-'");
+}
 
 absl::Status CheckNoFence(int64_t fence) {
   if (fence == 0) return absl::OkStatus();

@@ -42,6 +42,10 @@ absl::StatusOr<core::UpdateArgs> FromProto(
 absl::StatusOr<core::DeleteArgs> FromProto(
     const pb::DeleteWorkspaceRequest& request);
 
+// INVALID_ARGUMENT/FIELD_INVALID unless `id` is "" or matches
+// `[A-Za-z0-9._-]{1,64}`.
+absl::Status CheckRequestId(absl::string_view id);
+
 // INVALID_ARGUMENT/FIELD_INVALID unless `fence` is 0: this server grants
 // no leases yet.
 absl::Status CheckNoFence(int64_t fence);

@@ -16,10 +16,12 @@ using core::ProjectName;
 using core::WorkspacePtr;
 
 WorkspaceService::WorkspaceService(core::Authority* authority,
-                                   ArtifactStreams* artifacts, Calls* calls,
+                                   ArtifactStreams* artifacts,
+                                   ArchiveStreams* archives, Calls* calls,
                                    ServerFacts facts)
     : ArtifactService(artifacts),
       authority_(authority),
+      archives_(archives),
       calls_(calls),
       facts_(std::move(facts)) {}
 
@@ -204,6 +206,16 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>*
 WorkspaceService::StreamWorkspaceStatuses(grpc::CallbackServerContext* context,
                                           const grpc::ByteBuffer* request) {
   return new StatusStream(authority_, calls_, context, *request);
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* WorkspaceService::ExportWorkspace(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
+  return new ExportStream(archives_, context, *request);
+}
+
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>*
+WorkspaceService::ImportWorkspace(grpc::CallbackServerContext* context) {
+  return new ImportStream(archives_, context);
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::GetServerInfo(

@@ -6,6 +6,7 @@
 
 #include "absl/time/time.h"
 #include "service/core/authority.h"
+#include "service/rpc/archive_streams.h"
 #include "service/rpc/artifact_service.h"
 #include "service/rpc/call.h"
 
@@ -28,7 +29,7 @@ class WorkspaceService final : public ArtifactService {
  public:
   // All pointers must outlive this.
   WorkspaceService(core::Authority* authority, ArtifactStreams* artifacts,
-                   Calls* calls, ServerFacts facts);
+                   ArchiveStreams* archives, Calls* calls, ServerFacts facts);
 
   grpc::ServerUnaryReactor* CreateWorkspace(
       grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
@@ -57,12 +58,18 @@ class WorkspaceService final : public ArtifactService {
   grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamWorkspaceStatuses(
       grpc::CallbackServerContext* context,
       const grpc::ByteBuffer* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* ExportWorkspace(
+      grpc::CallbackServerContext* context,
+      const grpc::ByteBuffer* request) override;
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ImportWorkspace(
+      grpc::CallbackServerContext* context) override;
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
                                           const grpc::ByteBuffer* request,
                                           grpc::ByteBuffer* response) override;
 
  private:
   core::Authority* const authority_;
+  ArchiveStreams* const archives_;
   Calls* const calls_;
   const ServerFacts facts_;
 };

@@ -420,6 +420,9 @@ void Server::MakeCore() {
       metrics_.Measured(
           catalog::MakeUsageScanner(base_, base_path_, base::SystemClock())),
       base_path_);
+  stage_ = std::make_unique<artifacts::Stage>(base_, health_);
+  archives_ = std::make_unique<archive::Archives>(
+      authority_.get(), stage_.get(), base_, base_path_);
 }
 
 rpc::PeerFacts Server::PeerFacts() const {
@@ -463,10 +466,14 @@ void Server::MakeServices() {
   artifact_streams_ = std::make_unique<rpc::ArtifactStreams>(
       artifacts_.get(), calls_.get(), stream_workers_.get(),
       receive_quota_.get(), config_.max_artifact_streams);
+  archive_streams_ = std::make_unique<rpc::ArchiveStreams>(
+      archives_.get(), calls_.get(), whole_file_workers_.get(),
+      receive_quota_.get(), &transfer_slots_);
   std::vector<std::string> features;
   if (config_.read_only) features.emplace_back("read-only");
   service_ = std::make_unique<rpc::WorkspaceService>(
-      authority_.get(), artifact_streams_.get(), calls_.get(),
+      authority_.get(), artifact_streams_.get(), archive_streams_.get(),
+      calls_.get(),
       rpc::ServerFacts{.version = std::string(kVersion),
                        .base_path = base_path_,
                        .start_time = absl::Now(),
@@ -739,6 +746,7 @@ void Server::Drain() {
 void Server::EndStreams(const rpc::IdleRule& rule) {
   calls_->live().EndThose(rule);
   artifact_streams_->live().EndThose(rule);
+  archive_streams_->live().EndThose(rule);
 }
 
 void Server::NoteReset(const std::string& peer) {
@@ -756,6 +764,7 @@ void Server::Disconnect(const std::string& peer) {
 void Server::EndIdleCalls() {
   calls_->EndIdle();
   artifact_streams_->EndIdle();
+  archive_streams_->EndIdle();
 }
 
 bool Server::ShouldLeave() const {
