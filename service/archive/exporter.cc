@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
@@ -47,13 +49,11 @@ absl::StatusOr<std::string> ReadAll(fs::FileReader& file, int64_t size) {
   return data;
 }
 
-// Returns whether a file had the content that was read between two stamps, but
-// for what was appended since. ctime is too strict: it also changes when
-// the file loses its name.
-bool IsWhole(const fs::FileStamp& before, const fs::FileStamp& after) {
-  return after.size_bytes > before.size_bytes ||
-         (after.size_bytes == before.size_bytes &&
-          after.modify_time == before.modify_time);
+// Returns whether the content of a file is the same. ctime is too strict: it
+// also changes when the file loses its name.
+bool IsSame(const fs::FileStamp& before, const fs::FileStamp& after) {
+  return after.size_bytes == before.size_bytes &&
+         after.modify_time == before.modify_time;
 }
 
 }  // namespace
@@ -73,8 +73,10 @@ Exporter::Exporter(artifacts::ArtifactTree tree, core::WorkspacePtr workspace,
   std::vector<std::string> selected;
   for (const absl::string_view name : core::kDirectories)
     if (IsSelected(name)) selected.emplace_back(name);
-  AddOwnFile(kManifestName,
-             EncodeManifest(MakeManifest(*workspace_, std::move(selected))));
+  const std::string manifest =
+      EncodeManifest(MakeManifest(*workspace_, std::move(selected)));
+  AddOwnFile(kManifestName, manifest);
+  checksums_.Add(kManifestName, Sha256Of(manifest));
   levels_.push_back(std::move(top));
 }
 
@@ -258,7 +260,9 @@ absl::Status Exporter::AddFile(fs::Dir& dir, const std::string& path,
 
 absl::Status Exporter::AddSmallFile(fs::FileReader& file, fs::FileStamp stamp,
                                     const std::string& path) {
-  std::string last;
+  // What the try before read, if the file had all of it.
+  std::optional<std::pair<std::string, fs::FileStamp>> last;
+  bool only_appended = false;
   for (int i = 0; i < kReadTries; ++i) {
     if (i > 0) {
       absl::SleepFor(kReadDelay);
@@ -269,25 +273,34 @@ absl::Status Exporter::AddSmallFile(fs::FileReader& file, fs::FileStamp stamp,
     ASSIGN_OR_RETURN(std::string data, ReadAll(file, stamp.size_bytes));
     ASSIGN_OR_RETURN(const fs::FileStamp after, file.Stat());
     const bool complete = static_cast<int64_t>(data.size()) == stamp.size_bytes;
-    // A write in the same tick of the clock leaves no trace in the stamp, but
-    // none follows another that was the last a tick ago.
-    const bool known = !fs::MayBeRacy(stamp, begin) || data == last;
-    if (complete && known && IsWhole(stamp, after)) {
-      RETURN_IF_ERROR(
-          AddHeader({.path = path,
-                     .size_bytes = stamp.size_bytes,
-                     .mode = ArchivedMode(TarType::kFile, stamp.mode),
-                     .modify_time = stamp.modify_time}));
-      pending_ += data;
-      AddPadding(stamp.size_bytes);
-      checksums_.Add(path, Sha256Of(data));
-      return absl::OkStatus();
-    }
-    last = std::move(data);
+    // A write in the same tick of the clock leaves no trace in the stamp. So
+    // wait for a moment without writes.
+    if (complete && IsSame(stamp, after) && !fs::MayBeRacy(stamp, begin))
+      return AddContent(data, stamp, path);
+    only_appended =
+        complete && last.has_value() && absl::StartsWith(data, last->first);
+    if (i + 1 < kReadTries || !only_appended) last.reset();
+    if (complete && !last.has_value()) last.emplace(std::move(data), stamp);
   }
+  // A log that grows all the time.
+  if (only_appended) return AddContent(last->first, last->second, path);
   return core::WorkspaceBusy(
       workspace_->project.str(),
       absl::StrCat(artifacts::ShowPath(path), " changes all the time"));
+}
+
+absl::Status Exporter::AddContent(const std::string& data,
+                                  const fs::FileStamp& stamp,
+                                  const std::string& path) {
+  const auto size = static_cast<int64_t>(data.size());
+  RETURN_IF_ERROR(AddHeader({.path = path,
+                             .size_bytes = size,
+                             .mode = ArchivedMode(TarType::kFile, stamp.mode),
+                             .modify_time = stamp.modify_time}));
+  pending_ += data;
+  AddPadding(size);
+  checksums_.Add(path, Sha256Of(data));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<size_t> Exporter::ReadFile(char* buffer, size_t size) {
@@ -299,17 +312,40 @@ absl::StatusOr<size_t> Exporter::ReadFile(char* buffer, size_t size) {
   file_offset_ += static_cast<int64_t>(got);
   const bool complete = file_offset_ == file_stamp_.size_bytes;
   if (got == wanted && !complete) return got;
-  ASSIGN_OR_RETURN(const fs::FileStamp after, file_->Stat());
-  if (!complete || !IsWhole(file_stamp_, after)) {
+  const std::string sha256 = file_sha256_->Finish();
+  bool whole = false;
+  if (complete) {
+    ASSIGN_OR_RETURN(whole, IsWhole(sha256));
+  }
+  if (!whole) {
     return core::WorkspaceBusy(workspace_->project.str(),
                                absl::StrCat(artifacts::ShowPath(file_path_),
                                             " changed while it was read"));
   }
-  checksums_.Add(file_path_, file_sha256_->Finish());
+  checksums_.Add(file_path_, sha256);
   AddPadding(file_offset_);
   file_.reset();
   file_sha256_.reset();
   return got;
+}
+
+absl::StatusOr<bool> Exporter::IsWhole(const std::string& sha256) {
+  ASSIGN_OR_RETURN(const fs::FileStamp after, file_->Stat());
+  if (IsSame(file_stamp_, after)) return true;
+  if (after.size_bytes <= file_stamp_.size_bytes) return false;
+  // Something was appended; was that all?
+  base::Sha256 again;
+  std::string buffer(kSmallBytes, '\0');
+  for (int64_t at = 0; at < file_stamp_.size_bytes;) {
+    const size_t wanted =
+        static_cast<size_t>(std::min(file_stamp_.size_bytes - at, kSmallBytes));
+    ASSIGN_OR_RETURN(const size_t got,
+                     file_->ReadAt(at, buffer.data(), wanted));
+    if (got == 0) return false;
+    again.Update(absl::string_view(buffer).substr(0, got));
+    at += static_cast<int64_t>(got);
+  }
+  return again.Finish() == sha256;
 }
 
 absl::Status Exporter::AddHeader(const TarEntry& entry) {

@@ -26,8 +26,9 @@ namespace mlops::archive {
 // file; keeps a few directories open, however deep the tree is.
 //
 // Reads each file whole, as it was at one moment: small files before they are
-// sent, again if they change meanwhile; large files once. Programs may append
-// to files: what they append after the file was opened is left out.
+// sent, again if they change meanwhile; large files once, and again only to
+// find out whether a file that grew has changed otherwise. What is appended
+// after a file was opened is left out.
 //
 // Not thread-safe.
 class Exporter {
@@ -85,6 +86,12 @@ class Exporter {
   absl::Status Enter(std::string path, std::unique_ptr<fs::Dir> dir);
   absl::Status AddSmallFile(fs::FileReader& file, fs::FileStamp stamp,
                             const std::string& path);
+  // Adds a file with this content.
+  absl::Status AddContent(const std::string& data, const fs::FileStamp& stamp,
+                          const std::string& path);
+  // Returns whether file_ had the content that was read, with this SHA-256, all
+  // the time. Reads it again if it grew.
+  absl::StatusOr<bool> IsWhole(const std::string& sha256);
   // Returns the next bytes of file_.
   absl::StatusOr<size_t> ReadFile(char* buffer, size_t size);
   // Appends a file that is not part of the workspace.

@@ -135,6 +135,9 @@ absl::Status Importer::BeginManifest(const TarEntry& entry) {
 }
 
 absl::Status Importer::EndManifest() {
+  base::Sha256 sha256;
+  sha256.Update(text_);
+  checksums_.Add(kManifestName, sha256.Finish());
   ASSIGN_OR_RETURN(manifest_, DecodeManifest(std::exchange(text_, "")));
   // Nothing is gained by receiving an archive whose workspace cannot be
   // created.

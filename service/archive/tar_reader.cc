@@ -122,6 +122,8 @@ absl::Status TarReader::FeedPax(absl::string_view* bytes) {
       pax_bytes_ + TarPadding(static_cast<int64_t>(pax_bytes_));
   if (!Fill(bytes, padded)) return absl::OkStatus();
   const std::string data = std::exchange(buffer_, "");
+  if (!IsZero(absl::string_view(data).substr(pax_bytes_)))
+    return Invalid("is followed by an extended header with invalid padding");
   auto pax = DecodePaxHeader(absl::string_view(data).substr(0, pax_bytes_));
   if (!pax.ok()) {
     return Invalid(
