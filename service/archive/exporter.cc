@@ -267,6 +267,7 @@ absl::Status Exporter::AddSmallFile(fs::FileReader& file, fs::FileStamp stamp,
     if (i > 0) {
       absl::SleepFor(kReadDelay);
       ASSIGN_OR_RETURN(stamp, file.Stat());
+      only_appended = false;
       if (stamp.size_bytes > kSmallBytes) break;
     }
     const absl::Time begin = clock_();

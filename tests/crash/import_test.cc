@@ -43,19 +43,22 @@ std::string FileEntry(const std::string& path, const std::string& content) {
 
 // Returns an archive with a few files.
 std::string MakeArchive() {
-  std::string text =
-      FileEntry("manifest.json",
-                archive::EncodeManifest(archive::MakeManifest(
-                    support::NewWorkspace("fraud", kBasePath), {"models"})));
   archive::ChecksumList checksums;
+  const auto add = [&checksums](const std::string& path,
+                                const std::string& content) {
+    base::Sha256 sha256;
+    sha256.Update(content);
+    checksums.Add(path, sha256.Finish());
+    return FileEntry(path, content);
+  };
+  std::string text =
+      add("manifest.json",
+          archive::EncodeManifest(archive::MakeManifest(
+              support::NewWorkspace("fraud", kBasePath), {"models"})));
   for (const char* directory : {"models", "models/v1"})
     text += EncodeTarEntry({.path = directory, .type = TarType::kDirectory});
-  for (const char* path : {"models/v1/a", "models/v1/b", "models/z"}) {
-    base::Sha256 sha256;
-    sha256.Update(path);
-    checksums.Add(path, sha256.Finish());
-    text += FileEntry(path, path);
-  }
+  for (const char* path : {"models/v1/a", "models/v1/b", "models/z"})
+    text += add(path, path);
   return absl::StrCat(text,
                       FileEntry(archive::ChecksumsName(1), checksums.text()),
                       std::string(archive::kTarEndBytes, '\0'));

@@ -108,7 +108,7 @@ def test_other_programs_read_archives(base: Path, tmp_path: Path) -> None:
         capture_output=True,
         check=True,
     )
-    assert listed.stdout.count(b": OK") == 10
+    assert listed.stdout.count(b": OK") == 12
     by_python = tmp_path / "by_python"
     with tarfile.open(archive) as opened:
         opened.extractall(by_python, filter="tar")
