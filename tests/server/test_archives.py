@@ -108,10 +108,12 @@ def test_other_programs_read_archives(base: Path, tmp_path: Path) -> None:
         capture_output=True,
         check=True,
     )
-    assert listed.stdout.count(b": OK") == 12
+    assert listed.stdout.count(b": OK") == 11
     by_python = tmp_path / "by_python"
     with tarfile.open(archive) as opened:
-        opened.extractall(by_python, filter="tar")
+        # Older releases have no filters.
+        options = {"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}
+        opened.extractall(by_python, **options)
         names = opened.getnames()
     assert names[0] == "manifest.json"
     for extracted in (by_tar, by_python):
