@@ -1,6 +1,7 @@
 #ifndef MLOPS_CLIENT_CPP_SRC_CONNECTION_H_
 #define MLOPS_CLIENT_CPP_SRC_CONNECTION_H_
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -101,6 +102,22 @@ class Connection {
       const CallOptions& call,
       const std::function<bool(const workspace::v1::WorkspaceStatus&)>&
           visit) = 0;
+
+  // Calls `visit` with each response in turn. Ends the call with the first
+  // error that `visit` returns.
+  virtual absl::Status ExportWorkspace(
+      const workspace::v1::ExportWorkspaceRequest& request,
+      const CallOptions& call,
+      const std::function<absl::Status(
+          const workspace::v1::ExportWorkspaceResponse&)>& visit) = 0;
+  // Sends the messages that `next` sets until it returns false, and returns the
+  // last response. Calls `acknowledged` with the offset of every response. Ends
+  // the call with the first error that either returns.
+  virtual absl::StatusOr<workspace::v1::ImportWorkspaceResponse>
+  ImportWorkspace(const CallOptions& call,
+                  const std::function<absl::StatusOr<bool>(
+                      workspace::v1::ImportWorkspaceRequest*)>& next,
+                  const std::function<absl::Status(int64_t)>& acknowledged) = 0;
 
   virtual absl::StatusOr<workspace::v1::Artifact> GetArtifact(
       const workspace::v1::GetArtifactRequest& request,

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -221,6 +222,65 @@ class GrpcConnection final : public Connection {
     if (!wanted) context.TryCancel();
     const grpc::Status end = reader->Finish();
     return wanted ? state->ToAbsl(end) : absl::OkStatus();
+  }
+
+  absl::Status ExportWorkspace(
+      const v1::ExportWorkspaceRequest& request, const CallOptions& call,
+      const std::function<absl::Status(const v1::ExportWorkspaceResponse&)>&
+          visit) override {
+    const absl::Time deadline = DeadlineOf(*request.GetDescriptor(), call);
+    const Server& server = servers_.Choose(deadline, call.stop);
+    const auto state = Begin(server, deadline, call);
+    grpc::ClientContext& context = state->context();
+    const auto reader = server.stub->ExportWorkspace(&context, request);
+    absl::Status visited;
+    for (v1::ExportWorkspaceResponse response;
+         visited.ok() && reader->Read(&response);)
+      visited = visit(response);
+    if (!visited.ok()) context.TryCancel();
+    const grpc::Status end = reader->Finish();
+    return visited.ok() ? state->ToAbsl(end) : visited;
+  }
+
+  absl::StatusOr<v1::ImportWorkspaceResponse> ImportWorkspace(
+      const CallOptions& call,
+      const std::function<absl::StatusOr<bool>(v1::ImportWorkspaceRequest*)>&
+          next,
+      const std::function<absl::Status(int64_t)>& acknowledged) override {
+    const absl::Time deadline =
+        DeadlineOf(*v1::ImportWorkspaceRequest::descriptor(), call);
+    const Server& server = servers_.Choose(deadline, call.stop);
+    const auto state = Begin(server, deadline, call);
+    grpc::ClientContext& context = state->context();
+    const auto stream = server.stub->ImportWorkspace(&context);
+    // A thread sends while this one takes the acknowledgements, which the
+    // server does not keep for a client that does not read them.
+    absl::Status sent;
+    std::thread sender([&] {
+      while (true) {
+        v1::ImportWorkspaceRequest message;
+        const absl::StatusOr<bool> more = next(&message);
+        if (!more.ok()) {
+          sent = more.status();
+          return context.TryCancel();
+        }
+        // The call has ended if it takes no more.
+        if (!*more || !stream->Write(message)) break;
+      }
+      stream->WritesDone();
+    });
+    absl::Status read;
+    v1::ImportWorkspaceResponse last;
+    for (v1::ImportWorkspaceResponse response; stream->Read(&response);) {
+      last = response;
+      if (read.ok()) read = acknowledged(response.offset());
+      if (!read.ok()) context.TryCancel();
+    }
+    sender.join();
+    const absl::Status end = state->ToAbsl(stream->Finish());
+    RETURN_IF_ERROR(sent);
+    if (!end.ok()) return read.ok() ? end : read;
+    return last;
   }
 
   absl::StatusOr<v1::Artifact> GetArtifact(

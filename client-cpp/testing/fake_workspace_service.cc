@@ -580,6 +580,48 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return absl::OkStatus();
   }
 
+  // The archive of a fake is a name for a copy that the fake keeps. Only the
+  // same fake can import it.
+  absl::Status ExportWorkspace(
+      const v1::ExportWorkspaceRequest& request, const CallOptions&,
+      const std::function<absl::Status(const v1::ExportWorkspaceResponse&)>&
+          visit) override {
+    v1::ExportWorkspaceResponse response;
+    {
+      absl::MutexLock lock(&mutex_);
+      RETURN_IF_ERROR(Begin(request.project()));
+      const auto it = live_.find(request.project());
+      if (it == live_.end()) return NotFound(request.project());
+      const std::string name = "fake archive " + NextId();
+      artifacts_.Clone(
+          it->second.uid(), name,
+          {request.directories().begin(), request.directories().end()});
+      archives_[name] = it->second;
+      response.set_data(name);
+    }
+    return visit(response);
+  }
+
+  absl::StatusOr<v1::ImportWorkspaceResponse> ImportWorkspace(
+      const CallOptions&,
+      const std::function<absl::StatusOr<bool>(v1::ImportWorkspaceRequest*)>&
+          next,
+      const std::function<absl::Status(int64_t)>& acknowledged) override {
+    v1::ImportWorkspaceRequest first;
+    std::string archive;
+    while (true) {
+      v1::ImportWorkspaceRequest message;
+      ASSIGN_OR_RETURN(const bool more, next(&message));
+      if (!more) break;
+      archive += message.data();
+      if (first.project().empty()) first = message;
+    }
+    ASSIGN_OR_RETURN(v1::ImportWorkspaceResponse response,
+                     Import(first, archive));
+    RETURN_IF_ERROR(acknowledged(response.offset()));
+    return response;
+  }
+
   absl::StatusOr<v1::Artifact> GetArtifact(
       const v1::GetArtifactRequest& request, const CallOptions&) override {
     ASSIGN_OR_RETURN(const std::string uid, UidOf(request.project()));
@@ -678,6 +720,49 @@ class FakeWorkspaceService::State final : public internal::Connection {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     RETURN_IF_ERROR(TakeFailure());
     return CheckProject(project);
+  }
+
+  absl::StatusOr<v1::ImportWorkspaceResponse> Import(
+      const v1::ImportWorkspaceRequest& first, const std::string& archive)
+      ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    RETURN_IF_ERROR(Begin(first.project()));
+    v1::ImportWorkspaceResponse response;
+    if (const auto it = live_.find(first.project()); it != live_.end()) {
+      const auto made_by = request_ids_.find(it->second.uid());
+      if (made_by == request_ids_.end() ||
+          made_by->second != first.request_id())
+        return Exists(it->second);
+      *response.mutable_workspace() = it->second;
+      return response;
+    }
+    const auto archived = archives_.find(archive);
+    if (archived == archives_.end()) {
+      return MakeError(StatusCode::kInvalidArgument, "ARCHIVE_INVALID",
+                       "The archive was not made by this fake",
+                       {{"project", first.project()},
+                        {"entry", ""},
+                        {"problem", "was not made by this fake"}});
+    }
+    v1::Workspace settings = archived->second;
+    // As at the server, defaults are derived again.
+    const v1::Workspace defaults = Make(settings.project(), {});
+    for (const char* name : kSettings) {
+      const FieldDescriptor* field =
+          v1::Workspace::descriptor()->FindFieldByName(name);
+      const auto* reflection = settings.GetReflection();
+      if (reflection->GetString(settings, field) ==
+          reflection->GetString(defaults, field))
+        reflection->ClearField(&settings, field);
+    }
+    const v1::Workspace workspace = Make(first.project(), settings);
+    artifacts_.Clone(archive, workspace.uid(), {});
+    if (!first.request_id().empty())
+      request_ids_[workspace.uid()] = first.request_id();
+    live_[first.project()] = workspace;
+    *response.mutable_workspace() = workspace;
+    response.set_offset(static_cast<int64_t>(archive.size()));
+    return response;
   }
 
   std::string NextId() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -867,6 +952,9 @@ class FakeWorkspaceService::State final : public internal::Connection {
   Trash trash_ ABSL_GUARDED_BY(mutex_);
   // Request ids of Create, by the uid of the created workspace.
   std::map<std::string, std::string> request_ids_ ABSL_GUARDED_BY(mutex_);
+  // What exports have copied, by the text of the archive. The files are in
+  // artifacts_.
+  std::map<std::string, v1::Workspace> archives_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::vector<DirectoryUsage>> usage_
       ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Template> templates_ ABSL_GUARDED_BY(mutex_);

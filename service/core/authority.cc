@@ -54,6 +54,7 @@ absl::StatusOr<Workspace> Authority::NewFrom(const CreateArgs& args) const {
        .uid = base::RandomId(),
        .request_id = args.request_id,
        .settings = args.settings,
+       .exact_settings = args.exact_settings,
        .metadata = args.metadata,
        .quota = args.quota,
        .unknown_keys = args.unknown_keys},

@@ -35,6 +35,8 @@ inline constexpr int kMaxPageSize = 1000;
 struct CreateArgs {
   ProjectName project;
   Settings settings;
+  // Whether absent settings stay absent, instead of getting their defaults.
+  bool exact_settings = false;
   Metadata metadata = Metadata::object();
   Quota quota;
   std::string request_id;

@@ -323,4 +323,15 @@ absl::Status OffsetOutOfRange(absl::string_view project, absl::string_view path,
                     {"size_bytes", absl::StrCat(size_bytes)}}});
 }
 
+absl::Status ArchiveInvalid(absl::string_view entry,
+                            absl::string_view problem) {
+  const std::string what =
+      entry.empty() ? "The beginning" : absl::StrCat("Entry ", Echo(entry));
+  return MakeError(StatusCode::kInvalidArgument,
+                   absl::StrCat(what, " of the archive ", problem),
+                   {.reason = "ARCHIVE_INVALID",
+                    .metadata = {{"entry", std::string(entry)},
+                                 {"problem", std::string(problem)}}});
+}
+
 }  // namespace mlops::core

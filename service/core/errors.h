@@ -78,6 +78,8 @@ absl::Status UploadOffsetMismatch(absl::string_view project,
                                   int64_t committed_offset);
 absl::Status OffsetOutOfRange(absl::string_view project, absl::string_view path,
                               int64_t offset, int64_t size_bytes);
+// `entry` may have any bytes; "" if the archive as a whole is meant.
+absl::Status ArchiveInvalid(absl::string_view entry, absl::string_view problem);
 
 }  // namespace mlops::core
 

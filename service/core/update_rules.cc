@@ -147,7 +147,7 @@ absl::StatusOr<Workspace> NewWorkspace(NewWorkspaceSpec spec, absl::Time now) {
   RETURN_IF_ERROR(CheckQuotaFields(spec.quota));
   Settings settings = DefaultSettings(spec.project, spec.root_path);
   for (const SettingField& field : kSettingFields) {
-    if (spec.settings.*field.member)
+    if (spec.settings.*field.member || spec.exact_settings)
       settings.*field.member = std::move(spec.settings.*field.member);
   }
   const bool only_defaults =

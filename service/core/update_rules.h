@@ -40,6 +40,8 @@ struct NewWorkspaceSpec {
   std::string uid;
   std::string request_id;
   Settings settings;
+  // Whether absent settings stay absent, instead of getting their defaults.
+  bool exact_settings = false;
   Metadata metadata = Metadata::object();
   Quota quota;
   // As Workspace::unknown_keys.

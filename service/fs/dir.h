@@ -279,6 +279,12 @@ class Dir {
   // subdirectories. Fails like File::Sync().
   virtual absl::Status Sync() = 0;
 
+  // Returns RESOURCE_EXHAUSTED/NO_SPACE unless the file system has room for
+  // `bytes` more. Other programs may take it a moment later.
+  virtual absl::Status CheckSpace(int64_t /*bytes*/) const {
+    return absl::OkStatus();
+  }
+
   // Returns whether SyncAll() is possible here.
   virtual bool CanSyncAll() const { return false; }
   // Makes everything durable that any program has written to this file system

@@ -594,6 +594,14 @@ class PosixDir final : public Dir {
                                                : SyncFailure(errno, path_);
   }
 
+  absl::Status CheckSpace(int64_t bytes) const override {
+    struct statvfs info;
+    if (::fstatvfs(fd_.get(), &info) != 0) return Error("");
+    const bool fits =
+        static_cast<uint64_t>(bytes) / info.f_frsize < info.f_bavail;
+    return fits ? absl::OkStatus() : NoSpace(ENOSPC, fd_.get(), path_);
+  }
+
   bool CanSyncAll() const override {
     return !options_.portable && sys::CanSyncAll(fd_.get());
   }

@@ -16,10 +16,12 @@ using core::ProjectName;
 using core::WorkspacePtr;
 
 WorkspaceService::WorkspaceService(core::Authority* authority,
-                                   ArtifactStreams* artifacts, Calls* calls,
+                                   ArtifactStreams* artifacts,
+                                   ArchiveStreams* archives, Calls* calls,
                                    ServerFacts facts)
     : ArtifactService(artifacts),
       authority_(authority),
+      archives_(archives),
       calls_(calls),
       facts_(std::move(facts)) {}
 
@@ -231,6 +233,16 @@ grpc::ServerUnaryReactor* WorkspaceService::ListTemplates(
   };
   return calls_->Unary<pb::ListTemplatesRequest, pb::ListTemplatesResponse>(
       kListTemplates, context, request, response, handler);
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* WorkspaceService::ExportWorkspace(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
+  return new ExportStream(archives_, context, *request);
+}
+
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>*
+WorkspaceService::ImportWorkspace(grpc::CallbackServerContext* context) {
+  return new ImportStream(archives_, context);
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::GetServerInfo(

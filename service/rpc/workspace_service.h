@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "service/artifacts/templates.h"
 #include "service/core/authority.h"
+#include "service/rpc/archive_streams.h"
 #include "service/rpc/artifact_service.h"
 #include "service/rpc/call.h"
 #include "service/rpc/clone_stream.h"
@@ -31,7 +32,7 @@ class WorkspaceService final : public ArtifactService {
  public:
   // All pointers must outlive this.
   WorkspaceService(core::Authority* authority, ArtifactStreams* artifacts,
-                   Calls* calls, ServerFacts facts);
+                   ArchiveStreams* archives, Calls* calls, ServerFacts facts);
   // Lists `templates`, which must outlive this. Call it before any RPC.
   void SetTemplates(artifacts::Templates* templates) { templates_ = templates; }
   // What CloneWorkspace works with. Call it before any RPC.
@@ -70,12 +71,18 @@ class WorkspaceService final : public ArtifactService {
   grpc::ServerUnaryReactor* ListTemplates(grpc::CallbackServerContext* context,
                                           const grpc::ByteBuffer* request,
                                           grpc::ByteBuffer* response) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* ExportWorkspace(
+      grpc::CallbackServerContext* context,
+      const grpc::ByteBuffer* request) override;
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ImportWorkspace(
+      grpc::CallbackServerContext* context) override;
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
                                           const grpc::ByteBuffer* request,
                                           grpc::ByteBuffer* response) override;
 
  private:
   core::Authority* const authority_;
+  ArchiveStreams* const archives_;
   Calls* const calls_;
   const ServerFacts facts_;
   CloneParts clones_;

@@ -448,6 +448,8 @@ absl::Status Server::MakeCore() {
   templates_ = std::make_unique<artifacts::Templates>(base_, stage_.get());
   authority_->SetTemplates(templates_.get(), config_.default_template);
   WarnOfTemplate();
+  archives_ = std::make_unique<archive::Archives>(
+      authority_.get(), stage_.get(), base_, base_path_);
   return absl::OkStatus();
 }
 
@@ -503,12 +505,16 @@ void Server::MakeServices() {
   artifact_streams_ = std::make_unique<rpc::ArtifactStreams>(
       artifacts_.get(), calls_.get(), stream_workers_.get(),
       receive_quota_.get(), config_.max_artifact_streams);
+  archive_streams_ = std::make_unique<rpc::ArchiveStreams>(
+      archives_.get(), calls_.get(), whole_file_workers_.get(),
+      receive_quota_.get(), &transfer_slots_);
   std::vector<std::string> features;
   if (config_.read_only) features.emplace_back("read-only");
   if (!config_.project_pattern.empty())
     features.emplace_back("project-pattern");
   service_ = std::make_unique<rpc::WorkspaceService>(
-      authority_.get(), artifact_streams_.get(), calls_.get(),
+      authority_.get(), artifact_streams_.get(), archive_streams_.get(),
+      calls_.get(),
       rpc::ServerFacts{.version = std::string(kVersion),
                        .base_path = base_path_,
                        .start_time = absl::Now(),
@@ -792,6 +798,7 @@ void Server::Drain() {
 void Server::EndStreams(const rpc::IdleRule& rule) {
   calls_->live().EndThose(rule);
   artifact_streams_->live().EndThose(rule);
+  archive_streams_->live().EndThose(rule);
 }
 
 void Server::NoteReset(const std::string& peer) {
@@ -809,6 +816,7 @@ void Server::Disconnect(const std::string& peer) {
 void Server::EndIdleCalls() {
   calls_->EndIdle();
   artifact_streams_->EndIdle();
+  archive_streams_->EndIdle();
 }
 
 bool Server::ShouldLeave() const {

@@ -26,6 +26,7 @@
 #include "service/observe/audit.h"
 #include "service/observe/log.h"
 #include "service/observe/reload_metrics.h"
+#include "service/rpc/archive_streams.h"
 #include "service/rpc/artifact_streams.h"
 #include "service/rpc/call.h"
 #include "service/rpc/identify.h"
@@ -186,6 +187,8 @@ class Server {
   std::unique_ptr<catalog::Upkeep> upkeep_;
   std::unique_ptr<Maintainer> maintainer_;
   std::unique_ptr<core::Authority> authority_;
+  std::unique_ptr<artifacts::Stage> stage_;
+  std::unique_ptr<archive::Archives> archives_;
   std::unique_ptr<base::ThreadPool> workers_;
   std::unique_ptr<base::ThreadPool> whole_file_workers_;
   // Separate from workers_, because the sync of a large file takes long.
@@ -196,6 +199,7 @@ class Server {
   std::unique_ptr<rpc::ReceiveQuota> receive_quota_;
   std::unique_ptr<rpc::ArtifactStreams> artifact_streams_;
   rpc::TransferSlots transfer_slots_{rpc::kMaxTransfers};
+  std::unique_ptr<rpc::ArchiveStreams> archive_streams_;
   std::unique_ptr<rpc::WorkspaceService> service_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<Connections> connections_;

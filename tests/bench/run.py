@@ -4,8 +4,8 @@ Tables and raw figures go to build/bench.
 
 Usage: run.py [--quick] [--build DIR] [--work DIR] [--readme] [NAME...]. A NAME is get,
 ensure, list, identity, neighbours, metrics, checks, commit, start, scan, artifacts,
-files, original, client or, with .toolkits/bin/python, provider; the default is all of
-them. --readme replaces the tables of README.md by the new ones.
+archives, files, original, client or, with .toolkits/bin/python, provider; the default
+is all of them. --readme replaces the tables of README.md by the new ones.
 """
 
 import argparse
@@ -18,7 +18,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from subjects import artifacts, calls, identity, neighbours, python_clients, scan, start
+from subjects import (
+    archives,
+    artifacts,
+    calls,
+    identity,
+    neighbours,
+    python_clients,
+    scan,
+    start,
+)
 from subjects.figures import Row
 from subjects.harness import FULL, HERE, QUICK, REPO, Bench
 
@@ -34,6 +43,7 @@ BENCHES: dict[str, Callable[[Bench], tuple[str, list[Row]]]] = {
     "start": start.run_start,
     "scan": scan.run_scan,
     "artifacts": artifacts.run_artifacts,
+    "archives": archives.run_archives,
     "files": python_clients.run_files,
     "original": python_clients.run_original,
     "client": python_clients.run_client,

@@ -145,6 +145,32 @@ Json WriteArtifact(Connection& connection, const Json& requests) {
   }
 }
 
+Json ExportWorkspace(Connection& connection, const Json& request) {
+  Json responses = Json::array();
+  const absl::Status end = connection.ExportWorkspace(
+      Parse<v1::ExportWorkspaceRequest>(request), CallOptions(),
+      [&responses](const v1::ExportWorkspaceResponse& response) {
+        responses.push_back(ToJson(response));
+        return absl::OkStatus();
+      });
+  return Answer(std::move(responses), end);
+}
+
+Json ImportWorkspace(Connection& connection, const Json& requests) {
+  size_t at = 0;
+  const auto response = connection.ImportWorkspace(
+      CallOptions(),
+      [&](v1::ImportWorkspaceRequest* message) -> absl::StatusOr<bool> {
+        if (at == requests.size()) return false;
+        *message = Parse<v1::ImportWorkspaceRequest>(requests[at++]);
+        return true;
+      },
+      [](int64_t) { return absl::OkStatus(); });
+  Json responses = Json::array();
+  if (response.ok()) responses.push_back(ToJson(*response));
+  return Answer(std::move(responses), response.status());
+}
+
 std::map<std::string, Call> Calls() {
   return {
       {"GetArtifact", Unary(&Connection::GetArtifact)},
@@ -156,6 +182,8 @@ std::map<std::string, Call> Calls() {
       {"MoveArtifact", Unary(&Connection::MoveArtifact)},
       {"CopyArtifact", Unary(&Connection::CopyArtifact)},
       {"MakeDirectory", Unary(&Connection::MakeDirectory)},
+      {"ExportWorkspace", ExportWorkspace},
+      {"ImportWorkspace", ImportWorkspace},
       {"CreateWorkspace", Unary(&Connection::CreateWorkspace)},
       {"GetWorkspace", Unary(&Connection::GetWorkspace)},
       {"ListWorkspaces", Unary(&Connection::ListWorkspaces)},

@@ -20,12 +20,14 @@ _MAY_INCLUDE = {
     "service/fs": _BASE,
     "service/core": {*_BASE, "service/fs"},
     "service/artifacts": _RECORDS,
+    "service/archive": {*_RECORDS, "service/artifacts"},
     "service/catalog": _RECORDS,
     "service/auth": _RECORDS,
     "service/observe": _BASE,
     "service/rpc": {
         *_RECORDS,
         *_WIRE,
+        "service/archive",
         "service/artifacts",
         "service/auth",
         "service/observe",
@@ -33,6 +35,7 @@ _MAY_INCLUDE = {
     "service/server": {
         *_RECORDS,
         *_WIRE,
+        "service/archive",
         "service/artifacts",
         "service/auth",
         "service/catalog",

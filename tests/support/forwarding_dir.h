@@ -167,6 +167,9 @@ class ForwardingDir : public fs::Dir {
     return target_->RemoveDir(path);
   }
   absl::Status Sync() override { return target_->Sync(); }
+  absl::Status CheckSpace(int64_t bytes) const override {
+    return target_->CheckSpace(bytes);
+  }
   bool CanSyncAll() const override { return target_->CanSyncAll(); }
   absl::Status SyncAll() override { return target_->SyncAll(); }
 

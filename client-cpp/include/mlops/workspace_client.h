@@ -82,8 +82,8 @@
 // most 4 attempts with 0.1 s to 2 s between them. These are Get, List,
 // GetStatus, GetServerInfo, Ensure, Update, ListTemplates, GetArtifact,
 // ListArtifacts and MakeDirectory. It never retries Create, Delete, Undelete,
-// CloneWorkspace, StreamStatuses, DeleteArtifact, MoveArtifact and
-// CopyArtifact. Reads and writes of files resume where they stopped: see
+// CloneWorkspace, Export, Import, StreamStatuses, DeleteArtifact, MoveArtifact
+// and CopyArtifact. Reads and writes of files resume where they stopped: see
 // mlops/artifacts.h.
 //
 // With several addresses, the client calls the server whose health checks say
@@ -347,6 +347,24 @@ struct StatusStreamOptions {
   bool show_deleted = false;
 };
 
+struct ExportOptions {
+  // The directories whose content is exported, for example "models". Empty: all
+  // five.
+  std::vector<std::string> directories = {};
+  // Called with the number of bytes so far. If it returns false, the call ends
+  // with CANCELLED.
+  std::function<bool(int64_t size_bytes)> progress = nullptr;
+};
+
+struct ImportOptions {
+  // As CreateOptions::request_id: a repeated Import with the same id returns
+  // the workspace that the first one created.
+  std::string request_id = "";
+  // Called with the number of bytes that the server has staged. If it returns
+  // false, the call ends with CANCELLED.
+  std::function<bool(int64_t size_bytes)> progress = nullptr;
+};
+
 // Client of one server. Thread-safe. Copies are cheap and share one connection.
 // The first call opens the connection, and a later call reopens it after a
 // failure. A process that forks must fork before it creates a client.
@@ -521,6 +539,55 @@ class WorkspaceClient {
       const std::function<bool(const WorkspaceStatus&)>& visit,
       const StatusStreamOptions& options = {},
       const CallOptions& call = {}) const;
+
+  // Writes a workspace to the local file `destination` as a tar archive: its
+  // settings, metadata and files, with a SHA-256 of each file. The same content
+  // gives the same bytes. Replaces an existing file atomically, as Download
+  // does. Not retried.
+  //
+  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND and DATA_LOSS/WORKSPACE_CORRUPT as
+  //   Get.
+  // Returns ABORTED/WORKSPACE_BUSY {operation} if a file changed during each of
+  //   several attempts to read it: retry.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if the
+  //   workspace has an entry that an archive cannot hold.
+  // Returns NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED or INTERNAL,
+  //   without a reason, if the client cannot write `destination`.
+  absl::Status Export(std::string_view project, const std::string& destination,
+                      const ExportOptions& options = {},
+                      const CallOptions& call = {}) const;
+  // Calls `write` with the bytes of the archive, piece by piece. Ends with the
+  // first error that `write` returns. What was written before an error cannot
+  // be imported.
+  absl::Status ExportTo(
+      std::string_view project,
+      const std::function<absl::Status(std::string_view data)>& write,
+      const ExportOptions& options = {}, const CallOptions& call = {}) const;
+
+  // Creates a workspace from the local file `source`, which Export wrote. The
+  // workspace appears at once and complete, or not at all. Settings that follow
+  // from its name or place get the defaults of the new workspace. Not retried;
+  // callers can retry with the same `request_id`.
+  //
+  // Returns INVALID_ARGUMENT/ARCHIVE_INVALID {entry, problem} if the archive is
+  //   damaged, incomplete or not from Export.
+  // Returns ALREADY_EXISTS/WORKSPACE_EXISTS {uid} if the name is taken.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE as Get.
+  // Returns RESOURCE_EXHAUSTED/NO_SPACE if the disk {path, available_bytes} or
+  //   the archive's quota {quota, limit, used, wanted} has no room.
+  // Returns NOT_FOUND, PERMISSION_DENIED or INTERNAL, without a reason, if the
+  //   client cannot read `source`.
+  absl::StatusOr<Workspace> Import(std::string_view project,
+                                   const std::string& source,
+                                   const ImportOptions& options = {},
+                                   const CallOptions& call = {}) const;
+  // Calls `read` for the bytes of the archive, on another thread, until it
+  // returns "". A piece has at most 4 MiB. Ends with the first error that
+  // `read` returns.
+  absl::StatusOr<Workspace> ImportFrom(
+      std::string_view project,
+      const std::function<absl::StatusOr<std::string>()>& read,
+      const ImportOptions& options = {}, const CallOptions& call = {}) const;
 
   // Describes a file or directory. As all reads, it follows symbolic links that
   // are relative and stay inside the workspace's directories, and refuses

@@ -378,5 +378,39 @@ TEST_F(FakeTest, AClientOutlivesItsService) {
   EXPECT_TRUE(client.Create("fraud").ok());
 }
 
+TEST_F(FakeTest, AnArchiveBecomesAWorkspace) {
+  ASSERT_TRUE(client_.Create("fraud", {.mlflow_experiment_id = "7"}).ok());
+  auto writer = client_.OpenForWrite("fraud", "models/a");
+  ASSERT_TRUE(writer->Write("content").ok());
+  ASSERT_TRUE(writer->Finish().ok());
+  std::string archive;
+  ASSERT_TRUE(client_
+                  .ExportTo("fraud",
+                            [&archive](std::string_view data) {
+                              archive += data;
+                              return absl::OkStatus();
+                            })
+                  .ok());
+  const auto import = [&](const std::string& project,
+                          const std::string& request_id) {
+    bool first = true;
+    return client_.ImportFrom(
+        project,
+        [&]() -> absl::StatusOr<std::string> {
+          return std::exchange(first, false) ? archive : "";
+        },
+        {.request_id = request_id});
+  };
+  const auto copy = import("copy", "r1");
+  ASSERT_TRUE(copy.ok()) << copy.status();
+  EXPECT_EQ(copy->mlflow_experiment_id, "7");
+  EXPECT_EQ(copy->bentoml_tag_prefix, "copy:");
+  EXPECT_EQ(client_.GetArtifact("copy", "models/a")->size_bytes, 7);
+  EXPECT_EQ(import("copy", "r1")->uid, copy->uid);
+  EXPECT_EQ(ErrorReason(import("copy", "r2").status()), "WORKSPACE_EXISTS");
+  archive = "other";
+  EXPECT_EQ(ErrorReason(import("bad", "").status()), "ARCHIVE_INVALID");
+}
+
 }  // namespace
 }  // namespace mlops::testing

@@ -79,8 +79,18 @@ class LimitsTest : public testing::Test {
                                  fs::OpenBaseDir(temp.path()).value()};
   ReceiveQuota receive_quota;
   ArtifactStreams streams{&artifacts, &calls, &workers, &receive_quota, 2};
-  WorkspaceService service{
-      &authority, &streams, &calls, {.version = "1", .base_path = "/base"}};
+  artifacts::Stage stage{fs::OpenBaseDir(temp.path()).value(),
+                         std::make_shared<core::DiskHealth>()};
+  archive::Archives archives{&authority, &stage,
+                             fs::OpenBaseDir(temp.path()).value(), "/base"};
+  TransferSlots slots{1};
+  ArchiveStreams archive_streams{&archives, &calls, &workers, &receive_quota,
+                                 &slots};
+  WorkspaceService service{&authority,
+                           &streams,
+                           &archive_streams,
+                           &calls,
+                           {.version = "1", .base_path = "/base"}};
   std::unique_ptr<grpc::Server> server;
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<pb::WorkspaceService::Stub> stub;

@@ -114,8 +114,16 @@ class ServiceTest : public testing::Test {
                                  fs::OpenBaseDir(temp.path()).value()};
   ReceiveQuota receive_quota;
   ArtifactStreams streams{&artifacts, &calls, workers.get(), &receive_quota, 4};
+  artifacts::Stage stage{fs::OpenBaseDir(temp.path()).value(),
+                         std::make_shared<core::DiskHealth>()};
+  archive::Archives archives{&authority, &stage,
+                             fs::OpenBaseDir(temp.path()).value(), "/base"};
+  TransferSlots slots{1};
+  ArchiveStreams archive_streams{&archives, &calls, workers.get(),
+                                 &receive_quota, &slots};
   WorkspaceService service{&authority,
                            &streams,
+                           &archive_streams,
                            &calls,
                            {.version = "1.2.3",
                             .base_path = "/base",

@@ -180,6 +180,15 @@ class Connection:
         with GATE:
             return self._attempt(do, policy)
 
+    def once(self, do: Callable[[Stub], Result]) -> Result:
+        """Call `do`, which continues a streaming call, without retries.
+
+        Raises:
+            WorkspaceError: The call failed.
+        """
+        with GATE:
+            return self._once(lambda link: do(link.stub), self._open())
+
     def pages(self, request: Message) -> Iterator[Any]:
         """Yield the pages of a List method, starting with the page of `request`.
 

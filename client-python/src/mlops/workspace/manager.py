@@ -19,6 +19,8 @@ from mlops._rpc.connection import Connection
 from mlops._rpc.credentials import CredentialOptions
 from mlops._rpc.errors import WorkspaceError
 from mlops.local_server import choose_server
+from mlops.workspace import archives
+from mlops.workspace.archives import ArchiveSource, ArchiveTarget, Export, Progress
 from mlops.workspace.html import html_table
 from mlops.workspace.origin import Facts, Origin
 from mlops.workspace.project import DIRECTORIES, ProjectWorkspace
@@ -692,6 +694,90 @@ class WorkspaceManager:
                 if error.details["reason"] != "WORKSPACE_NOT_FOUND":
                     raise
         return freed
+    def export_workspace(
+        self,
+        project_name: str,
+        target: ArchiveTarget,
+        directories: Collection[str] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Write a workspace to a tar archive.
+
+        The archive holds the settings, the metadata and the files, with a SHA-256 of
+        each file; the same content gives the same bytes. `tar` can read it.
+
+        Args:
+            target: A path, or a binary file. A file at the path appears, or is
+                replaced, once the archive is complete and on disk.
+            directories: The directories whose content to export, for example
+                `["models"]`. Default: all five.
+            progress: Called with the number of bytes written so far.
+
+        Raises:
+            WorkspaceError: WORKSPACE_NOT_FOUND if there is no such workspace,
+                WORKSPACE_BUSY if a file changed all the time, PATH_UNSUITABLE if the
+                workspace has an entry that an archive cannot hold.
+        """
+        export = self.export_stream(project_name, directories)
+        with self._operation("export_workspace", project_name):
+            archives.save(export, target, progress)
+
+    def export_stream(
+        self, project_name: str, directories: Collection[str] | None = None
+    ) -> Export:
+        """Return the archive of export_workspace() as an iterator of bytes.
+
+        For example, to copy a workspace to another server:
+
+            other.import_workspace(manager.export_stream("fraud"))
+
+        The call begins with the first piece. Raises the same errors, from the iterator.
+        """
+        with self._operation("export_workspace", project_name):
+            return Export(
+                self._connection,
+                convert.check_text("project", project_name),
+                convert.check_names("directories", directories or ()),
+            )
+
+    def import_workspace(
+        self,
+        source: ArchiveSource,
+        project_name: str | None = None,
+        progress: Progress | None = None,
+        *,
+        request_id: str = "",
+    ) -> ProjectWorkspace:
+        """Create a workspace from an archive of export_workspace().
+
+        The workspace appears at once and complete, or not at all. Settings that follow
+        from its name or place get the defaults of the new workspace.
+
+        Args:
+            source: A path, a binary file, or an iterable of bytes. If the connection is
+                lost, paths and files that can be rewound are sent again.
+            project_name: The name of the new workspace. Default: the archive's.
+            progress: Called with the number of bytes that the server has staged.
+            request_id: As in create_workspace(). Default: a new one.
+
+        Raises:
+            WorkspaceError: ARCHIVE_INVALID if the archive is damaged, incomplete or not
+                from export_workspace(), WORKSPACE_EXISTS if the name is in use,
+                NO_SPACE if the disk or the archive's quota has no room.
+        """
+        with self._operation("import_workspace", project_name):
+            archive = archives.Source(source)
+            try:
+                name = archive.project() if project_name is None else project_name
+                head = pb.ImportWorkspaceRequest(
+                    project=convert.check_text("project", name),
+                    request_id=convert.check_text("request_id", request_id)
+                    or str(uuid.uuid4()),
+                )
+                call = archives.Import(self._connection, head, archive, progress)
+                return self._seen(call.run())
+            finally:
+                archive.close()
 
     def get_workspace_status(
         self, project_name: str, counts_only: bool = False

@@ -1,0 +1,131 @@
+#ifndef MLOPS_SERVICE_ARCHIVE_EXPORTER_H_
+#define MLOPS_SERVICE_ARCHIVE_EXPORTER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "proto/cpp/base/sha256.h"
+#include "service/archive/entry_rules.h"
+#include "service/archive/tar_format.h"
+#include "service/artifacts/tree.h"
+#include "service/base/clock.h"
+#include "service/core/workspace.h"
+#include "service/fs/dir.h"
+
+namespace mlops::archive {
+
+// Writes the archive of a workspace, piece by piece. Holds the names
+// of the directories that are being read (kMaxOpenNameBytes) and one small
+// file; keeps a few directories open, however deep the tree is.
+//
+// Reads each file whole, as it was at one moment: small files before they are
+// sent, again if they change meanwhile; large files once, and again only to
+// find out whether a file that grew has changed otherwise. What is appended
+// after a file was opened is left out.
+//
+// Not thread-safe.
+class Exporter {
+ public:
+  // Exports `tree`, the directory of `workspace`, with the content
+  // of `directories`, which must be some of core::kDirectories, and empty
+  // directories for the others. `clock` must return the file system's time.
+  Exporter(artifacts::ArtifactTree tree, core::WorkspacePtr workspace,
+           std::vector<std::string> directories, base::Clock clock);
+
+  // Stores the next bytes of the archive, at most `size`, in `buffer`
+  // and returns their number, which is less than `size` only at the end. After
+  // an error, nothing else may be called. Returns
+  // - ABORTED/WORKSPACE_BUSY if a file changed while it was read;
+  // - FAILED_PRECONDITION/PATH_UNSUITABLE if an entry cannot be imported:
+  //   a special file, a link that leaves the workspace, a path that is too
+  //   long, names that differ only in case, too many names in a directory;
+  // - the errors of fs::Dir.
+  absl::StatusOr<size_t> Read(char* buffer, size_t size);
+
+  // Whether Read() has returned everything.
+  bool done() const { return ended_ && begin_ == pending_.size(); }
+
+ private:
+  struct Name {
+    // With a final '/' if it is a directory, as the order demands.
+    std::string text;
+    fs::EntryType type;
+  };
+  // A directory on the path to the one that is being read.
+  struct Level {
+    // "" for the workspace, whose entries are the five directories.
+    std::string path;
+    // Null while closed, and for the workspace.
+    std::unique_ptr<fs::Dir> dir;
+    // The names in it, the next one last.
+    std::vector<Name> names;
+    size_t name_bytes = 0;
+  };
+
+  // Appends the next entry to pending_, or begins the next large file, or ends.
+  absl::Status NextEntry();
+  absl::StatusOr<fs::Dir*> OpenLevel(Level& level);
+  absl::Status AddEntry(Level& level, const Name& name);
+  absl::Status AddTopDirectory(const std::string& name);
+  absl::Status AddDirectory(Level& parent, const std::string& path,
+                            absl::string_view name);
+  absl::Status AddFile(fs::Dir& dir, const std::string& path,
+                       absl::string_view name);
+  absl::Status AddLink(const fs::Dir& dir, const std::string& path,
+                       absl::string_view name);
+  // Checks and appends the header of an entry.
+  absl::Status AddHeader(const TarEntry& entry);
+  // Begins the content of a directory.
+  absl::Status Enter(std::string path, std::unique_ptr<fs::Dir> dir);
+  absl::Status AddSmallFile(fs::FileReader& file, fs::FileStamp stamp,
+                            const std::string& path);
+  // Adds a file with this content.
+  absl::Status AddContent(const std::string& data, const fs::FileStamp& stamp,
+                          const std::string& path);
+  // Returns whether file_ had the content that was read, with this SHA-256, all
+  // the time. Reads it again if it grew.
+  absl::StatusOr<bool> IsWhole(const std::string& sha256);
+  // Returns the next bytes of file_.
+  absl::StatusOr<size_t> ReadFile(char* buffer, size_t size);
+  // Appends a file that is not part of the workspace.
+  void AddOwnFile(absl::string_view name, absl::string_view content);
+  void AddPadding(int64_t size_bytes);
+  void AddChecksums();
+  bool IsSelected(absl::string_view directory) const;
+  absl::Status Unsuitable(const std::string& path,
+                          absl::string_view problem) const;
+  // Converts an error of fs::Dir about `path` to one of the contract.
+  absl::Status Error(const absl::Status& status, const std::string& path) const;
+
+  const artifacts::ArtifactTree tree_;
+  const core::WorkspacePtr workspace_;
+  const std::vector<std::string> directories_;
+  const base::Clock clock_;
+
+  EntryOrder order_;
+  ChecksumList checksums_;
+  int lists_ = 0;
+  std::vector<Level> levels_;
+  size_t open_name_bytes_ = 0;
+  // Bytes to return next, of which the first `begin_` were returned.
+  std::string pending_;
+  size_t begin_ = 0;
+  // A large file that is being read.
+  std::unique_ptr<fs::FileReader> file_;
+  fs::FileStamp file_stamp_;
+  std::string file_path_;
+  int64_t file_offset_ = 0;
+  std::unique_ptr<base::Sha256> file_sha256_;
+  bool ended_ = false;
+};
+
+}  // namespace mlops::archive
+
+#endif  // MLOPS_SERVICE_ARCHIVE_EXPORTER_H_

@@ -1,0 +1,268 @@
+#include "service/rpc/archive_streams.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/cpp/base/status_macros.h"
+#include "service/core/errors.h"
+#include "service/rpc/artifact_wire.h"
+#include "service/rpc/convert.h"
+
+namespace mlops::rpc {
+
+using core::FieldInvalid;
+
+namespace {
+
+// Acknowledged at the latest once so much more is staged.
+constexpr int64_t kAcknowledgeBytes = kMaxChunkBytes;
+
+// Destroys `object` on a worker thread, because its destructor may remove
+// a whole tree.
+template <typename T>
+void DestroyOn(base::ThreadPool& workers, std::unique_ptr<T> object) {
+  if (object == nullptr) return;
+  // If the queue is full, the object is destroyed here.
+  (void)workers.TrySchedule([object = std::shared_ptr<T>(std::move(
+                                 object))]() mutable { object.reset(); });
+}
+
+absl::StatusOr<archive::ExportArgs> FromProto(
+    const pb::ExportWorkspaceRequest& request) {
+  ASSIGN_OR_RETURN(core::ProjectName project,
+                   core::ProjectName::Parse(request.project()));
+  ASSIGN_OR_RETURN(std::vector<std::string> directories,
+                   ParseDirectories(request.directories()));
+  return archive::ExportArgs{.project = std::move(project),
+                             .directories = std::move(directories)};
+}
+
+}  // namespace
+
+void ArchiveStreams::EndIdle() {
+  const bool others_refused =
+      SteadyClock::now() - slots_->last_refusal() < Calls::kShortage;
+  live_.EndThose({.patience = calls_->Patience(others_refused),
+                  .why = core::ClientIsIdle()});
+}
+
+// --- ExportWorkspace ---
+
+ExportStream::ExportStream(ArchiveStreams* streams,
+                           grpc::CallbackServerContext* context,
+                           const grpc::ByteBuffer& request)
+    : Stream(&streams->calls(), kExportWorkspace, &streams->live(),
+             &streams->workers(), context),
+      streams_(streams),
+      slot_(&streams->slots()) {
+  if (!request.Valid()) NoteCancelled();
+  calls().CountReceived(call_, request.Length());
+  absl::Status status = Admit();
+  if (status.ok()) status = Parse(request);
+  if (status.ok()) status = slot_.Take();
+  Begin(std::move(status));
+}
+
+absl::Status ExportStream::Parse(const grpc::ByteBuffer& request) {
+  pb::ExportWorkspaceRequest parsed;
+  RETURN_IF_ERROR(CheckRequestSize(request.Length()));
+  RETURN_IF_ERROR(Decode(request, &parsed));
+  RETURN_IF_ERROR(Authorize(parsed));
+  ASSIGN_OR_RETURN(args_, FromProto(parsed));
+  return absl::OkStatus();
+}
+
+void ExportStream::Release() {
+  DestroyOn(streams_->workers(), std::move(exporter_));
+}
+
+ExportStream::Step ExportStream::Next() {
+  Step step;
+  if (!writing_ && ready_.has_value()) {
+    step.write = std::exchange(ready_, std::nullopt);
+    // Send the last message together with the status. Give no hint that another
+    // message follows: gRPC 1.51 may then wait forever.
+    step.last = all_read_ && tasks_ == 0;
+  }
+  if (tasks_ == 0 && !ready_.has_value() && !all_read_) step.tasks = 1;
+  return step;
+}
+
+void ExportStream::Work() {
+  absl::StatusOr<grpc::ByteBuffer> chunk = NextChunk();
+  const bool all_read = chunk.ok() && exporter_->done();
+  if (all_read) exporter_.reset();
+  TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    all_read_ = all_read;
+    if (chunk.ok()) {
+      ready_ = *std::move(chunk);
+    } else if (!end_.has_value()) {
+      end_ = chunk.status();
+    }
+  });
+}
+
+absl::StatusOr<grpc::ByteBuffer> ExportStream::NextChunk() {
+  RETURN_IF_ERROR(CheckWanted());
+  if (exporter_ == nullptr) {
+    ASSIGN_OR_RETURN(exporter_, streams_->archives().Export(*args_));
+  }
+  size_t got = 0;
+  ASSIGN_OR_RETURN(
+      const grpc::Slice slice,
+      wire::MakeSlice(kChunkBytes, [&](char* buffer) -> absl::Status {
+        ASSIGN_OR_RETURN(got, exporter_->Read(buffer, kChunkBytes));
+        return absl::OkStatus();
+      }));
+  return wire::Encode(pb::ExportWorkspaceResponse(),
+                      pb::ExportWorkspaceResponse::kDataFieldNumber,
+                      wire::Part(slice, 0, got));
+}
+
+// --- ImportWorkspace ---
+
+ImportStream::ImportStream(ArchiveStreams* streams,
+                           grpc::CallbackServerContext* context)
+    : Stream(&streams->calls(), kImportWorkspace, &streams->live(),
+             &streams->workers(), context),
+      streams_(streams),
+      slot_(&streams->slots()) {
+  Begin(Admit());
+}
+
+void ImportStream::OnReadDone(bool ok) {
+  ReadDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (ok) {
+      calls().CountReceived(call_, being_read_.Length());
+      received_ = std::move(being_read_);
+    } else {
+      no_more_ = true;
+    }
+  });
+}
+
+void ImportStream::Release() {
+  DestroyOn(streams_->workers(), std::move(importer_));
+}
+
+ImportStream::Step ImportStream::Next() {
+  Step step;
+  if (last_.has_value()) {
+    // Supersedes an acknowledgement that is due, but not one being written.
+    step.last = !writing_ && tasks_ == 0;
+    if (step.last) step.write = std::exchange(last_, std::nullopt);
+    return step;
+  }
+  if (!writing_) step.write = std::exchange(next_, std::nullopt);
+  step.tasks = tasks_ == 0 && (received_.has_value() || no_more_);
+  step.read = !reading_ && !no_more_ && !received_.has_value();
+  return step;
+}
+
+void ImportStream::Work() {
+  const std::optional<absl::Status> end = WorkOnce();
+  // Whatever was staged is gone when the client sees the end.
+  if (end.has_value()) importer_.reset();
+  TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (end.has_value() && !end->ok() && !end_.has_value()) end_ = *end;
+  });
+}
+
+std::optional<grpc::ByteBuffer> ImportStream::TakeReceived() {
+  std::optional<grpc::ByteBuffer> bytes;
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    bytes = std::exchange(received_, std::nullopt);
+  });
+  return bytes;
+}
+
+std::optional<absl::Status> ImportStream::WorkOnce() {
+  if (absl::Status wanted = CheckWanted(); !wanted.ok()) return wanted;
+  const std::optional<grpc::ByteBuffer> bytes = TakeReceived();
+  if (!bytes.has_value()) return Finish();
+  Message message;
+  if (!wire::Decode(*bytes, pb::ImportWorkspaceRequest::kDataFieldNumber,
+                    &message.head, &message.data))
+    return FieldInvalid("request", "is not a valid ImportWorkspaceRequest");
+  if (importer_ == nullptr) {
+    absl::Status begun = BeginImport(message.head);
+    if (!begun.ok() || importer_ == nullptr) return begun;
+  } else if (absl::Status fits = CheckLater(message.head); !fits.ok()) {
+    return fits;
+  }
+  absl::Status staged = importer_->Feed(message.data.pieces);
+  if (!staged.ok()) return staged;
+  Acknowledge();
+  return std::nullopt;
+}
+
+absl::StatusOr<archive::ImportArgs> ImportStream::ParseFirst(
+    const pb::ImportWorkspaceRequest& first) {
+  RETURN_IF_ERROR(Authorize(first));
+  ASSIGN_OR_RETURN(core::ProjectName project,
+                   core::ProjectName::Parse(first.project()));
+  RETURN_IF_ERROR(CheckRequestId(first.request_id()));
+  return archive::ImportArgs{.project = std::move(project),
+                             .request_id = first.request_id()};
+}
+
+absl::Status ImportStream::BeginImport(
+    const pb::ImportWorkspaceRequest& first) {
+  ASSIGN_OR_RETURN(archive::ImportArgs args, ParseFirst(first));
+  // Not before: clients that open streams and send nothing must not occupy
+  // slots.
+  RETURN_IF_ERROR(slot_.Take());
+  memory_.emplace(&streams_->receive_quota());
+  ASSIGN_OR_RETURN(archive::ImportStart start,
+                   streams_->archives().Import(args));
+  importer_ = std::move(start.importer);
+  if (start.existing != nullptr) Answer(0, *start.existing);
+  return absl::OkStatus();
+}
+
+// Checks that a later message does not contradict the first.
+absl::Status ImportStream::CheckLater(
+    const pb::ImportWorkspaceRequest& head) const {
+  const archive::ImportArgs& args = importer_->args();
+  const auto check = [](absl::string_view field, const std::string& now,
+                        const std::string& first) {
+    if (now.empty() || now == first) return absl::OkStatus();
+    return FieldInvalid(field,
+                        "is not what the first message of the stream says");
+  };
+  RETURN_IF_ERROR(check("project", head.project(), args.project.str()));
+  return check("request_id", head.request_id(), args.request_id);
+}
+
+void ImportStream::Acknowledge() {
+  const int64_t staged = importer_->offset();
+  if (staged - acknowledged_ <= kAcknowledgeBytes) return;
+  acknowledged_ = staged;
+  pb::ImportWorkspaceResponse response;
+  response.set_offset(staged);
+  grpc::ByteBuffer bytes = Encode(response);
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    next_ = std::move(bytes);
+  });
+}
+
+absl::Status ImportStream::Finish() {
+  if (context().IsCancelled()) return ClientCancelled();
+  if (importer_ == nullptr) return FieldInvalid("project", "is required");
+  ASSIGN_OR_RETURN(const core::WorkspacePtr workspace,
+                   importer_->Finish([this] { return !CheckWanted().ok(); }));
+  Answer(importer_->offset(), *workspace);
+  return absl::OkStatus();
+}
+
+void ImportStream::Answer(int64_t offset, const core::Workspace& workspace) {
+  pb::ImportWorkspaceResponse response;
+  response.set_offset(offset);
+  ToProto(workspace, response.mutable_workspace());
+  call_.DescribeResult(response.workspace());
+  absl::MutexLock lock(&mutex_);
+  last_ = Encode(response);
+}
+
+}  // namespace mlops::rpc

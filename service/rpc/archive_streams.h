@@ -1,0 +1,145 @@
+#ifndef MLOPS_SERVICE_RPC_ARCHIVE_STREAMS_H_
+#define MLOPS_SERVICE_RPC_ARCHIVE_STREAMS_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "grpcpp/support/byte_buffer.h"
+#include "grpcpp/support/server_callback.h"
+#include "mlops/workspace/v1/workspace_service.pb.h"
+#include "proto/cpp/wire_data.h"
+#include "service/archive/archives.h"
+#include "service/rpc/call.h"
+#include "service/rpc/receive_quota.h"
+#include "service/rpc/stream.h"
+#include "service/rpc/transfer_slots.h"
+
+namespace mlops::rpc {
+
+namespace pb = mlops::workspace::v1;
+
+// State shared by all streams of archives. Thread-safe.
+class ArchiveStreams {
+ public:
+  // All pointers must outlive this. `workers` reads and writes files, one chunk
+  // per task.
+  ArchiveStreams(archive::Archives* archives, Calls* calls,
+                 base::ThreadPool* workers, ReceiveQuota* receive_quota,
+                 TransferSlots* slots)
+      : archives_(archives),
+        calls_(calls),
+        workers_(workers),
+        receive_quota_(receive_quota),
+        slots_(slots) {}
+
+  archive::Archives& archives() const { return *archives_; }
+  Calls& calls() const { return *calls_; }
+  base::ThreadPool& workers() const { return *workers_; }
+  ReceiveQuota& receive_quota() const { return *receive_quota_; }
+  TransferSlots& slots() const { return *slots_; }
+  LiveCalls& live() { return live_; }
+
+  // Ends streams whose clients have been idle for too long: sooner while other
+  // transfers are refused. Call about once a second.
+  void EndIdle();
+
+ private:
+  archive::Archives* const archives_;
+  Calls* const calls_;
+  base::ThreadPool* const workers_;
+  ReceiveQuota* const receive_quota_;
+  TransferSlots* const slots_;
+  LiveCalls live_;
+};
+
+// One ExportWorkspace call. Reads the next chunk while one is written, so
+// a slow reader occupies the memory of two chunks.
+class ExportStream final
+    : public Stream<grpc::ServerWriteReactor<grpc::ByteBuffer>> {
+ public:
+  ExportStream(ArchiveStreams* streams, grpc::CallbackServerContext* context,
+               const grpc::ByteBuffer& request);
+
+ private:
+  absl::Status Parse(const grpc::ByteBuffer& request);
+
+  Step Next() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Opens the workspace, or reads the next chunk.
+  void Work() override ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<grpc::ByteBuffer> NextChunk();
+  void Release() override;
+
+  ArchiveStreams* const streams_;
+  TransferSlots::Slot slot_;
+  std::optional<archive::ExportArgs> args_;
+  // Accessed only by the running task.
+  std::unique_ptr<archive::Exporter> exporter_;
+
+  std::optional<grpc::ByteBuffer> ready_ ABSL_GUARDED_BY(mutex_);
+  bool all_read_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+// One ImportWorkspace call. Receives the next message while one is staged, so
+// a fast writer occupies the memory of two messages. Acknowledges as
+// ArtifactWriteStream does.
+class ImportStream final
+    : public Stream<
+          grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>> {
+ public:
+  ImportStream(ArchiveStreams* streams, grpc::CallbackServerContext* context);
+
+  void OnReadDone(bool ok) override;
+
+ private:
+  // A decoded message.
+  struct Message {
+    // All fields but the data.
+    pb::ImportWorkspaceRequest head;
+    wire::Data data;
+  };
+
+  Step Next() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Handles one message, or the end of the stream.
+  void Work() override ABSL_LOCKS_EXCLUDED(mutex_);
+  // Returns the status that ends the call, if it ends now: with OK, last_ is
+  // set.
+  std::optional<absl::Status> WorkOnce();
+  // Returns the received message, if any, and lets the next read start.
+  std::optional<grpc::ByteBuffer> TakeReceived() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<archive::ImportArgs> ParseFirst(
+      const pb::ImportWorkspaceRequest& first);
+  // Begins the import, or answers with the workspace that exists already.
+  absl::Status BeginImport(const pb::ImportWorkspaceRequest& first);
+  absl::Status CheckLater(const pb::ImportWorkspaceRequest& head) const;
+  // Acknowledges what is staged if it is much.
+  void Acknowledge() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Finish();
+  // Sets the last response.
+  void Answer(int64_t offset, const core::Workspace& workspace)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void Release() override;
+
+  ArchiveStreams* const streams_;
+
+  // Accessed only by the running task.
+  TransferSlots::Slot slot_;
+  std::optional<ReceiveQuota::Upload> memory_;
+  std::unique_ptr<archive::Importer> importer_;
+  int64_t acknowledged_ = 0;
+
+  // Message that waits for a worker.
+  std::optional<grpc::ByteBuffer> received_ ABSL_GUARDED_BY(mutex_);
+  // Whether the client's stream has ended or broken.
+  bool no_more_ ABSL_GUARDED_BY(mutex_) = false;
+  // Acknowledgement that waits for the one before it to be written.
+  std::optional<grpc::ByteBuffer> next_ ABSL_GUARDED_BY(mutex_);
+  std::optional<grpc::ByteBuffer> last_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace mlops::rpc
+
+#endif  // MLOPS_SERVICE_RPC_ARCHIVE_STREAMS_H_
