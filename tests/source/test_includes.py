@@ -22,6 +22,7 @@ _MAY_INCLUDE = {
     "service/artifacts": _RECORDS,
     "service/catalog": _RECORDS,
     "service/auth": _RECORDS,
+    "service/doctor": {*_RECORDS, "service/artifacts", "service/catalog"},
     "service/observe": _BASE,
     "service/rpc": {
         *_RECORDS,
@@ -36,6 +37,7 @@ _MAY_INCLUDE = {
         "service/artifacts",
         "service/auth",
         "service/catalog",
+        "service/doctor",
         "service/observe",
         "service/rpc",
     },
