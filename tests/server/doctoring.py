@@ -12,7 +12,7 @@ from support.server import BINARY
 
 _TIMEOUT_S = 60
 # What depends on the machine that runs the test.
-_OF_THE_MACHINE = ("file-system-", "space-low", "inodes-low")
+OF_THE_MACHINE = ("file-system-", "space-low", "inodes-low")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Diagnosis:
         return [
             finding["code"]
             for finding in self.report["findings"]
-            if not finding["code"].startswith(_OF_THE_MACHINE)
+            if not finding["code"].startswith(OF_THE_MACHINE)
         ]
 
     def of_severity(self, severity: str) -> list[dict[str, Any]]:
@@ -36,7 +36,7 @@ class Diagnosis:
             finding
             for finding in self.report["findings"]
             if finding["severity"] == severity
-            and not finding["code"].startswith(_OF_THE_MACHINE)
+            and not finding["code"].startswith(OF_THE_MACHINE)
         ]
 
 

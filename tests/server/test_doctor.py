@@ -1,8 +1,11 @@
 """`workspaced doctor`, on bases that a real server has made."""
 
+import itertools
 import os
+import re
 import shutil
 import sqlite3
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +18,10 @@ from mlops.workspace.v1 import workspace_service_pb2 as pb
 from mlops.workspace.v1 import workspace_service_pb2_grpc as pb_grpc
 
 from conformance.players import Python
-from server.doctoring import described, diagnose, run_doctor
+from readme.blocks import read_blocks
+from server.doctoring import OF_THE_MACHINE, described, diagnose, run_doctor
 from server.writing import Writing
-from support.server import Server
+from support.server import BINARY, REPO, Server
 
 _MOVED = "CREATE TABLE mlops_workspace (root TEXT); INSERT INTO mlops_workspace VALUES"
 
@@ -158,28 +162,23 @@ def test_repair_refuses_a_base_that_is_served(made: Path) -> None:
 def _churn(server: Server, number: int, stop: threading.Event) -> None:
     """Creates, changes, fills and deletes workspaces until `stop` is set."""
     with Python(server) as player:
-        count = 0
-        while not stop.is_set():
-            project = f"p{number}-{count % 7}"
-            count += 1
-            player.call("EnsureWorkspace", {"project": project})
-            player.call(
-                "UpdateWorkspace",
-                {
-                    "workspace": {"project": project, "metadata": {"count": count}},
-                    "update_mask": {"paths": ["metadata.count"]},
-                },
-            )
-            artifact = {
-                "project": project,
-                "path": f"outputs/{count}/a",
-                "data": "YQ==",
-            }
-            player.call("WriteArtifact", [artifact | {"finish": True}])
-            player.call("DeleteArtifact", {"project": project, "path": "outputs/1"})
+
+        def call(rpc: str, request: Any) -> None:
+            error = player.call(rpc, request).error
+            # The test may kill the server.
+            assert error is None or error.code == "UNAVAILABLE", (rpc, error)
+
+        for count in itertools.count():
+            if stop.is_set():
+                return
+            named = {"project": f"p{number}-{count % 7}"}
+            call("EnsureWorkspace", named)
+            call("UpdateWorkspace", {"workspace": named | {"metadata": {"n": count}}})
+            artifact = {"path": f"outputs/{count}/a", "data": "YQ==", "finish": True}
+            call("WriteArtifact", [named | artifact])
+            call("DeleteArtifact", named | {"path": f"outputs/{count}/a"})
             if count % 3 == 0:
-                request = {"project": project, "force": True, "permanent": True}
-                player.call("DeleteWorkspace", request)
+                call("DeleteWorkspace", named | {"force": True, "permanent": True})
 
 
 @contextmanager
@@ -247,3 +246,22 @@ def test_a_killed_server_leaves_nothing_that_needs_attention(made: Path) -> None
         diagnosis = diagnose(made)
         assert diagnosis.code == 0, diagnosis.report
         assert "lock-left-over" in diagnosis.codes
+
+
+def test_the_example_in_the_manual_runs(made: Path) -> None:
+    manual = (REPO / "service/OPERATIONS.md").read_text()
+    [block] = [each for each in read_blocks(manual) if each.name == "doctor"]
+    (made / "churn/dvc").rmdir()
+    (made / "fraud/workspace.yaml").write_text("project_name: fraud\nmetadata: [\n")
+    code = block.code.replace("/var/lib/mlops-workspace", str(made))
+    code = code.replace("sudo -u mlops-workspace workspaced", str(BINARY))
+    result = subprocess.run(["sh", "-euc", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    lines = [
+        line
+        for line in result.stdout.splitlines(keepends=True)
+        if not any(f"[{code}" in line for code in OF_THE_MACHINE)
+    ]
+    # The summary counts what was left out above.
+    printed = re.sub(r"\d+ notes?;", "0 notes;", "".join(lines))
+    assert block.prints(printed), result.stdout
