@@ -189,8 +189,8 @@ void CheckLock(const BaseView& base, Findings& findings) {
     findings.Add(std::move(finding));
   } else if (holder.pid != 0) {
     Finding finding = Of(Severity::kNote, "lock-left-over", path);
-    finding.problem =
-        absl::StrCat("names ", Describe(holder), ", which was killed");
+    finding.problem = absl::StrCat("names ", Describe(holder),
+                                   ", which did not end regularly");
     finding.fix = "Nothing to do: the next start replaces it";
     findings.Add(std::move(finding));
   }

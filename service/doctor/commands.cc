@@ -1,5 +1,7 @@
 #include "service/doctor/commands.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <memory>
 #include <utility>
@@ -107,8 +109,15 @@ void PrintJson(const Report& report, const std::vector<Repaired>& repairs,
 }
 
 // Locks the base for repairs. Returns FAILED_PRECONDITION if another process
-// holds it.
+// holds it, and PERMISSION_DENIED for another user than the server's: the
+// server could not use what this process creates.
 absl::StatusOr<std::unique_ptr<fs::BaseLock>> Lock(const std::string& base) {
+  ASSIGN_OR_RETURN(const fs::Account server, FindServerAccount(base));
+  if (server.uid != ::geteuid()) {
+    return absl::PermissionDeniedError(absl::StrCat(
+        "the server's user is ", server.uid, ", this process's user is ",
+        ::geteuid(), ": run it as the server's user"));
+  }
   ASSIGN_OR_RETURN(auto lock, fs::BaseLock::Acquire(base, LockNames()));
   RETURN_IF_ERROR(lock->MakeFile());
   return lock;

@@ -21,7 +21,8 @@ namespace mlops::doctor {
 //    "repairs": [{"path": "...", "result": "...", "error": ""}]}
 //
 // With `repair`, first locks the base, then carries out what is safe, and
-// examines the base again; the findings are those that remain.
+// examines the base again; the findings are those that remain. Only the
+// server's user may do this.
 //
 // Returns 0 if there are no findings but notes; 1 if there are errors
 // or warnings; 3 if `repair` is set but another process holds the base;

@@ -9,7 +9,6 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "nlohmann/json.hpp"
 #include "proto/cpp/base/status_macros.h"
 #include "service/base/thread_pool.h"
@@ -186,15 +185,6 @@ class Examination {
   std::vector<Examined> examined_;
 };
 
-// Returns the account of the server: of the one that runs, or of the one that
-// created the lock file, otherwise the owner of the base.
-fs::Account ServerAccount(const std::string& base_path,
-                          const fs::Ownership& base) {
-  const auto lock = fs::OwnershipOf(absl::StrCat(
-      base_path, "/", core::layout::kServerDir, "/", core::layout::kLockFile));
-  return fs::AccountOf(lock.ok() ? lock->uid : base.uid);
-}
-
 void SortFindings(std::vector<Finding>& findings) {
   std::sort(findings.begin(), findings.end(),
             [](const Finding& a, const Finding& b) {
@@ -223,6 +213,14 @@ absl::StatusOr<std::string> FindBase(const std::string& base) {
   return real.string();
 }
 
+absl::StatusOr<fs::Account> FindServerAccount(const std::string& base_path) {
+  const auto lock = fs::OwnershipOf(absl::StrCat(
+      base_path, "/", core::layout::kServerDir, "/", core::layout::kLockFile));
+  if (lock.ok()) return fs::AccountOf(lock->uid);
+  ASSIGN_OR_RETURN(const fs::Ownership base, fs::OwnershipOf(base_path));
+  return fs::AccountOf(base.uid);
+}
+
 Holder FindHolder(const std::string& base_path) {
   Holder holder{.holds = fs::BaseLock::IsHeld(base_path, LockNames())};
   const auto content = nlohmann::json::parse(
@@ -248,12 +246,13 @@ absl::StatusOr<Report> Examine(const std::string& base_path,
                                const Options& options, bool is_ours) {
   ASSIGN_OR_RETURN(const auto dir, fs::OpenBaseDir(base_path));
   ASSIGN_OR_RETURN(const auto ownership, fs::OwnershipOf(base_path));
+  ASSIGN_OR_RETURN(const fs::Account server, FindServerAccount(base_path));
   BaseView base{.dir = *dir,
                 .path = base_path,
                 .now = options.clock(),
                 .purge_delay = options.purge_delay,
                 .holder = is_ours ? Holder{} : FindHolder(base_path),
-                .server = ServerAccount(base_path, ownership),
+                .server = server,
                 .ownership = ownership,
                 .mounts = fs::MountsBelow(base_path)};
   for (fs::Mount& mount : base.mounts) {
@@ -266,7 +265,7 @@ absl::StatusOr<Report> Examine(const std::string& base_path,
   const bool served =
       !is_ours && (base.holder.holds || FindHolder(base_path).holds);
   if (served && examination.has_findings()) {
-    absl::SleepFor(options.pause);
+    options.wait();
     examination.Confirm();
   }
   Report report{

@@ -2,11 +2,12 @@
 #define MLOPS_SERVICE_DOCTOR_DOCTOR_H_
 
 #include <cstdint>
-#include <memory>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "service/base/clock.h"
 #include "service/doctor/check.h"
@@ -20,8 +21,8 @@ struct Options {
   absl::Duration purge_delay = absl::Hours(72);
   base::Clock clock = base::SystemClock();
   int threads = 8;
-  // The time between two looks at a finding in a base that is being served.
-  absl::Duration pause = absl::Milliseconds(500);
+  // Called between two looks at a finding in a base that is being served.
+  std::function<void()> wait = [] { absl::SleepFor(absl::Milliseconds(500)); };
 };
 
 struct Report {
@@ -40,6 +41,10 @@ fs::BaseLock::Names LockNames();
 // Returns the real path of the directory `base`. NOT_FOUND if there is none,
 // FAILED_PRECONDITION if it is not a directory; the message is a sentence.
 absl::StatusOr<std::string> FindBase(const std::string& base);
+
+// Returns the account of the server: of the one that runs or ran last, which
+// created the lock file, otherwise of the owner of the base.
+absl::StatusOr<fs::Account> FindServerAccount(const std::string& base_path);
 
 // Reads who owns `base_path`, without taking a lock.
 Holder FindHolder(const std::string& base_path);

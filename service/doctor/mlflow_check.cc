@@ -19,8 +19,9 @@ namespace {
 constexpr char kStore[] = "mlflow/mlflow.db";
 // Locations of one column that are looked at.
 constexpr int kMaxRows = 100'000;
-// SQLite's own instructions for one query: some seconds.
-constexpr int kMaxSteps = 100'000;
+// A query ends after kMaxSteps * kInstructionsPerStep of SQLite's instructions,
+// some seconds: a view in a hostile file could run for ever.
+constexpr int kMaxSteps = 20'000;
 constexpr int kInstructionsPerStep = 1000;
 
 // Where MLflow stores locations. Columns that a version lacks are skipped.
@@ -239,7 +240,7 @@ void CheckMlflow(ProjectView& project, Findings& findings) {
   const auto now = project.dir.Stat(kStore);
   if (!now.ok() || !(*now == *stamp) || !IsSettled(project.dir)) return;
   Finding finding = project.At(Severity::kWarning, "mlflow-unreadable", kStore);
-  finding.problem = "is not a database that SQLite can read";
+  finding.problem = "cannot be read as a database of MLflow";
   finding.fix = "Run sqlite3 FILE .recover, or restore it from a backup";
   findings.Add(std::move(finding));
 }

@@ -229,6 +229,25 @@ TEST_F(CheckTest, WhatAServerLeavesInTransitIsNoFindingBesideOne) {
   EXPECT_EQ(Lines(/*is_ours=*/true).size(), 3u);
 }
 
+TEST_F(CheckTest, BesideAServerOnlyWhatASecondLookConfirmsIsAFinding) {
+  temp.WriteFile("base/fraud/workspace.yaml", "[");
+  MakeWorkspace("churn");
+  temp.Remove("base/churn/dvc");
+  temp.MakeDirs("base/.trash/mine");
+  const auto lock = fs::BaseLock::Acquire(base, LockNames()).value();
+  ASSERT_TRUE(lock->MakeFile().ok());
+  const auto change = [this] {
+    MakeWorkspace("fraud");
+    temp.Remove("base/.trash/mine");
+    temp.Remove("base/churn/models");
+  };
+  std::vector<std::string> found;
+  for (const Finding& finding : Run(false, change).findings)
+    found.push_back(finding.path);
+  // What appeared only at the second look is not confirmed, either.
+  EXPECT_THAT(found, ElementsAre(".workspaced/lock", "churn/dvc"));
+}
+
 TEST_F(CheckTest, ABaseThatEverybodyMayWriteToIsReported) {
   ::chmod(base.c_str(), 0777);
   EXPECT_EQ(Only().code, "base-world-writable");

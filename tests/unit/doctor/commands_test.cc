@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <sstream>
@@ -21,8 +22,7 @@ class CommandTest : public DoctorTest {
   int Call(bool repair = false, bool json = false) {
     out.str("");
     err.str("");
-    return RunDoctor(base, repair, json, {.pause = absl::ZeroDuration()}, out,
-                     err);
+    return RunDoctor(base, repair, json, {.wait = [] {}}, out, err);
   }
 
   // Returns the path of the entry that a repair moved aside.
@@ -126,6 +126,14 @@ TEST_F(CommandTest, RepairRefusesABaseThatIsServed) {
   EXPECT_THAT(err.str(), HasSubstr("pid 7 on host a"));
   EXPECT_EQ(out.str(), "");
   EXPECT_TRUE(temp.Exists("base/fraud/.workspace.yaml.1"));
+}
+
+TEST_F(CommandTest, RepairRefusesAnotherUserThanTheServers) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give files away";
+  ASSERT_EQ(::chown(base.c_str(), 12345, 12345), 0);
+  EXPECT_EQ(Call(/*repair=*/true), 4);
+  EXPECT_THAT(err.str(), HasSubstr("the server's user is 12345"));
+  EXPECT_FALSE(temp.Exists("base/.workspaced"));
 }
 
 TEST_F(CommandTest, RepairDoesNotFollowLinks) {

@@ -23,9 +23,8 @@ void DoctorTest::MakeWorkspace(absl::string_view name) const {
                  core::EncodeWorkspace(support::NewWorkspace(name, base)));
 }
 
-Report DoctorTest::Run(bool is_ours) const {
-  Report report =
-      Examine(base, {.pause = absl::ZeroDuration()}, is_ours).value();
+Report DoctorTest::Run(bool is_ours, std::function<void()> wait) const {
+  Report report = Examine(base, {.wait = std::move(wait)}, is_ours).value();
   std::erase_if(report.findings, [](const Finding& finding) {
     return absl::StartsWith(finding.code, "file-system-") ||
            finding.code == "space-low" || finding.code == "inodes-low";

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,8 @@ class DoctorTest : public testing::Test {
 
   // Runs all checks. Omits what depends on the machine that runs the test:
   // the type of its file system and the space there.
-  Report Run(bool is_ours = false) const;
+  Report Run(
+      bool is_ours = false, std::function<void()> wait = [] {}) const;
   // Returns the findings as "severity code path".
   std::vector<std::string> Lines(bool is_ours = false) const;
   // Returns the only finding, or an empty one and a failure.
