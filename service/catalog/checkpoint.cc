@@ -22,6 +22,8 @@ namespace {
 // The first line. The base path follows, then blocks of records,
 // each with its CRC-32 and length, so that threads can share the work.
 constexpr absl::string_view kMagic = "mlops-workspace checkpoint 3\n";
+// What checkpoints of all versions begin with.
+constexpr absl::string_view kAnyMagic = "mlops-workspace checkpoint ";
 constexpr size_t kRecordsPerBlock = 1024;
 // Stands for an absent limit of a quota.
 constexpr int64_t kNoLimit = -1;
@@ -163,6 +165,26 @@ std::string EncodeCheckpoint(const std::vector<SavedRecord>& records,
     out.Text(bytes);
   }
   return absl::StrCat(kMagic, std::move(out).Take());
+}
+
+CheckpointState InspectCheckpoint(absl::string_view bytes,
+                                  absl::string_view base_path) {
+  absl::string_view rest = bytes;
+  if (!absl::ConsumePrefix(&rest, kMagic)) {
+    return absl::StartsWith(bytes, kAnyMagic) ? CheckpointState::kOtherVersion
+                                              : CheckpointState::kDamaged;
+  }
+  Reader in(rest);
+  const absl::string_view path = in.Text();
+  if (!in.ok()) return CheckpointState::kDamaged;
+  if (path != base_path) return CheckpointState::kOtherBase;
+  const bool is_empty = in.done();
+  const Checkpoint checkpoint(bytes, base_path);
+  // Blocks are never empty, so an empty result means that one is damaged.
+  bool good = is_empty || checkpoint.block_count() > 0;
+  for (size_t i = 0; good && i < checkpoint.block_count(); ++i)
+    good = !checkpoint.Decode(i).empty();
+  return good ? CheckpointState::kGood : CheckpointState::kDamaged;
 }
 
 Checkpoint::Checkpoint(absl::string_view bytes, absl::string_view base_path)

@@ -23,6 +23,12 @@ struct SavedRecord {
 std::string EncodeCheckpoint(const std::vector<SavedRecord>& records,
                              absl::string_view base_path);
 
+enum class CheckpointState { kGood, kOtherVersion, kOtherBase, kDamaged };
+// Returns whether the next start could use `bytes` as the checkpoint of
+// `base_path`, or why not.
+CheckpointState InspectCheckpoint(absl::string_view bytes,
+                                  absl::string_view base_path);
+
 // Decodes the output of EncodeCheckpoint(). The records come in blocks,
 // which any thread can decode independently. A checkpoint is a cache:
 // damaged parts count as not saved. Thread-safe.

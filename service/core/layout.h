@@ -45,6 +45,8 @@
 //   The server's Unix socket, unless the path is too long for one.
 // <base>/.workspaced/checkpoint
 //   The saved index: a cache, safe to delete.
+// <base>/.workspaced/doctor-<time>/
+//   What `workspaced doctor --repair` moved aside, under its former path.
 // <base>/.workspaced/log
 //   The log of a server that a client started.
 namespace mlops::core::layout {

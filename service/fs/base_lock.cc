@@ -3,13 +3,17 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "proto/cpp/base/error.h"
 #include "proto/cpp/base/status_macros.h"
 
@@ -63,6 +67,32 @@ int TryLockFile(int fd) {
 #else
   return ::flock(fd, LOCK_EX | LOCK_NB);
 #endif
+}
+
+// Asks whether another open file description holds the lock.
+bool IsFileLocked([[maybe_unused]] int fd) {
+#ifdef F_OFD_GETLK
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  return ::fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+#else
+  return false;
+#endif
+}
+
+// Looks for a flock(2) lock on the directory in the kernel's list.
+bool IsDirectoryLocked(const std::string& path) {
+  struct stat info;
+  if (::stat(path.c_str(), &info) != 0) return false;
+  const std::string id = absl::StrFormat(" %02x:%02x:%d ", major(info.st_dev),
+                                         minor(info.st_dev), info.st_ino);
+  std::ifstream locks("/proc/locks");
+  for (std::string line; std::getline(locks, line);) {
+    if (absl::StrContains(line, "FLOCK") && absl::StrContains(line, id))
+      return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -159,6 +189,14 @@ std::string BaseLock::ReadContent(const std::string& base_path,
   const ssize_t got = ::pread(fd.get(), content.data(), content.size(), 0);
   content.resize(got > 0 ? static_cast<size_t>(got) : 0);
   return content;
+}
+
+bool BaseLock::IsHeld(const std::string& base_path, const Names& names) {
+  const std::string path =
+      absl::StrCat(base_path, "/", names.dir, "/", names.file);
+  const UniqueFd fd(
+      ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  return (fd.ok() && IsFileLocked(fd.get())) || IsDirectoryLocked(base_path);
 }
 
 bool BaseLock::IsStillNamed() const {

@@ -52,6 +52,12 @@ class BaseLock {
   static std::string ReadContent(const std::string& base_path,
                                  const Names& names);
 
+  // Returns whether a process holds one of the locks on `base_path`. Takes
+  // no lock and creates nothing, so it never gets in the way of a server.
+  // Returns false also if the system does not say: a lock on the directory
+  // alone is visible only in /proc/locks.
+  static bool IsHeld(const std::string& base_path, const Names& names);
+
   // Returns whether the paths of the lock file and the base still lead
   // to the locked file and directory. If not, someone has removed, moved
   // or replaced one of them, and another process may own the current ones.

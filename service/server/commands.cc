@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "proto/cpp/base/status_macros.h"
 #include "service/auth/commands.h"
+#include "service/doctor/commands.h"
 #include "service/rpc/identify.h"
 #include "service/server/config_check.h"
 #include "service/server/config_flags.h"
@@ -60,6 +61,7 @@ class CommandLine {
     AddFlags(app_, config_);
     AddTokenCommand();
     AddPolicyCommand();
+    AddDoctorCommand();
     CLI::App* config = AddCommand(app_, "config", "Inspect the settings");
     config->require_subcommand(1);
     config_check_ = AddCommand(
@@ -78,6 +80,7 @@ class CommandLine {
   std::optional<int> RunCommand() const {
     if (config_check_->parsed()) return CheckConfig(config_);
     if (token_->parsed()) return MakeToken();
+    if (doctor_->parsed()) return Examine();
     if (policy_check_->parsed()) {
       if (config_.policy.empty()) return Need("--policy FILE");
       return auth::CheckPolicy(config_.policy, rpc::RpcsForPolicy(), principal_,
@@ -135,6 +138,26 @@ class CommandLine {
     policy_check_->add_option("PROJECT", project_, "The name of a workspace");
   }
 
+  void AddDoctorCommand() {
+    doctor_ = AddCommand(
+        app_, "doctor",
+        "Examine the base: print what is wrong and how to fix it, one line for "
+        "each finding, and exit with 1 if anything needs attention. Reads "
+        "only, also beside a running server");
+    doctor_->add_flag("--repair", repair_,
+                      "While no server runs, also repair what is safe: move "
+                      "leftovers to DIR/.workspaced/doctor-TIME, and create "
+                      "missing directories. Removes nothing");
+    doctor_->add_flag("--json", json_, "Print one JSON document");
+  }
+
+  int Examine() const {
+    if (config_.base.empty()) return Need("--base DIR");
+    return doctor::RunDoctor(config_.base, repair_, json_,
+                             {.purge_delay = config_.purge_delay}, std::cout,
+                             std::cerr);
+  }
+
   int MakeToken() const {
     if (config_.tokens.empty()) return Need("--tokens FILE");
     std::optional<absl::Duration> expires;
@@ -155,12 +178,15 @@ class CommandLine {
   Config config_;
   // The arguments of commands.
   std::string principal_, rpc_, project_, expires_;
+  bool repair_ = false;
+  bool json_ = false;
   CLI::App app_{
       "The authority over the MLOps project workspaces below one directory.",
       "workspaced"};
   CLI::App* config_check_;
   CLI::App* token_;
   CLI::App* policy_check_;
+  CLI::App* doctor_;
 };
 
 absl::Status FirstContradiction(const Config& config) {

@@ -18,6 +18,7 @@ namespace mlops::server {
 //                    exit code 0 if there is no problem, else 1;
 //     token          makes a token, see auth::AddToken();
 //     policy check   explains a decision, see auth::CheckPolicy();
+//     doctor         examines the base, see doctor::RunDoctor();
 //   2 after an invalid flag or setting, which this reports in one sentence on
 //   standard error.
 std::variant<Config, int> ParseCommandLine(int argc, char** argv);

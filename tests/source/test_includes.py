@@ -23,6 +23,7 @@ _MAY_INCLUDE = {
     "service/archive": {*_RECORDS, "service/artifacts"},
     "service/catalog": _RECORDS,
     "service/auth": _RECORDS,
+    "service/doctor": {*_RECORDS, "service/artifacts", "service/catalog"},
     "service/observe": _BASE,
     "service/rpc": {
         *_RECORDS,
@@ -39,6 +40,7 @@ _MAY_INCLUDE = {
         "service/artifacts",
         "service/auth",
         "service/catalog",
+        "service/doctor",
         "service/observe",
         "service/rpc",
     },

@@ -55,6 +55,17 @@ TEST_F(BaseLockTest, CannotBeHadByRemovingTheFileOrItsDirectory) {
   }
 }
 
+TEST_F(BaseLockTest, WhoAsksWhetherItIsHeldTakesNoLock) {
+  EXPECT_FALSE(BaseLock::IsHeld(base, names));
+  EXPECT_FALSE(temp.Exists("base/.server"));
+  const auto lock = BaseLock::Acquire(base, names).value();
+  EXPECT_TRUE(BaseLock::IsHeld(base, names)) << "the directory alone";
+  ASSERT_OK(lock->MakeFile());
+  EXPECT_TRUE(BaseLock::IsHeld(base, names));
+  // Neither answer has released the lock.
+  EXPECT_THAT(Acquire(), kHeld);
+}
+
 TEST_F(BaseLockTest, TheDirectoryIsLockedBeforeThereIsAFile) {
   const auto first = BaseLock::Acquire(base, names).value();
   EXPECT_THAT(Acquire(), kHeld);

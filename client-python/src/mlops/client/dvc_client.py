@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,10 @@ from mlops.client.dvc_repository import (
     causes,
     opened,
     peeked,
+    remove_unused,
+    unused,
 )
+from mlops.client.garbage import Freed, Kept, Others, size_of
 from mlops.workspace import ProjectWorkspace
 
 Pathlike = str | os.PathLike[str]
@@ -201,6 +204,71 @@ class DVCClient:
                 counts |= _checkout(repo, chosen, force)
         return {"success": True, **counts, "remote": name, "url": url}
 
+    def clean(self, dry_run: bool, others: Others) -> tuple[Freed, Freed, list[Kept]]:
+        """Free what no version refers to in the cache and in the workspace's remote.
+
+        Versions are those of Git's history, if the repository is in a Git repository,
+        and the current one. Nothing outside the workspace is freed, and nothing that
+        `others` name.
+
+        Returns:
+            What was freed in the cache, and in the remote, and what was kept.
+
+        Raises:
+            MLOpsClientError: REPOSITORY_BUSY.
+        """
+        root = self._workspace.dvc_path.resolve()
+        cache, remote, kept = Freed(), Freed(), list[Kept]()
+        if not (root / ".dvc").is_dir():
+            return cache, remote, kept
+        with self._opened(git=_is_in_git(root)) as repo:
+            try:
+                used = repo.used()
+            except DvcException as error:
+                reason = f"DVC cannot tell what all versions refer to: {error}"
+                return cache, remote, [Kept("dvc", str(root), reason)]
+            for store in repo.caches():
+                cache += self._free(repo, store, used, dry_run, others, kept)
+            for name, config in sorted(repo.config["remote"].items()):
+                if name != REMOTE:
+                    reason = "is a remote that only DVC's configuration names"
+                    kept.append(Kept("dvc_remote", config["url"], reason))
+                    continue
+                if problem := self._why_not(config["url"], others):
+                    kept.append(Kept("dvc_remote", config["url"], problem))
+                    continue
+                for store in repo.remote_stores(name):
+                    remote += self._free(repo, store, used, dry_run, others, kept)
+        return cache, remote, kept
+
+    def _free(
+        self,
+        repo: Repository,
+        store: Any,
+        used: Iterable[Any],
+        dry_run: bool,
+        others: Others,
+        kept: list[Kept],
+    ) -> Freed:
+        """Free what is not in `used`; add to `kept` if the store may not be cleaned."""
+        if problem := self._why_not(store.path, others):
+            kept.append(Kept("dvc_cache", store.path, problem))
+            return Freed()
+        files = unused(store, used)
+        freed = Freed(len(files), sum(size_of(file) for file in files))
+        if files and not dry_run:
+            remove_unused(store, used)
+            repo.refresh()
+        return freed
+
+    def _why_not(self, url: str, others: Others) -> str:
+        """Return why the cache or remote at `url` must not be cleaned, or ""."""
+        if names := others.naming(url):
+            return f"is also used by {_shortened(names)}"
+        if not Path(url).resolve().is_relative_to(self._workspace.root_path.resolve()):
+            return "is outside of the workspace, so others may use it"
+        return ""
+
     def count(self) -> dict[str, int]:
         """Return the number of `tracked` files, including those in tracked directories.
 
@@ -213,7 +281,9 @@ class DVCClient:
             return {"tracked": sum(_files(out) for out in repo.tracked())}
 
     @contextmanager
-    def _opened(self, remote: str | None = None) -> Iterator[Repository]:
+    def _opened(
+        self, remote: str | None = None, git: bool = False
+    ) -> Iterator[Repository]:
         """Open the repository for transfers with `remote`.
 
         Uses the workspace's current settings, because other clients may have changed
@@ -228,7 +298,7 @@ class DVCClient:
             _check_text("dvc_remote_path", own)
         root.mkdir(exist_ok=True)
         with opened(
-            root, url, default_url, (remote or REMOTE).lower(), WAIT_SECONDS
+            root, url, default_url, (remote or REMOTE).lower(), WAIT_SECONDS, git
         ) as repo:
             # A killed process may have left a change half done.
             dvc_files.recover(root)
@@ -309,6 +379,10 @@ class DVCClient:
                 )
             chosen += found
         return list(dict.fromkeys(chosen))
+
+
+def _is_in_git(root: Path) -> bool:
+    return any((directory / ".git").exists() for directory in (root, *root.parents))
 
 
 def _check_text(field: str, path: str) -> None:

@@ -36,6 +36,26 @@ def update(root: Path, remote_url: str) -> None:
     _write(config, directory / "config")
 
 
+def places(root: Path) -> list[str]:
+    """Return the URLs and paths of the remotes and caches of the repository in `root`.
+
+    Relative paths begin at `root`/.dvc. Reads only; a missing or malformed file has
+    none.
+    """
+    found = []
+    for name in ("config", "config.local"):
+        try:
+            config = _read(root / ".dvc" / name)
+        except (OSError, ConfigObjError, UnicodeDecodeError):
+            continue
+        for section in config.sections:
+            key = "dir" if section.lower() == "cache" else "url"
+            value = config[section].get(key)
+            if isinstance(value, str):
+                found.append(value)
+    return found
+
+
 def _recorded_root(config: ConfigObj) -> Path | None:
     """Return the repository's root when update() last wrote its configuration."""
     recorded = _section(config, "core").get("site_cache_dir")

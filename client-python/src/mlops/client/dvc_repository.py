@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ def _console_kept() -> Iterator[None]:
 
 
 with _console_kept():
+    from dvc import prompt
     from dvc.exceptions import DownloadError, DvcException, UploadError
     from dvc.fs import RemoteMissingDepsError
     from dvc.lock import LockError, make_lock
@@ -43,6 +44,8 @@ with _console_kept():
     from dvc.repo.stage import StageInfo, StageLoad
     from dvc.stage import Stage
     from dvc_data.hashfile import _progress
+    from dvc_data.hashfile.db import get_index
+    from dvc_data.hashfile.gc import gc
 
 __all__ = [
     "REMOTE",
@@ -56,6 +59,8 @@ __all__ = [
     "causes",
     "opened",
     "peeked",
+    "remove_unused",
+    "unused",
 ]
 
 REMOTE = dvc_config.REMOTE
@@ -199,18 +204,84 @@ class Repository(Repo):  # type: ignore[misc]
         ]
         return len(sizes), sum(sizes)
 
+    def used(self) -> set[Any]:
+        """Return the hashes that the tracked files have, now and in Git's history.
+
+        Git's history are the commits of all branches and tags, experiments, and what is
+        stashed. Without Git there is only one version.
+
+        Raises:
+            DvcException: A version cannot be read, or the list of the files in a
+                tracked directory is neither in the cache nor in the remote.
+        """
+        git = not self.config["core"].get("no_scm")
+        with _no_questions():
+            found = self.used_objs(
+                all_branches=git,
+                all_tags=git,
+                all_commits=git,
+                all_experiments=git,
+                revs=["refs/stash"] if git and self.scm.get_ref("refs/stash") else None,
+            )
+        return set().union(*found.values())
+
+    def caches(self) -> list[Any]:
+        """Return the databases of the cache that exist."""
+        found = {odb.path: odb for _, odb in self.cache.by_scheme() if odb}
+        return [odb for path, odb in found.items() if os.path.isdir(path)]
+
+    def remote_stores(self, name: str) -> list[Any]:
+        """Return the databases of a remote in this file system that exist."""
+        stores = [
+            self.cloud.get_remote_odb(name, hash_name=kind)
+            for kind in ("md5", "md5-dos2unix")
+        ]
+        found = {odb.path: odb for odb in stores}
+        return [odb for path, odb in found.items() if os.path.isdir(path)]
+
     def _cached(self, value: str) -> bool:
         return bool(self.cache.local.exists(value))
 
 
+def unused(store: Any, used: Iterable[Any]) -> list[Path]:
+    """Return the files of a database in this file system that `used` does not name."""
+    values = {each.value for each in used if each.name == store.hash_name}
+    return [
+        Path(store.oid_to_path(value)) for value in store.all() if value not in values
+    ]
+
+
+def remove_unused(store: Any, used: Iterable[Any]) -> None:
+    """Remove the files of unused(), as `dvc gc` does."""
+    if gc(store, used):
+        get_index(store).clear()
+
+
+@contextmanager
+def _no_questions() -> Iterator[None]:
+    """Answer DVC's questions with no. It would ask the user at the terminal."""
+    confirm = prompt.confirm
+    prompt.confirm = lambda _statement: False
+    try:
+        yield
+    finally:
+        prompt.confirm = confirm
+
+
 @contextmanager
 def opened(
-    root: Path, remote_url: str, default_url: str, remote: str, wait_seconds: float
+    root: Path,
+    remote_url: str,
+    default_url: str,
+    remote: str,
+    wait_seconds: float,
+    git: bool = False,
 ) -> Iterator[Repository]:
     """Open the repository in `root` exclusively, for transfers with `remote`.
 
     Creates the repository if missing. REMOTE is at `remote_url`; the configuration, for
-    users of DVC's command line, names `default_url`.
+    users of DVC's command line, names `default_url`. With `git`, the repository knows
+    the Git repository that it is in.
 
     Raises:
         MLOpsClientError: REPOSITORY_BUSY if others use the repository for
@@ -223,7 +294,7 @@ def opened(
     with ExitStack() as stack:
         stack.enter_context(locked(temporary / "mlops.lock", wait_seconds))
         dvc_config.update(root, default_url)
-        repo = stack.enter_context(peeked(root, remote_url, remote))
+        repo = stack.enter_context(peeked(root, remote_url, remote, git))
         # DVC's command line uses DVC's own lock, which DVC tries for 3 seconds.
         while True:
             try:
@@ -236,12 +307,14 @@ def opened(
         yield repo
 
 
-def peeked(root: Path, remote_url: str, remote: str = REMOTE) -> Repository:
+def peeked(
+    root: Path, remote_url: str, remote: str = REMOTE, git: bool = False
+) -> Repository:
     """Return the existing repository in `root`, without any lock."""
     return Repository(
         str(root),
         config={
-            "core": {"no_scm": True, "analytics": False, "check_update": False},
+            "core": {"no_scm": not git, "analytics": False, "check_update": False},
             "remote": {REMOTE: {"url": remote_url}},
         },
         remote=remote,

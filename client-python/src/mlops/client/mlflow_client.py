@@ -36,10 +36,12 @@ from mlops._toolkits.lazy import Lazy
 from mlops._toolkits.paths import is_here, require_local, require_utf8
 from mlops.client import (
     mlflow_artifacts,
+    mlflow_garbage,
     mlflow_locations,
     mlflow_models,
     mlflow_store,
 )
+from mlops.client.garbage import Freed, Kept
 from mlops.tracking.artifacts import artifacts_of
 from mlops.workspace import ProjectWorkspace
 
@@ -302,6 +304,18 @@ class MLflowClient:
                 details={"reason": "NO_ACTIVE_RUN"},
             )
         return run_id
+
+    # --- Garbage ---
+
+    def clean(self, dry_run: bool) -> tuple[Freed, list[Kept]]:
+        """Free deleted runs and logged models of the workspace's own database."""
+        if not self._is_default_store:
+            reason = "is not the workspace's own database; use `mlflow gc` there"
+            return Freed(), [Kept("mlflow", self._uri, reason)]
+        with _mlflow_errors():
+            return mlflow_garbage.clean(
+                self._store(writes=True), self._workspace, dry_run
+            )
 
     # --- Status ---
 

@@ -11,6 +11,8 @@ from mlops._toolkits import toolkit
 from mlops._toolkits.errors import MLOpsClientError, input_invalid, operation
 from mlops._toolkits.lazy import Lazy
 from mlops._toolkits.paths import find_input, require_local
+from mlops.client import garbage
+from mlops.client.garbage import Cleaned
 from mlops.workspace import CredentialOptions, ProjectWorkspace, WorkspaceManager
 from mlops.workspace.project import DIRECTORIES
 
@@ -443,6 +445,44 @@ class MLOpsClient:
         from mlops.monitoring.evidently import DriftMonitor
 
         return DriftMonitor(self.workspace)
+
+    # --- Garbage ---
+
+    def clean(self, dry_run: bool = True) -> Cleaned:
+        """Free what no version, run or model of the workspace refers to.
+
+        Frees, in the workspace's own directory only:
+            - objects in DVC's cache and in the workspace's remote that no tracked file
+              refers to, now or in a commit, branch or tag of the Git repository that
+              the workspace may be in. Without Git, only current versions count. A
+              remote or cache that another workspace of the base names is not cleaned;
+            - runs and logged models that were deleted in MLflow, with their artifacts,
+              unless a model version refers to them. They can no longer be restored;
+            - directories in BentoML's model store that are no models;
+            - reports older than the number of days in the workspace's metadata
+              `report_retention_days`. Without that key, all reports stay, and the
+              newest one always stays.
+
+        Args:
+            dry_run: Change nothing, and return what would be freed.
+
+        Returns:
+            The numbers and bytes of each kind, and what was kept and why.
+
+        Raises:
+            MLOpsClientError: INPUT_INVALID if the metadata has an invalid number of
+                days, REPOSITORY_BUSY, WORKSPACE_NOT_LOCAL.
+        """
+        with operation("clean", "workspace"):
+            self.workspace = self._manager.get_workspace(self.project_name)
+            require_local(self.workspace)
+            return garbage.clean(
+                self.workspace,
+                lambda: self._manager.list_workspaces(show_deleted=True),
+                self._dvc,
+                self._mlflow,
+                dry_run,
+            )
 
     # --- Status ---
 

@@ -1,0 +1,79 @@
+#ifndef MLOPS_SERVICE_DOCTOR_FINDING_H_
+#define MLOPS_SERVICE_DOCTOR_FINDING_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+
+namespace mlops::doctor {
+
+enum class Severity {
+  // Needs no attention: the server or a client puts it right by itself, or it
+  // may well be intended.
+  kNote,
+  // The service works, but something else does not, or soon will not.
+  kWarning,
+  // The service cannot read or change something that it should.
+  kError,
+};
+// Returns "note", "warning" or "error".
+absl::string_view NameOf(Severity severity);
+
+// What --repair does about a finding. No repair removes data.
+struct Repair {
+  enum class Kind {
+    // Moves the entry below .workspaced/doctor-<time>/.
+    kSetAside,
+    // Creates the directory, like the one that contains it.
+    kMakeDirectory,
+  };
+  Kind kind = Kind::kSetAside;
+  // Relative to the base.
+  std::string path;
+};
+
+struct Finding {
+  Severity severity = Severity::kNote;
+  // Stable, for programs, such as "record-corrupt".
+  std::string code;
+  // "" if the finding concerns the base. May be a name that no project can
+  // have.
+  std::string project;
+  // Relative to the base; "" means the base itself.
+  std::string path;
+  // A clause that continues the path: "is larger than 1 MiB".
+  std::string problem;
+  // How to fix it: an imperative sentence without its full stop.
+  std::string fix;
+  // A running server causes this in the ordinary course of its work.
+  bool transient = false;
+  std::vector<Repair> repairs = {};
+  // Number of further findings of this code in the project that this one
+  // stands for. Their repairs are among those above.
+  int64_t more = 0;
+};
+
+// Collects findings. Keeps kMaxPerProject of each code and project; the last
+// one that it keeps counts the others. Not thread-safe.
+class Findings {
+ public:
+  static constexpr size_t kMaxPerProject = 10;
+
+  void Add(Finding finding);
+
+  const std::vector<Finding>& all() const { return all_; }
+  std::vector<Finding> Take() && { return std::move(all_); }
+
+ private:
+  std::vector<Finding> all_;
+  // Positions in all_, by project and code.
+  std::map<std::pair<std::string, std::string>, std::vector<size_t>> kept_;
+};
+
+}  // namespace mlops::doctor
+
+#endif  // MLOPS_SERVICE_DOCTOR_FINDING_H_
