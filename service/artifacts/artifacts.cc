@@ -69,9 +69,10 @@ Artifacts::Artifacts(core::Catalog* catalog,
       clock_(options.clock),
       steady_clock_(options.steady_clock),
       health_(options.health),
+      leases_(options.leases),
       checksums_(kChecksumCacheBytes),
       dir_names_(kDirNamesCacheBytes, clock_),
-      placer_(base_.get(), health_.get()),
+      placer_(base_.get(), health_.get(), leases_),
       uploads_(&placer_, options) {}
 
 absl::StatusOr<ArtifactTree> Artifacts::Open(
@@ -82,9 +83,14 @@ absl::StatusOr<ArtifactTree> Artifacts::Open(
 }
 
 absl::StatusOr<ArtifactTree> Artifacts::OpenForChange(
-    const core::ProjectName& project) const {
+    const core::ProjectName& project, int64_t fence) const {
   RETURN_IF_ERROR(health_->Check());
-  return Open(project);
+  ASSIGN_OR_RETURN(const core::WorkspacePtr workspace, catalog_->Get(project));
+  if (leases_ != nullptr)
+    RETURN_IF_ERROR(leases_->Check(project, workspace->uid, fence));
+  ASSIGN_OR_RETURN(ArtifactTree tree, ArtifactTree::Open(*base_, project));
+  tree.set_permit({.uid = workspace->uid, .fence = fence});
+  return tree;
 }
 
 absl::StatusOr<Artifact> Artifacts::Get(const core::ProjectName& project,
@@ -172,13 +178,14 @@ absl::StatusOr<std::unique_ptr<ArtifactReader>> Artifacts::OpenForRead(
 absl::StatusOr<std::unique_ptr<UploadWriter>> Artifacts::OpenForWrite(
     const WriteArgs& args) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
-  ASSIGN_OR_RETURN(ArtifactTree tree, OpenForChange(args.project));
+  ASSIGN_OR_RETURN(ArtifactTree tree, OpenForChange(args.project, args.fence));
   return uploads_.Open(std::move(tree), args);
 }
 
 absl::StatusOr<std::optional<Artifact>> Artifacts::DiscardUpload(
     const WriteArgs& args) {
-  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
+  ASSIGN_OR_RETURN(const ArtifactTree tree,
+                   OpenForChange(args.project, args.fence));
   return uploads_.Discard(tree, args);
 }
 
@@ -193,7 +200,8 @@ absl::StatusOr<UploadState> Artifacts::GetUpload(
 absl::StatusOr<DeletedArtifacts> Artifacts::Delete(
     const DeleteArtifactArgs& args, core::Cancelled cancelled) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
-  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
+  ASSIGN_OR_RETURN(const ArtifactTree tree,
+                   OpenForChange(args.project, args.fence));
   auto parent = tree.OpenParent(args.path);
   auto stamp =
       parent.ok() ? (*parent)->Stat(args.path.name()) : parent.status();
@@ -287,8 +295,14 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
       AddUnfinished(args.project);
       return aside.in_place ? PartlyRemoved(args.path) : LeftAlone();
     }
-    ASSIGN_OR_RETURN(const fs::RemovedTree removed,
-                     fs::RemoveTree(*aside.dir, aside.name, kRemoveStep));
+    absl::StatusOr<fs::RemovedTree> step;
+    const auto remove = [&] {
+      step = fs::RemoveTree(*aside.dir, aside.name, kRemoveStep);
+      return step.status();
+    };
+    // Where everybody sees what is removed, each step is a change.
+    RETURN_IF_ERROR(aside.in_place ? placer_.Change(tree, remove) : remove());
+    const fs::RemovedTree& removed = *step;
     deleted.file_count += removed.file_count;
     deleted.size_bytes += removed.size_bytes;
     if (removed.complete) break;
@@ -305,7 +319,8 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
 absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
   RETURN_IF_ERROR(CheckNotTop(args.destination));
-  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
+  ASSIGN_OR_RETURN(const ArtifactTree tree,
+                   OpenForChange(args.project, args.fence));
   ASSIGN_OR_RETURN(const auto parent, tree.OpenParent(args.path));
   ASSIGN_OR_RETURN(fs::FileStamp stamp, tree.Stat(args.path));
   // Runs again under the lock, right before the rename.
@@ -352,7 +367,8 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
                                          core::Cancelled cancelled) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
   RETURN_IF_ERROR(CheckNotTop(args.destination));
-  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
+  ASSIGN_OR_RETURN(const ArtifactTree tree,
+                   OpenForChange(args.project, args.fence));
   ASSIGN_OR_RETURN(OpenedArtifact opened, OpenArtifact(tree, args.path));
   RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, opened.stamp));
   ArtifactReader reader(std::move(opened));
@@ -387,11 +403,15 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
 }
 
 absl::StatusOr<Artifact> Artifacts::MakeDirectory(
-    const core::ProjectName& project, const RelativePath& path) {
-  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(project));
+    const core::ProjectName& project, const RelativePath& path, int64_t fence) {
+  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(project, fence));
   ASSIGN_OR_RETURN(const auto opened, placer_.MakeParents(tree, path));
   fs::Dir& parent = opened == nullptr ? tree.root() : *opened;
-  absl::Status made = parent.MakeDir(path.name());
+  absl::Status made;
+  RETURN_IF_ERROR(placer_.Change(tree, [&] {
+    made = parent.MakeDir(path.name());
+    return absl::OkStatus();
+  }));
   if (!made.ok() && !absl::IsAlreadyExists(made)) return tree.Error(made, path);
   // Another caller may have created it, or something other than a directory
   // exists.

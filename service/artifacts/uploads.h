@@ -18,6 +18,7 @@
 #include "service/artifacts/upload_writer.h"
 #include "service/base/clock.h"
 #include "service/core/disk_health.h"
+#include "service/core/leases.h"
 #include "service/fs/dir.h"
 
 namespace mlops::artifacts {
@@ -46,6 +47,8 @@ struct UploadOptions {
   // Health of the disk below the base.
   std::shared_ptr<core::DiskHealth> health =
       std::make_shared<core::DiskHealth>();
+  // Must outlive what uses it. If null, no lease prevents a change.
+  const core::Leases* leases = nullptr;
 };
 
 // Files on their way into a workspace, staged in its hidden directory.

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "service/base/clock.h"
 #include "service/core/catalog.h"
 #include "service/core/filter.h"
+#include "service/core/leases.h"
 #include "service/core/status_cache.h"
 #include "service/core/update_rules.h"
 #include "service/core/usage.h"
@@ -72,6 +74,8 @@ struct UpdateArgs {
   UpdateSpec spec;
   bool allow_missing = false;
   bool validate_only = false;
+  // Of the caller's lease; 0 if it has none.
+  int64_t fence = 0;
 };
 
 struct UpdateResult {
@@ -87,6 +91,7 @@ struct DeleteArgs {
   bool allow_missing = false;
   bool permanent = false;
   bool validate_only = false;
+  int64_t fence = 0;
 };
 
 struct DeleteResult {
@@ -116,11 +121,13 @@ struct StatusResult {
 // and return CANCELLED once it returns true.
 class Authority {
  public:
-  // `catalog` must outlive this object. `base_path` is the real absolute path
+  // `catalog` must outlive this object, and so must `leases` unless it is null:
+  // then leases are kept in memory only. `base_path` is the real absolute path
   // of the base directory.
   Authority(Catalog* catalog, UsageScanner scanner, std::string base_path,
             base::Clock clock = base::SystemClock(),
-            base::SteadyClock steady_clock = base::SystemSteadyClock());
+            base::SteadyClock steady_clock = base::SystemSteadyClock(),
+            Leases* leases = nullptr);
 
   absl::StatusOr<WorkspacePtr> Create(const CreateArgs& args);
   absl::StatusOr<WorkspacePtr> Get(const ProjectName& project);
@@ -136,6 +143,23 @@ class Authority {
   absl::StatusOr<StatusResult> Status(const ProjectName& project,
                                       const StatusArgs& args,
                                       Cancelled cancelled);
+
+  absl::StatusOr<Leases::Acquired> AcquireLease(const ProjectName& project,
+                                                const std::string& holder,
+                                                absl::Duration ttl);
+  // Returns whether there was a lease.
+  absl::StatusOr<bool> ReleaseLease(const ProjectName& project,
+                                    const std::string& holder, bool force);
+
+  // Returns the live lease of a workspace. Cheap. Not an RPC.
+  std::optional<Lease> LeaseOf(const Workspace& workspace) const;
+
+  // Ends leases that have expired. Must be called a few times a second. Not
+  // an RPC.
+  void EndExpiredLeases();
+
+  // Returns the number of leases. Not an RPC.
+  size_t lease_count() const { return leases_->count(); }
 
   // Does the part of Ensure that never blocks on a lock or a write: returns
   // the workspace if it exists, and NOT_FOUND if Ensure would create it.
@@ -167,6 +191,8 @@ class Authority {
   const std::string base_path_;
   const base::Clock clock_;
   StatusCache status_cache_;
+  const std::unique_ptr<Leases> own_leases_;
+  Leases* const leases_;
   // A change of a project holds the mutex that the project's name hashes to.
   std::array<absl::Mutex, 256> stripes_;
 };

@@ -57,11 +57,21 @@ class WorkspaceService final : public ArtifactService {
   grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamWorkspaceStatuses(
       grpc::CallbackServerContext* context,
       const grpc::ByteBuffer* request) override;
+  grpc::ServerUnaryReactor* AcquireLease(grpc::CallbackServerContext* context,
+                                         const grpc::ByteBuffer* request,
+                                         grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* ReleaseLease(grpc::CallbackServerContext* context,
+                                         const grpc::ByteBuffer* request,
+                                         grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
                                           const grpc::ByteBuffer* request,
                                           grpc::ByteBuffer* response) override;
 
  private:
+  // Converts a workspace with its lease; the second adds only the lease.
+  void Describe(const core::Workspace& workspace, pb::Workspace* message) const;
+  void AddLease(const core::Workspace& workspace, pb::Workspace* message) const;
+
   core::Authority* const authority_;
   Calls* const calls_;
   const ServerFacts facts_;

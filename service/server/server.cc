@@ -186,6 +186,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   RETURN_IF_ERROR(server->OpenAudit());
   RETURN_IF_ERROR(server->OpenBase());
   RETURN_IF_ERROR(server->OpenCatalog());
+  RETURN_IF_ERROR(server->OpenLeases());
   server->MakeCore();
   server->MakeCalls();
   server->MakeServices();
@@ -412,14 +413,38 @@ absl::Status Server::OpenCatalog() {
   return absl::OkStatus();
 }
 
+absl::Status Server::OpenLeases() {
+  lease_files_ = std::make_unique<catalog::LeaseFiles>(base_, health_);
+  leases_ = std::make_unique<core::Leases>(
+      core::Leases::Options{.store = lease_files_.get(),
+                            .await_changes =
+                                [this](const core::ProjectName& project) {
+                                  artifacts_->AwaitChanges(project);
+                                },
+                            .read_only = config_.read_only});
+  // The server that may change the base knows the leases.
+  if (config_.read_only) return absl::OkStatus();
+  auto stored = lease_files_->Load([this](const absl::Status& problem) {
+    Report("cannot read a lease", problem);
+  });
+  if (!stored.ok()) {
+    return Refusal(absl::StrCat("cannot read the leases of ", base_path_, ": ",
+                                stored.status().message()));
+  }
+  for (const core::StoredLease& lease : *stored) leases_->Restore(lease);
+  return absl::OkStatus();
+}
+
 void Server::MakeCore() {
   artifacts_ = std::make_unique<artifacts::Artifacts>(
-      catalog_.get(), base_, artifacts::UploadOptions{.health = health_});
+      catalog_.get(), base_,
+      artifacts::UploadOptions{.health = health_, .leases = leases_.get()});
   authority_ = std::make_unique<core::Authority>(
       catalog_.get(),
       metrics_.Measured(
           catalog::MakeUsageScanner(base_, base_path_, base::SystemClock())),
-      base_path_);
+      base_path_, base::SystemClock(), base::SystemSteadyClock(),
+      leases_.get());
 }
 
 rpc::PeerFacts Server::PeerFacts() const {
@@ -566,6 +591,9 @@ std::vector<Maintainer::Chore> Server::Chores() {
        .run = [this] { return upkeep_->RefreshRecords(); }},
       {.failure = "cannot empty the trash",
        .run = [this] { return upkeep_->SweepTrash(); }},
+      {.failure = "cannot end leases",
+       .run =
+           [this] { return authority_->EndExpiredLeases(), absl::OkStatus(); }},
       {.failure = "no longer serving", .run = [this] { return WatchBase(); }},
       // Retries, in case the disk was full before.
       {.failure = "cannot write the lock file",

@@ -15,6 +15,7 @@
 #include "service/auth/gate.h"
 #include "service/base/thread_pool.h"
 #include "service/catalog/file_catalog.h"
+#include "service/catalog/lease_files.h"
 #include "service/catalog/upkeep.h"
 #include "service/core/authority.h"
 #include "service/core/disk_health.h"
@@ -102,6 +103,7 @@ class Server {
   absl::Status OpenAudit();
   absl::Status OpenBase();
   absl::Status OpenCatalog();
+  absl::Status OpenLeases();
   void MakeCore();
   rpc::PeerFacts PeerFacts() const;
   void MakeCalls();
@@ -171,6 +173,8 @@ class Server {
   std::shared_ptr<fs::Dir> base_;
   std::shared_ptr<core::DiskHealth> health_;
   std::unique_ptr<catalog::FileCatalog> catalog_;
+  std::unique_ptr<catalog::LeaseFiles> lease_files_;
+  std::unique_ptr<core::Leases> leases_;
   std::unique_ptr<artifacts::Artifacts> artifacts_;
   std::unique_ptr<catalog::Upkeep> upkeep_;
   std::unique_ptr<Maintainer> maintainer_;

@@ -145,6 +145,8 @@ std::map<std::string, Call> Calls() {
       {"MoveArtifact", Unary(&Connection::MoveArtifact)},
       {"CopyArtifact", Unary(&Connection::CopyArtifact)},
       {"MakeDirectory", Unary(&Connection::MakeDirectory)},
+      {"AcquireLease", Unary(&Connection::AcquireLease)},
+      {"ReleaseLease", Unary(&Connection::ReleaseLease)},
       {"CreateWorkspace", Unary(&Connection::CreateWorkspace)},
       {"GetWorkspace", Unary(&Connection::GetWorkspace)},
       {"ListWorkspaces", Unary(&Connection::ListWorkspaces)},

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from mlops.workspace.manager import (
         CredentialOptions,
         Deletion,
+        Lease,
+        LeaseInfo,
         ProjectWorkspace,
         ServerInfo,
         WorkspaceError,
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = [
     "CredentialOptions",
     "Deletion",
+    "Lease",
+    "LeaseInfo",
     "ProjectWorkspace",
     "ServerInfo",
     "WorkspaceError",

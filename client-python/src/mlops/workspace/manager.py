@@ -18,6 +18,7 @@ from mlops._rpc.credentials import CredentialOptions
 from mlops._rpc.errors import WorkspaceError
 from mlops.local_server import choose_server
 from mlops.workspace.html import html_table
+from mlops.workspace.lease import DEFAULT_TTL_S, Lease, LeaseInfo
 from mlops.workspace.origin import Facts, Origin
 from mlops.workspace.project import DIRECTORIES, ProjectWorkspace
 from mlops.workspace.v1 import workspace_service_pb2 as pb
@@ -25,6 +26,8 @@ from mlops.workspace.v1 import workspace_service_pb2 as pb
 __all__ = [
     "CredentialOptions",
     "Deletion",
+    "Lease",
+    "LeaseInfo",
     "ProjectWorkspace",
     "ServerInfo",
     "WorkspaceError",
@@ -59,6 +62,7 @@ class ServerInfo:
     max_page_size: int
     max_chunk_bytes: int
     max_metadata_bytes: int
+    max_lease_ttl: timedelta
     features: tuple[str, ...]  # For example "read-only".
 
     def _repr_html_(self) -> str:
@@ -135,6 +139,7 @@ class WorkspaceManager:
                 max_page_size=info.max_page_size,
                 max_chunk_bytes=info.max_chunk_bytes,
                 max_metadata_bytes=info.max_metadata_bytes,
+                max_lease_ttl=info.max_lease_ttl.ToTimedelta(),
                 features=tuple(info.features),
             )
 
@@ -455,6 +460,60 @@ class WorkspaceManager:
             )
             return self._seen(self._connection.call(request))
 
+    def lease(
+        self,
+        project_name: str,
+        holder: str | None = None,
+        ttl: float | timedelta = DEFAULT_TTL_S,
+        wait: bool | float | None = None,
+    ) -> Lease:
+        """Return a lease for a `with` block: the exclusive right to change a workspace.
+
+        For example::
+
+            with manager.lease("fraud", wait=True):
+                manager.update_workspace_metadata("fraud", metadata={"stage": "prod"})
+
+        Lease describes what it protects and what happens when it is lost.
+
+        Args:
+            holder: Who holds the lease, shown to others: 1 to 128 printable ASCII
+                characters. Two programs with the same holder share the lease. Default:
+                `<user>@<host>:<pid>:<random>`.
+            ttl: After how many seconds the lease ends if this process does not renew
+                it, because it died or lost its connection: 1 s to 24 h.
+            wait: How long to wait for another holder's lease to end, in seconds; True
+                waits as long as it takes. Default: do not wait.
+
+        Raises:
+            WorkspaceError: At the beginning of the block: LEASE_HELD if somebody else
+                holds the lease, WORKSPACE_NOT_FOUND if there is no such workspace.
+        """
+        with self._operation("lease", project_name):
+            return Lease(self._connection, project_name, holder, ttl, wait)
+
+    def release_lease(
+        self, project_name: str, holder: str | None = None, force: bool = False
+    ) -> None:
+        """End a lease, for example that of a program that died. No-op if there is none.
+
+        Args:
+            holder: The holder of the lease. Required unless `force` is set.
+            force: End the lease whoever holds it. Needs the permission to delete the
+                workspace.
+
+        Raises:
+            WorkspaceError: LEASE_HELD if the lease is not that of `holder`,
+                WORKSPACE_NOT_FOUND if there is no such workspace.
+        """
+        with self._operation("release_lease", project_name):
+            request = pb.ReleaseLeaseRequest(
+                project=convert.check_text("project", project_name),
+                holder=convert.check_text("holder", holder or ""),
+                force=force,
+            )
+            self._connection.call(request)
+
     def get_workspace_status(
         self, project_name: str, counts_only: bool = False
     ) -> dict[str, Any]:
@@ -550,7 +609,14 @@ class WorkspaceManager:
         # workspace of that name, or none.
         origin = None if deleted_at else self._origin
         return workspace.of(
-            origin, Facts(message.uid, message.etag, deleted_at, purged_at)
+            origin,
+            Facts(
+                message.uid,
+                message.etag,
+                deleted_at,
+                purged_at,
+                _lease_info(message.lease) if message.HasField("lease") else None,
+            ),
         )
 
     def _seen(self, message: pb.Workspace) -> ProjectWorkspace:
@@ -582,6 +648,15 @@ class WorkspaceManager:
             "scan_time": convert.from_timestamp(message.scan_time).isoformat(),
             "error": error,
         }
+
+
+def _lease_info(message: pb.Lease) -> LeaseInfo:
+    return LeaseInfo(
+        holder=message.holder,
+        fence=message.fence,
+        acquired_at=convert.from_timestamp(message.acquire_time),
+        expires_at=convert.from_timestamp(message.expire_time),
+    )
 
 
 def _keys(names: object) -> list[str]:
