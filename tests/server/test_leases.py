@@ -183,7 +183,9 @@ def test_a_read_only_server_grants_no_lease(base: Path) -> None:
 def test_only_those_who_may_delete_release_by_force(base: Path, tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     user = f"uid:{os.getuid()}"
-    policy.write_text(f'bindings:\n  - {{principal: "{user}", role: editor}}\n')
+    policy.write_text(
+        f'bindings:\n  - {{principal: "{user}", role: editor, projects: ["*"]}}\n'
+    )
     with Server(base, "--policy", str(policy)) as server:
         answer(server, "EnsureWorkspace", project="p")
         _acquire(server, "a")
@@ -204,7 +206,7 @@ def test_leases_are_counted_and_recorded(base: Path, tmp_path: Path) -> None:
         assert metric(server, "workspaced_leases") == 1
         answer(server, "ReleaseLease", project="p", holder="a")
         assert metric(server, "workspaced_leases") == 0
-    methods = [json.loads(line)["method"] for line in log.read_text().splitlines()]
+    methods = [json.loads(line)["rpc"] for line in log.read_text().splitlines()]
     # Renewals are not worth a record.
     assert methods.count("AcquireLease") == 1
     assert methods.count("ReleaseLease") == 1

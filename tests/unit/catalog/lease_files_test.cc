@@ -41,7 +41,7 @@ StoredLease LeaseOf(absl::string_view project, int64_t fence,
           .uid = "u1",
           .holder = std::move(holder),
           .fence = fence,
-          .acquire_time = support::TimeAt(fence),
+          .acquire_time = support::TimeAt(1),
           .ttl = absl::Seconds(60)};
 }
 
