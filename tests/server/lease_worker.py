@@ -37,7 +37,13 @@ def _reason(error: grpc.RpcError) -> str:
 class _Worker:
     def __init__(self, address: str, logs: Path, seed: str) -> None:
         self._random = random.Random(seed)
-        channel = grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)])
+        options = [
+            ("grpc.enable_http_proxy", 0),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 200),
+        ]
+        channel = grpc.insecure_channel(address, options)
         self._stub = pb_grpc.WorkspaceServiceStub(channel)
         self._log = (logs / f"{os.getpid()}-{seed}.log").open("a", buffering=1)
 
@@ -60,7 +66,7 @@ class _Worker:
     def _work(self, holder: str, fence: int) -> None:
         """Makes some changes, perhaps after a pause in which the lease expires."""
         for step in range(self._random.randrange(1, 8)):
-            if self._random.random() < 0.02:
+            if self._random.random() < 0.05:
                 time.sleep(1.2)
             try:
                 self._note(*self._change(step, holder, fence))
