@@ -38,8 +38,9 @@ Request About(std::string_view project, std::string_view path) {
 template <typename Request>
 Request MakePlaceRequest(std::string_view project, std::string_view path,
                          std::string_view destination,
-                         const PlaceOptions& options) {
+                         const PlaceOptions& options, int64_t fence) {
   auto request = About<Request>(project, path);
+  request.set_fence(fence);
   request.set_destination_path(std::string(destination));
   request.set_create_only(options.create_only);
   request.set_etag(options.etag);
@@ -50,8 +51,10 @@ Request MakePlaceRequest(std::string_view project, std::string_view path,
 template <typename Options>
 v1::WriteArtifactRequest MakeWriteRequest(std::string_view project,
                                           std::string_view path,
-                                          const Options& options) {
+                                          const Options& options,
+                                          int64_t fence) {
   auto request = About<v1::WriteArtifactRequest>(project, path);
+  request.set_fence(fence);
   request.set_create_only(options.create_only);
   request.set_etag(options.etag);
   request.set_upload_id(options.upload_id);
@@ -255,6 +258,7 @@ absl::StatusOr<DeletedArtifacts> WorkspaceClient::DeleteArtifact(
   request.set_force(options.force);
   request.set_etag(options.etag);
   request.set_allow_missing(options.allow_missing);
+  request.set_fence(call.fence);
   ASSIGN_OR_RETURN(const v1::DeleteArtifactResponse response,
                    connection_->DeleteArtifact(request, call));
   return DeletedArtifacts{.file_count = response.file_count(),
@@ -266,7 +270,7 @@ absl::StatusOr<Artifact> WorkspaceClient::MoveArtifact(
     std::string_view destination, const PlaceOptions& options,
     const CallOptions& call) const {
   const auto request = MakePlaceRequest<v1::MoveArtifactRequest>(
-      project, path, destination, options);
+      project, path, destination, options, call.fence);
   ASSIGN_OR_RETURN(const v1::Artifact artifact,
                    connection_->MoveArtifact(request, call));
   return FromProto(artifact);
@@ -277,7 +281,7 @@ absl::StatusOr<Artifact> WorkspaceClient::CopyArtifact(
     std::string_view destination, const PlaceOptions& options,
     const CallOptions& call) const {
   const auto request = MakePlaceRequest<v1::CopyArtifactRequest>(
-      project, path, destination, options);
+      project, path, destination, options, call.fence);
   ASSIGN_OR_RETURN(const v1::Artifact artifact,
                    connection_->CopyArtifact(request, call));
   return FromProto(artifact);
@@ -286,7 +290,8 @@ absl::StatusOr<Artifact> WorkspaceClient::CopyArtifact(
 absl::StatusOr<Artifact> WorkspaceClient::MakeDirectory(
     std::string_view project, std::string_view path,
     const CallOptions& call) const {
-  const auto request = About<v1::MakeDirectoryRequest>(project, path);
+  auto request = About<v1::MakeDirectoryRequest>(project, path);
+  request.set_fence(call.fence);
   ASSIGN_OR_RETURN(const v1::Artifact artifact,
                    connection_->MakeDirectory(request, call));
   return FromProto(artifact);
@@ -307,7 +312,7 @@ absl::StatusOr<ArtifactWriter> WorkspaceClient::OpenForWrite(
     std::string_view project, std::string_view path,
     const WriteOptions& options, const CallOptions& call) const {
   auto session = std::make_unique<WriteSession>(
-      connection_, MakeWriteRequest(project, path, options), call);
+      connection_, MakeWriteRequest(project, path, options, call.fence), call);
   if (!options.upload_id.empty()) RETURN_IF_ERROR(session->Resume());
   return ArtifactWriter(
       std::make_unique<internal::BufferedWriter>(std::move(session)));
@@ -318,8 +323,8 @@ absl::StatusOr<TransferredArtifact> WorkspaceClient::Upload(
     const UploadOptions& options, const CallOptions& call) const {
   ASSIGN_OR_RETURN(const SourceFile file, SourceFile::Open(source));
   const Retry retry(call);
-  WriteSession session(connection_, MakeWriteRequest(project, path, options),
-                       call);
+  WriteSession session(
+      connection_, MakeWriteRequest(project, path, options, call.fence), call);
   if (!options.upload_id.empty()) RETURN_IF_ERROR(session.Resume());
   // A file of several messages needs an id to resume after a broken connection.
   if (file.size() > internal::kChunkBytes) session.UseOwnUploadId();

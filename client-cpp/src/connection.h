@@ -77,6 +77,12 @@ class Connection {
   virtual absl::StatusOr<workspace::v1::Workspace> UndeleteWorkspace(
       const workspace::v1::UndeleteWorkspaceRequest& request,
       const CallOptions& call) = 0;
+  virtual absl::StatusOr<workspace::v1::Lease> AcquireLease(
+      const workspace::v1::AcquireLeaseRequest& request,
+      const CallOptions& call) = 0;
+  virtual absl::StatusOr<workspace::v1::ReleaseLeaseResponse> ReleaseLease(
+      const workspace::v1::ReleaseLeaseRequest& request,
+      const CallOptions& call) = 0;
   virtual absl::StatusOr<workspace::v1::WorkspaceStatus> GetWorkspaceStatus(
       const workspace::v1::GetWorkspaceStatusRequest& request,
       const CallOptions& call) = 0;

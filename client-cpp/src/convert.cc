@@ -52,6 +52,13 @@ google::protobuf::Duration ToProto(absl::Duration duration) {
   return proto;
 }
 
+LeaseInfo FromProto(const v1::Lease& proto) {
+  return {.holder = proto.holder(),
+          .fence = proto.fence(),
+          .acquire_time = ToTime(proto.acquire_time()),
+          .expire_time = ToTime(proto.expire_time())};
+}
+
 Workspace FromProto(const v1::Workspace& proto) {
   Workspace workspace{.project = proto.project(),
                       .uid = proto.uid(),
@@ -77,6 +84,7 @@ Workspace FromProto(const v1::Workspace& proto) {
   if (proto.has_delete_time())
     workspace.delete_time = ToTime(proto.delete_time());
   if (proto.has_purge_time()) workspace.purge_time = ToTime(proto.purge_time());
+  if (proto.has_lease()) workspace.lease = FromProto(proto.lease());
   return workspace;
 }
 
@@ -142,6 +150,8 @@ ServerInfo FromProto(const v1::ServerInfo& proto) {
   if (proto.has_start_time()) info.start_time = ToTime(proto.start_time());
   info.purge_delay = absl::Seconds(proto.purge_delay().seconds()) +
                      absl::Nanoseconds(proto.purge_delay().nanos());
+  info.max_lease_ttl = absl::Seconds(proto.max_lease_ttl().seconds()) +
+                       absl::Nanoseconds(proto.max_lease_ttl().nanos());
   return info;
 }
 

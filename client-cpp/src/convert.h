@@ -14,6 +14,7 @@ workspace::v1::Workspace ToProto(std::string_view project,
                                  const Settings& settings);
 google::protobuf::Duration ToProto(absl::Duration duration);
 
+LeaseInfo FromProto(const workspace::v1::Lease& proto);
 Workspace FromProto(const workspace::v1::Workspace& proto);
 WorkspaceStatus FromProto(const workspace::v1::WorkspaceStatus& proto);
 WorkspacePage FromProto(const workspace::v1::ListWorkspacesResponse& proto);

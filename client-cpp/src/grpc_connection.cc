@@ -159,6 +159,15 @@ class GrpcConnection final : public Connection {
       const CallOptions& call) override {
     return Unary(&Stub::UndeleteWorkspace, request, call);
   }
+  absl::StatusOr<v1::Lease> AcquireLease(const v1::AcquireLeaseRequest& request,
+                                         const CallOptions& call) override {
+    return Unary(&Stub::AcquireLease, request, call);
+  }
+  absl::StatusOr<v1::ReleaseLeaseResponse> ReleaseLease(
+      const v1::ReleaseLeaseRequest& request,
+      const CallOptions& call) override {
+    return Unary(&Stub::ReleaseLease, request, call);
+  }
   absl::StatusOr<v1::WorkspaceStatus> GetWorkspaceStatus(
       const v1::GetWorkspaceStatusRequest& request,
       const CallOptions& call) override {

@@ -19,7 +19,8 @@ using internal::ToProto;
 
 v1::UpdateWorkspaceRequest MakeUpdateRequest(std::string_view project,
                                              const Settings& settings,
-                                             const UpdateOptions& options) {
+                                             const UpdateOptions& options,
+                                             int64_t fence) {
   v1::UpdateWorkspaceRequest request;
   *request.mutable_workspace() = ToProto(project, settings);
   request.mutable_workspace()->set_etag(options.etag);
@@ -29,11 +30,13 @@ v1::UpdateWorkspaceRequest MakeUpdateRequest(std::string_view project,
     request.add_remove_metadata(key);
   request.set_allow_missing(options.allow_missing);
   request.set_validate_only(options.validate_only);
+  request.set_fence(fence);
   return request;
 }
 
 v1::DeleteWorkspaceRequest MakeDeleteRequest(std::string_view project,
-                                             const DeleteOptions& options) {
+                                             const DeleteOptions& options,
+                                             int64_t fence) {
   v1::DeleteWorkspaceRequest request;
   request.set_project(std::string(project));
   request.set_force(options.force);
@@ -42,6 +45,7 @@ v1::DeleteWorkspaceRequest MakeDeleteRequest(std::string_view project,
   request.set_permanent(options.permanent);
   request.set_validate_only(options.validate_only);
   request.set_uid(options.uid);
+  request.set_fence(fence);
   return request;
 }
 
@@ -119,18 +123,19 @@ absl::StatusOr<EnsureResult> WorkspaceClient::Ensure(
 absl::StatusOr<Workspace> WorkspaceClient::Update(
     std::string_view project, const Settings& settings,
     const UpdateOptions& options, const CallOptions& call) const {
-  ASSIGN_OR_RETURN(const v1::Workspace workspace,
-                   connection_->UpdateWorkspace(
-                       MakeUpdateRequest(project, settings, options), call));
+  ASSIGN_OR_RETURN(
+      const v1::Workspace workspace,
+      connection_->UpdateWorkspace(
+          MakeUpdateRequest(project, settings, options, call.fence), call));
   return FromProto(workspace);
 }
 
 absl::StatusOr<DeleteResult> WorkspaceClient::Delete(
     std::string_view project, const DeleteOptions& options,
     const CallOptions& call) const {
-  ASSIGN_OR_RETURN(
-      const v1::DeleteWorkspaceResponse response,
-      connection_->DeleteWorkspace(MakeDeleteRequest(project, options), call));
+  ASSIGN_OR_RETURN(const v1::DeleteWorkspaceResponse response,
+                   connection_->DeleteWorkspace(
+                       MakeDeleteRequest(project, options, call.fence), call));
   return FromProto(response);
 }
 
@@ -176,6 +181,29 @@ absl::StatusOr<std::vector<Template>> WorkspaceClient::ListTemplates(
     request.set_page_token(page.next_page_token());
   } while (!request.page_token().empty());
   return templates;
+}
+
+absl::StatusOr<LeaseInfo> WorkspaceClient::AcquireLease(
+    std::string_view project, std::string_view holder,
+    const AcquireLeaseOptions& options, const CallOptions& call) const {
+  v1::AcquireLeaseRequest request;
+  request.set_project(std::string(project));
+  request.set_holder(std::string(holder));
+  *request.mutable_ttl() = ToProto(options.ttl);
+  ASSIGN_OR_RETURN(const v1::Lease lease,
+                   connection_->AcquireLease(request, call));
+  return FromProto(lease);
+}
+
+absl::Status WorkspaceClient::ReleaseLease(std::string_view project,
+                                           std::string_view holder,
+                                           const ReleaseLeaseOptions& options,
+                                           const CallOptions& call) const {
+  v1::ReleaseLeaseRequest request;
+  request.set_project(std::string(project));
+  request.set_holder(std::string(holder));
+  request.set_force(options.force);
+  return connection_->ReleaseLease(request, call).status();
 }
 
 absl::StatusOr<WorkspacePage> WorkspaceClient::List(

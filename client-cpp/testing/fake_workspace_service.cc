@@ -40,6 +40,9 @@ constexpr const char* kDirectories[] = {"mlflow", "dvc", "monitoring", "models",
                                         "outputs"};
 constexpr int64_t kPurgeDelaySeconds = 72 * 3600;
 constexpr int kMaxPageSize = 1000;
+constexpr size_t kMaxHolderBytes = 128;
+constexpr int64_t kDefaultTtlSeconds = 60;
+constexpr int64_t kMaxTtlSeconds = 24 * 3600;
 
 google::protobuf::Timestamp ToTimestamp(absl::Time time) {
   return TimeUtil::NanosecondsToTimestamp(absl::ToUnixNanos(time));
@@ -225,6 +228,31 @@ absl::Status CheckNoFilter(const std::string& filter) {
                     {"problem", "the fake does not support filters"}});
 }
 
+// Checks a number of characters and that they are printable ASCII.
+absl::Status CheckHolder(const std::string& holder) {
+  const bool valid =
+      !holder.empty() && holder.size() <= kMaxHolderBytes &&
+      std::all_of(holder.begin(), holder.end(), absl::ascii_isprint);
+  return valid ? absl::OkStatus()
+               : base::FieldInvalid(
+                     "holder", "must be 1 to 128 printable ASCII characters");
+}
+
+absl::Status LeaseHeld(const std::string& project, const v1::Lease& lease) {
+  const std::string until = TimeUtil::ToString(lease.expire_time());
+  return base::MakeError(
+      StatusCode::kFailedPrecondition,
+      absl::StrCat("Workspace ", project, " is leased by ", lease.holder(),
+                   " until ", until),
+      {.reason = "LEASE_HELD",
+       .metadata = {{"project", project},
+                    {"holder", lease.holder()},
+                    {"expire_time", until}},
+       .retry_delay = absl::FromUnixNanos(TimeUtil::TimestampToNanoseconds(
+                          lease.expire_time())) -
+                      absl::Now()});
+}
+
 std::vector<DirectoryUsage> EmptyDirectories() {
   std::vector<DirectoryUsage> directories;
   for (const char* name : kDirectories)
@@ -275,12 +303,17 @@ class FakeReadStream final : public internal::ReadStream {
 // early, keeps the data for a resumed upload, as the server does.
 class FakeWriteStream final : public internal::WriteStream {
  public:
-  // `uid_of` returns the uid of a project's workspace. `artifacts` and objects
-  // that `uid_of` refers to must outlive this.
-  FakeWriteStream(
-      FakeArtifacts* artifacts,
-      std::function<absl::StatusOr<std::string>(const std::string&)> uid_of)
-      : artifacts_(artifacts), uid_of_(std::move(uid_of)) {}
+  using First = v1::WriteArtifactRequest;
+  using UidOf = std::function<absl::StatusOr<std::string>(const First&)>;
+  using Check = std::function<absl::Status(const First&)>;
+
+  // `uid_of` returns the uid of the workspace that the first message may
+  // change; `check` tells at the end whether it still may. `artifacts` and
+  // objects that these refer to must outlive this.
+  FakeWriteStream(FakeArtifacts* artifacts, UidOf uid_of, Check check)
+      : artifacts_(artifacts),
+        uid_of_(std::move(uid_of)),
+        check_(std::move(check)) {}
 
   ~FakeWriteStream() override {
     if (begun_ && status_.ok() && !ended_)
@@ -295,6 +328,8 @@ class FakeWriteStream final : public internal::WriteStream {
     if (head.discard()) return Discard();
     content_.append(reinterpret_cast<const char*>(data.begin()), data.size());
     if (!head.finish()) return true;
+    status_ = check_(first_);
+    if (!status_.ok()) return false;
     auto finished = artifacts_->Finish(uid_, first_, content_, head.sha256());
     status_ = finished.status();
     if (finished.ok()) artifact_ = *std::move(finished);
@@ -314,7 +349,7 @@ class FakeWriteStream final : public internal::WriteStream {
  private:
   absl::Status Begin(const v1::WriteArtifactRequest& first) {
     first_ = first;
-    ASSIGN_OR_RETURN(uid_, uid_of_(first.project()));
+    ASSIGN_OR_RETURN(uid_, uid_of_(first));
     if (first.discard()) return absl::OkStatus();
     ASSIGN_OR_RETURN(content_, artifacts_->OpenForWrite(uid_, first));
     return absl::OkStatus();
@@ -328,7 +363,8 @@ class FakeWriteStream final : public internal::WriteStream {
   }
 
   FakeArtifacts* const artifacts_;
-  const std::function<absl::StatusOr<std::string>(const std::string&)> uid_of_;
+  const UidOf uid_of_;
+  const Check check_;
   bool begun_ = false;
   absl::Status status_;
   v1::WriteArtifactRequest first_;
@@ -398,7 +434,49 @@ class FakeWorkspaceService::State final : public internal::Connection {
     RETURN_IF_ERROR(Begin(request.project()));
     const auto it = live_.find(request.project());
     if (it == live_.end()) return NotFound(request.project());
-    return it->second;
+    return Shown(it->second);
+  }
+
+  absl::StatusOr<v1::Lease> AcquireLease(const v1::AcquireLeaseRequest& request,
+                                         const CallOptions&) override {
+    absl::MutexLock lock(&mutex_);
+    const std::string& project = request.project();
+    RETURN_IF_ERROR(Begin(project));
+    RETURN_IF_ERROR(CheckHolder(request.holder()));
+    google::protobuf::Duration ttl =
+        TimeUtil::SecondsToDuration(kDefaultTtlSeconds);
+    if (request.has_ttl()) ttl = request.ttl();
+    if (ttl < TimeUtil::SecondsToDuration(1) ||
+        ttl > TimeUtil::SecondsToDuration(kMaxTtlSeconds))
+      return base::FieldInvalid("ttl", "must be 1 s to 24 h");
+    if (live_.count(project) == 0) return NotFound(project);
+    const v1::Lease* const held = FindLease(project);
+    if (held != nullptr && held->holder() != request.holder())
+      return LeaseHeld(project, *held);
+    v1::Lease& lease = leases_[project];
+    if (held == nullptr) {
+      lease.set_holder(request.holder());
+      lease.set_fence(++last_fence_);
+      *lease.mutable_acquire_time() = ToTimestamp(absl::Now());
+    }
+    *lease.mutable_expire_time() = ToTimestamp(absl::Now()) + ttl;
+    return lease;
+  }
+
+  absl::StatusOr<v1::ReleaseLeaseResponse> ReleaseLease(
+      const v1::ReleaseLeaseRequest& request, const CallOptions&) override {
+    absl::MutexLock lock(&mutex_);
+    const std::string& project = request.project();
+    RETURN_IF_ERROR(Begin(project));
+    if (!request.force() || !request.holder().empty())
+      RETURN_IF_ERROR(CheckHolder(request.holder()));
+    if (live_.count(project) == 0) return NotFound(project);
+    const v1::Lease* const held = FindLease(project);
+    if (held != nullptr && !request.force() &&
+        held->holder() != request.holder())
+      return LeaseHeld(project, *held);
+    leases_.erase(project);
+    return v1::ReleaseLeaseResponse();
   }
 
   absl::StatusOr<v1::ListWorkspacesResponse> ListWorkspaces(
@@ -425,7 +503,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
         response.set_next_page_token(last);
         break;
       }
-      *response.add_workspaces() = *workspace;
+      *response.add_workspaces() = Shown(*workspace);
       last = key;
     }
     return response;
@@ -438,6 +516,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     RETURN_IF_ERROR(Begin(project));
     const auto it = live_.find(project);
     if (it == live_.end() && !request.allow_missing()) return NotFound(project);
+    RETURN_IF_ERROR(CheckFence(project, request.fence()));
     v1::Workspace workspace =
         it == live_.end() ? Make(project, {}) : it->second;
     if (it != live_.end())
@@ -446,7 +525,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     workspace.set_etag(NextId());
     *workspace.mutable_update_time() = Now();
     if (!request.validate_only()) live_[project] = workspace;
-    return workspace;
+    return Shown(workspace);
   }
 
   absl::StatusOr<v1::DeleteWorkspaceResponse> DeleteWorkspace(
@@ -464,8 +543,11 @@ class FakeWorkspaceService::State final : public internal::Connection {
       return NotFound(request.project());
     v1::DeleteWorkspaceResponse response;
     if (workspace == nullptr) return response;
+    if (!workspace->has_delete_time())
+      RETURN_IF_ERROR(CheckFence(request.project(), request.fence()));
     RETURN_IF_ERROR(CheckEtag(*workspace, request.etag()));
-    *response.mutable_workspace() = *workspace;
+    *response.mutable_workspace() =
+        request.validate_only() ? Shown(*workspace) : *workspace;
     if (request.permanent() || request.validate_only()) {
       const v1::WorkspaceStatus usage = StatusOf(*workspace);
       response.set_file_count(usage.file_count());
@@ -488,7 +570,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     response.set_created(live_.count(request.project()) == 0);
     if (response.created())
       live_[request.project()] = Make(request.project(), values);
-    *response.mutable_workspace() = live_[request.project()];
+    *response.mutable_workspace() = Shown(live_[request.project()]);
     return response;
   }
 
@@ -642,25 +724,29 @@ class FakeWorkspaceService::State final : public internal::Connection {
 
   absl::StatusOr<v1::DeleteArtifactResponse> DeleteArtifact(
       const v1::DeleteArtifactRequest& request, const CallOptions&) override {
-    ASSIGN_OR_RETURN(const std::string uid, UidOf(request.project()));
+    ASSIGN_OR_RETURN(const std::string uid,
+                     UidOf(request.project(), request.fence()));
     return artifacts_.Delete(uid, request);
   }
 
   absl::StatusOr<v1::Artifact> MoveArtifact(
       const v1::MoveArtifactRequest& request, const CallOptions&) override {
-    ASSIGN_OR_RETURN(const std::string uid, UidOf(request.project()));
+    ASSIGN_OR_RETURN(const std::string uid,
+                     UidOf(request.project(), request.fence()));
     return artifacts_.Move(uid, request);
   }
 
   absl::StatusOr<v1::Artifact> CopyArtifact(
       const v1::CopyArtifactRequest& request, const CallOptions&) override {
-    ASSIGN_OR_RETURN(const std::string uid, UidOf(request.project()));
+    ASSIGN_OR_RETURN(const std::string uid,
+                     UidOf(request.project(), request.fence()));
     return artifacts_.Copy(uid, request);
   }
 
   absl::StatusOr<v1::Artifact> MakeDirectory(
       const v1::MakeDirectoryRequest& request, const CallOptions&) override {
-    ASSIGN_OR_RETURN(const std::string uid, UidOf(request.project()));
+    ASSIGN_OR_RETURN(const std::string uid,
+                     UidOf(request.project(), request.fence()));
     return artifacts_.MakeDirectory(uid, request);
   }
 
@@ -676,7 +762,13 @@ class FakeWorkspaceService::State final : public internal::Connection {
       const CallOptions&) override {
     return std::make_unique<FakeWriteStream>(
         &artifacts_,
-        [this](const std::string& project) { return UidOf(project); });
+        [this](const v1::WriteArtifactRequest& first) {
+          return UidOf(first.project(), first.fence());
+        },
+        [this](const v1::WriteArtifactRequest& first) {
+          absl::MutexLock lock(&mutex_);
+          return CheckFence(first.project(), first.fence());
+        });
   }
 
   absl::StatusOr<v1::ServerInfo> GetServerInfo(const v1::GetServerInfoRequest&,
@@ -690,6 +782,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     info.set_workspace_count(static_cast<int32_t>(live_.size()));
     info.set_max_page_size(kMaxPageSize);
     info.mutable_purge_delay()->set_seconds(kPurgeDelaySeconds);
+    info.mutable_max_lease_ttl()->set_seconds(kMaxTtlSeconds);
     return info;
   }
 
@@ -697,13 +790,51 @@ class FakeWorkspaceService::State final : public internal::Connection {
   using Trash = std::vector<v1::Workspace>;
 
   // Returns the uid of the project's workspace, or the next injected failure.
-  absl::StatusOr<std::string> UidOf(const std::string& project)
+  // With `fence`, which may be 0, also checks that it may be changed.
+  absl::StatusOr<std::string> UidOf(const std::string& project,
+                                    std::optional<int64_t> fence = std::nullopt)
       ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(project));
     const auto it = live_.find(project);
     if (it == live_.end()) return NotFound(project);
+    if (fence) RETURN_IF_ERROR(CheckFence(project, *fence));
     return it->second.uid();
+  }
+
+  // Returns the live lease on a project, or null.
+  const v1::Lease* FindLease(const std::string& project) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto it = leases_.find(project);
+    const bool is_live = it != leases_.end() &&
+                         ToTimestamp(absl::Now()) < it->second.expire_time();
+    return is_live ? &it->second : nullptr;
+  }
+
+  // Checks that a change with `fence` is permitted.
+  absl::Status CheckFence(const std::string& project, int64_t fence) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (fence < 0) return base::FieldInvalid("fence", "must not be negative");
+    const v1::Lease* const lease = FindLease(project);
+    const int64_t current = lease == nullptr ? 0 : lease->fence();
+    if (fence == current) return absl::OkStatus();
+    if (fence == 0) return LeaseHeld(project, *lease);
+    return MakeError(
+        StatusCode::kFailedPrecondition, "LEASE_LOST",
+        absl::StrCat("The lease on workspace ", project, " with fence ", fence,
+                     " has expired or was released"),
+        {{"project", project},
+         {"fence", absl::StrCat(fence)},
+         {"current_fence", absl::StrCat(current)}});
+  }
+
+  // Returns `workspace` with its lease.
+  v1::Workspace Shown(v1::Workspace workspace) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const v1::Lease* const lease = FindLease(workspace.project());
+    if (lease != nullptr && !workspace.has_delete_time())
+      *workspace.mutable_lease() = *lease;
+    return workspace;
   }
 
   // Removes and returns the next error of FailNext(), or returns OK.
@@ -908,8 +1039,10 @@ class FakeWorkspaceService::State final : public internal::Connection {
     trash_.erase(std::remove_if(trash_.begin(), trash_.end(), is_same),
                  trash_.end());
     if (const auto it = live_.find(workspace.project());
-        it != live_.end() && is_same(it->second))
+        it != live_.end() && is_same(it->second)) {
       live_.erase(it);
+      leases_.erase(workspace.project());
+    }
     response.set_purged(permanent);
     if (permanent) return;
     *workspace.mutable_delete_time() = Now();
@@ -924,7 +1057,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
                                bool counts_only = false) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     v1::WorkspaceStatus status;
-    *status.mutable_workspace() = workspace;
+    *status.mutable_workspace() = Shown(workspace);
     *status.mutable_scan_time() = ToTimestamp(absl::Now());
     const auto known = usage_.find(workspace.project());
     for (const auto& usage :
@@ -958,6 +1091,9 @@ class FakeWorkspaceService::State final : public internal::Connection {
   std::map<std::string, std::vector<DirectoryUsage>> usage_
       ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Template> templates_ ABSL_GUARDED_BY(mutex_);
+  // By project; some have expired.
+  std::map<std::string, v1::Lease> leases_ ABSL_GUARDED_BY(mutex_);
+  int64_t last_fence_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Time last_time_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
 };

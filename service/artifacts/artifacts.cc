@@ -70,9 +70,10 @@ Artifacts::Artifacts(core::Catalog* catalog,
       steady_clock_(options.steady_clock),
       health_(options.health),
       ledger_(options.ledger),
+      leases_(options.leases),
       checksums_(kChecksumCacheBytes),
       dir_names_(kDirNamesCacheBytes, clock_),
-      placer_(base_.get(), health_.get()),
+      placer_(base_.get(), health_.get(), leases_),
       uploads_(&placer_, options) {}
 
 absl::StatusOr<ArtifactTree> Artifacts::Open(
@@ -83,11 +84,16 @@ absl::StatusOr<ArtifactTree> Artifacts::Open(
 }
 
 absl::StatusOr<ArtifactTree> Artifacts::OpenForChange(
-    const core::ProjectName& project, core::WorkspacePtr* workspace) const {
+    const core::ProjectName& project, int64_t fence,
+    core::WorkspacePtr* workspace) const {
   RETURN_IF_ERROR(health_->Check());
   ASSIGN_OR_RETURN(core::WorkspacePtr found, catalog_->Get(project));
+  if (leases_ != nullptr)
+    RETURN_IF_ERROR(leases_->Check(project, found->uid, fence));
+  ASSIGN_OR_RETURN(ArtifactTree tree, ArtifactTree::Open(*base_, project));
+  tree.set_permit({.uid = found->uid, .fence = fence});
   if (workspace != nullptr) *workspace = std::move(found);
-  return ArtifactTree::Open(*base_, project);
+  return tree;
 }
 
 absl::StatusOr<std::unique_ptr<core::UsageLedger::Hold>> Artifacts::BeginGrowth(
@@ -188,14 +194,16 @@ absl::StatusOr<std::unique_ptr<UploadWriter>> Artifacts::OpenForWrite(
     const WriteArgs& args, core::Cancelled cancelled) {
   RETURN_IF_ERROR(CheckNotTop(args.path));
   core::WorkspacePtr workspace;
-  ASSIGN_OR_RETURN(ArtifactTree tree, OpenForChange(args.project, &workspace));
+  ASSIGN_OR_RETURN(ArtifactTree tree,
+                   OpenForChange(args.project, args.fence, &workspace));
   ASSIGN_OR_RETURN(auto hold, BeginGrowth(std::move(workspace), cancelled));
   return uploads_.Open(std::move(tree), args, std::move(hold), cancelled);
 }
 
 absl::StatusOr<std::optional<Artifact>> Artifacts::DiscardUpload(
     const WriteArgs& args) {
-  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(args.project));
+  ASSIGN_OR_RETURN(const ArtifactTree tree,
+                   OpenForChange(args.project, args.fence));
   return uploads_.Discard(tree, args);
 }
 
@@ -212,7 +220,7 @@ absl::StatusOr<DeletedArtifacts> Artifacts::Delete(
   RETURN_IF_ERROR(CheckNotTop(args.path));
   core::WorkspacePtr workspace;
   ASSIGN_OR_RETURN(const ArtifactTree tree,
-                   OpenForChange(args.project, &workspace));
+                   OpenForChange(args.project, args.fence, &workspace));
   const auto hold = BeginShrinking(std::move(workspace));
   auto parent = tree.OpenParent(args.path);
   auto stamp =
@@ -308,8 +316,14 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
       AddUnfinished(args.project);
       return aside.in_place ? PartlyRemoved(args.path) : LeftAlone();
     }
-    ASSIGN_OR_RETURN(const fs::RemovedTree removed,
-                     fs::RemoveTree(*aside.dir, aside.name, kRemoveStep));
+    absl::StatusOr<fs::RemovedTree> step;
+    const auto remove = [&] {
+      step = fs::RemoveTree(*aside.dir, aside.name, kRemoveStep);
+      return step.status();
+    };
+    // Where everybody sees what is removed, each step is a change.
+    RETURN_IF_ERROR(aside.in_place ? placer_.Change(tree, remove) : remove());
+    const fs::RemovedTree& removed = *step;
     deleted.file_count += removed.file_count;
     deleted.size_bytes += removed.size_bytes;
     if (hold != nullptr) {
@@ -332,7 +346,7 @@ absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
   RETURN_IF_ERROR(CheckNotTop(args.destination));
   core::WorkspacePtr workspace;
   ASSIGN_OR_RETURN(const ArtifactTree tree,
-                   OpenForChange(args.project, &workspace));
+                   OpenForChange(args.project, args.fence, &workspace));
   // A move adds nothing, and may replace a file.
   const auto hold = BeginShrinking(std::move(workspace));
   ASSIGN_OR_RETURN(const auto parent, tree.OpenParent(args.path));
@@ -383,7 +397,7 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
   RETURN_IF_ERROR(CheckNotTop(args.destination));
   core::WorkspacePtr workspace;
   ASSIGN_OR_RETURN(const ArtifactTree tree,
-                   OpenForChange(args.project, &workspace));
+                   OpenForChange(args.project, args.fence, &workspace));
   ASSIGN_OR_RETURN(OpenedArtifact opened, OpenArtifact(tree, args.path));
   RETURN_IF_ERROR(CheckEtag(tree, args.path, args.etag, opened.stamp));
   ArtifactReader reader(std::move(opened));
@@ -425,11 +439,15 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
 }
 
 absl::StatusOr<Artifact> Artifacts::MakeDirectory(
-    const core::ProjectName& project, const RelativePath& path) {
-  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(project));
+    const core::ProjectName& project, const RelativePath& path, int64_t fence) {
+  ASSIGN_OR_RETURN(const ArtifactTree tree, OpenForChange(project, fence));
   ASSIGN_OR_RETURN(const auto opened, placer_.MakeParents(tree, path));
   fs::Dir& parent = opened == nullptr ? tree.root() : *opened;
-  absl::Status made = parent.MakeDir(path.name());
+  absl::Status made;
+  RETURN_IF_ERROR(placer_.Change(tree, [&] {
+    made = parent.MakeDir(path.name());
+    return absl::OkStatus();
+  }));
   if (!made.ok() && !absl::IsAlreadyExists(made)) return tree.Error(made, path);
   // Another caller may have created it, or something other than a directory
   // exists.

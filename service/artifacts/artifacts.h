@@ -26,6 +26,7 @@
 #include "service/artifacts/uploads.h"
 #include "service/core/catalog.h"
 #include "service/core/disk_health.h"
+#include "service/core/leases.h"
 #include "service/core/usage.h"
 #include "service/core/usage_ledger.h"
 #include "service/fs/dir.h"
@@ -61,6 +62,8 @@ struct DeleteArtifactArgs {
   bool force = false;
   std::string etag;
   bool allow_missing = false;
+  // Of the caller's lease; 0 if it has none.
+  int64_t fence = 0;
 };
 
 // Arguments of Move and Copy.
@@ -71,6 +74,7 @@ struct TransferArgs {
   bool create_only = false;
   // If not "", must be the etag of the artifact at `path`.
   std::string etag;
+  int64_t fence = 0;
 };
 
 struct DeletedArtifacts {
@@ -111,7 +115,14 @@ class Artifacts {
   absl::StatusOr<Artifact> Copy(const TransferArgs& args,
                                 core::Cancelled cancelled);
   absl::StatusOr<Artifact> MakeDirectory(const core::ProjectName& project,
-                                         const RelativePath& path);
+                                         const RelativePath& path,
+                                         int64_t fence = 0);
+
+  // Waits until every change that Leases::Check() has permitted is done.
+  // Not an RPC.
+  void AwaitChanges(const core::ProjectName& project) {
+    placer_.AwaitChanges(project);
+  }
 
   // Returns the number of unfinished uploads that SweepSome() found when it
   // last visited all workspaces.
@@ -130,11 +141,13 @@ class Artifacts {
   void SweepSome();
 
  private:
-  // Opens a workspace; the second also checks that changes are allowed, and
-  // sets `workspace` to its record unless that is null.
+  // Opens a workspace; the second also checks that it may be changed under the
+  // lease with that fence, remembers the fence for Placer, which checks it
+  // again at the moment of the change, and sets `workspace` to the record unless
+  // that is null.
   absl::StatusOr<ArtifactTree> Open(const core::ProjectName& project) const;
   absl::StatusOr<ArtifactTree> OpenForChange(
-      const core::ProjectName& project,
+      const core::ProjectName& project, int64_t fence,
       core::WorkspacePtr* workspace = nullptr) const;
   // Begin a change that counts against a quota. Null if there is none.
   absl::StatusOr<std::unique_ptr<core::UsageLedger::Hold>> BeginGrowth(
@@ -183,6 +196,7 @@ class Artifacts {
   const base::SteadyClock steady_clock_;
   const std::shared_ptr<core::DiskHealth> health_;
   const std::shared_ptr<core::UsageLedger> ledger_;
+  const core::Leases* const leases_;
   ChecksumCache checksums_;
   DirNamesCache dir_names_;
   Placer placer_;

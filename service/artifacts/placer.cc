@@ -108,7 +108,15 @@ absl::Status Placer::Change(const ArtifactTree& tree,
                             absl::FunctionRef<absl::Status()> change) {
   absl::MutexLock lock(&StripeOf(tree.project()).mutex);
   RETURN_IF_ERROR(CheckCurrent(tree));
+  if (leases_ != nullptr) {
+    const ArtifactTree::Permit& permit = tree.permit();
+    RETURN_IF_ERROR(leases_->Check(tree.project(), permit.uid, permit.fence));
+  }
   return change();
+}
+
+void Placer::AwaitChanges(const core::ProjectName& project) {
+  absl::MutexLock lock(&StripeOf(project).mutex);
 }
 
 bool Placer::IsDurable(Stripe& stripe, size_t key) {
@@ -142,7 +150,14 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> Placer::MakeParents(
   std::string identity = tree.root().Identity();
   for (absl::string_view name : absl::StrSplit(path.parent(), '/')) {
     fs::Dir& dir = parent == nullptr ? tree.root() : *parent;
-    auto child = OpenOrMakeDir(dir, name);
+    auto child = dir.OpenDir(name);
+    // A new directory is a change like any other.
+    if (absl::IsNotFound(child.status())) {
+      RETURN_IF_ERROR(Change(tree, [&] {
+        child = OpenOrMakeDir(dir, name);
+        return absl::OkStatus();
+      }));
+    }
     // In a workspace that is being deleted, nothing can be created;
     // report that.
     if (!child.ok()) RETURN_IF_ERROR(CheckCurrent(tree));

@@ -17,6 +17,7 @@
 #include "service/artifacts/relative_path.h"
 #include "service/artifacts/tree.h"
 #include "service/core/disk_health.h"
+#include "service/core/leases.h"
 #include "service/core/project_name.h"
 #include "service/core/usage_ledger.h"
 #include "service/fs/dir.h"
@@ -54,15 +55,17 @@ absl::Status CheckReplaceable(const ArtifactTree& tree,
 // Renames files and directories into place. Thread-safe.
 class Placer {
  public:
-  // Both must outlive this.
-  Placer(const fs::Dir* base, core::DiskHealth* health)
-      : base_(base), health_(health) {}
+  // All must outlive this. If `leases` is null, no lease prevents a change.
+  Placer(const fs::Dir* base, core::DiskHealth* health,
+         const core::Leases* leases)
+      : base_(base), health_(health), leases_(leases) {}
 
   // Opens the parent directory of `path`, creating missing directories
   // on the way; null stands for the workspace itself. On return the names
   // of all parents are durable: they survive a power cut. Holds two
   // descriptors at a time, however deep `path` is. Errors as ArtifactTree,
-  // and NOT_FOUND/WORKSPACE_NOT_FOUND.
+  // NOT_FOUND/WORKSPACE_NOT_FOUND, and if a directory is missing those
+  // of Leases::Check().
   absl::StatusOr<std::unique_ptr<fs::Dir>> MakeParents(
       const ArtifactTree& tree, const RelativePath& path);
 
@@ -77,7 +80,8 @@ class Placer {
   //     the name;
   //   NOT_FOUND (no reason) if there is nothing to rename;
   //   NOT_FOUND/WORKSPACE_NOT_FOUND if the workspace no longer exists;
-  //   ABORTED/WORKSPACE_BUSY if a parent directory is being removed.
+  //   ABORTED/WORKSPACE_BUSY if a parent directory is being removed;
+  //   those of Leases::Check() for the permit of `tree`.
   absl::StatusOr<fs::FileStamp> Place(const ArtifactTree& tree, fs::Dir& from,
                                       absl::string_view name,
                                       const RelativePath& path,
@@ -86,9 +90,14 @@ class Placer {
                                       const Accounting& accounting = {});
 
   // Calls `change` while no Place() and no other Change() of the project is
-  // running. NOT_FOUND/WORKSPACE_NOT_FOUND if the workspace no longer exists.
+  // running. NOT_FOUND/WORKSPACE_NOT_FOUND if the workspace no longer exists;
+  // the errors of Leases::Check() for the permit of `tree`.
   absl::Status Change(const ArtifactTree& tree,
                       absl::FunctionRef<absl::Status()> change);
+
+  // Waits until every Place() and Change() of the project that is now past
+  // its checks is done.
+  void AwaitChanges(const core::ProjectName& project);
 
  private:
   // Performs the rename, with the stripe's mutex held.
@@ -130,6 +139,7 @@ class Placer {
 
   const fs::Dir* const base_;
   core::DiskHealth* const health_;
+  const core::Leases* const leases_;
   std::array<Stripe, 64> stripes_;
 };
 

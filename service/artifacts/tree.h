@@ -54,6 +54,14 @@ class ArtifactTree {
   const fs::FileStamp& stamp() const { return stamp_; }
   fs::Dir& root() const { return *root_; }
 
+  // Under which lease the workspace is changed: Placer checks it.
+  struct Permit {
+    std::string uid;    // Of the workspace.
+    int64_t fence = 0;  // 0 if the caller has no lease.
+  };
+  const Permit& permit() const { return permit_; }
+  void set_permit(Permit permit) { permit_ = std::move(permit); }
+
   // Opens the parent directory of `path`, which must not be one of the five
   // directories.
   absl::StatusOr<std::unique_ptr<fs::Dir>> OpenParent(
@@ -101,6 +109,7 @@ class ArtifactTree {
   core::ProjectName project_;
   std::unique_ptr<fs::Dir> root_;
   fs::FileStamp stamp_;
+  Permit permit_;
 };
 
 // Opens the directory `name` in `dir`, creating it if it is missing.

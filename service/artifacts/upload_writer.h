@@ -28,6 +28,7 @@ struct WriteArgs {
   std::string upload_id;  // "" if an unfinished upload is not kept.
   int64_t offset = 0;
   Precondition precondition;
+  int64_t fence = 0;
 };
 
 // State of an upload when a stream opens it: the file to append to, or the

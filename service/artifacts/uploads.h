@@ -18,6 +18,7 @@
 #include "service/artifacts/upload_writer.h"
 #include "service/base/clock.h"
 #include "service/core/disk_health.h"
+#include "service/core/leases.h"
 #include "service/fs/dir.h"
 
 namespace mlops::artifacts {
@@ -48,6 +49,8 @@ struct UploadOptions {
       std::make_shared<core::DiskHealth>();
   // Counts what the quotas of the workspaces limit. Null: they limit nothing.
   std::shared_ptr<core::UsageLedger> ledger = nullptr;
+  // Must outlive what uses it. If null, no lease prevents a change.
+  const core::Leases* leases = nullptr;
 };
 
 // Files on their way into a workspace, staged in its hidden directory.

@@ -21,6 +21,11 @@ namespace {
 
 // Maximum number of attempts when manual edits conflict with an update.
 constexpr int kUpdateTries = 5;
+// Maximum number of leases that one EndExpiredLeases() ends, because each may
+// wait for the disk.
+constexpr size_t kMaxExpired = 100;
+// A uid that no workspace has.
+constexpr absl::string_view kNoUid = "-";
 
 absl::Status CheckUid(const Workspace& workspace, const std::string& uid) {
   if (uid.empty() || workspace.uid == uid) return absl::OkStatus();
@@ -36,11 +41,17 @@ absl::Status CheckEtag(const Workspace& workspace, const std::string& etag) {
 
 Authority::Authority(Catalog* catalog, UsageScanner scanner,
                      std::string base_path, base::Clock clock,
-                     base::SteadyClock steady_clock)
+                     base::SteadyClock steady_clock, Leases* leases)
     : catalog_(catalog),
       base_path_(std::move(base_path)),
       clock_(std::move(clock)),
-      status_cache_(std::move(scanner), std::move(steady_clock)) {}
+      status_cache_(std::move(scanner), steady_clock),
+      own_leases_(
+          leases != nullptr
+              ? nullptr
+              : std::make_unique<Leases>(Leases::Options{
+                    .clock = clock_, .steady_clock = std::move(steady_clock)})),
+      leases_(leases != nullptr ? leases : own_leases_.get()) {}
 
 absl::Mutex& Authority::Stripe(const ProjectName& project) {
   return stripes_[absl::HashOf(project) % stripes_.size()];
@@ -323,6 +334,7 @@ absl::StatusOr<UpdateResult> Authority::UpdateLocked(
     const UpdateArgs& args, const CreateArgs* to_create) {
   absl::StatusOr<WorkspacePtr> current = catalog_->Get(args.project);
   if (absl::IsNotFound(current.status()) && args.allow_missing) {
+    RETURN_IF_ERROR(leases_->Check(args.project, kNoUid, args.fence));
     // An etag belongs to an existing workspace, so a missing one cannot match.
     if (!args.etag.empty())
       return EtagMismatch(args.project.str(), args.etag, "");
@@ -334,6 +346,7 @@ absl::StatusOr<UpdateResult> Authority::UpdateLocked(
   }
   RETURN_IF_ERROR(current.status());
   const Workspace& old = **current;
+  RETURN_IF_ERROR(leases_->Check(args.project, old.uid, args.fence));
   RETURN_IF_ERROR(CheckEtag(old, args.etag));
   ASSIGN_OR_RETURN(std::optional<Workspace> updated,
                    ApplyUpdate(old, args.spec, clock_()));
@@ -404,11 +417,14 @@ absl::StatusOr<WorkspacePtr> Authority::MoveToTrash(const DeleteArgs& args) {
   if (!current.ok() &&
       !(absl::IsDataLoss(current.status()) && args.uid.empty()))
     return current.status();
+  RETURN_IF_ERROR(leases_->Check(
+      args.project, current.ok() ? (*current)->uid : "", args.fence));
   ASSIGN_OR_RETURN(CommitResult result,
                    catalog_->Commit(DeleteChange{.project = args.project,
                                                  .expected_etag = args.etag,
                                                  .permanent = args.permanent}));
   if (ledger_ != nullptr && current.ok()) ledger_->Forget(**current);
+  leases_->End(args.project);
   return std::move(result.workspace);
 }
 
@@ -430,6 +446,9 @@ absl::StatusOr<DeleteResult> Authority::WouldDelete(const DeleteArgs& args,
   }
   RETURN_IF_ERROR(target.status());
   const Workspace& workspace = **target;
+  if (!workspace.delete_time) {
+    RETURN_IF_ERROR(leases_->Check(args.project, workspace.uid, args.fence));
+  }
   RETURN_IF_ERROR(CheckEtag(workspace, args.etag));
   const absl::StatusOr<Usage> counted =
       status_cache_.Get(workspace, {}, cancelled);
@@ -468,6 +487,8 @@ absl::StatusOr<WorkspacePtr> Authority::Undelete(const ProjectName& project,
   absl::MutexLock lock(&Stripe(project));
   ASSIGN_OR_RETURN(CommitResult result, catalog_->Commit(UndeleteChange{
                                             .project = project, .uid = uid}));
+  // A crash may have brought back the lease that ended with the deletion.
+  leases_->End(project);
   return std::move(result.workspace);
 }
 
@@ -503,6 +524,37 @@ absl::StatusOr<StatusResult> Authority::CountFiles(WorkspacePtr workspace,
   return StatusResult{.workspace = std::move(workspace),
                       .usage = std::move(usage),
                       .over_quota = over};
+}
+
+absl::StatusOr<Leases::Acquired> Authority::AcquireLease(
+    const ProjectName& project, const std::string& holder, absl::Duration ttl) {
+  absl::MutexLock lock(&Stripe(project));
+  ASSIGN_OR_RETURN(const WorkspacePtr workspace, catalog_->Get(project));
+  return leases_->Acquire(project, workspace->uid, holder, ttl);
+}
+
+absl::StatusOr<bool> Authority::ReleaseLease(const ProjectName& project,
+                                             const std::string& holder,
+                                             bool force) {
+  absl::MutexLock lock(&Stripe(project));
+  const absl::StatusOr<WorkspacePtr> workspace = catalog_->Get(project);
+  // The lease on a workspace whose record became corrupt can be released.
+  if (!workspace.ok() && !absl::IsDataLoss(workspace.status()))
+    return workspace.status();
+  return leases_->Release(project, workspace.ok() ? (*workspace)->uid : "",
+                          holder, force);
+}
+
+std::optional<Lease> Authority::LeaseOf(const Workspace& workspace) const {
+  if (workspace.delete_time) return std::nullopt;
+  return leases_->Find(workspace.project, workspace.uid);
+}
+
+void Authority::EndExpiredLeases() {
+  for (const ProjectName& project : leases_->Expired(kMaxExpired)) {
+    absl::MutexLock lock(&Stripe(project));
+    leases_->EndExpired(project);
+  }
 }
 
 }  // namespace mlops::core

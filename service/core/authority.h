@@ -18,6 +18,7 @@
 #include "service/base/clock.h"
 #include "service/core/catalog.h"
 #include "service/core/filter.h"
+#include "service/core/leases.h"
 #include "service/core/name_policy.h"
 #include "service/core/status_cache.h"
 #include "service/core/template.h"
@@ -89,6 +90,8 @@ struct UpdateArgs {
   UpdateSpec spec;
   bool allow_missing = false;
   bool validate_only = false;
+  // Of the caller's lease; 0 if it has none.
+  int64_t fence = 0;
 };
 
 struct UpdateResult {
@@ -104,6 +107,7 @@ struct DeleteArgs {
   bool allow_missing = false;
   bool permanent = false;
   bool validate_only = false;
+  int64_t fence = 0;
 };
 
 struct DeleteResult {
@@ -136,11 +140,13 @@ struct StatusResult {
 // and return CANCELLED once it returns true.
 class Authority {
  public:
-  // `catalog` must outlive this object. `base_path` is the real absolute path
+  // `catalog` must outlive this object, and so must `leases` unless it is null:
+  // then leases are kept in memory only. `base_path` is the real absolute path
   // of the base directory.
   Authority(Catalog* catalog, UsageScanner scanner, std::string base_path,
             base::Clock clock = base::SystemClock(),
-            base::SteadyClock steady_clock = base::SystemSteadyClock());
+            base::SteadyClock steady_clock = base::SystemSteadyClock(),
+            Leases* leases = nullptr);
 
   // Set what the operator has chosen. Call them before any other method.
   // Every new or restored workspace must have a name that `policy` allows.
@@ -175,6 +181,23 @@ class Authority {
                                              const std::string& uid,
                                              const StatusArgs& args,
                                              Cancelled cancelled);
+
+  absl::StatusOr<Leases::Acquired> AcquireLease(const ProjectName& project,
+                                                const std::string& holder,
+                                                absl::Duration ttl);
+  // Returns whether there was a lease.
+  absl::StatusOr<bool> ReleaseLease(const ProjectName& project,
+                                    const std::string& holder, bool force);
+
+  // Returns the live lease of a workspace. Cheap. Not an RPC.
+  std::optional<Lease> LeaseOf(const Workspace& workspace) const;
+
+  // Ends leases that have expired. Must be called a few times a second. Not
+  // an RPC.
+  void EndExpiredLeases();
+
+  // Returns the number of leases. Not an RPC.
+  size_t lease_count() const { return leases_->count(); }
 
   // Does the part of Ensure that never blocks on a lock or a write: returns
   // the workspace if it exists, and NOT_FOUND if Ensure would create it. Must
@@ -253,6 +276,8 @@ class Authority {
   UsageLedger* ledger_ = nullptr;
   TemplateSource* templates_ = nullptr;
   std::string default_template_;
+  const std::unique_ptr<Leases> own_leases_;
+  Leases* const leases_;
   // A change of a project holds the mutex that the project's name hashes to.
   std::array<absl::Mutex, 256> stripes_;
 };

@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "proto/cpp/base/error.h"
 #include "proto/cpp/base/field_invalid.h"
 
@@ -210,6 +211,43 @@ absl::Status TemplateInvalid(absl::string_view name, absl::string_view file,
                                  {"file", std::string(file)},
                                  {"line", absl::StrCat(line)},
                                  {"problem", std::string(problem)}}});
+}
+
+absl::Status LeaseHeld(absl::string_view project, absl::string_view holder,
+                       absl::Time expire_time, absl::Duration retry_delay,
+                       bool for_change) {
+  const std::string until = absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ",
+                                             expire_time, absl::UTCTimeZone());
+  return MakeError(
+      StatusCode::kFailedPrecondition,
+      absl::StrCat("Workspace ", project, " is leased by ", Echo(holder),
+                   " until ", until,
+                   for_change
+                       ? "; to change it, pass the fence of the lease, or wait "
+                         "until the lease is released or expires"
+                       : "; wait until the lease is released or expires"),
+      {.reason = "LEASE_HELD",
+       .metadata = {{"project", std::string(project)},
+                    {"holder", std::string(holder)},
+                    {"expire_time", until}},
+       .retry_delay = retry_delay});
+}
+
+absl::Status LeaseLost(absl::string_view project, int64_t fence,
+                       int64_t current_fence) {
+  const std::string now =
+      current_fence == 0 ? "nobody holds a lease now"
+                         : absl::StrCat("the current fence is ", current_fence);
+  return MakeError(
+      StatusCode::kFailedPrecondition,
+      absl::StrCat("The lease on workspace ", project, " with fence ", fence,
+                   " has expired or was released, and ", now,
+                   "; nothing was changed: acquire the lease again, then check "
+                   "what others have changed"),
+      {.reason = "LEASE_LOST",
+       .metadata = {{"project", std::string(project)},
+                    {"fence", absl::StrCat(fence)},
+                    {"current_fence", absl::StrCat(current_fence)}}});
 }
 
 absl::Status PathInvalid(absl::string_view path, absl::string_view problem) {

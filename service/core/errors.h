@@ -54,6 +54,14 @@ absl::Status TemplateNotFound(absl::string_view name);
 // `line` as above; `file` is relative to the template's directory.
 absl::Status TemplateInvalid(absl::string_view name, absl::string_view file,
                              int line, absl::string_view problem);
+// `retry_delay` is the time until the lease expires. If `for_change`,
+// the message says how to make a change that was refused.
+absl::Status LeaseHeld(absl::string_view project, absl::string_view holder,
+                       absl::Time expire_time, absl::Duration retry_delay,
+                       bool for_change);
+// `current_fence` is 0 if there is no lease.
+absl::Status LeaseLost(absl::string_view project, int64_t fence,
+                       int64_t current_fence);
 // From here on, errors of artifacts. `path` has the form it has on the wire.
 absl::Status PathInvalid(absl::string_view path, absl::string_view problem);
 absl::Status ArtifactNotFound(absl::string_view project,

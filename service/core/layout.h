@@ -47,6 +47,15 @@
 //   The saved index: a cache, safe to delete.
 // <base>/.workspaced/doctor-<time>/
 //   What `workspaced doctor --repair` moved aside, under its former path.
+// <base>/.workspaced/leases/<project>
+//   The lease on a workspace. JSON. Removed when the lease ends.
+// <base>/.workspaced/leases/.<project>.<id>
+//   A lease being written. Orphaned ones are removed at start-up.
+// <base>/.workspaced/fences
+//   A number larger than every fence given so far. If it is missing, fences
+//   go on from the number of milliseconds since 1970.
+// <base>/.workspaced/fences.<id>
+//   That number being written. Orphaned ones are removed at start-up.
 // <base>/.workspaced/log
 //   The log of a server that a client started.
 namespace mlops::core::layout {
@@ -69,6 +78,8 @@ inline constexpr absl::string_view kLockFile = "lock";
 inline constexpr absl::string_view kGitignoreFile = ".gitignore";
 inline constexpr absl::string_view kSocketFile = "socket";
 inline constexpr absl::string_view kCheckpointFile = "checkpoint";
+inline constexpr absl::string_view kLeasesDir = "leases";
+inline constexpr absl::string_view kFencesFile = "fences";
 
 // Returns "<project>/workspace.yaml".
 std::string RecordPath(const ProjectName& project);

@@ -153,12 +153,13 @@ grpc::ServerUnaryReactor* ArtifactService::MakeDirectory(
       [this](const auto& request, auto* response) {
         ASSIGN_OR_RETURN(const ProjectName project,
                          ProjectName::Parse(request.project()));
-        RETURN_IF_ERROR(CheckNoFence(request.fence()));
+        RETURN_IF_ERROR(CheckFence(request.fence()));
         ASSIGN_OR_RETURN(
             const RelativePath path,
             RelativePath::Parse(request.path(), RelativePath::Use::kMake));
-        ASSIGN_OR_RETURN(const Artifact artifact,
-                         artifacts_->MakeDirectory(project, path));
+        ASSIGN_OR_RETURN(
+            const Artifact artifact,
+            artifacts_->MakeDirectory(project, path, request.fence()));
         ToProto(artifact, response);
         return absl::OkStatus();
       });

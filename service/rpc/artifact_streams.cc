@@ -244,7 +244,6 @@ absl::Status ArtifactWriteStream::BeginMessage() {
 absl::StatusOr<artifacts::WriteArgs> ArtifactWriteStream::ParseFirst(
     const pb::WriteArtifactRequest& first) {
   RETURN_IF_ERROR(Authorize(first));
-  RETURN_IF_ERROR(CheckNoFence(first.fence()));
   return FromProto(first);
 }
 
@@ -294,11 +293,13 @@ absl::Status ArtifactWriteStream::CheckLater(
     return FieldInvalid(field,
                         "is not what the first message of the stream says");
   };
-  RETURN_IF_ERROR(CheckNoFence(head.fence()));
   RETURN_IF_ERROR(check("project", head.project(), args.project.str()));
   RETURN_IF_ERROR(check("path", head.path(), args.path.shown()));
   RETURN_IF_ERROR(check("upload_id", head.upload_id(), args.upload_id));
   RETURN_IF_ERROR(check("etag", head.etag(), args.precondition.etag));
+  if (head.fence() != 0 && head.fence() != args.fence)
+    return FieldInvalid("fence",
+                        "is not what the first message of the stream says");
   if (head.create_only() && !args.precondition.create_only) {
     return FieldInvalid("create_only",
                         "is not what the first message of the stream says");

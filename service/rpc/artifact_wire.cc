@@ -22,7 +22,7 @@ template <typename Request>
 absl::StatusOr<artifacts::TransferArgs> TransferFromProto(
     const Request& request) {
   ASSIGN_OR_RETURN(ProjectName project, ProjectName::Parse(request.project()));
-  RETURN_IF_ERROR(CheckNoFence(request.fence()));
+  RETURN_IF_ERROR(CheckFence(request.fence()));
   ASSIGN_OR_RETURN(
       RelativePath path,
       RelativePath::Parse(request.path(), RelativePath::Use::kFind));
@@ -34,7 +34,8 @@ absl::StatusOr<artifacts::TransferArgs> TransferFromProto(
                                  .path = std::move(path),
                                  .destination = std::move(destination),
                                  .create_only = request.create_only(),
-                                 .etag = request.etag()};
+                                 .etag = request.etag(),
+                                 .fence = request.fence()};
 }
 
 }  // namespace
@@ -73,16 +74,16 @@ absl::StatusOr<artifacts::ReadArgs> FromProto(
 absl::StatusOr<artifacts::DeleteArtifactArgs> FromProto(
     const pb::DeleteArtifactRequest& request) {
   ASSIGN_OR_RETURN(ProjectName project, ProjectName::Parse(request.project()));
-  RETURN_IF_ERROR(CheckNoFence(request.fence()));
+  RETURN_IF_ERROR(CheckFence(request.fence()));
   ASSIGN_OR_RETURN(
       RelativePath path,
       RelativePath::Parse(request.path(), RelativePath::Use::kFind));
-  return artifacts::DeleteArtifactArgs{
-      .project = std::move(project),
-      .path = std::move(path),
-      .force = request.force(),
-      .etag = request.etag(),
-      .allow_missing = request.allow_missing()};
+  return artifacts::DeleteArtifactArgs{.project = std::move(project),
+                                       .path = std::move(path),
+                                       .force = request.force(),
+                                       .etag = request.etag(),
+                                       .allow_missing = request.allow_missing(),
+                                       .fence = request.fence()};
 }
 
 absl::StatusOr<artifacts::TransferArgs> FromProto(
@@ -101,11 +102,13 @@ absl::StatusOr<artifacts::WriteArgs> FromProto(
   ASSIGN_OR_RETURN(RelativePath path,
                    RelativePath::Parse(first.path(), RelativePath::Use::kMake));
   if (first.offset() < 0) return FieldInvalid("offset", "must not be negative");
+  RETURN_IF_ERROR(CheckFence(first.fence()));
   artifacts::WriteArgs args{.project = std::move(project),
                             .path = std::move(path),
                             .offset = first.offset(),
                             .precondition = {.create_only = first.create_only(),
-                                             .etag = first.etag()}};
+                                             .etag = first.etag()},
+                            .fence = first.fence()};
   if (first.upload_id().empty()) return args;
   ASSIGN_OR_RETURN(args.upload_id, ParseUploadId(first.upload_id()));
   return args;

@@ -124,6 +124,14 @@ core::Quota QuotaFromProto(const pb::Workspace& message) {
   return quota;
 }
 
+absl::Status CheckHolder(absl::string_view holder) {
+  if (holder.empty()) return FieldInvalid("holder", "is required");
+  if (holder.size() <= core::kMaxHolderBytes &&
+      std::all_of(holder.begin(), holder.end(), absl::ascii_isprint))
+    return absl::OkStatus();
+  return FieldInvalid("holder", "must be 1 to 128 printable ASCII characters");
+}
+
 // Converts what Create and Ensure have in common.
 template <typename Request>
 absl::StatusOr<core::CreateArgs> NewWorkspaceFromProto(const Request& request) {
@@ -189,9 +197,9 @@ absl::StatusOr<std::vector<std::string>> ParseDirectories(
   return directories;
 }
 
-absl::Status CheckNoFence(int64_t fence) {
-  if (fence == 0) return absl::OkStatus();
-  return FieldInvalid("fence", "leases are not supported by this server");
+absl::Status CheckFence(int64_t fence) {
+  if (fence >= 0) return absl::OkStatus();
+  return FieldInvalid("fence", "must not be negative");
 }
 
 int32_t ClampToInt32(int64_t count) {
@@ -255,7 +263,7 @@ absl::StatusOr<core::UpdateArgs> FromProto(
     const pb::UpdateWorkspaceRequest& request) {
   ASSIGN_OR_RETURN(core::ProjectName project,
                    core::ProjectName::Parse(request.workspace().project()));
-  RETURN_IF_ERROR(CheckNoFence(request.fence()));
+  RETURN_IF_ERROR(CheckFence(request.fence()));
   core::UpdateArgs args{
       .project = std::move(project),
       .etag = request.workspace().etag(),
@@ -265,7 +273,8 @@ absl::StatusOr<core::UpdateArgs> FromProto(
                .remove_metadata =
                    Distinct(request.remove_metadata(), core::kMaxRemovedKeys)},
       .allow_missing = request.allow_missing(),
-      .validate_only = request.validate_only()};
+      .validate_only = request.validate_only(),
+      .fence = request.fence()};
   const auto& paths = request.update_mask().paths();
   if (!paths.empty()) args.spec.mask = Distinct(paths, core::kMaxMaskPaths);
   return args;
@@ -275,14 +284,42 @@ absl::StatusOr<core::DeleteArgs> FromProto(
     const pb::DeleteWorkspaceRequest& request) {
   ASSIGN_OR_RETURN(core::ProjectName project,
                    core::ProjectName::Parse(request.project()));
-  RETURN_IF_ERROR(CheckNoFence(request.fence()));
+  RETURN_IF_ERROR(CheckFence(request.fence()));
   return core::DeleteArgs{.project = std::move(project),
                           .force = request.force(),
                           .etag = request.etag(),
                           .uid = request.uid(),
                           .allow_missing = request.allow_missing(),
                           .permanent = request.permanent(),
-                          .validate_only = request.validate_only()};
+                          .validate_only = request.validate_only(),
+                          .fence = request.fence()};
+}
+
+absl::StatusOr<LeaseArgs> FromProto(const pb::AcquireLeaseRequest& request) {
+  ASSIGN_OR_RETURN(core::ProjectName project,
+                   core::ProjectName::Parse(request.project()));
+  RETURN_IF_ERROR(CheckHolder(request.holder()));
+  LeaseArgs args{.project = std::move(project), .holder = request.holder()};
+  if (!request.has_ttl()) return args;
+  // Compare the seconds first: a sum could overflow.
+  const int64_t seconds = request.ttl().seconds();
+  args.ttl =
+      seconds < 0 || absl::Seconds(seconds) > core::kMaxLeaseTtl
+          ? absl::ZeroDuration()
+          : absl::Seconds(seconds) + absl::Nanoseconds(request.ttl().nanos());
+  if (args.ttl < core::kMinLeaseTtl || args.ttl > core::kMaxLeaseTtl)
+    return FieldInvalid("ttl", "must be 1 s to 24 h");
+  return args;
+}
+
+absl::StatusOr<LeaseArgs> FromProto(const pb::ReleaseLeaseRequest& request) {
+  ASSIGN_OR_RETURN(core::ProjectName project,
+                   core::ProjectName::Parse(request.project()));
+  if (!request.force() || !request.holder().empty())
+    RETURN_IF_ERROR(CheckHolder(request.holder()));
+  return LeaseArgs{.project = std::move(project),
+                   .holder = request.holder(),
+                   .force = request.force()};
 }
 
 absl::StatusOr<absl::Duration> MaxStaleness(
@@ -378,6 +415,13 @@ void ToProto(const artifacts::ListedTemplate& listed, pb::Template* message) {
     message->add_directories(std::move(path));
 }
 
+void ToProto(const core::Lease& lease, pb::Lease* message) {
+  message->set_holder(lease.holder);
+  message->set_fence(lease.fence);
+  ToProto(lease.acquire_time, message->mutable_acquire_time());
+  ToProto(lease.expire_time, message->mutable_expire_time());
+}
+
 namespace {
 
 // Larger encodings are not cached: they would double the memory that a server
@@ -404,6 +448,23 @@ const std::string& KeptListItem(const core::Workspace& workspace) {
   });
 }
 
+// Appends `message`, an encoded workspace, with `lease` added, as an element
+// of ListWorkspacesResponse.workspaces. Concatenated encodings merge, so the
+// kept encoding need not be made again when the lease changes.
+void AppendWithLease(absl::string_view message, const core::Lease& lease,
+                     std::string* bytes) {
+  pb::Workspace rest;
+  rpc::ToProto(lease, rest.mutable_lease());
+  const size_t size = message.size() + rest.ByteSizeLong();
+  google::protobuf::io::StringOutputStream stream(bytes);
+  google::protobuf::io::CodedOutputStream coded(&stream);
+  WireFormatLite::WriteTag(pb::ListWorkspacesResponse::kWorkspacesFieldNumber,
+                           WireFormatLite::WIRETYPE_LENGTH_DELIMITED, &coded);
+  coded.WriteVarint64(size);
+  coded.WriteRaw(message.data(), static_cast<int>(message.size()));
+  rest.SerializeWithCachedSizes(&coded);
+}
+
 // Returns the message in a field: what follows its tag, of one byte,
 // and its length.
 absl::string_view InField(absl::string_view field) {
@@ -414,29 +475,45 @@ absl::string_view InField(absl::string_view field) {
 
 }  // namespace
 
-std::optional<grpc::ByteBuffer> EncodeKept(const core::Workspace& workspace) {
+std::optional<grpc::ByteBuffer> EncodeKept(
+    const core::Workspace& workspace, const std::optional<core::Lease>& lease) {
   const std::string& kept = KeptListItem(workspace);
   if (kept.empty()) return std::nullopt;
-  return ToByteBuffer(std::string(InField(kept)));
+  std::string bytes(InField(kept));
+  if (lease) {
+    pb::Workspace rest;
+    ToProto(*lease, rest.mutable_lease());
+    rest.AppendToString(&bytes);
+  }
+  return ToByteBuffer(std::move(bytes));
 }
 
 std::optional<grpc::ByteBuffer> EncodeKeptAsFound(
-    const core::Workspace& workspace) {
+    const core::Workspace& workspace, const std::optional<core::Lease>& lease) {
   static_assert(int{pb::EnsureWorkspaceResponse::kWorkspaceFieldNumber} ==
                 int{pb::ListWorkspacesResponse::kWorkspacesFieldNumber});
   const std::string& kept = KeptListItem(workspace);
   if (kept.empty()) return std::nullopt;
-  return ToByteBuffer(kept);
+  if (!lease) return ToByteBuffer(kept);
+  std::string bytes;
+  AppendWithLease(InField(kept), *lease, &bytes);
+  return ToByteBuffer(std::move(bytes));
 }
 
-bool ListEncoder::Add(const core::Workspace& workspace) {
+bool ListEncoder::Add(const core::Workspace& workspace,
+                      const std::optional<core::Lease>& lease) {
   const std::string& kept = KeptListItem(workspace);
   if (kept.empty() && which_ == kOnlyKept) {
     met_large_ = true;
     return false;
   }
-  const std::string made = kept.empty() ? MakeListItem(workspace) : "";
-  const std::string& item = kept.empty() ? made : kept;
+  std::string made = kept.empty() ? MakeListItem(workspace) : "";
+  if (lease) {
+    std::string leased;
+    AppendWithLease(InField(kept.empty() ? made : kept), *lease, &leased);
+    made = std::move(leased);
+  }
+  const std::string& item = made.empty() ? kept : made;
   if (!bytes_.empty() && bytes_.size() + item.size() > kMaxPageBytes)
     return false;
   // Growing a long page by doubling would hold it twice for a while, on each
@@ -497,7 +574,8 @@ void ToProto(const core::StatusResult& result, pb::WorkspaceStatus* message) {
 }
 
 std::string EncodeStatus(const core::ProjectName& project,
-                         const absl::StatusOr<core::StatusResult>& result) {
+                         const absl::StatusOr<core::StatusResult>& result,
+                         const std::optional<core::Lease>& lease) {
   // Reused, so that each call does not allocate its parts again.
   thread_local pb::WorkspaceStatus rest;
   rest.Clear();
@@ -510,6 +588,11 @@ std::string EncodeStatus(const core::ProjectName& project,
                   pb::ListWorkspacesResponse::kWorkspacesFieldNumber);
     workspace = KeptListItem(*result->workspace);
     if (workspace.empty()) workspace = made = MakeListItem(*result->workspace);
+    if (lease) {
+      std::string leased;
+      AppendWithLease(InField(workspace), *lease, &leased);
+      workspace = made = std::move(leased);
+    }
     ToProto(result->usage, &rest);
     rest.set_over_quota(result->over_quota);
   } else {

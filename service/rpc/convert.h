@@ -53,9 +53,18 @@ absl::Status CheckRequestId(absl::string_view id);
 absl::StatusOr<std::vector<std::string>> ParseDirectories(
     const google::protobuf::RepeatedPtrField<std::string>& names);
 
-// INVALID_ARGUMENT/FIELD_INVALID unless `fence` is 0: this server grants
-// no leases yet.
-absl::Status CheckNoFence(int64_t fence);
+// INVALID_ARGUMENT/FIELD_INVALID if `fence` is negative.
+absl::Status CheckFence(int64_t fence);
+
+// The arguments of AcquireLease and ReleaseLease.
+struct LeaseArgs {
+  core::ProjectName project;
+  std::string holder;
+  absl::Duration ttl = core::kDefaultLeaseTtl;
+  bool force = false;
+};
+absl::StatusOr<LeaseArgs> FromProto(const pb::AcquireLeaseRequest& request);
+absl::StatusOr<LeaseArgs> FromProto(const pb::ReleaseLeaseRequest& request);
 
 // Clamps a count to the range of the wire's type.
 int32_t ClampToInt32(int64_t count);
@@ -65,19 +74,22 @@ int32_t ClampToInt32(int64_t count);
 absl::StatusOr<absl::Duration> MaxStaleness(
     const google::protobuf::Duration& max_staleness);
 
+// Leaves `lease` out, which is no part of core::Workspace.
 void ToProto(const core::Workspace& workspace, pb::Workspace* message);
+void ToProto(const core::Lease& lease, pb::Lease* message);
 void ToProto(const core::DeleteResult& result,
              pb::DeleteWorkspaceResponse* message);
 void ToProto(const core::StatusResult& result, pb::WorkspaceStatus* message);
 void ToProto(const artifacts::ListedTemplate& listed, pb::Template* message);
 
 // Encodes a Workspace, or an EnsureWorkspaceResponse of an existing workspace,
-// from the encoding that the workspace caches. Returns nullopt if that is
-// too large to be cached: it then takes milliseconds to make, which must not
-// block gRPC's own threads.
-std::optional<grpc::ByteBuffer> EncodeKept(const core::Workspace& workspace);
+// from the encoding that the workspace caches, which has no lease. Returns
+// nullopt if that is too large to be cached: it then takes milliseconds
+// to make, which must not block gRPC's own threads.
+std::optional<grpc::ByteBuffer> EncodeKept(
+    const core::Workspace& workspace, const std::optional<core::Lease>& lease);
 std::optional<grpc::ByteBuffer> EncodeKeptAsFound(
-    const core::Workspace& workspace);
+    const core::Workspace& workspace, const std::optional<core::Lease>& lease);
 
 // Builds a ListWorkspacesResponse from the encodings that the workspaces cache,
 // which takes a tenth of the time of building and encoding a message.
@@ -91,7 +103,8 @@ class ListEncoder {
 
   // Appends a workspace to the page. Returns false if there is no room;
   // the first workspace always fits.
-  bool Add(const core::Workspace& workspace);
+  bool Add(const core::Workspace& workspace,
+           const std::optional<core::Lease>& lease = std::nullopt);
   // Whether kOnlyKept left out a workspace.
   bool met_large() const { return met_large_; }
   // Returns the message: the appended workspaces, and all other fields
@@ -108,7 +121,8 @@ class ListEncoder {
 // of StreamWorkspaceStatusesResponse.statuses, from cached encodings like
 // ListEncoder.
 std::string EncodeStatus(const core::ProjectName& project,
-                         const absl::StatusOr<core::StatusResult>& result);
+                         const absl::StatusOr<core::StatusResult>& result,
+                         const std::optional<core::Lease>& lease);
 void ToProto(const auth::Caller& caller,
              const std::vector<auth::Policy::Grant>& grants,
              pb::Caller* message);

@@ -113,7 +113,9 @@ bool StatusStream::ScanOne() {
     SetEnd(result.status());
     return false;
   }
-  const std::string status = EncodeStatus(target->project, result);
+  const std::optional<core::Lease> lease =
+      result.ok() ? authority_->LeaseOf(*result->workspace) : std::nullopt;
+  const std::string status = EncodeStatus(target->project, result, lease);
   Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { AddReady(status); });
   return true;
 }

@@ -25,6 +25,18 @@ WorkspaceService::WorkspaceService(core::Authority* authority,
       calls_(calls),
       facts_(std::move(facts)) {}
 
+void WorkspaceService::Describe(const core::Workspace& workspace,
+                                pb::Workspace* message) const {
+  ToProto(workspace, message);
+  AddLease(workspace, message);
+}
+
+void WorkspaceService::AddLease(const core::Workspace& workspace,
+                                pb::Workspace* message) const {
+  if (const auto lease = authority_->LeaseOf(workspace))
+    ToProto(*lease, message->mutable_lease());
+}
+
 grpc::ServerUnaryReactor* WorkspaceService::CreateWorkspace(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
@@ -34,7 +46,7 @@ grpc::ServerUnaryReactor* WorkspaceService::CreateWorkspace(
         ASSIGN_OR_RETURN(const core::CreateArgs args, FromProto(request));
         ASSIGN_OR_RETURN(const WorkspacePtr workspace,
                          authority_->Create(args));
-        ToProto(*workspace, response);
+        Describe(*workspace, response);
         return absl::OkStatus();
       });
 }
@@ -47,7 +59,7 @@ grpc::ServerUnaryReactor* WorkspaceService::GetWorkspace(
     ASSIGN_OR_RETURN(const ProjectName project,
                      ProjectName::Parse(request.project()));
     ASSIGN_OR_RETURN(const WorkspacePtr workspace, authority_->Get(project));
-    auto encoded = EncodeKept(*workspace);
+    auto encoded = EncodeKept(*workspace, authority_->LeaseOf(*workspace));
     if (!encoded.has_value()) return std::nullopt;
     *response = *std::move(encoded);
     return absl::OkStatus();
@@ -57,7 +69,7 @@ grpc::ServerUnaryReactor* WorkspaceService::GetWorkspace(
                      ProjectName::Parse(request.project()));
     ASSIGN_OR_RETURN(const WorkspacePtr workspace, authority_->Get(project));
     pb::Workspace message;
-    ToProto(*workspace, &message);
+    Describe(*workspace, &message);
     *response = Encode(message);
     return absl::OkStatus();
   };
@@ -74,8 +86,8 @@ grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(
     ASSIGN_OR_RETURN(core::ListArgs args, FromProto(request));
     args.sight = std::move(sight);
     const auto cancelled = [context] { return context->IsCancelled(); };
-    const auto fits = [&encoder](const core::Workspace& workspace) {
-      return encoder.Add(workspace);
+    const auto fits = [this, &encoder](const core::Workspace& workspace) {
+      return encoder.Add(workspace, authority_->LeaseOf(workspace));
     };
     ASSIGN_OR_RETURN(const core::ListResult result,
                      authority_->List(args, cancelled, fits));
@@ -115,7 +127,7 @@ grpc::ServerUnaryReactor* WorkspaceService::UpdateWorkspace(
         ASSIGN_OR_RETURN(const core::UpdateResult result,
                          authority_->Update(args));
         call.old_etag = result.old_etag;
-        ToProto(*result.workspace, response);
+        Describe(*result.workspace, response);
         return absl::OkStatus();
       });
 }
@@ -131,6 +143,8 @@ grpc::ServerUnaryReactor* WorkspaceService::DeleteWorkspace(
         ASSIGN_OR_RETURN(const core::DeleteResult result,
                          authority_->Delete(args, cancelled));
         ToProto(result, response);
+        if (result.workspace != nullptr)
+          AddLease(*result.workspace, response->mutable_workspace());
         return absl::OkStatus();
       });
 }
@@ -146,7 +160,8 @@ grpc::ServerUnaryReactor* WorkspaceService::EnsureWorkspace(
     const auto existing = authority_->EnsureExisting(args);
     if (absl::IsNotFound(existing.status())) return std::nullopt;
     RETURN_IF_ERROR(existing.status());
-    auto encoded = EncodeKeptAsFound(**existing);
+    auto encoded =
+        EncodeKeptAsFound(**existing, authority_->LeaseOf(**existing));
     if (!encoded.has_value()) return std::nullopt;
     *response = *std::move(encoded);
     call.changes_nothing = true;
@@ -157,7 +172,7 @@ grpc::ServerUnaryReactor* WorkspaceService::EnsureWorkspace(
     ASSIGN_OR_RETURN(const core::CreateArgs args, FromProto(request));
     ASSIGN_OR_RETURN(const core::EnsureResult result, authority_->Ensure(args));
     pb::EnsureWorkspaceResponse message;
-    ToProto(*result.workspace, message.mutable_workspace());
+    Describe(*result.workspace, message.mutable_workspace());
     message.set_created(result.created);
     call.changes_nothing = !result.created;
     call.DescribeResult(message);
@@ -178,7 +193,7 @@ grpc::ServerUnaryReactor* WorkspaceService::UndeleteWorkspace(
                          ProjectName::Parse(request.project()));
         ASSIGN_OR_RETURN(const WorkspacePtr workspace,
                          authority_->Undelete(project, request.uid()));
-        ToProto(*workspace, response);
+        Describe(*workspace, response);
         return absl::OkStatus();
       });
 }
@@ -205,6 +220,7 @@ grpc::ServerUnaryReactor* WorkspaceService::GetWorkspaceStatus(
                          : authority_->StatusInTrash(project, request.uid(),
                                                      args, cancelled));
     ToProto(result, response);
+    AddLease(*result.workspace, response->mutable_workspace());
     return absl::OkStatus();
   };
   return calls_->Unary<pb::GetWorkspaceStatusRequest, pb::WorkspaceStatus>(
@@ -245,6 +261,40 @@ WorkspaceService::ImportWorkspace(grpc::CallbackServerContext* context) {
   return new ImportStream(archives_, context);
 }
 
+grpc::ServerUnaryReactor* WorkspaceService::AcquireLease(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
+  return calls_->Unary<pb::AcquireLeaseRequest, pb::Lease>(
+      kAcquireLease, context, request, response,
+      [this](const auto& request, auto* response, CallInfo& call) {
+        ASSIGN_OR_RETURN(const LeaseArgs args, FromProto(request));
+        ASSIGN_OR_RETURN(
+            const core::Leases::Acquired acquired,
+            authority_->AcquireLease(args.project, args.holder, args.ttl));
+        // The audit log need not repeat who holds the lease.
+        call.changes_nothing = acquired.renewed;
+        ToProto(acquired.lease, response);
+        return absl::OkStatus();
+      });
+}
+
+grpc::ServerUnaryReactor* WorkspaceService::ReleaseLease(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
+  return calls_->Unary<pb::ReleaseLeaseRequest, pb::ReleaseLeaseResponse>(
+      kReleaseLease, context, request, response,
+      [this](const auto& request, auto*, CallInfo& call) {
+        ASSIGN_OR_RETURN(const LeaseArgs args, FromProto(request));
+        if (args.force)
+          RETURN_IF_ERROR(calls_->CheckPolicy(call, kDeleteWorkspace));
+        ASSIGN_OR_RETURN(
+            const bool released,
+            authority_->ReleaseLease(args.project, args.holder, args.force));
+        call.changes_nothing = !released;
+        return absl::OkStatus();
+      });
+}
+
 grpc::ServerUnaryReactor* WorkspaceService::GetServerInfo(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
@@ -261,6 +311,7 @@ grpc::ServerUnaryReactor* WorkspaceService::GetServerInfo(
         response->set_max_page_size(core::kMaxPageSize);
         response->set_max_chunk_bytes(kMaxChunkBytes);
         response->set_max_metadata_bytes(core::kMaxMetadataBytes);
+        ToProto(core::kMaxLeaseTtl, response->mutable_max_lease_ttl());
         ToProto(facts_.purge_delay, response->mutable_purge_delay());
         for (const std::string& feature : facts_.features)
           response->add_features(feature);

@@ -76,11 +76,21 @@ class WorkspaceService final : public ArtifactService {
       const grpc::ByteBuffer* request) override;
   grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ImportWorkspace(
       grpc::CallbackServerContext* context) override;
+  grpc::ServerUnaryReactor* AcquireLease(grpc::CallbackServerContext* context,
+                                         const grpc::ByteBuffer* request,
+                                         grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* ReleaseLease(grpc::CallbackServerContext* context,
+                                         const grpc::ByteBuffer* request,
+                                         grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* context,
                                           const grpc::ByteBuffer* request,
                                           grpc::ByteBuffer* response) override;
 
  private:
+  // Converts a workspace with its lease; the second adds only the lease.
+  void Describe(const core::Workspace& workspace, pb::Workspace* message) const;
+  void AddLease(const core::Workspace& workspace, pb::Workspace* message) const;
+
   core::Authority* const authority_;
   ArchiveStreams* const archives_;
   Calls* const calls_;

@@ -191,6 +191,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   RETURN_IF_ERROR(server->OpenAudit());
   RETURN_IF_ERROR(server->OpenBase());
   RETURN_IF_ERROR(server->OpenCatalog());
+  RETURN_IF_ERROR(server->OpenLeases());
   RETURN_IF_ERROR(server->MakeCore());
   server->MakeCalls();
   server->MakeServices();
@@ -417,6 +418,28 @@ absl::Status Server::OpenCatalog() {
   return absl::OkStatus();
 }
 
+absl::Status Server::OpenLeases() {
+  lease_files_ = std::make_unique<catalog::LeaseFiles>(base_, health_);
+  leases_ = std::make_unique<core::Leases>(
+      core::Leases::Options{.store = lease_files_.get(),
+                            .await_changes =
+                                [this](const core::ProjectName& project) {
+                                  artifacts_->AwaitChanges(project);
+                                },
+                            .read_only = config_.read_only});
+  // The server that may change the base knows the leases.
+  if (config_.read_only) return absl::OkStatus();
+  auto stored = lease_files_->Load([this](const absl::Status& problem) {
+    Report("cannot read a lease", problem);
+  });
+  if (!stored.ok()) {
+    return Refusal(absl::StrCat("cannot read the leases of ", base_path_, ": ",
+                                stored.status().message()));
+  }
+  for (const core::StoredLease& lease : *stored) leases_->Restore(lease);
+  return absl::OkStatus();
+}
+
 absl::Status Server::MakeCore() {
   auto names = core::NamePolicy::Parse(config_.project_pattern);
   if (!names.ok())
@@ -433,7 +456,8 @@ absl::Status Server::MakeCore() {
       catalog::MakeUsageScanner(base_, base_path_, base::SystemClock())));
   artifacts_ = std::make_unique<artifacts::Artifacts>(
       catalog_.get(), base_,
-      artifacts::UploadOptions{.health = health_, .ledger = ledger_});
+      artifacts::UploadOptions{
+          .health = health_, .ledger = ledger_, .leases = leases_.get()});
   // Every scan goes through the ledger, which learns from it.
   authority_ = std::make_unique<core::Authority>(
       catalog_.get(),
@@ -441,7 +465,8 @@ absl::Status Server::MakeCore() {
              core::Cancelled cancelled) {
         return ledger_->Scan(workspace, counts_only, cancelled);
       },
-      base_path_);
+      base_path_, base::SystemClock(), base::SystemSteadyClock(),
+      leases_.get());
   authority_->SetUsageLedger(ledger_.get());
   authority_->SetNamePolicy(*std::move(names));
   stage_ = std::make_unique<artifacts::Stage>(base_, health_);
@@ -622,6 +647,9 @@ std::vector<Maintainer::Chore> Server::Chores() {
        .run = [this] { return upkeep_->RefreshRecords(); }},
       {.failure = "cannot empty the trash",
        .run = [this] { return upkeep_->SweepTrash(); }},
+      {.failure = "cannot end leases",
+       .run =
+           [this] { return authority_->EndExpiredLeases(), absl::OkStatus(); }},
       {.failure = "no longer serving", .run = [this] { return WatchBase(); }},
       // Retries, in case the disk was full before.
       {.failure = "cannot write the lock file",

@@ -17,6 +17,7 @@
 #include "service/auth/gate.h"
 #include "service/base/thread_pool.h"
 #include "service/catalog/file_catalog.h"
+#include "service/catalog/lease_files.h"
 #include "service/catalog/upkeep.h"
 #include "service/core/authority.h"
 #include "service/core/disk_health.h"
@@ -108,6 +109,7 @@ class Server {
   absl::Status OpenAudit();
   absl::Status OpenBase();
   absl::Status OpenCatalog();
+  absl::Status OpenLeases();
   absl::Status MakeCore();
   // Logs a warning if the default template cannot be used.
   void WarnOfTemplate();
@@ -181,6 +183,8 @@ class Server {
   std::unique_ptr<catalog::FileCatalog> catalog_;
   std::unique_ptr<SpaceGuard> space_guard_;
   std::shared_ptr<core::UsageLedger> ledger_;
+  std::unique_ptr<catalog::LeaseFiles> lease_files_;
+  std::unique_ptr<core::Leases> leases_;
   std::unique_ptr<artifacts::Artifacts> artifacts_;
   std::unique_ptr<artifacts::Stage> stage_;
   std::unique_ptr<artifacts::Templates> templates_;

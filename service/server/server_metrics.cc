@@ -101,6 +101,9 @@ void Add(Metrics& metrics, const core::Authority& authority) {
   metrics.AddGauge(
       {kCacheBytes, kCacheHelp}, {{"cache", "statuses"}},
       Of(&authority, [](const auto& of) { return of.cache_bytes(); }));
+  metrics.AddGauge(
+      {"workspaced_leases", "Leases on workspaces."}, {},
+      Of(&authority, [](const auto& of) { return of.lease_count(); }));
 }
 
 void Add(Metrics& metrics, const core::UsageLedger& ledger) {

@@ -184,6 +184,8 @@ std::map<std::string, Call> Calls() {
       {"MakeDirectory", Unary(&Connection::MakeDirectory)},
       {"ExportWorkspace", ExportWorkspace},
       {"ImportWorkspace", ImportWorkspace},
+      {"AcquireLease", Unary(&Connection::AcquireLease)},
+      {"ReleaseLease", Unary(&Connection::ReleaseLease)},
       {"CreateWorkspace", Unary(&Connection::CreateWorkspace)},
       {"GetWorkspace", Unary(&Connection::GetWorkspace)},
       {"ListWorkspaces", Unary(&Connection::ListWorkspaces)},

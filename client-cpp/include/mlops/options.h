@@ -1,6 +1,7 @@
 #ifndef MLOPS_OPTIONS_H_
 #define MLOPS_OPTIONS_H_
 
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <stop_token>
@@ -39,8 +40,8 @@ struct ClientOptions {
   std::string ca_file = "";
   std::string cert_file = "";
   std::string key_file = "";
-  // Timeout of Get, Ensure, Update, MakeDirectory and GetServerInfo, and of
-  // each page of List and ListArtifacts.
+  // Timeout of Get, Ensure, Update, MakeDirectory, GetServerInfo, AcquireLease
+  // and ReleaseLease, and of each page of List and ListArtifacts.
   absl::Duration repeatable_timeout = absl::Seconds(10);
   // Timeout of Create, Delete, Undelete, DeleteArtifact and MoveArtifact.
   absl::Duration change_timeout = absl::Seconds(30);
@@ -61,6 +62,10 @@ struct CallOptions {
   // Ends the call with CANCELLED once a stop is requested, and readers and
   // writers likewise. The server may still apply the change.
   std::stop_token stop = {};
+  // The fence of the caller's lease on the workspace (see mlops/lease.h), which
+  // every change must carry while somebody holds a lease. Calls that change
+  // nothing ignore it.
+  int64_t fence = 0;
 };
 
 // Returns the reason of an error: the name of a value of

@@ -63,6 +63,11 @@
 //     another one, or if its base directory was moved, removed or replaced.
 //   FAILED_PRECONDITION/READ_ONLY if the call would change something and the
 //     server runs with --read-only.
+//   FAILED_PRECONDITION/LEASE_HELD {holder, expire_time} if the call would
+//     change a workspace on which somebody holds a lease, and
+//     CallOptions::fence is 0.
+//   FAILED_PRECONDITION/LEASE_LOST {fence, current_fence} if CallOptions::fence
+//     is not that of the current lease: nothing was changed.
 //   INTERNAL/IO_ERROR {path, errno} if a system call of the server fails.
 //   UNAUTHENTICATED/CREDENTIALS_INVALID if the server needs a token or a
 //     certificate, or does not accept the one in ClientOptions.
@@ -80,10 +85,11 @@
 //
 // The client retries idempotent unary calls that fail with UNAVAILABLE, in at
 // most 4 attempts with 0.1 s to 2 s between them. These are Get, List,
-// GetStatus, GetServerInfo, Ensure, Update, ListTemplates, GetArtifact,
-// ListArtifacts and MakeDirectory. It never retries Create, Delete, Undelete,
-// CloneWorkspace, Export, Import, StreamStatuses, DeleteArtifact, MoveArtifact
-// and CopyArtifact. Reads and writes of files resume where they stopped: see
+// GetStatus, GetServerInfo, Ensure, Update, AcquireLease, ReleaseLease,
+// ListTemplates, GetArtifact, ListArtifacts and MakeDirectory. It never retries
+// Create, Delete, Undelete, CloneWorkspace, Export, Import, StreamStatuses,
+// DeleteArtifact, MoveArtifact and CopyArtifact. Reads and writes of files
+// resume where they stopped: see
 // mlops/artifacts.h.
 //
 // With several addresses, the client calls the server whose health checks say
@@ -127,6 +133,17 @@ struct Settings {
   std::optional<int32_t> max_file_count = std::nullopt;
 };
 
+// The exclusive right of one holder to change a workspace through the service.
+struct LeaseInfo {
+  std::string holder;
+  // Changes must carry it, in CallOptions::fence. Larger than that of every
+  // earlier lease of the project.
+  int64_t fence = 0;
+  absl::Time acquire_time = absl::InfinitePast();
+  // When the lease ends unless it is renewed, by the server's clock.
+  absl::Time expire_time = absl::InfinitePast();
+};
+
 // A workspace at the time when the server read it.
 struct Workspace {
   std::string project;  // Also the name of the workspace's directory.
@@ -152,6 +169,8 @@ struct Workspace {
   std::optional<absl::Time> purge_time;
   // Changes whenever workspace.yaml changes.
   std::string etag;
+  // Set while somebody holds a lease.
+  std::optional<LeaseInfo> lease;
 };
 
 // The contents of one directory of a workspace, including its subdirectories.
@@ -192,6 +211,7 @@ struct ServerInfo {
   // How long a deleted workspace stays in the trash.
   absl::Duration purge_delay = absl::ZeroDuration();
   std::vector<std::string> features;
+  absl::Duration max_lease_ttl = absl::ZeroDuration();
 };
 
 struct CreateOptions {
@@ -290,6 +310,17 @@ struct UndeleteOptions {
   // Selects one of several deleted workspaces of the same name. Empty: the one
   // that was deleted last.
   std::string uid = "";
+};
+
+struct AcquireLeaseOptions {
+  // How long the lease lasts unless it is renewed: 1 s to 24 h.
+  absl::Duration ttl = absl::Seconds(60);
+};
+
+struct ReleaseLeaseOptions {
+  // End the lease whoever holds it. Needs the permission to delete the
+  // workspace.
+  bool force = false;
 };
 
 struct ListOptions {
@@ -499,6 +530,32 @@ class WorkspaceClient {
   // `error`.
   absl::StatusOr<std::vector<Template>> ListTemplates(
       const CallOptions& call = {}) const;
+
+  // Acquires the lease on a workspace, or renews that of the same holder, which
+  // then keeps its fence. While a lease is live, every change of the workspace
+  // and its files needs its fence. Lease, in mlops/lease.h, renews and releases
+  // a lease by itself.
+  //
+  // `holder` says who holds the lease, in 1 to 128 printable ASCII characters.
+  // Two callers with the same holder share the lease.
+  //
+  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND and DATA_LOSS/WORKSPACE_CORRUPT as
+  //   Get.
+  // Returns FAILED_PRECONDITION/LEASE_HELD {holder, expire_time} if another
+  //   holder has the lease; ErrorRetryDelay() is the time until it expires.
+  // Returns RESOURCE_EXHAUSTED/NO_SPACE as Create.
+  absl::StatusOr<LeaseInfo> AcquireLease(
+      std::string_view project, std::string_view holder,
+      const AcquireLeaseOptions& options = {},
+      const CallOptions& call = {}) const;
+
+  // Ends a lease. A no-op if there is none. `holder` may be "" with `force`.
+  //
+  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND as Get.
+  // Returns FAILED_PRECONDITION/LEASE_HELD as AcquireLease, unless `force`.
+  absl::Status ReleaseLease(std::string_view project, std::string_view holder,
+                            const ReleaseLeaseOptions& options = {},
+                            const CallOptions& call = {}) const;
 
   // Returns one page of workspaces.
   //

@@ -59,7 +59,8 @@ class ArtifactsTest : public testing::TestWithParam<bool> {
   UploadOptions Options(std::string boot_id = "boot") {
     return {.clock = clock.clock(),
             .steady_clock = clock.steady_clock(),
-            .boot_id = std::move(boot_id)};
+            .boot_id = std::move(boot_id),
+            .leases = &leases};
   }
   void Restart(std::string boot_id = "boot") {
     artifacts = std::make_unique<Artifacts>(
@@ -165,6 +166,11 @@ class ArtifactsTest : public testing::TestWithParam<bool> {
   const support::TempDir temp;
   support::JumpingClock clock;
   catalog::MemoryCatalog catalog;
+  core::Leases leases{{.clock = clock.clock(),
+                       .steady_clock = clock.steady_clock(),
+                       .await_changes = [this](const core::ProjectName& name) {
+                         artifacts->AwaitChanges(name);
+                       }}};
   std::unique_ptr<Artifacts> artifacts = std::make_unique<Artifacts>(
       &catalog, fs::OpenBaseDir(temp.path(), {.portable = GetParam()}).value(),
       Options());
@@ -1386,6 +1392,142 @@ TEST_P(ArtifactsTest, NoUpdateByEtagIsLost) {
   for (std::thread& writer : writers) writer.join();
   EXPECT_EQ(temp.ReadFile("fraud/models/x"), "40");
 }
+
+// --- Leases ------------------------------------------------------------------
+
+class ArtifactLeaseTest : public ArtifactsTest {
+ protected:
+  ArtifactLeaseTest() {
+    EXPECT_OK(Write("models/x", "old"));
+    temp.MakeDirs("fraud/models/full/of");
+  }
+
+  int64_t Acquire(const std::string& holder) {
+    const auto workspace = catalog.Get(Project("fraud")).value();
+    const auto acquired = leases.Acquire(Project("fraud"), workspace->uid,
+                                         holder, absl::Seconds(60));
+    EXPECT_OK(acquired);
+    return acquired.ok() ? acquired->lease.fence : -1;
+  }
+  WriteArgs Writing(absl::string_view path, int64_t fence,
+                    std::string upload_id = "") {
+    return {.project = Project("fraud"),
+            .path = Path(path),
+            .upload_id = std::move(upload_id),
+            .fence = fence};
+  }
+  TransferArgs Transfer(int64_t fence) {
+    return {.project = Project("fraud"),
+            .path = Path("models/x"),
+            .destination = Path("models/y"),
+            .fence = fence};
+  }
+  absl::Status Delete(absl::string_view path, int64_t fence,
+                      bool allow_missing = false) {
+    return artifacts
+        ->Delete({.project = Project("fraud"),
+                  .path = Path(path),
+                  .force = true,
+                  .allow_missing = allow_missing,
+                  .fence = fence},
+                 Never)
+        .status();
+  }
+  // Returns the results of every change with that fence.
+  std::vector<absl::Status> TryAll(int64_t fence) {
+    return {
+        artifacts->OpenForWrite(Writing("models/x", fence)).status(),
+        artifacts->DiscardUpload(Writing("models/x", fence, "id")).status(),
+        artifacts->Copy(Transfer(fence), Never).status(),
+        artifacts->Move(Transfer(fence)).status(),
+        Delete("models/full", fence),
+        Delete("models/y", fence),
+        Delete("models/none", fence, /*allow_missing=*/true),
+        artifacts->MakeDirectory(Project("fraud"), Path("models/new"), fence)
+            .status(),
+    };
+  }
+
+  const testing::Matcher<absl::Status> held =
+      IsError(StatusCode::kFailedPrecondition, "LEASE_HELD");
+  const testing::Matcher<absl::Status> lost =
+      IsError(StatusCode::kFailedPrecondition, "LEASE_LOST");
+};
+
+TEST_P(ArtifactLeaseTest, EveryChangeNeedsTheFence) {
+  const int64_t fence = Acquire("a");
+  EXPECT_THAT(TryAll(0), testing::Each(held));
+  EXPECT_THAT(TryAll(fence + 1), testing::Each(lost));
+  EXPECT_EQ(temp.ReadFile("fraud/models/x"), "old");
+  EXPECT_TRUE(std::filesystem::exists(temp.Path("fraud/models/full/of")));
+  // Reading needs none.
+  EXPECT_OK(OpenForRead("models/x"));
+  for (const absl::Status& status : TryAll(fence)) EXPECT_OK(status);
+}
+
+TEST_P(ArtifactLeaseTest, AnUploadThatHasLostItsLeaseChangesNothing) {
+  const int64_t fence = Acquire("a");
+  const auto replacing =
+      artifacts->OpenForWrite(Writing("models/x", fence)).value();
+  const auto resumable =
+      artifacts->OpenForWrite(Writing("models/a/b/x", fence, "id")).value();
+  ASSERT_OK(replacing->Write({"new"}));
+  ASSERT_OK(resumable->Write({"new"}));
+  clock.Advance(absl::Seconds(61));
+  const int64_t next = Acquire("b");
+  EXPECT_THAT(replacing->Finish().status(), lost);
+  EXPECT_THAT(resumable->Finish().status(), lost);
+  EXPECT_EQ(temp.ReadFile("fraud/models/x"), "old");
+  // Not even the directories that the file needs are there.
+  EXPECT_FALSE(std::filesystem::exists(temp.Path("fraud/models/a")));
+  EXPECT_TRUE(leases.Release(Project("fraud"), "", "b", true).value());
+  EXPECT_GT(next, fence);
+}
+
+TEST_P(ArtifactLeaseTest, ALostLeaseDoesNotLoseTheUpload) {
+  const int64_t fence = Acquire("a");
+  auto writer =
+      artifacts->OpenForWrite(Writing("models/a/x", fence, "id")).value();
+  ASSERT_OK(writer->Write({"new"}));
+  clock.Advance(absl::Seconds(61));
+  EXPECT_THAT(writer->Finish().status(), lost);
+  writer.reset();
+  WriteArgs args = Writing("models/a/x", Acquire("a"), "id");
+  args.offset = GetUpload("id")->offset;
+  EXPECT_EQ(args.offset, 3);
+  writer = artifacts->OpenForWrite(args).value();
+  ASSERT_OK(RehashAll(*writer));
+  EXPECT_OK(writer->Finish());
+  EXPECT_EQ(temp.ReadFile("fraud/models/a/x"), "new");
+}
+
+TEST_P(ArtifactLeaseTest, AcquiringWaitsForARenameInFlight) {
+  const int64_t fence = Acquire("a");
+  const auto observer = std::make_shared<support::DirObserver>();
+  std::atomic<bool> acquired = false;
+  std::thread next;
+  observer->SetBefore([&](absl::string_view call) {
+    if (!absl::StartsWith(call, "Rename") || next.joinable())
+      return absl::OkStatus();
+    clock.Advance(absl::Seconds(61));
+    next = std::thread([&] {
+      Acquire("b");
+      acquired = true;
+    });
+    absl::SleepFor(absl::Milliseconds(20));
+    EXPECT_FALSE(acquired);
+    return absl::OkStatus();
+  });
+  Observe(observer);
+  EXPECT_OK(artifacts->Move(Transfer(fence)));
+  next.join();
+  EXPECT_THAT(Delete("models/y", fence), lost);
+}
+
+INSTANTIATE_TEST_SUITE_P(Calls, ArtifactLeaseTest, testing::Bool(),
+                         [](const auto& info) {
+                           return info.param ? "Portable" : "Linux";
+                         });
 
 INSTANTIATE_TEST_SUITE_P(Calls, ArtifactsTest, testing::Bool(),
                          [](const auto& info) {

@@ -27,11 +27,12 @@ TEST(ServiceConfig, RetriesTheUnaryMethodsThatMayBeRepeated) {
     EXPECT_EQ(name["service"], "mlops.workspace.v1.WorkspaceService");
     methods.insert(name["method"]);
   }
-  EXPECT_THAT(methods, UnorderedElementsAre(
-                           "GetWorkspace", "ListWorkspaces", "UpdateWorkspace",
-                           "EnsureWorkspace", "GetWorkspaceStatus",
-                           "GetServerInfo", "GetArtifact", "ListArtifacts",
-                           "GetUpload", "MakeDirectory"));
+  EXPECT_THAT(methods,
+              UnorderedElementsAre(
+                  "GetWorkspace", "ListWorkspaces", "UpdateWorkspace",
+                  "EnsureWorkspace", "GetWorkspaceStatus", "GetServerInfo",
+                  "GetArtifact", "ListArtifacts", "GetUpload", "MakeDirectory",
+                  "AcquireLease", "ReleaseLease", "ListTemplates"));
 }
 
 TEST(ServiceConfig, RetriesOnUnavailableAloneAndNotForEver) {

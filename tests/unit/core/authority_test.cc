@@ -809,5 +809,142 @@ TEST_F(AuthorityTest, AWorkspaceThatIsMadeAnewWhileItIsCountedIsCountedAnew) {
   EXPECT_EQ(scans, 2);
 }
 
+// --- Leases ---
+
+class AuthorityLeaseTest : public AuthorityTest {
+ protected:
+  AuthorityLeaseTest() { Create("fraud"); }
+
+  int64_t Acquire(const std::string& holder) {
+    const auto acquired =
+        authority.AcquireLease(Project("fraud"), holder, absl::Seconds(60));
+    EXPECT_OK(acquired);
+    return acquired.ok() ? acquired->lease.fence : -1;
+  }
+  absl::StatusOr<UpdateResult> Update(int64_t fence,
+                                      bool validate_only = false) {
+    return authority.Update({.project = Project("fraud"),
+                             .spec = {.metadata = {{"fence", fence}}},
+                             .allow_missing = true,
+                             .validate_only = validate_only,
+                             .fence = fence});
+  }
+  DeleteArgs DeletionWith(int64_t fence) {
+    return {.project = Project("fraud"), .force = true, .fence = fence};
+  }
+
+  const testing::Matcher<absl::Status> held =
+      IsError(StatusCode::kFailedPrecondition, "LEASE_HELD");
+  const testing::Matcher<absl::Status> lost =
+      IsError(StatusCode::kFailedPrecondition, "LEASE_LOST");
+};
+
+TEST_F(AuthorityLeaseTest, ALeaseNeedsAWorkspace) {
+  EXPECT_THAT(authority.AcquireLease(Project("none"), "a", absl::Seconds(60)),
+              kNotFound);
+  EXPECT_THAT(authority.ReleaseLease(Project("none"), "a", false), kNotFound);
+}
+
+TEST_F(AuthorityLeaseTest, OnlyTheFenceUpdates) {
+  const int64_t fence = Acquire("a");
+  EXPECT_THAT(Update(0).status(), held);
+  EXPECT_THAT(Update(0, /*validate_only=*/true).status(), held);
+  EXPECT_THAT(Update(fence + 1).status(), lost);
+  EXPECT_OK(Update(fence));
+  ASSERT_TRUE(authority.ReleaseLease(Project("fraud"), "a", false).value());
+  EXPECT_THAT(Update(fence).status(), lost);
+  EXPECT_OK(Update(0));
+}
+
+TEST_F(AuthorityLeaseTest, NoWayOfDeletionOverridesALease) {
+  const int64_t fence = Acquire("a");
+  for (const bool permanent : {false, true}) {
+    for (const bool validate_only : {false, true}) {
+      DeleteArgs args = DeletionWith(0);
+      args.permanent = permanent;
+      args.validate_only = validate_only;
+      args.allow_missing = true;
+      EXPECT_THAT(authority.Delete(args).status(), held);
+      args.fence = fence + 1;
+      EXPECT_THAT(authority.Delete(args).status(), lost);
+    }
+  }
+  EXPECT_OK(authority.Delete(DeletionWith(fence)));
+}
+
+TEST_F(AuthorityLeaseTest, TheLeaseEndsWithTheDeletion) {
+  const std::string uid = Get("fraud").value()->uid;
+  const int64_t fence = Acquire("a");
+  ASSERT_OK(authority.Delete(DeletionWith(fence)));
+  EXPECT_EQ(authority.lease_count(), 0u);
+  // A lease does not protect the trash.
+  ASSERT_OK(authority.Undelete(Project("fraud"), ""));
+  EXPECT_FALSE(authority.LeaseOf(**Get("fraud")).has_value());
+  EXPECT_THAT(Update(fence).status(), lost);
+  const int64_t second = Acquire("a");
+  EXPECT_GT(second, fence);
+  // A repeated deletion whose first answer was lost.
+  ASSERT_OK(authority.Delete(DeletionWith(second)));
+  DeleteArgs again = DeletionWith(second);
+  again.allow_missing = true;
+  EXPECT_OK(authority.Delete(again));
+  again.uid = uid;
+  again.permanent = true;
+  EXPECT_TRUE(authority.Delete(again)->purged);
+  // Fences grow for the next workspace of that name, too.
+  EXPECT_THAT(Update(second).status(), lost);
+  Create("fraud");
+  EXPECT_GT(Acquire("b"), second);
+}
+
+TEST_F(AuthorityLeaseTest, ACorruptWorkspaceCanBeDeletedByItsHolderOnly) {
+  const int64_t fence = Acquire("a");
+  catalog.corrupt = true;
+  EXPECT_THAT(authority.Delete(DeletionWith(0)).status(), held);
+  EXPECT_THAT(
+      authority.AcquireLease(Project("fraud"), "a", absl::Seconds(60)).status(),
+      IsError(StatusCode::kDataLoss, "WORKSPACE_CORRUPT"));
+  EXPECT_OK(authority.Delete(DeletionWith(fence)));
+}
+
+TEST_F(AuthorityLeaseTest, WhatChangesNothingNeedsNoFence) {
+  Acquire("a");
+  EXPECT_FALSE(authority.Ensure({.project = Project("fraud")})->created);
+  EXPECT_OK(authority.Status(Project("fraud"), {}, NeverCancelled));
+  EXPECT_EQ(authority.LeaseOf(**Get("fraud"))->holder, "a");
+}
+
+TEST_F(AuthorityLeaseTest, ExpiredLeasesEnd) {
+  Acquire("a");
+  authority.EndExpiredLeases();
+  EXPECT_EQ(authority.lease_count(), 1u);
+  clock.Advance(absl::Seconds(60));
+  EXPECT_FALSE(authority.LeaseOf(**Get("fraud")).has_value());
+  EXPECT_OK(Update(0));
+  authority.EndExpiredLeases();
+  EXPECT_EQ(authority.lease_count(), 0u);
+}
+
+TEST_F(AuthorityLeaseTest, AcquiringWaitsForAnUpdateInFlight) {
+  const int64_t fence = Acquire("a");
+  std::atomic<bool> acquired = false;
+  std::thread next;
+  // While the first holder's update is committed, its lease expires and
+  // another one wants it.
+  catalog.before_commit = [&] {
+    if (next.joinable()) return;
+    clock.Advance(absl::Seconds(60));
+    next = std::thread([&] {
+      Acquire("b");
+      acquired = true;
+    });
+    absl::SleepFor(absl::Milliseconds(20));
+    EXPECT_FALSE(acquired);
+  };
+  EXPECT_OK(Update(fence));
+  next.join();
+  EXPECT_THAT(Update(fence).status(), lost);
+}
+
 }  // namespace
 }  // namespace mlops::core

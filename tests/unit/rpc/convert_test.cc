@@ -6,6 +6,7 @@
 
 #include <limits>
 
+#include "google/protobuf/util/message_differencer.h"
 #include "google/protobuf/util/time_util.h"
 #include "service/core/workspace_yaml.h"
 #include "tests/support/matchers.h"
@@ -157,9 +158,13 @@ TEST(FromProto, UpdateTellsAnEmptyMaskFromNone) {
   EXPECT_FALSE(args.validate_only);
 }
 
-TEST(FromProto, FencesAreRefusedAndFiltersParsed) {
+TEST(FromProto, FencesAreCheckedAndFiltersParsed) {
+  EXPECT_EQ(FromProto(FromJson<pb::UpdateWorkspaceRequest>(
+                          R"({"workspace": {"project": "a"}, "fence": 7})"))
+                ->fence,
+            7);
   EXPECT_THAT(FromProto(FromJson<pb::UpdateWorkspaceRequest>(
-                  R"({"workspace": {"project": "a"}, "fence": 1})")),
+                  R"({"workspace": {"project": "a"}, "fence": -1})")),
               HasDetail("field", "fence"));
   EXPECT_THAT(FromProto(FromJson<pb::DeleteWorkspaceRequest>(
                   R"({"project": "a", "force": true, "fence": -1})")),
@@ -307,6 +312,94 @@ TEST(ListEncoder, HasItsWorkspacesItsTokenAndWhatIsUnreachable) {
   EXPECT_EQ(message.next_page_token(), "t");
   EXPECT_EQ(message.total_size(), std::numeric_limits<int32_t>::max());
   EXPECT_THAT(message.unreachable(), ElementsAre("bad"));
+}
+
+core::Lease SomeLease() {
+  return {.holder = "trainer-7",
+          .fence = 42,
+          .acquire_time = support::TimeAt(1),
+          .expire_time = support::TimeAt(61)};
+}
+
+// A lease is no part of the cached encoding, whatever that is used for.
+TEST(Encodings, HaveTheLease) {
+  core::Workspace large = support::NewWorkspace("large");
+  large.metadata = {{"text", std::string(60'000, 'x')}};
+  const core::Workspace small = support::NewWorkspace("small");
+  for (const core::Workspace* workspace : {&small, &large}) {
+    pb::Workspace expected;
+    ToProto(*workspace, &expected);
+    const std::string without = expected.SerializeAsString();
+    ToProto(SomeLease(), expected.mutable_lease());
+    const auto same = [&expected](const pb::Workspace& message) {
+      return google::protobuf::util::MessageDifferencer::Equals(message,
+                                                                expected);
+    };
+    ListEncoder encoder;
+    EXPECT_TRUE(encoder.Add(*workspace, SomeLease()));
+    EXPECT_TRUE(encoder.Add(*workspace));
+    const auto page = Decoded(std::move(encoder).Finish({}));
+    EXPECT_TRUE(same(page.workspaces(0)));
+    EXPECT_EQ(page.workspaces(1).SerializeAsString(), without);
+    pb::StreamWorkspaceStatusesResponse statuses;
+    ASSERT_TRUE(statuses.ParseFromString(EncodeStatus(
+        workspace->project,
+        core::StatusResult{
+            .workspace = std::make_shared<const core::Workspace>(*workspace)},
+        SomeLease())));
+    EXPECT_TRUE(same(statuses.statuses(0).workspace()));
+  }
+  grpc::Slice slice;
+  ASSERT_TRUE(EncodeKept(small, SomeLease())->DumpToSingleSlice(&slice).ok());
+  pb::Workspace got;
+  ASSERT_TRUE(
+      got.ParseFromArray(slice.begin(), static_cast<int>(slice.size())));
+  EXPECT_EQ(got.lease().fence(), 42);
+  EXPECT_EQ(got.lease().expire_time().seconds() -
+                got.lease().acquire_time().seconds(),
+            60);
+  ASSERT_TRUE(
+      EncodeKeptAsFound(small, SomeLease())->DumpToSingleSlice(&slice).ok());
+  pb::EnsureWorkspaceResponse found;
+  ASSERT_TRUE(
+      found.ParseFromArray(slice.begin(), static_cast<int>(slice.size())));
+  EXPECT_EQ(found.workspace().SerializeAsString(), got.SerializeAsString());
+}
+
+TEST(FromProto, LeasesHaveAHolderAndATtlWithinLimits) {
+  const auto acquire = [](const std::string& json) {
+    return FromProto(FromJson<pb::AcquireLeaseRequest>(json));
+  };
+  EXPECT_EQ(acquire(R"({"project": "a", "holder": "x"})")->ttl,
+            absl::Seconds(60));
+  for (const char* ttl : {"1s", "1.5s", "86400s"}) {
+    EXPECT_OK(acquire(absl::StrCat(R"({"project": "a", "holder": "x y~", )",
+                                   "\"ttl\": \"", ttl, "\"}")))
+        << ttl;
+  }
+  for (const char* ttl :
+       {"0s", "0.999s", "86400.001s", "-1s", "315576000000s"}) {
+    EXPECT_THAT(acquire(absl::StrCat(R"({"project": "a", "holder": "x", )",
+                                     "\"ttl\": \"", ttl, "\"}")),
+                HasDetail("field", "ttl"))
+        << ttl;
+  }
+  pb::AcquireLeaseRequest odd;
+  odd.set_project("a");
+  for (const std::string& holder :
+       {std::string(), std::string(129, 'x'), std::string("a\nb"),
+        std::string("\xc3\xa9"), std::string(1, '\0')}) {
+    odd.set_holder(holder);
+    EXPECT_THAT(FromProto(odd), HasDetail("field", "holder"));
+  }
+  odd.set_holder(std::string(128, '~'));
+  odd.mutable_ttl()->set_seconds(std::numeric_limits<int64_t>::max());
+  EXPECT_THAT(FromProto(odd), HasDetail("field", "ttl"));
+  const auto release = [](const std::string& json) {
+    return FromProto(FromJson<pb::ReleaseLeaseRequest>(json));
+  };
+  EXPECT_THAT(release(R"({"project": "a"})"), HasDetail("field", "holder"));
+  EXPECT_TRUE(release(R"({"project": "a", "force": true})")->force);
 }
 
 TEST(ListEncoder, OfNothingIsEmpty) {

@@ -202,7 +202,66 @@ TEST_F(ServiceTest, ServerInfoSaysWhatTheServerIs) {
   EXPECT_EQ(info.workspace_count(), 1);
   EXPECT_EQ(info.max_page_size(), core::kMaxPageSize);
   EXPECT_EQ(info.max_metadata_bytes(), core::kMaxMetadataBytes);
+  EXPECT_EQ(info.max_lease_ttl().seconds(), 24 * 3600);
   EXPECT_EQ(info.purge_delay().seconds(), 3600);
+}
+
+// --- Leases ------------------------------------------------------------------
+
+TEST_F(ServiceTest, ALeaseIsShownWithItsWorkspaceEverywhere) {
+  ASSERT_OK(Create("fraud"));
+  pb::Lease lease;
+  {
+    grpc::ClientContext context;
+    pb::AcquireLeaseRequest request;
+    request.set_project("fraud");
+    request.set_holder("a");
+    ASSERT_TRUE(stub->AcquireLease(&context, request, &lease).ok());
+  }
+  EXPECT_EQ(lease.holder(), "a");
+  ASSERT_OK(Get("fraud"));
+  EXPECT_EQ(workspace.lease().SerializeAsString(), lease.SerializeAsString());
+  {
+    grpc::ClientContext context;
+    pb::ListWorkspacesResponse page;
+    ASSERT_TRUE(stub->ListWorkspaces(&context, {}, &page).ok());
+    EXPECT_EQ(page.workspaces(0).lease().fence(), lease.fence());
+  }
+  {
+    grpc::ClientContext context;
+    pb::EnsureWorkspaceRequest request;
+    request.set_project("fraud");
+    pb::EnsureWorkspaceResponse found;
+    ASSERT_TRUE(stub->EnsureWorkspace(&context, request, &found).ok());
+    EXPECT_EQ(found.workspace().lease().fence(), lease.fence());
+  }
+  {
+    grpc::ClientContext context;
+    pb::UpdateWorkspaceRequest request;
+    request.mutable_workspace()->set_project("fraud");
+    request.mutable_workspace()->set_dvc_remote_path("/elsewhere");
+    request.set_fence(lease.fence());
+    ASSERT_TRUE(stub->UpdateWorkspace(&context, request, &workspace).ok());
+    EXPECT_EQ(workspace.lease().fence(), lease.fence());
+  }
+  {
+    grpc::ClientContext context;
+    pb::GetWorkspaceStatusRequest request;
+    request.set_project("fraud");
+    pb::WorkspaceStatus status;
+    ASSERT_TRUE(stub->GetWorkspaceStatus(&context, request, &status).ok());
+    EXPECT_EQ(status.workspace().lease().fence(), lease.fence());
+  }
+  {
+    grpc::ClientContext context;
+    pb::ReleaseLeaseRequest request;
+    request.set_project("fraud");
+    request.set_holder("a");
+    pb::ReleaseLeaseResponse response;
+    ASSERT_TRUE(stub->ReleaseLease(&context, request, &response).ok());
+  }
+  ASSERT_OK(Get("fraud"));
+  EXPECT_FALSE(workspace.has_lease());
 }
 
 // --- The call wrapper --------------------------------------------------------

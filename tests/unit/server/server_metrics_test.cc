@@ -140,6 +140,7 @@ TEST_F(ServerMetricsTest, TheyShowTheStateOfTheServer) {
           R"(workspaced_workspaces{state="live"} 1)",
           R"(workspaced_workspaces{state="deleted"} 1)",
           R"(workspaced_workspaces{state="unreachable"} 0)",
+          R"(workspaced_leases 0)",
           R"(workspaced_scan_seconds_count 1)",
           R"(workspaced_queued_tasks{pool="streams"} 0)",
           R"(workspaced_artifact_streams_limit 128)",

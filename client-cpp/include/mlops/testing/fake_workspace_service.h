@@ -21,8 +21,8 @@ absl::Status MakeError(absl::StatusCode code, std::string_view reason,
                        const std::map<std::string, std::string>& metadata = {});
 
 // Keeps workspaces and their artifacts in memory. Follows the server's rules
-// for names, etags, `force`, merging, the trash, order and pages, and uploads,
-// and returns the server's errors. Thread-safe.
+// for names, etags, `force`, merging, the trash, order and pages, leases, and
+// uploads, and returns the server's errors. Thread-safe.
 //
 // It differs from the server in these points: it creates no directories
 // (root_path is "/fake/<project>"), trash and uploads never expire, statuses

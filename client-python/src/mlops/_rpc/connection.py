@@ -24,6 +24,7 @@ from mlops._rpc.channel import (
 from mlops._rpc.credentials import NONE, Credentials
 from mlops._rpc.errors import WorkspaceError
 from mlops._rpc.fork_gate import GATE
+from mlops._rpc.leases import HeldLeases
 from mlops._rpc.stub import Stub
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
@@ -101,10 +102,13 @@ class _Link:
 class Connection:
     """Calls the methods of one server.
 
-    Thread-safe, and usable in forked processes. A pickled connection connects anew.
+    Thread-safe, and usable in forked processes. A pickled connection connects anew, and
+    has no leases. While `leases` has one on a project, every change of that project
+    carries its fence.
     """
 
     def __init__(self, server: Server) -> None:
+        self.leases = HeldLeases()
         self._server = server
         # Acquired only inside the gate, so that it is never locked in a forked child.
         self._lock = threading.Lock()
@@ -133,13 +137,16 @@ class Connection:
             WorkspaceError: The call failed.
         """
         name, policy = method_name(request), _policy_of(request)
+        self.leases.add_fence(request)
         with GATE:
-            return self._attempt(
+            response = self._attempt(
                 lambda link: getattr(link.stub, name)(
                     request, timeout=policy.timeout_s
                 ),
                 policy,
             )
+        self.leases.note_done(request)
+        return response
 
     def collect(self, request: Message) -> list[Any]:
         """Make one streaming call and return all its messages.
@@ -310,7 +317,9 @@ class Connection:
         try:
             return do(link)
         except grpc.RpcError as error:
-            raise errors.from_rpc(error, link.address) from error
+            converted = errors.from_rpc(error, link.address)
+            self.leases.note_error(converted)
+            raise converted from error
 
     def _open(self, refusal: WorkspaceError | None = None) -> _Link:
         """Return the current connection, or open one.

@@ -31,6 +31,8 @@ class WorkspaceError(Exception):
         self.operation = operation
         self.workspace = workspace
         self.details = details if details is not None else {}
+        # After how many seconds the server suggests to retry; None if it does not.
+        self.retry_delay_s: float | None = None
 
 
 @contextmanager
@@ -96,7 +98,9 @@ def from_rpc(error: grpc.RpcError, address: str) -> WorkspaceError:
             status.ParseFromString(item.value)
     details = from_status(status)
     if details["reason"]:
-        return WorkspaceError(status.message, details=details)
+        reported = WorkspaceError(status.message, details=details)
+        reported.retry_delay_s = _retry_delay_s(status)
+        return reported
     # gRPC's own errors do not name the server.
     return WorkspaceError(
         f"The server at {address}{_hint(code, message)}{message}",
@@ -124,6 +128,14 @@ def from_status(status: status_pb2.Status) -> dict[str, Any]:
         if detail.Unpack(info) and info.domain == DOMAIN:
             metadata, reason = dict(info.metadata), info.reason
     return {**metadata, "reason": reason, "code": code_name(status.code)}
+
+
+def _retry_delay_s(status: status_pb2.Status) -> float | None:
+    for detail in status.details:
+        info = error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            return float(info.retry_delay.ToTimedelta().total_seconds())
+    return None
 
 
 def code_name(number: int) -> str:

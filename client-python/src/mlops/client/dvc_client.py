@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from mlops.client.dvc_repository import (
     unused,
 )
 from mlops.client.garbage import Freed, Kept, Others, size_of
-from mlops.workspace import ProjectWorkspace
+from mlops.workspace import ProjectWorkspace, WorkspaceError
 
 Pathlike = str | os.PathLike[str]
 
@@ -45,7 +45,9 @@ class DVCClient:
     configuration follow the copy. DVC needs paths in UTF-8.
 
     Thread-safe. Calls of threads and processes wait for each other, for at most
-    WAIT_SECONDS; then they raise REPOSITORY_BUSY.
+    WAIT_SECONDS; then they raise REPOSITORY_BUSY. If the workspace has a server, each
+    call holds the lease on the workspace, so that this is also true of other hosts;
+    a call within a lease of the same manager uses that one.
     """
 
     def __init__(self, workspace: ProjectWorkspace, config: Mapping[str, Any]) -> None:
@@ -297,15 +299,41 @@ class DVCClient:
         for own in (default_url, url):
             _check_text("dvc_remote_path", own)
         root.mkdir(exist_ok=True)
-        with opened(
-            root, url, default_url, (remote or REMOTE).lower(), WAIT_SECONDS, git
-        ) as repo:
+        # The lease excludes other hosts, whose file locks this host may not see. It
+        # comes first: who waits for it must not hold a lock that its holder needs.
+        with (
+            self._leased(),
+            opened(
+                root, url, default_url, (remote or REMOTE).lower(), WAIT_SECONDS, git
+            ) as repo,
+        ):
             # A killed process may have left a change half done.
             dvc_files.recover(root)
             for own in (default_url, url):
                 # A remote inside the repository must not be tracked as data.
                 _ignore(repo, Path(own))
             yield repo
+
+    @contextmanager
+    def _leased(self) -> Iterator[None]:
+        """Hold the workspace's lease, if its server grants leases."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._workspace.exclusively(WAIT_SECONDS))
+            except WorkspaceError as error:
+                if error.details["reason"] != "LEASE_HELD":
+                    raise
+                raise MLOpsClientError(
+                    f"{error.details['holder']} has held the lease on workspace "
+                    f"{self._workspace.project_name} for {WAIT_SECONDS:.0f} s; "
+                    "retry when it is released",
+                    details={
+                        "reason": "REPOSITORY_BUSY",
+                        "holder": error.details["holder"],
+                        "seconds": WAIT_SECONDS,
+                    },
+                ) from error
+            yield
 
     def _shown(self, path: Path, root: Path) -> str:
         """Return a path in the repository as the user spells it.

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Pathlike = str | os.PathLike[str]
 _MLFLOW_CONFIG = frozenset({"tracking_uri", "experiment_name", "registry_uri"})
 _DVC_CONFIG = frozenset({"remote_path"})
+_LEASE_WAIT_S = 60.0
 
 
 class MLOpsClient:
@@ -301,9 +302,11 @@ class MLOpsClient:
 
     def _keep_experiment(self, experiment_id: str) -> None:
         """Store the experiment's id in the workspace, for other clients."""
-        self.workspace = self._manager.update_workspace_metadata(
-            self.project_name, mlflow_experiment_id=experiment_id
-        )
+        # Somebody may hold the lease, for example to push a version. Wait for that.
+        with self.workspace.exclusively(_LEASE_WAIT_S):
+            self.workspace = self._manager.update_workspace_metadata(
+                self.project_name, mlflow_experiment_id=experiment_id
+            )
 
     # --- DVC ---
 

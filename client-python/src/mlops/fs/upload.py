@@ -55,7 +55,7 @@ class Upload:
 
         Raises:
             WorkspaceError: The upload failed; FAILED_PRECONDITION if it belongs to the
-                parent of this forked process.
+                parent of this forked process; LEASE_LOST.
         """
         if self.is_inherited:
             raise WorkspaceError(
@@ -63,6 +63,8 @@ class Upload:
                 "only the parent can continue",
                 details={"reason": "", "code": "FAILED_PRECONDITION"},
             )
+        # The lease may have begun after the file was opened.
+        self.head.fence = self._connection.leases.fence(self.head.project)
         return self._connection.resume(do, progress, begun)
 
     def begin(self) -> None:
@@ -124,6 +126,7 @@ class Upload:
             project=self.head.project,
             path=self.head.path,
             upload_id=self.head.upload_id,
+            fence=self.head.fence,
             discard=True,
         )
         stub.write_whole(message.SerializeToString(), timeout=STREAM_S)

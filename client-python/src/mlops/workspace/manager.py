@@ -22,6 +22,7 @@ from mlops.local_server import choose_server
 from mlops.workspace import archives
 from mlops.workspace.archives import ArchiveSource, ArchiveTarget, Export, Progress
 from mlops.workspace.html import html_table
+from mlops.workspace.lease import DEFAULT_TTL_S, Lease, LeaseInfo
 from mlops.workspace.origin import Facts, Origin
 from mlops.workspace.project import DIRECTORIES, ProjectWorkspace
 from mlops.workspace.v1 import workspace_service_pb2 as pb
@@ -31,6 +32,8 @@ __all__ = [
     "CredentialOptions",
     "DeletedWorkspace",
     "Deletion",
+    "Lease",
+    "LeaseInfo",
     "ProjectWorkspace",
     "ServerInfo",
     "WorkspaceError",
@@ -87,6 +90,7 @@ class ServerInfo:
     max_page_size: int
     max_chunk_bytes: int
     max_metadata_bytes: int
+    max_lease_ttl: timedelta
     features: tuple[str, ...]  # For example "read-only".
 
     def _repr_html_(self) -> str:
@@ -191,6 +195,7 @@ class WorkspaceManager:
                 max_page_size=info.max_page_size,
                 max_chunk_bytes=info.max_chunk_bytes,
                 max_metadata_bytes=info.max_metadata_bytes,
+                max_lease_ttl=info.max_lease_ttl.ToTimedelta(),
                 features=tuple(info.features),
             )
 
@@ -694,6 +699,7 @@ class WorkspaceManager:
                 if error.details["reason"] != "WORKSPACE_NOT_FOUND":
                     raise
         return freed
+
     def export_workspace(
         self,
         project_name: str,
@@ -778,6 +784,60 @@ class WorkspaceManager:
                 return self._seen(call.run())
             finally:
                 archive.close()
+
+    def lease(
+        self,
+        project_name: str,
+        holder: str | None = None,
+        ttl: float | timedelta = DEFAULT_TTL_S,
+        wait: bool | float | None = None,
+    ) -> Lease:
+        """Return a lease for a `with` block: the exclusive right to change a workspace.
+
+        For example::
+
+            with manager.lease("fraud", wait=True):
+                manager.update_workspace_metadata("fraud", metadata={"stage": "prod"})
+
+        Lease describes what it protects and what happens when it is lost.
+
+        Args:
+            holder: Who holds the lease, shown to others: 1 to 128 printable ASCII
+                characters. Two programs with the same holder share the lease. Default:
+                `<user>@<host>:<pid>:<random>`.
+            ttl: After how many seconds the lease ends if this process does not renew
+                it, because it died or lost its connection: 1 s to 24 h.
+            wait: How long to wait for another holder's lease to end, in seconds; True
+                waits as long as it takes. Default: do not wait.
+
+        Raises:
+            WorkspaceError: At the beginning of the block: LEASE_HELD if somebody else
+                holds the lease, WORKSPACE_NOT_FOUND if there is no such workspace.
+        """
+        with self._operation("lease", project_name):
+            return Lease(self._connection, project_name, holder, ttl, wait)
+
+    def release_lease(
+        self, project_name: str, holder: str | None = None, force: bool = False
+    ) -> None:
+        """End a lease, for example that of a program that died. No-op if there is none.
+
+        Args:
+            holder: The holder of the lease. Required unless `force` is set.
+            force: End the lease whoever holds it. Needs the permission to delete the
+                workspace.
+
+        Raises:
+            WorkspaceError: LEASE_HELD if the lease is not that of `holder`,
+                WORKSPACE_NOT_FOUND if there is no such workspace.
+        """
+        with self._operation("release_lease", project_name):
+            request = pb.ReleaseLeaseRequest(
+                project=convert.check_text("project", project_name),
+                holder=convert.check_text("holder", holder or ""),
+                force=force,
+            )
+            self._connection.call(request)
 
     def get_workspace_status(
         self, project_name: str, counts_only: bool = False
@@ -881,6 +941,7 @@ class WorkspaceManager:
                 etag=message.etag,
                 deleted_at=deleted_at,
                 purged_at=purged_at,
+                lease=_lease_info(message.lease) if message.HasField("lease") else None,
                 **convert.quotas_of(message),
             ),
         )
@@ -923,6 +984,15 @@ def _required(field: str, text: object) -> str:
     if not checked:
         raise errors.field_invalid(field, "is required")
     return checked
+
+
+def _lease_info(message: pb.Lease) -> LeaseInfo:
+    return LeaseInfo(
+        holder=message.holder,
+        fence=message.fence,
+        acquired_at=convert.from_timestamp(message.acquire_time),
+        expires_at=convert.from_timestamp(message.expire_time),
+    )
 
 
 def _mask_to_remove(

@@ -13,6 +13,7 @@ from mlops._rpc import convert
 from mlops._rpc.connection import Connection
 from mlops._rpc.errors import WorkspaceError
 from mlops.local_server import is_served_here
+from mlops.workspace.lease import LeaseInfo
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 
@@ -26,6 +27,7 @@ class Facts:
     purged_at: datetime | None = None
     max_size_bytes: int | None = None
     max_file_count: int | None = None
+    lease: LeaseInfo | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import uuid
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,10 +13,13 @@ from typing import TYPE_CHECKING, Any, Self
 import yaml
 
 from mlops._rpc import convert, errors
+from mlops._rpc.connection import Connection
 from mlops._rpc.errors import WorkspaceError
 from mlops.cli import BINARY, why_not_run
 from mlops.workspace.html import html_table
+from mlops.workspace.lease import DEFAULT_TTL_S, Lease, LeaseInfo
 from mlops.workspace.origin import Facts, Origin
+from mlops.workspace.shared_lease import shared_lease
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -119,6 +123,35 @@ class ProjectWorkspace:
         return self._facts.max_file_count
 
     @property
+    def held_by(self) -> LeaseInfo | None:
+        """The lease on the workspace when it was read; None if nobody held one."""
+        return self._facts.lease
+
+    def lease(
+        self,
+        holder: str | None = None,
+        ttl: float | timedelta = DEFAULT_TTL_S,
+        wait: bool | float | None = None,
+    ) -> Lease:
+        """Return a lease on this workspace, as WorkspaceManager.lease() does.
+
+        Raises:
+            WorkspaceError: The workspace came from no manager.
+        """
+        with errors.operation("lease", self.project_name):
+            return Lease(self._connection(), self.project_name, holder, ttl, wait)
+
+    def exclusively(self, wait_s: float) -> AbstractContextManager[None]:
+        """Return a block in which other hosts do not change the workspace by path.
+
+        See shared_lease(). Only MLOpsClient and its adapters call this method. Without
+        a server, the block protects from nobody.
+        """
+        if self._origin is None:
+            return nullcontext()
+        return shared_lease(self._origin.connection, self.project_name, wait_s)
+
+    @property
     def is_local(self) -> bool:
         """Whether `root_path` on this machine is the directory that the server has.
 
@@ -149,19 +182,22 @@ class ProjectWorkspace:
             ModuleNotFoundError: The extra `fs` is not installed.
             WorkspaceError: The workspace came from no manager.
         """
-        if self._origin is None:
-            with errors.operation("files", self.project_name):
-                raise errors.unavailable(
-                    f"{self.project_name} has no server: "
-                    "it came from no WorkspaceManager"
-                )
+        with errors.operation("files", self.project_name):
+            connection = self._connection()
         from mlops.fs import WorkspaceFileSystem
         from mlops.fs.project_files import ProjectFileSystem
 
         all_files = WorkspaceFileSystem(
-            base_path=self.root_path.parent, connection=self._origin.connection
+            base_path=self.root_path.parent, connection=connection
         )
         return ProjectFileSystem(self.project_name, all_files)
+
+    def _connection(self) -> Connection:
+        if self._origin is None:
+            raise errors.unavailable(
+                f"{self.project_name} has no server: it came from no WorkspaceManager"
+            )
+        return self._origin.connection
 
     @property
     def mlflow_path(self) -> Path:

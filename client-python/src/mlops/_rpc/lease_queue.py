@@ -1,0 +1,23 @@
+"""Waits for a lease that somebody else holds."""
+
+import random
+import time
+
+from mlops._rpc.connection import Connection
+from mlops._rpc.errors import WorkspaceError
+
+_PAUSE_S = 1.0
+
+
+def wait_until_free(
+    connection: Connection, project: str, refusal: WorkspaceError, limit_s: float
+) -> None:
+    """Return when the lease may be free, or after `limit_s`.
+
+    `refusal` is the LEASE_HELD error; it says when the lease expires.
+    """
+    expiry_s = refusal.retry_delay_s if refusal.retry_delay_s is not None else _PAUSE_S
+    # The holder may release the lease at any time before it expires. Not all who wait
+    # should try at the same moment.
+    pause_s = min(expiry_s, _PAUSE_S * random.uniform(0.5, 1.0))
+    time.sleep(max(0.0, min(pause_s, limit_s)))

@@ -1,0 +1,105 @@
+"""The leases that this process holds over one connection."""
+
+from typing import Any, Protocol
+
+from google.protobuf.message import Message
+
+from mlops._rpc.errors import WorkspaceError
+from mlops.workspace.v1 import workspace_service_pb2 as pb
+
+
+class HeldLease(Protocol):
+    """A lease on one project, from its acquisition to its release or loss."""
+
+    @property
+    def fence(self) -> int:
+        """The number that changes must carry."""
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether changes of this process need not carry the lease any more."""
+
+    def check(self) -> None:
+        """Return if the lease is held.
+
+        Raises:
+            WorkspaceError: LEASE_LOST.
+        """
+
+    def lose(self, error: WorkspaceError) -> None:
+        """Note that the server says that the lease is lost."""
+
+    def end(self) -> None:
+        """Note that the lease ended with the deletion of its workspace."""
+
+
+class HeldLeases:
+    """The current lease on each project; every change over the connection carries it.
+
+    Thread-safe, and usable in forked processes: each step is one atomic operation on a
+    dict, so there is no lock that a fork could leave locked.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, HeldLease] = {}
+
+    def hold(self, project: str, lease: HeldLease) -> None:
+        """Use this lease for the project's changes from now on."""
+        self._held[project] = lease
+
+    def drop(self, project: str, lease: HeldLease) -> None:
+        """Stop using this lease. No-op if another one is used."""
+        if self._held.get(project) is lease:
+            self._held.pop(project, None)
+
+    def find(self, project: str) -> HeldLease | None:
+        """Return the lease that is used for the project, held or lost."""
+        lease = self._held.get(project)
+        if lease is not None and lease.is_stale:
+            self.drop(project, lease)
+            return None
+        return lease
+
+    def fence(self, project: str) -> int:
+        """Return the fence for a change of the project; 0 without a lease.
+
+        Raises:
+            WorkspaceError: LEASE_LOST.
+        """
+        lease = self.find(project)
+        if lease is None:
+            return 0
+        lease.check()
+        return lease.fence
+
+    def add_fence(self, request: Message) -> None:
+        """Set the fence of a request that takes one and has none.
+
+        Raises:
+            WorkspaceError: LEASE_LOST. The request must not be sent.
+        """
+        if not self._held or "fence" not in request.DESCRIPTOR.fields_by_name:
+            return
+        change: Any = request
+        if not change.fence:
+            change.fence = self.fence(_project(change))
+
+    def note_done(self, request: Message) -> None:
+        """Note a call that succeeded: a deletion ends the lease."""
+        if isinstance(request, pb.DeleteWorkspaceRequest) and not request.validate_only:
+            lease = self._held.get(request.project)
+            if lease is not None and request.fence == lease.fence and not request.uid:
+                lease.end()
+
+    def note_error(self, error: WorkspaceError) -> None:
+        """Note an error of the server, which may say that a lease is lost."""
+        if error.details.get("reason") != "LEASE_LOST":
+            return
+        lease = self._held.get(error.details.get("project", ""))
+        if lease is not None and error.details.get("fence") == str(lease.fence):
+            lease.lose(error)
+
+
+def _project(change: Any) -> str:
+    by_workspace = isinstance(change, pb.UpdateWorkspaceRequest)
+    return str(change.workspace.project if by_workspace else change.project)

@@ -1,0 +1,128 @@
+// Tests Lease with the fake service, whose time is real.
+#include "mlops/lease.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "mlops/testing/fake_workspace_service.h"
+
+namespace mlops {
+namespace {
+
+using ::testing::HasSubstr;
+
+class LeaseTest : public ::testing::Test {
+ protected:
+  LeaseTest() { EXPECT_TRUE(client.Create("fraud").ok()); }
+
+  std::string Update(const CallOptions& call = {}) {
+    return ErrorReason(
+        client.Update("fraud", {.dvc_remote_path = "x"}, {}, call).status());
+  }
+
+  testing::FakeWorkspaceService service;
+  const WorkspaceClient client = service.Client();
+};
+
+TEST_F(LeaseTest, ItsOptionsMayChangeTheWorkspaceAndOthersMayNot) {
+  auto lease = Lease::Acquire(client, "fraud");
+  ASSERT_TRUE(lease.ok()) << lease.status();
+  EXPECT_EQ(lease->project(), "fraud");
+  EXPECT_THAT(lease->holder(), HasSubstr("@"));
+  EXPECT_EQ(client.Get("fraud")->lease->holder, lease->holder());
+  EXPECT_EQ(client.Get("fraud")->lease->fence, lease->fence());
+  EXPECT_EQ(Update(), "LEASE_HELD");
+  EXPECT_EQ(Update(lease->Options()), "");
+  const CallOptions mine = lease->Options();
+  EXPECT_TRUE(client.MakeDirectory("fraud", "models/a", mine).ok());
+  auto writer = client.OpenForWrite("fraud", "models/a/x", {}, mine);
+  ASSERT_TRUE(writer.ok() && writer->Write("x").ok() && writer->Finish().ok());
+  EXPECT_TRUE(
+      client.CopyArtifact("fraud", "models/a/x", "models/y", {}, mine).ok());
+  EXPECT_TRUE(
+      client.MoveArtifact("fraud", "models/y", "models/z", {}, mine).ok());
+  EXPECT_TRUE(client.DeleteArtifact("fraud", "models/z", {}, mine).ok());
+  EXPECT_EQ(ErrorReason(client.MakeDirectory("fraud", "models/b").status()),
+            "LEASE_HELD");
+  EXPECT_EQ(ErrorReason(client.Delete("fraud", {.force = true}).status()),
+            "LEASE_HELD");
+  EXPECT_TRUE(client.Delete("fraud", {.force = true}, mine).ok());
+}
+
+TEST_F(LeaseTest, ItIsReleasedAtItsEndAndOnlyOnce) {
+  CallOptions mine;
+  {
+    auto lease = Lease::Acquire(client, "fraud");
+    mine = lease->Options();
+    Lease moved = *std::move(lease);
+    EXPECT_TRUE(moved.Check().ok());
+    EXPECT_EQ(Update(mine), "");
+  }
+  EXPECT_EQ(Update(mine), "LEASE_LOST");
+  EXPECT_EQ(Update(), "");
+  auto lease = Lease::Acquire(client, "fraud");
+  EXPECT_GT(lease->fence(), mine.fence);
+  EXPECT_TRUE(lease->Release().ok());
+  EXPECT_TRUE(lease->lost());
+  EXPECT_FALSE(lease->Release().ok());
+}
+
+TEST_F(LeaseTest, AnotherOneWaitsIfAsked) {
+  auto first = Lease::Acquire(client, "fraud", {.holder = "a"});
+  ASSERT_TRUE(first.ok());
+  const absl::Status refused =
+      Lease::Acquire(client, "fraud", {.holder = "b"}).status();
+  EXPECT_EQ(ErrorReason(refused), "LEASE_HELD");
+  EXPECT_EQ(ErrorMetadata(refused)["holder"], "a");
+  EXPECT_TRUE(ErrorRetryDelay(refused).has_value());
+  std::thread releasing([&] {
+    absl::SleepFor(absl::Milliseconds(100));
+    EXPECT_TRUE(first->Release().ok());
+  });
+  const auto second = Lease::Acquire(
+      client, "fraud", {.holder = "b", .wait = absl::Seconds(30)});
+  releasing.join();
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_GT(second->fence(), first->fence());
+}
+
+TEST_F(LeaseTest, ItIsRenewed) {
+  auto lease = Lease::Acquire(client, "fraud", {.ttl = absl::Seconds(1)});
+  ASSERT_TRUE(lease.ok());
+  absl::SleepFor(absl::Milliseconds(1500));
+  EXPECT_TRUE(lease->Check().ok());
+  EXPECT_EQ(Update(lease->Options()), "");
+}
+
+TEST_F(LeaseTest, ItSaysThatItIsLost) {
+  auto lease = Lease::Acquire(client, "fraud", {.ttl = absl::Seconds(1)});
+  ASSERT_TRUE(lease.ok());
+  ASSERT_TRUE(client.ReleaseLease("fraud", "", {.force = true}).ok());
+  const auto other = client.AcquireLease("fraud", "other");
+  ASSERT_TRUE(other.ok());
+  EXPECT_EQ(Update(lease->Options()), "LEASE_LOST");
+  while (!lease->lost()) absl::SleepFor(absl::Milliseconds(10));
+  EXPECT_EQ(ErrorReason(lease->Check()), "LEASE_LOST");
+  EXPECT_FALSE(lease->Release().ok());
+  // It has not released the lease of the other holder.
+  EXPECT_EQ(client.Get("fraud")->lease->fence, other->fence);
+}
+
+TEST_F(LeaseTest, AnErrorOfTheServerIsReturned) {
+  EXPECT_EQ(ErrorReason(Lease::Acquire(client, "none").status()),
+            "WORKSPACE_NOT_FOUND");
+  EXPECT_EQ(
+      ErrorReason(
+          Lease::Acquire(client, "fraud", {.ttl = absl::Seconds(0)}).status()),
+      "FIELD_INVALID");
+  EXPECT_EQ(
+      ErrorReason(Lease::Acquire(client, "fraud", {.holder = "\n"}).status()),
+      "FIELD_INVALID");
+}
+
+}  // namespace
+}  // namespace mlops
