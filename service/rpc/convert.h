@@ -12,6 +12,7 @@
 #include "service/auth/caller.h"
 #include "service/auth/policy.h"
 #include "service/core/authority.h"
+#include "service/core/lease.h"
 
 // Converts between messages and the core's values. Ill-formed requests
 // are detected here, as INVALID_ARGUMENT/FIELD_INVALID. Thread-safe.
@@ -82,9 +83,10 @@ class ListEncoder {
   bool Add(const core::Workspace& workspace);
   // Whether kOnlyKept left out a workspace.
   bool met_large() const { return met_large_; }
-  // Returns the message: the appended workspaces, and all other fields
-  // from `result`.
-  grpc::ByteBuffer Finish(const core::ListResult& result) &&;
+  // Returns the message: the appended workspaces, `resume_token`, and all other
+  // fields from `result`.
+  grpc::ByteBuffer Finish(const core::ListResult& result,
+                          const std::string& resume_token) &&;
 
  private:
   const Which which_;
@@ -97,6 +99,11 @@ class ListEncoder {
 // ListEncoder.
 std::string EncodeStatus(const core::ProjectName& project,
                          const absl::StatusOr<core::StatusResult>& result);
+// Encodes a WatchWorkspacesResponse, from cached encodings like ListEncoder.
+std::string EncodeWatched(pb::Change change, const core::Workspace& workspace,
+                          const std::optional<core::Lease>& lease,
+                          const std::string& resume_token);
+void ToProto(const core::Lease& lease, pb::Lease* message);
 void ToProto(const auth::Caller& caller,
              const std::vector<auth::Policy::Grant>& grants,
              pb::Caller* message);

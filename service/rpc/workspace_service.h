@@ -8,6 +8,7 @@
 #include "service/core/authority.h"
 #include "service/rpc/artifact_service.h"
 #include "service/rpc/call.h"
+#include "service/rpc/watch_hub.h"
 
 namespace mlops::rpc {
 
@@ -28,7 +29,7 @@ class WorkspaceService final : public ArtifactService {
  public:
   // All pointers must outlive this.
   WorkspaceService(core::Authority* authority, ArtifactStreams* artifacts,
-                   Calls* calls, ServerFacts facts);
+                   WatchHub* watches, Calls* calls, ServerFacts facts);
 
   grpc::ServerUnaryReactor* CreateWorkspace(
       grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
@@ -51,6 +52,9 @@ class WorkspaceService final : public ArtifactService {
   grpc::ServerUnaryReactor* UndeleteWorkspace(
       grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
       grpc::ByteBuffer* response) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* WatchWorkspaces(
+      grpc::CallbackServerContext* context,
+      const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* GetWorkspaceStatus(
       grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
       grpc::ByteBuffer* response) override;
@@ -63,6 +67,7 @@ class WorkspaceService final : public ArtifactService {
 
  private:
   core::Authority* const authority_;
+  WatchHub* const watches_;
   Calls* const calls_;
   const ServerFacts facts_;
 };

@@ -402,6 +402,7 @@ absl::Status Server::OpenCatalog() {
       base_, base_path_,
       {.purge_delay = config_.purge_delay,
        .log = [this](absl::string_view line) { log_->Warning(line); },
+       .changes = &changes_,
        .health = health_,
        .read_only = config_.read_only});
   if (!catalog.ok()) {
@@ -463,10 +464,12 @@ void Server::MakeServices() {
   artifact_streams_ = std::make_unique<rpc::ArtifactStreams>(
       artifacts_.get(), calls_.get(), stream_workers_.get(),
       receive_quota_.get(), config_.max_artifact_streams);
+  watches_ = std::make_unique<rpc::WatchHub>(catalog_.get(), &changes_,
+                                             rpc::WatchHub::Options{});
   std::vector<std::string> features;
   if (config_.read_only) features.emplace_back("read-only");
   service_ = std::make_unique<rpc::WorkspaceService>(
-      authority_.get(), artifact_streams_.get(), calls_.get(),
+      authority_.get(), artifact_streams_.get(), watches_.get(), calls_.get(),
       rpc::ServerFacts{.version = std::string(kVersion),
                        .base_path = base_path_,
                        .start_time = absl::Now(),
@@ -510,6 +513,7 @@ void Server::WatchParts() {
                   .whole_file_workers = whole_file_workers_.get(),
                   .stream_workers = stream_workers_.get(),
                   .streams = artifact_streams_.get(),
+                  .watches = watches_.get(),
                   .acceptor = acceptor_.get(),
                   .audit = audit_.get(),
                   .ready = [this] { return CheckReady(); },
@@ -695,7 +699,8 @@ Server::~Server() {
   health_->SetListener(nullptr);
   metrics_http_.reset();
   maintainer_.reset();
-  Report("cannot save the checkpoint", catalog_->SaveCheckpoint());
+  Report("cannot save the checkpoint",
+         catalog_->SaveCheckpoint(/*closing=*/true));
   acceptor_.reset();
   // Not empty, so that the next server can write its content even if
   // the disk is full.
@@ -737,6 +742,8 @@ void Server::Drain() {
 }
 
 void Server::EndStreams(const rpc::IdleRule& rule) {
+  // Watchers resume at the next server, so they end at once.
+  watches_->EndAll();
   calls_->live().EndThose(rule);
   artifact_streams_->live().EndThose(rule);
 }

@@ -17,6 +17,7 @@
 #include "service/catalog/file_catalog.h"
 #include "service/catalog/upkeep.h"
 #include "service/core/authority.h"
+#include "service/core/change_log.h"
 #include "service/core/disk_health.h"
 #include "service/fs/base_lock.h"
 #include "service/fs/dir.h"
@@ -27,6 +28,7 @@
 #include "service/rpc/call.h"
 #include "service/rpc/identify.h"
 #include "service/rpc/receive_quota.h"
+#include "service/rpc/watch_hub.h"
 #include "service/rpc/workspace_service.h"
 #include "service/server/acceptor.h"
 #include "service/server/config.h"
@@ -170,6 +172,7 @@ class Server {
   // The next two are lent to all code that reads or changes the base.
   std::shared_ptr<fs::Dir> base_;
   std::shared_ptr<core::DiskHealth> health_;
+  core::ChangeLog changes_;
   std::unique_ptr<catalog::FileCatalog> catalog_;
   std::unique_ptr<artifacts::Artifacts> artifacts_;
   std::unique_ptr<catalog::Upkeep> upkeep_;
@@ -182,6 +185,7 @@ class Server {
   std::unique_ptr<rpc::Calls> calls_;
   std::unique_ptr<rpc::ReceiveQuota> receive_quota_;
   std::unique_ptr<rpc::ArtifactStreams> artifact_streams_;
+  std::unique_ptr<rpc::WatchHub> watches_;
   std::unique_ptr<rpc::WorkspaceService> service_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<Connections> connections_;

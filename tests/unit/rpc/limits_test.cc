@@ -65,6 +65,7 @@ class LimitsTest : public testing::Test {
   }
 
   const support::TempDir temp;
+  core::ChangeLog changes;
   catalog::MemoryCatalog catalog;
   core::Authority authority{&catalog,
                             [](const core::Workspace&, bool, core::Cancelled) {
@@ -79,8 +80,12 @@ class LimitsTest : public testing::Test {
                                  fs::OpenBaseDir(temp.path()).value()};
   ReceiveQuota receive_quota;
   ArtifactStreams streams{&artifacts, &calls, &workers, &receive_quota, 2};
-  WorkspaceService service{
-      &authority, &streams, &calls, {.version = "1", .base_path = "/base"}};
+  WatchHub watches{&catalog, &changes, {}};
+  WorkspaceService service{&authority,
+                           &streams,
+                           &watches,
+                           &calls,
+                           {.version = "1", .base_path = "/base"}};
   std::unique_ptr<grpc::Server> server;
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<pb::WorkspaceService::Stub> stub;

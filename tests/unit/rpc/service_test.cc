@@ -99,7 +99,9 @@ class ServiceTest : public testing::Test {
   std::atomic<int> scans_cancelled = 0;
   // Notified when a scan is cancelled.
   absl::Notification scan_cancelled;
-  catalog::MemoryCatalog catalog;
+  core::ChangeLog changes;
+  catalog::MemoryCatalog catalog{base::SystemClock(), absl::Hours(72),
+                                 &changes};
   core::Authority authority{
       &catalog,
       [this](const core::Workspace& w, bool, core::Cancelled cancelled) {
@@ -114,8 +116,10 @@ class ServiceTest : public testing::Test {
                                  fs::OpenBaseDir(temp.path()).value()};
   ReceiveQuota receive_quota;
   ArtifactStreams streams{&artifacts, &calls, workers.get(), &receive_quota, 4};
+  WatchHub watches{&catalog, &changes, {}};
   WorkspaceService service{&authority,
                            &streams,
+                           &watches,
                            &calls,
                            {.version = "1.2.3",
                             .base_path = "/base",
