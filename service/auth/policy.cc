@@ -113,6 +113,20 @@ bool Sight::Sees(absl::string_view project) const {
                      [project](const auto* g) { return g->Covers(project); });
 }
 
+std::vector<std::string> Policy::PatternsOf(const Caller& caller,
+                                            absl::string_view rpc) const {
+  std::vector<std::string> patterns;
+  const int index = FindRpc(rpc);
+  if (index < 0) return patterns;
+  for (const Binding& binding : bindings_) {
+    if (!roles_[binding.role].rpcs[index]) continue;
+    if (!Matches(binding.principal, caller.name)) continue;
+    patterns.insert(patterns.end(), binding.projects.begin(),
+                    binding.projects.end());
+  }
+  return patterns;
+}
+
 std::vector<Policy::Grant> Policy::GrantsOf(const Caller& caller) const {
   std::vector<Grant> grants;
   for (const Binding& binding : bindings_) {

@@ -76,6 +76,11 @@ class Policy : public std::enable_shared_from_this<Policy> {
   // Returns which projects `caller` may use with `rpc`.
   Sight SightOf(const Caller& caller, absl::string_view rpc) const;
 
+  // Returns the patterns of projects on which `caller` may call `rpc`, in the
+  // order of the file. A pattern may occur several times.
+  std::vector<std::string> PatternsOf(const Caller& caller,
+                                      absl::string_view rpc) const;
+
   // Returns what `caller` may do, in the order of the file.
   std::vector<Grant> GrantsOf(const Caller& caller) const;
 

@@ -10,6 +10,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
 namespace mlops::catalog {
@@ -19,9 +21,10 @@ using core::Workspace;
 
 namespace {
 
-// The first line. The base path follows, then blocks of records,
-// each with its CRC-32 and length, so that threads can share the work.
-constexpr absl::string_view kMagic = "mlops-workspace checkpoint 3\n";
+// The first line. The base path follows, then the unreachable projects and the
+// history, then blocks of records, so that threads can share the work. Each of
+// these parts has its CRC-32 and length.
+constexpr absl::string_view kMagic = "mlops-workspace checkpoint 4\n";
 // What checkpoints of all versions begin with.
 constexpr absl::string_view kAnyMagic = "mlops-workspace checkpoint ";
 constexpr size_t kRecordsPerBlock = 1024;
@@ -153,16 +156,21 @@ std::optional<SavedRecord> Read(Reader& in, absl::string_view base_path) {
 }  // namespace
 
 std::string EncodeCheckpoint(const std::vector<SavedRecord>& records,
-                             absl::string_view base_path) {
+                             absl::string_view base_path,
+                             const SavedHistory& history) {
   Writer out;
   out.Text(base_path);
+  const auto part = [&out](absl::string_view bytes) {
+    out.Int(Crc32(bytes));
+    out.Text(bytes);
+  };
+  part(absl::StrJoin(history.unreachable, "\n"));
+  part(history.changes);
   for (size_t begin = 0; begin < records.size(); begin += kRecordsPerBlock) {
     Writer block;
     const size_t end = std::min(begin + kRecordsPerBlock, records.size());
     for (size_t i = begin; i < end; ++i) Write(records[i], block);
-    const std::string bytes = std::move(block).Take();
-    out.Int(Crc32(bytes));
-    out.Text(bytes);
+    part(std::move(block).Take());
   }
   return absl::StrCat(kMagic, std::move(out).Take());
 }
@@ -192,13 +200,26 @@ Checkpoint::Checkpoint(absl::string_view bytes, absl::string_view base_path)
   if (!absl::ConsumePrefix(&bytes, kMagic)) return;
   Reader in(bytes);
   if (in.Text() != base_path) return;
+  bool intact = true;
+  const auto part = [&] {
+    const int64_t crc = in.Int();
+    const absl::string_view bytes = in.Text();
+    intact = intact && crc == Crc32(bytes);
+    return bytes;
+  };
+  const absl::string_view unreachable = part();
+  const absl::string_view changes = part();
   std::vector<Block> blocks;
   while (!in.done()) {
     const int64_t crc = in.Int();
     blocks.push_back({.bytes = in.Text(), .crc = crc});
   }
   // A truncated file has no trustworthy last block: drop all of them.
-  if (in.ok()) blocks_ = std::move(blocks);
+  if (!in.ok()) return;
+  blocks_ = std::move(blocks);
+  if (!intact) return;
+  history_.changes = std::string(changes);
+  history_.unreachable = absl::StrSplit(unreachable, '\n', absl::SkipEmpty());
 }
 
 std::vector<SavedRecord> Checkpoint::Decode(size_t block) const {

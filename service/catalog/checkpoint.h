@@ -18,10 +18,19 @@ struct SavedRecord {
   absl::Time read_time;
 };
 
+// How the records came about, for watchers.
+struct SavedHistory {
+  // The output of core::EncodeHistory(); "" if it is unknown.
+  std::string changes;
+  // The projects whose records could not be read, and are not saved therefore.
+  std::vector<std::string> unreachable;
+};
+
 // Encodes `records` of the base directory `base_path`, so that the next start
 // can load them faster than from their files.
 std::string EncodeCheckpoint(const std::vector<SavedRecord>& records,
-                             absl::string_view base_path);
+                             absl::string_view base_path,
+                             const SavedHistory& history = {});
 
 enum class CheckpointState { kGood, kOtherVersion, kOtherBase, kDamaged };
 // Returns whether the next start could use `bytes` as the checkpoint of
@@ -39,8 +48,10 @@ class Checkpoint {
   Checkpoint(absl::string_view bytes, absl::string_view base_path);
 
   size_t block_count() const { return blocks_.size(); }
+  // Returns how the records came about. Empty if it is damaged.
+  const SavedHistory& history() const { return history_; }
   // Returns the records of one block in the order in which they were encoded,
-  // or none if the block is damaged.
+  // or none if the block is damaged: no block is empty otherwise.
   std::vector<SavedRecord> Decode(size_t block) const;
 
  private:
@@ -50,6 +61,7 @@ class Checkpoint {
   };
 
   const std::string base_path_;
+  SavedHistory history_;
   std::vector<Block> blocks_;
 };
 

@@ -61,11 +61,24 @@ bool IsUnreachable(const absl::Status& problem) {
   return !problem.ok() && !absl::IsNotFound(problem);
 }
 
+// Whether two records of one project say the same. The etag is a hash of all
+// that is in the file; the times may come from the file's stamp.
+bool AreSame(const WorkspacePtr& a, const WorkspacePtr& b) {
+  if (a == nullptr || b == nullptr) return a == b;
+  return a == b ||
+         (a->etag == b->etag && a->uid == b->uid &&
+          a->create_time == b->create_time && a->update_time == b->update_time);
+}
+
 }  // namespace
 
 absl::StatusOr<WorkspacePtr> FileCatalog::Entry::result() const {
   if (workspace == nullptr) return problem;
   return workspace;
+}
+
+bool FileCatalog::Entry::visible() const {
+  return workspace != nullptr || IsUnreachable(problem);
 }
 
 std::string FileCatalog::RootPath(const ProjectName& project) const {
@@ -230,6 +243,9 @@ void FileCatalog::Store(const ProjectName& project, Entry entry) {
   entry.version = ++last_version_;
   // Update the index only if the workspace, not just its stamp, has changed.
   Entry& stored = entries_.try_emplace(project).first->second;
+  if (AreSame(entry.workspace, stored.workspace))
+    entry.workspace = stored.workspace;
+  ReportChange(project, stored, entry);
   if (entry.workspace == nullptr) {
     index_.Erase(project.str());
   } else if (entry.workspace != stored.workspace) {
@@ -257,11 +273,52 @@ void FileCatalog::StoreAll(std::vector<Loaded> loaded) {
   index_.AddAll(workspaces, options_.load_threads);
 }
 
-void FileCatalog::Forget(const ProjectName& project, uint64_t seen) {
+void FileCatalog::ReportChange(const ProjectName& project, const Entry& old,
+                               const Entry& entry) const {
+  if (options_.changes == nullptr) return;
+  using core::ChangeKind;
+  const auto shown = [&project](const WorkspacePtr& workspace) {
+    return workspace != nullptr ? workspace
+                                : core::UnreadableWorkspace(project);
+  };
+  if (!entry.visible()) {
+    if (old.visible())
+      options_.changes->Append(ChangeKind::kDeleted, shown(old.workspace));
+    return;
+  }
+  const bool replaced = old.workspace != nullptr &&
+                        entry.workspace != nullptr &&
+                        old.workspace->uid != entry.workspace->uid;
+  if (!old.visible() || replaced) {
+    options_.changes->Append(ChangeKind::kCreated, shown(entry.workspace));
+  } else if (!AreSame(old.workspace, entry.workspace)) {
+    options_.changes->Append(ChangeKind::kUpdated, shown(entry.workspace));
+  }
+}
+
+void FileCatalog::Announce(const ProjectName& project) {
+  // The exclusive lock keeps the order of the index: a later state must not
+  // get in between.
   absl::MutexLock lock(&mutex_);
+  const auto it = entries_.find(project);
+  if (options_.changes == nullptr || it == entries_.end() ||
+      it->second.workspace == nullptr)
+    return;
+  options_.changes->Append(core::ChangeKind::kUpdated, it->second.workspace);
+}
+
+void FileCatalog::Forget(const ProjectName& project, uint64_t seen,
+                         const Workspace* deleted) {
+  absl::MutexLock lock(&mutex_);
+  const auto it = entries_.find(project);
   // An entry that another thread has stored meanwhile is newer than the
   // caller's failed read.
-  if (Version(project) > seen || entries_.erase(project) == 0) return;
+  if (Version(project) > seen || it == entries_.end()) return;
+  Entry old = std::move(it->second);
+  entries_.erase(it);
+  if (deleted != nullptr && old.workspace != nullptr)
+    old.workspace = std::make_shared<const Workspace>(*deleted);
+  ReportChange(project, old, Entry{});
   unreachable_.erase(project);
   index_.Erase(project.str());
   last_forget_version_ = ++last_version_;

@@ -24,6 +24,7 @@
 #include "service/catalog/purge_gate.h"
 #include "service/catalog/record_log.h"
 #include "service/core/catalog.h"
+#include "service/core/change_log.h"
 #include "service/core/disk_health.h"
 #include "service/core/index.h"
 #include "service/core/layout.h"
@@ -59,6 +60,10 @@ class FileCatalog : public core::Catalog {
     RecordLog::Sink log = nullptr;
     // Threads that Open() uses to read all records.
     int load_threads = 4;
+    // Receives every change of a visible workspace, whoever made it, in the
+    // order in which the index changes. May be null; otherwise it must
+    // outlive the catalog.
+    core::ChangeLog* changes = nullptr;
     // Health of the disk below `base`.
     std::shared_ptr<core::DiskHealth> health =
         std::make_shared<core::DiskHealth>();
@@ -80,6 +85,7 @@ class FileCatalog : public core::Catalog {
   absl::StatusOr<core::ListPage> List(const core::ListQuery& query) override;
   absl::StatusOr<core::CommitResult> Commit(
       const core::Change& change) override;
+  void Announce(const core::ProjectName& project) override;
 
   // Returns false once a directory could not be synced. From then on only reads
   // succeed, until a restart.
@@ -125,10 +131,12 @@ class FileCatalog : public core::Catalog {
   };
   Counts counts() const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Writes the index to a file from which the next Open() starts faster.
-  // No-op if nothing has changed since the last time. The file is a cache:
-  // Open() trusts each record only if its stamp still matches.
-  absl::Status SaveCheckpoint();
+  // Writes the index, and the history of changes up to now, to a file from
+  // which the next Open() starts faster and continues that history. No-op
+  // if no record has changed since the last time. The file is a cache:
+  // Open() trusts each record only if its stamp still matches. At the end of
+  // a run, set `closing`: then announced changes are saved too.
+  absl::Status SaveCheckpoint(bool closing = false);
 
  private:
   // State of one directory in the base.
@@ -148,6 +156,9 @@ class FileCatalog : public core::Catalog {
 
     // Returns `workspace`, or `problem` if it is null.
     absl::StatusOr<core::WorkspacePtr> result() const;
+    // Whether watchers see a workspace here: one that exists, even if
+    // its record cannot be read.
+    bool visible() const;
   };
 
   // An entry to be stored in the index.
@@ -185,6 +196,12 @@ class FileCatalog : public core::Catalog {
                                absl::Time begin);
   // Fills the index, which must have no workspaces yet except those
   // in the trash.
+  // Continues the saved history, if the checkpoint has one, and adds what has
+  // changed between `before`, the workspaces of each saved block, and `loaded`.
+  void RestoreHistory(
+      const Checkpoint& checkpoint,
+      const std::vector<std::vector<core::WorkspacePtr>>& before,
+      const std::vector<Loaded>& loaded) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void StoreAll(std::vector<Loaded> loaded)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   core::WorkspacePtr LoadDeleted(const core::layout::TrashName& name) const;
@@ -219,8 +236,15 @@ class FileCatalog : public core::Catalog {
   void Store(const core::ProjectName& project, Entry entry)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Removes the entry from the index, under the same condition as Publish().
-  void Forget(const core::ProjectName& project, uint64_t seen)
+  // Watchers are told of `deleted` if it is given, else of the entry.
+  void Forget(const core::ProjectName& project, uint64_t seen,
+              const core::Workspace* deleted = nullptr)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  // Appends the difference between two states of an entry to the log
+  // of changes.
+  void ReportChange(const core::ProjectName& project, const Entry& old,
+                    const Entry& entry) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Returns the version at which the entry last changed. For a missing entry,
   // returns a version no earlier than its removal.
   uint64_t Version(const core::ProjectName& project) const
@@ -316,6 +340,8 @@ class FileCatalog : public core::Catalog {
   uint64_t last_forget_version_ ABSL_GUARDED_BY(mutex_) = 0;
   // last_version_ when the checkpoint was written.
   uint64_t checkpoint_version_ ABSL_GUARDED_BY(mutex_) = 0;
+  // The last change in the checkpoint.
+  int64_t checkpoint_sequence_ ABSL_GUARDED_BY(mutex_) = 0;
   // Etags of records that updates in flight write.
   absl::flat_hash_set<std::string> being_written_ ABSL_GUARDED_BY(mutex_);
   PurgeGate purge_gate_ ABSL_GUARDED_BY(mutex_);

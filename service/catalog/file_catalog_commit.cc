@@ -433,7 +433,7 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
   const bool hidden = IsHiddenName(trash_name);
   // The directory has moved, so readers must stop finding it, even
   // if the sync fails.
-  Forget(change.project, kWhateverVersion);
+  Forget(change.project, kWhateverVersion, &deleted);
   absl::Status synced = hidden ? absl::OkStatus() : SyncOrFail(*trash_sync_);
   if (synced.ok()) synced = SyncOrFail(base_sync_);
   deleted.root_path = absl::StrCat(

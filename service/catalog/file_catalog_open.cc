@@ -187,12 +187,16 @@ absl::Status FileCatalog::LoadAll() {
   absl::StatusOr<std::vector<ProjectName>> names;
   std::deque<std::string> hidden;
   std::vector<std::vector<Loaded>> saved(checkpoint.block_count());
+  std::vector<std::vector<WorkspacePtr>> before(checkpoint.block_count());
   // Task 0 lists the names while the others decode the saved blocks.
   base::ParallelFor(saved.size() + 1, options_.load_threads, 1, [&](size_t i) {
     if (i == 0) {
       names = ListNames(&hidden);
     } else {
-      saved[i - 1] = LoadSaved(checkpoint.Decode(i - 1));
+      std::vector<SavedRecord> records = checkpoint.Decode(i - 1);
+      for (const SavedRecord& record : records)
+        before[i - 1].push_back(record.workspace);
+      saved[i - 1] = LoadSaved(std::move(records));
     }
   });
   RETURN_IF_ERROR(names.status());
@@ -201,12 +205,56 @@ absl::Status FileCatalog::LoadAll() {
   const size_t read_anew = CountReadSince(loaded, now);
   for (const Loaded& one : loaded) LogChange(one.project, Entry{}, one.entry);
   absl::MutexLock lock(&mutex_);
+  RestoreHistory(checkpoint, before, loaded);
   StoreAll(std::move(loaded));
   checkpoint_version_ = last_version_ - read_anew;
   removing_.insert(removing_.end(), hidden.begin(), hidden.end());
   names_stamp_ = stamp;
   names_read_time_ = now;
   return absl::OkStatus();
+}
+
+void FileCatalog::RestoreHistory(
+    const Checkpoint& checkpoint,
+    const std::vector<std::vector<WorkspacePtr>>& before,
+    const std::vector<Loaded>& loaded) {
+  const bool damaged = std::any_of(
+      before.begin(), before.end(),
+      [](const std::vector<WorkspacePtr>& block) { return block.empty(); });
+  // What a damaged block had is unknown, so a workspace that was in it could
+  // disappear unnoticed. Without a history, watchers start anew.
+  if (options_.changes == nullptr || damaged ||
+      checkpoint.history().changes.empty())
+    return;
+  // The state to which the history belongs.
+  absl::btree_map<absl::string_view, Entry> old;
+  for (const auto& block : before) {
+    for (const WorkspacePtr& workspace : block)
+      old.emplace_hint(old.end(), workspace->project.str(),
+                       Entry{.workspace = workspace});
+  }
+  for (const std::string& project : checkpoint.history().unreachable)
+    old.try_emplace(project, Entry{.problem = absl::DataLossError("")});
+  auto history = core::DecodeHistory(
+      checkpoint.history().changes,
+      [&old](absl::string_view project) -> WorkspacePtr {
+        const auto it = old.find(project);
+        return it == old.end() ? nullptr : it->second.workspace;
+      });
+  if (!history.ok()) return;
+  options_.changes->Restore(*std::move(history));
+  checkpoint_sequence_ = options_.changes->last();
+  // What has changed since then becomes the continuation.
+  for (const Loaded& one : loaded) {
+    const auto it = old.find(one.project.str());
+    ReportChange(one.project, it == old.end() ? Entry{} : it->second,
+                 one.entry);
+    if (it != old.end()) old.erase(it);
+  }
+  for (const auto& [name, entry] : old) {
+    if (const auto project = ProjectName::Parse(name); project.ok())
+      ReportChange(*project, entry, Entry{});
+  }
 }
 
 size_t FileCatalog::CountReadSince(const std::vector<Loaded>& loaded,
@@ -310,15 +358,23 @@ FileCatalog::Counts FileCatalog::counts() const {
           .removing = removing_.size()};
 }
 
-absl::Status FileCatalog::SaveCheckpoint() {
+absl::Status FileCatalog::SaveCheckpoint(bool closing) {
   RETURN_IF_ERROR(options_.health->Check());
   RETURN_IF_ERROR(MakeServerDirs());
   std::vector<SavedRecord> records;
+  SavedHistory saved_history;
+  core::ChangeLog::History history;
   uint64_t version;
   {
     absl::ReaderMutexLock lock(&mutex_);
-    if (last_version_ == checkpoint_version_) return absl::OkStatus();
+    const bool announced = options_.changes != nullptr &&
+                           options_.changes->last() != checkpoint_sequence_;
+    if (last_version_ == checkpoint_version_ && !(closing && announced))
+      return absl::OkStatus();
     version = last_version_;
+    if (options_.changes != nullptr) history = options_.changes->Save();
+    for (const ProjectName& project : unreachable_)
+      saved_history.unreachable.push_back(project.str());
     records.reserve(entries_.size());
     for (const auto& [project, entry] : entries_) {
       if (entry.workspace == nullptr) continue;
@@ -327,7 +383,10 @@ absl::Status FileCatalog::SaveCheckpoint() {
                          .read_time = entry.read_time});
     }
   }
-  const std::string bytes = EncodeCheckpoint(records, base_path_);
+  if (!history.runs.empty())
+    saved_history.changes = core::EncodeHistory(history);
+  const std::string bytes =
+      EncodeCheckpoint(records, base_path_, saved_history);
   // No sync: checksums detect a checkpoint that a power cut damaged,
   // and losing one costs a single slow start.
   server_dir_->RemoveFile(kCheckpointTempFile).IgnoreError();
@@ -341,6 +400,7 @@ absl::Status FileCatalog::SaveCheckpoint() {
   // Changes made since the copy above are not in the file.
   absl::MutexLock lock(&mutex_);
   checkpoint_version_ = version;
+  if (!history.runs.empty()) checkpoint_sequence_ = history.runs.back().last;
   return absl::OkStatus();
 }
 

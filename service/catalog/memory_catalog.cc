@@ -30,8 +30,9 @@ absl::Status CheckEtag(const Workspace& current, absl::string_view expected) {
 
 }  // namespace
 
-MemoryCatalog::MemoryCatalog(base::Clock clock, absl::Duration purge_delay)
-    : clock_(std::move(clock)), purge_delay_(purge_delay) {}
+MemoryCatalog::MemoryCatalog(base::Clock clock, absl::Duration purge_delay,
+                             core::ChangeLog* changes)
+    : clock_(std::move(clock)), purge_delay_(purge_delay), changes_(changes) {}
 
 absl::StatusOr<WorkspacePtr> MemoryCatalog::Get(
     const core::ProjectName& project) {
@@ -56,6 +57,12 @@ absl::StatusOr<core::CommitResult> MemoryCatalog::Commit(
   return core::CommitResult{.workspace = std::move(workspace)};
 }
 
+void MemoryCatalog::Announce(const core::ProjectName& project) {
+  absl::MutexLock lock(&mutex_);
+  if (const WorkspacePtr workspace = index_.Find(project.str()))
+    Report(core::ChangeKind::kUpdated, workspace);
+}
+
 absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(
     const core::CreateChange& change) {
   const std::string& project = change.workspace.project.str();
@@ -63,6 +70,7 @@ absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(
     return core::WorkspaceExists(project, old->uid);
   WorkspacePtr workspace = Stored(change.workspace);
   index_.Put(workspace);
+  Report(core::ChangeKind::kCreated, workspace);
   return workspace;
 }
 
@@ -74,6 +82,7 @@ absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(
   RETURN_IF_ERROR(CheckEtag(*old, change.expected_etag));
   WorkspacePtr workspace = Stored(change.workspace);
   index_.Put(workspace);
+  Report(core::ChangeKind::kUpdated, workspace);
   return workspace;
 }
 
@@ -92,6 +101,7 @@ absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(
   auto workspace = std::make_shared<const Workspace>(std::move(deleted));
   index_.Erase(change.project.str());
   index_.Put(workspace);
+  Report(core::ChangeKind::kDeleted, workspace);
   return workspace;
 }
 
@@ -110,6 +120,7 @@ absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(
   auto workspace = std::make_shared<const Workspace>(std::move(restored));
   index_.Erase(project, deleted->uid);
   index_.Put(workspace);
+  Report(core::ChangeKind::kCreated, workspace);
   return workspace;
 }
 

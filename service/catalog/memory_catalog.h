@@ -6,6 +6,7 @@
 #include "absl/time/time.h"
 #include "service/base/clock.h"
 #include "service/core/catalog.h"
+#include "service/core/change_log.h"
 #include "service/core/index.h"
 
 namespace mlops::catalog {
@@ -15,17 +16,25 @@ namespace mlops::catalog {
 class MemoryCatalog : public core::Catalog {
  public:
   // Deleted workspaces get a purge_time `purge_delay` after their deletion,
-  // but only a PurgeChange removes them.
+  // but only a PurgeChange removes them. `changes` may be null; otherwise it
+  // must outlive this.
   explicit MemoryCatalog(base::Clock clock = base::SystemClock(),
-                         absl::Duration purge_delay = absl::Hours(72));
+                         absl::Duration purge_delay = absl::Hours(72),
+                         core::ChangeLog* changes = nullptr);
 
   absl::StatusOr<core::WorkspacePtr> Get(
       const core::ProjectName& project) override;
   absl::StatusOr<core::ListPage> List(const core::ListQuery& query) override;
   absl::StatusOr<core::CommitResult> Commit(
       const core::Change& change) override;
+  void Announce(const core::ProjectName& project) override;
 
  private:
+  void Report(core::ChangeKind kind, const core::WorkspacePtr& workspace)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (changes_ != nullptr) changes_->Append(kind, workspace);
+  }
+
   absl::StatusOr<core::WorkspacePtr> Apply(const core::CreateChange& change)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<core::WorkspacePtr> Apply(const core::ReplaceChange& change)
@@ -39,6 +48,7 @@ class MemoryCatalog : public core::Catalog {
 
   const base::Clock clock_;
   const absl::Duration purge_delay_;
+  core::ChangeLog* const changes_;
   absl::Mutex mutex_;
   core::Index index_ ABSL_GUARDED_BY(mutex_);
 };

@@ -121,8 +121,10 @@ struct CommitResult {
   int64_t size_bytes = 0;
 };
 
-// Stores the records. All methods are thread-safe, but two commits to the same
-// project must not run at once: Authority's lock stripes prevent that.
+// Stores the records, and reports each change of a visible workspace to
+// a ChangeLog, if it was given one. All methods are thread-safe, but two
+// commits to the same project must not run at once: Authority's lock stripes
+// prevent that.
 class Catalog {
  public:
   virtual ~Catalog() = default;
@@ -144,6 +146,11 @@ class Catalog {
   // or INTERNAL/IO_ERROR if the operating system fails, and the errors
   // in the comment on the change's struct.
   virtual absl::StatusOr<CommitResult> Commit(const Change& change) = 0;
+
+  // Reports a workspace to watchers as changed although its record has not
+  // changed: for state that other classes keep about it, such as leases.
+  // No-op if there is no such workspace.
+  virtual void Announce(const ProjectName& project) = 0;
 };
 
 }  // namespace mlops::core

@@ -36,6 +36,14 @@ absl::Status TokenInvalid(absl::string_view field) {
       {.reason = "TOKEN_INVALID", .metadata = {{"field", std::string(field)}}});
 }
 
+absl::Status ResumeTokenExpired() {
+  return MakeError(
+      StatusCode::kOutOfRange,
+      "The server no longer knows what has changed since resume_token; list or "
+      "watch again without a token",
+      {.reason = "RESUME_TOKEN_EXPIRED", .metadata = {}});
+}
+
 absl::Status WorkspaceNotFound(absl::string_view project) {
   return MakeError(StatusCode::kNotFound,
                    absl::StrCat("Workspace does not exist: ", project),

@@ -16,6 +16,7 @@ absl::Status FieldInvalid(absl::string_view field, absl::string_view problem);
 absl::Status FilterInvalid(absl::string_view field, int position,
                            absl::string_view problem);
 absl::Status TokenInvalid(absl::string_view field);
+absl::Status ResumeTokenExpired();
 absl::Status WorkspaceNotFound(absl::string_view project);
 // WORKSPACE_NOT_FOUND of UndeleteWorkspace. `uid` may be "". `purge_delay`
 // is how long the trash keeps workspaces that are deleted now.

@@ -46,18 +46,18 @@ std::string SealToken(absl::string_view payload, absl::string_view context) {
 }
 
 absl::StatusOr<std::string> OpenToken(absl::string_view token,
-                                      absl::string_view context) {
+                                      absl::string_view context,
+                                      absl::string_view field) {
   std::string text;
   if (token.size() > kMaxTokenBytes ||
       !absl::WebSafeBase64Unescape(token, &text))
-    return TokenInvalid("page_token");
+    return TokenInvalid(field);
   // Decoding ignores spaces and padding, which tokens never contain.
-  if (absl::WebSafeBase64Escape(text) != token)
-    return TokenInvalid("page_token");
+  if (absl::WebSafeBase64Escape(text) != token) return TokenInvalid(field);
   const std::pair<absl::string_view, absl::string_view> parts =
       absl::StrSplit(text, absl::MaxSplits('\n', 1));
   if (parts.first != Checksum(parts.second, context))
-    return TokenInvalid("page_token");
+    return TokenInvalid(field);
   return std::string(parts.second);
 }
 

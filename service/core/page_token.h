@@ -34,10 +34,11 @@ struct PageStart {
 // SealToken() encodes `payload` as a token that is valid
 // only with the same `context`. OpenToken() returns the payload.
 // It returns INVALID_ARGUMENT/TOKEN_INVALID if SealToken() did not make `token`
-// with the same context.
+// with the same context. `field` names the token in that error.
 std::string SealToken(absl::string_view payload, absl::string_view context);
 absl::StatusOr<std::string> OpenToken(absl::string_view token,
-                                      absl::string_view context);
+                                      absl::string_view context,
+                                      absl::string_view field = "page_token");
 
 std::string EncodePageToken(const PageStart& start, const PageContext& context);
 

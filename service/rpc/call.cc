@@ -267,6 +267,19 @@ core::Sight Calls::SightOf(const CallInfo& call, const Method& method) const {
   return rpc::SightOf(*options_.gate->policy(), call.caller, method.name);
 }
 
+absl::Status Calls::CheckAgain(const CallInfo& call) const {
+  if (options_.gate == nullptr || !options_.identifies_all)
+    return absl::OkStatus();
+  RETURN_IF_ERROR(
+      Identify(*options_.gate, options_.peers, *call.context).status());
+  return options_.gate->policy()->Check(call.caller, call.method.name, "");
+}
+
+std::string Calls::ViewOf(const CallInfo& call, const Method& method) const {
+  if (options_.gate == nullptr || !options_.identifies_all) return "";
+  return rpc::ViewOf(*options_.gate->policy(), call.caller, method.name);
+}
+
 absl::StatusOr<auth::Caller> Calls::CallerOf(const CallInfo& call) const {
   if (options_.gate == nullptr || options_.identifies_all) return call.caller;
   return Identify(*options_.gate, options_.peers, *call.context);

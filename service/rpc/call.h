@@ -142,11 +142,17 @@ class Calls {
   // Counts a message of a stream.
   void CountReceived(const CallInfo& call, size_t bytes);
   void CountSent(const CallInfo& call, size_t bytes);
+  // Returns an error if the caller of a long call that names no project could
+  // not make it again: its credentials or permissions were withdrawn.
+  absl::Status CheckAgain(const CallInfo& call) const;
   // Returns what a list by `method` may show to the caller.
   core::Sight SightOf(const CallInfo& call, const Method& method) const;
   core::Sight SightOf(const CallInfo& call) const {
     return SightOf(call, call.method);
   }
+  // Describes what SightOf() shows: "" if everything. Callers with the same
+  // description see the same projects.
+  std::string ViewOf(const CallInfo& call, const Method& method) const;
   // Returns who makes the call, and what the caller may do.
   absl::StatusOr<auth::Caller> CallerOf(const CallInfo& call) const;
   std::vector<auth::Policy::Grant> GrantsOf(const auth::Caller& caller) const;
@@ -159,9 +165,9 @@ class Calls {
   // Returns UNAVAILABLE/OVERLOADED for a call that found the queue full.
   static absl::Status TooMany();
 
-  // Unary calls with a large response, and streams of statuses.
+  // Unary calls with a large response, and streams of statuses and changes.
   LiveCalls& live() { return live_; }
-  // Budget for the unread messages of all streams of statuses.
+  // Budget for the unread messages of all streams of statuses and of changes.
   ByteBudget& status_bytes() { return status_bytes_; }
   // Returns how long a call may wait for its client. The time is shorter
   // if other calls were refused a resource that this one holds,
@@ -266,7 +272,7 @@ class Calls {
   observe::Log* const log_;
   const CallOptions options_;
   // Budgets: requests that are queued or handled, responses not yet sent,
-  // and unread messages of streams of statuses.
+  // and unread messages of streams of statuses and of changes.
   ByteBudget request_bytes_{160 << 20};
   ByteBudget answer_bytes_{128 << 20};
   ByteBudget status_bytes_{64 << 20};

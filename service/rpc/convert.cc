@@ -524,10 +524,12 @@ bool ListEncoder::Add(const core::Workspace& workspace,
   return true;
 }
 
-grpc::ByteBuffer ListEncoder::Finish(const core::ListResult& result) && {
+grpc::ByteBuffer ListEncoder::Finish(const core::ListResult& result,
+                                     const std::string& resume_token) && {
   pb::ListWorkspacesResponse rest;
   rest.set_next_page_token(result.next_page_token);
   rest.set_total_size(ClampToInt32(result.total_size));
+  rest.set_resume_token(resume_token);
   for (const std::string& project : result.unreachable)
     rest.add_unreachable(project);
   rest.AppendToString(&bytes_);
@@ -612,6 +614,45 @@ std::string EncodeStatus(const core::ProjectName& project,
     coded.WriteVarint64(size);
     coded.WriteRaw(workspace.data(), static_cast<int>(workspace.size()));
     rest.SerializeWithCachedSizes(&coded);
+  }
+  return bytes;
+}
+
+void ToProto(const core::Lease& lease, pb::Lease* message) {
+  message->set_holder(lease.holder);
+  message->set_fence(lease.fence);
+  ToProto(lease.acquire_time, message->mutable_acquire_time());
+  ToProto(lease.expire_time, message->mutable_expire_time());
+}
+
+std::string EncodeWatched(pb::Change change, const core::Workspace& workspace,
+                          const std::optional<core::Lease>& lease,
+                          const std::string& resume_token) {
+  std::string made;
+  absl::string_view encoded = KeptListItem(workspace);
+  if (encoded.empty()) encoded = made = MakeListItem(workspace);
+  encoded = InField(encoded);
+  // Fields can be appended to an encoded message.
+  std::string lease_field;
+  if (lease.has_value()) {
+    pb::Workspace message;
+    ToProto(*lease, message.mutable_lease());
+    lease_field = message.SerializeAsString();
+  }
+  pb::WatchWorkspacesResponse rest;
+  rest.set_resume_token(resume_token);
+  std::string bytes;
+  {
+    google::protobuf::io::StringOutputStream stream(&bytes);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    WireFormatLite::WriteEnum(pb::WatchWorkspacesResponse::kChangeFieldNumber,
+                              change, &coded);
+    WireFormatLite::WriteTag(pb::WatchWorkspacesResponse::kWorkspaceFieldNumber,
+                             WireFormatLite::WIRETYPE_LENGTH_DELIMITED, &coded);
+    coded.WriteVarint64(encoded.size() + lease_field.size());
+    coded.WriteRaw(encoded.data(), static_cast<int>(encoded.size()));
+    coded.WriteString(lease_field);
+    rest.SerializeToCodedStream(&coded);
   }
   return bytes;
 }

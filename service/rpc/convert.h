@@ -13,6 +13,7 @@
 #include "service/auth/caller.h"
 #include "service/auth/policy.h"
 #include "service/core/authority.h"
+#include "service/core/lease.h"
 
 // Converts between messages and the core's values. Ill-formed requests
 // are detected here, as INVALID_ARGUMENT/FIELD_INVALID. Thread-safe.
@@ -107,9 +108,10 @@ class ListEncoder {
            const std::optional<core::Lease>& lease = std::nullopt);
   // Whether kOnlyKept left out a workspace.
   bool met_large() const { return met_large_; }
-  // Returns the message: the appended workspaces, and all other fields
-  // from `result`.
-  grpc::ByteBuffer Finish(const core::ListResult& result) &&;
+  // Returns the message: the appended workspaces, `resume_token`, and all other
+  // fields from `result`.
+  grpc::ByteBuffer Finish(const core::ListResult& result,
+                          const std::string& resume_token) &&;
 
  private:
   const Which which_;
@@ -123,6 +125,10 @@ class ListEncoder {
 std::string EncodeStatus(const core::ProjectName& project,
                          const absl::StatusOr<core::StatusResult>& result,
                          const std::optional<core::Lease>& lease);
+// Encodes a WatchWorkspacesResponse, from cached encodings like ListEncoder.
+std::string EncodeWatched(pb::Change change, const core::Workspace& workspace,
+                          const std::optional<core::Lease>& lease,
+                          const std::string& resume_token);
 void ToProto(const auth::Caller& caller,
              const std::vector<auth::Policy::Grant>& grants,
              pb::Caller* message);

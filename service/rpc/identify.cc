@@ -6,8 +6,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "grpcpp/support/string_ref.h"
+#include "proto/cpp/base/id.h"
 #include "proto/cpp/base/status_macros.h"
 #include "service/auth/errors.h"
 #include "service/rpc/method_table.h"
@@ -15,6 +17,8 @@
 namespace mlops::rpc {
 
 namespace {
+
+constexpr size_t kViewDigits = 16;
 
 // Returns the value of a header, or nullopt if the call has none. A header that
 // is repeated proves nothing: a client may have added one of the values.
@@ -73,6 +77,13 @@ core::Sight SightOf(const auth::Policy& policy, const auth::Caller& caller,
           .sees = [sight = std::move(sight)](absl::string_view project) {
             return sight->Sees(project);
           }};
+}
+
+std::string ViewOf(const auth::Policy& policy, const auth::Caller& caller,
+                   absl::string_view rpc) {
+  if (policy.SightOf(caller, rpc).everything()) return "";
+  return base::HashHex(absl::StrJoin(policy.PatternsOf(caller, rpc), "\n"),
+                       kViewDigits);
 }
 
 }  // namespace mlops::rpc

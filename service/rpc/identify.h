@@ -50,6 +50,11 @@ std::vector<auth::Rpc> RpcsForPolicy();
 core::Sight SightOf(const auth::Policy& policy, const auth::Caller& caller,
                     absl::string_view rpc);
 
+// Returns "" if SightOf() shows everything, otherwise a hash of what decides
+// about that.
+std::string ViewOf(const auth::Policy& policy, const auth::Caller& caller,
+                   absl::string_view rpc);
+
 }  // namespace mlops::rpc
 
 #endif  // MLOPS_SERVICE_RPC_IDENTIFY_H_

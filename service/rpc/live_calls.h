@@ -1,13 +1,9 @@
 #ifndef MLOPS_SERVICE_RPC_LIVE_CALLS_H_
 #define MLOPS_SERVICE_RPC_LIVE_CALLS_H_
 
-#include <vector>
-
-#include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "service/rpc/live_set.h"
 #include "service/rpc/steady_clock.h"
 
 namespace mlops::rpc {
@@ -39,49 +35,18 @@ class LiveCalls {
     ~Call() = default;
   };
 
-  void Add(Call* call) {
-    absl::MutexLock lock(&mutex_);
-    calls_.insert(call);
-  }
+  void Add(Call* call) { calls_.Add(call); }
   // After this returns, `call` may be destroyed. Must not be called by EndIf().
-  void Remove(Call* call) {
-    const auto is_left_alone = [this, call]() ABSL_SHARED_LOCKS_REQUIRED(
-                                   mutex_) { return ending_ != call; };
-    absl::MutexLock lock(&mutex_, absl::Condition(&is_left_alone));
-    calls_.erase(call);
-  }
+  void Remove(Call* call) { calls_.Remove(call); }
 
   // Calls EndIf() of each call in turn.
   void EndThose(const IdleRule& rule) {
     const auto now = SteadyClock::now();
-    absl::MutexLock one_at_a_time(&rule_mutex_);
-    // Calls may be removed during the loop, so each is looked up again
-    // before it is used.
-    for (Call* call : Snapshot()) {
-      if (!SetEnding(call)) continue;
-      call->EndIf(rule, now);
-      SetEnding(nullptr);
-    }
+    calls_.ForEach([&](Call& call) { call.EndIf(rule, now); });
   }
 
  private:
-  std::vector<Call*> Snapshot() {
-    absl::MutexLock lock(&mutex_);
-    return {calls_.begin(), calls_.end()};
-  }
-  // Marks `call` as being ended, so that Remove() waits. False if it has
-  // been removed.
-  bool SetEnding(Call* call) {
-    absl::MutexLock lock(&mutex_);
-    ending_ = call != nullptr && calls_.contains(call) ? call : nullptr;
-    return ending_ != nullptr;
-  }
-
-  // Serializes EndThose(). Acquired before mutex_.
-  absl::Mutex rule_mutex_;
-  absl::Mutex mutex_;
-  absl::flat_hash_set<Call*> calls_ ABSL_GUARDED_BY(mutex_);
-  Call* ending_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  LiveSet<Call> calls_;
 };
 
 }  // namespace mlops::rpc

@@ -31,7 +31,10 @@ template <typename Reactor>
 class Stream : public Reactor, private LiveCalls::Call {
  public:
   // Called by gRPC only.
-  void OnCancel() final { NoteCancelled(); }
+  void OnCancel() final {
+    NoteCancelled();
+    Cancelled();
+  }
   void OnWriteDone(bool ok) final {
     Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       writing_ = false;
@@ -86,6 +89,9 @@ class Stream : public Reactor, private LiveCalls::Call {
   virtual bool MustRelease() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return false;
   }
+  // Called when the client has cancelled the call. A stream that neither runs
+  // a task nor writes must then end itself.
+  virtual void Cancelled() {}
   // Called right before the destructor, on a gRPC thread, which must not block
   // on the disk.
   virtual void Release() {}
@@ -132,6 +138,8 @@ class Stream : public Reactor, private LiveCalls::Call {
       }
       tasks_ += step.tasks;
       reading_ = reading_ || step.read;
+      // A stream may have waited long for something to write.
+      if (step.write.has_value()) moved_ = SteadyClock::now();
       writing_ = writing_ || step.write.has_value();
       finished_ = finish || step.last;
     }

@@ -9,6 +9,7 @@
 #include "service/rpc/artifact_wire.h"
 #include "service/rpc/convert.h"
 #include "service/rpc/status_stream.h"
+#include "service/rpc/watch_stream.h"
 
 namespace mlops::rpc {
 
@@ -17,11 +18,12 @@ using core::WorkspacePtr;
 
 WorkspaceService::WorkspaceService(core::Authority* authority,
                                    ArtifactStreams* artifacts,
-                                   ArchiveStreams* archives, Calls* calls,
-                                   ServerFacts facts)
+                                   ArchiveStreams* archives, WatchHub* watches,
+                                   Calls* calls, ServerFacts facts)
     : ArtifactService(artifacts),
       authority_(authority),
       archives_(archives),
+      watches_(watches),
       calls_(calls),
       facts_(std::move(facts)) {}
 
@@ -81,17 +83,23 @@ grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
   const auto list = [this, context](const pb::ListWorkspacesRequest& request,
-                                    core::Sight sight, ListEncoder& encoder,
+                                    const CallInfo& call, ListEncoder& encoder,
                                     grpc::ByteBuffer* response) {
     ASSIGN_OR_RETURN(core::ListArgs args, FromProto(request));
-    args.sight = std::move(sight);
+    args.sight = calls_->SightOf(call);
+    // Taken before the page, so that a watch misses nothing that changes
+    // meanwhile.
+    const std::string resume_token =
+        request.page_token().empty()
+            ? watches_->TokenNow(calls_->ViewOf(call, kWatchWorkspaces))
+            : "";
     const auto cancelled = [context] { return context->IsCancelled(); };
     const auto fits = [this, &encoder](const core::Workspace& workspace) {
       return encoder.Add(workspace, authority_->LeaseOf(workspace));
     };
     ASSIGN_OR_RETURN(const core::ListResult result,
                      authority_->List(args, cancelled, fits));
-    *response = std::move(encoder).Finish(result);
+    *response = std::move(encoder).Finish(result, resume_token);
     return absl::OkStatus();
   };
   // Without a restriction, a page takes little time, unless it has records
@@ -99,17 +107,17 @@ grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(
   const auto at_once = [this, list](
                            const auto& request, auto* response,
                            CallInfo& call) -> std::optional<absl::Status> {
-    core::Sight sight = calls_->SightOf(call);
-    if (!request.filter().empty() || !sight.everything()) return std::nullopt;
+    if (!request.filter().empty() || !calls_->SightOf(call).everything())
+      return std::nullopt;
     ListEncoder encoder(ListEncoder::kOnlyKept);
-    absl::Status status = list(request, std::move(sight), encoder, response);
+    absl::Status status = list(request, call, encoder, response);
     if (encoder.met_large()) return std::nullopt;
     return status;
   };
-  const auto in_time = [this, list](const auto& request, auto* response,
-                                    CallInfo& call) {
+  const auto in_time = [list](const auto& request, auto* response,
+                              CallInfo& call) {
     ListEncoder encoder;
-    return list(request, calls_->SightOf(call), encoder, response);
+    return list(request, call, encoder, response);
   };
   return calls_->UnaryUnless<pb::ListWorkspacesRequest, grpc::ByteBuffer>(
       at_once, kListWorkspaces, context, request, response, in_time);
@@ -201,6 +209,11 @@ grpc::ServerUnaryReactor* WorkspaceService::UndeleteWorkspace(
 grpc::ServerWriteReactor<grpc::ByteBuffer>* WorkspaceService::CloneWorkspace(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
   return new CloneStream(clones_, calls_, context, *request);
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* WorkspaceService::WatchWorkspaces(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
+  return new WatchStream(watches_, calls_, context, *request);
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::GetWorkspaceStatus(

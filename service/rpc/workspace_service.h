@@ -12,6 +12,7 @@
 #include "service/rpc/artifact_service.h"
 #include "service/rpc/call.h"
 #include "service/rpc/clone_stream.h"
+#include "service/rpc/watch_hub.h"
 
 namespace mlops::rpc {
 
@@ -32,7 +33,8 @@ class WorkspaceService final : public ArtifactService {
  public:
   // All pointers must outlive this.
   WorkspaceService(core::Authority* authority, ArtifactStreams* artifacts,
-                   ArchiveStreams* archives, Calls* calls, ServerFacts facts);
+                   ArchiveStreams* archives, WatchHub* watches, Calls* calls,
+                   ServerFacts facts);
   // Lists `templates`, which must outlive this. Call it before any RPC.
   void SetTemplates(artifacts::Templates* templates) { templates_ = templates; }
   // What CloneWorkspace works with. Call it before any RPC.
@@ -60,6 +62,9 @@ class WorkspaceService final : public ArtifactService {
       grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
       grpc::ByteBuffer* response) override;
   grpc::ServerWriteReactor<grpc::ByteBuffer>* CloneWorkspace(
+      grpc::CallbackServerContext* context,
+      const grpc::ByteBuffer* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* WatchWorkspaces(
       grpc::CallbackServerContext* context,
       const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* GetWorkspaceStatus(
@@ -93,6 +98,7 @@ class WorkspaceService final : public ArtifactService {
 
   core::Authority* const authority_;
   ArchiveStreams* const archives_;
+  WatchHub* const watches_;
   Calls* const calls_;
   const ServerFacts facts_;
   CloneParts clones_;

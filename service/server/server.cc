@@ -408,6 +408,7 @@ absl::Status Server::OpenCatalog() {
       base_, base_path_,
       {.purge_delay = config_.purge_delay,
        .log = [this](absl::string_view line) { log_->Warning(line); },
+       .changes = &changes_,
        .health = health_,
        .read_only = config_.read_only});
   if (!catalog.ok()) {
@@ -533,13 +534,15 @@ void Server::MakeServices() {
   archive_streams_ = std::make_unique<rpc::ArchiveStreams>(
       archives_.get(), calls_.get(), whole_file_workers_.get(),
       receive_quota_.get(), &transfer_slots_);
+  watches_ = std::make_unique<rpc::WatchHub>(catalog_.get(), &changes_,
+                                             rpc::WatchHub::Options{});
   std::vector<std::string> features;
   if (config_.read_only) features.emplace_back("read-only");
   if (!config_.project_pattern.empty())
     features.emplace_back("project-pattern");
   service_ = std::make_unique<rpc::WorkspaceService>(
       authority_.get(), artifact_streams_.get(), archive_streams_.get(),
-      calls_.get(),
+      watches_.get(), calls_.get(),
       rpc::ServerFacts{.version = std::string(kVersion),
                        .base_path = base_path_,
                        .start_time = absl::Now(),
@@ -591,6 +594,7 @@ void Server::WatchParts() {
                   .whole_file_workers = whole_file_workers_.get(),
                   .stream_workers = stream_workers_.get(),
                   .streams = artifact_streams_.get(),
+                  .watches = watches_.get(),
                   .acceptor = acceptor_.get(),
                   .audit = audit_.get(),
                   .ready = [this] { return CheckReady(); },
@@ -782,7 +786,8 @@ Server::~Server() {
   health_->SetListener(nullptr);
   metrics_http_.reset();
   maintainer_.reset();
-  Report("cannot save the checkpoint", catalog_->SaveCheckpoint());
+  Report("cannot save the checkpoint",
+         catalog_->SaveCheckpoint(/*closing=*/true));
   acceptor_.reset();
   // Not empty, so that the next server can write its content even if
   // the disk is full.
@@ -824,6 +829,8 @@ void Server::Drain() {
 }
 
 void Server::EndStreams(const rpc::IdleRule& rule) {
+  // Watchers resume at the next server, so they end at once.
+  watches_->EndAll();
   calls_->live().EndThose(rule);
   artifact_streams_->live().EndThose(rule);
   archive_streams_->live().EndThose(rule);

@@ -20,6 +20,7 @@
 #include "service/catalog/lease_files.h"
 #include "service/catalog/upkeep.h"
 #include "service/core/authority.h"
+#include "service/core/change_log.h"
 #include "service/core/disk_health.h"
 #include "service/core/usage_ledger.h"
 #include "service/fs/base_lock.h"
@@ -33,6 +34,7 @@
 #include "service/rpc/identify.h"
 #include "service/rpc/receive_quota.h"
 #include "service/rpc/transfer_slots.h"
+#include "service/rpc/watch_hub.h"
 #include "service/rpc/workspace_service.h"
 #include "service/server/acceptor.h"
 #include "service/server/config.h"
@@ -180,6 +182,7 @@ class Server {
   // The next two are lent to all code that reads or changes the base.
   std::shared_ptr<fs::Dir> base_;
   std::shared_ptr<core::DiskHealth> health_;
+  core::ChangeLog changes_;
   std::unique_ptr<catalog::FileCatalog> catalog_;
   std::unique_ptr<SpaceGuard> space_guard_;
   std::shared_ptr<core::UsageLedger> ledger_;
@@ -204,6 +207,7 @@ class Server {
   std::unique_ptr<rpc::ArtifactStreams> artifact_streams_;
   rpc::TransferSlots transfer_slots_{rpc::kMaxTransfers};
   std::unique_ptr<rpc::ArchiveStreams> archive_streams_;
+  std::unique_ptr<rpc::WatchHub> watches_;
   std::unique_ptr<rpc::WorkspaceService> service_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<Connections> connections_;

@@ -95,7 +95,8 @@ void Add(Metrics& metrics, const catalog::FileCatalog& catalog) {
 
 constexpr char kCacheBytes[] = "workspaced_cache_bytes";
 constexpr char kCacheHelp[] =
-    "Memory of bounded caches: statuses, checksums, names in directories.";
+    "Memory of bounded caches: statuses, checksums, names in directories, "
+    "changes that watchers can resume after, encoded changes.";
 
 void Add(Metrics& metrics, const core::Authority& authority) {
   metrics.AddGauge(
@@ -157,6 +158,21 @@ void Add(Metrics& metrics, const rpc::ArtifactStreams& streams) {
   metrics.AddGauge(
       {"workspaced_artifact_streams_limit", "Maximum number of such streams."},
       {}, Of(&streams, [](const auto& of) { return of.max_streams(); }));
+}
+
+void Add(Metrics& metrics, const rpc::WatchHub& watches) {
+  metrics.AddGauge(
+      {"workspaced_watchers", "Streams that watch workspaces now."}, {},
+      Of(&watches, [](const auto& of) { return of.watchers(); }));
+  metrics.AddGauge(
+      {"workspaced_watchers_limit", "Maximum number of such streams."}, {},
+      Of(&watches, [](const auto& of) { return of.options().max_watchers; }));
+  metrics.AddGauge(
+      {kCacheBytes, kCacheHelp}, {{"cache", "changes"}},
+      Of(&watches, [](const auto& of) { return of.log().bytes(); }));
+  metrics.AddGauge(
+      {kCacheBytes, kCacheHelp}, {{"cache", "encoded_changes"}},
+      Of(&watches, [](const auto& of) { return of.encoded_bytes(); }));
 }
 
 void Add(Metrics& metrics, const Acceptor& acceptor) {
@@ -280,6 +296,7 @@ void ServerMetrics::Watch(const MetricSources& sources) {
   if (sources.stream_workers != nullptr)
     Add(metrics_, "streams", *sources.stream_workers);
   if (sources.streams != nullptr) Add(metrics_, *sources.streams);
+  if (sources.watches != nullptr) Add(metrics_, *sources.watches);
   if (sources.acceptor != nullptr) Add(metrics_, *sources.acceptor);
   if (sources.audit != nullptr) Add(metrics_, *sources.audit);
   if (sources.certificate_expiry != nullptr) {

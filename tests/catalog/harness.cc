@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "service/catalog/memory_catalog.h"
 #include "tests/support/workspaces.h"
 
@@ -11,13 +12,15 @@ namespace {
 class MemoryHarness : public Harness {
  public:
   core::Catalog& catalog() override { return catalog_; }
+  core::ChangeLog& changes() override { return changes_; }
   std::string base_path() const override { return "/base"; }
   bool durable() const override { return false; }
   void Reopen() override {}
   std::string Stage() override { return "staged"; }
 
  private:
-  MemoryCatalog catalog_{clock.clock()};
+  core::ChangeLog changes_;
+  MemoryCatalog catalog_{clock.clock(), absl::Hours(72), &changes_};
 };
 
 }  // namespace
@@ -41,14 +44,32 @@ void FileHarness::ReopenAt(const std::string& path) {
 absl::StatusOr<std::unique_ptr<FileCatalog>> FileHarness::TryOpen(
     const std::string& path) {
   auto dir = fs::OpenBaseDir(path, {.portable = portable_}).value();
+  logs_.push_back(std::make_unique<core::ChangeLog>());
   return FileCatalog::Open(
       std::make_unique<support::ObservedDir>(std::move(dir), observer_), path,
       {.purge_delay = purge_delay,
        .clock = clock.clock(),
        .steady_clock = clock.steady_clock(),
-       .log = [this](absl::string_view line) {
-         log_lines.emplace_back(line);
-       }});
+       .log = [this](absl::string_view line) { log_lines.emplace_back(line); },
+       .changes = logs_.back().get()});
+}
+
+std::vector<std::string> ChangesAfter(const core::ChangeLog& log,
+                                      int64_t cursor) {
+  const auto everything = [](absl::string_view) { return true; };
+  std::vector<std::string> changes;
+  for (int64_t at = cursor;;) {
+    const core::LoggedChangePtr next =
+        log.Next(at, everything, 1).value().change;
+    if (next == nullptr) return changes;
+    const core::ChangeKind kind = next->kind;
+    changes.push_back(
+        absl::StrCat(kind == core::ChangeKind::kCreated   ? "created "
+                     : kind == core::ChangeKind::kUpdated ? "updated "
+                                                          : "deleted ",
+                     next->workspace->project.str()));
+    at = next->sequence;
+  }
 }
 
 std::string FileHarness::Stage() {

@@ -10,6 +10,7 @@
 
 #include "service/catalog/file_catalog.h"
 #include "service/core/catalog.h"
+#include "service/core/change_log.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/observed_dir.h"
 #include "tests/support/temp_dir.h"
@@ -21,6 +22,8 @@ class Harness {
  public:
   virtual ~Harness() = default;
   virtual core::Catalog& catalog() = 0;
+  // The log that the current catalog feeds.
+  virtual core::ChangeLog& changes() = 0;
   virtual std::string base_path() const = 0;
   // Returns whether committed changes survive the catalog, so that Reopen()
   // is meaningful.
@@ -45,6 +48,7 @@ class FileHarness : public Harness {
                        absl::Duration purge_delay = absl::Hours(72));
 
   FileCatalog& catalog() override { return *catalog_; }
+  core::ChangeLog& changes() override { return *logs_.back(); }
   std::string base_path() const override { return base_.path(); }
   bool durable() const override { return true; }
   void Reopen() override;
@@ -66,8 +70,15 @@ class FileHarness : public Harness {
   const support::TempDir base_;
   const std::shared_ptr<support::DirObserver> observer_ =
       std::make_shared<support::DirObserver>();
+  // One per opened catalog.
+  std::vector<std::unique_ptr<core::ChangeLog>> logs_;
   std::unique_ptr<FileCatalog> catalog_;
 };
+
+// Returns the changes in `log` after `cursor`, each as its kind and project,
+// for example "created fraud".
+std::vector<std::string> ChangesAfter(const core::ChangeLog& log,
+                                      int64_t cursor);
 
 // Fixture of tests for FileCatalog only, run with Linux calls and with
 // portable ones.

@@ -65,6 +65,7 @@ class LimitsTest : public testing::Test {
   }
 
   const support::TempDir temp;
+  core::ChangeLog changes;
   catalog::MemoryCatalog catalog;
   core::Authority authority{&catalog,
                             [](const core::Workspace&, bool, core::Cancelled) {
@@ -86,11 +87,10 @@ class LimitsTest : public testing::Test {
   TransferSlots slots{1};
   ArchiveStreams archive_streams{&archives, &calls, &workers, &receive_quota,
                                  &slots};
-  WorkspaceService service{&authority,
-                           &streams,
-                           &archive_streams,
-                           &calls,
-                           {.version = "1", .base_path = "/base"}};
+  WatchHub watches{&catalog, &changes, {}};
+  WorkspaceService service{
+      &authority, &streams, &archive_streams,
+      &watches,   &calls,   {.version = "1", .base_path = "/base"}};
   std::unique_ptr<grpc::Server> server;
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<pb::WorkspaceService::Stub> stub;

@@ -99,7 +99,9 @@ class ServiceTest : public testing::Test {
   std::atomic<int> scans_cancelled = 0;
   // Notified when a scan is cancelled.
   absl::Notification scan_cancelled;
-  catalog::MemoryCatalog catalog;
+  core::ChangeLog changes;
+  catalog::MemoryCatalog catalog{base::SystemClock(), absl::Hours(72),
+                                 &changes};
   core::Authority authority{
       &catalog,
       [this](const core::Workspace& w, bool, core::Cancelled cancelled) {
@@ -121,9 +123,11 @@ class ServiceTest : public testing::Test {
   TransferSlots slots{1};
   ArchiveStreams archive_streams{&archives, &calls, workers.get(),
                                  &receive_quota, &slots};
+  WatchHub watches{&catalog, &changes, {}};
   WorkspaceService service{&authority,
                            &streams,
                            &archive_streams,
+                           &watches,
                            &calls,
                            {.version = "1.2.3",
                             .base_path = "/base",

@@ -1,0 +1,311 @@
+#include "service/rpc/watch_stream.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/cpp/base/status_macros.h"
+#include "service/core/errors.h"
+#include "service/rpc/convert.h"
+
+namespace mlops::rpc {
+namespace {
+
+using core::ProjectName;
+using core::WorkspacePtr;
+
+constexpr size_t kMaxProjects = 1000;
+// What a watch holds besides its messages.
+constexpr size_t kStreamBytes = 8 << 10;
+// A page of the list ends once it has this many bytes.
+constexpr size_t kPageBytes = 64 << 10;
+// Workspaces examined for a page, of which the caller may see few.
+constexpr int kMaxExamined = 4096;
+constexpr int kExaminedAtOnce = 256;
+// Changes of other projects that are passed over on a thread that all calls
+// share, and those that a task passes over.
+constexpr int kMaxPassed = 64;
+constexpr int kMaxPassedByTask = 4096;
+// A client that has not read its last message for this long does not delay
+// a shutdown.
+constexpr SteadyClock::duration kEndGrace = std::chrono::milliseconds(500);
+
+absl::Status TooMuchUnread() {
+  return core::Overloaded("bytes of changes that wait to be read",
+                          absl::Milliseconds(500));
+}
+
+}  // namespace
+
+WatchStream::WatchStream(WatchHub* hub, Calls* calls,
+                         grpc::CallbackServerContext* context,
+                         const grpc::ByteBuffer& request)
+    : Stream(calls, kWatchWorkspaces, &calls->live(), &calls->workers(),
+             context),
+      hub_(hub),
+      memory_(&calls->status_bytes()) {
+  if (!request.Valid()) NoteCancelled();
+  calls->CountReceived(call_, request.Length());
+  absl::Status status = Admit();
+  if (status.ok() && !memory_.Set(kStreamBytes)) status = TooMuchUnread();
+  if (status.ok()) status = Parse(request);
+  if (status.ok()) {
+    status = hub_->Add(this);
+    added_ = status.ok();
+  }
+  Begin(std::move(status));
+}
+
+absl::Status WatchStream::Parse(const grpc::ByteBuffer& bytes) {
+  pb::WatchWorkspacesRequest request;
+  RETURN_IF_ERROR(CheckRequestSize(bytes.Length()));
+  RETURN_IF_ERROR(Decode(bytes, &request));
+  RETURN_IF_ERROR(Authorize(request));
+  RETURN_IF_ERROR(ParseProjects(request));
+  sight_ = calls().SightOf(call_);
+  view_ = calls().ViewOf(call_, call_.method);
+  return ParseToken(request.resume_token());
+}
+
+absl::Status WatchStream::ParseProjects(
+    const pb::WatchWorkspacesRequest& request) {
+  for (const std::string& name : request.projects()) {
+    ASSIGN_OR_RETURN(ProjectName project, ProjectName::Parse(name));
+    if (!project_set_.insert(name).second) continue;
+    if (project_set_.size() > kMaxProjects) {
+      return core::FieldInvalid(
+          "projects", absl::StrCat("has more than ", kMaxProjects,
+                                   " names; leave it empty to watch all"));
+    }
+    projects_.push_back(std::move(project));
+  }
+  std::sort(projects_.begin(), projects_.end());
+  return absl::OkStatus();
+}
+
+absl::Status WatchStream::ParseToken(const std::string& token) {
+  absl::MutexLock lock(&mutex_);
+  if (token.empty()) {
+    // Before anything is listed, so that no change falls in between.
+    cursor_ = hub_->log().last();
+    listing_ = true;
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(core::ResumePoint point, core::DecodeResumeToken(token));
+  // Workspaces that the caller did not see before would be missing.
+  if (point.view != view_) return core::ResumeTokenExpired();
+  ASSIGN_OR_RETURN(cursor_, hub_->log().Resume(point));
+  listing_ = point.listed_through.has_value();
+  listed_through_ = std::move(point.listed_through).value_or("");
+  return absl::OkStatus();
+}
+
+bool WatchStream::Wants(absl::string_view project) const {
+  return (project_set_.empty() || project_set_.contains(project)) &&
+         (sight_.everything() || sight_.sees(project));
+}
+
+void WatchStream::Release() {
+  if (added_) hub_->Remove(this);
+}
+
+void WatchStream::Cancelled() {
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (!end_.has_value()) end_ = ClientCancelled();
+  });
+}
+
+void WatchStream::Wake() {
+  const absl::Status allowed = CheckStillAllowed();
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (!allowed.ok() && !end_.has_value()) end_ = allowed;
+  });
+}
+
+absl::Status WatchStream::CheckStillAllowed() {
+  const SteadyClock::time_point now = SteadyClock::now();
+  if (absl::FromChrono(now - checked_) < hub_->options().synced_interval)
+    return absl::OkStatus();
+  checked_ = now;
+  RETURN_IF_ERROR(calls().CheckAgain(call_));
+  // With another policy, other workspaces are visible: list again.
+  return calls().ViewOf(call_, call_.method) == view_
+             ? absl::OkStatus()
+             : core::ResumeTokenExpired();
+}
+
+void WatchStream::End() {
+  bool cancel = false;
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const SteadyClock::time_point now = SteadyClock::now();
+    if (!ending_.has_value()) ending_ = now;
+    if (!end_.has_value()) end_ = core::CutByShutdown();
+    cancel = writing_ && now - *ending_ > kEndGrace;
+  });
+  if (cancel) context().TryCancel();
+}
+
+void WatchStream::Written() { memory_.Set(kStreamBytes + ready_bytes_); }
+
+void WatchStream::Seek(int max_changes) {
+  auto found = hub_->log().Next(
+      cursor_, [this](absl::string_view project) { return Wants(project); },
+      max_changes);
+  if (!found.ok()) {
+    end_ = found.status();
+    return;
+  }
+  cursor_ = found->cursor;
+  next_ = std::move(found->change);
+  far_ = found->more;
+}
+
+WatchStream::Step WatchStream::Next() {
+  // Even while the client is slow, changes of other projects are passed over,
+  // so that only its own can be forgotten before it has read them.
+  Seek(kMaxPassed);
+  if (end_.has_value() || writing_) return {};
+  if (!ready_.empty()) {
+    grpc::ByteBuffer message = std::move(ready_.front());
+    ready_.pop_front();
+    ready_bytes_ -= message.Length();
+    return Write(std::move(message));
+  }
+  if (tasks_ > 0) return {};
+  if (listing_ || far_) return {.tasks = 1};
+  if (next_ != nullptr) {
+    auto message = hub_->FindEncoded(*next_, view_);
+    if (!message.has_value()) return {.tasks = 1};
+    cursor_ = next_->sequence;
+    return Write(*std::move(message));
+  }
+  if (!IsSyncedDue()) return {};
+  synced_ = true;
+  return Write(hub_->EncodeSynced(hub_->TokenAt(cursor_, view_)));
+}
+
+WatchStream::Step WatchStream::Write(grpc::ByteBuffer message) {
+  if (!memory_.Set(kStreamBytes + ready_bytes_ + message.Length())) {
+    end_ = TooMuchUnread();
+    return {};
+  }
+  last_write_ = SteadyClock::now();
+  return {.write = std::move(message)};
+}
+
+bool WatchStream::IsSyncedDue() const {
+  return !synced_ || absl::FromChrono(SteadyClock::now() - last_write_) >=
+                         hub_->options().synced_interval;
+}
+
+void WatchStream::Work() {
+  if (absl::Status wanted = CheckWanted(); !wanted.ok()) {
+    SetEnd(std::move(wanted));
+    return TaskDone([] {});
+  }
+  core::LoggedChangePtr change;
+  int64_t cursor = 0;
+  bool listing = false;
+  std::string listed_through;
+  {
+    absl::MutexLock lock(&mutex_);
+    change = next_;
+    cursor = cursor_;
+    listing = listing_;
+    listed_through = listed_through_;
+  }
+  if (listing) {
+    ListSome(cursor, listed_through);
+  } else if (change != nullptr) {
+    EncodeChange(*change);
+  } else {
+    SeekFar();
+  }
+}
+
+void WatchStream::EncodeChange(const core::LoggedChange& change) {
+  grpc::ByteBuffer message = hub_->Encode(change, view_);
+  TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    cursor_ = std::max(cursor_, change.sequence);
+    ready_bytes_ += message.Length();
+    ready_.push_back(std::move(message));
+  });
+}
+
+void WatchStream::SeekFar() {
+  TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (!end_.has_value()) Seek(kMaxPassedByTask);
+  });
+}
+
+void WatchStream::ListSome(int64_t cursor, const std::string& listed_through) {
+  Page page{.listed_through = listed_through};
+  absl::Status filled = projects_.empty() ? FillFromCatalog(cursor, page)
+                                          : FillFromProjects(cursor, page);
+  TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    ready_ = std::move(page.messages);
+    ready_bytes_ = page.bytes;
+    listed_through_ = std::move(page.listed_through);
+    listing_ = !page.last;
+    if (filled.ok() && !memory_.Set(kStreamBytes + ready_bytes_))
+      filled = TooMuchUnread();
+    if (!filled.ok() && !end_.has_value()) end_ = std::move(filled);
+  });
+}
+
+absl::Status WatchStream::FillFromCatalog(int64_t cursor, Page& page) {
+  for (int examined = 0; examined < kMaxExamined; examined += kExaminedAtOnce) {
+    core::ListQuery query{.page_size = kExaminedAtOnce};
+    if (!page.listed_through.empty())
+      query.after = core::OrderKey{.project = page.listed_through};
+    ASSIGN_OR_RETURN(const core::ListPage listed, hub_->catalog().List(query));
+    for (const WorkspacePtr& workspace : listed.workspaces) {
+      if (page.bytes > kPageBytes) return absl::OkStatus();
+      page.listed_through = workspace->project.str();
+      if (Wants(page.listed_through)) Add(*workspace, cursor, page);
+    }
+    if (!listed.more) return AddUnreadable(cursor, page);
+    RETURN_IF_ERROR(CheckWanted());
+  }
+  return absl::OkStatus();
+}
+
+// They come last, and again if the client resumes before the end of the list.
+absl::Status WatchStream::AddUnreadable(int64_t cursor, Page& page) {
+  ASSIGN_OR_RETURN(const core::ListPage first,
+                   hub_->catalog().List({.page_size = 1}));
+  for (const std::string& name : first.unreachable) {
+    ASSIGN_OR_RETURN(const ProjectName project, ProjectName::Parse(name));
+    if (Wants(name)) Add(*core::UnreadableWorkspace(project), cursor, page);
+  }
+  page.last = true;
+  return absl::OkStatus();
+}
+
+absl::Status WatchStream::FillFromProjects(int64_t cursor, Page& page) {
+  auto next =
+      std::upper_bound(projects_.begin(), projects_.end(), page.listed_through,
+                       [](const std::string& name, const auto& project) {
+                         return name < project.str();
+                       });
+  for (; next != projects_.end(); ++next) {
+    if (page.bytes > kPageBytes) return absl::OkStatus();
+    page.listed_through = next->str();
+    if (!Wants(next->str())) continue;
+    const auto found = hub_->catalog().Get(*next);
+    if (absl::IsNotFound(found.status())) continue;
+    Add(found.ok() ? **found : *core::UnreadableWorkspace(*next), cursor, page);
+    RETURN_IF_ERROR(CheckWanted());
+  }
+  page.last = true;
+  return absl::OkStatus();
+}
+
+void WatchStream::Add(const core::Workspace& workspace, int64_t cursor,
+                      Page& page) {
+  page.messages.push_back(hub_->EncodeListed(
+      workspace, hub_->TokenAt(cursor, view_, page.listed_through)));
+  page.bytes += page.messages.back().Length();
+}
+
+}  // namespace mlops::rpc

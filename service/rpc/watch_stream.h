@@ -1,0 +1,116 @@
+#ifndef MLOPS_SERVICE_RPC_WATCH_STREAM_H_
+#define MLOPS_SERVICE_RPC_WATCH_STREAM_H_
+
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "grpcpp/support/byte_buffer.h"
+#include "service/core/authority.h"
+#include "service/core/change_log.h"
+#include "service/rpc/call.h"
+#include "service/rpc/steady_clock.h"
+#include "service/rpc/stream.h"
+#include "service/rpc/watch_hub.h"
+
+namespace mlops::rpc {
+
+// One WatchWorkspaces call: a cursor in the log of changes. It first lists all
+// workspaces, a page at a time, and then sends one change after the other,
+// whenever no write is outstanding. It holds one page, or one message, which
+// it shares with other watchers. Changes are read and written on the threads
+// of the hub and of gRPC; pages and what must be encoded first take a task
+// on the worker pool.
+class WatchStream final
+    : public Stream<grpc::ServerWriteReactor<grpc::ByteBuffer>>,
+      private WatchHub::Watcher {
+ public:
+  WatchStream(WatchHub* hub, Calls* calls, grpc::CallbackServerContext* context,
+              const grpc::ByteBuffer& request);
+
+ private:
+  // Messages to write, and what is listed once they are.
+  struct Page {
+    std::deque<grpc::ByteBuffer> messages;
+    size_t bytes = 0;
+    std::string listed_through;
+    bool last = false;
+  };
+
+  absl::Status Parse(const grpc::ByteBuffer& request);
+  absl::Status ParseProjects(const pb::WatchWorkspacesRequest& request);
+  absl::Status ParseToken(const std::string& token);
+  // Whether the watcher wants to hear of a project.
+  bool Wants(absl::string_view project) const;
+
+  Step Next() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Written() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Cancelled() override ABSL_LOCKS_EXCLUDED(mutex_);
+  void Release() override;
+  void Work() override ABSL_LOCKS_EXCLUDED(mutex_);
+  // Of WatchHub::Watcher.
+  void Wake() override ABSL_LOCKS_EXCLUDED(mutex_);
+  void End() override ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Moves the cursor to the next wanted change. Sets `end_` if it has
+  // been forgotten.
+  void Seek(int max_changes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Returns a step that writes `message`, or ends the call if unread messages
+  // take too much memory.
+  Step Write(grpc::ByteBuffer message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool IsSyncedDue() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Returns an error if the caller may no longer see what it sees.
+  absl::Status CheckStillAllowed();
+
+  // The tasks of Work().
+  void ListSome(int64_t cursor, const std::string& listed_through);
+  void EncodeChange(const core::LoggedChange& change);
+  void SeekFar();
+
+  // Fill the next page from all workspaces, or from the wanted projects.
+  absl::Status FillFromCatalog(int64_t cursor, Page& page);
+  absl::Status FillFromProjects(int64_t cursor, Page& page);
+  absl::Status AddUnreadable(int64_t cursor, Page& page);
+  void Add(const core::Workspace& workspace, int64_t cursor, Page& page);
+
+  WatchHub* const hub_;
+  // Set by the constructor.
+  // Sorted; empty means all projects.
+  std::vector<core::ProjectName> projects_;
+  absl::flat_hash_set<std::string> project_set_;
+  core::Sight sight_;
+  std::string view_;
+  bool added_ = false;
+  // Accessed by the hub's thread only.
+  SteadyClock::time_point checked_ = SteadyClock::now();
+
+  // The client knows, or will know once ready_ is written, everything up to
+  // here that it wants.
+  int64_t cursor_ ABSL_GUARDED_BY(mutex_) = 0;
+  // The next change to send. Null if there is none, or if far_ is set.
+  core::LoggedChangePtr next_ ABSL_GUARDED_BY(mutex_);
+  // Whether more changes lie between the cursor and the next one to send than
+  // may be searched at once.
+  bool far_ ABSL_GUARDED_BY(mutex_) = false;
+  // Whether workspaces remain to be listed, after listed_through_.
+  bool listing_ ABSL_GUARDED_BY(mutex_) = false;
+  std::string listed_through_ ABSL_GUARDED_BY(mutex_);
+  std::deque<grpc::ByteBuffer> ready_ ABSL_GUARDED_BY(mutex_);
+  size_t ready_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Whether the client has been told once that it knows everything.
+  bool synced_ ABSL_GUARDED_BY(mutex_) = false;
+  SteadyClock::time_point last_write_ ABSL_GUARDED_BY(mutex_) =
+      SteadyClock::now();
+  // When End() was called first.
+  std::optional<SteadyClock::time_point> ending_ ABSL_GUARDED_BY(mutex_);
+  // Accounts for ready_ and the message being written.
+  ByteBudget::Hold memory_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace mlops::rpc
+
+#endif  // MLOPS_SERVICE_RPC_WATCH_STREAM_H_
