@@ -427,6 +427,10 @@ absl::Status Server::OpenLeases() {
                                 [this](const core::ProjectName& project) {
                                   artifacts_->AwaitChanges(project);
                                 },
+                            .on_change =
+                                [this](const core::ProjectName& project) {
+                                  catalog_->Announce(project);
+                                },
                             .read_only = config_.read_only});
   // The server that may change the base knows the leases.
   if (config_.read_only) return absl::OkStatus();
@@ -534,8 +538,12 @@ void Server::MakeServices() {
   archive_streams_ = std::make_unique<rpc::ArchiveStreams>(
       archives_.get(), calls_.get(), whole_file_workers_.get(),
       receive_quota_.get(), &transfer_slots_);
-  watches_ = std::make_unique<rpc::WatchHub>(catalog_.get(), &changes_,
-                                             rpc::WatchHub::Options{});
+  watches_ = std::make_unique<rpc::WatchHub>(
+      catalog_.get(), &changes_,
+      rpc::WatchHub::Options{
+          .lease_of = [this](const core::Workspace& workspace) {
+            return authority_->LeaseOf(workspace);
+          }});
   std::vector<std::string> features;
   if (config_.read_only) features.emplace_back("read-only");
   if (!config_.project_pattern.empty())
