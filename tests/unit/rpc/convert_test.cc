@@ -326,7 +326,8 @@ TEST(Encodings, HaveTheLease) {
   core::Workspace large = support::NewWorkspace("large");
   large.metadata = {{"text", std::string(60'000, 'x')}};
   const core::Workspace small = support::NewWorkspace("small");
-  for (const core::Workspace* workspace : {&small, &large}) {
+  const core::Workspace* const both[] = {&small, &large};
+  for (const core::Workspace* workspace : both) {
     pb::Workspace expected;
     ToProto(*workspace, &expected);
     const std::string without = expected.SerializeAsString();
