@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         ProjectWorkspace,
         ServerInfo,
         WorkspaceError,
+        WorkspaceEvent,
         WorkspaceManager,
     )
 
@@ -23,6 +24,7 @@ __all__ = [
     "ProjectWorkspace",
     "ServerInfo",
     "WorkspaceError",
+    "WorkspaceEvent",
     "WorkspaceManager",
 ]
 

@@ -16,7 +16,9 @@ from mlops._rpc import convert, errors
 from mlops._rpc.connection import Connection
 from mlops._rpc.credentials import CredentialOptions
 from mlops._rpc.errors import WorkspaceError
+from mlops._rpc.watch import Watch
 from mlops.local_server import choose_server
+from mlops.workspace.events import WorkspaceEvent, read_events
 from mlops.workspace.html import html_table
 from mlops.workspace.origin import Facts, Origin
 from mlops.workspace.project import DIRECTORIES, ProjectWorkspace
@@ -28,6 +30,7 @@ __all__ = [
     "ProjectWorkspace",
     "ServerInfo",
     "WorkspaceError",
+    "WorkspaceEvent",
     "WorkspaceManager",
 ]
 
@@ -353,7 +356,8 @@ class WorkspaceManager:
             wanted = convert.to_workspace(project_name, settings, metadata)
             wanted.etag = convert.check_text("if_match", if_match)
             request = pb.UpdateWorkspaceRequest(
-                workspace=wanted, remove_metadata=_keys(remove_metadata)
+                workspace=wanted,
+                remove_metadata=_names("remove_metadata", remove_metadata),
             )
             return self._seen(self._connection.call(request))
 
@@ -504,6 +508,51 @@ class WorkspaceManager:
             statuses.sort(key=lambda status: status.workspace.project)
             return [self._status(status, counts_only) for status in statuses]
 
+    def watch(
+        self,
+        projects: Collection[str] | None = None,
+        *,
+        resume_token: str = "",
+        synced: bool = False,
+    ) -> Iterator[WorkspaceEvent]:
+        """Yield every change of workspaces, without end.
+
+        Begins with a "created" event for each existing workspace. Reports changes of
+        records and leases, whoever made them, but not changes of files in the five
+        directories. Several quick changes of a workspace may be reported as one.
+
+        Continues by itself after a lost connection or a restart of the server. To stop,
+        leave the loop, or close() the iterator.
+
+        Args:
+            projects: The names of the projects to watch, at most 1,000; they need not
+                exist yet. Default: all.
+            resume_token: The `resume_token` of an earlier event: report only what
+                changed after it.
+            synced: Also yield a "synced" event when everything that changed has been
+                reported, and again every few seconds while nothing changes.
+
+        Raises:
+            WorkspaceError: RESUME_TOKEN_EXPIRED if the server no longer knows what
+                changed after `resume_token`; watch again without it. TOKEN_INVALID
+                if it is damaged.
+        """
+        with self._operation("watch"):
+            watch = Watch(
+                self._connection,
+                _names("projects", projects or ()),
+                convert.check_text("resume_token", resume_token),
+            )
+        return self._events(watch, synced)
+
+    def _events(self, watch: Watch, synced: bool) -> Iterator[WorkspaceEvent]:
+        with self._operation("watch"):
+            for event in read_events(watch, self._seen):
+                if event.change == "deleted":
+                    self.workspaces.pop(event.project, None)
+                if event.change != "synced" or synced:
+                    yield event
+
     @contextmanager
     def _operation(self, name: str, project: str | None = None) -> Iterator[None]:
         with errors.operation(name, project):
@@ -584,13 +633,13 @@ class WorkspaceManager:
         }
 
 
-def _keys(names: object) -> list[str]:
+def _names(field: str, names: object) -> list[str]:
     """Return `names` as a list, checked.
 
     Refuses a single string, which would otherwise be taken as a list of its letters.
     """
     if isinstance(names, str) or not isinstance(names, Collection):
         raise errors.field_invalid(
-            "remove_metadata", f"must be a list of keys, not {type(names).__name__}"
+            field, f"must be a list of texts, not {type(names).__name__}"
         )
-    return [convert.check_text("remove_metadata", name) for name in names]
+    return [convert.check_text(field, name) for name in names]
