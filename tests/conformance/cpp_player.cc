@@ -98,6 +98,18 @@ Json StreamStatuses(Connection& connection, const Json& request) {
   return Answer(std::move(responses), status);
 }
 
+// Until the watch, which does not end, has nothing to report.
+Json Watch(Connection& connection, const Json& request) {
+  Json responses = Json::array();
+  const auto keep = [&responses](const v1::WatchWorkspacesResponse& response) {
+    responses.push_back(ToJson(response));
+    return response.change() != v1::CHANGE_SYNCED;
+  };
+  const absl::Status status = connection.WatchWorkspaces(
+      Parse<v1::WatchWorkspacesRequest>(request), CallOptions(), keep);
+  return Answer(std::move(responses), status);
+}
+
 Json ReadArtifact(Connection& connection, const Json& request) {
   const auto stream = connection.ReadArtifact(
       Parse<v1::ReadArtifactRequest>(request), CallOptions());
@@ -154,6 +166,7 @@ std::map<std::string, Call> Calls() {
       {"UndeleteWorkspace", Unary(&Connection::UndeleteWorkspace)},
       {"GetWorkspaceStatus", Unary(&Connection::GetWorkspaceStatus)},
       {"StreamWorkspaceStatuses", StreamStatuses},
+      {"WatchWorkspaces", Watch},
       {"GetServerInfo", Unary(&Connection::GetServerInfo)},
   };
 }
