@@ -10,7 +10,7 @@ IN_PARALLEL := -n 3 --dist loadfile
 unexport MLOPS_WORKSPACE_ADDRESS PYTHONPATH
 
 .PHONY: help setup configure build server serve wheel wheels deb deb-check image-check test ctest pytest toolkits example lint-proto accept-proto \
-  asan tsan bench fuzz linearizable crash attack lint format clean
+  asan tsan bench fuzz linearizable crash attack soak-watch lint format clean
 .NOTPARALLEL:
 
 help: ## show this list
@@ -121,6 +121,9 @@ crash: wheel ## simulate power cuts at the disk's writes and kill loaded servers
 
 attack: build wheel ## attack a server as a malicious client would; print its memory and others' latency
 	$(PYTHON) tests/attack
+
+soak-watch: build wheel ## watch a server that is stopped and killed under load, until 10^6 events have arrived
+	$(PYTHON) tests/soak_watch.py $(ARGS)
 
 fuzz: ## run each fuzzer for a minute
 	@.ci/setup clang

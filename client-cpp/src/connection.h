@@ -125,6 +125,14 @@ class Connection {
                       workspace::v1::ImportWorkspaceRequest*)>& next,
                   const std::function<absl::Status(int64_t)>& acknowledged) = 0;
 
+  // Calls `visit` with each response in turn. Returns OK once `visit` returns
+  // false.
+  virtual absl::Status WatchWorkspaces(
+      const workspace::v1::WatchWorkspacesRequest& request,
+      const CallOptions& call,
+      const std::function<bool(const workspace::v1::WatchWorkspacesResponse&)>&
+          visit) = 0;
+
   virtual absl::StatusOr<workspace::v1::Artifact> GetArtifact(
       const workspace::v1::GetArtifactRequest& request,
       const CallOptions& call) = 0;

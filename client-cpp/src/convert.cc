@@ -103,6 +103,7 @@ WorkspaceStatus FromProto(const v1::WorkspaceStatus& proto) {
 WorkspacePage FromProto(const v1::ListWorkspacesResponse& proto) {
   WorkspacePage page{
       .next_page_token = proto.next_page_token(),
+      .resume_token = proto.resume_token(),
       .total_size = proto.total_size(),
       .unreachable = {proto.unreachable().begin(), proto.unreachable().end()}};
   page.workspaces.reserve(static_cast<size_t>(proto.workspaces_size()));

@@ -55,7 +55,8 @@ absl::Duration TimeoutOf(const MethodDescriptor& method,
     return ((request == descriptors) || ...);
   };
   if (is_any_of(v1::ReadArtifactRequest::descriptor(),
-                v1::WriteArtifactRequest::descriptor())) {
+                v1::WriteArtifactRequest::descriptor(),
+                v1::WatchWorkspacesRequest::descriptor())) {
     return absl::InfiniteDuration();
   }
   if (method.server_streaming() || method.client_streaming())
@@ -290,6 +291,28 @@ class GrpcConnection final : public Connection {
     RETURN_IF_ERROR(sent);
     if (!end.ok()) return read.ok() ? end : read;
     return last;
+  }
+
+  absl::Status WatchWorkspaces(
+      const v1::WatchWorkspacesRequest& request, const CallOptions& call,
+      const std::function<bool(const v1::WatchWorkspacesResponse&)>& visit)
+      override {
+    const absl::Time deadline = DeadlineOf(*request.GetDescriptor(), call);
+    const Server& server = servers_.Choose(deadline, call.stop);
+    const auto state = Begin(server, deadline, call);
+    const auto reader =
+        server.stub->WatchWorkspaces(&state->context(), request);
+    bool wanted = true;
+    for (v1::WatchWorkspacesResponse response;
+         wanted && reader->Read(&response);)
+      wanted = visit(response);
+    if (!wanted) state->context().TryCancel();
+    const grpc::Status end = reader->Finish();
+    if (!wanted) return absl::OkStatus();
+    absl::Status error = state->ToAbsl(end);
+    // With several addresses, the next attempt looks for the one that serves.
+    servers_.MayMove(error, /*repeatable=*/true);
+    return error;
   }
 
   absl::StatusOr<v1::Artifact> GetArtifact(

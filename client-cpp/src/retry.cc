@@ -41,7 +41,9 @@ absl::Status Retry::CheckWanted() const {
 }
 
 absl::Status Retry::Wait(const absl::Status& error) {
-  if (++failures_ == kMaxFailures || call_.stop.stop_requested()) return error;
+  failures_ = std::min(failures_ + 1, kMaxFailures);
+  if ((gives_up_ && failures_ == kMaxFailures) || call_.stop.stop_requested())
+    return error;
   const absl::Duration delay =
       std::min(kFirstDelay * (1 << (failures_ - 1)), kMaxDelay);
   const absl::Time until =

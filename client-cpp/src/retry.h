@@ -30,6 +30,9 @@ class Retry {
   // without progress, or if a stop was requested or the deadline would expire.
   absl::Status Wait(const absl::Status& error);
 
+  // From now on, no number of failures is too many.
+  void NeverGiveUp() { gives_up_ = false; }
+
   // Resets the count of failures. Call it after each attempt that transferred
   // data.
   void Progressed() { failures_ = 0; }
@@ -38,6 +41,7 @@ class Retry {
   CallOptions call_;
   absl::Time deadline_;
   int failures_ = 0;
+  bool gives_up_ = true;
 };
 
 }  // namespace mlops::internal

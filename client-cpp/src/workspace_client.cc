@@ -5,6 +5,7 @@
 #include "client-cpp/src/address.h"
 #include "client-cpp/src/connection.h"
 #include "client-cpp/src/convert.h"
+#include "client-cpp/src/watch_session.h"
 #include "google/protobuf/util/json_util.h"
 #include "nlohmann/json.hpp"
 #include "proto/cpp/base/error.h"
@@ -235,6 +236,12 @@ absl::StatusOr<ListSummary> WorkspaceClient::ListAll(
     next.page_token = std::move(page.next_page_token);
     ASSIGN_OR_RETURN(page, List(next, call));
   }
+}
+
+absl::Status WorkspaceClient::Watch(
+    const std::function<bool(const WorkspaceEvent&)>& visit,
+    const WatchOptions& options, const CallOptions& call) const {
+  return internal::WatchSession(connection_.get(), visit, options, call).Run();
 }
 
 absl::StatusOr<WorkspaceStatus> WorkspaceClient::GetStatus(

@@ -4,11 +4,13 @@
 #include <deque>
 #include <functional>
 #include <optional>
+#include <stop_token>
 #include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
@@ -425,7 +427,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     if (request.validate_only()) return workspace;
     if (!request.request_id().empty())
       request_ids_[workspace.uid()] = request.request_id();
-    return live_[request.project()] = workspace;
+    return Store(v1::CHANGE_CREATED, workspace);
   }
 
   absl::StatusOr<v1::Workspace> GetWorkspace(
@@ -490,6 +492,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
     const auto ordered = Ordered(order, request.show_deleted());
     v1::ListWorkspacesResponse response;
     response.set_total_size(static_cast<int32_t>(ordered.size()));
+    if (request.page_token().empty())
+      response.set_resume_token(TokenAt(changes_.size()));
     const int size = request.page_size() == 0
                          ? 100
                          : std::min(request.page_size(), kMaxPageSize);
@@ -524,7 +528,10 @@ class FakeWorkspaceService::State final : public internal::Connection {
     RETURN_IF_ERROR(Apply(request, workspace));
     workspace.set_etag(NextId());
     *workspace.mutable_update_time() = Now();
-    if (!request.validate_only()) live_[project] = workspace;
+    if (!request.validate_only()) {
+      Store(it == live_.end() ? v1::CHANGE_CREATED : v1::CHANGE_UPDATED,
+            workspace);
+    }
     return Shown(workspace);
   }
 
@@ -569,7 +576,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     v1::EnsureWorkspaceResponse response;
     response.set_created(live_.count(request.project()) == 0);
     if (response.created())
-      live_[request.project()] = Make(request.project(), values);
+      Store(v1::CHANGE_CREATED, Make(request.project(), values));
     *response.mutable_workspace() = Shown(live_[request.project()]);
     return response;
   }
@@ -587,7 +594,43 @@ class FakeWorkspaceService::State final : public internal::Connection {
     trash_.erase(trashed);
     workspace.clear_delete_time();
     workspace.clear_purge_time();
-    return live_[request.project()] = workspace;
+    return Store(v1::CHANGE_CREATED, workspace);
+  }
+
+  absl::Status WatchWorkspaces(
+      const v1::WatchWorkspacesRequest& request, const CallOptions& call,
+      const std::function<bool(const v1::WatchWorkspacesResponse&)>& visit)
+      override {
+    // Makes the wait below look at the stop again.
+    const std::stop_callback on_stop(call.stop,
+                                     [this] { absl::MutexLock lock(&mutex_); });
+    const absl::Time deadline =
+        absl::Now() + call.timeout.value_or(absl::InfiniteDuration());
+    std::vector<v1::WatchWorkspacesResponse> news;
+    size_t seen = 0;
+    {
+      absl::MutexLock lock(&mutex_);
+      RETURN_IF_ERROR(TakeFailure());
+      ASSIGN_OR_RETURN(seen, BeginWatch(request, news));
+    }
+    while (true) {
+      // Without the lock, because `visit` may use the client.
+      for (const v1::WatchWorkspacesResponse& response : news) {
+        if (!visit(response)) return absl::OkStatus();
+      }
+      news.clear();
+      const auto is_awake = [&]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+        return changes_.size() > seen || !failures_.empty() ||
+               call.stop.stop_requested();
+      };
+      absl::MutexLock lock(&mutex_);
+      if (!mutex_.AwaitWithDeadline(absl::Condition(&is_awake), deadline))
+        return absl::DeadlineExceededError("The watch exceeded its timeout");
+      if (call.stop.stop_requested())
+        return absl::CancelledError("The call was stopped");
+      RETURN_IF_ERROR(TakeFailure());
+      TakeNews(request, seen, news);
+    }
   }
 
   absl::StatusOr<v1::CloneWorkspaceResponse> CloneWorkspace(
@@ -890,7 +933,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     artifacts_.Clone(archive, workspace.uid(), {});
     if (!first.request_id().empty())
       request_ids_[workspace.uid()] = first.request_id();
-    live_[first.project()] = workspace;
+    Store(v1::CHANGE_CREATED, workspace);
     *response.mutable_workspace() = workspace;
     response.set_offset(static_cast<int64_t>(archive.size()));
     return response;
@@ -983,7 +1026,74 @@ class FakeWorkspaceService::State final : public internal::Connection {
         {request.directories().begin(), request.directories().end()});
     if (!request.request_id().empty())
       request_ids_[clone.uid()] = request.request_id();
-    return live_[name] = clone;
+    return Store(v1::CHANGE_CREATED, clone);
+  }
+
+  // Makes `workspace` the state of its project, and reports the change.
+  v1::Workspace Store(v1::Change change, const v1::Workspace& workspace)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    Report(change, workspace);
+    return live_[workspace.project()] = workspace;
+  }
+
+  void Report(v1::Change change, const v1::Workspace& workspace)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    v1::WatchWorkspacesResponse& response = changes_.emplace_back();
+    response.set_change(change);
+    *response.mutable_workspace() = workspace;
+    response.set_resume_token(TokenAt(changes_.size()));
+  }
+
+  // Returns the token of a watcher that knows the first `count` changes.
+  static std::string TokenAt(size_t count) {
+    return absl::StrCat("fake-", count);
+  }
+
+  static bool IsWanted(const v1::WatchWorkspacesRequest& request,
+                       const std::string& project) {
+    const auto& projects = request.projects();
+    return projects.empty() || std::find(projects.begin(), projects.end(),
+                                         project) != projects.end();
+  }
+
+  // Adds what a watch begins with to `news`, and returns the number of changes
+  // that it knows then.
+  absl::StatusOr<size_t> BeginWatch(
+      const v1::WatchWorkspacesRequest& request,
+      std::vector<v1::WatchWorkspacesResponse>& news)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    for (const std::string& project : request.projects())
+      RETURN_IF_ERROR(CheckProject(project));
+    size_t seen = changes_.size();
+    absl::string_view token = request.resume_token();
+    if (token.empty()) {
+      for (const auto& [project, workspace] : live_) {
+        if (!IsWanted(request, project)) continue;
+        v1::WatchWorkspacesResponse& response = news.emplace_back();
+        response.set_change(v1::CHANGE_CREATED);
+        *response.mutable_workspace() = workspace;
+        response.set_resume_token(TokenAt(seen));
+      }
+    } else if (!absl::ConsumePrefix(&token, "fake-") ||
+               !absl::SimpleAtoi(token, &seen) || seen > changes_.size()) {
+      return MakeError(StatusCode::kInvalidArgument, "TOKEN_INVALID",
+                       "resume_token: damaged", {{"field", "resume_token"}});
+    }
+    TakeNews(request, seen, news);
+    v1::WatchWorkspacesResponse& synced = news.emplace_back();
+    synced.set_change(v1::CHANGE_SYNCED);
+    synced.set_resume_token(TokenAt(seen));
+    return seen;
+  }
+
+  // Adds the changes after the first `seen` to `news`.
+  void TakeNews(const v1::WatchWorkspacesRequest& request, size_t& seen,
+                std::vector<v1::WatchWorkspacesResponse>& news)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    for (; seen < changes_.size(); ++seen) {
+      if (IsWanted(request, changes_[seen].workspace().project()))
+        news.push_back(changes_[seen]);
+    }
   }
 
   std::vector<std::pair<std::string, const v1::Workspace*>> Ordered(
@@ -1040,8 +1150,12 @@ class FakeWorkspaceService::State final : public internal::Connection {
                  trash_.end());
     if (const auto it = live_.find(workspace.project());
         it != live_.end() && is_same(it->second)) {
-      live_.erase(it);
       leases_.erase(workspace.project());
+      v1::Workspace gone;
+      gone.set_project(workspace.project());
+      gone.set_uid(workspace.uid());
+      Report(v1::CHANGE_DELETED, gone);
+      live_.erase(it);
     }
     response.set_purged(permanent);
     if (permanent) return;
@@ -1094,6 +1208,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
   // By project; some have expired.
   std::map<std::string, v1::Lease> leases_ ABSL_GUARDED_BY(mutex_);
   int64_t last_fence_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Every change, the oldest first, as watches report it.
+  std::vector<v1::WatchWorkspacesResponse> changes_ ABSL_GUARDED_BY(mutex_);
   uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Time last_time_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
 };

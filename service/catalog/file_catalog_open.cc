@@ -226,35 +226,53 @@ void FileCatalog::RestoreHistory(
   if (options_.changes == nullptr || damaged ||
       checkpoint.history().changes.empty())
     return;
-  // The state to which the history belongs.
-  absl::btree_map<absl::string_view, Entry> old;
+  // The state to which the history belongs, sorted by project. A null workspace
+  // is one that could not be read.
+  struct Saved {
+    absl::string_view project;
+    WorkspacePtr workspace;
+    bool operator<(const Saved& other) const { return project < other.project; }
+  };
+  std::vector<Saved> old;
   for (const auto& block : before) {
     for (const WorkspacePtr& workspace : block)
-      old.emplace_hint(old.end(), workspace->project.str(),
-                       Entry{.workspace = workspace});
+      old.push_back({workspace->project.str(), workspace});
   }
+  const auto readable = static_cast<ptrdiff_t>(old.size());
   for (const std::string& project : checkpoint.history().unreachable)
-    old.try_emplace(project, Entry{.problem = absl::DataLossError("")});
+    old.push_back({project, nullptr});
+  std::inplace_merge(old.begin(), old.begin() + readable, old.end());
   auto history = core::DecodeHistory(
       checkpoint.history().changes,
       [&old](absl::string_view project) -> WorkspacePtr {
-        const auto it = old.find(project);
-        return it == old.end() ? nullptr : it->second.workspace;
+        const auto it =
+            std::lower_bound(old.begin(), old.end(), Saved{.project = project});
+        return it == old.end() || it->project != project ? nullptr
+                                                         : it->workspace;
       });
   if (!history.ok()) return;
   options_.changes->Restore(*std::move(history));
   checkpoint_sequence_ = options_.changes->last();
   // What has changed since then becomes the continuation.
+  const auto entry_of = [](const Saved& saved) {
+    return saved.workspace != nullptr
+               ? Entry{.workspace = saved.workspace}
+               : Entry{.problem = absl::DataLossError("unreadable")};
+  };
+  auto next = old.begin();
+  const auto report_gone = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (const auto project = ProjectName::Parse(next->project); project.ok())
+      ReportChange(*project, entry_of(*next), Entry{});
+    ++next;
+  };
   for (const Loaded& one : loaded) {
-    const auto it = old.find(one.project.str());
-    ReportChange(one.project, it == old.end() ? Entry{} : it->second,
-                 one.entry);
-    if (it != old.end()) old.erase(it);
+    const absl::string_view name = one.project.str();
+    while (next != old.end() && next->project < name) report_gone();
+    Entry was;
+    if (next != old.end() && next->project == name) was = entry_of(*next++);
+    ReportChange(one.project, was, one.entry);
   }
-  for (const auto& [name, entry] : old) {
-    if (const auto project = ProjectName::Parse(name); project.ok())
-      ReportChange(*project, entry, Entry{});
-  }
+  while (next != old.end()) report_gone();
 }
 
 size_t FileCatalog::CountReadSince(const std::vector<Loaded>& loaded,

@@ -271,6 +271,7 @@ absl::Status WatchStream::FillFromCatalog(int64_t cursor, Page& page) {
 }
 
 // They come last, and again if the client resumes before the end of the list.
+// A list has at most core::kMaxUnreachable of them.
 absl::Status WatchStream::AddUnreadable(int64_t cursor, Page& page) {
   ASSIGN_OR_RETURN(const core::ListPage first,
                    hub_->catalog().List({.page_size = 1}));

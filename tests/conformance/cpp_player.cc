@@ -109,6 +109,18 @@ Json CloneWorkspace(Connection& connection, const Json& request) {
   return Answer(std::move(responses), last.status());
 }
 
+// Until the watch, which does not end, has nothing to report.
+Json Watch(Connection& connection, const Json& request) {
+  Json responses = Json::array();
+  const auto keep = [&responses](const v1::WatchWorkspacesResponse& response) {
+    responses.push_back(ToJson(response));
+    return response.change() != v1::CHANGE_SYNCED;
+  };
+  const absl::Status status = connection.WatchWorkspaces(
+      Parse<v1::WatchWorkspacesRequest>(request), CallOptions(), keep);
+  return Answer(std::move(responses), status);
+}
+
 Json ReadArtifact(Connection& connection, const Json& request) {
   const auto stream = connection.ReadArtifact(
       Parse<v1::ReadArtifactRequest>(request), CallOptions());
@@ -197,6 +209,7 @@ std::map<std::string, Call> Calls() {
       {"StreamWorkspaceStatuses", StreamStatuses},
       {"CloneWorkspace", CloneWorkspace},
       {"ListTemplates", Unary(&Connection::ListTemplates)},
+      {"WatchWorkspaces", Watch},
       {"GetServerInfo", Unary(&Connection::GetServerInfo)},
   };
 }

@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -21,6 +21,8 @@ _CPP_PLAYER = Path(
     os.environ.get("CPP_PLAYER", REPO / "build/tests/conformance/cpp_player")
 )
 _TIMEOUT_S = 30
+# How long grpcurl watches.
+_WATCH_S = 3
 
 # The request: one message, or the list of messages of a client stream.
 Request = dict[str, Any] | list[dict[str, Any]]
@@ -75,7 +77,10 @@ class Grpcurl:
         pass
 
     def call(self, rpc: str, request: Request) -> Outcome:
-        command = [*self._command, f"{SERVICE.full_name}/{rpc}"]
+        # A watch does not end. The last of two limits counts.
+        limit = ["-max-time", str(_WATCH_S)] if rpc == "WatchWorkspaces" else []
+        flags, socket = self._command[:-1], self._command[-1]
+        command = [*flags, *limit, socket, f"{SERVICE.full_name}/{rpc}"]
         messages = "\n".join(json.dumps(message) for message in messages_of(request))
         result = subprocess.run(
             command, input=messages, capture_output=True, text=True, timeout=_TIMEOUT_S
@@ -83,8 +88,8 @@ class Grpcurl:
         responses = _elements(
             [_normal(rpc, response) for response in _json_values(result.stdout)]
         )
-        if result.returncode == 0:
-            return Outcome(responses)
+        if result.returncode == 0 or any(_is_last(r) for r in responses):
+            return Outcome(list(_until_last(responses)))
         try:
             status = json_format.ParseDict(
                 json.loads(result.stderr), status_pb2.Status()
@@ -114,7 +119,8 @@ class Python:
             results = (
                 result if SERVICE.methods_by_name[rpc].server_streaming else [result]
             )
-            return Outcome(_elements([_to_dict(message) for message in results]))
+            messages = [_to_dict(m) for m in _until_last(results, is_last=_is_synced)]
+            return Outcome(_elements(messages))
         except grpc.RpcError as error:
             return Outcome([], rpc_error(error))
 
@@ -233,6 +239,25 @@ def _elements(responses: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for response in responses
         for status in response.get("statuses", [response])
     ]
+
+
+def _is_synced(response: Any) -> bool:
+    """Returns whether a watch, which does not end, has nothing to say for now."""
+    return getattr(response, "change", 0) == workspace_service_pb2.CHANGE_SYNCED
+
+
+def _is_last(response: dict[str, Any]) -> bool:
+    return response.get("change") == "CHANGE_SYNCED"
+
+
+def _until_last(
+    responses: Iterable[Any], is_last: Callable[[Any], bool] = _is_last
+) -> Iterator[Any]:
+    """Yields the responses up to the SYNCED of a watch."""
+    for response in responses:
+        yield response
+        if is_last(response):
+            return
 
 
 def _to_dict(message: Any) -> dict[str, Any]:

@@ -49,6 +49,7 @@ _LEAST_ROLE = {
     "ListTemplates": _ANYONE,
     "GetWorkspace": "viewer",
     "ListWorkspaces": "viewer",
+    "WatchWorkspaces": "viewer",
     "GetWorkspaceStatus": "viewer",
     "StreamWorkspaceStatuses": "viewer",
     "GetArtifact": "viewer",
@@ -70,7 +71,12 @@ _LEAST_ROLE = {
     "UndeleteWorkspace": "admin",
 }
 # These name no project: a role on any project suffices, and they show only that one.
-_WITHOUT_PROJECT = {"GetServerInfo", "ListWorkspaces", "StreamWorkspaceStatuses"}
+_WITHOUT_PROJECT = {
+    "GetServerInfo",
+    "ListWorkspaces",
+    "WatchWorkspaces",
+    "StreamWorkspaceStatuses",
+}
 
 # None of these changes anything that another one needs.
 _REQUESTS: dict[str, Request] = {
@@ -78,6 +84,8 @@ _REQUESTS: dict[str, Request] = {
     "ListTemplates": {},
     "GetWorkspace": {"project": "team-a-1"},
     "ListWorkspaces": {},
+    # A watch that begins does not end; this one is refused for another reason.
+    "WatchWorkspaces": {"resume_token": "x"},
     "GetWorkspaceStatus": {"project": "team-a-1"},
     "StreamWorkspaceStatuses": {},
     "GetArtifact": {"project": "team-a-1", "path": "models/x"},

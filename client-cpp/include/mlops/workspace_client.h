@@ -89,8 +89,7 @@
 // ListTemplates, GetArtifact, ListArtifacts and MakeDirectory. It never retries
 // Create, Delete, Undelete, CloneWorkspace, Export, Import, StreamStatuses,
 // DeleteArtifact, MoveArtifact and CopyArtifact. Reads and writes of files
-// resume where they stopped: see
-// mlops/artifacts.h.
+// resume where they stopped: see mlops/artifacts.h. So does Watch.
 //
 // With several addresses, the client calls the server whose health checks say
 // that it serves, and waits for up to 10 s for one that does. When it stops,
@@ -345,6 +344,8 @@ struct ListOptions {
 struct WorkspacePage {
   std::vector<Workspace> workspaces;
   std::string next_page_token;  // Empty on the last page.
+  // On the first page: a watch with this token reports every later change.
+  std::string resume_token;
   // Number of workspaces on all pages, without the unreachable ones.
   int64_t total_size = 0;
   // On the first page: projects that the server cannot read, at most 1000.
@@ -354,6 +355,36 @@ struct WorkspacePage {
 struct ListSummary {
   int64_t total_size = 0;                // From the first page.
   std::vector<std::string> unreachable;  // From the first page.
+};
+
+enum class WorkspaceChange {
+  // The workspace was created, restored or put there by hand, or existed when
+  // the watch began.
+  kCreated,
+  // Its record or its lease changed.
+  kUpdated,
+  // It was deleted, moved or removed.
+  kDeleted,
+  // Everything that changed before has been reported.
+  kSynced,
+};
+
+struct WorkspaceEvent {
+  WorkspaceChange change = WorkspaceChange::kSynced;
+  // The current state. Only `project` is set if the record cannot be read;
+  // of a deleted workspace also `uid` and the times, if they are known. Empty
+  // for kSynced.
+  Workspace workspace;
+  // The position after this event, for WatchOptions.
+  std::string resume_token;
+};
+
+struct WatchOptions {
+  // The projects to watch, at most 1000; they need not exist yet. Empty: all.
+  std::vector<std::string> projects = {};
+  // `resume_token` of an earlier event or of a WorkspacePage: report only what
+  // changed after it. Empty: begin with what exists.
+  std::string resume_token = "";
 };
 
 struct StatusOptions {
@@ -576,6 +607,31 @@ class WorkspaceClient {
   absl::StatusOr<ListSummary> ListAll(
       const std::function<bool(const Workspace&)>& visit,
       const ListOptions& options = {}, const CallOptions& call = {}) const;
+
+  // Calls `visit` with every change of workspaces, whoever made it, until
+  // `visit` returns false; the call then ends with OK. First come all existing
+  // workspaces, as kCreated, then one kSynced, then changes, and kSynced every
+  // few seconds while nothing changes. Changes of files inside the workspaces
+  // are not reported. Several quick changes of a workspace may arrive as one.
+  //
+  // Continues by itself after a lost connection or a restart of the server, for
+  // ever once the server has answered. If the server no longer knows what
+  // changed meanwhile, lists again and reports the differences. There is no
+  // timeout by default; CallOptions::stop ends the call with CANCELLED.
+  //
+  //   client.Watch([](const mlops::WorkspaceEvent& event) {
+  //     std::cout << event.workspace.project << "\n";
+  //     return true;
+  //   });
+  //
+  // Returns INVALID_ARGUMENT/TOKEN_INVALID if `resume_token` is damaged.
+  // Returns OUT_OF_RANGE/RESUME_TOKEN_EXPIRED if the watch began with a
+  //   `resume_token` and the server no longer knows what changed after it:
+  //   watch again without one.
+  // Returns UNAVAILABLE/OVERLOADED {limit} if too many watchers are connected.
+  absl::Status Watch(const std::function<bool(const WorkspaceEvent&)>& visit,
+                     const WatchOptions& options = {},
+                     const CallOptions& call = {}) const;
 
   // Counts the files and bytes of a workspace.
   //

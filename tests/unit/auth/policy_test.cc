@@ -186,6 +186,10 @@ TEST(Policy, GrantsAreListedInTheOrderOfTheFile) {
   EXPECT_THAT(grants[0].projects, ElementsAre("a", "b"));
   EXPECT_EQ(grants[1].role, "operator");
   EXPECT_THAT(grants[1].projects, ElementsAre("*"));
+  EXPECT_THAT(policy->PatternsOf(kRobot, "GetWorkspace"),
+              ElementsAre("a", "b", "*"));
+  EXPECT_THAT(policy->PatternsOf(kRobot, "DeleteWorkspace"), ElementsAre("*"));
+  EXPECT_THAT(policy->PatternsOf(kRobot, "NoSuchRpc"), testing::IsEmpty());
 }
 
 TEST(Policy, ExplanationsNameTheBinding) {

@@ -300,7 +300,9 @@ TEST(ListEncoder, HasItsWorkspacesItsTokenAndWhatIsUnreachable) {
   const pb::ListWorkspacesResponse message =
       Decoded(std::move(encoder).Finish({.next_page_token = "t",
                                          .total_size = int64_t{1} << 40,
-                                         .unreachable = {"bad"}}));
+                                         .unreachable = {"bad"}},
+                                        "r"));
+  EXPECT_EQ(message.resume_token(), "r");
   pb::Workspace expected;
   ToProto(*fraud, &expected);
   ASSERT_EQ(message.workspaces_size(), 3);
@@ -404,7 +406,7 @@ TEST(FromProto, LeasesHaveAHolderAndATtlWithinLimits) {
 }
 
 TEST(ListEncoder, OfNothingIsEmpty) {
-  EXPECT_EQ(ListEncoder().Finish({}).Length(), 0);
+  EXPECT_EQ(ListEncoder().Finish({}, "").Length(), 0);
 }
 
 TEST(ListEncoder, APageEndsAtItsBytesAndHasAtLeastOne) {
@@ -414,7 +416,7 @@ TEST(ListEncoder, APageEndsAtItsBytesAndHasAtLeastOne) {
   EXPECT_TRUE(encoder.Add(large));
   EXPECT_TRUE(encoder.Add(large));
   EXPECT_FALSE(encoder.Add(large));
-  EXPECT_LE(std::move(encoder).Finish({}).Length(), kMaxPageBytes);
+  EXPECT_LE(std::move(encoder).Finish({}, "").Length(), kMaxPageBytes);
   core::Workspace huge = support::NewWorkspace("fraud");
   huge.metadata = {{"text", std::string(kMaxPageBytes + 1, 'x')}};
   EXPECT_TRUE(ListEncoder().Add(huge));
@@ -431,7 +433,7 @@ TEST(ListEncoder, OnlyWhatIsSmallIsKeptWithTheWorkspace) {
   EXPECT_TRUE(at_once.met_large());
   ListEncoder in_time;
   EXPECT_TRUE(in_time.Add(large));
-  EXPECT_EQ(Decoded(std::move(in_time).Finish({}))
+  EXPECT_EQ(Decoded(std::move(in_time).Finish({}, ""))
                 .workspaces(0)
                 .metadata()
                 .fields_size(),

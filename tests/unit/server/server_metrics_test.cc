@@ -81,6 +81,7 @@ class ServerMetricsTest : public testing::Test {
                    .whole_file_workers = &workers,
                    .stream_workers = &workers,
                    .streams = &streams,
+                   .watches = &watches,
                    .acceptor = acceptor.get(),
                    .audit = audit.get(),
                    .ready = [] { return absl::OkStatus(); },
@@ -106,9 +107,10 @@ class ServerMetricsTest : public testing::Test {
   observe::ReloadMetrics policy{metrics.metrics(), "policy"};
   const std::shared_ptr<core::DiskHealth> health =
       std::make_shared<core::DiskHealth>();
+  core::ChangeLog changes;
   const std::unique_ptr<catalog::FileCatalog> catalog =
       catalog::FileCatalog::Open(OpenBase(), temp.Path("base"),
-                                 {.health = health})
+                                 {.changes = &changes, .health = health})
           .value();
   core::Authority authority{
       catalog.get(),
@@ -124,6 +126,7 @@ class ServerMetricsTest : public testing::Test {
   rpc::Calls calls{&workers, &workers, log.get()};
   rpc::ReceiveQuota quota;
   rpc::ArtifactStreams streams{&artifacts, &calls, &workers, &quota, 128};
+  rpc::WatchHub watches{catalog.get(), &changes, {}};
   const std::unique_ptr<Acceptor> acceptor =
       Acceptor::Listen({absl::StrCat("unix:", temp.Path("socket"))}).value();
   const std::unique_ptr<observe::AuditLog> audit =
@@ -144,6 +147,9 @@ TEST_F(ServerMetricsTest, TheyShowTheStateOfTheServer) {
           R"(workspaced_scan_seconds_count 1)",
           R"(workspaced_queued_tasks{pool="streams"} 0)",
           R"(workspaced_artifact_streams_limit 128)",
+          R"(workspaced_watchers 0)",
+          R"(workspaced_watchers_limit 4096)",
+          R"(workspaced_cache_bytes{cache="encoded_changes"} 0)",
           R"(workspaced_disk_healthy 1)",
           R"(workspaced_over_quota_workspaces 0)",
           R"(workspaced_disk_low 0)",
@@ -166,6 +172,8 @@ TEST_F(ServerMetricsTest, TheyShowTheStateOfTheServer) {
   EXPECT_THAT(text, Not(HasSubstr("\nworkspaced_disk_size_bytes 0\n")));
   EXPECT_THAT(text,
               Not(HasSubstr("\nworkspaced_cache_bytes{cache=\"statuses\"} 0")));
+  EXPECT_THAT(text,
+              Not(HasSubstr("\nworkspaced_cache_bytes{cache=\"changes\"} 0")));
 }
 
 // Returns the metrics that occur in `text` and are not in the exposition.

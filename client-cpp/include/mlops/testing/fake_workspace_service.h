@@ -27,7 +27,8 @@ absl::Status MakeError(absl::StatusCode code, std::string_view reason,
 // It differs from the server in these points: it creates no directories
 // (root_path is "/fake/<project>"), trash and uploads never expire, statuses
 // report what SetUsage() sets instead of counting artifacts, settings and
-// metadata may have any size, and filters are rejected.
+// metadata may have any size, filters are rejected, and watches get every
+// change on its own, SYNCED only once, and tokens that never expire.
 //
 //   mlops::testing::FakeWorkspaceService service;
 //   const mlops::WorkspaceClient client = service.Client();

@@ -23,12 +23,13 @@ from mlops._rpc.channel import (
 )
 from mlops._rpc.credentials import NONE, Credentials
 from mlops._rpc.errors import WorkspaceError
-from mlops._rpc.fork_gate import GATE
+from mlops._rpc.fork_gate import GATE, Pausable
 from mlops._rpc.leases import HeldLeases
 from mlops._rpc.stub import Stub
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 Result = TypeVar("Result")
+Lasting = TypeVar("Lasting", bound=Pausable)
 
 _MAX_LOSSES = 3
 # Codes from gRPC itself, without a reason from the server, for calls that were in
@@ -219,6 +220,26 @@ class Connection:
         with self._lock:
             self._link = None
 
+    def begin(self, request: Message, stream: Callable[[Any, Any], Lasting]) -> Lasting:
+        """Begin a streaming call that may last for ever; return `stream(call, link)`.
+
+        The result is paused before a fork. It must keep the link while it needs the
+        call, and report it to lose() if the call ended with a lost connection.
+
+        Raises:
+            WorkspaceError: There is no server.
+        """
+        with GATE:
+            link = self._open()
+            lasting = stream(getattr(link.stub, method_name(request))(request), link)
+            GATE.watch(lasting)
+            return lasting
+
+    def lose(self, link: Any) -> None:
+        """Note that a link of begin() broke; the server may have been replaced."""
+        if self._server.may_move:
+            self._drop(link)
+
     def resume(
         self,
         do: Callable[[Stub], Result],
@@ -251,11 +272,9 @@ class Connection:
                     link = self._open()
                     return self._once(lambda link: do(link.stub), link)
                 except WorkspaceError as error:
-                    broken = (
-                        error.details["code"] in _BROKEN and not error.details["reason"]
-                    )
-                    if not broken and error.details["reason"] not in _PASSING:
+                    if not is_passing(error):
                         raise
+                    broken = not error.details["reason"]
                     # Progress restarts the time limit.
                     if progress() > seen:
                         seen, pause, give_up = (
@@ -374,6 +393,13 @@ class Connection:
         with self._lock:
             if self._link is link:
                 self._link = None
+
+
+def is_passing(error: WorkspaceError) -> bool:
+    """Whether a stream that ended with this error can be resumed later."""
+    if error.details["reason"]:
+        return error.details["reason"] in _PASSING
+    return error.details["code"] in _BROKEN
 
 
 def _policy_of(request: Message) -> Policy:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         ProjectWorkspace,
         ServerInfo,
         WorkspaceError,
+        WorkspaceEvent,
         WorkspaceManager,
         WorkspaceTemplate,
     )
@@ -30,6 +31,7 @@ __all__ = [
     "ProjectWorkspace",
     "ServerInfo",
     "WorkspaceError",
+    "WorkspaceEvent",
     "WorkspaceManager",
     "WorkspaceTemplate",
 ]

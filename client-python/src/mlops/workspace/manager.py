@@ -18,9 +18,11 @@ from mlops._rpc import convert, errors
 from mlops._rpc.connection import Connection
 from mlops._rpc.credentials import CredentialOptions
 from mlops._rpc.errors import WorkspaceError
+from mlops._rpc.watch import Watch
 from mlops.local_server import choose_server
 from mlops.workspace import archives
 from mlops.workspace.archives import ArchiveSource, ArchiveTarget, Export, Progress
+from mlops.workspace.events import WorkspaceEvent, read_events
 from mlops.workspace.html import html_table
 from mlops.workspace.lease import DEFAULT_TTL_S, Lease, LeaseInfo
 from mlops.workspace.origin import Facts, Origin
@@ -37,6 +39,7 @@ __all__ = [
     "ProjectWorkspace",
     "ServerInfo",
     "WorkspaceError",
+    "WorkspaceEvent",
     "WorkspaceManager",
     "WorkspaceTemplate",
 ]
@@ -888,6 +891,51 @@ class WorkspaceManager:
             # The server sends each status as soon as it is counted, in no order.
             statuses.sort(key=lambda status: status.workspace.project)
             return [self._status(status, counts_only) for status in statuses]
+
+    def watch(
+        self,
+        projects: Collection[str] | None = None,
+        *,
+        resume_token: str = "",
+        synced: bool = False,
+    ) -> Iterator[WorkspaceEvent]:
+        """Yield every change of workspaces, without end.
+
+        Begins with a "created" event for each existing workspace. Reports changes of
+        records and leases, whoever made them, but not changes of files in the five
+        directories. Several quick changes of a workspace may be reported as one.
+
+        Continues by itself after a lost connection or a restart of the server. To stop,
+        leave the loop, or close() the iterator.
+
+        Args:
+            projects: The names of the projects to watch, at most 1,000; they need not
+                exist yet. Default: all.
+            resume_token: The `resume_token` of an earlier event: report only what
+                changed after it.
+            synced: Also yield a "synced" event when everything that changed has been
+                reported, and again every few seconds while nothing changes.
+
+        Raises:
+            WorkspaceError: RESUME_TOKEN_EXPIRED if the server no longer knows what
+                changed after `resume_token`; watch again without it. TOKEN_INVALID
+                if it is damaged.
+        """
+        with self._operation("watch"):
+            watch = Watch(
+                self._connection,
+                convert.check_names("projects", projects or ()),
+                convert.check_text("resume_token", resume_token),
+            )
+        return self._events(watch, synced)
+
+    def _events(self, watch: Watch, synced: bool) -> Iterator[WorkspaceEvent]:
+        with self._operation("watch"):
+            for event in read_events(watch, self._seen):
+                if event.change == "deleted":
+                    self.workspaces.pop(event.project, None)
+                if event.change != "synced" or synced:
+                    yield event
 
     @contextmanager
     def _operation(self, name: str, project: str | None = None) -> Iterator[None]:
