@@ -215,9 +215,8 @@ Checkpoint::Checkpoint(absl::string_view bytes, absl::string_view base_path)
     blocks.push_back({.bytes = in.Text(), .crc = crc});
   }
   // A truncated file has no trustworthy last block: drop all of them.
-  if (!in.ok()) return;
+  if (!in.ok() || !intact) return;
   blocks_ = std::move(blocks);
-  if (!intact) return;
   history_.changes = std::string(changes);
   history_.unreachable = absl::StrSplit(unreachable, '\n', absl::SkipEmpty());
 }

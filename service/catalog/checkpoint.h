@@ -43,12 +43,13 @@ CheckpointState InspectCheckpoint(absl::string_view bytes,
 // damaged parts count as not saved. Thread-safe.
 class Checkpoint {
  public:
-  // Has no blocks if `bytes` is cut off, has another format version, or belongs
-  // to another base. `bytes` must outlive this object.
+  // Has no blocks if `bytes` is cut off, its history is damaged, has another
+  // format version, or belongs to another base. `bytes` must outlive this
+  // object.
   Checkpoint(absl::string_view bytes, absl::string_view base_path);
 
   size_t block_count() const { return blocks_.size(); }
-  // Returns how the records came about. Empty if it is damaged.
+  // Returns how the records came about.
   const SavedHistory& history() const { return history_; }
   // Returns the records of one block in the order in which they were encoded,
   // or none if the block is damaged: no block is empty otherwise.

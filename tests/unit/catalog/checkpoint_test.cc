@@ -90,6 +90,16 @@ TEST(Checkpoint, OfAnotherBaseIsIgnored) {
   EXPECT_THAT(Decode(EncodeCheckpoint(Records(3), "/base"), "/bas"), IsEmpty());
 }
 
+TEST(Checkpoint, KeepsTheHistory) {
+  const std::string bytes = EncodeCheckpoint(
+      Records(2), "/base", {.changes = "text\n", .unreachable = {"a", "b"}});
+  const Checkpoint checkpoint(bytes, "/base");
+  EXPECT_EQ(checkpoint.block_count(), 1u);
+  EXPECT_EQ(checkpoint.history().changes, "text\n");
+  EXPECT_THAT(checkpoint.history().unreachable, testing::ElementsAre("a", "b"));
+  EXPECT_EQ(Checkpoint(bytes, "/other").history().changes, "");
+}
+
 TEST(Checkpoint, EveryFlippedBitIsNoticed) {
   const std::string good = EncodeCheckpoint(Records(2), "/base");
   for (size_t i = 0; i < good.size() * 8; ++i) {
