@@ -184,14 +184,20 @@ ArtifactWriteStream::Step ArtifactWriteStream::Next() {
   return step;
 }
 
+bool ArtifactWriteStream::MustRelease() {
+  return std::exchange(holds_upload_, false);
+}
+
 void ArtifactWriteStream::Work() {
   bool more = false;
-  const std::optional<absl::Status> end = WorkOnce(&more);
+  const std::optional<absl::Status> end =
+      HasEnd() ? absl::OkStatus() : WorkOnce(&more);
   // The client may resume as soon as it sees the end, so release the upload
   // before.
   if (end.has_value()) writer_.reset();
   if (more && !end.has_value()) return Schedule(1);
   TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    holds_upload_ = writer_ != nullptr;
     if (end.has_value() && !end->ok() && !end_.has_value()) end_ = *end;
   });
 }

@@ -119,6 +119,7 @@ class ArtifactWriteStream final
 
  private:
   Step Next() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool MustRelease() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Handles one message, or the end of the stream.
   void Work() override ABSL_LOCKS_EXCLUDED(mutex_);
   // Returns the status that ends the call, if it ends now: with OK, last_ is
@@ -154,6 +155,8 @@ class ArtifactWriteStream final
   bool rehashing_ = false;
   int64_t acknowledged_ = 0;
 
+  // Whether writer_ exists while no task runs.
+  bool holds_upload_ ABSL_GUARDED_BY(mutex_) = false;
   // Message that waits for a worker.
   std::optional<grpc::ByteBuffer> received_ ABSL_GUARDED_BY(mutex_);
   // Whether the client's stream has ended or broken.

@@ -80,6 +80,12 @@ class Stream : public Reactor, private LiveCalls::Call {
   virtual void Work() = 0;
   // Called when the write of an earlier step is done.
   virtual void Written() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {}
+  // Returns whether a task must release something before the client may see the
+  // end of the call. Called when no task runs; the task then starts, finds
+  // HasEnd(), and releases it.
+  virtual bool MustRelease() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return false;
+  }
   // Called right before the destructor, on a gRPC thread, which must not block
   // on the disk.
   virtual void Release() {}
@@ -120,7 +126,8 @@ class Stream : public Reactor, private LiveCalls::Call {
       if (!end_.has_value()) step = Next();
       if (end_.has_value()) {
         step = {};
-        finish = tasks_ == 0 && !writing_;
+        if (tasks_ == 0 && MustRelease()) step.tasks = 1;
+        finish = tasks_ + step.tasks == 0 && !writing_;
         end = *end_;
       }
       tasks_ += step.tasks;
@@ -171,6 +178,11 @@ class Stream : public Reactor, private LiveCalls::Call {
     return workers_->TrySchedule([this] { Work(); });
   }
 
+  // Returns whether the status that ends the call is known.
+  bool HasEnd() ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    return end_.has_value();
+  }
   // Ends the call with `status` unless it has an end already.
   void SetEnd(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);

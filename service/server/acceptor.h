@@ -60,7 +60,7 @@ class Acceptor {
   // Also listens on the Unix socket `path`, as Listen() does, for a proxy.
   // Only this user, and the members of `group` if given, can connect to it.
   // It is not one of addresses(), because no other client may use it.
-  // Call it before Start().
+  // Call it before Start(). Returns the errors of Listen().
   absl::Status ListenForProxy(const std::string& path,
                               std::optional<gid_t> group);
 

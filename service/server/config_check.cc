@@ -84,6 +84,11 @@ void CheckProxy(const Config& config, Problems& problems) {
                                     "as x-forwarded-user"));
   }
   if (!proxy) return;
+  if (absl::StartsWith(config.proxy_socket, "unix:")) {
+    problems.push_back(absl::StrCat("--proxy-socket ", config.proxy_socket,
+                                    " must be a path, without \"unix:\""));
+    return;
+  }
   const absl::Status status =
       CheckAddress(absl::StrCat("unix:", config.proxy_socket), true);
   if (!status.ok())

@@ -287,6 +287,7 @@ TEST(Contradictions, AreRefused) {
            {{"--audit-required"}, "--audit-required needs --audit-log"},
            {{"--proxy-group=g"}, "--proxy-group needs --proxy-socket"},
            {{"--proxy-socket=" + std::string(200, 's')}, "--proxy-socket: "},
+           {{"--proxy-socket=unix:/run/proxy"}, "without \"unix:\""},
            {{"--proxy-header=Authorization"}, "cannot name callers"},
            {{"--proxy-header=grpc-user"}, "cannot name callers"},
            {{"--proxy-header=user-bin"}, "cannot name callers"},
