@@ -223,9 +223,9 @@ class DVCClient:
         cache, remote, kept = Freed(), Freed(), list[Kept]()
         if not (root / ".dvc").is_dir():
             return cache, remote, kept
-        with self._opened(git=_is_in_git(root)) as repo:
+        with self._opened() as repo:
             try:
-                used = repo.used()
+                used = repo.used(_is_in_git(root))
             except DvcException as error:
                 reason = f"DVC cannot tell what all versions refer to: {error}"
                 return cache, remote, [Kept("dvc", str(root), reason)]
@@ -283,9 +283,7 @@ class DVCClient:
             return {"tracked": sum(_files(out) for out in repo.tracked())}
 
     @contextmanager
-    def _opened(
-        self, remote: str | None = None, git: bool = False
-    ) -> Iterator[Repository]:
+    def _opened(self, remote: str | None = None) -> Iterator[Repository]:
         """Open the repository for transfers with `remote`.
 
         Uses the workspace's current settings, because other clients may have changed
@@ -304,7 +302,7 @@ class DVCClient:
         with (
             self._leased(),
             opened(
-                root, url, default_url, (remote or REMOTE).lower(), WAIT_SECONDS, git
+                root, url, default_url, (remote or REMOTE).lower(), WAIT_SECONDS
             ) as repo,
         ):
             # A killed process may have left a change half done.

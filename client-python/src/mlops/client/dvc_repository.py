@@ -42,6 +42,7 @@ with _console_kept():
     from dvc.output import Output
     from dvc.repo import Repo, lock_repo
     from dvc.repo.stage import StageInfo, StageLoad
+    from dvc.scm import SCM
     from dvc.stage import Stage
     from dvc_data.hashfile import _progress
     from dvc_data.hashfile.db import get_index
@@ -204,25 +205,35 @@ class Repository(Repo):  # type: ignore[misc]
         ]
         return len(sizes), sum(sizes)
 
-    def used(self) -> set[Any]:
+    def used(self, git: bool) -> set[Any]:
         """Return the hashes that the tracked files have, now and in Git's history.
 
         Git's history are the commits of all branches and tags, experiments, and what is
-        stashed. Without Git there is only one version.
+        stashed.
+
+        Args:
+            git: Whether the repository is in a Git repository.
 
         Raises:
             DvcException: A version cannot be read, or the list of the files in a
                 tracked directory is neither in the cache nor in the remote.
         """
-        git = not self.config["core"].get("no_scm")
-        with _no_questions():
-            found = self.used_objs(
-                all_branches=git,
-                all_tags=git,
-                all_commits=git,
-                all_experiments=git,
-                revs=["refs/stash"] if git and self.scm.get_ref("refs/stash") else None,
-            )
+        # A repository that is opened with Git writes a .gitignore, so this one is not.
+        without = self.scm
+        scm = SCM(self.root_dir) if git else without
+        self.__dict__["scm"] = scm
+        try:
+            with _no_questions():
+                found = self.used_objs(
+                    all_branches=git,
+                    all_tags=git,
+                    all_commits=git,
+                    all_experiments=git,
+                    revs=["refs/stash"] if git and scm.get_ref("refs/stash") else None,
+                )
+        finally:
+            self.__dict__["scm"] = without
+            self.refresh()
         return set().union(*found.values())
 
     def caches(self) -> list[Any]:
@@ -270,18 +281,12 @@ def _no_questions() -> Iterator[None]:
 
 @contextmanager
 def opened(
-    root: Path,
-    remote_url: str,
-    default_url: str,
-    remote: str,
-    wait_seconds: float,
-    git: bool = False,
+    root: Path, remote_url: str, default_url: str, remote: str, wait_seconds: float
 ) -> Iterator[Repository]:
     """Open the repository in `root` exclusively, for transfers with `remote`.
 
     Creates the repository if missing. REMOTE is at `remote_url`; the configuration, for
-    users of DVC's command line, names `default_url`. With `git`, the repository knows
-    the Git repository that it is in.
+    users of DVC's command line, names `default_url`.
 
     Raises:
         MLOpsClientError: REPOSITORY_BUSY if others use the repository for
@@ -294,7 +299,7 @@ def opened(
     with ExitStack() as stack:
         stack.enter_context(locked(temporary / "mlops.lock", wait_seconds))
         dvc_config.update(root, default_url)
-        repo = stack.enter_context(peeked(root, remote_url, remote, git))
+        repo = stack.enter_context(peeked(root, remote_url, remote))
         # DVC's command line uses DVC's own lock, which DVC tries for 3 seconds.
         while True:
             try:
@@ -307,14 +312,12 @@ def opened(
         yield repo
 
 
-def peeked(
-    root: Path, remote_url: str, remote: str = REMOTE, git: bool = False
-) -> Repository:
+def peeked(root: Path, remote_url: str, remote: str = REMOTE) -> Repository:
     """Return the existing repository in `root`, without any lock."""
     return Repository(
         str(root),
         config={
-            "core": {"no_scm": not git, "analytics": False, "check_update": False},
+            "core": {"no_scm": True, "analytics": False, "check_update": False},
             "remote": {REMOTE: {"url": remote_url}},
         },
         remote=remote,
