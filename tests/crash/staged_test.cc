@@ -123,7 +123,7 @@ class Disk {
           ".templates/tabular/files/models"})
       EXPECT_TRUE(top->MakeDir(dir).ok());
     EXPECT_TRUE(fs::WriteNewFile(*top, ".templates/tabular/template.yaml",
-                                 "directories: [outputs/${project}]\n")
+                                 "directories: ['outputs/${project}']\n")
                     .ok());
     EXPECT_TRUE(
         fs::WriteNewFile(*top, ".templates/tabular/files/models/a", "a").ok());
