@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "proto/cpp/base/status_macros.h"
+#include "service/base/clock.h"
 #include "service/core/errors.h"
 
 namespace mlops::artifacts {
@@ -30,10 +31,13 @@ constexpr absl::string_view kJournal = "-journal";
 constexpr absl::string_view kLog = "-wal";
 constexpr absl::string_view kLogIndex = "-shm";
 
-// With the pauses between them, a busy file is given about six seconds, which
-// is longer than most transactions.
-constexpr int kTries = 60;
-constexpr absl::Duration kPause = absl::Milliseconds(100);
+// How long a busy file is tried, at least a few times. Longer than most
+// transactions.
+constexpr absl::Duration kPatience = absl::Seconds(6);
+constexpr int kMinTries = 3;
+// Short, because a program that commits all the time leaves the database
+// unlocked only for moments.
+constexpr absl::Duration kPause = absl::Milliseconds(5);
 // Longer than the interval in which two writes may leave the same stamp.
 constexpr absl::Duration kTick = absl::Milliseconds(25);
 
@@ -172,7 +176,9 @@ absl::Status ReadConsistently(
     const fs::Dir& dir, absl::string_view name, absl::string_view project,
     absl::string_view shown, core::Cancelled cancelled,
     absl::FunctionRef<absl::Status(const StableFile& file)> read) {
-  for (int i = 0; i < kTries; ++i) {
+  const base::SteadyClock clock = base::SystemSteadyClock();
+  const absl::Duration begin = clock();
+  for (int i = 0; i < kMinTries || clock() - begin < kPatience; ++i) {
     if (i > 0) absl::SleepFor(kPause);
     if (cancelled()) return absl::CancelledError("the call was cancelled");
     const auto file = StableFile::Open(dir, name);

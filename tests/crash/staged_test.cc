@@ -123,7 +123,7 @@ class Disk {
           ".templates/tabular/files/models"})
       EXPECT_TRUE(top->MakeDir(dir).ok());
     EXPECT_TRUE(fs::WriteNewFile(*top, ".templates/tabular/template.yaml",
-                                 "directories: [outputs/${project}]\n")
+                                 "directories: ['outputs/${project}']\n")
                     .ok());
     EXPECT_TRUE(
         fs::WriteNewFile(*top, ".templates/tabular/files/models/a", "a").ok());
@@ -220,8 +220,9 @@ class StagedCrashTest : public testing::TestWithParam<Creation> {
       EXPECT_THAT(base::GetReason(status), AnyOf("IO_ERROR", "NO_SPACE"))
           << status;
       // A single failure, other than that of the removal, leaves nothing.
-      if (!plan.all_after && !plan.performed && disk.healthy())
+      if (!plan.all_after && !plan.performed && disk.healthy()) {
         EXPECT_THAT(disk.Staged(), IsEmpty());
+      }
     }
     Check(disk, status);
     return disk.faults().happened();

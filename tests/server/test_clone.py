@@ -29,7 +29,7 @@ def _clone(server: Server, name: str, source: str = "fraud") -> dict[str, object
 def _reason(server: Server, name: str) -> str:
     outcome = call(server, "CloneWorkspace", project="fraud", destination_project=name)
     assert outcome.error is not None
-    return str(outcome.error["reason"])
+    return str(outcome.error.infos[0].reason)
 
 
 def _wait(done: Callable[[], bool]) -> None:
@@ -202,7 +202,7 @@ def test_of_two_clones_for_one_name_one_wins(base: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-    reasons = [outcome.error and outcome.error["reason"] for outcome in outcomes]
+    reasons = [outcome.error and outcome.error.infos[0].reason for outcome in outcomes]
     assert sorted(map(str, reasons)) == ["None", "WORKSPACE_EXISTS", "WORKSPACE_EXISTS"]
     assert len(os.listdir(base / "copy/models")) == 200
     assert _staged(base) == []
@@ -215,7 +215,7 @@ def _start(channel: grpc.Channel, name: str = "copy") -> grpc.Call:
     )
 
 
-def _fill(base: Path, count: int = 5000) -> None:
+def _fill(base: Path, count: int = 1000) -> None:
     for i in range(count):
         (base / f"fraud/models/{i}").write_text("x" * 100)
 
@@ -230,8 +230,7 @@ def test_a_cancelled_clone_leaves_nothing(base: Path) -> None:
         _wait(lambda: not _staged(base))
         assert not (base / "copy").exists()
         # The slot is free again, and so is the name.
-        for i in range(5):
-            _clone(server, f"copy-{i}")
+        _clone(server, "copy")
 
 
 def test_a_killed_server_leaves_nothing_after_its_restart(base: Path) -> None:
@@ -246,7 +245,7 @@ def test_a_killed_server_leaves_nothing_after_its_restart(base: Path) -> None:
     with Server(base) as server:
         assert _staged(base) == []
         if (base / "copy").exists():
-            assert len(os.listdir(base / "copy/models")) == 5000
+            assert len(os.listdir(base / "copy/models")) == 1000
         else:
             _clone(server, "copy")
 

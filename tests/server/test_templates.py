@@ -5,7 +5,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from server.run import answer, call, log_lines
+from server.run import answer, call
 from support.server import BINARY, Server
 
 
@@ -67,14 +67,14 @@ def test_the_default_template_and_another_one(base: Path) -> None:
             allow_missing=True,
         )
         assert updated["metadata"] == {"from": "standard", "x": 1}
-        assert not any("template" in line["msg"] for line in log_lines(server))
+        assert "--default-template" not in server.output
 
 
 def test_a_missing_default_template_is_reported_at_start(base: Path) -> None:
     with Server(base, "--default-template", "none") as server:
         outcome = call(server, "CreateWorkspace", project="a")
         assert outcome.error is not None
-        assert outcome.error["reason"] == "TEMPLATE_NOT_FOUND"
+        assert outcome.error.infos[0].reason == "TEMPLATE_NOT_FOUND"
         assert "--default-template" in server.output
 
 

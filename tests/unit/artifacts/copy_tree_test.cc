@@ -56,7 +56,10 @@ class CopyTreeTest : public testing::Test {
   }
 
   const support::TempDir temp;
-  const std::shared_ptr<fs::Dir> base = fs::OpenBaseDir(temp.path()).value();
+  // Of the same kind as the directories that tests hook into.
+  const std::shared_ptr<fs::Dir> base = std::make_shared<support::ObservedDir>(
+      fs::OpenBaseDir(temp.path()).value(),
+      std::make_shared<support::DirObserver>());
   Stage stage{base, std::make_shared<core::DiskHealth>()};
   std::unique_ptr<StagedTree> tree;
   CopyProgress last;

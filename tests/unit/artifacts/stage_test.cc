@@ -21,6 +21,7 @@ namespace {
 using absl::StatusCode;
 using support::IsError;
 using testing::Contains;
+using testing::Not;
 
 // A Dir that says that it can sync everything, and does so by Sync().
 class SyncingDir final : public support::ObservedDir {
