@@ -23,8 +23,10 @@ from mlops._rpc.stub import Stub
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 Pathlike: TypeAlias = str | os.PathLike[str]
-# A path, a binary file, or pieces of bytes.
-ArchiveSource: TypeAlias = Pathlike | IO[bytes] | Iterable[bytes]
+# A path, a binary file, bytes, or pieces of bytes.
+ArchiveSource: TypeAlias = (
+    Pathlike | IO[bytes] | bytes | bytearray | memoryview | Iterable[bytes]
+)
 ArchiveTarget: TypeAlias = Pathlike | IO[bytes]
 # Receives the number of bytes so far.
 Progress: TypeAlias = Callable[[int], object]
@@ -190,7 +192,9 @@ class Source:
         self._replay_bytes = 0
         if isinstance(source, str | os.PathLike):
             self._opened = source = open(source, "rb")  # noqa: SIM115
-        if hasattr(source, "read"):
+        if isinstance(source, bytes | bytearray | memoryview):
+            self._chunks = _cut([source])
+        elif hasattr(source, "read"):
             file: IO[bytes] = source
             self._chunks = iter(lambda: file.read(_CHUNK_BYTES), b"")
             if hasattr(file, "seekable") and file.seekable():
@@ -261,7 +265,7 @@ class Source:
             self._replay = None
 
 
-def _cut(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _cut(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
     for piece in pieces:
         for begin in range(0, len(piece), _CHUNK_BYTES):
             yield bytes(piece[begin : begin + _CHUNK_BYTES])
