@@ -80,9 +80,20 @@ class Connection {
   virtual absl::StatusOr<workspace::v1::WorkspaceStatus> GetWorkspaceStatus(
       const workspace::v1::GetWorkspaceStatusRequest& request,
       const CallOptions& call) = 0;
+  virtual absl::StatusOr<workspace::v1::ListTemplatesResponse> ListTemplates(
+      const workspace::v1::ListTemplatesRequest& request,
+      const CallOptions& call) = 0;
   virtual absl::StatusOr<workspace::v1::ServerInfo> GetServerInfo(
       const workspace::v1::GetServerInfoRequest& request,
       const CallOptions& call) = 0;
+
+  // Calls `visit` with each message in turn, and returns the last one. Returns
+  // CANCELLED once `visit` returns false.
+  virtual absl::StatusOr<workspace::v1::CloneWorkspaceResponse> CloneWorkspace(
+      const workspace::v1::CloneWorkspaceRequest& request,
+      const CallOptions& call,
+      const std::function<bool(const workspace::v1::CloneWorkspaceResponse&)>&
+          visit) = 0;
 
   // Calls `visit` with each status in turn. Returns OK at the end of the
   // stream, or once `visit` returns false.

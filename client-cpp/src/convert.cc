@@ -107,6 +107,21 @@ EnsureResult FromProto(const v1::EnsureWorkspaceResponse& proto) {
           .created = proto.created()};
 }
 
+Template FromProto(const v1::Template& proto) {
+  Template result{
+      .name = proto.name(),
+      .description = proto.description(),
+      .paths = {proto.directories().begin(), proto.directories().end()},
+      .error = wire::FromProto(proto.error())};
+  const Workspace defaults = FromProto(proto.defaults());
+  result.settings = {.mlflow_experiment_id = defaults.mlflow_experiment_id,
+                     .mlflow_tracking_uri = defaults.mlflow_tracking_uri,
+                     .dvc_remote_path = defaults.dvc_remote_path,
+                     .bentoml_tag_prefix = defaults.bentoml_tag_prefix,
+                     .metadata = defaults.metadata};
+  return result;
+}
+
 ServerInfo FromProto(const v1::ServerInfo& proto) {
   ServerInfo info{
       .version = proto.version(),

@@ -19,6 +19,7 @@ WorkspaceStatus FromProto(const workspace::v1::WorkspaceStatus& proto);
 WorkspacePage FromProto(const workspace::v1::ListWorkspacesResponse& proto);
 DeleteResult FromProto(const workspace::v1::DeleteWorkspaceResponse& proto);
 EnsureResult FromProto(const workspace::v1::EnsureWorkspaceResponse& proto);
+Template FromProto(const workspace::v1::Template& proto);
 ServerInfo FromProto(const workspace::v1::ServerInfo& proto);
 Artifact FromProto(const workspace::v1::Artifact& proto);
 

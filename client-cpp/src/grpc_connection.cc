@@ -164,10 +164,43 @@ class GrpcConnection final : public Connection {
       const CallOptions& call) override {
     return Unary(&Stub::GetWorkspaceStatus, request, call);
   }
+  absl::StatusOr<v1::ListTemplatesResponse> ListTemplates(
+      const v1::ListTemplatesRequest& request,
+      const CallOptions& call) override {
+    return Unary(&Stub::ListTemplates, request, call);
+  }
   absl::StatusOr<v1::ServerInfo> GetServerInfo(
       const v1::GetServerInfoRequest& request,
       const CallOptions& call) override {
     return Unary(&Stub::GetServerInfo, request, call);
+  }
+
+  absl::StatusOr<v1::CloneWorkspaceResponse> CloneWorkspace(
+      const v1::CloneWorkspaceRequest& request, const CallOptions& call,
+      const std::function<bool(const v1::CloneWorkspaceResponse&)>& visit)
+      override {
+    // A copy may take any time, so only the caller can limit it.
+    const absl::Time deadline =
+        absl::Now() + call.timeout.value_or(absl::InfiniteDuration());
+    const Server& server = servers_.Choose(
+        std::min(deadline, DeadlineOf(*request.GetDescriptor(), call)),
+        call.stop);
+    const auto state = Begin(server, deadline, call);
+    grpc::ClientContext& context = state->context();
+    const auto reader = server.stub->CloneWorkspace(&context, request);
+    v1::CloneWorkspaceResponse message, last;
+    bool wanted = true;
+    while (wanted && reader->Read(&message)) {
+      wanted = visit(message);
+      last = message;
+    }
+    if (!wanted) context.TryCancel();
+    const absl::Status end = state->ToAbsl(reader->Finish());
+    // The copy may be there already.
+    if (!wanted && !last.has_workspace())
+      return absl::CancelledError("The progress callback ended the call");
+    RETURN_IF_ERROR(wanted ? end : absl::OkStatus());
+    return last;
   }
 
   absl::Status StreamWorkspaceStatuses(

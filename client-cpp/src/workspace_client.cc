@@ -90,6 +90,7 @@ absl::StatusOr<Workspace> WorkspaceClient::Create(
   *request.mutable_workspace() = ToProto(project, settings);
   request.set_validate_only(options.validate_only);
   request.set_request_id(options.request_id);
+  request.set_template_(options.template_name);
   ASSIGN_OR_RETURN(const v1::Workspace workspace,
                    connection_->CreateWorkspace(request, call));
   return FromProto(workspace);
@@ -142,6 +143,39 @@ absl::StatusOr<Workspace> WorkspaceClient::Undelete(
   ASSIGN_OR_RETURN(const v1::Workspace workspace,
                    connection_->UndeleteWorkspace(request, call));
   return FromProto(workspace);
+}
+
+absl::StatusOr<Workspace> WorkspaceClient::CloneWorkspace(
+    std::string_view project, std::string_view destination,
+    const CloneOptions& options, const CallOptions& call) const {
+  v1::CloneWorkspaceRequest request;
+  request.set_project(std::string(project));
+  request.set_destination_project(std::string(destination));
+  for (const std::string& directory : options.directories)
+    request.add_directories(directory);
+  request.set_request_id(options.request_id);
+  const auto visit = [&options](const v1::CloneWorkspaceResponse& message) {
+    return options.progress == nullptr ||
+           options.progress({.file_count = message.file_count(),
+                             .size_bytes = message.size_bytes()});
+  };
+  ASSIGN_OR_RETURN(const v1::CloneWorkspaceResponse last,
+                   connection_->CloneWorkspace(request, call, visit));
+  return FromProto(last.workspace());
+}
+
+absl::StatusOr<std::vector<Template>> WorkspaceClient::ListTemplates(
+    const CallOptions& call) const {
+  std::vector<Template> templates;
+  v1::ListTemplatesRequest request;
+  do {
+    ASSIGN_OR_RETURN(const v1::ListTemplatesResponse page,
+                     connection_->ListTemplates(request, call));
+    for (const v1::Template& one : page.templates())
+      templates.push_back(FromProto(one));
+    request.set_page_token(page.next_page_token());
+  } while (!request.page_token().empty());
+  return templates;
 }
 
 absl::StatusOr<WorkspacePage> WorkspaceClient::List(

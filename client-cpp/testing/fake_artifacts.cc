@@ -325,6 +325,25 @@ absl::StatusOr<v1::Artifact> FakeArtifacts::Move(
   return tree.files[to].artifact;
 }
 
+void FakeArtifacts::Clone(const std::string& from_uid,
+                          const std::string& to_uid,
+                          const std::vector<std::string>& directories) {
+  absl::MutexLock lock(&mutex_);
+  Tree& to = trees_[to_uid];
+  for (const auto& [path, file] : trees_[from_uid].files) {
+    const std::string top = path.substr(0, path.find('/'));
+    if (!directories.empty() &&
+        std::find(directories.begin(), directories.end(), top) ==
+            directories.end())
+      continue;
+    if (file.content == nullptr) {
+      to.files[path] = file;
+    } else {
+      Put(to, path, file.content);
+    }
+  }
+}
+
 absl::StatusOr<v1::Artifact> FakeArtifacts::Copy(
     const std::string& uid, const v1::CopyArtifactRequest& request) {
   absl::MutexLock lock(&mutex_);

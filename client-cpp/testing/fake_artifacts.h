@@ -49,10 +49,10 @@ class FakeArtifacts {
   absl::StatusOr<workspace::v1::Upload> GetUpload(
       const std::string& uid, const workspace::v1::GetUploadRequest& request);
 
-  // Gives workspace `to` the files of workspace `from` in `directories`, or all
-  // of them if that is empty.
-  void CopyAll(const std::string& from, const std::string& to,
-               const std::vector<std::string>& directories);
+  // Copies the files of one workspace to another, new one: those in
+  // `directories`, or all of them if that is empty.
+  void Clone(const std::string& from_uid, const std::string& to_uid,
+             const std::vector<std::string>& directories);
 
   // Starts a ReadArtifact call. Returns the file if the requested range is
   // valid.

@@ -15,11 +15,13 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "client-cpp/src/connection.h"
+#include "client-cpp/src/convert.h"
 #include "client-cpp/testing/fake_artifacts.h"
 #include "google/protobuf/util/time_util.h"
 #include "proto/cpp/base/error.h"
 #include "proto/cpp/base/field_invalid.h"
 #include "proto/cpp/base/status_macros.h"
+#include "proto/cpp/wire_status.h"
 
 namespace mlops::testing {
 namespace {
@@ -323,11 +325,19 @@ class FakeWorkspaceService::State final : public internal::Connection {
     usage_[std::string(project)] = std::move(directories);
   }
 
+  void AddTemplate(Template added) {
+    absl::MutexLock lock(&mutex_);
+    std::string name = added.name;
+    templates_[std::move(name)] = std::move(added);
+  }
+
   absl::StatusOr<v1::Workspace> CreateWorkspace(
       const v1::CreateWorkspaceRequest& request, const CallOptions&) override {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(request.project()));
     RETURN_IF_ERROR(CheckSameProject(request.project(), request.workspace()));
+    ASSIGN_OR_RETURN(const v1::Workspace values,
+                     WithTemplate(request.template_(), request.workspace()));
     if (const auto it = live_.find(request.project()); it != live_.end()) {
       // A repeated Create with the same request id returns the workspace.
       const auto made_by = request_ids_.find(it->second.uid());
@@ -336,8 +346,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       return repeated ? absl::StatusOr<v1::Workspace>(it->second)
                       : Exists(it->second);
     }
-    const v1::Workspace workspace =
-        Make(request.project(), request.workspace());
+    const v1::Workspace workspace = Make(request.project(), values);
     if (request.validate_only()) return workspace;
     if (!request.request_id().empty())
       request_ids_[workspace.uid()] = request.request_id();
@@ -433,10 +442,12 @@ class FakeWorkspaceService::State final : public internal::Connection {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(request.project()));
     RETURN_IF_ERROR(CheckSameProject(request.project(), request.workspace()));
+    ASSIGN_OR_RETURN(const v1::Workspace values,
+                     WithTemplate(request.template_(), request.workspace()));
     v1::EnsureWorkspaceResponse response;
     response.set_created(live_.count(request.project()) == 0);
     if (response.created())
-      live_[request.project()] = Make(request.project(), request.workspace());
+      live_[request.project()] = Make(request.project(), values);
     *response.mutable_workspace() = live_[request.project()];
     return response;
   }
@@ -455,6 +466,40 @@ class FakeWorkspaceService::State final : public internal::Connection {
     workspace.clear_delete_time();
     workspace.clear_purge_time();
     return live_[request.project()] = workspace;
+  }
+
+  absl::StatusOr<v1::CloneWorkspaceResponse> CloneWorkspace(
+      const v1::CloneWorkspaceRequest& request, const CallOptions&,
+      const std::function<bool(const v1::CloneWorkspaceResponse&)>& visit)
+      override {
+    v1::CloneWorkspaceResponse last;
+    {
+      absl::MutexLock lock(&mutex_);
+      RETURN_IF_ERROR(Begin(request.project()));
+      ASSIGN_OR_RETURN(*last.mutable_workspace(), CloneLocked(request));
+    }
+    // Without the lock, because `visit` may use the client.
+    visit(last);
+    return last;
+  }
+
+  absl::StatusOr<v1::ListTemplatesResponse> ListTemplates(
+      const v1::ListTemplatesRequest&, const CallOptions&) override {
+    absl::MutexLock lock(&mutex_);
+    RETURN_IF_ERROR(TakeFailure());
+    v1::ListTemplatesResponse response;
+    for (const auto& [name, known] : templates_) {
+      v1::Template& message = *response.add_templates();
+      message.set_name(name);
+      if (!known.error.ok()) {
+        *message.mutable_error() = wire::ToProto(known.error);
+        continue;
+      }
+      message.set_description(known.description);
+      *message.mutable_defaults() = internal::ToProto("", known.settings);
+      for (const std::string& path : known.paths) message.add_directories(path);
+    }
+    return response;
   }
 
   absl::StatusOr<v1::WorkspaceStatus> GetWorkspaceStatus(
@@ -700,6 +745,67 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return workspace;
   }
 
+  // Returns the values of the template `name`, which may be "", with `given`
+  // merged into them.
+  absl::StatusOr<v1::Workspace> WithTemplate(const std::string& name,
+                                             const v1::Workspace& given) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (name.empty()) return given;
+    const auto known = templates_.find(name);
+    if (known == templates_.end()) {
+      return MakeError(StatusCode::kNotFound, "TEMPLATE_NOT_FOUND",
+                       "Template does not exist: " + name,
+                       {{"template", name}});
+    }
+    RETURN_IF_ERROR(known->second.error);
+    v1::Workspace values = internal::ToProto("", known->second.settings);
+    MergeSettings(given, values);
+    return values;
+  }
+
+  absl::StatusOr<v1::Workspace> CloneLocked(
+      const v1::CloneWorkspaceRequest& request)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const std::string& name = request.destination_project();
+    if (!CheckProject(name).ok()) {
+      return base::FieldInvalid("destination_project",
+                                "must be the name of a project");
+    }
+    for (const std::string& directory : request.directories()) {
+      if (std::find(std::begin(kDirectories), std::end(kDirectories),
+                    directory) == std::end(kDirectories))
+        return base::FieldInvalid("directories",
+                                  "no such directory: " + directory);
+    }
+    if (const auto it = live_.find(name); it != live_.end()) {
+      const auto made_by = request_ids_.find(it->second.uid());
+      const bool repeated = made_by != request_ids_.end() &&
+                            made_by->second == request.request_id();
+      return repeated ? absl::StatusOr<v1::Workspace>(it->second)
+                      : Exists(it->second);
+    }
+    const auto source = live_.find(request.project());
+    if (source == live_.end()) return NotFound(request.project());
+    // Settings that were derived from the old name are derived again.
+    v1::Workspace values = source->second;
+    const v1::Workspace defaults = Make(request.project(), {});
+    for (const char* setting : kSettings) {
+      const FieldDescriptor* field =
+          v1::Workspace::descriptor()->FindFieldByName(setting);
+      const auto* reflection = values.GetReflection();
+      if (reflection->GetString(values, field) ==
+          reflection->GetString(defaults, field))
+        reflection->ClearField(&values, field);
+    }
+    const v1::Workspace clone = Make(name, values);
+    artifacts_.Clone(
+        source->second.uid(), clone.uid(),
+        {request.directories().begin(), request.directories().end()});
+    if (!request.request_id().empty())
+      request_ids_[clone.uid()] = request.request_id();
+    return live_[name] = clone;
+  }
+
   std::vector<std::pair<std::string, const v1::Workspace*>> Ordered(
       const Order& order, bool show_deleted) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -801,6 +907,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
   std::map<std::string, v1::Workspace> archives_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::vector<DirectoryUsage>> usage_
       ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, Template> templates_ ABSL_GUARDED_BY(mutex_);
   uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Time last_time_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
 };
@@ -814,6 +921,10 @@ WorkspaceClient FakeWorkspaceService::Client() const {
 
 void FakeWorkspaceService::FailNext(absl::Status status) {
   state_->FailNext(std::move(status));
+}
+
+void FakeWorkspaceService::AddTemplate(Template added) {
+  state_->AddTemplate(std::move(added));
 }
 
 void FakeWorkspaceService::SetUsage(std::string_view project,

@@ -20,9 +20,9 @@ constexpr uint32_t kPrivate = 0700;
 }  // namespace
 
 StagedTree::~StagedTree() {
-  if (placed_) return;
+  // A tree that has become a workspace is no longer at this name, and the name
+  // is never used again. The next start removes what cannot be removed now.
   while (true) {
-    // The next start removes what cannot be removed now.
     const auto removed = fs::RemoveTree(*staging_, name_, kRemoveStep);
     if (!removed.ok() || removed->complete) return;
   }

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "service/core/disk_health.h"
+#include "service/core/template.h"
 #include "service/core/usage.h"
 #include "service/fs/dir.h"
 
@@ -24,23 +25,23 @@
 //   RETURN_IF_ERROR(tree->Sync(cancelled));
 //   ASSIGN_OR_RETURN(auto workspace, authority->Create(
 //       {.project = project, .staged = tree->name()}));
-//   tree->Placed();
 namespace mlops::artifacts {
 
-// One such directory. The destructor removes it unless it was placed; the next
-// start of the server removes those that a crash left. Not thread-safe.
-class StagedTree {
+// One such directory. The destructor removes it unless it has become
+// a workspace; the next start of the server removes those that a crash left.
+// Not thread-safe.
+class StagedTree : public core::StagedFiles {
  public:
   // Files that are synced one by one, before syncing the whole file system
   // becomes cheaper.
   static constexpr int64_t kSyncEach = 64;
 
-  ~StagedTree();
+  ~StagedTree() override;
   StagedTree(const StagedTree&) = delete;
   StagedTree& operator=(const StagedTree&) = delete;
 
   // The name in the staging directory, for core::CreateArgs::staged.
-  const std::string& name() const { return name_; }
+  const std::string& name() const override { return name_; }
   // The directory to fill. The five directories do not exist yet; those that
   // the caller does not create are added by the catalog. Nobody but the
   // server's user can enter it before Sync().
@@ -54,9 +55,6 @@ class StagedTree {
   // change. Returns CANCELLED once `cancelled` returns true, and the errors
   // of fs::Dir. A failure concerns only this tree, because nobody has seen it.
   absl::Status Sync(core::Cancelled cancelled = core::NeverCancelled);
-
-  // Call it after the tree has become a workspace.
-  void Placed() { placed_ = true; }
 
  private:
   friend class Stage;
@@ -77,7 +75,6 @@ class StagedTree {
   const uint32_t mode_;
   const bool can_sync_all_;
   int64_t file_count_ = 0;
-  bool placed_ = false;
 };
 
 // Creates staged directories. Thread-safe.

@@ -12,6 +12,7 @@
 #include "service/core/errors.h"
 #include "service/core/layout.h"
 #include "service/core/page_token.h"
+#include "service/core/workspace_yaml.h"
 
 namespace mlops::core {
 namespace {
@@ -52,13 +53,65 @@ absl::StatusOr<Workspace> Authority::NewFrom(const CreateArgs& args) const {
        .settings = args.settings,
        .exact_settings = args.exact_settings,
        .metadata = args.metadata,
-       .quota = args.quota},
+       .quota = args.quota,
+       .unknown_keys = args.unknown_keys},
       clock_());
 }
 
+void Authority::SetTemplates(TemplateSource* source,
+                             std::string default_template) {
+  templates_ = source;
+  default_template_ = std::move(default_template);
+}
+
+const std::string& Authority::TemplateOf(const CreateArgs& args) const {
+  // A filled directory is complete.
+  const bool use_default = args.template_name.empty() && args.staged.empty();
+  return use_default ? default_template_ : args.template_name;
+}
+
+absl::StatusOr<Authority::Prepared> Authority::Prepare(CreateArgs args) const {
+  Prepared prepared{.args = std::move(args)};
+  if (const std::string& name = TemplateOf(prepared.args); !name.empty()) {
+    if (templates_ == nullptr) return TemplateNotFound(name);
+    // The request alone must be valid, whatever the template adds.
+    RETURN_IF_ERROR(NewFrom(prepared.args).status());
+    ASSIGN_OR_RETURN(prepared.tmpl, templates_->Load(name));
+    ApplyTemplate(*prepared.tmpl, Variables(prepared.args.project),
+                  &prepared.args.settings, &prepared.args.metadata,
+                  &prepared.args.quota);
+  }
+  // The result of both must be, too.
+  RETURN_IF_ERROR(NewFrom(prepared.args).status());
+  return prepared;
+}
+
+absl::Status Authority::Fill(Prepared& prepared) const {
+  if (prepared.tmpl == nullptr) return absl::OkStatus();
+  ASSIGN_OR_RETURN(
+      prepared.files,
+      templates_->Fill(*prepared.tmpl, Variables(prepared.args.project)));
+  if (prepared.files != nullptr) prepared.args.staged = prepared.files->name();
+  return absl::OkStatus();
+}
+
+TemplateVariables Authority::Variables(const ProjectName& project) const {
+  return VariablesFor(project, absl::StrCat(base_path_, "/", project.str()),
+                      clock_());
+}
+
 absl::StatusOr<WorkspacePtr> Authority::Create(const CreateArgs& args) {
+  if (!UsesTemplate(args)) {
+    absl::MutexLock lock(&Stripe(args.project));
+    return CreateLocked(args);
+  }
+  ASSIGN_OR_RETURN(Prepared prepared, Prepare(args));
+  // Do not copy the template's files only to find that the name is taken.
+  if (!args.validate_only &&
+      absl::IsNotFound(catalog_->Get(args.project).status()))
+    RETURN_IF_ERROR(Fill(prepared));
   absl::MutexLock lock(&Stripe(args.project));
-  return CreateLocked(args);
+  return CreateLocked(prepared.args);
 }
 
 absl::StatusOr<WorkspacePtr> Authority::CreateLocked(const CreateArgs& args) {
@@ -81,6 +134,28 @@ absl::StatusOr<WorkspacePtr> Authority::CreateLocked(const CreateArgs& args) {
   return std::move(result.workspace);
 }
 
+absl::StatusOr<WorkspacePtr> Authority::FindRepeated(
+    const ProjectName& project, const std::string& request_id) {
+  absl::StatusOr<WorkspacePtr> existing = catalog_->Get(project);
+  if (absl::IsNotFound(existing.status())) return nullptr;
+  RETURN_IF_ERROR(existing.status());
+  if (!request_id.empty() && (*existing)->request_id == request_id)
+    return existing;
+  return WorkspaceExists(project.str(), (*existing)->uid);
+}
+
+CreateArgs Authority::ArgsOfClone(const Workspace& source,
+                                  const ProjectName& destination) const {
+  return {.project = destination,
+          .settings = SettingsOfCopy(
+              source,
+              {.project = destination,
+               .root_path = absl::StrCat(base_path_, "/", destination.str())}),
+          .metadata = source.metadata,
+          .quota = source.quota,
+          .unknown_keys = source.unknown_keys};
+}
+
 absl::StatusOr<WorkspacePtr> Authority::Get(const ProjectName& project) {
   return catalog_->Get(project);
 }
@@ -93,11 +168,18 @@ absl::StatusOr<WorkspacePtr> Authority::EnsureExisting(const CreateArgs& args) {
 }
 
 absl::StatusOr<EnsureResult> Authority::Ensure(const CreateArgs& args) {
-  absl::StatusOr<WorkspacePtr> existing = EnsureExisting(args);
+  std::optional<Prepared> prepared;
+  if (UsesTemplate(args)) {
+    ASSIGN_OR_RETURN(prepared, Prepare(args));
+  }
+  absl::StatusOr<WorkspacePtr> existing =
+      prepared ? catalog_->Get(args.project) : EnsureExisting(args);
   // Lock only to create: nearly all calls find the workspace.
   if (absl::IsNotFound(existing.status())) {
+    if (prepared) RETURN_IF_ERROR(Fill(*prepared));
     absl::MutexLock lock(&Stripe(args.project));
-    absl::StatusOr<WorkspacePtr> created = CreateLocked(args);
+    absl::StatusOr<WorkspacePtr> created =
+        CreateLocked(prepared ? prepared->args : args);
     if (created.ok())
       return EnsureResult{.workspace = *std::move(created), .created = true};
     if (!absl::IsAlreadyExists(created.status())) return created.status();
@@ -206,14 +288,27 @@ absl::StatusOr<UpdateResult> Authority::Update(const UpdateArgs& args) {
   // Validate the request first, so that an invalid one fails the same way
   // whether or not the workspace exists.
   RETURN_IF_ERROR(CheckUpdateSpec(args.spec));
+  Prepared prepared{.args = {.project = args.project}};
+  const CreateArgs* to_create = nullptr;
+  // A missing workspace is created as Create would, from the default template.
+  if (args.allow_missing &&
+      absl::IsNotFound(catalog_->Get(args.project).status())) {
+    ASSIGN_OR_RETURN(prepared, Prepare({.project = args.project,
+                                        .settings = args.spec.settings,
+                                        .metadata = args.spec.metadata,
+                                        .quota = args.spec.quota,
+                                        .validate_only = args.validate_only}));
+    if (!args.validate_only) RETURN_IF_ERROR(Fill(prepared));
+    to_create = &prepared.args;
+  }
   absl::MutexLock lock(&Stripe(args.project));
-  absl::StatusOr<UpdateResult> result = UpdateLocked(args);
+  absl::StatusOr<UpdateResult> result = UpdateLocked(args, to_create);
   // A caller without an etag wants to update whatever is stored. If someone
   // edits the record meanwhile, read the edit and apply the update to it.
   for (int i = 1; i < kUpdateTries && args.etag.empty() &&
                   absl::IsAborted(result.status());
        ++i) {
-    result = UpdateLocked(args);
+    result = UpdateLocked(args, to_create);
   }
   if (args.etag.empty() && absl::IsAborted(result.status())) {
     return WorkspaceBusy(args.project.str(), "edits of workspace.yaml");
@@ -221,18 +316,17 @@ absl::StatusOr<UpdateResult> Authority::Update(const UpdateArgs& args) {
   return result;
 }
 
-absl::StatusOr<UpdateResult> Authority::UpdateLocked(const UpdateArgs& args) {
+absl::StatusOr<UpdateResult> Authority::UpdateLocked(
+    const UpdateArgs& args, const CreateArgs* to_create) {
   absl::StatusOr<WorkspacePtr> current = catalog_->Get(args.project);
   if (absl::IsNotFound(current.status()) && args.allow_missing) {
     // An etag belongs to an existing workspace, so a missing one cannot match.
     if (!args.etag.empty())
       return EtagMismatch(args.project.str(), args.etag, "");
-    ASSIGN_OR_RETURN(WorkspacePtr created,
-                     CreateLocked({.project = args.project,
-                                   .settings = args.spec.settings,
-                                   .metadata = args.spec.metadata,
-                                   .quota = args.spec.quota,
-                                   .validate_only = args.validate_only}));
+    // It was deleted after it was looked up.
+    if (to_create == nullptr)
+      return WorkspaceBusy(args.project.str(), "a deletion");
+    ASSIGN_OR_RETURN(WorkspacePtr created, CreateLocked(*to_create));
     return UpdateResult{.workspace = std::move(created)};
   }
   RETURN_IF_ERROR(current.status());

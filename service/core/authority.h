@@ -3,6 +3,7 @@
 
 #include <array>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "service/core/catalog.h"
 #include "service/core/filter.h"
 #include "service/core/status_cache.h"
+#include "service/core/template.h"
 #include "service/core/update_rules.h"
 #include "service/core/usage.h"
 #include "service/core/workspace.h"
@@ -38,6 +40,11 @@ struct CreateArgs {
   // The name of a filled directory that is to become the workspace, or "";
   // see CreateChange.
   std::string staged;
+  // As Workspace::unknown_keys.
+  std::string unknown_keys;
+  // The template to create from. "" means the default template, unless
+  // `staged` is given.
+  std::string template_name;
 };
 
 // What a caller may see: restricts lists and counts as if the other projects
@@ -128,6 +135,15 @@ class Authority {
             base::Clock clock = base::SystemClock(),
             base::SteadyClock steady_clock = base::SystemSteadyClock());
 
+  // Creates from templates of `source` from now on, and from the one with the
+  // name `default_template`, unless that is "", if a request names none. Not
+  // thread-safe: call it before any RPC. `source` must outlive this object.
+  void SetTemplates(TemplateSource* source, std::string default_template);
+  // Returns whether Create() or Ensure() with `args` read a template from disk.
+  bool UsesTemplate(const CreateArgs& args) const {
+    return !TemplateOf(args).empty();
+  }
+
   absl::StatusOr<WorkspacePtr> Create(const CreateArgs& args);
   absl::StatusOr<WorkspacePtr> Get(const ProjectName& project);
   absl::StatusOr<ListResult> List(
@@ -144,8 +160,21 @@ class Authority {
                                       Cancelled cancelled);
 
   // Does the part of Ensure that never blocks on a lock or a write: returns
-  // the workspace if it exists, and NOT_FOUND if Ensure would create it.
+  // the workspace if it exists, and NOT_FOUND if Ensure would create it. Must
+  // not be called if UsesTemplate(), because that reads files.
   absl::StatusOr<WorkspacePtr> EnsureExisting(const CreateArgs& args);
+
+  // Returns the workspace `project` if the request `request_id`, which may be
+  // "", created it, and null if there is no such workspace. Returns
+  // ALREADY_EXISTS/WORKSPACE_EXISTS if another request did, and Get()'s other
+  // errors. Not an RPC.
+  absl::StatusOr<WorkspacePtr> FindRepeated(const ProjectName& project,
+                                            const std::string& request_id);
+  // Returns the arguments that create a copy of `source`. Settings that Create
+  // derived from its name or place, and locations inside it, are derived again,
+  // as for a copy by hand. Not an RPC.
+  CreateArgs ArgsOfClone(const Workspace& source,
+                         const ProjectName& destination) const;
 
   // Returns the memory that cached usages take, in bytes. Not an RPC.
   size_t cache_bytes() const { return status_cache_.bytes(); }
@@ -158,8 +187,27 @@ class Authority {
                                         int64_t matching_count,
                                         Cancelled cancelled);
   absl::StatusOr<Workspace> NewFrom(const CreateArgs& args) const;
+  // Arguments to which a template was applied, and its files.
+  struct Prepared {
+    CreateArgs args;
+    // Null without a template.
+    TemplatePtr tmpl;
+    // Null if the template has no files, or they are not staged yet.
+    std::unique_ptr<StagedFiles> files;
+  };
+  // Returns the name of the template that `args` asks for, or "".
+  const std::string& TemplateOf(const CreateArgs& args) const;
+  // Applies the template, if any, and validates the result.
+  absl::StatusOr<Prepared> Prepare(CreateArgs args) const;
+  TemplateVariables Variables(const ProjectName& project) const;
+  // Stages the template's files. To be called without a lock, once it is clear
+  // that the workspace will probably be created.
+  absl::Status Fill(Prepared& prepared) const;
   absl::StatusOr<WorkspacePtr> CreateLocked(const CreateArgs& args);
-  absl::StatusOr<UpdateResult> UpdateLocked(const UpdateArgs& args);
+  // Creates a missing workspace from `to_create`, which is null if none was
+  // missing before the lock was taken, or none may be created.
+  absl::StatusOr<UpdateResult> UpdateLocked(const UpdateArgs& args,
+                                            const CreateArgs* to_create);
   absl::StatusOr<DeleteResult> DeleteNow(const DeleteArgs& args,
                                          Cancelled cancelled);
   absl::StatusOr<DeleteResult> WouldDelete(const DeleteArgs& args,
@@ -173,6 +221,8 @@ class Authority {
   const std::string base_path_;
   const base::Clock clock_;
   StatusCache status_cache_;
+  TemplateSource* templates_ = nullptr;
+  std::string default_template_;
   // A change of a project holds the mutex that the project's name hashes to.
   std::array<absl::Mutex, 256> stripes_;
 };

@@ -173,6 +173,27 @@ absl::Status WorkspaceCorrupt(absl::string_view project, absl::string_view file,
                     {"problem", std::string(problem)}}});
 }
 
+absl::Status TemplateNotFound(absl::string_view name) {
+  return MakeError(StatusCode::kNotFound,
+                   absl::StrCat("Template does not exist: ", Echo(name),
+                                "; ListTemplates names those that do"),
+                   {.reason = "TEMPLATE_NOT_FOUND",
+                    .metadata = {{"template", std::string(name)}}});
+}
+
+absl::Status TemplateInvalid(absl::string_view name, absl::string_view file,
+                             int line, absl::string_view problem) {
+  return MakeError(StatusCode::kFailedPrecondition,
+                   absl::StrCat("template ", Echo(name), ": ", Echo(file),
+                                line > 0 ? absl::StrCat(":", line) : "", ": ",
+                                Echo(problem)),
+                   {.reason = "TEMPLATE_INVALID",
+                    .metadata = {{"template", std::string(name)},
+                                 {"file", std::string(file)},
+                                 {"line", absl::StrCat(line)},
+                                 {"problem", std::string(problem)}}});
+}
+
 absl::Status PathInvalid(absl::string_view path, absl::string_view problem) {
   return MakeError(StatusCode::kInvalidArgument,
                    absl::StrCat("path ", Echo(path), " ", problem),

@@ -46,6 +46,10 @@ absl::Status ClientIsIdle();
 // `line` counts from 1; 0 means that the problem concerns the file as a whole.
 absl::Status WorkspaceCorrupt(absl::string_view project, absl::string_view file,
                               int line, absl::string_view problem);
+absl::Status TemplateNotFound(absl::string_view name);
+// `line` as above; `file` is relative to the template's directory.
+absl::Status TemplateInvalid(absl::string_view name, absl::string_view file,
+                             int line, absl::string_view problem);
 // From here on, errors of artifacts. `path` has the form it has on the wire.
 absl::Status PathInvalid(absl::string_view path, absl::string_view problem);
 absl::Status ArtifactNotFound(absl::string_view project,

@@ -26,6 +26,8 @@
 //   The same, if the disk had no room for it in .uploads.
 // <base>/.staging/<id>/
 //   A workspace being created. Orphaned ones are removed at start-up.
+// <base>/.templates/<name>/template.yaml, <base>/.templates/<name>/files/
+//   A template, which an operator makes by hand.
 // <base>/.trash/<time>-<purge>.<uid>.<project>/
 //   A deleted workspace: the time of its deletion and the earliest time of
 //   its purge, in microseconds since 1970.
@@ -56,6 +58,9 @@ inline constexpr absl::string_view kAboutSuffix = ".json";
 inline constexpr absl::string_view kTempSuffix = ".tmp";
 inline constexpr absl::string_view kRemovedSuffix = ".trash";
 inline constexpr absl::string_view kStagingDir = ".staging";
+inline constexpr absl::string_view kTemplatesDir = ".templates";
+inline constexpr absl::string_view kTemplateFile = "template.yaml";
+inline constexpr absl::string_view kTemplateFilesDir = "files";
 inline constexpr absl::string_view kTrashDir = ".trash";
 inline constexpr absl::string_view kServerDir = ".workspaced";
 inline constexpr absl::string_view kLockFile = "lock";

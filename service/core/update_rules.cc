@@ -152,6 +152,7 @@ absl::StatusOr<Workspace> NewWorkspace(NewWorkspaceSpec spec, absl::Time now) {
   }
   const bool only_defaults =
       spec.metadata.empty() && !spec.quota.limits() &&
+      spec.unknown_keys.empty() &&
       settings == DefaultSettings(spec.project, spec.root_path);
   const absl::Time create_time = ClampTime(WholeMicros(now));
   Workspace workspace{.project = std::move(spec.project),
@@ -162,7 +163,8 @@ absl::StatusOr<Workspace> NewWorkspace(NewWorkspaceSpec spec, absl::Time now) {
                       .quota = spec.quota,
                       .create_time = create_time,
                       .update_time = create_time,
-                      .request_id = std::move(spec.request_id)};
+                      .request_id = std::move(spec.request_id),
+                      .unknown_keys = std::move(spec.unknown_keys)};
   // Ensure creates a candidate on every call, nearly always with default
   // values, which need no check.
   if (!only_defaults) RETURN_IF_ERROR(CheckReadable(workspace));

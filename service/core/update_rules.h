@@ -44,6 +44,8 @@ struct NewWorkspaceSpec {
   bool exact_settings = false;
   Metadata metadata = Metadata::object();
   Quota quota;
+  // As Workspace::unknown_keys.
+  std::string unknown_keys;
 };
 
 // Returns INVALID_ARGUMENT/FIELD_INVALID if a limit is negative or larger than

@@ -365,6 +365,14 @@ absl::StatusOr<Workspace> DecodeWorkspace(absl::string_view text,
   return workspace;
 }
 
+Settings SettingsOfCopy(const Workspace& source, const RecordPlace& place) {
+  const Record record{.project_name = source.project.str(),
+                      .root_path = base::PathText(source.root_path)};
+  Settings settings = source.settings;
+  DeriveSettingsAgain(record, place, settings);
+  return settings;
+}
+
 std::string RecordAsJson(absl::string_view text, const std::string& root_path) {
   const auto dump = [](const nlohmann::json& json) {
     return json.dump(-1, ' ', /*ensure_ascii=*/true,

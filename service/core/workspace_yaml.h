@@ -69,6 +69,10 @@ std::string EncodeWorkspace(const Workspace& workspace);
 absl::StatusOr<Workspace> DecodeWorkspace(absl::string_view text,
                                           const RecordPlace& place);
 
+// Returns the settings of a copy of `source` at `place`, adjusted as
+// DecodeWorkspace() does for a copy by hand.
+Settings SettingsOfCopy(const Workspace& source, const RecordPlace& place);
+
 // Returns the values that DecodeWorkspace() reads from `text`, the record
 // in the directory `root_path`, as JSON for clients in other languages.
 // A second parser would read some files differently. The keys are those

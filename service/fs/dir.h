@@ -95,6 +95,14 @@ class FileReader {
   // of bytes read, which is less than `size` only at the end of the file.
   virtual absl::StatusOr<size_t> ReadAt(int64_t offset, char* buffer,
                                         size_t size) = 0;
+  // Takes a shared advisory lock on a range of bytes, which need not exist,
+  // until Unlock() or the destructor. Other readers may share it, in this
+  // process too. Returns false if another program holds an exclusive lock.
+  // Always succeeds where the system has no such locks.
+  virtual absl::StatusOr<bool> TryLock(int64_t /*offset*/, int64_t /*size*/) {
+    return true;
+  }
+  virtual void Unlock(int64_t /*offset*/, int64_t /*size*/) {}
 };
 
 // A file open for appending. Not thread-safe. The destructor closes it;

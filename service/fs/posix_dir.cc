@@ -174,9 +174,40 @@ class PosixReader final : public FileReader {
     return done;
   }
 
+  absl::StatusOr<bool> TryLock(int64_t offset, int64_t size) override {
+    if (SetLock(F_RDLCK, offset, size) == 0) return true;
+    if (errno == EAGAIN || errno == EACCES) return false;
+    // Some file systems have no locks, so nobody else can hold one.
+    if (errno == EINVAL || errno == ENOLCK || errno == ENOSYS ||
+        errno == EOPNOTSUPP)
+      return true;
+    return ErrnoStatus(errno, fd_.get(), path_);
+  }
+
+  void Unlock(int64_t offset, int64_t size) override {
+    SetLock(F_UNLCK, offset, size);
+  }
+
   int fd() const { return fd_.get(); }
 
  private:
+  // Locks of this open file, not of the process: those would end when any other
+  // descriptor of the same file is closed.
+  int SetLock([[maybe_unused]] short type, [[maybe_unused]] int64_t offset,
+              [[maybe_unused]] int64_t size) {
+#ifdef F_OFD_SETLK
+    struct flock lock = {};
+    lock.l_type = type;
+    lock.l_whence = SEEK_SET;
+    lock.l_start = static_cast<off_t>(offset);
+    lock.l_len = static_cast<off_t>(size);
+    return ::fcntl(fd_.get(), F_OFD_SETLK, &lock);
+#else
+    errno = ENOSYS;
+    return -1;
+#endif
+  }
+
   const UniqueFd fd_;
   const std::string path_;
   const bool portable_;

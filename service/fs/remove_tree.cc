@@ -1,10 +1,13 @@
 #include "service/fs/remove_tree.h"
 
+#include <cerrno>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "proto/cpp/base/error.h"
 #include "proto/cpp/base/id.h"
 #include "proto/cpp/base/status_macros.h"
 
@@ -15,6 +18,7 @@ namespace {
 constexpr int kMaxDepth = 16;
 // Names held for each of them.
 constexpr size_t kMaxNames = 256;
+constexpr uint32_t kOwnerOnly = 0700;
 
 struct Entry {
   std::string name;
@@ -29,6 +33,14 @@ absl::StatusOr<std::vector<Entry>> SomeEntries(const Dir& dir) {
         return entries.size() < kMaxNames;
       }));
   return entries;
+}
+
+// Returns whether the system refused because of a permission.
+bool IsRefused(const absl::Status& status) {
+  if (status.ok()) return false;
+  const auto info = base::GetErrorInfo(status);
+  return info && info->metadata.contains("errno") &&
+         info->metadata.at("errno") == absl::StrCat(EACCES);
 }
 
 // State of one call of RemoveTree().
@@ -47,9 +59,12 @@ class Remover {
       if (entries.empty()) return absl::OkStatus();
       for (const Entry& entry : entries) {
         if (entries_left_ <= 0) break;
-        RETURN_IF_ERROR(entry.type == EntryType::kDirectory
-                            ? RemoveSubdir(dir, entry.name, depth)
-                            : RemoveFile(dir, entry.name));
+        absl::Status removed = RemoveEntry(dir, entry, depth);
+        // A directory without write permission must not keep its content
+        // for ever. Only its owner can change that.
+        if (IsRefused(removed) && dir.SetMode(kOwnerOnly).ok())
+          removed = RemoveEntry(dir, entry, depth);
+        RETURN_IF_ERROR(removed);
       }
     }
     return absl::OkStatus();
@@ -76,6 +91,12 @@ class Remover {
   void Count() {
     --entries_left_;
     ++result_.entry_count;
+  }
+
+  absl::Status RemoveEntry(Dir& dir, const Entry& entry, int depth) {
+    return entry.type == EntryType::kDirectory
+               ? RemoveSubdir(dir, entry.name, depth)
+               : RemoveFile(dir, entry.name);
   }
 
   absl::Status RemoveSubdir(Dir& dir, const std::string& name, int depth) {

@@ -22,6 +22,7 @@ struct RemovedTree {
 
 // Removes up to `max_entries` entries of the tree `path` below `dir`, deepest
 // first, and `path` itself once it is empty. Call it again until `complete`.
+// Makes directories writable whose owner this process is.
 // `path` may also be a single file of any type. Removes symbolic links and
 // never follows them. Memory and open descriptors are bounded by a constant,
 // however deep or wide the tree is. A tree that does not exist is complete.

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -15,6 +16,7 @@
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "google/protobuf/wire_format_lite.h"
 #include "grpcpp/impl/codegen/proto_utils.h"
+#include "proto/cpp/base/error.h"
 #include "proto/cpp/base/status_macros.h"
 #include "proto/cpp/base/utf8.h"
 #include "proto/cpp/wire_status.h"
@@ -127,9 +129,6 @@ template <typename Request>
 absl::StatusOr<core::CreateArgs> NewWorkspaceFromProto(const Request& request) {
   ASSIGN_OR_RETURN(core::ProjectName project,
                    core::ProjectName::Parse(request.project()));
-  if (!request.template_().empty())
-    return FieldInvalid("template",
-                        "templates are not supported by this server");
   const pb::Workspace& workspace = request.workspace();
   if (!workspace.project().empty() &&
       workspace.project() != request.project()) {
@@ -139,7 +138,8 @@ absl::StatusOr<core::CreateArgs> NewWorkspaceFromProto(const Request& request) {
   return core::CreateArgs{.project = std::move(project),
                           .settings = SettingsFromProto(workspace),
                           .metadata = FromProto(workspace.metadata()),
-                          .quota = QuotaFromProto(workspace)};
+                          .quota = QuotaFromProto(workspace),
+                          .template_name = request.template_()};
 }
 
 // Returns the distinct `texts` in their order. Stops once there are more
@@ -169,6 +169,24 @@ absl::Status CheckRequestId(absl::string_view id) {
   return FieldInvalid(
       "request_id",
       "must be 1 to 64 characters from A-Z, a-z, 0-9, '.', '_' and '-'");
+}
+
+absl::StatusOr<std::vector<std::string>> ParseDirectories(
+    const google::protobuf::RepeatedPtrField<std::string>& names) {
+  for (const std::string& name : names) {
+    if (absl::c_linear_search(core::kDirectories, name)) continue;
+    return FieldInvalid(
+        "directories",
+        absl::StrCat("\"", base::Echo(name),
+                     "\" is none of the directories mlflow, dvc, monitoring, "
+                     "models and outputs"));
+  }
+  std::vector<std::string> directories;
+  for (absl::string_view name : core::kDirectories) {
+    if (names.empty() || absl::c_linear_search(names, name))
+      directories.emplace_back(name);
+  }
+  return directories;
 }
 
 absl::Status CheckNoFence(int64_t fence) {
@@ -303,11 +321,12 @@ void ToProto(absl::Duration duration, google::protobuf::Duration* message) {
   message->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
 }
 
-void ToProto(const core::Workspace& workspace, pb::Workspace* message) {
-  message->set_project(workspace.project.str());
-  message->set_uid(workspace.uid);
-  message->set_root_path(base::PathText(workspace.root_path));
-  const core::Settings& settings = workspace.settings;
+namespace {
+
+// Converts the values that users set.
+void ValuesToProto(const core::Settings& settings,
+                   const core::Metadata& metadata, const core::Quota& quota,
+                   pb::Workspace* message) {
   if (settings.mlflow_experiment_id)
     message->set_mlflow_experiment_id(*settings.mlflow_experiment_id);
   if (settings.mlflow_tracking_uri)
@@ -316,11 +335,23 @@ void ToProto(const core::Workspace& workspace, pb::Workspace* message) {
     message->set_dvc_remote_path(*settings.dvc_remote_path);
   if (settings.bentoml_tag_prefix)
     message->set_bentoml_tag_prefix(*settings.bentoml_tag_prefix);
-  if (!workspace.metadata.empty()) {
+  if (!metadata.empty()) {
     auto& fields = *message->mutable_metadata()->mutable_fields();
-    for (const auto& [key, value] : workspace.metadata.items())
+    for (const auto& [key, value] : metadata.items())
       ToProto(value, &fields[key]);
   }
+  if (quota.max_size_bytes) message->set_max_size_bytes(*quota.max_size_bytes);
+  if (quota.max_file_count) message->set_max_file_count(*quota.max_file_count);
+}
+
+}  // namespace
+
+void ToProto(const core::Workspace& workspace, pb::Workspace* message) {
+  message->set_project(workspace.project.str());
+  message->set_uid(workspace.uid);
+  message->set_root_path(base::PathText(workspace.root_path));
+  ValuesToProto(workspace.settings, workspace.metadata, workspace.quota,
+                message);
   // A workspace in the trash with a corrupt record has no times.
   if (workspace.create_time != absl::Time())
     ToProto(workspace.create_time, message->mutable_create_time());
@@ -331,10 +362,20 @@ void ToProto(const core::Workspace& workspace, pb::Workspace* message) {
   if (workspace.purge_time)
     ToProto(*workspace.purge_time, message->mutable_purge_time());
   message->set_etag(workspace.etag);
-  if (workspace.quota.max_size_bytes)
-    message->set_max_size_bytes(*workspace.quota.max_size_bytes);
-  if (workspace.quota.max_file_count)
-    message->set_max_file_count(*workspace.quota.max_file_count);
+}
+
+void ToProto(const artifacts::ListedTemplate& listed, pb::Template* message) {
+  const core::Template& tmpl = *listed.tmpl;
+  message->set_name(tmpl.name);
+  if (!listed.problem.ok()) {
+    *message->mutable_error() = wire::ToProto(listed.problem);
+    return;
+  }
+  message->set_description(tmpl.description);
+  ValuesToProto(tmpl.settings, tmpl.metadata, tmpl.quota,
+                message->mutable_defaults());
+  for (std::string& path : core::ListedPaths(tmpl))
+    message->add_directories(std::move(path));
 }
 
 namespace {

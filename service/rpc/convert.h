@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "mlops/workspace/v1/workspace_service.pb.h"
+#include "service/artifacts/templates.h"
 #include "service/auth/caller.h"
 #include "service/auth/policy.h"
 #include "service/core/authority.h"
@@ -42,9 +43,15 @@ absl::StatusOr<core::UpdateArgs> FromProto(
 absl::StatusOr<core::DeleteArgs> FromProto(
     const pb::DeleteWorkspaceRequest& request);
 
-// INVALID_ARGUMENT/FIELD_INVALID unless `id` is "" or matches
-// `[A-Za-z0-9._-]{1,64}`.
+// INVALID_ARGUMENT/FIELD_INVALID unless `id` matches `[A-Za-z0-9._-]{1,64}`
+// or is absent.
 absl::Status CheckRequestId(absl::string_view id);
+
+// Returns those of the five directories that a request names, each once, and
+// all of them if it names none. INVALID_ARGUMENT/FIELD_INVALID for any other
+// name.
+absl::StatusOr<std::vector<std::string>> ParseDirectories(
+    const google::protobuf::RepeatedPtrField<std::string>& names);
 
 // INVALID_ARGUMENT/FIELD_INVALID unless `fence` is 0: this server grants
 // no leases yet.
@@ -62,6 +69,7 @@ void ToProto(const core::Workspace& workspace, pb::Workspace* message);
 void ToProto(const core::DeleteResult& result,
              pb::DeleteWorkspaceResponse* message);
 void ToProto(const core::StatusResult& result, pb::WorkspaceStatus* message);
+void ToProto(const artifacts::ListedTemplate& listed, pb::Template* message);
 
 // Encodes a Workspace, or an EnsureWorkspaceResponse of an existing workspace,
 // from the encoding that the workspace caches. Returns nullopt if that is

@@ -142,6 +142,7 @@ grpc::ServerUnaryReactor* WorkspaceService::EnsureWorkspace(
   const auto find = [this](const auto& request, auto* response,
                            CallInfo& call) -> std::optional<absl::Status> {
     ASSIGN_OR_RETURN(const core::CreateArgs args, FromProto(request));
+    if (authority_->UsesTemplate(args)) return std::nullopt;
     const auto existing = authority_->EnsureExisting(args);
     if (absl::IsNotFound(existing.status())) return std::nullopt;
     RETURN_IF_ERROR(existing.status());
@@ -182,6 +183,11 @@ grpc::ServerUnaryReactor* WorkspaceService::UndeleteWorkspace(
       });
 }
 
+grpc::ServerWriteReactor<grpc::ByteBuffer>* WorkspaceService::CloneWorkspace(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
+  return new CloneStream(clones_, calls_, context, *request);
+}
+
 grpc::ServerUnaryReactor* WorkspaceService::GetWorkspaceStatus(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
@@ -206,6 +212,24 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>*
 WorkspaceService::StreamWorkspaceStatuses(grpc::CallbackServerContext* context,
                                           const grpc::ByteBuffer* request) {
   return new StatusStream(authority_, calls_, context, *request);
+}
+
+grpc::ServerUnaryReactor* WorkspaceService::ListTemplates(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+    grpc::ByteBuffer* response) {
+  const auto handler = [this, context](const auto& request, auto* response) {
+    if (templates_ == nullptr) return absl::OkStatus();
+    const auto cancelled = [context] { return context->IsCancelled(); };
+    ASSIGN_OR_RETURN(
+        const artifacts::TemplatePage page,
+        templates_->List(request.page_size(), request.page_token(), cancelled));
+    for (const artifacts::ListedTemplate& listed : page.templates)
+      ToProto(listed, response->add_templates());
+    response->set_next_page_token(page.next_page_token);
+    return absl::OkStatus();
+  };
+  return calls_->Unary<pb::ListTemplatesRequest, pb::ListTemplatesResponse>(
+      kListTemplates, context, request, response, handler);
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* WorkspaceService::ExportWorkspace(

@@ -2,13 +2,16 @@
 #define MLOPS_SERVICE_RPC_WORKSPACE_SERVICE_H_
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "service/artifacts/templates.h"
 #include "service/core/authority.h"
 #include "service/rpc/archive_streams.h"
 #include "service/rpc/artifact_service.h"
 #include "service/rpc/call.h"
+#include "service/rpc/clone_stream.h"
 
 namespace mlops::rpc {
 
@@ -30,6 +33,10 @@ class WorkspaceService final : public ArtifactService {
   // All pointers must outlive this.
   WorkspaceService(core::Authority* authority, ArtifactStreams* artifacts,
                    ArchiveStreams* archives, Calls* calls, ServerFacts facts);
+  // Lists `templates`, which must outlive this. Call it before any RPC.
+  void SetTemplates(artifacts::Templates* templates) { templates_ = templates; }
+  // What CloneWorkspace works with. Call it before any RPC.
+  void SetClones(CloneParts parts) { clones_ = std::move(parts); }
 
   grpc::ServerUnaryReactor* CreateWorkspace(
       grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
@@ -52,12 +59,18 @@ class WorkspaceService final : public ArtifactService {
   grpc::ServerUnaryReactor* UndeleteWorkspace(
       grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
       grpc::ByteBuffer* response) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* CloneWorkspace(
+      grpc::CallbackServerContext* context,
+      const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* GetWorkspaceStatus(
       grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
       grpc::ByteBuffer* response) override;
   grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamWorkspaceStatuses(
       grpc::CallbackServerContext* context,
       const grpc::ByteBuffer* request) override;
+  grpc::ServerUnaryReactor* ListTemplates(grpc::CallbackServerContext* context,
+                                          const grpc::ByteBuffer* request,
+                                          grpc::ByteBuffer* response) override;
   grpc::ServerWriteReactor<grpc::ByteBuffer>* ExportWorkspace(
       grpc::CallbackServerContext* context,
       const grpc::ByteBuffer* request) override;
@@ -72,6 +85,9 @@ class WorkspaceService final : public ArtifactService {
   ArchiveStreams* const archives_;
   Calls* const calls_;
   const ServerFacts facts_;
+  CloneParts clones_;
+  // Null if there are none.
+  artifacts::Templates* templates_ = nullptr;
 };
 
 }  // namespace mlops::rpc

@@ -61,6 +61,8 @@ struct Config {
   std::string jwt_audience;
   std::string policy;
 
+  // The template of workspaces whose creator names none; "" means none.
+  std::string default_template;
   // How long the trash keeps a workspace.
   absl::Duration purge_delay = absl::Hours(72);
   // Exit after this time without a call.

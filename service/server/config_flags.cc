@@ -157,6 +157,12 @@ void AddIdentityFlags(CLI::App& app, Config& config) {
           "every authenticated caller may do everything");
 }
 
+void AddWorkspaceFlags(CLI::App& app, Config& config) {
+  AddText(app, "--default-template", config.default_template, "NAME",
+          "Create workspaces from this template, DIR/.templates/NAME, unless "
+          "the request names another one");
+}
+
 void AddTimeFlags(CLI::App& app, Config& config) {
   AddDuration(app, "--purge-delay", config.purge_delay, "72h",
               "How long the trash keeps a workspace; 0 = not at all");
@@ -362,6 +368,7 @@ void AddFlags(CLI::App& app, Config& config) {
   AddProxyFlags(app, config);
   AddTlsFlags(app, config);
   AddIdentityFlags(app, config);
+  AddWorkspaceFlags(app, config);
   AddTimeFlags(app, config);
   AddLogFlags(app, config);
   AddLimitFlags(app, config);

@@ -37,6 +37,8 @@ namespace {
 constexpr size_t kMaxQueuedCalls = 1024;
 // Few, because each keeps a disk or a core busy.
 constexpr int kWholeFileWorkers = 4;
+// Clones that run at the same time.
+constexpr int kCloneWorkers = 4;
 // How much of the time a chore may take that reads or writes the whole index.
 constexpr double kShareOfLongChores = 0.1;
 
@@ -421,8 +423,20 @@ void Server::MakeCore() {
           catalog::MakeUsageScanner(base_, base_path_, base::SystemClock())),
       base_path_);
   stage_ = std::make_unique<artifacts::Stage>(base_, health_);
+  templates_ = std::make_unique<artifacts::Templates>(base_, stage_.get());
+  authority_->SetTemplates(templates_.get(), config_.default_template);
   archives_ = std::make_unique<archive::Archives>(
       authority_.get(), stage_.get(), base_, base_path_);
+  WarnOfTemplate();
+}
+
+void Server::WarnOfTemplate() {
+  if (config_.default_template.empty() || config_.read_only) return;
+  const auto loaded = templates_->Load(config_.default_template);
+  if (loaded.ok()) return;
+  log_->Warning(absl::StrCat(
+      "no workspace can be created without the name of a template: ",
+      "--default-template: ", loaded.status().message()));
 }
 
 rpc::PeerFacts Server::PeerFacts() const {
@@ -445,6 +459,8 @@ void Server::MakeCalls() {
       config_.workers, 2 * config_.max_artifact_streams);
   whole_file_workers_ =
       std::make_unique<base::ThreadPool>(kWholeFileWorkers, kMaxQueuedCalls);
+  clone_workers_ =
+      std::make_unique<base::ThreadPool>(kCloneWorkers, rpc::kMaxTransfers);
   calls_ = std::make_unique<rpc::Calls>(
       workers_.get(), whole_file_workers_.get(), log_.get(),
       rpc::CallOptions{
@@ -479,6 +495,12 @@ void Server::MakeServices() {
                        .start_time = absl::Now(),
                        .purge_delay = config_.purge_delay,
                        .features = std::move(features)});
+  service_->SetTemplates(templates_.get());
+  service_->SetClones({.authority = authority_.get(),
+                       .stage = stage_.get(),
+                       .slots = &transfer_slots_,
+                       .workers = clone_workers_.get(),
+                       .base = base_});
 }
 
 absl::Status Server::StartGrpc() {

@@ -12,6 +12,8 @@
 #include "absl/time/time.h"
 #include "grpcpp/server.h"
 #include "service/artifacts/artifacts.h"
+#include "service/artifacts/stage.h"
+#include "service/artifacts/templates.h"
 #include "service/auth/gate.h"
 #include "service/base/thread_pool.h"
 #include "service/catalog/file_catalog.h"
@@ -28,6 +30,7 @@
 #include "service/rpc/call.h"
 #include "service/rpc/identify.h"
 #include "service/rpc/receive_quota.h"
+#include "service/rpc/transfer_slots.h"
 #include "service/rpc/workspace_service.h"
 #include "service/server/acceptor.h"
 #include "service/server/config.h"
@@ -104,6 +107,8 @@ class Server {
   absl::Status OpenBase();
   absl::Status OpenCatalog();
   void MakeCore();
+  // Logs a warning if the default template cannot be used.
+  void WarnOfTemplate();
   rpc::PeerFacts PeerFacts() const;
   void MakeCalls();
   void MakeServices();
@@ -173,15 +178,18 @@ class Server {
   std::shared_ptr<core::DiskHealth> health_;
   std::unique_ptr<catalog::FileCatalog> catalog_;
   std::unique_ptr<artifacts::Artifacts> artifacts_;
+  std::unique_ptr<artifacts::Stage> stage_;
+  std::unique_ptr<artifacts::Templates> templates_;
   std::unique_ptr<catalog::Upkeep> upkeep_;
   std::unique_ptr<Maintainer> maintainer_;
   std::unique_ptr<core::Authority> authority_;
-  std::unique_ptr<artifacts::Stage> stage_;
   std::unique_ptr<archive::Archives> archives_;
   std::unique_ptr<base::ThreadPool> workers_;
   std::unique_ptr<base::ThreadPool> whole_file_workers_;
   // Separate from workers_, because the sync of a large file takes long.
   std::unique_ptr<base::ThreadPool> stream_workers_;
+  // Separate from whole_file_workers_, because a clone keeps its thread.
+  std::unique_ptr<base::ThreadPool> clone_workers_;
   std::unique_ptr<rpc::Calls> calls_;
   std::unique_ptr<rpc::ReceiveQuota> receive_quota_;
   std::unique_ptr<rpc::ArtifactStreams> artifact_streams_;

@@ -98,6 +98,17 @@ Json StreamStatuses(Connection& connection, const Json& request) {
   return Answer(std::move(responses), status);
 }
 
+Json CloneWorkspace(Connection& connection, const Json& request) {
+  Json responses = Json::array();
+  const auto keep = [&responses](const v1::CloneWorkspaceResponse& response) {
+    responses.push_back(ToJson(response));
+    return true;
+  };
+  const auto last = connection.CloneWorkspace(
+      Parse<v1::CloneWorkspaceRequest>(request), CallOptions(), keep);
+  return Answer(std::move(responses), last.status());
+}
+
 Json ReadArtifact(Connection& connection, const Json& request) {
   const auto stream = connection.ReadArtifact(
       Parse<v1::ReadArtifactRequest>(request), CallOptions());
@@ -182,6 +193,8 @@ std::map<std::string, Call> Calls() {
       {"UndeleteWorkspace", Unary(&Connection::UndeleteWorkspace)},
       {"GetWorkspaceStatus", Unary(&Connection::GetWorkspaceStatus)},
       {"StreamWorkspaceStatuses", StreamStatuses},
+      {"CloneWorkspace", CloneWorkspace},
+      {"ListTemplates", Unary(&Connection::ListTemplates)},
       {"GetServerInfo", Unary(&Connection::GetServerInfo)},
   };
 }

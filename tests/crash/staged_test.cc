@@ -15,8 +15,11 @@
 #include "gtest/gtest.h"
 #include "proto/cpp/base/error.h"
 #include "proto/cpp/base/status_macros.h"
+#include "service/artifacts/copy_tree.h"
 #include "service/artifacts/stage.h"
+#include "service/artifacts/templates.h"
 #include "service/core/layout.h"
+#include "service/fs/atomic_file.h"
 #include "tests/crash/scenario.h"
 #include "tests/support/fault_dir.h"
 #include "tests/support/memory_disk.h"
@@ -52,6 +55,14 @@ std::ostream& operator<<(std::ostream& out, const Creation& creation) {
   return out << creation.name;
 }
 
+absl::Status Place(Server& server, const core::StagedFiles& files) {
+  return server.catalog
+      .Commit(core::CreateChange{
+          .workspace = support::NewWorkspace("new", kBasePath),
+          .staged = files.name()})
+      .status();
+}
+
 absl::Status CreateFilled(Server& server, int64_t files) {
   ASSIGN_OR_RETURN(auto tree, server.stage.Begin());
   RETURN_IF_ERROR(tree->root().MakeDir("models"));
@@ -63,13 +74,30 @@ absl::Status CreateFilled(Server& server, int64_t files) {
     RETURN_IF_ERROR(tree->Finish(std::move(file)));
   }
   RETURN_IF_ERROR(tree->Sync());
-  RETURN_IF_ERROR(server.catalog
-                      .Commit(core::CreateChange{
-                          .workspace = support::NewWorkspace("new", kBasePath),
-                          .staged = tree->name()})
+  return Place(server, *tree);
+}
+
+absl::Status CreateFromTemplate(Server& server) {
+  artifacts::Templates templates(server.base, &server.stage);
+  ASSIGN_OR_RETURN(const core::TemplatePtr tmpl, templates.Load("tabular"));
+  ASSIGN_OR_RETURN(
+      const auto files,
+      templates.Fill(*tmpl, {.project = "new", .root = "/", .date = "today"}));
+  return Place(server, *files);
+}
+
+absl::Status Clone(Server& server) {
+  ASSIGN_OR_RETURN(const auto from, server.base->OpenDir("fraud"));
+  ASSIGN_OR_RETURN(const auto tree, server.stage.Begin());
+  RETURN_IF_ERROR(artifacts::CopyTree({.project = support::Project("fraud"),
+                                       .from = *from,
+                                       .to = *tree,
+                                       .directories = {"models", "outputs"}},
+                                      core::NeverCancelled,
+                                      [](const artifacts::CopyProgress&) {})
                       .status());
-  tree->Placed();
-  return absl::OkStatus();
+  RETURN_IF_ERROR(tree->Sync());
+  return Place(server, *tree);
 }
 
 std::vector<Creation> Creations() {
@@ -78,6 +106,8 @@ std::vector<Creation> Creations() {
        [](Server& server) { return CreateFilled(server, kFew); }},
       {"ManyFilesOnADiskThatSyncsAll", true,
        [](Server& server) { return CreateFilled(server, kMany); }},
+      {"Template", false, CreateFromTemplate},
+      {"Clone", false, Clone},
   };
 }
 
@@ -87,6 +117,16 @@ class Disk {
   explicit Disk(bool can_sync_all) {
     disk_.set_can_sync_all(can_sync_all);
     Fill([this] { return OpenTop(); }, clock());
+    const auto top = disk_.OpenTop();
+    for (const char* dir :
+         {".templates", ".templates/tabular", ".templates/tabular/files",
+          ".templates/tabular/files/models"})
+      EXPECT_TRUE(top->MakeDir(dir).ok());
+    EXPECT_TRUE(fs::WriteNewFile(*top, ".templates/tabular/template.yaml",
+                                 "directories: [outputs/${project}]\n")
+                    .ok());
+    EXPECT_TRUE(
+        fs::WriteNewFile(*top, ".templates/tabular/files/models/a", "a").ok());
     disk_.SyncAll();
     Restart();
   }

@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 from mlops.client import MLOpsClient, MLOpsClientError, create_client
-from mlops.workspace import Deletion, ProjectWorkspace, WorkspaceError, WorkspaceManager
+from mlops.workspace import (
+    CloneProgress,
+    Deletion,
+    ProjectWorkspace,
+    WorkspaceError,
+    WorkspaceManager,
+    WorkspaceTemplate,
+)
 
 from support.server import Server
 
@@ -19,6 +26,86 @@ def _reason(call: Callable[[], object]) -> str:
     with pytest.raises(WorkspaceError) as caught:
         call()
     return str(caught.value.details["reason"])
+
+
+# --- Templates and clones -----------------------------------------------------
+
+
+def _make_template(base: Path, name: str, text: str) -> Path:
+    directory = base / ".templates" / name
+    (directory / "files/models").mkdir(parents=True)
+    (directory / "template.yaml").write_text(text)
+    return directory
+
+
+def test_a_workspace_is_created_from_a_template(
+    base: Path, manager: WorkspaceManager
+) -> None:
+    _make_template(
+        base, "tabular", "metadata: {a: 1, b: 1}\nquota: {max_file_count: 9}\n"
+    )
+    _make_template(base, "broken", "settings: 3\n")
+    (base / ".templates/tabular/files/models/note").write_text("text")
+    made = manager.create_workspace("churn", template="tabular", metadata={"b": 2})
+    assert made.metadata == {"a": 1, "b": 2}
+    assert (made.models_path / "note").read_text() == "text"
+    found = manager.get_or_create_workspace("churn", template="tabular")
+    assert found == made
+    assert (
+        _reason(partial(manager.create_workspace, "x", template="none"))
+        == "TEMPLATE_NOT_FOUND"
+    )
+    assert (
+        _reason(partial(manager.create_workspace, "x", force=True, template="tabular"))
+        == "FIELD_INVALID"
+    )
+    broken, tabular = manager.list_templates()
+    assert broken.error is not None and broken.error["line"] == "1"
+    assert tabular == WorkspaceTemplate(
+        name="tabular",
+        description="",
+        settings={},
+        metadata={"a": 1, "b": 1},
+        max_size_bytes=None,
+        max_file_count=9,
+        paths=("models", "models/note"),
+    )
+
+
+def test_a_workspace_is_cloned(manager: WorkspaceManager) -> None:
+    made = manager.create_workspace("fraud", metadata={"a": 1})
+    (made.models_path / "m").write_text("model")
+    (made.outputs_path / "o").write_text("output")
+    seen: list[CloneProgress] = []
+    clone = manager.clone_workspace("fraud", "fraud-eu", ["models"], seen.append)
+    assert (clone.project_name, clone.metadata) == ("fraud-eu", {"a": 1})
+    assert clone.uid != made.uid
+    assert clone.bentoml_tag_prefix == "fraud-eu:"
+    assert (clone.models_path / "m").read_text() == "model"
+    assert list(clone.outputs_path.iterdir()) == []
+    assert seen[-1] == CloneProgress(file_count=1, size_bytes=5)
+    assert manager.workspaces["fraud-eu"] == clone
+    assert (
+        _reason(partial(manager.clone_workspace, "fraud", "fraud-eu"))
+        == "WORKSPACE_EXISTS"
+    )
+    assert (
+        _reason(partial(manager.clone_workspace, "fraud", "x", "models"))
+        == "FIELD_INVALID"
+    )
+
+
+def test_a_clone_ends_with_the_error_of_its_callback(
+    manager: WorkspaceManager,
+) -> None:
+    manager.create_workspace("fraud")
+
+    def stop(progress: CloneProgress) -> None:
+        raise KeyError(progress)
+
+    with pytest.raises(KeyError):
+        manager.clone_workspace("fraud", "copy", progress=stop)
+    manager.clone_workspace("fraud", "other")
 
 
 # --- Deleting and undeleting --------------------------------------------------

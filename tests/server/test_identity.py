@@ -46,6 +46,7 @@ _ROLES = ["viewer", "editor", "admin", "operator"]
 _ANYONE = "anyone"
 _LEAST_ROLE = {
     "GetServerInfo": _ANYONE,
+    "ListTemplates": _ANYONE,
     "GetWorkspace": "viewer",
     "ListWorkspaces": "viewer",
     "GetWorkspaceStatus": "viewer",
@@ -56,6 +57,7 @@ _LEAST_ROLE = {
     "GetUpload": "viewer",
     "ExportWorkspace": "viewer",
     "CreateWorkspace": "editor",
+    "CloneWorkspace": "editor",
     "EnsureWorkspace": "editor",
     "UpdateWorkspace": "editor",
     "ImportWorkspace": "editor",
@@ -73,6 +75,7 @@ _WITHOUT_PROJECT = {"GetServerInfo", "ListWorkspaces", "StreamWorkspaceStatuses"
 # None of these changes anything that another one needs.
 _REQUESTS: dict[str, Request] = {
     "GetServerInfo": {},
+    "ListTemplates": {},
     "GetWorkspace": {"project": "team-a-1"},
     "ListWorkspaces": {},
     "GetWorkspaceStatus": {"project": "team-a-1"},
@@ -83,6 +86,7 @@ _REQUESTS: dict[str, Request] = {
     "GetUpload": {"project": "team-a-1", "upload_id": "none"},
     "ExportWorkspace": {"project": "team-a-1"},
     "CreateWorkspace": {"project": "team-a-new", "validate_only": True},
+    "CloneWorkspace": {"project": "team-a-1", "destination_project": "team-a-2"},
     "EnsureWorkspace": {"project": "team-a-1"},
     "ImportWorkspace": [{"project": "team-a-1"}],
     "UpdateWorkspace": {"workspace": {"project": "team-a-1"}, "validate_only": True},

@@ -54,6 +54,12 @@ class ForwardingReader : public fs::FileReader {
                                 size_t size) override {
     return target_->ReadAt(offset, buffer, size);
   }
+  absl::StatusOr<bool> TryLock(int64_t offset, int64_t size) override {
+    return target_->TryLock(offset, size);
+  }
+  void Unlock(int64_t offset, int64_t size) override {
+    target_->Unlock(offset, size);
+  }
 
  protected:
   fs::FileReader& target() const { return *target_; }

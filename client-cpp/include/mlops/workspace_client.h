@@ -80,10 +80,11 @@
 //
 // The client retries idempotent unary calls that fail with UNAVAILABLE, in at
 // most 4 attempts with 0.1 s to 2 s between them. These are Get, List,
-// GetStatus, GetServerInfo, Ensure, Update, GetArtifact, ListArtifacts and
-// MakeDirectory. It never retries Create, Delete, Undelete, StreamStatuses,
-// DeleteArtifact, MoveArtifact, CopyArtifact, Export and Import. Reads and
-// writes of files resume where they stopped: see mlops/artifacts.h.
+// GetStatus, GetServerInfo, Ensure, Update, ListTemplates, GetArtifact,
+// ListArtifacts and MakeDirectory. It never retries Create, Delete, Undelete,
+// CloneWorkspace, ExportWorkspace, ImportWorkspace, StreamStatuses,
+// DeleteArtifact, MoveArtifact and CopyArtifact. Reads and writes of files
+// resume where they stopped: see mlops/artifacts.h.
 //
 // With several addresses, the client calls the server whose health checks say
 // that it serves, and waits for up to 10 s for one that does. When it stops,
@@ -192,6 +193,38 @@ struct CreateOptions {
   // a repeated call with the same id returns the workspace that the first one
   // created.
   std::string request_id = "";
+  // The template to create the workspace from. `settings` takes precedence over
+  // its values. Empty: the server's default template, if it has one.
+  std::string template_name = "";
+};
+
+// What a new workspace begins with: the directory `.templates/<name>` of
+// a server's base.
+struct Template {
+  std::string name;
+  std::string description;
+  // Before `${project}`, `${date}` and `${root}` are replaced.
+  Settings settings;
+  // Directories and files, relative to the workspace; at most 1000.
+  std::vector<std::string> paths;
+  // Not OK if the template cannot be used; then only `name` is set.
+  absl::Status error;
+};
+
+struct CloneProgress {
+  int64_t file_count = 0;
+  int64_t size_bytes = 0;
+};
+
+struct CloneOptions {
+  // Those of the five directories whose content is copied; the others are
+  // created empty. Empty: all five.
+  std::vector<std::string> directories = {};
+  // Makes CloneWorkspace idempotent, as CreateOptions::request_id.
+  std::string request_id = "";
+  // Called a few times a second with what has been copied so far. If it returns
+  // false, the server abandons the copy.
+  std::function<bool(const CloneProgress&)> progress = nullptr;
 };
 
 struct EnsureResult {
@@ -310,8 +343,8 @@ struct ExportOptions {
 };
 
 struct ImportOptions {
-  // As CreateOptions::request_id: a repeated Import with the same id returns
-  // the workspace that the first one created.
+  // As CreateOptions::request_id: a repeated ImportWorkspace with the same id
+  // returns the workspace that the first one created.
   std::string request_id = "";
   // Called with the number of bytes that the server has staged. If it returns
   // false, the call ends with CANCELLED.
@@ -348,6 +381,11 @@ class WorkspaceClient {
   // `<project>:`. Not retried; callers can retry with the same `request_id`.
   //
   // Returns ALREADY_EXISTS/WORKSPACE_EXISTS {uid} if the name is taken.
+  // Returns NOT_FOUND/TEMPLATE_NOT_FOUND {template} if there is no such
+  //   template.
+  // Returns FAILED_PRECONDITION/TEMPLATE_INVALID {template, file, line,
+  // problem}
+  //   if the template cannot be used.
   // Returns RESOURCE_EXHAUSTED/NO_SPACE {path, available_bytes} if the disk is
   //   full.
   absl::StatusOr<Workspace> Create(std::string_view project,
@@ -420,6 +458,34 @@ class WorkspaceClient {
                                      const UndeleteOptions& options = {},
                                      const CallOptions& call = {}) const;
 
+  // Copies a workspace with the files in its five directories under the name
+  // `destination`, and returns the copy, which appears at once and complete.
+  // The workspace may be in use meanwhile: each file is copied in one of its
+  // states, and a SQLite database with every transaction that was committed
+  // before. Settings that Create derived from the name or the place are derived
+  // again. Not retried. Has no timeout unless `call` sets one.
+  //
+  // Returns NOT_FOUND/WORKSPACE_NOT_FOUND and DATA_LOSS/WORKSPACE_CORRUPT as
+  //   Get.
+  // Returns ALREADY_EXISTS/WORKSPACE_EXISTS {uid} if the name `destination` is
+  //   taken.
+  // Returns ABORTED/WORKSPACE_BUSY {operation} if another program writes a file
+  //   all the time.
+  // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if there is
+  //   a device, FIFO or socket.
+  // Returns RESOURCE_EXHAUSTED/NO_SPACE {path, available_bytes} if the disk is
+  //   full.
+  // Returns CANCELLED if `progress` returned false.
+  absl::StatusOr<Workspace> CloneWorkspace(std::string_view project,
+                                           std::string_view destination,
+                                           const CloneOptions& options = {},
+                                           const CallOptions& call = {}) const;
+
+  // Returns all templates, ordered by name. Those that cannot be used have an
+  // `error`.
+  absl::StatusOr<std::vector<Template>> ListTemplates(
+      const CallOptions& call = {}) const;
+
   // Returns one page of workspaces.
   //
   // Returns INVALID_ARGUMENT/TOKEN_INVALID {field} if `page_token` is damaged
@@ -473,41 +539,43 @@ class WorkspaceClient {
   //   workspace has an entry that an archive cannot hold.
   // Returns NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED or INTERNAL,
   //   without a reason, if the client cannot write `destination`.
-  absl::Status Export(std::string_view project, const std::string& destination,
-                      const ExportOptions& options = {},
-                      const CallOptions& call = {}) const;
+  absl::Status ExportWorkspace(std::string_view project,
+                               const std::string& destination,
+                               const ExportOptions& options = {},
+                               const CallOptions& call = {}) const;
   // Calls `write` with the bytes of the archive, piece by piece. Ends with the
   // first error that `write` returns. What was written before an error cannot
   // be imported.
-  absl::Status ExportTo(
+  absl::Status ExportWorkspace(
       std::string_view project,
       const std::function<absl::Status(std::string_view data)>& write,
       const ExportOptions& options = {}, const CallOptions& call = {}) const;
 
-  // Creates a workspace from the local file `source`, which Export wrote. The
+  // Creates a workspace from the local file `source`, which ExportWorkspace
+  // wrote. The
   // workspace appears at once and complete, or not at all. Settings that follow
   // from its name or place get the defaults of the new workspace. Not retried;
   // callers can retry with the same `request_id`.
   //
   // Returns INVALID_ARGUMENT/ARCHIVE_INVALID {entry, problem} if the archive is
-  //   damaged, incomplete or not from Export.
+  //   damaged, incomplete or not from ExportWorkspace.
   // Returns ALREADY_EXISTS/WORKSPACE_EXISTS {uid} if the name is taken.
   // Returns FAILED_PRECONDITION/PATH_UNSUITABLE as Get.
   // Returns RESOURCE_EXHAUSTED/NO_SPACE if the disk {path, available_bytes} or
   //   the archive's quota {quota, limit, used, wanted} has no room.
   // Returns NOT_FOUND, PERMISSION_DENIED or INTERNAL, without a reason, if the
   //   client cannot read `source`.
-  absl::StatusOr<Workspace> Import(std::string_view project,
-                                   const std::string& source,
-                                   const ImportOptions& options = {},
-                                   const CallOptions& call = {}) const;
+  absl::StatusOr<Workspace> ImportWorkspace(const std::string& source,
+                                            std::string_view project,
+                                            const ImportOptions& options = {},
+                                            const CallOptions& call = {}) const;
   // Calls `read` for the bytes of the archive, on another thread, until it
   // returns "". A piece has at most 4 MiB. Ends with the first error that
   // `read` returns.
-  absl::StatusOr<Workspace> ImportFrom(
-      std::string_view project,
+  absl::StatusOr<Workspace> ImportWorkspace(
       const std::function<absl::StatusOr<std::string>()>& read,
-      const ImportOptions& options = {}, const CallOptions& call = {}) const;
+      std::string_view project, const ImportOptions& options = {},
+      const CallOptions& call = {}) const;
 
   // Describes a file or directory. As all reads, it follows symbolic links that
   // are relative and stay inside the workspace's directories, and refuses

@@ -245,6 +245,64 @@ TEST_F(FakeTest, RefusesOrdersAndSizesItDoesNotKnow) {
             "FIELD_INVALID");
 }
 
+TEST_F(FakeTest, CreatesFromATemplate) {
+  service_.AddTemplate({.name = "tabular",
+                        .description = "For tables",
+                        .settings = {.bentoml_tag_prefix = "tab:",
+                                     .metadata = Json(R"({"a":1,"b":1})")},
+                        .paths = {"models/x"}});
+  service_.AddTemplate(
+      {.name = "broken",
+       .error = MakeError(StatusCode::kFailedPrecondition, "TEMPLATE_INVALID",
+                          "template broken")});
+  const auto made = client_.Create("fraud", {.metadata = Json(R"({"b":2})")},
+                                   {.template_name = "tabular"});
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_EQ(made->bentoml_tag_prefix, "tab:");
+  EXPECT_EQ(MetadataToJson(made->metadata), R"({"a":1,"b":2})");
+  EXPECT_EQ(
+      ErrorReason(client_.Create("x", {}, {.template_name = "none"}).status()),
+      "TEMPLATE_NOT_FOUND");
+  EXPECT_EQ(ErrorReason(
+                client_.Create("x", {}, {.template_name = "broken"}).status()),
+            "TEMPLATE_INVALID");
+  const auto templates = client_.ListTemplates();
+  ASSERT_TRUE(templates.ok()) << templates.status();
+  ASSERT_EQ(templates->size(), 2u);
+  EXPECT_EQ(ErrorReason((*templates)[0].error), "TEMPLATE_INVALID");
+  EXPECT_EQ((*templates)[1].description, "For tables");
+  EXPECT_THAT((*templates)[1].paths, ElementsAre("models/x"));
+}
+
+TEST_F(FakeTest, ClonesFilesAndDerivesSettingsAgain) {
+  ASSERT_TRUE(client_
+                  .Create("fraud", {.mlflow_experiment_id = "17",
+                                    .metadata = Json(R"({"a":1})")})
+                  .ok());
+  for (const char* path : {"models/m", "outputs/o"}) {
+    auto writer = client_.OpenForWrite("fraud", path);
+    ASSERT_TRUE(writer->Write("content").ok());
+    ASSERT_TRUE(writer->Finish().ok());
+  }
+  const auto clone = client_.CloneWorkspace(
+      "fraud", "copy", {.directories = {"models"}, .request_id = "r1"});
+  ASSERT_TRUE(clone.ok()) << clone.status();
+  EXPECT_EQ(clone->mlflow_experiment_id, "17");
+  EXPECT_EQ(clone->dvc_remote_path, "/fake/copy/dvc/remote");
+  EXPECT_EQ(clone->bentoml_tag_prefix, "copy:");
+  EXPECT_EQ(MetadataToJson(clone->metadata), R"({"a":1})");
+  EXPECT_NE(clone->uid, client_.Get("fraud")->uid);
+  EXPECT_TRUE(client_.GetArtifact("copy", "models/m").ok());
+  EXPECT_EQ(ErrorReason(client_.GetArtifact("copy", "outputs/o").status()),
+            "ARTIFACT_NOT_FOUND");
+  EXPECT_EQ(client_.CloneWorkspace("fraud", "copy", {.request_id = "r1"})->uid,
+            clone->uid);
+  EXPECT_EQ(ErrorReason(client_.CloneWorkspace("fraud", "copy").status()),
+            "WORKSPACE_EXISTS");
+  EXPECT_EQ(ErrorReason(client_.CloneWorkspace("none", "new").status()),
+            "WORKSPACE_NOT_FOUND");
+}
+
 TEST_F(FakeTest, StatusTellsTheUsageThatWasSet) {
   ASSERT_TRUE(client_.Create("empty").ok());
   ASSERT_TRUE(client_.Create("full").ok());
@@ -295,21 +353,20 @@ TEST_F(FakeTest, AnArchiveBecomesAWorkspace) {
   ASSERT_TRUE(writer->Finish().ok());
   std::string archive;
   ASSERT_TRUE(client_
-                  .ExportTo("fraud",
-                            [&archive](std::string_view data) {
-                              archive += data;
-                              return absl::OkStatus();
-                            })
+                  .ExportWorkspace("fraud",
+                                   [&archive](std::string_view data) {
+                                     archive += data;
+                                     return absl::OkStatus();
+                                   })
                   .ok());
   const auto import = [&](const std::string& project,
                           const std::string& request_id) {
     bool first = true;
-    return client_.ImportFrom(
-        project,
+    return client_.ImportWorkspace(
         [&]() -> absl::StatusOr<std::string> {
           return std::exchange(first, false) ? archive : "";
         },
-        {.request_id = request_id});
+        project, {.request_id = request_id});
   };
   const auto copy = import("copy", "r1");
   ASSERT_TRUE(copy.ok()) << copy.status();

@@ -49,6 +49,10 @@ class FakeWorkspaceService {
   // OK.
   void FailNext(absl::Status status);
 
+  // Adds a template, or replaces the one of the same name. Create applies its
+  // settings and metadata, and creates none of its directories and files.
+  void AddTemplate(Template added);
+
   // Sets what GetStatus, StreamStatuses and Delete report about the files of
   // `project`, which need not exist yet. By default, the five directories exist
   // and are empty.

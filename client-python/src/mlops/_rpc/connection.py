@@ -156,6 +156,30 @@ class Connection:
                 policy,
             )
 
+    def follow(self, request: Message, take: Callable[[Any], None]) -> Any:
+        """Make one streaming call of any duration, and return its last message.
+
+        Passes each message to `take` when it arrives. The call ends if `take` raises an
+        exception.
+
+        Raises:
+            WorkspaceError: The call failed.
+        """
+        name, policy = method_name(request), _policy_of(request)
+
+        def do(link: _Link) -> Any:
+            messages = getattr(link.stub, name)(request, timeout=None)
+            last = None
+            try:
+                for last in messages:
+                    take(last)
+            finally:
+                messages.cancel()
+            return last
+
+        with GATE:
+            return self._attempt(do, policy)
+
     def once(self, do: Callable[[Stub], Result]) -> Result:
         """Call `do`, which continues a streaming call, without retries.
 
@@ -348,7 +372,8 @@ def _policy_of(request: Message) -> Policy:
     # With a request_id the server creates only one workspace, so the call may be
     # repeated.
     repeatable = (
-        isinstance(request, pb.CreateWorkspaceRequest) and request.request_id != ""
+        isinstance(request, pb.CreateWorkspaceRequest | pb.CloneWorkspaceRequest)
+        and request.request_id != ""
     )
     return replace(policy, repeatable=True, retried_here=True) if repeatable else policy
 

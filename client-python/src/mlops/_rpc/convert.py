@@ -4,7 +4,7 @@ import enum
 import hashlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from operator import itemgetter
@@ -127,6 +127,21 @@ def from_struct(struct: Struct) -> dict[str, Any]:
         key: _from_value(value)
         for key, value in sorted(struct.items(), key=itemgetter(0))
     }
+
+
+def check_names(field: str, names: object) -> list[str]:
+    """Return a collection of texts as a list.
+
+    Refuses a single string, which would otherwise be taken as a list of its letters.
+
+    Raises:
+        WorkspaceError: FIELD_INVALID if it is something else.
+    """
+    if isinstance(names, str) or not isinstance(names, Collection):
+        raise errors.field_invalid(
+            field, f"must be a list of texts, not {type(names).__name__}"
+        )
+    return [check_text(field, name) for name in names]
 
 
 def etag_of(stat: os.stat_result) -> str:

@@ -9,21 +9,25 @@ import mlops._rpc  # noqa: F401 - before the stubs load gRPC
 
 if TYPE_CHECKING:
     from mlops.workspace.manager import (
+        CloneProgress,
         CredentialOptions,
         Deletion,
         ProjectWorkspace,
         ServerInfo,
         WorkspaceError,
         WorkspaceManager,
+        WorkspaceTemplate,
     )
 
 __all__ = [
+    "CloneProgress",
     "CredentialOptions",
     "Deletion",
     "ProjectWorkspace",
     "ServerInfo",
     "WorkspaceError",
     "WorkspaceManager",
+    "WorkspaceTemplate",
 ]
 
 

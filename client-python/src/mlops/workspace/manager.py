@@ -3,7 +3,7 @@
 import logging
 import os
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -26,12 +26,14 @@ from mlops.workspace.project import DIRECTORIES, ProjectWorkspace
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 __all__ = [
+    "CloneProgress",
     "CredentialOptions",
     "Deletion",
     "ProjectWorkspace",
     "ServerInfo",
     "WorkspaceError",
     "WorkspaceManager",
+    "WorkspaceTemplate",
 ]
 
 _PAGE_SIZE = 1000
@@ -67,6 +69,34 @@ class ServerInfo:
     def _repr_html_(self) -> str:
         """Return an HTML table for notebooks."""
         return html_table("workspaced", asdict(self))
+
+
+@dataclass(frozen=True)
+class WorkspaceTemplate:
+    """What a new workspace begins with: the directory `.templates/<name>` of a base.
+
+    The values are those of its template.yaml, before `${project}`, `${date}` and
+    `${root}` are replaced.
+    """
+
+    name: str
+    description: str
+    settings: dict[str, str]
+    metadata: dict[str, Any]
+    max_size_bytes: int | None
+    max_file_count: int | None
+    # Directories and files, relative to the workspace; at most 1,000.
+    paths: tuple[str, ...]
+    # Why the template cannot be used; None if it can.
+    error: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class CloneProgress:
+    """What clone_workspace() has copied so far."""
+
+    file_count: int
+    size_bytes: int
 
 
 class WorkspaceManager:
@@ -180,6 +210,7 @@ class WorkspaceManager:
         metadata: dict[str, Any] | None = None,
         force: bool = False,
         *,
+        template: str = "",
         request_id: str = "",
     ) -> ProjectWorkspace:
         """Create a workspace.
@@ -190,6 +221,9 @@ class WorkspaceManager:
             metadata: JSON values by text keys (see README.md).
             force: Reset the settings and the metadata of an existing workspace to these
                 values. Its files are kept.
+            template: The template to create the workspace from, see list_templates().
+                The other arguments take precedence over its values. Default: the
+                server's default template, if it has one.
             request_id: Makes the call idempotent: a repeated call with the same id,
                 which must match `[A-Za-z0-9._-]{1,64}`, returns the workspace that the
                 first call created. The client then also retries the call when the
@@ -197,7 +231,8 @@ class WorkspaceManager:
 
         Raises:
             WorkspaceError: WORKSPACE_EXISTS if the workspace exists and `force` is not
-                set.
+                set, TEMPLATE_NOT_FOUND or TEMPLATE_INVALID if the template cannot be
+                used.
         """
         with self._operation("create_workspace", project_name):
             settings = {
@@ -207,6 +242,12 @@ class WorkspaceManager:
                 "bentoml_tag_prefix": bentoml_tag_prefix,
             }
             wanted = convert.to_workspace(project_name, settings, metadata)
+            if force and template:
+                raise errors.field_invalid(
+                    "template",
+                    "cannot be used with force=True, which keeps the files of an "
+                    "existing workspace",
+                )
             if force:
                 # An update with the mask "*" also clears the settings that are left
                 # out.
@@ -221,6 +262,7 @@ class WorkspaceManager:
             create = pb.CreateWorkspaceRequest(
                 project=wanted.project,
                 workspace=wanted,
+                template=convert.check_text("template", template),
                 request_id=convert.check_text("request_id", request_id),
             )
             return self._seen(self._connection.call(create))
@@ -247,6 +289,7 @@ class WorkspaceManager:
         dvc_remote_path: str | os.PathLike[str] | None = None,
         bentoml_tag_prefix: str | None = None,
         metadata: dict[str, Any] | None = None,
+        template: str = "",
     ) -> ProjectWorkspace:
         """Return a workspace; create it as create_workspace() does if it is missing.
 
@@ -259,6 +302,8 @@ class WorkspaceManager:
             mlflow_experiment_id, mlflow_tracking_uri, dvc_remote_path,
                 bentoml_tag_prefix: The settings of a workspace that is created.
             metadata: Metadata of a workspace that is created.
+            template: The template of a workspace that is created, as in
+                create_workspace(). It must be usable even if the workspace exists.
         """
         with self._operation("get_or_create_workspace", project_name):
             settings = {
@@ -269,9 +314,68 @@ class WorkspaceManager:
             }
             wanted = convert.to_workspace(project_name, settings, metadata)
             request = pb.EnsureWorkspaceRequest(
-                project=wanted.project, workspace=wanted
+                project=wanted.project,
+                workspace=wanted,
+                template=convert.check_text("template", template),
             )
             return self._seen(self._connection.call(request).workspace)
+
+    def clone_workspace(
+        self,
+        project_name: str,
+        new_name: str,
+        directories: Collection[str] | None = None,
+        progress: Callable[[CloneProgress], None] | None = None,
+    ) -> ProjectWorkspace:
+        """Copy a workspace with the files in its five directories under a new name.
+
+        The copy appears at once and complete, or not at all. The workspace may be in
+        use meanwhile: each file is copied in one of its states, and a SQLite database
+        with every transaction that was committed before. Settings that were derived
+        from the name or the place are derived again, as for a copy by hand.
+
+        Args:
+            project_name: The workspace to copy.
+            new_name: The name of the copy.
+            directories: Those of the five directories whose content is copied, for
+                example `["models"]`. The others are created empty. Default: all five.
+            progress: Called a few times a second. The copy is abandoned if it raises an
+                exception.
+
+        Raises:
+            WorkspaceError: WORKSPACE_NOT_FOUND if there is no such workspace,
+                WORKSPACE_EXISTS if the new name is taken, WORKSPACE_BUSY if another
+                program writes a file all the time, PATH_UNSUITABLE if there is a
+                device, FIFO or socket, NO_SPACE if the disk is full, OVERLOADED if the
+                server copies too many workspaces already.
+        """
+        with self._operation("clone_workspace", project_name):
+            request = pb.CloneWorkspaceRequest(
+                project=convert.check_text("project", project_name),
+                destination_project=convert.check_text("new_name", new_name),
+                directories=convert.check_names("directories", directories or ()),
+                # The call may be repeated if the connection is lost.
+                request_id=uuid.uuid4().hex,
+            )
+
+            def take(message: pb.CloneWorkspaceResponse) -> None:
+                if progress is not None:
+                    progress(CloneProgress(message.file_count, message.size_bytes))
+
+            return self._seen(self._connection.follow(request, take).workspace)
+
+    def list_templates(self) -> list[WorkspaceTemplate]:
+        """Return the templates of the server's base directory, ordered by name.
+
+        Templates that cannot be used have an `error`.
+        """
+        with self._operation("list_templates"):
+            request = pb.ListTemplatesRequest(page_size=_PAGE_SIZE)
+            return [
+                _template(message)
+                for page in self._connection.pages(request)
+                for message in page.templates
+            ]
 
     def list_workspaces(
         self, filter: str = "", order_by: str = "", *, show_deleted: bool = False
@@ -357,7 +461,7 @@ class WorkspaceManager:
             wanted.etag = convert.check_text("if_match", if_match)
             request = pb.UpdateWorkspaceRequest(
                 workspace=wanted,
-                remove_metadata=_texts("remove_metadata", remove_metadata),
+                remove_metadata=convert.check_names("remove_metadata", remove_metadata),
             )
             return self._seen(self._connection.call(request))
 
@@ -502,7 +606,7 @@ class WorkspaceManager:
             return Export(
                 self._connection,
                 convert.check_text("project", project_name),
-                _texts("directories", directories or ()),
+                convert.check_names("directories", directories or ()),
             )
 
     def import_workspace(
@@ -673,13 +777,23 @@ class WorkspaceManager:
         }
 
 
-def _texts(field: str, names: object) -> list[str]:
-    """Return `names` as a list, checked.
-
-    Refuses a single string, which would otherwise be taken as a list of its letters.
-    """
-    if isinstance(names, str) or not isinstance(names, Collection):
-        raise errors.field_invalid(
-            field, f"must be a list of names, not {type(names).__name__}"
-        )
-    return [convert.check_text(field, name) for name in names]
+def _template(message: pb.Template) -> WorkspaceTemplate:
+    defaults = message.defaults
+    return WorkspaceTemplate(
+        name=message.name,
+        description=message.description,
+        settings=convert.settings_of(defaults),
+        metadata=convert.from_struct(defaults.metadata),
+        max_size_bytes=(
+            defaults.max_size_bytes if defaults.HasField("max_size_bytes") else None
+        ),
+        max_file_count=(
+            defaults.max_file_count if defaults.HasField("max_file_count") else None
+        ),
+        paths=tuple(message.directories),
+        error=(
+            {"message": message.error.message, **errors.from_status(message.error)}
+            if message.error.code
+            else None
+        ),
+    )

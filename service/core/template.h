@@ -1,0 +1,120 @@
+#ifndef MLOPS_SERVICE_CORE_TEMPLATE_H_
+#define MLOPS_SERVICE_CORE_TEMPLATE_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "service/core/usage.h"
+#include "service/core/workspace.h"
+#include "service/core/yaml_tree.h"
+
+// Templates: what a new workspace begins with. `<base>/.templates/<name>/` has
+// template.yaml, which is read here, and `files/`, a tree that is copied. Texts
+// of template.yaml, and names in `files/`, may contain `${project}`, `${date}`
+// (YYYY-MM-DD, UTC) and, except in names, `${root}`; `$$` stands for `$`.
+namespace mlops::core {
+
+// The bounds of a template.
+inline constexpr int64_t kMaxTemplateYamlBytes = 256 * 1024;
+inline constexpr size_t kMaxTemplateDescriptionBytes = 1024;
+inline constexpr size_t kMaxTemplateDirectories = 1000;
+inline constexpr size_t kMaxListedPaths = 1000;
+inline constexpr int64_t kMaxTemplateFiles = 10'000;
+inline constexpr int64_t kMaxTemplateFileBytes = int64_t{1} << 30;
+
+// The values are those of template.yaml, before variables are replaced.
+struct Template {
+  std::string name;
+  std::string description;
+  Settings settings;
+  Metadata metadata = Metadata::object();
+  Quota quota;
+  // Directories below the five, as paths relative to the workspace.
+  std::vector<std::string> directories;
+
+  // An entry of `files/`. A directory comes before its content.
+  struct File {
+    enum class Kind { kFile, kDirectory, kLink };
+    // Relative to the workspace, before variables are replaced.
+    std::string path;
+    Kind kind = Kind::kFile;
+    // Of a link.
+    std::string target;
+  };
+  std::vector<File> files;
+};
+using TemplatePtr = std::shared_ptr<const Template>;
+
+// Returns the paths of the directories and files, sorted, at most
+// kMaxListedPaths.
+std::vector<std::string> ListedPaths(const Template& tmpl);
+
+// The values of the variables.
+struct TemplateVariables {
+  std::string project;
+  std::string root;
+  std::string date;
+};
+TemplateVariables VariablesFor(const ProjectName& project,
+                               absl::string_view root_path, absl::Time now);
+
+// Parses template.yaml into `result`, and checks everything that does not
+// depend on the variables' values. An unknown key is a problem.
+std::optional<yaml::Problem> ParseTemplate(absl::string_view text,
+                                           Template* result);
+
+// Returns the problem of a path below the workspace, or of the target of
+// a relative link at that path, before variables are replaced; "" if there is
+// none. Every name must be allowed for artifacts, the first one must be one of
+// the five directories, and links must stay in those.
+std::string CheckTemplatePath(absl::string_view path);
+std::string CheckTemplateLink(absl::string_view path, absl::string_view target);
+
+// Replaces the variables in a text that ParseTemplate() or CheckTemplatePath()
+// accepted.
+std::string Substitute(absl::string_view text,
+                       const TemplateVariables& variables);
+
+// Adds the template's values to those of a request, which take precedence:
+// absent settings and limits, and metadata keys at the top level.
+void ApplyTemplate(const Template& tmpl, const TemplateVariables& variables,
+                   Settings* settings, Metadata* metadata, Quota* quota);
+
+// A directory below `.staging` with the files of a workspace to be created. The
+// destructor removes it unless it has become a workspace.
+class StagedFiles {
+ public:
+  StagedFiles() = default;
+  StagedFiles(const StagedFiles&) = delete;
+  StagedFiles& operator=(const StagedFiles&) = delete;
+  virtual ~StagedFiles() = default;
+  // For CreateChange::staged.
+  virtual const std::string& name() const = 0;
+};
+
+// Where templates are. Thread-safe. Methods read the files on each call,
+// because operators edit them by hand.
+class TemplateSource {
+ public:
+  virtual ~TemplateSource() = default;
+  // Returns INVALID_ARGUMENT/FIELD_INVALID if `name` cannot be a template's,
+  // NOT_FOUND/TEMPLATE_NOT_FOUND if there is none, and
+  // FAILED_PRECONDITION/TEMPLATE_INVALID if it cannot be used.
+  virtual absl::StatusOr<TemplatePtr> Load(absl::string_view name) = 0;
+  // Returns the durable directories and files of a new workspace, or null
+  // if the template has none. Returns TEMPLATE_INVALID also if the template
+  // has changed since Load(), and the errors of fs::Dir.
+  virtual absl::StatusOr<std::unique_ptr<StagedFiles>> Fill(
+      const Template& tmpl, const TemplateVariables& variables) = 0;
+};
+
+}  // namespace mlops::core
+
+#endif  // MLOPS_SERVICE_CORE_TEMPLATE_H_

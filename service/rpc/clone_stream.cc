@@ -1,0 +1,160 @@
+#include "service/rpc/clone_stream.h"
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/cpp/base/error.h"
+#include "proto/cpp/base/status_macros.h"
+#include "service/core/errors.h"
+#include "service/rpc/convert.h"
+
+namespace mlops::rpc {
+namespace {
+
+constexpr std::chrono::milliseconds kReportInterval(300);
+
+}  // namespace
+
+CloneStream::CloneStream(const CloneParts& parts, Calls* calls,
+                         grpc::CallbackServerContext* context,
+                         const grpc::ByteBuffer& request)
+    : Stream(calls, kCloneWorkspace, &calls->live(), parts.workers, context),
+      parts_(parts),
+      slot_(parts.slots) {
+  if (!request.Valid()) NoteCancelled();
+  calls->CountReceived(call_, request.Length());
+  absl::Status status = Admit();
+  if (status.ok()) status = Parse(request);
+  if (status.ok()) status = slot_->Take();
+  Begin(std::move(status));
+}
+
+absl::Status CloneStream::Parse(const grpc::ByteBuffer& bytes) {
+  pb::CloneWorkspaceRequest request;
+  RETURN_IF_ERROR(CheckRequestSize(bytes.Length()));
+  RETURN_IF_ERROR(Decode(bytes, &request));
+  call_.Describe(request);
+  RETURN_IF_ERROR(
+      AuthorizeBoth(request.project(), request.destination_project()));
+  ASSIGN_OR_RETURN(source_, core::ProjectName::Parse(request.project()));
+  auto destination = core::ProjectName::Parse(request.destination_project());
+  if (!destination.ok()) {
+    return core::FieldInvalid("destination_project",
+                              "must be the name of a project");
+  }
+  destination_ = *std::move(destination);
+  ASSIGN_OR_RETURN(directories_, ParseDirectories(request.directories()));
+  RETURN_IF_ERROR(CheckRequestId(request.request_id()));
+  request_id_ = request.request_id();
+  return absl::OkStatus();
+}
+
+absl::Status CloneStream::AuthorizeBoth(const std::string& source,
+                                        const std::string& destination) {
+  call_.project = source;
+  RETURN_IF_ERROR(calls().CheckPolicy(call_, kGetWorkspace));
+  // From here on, the call is about what it creates.
+  call_.project = destination;
+  RETURN_IF_ERROR(calls().CheckPolicy(call_, kCreateWorkspace));
+  return calls().Authorize(call_);
+}
+
+CloneStream::Step CloneStream::Next() {
+  Step step;
+  step.tasks = std::exchange(started_, true) ? 0 : 1;
+  if (!writing_ && ready_.has_value()) {
+    step.write = *std::exchange(ready_, std::nullopt);
+    step.last = done_;
+  }
+  return step;
+}
+
+void CloneStream::Work() {
+  absl::StatusOr<core::WorkspacePtr> clone = Clone();
+  // The next clone may begin as soon as the client has the end of this one.
+  slot_.reset();
+  grpc::ByteBuffer message;
+  if (clone.ok()) {
+    pb::CloneWorkspaceResponse last;
+    ToProto(**clone, last.mutable_workspace());
+    last.set_file_count(ClampToInt32(copied_.file_count));
+    last.set_size_bytes(copied_.size_bytes);
+    call_.DescribeResult(last);
+    message = Encode(last);
+  }
+  TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (clone.ok()) {
+      done_ = true;
+      ready_ = std::move(message);
+    } else if (!end_.has_value()) {
+      end_ = clone.status();
+    }
+  });
+}
+
+absl::StatusOr<core::WorkspacePtr> CloneStream::Clone() {
+  RETURN_IF_ERROR(CheckWanted());
+  core::Authority& authority = *parts_.authority;
+  // A repeated request succeeds even if the source is gone.
+  ASSIGN_OR_RETURN(core::WorkspacePtr existing,
+                   authority.FindRepeated(*destination_, request_id_));
+  if (existing != nullptr) {
+    call_.changes_nothing = true;
+    return existing;
+  }
+  ASSIGN_OR_RETURN(const core::WorkspacePtr source, authority.Get(*source_));
+  auto clone = CopyAndPlace(source);
+  // Errors of fs::Dir without a reason: the source vanished.
+  if (absl::IsNotFound(clone.status()) &&
+      base::GetReason(clone.status()).empty())
+    return core::WorkspaceNotFound(source_->str());
+  return clone;
+}
+
+absl::StatusOr<core::WorkspacePtr> CloneStream::CopyAndPlace(
+    const core::WorkspacePtr& source) {
+  core::Authority& authority = *parts_.authority;
+  const auto ended = [this] { return Ended(); };
+  ASSIGN_OR_RETURN(const auto from, parts_.base->OpenDir(source_->str()));
+  ASSIGN_OR_RETURN(const auto tree, parts_.stage->Begin());
+  ASSIGN_OR_RETURN(copied_,
+                   artifacts::CopyTree(
+                       {.project = *source_,
+                        .from = *from,
+                        .to = *tree,
+                        .directories = directories_},
+                       ended, [this](const artifacts::CopyProgress& progress) {
+                         Report(progress);
+                       }));
+  RETURN_IF_ERROR(tree->Sync(ended));
+  if (Ended()) return ClientCancelled();
+  // A source that was deleted meanwhile may have lost files already.
+  ASSIGN_OR_RETURN(const core::WorkspacePtr still, authority.Get(*source_));
+  if (still->uid != source->uid) return core::WorkspaceNotFound(source_->str());
+  core::CreateArgs args = authority.ArgsOfClone(*still, *destination_);
+  args.request_id = request_id_;
+  args.staged = tree->name();
+  return authority.Create(args);
+}
+
+bool CloneStream::Ended() {
+  if (context().IsCancelled()) return true;
+  absl::MutexLock lock(&mutex_);
+  return end_.has_value();
+}
+
+void CloneStream::Report(const artifacts::CopyProgress& progress) {
+  const auto now = SteadyClock::now();
+  if (now - reported_ < kReportInterval) return;
+  reported_ = now;
+  pb::CloneWorkspaceResponse message;
+  message.set_file_count(ClampToInt32(progress.file_count));
+  message.set_size_bytes(progress.size_bytes);
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    // Replaces a message that the client has not taken yet.
+    ready_ = Encode(message);
+  });
+}
+
+}  // namespace mlops::rpc

@@ -1,0 +1,80 @@
+#ifndef MLOPS_SERVICE_RPC_CLONE_STREAM_H_
+#define MLOPS_SERVICE_RPC_CLONE_STREAM_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "grpcpp/support/byte_buffer.h"
+#include "service/artifacts/copy_tree.h"
+#include "service/artifacts/stage.h"
+#include "service/core/authority.h"
+#include "service/fs/dir.h"
+#include "service/rpc/call.h"
+#include "service/rpc/stream.h"
+#include "service/rpc/transfer_slots.h"
+
+namespace mlops::rpc {
+
+// What clones work with. All pointers must outlive the streams.
+struct CloneParts {
+  core::Authority* authority = nullptr;
+  artifacts::Stage* stage = nullptr;
+  TransferSlots* slots = nullptr;
+  // For clones only: each blocks a thread until it is done. Clones that find
+  // none wait for one.
+  base::ThreadPool* workers = nullptr;
+  std::shared_ptr<const fs::Dir> base;
+};
+
+// One CloneWorkspace call. One task fills a staged directory and has the
+// authority place it. Meanwhile it sends its progress, at most a few times
+// a second, and only when the client has taken the previous message.
+class CloneStream final
+    : public Stream<grpc::ServerWriteReactor<grpc::ByteBuffer>> {
+ public:
+  CloneStream(const CloneParts& parts, Calls* calls,
+              grpc::CallbackServerContext* context,
+              const grpc::ByteBuffer& request);
+
+ private:
+  absl::Status Parse(const grpc::ByteBuffer& request);
+  // Checks the caller's rights on both workspaces.
+  absl::Status AuthorizeBoth(const std::string& source,
+                             const std::string& destination);
+
+  Step Next() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Work() override ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<core::WorkspacePtr> Clone() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<core::WorkspacePtr> CopyAndPlace(
+      const core::WorkspacePtr& source) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether nobody waits for the result, or the server shuts down.
+  bool Ended() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Report(const artifacts::CopyProgress& progress)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+  const CloneParts parts_;
+  // Until the last message is ready.
+  std::optional<TransferSlots::Slot> slot_;
+  // Set by Parse().
+  std::optional<core::ProjectName> source_, destination_;
+  std::vector<std::string> directories_;
+  std::string request_id_;
+  // Used by the task.
+  artifacts::CopyProgress copied_;
+  SteadyClock::time_point reported_ = SteadyClock::now();
+
+  bool started_ ABSL_GUARDED_BY(mutex_) = false;
+  // The next message.
+  std::optional<grpc::ByteBuffer> ready_ ABSL_GUARDED_BY(mutex_);
+  // Whether `ready_` is the last message.
+  bool done_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace mlops::rpc
+
+#endif  // MLOPS_SERVICE_RPC_CLONE_STREAM_H_
