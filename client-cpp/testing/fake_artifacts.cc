@@ -489,18 +489,4 @@ std::optional<v1::Artifact> FakeArtifacts::Discard(
   return std::nullopt;
 }
 
-void FakeArtifacts::CopyAll(const std::string& from, const std::string& to,
-                            const std::vector<std::string>& directories) {
-  absl::MutexLock lock(&mutex_);
-  Tree copy;
-  for (const auto& [path, file] : trees_[from].files) {
-    const std::string top = path.substr(0, path.find('/'));
-    const bool wanted =
-        directories.empty() || std::find(directories.begin(), directories.end(),
-                                         top) != directories.end();
-    if (wanted) copy.files[path] = file;
-  }
-  trees_[to] = std::move(copy);
-}
-
 }  // namespace mlops::testing

@@ -544,7 +544,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       const auto it = live_.find(request.project());
       if (it == live_.end()) return NotFound(request.project());
       const std::string name = "fake archive " + NextId();
-      artifacts_.CopyAll(
+      artifacts_.Clone(
           it->second.uid(), name,
           {request.directories().begin(), request.directories().end()});
       archives_[name] = it->second;
@@ -707,7 +707,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
         reflection->ClearField(&settings, field);
     }
     const v1::Workspace workspace = Make(first.project(), settings);
-    artifacts_.CopyAll(archive, workspace.uid(), {});
+    artifacts_.Clone(archive, workspace.uid(), {});
     if (!first.request_id().empty())
       request_ids_[workspace.uid()] = first.request_id();
     live_[first.project()] = workspace;
