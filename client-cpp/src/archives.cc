@@ -24,7 +24,7 @@ absl::Status Report(const std::function<bool(int64_t)>& progress,
 
 }  // namespace
 
-absl::Status WorkspaceClient::ExportTo(
+absl::Status WorkspaceClient::ExportWorkspace(
     std::string_view project,
     const std::function<absl::Status(std::string_view)>& write,
     const ExportOptions& options, const CallOptions& call) const {
@@ -41,22 +41,22 @@ absl::Status WorkspaceClient::ExportTo(
       });
 }
 
-absl::Status WorkspaceClient::Export(std::string_view project,
-                                     const std::string& destination,
-                                     const ExportOptions& options,
-                                     const CallOptions& call) const {
+absl::Status WorkspaceClient::ExportWorkspace(std::string_view project,
+                                              const std::string& destination,
+                                              const ExportOptions& options,
+                                              const CallOptions& call) const {
   ASSIGN_OR_RETURN(TargetFile file, TargetFile::Create(destination));
   const auto write = [&file](std::string_view data) {
     return file.Append({absl::string_view(data.data(), data.size())});
   };
-  RETURN_IF_ERROR(ExportTo(project, write, options, call));
+  RETURN_IF_ERROR(ExportWorkspace(project, write, options, call));
   return file.Place();
 }
 
-absl::StatusOr<Workspace> WorkspaceClient::ImportFrom(
-    std::string_view project,
+absl::StatusOr<Workspace> WorkspaceClient::ImportWorkspace(
     const std::function<absl::StatusOr<std::string>()>& read,
-    const ImportOptions& options, const CallOptions& call) const {
+    std::string_view project, const ImportOptions& options,
+    const CallOptions& call) const {
   bool first = true;
   const auto next =
       [&](v1::ImportWorkspaceRequest* message) -> absl::StatusOr<bool> {
@@ -79,8 +79,8 @@ absl::StatusOr<Workspace> WorkspaceClient::ImportFrom(
   return internal::FromProto(response.workspace());
 }
 
-absl::StatusOr<Workspace> WorkspaceClient::Import(
-    std::string_view project, const std::string& source,
+absl::StatusOr<Workspace> WorkspaceClient::ImportWorkspace(
+    const std::string& source, std::string_view project,
     const ImportOptions& options, const CallOptions& call) const {
   ASSIGN_OR_RETURN(const SourceFile file, SourceFile::Open(source));
   int64_t offset = 0;
@@ -91,7 +91,7 @@ absl::StatusOr<Workspace> WorkspaceClient::Import(
     return std::string(reinterpret_cast<const char*>(data.begin()),
                        data.size());
   };
-  return ImportFrom(project, read, options, call);
+  return ImportWorkspace(read, project, options, call);
 }
 
 }  // namespace mlops

@@ -1,5 +1,7 @@
 #include "service/archive/archives.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "proto/cpp/base/status_macros.h"
 #include "service/artifacts/tree.h"
@@ -13,18 +15,13 @@ absl::StatusOr<std::unique_ptr<Exporter>> Archives::Export(
   ASSIGN_OR_RETURN(artifacts::ArtifactTree tree,
                    artifacts::ArtifactTree::Open(*base_, args.project));
   return std::make_unique<Exporter>(std::move(tree), std::move(workspace),
-                                    args.directories, clock_);
+                                    args.directories, stage_, clock_);
 }
 
 absl::StatusOr<ImportStart> Archives::Import(const ImportArgs& args) {
-  auto existing = authority_->Get(args.project);
-  if (existing.ok()) {
-    // A retry of the request that created the workspace succeeds.
-    if (!args.request_id.empty() && (*existing)->request_id == args.request_id)
-      return ImportStart{.existing = *std::move(existing)};
-    return core::WorkspaceExists(args.project.str(), (*existing)->uid);
-  }
-  if (!absl::IsNotFound(existing.status())) return existing.status();
+  ASSIGN_OR_RETURN(core::WorkspacePtr existing,
+                   authority_->FindRepeated(args.project, args.request_id));
+  if (existing != nullptr) return ImportStart{.existing = std::move(existing)};
   // Before the archive is received in vain.
   if (base_->Stat(args.project.str()).ok()) {
     return core::PathUnsuitable(

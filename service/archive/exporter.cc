@@ -10,6 +10,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "proto/cpp/base/error.h"
+#include "proto/cpp/base/id.h"
 #include "proto/cpp/base/status_macros.h"
 #include "service/archive/manifest.h"
 #include "service/artifacts/relative_path.h"
@@ -26,6 +27,9 @@ constexpr int kReadTries = 8;
 constexpr absl::Duration kReadDelay = absl::Milliseconds(25);
 // Directories above the one being read that stay open.
 constexpr size_t kMaxOpenLevels = 4;
+// Copied by one call, at most.
+constexpr int64_t kCopyBytes = 64 << 20;
+constexpr absl::string_view kDatabaseMagic("SQLite format 3\0", 16);
 constexpr uint32_t kDefaultDirectoryMode = 0755;
 constexpr uint32_t kLinkMode = 0777;
 // The time of files that are not part of the workspace: 2000-01-01.
@@ -49,6 +53,16 @@ absl::StatusOr<std::string> ReadAll(fs::FileReader& file, int64_t size) {
   return data;
 }
 
+absl::StatusOr<bool> IsDatabase(fs::FileReader& file,
+                                const fs::FileStamp& stamp) {
+  if (stamp.size_bytes < static_cast<int64_t>(kDatabaseMagic.size()))
+    return false;
+  std::string magic(kDatabaseMagic.size(), '\0');
+  ASSIGN_OR_RETURN(const size_t got,
+                   file.ReadAt(0, magic.data(), magic.size()));
+  return absl::string_view(magic).substr(0, got) == kDatabaseMagic;
+}
+
 // Returns whether the content of a file is the same. ctime is too strict: it
 // also changes when the file loses its name.
 bool IsSame(const fs::FileStamp& before, const fs::FileStamp& after) {
@@ -59,10 +73,12 @@ bool IsSame(const fs::FileStamp& before, const fs::FileStamp& after) {
 }  // namespace
 
 Exporter::Exporter(artifacts::ArtifactTree tree, core::WorkspacePtr workspace,
-                   std::vector<std::string> directories, base::Clock clock)
+                   std::vector<std::string> directories,
+                   artifacts::Stage* stage, base::Clock clock)
     : tree_(std::move(tree)),
       workspace_(std::move(workspace)),
       directories_(std::move(directories)),
+      stage_(stage),
       clock_(std::move(clock)) {
   Level top;
   for (const absl::string_view name : core::kDirectories)
@@ -165,7 +181,7 @@ absl::Status Exporter::AddEntry(Level& level, const Name& name) {
     case fs::EntryType::kDirectory:
       return AddDirectory(level, path, text);
     case fs::EntryType::kFile:
-      return AddFile(*dir, path, text);
+      return AddFile(level, *dir, path, text);
     case fs::EntryType::kSymlink:
       return AddLink(*dir, path, text);
     case fs::EntryType::kOther:
@@ -238,20 +254,38 @@ absl::Status Exporter::AddLink(const fs::Dir& dir, const std::string& path,
                     .link_target = **target});
 }
 
-absl::Status Exporter::AddFile(fs::Dir& dir, const std::string& path,
+absl::Status Exporter::AddFile(Level& level, fs::Dir& dir,
+                               const std::string& path,
                                absl::string_view name) {
+  if (const auto held = held_.find(path); held != held_.end()) {
+    Held copy = std::move(held->second);
+    held_.erase(held);
+    return AddHeld(std::move(copy), path);
+  }
+  // A journal that was not needed with its database.
+  if (artifacts::BelongsToDatabase(dir, name)) return absl::OkStatus();
   auto file = dir.OpenFile(name);
   // It was removed since the directory was read.
   if (absl::IsNotFound(file.status())) return absl::OkStatus();
   if (!file.ok()) return Error(file.status(), path);
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, (*file)->Stat());
+  ASSIGN_OR_RETURN(const bool database, IsDatabase(**file, stamp));
+  if (database) return AddDatabase(level, dir, path, name);
   if (stamp.size_bytes <= kSmallBytes) return AddSmallFile(**file, stamp, path);
+  return AddLargeFile(*std::move(file), stamp, path);
+}
+
+absl::Status Exporter::AddLargeFile(std::unique_ptr<fs::FileReader> file,
+                                    const fs::FileStamp& stamp,
+                                    const std::string& path) {
+  // A copy has times of its own.
+  ASSIGN_OR_RETURN(file_stamp_, file->Stat());
+  file_stamp_.size_bytes = stamp.size_bytes;
   RETURN_IF_ERROR(AddHeader({.path = path,
                              .size_bytes = stamp.size_bytes,
                              .mode = ArchivedMode(TarType::kFile, stamp.mode),
                              .modify_time = stamp.modify_time}));
-  file_ = *std::move(file);
-  file_stamp_ = stamp;
+  file_ = std::move(file);
   file_path_ = path;
   file_offset_ = 0;
   file_sha256_ = std::make_unique<base::Sha256>();
@@ -302,6 +336,89 @@ absl::Status Exporter::AddContent(const std::string& data,
   AddPadding(size);
   checksums_.Add(path, Sha256Of(data));
   return absl::OkStatus();
+}
+
+// --- Databases ---
+
+absl::Status Exporter::AddDatabase(Level& level, fs::Dir& dir,
+                                   const std::string& path,
+                                   absl::string_view name) {
+  std::vector<std::pair<std::string, Held>> parts;
+  const absl::Status read = artifacts::ReadConsistently(
+      dir, name, workspace_->project.str(), artifacts::ShowPath(path),
+      core::NeverCancelled, [&](const Database& database) -> absl::Status {
+        parts.clear();
+        int64_t size_bytes = 0;
+        for (const Database::Part& part : database.parts())
+          size_bytes += part.stamp.size_bytes;
+        for (const Database::Part& part : database.parts()) {
+          ASSIGN_OR_RETURN(Held held, Hold(dir, part, size_bytes));
+          parts.emplace_back(part.name, std::move(held));
+        }
+        return absl::OkStatus();
+      });
+  // It was removed since the directory was read.
+  if (absl::IsNotFound(read)) return absl::OkStatus();
+  RETURN_IF_ERROR(read);
+  // The log comes later in byte order. It may be younger than the list
+  // of names.
+  for (size_t i = 1; i < parts.size(); ++i) {
+    const Name log{.text = parts[i].first, .type = fs::EntryType::kFile};
+    const auto place = std::lower_bound(
+        level.names.begin(), level.names.end(), log,
+        [](const Name& a, const Name& b) { return a.text > b.text; });
+    if (place == level.names.end() || place->text != log.text)
+      level.names.insert(place, log);
+    held_[Join(level.path, log.text)] = std::move(parts[i].second);
+  }
+  return AddHeld(std::move(parts.front().second), path);
+}
+
+absl::StatusOr<Exporter::Held> Exporter::Hold(fs::Dir& dir,
+                                              const Database::Part& part,
+                                              int64_t size_bytes) {
+  Held held{.stamp = part.stamp};
+  if (size_bytes <= kSmallBytes) {
+    ASSIGN_OR_RETURN(held.content,
+                     ReadAll(*part.reader, part.stamp.size_bytes));
+    return held;
+  }
+  if (staged_ == nullptr) {
+    auto staged = stage_->Begin();
+    if (staged.ok()) {
+      staged_ = *std::move(staged);
+    } else if (base::GetReason(staged.status()) != "READ_ONLY") {
+      return staged.status();
+    }
+  }
+  // A server that only reads has no place for a copy: read the part itself,
+  // as any other file.
+  if (staged_ == nullptr) {
+    ASSIGN_OR_RETURN(held.file, dir.OpenFile(part.name));
+    return held;
+  }
+  const std::string name = base::RandomId();
+  ASSIGN_OR_RETURN(auto copy, staged_->root().CreateFile(name));
+  for (int64_t at = 0; at < part.stamp.size_bytes;) {
+    ASSIGN_OR_RETURN(
+        const int64_t copied,
+        copy->CopyFrom(*part.reader, at,
+                       std::min(part.stamp.size_bytes - at, kCopyBytes)));
+    // It became shorter, which ReadConsistently() notices.
+    if (copied == 0) break;
+    at += copied;
+  }
+  RETURN_IF_ERROR(copy->Close());
+  ASSIGN_OR_RETURN(held.file, staged_->root().OpenFile(name));
+  // Nobody else needs the name.
+  RETURN_IF_ERROR(staged_->root().RemoveFile(name));
+  return held;
+}
+
+absl::Status Exporter::AddHeld(Held held, const std::string& path) {
+  return held.file == nullptr
+             ? AddContent(held.content, held.stamp, path)
+             : AddLargeFile(std::move(held.file), held.stamp, path);
 }
 
 absl::StatusOr<size_t> Exporter::ReadFile(char* buffer, size_t size) {

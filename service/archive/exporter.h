@@ -2,6 +2,7 @@
 #define MLOPS_SERVICE_ARCHIVE_EXPORTER_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -14,6 +15,8 @@
 #include "proto/cpp/base/sha256.h"
 #include "service/archive/entry_rules.h"
 #include "service/archive/tar_format.h"
+#include "service/artifacts/consistent_copy.h"
+#include "service/artifacts/stage.h"
 #include "service/artifacts/tree.h"
 #include "service/base/clock.h"
 #include "service/core/workspace.h"
@@ -28,16 +31,20 @@ namespace mlops::archive {
 // Reads each file whole, as it was at one moment: small files before they are
 // sent, again if they change meanwhile; large files once, and again only to
 // find out whether a file that grew has changed otherwise. What is appended
-// after a file was opened is left out.
+// after a file was opened is left out. A SQLite database is copied to the
+// staging directory first, with its log, so that its writers wait for a copy,
+// not for the client.
 //
 // Not thread-safe.
 class Exporter {
  public:
   // Exports `tree`, the directory of `workspace`, with the content
   // of `directories`, which must be some of core::kDirectories, and empty
-  // directories for the others. `clock` must return the file system's time.
+  // directories for the others. `stage` must outlive this. `clock` must return
+  // the file system's time.
   Exporter(artifacts::ArtifactTree tree, core::WorkspacePtr workspace,
-           std::vector<std::string> directories, base::Clock clock);
+           std::vector<std::string> directories, artifacts::Stage* stage,
+           base::Clock clock);
 
   // Stores the next bytes of the archive, at most `size`, in `buffer`
   // and returns their number, which is less than `size` only at the end. After
@@ -58,6 +65,14 @@ class Exporter {
     std::string text;
     fs::EntryType type;
   };
+  using Database = artifacts::StableFile;
+  // A copy of a part of a database.
+  struct Held {
+    fs::FileStamp stamp;  // Of the part.
+    // In memory if it is small.
+    std::string content;
+    std::unique_ptr<fs::FileReader> file;
+  };
   // A directory on the path to the one that is being read.
   struct Level {
     // "" for the workspace, whose entries are the five directories.
@@ -76,8 +91,20 @@ class Exporter {
   absl::Status AddTopDirectory(const std::string& name);
   absl::Status AddDirectory(Level& parent, const std::string& path,
                             absl::string_view name);
-  absl::Status AddFile(fs::Dir& dir, const std::string& path,
+  absl::Status AddFile(Level& level, fs::Dir& dir, const std::string& path,
                        absl::string_view name);
+  // Adds a large file, which is sent while it is read. Its header describes
+  // `stamp`.
+  absl::Status AddLargeFile(std::unique_ptr<fs::FileReader> file,
+                            const fs::FileStamp& stamp,
+                            const std::string& path);
+  // Adds a SQLite database, and sees to it that its log is added in its turn.
+  absl::Status AddDatabase(Level& level, fs::Dir& dir, const std::string& path,
+                           absl::string_view name);
+  // Returns a copy of a part of a database that has `size_bytes` in all.
+  absl::StatusOr<Held> Hold(fs::Dir& dir, const Database::Part& part,
+                            int64_t size_bytes);
+  absl::Status AddHeld(Held held, const std::string& path);
   absl::Status AddLink(const fs::Dir& dir, const std::string& path,
                        absl::string_view name);
   // Checks and appends the header of an entry.
@@ -107,8 +134,13 @@ class Exporter {
   const artifacts::ArtifactTree tree_;
   const core::WorkspacePtr workspace_;
   const std::vector<std::string> directories_;
+  artifacts::Stage* const stage_;
   const base::Clock clock_;
 
+  // For copies of databases; null until it is needed.
+  std::unique_ptr<artifacts::StagedTree> staged_;
+  // Logs of databases whose turn has not come, by their path.
+  std::map<std::string, Held> held_;
   EntryOrder order_;
   ChecksumList checksums_;
   int lists_ = 0;

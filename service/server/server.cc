@@ -477,6 +477,8 @@ absl::Status Server::MakeCore() {
   stage_ = std::make_unique<artifacts::Stage>(base_, health_);
   templates_ = std::make_unique<artifacts::Templates>(base_, stage_.get());
   authority_->SetTemplates(templates_.get(), config_.default_template);
+  archives_ = std::make_unique<archive::Archives>(
+      authority_.get(), stage_.get(), base_, base_path_);
   WarnOfTemplate();
   archives_ = std::make_unique<archive::Archives>(
       authority_.get(), stage_.get(), base_, base_path_);

@@ -194,7 +194,6 @@ class Server {
   std::unique_ptr<catalog::Upkeep> upkeep_;
   std::unique_ptr<Maintainer> maintainer_;
   std::unique_ptr<core::Authority> authority_;
-  std::unique_ptr<artifacts::Stage> stage_;
   std::unique_ptr<archive::Archives> archives_;
   std::unique_ptr<base::ThreadPool> workers_;
   std::unique_ptr<base::ThreadPool> whole_file_workers_;

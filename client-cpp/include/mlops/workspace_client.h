@@ -419,8 +419,8 @@ struct ExportOptions {
 };
 
 struct ImportOptions {
-  // As CreateOptions::request_id: a repeated Import with the same id returns
-  // the workspace that the first one created.
+  // As CreateOptions::request_id: a repeated ImportWorkspace with the same id
+  // returns the workspace that the first one created.
   std::string request_id = "";
   // Called with the number of bytes that the server has staged. If it returns
   // false, the call ends with CANCELLED.
@@ -666,41 +666,43 @@ class WorkspaceClient {
   //   workspace has an entry that an archive cannot hold.
   // Returns NOT_FOUND, PERMISSION_DENIED, RESOURCE_EXHAUSTED or INTERNAL,
   //   without a reason, if the client cannot write `destination`.
-  absl::Status Export(std::string_view project, const std::string& destination,
-                      const ExportOptions& options = {},
-                      const CallOptions& call = {}) const;
+  absl::Status ExportWorkspace(std::string_view project,
+                               const std::string& destination,
+                               const ExportOptions& options = {},
+                               const CallOptions& call = {}) const;
   // Calls `write` with the bytes of the archive, piece by piece. Ends with the
   // first error that `write` returns. What was written before an error cannot
   // be imported.
-  absl::Status ExportTo(
+  absl::Status ExportWorkspace(
       std::string_view project,
       const std::function<absl::Status(std::string_view data)>& write,
       const ExportOptions& options = {}, const CallOptions& call = {}) const;
 
-  // Creates a workspace from the local file `source`, which Export wrote. The
+  // Creates a workspace from the local file `source`, which ExportWorkspace
+  // wrote. The
   // workspace appears at once and complete, or not at all. Settings that follow
   // from its name or place get the defaults of the new workspace. Not retried;
   // callers can retry with the same `request_id`.
   //
   // Returns INVALID_ARGUMENT/ARCHIVE_INVALID {entry, problem} if the archive is
-  //   damaged, incomplete or not from Export.
+  //   damaged, incomplete or not from ExportWorkspace.
   // Returns ALREADY_EXISTS/WORKSPACE_EXISTS {uid} if the name is taken.
   // Returns FAILED_PRECONDITION/PATH_UNSUITABLE as Get.
   // Returns RESOURCE_EXHAUSTED/NO_SPACE if the disk {path, available_bytes} or
   //   the archive's quota {quota, limit, used, wanted} has no room.
   // Returns NOT_FOUND, PERMISSION_DENIED or INTERNAL, without a reason, if the
   //   client cannot read `source`.
-  absl::StatusOr<Workspace> Import(std::string_view project,
-                                   const std::string& source,
-                                   const ImportOptions& options = {},
-                                   const CallOptions& call = {}) const;
+  absl::StatusOr<Workspace> ImportWorkspace(const std::string& source,
+                                            std::string_view project,
+                                            const ImportOptions& options = {},
+                                            const CallOptions& call = {}) const;
   // Calls `read` for the bytes of the archive, on another thread, until it
   // returns "". A piece has at most 4 MiB. Ends with the first error that
   // `read` returns.
-  absl::StatusOr<Workspace> ImportFrom(
-      std::string_view project,
+  absl::StatusOr<Workspace> ImportWorkspace(
       const std::function<absl::StatusOr<std::string>()>& read,
-      const ImportOptions& options = {}, const CallOptions& call = {}) const;
+      std::string_view project, const ImportOptions& options = {},
+      const CallOptions& call = {}) const;
 
   // Describes a file or directory. As all reads, it follows symbolic links that
   // are relative and stay inside the workspace's directories, and refuses

@@ -279,8 +279,8 @@ TEST(ArchivesTest, WhatIsAppendedMeanwhileIsLeftOut) {
 TEST(ArchivesTest, AFileThatChangesEndsTheExport) {
   Base base;
   base.Create("fraud");
-  base.temp.WriteFile("fraud/outputs/big", std::string(3'000'000, 'a'));
   for (const size_t size : {2'000'000, 3'000'000, 4'000'000}) {
+    base.temp.WriteFile("fraud/outputs/big", std::string(3'000'000, 'a'));
     auto exporter = base.archives.Export({.project = Project("fraud")});
     ASSERT_OK(exporter);
     std::string buffer(1'000'000, '\0');

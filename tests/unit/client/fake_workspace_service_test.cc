@@ -385,21 +385,20 @@ TEST_F(FakeTest, AnArchiveBecomesAWorkspace) {
   ASSERT_TRUE(writer->Finish().ok());
   std::string archive;
   ASSERT_TRUE(client_
-                  .ExportTo("fraud",
-                            [&archive](std::string_view data) {
-                              archive += data;
-                              return absl::OkStatus();
-                            })
+                  .ExportWorkspace("fraud",
+                                   [&archive](std::string_view data) {
+                                     archive += data;
+                                     return absl::OkStatus();
+                                   })
                   .ok());
   const auto import = [&](const std::string& project,
                           const std::string& request_id) {
     bool first = true;
-    return client_.ImportFrom(
-        project,
+    return client_.ImportWorkspace(
         [&]() -> absl::StatusOr<std::string> {
           return std::exchange(first, false) ? archive : "";
         },
-        {.request_id = request_id});
+        project, {.request_id = request_id});
   };
   const auto copy = import("copy", "r1");
   ASSERT_TRUE(copy.ok()) << copy.status();

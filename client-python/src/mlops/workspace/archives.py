@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import IO, Any, Self, TypeAlias
+from typing import IO, Any, Self, TypeAlias, cast
 
 import grpc
 
@@ -23,8 +23,10 @@ from mlops._rpc.stub import Stub
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 Pathlike: TypeAlias = str | os.PathLike[str]
-# A path, a binary file, or pieces of bytes.
-ArchiveSource: TypeAlias = Pathlike | IO[bytes] | Iterable[bytes]
+# A path, a binary file, bytes, or pieces of bytes.
+ArchiveSource: TypeAlias = (
+    Pathlike | IO[bytes] | bytes | bytearray | memoryview | Iterable[bytes]
+)
 ArchiveTarget: TypeAlias = Pathlike | IO[bytes]
 # Receives the number of bytes so far.
 Progress: TypeAlias = Callable[[int], object]
@@ -188,15 +190,21 @@ class Source:
         # The chunks read so far; None once they are too many to be kept.
         self._replay: list[bytes] | None = []
         self._replay_bytes = 0
-        if isinstance(source, str | os.PathLike):
-            self._opened = source = open(source, "rb")  # noqa: SIM115
-        if hasattr(source, "read"):
-            file: IO[bytes] = source
-            self._chunks = iter(lambda: file.read(_CHUNK_BYTES), b"")
-            if hasattr(file, "seekable") and file.seekable():
-                self._file, self._start = file, file.tell()
+        self._chunks: Iterator[bytes] = iter(())
+        if isinstance(source, bytes | bytearray | memoryview):
+            self._chunks = _cut([source])
+        elif isinstance(source, str | os.PathLike):
+            self._opened = open(source, "rb")  # noqa: SIM115
+            self._read_from(self._opened)
+        elif hasattr(source, "read"):
+            self._read_from(cast(IO[bytes], source))
         else:
             self._chunks = _cut(source)
+
+    def _read_from(self, file: IO[bytes]) -> None:
+        self._chunks = iter(lambda: file.read(_CHUNK_BYTES), b"")
+        if hasattr(file, "seekable") and file.seekable():
+            self._file, self._start = file, file.tell()
 
     def close(self) -> None:
         """Close the file if this object opened it."""
@@ -261,7 +269,7 @@ class Source:
             self._replay = None
 
 
-def _cut(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _cut(pieces: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
     for piece in pieces:
         for begin in range(0, len(piece), _CHUNK_BYTES):
             yield bytes(piece[begin : begin + _CHUNK_BYTES])

@@ -763,8 +763,8 @@ class WorkspaceManager:
         from its name or place get the defaults of the new workspace.
 
         Args:
-            source: A path, a binary file, or an iterable of bytes. If the connection is
-                lost, paths and files that can be rewound are sent again.
+            source: A path, a binary file, bytes, or an iterable of bytes. If the
+                connection is lost, paths and files that can be rewound are sent again.
             project_name: The name of the new workspace. Default: the archive's.
             progress: Called with the number of bytes that the server has staged.
             request_id: As in create_workspace(). Default: a new one.
