@@ -306,11 +306,12 @@ TEST_P(QuotaTest, AFullWorkspaceTakesNoNewFile) {
 
 TEST_P(QuotaTest, TheReplacedFileIsLookedAtAgainAtTheEnd) {
   ASSERT_OK(Write("models/a", std::string(90, 'a')));
-  const auto writer = OpenForWrite("models/a").value();
+  auto writer = OpenForWrite("models/a").value();
   ASSERT_OK(writer->Write({std::string(95, 'b')}));
   ASSERT_OK(Delete("models/a"));
   ASSERT_OK(Write("models/b", std::string(6, 'b')));
   EXPECT_THAT(writer->Finish(), kNoSpace);
+  writer.reset();
   EXPECT_FALSE(temp.Exists("fraud/models/a"));
   ExpectExact();
 }

@@ -107,6 +107,31 @@ TEST(FromProto, CreateTakesEveryField) {
   EXPECT_TRUE(args.validate_only);
 }
 
+TEST(Quotas, AnAbsentLimitAndZeroAreNotTheSame) {
+  for (const core::Quota& quota :
+       {core::Quota{}, core::Quota{.max_size_bytes = 0},
+        core::Quota{.max_size_bytes = int64_t{50} << 30, .max_file_count = 0},
+        core::Quota{.max_file_count = 7}}) {
+    core::Workspace workspace = support::NewWorkspace("fraud");
+    workspace.quota = quota;
+    pb::Workspace message;
+    ToProto(workspace, &message);
+    EXPECT_EQ(message.has_max_size_bytes(), quota.max_size_bytes.has_value());
+    EXPECT_EQ(message.has_max_file_count(), quota.max_file_count.has_value());
+    pb::CreateWorkspaceRequest create;
+    create.set_project("fraud");
+    *create.mutable_workspace() = message;
+    EXPECT_EQ(FromProto(create).value().quota, quota);
+    pb::EnsureWorkspaceRequest ensure;
+    ensure.set_project("fraud");
+    *ensure.mutable_workspace() = message;
+    EXPECT_EQ(FromProto(ensure).value().quota, quota);
+    pb::UpdateWorkspaceRequest update;
+    *update.mutable_workspace() = message;
+    EXPECT_EQ(FromProto(update).value().spec.quota, quota);
+  }
+}
+
 TEST(FromProto, CreateRefusesWhatIsIllFormed) {
   for (const auto& [json, field] :
        {std::pair(R"({})", "project"),
@@ -467,8 +492,10 @@ TEST(ToProto, AStatusHasTheFiveDirectoriesInOrder) {
                                  .size_bytes = 30,
                                  .modify_time = support::TimeAt(5)};
   result.usage.problem = absl::InternalError("disk");
+  result.over_quota = true;
   pb::WorkspaceStatus message;
   ToProto(result, &message);
+  EXPECT_TRUE(message.over_quota());
   ASSERT_EQ(message.directories_size(), 5);
   EXPECT_EQ(message.directories(0).name(), "mlflow");
   EXPECT_FALSE(message.directories(0).exists() ||

@@ -69,10 +69,8 @@ def set_quotas(message: pb.Workspace, quotas: Mapping[str, object]) -> None:
 
 def quotas_of(message: pb.Workspace) -> dict[str, int | None]:
     """Return the quotas; None stands for no limit."""
-    return {
-        name: getattr(message, name) if message.HasField(name) else None
-        for name in QUOTAS
-    }
+    present = {field.name: value for field, value in message.ListFields()}
+    return {name: present.get(name) for name in QUOTAS}
 
 
 def settings_of(message: pb.Workspace) -> dict[str, Any]:

@@ -350,7 +350,13 @@ class ProjectWorkspace:
                 metadata=record["metadata"],
                 created_at=created_at,
                 updated_at=_time(record["updated_at"]) or created_at,
-            ).of(None, Facts(**{name: record.get(name) for name in convert.QUOTAS}))
+            ).of(
+                None,
+                Facts(
+                    max_size_bytes=record.get("max_size_bytes"),
+                    max_file_count=record.get("max_file_count"),
+                ),
+            )
 
 
 _LOAD_FAILED = "Failed to load workspace metadata"
