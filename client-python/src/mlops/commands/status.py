@@ -87,7 +87,10 @@ def du(
       mlops du fraud:outputs --depth 1 --all
     """
     top = (parse(path) or path).rstrip("/")
-    usages = _usages(files().find(top, withdirs=True, detail=True), top)
+    found = files().find(top, withdirs=True, detail=True)
+    if not found:
+        files().info(top)  # Raises the reason.
+    usages = _usages(found, top)
     shown = [
         usage
         for usage in _walk(top, usages)
