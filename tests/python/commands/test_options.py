@@ -11,6 +11,7 @@ from mlops.workspace import WorkspaceManager
 
 from python.commands.conftest import COMMAND, Run
 from support.elsewhere import RemoteServer
+from support.server import BINARY
 
 
 def test_options_stand_before_or_after_the_command(
@@ -77,15 +78,10 @@ def test_a_server_that_only_reads_refuses(
     mlops: Run, manager: WorkspaceManager, directory: Path
 ) -> None:
     manager.close()
-    mlops("server", "stop")
-    args = ["server", "start", "--option=--read-only", "--listen", "127.0.0.1:0"]
     # A server that only reads writes no lock, so its address must be known.
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    del args
-    from support.server import BINARY
-
     base = directory / "mlops/workspace"
     address = f"127.0.0.1:{port}"
     process = subprocess.Popen(

@@ -21,7 +21,7 @@ from mlops.commands.errors import usage
 from mlops.commands.remote_path import DIRECTORIES
 
 _MAX_WORDS = 500
-_GIVE_UP_S = 2
+_GIVE_UP_S = 5
 _FILES = ("cp", "mv", "cat", "sync")
 _PROJECTS = ("show", "ensure", "set", "edit", "rm", "runs", "compare", "models")
 _EITHER = ("ls", "rm", "du", "status")

@@ -232,6 +232,7 @@ def manager() -> WorkspaceManager:
 @cache
 def files() -> CommandFiles:
     """Return the files of the chosen server."""
+    import mlops.fs  # noqa: F401 - first, because its error names the extra
     from mlops.commands.local_files import CommandFiles
 
     return CommandFiles(**arguments())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 OK = 0
@@ -71,6 +73,7 @@ _BY_REASON = {
 }
 
 
+_AGAIN_S = 0.02
 # Set when the command is being stopped, for threads that transfer files.
 stopping = threading.Event()
 
@@ -92,17 +95,52 @@ class TimedOut(Exception):
     """The command took longer than --timeout."""
 
 
+class ClosedPipe(Exception):
+    """The reader of standard output has ended."""
+
+
 class Terminated(BaseException):
     """The process received SIGTERM."""
+
+
+def reporting(do: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command that reports a closed pipe as ClosedPipe.
+
+    Typer would take a BrokenPipeError for itself.
+    """
+
+    @functools.wraps(do)
+    def run(*arguments: Any, **options: Any) -> Any:
+        try:
+            return do(*arguments, **options)
+        except BrokenPipeError as error:
+            raise ClosedPipe from error
+
+    return run
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Return whether a module is being imported."""
+    while frame is not None:
+        if "importlib._bootstrap" in frame.f_code.co_filename:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def handle_signals() -> None:
     """Let signals end the command by an exception, so that it can clean up."""
 
-    def handler(error: BaseException) -> Callable[[int, object], None]:
-        def stop(number: int, frame: object) -> None:
+    pending: list[BaseException] = []
+
+    def handler(error: BaseException) -> Callable[[int, FrameType | None], None]:
+        def stop(number: int, frame: FrameType | None) -> None:
             stopping.set()
-            raise error
+            pending.append(error)
+            if not _imports(frame):
+                raise pending[0]
+            # An import may swallow an exception, so try again later.
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
 
         return stop
 
@@ -123,7 +161,7 @@ def guarded(do: Callable[[], int | None]) -> int:
         return INTERRUPTED
     except Terminated:
         return 128 + signal.SIGTERM
-    except BrokenPipeError:
+    except (BrokenPipeError, ClosedPipe):
         # Python flushes standard output once more at exit, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE

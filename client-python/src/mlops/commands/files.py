@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mlops.commands import output
-from mlops.commands.context import files
+from mlops.commands.context import files, options
 from mlops.commands.errors import usage
 from mlops.commands.output import Column
 from mlops.commands.remote_path import parse, remote, shown
@@ -32,7 +32,7 @@ def list_files(word: str, long: bool, recursive: bool) -> None:
     else:
         infos = files().ls(path)
     rows = [_row(info, path) for info in infos]
-    if long or output.options.output:
+    if long or options.output:
         output.rows(rows, _COLUMNS, "path")
     else:
         output.write("".join(f"{output.clean(row['path'])}\n" for row in rows))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from mlops.commands.errors import guarded, usage
+from mlops.commands.errors import guarded, reporting, usage
 
 # The module of each command.
 MODULES = {
@@ -179,19 +179,20 @@ def build(names: list[str]) -> Callable[..., Any]:
         ) from None
     from importlib import import_module
 
-    from mlops.commands.texts import callback, options_of
+    from mlops.commands.texts import EPILOG, callback, options_of
 
-    app = typer.Typer(**_APP, epilog=callback.epilog)
+    app = typer.Typer(**_APP, epilog=EPILOG)
     app.callback()(callback)
     for name in names:
         module = import_module(f"mlops.commands.{MODULES[name]}")
         commands = module.COMMANDS
         if name not in GROUPS:
-            app.command(name, **options_of(commands[name]))(commands[name])
+            one = commands[name]
+            app.command(name, **options_of(one))(reporting(one))
             continue
         group = typer.Typer(**_APP, invoke_without_command=False)
-        for inner, command in commands.items():
-            group.command(inner, **options_of(command))(command)
+        for inner, one in commands.items():
+            group.command(inner, **options_of(one))(reporting(one))
         app.add_typer(group, name=name, help=module.HELP)
     return get_command(app)
 

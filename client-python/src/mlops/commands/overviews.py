@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mlops.commands import output
-from mlops.commands.context import manager
+from mlops.commands.context import manager, options
 from mlops.commands.errors import usage
 from mlops.commands.output import Column, Row
 from mlops.commands.remote_path import DIRECTORIES
@@ -89,7 +89,7 @@ def models(projects: Projects = None) -> None:
       mlops models
       mlops models fraud -o json
     """
-    found = []
+    found: list[dict[str, Any]] = []
     for project in projects or _names(
         lambda row: row["directory_stats"]["models_files"]
     ):
@@ -119,7 +119,7 @@ def compare(
     if len(projects) < 2:
         raise usage("compare needs two projects or more")
     compared = [_facts(project, metric, lowest) for project in projects]
-    if output.options.output in ("json", "yaml", "name"):
+    if (options.output or "") in ("json", "yaml", "name"):
         output.rows(compared, (), "project_name")
         return
     output.rows(list(_lines(compared)), _compare_columns(projects), "fact")

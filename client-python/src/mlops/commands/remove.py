@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -73,7 +73,7 @@ def rm(
         output.message(f"Deleted {shown(path)}.")
 
 
-def _preview(project: str, permanent: bool) -> dict[str, object]:
+def _preview(project: str, permanent: bool) -> dict[str, Any]:
     freed = manager().delete_workspace(
         project, force=True, permanent=permanent, validate_only=True
     )

@@ -16,7 +16,7 @@ _SORTS = ("name", "size", "files")
 
 
 def _directory(name: str) -> Column:
-    def cell(row: output.Row) -> str:
+    def cell(row: output.Row) -> object:
         return output.size(row["directory_stats"][f"{name}_bytes"])
 
     return Column(name.upper(), cell, wide=True, right=True)
@@ -140,7 +140,7 @@ def _walk(top: str, usages: dict[str, _Usage]) -> list[_Usage]:
 
 
 def _tree_columns(top: str) -> tuple[Column, ...]:
-    def name(row: output.Row) -> str:
+    def name(row: output.Row) -> object:
         level = _level(row["path"], top)
         last = row["path"].rpartition("/")[2] if level else row["path"]
         return "  " * level + last

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlops.commands import output
-from mlops.commands.context import files
+from mlops.commands.context import files, options
 from mlops.commands.errors import NOT_FOUND, CommandError, stopping, usage
 from mlops.commands.remote_path import parse
 from mlops.commands.remove import DryRun
@@ -68,7 +68,7 @@ def sync(
     plan = _compare(local, local_sizes, remote, remote_sizes, uploads)
     if not delete:
         plan.extra = []
-    if dry_run or output.options.output:
+    if dry_run or options.output:
         _show(plan)
     if not dry_run:
         _copy(plan, local, remote, uploads)

@@ -92,7 +92,7 @@ def callback(
     """
 
 
-callback.epilog = (  # type: ignore[attr-defined]
+EPILOG = (
     "Help on a command: mlops COMMAND --help. "
     "Help on filters, paths, contexts and exit codes: mlops help TOPIC."
 )

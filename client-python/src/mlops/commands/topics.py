@@ -71,14 +71,15 @@ the metadata. A value that is JSON is stored as such, any other as text:
 
 def _output_topic() -> str:
     return f"""\
-Data goes to standard output, messages and errors to standard error. --output (-o) is
-one of {", ".join(main.FORMATS)}. JSON and YAML have all fields; their names are those
-of the Python client. -o name prints names only, one a line. --no-headers leaves the
-titles of tables out. -q prints data and errors only; -v prints the details of errors.
+Data goes to standard output, messages and errors to standard error. --output (-o)
+is one of {", ".join(main.FORMATS)}. JSON and YAML have all fields, with
+the names of the Python client. -o name prints names only, one a line. --no-headers
+leaves the titles of tables out. -q prints data and errors only; -v prints the details
+of errors.
 
-Colours and progress bars appear at a terminal only, and colours not if NO_COLOR is set.
-Control characters in names and values are shown as escapes. Tables are narrowed to the
-terminal's width, except with -o wide and in pipes.
+Colours and progress bars appear at a terminal only. NO_COLOR turns colours off.
+Control characters in names and values are shown as escapes. Tables are narrowed to
+the terminal's width, except with -o wide and in pipes.
 """
 
 
