@@ -122,8 +122,15 @@ def _copy_input(path: str) -> None:
 
 def _write_out(path: str) -> None:
     """Write a project's file to standard output."""
-    sys.stdout.flush()
-    files().get_file(path, sys.stdout.buffer)
+    files().get_file(path, "", outfile=_Output())
+
+
+class _Output:
+    """Standard output, as a file to copy into."""
+
+    def write(self, data: bytes) -> None:
+        """Write all of `data`."""
+        output.write_bytes(data)
 
 
 def cat(paths: Annotated[list[str], typer.Argument(metavar="PROJECT:PATH...")]) -> None:

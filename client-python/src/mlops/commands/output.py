@@ -87,7 +87,21 @@ def document(value: Any) -> None:
 
 def write(data: str) -> None:
     """Write data to standard output."""
-    sys.stdout.write(data)
+    write_bytes(data.encode(sys.stdout.encoding, sys.stdout.errors or "strict"))
+
+
+def write_bytes(data: bytes | memoryview) -> None:
+    """Write all of `data` to standard output.
+
+    Not by sys.stdout, which reports nothing if the reader ends during a large write.
+
+    Raises:
+        BrokenPipeError: The reader has ended.
+    """
+    sys.stdout.flush()
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(sys.stdout.fileno(), rest) :]
 
 
 def message(sentence: str) -> None:
@@ -204,14 +218,14 @@ def _fit(widths: list[int], available: int) -> list[int]:
     is not enough. The first column, the name, stays whole.
     """
     widths = list(widths)
-    while (excess := sum(widths) + 2 * (len(widths) - 1) - available) > 0:
-        widest = max(range(1, len(widths)), key=widths.__getitem__, default=0)
-        if not widest:
-            break
+    shown = len(widths)
+    while (excess := sum(widths) + 2 * (shown - 1) - available) > 0 and shown > 1:
+        widest = max(range(1, shown), key=widths.__getitem__)
         if widths[widest] > _MIN_WIDTH:
             widths[widest] = max(_MIN_WIDTH, widths[widest] - excess)
         else:
-            widths.pop()
+            shown -= 1
+            widths[shown] = 0
     return widths
 
 
