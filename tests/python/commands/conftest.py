@@ -23,7 +23,7 @@ __all__ = ["directory", "environment", "remote"]
 
 MLOPS = Path(sys.executable).with_name("mlops")
 COMMAND = [sys.executable, str(MLOPS)]
-_DEADLINE_S = 60
+_DEADLINE_S = 100
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

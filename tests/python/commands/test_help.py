@@ -106,5 +106,5 @@ def test_each_filter_in_the_topic_is_accepted(
 ) -> None:
     lines = topics.TOPICS["filters"]().splitlines()[2:]
     for line in lines[: lines.index("")]:
-        filter = line.strip().partition("   ")[0].strip()
+        filter = line.strip().partition("  ")[0].strip()
         manager.list_workspaces(filter)
