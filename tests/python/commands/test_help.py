@@ -1,6 +1,8 @@
 """Help texts, and the examples in them, which all run."""
 
+import os
 import shlex
+import subprocess
 from importlib import import_module
 from pathlib import Path
 
@@ -9,7 +11,9 @@ from mlops.commands import main, topics
 from mlops.commands.texts import examples_of
 from mlops.workspace import WorkspaceManager
 
-from python.commands.conftest import Run
+from python.commands.conftest import MLOPS, Run
+from readme.blocks import read_blocks
+from support.server import REPO
 
 # Those of the toolkits run in tests/toolkits.
 _TOOLKITS = ("runs", "compare", "models")
@@ -99,6 +103,20 @@ def test_commands_in_topics_run(mlops: Run, project: None) -> None:
             if line.startswith("  mlops "):
                 result = mlops(*shlex.split(line)[1:])
                 assert result.returncode == 0, f"{line}: {result.stderr}"
+
+
+def test_the_commands_in_the_readme_run(directory: Path) -> None:
+    blocks = read_blocks((REPO / "client-python/README.md").read_text())
+    (code,) = [block.code for block in blocks if block.name == "commands"]
+    result = subprocess.run(
+        ["sh", "-euc", code],
+        cwd=directory,
+        env={**os.environ, "PATH": f"{MLOPS.parent}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert (directory / "copy/model.pt").read_text() == "weights\n"
 
 
 def test_each_filter_in_the_topic_is_accepted(
