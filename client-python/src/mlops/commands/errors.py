@@ -73,6 +73,10 @@ _BY_REASON = {
 }
 
 
+_TOO_OLD = (
+    "the server does not know this call: it is older than this client "
+    "(see mlops server info and mlops --version)"
+)
 _AGAIN_S = 0.02
 # Set when the command is being stopped, for threads that transfer files.
 stopping = threading.Event()
@@ -185,6 +189,8 @@ def describe(error: Exception) -> tuple[int, str, dict[str, Any]]:
     details = getattr(error, "details", None)
     if isinstance(details, dict):
         reason, code = details.get("reason", ""), details.get("code", "")
+        if code == "UNIMPLEMENTED":
+            return REFUSED, _TOO_OLD, details
         known = _BY_CODE.get(code) or _BY_REASON.get(reason) or FAILED
         return known, str(error), {"operation": _operation(error), **details}
     if isinstance(error, OSError):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -65,7 +66,11 @@ FORMATS = ("table", "wide", "json", "yaml", "name")
 def main() -> None:
     """Run the command of this process's arguments, and exit."""
     arguments = sys.argv[1:]
-    sys.exit(guarded(lambda: run(arguments)))
+    code = guarded(lambda: run(arguments))
+    sys.stderr.flush()
+    # Not sys.exit(): the threads of gRPC and of the toolkits take long to end, and one
+    # that waits for another keeps the process from ending at all.
+    os._exit(code)
 
 
 def run(arguments: list[str]) -> int | None:
@@ -125,7 +130,6 @@ def take_options(arguments: list[str]) -> list[str]:
 def _prepare() -> None:
     """Apply the options that concern this whole process."""
     import logging
-    import os
     import signal
 
     from mlops.commands.context import TIMEOUT, options
@@ -161,6 +165,8 @@ def _call(arguments: list[str]) -> int | None:
 
         hint = did_you_mean(wanted, MODULES) or "; see mlops --help"
         raise usage(f"no command {wanted}{hint}")
+    if len(arguments) == 1 and wanted in GROUPS:
+        arguments = [*arguments, "--help"]
     command = build([wanted] if wanted else list(MODULES))
     result = command(arguments or ["--help"], prog_name="mlops", standalone_mode=False)
     return result if isinstance(result, int) else None
