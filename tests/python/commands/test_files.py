@@ -109,7 +109,7 @@ def test_a_terminal_of_40_columns_keeps_names_whole(
     assert short.code() == 0
     lines = short.output.splitlines()
     assert "\x1b[1mNAME" in lines[0]
-    assert all(len(line) <= 40 for line in lines[1:])
+    assert all(len(line) <= 40 for line in lines[1:]), lines
     assert "…" in lines[1]
 
 
