@@ -24,6 +24,7 @@ _ROOMS = (
     "mlops.serving",
     "mlops.monitoring",
     "mlops.client",
+    "mlops.commands",
 )
 
 

@@ -1,5 +1,6 @@
 """Runs the code blocks of the Python README that need the toolkits."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,13 @@ _BLOCKS = read_blocks((REPO / "client-python/README.md").read_text())
 
 def check_runs(block: Block, code: str, directory: Path) -> None:
     (directory / "program.py").write_text(code)
+    tools = Path(sys.executable).parent
     result = subprocess.run(
-        [sys.executable, "program.py"], cwd=directory, capture_output=True, text=True
+        [sys.executable if block.language == "python" else "sh", "program.py"],
+        cwd=directory,
+        env={**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 0, result.stderr
     assert block.prints(result.stdout), result.stdout

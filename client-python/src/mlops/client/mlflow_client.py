@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, SupportsFloat, SupportsIndex
 
@@ -324,20 +325,40 @@ class MLflowClient:
 
         Creates neither the store nor the experiment.
         """
+        with _mlflow_errors():
+            found = self._find_experiment()
+            return {"runs": 0 if found is None else _count_runs(*found)}
+
+    def list_runs(self, order_by: str, limit: int) -> list[dict[str, Any]]:
+        """Return up to `limit` of the experiment's runs that are not deleted.
+
+        Creates neither the store nor the experiment.
+
+        Args:
+            order_by: As in MLflow's search_runs(); "" means the latest first.
+        """
+        with _mlflow_errors():
+            found = self._find_experiment()
+            if found is None:
+                return []
+            client, experiment_id = found
+            order = [order_by] if order_by else ["attributes.start_time DESC"]
+            page = client.search_runs(
+                [experiment_id], max_results=limit, order_by=order
+            )
+            return [_described(run) for run in page]
+
+    def _find_experiment(self) -> tuple[Client, str] | None:
+        """Return the store's client and the experiment's id; None if missing."""
         self._require_store()
         file = mlflow_store.sqlite_file(self._uri)
         if file is not None and not file.exists():
-            return {"runs": 0}
-        with _mlflow_errors():
-            client = self._store()
-            experiment = mlflow_store.find_experiment(
-                client, self._experiment_name, self._kept_id
-            )
-            return {
-                "runs": 0
-                if experiment is None
-                else _count_runs(client, experiment.experiment_id)
-            }
+            return None
+        client = self._store()
+        experiment = mlflow_store.find_experiment(
+            client, self._experiment_name, self._kept_id
+        )
+        return None if experiment is None else (client, experiment.experiment_id)
 
     # --- Store and experiment ---
 
@@ -442,6 +463,26 @@ def _count_runs(client: Client, experiment_id: str) -> int:
         runs, token = runs + len(page), page.token
         if not token:
             return runs
+
+
+def _described(run: Run) -> dict[str, Any]:
+    """Return a run as JSON values."""
+    return {
+        "run_id": run.info.run_id,
+        "name": run.info.run_name,
+        "status": run.info.status,
+        "started_at": _iso(run.info.start_time),
+        "ended_at": _iso(run.info.end_time),
+        "metrics": dict(run.data.metrics),
+        "params": dict(run.data.params),
+    }
+
+
+def _iso(milliseconds: int | None) -> str | None:
+    """Return MLflow's time in ISO 8601."""
+    if milliseconds is None:
+        return None
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()
 
 
 @contextmanager

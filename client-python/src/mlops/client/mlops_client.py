@@ -294,6 +294,22 @@ class MLOpsClient:
         with operation("log_model", "mlflow"):
             return self._mlflow().log_model(model, artifact_path, registered_model_name)
 
+    def list_runs(self, order_by: str = "", limit: int = 100) -> list[dict[str, Any]]:
+        """Return the runs of the project's experiment, by default the latest first.
+
+        Creates nothing.
+
+        Args:
+            order_by: As in MLflow's search_runs(), such as "metrics.accuracy DESC".
+            limit: The maximum number of runs, up to 1000.
+
+        Returns:
+            For each run `run_id`, `name`, `status`, `started_at`, `ended_at` (ISO 8601
+                or None), `metrics` with their last values, and `params`.
+        """
+        with operation("list_runs", "mlflow"):
+            return self._mlflow().list_runs(order_by, limit)
+
     def _make_mlflow(self) -> "MLflowClient":
         toolkit.MLFLOW.require()
         from mlops.client.mlflow_client import MLflowClient
@@ -404,6 +420,15 @@ class MLOpsClient:
         with operation("deploy_model", "bentoml"):
             path = find_input(model_path, self._roots())
             return self._models().deploy(path, model_name, model_version, build_bento)
+
+    def list_models(self) -> list[dict[str, Any]]:
+        """Return the models in the project's BentoML store, the latest first.
+
+        Returns:
+            For each model `tag`, `created_at` (ISO 8601), `size_bytes` and `path`.
+        """
+        with operation("list_models", "bentoml"):
+            return self._models().list_models()
 
     def _make_models(self) -> "ModelStore":
         toolkit.BENTOML.require()

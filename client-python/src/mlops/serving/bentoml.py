@@ -104,6 +104,23 @@ class ModelStore:
             for kind, path in stores.items()
         }
 
+    def list_models(self) -> list[dict[str, object]]:
+        """Return the models that BentoML lists, the latest first, as JSON values."""
+        directory = self._home / "models"
+        if not directory.is_dir():
+            return []
+        found = BentoModelStore(directory).list()
+        found.sort(key=lambda model: model.info.creation_time, reverse=True)
+        return [
+            {
+                "tag": str(model.tag),
+                "created_at": model.info.creation_time.isoformat(),
+                "size_bytes": int(model.file_size),
+                "path": str(model.path),
+            }
+            for model in found
+        ]
+
     def _refuse_itself(self, path: Path) -> None:
         """Refuse paths that would be copied into themselves.
 

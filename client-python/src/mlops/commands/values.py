@@ -1,0 +1,83 @@
+"""Settings and metadata on the command line, as `key=value`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from mlops.commands.errors import usage
+
+if TYPE_CHECKING:
+    from mlops.workspace import ProjectWorkspace
+
+SETTINGS = (
+    "mlflow_experiment_id",
+    "mlflow_tracking_uri",
+    "dvc_remote_path",
+    "bentoml_tag_prefix",
+)
+
+
+def parse(assignments: Iterable[str]) -> dict[str, Any]:
+    """Return the arguments of WorkspaceManager for words like `key=value`.
+
+    A key is one of the four settings or else a key of the metadata, for which
+    `metadata.key` may also be written. A metadata value that is JSON is taken as such;
+    any other is text.
+
+    Raises:
+        CommandError: A word has no `=`, or an unusable key.
+    """
+    arguments: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+    for word in assignments:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise usage(f"{word!r} must have the form key=value")
+        if key in SETTINGS:
+            arguments[key] = value
+        else:
+            metadata[metadata_key(key)] = _value(value)
+    return {**arguments, "metadata": metadata} if metadata else arguments
+
+
+def metadata_key(word: str) -> str:
+    """Return the key of metadata that a word names.
+
+    Raises:
+        CommandError: It names a part of a value.
+    """
+    key = word.removeprefix("metadata.")
+    if "." in key:
+        outer = key.partition(".")[0]
+        raise usage(
+            f"{word}: only whole values can be set; set {outer} to a JSON object, "
+            f"such as {outer}='{{\"key\": 1}}'"
+        )
+    return key
+
+
+def _value(text: str) -> Any:
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    try:
+        # NaN and Infinity are not JSON.
+        return json.loads(text, parse_constant=refuse)
+    except ValueError:
+        return text
+
+
+def described(workspace: ProjectWorkspace) -> dict[str, Any]:
+    """Return a workspace as JSON values."""
+    result = {**workspace.to_dict(), "uid": workspace.uid, "etag": workspace.etag}
+    if workspace.deleted_at is not None:
+        result["deleted_at"] = workspace.deleted_at.isoformat()
+        result["purged_at"] = _iso(workspace.purged_at)
+    return result
+
+
+def _iso(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat()
