@@ -143,8 +143,8 @@ class Artifacts {
  private:
   // Opens a workspace; the second also checks that it may be changed under the
   // lease with that fence, remembers the fence for Placer, which checks it
-  // again at the moment of the change, and sets `workspace` to the record unless
-  // that is null.
+  // again at the moment of the change, and sets `workspace` to the record
+  // unless that is null.
   absl::StatusOr<ArtifactTree> Open(const core::ProjectName& project) const;
   absl::StatusOr<ArtifactTree> OpenForChange(
       const core::ProjectName& project, int64_t fence,
