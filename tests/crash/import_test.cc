@@ -179,8 +179,9 @@ class ImportCrashTest : public testing::Test {
       EXPECT_THAT(base::GetReason(status), AnyOf("IO_ERROR", "NO_SPACE"))
           << status;
       // A single failure leaves nothing.
-      if (!plan.all_after && !plan.performed && disk.healthy())
+      if (!plan.all_after && !plan.performed && disk.healthy()) {
         EXPECT_THAT(disk.Staged(), IsEmpty());
+      }
     }
     Check(disk, status);
     return disk.faults().happened();
