@@ -35,6 +35,8 @@ def settings(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(directory / "config"))
     monkeypatch.delenv("NO_COLOR", raising=False)
+    # Takes precedence over the terminal's width; pytest-xdist sets it.
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setenv("TERM", "xterm")
 
 
