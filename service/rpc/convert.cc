@@ -618,13 +618,6 @@ std::string EncodeStatus(const core::ProjectName& project,
   return bytes;
 }
 
-void ToProto(const core::Lease& lease, pb::Lease* message) {
-  message->set_holder(lease.holder);
-  message->set_fence(lease.fence);
-  ToProto(lease.acquire_time, message->mutable_acquire_time());
-  ToProto(lease.expire_time, message->mutable_expire_time());
-}
-
 std::string EncodeWatched(pb::Change change, const core::Workspace& workspace,
                           const std::optional<core::Lease>& lease,
                           const std::string& resume_token) {
