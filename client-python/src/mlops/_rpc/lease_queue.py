@@ -2,9 +2,11 @@
 
 import random
 import time
+from contextlib import closing
 
 from mlops._rpc.connection import Connection
 from mlops._rpc.errors import WorkspaceError
+from mlops._rpc.watch import Watch
 
 _PAUSE_S = 1.0
 
@@ -14,8 +16,23 @@ def wait_until_free(
 ) -> None:
     """Return when the lease may be free, or after `limit_s`.
 
-    `refusal` is the LEASE_HELD error; it says when the lease expires.
+    The server reports when the lease ends. `refusal` is the LEASE_HELD error; it says
+    when the lease expires, for servers that cannot be watched.
     """
+    deadline = time.monotonic() + limit_s
+    try:
+        with closing(Watch(connection, [project])) as watch:
+            for response in watch.until(deadline):
+                seen = response.workspace
+                if seen.project == project and not seen.HasField("lease"):
+                    return
+    except WorkspaceError:
+        # The server is old, has too many watchers, or is gone: the next attempt to
+        # acquire the lease reports that.
+        _sleep(refusal, deadline - time.monotonic())
+
+
+def _sleep(refusal: WorkspaceError, limit_s: float) -> None:
     expiry_s = refusal.retry_delay_s if refusal.retry_delay_s is not None else _PAUSE_S
     # The holder may release the lease at any time before it expires. Not all who wait
     # should try at the same moment.

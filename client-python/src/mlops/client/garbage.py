@@ -194,12 +194,16 @@ def size_of(path: Path) -> int:
 
 @contextmanager
 def _alone(workspace: ProjectWorkspace) -> Iterator[None]:
-    """Exclude others that free, and every other writer that takes this lock.
+    """Exclude others that free, and writers through the server, also on other hosts.
 
-    The DVC repository, the model store and MLflow's database have locks of their own,
-    which are taken in addition.
+    The lease keeps out DVC operations and writers through the server. The file lock
+    works without a server. The DVC repository, the model store and MLflow's database
+    have locks of their own, which are taken in addition.
     """
-    with locked(workspace.root_path / _LOCK, _WAIT_SECONDS):
+    with (
+        workspace.exclusively(_WAIT_SECONDS),
+        locked(workspace.root_path / _LOCK, _WAIT_SECONDS),
+    ):
         yield
 
 
