@@ -52,6 +52,12 @@ def project(manager: WorkspaceManager, directory: Path) -> None:
     for name in ("log.txt", "old.txt", "run-1/a.txt"):
         (fraud.outputs_path / name).write_text(name)
     manager.create_workspace("churn")
+    manager.create_workspace("saved")
+    manager.export_workspace("saved", directory / "saved.tar")
+    manager.delete_workspace("saved", force=True)
+    template = manager.base_path / ".templates/images"
+    template.mkdir(parents=True)
+    (template / "template.yaml").write_text("metadata: {kind: images}\n")
     manager.create_workspace("old")
     manager.delete_workspace("old", force=True)
     (directory / "model.pt").write_text("weights")

@@ -23,7 +23,10 @@ from mlops.commands.remote_path import DIRECTORIES
 _MAX_WORDS = 500
 _GIVE_UP_S = 5
 _FILES = ("cp", "mv", "cat", "sync")
-_PROJECTS = ("show", "ensure", "set", "edit", "rm", "runs", "compare", "models")
+_PROJECTS = (
+    *("show", "ensure", "set", "edit", "rm", "clone", "export", "lease"),
+    *("runs", "compare", "models"),
+)
 _EITHER = ("ls", "rm", "du", "status")
 
 _BASH = """\
@@ -129,6 +132,8 @@ def _words(before: list[str], current: str) -> Iterable[str]:
             "context": lambda: context.load().contexts,
         }
         return values.get(option, tuple)()
+    if before and before[-1] == "--template":
+        return (one.name for one in context.manager().list_templates())
     rest = [word for word in main.take_options(before) if not word.startswith("-")]
     if current.startswith("-"):
         return [*main.VALUES, *main.FLAGS, *_options_of(rest)]

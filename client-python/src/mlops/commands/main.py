@@ -22,6 +22,10 @@ MODULES = {
     "edit": "records",
     "rm": "remove",
     "trash": "trash",
+    "clone": "life",
+    "export": "life",
+    "import": "life",
+    "templates": "life",
     "status": "status",
     "du": "status",
     "cp": "files",
@@ -31,6 +35,8 @@ MODULES = {
     "runs": "overviews",
     "compare": "overviews",
     "models": "overviews",
+    "lease": "leases",
+    "doctor": "doctor",
     "server": "server",
     "token": "server_token",
     "context": "contexts",
@@ -40,6 +46,7 @@ MODULES = {
 # The commands within a command.
 GROUPS = {
     "trash": ("ls", "restore", "purge"),
+    "lease": ("run", "release"),
     "server": ("info", "start", "stop", "log"),
     "context": ("ls", "set", "use", "rm"),
 }

@@ -85,6 +85,15 @@ def document(value: Any) -> None:
         write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def line(value: Any) -> None:
+    """Print a JSON value on a line or, with `-o yaml`, as a document of a stream."""
+    if options.output == "yaml":
+        write("---\n")
+        document(value)
+    else:
+        write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
 def write(data: str) -> None:
     """Write data to standard output."""
     write_bytes(data.encode(sys.stdout.encoding, sys.stdout.errors or "strict"))

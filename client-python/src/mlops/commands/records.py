@@ -138,7 +138,16 @@ def show(project: Project) -> None:
     output.record(described(manager().get_workspace(project)), "project_name")
 
 
-def create(project: Project, set_: Set = []) -> None:  # noqa: B006 - Typer needs a list
+Template = Annotated[
+    str, typer.Option(metavar="NAME", help="What it begins with; see mlops templates")
+]
+
+
+def create(
+    project: Project,
+    set_: Set = [],  # noqa: B006 - Typer needs a list
+    template: Template = "",
+) -> None:
     """Create a project's workspace.
 
     A value that is JSON (3, true, null, "3", [1, 2]) is stored as such, any other as
@@ -147,8 +156,11 @@ def create(project: Project, set_: Set = []) -> None:  # noqa: B006 - Typer need
     Examples:
       mlops create sales
       mlops create pricing --set stage=test --set runs=3
+      mlops create vision --template images --set max_size_bytes=50G
     """
-    made = manager().create_workspace(project, **parse(set_), request_id=_request_id())
+    made = manager().create_workspace(
+        project, **parse(set_), template=template, request_id=_request_id()
+    )
     _changed(made, f"Created {project}.")
 
 
@@ -159,16 +171,21 @@ def _request_id() -> str:
     return uuid.uuid4().hex
 
 
-def ensure(project: Project, set_: Set = []) -> None:  # noqa: B006
+def ensure(
+    project: Project,
+    set_: Set = [],  # noqa: B006
+    template: Template = "",
+) -> None:
     """Create a project's workspace unless it exists.
 
     Examples:
       mlops ensure fraud
       mlops ensure fraud --set stage=test
     """
-    # The values of --set are for a new workspace only.
+    # The values of --set and the template are for a new workspace only.
     _changed(
-        manager().get_or_create_workspace(project, **parse(set_)), f"{project} exists."
+        manager().get_or_create_workspace(project, **parse(set_), template=template),
+        f"{project} exists.",
     )
 
 
@@ -187,14 +204,15 @@ def set_values(
 ) -> None:
     """Set settings and values of the metadata.
 
-    The settings are mlflow_experiment_id, mlflow_tracking_uri, dvc_remote_path and
-    bentoml_tag_prefix; every other key is one of the metadata. A value that is JSON
-    is stored as such, any other as text.
+    The settings are mlflow_experiment_id, mlflow_tracking_uri, dvc_remote_path,
+    bentoml_tag_prefix and the quotas max_size_bytes and max_file_count; every other key
+    is one of the metadata. A value that is JSON is stored as such, any other as text.
 
     Examples:
       mlops set fraud stage=production runs=31
       mlops set fraud 'team={"name": "risk"}' --remove owner
       mlops set fraud mlflow_experiment_id=17
+      mlops set fraud max_size_bytes=50G max_file_count=none
     """
     if not values and not remove:
         raise usage("nothing to change: give KEY=VALUE or --remove KEY")

@@ -59,8 +59,9 @@ server is that of ./mlops/workspace.
 """
 _VALUES = """\
 Settings and metadata are written as KEY=VALUE. The settings are mlflow_experiment_id,
-mlflow_tracking_uri, dvc_remote_path and bentoml_tag_prefix. Every other KEY is one of
-the metadata. A value that is JSON is stored as such, any other as text:
+mlflow_tracking_uri, dvc_remote_path and bentoml_tag_prefix. The quotas are
+max_size_bytes and max_file_count: numbers such as 1000 or 50G, or none. Every other KEY
+is one of the metadata. A value that is JSON is stored as such, any other as text:
 
   stage=production       text
   runs=3 live=true       a number, a boolean

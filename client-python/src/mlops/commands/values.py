@@ -18,13 +18,16 @@ SETTINGS = (
     "dvc_remote_path",
     "bentoml_tag_prefix",
 )
+QUOTAS = ("max_size_bytes", "max_file_count")
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def parse(assignments: Iterable[str]) -> dict[str, Any]:
     """Return the arguments of WorkspaceManager for words like `key=value`.
 
-    A key is one of the four settings or else a key of the metadata, for which
-    `metadata.key` may also be written. A metadata value that is JSON is taken as such;
+    A key is one of the four settings, a quota or else a key of the metadata, for which
+    `metadata.key` may also be written. A quota is a number, such as 1000 or 5G, or
+    "none". A metadata value that is JSON is taken as such;
     any other is text.
 
     Raises:
@@ -38,9 +41,21 @@ def parse(assignments: Iterable[str]) -> dict[str, Any]:
             raise usage(f"{word!r} must have the form key=value")
         if key in SETTINGS:
             arguments[key] = value
+        elif key in QUOTAS:
+            arguments[key] = _quota(key, value)
         else:
             metadata[metadata_key(key)] = _value(value)
     return {**arguments, "metadata": metadata} if metadata else arguments
+
+
+def _quota(key: str, text: str) -> int | None:
+    if text == "none":
+        return None
+    unit = _UNITS.get(text[-1:].upper())
+    digits = text[:-1] if unit else text
+    if not (digits.isascii() and digits.isdecimal()):
+        raise usage(f"{key} must be a number such as 1000 or 5G, or none, not {text}")
+    return int(digits) * (unit or 1)
 
 
 def metadata_key(word: str) -> str:
@@ -73,6 +88,13 @@ def _value(text: str) -> Any:
 def described(workspace: ProjectWorkspace) -> dict[str, Any]:
     """Return a workspace as JSON values."""
     result = {**workspace.to_dict(), "uid": workspace.uid, "etag": workspace.etag}
+    result |= {name: getattr(workspace, name) for name in QUOTAS}
+    held_by = workspace.held_by
+    result["held_by"] = held_by and {
+        "holder": held_by.holder,
+        "fence": held_by.fence,
+        "expires_at": held_by.expires_at.isoformat(),
+    }
     if workspace.deleted_at is not None:
         result["deleted_at"] = workspace.deleted_at.isoformat()
         result["purged_at"] = _iso(workspace.purged_at)

@@ -1,0 +1,112 @@
+"""The commands `lease run` and `lease release`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlops.commands import output
+from mlops.commands.context import manager
+from mlops.commands.errors import REFUSED, CommandError, usage
+
+if TYPE_CHECKING:
+    from mlops.workspace.lease import Lease
+
+HELP = "Run commands that alone may change a project."
+_LOOK_S = 0.2
+_STOP_S = 10
+_NOT_EXECUTABLE, _NOT_FOUND = 126, 127
+
+Project = Annotated[str, typer.Argument(metavar="PROJECT")]
+
+
+def run(
+    project: Project,
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND")],
+    holder: Annotated[
+        str, typer.Option(metavar="NAME", help="Shown to others; default: a new name")
+    ] = "",
+    ttl: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Ends so long after this process")
+    ] = 60.0,
+    wait: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Wait so long for another holder")
+    ] = 0.0,
+) -> int:
+    """Run a command while holding the lease of a project.
+
+    Meanwhile the server refuses changes by others. The command finds the lease in
+    MLOPS_LEASE_HOLDER and MLOPS_LEASE_FENCE. It is ended if the lease is lost. The exit
+    code is the command's.
+
+    Examples:
+      mlops lease run fraud -- echo trained
+      mlops lease run fraud --holder nightly --wait 60 -- true
+    """
+    with manager().lease(project, holder or None, ttl, wait or None) as lease:
+        return _run(command, lease)
+
+
+def _run(command: list[str], lease: Lease) -> int:
+    variables = {
+        "MLOPS_LEASE_HOLDER": lease.holder,
+        "MLOPS_LEASE_FENCE": str(lease.fence),
+    }
+    try:
+        process = subprocess.Popen(command, env={**os.environ, **variables})
+    except FileNotFoundError:
+        raise CommandError(f"{command[0]}: command not found", _NOT_FOUND) from None
+    except OSError as error:
+        raise CommandError(f"{command[0]}: {error.strerror}", _NOT_EXECUTABLE) from None
+    try:
+        while True:
+            try:
+                code = process.wait(_LOOK_S)
+                return code if code >= 0 else 128 - code
+            except subprocess.TimeoutExpired:
+                if lease.lost:
+                    raise CommandError(
+                        f"the lease on {lease.project_name} was lost, "
+                        "so the command was ended",
+                        REFUSED,
+                    ) from None
+    finally:
+        # Also after Ctrl-C, which the terminal sends to the command as well.
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def release(
+    project: Project,
+    holder: Annotated[
+        str, typer.Option(metavar="NAME", help="The holder of the lease")
+    ] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Whoever holds the lease")
+    ] = False,
+) -> None:
+    """End a lease, for example that of a program that died.
+
+    Examples:
+      mlops lease release fraud --force
+      mlops lease release fraud --holder nightly
+    """
+    if bool(holder) == force:
+        raise usage("give either --holder or --force")
+    manager().release_lease(project, holder or None, force)
+    output.message(f"Nobody holds a lease on {project}.")
+
+
+COMMANDS = {"run": run, "release": release}

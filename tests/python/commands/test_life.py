@@ -1,0 +1,117 @@
+"""The commands clone, export, import, templates, lease and doctor."""
+
+import json
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlops.workspace import WorkspaceManager
+
+from python.commands.conftest import COMMAND, Run, Terminal, wait_until
+
+
+@pytest.fixture(autouse=True)
+def content(manager: WorkspaceManager) -> None:
+    fraud = manager.get_workspace("fraud")
+    (fraud.models_path / "net.pt").write_text("weights")
+    (fraud.outputs_path / "log").write_text("log")
+
+
+def test_clone(mlops: Run, manager: WorkspaceManager) -> None:
+    assert mlops("clone", "fraud", "copy").stderr == "Cloned fraud as copy.\n"
+    assert mlops("cat", "copy:models/net.pt").stdout == "weights"
+    assert mlops("clone", "fraud", "copy").returncode == 5
+    assert mlops("clone", "nope", "other").returncode == 3
+    assert mlops("clone", "fraud", "x", "--only", "data").returncode == 2
+    part = mlops("clone", "fraud", "part", "--only", "models", "-o", "name")
+    assert part.stdout == "part\n"
+    assert not list(manager.get_workspace("part").outputs_path.iterdir())
+
+
+def test_export_and_import(
+    mlops: Run, manager: WorkspaceManager, directory: Path
+) -> None:
+    assert mlops("export", "fraud").returncode == 0
+    assert mlops("export", "fraud").returncode == 5
+    assert mlops("export", "fraud", "--force", "--only", "models").returncode == 0
+    with tarfile.open(directory / "fraud.tar") as archive:
+        names = archive.getnames()
+    assert any(name.endswith("models/net.pt") for name in names)
+    assert not any(name.endswith("outputs/log") for name in names)
+    assert mlops("import", "fraud.tar").returncode == 5
+    assert mlops("import", "fraud.tar", "back").stderr == "Imported back.\n"
+    assert mlops("cat", "back:models/net.pt").stdout == "weights"
+    assert mlops("import", "none.tar").returncode == 3
+    (directory / "broken.tar").write_bytes(b"x" * 2000)
+    assert mlops("import", "broken.tar", "other").returncode == 2
+
+
+def test_export_through_a_pipe(directory: Path, mlops: Run) -> None:
+    script = '"$@" export fraud - | "$@" import - piped'
+    subprocess.run(["sh", "-c", script, "sh", *COMMAND], cwd=directory, check=True)
+    assert mlops("cat", "piped:outputs/log").stdout == "log"
+
+
+def test_templates(mlops: Run, manager: WorkspaceManager) -> None:
+    assert mlops("templates").stderr == "There are no templates.\n"
+    template = manager.base_path / ".templates/images"
+    template.mkdir(parents=True)
+    (template / "template.yaml").write_text("metadata: {kind: images}\n")
+    assert mlops("templates", "-o", "name").stdout == "images\n"
+    made = mlops("create", "vision", "--template", "images", "--set", "a=1")
+    assert made.returncode == 0, made.stderr
+    assert manager.get_workspace("vision").metadata == {"kind": "images", "a": 1}
+    assert mlops("create", "other", "--template", "none").returncode == 3
+    words = mlops("__complete", "zsh", "create", "x", "--template", "im")
+    assert words.stdout == "images\n"
+
+
+def test_quotas(mlops: Run, manager: WorkspaceManager) -> None:
+    mlops("set", "fraud", "max_size_bytes=1G", "max_file_count=5")
+    shown = json.loads(mlops("show", "fraud", "-o", "json").stdout)
+    assert (shown["max_size_bytes"], shown["max_file_count"]) == (1 << 30, 5)
+    mlops("set", "fraud", "max_file_count=2")
+    refused = mlops("cp", "-", "fraud:outputs/x", input="x")
+    assert refused.returncode == 4, refused.stderr
+    mlops("set", "fraud", "max_file_count=none")
+    assert mlops("cp", "-", "fraud:outputs/x", input="x").returncode == 0
+    assert mlops("set", "fraud", "max_file_count=many").returncode == 2
+
+
+def test_lease_run(mlops: Run, manager: WorkspaceManager, directory: Path) -> None:
+    shell = ["lease", "run", "fraud", "--holder", "me", "--", "sh", "-c"]
+    result = mlops(*shell, "echo $MLOPS_LEASE_HOLDER; exit 7")
+    assert (result.returncode, result.stdout) == (7, "me\n")
+    inner = " ".join(COMMAND)
+    refused = mlops(*shell, f"{inner} set fraud a=1")
+    assert refused.returncode == 4
+    assert "LEASE_HELD" in refused.stderr
+    assert mlops("set", "fraud", "a=1").returncode == 0
+    missing = mlops("lease", "run", "fraud", "--", "/no/such/command")
+    assert missing.returncode == 127
+    assert mlops("lease", "run", "nope", "--", "true").returncode == 3
+    assert mlops("lease", "release", "fraud", "--force").returncode == 0
+    assert mlops("lease", "release", "fraud").returncode == 2
+
+
+def test_ctrl_c_ends_the_command_and_the_lease(
+    manager: WorkspaceManager, terminal: Callable[..., Terminal], directory: Path
+) -> None:
+    code = "touch begun; sleep 1000"
+    screen = terminal("lease", "run", "fraud", "--", "sh", "-c", code)
+    wait_until((directory / "begun").exists)
+    assert manager.get_workspace("fraud").held_by is not None
+    screen.type("\x03")
+    assert screen.code() == 130
+    assert manager.get_workspace("fraud").held_by is None
+
+
+def test_doctor(mlops: Run, manager: WorkspaceManager) -> None:
+    assert mlops("doctor").returncode == 0
+    manager.get_workspace("fraud").metadata_file.write_text("a: [")
+    result = mlops("doctor", "-o", "json")
+    assert result.returncode == 1
+    assert "fraud" in json.dumps(json.loads(result.stdout))
+    assert mlops("doctor", "--base", "none").returncode == 3
