@@ -57,7 +57,7 @@ def _checked(directories: list[str]) -> list[str]:
 
 
 @contextmanager
-def _progress(text: str) -> Iterator[Callable[[int], object]]:
+def _progress(text: str) -> Iterator[Callable[[int], None]]:
     """Return a function that shows a number of bytes at a terminal."""
     if options.quiet or not output.is_terminal(sys.stderr):
         yield lambda count: None
