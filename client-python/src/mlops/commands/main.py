@@ -26,6 +26,7 @@ MODULES = {
     "export": "life",
     "import": "life",
     "templates": "life",
+    "watch": "watch",
     "status": "status",
     "du": "status",
     "cp": "files",
