@@ -8,6 +8,7 @@
 #include "proto/cpp/base/status_macros.h"
 #include "service/artifacts/relative_path.h"
 #include "service/core/errors.h"
+#include "service/core/quota.h"
 
 namespace mlops::archive {
 namespace {
@@ -171,28 +172,10 @@ absl::Status Importer::EndChecksums() {
 // --- Files, directories and links ---
 
 absl::Status Importer::CheckRoom(const TarEntry& file) const {
-  const core::Quota& quota = manifest_->quota;
-  const auto exceeded = [&](absl::string_view name, int64_t limit, int64_t used,
-                            int64_t wanted) {
-    return base::MakeError(
-        absl::StatusCode::kResourceExhausted,
-        absl::StrCat("The archive exceeds its quota ", name, "=", limit, " at ",
-                     base::Echo(file.path)),
-        {.reason = "NO_SPACE",
-         .metadata = {{"project", args_.project.str()},
-                      {"quota", std::string(name)},
-                      {"limit", absl::StrCat(limit)},
-                      {"used", absl::StrCat(used)},
-                      {"wanted", absl::StrCat(wanted)}}});
-  };
-  if (quota.max_size_bytes &&
-      file.size_bytes > *quota.max_size_bytes - size_bytes_) {
-    return exceeded(core::kMaxSizeBytes, *quota.max_size_bytes, size_bytes_,
-                    file.size_bytes);
-  }
-  if (quota.max_file_count && file_count_ >= *quota.max_file_count) {
-    return exceeded(core::kMaxFileCount, *quota.max_file_count, file_count_, 1);
-  }
+  RETURN_IF_ERROR(
+      core::CheckQuota(args_.project.str(), manifest_->quota,
+                       {.file_count = file_count_, .size_bytes = size_bytes_},
+                       {.file_count = 1, .size_bytes = file.size_bytes}));
   return file.size_bytes < kAskForSpaceBytes
              ? absl::OkStatus()
              : staged_->root().CheckSpace(file.size_bytes);
