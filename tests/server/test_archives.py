@@ -416,7 +416,7 @@ def test_too_many_transfers_are_refused(base: Path) -> None:
 
 
 def test_an_export_ends_when_the_server_stops(base: Path) -> None:
-    with Server(base) as server:
+    with Server(base, "--drain-timeout", "1s") as server:
         manager = _manager(server)
         manager.create_workspace("big")
         with (base / "big/models/a").open("wb") as file:

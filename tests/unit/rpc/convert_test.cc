@@ -366,7 +366,7 @@ TEST(Encodings, HaveTheLease) {
     ListEncoder encoder;
     EXPECT_TRUE(encoder.Add(*workspace, SomeLease()));
     EXPECT_TRUE(encoder.Add(*workspace));
-    const auto page = Decoded(std::move(encoder).Finish({}));
+    const auto page = Decoded(std::move(encoder).Finish({}, ""));
     EXPECT_TRUE(same(page.workspaces(0)));
     EXPECT_EQ(page.workspaces(1).SerializeAsString(), without);
     pb::StreamWorkspaceStatusesResponse statuses;
