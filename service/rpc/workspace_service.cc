@@ -16,16 +16,15 @@ namespace mlops::rpc {
 using core::ProjectName;
 using core::WorkspacePtr;
 
-WorkspaceService::WorkspaceService(core::Authority* authority,
-                                   ArtifactStreams* artifacts,
-                                   ArchiveStreams* archives, WatchHub* watches,
-                                   Calls* calls, ServerFacts facts)
-    : ArtifactService(artifacts),
-      authority_(authority),
-      archives_(archives),
-      watches_(watches),
-      calls_(calls),
-      facts_(std::move(facts)) {}
+WorkspaceService::WorkspaceService(const ServiceParts& parts, ServerFacts facts)
+    : ArtifactService(parts.artifacts),
+      authority_(parts.authority),
+      archives_(parts.archives),
+      watches_(parts.watches),
+      calls_(parts.calls),
+      facts_(std::move(facts)),
+      clones_(parts.clones),
+      templates_(parts.templates) {}
 
 void WorkspaceService::Describe(const core::Workspace& workspace,
                                 pb::Workspace* message) const {

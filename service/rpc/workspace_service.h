@@ -27,18 +27,22 @@ struct ServerFacts {
   std::vector<std::string> features;
 };
 
+// What the handlers call. All pointers must outlive the service.
+struct ServiceParts {
+  core::Authority* authority = nullptr;
+  ArtifactStreams* artifacts = nullptr;
+  ArchiveStreams* archives = nullptr;
+  WatchHub* watches = nullptr;
+  Calls* calls = nullptr;
+  artifacts::Templates* templates = nullptr;  // Null: there are none.
+  CloneParts clones = {};
+};
+
 // WorkspaceService on top of an Authority: each handler converts the request,
 // calls the authority, and converts the result. Thread-safe.
 class WorkspaceService final : public ArtifactService {
  public:
-  // All pointers must outlive this.
-  WorkspaceService(core::Authority* authority, ArtifactStreams* artifacts,
-                   ArchiveStreams* archives, WatchHub* watches, Calls* calls,
-                   ServerFacts facts);
-  // Lists `templates`, which must outlive this. Call it before any RPC.
-  void SetTemplates(artifacts::Templates* templates) { templates_ = templates; }
-  // What CloneWorkspace works with. Call it before any RPC.
-  void SetClones(CloneParts parts) { clones_ = std::move(parts); }
+  WorkspaceService(const ServiceParts& parts, ServerFacts facts);
 
   grpc::ServerUnaryReactor* CreateWorkspace(
       grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
@@ -101,9 +105,8 @@ class WorkspaceService final : public ArtifactService {
   WatchHub* const watches_;
   Calls* const calls_;
   const ServerFacts facts_;
-  CloneParts clones_;
-  // Null if there are none.
-  artifacts::Templates* templates_ = nullptr;
+  const CloneParts clones_;
+  artifacts::Templates* const templates_;
 };
 
 }  // namespace mlops::rpc

@@ -551,19 +551,22 @@ void Server::MakeServices() {
   if (!config_.project_pattern.empty())
     features.emplace_back("project-pattern");
   service_ = std::make_unique<rpc::WorkspaceService>(
-      authority_.get(), artifact_streams_.get(), archive_streams_.get(),
-      watches_.get(), calls_.get(),
+      rpc::ServiceParts{.authority = authority_.get(),
+                        .artifacts = artifact_streams_.get(),
+                        .archives = archive_streams_.get(),
+                        .watches = watches_.get(),
+                        .calls = calls_.get(),
+                        .templates = templates_.get(),
+                        .clones = {.authority = authority_.get(),
+                                   .stage = stage_.get(),
+                                   .slots = &transfer_slots_,
+                                   .workers = clone_workers_.get(),
+                                   .base = base_}},
       rpc::ServerFacts{.version = std::string(kVersion),
                        .base_path = base_path_,
                        .start_time = absl::Now(),
                        .purge_delay = config_.purge_delay,
                        .features = std::move(features)});
-  service_->SetTemplates(templates_.get());
-  service_->SetClones({.authority = authority_.get(),
-                       .stage = stage_.get(),
-                       .slots = &transfer_slots_,
-                       .workers = clone_workers_.get(),
-                       .base = base_});
 }
 
 absl::Status Server::StartGrpc() {

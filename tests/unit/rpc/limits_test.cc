@@ -88,9 +88,12 @@ class LimitsTest : public testing::Test {
   ArchiveStreams archive_streams{&archives, &calls, &workers, &receive_quota,
                                  &slots};
   WatchHub watches{&catalog, &changes, {}};
-  WorkspaceService service{
-      &authority, &streams, &archive_streams,
-      &watches,   &calls,   {.version = "1", .base_path = "/base"}};
+  WorkspaceService service{{.authority = &authority,
+                            .artifacts = &streams,
+                            .archives = &archive_streams,
+                            .watches = &watches,
+                            .calls = &calls},
+                           {.version = "1", .base_path = "/base"}};
   std::unique_ptr<grpc::Server> server;
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<pb::WorkspaceService::Stub> stub;

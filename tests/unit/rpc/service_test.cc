@@ -124,11 +124,11 @@ class ServiceTest : public testing::Test {
   ArchiveStreams archive_streams{&archives, &calls, workers.get(),
                                  &receive_quota, &slots};
   WatchHub watches{&catalog, &changes, {}};
-  WorkspaceService service{&authority,
-                           &streams,
-                           &archive_streams,
-                           &watches,
-                           &calls,
+  WorkspaceService service{{.authority = &authority,
+                            .artifacts = &streams,
+                            .archives = &archive_streams,
+                            .watches = &watches,
+                            .calls = &calls},
                            {.version = "1.2.3",
                             .base_path = "/base",
                             .purge_delay = absl::Hours(1)}};

@@ -147,10 +147,10 @@ class Served {
   ReceiveQuota receive_quota;
   ArtifactStreams streams{&artifacts, &calls, &workers, &receive_quota, 4};
   WatchHub watches;
-  WorkspaceService service{&authority,
-                           &streams,
-                           &watches,
-                           &calls,
+  WorkspaceService service{{.authority = &authority,
+                            .artifacts = &streams,
+                            .watches = &watches,
+                            .calls = &calls},
                            {.version = "1", .base_path = "/base"}};
   std::unique_ptr<grpc::Server> server;
   std::unique_ptr<pb::WorkspaceService::Stub> stub;
