@@ -249,7 +249,7 @@ def test_a_file_system_has_credentials_too(
     fs = WorkspaceFileSystem(
         address=secure.address, token=_SECRET, ca=str(authority.cert)
     )
-    info = fs._connection.call(pb.GetServerInfoRequest())
+    info = fs._artifacts.connection.call(pb.GetServerInfoRequest())
     assert info.features[0] == f"Bearer {_SECRET}"
     with pytest.raises(pickle.PicklingError):
         pickle.dumps(fs)

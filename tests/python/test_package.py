@@ -115,6 +115,9 @@ def test_what_may_be_repeated_is_what_the_contract_says() -> None:
         "ListArtifacts",
         "GetUpload",
         "MakeDirectory",
+        "ListTemplates",
+        "AcquireLease",
+        "ReleaseLease",
     }
     assert method_config["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
 

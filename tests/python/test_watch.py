@@ -1,6 +1,5 @@
 """WorkspaceManager.watch(): its end, forks, and bad arguments."""
 
-import os
 import threading
 import time
 from contextlib import closing
@@ -77,27 +76,40 @@ def test_a_wait_ends_when_another_thread_closes_it(manager: WorkspaceManager) ->
     assert watch.read() is None
 
 
-def test_a_fork_waits_for_no_watch_and_both_continue(
-    manager: WorkspaceManager,
-) -> None:
-    manager.create_workspace("fraud")
-    with Watching(manager) as watch:
-        watch.until_synced()
-        own = manager.watch(["later"], synced=True)
-        assert next(own).change == "synced"
-        begin = time.monotonic()
-        child = os.fork()
-        if child == 0:
-            # The child continues an inherited watch, and can begin its own.
-            os._exit(
-                next(own).change != "synced"
-                or next(manager.watch(["fraud"])).project != "fraud"
-            )
-        assert time.monotonic() - begin < 4
-        assert os.waitpid(child, 0)[1] == 0
-        manager.create_workspace("later")
-        watch.until_change("created", "later")
-        assert next(e for e in own if e.change != "synced").project == "later"
+_FORKED = """
+import os, threading, time
+from mlops.workspace import WorkspaceManager
+
+manager = WorkspaceManager()
+manager.create_workspace("fraud")
+seen = threading.Event()
+
+def wait():
+    for event in manager.watch():
+        if event.project == "later":
+            return seen.set()
+
+threading.Thread(target=wait, daemon=True).start()
+own = manager.watch(["later"], synced=True)
+assert next(own).change == "synced"
+begin = time.monotonic()
+if (child := os.fork()) == 0:
+    # The child continues an inherited watch, and can begin its own.
+    os._exit(
+        next(own).change != "synced"
+        or next(manager.watch(["fraud"])).project != "fraud"
+    )
+assert time.monotonic() - begin < 4
+assert os.waitpid(child, 0)[1] == 0
+manager.create_workspace("later")
+assert seen.wait(60)
+print(next(e for e in own if e.change != "synced").project)
+"""
+
+
+def test_a_fork_waits_for_no_watch_and_both_continue(script: Script) -> None:
+    done = script(_FORKED)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "later\n", "")
 
 
 _INTERRUPTED = """

@@ -67,12 +67,15 @@ _LEAST_ROLE = {
     "CopyArtifact": "editor",
     "DeleteArtifact": "editor",
     "MakeDirectory": "editor",
+    "AcquireLease": "editor",
+    "ReleaseLease": "editor",
     "DeleteWorkspace": "admin",
     "UndeleteWorkspace": "admin",
 }
 # These name no project: a role on any project suffices, and they show only that one.
 _WITHOUT_PROJECT = {
     "GetServerInfo",
+    "ListTemplates",
     "ListWorkspaces",
     "WatchWorkspaces",
     "StreamWorkspaceStatuses",
@@ -111,6 +114,8 @@ _REQUESTS: dict[str, Request] = {
     },
     "DeleteArtifact": {"project": "team-a-1", "path": "models/none"},
     "MakeDirectory": {"project": "team-a-1", "path": "models/d"},
+    "AcquireLease": {"project": "team-a-3", "holder": "test"},
+    "ReleaseLease": {"project": "team-a-3", "holder": "test"},
     "DeleteWorkspace": {"project": "team-a-1", "validate_only": True},
     "UndeleteWorkspace": {"project": "team-a-1"},
 }
