@@ -3,9 +3,11 @@
 # gRPC's stub types are generic for type checkers only.
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -52,6 +54,7 @@ class _Stream:
             target=self._read, name="mlops-watch", daemon=True
         )
         self._thread.start()
+        _running.add(self)
 
     def take(self, timeout_s: float) -> pb.WatchWorkspacesResponse | None:
         """Wait for the next response; return None if none came in time.
@@ -97,6 +100,17 @@ class _Stream:
         with self._changed:
             self._error, self._ended = error, True
             self._changed.notify_all()
+
+
+_running: weakref.WeakSet[_Stream] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """End what the program forgot: gRPC can hang in a call that outlives Python."""
+    for stream in list(_running):
+        if stream.generation == GATE.generation:
+            stream.pause()
 
 
 class Watch:
