@@ -186,10 +186,9 @@ CheckpointState InspectCheckpoint(absl::string_view bytes,
   const absl::string_view path = in.Text();
   if (!in.ok()) return CheckpointState::kDamaged;
   if (path != base_path) return CheckpointState::kOtherBase;
-  const bool is_empty = in.done();
   const Checkpoint checkpoint(bytes, base_path);
+  bool good = checkpoint.usable();
   // Blocks are never empty, so an empty result means that one is damaged.
-  bool good = is_empty || checkpoint.block_count() > 0;
   for (size_t i = 0; good && i < checkpoint.block_count(); ++i)
     good = !checkpoint.Decode(i).empty();
   return good ? CheckpointState::kGood : CheckpointState::kDamaged;
@@ -216,6 +215,7 @@ Checkpoint::Checkpoint(absl::string_view bytes, absl::string_view base_path)
   }
   // A truncated file has no trustworthy last block: drop all of them.
   if (!in.ok() || !intact) return;
+  usable_ = true;
   blocks_ = std::move(blocks);
   history_.changes = std::string(changes);
   history_.unreachable = absl::StrSplit(unreachable, '\n', absl::SkipEmpty());

@@ -48,6 +48,8 @@ class Checkpoint {
   // object.
   Checkpoint(absl::string_view bytes, absl::string_view base_path);
 
+  // Returns false if it has no blocks for one of these reasons.
+  bool usable() const { return usable_; }
   size_t block_count() const { return blocks_.size(); }
   // Returns how the records came about.
   const SavedHistory& history() const { return history_; }
@@ -64,6 +66,7 @@ class Checkpoint {
   const std::string base_path_;
   SavedHistory history_;
   std::vector<Block> blocks_;
+  bool usable_ = false;
 };
 
 }  // namespace mlops::catalog

@@ -79,8 +79,8 @@ TEST(Checkpoint, ComesBackAsItWent) {
 TEST(Checkpoint, OfAnotherVersionIsIgnored) {
   std::string bytes = EncodeCheckpoint(Records(3), "/base");
   const size_t digit = bytes.find('\n') - 1;
-  ASSERT_EQ(bytes[digit], '3');
-  bytes[digit] = '2';
+  ASSERT_EQ(bytes[digit], '4');
+  bytes[digit] = '3';
   EXPECT_THAT(Decode(bytes, "/base"), IsEmpty());
 }
 
