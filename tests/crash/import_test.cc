@@ -14,6 +14,7 @@
 #include "proto/cpp/base/error.h"
 #include "proto/cpp/base/sha256.h"
 #include "proto/cpp/base/status_macros.h"
+#include "re2/re2.h"
 #include "service/archive/archives.h"
 #include "service/core/layout.h"
 #include "tests/crash/scenario.h"
@@ -100,13 +101,13 @@ class Disk {
     RETURN_IF_ERROR(start.importer->Feed({absl::string_view(text)}));
     return start.importer->Finish().status();
   }
-  // Describes everything but the uid of the new workspace, which is random.
+  // Describes everything but the uid of the new workspace, which is random, and
+  // the times in records.
   std::string Describe() {
     std::string text = crash::Describe(*catalog_, *disk_.OpenTop());
-    const size_t begin = text.find("workspace new uid=");
-    if (begin == std::string::npos) return text;
-    const size_t uid = text.find('=', begin) + 1;
-    return text.erase(uid, text.find(' ', uid) - uid);
+    RE2::GlobalReplace(&text, "workspace new uid=[0-9a-f]+", "workspace new");
+    RE2::GlobalReplace(&text, "(created_at|updated_at|uid): .*", "\\1");
+    return text;
   }
   std::vector<std::string> Staged() {
     return Names(*disk_.OpenTop(), core::layout::kStagingDir);

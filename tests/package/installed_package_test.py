@@ -111,6 +111,7 @@ class InstalledPackage(unittest.TestCase):
             names,
             [
                 "mlops/artifacts.h",
+                "mlops/lease.h",
                 "mlops/options.h",
                 "mlops/testing/fake_workspace_service.h",
                 "mlops/workspace_client.h",

@@ -157,6 +157,8 @@ grpc::Status CallEmpty(const std::shared_ptr<grpc::Channel>& channel,
   for (grpc::ByteBuffer response; ok;) {
     call->Read(&response, nullptr);
     queue.Next(&tag, &ok);
+    // A watch does not end by itself.
+    if (absl::EndsWith(method, "/WatchWorkspaces")) context.TryCancel();
   }
   grpc::Status status;
   call->Finish(&status, nullptr);
