@@ -336,9 +336,14 @@ class Connection:
         try:
             return do(link)
         except grpc.RpcError as error:
-            converted = errors.from_rpc(error, link.address)
-            self.leases.note_error(converted)
-            raise converted from error
+            raise self._converted(error, link) from error
+
+    def _converted(self, error: grpc.RpcError, link: _Link) -> WorkspaceError:
+        # Not in the frame that raises it: a local variable there would keep that frame,
+        # and what its callers hold, in a cycle.
+        converted = errors.from_rpc(error, link.address)
+        self.leases.note_error(converted)
+        return converted
 
     def _open(self, refusal: WorkspaceError | None = None) -> _Link:
         """Return the current connection, or open one.
