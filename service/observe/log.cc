@@ -1,5 +1,6 @@
 #include "service/observe/log.h"
 
+#include <cerrno>
 #include <chrono>
 #include <thread>
 #include <utility>

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "absl/time/clock.h"
 #include "service/auth/token_file.h"
 #include "tests/support/matchers.h"
 #include "tests/support/temp_dir.h"

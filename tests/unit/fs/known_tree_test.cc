@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "absl/time/clock.h"
 #include "service/fs/scan.h"
 #include "tests/support/matchers.h"
 #include "tests/support/observed_dir.h"

@@ -6,6 +6,7 @@
 
 #include <limits>
 
+#include "absl/strings/str_cat.h"
 #include "google/protobuf/util/message_differencer.h"
 #include "google/protobuf/util/time_util.h"
 #include "service/core/workspace_yaml.h"
