@@ -55,7 +55,7 @@ ExportStream::ExportStream(ArchiveStreams* streams,
     : Stream(&streams->calls(), kExportWorkspace, &streams->live(),
              &streams->workers(), context),
       streams_(streams),
-      slot_(&streams->slots()) {
+      slot_(&streams->slots(), TransferKind::kExport) {
   if (!request.Valid()) NoteCancelled();
   calls().CountReceived(call_, request.Length());
   absl::Status status = Admit();
@@ -74,6 +74,8 @@ absl::Status ExportStream::Parse(const grpc::ByteBuffer& request) {
 }
 
 void ExportStream::Release() {
+  // Without an end, the last message was written together with OK.
+  if (!HasEnd() && !context().IsCancelled()) slot_.Succeed();
   DestroyOn(streams_->workers(), std::move(exporter_));
 }
 
@@ -115,6 +117,7 @@ absl::StatusOr<grpc::ByteBuffer> ExportStream::NextChunk() {
         ASSIGN_OR_RETURN(got, exporter_->Read(buffer, kChunkBytes));
         return absl::OkStatus();
       }));
+  slot_.AddBytes(got);
   return wire::Encode(pb::ExportWorkspaceResponse(),
                       pb::ExportWorkspaceResponse::kDataFieldNumber,
                       wire::Part(slice, 0, got));
@@ -127,7 +130,7 @@ ImportStream::ImportStream(ArchiveStreams* streams,
     : Stream(&streams->calls(), kImportWorkspace, &streams->live(),
              &streams->workers(), context),
       streams_(streams),
-      slot_(&streams->slots()) {
+      slot_(&streams->slots(), TransferKind::kImport) {
   Begin(Admit());
 }
 
@@ -191,7 +194,9 @@ std::optional<absl::Status> ImportStream::WorkOnce() {
   } else if (absl::Status fits = CheckLater(message.head); !fits.ok()) {
     return fits;
   }
+  const int64_t staged_bytes = importer_->offset();
   absl::Status staged = importer_->Feed(message.data.pieces);
+  slot_.AddBytes(static_cast<size_t>(importer_->offset() - staged_bytes));
   if (!staged.ok()) return staged;
   Acknowledge();
   return std::nullopt;
@@ -261,6 +266,7 @@ void ImportStream::Answer(int64_t offset, const core::Workspace& workspace) {
   response.set_offset(offset);
   ToProto(workspace, response.mutable_workspace());
   call_.DescribeResult(response.workspace());
+  slot_.Succeed();
   absl::MutexLock lock(&mutex_);
   last_ = Encode(response);
 }

@@ -213,5 +213,33 @@ TEST_F(LimitsTest, StreamsOfStatusesThatNobodyReadsShareABudgetAndAreEnded) {
   EXPECT_GT(calls.IdleTime(), absl::ZeroDuration());
 }
 
+// --- Transfers ---------------------------------------------------------------
+
+TEST(TransferSlots, CountWhatTransfersDo) {
+  TransferSlots slots(1);
+  {
+    TransferSlots::Slot first(&slots, TransferKind::kExport);
+    EXPECT_OK(first.Take());
+    first.AddBytes(10);
+    TransferSlots::Slot second(&slots, TransferKind::kClone);
+    EXPECT_THAT(second.Take(), kOverloaded);
+    EXPECT_EQ(slots.counts(TransferKind::kExport).running, 1);
+    EXPECT_EQ(slots.counts(TransferKind::kClone).running, 0);
+    first.Succeed();
+  }
+  {
+    TransferSlots::Slot third(&slots, TransferKind::kExport);
+    EXPECT_OK(third.Take());
+    third.AddBytes(5);
+  }
+  const auto exports = slots.counts(TransferKind::kExport);
+  EXPECT_EQ(exports.running, 0);
+  EXPECT_EQ(exports.succeeded, 1u);
+  EXPECT_EQ(exports.failed, 1u);
+  EXPECT_EQ(exports.size_bytes, 15u);
+  EXPECT_EQ(slots.counts(TransferKind::kClone).refused, 1u);
+  EXPECT_EQ(slots.running(), 0);
+}
+
 }  // namespace
 }  // namespace mlops::rpc
