@@ -16,7 +16,7 @@
 #include "service/fs/dir.h"
 #include "service/rpc/call.h"
 #include "service/rpc/stream.h"
-#include "service/rpc/transfer_slots.h"
+#include "service/rpc/stream_slots.h"
 
 namespace mlops::rpc {
 
@@ -24,7 +24,7 @@ namespace mlops::rpc {
 struct CloneParts {
   core::Authority* authority = nullptr;
   artifacts::Stage* stage = nullptr;
-  TransferSlots* slots = nullptr;
+  StreamSlots* slots = nullptr;
   // For clones only: each blocks a thread until it is done. Clones that find
   // none wait for one.
   base::ThreadPool* workers = nullptr;
@@ -59,7 +59,7 @@ class CloneStream final
 
   const CloneParts parts_;
   // Until the last message is ready.
-  std::optional<TransferSlots::Slot> slot_;
+  std::optional<StreamSlots::Slot> slot_;
   // Set by Parse().
   std::optional<core::ProjectName> source_, destination_;
   std::vector<std::string> directories_;

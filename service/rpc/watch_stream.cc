@@ -44,9 +44,7 @@ WatchStream::WatchStream(WatchHub* hub, Calls* calls,
              context),
       hub_(hub),
       memory_(&calls->status_bytes()) {
-  if (!request.Valid()) NoteCancelled();
-  calls->CountReceived(call_, request.Length());
-  absl::Status status = Admit();
+  absl::Status status = Admit(request);
   if (status.ok() && !memory_.Set(kStreamBytes)) status = TooMuchUnread();
   if (status.ok()) status = Parse(request);
   if (status.ok()) {

@@ -84,7 +84,7 @@ class LimitsTest : public testing::Test {
                          std::make_shared<core::DiskHealth>()};
   archive::Archives archives{&authority, &stage,
                              fs::OpenBaseDir(temp.path()).value(), "/base"};
-  TransferSlots slots{1};
+  StreamSlots slots{1, "transfers", absl::Seconds(1)};
   ArchiveStreams archive_streams{&archives, &calls, &workers, &receive_quota,
                                  &slots};
   WatchHub watches{&catalog, &changes, {}};
