@@ -42,7 +42,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-constexpr int kSeeds = 20;
+constexpr int kSeeds = 10;
 // Of the small trees, each file is synced, unless the disk can sync everything.
 constexpr int64_t kFew = 3;
 constexpr int64_t kMany = artifacts::StagedTree::kSyncEach + 2;
