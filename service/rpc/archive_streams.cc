@@ -45,7 +45,7 @@ ExportStream::ExportStream(ArchiveStreams* streams,
     : Stream(&streams->calls(), kExportWorkspace, &streams->live(),
              &streams->workers(), context),
       streams_(streams),
-      slot_(&streams->slots()) {
+      slot_(&streams->slots(), TransferKind::kExport) {
   absl::Status status = Admit(request);
   if (status.ok()) status = Parse(request);
   if (status.ok()) status = slot_.Take();
@@ -59,6 +59,12 @@ absl::Status ExportStream::Parse(const grpc::ByteBuffer& request) {
   RETURN_IF_ERROR(Authorize(parsed));
   ASSIGN_OR_RETURN(args_, FromProto(parsed));
   return absl::OkStatus();
+}
+
+void ExportStream::Release() {
+  // Without an end, the last message was written together with OK.
+  if (!HasEnd() && !context().IsCancelled()) slot_.Succeed();
+  DestroyLater(std::move(exporter_));
 }
 
 ExportStream::Step ExportStream::Next() {
@@ -99,6 +105,7 @@ absl::StatusOr<grpc::ByteBuffer> ExportStream::NextChunk() {
         ASSIGN_OR_RETURN(got, exporter_->Read(buffer, kChunkBytes));
         return absl::OkStatus();
       }));
+  slot_.AddBytes(got);
   return wire::Encode(pb::ExportWorkspaceResponse(),
                       pb::ExportWorkspaceResponse::kDataFieldNumber,
                       wire::Part(slice, 0, got));
@@ -111,7 +118,7 @@ ImportStream::ImportStream(ArchiveStreams* streams,
     : ReceiveStream(&streams->calls(), kImportWorkspace, &streams->live(),
                     &streams->workers(), context),
       streams_(streams),
-      slot_(&streams->slots()) {
+      slot_(&streams->slots(), TransferKind::kImport) {
   Begin(Admit());
 }
 
@@ -129,7 +136,9 @@ std::optional<absl::Status> ImportStream::Handle(bool*) {
   } else if (absl::Status fits = CheckLater(message.head); !fits.ok()) {
     return fits;
   }
+  const int64_t staged_bytes = importer_->offset();
   absl::Status staged = importer_->Feed(message.data.pieces);
+  slot_.AddBytes(static_cast<size_t>(importer_->offset() - staged_bytes));
   if (!staged.ok()) return staged;
   AcknowledgeStaged();
   return std::nullopt;
@@ -190,6 +199,7 @@ void ImportStream::Answer(int64_t offset, const core::Workspace& workspace) {
   response.set_offset(offset);
   ToProto(workspace, response.mutable_workspace());
   call_.DescribeResult(response.workspace());
+  slot_.Succeed();
   SetLast(Encode(response));
 }
 

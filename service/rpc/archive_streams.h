@@ -18,7 +18,7 @@
 #include "service/rpc/receive_quota.h"
 #include "service/rpc/receive_stream.h"
 #include "service/rpc/stream.h"
-#include "service/rpc/stream_slots.h"
+#include "service/rpc/transfer_slots.h"
 
 namespace mlops::rpc {
 
@@ -31,7 +31,7 @@ class ArchiveStreams {
   // per task.
   ArchiveStreams(archive::Archives* archives, Calls* calls,
                  base::ThreadPool* workers, ReceiveQuota* receive_quota,
-                 StreamSlots* slots)
+                 TransferSlots* slots)
       : archives_(archives),
         calls_(calls),
         workers_(workers),
@@ -42,7 +42,7 @@ class ArchiveStreams {
   Calls& calls() const { return *calls_; }
   base::ThreadPool& workers() const { return *workers_; }
   ReceiveQuota& receive_quota() const { return *receive_quota_; }
-  StreamSlots& slots() const { return *slots_; }
+  TransferSlots& slots() const { return *slots_; }
   LiveCalls& live() { return live_; }
 
   // Ends streams whose clients have been idle for too long: sooner while other
@@ -54,7 +54,7 @@ class ArchiveStreams {
   Calls* const calls_;
   base::ThreadPool* const workers_;
   ReceiveQuota* const receive_quota_;
-  StreamSlots* const slots_;
+  TransferSlots* const slots_;
   LiveCalls live_;
 };
 
@@ -73,10 +73,10 @@ class ExportStream final
   // Opens the workspace, or reads the next chunk.
   void Work() override ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<grpc::ByteBuffer> NextChunk();
-  void Release() override { DestroyLater(std::move(exporter_)); }
+  void Release() override;
 
   ArchiveStreams* const streams_;
-  StreamSlots::Slot slot_;
+  TransferSlots::Slot slot_;
   std::optional<archive::ExportArgs> args_;
   // Accessed only by the running task.
   std::unique_ptr<archive::Exporter> exporter_;
@@ -118,7 +118,7 @@ class ImportStream final : public ReceiveStream {
   ArchiveStreams* const streams_;
 
   // Accessed only by the running task.
-  StreamSlots::Slot slot_;
+  TransferSlots::Slot slot_;
   std::optional<ReceiveQuota::Upload> memory_;
   std::unique_ptr<archive::Importer> importer_;
   int64_t acknowledged_ = 0;

@@ -1,6 +1,7 @@
 #ifndef MLOPS_SERVICE_RPC_CLONE_STREAM_H_
 #define MLOPS_SERVICE_RPC_CLONE_STREAM_H_
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,7 +17,7 @@
 #include "service/fs/dir.h"
 #include "service/rpc/call.h"
 #include "service/rpc/stream.h"
-#include "service/rpc/stream_slots.h"
+#include "service/rpc/transfer_slots.h"
 
 namespace mlops::rpc {
 
@@ -24,7 +25,7 @@ namespace mlops::rpc {
 struct CloneParts {
   core::Authority* authority = nullptr;
   artifacts::Stage* stage = nullptr;
-  StreamSlots* slots = nullptr;
+  TransferSlots* slots = nullptr;
   // For clones only: each blocks a thread until it is done. Clones that find
   // none wait for one.
   base::ThreadPool* workers = nullptr;
@@ -56,16 +57,19 @@ class CloneStream final
   bool Ended() ABSL_LOCKS_EXCLUDED(mutex_);
   void Report(const artifacts::CopyProgress& progress)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  // Adds what was copied since the last call to the metrics.
+  void Count(const artifacts::CopyProgress& progress);
 
   const CloneParts parts_;
   // Until the last message is ready.
-  std::optional<StreamSlots::Slot> slot_;
+  std::optional<TransferSlots::Slot> slot_;
   // Set by Parse().
   std::optional<core::ProjectName> source_, destination_;
   std::vector<std::string> directories_;
   std::string request_id_;
   // Used by the task.
   artifacts::CopyProgress copied_;
+  int64_t counted_bytes_ = 0;
   SteadyClock::time_point reported_ = SteadyClock::now();
 
   bool started_ ABSL_GUARDED_BY(mutex_) = false;

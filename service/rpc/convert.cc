@@ -631,7 +631,7 @@ std::string EncodeStatus(const core::ProjectName& project,
 
 std::string EncodeWatched(pb::Change change, const core::Workspace& workspace,
                           const std::optional<core::Lease>& lease,
-                          const std::string& resume_token) {
+                          bool over_quota, const std::string& resume_token) {
   std::string made;
   absl::string_view encoded = KeptListItem(workspace);
   if (encoded.empty()) encoded = made = MakeListItem(workspace);
@@ -645,6 +645,7 @@ std::string EncodeWatched(pb::Change change, const core::Workspace& workspace,
   }
   pb::WatchWorkspacesResponse rest;
   rest.set_resume_token(resume_token);
+  rest.set_over_quota(over_quota);
   std::string bytes;
   {
     google::protobuf::io::StringOutputStream stream(&bytes);

@@ -135,7 +135,7 @@ std::string EncodeStatus(const core::ProjectName& project,
 // Encodes a WatchWorkspacesResponse, from cached encodings like ListEncoder.
 std::string EncodeWatched(pb::Change change, const core::Workspace& workspace,
                           const std::optional<core::Lease>& lease,
-                          const std::string& resume_token);
+                          bool over_quota, const std::string& resume_token);
 void ToProto(const auth::Caller& caller,
              const std::vector<auth::Policy::Grant>& grants,
              pb::Caller* message);

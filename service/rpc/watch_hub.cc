@@ -54,7 +54,7 @@ absl::Status WatchHub::Add(Watcher* watcher) {
   if (watcher_count_ >= options_.max_watchers) {
     return core::Overloaded(
         absl::StrCat("watchers; at most ", options_.max_watchers,
-                     " may be connected"),
+                     " may be connected (--max-watchers)"),
         kRetryDelay);
   }
   ++watcher_count_;
@@ -121,12 +121,17 @@ std::string WatchHub::TokenAt(int64_t sequence, const std::string& view,
   return core::EncodeResumeToken(point);
 }
 
-std::optional<core::Lease> WatchHub::LeaseOf(
-    const core::Workspace& workspace) const {
+std::string WatchHub::EncodeState(pb::Change kind,
+                                  const core::Workspace& workspace,
+                                  const std::string& token) const {
   // Without a uid, nothing but the project is known.
-  if (options_.lease_of == nullptr || workspace.uid.empty())
-    return std::nullopt;
-  return options_.lease_of(workspace);
+  const bool exists = kind != pb::CHANGE_DELETED && !workspace.uid.empty();
+  std::optional<core::Lease> lease;
+  if (exists && options_.lease_of != nullptr)
+    lease = options_.lease_of(workspace);
+  const bool over_quota = exists && options_.is_over_quota != nullptr &&
+                          options_.is_over_quota(workspace);
+  return EncodeWatched(kind, workspace, lease, over_quota, token);
 }
 
 std::optional<grpc::ByteBuffer> WatchHub::FindEncoded(
@@ -140,11 +145,8 @@ std::optional<grpc::ByteBuffer> WatchHub::FindEncoded(
 grpc::ByteBuffer WatchHub::Encode(const core::LoggedChange& change,
                                   const std::string& view) {
   if (auto found = FindEncoded(change, view)) return *std::move(found);
-  const bool deleted = change.kind == core::ChangeKind::kDeleted;
-  const grpc::Slice slice(
-      EncodeWatched(ToProto(change.kind), *change.workspace,
-                    deleted ? std::nullopt : LeaseOf(*change.workspace),
-                    TokenAt(change.sequence, view)));
+  const grpc::Slice slice(EncodeState(ToProto(change.kind), *change.workspace,
+                                      TokenAt(change.sequence, view)));
   absl::MutexLock lock(&mutex_);
   const auto [it, added] =
       encoded_.try_emplace(Key(change.sequence, view), slice);
@@ -163,8 +165,7 @@ grpc::ByteBuffer WatchHub::Encode(const core::LoggedChange& change,
 
 grpc::ByteBuffer WatchHub::EncodeListed(const core::Workspace& workspace,
                                         const std::string& token) const {
-  return ToByteBuffer(
-      EncodeWatched(pb::CHANGE_CREATED, workspace, LeaseOf(workspace), token));
+  return ToByteBuffer(EncodeState(pb::CHANGE_CREATED, workspace, token));
 }
 
 grpc::ByteBuffer WatchHub::EncodeSynced(const std::string& token) const {

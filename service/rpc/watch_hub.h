@@ -17,12 +17,15 @@
 #include "absl/time/time.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/slice.h"
+#include "mlops/workspace/v1/workspace_service.pb.h"
 #include "service/core/catalog.h"
 #include "service/core/change_log.h"
 #include "service/core/lease.h"
 #include "service/rpc/live_set.h"
 
 namespace mlops::rpc {
+
+namespace pb = mlops::workspace::v1;
 
 // What all watches share: one thread that wakes them when something has
 // changed, and the encoded changes, which are made once for all watchers with
@@ -38,6 +41,9 @@ class WatchHub {
     size_t max_encoded_bytes = size_t{8} << 20;
     // Returns the live lease on a workspace. May be null.
     std::function<std::optional<core::Lease>(const core::Workspace&)> lease_of;
+    // Returns whether a workspace uses more than its quota, as far as is known.
+    // May be null.
+    std::function<bool(const core::Workspace&)> is_over_quota;
   };
 
   // One watch. Its methods are called by one thread at a time; Remove() waits
@@ -104,7 +110,9 @@ class WatchHub {
   // Encodes the changes after `seen` for watchers without a restriction, and
   // returns the last sequence.
   int64_t EncodeNew(int64_t seen);
-  std::optional<core::Lease> LeaseOf(const core::Workspace& workspace) const;
+  // Encodes the current state of a workspace.
+  std::string EncodeState(pb::Change kind, const core::Workspace& workspace,
+                          const std::string& token) const;
 
   core::Catalog* const catalog_;
   core::ChangeLog* const log_;

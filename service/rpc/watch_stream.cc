@@ -15,8 +15,6 @@ using core::ProjectName;
 using core::WorkspacePtr;
 
 constexpr size_t kMaxProjects = 1000;
-// What a watch holds besides its messages.
-constexpr size_t kStreamBytes = 8 << 10;
 // A page of the list ends once it has this many bytes.
 constexpr size_t kPageBytes = 64 << 10;
 // Workspaces examined for a page, of which the caller may see few.
@@ -45,7 +43,7 @@ WatchStream::WatchStream(WatchHub* hub, Calls* calls,
       hub_(hub),
       memory_(&calls->status_bytes()) {
   absl::Status status = Admit(request);
-  if (status.ok() && !memory_.Set(kStreamBytes)) status = TooMuchUnread();
+  if (status.ok() && !memory_.Set(kWatchBytes)) status = TooMuchUnread();
   if (status.ok()) status = Parse(request);
   if (status.ok()) {
     status = hub_->Add(this);
@@ -143,7 +141,7 @@ void WatchStream::End() {
   if (cancel) context().TryCancel();
 }
 
-void WatchStream::Written() { memory_.Set(kStreamBytes + ready_bytes_); }
+void WatchStream::Written() { memory_.Set(kWatchBytes + ready_bytes_); }
 
 void WatchStream::Seek(int max_changes) {
   auto found = hub_->log().Next(
@@ -183,7 +181,7 @@ WatchStream::Step WatchStream::Next() {
 }
 
 WatchStream::Step WatchStream::Write(grpc::ByteBuffer message) {
-  if (!memory_.Set(kStreamBytes + ready_bytes_ + message.Length())) {
+  if (!memory_.Set(kWatchBytes + ready_bytes_ + message.Length())) {
     end_ = TooMuchUnread();
     return {};
   }
@@ -241,13 +239,18 @@ void WatchStream::ListSome(int64_t cursor, const std::string& listed_through) {
   absl::Status filled = projects_.empty() ? FillFromCatalog(cursor, page)
                                           : FillFromProjects(cursor, page);
   TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (filled.ok() && !memory_.Set(kWatchBytes + page.bytes))
+      filled = TooMuchUnread();
+    if (!filled.ok()) {
+      // Keep nothing of the page: a client that does not read delays the end of
+      // its call.
+      if (!end_.has_value()) end_ = std::move(filled);
+      return;
+    }
     ready_ = std::move(page.messages);
     ready_bytes_ = page.bytes;
     listed_through_ = std::move(page.listed_through);
     listing_ = !page.last;
-    if (filled.ok() && !memory_.Set(kStreamBytes + ready_bytes_))
-      filled = TooMuchUnread();
-    if (!filled.ok() && !end_.has_value()) end_ = std::move(filled);
   });
 }
 

@@ -1,6 +1,8 @@
 #ifndef MLOPS_SERVICE_RPC_WATCH_STREAM_H_
 #define MLOPS_SERVICE_RPC_WATCH_STREAM_H_
 
+#include <algorithm>
+#include <cstddef>
 #include <deque>
 #include <string>
 #include <vector>
@@ -18,6 +20,16 @@
 #include "service/rpc/watch_hub.h"
 
 namespace mlops::rpc {
+
+// What every watch takes besides unread messages.
+inline constexpr size_t kWatchBytes = 8 << 10;
+
+// Returns the memory that unread messages of all streams need if there may be
+// `max_watchers` watches.
+inline size_t UnreadBytes(int max_watchers) {
+  return (size_t{32} << 20) +
+         kWatchBytes * static_cast<size_t>(std::max(max_watchers, 4096));
+}
 
 // One WatchWorkspaces call: a cursor in the log of changes. It first lists all
 // workspaces, a page at a time, and then sends one change after the other,

@@ -22,6 +22,7 @@
 #include "service/core/errors.h"
 #include "service/core/layout.h"
 #include "service/core/name_policy.h"
+#include "service/rpc/watch_stream.h"
 #include "service/server/base_directory.h"
 #include "service/server/grpc_settings.h"
 #include "service/server/identity.h"
@@ -310,8 +311,13 @@ absl::Status Server::MakeCore() {
       .is_removing = [this] { return catalog_->counts().removing > 0; },
       .purge_oldest = [this] { return catalog_->PurgeOldest(); },
       .log = [this](absl::string_view line) { log_->Warning(line); }});
-  ledger_ = std::make_shared<core::UsageLedger>(metrics_.Measured(
-      catalog::MakeUsageScanner(base_, base_path_, base::SystemClock())));
+  ledger_ = std::make_shared<core::UsageLedger>(
+      metrics_.Measured(
+          catalog::MakeUsageScanner(base_, base_path_, base::SystemClock())),
+      core::UsageLedger::Options{
+          .on_flip = [this](const core::Workspace& workspace) {
+            catalog_->Announce(workspace.project);
+          }});
   artifacts_ = std::make_unique<artifacts::Artifacts>(
       catalog_.get(), base_,
       artifacts::UploadOptions{
@@ -333,8 +339,6 @@ absl::Status Server::MakeCore() {
   archives_ = std::make_unique<archive::Archives>(
       authority_.get(), stage_.get(), base_, base_path_);
   WarnOfTemplate();
-  archives_ = std::make_unique<archive::Archives>(
-      authority_.get(), stage_.get(), base_, base_path_);
   return absl::OkStatus();
 }
 
@@ -368,7 +372,7 @@ void Server::MakeCalls() {
   whole_file_workers_ =
       std::make_unique<base::ThreadPool>(kWholeFileWorkers, kMaxQueuedCalls);
   clone_workers_ =
-      std::make_unique<base::ThreadPool>(kCloneWorkers, kMaxTransfers);
+      std::make_unique<base::ThreadPool>(kCloneWorkers, rpc::kMaxTransfers);
   calls_ = std::make_unique<rpc::Calls>(
       workers_.get(), whole_file_workers_.get(), log_.get(),
       rpc::CallOptions{
@@ -380,6 +384,7 @@ void Server::MakeCalls() {
           .peers = PeerFacts(),
           .identifies_all = HasIdentity(config_) || !config_.policy.empty() ||
                             !config_.audit_log.empty(),
+          .unread_bytes = rpc::UnreadBytes(config_.max_watchers),
           .metrics = &metrics_.calls(),
           .audit = audit_.get(),
           .audit_reads = config_.audit_reads});
@@ -396,9 +401,15 @@ void Server::MakeServices() {
   watches_ = std::make_unique<rpc::WatchHub>(
       catalog_.get(), &changes_,
       rpc::WatchHub::Options{
-          .lease_of = [this](const core::Workspace& workspace) {
-            return authority_->LeaseOf(workspace);
-          }});
+          .max_watchers = static_cast<size_t>(config_.max_watchers),
+          .lease_of =
+              [this](const core::Workspace& workspace) {
+                return authority_->LeaseOf(workspace);
+              },
+          .is_over_quota =
+              [this](const core::Workspace& workspace) {
+                return ledger_->is_over(workspace);
+              }});
   std::vector<std::string> features;
   if (config_.read_only) features.emplace_back("read-only");
   if (!config_.project_pattern.empty())
@@ -460,6 +471,7 @@ void Server::WatchParts() {
                   .whole_file_workers = whole_file_workers_.get(),
                   .stream_workers = stream_workers_.get(),
                   .streams = artifact_streams_.get(),
+                  .transfers = &transfer_slots_,
                   .watches = watches_.get(),
                   .acceptor = acceptor_.get(),
                   .audit = audit_.get(),

@@ -33,7 +33,7 @@
 #include "service/rpc/call.h"
 #include "service/rpc/identify.h"
 #include "service/rpc/receive_quota.h"
-#include "service/rpc/stream_slots.h"
+#include "service/rpc/transfer_slots.h"
 #include "service/rpc/watch_hub.h"
 #include "service/rpc/workspace_service.h"
 #include "service/server/acceptor.h"
@@ -98,10 +98,6 @@ class Server {
  private:
   // What log lines and metrics call the TLS files.
   static constexpr char kCertificates[] = "certificates";
-  // Clones, exports and imports that run at once. Each needs one thread of
-  // a small pool now and then, and a few megabytes.
-  static constexpr int kMaxTransfers = 16;
-
   explicit Server(const Config& config)
       : config_(config), listen_(config.listen) {}
 
@@ -210,8 +206,7 @@ class Server {
   std::unique_ptr<rpc::Calls> calls_;
   std::unique_ptr<rpc::ReceiveQuota> receive_quota_;
   std::unique_ptr<rpc::ArtifactStreams> artifact_streams_;
-  rpc::StreamSlots transfer_slots_{kMaxTransfers, "clones, exports and imports",
-                                   absl::Seconds(1)};
+  rpc::TransferSlots transfer_slots_{rpc::kMaxTransfers};
   std::unique_ptr<rpc::ArchiveStreams> archive_streams_;
   std::unique_ptr<rpc::WatchHub> watches_;
   std::unique_ptr<rpc::WorkspaceService> service_;

@@ -121,7 +121,7 @@ class ServiceTest : public testing::Test {
                          std::make_shared<core::DiskHealth>()};
   archive::Archives archives{&authority, &stage,
                              fs::OpenBaseDir(temp.path()).value(), "/base"};
-  StreamSlots slots{1, "transfers", absl::Seconds(1)};
+  TransferSlots slots{1};
   ArchiveStreams archive_streams{&archives, &calls, workers.get(),
                                  &receive_quota, &slots};
   WatchHub watches{&catalog, &changes, {}};

@@ -442,6 +442,9 @@ TEST(WatchLimit, OneWatcherTooManyIsOverloaded) {
   const absl::Status refused = served.Start()->End();
   EXPECT_THAT(refused, IsError(StatusCode::kUnavailable, "OVERLOADED"));
   EXPECT_TRUE(base::GetErrorInfo(refused)->retry_delay.has_value());
+  EXPECT_THAT(
+      refused.message(),
+      testing::HasSubstr("at most 2 may be connected (--max-watchers)"));
   first->Cancel();
   served.WaitForWatchers(1);
   EXPECT_THAT(served.Start()->UntilSynced(), IsEmpty());
@@ -454,6 +457,27 @@ TEST(WatchShutdown, EndsWatchesAtOnceAndRefusesNewOnes) {
   EXPECT_THAT(watch->End(), IsError(StatusCode::kUnavailable, "SHUTTING_DOWN"));
   EXPECT_THAT(served.Start()->End(),
               IsError(StatusCode::kUnavailable, "SHUTTING_DOWN"));
+}
+
+TEST(OverQuota, IsShownInTheListAndInChanges) {
+  bool over = true;
+  Served served(
+      {.synced_interval = kNever,
+       .is_over_quota = [&over](const core::Workspace&) { return over; }});
+  served.Create("a");
+  const auto watch = served.Start();
+  EXPECT_EQ(watch->Next(), "CREATED a");
+  EXPECT_TRUE(watch->last.over_quota());
+  EXPECT_EQ(watch->Next(), "SYNCED");
+  EXPECT_FALSE(watch->last.over_quota());
+  over = false;
+  served.catalog.Announce(Project("a"));
+  EXPECT_EQ(watch->Next(), "UPDATED a");
+  EXPECT_FALSE(watch->last.over_quota());
+  over = true;
+  served.Delete("a");
+  EXPECT_EQ(watch->Next(), "DELETED a");
+  EXPECT_FALSE(watch->last.over_quota());
 }
 
 // --- Sharing -----------------------------------------------------------------
