@@ -70,6 +70,7 @@ class Lease:
     ) -> None:
         """Prepare a lease; WorkspaceManager.lease() describes the arguments."""
         self.project_name = convert.check_text("project", project_name)
+        self._is_new_holder = holder is None
         self.holder = (
             _new_holder() if holder is None else convert.check_text("holder", holder)
         )
@@ -165,6 +166,19 @@ class Lease:
             f"{type(self).__name__}({self.project_name!r}, holder={self.holder!r}, "
             f"fence={self._fence}, lost={self.lost})"
         )
+
+    def acquire_only(self) -> pb.Lease:
+        """Acquire or renew the lease without holding it in this process.
+
+        Nothing renews it, so it ends `ttl` from now, unless it is released.
+        """
+        try:
+            return self._acquire()[1]
+        except BaseException:
+            # The server may have granted it already. Only this call knows the holder.
+            if self._is_new_holder:
+                self._release()
+            raise
 
     def lose(self, error: WorkspaceError) -> None:
         """Note the loss. Only the connection and the renewing thread call this."""

@@ -820,6 +820,29 @@ class WorkspaceManager:
         with self._operation("lease", project_name):
             return Lease(self._connection, project_name, holder, ttl, wait)
 
+    def acquire_lease(
+        self,
+        project_name: str,
+        holder: str | None = None,
+        ttl: float | timedelta = DEFAULT_TTL_S,
+        wait: bool | float | None = None,
+    ) -> LeaseInfo:
+        """Acquire a lease that outlives this process; the same holder renews it.
+
+        Unlike lease(), nothing renews it, and changes by this manager do not carry it:
+        it is for scripts, whose steps are processes. End it by release_lease().
+
+        Args:
+            holder, ttl, wait: As for lease(). The lease ends `ttl` from now.
+
+        Raises:
+            WorkspaceError: LEASE_HELD if somebody else holds the lease,
+                WORKSPACE_NOT_FOUND if there is no such workspace.
+        """
+        with self._operation("acquire_lease", project_name):
+            lease = Lease(self._connection, project_name, holder, ttl, wait)
+            return _lease_info(lease.acquire_only())
+
     def release_lease(
         self, project_name: str, holder: str | None = None, force: bool = False
     ) -> None:
@@ -928,6 +951,16 @@ class WorkspaceManager:
                 convert.check_text("resume_token", resume_token),
             )
         return self._events(watch, synced)
+
+    def resume_token(self) -> str:
+        """Return the position of now, for `watch(resume_token=...)`.
+
+        That watch reports the changes after this call. It does not begin with all that
+        exists.
+        """
+        with self._operation("resume_token"):
+            listed = self._connection.call(pb.ListWorkspacesRequest(page_size=1))
+            return str(listed.resume_token)
 
     def _events(self, watch: Watch, synced: bool) -> Iterator[WorkspaceEvent]:
         with self._operation("watch"):
