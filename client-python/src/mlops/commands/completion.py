@@ -25,9 +25,9 @@ _GIVE_UP_S = 5
 _FILES = ("cp", "mv", "cat", "sync")
 _PROJECTS = (
     *("show", "ensure", "set", "edit", "rm", "clone", "export", "lease"),
-    *("runs", "compare", "models"),
+    *("runs", "compare", "models", "data", "drift", "watch", "events"),
 )
-_EITHER = ("ls", "rm", "du", "status")
+_EITHER = ("ls", "rm", "du", "status", "top")
 
 _BASH = """\
 # Add to ~/.bashrc:  source <(mlops completion bash)

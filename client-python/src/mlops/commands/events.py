@@ -201,9 +201,12 @@ def _replace(cursor: Path, token: str) -> None:
 def _follow(found: list[_Event], projects: list[str] | None, token: str) -> None:
     widths: list[int] = []
     _print(found, widths)
-    # Changes between the position and the list are in both; those are left out.
+    # Changes between the position and the list are in both.
     known = {(event["project_name"], event["uid"], event["time"]) for event in found}
-    for event in manager().watch(projects, resume_token=token):
+    for event in manager().watch(projects, resume_token=token, synced=True):
+        if event.change == "synced":
+            known.clear()
+            continue
         one = _seen(event)
         if (one["project_name"], one["uid"], one["time"]) in known:
             continue

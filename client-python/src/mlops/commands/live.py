@@ -65,10 +65,16 @@ def show(
     for found, problem in _readings(read, interval, count):
         if problem:
             output.message(f"mlops: {problem}")
-        changed = [row for row in found if seen.get(row[name]) != row]
+        now = {row[name]: _without_time(row) for row in found}
+        changed = [row for row in found if seen.get(row[name]) != now[row[name]]]
         _print(changed, columns, name, widths)
-        _print_gone(seen.keys() - {row[name] for row in found}, name)
-        seen = {row[name]: row for row in found}
+        _print_gone(seen.keys() - now.keys(), name)
+        seen = now
+
+
+def _without_time(row: Row) -> Row:
+    """Return a row without what differs in each reading."""
+    return {key: value for key, value in row.items() if key != "scan_time"}
 
 
 def _is_screen() -> bool:
