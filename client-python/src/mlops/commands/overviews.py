@@ -185,10 +185,9 @@ def drift(
     reports = {project: _reports(project, last) for project in chosen}
     if projects:
         found = [one for project in projects for one in reports[project]]
-        columns = _REPORT_COLUMNS
     else:
         found = [_drift_of(*item) for item in reports.items() if item[1]]
-        columns = _DRIFT_COLUMNS
+    columns: tuple[Column, ...] = _REPORT_COLUMNS if projects else _DRIFT_COLUMNS
     output.rows(found, columns, "project_name", "There are no drift reports.")
 
 

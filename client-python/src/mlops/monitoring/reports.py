@@ -28,7 +28,7 @@ def read_reports(workspace: ProjectWorkspace, limit: int) -> list[dict[str, Any]
     """
     source = _Local(workspace) if workspace.is_local else _Remote(workspace)
     found = sorted(source.reports(), reverse=True)
-    result = []
+    result: list[dict[str, Any]] = []
     for time, name in found:
         if len(result) == limit:
             break

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self, Unpack, overload
@@ -23,7 +24,7 @@ from mlops.local_server import choose_server
 from mlops.workspace import archives
 from mlops.workspace.archives import ArchiveSource, ArchiveTarget, Export, Progress
 from mlops.workspace.events import WorkspaceEvent, read_events
-from mlops.workspace.html import html_table
+from mlops.workspace.html import html_list, html_table
 from mlops.workspace.lease import DEFAULT_TTL_S, Lease, LeaseInfo
 from mlops.workspace.origin import Facts, Origin
 from mlops.workspace.project import DIRECTORIES, ProjectWorkspace
@@ -45,6 +46,8 @@ __all__ = [
 ]
 
 _PAGE_SIZE = 1000
+# How many workspaces a notebook shows.
+_SHOWN = 50
 _FORCE_REQUIRED = "Workspace deletion requires force=True for safety"
 _log = logging.getLogger(__name__)
 
@@ -225,8 +228,48 @@ class WorkspaceManager:
         return f"{type(self).__name__}({self._place()})"
 
     def _repr_html_(self) -> str:
-        """Return an HTML table for notebooks, without a call to the server."""
-        return html_table("WorkspaceManager", {"server of": self._place()})
+        """Return an HTML table of the first workspaces, for notebooks.
+
+        Starts no server for a base directory that does not exist, and connects to no
+        address that was not used before: that may take long.
+        """
+        if not self._connection.is_open and not (
+            self._local_base is not None and self._local_base.is_dir()
+        ):
+            return html_table("WorkspaceManager", {"server of": self._place()})
+        request = pb.ListWorkspacesRequest(page_size=_SHOWN)
+        try:
+            page = self._connection.call(request)
+        except WorkspaceError as error:
+            facts = {"server of": self._place(), "problem": error.message}
+            return html_table("WorkspaceManager", facts)
+        shown = [self._workspace(message) for message in page.workspaces]
+        more = page.total_size - len(shown)
+        return html_list(
+            f"WorkspaceManager: {page.total_size} projects in {self._place()}",
+            ("project", "stage", "updated", "metadata"),
+            [_cells(workspace) for workspace in shown],
+            f"and {more} more: manager.list_workspaces()" if more > 0 else "",
+        )
+
+    def dashboard(self) -> None:
+        """Run the dashboard of this manager's server in this process; print its link.
+
+        A second call prints the same link. The dashboard ends with the process.
+
+        Raises:
+            ModuleNotFoundError: The extra `dashboard` is not installed.
+        """
+        try:
+            # Imported late: it is an extra.
+            start = import_module("mlops.dashboard").start
+        except ImportError as error:
+            raise ModuleNotFoundError(
+                "The dashboard is not installed; "
+                "install it by: pip install 'mlops-workspace[dashboard]'",
+                name=error.name,
+            ) from error
+        print(start(self))
 
     def _place(self) -> str:
         return str(self._local_base or self._connection.address)
@@ -1058,6 +1101,17 @@ class WorkspaceManager:
             **convert.quotas_of(message.workspace),
             "over_quota": message.over_quota,
         }
+
+
+def _cells(workspace: ProjectWorkspace) -> tuple[object, ...]:
+    """Return what a notebook shows of a workspace among others."""
+    rest = {key: value for key, value in workspace.metadata.items() if key != "stage"}
+    return (
+        workspace.project_name,
+        workspace.metadata.get("stage"),
+        workspace.updated_at.isoformat(" ", "seconds"),
+        ", ".join(f"{key}={value}" for key, value in rest.items()),
+    )
 
 
 def _required(field: str, text: object) -> str:
