@@ -97,6 +97,11 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._main, text.encode())
 
+    def modes(self) -> list[str]:
+        """Returns which of the terminal's modes for lines of input are on."""
+        flags = termios.tcgetattr(self._main)[3]
+        return [name for name in ("ICANON", "ECHO") if flags & getattr(termios, name)]
+
     def interrupt(self) -> None:
         self._process.send_signal(signal.SIGINT)
 

@@ -17,10 +17,18 @@ import typer
 
 from mlops.commands import output
 from mlops.commands.context import options
-from mlops.commands.errors import UNAVAILABLE, TimedOut, describe, usage
+from mlops.commands.errors import (
+    UNAVAILABLE,
+    ClosedPipe,
+    TimedOut,
+    describe,
+    usage,
+)
 from mlops.commands.output import Column, Row
 
-_OPEN, _CLOSE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+# The other screen, without the cursor, and without going on in the next line when a
+# line is too long.
+_OPEN, _CLOSE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 # Overwrites the last frame instead of erasing it first, which would flicker.
 _HOME, _END_OF_LINE, _BELOW = "\x1b[H", "\x1b[K\r\n", "\x1b[J"
 # Reading takes at most this share of the time.
@@ -109,9 +117,16 @@ def _readings(
 
 
 def _quit_within(seconds: float) -> bool:
-    """Wait, and return whether the user pressed q."""
+    """Wait, and return whether the user pressed q.
+
+    Raises:
+        ClosedPipe: The reader of standard output has ended.
+    """
     if not (_is_screen() and output.is_terminal(sys.stdin)):
-        time.sleep(seconds)
+        poll = select.poll()
+        poll.register(sys.stdout, 0)  # Reports errors only.
+        if poll.poll(seconds * 1000):
+            raise ClosedPipe
         return False
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
@@ -141,9 +156,11 @@ def _screen() -> Iterator[None]:
         output.write(_OPEN)
         yield
     finally:
-        output.write(_CLOSE)
-        if before is not None:
-            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        try:
+            output.write(_CLOSE)
+        finally:
+            if before is not None:
+                termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 def _draw(heading: str, found: Sequence[Row], columns: Sequence[Column]) -> None:

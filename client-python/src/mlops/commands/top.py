@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -72,6 +73,7 @@ class _Readings:
         self._read_at = 0.0
         self._changes: Counter[str] = Counter()
         self._watching = False
+        self._problem = ""
 
     def read(self) -> list[Row]:
         found = manager().get_all_workspaces_status(self._filter)
@@ -120,18 +122,22 @@ class _Readings:
             for event in manager().watch(resume_token=token):
                 self._changes[event.project] += 1
         except WorkspaceError as error:
-            output.message(f"mlops: changes are not counted: {error}")
+            # Not a message, which would disturb the screen.
+            self._problem = str(error)
 
-    def heading(self, rows: Any) -> str:
-        total = sum(row["size_bytes"] for row in rows)
+    def heading(self, rows: Sequence[Row]) -> str:
+        """Return the line above the table."""
         rate = sum(row["bytes_per_s"] for row in rows)
+        changes = f"{sum(row['changes'] for row in rows)} changes"
+        if self._problem:
+            changes = f"changes are not counted: {self._problem}"
         return "  ".join(
             (
                 time.strftime("%H:%M:%S"),
                 f"{len(rows)} project{'s' * (len(rows) != 1)}",
-                output.size(total),
+                output.size(sum(row["size_bytes"] for row in rows)),
                 f"{output.signed_size(rate) or '+0 B'}/s",
-                f"{sum(row['changes'] for row in rows)} changes",
+                changes,
             )
         )
 
