@@ -37,7 +37,7 @@ def test_long_values_are_cut(manager: WorkspaceManager) -> None:
 def test_a_manager_without_a_server_shows_where_it_would_be(tmp_path: Path) -> None:
     missing = WorkspaceManager(tmp_path / "missing")
     assert "missing" in missing._repr_html_()
-    assert not (tmp_path / "missing").exists()
+    assert not (tmp_path / "missing/.workspaced").exists()
     # Nothing is connected to just to be shown.
     assert "127.0.0.1:1" in WorkspaceManager(address="127.0.0.1:1")._repr_html_()
 

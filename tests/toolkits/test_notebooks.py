@@ -64,7 +64,7 @@ def test_a_notebook(manager: WorkspaceManager, tmp_path: Path) -> None:
     manager.create_workspace("fraud", metadata={"stage": "<b>test"})
     (tmp_path / "here").mkdir()
     for number in range(5):
-        (tmp_path / "here" / str(number)).write_bytes(b"x" * 1000)
+        (tmp_path / "here" / str(number)).write_bytes(b"x" * (1 << 20))
     cells = (
         "from mlops.workspace import WorkspaceManager\n"
         f"m = WorkspaceManager({str(manager.base_path)!r})",
@@ -85,5 +85,6 @@ def test_a_notebook(manager: WorkspaceManager, tmp_path: Path) -> None:
         assert "&lt;b&gt;test" in shown[0]["data"]["text/html"]
     (bar,) = outputs[3]
     assert "<progress value=" in bar["data"]["text/html"]
-    assert "5 of 5 files, 0.0 MiB" in bar["data"]["text/html"]
+    # With the directory itself.
+    assert "6 of 6, 5.0 MiB" in bar["data"]["text/html"]
     assert "image/png" in outputs[4][0]["data"]

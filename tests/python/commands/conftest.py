@@ -23,6 +23,8 @@ __all__ = ["directory", "environment", "remote"]
 
 MLOPS = Path(sys.executable).with_name("mlops")
 COMMAND = [sys.executable, str(MLOPS)]
+# Commands call `mlops`, too.
+_PATH = f"{MLOPS.parent}{os.pathsep}{os.environ['PATH']}"
 _DEADLINE_S = 100
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -58,7 +60,7 @@ def mlops(directory: Path) -> Run:
         return subprocess.run(
             [*COMMAND, *arguments],
             cwd=directory,
-            env={**os.environ, **environment},
+            env={**os.environ, "PATH": _PATH, **environment},
             input=input,
             capture_output=True,
             text=True,

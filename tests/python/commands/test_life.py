@@ -87,7 +87,8 @@ def test_lease_run(mlops: Run, manager: WorkspaceManager, directory: Path) -> No
     result = mlops(*shell, "echo $MLOPS_LEASE_HOLDER; exit 7")
     assert (result.returncode, result.stdout) == (7, "me\n")
     inner = " ".join(COMMAND)
-    refused = mlops(*shell, f"{inner} set fraud a=1")
+    # Without the variables, a command is any other client.
+    refused = mlops(*shell, f"env -u MLOPS_LEASE_PROJECT {inner} set fraud a=1")
     assert refused.returncode == 4
     assert "LEASE_HELD" in refused.stderr
     assert mlops("set", "fraud", "a=1").returncode == 0

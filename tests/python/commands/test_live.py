@@ -147,7 +147,7 @@ def test_a_frame_has_no_more_lines_than_the_terminal(
     assert screen.code() == 0
     frame = screen.output.partition(_SCREEN)[2].partition(_NO_SCREEN)[0]
     assert frame.count("\n") < 24
-    assert "and 20 more" in frame
+    assert "and 21 more" in frame
 
 
 def test_a_dumb_terminal_gets_lines(

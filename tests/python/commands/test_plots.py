@@ -7,15 +7,17 @@ import sys
 import pytest
 from mlops.commands import plots
 
+BOTH = pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 
-@pytest.fixture(params=["utf-8", "ascii"])
-def encoding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    stream = io.TextIOWrapper(io.BytesIO(), encoding=request.param)
+
+def _print_as(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr(sys, "stdout", stream)
-    return str(request.param)
 
 
-def test_bars(encoding: str) -> None:
+@BOTH
+def test_bars(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _print_as(encoding, monkeypatch)
     full = "█" if encoding == "utf-8" else "#"
     assert plots.bar(2.0, 2.0, 4) == full * 4
     assert plots.bar(1.0, 2.0, 4) == full * 2
@@ -27,7 +29,9 @@ def test_bars(encoding: str) -> None:
     assert plots.bar(1e308, 1e308, 4, lowest=-1e308) == full * 4
 
 
-def test_lines(encoding: str) -> None:
+@BOTH
+def test_lines(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _print_as(encoding, monkeypatch)
     expected = "▁▅█ " if encoding == "utf-8" else "_=# "
     assert plots.line([0.0, 0.5, 1.0, math.nan]) == expected
     assert plots.line([]) == ""

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from mlops.workspace.lease import Lease
 
 HELP = "Run commands that alone may change a project."
+_PROJECT, _HOLDER, _FENCE = (
+    "MLOPS_LEASE_PROJECT",
+    "MLOPS_LEASE_HOLDER",
+    "MLOPS_LEASE_FENCE",
+)
 _LOOK_S = 0.2
 _STOP_S = 10
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
@@ -80,9 +85,9 @@ def _run(command: list[str], lease: Lease) -> int:
 
 def _variables(project: str, holder: str, fence: int) -> Mapping[str, str]:
     return {
-        "MLOPS_LEASE_PROJECT": project,
-        "MLOPS_LEASE_HOLDER": holder,
-        "MLOPS_LEASE_FENCE": str(fence),
+        _PROJECT: project,
+        _HOLDER: holder,
+        _FENCE: str(fence),
     }
 
 
@@ -116,7 +121,7 @@ def acquire(
     It ends after --ttl or with mlops lease release. Nothing renews it but the same
     command with the same --holder. Commands that find the variables of --export in
     their environment carry the lease: eval "$(mlops lease acquire PROJECT --export)".
-    The server refuses all other changes.
+    The server refuses all other changes and, once the lease has ended, theirs.
 
     Examples:
       mlops lease acquire fraud --holder nightly
@@ -153,10 +158,14 @@ def release(
 ) -> None:
     """End a lease, for example that of a program that died.
 
+    The default holder is that of the environment; see mlops lease acquire.
+
     Examples:
       mlops lease release fraud --force
       mlops lease release fraud --holder nightly
     """
+    if not holder and not force and os.environ.get(_PROJECT) == project:
+        holder = os.environ.get(_HOLDER, "")
     if bool(holder) == force:
         raise usage("give either --holder or --force")
     manager().release_lease(project, holder or None, force)

@@ -30,7 +30,7 @@ from mlops.commands.output import Column, Row
 # line is too long.
 _OPEN, _CLOSE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 # Overwrites the last frame instead of erasing it first, which would flicker.
-_HOME, _END_OF_LINE, _BELOW = "\x1b[H", "\x1b[K\r\n", "\x1b[J"
+_HOME, _END_OF_LINE, _BELOW = "\x1b[H", "\x1b[K\n", "\x1b[J"
 # Reading takes at most this share of the time.
 _BUSY = 0.5
 
@@ -166,11 +166,13 @@ def _screen() -> Iterator[None]:
 def _draw(heading: str, found: Sequence[Row], columns: Sequence[Column]) -> None:
     """Draw a frame that fits the terminal as it is now."""
     width, height = shutil.get_terminal_size()
+    # Below the heading and the titles. The last line stays empty.
     room = max(height - 3, 1)
+    shown = found if len(found) <= room else found[: room - 1]
     # The widths are those of what is seen.
-    lines = [output.shortened(heading, width), *output.table(found[:room], columns)]
-    if len(found) > room:
-        lines.append(output.shortened(f"and {len(found) - room} more", width))
+    lines = [output.shortened(heading, width), *output.table(shown, columns)]
+    if len(shown) < len(found):
+        lines.append(output.shortened(f"and {len(found) - len(shown)} more", width))
     frame = _END_OF_LINE.join(lines[: height - 1])
     output.write(f"{_HOME}{frame}{_END_OF_LINE}{_BELOW}")
 

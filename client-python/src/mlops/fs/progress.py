@@ -71,7 +71,7 @@ class _NotebookBar(Callback):  # type: ignore[misc]
         self._shown_at = now
         total = "" if self.size is None else f' max="{int(self.size)}"'
         text = html.escape(
-            f"{self.value} of {'?' if self.size is None else self.size} files, "
+            f"{self.value} of {'?' if self.size is None else self.size}, "
             f"{self._bytes / (1 << 20):.1f} MiB"
         )
         bar = f'<progress value="{int(self.value)}"{total}></progress> {text}'

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -174,10 +175,11 @@ class Lease:
         """
         try:
             return self._acquire()[1]
-        except BaseException:
+        except (KeyboardInterrupt, SystemExit):
             # The server may have granted it already. Only this call knows the holder.
             if self._is_new_holder:
-                self._release()
+                with suppress(WorkspaceError):
+                    self._connection.call(self._release_request())
             raise
 
     def lose(self, error: WorkspaceError) -> None:
@@ -263,10 +265,9 @@ class Lease:
 
     def _release(self) -> None:
         """Release the lease. Best effort: it expires anyway."""
-        request = pb.ReleaseLeaseRequest(project=self.project_name, holder=self.holder)
         try:
             with self._renewing:
-                self._connection.call(request)
+                self._connection.call(self._release_request())
         except WorkspaceError as error:
             _log.warning(
                 "The lease on %s was not released, and expires within %g s: %s",
@@ -274,6 +275,9 @@ class Lease:
                 self.ttl,
                 error.message,
             )
+
+    def _release_request(self) -> pb.ReleaseLeaseRequest:
+        return pb.ReleaseLeaseRequest(project=self.project_name, holder=self.holder)
 
 
 def _now() -> float:

@@ -230,12 +230,13 @@ class WorkspaceManager:
     def _repr_html_(self) -> str:
         """Return an HTML table of the first workspaces, for notebooks.
 
-        Starts no server for a base directory that does not exist, and connects to no
+        Starts no server for a base directory that never had one, and connects to no
         address that was not used before: that may take long.
         """
-        if not self._connection.is_open and not (
-            self._local_base is not None and self._local_base.is_dir()
-        ):
+        served = (
+            self._local_base is not None and (self._local_base / ".workspaced").is_dir()
+        )
+        if not (served or self._connection.is_open):
             return html_table("WorkspaceManager", {"server of": self._place()})
         request = pb.ListWorkspacesRequest(page_size=_SHOWN)
         try:
