@@ -195,16 +195,13 @@ def _paths(current: str) -> Iterable[str]:
     head = f"{project}:{directory}/"
     if not context.target().address:
         return (head + name for name in _entries(project, directory))
-    from mlops._rpc.connection import Connection
-    from mlops.local_server import choose_server
     from mlops.workspace.v1 import workspace_service_pb2 as pb
 
     # Not mlops.fs, because importing fsspec takes as long as all the rest.
-    connection = Connection(choose_server(**context.arguments())[0])
     request = pb.ListArtifactsRequest(
         project=project, path=directory, page_size=_MAX_WORDS
     )
-    listed = connection.call(request).artifacts
+    listed = context.connection().call(request).artifacts
     names = ((one.path.rpartition("/")[2], one.directory) for one in listed)
     return (f"{head}{name}{'/' * directory}" for name, directory in names)
 

@@ -102,9 +102,11 @@ def list_(
     terms = [f"({' '.join(words)})"] if words and since else words
     if since:
         terms.append(f"update_time >= {time_of(since)}")
-    found = manager().list_workspaces(" ".join(terms), _ORDERS[sort])
+    found = manager().list_workspaces(
+        " ".join(terms), _ORDERS[sort], limit=limit or None
+    )
     output.rows(
-        [described(workspace) for workspace in found[: limit or None]],
+        [described(workspace) for workspace in found],
         _COLUMNS,
         "project_name",
         "No project matches." if terms else "There are no projects.",

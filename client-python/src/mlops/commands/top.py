@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from mlops.commands import live, output
-from mlops.commands.context import manager
+from mlops.commands.context import connection, manager
 from mlops.commands.errors import usage
 from mlops.commands.live import Count, Interval
 from mlops.commands.output import Column, Row
@@ -62,6 +62,21 @@ def top(
     )
 
 
+def _usages(filter: str) -> list[tuple[str, int, int]]:
+    """Return the names, bytes and numbers of files of projects.
+
+    Not by the manager, which would take ten times as long to describe them.
+    """
+    from mlops.workspace.v1 import workspace_service_pb2 as pb
+
+    request = pb.StreamWorkspaceStatusesRequest(filter=filter)
+    return [
+        (status.workspace.project, status.size_bytes, status.file_count)
+        for message in connection().collect(request)
+        for status in message.statuses
+    ]
+
+
 class _Readings:
     """Compares each status of the projects with the first and the previous one."""
 
@@ -76,27 +91,28 @@ class _Readings:
         self._problem = ""
 
     def read(self) -> list[Row]:
-        found = manager().get_all_workspaces_status(self._filter)
+        found = _usages(self._filter)
         if not self._watching:
             # Not before the first call, which starts the server if there is none.
             self._watching = True
             threading.Thread(target=self._watch, daemon=True).start()
         now = time.monotonic()
         took, self._read_at = now - self._read_at, now
-        sizes = {row["project_name"]: row["size_bytes"] or 0 for row in found}
+        sizes = {name: size for name, size, _ in found}
         if self._first is None:
             self._first = self._last = sizes
-        rows = [self._row(row, self._first, took) for row in found]
+        rows = [self._row(*usage, self._first, took) for usage in found]
         self._last = sizes
         return sorted(rows, key=self._key)
 
-    def _row(self, status: dict[str, Any], first: dict[str, int], took: float) -> Row:
-        name, size = status["project_name"], status["size_bytes"] or 0
+    def _row(
+        self, name: str, size: int, files: int, first: dict[str, int], took: float
+    ) -> Row:
         # A project that appeared later has grown from nothing.
         return {
             "project_name": name,
             "size_bytes": size,
-            "file_count": status["file_count"],
+            "file_count": files,
             "growth_bytes": size - first.get(name, 0),
             "bytes_per_s": round((size - self._last.get(name, 0)) / took),
             "changes": self._changes[name],

@@ -471,7 +471,12 @@ class WorkspaceManager:
             ]
 
     def list_workspaces(
-        self, filter: str = "", order_by: str = "", *, show_deleted: bool = False
+        self,
+        filter: str = "",
+        order_by: str = "",
+        *,
+        show_deleted: bool = False,
+        limit: int | None = None,
     ) -> list[ProjectWorkspace]:
         """Return all workspaces that match `filter`, by default all of them.
 
@@ -485,6 +490,7 @@ class WorkspaceManager:
                 optionally followed by " desc".
             show_deleted: Also return workspaces in the trash. These have a `deleted_at`
                 and a `purged_at`; undelete_workspace() accepts their `uid`.
+            limit: Return only the first workspaces, at most so many.
 
         Raises:
             WorkspaceError: FILTER_INVALID if `filter` or `order_by` is malformed; the
@@ -493,7 +499,7 @@ class WorkspaceManager:
         found: list[ProjectWorkspace] = []
         with self._operation("list_workspaces"):
             request = pb.ListWorkspacesRequest(
-                page_size=_PAGE_SIZE,
+                page_size=_PAGE_SIZE if limit is None else min(limit, _PAGE_SIZE),
                 filter=convert.check_text("filter", filter),
                 order_by=convert.check_text("order_by", order_by),
                 show_deleted=show_deleted,
@@ -505,13 +511,17 @@ class WorkspaceManager:
                         "These workspaces cannot be read: %s",
                         ", ".join(page.unreachable),
                     )
+                if limit is not None and len(found) >= limit:
+                    break
+        found = found[:limit]
         seen = {
             workspace.project_name: workspace
             for workspace in found
             if workspace.deleted_at is None
         }
-        # Without a filter the list is complete, so it replaces what was seen before.
-        self.workspaces = {**self.workspaces, **seen} if filter else seen
+        # Without these two the list is complete, so it replaces what was seen before.
+        partial = filter or limit is not None
+        self.workspaces = {**self.workspaces, **seen} if partial else seen
         return found
 
     def update_workspace_metadata(
