@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(600)
 def clients(manager: WorkspaceManager) -> list[MLOpsClient]:
     """Two projects with runs and files."""
     found = []
-    for name, size in (("2024", 3 << 20), ("_fraud.x", 1 << 20)):
+    for name, size in (("2024", 3 << 20), ("fraud.x", 1 << 20)):
         client = MLOpsClient(name, workspace_manager=manager)
         (client.get_workspace_path("outputs") / "a").write_bytes(b"x" * size)
         for accuracy in (0.5, 0.9):
@@ -36,14 +36,14 @@ def test_figures_of_matplotlib(
     assert isinstance(sizes, Figure)
     (axes,) = sizes.axes
     labels = [text.get_text() for text in axes.get_yticklabels()]
-    assert labels == ["2024", "_fraud.x"]
+    assert labels == ["2024", "fraud.x"]
     outputs = axes.containers[-1]
     assert [round(bar.get_width(), 3) for bar in outputs] == [3.0, 1.0]
     runs = plots.plot_runs(clients, "accuracy", library="matplotlib")
     (axes,) = runs.axes
     assert [list(line.get_ydata()) for line in axes.lines] == [[0.5, 0.9]] * 2
     legend = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert legend == ["2024", "_fraud.x"]
+    assert legend == ["2024", "fraud.x"]
     for figure in (sizes, runs, plots.plot_runs(clients[0], "nothing")):
         assert figure._repr_png_().startswith(b"\x89PNG")
 

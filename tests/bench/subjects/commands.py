@@ -2,23 +2,25 @@
 
 import os
 import resource
-import shutil
 import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from subjects.figures import Row, grouped, median, ratio, seconds, table
-from subjects.harness import TOOLKITS, Bench, workspaced
+from subjects.harness import REPO, TOOLKITS, Bench, workspaced
 
 _SMALL = 20
-# The goals in s, of the command line's first release.
+# The command of each side, and its environment.
+Sides = dict[str, tuple[list[str], Mapping[str, str]]]
+# The goals in s.
 _GOALS = {
     "mlops --version": 0.2,
     "mlops ls": 0.4,
     "completion of a command": 0.3,
     "completion of a project": 0.3,
     "completion of a path": 0.3,
+    "completion of a path by address": 0.3,
 }
 _PEERS = ("mlflow --version", "dvc --version")
 
@@ -32,7 +34,8 @@ def run_commands(bench: Bench) -> tuple[str, list[Row]]:
             [bench.program("many_workspaces"), "make", base, str(number)], check=True
         )
     name = next(path.name for path in large.iterdir() if not path.name.startswith("."))
-    sides = _sides(small, large, name)
+    few = next(path.name for path in small.iterdir() if not path.name.startswith("."))
+    sides = {**_sides(small, large, name), **_by_address(small, few), **_peers()}
     rows: list[Row] = []
     with workspaced(bench, small):
         # The round before the first warms the page cache.
@@ -46,30 +49,40 @@ def run_commands(bench: Bench) -> tuple[str, list[Row]]:
     return _table(rows, count), rows
 
 
-def _sides(
-    small: Path, large: Path, name: str
-) -> dict[str, tuple[list[str], Mapping[str, str]]]:
-    """Returns the command of each side and its environment."""
-    environment = TOOLKITS if TOOLKITS.exists() else Path(".venv/bin/python").absolute()
-    mlops = str(environment.with_name("mlops"))
+def _sides(small: Path, large: Path, name: str) -> Sides:
+    """Returns the sides that find projects by a base directory."""
     few = {"MLOPS_WORKSPACE_BASE": str(small)}
     many = {"MLOPS_WORKSPACE_BASE": str(large)}
+    mlops = _program("mlops")
     complete = [mlops, "__complete", "bash"]
-    sides: dict[str, tuple[list[str], Mapping[str, str]]] = {
+    return {
         "mlops --version": ([mlops, "--version"], {}),
         "mlops ls": ([mlops, "ls"], few),
         "completion of a command": ([*complete, "mlops sh"], {}),
         "completion of a project": ([*complete, f"mlops show {name[:-1]}"], many),
         "completion of a path": ([*complete, f"mlops cat {name}:outputs/"], many),
     }
-    for peer in _PEERS:
-        program, option = peer.split()
-        path = environment.with_name(program)
-        if path.exists():
-            sides[peer] = ([str(path), option], {})
-        elif shutil.which(program):
-            sides[peer] = ([program, option], {})
-    return sides
+
+
+def _by_address(base: Path, name: str) -> Sides:
+    address = {"MLOPS_WORKSPACE_ADDRESS": f"unix:{base}/.workspaced/socket"}
+    command = [_program("mlops"), "__complete", "bash", f"mlops cat {name}:outputs/"]
+    return {"completion of a path by address": (command, address)}
+
+
+def _peers() -> Sides:
+    found = ((peer, peer.split()) for peer in _PEERS)
+    return {
+        peer: ([_program(program), option], {})
+        for peer, (program, option) in found
+        if Path(_program(program)).exists()
+    }
+
+
+def _program(name: str) -> str:
+    """Returns the path of a program, beside the toolkits if those are installed."""
+    environment = TOOLKITS if TOOLKITS.exists() else REPO / ".venv/bin/python"
+    return str(environment.with_name(name))
 
 
 def _timed(command: list[str], environment: Mapping[str, str]) -> Row:

@@ -132,8 +132,10 @@ def _words(before: list[str], current: str) -> Iterable[str]:
             "context": lambda: context.load().contexts,
         }
         return values.get(option, tuple)()
+    if before and before[-1] == "--cursor":
+        return ()  # The shell completes files.
     if before and before[-1] == "--template":
-        return (one.name for one in context.manager().list_templates())
+        return _templates()
     rest = [word for word in main.take_options(before) if not word.startswith("-")]
     if current.startswith("-"):
         return [*main.VALUES, *main.FLAGS, *_options_of(rest)]
@@ -184,6 +186,14 @@ def _projects(prefix: str) -> Iterator[str]:
         return iter(())
     found = context.manager().list_workspaces(f"project = {prefix}*" if prefix else "")
     return (one.project_name for one in found)
+
+
+def _templates() -> Iterable[str]:
+    """Return the names of templates."""
+    if context.target().address:
+        return (one.name for one in context.manager().list_templates())
+    directory = context.base_here() / ".templates"
+    return sorted(path.parent.name for path in directory.glob("*/template.yaml"))
 
 
 def _paths(current: str) -> Iterable[str]:
