@@ -4,8 +4,8 @@ Tables and raw figures go to build/bench.
 
 Usage: run.py [--quick] [--build DIR] [--work DIR] [--readme] [NAME...]. A NAME is get,
 ensure, list, identity, neighbours, metrics, checks, commit, start, scan, artifacts,
-archives, files, original, client or, with .toolkits/bin/python, provider; the default
-is all of them. --readme replaces the tables of README.md by the new ones.
+archives, files, original, client, commands or, with .toolkits/bin/python, provider; the
+default is all of them. --readme replaces the tables of README.md by the new ones.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from subjects import (
     archives,
     artifacts,
     calls,
+    commands,
     identity,
     neighbours,
     python_clients,
@@ -47,6 +48,7 @@ BENCHES: dict[str, Callable[[Bench], tuple[str, list[Row]]]] = {
     "files": python_clients.run_files,
     "original": python_clients.run_original,
     "client": python_clients.run_client,
+    "commands": commands.run_commands,
 }
 # MLflow is installed only for .toolkits/bin/python.
 if importlib.util.find_spec("mlflow"):

@@ -36,6 +36,7 @@ class Sizes:
     artifact_bytes: int
     artifact_rounds: int
     small_files: int
+    commands: int
 
 
 FULL = Sizes(
@@ -53,6 +54,7 @@ FULL = Sizes(
     artifact_bytes=1 << 30,
     artifact_rounds=5,
     small_files=10_000,
+    commands=15,
 )
 QUICK = Sizes(
     rounds=2,
@@ -69,6 +71,7 @@ QUICK = Sizes(
     artifact_bytes=64 << 20,
     artifact_rounds=2,
     small_files=20,
+    commands=2,
 )
 
 
