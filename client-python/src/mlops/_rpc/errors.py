@@ -93,9 +93,9 @@ def from_rpc(error: grpc.RpcError, address: str) -> WorkspaceError:
     """Convert the error of a call to the server at `address`."""
     code, message = error.code(), error.details() or ""
     status = status_pb2.Status()
-    for item in error.trailing_metadata() or ():
-        if item.key == _STATUS_KEY:
-            status.ParseFromString(item.value)
+    for key, value in error.trailing_metadata() or ():
+        if key == _STATUS_KEY:
+            status.ParseFromString(value)
     details = from_status(status)
     if details["reason"]:
         reported = WorkspaceError(status.message, details=details)
