@@ -137,14 +137,16 @@ def open_channel(
         WorkspaceError: UNAVAILABLE if the socket's directory cannot be opened;
             FIELD_INVALID if a file of the credentials cannot be used.
     """
-    return _open(grpc, address, credentials, retry)
+    channel: grpc.Channel = _open(grpc, address, credentials, retry)
+    return channel
 
 
 def open_async_channel(
     address: str, credentials: Credentials = NONE, *, retry: bool = True
 ) -> grpc.aio.Channel:
     """Return a channel for asyncio, as open_channel() does."""
-    return _open(grpc.aio, address, credentials, retry)
+    channel: grpc.aio.Channel = _open(grpc.aio, address, credentials, retry)
+    return channel
 
 
 def _open(library: Any, address: str, credentials: Credentials, retry: bool) -> Any:

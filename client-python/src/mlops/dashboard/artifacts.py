@@ -93,7 +93,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Refuse an alias."""
-        if self.check_event(yaml.AliasEvent):
+        if isinstance(self.peek_event(), yaml.AliasEvent):  # type: ignore[no-untyped-call]
             raise yaml.YAMLError("aliases are not allowed")
         return super().compose_node(parent, index)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from mlops._rpc.errors import WorkspaceError
 from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
 
 _log = logging.getLogger(__name__)
+_END = grpc.aio.EOF  # type: ignore[attr-defined]
 # Metadata that authorizes a call.
 Metadata = tuple[tuple[str, str], ...]
 
@@ -69,7 +70,7 @@ class Link:
 
     async def stream(
         self, request: Message, metadata: Metadata, silence_s: float
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         """Make one streaming call, and yield its messages.
 
         Args:
@@ -83,7 +84,7 @@ class Link:
         try:
             while True:
                 message = await asyncio.wait_for(call.read(), silence_s)
-                if message is grpc.aio.EOF:
+                if message is _END:
                     return
                 yield message
         except TimeoutError:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -269,7 +269,7 @@ class Live:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _MAX_PAUSE_S)
 
-    def _responses(self) -> AsyncIterator[Any]:
+    def _responses(self) -> AsyncGenerator[Any, None]:
         request = pb.WatchWorkspacesRequest(resume_token=self._token)
         return self._link.stream(request, self.metadata, _SILENCE_S)
 
