@@ -179,8 +179,10 @@ def test_a_restart_of_the_server_is_survived_and_shown() -> None:
             manager.update_workspace_metadata("before", metadata={"stage": "new"})
             # Alone, or with all rows, which a page loads anew after a restart.
             wait_until(
-                lambda: "new</td>" in events.row("before")
-                or "all" in {kind for kind, _ in events.all[known:]}
+                lambda: (
+                    "new</td>" in events.row("before")
+                    or "all" in {kind for kind, _ in events.all[known:]}
+                )
             )
             wait_until(lambda: "new</td>" in client.get("/").text, 1)
 

@@ -5,41 +5,57 @@
   const body = document.body;
   // The least time between two loads of the table, and their share of the time.
   const MIN_LOAD_MS = 400;
-  const LOAD_SHARE = 0.1;
+  const LOAD_SHARE = 0.25;
 
   // --- Live updates ---
 
-  let source = null;
+  let close = null;
   let stale = false;
   let nextLoad = 0;
   let loading = null;
 
-  function connect() {
-    // A hidden page needs no connection; browsers allow few to one host.
-    if (!body.dataset.events || document.hidden || source) return;
-    source = new EventSource(body.dataset.events);
-    source.addEventListener("state", (event) => showState(JSON.parse(event.data)));
-    source.addEventListener("rows", (event) => showRows(JSON.parse(event.data)));
-    source.addEventListener("all", () => loadSoon());
-    source.onopen = () => {
+  const takers = {
+    state: (data) => showState(JSON.parse(data)),
+    rows: (data) => showRows(JSON.parse(data)),
+    all: () => loadSoon(),
+    open: () => {
       if (stale) loadSoon();
       stale = false;
-    };
-    source.onerror = () => {
+    },
+    error: () => {
       stale = true;
       showState({ state: "down", problem: "The dashboard itself does not answer." });
-      // A refused stream is not tried again by the browser.
-      if (source && source.readyState === EventSource.CLOSED) {
-        disconnect();
-        setTimeout(connect, 2000);
-      }
-    };
+    },
+  };
+
+  function connect() {
+    // A hidden page needs no events; it loads all when it is shown again.
+    const url = body.dataset.events;
+    if (!url || document.hidden || close) return;
+    close = window.SharedWorker ? listenTogether(url) : listenAlone(url);
   }
 
   function disconnect() {
-    if (source) source.close();
-    source = null;
+    if (close) close();
+    close = null;
     stale = true;
+  }
+
+  function listenTogether(url) {
+    const { port } = new SharedWorker("/static/events.js");
+    port.onmessage = ({ data }) => takers[data.kind](data.data);
+    port.postMessage(url);
+    return () => port.postMessage(null);
+  }
+
+  function listenAlone(url) {
+    const source = new EventSource(url);
+    for (const kind of ["state", "rows", "all"]) {
+      source.addEventListener(kind, (event) => takers[kind](event.data));
+    }
+    source.onopen = takers.open;
+    source.onerror = takers.error;
+    return () => source.close();
   }
 
   function showState(state) {
@@ -64,9 +80,10 @@
     let reload = false;
     for (const [project, structure] of Object.entries(changed)) {
       const row = document.getElementById(`row-${project}`);
-      if (row && html[project] !== undefined) swapRow(row, html[project]);
+      if (row && project in html) swapRow(row, html[project]);
       // A project that appears, disappears, or may match the filter now.
       const known = Boolean(row) === project in html;
+      if (row && !known) row.remove();
       if (structure && (!known || table.dataset.loose)) reload = true;
     }
     if (reload) loadSoon();
@@ -126,6 +143,8 @@
     if (document.hidden) disconnect();
     else connect();
   });
+  window.addEventListener("pagehide", disconnect);
+  window.addEventListener("pageshow", connect);
 
   // --- htmx ---
 
