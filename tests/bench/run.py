@@ -3,9 +3,9 @@
 Tables and raw figures go to build/bench.
 
 Usage: run.py [--quick] [--build DIR] [--work DIR] [--readme] [NAME...]. A NAME is get,
-ensure, list, identity, neighbours, metrics, checks, commit, start, scan, artifacts,
-archives, files, original, client or, with .toolkits/bin/python, provider; the default
-is all of them. --readme replaces the tables of README.md by the new ones.
+ensure, list, identity, neighbours, metrics, checks, watch, commit, start, scan,
+artifacts, archives, files, original, client or, with .toolkits/bin/python, provider;
+the default is all of them. --readme replaces the tables of README.md by the new ones.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from subjects import (
     python_clients,
     scan,
     start,
+    watch,
 )
 from subjects.figures import Row
 from subjects.harness import FULL, HERE, QUICK, REPO, Bench
@@ -39,6 +40,7 @@ BENCHES: dict[str, Callable[[Bench], tuple[str, list[Row]]]] = {
     "neighbours": neighbours.run_neighbours,
     "metrics": neighbours.run_metrics,
     "checks": neighbours.run_checks,
+    "watch": watch.run_watch,
     "commit": calls.run_commit,
     "start": start.run_start,
     "scan": scan.run_scan,
