@@ -3,9 +3,10 @@
 Tables and raw figures go to build/bench.
 
 Usage: run.py [--quick] [--build DIR] [--work DIR] [--readme] [NAME...]. A NAME is get,
-ensure, list, identity, neighbours, metrics, checks, watch, commit, start, scan,
-artifacts, archives, files, original, client or, with .toolkits/bin/python, provider;
-the default is all of them. --readme replaces the tables of README.md by the new ones.
+ensure, list, leases, identity, neighbours, metrics, checks, watch, commit, start,
+doctor, scan, artifacts, archives, files, original, client or, with
+.toolkits/bin/python, provider; the default is all of them. --readme replaces the tables
+of README.md by the new ones.
 """
 
 import argparse
@@ -36,6 +37,7 @@ BENCHES: dict[str, Callable[[Bench], tuple[str, list[Row]]]] = {
     "get": calls.run_get,
     "ensure": calls.run_ensure,
     "list": calls.run_list,
+    "leases": calls.run_leases,
     "identity": identity.run_identity,
     "neighbours": neighbours.run_neighbours,
     "metrics": neighbours.run_metrics,
@@ -43,6 +45,7 @@ BENCHES: dict[str, Callable[[Bench], tuple[str, list[Row]]]] = {
     "watch": watch.run_watch,
     "commit": calls.run_commit,
     "start": start.run_start,
+    "doctor": start.run_doctor,
     "scan": scan.run_scan,
     "artifacts": artifacts.run_artifacts,
     "archives": archives.run_archives,

@@ -3,18 +3,19 @@
 //
 // Usage: watch_bench --target NAME,KIND,PID,WATCHERS,ADDRESS...
 //                    [--connections N] [--rounds N] [--updates N]
-//                    [--interval-us N] [--others]
+//                    [--interval-us N] [--others] [--single]
 //
 // KIND is workspaced or etcd. Each target gets that many watches of
 // everything, over N connections, and in each round N updates of different
 // records, one after the other: as fast as they go, or one per interval. A
 // round ends when every watch has received every change. With --others,
 // the watches wait for a workspace that is never updated. The values in etcd
-// are as large as makes the messages of both kinds equally long.
+// are as large as makes the events of both kinds equally long. With --single,
+// the watches of workspaced ask for one event per message, not for batches.
 //
 // Prints one JSON object per target and round: the updates, the seconds that
 // the calls took in total and their latencies in microseconds, the number of
-// events that arrived with the bytes of one message, the seconds until
+// events that arrived with the bytes of one, the seconds until
 // the last had arrived, and the CPU time of the server's process in the round.
 #include <sys/resource.h>
 #include <time.h>
@@ -66,7 +67,7 @@ struct Received {
   // Watches that have begun.
   std::atomic<int64_t> ready = 0;
   std::atomic<int64_t> events = 0;
-  // Bytes of the last message with an event.
+  // Bytes of the last event.
   std::atomic<int64_t> message_bytes = 0;
 };
 
@@ -96,11 +97,16 @@ class OurWatch final : public Watch {
 
  private:
   void Count() {
-    if (message_.change() == pb::CHANGE_SYNCED) {
+    if (message_.batch().empty()) CountEach(message_);
+    for (const auto& each : message_.batch()) CountEach(each);
+  }
+
+  void CountEach(const pb::WatchWorkspacesResponse& each) {
+    if (each.change() == pb::CHANGE_SYNCED) {
       if (!std::exchange(synced_, true)) ++received_->ready;
       return;
     }
-    received_->message_bytes = static_cast<int64_t>(message_.ByteSizeLong());
+    received_->message_bytes = static_cast<int64_t>(each.ByteSizeLong());
     ++received_->events;
   }
 
@@ -176,8 +182,9 @@ class Server {
 
 class Workspaced final : public Server {
  public:
-  Workspaced(const std::string& address, int records)
-      : stub_(pb::WorkspaceService::NewStub(Connect(address))) {
+  Workspaced(const std::string& address, int records, bool batched)
+      : batched_(batched),
+        stub_(pb::WorkspaceService::NewStub(Connect(address))) {
     for (int i = 0; i < records; ++i) {
       grpc::ClientContext context;
       pb::EnsureWorkspaceRequest request;
@@ -192,6 +199,7 @@ class Workspaced final : public Server {
                               grpc::CompletionQueue* queue) override {
     pb::WatchWorkspacesRequest request;
     request.set_resume_token(TokenNow());
+    request.set_batched(batched_);
     if (others) request.add_projects("another");
     auto& stub = stubs_[channel.get()];
     if (stub == nullptr) stub = pb::WorkspaceService::NewStub(channel);
@@ -218,6 +226,7 @@ class Workspaced final : public Server {
     return response.resume_token();
   }
 
+  const bool batched_;
   const std::unique_ptr<pb::WorkspaceService::Stub> stub_;
   std::map<grpc::Channel*, std::unique_ptr<pb::WorkspaceService::Stub>> stubs_;
 };
@@ -261,6 +270,7 @@ struct Settings {
   int updates = 50;
   int interval_us = 0;
   bool others = false;
+  bool single = false;
 };
 
 // A server and its watches.
@@ -279,7 +289,8 @@ class Target {
     if (parts[1] == "etcd") {
       server_ = std::make_unique<Etcd>(parts[4]);
     } else {
-      server_ = std::make_unique<Workspaced>(parts[4], settings.updates);
+      server_ = std::make_unique<Workspaced>(parts[4], settings.updates,
+                                             !settings.single);
     }
     thread_ = std::thread([this] { Receive(); });
     std::vector<std::shared_ptr<grpc::Channel>> channels;
@@ -392,6 +403,7 @@ int Main(int argc, char** argv) {
   app.add_option("--updates", settings.updates);
   app.add_option("--interval-us", settings.interval_us);
   app.add_flag("--others", settings.others);
+  app.add_flag("--single", settings.single);
   CLI11_PARSE(app, argc, argv);
   RaiseFileLimit();
   std::vector<std::unique_ptr<Target>> targets;
