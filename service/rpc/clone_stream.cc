@@ -22,9 +22,7 @@ CloneStream::CloneStream(const CloneParts& parts, Calls* calls,
     : Stream(calls, kCloneWorkspace, &calls->live(), parts.workers, context),
       parts_(parts),
       slot_(std::in_place, parts.slots, TransferKind::kClone) {
-  if (!request.Valid()) NoteCancelled();
-  calls->CountReceived(call_, request.Length());
-  absl::Status status = Admit();
+  absl::Status status = Admit(request);
   if (status.ok()) status = Parse(request);
   if (status.ok()) status = slot_->Take();
   Begin(std::move(status));

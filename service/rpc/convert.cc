@@ -179,6 +179,17 @@ absl::Status CheckRequestId(absl::string_view id) {
       "must be 1 to 64 characters from A-Z, a-z, 0-9, '.', '_' and '-'");
 }
 
+absl::Status CheckRepeated(absl::string_view field, absl::string_view value,
+                           absl::string_view first) {
+  if (value.empty() || value == first) return absl::OkStatus();
+  return DiffersFromFirst(field);
+}
+
+absl::Status DiffersFromFirst(absl::string_view field) {
+  return core::FieldInvalid(field,
+                            "is not what the first message of the stream says");
+}
+
 absl::StatusOr<std::vector<std::string>> ParseDirectories(
     const google::protobuf::RepeatedPtrField<std::string>& names) {
   for (const std::string& name : names) {

@@ -151,13 +151,13 @@ void Add(Metrics& metrics, const char* name, const base::ThreadPool& pool) {
 }
 
 void Add(Metrics& metrics, const rpc::ArtifactStreams& streams) {
-  metrics.AddGauge({"workspaced_artifact_streams",
-                    "Streams that read or write an artifact now."},
-                   {},
-                   Of(&streams, [](const auto& of) { return of.running(); }));
+  metrics.AddGauge(
+      {"workspaced_artifact_streams",
+       "Streams that read or write an artifact now."},
+      {}, Of(&streams, [](const auto& of) { return of.slots().running(); }));
   metrics.AddGauge(
       {"workspaced_artifact_streams_limit", "Maximum number of such streams."},
-      {}, Of(&streams, [](const auto& of) { return of.max_streams(); }));
+      {}, Of(&streams, [](const auto& of) { return of.slots().max(); }));
 }
 
 void Add(Metrics& metrics, const rpc::TransferSlots& transfers) {

@@ -180,3 +180,11 @@ def test_a_program_ends_in_a_watch(script: Script, code: str, output: str) -> No
     done = script(code)
     assert (done.returncode, done.stdout, done.stderr) == (0, output, "")
     assert time.monotonic() - begin < 20
+
+
+def test_a_watch_begins_at_a_resume_token(manager: WorkspaceManager) -> None:
+    manager.create_workspace("before")
+    token = manager.resume_token()
+    manager.create_workspace("after")
+    with closing(manager.watch(resume_token=token)) as events:
+        assert next(events).project == "after"

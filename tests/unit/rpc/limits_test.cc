@@ -180,17 +180,17 @@ TEST_F(LimitsTest, StreamsWithoutAMessageTakeNoSlot) {
 }
 
 TEST_F(LimitsTest, RefusedStreamsTakeNoSlot) {
-  ArtifactStreams::Slot first(&streams);
+  StreamSlots::Slot first(&streams.slots());
   EXPECT_OK(first.Take());
   {
-    ArtifactStreams::Slot second(&streams);
+    StreamSlots::Slot second(&streams.slots());
     EXPECT_OK(second.Take());
     for (int i = 0; i < 10; ++i) {
-      ArtifactStreams::Slot third(&streams);
+      StreamSlots::Slot third(&streams.slots());
       EXPECT_THAT(third.Take(), kOverloaded);
     }
   }
-  ArtifactStreams::Slot fourth(&streams);
+  StreamSlots::Slot fourth(&streams.slots());
   EXPECT_OK(fourth.Take());
 }
 
