@@ -110,6 +110,7 @@ tsan: ## run the unit and catalog tests under ThreadSanitizer
 	cmake --workflow --preset tsan
 
 bench: build wheel ## run the benchmarks; see tests/bench/README.md
+	@.ci/setup bench
 	$(PYTHON) tests/bench/run.py
 
 linearizable: wheel ## check that the results of concurrent clients are linearizable; takes two minutes

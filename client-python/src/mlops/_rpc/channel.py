@@ -7,6 +7,7 @@ import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 from urllib.parse import quote
 
 import grpc
@@ -136,7 +137,35 @@ def open_channel(
         WorkspaceError: UNAVAILABLE if the socket's directory cannot be opened;
             FIELD_INVALID if a file of the credentials cannot be used.
     """
+    channel: grpc.Channel = _open(grpc, address, credentials, retry)
+    return channel
+
+
+def open_async_channel(
+    address: str, credentials: Credentials = NONE, *, retry: bool = True
+) -> grpc.aio.Channel:
+    """Return a channel for asyncio, as open_channel() does."""
+    channel: grpc.aio.Channel = _open(grpc.aio, address, credentials, retry)
+    return channel
+
+
+def _open(library: Any, address: str, credentials: Credentials, retry: bool) -> Any:
+    """Open a channel of `library`, which is grpc or grpc.aio."""
     _keep_grpc_running()
+    options = _options(address, retry)
+    if credentials.need_tls(address):
+        return library.secure_channel(
+            without_scheme(address), credentials.for_channel(), options
+        )
+    if not address.startswith("unix:"):
+        return library.insecure_channel(without_scheme(address), options)
+    path = os.fsencode(address.removeprefix("unix:"))
+    if b"," in path:
+        return _open_by_directory(library, path, options)
+    return library.insecure_channel(f"unix:{quote(path)}", options)
+
+
+def _options(address: str, retry: bool) -> list[tuple[str, str | int]]:
     options: list[tuple[str, str | int]] = [
         ("grpc.service_config", service_config()),
         ("grpc.max_receive_message_length", _MAX_ANSWER_BYTES),
@@ -153,21 +182,12 @@ def open_channel(
         options.append(("grpc.enable_http_proxy", 0))
     if not retry:
         options.append(("grpc.enable_retries", 0))
-    if credentials.need_tls(address):
-        return grpc.secure_channel(
-            without_scheme(address), credentials.for_channel(), options
-        )
-    if not address.startswith("unix:"):
-        return grpc.insecure_channel(without_scheme(address), options)
-    path = os.fsencode(address.removeprefix("unix:"))
-    if b"," in path:
-        return _open_by_directory(path, options)
-    return grpc.insecure_channel(f"unix:{quote(path)}", options)
+    return options
 
 
 def _open_by_directory(
-    path: bytes, options: list[tuple[str, str | int]]
-) -> grpc.Channel:
+    library: Any, path: bytes, options: list[tuple[str, str | int]]
+) -> Any:
     """Open a channel to a socket in a directory whose path contains a comma.
 
     gRPC ends an address at a comma, even an escaped one. So the address names the
@@ -185,7 +205,7 @@ def _open_by_directory(
             f"The server at unix:{os.fsdecode(path)} cannot be reached: "
             f"{error.strerror}"
         ) from None
-    channel = grpc.insecure_channel(
+    channel = library.insecure_channel(
         f"unix:/proc/self/fd/{descriptor}/{quote(name)}", options
     )
     weakref.finalize(

@@ -1,8 +1,8 @@
 """WorkspaceError, the package's exception, and the mapping from gRPC errors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -93,9 +93,10 @@ def from_rpc(error: grpc.RpcError, address: str) -> WorkspaceError:
     """Convert the error of a call to the server at `address`."""
     code, message = error.code(), error.details() or ""
     status = status_pb2.Status()
-    for item in error.trailing_metadata() or ():
-        if item.key == _STATUS_KEY:
-            status.ParseFromString(item.value)
+    # Pairs, with names for the parts only if the call was not made by grpc.aio.
+    for key, value in cast("Iterable[Any]", error.trailing_metadata() or ()):
+        if key == _STATUS_KEY:
+            status.ParseFromString(value)
     details = from_status(status)
     if details["reason"]:
         reported = WorkspaceError(status.message, details=details)

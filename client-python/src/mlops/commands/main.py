@@ -44,6 +44,7 @@ MODULES = {
     "doctor": "doctor",
     "server": "server",
     "token": "server_token",
+    "dashboard": "dashboard",
     "context": "contexts",
     "completion": "completion",
     "help": "topics",

@@ -26,7 +26,7 @@ from mlops.workspace.archives import ArchiveSource, ArchiveTarget, Export, Progr
 from mlops.workspace.events import WorkspaceEvent, read_events
 from mlops.workspace.html import html_list, html_table
 from mlops.workspace.lease import DEFAULT_TTL_S, Lease, LeaseInfo
-from mlops.workspace.origin import Facts, Origin
+from mlops.workspace.origin import Origin
 from mlops.workspace.project import DIRECTORIES, ProjectWorkspace
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
@@ -979,8 +979,10 @@ class WorkspaceManager:
         """Yield every change of workspaces, without end.
 
         Begins with a "created" event for each existing workspace. Reports changes of
-        records and leases, whoever made them, but not changes of files in the five
+        records and leases, whoever made them, and when a workspace begins or ceases to
+        use more than its quotas, but not other changes of files in the five
         directories. Several quick changes of a workspace may be reported as one.
+        ProjectWorkspace.watch() reports those of one workspace.
 
         Continues by itself after a lost connection or a restart of the server. To stop,
         leave the loop, or close() the iterator.
@@ -1041,45 +1043,18 @@ class WorkspaceManager:
                 raise
 
     def _workspace(self, message: pb.Workspace) -> ProjectWorkspace:
-        deleted_at = (
-            convert.from_timestamp(message.delete_time)
-            if message.HasField("delete_time")
-            else None
-        )
-        purged_at = (
-            convert.from_timestamp(message.purge_time)
-            if message.HasField("purge_time")
-            else None
-        )
+        is_deleted = message.HasField("delete_time")
         root = Path(message.root_path)
         if self._local_base is not None:
             # The server reports the resolved path. A caller that reaches the base by a
             # symbolic link gets paths through that link. A workspace in the trash lies
             # two levels below the base, others lie one level below.
-            below = root.parts[-2:] if deleted_at else (message.project,)
+            below = root.parts[-2:] if is_deleted else (message.project,)
             root = self._local_base.joinpath(*below)
-        workspace = ProjectWorkspace(
-            project_name=message.project,
-            root_path=root,
-            **convert.settings_of(message),
-            metadata=convert.from_struct(message.metadata),
-            created_at=convert.from_timestamp(message.create_time),
-            updated_at=convert.from_timestamp(message.update_time),
-        )
         # A deleted workspace gets no origin: calls by its name would reach a newer
         # workspace of that name, or none.
-        origin = None if deleted_at else self._origin
-        return workspace.of(
-            origin,
-            Facts(
-                uid=message.uid,
-                etag=message.etag,
-                deleted_at=deleted_at,
-                purged_at=purged_at,
-                lease=_lease_info(message.lease) if message.HasField("lease") else None,
-                **convert.quotas_of(message),
-            ),
-        )
+        origin = None if is_deleted else self._origin
+        return ProjectWorkspace.from_message(message, root, origin)
 
     def _seen(self, message: pb.Workspace) -> ProjectWorkspace:
         workspace = self._workspace(message)
@@ -1130,15 +1105,6 @@ def _required(field: str, text: object) -> str:
     if not checked:
         raise errors.field_invalid(field, "is required")
     return checked
-
-
-def _lease_info(message: pb.Lease) -> LeaseInfo:
-    return LeaseInfo(
-        holder=message.holder,
-        fence=message.fence,
-        acquired_at=convert.from_timestamp(message.acquire_time),
-        expires_at=convert.from_timestamp(message.expire_time),
-    )
 
 
 def _mask_to_remove(

@@ -1,0 +1,9 @@
+"""The dashboard: web pages of a server's projects, which change as they do.
+
+`mlops dashboard` runs it; create_app() returns its ASGI application. It needs the extra
+`dashboard`.
+
+One gRPC connection (link) and one watch (live) serve all browsers. Pages are rendered
+here, and small events update them. Names, metadata and files are hostile: templates
+escape all text, and no page allows inline scripts or styles.
+"""

@@ -1,0 +1,68 @@
+"""Serves the dashboard on a socket until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import webbrowser
+from types import FrameType
+
+import uvicorn
+
+from mlops.dashboard.app import create_app
+from mlops.dashboard.settings import Settings
+
+_BACKLOG = 512
+_DRAIN_S = 3
+# Streams last as long as their pages, so many connections are normal.
+_MAX_CONNECTIONS = 2000
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on an address.
+
+    Raises:
+        OSError: The address is taken, or not of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams to browsers first, which would otherwise delay the end."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop after a signal."""
+        super().handle_exit(sig, frame)
+        dashboard = self.config.app.state.dashboard  # type: ignore[union-attr]
+        loop = dashboard.loop
+        if loop is not None:
+            asyncio.run_coroutine_threadsafe(dashboard.callers.end_streams(), loop)
+
+
+def serve(settings: Settings, listener: socket.socket, browser: bool) -> None:
+    """Serve on a socket until SIGINT or SIGTERM."""
+    config = uvicorn.Config(
+        create_app(settings),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        # A proxy in front need not be believed: nothing here uses its headers.
+        proxy_headers=False,
+        ws="none",
+        limit_concurrency=_MAX_CONNECTIONS,
+        timeout_graceful_shutdown=_DRAIN_S,
+    )
+    server = _Server(config)
+    if browser:
+        threading.Timer(0.5, webbrowser.open, (settings.link,)).start()
+    server.run(sockets=[listener])

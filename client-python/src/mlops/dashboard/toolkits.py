@@ -1,0 +1,271 @@
+"""What the toolkits stored in a project: runs, models, data, drift."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from mlops._rpc.errors import WorkspaceError
+from mlops.dashboard import artifacts
+from mlops.dashboard.link import Link, Metadata
+from mlops.dashboard.live import Live
+from mlops.workspace.v1 import workspace_service_pb2 as pb
+
+MAX_RUNS = 500
+_MAX_SHOWN = 200
+_FRESH_S = 10.0
+_MAX_KEPT = 64
+_SMALL_FILE = 256 << 10
+_REPORT_FILE = 4 << 20
+_STORE = "mlflow/mlflow.db"
+_REPORT_TIME = re.compile(r"/drift-(\d{8}T\d{6})")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """MLflow's runs of a project."""
+
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    problem: str = ""
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of all metrics."""
+        return sorted({name for run in self.runs for name in run["metrics"]})
+
+    def best(self, metric: str, lowest: bool) -> dict[str, Any] | None:
+        """Return the run with the best value of a metric."""
+        having = [run for run in self.runs if metric in run["metrics"]]
+        choose = min if lowest else max
+        return choose(having, key=lambda run: run["metrics"][metric], default=None)
+
+    def points(self, metric: str) -> list[tuple[float, float]]:
+        """Return the values of a metric over time."""
+        return [
+            (when(run["started_at"]), run["metrics"][metric])
+            for run in self.runs
+            if metric in run["metrics"] and run["started_at"]
+        ]
+
+
+class Toolkits:
+    """Reads runs by MLflow, in a thread: its import takes seconds."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._thread = ThreadPoolExecutor(1, "dashboard-toolkits")
+        self._kept: dict[Any, tuple[float, Runs]] = {}
+        self._lock = asyncio.Lock()
+
+    def close(self) -> None:
+        """Start no more work."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def runs(self, live: Live, project: str) -> Runs:
+        """Return the latest runs of a project.
+
+        Raises:
+            WorkspaceError: The caller may not see the project, among others.
+        """
+        # MLflow reads the store by path, as this process's user. So ask the server
+        # first whether the caller may, and what the store's place is.
+        entries = await artifacts.listing(
+            self._link, live.metadata, project, "mlflow", False, 1
+        )
+        workspace = await live.call(pb.GetWorkspaceRequest(project=project))
+        has_store = any(one.path == _STORE for one in entries.entries)
+        if not has_store and not workspace.mlflow_experiment_id:
+            return Runs()
+        key = (live.metadata, workspace.uid)
+        async with self._lock:
+            kept = self._kept.get(key)
+            if kept is None or time.monotonic() > kept[0] + _FRESH_S:
+                found = await asyncio.get_running_loop().run_in_executor(
+                    self._thread, _read_runs, self._link, live.metadata, project
+                )
+                kept = self._kept[key] = time.monotonic(), found
+                if len(self._kept) > _MAX_KEPT:
+                    del self._kept[next(iter(self._kept))]
+        return kept[1]
+
+
+def _read_runs(link: Link, metadata: Metadata, project: str) -> Runs:
+    """Read the runs; called in the thread of the toolkits."""
+    from mlops._toolkits import toolkit
+    from mlops._toolkits.errors import MLOpsClientError
+
+    try:
+        toolkit.MLFLOW.require()
+        from mlops.client.mlflow_client import MLflowClient
+
+        with _manager(link, metadata) as manager:
+            workspace = manager.get_workspace(project)
+            client = MLflowClient(workspace, {}, lambda _: None)
+            return Runs(client.list_runs("", MAX_RUNS))
+    except (MLOpsClientError, WorkspaceError) as error:
+        return Runs(problem=str(error))
+    except Exception as error:
+        # MLflow reads what programs wrote there; the page shows what it makes of it.
+        return Runs(problem=f"{type(error).__name__}: {error}")
+
+
+def _manager(link: Link, metadata: Metadata) -> Any:
+    """Return a manager that calls as the caller."""
+    from mlops.workspace import WorkspaceManager
+
+    credentials = link.server.credentials
+    options = {
+        name: value
+        for name in ("ca", "cert", "key")
+        if (value := getattr(credentials, name))
+    }
+    for name, value in metadata:
+        if name == "authorization":
+            options["token"] = value.partition(" ")[2]
+    return WorkspaceManager(address=link.address, **options)
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of data or of a model."""
+
+    name: str
+    path: str
+    version: str
+    size_bytes: int
+    made_s: float
+
+
+async def data_versions(link: Link, metadata: Metadata, project: str) -> list[Version]:
+    """Return what DVC tracks: each .dvc file names a version of its data."""
+    found = await artifacts.listing(link, metadata, project, "dvc", True, 5)
+    files = [one for one in found.entries if one.path.endswith(".dvc")]
+    versions = []
+    for one in files[:_MAX_SHOWN]:
+        content = await artifacts.read_yaml(
+            link, metadata, project, one.path, _SMALL_FILE
+        )
+        outs = content.get("outs") if isinstance(content, dict) else None
+        for out in outs if isinstance(outs, list) else []:
+            if isinstance(out, dict):
+                versions.append(
+                    Version(
+                        str(out.get("path", "")),
+                        one.path,
+                        str(out.get("md5", "")),
+                        _int(out.get("size")),
+                        float(one.modify_time.seconds),
+                    )
+                )
+    return sorted(versions, key=lambda version: -version.made_s)
+
+
+async def model_versions(link: Link, metadata: Metadata, project: str) -> list[Version]:
+    """Return the models in BentoML's store: each has a file model.yaml."""
+    found = await artifacts.listing(link, metadata, project, "models", True, 5)
+    homes = {
+        one.path.rpartition("/")[0]: one
+        for one in found.entries
+        if one.path.endswith("/model.yaml") and one.path.count("/") >= 3
+    }
+    sizes = dict.fromkeys(homes, 0)
+    for one in found.entries:
+        parts = one.path.split("/")
+        for depth in range(2, len(parts)):
+            home = "/".join(parts[:depth])
+            if home in sizes:
+                sizes[home] += one.size_bytes
+    versions = [
+        Version(
+            home.split("/")[-2],
+            home,
+            home.split("/")[-1],
+            sizes[home],
+            float(one.modify_time.seconds),
+        )
+        for home, one in homes.items()
+    ]
+    return sorted(versions, key=lambda version: -version.made_s)[:_MAX_SHOWN]
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A report of drift."""
+
+    name: str
+    made_s: float
+    share: float | None
+    count: int | None
+    # Of the HTML report; "" if there is none.
+    html_path: str
+
+
+async def drift_reports(
+    link: Link, metadata: Metadata, project: str, limit: int = 50
+) -> list[Drift]:
+    """Return the latest reports of drift, the latest first."""
+    found = await artifacts.listing(
+        link, metadata, project, "monitoring/reports", False, 5
+    )
+    paths = {one.path for one in found.entries}
+    files = [one for one in found.entries if one.path.endswith(".json")]
+    files.sort(key=lambda one: one.path, reverse=True)
+    reports = []
+    for one in files[:limit]:
+        content = await artifacts.read_json(
+            link, metadata, project, one.path, _REPORT_FILE
+        )
+        share, count = _drift(content)
+        page = one.path.removesuffix(".json") + ".html"
+        reports.append(
+            Drift(
+                one.path.rpartition("/")[2].removesuffix(".json"),
+                _made(one),
+                share,
+                count,
+                page if page in paths else "",
+            )
+        )
+    return reports
+
+
+def _made(report: pb.Artifact) -> float:
+    """Return the time in the name of a report, which a copy keeps."""
+    match = _REPORT_TIME.search(report.path)
+    if match is not None:
+        with suppress(ValueError):
+            made = datetime.strptime(match[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+            return made.timestamp()
+    return float(report.modify_time.seconds)
+
+
+def _drift(content: Any) -> tuple[float | None, int | None]:
+    """Return the share and the number of columns that drifted, in Evidently's JSON."""
+    metrics = content.get("metrics") if isinstance(content, dict) else None
+    for metric in metrics if isinstance(metrics, list) else []:
+        if isinstance(metric, dict) and str(metric.get("metric_name", "")).startswith(
+            "DriftedColumnsCount"
+        ):
+            value = metric.get("value")
+            if isinstance(value, dict):
+                share, count = value.get("share"), value.get("count")
+                if isinstance(share, int | float) and isinstance(count, int | float):
+                    return float(share), int(count)
+    return None, None
+
+
+def _int(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def when(iso: str | None) -> float:
+    """Return the time of an ISO 8601 text; 0 for None."""
+    if not iso:
+        return 0.0
+    return datetime.fromisoformat(iso).astimezone(UTC).timestamp()
