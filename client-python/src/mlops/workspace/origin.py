@@ -39,12 +39,7 @@ class Facts:
 
         lease = None
         if message.HasField("lease"):
-            lease = LeaseInfo(
-                holder=message.lease.holder,
-                fence=message.lease.fence,
-                acquired_at=convert.from_timestamp(message.lease.acquire_time),
-                expires_at=convert.from_timestamp(message.lease.expire_time),
-            )
+            lease = LeaseInfo.of(message.lease)
         return cls(
             uid=message.uid,
             etag=message.etag,
