@@ -96,7 +96,8 @@ example: wheel .toolkits/installed ## train, version, store and monitor a small 
 .toolkits/installed: build/wheel/installed
 	@test -x .toolkits/bin/python || $(PYTHON) -m venv .toolkits
 	.toolkits/bin/python -m pip install -q --disable-pip-version-check \
-	  "$$(echo build/wheel/*.whl)[all]" pytest==9.2.0 pytest-timeout==2.4.0 pytest-xdist==3.8.0
+	  "$$(echo build/wheel/*.whl)[all]" pytest==9.2.0 pytest-timeout==2.4.0 pytest-xdist==3.8.0 \
+	  ipykernel==7.4.0 nbclient==0.11.0
 	.toolkits/bin/python -m pip install -q --no-deps --force-reinstall build/wheel/*.whl
 	@touch $@
 
@@ -109,6 +110,7 @@ tsan: ## run the unit and catalog tests under ThreadSanitizer
 	cmake --workflow --preset tsan
 
 bench: build wheel ## run the benchmarks; see tests/bench/README.md
+	@.ci/setup bench
 	$(PYTHON) tests/bench/run.py
 
 linearizable: wheel ## check that the results of concurrent clients are linearizable; takes two minutes

@@ -300,12 +300,18 @@ class GrpcConnection final : public Connection {
     const absl::Time deadline = DeadlineOf(*request.GetDescriptor(), call);
     const Server& server = servers_.Choose(deadline, call.stop);
     const auto state = Begin(server, deadline, call);
+    v1::WatchWorkspacesRequest batched = request;
+    batched.set_batched(true);
     const auto reader =
-        server.stub->WatchWorkspaces(&state->context(), request);
+        server.stub->WatchWorkspaces(&state->context(), batched);
     bool wanted = true;
     for (v1::WatchWorkspacesResponse response;
-         wanted && reader->Read(&response);)
-      wanted = visit(response);
+         wanted && reader->Read(&response);) {
+      // A server of an earlier release sends one response at a time.
+      if (response.batch().empty()) wanted = visit(response);
+      for (const v1::WatchWorkspacesResponse& each : response.batch())
+        wanted = wanted && visit(each);
+    }
     if (!wanted) state->context().TryCancel();
     const grpc::Status end = reader->Finish();
     if (!wanted) return absl::OkStatus();

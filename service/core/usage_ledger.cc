@@ -58,12 +58,14 @@ void UsageLedger::Release(const std::string& key) {
   idle_.Put(key, std::move(entry), bytes);
 }
 
-void UsageLedger::Judge(const std::string& key, const Entry& entry) {
-  if (entry.loaded && IsOverQuota(entry.quota, entry.used)) {
-    if (over_.size() < kMaxOver) over_.insert(key);
-  } else {
-    over_.erase(key);
-  }
+bool UsageLedger::Judge(const std::string& key, const Entry& entry) {
+  if (entry.loaded && IsOverQuota(entry.quota, entry.used))
+    return over_.size() < kMaxOver && over_.insert(key).second;
+  return over_.erase(key) > 0;
+}
+
+void UsageLedger::Flipped(const Workspace& workspace) const {
+  if (options_.on_flip != nullptr) options_.on_flip(workspace);
 }
 
 bool UsageLedger::IsOlder(const Entry& entry, absl::Duration age) const {
@@ -85,20 +87,25 @@ absl::StatusOr<Usage> UsageLedger::FinishScan(const std::string& key,
                                               const Workspace& workspace,
                                               Cancelled cancelled) {
   absl::StatusOr<Usage> usage = scanner_(workspace, false, cancelled);
-  absl::MutexLock lock(&mutex_);
-  --entry.scanning;
-  ++entry.scan_events;
-  // Wake the waiting callers even after a failure, so that one of them scans.
-  scan_ended_.SignalAll();
-  // A scan that began later knows better.
-  if (!usage.ok() || start.begun < entry.scan_begun) return usage;
-  // It is unknown whether the scan saw what was added meanwhile, or what was
-  // just being renamed when it began. Counting that twice is the safe side.
-  entry.used = AmountOf(*usage) + (entry.grown - start.grown) + start.in_flight;
-  entry.loaded = true;
-  entry.scan_begun = start.begun;
-  entry.scan_time = options_.clock() - start.begun;
-  Judge(key, entry);
+  bool flipped = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    --entry.scanning;
+    ++entry.scan_events;
+    // Wake the waiting callers even after a failure, so that one of them scans.
+    scan_ended_.SignalAll();
+    // A scan that began later knows better.
+    if (!usage.ok() || start.begun < entry.scan_begun) return usage;
+    // It is unknown whether the scan saw what was added meanwhile, or what was
+    // just being renamed when it began. Counting that twice is the safe side.
+    entry.used =
+        AmountOf(*usage) + (entry.grown - start.grown) + start.in_flight;
+    entry.loaded = true;
+    entry.scan_begun = start.begun;
+    entry.scan_time = options_.clock() - start.begun;
+    flipped = Judge(key, entry);
+  }
+  if (flipped) Flipped(workspace);
   return usage;
 }
 
@@ -166,16 +173,20 @@ absl::StatusOr<Usage> UsageLedger::Scan(const Workspace& workspace,
 
 void UsageLedger::NoteQuota(const Workspace& workspace) {
   const std::string key = KeyOf(workspace);
-  absl::MutexLock lock(&mutex_);
-  const auto it = used_.find(key);
-  const std::unique_ptr<Entry>* const found =
-      it != used_.end() ? &it->second : idle_.Find(key);
-  if (found == nullptr) {
-    over_.erase(key);
-  } else {
-    (*found)->quota = workspace.quota;
-    Judge(key, **found);
+  bool flipped = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto it = used_.find(key);
+    const std::unique_ptr<Entry>* const found =
+        it != used_.end() ? &it->second : idle_.Find(key);
+    if (found == nullptr) {
+      flipped = over_.erase(key) > 0;
+    } else {
+      (*found)->quota = workspace.quota;
+      flipped = Judge(key, **found);
+    }
   }
+  if (flipped) Flipped(workspace);
 }
 
 void UsageLedger::Forget(const Workspace& workspace) {
@@ -186,6 +197,13 @@ void UsageLedger::Forget(const Workspace& workspace) {
   // Changes that have begun will find that the workspace is gone.
   if (const auto it = used_.find(key); it != used_.end())
     it->second->loaded = false;
+}
+
+bool UsageLedger::is_over(const Workspace& workspace) const {
+  if (!workspace.quota.limits()) return false;
+  const std::string key = KeyOf(workspace);
+  absl::MutexLock lock(&mutex_);
+  return over_.contains(key);
 }
 
 int64_t UsageLedger::over_quota_count() const {
@@ -201,13 +219,17 @@ size_t UsageLedger::bytes() const {
 // --- Holds -------------------------------------------------------------------
 
 UsageLedger::Hold::~Hold() {
-  absl::MutexLock lock(&ledger_->mutex_);
-  entry_->reserved -= reserved_;
-  // What was counted did not happen.
-  entry_->used -= Growth(placing_);
-  entry_->in_flight -= Growth(placing_);
-  ledger_->Judge(key_, *entry_);
-  ledger_->Release(key_);
+  bool flipped = false;
+  {
+    absl::MutexLock lock(&ledger_->mutex_);
+    entry_->reserved -= reserved_;
+    // What was counted did not happen.
+    entry_->used -= Growth(placing_);
+    entry_->in_flight -= Growth(placing_);
+    flipped = ledger_->Judge(key_, *entry_);
+    ledger_->Release(key_);
+  }
+  if (flipped) ledger_->Flipped(*workspace_);
 }
 
 absl::Status UsageLedger::Hold::Load(Cancelled cancelled) {

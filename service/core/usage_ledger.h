@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -46,6 +47,11 @@ class UsageLedger {
     // Memory for counts of workspaces that are not being changed: enough
     // for some 50,000.
     size_t max_bytes = size_t{16} << 20;
+    // Called when it becomes known that a workspace uses more than its quota,
+    // and when it no longer does, except by its deletion. is_over() already
+    // returns the new answer. Calls may overlap. Called without the ledger's
+    // lock, but possibly under a lock of the caller. May be null.
+    std::function<void(const Workspace&)> on_flip;
   };
   class Hold;
 
@@ -74,8 +80,10 @@ class UsageLedger {
   // Forgets a workspace, because it was deleted.
   void Forget(const Workspace& workspace);
 
-  // Returns the number of workspaces whose use was more than their quota when
-  // they were last scanned or changed.
+  // Returns whether the workspace used more than its quota when it was last
+  // scanned or changed.
+  bool is_over(const Workspace& workspace) const;
+  // Returns the number of such workspaces.
   int64_t over_quota_count() const;
   // Returns the memory in use, in bytes.
   size_t bytes() const;
@@ -116,9 +124,11 @@ class UsageLedger {
   Entry& Acquire(const std::string& key, const Workspace& workspace)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Release(const std::string& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Records whether the workspace is over its quota.
-  void Judge(const std::string& key, const Entry& entry)
+  // Records whether the workspace is over its quota. Returns whether that has
+  // changed: then call Flipped() after unlocking.
+  bool Judge(const std::string& key, const Entry& entry)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Flipped(const Workspace& workspace) const ABSL_LOCKS_EXCLUDED(mutex_);
   // Returns whether the last scan is older than `age`.
   bool IsOlder(const Entry& entry, absl::Duration age) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -21,8 +21,7 @@ namespace layout = core::layout;
 // Entries of the base that are neither workspaces nor foreign.
 constexpr absl::string_view kKnown[] = {
     layout::kServerDir, layout::kStagingDir, layout::kTrashDir,
-    // Templates of workspaces.
-    ".templates",
+    layout::kTemplatesDir,
     // Made by mkfs at the top of a file system.
     "lost+found"};
 

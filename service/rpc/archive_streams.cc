@@ -18,16 +18,6 @@ namespace {
 // Acknowledged at the latest once so much more is staged.
 constexpr int64_t kAcknowledgeBytes = kMaxChunkBytes;
 
-// Destroys `object` on a worker thread, because its destructor may remove
-// a whole tree.
-template <typename T>
-void DestroyOn(base::ThreadPool& workers, std::unique_ptr<T> object) {
-  if (object == nullptr) return;
-  // If the queue is full, the object is destroyed here.
-  (void)workers.TrySchedule([object = std::shared_ptr<T>(std::move(
-                                 object))]() mutable { object.reset(); });
-}
-
 absl::StatusOr<archive::ExportArgs> FromProto(
     const pb::ExportWorkspaceRequest& request) {
   ASSIGN_OR_RETURN(core::ProjectName project,
@@ -55,10 +45,8 @@ ExportStream::ExportStream(ArchiveStreams* streams,
     : Stream(&streams->calls(), kExportWorkspace, &streams->live(),
              &streams->workers(), context),
       streams_(streams),
-      slot_(&streams->slots()) {
-  if (!request.Valid()) NoteCancelled();
-  calls().CountReceived(call_, request.Length());
-  absl::Status status = Admit();
+      slot_(&streams->slots(), TransferKind::kExport) {
+  absl::Status status = Admit(request);
   if (status.ok()) status = Parse(request);
   if (status.ok()) status = slot_.Take();
   Begin(std::move(status));
@@ -74,7 +62,9 @@ absl::Status ExportStream::Parse(const grpc::ByteBuffer& request) {
 }
 
 void ExportStream::Release() {
-  DestroyOn(streams_->workers(), std::move(exporter_));
+  // Without an end, the last message was written together with OK.
+  if (!HasEnd() && !context().IsCancelled()) slot_.Succeed();
+  DestroyLater(std::move(exporter_));
 }
 
 ExportStream::Step ExportStream::Next() {
@@ -115,6 +105,7 @@ absl::StatusOr<grpc::ByteBuffer> ExportStream::NextChunk() {
         ASSIGN_OR_RETURN(got, exporter_->Read(buffer, kChunkBytes));
         return absl::OkStatus();
       }));
+  slot_.AddBytes(got);
   return wire::Encode(pb::ExportWorkspaceResponse(),
                       pb::ExportWorkspaceResponse::kDataFieldNumber,
                       wire::Part(slice, 0, got));
@@ -124,60 +115,14 @@ absl::StatusOr<grpc::ByteBuffer> ExportStream::NextChunk() {
 
 ImportStream::ImportStream(ArchiveStreams* streams,
                            grpc::CallbackServerContext* context)
-    : Stream(&streams->calls(), kImportWorkspace, &streams->live(),
-             &streams->workers(), context),
+    : ReceiveStream(&streams->calls(), kImportWorkspace, &streams->live(),
+                    &streams->workers(), context),
       streams_(streams),
-      slot_(&streams->slots()) {
+      slot_(&streams->slots(), TransferKind::kImport) {
   Begin(Admit());
 }
 
-void ImportStream::OnReadDone(bool ok) {
-  ReadDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (ok) {
-      calls().CountReceived(call_, being_read_.Length());
-      received_ = std::move(being_read_);
-    } else {
-      no_more_ = true;
-    }
-  });
-}
-
-void ImportStream::Release() {
-  DestroyOn(streams_->workers(), std::move(importer_));
-}
-
-ImportStream::Step ImportStream::Next() {
-  Step step;
-  if (last_.has_value()) {
-    // Supersedes an acknowledgement that is due, but not one being written.
-    step.last = !writing_ && tasks_ == 0;
-    if (step.last) step.write = std::exchange(last_, std::nullopt);
-    return step;
-  }
-  if (!writing_) step.write = std::exchange(next_, std::nullopt);
-  step.tasks = tasks_ == 0 && (received_.has_value() || no_more_);
-  step.read = !reading_ && !no_more_ && !received_.has_value();
-  return step;
-}
-
-void ImportStream::Work() {
-  const std::optional<absl::Status> end = WorkOnce();
-  // Whatever was staged is gone when the client sees the end.
-  if (end.has_value()) importer_.reset();
-  TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (end.has_value() && !end->ok() && !end_.has_value()) end_ = *end;
-  });
-}
-
-std::optional<grpc::ByteBuffer> ImportStream::TakeReceived() {
-  std::optional<grpc::ByteBuffer> bytes;
-  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    bytes = std::exchange(received_, std::nullopt);
-  });
-  return bytes;
-}
-
-std::optional<absl::Status> ImportStream::WorkOnce() {
+std::optional<absl::Status> ImportStream::Handle(bool*) {
   if (absl::Status wanted = CheckWanted(); !wanted.ok()) return wanted;
   const std::optional<grpc::ByteBuffer> bytes = TakeReceived();
   if (!bytes.has_value()) return Finish();
@@ -191,9 +136,11 @@ std::optional<absl::Status> ImportStream::WorkOnce() {
   } else if (absl::Status fits = CheckLater(message.head); !fits.ok()) {
     return fits;
   }
+  const int64_t staged_bytes = importer_->offset();
   absl::Status staged = importer_->Feed(message.data.pieces);
+  slot_.AddBytes(static_cast<size_t>(importer_->offset() - staged_bytes));
   if (!staged.ok()) return staged;
-  Acknowledge();
+  AcknowledgeStaged();
   return std::nullopt;
 }
 
@@ -225,26 +172,17 @@ absl::Status ImportStream::BeginImport(
 absl::Status ImportStream::CheckLater(
     const pb::ImportWorkspaceRequest& head) const {
   const archive::ImportArgs& args = importer_->args();
-  const auto check = [](absl::string_view field, const std::string& now,
-                        const std::string& first) {
-    if (now.empty() || now == first) return absl::OkStatus();
-    return FieldInvalid(field,
-                        "is not what the first message of the stream says");
-  };
-  RETURN_IF_ERROR(check("project", head.project(), args.project.str()));
-  return check("request_id", head.request_id(), args.request_id);
+  RETURN_IF_ERROR(CheckRepeated("project", head.project(), args.project.str()));
+  return CheckRepeated("request_id", head.request_id(), args.request_id);
 }
 
-void ImportStream::Acknowledge() {
+void ImportStream::AcknowledgeStaged() {
   const int64_t staged = importer_->offset();
   if (staged - acknowledged_ <= kAcknowledgeBytes) return;
   acknowledged_ = staged;
   pb::ImportWorkspaceResponse response;
   response.set_offset(staged);
-  grpc::ByteBuffer bytes = Encode(response);
-  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    next_ = std::move(bytes);
-  });
+  Acknowledge(Encode(response));
 }
 
 absl::Status ImportStream::Finish() {
@@ -261,8 +199,8 @@ void ImportStream::Answer(int64_t offset, const core::Workspace& workspace) {
   response.set_offset(offset);
   ToProto(workspace, response.mutable_workspace());
   call_.DescribeResult(response.workspace());
-  absl::MutexLock lock(&mutex_);
-  last_ = Encode(response);
+  slot_.Succeed();
+  SetLast(Encode(response));
 }
 
 }  // namespace mlops::rpc

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -15,6 +16,7 @@
 #include "service/archive/archives.h"
 #include "service/rpc/call.h"
 #include "service/rpc/receive_quota.h"
+#include "service/rpc/receive_stream.h"
 #include "service/rpc/stream.h"
 #include "service/rpc/transfer_slots.h"
 
@@ -83,16 +85,10 @@ class ExportStream final
   bool all_read_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-// One ImportWorkspace call. Receives the next message while one is staged, so
-// a fast writer occupies the memory of two messages. Acknowledges as
-// ArtifactWriteStream does.
-class ImportStream final
-    : public Stream<
-          grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>> {
+// One ImportWorkspace call.
+class ImportStream final : public ReceiveStream {
  public:
   ImportStream(ArchiveStreams* streams, grpc::CallbackServerContext* context);
-
-  void OnReadDone(bool ok) override;
 
  private:
   // A decoded message.
@@ -102,26 +98,22 @@ class ImportStream final
     wire::Data data;
   };
 
-  Step Next() override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Handles one message, or the end of the stream.
-  void Work() override ABSL_LOCKS_EXCLUDED(mutex_);
-  // Returns the status that ends the call, if it ends now: with OK, last_ is
-  // set.
-  std::optional<absl::Status> WorkOnce();
-  // Returns the received message, if any, and lets the next read start.
-  std::optional<grpc::ByteBuffer> TakeReceived() ABSL_LOCKS_EXCLUDED(mutex_);
+  std::optional<absl::Status> Handle(bool* more) override;
+  bool Holds() const override { return importer_ != nullptr; }
+  // Whatever was staged is gone when the client sees the end.
+  void Drop() override { importer_.reset(); }
+  void Release() override { DestroyLater(std::move(importer_)); }
+
   absl::StatusOr<archive::ImportArgs> ParseFirst(
       const pb::ImportWorkspaceRequest& first);
   // Begins the import, or answers with the workspace that exists already.
   absl::Status BeginImport(const pb::ImportWorkspaceRequest& first);
   absl::Status CheckLater(const pb::ImportWorkspaceRequest& head) const;
   // Acknowledges what is staged if it is much.
-  void Acknowledge() ABSL_LOCKS_EXCLUDED(mutex_);
+  void AcknowledgeStaged();
   absl::Status Finish();
   // Sets the last response.
-  void Answer(int64_t offset, const core::Workspace& workspace)
-      ABSL_LOCKS_EXCLUDED(mutex_);
-  void Release() override;
+  void Answer(int64_t offset, const core::Workspace& workspace);
 
   ArchiveStreams* const streams_;
 
@@ -130,14 +122,6 @@ class ImportStream final
   std::optional<ReceiveQuota::Upload> memory_;
   std::unique_ptr<archive::Importer> importer_;
   int64_t acknowledged_ = 0;
-
-  // Message that waits for a worker.
-  std::optional<grpc::ByteBuffer> received_ ABSL_GUARDED_BY(mutex_);
-  // Whether the client's stream has ended or broken.
-  bool no_more_ ABSL_GUARDED_BY(mutex_) = false;
-  // Acknowledgement that waits for the one before it to be written.
-  std::optional<grpc::ByteBuffer> next_ ABSL_GUARDED_BY(mutex_);
-  std::optional<grpc::ByteBuffer> last_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace mlops::rpc

@@ -17,7 +17,6 @@ using core::FieldInvalid;
 
 namespace {
 
-constexpr absl::Duration kRetryDelay = absl::Milliseconds(500);
 constexpr size_t kSha256Digits = 64;
 // Smaller messages are hashed on the thread that writes them: handing them to
 // another one costs more than it saves.
@@ -26,16 +25,6 @@ constexpr size_t kParallelBytes = 256 * 1024;
 // Acknowledged at the latest once so much more is staged. Not less than a
 // message may have: a call of one message gets one response.
 constexpr int64_t kAcknowledgeBytes = kMaxChunkBytes;
-
-// Destroys `object` on a worker thread, because its destructor may block on
-// disk I/O.
-template <typename T>
-void DestroyOn(base::ThreadPool& workers, std::unique_ptr<T> object) {
-  if (object == nullptr) return;
-  // If the queue is full, the object is destroyed here.
-  (void)workers.TrySchedule([object = std::shared_ptr<T>(std::move(
-                                 object))]() mutable { object.reset(); });
-}
 
 absl::StatusOr<std::string> ParseSha256(const std::string& text) {
   if (text.size() != kSha256Digits ||
@@ -47,23 +36,9 @@ absl::StatusOr<std::string> ParseSha256(const std::string& text) {
 
 }  // namespace
 
-absl::Status ArtifactStreams::Slot::Take() {
-  int running = streams_->running_.load();
-  do {
-    if (running >= streams_->max_streams_) {
-      streams_->last_refusal_ = SteadyClock::now();
-      return core::Overloaded(absl::StrCat("streams of artifacts, of which ",
-                                           streams_->max_streams_, " may run"),
-                              kRetryDelay);
-    }
-  } while (!streams_->running_.compare_exchange_weak(running, running + 1));
-  taken_ = true;
-  return absl::OkStatus();
-}
-
 void ArtifactStreams::EndIdle() {
   const bool others_refused =
-      SteadyClock::now() - last_refusal_.load() < Calls::kShortage;
+      SteadyClock::now() - slots_.last_refusal() < Calls::kShortage;
   live_.EndThose({.patience = calls_->Patience(others_refused),
                   .why = core::ClientIsIdle()});
 }
@@ -76,10 +51,8 @@ ArtifactReadStream::ArtifactReadStream(ArtifactStreams* streams,
     : Stream(&streams->calls(), kReadArtifact, &streams->live(),
              &streams->workers(), context),
       streams_(streams),
-      slot_(streams) {
-  if (!request.Valid()) NoteCancelled();
-  calls().CountReceived(call_, request.Length());
-  absl::Status status = Admit();
+      slot_(&streams->slots()) {
+  absl::Status status = Admit(request);
   if (status.ok()) status = Parse(request);
   if (status.ok()) status = slot_.Take();
   Begin(std::move(status));
@@ -92,10 +65,6 @@ absl::Status ArtifactReadStream::Parse(const grpc::ByteBuffer& request) {
   RETURN_IF_ERROR(Authorize(parsed));
   ASSIGN_OR_RETURN(args_, FromProto(parsed));
   return absl::OkStatus();
-}
-
-void ArtifactReadStream::Release() {
-  DestroyOn(streams_->workers(), std::move(reader_));
 }
 
 ArtifactReadStream::Step ArtifactReadStream::Next() {
@@ -148,69 +117,14 @@ absl::Status ArtifactReadStream::WorkOnce(
 
 ArtifactWriteStream::ArtifactWriteStream(ArtifactStreams* streams,
                                          grpc::CallbackServerContext* context)
-    : Stream(&streams->calls(), kWriteArtifact, &streams->live(),
-             &streams->workers(), context),
+    : ReceiveStream(&streams->calls(), kWriteArtifact, &streams->live(),
+                    &streams->workers(), context),
       streams_(streams),
-      slot_(streams) {
+      slot_(&streams->slots()) {
   Begin(Admit());
 }
 
-void ArtifactWriteStream::OnReadDone(bool ok) {
-  ReadDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (ok) {
-      calls().CountReceived(call_, being_read_.Length());
-      received_ = std::move(being_read_);
-    } else {
-      no_more_ = true;
-    }
-  });
-}
-
-void ArtifactWriteStream::Release() {
-  DestroyOn(streams_->workers(), std::move(writer_));
-}
-
-ArtifactWriteStream::Step ArtifactWriteStream::Next() {
-  Step step;
-  if (last_.has_value()) {
-    // Supersedes an acknowledgement that is due, but not one being written.
-    step.last = !writing_ && tasks_ == 0;
-    if (step.last) step.write = std::exchange(last_, std::nullopt);
-    return step;
-  }
-  if (!writing_) step.write = std::exchange(next_, std::nullopt);
-  step.tasks = tasks_ == 0 && (received_.has_value() || no_more_);
-  step.read = !reading_ && !no_more_ && !received_.has_value();
-  return step;
-}
-
-bool ArtifactWriteStream::MustRelease() {
-  return std::exchange(holds_upload_, false);
-}
-
-void ArtifactWriteStream::Work() {
-  bool more = false;
-  const std::optional<absl::Status> end =
-      HasEnd() ? absl::OkStatus() : WorkOnce(&more);
-  // The client may resume as soon as it sees the end, so release the upload
-  // before.
-  if (end.has_value()) writer_.reset();
-  if (more && !end.has_value()) return Schedule(1);
-  TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    holds_upload_ = writer_ != nullptr;
-    if (end.has_value() && !end->ok() && !end_.has_value()) end_ = *end;
-  });
-}
-
-std::optional<grpc::ByteBuffer> ArtifactWriteStream::TakeReceived() {
-  std::optional<grpc::ByteBuffer> bytes;
-  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    bytes = std::exchange(received_, std::nullopt);
-  });
-  return bytes;
-}
-
-std::optional<absl::Status> ArtifactWriteStream::WorkOnce(bool* more) {
+std::optional<absl::Status> ArtifactWriteStream::Handle(bool* more) {
   if (absl::Status wanted = CheckWanted(); !wanted.ok()) return wanted;
   if (!message_.has_value()) {
     const std::optional<grpc::ByteBuffer> bytes = TakeReceived();
@@ -231,7 +145,7 @@ std::optional<absl::Status> ArtifactWriteStream::WorkOnce(bool* more) {
   const bool finish = message_->head.finish();
   absl::Status written = Write(*std::exchange(message_, std::nullopt));
   if (!written.ok() || finish) return written;
-  Acknowledge(asks_);
+  AcknowledgeStaged(asks_);
   return std::nullopt;
 }
 
@@ -287,22 +201,14 @@ absl::Status ArtifactWriteStream::Discard(const WriteMessage& message) {
 absl::Status ArtifactWriteStream::CheckLater(
     const pb::WriteArtifactRequest& head) const {
   const artifacts::WriteArgs& args = writer_->args();
-  const auto check = [](absl::string_view field, const std::string& now,
-                        const std::string& first) {
-    if (now.empty() || now == first) return absl::OkStatus();
-    return FieldInvalid(field,
-                        "is not what the first message of the stream says");
-  };
-  RETURN_IF_ERROR(check("project", head.project(), args.project.str()));
-  RETURN_IF_ERROR(check("path", head.path(), args.path.shown()));
-  RETURN_IF_ERROR(check("upload_id", head.upload_id(), args.upload_id));
-  RETURN_IF_ERROR(check("etag", head.etag(), args.precondition.etag));
+  RETURN_IF_ERROR(CheckRepeated("project", head.project(), args.project.str()));
+  RETURN_IF_ERROR(CheckRepeated("path", head.path(), args.path.shown()));
+  RETURN_IF_ERROR(CheckRepeated("upload_id", head.upload_id(), args.upload_id));
+  RETURN_IF_ERROR(CheckRepeated("etag", head.etag(), args.precondition.etag));
   if (head.fence() != 0 && head.fence() != args.fence)
-    return FieldInvalid("fence",
-                        "is not what the first message of the stream says");
+    return DiffersFromFirst("fence");
   if (head.create_only() && !args.precondition.create_only) {
-    return FieldInvalid("create_only",
-                        "is not what the first message of the stream says");
+    return DiffersFromFirst("create_only");
   }
   if (head.discard() || head.offset() == 0 ||
       head.offset() == writer_->offset())
@@ -339,16 +245,13 @@ absl::Status ArtifactWriteStream::WriteData(const WriteMessage& message) {
   return written;
 }
 
-void ArtifactWriteStream::Acknowledge(bool asked) {
+void ArtifactWriteStream::AcknowledgeStaged(bool asked) {
   const int64_t staged = writer_->offset();
   if (!asked && staged - acknowledged_ <= kAcknowledgeBytes) return;
   acknowledged_ = staged;
   pb::WriteArtifactResponse response;
   response.set_offset(staged);
-  grpc::ByteBuffer bytes = Encode(response);
-  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    next_ = std::move(bytes);
-  });
+  Acknowledge(Encode(response));
 }
 
 absl::Status ArtifactWriteStream::EndUnfinished() {
@@ -371,8 +274,7 @@ void ArtifactWriteStream::Answer(
     ToProto(*artifact, response.mutable_artifact());
     call_.DescribeResult(response.artifact());
   }
-  absl::MutexLock lock(&mutex_);
-  last_ = Encode(response);
+  SetLast(Encode(response));
 }
 
 }  // namespace mlops::rpc

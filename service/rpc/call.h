@@ -66,6 +66,8 @@ struct CallOptions {
   // Whether every call is identified. Otherwise only CallerOf() does that,
   // which saves a microsecond a call where everybody may do everything.
   bool identifies_all = true;
+  // Memory for unread messages of streams of statuses and of changes.
+  size_t unread_bytes = size_t{64} << 20;
   // Each may be null: then nothing is recorded.
   observe::CallMetrics* metrics = nullptr;
   observe::AuditLog* audit = nullptr;
@@ -275,7 +277,7 @@ class Calls {
   // and unread messages of streams of statuses and of changes.
   ByteBudget request_bytes_{160 << 20};
   ByteBudget answer_bytes_{128 << 20};
-  ByteBudget status_bytes_{64 << 20};
+  ByteBudget status_bytes_{options_.unread_bytes};
   CallerLimits caller_limits_;
   LiveCalls live_;
   std::atomic<bool> draining_ = false;

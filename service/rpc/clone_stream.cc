@@ -21,10 +21,8 @@ CloneStream::CloneStream(const CloneParts& parts, Calls* calls,
                          const grpc::ByteBuffer& request)
     : Stream(calls, kCloneWorkspace, &calls->live(), parts.workers, context),
       parts_(parts),
-      slot_(parts.slots) {
-  if (!request.Valid()) NoteCancelled();
-  calls->CountReceived(call_, request.Length());
-  absl::Status status = Admit();
+      slot_(std::in_place, parts.slots, TransferKind::kClone) {
+  absl::Status status = Admit(request);
   if (status.ok()) status = Parse(request);
   if (status.ok()) status = slot_->Take();
   Begin(std::move(status));
@@ -72,6 +70,7 @@ CloneStream::Step CloneStream::Next() {
 
 void CloneStream::Work() {
   absl::StatusOr<core::WorkspacePtr> clone = Clone();
+  if (clone.ok()) slot_->Succeed();
   // The next clone may begin as soon as the client has the end of this one.
   slot_.reset();
   grpc::ByteBuffer message;
@@ -127,6 +126,7 @@ absl::StatusOr<core::WorkspacePtr> CloneStream::CopyAndPlace(
                        ended, [this](const artifacts::CopyProgress& progress) {
                          Report(progress);
                        }));
+  Count(copied_);
   RETURN_IF_ERROR(tree->Sync(ended));
   if (Ended()) return ClientCancelled();
   // A source that was deleted meanwhile may have lost files already.
@@ -144,7 +144,13 @@ bool CloneStream::Ended() {
   return end_.has_value();
 }
 
+void CloneStream::Count(const artifacts::CopyProgress& progress) {
+  slot_->AddBytes(static_cast<size_t>(progress.size_bytes - counted_bytes_));
+  counted_bytes_ = progress.size_bytes;
+}
+
 void CloneStream::Report(const artifacts::CopyProgress& progress) {
+  Count(progress);
   const auto now = SteadyClock::now();
   if (now - reported_ < kReportInterval) return;
   reported_ = now;

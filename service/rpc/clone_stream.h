@@ -1,6 +1,7 @@
 #ifndef MLOPS_SERVICE_RPC_CLONE_STREAM_H_
 #define MLOPS_SERVICE_RPC_CLONE_STREAM_H_
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -56,6 +57,8 @@ class CloneStream final
   bool Ended() ABSL_LOCKS_EXCLUDED(mutex_);
   void Report(const artifacts::CopyProgress& progress)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  // Adds what was copied since the last call to the metrics.
+  void Count(const artifacts::CopyProgress& progress);
 
   const CloneParts parts_;
   // Until the last message is ready.
@@ -66,6 +69,7 @@ class CloneStream final
   std::string request_id_;
   // Used by the task.
   artifacts::CopyProgress copied_;
+  int64_t counted_bytes_ = 0;
   SteadyClock::time_point reported_ = SteadyClock::now();
 
   bool started_ ABSL_GUARDED_BY(mutex_) = false;

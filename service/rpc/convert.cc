@@ -179,6 +179,17 @@ absl::Status CheckRequestId(absl::string_view id) {
       "must be 1 to 64 characters from A-Z, a-z, 0-9, '.', '_' and '-'");
 }
 
+absl::Status CheckRepeated(absl::string_view field, absl::string_view value,
+                           absl::string_view first) {
+  if (value.empty() || value == first) return absl::OkStatus();
+  return DiffersFromFirst(field);
+}
+
+absl::Status DiffersFromFirst(absl::string_view field) {
+  return core::FieldInvalid(field,
+                            "is not what the first message of the stream says");
+}
+
 absl::StatusOr<std::vector<std::string>> ParseDirectories(
     const google::protobuf::RepeatedPtrField<std::string>& names) {
   for (const std::string& name : names) {
@@ -620,7 +631,7 @@ std::string EncodeStatus(const core::ProjectName& project,
 
 std::string EncodeWatched(pb::Change change, const core::Workspace& workspace,
                           const std::optional<core::Lease>& lease,
-                          const std::string& resume_token) {
+                          bool over_quota, const std::string& resume_token) {
   std::string made;
   absl::string_view encoded = KeptListItem(workspace);
   if (encoded.empty()) encoded = made = MakeListItem(workspace);
@@ -634,6 +645,7 @@ std::string EncodeWatched(pb::Change change, const core::Workspace& workspace,
   }
   pb::WatchWorkspacesResponse rest;
   rest.set_resume_token(resume_token);
+  rest.set_over_quota(over_quota);
   std::string bytes;
   {
     google::protobuf::io::StringOutputStream stream(&bytes);

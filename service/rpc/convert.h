@@ -48,6 +48,13 @@ absl::StatusOr<core::DeleteArgs> FromProto(
 // or is absent.
 absl::Status CheckRequestId(absl::string_view id);
 
+// Checks a field that a later message of a stream may repeat: it must be empty
+// or equal to that of the first message.
+absl::Status CheckRepeated(absl::string_view field, absl::string_view value,
+                           absl::string_view first);
+// The error of such a field: INVALID_ARGUMENT/FIELD_INVALID.
+absl::Status DiffersFromFirst(absl::string_view field);
+
 // Returns those of the five directories that a request names, each once, and
 // all of them if it names none. INVALID_ARGUMENT/FIELD_INVALID for any other
 // name.
@@ -128,7 +135,7 @@ std::string EncodeStatus(const core::ProjectName& project,
 // Encodes a WatchWorkspacesResponse, from cached encodings like ListEncoder.
 std::string EncodeWatched(pb::Change change, const core::Workspace& workspace,
                           const std::optional<core::Lease>& lease,
-                          const std::string& resume_token);
+                          bool over_quota, const std::string& resume_token);
 void ToProto(const auth::Caller& caller,
              const std::vector<auth::Policy::Grant>& grants,
              pb::Caller* message);

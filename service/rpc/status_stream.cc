@@ -37,9 +37,7 @@ StatusStream::StatusStream(core::Authority* authority, Calls* calls,
       opened_(base::SystemSteadyClock()()),
       list_args_{.page_size = core::kMaxPageSize},
       memory_(&calls->status_bytes()) {
-  if (!request.Valid()) NoteCancelled();
-  calls->CountReceived(call_, request.Length());
-  absl::Status status = Admit();
+  absl::Status status = Admit(request);
   if (status.ok() && !memory_.Set(kStreamBytes)) status = TooMuchUnread();
   if (status.ok()) status = Parse(request);
   Begin(std::move(status));

@@ -2,6 +2,7 @@
 #define MLOPS_SERVICE_RPC_STREAM_H_
 
 #include <atomic>
+#include <memory>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -100,6 +101,13 @@ class Stream : public Reactor, private LiveCalls::Call {
   absl::Status Admit() {
     return calls_->Admit(call_, {.calls = 1, .streams = 1});
   }
+  // Admit() for a call with one request, which it also counts.
+  absl::Status Admit(const grpc::ByteBuffer& request) {
+    // gRPC could not read the request: the client has left.
+    if (!request.Valid()) NoteCancelled();
+    calls_->CountReceived(call_, request.Length());
+    return Admit();
+  }
   // Notes what a decoded request says, and returns an error if the caller may
   // not do that.
   template <typename Request>
@@ -184,6 +192,16 @@ class Stream : public Reactor, private LiveCalls::Call {
   // queue is full.
   [[nodiscard]] bool Requeue() {
     return workers_->TrySchedule([this] { Work(); });
+  }
+
+  // Destroys `object` on a worker thread, because its destructor may block on
+  // the disk.
+  template <typename T>
+  void DestroyLater(std::unique_ptr<T> object) {
+    if (object == nullptr) return;
+    // If the queue is full, the object is destroyed here.
+    (void)workers_->TrySchedule([object = std::shared_ptr<T>(std::move(
+                                     object))]() mutable { object.reset(); });
   }
 
   // Returns whether the status that ends the call is known.

@@ -1,8 +1,13 @@
 #include "service/rpc/watch_hub.h"
 
 #include <algorithm>
+#include <chrono>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "google/protobuf/io/coded_stream.h"
+#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
+#include "google/protobuf/wire_format_lite.h"
 #include "service/core/errors.h"
 #include "service/rpc/convert.h"
 
@@ -15,6 +20,11 @@ constexpr int kMaxEncodedAhead = 256;
 // How often watchers are asked whether SYNCED is due.
 constexpr absl::Duration kMaxTick = absl::Seconds(1);
 constexpr absl::Duration kRetryDelay = absl::Seconds(1);
+// While change follows change, the watchers wait this many times as long as
+// waking them took, so that they leave the processors to the changes and get
+// several changes at once. The first change after a pause is not delayed.
+constexpr int kPauseFactor = 10;
+constexpr SteadyClock::duration kMaxPause = std::chrono::milliseconds(100);
 
 pb::Change ToProto(core::ChangeKind kind) {
   switch (kind) {
@@ -30,7 +40,26 @@ pb::Change ToProto(core::ChangeKind kind) {
 
 bool Everything(absl::string_view) { return true; }
 
+// Returns what precedes an encoded response of that size in a batch.
+std::string BatchPrefix(size_t size) {
+  using google::protobuf::internal::WireFormatLite;
+  std::string prefix;
+  google::protobuf::io::StringOutputStream stream(&prefix);
+  google::protobuf::io::CodedOutputStream coded(&stream);
+  WireFormatLite::WriteTag(pb::WatchWorkspacesResponse::kBatchFieldNumber,
+                           WireFormatLite::WIRETYPE_LENGTH_DELIMITED, &coded);
+  coded.WriteVarint64(size);
+  coded.Trim();
+  return prefix;
+}
+
 }  // namespace
+
+WatchHub::Message::Message(const std::string& encoded) {
+  const std::string prefix = BatchPrefix(encoded.size());
+  prefix_bytes_ = prefix.size();
+  field_ = grpc::Slice(absl::StrCat(prefix, encoded));
+}
 
 WatchHub::WatchHub(core::Catalog* catalog, core::ChangeLog* log,
                    Options options)
@@ -54,7 +83,7 @@ absl::Status WatchHub::Add(Watcher* watcher) {
   if (watcher_count_ >= options_.max_watchers) {
     return core::Overloaded(
         absl::StrCat("watchers; at most ", options_.max_watchers,
-                     " may be connected"),
+                     " may be connected (--max-watchers)"),
         kRetryDelay);
   }
   ++watcher_count_;
@@ -91,15 +120,22 @@ void WatchHub::Run() {
     int64_t seen = log_->last();
     // The first round has the changes since the first watcher was added.
     while (watchers_.size() > 0) {
+      const SteadyClock::time_point begin = SteadyClock::now();
       watchers_.ForEach([](Watcher& watcher) { watcher.Wake(); });
+      const SteadyClock::time_point end = SteadyClock::now();
       log_->WaitBeyond(seen, tick);
-      {
-        absl::MutexLock lock(&mutex_);
-        if (stopping_) return;
-      }
+      if (!WaitUntil(end + std::min(kMaxPause, kPauseFactor * (end - begin))))
+        return;
       seen = EncodeNew(seen);
     }
   }
+}
+
+bool WatchHub::WaitUntil(SteadyClock::time_point time) {
+  absl::MutexLock lock(&mutex_);
+  mutex_.AwaitWithTimeout(absl::Condition(&stopping_),
+                          absl::FromChrono(time - SteadyClock::now()));
+  return !stopping_;
 }
 
 int64_t WatchHub::EncodeNew(int64_t seen) {
@@ -121,35 +157,37 @@ std::string WatchHub::TokenAt(int64_t sequence, const std::string& view,
   return core::EncodeResumeToken(point);
 }
 
-std::optional<core::Lease> WatchHub::LeaseOf(
-    const core::Workspace& workspace) const {
+std::string WatchHub::EncodeState(pb::Change kind,
+                                  const core::Workspace& workspace,
+                                  const std::string& token) const {
   // Without a uid, nothing but the project is known.
-  if (options_.lease_of == nullptr || workspace.uid.empty())
-    return std::nullopt;
-  return options_.lease_of(workspace);
+  const bool exists = kind != pb::CHANGE_DELETED && !workspace.uid.empty();
+  std::optional<core::Lease> lease;
+  if (exists && options_.lease_of != nullptr)
+    lease = options_.lease_of(workspace);
+  const bool over_quota = exists && options_.is_over_quota != nullptr &&
+                          options_.is_over_quota(workspace);
+  return EncodeWatched(kind, workspace, lease, over_quota, token);
 }
 
-std::optional<grpc::ByteBuffer> WatchHub::FindEncoded(
+std::optional<WatchHub::Message> WatchHub::FindEncoded(
     const core::LoggedChange& change, const std::string& view) {
   absl::ReaderMutexLock lock(&mutex_);
   const auto it = encoded_.find(Key(change.sequence, view));
   if (it == encoded_.end()) return std::nullopt;
-  return grpc::ByteBuffer(&it->second, 1);
+  return it->second;
 }
 
-grpc::ByteBuffer WatchHub::Encode(const core::LoggedChange& change,
-                                  const std::string& view) {
+WatchHub::Message WatchHub::Encode(const core::LoggedChange& change,
+                                   const std::string& view) {
   if (auto found = FindEncoded(change, view)) return *std::move(found);
-  const bool deleted = change.kind == core::ChangeKind::kDeleted;
-  const grpc::Slice slice(
-      EncodeWatched(ToProto(change.kind), *change.workspace,
-                    deleted ? std::nullopt : LeaseOf(*change.workspace),
-                    TokenAt(change.sequence, view)));
+  const Message message(EncodeState(ToProto(change.kind), *change.workspace,
+                                    TokenAt(change.sequence, view)));
   absl::MutexLock lock(&mutex_);
   const auto [it, added] =
-      encoded_.try_emplace(Key(change.sequence, view), slice);
-  if (!added) return grpc::ByteBuffer(&it->second, 1);
-  encoded_bytes_ += slice.size();
+      encoded_.try_emplace(Key(change.sequence, view), message);
+  if (!added) return it->second;
+  encoded_bytes_ += message.size();
   encoded_order_.push_back(it->first);
   // Watchers that keep up need the newest only.
   while (encoded_bytes_ > options_.max_encoded_bytes) {
@@ -158,20 +196,19 @@ grpc::ByteBuffer WatchHub::Encode(const core::LoggedChange& change,
     encoded_.erase(oldest);
     encoded_order_.pop_front();
   }
-  return grpc::ByteBuffer(&slice, 1);
+  return message;
 }
 
-grpc::ByteBuffer WatchHub::EncodeListed(const core::Workspace& workspace,
-                                        const std::string& token) const {
-  return ToByteBuffer(
-      EncodeWatched(pb::CHANGE_CREATED, workspace, LeaseOf(workspace), token));
+WatchHub::Message WatchHub::EncodeListed(const core::Workspace& workspace,
+                                         const std::string& token) const {
+  return Message(EncodeState(pb::CHANGE_CREATED, workspace, token));
 }
 
-grpc::ByteBuffer WatchHub::EncodeSynced(const std::string& token) const {
+WatchHub::Message WatchHub::EncodeSynced(const std::string& token) const {
   pb::WatchWorkspacesResponse message;
   message.set_change(pb::CHANGE_SYNCED);
   message.set_resume_token(token);
-  return rpc::Encode(message);
+  return Message(message.SerializeAsString());
 }
 
 size_t WatchHub::encoded_bytes() const {

@@ -1,6 +1,7 @@
 #ifndef MLOPS_SERVICE_RPC_WATCH_HUB_H_
 #define MLOPS_SERVICE_RPC_WATCH_HUB_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -15,14 +16,17 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/slice.h"
+#include "mlops/workspace/v1/workspace_service.pb.h"
 #include "service/core/catalog.h"
 #include "service/core/change_log.h"
 #include "service/core/lease.h"
 #include "service/rpc/live_set.h"
+#include "service/rpc/steady_clock.h"
 
 namespace mlops::rpc {
+
+namespace pb = mlops::workspace::v1;
 
 // What all watches share: one thread that wakes them when something has
 // changed, and the encoded changes, which are made once for all watchers with
@@ -38,6 +42,9 @@ class WatchHub {
     size_t max_encoded_bytes = size_t{8} << 20;
     // Returns the live lease on a workspace. May be null.
     std::function<std::optional<core::Lease>(const core::Workspace&)> lease_of;
+    // Returns whether a workspace uses more than its quota, as far as is known.
+    // May be null.
+    std::function<bool(const core::Workspace&)> is_over_quota;
   };
 
   // One watch. Its methods are called by one thread at a time; Remove() waits
@@ -51,6 +58,22 @@ class WatchHub {
 
    protected:
     ~Watcher() = default;
+  };
+
+  // An encoded response. Copies share its bytes.
+  class Message {
+   public:
+    explicit Message(const std::string& encoded);
+    // The response as a message, and as a part of a batch.
+    grpc::Slice alone() const {
+      return field_.sub(prefix_bytes_, field_.size());
+    }
+    const grpc::Slice& in_batch() const { return field_; }
+    size_t size() const { return field_.size(); }
+
+   private:
+    size_t prefix_bytes_;
+    grpc::Slice field_;
   };
 
   // `catalog` and `log` must outlive this.
@@ -77,15 +100,15 @@ class WatchHub {
   // Return the message about `change`. FindEncoded() returns nullopt if it is
   // not encoded yet: that may take milliseconds, which must not block gRPC's
   // own threads.
-  std::optional<grpc::ByteBuffer> FindEncoded(const core::LoggedChange& change,
-                                              const std::string& view)
+  std::optional<Message> FindEncoded(const core::LoggedChange& change,
+                                     const std::string& view)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  grpc::ByteBuffer Encode(const core::LoggedChange& change,
-                          const std::string& view) ABSL_LOCKS_EXCLUDED(mutex_);
+  Message Encode(const core::LoggedChange& change, const std::string& view)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // Return messages that are not shared.
-  grpc::ByteBuffer EncodeListed(const core::Workspace& workspace,
-                                const std::string& token) const;
-  grpc::ByteBuffer EncodeSynced(const std::string& token) const;
+  Message EncodeListed(const core::Workspace& workspace,
+                       const std::string& token) const;
+  Message EncodeSynced(const std::string& token) const;
 
   core::Catalog& catalog() const { return *catalog_; }
   core::ChangeLog& log() const { return *log_; }
@@ -99,19 +122,22 @@ class WatchHub {
   using Key = std::pair<int64_t, std::string>;
 
   void Run();
-  // Returns false once the hub is to stop.
+  // Return false once the hub is to stop.
   bool WaitForWatchers() ABSL_LOCKS_EXCLUDED(mutex_);
+  bool WaitUntil(SteadyClock::time_point time) ABSL_LOCKS_EXCLUDED(mutex_);
   // Encodes the changes after `seen` for watchers without a restriction, and
   // returns the last sequence.
   int64_t EncodeNew(int64_t seen);
-  std::optional<core::Lease> LeaseOf(const core::Workspace& workspace) const;
+  // Encodes the current state of a workspace.
+  std::string EncodeState(pb::Change kind, const core::Workspace& workspace,
+                          const std::string& token) const;
 
   core::Catalog* const catalog_;
   core::ChangeLog* const log_;
   const Options options_;
   LiveSet<Watcher> watchers_;
   mutable absl::Mutex mutex_;
-  absl::flat_hash_map<Key, grpc::Slice> encoded_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<Key, Message> encoded_ ABSL_GUARDED_BY(mutex_);
   // The keys of encoded_, the oldest first.
   std::deque<Key> encoded_order_ ABSL_GUARDED_BY(mutex_);
   size_t encoded_bytes_ ABSL_GUARDED_BY(mutex_) = 0;

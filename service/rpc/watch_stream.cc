@@ -15,8 +15,6 @@ using core::ProjectName;
 using core::WorkspacePtr;
 
 constexpr size_t kMaxProjects = 1000;
-// What a watch holds besides its messages.
-constexpr size_t kStreamBytes = 8 << 10;
 // A page of the list ends once it has this many bytes.
 constexpr size_t kPageBytes = 64 << 10;
 // Workspaces examined for a page, of which the caller may see few.
@@ -26,6 +24,8 @@ constexpr int kExaminedAtOnce = 256;
 // share, and those that a task passes over.
 constexpr int kMaxPassed = 64;
 constexpr int kMaxPassedByTask = 4096;
+// What a batch has at most, besides its last response.
+constexpr size_t kBatchBytes = 64 << 10;
 // A client that has not read its last message for this long does not delay
 // a shutdown.
 constexpr SteadyClock::duration kEndGrace = std::chrono::milliseconds(500);
@@ -44,10 +44,8 @@ WatchStream::WatchStream(WatchHub* hub, Calls* calls,
              context),
       hub_(hub),
       memory_(&calls->status_bytes()) {
-  if (!request.Valid()) NoteCancelled();
-  calls->CountReceived(call_, request.Length());
-  absl::Status status = Admit();
-  if (status.ok() && !memory_.Set(kStreamBytes)) status = TooMuchUnread();
+  absl::Status status = Admit(request);
+  if (status.ok() && !memory_.Set(kWatchBytes)) status = TooMuchUnread();
   if (status.ok()) status = Parse(request);
   if (status.ok()) {
     status = hub_->Add(this);
@@ -64,6 +62,7 @@ absl::Status WatchStream::Parse(const grpc::ByteBuffer& bytes) {
   RETURN_IF_ERROR(ParseProjects(request));
   sight_ = calls().SightOf(call_);
   view_ = calls().ViewOf(call_, call_.method);
+  batched_ = request.batched();
   return ParseToken(request.resume_token());
 }
 
@@ -145,7 +144,7 @@ void WatchStream::End() {
   if (cancel) context().TryCancel();
 }
 
-void WatchStream::Written() { memory_.Set(kStreamBytes + ready_bytes_); }
+void WatchStream::Written() { memory_.Set(kWatchBytes + ready_bytes_); }
 
 void WatchStream::Seek(int max_changes) {
   auto found = hub_->log().Next(
@@ -165,27 +164,48 @@ WatchStream::Step WatchStream::Next() {
   // so that only its own can be forgotten before it has read them.
   Seek(kMaxPassed);
   if (end_.has_value() || writing_) return {};
-  if (!ready_.empty()) {
-    grpc::ByteBuffer message = std::move(ready_.front());
-    ready_.pop_front();
-    ready_bytes_ -= message.Length();
-    return Write(std::move(message));
-  }
+  if (!ready_.empty()) return Write(TakeReady());
   if (tasks_ > 0) return {};
   if (listing_ || far_) return {.tasks = 1};
   if (next_ != nullptr) {
-    auto message = hub_->FindEncoded(*next_, view_);
-    if (!message.has_value()) return {.tasks = 1};
-    cursor_ = next_->sequence;
-    return Write(*std::move(message));
+    const std::vector<grpc::Slice> parts = TakeEncoded();
+    return parts.empty() ? Step{.tasks = 1} : Write(parts);
   }
   if (!IsSyncedDue()) return {};
   synced_ = true;
-  return Write(hub_->EncodeSynced(hub_->TokenAt(cursor_, view_)));
+  return Write({Form(hub_->EncodeSynced(hub_->TokenAt(cursor_, view_)))});
 }
 
-WatchStream::Step WatchStream::Write(grpc::ByteBuffer message) {
-  if (!memory_.Set(kStreamBytes + ready_bytes_ + message.Length())) {
+std::vector<grpc::Slice> WatchStream::TakeReady() {
+  std::vector<grpc::Slice> parts;
+  size_t bytes = 0;
+  do {
+    bytes += ready_.front().size();
+    parts.push_back(Form(ready_.front()));
+    ready_.pop_front();
+  } while (batched_ && !ready_.empty() && bytes < kBatchBytes);
+  ready_bytes_ -= bytes;
+  return parts;
+}
+
+std::vector<grpc::Slice> WatchStream::TakeEncoded() {
+  std::vector<grpc::Slice> parts;
+  size_t bytes = 0;
+  do {
+    const auto message = hub_->FindEncoded(*next_, view_);
+    if (!message.has_value()) break;
+    cursor_ = next_->sequence;
+    bytes += message->size();
+    parts.push_back(Form(*message));
+    if (batched_) Seek(kMaxPassed);
+  } while (batched_ && !end_.has_value() && next_ != nullptr &&
+           bytes < kBatchBytes);
+  return parts;
+}
+
+WatchStream::Step WatchStream::Write(const std::vector<grpc::Slice>& parts) {
+  grpc::ByteBuffer message(parts.data(), parts.size());
+  if (!memory_.Set(kWatchBytes + ready_bytes_ + message.Length())) {
     end_ = TooMuchUnread();
     return {};
   }
@@ -224,11 +244,11 @@ void WatchStream::Work() {
 }
 
 void WatchStream::EncodeChange(const core::LoggedChange& change) {
-  grpc::ByteBuffer message = hub_->Encode(change, view_);
+  const WatchHub::Message message = hub_->Encode(change, view_);
   TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     cursor_ = std::max(cursor_, change.sequence);
-    ready_bytes_ += message.Length();
-    ready_.push_back(std::move(message));
+    ready_bytes_ += message.size();
+    ready_.push_back(message);
   });
 }
 
@@ -243,13 +263,18 @@ void WatchStream::ListSome(int64_t cursor, const std::string& listed_through) {
   absl::Status filled = projects_.empty() ? FillFromCatalog(cursor, page)
                                           : FillFromProjects(cursor, page);
   TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (filled.ok() && !memory_.Set(kWatchBytes + page.bytes))
+      filled = TooMuchUnread();
+    if (!filled.ok()) {
+      // Keep nothing of the page: a client that does not read delays the end of
+      // its call.
+      if (!end_.has_value()) end_ = std::move(filled);
+      return;
+    }
     ready_ = std::move(page.messages);
     ready_bytes_ = page.bytes;
     listed_through_ = std::move(page.listed_through);
     listing_ = !page.last;
-    if (filled.ok() && !memory_.Set(kStreamBytes + ready_bytes_))
-      filled = TooMuchUnread();
-    if (!filled.ok() && !end_.has_value()) end_ = std::move(filled);
   });
 }
 
@@ -306,7 +331,7 @@ void WatchStream::Add(const core::Workspace& workspace, int64_t cursor,
                       Page& page) {
   page.messages.push_back(hub_->EncodeListed(
       workspace, hub_->TokenAt(cursor, view_, page.listed_through)));
-  page.bytes += page.messages.back().Length();
+  page.bytes += page.messages.back().size();
 }
 
 }  // namespace mlops::rpc

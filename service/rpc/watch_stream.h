@@ -1,6 +1,8 @@
 #ifndef MLOPS_SERVICE_RPC_WATCH_STREAM_H_
 #define MLOPS_SERVICE_RPC_WATCH_STREAM_H_
 
+#include <algorithm>
+#include <cstddef>
 #include <deque>
 #include <string>
 #include <vector>
@@ -10,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "grpcpp/support/byte_buffer.h"
+#include "grpcpp/support/slice.h"
 #include "service/core/authority.h"
 #include "service/core/change_log.h"
 #include "service/rpc/call.h"
@@ -19,12 +22,22 @@
 
 namespace mlops::rpc {
 
+// What every watch takes besides unread messages.
+inline constexpr size_t kWatchBytes = 8 << 10;
+
+// Returns the memory that unread messages of all streams need if there may be
+// `max_watchers` watches.
+inline size_t UnreadBytes(int max_watchers) {
+  return (size_t{32} << 20) +
+         kWatchBytes * static_cast<size_t>(std::max(max_watchers, 4096));
+}
+
 // One WatchWorkspaces call: a cursor in the log of changes. It first lists all
 // workspaces, a page at a time, and then sends one change after the other,
-// whenever no write is outstanding. It holds one page, or one message, which
-// it shares with other watchers. Changes are read and written on the threads
-// of the hub and of gRPC; pages and what must be encoded first take a task
-// on the worker pool.
+// whenever no write is outstanding; or with `batched` all changes that are
+// ready. It holds one page, or one message, which it shares with other
+// watchers. Changes are read and written on the threads of the hub and of gRPC;
+// pages and what must be encoded first take a task on the worker pool.
 class WatchStream final
     : public Stream<grpc::ServerWriteReactor<grpc::ByteBuffer>>,
       private WatchHub::Watcher {
@@ -35,7 +48,7 @@ class WatchStream final
  private:
   // Messages to write, and what is listed once they are.
   struct Page {
-    std::deque<grpc::ByteBuffer> messages;
+    std::deque<WatchHub::Message> messages;
     size_t bytes = 0;
     std::string listed_through;
     bool last = false;
@@ -59,9 +72,18 @@ class WatchStream final
   // Moves the cursor to the next wanted change. Sets `end_` if it has
   // been forgotten.
   void Seek(int max_changes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Returns a step that writes `message`, or ends the call if unread messages
+  // Take the responses of the next message: those that are ready,
+  // or the next changes as far as they are encoded.
+  std::vector<grpc::Slice> TakeReady() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::vector<grpc::Slice> TakeEncoded() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Returns the form of a response in which this client gets it.
+  grpc::Slice Form(const WatchHub::Message& message) const {
+    return batched_ ? message.in_batch() : message.alone();
+  }
+  // Returns a step that writes a message, or ends the call if unread messages
   // take too much memory.
-  Step Write(grpc::ByteBuffer message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Step Write(const std::vector<grpc::Slice>& parts)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool IsSyncedDue() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Returns an error if the caller may no longer see what it sees.
   absl::Status CheckStillAllowed();
@@ -82,6 +104,7 @@ class WatchStream final
   // Sorted; empty means all projects.
   std::vector<core::ProjectName> projects_;
   absl::flat_hash_set<std::string> project_set_;
+  bool batched_ = false;
   core::Sight sight_;
   std::string view_;
   bool added_ = false;
@@ -99,7 +122,7 @@ class WatchStream final
   // Whether workspaces remain to be listed, after listed_through_.
   bool listing_ ABSL_GUARDED_BY(mutex_) = false;
   std::string listed_through_ ABSL_GUARDED_BY(mutex_);
-  std::deque<grpc::ByteBuffer> ready_ ABSL_GUARDED_BY(mutex_);
+  std::deque<WatchHub::Message> ready_ ABSL_GUARDED_BY(mutex_);
   size_t ready_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   // Whether the client has been told once that it knows everything.
   bool synced_ ABSL_GUARDED_BY(mutex_) = false;

@@ -16,16 +16,6 @@ namespace mlops::rpc {
 using core::ProjectName;
 using core::WorkspacePtr;
 
-WorkspaceService::WorkspaceService(const ServiceParts& parts, ServerFacts facts)
-    : ArtifactService(parts.artifacts),
-      authority_(parts.authority),
-      archives_(parts.archives),
-      watches_(parts.watches),
-      calls_(parts.calls),
-      facts_(std::move(facts)),
-      clones_(parts.clones),
-      templates_(parts.templates) {}
-
 void WorkspaceService::Describe(const core::Workspace& workspace,
                                 pb::Workspace* message) const {
   ToProto(workspace, message);
@@ -34,19 +24,19 @@ void WorkspaceService::Describe(const core::Workspace& workspace,
 
 void WorkspaceService::AddLease(const core::Workspace& workspace,
                                 pb::Workspace* message) const {
-  if (const auto lease = authority_->LeaseOf(workspace))
+  if (const auto lease = parts_.authority->LeaseOf(workspace))
     ToProto(*lease, message->mutable_lease());
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::CreateWorkspace(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return calls_->Unary<pb::CreateWorkspaceRequest, pb::Workspace>(
+  return parts_.calls->Unary<pb::CreateWorkspaceRequest, pb::Workspace>(
       kCreateWorkspace, context, request, response,
       [this](const auto& request, auto* response) {
         ASSIGN_OR_RETURN(const core::CreateArgs args, FromProto(request));
         ASSIGN_OR_RETURN(const WorkspacePtr workspace,
-                         authority_->Create(args));
+                         parts_.authority->Create(args));
         Describe(*workspace, response);
         return absl::OkStatus();
       });
@@ -59,8 +49,10 @@ grpc::ServerUnaryReactor* WorkspaceService::GetWorkspace(
                               auto* response) -> std::optional<absl::Status> {
     ASSIGN_OR_RETURN(const ProjectName project,
                      ProjectName::Parse(request.project()));
-    ASSIGN_OR_RETURN(const WorkspacePtr workspace, authority_->Get(project));
-    auto encoded = EncodeKept(*workspace, authority_->LeaseOf(*workspace));
+    ASSIGN_OR_RETURN(const WorkspacePtr workspace,
+                     parts_.authority->Get(project));
+    auto encoded =
+        EncodeKept(*workspace, parts_.authority->LeaseOf(*workspace));
     if (!encoded.has_value()) return std::nullopt;
     *response = *std::move(encoded);
     return absl::OkStatus();
@@ -68,13 +60,14 @@ grpc::ServerUnaryReactor* WorkspaceService::GetWorkspace(
   const auto in_time = [this](const auto& request, auto* response) {
     ASSIGN_OR_RETURN(const ProjectName project,
                      ProjectName::Parse(request.project()));
-    ASSIGN_OR_RETURN(const WorkspacePtr workspace, authority_->Get(project));
+    ASSIGN_OR_RETURN(const WorkspacePtr workspace,
+                     parts_.authority->Get(project));
     pb::Workspace message;
     Describe(*workspace, &message);
     *response = Encode(message);
     return absl::OkStatus();
   };
-  return calls_->UnaryUnless<pb::GetWorkspaceRequest, grpc::ByteBuffer>(
+  return parts_.calls->UnaryUnless<pb::GetWorkspaceRequest, grpc::ByteBuffer>(
       at_once, kGetWorkspace, context, request, response, in_time);
 }
 
@@ -85,19 +78,20 @@ grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(
                                     const CallInfo& call, ListEncoder& encoder,
                                     grpc::ByteBuffer* response) {
     ASSIGN_OR_RETURN(core::ListArgs args, FromProto(request));
-    args.sight = calls_->SightOf(call);
+    args.sight = parts_.calls->SightOf(call);
     // Taken before the page, so that a watch misses nothing that changes
     // meanwhile.
     const std::string resume_token =
         request.page_token().empty()
-            ? watches_->TokenNow(calls_->ViewOf(call, kWatchWorkspaces))
+            ? parts_.watches->TokenNow(
+                  parts_.calls->ViewOf(call, kWatchWorkspaces))
             : "";
     const auto cancelled = [context] { return context->IsCancelled(); };
     const auto fits = [this, &encoder](const core::Workspace& workspace) {
-      return encoder.Add(workspace, authority_->LeaseOf(workspace));
+      return encoder.Add(workspace, parts_.authority->LeaseOf(workspace));
     };
     ASSIGN_OR_RETURN(const core::ListResult result,
-                     authority_->List(args, cancelled, fits));
+                     parts_.authority->List(args, cancelled, fits));
     *response = std::move(encoder).Finish(result, resume_token);
     return absl::OkStatus();
   };
@@ -106,7 +100,7 @@ grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(
   const auto at_once = [this, list](
                            const auto& request, auto* response,
                            CallInfo& call) -> std::optional<absl::Status> {
-    if (!request.filter().empty() || !calls_->SightOf(call).everything())
+    if (!request.filter().empty() || !parts_.calls->SightOf(call).everything())
       return std::nullopt;
     ListEncoder encoder(ListEncoder::kOnlyKept);
     absl::Status status = list(request, call, encoder, response);
@@ -118,21 +112,21 @@ grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(
     ListEncoder encoder;
     return list(request, call, encoder, response);
   };
-  return calls_->UnaryUnless<pb::ListWorkspacesRequest, grpc::ByteBuffer>(
+  return parts_.calls->UnaryUnless<pb::ListWorkspacesRequest, grpc::ByteBuffer>(
       at_once, kListWorkspaces, context, request, response, in_time);
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::UpdateWorkspace(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return calls_->Unary<pb::UpdateWorkspaceRequest, pb::Workspace>(
+  return parts_.calls->Unary<pb::UpdateWorkspaceRequest, pb::Workspace>(
       kUpdateWorkspace, context, request, response,
       [this](const auto& request, auto* response, CallInfo& call) {
         ASSIGN_OR_RETURN(const core::UpdateArgs args, FromProto(request));
         if (args.allow_missing)
-          RETURN_IF_ERROR(calls_->CheckPolicy(call, kCreateWorkspace));
+          RETURN_IF_ERROR(parts_.calls->CheckPolicy(call, kCreateWorkspace));
         ASSIGN_OR_RETURN(const core::UpdateResult result,
-                         authority_->Update(args));
+                         parts_.authority->Update(args));
         call.old_etag = result.old_etag;
         Describe(*result.workspace, response);
         return absl::OkStatus();
@@ -142,18 +136,19 @@ grpc::ServerUnaryReactor* WorkspaceService::UpdateWorkspace(
 grpc::ServerUnaryReactor* WorkspaceService::DeleteWorkspace(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return calls_->Unary<pb::DeleteWorkspaceRequest, pb::DeleteWorkspaceResponse>(
-      kDeleteWorkspace, context, request, response,
-      [this, context](const auto& request, auto* response) {
-        ASSIGN_OR_RETURN(const core::DeleteArgs args, FromProto(request));
-        const auto cancelled = [context] { return context->IsCancelled(); };
-        ASSIGN_OR_RETURN(const core::DeleteResult result,
-                         authority_->Delete(args, cancelled));
-        ToProto(result, response);
-        if (result.workspace != nullptr)
-          AddLease(*result.workspace, response->mutable_workspace());
-        return absl::OkStatus();
-      });
+  return parts_.calls
+      ->Unary<pb::DeleteWorkspaceRequest, pb::DeleteWorkspaceResponse>(
+          kDeleteWorkspace, context, request, response,
+          [this, context](const auto& request, auto* response) {
+            ASSIGN_OR_RETURN(const core::DeleteArgs args, FromProto(request));
+            const auto cancelled = [context] { return context->IsCancelled(); };
+            ASSIGN_OR_RETURN(const core::DeleteResult result,
+                             parts_.authority->Delete(args, cancelled));
+            ToProto(result, response);
+            if (result.workspace != nullptr)
+              AddLease(*result.workspace, response->mutable_workspace());
+            return absl::OkStatus();
+          });
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::EnsureWorkspace(
@@ -163,12 +158,12 @@ grpc::ServerUnaryReactor* WorkspaceService::EnsureWorkspace(
   const auto find = [this](const auto& request, auto* response,
                            CallInfo& call) -> std::optional<absl::Status> {
     ASSIGN_OR_RETURN(const core::CreateArgs args, FromProto(request));
-    if (authority_->UsesTemplate(args)) return std::nullopt;
-    const auto existing = authority_->EnsureExisting(args);
+    if (parts_.authority->UsesTemplate(args)) return std::nullopt;
+    const auto existing = parts_.authority->EnsureExisting(args);
     if (absl::IsNotFound(existing.status())) return std::nullopt;
     RETURN_IF_ERROR(existing.status());
     auto encoded =
-        EncodeKeptAsFound(**existing, authority_->LeaseOf(**existing));
+        EncodeKeptAsFound(**existing, parts_.authority->LeaseOf(**existing));
     if (!encoded.has_value()) return std::nullopt;
     *response = *std::move(encoded);
     call.changes_nothing = true;
@@ -177,7 +172,8 @@ grpc::ServerUnaryReactor* WorkspaceService::EnsureWorkspace(
   const auto make = [this](const auto& request, auto* response,
                            CallInfo& call) {
     ASSIGN_OR_RETURN(const core::CreateArgs args, FromProto(request));
-    ASSIGN_OR_RETURN(const core::EnsureResult result, authority_->Ensure(args));
+    ASSIGN_OR_RETURN(const core::EnsureResult result,
+                     parts_.authority->Ensure(args));
     pb::EnsureWorkspaceResponse message;
     Describe(*result.workspace, message.mutable_workspace());
     message.set_created(result.created);
@@ -186,20 +182,21 @@ grpc::ServerUnaryReactor* WorkspaceService::EnsureWorkspace(
     *response = Encode(message);
     return absl::OkStatus();
   };
-  return calls_->UnaryUnless<pb::EnsureWorkspaceRequest, grpc::ByteBuffer>(
-      find, kEnsureWorkspace, context, request, response, make);
+  return parts_.calls
+      ->UnaryUnless<pb::EnsureWorkspaceRequest, grpc::ByteBuffer>(
+          find, kEnsureWorkspace, context, request, response, make);
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::UndeleteWorkspace(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return calls_->Unary<pb::UndeleteWorkspaceRequest, pb::Workspace>(
+  return parts_.calls->Unary<pb::UndeleteWorkspaceRequest, pb::Workspace>(
       kUndeleteWorkspace, context, request, response,
       [this](const auto& request, auto* response) {
         ASSIGN_OR_RETURN(const ProjectName project,
                          ProjectName::Parse(request.project()));
         ASSIGN_OR_RETURN(const WorkspacePtr workspace,
-                         authority_->Undelete(project, request.uid()));
+                         parts_.authority->Undelete(project, request.uid()));
         Describe(*workspace, response);
         return absl::OkStatus();
       });
@@ -207,12 +204,12 @@ grpc::ServerUnaryReactor* WorkspaceService::UndeleteWorkspace(
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* WorkspaceService::CloneWorkspace(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
-  return new CloneStream(clones_, calls_, context, *request);
+  return new CloneStream(parts_.clones, parts_.calls, context, *request);
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* WorkspaceService::WatchWorkspaces(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
-  return new WatchStream(watches_, calls_, context, *request);
+  return new WatchStream(parts_.watches, parts_.calls, context, *request);
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::GetWorkspaceStatus(
@@ -228,61 +225,63 @@ grpc::ServerUnaryReactor* WorkspaceService::GetWorkspaceStatus(
     const auto cancelled = [context] { return context->IsCancelled(); };
     ASSIGN_OR_RETURN(const core::StatusResult result,
                      request.uid().empty()
-                         ? authority_->Status(project, args, cancelled)
-                         : authority_->StatusInTrash(project, request.uid(),
-                                                     args, cancelled));
+                         ? parts_.authority->Status(project, args, cancelled)
+                         : parts_.authority->StatusInTrash(
+                               project, request.uid(), args, cancelled));
     ToProto(result, response);
     AddLease(*result.workspace, response->mutable_workspace());
     return absl::OkStatus();
   };
-  return calls_->Unary<pb::GetWorkspaceStatusRequest, pb::WorkspaceStatus>(
-      kGetWorkspaceStatus, context, request, response, handler);
+  return parts_.calls
+      ->Unary<pb::GetWorkspaceStatusRequest, pb::WorkspaceStatus>(
+          kGetWorkspaceStatus, context, request, response, handler);
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>*
 WorkspaceService::StreamWorkspaceStatuses(grpc::CallbackServerContext* context,
                                           const grpc::ByteBuffer* request) {
-  return new StatusStream(authority_, calls_, context, *request);
+  return new StatusStream(parts_.authority, parts_.calls, context, *request);
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::ListTemplates(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
   const auto handler = [this, context](const auto& request, auto* response) {
-    if (templates_ == nullptr) return absl::OkStatus();
+    if (parts_.templates == nullptr) return absl::OkStatus();
     const auto cancelled = [context] { return context->IsCancelled(); };
-    ASSIGN_OR_RETURN(
-        const artifacts::TemplatePage page,
-        templates_->List(request.page_size(), request.page_token(), cancelled));
+    ASSIGN_OR_RETURN(const artifacts::TemplatePage page,
+                     parts_.templates->List(request.page_size(),
+                                            request.page_token(), cancelled));
     for (const artifacts::ListedTemplate& listed : page.templates)
       ToProto(listed, response->add_templates());
     response->set_next_page_token(page.next_page_token);
     return absl::OkStatus();
   };
-  return calls_->Unary<pb::ListTemplatesRequest, pb::ListTemplatesResponse>(
-      kListTemplates, context, request, response, handler);
+  return parts_.calls
+      ->Unary<pb::ListTemplatesRequest, pb::ListTemplatesResponse>(
+          kListTemplates, context, request, response, handler);
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* WorkspaceService::ExportWorkspace(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
-  return new ExportStream(archives_, context, *request);
+  return new ExportStream(parts_.archives, context, *request);
 }
 
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>*
 WorkspaceService::ImportWorkspace(grpc::CallbackServerContext* context) {
-  return new ImportStream(archives_, context);
+  return new ImportStream(parts_.archives, context);
 }
 
 grpc::ServerUnaryReactor* WorkspaceService::AcquireLease(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return calls_->Unary<pb::AcquireLeaseRequest, pb::Lease>(
+  return parts_.calls->Unary<pb::AcquireLeaseRequest, pb::Lease>(
       kAcquireLease, context, request, response,
       [this](const auto& request, auto* response, CallInfo& call) {
         ASSIGN_OR_RETURN(const LeaseArgs args, FromProto(request));
-        ASSIGN_OR_RETURN(
-            const core::Leases::Acquired acquired,
-            authority_->AcquireLease(args.project, args.holder, args.ttl));
+        ASSIGN_OR_RETURN(const core::Leases::Acquired acquired,
+                         parts_.authority->AcquireLease(args.project,
+                                                        args.holder, args.ttl));
         // The audit log need not repeat who holds the lease.
         call.changes_nothing = acquired.renewed;
         ToProto(acquired.lease, response);
@@ -293,15 +292,15 @@ grpc::ServerUnaryReactor* WorkspaceService::AcquireLease(
 grpc::ServerUnaryReactor* WorkspaceService::ReleaseLease(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return calls_->Unary<pb::ReleaseLeaseRequest, pb::ReleaseLeaseResponse>(
+  return parts_.calls->Unary<pb::ReleaseLeaseRequest, pb::ReleaseLeaseResponse>(
       kReleaseLease, context, request, response,
       [this](const auto& request, auto*, CallInfo& call) {
         ASSIGN_OR_RETURN(const LeaseArgs args, FromProto(request));
         if (args.force)
-          RETURN_IF_ERROR(calls_->CheckPolicy(call, kDeleteWorkspace));
-        ASSIGN_OR_RETURN(
-            const bool released,
-            authority_->ReleaseLease(args.project, args.holder, args.force));
+          RETURN_IF_ERROR(parts_.calls->CheckPolicy(call, kDeleteWorkspace));
+        ASSIGN_OR_RETURN(const bool released,
+                         parts_.authority->ReleaseLease(
+                             args.project, args.holder, args.force));
         call.changes_nothing = !released;
         return absl::OkStatus();
       });
@@ -310,12 +309,13 @@ grpc::ServerUnaryReactor* WorkspaceService::ReleaseLease(
 grpc::ServerUnaryReactor* WorkspaceService::GetServerInfo(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
     grpc::ByteBuffer* response) {
-  return calls_->Unary<pb::GetServerInfoRequest, pb::ServerInfo>(
+  return parts_.calls->Unary<pb::GetServerInfoRequest, pb::ServerInfo>(
       kGetServerInfo, context, request, response,
       [this](const auto&, auto* response, CallInfo& call) {
         // It shows what lists show.
-        ASSIGN_OR_RETURN(const int64_t count, authority_->Count(calls_->SightOf(
-                                                  call, kListWorkspaces)));
+        ASSIGN_OR_RETURN(const int64_t count,
+                         parts_.authority->Count(
+                             parts_.calls->SightOf(call, kListWorkspaces)));
         response->set_version(facts_.version);
         response->set_base_path(base::PathText(facts_.base_path));
         ToProto(facts_.start_time, response->mutable_start_time());
@@ -327,8 +327,10 @@ grpc::ServerUnaryReactor* WorkspaceService::GetServerInfo(
         ToProto(facts_.purge_delay, response->mutable_purge_delay());
         for (const std::string& feature : facts_.features)
           response->add_features(feature);
-        ASSIGN_OR_RETURN(const auth::Caller caller, calls_->CallerOf(call));
-        ToProto(caller, calls_->GrantsOf(caller), response->mutable_caller());
+        ASSIGN_OR_RETURN(const auth::Caller caller,
+                         parts_.calls->CallerOf(call));
+        ToProto(caller, parts_.calls->GrantsOf(caller),
+                response->mutable_caller());
         return absl::OkStatus();
       });
 }

@@ -9,9 +9,10 @@
 #include "service/artifacts/templates.h"
 #include "service/core/authority.h"
 #include "service/rpc/archive_streams.h"
-#include "service/rpc/artifact_service.h"
+#include "service/rpc/artifact_streams.h"
 #include "service/rpc/call.h"
 #include "service/rpc/clone_stream.h"
+#include "service/rpc/raw_service.h"
 #include "service/rpc/watch_hub.h"
 
 namespace mlops::rpc {
@@ -40,9 +41,13 @@ struct ServiceParts {
 
 // WorkspaceService on top of an Authority: each handler converts the request,
 // calls the authority, and converts the result. Thread-safe.
-class WorkspaceService final : public ArtifactService {
+//
+// workspace_service.cc has the methods of workspaces, artifact_methods.cc those
+// of artifacts.
+class WorkspaceService final : public RawService {
  public:
-  WorkspaceService(const ServiceParts& parts, ServerFacts facts);
+  WorkspaceService(const ServiceParts& parts, ServerFacts facts)
+      : parts_(parts), facts_(std::move(facts)) {}
 
   grpc::ServerUnaryReactor* CreateWorkspace(
       grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
@@ -95,18 +100,40 @@ class WorkspaceService final : public ArtifactService {
                                           const grpc::ByteBuffer* request,
                                           grpc::ByteBuffer* response) override;
 
+  grpc::ServerUnaryReactor* GetArtifact(grpc::CallbackServerContext* context,
+                                        const grpc::ByteBuffer* request,
+                                        grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* ListArtifacts(grpc::CallbackServerContext* context,
+                                          const grpc::ByteBuffer* request,
+                                          grpc::ByteBuffer* response) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* ReadArtifact(
+      grpc::CallbackServerContext* context,
+      const grpc::ByteBuffer* request) override;
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* WriteArtifact(
+      grpc::CallbackServerContext* context) override;
+  grpc::ServerUnaryReactor* GetUpload(grpc::CallbackServerContext* context,
+                                      const grpc::ByteBuffer* request,
+                                      grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* DeleteArtifact(grpc::CallbackServerContext* context,
+                                           const grpc::ByteBuffer* request,
+                                           grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* MoveArtifact(grpc::CallbackServerContext* context,
+                                         const grpc::ByteBuffer* request,
+                                         grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* CopyArtifact(grpc::CallbackServerContext* context,
+                                         const grpc::ByteBuffer* request,
+                                         grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* MakeDirectory(grpc::CallbackServerContext* context,
+                                          const grpc::ByteBuffer* request,
+                                          grpc::ByteBuffer* response) override;
+
  private:
   // Converts a workspace with its lease; the second adds only the lease.
   void Describe(const core::Workspace& workspace, pb::Workspace* message) const;
   void AddLease(const core::Workspace& workspace, pb::Workspace* message) const;
 
-  core::Authority* const authority_;
-  ArchiveStreams* const archives_;
-  WatchHub* const watches_;
-  Calls* const calls_;
+  const ServiceParts parts_;
   const ServerFacts facts_;
-  const CloneParts clones_;
-  artifacts::Templates* const templates_;
 };
 
 }  // namespace mlops::rpc

@@ -98,6 +98,8 @@ struct Config {
   // Number of concurrent artifact streams. Each upload adds 4 MiB to the memory
   // that gRPC may use for received messages.
   int max_artifact_streams = 128;
+  // Number of concurrent watches. Each takes some 20 KiB.
+  int max_watchers = 4096;
   // Use only POSIX calls on files.
   bool portable_fs = false;
 

@@ -221,6 +221,8 @@ void AddLimitFlags(CLI::App& app, Config& config) {
             "Threads for calls that write files or walk directories");
   AddNumber(app, "--max-artifact-streams", config.max_artifact_streams, 65536,
             "Artifacts that may be read and written at the same time");
+  AddNumber(app, "--max-watchers", config.max_watchers, 65536,
+            "Streams that may watch workspaces at the same time");
   app.add_flag("--portable-fs", config.portable_fs,
                "Use only POSIX calls on files");
 }

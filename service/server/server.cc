@@ -1,10 +1,7 @@
 #include "service/server/server.h"
 
-#include <fcntl.h>
 #include <grp.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -18,7 +15,6 @@
 #include "absl/time/clock.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/server_builder.h"
-#include "nlohmann/json.hpp"
 #include "proto/cpp/base/error.h"
 #include "proto/cpp/base/status_macros.h"
 #include "proto/cpp/base/unique_fd.h"
@@ -26,6 +22,8 @@
 #include "service/core/errors.h"
 #include "service/core/layout.h"
 #include "service/core/name_policy.h"
+#include "service/rpc/watch_stream.h"
+#include "service/server/base_directory.h"
 #include "service/server/grpc_settings.h"
 #include "service/server/identity.h"
 #include "service/server/listeners.h"
@@ -40,19 +38,9 @@ constexpr size_t kMaxQueuedCalls = 1024;
 constexpr int kWholeFileWorkers = 4;
 // Clones that run at the same time.
 constexpr int kCloneWorkers = 4;
-// How much of the time a chore may take that reads or writes the whole index.
-constexpr double kShareOfLongChores = 0.1;
 
 // The longest description of the server that a standby waits for.
 constexpr size_t kMaxHolderBytes = 1024;
-
-constexpr char kCertificates[] = "certificates";
-// How often the space on the disk is measured.
-constexpr absl::Duration kDiskInterval = absl::Seconds(5);
-// How often --min-free-bytes is checked, and at most one workspace purged.
-constexpr absl::Duration kSpaceInterval = absl::Seconds(1);
-// How often a certificate that is not valid is logged.
-constexpr absl::Duration kCertificateInterval = absl::Hours(1);
 
 // After this time without a call, clients have noticed that the server
 // is stopping.
@@ -64,103 +52,6 @@ constexpr absl::Duration kIdleWhileDraining = absl::Milliseconds(500);
 constexpr absl::Duration kSendGrace = absl::Milliseconds(500);
 // Time for streams of the health and reflection services.
 constexpr absl::Duration kStreamGrace = absl::Milliseconds(100);
-
-std::string HostName() {
-  char name[256] = "";
-  ::gethostname(name, sizeof(name) - 1);
-  return name;
-}
-
-// An error, as a sentence, that the operator can fix.
-absl::Status Refusal(absl::string_view sentence) {
-  return absl::FailedPreconditionError(sentence);
-}
-
-// Makes a new directory, and all parents created with it, survive a power cut.
-// Directories further up may be inaccessible; they were durable before,
-// so errors are ignored.
-void SyncParents(const std::filesystem::path& dir) {
-  for (auto parent = dir.parent_path();; parent = parent.parent_path()) {
-    if (const auto opened = fs::OpenBaseDir(parent.string()); opened.ok())
-      (*opened)->Sync().IgnoreError();
-    if (parent == parent.root_path()) return;
-  }
-}
-
-// Returns the real path of `base`. Creates the directory if it is missing and
-// `read_only` is not set.
-absl::StatusOr<std::string> MakeBase(const std::string& base, bool read_only) {
-  std::error_code error;
-  const bool made =
-      !read_only && std::filesystem::create_directories(base, error);
-  std::filesystem::path real;
-  if (!error) real = std::filesystem::canonical(base, error);
-  if (error) {
-    return Refusal(absl::StrCat("cannot ", read_only ? "find" : "make",
-                                " the base directory ", base, ": ",
-                                error.message()));
-  }
-  if (!std::filesystem::is_directory(real, error))
-    return Refusal(absl::StrCat(base, " is not a directory"));
-  if (made) SyncParents(real);
-  return real.string();
-}
-
-fs::BaseLock::Names LockNames() {
-  return {.dir = std::string(core::layout::kServerDir),
-          .file = std::string(core::layout::kLockFile)};
-}
-
-// Serializes processes that want to listen on one Unix socket outside a base.
-// Otherwise two could both find that no server listens, and the second
-// would take the name from the first. The lock lives as long as the returned
-// descriptor.
-base::UniqueFd LockDirOf(absl::string_view unix_address) {
-  const std::filesystem::path socket(
-      std::string(absl::StripPrefix(unix_address, "unix:")));
-  base::UniqueFd dir(
-      ::open(socket.parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  // The lock is held for milliseconds. Give up after 2 s, so that a process
-  // that holds it longer does not block others.
-  for (int i = 0;
-       i < 200 && dir.ok() && ::flock(dir.get(), LOCK_EX | LOCK_NB) != 0; ++i) {
-    absl::SleepFor(absl::Milliseconds(10));
-  }
-  return dir;
-}
-
-// Makes git, and tools that follow its rules, ignore the server's files.
-absl::Status WriteGitignore(const fs::Dir& base) {
-  ASSIGN_OR_RETURN(const auto dir, base.OpenDir(core::layout::kServerDir));
-  auto file = dir->CreateFile(core::layout::kGitignoreFile);
-  if (absl::IsAlreadyExists(file.status())) return absl::OkStatus();
-  RETURN_IF_ERROR(file.status());
-  absl::Status written = (*file)->Write("*\n");
-  if (!written.ok())
-    dir->RemoveFile(core::layout::kGitignoreFile).IgnoreError();
-  return written;
-}
-
-// Describes the server that owns a base, from the content of its lock file,
-// which is not trusted to be valid.
-std::string DescribeOwner(const std::string& content) {
-  const auto owner =
-      nlohmann::json::parse(content, nullptr, /*allow_exceptions=*/false);
-  const auto pid = owner.find("pid"), host = owner.find("host"),
-             addresses = owner.find("addresses");
-  if (pid == owner.end() || !pid->is_number_integer() || host == owner.end() ||
-      !host->is_string() || addresses == owner.end() ||
-      !addresses->is_array()) {
-    return "another process, which the lock file does not name";
-  }
-  std::vector<std::string> names;
-  for (const auto& address : *addresses) {
-    if (address.is_string()) names.push_back(address.get<std::string>());
-  }
-  return absl::StrCat("workspaced with pid ", pid->get<int64_t>(), " on host ",
-                      host->get<std::string>(), ", which listens on ",
-                      absl::StrJoin(names, " and "));
-}
 
 // Returns nullopt for "".
 absl::StatusOr<std::optional<gid_t>> FindGroup(const std::string& name) {
@@ -181,10 +72,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
         CheckAddress(address, config.insecure || !config.tls_cert.empty()));
   ASSIGN_OR_RETURN(server->base_path_, MakeBase(config.base, config.read_only));
   RETURN_IF_ERROR(server->OpenGate());
-  absl::Status locked = server->LockBase();
-  if (config.wait && absl::IsAlreadyExists(locked))
-    locked = server->StandBy(std::move(locked), keep_waiting);
-  RETURN_IF_ERROR(locked);
+  auto lock = LockBase(server->base_path_, config.read_only);
+  if (config.wait && absl::IsAlreadyExists(lock.status()))
+    lock = server->StandBy(lock.status(), keep_waiting);
+  ASSIGN_OR_RETURN(server->lock_, std::move(lock));
   RETURN_IF_ERROR(server->StartMetrics());
   RETURN_IF_ERROR(server->Listen());
   RETURN_IF_ERROR(server->OpenLog());
@@ -215,48 +106,8 @@ absl::Status Server::OpenGate() {
   return absl::OkStatus();
 }
 
-absl::Status Server::LockBase() {
-  if (config_.read_only) {
-    auto watch = fs::BaseLock::Watch(base_path_);
-    if (!watch.ok())
-      return Refusal(absl::StrCat("cannot read the base directory ",
-                                  watch.status().message()));
-    lock_ = *std::move(watch);
-    return absl::OkStatus();
-  }
-  const auto served = [this] {
-    return absl::AlreadyExistsError(absl::StrCat(
-        base_path_, " is already served by ",
-        DescribeOwner(fs::BaseLock::ReadContent(base_path_, LockNames()))));
-  };
-  const auto refused = [this](const absl::Status& why) {
-    const std::string sentence = absl::StrCat("cannot lock the base directory ",
-                                              base_path_, ": ", why.message());
-    if (!absl::IsPermissionDenied(why) ||
-        ::access(base_path_.c_str(), R_OK | X_OK) != 0)
-      return Refusal(sentence);
-    return absl::PermissionDeniedError(
-        absl::StrCat("cannot write in the base directory ", base_path_, " (",
-                     why.message(), "): to read from it, use --read-only"));
-  };
-  auto lock = fs::BaseLock::Acquire(base_path_, LockNames());
-  if (absl::IsFailedPrecondition(lock.status())) return served();
-  if (!lock.ok()) return refused(lock.status());
-  // If directories cannot be locked and the lock file was removed,
-  // only an answering socket reveals another server.
-  if (const auto socket = UnixSocketAddress(base_path_);
-      socket.ok() && IsAnswered(*socket))
-    return served();
-  absl::Status made = (*lock)->MakeFile();
-  if (absl::IsFailedPrecondition(made)) return served();
-  // Start even if the lock file cannot be written: deletions free space.
-  if (!made.ok() && !absl::IsResourceExhausted(made)) return refused(made);
-  lock_ = *std::move(lock);
-  return absl::OkStatus();
-}
-
-absl::Status Server::StandBy(absl::Status locked,
-                             const KeepWaiting& keep_waiting) {
+absl::StatusOr<std::unique_ptr<fs::BaseLock>> Server::StandBy(
+    const absl::Status& locked, const KeepWaiting& keep_waiting) {
   // Not the log file, which the server that serves may be writing.
   ASSIGN_OR_RETURN(log_, observe::Log::Open({}));
   ASSIGN_OR_RETURN(auto acceptor, ListenOn(listen_));
@@ -269,8 +120,11 @@ absl::Status Server::StandBy(absl::Status locked,
       listen_.empty()
           ? "stands by"
           : absl::StrCat("stands by on ", absl::StrJoin(listen_, " and "));
-  for (; absl::IsAlreadyExists(locked); locked = LockBase()) {
-    const std::string holder = base::Echo(locked.message(), kMaxHolderBytes);
+  absl::StatusOr<std::unique_ptr<fs::BaseLock>> lock = locked;
+  for (; absl::IsAlreadyExists(lock.status());
+       lock = LockBase(base_path_, config_.read_only)) {
+    const std::string holder =
+        base::Echo(lock.status().message(), kMaxHolderBytes);
     // A standby does not know who calls, so strangers must not learn more.
     standby->SetRefusal(core::StandsBy(
         HasIdentity(config_) ? "another server serves" : holder));
@@ -279,7 +133,7 @@ absl::Status Server::StandBy(absl::Status locked,
     Report("cannot read a file again", CheckGate());
     standby->ReloadTls();
   }
-  return locked;
+  return lock;
 }
 
 absl::StatusOr<std::vector<std::string>> Server::ChooseAddresses() const {
@@ -457,8 +311,13 @@ absl::Status Server::MakeCore() {
       .is_removing = [this] { return catalog_->counts().removing > 0; },
       .purge_oldest = [this] { return catalog_->PurgeOldest(); },
       .log = [this](absl::string_view line) { log_->Warning(line); }});
-  ledger_ = std::make_shared<core::UsageLedger>(metrics_.Measured(
-      catalog::MakeUsageScanner(base_, base_path_, base::SystemClock())));
+  ledger_ = std::make_shared<core::UsageLedger>(
+      metrics_.Measured(
+          catalog::MakeUsageScanner(base_, base_path_, base::SystemClock())),
+      core::UsageLedger::Options{
+          .on_flip = [this](const core::Workspace& workspace) {
+            catalog_->Announce(workspace.project);
+          }});
   artifacts_ = std::make_unique<artifacts::Artifacts>(
       catalog_.get(), base_,
       artifacts::UploadOptions{
@@ -480,8 +339,6 @@ absl::Status Server::MakeCore() {
   archives_ = std::make_unique<archive::Archives>(
       authority_.get(), stage_.get(), base_, base_path_);
   WarnOfTemplate();
-  archives_ = std::make_unique<archive::Archives>(
-      authority_.get(), stage_.get(), base_, base_path_);
   return absl::OkStatus();
 }
 
@@ -527,6 +384,7 @@ void Server::MakeCalls() {
           .peers = PeerFacts(),
           .identifies_all = HasIdentity(config_) || !config_.policy.empty() ||
                             !config_.audit_log.empty(),
+          .unread_bytes = rpc::UnreadBytes(config_.max_watchers),
           .metrics = &metrics_.calls(),
           .audit = audit_.get(),
           .audit_reads = config_.audit_reads});
@@ -543,9 +401,15 @@ void Server::MakeServices() {
   watches_ = std::make_unique<rpc::WatchHub>(
       catalog_.get(), &changes_,
       rpc::WatchHub::Options{
-          .lease_of = [this](const core::Workspace& workspace) {
-            return authority_->LeaseOf(workspace);
-          }});
+          .max_watchers = static_cast<size_t>(config_.max_watchers),
+          .lease_of =
+              [this](const core::Workspace& workspace) {
+                return authority_->LeaseOf(workspace);
+              },
+          .is_over_quota =
+              [this](const core::Workspace& workspace) {
+                return ledger_->is_over(workspace);
+              }});
   std::vector<std::string> features;
   if (config_.read_only) features.emplace_back("read-only");
   if (!config_.project_pattern.empty())
@@ -607,6 +471,7 @@ void Server::WatchParts() {
                   .whole_file_workers = whole_file_workers_.get(),
                   .stream_workers = stream_workers_.get(),
                   .streams = artifact_streams_.get(),
+                  .transfers = &transfer_slots_,
                   .watches = watches_.get(),
                   .acceptor = acceptor_.get(),
                   .audit = audit_.get(),
@@ -637,149 +502,6 @@ void Server::AcceptConnections() {
   log_->Info(absl::StrCat("serving ", base_path_,
                           config_.read_only ? " read-only on " : " on ",
                           absl::StrJoin(addresses_, ", ")));
-}
-
-void Server::StartChores() {
-  upkeep_ = std::make_unique<catalog::Upkeep>(
-      catalog_.get(),
-      fs::MakeWatcher(base_path_, core::layout::kRecord,
-                      {.portable = config_.portable_fs}),
-      catalog::Upkeep::Options{});
-  maintainer_ = std::make_unique<Maintainer>(
-      Chores(), Maintainer::Options{.report = [this](absl::string_view failure,
-                                                     const absl::Status& why) {
-        Report(failure, why);
-      }});
-}
-
-// The periodic work of the whole server, in the order of each round.
-std::vector<Maintainer::Chore> Server::Chores() {
-  return {
-      {.failure = "the clock jumped",
-       .run = [this] { return upkeep_->WatchClock(); }},
-      {.failure = "cannot read the names in the base directory",
-       .run = [this] { return upkeep_->RefreshNames(); },
-       .max_share = kShareOfLongChores},
-      {.failure = "edits by hand may be detected late",
-       .run = [this] { return upkeep_->RefreshRecords(); }},
-      {.failure = "cannot empty the trash",
-       .run = [this] { return upkeep_->SweepTrash(); }},
-      {.failure = "cannot end leases",
-       .run =
-           [this] { return authority_->EndExpiredLeases(), absl::OkStatus(); }},
-      {.failure = "no longer serving", .run = [this] { return WatchBase(); }},
-      // Retries, in case the disk was full before.
-      {.failure = "cannot write the lock file",
-       .run = [this] { return Announce(); }},
-      {.failure = "cannot read a file again",
-       .run = [this] { return CheckGate(); }},
-      {.failure = "the certificate of the server is not valid",
-       .run = [this] { return CheckCertificate(); },
-       .interval = kCertificateInterval},
-      {.failure = "cannot measure the disk",
-       .run =
-           [this] {
-             return metrics_.MeasureDisk(base_path_), absl::OkStatus();
-           },
-       .interval = kDiskInterval},
-      {.failure = "too little space on the disk",
-       .run = [this] { return space_guard_->Check(); },
-       .interval = kSpaceInterval},
-      {.failure = "cannot sweep the artifacts",
-       .run = [this] { return artifacts_->SweepSome(), absl::OkStatus(); }},
-      {.failure = "cannot save the checkpoint",
-       .run = [this] { return upkeep_->SaveCheckpoint(); },
-       .max_share = kShareOfLongChores},
-  };
-}
-
-absl::Status Server::Announce() {
-  announced_ = announced_ || config_.read_only;
-  if (announced_ || IsLost()) return absl::OkStatus();
-  RETURN_IF_ERROR(lock_->MakeFile());
-  const nlohmann::json owner = {
-      {"pid", ::getpid()},
-      {"host", HostName()},
-      {"addresses", addresses_},
-      {"version", std::string(kVersion)},
-      {"start_time", absl::FormatTime(absl::Now(), absl::UTCTimeZone())}};
-  // A path may contain any bytes. Replacing invalid ones is harmless,
-  // because clients try the base's own socket first.
-  const std::string text =
-      owner.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  RETURN_IF_ERROR(lock_->WriteContent(text + "\n"));
-  // Best effort, except that a full disk is retried.
-  if (absl::Status written = WriteGitignore(*base_);
-      absl::IsResourceExhausted(written))
-    return written;
-  announced_ = true;
-  return absl::OkStatus();
-}
-
-void Server::ReportFile(const std::string& what, const absl::Status& status) {
-  reloads_.at(what).Count(status.ok() ? absl::StatusOr<bool>(true) : status);
-  if (status.ok()) {
-    log_->Info(absl::StrCat("read the ", what, " again"));
-  } else {
-    // Not Problem(), which would leave out the next error of an operator who is
-    // still editing. There is one line per change of the file.
-    log_->Warning(
-        absl::StrCat("keeping the previous ", what, ": ", status.message()));
-  }
-}
-
-absl::Status Server::CheckGate() {
-  gate_->Check(
-      [this](const base::ReloadedFile& file, const absl::Status& status) {
-        ReportFile(file.what(), status);
-      });
-  if (tls_ == nullptr) return absl::OkStatus();
-  const absl::StatusOr<bool> changed = tls_->Reload();
-  if (!changed.ok() || *changed) ReportFile(kCertificates, changed.status());
-  return absl::OkStatus();
-}
-
-absl::Status Server::CheckCertificate() {
-  return tls_ == nullptr ? absl::OkStatus() : tls_->CheckValidity();
-}
-
-void Server::Reload(const absl::StatusOr<Config>& config) {
-  if (!config.ok()) {
-    return log_->Warning(absl::StrCat("keeping the previous settings: ",
-                                      config.status().message()));
-  }
-  gate_->Reload(
-      [this](const base::ReloadedFile& file, const absl::Status& status) {
-        ReportFile(file.what(), status);
-      });
-  const std::vector<std::string> changed = ChangedSettings(config_, *config);
-  if (changed.empty()) return;
-  log_->Warning(
-      absl::StrCat("these settings have changed, and only a restart "
-                   "applies them: ",
-                   absl::StrJoin(changed, ", ")));
-}
-
-void Server::StopServing(const absl::Status& why) {
-  server_->GetHealthCheckService()->SetServingStatus(false);
-  log_->Problem("no longer serving", why);
-}
-
-void Server::Report(absl::string_view what, const absl::Status& problem) {
-  if (problem.ok()) return;
-  // Expected: the server may not change anything.
-  const std::string reason = base::GetReason(problem);
-  if (config_.read_only && reason == "READ_ONLY") return;
-  if (lost_ && reason == "SHUTTING_DOWN") return;
-  log_->Problem(what, problem);
-}
-
-absl::Status Server::WatchBase() {
-  if (lost_told_ || !IsLost()) return absl::OkStatus();
-  lost_told_ = true;
-  server_->GetHealthCheckService()->SetServingStatus(false);
-  return absl::AbortedError(absl::StrCat(
-      base_path_, " or its lock file was moved, removed or replaced"));
 }
 
 Server::~Server() {

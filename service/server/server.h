@@ -96,16 +96,18 @@ class Server {
   void Reload(const absl::StatusOr<Config>& config);
 
  private:
+  // What log lines and metrics call the TLS files.
+  static constexpr char kCertificates[] = "certificates";
   explicit Server(const Config& config)
       : config_(config), listen_(config.listen) {}
 
   // The steps of Start(), in this order; each uses what the ones before made.
   absl::Status OpenGate();
-  absl::Status LockBase();
   absl::Status StartMetrics();
   // Waits until LockBase() no longer returns ALREADY_EXISTS, which it did at
   // first with the message of `locked`. Returns its last result.
-  absl::Status StandBy(absl::Status locked, const KeepWaiting& keep_waiting);
+  absl::StatusOr<std::unique_ptr<fs::BaseLock>> StandBy(
+      const absl::Status& locked, const KeepWaiting& keep_waiting);
   absl::Status Listen();
   absl::Status OpenLog();
   absl::Status OpenAudit();

@@ -151,13 +151,47 @@ void Add(Metrics& metrics, const char* name, const base::ThreadPool& pool) {
 }
 
 void Add(Metrics& metrics, const rpc::ArtifactStreams& streams) {
-  metrics.AddGauge({"workspaced_artifact_streams",
-                    "Streams that read or write an artifact now."},
-                   {},
-                   Of(&streams, [](const auto& of) { return of.running(); }));
+  metrics.AddGauge(
+      {"workspaced_artifact_streams",
+       "Streams that read or write an artifact now."},
+      {}, Of(&streams, [](const auto& of) { return of.slots().running(); }));
   metrics.AddGauge(
       {"workspaced_artifact_streams_limit", "Maximum number of such streams."},
-      {}, Of(&streams, [](const auto& of) { return of.max_streams(); }));
+      {}, Of(&streams, [](const auto& of) { return of.slots().max(); }));
+}
+
+void Add(Metrics& metrics, const rpc::TransferSlots& transfers) {
+  metrics.AddGauge(
+      {"workspaced_transfers_limit",
+       "Maximum number of clones, exports and imports together."},
+      {}, Of(&transfers, [](const auto& of) { return of.max_transfers(); }));
+  using Counts = rpc::TransferSlots::Counts;
+  const auto add = [&](const char* name, rpc::TransferKind kind) {
+    const auto read = [&transfers, kind](auto Counts::*count) {
+      return Of(&transfers, [kind, count](const auto& of) {
+        return of.counts(kind).*count;
+      });
+    };
+    metrics.AddGauge(
+        {"workspaced_transfers", "Whole workspaces being copied now."},
+        {{"kind", name}}, read(&Counts::running));
+    metrics.AddCounter({"workspaced_transfer_bytes_total",
+                        "Bytes of archives exported and imported, and of files "
+                        "cloned, also by transfers that failed."},
+                       {{"kind", name}}, read(&Counts::size_bytes));
+    const auto add_result = [&](const char* result, uint64_t Counts::*count) {
+      metrics.AddCounter(
+          {"workspaced_transfers_total",
+           "Transfers that ended, and those refused because too many ran."},
+          {{"kind", name}, {"result", result}}, read(count));
+    };
+    add_result("success", &Counts::succeeded);
+    add_result("failure", &Counts::failed);
+    add_result("refused", &Counts::refused);
+  };
+  add("clone", rpc::TransferKind::kClone);
+  add("export", rpc::TransferKind::kExport);
+  add("import", rpc::TransferKind::kImport);
 }
 
 void Add(Metrics& metrics, const rpc::WatchHub& watches) {
@@ -296,6 +330,7 @@ void ServerMetrics::Watch(const MetricSources& sources) {
   if (sources.stream_workers != nullptr)
     Add(metrics_, "streams", *sources.stream_workers);
   if (sources.streams != nullptr) Add(metrics_, *sources.streams);
+  if (sources.transfers != nullptr) Add(metrics_, *sources.transfers);
   if (sources.watches != nullptr) Add(metrics_, *sources.watches);
   if (sources.acceptor != nullptr) Add(metrics_, *sources.acceptor);
   if (sources.audit != nullptr) Add(metrics_, *sources.audit);

@@ -19,6 +19,7 @@
 #include "service/observe/counters.h"
 #include "service/observe/metrics.h"
 #include "service/rpc/artifact_streams.h"
+#include "service/rpc/transfer_slots.h"
 #include "service/rpc/watch_hub.h"
 #include "service/server/acceptor.h"
 #include "service/server/space_guard.h"
@@ -38,6 +39,7 @@ struct MetricSources {
   const base::ThreadPool* whole_file_workers = nullptr;
   const base::ThreadPool* stream_workers = nullptr;
   const rpc::ArtifactStreams* streams = nullptr;
+  const rpc::TransferSlots* transfers = nullptr;
   const rpc::WatchHub* watches = nullptr;
   const Acceptor* acceptor = nullptr;
   const observe::AuditLog* audit = nullptr;

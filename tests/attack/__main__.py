@@ -18,9 +18,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS))
@@ -39,6 +40,7 @@ _ATTACK_TIMEOUT_S = 120
 # the limit of 64 KiB of JSON metadata allows.
 _ZEROS = 32_000
 _LARGE_WORKSPACES = 200
+_MANY_FILES = 500
 
 
 # --- The attackers, each in a separate process --------------------------------
@@ -182,7 +184,26 @@ def unread_reads(address: str, count: int, hold_s: float) -> str:
 def _hold_up_artifacts(
     address: str, count: int, hold_s: float, frames: Callable[[Connection], bytes]
 ) -> str:
-    """Opens `count` calls, and measures when another client's upload succeeds.
+    """Opens `count` calls, and measures when another client's upload succeeds."""
+
+    def upload(stub: pb_grpc.WorkspaceServiceStub) -> None:
+        request = pb.WriteArtifactRequest(
+            project="p", path="outputs/mine", data=b"x", finish=True
+        )
+        for _ in stub.WriteArtifact(iter([request]), timeout=10):
+            pass
+
+    return _hold_up(address, count, hold_s, frames, upload)
+
+
+def _hold_up(
+    address: str,
+    count: int,
+    hold_s: float,
+    frames: Callable[[Connection], bytes],
+    attempt: Callable[[pb_grpc.WorkspaceServiceStub], None],
+) -> str:
+    """Opens `count` calls, and measures when another client's `attempt` succeeds.
 
     It tries for `hold_s` seconds at most.
     """
@@ -195,17 +216,179 @@ def _hold_up_artifacts(
         time.sleep(1)
         began = time.monotonic()
         while time.monotonic() < began + hold_s:
-            request = pb.WriteArtifactRequest(
-                project="p", path="outputs/mine", data=b"x", finish=True
-            )
             with contextlib.suppress(grpc.RpcError):
-                stub = pb_grpc.WorkspaceServiceStub(channel)
-                for _ in stub.WriteArtifact(iter([request]), timeout=10):
-                    pass
+                attempt(pb_grpc.WorkspaceServiceStub(channel))
                 seconds = time.monotonic() - began
-                return f"another client's upload succeeded after {seconds:.1f} s"
+                return f"another client succeeded after {seconds:.1f} s"
             time.sleep(0.5)
-    return f"another client's upload refused for {hold_s:.0f} s"
+    return f"another client refused for {hold_s:.0f} s"
+
+
+def unread_watches(address: str, count: int, hold_s: float) -> str:
+    """Opens watches and reads none of them, while another client changes a workspace.
+
+    Returns how many connections the server closed, and how many changes succeeded.
+    """
+    changes, done = 0, threading.Event()
+
+    def change() -> None:
+        nonlocal changes
+        with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+            stub = pb_grpc.WorkspaceServiceStub(channel)
+            workspace = pb.Workspace(project="large-0")
+            while not done.is_set():
+                workspace.metadata["change"] = changes
+                with contextlib.suppress(grpc.RpcError):
+                    stub.UpdateWorkspace(
+                        pb.UpdateWorkspaceRequest(workspace=workspace), timeout=10
+                    )
+                    changes += 1
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        held = _send_and_hold(
+            address, count, lambda c: c.open("WatchWorkspaces", message(b"")), hold_s
+        )
+    finally:
+        done.set()
+        changing.join()
+    return f"{held}, {changes / hold_s:.0f} changes/s"
+
+
+def short_watches(address: str, count: int, at_once: int) -> str:
+    """Opens watches, reads each until its list is complete, and cancels it."""
+    results: list[str] = []
+
+    def watch(number: int) -> None:
+        options = [("grpc.enable_http_proxy", 0), ("n", number)]
+        with grpc.insecure_channel(address, options) as channel:
+            stub = pb_grpc.WorkspaceServiceStub(channel)
+            for _ in range(count // at_once):
+                responses = stub.WatchWorkspaces(pb.WatchWorkspacesRequest())
+                try:
+                    while next(responses).change != pb.CHANGE_SYNCED:
+                        pass
+                    results.append("SYNCED")
+                except grpc.RpcError as error:
+                    results.append(_outcome(error))
+                responses.cancel()
+
+    _in_threads(watch, at_once)
+    return _counted(results)
+
+
+def unread_exports(address: str, count: int, hold_s: float) -> str:
+    """Requests many exports and reads none; measures when another client's succeeds."""
+    data = message(pb.ExportWorkspaceRequest(project="p").SerializeToString())
+    return _hold_up(
+        address, count, hold_s, lambda c: c.open("ExportWorkspace", data), _export
+    )
+
+
+def stalled_imports(address: str, count: int, hold_s: float) -> str:
+    """Begins imports and sends no more; measures when another client's succeeds."""
+    numbers = iter(range(count))
+
+    def frames(connection: Connection) -> bytes:
+        request = pb.ImportWorkspaceRequest(project=f"stalled-{next(numbers)}")
+        return connection.open(
+            "ImportWorkspace", message(request.SerializeToString()), end=False
+        )
+
+    return _hold_up(address, count, hold_s, frames, _import)
+
+
+def garbage_imports(address: str, count: int, at_once: int) -> str:
+    """Imports noise, and archives of which one byte is wrong."""
+    results: list[str] = []
+    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        stub = pb_grpc.WorkspaceServiceStub(channel)
+        export = stub.ExportWorkspace(pb.ExportWorkspaceRequest(project="many"))
+        archive = b"".join(piece.data for piece in export)
+
+    def spoil(number: int) -> None:
+        random = Random(number)
+        with grpc.insecure_channel(
+            address, [("grpc.enable_http_proxy", 0), ("n", number)]
+        ) as channel:
+            stub = pb_grpc.WorkspaceServiceStub(channel)
+            for i in range(count // at_once):
+                data = bytearray(archive if i % 2 else random.randbytes(4 * _MIB))
+                data[random.randrange(len(data))] ^= 1
+                try:
+                    project = f"spoiled-{number}-{i}"
+                    for _ in stub.ImportWorkspace(_pieces(bytes(data), project)):
+                        pass
+                    results.append("OK")
+                except grpc.RpcError as error:
+                    results.append(_outcome(error))
+
+    _in_threads(spoil, at_once)
+    return _counted(results)
+
+
+def many_clones(address: str, count: int) -> str:
+    """Requests many clones at once, and cancels every other one after a second."""
+    results: list[str] = []
+
+    def clone(number: int) -> None:
+        with grpc.insecure_channel(
+            address, [("grpc.enable_http_proxy", 0), ("n", number)]
+        ) as channel:
+            request = pb.CloneWorkspaceRequest(
+                project="many", destination_project=f"clone-{number}"
+            )
+            responses = pb_grpc.WorkspaceServiceStub(channel).CloneWorkspace(
+                request, timeout=1 if number % 2 else 100
+            )
+            try:
+                for _ in responses:
+                    pass
+                results.append("OK")
+            except grpc.RpcError as error:
+                results.append(_outcome(error))
+
+    _in_threads(clone, count)
+    return _counted(results)
+
+
+def _export(stub: pb_grpc.WorkspaceServiceStub) -> None:
+    for _ in stub.ExportWorkspace(pb.ExportWorkspaceRequest(project="few")):
+        pass
+
+
+def _import(stub: pb_grpc.WorkspaceServiceStub) -> None:
+    export = stub.ExportWorkspace(pb.ExportWorkspaceRequest(project="few"))
+    archive = b"".join(piece.data for piece in export)
+    for _ in stub.ImportWorkspace(_pieces(archive, "imported")):
+        pass
+
+
+def _pieces(archive: bytes, project: str) -> Iterator[pb.ImportWorkspaceRequest]:
+    for at in range(0, len(archive), _MIB):
+        yield pb.ImportWorkspaceRequest(
+            project="" if at else project, data=archive[at : at + _MIB]
+        )
+
+
+def _in_threads(run: Callable[[int], None], count: int) -> None:
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _outcome(error: grpc.RpcError) -> str:
+    """Returns the code of an error, with its text if no attack should cause it."""
+    code: str = error.code().name
+    unexpected = code in ("INTERNAL", "UNKNOWN", "DATA_LOSS")
+    return f"{code} ({error.details()})" if unexpected else code
+
+
+def _counted(results: list[str]) -> str:
+    return ", ".join(f"{results.count(one)} {one}" for one in sorted(set(results)))
 
 
 def resets(address: str, count: int, method: str) -> str:
@@ -276,6 +459,13 @@ ATTACKS = [
         "reset-statuses",
         lambda address: resets(address, 100_000, "StreamWorkspaceStatuses"),
     ),
+    Attack("watches", lambda address: unread_watches(address, 2000, 10), large=True),
+    Attack("watches-short", lambda address: short_watches(address, 4000, 40)),
+    Attack("reset-watches", lambda address: resets(address, 20_000, "WatchWorkspaces")),
+    Attack("exports", lambda address: unread_exports(address, 500, 60)),
+    Attack("imports-stalled", lambda address: stalled_imports(address, 500, 60)),
+    Attack("imports-garbage", lambda address: garbage_imports(address, 100, 20)),
+    Attack("clones", lambda address: many_clones(address, 200)),
     Attack("calls", lambda address: calls(address, 450_000)),
 ]
 
@@ -340,6 +530,11 @@ def prepare(server: Server, large: bool) -> None:
         # A sparse file: large to read, but quick to create.
         with (server.base / "p/outputs/large").open("wb") as file:
             file.truncate(1 << 30)
+        for project, count in (("few", 1), ("many", _MANY_FILES)):
+            stub.EnsureWorkspace(pb.EnsureWorkspaceRequest(project=project))
+            for i in range(count):
+                file_i = server.base / project / f"outputs/{i}"
+                file_i.write_bytes(i.to_bytes(2) * 5000)
         if not large:
             return
         workspace = pb.Workspace()

@@ -3,9 +3,10 @@
 Tables and raw figures go to build/bench.
 
 Usage: run.py [--quick] [--build DIR] [--work DIR] [--readme] [NAME...]. A NAME is get,
-ensure, list, identity, neighbours, metrics, checks, commit, start, scan, artifacts,
-archives, files, original, client or, with .toolkits/bin/python, provider; the default
-is all of them. --readme replaces the tables of README.md by the new ones.
+ensure, list, leases, identity, neighbours, metrics, checks, watch, commit, start,
+doctor, scan, artifacts, archives, files, original, client, commands or, with
+.toolkits/bin/python, provider; the default is all of them. --readme replaces the tables
+of README.md by the new ones.
 """
 
 import argparse
@@ -22,11 +23,13 @@ from subjects import (
     archives,
     artifacts,
     calls,
+    commands,
     identity,
     neighbours,
     python_clients,
     scan,
     start,
+    watch,
 )
 from subjects.figures import Row
 from subjects.harness import FULL, HERE, QUICK, REPO, Bench
@@ -35,18 +38,22 @@ BENCHES: dict[str, Callable[[Bench], tuple[str, list[Row]]]] = {
     "get": calls.run_get,
     "ensure": calls.run_ensure,
     "list": calls.run_list,
+    "leases": calls.run_leases,
     "identity": identity.run_identity,
     "neighbours": neighbours.run_neighbours,
     "metrics": neighbours.run_metrics,
     "checks": neighbours.run_checks,
+    "watch": watch.run_watch,
     "commit": calls.run_commit,
     "start": start.run_start,
+    "doctor": start.run_doctor,
     "scan": scan.run_scan,
     "artifacts": artifacts.run_artifacts,
     "archives": archives.run_archives,
     "files": python_clients.run_files,
     "original": python_clients.run_original,
     "client": python_clients.run_client,
+    "commands": commands.run_commands,
 }
 # MLflow is installed only for .toolkits/bin/python.
 if importlib.util.find_spec("mlflow"):

@@ -81,3 +81,41 @@ def test_a_missing_library_names_the_extra() -> None:
     )
     assert result.returncode == 1
     assert "pip install 'mlops-workspace[cli,dashboard]'" in result.stderr
+
+
+_NOTEBOOK = """
+import sys
+from mlops.workspace import WorkspaceManager
+
+with WorkspaceManager(sys.argv[1]) as manager:
+    manager.get_or_create_workspace("from-notebook")
+    manager.dashboard()
+    manager.dashboard()
+    sys.stdout.flush()
+    sys.stdin.readline()
+"""
+
+
+def test_a_notebook_serves_it_until_it_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLOPS_WORKSPACE_IDLE_TIMEOUT", "10s")
+    with short_base() as base:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _NOTEBOOK, str(base)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        link, again = process.stdout.readline(), process.stdout.readline()
+        assert link == again
+        with httpx.Client(trust_env=False, timeout=30, follow_redirects=True) as client:
+            page = client.get(link.strip())
+            assert "from-notebook" in page.text
+            with client.stream("GET", f"{link.partition('?')[0]}events"):
+                _, errors = process.communicate("\n", timeout=DEADLINE_S)
+        assert process.returncode == 0
+        assert "Traceback" not in errors
+        stop_server(base)

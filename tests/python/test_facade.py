@@ -388,3 +388,12 @@ def test_a_status_is_ready_for_json(manager: WorkspaceManager) -> None:
         json.loads(json.dumps(manager.get_workspace_status("fraud")))["project_name"]
         == "fraud"
     )
+
+
+def test_a_list_has_a_limit(manager: WorkspaceManager) -> None:
+    for name in ("a", "b", "c"):
+        manager.create_workspace(name)
+    listed = manager.list_workspaces(order_by="create_time desc", limit=2)
+    assert [workspace.project_name for workspace in listed] == ["c", "b"]
+    assert len(manager.list_workspaces(limit=9)) == 3
+    assert len(manager.workspaces) == 3

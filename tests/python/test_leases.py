@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from google.protobuf.message import Message
+from mlops._rpc.connection import Connection
 from mlops.workspace import Lease, WorkspaceError, WorkspaceManager
+from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 from python.conftest import Script
 
@@ -259,3 +262,76 @@ def test_release_lease_ends_the_lease_of_a_dead_holder(
     lease.lose(refused.value)
     with pytest.raises(WorkspaceError):
         lease.__exit__(None, None, None)
+
+
+def test_an_acquired_lease_outlives_its_manager(
+    manager: WorkspaceManager, other: WorkspaceManager
+) -> None:
+    first = manager.acquire_lease("fraud", "nightly", ttl=600)
+    assert (first.holder, first.expires_at > first.acquired_at) == ("nightly", True)
+    # This manager does not carry it.
+    for one in (manager, other):
+        with pytest.raises(WorkspaceError) as error:
+            _change(one)
+        assert _reason(error) == "LEASE_HELD"
+    manager.close()
+    renewed = other.acquire_lease("fraud", "nightly", ttl=600)
+    assert renewed.fence == first.fence
+    assert renewed.expires_at >= first.expires_at
+    with pytest.raises(WorkspaceError) as error:
+        other.acquire_lease("fraud", wait=0.1)
+    assert _reason(error) == "LEASE_HELD"
+    other.release_lease("fraud", "nightly")
+    _change(manager)
+
+
+def test_the_environment_names_a_lease(
+    manager: WorkspaceManager,
+    other: WorkspaceManager,
+    base: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lease = manager.acquire_lease("fraud", "nightly", ttl=600)
+    monkeypatch.setenv("MLOPS_LEASE_PROJECT", "fraud")
+    monkeypatch.setenv("MLOPS_LEASE_FENCE", str(lease.fence))
+    with WorkspaceManager(base) as child:
+        _change(child)
+        child.create_workspace("churn")
+        child.update_workspace_metadata("churn", metadata={"value": 1})
+        other.release_lease("fraud", "nightly")
+        # Once it is lost, no change reaches the server.
+        for _ in range(2):
+            with pytest.raises(WorkspaceError) as error:
+                _change(child)
+            assert _reason(error) == "LEASE_LOST"
+        lease = other.acquire_lease("fraud", "nightly", ttl=600)
+    monkeypatch.setenv("MLOPS_LEASE_FENCE", str(lease.fence))
+    with WorkspaceManager(base) as child:
+        child.delete_workspace("fraud", force=True)
+        child.create_workspace("fraud")
+        _change(child)
+    monkeypatch.setenv("MLOPS_LEASE_FENCE", "-1")
+    with WorkspaceManager(base) as child:
+        _change(child)
+
+
+def test_ctrl_c_releases_what_nobody_else_knows(
+    manager: WorkspaceManager, other: WorkspaceManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = Connection.call
+
+    def interrupted(self: Connection, request: Message) -> object:
+        answer = call(self, request)
+        if isinstance(request, pb.AcquireLeaseRequest):
+            raise KeyboardInterrupt
+        return answer
+
+    monkeypatch.setattr(Connection, "call", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        manager.acquire_lease("fraud")
+    _change(other)
+    # A holder that the caller chose may have had the lease before.
+    with pytest.raises(KeyboardInterrupt):
+        manager.acquire_lease("fraud", "nightly")
+    held = other.get_workspace("fraud").held_by
+    assert held is not None and held.holder == "nightly"

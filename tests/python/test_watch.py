@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from mlops._rpc.watch import Watch
-from mlops.workspace import WorkspaceError, WorkspaceManager
+from mlops.workspace import ProjectWorkspace, WorkspaceError, WorkspaceManager
 
 from python.conftest import Script
 from support.watching import Watching
@@ -76,6 +76,44 @@ def test_a_wait_ends_when_another_thread_closes_it(manager: WorkspaceManager) ->
     assert watch.read() is None
 
 
+def test_a_workspace_reports_its_own_changes_until_it_is_deleted(
+    manager: WorkspaceManager,
+) -> None:
+    fraud = manager.create_workspace("fraud")
+    events = fraud.watch()
+    first = next(events)
+    assert (first.change, first.workspace) == ("created", fraud)
+    manager.create_workspace("churn")
+    manager.update_workspace_metadata("fraud", metadata={"stage": "test"})
+    event = next(events)
+    assert (event.change, event.project) == ("updated", "fraud")
+    assert event.workspace is not None
+    assert event.workspace.metadata == {"stage": "test"}
+    # The new state has a server, too.
+    with event.workspace.lease():
+        assert next(events).change == "updated"
+    assert next(events).change == "updated"
+    resumed = fraud.watch(resume_token=event.resume_token, synced=True)
+    assert [next(resumed).change for _ in range(2)] == ["updated", "synced"]
+    manager.delete_workspace("fraud", force=True)
+    manager.create_workspace("fraud")
+    for watch in (events, resumed):
+        *_, last = watch
+        assert (last.change, last.uid) == ("deleted", fraud.uid)
+        assert last.workspace is None
+    # Now that it is gone, and another one has the name.
+    assert [event.change for event in fraud.watch()] == ["deleted"]
+    manager.delete_workspace("fraud", force=True)
+    assert [event.uid for event in fraud.watch()] == [fraud.uid]
+    manager.undelete_workspace("fraud", fraud.uid)
+    assert next(fraud.watch()).change == "created"
+
+
+def test_a_workspace_without_a_server_cannot_be_watched(base: Path) -> None:
+    with pytest.raises(WorkspaceError, match="came from no WorkspaceManager"):
+        ProjectWorkspace("fraud", base / "fraud").watch()
+
+
 _FORKED = """
 import os, threading, time
 from mlops.workspace import WorkspaceManager
@@ -142,3 +180,11 @@ def test_a_program_ends_in_a_watch(script: Script, code: str, output: str) -> No
     done = script(code)
     assert (done.returncode, done.stdout, done.stderr) == (0, output, "")
     assert time.monotonic() - begin < 20
+
+
+def test_a_watch_begins_at_a_resume_token(manager: WorkspaceManager) -> None:
+    manager.create_workspace("before")
+    token = manager.resume_token()
+    manager.create_workspace("after")
+    with closing(manager.watch(resume_token=token)) as events:
+        assert next(events).project == "after"

@@ -19,7 +19,9 @@ from mlops.workspace.v1 import workspace_service_pb2_grpc as pb_grpc
 
 from conformance.players import Python
 from readme.blocks import read_blocks
+from server.callers import wait_until
 from server.doctoring import OF_THE_MACHINE, described, diagnose, run_doctor
+from server.run import answer
 from server.writing import Writing
 from support.server import BINARY, REPO, Server
 
@@ -47,6 +49,95 @@ def test_a_clean_base_has_no_findings(made: Path) -> None:
     assert (diagnosis.code, diagnosis.codes) == (0, [])
     assert diagnosis.report["workspaces"] == 2
     assert described(made) == before
+
+
+def _names(base: Path) -> set[str]:
+    return {path.relative_to(base).as_posix() for path in base.rglob("*")}
+
+
+def test_every_name_that_the_server_makes_is_known(made: Path) -> None:
+    """Of service/core/layout.h: what a server that has stopped may leave behind."""
+    template = made / ".templates/tabular"
+    (template / "files/outputs").mkdir(parents=True)
+    (template / "files/outputs/start").write_text("x")
+    (template / "template.yaml").write_text("metadata: {a: 1}\n")
+    (made / "lost+found").mkdir()
+    log = made / ".workspaced/log"
+    with Server(made, "--log-file", str(log)) as server, Python(server) as player:
+
+        def do(method: str, request: Any) -> None:
+            result = player.call(method, request)
+            assert result.error is None, result
+
+        do("CreateWorkspace", {"project": "new", "template": "tabular"})
+        do("AcquireLease", {"project": "new", "holder": "a", "ttl": "3600s"})
+        clone = {"project": "fraud", "destination_project": "clone"}
+        do("CloneWorkspace", clone)
+        for upload_id, finish in (("begun", False), ("done", True)):
+            upload = {"project": "fraud", "path": "models/m", "upload_id": upload_id}
+            do("WriteArtifact", [{**upload, "data": "YWJj", "finish": finish}])
+        for project in ("churn", "clone"):
+            do("DeleteWorkspace", {"project": project, "force": True})
+    # The first release named deleted workspaces without a purge time.
+    gone = next((made / ".trash").glob("*.gone"))
+    time_, rest = gone.name.split("-", 1)
+    gone.rename(gone.with_name(f"{time_}.{rest.split('.', 1)[1]}"))
+    # What --repair moves aside.
+    checkpoint = (made / ".workspaced/checkpoint").read_bytes()
+    (made / ".workspaced/checkpoint").write_text("x")
+    assert run_doctor(made, "--repair").returncode == 0
+    (made / ".workspaced/checkpoint").write_bytes(checkpoint)
+    expected = {
+        ".staging",
+        ".templates/tabular/files/outputs/start",
+        ".workspaced/.gitignore",
+        ".workspaced/checkpoint",
+        ".workspaced/fences",
+        ".workspaced/leases/new",
+        ".workspaced/lock",
+        ".workspaced/log",
+        "fraud/.uploads/begun.json",
+        "fraud/.uploads/begun.part",
+        "fraud/.uploads/done.json",
+        "new/outputs/start",
+    }
+    assert expected <= _names(made)
+    assert list((made / ".workspaced").glob("doctor-*"))
+    diagnosis = diagnose(made)
+    assert (diagnosis.code, diagnosis.codes) == (0, [])
+
+
+def test_what_a_crash_leaves_behind_is_no_foreign_entry(made: Path) -> None:
+    """Of service/core/layout.h: the names that the next server removes."""
+    id_ = "0" * 32
+    files = [
+        f".workspaced/fences.{id_}",
+        f".workspaced/leases/.fraud.{id_}",
+        f"fraud/.workspace.yaml.{id_}",
+        f"fraud/.uploads/{id_}.tmp",
+    ]
+    directories = [
+        f".staging/{id_}",
+        f".trash/0.{id_}.fraud",
+        f".trash/0-0.{id_}.fraud",
+        f".trash.0.{id_}.fraud",
+        f"fraud/.uploads/{id_}.trash",
+        f"fraud/.uploads.{id_}.trash",
+    ]
+    for path in files:
+        (made / path).parent.mkdir(parents=True, exist_ok=True)
+        (made / path).write_text("x")
+    for path in directories:
+        (made / path).mkdir(parents=True)
+    diagnosis = diagnose(made)
+    assert diagnosis.code == 0, diagnosis.report
+    assert len(diagnosis.codes) == len(files) + len(directories) - 2
+    assert not [code for code in diagnosis.codes if "foreign" in code]
+    with Server(made) as server:
+        record = {"project": "fraud", "metadata": {"a": 1}}
+        answer(server, "UpdateWorkspace", workspace=record)
+        wait_until(lambda: not [name for name in _names(made) if id_ in name])
+    assert diagnose(made).codes == []
 
 
 def test_a_finding_is_one_line_that_says_how_to_fix_it(made: Path) -> None:

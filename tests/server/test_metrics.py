@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlops.workspace import WorkspaceError, WorkspaceManager
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 from server.callers import (
@@ -76,6 +77,39 @@ def test_calls_are_counted_by_method_and_code(base: Path) -> None:
         assert metric(server, "process_start_time_seconds") > 1e9
         caller.answer("DeleteWorkspace", project="p", force=True)
         assert metric(server, "workspaced_workspaces", state="deleted") == 1
+
+
+def test_transfers_are_counted_by_kind_and_result(base: Path) -> None:
+    with Server(base, *_ON) as server:
+        manager = WorkspaceManager(address=server.address)
+        manager.create_workspace("p")
+        size = 3_000_000
+        (base / "p/models/x").write_bytes(b"x" * size)
+        archive = b"".join(manager.export_stream("p"))
+        manager.import_workspace([archive], "q")
+        with pytest.raises(WorkspaceError) as damaged:
+            manager.import_workspace([archive[:2_000_000]], "r")
+        assert damaged.value.details["reason"] == "ARCHIVE_INVALID"
+        manager.clone_workspace("p", "s")
+        next(iter(manager.export_stream("p")))  # Abandoned.
+
+        def count(kind: str, result: str) -> float:
+            name = "workspaced_transfers_total"
+            return metric(server, name, kind=kind, result=result)
+
+        def size_bytes(kind: str) -> float:
+            return metric(server, "workspaced_transfer_bytes_total", kind=kind)
+
+        wait_until(lambda: count("export", "failure") == 1)
+        assert (count("export", "success"), count("clone", "success")) == (1, 1)
+        assert (count("import", "success"), count("import", "failure")) == (1, 1)
+        assert count("clone", "failure") == count("export", "refused") == 0
+        assert size_bytes("export") > len(archive)
+        assert size_bytes("clone") == size
+        assert len(archive) < size_bytes("import") <= len(archive) + 2_000_000
+        for kind in ("clone", "export", "import"):
+            assert metric(server, "workspaced_transfers", kind=kind) == 0
+        assert metric(server, "workspaced_transfers_limit") == 16
 
 
 def test_promtool_finds_nothing_to_improve(base: Path, tmp_path: Path) -> None:

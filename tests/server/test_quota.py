@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from mlops.workspace import WorkspaceManager
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 from mlops.workspace.v1 import workspace_service_pb2_grpc as pb_grpc
 
@@ -18,6 +19,7 @@ from server.callers import metric, wait_until
 from server.run import answer, call
 from server.writing import write
 from support.server import Server
+from support.watching import Watching
 
 _KIB = 1 << 10
 _MIB = 1 << 20
@@ -192,6 +194,37 @@ def test_a_quota_can_be_lowered_below_the_use_and_removed(base: Path) -> None:
         _set(server, mask=("max_size_bytes",))
         _upload(server, "models/d", 1000)
         assert _status(server) == (3, 1050, False)
+
+
+def test_watchers_hear_when_a_workspace_exceeds_its_quota(base: Path) -> None:
+    with Server(base) as server:
+        _create(server, max_size_bytes=100)
+        manager = WorkspaceManager(address=server.address)
+        with Watching(manager) as watch:
+
+            def until(over_quota: bool) -> None:
+                event = watch.until(lambda event: event.over_quota == over_quota)
+                assert (event.change, event.project) == ("updated", "p")
+                assert event.workspace is not None
+
+            assert not watch.until_change("created", "p").over_quota
+            watch.until_synced()
+            # A write by path is found by the next scan.
+            (base / "p/models/a").write_bytes(b"x" * 101)
+            assert _status(server) == (1, 101, True)
+            until(True)
+            with Watching(manager) as later:
+                assert later.until_change("created", "p").over_quota
+            answer(server, "DeleteArtifact", project="p", path="models/a")
+            until(False)
+            _upload(server, "models/b", 90)
+            _set(server, max_size_bytes=10)
+            until(True)
+            _set(server, mask=("max_size_bytes",))
+            until(False)
+            # Nothing else was reported: no change without a flip.
+            _status(server)
+            assert watch.next().change == "synced"
 
 
 def test_a_killed_server_still_knows_what_is_used(base: Path) -> None:

@@ -181,6 +181,37 @@ def test_the_final_state_is_right_whatever_races(base: Path) -> None:
         watch.__exit__(None, None, None)
 
 
+# --- The limit -----------------------------------------------------------------------
+
+
+def test_watchers_beyond_the_limit_wait_for_a_place(base: Path) -> None:
+    flags = ("--max-watchers", "1", "--metrics", "127.0.0.1:0")
+    with Server(base, *flags) as server, server.connect() as channel:
+        manager = _manager(server)
+        manager.create_workspace("fraud")
+        assert metric(server, "workspaced_watchers_limit") == 1
+        stub = pb_grpc.WorkspaceServiceStub(channel)
+        first = stub.WatchWorkspaces(pb.WatchWorkspacesRequest())
+        next(first)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stub.WatchWorkspaces(pb.WatchWorkspacesRequest()))
+        error = rpc_error(caught.value)
+        assert code_and_reason(error) == ("UNAVAILABLE", "OVERLOADED")
+        assert "at most 1 may be connected (--max-watchers)" in error.message
+        # Our client retries for some seconds.
+        with pytest.raises(WorkspaceError) as given_up:
+            next(manager.watch())
+        assert given_up.value.details["reason"] == "OVERLOADED"
+        # One that waits for a lease asks again instead.
+        holder = manager.lease("fraud", holder="a")
+        holder.__enter__()
+        threading.Timer(0.5, holder.__exit__, (None, None, None)).start()
+        with _manager(server).lease("fraud", holder="b", wait=30):
+            pass
+        threading.Timer(1, first.cancel).start()
+        assert next(manager.watch()).project == "fraud"
+
+
 # --- Slow, idle and filtered watchers ------------------------------------------------
 
 

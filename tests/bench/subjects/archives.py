@@ -1,4 +1,4 @@
-"""Measures exports and imports beside `tar` with a sync, on the same disk."""
+"""Measures exports, imports and clones beside `tar` and `cp`, on the same disk."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ _FILES_PER_DIRECTORY = 100
 
 
 def run_archives(bench: Bench) -> tuple[str, list[Row]]:
-    """Runs exports and imports of one large file, and of many small ones."""
+    """Runs each with one large file, and with many small ones."""
     base = bench.work / "base"
     sizes = bench.sizes
     rows: list[Row] = []
@@ -26,12 +26,13 @@ def run_archives(bench: Bench) -> tuple[str, list[Row]]:
     ):
         for project in ("large", "small"):
             manager.create_workspace(project)
-        _write_large(base / "large/models/weights", sizes.artifact_bytes)
-        _write_small(base / "small/models", sizes.small_files)
+        _write_large(base / "large/models/weights", sizes.archive_bytes)
+        _write_small(base / "small/models", sizes.archive_files)
         for project in ("large", "small"):
             archive = bench.work / f"{project}.tar"
             plain = bench.work / f"{project}-plain.tar"
             copy = bench.work / "copy"
+            clone = bench.work / "clone"
             works: list[tuple[str, str, Callable[[], object]]] = [
                 ("export", "tar", lambda p=project, a=plain: _pack(base / p, a)),
                 (
@@ -45,9 +46,15 @@ def run_archives(bench: Bench) -> tuple[str, list[Row]]:
                     "workspaced",
                     lambda a=archive: manager.import_workspace(a, "copy"),
                 ),
+                ("clone", "cp", lambda p=project, c=clone: _copy(base / p, c)),
+                (
+                    "clone",
+                    "workspaced",
+                    lambda p=project: manager.clone_workspace(p, "clone"),
+                ),
             ]
             # The sides take turns. The first round only warms up.
-            for number in range(sizes.artifact_rounds + 1):
+            for number in range(sizes.archive_rounds + 1):
                 for work, target, run in works:
                     seconds = _seconds(run)
                     if number > 0:
@@ -59,8 +66,13 @@ def run_archives(bench: Bench) -> tuple[str, list[Row]]:
                                 "seconds": seconds,
                             }
                         )
-                shutil.rmtree(copy)
-                manager.delete_workspace("copy", force=True, permanent=True)
+                for plain_copy in (copy, clone):
+                    shutil.rmtree(plain_copy)
+                    manager.delete_workspace(
+                        plain_copy.name, force=True, permanent=True
+                    )
+            archive.unlink()
+            plain.unlink()
     return _text(bench, rows), rows
 
 
@@ -93,6 +105,11 @@ def _unpack(archive: Path, directory: Path) -> None:
     subprocess.run(["sync", "-f", directory], check=True)
 
 
+def _copy(directory: Path, copy: Path) -> None:
+    subprocess.run(["cp", "-a", "--reflink=auto", directory, copy], check=True)
+    subprocess.run(["sync", "-f", copy], check=True)
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
@@ -111,13 +128,22 @@ def _text(bench: Bench, rows: list[Row]) -> str:
             work,
             target,
             f"{median([row['seconds'] for row in group]):.2f}",
-            ratio(speed, rows, target, "tar", work=work),
+            ratio(
+                speed,
+                rows,
+                target,
+                "cp" if work.startswith("clone") else "tar",
+                work=work,
+            ),
         ]
         for (work, target), group in grouped(rows, "work", "target").items()
     ]
     about = (
-        f"large: one file of {bench.sizes.artifact_bytes >> 20} MiB; small: "
-        f"{bench.sizes.small_files} files of 4 KiB. Both sides sync what they write; "
-        "workspaced also computes and checks the SHA-256 of each file."
+        f"large: one file of {bench.sizes.archive_bytes >> 20:,} MiB; small: "
+        f"{bench.sizes.archive_files:,} files of 4 KiB. Both sides sync what they "
+        "write; for an archive, workspaced also computes and checks the SHA-256 of "
+        "each file."
     )
-    return f"{about}\n\n{table(['work', 'with', 'seconds', 'speed of tar'], lines)}"
+    return (
+        f"{about}\n\n{table(['work', 'with', 'seconds', 'speed of tar or cp'], lines)}"
+    )

@@ -3,6 +3,10 @@
 import contextlib
 import subprocess
 
+from mlops._rpc.channel import open_channel
+from mlops.workspace.v1 import workspace_service_pb2 as pb
+from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
+
 from subjects.figures import Row, cpu_us, grouped, median, per_second, ratio, table
 from subjects.harness import Bench, running, workspaced
 
@@ -151,3 +155,63 @@ def run_commit(bench: Bench) -> tuple[str, list[Row]]:
         ]
         lines.append(cells)
     return table(["change", "threads", "by", "changes/s", "of bare calls"], lines), rows
+
+
+def run_leases(bench: Bench) -> tuple[str, list[Row]]:
+    """Measures Get from two servers with the same workspaces, one with live leases."""
+    count = bench.sizes.leases
+    names = {"without": "no lease", "with": f"{count:,} live leases"}
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for name in names:
+            base = bench.work / name
+            subprocess.run(
+                [bench.program("many_workspaces"), "make", base, str(count)],
+                check=True,
+            )
+            servers.append(
+                stack.enter_context(workspaced(bench, base, "--log-calls", "off"))
+            )
+        _lease_all(servers[1].address, count)
+        rows = bench.rows(
+            "rpc_bench",
+            *(server.target(name) for name, server in zip(names, servers, strict=True)),
+            *("--depths", "1,64", "--rounds", bench.sizes.rounds),
+            *("--round-ms", bench.sizes.round_ms),
+        )
+    lines = [
+        [
+            depth,
+            names[target],
+            f"{median(per_second(row) for row in group):,.0f}",
+            ratio(per_second, rows, target, "without", depth=depth),
+            f"{median(cpu_us(row) for row in group):.1f}",
+            ratio(cpu_us, rows, target, "without", depth=depth),
+        ]
+        for (depth, target), group in grouped(rows, "depth", "target").items()
+    ]
+    head = [
+        "depth",
+        "Get, from a server with",
+        "calls/s",
+        "ratio",
+        "server CPU µs/call",
+        "ratio",
+    ]
+    return table(head, lines), rows
+
+
+def _lease_all(address: str, count: int) -> None:
+    """Acquires a lease on each workspace, for longer than the measurement."""
+    with open_channel(address) as channel:
+        stub = WorkspaceServiceStub(channel)
+        in_flight = []
+        for number in range(count):
+            request = pb.AcquireLeaseRequest(
+                project=f"project-{number:06}", holder="bench", ttl={"seconds": 3_600}
+            )
+            in_flight.append(stub.AcquireLease.future(request))
+            if len(in_flight) == 32:
+                in_flight.pop(0).result()
+        for call in in_flight:
+            call.result()

@@ -36,6 +36,11 @@ class Sizes:
     artifact_bytes: int
     artifact_rounds: int
     small_files: int
+    archive_bytes: int
+    archive_files: int
+    archive_rounds: int
+    leases: int
+    commands: int
 
 
 FULL = Sizes(
@@ -53,6 +58,11 @@ FULL = Sizes(
     artifact_bytes=1 << 30,
     artifact_rounds=5,
     small_files=10_000,
+    archive_bytes=10 << 30,
+    archive_files=100_000,
+    archive_rounds=3,
+    leases=10_000,
+    commands=15,
 )
 QUICK = Sizes(
     rounds=2,
@@ -69,6 +79,11 @@ QUICK = Sizes(
     artifact_bytes=64 << 20,
     artifact_rounds=2,
     small_files=20,
+    archive_bytes=8 << 20,
+    archive_files=200,
+    archive_rounds=2,
+    leases=20,
+    commands=2,
 )
 
 

@@ -1,7 +1,9 @@
-"""Measures the time from exec to serving."""
+"""Measures the time from exec to serving, and that of the doctor."""
 
+import resource
 import shutil
 import subprocess
+import time
 
 from subjects.figures import Row, grouped, median, table
 from subjects.harness import Bench, workspaced
@@ -53,3 +55,32 @@ def measure_starts(bench: Bench, count: int) -> list[Row]:
     add("parse", parsed["seconds"])
     shutil.rmtree(base)
     return rows
+
+
+def run_doctor(bench: Bench) -> tuple[str, list[Row]]:
+    """Measures the doctor on a base that is in the page cache."""
+    count = bench.sizes.workspaces[0]
+    base = bench.work / "tree"
+    subprocess.run(
+        [bench.program("many_workspaces"), "make", base, str(count)], check=True
+    )
+    rows: list[Row] = []
+    # The first round only warms up.
+    for number in range(bench.sizes.starts + 3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        begin = time.perf_counter()
+        subprocess.run(
+            [bench.workspaced, "doctor", "--base", base],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        seconds = time.perf_counter() - begin
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        if number > 0:
+            rows.append({"round": number, "seconds": seconds, "cpu_seconds": cpu})
+    cells = [f"{count:,}"]
+    for key in ("seconds", "cpu_seconds"):
+        values = [row[key] for row in rows]
+        cells.append(f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})")
+    return table(["workspaces", "doctor, s", "CPU, s"], [cells]), rows

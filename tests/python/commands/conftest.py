@@ -23,6 +23,8 @@ __all__ = ["directory", "environment", "remote"]
 
 MLOPS = Path(sys.executable).with_name("mlops")
 COMMAND = [sys.executable, str(MLOPS)]
+# Commands call `mlops`, too.
+_PATH = f"{MLOPS.parent}{os.pathsep}{os.environ['PATH']}"
 _DEADLINE_S = 100
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -58,7 +60,7 @@ def mlops(directory: Path) -> Run:
         return subprocess.run(
             [*COMMAND, *arguments],
             cwd=directory,
-            env={**os.environ, **environment},
+            env={**os.environ, "PATH": _PATH, **environment},
             input=input,
             capture_output=True,
             text=True,
@@ -96,6 +98,11 @@ class Terminal:
 
     def type(self, text: str) -> None:
         os.write(self._main, text.encode())
+
+    def modes(self) -> list[str]:
+        """Returns which of the terminal's modes for lines of input are on."""
+        flags = termios.tcgetattr(self._main)[3]
+        return [name for name in ("ICANON", "ECHO") if flags & getattr(termios, name)]
 
     def interrupt(self) -> None:
         self._process.send_signal(signal.SIGINT)

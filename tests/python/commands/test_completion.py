@@ -21,6 +21,9 @@ def files(manager: WorkspaceManager) -> None:
     (outputs / "a b").touch()
     (outputs / "$(reboot)").touch()
     manager.create_workspace("friday")
+    template = manager.base_path / ".templates/images"
+    template.mkdir(parents=True)
+    (template / "template.yaml").write_text("metadata: {kind: images}\n")
 
 
 def complete(mlops: Run, *words: str, shell: str = "zsh") -> list[str]:
@@ -42,6 +45,9 @@ def complete(mlops: Run, *words: str, shell: str = "zsh") -> list[str]:
         (["help", "fil"], ["filters"]),
         (["completion", "z"], ["zsh"]),
         (["ls", "-o", "j"], ["json"]),
+        (["create", "new", "--template", "im"], ["images"]),
+        (["drift", "fra"], ["fraud"]),
+        (["events", "--cursor", ""], []),
         (["rm", "--perm"], ["--permanent"]),
         (["trash", "purge", "--al"], ["--all"]),
     ],
@@ -59,8 +65,13 @@ def test_completes_what_the_server_knows(
         there.create_workspace("elsewhere")
         there.create_workspace("other")
     (remote.base / "elsewhere/outputs/run").mkdir()
+    template = remote.base / ".templates/images"
+    template.mkdir(parents=True)
+    (template / "template.yaml").write_text("metadata: {kind: images}\n")
     mlops("context", "set", "team", "--address", remote.tcp)
     assert complete(mlops, "--context", "t") == ["team"]
+    made = complete(mlops, "--context", "team", "create", "new", "--template", "")
+    assert made == ["images"]
     where = ["--context", "team"]
     assert complete(mlops, *where, "show", "else") == ["elsewhere"]
     found = complete(mlops, *where, "cat", "elsewhere:outputs/")

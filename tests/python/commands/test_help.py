@@ -16,7 +16,7 @@ from readme.blocks import read_blocks
 from support.server import REPO
 
 # Those of the toolkits run in tests/toolkits.
-_TOOLKITS = ("runs", "compare", "models")
+_TOOLKITS = ("runs", "compare", "models", "data", "drift")
 # Those that serve until Ctrl-C run in tests/dashboard.
 _SERVING = ("dashboard",)
 

@@ -2,14 +2,16 @@
 
 import json
 import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from mlops.workspace import WorkspaceManager
 
-from python.commands.conftest import COMMAND, Run, Terminal, wait_until
+from python.commands.conftest import COMMAND, MLOPS, Run, Terminal, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +87,8 @@ def test_lease_run(mlops: Run, manager: WorkspaceManager, directory: Path) -> No
     result = mlops(*shell, "echo $MLOPS_LEASE_HOLDER; exit 7")
     assert (result.returncode, result.stdout) == (7, "me\n")
     inner = " ".join(COMMAND)
-    refused = mlops(*shell, f"{inner} set fraud a=1")
+    # Without the variables, a command is any other client.
+    refused = mlops(*shell, f"env -u MLOPS_LEASE_PROJECT {inner} set fraud a=1")
     assert refused.returncode == 4
     assert "LEASE_HELD" in refused.stderr
     assert mlops("set", "fraud", "a=1").returncode == 0
@@ -94,6 +97,62 @@ def test_lease_run(mlops: Run, manager: WorkspaceManager, directory: Path) -> No
     assert mlops("lease", "run", "nope", "--", "true").returncode == 3
     assert mlops("lease", "release", "fraud", "--force").returncode == 0
     assert mlops("lease", "release", "fraud").returncode == 2
+
+
+def test_what_lease_run_runs_may_change_the_project(
+    mlops: Run, manager: WorkspaceManager, directory: Path
+) -> None:
+    (directory / "model.pt").write_text("weights")
+    code = (
+        f"{MLOPS} set fraud stage=test && {MLOPS} cp model.pt fraud:models/ && "
+        f"{sys.executable} -c 'from mlops.workspace import WorkspaceManager as M; "
+        'M().update_workspace_metadata("fraud", metadata={"by": "Python"})\''
+    )
+    result = mlops("lease", "run", "fraud", "--", "sh", "-c", code)
+    assert result.returncode == 0, result.stderr
+    fraud = manager.get_workspace("fraud")
+    assert (fraud.metadata["stage"], fraud.metadata["by"]) == ("test", "Python")
+    assert (fraud.models_path / "model.pt").exists()
+    # Another project needs another lease.
+    code = f"{MLOPS} create churn && {MLOPS} set churn stage=test"
+    assert mlops("lease", "run", "fraud", "--", "sh", "-c", code).returncode == 0
+    code = f"{MLOPS} lease release fraud --force; {MLOPS} set fraud stage=no"
+    lost = mlops("lease", "run", "fraud", "--", "sh", "-c", code)
+    assert "LEASE_LOST" in lost.stderr
+
+
+def test_lease_acquire(mlops: Run, manager: WorkspaceManager) -> None:
+    acquire = ("lease", "acquire", "fraud", "--holder", "nightly", "--ttl", "600")
+    lease = json.loads(mlops(*acquire, "-o", "json").stdout)
+    assert (lease["project_name"], lease["holder"]) == ("fraud", "nightly")
+    held = manager.get_workspace("fraud").held_by
+    assert held is not None and held.fence == lease["fence"]
+    refused = mlops("set", "fraud", "stage=test")
+    assert (refused.returncode, "LEASE_HELD" in refused.stderr) == (4, True)
+    # The same holder renews it, and another one waits in vain.
+    exported = mlops(*acquire, "--export").stdout
+    variables = dict(line.split("=", 1) for line in exported.splitlines())
+    assert variables["export MLOPS_LEASE_FENCE"] == str(lease["fence"])
+    other = mlops("lease", "acquire", "fraud", "--wait", "0.2")
+    assert (other.returncode, other.stdout) == (4, "")
+    code = f'eval "$({MLOPS} {" ".join(acquire)} --export)"; {MLOPS} set fraud a=1'
+    shell = subprocess.run(["sh", "-c", code], cwd=manager.base_path.parents[1])
+    assert shell.returncode == 0
+    assert mlops("lease", "release", "fraud", "--holder", "nightly").returncode == 0
+    assert mlops("set", "fraud", "stage=test").returncode == 0
+    assert mlops("lease", "acquire", "nope").returncode == 3
+    assert mlops("lease", "acquire", "fraud", "--ttl", "0").returncode == 2
+
+
+def test_ctrl_c_while_waiting_for_a_lease_leaves_none(
+    manager: WorkspaceManager, terminal: Callable[..., Terminal], mlops: Run
+) -> None:
+    with manager.lease("fraud", "me"):
+        screen = terminal("lease", "acquire", "fraud", "--wait", "60", "-v")
+        time.sleep(2)
+        screen.interrupt()
+        assert screen.code() == 130
+    assert manager.get_workspace("fraud").held_by is None
 
 
 def test_ctrl_c_ends_the_command_and_the_lease(

@@ -9,6 +9,7 @@
 #include <memory>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
@@ -121,10 +122,15 @@ class UsageLedgerTest : public testing::Test {
   absl::Duration scan_time;
   support::FakeClock clock;
   WorkspacePtr fraud;
+  // Whether the workspace was over its quota, each time that it changed.
+  std::vector<bool> flips;
   UsageLedger ledger{[this](const Workspace&, bool, Cancelled cancelled) {
                        return Scan(cancelled);
                      },
-                     {.clock = clock.steady_clock()}};
+                     {.clock = clock.steady_clock(),
+                      .on_flip = [this](const Workspace& workspace) {
+                        flips.push_back(ledger.is_over(workspace));
+                      }}};
 };
 
 TEST_F(UsageLedgerTest, WithoutAQuotaNothingIsScanned) {
@@ -133,6 +139,39 @@ TEST_F(UsageLedgerTest, WithoutAQuotaNothingIsScanned) {
   EXPECT_EQ(ledger.BeginShrinking(fraud), nullptr);
   EXPECT_EQ(scans, 0);
   EXPECT_EQ(ledger.bytes(), 0);
+}
+
+TEST_F(UsageLedgerTest, ItTellsWhenAWorkspaceExceedsItsQuotaAndWhenNoLonger) {
+  const auto scan = [&] {
+    EXPECT_TRUE(ledger.Scan(*fraud, false, Never).ok());
+  };
+  scan();
+  EXPECT_THAT(flips, testing::IsEmpty());
+  disk = {.file_count = 1, .size_bytes = 101};
+  scan();
+  scan();
+  EXPECT_THAT(flips, testing::ElementsAre(true));
+  EXPECT_TRUE(ledger.is_over(*fraud));
+  Remove(101);
+  EXPECT_THAT(flips, testing::ElementsAre(true, false));
+  disk = {.file_count = 11, .size_bytes = 0};
+  scan();
+  SetQuota({.max_file_count = 11});
+  ledger.NoteQuota(*fraud);
+  SetQuota({.max_file_count = 5});
+  ledger.NoteQuota(*fraud);
+  SetQuota({});
+  // A quota that was removed by hand.
+  scan();
+  EXPECT_THAT(flips,
+              testing::ElementsAre(true, false, true, false, true, false));
+  EXPECT_FALSE(ledger.is_over(*fraud));
+  // The deletion itself is reported.
+  SetQuota({.max_file_count = 5});
+  scan();
+  ledger.Forget(*fraud);
+  EXPECT_EQ(flips.size(), 7u);
+  EXPECT_FALSE(ledger.is_over(*fraud));
 }
 
 TEST_F(UsageLedgerTest, ManyChangesCostOneScan) {

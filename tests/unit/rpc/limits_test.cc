@@ -180,17 +180,17 @@ TEST_F(LimitsTest, StreamsWithoutAMessageTakeNoSlot) {
 }
 
 TEST_F(LimitsTest, RefusedStreamsTakeNoSlot) {
-  ArtifactStreams::Slot first(&streams);
+  StreamSlots::Slot first(&streams.slots());
   EXPECT_OK(first.Take());
   {
-    ArtifactStreams::Slot second(&streams);
+    StreamSlots::Slot second(&streams.slots());
     EXPECT_OK(second.Take());
     for (int i = 0; i < 10; ++i) {
-      ArtifactStreams::Slot third(&streams);
+      StreamSlots::Slot third(&streams.slots());
       EXPECT_THAT(third.Take(), kOverloaded);
     }
   }
-  ArtifactStreams::Slot fourth(&streams);
+  StreamSlots::Slot fourth(&streams.slots());
   EXPECT_OK(fourth.Take());
 }
 
@@ -211,6 +211,34 @@ TEST_F(LimitsTest, StreamsOfStatusesThatNobodyReadsShareABudgetAndAreEnded) {
     absl::SleepFor(absl::Milliseconds(5));
   }
   EXPECT_GT(calls.IdleTime(), absl::ZeroDuration());
+}
+
+// --- Transfers ---------------------------------------------------------------
+
+TEST(TransferSlots, CountWhatTransfersDo) {
+  TransferSlots slots(1);
+  {
+    TransferSlots::Slot first(&slots, TransferKind::kExport);
+    EXPECT_OK(first.Take());
+    first.AddBytes(10);
+    TransferSlots::Slot second(&slots, TransferKind::kClone);
+    EXPECT_THAT(second.Take(), kOverloaded);
+    EXPECT_EQ(slots.counts(TransferKind::kExport).running, 1);
+    EXPECT_EQ(slots.counts(TransferKind::kClone).running, 0);
+    first.Succeed();
+  }
+  {
+    TransferSlots::Slot third(&slots, TransferKind::kExport);
+    EXPECT_OK(third.Take());
+    third.AddBytes(5);
+  }
+  const auto exports = slots.counts(TransferKind::kExport);
+  EXPECT_EQ(exports.running, 0);
+  EXPECT_EQ(exports.succeeded, 1u);
+  EXPECT_EQ(exports.failed, 1u);
+  EXPECT_EQ(exports.size_bytes, 15u);
+  EXPECT_EQ(slots.counts(TransferKind::kClone).refused, 1u);
+  EXPECT_EQ(slots.running(), 0);
 }
 
 }  // namespace

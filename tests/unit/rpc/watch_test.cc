@@ -33,8 +33,10 @@ constexpr absl::Duration kNever = absl::Hours(1);
 class Watch {
  public:
   Watch(pb::WorkspaceService::Stub& stub,
-        const std::vector<std::string>& projects, const std::string& token) {
+        const std::vector<std::string>& projects, const std::string& token,
+        bool batched = false) {
     pb::WatchWorkspacesRequest request;
+    request.set_batched(batched);
     for (const std::string& project : projects) request.add_projects(project);
     request.set_resume_token(token);
     reader_ = stub.WatchWorkspaces(&context_, request);
@@ -54,10 +56,19 @@ class Watch {
   // Returns the next response as its change and project.
   std::string Next() {
     if (!Read()) return "end";
-    std::string change = pb::Change_Name(last.change()).substr(7);
-    return last.has_workspace()
-               ? absl::StrCat(change, " ", last.workspace().project())
-               : change;
+    return Text(last);
+  }
+  // Returns the next batch, without its SYNCED.
+  std::vector<std::string> NextBatch() {
+    std::vector<std::string> all;
+    if (!Read()) return {"end"};
+    EXPECT_EQ(last.change(), pb::CHANGE_UNSPECIFIED);
+    EXPECT_EQ(last.resume_token(), "");
+    EXPECT_FALSE(last.has_workspace());
+    for (const auto& response : last.batch()) {
+      if (response.change() != pb::CHANGE_SYNCED) all.push_back(Text(response));
+    }
+    return all;
   }
   // Returns the responses before the next SYNCED.
   std::vector<std::string> UntilSynced() {
@@ -78,6 +89,13 @@ class Watch {
   pb::WatchWorkspacesResponse last;
 
  private:
+  static std::string Text(const pb::WatchWorkspacesResponse& response) {
+    std::string change = pb::Change_Name(response.change()).substr(7);
+    return response.has_workspace()
+               ? absl::StrCat(change, " ", response.workspace().project())
+               : change;
+  }
+
   grpc::ClientContext context_;
   std::unique_ptr<grpc::ClientReader<pb::WatchWorkspacesResponse>> reader_;
   bool finished_ = false;
@@ -442,6 +460,9 @@ TEST(WatchLimit, OneWatcherTooManyIsOverloaded) {
   const absl::Status refused = served.Start()->End();
   EXPECT_THAT(refused, IsError(StatusCode::kUnavailable, "OVERLOADED"));
   EXPECT_TRUE(base::GetErrorInfo(refused)->retry_delay.has_value());
+  EXPECT_THAT(
+      refused.message(),
+      testing::HasSubstr("at most 2 may be connected (--max-watchers)"));
   first->Cancel();
   served.WaitForWatchers(1);
   EXPECT_THAT(served.Start()->UntilSynced(), IsEmpty());
@@ -454,6 +475,76 @@ TEST(WatchShutdown, EndsWatchesAtOnceAndRefusesNewOnes) {
   EXPECT_THAT(watch->End(), IsError(StatusCode::kUnavailable, "SHUTTING_DOWN"));
   EXPECT_THAT(served.Start()->End(),
               IsError(StatusCode::kUnavailable, "SHUTTING_DOWN"));
+}
+
+TEST(OverQuota, IsShownInTheListAndInChanges) {
+  bool over = true;
+  Served served(
+      {.synced_interval = kNever,
+       .is_over_quota = [&over](const core::Workspace&) { return over; }});
+  served.Create("a");
+  const auto watch = served.Start();
+  EXPECT_EQ(watch->Next(), "CREATED a");
+  EXPECT_TRUE(watch->last.over_quota());
+  EXPECT_EQ(watch->Next(), "SYNCED");
+  EXPECT_FALSE(watch->last.over_quota());
+  over = false;
+  served.catalog.Announce(Project("a"));
+  EXPECT_EQ(watch->Next(), "UPDATED a");
+  EXPECT_FALSE(watch->last.over_quota());
+  over = true;
+  served.Delete("a");
+  EXPECT_EQ(watch->Next(), "DELETED a");
+  EXPECT_FALSE(watch->last.over_quota());
+}
+
+// --- Batches -----------------------------------------------------------------
+
+TEST(BatchedWatch, ListsInOneMessageAndReportsChangesInOrder) {
+  Served served;
+  for (const char* name : {"a", "b", "c"}) served.Create(name);
+  Watch watch(*served.stub, {}, "", /*batched=*/true);
+  EXPECT_THAT(watch.NextBatch(),
+              ElementsAre("CREATED a", "CREATED b", "CREATED c"));
+  std::vector<std::string> wanted, seen;
+  for (int i = 0; i < 200; ++i) {
+    const std::string name = absl::StrCat("new-", i);
+    served.Create(name);
+    wanted.push_back(absl::StrCat("CREATED ", name));
+  }
+  while (seen.size() < wanted.size()) {
+    const std::vector<std::string> batch = watch.NextBatch();
+    ASSERT_NE(batch, std::vector<std::string>{"end"});
+    seen.insert(seen.end(), batch.begin(), batch.end());
+  }
+  EXPECT_EQ(seen, wanted);
+}
+
+TEST(BatchedWatch, ResumesWithinABatch) {
+  Served served;
+  for (const char* name : {"a", "b", "c"}) served.Create(name);
+  Watch first(*served.stub, {}, "", /*batched=*/true);
+  ASSERT_THAT(first.NextBatch(), testing::SizeIs(3));
+  const std::string token = first.last.batch(1).resume_token();
+  Watch second(*served.stub, {}, token, /*batched=*/true);
+  EXPECT_THAT(second.NextBatch(), ElementsAre("CREATED c"));
+}
+
+TEST(BatchedWatch, MessagesAreBounded) {
+  Served served;
+  const std::string token = served.List().resume_token();
+  const std::string note(20'000, 'x');
+  for (int i = 0; i < 20; ++i) {
+    served.Create(absl::StrCat("p-", i));
+    served.Update(absl::StrCat("p-", i), note);
+  }
+  Watch watch(*served.stub, {}, token, /*batched=*/true);
+  for (size_t seen = 0; seen < 20;) {
+    ASSERT_TRUE(watch.Read());
+    EXPECT_LE(watch.last.ByteSizeLong(), 64'000u + 2 * note.size());
+    for (const auto& response : watch.last.batch())
+      seen += response.change() == pb::CHANGE_UPDATED;
+  }
 }
 
 // --- Sharing -----------------------------------------------------------------

@@ -94,7 +94,8 @@ TEST(CommandLine, TakesEveryFlag) {
       Parse({"--base=/data", "--listen", "127.0.0.1:0", "--listen", "unix:/s",
              "--insecure", "--purge-delay", "0", "--idle-timeout", "1m30s",
              "--drain-timeout=5s", "--log-file", "/log", "--log-calls",
-             "errors", "--workers", "3", "--portable-fs", "--read-only"}));
+             "errors", "--workers", "3", "--max-watchers", "5", "--portable-fs",
+             "--read-only"}));
   EXPECT_THAT(config.listen, ElementsAre("127.0.0.1:0", "unix:/s"));
   EXPECT_EQ(config.purge_delay, absl::ZeroDuration());
   EXPECT_EQ(config.idle_timeout, absl::Seconds(90));
@@ -102,6 +103,7 @@ TEST(CommandLine, TakesEveryFlag) {
   EXPECT_EQ(config.log_file, "/log");
   EXPECT_EQ(config.log_calls, observe::CallLogLevel::kErrors);
   EXPECT_EQ(config.workers, 3);
+  EXPECT_EQ(config.max_watchers, 5);
   EXPECT_TRUE(config.insecure && config.portable_fs && config.read_only);
 }
 

@@ -81,6 +81,7 @@ class ServerMetricsTest : public testing::Test {
                    .whole_file_workers = &workers,
                    .stream_workers = &workers,
                    .streams = &streams,
+                   .transfers = &transfers,
                    .watches = &watches,
                    .acceptor = acceptor.get(),
                    .audit = audit.get(),
@@ -126,6 +127,7 @@ class ServerMetricsTest : public testing::Test {
   rpc::Calls calls{&workers, &workers, log.get()};
   rpc::ReceiveQuota quota;
   rpc::ArtifactStreams streams{&artifacts, &calls, &workers, &quota, 128};
+  rpc::TransferSlots transfers{rpc::kMaxTransfers};
   rpc::WatchHub watches{catalog.get(), &changes, {}};
   const std::unique_ptr<Acceptor> acceptor =
       Acceptor::Listen({absl::StrCat("unix:", temp.Path("socket"))}).value();
@@ -147,6 +149,10 @@ TEST_F(ServerMetricsTest, TheyShowTheStateOfTheServer) {
           R"(workspaced_scan_seconds_count 1)",
           R"(workspaced_queued_tasks{pool="streams"} 0)",
           R"(workspaced_artifact_streams_limit 128)",
+          R"(workspaced_transfers_limit 16)",
+          R"(workspaced_transfers{kind="export"} 0)",
+          R"(workspaced_transfers_total{kind="clone",result="failure"} 0)",
+          R"(workspaced_transfer_bytes_total{kind="import"} 0)",
           R"(workspaced_watchers 0)",
           R"(workspaced_watchers_limit 4096)",
           R"(workspaced_cache_bytes{cache="encoded_changes"} 0)",

@@ -129,6 +129,11 @@ class Connection:
         link = self._link
         return link.address if link else self._server.given
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the server was found, so that the next call needs no search."""
+        return self._link is not None
+
     def call(self, request: Message) -> Any:
         """Call the method that takes this request type, and return its response.
 

@@ -1,11 +1,15 @@
 """The leases that this process holds over one connection."""
 
+import os
 from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
 from mlops._rpc.errors import WorkspaceError
 from mlops.workspace.v1 import workspace_service_pb2 as pb
+
+# Name a lease that another process holds for this one, as `mlops lease run` does.
+PROJECT, FENCE = "MLOPS_LEASE_PROJECT", "MLOPS_LEASE_FENCE"
 
 
 class HeldLease(Protocol):
@@ -33,8 +37,38 @@ class HeldLease(Protocol):
         """Note that the lease ended with the deletion of its workspace."""
 
 
+class _InheritedLease:
+    """A lease that the environment names. Another process holds and renews it."""
+
+    def __init__(self, fence: int) -> None:
+        self._fence = fence
+        self._lost: WorkspaceError | None = None
+        self._ended = False
+
+    @property
+    def fence(self) -> int:
+        return self._fence
+
+    @property
+    def is_stale(self) -> bool:
+        return self._ended
+
+    def check(self) -> None:
+        if self._lost is not None:
+            # A new exception each time: threads must not raise the same object.
+            raise WorkspaceError(self._lost.message, details=dict(self._lost.details))
+
+    def lose(self, error: WorkspaceError) -> None:
+        self._lost = error
+
+    def end(self) -> None:
+        self._ended = True
+
+
 class HeldLeases:
     """The current lease on each project; every change over the connection carries it.
+
+    Begins with the lease that the environment names, if it does.
 
     Thread-safe, and usable in forked processes: each step is one atomic operation on a
     dict, so there is no lock that a fork could leave locked.
@@ -42,6 +76,9 @@ class HeldLeases:
 
     def __init__(self) -> None:
         self._held: dict[str, HeldLease] = {}
+        project, fence = os.environ.get(PROJECT, ""), os.environ.get(FENCE, "")
+        if project and fence.isascii() and fence.isdecimal():
+            self._held[project] = _InheritedLease(int(fence))
 
     def hold(self, project: str, lease: HeldLease) -> None:
         """Use this lease for the project's changes from now on."""

@@ -21,8 +21,8 @@ from mlops._rpc.fork_gate import GATE, PAUSE_S
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 _log = logging.getLogger(__name__)
-# Responses that are kept until they are read. More stay at the server, which combines
-# them.
+# Responses that are kept until they are read, besides one batch. More stay at
+# the server, which combines them.
 _QUEUED = 64
 # An idle server sends a response every 10 s. After this time without one, the
 # connection is dead.
@@ -93,7 +93,8 @@ class _Stream:
                     self._changed.wait_for(
                         lambda: self._closed or len(self._responses) < _QUEUED
                     )
-                    self._responses.append(response)
+                    # A server of an earlier release sends one response at a time.
+                    self._responses.extend(response.batch or [response])
                     self._changed.notify_all()
         except grpc.RpcError as raised:
             error = raised
@@ -210,7 +211,7 @@ class Watch:
         if stream is not None and stream.generation == GATE.generation:
             return stream
         request = pb.WatchWorkspacesRequest(
-            projects=self._projects, resume_token=self.resume_token
+            projects=self._projects, resume_token=self.resume_token, batched=True
         )
         self._stream = stream = self._connection.begin(request, _Stream)
         if self._closed:

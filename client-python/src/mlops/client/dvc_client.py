@@ -282,6 +282,25 @@ class DVCClient:
         with peeked(root, str(root / "remote")) as repo:
             return {"tracked": sum(_files(out) for out in repo.tracked())}
 
+    def versions(self, history: bool) -> list[dict[str, Any]]:
+        """Return the tracked files and directories; see MLOpsClient.list_data().
+
+        Takes no lock and creates nothing.
+        """
+        root = self._workspace.dvc_path.resolve()
+        if not (root / ".dvc").is_dir():
+            return []
+        remote = self._remote_path or self._workspace.dvc_remote_path
+        url = _url(remote or str(root / "remote"), root)
+        with peeked(root, url) as repo:
+            found = repo.versions(history and _is_in_git(root))
+            # Asking a remote elsewhere would take long.
+            local = "://" not in url
+            return [
+                {**version, "in_remote": repo.in_remote(version["md5"], local)}
+                for version in found
+            ]
+
     @contextmanager
     def _opened(self, remote: str | None = None) -> Iterator[Repository]:
         """Open the repository for transfers with `remote`.

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,67 @@ class Repository(Repo):  # type: ignore[misc]
         """Return every file or directory with its own .dvc file."""
         return list(self.index.outs)
 
+    def versions(self, git: bool) -> list[dict[str, Any]]:
+        """Return the present version of each tracked path and, with `git`, all others.
+
+        Ordered by path, then the latest first.
+        """
+        present = [self._version(out, None, _modified(out)) for out in self.tracked()]
+        if git:
+            present += self._committed({(one["path"], one["md5"]) for one in present})
+        # Sorts are stable.
+        present.sort(key=lambda one: str(one["changed_at"]), reverse=True)
+        present.sort(key=lambda one: (str(one["path"]), one["commit"] is not None))
+        return present
+
+    def _version(
+        self, out: Output, commit: str | None, seconds: float | None
+    ) -> dict[str, Any]:
+        md5 = out.hash_info.value
+        return {
+            "path": "/".join(self.fs.relparts(out.fs_path, self.root_dir)),
+            "md5": md5,
+            "size_bytes": out.meta.size if out.meta else None,
+            "files": (out.meta.nfiles if out.meta else None) or 1,
+            "changed_at": None
+            if seconds is None
+            else datetime.fromtimestamp(seconds, UTC).isoformat(),
+            "commit": commit,
+            "in_cache": bool(md5) and self._cached(md5),
+        }
+
+    def _committed(self, seen: set[tuple[str, str]]) -> list[dict[str, Any]]:
+        """Return the versions in Git's history other than `seen`."""
+        without = self.scm
+        scm = SCM(self.root_dir)
+        self.__dict__["scm"] = scm
+        found: dict[tuple[str, str], dict[str, Any]] = {}
+        try:
+            for commit in self.brancher(
+                all_branches=True,
+                all_tags=True,
+                all_commits=True,
+                workspace=False,
+                sha_only=True,
+            ):
+                seconds = scm.resolve_commit(commit).commit_time
+                for out in self.index.outs:
+                    version = self._version(out, commit, seconds)
+                    key = version["path"], version["md5"]
+                    first = found.get(key, version)
+                    if key not in seen and version["changed_at"] <= first["changed_at"]:
+                        found[key] = version
+        finally:
+            self.__dict__["scm"] = without
+            self.refresh()
+        return list(found.values())
+
+    def in_remote(self, md5: str | None, local: bool) -> bool | None:
+        """Return whether the remote in this file system has a version."""
+        if not md5 or not local:
+            return None
+        return any(store.exists(md5) for store in self.remote_stores(REMOTE))
+
     def contents(self, targets: Sequence[str] | None) -> Iterator[tuple[Path, Any]]:
         """Yield the files and directory lists of `targets`, with their hashes.
 
@@ -252,6 +314,14 @@ class Repository(Repo):  # type: ignore[misc]
 
     def _cached(self, value: str) -> bool:
         return bool(self.cache.local.exists(value))
+
+
+def _modified(out: Output) -> float | None:
+    """Return when the .dvc file of an output was written."""
+    try:
+        return os.stat(out.stage.path).st_mtime
+    except OSError:
+        return None
 
 
 def unused(store: Any, used: Iterable[Any]) -> list[Path]:

@@ -393,6 +393,24 @@ class MLOpsClient:
         with operation("dvc_pull", "dvc"):
             return self._dvc().pull(targets, remote, force)
 
+    def list_data(self, history: bool = False) -> list[dict[str, Any]]:
+        """Return what DVC tracks in the project, ordered by path.
+
+        Takes no lock and creates nothing.
+
+        Args:
+            history: Also return the versions in Git's history, if the workspace is in
+                a Git repository, the latest of each path first.
+
+        Returns:
+            For each version `path` (relative to the DVC repository), `md5`,
+                `size_bytes`, `files`, `changed_at` (ISO 8601: of the .dvc file or the
+                commit), `commit` (None for the present version), `in_cache`, and
+                `in_remote` (None if the remote is not in this file system).
+        """
+        with operation("list_data", "dvc"):
+            return self._dvc().versions(history)
+
     def _make_dvc(self) -> "DVCClient":
         toolkit.DVC.require()
         require_local(self.workspace)
@@ -466,6 +484,22 @@ class MLOpsClient:
             if mlflow is not None and mlflow.active_run_id is not None:
                 mlflow.log_metrics(results["metrics"], None)
         return results
+
+    def list_reports(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Return the drift reports of the project, the latest first.
+
+        Needs neither Evidently nor the workspace's directory on this machine.
+
+        Returns:
+            For each report `created_at` (ISO 8601), `drift_share`,
+                `number_of_columns`, `number_of_drifted_columns`, `drifted_columns`,
+                `skipped_columns`, `report_json` and `report_html` (paths in the
+                workspace).
+        """
+        from mlops.monitoring.reports import read_reports
+
+        with operation("list_reports", "evidently"):
+            return read_reports(self.workspace, limit)
 
     def _make_monitor(self) -> "DriftMonitor":
         toolkit.EVIDENTLY.require()

@@ -25,9 +25,9 @@ _GIVE_UP_S = 5
 _FILES = ("cp", "mv", "cat", "sync")
 _PROJECTS = (
     *("show", "ensure", "set", "edit", "rm", "clone", "export", "lease"),
-    *("runs", "compare", "models"),
+    *("runs", "compare", "models", "data", "drift", "watch", "events"),
 )
-_EITHER = ("ls", "rm", "du", "status")
+_EITHER = ("ls", "rm", "du", "status", "top")
 
 _BASH = """\
 # Add to ~/.bashrc:  source <(mlops completion bash)
@@ -132,8 +132,10 @@ def _words(before: list[str], current: str) -> Iterable[str]:
             "context": lambda: context.load().contexts,
         }
         return values.get(option, tuple)()
+    if before and before[-1] == "--cursor":
+        return ()  # The shell completes files.
     if before and before[-1] == "--template":
-        return (one.name for one in context.manager().list_templates())
+        return _templates()
     rest = [word for word in main.take_options(before) if not word.startswith("-")]
     if current.startswith("-"):
         return [*main.VALUES, *main.FLAGS, *_options_of(rest)]
@@ -186,6 +188,14 @@ def _projects(prefix: str) -> Iterator[str]:
     return (one.project_name for one in found)
 
 
+def _templates() -> Iterable[str]:
+    """Return the names of templates."""
+    if context.target().address:
+        return (one.name for one in context.manager().list_templates())
+    directory = context.base_here() / ".templates"
+    return sorted(path.parent.name for path in directory.glob("*/template.yaml"))
+
+
 def _paths(current: str) -> Iterable[str]:
     """Return `PROJECT:PATH` of what is in the directory of `current`."""
     project, _, path = current.partition(":")
@@ -195,16 +205,13 @@ def _paths(current: str) -> Iterable[str]:
     head = f"{project}:{directory}/"
     if not context.target().address:
         return (head + name for name in _entries(project, directory))
-    from mlops._rpc.connection import Connection
-    from mlops.local_server import choose_server
     from mlops.workspace.v1 import workspace_service_pb2 as pb
 
     # Not mlops.fs, because importing fsspec takes as long as all the rest.
-    connection = Connection(choose_server(**context.arguments())[0])
     request = pb.ListArtifactsRequest(
         project=project, path=directory, page_size=_MAX_WORDS
     )
-    listed = connection.call(request).artifacts
+    listed = context.connection().call(request).artifacts
     names = ((one.path.rpartition("/")[2], one.directory) for one in listed)
     return (f"{head}{name}{'/' * directory}" for name, directory in names)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mlops.commands.errors import CommandError, usage
 
 if TYPE_CHECKING:
+    from mlops._rpc.connection import Connection
     from mlops.commands.local_files import CommandFiles
     from mlops.workspace import WorkspaceManager
 
@@ -227,6 +228,15 @@ def manager() -> WorkspaceManager:
     from mlops.workspace import WorkspaceManager
 
     return WorkspaceManager(**arguments())
+
+
+@cache
+def connection() -> Connection:
+    """Return a connection to the chosen server."""
+    from mlops._rpc.connection import Connection
+    from mlops.local_server import choose_server
+
+    return Connection(choose_server(**arguments())[0])
 
 
 @cache

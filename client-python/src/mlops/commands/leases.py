@@ -1,9 +1,11 @@
-"""The commands `lease run` and `lease release`."""
+"""The commands `lease run`, `lease acquire` and `lease release`."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
     from mlops.workspace.lease import Lease
 
 HELP = "Run commands that alone may change a project."
+_PROJECT, _HOLDER, _FENCE = (
+    "MLOPS_LEASE_PROJECT",
+    "MLOPS_LEASE_HOLDER",
+    "MLOPS_LEASE_FENCE",
+)
 _LOOK_S = 0.2
 _STOP_S = 10
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
@@ -39,11 +46,12 @@ def run(
     """Run a command while holding the lease of a project.
 
     Meanwhile the server refuses changes by others. The command finds the lease in
-    MLOPS_LEASE_HOLDER and MLOPS_LEASE_FENCE. It is ended if the lease is lost. The exit
-    code is the command's.
+    MLOPS_LEASE_PROJECT, MLOPS_LEASE_HOLDER and MLOPS_LEASE_FENCE, so mlops and Python
+    programs that it runs may change the project. It is ended if the lease is lost. The
+    exit code is the command's.
 
     Examples:
-      mlops lease run fraud -- echo trained
+      mlops lease run fraud -- mlops set fraud stage=test
       mlops lease run fraud --holder nightly --wait 60 -- true
     """
     with manager().lease(project, holder or None, ttl, wait or None) as lease:
@@ -51,10 +59,7 @@ def run(
 
 
 def _run(command: list[str], lease: Lease) -> int:
-    variables = {
-        "MLOPS_LEASE_HOLDER": lease.holder,
-        "MLOPS_LEASE_FENCE": str(lease.fence),
-    }
+    variables = _variables(lease.project_name, lease.holder, lease.fence)
     try:
         process = subprocess.Popen(command, env={**os.environ, **variables})
     except FileNotFoundError:
@@ -78,6 +83,14 @@ def _run(command: list[str], lease: Lease) -> int:
         _end(process)
 
 
+def _variables(project: str, holder: str, fence: int) -> Mapping[str, str]:
+    return {
+        _PROJECT: project,
+        _HOLDER: holder,
+        _FENCE: str(fence),
+    }
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.terminate()
@@ -86,6 +99,52 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def acquire(
+    project: Project,
+    holder: Annotated[
+        str, typer.Option(metavar="NAME", help="Shown to others; default: a new name")
+    ] = "",
+    ttl: Annotated[
+        float, typer.Option(metavar="SECONDS", help="The lease ends so long from now")
+    ] = 600.0,
+    wait: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Wait so long for another holder")
+    ] = 0.0,
+    export: Annotated[
+        bool, typer.Option("--export", help="Print the variables for a shell")
+    ] = False,
+) -> None:
+    """Acquire the lease of a project for several commands, or renew it.
+
+    It ends after --ttl or with mlops lease release. Nothing renews it but the same
+    command with the same --holder. Commands that find the variables of --export in
+    their environment carry the lease: eval "$(mlops lease acquire PROJECT --export)".
+    The server refuses all other changes and, once the lease has ended, theirs.
+
+    Examples:
+      mlops lease acquire fraud --holder nightly
+      mlops lease acquire fraud --holder nightly --ttl 3600 --export
+    """
+    info = manager().acquire_lease(project, holder or None, ttl, wait or None)
+    if export:
+        variables = _variables(project, info.holder, info.fence)
+        output.write(
+            "".join(
+                f"export {name}={shlex.quote(value)}\n"
+                for name, value in variables.items()
+            )
+        )
+        return
+    acquired = {
+        "project_name": project,
+        "holder": info.holder,
+        "fence": info.fence,
+        "acquired_at": info.acquired_at.isoformat(),
+        "expires_at": info.expires_at.isoformat(),
+    }
+    output.record(acquired, "holder")
 
 
 def release(
@@ -99,14 +158,18 @@ def release(
 ) -> None:
     """End a lease, for example that of a program that died.
 
+    The default holder is that of the environment; see mlops lease acquire.
+
     Examples:
       mlops lease release fraud --force
       mlops lease release fraud --holder nightly
     """
+    if not holder and not force and os.environ.get(_PROJECT) == project:
+        holder = os.environ.get(_HOLDER, "")
     if bool(holder) == force:
         raise usage("give either --holder or --force")
     manager().release_lease(project, holder or None, force)
     output.message(f"Nobody holds a lease on {project}.")
 
 
-COMMANDS = {"run": run, "release": release}
+COMMANDS = {"run": run, "acquire": acquire, "release": release}

@@ -27,7 +27,9 @@ MODULES = {
     "import": "life",
     "templates": "life",
     "watch": "watch",
+    "events": "events",
     "status": "status",
+    "top": "top",
     "du": "status",
     "cp": "files",
     "mv": "files",
@@ -36,6 +38,8 @@ MODULES = {
     "runs": "overviews",
     "compare": "overviews",
     "models": "overviews",
+    "data": "overviews",
+    "drift": "overviews",
     "lease": "leases",
     "doctor": "doctor",
     "server": "server",
@@ -48,7 +52,7 @@ MODULES = {
 # The commands within a command.
 GROUPS = {
     "trash": ("ls", "restore", "purge"),
-    "lease": ("run", "release"),
+    "lease": ("run", "acquire", "release"),
     "server": ("info", "start", "stop", "log"),
     "context": ("ls", "set", "use", "rm"),
 }

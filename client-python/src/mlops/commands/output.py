@@ -47,8 +47,7 @@ def rows(
     elif kind == "name":
         write("".join(f"{clean(str(item[name]))}\n" for item in items))
     elif items:
-        shown = [column for column in columns if kind == "wide" or not column.wide]
-        write(_table(items, shown))
+        write("".join(f"{line}\n" for line in table(items, columns)))
     if not items and nothing:
         message(nothing)
 
@@ -158,6 +157,13 @@ def size(count: int | None) -> str:
     return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
 
 
+def signed_size(count: float) -> str:
+    """Return a change of a number of bytes, for example "+1.5 GiB"; "" for none."""
+    if not count:
+        return ""
+    return ("+" if count > 0 else "-") + size(abs(int(count)))
+
+
 def age(time: str | None) -> str:
     """Return how long ago an ISO time was, for example "3h"; "in 2d" if it will be."""
     if not time:
@@ -196,28 +202,51 @@ def has_colour() -> bool:
     )
 
 
+def is_unicode() -> bool:
+    """Return whether standard output can show more than ASCII."""
+    return (sys.stdout.encoding or "").lower().startswith("utf")
+
+
 def ellipsis() -> str:
     """Return the character for what is left out, which the terminal can show."""
-    return "…" if (sys.stdout.encoding or "").lower().startswith("utf") else "~"
+    return "…" if is_unicode() else "~"
 
 
-def _table(items: Iterable[Row], columns: Sequence[Column]) -> str:
-    cells = [[text(column.value(item)) for column in columns] for item in items]
-    titles = [column.title for column in columns]
-    lines = [titles, *cells] if options.headers else cells
-    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+def table(
+    items: Iterable[Row],
+    columns: Sequence[Column],
+    headers: bool = True,
+    widths: list[int] | None = None,
+) -> list[str]:
+    """Return the lines of a table.
+
+    Args:
+        headers: Whether to show the titles, unless --no-headers is given.
+        widths: The least widths of the columns; set to the widths used.
+    """
+    shown = [
+        column for column in columns if options.output == "wide" or not column.wide
+    ]
+    headers = headers and options.headers
+    cells = [[text(column.value(item)) for column in shown] for item in items]
+    lines = [[column.title for column in shown], *cells] if headers else cells
+    used = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    if widths:
+        used = list(map(max, used or widths, widths))
+    if widths is not None:
+        widths[:] = used
     if is_terminal(sys.stdout) and options.output != "wide":
-        widths = _fit(widths, shutil.get_terminal_size().columns)
-    bold = options.headers and has_colour()
+        used = _fit(used, shutil.get_terminal_size().columns)
+    bold = headers and has_colour()
     result = []
     for number, line in enumerate(lines):
-        shown = "  ".join(
+        row = "  ".join(
             _pad(cell, width, column.right)
-            for cell, width, column in zip(line, widths, columns, strict=True)
+            for cell, width, column in zip(line, used, shown, strict=True)
             if width
         ).rstrip()
-        result.append(f"{_BOLD}{shown}{_PLAIN}" if bold and not number else shown)
-    return "".join(f"{line}\n" for line in result)
+        result.append(f"{_BOLD}{row}{_PLAIN}" if bold and not number else row)
+    return result
 
 
 def _fit(widths: list[int], available: int) -> list[int]:
@@ -238,14 +267,20 @@ def _fit(widths: list[int], available: int) -> list[int]:
     return widths
 
 
+def shortened(line: str, width: int) -> str:
+    """Return text that is at most `width` columns wide."""
+    if _width(line) <= width:
+        return line
+    kept = ""
+    for one in line:
+        if _width(kept) + _width(one) + 1 > width:
+            break
+        kept += one
+    return kept + ellipsis()
+
+
 def _pad(cell: str, width: int, right: bool) -> str:
-    if _width(cell) > width:
-        mark, kept = ellipsis(), ""
-        for one in cell:
-            if _width(kept) + _width(one) + 1 > width:
-                break
-            kept += one
-        cell = kept + mark
+    cell = shortened(cell, width)
     space = " " * (width - _width(cell))
     return space + cell if right else cell + space
 

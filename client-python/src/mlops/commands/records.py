@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +14,7 @@ from mlops.commands.context import manager, options
 from mlops.commands.errors import CommandError, usage
 from mlops.commands.output import Column
 from mlops.commands.remote_path import is_listed
-from mlops.commands.values import SETTINGS, described, metadata_key, parse
+from mlops.commands.values import SETTINGS, described, metadata_key, parse, time_of
 
 if TYPE_CHECKING:
     from mlops.workspace import ProjectWorkspace
@@ -26,7 +24,6 @@ _ORDERS = {
     "created": "create_time desc",
     "updated": "update_time desc",
 }
-_SPANS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 _COLUMNS = (
     Column("NAME", lambda row: row["project_name"]),
@@ -104,28 +101,16 @@ def list_(
         raise usage(f"--sort must be one of {', '.join(_ORDERS)}, not {sort}")
     terms = [f"({' '.join(words)})"] if words and since else words
     if since:
-        terms.append(f"update_time >= {_time(since)}")
-    found = manager().list_workspaces(" ".join(terms), _ORDERS[sort])
+        terms.append(f"update_time >= {time_of(since)}")
+    found = manager().list_workspaces(
+        " ".join(terms), _ORDERS[sort], limit=limit or None
+    )
     output.rows(
-        [described(workspace) for workspace in found[: limit or None]],
+        [described(workspace) for workspace in found],
         _COLUMNS,
         "project_name",
         "No project matches." if terms else "There are no projects.",
     )
-
-
-def _time(text: str) -> str:
-    """Return the time in ISO 8601 that the words of --since mean."""
-    now = datetime.now(UTC)
-    if text == "today":
-        midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0)
-        return midnight.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    if match := re.fullmatch(r"(\d{1,6})([mhdw])", text):
-        span = timedelta(**{_SPANS[match[2]]: int(match[1])})
-        return (now - span).strftime("%Y-%m-%dT%H:%M:%SZ")
-    if re.fullmatch(r"[\dT:.Z+-]+", text):
-        return text
-    raise usage(f"--since must be today, a span such as 24h, or a date, not {text}")
 
 
 def show(project: Project) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
-from mlops.commands import output
+from mlops.commands import live, output
 from mlops.commands.context import files, manager
 from mlops.commands.errors import FAILED, usage
+from mlops.commands.live import Count, Interval
 from mlops.commands.output import Column
 from mlops.commands.remote_path import DIRECTORIES, parse
 
@@ -48,26 +51,49 @@ def status(
         bool,
         typer.Option("--counts-only", help="Count files, not bytes, which is faster"),
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show it again and again until Ctrl-C")
+    ] = False,
+    interval: Interval = 2.0,
+    count: Count = 0,
 ) -> int | None:
     """Count the files and bytes of projects.
+
+    With --watch, a terminal shows the table until q or Ctrl-C. A pipe gets the table
+    once, and then a line for each project that changed.
 
     Examples:
       mlops status
       mlops status --sort size --limit 1
       mlops status metadata.stage = production -o wide
+      mlops status --watch --interval 0.5 --count 2
     """
     if sort not in _SORTS:
         raise usage(f"--sort must be one of {', '.join(_SORTS)}, not {sort}")
-    found = manager().get_all_workspaces_status(" ".join(filter or []), counts_only)
-    if sort != "name":
-        key = "file_count" if sort == "files" or counts_only else "size_bytes"
-        found.sort(key=lambda row: row[key] or 0, reverse=True)
-    found = found[: limit or None]
+
+    def read() -> list[dict[str, Any]]:
+        found = manager().get_all_workspaces_status(" ".join(filter or []), counts_only)
+        if sort != "name":
+            key = "file_count" if sort == "files" or counts_only else "size_bytes"
+            found.sort(key=lambda row: row[key] or 0, reverse=True)
+        return found[: limit or None]
+
+    if watch:
+        live.show(read, _COLUMNS, "project_name", _heading, interval, count)
+        return None
+    found = read()
     output.rows(found, _COLUMNS, "project_name", "No project matches.")
     failed = [row for row in found if row["error"]]
     for row in failed:
         output.message(f"mlops: {row['project_name']}: {row['error']['message']}")
     return FAILED if failed else None
+
+
+def _heading(found: Sequence[output.Row]) -> str:
+    total = sum(row["size_bytes"] or 0 for row in found)
+    failed = sum(bool(row["error"]) for row in found)
+    words = [time.strftime("%H:%M:%S"), f"{len(found)} shown", output.size(total)]
+    return "  ".join(words + [f"{failed} cannot be counted"] * bool(failed))
 
 
 _Usage = dict[str, Any]

@@ -78,6 +78,9 @@ the names of the Python client. -o name prints names only, one a line. --no-head
 leaves the titles of tables out. -q prints data and errors only; -v prints the details
 of errors.
 
+top and status --watch draw on the whole terminal. In a pipe, and with -o json, yaml or
+name, they print all projects and then those that changed.
+
 Colours and progress bars appear at a terminal only. NO_COLOR turns colours off.
 Control characters in names and values are shown as escapes. Tables are narrowed to
 the terminal's width, except with -o wide and in pipes.

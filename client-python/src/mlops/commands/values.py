@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from mlops.commands.errors import usage
@@ -19,6 +20,7 @@ SETTINGS = (
     "bentoml_tag_prefix",
 )
 QUOTAS = ("max_size_bytes", "max_file_count")
+_SPANS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -83,6 +85,20 @@ def _value(text: str) -> Any:
         return json.loads(text, parse_constant=refuse)
     except ValueError:
         return text
+
+
+def time_of(text: str) -> str:
+    """Return the time in ISO 8601 that the words of --since mean."""
+    now = datetime.now(UTC)
+    if text == "today":
+        midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0)
+        return midnight.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if match := re.fullmatch(r"(\d{1,6})([mhdw])", text):
+        span = timedelta(**{_SPANS[match[2]]: int(match[1])})
+        return (now - span).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if re.fullmatch(r"[\dT:.Z+-]+", text):
+        return text
+    raise usage(f"--since must be today, a span such as 24h, or a date, not {text}")
 
 
 def described(workspace: ProjectWorkspace) -> dict[str, Any]:

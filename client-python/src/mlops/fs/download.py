@@ -101,21 +101,31 @@ class Download:
     def _receive(self, stub: Stub) -> memoryview:
         while self._end is None or self._request.offset < self._end:
             message = self._next_message(stub)
-            if isinstance(message, memoryview):
-                if self._end == self._request.offset + len(message):
+            if message is None:
+                continue
+            # A later server may send data with fields that are not known here.
+            piece = (
+                message if isinstance(message, memoryview) else self._unpack(message)
+            )
+            if piece:
+                if self._end == self._request.offset + len(piece):
                     # No message follows: this waits for the end of the call, or for its
                     # error.
                     self._next_message(stub)
-                self._request.offset += len(message)
-                return message
-            if message is not None:
-                # The first message names the version, which later calls then request.
-                self.artifact = message.artifact
-                self._request.etag = message.artifact.etag
-                size = message.artifact.size_bytes
-                self._end = size if self._end is None else min(self._end, size)
+                self._request.offset += len(piece)
+                return piece
         self.close()
         return _NOTHING
+
+    def _unpack(self, message: pb.ReadArtifactResponse) -> memoryview:
+        """Note the version, which the first message names, and return the data."""
+        if message.HasField("artifact"):
+            # Later calls request this version.
+            self.artifact = message.artifact
+            self._request.etag = message.artifact.etag
+            size = message.artifact.size_bytes
+            self._end = size if self._end is None else min(self._end, size)
+        return memoryview(message.data)
 
     def _next_message(self, stub: Stub) -> memoryview | pb.ReadArtifactResponse | None:
         call = self._call or self._begin(stub)

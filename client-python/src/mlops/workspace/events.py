@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from mlops._rpc.errors import WorkspaceError
 from mlops._rpc.watch import Watch
-from mlops.workspace.project import ProjectWorkspace
 from mlops.workspace.v1 import workspace_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from mlops.workspace.project import ProjectWorkspace
 
 Change = Literal["created", "updated", "deleted", "synced"]
 
@@ -27,8 +29,8 @@ class WorkspaceEvent:
     """One change of a workspace."""
 
     # "created" also for a workspace that was restored, put there by hand, or existed
-    # when the watch began. "updated" if its record or its lease changed. "synced" if
-    # every earlier change has been reported.
+    # when the watch began. "updated" if its record, its lease or `over_quota` changed.
+    # "synced" if every earlier change has been reported.
     change: Change
     project: str  # "" for "synced".
     # The current state. None if it is deleted, if its record cannot be read, or
@@ -36,6 +38,8 @@ class WorkspaceEvent:
     workspace: ProjectWorkspace | None
     resume_token: str  # The position after this event.
     uid: str = ""  # Of the workspace, also of a deleted one; "" if it is unknown.
+    # Whether it used more than its quotas when the server last counted its files.
+    over_quota: bool = False
 
 
 def read_events(
@@ -76,7 +80,7 @@ def read_events(
             if response.change == pb.CHANGE_DELETED:
                 known.pop(project, None)
             elif response.change != pb.CHANGE_SYNCED:
-                was, now = known.get(project), _state(response.workspace)
+                was, now = known.get(project), _state(response)
                 known[project] = now
                 if unseen is not None:
                     unseen.discard(project)
@@ -95,10 +99,45 @@ def read_events(
                 to_workspace(response.workspace) if readable else None,
                 response.resume_token,
                 response.workspace.uid,
+                response.over_quota,
             )
 
 
-def _state(workspace: pb.Workspace) -> tuple[str, ...]:
+def read_events_of(
+    watch: Watch,
+    project: str,
+    uid: str,
+    to_workspace: Callable[[pb.Workspace], ProjectWorkspace],
+) -> Iterator[WorkspaceEvent]:
+    """Yield the events of one workspace until it is deleted; close the watch then.
+
+    Args:
+        watch: A watch of `project` alone.
+        uid: That of the workspace. Another one may get the same name later.
+
+    Raises:
+        WorkspaceError: As read_events().
+    """
+    # What was deleted before a watch that begins with all that exists is not reported.
+    found = bool(watch.resume_token)
+    for event in read_events(watch, to_workspace):
+        missing = event.change == "synced" and not found
+        if missing or event.uid not in ("", uid):
+            yield WorkspaceEvent("deleted", project, None, event.resume_token, uid)
+            return
+        found = True
+        yield event
+        if event.change == "deleted":
+            return
+
+
+def _state(response: pb.WatchWorkspacesResponse) -> tuple[str, ...]:
     """Return what identifies a state of a workspace, its lease included."""
-    lease = workspace.lease
-    return workspace.uid, workspace.etag, lease.holder, str(lease.fence)
+    workspace, lease = response.workspace, response.workspace.lease
+    return (
+        workspace.uid,
+        workspace.etag,
+        lease.holder,
+        str(lease.fence),
+        str(response.over_quota),
+    )

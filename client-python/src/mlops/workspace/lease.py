@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -70,6 +71,7 @@ class Lease:
     ) -> None:
         """Prepare a lease; WorkspaceManager.lease() describes the arguments."""
         self.project_name = convert.check_text("project", project_name)
+        self._is_new_holder = holder is None
         self.holder = (
             _new_holder() if holder is None else convert.check_text("holder", holder)
         )
@@ -166,6 +168,20 @@ class Lease:
             f"fence={self._fence}, lost={self.lost})"
         )
 
+    def acquire_only(self) -> pb.Lease:
+        """Acquire or renew the lease without holding it in this process.
+
+        Nothing renews it, so it ends `ttl` from now, unless it is released.
+        """
+        try:
+            return self._acquire()[1]
+        except (KeyboardInterrupt, SystemExit):
+            # The server may have granted it already. Only this call knows the holder.
+            if self._is_new_holder:
+                with suppress(WorkspaceError):
+                    self._connection.call(self._release_request())
+            raise
+
     def lose(self, error: WorkspaceError) -> None:
         """Note the loss. Only the connection and the renewing thread call this."""
         if self._lost is None:
@@ -249,10 +265,9 @@ class Lease:
 
     def _release(self) -> None:
         """Release the lease. Best effort: it expires anyway."""
-        request = pb.ReleaseLeaseRequest(project=self.project_name, holder=self.holder)
         try:
             with self._renewing:
-                self._connection.call(request)
+                self._connection.call(self._release_request())
         except WorkspaceError as error:
             _log.warning(
                 "The lease on %s was not released, and expires within %g s: %s",
@@ -260,6 +275,9 @@ class Lease:
                 self.ttl,
                 error.message,
             )
+
+    def _release_request(self) -> pb.ReleaseLeaseRequest:
+        return pb.ReleaseLeaseRequest(project=self.project_name, holder=self.holder)
 
 
 def _now() -> float:

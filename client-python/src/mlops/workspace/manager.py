@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self, Unpack, overload
@@ -23,9 +24,9 @@ from mlops.local_server import choose_server
 from mlops.workspace import archives
 from mlops.workspace.archives import ArchiveSource, ArchiveTarget, Export, Progress
 from mlops.workspace.events import WorkspaceEvent, read_events
-from mlops.workspace.html import html_table
+from mlops.workspace.html import html_list, html_table
 from mlops.workspace.lease import DEFAULT_TTL_S, Lease, LeaseInfo
-from mlops.workspace.origin import Facts, Origin
+from mlops.workspace.origin import Origin
 from mlops.workspace.project import DIRECTORIES, ProjectWorkspace
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
@@ -45,6 +46,8 @@ __all__ = [
 ]
 
 _PAGE_SIZE = 1000
+# How many workspaces a notebook shows.
+_SHOWN = 50
 _FORCE_REQUIRED = "Workspace deletion requires force=True for safety"
 _log = logging.getLogger(__name__)
 
@@ -225,8 +228,49 @@ class WorkspaceManager:
         return f"{type(self).__name__}({self._place()})"
 
     def _repr_html_(self) -> str:
-        """Return an HTML table for notebooks, without a call to the server."""
-        return html_table("WorkspaceManager", {"server of": self._place()})
+        """Return an HTML table of the first workspaces, for notebooks.
+
+        Starts no server for a base directory that never had one, and connects to no
+        address that was not used before: that may take long.
+        """
+        served = (
+            self._local_base is not None and (self._local_base / ".workspaced").is_dir()
+        )
+        if not (served or self._connection.is_open):
+            return html_table("WorkspaceManager", {"server of": self._place()})
+        request = pb.ListWorkspacesRequest(page_size=_SHOWN)
+        try:
+            page = self._connection.call(request)
+        except WorkspaceError as error:
+            facts = {"server of": self._place(), "problem": error.message}
+            return html_table("WorkspaceManager", facts)
+        shown = [self._workspace(message) for message in page.workspaces]
+        more = page.total_size - len(shown)
+        return html_list(
+            f"WorkspaceManager: {page.total_size} projects in {self._place()}",
+            ("project", "stage", "updated", "metadata"),
+            [_cells(workspace) for workspace in shown],
+            f"and {more} more: manager.list_workspaces()" if more > 0 else "",
+        )
+
+    def dashboard(self) -> None:
+        """Run the dashboard of this manager's server in this process; print its link.
+
+        A second call prints the same link. The dashboard ends with the process.
+
+        Raises:
+            ModuleNotFoundError: The extra `dashboard` is not installed.
+        """
+        try:
+            # Imported late: it is an extra.
+            start = import_module("mlops.dashboard").start
+        except ImportError as error:
+            raise ModuleNotFoundError(
+                "The dashboard is not installed; "
+                "install it by: pip install 'mlops-workspace[dashboard]'",
+                name=error.name,
+            ) from error
+        print(start(self))
 
     def _place(self) -> str:
         return str(self._local_base or self._connection.address)
@@ -427,7 +471,12 @@ class WorkspaceManager:
             ]
 
     def list_workspaces(
-        self, filter: str = "", order_by: str = "", *, show_deleted: bool = False
+        self,
+        filter: str = "",
+        order_by: str = "",
+        *,
+        show_deleted: bool = False,
+        limit: int | None = None,
     ) -> list[ProjectWorkspace]:
         """Return all workspaces that match `filter`, by default all of them.
 
@@ -441,6 +490,7 @@ class WorkspaceManager:
                 optionally followed by " desc".
             show_deleted: Also return workspaces in the trash. These have a `deleted_at`
                 and a `purged_at`; undelete_workspace() accepts their `uid`.
+            limit: Return only the first workspaces, at most so many.
 
         Raises:
             WorkspaceError: FILTER_INVALID if `filter` or `order_by` is malformed; the
@@ -449,7 +499,7 @@ class WorkspaceManager:
         found: list[ProjectWorkspace] = []
         with self._operation("list_workspaces"):
             request = pb.ListWorkspacesRequest(
-                page_size=_PAGE_SIZE,
+                page_size=_PAGE_SIZE if limit is None else min(limit, _PAGE_SIZE),
                 filter=convert.check_text("filter", filter),
                 order_by=convert.check_text("order_by", order_by),
                 show_deleted=show_deleted,
@@ -461,13 +511,17 @@ class WorkspaceManager:
                         "These workspaces cannot be read: %s",
                         ", ".join(page.unreachable),
                     )
+                if limit is not None and len(found) >= limit:
+                    break
+        found = found[:limit]
         seen = {
             workspace.project_name: workspace
             for workspace in found
             if workspace.deleted_at is None
         }
-        # Without a filter the list is complete, so it replaces what was seen before.
-        self.workspaces = {**self.workspaces, **seen} if filter else seen
+        # Without these two the list is complete, so it replaces what was seen before.
+        partial = filter or limit is not None
+        self.workspaces = {**self.workspaces, **seen} if partial else seen
         return found
 
     def update_workspace_metadata(
@@ -820,6 +874,29 @@ class WorkspaceManager:
         with self._operation("lease", project_name):
             return Lease(self._connection, project_name, holder, ttl, wait)
 
+    def acquire_lease(
+        self,
+        project_name: str,
+        holder: str | None = None,
+        ttl: float | timedelta = DEFAULT_TTL_S,
+        wait: bool | float | None = None,
+    ) -> LeaseInfo:
+        """Acquire a lease that outlives this process; the same holder renews it.
+
+        Unlike lease(), nothing renews it, and changes by this manager do not carry it:
+        it is for scripts, whose steps are processes. End it by release_lease().
+
+        Args:
+            holder, ttl, wait: As for lease(). The lease ends `ttl` from now.
+
+        Raises:
+            WorkspaceError: LEASE_HELD if somebody else holds the lease,
+                WORKSPACE_NOT_FOUND if there is no such workspace.
+        """
+        with self._operation("acquire_lease", project_name):
+            lease = Lease(self._connection, project_name, holder, ttl, wait)
+            return _lease_info(lease.acquire_only())
+
     def release_lease(
         self, project_name: str, holder: str | None = None, force: bool = False
     ) -> None:
@@ -902,8 +979,10 @@ class WorkspaceManager:
         """Yield every change of workspaces, without end.
 
         Begins with a "created" event for each existing workspace. Reports changes of
-        records and leases, whoever made them, but not changes of files in the five
+        records and leases, whoever made them, and when a workspace begins or ceases to
+        use more than its quotas, but not other changes of files in the five
         directories. Several quick changes of a workspace may be reported as one.
+        ProjectWorkspace.watch() reports those of one workspace.
 
         Continues by itself after a lost connection or a restart of the server. To stop,
         leave the loop, or close() the iterator.
@@ -928,6 +1007,16 @@ class WorkspaceManager:
                 convert.check_text("resume_token", resume_token),
             )
         return self._events(watch, synced)
+
+    def resume_token(self) -> str:
+        """Return the position of now, for `watch(resume_token=...)`.
+
+        That watch reports the changes after this call. It does not begin with all that
+        exists.
+        """
+        with self._operation("resume_token"):
+            listed = self._connection.call(pb.ListWorkspacesRequest(page_size=1))
+            return str(listed.resume_token)
 
     def _events(self, watch: Watch, synced: bool) -> Iterator[WorkspaceEvent]:
         with self._operation("watch"):
@@ -954,45 +1043,18 @@ class WorkspaceManager:
                 raise
 
     def _workspace(self, message: pb.Workspace) -> ProjectWorkspace:
-        deleted_at = (
-            convert.from_timestamp(message.delete_time)
-            if message.HasField("delete_time")
-            else None
-        )
-        purged_at = (
-            convert.from_timestamp(message.purge_time)
-            if message.HasField("purge_time")
-            else None
-        )
+        is_deleted = message.HasField("delete_time")
         root = Path(message.root_path)
         if self._local_base is not None:
             # The server reports the resolved path. A caller that reaches the base by a
             # symbolic link gets paths through that link. A workspace in the trash lies
             # two levels below the base, others lie one level below.
-            below = root.parts[-2:] if deleted_at else (message.project,)
+            below = root.parts[-2:] if is_deleted else (message.project,)
             root = self._local_base.joinpath(*below)
-        workspace = ProjectWorkspace(
-            project_name=message.project,
-            root_path=root,
-            **convert.settings_of(message),
-            metadata=convert.from_struct(message.metadata),
-            created_at=convert.from_timestamp(message.create_time),
-            updated_at=convert.from_timestamp(message.update_time),
-        )
         # A deleted workspace gets no origin: calls by its name would reach a newer
         # workspace of that name, or none.
-        origin = None if deleted_at else self._origin
-        return workspace.of(
-            origin,
-            Facts(
-                uid=message.uid,
-                etag=message.etag,
-                deleted_at=deleted_at,
-                purged_at=purged_at,
-                lease=_lease_info(message.lease) if message.HasField("lease") else None,
-                **convert.quotas_of(message),
-            ),
-        )
+        origin = None if is_deleted else self._origin
+        return ProjectWorkspace.from_message(message, root, origin)
 
     def _seen(self, message: pb.Workspace) -> ProjectWorkspace:
         workspace = self._workspace(message)
@@ -1027,20 +1089,22 @@ class WorkspaceManager:
         }
 
 
+def _cells(workspace: ProjectWorkspace) -> tuple[object, ...]:
+    """Return what a notebook shows of a workspace among others."""
+    rest = {key: value for key, value in workspace.metadata.items() if key != "stage"}
+    return (
+        workspace.project_name,
+        workspace.metadata.get("stage"),
+        workspace.updated_at.isoformat(" ", "seconds"),
+        ", ".join(f"{key}={value}" for key, value in rest.items()),
+    )
+
+
 def _required(field: str, text: object) -> str:
     checked = convert.check_text(field, text)
     if not checked:
         raise errors.field_invalid(field, "is required")
     return checked
-
-
-def _lease_info(message: pb.Lease) -> LeaseInfo:
-    return LeaseInfo(
-        holder=message.holder,
-        fence=message.fence,
-        acquired_at=convert.from_timestamp(message.acquire_time),
-        expires_at=convert.from_timestamp(message.expire_time),
-    )
 
 
 def _mask_to_remove(

@@ -5,7 +5,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -28,6 +28,31 @@ class Facts:
     max_size_bytes: int | None = None
     max_file_count: int | None = None
     lease: LeaseInfo | None = None
+
+    @classmethod
+    def of(cls, message: pb.Workspace) -> Self:
+        """Return what the server reported."""
+
+        def time_of(name: Literal["delete_time", "purge_time"]) -> datetime | None:
+            found = message.HasField(name)
+            return convert.from_timestamp(getattr(message, name)) if found else None
+
+        lease = None
+        if message.HasField("lease"):
+            lease = LeaseInfo(
+                holder=message.lease.holder,
+                fence=message.lease.fence,
+                acquired_at=convert.from_timestamp(message.lease.acquire_time),
+                expires_at=convert.from_timestamp(message.lease.expire_time),
+            )
+        return cls(
+            uid=message.uid,
+            etag=message.etag,
+            deleted_at=time_of("delete_time"),
+            purged_at=time_of("purge_time"),
+            lease=lease,
+            **convert.quotas_of(message),
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import uuid
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,9 @@ import yaml
 from mlops._rpc import convert, errors
 from mlops._rpc.connection import Connection
 from mlops._rpc.errors import WorkspaceError
+from mlops._rpc.watch import Watch
 from mlops.cli import BINARY, why_not_run
+from mlops.workspace.events import WorkspaceEvent, read_events_of
 from mlops.workspace.html import html_table
 from mlops.workspace.lease import DEFAULT_TTL_S, Lease, LeaseInfo
 from mlops.workspace.origin import Facts, Origin
@@ -85,6 +88,20 @@ class ProjectWorkspace:
         self._origin, self._facts = origin, facts
         return self
 
+    @classmethod
+    def from_message(
+        cls, message: pb.Workspace, root: Path, origin: Origin | None
+    ) -> Self:
+        """Return a workspace that the server reported. Only this package calls this."""
+        return cls(
+            project_name=message.project,
+            root_path=root,
+            **convert.settings_of(message),
+            metadata=convert.from_struct(message.metadata),
+            created_at=convert.from_timestamp(message.create_time),
+            updated_at=convert.from_timestamp(message.update_time),
+        ).of(origin, Facts.of(message))
+
     @property
     def uid(self) -> str:
         """Distinguishes this workspace from others of the same name.
@@ -140,6 +157,36 @@ class ProjectWorkspace:
         """
         with errors.operation("lease", self.project_name):
             return Lease(self._connection(), self.project_name, holder, ttl, wait)
+
+    def watch(
+        self, *, resume_token: str = "", synced: bool = False
+    ) -> Iterator[WorkspaceEvent]:
+        """Yield every change of this workspace, until it is deleted.
+
+        Begins with a "created" event that has its current state, and ends after a
+        "deleted" event. A later workspace of the same name is another one. Otherwise as
+        WorkspaceManager.watch(), which has the arguments.
+
+        Raises:
+            WorkspaceError: The workspace came from no manager. And as
+                WorkspaceManager.watch().
+        """
+        with errors.operation("watch", self.project_name):
+            watch = Watch(
+                self._connection(),
+                [self.project_name],
+                convert.check_text("resume_token", resume_token),
+            )
+        return self._events(watch, synced)
+
+    def _events(self, watch: Watch, synced: bool) -> Iterator[WorkspaceEvent]:
+        def as_this(message: pb.Workspace) -> ProjectWorkspace:
+            return self.from_message(message, self.root_path, self._origin)
+
+        with errors.operation("watch", self.project_name):
+            for event in read_events_of(watch, self.project_name, self.uid, as_this):
+                if event.change != "synced" or synced:
+                    yield event
 
     def exclusively(self, wait_s: float) -> AbstractContextManager[None]:
         """Return a block in which other hosts do not change the workspace by path.

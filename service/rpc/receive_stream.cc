@@ -1,0 +1,66 @@
+#include "service/rpc/receive_stream.h"
+
+#include <utility>
+
+namespace mlops::rpc {
+
+void ReceiveStream::OnReadDone(bool ok) {
+  ReadDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (ok) {
+      calls().CountReceived(call_, being_read_.Length());
+      received_ = std::move(being_read_);
+    } else {
+      no_more_ = true;
+    }
+  });
+}
+
+ReceiveStream::Step ReceiveStream::Next() {
+  Step step;
+  if (last_.has_value()) {
+    // Supersedes an acknowledgement that is due, but not one being written.
+    step.last = !writing_ && tasks_ == 0;
+    if (step.last) step.write = std::exchange(last_, std::nullopt);
+    return step;
+  }
+  if (!writing_) step.write = std::exchange(next_, std::nullopt);
+  step.tasks = tasks_ == 0 && (received_.has_value() || no_more_);
+  step.read = !reading_ && !no_more_ && !received_.has_value();
+  return step;
+}
+
+bool ReceiveStream::MustRelease() { return std::exchange(holds_, false); }
+
+void ReceiveStream::Work() {
+  bool more = false;
+  const std::optional<absl::Status> end =
+      HasEnd() ? absl::OkStatus() : Handle(&more);
+  // The client may repeat or resume the call as soon as it sees the end.
+  if (end.has_value()) Drop();
+  if (more && !end.has_value()) return Schedule(1);
+  TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    holds_ = Holds();
+    if (end.has_value() && !end->ok() && !end_.has_value()) end_ = *end;
+  });
+}
+
+std::optional<grpc::ByteBuffer> ReceiveStream::TakeReceived() {
+  std::optional<grpc::ByteBuffer> bytes;
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    bytes = std::exchange(received_, std::nullopt);
+  });
+  return bytes;
+}
+
+void ReceiveStream::Acknowledge(grpc::ByteBuffer response) {
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    next_ = std::move(response);
+  });
+}
+
+void ReceiveStream::SetLast(grpc::ByteBuffer response) {
+  absl::MutexLock lock(&mutex_);
+  last_ = std::move(response);
+}
+
+}  // namespace mlops::rpc

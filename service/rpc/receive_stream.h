@@ -1,0 +1,65 @@
+#ifndef MLOPS_SERVICE_RPC_RECEIVE_STREAM_H_
+#define MLOPS_SERVICE_RPC_RECEIVE_STREAM_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "grpcpp/support/byte_buffer.h"
+#include "grpcpp/support/server_callback.h"
+#include "service/rpc/stream.h"
+
+namespace mlops::rpc {
+
+// A call that receives data and ends with one response. The next message is
+// received while one is handled, so a fast writer occupies the memory of two.
+//
+// Acknowledgements never delay the work: at most one is being written, and
+// those that become due meanwhile are combined into the newest.
+class ReceiveStream
+    : public Stream<
+          grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>> {
+ public:
+  void OnReadDone(bool ok) final;
+
+ protected:
+  using Stream::Stream;
+
+  // Handles one message, or the end of the client's messages. Returns the
+  // status that ends the call, if it ends now: with OK, SetLast() was called.
+  // Sets `more` if the same message needs another task.
+  virtual std::optional<absl::Status> Handle(bool* more) = 0;
+  // Returns whether the call holds what Drop() releases. Neither runs at the
+  // same time as Handle().
+  virtual bool Holds() const = 0;
+  // Releases what a client must find free when it sees the end of the call.
+  virtual void Drop() = 0;
+
+  // Returns the received message, or nothing at the end of the messages, and
+  // lets the next read start.
+  std::optional<grpc::ByteBuffer> TakeReceived() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Has `response` written soon, unless a newer one replaces it.
+  void Acknowledge(grpc::ByteBuffer response) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Sets the response that ends the call.
+  void SetLast(grpc::ByteBuffer response) ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  Step Next() final ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool MustRelease() final ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Work() final ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Holds(), while no task runs.
+  bool holds_ ABSL_GUARDED_BY(mutex_) = false;
+  // Message that waits for a worker.
+  std::optional<grpc::ByteBuffer> received_ ABSL_GUARDED_BY(mutex_);
+  // Whether the client's stream has ended or broken.
+  bool no_more_ ABSL_GUARDED_BY(mutex_) = false;
+  // Acknowledgement that waits for the one before it to be written.
+  std::optional<grpc::ByteBuffer> next_ ABSL_GUARDED_BY(mutex_);
+  std::optional<grpc::ByteBuffer> last_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace mlops::rpc
+
+#endif  // MLOPS_SERVICE_RPC_RECEIVE_STREAM_H_

@@ -1,0 +1,163 @@
+// What the server does from time to time, and when its operator asks.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/time.h"
+#include "grpcpp/health_check_service_interface.h"
+#include "proto/cpp/base/error.h"
+#include "proto/cpp/base/status_macros.h"
+#include "service/core/layout.h"
+#include "service/server/base_directory.h"
+#include "service/server/server.h"
+
+namespace mlops::server {
+namespace {
+
+// How much of the time a chore may take that reads or writes the whole index.
+constexpr double kShareOfLongChores = 0.1;
+// How often the space on the disk is measured.
+constexpr absl::Duration kDiskInterval = absl::Seconds(5);
+// How often --min-free-bytes is checked, and at most one workspace purged.
+constexpr absl::Duration kSpaceInterval = absl::Seconds(1);
+// How often a certificate that is not valid is logged.
+constexpr absl::Duration kCertificateInterval = absl::Hours(1);
+
+}  // namespace
+
+void Server::StartChores() {
+  upkeep_ = std::make_unique<catalog::Upkeep>(
+      catalog_.get(),
+      fs::MakeWatcher(base_path_, core::layout::kRecord,
+                      {.portable = config_.portable_fs}),
+      catalog::Upkeep::Options{});
+  maintainer_ = std::make_unique<Maintainer>(
+      Chores(), Maintainer::Options{.report = [this](absl::string_view failure,
+                                                     const absl::Status& why) {
+        Report(failure, why);
+      }});
+}
+
+// The periodic work of the whole server, in the order of each round.
+std::vector<Maintainer::Chore> Server::Chores() {
+  return {
+      {.failure = "the clock jumped",
+       .run = [this] { return upkeep_->WatchClock(); }},
+      {.failure = "cannot read the names in the base directory",
+       .run = [this] { return upkeep_->RefreshNames(); },
+       .max_share = kShareOfLongChores},
+      {.failure = "edits by hand may be detected late",
+       .run = [this] { return upkeep_->RefreshRecords(); }},
+      {.failure = "cannot empty the trash",
+       .run = [this] { return upkeep_->SweepTrash(); }},
+      {.failure = "cannot end leases",
+       .run =
+           [this] { return authority_->EndExpiredLeases(), absl::OkStatus(); }},
+      {.failure = "no longer serving", .run = [this] { return WatchBase(); }},
+      // Retries, in case the disk was full before.
+      {.failure = "cannot write the lock file",
+       .run = [this] { return Announce(); }},
+      {.failure = "cannot read a file again",
+       .run = [this] { return CheckGate(); }},
+      {.failure = "the certificate of the server is not valid",
+       .run = [this] { return CheckCertificate(); },
+       .interval = kCertificateInterval},
+      {.failure = "cannot measure the disk",
+       .run =
+           [this] {
+             return metrics_.MeasureDisk(base_path_), absl::OkStatus();
+           },
+       .interval = kDiskInterval},
+      {.failure = "too little space on the disk",
+       .run = [this] { return space_guard_->Check(); },
+       .interval = kSpaceInterval},
+      {.failure = "cannot sweep the artifacts",
+       .run = [this] { return artifacts_->SweepSome(), absl::OkStatus(); }},
+      {.failure = "cannot save the checkpoint",
+       .run = [this] { return upkeep_->SaveCheckpoint(); },
+       .max_share = kShareOfLongChores},
+  };
+}
+
+absl::Status Server::Announce() {
+  announced_ = announced_ || config_.read_only;
+  if (announced_ || IsLost()) return absl::OkStatus();
+  RETURN_IF_ERROR(lock_->MakeFile());
+  RETURN_IF_ERROR(lock_->WriteContent(OwnerContent(addresses_)));
+  // Best effort, except that a full disk is retried.
+  if (absl::Status written = WriteGitignore(*base_);
+      absl::IsResourceExhausted(written))
+    return written;
+  announced_ = true;
+  return absl::OkStatus();
+}
+
+void Server::ReportFile(const std::string& what, const absl::Status& status) {
+  reloads_.at(what).Count(status.ok() ? absl::StatusOr<bool>(true) : status);
+  if (status.ok()) {
+    log_->Info(absl::StrCat("read the ", what, " again"));
+  } else {
+    // Not Problem(), which would leave out the next error of an operator who is
+    // still editing. There is one line per change of the file.
+    log_->Warning(
+        absl::StrCat("keeping the previous ", what, ": ", status.message()));
+  }
+}
+
+absl::Status Server::CheckGate() {
+  gate_->Check(
+      [this](const base::ReloadedFile& file, const absl::Status& status) {
+        ReportFile(file.what(), status);
+      });
+  if (tls_ == nullptr) return absl::OkStatus();
+  const absl::StatusOr<bool> changed = tls_->Reload();
+  if (!changed.ok() || *changed) ReportFile(kCertificates, changed.status());
+  return absl::OkStatus();
+}
+
+absl::Status Server::CheckCertificate() {
+  return tls_ == nullptr ? absl::OkStatus() : tls_->CheckValidity();
+}
+
+void Server::Reload(const absl::StatusOr<Config>& config) {
+  if (!config.ok()) {
+    return log_->Warning(absl::StrCat("keeping the previous settings: ",
+                                      config.status().message()));
+  }
+  gate_->Reload(
+      [this](const base::ReloadedFile& file, const absl::Status& status) {
+        ReportFile(file.what(), status);
+      });
+  const std::vector<std::string> changed = ChangedSettings(config_, *config);
+  if (changed.empty()) return;
+  log_->Warning(
+      absl::StrCat("these settings have changed, and only a restart "
+                   "applies them: ",
+                   absl::StrJoin(changed, ", ")));
+}
+
+void Server::StopServing(const absl::Status& why) {
+  server_->GetHealthCheckService()->SetServingStatus(false);
+  log_->Problem("no longer serving", why);
+}
+
+void Server::Report(absl::string_view what, const absl::Status& problem) {
+  if (problem.ok()) return;
+  // Expected: the server may not change anything.
+  const std::string reason = base::GetReason(problem);
+  if (config_.read_only && reason == "READ_ONLY") return;
+  if (lost_ && reason == "SHUTTING_DOWN") return;
+  log_->Problem(what, problem);
+}
+
+absl::Status Server::WatchBase() {
+  if (lost_told_ || !IsLost()) return absl::OkStatus();
+  lost_told_ = true;
+  server_->GetHealthCheckService()->SetServingStatus(false);
+  return absl::AbortedError(absl::StrCat(
+      base_path_, " or its lock file was moved, removed or replaced"));
+}
+
+}  // namespace mlops::server
