@@ -895,7 +895,7 @@ class WorkspaceManager:
         """
         with self._operation("acquire_lease", project_name):
             lease = Lease(self._connection, project_name, holder, ttl, wait)
-            return _lease_info(lease.acquire_only())
+            return lease_info(lease.acquire_only())
 
     def release_lease(
         self, project_name: str, holder: str | None = None, force: bool = False
