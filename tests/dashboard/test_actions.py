@@ -2,13 +2,15 @@
 
 import html
 import re
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from mlops.workspace import WorkspaceError, WorkspaceManager
 
-from dashboard.conftest import Client, Dashboard, running
-from support.server import Server, short_base
+from dashboard.conftest import Client, Dashboard, running, wait_until
+from support.server import BINARY, Server, short_base
 
 
 def hidden(page: str, name: str) -> str:
@@ -148,13 +150,12 @@ def test_users_see_and_do_what_their_tokens_allow() -> None:
                 assert client.get("/").url.path == "/login"
                 answer = client.post("/login", data={"secret": "mlw_wrong"})
                 assert answer.status_code == 401
+                client.headers["authorization"] = "Bearer mlw_wrong"
+                assert client.get("/").url.path == "/login"
+            check_revocation(dashboard, tokens, secrets["editor"])
 
 
-def new_token(tokens: object, name: str) -> str:
-    import subprocess
-
-    from support.server import BINARY
-
+def new_token(tokens: Path, name: str) -> str:
     command = [BINARY, "token", name, "--tokens", str(tokens)]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"mlw_\S+", out)
@@ -186,6 +187,32 @@ def check_editor(dashboard: Dashboard, token: str) -> None:
         assert "/p/team-a/edit" in page and "/p/team-a/delete" not in page
         answer = client.submit("/create", project="team-b", metadata="{}")
         assert answer.url.path == "/p/team-b"
+
+
+def check_revocation(dashboard: Dashboard, tokens: Path, token: str) -> None:
+    with dashboard.stranger() as client:
+        client.post("/login", data={"secret": token})
+        wait_for(client, "team-a")
+        lines = tokens.read_text().splitlines()
+        kept = [line for line in lines if not line.startswith("editor")]
+        fresh = tokens.with_name("fresh")
+        fresh.write_text("\n".join(kept) + "\n")
+        fresh.chmod(0o600)
+        fresh.replace(tokens)
+        wait_until(lambda: "team-a" not in client.get("/").text, 20)
+        assert client.get("/").url.path == "/login"
+
+
+def test_a_server_without_tokens_lets_nobody_in(server: Server) -> None:
+    # It would ignore the token, and take the calls for the dashboard's own.
+    with (
+        Dashboard("--base", str(server.base), "--login", "token") as dashboard,
+        dashboard.stranger() as client,
+    ):
+        assert client.post("/login", data={"secret": "anything"}).status_code == 401
+        client.headers["authorization"] = "Bearer anything"
+        for path in ("/", "/events", "/operations"):
+            assert client.get(path).url.path == "/login"
 
 
 def wait_for(client: Client, text: str) -> None:

@@ -17,6 +17,8 @@ from support.server import REPO
 
 # Those of the toolkits run in tests/toolkits.
 _TOOLKITS = ("runs", "compare", "models", "data", "drift")
+# Those that serve until Ctrl-C run in tests/dashboard.
+_SERVING = ("dashboard",)
 
 
 def commands() -> dict[str, list[str]]:
@@ -65,7 +67,9 @@ def project(manager: WorkspaceManager, directory: Path) -> None:
     (directory / "reports/r.html").write_text("<p>")
 
 
-@pytest.mark.parametrize("command", [c for c in _EXAMPLES if c not in _TOOLKITS])
+@pytest.mark.parametrize(
+    "command", [c for c in _EXAMPLES if c not in _TOOLKITS + _SERVING]
+)
 def test_examples_run(command: str, mlops: Run, project: None) -> None:
     assert _EXAMPLES[command], "a command without an example"
     for example in _EXAMPLES[command]:

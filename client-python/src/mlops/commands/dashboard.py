@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,7 +55,8 @@ def dashboard(
     """Serve web pages of all projects, which change as they do, until Ctrl-C.
 
     The pages show and do what the caller may see and do at the server. The link that
-    is printed has a key: whoever has it acts as you. See mlops help dashboard.
+    is printed has a key: whoever has it acts as you. Keep it to yourself, and use
+    --login token or proxy for others.
 
     Examples:
       mlops dashboard
@@ -94,6 +96,8 @@ def dashboard(
 
 def _display() -> str:
     """Return the display on which a browser can open; "" if there is none."""
+    if sys.platform == "darwin":
+        return sys.platform
     names = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
     return next((os.environ[name] for name in names if os.environ.get(name)), "")
 

@@ -6,7 +6,6 @@ import asyncio
 import fnmatch
 import re
 import time
-from contextlib import suppress
 from typing import Any
 
 from mlops._rpc import errors
@@ -41,8 +40,11 @@ class Caller:
             if time.monotonic() > self._info_s + _INFO_S:
                 # If the server is away, its last answer still says what the caller may
                 # do.
-                with suppress(WorkspaceError):
+                try:
                     self._info = await self.live.call(pb.GetServerInfoRequest())
+                except WorkspaceError as error:
+                    if error.details.get("code") == "UNAUTHENTICATED":
+                        self._info = None
                 self._info_s = time.monotonic()
             return self._info
 
@@ -66,6 +68,11 @@ class Caller:
     async def rights(self, project: str | None = None) -> dict[str, bool]:
         """Return for each action whether it may succeed."""
         return {action: await self.may(action, project) for action in ACTIONS}
+
+
+async def _info(link: Link, metadata: Metadata) -> pb.ServerInfo:
+    info: pb.ServerInfo = await link.call(pb.GetServerInfoRequest(), metadata)
+    return info
 
 
 def _covers(grant: pb.Permission, project: str) -> bool:
@@ -101,6 +108,19 @@ class Callers:
             self._sweeper = asyncio.create_task(self._sweep())
         caller.live.start()
         return caller
+
+    async def is_user(self, metadata: Metadata) -> bool:
+        """Return whether the server takes calls with a token for those of its holder.
+
+        A server without tokens ignores them: it would take every call for one of the
+        dashboard's own.
+        """
+        known = self._callers.get(metadata)
+        try:
+            info = await (known.info() if known else _info(self.link, metadata))
+        except WorkspaceError:
+            return False
+        return info is not None and info.caller.kind in ("token", "jwt")
 
     def all(self) -> list[Caller]:
         """Return the callers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from mlops.workspace.project import DIRECTORIES
 _LETTER = 6.6
 _COLOURS = 8
 _SHARE = 120
+# The size of a chart, and its margins.
+_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 64, 12, 10, 24
 
 
 @dataclass(frozen=True)
@@ -157,60 +159,89 @@ class Series:
     points: Sequence[tuple[float, float]]
 
 
+@dataclass(frozen=True)
+class _Axes:
+    """Where the values of a chart are on the page."""
+
+    low_x: float
+    high_x: float
+    low_y: float
+    high_y: float
+    height: int
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Return the place of a point."""
+        right = (x - self.low_x) / (self.high_x - self.low_x)
+        down = (self.high_y - y) / (self.high_y - self.low_y)
+        return (
+            _LEFT + right * (_WIDTH - _LEFT - _RIGHT),
+            _TOP + down * (self.height - _TOP - _BOTTOM),
+        )
+
+
 def lines(
     series: Sequence[Series], label: str, time_axis: bool = True, height: int = 180
 ) -> Markup:
     """Return a chart of lines on common axes."""
     found = [
-        (number, one.name, [(x, y) for x, y in one.points if _finite(x, y)])
+        (number, one.name, sorted((x, y) for x, y in one.points if _finite(x, y)))
         for number, one in enumerate(series)
     ]
     points = [point for _, _, some in found for point in some]
     if not points:
         return Markup("")
-    width, left, bottom, top, right = 640, 64, 24, 10, 12
-    low_x, high_x = _range([x for x, _ in points])
-    low_y, high_y = _range([y for _, y in points])
-    ticks = _ticks(low_y, high_y)
-    low_y, high_y = min(low_y, ticks[0]), max(high_y, ticks[-1])
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        return (
-            left + (x - low_x) / (high_x - low_x) * (width - left - right),
-            top + (high_y - y) / (high_y - low_y) * (height - top - bottom),
-        )
-
+    ticks = _ticks(*_range([y for _, y in points]))
+    axes = _Axes(*_range([x for x, _ in points]), ticks[0], ticks[-1], height)
+    show = shown.moment if time_axis else shown.number
     out = [
-        f'<svg class="lines" viewBox="0 0 {width} {height}" role="img" '
+        f'<svg class="lines" viewBox="0 0 {_WIDTH} {height}" role="img" '
         f'aria-label="{escape(label)}">'
     ]
+    out += _grid(axes, ticks, show)
+    for number, name, some in found:
+        out += _line(axes, f"s{number % _COLOURS}", name, some, show)
+    return Markup("".join([*out, "</svg>"]))
+
+
+def _grid(axes: _Axes, ticks: list[float], show: Callable[[float], str]) -> list[str]:
+    """Return the lines and labels of the axes."""
+    out = []
     for tick in ticks:
-        y = at(low_x, tick)[1]
+        y = axes.at(axes.low_x, tick)[1]
         out.append(
-            f'<line class="grid" x1="{left}" x2="{width - right}" '
+            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" '
             f'y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="axis" x="{left - 6}" y="{y + 4:.1f}" '
+            f'<text class="axis" x="{_LEFT - 6}" y="{y + 4:.1f}" '
             f'text-anchor="end">{shown.number(tick)}</text>'
         )
-    for x, anchor in ((low_x, "start"), (high_x, "end")):
-        text = shown.moment(x)[:16] if time_axis else shown.number(x)
+    for x, anchor in ((axes.low_x, "start"), (axes.high_x, "end")):
         out.append(
-            f'<text class="axis" x="{at(x, low_y)[0]:.1f}" y="{height - 6}" '
-            f'text-anchor="{anchor}">{text}</text>'
+            f'<text class="axis" x="{axes.at(x, axes.low_y)[0]:.1f}" '
+            f'y="{axes.height - 6}" text-anchor="{anchor}">{show(x)[:16]}</text>'
         )
-    for number, name, some in found:
-        colour = f"s{number % _COLOURS}"
-        places = [at(x, y) for x, y in sorted(some)]
-        if len(places) > 1:
-            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-            out.append(f'<polyline class="{colour}" points="{path}"/>')
-        for (x, y), (when, value) in zip(places, sorted(some), strict=True):
-            where = shown.moment(when) if time_axis else shown.number(when)
-            out.append(
-                f'<circle class="{colour}" cx="{x:.1f}" cy="{y:.1f}" r="3">'
-                f"<title>{escape(name)} {where}: {shown.number(value)}</title></circle>"
-            )
-    return Markup("".join([*out, "</svg>"]))
+    return out
+
+
+def _line(
+    axes: _Axes,
+    colour: str,
+    name: str,
+    points: list[tuple[float, float]],
+    show: Callable[[float], str],
+) -> list[str]:
+    """Return a line, and a circle with a title at each of its points."""
+    out = []
+    places = [axes.at(x, y) for x, y in points]
+    if len(places) > 1:
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        out.append(f'<polyline class="{colour}" points="{path}"/>')
+    for (x, y), (when, value) in zip(places, points, strict=True):
+        out.append(
+            f'<circle class="{colour}" cx="{x:.1f}" cy="{y:.1f}" r="3">'
+            f"<title>{escape(name)} {show(when)}: {shown.number(value)}</title>"
+            "</circle>"
+        )
+    return out
 
 
 def _finite(*numbers: float) -> bool:

@@ -30,6 +30,8 @@ class Dashboard:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.sessions = Sessions(settings)
+        # One examination at a time: each reads the whole base.
+        self.doctor = asyncio.Lock()
         self.loop: asyncio.AbstractEventLoop | None = None
         self._templates = _environment()
 

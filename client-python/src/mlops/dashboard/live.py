@@ -260,6 +260,14 @@ class Live:
                 if reason_of(error) == "RESUME_TOKEN_EXPIRED":
                     self._token = ""
                     continue
+                if error.details.get("code") in (
+                    "UNAUTHENTICATED",
+                    "PERMISSION_DENIED",
+                ):
+                    # What the caller may no longer see.
+                    self.rows, self._token = {}, ""
+                    self.events.clear()
+                    self._note_all()
                 self._set_state("down", _sentence(error))
             except Exception as error:
                 # A defect must not end the watch; the page shows it.

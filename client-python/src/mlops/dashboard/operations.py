@@ -39,7 +39,9 @@ async def operations(request: Request) -> Response:
     dashboard = context.of(request)
     caller = dashboard.caller(request)
     info = await caller.info()
-    numbers = await asyncio.to_thread(read_metrics, dashboard.settings.metrics)
+    numbers = None
+    if is_operator(info):
+        numbers = await asyncio.to_thread(read_metrics, dashboard.settings.metrics)
     return dashboard.page(
         request,
         "operations.html",
@@ -66,7 +68,8 @@ async def doctor(request: Request) -> Response:
     if base is None or not allowed:
         result["problem"] = "The base directory is not on this machine, or not yours."
     else:
-        result = await _run_doctor(base)
+        async with dashboard.doctor:
+            result = await _run_doctor(base)
     return dashboard.page(request, "doctor.html", **result)
 
 

@@ -146,7 +146,19 @@ class Guard:
         response = self._refusal(request)
         if response is None:
             response = self._login(request, secure)
+        if response is None and not await self._is_user(request):
+            scope["state"]["session"] = None
+            if not _is_open(request):
+                response = self._to_login(request)
         await (response or self._app)(scope, receive, secure)
+
+    async def _is_user(self, request: Request) -> bool:
+        """Return whether the server knows the user of a token; True without one."""
+        session = request.scope["state"]["session"]
+        if session is None or self._sessions.settings.login != "token":
+            return True
+        callers = request.app.state.dashboard.callers
+        return bool(session.metadata) and await callers.is_user(session.metadata)
 
     def _refusal(self, request: Request) -> Response | None:
         host = request.headers.get("host", "")
@@ -177,7 +189,7 @@ class Guard:
             return response
         session = sessions.find(request.headers, request.cookies)
         if session is None and sessions.needs_login(request.headers):
-            if path != "/login" and not path.startswith("/static/"):
+            if not _is_open(request):
                 return self._to_login(request)
         elif session is None:
             session, cookie = sessions.create()
@@ -206,6 +218,12 @@ class Guard:
     def log_in(self, response: Response, token: str = "") -> None:
         """Add the cookie of a new session to a response."""
         self._set_cookie(response.headers, self._sessions.create(token)[1])
+
+
+def _is_open(request: Request) -> bool:
+    """Return whether a path needs no session."""
+    path = request.url.path
+    return path == "/login" or path.startswith("/static/")
 
 
 class _WithHeaders:

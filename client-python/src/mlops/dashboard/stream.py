@@ -31,7 +31,9 @@ async def events(request: Request, cols: str = "") -> Response:
     """
     columns = tuple(name for name in cols.split(",") if name)[:MAX_COLUMNS]
     stream = _events(request, columns if "cols" in request.query_params else None)
-    return StreamingResponse(stream, media_type="text/event-stream")
+    # Tells nginx to pass events on at once.
+    headers = {"x-accel-buffering": "no"}
+    return StreamingResponse(stream, headers=headers, media_type="text/event-stream")
 
 
 async def _events(

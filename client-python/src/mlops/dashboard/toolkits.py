@@ -9,17 +9,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from mlops._rpc.errors import WorkspaceError
 from mlops.dashboard import artifacts
 from mlops.dashboard.link import Link, Metadata
 from mlops.dashboard.live import Live
+from mlops.workspace.project import ProjectWorkspace
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 MAX_RUNS = 500
 _MAX_SHOWN = 200
 _FRESH_S = 10.0
+_READ_S = 60.0
 _MAX_KEPT = 64
 _SMALL_FILE = 256 << 10
 _REPORT_FILE = 4 << 20
@@ -86,13 +90,21 @@ class Toolkits:
         async with self._lock:
             kept = self._kept.get(key)
             if kept is None or time.monotonic() > kept[0] + _FRESH_S:
-                found = await asyncio.get_running_loop().run_in_executor(
-                    self._thread, _read_runs, self._link, live.metadata, project
-                )
+                found = await self._read(live.metadata, project)
                 kept = self._kept[key] = time.monotonic(), found
                 if len(self._kept) > _MAX_KEPT:
                     del self._kept[next(iter(self._kept))]
         return kept[1]
+
+    async def _read(self, metadata: Metadata, project: str) -> Runs:
+        loop = asyncio.get_running_loop()
+        reading = loop.run_in_executor(
+            self._thread, _read_runs, self._link, metadata, project
+        )
+        try:
+            return await asyncio.wait_for(reading, _READ_S)
+        except TimeoutError:
+            return Runs(problem=f"MLflow has not answered within {_READ_S:.0f} s.")
 
 
 def _read_runs(link: Link, metadata: Metadata, project: str) -> Runs:
@@ -106,6 +118,8 @@ def _read_runs(link: Link, metadata: Metadata, project: str) -> Runs:
 
         with _manager(link, metadata) as manager:
             workspace = manager.get_workspace(project)
+            if problem := _why_not_read(workspace):
+                return Runs(problem=problem)
             client = MLflowClient(workspace, {}, lambda _: None)
             return Runs(client.list_runs("", MAX_RUNS))
     except (MLOpsClientError, WorkspaceError) as error:
@@ -113,6 +127,24 @@ def _read_runs(link: Link, metadata: Metadata, project: str) -> Runs:
     except Exception as error:
         # MLflow reads what programs wrote there; the page shows what it makes of it.
         return Runs(problem=f"{type(error).__name__}: {error}")
+
+
+def _why_not_read(workspace: ProjectWorkspace) -> str:
+    """Return why the runs are not read; "" if they are.
+
+    Editors of a project choose where its runs are. They must not make this process read
+    other files, or send requests.
+    """
+    from mlops.client import mlflow_store
+
+    if not workspace.is_local:
+        return "The runs are on the server's machine: run the dashboard there."
+    file = mlflow_store.sqlite_file(workspace.mlflow_tracking_uri or "")
+    own = workspace.root_path / _STORE
+    # Odd characters in the path may be escaped in the URI.
+    if file is None or own not in (file, Path(unquote(str(file)))):
+        return "The runs are in another store than the project's own; open them there."
+    return ""
 
 
 def _manager(link: Link, metadata: Metadata) -> Any:

@@ -1,0 +1,82 @@
+"""The dashboard on what the real libraries stored."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlops.client import MLOpsClient
+from mlops.workspace import WorkspaceManager
+
+from dashboard.conftest import Client, Dashboard
+
+
+@pytest.fixture
+def pages(base: Path, client: MLOpsClient) -> Iterator[Client]:
+    """The dashboard of the base, which has the project fraud."""
+    with (
+        Dashboard("--base", str(base), "--login", "proxy") as dashboard,
+        dashboard.stranger() as pages,
+    ):
+        yield pages
+
+
+def log_run(client: MLOpsClient, name: str, auc: float) -> None:
+    with client.start_run(name):
+        client.log_params({"depth": 3})
+        client.log_metrics({"auc": auc})
+
+
+def test_runs_of_a_project(pages: Client, client: MLOpsClient) -> None:
+    log_run(client, "<b>first</b>", 0.7)
+    log_run(client, "second", 0.9)
+    page = pages.get("/p/fraud/runs").text
+    assert "&lt;b&gt;first&lt;/b&gt;" in page and "<b>first" not in page
+    assert "best: <strong>0.9</strong> in second" in page
+    assert page.count("<circle") == 2
+    lowest = pages.get("/p/fraud/runs", params={"metric": "auc", "lowest": "1"}).text
+    assert "best: <strong>0.7</strong>" in lowest
+
+
+def test_looking_creates_no_store(
+    pages: Client, manager: WorkspaceManager, client: MLOpsClient
+) -> None:
+    assert "There are no runs." in pages.get("/p/fraud/runs").text
+    assert list(client.get_workspace_path("mlflow").iterdir()) == []
+    assert "Workspace does not exist" in pages.get("/p/absent/runs").text
+    assert [one.project_name for one in manager.list_workspaces()] == ["fraud"]
+
+
+def test_projects_are_compared_by_a_metric(
+    pages: Client, manager: WorkspaceManager, client: MLOpsClient
+) -> None:
+    log_run(client, "a", 0.8)
+    log_run(MLOpsClient("churn", workspace_manager=manager), "b", 0.6)
+    page = pages.get("/compare?p=fraud&p=churn&metric=auc").text
+    assert ">0.8</td>" in page and ">0.6</td>" in page
+    assert page.count("<circle") == 2
+
+
+def test_a_parquet_file_is_previewed(pages: Client, client: MLOpsClient) -> None:
+    path = client.get_workspace_path("outputs") / "t.parquet"
+    pd.DataFrame({"<i>": range(200), "b": ["x"] * 200}).to_parquet(path)
+    page = pages.get("/p/fraud/file", params={"path": "outputs/t.parquet"}).text
+    assert "200 rows, 2 columns" in page
+    assert '<th scope="col">&lt;i&gt;</th>' in page
+    path.write_bytes(b"PAR1 not really")
+    page = pages.get("/p/fraud/file", params={"path": "outputs/t.parquet"}).text
+    assert "cannot be read" in page
+
+
+def test_versions_and_drift(pages: Client, client: MLOpsClient, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("a,b\n1,2\n")
+    client.dvc_add(tmp_path / "train.csv")
+    (tmp_path / "model.bin").write_bytes(b"weights")
+    client.deploy_model(tmp_path / "model.bin", "clf", "v1")
+    client.set_reference_data(pd.DataFrame({"age": range(100)}))
+    client.monitor_predictions(pd.DataFrame({"age": range(1000, 1100)}))
+    assert "train.csv" in pages.get("/p/fraud/data").text
+    models = pages.get("/p/fraud/models").text
+    assert "clf" in models and "v1" in models
+    drift = pages.get("/p/fraud/drift").text
+    assert "100 %" in drift and "/p/fraud/drift?report=" in drift
