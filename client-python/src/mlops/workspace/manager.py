@@ -25,7 +25,7 @@ from mlops.workspace.archives import ArchiveSource, ArchiveTarget, Export, Progr
 from mlops.workspace.events import WorkspaceEvent, read_events
 from mlops.workspace.html import html_list, html_table
 from mlops.workspace.lease import DEFAULT_TTL_S, Lease, LeaseInfo
-from mlops.workspace.origin import Origin, lease_info
+from mlops.workspace.origin import Origin
 from mlops.workspace.project import DIRECTORIES, ProjectWorkspace
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 

@@ -50,16 +50,6 @@ class Facts:
         )
 
 
-def lease_info(message: pb.Lease) -> LeaseInfo:
-    """Return the lease that the server reported."""
-    return LeaseInfo(
-        holder=message.holder,
-        fence=message.fence,
-        acquired_at=convert.from_timestamp(message.acquire_time),
-        expires_at=convert.from_timestamp(message.expire_time),
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class Origin:
     """The connection to a workspace's server, and how that server was found.
