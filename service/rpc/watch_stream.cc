@@ -265,8 +265,16 @@ void WatchStream::SeekFar() {
 
 void WatchStream::ListSome(int64_t cursor, const std::string& listed_through) {
   Page page{.listed_through = listed_through};
-  absl::Status filled = projects_.empty() ? FillFromCatalog(cursor, page)
-                                          : FillFromProjects(cursor, page);
+  absl::Status filled;
+  {
+    // Encode no page that there is no memory for.
+    absl::MutexLock lock(&mutex_);
+    if (!memory_.Set(kWatchBytes + kPageBytes)) filled = TooMuchUnread();
+  }
+  if (filled.ok()) {
+    filled = projects_.empty() ? FillFromCatalog(cursor, page)
+                               : FillFromProjects(cursor, page);
+  }
   TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (filled.ok() && !memory_.Set(kWatchBytes + page.bytes))
       filled = TooMuchUnread();
