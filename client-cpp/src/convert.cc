@@ -136,7 +136,9 @@ Template FromProto(const v1::Template& proto) {
                      .mlflow_tracking_uri = defaults.mlflow_tracking_uri,
                      .dvc_remote_path = defaults.dvc_remote_path,
                      .bentoml_tag_prefix = defaults.bentoml_tag_prefix,
-                     .metadata = defaults.metadata};
+                     .metadata = defaults.metadata,
+                     .max_size_bytes = defaults.max_size_bytes,
+                     .max_file_count = defaults.max_file_count};
   return result;
 }
 

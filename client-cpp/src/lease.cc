@@ -23,7 +23,8 @@ namespace {
 
 constexpr size_t kMaxNameBytes = 40;
 constexpr size_t kRandomDigits = 8;
-// How often a caller that waits for a lease looks whether it was released.
+// The longest pause between two attempts: to renew a lease, and to acquire one
+// on a server that cannot be watched.
 constexpr absl::Duration kPause = absl::Seconds(1);
 
 // Returns a time that also passes while the machine is suspended.
@@ -63,11 +64,29 @@ struct Acquired {
   absl::Duration sent;
 };
 
+// Returns once the lease on `project` may be free, at the latest after `limit`.
+// The server reports when a lease ends. Returns an error if it cannot be
+// watched, because it is old or has too many watchers.
+absl::Status WatchUntilFree(const WorkspaceClient& client,
+                            const std::string& project, absl::Duration limit,
+                            const CallOptions& call) {
+  CallOptions bounded = call;
+  bounded.timeout = limit;
+  const absl::Status end = client.Watch(
+      [&project](const WorkspaceEvent& event) {
+        return event.workspace.project != project ||
+               event.workspace.lease.has_value();
+      },
+      {.projects = {project}}, bounded);
+  return absl::IsDeadlineExceeded(end) ? absl::OkStatus() : end;
+}
+
 absl::StatusOr<Acquired> AcquireWaiting(const WorkspaceClient& client,
                                         const std::string& project,
                                         const LeaseOptions& options,
                                         const CallOptions& call) {
   const absl::Duration give_up = Now() + options.wait;
+  bool can_watch = true;
   while (true) {
     const absl::Duration sent = Now();
     auto info = client.AcquireLease(project, options.holder,
@@ -79,6 +98,12 @@ absl::StatusOr<Acquired> AcquireWaiting(const WorkspaceClient& client,
       return info.status();
     if (call.stop.stop_requested())
       return absl::CancelledError("a stop was requested");
+    if (can_watch) {
+      const absl::Status watched = WatchUntilFree(client, project, rest, call);
+      if (watched.ok() || absl::IsCancelled(watched)) continue;
+      can_watch = false;
+    }
+    // The holder may release the lease before it expires.
     absl::SleepFor(std::min(
         {rest, kPause, ErrorRetryDelay(info.status()).value_or(kPause)}));
   }

@@ -81,7 +81,8 @@ bool WatchSession::Take(const v1::WatchWorkspacesResponse& response) {
   } else {
     Known now{.uid = response.workspace().uid(),
               .etag = response.workspace().etag(),
-              .lease = response.workspace().lease().SerializeAsString()};
+              .lease = response.workspace().lease().SerializeAsString(),
+              .over_quota = response.over_quota()};
     Known& was = known_[project];
     if (unseen_.has_value() && unseen_->erase(project) > 0) {
       if (was == now) return true;
@@ -91,7 +92,8 @@ bool WatchSession::Take(const v1::WatchWorkspacesResponse& response) {
   }
   return visit_({.change = *change,
                  .workspace = internal::FromProto(response.workspace()),
-                 .resume_token = response.resume_token()});
+                 .resume_token = response.resume_token(),
+                 .over_quota = response.over_quota()});
 }
 
 bool WatchSession::ReportGone(const std::string& resume_token) {

@@ -34,6 +34,7 @@ class WatchSession {
     std::string uid;
     std::string etag;
     std::string lease;
+    bool over_quota = false;
     bool operator==(const Known&) const = default;
   };
 

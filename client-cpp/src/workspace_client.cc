@@ -112,10 +112,11 @@ absl::StatusOr<Workspace> WorkspaceClient::Get(std::string_view project,
 
 absl::StatusOr<EnsureResult> WorkspaceClient::Ensure(
     std::string_view project, const Settings& settings,
-    const CallOptions& call) const {
+    const EnsureOptions& options, const CallOptions& call) const {
   v1::EnsureWorkspaceRequest request;
   request.set_project(std::string(project));
   *request.mutable_workspace() = ToProto(project, settings);
+  request.set_template_(options.template_name);
   ASSIGN_OR_RETURN(const v1::EnsureWorkspaceResponse response,
                    connection_->EnsureWorkspace(request, call));
   return FromProto(response);

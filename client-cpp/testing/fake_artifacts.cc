@@ -27,6 +27,32 @@ constexpr size_t kMaxPathBytes = 1024;
 constexpr size_t kMaxNameBytes = 255;
 constexpr int kMaxPageSize = 1000;
 
+absl::Status CheckLimit(const std::string& project, absl::string_view quota,
+                        std::optional<int64_t> limit, int64_t used,
+                        int64_t wanted) {
+  if (!limit || wanted <= 0 || used <= *limit - wanted) return absl::OkStatus();
+  return MakeError(
+      StatusCode::kResourceExhausted, "NO_SPACE",
+      absl::StrCat("The quota ", quota, " of workspace ", project, " is ",
+                   *limit, "; ", used, " are used, and ", wanted,
+                   " more would exceed it: delete files, or raise the quota"),
+      {{"project", project},
+       {"quota", std::string(quota)},
+       {"limit", absl::StrCat(*limit)},
+       {"used", absl::StrCat(used)},
+       {"wanted", absl::StrCat(wanted)}});
+}
+
+absl::Status CheckQuota(const std::string& project,
+                        const FakeArtifacts::Quota& quota,
+                        const FakeArtifacts::Amount& used,
+                        const FakeArtifacts::Amount& wanted) {
+  RETURN_IF_ERROR(CheckLimit(project, "max_size_bytes", quota.max_size_bytes,
+                             used.size_bytes, wanted.size_bytes));
+  return CheckLimit(project, "max_file_count", quota.max_file_count,
+                    used.file_count, wanted.file_count);
+}
+
 absl::Status PathInvalid(const std::string& path, const std::string& problem) {
   return MakeError(StatusCode::kInvalidArgument, "PATH_INVALID",
                    absl::StrCat("path ", path, " ", problem),
@@ -325,6 +351,60 @@ absl::StatusOr<v1::Artifact> FakeArtifacts::Move(
   return tree.files[to].artifact;
 }
 
+FakeArtifacts::Amount FakeArtifacts::Total(const Tree& tree) {
+  Amount total;
+  for (const auto& [path, file] : tree.files) {
+    if (file.content == nullptr) continue;
+    ++total.file_count;
+    total.size_bytes += file.artifact.size_bytes();
+  }
+  return total;
+}
+
+std::map<std::string, FakeArtifacts::Amount> FakeArtifacts::Usage(
+    const std::string& uid) {
+  absl::MutexLock lock(&mutex_);
+  std::map<std::string, Amount> usage;
+  for (const auto& [path, file] : trees_[uid].files) {
+    if (file.content == nullptr) continue;
+    Amount& amount = usage[path.substr(0, path.find('/'))];
+    ++amount.file_count;
+    amount.size_bytes += file.artifact.size_bytes();
+  }
+  return usage;
+}
+
+absl::Status FakeArtifacts::CheckRoomIn(const Tree& tree,
+                                        const std::string& project,
+                                        const Quota& quota,
+                                        const std::string& path,
+                                        int64_t size_bytes) {
+  Amount wanted{.file_count = 1, .size_bytes = size_bytes};
+  const auto old = tree.files.find(path);
+  if (old != tree.files.end() && old->second.content != nullptr) {
+    wanted.file_count = 0;
+    wanted.size_bytes -= old->second.artifact.size_bytes();
+  }
+  return CheckQuota(project, quota, quota.used ? *quota.used : Total(tree),
+                    wanted);
+}
+
+absl::Status FakeArtifacts::CheckRoom(const std::string& uid,
+                                      const std::string& project,
+                                      const Quota& quota,
+                                      const std::string& path,
+                                      int64_t size_bytes) {
+  absl::MutexLock lock(&mutex_);
+  return CheckRoomIn(trees_[uid], project, quota, path, size_bytes);
+}
+
+absl::Status FakeArtifacts::CheckRoomForAll(const std::string& uid,
+                                            const std::string& project,
+                                            const Quota& quota) {
+  absl::MutexLock lock(&mutex_);
+  return CheckQuota(project, quota, Amount(), Total(trees_[uid]));
+}
+
 void FakeArtifacts::Clone(const std::string& from_uid,
                           const std::string& to_uid,
                           const std::vector<std::string>& directories) {
@@ -345,7 +425,8 @@ void FakeArtifacts::Clone(const std::string& from_uid,
 }
 
 absl::StatusOr<v1::Artifact> FakeArtifacts::Copy(
-    const std::string& uid, const v1::CopyArtifactRequest& request) {
+    const std::string& uid, const Quota& quota,
+    const v1::CopyArtifactRequest& request) {
   absl::MutexLock lock(&mutex_);
   Tree& tree = trees_[uid];
   ASSIGN_OR_RETURN(
@@ -359,6 +440,9 @@ absl::StatusOr<v1::Artifact> FakeArtifacts::Copy(
     return Unsuitable(request.project(), request.destination_path(),
                       "is a directory");
   }
+  RETURN_IF_ERROR(CheckRoomIn(tree, request.project(), quota,
+                              request.destination_path(),
+                              static_cast<int64_t>(content->size())));
   return Put(tree, request.destination_path(), content);
 }
 
@@ -448,8 +532,9 @@ void FakeArtifacts::Keep(const std::string& uid,
 }
 
 absl::StatusOr<v1::Artifact> FakeArtifacts::Finish(
-    const std::string& uid, const v1::WriteArtifactRequest& first,
-    std::string content, const std::string& sha256) {
+    const std::string& uid, const Quota& quota,
+    const v1::WriteArtifactRequest& first, std::string content,
+    const std::string& sha256) {
   absl::MutexLock lock(&mutex_);
   Tree& tree = trees_[uid];
   const std::string actual = Sha256Of(content);
@@ -464,6 +549,8 @@ absl::StatusOr<v1::Artifact> FakeArtifacts::Finish(
          {"actual_sha256", actual}});
   }
   RETURN_IF_ERROR(CheckReplaceable(tree, first));
+  RETURN_IF_ERROR(CheckRoomIn(tree, first.project(), quota, first.path(),
+                              static_cast<int64_t>(content.size())));
   v1::Artifact artifact =
       Put(tree, first.path(),
           std::make_shared<const std::string>(std::move(content)));

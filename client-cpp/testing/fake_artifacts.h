@@ -29,6 +29,19 @@ class FakeArtifacts {
     Content content;  // Null if it is a directory.
   };
 
+  // Regular files and their total size.
+  struct Amount {
+    int64_t file_count = 0;
+    int64_t size_bytes = 0;
+  };
+  // What a workspace may use.
+  struct Quota {
+    std::optional<int64_t> max_size_bytes;
+    std::optional<int64_t> max_file_count;
+    // What it is said to use, instead of what its files take.
+    std::optional<Amount> used;
+  };
+
   absl::StatusOr<workspace::v1::Artifact> Get(
       const std::string& uid, const workspace::v1::GetArtifactRequest& request);
   absl::StatusOr<workspace::v1::ListArtifactsResponse> List(
@@ -40,14 +53,27 @@ class FakeArtifacts {
   absl::StatusOr<workspace::v1::Artifact> Move(
       const std::string& uid,
       const workspace::v1::MoveArtifactRequest& request);
+  // Returns the error of CheckRoom() if the copy exceeds the quota.
   absl::StatusOr<workspace::v1::Artifact> Copy(
-      const std::string& uid,
+      const std::string& uid, const Quota& quota,
       const workspace::v1::CopyArtifactRequest& request);
   absl::StatusOr<workspace::v1::Artifact> MakeDirectory(
       const std::string& uid,
       const workspace::v1::MakeDirectoryRequest& request);
   absl::StatusOr<workspace::v1::Upload> GetUpload(
       const std::string& uid, const workspace::v1::GetUploadRequest& request);
+
+  // Returns what the files of a workspace take, by the name of the directory.
+  std::map<std::string, Amount> Usage(const std::string& uid);
+
+  // Returns RESOURCE_EXHAUSTED/NO_SPACE {quota, limit, used, wanted} if a file
+  // of `size_bytes` at `path`, or in place of the one there, exceeds the quota.
+  absl::Status CheckRoom(const std::string& uid, const std::string& project,
+                         const Quota& quota, const std::string& path,
+                         int64_t size_bytes);
+  // The same if all files of the workspace were added to an empty one.
+  absl::Status CheckRoomForAll(const std::string& uid,
+                               const std::string& project, const Quota& quota);
 
   // Copies the files of one workspace to another, new one: those in
   // `directories`, or all of them if that is empty.
@@ -69,10 +95,12 @@ class FakeArtifacts {
             const workspace::v1::WriteArtifactRequest& first,
             const std::string& content);
   // Verifies `sha256`, unless it is empty, and makes the file visible. Marks
-  // the upload as finished if it has an id.
+  // the upload as finished if it has an id. Returns the error of CheckRoom() if
+  // the file exceeds the quota.
   absl::StatusOr<workspace::v1::Artifact> Finish(
-      const std::string& uid, const workspace::v1::WriteArtifactRequest& first,
-      std::string content, const std::string& sha256);
+      const std::string& uid, const Quota& quota,
+      const workspace::v1::WriteArtifactRequest& first, std::string content,
+      const std::string& sha256);
   // Drops the data of an unfinished upload. If the upload is finished, keeps it
   // and returns its file.
   std::optional<workspace::v1::Artifact> Discard(const std::string& uid,
@@ -103,6 +131,10 @@ class FakeArtifacts {
                                  const std::string& path,
                                  const std::string& etag)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static Amount Total(const Tree& tree);
+  static absl::Status CheckRoomIn(const Tree& tree, const std::string& project,
+                                  const Quota& quota, const std::string& path,
+                                  int64_t size_bytes);
   // Creates the parent directories of `path`. Returns an error if a file is on
   // the way, or if `create_only` is true and `path` exists.
   absl::Status MakeWay(Tree& tree, const std::string& project,

@@ -256,13 +256,6 @@ absl::Status LeaseHeld(const std::string& project, const v1::Lease& lease) {
                       absl::Now()});
 }
 
-std::vector<DirectoryUsage> EmptyDirectories() {
-  std::vector<DirectoryUsage> directories;
-  for (const char* name : kDirectories)
-    directories.push_back({.name = name, .exists = true});
-  return directories;
-}
-
 // Sends a file in messages of 1 MiB.
 class FakeReadStream final : public internal::ReadStream {
  public:
@@ -302,25 +295,30 @@ class FakeReadStream final : public internal::ReadStream {
   bool described_ = false;
 };
 
+// Which workspace a change is for, and what it may use.
+struct Target {
+  std::string uid;
+  FakeArtifacts::Quota quota;
+};
+
 // Receives a written file and acknowledges each message. If the stream ends
 // early, keeps the data for a resumed upload, as the server does.
 class FakeWriteStream final : public internal::WriteStream {
  public:
   using First = v1::WriteArtifactRequest;
-  using UidOf = std::function<absl::StatusOr<std::string>(const First&)>;
-  using Check = std::function<absl::Status(const First&)>;
+  using TargetOf = std::function<absl::StatusOr<Target>(const First&)>;
 
-  // `uid_of` returns the uid of the workspace that the first message may
-  // change; `check` tells at the end whether it still may. `artifacts` and
-  // objects that these refer to must outlive this.
-  FakeWriteStream(FakeArtifacts* artifacts, UidOf uid_of, Check check)
+  // `target_of` returns the workspace that the first message may change, or why
+  // it may not; `still` does so again at the end. `artifacts` and objects that
+  // these refer to must outlive this.
+  FakeWriteStream(FakeArtifacts* artifacts, TargetOf target_of, TargetOf still)
       : artifacts_(artifacts),
-        uid_of_(std::move(uid_of)),
-        check_(std::move(check)) {}
+        target_of_(std::move(target_of)),
+        still_(std::move(still)) {}
 
   ~FakeWriteStream() override {
     if (begun_ && status_.ok() && !ended_)
-      artifacts_->Keep(uid_, first_, content_);
+      artifacts_->Keep(target_.uid, first_, content_);
   }
 
   bool Write(const v1::WriteArtifactRequest& head,
@@ -330,13 +328,12 @@ class FakeWriteStream final : public internal::WriteStream {
     unread_ = true;
     if (head.discard()) return Discard();
     content_.append(reinterpret_cast<const char*>(data.begin()), data.size());
-    if (!head.finish()) return true;
-    status_ = check_(first_);
-    if (!status_.ok()) return false;
-    auto finished = artifacts_->Finish(uid_, first_, content_, head.sha256());
-    status_ = finished.status();
-    if (finished.ok()) artifact_ = *std::move(finished);
-    ended_ = finished.ok();
+    // As the server, refuse what is too large before all of it is there.
+    status_ = head.finish()
+                  ? Finish(head.sha256())
+                  : artifacts_->CheckRoom(
+                        target_.uid, first_.project(), target_.quota,
+                        first_.path(), static_cast<int64_t>(content_.size()));
     return status_.ok();
   }
 
@@ -352,26 +349,34 @@ class FakeWriteStream final : public internal::WriteStream {
  private:
   absl::Status Begin(const v1::WriteArtifactRequest& first) {
     first_ = first;
-    ASSIGN_OR_RETURN(uid_, uid_of_(first));
+    ASSIGN_OR_RETURN(target_, target_of_(first));
     if (first.discard()) return absl::OkStatus();
-    ASSIGN_OR_RETURN(content_, artifacts_->OpenForWrite(uid_, first));
+    ASSIGN_OR_RETURN(content_, artifacts_->OpenForWrite(target_.uid, first));
+    return absl::OkStatus();
+  }
+
+  absl::Status Finish(const std::string& sha256) {
+    ASSIGN_OR_RETURN(const Target target, still_(first_));
+    ASSIGN_OR_RETURN(artifact_, artifacts_->Finish(target_.uid, target.quota,
+                                                   first_, content_, sha256));
+    ended_ = true;
     return absl::OkStatus();
   }
 
   bool Discard() {
     ended_ = true;
     content_.clear();
-    artifact_ = artifacts_->Discard(uid_, first_.upload_id());
+    artifact_ = artifacts_->Discard(target_.uid, first_.upload_id());
     return true;
   }
 
   FakeArtifacts* const artifacts_;
-  const UidOf uid_of_;
-  const Check check_;
+  const TargetOf target_of_;
+  const TargetOf still_;
   bool begun_ = false;
   absl::Status status_;
   v1::WriteArtifactRequest first_;
-  std::string uid_;
+  Target target_;
   std::string content_;
   bool unread_ = false;  // Whether there is a response to read.
   bool ended_ = false;
@@ -463,7 +468,11 @@ class FakeWorkspaceService::State final : public internal::Connection {
       *lease.mutable_acquire_time() = ToTimestamp(absl::Now());
     }
     *lease.mutable_expire_time() = ToTimestamp(absl::Now()) + ttl;
-    return lease;
+    // A renewal is no change. The caller's copy stays, whatever happens to the
+    // lease meanwhile.
+    const v1::Lease acquired = lease;
+    if (held == nullptr) Report(v1::CHANGE_UPDATED, live_[project]);
+    return acquired;
   }
 
   absl::StatusOr<v1::ReleaseLeaseResponse> ReleaseLease(
@@ -478,7 +487,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     if (held != nullptr && !request.force() &&
         held->holder() != request.holder())
       return LeaseHeld(project, *held);
-    leases_.erase(project);
+    if (leases_.erase(project) > 0) Report(v1::CHANGE_UPDATED, live_[project]);
     return v1::ReleaseLeaseResponse();
   }
 
@@ -625,7 +634,10 @@ class FakeWorkspaceService::State final : public internal::Connection {
                call.stop.stop_requested();
       };
       absl::MutexLock lock(&mutex_);
-      if (!mutex_.AwaitWithDeadline(absl::Condition(&is_awake), deadline))
+      const absl::Time expiry = EndExpiredLeases();
+      if (!mutex_.AwaitWithDeadline(absl::Condition(&is_awake),
+                                    std::min(deadline, expiry)) &&
+          absl::Now() >= deadline)
         return absl::DeadlineExceededError("The watch exceeded its timeout");
       if (call.stop.stop_requested())
         return absl::CancelledError("The call was stopped");
@@ -782,9 +794,9 @@ class FakeWorkspaceService::State final : public internal::Connection {
 
   absl::StatusOr<v1::Artifact> CopyArtifact(
       const v1::CopyArtifactRequest& request, const CallOptions&) override {
-    ASSIGN_OR_RETURN(const std::string uid,
-                     UidOf(request.project(), request.fence()));
-    return artifacts_.Copy(uid, request);
+    ASSIGN_OR_RETURN(const Target target,
+                     TargetOf(request.project(), request.fence()));
+    return artifacts_.Copy(target.uid, target.quota, request);
   }
 
   absl::StatusOr<v1::Artifact> MakeDirectory(
@@ -807,11 +819,15 @@ class FakeWorkspaceService::State final : public internal::Connection {
     return std::make_unique<FakeWriteStream>(
         &artifacts_,
         [this](const v1::WriteArtifactRequest& first) {
-          return UidOf(first.project(), first.fence());
+          return TargetOf(first.project(), first.fence());
         },
-        [this](const v1::WriteArtifactRequest& first) {
+        [this](
+            const v1::WriteArtifactRequest& first) -> absl::StatusOr<Target> {
           absl::MutexLock lock(&mutex_);
-          return CheckFence(first.project(), first.fence());
+          RETURN_IF_ERROR(CheckFence(first.project(), first.fence()));
+          const auto it = live_.find(first.project());
+          if (it == live_.end()) return NotFound(first.project());
+          return Target{it->second.uid(), QuotaOf(it->second)};
         });
   }
 
@@ -844,6 +860,32 @@ class FakeWorkspaceService::State final : public internal::Connection {
     if (it == live_.end()) return NotFound(project);
     if (fence) RETURN_IF_ERROR(CheckFence(project, *fence));
     return it->second.uid();
+  }
+
+  absl::StatusOr<Target> TargetOf(const std::string& project, int64_t fence)
+      ABSL_LOCKS_EXCLUDED(mutex_) {
+    ASSIGN_OR_RETURN(std::string uid, UidOf(project, fence));
+    absl::MutexLock lock(&mutex_);
+    const auto it = live_.find(project);
+    if (it == live_.end()) return NotFound(project);
+    return Target{std::move(uid), QuotaOf(it->second)};
+  }
+
+  FakeArtifacts::Quota QuotaOf(const v1::Workspace& workspace) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    FakeArtifacts::Quota quota;
+    if (workspace.has_max_size_bytes())
+      quota.max_size_bytes = workspace.max_size_bytes();
+    if (workspace.has_max_file_count())
+      quota.max_file_count = workspace.max_file_count();
+    const auto set = usage_.find(workspace.project());
+    if (set == usage_.end()) return quota;
+    quota.used.emplace();
+    for (const DirectoryUsage& directory : set->second) {
+      quota.used->file_count += directory.file_count;
+      quota.used->size_bytes += directory.size_bytes;
+    }
+    return quota;
   }
 
   // Returns the live lease on a project, or null.
@@ -931,6 +973,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
         reflection->ClearField(&settings, field);
     }
     const v1::Workspace workspace = Make(first.project(), settings);
+    RETURN_IF_ERROR(artifacts_.CheckRoomForAll(archive, first.project(),
+                                               QuotaOf(workspace)));
     artifacts_.Clone(archive, workspace.uid(), {});
     if (!first.request_id().empty())
       request_ids_[workspace.uid()] = first.request_id();
@@ -1041,8 +1085,28 @@ class FakeWorkspaceService::State final : public internal::Connection {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     v1::WatchWorkspacesResponse& response = changes_.emplace_back();
     response.set_change(change);
-    *response.mutable_workspace() = workspace;
+    *response.mutable_workspace() =
+        change == v1::CHANGE_DELETED ? workspace : Shown(workspace);
     response.set_resume_token(TokenAt(changes_.size()));
+  }
+
+  // Reports the leases that have expired. Returns when the next one does.
+  absl::Time EndExpiredLeases() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    absl::Time next = absl::InfiniteFuture();
+    for (auto it = leases_.begin(); it != leases_.end();) {
+      const absl::Time expiry = absl::FromUnixNanos(
+          TimeUtil::TimestampToNanoseconds(it->second.expire_time()));
+      if (expiry > absl::Now()) {
+        next = std::min(next, expiry);
+        ++it;
+        continue;
+      }
+      const std::string project = it->first;
+      it = leases_.erase(it);
+      if (const auto live = live_.find(project); live != live_.end())
+        Report(v1::CHANGE_UPDATED, live->second);
+    }
+    return next;
   }
 
   // Returns the token of a watcher that knows the first `count` changes.
@@ -1072,7 +1136,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
         if (!IsWanted(request, project)) continue;
         v1::WatchWorkspacesResponse& response = news.emplace_back();
         response.set_change(v1::CHANGE_CREATED);
-        *response.mutable_workspace() = workspace;
+        *response.mutable_workspace() = Shown(workspace);
         response.set_resume_token(TokenAt(seen));
       }
     } else if (!absl::ConsumePrefix(&token, "fake-") ||
@@ -1168,15 +1232,28 @@ class FakeWorkspaceService::State final : public internal::Connection {
     trash_.push_back(std::move(workspace));
   }
 
+  std::vector<DirectoryUsage> CountFiles(const std::string& uid)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    std::map<std::string, FakeArtifacts::Amount> usage = artifacts_.Usage(uid);
+    std::vector<DirectoryUsage> directories;
+    for (const char* name : kDirectories) {
+      directories.push_back({.name = name,
+                             .exists = true,
+                             .file_count = usage[name].file_count,
+                             .size_bytes = usage[name].size_bytes});
+    }
+    return directories;
+  }
+
   v1::WorkspaceStatus StatusOf(const v1::Workspace& workspace,
-                               bool counts_only = false) const
+                               bool counts_only = false)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     v1::WorkspaceStatus status;
     *status.mutable_workspace() = Shown(workspace);
     *status.mutable_scan_time() = ToTimestamp(absl::Now());
     const auto known = usage_.find(workspace.project());
     for (const auto& usage :
-         known == usage_.end() ? EmptyDirectories() : known->second) {
+         known == usage_.end() ? CountFiles(workspace.uid()) : known->second) {
       auto* directory = status.add_directories();
       directory->set_name(usage.name);
       directory->set_exists(usage.exists);

@@ -66,6 +66,7 @@ WatchHub::WatchHub(core::Catalog* catalog, core::ChangeLog* log,
     : catalog_(catalog),
       log_(log),
       options_(std::move(options)),
+      released_(log->last()),
       thread_([this] { Run(); }) {}
 
 WatchHub::~WatchHub() {
@@ -120,6 +121,8 @@ void WatchHub::Run() {
     int64_t seen = log_->last();
     // The first round has the changes since the first watcher was added.
     while (watchers_.size() > 0) {
+      // Whatever comes later ends the wait below.
+      released_ = seen;
       const SteadyClock::time_point begin = SteadyClock::now();
       watchers_.ForEach([](Watcher& watcher) { watcher.Wake(); });
       const SteadyClock::time_point end = SteadyClock::now();

@@ -1,6 +1,7 @@
 #ifndef MLOPS_SERVICE_RPC_WATCH_HUB_H_
 #define MLOPS_SERVICE_RPC_WATCH_HUB_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -110,6 +111,10 @@ class WatchHub {
                        const std::string& token) const;
   Message EncodeSynced(const std::string& token) const;
 
+  // Returns the last change that watchers who take batches may send. Later ones
+  // wait for the next round, so that a batch has all of them.
+  int64_t released() const { return released_.load(); }
+
   core::Catalog& catalog() const { return *catalog_; }
   core::ChangeLog& log() const { return *log_; }
   const Options& options() const { return options_; }
@@ -136,6 +141,7 @@ class WatchHub {
   core::ChangeLog* const log_;
   const Options options_;
   LiveSet<Watcher> watchers_;
+  std::atomic<int64_t> released_;
   mutable absl::Mutex mutex_;
   absl::flat_hash_map<Key, Message> encoded_ ABSL_GUARDED_BY(mutex_);
   // The keys of encoded_, the oldest first.

@@ -168,6 +168,7 @@ WatchStream::Step WatchStream::Next() {
   if (tasks_ > 0) return {};
   if (listing_ || far_) return {.tasks = 1};
   if (next_ != nullptr) {
+    if (!IsReleased()) return {};
     const std::vector<grpc::Slice> parts = TakeEncoded();
     return parts.empty() ? Step{.tasks = 1} : Write(parts);
   }
@@ -198,9 +199,13 @@ std::vector<grpc::Slice> WatchStream::TakeEncoded() {
     bytes += message->size();
     parts.push_back(Form(*message));
     if (batched_) Seek(kMaxPassed);
-  } while (batched_ && !end_.has_value() && next_ != nullptr &&
+  } while (batched_ && !end_.has_value() && next_ != nullptr && IsReleased() &&
            bytes < kBatchBytes);
   return parts;
+}
+
+bool WatchStream::IsReleased() const {
+  return !batched_ || next_->sequence <= hub_->released();
 }
 
 WatchStream::Step WatchStream::Write(const std::vector<grpc::Slice>& parts) {

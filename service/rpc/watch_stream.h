@@ -76,6 +76,8 @@ class WatchStream final
   // or the next changes as far as they are encoded.
   std::vector<grpc::Slice> TakeReady() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::vector<grpc::Slice> TakeEncoded() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whether next_ may be sent now.
+  bool IsReleased() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Returns the form of a response in which this client gets it.
   grpc::Slice Form(const WatchHub::Message& message) const {
     return batched_ ? message.in_batch() : message.alone();

@@ -3,11 +3,11 @@
 //
 // Usage: watch_bench --target NAME,KIND,PID,WATCHERS,ADDRESS...
 //                    [--connections N] [--rounds N] [--updates N]
-//                    [--interval-us N] [--others] [--single]
+//                    [--writers N] [--interval-us N] [--others] [--single]
 //
 // KIND is workspaced or etcd. Each target gets that many watches of
 // everything, over N connections, and in each round N updates of different
-// records, one after the other: as fast as they go, or one per interval. A
+// records, from so many threads: as fast as they go, or one per interval. A
 // round ends when every watch has received every change. With --others,
 // the watches wait for a workspace that is never updated. The values in etcd
 // are as large as makes the events of both kinds equally long. With --single,
@@ -26,6 +26,7 @@
 #include <iostream>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <thread>
 #include <utility>
@@ -268,6 +269,7 @@ class Etcd final : public Server {
 struct Settings {
   int connections = 10;
   int updates = 50;
+  int writers = 1;
   int interval_us = 0;
   bool others = false;
   bool single = false;
@@ -316,17 +318,22 @@ class Target {
     const double cpu_before = CpuSeconds(pid_);
     const int64_t events_before = received_.events;
     const Clock::time_point start = Clock::now();
-    std::vector<double> latencies_us;
-    double seconds = 0;
-    for (int i = 0; i < settings_.updates; ++i) {
-      std::this_thread::sleep_until(
-          start + std::chrono::microseconds(settings_.interval_us) * i);
-      const Clock::time_point begin = Clock::now();
-      server_->Update(i, ++epoch_);
-      const double taken = SecondsSince(begin);
-      seconds += taken;
-      latencies_us.push_back(1e6 * taken);
+    std::vector<double> latencies_us(static_cast<size_t>(settings_.updates));
+    std::vector<std::thread> writers;
+    for (int first = 0; first < settings_.writers; ++first) {
+      writers.emplace_back([&, first] {
+        for (int i = first; i < settings_.updates; i += settings_.writers) {
+          std::this_thread::sleep_until(
+              start + std::chrono::microseconds(settings_.interval_us) * i);
+          const Clock::time_point begin = Clock::now();
+          server_->Update(i, ++epoch_);
+          latencies_us[static_cast<size_t>(i)] = 1e6 * SecondsSince(begin);
+        }
+      });
     }
+    for (std::thread& writer : writers) writer.join();
+    const double seconds =
+        1e-6 * std::accumulate(latencies_us.begin(), latencies_us.end(), 0.0);
     const int64_t expected = Expected(settings_.updates);
     Await(received_.events, events_before + expected);
     const double all_seconds = SecondsSince(start);
@@ -380,7 +387,7 @@ class Target {
   grpc::CompletionQueue queue_;
   Received received_;
   std::vector<std::unique_ptr<Watch>> watches_;
-  int64_t epoch_ = 0;
+  std::atomic<int64_t> epoch_ = 0;
   std::thread thread_;
 };
 
@@ -401,6 +408,7 @@ int Main(int argc, char** argv) {
   app.add_option("--connections", settings.connections);
   app.add_option("--rounds", rounds);
   app.add_option("--updates", settings.updates);
+  app.add_option("--writers", settings.writers);
   app.add_option("--interval-us", settings.interval_us);
   app.add_flag("--others", settings.others);
   app.add_flag("--single", settings.single);

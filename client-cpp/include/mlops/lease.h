@@ -32,7 +32,8 @@ struct LeaseOptions {
   // How long the lease outlives a process that no longer renews it: 1 s
   // to 24 h.
   absl::Duration ttl = absl::Seconds(60);
-  // How long to wait for the lease of another holder to end.
+  // How long to wait for the lease of another holder to end. The server reports
+  // the end; only if it cannot be watched, it is asked once a second.
   absl::Duration wait = absl::ZeroDuration();
 };
 

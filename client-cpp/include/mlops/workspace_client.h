@@ -231,7 +231,8 @@ struct CreateOptions {
 struct Template {
   std::string name;
   std::string description;
-  // Before `${project}`, `${date}` and `${root}` are replaced.
+  // Settings, metadata and quotas, before `${project}`, `${date}` and `${root}`
+  // are replaced.
   Settings settings;
   // Directories and files, relative to the workspace; at most 1000.
   std::vector<std::string> paths;
@@ -253,6 +254,12 @@ struct CloneOptions {
   // Called a few times a second with what has been copied so far. If it returns
   // false, the server abandons the copy.
   std::function<bool(const CloneProgress&)> progress = nullptr;
+};
+
+struct EnsureOptions {
+  // As CreateOptions::template_name. Used only if the workspace is created, but
+  // the template must exist in any case.
+  std::string template_name = "";
 };
 
 struct EnsureResult {
@@ -361,7 +368,7 @@ enum class WorkspaceChange {
   // The workspace was created, restored or put there by hand, or existed when
   // the watch began.
   kCreated,
-  // Its record or its lease changed.
+  // Its record or its lease changed, or whether it uses more than its quotas.
   kUpdated,
   // It was deleted, moved or removed.
   kDeleted,
@@ -377,6 +384,9 @@ struct WorkspaceEvent {
   Workspace workspace;
   // The position after this event, for WatchOptions.
   std::string resume_token;
+  // Whether the workspace used more than its quotas when the server last
+  // counted its files.
+  bool over_quota = false;
 };
 
 struct WatchOptions {
@@ -483,11 +493,15 @@ class WorkspaceClient {
   // it does not exist. Never changes an existing workspace. When callers race,
   // exactly one of them gets `created`.
   //
+  //   client.Ensure("fraud", {}, {.template_name = "tabular"});
+  //
   // Returns DATA_LOSS/WORKSPACE_CORRUPT and FAILED_PRECONDITION/PATH_UNSUITABLE
   //   as Get.
-  // Returns RESOURCE_EXHAUSTED/NO_SPACE as Create.
+  // Returns NOT_FOUND/TEMPLATE_NOT_FOUND, FAILED_PRECONDITION/TEMPLATE_INVALID
+  //   and RESOURCE_EXHAUSTED/NO_SPACE as Create.
   absl::StatusOr<EnsureResult> Ensure(std::string_view project,
                                       const Settings& settings = {},
+                                      const EnsureOptions& options = {},
                                       const CallOptions& call = {}) const;
 
   // Changes settings and metadata, and returns the changed workspace.

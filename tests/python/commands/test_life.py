@@ -1,6 +1,7 @@
 """The commands clone, export, import, templates, lease and doctor."""
 
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -174,3 +175,56 @@ def test_doctor(mlops: Run, manager: WorkspaceManager) -> None:
     assert result.returncode == 1
     assert "fraud" in json.dumps(json.loads(result.stdout))
     assert mlops("doctor", "--base", "none").returncode == 3
+
+
+# --- Ctrl-C ---
+
+
+@pytest.fixture
+def large(manager: WorkspaceManager) -> WorkspaceManager:
+    """A manager whose project fraud takes long to copy."""
+    with (manager.get_workspace("fraud").outputs_path / "large").open("wb") as file:
+        # Not sparse: a copy of a sparse file is one, too.
+        for _ in range(512):
+            file.write(os.urandom(1 << 20))
+    return manager
+
+
+def test_ctrl_c_leaves_no_part_of_an_export(
+    large: WorkspaceManager, terminal: Callable[..., Terminal], directory: Path
+) -> None:
+    (directory / "fraud.tar").write_text("old")
+    before = sorted(directory.iterdir())
+    screen = terminal("export", "fraud", "--force")
+    screen.wait_for("MB")
+    screen.interrupt()
+    assert screen.code() == 130
+    assert sorted(directory.iterdir()) == before
+    assert (directory / "fraud.tar").read_text() == "old"
+
+
+def test_ctrl_c_leaves_no_part_of_an_import(
+    large: WorkspaceManager, terminal: Callable[..., Terminal], directory: Path
+) -> None:
+    large.export_workspace("fraud", directory / "fraud.tar")
+    screen = terminal("import", "fraud.tar", "again")
+    screen.wait_for("MB")
+    screen.interrupt()
+    assert screen.code() == 130
+    assert [one.project_name for one in large.list_workspaces()] == ["fraud"]
+    # The server notices the broken call a moment later.
+    staging = large.base_path / ".staging"
+    wait_until(lambda: not staging.exists() or not list(staging.iterdir()))
+
+
+def test_ctrl_c_during_a_clone_leaves_all_or_nothing(
+    large: WorkspaceManager, terminal: Callable[..., Terminal]
+) -> None:
+    screen = terminal("clone", "fraud", "copy")
+    screen.wait_for("clone fraud")
+    screen.interrupt()
+    assert screen.code() == 130
+    staging = large.base_path / ".staging"
+    wait_until(lambda: not staging.exists() or not list(staging.iterdir()))
+    for one in large.list_workspaces("copy"):
+        assert (one.outputs_path / "large").stat().st_size == 512 << 20

@@ -449,6 +449,48 @@ TEST_P(ArtifactsTest, CopiesFiles) {
       "PATH_UNSUITABLE");
 }
 
+TEST_P(ArtifactsTest, AQuotaIsEnforced) {
+  ASSERT_TRUE(
+      client_.Update("fraud", {.max_size_bytes = 10, .max_file_count = 2})
+          .ok());
+  const auto write = [&](const std::string& path, const std::string& content) {
+    auto writer = client_.OpenForWrite("fraud", path);
+    if (!writer.ok()) return writer.status();
+    const absl::Status written = writer->Write(content);
+    return written.ok() ? writer->Finish().status() : written;
+  };
+  const auto facts = [](const absl::Status& status) {
+    auto metadata = ErrorMetadata(status);
+    return absl::StrCat(ErrorReason(status), " ", metadata["quota"], " ",
+                        metadata["limit"], " ", metadata["used"], " ",
+                        metadata["wanted"]);
+  };
+  Put("models/a", "123456");
+  const absl::Status refused = write("models/b", "12345");
+  EXPECT_EQ(refused.code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(facts(refused), "NO_SPACE max_size_bytes 10 6 5");
+  EXPECT_EQ(
+      facts(client_.CopyArtifact("fraud", "models/a", "models/b", {}).status()),
+      "NO_SPACE max_size_bytes 10 6 6");
+  EXPECT_EQ(ReasonOf(client_.GetArtifact("fraud", "models/b").status()),
+            "ARTIFACT_NOT_FOUND");
+  // Only what a new content adds counts.
+  Put("models/a", "1234567890");
+  EXPECT_EQ(facts(write("models/a", "12345678901")),
+            "NO_SPACE max_size_bytes 10 10 1");
+  EXPECT_EQ(client_.GetStatus("fraud")->size_bytes, 10);
+  EXPECT_FALSE(client_.GetStatus("fraud")->over_quota);
+  Put("outputs/empty", "");
+  EXPECT_EQ(facts(write("outputs/third", "")), "NO_SPACE max_file_count 2 2 1");
+  EXPECT_TRUE(client_.MakeDirectory("fraud", "outputs/dir").ok());
+  // A quota below the use is shown; deletions work.
+  ASSERT_TRUE(client_.Update("fraud", {.max_size_bytes = 5}).ok());
+  EXPECT_TRUE(client_.GetStatus("fraud")->over_quota);
+  EXPECT_TRUE(client_.DeleteArtifact("fraud", "models/a").ok());
+  EXPECT_FALSE(client_.GetStatus("fraud")->over_quota);
+  Put("models/c", "12345");
+}
+
 TEST_P(ArtifactsTest, MakesDirectories) {
   EXPECT_TRUE(client_.MakeDirectory("fraud", "outputs/a/b")->directory);
   EXPECT_TRUE(client_.MakeDirectory("fraud", "outputs/a/b")->directory);

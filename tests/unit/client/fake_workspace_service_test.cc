@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <optional>
 
 namespace mlops::testing {
 namespace {
@@ -116,6 +117,17 @@ TEST_F(FakeTest, QuotasAreSetRemovedAndCompared) {
   EXPECT_EQ(
       ErrorReason(client_.Update("fraud", {.max_size_bytes = -1}).status()),
       "FIELD_INVALID");
+}
+
+TEST_F(FakeTest, AWorkspaceCanLookFull) {
+  ASSERT_TRUE(client_.Create("fraud", {.max_size_bytes = 100}).ok());
+  service_.SetUsage("fraud", {{.name = "models", .size_bytes = 99}});
+  auto writer = client_.OpenForWrite("fraud", "models/a");
+  ASSERT_TRUE(writer.ok());
+  const absl::Status refused =
+      writer->Write("xx").ok() ? writer->Finish().status() : writer->Write("");
+  EXPECT_EQ(ErrorReason(refused), "NO_SPACE") << refused;
+  EXPECT_EQ(ErrorMetadata(refused)["used"], "99");
 }
 
 TEST_F(FakeTest, TheTrashCanBeCounted) {
@@ -283,7 +295,9 @@ TEST_F(FakeTest, CreatesFromATemplate) {
   service_.AddTemplate({.name = "tabular",
                         .description = "For tables",
                         .settings = {.bentoml_tag_prefix = "tab:",
-                                     .metadata = Json(R"({"a":1,"b":1})")},
+                                     .metadata = Json(R"({"a":1,"b":1})"),
+                                     .max_size_bytes = 50,
+                                     .max_file_count = 3},
                         .paths = {"models/x"}});
   service_.AddTemplate(
       {.name = "broken",
@@ -294,6 +308,17 @@ TEST_F(FakeTest, CreatesFromATemplate) {
   ASSERT_TRUE(made.ok()) << made.status();
   EXPECT_EQ(made->bentoml_tag_prefix, "tab:");
   EXPECT_EQ(MetadataToJson(made->metadata), R"({"a":1,"b":2})");
+  EXPECT_THAT(made->max_size_bytes, Optional(int64_t{50}));
+  const EnsureOptions tabular = {.template_name = "tabular"};
+  const auto ensured = client_.Ensure("churn", {.max_file_count = 5}, tabular);
+  ASSERT_TRUE(ensured.ok()) << ensured.status();
+  EXPECT_EQ(ensured->workspace.bentoml_tag_prefix, "tab:");
+  EXPECT_THAT(ensured->workspace.max_size_bytes, Optional(int64_t{50}));
+  EXPECT_THAT(ensured->workspace.max_file_count, Optional(5));
+  EXPECT_EQ(client_.Ensure("fraud", {}, tabular)->workspace.uid, made->uid);
+  EXPECT_EQ(
+      ErrorReason(client_.Ensure("x", {}, {.template_name = "none"}).status()),
+      "TEMPLATE_NOT_FOUND");
   EXPECT_EQ(
       ErrorReason(client_.Create("x", {}, {.template_name = "none"}).status()),
       "TEMPLATE_NOT_FOUND");
@@ -306,6 +331,8 @@ TEST_F(FakeTest, CreatesFromATemplate) {
   EXPECT_EQ(ErrorReason((*templates)[0].error), "TEMPLATE_INVALID");
   EXPECT_EQ((*templates)[1].description, "For tables");
   EXPECT_THAT((*templates)[1].paths, ElementsAre("models/x"));
+  EXPECT_THAT((*templates)[1].settings.max_size_bytes, Optional(int64_t{50}));
+  EXPECT_THAT((*templates)[1].settings.max_file_count, Optional(3));
 }
 
 TEST_F(FakeTest, ClonesFilesAndDerivesSettingsAgain) {

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <stop_token>
 #include <thread>
 #include <utility>
 
@@ -88,6 +89,75 @@ TEST_F(LeaseTest, AnotherOneWaitsIfAsked) {
   releasing.join();
   ASSERT_TRUE(second.ok()) << second.status();
   EXPECT_GT(second->fence(), first->fence());
+}
+
+TEST_F(LeaseTest, AWaitingOneHearsOfTheRelease) {
+  auto first = Lease::Acquire(client, "fraud", {.holder = "a"});
+  ASSERT_TRUE(first.ok());
+  absl::Time released;
+  std::thread releasing([&] {
+    // A caller that asks once a second would ask next at 2 s.
+    absl::SleepFor(absl::Milliseconds(1200));
+    released = absl::Now();
+    EXPECT_TRUE(first->Release().ok());
+  });
+  const auto second = Lease::Acquire(
+      client, "fraud", {.holder = "b", .wait = absl::Seconds(30)});
+  const absl::Time acquired = absl::Now();
+  releasing.join();
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_LT(acquired - released, absl::Milliseconds(500));
+}
+
+TEST_F(LeaseTest, AWaitingOneHearsOfTheExpiry) {
+  ASSERT_TRUE(
+      client.AcquireLease("fraud", "a", {.ttl = absl::Milliseconds(1200)})
+          .ok());
+  const absl::Time begin = absl::Now();
+  const auto second = Lease::Acquire(
+      client, "fraud", {.holder = "b", .wait = absl::Seconds(30)});
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_GT(absl::Now() - begin, absl::Seconds(1));
+}
+
+TEST_F(LeaseTest, AWaitingOneAsksAgainIfItCannotWatch) {
+  auto first = Lease::Acquire(client, "fraud", {.holder = "a"});
+  ASSERT_TRUE(first.ok());
+  std::thread releasing([&] {
+    absl::SleepFor(absl::Milliseconds(200));
+    // Meets the watch, which is the only call.
+    service.FailNext(absl::UnimplementedError("old"));
+    absl::SleepFor(absl::Milliseconds(200));
+    EXPECT_TRUE(first->Release().ok());
+  });
+  const auto second = Lease::Acquire(
+      client, "fraud", {.holder = "b", .wait = absl::Seconds(30)});
+  releasing.join();
+  EXPECT_TRUE(second.ok()) << second.status();
+}
+
+TEST_F(LeaseTest, WaitingEndsWithItsTimeAndWithAStop) {
+  const auto first = Lease::Acquire(client, "fraud", {.holder = "a"});
+  ASSERT_TRUE(first.ok());
+  const absl::Time begin = absl::Now();
+  EXPECT_EQ(ErrorReason(
+                Lease::Acquire(client, "fraud",
+                               {.holder = "b", .wait = absl::Milliseconds(300)})
+                    .status()),
+            "LEASE_HELD");
+  EXPECT_GE(absl::Now() - begin, absl::Milliseconds(300));
+  std::stop_source source;
+  std::thread stopping([&] {
+    absl::SleepFor(absl::Milliseconds(100));
+    source.request_stop();
+  });
+  const absl::Status stopped =
+      Lease::Acquire(client, "fraud",
+                     {.holder = "b", .wait = absl::InfiniteDuration()},
+                     {.stop = source.get_token()})
+          .status();
+  stopping.join();
+  EXPECT_TRUE(absl::IsCancelled(stopped)) << stopped;
 }
 
 TEST_F(LeaseTest, ItIsRenewed) {

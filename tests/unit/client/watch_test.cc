@@ -116,6 +116,21 @@ TEST_F(WatchTest, ReportsEventsUntilTheVisitorHasEnough) {
   EXPECT_THAT(service_.projects, ElementsAre("a"));
 }
 
+TEST_F(WatchTest, TellsWhetherAWorkspaceUsesMoreThanItsQuota) {
+  auto over = Response(v1::CHANGE_UPDATED, "a", "2");
+  over.set_over_quota(true);
+  service_.script = {
+      {.responses = {Response(v1::CHANGE_CREATED, "a", "1"), over,
+                     Response(v1::CHANGE_UPDATED, "a", "3")}}};
+  std::vector<bool> seen;
+  const auto visit = [&](const WorkspaceEvent& event) {
+    seen.push_back(event.over_quota);
+    return seen.size() < 3;
+  };
+  EXPECT_TRUE(client_->Watch(visit).ok());
+  EXPECT_THAT(seen, ElementsAre(false, true, false));
+}
+
 TEST_F(WatchTest, ResumesAfterTheLastEvent) {
   service_.script = {{.responses = {Response(v1::CHANGE_CREATED, "a", "1")},
                       .end = Error(StatusCode::kUnavailable, "SHUTTING_DOWN")},

@@ -90,12 +90,27 @@ TEST(CommandLine, NeedsOnlyABase) {
 }
 
 TEST(CommandLine, TakesEveryFlag) {
-  const Config config = std::get<Config>(
-      Parse({"--base=/data", "--listen", "127.0.0.1:0", "--listen", "unix:/s",
-             "--insecure", "--purge-delay", "0", "--idle-timeout", "1m30s",
-             "--drain-timeout=5s", "--log-file", "/log", "--log-calls",
-             "errors", "--workers", "3", "--max-watchers", "5", "--portable-fs",
-             "--read-only"}));
+  const Config config = std::get<Config>(Parse({"--base=/data",
+                                                "--listen",
+                                                "127.0.0.1:0",
+                                                "--listen",
+                                                "unix:/s",
+                                                "--insecure",
+                                                "--purge-delay",
+                                                "0",
+                                                "--idle-timeout",
+                                                "1m30s",
+                                                "--drain-timeout=5s",
+                                                "--log-file",
+                                                "/log",
+                                                "--log-calls",
+                                                "errors",
+                                                "--workers",
+                                                "3",
+                                                "--max-watchers",
+                                                "5",
+                                                "--portable-fs",
+                                                "--read-only"}));
   EXPECT_THAT(config.listen, ElementsAre("127.0.0.1:0", "unix:/s"));
   EXPECT_EQ(config.purge_delay, absl::ZeroDuration());
   EXPECT_EQ(config.idle_timeout, absl::Seconds(90));

@@ -21,14 +21,14 @@ absl::Status MakeError(absl::StatusCode code, std::string_view reason,
                        const std::map<std::string, std::string>& metadata = {});
 
 // Keeps workspaces and their artifacts in memory. Follows the server's rules
-// for names, etags, `force`, merging, the trash, order and pages, leases, and
-// uploads, and returns the server's errors. Thread-safe.
+// for names, etags, `force`, merging, the trash, order and pages, leases,
+// quotas, and uploads, and returns the server's errors. Thread-safe.
 //
 // It differs from the server in these points: it creates no directories
-// (root_path is "/fake/<project>"), trash and uploads never expire, statuses
-// report what SetUsage() sets instead of counting artifacts, settings and
-// metadata may have any size, filters are rejected, and watches get every
-// change on its own, SYNCED only once, and tokens that never expire.
+// (root_path is "/fake/<project>"), trash and uploads never expire, settings
+// and metadata may have any size, filters are rejected, and watches get every
+// change on its own, SYNCED only once, tokens that never expire, and no word of
+// workspaces that exceed their quotas.
 //
 //   mlops::testing::FakeWorkspaceService service;
 //   const mlops::WorkspaceClient client = service.Client();
@@ -55,8 +55,8 @@ class FakeWorkspaceService {
   void AddTemplate(Template added);
 
   // Sets what GetStatus, StreamStatuses and Delete report about the files of
-  // `project`, which need not exist yet. By default, the five directories exist
-  // and are empty.
+  // `project`, which need not exist yet, and what counts against its quotas. By
+  // default, the artifacts are counted.
   void SetUsage(std::string_view project,
                 std::vector<DirectoryUsage> directories);
 

@@ -130,6 +130,11 @@ class Connection:
         return link.address if link else self._server.given
 
     @property
+    def server(self) -> Server:
+        """How the server is found, and the credentials for it."""
+        return self._server
+
+    @property
     def is_open(self) -> bool:
         """Whether the server was found, so that the next call needs no search."""
         return self._link is not None

@@ -38,6 +38,16 @@ class LeaseInfo:
     acquired_at: datetime
     expires_at: datetime
 
+    @classmethod
+    def of(cls, message: pb.Lease) -> Self:
+        """Return the lease that a message describes."""
+        return cls(
+            holder=message.holder,
+            fence=message.fence,
+            acquired_at=convert.from_timestamp(message.acquire_time),
+            expires_at=convert.from_timestamp(message.expire_time),
+        )
+
 
 class Lease:
     """The exclusive right to change one workspace through the service, for a `with`.

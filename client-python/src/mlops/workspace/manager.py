@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self, Unpack, overload
@@ -21,12 +20,12 @@ from mlops._rpc.credentials import CredentialOptions
 from mlops._rpc.errors import WorkspaceError
 from mlops._rpc.watch import Watch
 from mlops.local_server import choose_server
-from mlops.workspace import archives
+from mlops.workspace import archives, dashboards
 from mlops.workspace.archives import ArchiveSource, ArchiveTarget, Export, Progress
 from mlops.workspace.events import WorkspaceEvent, read_events
 from mlops.workspace.html import html_list, html_table
 from mlops.workspace.lease import DEFAULT_TTL_S, Lease, LeaseInfo
-from mlops.workspace.origin import Origin, lease_info
+from mlops.workspace.origin import Origin
 from mlops.workspace.project import DIRECTORIES, ProjectWorkspace
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
@@ -256,21 +255,13 @@ class WorkspaceManager:
     def dashboard(self) -> None:
         """Run the dashboard of this manager's server in this process; print its link.
 
-        A second call prints the same link. The dashboard ends with the process.
+        A second call prints the same link. The link has a key: whoever has it acts as
+        you, as long as this process runs.
 
         Raises:
             ModuleNotFoundError: The extra `dashboard` is not installed.
         """
-        try:
-            # Imported late: it is an extra.
-            start = import_module("mlops.dashboard").start
-        except ImportError as error:
-            raise ModuleNotFoundError(
-                "The dashboard is not installed; "
-                "install it by: pip install 'mlops-workspace[dashboard]'",
-                name=error.name,
-            ) from error
-        print(start(self))
+        print(dashboards.link_of(self._connection, self._local_base))
 
     def _place(self) -> str:
         return str(self._local_base or self._connection.address)
@@ -895,7 +886,7 @@ class WorkspaceManager:
         """
         with self._operation("acquire_lease", project_name):
             lease = Lease(self._connection, project_name, holder, ttl, wait)
-            return lease_info(lease.acquire_only())
+            return LeaseInfo.of(lease.acquire_only())
 
     def release_lease(
         self, project_name: str, holder: str | None = None, force: bool = False

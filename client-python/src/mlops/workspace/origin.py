@@ -37,7 +37,9 @@ class Facts:
             found = message.HasField(name)
             return convert.from_timestamp(getattr(message, name)) if found else None
 
-        lease = lease_info(message.lease) if message.HasField("lease") else None
+        lease = None
+        if message.HasField("lease"):
+            lease = LeaseInfo.of(message.lease)
         return cls(
             uid=message.uid,
             etag=message.etag,
@@ -46,16 +48,6 @@ class Facts:
             lease=lease,
             **convert.quotas_of(message),
         )
-
-
-def lease_info(message: pb.Lease) -> LeaseInfo:
-    """Return the lease that the server reported."""
-    return LeaseInfo(
-        holder=message.holder,
-        fence=message.fence,
-        acquired_at=convert.from_timestamp(message.acquire_time),
-        expires_at=convert.from_timestamp(message.expire_time),
-    )
 
 
 @dataclass(frozen=True, eq=False)
