@@ -23,7 +23,8 @@ from mlops.workspace.v1 import workspace_service_pb2 as pb
 MAX_RUNS = 500
 _MAX_SHOWN = 200
 _FRESH_S = 10.0
-_READ_S = 60.0
+# The import of MLflow alone can take long on a loaded machine.
+_READ_S = 90.0
 _MAX_KEPT = 64
 _SMALL_FILE = 256 << 10
 _REPORT_FILE = 4 << 20
