@@ -175,6 +175,8 @@ def test_versions_of_data_and_models(client: Client, root: Path) -> None:
     # An alias bomb, and a file that is not what it should be.
     (root / "dvc/bomb.dvc").write_text("outs: &a [x]\nb: [*a, *a]\n")
     (root / "dvc/odd.dvc").write_text("outs: 7")
+    # DVC's own directory.
+    (root / "dvc/.dvc").mkdir()
     home = root / "models/models/clf/v1"
     home.mkdir(parents=True)
     (home / "model.yaml").write_text("name: clf\n")

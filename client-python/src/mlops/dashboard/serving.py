@@ -8,13 +8,11 @@ import socket
 import threading
 import webbrowser
 from types import FrameType
-from weakref import WeakKeyDictionary
 
 import uvicorn
 
 from mlops.dashboard.app import create_app
 from mlops.dashboard.settings import Settings
-from mlops.workspace import WorkspaceManager
 
 _BACKLOG = 512
 _DRAIN_S = 3
@@ -57,10 +55,15 @@ class _Server(uvicorn.Server):
 
 
 def serve(settings: Settings, listener: socket.socket, browser: bool) -> None:
-    """Serve on a socket until SIGINT or SIGTERM."""
+    """Serve on a socket until SIGINT or SIGTERM; in a thread, until Python ends."""
     if browser:
         threading.Timer(0.5, webbrowser.open, (settings.link,)).start()
-    _server(settings).run(sockets=[listener])
+    server = _server(settings)
+    thread = threading.current_thread()
+    if thread is not threading.main_thread():
+        # gRPC must not be in use when Python ends.
+        atexit.register(_end, server, thread)
+    server.run(sockets=[listener])
 
 
 def _server(settings: Settings) -> _Server:
@@ -77,32 +80,6 @@ def _server(settings: Settings) -> _Server:
             timeout_graceful_shutdown=_DRAIN_S,
         )
     )
-
-
-_links: WeakKeyDictionary[WorkspaceManager, str] = WeakKeyDictionary()
-_lock = threading.Lock()
-
-
-def start_thread(manager: WorkspaceManager) -> str:
-    """Serve the dashboard of a manager's server in a thread; return its link."""
-    with _lock:
-        if manager in _links:
-            return _links[manager]
-        listener = listen("127.0.0.1", 0)
-        settings = Settings(
-            manager._connection._server,
-            manager._local_base,
-            port=listener.getsockname()[1],
-        )
-        server = _server(settings)
-        thread = threading.Thread(
-            target=server.run, args=([listener],), name="mlops-dashboard", daemon=True
-        )
-        thread.start()
-        # gRPC must not be in use when Python ends.
-        atexit.register(_end, server, thread)
-        _links[manager] = settings.link
-        return settings.link
 
 
 def _end(server: _Server, thread: threading.Thread) -> None:

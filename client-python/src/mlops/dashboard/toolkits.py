@@ -23,7 +23,8 @@ from mlops.workspace.v1 import workspace_service_pb2 as pb
 MAX_RUNS = 500
 _MAX_SHOWN = 200
 _FRESH_S = 10.0
-_READ_S = 60.0
+# The import of MLflow alone can take long on a loaded machine.
+_READ_S = 90.0
 _MAX_KEPT = 64
 _SMALL_FILE = 256 << 10
 _REPORT_FILE = 4 << 20
@@ -177,7 +178,7 @@ class Version:
 async def data_versions(link: Link, metadata: Metadata, project: str) -> list[Version]:
     """Return what DVC tracks: each .dvc file names a version of its data."""
     found = await artifacts.listing(link, metadata, project, "dvc", True, 5)
-    files = [one for one in found.entries if one.path.endswith(".dvc")]
+    files = _files(found.entries, ".dvc")
     versions = []
     for one in files[:_MAX_SHOWN]:
         content = await artifacts.read_yaml(
@@ -203,8 +204,8 @@ async def model_versions(link: Link, metadata: Metadata, project: str) -> list[V
     found = await artifacts.listing(link, metadata, project, "models", True, 5)
     homes = {
         one.path.rpartition("/")[0]: one
-        for one in found.entries
-        if one.path.endswith("/model.yaml") and one.path.count("/") >= 3
+        for one in _files(found.entries, "/model.yaml")
+        if one.path.count("/") >= 3
     }
     sizes = dict.fromkeys(homes, 0)
     for one in found.entries:
@@ -246,7 +247,7 @@ async def drift_reports(
         link, metadata, project, "monitoring/reports", False, 5
     )
     paths = {one.path for one in found.entries}
-    files = [one for one in found.entries if one.path.endswith(".json")]
+    files = _files(found.entries, ".json")
     files.sort(key=lambda one: one.path, reverse=True)
     reports = []
     for one in files[:limit]:
@@ -290,6 +291,11 @@ def _drift(content: Any) -> tuple[float | None, int | None]:
                 if isinstance(share, int | float) and isinstance(count, int | float):
                     return float(share), int(count)
     return None, None
+
+
+def _files(entries: list[pb.Artifact], ending: str) -> list[pb.Artifact]:
+    """Return the files, not directories such as dvc/.dvc, whose paths end so."""
+    return [one for one in entries if not one.directory and one.path.endswith(ending)]
 
 
 def _int(value: Any) -> int:
