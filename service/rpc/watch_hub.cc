@@ -22,9 +22,13 @@ constexpr absl::Duration kMaxTick = absl::Seconds(1);
 constexpr absl::Duration kRetryDelay = absl::Seconds(1);
 // While change follows change, the watchers wait this many times as long as
 // waking them took, so that they leave the processors to the changes and get
-// several changes at once. The first change after a pause is not delayed.
+// several changes at once.
 constexpr int kPauseFactor = 10;
-constexpr SteadyClock::duration kMaxPause = std::chrono::milliseconds(100);
+constexpr SteadyClock::duration kMaxPause = std::chrono::milliseconds(250);
+// The first change after a pause waits for this part of the time that waking
+// takes, so that its caller gets the response before many watchers are woken.
+constexpr int kGatherDivisor = 4;
+constexpr SteadyClock::duration kMaxGather = std::chrono::milliseconds(5);
 
 pb::Change ToProto(core::ChangeKind kind) {
   switch (kind) {
@@ -126,8 +130,12 @@ void WatchHub::Run() {
       const SteadyClock::time_point begin = SteadyClock::now();
       watchers_.ForEach([](Watcher& watcher) { watcher.Wake(); });
       const SteadyClock::time_point end = SteadyClock::now();
+      const SteadyClock::duration taken = end - begin;
       log_->WaitBeyond(seen, tick);
-      if (!WaitUntil(end + std::min(kMaxPause, kPauseFactor * (end - begin))))
+      if (!WaitUntil(
+              std::max(end + std::min(kMaxPause, kPauseFactor * taken),
+                       SteadyClock::now() +
+                           std::min(kMaxGather, taken / kGatherDivisor))))
         return;
       seen = EncodeNew(seen);
     }

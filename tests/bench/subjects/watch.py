@@ -49,7 +49,7 @@ def _measure_updates(bench: Bench) -> list[Row]:
             _CLOSED: ("--updates", 50 if full else 4),
         }
         for kind, arguments in kinds.items():
-            rounds = 21 if full else 2
+            rounds = 11 if full else 2
             rows += [
                 row | {"kind": kind}
                 for row in bench.rows(
@@ -108,8 +108,8 @@ def _measure_events(bench: Bench) -> list[Row]:
                         *targets,
                         *(("--single",) if form == "single" else ()),
                         *("--connections", connections),
-                        *("--updates", 20 if full else 4),
-                        *("--rounds", 11 if full else 2),
+                        *("--updates", 64 if full else 4, "--writers", 8),
+                        *("--rounds", 7 if full else 2),
                     )
                 ]
     return rows
