@@ -102,7 +102,10 @@ INSTANTIATE_TEST_SUITE_P(Catalogs, ReportedChanges,
                                          MakeHarness{[] {
                                            return std::unique_ptr<Harness>(
                                                std::make_unique<FileHarness>());
-                                         }}));
+                                         }}),
+                         [](const auto& info) {
+                           return info.index == 0 ? "Memory" : "Files";
+                         });
 
 // --- By hand ---
 
