@@ -7,16 +7,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mlops.workspace import WorkspaceManager
-
 from subjects.figures import Row, grouped, median, ratio, speed, table
-from subjects.harness import Bench, workspaced
+from subjects.harness import NO_CLIENT, Bench, workspaced
 
 _FILES_PER_DIRECTORY = 100
 
 
 def run_archives(bench: Bench) -> tuple[str, list[Row]]:
     """Runs each with one large file, and with many small ones."""
+    if NO_CLIENT:
+        return NO_CLIENT, []
+    from mlops.workspace import WorkspaceManager
+
     base = bench.work / "base"
     sizes = bench.sizes
     rows: list[Row] = []

@@ -3,12 +3,8 @@
 import contextlib
 import subprocess
 
-from mlops._rpc.channel import open_channel
-from mlops.workspace.v1 import workspace_service_pb2 as pb
-from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
-
 from subjects.figures import Row, cpu_us, grouped, median, per_second, ratio, table
-from subjects.harness import Bench, running, workspaced
+from subjects.harness import NO_CLIENT, Bench, running, workspaced
 
 
 def measure_calls(bench: Bench, method: str) -> list[Row]:
@@ -159,6 +155,8 @@ def run_commit(bench: Bench) -> tuple[str, list[Row]]:
 
 def run_leases(bench: Bench) -> tuple[str, list[Row]]:
     """Measures Get from two servers with the same workspaces, one with live leases."""
+    if NO_CLIENT:
+        return NO_CLIENT, []
     count = bench.sizes.leases
     names = {"without": "no lease", "with": f"{count:,} live leases"}
     with contextlib.ExitStack() as stack:
@@ -203,6 +201,10 @@ def run_leases(bench: Bench) -> tuple[str, list[Row]]:
 
 def _lease_all(address: str, count: int) -> None:
     """Acquires a lease on each workspace, for longer than the measurement."""
+    from mlops._rpc.channel import open_channel
+    from mlops.workspace.v1 import workspace_service_pb2 as pb
+    from mlops.workspace.v1.workspace_service_pb2_grpc import WorkspaceServiceStub
+
     with open_channel(address) as channel:
         stub = WorkspaceServiceStub(channel)
         in_flight = []

@@ -27,6 +27,8 @@ _PEERS = ("mlflow --version", "dvc --version")
 
 def run_commands(bench: Bench) -> tuple[str, list[Row]]:
     """Runs each command in turn, in rounds; skips peers that are not installed."""
+    if not Path(_program("mlops")).exists():
+        return "Skipped: `mlops` is not installed; run `make toolkits`.", []
     small, large = bench.work / "small", bench.work / "large"
     count = bench.sizes.workspaces[0]
     for base, number in ((small, _SMALL), (large, count)):

@@ -1,6 +1,7 @@
 """The sizes, programs and servers of the measurements."""
 
 import contextlib
+import importlib.util
 import json
 import signal
 import socket
@@ -16,6 +17,13 @@ HERE = Path(__file__).parents[1]
 REPO = HERE.parents[1]
 # The environment with MLflow, DVC, BentoML and Evidently, which `make toolkits` makes.
 TOOLKITS = REPO / ".toolkits/bin/python"
+
+# Why benchmarks that use the Python client are skipped, if they are.
+NO_CLIENT = (
+    ""
+    if importlib.util.find_spec("mlops")
+    else "Skipped: the Python client is not installed; run `make wheel`."
+)
 
 
 @dataclass(frozen=True)
