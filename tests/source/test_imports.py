@@ -24,6 +24,8 @@ _ROOMS = (
     "mlops.serving",
     "mlops.monitoring",
     "mlops.client",
+    "mlops.plots",
+    "mlops.dashboard",
     "mlops.commands",
 )
 
