@@ -1,6 +1,11 @@
 """Commands on records: ls, show, create, ensure, set, edit, rm and trash."""
 
 import json
+import os
+import pty
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,6 +183,25 @@ def test_rm_asks_for_the_name_at_a_terminal(
         assert code
     except WorkspaceError:
         assert not code
+
+
+def test_a_signal_to_another_thread_ends_the_question() -> None:
+    code = (
+        "import signal, threading, time\n"
+        "from mlops.commands.asking import confirm\n"
+        "def interrupt():\n"
+        "    time.sleep(1)\n"
+        "    signal.pthread_kill(threading.get_ident(), signal.SIGINT)\n"
+        "threading.Thread(target=interrupt).start()\n"
+        "confirm(['fraud'], yes=False)\n"
+    )
+    main, inner = pty.openpty()
+    result = subprocess.run(
+        [sys.executable, "-c", code], stdin=inner, stderr=inner, timeout=60
+    )
+    assert result.returncode == -signal.SIGINT
+    os.close(main)
+    os.close(inner)
 
 
 def test_ctrl_c_at_the_question_deletes_nothing(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import sys
 from collections.abc import Iterable
 
@@ -22,5 +25,23 @@ def confirm(names: Iterable[str], yes: bool) -> None:
     for name in names:
         # Not input(), which prints the question on standard output.
         print(f"Type {clean(name)} to confirm: ", end="", file=sys.stderr, flush=True)
+        _wait_for_input()
         if sys.stdin.readline().strip() != name:
             raise CommandError("not confirmed, so nothing was deleted")
+
+
+def _wait_for_input() -> None:
+    """Wait until there is input, or until a signal's handler raises.
+
+    A signal interrupts no read() that begins just after it, nor one in another thread
+    than the kernel chose for it. The wakeup descriptor notices both.
+    """
+    wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    previous = signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    try:
+        while not select.select([sys.stdin, wake], [], [])[0].count(sys.stdin):
+            os.read(wake, 64)
+    finally:
+        signal.set_wakeup_fd(previous)
+        os.close(wake)
+        os.close(woken)
