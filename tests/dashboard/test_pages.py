@@ -38,7 +38,7 @@ def root(server: Server, project: str) -> Path:
 def test_the_first_page_shows_projects_and_metadata(
     client: Client, project: str
 ) -> None:
-    wait_until(lambda: project in client.get("/").text, 5)
+    wait_until(lambda: project in client.get("/").text)
     page = client.get(f"/?filter={project}").text
     assert f'href="/p/{project}"' in page
     assert ">test</td>" in page
