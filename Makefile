@@ -83,6 +83,7 @@ ctest: build
 	ctest --test-dir build --output-on-failure -j2
 
 pytest: build wheel
+	@.ci/setup browser
 	$(PYTHON) -m pytest $(IN_PARALLEL) tests
 
 toolkits: wheel .toolkits/installed ## test MLOpsClient with the real MLflow, DVC, BentoML and Evidently

@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -122,6 +123,8 @@ def main() -> int:
     parser.add_argument("--watchers", type=int, default=8)
     parser.add_argument("--parent", default="/dev/shm")
     args = parser.parse_args()
+    # Otherwise the server would outlive this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     begin, chance, restarts, kills = time.monotonic(), random.Random(1), 0, 0
     with tempfile.TemporaryDirectory(prefix="soak-", dir=args.parent) as directory:
         base = Path(directory) / "base"

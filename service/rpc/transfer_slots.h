@@ -80,7 +80,11 @@ class TransferSlots {
     absl::Status Take() {
       const absl::Status status = slot_.Take();
       taken_ = status.ok();
-      taken_ ? void(++tally_.running) : void(++tally_.refused);
+      if (taken_) {
+        ++tally_.running;
+      } else {
+        ++tally_.refused;
+      }
       return status;
     }
 

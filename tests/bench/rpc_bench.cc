@@ -15,7 +15,6 @@
 // page of a filter that matches exactly one workspace. Prints one JSON object
 // per line and round: the number of calls, the seconds that they took, the CPU
 // time of the server's process, and latencies in microseconds.
-#include <time.h>
 
 #include <algorithm>
 #include <iostream>
@@ -40,19 +39,6 @@ using Stub = pb::WorkspaceService::Stub;
 
 constexpr int kProjects = 64;  // Workspaces that the calls use in turn.
 constexpr int kPageSize = 1'000;
-
-// Returns the CPU time of all threads of process `pid`, in seconds.
-double CpuSeconds(pid_t pid) {
-  clockid_t clock;
-  timespec time = {};
-  if (::clock_getcpuclockid(pid, &clock) != 0 ||
-      ::clock_gettime(clock, &time) != 0) {
-    DieUnless(absl::NotFoundError(
-        "cannot read the CPU clock of the server's process"));
-  }
-  return static_cast<double>(time.tv_sec) +
-         1e-9 * static_cast<double>(time.tv_nsec);
-}
 
 struct Target {
   std::string name;

@@ -18,7 +18,6 @@
 // events that arrived with the bytes of one, the seconds until
 // the last had arrived, and the CPU time of the server's process in the round.
 #include <sys/resource.h>
-#include <time.h>
 
 #include <algorithm>
 #include <atomic>
@@ -49,19 +48,6 @@ namespace pb = mlops::workspace::v1;
 
 constexpr auto kPoll = std::chrono::milliseconds(1);
 constexpr auto kPatience = std::chrono::seconds(60);
-
-// Returns the CPU time of all threads of process `pid`, in seconds.
-double CpuSeconds(pid_t pid) {
-  clockid_t clock;
-  timespec time = {};
-  if (::clock_getcpuclockid(pid, &clock) != 0 ||
-      ::clock_gettime(clock, &time) != 0) {
-    DieUnless(absl::NotFoundError(
-        "cannot read the CPU clock of the server's process"));
-  }
-  return static_cast<double>(time.tv_sec) +
-         1e-9 * static_cast<double>(time.tv_nsec);
-}
 
 // What the watches of a server have received.
 struct Received {

@@ -1,5 +1,7 @@
 #include "tests/bench/workload.h"
 
+#include <time.h>
+
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
@@ -19,6 +21,18 @@ namespace mlops::bench {
 
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double CpuSeconds(pid_t pid) {
+  clockid_t clock;
+  timespec time = {};
+  if (::clock_getcpuclockid(pid, &clock) != 0 ||
+      ::clock_gettime(clock, &time) != 0) {
+    DieUnless(absl::NotFoundError(
+        "cannot read the CPU clock of the server's process"));
+  }
+  return static_cast<double>(time.tv_sec) +
+         1e-9 * static_cast<double>(time.tv_nsec);
 }
 
 core::ProjectName ProjectAt(int64_t number) {

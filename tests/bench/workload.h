@@ -1,6 +1,8 @@
 #ifndef MLOPS_TESTS_BENCH_WORKLOAD_H_
 #define MLOPS_TESTS_BENCH_WORKLOAD_H_
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -19,6 +21,8 @@ namespace mlops::bench {
 using Clock = std::chrono::steady_clock;
 
 double SecondsSince(Clock::time_point start);
+// Returns the CPU time of all threads of process `pid`, in seconds.
+double CpuSeconds(pid_t pid);
 
 // Returns the name of a project, such as "project-000042".
 core::ProjectName ProjectAt(int64_t number);

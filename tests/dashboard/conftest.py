@@ -51,7 +51,9 @@ class Dashboard:
         assert self.process.stdout is not None
         self.link = self.process.stdout.readline().strip()
         threading.Thread(target=self._read_errors, daemon=True).start()
-        assert self.link, self.errors
+        if not self.link:
+            self.process.kill()
+            raise AssertionError(self.errors)
         return self
 
     def _read_errors(self) -> None:
@@ -60,7 +62,10 @@ class Dashboard:
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
-        self.process.wait(DEADLINE_S)
+        try:
+            self.process.wait(DEADLINE_S)
+        finally:
+            self.process.kill()
         assert not [line for line in self.errors if "Traceback" in line], self.errors
 
     @property

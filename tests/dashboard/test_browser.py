@@ -3,7 +3,7 @@
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -296,15 +296,14 @@ def test_more_tabs_than_connections(open_page: Open, project: str) -> None:
 
 
 def test_a_restart_of_the_server_is_shown(browser: Browser) -> None:
-    with short_base() as base:
+    with short_base() as base, ExitStack() as stack:
         listen = "127.0.0.1:0"
         with Server(base, "--listen", listen) as server:
             listen = next(one for one in server.addresses if "unix" not in one)
-            dashboard = Dashboard("--address", listen)
-            dashboard.__enter__()
+            dashboard = stack.enter_context(Dashboard("--address", listen))
             with WorkspaceManager(address=server.address) as manager:
                 manager.create_workspace("stays")
-        with dashboard, opening(browser, dashboard) as open_page:
+        with opening(browser, dashboard) as open_page:
             page = open_page("/")
             expect(page.locator("#trouble")).to_be_visible()
             with Server(base, "--listen", listen):

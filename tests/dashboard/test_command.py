@@ -13,6 +13,7 @@ from mlops.commands import dashboard
 from mlops.commands.texts import examples_of
 
 from dashboard.conftest import DEADLINE_S
+from support.processes import killed_at_end
 from support.server import short_base, stop_server
 
 _MLOPS = [sys.executable, str(Path(sys.executable).with_name("mlops"))]
@@ -35,16 +36,17 @@ def test_examples_serve_until_ctrl_c(
         base.mkdir()
         # The default port may be in use.
         words = [*shlex.split(example)[1:], "--port", "0"]
-        process = subprocess.Popen(
+        started = subprocess.Popen(
             [*_MLOPS, *words], cwd=base, stdout=subprocess.PIPE, text=True
         )
-        assert process.stdout is not None
-        link = process.stdout.readline().strip()
-        # The server of ./mlops/workspace is started when it is needed.
-        page = httpx.get(link, follow_redirects=True, trust_env=False, timeout=30)
-        assert page.status_code == 200 and "There are no projects yet" in page.text
-        process.send_signal(signal.SIGINT)
-        assert process.wait(DEADLINE_S) == 130
+        with killed_at_end(started) as process:
+            assert process.stdout is not None
+            link = process.stdout.readline().strip()
+            # The server of ./mlops/workspace is started when it is needed.
+            page = httpx.get(link, follow_redirects=True, trust_env=False, timeout=30)
+            assert page.status_code == 200 and "There are no projects yet" in page.text
+            process.send_signal(signal.SIGINT)
+            assert process.wait(DEADLINE_S) == 130
         stop_server(base / "mlops/workspace")
 
 
@@ -101,17 +103,20 @@ def test_a_notebook_serves_it_until_it_ends(
 ) -> None:
     monkeypatch.setenv("MLOPS_WORKSPACE_IDLE_TIMEOUT", "10s")
     with short_base() as base:
-        process = subprocess.Popen(
+        started = subprocess.Popen(
             [sys.executable, "-c", _NOTEBOOK, str(base)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert process.stdout is not None
-        link, again = process.stdout.readline(), process.stdout.readline()
-        assert link == again
-        with httpx.Client(trust_env=False, timeout=30, follow_redirects=True) as client:
+        with (
+            killed_at_end(started) as process,
+            httpx.Client(trust_env=False, timeout=30, follow_redirects=True) as client,
+        ):
+            assert process.stdout is not None
+            link, again = process.stdout.readline(), process.stdout.readline()
+            assert link == again
             page = client.get(link.strip())
             assert "from-notebook" in page.text
             with client.stream("GET", f"{link.partition('?')[0]}events"):

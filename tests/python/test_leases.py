@@ -310,9 +310,10 @@ def test_the_environment_names_a_lease(
         child.delete_workspace("fraud", force=True)
         child.create_workspace("fraud")
         _change(child)
-    monkeypatch.setenv("MLOPS_LEASE_FENCE", "-1")
-    with WorkspaceManager(base) as child:
-        _change(child)
+    for malformed in ("-1", "9" * 30, "9" * 5000, "1\n", "x"):
+        monkeypatch.setenv("MLOPS_LEASE_FENCE", malformed)
+        with WorkspaceManager(base) as child:
+            _change(child)
 
 
 def test_ctrl_c_releases_what_nobody_else_knows(

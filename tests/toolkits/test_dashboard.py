@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 from mlops.client import MLOpsClient
 from mlops.workspace import WorkspaceManager
@@ -66,6 +68,34 @@ def test_a_parquet_file_is_previewed(pages: Client, client: MLOpsClient) -> None
     path.write_bytes(b"PAR1 not really")
     page = pages.get("/p/fraud/file", params={"path": "outputs/t.parquet"}).text
     assert "cannot be read" in page
+
+
+def test_a_parquet_file_that_expands_is_refused(
+    pages: Client, client: MLOpsClient
+) -> None:
+    path = client.get_workspace_path("outputs") / "bomb.parquet"
+    column = pa.DictionaryArray.from_arrays([0] * 50, ["x" * (64 << 20)])
+    # Without the schema of Arrow, each row is read as a text of its own.
+    parquet.write_table(
+        pa.table({"a": column}), path, compression="zstd", store_schema=False
+    )
+    assert path.stat().st_size < 1 << 20
+    page = pages.get("/p/fraud/file", params={"path": "outputs/bomb.parquet"}).text
+    assert "cannot be read" in page
+
+
+def test_runs_in_a_linked_store_are_not_read(
+    pages: Client, manager: WorkspaceManager, client: MLOpsClient
+) -> None:
+    log_run(MLOpsClient("linked-to", workspace_manager=manager), "secret-run", 0.8)
+    manager.create_workspace("linking", mlflow_experiment_id="1")
+    stores = [
+        manager.get_workspace(name).mlflow_path / "mlflow.db"
+        for name in ("linking", "linked-to")
+    ]
+    stores[0].symlink_to(stores[1])
+    page = pages.get("/p/linking/runs").text
+    assert "another store" in page and "secret-run" not in page
 
 
 def test_versions_and_drift(pages: Client, client: MLOpsClient, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from fcntl import ioctl
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 from mlops.workspace import WorkspaceManager
 
 from python.conftest import directory, environment, remote
+from support.processes import killed_at_end
 
 __all__ = ["directory", "environment", "remote"]
 
@@ -78,7 +80,7 @@ class Terminal:
     ) -> None:
         self._main, inner = pty.openpty()
         ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [*COMMAND, *arguments],
             cwd=directory,
             env={**os.environ, **environment},
@@ -105,13 +107,13 @@ class Terminal:
         return [name for name in ("ICANON", "ECHO") if flags & getattr(termios, name)]
 
     def interrupt(self) -> None:
-        self._process.send_signal(signal.SIGINT)
+        self.process.send_signal(signal.SIGINT)
 
     def code(self) -> int:
         """Waits for the end and returns the exit code."""
         while self._read():
             pass
-        code = self._process.wait(_DEADLINE_S)
+        code = self.process.wait(_DEADLINE_S)
         os.close(self._main)
         return code
 
@@ -127,13 +129,16 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(directory: Path) -> Callable[..., Terminal]:
+def terminal(directory: Path) -> Iterator[Callable[..., Terminal]]:
     """A function that starts `mlops` at a terminal."""
+    with ExitStack() as stack:
 
-    def start(*arguments: str, **options: Any) -> Terminal:
-        return Terminal(directory, *arguments, **options)
+        def start(*arguments: str, **options: Any) -> Terminal:
+            screen = Terminal(directory, *arguments, **options)
+            stack.enter_context(killed_at_end(screen.process))
+            return screen
 
-    return start
+        yield start
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from mlops.workspace import WorkspaceManager
 
 from python.commands.conftest import COMMAND, Run
+from support.processes import killed_at_end
 from support.server import stop_server
 
 
@@ -117,26 +118,23 @@ def test_a_closed_pipe_keeps_the_cursor(
 def test_follow_prints_the_past_and_then_each_change(
     manager: WorkspaceManager, directory: Path
 ) -> None:
-    process = subprocess.Popen(
+    started = subprocess.Popen(
         [*COMMAND, "events", "--follow", "-o", "json"],
         cwd=directory,
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
 
     def following() -> tuple[str, str]:
-        assert process.stdout is not None
-        event = json.loads(process.stdout.readline())
+        assert started.stdout is not None
+        event = json.loads(started.stdout.readline())
         return event["project_name"], event["change"]
 
-    try:
+    with killed_at_end(started) as process:
         assert following() == ("fraud", "created")
         manager.create_workspace("churn")
         assert following() == ("churn", "created")
         manager.acquire_lease("churn", "nightly", 600)
         assert following() == ("churn", "updated")
-    finally:
         process.send_signal(2)
         assert process.wait(20) == 130
-        process.stdout.close()

@@ -12,6 +12,7 @@ import pytest
 from mlops.workspace import WorkspaceManager
 
 from python.commands.conftest import COMMAND, Run, Terminal
+from support.processes import killed_at_end
 from support.server import stop_server
 
 _SCREEN, _NO_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
@@ -28,11 +29,8 @@ def running(directory: Path, *arguments: str) -> Iterator["subprocess.Popen[str]
         stderr=subprocess.PIPE,
         text=True,
     )
-    try:
+    with killed_at_end(process):
         yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def line(process: "subprocess.Popen[str]") -> str:

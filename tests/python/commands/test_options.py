@@ -11,7 +11,7 @@ from mlops.workspace import WorkspaceManager
 
 from python.commands.conftest import COMMAND, Run
 from support.elsewhere import RemoteServer
-from support.server import BINARY
+from support.processes import killed_at_end
 
 
 def test_options_stand_before_or_after_the_command(
@@ -72,32 +72,6 @@ def test_a_server_that_is_down_or_silent_is_unavailable(mlops: Run) -> None:
         )
     assert silent.returncode == 6
     assert silent.stderr == "mlops: no result within --timeout 1 s\n"
-
-
-def test_a_server_that_only_reads_refuses(
-    mlops: Run, manager: WorkspaceManager, directory: Path
-) -> None:
-    manager.close()
-    # A server that only reads writes no lock, so its address must be known.
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    base = directory / "mlops/workspace"
-    address = f"127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [BINARY, "--base", base, "--read-only", "--listen", address],
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        while mlops("ls", "--address", address).returncode:
-            assert process.poll() is None
-        refused = mlops("create", "new", "--address", address)
-    finally:
-        process.terminate()
-        process.wait()
-    assert refused.returncode == 4
-    assert "READ_ONLY" in refused.stderr
 
 
 # --- Contexts ---
@@ -235,10 +209,11 @@ def test_ctrl_c_before_a_command_is_quiet(directory: Path) -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-        process = subprocess.Popen(
+        started = subprocess.Popen(
             [*COMMAND, "ls", "--address", address], stderr=subprocess.PIPE
         )
-        listener.accept()[0].close()
-        process.send_signal(2)
-        assert process.communicate()[1] == b""
+        with killed_at_end(started) as process:
+            listener.accept()[0].close()
+            process.send_signal(2)
+            assert process.communicate()[1] == b""
     assert process.returncode == 130

@@ -13,6 +13,7 @@ from mlops.workspace import WorkspaceManager
 
 from python.commands.conftest import COMMAND, Run, Terminal
 from support.other_version import other_version
+from support.processes import killed_at_end
 from support.server import BINARY
 
 _LONGEST = "n" * 63
@@ -300,7 +301,7 @@ def test_ctrl_c_ends_every_long_command(
     if held:
         manager.acquire_lease("fraud", "me", 600)
     # A terminal sends SIGINT to the whole group of processes in the foreground.
-    process = subprocess.Popen(
+    started = subprocess.Popen(
         [*COMMAND, *command.split()],
         cwd=directory,
         stdout=subprocess.DEVNULL,
@@ -308,10 +309,11 @@ def test_ctrl_c_ends_every_long_command(
         text=True,
         start_new_session=True,
     )
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(2)
-    os.killpg(process.pid, signal.SIGINT)
-    _, shown = process.communicate(timeout=30)
+    with killed_at_end(started) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        os.killpg(process.pid, signal.SIGINT)
+        _, shown = process.communicate(timeout=30)
     assert (process.returncode, shown) == (130, "")
     lease = manager.get_workspace("fraud").held_by
     assert (lease is not None) == held

@@ -1,6 +1,7 @@
 """The leases that this process holds over one connection."""
 
 import os
+import re
 from typing import Any, Protocol
 
 from google.protobuf.message import Message
@@ -10,6 +11,8 @@ from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 # Name a lease that another process holds for this one, as `mlops lease run` does.
 PROJECT, FENCE = "MLOPS_LEASE_PROJECT", "MLOPS_LEASE_FENCE"
+# All of these fit into an int64.
+_FENCE_TEXT = re.compile("[0-9]{1,18}")
 
 
 class HeldLease(Protocol):
@@ -77,7 +80,7 @@ class HeldLeases:
     def __init__(self) -> None:
         self._held: dict[str, HeldLease] = {}
         project, fence = os.environ.get(PROJECT, ""), os.environ.get(FENCE, "")
-        if project and fence.isascii() and fence.isdecimal():
+        if project and _FENCE_TEXT.fullmatch(fence):
             self._held[project] = _InheritedLease(int(fence))
 
     def hold(self, project: str, lease: HeldLease) -> None:

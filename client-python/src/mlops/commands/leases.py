@@ -13,6 +13,7 @@ import typer
 from mlops.commands import output
 from mlops.commands.context import manager
 from mlops.commands.errors import REFUSED, CommandError, usage
+from mlops.commands.parameters import Holder, Project, Wait
 
 if TYPE_CHECKING:
     from mlops.workspace.lease import Lease
@@ -27,21 +28,15 @@ _LOOK_S = 0.2
 _STOP_S = 10
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
 
-Project = Annotated[str, typer.Argument(metavar="PROJECT")]
-
 
 def run(
     project: Project,
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND")],
-    holder: Annotated[
-        str, typer.Option(metavar="NAME", help="Shown to others; default: a new name")
-    ] = "",
+    holder: Holder = "",
     ttl: Annotated[
         float, typer.Option(metavar="SECONDS", help="Ends so long after this process")
     ] = 60.0,
-    wait: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Wait so long for another holder")
-    ] = 0.0,
+    wait: Wait = 0.0,
 ) -> int:
     """Run a command while holding the lease of a project.
 
@@ -103,15 +98,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def acquire(
     project: Project,
-    holder: Annotated[
-        str, typer.Option(metavar="NAME", help="Shown to others; default: a new name")
-    ] = "",
+    holder: Holder = "",
     ttl: Annotated[
         float, typer.Option(metavar="SECONDS", help="The lease ends so long from now")
     ] = 600.0,
-    wait: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Wait so long for another holder")
-    ] = 0.0,
+    wait: Wait = 0.0,
     export: Annotated[
         bool, typer.Option("--export", help="Print the variables for a shell")
     ] = False,

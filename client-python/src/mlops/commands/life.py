@@ -14,6 +14,7 @@ from mlops.commands import output
 from mlops.commands.context import manager, options
 from mlops.commands.errors import CONFLICT, NOT_FOUND, CommandError, usage
 from mlops.commands.output import Column
+from mlops.commands.parameters import Project
 from mlops.commands.remote_path import DIRECTORIES
 from mlops.commands.values import described
 
@@ -23,7 +24,6 @@ Only = Annotated[
         "--only", metavar="DIRECTORY", help="Only the content of this directory"
     ),
 ]
-Project = Annotated[str, typer.Argument(metavar="PROJECT")]
 _CHUNK_BYTES = 1 << 20
 
 

@@ -13,6 +13,7 @@ from mlops.commands import output
 from mlops.commands.context import manager, options
 from mlops.commands.errors import CommandError, usage
 from mlops.commands.output import Column
+from mlops.commands.parameters import Project
 from mlops.commands.remote_path import is_listed
 from mlops.commands.values import SETTINGS, described, metadata_key, parse, time_of
 
@@ -41,7 +42,6 @@ Set = Annotated[
         "--set", metavar="KEY=VALUE", help="A setting or a value of the metadata"
     ),
 ]
-Project = Annotated[str, typer.Argument(metavar="PROJECT")]
 
 
 def _without_stage(metadata: dict[str, Any]) -> dict[str, Any]:

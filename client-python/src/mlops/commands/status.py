@@ -13,6 +13,7 @@ from mlops.commands.context import files, manager
 from mlops.commands.errors import FAILED, usage
 from mlops.commands.live import Count, Interval
 from mlops.commands.output import Column
+from mlops.commands.parameters import Filter
 from mlops.commands.remote_path import DIRECTORIES, parse
 
 _SORTS = ("name", "size", "files")
@@ -35,12 +36,7 @@ _COLUMNS = (
 
 
 def status(
-    filter: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[FILTER]", help="Which projects; see mlops help filters"
-        ),
-    ] = None,
+    filter: Filter = None,
     sort: Annotated[
         str, typer.Option(metavar="KEY", help="name, size or files; largest first")
     ] = "name",

@@ -15,6 +15,7 @@ from mlops.commands.context import connection, manager
 from mlops.commands.errors import usage
 from mlops.commands.live import Count, Interval
 from mlops.commands.output import Column, Row
+from mlops.commands.parameters import Filter
 
 _SORTS = ("activity", "size", "growth", "changes")
 
@@ -29,12 +30,7 @@ _COLUMNS = (
 
 
 def top(
-    filter: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[FILTER]", help="Which projects; see mlops help filters"
-        ),
-    ] = None,
+    filter: Filter = None,
     sort: Annotated[
         str, typer.Option(metavar="KEY", help="activity, size, growth or changes")
     ] = "activity",

@@ -18,6 +18,8 @@ _INFO_S = 5.0
 _IDLE_S = 300.0
 _SWEEP_S = 30.0
 _MAX_CALLERS = 256
+# Of all callers; a project takes some kilobytes for each. The first may have more.
+_MAX_ROWS = 400_000
 _LEVELS = {"viewer": 0, "editor": 1, "admin": 2, "operator": 3}
 # The built-in role that an action needs.
 _NEEDED = {"create": 1, "edit": 1, "delete": 2, "undelete": 2, "release": 2}
@@ -96,11 +98,12 @@ class Callers:
         """Return the caller that calls with this metadata, and start its watch.
 
         Raises:
-            WorkspaceError: There are too many callers.
+            WorkspaceError: There are too many callers, or they see too many projects.
         """
         caller = self._callers.get(metadata)
         if caller is None:
-            if len(self._callers) >= _MAX_CALLERS:
+            rows = sum(len(one.live.rows) for one in self._callers.values())
+            if len(self._callers) >= _MAX_CALLERS or rows >= _MAX_ROWS:
                 raise errors.unavailable("Too many users; try again in a few minutes")
             caller = Caller(self.link, metadata, self._read_only)
             self._callers[metadata] = caller

@@ -32,6 +32,8 @@ class Dashboard:
         self.sessions = Sessions(settings)
         # One examination at a time: each reads the whole base.
         self.doctor = asyncio.Lock()
+        # Each preview holds up to 32 MiB of a file.
+        self.previews = asyncio.Semaphore(4)
         self.loop: asyncio.AbstractEventLoop | None = None
         self._templates = _environment()
 

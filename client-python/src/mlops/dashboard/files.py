@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from mlops._rpc import convert
 from mlops.dashboard import artifacts, context, previews
 from mlops.dashboard.charts import squarify
+from mlops.dashboard.link import Link, Metadata
 from mlops.dashboard.security import FILE_POLICY, REPORT_POLICY
 from mlops.workspace.project import DIRECTORIES
 from mlops.workspace.v1 import workspace_service_pb2 as pb
@@ -80,11 +81,13 @@ async def file(request: Request, project: str, path: str) -> Response:
     dashboard = context.of(request)
     live = dashboard.caller(request).live
     limit = previews.needed_bytes(path)
-    artifact, data = await artifacts.head(
-        dashboard.callers.link, live.metadata, project, path, limit
-    )
-    # Parsing a large table must not delay the others.
-    shown = await asyncio.to_thread(previews.preview, path, data, artifact.size_bytes)
+    async with dashboard.previews:
+        artifact, data = await artifacts.head(
+            dashboard.callers.link, live.metadata, project, path, limit
+        )
+        size_bytes = artifact.size_bytes
+        # Parsing a large table must not delay the others.
+        shown = await asyncio.to_thread(previews.preview, path, data, size_bytes)
     return dashboard.page(
         request,
         "file.html",
@@ -108,22 +111,13 @@ async def raw(request: Request, project: str, path: str) -> Response:
     kind = previews.image_type(path, begin)
     name = quote(path.rpartition("/")[2], safe="")
     headers = {
-        "content-length": str(artifact.size_bytes),
         "content-security-policy": FILE_POLICY,
         "content-disposition": f"{'inline' if kind else 'attachment'}; "
         f"filename*=UTF-8''{name}",
     }
-    # With the etag, the content is that of the length above.
-    read = pb.ReadArtifactRequest(project=project, path=path, etag=artifact.etag)
-
-    async def chunks() -> AsyncIterator[bytes]:
-        async with aclosing(link.stream(read, metadata, _SILENCE_S)) as responses:
-            async for response in responses:
-                if response.data:
-                    yield response.data
-
-    return StreamingResponse(
-        chunks(), headers=headers, media_type=kind or "application/octet-stream"
+    read = pb.ReadArtifactRequest(project=project, path=path)
+    return _whole(
+        link, metadata, read, artifact, kind or "application/octet-stream", headers
     )
 
 
@@ -134,16 +128,40 @@ async def report(request: Request, project: str, path: str) -> Response:
     live = dashboard.caller(request).live
     if not is_report(path):
         return Response("This is not a report", 404, media_type="text/plain")
-    artifact, data = await artifacts.head(
-        dashboard.callers.link, live.metadata, project, path, _MAX_REPORT_BYTES
-    )
-    if len(data) < artifact.size_bytes:
+    link, metadata = dashboard.callers.link, live.metadata
+    artifact, _ = await artifacts.head(link, metadata, project, path, 1)
+    if artifact.size_bytes > _MAX_REPORT_BYTES:
         return Response("The report is too large", 413, media_type="text/plain")
-    return Response(
-        data,
-        media_type="text/html; charset=utf-8",
-        headers={"content-security-policy": REPORT_POLICY},
+    return _whole(
+        link,
+        metadata,
+        pb.ReadArtifactRequest(project=project, path=path),
+        artifact,
+        "text/html; charset=utf-8",
+        {"content-security-policy": REPORT_POLICY},
     )
+
+
+def _whole(
+    link: Link,
+    metadata: Metadata,
+    read: pb.ReadArtifactRequest,
+    artifact: pb.Artifact,
+    kind: str,
+    headers: dict[str, str],
+) -> Response:
+    """Return a response with a file, of which it holds one part at a time."""
+    # With the etag, the content has the length that is announced.
+    read.etag = artifact.etag
+
+    async def chunks() -> AsyncIterator[bytes]:
+        async with aclosing(link.stream(read, metadata, _SILENCE_S)) as responses:
+            async for response in responses:
+                if response.data:
+                    yield response.data
+
+    headers["content-length"] = str(artifact.size_bytes)
+    return StreamingResponse(chunks(), headers=headers, media_type=kind)
 
 
 def is_report(path: str) -> bool:

@@ -142,8 +142,9 @@ def _why_not_read(workspace: ProjectWorkspace) -> str:
         return "The runs are on the server's machine: run the dashboard there."
     file = mlflow_store.sqlite_file(workspace.mlflow_tracking_uri or "")
     own = workspace.root_path / _STORE
-    # Odd characters in the path may be escaped in the URI.
-    if file is None or own not in (file, Path(unquote(str(file)))):
+    # Odd characters in the path may be escaped in the URI. A link could lead anywhere.
+    named = file is not None and own in (file, Path(unquote(str(file))))
+    if not named or own.resolve() != workspace.root_path.resolve() / _STORE:
         return "The runs are in another store than the project's own; open them there."
     return ""
 
