@@ -1069,6 +1069,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
     artifacts_.Clone(
         source->second.uid(), clone.uid(),
         {request.directories().begin(), request.directories().end()});
+    RETURN_IF_ERROR(
+        artifacts_.CheckRoomForAll(clone.uid(), name, QuotaOf(clone)));
     if (!request.request_id().empty())
       request_ids_[clone.uid()] = request.request_id();
     return Store(v1::CHANGE_CREATED, clone);

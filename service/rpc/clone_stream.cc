@@ -7,6 +7,7 @@
 #include "proto/cpp/base/error.h"
 #include "proto/cpp/base/status_macros.h"
 #include "service/core/errors.h"
+#include "service/core/quota.h"
 #include "service/rpc/convert.h"
 
 namespace mlops::rpc {
@@ -133,6 +134,10 @@ absl::StatusOr<core::WorkspacePtr> CloneStream::CopyAndPlace(
   ASSIGN_OR_RETURN(const core::WorkspacePtr still, authority.Get(*source_));
   if (still->uid != source->uid) return core::WorkspaceNotFound(source_->str());
   core::CreateArgs args = authority.ArgsOfClone(*still, *destination_);
+  // A source may exceed its quota; what is new may not.
+  RETURN_IF_ERROR(core::CheckQuota(
+      destination_->str(), args.quota, {},
+      {.file_count = copied_.file_count, .size_bytes = copied_.size_bytes}));
   args.request_id = request_id_;
   args.staged = tree->name();
   return authority.Create(args);

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
-from mlops.workspace import WorkspaceManager
+from mlops.workspace import WorkspaceError, WorkspaceManager
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 from mlops.workspace.v1 import workspace_service_pb2_grpc as pb_grpc
 
@@ -169,6 +169,21 @@ def test_deletions_make_room(base: Path) -> None:
         for i in range(19):
             _upload(server, f"models/again/{i}", 1)
         _refused(lambda: _upload(server, "models/last", 1))
+
+
+def test_a_clone_of_what_exceeds_its_quota_is_refused(base: Path) -> None:
+    with Server(base) as server, WorkspaceManager(address=server.address) as manager:
+        workspace = manager.create_workspace("p", max_size_bytes=_KIB, max_file_count=2)
+        (workspace.outputs_path / "by-path").write_bytes(b"x" * 3 * _KIB)
+        with pytest.raises(WorkspaceError) as refused:
+            manager.clone_workspace("p", "q")
+        assert refused.value.details["reason"] == "NO_SPACE"
+        assert refused.value.details["project"] == "q"
+        assert refused.value.details["wanted"] == str(3 * _KIB)
+        assert [one.project_name for one in manager.list_workspaces()] == ["p"]
+        assert list((base / ".staging").iterdir()) == []
+        # What exceeds nothing is cloned.
+        assert manager.clone_workspace("p", "q", directories=["models"])
 
 
 def test_a_quota_can_be_lowered_below_the_use_and_removed(base: Path) -> None:

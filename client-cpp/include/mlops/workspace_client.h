@@ -564,7 +564,8 @@ class WorkspaceClient {
   // Returns FAILED_PRECONDITION/PATH_UNSUITABLE {path, problem} if there is
   //   a device, FIFO or socket.
   // Returns RESOURCE_EXHAUSTED/NO_SPACE {path, available_bytes} if the disk is
-  //   full.
+  //   full, or {project, quota, limit, used, wanted} if the files exceed the
+  //   quota, which the copy has, too.
   // Returns CANCELLED if `progress` returned false.
   absl::StatusOr<Workspace> CloneWorkspace(std::string_view project,
                                            std::string_view destination,

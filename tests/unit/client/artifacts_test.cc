@@ -486,6 +486,9 @@ TEST_P(ArtifactsTest, AQuotaIsEnforced) {
   // A quota below the use is shown; deletions work.
   ASSERT_TRUE(client_.Update("fraud", {.max_size_bytes = 5}).ok());
   EXPECT_TRUE(client_.GetStatus("fraud")->over_quota);
+  EXPECT_EQ(facts(client_.CloneWorkspace("fraud", "copy").status()),
+            "NO_SPACE max_size_bytes 5 0 10");
+  EXPECT_EQ(ReasonOf(client_.Get("copy").status()), "WORKSPACE_NOT_FOUND");
   EXPECT_TRUE(client_.DeleteArtifact("fraud", "models/a").ok());
   EXPECT_FALSE(client_.GetStatus("fraud")->over_quota);
   Put("models/c", "12345");

@@ -430,8 +430,9 @@ class WorkspaceManager:
             WorkspaceError: WORKSPACE_NOT_FOUND if there is no such workspace,
                 WORKSPACE_EXISTS if the new name is taken, WORKSPACE_BUSY if another
                 program writes a file all the time, PATH_UNSUITABLE if there is a
-                device, FIFO or socket, NO_SPACE if the disk is full, OVERLOADED if the
-                server copies too many workspaces already.
+                device, FIFO or socket, NO_SPACE if the disk is full or the files exceed
+                the quota, which the copy has too, OVERLOADED if the server copies too
+                many workspaces already.
         """
         with self._operation("clone_workspace", project_name):
             request = pb.CloneWorkspaceRequest(
