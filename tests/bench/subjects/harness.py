@@ -174,6 +174,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def toolkits_installed() -> bool:
+    """Returns whether the toolkits and a wheel of the client are there."""
+    return (REPO / ".toolkits/installed").exists()
+
+
 def toolkit_rows(script: str, *args: object) -> list[Row]:
     """Runs a script of this directory with the toolkits and returns its rows."""
     command = [TOOLKITS, HERE / script, *map(str, args)]
@@ -181,7 +186,6 @@ def toolkit_rows(script: str, *args: object) -> list[Row]:
         command,
         check=True,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
         text=True,
     ).stdout
     return [json.loads(line) for line in output.splitlines()]

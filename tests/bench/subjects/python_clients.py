@@ -16,7 +16,14 @@ from subjects.figures import (
     speed,
     table,
 )
-from subjects.harness import HERE, TOOLKITS, Bench, running, toolkit_rows, workspaced
+from subjects.harness import (
+    HERE,
+    Bench,
+    running,
+    toolkit_rows,
+    toolkits_installed,
+    workspaced,
+)
 
 
 def run_original(bench: Bench) -> tuple[str, list[Row]]:
@@ -40,8 +47,8 @@ def run_original(bench: Bench) -> tuple[str, list[Row]]:
 
 
 def run_files(bench: Bench) -> tuple[str, list[Row]]:
-    if not TOOLKITS.exists():
-        return f"Skipped: {TOOLKITS} is missing; run `make toolkits`.", []
+    if not toolkits_installed():
+        return "Skipped: the toolkits are not installed; run `make toolkits`.", []
     size, small = bench.sizes.artifact_bytes, bench.sizes.small_files // 10
     socket = f"unix:{bench.work}/empty.socket"
     directory = bench.work / "files"
@@ -92,8 +99,8 @@ def run_files(bench: Bench) -> tuple[str, list[Row]]:
 
 
 def run_client(bench: Bench) -> tuple[str, list[Row]]:
-    if not TOOLKITS.exists():
-        return f"Skipped: {TOOLKITS} is missing; run `make toolkits`.", []
+    if not toolkits_installed():
+        return "Skipped: the toolkits are not installed; run `make toolkits`.", []
     base, rounds, calls = (
         bench.work / "mlops/workspace",
         bench.sizes.rounds,
