@@ -9,8 +9,6 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -20,6 +18,8 @@
 #include "client-cpp/src/connection.h"
 #include "client-cpp/src/convert.h"
 #include "client-cpp/testing/fake_artifacts.h"
+#include "client-cpp/testing/fake_rules.h"
+#include "client-cpp/testing/fake_streams.h"
 #include "google/protobuf/util/time_util.h"
 #include "proto/cpp/base/error.h"
 #include "proto/cpp/base/field_invalid.h"
@@ -34,354 +34,12 @@ using absl::StatusCode;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::util::TimeUtil;
 
-constexpr const char* kSettings[] = {"mlflow_experiment_id",
-                                     "mlflow_tracking_uri", "dvc_remote_path",
-                                     "bentoml_tag_prefix"};
-constexpr char kMaxSizeBytes[] = "max_size_bytes";
-constexpr char kMaxFileCount[] = "max_file_count";
 constexpr const char* kDirectories[] = {"mlflow", "dvc", "monitoring", "models",
                                         "outputs"};
 constexpr int64_t kPurgeDelaySeconds = 72 * 3600;
 constexpr int kMaxPageSize = 1000;
-constexpr size_t kMaxHolderBytes = 128;
 constexpr int64_t kDefaultTtlSeconds = 60;
 constexpr int64_t kMaxTtlSeconds = 24 * 3600;
-
-google::protobuf::Timestamp ToTimestamp(absl::Time time) {
-  return TimeUtil::NanosecondsToTimestamp(absl::ToUnixNanos(time));
-}
-
-absl::Status NotFound(const std::string& project) {
-  return MakeError(StatusCode::kNotFound, "WORKSPACE_NOT_FOUND",
-                   "Workspace does not exist: " + project,
-                   {{"project", project}});
-}
-
-absl::Status Exists(const v1::Workspace& workspace) {
-  return MakeError(
-      StatusCode::kAlreadyExists, "WORKSPACE_EXISTS",
-      "Workspace already exists: " + workspace.project(),
-      {{"project", workspace.project()}, {"uid", workspace.uid()}});
-}
-
-absl::Status CheckProject(const std::string& project) {
-  const auto is_inner = [](char c) {
-    return absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-';
-  };
-  const bool valid = !project.empty() && project.size() <= 63 &&
-                     std::all_of(project.begin(), project.end(), is_inner) &&
-                     absl::ascii_isalnum(project.front()) &&
-                     absl::ascii_isalnum(project.back());
-  return valid ? absl::OkStatus()
-               : base::FieldInvalid(
-                     "project",
-                     "must be [A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?");
-}
-
-absl::Status CheckSameProject(const std::string& project,
-                              const v1::Workspace& workspace) {
-  if (workspace.project().empty() || workspace.project() == project)
-    return absl::OkStatus();
-  return base::FieldInvalid("workspace.project", "must be the same as project");
-}
-
-absl::Status CheckEtag(const v1::Workspace& current, const std::string& etag) {
-  if (etag.empty() || etag == current.etag()) return absl::OkStatus();
-  return MakeError(StatusCode::kAborted, "ETAG_MISMATCH",
-                   "Workspace has changed; read it again, then retry",
-                   {{"project", current.project()},
-                    {"etag", etag},
-                    {"current_etag", current.etag()}});
-}
-
-// Copies a setting, or clears it if it is absent in `from`.
-void CopyOrClear(const std::string& field_name, const v1::Workspace& from,
-                 v1::Workspace& to) {
-  const FieldDescriptor* field =
-      v1::Workspace::descriptor()->FindFieldByName(field_name);
-  const auto* reflection = from.GetReflection();
-  reflection->ClearField(&to, field);
-  if (reflection->HasField(from, field)) {
-    reflection->SetString(&to, field, reflection->GetString(from, field));
-  }
-}
-
-// Copies a quota, or removes it if it is absent in `from`.
-void CopyOrRemoveLimit(const std::string& name, const v1::Workspace& from,
-                       v1::Workspace& to) {
-  if (name == kMaxSizeBytes) {
-    to.clear_max_size_bytes();
-    if (from.has_max_size_bytes()) to.set_max_size_bytes(from.max_size_bytes());
-  } else {
-    to.clear_max_file_count();
-    if (from.has_max_file_count()) to.set_max_file_count(from.max_file_count());
-  }
-}
-
-absl::Status CheckLimits(const v1::Workspace& workspace) {
-  if (workspace.max_size_bytes() < 0)
-    return base::FieldInvalid(kMaxSizeBytes, "must not be negative");
-  if (workspace.max_file_count() < 0)
-    return base::FieldInvalid(kMaxFileCount, "must not be negative");
-  return absl::OkStatus();
-}
-
-bool IsOverQuota(const v1::WorkspaceStatus& status) {
-  const v1::Workspace& workspace = status.workspace();
-  return (workspace.has_max_size_bytes() &&
-          status.size_bytes() > workspace.max_size_bytes()) ||
-         (workspace.has_max_file_count() &&
-          status.file_count() > workspace.max_file_count());
-}
-
-// Copies the settings and quotas that are present, and merges metadata key by
-// key.
-void MergeSettings(const v1::Workspace& from, v1::Workspace& to) {
-  for (const char* setting : kSettings) {
-    const FieldDescriptor* field =
-        v1::Workspace::descriptor()->FindFieldByName(setting);
-    if (from.GetReflection()->HasField(from, field))
-      CopyOrClear(setting, from, to);
-  }
-  if (from.has_max_size_bytes()) CopyOrRemoveLimit(kMaxSizeBytes, from, to);
-  if (from.has_max_file_count()) CopyOrRemoveLimit(kMaxFileCount, from, to);
-  for (const auto& [key, value] : from.metadata().fields())
-    (*to.mutable_metadata()->mutable_fields())[key] = value;
-}
-
-// Replaces the fields that the path of an update mask selects.
-absl::Status ReplaceMasked(const std::string& path, const v1::Workspace& from,
-                           v1::Workspace& to) {
-  const bool all = path == "*";
-  const auto setting =
-      std::find(std::begin(kSettings), std::end(kSettings), path);
-  const bool limit = path == kMaxSizeBytes || path == kMaxFileCount;
-  if (!all && !limit && path != "metadata" && setting == std::end(kSettings)) {
-    return base::FieldInvalid("update_mask", "no such setting: " + path);
-  }
-  for (const char* name : kSettings) {
-    if (all || name == path) CopyOrClear(name, from, to);
-  }
-  for (const char* name : {kMaxSizeBytes, kMaxFileCount}) {
-    if (all || name == path) CopyOrRemoveLimit(name, from, to);
-  }
-  if (all || path == "metadata") *to.mutable_metadata() = from.metadata();
-  return absl::OkStatus();
-}
-
-// Applies the changes of `request` to `workspace`.
-absl::Status Apply(const v1::UpdateWorkspaceRequest& request,
-                   v1::Workspace& workspace) {
-  RETURN_IF_ERROR(CheckLimits(request.workspace()));
-  if (request.update_mask().paths().empty())
-    MergeSettings(request.workspace(), workspace);
-  for (const std::string& path : request.update_mask().paths()) {
-    RETURN_IF_ERROR(ReplaceMasked(path, request.workspace(), workspace));
-  }
-  for (const std::string& key : request.remove_metadata()) {
-    if (request.workspace().metadata().fields().contains(key)) {
-      return base::FieldInvalid("remove_metadata",
-                                "also in workspace.metadata: " + key);
-    }
-    workspace.mutable_metadata()->mutable_fields()->erase(key);
-  }
-  return absl::OkStatus();
-}
-
-// The order of a list. Workspaces are sorted by a string key, which is also the
-// page token.
-struct Order {
-  std::string field;
-  bool descending;
-
-  static absl::StatusOr<Order> Parse(std::string text) {
-    const bool descending = absl::EndsWith(text, " desc");
-    text = std::string(absl::StripSuffix(text, " desc"));
-    if (text.empty() && !descending) text = "project";
-    if (text == "project" || text == "create_time" || text == "update_time")
-      return Order{text, descending};
-    return MakeError(StatusCode::kInvalidArgument, "FILTER_INVALID",
-                     "order_by: cannot order by this",
-                     {{"field", "order_by"},
-                      {"position", "0"},
-                      {"problem", "unknown field"}});
-  }
-
-  std::string Key(const v1::Workspace& workspace) const {
-    const std::string name =
-        absl::StrCat(workspace.project(), " ", workspace.uid());
-    if (field == "project") return name;
-    const auto& time = field == "create_time" ? workspace.create_time()
-                                              : workspace.update_time();
-    return absl::StrFormat("%020d %s", TimeUtil::TimestampToNanoseconds(time),
-                           name);
-  }
-
-  bool Before(const std::string& a, const std::string& b) const {
-    return descending ? b < a : a < b;
-  }
-};
-
-absl::Status CheckNoFilter(const std::string& filter) {
-  if (filter.empty()) return absl::OkStatus();
-  return MakeError(StatusCode::kInvalidArgument, "FILTER_INVALID",
-                   "filter: the fake does not support filters",
-                   {{"field", "filter"},
-                    {"position", "0"},
-                    {"problem", "the fake does not support filters"}});
-}
-
-// Checks a number of characters and that they are printable ASCII.
-absl::Status CheckHolder(const std::string& holder) {
-  const bool valid =
-      !holder.empty() && holder.size() <= kMaxHolderBytes &&
-      std::all_of(holder.begin(), holder.end(), absl::ascii_isprint);
-  return valid ? absl::OkStatus()
-               : base::FieldInvalid(
-                     "holder", "must be 1 to 128 printable ASCII characters");
-}
-
-absl::Status LeaseHeld(const std::string& project, const v1::Lease& lease) {
-  const std::string until = TimeUtil::ToString(lease.expire_time());
-  return base::MakeError(
-      StatusCode::kFailedPrecondition,
-      absl::StrCat("Workspace ", project, " is leased by ", lease.holder(),
-                   " until ", until),
-      {.reason = "LEASE_HELD",
-       .metadata = {{"project", project},
-                    {"holder", lease.holder()},
-                    {"expire_time", until}},
-       .retry_delay = absl::FromUnixNanos(TimeUtil::TimestampToNanoseconds(
-                          lease.expire_time())) -
-                      absl::Now()});
-}
-
-// Sends a file in messages of 1 MiB.
-class FakeReadStream final : public internal::ReadStream {
- public:
-  FakeReadStream(const v1::ReadArtifactRequest& request,
-                 absl::StatusOr<FakeArtifacts::File> file)
-      : file_(std::move(file)),
-        offset_(static_cast<size_t>(request.offset())),
-        limit_(request.limit()) {}
-
-  absl::StatusOr<bool> Read(v1::ReadArtifactResponse* head,
-                            wire::Data* data) override {
-    RETURN_IF_ERROR(file_.status());
-    *data = {};
-    if (!std::exchange(described_, true)) {
-      *head->mutable_artifact() = file_->artifact;
-      const size_t size = file_->content->size();
-      end_ = limit_ > 0 ? offset_ + std::min(static_cast<size_t>(limit_),
-                                             size - offset_)
-                        : size;
-      return true;
-    }
-    if (offset_ == end_) return false;
-    const size_t size = std::min(end_ - offset_, kChunkBytes);
-    // `file_` keeps this memory alive as long as the stream.
-    data->pieces = {absl::string_view(*file_->content).substr(offset_, size)};
-    offset_ += size;
-    return true;
-  }
-
- private:
-  static constexpr size_t kChunkBytes = 1 << 20;
-
-  const absl::StatusOr<FakeArtifacts::File> file_;
-  size_t offset_;
-  const int64_t limit_;
-  size_t end_ = 0;
-  bool described_ = false;
-};
-
-// Which workspace a change is for, and what it may use.
-struct Target {
-  std::string uid;
-  FakeArtifacts::Quota quota;
-};
-
-// Receives a written file and acknowledges each message. If the stream ends
-// early, keeps the data for a resumed upload, as the server does.
-class FakeWriteStream final : public internal::WriteStream {
- public:
-  using First = v1::WriteArtifactRequest;
-  using TargetOf = std::function<absl::StatusOr<Target>(const First&)>;
-
-  // `target_of` returns the workspace that the first message may change, or why
-  // it may not; `still` does so again at the end. `artifacts` and objects that
-  // these refer to must outlive this.
-  FakeWriteStream(FakeArtifacts* artifacts, TargetOf target_of, TargetOf still)
-      : artifacts_(artifacts),
-        target_of_(std::move(target_of)),
-        still_(std::move(still)) {}
-
-  ~FakeWriteStream() override {
-    if (begun_ && status_.ok() && !ended_)
-      artifacts_->Keep(target_.uid, first_, content_);
-  }
-
-  bool Write(const v1::WriteArtifactRequest& head,
-             const grpc::Slice& data) override {
-    if (!std::exchange(begun_, true)) status_ = Begin(head);
-    if (!status_.ok()) return false;
-    unread_ = true;
-    if (head.discard()) return Discard();
-    content_.append(reinterpret_cast<const char*>(data.begin()), data.size());
-    // As the server, refuse what is too large before all of it is there.
-    status_ = head.finish()
-                  ? Finish(head.sha256())
-                  : artifacts_->CheckRoom(
-                        target_.uid, first_.project(), target_.quota,
-                        first_.path(), static_cast<int64_t>(content_.size()));
-    return status_.ok();
-  }
-
-  void WritesDone() override {}
-
-  absl::StatusOr<bool> Read(v1::WriteArtifactResponse* response) override {
-    RETURN_IF_ERROR(status_);
-    response->set_offset(static_cast<int64_t>(content_.size()));
-    if (artifact_) *response->mutable_artifact() = *artifact_;
-    return std::exchange(unread_, false);
-  }
-
- private:
-  absl::Status Begin(const v1::WriteArtifactRequest& first) {
-    first_ = first;
-    ASSIGN_OR_RETURN(target_, target_of_(first));
-    if (first.discard()) return absl::OkStatus();
-    ASSIGN_OR_RETURN(content_, artifacts_->OpenForWrite(target_.uid, first));
-    return absl::OkStatus();
-  }
-
-  absl::Status Finish(const std::string& sha256) {
-    ASSIGN_OR_RETURN(const Target target, still_(first_));
-    ASSIGN_OR_RETURN(artifact_, artifacts_->Finish(target_.uid, target.quota,
-                                                   first_, content_, sha256));
-    ended_ = true;
-    return absl::OkStatus();
-  }
-
-  bool Discard() {
-    ended_ = true;
-    content_.clear();
-    artifact_ = artifacts_->Discard(target_.uid, first_.upload_id());
-    return true;
-  }
-
-  FakeArtifacts* const artifacts_;
-  const TargetOf target_of_;
-  const TargetOf still_;
-  bool begun_ = false;
-  absl::Status status_;
-  v1::WriteArtifactRequest first_;
-  Target target_;
-  std::string content_;
-  bool unread_ = false;  // Whether there is a response to read.
-  bool ended_ = false;
-  std::optional<v1::Artifact> artifact_;
-};
 
 }  // namespace
 
@@ -417,8 +75,9 @@ class FakeWorkspaceService::State final : public internal::Connection {
       const v1::CreateWorkspaceRequest& request, const CallOptions&) override {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(request.project()));
-    RETURN_IF_ERROR(CheckSameProject(request.project(), request.workspace()));
-    RETURN_IF_ERROR(CheckLimits(request.workspace()));
+    RETURN_IF_ERROR(
+        rules::CheckSameProject(request.project(), request.workspace()));
+    RETURN_IF_ERROR(rules::CheckLimits(request.workspace()));
     ASSIGN_OR_RETURN(const v1::Workspace values,
                      WithTemplate(request.template_(), request.workspace()));
     if (const auto it = live_.find(request.project()); it != live_.end()) {
@@ -427,7 +86,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       const bool repeated = made_by != request_ids_.end() &&
                             made_by->second == request.request_id();
       return repeated ? absl::StatusOr<v1::Workspace>(it->second)
-                      : Exists(it->second);
+                      : rules::Exists(it->second);
     }
     const v1::Workspace workspace = Make(request.project(), values);
     if (request.validate_only()) return workspace;
@@ -441,7 +100,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(request.project()));
     const auto it = live_.find(request.project());
-    if (it == live_.end()) return NotFound(request.project());
+    if (it == live_.end()) return rules::NotFound(request.project());
     return Shown(it->second);
   }
 
@@ -450,24 +109,24 @@ class FakeWorkspaceService::State final : public internal::Connection {
     absl::MutexLock lock(&mutex_);
     const std::string& project = request.project();
     RETURN_IF_ERROR(Begin(project));
-    RETURN_IF_ERROR(CheckHolder(request.holder()));
+    RETURN_IF_ERROR(rules::CheckHolder(request.holder()));
     google::protobuf::Duration ttl =
         TimeUtil::SecondsToDuration(kDefaultTtlSeconds);
     if (request.has_ttl()) ttl = request.ttl();
     if (ttl < TimeUtil::SecondsToDuration(1) ||
         ttl > TimeUtil::SecondsToDuration(kMaxTtlSeconds))
       return base::FieldInvalid("ttl", "must be 1 s to 24 h");
-    if (live_.count(project) == 0) return NotFound(project);
+    if (live_.count(project) == 0) return rules::NotFound(project);
     const v1::Lease* const held = FindLease(project);
     if (held != nullptr && held->holder() != request.holder())
-      return LeaseHeld(project, *held);
+      return rules::LeaseHeld(project, *held);
     v1::Lease& lease = leases_[project];
     if (held == nullptr) {
       lease.set_holder(request.holder());
       lease.set_fence(++last_fence_);
-      *lease.mutable_acquire_time() = ToTimestamp(absl::Now());
+      *lease.mutable_acquire_time() = rules::ToTimestamp(absl::Now());
     }
-    *lease.mutable_expire_time() = ToTimestamp(absl::Now()) + ttl;
+    *lease.mutable_expire_time() = rules::ToTimestamp(absl::Now()) + ttl;
     // A renewal is no change. The caller's copy stays, whatever happens to the
     // lease meanwhile.
     const v1::Lease acquired = lease;
@@ -481,12 +140,12 @@ class FakeWorkspaceService::State final : public internal::Connection {
     const std::string& project = request.project();
     RETURN_IF_ERROR(Begin(project));
     if (!request.force() || !request.holder().empty())
-      RETURN_IF_ERROR(CheckHolder(request.holder()));
-    if (live_.count(project) == 0) return NotFound(project);
+      RETURN_IF_ERROR(rules::CheckHolder(request.holder()));
+    if (live_.count(project) == 0) return rules::NotFound(project);
     const v1::Lease* const held = FindLease(project);
     if (held != nullptr && !request.force() &&
         held->holder() != request.holder())
-      return LeaseHeld(project, *held);
+      return rules::LeaseHeld(project, *held);
     if (leases_.erase(project) > 0) Report(v1::CHANGE_UPDATED, live_[project]);
     return v1::ReleaseLeaseResponse();
   }
@@ -497,8 +156,9 @@ class FakeWorkspaceService::State final : public internal::Connection {
     RETURN_IF_ERROR(TakeFailure());
     if (request.page_size() < 0)
       return base::FieldInvalid("page_size", "must not be negative");
-    RETURN_IF_ERROR(CheckNoFilter(request.filter()));
-    ASSIGN_OR_RETURN(const Order order, Order::Parse(request.order_by()));
+    RETURN_IF_ERROR(rules::CheckNoFilter(request.filter()));
+    ASSIGN_OR_RETURN(const rules::Order order,
+                     rules::Order::Parse(request.order_by()));
     const auto ordered = Ordered(order, request.show_deleted());
     v1::ListWorkspacesResponse response;
     response.set_total_size(static_cast<int32_t>(ordered.size()));
@@ -529,13 +189,14 @@ class FakeWorkspaceService::State final : public internal::Connection {
     const std::string& project = request.workspace().project();
     RETURN_IF_ERROR(Begin(project));
     const auto it = live_.find(project);
-    if (it == live_.end() && !request.allow_missing()) return NotFound(project);
+    if (it == live_.end() && !request.allow_missing())
+      return rules::NotFound(project);
     RETURN_IF_ERROR(CheckFence(project, request.fence()));
     v1::Workspace workspace =
         it == live_.end() ? Make(project, {}) : it->second;
     if (it != live_.end())
-      RETURN_IF_ERROR(CheckEtag(workspace, request.workspace().etag()));
-    RETURN_IF_ERROR(Apply(request, workspace));
+      RETURN_IF_ERROR(rules::CheckEtag(workspace, request.workspace().etag()));
+    RETURN_IF_ERROR(rules::Apply(request, workspace));
     workspace.set_etag(NextId());
     *workspace.mutable_update_time() = Now();
     if (!request.validate_only()) {
@@ -557,12 +218,12 @@ class FakeWorkspaceService::State final : public internal::Connection {
     }
     v1::Workspace* const workspace = FindToDelete(request);
     if (workspace == nullptr && !request.allow_missing())
-      return NotFound(request.project());
+      return rules::NotFound(request.project());
     v1::DeleteWorkspaceResponse response;
     if (workspace == nullptr) return response;
     if (!workspace->has_delete_time())
       RETURN_IF_ERROR(CheckFence(request.project(), request.fence()));
-    RETURN_IF_ERROR(CheckEtag(*workspace, request.etag()));
+    RETURN_IF_ERROR(rules::CheckEtag(*workspace, request.etag()));
     *response.mutable_workspace() =
         request.validate_only() ? Shown(*workspace) : *workspace;
     if (request.permanent() || request.validate_only()) {
@@ -579,8 +240,9 @@ class FakeWorkspaceService::State final : public internal::Connection {
       const v1::EnsureWorkspaceRequest& request, const CallOptions&) override {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(request.project()));
-    RETURN_IF_ERROR(CheckSameProject(request.project(), request.workspace()));
-    RETURN_IF_ERROR(CheckLimits(request.workspace()));
+    RETURN_IF_ERROR(
+        rules::CheckSameProject(request.project(), request.workspace()));
+    RETURN_IF_ERROR(rules::CheckLimits(request.workspace()));
     ASSIGN_OR_RETURN(const v1::Workspace values,
                      WithTemplate(request.template_(), request.workspace()));
     v1::EnsureWorkspaceResponse response;
@@ -597,9 +259,9 @@ class FakeWorkspaceService::State final : public internal::Connection {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(request.project()));
     const auto trashed = FindTrashed(request.project(), request.uid());
-    if (trashed == trash_.end()) return NotFound(request.project());
+    if (trashed == trash_.end()) return rules::NotFound(request.project());
     if (const auto it = live_.find(request.project()); it != live_.end())
-      return Exists(it->second);
+      return rules::Exists(it->second);
     v1::Workspace workspace = *trashed;
     trash_.erase(trashed);
     workspace.clear_delete_time();
@@ -687,11 +349,11 @@ class FakeWorkspaceService::State final : public internal::Connection {
     RETURN_IF_ERROR(Begin(request.project()));
     if (!request.uid().empty()) {
       const auto trashed = FindTrashed(request.project(), request.uid());
-      if (trashed == trash_.end()) return NotFound(request.project());
+      if (trashed == trash_.end()) return rules::NotFound(request.project());
       return StatusOf(*trashed, request.counts_only());
     }
     const auto it = live_.find(request.project());
-    if (it == live_.end()) return NotFound(request.project());
+    if (it == live_.end()) return rules::NotFound(request.project());
     return StatusOf(it->second, request.counts_only());
   }
 
@@ -704,7 +366,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     {
       absl::MutexLock lock(&mutex_);
       RETURN_IF_ERROR(TakeFailure());
-      RETURN_IF_ERROR(CheckNoFilter(request.filter()));
+      RETURN_IF_ERROR(rules::CheckNoFilter(request.filter()));
       for (const auto& [project, workspace] : live_)
         statuses.push_back(StatusOf(workspace, request.counts_only()));
       for (const v1::Workspace& workspace : trash_) {
@@ -729,7 +391,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       absl::MutexLock lock(&mutex_);
       RETURN_IF_ERROR(Begin(request.project()));
       const auto it = live_.find(request.project());
-      if (it == live_.end()) return NotFound(request.project());
+      if (it == live_.end()) return rules::NotFound(request.project());
       const std::string name = "fake archive " + NextId();
       artifacts_.Clone(
           it->second.uid(), name,
@@ -794,7 +456,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
 
   absl::StatusOr<v1::Artifact> CopyArtifact(
       const v1::CopyArtifactRequest& request, const CallOptions&) override {
-    ASSIGN_OR_RETURN(const Target target,
+    ASSIGN_OR_RETURN(const FakeWriteStream::Target target,
                      TargetOf(request.project(), request.fence()));
     return artifacts_.Copy(target.uid, target.quota, request);
   }
@@ -821,13 +483,13 @@ class FakeWorkspaceService::State final : public internal::Connection {
         [this](const v1::WriteArtifactRequest& first) {
           return TargetOf(first.project(), first.fence());
         },
-        [this](
-            const v1::WriteArtifactRequest& first) -> absl::StatusOr<Target> {
+        [this](const v1::WriteArtifactRequest& first)
+            -> absl::StatusOr<FakeWriteStream::Target> {
           absl::MutexLock lock(&mutex_);
           RETURN_IF_ERROR(CheckFence(first.project(), first.fence()));
           const auto it = live_.find(first.project());
-          if (it == live_.end()) return NotFound(first.project());
-          return Target{it->second.uid(), QuotaOf(it->second)};
+          if (it == live_.end()) return rules::NotFound(first.project());
+          return FakeWriteStream::Target{it->second.uid(), QuotaOf(it->second)};
         });
   }
 
@@ -857,18 +519,19 @@ class FakeWorkspaceService::State final : public internal::Connection {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(project));
     const auto it = live_.find(project);
-    if (it == live_.end()) return NotFound(project);
+    if (it == live_.end()) return rules::NotFound(project);
     if (fence) RETURN_IF_ERROR(CheckFence(project, *fence));
     return it->second.uid();
   }
 
-  absl::StatusOr<Target> TargetOf(const std::string& project, int64_t fence)
+  absl::StatusOr<FakeWriteStream::Target> TargetOf(const std::string& project,
+                                                   int64_t fence)
       ABSL_LOCKS_EXCLUDED(mutex_) {
     ASSIGN_OR_RETURN(std::string uid, UidOf(project, fence));
     absl::MutexLock lock(&mutex_);
     const auto it = live_.find(project);
-    if (it == live_.end()) return NotFound(project);
-    return Target{std::move(uid), QuotaOf(it->second)};
+    if (it == live_.end()) return rules::NotFound(project);
+    return FakeWriteStream::Target{std::move(uid), QuotaOf(it->second)};
   }
 
   FakeArtifacts::Quota QuotaOf(const v1::Workspace& workspace) const
@@ -892,8 +555,9 @@ class FakeWorkspaceService::State final : public internal::Connection {
   const v1::Lease* FindLease(const std::string& project) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const auto it = leases_.find(project);
-    const bool is_live = it != leases_.end() &&
-                         ToTimestamp(absl::Now()) < it->second.expire_time();
+    const bool is_live =
+        it != leases_.end() &&
+        rules::ToTimestamp(absl::Now()) < it->second.expire_time();
     return is_live ? &it->second : nullptr;
   }
 
@@ -904,7 +568,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     const v1::Lease* const lease = FindLease(project);
     const int64_t current = lease == nullptr ? 0 : lease->fence();
     if (fence == current) return absl::OkStatus();
-    if (fence == 0) return LeaseHeld(project, *lease);
+    if (fence == 0) return rules::LeaseHeld(project, *lease);
     return MakeError(
         StatusCode::kFailedPrecondition, "LEASE_LOST",
         absl::StrCat("The lease on workspace ", project, " with fence ", fence,
@@ -936,7 +600,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
   absl::Status Begin(const std::string& project)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     RETURN_IF_ERROR(TakeFailure());
-    return CheckProject(project);
+    return rules::CheckProject(project);
   }
 
   absl::StatusOr<v1::ImportWorkspaceResponse> Import(
@@ -949,7 +613,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       const auto made_by = request_ids_.find(it->second.uid());
       if (made_by == request_ids_.end() ||
           made_by->second != first.request_id())
-        return Exists(it->second);
+        return rules::Exists(it->second);
       *response.mutable_workspace() = it->second;
       return response;
     }
@@ -964,7 +628,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     v1::Workspace settings = archived->second;
     // As at the server, defaults are derived again.
     const v1::Workspace defaults = Make(settings.project(), {});
-    for (const char* name : kSettings) {
+    for (const char* name : rules::kSettings) {
       const FieldDescriptor* field =
           v1::Workspace::descriptor()->FindFieldByName(name);
       const auto* reflection = settings.GetReflection();
@@ -992,7 +656,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
   // orders by time have no ties.
   google::protobuf::Timestamp Now() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     last_time_ = std::max(absl::Now(), last_time_ + absl::Nanoseconds(1));
-    return ToTimestamp(last_time_);
+    return rules::ToTimestamp(last_time_);
   }
 
   // Returns a new workspace with the server's defaults, without storing it.
@@ -1006,7 +670,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
         absl::StrCat("sqlite:///", workspace.root_path(), "/mlflow/mlflow.db"));
     workspace.set_dvc_remote_path(workspace.root_path() + "/dvc/remote");
     workspace.set_bentoml_tag_prefix(project + ":");
-    MergeSettings(settings, workspace);
+    rules::MergeSettings(settings, workspace);
     *workspace.mutable_create_time() = Now();
     *workspace.mutable_update_time() = workspace.create_time();
     workspace.set_etag(NextId());
@@ -1027,7 +691,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     }
     RETURN_IF_ERROR(known->second.error);
     v1::Workspace values = internal::ToProto("", known->second.settings);
-    MergeSettings(given, values);
+    rules::MergeSettings(given, values);
     return values;
   }
 
@@ -1035,7 +699,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       const v1::CloneWorkspaceRequest& request)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const std::string& name = request.destination_project();
-    if (!CheckProject(name).ok()) {
+    if (!rules::CheckProject(name).ok()) {
       return base::FieldInvalid("destination_project",
                                 "must be the name of a project");
     }
@@ -1050,14 +714,14 @@ class FakeWorkspaceService::State final : public internal::Connection {
       const bool repeated = made_by != request_ids_.end() &&
                             made_by->second == request.request_id();
       return repeated ? absl::StatusOr<v1::Workspace>(it->second)
-                      : Exists(it->second);
+                      : rules::Exists(it->second);
     }
     const auto source = live_.find(request.project());
-    if (source == live_.end()) return NotFound(request.project());
+    if (source == live_.end()) return rules::NotFound(request.project());
     // Settings that were derived from the old name are derived again.
     v1::Workspace values = source->second;
     const v1::Workspace defaults = Make(request.project(), {});
-    for (const char* setting : kSettings) {
+    for (const char* setting : rules::kSettings) {
       const FieldDescriptor* field =
           v1::Workspace::descriptor()->FindFieldByName(setting);
       const auto* reflection = values.GetReflection();
@@ -1130,7 +794,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       std::vector<v1::WatchWorkspacesResponse>& news)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     for (const std::string& project : request.projects())
-      RETURN_IF_ERROR(CheckProject(project));
+      RETURN_IF_ERROR(rules::CheckProject(project));
     size_t seen = changes_.size();
     absl::string_view token = request.resume_token();
     if (token.empty()) {
@@ -1164,7 +828,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
   }
 
   std::vector<std::pair<std::string, const v1::Workspace*>> Ordered(
-      const Order& order, bool show_deleted) const
+      const rules::Order& order, bool show_deleted) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     std::vector<std::pair<std::string, const v1::Workspace*>> ordered;
     for (const auto& [project, workspace] : live_)
@@ -1252,7 +916,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     v1::WorkspaceStatus status;
     *status.mutable_workspace() = Shown(workspace);
-    *status.mutable_scan_time() = ToTimestamp(absl::Now());
+    *status.mutable_scan_time() = rules::ToTimestamp(absl::Now());
     const auto known = usage_.find(workspace.project());
     for (const auto& usage :
          known == usage_.end() ? CountFiles(workspace.uid()) : known->second) {
@@ -1262,15 +926,17 @@ class FakeWorkspaceService::State final : public internal::Connection {
       directory->set_file_count(static_cast<int32_t>(usage.file_count));
       if (!counts_only) directory->set_size_bytes(usage.size_bytes);
       if (usage.modify_time && !counts_only)
-        *directory->mutable_modify_time() = ToTimestamp(*usage.modify_time);
+        *directory->mutable_modify_time() =
+            rules::ToTimestamp(*usage.modify_time);
       status.set_file_count(status.file_count() + directory->file_count());
       status.set_size_bytes(status.size_bytes() + directory->size_bytes());
     }
-    status.set_over_quota(IsOverQuota(status));
+    status.set_over_quota(rules::IsOverQuota(status));
     return status;
   }
 
-  const google::protobuf::Timestamp start_time_ = ToTimestamp(absl::Now());
+  const google::protobuf::Timestamp start_time_ =
+      rules::ToTimestamp(absl::Now());
   FakeArtifacts artifacts_;
   absl::Mutex mutex_;
   std::deque<absl::Status> failures_ ABSL_GUARDED_BY(mutex_);

@@ -115,9 +115,9 @@ class File {
   // Appends the pieces in order.
   virtual absl::Status WritePieces(absl::Span<const absl::string_view> pieces);
   // Appends `size` bytes of `source` from `offset` on, sharing blocks
-  // if the file system can. `source` must be of the same implementation.
-  // Returns the number of bytes copied, which is less than `size` only at the
-  // end of the source.
+  // and keeping holes if the file system can. `source` must be of the same
+  // implementation. Returns the number of bytes copied, which is less than
+  // `size` only at the end of the source.
   virtual absl::StatusOr<int64_t> CopyFrom(FileReader& source, int64_t offset,
                                            int64_t size);
   // Starts writing `size` bytes from `offset` on to disk, whoever wrote them,

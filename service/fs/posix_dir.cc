@@ -266,13 +266,23 @@ class PosixFile final : public File {
 
   absl::StatusOr<int64_t> CopyFrom(FileReader& source, int64_t offset,
                                    int64_t size) override {
-    auto& reader = static_cast<PosixReader&>(source);
-    const int64_t copied =
-        sys::CopyRange(reader.fd(), offset, fd_.get(), size, options_.portable);
-    if (copied >= 0) return copied;
-    // The fallback reads and writes.
-    if (errno == ENOSYS) return File::CopyFrom(source, offset, size);
-    return ErrnoStatus(errno, fd_.get(), path_);
+    const int from = static_cast<PosixReader&>(source).fd();
+    int64_t copied = 0;
+    while (copied < size) {
+      const sys::FilePart part =
+          sys::PartAt(from, offset + copied, size - copied, options_.portable);
+      if (part.is_hole) {
+        if (sys::AppendHole(fd_.get(), part.size_bytes) != 0)
+          return ErrnoStatus(errno, fd_.get(), path_);
+        copied += part.size_bytes;
+        continue;
+      }
+      ASSIGN_OR_RETURN(const int64_t got,
+                       CopyStored(source, offset + copied, part.size_bytes));
+      copied += got;
+      if (got < part.size_bytes) break;
+    }
+    return copied;
   }
 
   void StartWriteback(int64_t offset, int64_t size) override {
@@ -318,6 +328,18 @@ class PosixFile final : public File {
   }
 
  private:
+  // As CopyFrom(), but stores zeros for a hole.
+  absl::StatusOr<int64_t> CopyStored(FileReader& source, int64_t offset,
+                                     int64_t size) {
+    const int64_t copied =
+        sys::CopyRange(static_cast<PosixReader&>(source).fd(), offset,
+                       fd_.get(), size, options_.portable);
+    if (copied >= 0) return copied;
+    // The fallback reads and writes.
+    if (errno == ENOSYS) return File::CopyFrom(source, offset, size);
+    return ErrnoStatus(errno, fd_.get(), path_);
+  }
+
   static constexpr mode_t kPermissions = 0777;
   // Below every system's IOV_MAX.
   static constexpr size_t kMaxPieces = 256;

@@ -456,6 +456,34 @@ int Summarize(
   return -1;
 }
 
+FilePart PartAt([[maybe_unused]] int fd, [[maybe_unused]] int64_t offset,
+                int64_t size, [[maybe_unused]] bool portable) {
+#if defined(SEEK_DATA) && defined(SEEK_HOLE)
+  if (!portable) {
+    const int64_t data = ::lseek(fd, offset, SEEK_DATA);
+    if (data > offset)
+      return {.is_hole = true, .size_bytes = std::min(size, data - offset)};
+    if (data == offset) {
+      const int64_t hole = ::lseek(fd, offset, SEEK_HOLE);
+      if (hole > offset) return {.size_bytes = std::min(size, hole - offset)};
+    } else if (errno == ENXIO) {
+      // No data follows: either a hole reaches to the end, or this is the end.
+      const int64_t end = ::lseek(fd, 0, SEEK_END);
+      if (end > offset)
+        return {.is_hole = true, .size_bytes = std::min(size, end - offset)};
+    }
+  }
+#endif
+  return {.size_bytes = size};
+}
+
+int AppendHole(int fd, int64_t size) {
+  const off_t end = ::lseek(fd, 0, SEEK_END);
+  if (end < 0 || Retry([&] { return ::ftruncate(fd, end + size); }) != 0)
+    return -1;
+  return ::lseek(fd, 0, SEEK_END) < 0 ? -1 : 0;
+}
+
 int64_t CopyRange([[maybe_unused]] int from, [[maybe_unused]] int64_t offset,
                   [[maybe_unused]] int to, [[maybe_unused]] int64_t size,
                   [[maybe_unused]] bool portable) {

@@ -3,12 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <map>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -169,6 +172,28 @@ TEST_P(DirTest, APartOfAFileIsCopied) {
   EXPECT_EQ(copy->CopyFrom(*reader, 399'999, 1'000'000).value(), 200'001);
   EXPECT_EQ(copy->CopyFrom(*reader, 600'000, 1).value(), 0);
   EXPECT_EQ(temp.ReadFile("copy"), data.substr(299'999));
+}
+
+TEST_P(DirTest, HolesOfACopiedFileStayHoles) {
+  constexpr int64_t kMiB = int64_t{1} << 20;
+  const std::string data = "some data";
+  // A hole, data across the end of the first copied part, and a hole.
+  temp.WriteFile("file", "");
+  ASSERT_EQ(::truncate(temp.Path("file").c_str(), 16 * kMiB), 0);
+  std::fstream(temp.Path("file")).seekp(8 * kMiB - 4) << data;
+  const auto reader = dir->OpenFile("file").value();
+  const auto copy = dir->CreateFile("copy").value();
+  EXPECT_EQ(copy->CopyFrom(*reader, 0, 8 * kMiB).value(), 8 * kMiB);
+  EXPECT_EQ(copy->CopyFrom(*reader, 8 * kMiB, 16 * kMiB).value(), 8 * kMiB);
+  EXPECT_EQ(copy->CopyFrom(*reader, 16 * kMiB, kMiB).value(), 0);
+  EXPECT_OK(copy->Write("end"));
+  EXPECT_EQ(temp.ReadFile("copy"), temp.ReadFile("file") + "end");
+  struct stat original, copied;
+  ASSERT_EQ(::stat(temp.Path("file").c_str(), &original), 0);
+  ASSERT_EQ(::stat(temp.Path("copy").c_str(), &copied), 0);
+  if (original.st_blocks * 512 > kMiB) GTEST_SKIP() << "no holes here";
+  // The portable calls do not know holes.
+  if (!GetParam()) EXPECT_LT(copied.st_blocks * 512, kMiB);
 }
 
 TEST_P(DirTest, OnlyRegularFilesAreOpened) {

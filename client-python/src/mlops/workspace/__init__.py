@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mlops.workspace.manager import (
         CloneProgress,
         CredentialOptions,
+        DeletedWorkspace,
         Deletion,
         Lease,
         LeaseInfo,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CloneProgress",
     "CredentialOptions",
+    "DeletedWorkspace",
     "Deletion",
     "Lease",
     "LeaseInfo",

@@ -5,7 +5,6 @@ import os
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import Path
@@ -28,6 +27,13 @@ from mlops.workspace.lease import DEFAULT_TTL_S, Lease, LeaseInfo
 from mlops.workspace.origin import Origin
 from mlops.workspace.project import DIRECTORIES, ProjectWorkspace
 from mlops.workspace.v1 import workspace_service_pb2 as pb
+from mlops.workspace.values import (
+    CloneProgress,
+    DeletedWorkspace,
+    Deletion,
+    ServerInfo,
+    WorkspaceTemplate,
+)
 
 __all__ = [
     "CloneProgress",
@@ -51,29 +57,6 @@ _FORCE_REQUIRED = "Workspace deletion requires force=True for safety"
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Deletion:
-    """What a deletion freed, or would free."""
-
-    project_name: str
-    uid: str
-    file_count: int
-    size_bytes: int
-    purged: bool  # Whether the files are removed for good.
-
-
-@dataclass(frozen=True)
-class DeletedWorkspace:
-    """A workspace in the trash."""
-
-    project_name: str
-    uid: str
-    deleted_at: datetime
-    purged_at: datetime  # The trash keeps it until then.
-    file_count: int
-    size_bytes: int
-
-
 class Unchanged(Enum):
     """Stands for an argument that was left out, where None has a meaning."""
 
@@ -81,54 +64,6 @@ class Unchanged(Enum):
 
 
 UNCHANGED: Final = Unchanged.UNCHANGED
-
-
-@dataclass(frozen=True)
-class ServerInfo:
-    """A server's properties and limits."""
-
-    version: str
-    base_path: str  # A path on the server's machine.
-    started_at: datetime
-    workspace_count: int
-    purge_delay: timedelta  # How long a workspace stays in the trash.
-    max_page_size: int
-    max_chunk_bytes: int
-    max_metadata_bytes: int
-    max_lease_ttl: timedelta
-    features: tuple[str, ...]  # For example "read-only".
-
-    def _repr_html_(self) -> str:
-        """Return an HTML table for notebooks."""
-        return html_table("workspaced", asdict(self))
-
-
-@dataclass(frozen=True)
-class WorkspaceTemplate:
-    """What a new workspace begins with: the directory `.templates/<name>` of a base.
-
-    The values are those of its template.yaml, before `${project}`, `${date}` and
-    `${root}` are replaced.
-    """
-
-    name: str
-    description: str
-    settings: dict[str, str]
-    metadata: dict[str, Any]
-    max_size_bytes: int | None
-    max_file_count: int | None
-    # Directories and files, relative to the workspace; at most 1,000.
-    paths: tuple[str, ...]
-    # Why the template cannot be used; None if it can.
-    error: dict[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class CloneProgress:
-    """What clone_workspace() has copied so far."""
-
-    file_count: int
-    size_bytes: int
 
 
 class WorkspaceManager:
@@ -191,18 +126,7 @@ class WorkspaceManager:
         """Return the server's properties and limits."""
         with self._operation("server_info"):
             info = self._connection.call(pb.GetServerInfoRequest())
-            return ServerInfo(
-                version=info.version,
-                base_path=info.base_path,
-                started_at=convert.from_timestamp(info.start_time),
-                workspace_count=info.workspace_count,
-                purge_delay=info.purge_delay.ToTimedelta(),
-                max_page_size=info.max_page_size,
-                max_chunk_bytes=info.max_chunk_bytes,
-                max_metadata_bytes=info.max_metadata_bytes,
-                max_lease_ttl=info.max_lease_ttl.ToTimedelta(),
-                features=tuple(info.features),
-            )
+            return ServerInfo.from_message(info)
 
     def close(self) -> None:
         """Close the connection, which the workspaces from this manager share.
@@ -457,7 +381,7 @@ class WorkspaceManager:
         with self._operation("list_templates"):
             request = pb.ListTemplatesRequest(page_size=_PAGE_SIZE)
             return [
-                _template(message)
+                WorkspaceTemplate.from_message(message)
                 for page in self._connection.pages(request)
                 for message in page.templates
             ]
@@ -1113,25 +1037,3 @@ def _mask_to_remove(
             "metadata", "cannot be changed in the call that removes a quota"
         )
     return FieldMask(paths=[*convert.settings_of(wanted), *quotas])
-
-
-def _template(message: pb.Template) -> WorkspaceTemplate:
-    defaults = message.defaults
-    return WorkspaceTemplate(
-        name=message.name,
-        description=message.description,
-        settings=convert.settings_of(defaults),
-        metadata=convert.from_struct(defaults.metadata),
-        max_size_bytes=(
-            defaults.max_size_bytes if defaults.HasField("max_size_bytes") else None
-        ),
-        max_file_count=(
-            defaults.max_file_count if defaults.HasField("max_file_count") else None
-        ),
-        paths=tuple(message.directories),
-        error=(
-            {"message": message.error.message, **errors.from_status(message.error)}
-            if message.error.code
-            else None
-        ),
-    )
