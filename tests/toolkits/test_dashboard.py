@@ -40,6 +40,38 @@ def test_runs_of_a_project(pages: Client, client: MLOpsClient) -> None:
     assert "best: <strong>0.7</strong>" in lowest
 
 
+def test_a_run_and_the_history_of_its_metrics(
+    pages: Client, client: MLOpsClient
+) -> None:
+    with client.start_run("<i>long</i>") as run_id:
+        client.log_params({"<depth>": 3})
+        for step in range(1000):
+            client.log_metrics({"loss": 1 / (step + 1)}, step=step)
+        client.log_metrics({"auc": 0.9})
+    runs = pages.get("/p/fraud/runs").text
+    assert f'href="/p/fraud/runs/{run_id}"' in runs
+    page = pages.get(f"/p/fraud/runs/{run_id}").text
+    assert "&lt;i&gt;long&lt;/i&gt;" in page and "<i>long" not in page
+    assert "&lt;depth&gt;" in page
+    # Evenly spread points, with the first and the last.
+    assert 100 <= page.count("<circle") <= 400
+    assert "loss 0: 1<" in page and "loss 999: 0.001<" in page
+    # A metric with one value has no line.
+    assert page.count("<polyline") == 1 and ">auc: 0.9<" in page
+
+
+def test_a_run_of_another_project_is_not_shown(
+    pages: Client, manager: WorkspaceManager, client: MLOpsClient
+) -> None:
+    log_run(client, "own", 0.5)
+    log_run(MLOpsClient("churn", workspace_manager=manager), "secret", 0.6)
+    other = MLOpsClient("churn", workspace_manager=manager).list_runs()[0]["run_id"]
+    for run_id in (other, "absent", "../../churn"):
+        page = pages.get(f"/p/fraud/runs/{run_id}").text
+        assert "secret" not in page and "0.6" not in page
+    assert "no such run" in pages.get(f"/p/fraud/runs/{other}").text
+
+
 def test_looking_creates_no_store(
     pages: Client, manager: WorkspaceManager, client: MLOpsClient
 ) -> None:

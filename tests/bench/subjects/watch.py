@@ -131,7 +131,14 @@ def _events_table(rows: list[Row]) -> str:
             target + (", one event per message" if _is_single(form, target) else ""),
             f"{median(row['message_bytes'] for row in group):,.0f}",
             f"{median(_events_per_cpu_second(row) for row in group):,.0f}",
-            ratio(_events_per_cpu_second, rows, target, "etcd", connections=connections)
+            ratio(
+                _events_per_cpu_second,
+                rows,
+                target,
+                "etcd",
+                connections=connections,
+                form=form,
+            )
             if with_etcd
             else "",
             f"{median(row['events'] / row['all_seconds'] for row in group):,.0f}",

@@ -9,7 +9,7 @@ import operator
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -348,6 +348,40 @@ class MLflowClient:
             )
             return [_described(run) for run in page]
 
+    def metric_history(
+        self, run_id: str, names: Collection[str], limit: int
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return the values of metrics of a run, each with its step and time.
+
+        Args:
+            names: The metrics. A name that the run does not have has no values.
+            limit: How many values of a metric, about. If there are more, values that
+                are evenly spread, with the first and the last.
+
+        Raises:
+            MLOpsClientError: INPUT_INVALID if the experiment has no such run.
+        """
+        with _mlflow_errors():
+            found = self._find_experiment()
+            if found is not None:
+                client, experiment_id = found
+                run = client.get_run(run_id)
+                if run.info.experiment_id == experiment_id:
+                    # MlflowClient can only read all values at once.
+                    store = client._tracking_client.store
+                    return {
+                        name: [
+                            _measured(one.metric)
+                            for one in store.get_metric_history_bulk_interval(
+                                [run_id], name, limit, None, None
+                            )
+                        ]
+                        for name in names
+                    }
+        raise input_invalid(
+            "run_id", f"is no run of the project's experiment: {run_id}"
+        )
+
     def _find_experiment(self) -> tuple[Client, str] | None:
         """Return the store's client and the experiment's id; None if missing."""
         self._require_store()
@@ -475,6 +509,15 @@ def _described(run: Run) -> dict[str, Any]:
         "ended_at": _iso(run.info.end_time),
         "metrics": dict(run.data.metrics),
         "params": dict(run.data.params),
+    }
+
+
+def _measured(metric: Metric) -> dict[str, Any]:
+    """Return a value of a metric as JSON values."""
+    return {
+        "value": metric.value,
+        "step": metric.step,
+        "time": _iso(metric.timestamp),
     }
 
 

@@ -82,6 +82,31 @@ async def runs(
     )
 
 
+@router.get("/p/{project}/runs/{run_id}")
+async def run(request: Request, project: str, run_id: str) -> Response:
+    """Show a run among the latest, and its metrics over its steps."""
+    dashboard = context.of(request)
+    live = dashboard.caller(request).live
+    found = await dashboard.toolkits.runs(live, project)
+    chosen = next((one for one in found.runs if one["run_id"] == run_id), None)
+    histories = (
+        await dashboard.toolkits.histories(live, project, chosen)
+        if chosen is not None and chosen["metrics"]
+        else toolkits.Histories(problem=found.problem)
+    )
+    return dashboard.page(
+        request,
+        "run.html",
+        project=project,
+        run=chosen,
+        run_id=run_id,
+        latest=toolkits.MAX_RUNS,
+        problem=histories.problem,
+        histories=[Series(name, some) for name, some in histories.points.items()],
+        when=toolkits.when,
+    )
+
+
 @router.get("/p/{project}/models")
 async def models(request: Request, project: str) -> Response:
     """Show the versions of models."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 from mlops._rpc.errors import WorkspaceError
@@ -20,7 +21,13 @@ from mlops.dashboard.live import Live
 from mlops.workspace.project import ProjectWorkspace
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
+if TYPE_CHECKING:
+    from mlops.client.mlflow_client import MLflowClient
+
 MAX_RUNS = 500
+# Charts on the page of a run, and points in each.
+MAX_HISTORIES = 24
+_MAX_POINTS = 300
 _MAX_SHOWN = 200
 _FRESH_S = 10.0
 # The import of MLflow alone can take long on a loaded machine.
@@ -29,6 +36,7 @@ _MAX_KEPT = 64
 _SMALL_FILE = 256 << 10
 _REPORT_FILE = 4 << 20
 _STORE = "mlflow/mlflow.db"
+_Read = TypeVar("_Read")
 _REPORT_TIME = re.compile(r"/drift-(\d{8}T\d{6})")
 
 
@@ -57,6 +65,15 @@ class Runs:
             for run in self.runs
             if metric in run["metrics"] and run["started_at"]
         ]
+
+
+@dataclass(frozen=True)
+class Histories:
+    """The values of the metrics of one run, over its steps."""
+
+    # By the name of the metric: steps and values.
+    points: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    problem: str = ""
 
 
 class Toolkits:
@@ -91,25 +108,57 @@ class Toolkits:
         async with self._lock:
             kept = self._kept.get(key)
             if kept is None or time.monotonic() > kept[0] + _FRESH_S:
-                found = await self._read(live.metadata, project)
+                done = await self._read(live.metadata, project, _read_runs)
+                found = Runs(problem=done) if isinstance(done, str) else done
                 kept = self._kept[key] = time.monotonic(), found
                 if len(self._kept) > _MAX_KEPT:
                     del self._kept[next(iter(self._kept))]
         return kept[1]
 
-    async def _read(self, metadata: Metadata, project: str) -> Runs:
+    async def histories(
+        self, live: Live, project: str, run: dict[str, Any]
+    ) -> Histories:
+        """Return the histories of the first metrics of a run that runs() returned."""
+        names = sorted(run["metrics"])[:MAX_HISTORIES]
+
+        def read(client: MLflowClient) -> Histories:
+            found = client.metric_history(run["run_id"], names, _MAX_POINTS)
+            return Histories(
+                {
+                    name: [(float(one["step"]), one["value"]) for one in values]
+                    for name, values in found.items()
+                }
+            )
+
+        async with self._lock:
+            done = await self._read(live.metadata, project, read)
+        return Histories(problem=done) if isinstance(done, str) else done
+
+    async def _read(
+        self, metadata: Metadata, project: str, read: Callable[[MLflowClient], _Read]
+    ) -> _Read | str:
+        """Return what `read` returns, or why it cannot."""
         loop = asyncio.get_running_loop()
         reading = loop.run_in_executor(
-            self._thread, _read_runs, self._link, metadata, project
+            self._thread, _with_client, self._link, metadata, project, read
         )
         try:
             return await asyncio.wait_for(reading, _READ_S)
         except TimeoutError:
-            return Runs(problem=f"MLflow has not answered within {_READ_S:.0f} s.")
+            return f"MLflow has not answered within {_READ_S:.0f} s."
 
 
-def _read_runs(link: Link, metadata: Metadata, project: str) -> Runs:
-    """Read the runs; called in the thread of the toolkits."""
+def _read_runs(client: MLflowClient) -> Runs:
+    return Runs(client.list_runs("", MAX_RUNS))
+
+
+def _with_client(
+    link: Link,
+    metadata: Metadata,
+    project: str,
+    read: Callable[[MLflowClient], _Read],
+) -> _Read | str:
+    """Read from MLflow; called in the thread of the toolkits."""
     from mlops._toolkits import toolkit
     from mlops._toolkits.errors import MLOpsClientError
 
@@ -120,14 +169,13 @@ def _read_runs(link: Link, metadata: Metadata, project: str) -> Runs:
         with _manager(link, metadata) as manager:
             workspace = manager.get_workspace(project)
             if problem := _why_not_read(workspace):
-                return Runs(problem=problem)
-            client = MLflowClient(workspace, {}, lambda _: None)
-            return Runs(client.list_runs("", MAX_RUNS))
+                return problem
+            return read(MLflowClient(workspace, {}, lambda _: None))
     except (MLOpsClientError, WorkspaceError) as error:
-        return Runs(problem=str(error))
+        return str(error)
     except Exception as error:
         # MLflow reads what programs wrote there; the page shows what it makes of it.
-        return Runs(problem=f"{type(error).__name__}: {error}")
+        return f"{type(error).__name__}: {error}"
 
 
 def _why_not_read(workspace: ProjectWorkspace) -> str:
