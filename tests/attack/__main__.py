@@ -8,6 +8,10 @@ a separate process, and is bounded in count and time. The table shows, for each 
 the server's resident memory before it, at its peak and ten seconds after its end; the
 latency of another client's GetWorkspace without and during the attack; and, in the last
 column, what the attack itself reports.
+
+With `--elsewhere`, the attack runs against a second server, on the same machine. The
+latency of the first one then shows what the attack costs others merely by its use of
+the processors.
 """
 
 import argparse
@@ -545,19 +549,28 @@ def prepare(server: Server, large: bool) -> None:
             )
 
 
-def measure(attack: Attack, flags: list[str]) -> None:
-    """Runs one attack and prints its row of the table."""
+@contextlib.contextmanager
+def _prepared(attack: Attack, flags: list[str]) -> Iterator[Server]:
+    """Runs a server that the attack can run against."""
     if attack.tcp:
         flags = [*flags, "--listen", "127.0.0.1:0"]
     with short_base() as base, Server(base, "--log-calls", "off", *flags) as server:
         prepare(server, attack.large)
+        yield server
+
+
+def measure(attack: Attack, flags: list[str], elsewhere: bool) -> None:
+    """Runs one attack and prints its row of the table."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(_prepared(attack, flags))
+        target = stack.enter_context(_prepared(attack, flags)) if elsewhere else server
         # The latency without the attack, for comparison.
         calm = Probe(server)
         calm.start()
         time.sleep(2)
         calm.stop()
-        forget_peak(server.pid)
-        before = memory_mib(server.pid)
+        forget_peak(target.pid)
+        before = memory_mib(target.pid)
         probe = Probe(server)
         probe.start()
         command = [
@@ -565,7 +578,7 @@ def measure(attack: Attack, flags: list[str]) -> None:
             str(Path(__file__).parent),
             "--attacker",
             attack.name,
-            server.addresses[-1] if attack.tcp else server.address,
+            target.addresses[-1] if attack.tcp else target.address,
         ]
         try:
             result = subprocess.run(
@@ -578,10 +591,10 @@ def measure(attack: Attack, flags: list[str]) -> None:
         except subprocess.TimeoutExpired:
             note = f"not finished after {_ATTACK_TIMEOUT_S} s"
         probe.stop()
-        peak = memory_mib(server.pid, "VmHWM")
+        peak = memory_mib(target.pid, "VmHWM")
         # Let the server release what the attack's connections held.
         time.sleep(_SETTLE_S)
-        after = memory_mib(server.pid)
+        after = memory_mib(target.pid)
     memory = f"{before:.0f} / {peak:.0f} / {after:.0f} (+{peak - before:.0f})"
     print(
         f"| {attack.name} | {memory} | {calm.latency()} | {probe.latency()} | {note} |",
@@ -602,6 +615,11 @@ def main() -> None:
         help="a flag for the server; can be repeated",
     )
     parser.add_argument(
+        "--elsewhere",
+        action="store_true",
+        help="attack a second server on this machine",
+    )
+    parser.add_argument(
         "--attacker", nargs=2, metavar=("ATTACK", "ADDRESS"), help=argparse.SUPPRESS
     )
     args = parser.parse_args()
@@ -618,7 +636,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- |")
     for attack in ATTACKS:
         if not args.names or attack.name in args.names:
-            measure(attack, args.flag)
+            measure(attack, args.flag, args.elsewhere)
     print(f"\nload average: {os.getloadavg()[0]:.1f}")
 
 

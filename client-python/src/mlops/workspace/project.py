@@ -11,8 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import yaml
-
 from mlops._rpc import convert, errors
 from mlops._rpc.connection import Connection
 from mlops._rpc.errors import WorkspaceError
@@ -40,14 +38,6 @@ _DECODE_TIMEOUT_S = 60.0
 # The key under which --decode-record returns, as YAML text, all keys of a record other
 # than the fields, the uid and the request_id.
 _OTHER_KEYS = "other_keys"
-
-
-class _Dumper(yaml.SafeDumper):
-    """A YAML dumper without anchors and aliases, which the server refuses."""
-
-    def ignore_aliases(self, data: object) -> bool:
-        """Return True, so that an object in several places is written out in each."""
-        return True
 
 
 def _now() -> datetime:
@@ -489,9 +479,10 @@ def _dump(record: dict[str, Any]) -> bytes:
     # Without other keys, no existing file is replaced: this is a new workspace.
     if others is None:
         record["uid"] = uuid.uuid4().hex
-    text: bytes = yaml.dump(
-        record, Dumper=_Dumper, sort_keys=False, allow_unicode=True, encoding="utf-8"
-    )
+    # Few programs write a record, and importing PyYAML takes longer than a call.
+    from mlops.workspace.record_yaml import to_yaml
+
+    text = to_yaml(record)
     text += (others or "").encode()
     # A record made by hand has no uid and stays without one: the server derives the uid
     # from the file. Only a record that this project wrote gets the header and the end.
