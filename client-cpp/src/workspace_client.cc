@@ -44,6 +44,7 @@ v1::DeleteWorkspaceRequest MakeDeleteRequest(std::string_view project,
   request.set_etag(options.etag);
   request.set_allow_missing(options.allow_missing);
   request.set_permanent(options.permanent);
+  request.set_only_deleted(options.only_deleted);
   request.set_validate_only(options.validate_only);
   request.set_uid(options.uid);
   request.set_fence(fence);

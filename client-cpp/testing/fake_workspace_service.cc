@@ -216,6 +216,10 @@ class FakeWorkspaceService::State final : public internal::Connection {
                        {{"project", request.project()},
                         {"path", "/fake/" + request.project()}});
     }
+    if (request.only_deleted() &&
+        !(request.permanent() && !request.uid().empty())) {
+      return base::FieldInvalid("only_deleted", "requires permanent and uid");
+    }
     v1::Workspace* const workspace = FindToDelete(request);
     if (workspace == nullptr && !request.allow_missing())
       return rules::NotFound(request.project());
@@ -861,7 +865,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
   v1::Workspace* FindToDelete(const v1::DeleteWorkspaceRequest& request)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const auto it = live_.find(request.project());
-    if (it != live_.end() &&
+    if (it != live_.end() && !request.only_deleted() &&
         (request.uid().empty() || request.uid() == it->second.uid()))
       return &it->second;
     if (!request.permanent() || request.uid().empty()) return nullptr;

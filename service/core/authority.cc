@@ -232,7 +232,8 @@ absl::StatusOr<ListResult> Authority::List(const ListArgs& args,
           : ListMatching(args, query, start.matching_count, cancelled));
   // The page ends before the first workspace that does not fit.
   size_t taken = 0;
-  while (taken < page.workspaces.size() && take(*page.workspaces[taken]))
+  while (taken < page.workspaces.size() &&
+         take(*page.workspaces[taken], page.workspaces.size() - taken))
     ++taken;
   page.more = page.more || taken < page.workspaces.size();
   page.workspaces.resize(taken);
@@ -381,7 +382,10 @@ absl::StatusOr<DeleteResult> Authority::Delete(const DeleteArgs& args,
 
 absl::StatusOr<DeleteResult> Authority::DeleteNow(const DeleteArgs& args,
                                                   Cancelled cancelled) {
-  absl::StatusOr<WorkspacePtr> deleted = MoveToTrash(args);
+  absl::StatusOr<WorkspacePtr> deleted =
+      args.only_deleted
+          ? absl::StatusOr<WorkspacePtr>(WorkspaceNotFound(args.project.str()))
+          : MoveToTrash(args);
   // A permanent deletion with a uid may find its target already in the trash,
   // for example when the caller retries.
   const bool purge =
@@ -436,7 +440,9 @@ absl::StatusOr<DeleteResult> Authority::WouldDelete(const DeleteArgs& args,
     target = std::make_shared<const Workspace>(Workspace{
         .project = args.project,
         .root_path = absl::StrCat(base_path_, "/", args.project.str())});
-  } else if (target.ok() && !args.uid.empty() && (*target)->uid != args.uid) {
+  } else if (target.ok() &&
+             (args.only_deleted ||
+              (!args.uid.empty() && (*target)->uid != args.uid))) {
     target = WorkspaceNotFound(args.project.str());
   }
   // With a uid, the target may already be in the trash.

@@ -73,9 +73,11 @@ struct ListArgs {
   Sight sight;
 };
 
-// Offers a workspace to a page. Returns false if the page has no room for it,
-// which ends the page. The first workspace always fits.
-using PageTaker = absl::FunctionRef<bool(const Workspace&)>;
+// Offers a workspace to a page; `left` more, with this one, are to come.
+// Returns false if the page has no room for it, which ends the page. The first
+// workspace always fits.
+using PageTaker =
+    absl::FunctionRef<bool(const Workspace& workspace, size_t left)>;
 
 struct ListResult {
   std::vector<WorkspacePtr> workspaces;
@@ -106,6 +108,8 @@ struct DeleteArgs {
   std::string uid;
   bool allow_missing = false;
   bool permanent = false;
+  // Leaves a live workspace alone. Requires `permanent` and `uid`.
+  bool only_deleted = false;
   bool validate_only = false;
   int64_t fence = 0;
 };
@@ -166,7 +170,7 @@ class Authority {
   absl::StatusOr<WorkspacePtr> Get(const ProjectName& project);
   absl::StatusOr<ListResult> List(
       const ListArgs& args, Cancelled cancelled = NeverCancelled,
-      PageTaker take = [](const Workspace&) { return true; });
+      PageTaker take = [](const Workspace&, size_t) { return true; });
   absl::StatusOr<UpdateResult> Update(const UpdateArgs& args);
   absl::StatusOr<DeleteResult> Delete(const DeleteArgs& args,
                                       Cancelled cancelled = NeverCancelled);

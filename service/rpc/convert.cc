@@ -296,12 +296,17 @@ absl::StatusOr<core::DeleteArgs> FromProto(
   ASSIGN_OR_RETURN(core::ProjectName project,
                    core::ProjectName::Parse(request.project()));
   RETURN_IF_ERROR(CheckFence(request.fence()));
+  if (request.only_deleted() &&
+      !(request.permanent() && !request.uid().empty())) {
+    return core::FieldInvalid("only_deleted", "requires permanent and uid");
+  }
   return core::DeleteArgs{.project = std::move(project),
                           .force = request.force(),
                           .etag = request.etag(),
                           .uid = request.uid(),
                           .allow_missing = request.allow_missing(),
                           .permanent = request.permanent(),
+                          .only_deleted = request.only_deleted(),
                           .validate_only = request.validate_only(),
                           .fence = request.fence()};
 }
@@ -512,7 +517,7 @@ std::optional<grpc::ByteBuffer> EncodeKeptAsFound(
 }
 
 bool ListEncoder::Add(const core::Workspace& workspace,
-                      const std::optional<core::Lease>& lease) {
+                      const std::optional<core::Lease>& lease, size_t left) {
   const std::string& kept = KeptListItem(workspace);
   if (kept.empty() && which_ == kOnlyKept) {
     met_large_ = true;
@@ -527,6 +532,9 @@ bool ListEncoder::Add(const core::Workspace& workspace,
   const std::string& item = made.empty() ? kept : made;
   if (!bytes_.empty() && bytes_.size() + item.size() > kMaxPageBytes)
     return false;
+  // Most records of a base are about equally long.
+  if (bytes_.empty())
+    bytes_.reserve(std::min(kMuchBytes, left * (item.size() * 9 / 8)));
   // Growing a long page by doubling would hold it twice for a while, on each
   // worker.
   if (bytes_.size() > kMuchBytes && bytes_.capacity() < kMaxPageBytes)

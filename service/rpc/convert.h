@@ -110,9 +110,11 @@ class ListEncoder {
   explicit ListEncoder(Which which = kAll) : which_(which) {}
 
   // Appends a workspace to the page. Returns false if there is no room;
-  // the first workspace always fits.
+  // the first workspace always fits. `left` is how many will be added, with
+  // this one, if that is known.
   bool Add(const core::Workspace& workspace,
-           const std::optional<core::Lease>& lease = std::nullopt);
+           const std::optional<core::Lease>& lease = std::nullopt,
+           size_t left = 1);
   // Whether kOnlyKept left out a workspace.
   bool met_large() const { return met_large_; }
   // Returns the message: the appended workspaces, `resume_token`, and all other

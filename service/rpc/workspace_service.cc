@@ -87,8 +87,9 @@ grpc::ServerUnaryReactor* WorkspaceService::ListWorkspaces(
                   parts_.calls->ViewOf(call, kWatchWorkspaces))
             : "";
     const auto cancelled = [context] { return context->IsCancelled(); };
-    const auto fits = [this, &encoder](const core::Workspace& workspace) {
-      return encoder.Add(workspace, parts_.authority->LeaseOf(workspace));
+    const auto fits = [this, &encoder](const core::Workspace& workspace,
+                                       size_t left) {
+      return encoder.Add(workspace, parts_.authority->LeaseOf(workspace), left);
     };
     ASSIGN_OR_RETURN(const core::ListResult result,
                      parts_.authority->List(args, cancelled, fits));

@@ -295,6 +295,9 @@ struct DeleteOptions {
   // Bypass the trash and remove the workspace permanently. With `uid`, the
   // workspace may already be in the trash.
   bool permanent = false;
+  // Delete the workspace only if it is in the trash, so that one that somebody
+  // restored meanwhile stays. Requires `permanent` and `uid`.
+  bool only_deleted = false;
   // Return the workspace that the call would delete, with its file count and
   // size, without deleting it.
   bool validate_only = false;

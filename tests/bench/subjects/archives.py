@@ -35,44 +35,45 @@ def run_archives(bench: Bench) -> tuple[str, list[Row]]:
             plain = bench.work / f"{project}-plain.tar"
             copy = bench.work / "copy"
             clone = bench.work / "clone"
-            works: list[tuple[str, str, Callable[[], object]]] = [
-                ("export", "tar", lambda p=project, a=plain: _pack(base / p, a)),
-                (
-                    "export",
-                    "workspaced",
-                    lambda p=project, a=archive: manager.export_workspace(p, a),
-                ),
-                ("import", "tar", lambda a=plain, c=copy: _unpack(a, c)),
-                (
-                    "import",
-                    "workspaced",
-                    lambda a=archive: manager.import_workspace(a, "copy"),
-                ),
-                ("clone", "cp", lambda p=project, c=clone: _copy(base / p, c)),
-                (
-                    "clone",
-                    "workspaced",
-                    lambda p=project: manager.clone_workspace(p, "clone"),
-                ),
-            ]
+            works: dict[str, dict[str, Callable[[], object]]] = {
+                "export": {
+                    "tar": lambda p=project, a=plain: _pack(base / p, a),
+                    "workspaced": (
+                        lambda p=project, a=archive: manager.export_workspace(p, a)
+                    ),
+                },
+                "import": {
+                    "tar": lambda a=plain, c=copy: _unpack(a, c),
+                    "workspaced": (
+                        lambda a=archive: manager.import_workspace(a, "copy")
+                    ),
+                },
+                "clone": {
+                    "cp": lambda p=project, c=clone: _copy(base / p, c),
+                    "workspaced": (
+                        lambda p=project: manager.clone_workspace(p, "clone")
+                    ),
+                },
+            }
             # The sides take turns. The first round only warms up.
             for number in range(sizes.archive_rounds + 1):
-                for work, target, run in works:
-                    seconds = _seconds(run)
-                    if number > 0:
-                        rows.append(
-                            {
-                                "work": f"{work}, {project}",
-                                "target": target,
-                                "round": number,
-                                "seconds": seconds,
-                            }
-                        )
-                for plain_copy in (copy, clone):
-                    shutil.rmtree(plain_copy)
-                    manager.delete_workspace(
-                        plain_copy.name, force=True, permanent=True
-                    )
+                for work, sides in works.items():
+                    for target, run in sides.items():
+                        row: Row = {
+                            "work": f"{work}, {project}",
+                            "target": target,
+                            "round": number,
+                            "seconds": _seconds(run),
+                        }
+                        if number > 0:
+                            rows.append(row)
+                    # At once, because each may have 10 GiB.
+                    for made in (copy, clone):
+                        if made.exists():
+                            shutil.rmtree(made)
+                            manager.delete_workspace(
+                                made.name, force=True, permanent=True
+                            )
             archive.unlink()
             plain.unlink()
     return _text(bench, rows), rows

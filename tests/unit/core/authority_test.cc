@@ -447,6 +447,25 @@ TEST_F(AuthorityTest, PermanentWithAUidEmptiesTheTrashOfIt) {
   EXPECT_EQ(Get("fraud").value()->uid, live->uid);
 }
 
+TEST_F(AuthorityTest, OnlyDeletedLeavesARestoredWorkspaceAlone) {
+  const WorkspacePtr made = Create("fraud");
+  DeleteArgs args = {.project = Project("fraud"),
+                     .force = true,
+                     .uid = made->uid,
+                     .permanent = true,
+                     .only_deleted = true};
+  for (const bool validate_only : {false, true}) {
+    args.validate_only = validate_only;
+    EXPECT_THAT(authority.Delete(args), kNotFound);
+  }
+  EXPECT_EQ(Get("fraud").value()->uid, made->uid);
+  Delete("fraud");
+  EXPECT_EQ(authority.Delete(args).value().workspace->uid, made->uid);
+  args.validate_only = false;
+  EXPECT_TRUE(authority.Delete(args).value().purged);
+  EXPECT_THAT(Listed(true), IsEmpty());
+}
+
 TEST_F(AuthorityTest, PermanentMindsTheEtagInTheTrashToo) {
   const WorkspacePtr old = Create("fraud");
   Delete("fraud");

@@ -102,9 +102,7 @@ def purge(
         return
     confirm(dict.fromkeys(row["project_name"] for row in rows), yes)
     for row in rows:
-        manager().delete_workspace(
-            row["project_name"], force=True, permanent=True, uid=row["uid"]
-        )
+        manager().purge(row["project_name"], row["uid"])
         output.message(f"Purged {row['project_name']} ({row['uid']}).")
 
 

@@ -572,13 +572,7 @@ class WorkspaceManager:
                 self.workspaces.pop(request.project, None)
             if not permanent and not validate_only:
                 return None
-            freed = (
-                response.workspace.uid,
-                response.file_count,
-                response.size_bytes,
-                response.purged,
-            )
-            return Deletion(request.project, *freed)
+            return Deletion.from_message(response, request.project)
 
     def undelete_workspace(self, project_name: str, uid: str = "") -> ProjectWorkspace:
         """Restore a deleted workspace from the trash.
@@ -641,16 +635,15 @@ class WorkspaceManager:
                 workspace outside the trash is not removed.
         """
         with self._operation("purge"):
-            # DeleteWorkspace would also delete a workspace that is not in the trash.
-            in_trash = pb.GetWorkspaceStatusRequest(
+            request = pb.DeleteWorkspaceRequest(
                 project=convert.check_text("project", project_name),
+                force=True,
+                permanent=True,
                 uid=_required("uid", uid),
-                counts_only=True,
+                only_deleted=True,
             )
-            self._connection.call(in_trash)
-        freed = self.delete_workspace(project_name, True, permanent=True, uid=uid)
-        assert freed is not None
-        return freed
+            response = self._connection.call(request)
+            return Deletion.from_message(response, request.project)
 
     def purge_deleted(self, *, older_than: timedelta) -> list[Deletion]:
         """Remove for good what was deleted at least `older_than` ago.

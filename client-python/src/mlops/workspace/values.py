@@ -19,6 +19,16 @@ class Deletion:
     size_bytes: int
     purged: bool  # Whether the files are removed for good.
 
+    @classmethod
+    def from_message(cls, message: pb.DeleteWorkspaceResponse, project: str) -> Self:
+        return cls(
+            project_name=project,
+            uid=message.workspace.uid,
+            file_count=message.file_count,
+            size_bytes=message.size_bytes,
+            purged=message.purged,
+        )
+
 
 @dataclass(frozen=True)
 class DeletedWorkspace:
