@@ -193,7 +193,9 @@ TEST_P(DirTest, HolesOfACopiedFileStayHoles) {
   ASSERT_EQ(::stat(temp.Path("copy").c_str(), &copied), 0);
   if (original.st_blocks * 512 > kMiB) GTEST_SKIP() << "no holes here";
   // The portable calls do not know holes.
-  if (!GetParam()) EXPECT_LT(copied.st_blocks * 512, kMiB);
+  if (!GetParam()) {
+    EXPECT_LT(copied.st_blocks * 512, kMiB);
+  }
 }
 
 TEST_P(DirTest, OnlyRegularFilesAreOpened) {
