@@ -96,9 +96,11 @@ example: wheel .toolkits/installed ## train, version, store and monitor a small 
 # Installs the wheel with all extras into a separate environment, as a user does.
 .toolkits/installed: build/wheel/installed
 	@test -x .toolkits/bin/python || $(PYTHON) -m venv .toolkits
-	.toolkits/bin/python -m pip install -q --disable-pip-version-check \
-	  "$$(echo build/wheel/*.whl)[all]" pytest==9.2.0 pytest-timeout==2.4.0 pytest-xdist==3.8.0 \
-	  ipykernel==7.4.0 nbclient==0.11.0
+	@# uv resolves in seconds what takes pip minutes, but does not read pip's configuration.
+	set -- "$$(echo build/wheel/*.whl)[all]" pytest==9.2.0 pytest-timeout==2.4.0 pytest-xdist==3.8.0 \
+	  ipykernel==7.4.0 nbclient==0.11.0; \
+	.venv/bin/uv pip install -q --compile-bytecode --python .toolkits/bin/python "$$@" || \
+	  .toolkits/bin/python -m pip install -q --disable-pip-version-check "$$@"
 	.toolkits/bin/python -m pip install -q --no-deps --force-reinstall build/wheel/*.whl
 	@touch $@
 

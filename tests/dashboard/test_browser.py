@@ -34,7 +34,6 @@ _FLAGS = [
     "--disable-sync",
 ]
 MANY = 10_000
-# A loaded machine may take longer once, but not always.
 # Pages of a busy machine take long.
 expect.set_options(timeout=30_000)
 

@@ -95,7 +95,8 @@ def test_a_filter_error_is_shown_at_its_position(client: Client) -> None:
 
 def test_a_filter_is_the_servers(client: Client, project: str) -> None:
     query = {"filter": f"project = {project} AND metadata.stage = test"}
-    assert f"/p/{project}" in client.get("/", params=query).text
+    # The dashboard hears of the new project a moment later.
+    wait_until(lambda: f"/p/{project}" in client.get("/", params=query).text)
     query = {"filter": f"project = {project} AND metadata.stage = other"}
     assert "No project matches" in client.get("/", params=query).text
 

@@ -16,8 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import yaml
-
 from mlops._rpc.errors import WorkspaceError
 from mlops._toolkits import toolkit
 from mlops._toolkits.errors import input_invalid
@@ -255,6 +253,8 @@ def _clean_models(home: Path, dry_run: bool, kept: list[Kept]) -> Freed:
 
 def _models_of_bentos(bentos: Path) -> set[str]:
     """Return the tags of all models that bentos refer to."""
+    import yaml  # The import takes long, and few programs clean.
+
     tags = set()
     for directory in _directories(bentos, depth=2):
         with suppress(OSError, yaml.YAMLError, AttributeError, TypeError):
