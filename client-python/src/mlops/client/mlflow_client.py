@@ -371,7 +371,7 @@ class MLflowClient:
                     store = client._tracking_client.store
                     return {
                         name: [
-                            _measured(one.metric)
+                            _measured(one)
                             for one in store.get_metric_history_bulk_interval(
                                 [run_id], name, limit, None, None
                             )
