@@ -73,9 +73,9 @@ struct ListArgs {
   Sight sight;
 };
 
-// Offers a workspace to a page; `left` more, with this one, are to come.
-// Returns false if the page has no room for it, which ends the page. The first
-// workspace always fits.
+// Offers a workspace to a page. `left` is the number of workspaces still to be
+// offered, with this one. Returns false if the page has no room for it, which
+// ends the page. The first workspace always fits.
 using PageTaker =
     absl::FunctionRef<bool(const Workspace& workspace, size_t left)>;
 

@@ -1,8 +1,5 @@
 #include "service/rpc/watch_hub.h"
 
-#include <sys/resource.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -33,8 +30,6 @@ constexpr SteadyClock::duration kMaxPause = std::chrono::milliseconds(250);
 constexpr int kGatherDivisor = 4;
 constexpr SteadyClock::duration kMaxGather = std::chrono::milliseconds(5);
 
-constexpr int kNice = 10;
-
 pb::Change ToProto(core::ChangeKind kind) {
   switch (kind) {
     case core::ChangeKind::kCreated:
@@ -48,16 +43,6 @@ pb::Change ToProto(core::ChangeKind kind) {
 }
 
 bool Everything(absl::string_view) { return true; }
-
-// Lets threads that serve calls run before this one, so that waking many
-// watchers delays no call.
-void LetCallsRunFirst() {
-#ifdef __linux__
-  // There, each thread has a nice value of its own (setpriority(2)). Best
-  // effort: without it, calls are slower.
-  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), kNice);
-#endif
-}
 
 // Returns what precedes an encoded response of that size in a batch.
 std::string BatchPrefix(size_t size) {
@@ -134,7 +119,6 @@ bool WatchHub::WaitForWatchers() {
 }
 
 void WatchHub::Run() {
-  LetCallsRunFirst();
   const absl::Duration tick = std::min(kMaxTick, options_.synced_interval / 4);
   // Without watchers, changes wake nobody.
   while (WaitForWatchers()) {

@@ -177,7 +177,7 @@ TEST_P(DirTest, APartOfAFileIsCopied) {
 TEST_P(DirTest, HolesOfACopiedFileStayHoles) {
   constexpr int64_t kMiB = int64_t{1} << 20;
   const std::string data = "some data";
-  // A hole, data across the end of the first copied part, and a hole.
+  // A hole, data on both sides of the end of the first copy, and a hole.
   temp.WriteFile("file", "");
   ASSERT_EQ(::truncate(temp.Path("file").c_str(), 16 * kMiB), 0);
   std::fstream(temp.Path("file")).seekp(8 * kMiB - 4) << data;

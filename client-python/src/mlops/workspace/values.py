@@ -21,6 +21,7 @@ class Deletion:
 
     @classmethod
     def from_message(cls, message: pb.DeleteWorkspaceResponse, project: str) -> Self:
+        """Return what the server says that it freed."""
         return cls(
             project_name=project,
             uid=message.workspace.uid,
@@ -59,6 +60,7 @@ class ServerInfo:
 
     @classmethod
     def from_message(cls, info: pb.ServerInfo) -> Self:
+        """Return what a server says about itself."""
         return cls(
             version=info.version,
             base_path=info.base_path,
@@ -98,6 +100,7 @@ class WorkspaceTemplate:
 
     @classmethod
     def from_message(cls, message: pb.Template) -> Self:
+        """Return a template as the server lists it."""
         defaults = message.defaults
         return cls(
             name=message.name,
