@@ -547,10 +547,13 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
     // Erased first, so that no Undelete or second purge picks it meanwhile.
     if (deleted != nullptr) index_.Erase(change.project.str(), change.uid);
   }
-  if (deleted == nullptr) return core::WorkspaceNotFound(change.project.str());
+  if (deleted == nullptr)
+    return core::NotInTrash(change.project.str(), change.uid,
+                            options_.purge_delay);
   const auto doomed = Doom(*deleted);
   if (absl::IsNotFound(doomed.status()))
-    return core::WorkspaceNotFound(change.project.str());
+    return core::NotInTrash(change.project.str(), change.uid,
+                            options_.purge_delay);
   // It is still in the trash, so make it visible again.
   if (!doomed.ok()) {
     absl::MutexLock lock(&mutex_);

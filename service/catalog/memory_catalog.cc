@@ -127,7 +127,8 @@ absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(
 absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(
     const core::PurgeChange& change) {
   WorkspacePtr deleted = index_.Find(change.project.str(), change.uid);
-  if (deleted == nullptr) return core::WorkspaceNotFound(change.project.str());
+  if (deleted == nullptr)
+    return core::NotInTrash(change.project.str(), change.uid, purge_delay_);
   index_.Erase(change.project.str(), change.uid);
   return deleted;
 }

@@ -54,6 +54,7 @@ def test_the_trash_is_listed_with_sizes_restored_and_purged(base: Path) -> None:
         with pytest.raises(WorkspaceError) as raised:
             manager.purge("a", manager.get_workspace("a").uid)
         assert raised.value.details["reason"] == "WORKSPACE_NOT_FOUND"
+        assert "The trash has no workspace a with the uid" in raised.value.message
         assert (base / "a/workspace.yaml").exists()
 
 
