@@ -87,6 +87,7 @@ pytest: build wheel
 	$(PYTHON) -m pytest $(IN_PARALLEL) tests
 
 toolkits: wheel .toolkits/installed ## test MLOpsClient with the real MLflow, DVC, BentoML and Evidently
+	@.ci/setup browser
 	.toolkits/bin/python -m pytest $(IN_PARALLEL) tests/toolkits
 
 example: wheel .toolkits/installed ## train, version, store and monitor a small model in ./mlops/workspace
@@ -97,8 +98,8 @@ example: wheel .toolkits/installed ## train, version, store and monitor a small 
 .toolkits/installed: build/wheel/installed
 	@test -x .toolkits/bin/python || $(PYTHON) -m venv .toolkits
 	@# uv resolves in seconds what takes pip minutes, but does not read pip's configuration.
-	set -- "$$(echo build/wheel/*.whl)[all]" pytest==9.2.0 pytest-timeout==2.4.0 pytest-xdist==3.8.0 \
-	  ipykernel==7.4.0 nbclient==0.11.0; \
+	set -- "$$(echo build/wheel/*.whl)[all]" ipykernel==7.4.0 nbclient==0.11.0 \
+	  $$(grep -E '^(pytest.*|playwright|axe-.*)==' .ci/requirements.txt); \
 	.venv/bin/uv pip install -q --compile-bytecode --python .toolkits/bin/python "$$@" || \
 	  .toolkits/bin/python -m pip install -q --disable-pip-version-check "$$@"
 	.toolkits/bin/python -m pip install -q --no-deps --force-reinstall build/wheel/*.whl

@@ -4,14 +4,17 @@ import asyncio
 import math
 
 import pytest
+from mlops._rpc.connection import FixedServer
 from mlops.dashboard import charts, previews, shown
 from mlops.dashboard.actions import parse_metadata
 from mlops.dashboard.charts import Series
 from mlops.dashboard.files import children
-from mlops.dashboard.live import Subscription
+from mlops.dashboard.link import Link
+from mlops.dashboard.live import Live, Subscription
 from mlops.dashboard.operations import parse_metrics
 from mlops.dashboard.rows import Row, chosen_columns
 from mlops.dashboard.security import FormError
+from mlops.dashboard.toolkits import Runs
 from mlops.workspace.v1 import workspace_service_pb2 as pb
 
 
@@ -45,8 +48,51 @@ def test_a_chart_leaves_out_what_is_no_number() -> None:
     assert "<b>" not in chart
 
 
+@pytest.mark.parametrize(
+    ("values", "circles"),
+    [
+        ([1.7976931348623157e308, -1.7976931348623157e308, 1.0], 1),
+        ([1e300, -1e300], 2),
+        ([0.0, 5e-324], 2),
+        ([1.0, 1.0000000000000002], 2),
+        ([1e16, 1e16 + 2], 2),
+        ([0.0, 0.0], 2),
+        ([-3.0], 1),
+    ],
+)
+def test_a_chart_of_extreme_values(values: list[float], circles: int) -> None:
+    chart = charts.lines([Series("loss", list(enumerate(values)))], "loss", False)
+    assert chart.count("<circle") == circles
+    assert "nan" not in chart and "inf" not in chart
+
+
+def test_a_diverged_run_is_not_the_best() -> None:
+    losses = [math.nan, 0.5, math.nan, 0.2, math.inf]
+    runs = Runs(
+        [{"run_id": str(n), "metrics": {"loss": v}} for n, v in enumerate(losses)]
+    )
+    best, worst = runs.best("loss", lowest=True), runs.best("loss", lowest=False)
+    assert (best or {})["run_id"] == "3" and (worst or {})["run_id"] == "4"
+    assert runs.span("loss") == (0.2, math.inf) and runs.span("auc") is None
+    assert Runs([{"metrics": {"loss": math.nan}}]).best("loss", lowest=True) is None
+
+
 def test_a_chart_of_nothing_is_empty() -> None:
     assert charts.lines([Series("auc", [])], "auc") == ""
+
+
+def test_a_change_of_an_unknown_kind_updates_the_row() -> None:
+    async def watched() -> Live:
+        live = Live(Link(FixedServer("unix:/nowhere")), ())
+        workspace = pb.Workspace(project="p", uid="u")
+        response = pb.WatchWorkspacesResponse(workspace=workspace, resume_token="t")
+        response.change = 99  # type: ignore[assignment]
+        live._apply(response)
+        return live
+
+    live = asyncio.run(watched())
+    assert list(live.rows) == ["p"]
+    assert [event.change for event in live.events] == ["changed"]
 
 
 def test_metadata_in_a_row_is_bounded() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 from mlops.client import MLOpsClient
 from mlops.commands.overviews import COMMANDS
 from mlops.commands.texts import examples_of
@@ -45,6 +46,24 @@ def projects(manager: WorkspaceManager, directory: Path) -> None:
     ):
         churn.log_metrics({"accuracy": 0.8, "loss": 0.2})
     manager.create_workspace("empty")
+
+
+def test_a_diverged_run_is_not_the_best(manager: WorkspaceManager, mlops: Run) -> None:
+    with MLOpsClient("fraud", workspace_manager=manager) as fraud:
+        # log_metrics() refuses NaN; MLflow itself does not.
+        store = MlflowClient(manager.get_workspace("fraud").mlflow_tracking_uri)
+        for number, loss in enumerate((float("nan"), 0.5, float("nan"), 0.2)):
+            with fraud.start_run(f"run-{number}") as run:
+                store.log_metric(run.info.run_id, "loss", loss)
+    for order, first in (((), "run-1"), (("--lowest",), "run-3")):
+        found = json.loads(
+            mlops("runs", "--metric", "loss", *order, "-o", "json").stdout
+        )
+        assert found[0]["name"] == first
+        # JSON has no NaN.
+        assert [run["metrics"]["loss"] for run in found[2:]] == [None, None]
+        compared = mlops("compare", "fraud", "fraud", "--metric", "loss", *order)
+        assert "nan" not in compared.stdout, compared.stdout
 
 
 def test_runs_models_and_comparison(

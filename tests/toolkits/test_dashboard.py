@@ -9,8 +9,20 @@ import pyarrow.parquet as parquet
 import pytest
 from mlops.client import MLOpsClient
 from mlops.workspace import WorkspaceManager
+from playwright.sync_api import Browser, expect
 
-from dashboard.conftest import Client, Dashboard
+from dashboard.conftest import Client, Dashboard, wait_until
+from dashboard.test_browser import (
+    CHROMIUM,
+    browser,
+    opening,
+    problems,
+    settle,
+    wide,
+)
+from dashboard.test_security import HOSTILE
+
+__all__ = ["browser"]
 
 
 @pytest.fixture
@@ -61,6 +73,35 @@ def test_a_run_and_the_history_of_its_metrics(
     assert page.count("<polyline") == 1 and ">auc: 0.9<" in page
 
 
+@pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"{CHROMIUM} is missing")
+def test_pages_of_runs_are_accessible_and_fit(
+    base: Path, browser: Browser, manager: WorkspaceManager, client: MLOpsClient
+) -> None:
+    churn = MLOpsClient("churn", workspace_manager=manager)
+    for one in (client, churn):
+        with one.start_run(HOSTILE) as run:
+            one.log_params({"depth": HOSTILE})
+            for step in range(3):
+                one.log_metrics({"loss": 1 / (step + 1), "auc": 0.9}, step=step)
+    with (
+        Dashboard("--base", str(base)) as dashboard,
+        opening(browser, dashboard) as open_page,
+    ):
+        for path in (
+            "/p/churn/runs",
+            f"/p/churn/runs/{run.info.run_id}",
+            "/compare?p=fraud&p=churn&metric=loss",
+        ):
+            page = open_page(path)
+            settle(page)
+            expect(page.locator("svg.lines").first).to_be_visible()
+            assert problems(page) == "", path
+            assert page.locator("main script, main b").count() == 0
+            for width in (375, 2560):
+                page.set_viewport_size({"width": width, "height": 800})
+                assert wide(page) <= 0, (path, width)
+
+
 def test_a_run_of_another_project_is_not_shown(
     pages: Client, manager: WorkspaceManager, client: MLOpsClient
 ) -> None:
@@ -90,6 +131,12 @@ def test_projects_are_compared_by_a_metric(
     page = pages.get("/compare?p=fraud&p=churn&metric=auc").text
     assert ">0.8</td>" in page and ">0.6</td>" in page
     assert page.count("<circle") == 2
+    # Another metric is one click away.
+    with client.start_run("c"):
+        client.log_metrics({"loss": 0.25})
+    wait_until(lambda: "0.25" in pages.get("/compare?p=fraud&p=churn").text)
+    page = pages.get("/compare?p=fraud&p=churn").text
+    assert 'href="/compare?p=fraud%20churn&amp;metric=loss"' in page
 
 
 def test_a_parquet_file_is_previewed(pages: Client, client: MLOpsClient) -> None:

@@ -41,9 +41,9 @@ def run(
     """Run a command while holding the lease of a project.
 
     Meanwhile the server refuses changes by others. The command finds the lease in
-    MLOPS_LEASE_PROJECT, MLOPS_LEASE_HOLDER and MLOPS_LEASE_FENCE, so mlops and Python
-    programs that it runs may change the project. It is ended if the lease is lost. The
-    exit code is the command's.
+    MLOPS_LEASE_PROJECT, MLOPS_LEASE_HOLDER and MLOPS_LEASE_FENCE, so mlops and our
+    clients in it may change the project. It is ended if the lease is lost. The exit
+    code is the command's.
 
     Examples:
       mlops lease run fraud -- mlops set fraud stage=test

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -81,7 +82,7 @@ def document(value: Any) -> None:
 
         write(yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
     else:
-        write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        write(json.dumps(_jsonable(value), indent=2, ensure_ascii=False) + "\n")
 
 
 def line(value: Any) -> None:
@@ -90,7 +91,18 @@ def line(value: Any) -> None:
         write("---\n")
         document(value)
     else:
-        write(json.dumps(value, ensure_ascii=False) + "\n")
+        write(json.dumps(_jsonable(value), ensure_ascii=False) + "\n")
+
+
+def _jsonable(value: Any) -> Any:
+    """Return a value with null for NaN and infinities, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    return value
 
 
 def write(data: str) -> None:

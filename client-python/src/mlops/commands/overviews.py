@@ -55,13 +55,18 @@ def runs(
                 if not metric or metric in run["metrics"]
             )
     if metric:
-        found.sort(key=lambda run: run["metrics"][metric], reverse=not lowest)
+        found.sort(key=lambda run: _rank(run["metrics"][metric], lowest))
     else:
         found.sort(key=lambda run: str(run["started_at"]), reverse=True)
     found = found[:top]
     values = [run["metrics"][metric] for run in found] if metric else []
     columns = _run_columns(metric, values)
     output.rows(found, columns, "run_id", "There are no such runs.")
+
+
+def _rank(value: float, lowest: bool) -> tuple[bool, float]:
+    """Return the sort key that puts the best value first, and NaN last."""
+    return math.isnan(value), value if lowest else -value
 
 
 def _checked(metric: str) -> str:
@@ -273,7 +278,8 @@ def _plot(
 ) -> None:
     """Print a bar for each project."""
     values = [value(one) for one in compared]
-    highest = max((one for one in values if one is not None), default=0.0)
+    known = (one for one in values if one is not None and math.isfinite(one))
+    highest = max(known, default=0.0)
     rows = [
         {"name": one["project_name"], "value": number}
         for one, number in zip(compared, values, strict=True)
@@ -304,8 +310,8 @@ def _facts(project: str, metric: str, lowest: bool) -> dict[str, Any]:
     for run in found:
         for name, value in run["metrics"].items():
             if metric in ("", name):
-                choose = min if lowest else max
-                best[name] = choose(best.get(name, value), value)
+                candidates = (best.get(name, value), value)
+                best[name] = min(candidates, key=lambda one: _rank(one, lowest))
     return {**facts, "runs": len(found), "best_metrics": best}
 
 

@@ -19,6 +19,9 @@ _COLOURS = 8
 _SHARE = 120
 # The size of a chart, and its margins.
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 64, 12, 10, 24
+# Values beyond the largest are not drawn. A range that is smaller than the smallest, or
+# than this share of its values, is drawn as one value.
+_LARGEST, _SMALLEST, _SAME = 1e300, 1e-300, 1e-12
 
 
 @dataclass(frozen=True)
@@ -245,13 +248,16 @@ def _line(
 
 
 def _finite(*numbers: float) -> bool:
-    return all(math.isfinite(number) for number in numbers)
+    # MLflow stores an infinity as the largest double.
+    return all(abs(number) <= _LARGEST for number in numbers)
 
 
 def _range(values: list[float]) -> tuple[float, float]:
+    """Return the ends of an axis, which are far enough apart for arithmetic."""
     low, high = min(values), max(values)
-    if low == high:
-        margin = abs(low) * 0.1 or 1.0
+    size = max(abs(low), abs(high))
+    if high - low <= max(size * _SAME, _SMALLEST):
+        margin = size * 0.1 if size > _SMALLEST else 1.0
         return low - margin, high + margin
     return low, high
 

@@ -21,6 +21,7 @@ from mlops.dashboard.toolkits import Runs
 router = APIRouter()
 _MIN, _MAX = 2, 10
 _MAX_REPORTS = 20
+_MAX_METRICS = 50
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ async def compare(
         found=found,
         bad_count=bool(names) and not found,
         metrics=metrics,
+        spans={
+            name: [one.runs.span(name) for one in found]
+            for name in metrics[:_MAX_METRICS]
+        },
         metric=metric,
         lowest=lowest == "1",
         best=_best(found, metric, lowest == "1"),

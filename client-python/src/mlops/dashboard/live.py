@@ -313,7 +313,9 @@ class Live:
         project = response.workspace.project
         if response.change == pb.CHANGE_SYNCED or not project:
             return
-        self.events.append(Event(time.time(), _WORDS[response.change], project))
+        # A later server may report changes of other kinds.
+        word = _WORDS.get(response.change, "changed")
+        self.events.append(Event(time.time(), word, project))
         if response.change == pb.CHANGE_DELETED:
             self.rows.pop(project, None)
         else:
@@ -335,7 +337,7 @@ class Live:
             self._count_now.clear()
             begun_s = time.monotonic()
             if self.loaded.is_set() and self._pages:
-                with suppress(WorkspaceError):
+                try:
                     if begun_s >= next_s:
                         await self._count_all()
                         took_s = time.monotonic() - begun_s
@@ -343,6 +345,11 @@ class Live:
                         next_s = begun_s + min(wait_s, _MAX_COUNT_S)
                     else:
                         await self._count_new()
+                except Exception as error:
+                    # A defect must not end the counting either.
+                    if not isinstance(error, WorkspaceError):
+                        _log.exception("counting the files failed")
+                    next_s = begun_s + _MIN_COUNT_S
             wait_s = max(next_s - time.monotonic(), _GATHER_S)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._count_now.wait(), wait_s)

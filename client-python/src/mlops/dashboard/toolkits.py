@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Callable
@@ -54,9 +55,23 @@ class Runs:
 
     def best(self, metric: str, lowest: bool) -> dict[str, Any] | None:
         """Return the run with the best value of a metric."""
-        having = [run for run in self.runs if metric in run["metrics"]]
         choose = min if lowest else max
-        return choose(having, key=lambda run: run["metrics"][metric], default=None)
+        return choose(
+            self._measured(metric), key=lambda run: run["metrics"][metric], default=None
+        )
+
+    def span(self, metric: str) -> tuple[float, float] | None:
+        """Return the lowest and the highest value of a metric."""
+        values = [run["metrics"][metric] for run in self._measured(metric)]
+        return (min(values), max(values)) if values else None
+
+    def _measured(self, metric: str) -> list[dict[str, Any]]:
+        """Return the runs with a value of a metric other than NaN."""
+        return [
+            run
+            for run in self.runs
+            if not math.isnan(run["metrics"].get(metric, math.nan))
+        ]
 
     def points(self, metric: str) -> list[tuple[float, float]]:
         """Return the values of a metric over time."""
