@@ -5,8 +5,10 @@ import math
 
 import pytest
 from mlops._rpc.connection import FixedServer
+from mlops._rpc.errors import WorkspaceError
 from mlops.dashboard import charts, previews, shown
 from mlops.dashboard.actions import parse_metadata
+from mlops.dashboard.callers import Callers
 from mlops.dashboard.charts import Series
 from mlops.dashboard.files import children
 from mlops.dashboard.link import Link
@@ -165,3 +167,25 @@ def test_only_true_images_are_shown_as_such(name: str) -> None:
 def test_a_cut_text_ends_before_a_broken_letter() -> None:
     data = "a€".encode()[:-1]
     assert previews.preview("a.txt", data, 10).text == "a"
+
+
+def test_a_page_that_comes_after_the_end_ends_at_once() -> None:
+    async def came_late() -> str:
+        callers = Callers(Link(FixedServer("unix:/nowhere")), read_only=False)
+        live = callers.of(()).live
+        ending = asyncio.create_task(callers.end_streams())
+        await asyncio.sleep(0)
+        # While the watch is being ended, which may take a moment.
+        late = callers.of(()).live
+        assert late is live
+        with late.subscribe() as page:
+            async with asyncio.timeout(30):
+                while (await page.take(10))[2] != "closed":
+                    pass
+        await ending
+        with pytest.raises(WorkspaceError) as refused:
+            callers.of((("authorization", "Bearer other"),))
+        await callers.close()
+        return str(refused.value.details["code"])
+
+    assert asyncio.run(came_late()) == "UNAVAILABLE"

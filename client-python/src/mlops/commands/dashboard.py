@@ -89,9 +89,11 @@ def dashboard(
         audit_log=Path(audit_log).expanduser() if audit_log else None,
         metrics=metrics,
     )
+    server = serving.prepare(settings)
     output.write(f"{settings.link}\n")
     output.message("Ctrl-C ends the dashboard.")
-    serving.serve(settings, listener, browser and bool(_display()))
+    opened = settings.link if browser and _display() else ""
+    serving.serve(server, listener, opened)
 
 
 def _display() -> str:

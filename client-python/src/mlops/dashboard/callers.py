@@ -93,15 +93,19 @@ class Callers:
         self._read_only = read_only
         self._callers: dict[Metadata, Caller] = {}
         self._sweeper: asyncio.Task[None] | None = None
+        self._ended = False
 
     def of(self, metadata: Metadata) -> Caller:
         """Return the caller that calls with this metadata, and start its watch.
 
         Raises:
-            WorkspaceError: There are too many callers, or they see too many projects.
+            WorkspaceError: There are too many callers, or they see too many projects;
+                or the dashboard is about to end.
         """
         caller = self._callers.get(metadata)
         if caller is None:
+            if self._ended:
+                raise errors.unavailable("The dashboard is about to end")
             rows = sum(len(one.live.rows) for one in self._callers.values())
             if len(self._callers) >= _MAX_CALLERS or rows >= _MAX_ROWS:
                 raise errors.unavailable("Too many users; try again in a few minutes")
@@ -137,7 +141,8 @@ class Callers:
         await self.link.close()
 
     async def end_streams(self) -> None:
-        """End all watches, and with them the streams to browsers."""
+        """End all watches, and with them the streams to browsers, for good."""
+        self._ended = True
         await asyncio.gather(*(caller.live.stop() for caller in self.all()))
 
     async def _sweep(self) -> None:
@@ -156,7 +161,8 @@ class Callers:
 async def first_rows(live: Live, wait_s: float) -> None:
     """Wait until all projects are known, but not long: pages show what there is."""
     try:
-        await asyncio.wait_for(live.loaded.wait(), wait_s)
+        async with asyncio.timeout(wait_s):
+            await live.loaded.wait()
     except TimeoutError:
         return
 

@@ -83,7 +83,8 @@ class Link:
         call = getattr(opened.stub, method_name(request))(request, metadata=metadata)
         try:
             while True:
-                message = await asyncio.wait_for(call.read(), silence_s)
+                async with asyncio.timeout(silence_s):
+                    message = await call.read()
                 if message is _END:
                     return
                 yield message

@@ -87,7 +87,8 @@ class Subscription:
     async def take(self, timeout_s: float) -> tuple[dict[str, bool], bool, str]:
         """Wait for changes. Return the projects, whether all changed, and the state."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._wake.wait()
         self._wake.clear()
         result = self._changed, self._everything, self._state
         self._changed, self._bytes = {}, 0
@@ -132,23 +133,22 @@ class Live:
         return len(self._pages)
 
     def start(self) -> None:
-        """Begin to watch and count, unless that has begun."""
+        """Begin to watch and count, unless that has begun or ended."""
         self.used_s = time.monotonic()
-        if not self._tasks:
+        if not self._tasks and self.state != "closed":
             self._tasks = [
                 asyncio.create_task(self._watch(), name="dashboard-watch"),
                 asyncio.create_task(self._count(), name="dashboard-count"),
             ]
 
     async def stop(self) -> None:
-        """End the watch, and the streams of all pages."""
+        """End the watch, and the streams of all pages, for good."""
+        # First, so that a page that comes meanwhile does not start them again.
+        self._set_state("closed")
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self.state = "closed"
-        for page in self._pages:
-            page.add_state("closed")
 
     async def call(self, request: Any) -> Any:
         """Make a call as this caller."""
@@ -207,7 +207,7 @@ class Live:
     # --- Changes ---
 
     def _set_state(self, state: str, problem: str = "") -> None:
-        if (state, problem) == (self.state, self.problem):
+        if self.state == "closed" or (state, problem) == (self.state, self.problem):
             return
         self.state, self.problem = state, problem
         for page in self._pages:
@@ -352,7 +352,10 @@ class Live:
                     next_s = begun_s + _MIN_COUNT_S
             wait_s = max(next_s - time.monotonic(), _GATHER_S)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._count_now.wait(), wait_s)
+                # Not wait_for(), in which Python 3.11 loses a cancellation that comes
+                # together with the event.
+                async with asyncio.timeout(wait_s):
+                    await self._count_now.wait()
             await asyncio.sleep(_GATHER_S)
 
     async def _count_all(self) -> None:

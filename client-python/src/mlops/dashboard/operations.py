@@ -254,7 +254,8 @@ async def _run_doctor(base: Path) -> dict[str, Any]:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        out, failure = await asyncio.wait_for(process.communicate(), _DOCTOR_S)
+        async with asyncio.timeout(_DOCTOR_S):
+            out, failure = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()

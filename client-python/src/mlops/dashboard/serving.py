@@ -38,7 +38,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Ends the streams to browsers first, which would otherwise delay the end."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -54,11 +54,32 @@ class _Server(uvicorn.Server):
             asyncio.run_coroutine_threadsafe(dashboard.callers.end_streams(), loop)
 
 
-def serve(settings: Settings, listener: socket.socket, browser: bool) -> None:
-    """Serve on a socket until SIGINT or SIGTERM; in a thread, until Python ends."""
-    if browser:
-        threading.Timer(0.5, webbrowser.open, (settings.link,)).start()
-    server = _server(settings)
+def prepare(settings: Settings) -> Server:
+    """Return the server of the dashboard, with everything that it needs imported."""
+    config = uvicorn.Config(
+        create_app(settings),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        # A proxy in front need not be believed: nothing here uses its headers.
+        proxy_headers=False,
+        ws="none",
+        limit_concurrency=_MAX_CONNECTIONS,
+        timeout_graceful_shutdown=_DRAIN_S,
+    )
+    # A signal during an import is only noticed later, in the middle of the event loop.
+    config.load()
+    return Server(config)
+
+
+def serve(server: Server, listener: socket.socket, open_link: str = "") -> None:
+    """Serve on a socket until SIGINT or SIGTERM; in a thread, until Python ends.
+
+    Args:
+        open_link: What to open in a browser; "" for nothing.
+    """
+    if open_link:
+        threading.Timer(0.5, webbrowser.open, (open_link,)).start()
     thread = threading.current_thread()
     if thread is not threading.main_thread():
         # gRPC must not be in use when Python ends.
@@ -66,23 +87,7 @@ def serve(settings: Settings, listener: socket.socket, browser: bool) -> None:
     server.run(sockets=[listener])
 
 
-def _server(settings: Settings) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            create_app(settings),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            # A proxy in front need not be believed: nothing here uses its headers.
-            proxy_headers=False,
-            ws="none",
-            limit_concurrency=_MAX_CONNECTIONS,
-            timeout_graceful_shutdown=_DRAIN_S,
-        )
-    )
-
-
-def _end(server: _Server, thread: threading.Thread) -> None:
+def _end(server: Server, thread: threading.Thread) -> None:
     server.end_streams()
     server.should_exit = True
     thread.join(_DRAIN_S)

@@ -11,6 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from mlops.dashboard import context
+from mlops.dashboard.context import Dashboard
+from mlops.dashboard.live import Live
 from mlops.dashboard.projects import render_row
 from mlops.dashboard.rows import MAX_COLUMNS
 
@@ -29,18 +31,19 @@ async def events(request: Request, cols: str = "") -> Response:
         cols: The columns of metadata of the table, with commas between; "" for a page
             without the table.
     """
+    # Before the response begins, so that an error has a status of its own.
+    live = context.of(request).caller(request).live
     columns = tuple(name for name in cols.split(",") if name)[:MAX_COLUMNS]
-    stream = _events(request, columns if "cols" in request.query_params else None)
+    wanted = columns if "cols" in request.query_params else None
+    stream = _events(context.of(request), live, wanted)
     # Tells nginx to pass events on at once.
     headers = {"x-accel-buffering": "no"}
     return StreamingResponse(stream, headers=headers, media_type="text/event-stream")
 
 
 async def _events(
-    request: Request, columns: tuple[str, ...] | None
+    dashboard: Dashboard, live: Live, columns: tuple[str, ...] | None
 ) -> AsyncIterator[str]:
-    dashboard = context.of(request)
-    live = dashboard.caller(request).live
     with live.subscribe() as subscription:
         yield "retry: 1000\n\n"
         while True:

@@ -158,7 +158,8 @@ class Toolkits:
             self._thread, _with_client, self._link, metadata, project, read
         )
         try:
-            return await asyncio.wait_for(reading, _READ_S)
+            async with asyncio.timeout(_READ_S):
+                return await reading
         except TimeoutError:
             return f"MLflow has not answered within {_READ_S:.0f} s."
 

@@ -42,7 +42,7 @@ def link_of(connection: Connection, base: Path | None) -> str:
             settings = Settings(connection.server, base, port=listener.getsockname()[1])
             threading.Thread(
                 target=serving.serve,
-                args=(settings, listener, False),
+                args=(serving.prepare(settings), listener),
                 name="mlops-dashboard",
                 daemon=True,
             ).start()
