@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "client-cpp/src/connection.h"
 #include "client-cpp/src/convert.h"
+#include "client-cpp/src/inherited_lease.h"
 #include "client-cpp/src/local_file.h"
 #include "client-cpp/src/read_session.h"
 #include "client-cpp/src/write_session.h"
@@ -258,7 +259,7 @@ absl::StatusOr<DeletedArtifacts> WorkspaceClient::DeleteArtifact(
   request.set_force(options.force);
   request.set_etag(options.etag);
   request.set_allow_missing(options.allow_missing);
-  request.set_fence(call.fence);
+  request.set_fence(inherited_lease_->FenceFor(project, call));
   ASSIGN_OR_RETURN(const v1::DeleteArtifactResponse response,
                    connection_->DeleteArtifact(request, call));
   return DeletedArtifacts{.file_count = response.file_count(),
@@ -270,7 +271,8 @@ absl::StatusOr<Artifact> WorkspaceClient::MoveArtifact(
     std::string_view destination, const PlaceOptions& options,
     const CallOptions& call) const {
   const auto request = MakePlaceRequest<v1::MoveArtifactRequest>(
-      project, path, destination, options, call.fence);
+      project, path, destination, options,
+      inherited_lease_->FenceFor(project, call));
   ASSIGN_OR_RETURN(const v1::Artifact artifact,
                    connection_->MoveArtifact(request, call));
   return FromProto(artifact);
@@ -281,7 +283,8 @@ absl::StatusOr<Artifact> WorkspaceClient::CopyArtifact(
     std::string_view destination, const PlaceOptions& options,
     const CallOptions& call) const {
   const auto request = MakePlaceRequest<v1::CopyArtifactRequest>(
-      project, path, destination, options, call.fence);
+      project, path, destination, options,
+      inherited_lease_->FenceFor(project, call));
   ASSIGN_OR_RETURN(const v1::Artifact artifact,
                    connection_->CopyArtifact(request, call));
   return FromProto(artifact);
@@ -291,7 +294,7 @@ absl::StatusOr<Artifact> WorkspaceClient::MakeDirectory(
     std::string_view project, std::string_view path,
     const CallOptions& call) const {
   auto request = About<v1::MakeDirectoryRequest>(project, path);
-  request.set_fence(call.fence);
+  request.set_fence(inherited_lease_->FenceFor(project, call));
   ASSIGN_OR_RETURN(const v1::Artifact artifact,
                    connection_->MakeDirectory(request, call));
   return FromProto(artifact);
@@ -312,7 +315,10 @@ absl::StatusOr<ArtifactWriter> WorkspaceClient::OpenForWrite(
     std::string_view project, std::string_view path,
     const WriteOptions& options, const CallOptions& call) const {
   auto session = std::make_unique<WriteSession>(
-      connection_, MakeWriteRequest(project, path, options, call.fence), call);
+      connection_,
+      MakeWriteRequest(project, path, options,
+                       inherited_lease_->FenceFor(project, call)),
+      call);
   if (!options.upload_id.empty()) RETURN_IF_ERROR(session->Resume());
   return ArtifactWriter(
       std::make_unique<internal::BufferedWriter>(std::move(session)));
@@ -324,7 +330,10 @@ absl::StatusOr<TransferredArtifact> WorkspaceClient::Upload(
   ASSIGN_OR_RETURN(const SourceFile file, SourceFile::Open(source));
   const Retry retry(call);
   WriteSession session(
-      connection_, MakeWriteRequest(project, path, options, call.fence), call);
+      connection_,
+      MakeWriteRequest(project, path, options,
+                       inherited_lease_->FenceFor(project, call)),
+      call);
   if (!options.upload_id.empty()) RETURN_IF_ERROR(session.Resume());
   // A file of several messages needs an id to resume after a broken connection.
   if (file.size() > internal::kChunkBytes) session.UseOwnUploadId();

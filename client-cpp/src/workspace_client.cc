@@ -5,6 +5,7 @@
 #include "client-cpp/src/address.h"
 #include "client-cpp/src/connection.h"
 #include "client-cpp/src/convert.h"
+#include "client-cpp/src/inherited_lease.h"
 #include "client-cpp/src/watch_session.h"
 #include "google/protobuf/util/json_util.h"
 #include "nlohmann/json.hpp"
@@ -86,7 +87,8 @@ absl::StatusOr<WorkspaceClient> WorkspaceClient::Connect(
 
 WorkspaceClient::WorkspaceClient(
     std::shared_ptr<internal::Connection> connection)
-    : connection_(std::move(connection)) {}
+    : connection_(std::move(connection)),
+      inherited_lease_(internal::InheritedLease::FromEnvironment()) {}
 
 absl::StatusOr<Workspace> WorkspaceClient::Create(
     std::string_view project, const Settings& settings,
@@ -129,16 +131,22 @@ absl::StatusOr<Workspace> WorkspaceClient::Update(
   ASSIGN_OR_RETURN(
       const v1::Workspace workspace,
       connection_->UpdateWorkspace(
-          MakeUpdateRequest(project, settings, options, call.fence), call));
+          MakeUpdateRequest(project, settings, options,
+                            inherited_lease_->FenceFor(project, call)),
+          call));
   return FromProto(workspace);
 }
 
 absl::StatusOr<DeleteResult> WorkspaceClient::Delete(
     std::string_view project, const DeleteOptions& options,
     const CallOptions& call) const {
+  const int64_t fence = inherited_lease_->FenceFor(project, call);
   ASSIGN_OR_RETURN(const v1::DeleteWorkspaceResponse response,
                    connection_->DeleteWorkspace(
-                       MakeDeleteRequest(project, options, call.fence), call));
+                       MakeDeleteRequest(project, options, fence), call));
+  // With a uid, it may have been another workspace, in the trash.
+  if (!options.validate_only && options.uid.empty())
+    inherited_lease_->NoteDeleted(project, fence);
   return FromProto(response);
 }
 

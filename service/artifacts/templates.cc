@@ -118,6 +118,7 @@ class FilesReader {
                                             core::kMaxTemplateFileBytes,
                                             " bytes of files"));
         }
+        file.size_bytes = stamp.size_bytes;
         break;
       }
       case fs::EntryType::kSymlink: {

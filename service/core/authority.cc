@@ -102,6 +102,9 @@ absl::StatusOr<Authority::Prepared> Authority::Prepare(CreateArgs args) const {
 
 absl::Status Authority::Fill(Prepared& prepared) const {
   if (prepared.tmpl == nullptr) return absl::OkStatus();
+  RETURN_IF_ERROR(CheckQuota(prepared.args.project.str(), prepared.args.quota,
+                             /*used=*/{}, AmountOf(*prepared.tmpl)));
+  if (prepared.args.validate_only) return absl::OkStatus();
   ASSIGN_OR_RETURN(
       prepared.files,
       templates_->Fill(*prepared.tmpl, Variables(prepared.args.project)));
@@ -121,8 +124,7 @@ absl::StatusOr<WorkspacePtr> Authority::Create(const CreateArgs& args) {
   }
   ASSIGN_OR_RETURN(Prepared prepared, Prepare(args));
   // Do not copy the template's files only to find that the name is taken.
-  if (!args.validate_only &&
-      absl::IsNotFound(catalog_->Get(args.project).status()))
+  if (absl::IsNotFound(catalog_->Get(args.project).status()))
     RETURN_IF_ERROR(Fill(prepared));
   absl::MutexLock lock(&Stripe(args.project));
   return CreateLocked(prepared.args);
@@ -313,7 +315,7 @@ absl::StatusOr<UpdateResult> Authority::Update(const UpdateArgs& args) {
                                         .metadata = args.spec.metadata,
                                         .quota = args.spec.quota,
                                         .validate_only = args.validate_only}));
-    if (!args.validate_only) RETURN_IF_ERROR(Fill(prepared));
+    RETURN_IF_ERROR(Fill(prepared));
     to_create = &prepared.args;
   }
   absl::MutexLock lock(&Stripe(args.project));

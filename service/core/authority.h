@@ -255,8 +255,9 @@ class Authority {
   // Applies the template, if any, and validates the result.
   absl::StatusOr<Prepared> Prepare(CreateArgs args) const;
   TemplateVariables Variables(const ProjectName& project) const;
-  // Stages the template's files. To be called without a lock, once it is clear
-  // that the workspace will probably be created.
+  // Stages the template's files, if they fit into the quota. With
+  // validate_only, only checks that. To be called without a lock, once it is
+  // clear that the workspace will probably be created.
   absl::Status Fill(Prepared& prepared) const;
   absl::StatusOr<WorkspacePtr> CreateLocked(const CreateArgs& args);
   // Creates a missing workspace from `to_create`, which is null if none was

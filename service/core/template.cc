@@ -238,6 +238,15 @@ std::vector<std::string> ListedPaths(const Template& tmpl) {
   return paths;
 }
 
+Amount AmountOf(const Template& tmpl) {
+  Amount amount;
+  for (const Template::File& file : tmpl.files) {
+    if (file.kind != Template::File::Kind::kFile) continue;
+    amount += {.file_count = 1, .size_bytes = file.size_bytes};
+  }
+  return amount;
+}
+
 TemplateVariables VariablesFor(const ProjectName& project,
                                absl::string_view root_path, absl::Time now) {
   return {.project = project.str(),

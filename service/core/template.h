@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "service/core/quota.h"
 #include "service/core/usage.h"
 #include "service/core/workspace.h"
 #include "service/core/yaml_tree.h"
@@ -47,6 +48,8 @@ struct Template {
     Kind kind = Kind::kFile;
     // Of a link.
     std::string target;
+    // Of a file.
+    int64_t size_bytes = 0;
   };
   std::vector<File> files;
 };
@@ -55,6 +58,9 @@ using TemplatePtr = std::shared_ptr<const Template>;
 // Returns the paths of the directories and files, sorted, at most
 // kMaxListedPaths.
 std::vector<std::string> ListedPaths(const Template& tmpl);
+
+// Returns what the files of the template count against a quota.
+Amount AmountOf(const Template& tmpl);
 
 // The values of the variables.
 struct TemplateVariables {

@@ -64,7 +64,9 @@ struct CallOptions {
   std::stop_token stop = {};
   // The fence of the caller's lease on the workspace (see mlops/lease.h), which
   // every change must carry while somebody holds a lease. Calls that change
-  // nothing ignore it.
+  // nothing ignore it. 0 means the lease that the environment variables
+  // MLOPS_LEASE_PROJECT and MLOPS_LEASE_FENCE named when the client was
+  // created, as they do below `mlops lease run`, or none.
   int64_t fence = 0;
 };
 

@@ -102,6 +102,7 @@ namespace mlops {
 
 namespace internal {
 class Connection;
+class InheritedLease;
 }  // namespace internal
 
 // Parses a JSON object into metadata, for example
@@ -881,6 +882,7 @@ class WorkspaceClient {
 
  private:
   std::shared_ptr<internal::Connection> connection_;
+  std::shared_ptr<internal::InheritedLease> inherited_lease_;
 };
 
 }  // namespace mlops

@@ -139,6 +139,33 @@ TEST_F(TemplatesTest, ValidateOnlyReadsTheTemplateAndCreatesNothing) {
             HasDetail("file", "template.yaml"), HasDetail("line", "1")));
 }
 
+TEST_F(TemplatesTest, FilesMustFitIntoTheQuota) {
+  temp.WriteFile(".templates/three/template.yaml",
+                 "quota: {max_size_bytes: 20}\n");
+  temp.WriteFile(".templates/three/files/models/a", "12345678");
+  temp.WriteFile(".templates/three/files/models/b", "12345678");
+  temp.WriteFile(".templates/three/files/outputs/c", "1234");
+  core::CreateArgs args{.project = Project("churn"), .template_name = "three"};
+  args.quota.max_file_count = 2;
+  for (const bool validate_only : {false, true}) {
+    args.validate_only = validate_only;
+    EXPECT_THAT(authority.Create(args),
+                AllOf(IsError(StatusCode::kResourceExhausted, "NO_SPACE"),
+                      HasDetail("quota", "max_file_count"),
+                      HasDetail("limit", "2"), HasDetail("wanted", "3")));
+  }
+  EXPECT_THAT(authority.Ensure({.project = Project("churn"),
+                                .quota = {.max_size_bytes = 19},
+                                .template_name = "three"}),
+              AllOf(IsError(StatusCode::kResourceExhausted, "NO_SPACE"),
+                    HasDetail("quota", "max_size_bytes")));
+  EXPECT_FALSE(temp.Exists("churn"));
+  EXPECT_TRUE(StagingIsEmpty());
+  EXPECT_OK(Create("churn", "three"));
+  // A workspace that exists is not measured by the template.
+  EXPECT_FALSE(authority.Ensure(args).value().created);
+}
+
 TEST_F(TemplatesTest, TheDefaultIsUsedWhereTheRequestNamesNone) {
   authority.SetTemplates(&templates, "tabular");
   temp.WriteFile(".templates/empty/template.yaml", "description: none\n");

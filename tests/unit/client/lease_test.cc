@@ -4,10 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <stop_token>
 #include <thread>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "mlops/testing/fake_workspace_service.h"
 
@@ -52,6 +54,37 @@ TEST_F(LeaseTest, ItsOptionsMayChangeTheWorkspaceAndOthersMayNot) {
   EXPECT_EQ(ErrorReason(client.Delete("fraud", {.force = true}).status()),
             "LEASE_HELD");
   EXPECT_TRUE(client.Delete("fraud", {.force = true}, mine).ok());
+}
+
+TEST_F(LeaseTest, TheEnvironmentMayNameTheLeaseOfAnotherProcess) {
+  const auto client_below = [this](const Lease& lease) {
+    ::setenv("MLOPS_LEASE_PROJECT", lease.project().c_str(), 1);
+    ::setenv("MLOPS_LEASE_FENCE", absl::StrCat(lease.fence()).c_str(), 1);
+    WorkspaceClient child = service.Client();
+    ::unsetenv("MLOPS_LEASE_PROJECT");
+    ::unsetenv("MLOPS_LEASE_FENCE");
+    return child;
+  };
+  const auto make = [](const WorkspaceClient& client, const char* project) {
+    return ErrorReason(client.MakeDirectory(project, "models/a").status());
+  };
+  auto lease = Lease::Acquire(client, "fraud");
+  ASSERT_TRUE(lease.ok()) << lease.status();
+  const WorkspaceClient child = client_below(*lease);
+  EXPECT_EQ(make(child, "fraud"), "");
+  EXPECT_EQ(make(client, "fraud"), "LEASE_HELD");
+  EXPECT_TRUE(child.Create("other").ok());
+  EXPECT_EQ(make(child, "other"), "");
+  EXPECT_TRUE(lease->Release().ok());
+  EXPECT_EQ(make(child, "fraud"), "LEASE_LOST");
+
+  // A deletion ends the lease, and so what a new workspace would refuse.
+  auto next = Lease::Acquire(client, "fraud");
+  ASSERT_TRUE(next.ok()) << next.status();
+  const WorkspaceClient deleter = client_below(*next);
+  EXPECT_TRUE(deleter.Delete("fraud", {.force = true}).ok());
+  EXPECT_TRUE(deleter.Create("fraud").ok());
+  EXPECT_EQ(make(deleter, "fraud"), "");
 }
 
 TEST_F(LeaseTest, ItIsReleasedAtItsEndAndOnlyOnce) {
