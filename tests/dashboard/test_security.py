@@ -1,9 +1,12 @@
 """What protects the dashboard from other sites, users, names and files."""
 
+import asyncio
 import re
 from pathlib import Path
 
+import httpx
 import pytest
+from mlops.dashboard import callers
 from mlops.dashboard.app import create_app
 from mlops.dashboard.security import FILE_POLICY, REPORT_POLICY
 from mlops.dashboard.settings import Settings
@@ -255,3 +258,24 @@ def test_vendored_files_have_their_licences() -> None:
         assert file.name in notice
         licence = file.name.partition(".")[0] + ".LICENSE"
         assert licence in notice and (static / licence).is_file()
+
+
+def test_too_many_users_get_a_page_that_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(callers, "_MAX_CALLERS", 0)
+    app = create_app(Settings(choose_server(address="127.0.0.1:1")[0], login="proxy"))
+
+    async def check() -> None:
+        app.state.dashboard.open()
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://127.0.0.1"
+        ) as client:
+            for path in ("/", "/events", "/p/fraud", "/operations"):
+                page = await client.get(path)
+                assert page.status_code == 503, path
+                assert "Too many users" in page.text, path
+        await app.state.dashboard.close()
+
+    asyncio.run(check())

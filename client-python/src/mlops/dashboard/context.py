@@ -10,9 +10,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from mlops._rpc.errors import WorkspaceError
 from mlops.dashboard import charts, shown
 from mlops.dashboard.callers import Caller, Callers
 from mlops.dashboard.link import Link
+from mlops.dashboard.live import Live
 from mlops.dashboard.security import Sessions
 from mlops.dashboard.settings import Settings
 from mlops.dashboard.toolkits import Toolkits
@@ -67,9 +69,17 @@ class Dashboard:
             "path": request.url.path,
             "settings": self.settings,
             "partial": "hx-request" in request.headers,
-            "live": self.caller(request).live if session else None,
+            "live": self._live(request) if session else None,
         }
         return HTMLResponse(self.render(name, **common, **context), status_code)
+
+    def _live(self, request: Request) -> Live | None:
+        """Return what the caller sees; None if there are too many callers."""
+        try:
+            return self.caller(request).live
+        except WorkspaceError:
+            # The page may be the one that says so.
+            return None
 
 
 def of(request: Request) -> Dashboard:
