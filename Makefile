@@ -9,12 +9,12 @@ IN_PARALLEL := -n 3 --dist loadfile
 # Ignore a server and Python packages that the environment names.
 unexport MLOPS_WORKSPACE_ADDRESS PYTHONPATH
 
-.PHONY: help setup configure build server serve wheel wheels deb deb-check image-check test ctest pytest toolkits example lint-proto accept-proto \
+.PHONY: help setup configure build server serve wheel wheels deb deb-check image-check arm64 test ctest pytest toolkits example lint-proto accept-proto \
   asan tsan bench fuzz linearizable crash attack soak-watch lint format clean
 .NOTPARALLEL:
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup: ## install missing dependencies: Debian packages, .venv, grpcurl
 	@.ci/setup
@@ -69,6 +69,18 @@ deb-check: deb wheel ## install, use (also from another network), upgrade and pu
 image-check: server ## build and run the container image; needs root
 	@.ci/setup image
 	tests/packaging/run_image.sh $(ARGS)
+
+arm64: server ## cross-compile the server for aarch64, try it under qemu, and build its wheel in build/wheels; needs root
+	@.ci/setup arm64
+	service/packaging/make_arm64.sh build/arm64
+	tests/packaging/run_arm64.sh build/arm64
+	@rm -rf build/wheels/arm64
+	_PYTHON_HOST_PLATFORM=linux-aarch64 $(BUILD_WHEEL) -w build/wheels/arm64 \
+	  --config-settings=cmake.define.MLOPS_WORKSPACED=$(CURDIR)/build/arm64/build/service/workspaced ./client-python
+	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/auditwheel repair --plat manylinux_2_34_aarch64 \
+	  -w build/wheels build/wheels/arm64/*.whl
+	@rm -r build/wheels/arm64
+	@ls build/wheels
 
 test: lint-proto ctest pytest toolkits ## set up, build and run every test
 
