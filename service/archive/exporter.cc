@@ -271,7 +271,9 @@ absl::Status Exporter::AddFile(Level& level, fs::Dir& dir,
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, (*file)->Stat());
   ASSIGN_OR_RETURN(const bool database, IsDatabase(**file, stamp));
   if (database) return AddDatabase(level, dir, path, name);
-  if (stamp.size_bytes <= kSmallBytes) return AddSmallFile(**file, stamp, path);
+  if (stamp.size_bytes <= kSmallBytes) {
+    return AddSmallFile(*std::move(file), stamp, path);
+  }
   return AddLargeFile(*std::move(file), stamp, path);
 }
 
@@ -292,7 +294,8 @@ absl::Status Exporter::AddLargeFile(std::unique_ptr<fs::FileReader> file,
   return absl::OkStatus();
 }
 
-absl::Status Exporter::AddSmallFile(fs::FileReader& file, fs::FileStamp stamp,
+absl::Status Exporter::AddSmallFile(std::unique_ptr<fs::FileReader> file,
+                                    fs::FileStamp stamp,
                                     const std::string& path) {
   // What the try before read, if the file had all of it.
   std::optional<std::pair<std::string, fs::FileStamp>> last;
@@ -300,13 +303,14 @@ absl::Status Exporter::AddSmallFile(fs::FileReader& file, fs::FileStamp stamp,
   for (int i = 0; i < kReadTries; ++i) {
     if (i > 0) {
       absl::SleepFor(kReadDelay);
-      ASSIGN_OR_RETURN(stamp, file.Stat());
+      ASSIGN_OR_RETURN(stamp, file->Stat());
       only_appended = false;
-      if (stamp.size_bytes > kSmallBytes) break;
+      if (stamp.size_bytes > kSmallBytes)
+        return AddLargeFile(std::move(file), stamp, path);
     }
     const absl::Time begin = clock_();
-    ASSIGN_OR_RETURN(std::string data, ReadAll(file, stamp.size_bytes));
-    ASSIGN_OR_RETURN(const fs::FileStamp after, file.Stat());
+    ASSIGN_OR_RETURN(std::string data, ReadAll(*file, stamp.size_bytes));
+    ASSIGN_OR_RETURN(const fs::FileStamp after, file->Stat());
     const bool complete = static_cast<int64_t>(data.size()) == stamp.size_bytes;
     // A write in the same tick of the clock leaves no trace in the stamp. So
     // wait for a moment without writes.
@@ -395,6 +399,7 @@ absl::StatusOr<Exporter::Held> Exporter::Hold(fs::Dir& dir,
   // as any other file.
   if (staged_ == nullptr) {
     ASSIGN_OR_RETURN(held.file, dir.OpenFile(part.name));
+    held.in_place = true;
     return held;
   }
   const std::string name = base::RandomId();
@@ -416,9 +421,21 @@ absl::StatusOr<Exporter::Held> Exporter::Hold(fs::Dir& dir,
 }
 
 absl::Status Exporter::AddHeld(Held held, const std::string& path) {
+  // Since it was found consistent with the parts that were sent before it,
+  // a program may have moved the content of one to the other.
+  if (held.in_place) {
+    ASSIGN_OR_RETURN(const fs::FileStamp now, held.file->Stat());
+    if (!IsSame(now, held.stamp)) return ChangedMeanwhile(path);
+  }
   return held.file == nullptr
              ? AddContent(held.content, held.stamp, path)
              : AddLargeFile(std::move(held.file), held.stamp, path);
+}
+
+absl::Status Exporter::ChangedMeanwhile(const std::string& path) const {
+  return core::WorkspaceBusy(
+      workspace_->project.str(),
+      absl::StrCat(artifacts::ShowPath(path), " changed while it was read"));
 }
 
 absl::StatusOr<size_t> Exporter::ReadFile(char* buffer, size_t size) {
@@ -435,11 +452,7 @@ absl::StatusOr<size_t> Exporter::ReadFile(char* buffer, size_t size) {
   if (complete) {
     ASSIGN_OR_RETURN(whole, IsWhole(sha256));
   }
-  if (!whole) {
-    return core::WorkspaceBusy(workspace_->project.str(),
-                               absl::StrCat(artifacts::ShowPath(file_path_),
-                                            " changed while it was read"));
-  }
+  if (!whole) return ChangedMeanwhile(file_path_);
   checksums_.Add(file_path_, sha256);
   AddPadding(file_offset_);
   file_.reset();

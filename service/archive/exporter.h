@@ -72,6 +72,8 @@ class Exporter {
     // In memory if it is small.
     std::string content;
     std::unique_ptr<fs::FileReader> file;
+    // Whether `file` is the part, not a copy.
+    bool in_place = false;
   };
   // A directory on the path to the one that is being read.
   struct Level {
@@ -105,14 +107,15 @@ class Exporter {
   absl::StatusOr<Held> Hold(fs::Dir& dir, const Database::Part& part,
                             int64_t size_bytes);
   absl::Status AddHeld(Held held, const std::string& path);
+  absl::Status ChangedMeanwhile(const std::string& path) const;
   absl::Status AddLink(const fs::Dir& dir, const std::string& path,
                        absl::string_view name);
   // Checks and appends the header of an entry.
   absl::Status AddHeader(const TarEntry& entry);
   // Begins the content of a directory.
   absl::Status Enter(std::string path, std::unique_ptr<fs::Dir> dir);
-  absl::Status AddSmallFile(fs::FileReader& file, fs::FileStamp stamp,
-                            const std::string& path);
+  absl::Status AddSmallFile(std::unique_ptr<fs::FileReader> file,
+                            fs::FileStamp stamp, const std::string& path);
   // Adds a file with this content.
   absl::Status AddContent(const std::string& data, const fs::FileStamp& stamp,
                           const std::string& path);

@@ -73,8 +73,8 @@ Artifacts::Artifacts(core::Catalog* catalog,
       leases_(options.leases),
       checksums_(kChecksumCacheBytes),
       dir_names_(kDirNamesCacheBytes, clock_),
-      placer_(base_.get(), health_.get(), leases_),
-      uploads_(&placer_, options) {}
+      placer_(base_.get(), health_.get(), leases_, &claims_),
+      uploads_(&placer_, &claims_, options) {}
 
 absl::StatusOr<ArtifactTree> Artifacts::Open(
     const core::ProjectName& project) const {
@@ -293,7 +293,7 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
     core::UsageLedger::Hold* hold, core::Cancelled cancelled) {
   const std::string id = base::RandomId();
   // The claim keeps the sweeper away until this call ends.
-  auto claim = uploads_.TryClaim(tree, id);
+  auto claim = claims_.TryClaim(tree, id);
   Aside aside;
   const auto set_aside = [&]() -> absl::Status {
     absl::Status moved = placer_.Change(tree, [&]() -> absl::Status {
@@ -416,7 +416,7 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
   ASSIGN_OR_RETURN(const auto uploads, tree.OpenUploads());
   const std::string id = base::RandomId();
   const std::string name = absl::StrCat(id, core::layout::kTempSuffix);
-  const auto claim = uploads_.TryClaim(tree, id);
+  const auto claim = claims_.TryClaim(tree, id);
   ASSIGN_OR_RETURN(auto file, uploads->CreateFile(name));
   // As cp(1) does: the copy keeps the permissions of the file that it replaces;
   // a new file gets those of the source.

@@ -18,6 +18,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "service/artifacts/checksum_cache.h"
+#include "service/artifacts/claims.h"
 #include "service/artifacts/dir_names.h"
 #include "service/artifacts/placer.h"
 #include "service/artifacts/reader.h"
@@ -199,6 +200,7 @@ class Artifacts {
   const core::Leases* const leases_;
   ChecksumCache checksums_;
   DirNamesCache dir_names_;
+  Claims claims_;
   Placer placer_;
   Uploads uploads_;
 

@@ -223,15 +223,18 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
   // A file system such as an overlay may refuse to rename a directory.
   if (fs::IsCrossDevice(renamed) && source.type == fs::EntryType::kDirectory) {
     ASSIGN_OR_RETURN(const auto uploads, tree.OpenUploads());
-    renamed = fs::MoveTree({.from = from,
-                            .name = std::string(name),
-                            .to = to,
-                            .to_name = std::string(path.name()),
-                            .mode = mode,
-                            .staging = *uploads,
-                            .staging_name = absl::StrCat(
-                                base::RandomId(), core::layout::kTempSuffix)},
-                           [&] { return health_->Sync(to); });
+    const std::string id = base::RandomId();
+    // Otherwise the sweep would take the copy for what a crash left.
+    const auto claim = claims_->TryClaim(tree, id);
+    renamed = fs::MoveTree(
+        {.from = from,
+         .name = std::string(name),
+         .to = to,
+         .to_name = std::string(path.name()),
+         .mode = mode,
+         .staging = *uploads,
+         .staging_name = absl::StrCat(id, core::layout::kTempSuffix)},
+        [&] { return health_->Sync(to); });
   }
   if (absl::IsAlreadyExists(renamed))
     return core::ArtifactExists(tree.project().str(), path.shown());

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "service/artifacts/claims.h"
 #include "service/artifacts/relative_path.h"
 #include "service/artifacts/tree.h"
 #include "service/core/disk_health.h"
@@ -57,8 +58,8 @@ class Placer {
  public:
   // All must outlive this. If `leases` is null, no lease prevents a change.
   Placer(const fs::Dir* base, core::DiskHealth* health,
-         const core::Leases* leases)
-      : base_(base), health_(health), leases_(leases) {}
+         const core::Leases* leases, Claims* claims)
+      : base_(base), health_(health), leases_(leases), claims_(claims) {}
 
   // Opens the parent directory of `path`, creating missing directories
   // on the way; null stands for the workspace itself. On return the names
@@ -140,6 +141,7 @@ class Placer {
   const fs::Dir* const base_;
   core::DiskHealth* const health_;
   const core::Leases* const leases_;
+  Claims* const claims_;
   std::array<Stripe, 64> stripes_;
 };
 

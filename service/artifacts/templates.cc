@@ -1,7 +1,9 @@
 #include "service/artifacts/templates.h"
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
+#include <set>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -25,7 +27,8 @@ using core::layout::kTemplatesDir;
 namespace {
 
 constexpr int64_t kCopyStep = int64_t{8} << 20;
-constexpr size_t kMaxTemplates = 100'000;
+// More than a page has, because some may be removed while it is read.
+constexpr size_t kMaxNames = 2 * core::kMaxPageSize;
 // A page of a list ends after this many bytes, more or less.
 constexpr size_t kMaxListBytes = size_t{4} << 20;
 
@@ -287,16 +290,21 @@ absl::StatusOr<TemplatePage> Templates::List(int page_size,
   const auto dir = base_->OpenDir(kTemplatesDir);
   if (absl::IsNotFound(dir.status())) return page;
   RETURN_IF_ERROR(dir.status());
-  std::vector<std::string> names;
+  // The first names after the last page, in order. Directories have none.
+  std::set<std::string> names;
+  bool more = false;
   RETURN_IF_ERROR(
       (*dir)->ForEachEntry([&](absl::string_view name, fs::EntryType type) {
         const bool maybe = type == fs::EntryType::kDirectory ||
                            type == fs::EntryType::kSymlink;
         if (maybe && !absl::StartsWith(name, ".") && name > last)
-          names.emplace_back(name);
-        return names.size() < kMaxTemplates;
+          names.emplace(name);
+        if (names.size() > kMaxNames) {
+          names.erase(std::prev(names.end()));
+          more = true;
+        }
+        return !cancelled();
       }));
-  std::sort(names.begin(), names.end());
   size_t bytes = 0;
   for (const std::string& name : names) {
     if (cancelled()) return absl::CancelledError("the call was cancelled");
@@ -324,6 +332,9 @@ absl::StatusOr<TemplatePage> Templates::List(int page_size,
     bytes += ListedBytes(**tmpl);
     page.templates.push_back({.tmpl = *std::move(tmpl)});
   }
+  // Some of the names were no templates any more.
+  if (more && page.next_page_token.empty())
+    page.next_page_token = EncodeToken(last);
   return page;
 }
 

@@ -17,13 +17,6 @@ namespace {
 
 constexpr size_t kMaxSweptAtOnce = 1000;
 
-// Returns the key of an upload's claim. The inode identifies the workspace: it
-// is unique while the directory is open, and a workspace recreated under the
-// same name has another one.
-std::string ClaimKey(const ArtifactTree& tree, absl::string_view id) {
-  return absl::StrCat(tree.stamp().device, " ", tree.stamp().inode, "/", id);
-}
-
 // Returns whether a failed Stat() means that the file does not exist.
 bool IsMissing(const absl::Status& status) {
   return absl::IsNotFound(status) || absl::IsFailedPrecondition(status);
@@ -31,19 +24,15 @@ bool IsMissing(const absl::Status& status) {
 
 }  // namespace
 
-Uploads::Uploads(Placer* placer, const UploadOptions& options)
+Uploads::Uploads(Placer* placer, Claims* claims, const UploadOptions& options)
     : placer_(placer),
+      claims_(claims),
       health_(options.health),
       part_ttl_(options.part_ttl),
       finished_ttl_(options.finished_ttl),
       // Without a boot id, assume that the machine restarts with the server.
       boot_id_(options.boot_id.empty() ? base::RandomId() : options.boot_id),
       expiry_(options.clock, options.steady_clock) {}
-
-std::unique_ptr<Claims::Claim> Uploads::TryClaim(const ArtifactTree& tree,
-                                                 absl::string_view id) {
-  return claims_.TryClaim(ClaimKey(tree, id));
-}
 
 bool Uploads::IsWhole(const UploadRecord& record,
                       const fs::FileStamp& part) const {
@@ -56,7 +45,7 @@ absl::StatusOr<std::unique_ptr<UploadWriter>> Uploads::Open(
   Staged staged;
   const std::string id =
       args.upload_id.empty() ? base::RandomId() : args.upload_id;
-  staged.claim = TryClaim(tree, id);
+  staged.claim = claims_->TryClaim(tree, id);
   if (staged.claim == nullptr) return UploadBusy(args);
   // Fail early, before the client sends the file. Place() checks again.
   auto existing = tree.Stat(args.path);
@@ -141,7 +130,7 @@ absl::Status Uploads::OpenResumable(
 absl::StatusOr<std::optional<Artifact>> Uploads::Discard(
     const ArtifactTree& tree, const WriteArgs& args) {
   const std::string& id = args.upload_id;
-  const auto claim = TryClaim(tree, id);
+  const auto claim = claims_->TryClaim(tree, id);
   if (claim == nullptr) return UploadBusy(args);
   const auto dir = tree.root().OpenDir(core::layout::kUploadsDir);
   if (absl::IsNotFound(dir.status())) return std::nullopt;
@@ -240,7 +229,7 @@ absl::StatusOr<UploadState> Uploads::GetFinished(const ArtifactTree& tree,
                     .expire_time = recorded->modify_time + finished_ttl_};
   // A stream that still holds the claim has renamed the part, but not synced
   // the directory yet.
-  if (claims_.IsClaimed(ClaimKey(tree, upload_id))) return state;
+  if (claims_->IsClaimed(tree, upload_id)) return state;
   RETURN_IF_ERROR(SyncFinished(tree, record));
   state.artifact = *std::move(finished);
   return state;
@@ -281,7 +270,8 @@ absl::StatusOr<Uploads::Swept> Uploads::SweepRoot(const ArtifactTree& tree,
         return due.size() < kMaxSweptAtOnce;
       }));
   for (const std::string& name : due) {
-    const auto claim = TryClaim(tree, core::layout::ParseHiddenArtifact(name));
+    const auto claim =
+        claims_->TryClaim(tree, core::layout::ParseHiddenArtifact(name));
     if (claim == nullptr) continue;
     swept.more = swept.entry_count >= max_entries;
     if (swept.more) return swept;
@@ -316,7 +306,7 @@ absl::StatusOr<Uploads::Swept> Uploads::Sweep(const ArtifactTree& tree,
     // Claim the entry first: it may be in use, and nobody must resume it while
     // it is removed.
     IsDue(**dir, name, may_expire, &id);
-    const auto claim = TryClaim(tree, id);
+    const auto claim = claims_->TryClaim(tree, id);
     if (claim == nullptr || !IsDue(**dir, name, may_expire, &id)) continue;
     swept.more = swept.entry_count >= max_entries;
     if (swept.more) return swept;

@@ -62,8 +62,8 @@ struct UploadOptions {
 // Thread-safe.
 class Uploads {
  public:
-  // `placer` must outlive this.
-  Uploads(Placer* placer, const UploadOptions& options);
+  // `placer` and `claims` must outlive this.
+  Uploads(Placer* placer, Claims* claims, const UploadOptions& options);
 
   // Opens or resumes an upload. `hold` is null if the workspace has no quota.
   // Returns the errors of WriteArtifact that are known before the first byte.
@@ -92,11 +92,6 @@ class Uploads {
   // Removes about `max_entries` entries of one workspace that have expired or
   // that a crash has orphaned.
   absl::StatusOr<Swept> Sweep(const ArtifactTree& tree, int64_t max_entries);
-
-  // Claims a name in the hidden directory. Returns null if this process uses it
-  // already. `tree` must outlive the claim.
-  std::unique_ptr<Claims::Claim> TryClaim(const ArtifactTree& tree,
-                                          absl::string_view id);
 
  private:
   // Returns whether the part is the file that the upload began with, with all
@@ -147,12 +142,12 @@ class Uploads {
   bool IsExpired(const fs::FileStamp& stamp, absl::Duration ttl) const;
 
   Placer* const placer_;
+  Claims* const claims_;
   const std::shared_ptr<core::DiskHealth> health_;
   const absl::Duration part_ttl_;
   const absl::Duration finished_ttl_;
   const std::string boot_id_;
   ExpiryClock expiry_;
-  Claims claims_;
 };
 
 }  // namespace mlops::artifacts

@@ -116,14 +116,16 @@ class Examination {
   void Confirm() {
     of_base_ = Confirmed(of_base_, ExamineBase(base_));
     std::vector<size_t> doubtful;
+    const std::vector<bool> equal = HaveEqualUids();
     for (size_t i = 0; i < examined_.size(); ++i) {
-      if (!examined_[i].findings.empty()) doubtful.push_back(i);
+      if (equal[i] || !examined_[i].findings.empty()) doubtful.push_back(i);
     }
     base::ParallelFor(doubtful.size(), options_.threads, 1, [&](size_t i) {
       Examined& examined = examined_[doubtful[i]];
-      examined.findings =
-          Confirmed(examined.findings,
-                    ExamineProject(base_, projects_[doubtful[i]]).findings);
+      Examined again = ExamineProject(base_, projects_[doubtful[i]]);
+      examined.findings = Confirmed(examined.findings, again.findings);
+      // A directory that was renamed meanwhile had the uid under both names.
+      examined.uid = std::move(again.uid);
     });
   }
 
@@ -156,6 +158,18 @@ class Examination {
             projects_.push_back(*std::move(project));
           return true;
         });
+  }
+
+  // Returns for each project whether another one has the same uid.
+  std::vector<bool> HaveEqualUids() const {
+    std::vector<bool> result(examined_.size());
+    absl::flat_hash_map<absl::string_view, size_t> by_uid;
+    for (size_t i = 0; i < examined_.size(); ++i) {
+      if (examined_[i].uid.empty()) continue;
+      const auto [first, inserted] = by_uid.try_emplace(examined_[i].uid, i);
+      if (!inserted) result[first->second] = result[i] = true;
+    }
+    return result;
   }
 
   void AddEqualUids(std::vector<Finding>& findings) const {

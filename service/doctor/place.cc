@@ -59,8 +59,8 @@ std::optional<std::string> PathOf(absl::string_view location) {
 }
 
 bool IsRemoteUrl(absl::string_view location) {
-  return absl::StrContains(location, "://") &&
-         !absl::StartsWith(location, "file://");
+  // "file://host/path" names a file of another host.
+  return absl::StrContains(location, "://") && !PathOf(location).has_value();
 }
 
 std::string EntryOf(absl::string_view path, absl::string_view base) {

@@ -130,6 +130,7 @@ std::optional<absl::Status> ImportStream::Handle(bool*) {
   if (!wire::Decode(*bytes, pb::ImportWorkspaceRequest::kDataFieldNumber,
                     &message.head, &message.data))
     return FieldInvalid("request", "is not a valid ImportWorkspaceRequest");
+  ReadNext();
   if (importer_ == nullptr) {
     absl::Status begun = BeginImport(message.head);
     if (!begun.ok() || importer_ == nullptr) return begun;

@@ -131,6 +131,7 @@ std::optional<absl::Status> ArtifactWriteStream::Handle(bool* more) {
     if (!bytes.has_value()) return EndUnfinished();
     auto message = DecodeWrite(*bytes);
     if (!message.ok()) return message.status();
+    if (!message->head.finish()) ReadNext();
     if (message->head.discard()) return Discard(*message);
     message_ = *std::move(message);
     if (absl::Status begun = BeginMessage(); !begun.ok()) return begun;

@@ -25,7 +25,7 @@ ReceiveStream::Step ReceiveStream::Next() {
   }
   if (!writing_) step.write = std::exchange(next_, std::nullopt);
   step.tasks = tasks_ == 0 && (received_.has_value() || no_more_);
-  step.read = !reading_ && !no_more_ && !received_.has_value();
+  step.read = !reading_ && !no_more_ && !received_.has_value() && !holds_read_;
   return step;
 }
 
@@ -40,16 +40,19 @@ void ReceiveStream::Work() {
   if (more && !end.has_value()) return Schedule(1);
   TaskDone([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     holds_ = Holds();
+    holds_read_ = false;
     if (end.has_value() && !end->ok() && !end_.has_value()) end_ = *end;
   });
 }
 
 std::optional<grpc::ByteBuffer> ReceiveStream::TakeReceived() {
-  std::optional<grpc::ByteBuffer> bytes;
-  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    bytes = std::exchange(received_, std::nullopt);
-  });
-  return bytes;
+  absl::MutexLock lock(&mutex_);
+  holds_read_ = true;
+  return std::exchange(received_, std::nullopt);
+}
+
+void ReceiveStream::ReadNext() {
+  Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { holds_read_ = false; });
 }
 
 void ReceiveStream::Acknowledge(grpc::ByteBuffer response) {

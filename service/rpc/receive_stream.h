@@ -36,9 +36,11 @@ class ReceiveStream
   // Releases what a client must find free when it sees the end of the call.
   virtual void Drop() = 0;
 
-  // Returns the received message, or nothing at the end of the messages, and
-  // lets the next read start.
+  // Returns the received message, or nothing at the end of the messages.
   std::optional<grpc::ByteBuffer> TakeReceived() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Starts to receive the next message while the one that was taken is handled.
+  // Not called for the last one, whose call then costs one read less.
+  void ReadNext() ABSL_LOCKS_EXCLUDED(mutex_);
   // Has `response` written soon, unless a newer one replaces it.
   void Acknowledge(grpc::ByteBuffer response) ABSL_LOCKS_EXCLUDED(mutex_);
   // Sets the response that ends the call.
@@ -53,6 +55,8 @@ class ReceiveStream
   bool holds_ ABSL_GUARDED_BY(mutex_) = false;
   // Message that waits for a worker.
   std::optional<grpc::ByteBuffer> received_ ABSL_GUARDED_BY(mutex_);
+  // Whether the next read waits for ReadNext(), or for the end of Handle().
+  bool holds_read_ ABSL_GUARDED_BY(mutex_) = false;
   // Whether the client's stream has ended or broken.
   bool no_more_ ABSL_GUARDED_BY(mutex_) = false;
   // Acknowledgement that waits for the one before it to be written.

@@ -19,6 +19,7 @@
 #include "proto/cpp/base/sha256.h"
 #include "service/catalog/file_catalog.h"
 #include "service/catalog/usage_scan.h"
+#include "service/core/errors.h"
 #include "tests/support/matchers.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/workspaces.h"
@@ -44,7 +45,10 @@ class Base {
       : dir_(fs::OpenBaseDir(temp.path()).value()),
         catalog_(catalog::FileCatalog::Open(dir_, temp.path(), {}).value()),
         authority(catalog_.get(), nullptr, temp.path()),
-        stage_(dir_, std::make_shared<core::DiskHealth>()),
+        stage_(dir_, std::make_shared<core::DiskHealth>([this] {
+                 return read_only ? core::ReadOnly(temp.path())
+                                  : absl::OkStatus();
+               })),
         archives(&authority, &stage_, dir_, temp.path()) {}
 
   absl::StatusOr<std::string> Export(const std::string& project,
@@ -90,6 +94,7 @@ class Base {
   }
 
   const support::TempDir temp;
+  bool read_only = false;
 
  private:
   const std::shared_ptr<fs::Dir> dir_;
@@ -290,6 +295,34 @@ TEST(ArchivesTest, AFileThatChangesEndsTheExport) {
       base.temp.WriteFile("fraud/outputs/big", std::string(size, 'b'));
     }
     EXPECT_THAT(status, IsError(StatusCode::kAborted, "WORKSPACE_BUSY"));
+  }
+}
+
+TEST(ArchivesTest, ADatabaseThatChangesEndsAnExportInPlace) {
+  Base base;
+  base.Create("fraud");
+  // In WAL mode.
+  const std::string header("SQLite format 3\0\x10\0\2\2", 20);
+  base.temp.WriteFile("fraud/mlflow/a.db",
+                      header + std::string(2'000'000, 'a'));
+  base.temp.WriteFile("fraud/mlflow/a.db-wal", std::string(3'000, 'w'));
+  base.read_only = true;
+  for (const bool changes : {false, true}) {
+    auto exporter = base.archives.Export({.project = Project("fraud")});
+    ASSERT_OK(exporter);
+    std::string buffer(500'000, '\0');
+    absl::Status status = (*exporter)->Read(buffer.data(), 500'000).status();
+    if (changes) {
+      std::ofstream(base.temp.Path("fraud/mlflow/a.db-wal"), std::ios::app)
+          << "a checkpoint and another transaction";
+    }
+    while (status.ok() && !(*exporter)->done())
+      status = (*exporter)->Read(buffer.data(), buffer.size()).status();
+    if (changes) {
+      EXPECT_THAT(status, IsError(StatusCode::kAborted, "WORKSPACE_BUSY"));
+    } else {
+      EXPECT_OK(status);
+    }
   }
 }
 

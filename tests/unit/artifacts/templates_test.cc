@@ -4,8 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -125,6 +127,21 @@ TEST_F(TemplatesTest, AnExistingWorkspaceKeepsItsFiles) {
               IsError(StatusCode::kFailedPrecondition, "PATH_UNSUITABLE"));
   EXPECT_FALSE(temp.Exists("hand/workspace.yaml"));
   EXPECT_TRUE(StagingIsEmpty());
+}
+
+TEST_F(TemplatesTest, ALongListHasEveryTemplateOnce) {
+  constexpr int kCount = 2'500;
+  for (int i = 0; i < kCount; ++i)
+    temp.WriteFile(absl::StrCat(".templates/t", i, "/template.yaml"), "");
+  std::vector<std::string> all;
+  std::string token;
+  do {
+    for (std::string& name : Names(1'000, &token))
+      all.push_back(std::move(name));
+  } while (!token.empty());
+  EXPECT_TRUE(std::is_sorted(all.begin(), all.end()));
+  EXPECT_EQ(std::unique(all.begin(), all.end()), all.end());
+  EXPECT_EQ(all.size(), kCount + 1u);
 }
 
 TEST_F(TemplatesTest, ValidateOnlyReadsTheTemplateAndCreatesNothing) {

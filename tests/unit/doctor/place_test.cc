@@ -28,6 +28,10 @@ TEST(PlaceTest, ReadsLocations) {
   EXPECT_EQ(PathOf("file://host/a"), std::nullopt);
   EXPECT_EQ(PathOf("s3://bucket/a"), std::nullopt);
   EXPECT_EQ(PathOf("relative"), std::nullopt);
+  EXPECT_TRUE(IsRemoteUrl("file://host/a"));
+  EXPECT_TRUE(IsRemoteUrl("s3://bucket/a"));
+  EXPECT_FALSE(IsRemoteUrl("file:///a"));
+  EXPECT_FALSE(IsRemoteUrl("relative"));
 }
 
 TEST(PlaceTest, FindsTheEntryOfTheBase) {
