@@ -92,7 +92,8 @@ absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(
   if (old == nullptr) return core::WorkspaceNotFound(change.project.str());
   RETURN_IF_ERROR(CheckEtag(*old, change.expected_etag));
   Workspace deleted = *old;
-  // A restored backup may have brought the same uid to the trash before.
+  // The trash may already have this uid, for example if a backup of the deleted
+  // workspace was restored.
   if (index_.Find(change.project.str(), deleted.uid) != nullptr)
     deleted.uid = base::RandomId();
   deleted.delete_time =
