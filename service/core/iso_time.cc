@@ -32,7 +32,7 @@ std::optional<absl::Time> ParseIsoTime(const std::string& text) {
   std::string date, clock, offset;
   if (!RE2::FullMatch(text, pattern, &date, &clock, &offset))
     return std::nullopt;
-  // Complete what may be omitted, since absl::ParseTime() needs all of it.
+  // Add the parts that may be omitted, because absl::ParseTime() needs them.
   if (clock.empty()) clock = "00:00:00";
   if (offset.empty()) offset = "Z";
   if (offset.size() == 3) offset += ":00";
