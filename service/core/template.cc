@@ -43,7 +43,7 @@ struct Piece {
   const Variable* variable = nullptr;
 };
 
-// Splits `text` at its variables. Returns what is wrong with it, or "".
+// Splits `text` at its variables. Returns the problem, or "" if there is none.
 std::string Split(absl::string_view text, Where where,
                   std::vector<Piece>* pieces) {
   constexpr absl::string_view kAdvice =
@@ -59,7 +59,7 @@ std::string Split(absl::string_view text, Where where,
       text.remove_prefix(2);
       continue;
     }
-    // A dollar sign alone is only that.
+    // A dollar sign before any other character is ordinary text.
     if (!absl::StartsWith(text, "${")) {
       pieces->back().text.push_back('$');
       text.remove_prefix(1);
@@ -133,6 +133,7 @@ std::optional<Problem> ReadSettings(const Node& node, Settings* settings) {
     if (auto problem = ReadText(value, &text)) return problem;
     if (auto problem = CheckStrings(value)) return problem;
     settings->*field->member = std::move(text);
+    // Check after each setting, so that the problem has the right line.
     if (absl::Status checked = CheckSettings(*settings); !checked.ok())
       return Problem{value.line, std::string(checked.message())};
   }
@@ -184,6 +185,8 @@ std::optional<Problem> ReadQuota(const Node& node, Quota* quota) {
     } else if (key.text == kMaxFileCount) {
       if (limit > INT32_MAX)
         return Problem{value.line, absl::StrCat("must be at most ", INT32_MAX)};
+      // The cast must not make a negative limit valid; CheckQuotaFields()
+      // rejects -1.
       quota->max_file_count =
           static_cast<int32_t>(std::max<int64_t>(limit, -1));
     } else {
@@ -298,6 +301,8 @@ std::string CheckTemplateLink(absl::string_view path,
                               absl::string_view target) {
   if (target.empty() || target.front() == '/')
     return "is a link to an absolute path; links must be relative";
+  // Follow the target by name, from the directory that contains the link. No
+  // intermediate step may leave the workspace, even if a later one returns.
   std::vector<absl::string_view> names = absl::StrSplit(path, '/');
   names.pop_back();
   for (absl::string_view name : absl::StrSplit(target, '/')) {
@@ -335,6 +340,7 @@ void ApplyTemplate(const Template& tmpl, const TemplateVariables& variables,
     const auto& from_template = tmpl.settings.*field.member;
     if (!value && from_template) value = Substitute(*from_template, variables);
   }
+  // Substitute before merging, because the request's metadata is literal.
   Metadata merged = tmpl.metadata;
   SubstituteStrings(merged, variables);
   merged.update(*metadata);
