@@ -178,6 +178,8 @@ std::string EncodeCheckpoint(const std::vector<SavedRecord>& records,
 
 CheckpointState InspectCheckpoint(absl::string_view bytes,
                                   absl::string_view base_path) {
+  // Read the header here too, because Checkpoint does not tell why it is
+  // unusable.
   absl::string_view rest = bytes;
   if (!absl::ConsumePrefix(&rest, kMagic)) {
     return absl::StartsWith(bytes, kAnyMagic) ? CheckpointState::kOtherVersion

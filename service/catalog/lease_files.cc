@@ -40,6 +40,7 @@ std::string LeasePath(absl::string_view project) {
 }
 
 std::string Format(const core::StoredLease& lease) {
+  // Round the ttl up, so that a restart never shortens the lease.
   const nlohmann::json json = {
       {"uid", lease.uid},
       {"holder", lease.holder},
@@ -141,6 +142,7 @@ absl::Status LeaseFiles::Replace(fs::Dir& dir, const std::string& name,
 
 absl::Status LeaseFiles::Save(const core::StoredLease& lease) {
   ASSIGN_OR_RETURN(Dirs* const dirs, OpenDirs());
+  // The temporary name begins with a dot, by which Load() recognizes it.
   const std::string& name = lease.project.str();
   return Replace(*dirs->leases, name,
                  absl::StrCat(".", name, ".", base::RandomId()), Format(lease));

@@ -45,7 +45,7 @@ struct CreateArgs {
   // The name of a filled directory that becomes the workspace, or ""; see
   // CreateChange.
   std::string staged;
-  // As Workspace::unknown_keys.
+  // See Workspace::unknown_keys.
   std::string unknown_keys;
   // The template to create from. "" means the default template, unless
   // `staged` is given.

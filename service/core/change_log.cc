@@ -126,6 +126,7 @@ void ChangeLog::Append(ChangeKind kind, WorkspacePtr workspace) {
   absl::MutexLock lock(&mutex_);
   change.sequence = ++last_;
   Put(std::make_shared<const LoggedChange>(std::move(change)));
+  // Keep the new change even if it exceeds the limit alone.
   while (bytes_ > max_bytes_ && changes_.size() > 1) ForgetOldest();
 }
 
@@ -288,6 +289,7 @@ absl::StatusOr<ChangeLog::History> DecodeHistory(
   const std::vector<absl::string_view> head = absl::StrSplit(lines[0], ' ');
   ChangeLog::History history;
   size_t run_count = 0;
+  // Every line ends with a newline, so an intact text has an empty last part.
   if (head.size() != 3 || head[0] != kVersion ||
       !absl::SimpleAtoi(head[1], &history.forgotten) ||
       !absl::SimpleAtoi(head[2], &run_count) || run_count == 0 ||

@@ -317,6 +317,7 @@ class Parser {
     const size_t begin = at_;
     if (IsKeywordAhead()) return Expected("a term");
     RETURN_IF_ERROR(CheckNotForeign());
+    // Bound the work of a list, which evaluates each term for each workspace.
     if (++terms_ > kMaxFilterTerms)
       return Problem(at_,
                      absl::StrCat("has more than ", kMaxFilterTerms, " terms"));

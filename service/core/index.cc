@@ -123,6 +123,7 @@ void Index::Put(WorkspacePtr workspace) {
 }
 
 void Index::AddAll(const std::vector<WorkspacePtr>& workspaces, int threads) {
+  // Each task fills one set alone, so the threads need no lock.
   const std::array<Ordered*, 3> orders = {
       &live_.by_project, &live_.by_create_time, &live_.by_update_time};
   base::ParallelFor(orders.size(), threads, 1, [&](size_t i) {

@@ -42,6 +42,7 @@ std::optional<absl::Time> ParseIsoTime(const std::string& text) {
   if (!absl::ParseTime(absl::RFC3339_full,
                        absl::StrCat(date, "T", clock, offset), &time, &error))
     return std::nullopt;
+  // The offset may move a time in the year 1 or 9999 out of the range.
   time = WholeMicros(time);
   return time == ClampTime(time) ? std::optional(time) : std::nullopt;
 }

@@ -235,6 +235,7 @@ void SubstituteStrings(Metadata& value, const TemplateVariables& variables) {
 std::vector<std::string> ListedPaths(const Template& tmpl) {
   std::vector<std::string> paths = tmpl.directories;
   for (const Template::File& file : tmpl.files) paths.push_back(file.path);
+  // A directory may be listed in template.yaml and exist in `files/` too.
   absl::c_sort(paths);
   paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
   if (paths.size() > kMaxListedPaths) paths.resize(kMaxListedPaths);
@@ -243,6 +244,7 @@ std::vector<std::string> ListedPaths(const Template& tmpl) {
 
 Amount AmountOf(const Template& tmpl) {
   Amount amount;
+  // Only regular files count against a quota.
   for (const Template::File& file : tmpl.files) {
     if (file.kind != Template::File::Kind::kFile) continue;
     amount += {.file_count = 1, .size_bytes = file.size_bytes};
@@ -260,6 +262,7 @@ TemplateVariables VariablesFor(const ProjectName& project,
 std::optional<Problem> ParseTemplate(absl::string_view text, Template* result) {
   Node root;
   if (auto problem = yaml::Parse(text, &root)) return problem;
+  // A template without values, for example one that consists of comments.
   if (root.kind == Node::Kind::kNull) return std::nullopt;
   if (root.kind != Node::Kind::kMap)
     return Problem{root.line, "must be a map of keys to values"};
@@ -322,6 +325,7 @@ std::string CheckTemplateLink(absl::string_view path,
 
 std::string Substitute(absl::string_view text,
                        const TemplateVariables& variables) {
+  // The text has been checked, so it has no problem that Split() could return.
   std::vector<Piece> pieces;
   Split(text, Where::kText, &pieces);
   std::string result;

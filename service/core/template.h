@@ -73,7 +73,7 @@ TemplateVariables VariablesFor(const ProjectName& project,
                                absl::string_view root_path, absl::Time now);
 
 // Parses template.yaml into `result`, and checks everything that does not
-// depend on the variables' values. An unknown key is a problem.
+// depend on the variables' values. Rejects unknown keys.
 std::optional<yaml::Problem> ParseTemplate(absl::string_view text,
                                            Template* result);
 

@@ -132,6 +132,7 @@ absl::Status CheckUpdateSpec(const UpdateSpec& spec) {
       RETURN_IF_ERROR(CheckMaskPath(path, spec.mask->size()));
   }
   RETURN_IF_ERROR(CheckMetadata(spec.metadata));
+  // Refuse to set and remove the same key, instead of letting the order decide.
   for (const std::string& key : spec.remove_metadata) {
     if (spec.metadata.contains(key)) {
       return FieldInvalid("remove_metadata",

@@ -45,7 +45,7 @@ struct NewWorkspaceSpec {
   bool exact_settings = false;
   Metadata metadata = Metadata::object();
   Quota quota;
-  // As Workspace::unknown_keys.
+  // See Workspace::unknown_keys.
   std::string unknown_keys;
 };
 
@@ -57,11 +57,11 @@ absl::Status CheckQuotaFields(const Quota& quota);
 // kMaxSettingBytes or has a control character.
 absl::Status CheckSettings(const Settings& settings);
 
-// Returns INVALID_ARGUMENT/FIELD_INVALID if the settings violate
-// CheckSettings(), the metadata violates CheckMetadata(), the quota violates
-// CheckQuotaFields(), a mask path is unknown, output-only, or combined with
-// "*", a key is both in `metadata` and in `remove_metadata`, or there are too
-// many paths or removed keys.
+// Returns INVALID_ARGUMENT/FIELD_INVALID if
+// - CheckSettings(), CheckMetadata() or CheckQuotaFields() does;
+// - a mask path is unknown, output-only, or combined with "*";
+// - a key is both in `metadata` and in `remove_metadata`;
+// - there are too many paths or removed keys.
 absl::Status CheckUpdateSpec(const UpdateSpec& spec);
 
 // Returns the workspace that Create makes. Absent settings get their defaults,

@@ -200,6 +200,7 @@ void Follow(absl::string_view old_place, absl::string_view new_place,
   if (!location) return;
   absl::string_view rest = *location;
   if (!absl::ConsumePrefix(&rest, old_place)) return;
+  // The prefix must end at a slash: /base/ab is not below /base/a.
   if (rest.empty() || rest.front() == '/')
     location = absl::StrCat(new_place, rest);
 }
@@ -209,6 +210,7 @@ void Follow(absl::string_view old_place, absl::string_view new_place,
 // elsewhere, because the user has chosen them.
 void DeriveSettingsAgain(const Record& record, const RecordPlace& place,
                          Settings& settings) {
+  // A hand-made record may not say where it was.
   auto old_project = ProjectName::Parse(record.project_name);
   if (!old_project.ok() || record.root_path.empty()) return;
   const Settings old_defaults = DefaultSettings(*old_project, record.root_path);
@@ -219,6 +221,7 @@ void DeriveSettingsAgain(const Record& record, const RecordPlace& place,
   if (settings.dvc_remote_path == old_defaults.dvc_remote_path) {
     settings.dvc_remote_path = new_defaults.dvc_remote_path;
   } else if (base::IsValidUtf8(place.root_path)) {
+    // A setting must be valid UTF-8, which a path need not be.
     Follow(record.root_path, place.root_path, settings.dvc_remote_path);
   }
   // Compare the root paths as they are in the default URI, which escapes some
@@ -307,6 +310,7 @@ std::string RecordEtag(absl::string_view text) {
 absl::Status CheckMetadata(const Metadata& metadata) {
   if (!metadata.is_object()) return FieldInvalid("metadata", "must be a map");
   RETURN_IF_ERROR(CheckValue(metadata, "metadata", 1));
+  // With `replace`, dump() does not throw on text that is not UTF-8.
   const size_t size =
       metadata.dump(-1, ' ', false, Metadata::error_handler_t::replace).size();
   if (size > kMaxMetadataBytes) {

@@ -91,10 +91,12 @@ absl::Status CheckReadable(const Workspace& workspace);
 std::string RecordEtag(absl::string_view text);
 
 // Checks that `metadata` can be stored. Returns INVALID_ARGUMENT/FIELD_INVALID
-// {field, problem}, where field is for example "metadata.a.b", if `metadata`
-// is not an object, is larger than kMaxMetadataBytes as JSON, is nested deeper
-// than kMaxMetadataDepth, or has a key longer than kMaxMetadataKeyBytes,
-// a number that is not finite, or an integral number beyond ±kMaxInteger.
+// {field, problem}, with a field such as "metadata.a.b", if `metadata`
+// - is not an object;
+// - is larger than kMaxMetadataBytes as JSON;
+// - is nested deeper than kMaxMetadataDepth;
+// - has a key longer than kMaxMetadataKeyBytes;
+// - has a number that is not finite, or an integer beyond ±kMaxInteger.
 absl::Status CheckMetadata(const Metadata& metadata);
 
 }  // namespace mlops::core

@@ -28,6 +28,7 @@ namespace {
 
 using nlohmann::json;
 
+// Bounds the recursion of the functions that walk a tree.
 constexpr size_t kMaxDepth = 64;
 constexpr int64_t kMaxInteger = (int64_t{1} << 53) - 1;
 // Longer keys need the "? " form, because YAML limits simple keys to 1,024
@@ -151,6 +152,7 @@ class TreeBuilder final : public YAML::EventHandler {
       return;
     }
     Level& level = levels_.back();
+    // In a map, keys and values alternate.
     if (level.node.kind == Node::Kind::kSequence) {
       level.node.items.push_back(std::move(node));
     } else if (level.key) {
@@ -258,6 +260,7 @@ std::optional<int64_t> ToInt(absl::string_view text) {
 // Returns nullopt if the value is not finite.
 std::optional<double> ToFloat(absl::string_view text) {
   const std::string digits = absl::StrReplaceAll(text, {{"_", ""}});
+  // The sign belongs to the whole number, so add up absolute values.
   double sum = 0;
   for (absl::string_view group : absl::StrSplit(digits, ':')) {
     double part = 0;

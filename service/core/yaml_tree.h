@@ -8,8 +8,8 @@
 #include "absl/strings/string_view.h"
 #include "nlohmann/json.hpp"
 
-// Reads YAML 1.1 as PyYAML's safe_load does, without the features that records
-// do not need, and writes it. Pure and thread-safe.
+// Reads and writes YAML 1.1. Reads it as PyYAML's safe_load does, but rejects
+// features that records do not need. Pure and thread-safe.
 namespace mlops::core::yaml {
 
 struct Entry;
