@@ -21,14 +21,14 @@ using core::Workspace;
 
 namespace {
 
-// The first line. The base path follows, then the unreachable projects and the
-// history, then blocks of records, so that threads can share the work. Each of
-// these parts has its CRC-32 and length.
+// The first line. The base path follows, then the unreachable projects, the
+// history, and the records in blocks, which threads can decode in parallel. The
+// CRC-32 and the length precede each part after the base path.
 constexpr absl::string_view kMagic = "mlops-workspace checkpoint 4\n";
-// What checkpoints of all versions begin with.
+// The beginning of checkpoints of all versions.
 constexpr absl::string_view kAnyMagic = "mlops-workspace checkpoint ";
 constexpr size_t kRecordsPerBlock = 1024;
-// Stands for an absent limit of a quota.
+// Represents an absent limit of a quota.
 constexpr int64_t kNoLimit = -1;
 
 class Writer {
@@ -41,7 +41,7 @@ class Writer {
     bytes_.append(text.data(), text.size());
   }
   void Time(absl::Time time) { Int(absl::ToUnixNanos(time)); }
-  // A time of a record. Nanoseconds would limit it to the year 2262.
+  // Writes a time of a record. Nanoseconds would limit it to the year 2262.
   void Micros(absl::Time time) { Int(absl::ToUnixMicros(time)); }
   std::string Take() && { return std::move(bytes_); }
 
@@ -49,8 +49,8 @@ class Writer {
   std::string bytes_;
 };
 
-// Reads the output of Writer. Past the end, it returns empty values
-// and ok() is false.
+// Reads the output of Writer. Past the end, returns empty values, and ok()
+// returns false.
 class Reader {
  public:
   explicit Reader(absl::string_view bytes) : bytes_(bytes) {}
@@ -69,6 +69,7 @@ class Reader {
 
  private:
   absl::string_view Raw(size_t size) {
+    // A negative length was cast to a huge `size`, so this rejects it too.
     ok_ = ok_ && size <= bytes_.size();
     if (!ok_) return "";
     const absl::string_view raw = bytes_.substr(0, size);
@@ -119,7 +120,7 @@ std::optional<SavedRecord> Read(Reader& in, absl::string_view base_path) {
   auto project = core::ProjectName::Parse(in.Text());
   if (!project.ok()) return std::nullopt;
   Workspace workspace{.project = *std::move(project)};
-  // Not saved, because it follows from the base path and the project.
+  // The path is not saved, because the base path and the project determine it.
   workspace.root_path = absl::StrCat(base_path, "/", workspace.project.str());
   workspace.uid = std::string(in.Text());
   for (const core::SettingField& field : core::kSettingFields) {
@@ -127,7 +128,7 @@ std::optional<SavedRecord> Read(Reader& in, absl::string_view base_path) {
       workspace.settings.*field.member = std::string(in.Text());
   }
   if (const absl::string_view metadata = in.Text(); !metadata.empty()) {
-    // A wrong type must not throw: the block then counts as damaged.
+    // Malformed metadata must not throw; the block counts as damaged instead.
     workspace.metadata = Metadata::from_cbor(metadata.begin(), metadata.end(),
                                              true, /*allow_exceptions=*/false);
     if (!workspace.metadata.is_object()) return std::nullopt;
@@ -177,6 +178,8 @@ std::string EncodeCheckpoint(const std::vector<SavedRecord>& records,
 
 CheckpointState InspectCheckpoint(absl::string_view bytes,
                                   absl::string_view base_path) {
+  // Read the header here too, because Checkpoint does not tell why it is
+  // unusable.
   absl::string_view rest = bytes;
   if (!absl::ConsumePrefix(&rest, kMagic)) {
     return absl::StartsWith(bytes, kAnyMagic) ? CheckpointState::kOtherVersion
@@ -213,7 +216,8 @@ Checkpoint::Checkpoint(absl::string_view bytes, absl::string_view base_path)
     const int64_t crc = in.Int();
     blocks.push_back({.bytes = in.Text(), .crc = crc});
   }
-  // A truncated file has no trustworthy last block: drop all of them.
+  // A file that ends within a block may lack later blocks too, so drop them
+  // all. Decode() checks the CRC of each block.
   if (!in.ok() || !intact) return;
   usable_ = true;
   blocks_ = std::move(blocks);
@@ -223,6 +227,7 @@ Checkpoint::Checkpoint(absl::string_view bytes, absl::string_view base_path)
 
 std::vector<SavedRecord> Checkpoint::Decode(size_t block) const {
   const auto& [bytes, crc] = blocks_[block];
+  // Check here, not in the constructor, so that threads share this work too.
   if (crc != Crc32(bytes)) return {};
   std::vector<SavedRecord> records;
   records.reserve(kRecordsPerBlock);

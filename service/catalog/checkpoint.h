@@ -18,11 +18,11 @@ struct SavedRecord {
   absl::Time read_time;
 };
 
-// How the records came about, for watchers.
+// The history of changes that led to the records, for watchers.
 struct SavedHistory {
-  // The output of core::EncodeHistory(); "" if it is unknown.
+  // The output of core::EncodeHistory(); "" if the history is unknown.
   std::string changes;
-  // The projects whose records could not be read, and are not saved therefore.
+  // The projects whose records could not be read, and therefore are not saved.
   std::vector<std::string> unreachable;
 };
 
@@ -38,23 +38,23 @@ enum class CheckpointState { kGood, kOtherVersion, kOtherBase, kDamaged };
 CheckpointState InspectCheckpoint(absl::string_view bytes,
                                   absl::string_view base_path);
 
-// Decodes the output of EncodeCheckpoint(). The records come in blocks,
-// which any thread can decode independently. A checkpoint is a cache:
-// damaged parts count as not saved. Thread-safe.
+// Decodes the output of EncodeCheckpoint(). The records come in blocks, which
+// threads can decode independently. A checkpoint is a cache: damaged parts
+// count as not saved. Thread-safe.
 class Checkpoint {
  public:
-  // Has no blocks if `bytes` is cut off, its history is damaged, has another
-  // format version, or belongs to another base. `bytes` must outlive this
-  // object.
+  // Makes a checkpoint without blocks if `bytes` is truncated, has another
+  // format version, belongs to another base, or has a damaged history. `bytes`
+  // must outlive this object.
   Checkpoint(absl::string_view bytes, absl::string_view base_path);
 
-  // Returns false if it has no blocks for one of these reasons.
+  // Returns false if there are no blocks for one of these reasons.
   bool usable() const { return usable_; }
   size_t block_count() const { return blocks_.size(); }
-  // Returns how the records came about.
+  // Returns the history of changes that led to the records.
   const SavedHistory& history() const { return history_; }
   // Returns the records of one block in the order in which they were encoded,
-  // or none if the block is damaged: no block is empty otherwise.
+  // or none if the block is damaged. An intact block is never empty.
   std::vector<SavedRecord> Decode(size_t block) const;
 
  private:

@@ -50,8 +50,8 @@ std::string Misfit(const fs::Dir& base, absl::string_view path,
              : "is a symbolic link";
 }
 
-// Returns whether the problem lasts as long as the file stays unchanged.
-// Any other error may have disappeared by the next read.
+// Returns whether the problem lasts as long as the file stays unchanged. Any
+// other error may be transient.
 bool IsLasting(const absl::Status& problem) {
   return absl::IsDataLoss(problem) ||
          base::GetReason(problem) == "PATH_UNSUITABLE";
@@ -61,8 +61,8 @@ bool IsUnreachable(const absl::Status& problem) {
   return !problem.ok() && !absl::IsNotFound(problem);
 }
 
-// Whether two records of one project say the same. The etag is a hash of all
-// that is in the file; the times may come from the file's stamp.
+// Returns whether two records of one project are equal. The etag is a hash of
+// the whole file, but the times may come from the file's stamp.
 bool AreSame(const WorkspacePtr& a, const WorkspacePtr& b) {
   if (a == nullptr || b == nullptr) return a == b;
   return a == b ||
@@ -92,7 +92,8 @@ std::string FileCatalog::RecordFile(const ProjectName& project) const {
 absl::StatusOr<WorkspacePtr> FileCatalog::Get(const ProjectName& project) {
   const auto stamp = base_->Stat(core::layout::RecordPath(project));
   {
-    // The common case, in which only the result is copied.
+    // Serve the common case under the lock, to copy only the result and not the
+    // whole entry.
     absl::ReaderMutexLock lock(&mutex_);
     const auto it = entries_.find(project);
     if (it != entries_.end() && IsCurrent(it->second, stamp))
@@ -127,19 +128,22 @@ bool FileCatalog::IsCurrent(const Entry& entry,
                             const absl::StatusOr<fs::FileStamp>& stamp) const {
   if (!stamp.ok())
     return absl::IsNotFound(stamp.status()) && absl::IsNotFound(entry.problem);
+  // A stamp as young as the read cannot rule out a later edit in the same tick.
   return *stamp == entry.stamp && !fs::MayBeRacy(*stamp, entry.read_time);
 }
 
 FileCatalog::Entry FileCatalog::ReadEntry(const ProjectName& project,
                                           const Entry& old) const {
   const std::string file = RecordFile(project);
+  // Take the time before the read, so that IsCurrent() distrusts any stamp
+  // written during it.
   Entry entry{.read_time = options_.clock()};
   const auto content =
       base_->ReadFile(core::layout::RecordPath(project), core::kMaxRecordBytes);
   if (!content.ok()) {
     entry.problem = RecordError(content.status(), project, file);
-    // An error names one path. Report the first unsuitable one of the two names
-    // that lead to the record.
+    // An error names one path. Two names lead to the record; report the first
+    // one that is unsuitable.
     const auto root = base_->Stat(project.str());
     const auto record = base_->Stat(core::layout::RecordPath(project));
     if (root.ok() && root->type != fs::EntryType::kDirectory) {
@@ -152,14 +156,15 @@ FileCatalog::Entry FileCatalog::ReadEntry(const ProjectName& project,
                                Misfit(*base_, core::layout::RecordPath(project),
                                       record->type, "file"));
     }
-    // Without a stamp the next Get reads the file again, because the failure
-    // may be transient.
+    // Keep the stamp only of a lasting problem. Without a stamp the next Get
+    // rereads the file, because the failure may be transient.
     if (record.ok() && IsLasting(entry.problem)) entry.stamp = *record;
     return entry;
   }
   entry.stamp = content->stamp;
   entry.etag = core::RecordEtag(content->data);
-  // The same text in the same file: reuse the decoded workspace.
+  // The same text in the same file decodes to the same values. Another file may
+  // have other times, which a hand-made record takes from the stamp.
   if (entry.etag == old.etag && old.stamp.inode == entry.stamp.inode) {
     entry.workspace = old.workspace;
     entry.problem = old.problem;
@@ -184,9 +189,11 @@ FileCatalog::Entry FileCatalog::Reload(const ProjectName& project,
   const bool passing = !entry.problem.ok() &&
                        !absl::IsNotFound(entry.problem) &&
                        !IsLasting(entry.problem);
-  // Keep listing a workspace that was readable before; only this caller
-  // gets the error.
+  // Keep listing a workspace that was readable before a transient failure; only
+  // this caller gets the error.
   if (passing && old.workspace != nullptr) return entry;
+  // Do not keep an entry, and poll its file, for a name that cannot become a
+  // workspace.
   if (entry.workspace == nullptr && !MayBecomeWorkspace(project)) {
     Forget(project, old.version);
   } else if (Publish(project, old.version, entry)) {
@@ -198,7 +205,7 @@ FileCatalog::Entry FileCatalog::Reload(const ProjectName& project,
 void FileCatalog::LogChange(const ProjectName& project, const Entry& old,
                             const Entry& entry) const {
   if (IsUnreachable(entry.problem)) {
-    // Log a lasting problem once, not at every read.
+    // Log a lasting problem once, not on every read.
     if (entry.problem == old.problem) return;
     record_log_.Write(
         absl::StrCat("workspace ", project.str(),
@@ -227,8 +234,8 @@ bool FileCatalog::MayBecomeWorkspace(const ProjectName& project) const {
 bool FileCatalog::Publish(const ProjectName& project, uint64_t seen,
                           Entry entry) {
   absl::MutexLock lock(&mutex_);
-  // If the entry has changed since `seen`, another thread has read or written
-  // it later than this one: this entry may be stale.
+  // Another thread has changed the entry since `seen`, so the one that this
+  // caller has read may be stale.
   if (Version(project) > seen) return false;
   Store(project, std::move(entry));
   return true;
@@ -241,7 +248,8 @@ uint64_t FileCatalog::Version(const ProjectName& project) const {
 
 void FileCatalog::Store(const ProjectName& project, Entry entry) {
   entry.version = ++last_version_;
-  // Update the index only if the workspace, not just its stamp, has changed.
+  // Keep the old workspace if only the stamp has changed, so that the index
+  // needs no update.
   Entry& stored = entries_.try_emplace(project).first->second;
   if (AreSame(entry.workspace, stored.workspace))
     entry.workspace = stored.workspace;
@@ -267,6 +275,7 @@ void FileCatalog::StoreAll(std::vector<Loaded> loaded) {
     if (one.entry.workspace != nullptr)
       workspaces.push_back(one.entry.workspace);
     if (IsUnreachable(one.entry.problem)) unreachable_.insert(one.project);
+    // `loaded` is sorted by name, so the end is always the right hint.
     entries_.emplace_hint(entries_.end(), std::move(one.project),
                           std::move(one.entry));
   }
@@ -277,6 +286,7 @@ void FileCatalog::ReportChange(const ProjectName& project, const Entry& old,
                                const Entry& entry) const {
   if (options_.changes == nullptr) return;
   using core::ChangeKind;
+  // The log needs a workspace even for an unreadable record.
   const auto shown = [&project](const WorkspacePtr& workspace) {
     return workspace != nullptr ? workspace
                                 : core::UnreadableWorkspace(project);
@@ -286,6 +296,7 @@ void FileCatalog::ReportChange(const ProjectName& project, const Entry& old,
       options_.changes->Append(ChangeKind::kDeleted, shown(old.workspace));
     return;
   }
+  // A new uid means another workspace: someone has replaced the directory.
   const bool replaced = old.workspace != nullptr &&
                         entry.workspace != nullptr &&
                         old.workspace->uid != entry.workspace->uid;
@@ -297,8 +308,8 @@ void FileCatalog::ReportChange(const ProjectName& project, const Entry& old,
 }
 
 void FileCatalog::Announce(const ProjectName& project) {
-  // The exclusive lock keeps the order of the index: a later state must not
-  // get in between.
+  // The exclusive lock keeps the log in the order of the index: no later state
+  // can get in between the lookup and the append.
   absl::MutexLock lock(&mutex_);
   const auto it = entries_.find(project);
   if (options_.changes == nullptr || it == entries_.end() ||
@@ -311,20 +322,24 @@ void FileCatalog::Forget(const ProjectName& project, uint64_t seen,
                          const Workspace* deleted) {
   absl::MutexLock lock(&mutex_);
   const auto it = entries_.find(project);
-  // An entry that another thread has stored meanwhile is newer than the
-  // caller's failed read.
+  // Another thread has stored the entry since this caller's read failed.
   if (Version(project) > seen || it == entries_.end()) return;
   Entry old = std::move(it->second);
   entries_.erase(it);
+  // Watchers learn the deletion's times and, if it changed, the new uid.
   if (deleted != nullptr && old.workspace != nullptr)
     old.workspace = std::make_shared<const Workspace>(*deleted);
   ReportChange(project, old, Entry{});
   unreachable_.erase(project);
   index_.Erase(project.str());
+  // A missing entry has no version. This one stands for all of them, so that
+  // Publish() rejects a record that was read before the removal.
   last_forget_version_ = ++last_version_;
 }
 
 absl::Status FileCatalog::RefreshNames() {
+  // Take the time and the stamp before listing, so that the next call detects
+  // an entry that appears while the list is read.
   const absl::Time now = options_.clock();
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, base_->StatSelf());
   {
@@ -333,8 +348,7 @@ absl::Status FileCatalog::RefreshNames() {
       return absl::OkStatus();
   }
   ASSIGN_OR_RETURN(const std::vector<ProjectName> names, ListNames());
-  // Names that are in the directory but not in the index,
-  // or the other way round.
+  // Names in the directory but not in the index, or vice versa.
   std::vector<ProjectName> differing;
   {
     absl::MutexLock lock(&mutex_);
@@ -353,8 +367,9 @@ absl::Status FileCatalog::RefreshNames() {
     }
     for (; known != entries_.end(); ++known) differing.push_back(known->first);
   }
-  // RefreshRecord() would not do: it takes a missing record as unchanged,
-  // even if the directory has been removed too.
+  // Reload outside the lock, because it reads files. RefreshRecord() is not
+  // enough: it takes a missing record for unchanged, even if the directory is
+  // gone too.
   for (const ProjectName& project : differing)
     Reload(project, FindEntry(project));
   return absl::OkStatus();
@@ -363,6 +378,7 @@ absl::Status FileCatalog::RefreshNames() {
 std::vector<ProjectName> FileCatalog::NextProjects(size_t count) {
   std::vector<ProjectName> next;
   absl::MutexLock lock(&mutex_);
+  // Resume by name, because entries may have come and gone since the last call.
   auto it = entries_.begin();
   if (auto from = ProjectName::Parse(last_project_); from.ok())
     it = entries_.upper_bound(*from);

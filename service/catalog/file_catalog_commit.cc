@@ -1,5 +1,5 @@
-// Writing: sequences that leave either the old state or the new one, complete,
-// wherever a crash interrupts them.
+// Writing. Each sequence of steps leaves either the complete old state or the
+// complete new one, wherever a crash interrupts it.
 #include <algorithm>
 #include <limits>
 #include <memory>
@@ -37,24 +37,27 @@ namespace {
 constexpr int64_t kRemoveStep = 10'000;
 // Entries removed between two polls of `cancelled`.
 constexpr int64_t kPurgeStep = 1'000;
+// For Forget(): removes the entry even if another thread has just stored it.
 constexpr uint64_t kWhateverVersion = std::numeric_limits<uint64_t>::max();
 
-// Returns a new name in the trash for a workspace to be removed.
-// Its uid is random, not the workspace's, so that names never collide.
+// Returns a new name in the trash for a workspace to be removed. The uid in it
+// is random, not the workspace's, so that names never collide.
 std::string DoomedName(const ProjectName& project) {
   return FormatTrashName({.delete_time = absl::UnixEpoch(),
                           .uid = base::RandomId(),
                           .project = project});
 }
 
-// Returns the name of a deleted workspace in its place (PlaceOf()). An earlier
-// release may have chosen it, so it is not formatted anew.
+// Returns the name of a deleted workspace's directory in PlaceOf(). Takes it
+// from the path instead of formatting it again, because an earlier release may
+// have chosen another format.
 std::string TrashNameOf(const Workspace& deleted) {
   return deleted.root_path.substr(deleted.root_path.rfind('/') + 1);
 }
 
 // Removes the temporary records that interrupted updates left in `dir`.
 absl::Status RemoveLeftovers(fs::Dir& dir) {
+  // Collect the names first, because removing entries disturbs the listing.
   std::vector<std::string> leftovers;
   RETURN_IF_ERROR(
       dir.ForEachEntry([&leftovers](absl::string_view name, fs::EntryType) {
@@ -84,9 +87,9 @@ absl::StatusOr<fs::RemovedTree> RemoveSome(fs::Dir& dir, int64_t max_entries) {
   return all;
 }
 
-// Renames a directory to a name that must not exist yet. A file system
-// may report a failure although it has done the rename (NFS, when the answer
-// is lost), so check the result.
+// Renames a directory to a name that must not exist yet. A file system may
+// report a failure although the rename succeeded (NFS, when the reply is lost),
+// so look where the directory is.
 absl::Status RenameDir(fs::Dir& from, absl::string_view name, const fs::Dir& to,
                        absl::string_view to_name) {
   absl::Status renamed =
@@ -115,7 +118,8 @@ const ProjectName& ProjectOf(const core::Change& change) {
 
 absl::StatusOr<CommitResult> FileCatalog::Commit(const core::Change& change) {
   RETURN_IF_ERROR(options_.health->Check());
-  // Without room for new directories, some changes are possible nevertheless.
+  // A full disk still permits changes that need no new directory, such as a
+  // deletion.
   if (absl::Status made = MakeServerDirs();
       !made.ok() && !absl::IsResourceExhausted(made))
     return made;
@@ -124,8 +128,8 @@ absl::StatusOr<CommitResult> FileCatalog::Commit(const core::Change& change) {
   if (result.ok() || !base::GetReason(result.status()).empty() ||
       absl::IsCancelled(result.status()))
     return result;
-  // Errors without a reason come from the file system alone: someone removed
-  // or created an entry by hand between two steps.
+  // An error without a reason comes straight from the file system: someone
+  // removed or created an entry by hand between two steps.
   const std::string& project = ProjectOf(change).str();
   if (absl::IsNotFound(result.status()))
     return core::WorkspaceNotFound(project);
@@ -137,8 +141,8 @@ absl::Status FileCatalog::Move(fs::Dir& from, absl::string_view name,
   absl::Status renamed = RenameDir(from, name, to, to_name);
   if (!fs::IsCrossDevice(renamed)) return renamed;
   RETURN_IF_ERROR(MakeServerDirs());
-  // The record leaves the old place first, so that no one ever sees
-  // half a workspace.
+  // Remove the record from the old place before the other files, so that no one
+  // ever sees half a workspace there.
   return fs::MoveTree({.from = from,
                        .name = std::string(name),
                        .to = to,
@@ -161,9 +165,8 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
   absl::Status status = StageWorkspace(id, filled, record);
   if (status.ok()) status = PlaceStaged(id, filled, project, record);
   if (!status.ok()) {
-    // Leave nothing of a workspace that could not be created. The next start
-    // sweeps whatever cannot be removed now. A filled directory belongs to its
-    // caller.
+    // Remove what was staged of the failed workspace. The next start sweeps
+    // whatever cannot be removed now. A filled directory belongs to the caller.
     if (!filled)
       fs::RemoveTree(*staging_, id, kRemoveStep).status().IgnoreError();
     return status;
@@ -175,14 +178,16 @@ absl::Status FileCatalog::StageWorkspace(absl::string_view id, bool filled,
                                          absl::string_view record) {
   if (!filled) RETURN_IF_ERROR(staging_->MakeDir(id));
   ASSIGN_OR_RETURN(auto dir, staging_->OpenDir(id));
+  // Only a filled directory may already have some of the five.
   for (absl::string_view name : core::kDirectories) {
     if (absl::Status made = dir->MakeDir(name);
         !made.ok() && !(filled && absl::IsAlreadyExists(made)))
       return made;
   }
   RETURN_IF_ERROR(fs::WriteNewFile(*dir, kRecord, record));
-  // A failed sync here does not end all writing, because nothing of this
-  // workspace is visible yet.
+  // Sync before the rename, so that a crash never leaves half a workspace under
+  // the final name. A failure here concerns only this request, because nothing
+  // of the workspace is visible yet, so DiskHealth need not know.
   return dir->Sync();
 }
 
@@ -192,8 +197,8 @@ absl::Status FileCatalog::PlaceStaged(absl::string_view id, bool filled,
   const absl::Status renamed = Move(*staging_, id, *base_, project.str());
   if (renamed.ok()) return SyncOrFail(base_sync_);
   if (!absl::IsAlreadyExists(renamed)) return renamed;
-  // The name is taken: by a workspace, or by a directory without a record,
-  // which becomes this workspace unless that would mix the files of both.
+  // The name is taken by a workspace, or by a directory without a record. The
+  // directory becomes this workspace, unless that would mix the files of both.
   const auto existing = Get(project);
   if (existing.ok())
     return core::WorkspaceExists(project.str(), (*existing)->uid);
@@ -210,9 +215,9 @@ absl::Status FileCatalog::PlaceStaged(absl::string_view id, bool filled,
   return absl::OkStatus();
 }
 
-// Makes a workspace of a directory without a record. Writes the record last,
-// once everything else is on disk, so that a crash never leaves
-// half a workspace.
+// Turns a directory without a record into a workspace. Writes the record last,
+// once everything else is on disk, so that a crash never leaves half a
+// workspace.
 absl::Status FileCatalog::AdoptDirectory(const ProjectName& project,
                                          absl::string_view record) {
   ASSIGN_OR_RETURN(auto dir, base_->OpenDir(project.str()));
@@ -223,8 +228,9 @@ absl::Status FileCatalog::AdoptDirectory(const ProjectName& project,
   }
   const std::string temp = core::layout::RecordTempFile(base::RandomId());
   RETURN_IF_ERROR(fs::WriteNewFile(*dir, temp, record));
-  // The five directories must be durable before the record appears.
+  // Make the five directories durable before the record appears.
   RETURN_IF_ERROR(SyncOrFail(*dir));
+  // Never replace a record that someone has just put there by hand.
   if (absl::Status renamed =
           dir->Rename(temp, *dir, kRecord, fs::RenameMode::kNoReplace);
       !renamed.ok()) {
@@ -233,6 +239,7 @@ absl::Status FileCatalog::AdoptDirectory(const ProjectName& project,
                ? core::WorkspaceBusy(project.str(), "create by hand")
                : renamed;
   }
+  // The directory itself may be new as well, so sync its name too.
   RETURN_IF_ERROR(SyncOrFail(*dir));
   return SyncOrFail(base_sync_);
 }
@@ -245,8 +252,8 @@ WorkspacePtr FileCatalog::PublishWritten(const Workspace& workspace,
   Entry entry{.workspace = pointer,
               .etag = pointer->etag,
               .read_time = options_.clock()};
-  // This stat cannot hide an edit made since our rename, because the next Get
-  // does not trust so young a stamp.
+  // This stat cannot hide an edit made since the rename, because the next Get
+  // does not trust a stamp this young.
   if (auto stamp = base_->Stat(core::layout::RecordPath(workspace.project));
       stamp.ok())
     entry.stamp = *stamp;
@@ -261,8 +268,8 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
     const core::ReplaceChange& change) {
   const ProjectName& project = change.workspace.project;
   // A matching etag in the index is enough to proceed, because the exchange
-  // detects a conflict. It is not enough to reject the change:
-  // read the file first.
+  // detects a conflict. A differing etag is not enough to reject the change,
+  // because the index may be stale: read the file first.
   if (const Entry known = FindEntry(project);
       known.workspace == nullptr || known.etag != change.expected_etag) {
     ASSIGN_OR_RETURN(const WorkspacePtr current, Get(project));
@@ -276,8 +283,8 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
   const std::string record = core::EncodeWorkspace(change.workspace);
   const std::string etag = core::RecordEtag(record);
   {
-    // A reader that finds the new record before the index has it must not log
-    // it as another program's change.
+    // A concurrent reader may find the new record before the index has it, and
+    // must not log it as another program's change.
     absl::MutexLock lock(&mutex_);
     being_written_.insert(etag);
   }
@@ -285,21 +292,22 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
   CommitResult result;
   if (replaced.ok())
     result.workspace = PublishWritten(change.workspace, record);
+  // Unmark the etag only once the index has the record.
   absl::MutexLock lock(&mutex_);
   being_written_.erase(etag);
   RETURN_IF_ERROR(replaced);
   return result;
 }
 
-// Exchanges the new record with the old one instead of renaming over it,
-// which shows exactly what was replaced. If that is not the record the update
-// was made from, someone edited the file meanwhile, and the edit is put back.
+// Exchanges the new record with the old one instead of renaming over it, to see
+// exactly which record was replaced. If that is not the record that the update
+// is based on, someone has edited the file meanwhile: puts the edit back.
 absl::Status FileCatalog::ReplaceRecord(fs::Dir& dir,
                                         const core::ReplaceChange& change,
                                         absl::string_view record) {
   const std::string temp = core::layout::RecordTempFile(base::RandomId());
-  // The new record, including its temporary file, must be readable only by
-  // those who may read the old one.
+  // Copy the permissions of the old record, so that nobody else can read the
+  // new one, not even in its temporary file.
   RETURN_IF_ERROR(fs::WriteNewFile(dir, temp, record, /*like=*/kRecord));
   const auto etag_of =
       [&dir](absl::string_view name) -> absl::StatusOr<std::string> {
@@ -316,8 +324,8 @@ absl::Status FileCatalog::ReplaceRecord(fs::Dir& dir,
   absl::Status renamed =
       dir.Rename(temp, dir, kRecord, fs::RenameMode::kExchange);
   if (absl::IsUnimplemented(renamed)) {
-    // Without an exchange, check right before the rename. An edit
-    // in the microseconds between the two is lost.
+    // This file system cannot exchange files, so check right before the rename.
+    // An edit in the microseconds between the two is lost.
     const auto current = etag_of(kRecord);
     if (!current.ok()) return give_up(current.status());
     if (*current != change.expected_etag)
@@ -328,19 +336,20 @@ absl::Status FileCatalog::ReplaceRecord(fs::Dir& dir,
     return SyncOrFail(dir);
   }
   if (!renamed.ok()) return give_up(renamed);
+  // The temporary name now has the displaced record.
   const auto displaced = etag_of(temp);
-  // The displaced record is not the expected one: put it back.
+  // Put back any record but the expected one.
   if (!displaced.ok() || *displaced != change.expected_etag) {
     RETURN_IF_ERROR(dir.Rename(temp, dir, kRecord, fs::RenameMode::kExchange));
-    // Otherwise a crash could keep the first exchange and lose the second.
+    // Sync, or a crash could keep the first exchange and lose the second.
     RETURN_IF_ERROR(SyncOrFail(dir));
     if (base::GetReason(displaced.status()) == "IO_ERROR")
       return give_up(displaced.status());
     return give_up(core::EtagMismatch(project, change.expected_etag,
                                       displaced.value_or("")));
   }
-  // The new record is in place, so a temporary file that cannot be removed
-  // does no harm.
+  // Best effort: the new record is in place, and the next update removes an
+  // orphaned temporary file.
   dir.RemoveFile(temp).IgnoreError();
   return SyncOrFail(dir);
 }
@@ -358,13 +367,15 @@ absl::StatusOr<std::string> FileCatalog::SetAside(const Workspace& deleted,
                                       .purge_time = deleted.purge_time,
                                       .uid = deleted.uid,
                                       .project = project});
+  // On a full disk the trash may exist even if MakeServerDirs() failed.
   absl::Status moved = MakeServerDirs();
   if (has_trash_.load(std::memory_order_acquire))
     moved = Move(*base_, project.str(), *trash_, name);
   if (moved.ok()) return name;
   if (!absl::IsResourceExhausted(moved)) return moved;
   if (!permanent) return core::NoSpaceInTrash(moved);
-  // A rename within the base needs neither an inode nor, usually, a block.
+  // A permanent deletion must succeed on a full disk, since it frees space. A
+  // rename within the base needs no inode and usually no new block.
   name = FormatHiddenName(base::RandomId(), project);
   absl::Status hidden = RenameDir(*base_, project.str(), *base_, name);
   if (absl::IsResourceExhausted(hidden)) hidden = MakeRoom(project, name);
@@ -375,12 +386,15 @@ absl::StatusOr<std::string> FileCatalog::SetAside(const Workspace& deleted,
 absl::Status FileCatalog::MakeRoom(const ProjectName& project,
                                    const std::string& name) {
   ASSIGN_OR_RETURN(const auto dir, base_->OpenDir(project.str()));
-  // Half a workspace must not be served, not even after a crash.
+  // Remove the record first, and durably: half a workspace must not be served,
+  // not even after a crash.
   ASSIGN_OR_RETURN(fs::RemovedTree all, fs::RemoveTree(*dir, kRecord, 1));
   Forget(project, kWhateverVersion);
   RETURN_IF_ERROR(SyncOrFail(*dir));
   absl::Status renamed;
   fs::RemovedTree step;
+  // Remove only as much as the rename needs. The purge that removes the rest
+  // can be cancelled, unlike this loop.
   do {
     ASSIGN_OR_RETURN(step, RemoveSome(*dir, kPurgeStep));
     all.file_count += step.file_count;
@@ -396,6 +410,7 @@ absl::Status FileCatalog::CheckDeletable(
     const core::DeleteChange& change,
     const absl::StatusOr<WorkspacePtr>& current) {
   const std::string& project = change.project.str();
+  // A workspace with a corrupt record can be deleted.
   if (!current.ok() && !absl::IsDataLoss(current.status()))
     return current.status();
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, base_->Stat(project));
@@ -420,7 +435,8 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
                                                .uid = base::RandomId()};
   {
     absl::ReaderMutexLock lock(&mutex_);
-    // The trash may already have this uid, for example from a backup.
+    // The trash may already have this uid, for example if a backup of the
+    // deleted workspace was restored.
     if (index_.Find(change.project.str(), deleted.uid) != nullptr)
       deleted.uid = base::RandomId();
     deleted.delete_time = index_.NextDeleteTime(
@@ -431,9 +447,11 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
   ASSIGN_OR_RETURN(const std::string trash_name,
                    SetAside(deleted, change.permanent));
   const bool hidden = IsHiddenName(trash_name);
-  // The directory has moved, so readers must stop finding it, even
-  // if the sync fails.
+  // The directory has moved, so readers must stop finding it, even if the sync
+  // fails.
   Forget(change.project, kWhateverVersion, &deleted);
+  // Sync the new parent before the old one, so that a crash between the two
+  // cannot lose the only name of the directory.
   absl::Status synced = hidden ? absl::OkStatus() : SyncOrFail(*trash_sync_);
   if (synced.ok()) synced = SyncOrFail(base_sync_);
   deleted.root_path = absl::StrCat(
@@ -441,8 +459,9 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
       trash_name);
   auto pointer = std::make_shared<const Workspace>(std::move(deleted));
   {
-    // Only now may the sweeper find it. With a purge delay of 0, it would
-    // otherwise remove files that a crash could still bring back.
+    // Show it to the sweeper only now, after the sync. With a purge delay of 0,
+    // the sweeper could otherwise remove files of a workspace that a crash
+    // brings back.
     absl::MutexLock lock(&mutex_);
     purge_gate_.NoteDeleted(trash_name);
     index_.Put(pointer);
@@ -456,13 +475,15 @@ absl::StatusOr<CommitResult> FileCatalog::RemoveForGood(
     core::Cancelled cancelled) {
   CommitResult result{.workspace = std::move(workspace)};
   {
+    // Count what MakeRoom() has already removed.
     absl::MutexLock lock(&mutex_);
     const fs::RemovedTree early = removed_early_[trash_name];
     removed_early_.erase(trash_name);
     result.file_count = early.file_count;
     result.size_bytes = early.size_bytes;
   }
-  // The workspace can no longer be restored; the sweeper removes the rest.
+  // The workspace can no longer be restored, so the sweeper must remove what
+  // this call leaves behind.
   const auto leave_to_sweeper = [&](absl::Status status) {
     absl::MutexLock lock(&mutex_);
     removing_.push_back(trash_name);
@@ -490,30 +511,32 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
     deleted = change.uid.empty() ? index_.FindLastDeleted(project)
                                  : index_.Find(project, change.uid);
   }
-  // A hidden workspace is about to be purged.
+  // A hidden workspace cannot be restored: its caller is about to purge it.
   if (deleted == nullptr || IsHiddenName(TrashNameOf(*deleted)))
     return core::NotInTrash(project, change.uid, options_.purge_delay);
   const std::string trash_name = TrashNameOf(*deleted);
   const absl::Status renamed = Move(*trash_, trash_name, *base_, project);
-  // The name is taken by a workspace, or by another entry without a uid.
+  // The name is taken by a workspace, or by an entry that has no uid.
   if (absl::IsAlreadyExists(renamed)) {
     const auto existing = Get(change.project);
     return core::WorkspaceExists(project,
                                  existing.ok() ? (*existing)->uid : "");
   }
   if (!renamed.ok() && !absl::IsNotFound(renamed)) return renamed;
+  // The directory has left the trash, even if the syncs below fail.
   {
     absl::MutexLock lock(&mutex_);
     index_.Erase(project, deleted->uid);
     purge_gate_.Forget(trash_name);
   }
-  // Someone emptied the trash by hand.
+  // Someone has emptied the trash by hand.
   if (!renamed.ok())
     return core::NotInTrash(project, change.uid, options_.purge_delay);
+  // Sync the new parent first, as in a deletion.
   RETURN_IF_ERROR(SyncOrFail(base_sync_));
   RETURN_IF_ERROR(SyncOrFail(*trash_sync_));
   // Store the entry unconditionally. Publish() would yield to a concurrent
-  // reader and leave it to the next Get to find this workspace.
+  // reader, and then only the next Get would find this workspace.
   Entry entry = ReadEntry(change.project, Entry{});
   absl::StatusOr<WorkspacePtr> restored = entry.result();
   if (absl::IsNotFound(restored.status())) return restored.status();
@@ -529,7 +552,7 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
 // partially after a crash. Returns the new name.
 absl::StatusOr<std::string> FileCatalog::Doom(const Workspace& deleted) {
   const std::string old_name = TrashNameOf(deleted);
-  // A hidden name says already that the workspace is to be removed.
+  // A hidden name already marks the workspace for removal.
   const bool hidden = IsHiddenName(old_name);
   std::string new_name = hidden ? old_name : DoomedName(deleted.project);
   if (!hidden) RETURN_IF_ERROR(Move(*trash_, old_name, *trash_, new_name));
@@ -544,13 +567,14 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
   {
     absl::MutexLock lock(&mutex_);
     deleted = index_.Find(change.project.str(), change.uid);
-    // Erased first, so that no Undelete or second purge picks it meanwhile.
+    // Erase it first, so that no Undelete or second purge picks it meanwhile.
     if (deleted != nullptr) index_.Erase(change.project.str(), change.uid);
   }
   if (deleted == nullptr)
     return core::NotInTrash(change.project.str(), change.uid,
                             options_.purge_delay);
   const auto doomed = Doom(*deleted);
+  // Someone has removed it from the trash by hand.
   if (absl::IsNotFound(doomed.status()))
     return core::NotInTrash(change.project.str(), change.uid,
                             options_.purge_delay);
@@ -560,6 +584,7 @@ absl::StatusOr<CommitResult> FileCatalog::Apply(
     index_.Put(deleted);
     return doomed.status();
   }
+  // Remove no file before the new name is durable, as in DoomAll().
   if (!IsHiddenName(*doomed)) RETURN_IF_ERROR(SyncOrFail(*trash_sync_));
   return RemoveForGood(std::move(deleted), *doomed, change.cancelled);
 }
@@ -577,7 +602,7 @@ absl::Status FileCatalog::DoomExpired() {
                                                        *workspace.purge_time);
                             };
     expired = index_.FindPurgeable(may_go, kMaxExpired);
-    // Taken out of the index, so that no one restores them meanwhile.
+    // Take them out of the index, so that no one restores them meanwhile.
     for (const WorkspacePtr& workspace : expired)
       index_.Erase(workspace->project.str(), workspace->uid);
   }
@@ -591,13 +616,14 @@ absl::Status FileCatalog::DoomAll(const std::vector<WorkspacePtr>& workspaces) {
   for (const WorkspacePtr& workspace : workspaces) {
     auto name = Doom(*workspace);
     if (name.ok()) doomed.push_back(*std::move(name));
+    // Someone may have removed it by hand, which is just as well.
     if (name.ok() || absl::IsNotFound(name.status())) continue;
     problem.Update(name.status());
     absl::MutexLock lock(&mutex_);
     index_.Put(workspace);
   }
-  // Remove no file before the new names are durable: a workspace that a crash
-  // brings back must be complete.
+  // Sync before the sweeper removes the first file: a workspace that a crash
+  // brings back under its old name must be complete.
   if (has_trash_.load(std::memory_order_acquire))
     RETURN_IF_ERROR(SyncOrFail(*trash_sync_));
   absl::MutexLock lock(&mutex_);
@@ -611,7 +637,7 @@ absl::StatusOr<WorkspacePtr> FileCatalog::PurgeOldest() {
   {
     absl::MutexLock lock(&mutex_);
     oldest = index_.FindOldestDeleted();
-    // Taken out of the index, so that no one restores it meanwhile.
+    // Take it out of the index, so that no one restores it meanwhile.
     if (oldest != nullptr) index_.Erase(oldest->project.str(), oldest->uid);
   }
   if (oldest == nullptr) return oldest;
@@ -635,9 +661,12 @@ absl::StatusOr<bool> FileCatalog::SweepTrash(int64_t max_entries) {
     const auto removed = fs::RemoveTree(PlaceOf(name), name, max_entries);
     problem.Update(removed.status());
     if (removed.ok()) max_entries -= removed->entry_count;
+    // The front is still `name`: other threads only append, and an incomplete
+    // tree has used up `max_entries`, which ends the loop.
     absl::MutexLock lock(&mutex_);
     if (!removed.ok() || removed->complete) removing_.pop_front();
-    // A tree that cannot be removed must not block the others.
+    // Retry a tree that cannot be removed after all others, so that it does not
+    // block them.
     if (!removed.ok()) removing_.push_back(name);
   }
   RETURN_IF_ERROR(problem);

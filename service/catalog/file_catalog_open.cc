@@ -1,4 +1,4 @@
-// Starting: building the index from the directory.
+// Starting: builds the index from the directory.
 #include <algorithm>
 #include <memory>
 #include <utility>
@@ -23,7 +23,7 @@ using core::layout::TrashName;
 namespace {
 
 constexpr int64_t kRemoveStep = 10'000;
-// Records per thread and turn.
+// Records that a thread takes at a time.
 constexpr size_t kRun = 64;
 constexpr int64_t kMaxCheckpointBytes = int64_t{4} << 30;
 constexpr absl::string_view kCheckpointTempFile = "checkpoint.new";
@@ -61,6 +61,8 @@ absl::StatusOr<std::unique_ptr<FileCatalog>> FileCatalog::Open(
       std::move(base), std::move(base_path), std::move(options)));
   RETURN_IF_ERROR(catalog->OpenServerDirs());
   RETURN_IF_ERROR(catalog->SweepStaging());
+  // The trash comes first: LoadAll() then appends the hidden names to those
+  // that LoadTrash() found.
   RETURN_IF_ERROR(catalog->LoadTrash());
   RETURN_IF_ERROR(catalog->LoadAll());
   return catalog;
@@ -74,14 +76,14 @@ absl::Status FileCatalog::OpenServerDirs() {
       server_dir_ = *std::move(dir);
     return absl::OkStatus();
   }
-  // Directories that already exist can be used even if others could
-  // not be created.
+  // Directories that already exist are usable even if others could not be
+  // created.
   absl::Status made = MakeServerDirs();
   return absl::IsResourceExhausted(made) ? absl::OkStatus() : made;
 }
 
 absl::Status FileCatalog::MakeServerDirs() {
-  // Checked without the lock first, because every commit calls this.
+  // Check without the lock first, because every commit calls this.
   if (has_dirs_.load(std::memory_order_acquire)) return absl::OkStatus();
   absl::MutexLock lock(&dirs_mutex_);
   if (has_dirs_.load(std::memory_order_relaxed)) return absl::OkStatus();
@@ -91,14 +93,14 @@ absl::Status FileCatalog::MakeServerDirs() {
     ASSIGN_OR_RETURN(dir, OpenOrMakeDir(*base_, name));
     return absl::OkStatus();
   };
-  // The trash comes first: without it, deleting frees no space.
+  // Create the trash first: on a full disk, deleting needs it to free space.
   absl::Status made = open(core::layout::kTrashDir, trash_);
   if (made.ok()) made = open(core::layout::kStagingDir, staging_);
   if (made.ok()) made = open(core::layout::kServerDir, server_dir_);
   if (trash_ != nullptr && !has_trash_.load(std::memory_order_relaxed)) {
     trash_sync_ =
         std::make_unique<GroupSync>(trash_.get(), options_.health.get());
-    // Otherwise a power cut could lose the trash directory, together
+    // Without this sync, a power cut could lose the trash directory, together
     // with the workspaces moved there later.
     RETURN_IF_ERROR(SyncOrFail(*base_));
     has_trash_.store(true, std::memory_order_release);
@@ -117,6 +119,7 @@ absl::Status FileCatalog::SweepStaging() {
         return true;
       }));
   for (const std::string& name : leftovers) {
+    // RemoveTree() is bounded, so repeat it until the tree is gone.
     bool complete = false;
     while (!complete) {
       ASSIGN_OR_RETURN(const fs::RemovedTree removed,
@@ -134,8 +137,8 @@ absl::Status FileCatalog::LoadTrash() {
   RETURN_IF_ERROR(
       trash_->ForEachEntry([&](absl::string_view text, fs::EntryType) {
         auto name = core::layout::ParseTrashName(text);
-        // A crash interrupted the removal, so the sweeper continues it. Other
-        // names are not ours and stay untouched.
+        // The last run did not finish this removal, so the sweeper continues
+        // it. Entries with other names are not ours: leave them alone.
         if (name && name->being_removed()) {
           removing.emplace_back(text);
         } else if (name) {
@@ -159,8 +162,8 @@ WorkspacePtr FileCatalog::LoadDeleted(const TrashName& name) const {
       absl::StrCat(trash_name, "/", core::layout::kRecord);
   if (auto content = trash_->ReadFile(record, core::kMaxRecordBytes);
       content.ok()) {
-    // Decode the record for the place it was deleted from, because its settings
-    // refer to that place.
+    // Decode the record as if it were in the place it was deleted from, because
+    // its settings refer to that place.
     auto decoded = core::DecodeWorkspace(
         content->data, {.project = name.project,
                         .root_path = RootPath(name.project),
@@ -168,18 +171,20 @@ WorkspacePtr FileCatalog::LoadDeleted(const TrashName& name) const {
                         .modify_time = content->stamp.modify_time});
     if (decoded.ok()) workspace = *std::move(decoded);
   }
+  // The name overrides the record: the deletion may have chosen another uid.
   workspace.uid = name.uid;
   workspace.root_path =
       absl::StrCat(base_path_, "/", core::layout::kTrashDir, "/", trash_name);
   workspace.delete_time = name.delete_time;
-  // Names of the first release lack the purge time.
+  // Names written by the first release lack the purge time.
   workspace.purge_time = name.purge_time.value_or(
       core::ClampTime(name.delete_time + options_.purge_delay));
   return std::make_shared<const Workspace>(std::move(workspace));
 }
 
 absl::Status FileCatalog::LoadAll() {
-  // Taken before anything is read: every change from now on is newer.
+  // Take the time and the stamp before reading anything, so that RefreshNames()
+  // detects every change from now on.
   const absl::Time now = options_.clock();
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, base_->StatSelf());
   const std::string bytes = ReadCheckpoint();
@@ -201,10 +206,12 @@ absl::Status FileCatalog::LoadAll() {
   });
   RETURN_IF_ERROR(names.status());
   std::vector<Loaded> loaded = LoadRest(*std::move(names), std::move(saved));
-  // Records that the checkpoint lacks count as unsaved changes.
+  // Records that the checkpoint lacks count as unsaved changes, so that many of
+  // them make a new checkpoint due.
   const size_t read_anew = CountReadSince(loaded, now);
   for (const Loaded& one : loaded) LogChange(one.project, Entry{}, one.entry);
   absl::MutexLock lock(&mutex_);
+  // Restore the history first, because StoreAll() consumes `loaded`.
   RestoreHistory(checkpoint, before, loaded);
   StoreAll(std::move(loaded));
   checkpoint_version_ = last_version_ - read_anew;
@@ -221,18 +228,19 @@ void FileCatalog::RestoreHistory(
   const bool damaged = std::any_of(
       before.begin(), before.end(),
       [](const std::vector<WorkspacePtr>& block) { return block.empty(); });
-  // What a damaged block had is unknown, so a workspace that was in it could
-  // disappear unnoticed. Without a history, watchers start anew.
+  // The content of a damaged block is unknown, so a workspace in it could
+  // disappear unnoticed. Drop the history then: watchers start over.
   if (options_.changes == nullptr || damaged ||
       checkpoint.history().changes.empty())
     return;
-  // The state to which the history belongs, sorted by project. A null workspace
-  // is one that could not be read.
+  // One project in the state that the history leads to. The workspace is null
+  // if its record could not be read.
   struct Saved {
     absl::string_view project;
     WorkspacePtr workspace;
     bool operator<(const Saved& other) const { return project < other.project; }
   };
+  // Both parts are sorted by project, so merge them to look projects up below.
   std::vector<Saved> old;
   for (const auto& block : before) {
     for (const WorkspacePtr& workspace : block)
@@ -253,7 +261,8 @@ void FileCatalog::RestoreHistory(
   if (!history.ok()) return;
   options_.changes->Restore(*std::move(history));
   checkpoint_sequence_ = options_.changes->last();
-  // What has changed since then becomes the continuation.
+  // Append the differences between the saved state and the files, in one pass
+  // over both sorted sequences.
   const auto entry_of = [](const Saved& saved) {
     return saved.workspace != nullptr
                ? Entry{.workspace = saved.workspace}
@@ -293,7 +302,7 @@ std::vector<FileCatalog::Loaded> FileCatalog::LoadSaved(
                 .etag = record.workspace->etag,
                 .read_time = record.read_time};
     const auto stamp = base_->Stat(core::layout::RecordPath(project));
-    // The checkpoint is only a cache: the file decides.
+    // The checkpoint is only a cache; the file is authoritative.
     if (absl::IsNotFound(stamp.status())) continue;
     if (!IsCurrent(entry, stamp)) entry = ReadEntry(project, entry);
     loaded.push_back({project, std::move(entry)});
@@ -307,7 +316,8 @@ std::vector<FileCatalog::Loaded> FileCatalog::LoadRest(
   std::vector<Loaded> loaded;
   loaded.reserve(names.size());
   std::vector<size_t> missing;
-  // Both sequences are sorted by name.
+  // Both sequences are sorted by name, so walk them in step, and skip the saved
+  // records whose directory is gone.
   auto block = saved.begin();
   size_t at = 0;
   for (ProjectName& name : names) {
@@ -327,7 +337,7 @@ std::vector<FileCatalog::Loaded> FileCatalog::LoadRest(
       loaded.push_back({std::move(name), Entry{}});
     }
   }
-  // Read in parallel, since each record costs several system calls.
+  // Read in parallel, because each record costs several system calls.
   base::ParallelFor(missing.size(), options_.load_threads, kRun, [&](size_t i) {
     Loaded& one = loaded[missing[i]];
     one.entry = ReadEntry(one.project, Entry{});
@@ -383,6 +393,8 @@ absl::Status FileCatalog::SaveCheckpoint(bool closing) {
   SavedHistory saved_history;
   core::ChangeLog::History history;
   uint64_t version;
+  // Copy the state under one lock, so that the history leads exactly to the
+  // records. Encode and write the copy without the lock.
   {
     absl::ReaderMutexLock lock(&mutex_);
     const bool announced = options_.changes != nullptr &&
@@ -405,17 +417,17 @@ absl::Status FileCatalog::SaveCheckpoint(bool closing) {
     saved_history.changes = core::EncodeHistory(history);
   const std::string bytes =
       EncodeCheckpoint(records, base_path_, saved_history);
-  // No sync: checksums detect a checkpoint that a power cut damaged,
-  // and losing one costs a single slow start.
+  // Do not sync: checksums detect a checkpoint that a power cut has damaged,
+  // and losing it costs only one slow start.
   server_dir_->RemoveFile(kCheckpointTempFile).IgnoreError();
   if (absl::Status written = WriteCheckpoint(*server_dir_, bytes);
       !written.ok()) {
-    // On a full disk, a partial checkpoint would take the little space
-    // that a deletion has just freed.
+    // On a full disk, a partial checkpoint would take the little space that a
+    // deletion has just freed.
     server_dir_->RemoveFile(kCheckpointTempFile).IgnoreError();
     return written;
   }
-  // Changes made since the copy above are not in the file.
+  // The file lacks changes made since the copy above, so they stay unsaved.
   absl::MutexLock lock(&mutex_);
   checkpoint_version_ = version;
   if (!history.runs.empty()) checkpoint_sequence_ = history.runs.back().last;

@@ -11,24 +11,24 @@
 
 namespace mlops::catalog {
 
-// Syncs one directory on behalf of many threads. Callers that arrive
-// while a sync runs share the next one. Thread-safe.
+// Syncs one directory on behalf of many threads. Callers that arrive while a
+// sync runs share the next one. Thread-safe.
 class GroupSync {
  public:
   // Both must outlive this object.
   GroupSync(fs::Dir* dir, core::DiskHealth* health)
       : dir_(dir), health_(health) {}
 
-  // Waits for a sync that begins after the call, and returns DiskHealth's
+  // Waits for a sync that begins after this call, and returns DiskHealth's
   // verdict on it: OK only if neither this sync nor an earlier one has failed,
-  // here or for another user of the same DiskHealth.
+  // here or in another user of the same DiskHealth.
   absl::Status Sync();
 
  private:
   fs::Dir* const dir_;
   core::DiskHealth* const health_;
   absl::Mutex mutex_;
-  // Numbers of the last sync that began and of the last that ended.
+  // Numbers of the last sync that began, and of the last one that ended.
   uint64_t begun_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t ended_ ABSL_GUARDED_BY(mutex_) = 0;
 };

@@ -21,8 +21,8 @@ namespace mlops::catalog {
 namespace {
 
 constexpr int64_t kMaxFileBytes = 4096;
-// The first line of the file of fences. The number follows on a line of
-// its own, whose end shows that the file is complete.
+// The first line of the fences file. The second line is the number; its newline
+// shows that the file is complete.
 constexpr absl::string_view kFencesHeader =
     "# Larger than every fence given so far. Never make it smaller.\n";
 
@@ -40,6 +40,7 @@ std::string LeasePath(absl::string_view project) {
 }
 
 std::string Format(const core::StoredLease& lease) {
+  // Round the ttl up, so that a restart never shortens the lease.
   const nlohmann::json json = {
       {"uid", lease.uid},
       {"holder", lease.holder},
@@ -50,7 +51,7 @@ std::string Format(const core::StoredLease& lease) {
   return absl::StrCat(json.dump(), "\n");
 }
 
-// Returns nullopt if `text` is not what Format() returns.
+// Returns nullopt if `text` is not the output of Format().
 std::optional<core::StoredLease> Parse(const core::ProjectName& project,
                                        const std::string& text) {
   const nlohmann::json json =
@@ -117,8 +118,8 @@ absl::StatusOr<LeaseFiles::Dirs*> LeaseFiles::OpenDirs() {
                    OpenOrMakeDir(*base_, core::layout::kServerDir));
   ASSIGN_OR_RETURN(dirs->leases,
                    OpenOrMakeDir(*dirs->server, core::layout::kLeasesDir));
-  // Otherwise a power cut could lose a directory together with what is put
-  // into it later.
+  // Without these syncs, a power cut could lose a directory together with the
+  // files that are written to it later.
   RETURN_IF_ERROR(health_->Sync(*dirs->server));
   RETURN_IF_ERROR(health_->Sync(*base_));
   dirs_ = std::move(dirs);
@@ -141,6 +142,7 @@ absl::Status LeaseFiles::Replace(fs::Dir& dir, const std::string& name,
 
 absl::Status LeaseFiles::Save(const core::StoredLease& lease) {
   ASSIGN_OR_RETURN(Dirs* const dirs, OpenDirs());
+  // The temporary name begins with a dot, by which Load() recognizes it.
   const std::string& name = lease.project.str();
   return Replace(*dirs->leases, name,
                  absl::StrCat(".", name, ".", base::RandomId()), Format(lease));
@@ -159,6 +161,7 @@ absl::StatusOr<std::vector<core::StoredLease>> LeaseFiles::Load(
   const auto server = base_->OpenDir(core::layout::kServerDir);
   if (absl::IsNotFound(server.status())) return leases;
   RETURN_IF_ERROR(server.status());
+  // Orphaned temporary copies of the fences file.
   ASSIGN_OR_RETURN(const auto beside, ListNames(**server));
   for (const std::string& name : beside) {
     if (absl::StartsWith(name, absl::StrCat(core::layout::kFencesFile, ".")))
@@ -169,6 +172,7 @@ absl::StatusOr<std::vector<core::StoredLease>> LeaseFiles::Load(
   RETURN_IF_ERROR(dir.status());
   ASSIGN_OR_RETURN(const auto names, ListNames(**dir));
   for (const std::string& name : names) {
+    // No project's name begins with a dot, so this is a temporary file.
     if (absl::StartsWith(name, ".")) {
       (*dir)->RemoveFile(name).IgnoreError();
       continue;
@@ -178,6 +182,7 @@ absl::StatusOr<std::vector<core::StoredLease>> LeaseFiles::Load(
     std::optional<core::StoredLease> lease;
     if (project.ok() && content.ok()) lease = Parse(*project, content->data);
     if (lease) {
+      // If the fences file is lost, new fences must still exceed this one.
       absl::MutexLock lock(&fences_mutex_);
       last_known_fence_ = std::max(last_known_fence_, lease->fence);
       leases.push_back(*std::move(lease));
@@ -216,9 +221,11 @@ absl::StatusOr<int64_t> LeaseFiles::NextFence() {
   absl::MutexLock lock(&fences_mutex_);
   if (next_fence_ == 0) {
     ASSIGN_OR_RETURN(reserved_, ReadFences(*dirs->server));
-    // Normally `reserved_`.
+    // This is `reserved_`, unless the file is older than a stored lease.
     next_fence_ = std::max(reserved_, last_known_fence_ + 1);
   }
+  // Make the reservation durable before granting a fence from it, so that a
+  // crash never makes the server grant the same fence twice.
   if (next_fence_ >= reserved_) {
     const int64_t reserved = next_fence_ + kFencesPerBlock;
     RETURN_IF_ERROR(

@@ -19,47 +19,47 @@
 
 namespace mlops::catalog {
 
-// Fences are reserved on disk in blocks of this size, so that few grants write
-// the file of fences. A restart skips the rest of a block.
+// Number of fences that one write to the fences file reserves, so that few
+// grants write it. A restart skips the rest of a block.
 inline constexpr int64_t kFencesPerBlock = 100;
 
-// Stores leases below `<base>/.workspaced`: one file per lease, and one file
-// with a number that all later fences exceed. See core/layout.h.
+// Stores leases below `<base>/.workspaced`: one file per lease, and the fences
+// file with a number larger than every fence so far. See core/layout.h.
 //
-// Methods return the errors of fs::Dir, and those of DiskHealth::Check().
-// Thread-safe as LeaseStore demands.
+// Methods return the errors of fs::Dir and DiskHealth::Check(). As thread-safe
+// as LeaseStore requires.
 class LeaseFiles : public core::LeaseStore {
  public:
   LeaseFiles(std::shared_ptr<fs::Dir> base,
              std::shared_ptr<core::DiskHealth> health,
              base::Clock clock = base::SystemClock());
 
-  // Returns the stored leases, and removes what a crash has left half written.
-  // Leaves out files that cannot be read, after calling `report`: whoever held
-  // such a lease gets LEASE_LOST, because the next one has a larger fence.
+  // Returns the stored leases, and removes orphaned temporary files. Passes
+  // each unreadable file to `report` and skips it: its holder then gets
+  // LEASE_LOST, because the fence no longer matches a lease.
   absl::StatusOr<std::vector<core::StoredLease>> Load(
       const std::function<void(const absl::Status&)>& report)
       ABSL_LOCKS_EXCLUDED(fences_mutex_);
 
-  // Returns INTERNAL/IO_ERROR {path} if the file of fences is damaged.
+  // Returns INTERNAL/IO_ERROR {path} if the fences file is damaged.
   absl::StatusOr<int64_t> NextFence() override
       ABSL_LOCKS_EXCLUDED(fences_mutex_);
   absl::Status Save(const core::StoredLease& lease) override;
   absl::Status Remove(const core::ProjectName& project) override;
 
  private:
-  // The server's directory and the one of leases, created and durable.
+  // The server's directory and the leases directory, created and durable.
   struct Dirs {
     std::unique_ptr<fs::Dir> server;
     std::unique_ptr<fs::Dir> leases;
   };
   absl::StatusOr<Dirs*> OpenDirs() ABSL_LOCKS_EXCLUDED(dirs_mutex_);
-  // Replaces `name` in `dir` atomically and durably.
+  // Replaces `name` in `dir` atomically and durably, through the file `temp`.
   absl::Status Replace(fs::Dir& dir, const std::string& name,
                        const std::string& temp, absl::string_view text);
-  // Returns the number in the file of fences. If there is none, returns
-  // the number of milliseconds since 1970: a backup that was restored may lack
-  // the file, and fewer fences than that were ever given.
+  // Returns the number in the fences file. If the file is missing, for example
+  // after a backup was restored, returns the number of milliseconds since 1970:
+  // fewer fences than that can have been granted.
   absl::StatusOr<int64_t> ReadFences(const fs::Dir& server) const;
 
   const std::shared_ptr<fs::Dir> base_;
@@ -76,7 +76,7 @@ class LeaseFiles : public core::LeaseStore {
   int64_t last_known_fence_ ABSL_GUARDED_BY(fences_mutex_) = 0;
   // 0 until the file has been read.
   int64_t next_fence_ ABSL_GUARDED_BY(fences_mutex_) = 0;
-  // The number in the file: every fence that was given is smaller.
+  // The number in the file. Every fence granted so far is smaller.
   int64_t reserved_ ABSL_GUARDED_BY(fences_mutex_) = 0;
 };
 

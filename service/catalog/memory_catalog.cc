@@ -92,13 +92,15 @@ absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(
   if (old == nullptr) return core::WorkspaceNotFound(change.project.str());
   RETURN_IF_ERROR(CheckEtag(*old, change.expected_etag));
   Workspace deleted = *old;
-  // A restored backup may have brought the same uid to the trash before.
+  // The trash may already have this uid, for example if a backup of the deleted
+  // workspace was restored.
   if (index_.Find(change.project.str(), deleted.uid) != nullptr)
     deleted.uid = base::RandomId();
   deleted.delete_time =
       index_.NextDeleteTime(change.project.str(), core::WholeMicros(clock_()));
   deleted.purge_time = core::ClampTime(*deleted.delete_time + purge_delay_);
   auto workspace = std::make_shared<const Workspace>(std::move(deleted));
+  // Put() replaces a workspace only within the trash, so remove the live one.
   index_.Erase(change.project.str());
   index_.Put(workspace);
   Report(core::ChangeKind::kDeleted, workspace);
@@ -129,6 +131,7 @@ absl::StatusOr<WorkspacePtr> MemoryCatalog::Apply(
   WorkspacePtr deleted = index_.Find(change.project.str(), change.uid);
   if (deleted == nullptr)
     return core::NotInTrash(change.project.str(), change.uid, purge_delay_);
+  // Report nothing: for watchers, the workspace is gone since its deletion.
   index_.Erase(change.project.str(), change.uid);
   return deleted;
 }

@@ -11,13 +11,13 @@
 
 namespace mlops::catalog {
 
-// A catalog without files: the reference for the behaviour of all catalogs.
-// Its content is lost when it is destroyed. Thread-safe.
+// A catalog without files. It defines the behaviour that all catalogs share.
+// Destroying it loses its content. Thread-safe.
 class MemoryCatalog : public core::Catalog {
  public:
-  // Deleted workspaces get a purge_time `purge_delay` after their deletion,
-  // but only a PurgeChange removes them. `changes` may be null; otherwise it
-  // must outlive this.
+  // Sets the purge_time of deleted workspaces to `purge_delay` after their
+  // deletion, but only a PurgeChange removes them. `changes` may be null;
+  // otherwise it must outlive this object.
   explicit MemoryCatalog(base::Clock clock = base::SystemClock(),
                          absl::Duration purge_delay = absl::Hours(72),
                          core::ChangeLog* changes = nullptr);

@@ -16,8 +16,8 @@ void PurgeGate::Tick() {
   const absl::Time wall = clock_();
   const absl::Duration steady = steady_clock_();
   const absl::Duration elapsed = steady - steady_;
-  // A clock that is being adjusted runs up to 0.05 % faster or slower.
-  // A larger difference is a step.
+  // A clock that is being adjusted runs up to 0.05 % faster or slower. A larger
+  // difference is a step.
   const absl::Duration tolerance = absl::Seconds(1) + elapsed / 1000;
   if (absl::AbsDuration((wall - wall_) - elapsed) > tolerance)
     in_step_since_ = steady;
@@ -32,7 +32,7 @@ void PurgeGate::NoteDeleted(absl::string_view trash_name) {
 bool PurgeGate::MayGo(absl::string_view trash_name, absl::Time delete_time,
                       absl::Time purge_time) const {
   if (wall_ < purge_time) return false;
-  // Workspaces of earlier runs have been known since this gate opened.
+  // This gate has known workspaces from earlier runs since its construction.
   const auto it = deleted_.find(trash_name);
   const bool here = it != deleted_.end();
   if (steady_ - (here ? it->second : opened_) >= purge_time - delete_time)

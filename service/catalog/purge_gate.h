@@ -10,11 +10,11 @@
 
 namespace mlops::catalog {
 
-// Decides when a workspace may be purged from the trash, even though the wall
-// clock may be wrong: ahead for a moment, or corrected after a deletion.
+// Decides when a workspace may be purged from the trash. The wall clock alone
+// cannot tell, because it may be briefly ahead, or corrected after a deletion.
 // The workspace's purge time must have passed, and one of these must be true:
-// - The steady clock has advanced by the time between deletion and purge time
-//   since this gate has known of the workspace.
+// - Since this gate first knew of the workspace, the steady clock has advanced
+//   by the time between deletion and purge time.
 // - An earlier run deleted the workspace, and the wall clock has kept step
 //   with the steady clock for kConfirmation. Without this rule, each restart
 //   would extend the life of everything in the trash.
@@ -26,8 +26,8 @@ class PurgeGate {
 
   PurgeGate(base::Clock clock, base::SteadyClock steady_clock);
 
-  // Compares the clocks. Call it before MayGo(), and often: a clock step
-  // that is undone between two calls goes unnoticed.
+  // Compares the clocks. Call it before MayGo(), and often: it does not notice
+  // a clock step that is undone between two calls.
   void Tick();
 
   // Records that this run has just deleted the workspace with the name
@@ -43,14 +43,14 @@ class PurgeGate {
  private:
   const base::Clock clock_;
   const base::SteadyClock steady_clock_;
-  // Steady time of construction. All durations here are by the steady clock.
+  // Steady time of construction. All durations here are steady times.
   const absl::Duration opened_;
   // Both clocks' times at the last tick.
   absl::Time wall_;
   absl::Duration steady_;
-  // Since when the clocks have kept step.
+  // When the clocks began to keep step.
   absl::Duration in_step_since_;
-  // Workspaces that this run deleted, and when.
+  // When this run deleted each workspace, by its name in the trash.
   absl::flat_hash_map<std::string, absl::Duration> deleted_;
 };
 

@@ -9,7 +9,7 @@
 namespace mlops::catalog {
 namespace {
 
-// Budget that a line uses.
+// The budget that one line uses, as the time in which it is earned back.
 constexpr absl::Duration kPrice = absl::Seconds(1);
 
 }  // namespace
@@ -22,6 +22,7 @@ RecordLog::RecordLog(Sink sink, base::SteadyClock clock)
 void RecordLog::Write(absl::string_view line) {
   if (sink_ == nullptr) return;
   std::string text(line);
+  // Call the sink without the lock, because it may block on the disk.
   {
     absl::MutexLock lock(&mutex_);
     const absl::Duration now = clock_();

@@ -12,9 +12,9 @@
 
 namespace mlops::catalog {
 
-// Writes lines about records to the log, at most kBurst at once and one per
-// second on average: a script that edits ten thousand records must not fill
-// the disk. The next line that is written says how many lines were dropped.
+// Writes lines about records to the log: at most kBurst at once, and one per
+// second on average, so that a script that edits ten thousand records does not
+// fill the disk. The next line written says how many lines were dropped.
 // Thread-safe.
 class RecordLog {
  public:
@@ -31,7 +31,8 @@ class RecordLog {
   const Sink sink_;
   const base::SteadyClock clock_;
   absl::Mutex mutex_;
-  // The time up to which the written lines have used the budget.
+  // Each written line advances this time by the line's price. A line that would
+  // advance it beyond the present is dropped.
   absl::Duration filled_ ABSL_GUARDED_BY(mutex_);
   int64_t left_out_ ABSL_GUARDED_BY(mutex_) = 0;
 };

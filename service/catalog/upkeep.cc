@@ -14,10 +14,10 @@ namespace {
 // records every 10 seconds.
 constexpr size_t kRecordsPerCall = 2'000;
 constexpr int64_t kSweptPerCall = 2'000;
-// A checkpoint is due after kCheckpointInterval, or once it lacks
-// at least kManyChanges changes that are also an eighth of all records.
-// A restart then reads at most an eighth of the records from their files,
-// and a catalog that grows from nothing to n records writes some 8 n in total.
+// A checkpoint is due after kCheckpointInterval, or once it lacks at least
+// kManyChanges changes and an eighth of all records. A restart then reads at
+// most that many records from their files, and a catalog that grows from
+// nothing to n records writes about 8 n records in total.
 constexpr absl::Duration kCheckpointInterval = absl::Minutes(1);
 constexpr uint64_t kManyChanges = 1'000;
 constexpr uint64_t kChangedPart = 8;
@@ -40,6 +40,8 @@ Upkeep::Upkeep(FileCatalog* catalog, std::unique_ptr<fs::Watcher> watcher,
 absl::Status Upkeep::RefreshNames() { return catalog_->RefreshNames(); }
 
 absl::Status Upkeep::RefreshRecords() {
+  // First the records that the watcher knows to have changed, then a share of
+  // all records, for edits that it cannot see.
   for (const std::string& name : watcher_->TakeChanged()) {
     if (auto project = core::ProjectName::Parse(name); project.ok())
       catalog_->RefreshRecord(*project);
@@ -72,7 +74,7 @@ absl::Status Upkeep::SaveCheckpoint() {
   if (!IsCheckpointDue()) return absl::OkStatus();
   absl::Status saved = catalog_->SaveCheckpoint();
   const absl::Duration end = options_.steady_clock();
-  // A failure is not retried at once, since a full disk may last.
+  // Delay the retry after a failure, because a disk may stay full for long.
   if (!saved.ok()) earliest_checkpoint_ = end + kRetryInterval;
   next_checkpoint_ = end + kCheckpointInterval;
   return saved;

@@ -11,13 +11,14 @@
 
 namespace mlops::catalog {
 
-// The periodic work that keeps a FileCatalog fresh and its base tidy. Each
-// method does one bounded step. If all are called five times a second,
+// Does the periodic work that keeps a FileCatalog fresh and its base tidy. Each
+// method does one bounded step. If the owner calls all of them five times a
+// second,
 // - new and removed directories are detected within half a second;
 // - edited records are detected equally fast if the watcher reports them,
 //   otherwise as fast as 10,000 stats per second allow.
-// Each returns what went wrong, for the log. All of it is best effort, because
-// the files are authoritative: the next call or start tries again.
+// Each method returns an error for the log. All work is best effort, because
+// the files are authoritative: the next call or start retries.
 // Not thread-safe.
 class Upkeep {
  public:
@@ -28,30 +29,30 @@ class Upkeep {
     base::SteadyClock steady_clock = base::SystemSteadyClock();
   };
 
-  // `catalog` must outlive this object. `watcher` must watch for records
-  // in the catalog's base directory.
+  // `catalog` must outlive this object. `watcher` must watch for records in the
+  // catalog's base directory.
   Upkeep(FileCatalog* catalog, std::unique_ptr<fs::Watcher> watcher,
          Options options);
 
   // Detects new and removed directories. Takes long if a large base has
-  // changed, so let it rest: it should not run all the time.
+  // changed, so do not call it again at once.
   absl::Status RefreshNames();
 
   // Detects edits of records. Returns RESOURCE_EXHAUSTED if the operating
   // system lost events, so that some edits are detected late.
   absl::Status RefreshRecords();
 
-  // Removes some of what has been in the trash long enough.
+  // Removes some of the files of workspaces that have expired in the trash.
   absl::Status SweepTrash();
 
-  // Saves the checkpoint every minute, and as soon as a restart without it
-  // would have many records to read. Takes long if there are many records,
-  // so let it rest as well.
+  // Saves the checkpoint every minute, and earlier if a restart would otherwise
+  // have many records to read. Takes long if there are many records, so do not
+  // call it again at once either.
   absl::Status SaveCheckpoint();
 
   // Returns OUT_OF_RANGE if the wall clock has jumped since the last call.
-  // Times in the trash and stamps of files depend on it, so a jump explains
-  // surprising results.
+  // Times in the trash and file stamps depend on that clock, so a jump in the
+  // log explains surprising results.
   absl::Status WatchClock();
 
  private:
@@ -60,7 +61,7 @@ class Upkeep {
   FileCatalog* const catalog_;
   const std::unique_ptr<fs::Watcher> watcher_;
   const Options options_;
-  // The next four are times of `steady_clock`, except `last_time_`.
+  // Durations are steady times.
   // When a checkpoint is due, regardless of the number of changes.
   absl::Duration next_checkpoint_;
   // No checkpoint is written before this time.

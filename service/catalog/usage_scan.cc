@@ -23,8 +23,8 @@ namespace {
 // Threads that help with large trees, shared by all scans.
 constexpr int kMaxHelpers = 3;
 constexpr size_t kMaxQueuedHelp = 16;
-// Memory for the file counts per directory: enough for some
-// 600,000 directories.
+// Memory for the file counts per directory: enough for about 600,000
+// directories.
 constexpr size_t kMaxKnownBytes = size_t{64} << 20;
 
 std::unique_ptr<base::ThreadPool> MakeHelpers() {
@@ -58,12 +58,14 @@ class Scanner {
                             .counts_only = counts_only,
                             .helpers = helpers_.get(),
                             .now = clock_()};
+    // Take the remembered counts out of the map, so that no other scan uses
+    // them at the same time.
     std::unique_ptr<fs::KnownTree> known = TakeKnown(workspace.root_path);
     options.known = known.get();
     const absl::string_view path =
         absl::StripPrefix(workspace.root_path, prefix_);
     const auto trees = fs::ScanTree(*base_, path, options, cancelled);
-    // The results of a cancelled scan are valid too.
+    // The counts that a cancelled scan has collected are valid too.
     if (!absl::IsNotFound(trees.status()))
       Keep(workspace.root_path, std::move(known));
     RETURN_IF_ERROR(trees.status());

@@ -10,12 +10,11 @@
 
 namespace mlops::catalog {
 
-// Returns a scanner of workspaces, live or in the trash, below `base`,
-// whose real absolute path is `base_path`. Directories that are symbolic links
-// or cannot be opened are reported in Usage::problem; everything else
-// is counted. The scanner remembers the number of files in each directory,
-// in bounded memory, so that counting an unchanged workspace again costs
-// one stat per directory.
+// Returns a scanner of workspaces, live or in the trash, below `base`, whose
+// real absolute path is `base_path`. It reports directories that are symbolic
+// links or cannot be opened in Usage::problem, and counts everything else. It
+// remembers the number of files in each directory, in bounded memory, so that
+// counting an unchanged workspace again costs one stat per directory.
 core::UsageScanner MakeUsageScanner(std::shared_ptr<const fs::Dir> base,
                                     std::string base_path, base::Clock clock);
 

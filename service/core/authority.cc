@@ -19,10 +19,10 @@
 namespace mlops::core {
 namespace {
 
-// Maximum number of attempts when manual edits conflict with an update.
+// Maximum number of attempts of an update that conflicts with manual edits.
 constexpr int kUpdateTries = 5;
-// Maximum number of leases that one EndExpiredLeases() ends, because each may
-// wait for the disk.
+// Maximum number of leases that one EndExpiredLeases() ends, because ending one
+// may wait for the disk.
 constexpr size_t kMaxExpired = 100;
 // A uid that no workspace has.
 constexpr absl::string_view kNoUid = "-";
@@ -88,20 +88,22 @@ absl::StatusOr<Authority::Prepared> Authority::Prepare(CreateArgs args) const {
   Prepared prepared{.args = std::move(args)};
   if (const std::string& name = TemplateOf(prepared.args); !name.empty()) {
     if (templates_ == nullptr) return TemplateNotFound(name);
-    // The request alone must be valid, whatever the template adds.
+    // Validate the request alone first, so that its errors do not depend on the
+    // template.
     RETURN_IF_ERROR(NewFrom(prepared.args).status());
     ASSIGN_OR_RETURN(prepared.tmpl, templates_->Load(name));
     ApplyTemplate(*prepared.tmpl, Variables(prepared.args.project),
                   &prepared.args.settings, &prepared.args.metadata,
                   &prepared.args.quota);
   }
-  // The result of both must be, too.
+  // Valid parts may exceed a limit together.
   RETURN_IF_ERROR(NewFrom(prepared.args).status());
   return prepared;
 }
 
 absl::Status Authority::Fill(Prepared& prepared) const {
   if (prepared.tmpl == nullptr) return absl::OkStatus();
+  // A new workspace uses nothing yet.
   RETURN_IF_ERROR(CheckQuota(prepared.args.project.str(), prepared.args.quota,
                              /*used=*/{}, AmountOf(*prepared.tmpl)));
   if (prepared.args.validate_only) return absl::OkStatus();
@@ -123,7 +125,8 @@ absl::StatusOr<WorkspacePtr> Authority::Create(const CreateArgs& args) {
     return CreateLocked(args);
   }
   ASSIGN_OR_RETURN(Prepared prepared, Prepare(args));
-  // Do not copy the template's files only to find that the name is taken.
+  // Copy the template's files only if the name is free, and before taking the
+  // lock, because the copy can take long.
   if (absl::IsNotFound(catalog_->Get(args.project).status()))
     RETURN_IF_ERROR(Fill(prepared));
   absl::MutexLock lock(&Stripe(args.project));
@@ -132,8 +135,8 @@ absl::StatusOr<WorkspacePtr> Authority::Create(const CreateArgs& args) {
 
 absl::StatusOr<WorkspacePtr> Authority::CreateLocked(const CreateArgs& args) {
   ASSIGN_OR_RETURN(Workspace workspace, NewFrom(args));
-  // Look before committing: a commit would write a whole workspace to disk
-  // only to find that the name is taken.
+  // Look before committing. Otherwise the commit would write a whole workspace
+  // to disk only to find that the name is taken.
   absl::StatusOr<WorkspacePtr> existing = catalog_->Get(args.project);
   if (existing.ok()) {
     // A retry of the request that created the workspace succeeds.
@@ -177,20 +180,21 @@ absl::StatusOr<WorkspacePtr> Authority::Get(const ProjectName& project) {
 }
 
 absl::StatusOr<WorkspacePtr> Authority::EnsureExisting(const CreateArgs& args) {
-  // Validate the request as if the workspace were new, so that an invalid
-  // one fails the same way even if another caller creates the workspace first.
+  // Validate the request as if the workspace were new, so that an invalid one
+  // fails the same way whether or not the workspace exists.
   RETURN_IF_ERROR(NewFrom(args).status());
   return catalog_->Get(args.project);
 }
 
 absl::StatusOr<EnsureResult> Authority::Ensure(const CreateArgs& args) {
+  // Validates the request too, as EnsureExisting() does without a template.
   std::optional<Prepared> prepared;
   if (UsesTemplate(args)) {
     ASSIGN_OR_RETURN(prepared, Prepare(args));
   }
   absl::StatusOr<WorkspacePtr> existing =
       prepared ? catalog_->Get(args.project) : EnsureExisting(args);
-  // Lock only to create: nearly all calls find the workspace.
+  // Take the lock only to create, because nearly all calls find the workspace.
   if (absl::IsNotFound(existing.status())) {
     if (prepared) RETURN_IF_ERROR(Fill(*prepared));
     absl::MutexLock lock(&Stripe(args.project));
@@ -199,7 +203,7 @@ absl::StatusOr<EnsureResult> Authority::Ensure(const CreateArgs& args) {
     if (created.ok())
       return EnsureResult{.workspace = *std::move(created), .created = true};
     if (!absl::IsAlreadyExists(created.status())) return created.status();
-    // Another caller created it meanwhile.
+    // Another caller has created it meanwhile.
     existing = catalog_->Get(args.project);
   }
   RETURN_IF_ERROR(existing.status());
@@ -212,6 +216,7 @@ absl::StatusOr<ListResult> Authority::List(const ListArgs& args,
   if (args.page_size < 0)
     return FieldInvalid("page_size", "must not be negative");
   ASSIGN_OR_RETURN(const Order order, ParseOrderBy(args.order_by));
+  // A page token is valid only with the arguments and caller of the first page.
   const PageContext context{.order = order,
                             .filter = args.filter.text(),
                             .show_deleted = args.show_deleted,
@@ -226,7 +231,8 @@ absl::StatusOr<ListResult> Authority::List(const ListArgs& args,
     ASSIGN_OR_RETURN(start, DecodePageToken(args.page_token, context));
     query.after = start.after;
   }
-  // Without a restriction the catalog serves the page from its index.
+  // Without a restriction, the catalog's index serves the page and the total
+  // without looking at other workspaces.
   const bool all = args.filter.matches_all() && args.sight.everything();
   ASSIGN_OR_RETURN(
       ListPage page,
@@ -242,8 +248,8 @@ absl::StatusOr<ListResult> Authority::List(const ListArgs& args,
   ListResult result{.workspaces = std::move(page.workspaces),
                     .total_size = page.total_size,
                     .unreachable = std::move(page.unreachable)};
-  // The token names the last workspace on this page, so that the next
-  // page is right even if that workspace is deleted meanwhile.
+  // The token holds the key of the last workspace on this page. The next page
+  // begins after that key, even if the workspace has been deleted meanwhile.
   if (page.more && taken > 0) {
     start = {.after = MakeOrderKey(*result.workspaces.back(), order.field),
              .matching_count = all ? 0 : result.total_size};
@@ -252,11 +258,10 @@ absl::StatusOr<ListResult> Authority::List(const ListArgs& args,
   return result;
 }
 
-// Returns the page of visible workspaces that match the filter. It evaluates
-// a thousand
-// at a time outside the catalog's lock, so that other callers never wait
-// for long. The first page scans to the end to count all matches; later pages
-// take the count from `matching_count`.
+// Returns the page of visible workspaces that match the filter. Evaluates a
+// thousand workspaces at a time, outside the catalog's lock, so that other
+// callers never wait for long. The first page scans to the end to count all
+// matches; later pages take the count from `matching_count`.
 absl::StatusOr<ListPage> Authority::ListMatching(const ListArgs& args,
                                                  ListQuery query,
                                                  int64_t matching_count,
@@ -271,13 +276,14 @@ absl::StatusOr<ListPage> Authority::ListMatching(const ListArgs& args,
   while (true) {
     const bool first_chunk = !query.after.has_value();
     ASSIGN_OR_RETURN(ListPage chunk, catalog_->List(query));
+    // The catalog lists unreachable projects only at the start.
     if (first_chunk) {
       std::copy_if(chunk.unreachable.begin(), chunk.unreachable.end(),
                    std::back_inserter(result.unreachable), sees);
     }
     for (const WorkspacePtr& workspace : chunk.workspaces) {
-      // Poll for each workspace: a filter of many terms takes some milliseconds
-      // on a large record.
+      // Poll for each workspace, because a filter with many terms takes some
+      // milliseconds on a large record.
       if (cancelled())
         return absl::CancelledError("the caller cancelled this list");
       if (!sees(workspace->project.str())) continue;
@@ -289,6 +295,7 @@ absl::StatusOr<ListPage> Authority::ListMatching(const ListArgs& args,
       if (result.more && !first_page) break;
     }
     if (!chunk.more || (result.more && !first_page)) break;
+    // Resume by key, because the catalog may change between two chunks.
     query.after = MakeOrderKey(*chunk.workspaces.back(), query.order.field);
   }
   if (!first_page) result.total_size = matching_count;
@@ -307,7 +314,9 @@ absl::StatusOr<UpdateResult> Authority::Update(const UpdateArgs& args) {
   RETURN_IF_ERROR(CheckUpdateSpec(args.spec));
   Prepared prepared{.args = {.project = args.project}};
   const CreateArgs* to_create = nullptr;
-  // A missing workspace is created as Create would, from the default template.
+  // Prepare to create a missing workspace as Create would, from the default
+  // template. Stage its files before taking the lock, because that can take
+  // long.
   if (args.allow_missing &&
       absl::IsNotFound(catalog_->Get(args.project).status())) {
     ASSIGN_OR_RETURN(prepared, Prepare({.project = args.project,
@@ -320,8 +329,8 @@ absl::StatusOr<UpdateResult> Authority::Update(const UpdateArgs& args) {
   }
   absl::MutexLock lock(&Stripe(args.project));
   absl::StatusOr<UpdateResult> result = UpdateLocked(args, to_create);
-  // A caller without an etag wants to update whatever is stored. If someone
-  // edits the record meanwhile, read the edit and apply the update to it.
+  // A caller without an etag wants to update whatever is stored. If a manual
+  // edit conflicts with the update, read the edit and apply the update to it.
   for (int i = 1; i < kUpdateTries && args.etag.empty() &&
                   absl::IsAborted(result.status());
        ++i) {
@@ -337,11 +346,12 @@ absl::StatusOr<UpdateResult> Authority::UpdateLocked(
     const UpdateArgs& args, const CreateArgs* to_create) {
   absl::StatusOr<WorkspacePtr> current = catalog_->Get(args.project);
   if (absl::IsNotFound(current.status()) && args.allow_missing) {
+    // Nobody can hold a lease on a missing workspace, so any fence is stale.
     RETURN_IF_ERROR(leases_->Check(args.project, kNoUid, args.fence));
     // An etag belongs to an existing workspace, so a missing one cannot match.
     if (!args.etag.empty())
       return EtagMismatch(args.project.str(), args.etag, "");
-    // It was deleted after it was looked up.
+    // It was deleted after Update() found it, so nothing is prepared to create.
     if (to_create == nullptr)
       return WorkspaceBusy(args.project.str(), "a deletion");
     ASSIGN_OR_RETURN(WorkspacePtr created, CreateLocked(*to_create));
@@ -349,12 +359,14 @@ absl::StatusOr<UpdateResult> Authority::UpdateLocked(
   }
   RETURN_IF_ERROR(current.status());
   const Workspace& old = **current;
+  // The caller holds the stripe's lock, so that no lease is granted between
+  // this check and the commit.
   RETURN_IF_ERROR(leases_->Check(args.project, old.uid, args.fence));
   RETURN_IF_ERROR(CheckEtag(old, args.etag));
   ASSIGN_OR_RETURN(std::optional<Workspace> updated,
                    ApplyUpdate(old, args.spec, clock_()));
   UpdateResult result{.workspace = *current, .old_etag = old.etag};
-  // The update changes nothing, so write nothing and keep the etag.
+  // An update that changes nothing writes nothing and keeps the etag.
   if (!updated) return result;
   if (args.validate_only) {
     result.workspace = std::make_shared<const Workspace>(*std::move(updated));
@@ -384,6 +396,7 @@ absl::StatusOr<DeleteResult> Authority::Delete(const DeleteArgs& args,
 
 absl::StatusOr<DeleteResult> Authority::DeleteNow(const DeleteArgs& args,
                                                   Cancelled cancelled) {
+  // With only_deleted, look in the trash right away.
   absl::StatusOr<WorkspacePtr> deleted =
       args.only_deleted
           ? absl::StatusOr<WorkspacePtr>(WorkspaceNotFound(args.project.str()))
@@ -397,6 +410,7 @@ absl::StatusOr<DeleteResult> Authority::DeleteNow(const DeleteArgs& args,
     RETURN_IF_ERROR(deleted.status());
     return DeleteResult{.workspace = *std::move(deleted)};
   }
+  // The catalog checks an etag only when it moves a workspace to the trash.
   if (!deleted.ok() && !args.etag.empty()) {
     ASSIGN_OR_RETURN(const WorkspacePtr trashed,
                      FindDeleted(args.project, args.uid));
@@ -416,8 +430,8 @@ absl::StatusOr<DeleteResult> Authority::DeleteNow(const DeleteArgs& args,
 
 absl::StatusOr<WorkspacePtr> Authority::MoveToTrash(const DeleteArgs& args) {
   absl::MutexLock lock(&Stripe(args.project));
-  // A workspace with a corrupt record can be deleted, but not by uid,
-  // because its uid is unknown.
+  // A workspace with a corrupt record can be deleted, but not by uid, because
+  // its uid is unknown.
   absl::StatusOr<WorkspacePtr> current = catalog_->Get(args.project);
   if (current.ok()) RETURN_IF_ERROR(CheckUid(**current, args.uid));
   if (!current.ok() &&
@@ -430,6 +444,7 @@ absl::StatusOr<WorkspacePtr> Authority::MoveToTrash(const DeleteArgs& args) {
                                                  .expected_etag = args.etag,
                                                  .permanent = args.permanent}));
   if (ledger_ != nullptr && current.ok()) ledger_->Forget(**current);
+  // Whoever holds the lease loses it with the workspace.
   leases_->End(args.project);
   return std::move(result.workspace);
 }
@@ -437,7 +452,8 @@ absl::StatusOr<WorkspacePtr> Authority::MoveToTrash(const DeleteArgs& args) {
 absl::StatusOr<DeleteResult> Authority::WouldDelete(const DeleteArgs& args,
                                                     Cancelled cancelled) {
   absl::StatusOr<WorkspacePtr> target = catalog_->Get(args.project);
-  // For a corrupt record, only the files can be counted.
+  // Find the workspace that the deletion would choose. Of one with a corrupt
+  // record, only the files can be counted.
   if (absl::IsDataLoss(target.status()) && args.uid.empty()) {
     target = std::make_shared<const Workspace>(Workspace{
         .project = args.project,
@@ -454,6 +470,7 @@ absl::StatusOr<DeleteResult> Authority::WouldDelete(const DeleteArgs& args,
   }
   RETURN_IF_ERROR(target.status());
   const Workspace& workspace = **target;
+  // A lease does not protect a workspace in the trash.
   if (!workspace.delete_time) {
     RETURN_IF_ERROR(leases_->Check(args.project, workspace.uid, args.fence));
   }
@@ -472,8 +489,8 @@ absl::StatusOr<DeleteResult> Authority::WouldDelete(const DeleteArgs& args,
 
 absl::StatusOr<WorkspacePtr> Authority::FindDeleted(const ProjectName& project,
                                                     const std::string& uid) {
-  // List from the project's first position in the trash: live workspaces
-  // have an empty deleted_uid and come before it.
+  // List from the project's first position in the trash. Its live workspace has
+  // an empty deleted_uid, so this key excludes it.
   ListQuery query{.page_size = kMaxPageSize,
                   .after = OrderKey{.project = project.str()},
                   .show_deleted = true};
@@ -495,7 +512,7 @@ absl::StatusOr<WorkspacePtr> Authority::Undelete(const ProjectName& project,
   absl::MutexLock lock(&Stripe(project));
   ASSIGN_OR_RETURN(CommitResult result, catalog_->Commit(UndeleteChange{
                                             .project = project, .uid = uid}));
-  // A crash may have brought back the lease that ended with the deletion.
+  // The lease ended with the deletion, but a crash may have brought it back.
   leases_->End(project);
   return std::move(result.workspace);
 }
@@ -518,7 +535,7 @@ absl::StatusOr<StatusResult> Authority::StatusInTrash(
     Cancelled cancelled) {
   ASSIGN_OR_RETURN(WorkspacePtr workspace, FindDeleted(project, uid));
   auto counted = CountFiles(std::move(workspace), args, cancelled);
-  // It was restored or purged meanwhile.
+  // It was restored or purged during the count.
   if (absl::IsNotFound(counted.status()))
     return WorkspaceNotFound(project.str());
   return counted;
@@ -536,6 +553,7 @@ absl::StatusOr<StatusResult> Authority::CountFiles(WorkspacePtr workspace,
 
 absl::StatusOr<Leases::Acquired> Authority::AcquireLease(
     const ProjectName& project, const std::string& holder, absl::Duration ttl) {
+  // Changes to the record check their fence under the same lock.
   absl::MutexLock lock(&Stripe(project));
   ASSIGN_OR_RETURN(const WorkspacePtr workspace, catalog_->Get(project));
   return leases_->Acquire(project, workspace->uid, holder, ttl);
@@ -546,7 +564,7 @@ absl::StatusOr<bool> Authority::ReleaseLease(const ProjectName& project,
                                              bool force) {
   absl::MutexLock lock(&Stripe(project));
   const absl::StatusOr<WorkspacePtr> workspace = catalog_->Get(project);
-  // The lease on a workspace whose record became corrupt can be released.
+  // A lease can be released even if the workspace's record has become corrupt.
   if (!workspace.ok() && !absl::IsDataLoss(workspace.status()))
     return workspace.status();
   return leases_->Release(project, workspace.ok() ? (*workspace)->uid : "",

@@ -42,21 +42,21 @@ struct CreateArgs {
   Quota quota;
   std::string request_id;
   bool validate_only = false;
-  // The name of a filled directory that is to become the workspace, or "";
-  // see CreateChange.
+  // The name of a filled directory that becomes the workspace, or ""; see
+  // CreateChange.
   std::string staged;
-  // As Workspace::unknown_keys.
+  // See Workspace::unknown_keys.
   std::string unknown_keys;
   // The template to create from. "" means the default template, unless
   // `staged` is given.
   std::string template_name;
 };
 
-// What a caller may see: restricts lists and counts as if the other projects
-// did not exist.
+// The projects that a caller may see. Lists and counts treat all others as if
+// they did not exist.
 struct Sight {
-  // Distinguishes callers, so that the page tokens of one are refused
-  // from another. "" if the caller sees everything.
+  // Identifies the caller, so that nobody else can use its page tokens. "" if
+  // the caller sees everything.
   std::string caller;
   // Whether the caller sees a project. Null if it sees all of them.
   std::function<bool(absl::string_view project)> sees;
@@ -73,9 +73,9 @@ struct ListArgs {
   Sight sight;
 };
 
-// Offers a workspace to a page. `left` is the number of workspaces still to be
-// offered, with this one. Returns false if the page has no room for it, which
-// ends the page. The first workspace always fits.
+// Offers a workspace to a page. `left` is the number of workspaces that are
+// still to be offered, including this one. Returns false if the page has no
+// room for it, which ends the page. The first workspace always fits.
 using PageTaker =
     absl::FunctionRef<bool(const Workspace& workspace, size_t left)>;
 
@@ -92,7 +92,7 @@ struct UpdateArgs {
   UpdateSpec spec;
   bool allow_missing = false;
   bool validate_only = false;
-  // Of the caller's lease; 0 if it has none.
+  // The fence of the caller's lease; 0 if it has none.
   int64_t fence = 0;
 };
 
@@ -129,39 +129,40 @@ struct EnsureResult {
 struct StatusResult {
   WorkspacePtr workspace;
   Usage usage;
-  // Whether `usage` is more than the workspace's quota. Counts without sizes
-  // can only exceed the number of files.
+  // Whether `usage` exceeds the workspace's quota. Counts without sizes can
+  // exceed only the limit on the number of files.
   bool over_quota = false;
 };
 
-// Implements the service's operations: takes typed values,
-// decides by pure rules, and has the catalog carry out the decision.
-// Each public method implements one RPC, unless its comment says otherwise;
+// Implements the service's operations: takes typed values, decides by pure
+// rules, and has the catalog carry out the decision. Each public method
+// implements one RPC, unless its comment says otherwise;
 // workspace_service.proto lists the errors.
 //
-// Thread-safe. Changes to one project run one after the other. No lock is held
-// while a directory tree is walked. Methods that may take long poll `cancelled`
+// Thread-safe. Changes to one project run one after the other. It holds no lock
+// while it walks a directory tree. Methods that may take long poll `cancelled`,
 // and return CANCELLED once it returns true.
 class Authority {
  public:
-  // `catalog` must outlive this object, and so must `leases` unless it is null:
-  // then leases are kept in memory only. `base_path` is the real absolute path
-  // of the base directory.
+  // `catalog` and `leases` must outlive this object. With null `leases`, leases
+  // exist only in memory. `base_path` is the real absolute path of the base
+  // directory.
   Authority(Catalog* catalog, UsageScanner scanner, std::string base_path,
             base::Clock clock = base::SystemClock(),
             base::SteadyClock steady_clock = base::SystemSteadyClock(),
             Leases* leases = nullptr);
 
-  // Set what the operator has chosen. Call them before any other method.
-  // Every new or restored workspace must have a name that `policy` allows.
+  // The next three methods are not thread-safe: call them before any other.
+  // Requires that `policy` allows the name of every new or restored workspace.
   void SetNamePolicy(NamePolicy policy) { name_policy_ = std::move(policy); }
-  // `ledger` is told of changes of quotas, and must outlive this object.
+  // Reports changed quotas and deletions to `ledger`, which must outlive this
+  // object.
   void SetUsageLedger(UsageLedger* ledger) { ledger_ = ledger; }
-  // Creates from templates of `source` from now on, and from the one with the
-  // name `default_template`, unless that is "", if a request names none. Not
-  // thread-safe: call it before any RPC. `source` must outlive this object.
+  // Enables the templates of `source`, which must outlive this object. Requests
+  // that name no template use `default_template`; "" means none.
   void SetTemplates(TemplateSource* source, std::string default_template);
-  // Returns whether Create() or Ensure() with `args` read a template from disk.
+  // Returns whether Create() or Ensure() with `args` reads a template from
+  // disk.
   bool UsesTemplate(const CreateArgs& args) const {
     return !TemplateOf(args).empty();
   }
@@ -180,7 +181,7 @@ class Authority {
   absl::StatusOr<StatusResult> Status(const ProjectName& project,
                                       const StatusArgs& args,
                                       Cancelled cancelled);
-  // As Status(), of the workspace with `uid` in the trash.
+  // Like Status(), for the workspace with `uid` in the trash.
   absl::StatusOr<StatusResult> StatusInTrash(const ProjectName& project,
                                              const std::string& uid,
                                              const StatusArgs& args,
@@ -196,38 +197,37 @@ class Authority {
   // Returns the live lease of a workspace. Cheap. Not an RPC.
   std::optional<Lease> LeaseOf(const Workspace& workspace) const;
 
-  // Ends leases that have expired. Must be called a few times a second. Not
-  // an RPC.
+  // Ends leases that have expired. Call it a few times a second. Not an RPC.
   void EndExpiredLeases();
 
   // Returns the number of leases. Not an RPC.
   size_t lease_count() const { return leases_->count(); }
 
-  // Does the part of Ensure that never blocks on a lock or a write: returns
-  // the workspace if it exists, and NOT_FOUND if Ensure would create it. Must
-  // not be called if UsesTemplate(), because that reads files.
+  // Does the part of Ensure that never blocks on a lock or a write: returns the
+  // workspace if it exists, and NOT_FOUND if Ensure would create it. Do not
+  // call it if UsesTemplate(), because reading a template may block.
   absl::StatusOr<WorkspacePtr> EnsureExisting(const CreateArgs& args);
 
-  // Counts the files of `workspace`, which may be in the trash. NOT_FOUND if it
-  // is no longer there. Part of the RPCs that return statuses.
+  // Counts the files of `workspace`, which may be in the trash. Returns
+  // NOT_FOUND if it is no longer there. Part of the RPCs that return statuses.
   absl::StatusOr<StatusResult> CountFiles(WorkspacePtr workspace,
                                           const StatusArgs& args,
                                           Cancelled cancelled);
 
-  // Returns INVALID_ARGUMENT/FIELD_INVALID if no new workspace may have that
-  // name. Not an RPC.
+  // Returns INVALID_ARGUMENT/FIELD_INVALID if the name policy forbids a new
+  // workspace of that name. Not an RPC.
   absl::Status CheckNewName(const ProjectName& project) const {
     return name_policy_.Check(project);
   }
-  // Returns the workspace `project` if the request `request_id`, which may be
-  // "", created it, and null if there is no such workspace. Returns
-  // ALREADY_EXISTS/WORKSPACE_EXISTS if another request did, and Get()'s other
-  // errors. Not an RPC.
+  // Returns the workspace `project` if the request `request_id` created it, and
+  // null if it does not exist. Returns ALREADY_EXISTS/WORKSPACE_EXISTS if
+  // another request created it or `request_id` is "", and Get()'s other errors.
+  // Not an RPC.
   absl::StatusOr<WorkspacePtr> FindRepeated(const ProjectName& project,
                                             const std::string& request_id);
-  // Returns the arguments that create a copy of `source`. Settings that Create
-  // derived from its name or place, and locations inside it, are derived again,
-  // as for a copy by hand. Not an RPC.
+  // Returns the arguments that create a copy of `source`. Derives again the
+  // settings that depend on its name or location, as for a copy by hand. Not an
+  // RPC.
   CreateArgs ArgsOfClone(const Workspace& source,
                          const ProjectName& destination) const;
 
@@ -250,18 +250,18 @@ class Authority {
     // Null if the template has no files, or they are not staged yet.
     std::unique_ptr<StagedFiles> files;
   };
-  // Returns the name of the template that `args` asks for, or "".
+  // Returns the name of the template to create from, or "".
   const std::string& TemplateOf(const CreateArgs& args) const;
   // Applies the template, if any, and validates the result.
   absl::StatusOr<Prepared> Prepare(CreateArgs args) const;
   TemplateVariables Variables(const ProjectName& project) const;
   // Stages the template's files, if they fit into the quota. With
-  // validate_only, only checks that. To be called without a lock, once it is
-  // clear that the workspace will probably be created.
+  // validate_only, only checks the quota. Call it without a lock, and only if
+  // the workspace will probably be created, because it copies files.
   absl::Status Fill(Prepared& prepared) const;
   absl::StatusOr<WorkspacePtr> CreateLocked(const CreateArgs& args);
-  // Creates a missing workspace from `to_create`, which is null if none was
-  // missing before the lock was taken, or none may be created.
+  // Creates a missing workspace from `to_create`. That is null if the workspace
+  // was not missing before the caller took the lock, or must not be created.
   absl::StatusOr<UpdateResult> UpdateLocked(const UpdateArgs& args,
                                             const CreateArgs* to_create);
   absl::StatusOr<DeleteResult> DeleteNow(const DeleteArgs& args,
@@ -283,7 +283,7 @@ class Authority {
   std::string default_template_;
   const std::unique_ptr<Leases> own_leases_;
   Leases* const leases_;
-  // A change of a project holds the mutex that the project's name hashes to.
+  // A change to a project holds the mutex that the project's name hashes to.
   std::array<absl::Mutex, 256> stripes_;
 };
 

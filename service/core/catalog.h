@@ -23,10 +23,10 @@ struct Order {
   bool descending = false;
 };
 
-// A workspace's position in a list. Compares the time of the order, then
-// the name, then the uid, because workspaces in the trash may share a name.
+// A workspace's position in a list. Keys compare by time, then by name, then by
+// uid, because workspaces in the trash may share a name.
 struct OrderKey {
-  // The epoch if the order is by project.
+  // The epoch if the list is ordered by project.
   absl::Time time = absl::UnixEpoch();
   std::string project;
   // "" unless the workspace is in the trash.
@@ -52,58 +52,58 @@ struct ListPage {
   std::vector<WorkspacePtr> workspaces;
   // Whether more workspaces follow this page.
   bool more = false;
-  // Number of workspaces on all pages together.
+  // Number of workspaces on all pages.
   int64_t total_size = 0;
   // Projects whose records cannot be read: sorted, at most kMaxUnreachable.
   std::vector<std::string> unreachable;
 };
 inline constexpr size_t kMaxUnreachable = 1000;
 
-// Creates a workspace. If a directory of that name exists
-// without a record, it becomes the workspace and keeps its files.
-// Returns ALREADY_EXISTS/WORKSPACE_EXISTS if there is a workspace of that name.
+// Creates a workspace. An existing directory of that name without a record
+// becomes the workspace and keeps its files. Returns
+// ALREADY_EXISTS/WORKSPACE_EXISTS if there is a workspace of that name.
 //
-// With `staged`, the workspace is that directory below `.staging`, whose
-// content must be durable (artifacts::StagedTree); it is renamed into place
-// with the record. If the commit fails, it stays where it is. It is never
-// merged with a directory that exists: FAILED_PRECONDITION/PATH_UNSUITABLE
-// if one without a record has the name.
+// With `staged`, that directory below `.staging`, whose content must be durable
+// (artifacts::StagedTree), becomes the workspace: the catalog adds the record
+// and renames it into place. If the commit fails, the directory stays where it
+// is. It is never merged with an existing directory; returns
+// FAILED_PRECONDITION/PATH_UNSUITABLE if one without a record has the name.
 struct CreateChange {
   Workspace workspace;
   std::string staged = {};
 };
-// Replaces the record of a workspace. Returns ABORTED/ETAG_MISMATCH
-// if its etag is not `expected_etag`, or if someone edits the record by hand
-// at the same moment.
+// Replaces the record of a workspace. Returns ABORTED/ETAG_MISMATCH if its etag
+// is not `expected_etag`, or if someone edits the record by hand at the same
+// moment.
 struct ReplaceChange {
   Workspace workspace;
   std::string expected_etag;
 };
-// Moves a workspace to the trash, even if its record is corrupt.
-// Returns ABORTED/ETAG_MISMATCH if `expected_etag` is not "" and differs
-// from the workspace's etag. If the trash already has a workspace of that uid
-// (after a backup was restored, for example), this one gets a new uid
-// in the trash, so that both can be undeleted.
+// Moves a workspace to the trash, even if its record is corrupt. Returns
+// ABORTED/ETAG_MISMATCH if `expected_etag` is not "" and differs from the
+// workspace's etag. If the trash already has a workspace of that uid (after a
+// backup was restored, for example), this one gets a new uid in the trash, so
+// that both can be undeleted.
 //
 // Returns RESOURCE_EXHAUSTED/NO_SPACE if the disk has no room for the workspace
-// in the trash. If `permanent`, which promises that a PurgeChange follows,
-// the workspace is then set aside elsewhere, which needs no space; a crash
-// before the PurgeChange completes the deletion.
+// in the trash. `permanent` promises that a PurgeChange follows. The catalog
+// then sets the workspace aside elsewhere instead, which needs no space. If the
+// server crashes before the PurgeChange, the next start removes it.
 struct DeleteChange {
   ProjectName project;
   std::string expected_etag;
   bool permanent = false;
 };
-// Moves a workspace back from the trash: the one with `uid`, or the last
-// deleted one if `uid` is "". Returns ALREADY_EXISTS/WORKSPACE_EXISTS
-// if the name is taken.
+// Moves a workspace back from the trash: the one with `uid`, or the one that
+// was deleted last if `uid` is "". Returns ALREADY_EXISTS/WORKSPACE_EXISTS if
+// the name is taken.
 struct UndeleteChange {
   ProjectName project;
   std::string uid;
 };
-// Removes a workspace in the trash permanently. Returns CANCELLED
-// once `cancelled` returns true; the rest is then removed in the background
-// and cannot be restored.
+// Removes a workspace in the trash permanently. Returns CANCELLED once
+// `cancelled` returns true. The workspace then can no longer be restored, and
+// the catalog removes the rest in the background.
 struct PurgeChange {
   ProjectName project;
   std::string uid;
@@ -113,43 +113,42 @@ using Change = std::variant<CreateChange, ReplaceChange, DeleteChange,
                             UndeleteChange, PurgeChange>;
 
 struct CommitResult {
-  // The stored workspace, or the deleted one. For a deleted workspace
-  // with a corrupt record, only project, uid, root_path and the times are set.
+  // The stored or deleted workspace. For a deleted workspace with a corrupt
+  // record, only project, uid, root_path and the times are set.
   WorkspacePtr workspace;
-  // Number of files and bytes that a purge freed.
+  // Number of files that a purge removed, and bytes that it freed.
   int64_t file_count = 0;
   int64_t size_bytes = 0;
 };
 
-// Stores the records, and reports each change of a visible workspace to
-// a ChangeLog, if it was given one. All methods are thread-safe, but two
-// commits to the same project must not run at once: Authority's lock stripes
-// prevent that.
+// Stores the records, and reports each change of a visible workspace to its
+// ChangeLog, if it has one. All methods are thread-safe, but two commits to the
+// same project must not run at once. Authority's lock stripes prevent that.
 class Catalog {
  public:
   virtual ~Catalog() = default;
 
   // Returns the workspace in its current state. Returns
-  // NOT_FOUND/WORKSPACE_NOT_FOUND if it does not exist; a directory
-  // without a record is not a workspace. Returns DATA_LOSS/WORKSPACE_CORRUPT
-  // if its record cannot be read. Returns FAILED_PRECONDITION/PATH_UNSUITABLE
-  // if an entry that is not a directory has its name.
+  // NOT_FOUND/WORKSPACE_NOT_FOUND if it does not exist; a directory without a
+  // record is not a workspace. Returns DATA_LOSS/WORKSPACE_CORRUPT if its
+  // record cannot be read. Returns FAILED_PRECONDITION/PATH_UNSUITABLE if an
+  // entry that is not a directory has its name.
   virtual absl::StatusOr<WorkspacePtr> Get(const ProjectName& project) = 0;
 
-  // Returns one page. A workspace that exists during a whole walk,
-  // and whose key does not change, is on exactly one page.
+  // Returns one page. A workspace that exists while a caller walks all pages,
+  // and whose key does not change meanwhile, is on exactly one of them.
   virtual absl::StatusOr<ListPage> List(const ListQuery& query) = 0;
 
   // Makes the change durable, then visible, as a whole or not at all. Ignores
-  // `workspace.etag` of the change. Returns NOT_FOUND/WORKSPACE_NOT_FOUND
-  // if the workspace to change does not exist, RESOURCE_EXHAUSTED/NO_SPACE
-  // or INTERNAL/IO_ERROR if the operating system fails, and the errors
-  // in the comment on the change's struct.
+  // `workspace.etag` of the change. Returns NOT_FOUND/WORKSPACE_NOT_FOUND if
+  // the workspace to change does not exist, RESOURCE_EXHAUSTED/NO_SPACE or
+  // INTERNAL/IO_ERROR if the operating system fails, and the errors in the
+  // comment on the change's struct.
   virtual absl::StatusOr<CommitResult> Commit(const Change& change) = 0;
 
   // Reports a workspace to watchers as changed although its record has not
-  // changed: for state that other classes keep about it, such as leases.
-  // No-op if there is no such workspace.
+  // changed. Other classes use it for their state about the workspace, such as
+  // leases. No-op if there is no such workspace.
   virtual void Announce(const ProjectName& project) = 0;
 };
 

@@ -14,15 +14,16 @@
 namespace mlops::core {
 namespace {
 
-// What one change takes besides its texts, in both maps.
+// Memory that one change takes in both maps, besides its texts.
 constexpr size_t kChangeBytes = 256;
-// More runs than anyone holds positions of.
+// Number of earlier runs whose positions are accepted.
 constexpr size_t kMaxRuns = 64;
 constexpr absl::string_view kVersion = "1";
 // The fields of an encoded change.
 constexpr size_t kFields = 8;
 
-// Whether the change owns its workspace, which others share with the index.
+// Returns whether the change owns its workspace. Other changes share theirs
+// with the index.
 bool OwnsWorkspace(const LoggedChange& change) {
   return change.kind == ChangeKind::kDeleted || change.workspace->uid.empty();
 }
@@ -32,8 +33,8 @@ size_t Bytes(const LoggedChange& change) {
          (OwnsWorkspace(change) ? sizeof(Workspace) : 0);
 }
 
-// Returns what is reported about a deleted workspace: not its metadata, which
-// may be large.
+// Returns the part of a deleted workspace that is reported. It lacks the
+// metadata, which may be large.
 WorkspacePtr Remains(const Workspace& workspace) {
   return std::make_shared<const Workspace>(
       Workspace{.project = workspace.project,
@@ -48,7 +49,7 @@ std::string TimeText(std::optional<absl::Time> time) {
   return time.has_value() ? absl::StrCat(absl::ToUnixMicros(*time)) : "";
 }
 
-// Parses the output of TimeText(). Returns false if it is anything else.
+// Parses the output of TimeText(). Returns false if `text` is malformed.
 bool ParseTime(absl::string_view text, std::optional<absl::Time>* time) {
   int64_t micros = 0;
   if (text.empty()) return true;
@@ -83,6 +84,8 @@ LoggedChangePtr DecodeChange(
   auto project = ProjectName::Parse(fields[2]);
   if (!project.ok()) return nullptr;
   change.kind = static_cast<ChangeKind>(kind);
+  // A workspace that still exists was not encoded: the checkpoint has its
+  // record.
   if (change.kind != ChangeKind::kDeleted) {
     change.workspace = find(fields[2]);
     if (change.workspace == nullptr)
@@ -123,20 +126,23 @@ void ChangeLog::Append(ChangeKind kind, WorkspacePtr workspace) {
   absl::MutexLock lock(&mutex_);
   change.sequence = ++last_;
   Put(std::make_shared<const LoggedChange>(std::move(change)));
+  // Keep the new change even if it exceeds the limit alone.
   while (bytes_ > max_bytes_ && changes_.size() > 1) ForgetOldest();
 }
 
 void ChangeLog::Put(LoggedChangePtr change) {
   const int64_t sequence = change->sequence;
   Of& of = by_project_[change->workspace->project.str()];
-  // Watchers that have not seen the previous change will see this one.
+  // Watchers that have not seen the previous change will see this one instead.
   if (of.last != of.created) Drop(of.last);
   of.last = sequence;
   if (change->kind != ChangeKind::kUpdated) {
+    // The workspace whose creation is known is gone.
     Drop(of.created);
     of.created = change->kind == ChangeKind::kCreated ? sequence : 0;
   } else if (of.created != 0) {
-    // The old state is superfluous, and nobody else may hold it any more.
+    // Let the creation show the new state. The old one is no longer in the
+    // index, so keeping it would cost memory that bytes_ does not count.
     LoggedChangePtr& created = changes_.at(of.created);
     bytes_ -= Bytes(*created);
     created = std::make_shared<const LoggedChange>(
@@ -160,6 +166,7 @@ void ChangeLog::ForgetOldest() {
   const LoggedChangePtr oldest = changes_.begin()->second;
   forgotten_ = oldest->sequence;
   Drop(forgotten_);
+  // The oldest change of a project is its creation, unless it is the only one.
   const auto it = by_project_.find(oldest->workspace->project.str());
   if (it->second.last == forgotten_) {
     by_project_.erase(it);
@@ -186,7 +193,8 @@ std::vector<ChangeLog::History::Run> ChangeLog::Runs() const {
 
 ResumePoint ChangeLog::PointAt(int64_t sequence) const {
   absl::ReaderMutexLock lock(&mutex_);
-  // The oldest run that knew the change: its other descendants share it.
+  // Name the oldest run that knew the change, because all of its descendants
+  // accept the position, not only this run's.
   for (const History::Run& run : ancestors_) {
     if (sequence <= run.last) return {.run = run.id, .sequence = sequence};
   }
@@ -211,8 +219,9 @@ absl::StatusOr<ChangeLog::Found> ChangeLog::Next(
     int max_changes) const {
   absl::ReaderMutexLock lock(&mutex_);
   if (cursor < forgotten_) return ResumeTokenExpired();
-  // Watchers that have seen everything are the common case.
+  // In the common case the watcher has seen everything.
   if (cursor == last_) return Found{.cursor = cursor};
+  // Bound the search, so that it does not hold the lock for long.
   auto it = changes_.upper_bound(cursor);
   for (int i = 0; it != changes_.end(); ++it, ++i) {
     if (i == max_changes) return Found{.cursor = cursor, .more = true};
@@ -249,7 +258,7 @@ ChangeLog::History ChangeLog::Save() const {
 void ChangeLog::Restore(History history) {
   absl::MutexLock lock(&mutex_);
   ancestors_ = std::move(history.runs);
-  // Positions before the forgotten changes are of no use.
+  // Every position of such a run precedes a forgotten change, so it is useless.
   std::erase_if(ancestors_, [&](const History::Run& run) {
     return run.last < history.forgotten;
   });
@@ -257,6 +266,7 @@ void ChangeLog::Restore(History history) {
     ancestors_.erase(ancestors_.begin(),
                      ancestors_.end() - static_cast<ptrdiff_t>(kMaxRuns));
   }
+  // Continue the sequence, so that the ancestors' positions stay valid.
   last_ = ancestors_.empty() ? history.forgotten : ancestors_.back().last;
   forgotten_ = history.forgotten;
   for (LoggedChangePtr& change : history.changes) Put(std::move(change));
@@ -279,6 +289,7 @@ absl::StatusOr<ChangeLog::History> DecodeHistory(
   const std::vector<absl::string_view> head = absl::StrSplit(lines[0], ' ');
   ChangeLog::History history;
   size_t run_count = 0;
+  // Every line ends with a newline, so an intact text has an empty last part.
   if (head.size() != 3 || head[0] != kVersion ||
       !absl::SimpleAtoi(head[1], &history.forgotten) ||
       !absl::SimpleAtoi(head[2], &run_count) || run_count == 0 ||
@@ -294,7 +305,7 @@ absl::StatusOr<ChangeLog::History> DecodeHistory(
   int64_t previous = history.forgotten;
   for (size_t i = run_count + 1; i + 1 < lines.size(); ++i) {
     LoggedChangePtr change = DecodeChange(lines[i], find);
-    // The sequence must ascend, as Restore() expects.
+    // The sequence must ascend, because Restore() adds the changes in order.
     if (change == nullptr || change->sequence <= previous ||
         change->sequence > history.runs.back().last)
       return NotAHistory();

@@ -28,33 +28,33 @@ struct LoggedChange {
   // Increases by one with every change. The first has 1.
   int64_t sequence = 0;
   ChangeKind kind = ChangeKind::kUpdated;
-  // The state after the change, or a later one; never null. Of a deleted
-  // workspace it has the project and, where known, the uid and the times.
-  // Of one whose record cannot be read it has only the project.
+  // The state after the change, or a later state; never null. For a deleted
+  // workspace it has only the project and, if known, the uid and the times. For
+  // a workspace with an unreadable record it has only the project.
   WorkspacePtr workspace;
 };
 using LoggedChangePtr = std::shared_ptr<const LoggedChange>;
 
-// Returns a workspace of which nothing but the project is known.
+// Returns a workspace with nothing but the project's name.
 WorkspacePtr UnreadableWorkspace(const ProjectName& project);
 
 // Remembers which projects changed, in the order of their last changes, for
 // watchers that pull. It keeps the last change of each project, and also its
-// creation, so that no watcher hears of an update first. A watcher that has not
-// seen an earlier change gets the current state instead. When the changes take
-// more than `max_bytes`, the oldest are forgotten, and watchers that needed
-// them have lost their position. Watchers are cursors, which cost this class
-// nothing.
+// creation, so that no watcher sees an update before the creation. A watcher
+// that has missed earlier changes gets the current state instead. When the
+// changes take more than `max_bytes`, the log forgets the oldest, and watchers
+// that needed them have lost their position. Watchers are cursors, which cost
+// this class nothing.
 //
-// A position survives a restart if the next server knows everything that has
-// changed since. Each server process is a run with a random id. A run that
-// loads the saved history of an earlier one continues its sequence and becomes
-// its descendant. It accepts the earlier run's positions up to the moment that
-// was saved, which all descendants share, and no later ones: after a crash or
-// in a copied base directory, later changes of the earlier run are unknown.
+// A position survives a restart if the next server knows every change since.
+// Each server process is a run with a random id. A run that loads the saved
+// history of an earlier run continues its sequence and becomes its descendant.
+// It accepts the earlier run's positions up to the moment of the save, which
+// all descendants share, and no later ones: after a crash or in a copied base
+// directory, later changes of the earlier run are unknown.
 //
-// Thread-safe; no method blocks on anything but a short lock, except
-// WaitBeyond(). The lock is a leaf: the log can be fed under other locks.
+// Thread-safe. No method except WaitBeyond() blocks on anything but a short
+// lock. The lock is a leaf, so callers may hold other locks.
 class ChangeLog {
  public:
   static constexpr size_t kDefaultBytes = size_t{16} << 20;
@@ -68,38 +68,38 @@ class ChangeLog {
 
   // Returns the sequence of the last change, or 0.
   int64_t last() const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Returns the position of a watcher that knows everything up to `sequence`.
-  // `view` and `listed_through` are left unset.
+  // Returns the position of a watcher that knows every change up to `sequence`.
+  // Leaves `view` and `listed_through` unset.
   ResumePoint PointAt(int64_t sequence) const ABSL_LOCKS_EXCLUDED(mutex_);
   // Returns the sequence that `point` means in this run. Returns
   // OUT_OF_RANGE/RESUME_TOKEN_EXPIRED if changes after it are unknown.
   absl::StatusOr<int64_t> Resume(const ResumePoint& point) const
       ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // What Next() found.
+  // The result of Next().
   struct Found {
     // The first wanted change after the cursor; null if there is none.
     LoggedChangePtr change;
-    // The watcher knows everything up to here that it wants.
+    // The new cursor: it skips unwanted changes, but not `change`.
     int64_t cursor = 0;
     // Whether the search ended early, so that it should continue at `cursor`.
     bool more = false;
   };
-  // Searches for the first change after `cursor` whose project is wanted,
-  // among up to `max_changes`. Returns OUT_OF_RANGE/RESUME_TOKEN_EXPIRED
-  // if changes after `cursor` have been forgotten.
+  // Searches up to `max_changes` changes after `cursor` for the first one whose
+  // project is wanted. Returns OUT_OF_RANGE/RESUME_TOKEN_EXPIRED if the log has
+  // forgotten changes after `cursor`.
   absl::StatusOr<Found> Next(
       int64_t cursor, absl::FunctionRef<bool(absl::string_view project)> wants,
       int max_changes) const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Waits until last() exceeds `sequence`, `timeout` is over, or Interrupt()
+  // Waits until last() exceeds `sequence`, `timeout` has passed, or Interrupt()
   // was called. Returns whether there is a new change.
   bool WaitBeyond(int64_t sequence, absl::Duration timeout) const
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // Ends all present and later waits at once.
+  // Ends all current waits, and makes later ones return at once.
   void Interrupt() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Estimate of the memory in use.
+  // Returns an estimate of the memory in use, in bytes.
   size_t bytes() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // A copy of the log's state, which shares the changes.
@@ -109,8 +109,8 @@ class ChangeLog {
       // The last change that the run and its descendants have in common.
       int64_t last = 0;
     };
-    // The runs that made the changes, the oldest first; the last one is the
-    // run that saved.
+    // The runs that made the changes, oldest first. The last one is the run
+    // that saved the history.
     std::vector<Run> runs;
     int64_t forgotten = 0;
     std::vector<LoggedChangePtr> changes;
@@ -128,7 +128,7 @@ class ChangeLog {
     int64_t last = 0;
   };
 
-  // Adds a change to the maps, in place of those that it makes superfluous.
+  // Adds a change to the maps, and drops those that it supersedes.
   void Put(LoggedChangePtr change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Removes a change from changes_. No-op if it is 0.
   void Drop(int64_t sequence) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -140,12 +140,12 @@ class ChangeLog {
   // The id of this run.
   const std::string run_;
   mutable absl::Mutex mutex_;
-  // The runs that this one continues, the oldest first.
+  // The runs that this one continues, oldest first.
   std::vector<History::Run> ancestors_ ABSL_GUARDED_BY(mutex_);
   absl::btree_map<int64_t, LoggedChangePtr> changes_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, Of> by_project_ ABSL_GUARDED_BY(mutex_);
   int64_t last_ ABSL_GUARDED_BY(mutex_) = 0;
-  // The last change that has been forgotten without a successor.
+  // The last change that ForgetOldest() dropped, in this run or an earlier one.
   int64_t forgotten_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   bool interrupted_ ABSL_GUARDED_BY(mutex_) = false;
@@ -154,9 +154,9 @@ class ChangeLog {
 // Encodes a history, without the workspaces that still exist.
 std::string EncodeHistory(const ChangeLog::History& history);
 
-// Decodes the output of EncodeHistory(). `find` returns a workspace that
-// existed when the history was saved, or null if its record could not be read.
-// Returns INVALID_ARGUMENT (no reason) if `text` is anything else.
+// Decodes the output of EncodeHistory(). `find` must return the state that a
+// workspace had when the history was saved, or null if its record could not be
+// read. Returns INVALID_ARGUMENT (without a reason) if `text` is malformed.
 absl::StatusOr<ChangeLog::History> DecodeHistory(
     absl::string_view text,
     absl::FunctionRef<WorkspacePtr(absl::string_view project)> find);

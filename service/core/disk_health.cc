@@ -33,14 +33,14 @@ absl::Status DiskHealth::Judge(absl::Status synced) {
   // Ignore the permit: the change has already been made.
   if (synced.ok()) return CheckDisk();
   {
-    // Keep the first failure: Update() ignores later ones.
+    // Update() keeps the first failure and ignores later ones.
     absl::MutexLock lock(&mutex_);
     failure_.Update(synced);
     ok_.store(false, std::memory_order_release);
   }
   absl::MutexLock lock(&listener_mutex_);
-  // Report before returning, so that health turns NOT_SERVING before the caller
-  // sees the error.
+  // Call the listener before returning, so that the health service reports
+  // NOT_SERVING before the caller sees the error.
   if (listener_ && !std::exchange(told_, true)) listener_(synced);
   return synced;
 }

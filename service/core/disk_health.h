@@ -12,19 +12,18 @@
 
 namespace mlops::core {
 
-// Decides whether the content of a base directory may be changed. All code
-// that changes one base directory shares one DiskHealth. Thread-safe.
+// Decides whether the content of a base directory may be changed. All code that
+// changes one base directory shares one DiskHealth. Thread-safe.
 //
-// It tracks whether the disk has kept all writes. Once the sync of a directory
-// has failed, the state on disk is unknown. A later sync that succeeds
-// proves nothing, because it may depend on data that the failed one lost.
-// Therefore no change is acknowledged until the server has restarted and read
-// the state back. DiskHealth also asks its owner, who may forbid changes
-// for other reasons: the base is served read-only, or no longer belongs
-// to this server.
+// It tracks whether the disk has kept all writes. Once a directory sync has
+// failed, the state on disk is unknown. A later sync that succeeds proves
+// nothing, because it may depend on data that the failed one lost. Therefore
+// the server acknowledges no change until it has restarted and read the state
+// back. DiskHealth also asks its owner, which may forbid changes for other
+// reasons: the base is served read-only, or no longer belongs to this server.
 class DiskHealth {
  public:
-  // Returns OK if a change may begin now, otherwise the reason why not.
+  // Returns OK if a change may begin now, otherwise an error that says why not.
   // Called before each change, from any thread.
   using Permit = std::function<absl::Status()>;
   // Called with the first failure.
@@ -46,10 +45,10 @@ class DiskHealth {
       ABSL_LOCKS_EXCLUDED(mutex_, listener_mutex_);
   absl::Status Sync(fs::Dir& dir) { return Judge(dir.Sync()); }
 
-  // Registers `listener`, which the thread whose sync fails first calls before
-  // it answers its caller. Calls it at once if a sync has already failed.
-  // Null unregisters it: after SetListener(nullptr) returns, the listener
-  // does not run again. The listener must not call this object.
+  // Registers `listener`. The thread whose sync fails first calls it before
+  // returning the error. If a sync has already failed, SetListener() calls it.
+  // Null unregisters the listener, which then does not run again after
+  // SetListener(nullptr) returns. The listener must not call this object.
   void SetListener(Listener listener)
       ABSL_LOCKS_EXCLUDED(mutex_, listener_mutex_);
 
@@ -64,6 +63,7 @@ class DiskHealth {
   // Held while the listener runs.
   absl::Mutex listener_mutex_;
   Listener listener_ ABSL_GUARDED_BY(listener_mutex_);
+  // Whether the listener has been called.
   bool told_ ABSL_GUARDED_BY(listener_mutex_) = false;
 };
 

@@ -23,7 +23,7 @@
 namespace mlops::core {
 namespace {
 
-// Levels of parentheses.
+// Maximum depth of nested parentheses, because the parser recurses into them.
 constexpr int kMaxDepth = 32;
 
 enum class Operator {
@@ -51,12 +51,12 @@ constexpr std::array<OperatorText, 7> kOperators = {
 
 enum class Field { kProject, kSetting, kCreateTime, kUpdateTime, kMetadata };
 
-// A value as written, with everything it may mean.
+// A value as written, and its possible meanings.
 struct Value {
   std::string text;
-  // Whether a `*` stood before the text.
+  // Whether a `*` precedes the text.
   bool open_begin = false;
-  // Whether a `*` stood after it.
+  // Whether a `*` follows the text.
   bool open_end = false;
   bool quoted = false;
   std::optional<double> number;
@@ -252,8 +252,7 @@ class Parser {
     std::vector<std::string> names;
     // Whether the first name was quoted, so that it cannot be a field.
     bool quoted = false;
-    // Position of the first character, outside quotes, that a key may have
-    // only in quotes.
+    // Position of the first unquoted character that must be quoted in a key.
     std::optional<size_t> odd_character;
   };
 
@@ -318,10 +317,12 @@ class Parser {
     const size_t begin = at_;
     if (IsKeywordAhead()) return Expected("a term");
     RETURN_IF_ERROR(CheckNotForeign());
+    // Bound the work of a list, which evaluates each term for each workspace.
     if (++terms_ > kMaxFilterTerms)
       return Problem(at_,
                      absl::StrCat("has more than ", kMaxFilterTerms, " terms"));
-    // Whether this is a comparison or a lone value shows only after the path.
+    // Parse the path first: only the text after it shows whether this is a
+    // comparison or a lone value.
     PathText path;
     RETURN_IF_ERROR(ParsePath(path));
     const size_t end = at_;
@@ -329,8 +330,8 @@ class Parser {
     ASSIGN_OR_RETURN(const std::optional<Operator> op, AcceptOperator());
     if (op) return Comparison(begin, path, *op);
 
-    // Check for foreign operators first: in `project like x` the wrong
-    // word is `like`, not the field.
+    // Check for foreign operators before the field: in `project like x` the
+    // wrong word is `like`, not `project`.
     RETURN_IF_ERROR(CheckNotForeign());
     if (!path.quoted && FindField(path.names.front()).has_value()) {
       return Problem(
@@ -344,8 +345,7 @@ class Parser {
     return NamePart();
   }
 
-  // Parses the rest of `field operator value` from the value on. The field
-  // begins at `begin`.
+  // Parses the value of `field operator value`. The field begins at `begin`.
   absl::StatusOr<Node> Comparison(size_t begin, PathText& path, Operator op) {
     Node node{.kind = Node::Kind::kTerm};
     RETURN_IF_ERROR(SetField(begin, path, node.term));
@@ -365,6 +365,7 @@ class Parser {
     Node node{.kind = Node::Kind::kTerm};
     ASSIGN_OR_RETURN(node.term.value, AnyValue());
     if (!node.term.value.quoted) RETURN_IF_ERROR(CheckProjectText(begin));
+    // A lone value matches anywhere in the name, unless a `*` says where.
     const bool pattern = node.term.value.open_begin || node.term.value.open_end;
     node.term.op = pattern ? Operator::kEqual : Operator::kHas;
     return node;
@@ -379,6 +380,8 @@ class Parser {
         path.names.push_back(std::move(name));
       } else {
         const size_t begin = at_;
+        // Accept odd characters for now: the text may be a lone value, which
+        // permits more of them than a key.
         for (; !AtEnd() && IsNameCharacter(Peek()); ++at_) {
           if (!path.odd_character && !IsPlainKeyAt(at_))
             path.odd_character = at_;
@@ -415,7 +418,7 @@ class Parser {
   absl::Status SetField(size_t begin, PathText& path, Term& term) {
     const auto found = FindField(path.names.front());
     const bool has_keys = path.names.size() > 1;
-    // Quotes make a name text, and only the metadata has keys.
+    // A quoted name is text, not a field, and only the metadata has keys.
     if (path.quoted || !found ||
         (has_keys && found->field != Field::kMetadata)) {
       return NoField(begin, absl::StrJoin(path.names, "."));
@@ -506,13 +509,14 @@ class Parser {
     return absl::OkStatus();
   }
 
-  // Parses the text between quotes. If the caller accepts patterns,
-  // an unescaped `*` at either end is not part of the text.
+  // Parses the text between quotes. If the caller accepts patterns, an
+  // unescaped `*` at either end is not part of the text.
   absl::StatusOr<std::string> Quoted(bool* open_begin = nullptr,
                                      bool* open_end = nullptr) {
     const size_t begin = at_;
     const char quote = text_[at_++];
     std::string content;
+    // Whether a `*` is the last one shows only at the closing quote.
     bool last_is_star = false;
     for (; !AtEnd() && Peek() != quote; ++at_) {
       last_is_star = Peek() == '*' && open_end != nullptr;
@@ -529,7 +533,7 @@ class Parser {
           begin, absl::StrCat("expected a second ",
                               absl::string_view(&quote, 1), " for this one"));
     ++at_;
-    // The last character was an unescaped `*`.
+    // The content ends with an unescaped `*`.
     if (last_is_star) {
       *open_end = true;
       content.pop_back();
@@ -537,7 +541,7 @@ class Parser {
     return content;
   }
 
-  // Takes all adjacent symbols at once, so that `==` and `=~` are not read
+  // Takes all adjacent symbols at once, so that it does not read `==` and `=~`
   // as `=` and the beginning of a value.
   absl::StatusOr<std::optional<Operator>> AcceptOperator() {
     size_t end = at_;
@@ -579,8 +583,8 @@ class Parser {
     return ours ? Foreign(at_, word, *ours) : absl::OkStatus();
   }
 
-  // Rejects characters that no project's name has in the word from `begin`
-  // to the current position: it could not match anything.
+  // Rejects characters that no project's name contains, in the word from
+  // `begin` to the current position. Such a word could not match anything.
   absl::Status CheckProjectText(size_t begin) const {
     for (size_t i = begin; i < at_; ++i) {
       const char c = text_[i];
@@ -590,7 +594,7 @@ class Parser {
     return absl::OkStatus();
   }
 
-  // Rejects `True` and the like, which are not constants here but were hardly
+  // Rejects `True` and the like, which are not constants here but are hardly
   // meant as text.
   absl::Status CheckConstant(size_t position, absl::string_view text) const {
     const auto ours = SpellingOfConstant(text);
@@ -657,6 +661,7 @@ class Parser {
            !absl::StrContains(".,;[]{}", c);
   }
 
+  // Returns the only child of `node`, or `node` if it has several.
   static Node Simplified(Node node) {
     if (node.children.size() > 1) return node;
     Node only = std::move(node.children.front());

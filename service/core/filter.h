@@ -28,20 +28,20 @@ inline constexpr int kMaxFilterTerms = 64;
 //              the value, a list has it as an element, a map has it as a
 //              key; `field:*` means that the field is present
 //   values     words, or text in " or ', where \ makes the next character
-//              literal. `*` at either end of the value of = and != matches
+//              literal. With = and !=, `*` at either end of the value matches
 //              any text. Times are ISO 8601. An unquoted number, true, false
 //              or null also matches such a value in the metadata.
-//   between    AND (or nothing); OR, which binds more tightly; NOT or -;
+//   combining  AND (or nothing); OR, which binds more tightly; NOT or -;
 //              parentheses
 //
 // A term on an absent field is false, so only NOT can make it match:
 // `metadata.stage != x` matches only workspaces that have a stage.
 // Text is compared byte by byte.
 //
-// An empty result must mean that nothing matches, never that a filter
-// was misread. Therefore the parser rejects, outside quotes, operators
-// of other languages (filter_spelling.h), a field without an operator,
-// and values that cannot match anything.
+// An empty result must mean that nothing matches, never that the parser misread
+// the filter. Outside quotes, it therefore rejects operators of other languages
+// (filter_spelling.h), a field without an operator, and values that cannot
+// match anything.
 //
 // Immutable and thread-safe. Copying is cheap.
 class Filter {

@@ -51,7 +51,7 @@ constexpr Spelling kWords[] = {
     {"nor", "NOT (A OR B)"},
     {"where", "the condition alone"}};
 
-// Longer symbols come before those that they begin with.
+// Longer symbols come before their own prefixes, because the first match wins.
 constexpr Spelling kSymbols[] = {
     {"&&", "AND"},
     {"&", "AND"},

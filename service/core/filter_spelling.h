@@ -8,28 +8,28 @@
 
 namespace mlops::core {
 
-// Translates the spellings of other query languages into those of filters.
-// Read as ordinary text, a foreign operator would match nothing, and the empty
-// result would look valid. The parser therefore rejects it and suggests
-// the right spelling.
+// Translates operators of other query languages into those of filters. Read as
+// ordinary text, a foreign operator would match nothing, and the empty result
+// would look valid. The parser therefore rejects it and suggests the right
+// spelling.
 
-// Returns what to write instead of the whole word `word`, such as "AND"
-// for "and", or nullopt if it is an ordinary word. Ignores letter case, except
-// that AND, OR and NOT are the filter's own operators.
+// Returns the filter's spelling of `word`, such as "AND" for "and", or nullopt
+// if it is an ordinary word. Ignores letter case, except that AND, OR and NOT
+// are the filter's own operators.
 std::optional<absl::string_view> SpellingOfWord(absl::string_view word);
 
 struct ForeignSymbol {
   // In bytes.
   size_t size;
-  // What to write instead.
+  // The filter's spelling.
   absl::string_view instead;
 };
 // Returns the operator, quote or space at the beginning of `text` that filters
 // spell differently, or nullopt if there is none.
 std::optional<ForeignSymbol> FindForeignSymbol(absl::string_view text);
 
-// Returns how filters spell the constant that `word` means in another language,
-// such as "true" for "True", or nullopt if it is not one.
+// Returns the filter's spelling of the constant `word`, such as "true" for
+// "True", or nullopt if `word` is not a constant of another language.
 std::optional<absl::string_view> SpellingOfConstant(absl::string_view word);
 
 }  // namespace mlops::core

@@ -11,7 +11,7 @@
 namespace mlops::core {
 namespace {
 
-// An OrderKey made of views, to compare without copying strings.
+// Like OrderKey, but compares without copying strings.
 using KeyView = std::tuple<absl::Time, absl::string_view, absl::string_view>;
 
 absl::Time OrderTime(const Workspace& workspace, OrderField field) {
@@ -101,7 +101,8 @@ class Index::Cursor {
   void Advance() { descending_ ? --next_ : ++next_; }
 
  private:
-  // Ascending, `next_` points to the next workspace; descending, just past it.
+  // An ascending cursor points to the next workspace, and a descending one just
+  // past it.
   Ordered::const_iterator Start(const std::optional<OrderKey>& after) const {
     if (!after) return descending_ ? set_.end() : set_.begin();
     return descending_ ? set_.lower_bound(*after) : set_.upper_bound(*after);
@@ -115,16 +116,18 @@ class Index::Cursor {
 Index::Index() = default;
 
 void Index::Put(WorkspacePtr workspace) {
+  // Remove the old version first: insert() would keep it if its key is equal,
+  // and keep both if a time has changed.
   Erase(workspace->project.str(), workspace->delete_time ? workspace->uid : "");
   (workspace->delete_time ? trash_ : live_).Insert(workspace);
 }
 
 void Index::AddAll(const std::vector<WorkspacePtr>& workspaces, int threads) {
+  // Each task fills one set alone, so the threads need no lock.
   const std::array<Ordered*, 3> orders = {
       &live_.by_project, &live_.by_create_time, &live_.by_update_time};
   base::ParallelFor(orders.size(), threads, 1, [&](size_t i) {
-    // The input is usually in the order of the set, so the end is
-    // the best hint.
+    // The input is usually in the order of the set, so hint at the end.
     for (const WorkspacePtr& workspace : workspaces)
       orders[i]->insert(orders[i]->end(), workspace);
   });

@@ -11,10 +11,10 @@
 
 namespace mlops::core {
 
-// Holds workspaces sorted in every order in which they can be listed.
-// All catalogs that keep workspaces in memory share this class. It has at most
-// one workspace per project outside the trash, and one per project and uid
-// in the trash. Not thread-safe.
+// Holds workspaces sorted in every order in which they can be listed. All
+// catalogs that keep workspaces in memory share this class. It has at most one
+// workspace per project outside the trash, and one per project and uid in the
+// trash. Not thread-safe.
 class Index {
  public:
   Index();
@@ -22,8 +22,8 @@ class Index {
   // Adds `workspace` and replaces the one with the same name or, in the trash,
   // with the same name and uid.
   void Put(WorkspacePtr workspace);
-  // Adds many workspaces, using up to `threads` threads. None of them
-  // may be in the trash or already in the index.
+  // Adds many workspaces, using up to `threads` threads. None of them may be in
+  // the trash or already in the index.
   void AddAll(const std::vector<WorkspacePtr>& workspaces, int threads);
   // Removes a workspace. No-op if it is not in the index. A `deleted_uid`
   // other than "" means the trash.
@@ -33,20 +33,20 @@ class Index {
   WorkspacePtr Find(absl::string_view project,
                     absl::string_view deleted_uid = "") const;
 
-  // Returns the project's last deleted workspace, or null if the
-  // trash has none.
+  // Returns the project's last deleted workspace, or null if there is none.
   WorkspacePtr FindLastDeleted(absl::string_view project) const;
 
-  // Returns `now`, or the moment after the project's last deletion
-  // if the clock has been set back since. This ensures that FindLastDeleted()
-  // finds the workspace that was deleted last.
+  // Returns `now`, or the moment after the project's last deletion if the clock
+  // has been set back since, so that FindLastDeleted() finds the workspace that
+  // was deleted last.
   absl::Time NextDeleteTime(absl::string_view project, absl::Time now) const;
 
-  // Returns up to `limit` workspaces in the trash for which `may_go` is true.
+  // Returns up to `limit` workspaces in the trash for which `may_go` returns
+  // true.
   std::vector<WorkspacePtr> FindPurgeable(
       absl::FunctionRef<bool(const Workspace&)> may_go, size_t limit) const;
 
-  // Returns the workspace in the trash that was deleted first, or null
+  // Returns the workspace in the trash with the earliest deletion time, or null
   // if the trash is empty. Looks at every workspace in the trash.
   WorkspacePtr FindOldestDeleted() const;
 

@@ -32,7 +32,7 @@ std::optional<absl::Time> ParseIsoTime(const std::string& text) {
   std::string date, clock, offset;
   if (!RE2::FullMatch(text, pattern, &date, &clock, &offset))
     return std::nullopt;
-  // Complete what may be omitted, since absl::ParseTime() needs all of it.
+  // Add the parts that may be omitted, because absl::ParseTime() needs them.
   if (clock.empty()) clock = "00:00:00";
   if (offset.empty()) offset = "Z";
   if (offset.size() == 3) offset += ":00";
@@ -42,6 +42,7 @@ std::optional<absl::Time> ParseIsoTime(const std::string& text) {
   if (!absl::ParseTime(absl::RFC3339_full,
                        absl::StrCat(date, "T", clock, offset), &time, &error))
     return std::nullopt;
+  // The offset may move a time in the year 1 or 9999 out of the range.
   time = WholeMicros(time);
   return time == ClampTime(time) ? std::optional(time) : std::nullopt;
 }

@@ -13,8 +13,8 @@ namespace mlops::core {
 // Returns `time` truncated to whole microseconds, the precision of records.
 absl::Time WholeMicros(absl::Time time);
 
-// Returns `time`, limited to the years 1 to 9999, which both protobuf
-// timestamps and our text can represent.
+// Returns `time`, clamped to the years 1 to 9999, which both protobuf
+// timestamps and the text below can represent.
 absl::Time ClampTime(absl::Time time);
 
 // Formats `time` like Python's isoformat(), in ISO 8601 with microseconds

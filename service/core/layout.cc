@@ -18,8 +18,8 @@ namespace {
 constexpr absl::string_view kRecordTempPrefix = ".workspace.yaml.";
 constexpr size_t kIdDigits = 32;
 
-// Parses a time in a name in the trash. Returns nullopt if it is malformed
-// or outside the range of ClampTime().
+// Parses a time of a name in the trash. Returns nullopt if it is malformed or
+// outside the range of ClampTime().
 std::optional<absl::Time> ParseMicros(absl::string_view text) {
   int64_t micros = 0;
   if (!absl::SimpleAtoi(text, &micros) || micros < 0) return std::nullopt;

@@ -17,7 +17,7 @@
 // <base>/<project>/.uploads/<id>.part
 //   The data received for an upload; the client chose <id>.
 // <base>/<project>/.uploads/<id>.json
-//   What the upload is to become. Kept for a while after it is finished.
+//   The target of the upload. Kept for a while after the upload has finished.
 // <base>/<project>/.uploads/<id>.tmp
 //   A file being written that cannot be resumed.
 // <base>/<project>/.uploads/<id>.trash
@@ -42,27 +42,27 @@
 // <base>/.workspaced/.gitignore
 //   "*": keeps the server's files out of version control.
 // <base>/.workspaced/socket
-//   The server's Unix socket, unless the path is too long for one.
+//   The server's Unix socket, unless the path is too long for a socket.
 // <base>/.workspaced/checkpoint
 //   The saved index: a cache, safe to delete.
 // <base>/.workspaced/doctor-<time>/
-//   What `workspaced doctor --repair` moved aside, under its former path.
+//   Entries that `workspaced doctor --repair` moved aside, by former path.
 // <base>/.workspaced/leases/<project>
 //   The lease on a workspace. JSON. Removed when the lease ends.
 // <base>/.workspaced/leases/.<project>.<id>
 //   A lease being written. Orphaned ones are removed at start-up.
 // <base>/.workspaced/fences
-//   A number larger than every fence given so far. If it is missing, fences
-//   go on from the number of milliseconds since 1970.
+//   A number larger than every fence granted so far. If the file is missing,
+//   fences continue from the number of milliseconds since 1970.
 // <base>/.workspaced/fences.<id>
-//   That number being written. Orphaned ones are removed at start-up.
+//   The same file being written. Orphaned ones are removed at start-up.
 // <base>/.workspaced/log
 //   The log of a server that a client started.
 namespace mlops::core::layout {
 
 inline constexpr absl::string_view kRecord = "workspace.yaml";
-// Lies in the workspace, so that it moves with the workspace, is deleted
-// with it, and is on its file system.
+// The directory is in the workspace, so that it moves with the workspace, is
+// deleted with it, and is on the same file system.
 inline constexpr absl::string_view kUploadsDir = ".uploads";
 inline constexpr absl::string_view kPartSuffix = ".part";
 inline constexpr absl::string_view kAboutSuffix = ".json";
@@ -90,7 +90,7 @@ std::string RecordTempFile(absl::string_view id);
 bool IsRecordTempFile(absl::string_view name);
 
 // Returns the name, in the workspace's directory, of an artifact to be removed
-// that .uploads has no room for. `id` must be one of base::RandomId().
+// for which .uploads has no room. `id` must be the output of base::RandomId().
 std::string FormatHiddenArtifact(absl::string_view id);
 // Returns the id if `name` is such a name, otherwise "".
 absl::string_view ParseHiddenArtifact(absl::string_view name);
@@ -107,13 +107,13 @@ struct TrashName {
   bool being_removed() const { return delete_time == absl::UnixEpoch(); }
 };
 std::string FormatTrashName(const TrashName& name);
-// Returns nullopt if `text` is not a name that FormatTrashName() returns.
+// Returns nullopt if `text` is not the output of FormatTrashName().
 std::optional<TrashName> ParseTrashName(absl::string_view text);
 
-// Returns the name, in the base directory, of a workspace to be removed that
-// the trash has no room for. `id` makes it unique.
+// Returns the name, in the base directory, of a workspace to be removed for
+// which the trash has no room. `id` makes it unique.
 std::string FormatHiddenName(absl::string_view id, const ProjectName& project);
-// Returns whether `text` is a name that FormatHiddenName() returns.
+// Returns whether `text` is the output of FormatHiddenName().
 bool IsHiddenName(absl::string_view text);
 
 }  // namespace mlops::core::layout

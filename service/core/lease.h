@@ -12,7 +12,8 @@ namespace mlops::core {
 // as clients see it.
 struct Lease {
   std::string holder;
-  // Changes must carry it. Larger than that of every earlier lease.
+  // Requests that change the workspace must carry it. Larger than the fence of
+  // every earlier lease.
   int64_t fence = 0;
   // By the wall clock.
   absl::Time acquire_time;

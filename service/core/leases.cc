@@ -15,6 +15,7 @@ Leases::Leases(Options options) : options_(std::move(options)) {}
 
 void Leases::Store(const ProjectName& project, Held held) {
   absl::MutexLock lock(&mutex_);
+  // An earlier lease may still be in the table, if EndExpired() has not run.
   const auto found = held_.find(project);
   if (found != held_.end()) expiries_.erase({found->second.expiry, project});
   expiries_.emplace(held.expiry, project);
@@ -31,6 +32,7 @@ std::optional<Lease> Leases::Extend(const ProjectName& project, int64_t fence,
   Held& held = found->second;
   if (held.lease.fence != fence || held.expiry <= options_.steady_clock())
     return std::nullopt;
+  // The expiry is part of the set's key, so take it out before changing it.
   expiries_.erase({held.expiry, project});
   SetExpiry(held, ttl);
   expiries_.emplace(held.expiry, project);
@@ -96,10 +98,12 @@ void Leases::Restore(const StoredLease& stored) {
   Store(stored.project, std::move(held));
 }
 
-// --- What callers ask --------------------------------------------------------
+// --- Requests ----------------------------------------------------------------
 
 absl::Status Leases::HeldError(const ProjectName& project, const Held& held,
                                bool for_change) const {
+  // The lease may have expired since the caller looked, but a retry delay must
+  // be positive.
   const absl::Duration rest = held.expiry - options_.steady_clock();
   return LeaseHeld(project.str(), held.lease.holder, held.lease.expire_time,
                    std::max(rest, absl::Milliseconds(1)), for_change);
@@ -109,6 +113,8 @@ absl::Status Leases::Check(const ProjectName& project, absl::string_view uid,
                            int64_t fence) const {
   if (options_.read_only) return absl::OkStatus();
   const std::optional<Held> held = FindLive(project, uid);
+  // Without a lease, only requests without a fence may change the workspace: a
+  // fence then belongs to a lease that was lost.
   const int64_t current = held ? held->lease.fence : 0;
   if (fence == current) return absl::OkStatus();
   if (fence == 0) return HeldError(project, *held, /*for_change=*/true);
@@ -130,12 +136,14 @@ absl::StatusOr<Leases::Acquired> Leases::Acquire(const ProjectName& project,
   if (held && held->lease.holder != holder)
     return HeldError(project, *held, /*for_change=*/false);
   if (held) {
-    // A restart must not shorten the lease, so a longer ttl is saved first. Any
-    // other renewal costs no I/O.
+    // A restart must not shorten the lease, so save a longer ttl first. Other
+    // renewals cost no I/O.
     if (ttl > held->stored_ttl) {
       held->stored_ttl = ttl;
       RETURN_IF_ERROR(Save(project, *held));
     }
+    // The lease may have expired during the save. It then needs a new fence,
+    // because others may have changed the workspace since.
     std::optional<Lease> extended =
         Extend(project, held->lease.fence, ttl, held->stored_ttl);
     if (extended)
@@ -153,10 +161,12 @@ absl::StatusOr<Leases::Acquired> Leases::Grant(const ProjectName& project,
   }
   held.lease.acquire_time = WholeMicros(options_.clock());
   held.stored_ttl = ttl;
+  // Save before granting: a lease that a client relies on must survive a crash.
+  // The ttl starts after the save, which may take long.
   RETURN_IF_ERROR(Save(project, held));
   SetExpiry(held, ttl);
-  // From here on, Check() refuses every other fence. What it has permitted
-  // before must be done before the caller may rely on the lease.
+  // From here on, Check() refuses every other fence. Wait for the changes that
+  // it has permitted before, because the caller then relies on the lease.
   Store(project, held);
   if (options_.await_changes) options_.await_changes(project);
   NoteChange(project);
@@ -168,7 +178,8 @@ absl::StatusOr<bool> Leases::Release(const ProjectName& project,
                                      absl::string_view holder, bool force) {
   const std::optional<Held> held = FindLive(project, uid);
   if (!held) {
-    // The server that may change the base perhaps knows a lease.
+    // A read-only server knows no leases, but the server that writes to the
+    // base may have one. Let the store refuse, instead of denying the lease.
     if (options_.read_only) RETURN_IF_ERROR(RemoveStored(project));
     return false;
   }
@@ -182,8 +193,8 @@ absl::StatusOr<bool> Leases::Release(const ProjectName& project,
 
 void Leases::End(const ProjectName& project) {
   if (count() == 0 || !Erase(project)) return;
-  // Best effort: a lease that returns after a restart belongs to the uid
-  // of a workspace that no longer exists.
+  // Best effort: a stored lease that survives belongs to the uid of a workspace
+  // that no longer exists.
   RemoveStored(project).IgnoreError();
 }
 
@@ -192,6 +203,7 @@ std::vector<ProjectName> Leases::Expired(size_t max_count) const {
   if (count() == 0) return projects;
   absl::ReaderMutexLock lock(&mutex_);
   const absl::Duration now = options_.steady_clock();
+  // The set is sorted by expiry, so stop at the first live lease.
   for (const auto& [expiry, project] : expiries_) {
     if (expiry > now || projects.size() == max_count) break;
     projects.push_back(project);
@@ -200,6 +212,7 @@ std::vector<ProjectName> Leases::Expired(size_t max_count) const {
 }
 
 void Leases::EndExpired(const ProjectName& project) {
+  // The holder may have renewed it since Expired() returned it.
   {
     absl::ReaderMutexLock lock(&mutex_);
     const auto found = held_.find(project);
@@ -207,7 +220,7 @@ void Leases::EndExpired(const ProjectName& project) {
       return;
   }
   Erase(project);
-  // Best effort: a lease that returns after a restart expires again.
+  // Best effort: a stored lease that survives expires again after a restart.
   RemoveStored(project).IgnoreError();
   NoteChange(project);
 }

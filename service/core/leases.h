@@ -29,9 +29,9 @@ inline constexpr absl::Duration kMaxLeaseTtl = absl::Hours(24);
 inline constexpr absl::Duration kDefaultLeaseTtl = absl::Seconds(60);
 inline constexpr size_t kMaxHolderBytes = 128;
 
-// A lease as stored on disk. It has no time of expiry: after a restart it lasts
-// for `ttl` again, because the steady clock of an earlier process means
-// nothing, and the wall clock may have jumped.
+// A lease as stored on disk. It has no expiry: after a restart it lasts for
+// `ttl` again, because the steady clock of an earlier process means nothing and
+// the wall clock may have jumped.
 struct StoredLease {
   ProjectName project;
   // Uid of the workspace.
@@ -42,28 +42,27 @@ struct StoredLease {
   absl::Duration ttl;
 };
 
-// Keeps leases across restarts. Thread-safe, but two calls for one project must
-// not run at once.
+// Preserves leases across restarts. Thread-safe, but two calls for one project
+// must not run at once.
 class LeaseStore {
  public:
   virtual ~LeaseStore() = default;
 
-  // Returns a number larger than all that it has ever returned, also before
-  // a crash or a restart.
+  // Returns a larger number than any earlier call has returned, including calls
+  // before a restart or crash.
   virtual absl::StatusOr<int64_t> NextFence() = 0;
-  // Makes the lease durable and replaces that of the same project.
+  // Saves the lease durably, in place of any other lease of the project.
   virtual absl::Status Save(const StoredLease& lease) = 0;
   // Removes the lease of a project durably. No-op if there is none.
   virtual absl::Status Remove(const ProjectName& project) = 0;
 };
 
-// The live leases. A lease belongs to one workspace: it does not apply to
-// another one that gets the same name. It expires by the steady clock alone.
-// A lease that has expired no longer counts, even before EndExpired() removes
-// it.
+// The live leases. A lease belongs to one workspace, and does not apply to a
+// later workspace of the same name. It expires by the steady clock alone. An
+// expired lease no longer counts, even before EndExpired() removes it.
 //
-// Thread-safe. Methods that change the leases of a project must not run at once
-// for that project: Authority's lock stripes prevent that.
+// Thread-safe, but two methods that change the leases of one project must not
+// run at once. Authority's lock stripes prevent that.
 class Leases {
  public:
   struct Options {
@@ -71,13 +70,15 @@ class Leases {
     LeaseStore* store = nullptr;
     base::Clock clock = base::SystemClock();
     base::SteadyClock steady_clock = base::SystemSteadyClock();
-    // Waits until every change of the project's artifacts that Check() has
-    // permitted is done. Called before a new lease is granted. May be null.
+    // Waits until every artifact change in the project that Check() has
+    // permitted is done. Acquire() calls it before it returns a new lease. May
+    // be null.
     std::function<void(const ProjectName&)> await_changes;
     // Called when a lease begins or ends, but not when it is renewed. Must not
     // call this object's methods that change leases. May be null.
     std::function<void(const ProjectName&)> on_change;
-    // Check() permits every change, because something else refuses it.
+    // Whether another process owns the leases. Check() then permits every
+    // change, because DiskHealth refuses all of them.
     bool read_only = false;
   };
 
@@ -86,19 +87,19 @@ class Leases {
   Leases(const Leases&) = delete;
   Leases& operator=(const Leases&) = delete;
 
-  // Adds a lease of an earlier process, which lasts for its whole ttl again.
+  // Adds a lease from an earlier process. It lasts for its whole ttl again.
   void Restore(const StoredLease& stored) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Returns OK if a request with `fence` may change the workspace; 0 stands for
-  // none. Must be called under the lock that the change is committed under.
-  // Returns FAILED_PRECONDITION/LEASE_HELD if somebody holds a lease and
-  // `fence` is 0, and FAILED_PRECONDITION/LEASE_LOST if it is not that of
-  // the current lease.
+  // Returns OK if a request with `fence` may change the workspace; 0 means no
+  // fence. Call it under the lock that the change is committed under. Returns
+  // FAILED_PRECONDITION/LEASE_HELD if somebody holds a lease and `fence` is 0,
+  // and FAILED_PRECONDITION/LEASE_LOST if `fence` is not the fence of the
+  // current lease.
   absl::Status Check(const ProjectName& project, absl::string_view uid,
                      int64_t fence) const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Returns the live lease of a workspace. Costs one atomic load while there
-  // are no leases at all.
+  // Returns the live lease of a workspace. Costs one atomic load if there are
+  // no leases at all.
   std::optional<Lease> Find(const ProjectName& project,
                             absl::string_view uid) const
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -107,24 +108,24 @@ class Leases {
     Lease lease;
     bool renewed = false;
   };
-  // Grants a lease, or renews that of `holder`, which then keeps its fence.
-  // Writes to disk only to grant one or to renew it for longer than before.
-  // Returns FAILED_PRECONDITION/LEASE_HELD if another holder has it, and
-  // the errors of the store.
+  // Grants a lease, or renews the lease of `holder`, which keeps its fence.
+  // Writes to disk only to grant a lease, or to renew it for a longer ttl than
+  // the stored one. Returns FAILED_PRECONDITION/LEASE_HELD if another holder
+  // has the lease, and the errors of the store.
   absl::StatusOr<Acquired> Acquire(const ProjectName& project,
                                    const std::string& uid,
                                    const std::string& holder,
                                    absl::Duration ttl)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Ends the lease of `holder` or, with `force`, of anybody. Returns whether
-  // there was one. Returns FAILED_PRECONDITION/LEASE_HELD if another holder has
-  // it, and the errors of the store.
+  // Ends the lease of `holder` or, with `force`, of any holder. Returns whether
+  // there was a lease. Returns FAILED_PRECONDITION/LEASE_HELD if another holder
+  // has it, and the errors of the store.
   absl::StatusOr<bool> Release(const ProjectName& project,
                                absl::string_view uid, absl::string_view holder,
                                bool force) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Ends every lease of the name, because its workspace was deleted.
+  // Ends the project's lease, because its workspace was deleted.
   void End(const ProjectName& project) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Returns up to `max_count` projects whose leases have expired.
@@ -143,13 +144,13 @@ class Leases {
     Lease lease;
     // By the steady clock.
     absl::Duration expiry;
-    // The ttl that the store has.
+    // The ttl of the stored copy.
     absl::Duration stored_ttl;
   };
 
-  // Returns a copy of the project's lease if it is live. Whether it belongs
-  // to the workspace `uid` is checked unless that is "": the uid of a workspace
-  // with a corrupt record is unknown.
+  // Returns a copy of the project's lease if it is live and belongs to the
+  // workspace `uid`. "" matches any workspace, because the uid of one with a
+  // corrupt record is unknown.
   std::optional<Held> FindLive(const ProjectName& project,
                                absl::string_view uid) const
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -162,8 +163,8 @@ class Leases {
   absl::Status Save(const ProjectName& project, const Held& held) const;
   absl::Status RemoveStored(const ProjectName& project) const;
   void SetExpiry(Held& held, absl::Duration ttl) const;
-  // Extends the lease with that fence in one step, so that it never counts as
-  // expired in between. Returns nullopt if it has expired.
+  // Extends the lease with that fence in one step, so that no other thread sees
+  // it expire in between. Returns nullopt if it has expired or ended.
   std::optional<Lease> Extend(const ProjectName& project, int64_t fence,
                               absl::Duration ttl, absl::Duration stored_ttl)
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -173,12 +174,12 @@ class Leases {
   void NoteChange(const ProjectName& project) const;
 
   const Options options_;
-  // Used without a store.
+  // Used only if there is no store.
   std::atomic<int64_t> last_fence_ = 0;
   std::atomic<size_t> count_ = 0;
   mutable absl::Mutex mutex_;
   absl::flat_hash_map<ProjectName, Held> held_ ABSL_GUARDED_BY(mutex_);
-  // The expiry of each of them.
+  // The expiry of each lease in held_.
   absl::btree_set<std::pair<absl::Duration, ProjectName>> expiries_
       ABSL_GUARDED_BY(mutex_);
 };

@@ -9,6 +9,7 @@ namespace mlops::core {
 absl::StatusOr<NamePolicy> NamePolicy::Parse(const std::string& pattern) {
   NamePolicy policy;
   if (pattern.empty()) return policy;
+  // The error below is enough; RE2 need not write its own to stderr.
   RE2::Options options;
   options.set_log_errors(false);
   auto compiled = std::make_shared<const RE2>(pattern, options);

@@ -14,21 +14,21 @@ class RE2;
 
 namespace mlops::core {
 
-// Which names new workspaces may have. Applies to names, not to workspaces:
-// a call that may create a workspace is refused even if one of that name
-// exists, so that its result does not depend on what exists. Calls that only
-// serve existing workspaces ignore it. Thread-safe; cheap to copy.
+// Decides which names new workspaces may have. A call that may create a
+// workspace is refused even if one of that name exists, so that its result does
+// not depend on which workspaces exist. Calls that only serve existing
+// workspaces ignore the policy. Thread-safe; cheap to copy.
 class NamePolicy {
  public:
   // Allows every name.
   NamePolicy() = default;
 
-  // Allows the names that `pattern`, in the syntax of RE2, matches as a whole.
-  // Returns INVALID_ARGUMENT, with a sentence for the operator,
-  // if it is not a valid pattern. "" allows every name.
+  // Returns a policy that allows the names which `pattern`, in the syntax of
+  // RE2, matches as a whole; "" allows every name. Returns INVALID_ARGUMENT,
+  // with a message for the operator, if `pattern` is malformed.
   static absl::StatusOr<NamePolicy> Parse(const std::string& pattern);
 
-  // Whether some names are refused.
+  // Returns whether the policy refuses some names.
   bool restricts() const { return pattern_ != nullptr; }
 
   // Returns INVALID_ARGUMENT/FIELD_INVALID for the field `project` if no new

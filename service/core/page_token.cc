@@ -52,7 +52,8 @@ absl::StatusOr<std::string> OpenToken(absl::string_view token,
   if (token.size() > kMaxTokenBytes ||
       !absl::WebSafeBase64Unescape(token, &text))
     return TokenInvalid(field);
-  // Decoding ignores spaces and padding, which tokens never contain.
+  // Unescaping ignores spaces and padding, which tokens never contain, so
+  // accept only the exact text that SealToken() returned.
   if (absl::WebSafeBase64Escape(text) != token) return TokenInvalid(field);
   const std::pair<absl::string_view, absl::string_view> parts =
       absl::StrSplit(text, absl::MaxSplits('\n', 1));
@@ -77,7 +78,7 @@ absl::StatusOr<PageStart> DecodePageToken(absl::string_view token,
   const std::vector<std::string> fields = absl::StrSplit(payload, '\n');
   int64_t micros = 0;
   PageStart start;
-  // A valid checksum on another layout: a token of another version.
+  // The checksum is valid, so another layout means a token of another version.
   if (fields.size() != 5 || fields[0] != kVersion ||
       !absl::SimpleAtoi(fields[1], &micros) ||
       !absl::SimpleAtoi(fields[4], &start.matching_count)) {

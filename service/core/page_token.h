@@ -7,8 +7,8 @@
 #include "absl/strings/string_view.h"
 #include "service/core/catalog.h"
 
-// Encodes the position at which a list resumes. A token contains everything
-// it needs, so it survives a restart and never expires. Pure and thread-safe.
+// Encodes the position at which a list resumes. A token is self-contained, so
+// it survives a restart and never expires. Pure and thread-safe.
 namespace mlops::core {
 
 // The arguments that must be the same for every page.
@@ -31,10 +31,10 @@ struct PageStart {
   bool operator==(const PageStart&) const = default;
 };
 
-// SealToken() encodes `payload` as a token that is valid
-// only with the same `context`. OpenToken() returns the payload.
-// It returns INVALID_ARGUMENT/TOKEN_INVALID if SealToken() did not make `token`
-// with the same context. `field` names the token in that error.
+// SealToken() encodes `payload` as a token that is valid only with the same
+// `context`. OpenToken() returns the payload, or
+// INVALID_ARGUMENT/TOKEN_INVALID if SealToken() did not make `token` with the
+// same context. `field` names the token in that error.
 std::string SealToken(absl::string_view payload, absl::string_view context);
 absl::StatusOr<std::string> OpenToken(absl::string_view token,
                                       absl::string_view context,

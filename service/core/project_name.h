@@ -11,12 +11,12 @@ namespace mlops::core {
 
 // The name of a project and of its directory:
 // `^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`. Only Parse() can create
-// one, so that no other name reaches the file system. Names that begin
-// with '.' are reserved for the server.
+// one, so that no other name reaches the file system. Names that begin with '.'
+// are reserved for the server.
 class ProjectName {
  public:
-  // Returns INVALID_ARGUMENT/FIELD_INVALID {field = "project", problem}
-  // if `text` is not a valid name.
+  // Returns INVALID_ARGUMENT/FIELD_INVALID {field = "project", problem} if
+  // `text` is not a valid name.
   static absl::StatusOr<ProjectName> Parse(absl::string_view text);
 
   // Returns whether Parse() would succeed.

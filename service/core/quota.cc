@@ -11,7 +11,8 @@ namespace {
 absl::Status CheckLimit(absl::string_view project, absl::string_view name,
                         std::optional<int64_t> limit, int64_t used,
                         int64_t wanted) {
-  // Subtracting cannot overflow, because no limit is negative.
+  // Subtract instead of adding `used` and `wanted`, which could overflow. No
+  // limit is negative.
   if (!limit || wanted <= 0 || used <= *limit - wanted) return absl::OkStatus();
   return QuotaExceeded(project, name, *limit, used, wanted);
 }

@@ -11,8 +11,8 @@
 // Decides what a quota allows. Pure and thread-safe.
 namespace mlops::core {
 
-// Regular files in the five directories of a workspace, and their total size;
-// or by how much a change increases them.
+// The number of regular files in the five directories of a workspace, and their
+// total size; or how much a change adds to both.
 struct Amount {
   int64_t file_count = 0;
   int64_t size_bytes = 0;
@@ -32,17 +32,17 @@ struct Amount {
 inline Amount operator+(Amount a, const Amount& b) { return a += b; }
 inline Amount operator-(Amount a, const Amount& b) { return a -= b; }
 
-// Returns what counts against the quota.
+// Returns the part of `usage` that counts against the quota.
 Amount AmountOf(const Usage& usage);
 
-// Checks a change that needs `wanted` in addition to `used`. A change that
-// needs no more of something is never refused for it, even if the workspace
-// uses more than the quota already. Returns RESOURCE_EXHAUSTED/NO_SPACE {quota,
+// Checks a change that needs `wanted` in addition to `used`. A limit never
+// refuses a change that adds nothing to the limited amount, even if the
+// workspace already exceeds it. Returns RESOURCE_EXHAUSTED/NO_SPACE {quota,
 // limit, used, wanted} if the change would exceed a limit of `project`.
 absl::Status CheckQuota(absl::string_view project, const Quota& quota,
                         const Amount& used, const Amount& wanted);
 
-// Returns whether `used` is more than the quota allows.
+// Returns whether `used` exceeds the quota.
 bool IsOverQuota(const Quota& quota, const Amount& used);
 
 }  // namespace mlops::core

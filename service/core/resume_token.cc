@@ -15,8 +15,9 @@ namespace {
 
 constexpr absl::string_view kVersion = "1";
 constexpr absl::string_view kField = "resume_token";
-// Distinguishes these tokens from those of pages.
+// Distinguishes resume tokens from page tokens.
 constexpr absl::string_view kContext = "watch";
+// Precedes the listed project, so that "" differs from none.
 constexpr absl::string_view kListedThrough = "=";
 
 }  // namespace

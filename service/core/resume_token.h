@@ -13,15 +13,16 @@ namespace mlops::core {
 
 // A position in the history of one base directory (see ChangeLog).
 struct ResumePoint {
-  // The run of a server that made the change `sequence`.
+  // The server's run that made the change `sequence`.
   std::string run;
   // The watcher knows every change up to this one.
   int64_t sequence = 0;
-  // What the watcher may see; "" means everything. A token must not be used
-  // by a watcher that sees other projects, which it would not hear of.
+  // Identifies the projects that the watcher may see; "" means all of them. A
+  // watcher that sees other projects must not use the token, because it would
+  // miss their earlier changes.
   std::string view;
-  // Set while the watcher is still receiving the list of all workspaces: the
-  // last project that it received, or "" before the first.
+  // The last project received, or "" before the first one, while the watcher is
+  // still receiving the list of all workspaces. Absent after that.
   std::optional<std::string> listed_through;
 
   bool operator==(const ResumePoint&) const = default;

@@ -32,7 +32,7 @@ void Usage::KeepCountsOnly() {
 
 namespace {
 
-// Returns the key of a count without sizes, which is cached separately.
+// Returns the key of a count without sizes, which the cache keeps separately.
 std::string CountsKey(const std::string& key) {
   return absl::StrCat(key, " counts");
 }
@@ -48,8 +48,8 @@ StatusCache::StatusCache(UsageScanner scanner, base::SteadyClock clock,
 absl::StatusOr<Usage> StatusCache::Get(const Workspace& workspace,
                                        const StatusArgs& args,
                                        Cancelled cancelled) {
-  // A uid alone is not unique: corrupt records have none, and hand-made records
-  // may share one.
+  // A uid alone is not unique: a workspace with a corrupt record has none, and
+  // hand-made records may share one.
   const std::string key = absl::StrCat(workspace.uid, " ", workspace.root_path);
   const std::string scan_key = args.counts_only ? CountsKey(key) : key;
   const absl::Duration oldest = clock_() - args.max_staleness;
@@ -63,19 +63,18 @@ absl::StatusOr<Usage> StatusCache::Get(const Workspace& workspace,
         return absl::CancelledError("the caller cancelled this status");
       // Only one caller scans. The others wait, then look again.
       if (scanning_.insert(scan_key).second) break;
-      // The end of any scan wakes this caller. The timeout is there
-      // to poll `cancelled`.
+      // The end of any scan wakes this caller. The timeout serves only to poll
+      // `cancelled`.
       scan_ended_.WaitWithTimeout(&mutex_, absl::Milliseconds(100));
     }
-    // Taken before the scan, so that the result never counts
-    // as newer than it is.
+    // Take the time before the scan, so that the result never counts as newer
+    // than it is.
     begun = clock_();
   }
   absl::StatusOr<Usage> usage =
       scanner_(workspace, args.counts_only, cancelled);
   absl::MutexLock lock(&mutex_);
-  // Wake the waiting callers even after a failure, so that one of them scans
-  // again.
+  // Wake the waiting callers even after a failure, so that one of them retries.
   scanning_.erase(scan_key);
   scan_ended_.SignalAll();
   if (usage.ok())
@@ -93,7 +92,7 @@ std::optional<Usage> StatusCache::Find(const std::string& key,
     if (counts_only) usage.KeepCountsOnly();
     return usage;
   }
-  // A full count also answers for counts only, but not the other way round.
+  // A full count also serves callers that need only counts, but not vice versa.
   if (!counts_only) return std::nullopt;
   known = usages_.Find(CountsKey(key));
   if (known == nullptr || known->begun <= oldest) return std::nullopt;

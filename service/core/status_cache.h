@@ -19,7 +19,7 @@ namespace mlops::core {
 // same workspace share one scan. Thread-safe. Holds no lock during a scan.
 class StatusCache {
  public:
-  // Enough for some hundred thousand workspaces.
+  // Enough for about a hundred thousand workspaces.
   static constexpr size_t kDefaultMaxBytes = size_t{64} << 20;
 
   // Keeps usages in at most `max_bytes` of memory. `clock` measures their age.
@@ -27,11 +27,11 @@ class StatusCache {
               size_t max_bytes = kDefaultMaxBytes);
 
   // Returns the usage of `workspace` from a scan that began less than
-  // `args.max_staleness` before this call; with zero, from one that began after
-  // it. Callers that arrive during a scan share the next one. If the caller
-  // that runs a scan gives up, one of the waiting callers starts it again.
-  // Returns the scanner's errors, and CANCELLED if `cancelled` returns true
-  // while this caller scans or waits.
+  // `args.max_staleness` before this call or, if that is zero, after this call.
+  // Callers that need a newer scan than the running one share the next one. If
+  // the caller that runs a scan gives up, one of the waiting callers starts it
+  // again. Returns the scanner's errors, and CANCELLED if `cancelled` returns
+  // true while this caller scans or waits.
   absl::StatusOr<Usage> Get(const Workspace& workspace, const StatusArgs& args,
                             Cancelled cancelled);
 

@@ -43,7 +43,7 @@ struct Piece {
   const Variable* variable = nullptr;
 };
 
-// Splits `text` at its variables. Returns what is wrong with it, or "".
+// Splits `text` at its variables. Returns the problem, or "" if there is none.
 std::string Split(absl::string_view text, Where where,
                   std::vector<Piece>* pieces) {
   constexpr absl::string_view kAdvice =
@@ -59,7 +59,7 @@ std::string Split(absl::string_view text, Where where,
       text.remove_prefix(2);
       continue;
     }
-    // A dollar sign alone is only that.
+    // A dollar sign before any other character is ordinary text.
     if (!absl::StartsWith(text, "${")) {
       pieces->back().text.push_back('$');
       text.remove_prefix(1);
@@ -133,6 +133,7 @@ std::optional<Problem> ReadSettings(const Node& node, Settings* settings) {
     if (auto problem = ReadText(value, &text)) return problem;
     if (auto problem = CheckStrings(value)) return problem;
     settings->*field->member = std::move(text);
+    // Check after each setting, so that the problem has the right line.
     if (absl::Status checked = CheckSettings(*settings); !checked.ok())
       return Problem{value.line, std::string(checked.message())};
   }
@@ -184,6 +185,8 @@ std::optional<Problem> ReadQuota(const Node& node, Quota* quota) {
     } else if (key.text == kMaxFileCount) {
       if (limit > INT32_MAX)
         return Problem{value.line, absl::StrCat("must be at most ", INT32_MAX)};
+      // The cast must not make a negative limit valid; CheckQuotaFields()
+      // rejects -1.
       quota->max_file_count =
           static_cast<int32_t>(std::max<int64_t>(limit, -1));
     } else {
@@ -232,6 +235,7 @@ void SubstituteStrings(Metadata& value, const TemplateVariables& variables) {
 std::vector<std::string> ListedPaths(const Template& tmpl) {
   std::vector<std::string> paths = tmpl.directories;
   for (const Template::File& file : tmpl.files) paths.push_back(file.path);
+  // A directory may be listed in template.yaml and exist in `files/` too.
   absl::c_sort(paths);
   paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
   if (paths.size() > kMaxListedPaths) paths.resize(kMaxListedPaths);
@@ -240,6 +244,7 @@ std::vector<std::string> ListedPaths(const Template& tmpl) {
 
 Amount AmountOf(const Template& tmpl) {
   Amount amount;
+  // Only regular files count against a quota.
   for (const Template::File& file : tmpl.files) {
     if (file.kind != Template::File::Kind::kFile) continue;
     amount += {.file_count = 1, .size_bytes = file.size_bytes};
@@ -257,6 +262,7 @@ TemplateVariables VariablesFor(const ProjectName& project,
 std::optional<Problem> ParseTemplate(absl::string_view text, Template* result) {
   Node root;
   if (auto problem = yaml::Parse(text, &root)) return problem;
+  // A template without values, for example one that consists of comments.
   if (root.kind == Node::Kind::kNull) return std::nullopt;
   if (root.kind != Node::Kind::kMap)
     return Problem{root.line, "must be a map of keys to values"};
@@ -298,6 +304,8 @@ std::string CheckTemplateLink(absl::string_view path,
                               absl::string_view target) {
   if (target.empty() || target.front() == '/')
     return "is a link to an absolute path; links must be relative";
+  // Follow the target by name, from the directory that contains the link. No
+  // intermediate step may leave the workspace, even if a later one returns.
   std::vector<absl::string_view> names = absl::StrSplit(path, '/');
   names.pop_back();
   for (absl::string_view name : absl::StrSplit(target, '/')) {
@@ -317,6 +325,7 @@ std::string CheckTemplateLink(absl::string_view path,
 
 std::string Substitute(absl::string_view text,
                        const TemplateVariables& variables) {
+  // The text has been checked, so it has no problem that Split() could return.
   std::vector<Piece> pieces;
   Split(text, Where::kText, &pieces);
   std::string result;
@@ -335,6 +344,7 @@ void ApplyTemplate(const Template& tmpl, const TemplateVariables& variables,
     const auto& from_template = tmpl.settings.*field.member;
     if (!value && from_template) value = Substitute(*from_template, variables);
   }
+  // Substitute before merging, because the request's metadata is literal.
   Metadata merged = tmpl.metadata;
   SubstituteStrings(merged, variables);
   merged.update(*metadata);

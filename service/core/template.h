@@ -16,13 +16,14 @@
 #include "service/core/workspace.h"
 #include "service/core/yaml_tree.h"
 
-// Templates: what a new workspace begins with. `<base>/.templates/<name>/` has
-// template.yaml, which is read here, and `files/`, a tree that is copied. Texts
-// of template.yaml, and names in `files/`, may contain `${project}`, `${date}`
-// (YYYY-MM-DD, UTC) and, except in names, `${root}`; `$$` stands for `$`.
+// Templates define the initial content of a workspace.
+// `<base>/.templates/<name>/` has template.yaml, which this file parses, and
+// `files/`, a tree to copy. Texts in template.yaml and names in `files/` may
+// contain the variables `${project}`, `${date}` (YYYY-MM-DD, UTC) and, except
+// in names, `${root}`; `$$` stands for `$`.
 namespace mlops::core {
 
-// The bounds of a template.
+// The limits of a template.
 inline constexpr int64_t kMaxTemplateYamlBytes = 256 * 1024;
 inline constexpr size_t kMaxTemplateDescriptionBytes = 1024;
 inline constexpr size_t kMaxTemplateDirectories = 1000;
@@ -30,7 +31,7 @@ inline constexpr size_t kMaxListedPaths = 1000;
 inline constexpr int64_t kMaxTemplateFiles = 10'000;
 inline constexpr int64_t kMaxTemplateFileBytes = int64_t{1} << 30;
 
-// The values are those of template.yaml, before variables are replaced.
+// A template with the values of template.yaml, before variables are replaced.
 struct Template {
   std::string name;
   std::string description;
@@ -46,9 +47,9 @@ struct Template {
     // Relative to the workspace, before variables are replaced.
     std::string path;
     Kind kind = Kind::kFile;
-    // Of a link.
+    // Only for a link.
     std::string target;
-    // Of a file.
+    // Only for a file.
     int64_t size_bytes = 0;
   };
   std::vector<File> files;
@@ -59,7 +60,7 @@ using TemplatePtr = std::shared_ptr<const Template>;
 // kMaxListedPaths.
 std::vector<std::string> ListedPaths(const Template& tmpl);
 
-// Returns what the files of the template count against a quota.
+// Returns how much the template's files count against a quota.
 Amount AmountOf(const Template& tmpl);
 
 // The values of the variables.
@@ -72,24 +73,24 @@ TemplateVariables VariablesFor(const ProjectName& project,
                                absl::string_view root_path, absl::Time now);
 
 // Parses template.yaml into `result`, and checks everything that does not
-// depend on the variables' values. An unknown key is a problem.
+// depend on the variables' values. Rejects unknown keys.
 std::optional<yaml::Problem> ParseTemplate(absl::string_view text,
                                            Template* result);
 
-// Returns the problem of a path below the workspace, or of the target of
-// a relative link at that path, before variables are replaced; "" if there is
+// Check a path below the workspace, or the target of a relative link at that
+// path, before variables are replaced. Return the problem, or "" if there is
 // none. Every name must be allowed for artifacts, the first one must be one of
-// the five directories, and links must stay in those.
+// the five directories, and links must stay inside those.
 std::string CheckTemplatePath(absl::string_view path);
 std::string CheckTemplateLink(absl::string_view path, absl::string_view target);
 
 // Replaces the variables in a text that ParseTemplate() or CheckTemplatePath()
-// accepted.
+// has accepted.
 std::string Substitute(absl::string_view text,
                        const TemplateVariables& variables);
 
-// Adds the template's values to those of a request, which take precedence:
-// absent settings and limits, and metadata keys at the top level.
+// Adds the template's values to those of a request, which take precedence: sets
+// absent settings and limits, and adds missing top-level metadata keys.
 void ApplyTemplate(const Template& tmpl, const TemplateVariables& variables,
                    Settings* settings, Metadata* metadata, Quota* quota);
 
@@ -105,18 +106,18 @@ class StagedFiles {
   virtual const std::string& name() const = 0;
 };
 
-// Where templates are. Thread-safe. Methods read the files on each call,
-// because operators edit them by hand.
+// Loads templates. Thread-safe. Methods read the files on each call, because
+// operators edit them by hand.
 class TemplateSource {
  public:
   virtual ~TemplateSource() = default;
-  // Returns INVALID_ARGUMENT/FIELD_INVALID if `name` cannot be a template's,
-  // NOT_FOUND/TEMPLATE_NOT_FOUND if there is none, and
-  // FAILED_PRECONDITION/TEMPLATE_INVALID if it cannot be used.
+  // Returns the template `name`. Returns INVALID_ARGUMENT/FIELD_INVALID if no
+  // template can have that name, NOT_FOUND/TEMPLATE_NOT_FOUND if it does not
+  // exist, and FAILED_PRECONDITION/TEMPLATE_INVALID if it cannot be used.
   virtual absl::StatusOr<TemplatePtr> Load(absl::string_view name) = 0;
-  // Returns the durable directories and files of a new workspace, or null
-  // if the template has none. Returns TEMPLATE_INVALID also if the template
-  // has changed since Load(), and the errors of fs::Dir.
+  // Stages the template's directories and files durably for a new workspace.
+  // Returns null if the template has none. Returns TEMPLATE_INVALID also if the
+  // template has changed since Load(), and the errors of fs::Dir.
   virtual absl::StatusOr<std::unique_ptr<StagedFiles>> Fill(
       const Template& tmpl, const TemplateVariables& variables) = 0;
 };

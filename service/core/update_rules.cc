@@ -31,7 +31,7 @@ absl::Status CheckMaskPath(const std::string& path, size_t path_count) {
   if (path == kEverything || path == kMetadataPath || path == kMaxSizeBytes ||
       path == kMaxFileCount || FindSetting(path) != nullptr)
     return absl::OkStatus();
-  // A plausible mistake that deserves its own advice.
+  // This plausible mistake deserves its own advice.
   if (absl::StartsWith(path, "metadata.")) {
     return FieldInvalid("update_mask",
                         absl::StrCat("\"", base::Echo(path),
@@ -62,6 +62,7 @@ void MergeWithoutMask(const UpdateSpec& spec, Workspace& workspace) {
 void ReplaceMasked(const UpdateSpec& spec, Workspace& workspace) {
   for (const std::string& path : *spec.mask) {
     if (path == kEverything) {
+      // As for a new workspace: absent settings get their defaults.
       workspace.settings =
           DefaultSettings(workspace.project, workspace.root_path);
       for (const SettingField& field : kSettingFields) {
@@ -115,7 +116,7 @@ absl::Status CheckSettings(const Settings& settings) {
 absl::Status CheckUpdateSpec(const UpdateSpec& spec) {
   RETURN_IF_ERROR(CheckSettings(spec.settings));
   RETURN_IF_ERROR(CheckQuotaFields(spec.quota));
-  // Check the sizes first, because the checks below take time per element.
+  // Check the sizes first, because the checks below take time for each element.
   if (spec.mask && spec.mask->size() > kMaxMaskPaths) {
     return FieldInvalid(
         "update_mask",
@@ -131,6 +132,7 @@ absl::Status CheckUpdateSpec(const UpdateSpec& spec) {
       RETURN_IF_ERROR(CheckMaskPath(path, spec.mask->size()));
   }
   RETURN_IF_ERROR(CheckMetadata(spec.metadata));
+  // Refuse to set and remove the same key, instead of letting the order decide.
   for (const std::string& key : spec.remove_metadata) {
     if (spec.metadata.contains(key)) {
       return FieldInvalid("remove_metadata",
@@ -165,8 +167,8 @@ absl::StatusOr<Workspace> NewWorkspace(NewWorkspaceSpec spec, absl::Time now) {
                       .update_time = create_time,
                       .request_id = std::move(spec.request_id),
                       .unknown_keys = std::move(spec.unknown_keys)};
-  // Ensure creates a candidate on every call, nearly always with default
-  // values, which need no check.
+  // Skip the expensive check for default values, which are always readable:
+  // Ensure comes here on every call, nearly always with defaults.
   if (!only_defaults) RETURN_IF_ERROR(CheckReadable(workspace));
   return workspace;
 }
@@ -179,12 +181,12 @@ absl::StatusOr<std::optional<Workspace>> ApplyUpdate(const Workspace& current,
   spec.mask ? ReplaceMasked(spec, updated) : MergeWithoutMask(spec, updated);
   for (const std::string& key : spec.remove_metadata)
     updated.metadata.erase(key);
+  // Metadata that is valid in the request may exceed a limit once merged.
   RETURN_IF_ERROR(CheckMetadata(updated.metadata));
-  // Nothing differs, so there is nothing to write.
   if (updated.settings == current.settings &&
       updated.metadata == current.metadata && updated.quota == current.quota)
     return std::nullopt;
-  // update_time must increase even if the clock has been set back.
+  // Let update_time increase even if the clock has been set back.
   updated.update_time = ClampTime(
       std::max(WholeMicros(now), current.update_time + absl::Microseconds(1)));
   RETURN_IF_ERROR(CheckReadable(updated));

@@ -16,7 +16,7 @@ namespace mlops::core {
 
 // There are eight valid paths, each of which may occur once.
 inline constexpr size_t kMaxMaskPaths = 16;
-// Twice the number of keys that the largest metadata can have.
+// At least twice the number of keys that the largest metadata can have.
 inline constexpr size_t kMaxRemovedKeys = 32 * 1024;
 
 // The content of an UpdateWorkspace request.
@@ -24,11 +24,12 @@ struct UpdateSpec {
   Settings settings;
   Metadata metadata = Metadata::object();
   Quota quota;
-  // The update mask. Absent: set the settings and limits that are present, and
-  // merge the metadata. Present: replace the named fields with the given
-  // values, and clear named fields without a value. A path is the name of
-  // a setting or of a quota's limit, "metadata", or "*" alone for all of them,
-  // which resets absent settings to their defaults.
+  // The update mask. If it is absent, the update sets the settings and limits
+  // that are present, and merges the metadata. If it is present, the update
+  // replaces the named fields with the given values, and clears named fields
+  // without a value. A path is the name of a setting or of a quota's limit,
+  // "metadata", or "*" alone for all of them, which resets absent settings to
+  // their defaults.
   std::optional<std::vector<std::string>> mask;
   std::vector<std::string> remove_metadata;
 };
@@ -44,7 +45,7 @@ struct NewWorkspaceSpec {
   bool exact_settings = false;
   Metadata metadata = Metadata::object();
   Quota quota;
-  // As Workspace::unknown_keys.
+  // See Workspace::unknown_keys.
   std::string unknown_keys;
 };
 
@@ -56,23 +57,23 @@ absl::Status CheckQuotaFields(const Quota& quota);
 // kMaxSettingBytes or has a control character.
 absl::Status CheckSettings(const Settings& settings);
 
-// Returns INVALID_ARGUMENT/FIELD_INVALID if the settings violate
-// CheckSettings(), the metadata violates CheckMetadata(), the quota violates
-// CheckQuotaFields(), a mask path is unknown, output-only, or combined with
-// "*", a key is both in `metadata` and in `remove_metadata`, or there are too
-// many paths or removed keys.
+// Returns INVALID_ARGUMENT/FIELD_INVALID if
+// - CheckSettings(), CheckMetadata() or CheckQuotaFields() does;
+// - a mask path is unknown, output-only, or combined with "*";
+// - a key is both in `metadata` and in `remove_metadata`;
+// - there are too many paths or removed keys.
 absl::Status CheckUpdateSpec(const UpdateSpec& spec);
 
-// Returns the workspace that Create makes. Absent settings get their defaults.
-// Returns INVALID_ARGUMENT/FIELD_INVALID as CheckSettings(), CheckMetadata(),
-// CheckQuotaFields() and CheckReadable() do.
+// Returns the workspace that Create makes. Absent settings get their defaults,
+// unless `spec.exact_settings`. Returns INVALID_ARGUMENT/FIELD_INVALID if
+// CheckSettings(), CheckMetadata(), CheckQuotaFields() or CheckReadable() does.
 absl::StatusOr<Workspace> NewWorkspace(NewWorkspaceSpec spec, absl::Time now);
 
 // Returns `current` with the update applied, or nullopt if the update changes
-// nothing. The new update_time is `now`, or later than the current update_time
-// if the clock has been set back. Returns INVALID_ARGUMENT/FIELD_INVALID as
-// CheckUpdateSpec() does for `spec`, and as CheckMetadata() and CheckReadable()
-// do for the result.
+// nothing. The new update_time is `now` or, if the clock has been set back,
+// just after the current update_time. Returns INVALID_ARGUMENT/FIELD_INVALID if
+// CheckUpdateSpec() does for `spec`, or CheckMetadata() or CheckReadable() for
+// the result.
 absl::StatusOr<std::optional<Workspace>> ApplyUpdate(const Workspace& current,
                                                      const UpdateSpec& spec,
                                                      absl::Time now);

@@ -18,21 +18,22 @@ struct DirectoryUsage {
   bool exists = false;
   int64_t file_count = 0;
   int64_t size_bytes = 0;
-  // The newest time of any file or directory in it.
+  // The latest modification time of any file or directory in it.
   absl::Time modify_time = absl::InfinitePast();
 };
 
-// The content of a workspace, with its directories in the order
-// of kDirectories.
+// The content of a workspace.
 struct Usage {
+  // In the order of kDirectories.
   std::array<DirectoryUsage, kDirectories.size()> directories;
-  // Everything else in the workspace, including its record. Not part
-  // of the sums below.
+  // Everything else in the workspace, including its record. Not part of the
+  // sums below.
   DirectoryUsage others;
   // Whether sizes and times are omitted.
   bool counts_only = false;
   absl::Time scan_time;
-  // Not OK if a part could not be counted. The counts of the rest are exact.
+  // Not OK if a part of the workspace could not be counted. The counts of the
+  // rest are exact.
   absl::Status problem;
 
   // Sums over the directories.
@@ -43,14 +44,15 @@ struct Usage {
   void KeepCountsOnly();
 };
 
-// Which data a caller needs, and how old it may be.
+// The data that a caller needs, and how old it may be.
 struct StatusArgs {
   // Zero requires a scan that begins after the call.
   absl::Duration max_staleness = absl::ZeroDuration();
   bool counts_only = false;
 };
 
-// Polled during long work. Returns true once no caller waits for the result.
+// Returns true once no caller waits for the result any more. Long operations
+// poll it.
 using Cancelled = absl::FunctionRef<bool()>;
 inline bool NeverCancelled() { return false; }
 

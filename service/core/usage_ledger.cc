@@ -9,9 +9,9 @@
 namespace mlops::core {
 namespace {
 
-// Scans of one workspace take at most this part of the time.
+// Scans of one workspace take at most one part in this many of the time.
 constexpr int kScanShare = 20;
-// Limit of the set of workspaces that are over their quota.
+// Maximum size of the set of workspaces that exceed their quota.
 constexpr size_t kMaxOver = 100'000;
 
 // As in StatusCache: a uid alone is not unique.
@@ -19,7 +19,7 @@ std::string KeyOf(const Workspace& workspace) {
   return absl::StrCat(workspace.uid, " ", workspace.root_path);
 }
 
-// Returns only what the change adds, and only what it frees.
+// Growth() returns only what the change adds, Shrinkage() only what it frees.
 Amount Growth(const Amount& change) {
   return {.file_count = std::max<int64_t>(change.file_count, 0),
           .size_bytes = std::max<int64_t>(change.size_bytes, 0)};
@@ -41,7 +41,7 @@ UsageLedger::Entry& UsageLedger::Acquire(const std::string& key,
     entry = idle ? *std::move(idle) : std::make_unique<Entry>();
   }
   ++entry->users;
-  // The record may have been edited by hand since the last change.
+  // The quota may have changed since the entry was last used, even by hand.
   entry->project = workspace.project.str();
   entry->quota = workspace.quota;
   return *entry;
@@ -52,7 +52,7 @@ void UsageLedger::Release(const std::string& key) {
   if (--it->second->users > 0) return;
   std::unique_ptr<Entry> entry = std::move(it->second);
   used_.erase(it);
-  // An entry that knows nothing is worth nothing.
+  // Keep only entries whose use is known.
   if (!entry->loaded) return;
   const size_t bytes = sizeof(Entry) + entry->project.capacity();
   idle_.Put(key, std::move(entry), bytes);
@@ -94,10 +94,11 @@ absl::StatusOr<Usage> UsageLedger::FinishScan(const std::string& key,
     ++entry.scan_events;
     // Wake the waiting callers even after a failure, so that one of them scans.
     scan_ended_.SignalAll();
-    // A scan that began later knows better.
+    // Ignore this scan if a later one has already set the count.
     if (!usage.ok() || start.begun < entry.scan_begun) return usage;
-    // It is unknown whether the scan saw what was added meanwhile, or what was
-    // just being renamed when it began. Counting that twice is the safe side.
+    // It is unknown whether the scan saw files that were added during it, or
+    // that were becoming visible when it began. Add both: counting a file twice
+    // is safe, but missing one could exceed the quota.
     entry.used =
         AmountOf(*usage) + (entry.grown - start.grown) + start.in_flight;
     entry.loaded = true;
@@ -113,15 +114,15 @@ absl::StatusOr<std::optional<UsageLedger::ScanStart>> UsageLedger::AwaitLoaded(
     Entry& entry, Cancelled cancelled) {
   absl::MutexLock lock(&mutex_);
   while (true) {
-    // One caller scans. The others continue with the old count, if there is
-    // one.
+    // Only one caller scans. The others continue with an old count if there is
+    // one, and otherwise wait.
     if (entry.scanning == 0 &&
         (!entry.loaded || IsOlder(entry, options_.max_age)))
       return BeginScan(entry);
     if (entry.loaded) return std::nullopt;
     if (cancelled())
       return absl::CancelledError("the caller cancelled this change");
-    // The timeout is there to poll `cancelled`.
+    // The timeout serves only to poll `cancelled`.
     scan_ended_.WaitWithTimeout(&mutex_, absl::Milliseconds(100));
   }
 }
@@ -151,6 +152,8 @@ std::unique_ptr<UsageLedger::Hold> UsageLedger::BeginShrinking(
 
 absl::StatusOr<Usage> UsageLedger::Scan(const Workspace& workspace,
                                         bool counts_only, Cancelled cancelled) {
+  // Only a full scan of a live workspace can correct the count. If there is no
+  // quota, someone may just have removed it by hand.
   const bool counts = !counts_only && !workspace.delete_time.has_value();
   if (!counts || !workspace.quota.limits()) {
     if (counts) NoteQuota(workspace);
@@ -179,6 +182,8 @@ void UsageLedger::NoteQuota(const Workspace& workspace) {
     const auto it = used_.find(key);
     const std::unique_ptr<Entry>* const found =
         it != used_.end() ? &it->second : idle_.Find(key);
+    // Without an entry the use is unknown, so nothing says that it exceeds the
+    // quota.
     if (found == nullptr) {
       flipped = over_.erase(key) > 0;
     } else {
@@ -194,7 +199,8 @@ void UsageLedger::Forget(const Workspace& workspace) {
   absl::MutexLock lock(&mutex_);
   over_.erase(key);
   idle_.Take(key);
-  // Changes that have begun will find that the workspace is gone.
+  // Changes in progress still hold the entry. They will find that the workspace
+  // is gone.
   if (const auto it = used_.find(key); it != used_.end())
     it->second->loaded = false;
 }
@@ -223,7 +229,7 @@ UsageLedger::Hold::~Hold() {
   {
     absl::MutexLock lock(&ledger_->mutex_);
     entry_->reserved -= reserved_;
-    // What was counted did not happen.
+    // The change of Place() was counted but did not happen.
     entry_->used -= Growth(placing_);
     entry_->in_flight -= Growth(placing_);
     flipped = ledger_->Judge(key_, *entry_);
@@ -251,6 +257,7 @@ absl::Status UsageLedger::Hold::Scan(const ScanStart& start,
 
 absl::Status UsageLedger::Hold::TryReserve(const Amount& wanted) {
   absl::MutexLock lock(&ledger_->mutex_);
+  // The new reservation replaces this hold's earlier one, so leave that out.
   const Amount used = entry_->used + entry_->reserved - reserved_;
   RETURN_IF_ERROR(CheckQuota(entry_->project, entry_->quota, used, wanted));
   entry_->reserved -= reserved_;
@@ -269,20 +276,21 @@ absl::Status UsageLedger::Hold::Reserve(const Amount& wanted,
     if (!ledger_->IsOlder(*entry_, ledger_->options_.min_age)) return refused;
     start = ledger_->BeginScan(*entry_);
   }
-  // Files may have been removed by other programs.
+  // Other programs may have removed files, so scan before refusing the change.
   RETURN_IF_ERROR(Scan(start, cancelled));
   return TryReserve(wanted);
 }
 
 absl::Status UsageLedger::Hold::Place(const Amount& change) {
   absl::MutexLock lock(&ledger_->mutex_);
-  // The use is unknown if nothing can grow, or if the workspace was deleted.
+  // The use may be unknown after BeginShrinking(), or if the workspace was
+  // deleted. Then there is nothing to check against.
   if (entry_->loaded) {
     const Amount used = entry_->used + entry_->reserved - reserved_;
     RETURN_IF_ERROR(CheckQuota(entry_->project, entry_->quota, used, change));
   }
-  // The change counts as used from now on, so that a scan that sees it and one
-  // that does not are both corrected.
+  // The growth counts from now on. With `grown` and `in_flight`, FinishScan()
+  // corrects both a scan that sees the change and one that does not.
   entry_->reserved -= reserved_;
   reserved_ = Amount();
   entry_->used += Growth(change);
@@ -306,8 +314,9 @@ void UsageLedger::Hold::Removed(const Amount& removed) {
 }
 
 void UsageLedger::Hold::Subtract(const Amount& freed) {
-  // A scan that began or ended meanwhile may have missed these files already.
-  // The next one corrects the count.
+  // A scan that began or ended meanwhile may already have missed these files.
+  // Subtracting them again would make the count too low, so leave the
+  // correction to the next scan.
   if (entry_->scan_events == scan_events_) entry_->used -= freed;
 }
 

@@ -24,18 +24,17 @@
 
 namespace mlops::core {
 
-// Knows how much the workspaces that have a quota use, without a scan
-// per change. A workspace is scanned at its first change; after that each
-// change through the service adjusts the count, and each scan, whoever asked
-// for it, replaces it.
+// Tracks how much workspaces with a quota use, without a scan per change. The
+// first change of a workspace scans it. After that, each change through the
+// service adjusts the count, and each full scan, for any purpose, replaces it.
 //
-// The count is never too low because of changes through the service: what
-// changes while a scan runs counts in addition to what the scan found, until
-// the next scan. Files that other programs write are missing until the next
-// scan. Therefore a growing workspace is scanned again once its last scan is
-// `max_age` old, and a change is refused only after a scan that is at most
+// Changes through the service never make the count too low: files added during
+// a scan count in addition to those that the scan found, until the next scan.
+// The count lacks files that other programs write until the next scan.
+// Therefore the ledger rescans a growing workspace once its last scan is older
+// than `max_age`, and refuses a change only after a scan that is at most
 // `min_age` old. Scans of one workspace take at most a twentieth of the time:
-// for one whose scan takes long, both ages are at least 20 times that.
+// if a scan takes long, both ages are at least 20 times its duration.
 //
 // Thread-safe. Holds no lock during a scan.
 class UsageLedger {
@@ -44,13 +43,13 @@ class UsageLedger {
     base::SteadyClock clock = base::SystemSteadyClock();
     absl::Duration max_age = absl::Minutes(1);
     absl::Duration min_age = absl::Seconds(1);
-    // Memory for counts of workspaces that are not being changed: enough
-    // for some 50,000.
+    // Memory for counts of workspaces that are not being changed: enough for
+    // about 50,000.
     size_t max_bytes = size_t{16} << 20;
-    // Called when it becomes known that a workspace uses more than its quota,
-    // and when it no longer does, except by its deletion. is_over() already
-    // returns the new answer. Calls may overlap. Called without the ledger's
-    // lock, but possibly under a lock of the caller. May be null.
+    // Called when the ledger finds that a workspace exceeds its quota, and when
+    // it no longer does, except because it was deleted. is_over() already
+    // returns the new answer. Calls may overlap. The ledger does not hold its
+    // lock during the call, but its caller may hold another. May be null.
     std::function<void(const Workspace&)> on_flip;
   };
   class Hold;
@@ -61,21 +60,22 @@ class UsageLedger {
   UsageLedger(const UsageLedger&) = delete;
   UsageLedger& operator=(const UsageLedger&) = delete;
 
-  // Begins a change that may make `workspace` larger. Scans the workspace
-  // if its use is unknown or was last scanned long ago. Returns null
+  // Begins a change that may make `workspace` larger. Scans the workspace if
+  // its use is unknown or the last scan is older than `max_age`. Returns null
   // if the workspace has no quota. Returns the scanner's errors, and CANCELLED
   // if `cancelled` returns true while this call scans or waits for a scan.
   absl::StatusOr<std::unique_ptr<Hold>> BeginGrowth(WorkspacePtr workspace,
                                                     Cancelled cancelled);
-  // Begins a change that makes `workspace` at most smaller. Never scans.
-  // Returns null if the workspace has no quota.
+  // Begins a change that cannot make `workspace` larger. Never scans. Returns
+  // null if the workspace has no quota.
   std::unique_ptr<Hold> BeginShrinking(WorkspacePtr workspace);
 
-  // Scans a workspace for any purpose, and corrects the count.
+  // Scans a workspace for any purpose. A scan with sizes of a workspace outside
+  // the trash also corrects the count.
   absl::StatusOr<Usage> Scan(const Workspace& workspace, bool counts_only,
                              Cancelled cancelled);
 
-  // Tells that the workspace's quota was set, changed or removed.
+  // Records that the workspace's quota was set, changed or removed.
   void NoteQuota(const Workspace& workspace);
   // Forgets a workspace, because it was deleted.
   void Forget(const Workspace& workspace);
@@ -89,28 +89,29 @@ class UsageLedger {
   size_t bytes() const;
 
  private:
-  // What is known about one workspace.
+  // The state of one workspace.
   struct Entry {
     std::string project;
     Quota quota;
     // Whether `used` is known.
     bool loaded = false;
     Amount used;
-    // What holds have reserved for changes that are not on disk yet.
+    // Reserved by holds for changes that are not on disk yet.
     Amount reserved;
-    // Growth of all changes so far. Tells what was added during a scan.
+    // Growth of all changes so far. The difference between two moments is the
+    // growth in between, for example during a scan.
     Amount grown;
-    // Growth of the changes that are being made visible right now, which a scan
+    // Growth of the changes that are becoming visible right now, which a scan
     // may or may not see.
     Amount in_flight;
-    // When the scan began that `used` is based on, and how long it took.
+    // When the scan on which `used` is based began, and how long it took.
     absl::Duration scan_begun = -absl::InfiniteDuration();
     absl::Duration scan_time = absl::ZeroDuration();
     // Number of scans in progress.
     int scanning = 0;
     // Increases when a scan begins and when it ends.
     uint64_t scan_events = 0;
-    // Number of holds, and of scans that no hold waits for.
+    // Number of holds, plus scans without a hold.
     int users = 0;
   };
   // The state of an entry when a scan begins.
@@ -120,12 +121,13 @@ class UsageLedger {
     Amount in_flight;
   };
 
-  // Returns the entry and counts a user, which must call Release().
+  // Returns the entry, and counts the caller as a user that must call
+  // Release().
   Entry& Acquire(const std::string& key, const Workspace& workspace)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Release(const std::string& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Records whether the workspace is over its quota. Returns whether that has
-  // changed: then call Flipped() after unlocking.
+  // Records whether the workspace exceeds its quota. Returns whether that has
+  // changed; if so, call Flipped() after unlocking.
   bool Judge(const std::string& key, const Entry& entry)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Flipped(const Workspace& workspace) const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -133,14 +135,15 @@ class UsageLedger {
   bool IsOlder(const Entry& entry, absl::Duration age) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   ScanStart BeginScan(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Scans the workspace of an entry that the caller uses, after BeginScan().
+  // Scans the workspace after BeginScan(). The caller must be a user of
+  // `entry`.
   absl::StatusOr<Usage> FinishScan(const std::string& key, Entry& entry,
                                    const ScanStart& start,
                                    const Workspace& workspace,
                                    Cancelled cancelled)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // Waits until the use is known, and returns the start of the scan if this
-  // caller must find out.
+  // Waits until the use is known. If this caller must scan the workspace,
+  // begins the scan and returns its start.
   absl::StatusOr<std::optional<ScanStart>> AwaitLoaded(Entry& entry,
                                                        Cancelled cancelled)
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -151,7 +154,7 @@ class UsageLedger {
   const Options options_;
   mutable absl::Mutex mutex_;
   absl::CondVar scan_ended_;
-  // Entries with users. As many as there are changes and scans in progress.
+  // Entries with users: at most one per change or scan in progress.
   absl::flat_hash_map<std::string, std::unique_ptr<Entry>> used_
       ABSL_GUARDED_BY(mutex_);
   base::LruMap<std::unique_ptr<Entry>> idle_ ABSL_GUARDED_BY(mutex_);
@@ -161,10 +164,11 @@ class UsageLedger {
 // One change of a workspace that has a quota. Not thread-safe, but different
 // holds are independent. The ledger must outlive it. A change calls Reserve()
 // any number of times, Place() right before it becomes visible, and Placed()
-// once it is. Destroying the hold takes back what is not on disk.
+// once it is. Destroying the hold undoes reservations, and a Place() that was
+// not followed by Placed().
 class UsageLedger::Hold {
  public:
-  // Made by UsageLedger, which has counted this user of `entry`.
+  // Only UsageLedger makes holds. It has already counted this user of `entry`.
   Hold(UsageLedger* ledger, std::string key, WorkspacePtr workspace,
        Entry* entry)
       : ledger_(ledger),
@@ -176,24 +180,24 @@ class UsageLedger::Hold {
   Hold(const Hold&) = delete;
   Hold& operator=(const Hold&) = delete;
 
-  // Finds out how much the workspace uses, as BeginGrowth() promises.
+  // Loads how much the workspace uses, as BeginGrowth() promises.
   absl::Status Load(Cancelled cancelled);
 
-  // Sets what the change will add, so that other changes cannot take the room
-  // meanwhile. If it does not fit, scans unless the last scan is recent, and
-  // returns RESOURCE_EXHAUSTED/NO_SPACE if it still does not fit;
-  // the reservation then stays as it was.
+  // Reserves room for the change, in place of an earlier reservation, so that
+  // other changes cannot take it. If the change does not fit, rescans unless
+  // the last scan is recent. Returns RESOURCE_EXHAUSTED/NO_SPACE if it still
+  // does not fit; the earlier reservation then stays.
   absl::Status Reserve(const Amount& wanted,
                        Cancelled cancelled = NeverCancelled);
 
-  // Checks the change again as it is about to happen, and counts it. Never
-  // scans, so that it may be called under a lock. What the change frees counts
-  // once it is Placed(). Returns RESOURCE_EXHAUSTED/NO_SPACE.
+  // Checks the change again right before it happens, and counts its growth.
+  // Placed() counts the space that it frees. Never scans, so it may be called
+  // under a lock. Returns RESOURCE_EXHAUSTED/NO_SPACE if it does not fit.
   absl::Status Place(const Amount& change);
-  // Tells that the change of Place() happened.
+  // Records that the change of Place() has happened.
   void Placed();
 
-  // Tells that files were removed.
+  // Records that files were removed.
   void Removed(const Amount& removed);
 
  private:
@@ -210,8 +214,8 @@ class UsageLedger::Hold {
   Amount reserved_;
   // The change of Place(), until it is Placed().
   Amount placing_;
-  // Entry::scan_events when this change began. After a later scan it is unknown
-  // whether the scan still saw what this change removes.
+  // Entry::scan_events when this change began. After a later scan event, it is
+  // unknown whether the scan still saw the files that this change removes.
   uint64_t scan_events_;
 };
 

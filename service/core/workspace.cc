@@ -11,9 +11,8 @@ namespace mlops::core {
 
 namespace {
 
-// Returns `path` as the path of a URI. Readers of a URI take '?' for the start
-// of a query and decode '%', which is also the only way to write a byte
-// that is not UTF-8.
+// Returns `path` as the path of a URI. Escapes '?', which would begin a query,
+// '%', which would begin an escape, and bytes that are not UTF-8.
 std::string UriPath(absl::string_view path) {
   std::string uri;
   char32_t ignored;
@@ -30,9 +29,9 @@ std::string UriPath(absl::string_view path) {
   return uri;
 }
 
-// Returns the default DVC remote. A setting must be valid UTF-8,
-// but a path need not be: then it is "remote", which DVC resolves relative
-// to its repository `dvc`.
+// Returns the default DVC remote. A setting must be valid UTF-8, but a path
+// need not be. For any other path, returns "remote", which DVC resolves
+// relative to its repository `dvc`.
 std::string RemotePath(absl::string_view root_path) {
   return base::IsValidUtf8(root_path) ? absl::StrCat(root_path, "/dvc/remote")
                                       : "remote";

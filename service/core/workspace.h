@@ -19,10 +19,10 @@ namespace mlops::core {
 // int64 within ±kMaxInteger, finite double, UTF-8 string, array or object.
 using Metadata = nlohmann::json;
 
-// The largest integer up to which a double represents every integer exactly
-// (2^53 - 1, as in RFC 7493).
+// The largest metadata integer, 2^53 - 1 as in RFC 7493: doubles represent
+// every integer up to it exactly.
 inline constexpr int64_t kMaxInteger = (int64_t{1} << 53) - 1;
-// As JSON without spaces.
+// Measured as JSON without spaces.
 inline constexpr int kMaxMetadataBytes = 64 * 1024;
 // The metadata object itself has depth 1.
 inline constexpr int kMaxMetadataDepth = 16;
@@ -33,8 +33,8 @@ inline constexpr int kMaxSettingBytes = 4096;
 inline constexpr std::array<absl::string_view, 5> kDirectories = {
     "mlflow", "dvc", "monitoring", "models", "outputs"};
 
-// The fields that a user can set, besides metadata. An absent setting is
-// None in Python.
+// The fields that a user can set, besides metadata and the quota. An absent
+// setting is None in Python.
 struct Settings {
   std::optional<std::string> mlflow_experiment_id;
   std::optional<std::string> mlflow_tracking_uri;
@@ -44,8 +44,8 @@ struct Settings {
   bool operator==(const Settings&) const = default;
 };
 
-// Maps the settings' names, on the wire and in workspace.yaml,
-// to their members.
+// Maps the settings' names, on the wire and in workspace.yaml, to their
+// members.
 struct SettingField {
   absl::string_view name;
   std::optional<std::string> Settings::*member;
@@ -57,14 +57,14 @@ inline constexpr std::array<SettingField, 4> kSettingFields = {{
     {"bentoml_tag_prefix", &Settings::bentoml_tag_prefix},
 }};
 
-// What the five directories may hold. An absent limit does not limit.
+// Limits the content of the five directories. An absent limit means no limit.
 struct Quota {
   // At least 0 and at most kMaxInteger.
   std::optional<int64_t> max_size_bytes;
-  // Regular files; at least 0.
+  // Maximum number of regular files; at least 0.
   std::optional<int32_t> max_file_count;
 
-  // Whether anything is limited.
+  // Returns whether there is any limit.
   bool limits() const {
     return max_size_bytes.has_value() || max_file_count.has_value();
   }
@@ -92,16 +92,17 @@ struct Workspace {
   std::optional<absl::Time> purge_time;
   // Etag of the stored record, set by the catalog.
   std::string etag;
-  // Request id of the Create call that made it, or "" if that had none.
+  // Request id of the Create call that made the workspace, or "" if the call
+  // had none.
   std::string request_id;
   // YAML text of the record's other top-level keys, preserved by updates.
   // Usually "".
   std::string unknown_keys;
-  // The encoding that rpc sends in a list.
+  // Caches the encoding that the rpc layer sends in lists.
   base::Memo wire;
 };
 
-// Records are immutable and shared: a reader keeps the version it got.
+// Workspaces are immutable and shared: a reader keeps the version that it got.
 using WorkspacePtr = std::shared_ptr<const Workspace>;
 
 // Returns the values that Create sets for absent settings.

@@ -36,7 +36,7 @@ std::optional<std::string> ScalarText(const Node& node) {
 
 bool IsUid(const std::string& text) {
   if (text.empty() || text.size() > kMaxUidBytes) return false;
-  // The uid becomes part of a file name, between dots.
+  // The uid becomes part of a trash name, where dots separate the parts.
   for (const char c : text) {
     if (!absl::ascii_isalnum(c) && c != '-' && c != '_') return false;
   }
@@ -60,7 +60,7 @@ constexpr absl::string_view kAlwaysWritten[] = {"project_name",
 struct Record {
   std::string project_name;
   std::string root_path;
-  // Original text, used to derive a uid.
+  // The original text, from which a missing uid is derived.
   std::string created_at;
   std::optional<absl::Time> create_time;
   std::optional<absl::Time> update_time;
@@ -158,7 +158,7 @@ std::optional<Problem> ReadEntry(const Node& key, const Node& value,
   return std::nullopt;
 }
 
-// Returns a problem if a record with our header was cut off or lost a line.
+// Returns a problem if a record with our header was truncated or lost a line.
 std::optional<Problem> CheckComplete(const Node& root) {
   for (absl::string_view name : kAlwaysWritten) {
     const auto has_name = [name](const yaml::Entry& entry) {
@@ -188,27 +188,29 @@ std::optional<Problem> ReadRecord(absl::string_view text, Record* record) {
       return problem;
     }
   }
-  // Only our own records are known to be complete when written.
+  // Only records with our header were certainly complete when written.
   return absl::StartsWith(text, kRecordHeader) ? CheckComplete(root)
                                                : std::nullopt;
 }
 
-// Moves a location at or below `old_place` to the same position
-// below `new_place`.
+// Moves a location at or below `old_place` to the same position below
+// `new_place`.
 void Follow(absl::string_view old_place, absl::string_view new_place,
             std::optional<std::string>& location) {
   if (!location) return;
   absl::string_view rest = *location;
   if (!absl::ConsumePrefix(&rest, old_place)) return;
+  // The prefix must end at a slash: /base/ab is not below /base/a.
   if (rest.empty() || rest.front() == '/')
     location = absl::StrCat(new_place, rest);
 }
 
-// Adjusts the settings of a directory that was moved or copied:
-// locations inside the old directory, and the default tag prefix.
-// Locations elsewhere were chosen by the user and stay.
+// Adjusts the settings of a directory that was moved or copied: locations
+// inside the old directory, and the default tag prefix. Keeps locations
+// elsewhere, because the user has chosen them.
 void DeriveSettingsAgain(const Record& record, const RecordPlace& place,
                          Settings& settings) {
+  // A hand-made record may not say where it was.
   auto old_project = ProjectName::Parse(record.project_name);
   if (!old_project.ok() || record.root_path.empty()) return;
   const Settings old_defaults = DefaultSettings(*old_project, record.root_path);
@@ -219,9 +221,11 @@ void DeriveSettingsAgain(const Record& record, const RecordPlace& place,
   if (settings.dvc_remote_path == old_defaults.dvc_remote_path) {
     settings.dvc_remote_path = new_defaults.dvc_remote_path;
   } else if (base::IsValidUtf8(place.root_path)) {
+    // A setting must be valid UTF-8, which a path need not be.
     Follow(record.root_path, place.root_path, settings.dvc_remote_path);
   }
-  // In the default URI the root path has some characters escaped.
+  // Compare the root paths as they are in the default URI, which escapes some
+  // characters.
   constexpr absl::string_view kDatabase = "/mlflow/mlflow.db";
   Follow(absl::StripSuffix(*old_defaults.mlflow_tracking_uri, kDatabase),
          absl::StripSuffix(*new_defaults.mlflow_tracking_uri, kDatabase),
@@ -229,6 +233,8 @@ void DeriveSettingsAgain(const Record& record, const RecordPlace& place,
 }
 
 std::string DeriveUid(const Record& record, const RecordPlace& place) {
+  // A hash, not a random id, so that every read yields the same uid. NUL occurs
+  // in neither part, so different parts never give the same text.
   if (record.uid.empty()) {
     return base::HashHex(
         absl::StrCat(place.project.str(), absl::string_view("\0", 1),
@@ -242,8 +248,8 @@ std::string DeriveUid(const Record& record, const RecordPlace& place) {
       kUidDigits);
 }
 
-// Returns the depth of `item`: only maps and lists are one level deeper
-// than their container.
+// Returns the depth of `item`. Only maps and lists are one level deeper than
+// their container.
 int DepthOf(const Metadata& item, int container_depth) {
   return container_depth + (item.is_structured() ? 1 : 0);
 }
@@ -258,7 +264,8 @@ absl::Status CheckValue(const Metadata& value, const std::string& field,
     const double number = value.get<double>();
     if (!std::isfinite(number))
       return FieldInvalid(field, "is not a finite number");
-    // A double beyond the limit may already have lost digits.
+    // An integer beyond the limit that was sent as a double may already have
+    // lost digits.
     if (number == std::trunc(number) &&
         std::abs(number) > static_cast<double>(kMaxInteger)) {
       return FieldInvalid(field,
@@ -303,6 +310,7 @@ std::string RecordEtag(absl::string_view text) {
 absl::Status CheckMetadata(const Metadata& metadata) {
   if (!metadata.is_object()) return FieldInvalid("metadata", "must be a map");
   RETURN_IF_ERROR(CheckValue(metadata, "metadata", 1));
+  // With `replace`, dump() does not throw on text that is not UTF-8.
   const size_t size =
       metadata.dump(-1, ' ', false, Metadata::error_handler_t::replace).size();
   if (size > kMaxMetadataBytes) {
@@ -345,7 +353,8 @@ absl::StatusOr<Workspace> DecodeWorkspace(absl::string_view text,
     return WorkspaceCorrupt(place.project.str(), place.file, problem->line,
                             problem->what);
   }
-  // A hand-made record may lack times; the file's own is the best substitute.
+  // A hand-made record may lack times. The file's modification time is the best
+  // substitute.
   const absl::Time create_time =
       record.create_time.value_or(ClampTime(WholeMicros(place.modify_time)));
   Workspace workspace{.project = place.project,
@@ -421,13 +430,14 @@ std::string RecordAsJson(absl::string_view text, const std::string& root_path) {
 
 absl::Status CheckReadable(const Workspace& workspace) {
   const std::string text = EncodeWorkspace(workspace);
+  // An error names the metadata only if it makes up most of the record.
   std::string metadata;
   yaml::AppendEntry("metadata", workspace.metadata, 0, metadata);
   const absl::string_view field =
       metadata.size() > text.size() / 2 ? "metadata" : "workspace";
   if (text.size() > kMaxRecordBytes) {
-    // Deep nesting, escapes and unknown keys take more space in YAML
-    // than in a request.
+    // Values within the limits can still get here: deep nesting and escapes
+    // take more space in YAML than in a request, and unknown keys add to it.
     return FieldInvalid(
         field, absl::StrCat("makes a workspace.yaml of ", text.size(),
                             " bytes, of which ", metadata.size(),
@@ -442,7 +452,7 @@ absl::Status CheckReadable(const Workspace& workspace) {
   if (!read.ok())
     return FieldInvalid(field, absl::StrCat("could not be read back: ",
                                             read.status().message()));
-  // Parsing without an error is not enough: the values must match too.
+  // The record must not only parse; its values must match too.
   const bool same =
       read->settings == workspace.settings &&
       read->metadata == workspace.metadata && read->quota == workspace.quota &&

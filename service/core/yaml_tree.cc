@@ -28,15 +28,16 @@ namespace {
 
 using nlohmann::json;
 
+// Bounds the recursion of the functions that walk a tree.
 constexpr size_t kMaxDepth = 64;
 constexpr int64_t kMaxInteger = (int64_t{1} << 53) - 1;
-// Longer keys need the "? " form, because YAML limits simple keys
-// to 1,024 characters.
+// Longer keys need the "? " form, because YAML limits simple keys to 1,024
+// characters.
 constexpr size_t kMaxSimpleKeyBytes = 900;
 
 // --- Parsing ---
 
-// Reads from memory that it does not own.
+// A stream buffer over memory that it does not own.
 class ViewBuffer : public std::streambuf {
  public:
   explicit ViewBuffer(absl::string_view text) {
@@ -45,11 +46,11 @@ class ViewBuffer : public std::streambuf {
   }
 };
 
-// Returns the text of a scalar with the bytes repaired that yaml-cpp writes
-// for two escapes: A0 instead of U+00A0 for \_ and 85 instead of U+0085
-// for \N. The document was valid UTF-8, and yaml-cpp encodes all other escapes
-// as UTF-8, so such a byte at the start of a character can only come
-// from these. Returns nullopt for any other invalid UTF-8.
+// Repairs the text of a scalar in which yaml-cpp has decoded two escapes
+// wrongly: it writes the byte A0 instead of U+00A0 for \_, and 85 instead of
+// U+0085 for \N. The document was valid UTF-8, and yaml-cpp encodes all other
+// escapes as UTF-8, so only these two leave such a byte at the start of a
+// character. Returns nullopt for any other invalid UTF-8.
 std::optional<std::string> WithWholeCharacters(absl::string_view text) {
   if (base::IsValidUtf8(text)) return std::string(text);
   std::string whole;
@@ -67,8 +68,8 @@ std::optional<std::string> WithWholeCharacters(absl::string_view text) {
   return whole;
 }
 
-// Builds the tree from the parser's events. Ignores all events after
-// the first problem.
+// Builds the tree from the parser's events. Ignores all events after the first
+// problem.
 class TreeBuilder final : public YAML::EventHandler {
  public:
   explicit TreeBuilder(Node* root) : root_(root) {}
@@ -151,6 +152,7 @@ class TreeBuilder final : public YAML::EventHandler {
       return;
     }
     Level& level = levels_.back();
+    // In a map, keys and values alternate.
     if (level.node.kind == Node::Kind::kSequence) {
       level.node.items.push_back(std::move(node));
     } else if (level.key) {
@@ -226,6 +228,7 @@ bool MayBeNumber(absl::string_view text) {
 // Returns nullopt beyond ±kMaxInteger.
 std::optional<int64_t> ToInt(absl::string_view text) {
   std::string digits = absl::StrReplaceAll(text, {{"_", ""}});
+  // The prefixes are those of YAML 1.1, where a leading 0 means octal.
   const bool negative = digits[0] == '-';
   if (digits[0] == '-' || digits[0] == '+') digits.erase(0, 1);
   int64_t base = 10;
@@ -245,6 +248,7 @@ std::optional<int64_t> ToInt(absl::string_view text) {
       const int digit =
           absl::ascii_isdigit(c) ? c - '0' : absl::ascii_tolower(c) - 'a' + 10;
       part = part * base + digit;
+      // Check after each digit, so that no step overflows.
       if (part > kMaxInteger) return std::nullopt;
     }
     sum = sum * 60 + part;
@@ -256,6 +260,7 @@ std::optional<int64_t> ToInt(absl::string_view text) {
 // Returns nullopt if the value is not finite.
 std::optional<double> ToFloat(absl::string_view text) {
   const std::string digits = absl::StrReplaceAll(text, {{"_", ""}});
+  // The sign belongs to the whole number, so add up absolute values.
   double sum = 0;
   for (absl::string_view group : absl::StrSplit(digits, ':')) {
     double part = 0;
@@ -295,9 +300,10 @@ std::optional<Problem> ResolvePlain(const Node& node, json* value) {
 
 // --- Writing ---
 
-// Returns whether every reader of YAML 1.1 and 1.2 reads `text` without quotes
-// as the string itself.
+// Returns whether every reader of YAML 1.1 and 1.2 reads the unquoted `text` as
+// the same string.
 bool IsPlainSafe(absl::string_view text) {
+  // Exclude numbers and indicators by the first character.
   if (text.empty() ||
       !(absl::ascii_isalpha(text[0]) || text[0] == '/' || text[0] == '_'))
     return false;
@@ -306,6 +312,8 @@ bool IsPlainSafe(absl::string_view text) {
       text.back() == ' ' || text.back() == ':') {
     return false;
   }
+  // ": " would begin a value, and readers may fold several spaces. The first
+  // character is never a space, so text[i - 1] exists.
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     if (c == ' ' && (text[i - 1] == ' ' || text[i - 1] == ':')) return false;
@@ -346,7 +354,8 @@ std::string StringText(absl::string_view text) {
   return IsPlainSafe(text) ? std::string(text) : Quoted(text);
 }
 
-// Adds a dot if there is none: without one, PyYAML does not read a float.
+// Adds a dot if there is none, because PyYAML reads only numbers with a dot as
+// floats.
 std::string FloatText(const json& value) {
   std::string text = value.dump();
   if (absl::StrContains(text, '.')) return text;
@@ -368,8 +377,8 @@ std::optional<std::string> InlineText(const Node& node) {
     case Node::Kind::kNull:
       return "null";
     case Node::Kind::kScalar:
-      // A plain scalar on several lines was folded. A remaining line break
-      // shows that it can only be a string.
+      // The parser has folded a plain scalar of several lines. One that still
+      // has a line break can only be a string, so quoting keeps its value.
       return node.plain && !absl::StrContains(node.text, '\n')
                  ? node.text
                  : Quoted(node.text);
@@ -438,9 +447,9 @@ void AppendEntryOf(const std::string& key_text, const Value& value, int indent,
 
 // --- Parsing, continued ---
 
-// Marks the end of a document. yaml-cpp accepts the end of the file as the end
-// of a quoted scalar, so that a truncated record would look complete.
-// It does not accept this mark as one.
+// Marks the end of a document. yaml-cpp accepts the end of the file, but not
+// this mark, as the end of a quoted scalar. Without the mark, a truncated
+// record would look complete.
 constexpr absl::string_view kEndMark = "...\n";
 
 std::optional<Problem> ParseOne(absl::string_view text, Node* root) {
@@ -453,7 +462,7 @@ std::optional<Problem> ParseOne(absl::string_view text, Node* root) {
     if (!builder.problem() && parser)
       return Problem{0, "has text after the end of its first document"};
   } catch (const YAML::Exception& error) {
-    // A problem that the builder found came first.
+    // Prefer a problem of the builder, which comes first in the text.
     if (!builder.problem())
       return Problem{error.mark.is_null() ? 0 : error.mark.line + 1, error.msg};
   }
@@ -466,8 +475,8 @@ std::optional<Problem> Parse(absl::string_view text, Node* root) {
   if (absl::StrContains(text, '\0')) return Problem{0, "has a NUL character"};
   if (!base::IsValidUtf8(text)) return Problem{0, "is not UTF-8"};
   if (!absl::EndsWith(text, "\n")) {
-    // Check only. With a newline appended, a block scalar at the end would
-    // have another value, so the result comes from the original text.
+    // Use the mark only to check. The newline before it would change the value
+    // of a block scalar at the end, so take the result from the original text.
     Node ignored;
     if (auto problem = ParseOne(absl::StrCat(text, "\n", kEndMark), &ignored))
       return problem;

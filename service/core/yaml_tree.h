@@ -8,14 +8,14 @@
 #include "absl/strings/string_view.h"
 #include "nlohmann/json.hpp"
 
-// Reads YAML 1.1 as PyYAML's safe_load does, without the features that records
-// do not need, and writes it. Pure and thread-safe.
+// Reads and writes YAML 1.1. Reads it as PyYAML's safe_load does, but rejects
+// features that records do not need. Pure and thread-safe.
 namespace mlops::core::yaml {
 
 struct Entry;
 
-// A node as written in the document. Resolve() determines the meaning
-// of a scalar.
+// A node as written in the document. Resolve() determines the meaning of a
+// scalar.
 struct Node {
   enum class Kind { kNull, kScalar, kSequence, kMap };
 
@@ -44,9 +44,9 @@ struct Problem {
 };
 
 // Parses one document into `*root`. Returns a problem if the text is empty,
-// malformed, not UTF-8, has a NUL character, is nested deeper than 64 levels,
-// or has several documents, duplicate keys, merge keys, anchors,
-// aliases or tags.
+// malformed or not UTF-8, has a NUL character, is nested deeper than 64 levels,
+// or has several documents, duplicate keys, merge keys, anchors, aliases or
+// tags.
 std::optional<Problem> Parse(absl::string_view text, Node* root);
 
 // Converts `node` to JSON. Plain scalars have the meaning that PyYAML gives
@@ -54,13 +54,13 @@ std::optional<Problem> Parse(absl::string_view text, Node* root);
 // finite, or an integer lies outside ±(2^53 - 1).
 std::optional<Problem> Resolve(const Node& node, nlohmann::json* value);
 
-// Appends `key: value` in block style, indented by `indent` spaces,
-// with a trailing newline.
+// Appends `key: value` in block style, indented by `indent` spaces, with a
+// trailing newline.
 void AppendEntry(absl::string_view key, const nlohmann::json& value, int indent,
                  std::string& out);
 
-// Appends an entry in the style in which it was written: plain scalars stay
-// plain, quoted scalars stay quoted.
+// Appends an entry in its original style: plain scalars stay plain, quoted
+// scalars stay quoted.
 void AppendEntry(const Node& key, const Node& value, int indent,
                  std::string& out);
 
