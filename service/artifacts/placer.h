@@ -22,10 +22,11 @@
 #include "service/core/usage_ledger.h"
 #include "service/fs/dir.h"
 
-// Gives names to files and directories of a workspace, and takes names away.
+// Changes the names of files and directories in a workspace, and checks etags,
+// leases and quotas at that moment.
 namespace mlops::artifacts {
 
-// What must hold for the name that a file is to get.
+// What must hold for the name that a file is about to get.
 struct Precondition {
   bool create_only = false;
   // If not "", must be the etag of the file that has the name.
@@ -36,7 +37,7 @@ struct Precondition {
 struct Accounting {
   // Null if the workspace has no quota.
   core::UsageLedger::Hold* hold = nullptr;
-  // Whether the entry was not counted under its old name.
+  // Whether the entry did not count under its old name, as a staged file.
   bool adds = false;
 };
 

@@ -32,8 +32,8 @@ namespace mlops::artifacts {
 // Not thread-safe.
 class StagedTree : public core::StagedFiles {
  public:
-  // Files that are synced one by one, before syncing the whole file system
-  // becomes cheaper.
+  // Number of files up to which syncing each of them is cheaper than syncing
+  // the whole file system.
   static constexpr int64_t kSyncEach = 64;
 
   ~StagedTree() override;
@@ -42,9 +42,9 @@ class StagedTree : public core::StagedFiles {
 
   // The name in the staging directory, for core::CreateArgs::staged.
   const std::string& name() const override { return name_; }
-  // The directory to fill. The five directories do not exist yet; those that
-  // the caller does not create are added by the catalog. Nobody but the
-  // server's user can enter it before Sync().
+  // The directory to fill. The five directories do not exist yet;
+  // those that the caller does not create are added by the catalog.
+  // Nobody but the server's user can enter it before Sync().
   fs::Dir& root() { return *root_; }
 
   // Closes a file that was created below root(). Sync() makes it durable,
