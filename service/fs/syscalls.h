@@ -86,11 +86,10 @@ FilePart PartAt(int fd, int64_t offset, int64_t size, bool portable);
 // position to its end.
 int AppendHole(int fd, int64_t size);
 
-// Appends `size` bytes of the file `from`, beginning at `offset`,
-// to the file `to`, and returns the number of bytes copied. Linux:
-// copy_file_range, which shares blocks if the file system can. Fails
-// with ENOSYS if that call is missing or refused before the first byte:
-// Dir has the fallback.
+// Appends `size` bytes of the file `from`, beginning at `offset`, to the file
+// `to`, and returns the number of bytes copied. Linux: copy_file_range,
+// which shares blocks if the file system can. Fails with ENOSYS if that call
+// is missing or refused before the first byte: Dir has the fallback.
 int64_t CopyRange(int from, int64_t offset, int to, int64_t size,
                   bool portable);
 
