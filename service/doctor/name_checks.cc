@@ -1,4 +1,4 @@
-// Checks of what lies in the base besides workspaces, and in the trash.
+// Checks the entries of the base other than workspaces, and the trash.
 #include <algorithm>
 #include <map>
 #include <string>
@@ -83,6 +83,7 @@ std::string ProblemInTrash(const BaseView& base, const std::string& path,
   const std::string file = absl::StrCat(path, "/", layout::kRecord);
   const auto content = base.dir.ReadFile(file, core::kMaxRecordBytes);
   if (!content.ok()) return std::string(content.status().message());
+  // Decode the record as the restored workspace would be, in its old place.
   const auto decoded = core::DecodeWorkspace(
       content->data,
       {.project = name.project,
@@ -110,7 +111,7 @@ void CheckDeleted(const BaseView& base, const std::string& path,
          .transient = true});
   }
   const std::string problem = ProblemInTrash(base, path, name);
-  // It may have been restored or purged meanwhile.
+  // The workspace may have been restored or purged meanwhile.
   if (problem.empty() || !base.dir.Stat(path).ok()) return;
   findings.Add({.severity = Severity::kWarning,
                 .code = "trash-record-corrupt",
@@ -156,6 +157,8 @@ void CheckNames(const BaseView& base, Findings& findings) {
       .ForEachEntry([&](absl::string_view name, fs::EntryType type) {
         const bool is_dir = type == fs::EntryType::kDirectory;
         if (IsKnown(name)) return true;
+        // The server uses such a name to delete a workspace if the trash
+        // has no room.
         if (layout::IsHiddenName(name)) {
           findings.Add(RemovingFinding(name));
         } else if (!is_dir && type != fs::EntryType::kSymlink) {
@@ -173,6 +176,7 @@ void CheckNames(const BaseView& base, Findings& findings) {
         return true;
       })
       .IgnoreError();
+  // Sort, because a directory returns its entries in any order.
   for (auto& [lower, names] : by_lower) std::sort(names.begin(), names.end());
   AddCollisions(by_lower, findings);
 }
