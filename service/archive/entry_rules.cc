@@ -117,6 +117,7 @@ std::string EntryOrder::Add(absl::string_view path, TarType type) {
   if (++entries_ > kMaxEntries)
     return absl::StrCat("is more than the maximum of ", kMaxEntries,
                         " entries");
+  // With its final '/', a directory comes right before its content.
   std::string full = absl::StrCat(path, type == TarType::kDirectory ? "/" : "");
   // In byte order, equal names are adjacent, so this finds every duplicate.
   if (full == last_) return "occurs twice";

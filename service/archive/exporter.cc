@@ -285,6 +285,7 @@ absl::Status Exporter::AddFile(Level& level, fs::Dir& dir,
   if (absl::IsNotFound(file.status())) return absl::OkStatus();
   if (!file.ok()) return Error(file.status(), path);
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, (*file)->Stat());
+  // Without its log, the copy of a database could lack transactions.
   ASSIGN_OR_RETURN(const bool database, IsDatabase(**file, stamp));
   if (database) return AddDatabase(level, dir, path, name);
   if (stamp.size_bytes <= kSmallBytes) return AddSmallFile(**file, stamp, path);
@@ -319,8 +320,10 @@ absl::Status Exporter::AddSmallFile(fs::FileReader& file, fs::FileStamp stamp,
       absl::SleepFor(kReadDelay);
       ASSIGN_OR_RETURN(stamp, file.Stat());
       only_appended = false;
+      // The file has become too large to be held in memory.
       if (stamp.size_bytes > kSmallBytes) break;
     }
+    // Taken before the read, to tell whether the stamp may be racy.
     const absl::Time begin = clock_();
     ASSIGN_OR_RETURN(std::string data, ReadAll(file, stamp.size_bytes));
     ASSIGN_OR_RETURN(const fs::FileStamp after, file.Stat());
@@ -329,6 +332,7 @@ absl::Status Exporter::AddSmallFile(fs::FileReader& file, fs::FileStamp stamp,
     // for a moment without writes.
     if (complete && IsSame(stamp, after) && !fs::MayBeRacy(stamp, begin))
       return AddContent(data, stamp, path);
+    // If the previous content begins this one, nothing else has changed.
     only_appended =
         complete && last.has_value() && absl::StartsWith(data, last->first);
     // After the last attempt, keep the content that it has confirmed.
@@ -368,6 +372,7 @@ absl::Status Exporter::AddDatabase(Level& level, fs::Dir& dir,
       core::NeverCancelled, [&](const Database& database) -> absl::Status {
         // An earlier attempt may have been inconsistent, so start from scratch.
         parts.clear();
+        // All parts are held at once, so their total size matters.
         int64_t size_bytes = 0;
         for (const Database::Part& part : database.parts())
           size_bytes += part.stamp.size_bytes;
@@ -489,6 +494,7 @@ absl::StatusOr<bool> Exporter::IsWhole(const std::string& sha256) {
 }
 
 absl::Status Exporter::AddHeader(const TarEntry& entry) {
+  // Apply the rules of an import, so that the archive can be imported.
   if (const std::string problem = order_.Add(entry.path, entry.type);
       !problem.empty())
     return Unsuitable(entry.path, absl::StrCat(problem,
@@ -504,6 +510,7 @@ void Exporter::AddPadding(int64_t size_bytes) {
 
 void Exporter::AddOwnFile(absl::string_view name, absl::string_view content) {
   const auto size = static_cast<int64_t>(content.size());
+  // Entries of the format itself do not take part in the order.
   absl::StrAppend(&pending_,
                   EncodeTarEntry({.path = std::string(name),
                                   .size_bytes = size,

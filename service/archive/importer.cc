@@ -53,6 +53,7 @@ absl::StatusOr<core::WorkspacePtr> Importer::Finish(core::Cancelled cancelled) {
   RETURN_IF_ERROR(reader_.Finish());
   if (!manifest_.has_value())
     return core::ArchiveInvalid(kManifestName, "is missing");
+  // Every file must be verified, including those after the last full list.
   if (!checksums_.empty()) {
     return core::ArchiveInvalid(ChecksumsName(lists_ + 1),
                                 "is missing, with the last checksums");
@@ -79,6 +80,7 @@ core::CreateArgs Importer::NewWorkspace() const {
 
 absl::Status Importer::Begin(const TarEntry& entry) {
   entry_ = entry;
+  // The manifest has the quota, so it must precede the files.
   if (!manifest_.has_value()) return BeginManifest(entry);
   if (absl::StartsWith(entry.path, absl::StrCat(kChecksumsDir, "/")))
     return BeginChecksums(entry);
@@ -168,6 +170,7 @@ absl::Status Importer::EndChecksums() {
     return core::ArchiveInvalid(checksums_.FirstDifference(theirs),
                                 "does not match its SHA-256 in the archive");
   }
+  // These files are verified.
   checksums_.Clear();
   return absl::OkStatus();
 }
@@ -215,6 +218,7 @@ absl::Status Importer::BeginDirectory(const TarEntry& entry) {
   ASSIGN_OR_RETURN(fs::Dir* const parent, Parent());
   const absl::string_view name = NameOf(entry.path);
   RETURN_IF_ERROR(parent->MakeDir(name));
+  // LeaveDirectories() sets the mode and time, once the content is complete.
   Level level{.path = absl::StrCat(entry.path, "/"),
               .mode = ArchivedMode(entry.type, entry.mode),
               .modify_time = entry.modify_time};
@@ -247,6 +251,7 @@ absl::Status Importer::BeginFile(const TarEntry& entry) {
 
 absl::Status Importer::EndFile() {
   checksums_.Add(entry_.path, std::exchange(sha256_, nullptr)->Finish());
+  // Set the mode and time before Finish(), which may sync the file.
   RETURN_IF_ERROR(file_->SetMode(ArchivedMode(entry_.type, entry_.mode)));
   RETURN_IF_ERROR(file_->SetModifyTime(entry_.modify_time));
   return staged_->Finish(std::move(file_));

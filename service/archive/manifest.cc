@@ -49,6 +49,7 @@ ArchivedSetting ArchiveSetting(const core::SettingField& field,
   using Kind = ArchivedSetting::Kind;
   const std::optional<std::string>& value = workspace.settings.*field.member;
   if (!value.has_value()) return {};
+  // A default follows the name and place of the imported workspace.
   if (value == defaults.*field.member) return {.kind = Kind::kDefault};
   // Store a location in the workspace relative to it, so that it stays valid
   // after an import.

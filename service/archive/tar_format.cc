@@ -174,6 +174,7 @@ std::optional<absl::Time> ParsePaxTime(absl::string_view text) {
 absl::StatusOr<int64_t> GetOctal(absl::string_view block, const Field& field,
                                  absl::string_view name) {
   absl::string_view text = Get(block, field);
+  // GNU tar marks binary numbers with the highest bit.
   if (!text.empty() && (static_cast<unsigned char>(text[0]) & 0x80) != 0) {
     return Invalid(
         absl::StrCat("has a binary ", name, ", an extension of GNU tar"));
@@ -258,6 +259,7 @@ std::string EncodeTarEntry(const TarEntry& entry) {
 
   // The extended header has only the fields that the block cannot hold.
   std::string pax;
+  // pax requires UTF-8 unless hdrcharset says otherwise.
   const bool binary = (!plain_path && !base::IsValidUtf8(path)) ||
                       (!plain_link && !base::IsValidUtf8(entry.link_target));
   if (binary) AppendPax("hdrcharset", "BINARY", &pax);
@@ -288,6 +290,7 @@ absl::StatusOr<TarHeader> DecodeTarHeader(absl::string_view block) {
   if (magic == kGnuMagic)
     return Invalid("is in the format of GNU tar, not in the pax format");
   if (magic != kUstarMagic) return Invalid("is not a header of a tar archive");
+  // Verify the checksum before using any field.
   ASSIGN_OR_RETURN(const int64_t checksum,
                    GetOctal(block, kChecksum, "checksum"));
   if (checksum != ChecksumOf(block))

@@ -120,6 +120,7 @@ absl::Status TarReader::BeginPax(const TarHeader& header) {
 }
 
 absl::Status TarReader::FeedPax(absl::string_view* bytes) {
+  // Wait for the padding too, so that the header can be decoded as a whole.
   const size_t padded =
       pax_bytes_ + TarPadding(static_cast<int64_t>(pax_bytes_));
   if (!Fill(bytes, padded)) return absl::OkStatus();
@@ -146,6 +147,7 @@ absl::Status TarReader::BeginEntry(const TarHeader& header) {
                  .modify_time = pax.modify_time.value_or(
                      absl::FromUnixSeconds(header.modify_seconds)),
                  .link_target = pax.link_target.value_or(header.link_target)};
+  // From here on, errors name this entry.
   path_ = entry.path;
   switch (header.type) {
     case '0':
@@ -173,6 +175,7 @@ absl::Status TarReader::BeginEntry(const TarHeader& header) {
   data_bytes_ = entry.size_bytes;
   padding_bytes_ = TarPadding(entry.size_bytes);
   RETURN_IF_ERROR(visitor_->Begin(entry));
+  // Without data, no later call would end the entry.
   if (data_bytes_ == 0) return EndEntry();
   state_ = State::kData;
   return absl::OkStatus();

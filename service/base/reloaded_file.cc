@@ -113,6 +113,7 @@ absl::StatusOr<bool> ReloadedFile::Load() {
   const absl::Status& error = applied.status();
   std::string message =
       absl::StrCat(options_.what, " ", options_.path, ": ", error.message());
+  // A repeated error counts once.
   if (message != last_error_) ++failures_;
   last_error_ = std::move(message);
   return absl::Status(error.code(), last_error_);

@@ -173,6 +173,8 @@ void CheckLock(const BaseView& base, Findings& findings) {
     findings.Add(std::move(finding));
     return;
   }
+  // A server that ends regularly empties the lock file, so if the file names
+  // a server, that is running or was killed.
   const Holder& holder = base.holder;
   if (holder.holds) {
     Finding finding = Of(Severity::kNote, "server-running", path);
@@ -207,6 +209,7 @@ void CheckCheckpoint(const BaseView& base, Findings& findings) {
   const auto content = base.dir.ReadFile(path, kMaxCheckpointBytes);
   // A server may have removed it since the stat.
   if (absl::IsNotFound(content.status())) return;
+  // The checkpoint is a cache, so any problem with it is only a note.
   using State = catalog::CheckpointState;
   const State state = content.ok()
                           ? catalog::InspectCheckpoint(content->data, base.path)

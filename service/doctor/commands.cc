@@ -56,6 +56,7 @@ void PrintText(const Report& report, const std::vector<Repaired>& repairs,
     }
   }
   for (const Finding& finding : report.findings) {
+    // Count repairs, because one finding may stand for several.
     repairable += static_cast<int64_t>(finding.repairs.size());
     out << NameOf(finding.severity) << ": "
         << (finding.path.empty() ? Shown(report.base) : Shown(finding.path))
@@ -183,6 +184,7 @@ int RunDoctor(const std::string& base, bool repair, bool json,
                                           outcome.status().message()));
   }
   (json ? PrintJson : PrintText)(outcome->report, outcome->repairs, out);
+  // A failed repair needs attention, even if its finding is only a note.
   const bool failed = std::any_of(
       outcome->repairs.begin(), outcome->repairs.end(),
       [](const Repaired& repaired) { return !repaired.status.ok(); });

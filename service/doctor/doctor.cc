@@ -167,6 +167,7 @@ class Examination {
     absl::flat_hash_map<absl::string_view, size_t> by_uid;
     for (size_t i = 0; i < examined_.size(); ++i) {
       if (examined_[i].uid.empty()) continue;
+      // Report each further workspace with a uid, naming the first one.
       const auto [first, inserted] = by_uid.try_emplace(examined_[i].uid, i);
       if (inserted) continue;
       const std::string& project = projects_[i].str();
@@ -207,6 +208,7 @@ fs::BaseLock::Names LockNames() {
 
 absl::StatusOr<std::string> FindBase(const std::string& base) {
   std::error_code error;
+  // fs::MountsBelow() needs a path without symbolic links.
   const std::filesystem::path real = std::filesystem::canonical(base, error);
   if (error) {
     return absl::NotFoundError(absl::StrCat("cannot find the base directory ",
@@ -285,6 +287,7 @@ absl::StatusOr<Report> Examine(const std::string& base_path,
     std::erase_if(report.findings,
                   [](const Finding& finding) { return finding.transient; });
   }
+  // A directory returns its entries in any order.
   SortFindings(report.findings);
   return report;
 }

@@ -16,6 +16,7 @@ namespace mlops::doctor {
 namespace {
 
 constexpr int64_t kMaxConfigBytes = 1 << 20;
+// DVC reads both files; the second takes precedence.
 constexpr absl::string_view kConfigs[] = {"dvc/.dvc/config",
                                           "dvc/.dvc/config.local"};
 
@@ -33,6 +34,7 @@ std::string ValueOf(absl::string_view text) {
     if (end != absl::string_view::npos)
       return std::string(text.substr(1, end - 1));
   }
+  // A comment may follow a plain value.
   return std::string(
       absl::StripTrailingAsciiWhitespace(text.substr(0, text.find('#'))));
 }

@@ -43,6 +43,7 @@ class Store {
     auto store = std::unique_ptr<Store>(new Store);
     const std::string escaped =
         absl::StrReplaceAll(path, {{"%", "%25"}, {"?", "%3f"}, {"#", "%23"}});
+    // With immutable=1, SQLite takes no lock and creates no file.
     const std::string uri =
         absl::StrCat("file:", escaped, "?mode=ro&immutable=1");
     constexpr int kFlags = SQLITE_OPEN_READONLY | SQLITE_OPEN_URI |
@@ -227,6 +228,7 @@ bool IsSettled(const fs::Dir& dir) {
 
 void CheckMlflow(ProjectView& project, Findings& findings) {
   const auto stamp = project.dir.Stat(kStore);
+  // Until a database is settled, its file alone may look damaged.
   if (!project.workspace || !stamp.ok() ||
       stamp->type != fs::EntryType::kFile || stamp->size_bytes == 0 ||
       !IsSettled(project.dir)) {

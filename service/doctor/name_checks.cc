@@ -44,6 +44,7 @@ Finding RemovingFinding(absl::string_view path) {
 // A directory whose name no project can have.
 Finding UnreachableFinding(const BaseView& base, absl::string_view name) {
   Finding finding{.project = std::string(name), .path = std::string(name)};
+  // A record shows that the directory was meant to be a workspace.
   if (base.dir.Stat(absl::StrCat(name, "/", layout::kRecord)).ok()) {
     finding.severity = Severity::kWarning;
     finding.code = "name-unreachable";
@@ -95,6 +96,7 @@ std::string ProblemInTrash(const BaseView& base, const std::string& path,
 
 void CheckDeleted(const BaseView& base, const std::string& path,
                   const layout::TrashName& name, Findings& findings) {
+  // Names written by the first release have no purge time.
   const absl::Time purge_time =
       name.purge_time.value_or(name.delete_time + base.purge_delay);
   if (purge_time < base.now) {
@@ -129,6 +131,7 @@ void CheckDeleted(const BaseView& base, const std::string& path,
 void CheckTrash(const BaseView& base, Findings& findings) {
   const auto dir = base.dir.OpenDir(layout::kTrashDir);
   if (!dir.ok()) return;
+  // Best effort: report the entries that can be read.
   (*dir)
       ->ForEachEntry([&](absl::string_view entry, fs::EntryType type) {
         const std::string path = absl::StrCat(layout::kTrashDir, "/", entry);

@@ -132,6 +132,7 @@ void CheckUpload(const ProjectView& project, const fs::Dir& uploads,
     Finding finding = project.At(severity, code,
                                  absl::StrCat(layout::kUploadsDir, "/", name));
     finding.problem = std::string(problem);
+    // The server's sweep removes everything but foreign files.
     finding.fix = severity == Severity::kNote
                       ? std::string(kSweptByServer)
                       : "Move it away, because no server removes it";
@@ -188,6 +189,7 @@ void CheckRecord(ProjectView& project, Findings& findings) {
     finding.repairs = {{Repair::Kind::kSetAside, finding.path}};
     findings.Add(std::move(finding));
   }
+  // Several later checks run only if this sets `workspace`.
   const auto content =
       project.dir.ReadFile(layout::kRecord, core::kMaxRecordBytes);
   if (absl::IsNotFound(content.status())) {

@@ -46,6 +46,7 @@ absl::StatusOr<Parent> MakeDirs(fs::Dir& base, const std::string& path) {
   if (name.empty()) return Parent::Open(base, "");
   ASSIGN_OR_RETURN(Parent parent, MakeDirs(base, above));
   if (const absl::Status made = parent.dir().MakeDir(name); made.ok()) {
+    // The new directory must be durable before an entry moves into it.
     RETURN_IF_ERROR(parent.dir().Sync());
   } else if (!absl::IsAlreadyExists(made)) {
     return made;
