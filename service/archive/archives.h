@@ -27,7 +27,7 @@ namespace mlops::archive {
 
 struct ExportArgs {
   core::ProjectName project;
-  // Some of core::kDirectories; empty stands for all.
+  // A subset of core::kDirectories; empty means all.
   std::vector<std::string> directories;
 };
 

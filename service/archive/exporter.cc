@@ -25,7 +25,7 @@ constexpr int64_t kSmallBytes = 1 << 20;
 // the pause between them, which is longer than a tick of the kernel's clock.
 constexpr int kReadTries = 8;
 constexpr absl::Duration kReadDelay = absl::Milliseconds(25);
-// Directories above the one being read that stay open.
+// Maximum number of directories kept open above the one being read.
 constexpr size_t kMaxOpenLevels = 4;
 // Maximum number of bytes copied by one call.
 constexpr int64_t kCopyBytes = 64 << 20;
@@ -312,7 +312,7 @@ absl::Status Exporter::AddLargeFile(std::unique_ptr<fs::FileReader> file,
 
 absl::Status Exporter::AddSmallFile(fs::FileReader& file, fs::FileStamp stamp,
                                     const std::string& path) {
-  // What the previous attempt read, if that was complete.
+  // The content and stamp that the previous attempt read, if complete.
   std::optional<std::pair<std::string, fs::FileStamp>> last;
   bool only_appended = false;
   for (int i = 0; i < kReadTries; ++i) {

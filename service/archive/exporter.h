@@ -73,7 +73,7 @@ class Exporter {
     std::string content;
     std::unique_ptr<fs::FileReader> file;
   };
-  // A directory on the path to the one that is being read.
+  // A directory on the path to the directory being read.
   struct Level {
     // "" for the workspace, whose entries are the five directories.
     std::string path;

@@ -13,7 +13,7 @@
 namespace mlops::archive {
 namespace {
 
-// Directories above the one being filled that stay open.
+// Maximum number of directories kept open above the one being filled.
 constexpr size_t kMaxOpenLevels = 4;
 // Free space is checked for files of at least this size; for a smaller one,
 // the write fails.
@@ -63,8 +63,8 @@ absl::StatusOr<core::WorkspacePtr> Importer::Finish(core::Cancelled cancelled) {
   RETURN_IF_ERROR(staged_->Sync(cancelled));
   ASSIGN_OR_RETURN(core::WorkspacePtr workspace,
                    authority_->Create(NewWorkspace()));
-  // If another call with the same request_id was faster, its workspace is
-  // returned, and the destructor removes what is still staged.
+  // If another call with the same request_id was faster, its workspace
+  // is returned, and the destructor removes the staged files.
   return workspace;
 }
 

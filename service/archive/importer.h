@@ -59,7 +59,7 @@ class Importer : private TarVisitor {
       core::Cancelled cancelled = core::NeverCancelled);
 
  private:
-  // What the current entry is.
+  // The kind of the current entry.
   enum class Kind { kNone, kManifest, kChecksums, kFile };
   // A directory whose content may follow.
   struct Level {

@@ -15,7 +15,7 @@
 
 namespace mlops::artifacts {
 
-// What has been copied so far.
+// The amount copied so far.
 struct CopyProgress {
   // Regular files.
   int64_t file_count = 0;

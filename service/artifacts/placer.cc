@@ -210,7 +210,7 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
   // Count before the rename, because the quota may refuse it.
   RETURN_IF_ERROR(Count(accounting, source, existing));
   // A directory that is moved away and back would seem durable at its old name,
-  // so forget what is remembered.
+  // so forget the remembered names.
   if (source.type == fs::EntryType::kDirectory) {
     Stripe& stripe = StripeOf(tree.project());
     stripe.mutex.AssertHeld();

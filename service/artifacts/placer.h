@@ -26,7 +26,7 @@
 // leases and quotas at that moment.
 namespace mlops::artifacts {
 
-// What must hold for the name that a file is about to get.
+// The preconditions on the name that a file is about to get.
 struct Precondition {
   bool create_only = false;
   // If not "", must be the etag of the file that has the name.
@@ -126,7 +126,7 @@ class Placer {
     // name and identity, so that each is synced once and not for every file.
     // Cleared when a directory is moved, because it might be moved back.
     absl::flat_hash_set<size_t> durable ABSL_GUARDED_BY(mutex);
-    // How often a directory of these projects was moved.
+    // Number of times that a directory of these projects was moved.
     int64_t forgotten ABSL_GUARDED_BY(mutex) = 0;
   };
   Stripe& StripeOf(const core::ProjectName& project);

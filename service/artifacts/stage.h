@@ -51,9 +51,9 @@ class StagedTree : public core::StagedFiles {
   // if that has not happened yet.
   absl::Status Finish(std::unique_ptr<fs::File> file);
 
-  // Makes everything below root() durable. Call it once, after the last
-  // change. Returns CANCELLED once `cancelled` returns true, and the errors
-  // of fs::Dir. A failure concerns only this tree, because nobody has seen it.
+  // Makes everything below root() durable. Call it once, after the last change.
+  // Returns CANCELLED once `cancelled` returns true, and the errors of fs::Dir.
+  // A failure concerns only this tree, because no client has seen it.
   absl::Status Sync(core::Cancelled cancelled = core::NeverCancelled);
 
  private:

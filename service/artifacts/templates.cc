@@ -289,7 +289,7 @@ absl::StatusOr<TemplatePage> Templates::List(int page_size,
   const auto dir = base_->OpenDir(kTemplatesDir);
   if (absl::IsNotFound(dir.status())) return page;
   RETURN_IF_ERROR(dir.status());
-  // Read the names first, because they must be sorted before a page is cut off.
+  // Read the names first, because they must be sorted before a page can end.
   std::vector<std::string> names;
   RETURN_IF_ERROR(
       (*dir)->ForEachEntry([&](absl::string_view name, fs::EntryType type) {

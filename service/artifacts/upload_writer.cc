@@ -167,8 +167,8 @@ absl::StatusOr<Artifact> UploadWriter::Finish(core::Cancelled cancelled) {
   if (staged_.hold != nullptr)
     staged_.replaced = AmountOf(tree_.Stat(args_.path));
   RETURN_IF_ERROR(staged_.Reserve(staged_.offset, cancelled));
-  // Keep this order: first the bytes become durable, then the record tells what
-  // they are, then the file gets its name. If the server is killed in between,
+  // Keep this order: first the bytes become durable, then the record describes
+  // them, then the file gets its name. If the server is killed in between,
   // the upload can be resumed, or is found finished.
   RETURN_IF_ERROR(Seal());
   RETURN_IF_ERROR(RecordContent(actual));

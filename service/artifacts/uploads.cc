@@ -131,7 +131,7 @@ absl::Status Uploads::OpenResumable(
   }
   RETURN_IF_ERROR(
       CheckReplaceable(tree, args.path, existing, args.precondition));
-  // After a restart of the machine, the part may lack bytes: begin anew.
+  // After a restart of the machine, the part may lack bytes, so start over.
   const bool whole = record && part && IsWhole(*record, *part);
   RETURN_IF_ERROR(check_offset(whole ? part->size_bytes : 0));
   if (!whole) return BeginPart(args, existing, staged);
@@ -240,7 +240,7 @@ absl::StatusOr<UploadState> Uploads::GetFinished(const ArtifactTree& tree,
                                                  const UploadRecord& record) {
   const absl::Status not_found =
       core::UploadNotFound(tree.project().str(), upload_id);
-  // After a failed sync nobody knows whether a finished upload is durable.
+  // After a failed sync, a finished upload may not be durable.
   RETURN_IF_ERROR(health_->Check());
   ASSIGN_OR_RETURN(auto finished, FindFinished(tree, record));
   if (!finished) return not_found;
@@ -330,8 +330,8 @@ absl::StatusOr<Uploads::Swept> Uploads::Sweep(const ArtifactTree& tree,
         return due.size() < kMaxSweptAtOnce;
       }));
   for (const std::string& name : due) {
-    // Claim the entry first: it may be in use, and nobody must resume it while
-    // it is removed.
+    // Claim the entry first: it may be in use, and no stream must resume
+    // it while it is removed.
     IsDue(**dir, name, may_expire, &id);
     const auto claim = TryClaim(tree, id);
     if (claim == nullptr || !IsDue(**dir, name, may_expire, &id)) continue;

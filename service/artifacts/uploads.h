@@ -36,9 +36,9 @@ struct UploadState {
 };
 
 struct UploadOptions {
-  // How long an unfinished upload is kept after its last byte.
+  // How long the server keeps an unfinished upload after its last byte.
   absl::Duration part_ttl = absl::Hours(24);
-  // How long a finished upload is remembered.
+  // How long the server remembers a finished upload.
   absl::Duration finished_ttl = absl::Hours(1);
   // Must agree with the timestamps of the file system.
   base::Clock clock = base::SystemClock();

@@ -26,7 +26,7 @@ class ReloadedFile {
   using Apply = std::function<absl::Status(absl::string_view text)>;
 
   struct Options {
-    // What the file is, for error texts: "tokens file".
+    // The kind of file, for error texts: "tokens file".
     std::string what;
     std::string path;
     // A larger file is refused.
@@ -61,7 +61,7 @@ class ReloadedFile {
   // occurred. The same error several times in a row counts once.
   int64_t loads() const { return loads_; }
   int64_t failures() const { return failures_; }
-  // Whether the file as last read is not in force.
+  // Returns whether the contents last read are not in force.
   bool failing() const { return failing_; }
 
  private:

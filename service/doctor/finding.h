@@ -28,7 +28,7 @@ struct Repair {
   enum class Kind {
     // Moves the entry below .workspaced/doctor-<time>/.
     kSetAside,
-    // Creates the directory, like the one that contains it.
+    // Creates the directory, with the owner and mode of its parent.
     kMakeDirectory,
   };
   Kind kind = Kind::kSetAside;

@@ -24,7 +24,8 @@ constexpr int kMaxRows = 100'000;
 constexpr int kMaxSteps = 20'000;
 constexpr int kInstructionsPerStep = 1000;
 
-// Where MLflow stores locations. Columns that a version lacks are skipped.
+// Tables and columns in which MLflow stores locations. Columns that a version
+// lacks are skipped.
 constexpr std::pair<const char*, const char*> kLocations[] = {
     {"experiments", "artifact_location"},
     {"runs", "artifact_uri"},

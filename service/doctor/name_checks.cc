@@ -78,7 +78,7 @@ void AddCollisions(
   }
 }
 
-// Returns what is wrong with the record of a workspace in the trash, or "".
+// Returns the problem of the record of a workspace in the trash, or "".
 std::string ProblemInTrash(const BaseView& base, const std::string& path,
                            const layout::TrashName& name) {
   const std::string file = absl::StrCat(path, "/", layout::kRecord);

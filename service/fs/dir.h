@@ -31,7 +31,7 @@ struct FileStamp {
   absl::Time change_time;
   // InfinitePast if the file system does not report it. Not compared.
   absl::Time birth_time = absl::InfinitePast();
-  // Permission bits without set-user-ID and the like. Not compared.
+  // The lower nine permission bits. Not compared.
   uint32_t mode = 0644;
 
   bool operator==(const FileStamp& other) const;
@@ -209,8 +209,8 @@ class Dir {
                                  const SummaryOptions& options,
                                  DirSummary* summary) const;
 
-  // Opens a regular file for mostly sequential reading, and tells
-  // the kernel so.
+  // Opens a regular file, and advises the kernel that reads are
+  // mostly sequential.
   virtual absl::StatusOr<std::unique_ptr<FileReader>> OpenFile(
       absl::string_view path) const = 0;
 

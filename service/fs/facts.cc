@@ -75,7 +75,7 @@ std::string TypeName(uint64_t magic) {
   }
 }
 
-// mountinfo escapes spaces and the like as three octal digits.
+// mountinfo escapes white space and backslashes as three octal digits.
 std::string Unescaped(absl::string_view text) {
   std::string plain;
   for (size_t i = 0; i < text.size(); ++i) {

@@ -16,7 +16,7 @@
 // Paths are absolute. Errors are those of Dir. Thread-safe.
 namespace mlops::fs {
 
-// The owner of an entry, and who may use it.
+// The owner and permissions of an entry.
 struct Ownership {
   EntryType type = EntryType::kOther;
   uid_t uid = 0;

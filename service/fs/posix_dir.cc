@@ -126,8 +126,8 @@ void AssignAccess(int fd, const struct stat& like) {
   static_cast<void>(::fchmod(fd, mode));
 }
 
-// Gives `fd` owner, group and permissions of the open file or directory `like`,
-// without set-user-ID and the like.
+// Gives `fd` the owner, group and permissions of the open file or directory
+// `like`, without set-user-ID, set-group-ID and the sticky bit.
 int TakeOpenAccess(int fd, int like) {
   struct stat info;
   if (::fstat(like, &info) != 0) return -1;
@@ -179,7 +179,7 @@ class PosixReader final : public FileReader {
   absl::StatusOr<bool> TryLock(int64_t offset, int64_t size) override {
     if (SetLock(F_RDLCK, offset, size) == 0) return true;
     if (errno == EAGAIN || errno == EACCES) return false;
-    // Some file systems have no locks, so nobody else can hold one.
+    // Some file systems have no locks, so no program can hold one.
     if (errno == EINVAL || errno == ENOLCK || errno == ENOSYS ||
         errno == EOPNOTSUPP)
       return true;

@@ -14,9 +14,9 @@
 namespace mlops::fs {
 namespace {
 
-// Directories open at once.
+// Maximum number of directories open at once.
 constexpr int kMaxDepth = 16;
-// Names held for each of them.
+// Maximum number of names held for each of them.
 constexpr size_t kMaxNames = 256;
 constexpr uint32_t kOwnerOnly = 0700;
 

@@ -93,8 +93,8 @@ struct Batch {
   size_t group = 0;
   // As SummaryOptions::device.
   uint64_t device = 0;
-  // What is remembered of the next subdirectory, followed by those
-  // of the others; null if nothing is.
+  // Earlier results for the next subdirectory, followed by those of the others;
+  // null if there are none.
   KnownDir* known = nullptr;
 };
 
@@ -160,8 +160,8 @@ void Forget(KnownTree& tree, KnownDir& known) {
   known = {};
 }
 
-// Replaces the subdirectories of `known` by `subdirectories`, and keeps
-// what is known about those in both.
+// Replaces the subdirectories of `known` with `subdirectories`, and keeps
+// the results for those in both.
 void ReplaceSubdirectories(KnownTree& tree, const std::string& subdirectories,
                            KnownDir& known) {
   absl::flat_hash_map<absl::string_view, KnownDir*> old;
@@ -305,8 +305,7 @@ class Scan::Worker {
   std::vector<TreeUsage> usages() && { return std::move(usages_); }
 
  private:
-  // Reads the directory at path_. `place` says where it is and what is
-  // known about it.
+  // Reads the directory at path_. `place` has its location and earlier results.
   void Visit(Batch place) {
     TreeUsage& usage = usages_[place.group];
     if (absl::Status opened = OpenAnchor(place.anchor); !opened.ok())

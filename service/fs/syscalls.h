@@ -77,9 +77,10 @@ struct FilePart {
   int64_t size_bytes = 0;
 };
 
-// Returns the part that begins at `offset`, cut to `size` bytes (lseek with
-// SEEK_DATA and SEEK_HOLE). A system that does not tell holes from zeros, and
-// the end of the file, are stored bytes. Moves the descriptor's position.
+// Returns the part that begins at `offset`, cut to `size` bytes (lseek
+// with SEEK_DATA and SEEK_HOLE). The end of the file counts as stored bytes,
+// and so does everything on a system that cannot find holes. Moves
+// the descriptor's position.
 FilePart PartAt(int fd, int64_t offset, int64_t size, bool portable);
 
 // Makes the file longer by a hole of `size` bytes, and sets the descriptor's
