@@ -22,7 +22,7 @@ absl::StatusOr<ImportStart> Archives::Import(const ImportArgs& args) {
   ASSIGN_OR_RETURN(core::WorkspacePtr existing,
                    authority_->FindRepeated(args.project, args.request_id));
   if (existing != nullptr) return ImportStart{.existing = std::move(existing)};
-  // Before the archive is received in vain.
+  // Fail now, before the client sends the archive.
   if (base_->Stat(args.project.str()).ok()) {
     return core::PathUnsuitable(
         args.project.str(), args.project.str(),

@@ -27,11 +27,11 @@ namespace mlops::archive {
 
 struct ExportArgs {
   core::ProjectName project;
-  // Some of core::kDirectories; empty stands for all.
+  // A subset of core::kDirectories; empty means all.
   std::vector<std::string> directories;
 };
 
-// What an import begins with: either of the two.
+// The beginning of an import: exactly one member is set.
 struct ImportStart {
   // Receives the archive.
   std::unique_ptr<Importer> importer;
@@ -42,8 +42,8 @@ struct ImportStart {
 // Exports and imports the workspaces of one base directory. Thread-safe.
 class Archives {
  public:
-  // All pointers must outlive this and what it returns. `base` is the base
-  // directory, and `base_path` its real path.
+  // `authority` and `stage` must outlive this and the objects that it returns.
+  // `base` is the base directory, and `base_path` its real path.
   Archives(core::Authority* authority, artifacts::Stage* stage,
            std::shared_ptr<fs::Dir> base, std::string base_path,
            base::Clock clock = base::SystemClock())
@@ -57,8 +57,8 @@ class Archives {
   absl::StatusOr<std::unique_ptr<Exporter>> Export(const ExportArgs& args);
 
   // Returns ALREADY_EXISTS/WORKSPACE_EXISTS if the name is taken,
-  // FAILED_PRECONDITION/PATH_UNSUITABLE if something else has it, and
-  // the errors of artifacts::Stage::Begin().
+  // FAILED_PRECONDITION/PATH_UNSUITABLE if it belongs to something other than
+  // a workspace, and the errors of artifacts::Stage::Begin().
   absl::StatusOr<ImportStart> Import(const ImportArgs& args);
 
  private:

@@ -17,7 +17,7 @@
 namespace mlops::archive {
 namespace {
 
-// A list is written as soon as it is so long. One more line fits always.
+// A list is written once it has this size, which its last line may exceed.
 constexpr size_t kFullListBytes = 256 * 1024;
 constexpr size_t kSha256Digits = 64;
 
@@ -74,6 +74,7 @@ std::string LinkProblem(absl::string_view path, absl::string_view target) {
     return absl::StrCat("is a symbolic link to a path of more than ",
                         kMaxLinkBytes, " bytes");
   if (absl::StartsWith(target, "/")) return "is an absolute symbolic link";
+  // Follow the target as text, from the directory of the link.
   std::vector<absl::string_view> way = absl::StrSplit(path, '/');
   way.pop_back();
   bool down = false;
@@ -102,6 +103,7 @@ bool MakeRelative(absl::string_view root_path, absl::string_view path,
   if (!absl::ConsumePrefix(&target, root_path) ||
       !absl::ConsumePrefix(&target, "/"))
     return false;
+  // Each ".." leaves one of the directories that contain the link.
   const auto depth = std::count(path.begin(), path.end(), '/');
   relative->clear();
   for (auto i = depth; i > 0; --i) absl::StrAppend(relative, "../");
@@ -115,12 +117,14 @@ std::string EntryOrder::Add(absl::string_view path, TarType type) {
   if (++entries_ > kMaxEntries)
     return absl::StrCat("is more than the maximum of ", kMaxEntries,
                         " entries");
+  // With its final '/', a directory comes right before its content.
   std::string full = absl::StrCat(path, type == TarType::kDirectory ? "/" : "");
+  // In byte order, equal names are adjacent, so this finds every duplicate.
   if (full == last_) return "occurs twice";
   if (full < last_)
     return absl::StrCat("is not in byte order: it comes after ", last_);
-  // The entries of a directory follow each other, so that a directory which
-  // does not contain this entry has ended.
+  // The entries of a directory are consecutive, so a directory that does
+  // not contain this entry is complete.
   while (!absl::StartsWith(full, levels_.back().path)) {
     open_names_ -= levels_.back().names.size();
     levels_.pop_back();
@@ -156,7 +160,9 @@ std::string ChecksumList::FirstDifference(absl::string_view other) const {
         line_number < others.size() ? others[line_number] : "";
     ++line_number;
     if (line == theirs) continue;
+    // The other list is longer: return its first additional file.
     if (line.empty()) line = theirs;
+    // Skip the escape mark, the checksum and two spaces.
     absl::ConsumePrefix(&line, "\\");
     return std::string(line.substr(std::min(line.size(), kSha256Digits + 2)));
   }

@@ -10,16 +10,15 @@
 #include "absl/strings/string_view.h"
 #include "service/archive/tar_format.h"
 
-// Which entries the archive of a workspace may have. An export checks them
-// as an import does, so that every archive that is exported completely can
-// be imported. Not thread-safe.
+// Rules for the entries of a workspace's archive. Exports check the same rules
+// as imports, so that every complete export can be imported. Not thread-safe.
 namespace mlops::archive {
 
 // Maximum number of entries in an archive.
 inline constexpr int64_t kMaxEntries = 10'000'000;
-// Maximum number of entries in a directory and the directories that lead to it,
-// and of the bytes of their names. They are what a reader or writer
-// of an archive must remember.
+// Maximum number of entries in a directory and its ancestors, and of the bytes
+// of their names, because readers and writers of an archive must hold
+// them in memory.
 inline constexpr size_t kMaxOpenNames = 1'000'000;
 inline constexpr size_t kMaxOpenNameBytes = 64 << 20;
 inline constexpr size_t kMaxLinkBytes = 4095;
@@ -30,14 +29,14 @@ inline constexpr absl::string_view kManifestName = "manifest.json";
 inline constexpr absl::string_view kChecksumsDir = "checksums";
 std::string ChecksumsName(int number);
 
-// Returns the permission bits that an archive keeps: nobody else may write,
-// the owner may read and write, and enter directories.
+// Returns the permission bits that an archive keeps. Only the owner and the
+// group may write; the owner may always read and write, and enter directories.
 uint32_t ArchivedMode(TarType type, uint32_t mode);
 
-// Returns what is wrong with a symbolic link at `path` to `target`; "" if
-// nothing is. The target must be relative, have ".." only at its beginning,
-// and lie in one of the workspace's five directories. Links that obey this rule
-// lead nowhere else, even through each other.
+// Returns what is wrong with a symbolic link at `path` to `target`; ""
+// if nothing is. The target must be relative, have ".." only at its beginning,
+// and lie in one of the workspace's five directories. Such links cannot lead
+// out of these directories, even through each other.
 std::string LinkProblem(absl::string_view path, absl::string_view target);
 
 // Returns whether `target`, read from a link in the workspace at `root_path`,
@@ -59,8 +58,8 @@ class EntryOrder {
   struct Level {
     // The directory, with a final '/'; "" for the workspace.
     std::string path;
-    // Hashes of the names in it, in lower case. Two names with the same hash
-    // would be refused, but none is missed.
+    // Hashes of the lower-case names in it. A collision would refuse a valid
+    // name, but no duplicate is missed.
     absl::flat_hash_set<uint64_t> names;
   };
 
@@ -79,7 +78,7 @@ class ChecksumList {
 
   const std::string& text() const { return text_; }
   bool empty() const { return text_.empty(); }
-  // Whether it must be written before the next file.
+  // Returns whether the list must be written before the next file.
   bool full() const;
   void Clear() { text_.clear(); }
 

@@ -21,13 +21,13 @@ namespace {
 
 // Files up to this size are read before they are sent.
 constexpr int64_t kSmallBytes = 1 << 20;
-// How often a small file is read that changes meanwhile, and the time between,
-// which is longer than the tick of a file system's clock.
+// Maximum number of attempts to read a small file that changes meanwhile, and
+// the pause between them, which is longer than a tick of the kernel's clock.
 constexpr int kReadTries = 8;
 constexpr absl::Duration kReadDelay = absl::Milliseconds(25);
-// Directories above the one being read that stay open.
+// Maximum number of directories kept open above the one being read.
 constexpr size_t kMaxOpenLevels = 4;
-// Copied by one call, at most.
+// Maximum number of bytes copied by one call.
 constexpr int64_t kCopyBytes = 64 << 20;
 constexpr absl::string_view kDatabaseMagic("SQLite format 3\0", 16);
 constexpr uint32_t kDefaultDirectoryMode = 0755;
@@ -84,6 +84,7 @@ Exporter::Exporter(artifacts::ArtifactTree tree, core::WorkspacePtr workspace,
   for (const absl::string_view name : core::kDirectories)
     top.names.push_back(
         {.text = absl::StrCat(name, "/"), .type = fs::EntryType::kDirectory});
+  // The next name is the last, so sort in descending order.
   std::sort(top.names.begin(), top.names.end(),
             [](const Name& a, const Name& b) { return a.text > b.text; });
   std::vector<std::string> selected;
@@ -91,6 +92,8 @@ Exporter::Exporter(artifacts::ArtifactTree tree, core::WorkspacePtr workspace,
     if (IsSelected(name)) selected.emplace_back(name);
   const std::string manifest =
       EncodeManifest(MakeManifest(*workspace_, std::move(selected)));
+  // The manifest comes first, so that an import can fail before it
+  // receives files.
   AddOwnFile(kManifestName, manifest);
   checksums_.Add(kManifestName, Sha256Of(manifest));
   levels_.push_back(std::move(top));
@@ -106,6 +109,8 @@ absl::StatusOr<size_t> Exporter::Read(char* buffer, size_t size) {
       filled += count;
       continue;
     }
+    // Everything prepared has been returned. Read a large file directly
+    // into `buffer`, so that it is never held in memory.
     pending_.clear();
     begin_ = 0;
     if (file_ == nullptr) {
@@ -120,6 +125,7 @@ absl::StatusOr<size_t> Exporter::Read(char* buffer, size_t size) {
 }
 
 absl::Status Exporter::NextEntry() {
+  // Imports require a full list before the next entry.
   if (checksums_.full()) {
     AddChecksums();
     return absl::OkStatus();
@@ -128,6 +134,7 @@ absl::Status Exporter::NextEntry() {
     open_name_bytes_ -= levels_.back().name_bytes;
     levels_.pop_back();
     if (!levels_.empty()) continue;
+    // This was the last directory: end the archive.
     if (!checksums_.empty()) AddChecksums();
     pending_.append(kTarEndBytes, '\0');
     ended_ = true;
@@ -164,7 +171,8 @@ bool Exporter::IsSelected(absl::string_view directory) const {
 absl::Status Exporter::AddTopDirectory(const std::string& name) {
   auto dir = tree_.root().OpenDir(name);
   if (absl::IsNotFound(dir.status())) {
-    // The import creates it, with the time that the next export will find.
+    // The import will create the directory with this time, so that an export
+    // of the new workspace returns the same bytes.
     return AddHeader({.path = name,
                       .type = TarType::kDirectory,
                       .mode = kDefaultDirectoryMode});
@@ -195,6 +203,7 @@ absl::Status Exporter::AddEntry(Level& level, const Name& name) {
 absl::Status Exporter::AddDirectory(Level& parent, const std::string& path,
                                     absl::string_view name) {
   auto dir = parent.dir->OpenDir(name);
+  // It was removed since its parent was read.
   if (absl::IsNotFound(dir.status())) return absl::OkStatus();
   if (!dir.ok()) return Error(dir.status(), path);
   // Bound the number of descriptors; OpenLevel() reopens the parent.
@@ -209,8 +218,12 @@ absl::Status Exporter::Enter(std::string path, std::unique_ptr<fs::Dir> dir) {
                  .type = TarType::kDirectory,
                  .mode = ArchivedMode(TarType::kDirectory, stamp.mode),
                  .modify_time = stamp.modify_time}));
+  // All five directories are in the archive, but only the selected ones
+  // have content.
   if (levels_.size() == 1 && !IsSelected(path)) return absl::OkStatus();
   Level level{.path = std::move(path)};
+  // The archive needs the names in order, so read them all. The limits
+  // bound memory.
   bool too_many = false;
   RETURN_IF_ERROR(
       dir->ForEachEntry([&](absl::string_view name, fs::EntryType type) {
@@ -237,6 +250,7 @@ absl::Status Exporter::AddLink(const fs::Dir& dir, const std::string& path,
   auto target = dir.ReadLink(name);
   if (absl::IsNotFound(target.status())) return absl::OkStatus();
   if (!target.ok()) return Error(target.status(), path);
+  // Something else has replaced the link.
   if (!target->has_value()) {
     return core::WorkspaceBusy(
         workspace_->project.str(),
@@ -257,18 +271,21 @@ absl::Status Exporter::AddLink(const fs::Dir& dir, const std::string& path,
 absl::Status Exporter::AddFile(Level& level, fs::Dir& dir,
                                const std::string& path,
                                absl::string_view name) {
+  // AddDatabase() has copied this log together with its database.
   if (const auto held = held_.find(path); held != held_.end()) {
     Held copy = std::move(held->second);
     held_.erase(held);
     return AddHeld(std::move(copy), path);
   }
-  // A journal that was not needed with its database.
+  // It belongs to a database that was added without it, as the index
+  // of a log does.
   if (artifacts::BelongsToDatabase(dir, name)) return absl::OkStatus();
   auto file = dir.OpenFile(name);
   // It was removed since the directory was read.
   if (absl::IsNotFound(file.status())) return absl::OkStatus();
   if (!file.ok()) return Error(file.status(), path);
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, (*file)->Stat());
+  // Without its log, the copy of a database could lack transactions.
   ASSIGN_OR_RETURN(const bool database, IsDatabase(**file, stamp));
   if (database) return AddDatabase(level, dir, path, name);
   if (stamp.size_bytes <= kSmallBytes) {
@@ -280,7 +297,8 @@ absl::Status Exporter::AddFile(Level& level, fs::Dir& dir,
 absl::Status Exporter::AddLargeFile(std::unique_ptr<fs::FileReader> file,
                                     const fs::FileStamp& stamp,
                                     const std::string& path) {
-  // A copy has times of its own.
+  // A staged copy has other times than `stamp`, so compare its later states
+  // with its own.
   ASSIGN_OR_RETURN(file_stamp_, file->Stat());
   file_stamp_.size_bytes = stamp.size_bytes;
   RETURN_IF_ERROR(AddHeader({.path = path,
@@ -297,7 +315,7 @@ absl::Status Exporter::AddLargeFile(std::unique_ptr<fs::FileReader> file,
 absl::Status Exporter::AddSmallFile(std::unique_ptr<fs::FileReader> file,
                                     fs::FileStamp stamp,
                                     const std::string& path) {
-  // What the try before read, if the file had all of it.
+  // The content and stamp that the previous attempt read, if complete.
   std::optional<std::pair<std::string, fs::FileStamp>> last;
   bool only_appended = false;
   for (int i = 0; i < kReadTries; ++i) {
@@ -305,23 +323,28 @@ absl::Status Exporter::AddSmallFile(std::unique_ptr<fs::FileReader> file,
       absl::SleepFor(kReadDelay);
       ASSIGN_OR_RETURN(stamp, file->Stat());
       only_appended = false;
+      // The file has become too large to be held in memory.
       if (stamp.size_bytes > kSmallBytes)
         return AddLargeFile(std::move(file), stamp, path);
     }
+    // Taken before the read, to tell whether the stamp may be racy.
     const absl::Time begin = clock_();
     ASSIGN_OR_RETURN(std::string data, ReadAll(*file, stamp.size_bytes));
     ASSIGN_OR_RETURN(const fs::FileStamp after, file->Stat());
     const bool complete = static_cast<int64_t>(data.size()) == stamp.size_bytes;
-    // A write in the same tick of the clock leaves no trace in the stamp. So
-    // wait for a moment without writes.
+    // A write in the same clock tick would leave the same stamp, so wait
+    // for a moment without writes.
     if (complete && IsSame(stamp, after) && !fs::MayBeRacy(stamp, begin))
       return AddContent(data, stamp, path);
+    // If the previous content begins this one, nothing else has changed.
     only_appended =
         complete && last.has_value() && absl::StartsWith(data, last->first);
+    // After the last attempt, keep the content that it has confirmed.
     if (i + 1 < kReadTries || !only_appended) last.reset();
     if (complete && !last.has_value()) last.emplace(std::move(data), stamp);
   }
-  // A log that grows all the time.
+  // The file only grows, as a log does, so its earlier content was its state
+  // at one moment.
   if (only_appended) return AddContent(last->first, last->second, path);
   return core::WorkspaceBusy(
       workspace_->project.str(),
@@ -351,7 +374,9 @@ absl::Status Exporter::AddDatabase(Level& level, fs::Dir& dir,
   const absl::Status read = artifacts::ReadConsistently(
       dir, name, workspace_->project.str(), artifacts::ShowPath(path),
       core::NeverCancelled, [&](const Database& database) -> absl::Status {
+        // An earlier attempt may have been inconsistent, so start from scratch.
         parts.clear();
+        // All parts are held at once, so their total size matters.
         int64_t size_bytes = 0;
         for (const Database::Part& part : database.parts())
           size_bytes += part.stamp.size_bytes;
@@ -364,8 +389,8 @@ absl::Status Exporter::AddDatabase(Level& level, fs::Dir& dir,
   // It was removed since the directory was read.
   if (absl::IsNotFound(read)) return absl::OkStatus();
   RETURN_IF_ERROR(read);
-  // The log comes later in byte order. It may be younger than the list
-  // of names.
+  // The log comes later in byte order. Insert its name if the log is younger
+  // than the list of names.
   for (size_t i = 1; i < parts.size(); ++i) {
     const Name log{.text = parts[i].first, .type = fs::EntryType::kFile};
     const auto place = std::lower_bound(
@@ -395,8 +420,8 @@ absl::StatusOr<Exporter::Held> Exporter::Hold(fs::Dir& dir,
       return staged.status();
     }
   }
-  // A server that only reads has no place for a copy: read the part itself,
-  // as any other file.
+  // A read-only server cannot stage a copy, so read the part itself,
+  // like any other file.
   if (staged_ == nullptr) {
     ASSIGN_OR_RETURN(held.file, dir.OpenFile(part.name));
     held.in_place = true;
@@ -409,13 +434,13 @@ absl::StatusOr<Exporter::Held> Exporter::Hold(fs::Dir& dir,
         const int64_t copied,
         copy->CopyFrom(*part.reader, at,
                        std::min(part.stamp.size_bytes - at, kCopyBytes)));
-    // It became shorter, which ReadConsistently() notices.
+    // The part became shorter, which ReadConsistently() notices.
     if (copied == 0) break;
     at += copied;
   }
   RETURN_IF_ERROR(copy->Close());
   ASSIGN_OR_RETURN(held.file, staged_->root().OpenFile(name));
-  // Nobody else needs the name.
+  // The open file needs no name, and without one nothing is left to clean up.
   RETURN_IF_ERROR(staged_->root().RemoveFile(name));
   return held;
 }
@@ -447,6 +472,7 @@ absl::StatusOr<size_t> Exporter::ReadFile(char* buffer, size_t size) {
   file_offset_ += static_cast<int64_t>(got);
   const bool complete = file_offset_ == file_stamp_.size_bytes;
   if (got == wanted && !complete) return got;
+  // The file is complete, or has become shorter than its header says.
   const std::string sha256 = file_sha256_->Finish();
   bool whole = false;
   if (complete) {
@@ -464,7 +490,8 @@ absl::StatusOr<bool> Exporter::IsWhole(const std::string& sha256) {
   ASSIGN_OR_RETURN(const fs::FileStamp after, file_->Stat());
   if (IsSame(file_stamp_, after)) return true;
   if (after.size_bytes <= file_stamp_.size_bytes) return false;
-  // Something was appended; was that all?
+  // The file grew: read the same bytes again, to find out whether they
+  // are unchanged.
   base::Sha256 again;
   std::string buffer(kSmallBytes, '\0');
   for (int64_t at = 0; at < file_stamp_.size_bytes;) {
@@ -480,6 +507,7 @@ absl::StatusOr<bool> Exporter::IsWhole(const std::string& sha256) {
 }
 
 absl::Status Exporter::AddHeader(const TarEntry& entry) {
+  // Apply the rules of an import, so that the archive can be imported.
   if (const std::string problem = order_.Add(entry.path, entry.type);
       !problem.empty())
     return Unsuitable(entry.path, absl::StrCat(problem,
@@ -495,6 +523,7 @@ void Exporter::AddPadding(int64_t size_bytes) {
 
 void Exporter::AddOwnFile(absl::string_view name, absl::string_view content) {
   const auto size = static_cast<int64_t>(content.size());
+  // Entries of the format itself do not take part in the order.
   absl::StrAppend(&pending_,
                   EncodeTarEntry({.path = std::string(name),
                                   .size_bytes = size,

@@ -24,16 +24,16 @@
 
 namespace mlops::archive {
 
-// Writes the archive of a workspace, piece by piece. Holds the names
-// of the directories that are being read (kMaxOpenNameBytes) and one small
-// file; keeps a few directories open, however deep the tree is.
+// Writes the archive of a workspace, piece by piece. Holds the names in
+// the directories that are being read (kMaxOpenNameBytes) and one small file,
+// and keeps a few directories open, however deep the tree is.
 //
-// Reads each file whole, as it was at one moment: small files before they are
-// sent, again if they change meanwhile; large files once, and again only to
-// find out whether a file that grew has changed otherwise. What is appended
-// after a file was opened is left out. A SQLite database is copied to the
-// staging directory first, with its log, so that its writers wait for a copy,
-// not for the client.
+// Exports each file as it was at one moment. Reads small files before it sends
+// them, and again if they change meanwhile. Reads large files while it sends
+// them, and once more only if they grew, to find out whether anything else
+// changed. Leaves out bytes that are appended after a file was opened.
+// Copies a SQLite database with its log to the staging directory first,
+// so that its writers wait for a copy, not for the client.
 //
 // Not thread-safe.
 class Exporter {
@@ -61,7 +61,7 @@ class Exporter {
 
  private:
   struct Name {
-    // With a final '/' if it is a directory, as the order demands.
+    // With a final '/' if it is a directory, as EntryOrder requires.
     std::string text;
     fs::EntryType type;
   };
@@ -75,7 +75,7 @@ class Exporter {
     // Whether `file` is the part, not a copy.
     bool in_place = false;
   };
-  // A directory on the path to the one that is being read.
+  // A directory on the path to the directory being read.
   struct Level {
     // "" for the workspace, whose entries are the five directories.
     std::string path;
@@ -100,10 +100,12 @@ class Exporter {
   absl::Status AddLargeFile(std::unique_ptr<fs::FileReader> file,
                             const fs::FileStamp& stamp,
                             const std::string& path);
-  // Adds a SQLite database, and sees to it that its log is added in its turn.
+  // Adds a SQLite database, and queues its log, which comes later
+  // in byte order.
   absl::Status AddDatabase(Level& level, fs::Dir& dir, const std::string& path,
                            absl::string_view name);
-  // Returns a copy of a part of a database that has `size_bytes` in all.
+  // Returns a copy of one part of a database whose parts have `size_bytes`
+  // in total.
   absl::StatusOr<Held> Hold(fs::Dir& dir, const Database::Part& part,
                             int64_t size_bytes);
   absl::Status AddHeld(Held held, const std::string& path);
@@ -112,15 +114,15 @@ class Exporter {
                        absl::string_view name);
   // Checks and appends the header of an entry.
   absl::Status AddHeader(const TarEntry& entry);
-  // Begins the content of a directory.
+  // Adds a directory, and begins its content if it is selected.
   absl::Status Enter(std::string path, std::unique_ptr<fs::Dir> dir);
   absl::Status AddSmallFile(std::unique_ptr<fs::FileReader> file,
                             fs::FileStamp stamp, const std::string& path);
   // Adds a file with this content.
   absl::Status AddContent(const std::string& data, const fs::FileStamp& stamp,
                           const std::string& path);
-  // Returns whether file_ had the content that was read, with this SHA-256, all
-  // the time. Reads it again if it grew.
+  // Returns whether the content that was read, which has this SHA-256,
+  // was the file's state at one moment. Reads it again if the file grew.
   absl::StatusOr<bool> IsWhole(const std::string& sha256);
   // Returns the next bytes of file_.
   absl::StatusOr<size_t> ReadFile(char* buffer, size_t size);
@@ -142,7 +144,7 @@ class Exporter {
 
   // For copies of databases; null until it is needed.
   std::unique_ptr<artifacts::StagedTree> staged_;
-  // Logs of databases whose turn has not come, by their path.
+  // Logs of databases that are still to be added, by path.
   std::map<std::string, Held> held_;
   EntryOrder order_;
   ChecksumList checksums_;

@@ -13,9 +13,10 @@
 namespace mlops::archive {
 namespace {
 
-// Directories above the one being filled that stay open.
+// Maximum number of directories kept open above the one being filled.
 constexpr size_t kMaxOpenLevels = 4;
-// Smaller files do not justify asking for free space; the disk refuses them.
+// Free space is checked for files of at least this size; for a smaller one,
+// the write fails.
 constexpr int64_t kAskForSpaceBytes = 1 << 20;
 
 absl::Status Invalid(const TarEntry& entry, absl::string_view problem) {
@@ -52,16 +53,18 @@ absl::StatusOr<core::WorkspacePtr> Importer::Finish(core::Cancelled cancelled) {
   RETURN_IF_ERROR(reader_.Finish());
   if (!manifest_.has_value())
     return core::ArchiveInvalid(kManifestName, "is missing");
+  // Every file must be verified, including those after the last full list.
   if (!checksums_.empty()) {
     return core::ArchiveInvalid(ChecksumsName(lists_ + 1),
                                 "is missing, with the last checksums");
   }
   RETURN_IF_ERROR(LeaveDirectories(""));
+  // Sync before Create(), which makes the workspace visible.
   RETURN_IF_ERROR(staged_->Sync(cancelled));
   ASSIGN_OR_RETURN(core::WorkspacePtr workspace,
                    authority_->Create(NewWorkspace()));
-  // If another call with the same request_id was faster, its workspace is
-  // returned, and the destructor removes what is still staged.
+  // If another call with the same request_id was faster, its workspace
+  // is returned, and the destructor removes the staged files.
   return workspace;
 }
 
@@ -77,15 +80,18 @@ core::CreateArgs Importer::NewWorkspace() const {
 
 absl::Status Importer::Begin(const TarEntry& entry) {
   entry_ = entry;
+  // The manifest has the quota, so it must precede the files.
   if (!manifest_.has_value()) return BeginManifest(entry);
   if (absl::StartsWith(entry.path, absl::StrCat(kChecksumsDir, "/")))
     return BeginChecksums(entry);
-  // A writer of archives would have written a list before.
+  // An export writes a full list first. Requiring that bounds memory.
   if (checksums_.full())
     return Invalid(entry, "comes before the checksums of the files before it");
   if (const std::string problem = order_.Add(entry.path, entry.type);
       !problem.empty())
     return Invalid(entry, problem);
+  // Entries are in order, so directories that do not contain this one
+  // are complete.
   RETURN_IF_ERROR(LeaveDirectories(entry.path));
   switch (entry.type) {
     case TarType::kFile:
@@ -140,8 +146,7 @@ absl::Status Importer::EndManifest() {
   sha256.Update(text_);
   checksums_.Add(kManifestName, sha256.Finish());
   ASSIGN_OR_RETURN(manifest_, DecodeManifest(std::exchange(text_, "")));
-  // Nothing is gained by receiving an archive whose workspace cannot be
-  // created.
+  // If the workspace cannot be created, fail before the client sends the rest.
   core::CreateArgs args = NewWorkspace();
   args.validate_only = true;
   return authority_->Create(args).status();
@@ -150,7 +155,7 @@ absl::Status Importer::EndManifest() {
 absl::Status Importer::BeginChecksums(const TarEntry& entry) {
   if (entry.path != ChecksumsName(lists_ + 1) || entry.type != TarType::kFile)
     return Invalid(entry, "is not the next list of checksums");
-  // Bounds what is kept, since the own list is bounded.
+  // This bounds memory too, because our own list is bounded.
   if (checksums_.empty() ||
       entry.size_bytes != static_cast<int64_t>(checksums_.text().size()))
     return Invalid(entry, "does not list exactly the files before it");
@@ -165,6 +170,7 @@ absl::Status Importer::EndChecksums() {
     return core::ArchiveInvalid(checksums_.FirstDifference(theirs),
                                 "does not match its SHA-256 in the archive");
   }
+  // These files are verified.
   checksums_.Clear();
   return absl::OkStatus();
 }
@@ -201,7 +207,7 @@ absl::Status Importer::LeaveDirectories(absl::string_view path) {
     Level& level = levels_.back();
     ASSIGN_OR_RETURN(fs::Dir* const dir, OpenLevel(level));
     RETURN_IF_ERROR(dir->SetMode(level.mode));
-    // Last, since every entry that is created changes it.
+    // Set the time last, because each new entry changes it.
     RETURN_IF_ERROR(dir->SetModifyTime(level.modify_time));
     levels_.pop_back();
   }
@@ -212,6 +218,7 @@ absl::Status Importer::BeginDirectory(const TarEntry& entry) {
   ASSIGN_OR_RETURN(fs::Dir* const parent, Parent());
   const absl::string_view name = NameOf(entry.path);
   RETURN_IF_ERROR(parent->MakeDir(name));
+  // LeaveDirectories() sets the mode and time, once the content is complete.
   Level level{.path = absl::StrCat(entry.path, "/"),
               .mode = ArchivedMode(entry.type, entry.mode),
               .modify_time = entry.modify_time};
@@ -231,6 +238,7 @@ absl::Status Importer::AddLink(const TarEntry& entry) {
 }
 
 absl::Status Importer::BeginFile(const TarEntry& entry) {
+  // Fail before the content arrives.
   RETURN_IF_ERROR(CheckRoom(entry));
   size_bytes_ += entry.size_bytes;
   ++file_count_;
@@ -243,6 +251,7 @@ absl::Status Importer::BeginFile(const TarEntry& entry) {
 
 absl::Status Importer::EndFile() {
   checksums_.Add(entry_.path, std::exchange(sha256_, nullptr)->Finish());
+  // Set the mode and time before Finish(), which may sync the file.
   RETURN_IF_ERROR(file_->SetMode(ArchivedMode(entry_.type, entry_.mode)));
   RETURN_IF_ERROR(file_->SetModifyTime(entry_.modify_time));
   return staged_->Finish(std::move(file_));

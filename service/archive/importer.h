@@ -27,10 +27,10 @@ struct ImportArgs {
   std::string request_id;
 };
 
-// Creates a workspace from an archive that arrives in chunks. Everything
-// is staged; destroying the importer removes it. Holds a manifest, a list
-// of checksums, and hashes of the names in open directories (kMaxOpenNames).
-// Not thread-safe.
+// Creates a workspace from an archive that arrives in chunks. Stages
+// everything; the destructor removes what has not become a workspace.
+// Holds a manifest, a list of checksums, and hashes of the names in open
+// directories (kMaxOpenNames). Not thread-safe.
 class Importer : private TarVisitor {
  public:
   // `authority` must outlive this. `root_path` is where the workspace will be.
@@ -40,7 +40,7 @@ class Importer : private TarVisitor {
   ~Importer() override;
 
   const ImportArgs& args() const { return args_; }
-  // Number of bytes of the archive that were read.
+  // Number of bytes of the archive read so far.
   int64_t offset() const { return offset_; }
 
   // Stages the next bytes of the archive. After an error, nothing else may
@@ -52,14 +52,14 @@ class Importer : private TarVisitor {
   // - the errors of fs::Dir.
   absl::Status Feed(absl::Span<const absl::string_view> pieces);
 
-  // Creates the workspace, after the whole archive was fed. Returns also the
-  // errors of core::Authority::Create(). Returns CANCELLED once `cancelled`
+  // Creates the workspace, after the whole archive was fed. Also returns
+  // the errors of core::Authority::Create(). Returns CANCELLED once `cancelled`
   // returns true.
   absl::StatusOr<core::WorkspacePtr> Finish(
       core::Cancelled cancelled = core::NeverCancelled);
 
  private:
-  // What the current entry is.
+  // The kind of the current entry.
   enum class Kind { kNone, kManifest, kChecksums, kFile };
   // A directory whose content may follow.
   struct Level {

@@ -21,7 +21,7 @@ using json = nlohmann::json;
 
 constexpr absl::string_view kFormat = "mlops-workspace";
 constexpr int kVersion = 1;
-// Deeper JSON is refused before it is walked recursively.
+// Deeper JSON is refused before any function recurses into it.
 constexpr int kMaxDepth = core::kMaxMetadataDepth + 4;
 constexpr absl::string_view kDatabase = "/mlflow/mlflow.db";
 
@@ -29,9 +29,9 @@ absl::Status Invalid(absl::string_view problem) {
   return core::ArchiveInvalid(kManifestName, problem);
 }
 
-// Returns the text that, in the setting, stands for the workspace's directory:
-// a path, or in the tracking URI an escaped one. "" if it does not name
-// locations.
+// Returns the text that stands for the workspace's directory in a setting:
+// its path, or in the tracking URI its escaped path. Returns "" if the setting
+// does not name a location.
 std::string RootIn(const core::SettingField& field, const Settings& defaults,
                    absl::string_view root_path) {
   if (field.member == &Settings::mlflow_tracking_uri)
@@ -49,7 +49,10 @@ ArchivedSetting ArchiveSetting(const core::SettingField& field,
   using Kind = ArchivedSetting::Kind;
   const std::optional<std::string>& value = workspace.settings.*field.member;
   if (!value.has_value()) return {};
+  // A default follows the name and place of the imported workspace.
   if (value == defaults.*field.member) return {.kind = Kind::kDefault};
+  // Store a location in the workspace relative to it, so that it stays valid
+  // after an import.
   const std::string root = RootIn(field, defaults, workspace.root_path);
   absl::string_view rest = *value;
   if (!root.empty() && absl::ConsumePrefix(&rest, root) &&
@@ -88,8 +91,8 @@ std::optional<ArchivedSetting> DecodeSetting(const json& value) {
   return std::nullopt;
 }
 
-// Parses an object. Returns null if it is malformed, too deep, or has a member
-// twice, of which every reader might take another one.
+// Parses an object. Returns null if it is malformed, too deep, or has
+// a duplicate member, for which different readers may use different values.
 json ParseObject(absl::string_view text) {
   bool fine = true;
   std::vector<std::set<std::string>> names;
@@ -220,6 +223,7 @@ std::string EncodeManifest(const Manifest& manifest) {
                        {std::string(core::kMaxFileCount),
                         EncodeLimit(manifest.quota.max_file_count)}}},
                      {"directories", manifest.directories}};
+  // JSON cannot hold invalid UTF-8, so replace it instead of failing.
   return absl::StrCat(root.dump(2, ' ', false, json::error_handler_t::replace),
                       "\n");
 }

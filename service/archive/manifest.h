@@ -16,15 +16,15 @@ namespace mlops::archive {
 // even if each of their characters is escaped.
 inline constexpr int64_t kMaxManifestBytes = 1 << 20;
 
-// How an archive stores a setting, so that it fits the workspace that
-// is imported.
+// A setting as an archive stores it, in a form that fits the imported
+// workspace, whatever its name and place.
 struct ArchivedSetting {
   enum class Kind {
     // The workspace has no such setting.
     kAbsent,
     // The default, which follows from the workspace's name and place.
     kDefault,
-    // `text` continues the path of the workspace's directory.
+    // `text` follows the path of the workspace's directory.
     kBelowRoot,
     kText,
   };
@@ -32,15 +32,15 @@ struct ArchivedSetting {
   std::string text;
 };
 
-// What the entry manifest.json says. It follows from the workspace's content
-// alone, not from its place, its uid or the time.
+// The content of manifest.json. Depends only on the workspace's content,
+// not on its place, its uid or the time.
 struct Manifest {
   core::ProjectName project;
   // In the order of core::kSettingFields.
   std::array<ArchivedSetting, core::kSettingFields.size()> settings;
   core::Metadata metadata = core::Metadata::object();
   core::Quota quota;
-  // The directories whose content the archive has.
+  // The directories whose content is in the archive.
   std::vector<std::string> directories;
 };
 

@@ -39,7 +39,7 @@ constexpr Field kPrefix = {345, 155};
 
 constexpr absl::string_view kUstarMagic("ustar\00000", 8);
 constexpr absl::string_view kGnuMagic("ustar  \0", 8);
-// What 11 octal digits can hold.
+// The largest value of 11 octal digits.
 constexpr int64_t kMaxOctal = (int64_t{1} << 33) - 1;
 // The name of extended headers, which only very old programs see.
 constexpr absl::string_view kPaxName = "././@PaxHeader";
@@ -69,8 +69,8 @@ void PutOctal(std::string& block, const Field& field, int64_t value) {
       absl::StrFormat("%0*o", static_cast<int>(field.size - 1), value));
 }
 
-// Returns the sum that a header stores of itself: its bytes, with the checksum
-// taken as spaces.
+// Returns the checksum of a header: the sum of its bytes, with spaces in place
+// of the checksum itself.
 int64_t ChecksumOf(absl::string_view block) {
   int64_t sum = 0;
   for (size_t i = 0; i < block.size(); ++i) {
@@ -105,6 +105,7 @@ std::string EncodeBlock(absl::string_view name, char type, int64_t size_bytes,
 void AppendPax(absl::string_view key, absl::string_view value,
                std::string* data) {
   const size_t rest = key.size() + value.size() + 3;
+  // The length depends on its own number of digits, so search for it.
   size_t length = rest + 1;
   while (rest + absl::StrCat(length).size() != length) ++length;
   absl::StrAppend(data, length, " ", key, "=", value, "\n");
@@ -131,6 +132,7 @@ std::pair<int64_t, int64_t> SplitTime(absl::Time time) {
 // Returns seconds since 1970 in decimal, without trailing zeros.
 std::string PaxTime(int64_t seconds, int64_t nanos) {
   const bool negative = seconds < 0;
+  // SplitTime() rounds down, but the text has a sign and a magnitude.
   if (negative && nanos > 0) {
     ++seconds;
     nanos = kNanosPerSecond - nanos;
@@ -158,6 +160,7 @@ std::optional<absl::Time> ParsePaxTime(absl::string_view text) {
   if (!seconds || *seconds > kMaxSeconds) return std::nullopt;
   std::string fraction(text.substr(std::min(dot + 1, text.size())));
   if (dot < text.size() && fraction.empty()) return std::nullopt;
+  // Drop digits beyond nanoseconds, as they cannot be stored.
   fraction.resize(kNanosDigits, '0');
   const auto nanos = ParseDigits(fraction);
   if (!nanos) return std::nullopt;
@@ -171,10 +174,12 @@ std::optional<absl::Time> ParsePaxTime(absl::string_view text) {
 absl::StatusOr<int64_t> GetOctal(absl::string_view block, const Field& field,
                                  absl::string_view name) {
   absl::string_view text = Get(block, field);
+  // GNU tar marks binary numbers with the highest bit.
   if (!text.empty() && (static_cast<unsigned char>(text[0]) & 0x80) != 0) {
     return Invalid(
         absl::StrCat("has a binary ", name, ", an extension of GNU tar"));
   }
+  // Writers fill up the digits with spaces or NULs.
   text = absl::StripLeadingAsciiWhitespace(
       text.substr(0, text.find_last_not_of(absl::string_view("\0 ", 2)) + 1));
   int64_t value = 0;
@@ -221,7 +226,7 @@ absl::Status SetPaxField(absl::string_view key, absl::string_view value,
                ? absl::OkStatus()
                : Invalid("has an invalid time in its extended header");
   }
-  // Names are bytes here, whichever of the two it says.
+  // Accept both, because names are treated as bytes.
   if (key == "hdrcharset" &&
       (value == "BINARY" || value == "ISO-IR 10646 2000 UTF-8"))
     return absl::OkStatus();
@@ -252,7 +257,9 @@ std::string EncodeTarEntry(const TarEntry& entry) {
   const bool plain_link = FitsBlock(entry.link_target, kLink);
   const bool plain_size = entry.size_bytes <= kMaxOctal;
 
+  // The extended header has only the fields that the block cannot hold.
   std::string pax;
+  // pax requires UTF-8 unless hdrcharset says otherwise.
   const bool binary = (!plain_path && !base::IsValidUtf8(path)) ||
                       (!plain_link && !base::IsValidUtf8(entry.link_target));
   if (binary) AppendPax("hdrcharset", "BINARY", &pax);
@@ -269,6 +276,7 @@ std::string EncodeTarEntry(const TarEntry& entry) {
         &encoded, pax,
         std::string(TarPadding(static_cast<int64_t>(pax.size())), '\0'));
   }
+  // Programs that ignore extended headers get the values that fit.
   const int64_t block_seconds = std::clamp<int64_t>(seconds, 0, kMaxOctal);
   absl::StrAppend(
       &encoded,
@@ -282,6 +290,7 @@ absl::StatusOr<TarHeader> DecodeTarHeader(absl::string_view block) {
   if (magic == kGnuMagic)
     return Invalid("is in the format of GNU tar, not in the pax format");
   if (magic != kUstarMagic) return Invalid("is not a header of a tar archive");
+  // Verify the checksum before using any field.
   ASSIGN_OR_RETURN(const int64_t checksum,
                    GetOctal(block, kChecksum, "checksum"));
   if (checksum != ChecksumOf(block))
@@ -289,8 +298,10 @@ absl::StatusOr<TarHeader> DecodeTarHeader(absl::string_view block) {
   TarHeader header{.path = GetText(block, kName),
                    .type = Get(block, kType)[0],
                    .link_target = GetText(block, kLink)};
+  // ustar splits a path of more than 100 bytes into two fields.
   if (const std::string prefix = GetText(block, kPrefix); !prefix.empty())
     header.path = absl::StrCat(prefix, "/", header.path);
+  // Very old programs write NUL for a file.
   if (header.type == '\0') header.type = '0';
   ASSIGN_OR_RETURN(header.size_bytes, GetOctal(block, kSize, "size"));
   ASSIGN_OR_RETURN(const int64_t mode, GetOctal(block, kMode, "mode"));
@@ -305,6 +316,7 @@ absl::StatusOr<PaxFields> DecodePaxHeader(absl::string_view data) {
   while (!data.empty()) {
     const size_t space = data.find(' ');
     if (space == absl::string_view::npos) return malformed;
+    // The length includes its own digits, the space and the newline.
     const auto length = ParseDigits(data.substr(0, space));
     if (!length || *length <= static_cast<int64_t>(space) + 1 ||
         *length > static_cast<int64_t>(data.size()))

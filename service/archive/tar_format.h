@@ -14,10 +14,10 @@
 namespace mlops::archive {
 
 inline constexpr size_t kTarBlockBytes = 512;
-// The largest extended header that is read. Holds a path and a link target
-// of the greatest length several times over.
+// Maximum size of an extended header to read: several times that of a path
+// and a link target of maximum length.
 inline constexpr size_t kMaxPaxBytes = 64 * 1024;
-// Blocks of zeros that end an archive.
+// Size of the zeros that end an archive.
 inline constexpr size_t kTarEndBytes = 2 * kTarBlockBytes;
 
 enum class TarType { kFile, kDirectory, kSymlink };
@@ -36,8 +36,8 @@ struct TarEntry {
   std::string link_target;
 };
 
-// Returns the headers of `entry`: the same bytes for the same entry. Paths that
-// are long or not ASCII, sizes above 8 GiB, and times that are negative
+// Returns the headers of `entry`: the same bytes for the same entry. Paths
+// that are long or not ASCII, sizes above 8 GiB, and times that are negative
 // or have a fraction of a second are stored in an extended header.
 std::string EncodeTarEntry(const TarEntry& entry);
 

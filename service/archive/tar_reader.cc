@@ -12,8 +12,8 @@
 namespace mlops::archive {
 namespace {
 
-// Other programs fill up the last record of an archive: tar with up to 10 KiB,
-// dd with as much as it was told.
+// Maximum size of the zeros at the end. Other programs pad the last record:
+// tar to a multiple of 10 KiB, dd to any block size.
 constexpr size_t kMaxEndBytes = 1 << 20;
 constexpr uint32_t kPermissions = 07777;
 
@@ -22,7 +22,7 @@ bool IsZero(absl::string_view bytes) {
                      [](char c) { return c == '\0'; });
 }
 
-// Returns why an entry of a type is refused.
+// Returns why an entry of this type is refused.
 absl::string_view TypeProblem(char type) {
   switch (type) {
     case '1':
@@ -48,6 +48,7 @@ absl::Status TarReader::Invalid(absl::string_view problem) const {
 }
 
 absl::Status TarReader::Feed(absl::string_view bytes) {
+  // Each call below consumes at least one byte, so the loop ends.
   while (!bytes.empty()) {
     switch (state_) {
       case State::kHeader:
@@ -87,6 +88,7 @@ bool TarReader::Fill(absl::string_view* bytes, size_t size) {
 absl::Status TarReader::FeedHeader(absl::string_view* bytes) {
   if (!Fill(bytes, kTarBlockBytes)) return absl::OkStatus();
   const std::string block = std::exchange(buffer_, "");
+  // No header is all zeros, so this is the end of the archive.
   if (IsZero(block)) {
     if (has_pax_) return Invalid("has an extended header without an entry");
     state_ = State::kEnd;
@@ -118,6 +120,7 @@ absl::Status TarReader::BeginPax(const TarHeader& header) {
 }
 
 absl::Status TarReader::FeedPax(absl::string_view* bytes) {
+  // Wait for the padding too, so that the header can be decoded as a whole.
   const size_t padded =
       pax_bytes_ + TarPadding(static_cast<int64_t>(pax_bytes_));
   if (!Fill(bytes, padded)) return absl::OkStatus();
@@ -135,6 +138,7 @@ absl::Status TarReader::FeedPax(absl::string_view* bytes) {
 }
 
 absl::Status TarReader::BeginEntry(const TarHeader& header) {
+  // The extended header overrides the block, for this entry only.
   const PaxFields pax = std::exchange(pax_, {});
   has_pax_ = false;
   TarEntry entry{.path = pax.path.value_or(header.path),
@@ -143,6 +147,7 @@ absl::Status TarReader::BeginEntry(const TarHeader& header) {
                  .modify_time = pax.modify_time.value_or(
                      absl::FromUnixSeconds(header.modify_seconds)),
                  .link_target = pax.link_target.value_or(header.link_target)};
+  // From here on, errors name this entry.
   path_ = entry.path;
   switch (header.type) {
     case '0':
@@ -161,6 +166,7 @@ absl::Status TarReader::BeginEntry(const TarHeader& header) {
     return Invalid("has data, but is not a file");
   if ((entry.type == TarType::kSymlink) == entry.link_target.empty())
     return Invalid("has no link target, or is not a link but has one");
+  // Some programs write directories without the final '/'.
   if (entry.type == TarType::kDirectory) {
     entry.path = std::string(absl::StripSuffix(entry.path, "/"));
   } else if (absl::EndsWith(entry.path, "/")) {
@@ -169,6 +175,7 @@ absl::Status TarReader::BeginEntry(const TarHeader& header) {
   data_bytes_ = entry.size_bytes;
   padding_bytes_ = TarPadding(entry.size_bytes);
   RETURN_IF_ERROR(visitor_->Begin(entry));
+  // Without data, no later call would end the entry.
   if (data_bytes_ == 0) return EndEntry();
   state_ = State::kData;
   return absl::OkStatus();

@@ -66,7 +66,7 @@ class TarReader {
   std::string buffer_;
   // The path for errors.
   std::string path_;
-  // Whether an extended header waits for its entry, and what it says.
+  // Whether an extended header is waiting for its entry, and its fields.
   bool has_pax_ = false;
   PaxFields pax_;
   size_t pax_bytes_ = 0;

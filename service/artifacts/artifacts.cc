@@ -21,7 +21,7 @@ namespace {
 constexpr size_t kChecksumCacheBytes = 4 << 20;
 constexpr size_t kDirNamesCacheBytes = 64 << 20;
 constexpr size_t kHashBytes = 1 << 20;
-// The size of the steps between checks whether the caller has cancelled.
+// Bytes copied, and entries removed, between two polls of `cancelled`.
 constexpr int64_t kCopyStepBytes = 64 << 20;
 constexpr int64_t kRemoveStep = 1000;
 // Limits of one sweep step: workspaces visited and entries removed. After
@@ -88,6 +88,8 @@ absl::StatusOr<ArtifactTree> Artifacts::OpenForChange(
     core::WorkspacePtr* workspace) const {
   RETURN_IF_ERROR(health_->Check());
   ASSIGN_OR_RETURN(core::WorkspacePtr found, catalog_->Get(project));
+  // Fail before the client sends any data. Placer checks again at the moment
+  // of the change.
   if (leases_ != nullptr)
     RETURN_IF_ERROR(leases_->Check(project, found->uid, fence));
   ASSIGN_OR_RETURN(ArtifactTree tree, ArtifactTree::Open(*base_, project));
@@ -156,6 +158,7 @@ absl::StatusOr<ArtifactPage> Artifacts::List(const ListArtifactsArgs& args) {
   const int page_size = args.page_size == 0
                             ? core::kDefaultPageSize
                             : std::min(args.page_size, core::kMaxPageSize);
+  // Without a path, list the workspace itself, which is already open.
   std::unique_ptr<fs::Dir> opened;
   if (args.path) {
     ASSIGN_OR_RETURN(opened, tree.OpenDir(*args.path));
@@ -225,11 +228,14 @@ absl::StatusOr<DeletedArtifacts> Artifacts::Delete(
   auto parent = tree.OpenParent(args.path);
   auto stamp =
       parent.ok() ? (*parent)->Stat(args.path.name()) : parent.status();
+  // If a parent is missing, so is the artifact.
   if (absl::IsNotFound(stamp.status())) {
     if (args.allow_missing) return DeletedArtifacts{};
     return core::ArtifactNotFound(args.project.str(), args.path.shown());
   }
   RETURN_IF_ERROR(stamp.status());
+  // A tree may be large, so remove it in steps, without holding the lock
+  // throughout.
   if (stamp->type == fs::EntryType::kDirectory && args.force)
     return RemoveAside(tree, **parent, args, hold.get(), cancelled);
   // The checks and the removal form one step with respect to other changes,
@@ -281,13 +287,14 @@ absl::StatusOr<Artifacts::Aside> Artifacts::SetAside(const ArtifactTree& tree,
     moved = rename(tree.root(), hidden);
     if (moved.ok()) return Aside{.dir = &tree.root(), .name = hidden};
   }
+  // Neither rename is possible, so remove the directory where it is.
   if (fs::IsCrossDevice(moved) || absl::IsResourceExhausted(moved))
     return Aside{.dir = &parent, .name = std::string(name), .in_place = true};
   return moved;
 }
 
-// Renaming the directory makes it disappear at once; removing its content
-// may take long.
+// Renames the directory first, so that it disappears at once, although removing
+// its content may take long.
 absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
     const ArtifactTree& tree, fs::Dir& parent, const DeleteArtifactArgs& args,
     core::UsageLedger::Hold* hold, core::Cancelled cancelled) {
@@ -321,7 +328,8 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
       step = fs::RemoveTree(*aside.dir, aside.name, kRemoveStep);
       return step.status();
     };
-    // Where everybody sees what is removed, each step is a change.
+    // In place, readers see each step, so it takes the lock and checks
+    // the lease like any other change.
     RETURN_IF_ERROR(aside.in_place ? placer_.Change(tree, remove) : remove());
     const fs::RemovedTree& removed = *step;
     deleted.file_count += removed.file_count;
@@ -332,11 +340,13 @@ absl::StatusOr<DeletedArtifacts> Artifacts::RemoveAside(
     }
     if (removed.complete) break;
     if (!aside.in_place) continue;
-    // What was removed may have made room for the rename.
+    // The step may have freed enough space for the rename.
     absl::Status again = set_aside();
+    // Someone else has removed the rest, or the whole workspace.
     if (absl::IsNotFound(again)) break;
     RETURN_IF_ERROR(again);
   }
+  // The name has disappeared only now, after the last sync.
   if (aside.in_place) RETURN_IF_ERROR(health_->Sync(parent));
   return deleted;
 }
@@ -347,7 +357,7 @@ absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
   core::WorkspacePtr workspace;
   ASSIGN_OR_RETURN(const ArtifactTree tree,
                    OpenForChange(args.project, args.fence, &workspace));
-  // A move adds nothing, and may replace a file.
+  // A move adds nothing to the usage, but it may replace a file.
   const auto hold = BeginShrinking(std::move(workspace));
   ASSIGN_OR_RETURN(const auto parent, tree.OpenParent(args.path));
   ASSIGN_OR_RETURN(fs::FileStamp stamp, tree.Stat(args.path));
@@ -365,6 +375,7 @@ absl::StatusOr<Artifact> Artifacts::Move(const TransferArgs& args) {
   if (same && args.create_only)
     return core::ArtifactExists(args.project.str(), args.destination.shown());
   if (same) return DescribeArtifact(args.destination.shown(), stamp);
+  // Check here, because rename(2) reports this only as EINVAL.
   if (stamp.type == fs::EntryType::kDirectory &&
       args.destination.IsWithin(args.path)) {
     return core::PathInvalid(args.destination.shown(),
@@ -409,6 +420,8 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
       CheckReplaceable(tree, args.destination, existing, precondition));
   ASSIGN_OR_RETURN(const auto hold,
                    BeginGrowth(std::move(workspace), cancelled));
+  // Reserve before copying, so that a copy that exceeds the quota costs
+  // nothing.
   if (hold != nullptr) {
     RETURN_IF_ERROR(hold->Reserve(AmountOf(reader.stamp()) - AmountOf(existing),
                                   cancelled));
@@ -416,6 +429,7 @@ absl::StatusOr<Artifact> Artifacts::Copy(const TransferArgs& args,
   ASSIGN_OR_RETURN(const auto uploads, tree.OpenUploads());
   const std::string id = base::RandomId();
   const std::string name = absl::StrCat(id, core::layout::kTempSuffix);
+  // The claim keeps the sweep from removing the staged copy.
   const auto claim = claims_.TryClaim(tree, id);
   ASSIGN_OR_RETURN(auto file, uploads->CreateFile(name));
   // As cp(1) does: the copy keeps the permissions of the file that it replaces;
@@ -449,12 +463,13 @@ absl::StatusOr<Artifact> Artifacts::MakeDirectory(
     return absl::OkStatus();
   }));
   if (!made.ok() && !absl::IsAlreadyExists(made)) return tree.Error(made, path);
-  // Another caller may have created it, or something other than a directory
-  // exists.
+  // If the name exists, another caller may have created the directory,
+  // or the entry is something else.
   ASSIGN_OR_RETURN(const fs::FileStamp stamp, tree.Stat(path));
   if (stamp.type != fs::EntryType::kDirectory)
     return core::PathUnsuitable(project.str(), path.shown(),
                                 "is not a directory");
+  // Sync even if the directory existed: its creator may not have done so yet.
   RETURN_IF_ERROR(health_->Sync(parent));
   return DescribeArtifact(path.shown(), stamp);
 }
@@ -469,6 +484,7 @@ void Artifacts::AddUnfinished(const core::ProjectName& project) {
 Uploads::Swept Artifacts::SweepProject(const core::ProjectName& project,
                                        int64_t* budget) {
   const auto tree = ArtifactTree::Open(*base_, project);
+  // The workspace may have been deleted since it was listed.
   if (!tree.ok()) return {};
   const auto swept = uploads_.Sweep(*tree, *budget);
   // Best effort: the next round retries.
@@ -491,8 +507,7 @@ void Artifacts::SweepUnfinished(int64_t* budget) {
 }
 
 void Artifacts::SweepInTurn(int64_t* budget) {
-  // A round visits all workspaces page by page, one page per call,
-  // and then pauses.
+  // A round visits all workspaces, one page per call, and then pauses.
   if (steady_clock_() < next_round_) return;
   const auto page =
       catalog_->List({.page_size = kSweptWorkspaces, .after = swept_});
@@ -504,6 +519,7 @@ void Artifacts::SweepInTurn(int64_t* budget) {
     swept_ = core::MakeOrderKey(*workspace, core::OrderField::kProject);
   }
   if (page->more) return;
+  // The round is complete: publish its count, and pause.
   swept_.reset();
   unfinished_uploads_.store(std::exchange(unfinished_in_round_, 0),
                             std::memory_order_relaxed);
@@ -511,6 +527,7 @@ void Artifacts::SweepInTurn(int64_t* budget) {
 }
 
 void Artifacts::SweepSome() {
+  // After a failed sync, change nothing more.
   if (!health_->Check().ok()) return;
   int64_t budget = kSweptEntries;
   SweepUnfinished(&budget);

@@ -52,7 +52,7 @@ struct ReadArgs {
   core::ProjectName project;
   RelativePath path;
   int64_t offset = 0;
-  // 0: to the end.
+  // Maximum number of bytes; 0 means to the end of the file.
   int64_t limit = 0;
   std::string etag;
 };
@@ -63,7 +63,7 @@ struct DeleteArtifactArgs {
   bool force = false;
   std::string etag;
   bool allow_missing = false;
-  // Of the caller's lease; 0 if it has none.
+  // Fence of the caller's lease; 0 if the caller has none.
   int64_t fence = 0;
 };
 
@@ -87,7 +87,11 @@ struct DeletedArtifacts {
 // or starts its stream; workspace_service.proto lists the errors. After
 // the sync of a directory has failed, here or in another object that shares
 // UploadOptions::health, all changes return INTERNAL/IO_ERROR. Thread-safe.
-// No lock is held while data is read, written or removed, or across a stream.
+//
+// Holds no lock across a stream, or while it reads or writes content.
+// Where the file system cannot rename a directory, moving or deleting one holds
+// the project's lock: for the whole move, but only for one step of a deletion
+// at a time.
 class Artifacts {
  public:
   // `catalog` must outlive this; `base` is the base directory of the catalog.
@@ -102,14 +106,14 @@ class Artifacts {
       const ReadArgs& args);
   absl::StatusOr<std::unique_ptr<UploadWriter>> OpenForWrite(
       const WriteArgs& args, core::Cancelled cancelled = core::NeverCancelled);
-  // Discards the upload named by a first message with `discard`;
+  // Discards the upload that a first message with `discard` names;
   // see Uploads::Discard().
   absl::StatusOr<std::optional<Artifact>> DiscardUpload(const WriteArgs& args);
   absl::StatusOr<UploadState> GetUpload(const core::ProjectName& project,
                                         const std::string& upload_id);
-  // If the caller cancels the deletion of a directory, SweepSome()
-  // removes the rest. Where the file system cannot rename the directory,
-  // the rest stays, and the message of the error says so.
+  // If the caller cancels the deletion of a directory, SweepSome() removes
+  // the rest. If the file system cannot rename the directory, the rest stays,
+  // and the error message says so.
   absl::StatusOr<DeletedArtifacts> Delete(const DeleteArtifactArgs& args,
                                           core::Cancelled cancelled);
   absl::StatusOr<Artifact> Move(const TransferArgs& args);
@@ -130,8 +134,8 @@ class Artifacts {
   int64_t unfinished_uploads() const {
     return unfinished_uploads_.load(std::memory_order_relaxed);
   }
-  // Return the memory that the caches of checksums and of names in large
-  // directories take, in bytes.
+  // Return the memory used by the cache of checksums and by the cache
+  // of directory names, in bytes.
   size_t checksum_cache_bytes() const { return checksums_.bytes(); }
   size_t name_cache_bytes() const { return dir_names_.bytes(); }
 
@@ -142,15 +146,16 @@ class Artifacts {
   void SweepSome();
 
  private:
-  // Opens a workspace; the second also checks that it may be changed under the
-  // lease with that fence, remembers the fence for Placer, which checks it
-  // again at the moment of the change, and sets `workspace` to the record
-  // unless that is null.
+  // Open() opens a workspace. OpenForChange() also checks the disk's health,
+  // and that the lease with this fence permits changes. It remembers the fence
+  // for Placer, which checks it again at the moment of the change, and sets
+  // `workspace` to the record unless that is null.
   absl::StatusOr<ArtifactTree> Open(const core::ProjectName& project) const;
   absl::StatusOr<ArtifactTree> OpenForChange(
       const core::ProjectName& project, int64_t fence,
       core::WorkspacePtr* workspace = nullptr) const;
-  // Begin a change that counts against a quota. Null if there is none.
+  // Begin a change that counts against a quota. Return null if the workspace
+  // has none.
   absl::StatusOr<std::unique_ptr<core::UsageLedger::Hold>> BeginGrowth(
       core::WorkspacePtr workspace, core::Cancelled cancelled);
   std::unique_ptr<core::UsageLedger::Hold> BeginShrinking(
@@ -158,14 +163,14 @@ class Artifacts {
   absl::StatusOr<Artifact> Checksum(const ArtifactTree& tree,
                                     const RelativePath& path,
                                     core::Cancelled cancelled);
-  // Where a directory is while it is removed.
+  // Location of a directory while its content is removed.
   struct Aside {
     fs::Dir* dir = nullptr;
     std::string name;
-    // Whether that is the artifact's own path, where nothing finds the rest
-    // if the removal is cut off.
+    // Whether the directory kept its own path. No sweep finds the rest there
+    // if the removal is interrupted.
     bool in_place = false;
-    // `dir`, if it is not one of the caller's.
+    // Owns `dir` unless the caller does.
     std::unique_ptr<fs::Dir> opened;
   };
   // Renames the directory `name` in `parent` to a name that only the sweeper

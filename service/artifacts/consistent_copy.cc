@@ -17,7 +17,7 @@ namespace {
 constexpr int64_t kPendingByte = 0x40000000;
 constexpr int64_t kSharedFirst = kPendingByte + 2;
 constexpr int64_t kSharedSize = 510;
-// Of the index: held by a checkpoint, and by a reader.
+// In the index: held by a checkpoint, and by a reader.
 constexpr int64_t kCheckpointByte = 121;
 constexpr int64_t kReaderByte = 124;
 
@@ -31,12 +31,12 @@ constexpr absl::string_view kJournal = "-journal";
 constexpr absl::string_view kLog = "-wal";
 constexpr absl::string_view kLogIndex = "-shm";
 
-// How long a busy file is tried, at least a few times. Longer than most
-// transactions.
+// How long to retry a busy file, which is longer than most transactions take,
+// and the minimum number of attempts.
 constexpr absl::Duration kPatience = absl::Seconds(6);
 constexpr int kMinTries = 3;
-// Short, because a program that commits all the time leaves the database
-// unlocked only for moments.
+// Pause between attempts. Short, because a program that commits continuously
+// leaves the database unlocked only for moments.
 constexpr absl::Duration kPause = absl::Milliseconds(5);
 // Longer than the interval in which two writes may leave the same stamp.
 constexpr absl::Duration kTick = absl::Milliseconds(25);
@@ -73,8 +73,9 @@ absl::StatusOr<StableFile> StableFile::Open(const fs::Dir& dir,
   Part& main = file.parts_.front();
   ASSIGN_OR_RETURN(main.stamp, main.reader->Stat());
   if (file.is_locked_ || !fs::MayBeRacy(main.stamp, absl::Now())) return file;
-  // Another write at this moment could leave the same stamp, so wait. The open
-  // file stays the same one if a program replaces it.
+  // Another write within the same clock tick would leave the same stamp,
+  // so wait. If a program replaces the file meanwhile, the open one keeps
+  // its content.
   absl::SleepFor(kTick);
   ASSIGN_OR_RETURN(main.stamp, main.reader->Stat());
   if (fs::MayBeRacy(main.stamp, absl::Now()) && !file.WasReplaced())
@@ -92,8 +93,8 @@ absl::Status StableFile::AddPart(std::string name) {
 
 absl::Status StableFile::LockDatabase() {
   fs::FileReader& database = *parts_.front().reader;
-  // As every reader of SQLite: a writer that wants to commit holds the pending
-  // byte to keep new readers out.
+  // Lock in the order of SQLite's readers. A writer that waits to commit holds
+  // the pending byte to keep new readers out.
   ASSIGN_OR_RETURN(bool locked, database.TryLock(kPendingByte, 1));
   if (!locked) return Busy("the database is locked");
   ASSIGN_OR_RETURN(locked, database.TryLock(kSharedFirst, kSharedSize));
@@ -104,9 +105,9 @@ absl::Status StableFile::LockDatabase() {
   if (!IsDatabase(header)) return Busy("the database is being replaced");
   is_locked_ = true;
   if (InWalMode(header)) RETURN_IF_ERROR(AddLog());
-  // After a crash, the journal undoes what the database has of an unfinished
-  // transaction. Otherwise it undoes nothing: until the commit, which waits,
-  // it has what the database has.
+  // After a crash, the journal rolls back the unfinished transaction.
+  // Otherwise it changes nothing: until the commit, which our lock delays,
+  // it holds what the database holds.
   const absl::Status journal =
       AddPart(absl::StrCat(parts_.front().name, kJournal));
   return absl::IsNotFound(journal) ? absl::OkStatus() : journal;
@@ -118,13 +119,14 @@ absl::Status StableFile::AddLog() {
   if (auto index = dir_->OpenFile(absl::StrCat(name, kLogIndex)); index.ok()) {
     log_index_ = *std::move(index);
     ASSIGN_OR_RETURN(bool locked, log_index_->TryLock(kCheckpointByte, 1));
-    // A reader keeps the log from being begun anew.
+    // A reader's lock keeps SQLite from restarting the log.
     if (locked) {
       ASSIGN_OR_RETURN(locked, log_index_->TryLock(kReaderByte, 1));
     }
     if (!locked) return Busy("the database is being checkpointed");
   } else if (absl::IsNotFound(index.status())) {
-    // A program that opens the database now might checkpoint it.
+    // Nothing keeps a program that opens the database now from checkpointing
+    // it.
     is_locked_ = false;
   } else {
     return index.status();
@@ -148,11 +150,11 @@ bool StableFile::Unchanged() const {
   if (!now.ok()) return false;
   if (!is_database_) {
     fs::FileStamp stamp = *now;
-    // A file that loses its name gets another time, but keeps its content.
+    // Losing its name changes the ctime of a file, but not its content.
     if (WasReplaced()) stamp.change_time = main.stamp.change_time;
     return stamp == main.stamp;
   }
-  // The other parts may have grown, but all must be the same files.
+  // The log may have grown, but each part must still be the same file.
   const auto is_same_file = [this](const Part& part) {
     const auto named = dir_->Stat(part.name);
     return named.ok() && named->inode == part.stamp.inode;

@@ -14,19 +14,19 @@
 #include "service/core/usage.h"
 #include "service/fs/dir.h"
 
-// Reads files of a workspace that other programs write meanwhile, each in one
-// of its states. A SQLite database is read together with its journal or its
-// write-ahead log, under SQLite's own locks, so that the copy opens with every
-// transaction that was committed before.
+// Reads files of a workspace while other programs write them, each in one of
+// its states. Reads a SQLite database together with its journal or write-ahead
+// log, under SQLite's own locks, so that the copy opens with every transaction
+// that was committed before.
 namespace mlops::artifacts {
 
 // A file to be read, and the files that must be read with it.
 //
-// A database in rollback mode is under a SHARED lock: writers can prepare
-// a transaction, but commit only once the object is destroyed. In WAL mode,
-// writers continue, and only checkpoints wait. The locks are those of
-// https://www.sqlite.org/lockingv3.html and walformat.html; all are shared
-// locks, so that files which this process may not write can be read too.
+// In rollback mode, the object holds a SHARED lock on the database: writers can
+// prepare a transaction, but cannot commit it until the object is destroyed.
+// In WAL mode, writers continue, and only checkpoints wait. The lock ranges are
+// those of https://www.sqlite.org/lockingv3.html and walformat.html. All locks
+// are shared, so that files which this process may not write can be read too.
 // Not thread-safe.
 class StableFile {
  public:
@@ -39,10 +39,9 @@ class StableFile {
   };
 
   // Opens the regular file `name` in `dir`, which must outlive the object.
-  // Waits for some milliseconds if it was written just now.
-  // Returns ABORTED without a reason if the file is being written at this
-  // moment, or the database is locked: try again a little later. Returns
-  // the errors of fs::Dir.
+  // Waits some milliseconds if the file was written just now. Returns ABORTED
+  // without a reason if a program is writing the file at this moment, or has
+  // locked the database: retry a little later. Returns the errors of fs::Dir.
   static absl::StatusOr<StableFile> Open(const fs::Dir& dir,
                                          absl::string_view name);
 
@@ -50,13 +49,14 @@ class StableFile {
   const std::vector<Part>& parts() const { return parts_; }
   bool is_database() const { return is_database_; }
 
-  // Returns whether what was read since Open() is the state at that time.
+  // Returns whether everything read since Open() belongs to the state
+  // at that time.
   bool Unchanged() const;
 
  private:
   explicit StableFile(const fs::Dir& dir) : dir_(&dir) {}
 
-  // Whether another file has the name now, or none.
+  // Returns whether the name now belongs to another file, or to none.
   bool WasReplaced() const;
   absl::Status AddPart(std::string name);
   absl::Status LockDatabase();
@@ -64,23 +64,24 @@ class StableFile {
 
   const fs::Dir* dir_;
   bool is_database_ = false;
-  // Whether locks keep the database as it is.
+  // Whether locks keep other programs from changing the database file.
   bool is_locked_ = false;
   std::vector<Part> parts_;
-  // Holds locks of a write-ahead log.
+  // Holds the locks on the index of the write-ahead log.
   std::unique_ptr<fs::FileReader> log_index_;
 };
 
-// Returns whether `name` is a file that belongs to a SQLite database in `dir`:
-// its journal, its write-ahead log, or the index of that. It is copied with
-// the database, or made again.
+// Returns whether `name` belongs to a SQLite database in `dir`: its journal,
+// its write-ahead log, or the log's index. Such a file is copied with its
+// database, or SQLite recreates it.
 bool BelongsToDatabase(const fs::Dir& dir, absl::string_view name);
 
-// Calls `read` with the opened file until it has seen an unchanged one, at most
-// a few times. `read` must begin anew at each call. Returns OK, the error
-// of `read`, CANCELLED once `cancelled` returns true, NOT_FOUND (no reason) if
-// the file does not exist, and ABORTED/WORKSPACE_BUSY for `project` if the file
-// or database was written each time. `shown` is its path for that error.
+// Opens the file and calls `read`, and repeats both, for some seconds at most,
+// until the file does not change meanwhile. `read` must start from scratch
+// at each call. Returns OK, the error of `read`, CANCELLED once `cancelled`
+// returns true, NOT_FOUND (no reason) if the file does not exist,
+// and ABORTED/WORKSPACE_BUSY for `project` if the file or database changed
+// during each attempt. `shown` is its path for that error.
 absl::Status ReadConsistently(
     const fs::Dir& dir, absl::string_view name, absl::string_view project,
     absl::string_view shown, core::Cancelled cancelled,

@@ -39,11 +39,11 @@ class TreeCopier {
   struct Level {
     // Relative to the workspace.
     std::string path;
-    // Not copied yet; the next one is the last.
+    // Entries still to copy; the last one is next.
     std::vector<Entry> left;
   };
-  // The directories of the innermost level. Those of the others are opened
-  // again, so that a deep tree does not exhaust the descriptors.
+  // The directories of the innermost level. The others are reopened by path,
+  // so that a deep tree does not exhaust the descriptors.
   struct Open {
     std::unique_ptr<fs::Dir> from, to;
   };
@@ -96,7 +96,7 @@ class TreeCopier {
       absl::Status copied = CopyEntry(*open, entry, entry_path);
       if (!copied.ok() && !absl::IsNotFound(copied)) return copied;
     }
-    // Only now, because each new entry sets another time.
+    // Set the time last, because each new entry changes it.
     ASSIGN_OR_RETURN(const fs::FileStamp stamp, open->from->StatSelf());
     RETURN_IF_ERROR(open->to->TakeAccess(*open->from));
     RETURN_IF_ERROR(open->to->SetModifyTime(stamp.modify_time));
@@ -111,7 +111,8 @@ class TreeCopier {
         return CopyFile(open, entry.name, path);
       case fs::EntryType::kSymlink: {
         ASSIGN_OR_RETURN(const auto target, open.from->ReadLink(entry.name));
-        // It was replaced by something else, which is as new as a vanished one.
+        // Something else has replaced the link: omit it, like an entry
+        // that vanished.
         if (!target) return absl::NotFoundError(path);
         return open.to->MakeSymlink(entry.name, *target);
       }
@@ -126,7 +127,7 @@ class TreeCopier {
 
   absl::Status CopyFile(const Open& open, const std::string& name,
                         const std::string& path) {
-    // It comes with the database.
+    // It is copied together with its database.
     if (BelongsToDatabase(*open.from, name)) return absl::OkStatus();
     const CopyProgress before = progress_;
     std::vector<std::string> made;
@@ -139,7 +140,7 @@ class TreeCopier {
     absl::Status copied = ReadConsistently(
         *open.from, name, copy_.project.str(), ShowPath(path), cancelled_,
         [&](const StableFile& file) -> absl::Status {
-          // An earlier attempt may have met a change.
+          // Remove what an earlier, inconsistent attempt has left.
           RETURN_IF_ERROR(begin_anew());
           for (const StableFile::Part& part : file.parts()) {
             made.push_back(part.name);
@@ -147,15 +148,15 @@ class TreeCopier {
           }
           return absl::OkStatus();
         });
-    // It vanished after an attempt.
+    // The file vanished after an attempt, so omit it.
     if (absl::IsNotFound(copied)) RETURN_IF_ERROR(begin_anew());
     return copied;
   }
 
   absl::Status CopyPart(fs::Dir& to, const StableFile::Part& part) {
     ASSIGN_OR_RETURN(auto target, to.CreateFile(part.name));
-    // A file that grows meanwhile is copied again, so do not follow it. Of a
-    // log, what is complete now is enough.
+    // Stop at the size at which the file was opened: a file that grew is copied
+    // again anyway, and the transactions that a log holds now are enough.
     int64_t offset = 0;
     while (offset < part.stamp.size_bytes) {
       const int64_t wanted =

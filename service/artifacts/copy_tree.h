@@ -15,7 +15,7 @@
 
 namespace mlops::artifacts {
 
-// What has been copied so far.
+// The amount copied so far.
 struct CopyProgress {
   // Regular files.
   int64_t file_count = 0;
@@ -31,19 +31,20 @@ struct TreeCopy {
   std::vector<std::string> directories;
 };
 
-// Copies directories of a workspace that may be in use meanwhile. Each file is
-// copied in one of its states, and a database with every transaction that was
-// committed before (consistent_copy.h). Files share blocks with the source if
-// the file system can. Keeps permissions, and as far as possible owners, and
-// times of modification. Copies symbolic links as links, and a file with
-// several hard links as several files. Omits files and directories that vanish
-// meanwhile. Does not sync: StagedTree::Sync() does.
+// Copies directories of a workspace, even while other programs use it. Copies
+// each file in one of its states, and a database with every transaction that
+// was committed before (consistent_copy.h). Files share blocks with the source
+// if the file system can. Keeps permissions and modification times, and owners
+// as far as this process may assign them. Copies symbolic links as links, and
+// a file with several hard links as several files. Omits files and directories
+// that vanish meanwhile. Does not sync: call StagedTree::Sync() afterwards.
 //
-// Calls `report` now and then, on this thread. Memory and open descriptors
-// are bounded by the size of the largest directory and a constant. Returns
-// CANCELLED once `cancelled` returns true, FAILED_PRECONDITION/PATH_UNSUITABLE
-// if there is a device, FIFO or socket, ABORTED/WORKSPACE_BUSY if a file is
-// written each time that it is copied, and the errors of fs::Dir.
+// Calls `report` from time to time, on this thread. Memory is bounded
+// by the entries of the directories on the current path, and the number of open
+// descriptors by a constant. Returns CANCELLED once `cancelled` returns true,
+// FAILED_PRECONDITION/PATH_UNSUITABLE if there is a device, FIFO or socket,
+// ABORTED/WORKSPACE_BUSY if a file changes during each attempt to copy it,
+// and the errors of fs::Dir.
 absl::StatusOr<CopyProgress> CopyTree(
     const TreeCopy& copy, core::Cancelled cancelled,
     absl::FunctionRef<void(const CopyProgress&)> report);

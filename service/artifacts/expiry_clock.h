@@ -11,9 +11,9 @@
 
 namespace mlops::artifacts {
 
-// The clock by which files expire according to their mtime.
-// It follows the wall clock, because the time must survive a restart,
-// but a forward jump of the wall clock must not destroy anything. Thread-safe.
+// The clock against which the mtime of files expires. Follows the wall clock,
+// because the time must survive a restart, but a forward jump of the wall clock
+// must not destroy anything. Thread-safe.
 class ExpiryClock {
  public:
   ExpiryClock(base::Clock wall, base::SteadyClock steady)
@@ -25,8 +25,8 @@ class ExpiryClock {
     return std::min(wall_(), begin_ + (steady_() - steady_begin_));
   }
 
-  // Whether the wall clock has run evenly for 30 s. Until then nothing may
-  // be removed because of its age: a machine may start with a wrong clock
+  // Returns whether the wall clock has run evenly for 30 s. Until then nothing
+  // may be removed because of its age: a machine may start with a wrong clock
   // that is corrected a moment later. Must be called regularly.
   bool IsSettled() ABSL_LOCKS_EXCLUDED(mutex_) {
     const absl::Duration steady = steady_();

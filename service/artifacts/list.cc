@@ -121,17 +121,20 @@ class Walk {
     const auto known = last.empty() ? nullptr : cache_->Find(dir, last);
     if (known != nullptr) return KnownEntries(*known, last, wanted, whole);
     DirNamesCache::Collector collector(cache_, last);
-    // A max-heap once it has `wanted` entries.
+    // A max-heap of the smallest names so far, so that memory does not depend
+    // on the size of the directory.
     std::vector<Entry> entries;
     *whole = true;
     RETURN_IF_ERROR(
         dir.ForEachEntry([&](absl::string_view name, fs::EntryType type) {
           if (type != fs::EntryType::kFile && type != fs::EntryType::kDirectory)
             return true;
+          // Nothing beside the five directories is an artifact.
           if (is_workspace &&
               std::find(core::kDirectories.begin(), core::kDirectories.end(),
                         name) == core::kDirectories.end())
             return true;
+          // Earlier pages have listed these names.
           if (!last.empty() && name <= last) return true;
           if (entries.size() == wanted) {
             // If all entries fit into the page, there is nothing to cache.
@@ -169,15 +172,18 @@ class Walk {
 
   absl::Status Add(Level& level, const Entry& entry) {
     const std::string path = Join(level.path, entry.name);
+    // No request could name such a path.
     if (path.size() > kMaxPathBytes) return absl::OkStatus();
     ASSIGN_OR_RETURN(const fs::Dir* const dir, Open(level));
     const auto stamp = dir->Stat(entry.name);
     if (!stamp.ok() && !absl::IsNotFound(stamp.status())) return stamp.status();
     // The entry was deleted or replaced in the meantime.
     if (!stamp.ok() || stamp->type != entry.type) return absl::OkStatus();
+    // A file in place of one of the five directories is not an artifact.
     if (level.path.empty() && stamp->type != fs::EntryType::kDirectory)
       return absl::OkStatus();
     page_.artifacts.push_back(DescribeArtifact(ShowPath(path), *stamp));
+    // The surplus artifact belongs to the next page.
     if (!full()) page_.last = path;
     if (!recursive_ || full() || stamp->type != fs::EntryType::kDirectory)
       return absl::OkStatus();

@@ -96,6 +96,8 @@ Placer::Stripe& Placer::StripeOf(const core::ProjectName& project) {
 }
 
 absl::Status Placer::CheckCurrent(const ArtifactTree& tree) const {
+  // The opened directory may have moved to the trash, where a change would
+  // be lost.
   const auto named = base_->Stat(tree.project().str());
   if (named.ok() && IsSameFile(*named, tree.stamp())) return absl::OkStatus();
   // Other failures say nothing about the workspace.
@@ -108,6 +110,8 @@ absl::Status Placer::Change(const ArtifactTree& tree,
                             absl::FunctionRef<absl::Status()> change) {
   absl::MutexLock lock(&StripeOf(tree.project()).mutex);
   RETURN_IF_ERROR(CheckCurrent(tree));
+  // The lease may have changed since the call began, for example during
+  // an upload.
   if (leases_ != nullptr) {
     const ArtifactTree::Permit& permit = tree.permit();
     RETURN_IF_ERROR(leases_->Check(tree.project(), permit.uid, permit.fence));
@@ -116,6 +120,7 @@ absl::Status Placer::Change(const ArtifactTree& tree,
 }
 
 void Placer::AwaitChanges(const core::ProjectName& project) {
+  // Every change holds this lock from its checks to its end.
   absl::MutexLock lock(&StripeOf(project).mutex);
 }
 
@@ -130,6 +135,7 @@ void Placer::RememberDurable(Stripe& stripe, int64_t forgotten,
   // If a directory was moved in the meantime, the sync may have been
   // for its old place.
   if (stripe.forgotten != forgotten) return;
+  // Forgetting names costs only another sync.
   if (stripe.durable.size() >= kMaxDurableNames) stripe.durable.clear();
   stripe.durable.insert(keys.begin(), keys.end());
 }
@@ -163,8 +169,8 @@ absl::StatusOr<std::unique_ptr<fs::Dir>> Placer::MakeParents(
     if (!child.ok()) RETURN_IF_ERROR(CheckCurrent(tree));
     if (!child.ok()) return tree.Error(child.status(), path);
     std::string child_identity = (*child)->Identity();
-    // It is unknown who created a directory that is not remembered,
-    // and whether its name was synced.
+    // If the directory is not remembered, its creator may not have synced
+    // its name.
     const std::optional<size_t> key = NameKey(identity, name, child_identity);
     if (!key || !IsDurable(stripe, *key)) {
       RETURN_IF_ERROR(health_->Sync(dir));
@@ -196,13 +202,15 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
   const auto existing = to.Stat(path.name());
   const bool onto_directory =
       existing.ok() && existing->type == fs::EntryType::kDirectory;
-  // Whether a directory may replace another is left to the rename.
+  // A directory may replace only an empty one, which rename(2) checks.
   if (source.type != fs::EntryType::kDirectory || !onto_directory ||
       precondition.create_only) {
     RETURN_IF_ERROR(CheckReplaceable(tree, path, existing, precondition));
   }
+  // Count before the rename, because the quota may refuse it.
   RETURN_IF_ERROR(Count(accounting, source, existing));
-  // Moving a directory makes the remembered names invalid.
+  // A directory that is moved away and back would seem durable at its old name,
+  // so forget the remembered names.
   if (source.type == fs::EntryType::kDirectory) {
     Stripe& stripe = StripeOf(tree.project());
     stripe.mutex.AssertHeld();
@@ -220,7 +228,8 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
                                   ? fs::RenameMode::kNoReplace
                                   : fs::RenameMode::kReplace;
   absl::Status renamed = from.Rename(name, to, path.name(), mode);
-  // A file system such as an overlay may refuse to rename a directory.
+  // An overlay refuses to rename a directory of a lower layer, so rebuild
+  // it from hard links.
   if (fs::IsCrossDevice(renamed) && source.type == fs::EntryType::kDirectory) {
     ASSIGN_OR_RETURN(const auto uploads, tree.OpenUploads());
     const std::string id = base::RandomId();
@@ -243,6 +252,7 @@ absl::StatusOr<fs::FileStamp> Placer::PlaceLocked(
     return core::WorkspaceBusy(tree.project().str(),
                                "a parent directory is being removed");
   }
+  // Do not convert this error: the source is missing, not `path`.
   if (absl::IsNotFound(renamed)) return renamed;
   if (!renamed.ok()) return tree.Error(renamed, path);
   return to.Stat(path.name());

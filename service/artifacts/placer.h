@@ -23,10 +23,11 @@
 #include "service/core/usage_ledger.h"
 #include "service/fs/dir.h"
 
-// Gives names to files and directories of a workspace, and takes names away.
+// Changes the names of files and directories in a workspace, and checks etags,
+// leases and quotas at that moment.
 namespace mlops::artifacts {
 
-// What must hold for the name that a file is to get.
+// The preconditions on the name that a file is about to get.
 struct Precondition {
   bool create_only = false;
   // If not "", must be the etag of the file that has the name.
@@ -37,7 +38,7 @@ struct Precondition {
 struct Accounting {
   // Null if the workspace has no quota.
   core::UsageLedger::Hold* hold = nullptr;
-  // Whether the entry was not counted under its old name.
+  // Whether the entry did not count under its old name, as a staged file.
   bool adds = false;
 };
 
@@ -126,7 +127,7 @@ class Placer {
     // name and identity, so that each is synced once and not for every file.
     // Cleared when a directory is moved, because it might be moved back.
     absl::flat_hash_set<size_t> durable ABSL_GUARDED_BY(mutex);
-    // How often a directory of these projects was moved.
+    // Number of times that a directory of these projects was moved.
     int64_t forgotten ABSL_GUARDED_BY(mutex) = 0;
   };
   Stripe& StripeOf(const core::ProjectName& project);

@@ -21,7 +21,7 @@ bool IsControl(char c) {
   return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
 }
 
-// Replaces the escapes in `text` by the bytes that they stand for.
+// Replaces the escapes in `text` with the bytes that they represent.
 // Returns nullopt if a '\' does not begin an escape.
 std::optional<std::string> Unescape(absl::string_view text) {
   std::string bytes;
@@ -42,8 +42,8 @@ std::optional<std::string> Unescape(absl::string_view text) {
   return bytes;
 }
 
-// Returns what is wrong with a name on disk, apart from bytes that are shown
-// escaped; "" if nothing is.
+// Returns the problem of a name on disk, apart from bytes that are shown
+// escaped; "" if there is none.
 absl::string_view NameProblem(absl::string_view name) {
   if (name.empty())
     return "contains an empty name; it must not begin or end with '/', or "
@@ -54,8 +54,8 @@ absl::string_view NameProblem(absl::string_view name) {
   return "";
 }
 
-// Returns what is wrong with `text`, whose bytes on disk are `on_disk`;
-// "" if nothing is.
+// Returns the problem of `text`, whose bytes on disk are `on_disk`;
+// "" if there is none.
 absl::string_view Problem(absl::string_view text, absl::string_view on_disk,
                           RelativePath::Use use) {
   if (absl::StartsWith(text, "/"))
@@ -65,8 +65,8 @@ absl::string_view Problem(absl::string_view text, absl::string_view on_disk,
   if (!base::IsValidUtf8(text)) return "is not valid UTF-8";
   if (use == RelativePath::Use::kMake && absl::StrContains(text, '\\'))
     return "contains '\\'";
-  // Each name has one text: bytes that need no escape must not have one,
-  // and escapes cannot express what is not a name.
+  // Each name has exactly one text: bytes that need no escape must not have
+  // one, and escapes must not hide '/' or NUL.
   if (ShowPath(on_disk) != text || absl::StrContains(on_disk, '\0')) {
     return "contains a '\\' that is not an escape as lists show it";
   }

@@ -19,8 +19,8 @@ inline constexpr size_t kMaxNameBytes = 255;
 // A name has 1 to 255 bytes of UTF-8 without '/', '\' and control characters,
 // and is not "." or "..". Other programs may create other names on disk;
 // in those, each byte that is not allowed or not UTF-8 is shown as `\xHH`,
-// in lower case. No allowed name contains '\', so each text stands
-// for exactly one name.
+// in lower case. No allowed name contains '\', so each text stands for exactly
+// one name.
 class RelativePath {
  public:
   enum class Use {

@@ -14,7 +14,7 @@ namespace mlops::artifacts {
 namespace {
 
 constexpr int64_t kRemoveStep = 10'000;
-// Nobody but the owner.
+// Only the owner may enter.
 constexpr uint32_t kPrivate = 0700;
 
 }  // namespace
@@ -32,13 +32,14 @@ absl::Status StagedTree::Finish(std::unique_ptr<fs::File> file) {
   if (!can_sync_all_ || ++file_count_ <= kSyncEach) {
     RETURN_IF_ERROR(file->Sync());
   } else {
-    // Not needed, but it shortens the sync at the end.
+    // Optional, but it shortens the sync at the end.
     file->StartWriteback(0, 0);
   }
   return file->Close();
 }
 
 absl::Status StagedTree::Sync(core::Cancelled cancelled) {
+  // Set the mode first, so that the sync covers it.
   RETURN_IF_ERROR(root_->SetMode(mode_));
   return can_sync_all_ && file_count_ > kSyncEach ? root_->SyncAll()
                                                   : SyncDirs(cancelled);
@@ -86,6 +87,7 @@ absl::StatusOr<std::shared_ptr<fs::Dir>> Stage::OpenStaging() {
     absl::MutexLock lock(&mutex_);
     if (staging_ != nullptr) return staging_;
   }
+  // Open it without the lock. If two threads do so, both use the first result.
   ASSIGN_OR_RETURN(std::shared_ptr<fs::Dir> opened,
                    OpenOrMakeDir(*base_, core::layout::kStagingDir));
   absl::MutexLock lock(&mutex_);

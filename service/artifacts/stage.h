@@ -32,8 +32,8 @@ namespace mlops::artifacts {
 // Not thread-safe.
 class StagedTree : public core::StagedFiles {
  public:
-  // Files that are synced one by one, before syncing the whole file system
-  // becomes cheaper.
+  // Number of files up to which syncing each of them is cheaper than syncing
+  // the whole file system.
   static constexpr int64_t kSyncEach = 64;
 
   ~StagedTree() override;
@@ -42,18 +42,18 @@ class StagedTree : public core::StagedFiles {
 
   // The name in the staging directory, for core::CreateArgs::staged.
   const std::string& name() const override { return name_; }
-  // The directory to fill. The five directories do not exist yet; those that
-  // the caller does not create are added by the catalog. Nobody but the
-  // server's user can enter it before Sync().
+  // The directory to fill. The five directories do not exist yet;
+  // those that the caller does not create are added by the catalog.
+  // Nobody but the server's user can enter it before Sync().
   fs::Dir& root() { return *root_; }
 
   // Closes a file that was created below root(). Sync() makes it durable,
   // if that has not happened yet.
   absl::Status Finish(std::unique_ptr<fs::File> file);
 
-  // Makes everything below root() durable. Call it once, after the last
-  // change. Returns CANCELLED once `cancelled` returns true, and the errors
-  // of fs::Dir. A failure concerns only this tree, because nobody has seen it.
+  // Makes everything below root() durable. Call it once, after the last change.
+  // Returns CANCELLED once `cancelled` returns true, and the errors of fs::Dir.
+  // A failure concerns only this tree, because no client has seen it.
   absl::Status Sync(core::Cancelled cancelled = core::NeverCancelled);
 
  private:

@@ -29,10 +29,10 @@ namespace {
 constexpr int64_t kCopyStep = int64_t{8} << 20;
 // More than a page has, because some may be removed while it is read.
 constexpr size_t kMaxNames = 2 * core::kMaxPageSize;
-// A page of a list ends after this many bytes, more or less.
+// Approximate size at which a page of a list ends.
 constexpr size_t kMaxListBytes = size_t{4} << 20;
 
-// Returns about how many bytes the template takes in a list.
+// Returns the approximate size of the template in a list, in bytes.
 size_t ListedBytes(const Template& tmpl) {
   size_t bytes = tmpl.description.size() + tmpl.metadata.dump().size();
   for (const std::string& path : core::ListedPaths(tmpl)) bytes += path.size();
@@ -41,8 +41,8 @@ size_t ListedBytes(const Template& tmpl) {
   return bytes;
 }
 
-// Makes an error of fs::Dir one of the template, unless the operating system
-// failed. Nobody can know whether a missing entry was ever there.
+// Converts an error of fs::Dir to TEMPLATE_INVALID, unless the operating system
+// failed. That includes a missing entry, which may never have existed.
 absl::Status Problem(const absl::Status& status, absl::string_view name,
                      absl::string_view file) {
   if (status.ok()) return status;
@@ -91,6 +91,7 @@ class FilesReader {
                                           core::kMaxTemplateFiles,
                                           " files and directories"));
     }
+    // Sort, because a directory returns its entries in any order.
     std::sort(entries.begin(), entries.end());
     for (const auto& [name, type] : entries)
       RETURN_IF_ERROR(ReadEntry(dir, name, type, absl::StrCat(prefix, name)));
@@ -167,7 +168,7 @@ absl::Status CopyFile(const fs::Dir& from, const std::string& path,
   ASSIGN_OR_RETURN(auto target, to.root().CreateFile(to_path));
   int64_t offset = 0;
   int64_t copied = kCopyStep;
-  // The bound holds for a file that grows meanwhile, too.
+  // The limit also ends the copy of a file that grows meanwhile.
   while (copied == kCopyStep && offset < core::kMaxTemplateFileBytes) {
     ASSIGN_OR_RETURN(copied, target->CopyFrom(*source, offset, kCopyStep));
     offset += copied;
@@ -217,6 +218,7 @@ absl::StatusOr<core::TemplatePtr> Templates::Load(absl::string_view name) {
   tmpl->name = std::string(name);
   if (const auto problem = core::ParseTemplate(text->data, tmpl.get()))
     return TemplateInvalid(name, kTemplateFile, problem->line, problem->what);
+  // A template may have no files.
   const auto files = dir->OpenDir(kTemplateFilesDir);
   if (files.ok()) {
     RETURN_IF_ERROR(Problem(FilesReader(**files, tmpl.get()).Read(), name,
@@ -264,7 +266,7 @@ absl::Status Templates::CopyFiles(const fs::Dir& from, const Template& tmpl,
                                      core::Substitute(file.target, variables));
         break;
     }
-    // Two names may become the same one.
+    // Substituting variables may make two names equal.
     if (absl::IsAlreadyExists(made)) {
       return TemplateInvalid(tmpl.name, ShownFile(file.path), 0,
                              absl::StrCat("the name ", path, " occurs twice"));
@@ -314,15 +316,18 @@ absl::StatusOr<TemplatePage> Templates::List(int page_size,
     }
     last = name;
     auto tmpl = Load(name);
-    // It was removed meanwhile.
+    // The template was removed meanwhile.
     if (base::GetReason(tmpl.status()) == "TEMPLATE_NOT_FOUND") continue;
     if (!tmpl.ok()) {
       absl::Status problem = tmpl.status();
+      // Load() rejects such a name as the caller's mistake, but this one was
+      // found on disk.
       if (absl::IsInvalidArgument(problem)) {
         problem = TemplateInvalid(
             ShowPath(name), ".", 0,
             "its name breaks the rule for the names of projects");
       }
+      // List a broken template with its problem, so that someone can repair it.
       auto broken = std::make_shared<Template>();
       broken->name = ShowPath(name);
       page.templates.push_back(

@@ -19,7 +19,7 @@ namespace mlops::artifacts {
 struct ListedTemplate {
   // Only the name is set if there is a `problem`.
   core::TemplatePtr tmpl;
-  // Why it cannot be used.
+  // Why the template cannot be used; OK if it can.
   absl::Status problem;
 };
 
@@ -28,8 +28,8 @@ struct TemplatePage {
   std::string next_page_token;
 };
 
-// The templates in `<base>/.templates`. Reads the files at each call, and at
-// most as much of them as core/template.h allows. Thread-safe.
+// The templates in `<base>/.templates`. Reads the files at each call,
+// up to the limits in core/template.h. Thread-safe.
 class Templates : public core::TemplateSource {
  public:
   // `stage` must outlive this.
@@ -41,10 +41,10 @@ class Templates : public core::TemplateSource {
       const core::Template& tmpl,
       const core::TemplateVariables& variables) override;
 
-  // Returns one page in byte order of the names. Entries of `.templates` that
-  // are hidden or no directories are omitted. Returns
-  // INVALID_ARGUMENT/FIELD_INVALID or TOKEN_INVALID if the arguments are
-  // ill-formed, CANCELLED once `cancelled` returns true, and the errors
+  // Returns one page in byte order of the names. Omits hidden entries
+  // of `.templates` and files; a symbolic link is listed with a problem.
+  // Returns INVALID_ARGUMENT/FIELD_INVALID or TOKEN_INVALID if the arguments
+  // are ill-formed, CANCELLED once `cancelled` returns true, and the errors
   // of fs::Dir.
   absl::StatusOr<TemplatePage> List(int page_size, absl::string_view page_token,
                                     core::Cancelled cancelled);

@@ -22,7 +22,7 @@ struct Artifact {
   // The path as on the wire.
   std::string path;
   bool directory = false;
-  // 0 for directories, as the next two are "".
+  // 0 for a directory, whose checksum and etag are "".
   int64_t size_bytes = 0;
   // "" unless it was requested.
   std::string sha256;
@@ -38,7 +38,7 @@ std::string ArtifactEtag(const fs::FileStamp& stamp);
 Artifact DescribeArtifact(std::string shown, const fs::FileStamp& stamp);
 
 // The opened directory of one workspace. It keeps referring to that workspace
-// even if another one gets its name. Thread-safe as fs::Dir is.
+// even if another one gets its name. As thread-safe as fs::Dir.
 //
 // All methods return errors of the contract: ARTIFACT_NOT_FOUND for a missing
 // name, PATH_UNSUITABLE with the path as on the wire, and NO_SPACE and
@@ -54,7 +54,7 @@ class ArtifactTree {
   const fs::FileStamp& stamp() const { return stamp_; }
   fs::Dir& root() const { return *root_; }
 
-  // Under which lease the workspace is changed: Placer checks it.
+  // The lease under which the caller changes the workspace; Placer checks it.
   struct Permit {
     std::string uid;    // Of the workspace.
     int64_t fence = 0;  // 0 if the caller has no lease.

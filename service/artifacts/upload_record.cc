@@ -45,6 +45,7 @@ std::optional<UploadRecord> ParseRecord(const std::string& text) {
   }
   int64_t birth_ns = 0;
   if (Take(json, "birth_ns", birth_ns)) record.birth_ns = birth_ns;
+  // Without all three values, the upload is not finished.
   UploadRecord::Content content;
   if (Take(json, "sha256", content.sha256) &&
       Take(json, "size_bytes", content.size_bytes) &&

@@ -46,8 +46,8 @@ UploadRecord NewUploadRecord(std::string path, std::string boot_id,
 std::string PartName(absl::string_view upload_id);
 std::string RecordName(absl::string_view upload_id);
 
-// Reads a record. Returns nullopt if there is none, or if it is torn, as
-// records are not synced. Returns other errors of fs::Dir::ReadFile()
+// Reads a record. Returns nullopt if there is none, or if a crash tore it,
+// because records are not synced. Returns other errors of fs::Dir::ReadFile()
 // unchanged.
 absl::StatusOr<std::optional<UploadRecord>> ReadUploadRecord(
     const fs::Dir& dir, absl::string_view upload_id);

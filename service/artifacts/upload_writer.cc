@@ -89,6 +89,7 @@ absl::Status UploadWriter::Append(absl::Span<const absl::string_view> pieces,
   int64_t end = staged_.offset;
   for (absl::string_view piece : pieces)
     end += static_cast<int64_t>(piece.size());
+  // Reserve first, so that a refusal leaves the staged file as it is.
   RETURN_IF_ERROR(staged_.Reserve(end, cancelled));
   RETURN_IF_ERROR(staged_.file->WritePieces(pieces));
   staged_.offset = end;
@@ -109,6 +110,7 @@ absl::Status UploadWriter::CheckSha256(const std::string& actual) const {
 absl::Status UploadWriter::CheckStaged() const {
   if (!staged_.before) return absl::OkStatus();
   ASSIGN_OR_RETURN(const fs::FileStamp now, staged_.dir->Stat(staged_.name));
+  // If this stream has written, the time has changed anyway and proves nothing.
   const bool untouched = staged_.offset > staged_.before->size_bytes ||
                          now.modify_time == staged_.before->modify_time;
   return now.inode == staged_.before->inode &&
@@ -118,6 +120,8 @@ absl::Status UploadWriter::CheckStaged() const {
 }
 
 absl::Status UploadWriter::Seal() {
+  // The file to be replaced may have changed since the upload began.
+  // Set its mode before the sync, which makes that durable too.
   const auto existing = tree_.Stat(args_.path);
   const bool missing = absl::IsNotFound(existing.status()) ||
                        absl::IsFailedPrecondition(existing.status());
@@ -139,6 +143,7 @@ absl::Status UploadWriter::RecordContent(const std::string& sha256) {
   if (absl::IsNotFound(stamp.status()))
     return core::UploadNotFound(args_.project.str(), args_.upload_id);
   RETURN_IF_ERROR(stamp.status());
+  // A program on this machine may have replaced the part.
   if (!staged_.record.IsOf(*stamp)) return UploadBusy(args_);
   staged_.record.content =
       UploadRecord::Content{.sha256 = sha256,
@@ -157,11 +162,14 @@ absl::StatusOr<Artifact> UploadWriter::Finish(core::Cancelled cancelled) {
     Drop().IgnoreError();
     return checked;
   }
-  // What the file replaces may have changed. Place() checks once more, but must
-  // not scan.
+  // The file to be replaced may have changed since the last reservation.
+  // Place() checks once more, but must not scan.
   if (staged_.hold != nullptr)
     staged_.replaced = AmountOf(tree_.Stat(args_.path));
   RETURN_IF_ERROR(staged_.Reserve(staged_.offset, cancelled));
+  // Keep this order: first the bytes become durable, then the record describes
+  // them, then the file gets its name. If the server is killed in between,
+  // the upload can be resumed, or is found finished.
   RETURN_IF_ERROR(Seal());
   RETURN_IF_ERROR(RecordContent(actual));
   const auto placed =
@@ -169,10 +177,11 @@ absl::StatusOr<Artifact> UploadWriter::Finish(core::Cancelled cancelled) {
                      args_.precondition, [this] { return CheckStaged(); },
                      {.hold = staged_.hold.get(), .adds = true});
   if (!placed.ok()) {
-    // The part was renamed, but may not be durable. Drop the record, so that
-    // the upload is not taken for finished later.
+    // If the part was renamed, its new name may not be durable. Drop
+    // the record, so that the upload does not count as finished later.
     if (absl::IsNotFound(staged_.dir->Stat(staged_.name).status()))
       Drop().IgnoreError();
+    // NOT_FOUND without a reason means that the staged file is missing.
     if (!absl::IsNotFound(placed.status()) ||
         !base::GetReason(placed.status()).empty())
       return placed.status();

@@ -31,8 +31,8 @@ struct WriteArgs {
   int64_t fence = 0;
 };
 
-// State of an upload when a stream opens it: the file to append to, or the
-// artifact if the upload is finished.
+// State of an upload when a stream opens it: the file to append to,
+// or the artifact if the upload is finished.
 struct Staged {
   std::unique_ptr<Claims::Claim> claim;  // On the upload.
   std::unique_ptr<fs::Dir> dir;          // The hidden directory.
@@ -47,7 +47,7 @@ struct Staged {
   UploadRecord record;  // Unused without an upload id.
   // Reserves room in the quota; null if the workspace has none.
   std::unique_ptr<core::UsageLedger::Hold> hold;
-  // What the file that will be replaced counted when this stream looked.
+  // Usage of the file to be replaced when this stream last looked.
   core::Amount replaced;
 
   // Reserves room in the quota for a file of `size_bytes`. No-op if the upload
@@ -84,9 +84,9 @@ class UploadWriter {
 
   // Appends the pieces. Returns RESOURCE_EXHAUSTED/NO_SPACE or
   // INTERNAL/IO_ERROR if writing fails; the writer can then only be destroyed.
-  // Returns INVALID_ARGUMENT/FIELD_INVALID if the upload is finished. If the
-  // quota has no room, nothing is written. `cancelled` is polled if it must be
-  // found out whether it has.
+  // Returns INVALID_ARGUMENT/FIELD_INVALID if the upload is finished. Writes
+  // nothing if the quota has no room. Polls `cancelled` while it determines
+  // whether there is room.
   absl::Status Write(absl::Span<const absl::string_view> pieces,
                      core::Cancelled cancelled = core::NeverCancelled);
 
@@ -98,8 +98,8 @@ class UploadWriter {
 
   // Makes the file visible and durable, with the permissions of the file that
   // it replaces. Idempotent for a finished upload, whose checksum is compared.
-  // The writer can then only be destroyed. Returns ABORTED/WORKSPACE_BUSY if
-  // somebody else changed the staged file, and RESOURCE_EXHAUSTED/NO_SPACE
+  // The writer can then only be destroyed. Returns ABORTED/WORKSPACE_BUSY
+  // if someone else changed the staged file, and RESOURCE_EXHAUSTED/NO_SPACE
   // if the quota has no room.
   absl::StatusOr<Artifact> Finish(
       core::Cancelled cancelled = core::NeverCancelled);
@@ -110,7 +110,7 @@ class UploadWriter {
 
  private:
   bool resumable() const { return !args_.upload_id.empty(); }
-  // Removes the staged file. After a failure, a sweep removes it.
+  // Removes the staged file. If that fails, a sweep removes it later.
   absl::Status Drop();
   absl::Status CheckSha256(const std::string& actual) const;
   // Syncs and closes the staged file.
@@ -130,12 +130,11 @@ class UploadWriter {
   std::string expected_sha256_;
 };
 
-// Returns ABORTED/WORKSPACE_BUSY: somebody else writes to the upload.
+// Returns ABORTED/WORKSPACE_BUSY: someone else is writing to the upload.
 absl::Status UploadBusy(const WriteArgs& args);
 
 // Gives a new staged file the permissions of the file that it will replace, if
-// any, so that no more users can read it than before. Its owner can always
-// write it.
+// any, so that no additional users can read it. Its owner can always write it.
 absl::Status StageWithModeOf(const absl::StatusOr<fs::FileStamp>& existing,
                              fs::File& file);
 

@@ -45,11 +45,15 @@ absl::StatusOr<std::unique_ptr<UploadWriter>> Uploads::Open(
   Staged staged;
   const std::string id =
       args.upload_id.empty() ? base::RandomId() : args.upload_id;
+  // Only one stream may write to an upload, and no sweep may remove
+  // it meanwhile.
   staged.claim = claims_->TryClaim(tree, id);
   if (staged.claim == nullptr) return UploadBusy(args);
   // Fail early, before the client sends the file. Place() checks again.
   auto existing = tree.Stat(args.path);
   if (absl::IsFailedPrecondition(existing.status())) return existing.status();
+  // An upload with an id may already be finished, so OpenResumable()
+  // checks this later.
   if (args.upload_id.empty())
     RETURN_IF_ERROR(
         CheckReplaceable(tree, args.path, existing, args.precondition));
@@ -60,7 +64,7 @@ absl::StatusOr<std::unique_ptr<UploadWriter>> Uploads::Open(
   ASSIGN_OR_RETURN(staged.dir, tree.OpenUploads());
   if (!args.upload_id.empty()) {
     RETURN_IF_ERROR(OpenResumable(tree, args, existing, staged));
-    // What an earlier stream or another program has staged.
+    // Include the bytes that an earlier stream or another program has staged.
     RETURN_IF_ERROR(staged.Reserve(staged.offset, cancelled));
   } else {
     if (args.offset != 0)
@@ -83,6 +87,7 @@ absl::StatusOr<Uploads::Found> Uploads::Find(const ArtifactTree& tree,
         "upload_id",
         absl::StrCat("is the one of an upload to ", found.record->path));
   }
+  // While there is a part, the upload is not finished.
   const auto part = dir.Stat(PartName(args.upload_id));
   if (part.ok()) {
     found.part = *part;
@@ -91,6 +96,7 @@ absl::StatusOr<Uploads::Found> Uploads::Find(const ArtifactTree& tree,
   if (!absl::IsNotFound(part.status())) return part.status();
   if (!found.record) return found;
   ASSIGN_OR_RETURN(found.finished, FindFinished(tree, *found.record));
+  // The server may have been killed before it synced the new name.
   if (found.finished) RETURN_IF_ERROR(SyncFinished(tree, *found.record));
   return found;
 }
@@ -114,12 +120,15 @@ absl::Status Uploads::OpenResumable(
   }
   RETURN_IF_ERROR(
       CheckReplaceable(tree, args.path, existing, args.precondition));
+  // After a restart of the machine, the part may lack bytes, so start over.
   const bool whole = record && part && IsWhole(*record, *part);
   RETURN_IF_ERROR(check_offset(whole ? part->size_bytes : 0));
   if (!whole) return BeginPart(args, existing, staged);
   ASSIGN_OR_RETURN(staged.file, staged.dir->ReopenFile(PartName(id)));
+  // Read the staged bytes again, because the checksum covers the whole file.
   ASSIGN_OR_RETURN(staged.to_rehash, staged.dir->OpenFile(PartName(id)));
   ASSIGN_OR_RETURN(staged.before, staged.to_rehash->Stat());
+  // Another program has replaced the part since Find().
   if (staged.before->inode != part->inode) return UploadBusy(args);
   staged.name = PartName(id);
   staged.record = *std::move(record);
@@ -137,6 +146,7 @@ absl::StatusOr<std::optional<Artifact>> Uploads::Discard(
   RETURN_IF_ERROR(dir.status());
   ASSIGN_OR_RETURN(Found found, Find(tree, **dir, args));
   if (found.finished) return std::move(found.finished);
+  // Remove the part first: a record alone is harmless, and a sweep removes it.
   RETURN_IF_ERROR(RemoveIfThere(**dir, PartName(id)));
   RETURN_IF_ERROR(RemoveIfThere(**dir, RecordName(id)));
   return std::nullopt;
@@ -147,6 +157,8 @@ absl::Status Uploads::BeginPart(const WriteArgs& args,
                                 Staged& staged) {
   fs::Dir& dir = *staged.dir;
   const std::string& id = args.upload_id;
+  // After a crash in between, no record matches the part, so the next stream
+  // begins anew too.
   RETURN_IF_ERROR(RemoveIfThere(dir, PartName(id)));
   RETURN_IF_ERROR(RemoveIfThere(dir, RecordName(id)));
   ASSIGN_OR_RETURN(staged.file, dir.CreateFile(PartName(id)));
@@ -165,6 +177,7 @@ absl::StatusOr<std::optional<Artifact>> Uploads::FindFinished(
   const auto stamp = tree.Stat(*path);
   if (IsMissing(stamp.status())) return std::nullopt;
   RETURN_IF_ERROR(stamp.status());
+  // Something else has replaced or changed the file since.
   if (!record.IsFinishedAs(*stamp)) return std::nullopt;
   Artifact artifact = DescribeArtifact(record.path, *stamp);
   artifact.sha256 = record.content->sha256;
@@ -195,6 +208,7 @@ absl::StatusOr<UploadState> Uploads::Get(const ArtifactTree& tree,
   UploadState state{.path = record->path};
   const auto part = (*dir)->Stat(PartName(upload_id));
   if (part.ok()) {
+    // A sweep may remove it at any moment.
     if (IsExpired(*part, part_ttl_)) return not_found;
     if (IsWhole(*record, *part)) {
       state.offset = part->size_bytes;
@@ -215,7 +229,7 @@ absl::StatusOr<UploadState> Uploads::GetFinished(const ArtifactTree& tree,
                                                  const UploadRecord& record) {
   const absl::Status not_found =
       core::UploadNotFound(tree.project().str(), upload_id);
-  // After a failed sync nobody knows whether a finished upload is durable.
+  // After a failed sync, a finished upload may not be durable.
   RETURN_IF_ERROR(health_->Check());
   ASSIGN_OR_RETURN(auto finished, FindFinished(tree, record));
   if (!finished) return not_found;
@@ -253,6 +267,7 @@ bool Uploads::IsDue(const fs::Dir& dir, absl::string_view name, bool may_expire,
     due = absl::IsNotFound(dir.Stat(PartName(rest)).status()) &&
           expired(finished_ttl_);
   } else {
+    // Nobody resumes these: unless they are claimed, a crash has orphaned them.
     due = has(core::layout::kTempSuffix) || has(core::layout::kRemovedSuffix);
   }
   *id = std::string(rest);
@@ -270,6 +285,7 @@ absl::StatusOr<Uploads::Swept> Uploads::SweepRoot(const ArtifactTree& tree,
         return due.size() < kMaxSweptAtOnce;
       }));
   for (const std::string& name : due) {
+    // A deletion that is still running holds the claim.
     const auto claim =
         claims_->TryClaim(tree, core::layout::ParseHiddenArtifact(name));
     if (claim == nullptr) continue;
@@ -292,6 +308,7 @@ absl::StatusOr<Uploads::Swept> Uploads::Sweep(const ArtifactTree& tree,
   auto dir = tree.root().OpenDir(core::layout::kUploadsDir);
   if (absl::IsNotFound(dir.status())) return swept;
   RETURN_IF_ERROR(dir.status());
+  // Ages mean nothing while the wall clock may still be corrected.
   const bool may_expire = expiry_.IsSettled();
   std::vector<std::string> due;
   std::string id;
@@ -303,8 +320,8 @@ absl::StatusOr<Uploads::Swept> Uploads::Sweep(const ArtifactTree& tree,
         return due.size() < kMaxSweptAtOnce;
       }));
   for (const std::string& name : due) {
-    // Claim the entry first: it may be in use, and nobody must resume it while
-    // it is removed.
+    // Claim the entry first: it may be in use, and no stream must resume
+    // it while it is removed.
     IsDue(**dir, name, may_expire, &id);
     const auto claim = claims_->TryClaim(tree, id);
     if (claim == nullptr || !IsDue(**dir, name, may_expire, &id)) continue;
@@ -316,6 +333,7 @@ absl::StatusOr<Uploads::Swept> Uploads::Sweep(const ArtifactTree& tree,
     swept.entry_count += removed.entry_count;
     swept.more = !removed.complete;
     if (swept.more) return swept;
+    // Without the part, its record is useless.
     if (name == PartName(id))
       RETURN_IF_ERROR(RemoveIfThere(**dir, RecordName(id)));
   }

@@ -29,16 +29,16 @@ struct UploadState {
   absl::Time expire_time;
   // Set once the upload is finished and its file is durable.
   std::optional<Artifact> artifact;
-  // Path within the workspace of the staged file, and its etag. "" if the
-  // upload cannot be resumed.
+  // Path within the workspace of the staged file, and its etag.
+  // "" if the upload cannot be resumed.
   std::string staged_path;
   std::string staged_etag;
 };
 
 struct UploadOptions {
-  // How long an unfinished upload is kept after its last byte.
+  // How long the server keeps an unfinished upload after its last byte.
   absl::Duration part_ttl = absl::Hours(24);
-  // How long a finished upload is remembered.
+  // How long the server remembers a finished upload.
   absl::Duration finished_ttl = absl::Hours(1);
   // Must agree with the timestamps of the file system.
   base::Clock clock = base::SystemClock();
@@ -47,9 +47,10 @@ struct UploadOptions {
   // Health of the disk below the base.
   std::shared_ptr<core::DiskHealth> health =
       std::make_shared<core::DiskHealth>();
-  // Counts what the quotas of the workspaces limit. Null: they limit nothing.
+  // Counts usage against the quotas of workspaces. If null, quotas are not
+  // enforced.
   std::shared_ptr<core::UsageLedger> ledger = nullptr;
-  // Must outlive what uses it. If null, no lease prevents a change.
+  // Must outlive the objects that use it. If null, no lease prevents a change.
   const core::Leases* leases = nullptr;
 };
 
@@ -71,10 +72,10 @@ class Uploads {
       ArtifactTree tree, const WriteArgs& args,
       std::unique_ptr<core::UsageLedger::Hold> hold, core::Cancelled cancelled);
 
-  // Drops an upload that has an id; ignores the offset and the preconditions. A
-  // finished upload stays and is returned; a missing one is not an error.
-  // Returns INVALID_ARGUMENT/FIELD_INVALID if the upload has another path, and
-  // ABORTED/WORKSPACE_BUSY while a stream writes it.
+  // Drops an upload that has an id; ignores the offset and the preconditions.
+  // A finished upload stays and is returned; a missing one is not an error.
+  // Returns INVALID_ARGUMENT/FIELD_INVALID if the upload has another path,
+  // and ABORTED/WORKSPACE_BUSY while a stream writes it.
   absl::StatusOr<std::optional<Artifact>> Discard(const ArtifactTree& tree,
                                                   const WriteArgs& args);
 
@@ -86,7 +87,7 @@ class Uploads {
   struct Swept {
     int64_t entry_count = 0;
     bool more = false;  // Whether more can be removed now.
-    // Number of unfinished uploads found. Too small if `more`.
+    // Number of unfinished uploads found; incomplete if `more`.
     int64_t unfinished_count = 0;
   };
   // Removes about `max_entries` entries of one workspace that have expired or

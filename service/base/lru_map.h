@@ -36,8 +36,10 @@ class LruMap {
         sizeof(Item) + kOverhead + key.capacity() + value_bytes;
     items_.push_front(
         {.key = std::move(key), .value = std::move(value), .bytes = bytes});
+    // A list node never moves, so the view of its key stays valid.
     index_[items_.front().key] = items_.begin();
     bytes_ += bytes;
+    // An entry that exceeds the limit evicts all others and then itself.
     while (bytes_ > max_bytes_) Take(items_.back().key);
   }
 

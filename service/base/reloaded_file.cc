@@ -72,6 +72,8 @@ absl::StatusOr<std::string> ReloadedFile::Read() {
   if (!fd.ok() || ::fstat(fd.get(), &state) != 0)
     return Unusable(absl::StrCat("cannot be opened: ", std::strerror(errno)));
   read_ = StampOf(state);
+  // A change within the same clock tick would leave the same stamp, so Check()
+  // must not rely on it.
   const absl::Duration age =
       options_.clock() - absl::FromUnixNanos(read_.change_nanos);
   racy_ = absl::AbsDuration(age) < kTick;
@@ -93,6 +95,7 @@ absl::StatusOr<std::string> ReloadedFile::Read() {
 absl::StatusOr<bool> ReloadedFile::ReadAndApply() {
   ASSIGN_OR_RETURN(const std::string text, Read());
   std::string hash = HashHex(text, kAllHexDigits);
+  // The same contents need no second Apply, unless the file is not in force.
   if (!failing_ && hash == tried_) return false;
   tried_ = std::move(hash);
   RETURN_IF_ERROR(apply_(text));
@@ -110,6 +113,7 @@ absl::StatusOr<bool> ReloadedFile::Load() {
   const absl::Status& error = applied.status();
   std::string message =
       absl::StrCat(options_.what, " ", options_.path, ": ", error.message());
+  // A repeated error counts once.
   if (message != last_error_) ++failures_;
   last_error_ = std::move(message);
   return absl::Status(error.code(), last_error_);
@@ -118,11 +122,12 @@ absl::StatusOr<bool> ReloadedFile::Load() {
 absl::StatusOr<bool> ReloadedFile::Check() {
   const Stamp now = CurrentStamp();
   const bool changed = now != read_ || racy_;
+  // Whoever writes the file in place may not be done yet.
   const bool settled = now == std::exchange(seen_, now);
   if (!changed || !settled) return false;
   const int64_t known_failures = failures_;
   absl::StatusOr<bool> applied = Load();
-  // The same error again is no news.
+  // Callers have already seen this error.
   if (!applied.ok() && failures_ == known_failures) return false;
   return applied;
 }

@@ -16,7 +16,7 @@
 namespace mlops::base {
 
 // A configuration file that is applied at the start and again whenever
-// it changes. Contents that are refused leave the previous ones in force.
+// it changes. If new contents are refused, the previous ones stay in force.
 // Follows symbolic links, so that it also notices when a link is redirected,
 // as Kubernetes does with mounted secrets. Only one thread at a time may call
 // Load() and Check(); the other methods are thread-safe.
@@ -26,13 +26,13 @@ class ReloadedFile {
   using Apply = std::function<absl::Status(absl::string_view text)>;
 
   struct Options {
-    // What the file is, for error texts: "tokens file".
+    // The kind of file, for error texts: "tokens file".
     std::string what;
     std::string path;
     // A larger file is refused.
     size_t max_bytes = size_t{1} << 20;
-    // A file whose mode has one of these bits is refused. By default, files
-    // that everybody can write, because whoever writes them decides
+    // A file whose mode has one of these bits is refused. The default
+    // refuses files that everyone can write, because their content decides
     // who may use the server.
     mode_t refused_mode = S_IWOTH;
     Clock clock = SystemClock();
@@ -48,10 +48,10 @@ class ReloadedFile {
   // - the error of Apply.
   absl::StatusOr<bool> Load();
 
-  // Like Load(), but reads the file only if it has changed. Waits until
-  // the file is the same at two calls in a row, because whoever writes it in
-  // place may not be done. Returns each error once, and then false until
-  // the file changes again. Meant to be called a few times a second;
+  // Like Load(), but reads the file only if it has changed. Waits
+  // until the file is the same at two calls in a row, because whoever writes
+  // it in place may not be done. Returns each error once, and then false
+  // until the file changes again. Meant to be called a few times a second;
   // costs one stat(2) if nothing has changed.
   absl::StatusOr<bool> Check();
 
@@ -61,7 +61,7 @@ class ReloadedFile {
   // occurred. The same error several times in a row counts once.
   int64_t loads() const { return loads_; }
   int64_t failures() const { return failures_; }
-  // Whether the file as last read is not in force.
+  // Returns whether the contents last read are not in force.
   bool failing() const { return failing_; }
 
  private:
@@ -89,7 +89,7 @@ class ReloadedFile {
   bool racy_ = false;
   // State of the file at the last Check().
   Stamp seen_;
-  // The contents that were applied or refused last, as a hash.
+  // Hash of the contents that were last applied or refused.
   std::string tried_;
   // The last error of Load(), or "" if it succeeded.
   std::string last_error_;

@@ -20,6 +20,7 @@ ThreadPool::~ThreadPool() {
     absl::MutexLock lock(&mutex_);
     stopping_ = true;
   }
+  // Releasing the mutex has woken the threads that wait for work.
   for (std::thread& thread : threads_) thread.join();
 }
 

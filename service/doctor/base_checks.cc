@@ -15,6 +15,7 @@ namespace {
 namespace layout = core::layout;
 
 constexpr uint32_t kWorldWritable = 0002;
+// Space is low below both this and a twentieth of the file system.
 constexpr int64_t kLowBytes = int64_t{10} << 30;
 constexpr int64_t kLowInodes = 10'000;
 constexpr int64_t kMaxCheckpointBytes = int64_t{4} << 30;
@@ -128,6 +129,7 @@ void CheckFileSystems(const BaseView& base, Findings& findings) {
   }
   for (const fs::Mount& mount : base.mounts) {
     Finding finding = Of(Severity::kWarning, "mount-inside", mount.path);
+    // The first name is usually that of the workspace that contains the mount.
     finding.project = mount.path.substr(0, mount.path.find('/'));
     finding.problem = absl::StrCat(
         "is a mount of its own (", mount.type,
@@ -151,6 +153,7 @@ void CheckSpace(const BaseView& base, Findings& findings) {
     finding.fix = "Enlarge the disk, or delete workspaces permanently";
     findings.Add(std::move(finding));
   }
+  // Some file systems do not count inodes.
   if (system->total_inodes > 0 && system->free_inodes < kLowInodes) {
     Finding finding = Of(Severity::kWarning, "inodes-low", "");
     finding.problem = absl::StrCat("has room for ", system->free_inodes,
@@ -170,6 +173,8 @@ void CheckLock(const BaseView& base, Findings& findings) {
     findings.Add(std::move(finding));
     return;
   }
+  // A server that ends regularly empties the lock file, so if the file names
+  // a server, that is running or was killed.
   const Holder& holder = base.holder;
   if (holder.holds) {
     Finding finding = Of(Severity::kNote, "server-running", path);
@@ -177,7 +182,8 @@ void CheckLock(const BaseView& base, Findings& findings) {
     finding.fix = "Nothing to do";
     findings.Add(std::move(finding));
   } else if (holder.pid != 0 && holder.host != fs::HostName()) {
-    // Over a network, a lock of another machine may be invisible here.
+    // On a network file system, the lock of another machine may be
+    // invisible here.
     const auto system = fs::FileSystemOf(base.path);
     const bool network = system.ok() && IsNetwork(system->type);
     Finding finding = Of(network ? Severity::kWarning : Severity::kNote,
@@ -201,7 +207,9 @@ void CheckCheckpoint(const BaseView& base, Findings& findings) {
   const auto stamp = base.dir.Stat(path);
   if (!stamp.ok()) return;
   const auto content = base.dir.ReadFile(path, kMaxCheckpointBytes);
+  // A server may have removed it since the stat.
   if (absl::IsNotFound(content.status())) return;
+  // The checkpoint is a cache, so any problem with it is only a note.
   using State = catalog::CheckpointState;
   const State state = content.ok()
                           ? catalog::InspectCheckpoint(content->data, base.path)
@@ -230,6 +238,7 @@ void CheckServerDirs(const BaseView& base, Findings& findings) {
   for (absl::string_view name :
        {layout::kServerDir, layout::kStagingDir, layout::kTrashDir}) {
     const auto found = fs::OwnershipOf(absl::StrCat(base.path, "/", name));
+    // A server creates directories that are missing.
     if (!found.ok()) continue;
     Finding finding = Of(Severity::kError, "server-directory-unsuitable", name);
     if (found->type != fs::EntryType::kDirectory) {
@@ -251,12 +260,14 @@ void CheckServerDirs(const BaseView& base, Findings& findings) {
 void CheckStaging(const BaseView& base, Findings& findings) {
   const auto dir = base.dir.OpenDir(layout::kStagingDir);
   if (!dir.ok()) return;
+  // Best effort: report the entries that can be read.
   (*dir)
       ->ForEachEntry([&](absl::string_view name, fs::EntryType) {
         const std::string path = absl::StrCat(layout::kStagingDir, "/", name);
         Finding finding = Of(Severity::kNote, "staging-leftover", path);
         finding.problem = "is left over from a change that was cut off";
         finding.fix = "Nothing to do: the next start removes it";
+        // A running server stages its changes here.
         finding.transient = true;
         finding.repairs = {{Repair::Kind::kSetAside, path}};
         findings.Add(std::move(finding));

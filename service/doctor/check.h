@@ -15,18 +15,17 @@
 #include "service/fs/dir.h"
 #include "service/fs/facts.h"
 
-// The checks. Each looks at one class of findings, in the whole base
-// or in one workspace, and reports them. They open nothing for writing, take
-// no lock, and follow no link out of the base. An entry that vanishes
-// meanwhile is no finding.
+// The checks. Each reports one class of findings, in the whole base or in one
+// workspace. They open nothing for writing, take no lock, and follow no link
+// out of the base. An entry that vanishes meanwhile is no finding.
 namespace mlops::doctor {
 
-// Who owns the base.
+// The process that holds the base, or held it last.
 struct Holder {
   // Whether a process holds the lock on the base.
   bool holds = false;
-  // From the lock file, which may be left over from a server that was killed,
-  // or damaged. `pid` is 0 if it names no server.
+  // From the lock file, which may be damaged, or a leftover of a server
+  // that was killed. `pid` is 0 if the file names no server.
   int64_t pid = 0;
   std::string host;
   std::vector<std::string> addresses;
@@ -34,16 +33,16 @@ struct Holder {
 // Returns "workspaced with pid 7 on host a, which listens on ...".
 std::string Describe(const Holder& holder);
 
-// What the checks know about the base.
+// Facts about the base that the checks share.
 struct BaseView {
   const fs::Dir& dir;
   // The real absolute path.
   std::string path;
   absl::Time now;
-  // How long the trash keeps workspaces whose names do not say.
+  // How long the trash keeps workspaces whose names have no purge time.
   absl::Duration purge_delay;
   Holder holder;
-  // Who the server runs as, or would run as.
+  // The account that the server uses, or would use.
   fs::Account server;
   fs::Ownership ownership;
   // Paths relative to the base.
@@ -51,7 +50,7 @@ struct BaseView {
   absl::flat_hash_set<std::string> mount_points;
 };
 
-// What the checks know about a directory in the base that may be a workspace.
+// A directory in the base that may be a workspace, and facts about it.
 struct ProjectView {
   const BaseView& base;
   core::ProjectName project;

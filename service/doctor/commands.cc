@@ -16,6 +16,7 @@
 namespace mlops::doctor {
 namespace {
 
+// Exit codes, apart from 0.
 constexpr int kFound = 1;
 constexpr int kServedAlready = 3;
 constexpr int kCannotLook = 4;
@@ -55,6 +56,7 @@ void PrintText(const Report& report, const std::vector<Repaired>& repairs,
     }
   }
   for (const Finding& finding : report.findings) {
+    // Count repairs, because one finding may stand for several.
     repairable += static_cast<int64_t>(finding.repairs.size());
     out << NameOf(finding.severity) << ": "
         << (finding.path.empty() ? Shown(report.base) : Shown(finding.path))
@@ -102,15 +104,15 @@ void PrintJson(const Report& report, const std::vector<Repaired>& repairs,
          {"result", repaired.status.ok() ? repaired.result : ""},
          {"error", std::string(repaired.status.message())}});
   }
-  // Names that are not UTF-8 are shown with replacement characters.
+  // JSON cannot hold names that are not UTF-8, so replace the invalid bytes.
   out << json.dump(2, ' ', false,
                    nlohmann::ordered_json::error_handler_t::replace)
       << "\n";
 }
 
 // Locks the base for repairs. Returns FAILED_PRECONDITION if another process
-// holds it, and PERMISSION_DENIED for another user than the server's: the
-// server could not use what this process creates.
+// holds it, and PERMISSION_DENIED for another user than the server's:
+// the server could not use what this process creates.
 absl::StatusOr<std::unique_ptr<fs::BaseLock>> Lock(const std::string& base) {
   ASSIGN_OR_RETURN(const fs::Account server, FindServerAccount(base));
   if (server.uid != ::geteuid()) {
@@ -119,6 +121,7 @@ absl::StatusOr<std::unique_ptr<fs::BaseLock>> Lock(const std::string& base) {
         ::geteuid(), ": run it as the server's user"));
   }
   ASSIGN_OR_RETURN(auto lock, fs::BaseLock::Acquire(base, LockNames()));
+  // Lock the file too: on NFS, directories cannot be locked.
   RETURN_IF_ERROR(lock->MakeFile());
   return lock;
 }
@@ -134,6 +137,7 @@ absl::StatusOr<Outcome> ExamineAndRepair(const std::string& base,
   ASSIGN_OR_RETURN(outcome.report, Examine(base, options, /*is_ours=*/true));
   ASSIGN_OR_RETURN(const auto dir, fs::OpenBaseDir(base));
   outcome.repairs = CarryOut(*dir, outcome.report.findings, options.clock());
+  // Report only the findings that the repairs have left.
   if (!outcome.repairs.empty()) {
     ASSIGN_OR_RETURN(outcome.report, Examine(base, options, /*is_ours=*/true));
   }
@@ -158,6 +162,8 @@ int RunDoctor(const std::string& base, bool repair, bool json,
   };
   const auto found = FindBase(base);
   if (!found.ok()) return fail(kCannotLook, found.status().message());
+  // Hold the lock to the end, so that no server changes the base between
+  // the examination and the repairs.
   std::unique_ptr<fs::BaseLock> lock;
   if (repair) {
     auto acquired = Lock(*found);
@@ -178,6 +184,7 @@ int RunDoctor(const std::string& base, bool repair, bool json,
                                           outcome.status().message()));
   }
   (json ? PrintJson : PrintText)(outcome->report, outcome->repairs, out);
+  // A failed repair needs attention, even if its finding is only a note.
   const bool failed = std::any_of(
       outcome->repairs.begin(), outcome->repairs.end(),
       [](const Repaired& repaired) { return !repaired.status.ok(); });

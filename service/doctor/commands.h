@@ -20,14 +20,14 @@ namespace mlops::doctor {
 //                  "more": 0}],
 //    "repairs": [{"path": "...", "result": "...", "error": ""}]}
 //
-// With `repair`, first locks the base, then carries out what is safe, and
-// examines the base again; the findings are those that remain. Only the
+// With `repair`, first locks the base, then carries out the safe repairs,
+// and examines the base again; the findings are those that remain. Only the
 // server's user may do this.
 //
 // Returns 0 if there are no findings but notes; 1 if there are errors
-// or warnings; 3 if `repair` is set but another process holds the base;
-// 4 if the base cannot be read, or with `repair` not written. Prints a sentence
-// to `err` for 3 and 4.
+// or warnings, or a repair failed; 3 if `repair` is set but another process
+// holds the base; 4 if the base cannot be read, or with `repair` not written.
+// Prints a sentence to `err` for 3 and 4.
 int RunDoctor(const std::string& base, bool repair, bool json,
               const Options& options, std::ostream& out, std::ostream& err);
 

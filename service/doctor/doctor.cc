@@ -24,17 +24,17 @@ constexpr void (*kProjectChecks[])(ProjectView&, Findings&) = {
     // First, because the others depend on the record.
     CheckRecord, CheckDirectories, CheckUploads,
     CheckTree,   CheckMlflow,      CheckDvc};
-// Workspaces that a thread takes at a time.
+// Number of workspaces that a thread takes at a time.
 constexpr size_t kRun = 16;
 
-// What one workspace's checks found.
+// The results of one workspace's checks.
 struct Examined {
   std::vector<Finding> findings;
   // "" if the record cannot be read.
   std::string uid;
 };
 
-// The place of a finding, by which two looks at it are compared.
+// Identifies a finding, to compare the results of two examinations.
 using Key = std::tuple<std::string, std::string, std::string>;
 Key KeyOf(const Finding& finding) {
   return {finding.project, finding.code, finding.path};
@@ -78,6 +78,7 @@ Examined ExamineProject(const BaseView& base,
                         const core::ProjectName& project) {
   Findings findings;
   const auto dir = base.dir.OpenDir(project.str());
+  // It was removed since the base was listed.
   if (absl::IsNotFound(dir.status())) return {};
   if (!dir.ok()) {
     findings.Add(NotOpened(project, dir.status()));
@@ -90,12 +91,13 @@ Examined ExamineProject(const BaseView& base,
         return true;
       });
   if (!listed.ok()) findings.Add(NotOpened(project, listed));
+  // Even without a complete list, the checks may find something.
   for (const auto check : kProjectChecks) check(view, findings);
   return {.findings = std::move(findings).Take(),
           .uid = view.workspace ? view.workspace->uid : ""};
 }
 
-// The checks of all workspaces, and then those that need to compare them.
+// Runs the checks of the base and of all workspaces, and then compares them.
 class Examination {
  public:
   Examination(const BaseView& base, const Options& options)
@@ -104,6 +106,7 @@ class Examination {
   absl::Status Run() {
     RETURN_IF_ERROR(ListProjects());
     of_base_ = ExamineBase(base_);
+    // Each call writes to its own element, so no lock is needed.
     examined_.resize(projects_.size());
     base::ParallelFor(projects_.size(), options_.threads, kRun,
                       [this](size_t i) {
@@ -112,9 +115,10 @@ class Examination {
     return absl::OkStatus();
   }
 
-  // Looks at each finding again, and drops those that are gone.
+  // Runs the checks again, and drops the findings that they do not repeat.
   void Confirm() {
     of_base_ = Confirmed(of_base_, ExamineBase(base_));
+    // Examine only the workspaces with findings again.
     std::vector<size_t> doubtful;
     const std::vector<bool> equal = HaveEqualUids();
     for (size_t i = 0; i < examined_.size(); ++i) {
@@ -152,6 +156,7 @@ class Examination {
     return base_.dir.ForEachEntry(
         [this](absl::string_view name, fs::EntryType type) {
           auto project = core::ProjectName::Parse(name);
+          // A link is not served, but reported.
           const bool may_be_workspace = type == fs::EntryType::kDirectory ||
                                         type == fs::EntryType::kSymlink;
           if (project.ok() && may_be_workspace)
@@ -176,6 +181,7 @@ class Examination {
     absl::flat_hash_map<absl::string_view, size_t> by_uid;
     for (size_t i = 0; i < examined_.size(); ++i) {
       if (examined_[i].uid.empty()) continue;
+      // Report each further workspace with a uid, naming the first one.
       const auto [first, inserted] = by_uid.try_emplace(examined_[i].uid, i);
       if (inserted) continue;
       const std::string& project = projects_[i].str();
@@ -216,6 +222,7 @@ fs::BaseLock::Names LockNames() {
 
 absl::StatusOr<std::string> FindBase(const std::string& base) {
   std::error_code error;
+  // fs::MountsBelow() needs a path without symbolic links.
   const std::filesystem::path real = std::filesystem::canonical(base, error);
   if (error) {
     return absl::NotFoundError(absl::StrCat("cannot find the base directory ",
@@ -240,6 +247,7 @@ Holder FindHolder(const std::string& base_path) {
   const auto content = nlohmann::json::parse(
       fs::BaseLock::ReadContent(base_path, LockNames()), nullptr,
       /*allow_exceptions=*/false);
+  // The content may be empty or damaged, so check each field.
   if (!content.is_object()) return holder;
   const auto pid = content.find("pid"), host = content.find("host"),
              addresses = content.find("addresses");
@@ -278,6 +286,7 @@ absl::StatusOr<Report> Examine(const std::string& base_path,
   // A server may have started meanwhile.
   const bool served =
       !is_ours && (base.holder.holds || FindHolder(base_path).holds);
+  // A change in progress can look like damage, so report only what persists.
   if (served && examination.has_findings()) {
     options.wait();
     examination.Confirm();
@@ -287,10 +296,12 @@ absl::StatusOr<Report> Examine(const std::string& base_path,
       .holder = base.holder,
       .workspace_count = static_cast<int64_t>(examination.project_count()),
       .findings = std::move(examination).Take()};
+  // The work of the running server causes these.
   if (served) {
     std::erase_if(report.findings,
                   [](const Finding& finding) { return finding.transient; });
   }
+  // A directory returns its entries in any order.
   SortFindings(report.findings);
   return report;
 }

@@ -17,11 +17,11 @@
 namespace mlops::doctor {
 
 struct Options {
-  // How long the trash keeps workspaces whose names do not say.
+  // How long the trash keeps workspaces whose names have no purge time.
   absl::Duration purge_delay = absl::Hours(72);
   base::Clock clock = base::SystemClock();
   int threads = 8;
-  // Called between two looks at a finding in a base that is being served.
+  // Called between the two examinations of a base that is being served.
   std::function<void()> wait = [] { absl::SleepFor(absl::Milliseconds(500)); };
 };
 
@@ -42,18 +42,18 @@ fs::BaseLock::Names LockNames();
 // FAILED_PRECONDITION if it is not a directory; the message is a sentence.
 absl::StatusOr<std::string> FindBase(const std::string& base);
 
-// Returns the account of the server: of the one that runs or ran last, which
-// created the lock file, otherwise of the owner of the base.
+// Returns the account of the server: the owner of the lock file,
+// which the server creates, or else the owner of the base.
 absl::StatusOr<fs::Account> FindServerAccount(const std::string& base_path);
 
-// Reads who owns `base_path`, without taking a lock.
+// Returns the process that holds `base_path`, without taking a lock.
 Holder FindHolder(const std::string& base_path);
 
-// Runs all checks. Reads only. Beside a server, omits what a running server
-// causes in the ordinary course of its work: findings that are transient
-// by nature, and those that a second look does not confirm. `is_ours` says
-// that this process holds the lock, so that nothing else may be in progress.
-// Returns the errors of fs::Dir if the base itself cannot be read.
+// Runs all checks without changing anything. While a server is running,
+// omits what its work ordinarily causes: findings that are transient by nature,
+// and those that a second examination does not confirm. `is_ours` says
+// that this process holds the lock, so that no other process can be changing
+// the base. Returns the errors of fs::Dir if the base itself cannot be read.
 absl::StatusOr<Report> Examine(const std::string& base_path,
                                const Options& options, bool is_ours = false);
 

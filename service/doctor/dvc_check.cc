@@ -16,6 +16,7 @@ namespace mlops::doctor {
 namespace {
 
 constexpr int64_t kMaxConfigBytes = 1 << 20;
+// DVC reads both files; the second takes precedence.
 constexpr absl::string_view kConfigs[] = {"dvc/.dvc/config",
                                           "dvc/.dvc/config.local"};
 
@@ -33,11 +34,13 @@ std::string ValueOf(absl::string_view text) {
     if (end != absl::string_view::npos)
       return std::string(text.substr(1, end - 1));
   }
+  // A comment may follow a plain value.
   return std::string(
       absl::StripTrailingAsciiWhitespace(text.substr(0, text.find('#'))));
 }
 
-// Returns the remote that a section such as ['remote "name"'] is about, or "".
+// Returns the name of the remote in a section header such as ['remote "name"'],
+// or "" for other sections.
 std::string RemoteOf(absl::string_view header) {
   std::string inner = ValueOf(header.substr(1, header.rfind(']') - 1));
   absl::string_view rest = inner;
@@ -48,6 +51,7 @@ std::string RemoteOf(absl::string_view header) {
 
 std::vector<Remote> ReadRemotes(absl::string_view text) {
   std::vector<Remote> remotes;
+  // The remote whose section is being read; "" in any other section.
   std::string remote;
   for (absl::string_view line : absl::StrSplit(text, '\n')) {
     line = absl::StripAsciiWhitespace(line);
@@ -63,8 +67,8 @@ std::vector<Remote> ReadRemotes(absl::string_view text) {
   return remotes;
 }
 
-// Reports the remote `url`, which the file `path` of the workspace names,
-// unless it is in the workspace. Relative URLs begin at `directory`.
+// Reports the remote `url`, found in the workspace's file `path`, unless
+// it lies in the workspace. Relative URLs are relative to `directory`.
 void CheckRemote(const ProjectView& project, absl::string_view path,
                  absl::string_view what, const std::string& url,
                  absl::string_view directory, Findings& findings) {
@@ -81,7 +85,7 @@ void CheckRemote(const ProjectView& project, absl::string_view path,
   }
   std::string place = PathOf(url).value_or(
       Normalized(absl::StrCat(project.path(), "/", directory, "/", url)));
-  // The same directory may have several paths.
+  // Resolve links, because a directory may have several paths.
   if (!IsWithin(place, project.path())) place = fs::ResolvedPath(place);
   if (IsWithin(place, project.path())) return;
   if (const std::string other = EntryOf(place, project.base.path);
@@ -109,7 +113,8 @@ void CheckDvc(ProjectView& project, Findings& findings) {
     const auto content = project.dir.ReadFile(config, kMaxConfigBytes);
     if (!content.ok()) continue;
     for (const Remote& remote : ReadRemotes(content->data)) {
-      // The client writes the setting into the file as well.
+      // The client also copies dvc_remote_path to this file, so the same
+      // location may be reported for both files.
       CheckRemote(project, config, absl::StrCat("the remote ", remote.name),
                   remote.url, "dvc/.dvc", findings);
     }

@@ -21,6 +21,7 @@ void Findings::Add(Finding finding) {
     all_.push_back(std::move(finding));
     return;
   }
+  // The limit is reached: the last finding stands for this one.
   Finding& last = all_[kept.back()];
   ++last.more;
   for (Repair& repair : finding.repairs)

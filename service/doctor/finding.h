@@ -12,10 +12,10 @@
 namespace mlops::doctor {
 
 enum class Severity {
-  // Needs no attention: the server or a client puts it right by itself, or it
-  // may well be intended.
+  // Needs no attention: the server or a client repairs it, or it may
+  // be intended.
   kNote,
-  // The service works, but something else does not, or soon will not.
+  // The service works, but something else fails or soon will.
   kWarning,
   // The service cannot read or change something that it should.
   kError,
@@ -23,12 +23,12 @@ enum class Severity {
 // Returns "note", "warning" or "error".
 absl::string_view NameOf(Severity severity);
 
-// What --repair does about a finding. No repair removes data.
+// A step with which --repair resolves a finding. No repair removes data.
 struct Repair {
   enum class Kind {
     // Moves the entry below .workspaced/doctor-<time>/.
     kSetAside,
-    // Creates the directory, like the one that contains it.
+    // Creates the directory, with the owner and mode of its parent.
     kMakeDirectory,
   };
   Kind kind = Kind::kSetAside;
@@ -49,16 +49,16 @@ struct Finding {
   std::string problem;
   // How to fix it: an imperative sentence without its full stop.
   std::string fix;
-  // A running server causes this in the ordinary course of its work.
+  // Whether the ordinary work of a running server causes this.
   bool transient = false;
   std::vector<Repair> repairs = {};
-  // Number of further findings of this code in the project that this one
-  // stands for. Their repairs are among those above.
+  // Number of further findings of this code and project that this one stands
+  // for. Their repairs are included above.
   int64_t more = 0;
 };
 
-// Collects findings. Keeps kMaxPerProject of each code and project; the last
-// one that it keeps counts the others. Not thread-safe.
+// Collects findings. Keeps at most kMaxPerProject of each code and project;
+// the last of these counts the others. Not thread-safe.
 class Findings {
  public:
   static constexpr size_t kMaxPerProject = 10;

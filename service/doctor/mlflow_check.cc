@@ -17,14 +17,15 @@ namespace mlops::doctor {
 namespace {
 
 constexpr char kStore[] = "mlflow/mlflow.db";
-// Locations of one column that are looked at.
+// Maximum number of rows to read for one column.
 constexpr int kMaxRows = 100'000;
 // A query ends after kMaxSteps * kInstructionsPerStep of SQLite's instructions,
-// some seconds: a view in a hostile file could run for ever.
+// which take some seconds: a view in a hostile file could run forever.
 constexpr int kMaxSteps = 20'000;
 constexpr int kInstructionsPerStep = 1000;
 
-// Where MLflow stores locations. Columns that a version lacks are skipped.
+// Tables and columns in which MLflow stores locations. Columns that a version
+// lacks are skipped.
 constexpr std::pair<const char*, const char*> kLocations[] = {
     {"experiments", "artifact_location"},
     {"runs", "artifact_uri"},
@@ -32,16 +33,18 @@ constexpr std::pair<const char*, const char*> kLocations[] = {
     {"model_versions", "source"},
     {"model_versions", "storage_location"}};
 
-// A database that is only read: without locks, without a journal, and without
-// creating a file. A program that writes to it meanwhile is not disturbed, but
-// may make reads fail.
+// Reads a database without locks, without a journal, and without creating
+// a file. Does not disturb a program that writes to it meanwhile,
+// which may make reads fail.
 class Store {
  public:
-  // Returns null if the file is not a database.
+  // Returns null if the file cannot be opened. Whether it is a database shows
+  // only at the first query.
   static std::unique_ptr<Store> Open(const std::string& path) {
     auto store = std::unique_ptr<Store>(new Store);
     const std::string escaped =
         absl::StrReplaceAll(path, {{"%", "%25"}, {"?", "%3f"}, {"#", "%23"}});
+    // With immutable=1, SQLite takes no lock and creates no file.
     const std::string uri =
         absl::StrCat("file:", escaped, "?mode=ro&immutable=1");
     constexpr int kFlags = SQLITE_OPEN_READONLY | SQLITE_OPEN_URI |
@@ -49,7 +52,8 @@ class Store {
     if (sqlite3_open_v2(uri.c_str(), &store->handle_, kFlags, nullptr) !=
         SQLITE_OK)
       return nullptr;
-    // A damaged or hostile file must neither run code nor take for ever.
+    // A damaged or hostile file must neither run code nor occupy
+    // a thread forever.
     sqlite3_db_config(store->handle_, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
     sqlite3_db_config(store->handle_, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0,
                       nullptr);
@@ -100,8 +104,8 @@ class Store {
   int steps_ = 0;
 };
 
-// Returns the workspace for which the client last wrote the locations, or ""
-// if the store does not say.
+// Returns the path of the workspace for which the client last wrote
+// the locations, or "" if the store does not say.
 std::string RecordedRoot(Store& store) {
   std::string root;
   if (store.HasColumn("mlops_workspace", "root")) {
@@ -110,7 +114,8 @@ std::string RecordedRoot(Store& store) {
   }
   if (!root.empty() || !store.HasColumn("experiments", "artifact_location"))
     return root;
-  // MLflow creates this experiment with the store.
+  // MLflow creates this experiment together with the store, in the workspace
+  // where it was then.
   store.Query(
       "SELECT artifact_location FROM experiments WHERE experiment_id = 0",
       [&](absl::string_view text) {
@@ -122,7 +127,7 @@ std::string RecordedRoot(Store& store) {
   return root;
 }
 
-// Locations that lead to one wrong place.
+// Locations that are wrong for the same reason.
 struct Group {
   int64_t count = 0;
   std::string example;
@@ -144,7 +149,7 @@ class LocationCheck {
         store_(store),
         root_(project.path()),
         old_root_(RecordedRoot(store)) {
-    // The same directory, by another path.
+    // The workspace has not moved if the old path still leads to it.
     if (!old_root_.empty() && fs::ResolvedPath(old_root_) == root_)
       alias_ = std::exchange(old_root_, "");
   }
@@ -190,6 +195,8 @@ class LocationCheck {
     if (!path || IsWithin(*path, root_) ||
         (!alias_.empty() && IsWithin(*path, alias_)))
       return;
+    // Check the old place first, because another workspace may have
+    // its name now.
     if (!old_root_.empty() && IsWithin(*path, old_root_)) {
       moved_.Add(column, location);
     } else if (core::ProjectName::IsValid(EntryOf(*path, project_.base.path))) {
@@ -207,9 +214,9 @@ class LocationCheck {
   Group moved_, elsewhere_;
 };
 
-// Whether the file has all committed changes by itself. Otherwise a program
-// is writing to it, or was killed while it did; the next one that opens it
-// tidies up.
+// Returns whether the file alone has all committed changes. Otherwise a program
+// is writing to it, or was killed while it did; the next program that opens
+// the database completes or undoes its work.
 bool IsSettled(const fs::Dir& dir) {
   for (absl::string_view suffix : {"-journal", "-wal"}) {
     const auto stamp = dir.Stat(absl::StrCat(kStore, suffix));
@@ -222,6 +229,7 @@ bool IsSettled(const fs::Dir& dir) {
 
 void CheckMlflow(ProjectView& project, Findings& findings) {
   const auto stamp = project.dir.Stat(kStore);
+  // Until a database is settled, its file alone may look damaged.
   if (!project.workspace || !stamp.ok() ||
       stamp->type != fs::EntryType::kFile || stamp->size_bytes == 0 ||
       !IsSettled(project.dir)) {
@@ -230,6 +238,7 @@ void CheckMlflow(ProjectView& project, Findings& findings) {
   const auto store = Store::Open(absl::StrCat(project.path(), "/", kStore));
   if (store != nullptr) {
     LocationCheck check(project, *store);
+    // Opening checks no content; this query shows whether it is a database.
     if (store->Query("SELECT name FROM sqlite_master LIMIT 1",
                      [](absl::string_view) {}) &&
         check.Run()) {

@@ -1,4 +1,4 @@
-// Checks of what lies in the base besides workspaces, and in the trash.
+// Checks the entries of the base other than workspaces, and the trash.
 #include <algorithm>
 #include <map>
 #include <string>
@@ -44,6 +44,7 @@ Finding RemovingFinding(absl::string_view path) {
 // A directory whose name no project can have.
 Finding UnreachableFinding(const BaseView& base, absl::string_view name) {
   Finding finding{.project = std::string(name), .path = std::string(name)};
+  // A record shows that the directory was meant to be a workspace.
   if (base.dir.Stat(absl::StrCat(name, "/", layout::kRecord)).ok()) {
     finding.severity = Severity::kWarning;
     finding.code = "name-unreachable";
@@ -77,12 +78,13 @@ void AddCollisions(
   }
 }
 
-// Returns what is wrong with the record of a workspace in the trash, or "".
+// Returns the problem of the record of a workspace in the trash, or "".
 std::string ProblemInTrash(const BaseView& base, const std::string& path,
                            const layout::TrashName& name) {
   const std::string file = absl::StrCat(path, "/", layout::kRecord);
   const auto content = base.dir.ReadFile(file, core::kMaxRecordBytes);
   if (!content.ok()) return std::string(content.status().message());
+  // Decode the record as the restored workspace would be, in its old place.
   const auto decoded = core::DecodeWorkspace(
       content->data,
       {.project = name.project,
@@ -94,6 +96,7 @@ std::string ProblemInTrash(const BaseView& base, const std::string& path,
 
 void CheckDeleted(const BaseView& base, const std::string& path,
                   const layout::TrashName& name, Findings& findings) {
+  // Names written by the first release have no purge time.
   const absl::Time purge_time =
       name.purge_time.value_or(name.delete_time + base.purge_delay);
   if (purge_time < base.now) {
@@ -110,7 +113,7 @@ void CheckDeleted(const BaseView& base, const std::string& path,
          .transient = true});
   }
   const std::string problem = ProblemInTrash(base, path, name);
-  // It may have been restored or purged meanwhile.
+  // The workspace may have been restored or purged meanwhile.
   if (problem.empty() || !base.dir.Stat(path).ok()) return;
   findings.Add({.severity = Severity::kWarning,
                 .code = "trash-record-corrupt",
@@ -128,6 +131,7 @@ void CheckDeleted(const BaseView& base, const std::string& path,
 void CheckTrash(const BaseView& base, Findings& findings) {
   const auto dir = base.dir.OpenDir(layout::kTrashDir);
   if (!dir.ok()) return;
+  // Best effort: report the entries that can be read.
   (*dir)
       ->ForEachEntry([&](absl::string_view entry, fs::EntryType type) {
         const std::string path = absl::StrCat(layout::kTrashDir, "/", entry);
@@ -156,6 +160,8 @@ void CheckNames(const BaseView& base, Findings& findings) {
       .ForEachEntry([&](absl::string_view name, fs::EntryType type) {
         const bool is_dir = type == fs::EntryType::kDirectory;
         if (IsKnown(name)) return true;
+        // The server uses such a name to delete a workspace if the trash
+        // has no room.
         if (layout::IsHiddenName(name)) {
           findings.Add(RemovingFinding(name));
         } else if (!is_dir && type != fs::EntryType::kSymlink) {
@@ -173,6 +179,7 @@ void CheckNames(const BaseView& base, Findings& findings) {
         return true;
       })
       .IgnoreError();
+  // Sort, because a directory returns its entries in any order.
   for (auto& [lower, names] : by_lower) std::sort(names.begin(), names.end());
   AddCollisions(by_lower, findings);
 }

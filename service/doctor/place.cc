@@ -45,6 +45,7 @@ std::string Normalized(absl::string_view path) {
 
 bool IsWithin(absl::string_view path, absl::string_view directory) {
   if (directory == "/" || path == directory) return true;
+  // A name must end there: "/ab" is not within "/a".
   return absl::ConsumePrefix(&path, directory) && absl::StartsWith(path, "/");
 }
 

@@ -6,22 +6,22 @@
 
 #include "absl/strings/string_view.h"
 
-// Where locations that others wrote lead to. Nothing here follows a location;
-// paths are compared as text, so no function touches the disk.
+// Resolves locations that other programs have written. Nothing here follows
+// a location: paths are compared as text, so no function touches the disk.
 namespace mlops::doctor {
 
 // Returns `path` without ".", ".." and repeated slashes. ".." at the root
 // stays at the root. `path` must be absolute.
 std::string Normalized(absl::string_view path);
 
-// Whether the normalized `path` is `directory` or below it.
+// Returns whether the normalized `path` is `directory` or lies below it.
 bool IsWithin(absl::string_view path, absl::string_view directory);
 
 // Returns the path that a location names: an absolute path or a file: URI.
 // Returns nullopt for anything else, such as "s3://...".
 std::optional<std::string> PathOf(absl::string_view location);
 
-// Whether `location` is a URL of any scheme but file.
+// Returns whether `location` is a URL of any scheme but file.
 bool IsRemoteUrl(absl::string_view location);
 
 // Returns the name of the entry of `base` that `path` leads through, or "".

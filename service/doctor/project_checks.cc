@@ -15,14 +15,14 @@ namespace {
 
 namespace layout = core::layout;
 
-// As the server keeps uploads; see artifacts/uploads.h.
+// Times for which the server keeps uploads; see artifacts/uploads.h.
 constexpr absl::Duration kPartTtl = absl::Hours(24);
 constexpr absl::Duration kFinishedTtl = absl::Hours(1);
 constexpr absl::string_view kSweptByServer =
     "Nothing to do: a running server removes it";
 
-// A directory without a record. It is taken for a workspace that lost
-// its record if it has one of the five directories.
+// Returns a finding about a directory without a record. If it has one of
+// the five directories, it counts as a workspace that has lost its record.
 Finding WithoutRecord(const ProjectView& project) {
   bool looks_like_one = false;
   for (const ProjectView::Entry& entry : project.entries) {
@@ -67,6 +67,7 @@ Finding CorruptRecord(const ProjectView& project, const absl::Status& problem) {
   Finding finding =
       project.At(Severity::kError, "record-corrupt", layout::kRecord);
   finding.problem = std::string(problem.message());
+  // The finding shows the path already, so keep only the line and the problem.
   if (const auto info = base::GetErrorInfo(problem)) {
     const auto line = info->metadata.find("line");
     const auto what = info->metadata.find("problem");
@@ -88,6 +89,7 @@ void CheckDirectory(const ProjectView& project, absl::string_view name,
   const std::string path =
       absl::StrCat(project.path(), name.empty() ? "" : absl::StrCat("/", name));
   const auto found = fs::OwnershipOf(path);
+  // Only a workspace must have the five directories.
   if (absl::IsNotFound(found.status()) && !name.empty() && project.workspace) {
     Finding finding = project.At(Severity::kWarning, "directory-missing", name);
     finding.problem = "is missing";
@@ -130,6 +132,7 @@ void CheckUpload(const ProjectView& project, const fs::Dir& uploads,
     Finding finding = project.At(severity, code,
                                  absl::StrCat(layout::kUploadsDir, "/", name));
     finding.problem = std::string(problem);
+    // The server's sweep removes everything but foreign files.
     finding.fix = severity == Severity::kNote
                       ? std::string(kSweptByServer)
                       : "Move it away, because no server removes it";
@@ -186,6 +189,7 @@ void CheckRecord(ProjectView& project, Findings& findings) {
     finding.repairs = {{Repair::Kind::kSetAside, finding.path}};
     findings.Add(std::move(finding));
   }
+  // Several later checks run only if this sets `workspace`.
   const auto content =
       project.dir.ReadFile(layout::kRecord, core::kMaxRecordBytes);
   if (absl::IsNotFound(content.status())) {
@@ -231,6 +235,7 @@ void CheckUploads(ProjectView& project, Findings& findings) {
     findings.Add(std::move(finding));
   }
   if (!uploads.ok()) return;
+  // Best effort: report the files that can be read.
   (*uploads)
       ->ForEachEntry([&](absl::string_view name, fs::EntryType) {
         CheckUpload(project, **uploads, name, findings);

@@ -46,6 +46,7 @@ absl::StatusOr<Parent> MakeDirs(fs::Dir& base, const std::string& path) {
   if (name.empty()) return Parent::Open(base, "");
   ASSIGN_OR_RETURN(Parent parent, MakeDirs(base, above));
   if (const absl::Status made = parent.dir().MakeDir(name); made.ok()) {
+    // The new directory must be durable before an entry moves into it.
     RETURN_IF_ERROR(parent.dir().Sync());
   } else if (!absl::IsAlreadyExists(made)) {
     return made;
@@ -61,7 +62,7 @@ absl::Status SetAside(fs::Dir& base, const std::string& path,
   ASSIGN_OR_RETURN(Parent target, MakeDirs(base, to_above));
   RETURN_IF_ERROR(from.dir().Rename(name, target.dir(), to_name,
                                     fs::RenameMode::kNoReplace));
-  // The new name first: after a power cut, the entry has one name or both.
+  // Sync the new name first: after a power cut, the entry has one name or both.
   RETURN_IF_ERROR(target.dir().Sync());
   return from.dir().Sync();
 }
@@ -69,6 +70,7 @@ absl::Status SetAside(fs::Dir& base, const std::string& path,
 absl::Status MakeDirectory(fs::Dir& base, const std::string& path) {
   const auto [above, name] = SplitPath(path);
   ASSIGN_OR_RETURN(Parent parent, Parent::Open(base, above));
+  // The users of the workspace must be able to use the directory.
   RETURN_IF_ERROR(parent.dir().MakeDirLike(name, parent.dir()));
   return parent.dir().Sync();
 }
@@ -78,6 +80,8 @@ absl::Status MakeDirectory(fs::Dir& base, const std::string& path) {
 std::vector<Repaired> CarryOut(fs::Dir& base,
                                const std::vector<Finding>& findings,
                                absl::Time now) {
+  // Each run has its own directory, so that it never replaces an entry
+  // that an earlier run has set aside.
   const std::string aside = absl::StrCat(
       core::layout::kServerDir, "/doctor-",
       absl::FormatTime("%Y%m%dT%H%M%E6SZ", now, absl::UTCTimeZone()));
@@ -88,9 +92,11 @@ std::vector<Repaired> CarryOut(fs::Dir& base,
       if (repair.kind == Repair::Kind::kSetAside) {
         repaired.result = absl::StrCat(aside, "/", repair.path);
         repaired.status = SetAside(base, repair.path, repaired.result);
+        // The entry is gone, so nothing is left to repair.
         if (absl::IsNotFound(repaired.status)) continue;
       } else {
         repaired.status = MakeDirectory(base, repair.path);
+        // The directory exists again.
         if (absl::IsAlreadyExists(repaired.status)) continue;
       }
       done.push_back(std::move(repaired));

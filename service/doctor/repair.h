@@ -10,12 +10,13 @@
 
 namespace mlops::doctor {
 
-// A repair that was tried.
+// The outcome of one repair.
 struct Repaired {
   Repair repair;
   // Relative to the base: where the entry is now, or the directory created.
   std::string result;
-  // OK, or why it was not done. The base is then as before.
+  // OK, or why the repair failed. The entry is then unchanged, unless
+  // a sync failed.
   absl::Status status;
 };
 

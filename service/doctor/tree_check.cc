@@ -13,8 +13,9 @@
 namespace mlops::doctor {
 namespace {
 
-// Whether a link in `directory`, relative to the workspace and "" for its top,
-// leads out of the workspace `root`. Compares names, and follows no link.
+// Returns whether a link in `directory`, relative to the workspace
+// and "" for its top, leads out of the workspace `root`. Compares names,
+// and follows no link.
 bool Leaves(absl::string_view root, absl::string_view directory,
             const std::string& target) {
   const std::string place =
@@ -29,7 +30,7 @@ class Walk {
   Walk(const ProjectView& project, Findings& findings)
       : project_(project), findings_(findings), root_(project.path()) {}
 
-  // Visits every entry but those of uploads. Memory is bounded by the names
+  // Visits every entry except those of uploads. Memory is bounded by the names
   // of the directories that were found but not yet read.
   void Run() {
     for (const ProjectView::Entry& entry : project_.entries) {
@@ -54,7 +55,7 @@ class Walk {
             return true;
           });
     }
-    // It may have been removed, or replaced by something else.
+    // The directory may have been removed or replaced meanwhile.
     if (read.ok() || absl::IsNotFound(read) ||
         absl::IsFailedPrecondition(read)) {
       return;
@@ -93,7 +94,8 @@ class Walk {
   }
 
   void VisitLink(absl::string_view directory, const std::string& path) {
-    // CheckDirectories() and CheckRecord() report those in place of their own.
+    // CheckDirectories() and CheckRecord() report a link in one of
+    // these places.
     const bool is_own =
         path == core::layout::kRecord ||
         std::find(core::kDirectories.begin(), core::kDirectories.end(), path) !=
@@ -120,7 +122,7 @@ class Walk {
 }  // namespace
 
 void CheckTree(ProjectView& project, Findings& findings) {
-  // What else lies in the base is not ours to examine.
+  // Without a readable record, the directory may belong to someone else.
   if (project.workspace) Walk(project, findings).Run();
 }
 

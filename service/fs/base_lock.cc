@@ -136,8 +136,8 @@ absl::StatusOr<UniqueFd> BaseLock::OpenDir() const {
   const std::string path = absl::StrCat(base_path_, "/", names_.dir);
   if (::mkdirat(base_fd_.get(), names_.dir.c_str(), 0777) != 0 &&
       errno != EEXIST) {
-    // Some systems check permissions before they check whether
-    // the directory exists.
+    // Some systems check permissions before they check whether the directory
+    // exists.
     const absl::Status failure = ErrnoStatus(path);
     if (::faccessat(base_fd_.get(), names_.dir.c_str(), F_OK, 0) != 0)
       return failure;
@@ -182,6 +182,7 @@ std::string BaseLock::ReadContent(const std::string& base_path,
                                   const Names& names) {
   const std::string path =
       absl::StrCat(base_path, "/", names.dir, "/", names.file);
+  // O_NOFOLLOW and O_NONBLOCK guard against a link or a FIFO in its place.
   const UniqueFd fd(
       ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   if (!fd.ok()) return "";

@@ -15,6 +15,7 @@ namespace {
 constexpr size_t kCopyBufferBytes = 256 * 1024;
 
 void AddFile(const absl::StatusOr<FileStamp>& stamp, DirSummary* summary) {
+  // The file vanished after its name was read.
   if (absl::IsNotFound(stamp.status())) return;
   if (!stamp.ok()) return summary->problem.Update(stamp.status());
   ++summary->file_count;
@@ -107,6 +108,7 @@ absl::Status Dir::Summarize(absl::string_view path,
   }
   const Dir& dir = opened == nullptr ? *this : *opened;
   ASSIGN_OR_RETURN(summary->stamp, dir.StatSelf());
+  // On another device, the caller needs only the stamp.
   if (options.device != 0 && summary->stamp.device != options.device)
     return absl::OkStatus();
   return dir.ForEachEntry([&](absl::string_view name, EntryType type) {

@@ -31,7 +31,7 @@ struct FileStamp {
   absl::Time change_time;
   // InfinitePast if the file system does not report it. Not compared.
   absl::Time birth_time = absl::InfinitePast();
-  // Permission bits without set-user-ID and the like. Not compared.
+  // The lower nine permission bits. Not compared.
   uint32_t mode = 0644;
 
   bool operator==(const FileStamp& other) const;
@@ -84,8 +84,8 @@ enum class RenameMode {
   kExchange,
 };
 
-// A regular file open for reading. It refers to the same file even
-// if its name is removed or reused. Not thread-safe.
+// A regular file open for reading. It refers to the same file even if its name
+// is removed or reused. Not thread-safe.
 class FileReader {
  public:
   virtual ~FileReader() = default;
@@ -209,8 +209,8 @@ class Dir {
                                  const SummaryOptions& options,
                                  DirSummary* summary) const;
 
-  // Opens a regular file for mostly sequential reading, and tells
-  // the kernel so.
+  // Opens a regular file, and advises the kernel that reads are
+  // mostly sequential.
   virtual absl::StatusOr<std::unique_ptr<FileReader>> OpenFile(
       absl::string_view path) const = 0;
 
@@ -296,16 +296,16 @@ class Dir {
 };
 
 // Returns whether `status` is the error of a Dir that cannot rename or link,
-// because source and target lie on different mounts or the source is a
-// directory in a lower layer of an overlay. Such an entry must be copied
+// because source and target lie on different mounts or the source
+// is a directory in a lower layer of an overlay. Such an entry must be copied
 // or linked instead.
 bool IsCrossDevice(const absl::Status& status);
 
 struct OpenOptions {
   // Use only POSIX calls, as if the Linux ones were missing or refused.
   bool portable = false;
-  // Called with the time that each sync of a file or directory took, on the
-  // thread that syncs. Must outlive all that is opened. May be null.
+  // Called with the time that each sync of a file or directory took,
+  // on the thread that syncs. Must outlive all that is opened. May be null.
   const std::function<void(absl::Duration)>* on_sync = nullptr;
 };
 

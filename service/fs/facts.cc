@@ -75,7 +75,7 @@ std::string TypeName(uint64_t magic) {
   }
 }
 
-// mountinfo escapes spaces and the like as three octal digits.
+// mountinfo escapes white space and backslashes as three octal digits.
 std::string Unescaped(absl::string_view text) {
   std::string plain;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -112,6 +112,7 @@ Account AccountOf(uid_t uid) {
   if (::getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found) != 0 ||
       found == nullptr)
     return account;
+  // If the user has more groups than fit, the first ones must do.
   int count = kMaxGroups;
   account.groups.resize(kMaxGroups);
   if (::getgrouplist(found->pw_name, found->pw_gid, account.groups.data(),
@@ -131,6 +132,7 @@ bool MayUseDirectory(const Account& account, const std::string& path,
   const auto& groups = account.groups;
   const bool in_group =
       std::find(groups.begin(), groups.end(), ownership.gid) != groups.end();
+  // As the kernel does, apply only the first class that matches.
   const int shift = ownership.uid == account.uid ? 6 : in_group ? 3 : 0;
   return ((ownership.mode >> shift) & kRwx) == kRwx;
 }

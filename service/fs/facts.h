@@ -11,12 +11,12 @@
 #include "absl/strings/string_view.h"
 #include "service/fs/dir.h"
 
-// Facts about paths and file systems that no operation depends on: for reports
-// to people. Nothing here opens or changes a file. Paths are absolute. Errors
-// are those of Dir. Thread-safe.
+// Facts about paths and file systems for reports to people; no operation
+// depends on them. Nothing here opens or changes a file at these paths.
+// Paths are absolute. Errors are those of Dir. Thread-safe.
 namespace mlops::fs {
 
-// Whose an entry is, and who may use it.
+// The owner and permissions of an entry.
 struct Ownership {
   EntryType type = EntryType::kOther;
   uid_t uid = 0;
@@ -38,15 +38,15 @@ struct Account {
 // The groups are empty if the system does not know the user.
 Account AccountOf(uid_t uid);
 
-// Returns whether `account` may list, enter and change the directory. Asks
-// the kernel if it is the account of this process; otherwise compares
+// Returns whether `account` may list, enter and change the directory.
+// Asks the kernel if it is the account of this process; otherwise compares
 // the permission bits, and knows nothing of access control lists.
 bool MayUseDirectory(const Account& account, const std::string& path,
                      const Ownership& ownership);
 
 struct FileSystem {
-  // For example "nfs"; "" for a type that this library does not know. Local
-  // disks are among those.
+  // For example "nfs"; "" for a type that this library does not know,
+  // such as that of a local disk.
   std::string type;
   int64_t total_bytes = 0;
   // For users other than root.

@@ -12,7 +12,7 @@
 namespace mlops::fs {
 namespace {
 
-// Two descriptors are open per level.
+// Bounds the recursion and the open descriptors: two per level.
 constexpr int kMaxDepth = 200;
 constexpr int kMergeTries = 3;
 constexpr int64_t kRemoveStep = 10'000;
@@ -89,6 +89,7 @@ absl::Status MergeDir(Dir& from, Dir& to, absl::string_view name, int depth) {
   const auto source = from.OpenDir(name);
   if (absl::IsNotFound(source.status())) return absl::OkStatus();
   RETURN_IF_ERROR(source.status());
+  // The new tree already has the directory, unless it was created meanwhile.
   if (absl::Status made = to.MakeDirLike(name, **source);
       !made.ok() && !absl::IsAlreadyExists(made))
     return made;
@@ -114,6 +115,8 @@ absl::Status RemoveOld(const TreeMove& move) {
   if (absl::IsNotFound(source.status())) return absl::OkStatus();
   RETURN_IF_ERROR(source.status());
   ASSIGN_OR_RETURN(const auto target, move.to.OpenDir(move.to_name));
+  // Durably remove this file before any other, so that a crash never leaves
+  // it in an incomplete old tree.
   if (!move.first.empty()) {
     RETURN_IF_ERROR(MergeFile(**source, *target, move.first));
     RETURN_IF_ERROR((*source)->Sync());
@@ -131,6 +134,7 @@ absl::Status RemoveOld(const TreeMove& move) {
 absl::Status MakeNew(const TreeMove& move) {
   ASSIGN_OR_RETURN(const auto source, move.from.OpenDir(move.name));
   RETURN_IF_ERROR(move.staging.MakeDirLike(move.staging_name, *source));
+  // Build the tree under a hidden name, so that it appears whole or not at all.
   ASSIGN_OR_RETURN(const auto staged, move.staging.OpenDir(move.staging_name));
   RETURN_IF_ERROR(Link(*source, *staged, 1));
   return move.staging.Rename(move.staging_name, move.to, move.to_name,

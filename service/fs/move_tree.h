@@ -20,8 +20,7 @@ struct TreeMove {
   // Where the new tree is built; on the file system of `to`.
   Dir& staging;
   std::string staging_name;
-  // The file in the directory that is removed from the old place first,
-  // or "" for none.
+  // The file in the directory to remove from the old place first; "" for none.
   std::string first;
 };
 

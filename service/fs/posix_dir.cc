@@ -110,6 +110,8 @@ void AssignAccess(int fd, const struct stat& like) {
   struct stat own;
   if (::fstat(fd, &own) != 0) return;
   mode_t mode = like.st_mode & 07777;
+  // Set owner and group separately: this process may be allowed to
+  // set only one.
   const bool foreign_owner =
       own.st_uid != like.st_uid &&
       ::fchown(fd, like.st_uid, static_cast<gid_t>(-1)) != 0;
@@ -124,8 +126,8 @@ void AssignAccess(int fd, const struct stat& like) {
   static_cast<void>(::fchmod(fd, mode));
 }
 
-// Gives `fd` owner, group and permissions of the open file or directory `like`,
-// without set-user-ID and the like.
+// Gives `fd` the owner, group and permissions of the open file or directory
+// `like`, without set-user-ID, set-group-ID and the sticky bit.
 int TakeOpenAccess(int fd, int like) {
   struct stat info;
   if (::fstat(like, &info) != 0) return -1;
@@ -177,7 +179,7 @@ class PosixReader final : public FileReader {
   absl::StatusOr<bool> TryLock(int64_t offset, int64_t size) override {
     if (SetLock(F_RDLCK, offset, size) == 0) return true;
     if (errno == EAGAIN || errno == EACCES) return false;
-    // Some file systems have no locks, so nobody else can hold one.
+    // Some file systems have no locks, so no program can hold one.
     if (errno == EINVAL || errno == ENOLCK || errno == ENOSYS ||
         errno == EOPNOTSUPP)
       return true;
@@ -191,8 +193,8 @@ class PosixReader final : public FileReader {
   int fd() const { return fd_.get(); }
 
  private:
-  // Locks of this open file, not of the process: those would end when any other
-  // descriptor of the same file is closed.
+  // Uses locks that belong to the open file, not to the process: those would
+  // end when the process closes any other descriptor of the same file.
   int SetLock([[maybe_unused]] short type, [[maybe_unused]] int64_t offset,
               [[maybe_unused]] int64_t size) {
 #ifdef F_OFD_SETLK
@@ -271,6 +273,7 @@ class PosixFile final : public File {
     while (copied < size) {
       const sys::FilePart part =
           sys::PartAt(from, offset + copied, size - copied, options_.portable);
+      // Keep the hole, so that the copy takes no more space than the source.
       if (part.is_hole) {
         if (sys::AppendHole(fd_.get(), part.size_bytes) != 0)
           return ErrnoStatus(errno, fd_.get(), path_);
@@ -390,7 +393,7 @@ class PosixDir final : public Dir {
       return ::fstatat(fd_.get(), std::string(path).c_str(), &state, flags);
     };
     if (at(AT_SYMLINK_NOFOLLOW) != 0 || !S_ISLNK(state.st_mode)) return false;
-    // Following the link tells whether its target exists.
+    // Following the link shows whether its target exists.
     return at(0) != 0 &&
            (errno == ENOENT || errno == ENOTDIR || errno == ELOOP);
   }
@@ -525,6 +528,8 @@ class PosixDir final : public Dir {
     if (rename() == 0) return absl::OkStatus();
     if (mode == RenameMode::kExchange && errno == ENOSYS)
       return absl::UnimplementedError("no exchange here");
+    // IsCrossDevice() recognizes this problem, so that callers can
+    // copy or link.
     if (errno == EXDEV) return Unsuitable(FullPath(path), kCrossDevice);
     // Report the path that caused the error: the source's if it is missing
     // or busy, otherwise the target's.
@@ -558,6 +563,7 @@ class PosixDir final : public Dir {
       return ::mkdirat(dir, name, 0700);
     }));
     ASSIGN_OR_RETURN(const UniqueFd fd, Open(path, O_RDONLY | O_DIRECTORY));
+    // Without the privilege, this process stays the owner.
     if (::fchown(fd.get(), info.st_uid, info.st_gid) != 0 && errno != EPERM)
       return Error(path);
     return ::fchmod(fd.get(), info.st_mode & 07777) == 0 ? absl::OkStatus()
@@ -590,7 +596,8 @@ class PosixDir final : public Dir {
     struct stat info;
     if (::fstat(fd_.get(), &info) != 0 || TakeOpenAccess(fd_.get(), from) != 0)
       return Error("");
-    // The parent directory decides whether new files get its group.
+    // Restore set-group-ID, which the directory inherited from its parent:
+    // with it, new files get the directory's group.
     if ((info.st_mode & S_ISGID) == 0) return absl::OkStatus();
     if (::fstat(fd_.get(), &info) != 0 ||
         ::fchmod(fd_.get(), (info.st_mode & 07777) | S_ISGID) != 0)

@@ -14,9 +14,9 @@
 namespace mlops::fs {
 namespace {
 
-// Directories open at once.
+// Maximum number of directories open at once.
 constexpr int kMaxDepth = 16;
-// Names held for each of them.
+// Maximum number of names held for each of them.
 constexpr size_t kMaxNames = 256;
 constexpr uint32_t kOwnerOnly = 0700;
 
@@ -60,8 +60,8 @@ class Remover {
       for (const Entry& entry : entries) {
         if (entries_left_ <= 0) break;
         absl::Status removed = RemoveEntry(dir, entry, depth);
-        // A directory without write permission must not keep its content
-        // for ever. Only its owner can change that.
+        // Make a read-only directory writable, or its content would stay
+        // forever. Only its owner can do that.
         if (IsRefused(removed) && dir.SetMode(kOwnerOnly).ok())
           removed = RemoveEntry(dir, entry, depth);
         RETURN_IF_ERROR(removed);
@@ -101,8 +101,8 @@ class Remover {
 
   absl::Status RemoveSubdir(Dir& dir, const std::string& name, int depth) {
     if (depth == kMaxDepth) {
-      // Too deep to keep open as well: move it to the top, where a later
-      // round finds it.
+      // Opening this level too would exceed the limit: move it to the top,
+      // where a later round finds it.
       Count();
       return dir.Rename(name, top_, base::RandomId(), RenameMode::kNoReplace);
     }
@@ -140,6 +140,7 @@ absl::StatusOr<RemovedTree> RemoveTree(Dir& dir, absl::string_view path,
   Remover remover(**top, max_entries);
   RETURN_IF_ERROR(remover.Empty(**top, 1));
   RemovedTree result = remover.result();
+  // The tree may not be empty yet.
   if (!remover.has_budget()) return result;
   if (absl::Status removed = dir.RemoveDir(path);
       !removed.ok() && !absl::IsNotFound(removed))

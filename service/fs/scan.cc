@@ -27,8 +27,8 @@ constexpr size_t kNamesWorthAnAnchor = 100;
 constexpr int kMaxKnownDepth = 1000;
 constexpr size_t kMaxOpenAnchors = 8;
 // Work that a scan does alone before it asks for help, so that small scans
-// never wait for a thread to wake up. One file counts as 1, which is about a
-// microsecond if sizes are needed.
+// never wait for a thread to wake up. One file counts as 1, which is about
+// a microsecond if sizes are needed.
 constexpr int64_t kSoloWork = 1000;
 constexpr int64_t kWorkOfReading = 16;  // Per directory.
 constexpr int kMaxHelpers = 3;
@@ -93,8 +93,8 @@ struct Batch {
   size_t group = 0;
   // As SummaryOptions::device.
   uint64_t device = 0;
-  // What is remembered of the next subdirectory, followed by those of the
-  // others; null if nothing is.
+  // Earlier results for the next subdirectory, followed by those of the others;
+  // null if there are none.
   KnownDir* known = nullptr;
 };
 
@@ -160,8 +160,8 @@ void Forget(KnownTree& tree, KnownDir& known) {
   known = {};
 }
 
-// Replaces the subdirectories of `known` by `subdirectories`, and keeps
-// what is known about those in both.
+// Replaces the subdirectories of `known` with `subdirectories`, and keeps
+// the results for those in both.
 void ReplaceSubdirectories(KnownTree& tree, const std::string& subdirectories,
                            KnownDir& known) {
   absl::flat_hash_map<absl::string_view, KnownDir*> old;
@@ -305,14 +305,14 @@ class Scan::Worker {
   std::vector<TreeUsage> usages() && { return std::move(usages_); }
 
  private:
-  // Reads the directory at path_. `place` says where it is and what is
-  // known about it.
+  // Reads the directory at path_. `place` has its location and earlier results.
   void Visit(Batch place) {
     TreeUsage& usage = usages_[place.group];
     if (absl::Status opened = OpenAnchor(place.anchor); !opened.ok())
       return Fail(std::move(opened), place);
     if (const auto stamp = StampIfKnown(place.known)) {
       AddKnown(*place.known, *stamp, usage);
+      // The top of a group decides to which file system the group is confined.
       if (place.device == 0) place.device = stamp->device;
       return PushChildren(std::move(place), place.known->subdirectories,
                           place.known->children.get());
@@ -387,6 +387,8 @@ class Scan::Worker {
   KnownDir* Remember(KnownDir* known) {
     if (known == nullptr) return nullptr;
     KnownTree& tree = *scan_.options_.known;
+    // Keep what is known about subdirectories that still exist,
+    // within the limit.
     if (known->subdirectories != summary_.subdirectories) {
       if (tree.bytes + BytesOf(summary_.subdirectories) > tree.max_bytes) {
         Forget(tree, *known);
@@ -452,6 +454,8 @@ class Scan::Worker {
   // Queues the subdirectories `names` of the directory at path_.
   void PushChildren(Batch place, const std::string& names, KnownDir* known) {
     if (names.empty()) return;
+    // Begin a new anchor where paths get too long, or where so many names
+    // follow that opening the directory pays off.
     if (path_.size() > kMaxPathBytes || names.size() > kNamesWorthAnAnchor) {
       place.anchor = std::make_shared<Anchor>(
           Anchor{.parent = std::move(place.anchor), .path = path_});

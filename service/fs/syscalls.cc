@@ -233,6 +233,8 @@ int PortableRenameNoReplace(int from_dir, const std::string& from, int to_dir,
     if (::linkat(from_dir, from.c_str(), to_dir, to.c_str(), 0) != 0) return -1;
     return ::unlinkat(from_dir, from.c_str(), 0);
   }
+  // Directories have no hard links, so check first; rename(2) below replaces
+  // at most an empty directory.
   if (::fstatat(to_dir, to.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) {
     errno = EEXIST;
     return -1;
@@ -296,6 +298,7 @@ int OpenBeneath(int dir, const std::string& path, int flags, mode_t mode,
   if (!portable && !Known(g_no_openat2)) {
     open_how how = {};
     how.flags = static_cast<uint64_t>(flags | O_NOFOLLOW | O_CLOEXEC);
+    // openat2(2) rejects a mode without O_CREAT.
     how.mode = (flags & O_CREAT) != 0 ? mode : 0;
     how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
     const long fd = Retry([&] {
@@ -481,6 +484,7 @@ int AppendHole(int fd, int64_t size) {
   const off_t end = ::lseek(fd, 0, SEEK_END);
   if (end < 0 || Retry([&] { return ::ftruncate(fd, end + size); }) != 0)
     return -1;
+  // ftruncate(2) does not move the position.
   return ::lseek(fd, 0, SEEK_END) < 0 ? -1 : 0;
 }
 

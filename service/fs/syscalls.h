@@ -77,20 +77,20 @@ struct FilePart {
   int64_t size_bytes = 0;
 };
 
-// Returns the part that begins at `offset`, cut to `size` bytes (lseek with
-// SEEK_DATA and SEEK_HOLE). A system that does not tell holes from zeros, and
-// the end of the file, are stored bytes. Moves the descriptor's position.
+// Returns the part that begins at `offset`, cut to `size` bytes (lseek
+// with SEEK_DATA and SEEK_HOLE). The end of the file counts as stored bytes,
+// and so does everything on a system that cannot find holes. Moves
+// the descriptor's position.
 FilePart PartAt(int fd, int64_t offset, int64_t size, bool portable);
 
 // Makes the file longer by a hole of `size` bytes, and sets the descriptor's
 // position to its end.
 int AppendHole(int fd, int64_t size);
 
-// Appends `size` bytes of the file `from`, beginning at `offset`,
-// to the file `to`, and returns the number of bytes copied. Linux:
-// copy_file_range, which shares blocks if the file system can. Fails
-// with ENOSYS if that call is missing or refused before the first byte:
-// Dir has the fallback.
+// Appends `size` bytes of the file `from`, beginning at `offset`, to the file
+// `to`, and returns the number of bytes copied. Linux: copy_file_range,
+// which shares blocks if the file system can. Fails with ENOSYS if that call
+// is missing or refused before the first byte: Dir has the fallback.
 int64_t CopyRange(int from, int64_t offset, int to, int64_t size,
                   bool portable);
 

@@ -51,8 +51,8 @@ class InotifyWatcher final : public Watcher {
     const std::string path = absl::StrCat(base_path_, "/", name);
     const int watch = ::inotify_add_watch(fd_.get(), path.c_str(), kEvents);
     if (watch < 0) {
-      // The limit is exhausted by other programs, so make do with the
-      // current watches.
+      // Other programs have exhausted the limit, so make do with the current
+      // watches.
       if (errno == ENOSPC) max_watches_ = watches_.size();
       return false;
     }
@@ -67,6 +67,7 @@ class InotifyWatcher final : public Watcher {
   std::vector<std::string> TakeChanged() override {
     absl::flat_hash_set<std::string> changed;
     alignas(inotify_event) char buffer[64 * 1024];
+    // The descriptor is non-blocking, so the loop ends with the last event.
     for (ssize_t size;
          (size = ::read(fd_.get(), buffer, sizeof(buffer))) > 0;) {
       for (ssize_t at = 0; at < size;) {
@@ -92,6 +93,7 @@ class InotifyWatcher final : public Watcher {
     if (left || (event.len > 0 && entry_ == event.name))
       changed.insert(it->second);
     if (!left) return;
+    // The kernel ends the watch of a deleted directory, but not of a moved one.
     if ((event.mask & IN_MOVE_SELF) != 0)
       ::inotify_rm_watch(fd_.get(), event.wd);
     Forget(event.wd);

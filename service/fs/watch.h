@@ -34,9 +34,9 @@ class Watcher {
 };
 
 // Returns a watcher of directories in `base_path` for their entry `entry`.
-// On Linux it uses inotify(7) and at most half of the watches
-// that the system grants a user. Elsewhere, and with `options.portable`, Add()
-// always returns false.
+// On Linux it uses inotify(7) and at most half of the watches that the system
+// grants a user. Elsewhere, and with `options.portable`, Add() always
+// returns false.
 std::unique_ptr<Watcher> MakeWatcher(const std::string& base_path,
                                      absl::string_view entry,
                                      OpenOptions options = {});
