@@ -8,7 +8,7 @@
 namespace mlops::observe {
 namespace {
 
-// The names that Go's gRPC gives to the codes 0 to 16.
+// The names that gRPC for Go gives to the codes 0 to 16.
 constexpr std::array<const char*, 17> kCodeNames = {
     "OK",
     "Canceled",
@@ -45,7 +45,8 @@ const char* TypeName(CallMetrics::Type type) {
   return "unknown";
 }
 
-// From a Get out of memory to an upload of a large file.
+// The buckets range from a Get that memory answers to the upload of a large
+// file.
 std::vector<absl::Duration> CallBounds() {
   std::vector<absl::Duration> bounds;
   for (const double seconds :
@@ -83,6 +84,7 @@ CallMetrics::CallMetrics(Metrics& metrics, const std::string& service,
                          const std::vector<std::string>& reasons)
     : metrics_(metrics) {
   for (const MethodName& name : methods) AddMethod(service, name);
+  // Errors without a known reason count as "".
   AddReason("");
   for (const std::string& reason : reasons) AddReason(reason);
 }
@@ -149,6 +151,8 @@ void CallMetrics::CountRefusal(const std::string& limit) {
   absl::MutexLock lock(&mutex_);
   auto it = limits_.find(limit);
   if (it == limits_.end()) {
+    // Bound the number of series, because each stays for the life of the
+    // process.
     if (limits_.size() == kMaxLimits) return;
     it = limits_.emplace(limit, std::make_unique<ShardedSums>(1)).first;
     const ShardedSums* const sum = it->second.get();

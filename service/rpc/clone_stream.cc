@@ -34,13 +34,12 @@ absl::Status CloneStream::Parse(const grpc::ByteBuffer& bytes) {
   RETURN_IF_ERROR(CheckRequestSize(bytes.Length()));
   RETURN_IF_ERROR(Decode(bytes, &request));
   call_.Describe(request);
-  RETURN_IF_ERROR(
-      AuthorizeBoth(request.project(), request.destination_project()));
   // The clone needs two permissions: to see the source, and to create the
   // destination.
+  RETURN_IF_ERROR(
+      AuthorizeBoth(request.project(), request.destination_project()));
   ASSIGN_OR_RETURN(source_, core::ProjectName::Parse(request.project()));
-  // A bare PATH_INVALID or FIELD_INVALID about `project` would point to the
-  // source, so name the field.
+  // ProjectName's own error would blame `project`, which is the source.
   auto destination = core::ProjectName::Parse(request.destination_project());
   if (!destination.ok()) {
     return core::FieldInvalid("destination_project",
@@ -76,7 +75,6 @@ CloneStream::Step CloneStream::Next() {
 }
 
 void CloneStream::Work() {
-  // The slot must be told before it is released.
   absl::StatusOr<core::WorkspacePtr> clone = Clone();
   if (clone.ok()) slot_->Succeed();
   // Release the slot now, so that the client's next clone may begin as soon as

@@ -501,8 +501,8 @@ std::optional<grpc::ByteBuffer> EncodeKept(
     const core::Workspace& workspace, const std::optional<core::Lease>& lease) {
   const std::string& kept = KeptListItem(workspace);
   if (kept.empty()) return std::nullopt;
-  // Appending the lease merges it into the workspace.
   std::string bytes(InField(kept));
+  // Appending an encoded lease merges it into the workspace.
   if (lease) {
     pb::Workspace rest;
     ToProto(*lease, rest.mutable_lease());
@@ -635,8 +635,6 @@ std::string EncodeStatus(const core::ProjectName& project,
   }
   // Write both parts behind one tag and length, so that the workspace is not
   // encoded again.
-  // `workspace` is already an encoded field of the status, so it goes out as it
-  // is.
   const size_t size = workspace.size() + rest.ByteSizeLong();
   std::string bytes;
   {

@@ -30,8 +30,8 @@ struct PeerFacts {
   // Returns the client at the other end of a Unix socket. `peer` is gRPC's name
   // for it. Returns nullopt if there is no such connection.
   std::function<std::optional<SocketPeer>(const std::string& peer)> socket_peer;
-  // Returns the verified names in the client's certificate, the most specific
-  // first.
+  // Returns the verified names in the client's certificate, the preferred
+  // one first.
   std::function<std::vector<std::string>(const grpc::AuthContext&)>
       certificate_names;
   // Lower-case name of the header in which the proxy names the caller.

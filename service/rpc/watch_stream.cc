@@ -192,8 +192,8 @@ WatchStream::Step WatchStream::Next() {
 
 std::vector<grpc::Slice> WatchStream::TakeReady() {
   std::vector<grpc::Slice> parts;
-  // Without `batched`, a message carries one response.
   size_t bytes = 0;
+  // Without `batched`, a message carries one response.
   do {
     bytes += ready_.front().size();
     parts.push_back(Form(ready_.front()));

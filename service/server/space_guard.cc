@@ -25,7 +25,8 @@ absl::Status SpaceGuard::Check() {
                      ": enlarge the disk, purge workspaces from the trash, or "
                      "allow --purge-early"));
   }
-  // Their space counts only once they are gone.
+  // Wait for the last purge, because its space counts only once its files are
+  // gone.
   if (options_.is_removing()) return absl::OkStatus();
   ASSIGN_OR_RETURN(const core::WorkspacePtr purged, options_.purge_oldest());
   if (purged == nullptr) {

@@ -68,6 +68,8 @@ absl::Status Standby::StartGrpc() {
   server_ = builder.BuildAndStart();
   if (server_ == nullptr)
     return absl::FailedPreconditionError("gRPC failed to start");
+  // Set both the service and the whole server, because clients may ask for
+  // either.
   grpc::HealthCheckServiceInterface& health = *server_->GetHealthCheckService();
   health.SetServingStatus(workspace::v1::WorkspaceService::service_full_name(),
                           false);
@@ -81,6 +83,8 @@ void Standby::ReloadTls() {
 }
 
 Standby::~Standby() {
+  // Close the connections first, so that clients get UNAVAILABLE, which they
+  // retry.
   acceptor_->Stop();
   if (server_ == nullptr) return;
   server_->Shutdown(absl::ToChronoTime(absl::Now() + kStreamGrace));
