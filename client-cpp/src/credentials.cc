@@ -29,10 +29,10 @@ namespace {
 
 // Servers refuse longer tokens.
 constexpr size_t kMaxTokenBytes = 8192;
-// How often gRPC looks for changed certificates.
+// How often gRPC checks for changed certificates.
 constexpr unsigned int kRefreshSeconds = 5;
 
-// Returns the token without white space around it. Errors do not show it.
+// Returns the token without surrounding white space. Errors do not show it.
 absl::StatusOr<std::string> Checked(absl::string_view field,
                                     absl::string_view text) {
   const absl::string_view token = absl::StripAsciiWhitespace(text);
@@ -64,12 +64,12 @@ absl::Status CannotUse(absl::string_view field, absl::string_view path,
 
 }  // namespace
 
-// A token file and its last good contents. Thread-safe.
+// A token file and its last valid content. Thread-safe.
 class TokenFile {
  public:
   explicit TokenFile(std::string path) : path_(std::move(path)) {}
 
-  // Reads the file if it has changed.
+  // Rereads the file if it has changed.
   absl::Status Refresh() {
     struct stat info;
     const bool exists = ::stat(path_.c_str(), &info) == 0;
@@ -80,6 +80,8 @@ class TokenFile {
     if (exists && stamp == stamp_) return absl::OkStatus();
     const absl::StatusOr<std::string> text = base::ReadPemFile(path_);
     if (!text.ok()) return CannotUse("token_file", path_, text.status());
+    // Store the stamp only with a valid token, so that a malformed file is read
+    // again.
     ASSIGN_OR_RETURN(token_, Checked("token_file", *text));
     stamp_ = stamp;
     return absl::OkStatus();
@@ -103,6 +105,8 @@ absl::StatusOr<Credentials> Credentials::From(const ClientOptions& options) {
   credentials.ca_file_ = options.ca_file.empty()
                              ? Variable("MLOPS_WORKSPACE_CA")
                              : options.ca_file;
+  // Take the certificate and the key from the same source, because they belong
+  // together.
   const bool given = !options.cert_file.empty() || !options.key_file.empty();
   credentials.cert_file_ =
       given ? options.cert_file : Variable("MLOPS_WORKSPACE_CERT");
@@ -117,6 +121,7 @@ absl::Status Credentials::ReadToken(const ClientOptions& options) {
     return base::FieldInvalid(
         "token", "give either the token or the token_file, not both");
   }
+  // Arguments take precedence over the environment, and a token over a file.
   std::string file = options.token_file;
   if (!options.token.empty()) {
     ASSIGN_OR_RETURN(token_, Checked("token", options.token));
@@ -133,7 +138,8 @@ absl::Status Credentials::ReadToken(const ClientOptions& options) {
   return token_file_->Refresh();
 }
 
-// gRPC reports unusable files late and unclearly.
+// Checks the files before gRPC uses them, because gRPC reports unusable files
+// late and unclearly.
 absl::Status Credentials::CheckFiles() const {
   if (cert_file_.empty() != key_file_.empty()) {
     return base::FieldInvalid(
@@ -189,7 +195,7 @@ std::shared_ptr<grpc::ChannelCredentials> Credentials::ForChannel(
     absl::string_view address) const {
   if (!NeedsTls(address)) return grpc::InsecureChannelCredentials();
   grpc::experimental::TlsChannelCredentialsOptions options;
-  // Watches the files, so that long-lived clients follow their renewal.
+  // Watch the files, so that long-lived clients follow their renewal.
   if (!ca_file_.empty() || !cert_file_.empty()) {
     options.set_certificate_provider(
         std::make_shared<grpc::experimental::FileWatcherCertificateProvider>(
@@ -203,6 +209,7 @@ std::shared_ptr<grpc::ChannelCredentials> Credentials::ForChannel(
 std::string Credentials::Authorization() const {
   if (!has_token()) return "";
   if (token_file_ == nullptr) return absl::StrCat("Bearer ", token_);
+  // Keep the previous token if the file is being replaced.
   token_file_->Refresh().IgnoreError();
   return absl::StrCat("Bearer ", token_file_->token());
 }

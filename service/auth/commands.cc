@@ -29,8 +29,8 @@ namespace {
 constexpr int64_t kMaxFileBytes = 8 << 20;
 constexpr uint32_t kPrivateMode = 0600;
 
-// Waits until no other process changes files of `directory` through this
-// function. Returns the lock, which ends with the descriptor.
+// Waits until no other process changes files in `directory` through this
+// function. Returns the lock, which lasts as long as the descriptor.
 absl::StatusOr<base::UniqueFd> Lock(const std::string& directory) {
   base::UniqueFd fd(
       ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -41,7 +41,7 @@ absl::StatusOr<base::UniqueFd> Lock(const std::string& directory) {
   return fd;
 }
 
-// Returns the text of the file, or nullopt if there is none.
+// Returns the text of the file, or nullopt if it does not exist.
 absl::StatusOr<std::optional<std::string>> ReadIfExists(
     const fs::Dir& dir, const std::string& name) {
   auto content = dir.ReadFile(name, kMaxFileBytes);
@@ -50,7 +50,8 @@ absl::StatusOr<std::optional<std::string>> ReadIfExists(
   return std::move(content->data);
 }
 
-// Creates `name` with `text`, synced, like the file `like` if it exists.
+// Creates `name` with the content `text`, synced, and with the owner and mode
+// of `like` if that exists.
 absl::Status WriteLike(fs::Dir& dir, const std::string& name,
                        absl::string_view text, const std::string& like,
                        bool like_exists) {
@@ -68,6 +69,8 @@ absl::Status AppendLine(fs::Dir& dir, const std::string& name,
   std::string text = old.value_or("");
   if (!text.empty() && !absl::EndsWith(text, "\n")) text += '\n';
   absl::StrAppend(&text, line);
+  // Check the result before replacing the file: the server refuses a malformed
+  // one.
   RETURN_IF_ERROR(TokenTable::Parse(text).status());
   const std::string temp = absl::StrCat(".", name, ".", base::RandomId());
   absl::Status status = WriteLike(dir, temp, text, name, old.has_value());
@@ -77,6 +80,8 @@ absl::Status AppendLine(fs::Dir& dir, const std::string& name,
     dir.RemoveFile(temp).IgnoreError();
     return status;
   }
+  // Sync the directory before the token is printed, so that no printed token is
+  // lost.
   return dir.Sync();
 }
 
@@ -84,6 +89,8 @@ absl::StatusOr<std::string> AddTokenTo(const std::string& tokens_path,
                                        absl::string_view name,
                                        std::optional<absl::Time> expires) {
   std::error_code error;
+  // Follow symbolic links first, so that the rename replaces the target and not
+  // the link.
   const auto path = std::filesystem::weakly_canonical(
       std::filesystem::absolute(tokens_path), error);
   if (error) return absl::FailedPreconditionError(error.message());

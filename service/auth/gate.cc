@@ -7,7 +7,7 @@
 namespace mlops::auth {
 namespace {
 
-// Room for more than 10,000 tokens with names of any length.
+// Holds more than 10,000 tokens with names of any length.
 constexpr size_t kMaxFileBytes = 8 << 20;
 
 bool AllowsAnonymous(const Gate::Options& options) {

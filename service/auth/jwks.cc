@@ -22,8 +22,8 @@ std::string Text(const json& object, const char* name) {
                                                      : "";
 }
 
-// Returns the algorithm for which `key` is meant, or nullopt if it is to
-// be skipped.
+// Returns the algorithm that `key` is for, or nullopt if the key must be
+// skipped.
 std::optional<JwtAlgorithm> AlgorithmOf(const json& key) {
   JwtAlgorithm algorithm;
   if (Text(key, "kty") == "RSA") {
@@ -39,7 +39,7 @@ std::optional<JwtAlgorithm> AlgorithmOf(const json& key) {
   return algorithm;
 }
 
-// Returns null if the members are missing or not valid.
+// Returns null if the members are missing or invalid.
 std::unique_ptr<PublicKey> ToPublicKey(const json& key,
                                        JwtAlgorithm algorithm) {
   const bool rsa = algorithm == JwtAlgorithm::kRs256;
@@ -50,7 +50,7 @@ std::unique_ptr<PublicKey> ToPublicKey(const json& key,
              : PublicKey::P256(*first, *second);
 }
 
-// Returns what is wrong with a key that is not skipped.
+// Returns the problem of a key that must not be skipped.
 std::string Problem(const json& key, JwtAlgorithm algorithm) {
   if (key.contains("d")) {
     return "is a private key; give the server public keys only, and replace "
@@ -85,6 +85,7 @@ absl::StatusOr<Jwks> Jwks::Parse(absl::string_view text) {
       return absl::InvalidArgumentError(absl::StrCat(
           "key ", number, " (kid ", base::Echo(entry.id), ") ", problem));
     };
+    // A private key is refused unseen: it must not look as if it were in use.
     if (!key.contains("d")) entry.key = ToPublicKey(key, *algorithm);
     if (!entry.key) return fail(Problem(key, *algorithm));
     const auto is_same = [&](const Entry& other) {

@@ -6,8 +6,8 @@ namespace mlops::auth {
 
 bool Matches(absl::string_view pattern, absl::string_view text) {
   size_t p = 0, t = 0;
-  // Where to resume if the text after the last "*" does not match: that "*"
-  // then matches one byte more.
+  // Where to resume if the text after the last "*" does not match; that "*"
+  // then matches one more byte.
   size_t star = pattern.npos, star_end = 0;
   while (t < text.size()) {
     if (p < pattern.size() && pattern[p] == '*') {

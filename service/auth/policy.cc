@@ -12,7 +12,7 @@
 namespace mlops::auth {
 namespace {
 
-// How many bindings an explanation lists.
+// Maximum number of bindings that an explanation lists.
 constexpr size_t kMaxExplained = 10;
 
 }  // namespace
@@ -50,6 +50,8 @@ void Policy::Add(Binding binding) {
     grants_.emplace_back();
   }
   Grants& grants = grants_[known->second];
+  // Merge the bindings of a principal by role, so that Allows() checks each
+  // role once.
   auto grant = std::find_if(
       grants.begin(), grants.end(),
       [&binding](const RoleGrant& g) { return g.role == binding.role; });
@@ -102,6 +104,7 @@ Sight Policy::SightOf(const Caller& caller, absl::string_view rpc) const {
       sight.grants_.push_back(&grant);
       sight.everything_ |= grant.everywhere;
     }
+    // False continues the search, because all matching principals count.
     return false;
   });
   return sight;

@@ -21,7 +21,7 @@ std::string LabelsText(const Labels& labels) {
   });
 }
 
-// Returns the shortest text that reads back as `value`. StrCat() would round to
+// Returns the shortest text that reads back as `value`; StrCat() would round to
 // six digits.
 std::string NumberText(double value) {
   std::array<char, 32> text;
@@ -85,6 +85,7 @@ void Metrics::Add(const Family& family, absl::string_view type, Series series) {
 
 std::string Metrics::Write() const {
   std::string out;
+  // The lock also serializes the Read functions.
   absl::MutexLock lock(&mutex_);
   for (const Group& group : groups_) {
     absl::StrAppend(&out, "# HELP ", group.name, " ", group.help, "\n# TYPE ",

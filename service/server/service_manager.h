@@ -22,8 +22,8 @@ class ServiceManager {
   // Reports that the server answers calls, or has finished reloading its
   // settings. `systemctl status` shows `status`, which must be one line.
   void Ready(absl::string_view status);
-  // The server waits for another one to end, and may then need up to 15 minutes
-  // to read its base, during which it pings nobody.
+  // Reports that the server waits for another one to end. It may then need up
+  // to 15 minutes to read its base, during which it does not ping.
   void StandingBy(absl::string_view status);
   // Reports that the server has begun to reread its settings. Ready() must
   // follow.
