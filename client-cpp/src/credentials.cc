@@ -121,7 +121,8 @@ absl::Status Credentials::ReadToken(const ClientOptions& options) {
     return base::FieldInvalid(
         "token", "give either the token or the token_file, not both");
   }
-  // Arguments take precedence over the environment, and a token over a file.
+  // Arguments take precedence over the environment, where a token takes
+  // precedence over a file.
   std::string file = options.token_file;
   if (!options.token.empty()) {
     ASSIGN_OR_RETURN(token_, Checked("token", options.token));

@@ -91,8 +91,8 @@ grpc::ChannelArguments ChannelArgumentsFor(const std::string& address,
   // second and grows.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, alone ? 2000 : 300);
-  // Keepalive pings end calls without a timeout, which may be idle for long,
-  // when the server has disappeared.
+  // Calls without a timeout may be idle for long. Keepalive pings end them when
+  // the server has disappeared.
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveMs);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
@@ -413,8 +413,8 @@ class GrpcConnection final : public Connection {
           (server.stub.get()->*method)(&state->context(), request, &response);
       if (status.ok()) return response;
       absl::Status error = state->ToAbsl(status);
-      // A failed call tells which server to avoid, so choose again before each
-      // attempt.
+      // Tell the servers about the failure, so that the next attempt may choose
+      // another one.
       const bool may_move = servers_.MayMove(error, repeatable);
       if (!may_move || attempt == kMaxAttempts) return error;
     }

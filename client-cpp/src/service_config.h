@@ -9,7 +9,7 @@
 // Thread-safe.
 namespace mlops::internal {
 
-// Returns whether `method` is idempotent: whether the client may repeat a call
+// Returns whether `method` is idempotent, so that the client may repeat a call
 // whose outcome is unknown.
 bool IsRepeatable(const google::protobuf::MethodDescriptor& method);
 
