@@ -172,8 +172,7 @@ int main(int argc, char** argv) {
   const auto parsed = mlops::server::ParseCommandLine(argc, argv);
   if (const int* exit_code = std::get_if<int>(&parsed)) return *exit_code;
   if (!IsAskedForGrpcLog()) gpr_set_log_function([](gpr_log_func_args*) {});
-  // Block the signals before the first thread starts, because threads inherit
-  // the mask.
+  // Block the signals before the server starts threads, which inherit the mask.
   const sigset_t signals = BlockStopSignals();
   if (!RaiseDescriptorLimit()) return 1;
   // Never undone, as explained at the end of main().

@@ -73,6 +73,8 @@ class TokenFile {
   absl::Status Refresh() {
     struct stat info;
     const bool exists = ::stat(path_.c_str(), &info) == 0;
+    // The inode and the size detect a replacement that keeps the modification
+    // time.
     const std::array<int64_t, 4> stamp = {
         info.st_mtim.tv_sec, info.st_mtim.tv_nsec,
         static_cast<int64_t>(info.st_ino), info.st_size};
@@ -166,8 +168,11 @@ absl::Status Credentials::CheckFiles() const {
   if (!chain.ok()) return CannotUse("cert_file", cert_file_, chain.status());
   const auto key = key_in(key_file_);
   if (!key.ok()) return CannotUse("key_file", key_file_, key.status());
+  // A key of another certificate would fail only in the handshake.
   if (X509_check_private_key(chain->front().get(), key->get()) == 1)
     return absl::OkStatus();
+  // Clear OpenSSL's error queue, or gRPC's TLS on this thread could report the
+  // error as its own.
   (void)base::OpenSslError();
   return base::FieldInvalid(
       "key_file", absl::StrCat(base::Echo(key_file_), " is not the key of ",
@@ -175,9 +180,11 @@ absl::Status Credentials::CheckFiles() const {
 }
 
 bool Credentials::NeedsTls(absl::string_view address) const {
+  // An explicit scheme takes precedence over everything else.
   if (absl::StartsWith(address, "unix:") ||
       absl::StartsWith(address, "http://"))
     return false;
+  // A token needs TLS unless it stays on this host.
   return absl::StartsWith(address, "https://") || !ca_file_.empty() ||
          !cert_file_.empty() || (has_token() && !IsLocal(address));
 }

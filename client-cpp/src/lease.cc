@@ -192,6 +192,8 @@ class Lease::State {
       const absl::Duration sent = Now();
       const auto renewed =
           client_.AcquireLease(project_, holder_, {.ttl = ttl_});
+      // After a failure, retry often enough to succeed before the lease
+      // expires.
       pause = renewed.ok() ? ttl_ / 3 : std::min(kPause, ttl_ / 10);
       if (!NoteRenewal(renewed, sent)) return;
     }
@@ -203,6 +205,7 @@ class Lease::State {
     // Another fence means that the lease had expired and that the call has
     // acquired a new one.
     const bool another = renewed.ok() && renewed->fence != fence_;
+    // Nobody uses the new lease, so release it.
     if (another) client_.ReleaseLease(project_, holder_).IgnoreError();
     absl::MutexLock lock(&mutex_);
     if (another) {

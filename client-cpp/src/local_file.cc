@@ -248,6 +248,7 @@ TargetFile::~TargetFile() {
 absl::Status TargetFile::Append(absl::Span<const absl::string_view> pieces) {
   size_t skip = 0;  // Bytes of the first piece that are already written.
   while (!pieces.empty()) {
+    // Write many pieces with one system call.
     std::array<iovec, kMaxPieces> vectors;
     const size_t count = std::min(pieces.size(), kMaxPieces);
     for (size_t i = 0; i < count; ++i) {
@@ -283,6 +284,7 @@ absl::Status TargetFile::Place() {
     return ErrnoError("sync", temporary_);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0)
     return ErrnoError("replace", path_);
+  // From here on, the destructor must not remove the file.
   fd_.Reset();
   return SyncDirectoryOf(path_);
 }

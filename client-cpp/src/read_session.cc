@@ -144,6 +144,8 @@ std::unique_ptr<ReadSession> PathReadSession::Open(Connection& connection,
   const std::string base = connection.LocalBase(call);
   if (base.empty()) return nullptr;
   const Artifact& artifact = wire.artifact();
+  // The local directory may be another one, so only the etag proves that this
+  // is the server's file.
   auto file =
       SameFile::Open(absl::StrCat(base, "/", project, "/", artifact.path),
                      O_RDONLY, artifact.etag);

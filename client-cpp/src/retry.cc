@@ -27,6 +27,7 @@ Retry::Retry(const CallOptions& call)
 
 CallOptions Retry::Attempt() const {
   CallOptions call = call_;
+  // The timeout covers all attempts together.
   if (call.timeout) call.timeout = deadline_ - absl::Now();
   return call;
 }

@@ -51,8 +51,6 @@ class Round {
       if (!authorization.empty())
         probe.context.AddMetadata("authorization", authorization);
     }
-    // Start only now: a callback may run at once, and `probes_` must not change
-    // any more.
     for (const auto& probe : probes_) Begin(*probe);
   }
 
@@ -102,6 +100,8 @@ const Server& Servers::Choose(absl::Time deadline,
                               const std::stop_token& stop) {
   const Server* current = current_;
   if (servers_.size() == 1) return *current;
+  // A connected server needs no health check, which saves a round trip per
+  // call.
   if (!lost_ && current->channel->GetState(false) == GRPC_CHANNEL_READY)
     return *current;
   // Bound the wait, so that the caller gets an error when all servers are down.

@@ -45,7 +45,7 @@ absl::Status WatchSession::Run() {
         request_, retry_.Attempt(),
         [this](const v1::WatchWorkspacesResponse& response) {
           retry_.Progressed();
-          // The server exists, so it will come back.
+          // A server that has answered once will come back.
           retry_.NeverGiveUp();
           enough_ = !Take(response);
           return !enough_;
@@ -102,7 +102,6 @@ bool WatchSession::Take(const v1::WatchWorkspacesResponse& response) {
 }
 
 bool WatchSession::ReportGone(const std::string& resume_token) {
-  // End the comparison first, because `visit_` may end the watch.
   const auto gone = std::exchange(unseen_, std::nullopt);
   for (const auto& [project, known] : *gone) {
     known_.erase(project);

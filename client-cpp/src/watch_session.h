@@ -50,7 +50,8 @@ class WatchSession {
   const Visit& visit_;
   workspace::v1::WatchWorkspacesRequest request_;
   Retry retry_;
-  // Whether the watch began with a list. If not, it cannot know what is gone.
+  // Whether the watch began with a list. If not, it does not know all
+  // workspaces, so it cannot report the missing ones.
   const bool complete_;
   std::map<std::string, Known> known_;
   // Set while listing again: the known projects that the list has not contained

@@ -288,6 +288,7 @@ void BufferedWriter::Seal() {
 absl::Status BufferedWriter::SendHeld() {
   RETURN_IF_ERROR(
       session_->Send(end_, [this](int64_t offset) { return Held(offset); }));
+  // The server has staged the acknowledged messages, so free them.
   while (!held_.empty()) {
     const int64_t size = static_cast<int64_t>(held_.front().size());
     if (end_ - held_bytes_ + size > session_->acknowledged()) break;
@@ -299,6 +300,7 @@ absl::Status BufferedWriter::SendHeld() {
 
 absl::StatusOr<grpc::Slice> BufferedWriter::Held(int64_t offset) const {
   int64_t begin = end_ - held_bytes_;
+  // A linear search suffices, because few messages are held.
   for (const grpc::Slice& slice : held_) {
     const int64_t size = static_cast<int64_t>(slice.size());
     if (offset >= begin && offset < begin + size) {

@@ -128,8 +128,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
       *lease.mutable_acquire_time() = rules::ToTimestamp(absl::Now());
     }
     *lease.mutable_expire_time() = rules::ToTimestamp(absl::Now()) + ttl;
-    // A renewal is not reported as a change. Copy the lease, because Report()
-    // may change the map.
+    // A renewal is not reported as a change. Return a copy, which later changes
+    // of the lease do not affect.
     const v1::Lease acquired = lease;
     if (held == nullptr) Report(v1::CHANGE_UPDATED, live_[project]);
     return acquired;
@@ -226,6 +226,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       return rules::NotFound(request.project());
     v1::DeleteWorkspaceResponse response;
     if (workspace == nullptr) return response;
+    // A lease protects only live workspaces.
     if (!workspace->has_delete_time())
       RETURN_IF_ERROR(CheckFence(request.project(), request.fence()));
     RETURN_IF_ERROR(rules::CheckEtag(*workspace, request.etag()));
@@ -616,6 +617,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     absl::MutexLock lock(&mutex_);
     RETURN_IF_ERROR(Begin(first.project()));
     v1::ImportWorkspaceResponse response;
+    // A repeated import with the same request id returns the workspace.
     if (const auto it = live_.find(first.project()); it != live_.end()) {
       const auto made_by = request_ids_.find(it->second.uid());
       if (made_by == request_ids_.end() ||
@@ -644,6 +646,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
         reflection->ClearField(&settings, field);
     }
     const v1::Workspace workspace = Make(first.project(), settings);
+    // The files of an archive are stored under its text instead of a uid.
     RETURN_IF_ERROR(artifacts_.CheckRoomForAll(archive, first.project(),
                                                QuotaOf(workspace)));
     artifacts_.Clone(archive, workspace.uid(), {});
@@ -716,6 +719,8 @@ class FakeWorkspaceService::State final : public internal::Connection {
         return base::FieldInvalid("directories",
                                   "no such directory: " + directory);
     }
+    // Like the server, check for a repeated request before looking for the
+    // source.
     if (const auto it = live_.find(name); it != live_.end()) {
       const auto made_by = request_ids_.find(it->second.uid());
       const bool repeated = made_by != request_ids_.end() &&
@@ -805,6 +810,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       RETURN_IF_ERROR(rules::CheckProject(project));
     size_t seen = changes_.size();
     absl::string_view token = request.resume_token();
+    // Without a token, the watch begins with all live workspaces.
     if (token.empty()) {
       for (const auto& [project, workspace] : live_) {
         if (!IsWanted(request, project)) continue;
@@ -818,6 +824,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
       return MakeError(StatusCode::kInvalidArgument, "TOKEN_INVALID",
                        "resume_token: damaged", {{"field", "resume_token"}});
     }
+    // With a token, it begins with the changes since then.
     TakeNews(request, seen, news);
     v1::WatchWorkspacesResponse& synced = news.emplace_back();
     synced.set_change(v1::CHANGE_SYNCED);
@@ -885,11 +892,13 @@ class FakeWorkspaceService::State final : public internal::Connection {
     const auto is_same = [&workspace](const v1::Workspace& other) {
       return other.uid() == workspace.uid();
     };
+    // A permanent deletion may concern a workspace in the trash.
     trash_.erase(std::remove_if(trash_.begin(), trash_.end(), is_same),
                  trash_.end());
     if (const auto it = live_.find(workspace.project());
         it != live_.end() && is_same(it->second)) {
       leases_.erase(workspace.project());
+      // Watches identify a deleted workspace by its name and uid.
       v1::Workspace gone;
       gone.set_project(workspace.project());
       gone.set_uid(workspace.uid());
@@ -925,6 +934,7 @@ class FakeWorkspaceService::State final : public internal::Connection {
     v1::WorkspaceStatus status;
     *status.mutable_workspace() = Shown(workspace);
     *status.mutable_scan_time() = rules::ToTimestamp(absl::Now());
+    // SetUsage() takes precedence over counting the artifacts.
     const auto known = usage_.find(workspace.project());
     for (const auto& usage :
          known == usage_.end() ? CountFiles(workspace.uid()) : known->second) {

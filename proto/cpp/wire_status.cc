@@ -78,6 +78,7 @@ google::rpc::Status Bare(absl::StatusCode code, absl::string_view message) {
 
 google::rpc::Status WithInfo(google::rpc::Status proto,
                              const base::ErrorInfo& info) {
+  // Pack RetryInfo first, because it must survive the truncation below.
   if (info.retry_delay)
     proto.add_details()->PackFrom(ToRetryInfo(*info.retry_delay));
   google::rpc::Status full = proto;
@@ -148,6 +149,7 @@ grpc::Status ToGrpc(const absl::Status& status) {
 
 absl::Status FromGrpc(const grpc::Status& status) {
   google::rpc::Status details;
+  // Details of other origins may have any format.
   if (!details.ParseFromString(status.error_details())) details.Clear();
   return WithDetails(static_cast<absl::StatusCode>(status.error_code()),
                      status.error_message(), details);

@@ -88,6 +88,7 @@ absl::StatusOr<Caller> Authenticator::ByToken(
     return CredentialsInvalid(
         "the header is not of the form `authorization: Bearer TOKEN`");
   }
+  // Bound the size before hashing or parsing the token.
   if (token.size() > JwtVerifier::kMaxTokenBytes)
     return CredentialsInvalid("the token is larger than 8 KiB");
   const absl::Time now = options_.clock();

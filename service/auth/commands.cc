@@ -125,6 +125,7 @@ int AddToken(absl::string_view name, const std::string& tokens_path,
         << token.status().message() << "\n";
     return 1;
   }
+  // Print the token only now that the file is on disk.
   out << *token << std::endl;
   return 0;
 }
@@ -134,6 +135,7 @@ int CheckPolicy(const std::string& policy_path, absl::Span<const Rpc> rpcs,
                 absl::string_view project, std::ostream& out,
                 std::ostream& err) {
   std::shared_ptr<const Policy> policy;
+  // Load the file like the server, so that both accept the same files.
   base::ReloadedFile file(
       {.what = "policy file", .path = policy_path, .max_bytes = kMaxFileBytes},
       [&](absl::string_view text) -> absl::Status {

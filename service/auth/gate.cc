@@ -33,6 +33,7 @@ Gate::Gate(Options options)
     : options_(std::move(options)),
       authenticator_({.allow_anonymous = AllowsAnonymous(options_),
                       .clock = options_.clock}) {
+  // Stays in force if there is no policy file.
   policy_.Set(Policy::AllowAll(options_.rpcs));
   AddFile("tokens file", options_.tokens,
           [this](absl::string_view text) { return ApplyTokens(text); });

@@ -78,6 +78,7 @@ absl::StatusOr<Jwks> Jwks::Parse(absl::string_view text) {
   for (const json& key : set["keys"]) {
     ++number;
     if (!key.is_object()) continue;
+    // RFC 7517 requires readers to skip keys that they cannot use.
     const auto algorithm = AlgorithmOf(key);
     if (!algorithm) continue;
     Entry entry = {.id = Text(key, "kid")};
@@ -88,6 +89,7 @@ absl::StatusOr<Jwks> Jwks::Parse(absl::string_view text) {
     // A private key is refused unseen: it must not look as if it were in use.
     if (!key.contains("d")) entry.key = ToPublicKey(key, *algorithm);
     if (!entry.key) return fail(Problem(key, *algorithm));
+    // An id must identify one key per algorithm.
     const auto is_same = [&](const Entry& other) {
       return other.id == entry.id && other.key->algorithm() == *algorithm;
     };

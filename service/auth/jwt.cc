@@ -168,6 +168,7 @@ absl::StatusOr<JwtVerifier::Verified> JwtVerifier::VerifyAnew(
         absl::StrCat("the JWT's ", what, " is malformed; it may be cut off"));
   };
   if (parts.size() != 3) return malformed("form");
+  // Decode only the header before the signature is verified.
   const auto header = DecodeObject(parts[0]);
   if (!header) return malformed("header");
   // The key decides the algorithm, so that a token cannot choose a weaker one.
@@ -175,6 +176,7 @@ absl::StatusOr<JwtVerifier::Verified> JwtVerifier::VerifyAnew(
   RETURN_IF_ERROR(CheckHeader(*header));
   const auto signature = DecodeBase64Url(parts[2]);
   if (!signature) return malformed("signature");
+  // The signature covers the encoded header and claims.
   const absl::string_view signed_part =
       token.substr(0, parts[0].size() + 1 + parts[1].size());
   if (!key->Verify(signed_part, *signature))
@@ -187,6 +189,8 @@ absl::StatusOr<JwtVerifier::Verified> JwtVerifier::CheckClaims(
   const auto claims = DecodeObject(payload);
   if (!claims)
     return CredentialsInvalid("the JWT's claims are not a JSON object");
+  // The same key may sign tokens for other servers, so check issuer and
+  // audience.
   const std::string issuer = Text(*claims, "iss").value_or("");
   if (issuer != issuer_) {
     return CredentialsInvalid(absl::StrCat("the JWT is from the issuer ",
@@ -206,6 +210,7 @@ absl::StatusOr<JwtVerifier::Verified> JwtVerifier::CheckClaims(
   }
   RETURN_IF_ERROR(CheckStart(*claims, "nbf", now));
   RETURN_IF_ERROR(CheckStart(*claims, "iat", now));
+  // The subject becomes a principal, so it must not be a reserved name.
   std::string name = Text(*claims, "sub").value_or("");
   if (const auto problem = NameProblem(name); !problem.empty())
     return CredentialsInvalid(

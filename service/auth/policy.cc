@@ -23,6 +23,7 @@ Policy::Policy(absl::Span<const Rpc> rpcs) {
     if (rpc_index_.emplace(rpc.name, static_cast<int>(rpcs_.size())).second)
       rpcs_.push_back(rpc);
   }
+  // A built-in role includes all RPCs up to its access level.
   const auto add_role = [this](absl::string_view name, Access most) {
     Role& role = roles_.emplace_back(Role{.name = std::string(name)});
     for (size_t i = 0; i < rpcs_.size(); ++i)
@@ -36,6 +37,7 @@ Policy::Policy(absl::Span<const Rpc> rpcs) {
 
 std::shared_ptr<const Policy> Policy::AllowAll(absl::Span<const Rpc> rpcs) {
   std::shared_ptr<Policy> policy(new Policy(rpcs));
+  // The last built-in role, operator, includes every RPC.
   policy->Add({.principal = "*",
                .role = static_cast<int>(policy->roles_.size()) - 1,
                .projects = {"*"}});
@@ -165,6 +167,7 @@ std::string Policy::Explain(absl::string_view principal, absl::string_view rpc,
   }
   if (rpcs_[index].access == Access::kAnyone)
     return absl::StrCat("allowed: every caller may call ", rpc);
+  // Collect the other bindings, so that a denial shows what the caller has.
   std::vector<std::string> others;
   for (const Binding& binding : bindings_) {
     if (!Matches(binding.principal, principal)) continue;

@@ -134,6 +134,8 @@ class PolicyParser {
     RETURN_IF_ERROR(CheckKeys(root, "policy", {"roles", "bindings"}));
     if (const Node* roles = Find(root, "roles"))
       RETURN_IF_ERROR(AddRoles(*roles));
+    // Require `bindings`, so that a mistyped key does not silently lock
+    // everybody out.
     const Node* bindings = Find(root, "bindings");
     if (bindings == nullptr || bindings->kind != Node::Kind::kSequence) {
       return LineError(bindings == nullptr ? root.line : bindings->line,

@@ -89,6 +89,7 @@ std::unique_ptr<PublicKey> PublicKey::Rsa(absl::string_view modulus,
                                           absl::string_view exponent) {
   const DropErrors drop_errors;
   const Bignum n = ToBignum(modulus), e = ToBignum(exponent);
+  // Short keys are weak, and verifying with very long ones is slow.
   const int bits = BN_num_bits(n.get());
   if (bits < kMinRsaBits || bits > kMaxRsaBits) return nullptr;
   const ParamBuilder builder(OSSL_PARAM_BLD_new());
@@ -118,6 +119,7 @@ std::unique_ptr<PublicKey> PublicKey::P256(absl::string_view x,
 bool PublicKey::Verify(absl::string_view data,
                        absl::string_view signature) const {
   const DropErrors drop_errors;
+  // JWTs carry ECDSA signatures as two numbers, but OpenSSL expects DER.
   std::string der;
   if (algorithm_ == JwtAlgorithm::kEs256) signature = der = ToDer(signature);
   const DigestContext context(EVP_MD_CTX_new());

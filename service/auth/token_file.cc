@@ -125,6 +125,7 @@ absl::Status TokenTable::AddLine(absl::string_view line, int number) {
         absl::StrCat("the third field, when the token of ", name,
                      " expires, is not a time such as 2027-01-31T00:00:00Z"));
   }
+  // Two lines for one token would make its name and expiry ambiguous.
   const auto [known, is_new] = entries_.emplace(digest, std::move(entry));
   if (!is_new) {
     return LineError(number, absl::StrCat("has the same token as line ",

@@ -99,6 +99,7 @@ AuditLog::~AuditLog() {
 absl::Status AuditLog::CheckWritable() const {
   if (!options_.required) return absl::OkStatus();
   absl::MutexLock lock(&mutex_);
+  // Repeat the cause, so that the caller learns what must be repaired.
   if (!problem_.ok()) {
     return base::MakeError(
         problem_.code(),
@@ -107,6 +108,7 @@ absl::Status AuditLog::CheckWritable() const {
                      problem_.message()),
         *base::GetErrorInfo(problem_));
   }
+  // Changes that are already permitted may fill the second half of the queue.
   if (counts_.queued_bytes <= options_.max_queued_bytes / 2)
     return absl::OkStatus();
   return base::MakeError(

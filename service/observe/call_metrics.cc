@@ -65,6 +65,7 @@ CallMetrics::Method::Method(CallMetrics* all)
 
 void CallMetrics::Method::Handled(const absl::Status& status,
                                   absl::Duration duration) {
+  // Clamp the code, so that an unknown one stays within the array.
   sums_.Add(kFirstCode + std::min<size_t>(status.raw_code(), kCodes - 1));
   seconds_.Observe(duration);
   if (!status.ok()) all_->CountError(status);

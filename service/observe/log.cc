@@ -95,7 +95,9 @@ absl::StatusOr<std::unique_ptr<Log>> Log::Open(const Options& options) {
         LogFile::Open(options.file, {.follow_links = options.follow_links}));
     sink = std::make_shared<FileSink>(std::move(file));
   }
+  // A single thread writes, so that the lines stay in order.
   auto queue = std::make_shared<spdlog::details::thread_pool>(kQueuedLines, 1);
+  // If the queue is full, drop the oldest line instead of blocking the caller.
   auto logger = std::make_shared<spdlog::async_logger>(
       "workspaced",
       std::make_shared<BatchingSink>(std::move(sink), queue.get()), queue,

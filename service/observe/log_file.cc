@@ -31,6 +31,7 @@ absl::StatusOr<std::unique_ptr<LogFile>> LogFile::Open(const std::string& path,
   const std::filesystem::path file(path);
   const std::string parent =
       file.has_parent_path() ? file.parent_path().string() : ".";
+  // Keep the directory open, so that the log follows it when it is moved.
   base::UniqueFd dir(
       ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!dir.ok()) return CannotWrite(path, std::strerror(errno));

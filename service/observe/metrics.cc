@@ -41,6 +41,7 @@ void AppendHistogram(std::string& out, absl::string_view name,
                      absl::string_view labels, const Histogram& histogram) {
   const Histogram::Snapshot snapshot = histogram.Take();
   const absl::string_view comma = labels.empty() ? "" : ",";
+  // Buckets are cumulative in this format, and the last one has no bound.
   for (size_t i = 0; i < snapshot.cumulative.size(); ++i) {
     const std::string bound =
         i < histogram.bounds().size()

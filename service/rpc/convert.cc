@@ -68,6 +68,7 @@ Metadata FromProto(const google::protobuf::Value& value) {
       return list;
     }
     default:
+      // Null, or a value whose kind is not set.
       return nullptr;
   }
 }
@@ -288,6 +289,8 @@ absl::StatusOr<core::UpdateArgs> FromProto(
       .validate_only = request.validate_only(),
       .fence = request.fence()};
   const auto& paths = request.update_mask().paths();
+  // Without paths the mask stays absent, which selects the fields that are
+  // present.
   if (!paths.empty()) args.spec.mask = Distinct(paths, core::kMaxMaskPaths);
   return args;
 }

@@ -113,6 +113,7 @@ bool StatusStream::ScanOne() {
     SetEnd(result.status());
     return false;
   }
+  // The usage may be old, but the lease must be current.
   const std::optional<core::Lease> lease =
       result.ok() ? authority_->LeaseOf(*result->workspace) : std::nullopt;
   const std::string status = EncodeStatus(target->project, result, lease);

@@ -234,6 +234,7 @@ grpc::ServerUnaryReactor* WorkspaceService::GetWorkspaceStatus(
     const core::StatusArgs args{.max_staleness = staleness,
                                 .counts_only = request.counts_only()};
     const auto cancelled = [context] { return context->IsCancelled(); };
+    // With a uid, the request is about a workspace in the trash.
     ASSIGN_OR_RETURN(const core::StatusResult result,
                      request.uid().empty()
                          ? parts_.authority->Status(project, args, cancelled)

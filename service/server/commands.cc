@@ -96,6 +96,7 @@ class CommandLine {
   absl::StatusOr<int> Explain(const CLI::ParseError& error) const {
     if (error.get_exit_code() == 0) return app_.exit(error);
     std::string sentence = error.what();
+    // Name the nearest flag, because most unknown flags are misspelled.
     const std::vector<std::string> extras = app_.remaining(true);
     if (!extras.empty() && absl::StartsWith(extras.front(), "--")) {
       const std::string name =

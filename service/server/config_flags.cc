@@ -275,6 +275,7 @@ absl::Status CheckType(const CLI::Option& option, const FileSetting& setting) {
         absl::StrCat(setting.position, ": the value of ", setting.key,
                      " must be ", expected));
   };
+  // Set() passes values as text, so the types must be checked here.
   if (IsBoolean(option)) {
     return setting.type == Type::kBoolean ? absl::OkStatus()
                                           : mismatch("true or false");

@@ -54,6 +54,7 @@ absl::Status CheckAddress(absl::string_view address, bool insecure) {
         absl::StrCat("the path of a Unix socket must have 1 to ",
                      kMaxSocketPathBytes, " bytes: ", address));
   }
+  // The last colon separates the port, because an IPv6 host contains colons.
   const size_t colon = address.rfind(':');
   int port = 0;
   if (colon == absl::string_view::npos || colon == 0 ||

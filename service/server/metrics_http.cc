@@ -94,6 +94,7 @@ void MetricsHttp::Run() {
     for (const base::UniqueFd& listener : listeners_)
       polled.push_back({.fd = listener.get(), .events = POLLIN});
     for (const Connection& connection : connections_) {
+      // A connection waits either to send or to receive, never for both.
       const bool sends = !connection.response.empty();
       polled.push_back(
           {.fd = connection.fd.get(),

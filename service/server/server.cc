@@ -316,6 +316,7 @@ absl::Status Server::MakeCore() {
   if (!names.ok())
     return Refusal(
         absl::StrCat("--project-pattern ", names.status().message()));
+  // A read-only server cannot purge, so its guard is disabled.
   space_guard_ = std::make_unique<SpaceGuard>(SpaceGuard::Options{
       .min_free_bytes = config_.read_only ? 0 : config_.min_free_bytes,
       .purge_early = config_.purge_early,
@@ -377,6 +378,7 @@ rpc::PeerFacts Server::PeerFacts() const {
 }
 
 void Server::MakeCalls() {
+  // Use separate pools, so that slow work of one kind does not block another.
   workers_ =
       std::make_unique<base::ThreadPool>(config_.workers, kMaxQueuedCalls);
   stream_workers_ = std::make_unique<base::ThreadPool>(
@@ -394,6 +396,7 @@ void Server::MakeCalls() {
           .is_lost = [this] { return IsLost(); },
           .gate = gate_.get(),
           .peers = PeerFacts(),
+          // Without any of these settings, nothing depends on the caller.
           .identifies_all = HasIdentity(config_) || !config_.policy.empty() ||
                             !config_.audit_log.empty(),
           .unread_bytes = rpc::UnreadBytes(config_.max_watchers),
@@ -492,6 +495,7 @@ void Server::WatchParts() {
                   .certificate_expiry =
                       tls_ == nullptr ? std::function<absl::Time()>()
                                       : [this] { return tls_->expiry(); }});
+  // From now on, /readyz can report that the server is ready.
   started_ = true;
   if (metrics_http_ == nullptr) return;
   log_->Info(

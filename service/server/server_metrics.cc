@@ -346,6 +346,7 @@ void ServerMetrics::Watch(const MetricSources& sources) {
 
 void ServerMetrics::MeasureDisk(const std::string& base_path) {
   struct statvfs info;
+  // Keep the last values if the disk cannot be measured.
   if (::statvfs(base_path.c_str(), &info) != 0) return;
   const auto block = static_cast<double>(info.f_frsize);
   disk_bytes_ = static_cast<double>(info.f_blocks) * block;

@@ -47,6 +47,7 @@ absl::StatusOr<std::unique_ptr<Standby>> Standby::Start(
     const Config& config, std::unique_ptr<Acceptor> acceptor,
     std::function<std::string()> metrics) {
   auto standby = std::unique_ptr<Standby>(new Standby(std::move(acceptor)));
+  // Set an error before the first call can arrive.
   standby->SetRefusal(core::StandsBy("another server serves"));
   ASSIGN_OR_RETURN(standby->tls_, LoadTls(config));
   RETURN_IF_ERROR(standby->StartGrpc());

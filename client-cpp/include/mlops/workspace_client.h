@@ -91,8 +91,8 @@
 // StreamStatuses, DeleteArtifact, MoveArtifact and CopyArtifact. Watch, and
 // reads and writes of files, resume where they stopped; see mlops/artifacts.h.
 //
-// With several addresses, the client calls a server whose health check reports
-// that it serves, and waits up to 10 s for one. When that server stops,
+// With several addresses, the client calls the server whose health check
+// reports that it serves, and waits up to 10 s for one. When that server stops,
 // retryable calls move to the next one.
 //
 // A timeout covers a call with all its attempts. ClientOptions and CallOptions,

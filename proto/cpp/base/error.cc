@@ -28,6 +28,7 @@ std::string Echo(absl::string_view value, size_t max_bytes) {
     const std::string piece =
         printable ? std::string(value.substr(0, length))
                   : absl::CHexEscape(std::string(value.substr(0, length)));
+    // Reserve three bytes for the dots.
     if (echo.size() + piece.size() + 3 > max_bytes)
       return absl::StrCat(echo, "...");
     echo += piece;

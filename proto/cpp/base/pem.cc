@@ -38,6 +38,7 @@ absl::StatusOr<std::string> ReadPemFile(const std::string& path) {
   if (info.st_size > kMaxFileBytes)
     return absl::FailedPreconditionError("it is larger than 1 MiB");
   std::string text(static_cast<size_t>(info.st_size), '\0');
+  // The file may shrink during the loop, so stop at its end.
   size_t size = 0;
   while (size < text.size()) {
     const ssize_t some =
@@ -47,6 +48,7 @@ absl::StatusOr<std::string> ReadPemFile(const std::string& path) {
     size += static_cast<size_t>(some);
   }
   text.resize(size);
+  // gRPC takes PEM texts as C strings, so it would ignore what follows a NUL.
   if (absl::StrContains(text, '\0'))
     return absl::FailedPreconditionError("it is not a PEM file");
   return text;
