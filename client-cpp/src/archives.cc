@@ -49,9 +49,9 @@ absl::Status WorkspaceClient::ExportWorkspace(std::string_view project,
   const auto write = [&file](std::string_view data) {
     return file.Append({absl::string_view(data.data(), data.size())});
   };
+  RETURN_IF_ERROR(ExportWorkspace(project, write, options, call));
   // Place the file only after the call has succeeded: a partial archive must
   // not replace a complete one.
-  RETURN_IF_ERROR(ExportWorkspace(project, write, options, call));
   return file.Place();
 }
 

@@ -33,8 +33,8 @@ using google::protobuf::ServiceDescriptor;
 // Larger than any page that the server sends, so a larger response can only be
 // an error.
 constexpr int kMaxAnswerBytes = 64 << 20;
-// gRPC percent-encodes non-ASCII characters in messages, so its default of 8
-// KiB is too small for the largest error details.
+// gRPC's default, 8 KiB, is too small for the largest error details, because
+// gRPC percent-encodes non-ASCII characters in messages.
 constexpr int kMaxHeaderBytes = 16 << 10;
 // Well above the minimum interval that servers tolerate.
 constexpr int kKeepaliveMs = 25'000;
@@ -206,7 +206,7 @@ class GrpcConnection final : public Connection {
       wanted = visit(message);
       last = message;
     }
-    // Finish() must follow in any case, or gRPC would leak the call.
+    // gRPC requires Finish() in any case; cancelling keeps it short.
     if (!wanted) context.TryCancel();
     const absl::Status end = state->ToAbsl(reader->Finish());
     // The copy may exist already, in which case it is the result.
@@ -381,7 +381,6 @@ class GrpcConnection final : public Connection {
     }
     // Do not hold the lock, because the RPC may take long. Callers that race
     // get the same answer.
-    // the same answer.
     CallOptions part = call;
     part.timeout = std::min(
         kLocalBaseTimeout, call.timeout.value_or(absl::InfiniteDuration()) / 4);

@@ -86,7 +86,7 @@ absl::StatusOr<Jwks> Jwks::Parse(absl::string_view text) {
       return absl::InvalidArgumentError(absl::StrCat(
           "key ", number, " (kid ", base::Echo(entry.id), ") ", problem));
     };
-    // A private key is refused unseen: it must not look as if it were in use.
+    // Do not even decode a private key, which the server must refuse.
     if (!key.contains("d")) entry.key = ToPublicKey(key, *algorithm);
     if (!entry.key) return fail(Problem(key, *algorithm));
     // An id must identify one key per algorithm.

@@ -171,7 +171,8 @@ absl::StatusOr<JwtVerifier::Verified> JwtVerifier::VerifyAnew(
   // Decode only the header before the signature is verified.
   const auto header = DecodeObject(parts[0]);
   if (!header) return malformed("header");
-  // The key decides the algorithm, so that a token cannot choose a weaker one.
+  // Take only a key for the header's algorithm, so that a token cannot use a
+  // key with another one.
   ASSIGN_OR_RETURN(const PublicKey* key, FindKey(keys_, *header));
   RETURN_IF_ERROR(CheckHeader(*header));
   const auto signature = DecodeBase64Url(parts[2]);

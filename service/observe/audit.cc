@@ -133,7 +133,8 @@ void AuditLog::Write(const AuditRecord& record) {
       return;
   }
   const std::string line = LineOf(record, left_out);
-  // Lines that were not announced leave half of the queue to changes that were.
+  // Only lines of changes that CheckWritable() permitted may use the reserved
+  // half of the queue.
   const size_t room = record.is_reserved ? options_.max_queued_bytes
                                          : options_.max_queued_bytes / 2;
   absl::MutexLock lock(&mutex_);

@@ -343,7 +343,7 @@ void Acceptor::AcceptFrom(const Listener& listener) {
     if (const std::optional<uid_t> user = UserAt(fd.get()))
       connection.peer = {.user = *user, .proxy = listener.proxy};
   }
-  // Register the connection before gRPC can report its first call.
+  // Register the connection before gRPC can ask for its peer.
   {
     absl::MutexLock lock(&mutex_);
     connections_[std::move(peer)] = std::move(connection);

@@ -221,8 +221,7 @@ grpc_ssl_certificate_config_reload_status TlsCredentials::Fetch(
     void* self, grpc_ssl_server_certificate_config** config) {
   auto& tls = *static_cast<TlsCredentials*>(self);
   absl::MutexLock lock(&tls.mutex_);
-  // Hand over new contents once; the handshakes of other connections reuse
-  // them.
+  // Hand over new content once; later handshakes reuse it.
   if (std::exchange(tls.fetched_, true))
     return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
   const Pem& pem = tls.identity_.pem;

@@ -78,7 +78,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(
   if (config.wait && absl::IsAlreadyExists(lock.status()))
     lock = server->StandBy(lock.status(), keep_waiting);
   ASSIGN_OR_RETURN(server->lock_, std::move(lock));
-  // The metrics come first, so that probes get answers while the base is read.
+  // Start the metrics first, so that probes get answers while the base is read.
   RETURN_IF_ERROR(server->StartMetrics());
   RETURN_IF_ERROR(server->Listen());
   RETURN_IF_ERROR(server->OpenLog());
