@@ -170,6 +170,7 @@ std::optional<std::string> ChooseHere(const Lock& lock,
 
 // Chooses the address of a server on another host that shares the file system.
 std::optional<std::string> ChooseElsewhere(const Lock& lock) {
+  // Another host's Unix sockets and loopback addresses are unreachable.
   for (const std::string& address : lock.addresses) {
     if (!IsLocal(address)) return Reachable(address, lock.host);
   }
@@ -180,6 +181,7 @@ std::optional<std::string> ChooseElsewhere(const Lock& lock) {
 absl::StatusOr<std::string> FindServer(const std::string& base_path) {
   std::error_code error;
   const fs::path base = fs::absolute(base_path, error);
+  // Without a readable lock file, the base's own socket may still answer.
   const Lock lock = ReadLock(base / ".workspaced" / "lock").value_or(Lock());
   const fs::path socket = base / ".workspaced" / "socket";
   // A host's name can change, for example in containers, so a server that
@@ -232,6 +234,7 @@ absl::StatusOr<GrpcTarget> TargetByDirectory(const fs::path& path) {
         absl::StrCat("The server at unix:", base::Echo(path.native()),
                      " cannot be reached: ", std::strerror(errno)));
   }
+  // The path through the descriptor contains no comma.
   const std::string seen = absl::StrCat("/proc/self/fd/", directory.get());
   return GrpcTarget{.uri = UnixUri(absl::StrCat(seen, "/", name)),
                     .directory = std::move(directory)};

@@ -203,6 +203,7 @@ absl::StatusOr<size_t> ArtifactReader::Read(char* buffer, size_t size) {
 
 absl::StatusOr<std::string> ArtifactReader::ReadChunk() {
   ASSIGN_OR_RETURN(const auto pieces, session_->NextPieces());
+  // Reserve the whole size, so that appending copies each piece only once.
   size_t size = 0;
   for (const absl::string_view piece : pieces) size += piece.size();
   std::string chunk;

@@ -135,6 +135,7 @@ absl::string_view Hint(const absl::Status& error) {
 absl::Status ClientCall::ToAbsl(const grpc::Status& status) const {
   const absl::Status error = wire::FromGrpc(status);
   if (error.ok() || !ErrorReason(error).empty()) return error;
+  // A stop appears as CANCELLED, like a cancellation by the server.
   if (absl::IsCancelled(error) && stop_.stop_requested())
     return absl::CancelledError("The call was stopped");
   return absl::Status(error.code(), absl::StrCat("The server at ", address_,

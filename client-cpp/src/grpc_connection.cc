@@ -54,6 +54,7 @@ absl::Duration TimeoutOf(const MethodDescriptor& method,
   const auto is_any_of = [request](auto... descriptors) {
     return ((request == descriptors) || ...);
   };
+  // Transfers and watches may take any time.
   if (is_any_of(v1::ReadArtifactRequest::descriptor(),
                 v1::WriteArtifactRequest::descriptor(),
                 v1::WatchWorkspacesRequest::descriptor())) {
@@ -101,6 +102,7 @@ grpc::ChannelArguments ChannelArgumentsFor(const std::string& address,
 
 absl::StatusOr<std::unique_ptr<Server>> MakeServer(
     std::string address, const Credentials& credentials, bool alone) {
+  // Refuse to send a token unencrypted before a channel can connect.
   RETURN_IF_ERROR(credentials.CheckAddress(address));
   ASSIGN_OR_RETURN(GrpcTarget target, MakeGrpcTarget(address));
   auto channel =

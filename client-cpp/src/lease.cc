@@ -100,6 +100,7 @@ absl::StatusOr<Acquired> AcquireWaiting(const WorkspaceClient& client,
     // The watch below would report a stop as a timeout or an error.
     if (call.stop.stop_requested())
       return absl::CancelledError("a stop was requested");
+    // Prefer the watch, because it ends as soon as the lease does.
     if (can_watch) {
       const absl::Status watched = WatchUntilFree(client, project, rest, call);
       if (watched.ok() || absl::IsCancelled(watched)) continue;

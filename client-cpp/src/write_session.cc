@@ -78,6 +78,7 @@ absl::Status WriteSession::Resume() {
   if (ErrorReason(upload.status()) == "UPLOAD_NOT_FOUND")
     return absl::OkStatus();
   RETURN_IF_ERROR(upload.status());
+  // Resuming the upload of another file would mix their contents.
   if (upload->path() != first_.path()) {
     return base::FieldInvalid(
         "upload_id",
@@ -148,6 +149,7 @@ absl::Status WriteSession::AwaitAcknowledgements() {
 }
 
 void WriteSession::SetAcknowledged(int64_t offset) {
+  // A server that has lost bytes has made no progress.
   if (offset > acknowledged_) retry_.Progressed();
   acknowledged_ = offset;
 }
@@ -177,6 +179,7 @@ absl::StatusOr<v1::WriteArtifactResponse> WriteSession::EndStream() {
   const auto stream = std::move(stream_);
   stream->WritesDone();
   v1::WriteArtifactResponse last;
+  // The last response has the result; earlier ones are acknowledgements.
   while (true) {
     v1::WriteArtifactResponse response;
     ASSIGN_OR_RETURN(const bool more, stream->Read(&response));
@@ -248,6 +251,7 @@ absl::Status BufferedWriter::Write(std::string_view data) {
                 taken);
     filled_ += static_cast<int64_t>(taken);
     data.remove_prefix(taken);
+    // Send only full messages; Finish() sends the rest.
     if (filled_ < kChunkBytes) return absl::OkStatus();
     Seal();
     // A file of several messages needs an id, to resume after a broken

@@ -56,6 +56,7 @@ absl::Status WriteLike(fs::Dir& dir, const std::string& name,
                        absl::string_view text, const std::string& like,
                        bool like_exists) {
   ASSIGN_OR_RETURN(const auto file, dir.CreateFileLike(name, like));
+  // Only the owner may read a new file.
   if (!like_exists) RETURN_IF_ERROR(file->SetMode(kPrivateMode));
   RETURN_IF_ERROR(file->Write(text));
   RETURN_IF_ERROR(file->Sync());
@@ -72,6 +73,7 @@ absl::Status AppendLine(fs::Dir& dir, const std::string& name,
   // Check the result before replacing the file: the server refuses a malformed
   // one.
   RETURN_IF_ERROR(TokenTable::Parse(text).status());
+  // Rename a complete file, so that readers see either the old or the new one.
   const std::string temp = absl::StrCat(".", name, ".", base::RandomId());
   absl::Status status = WriteLike(dir, temp, text, name, old.has_value());
   if (status.ok())
@@ -95,6 +97,7 @@ absl::StatusOr<std::string> AddTokenTo(const std::string& tokens_path,
       std::filesystem::absolute(tokens_path), error);
   if (error) return absl::FailedPreconditionError(error.message());
   const std::string directory = path.parent_path().string();
+  // Lock before reading, because another process may add a token too.
   ASSIGN_OR_RETURN(const base::UniqueFd lock, Lock(directory));
   ASSIGN_OR_RETURN(const auto dir, fs::OpenBaseDir(directory));
   ASSIGN_OR_RETURN(std::string token, MakeToken());

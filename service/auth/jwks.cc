@@ -104,6 +104,7 @@ absl::StatusOr<Jwks> Jwks::Parse(absl::string_view text) {
 
 const PublicKey* Jwks::Find(absl::string_view id,
                             JwtAlgorithm algorithm) const {
+  // Without an id, the choice must be unambiguous.
   const PublicKey* found = nullptr;
   for (const Entry& entry : keys_) {
     if (entry.key->algorithm() != algorithm) continue;

@@ -96,6 +96,7 @@ absl::Status Policy::Check(const Caller& caller, absl::string_view rpc,
 
 Sight Policy::SightOf(const Caller& caller, absl::string_view rpc) const {
   Sight sight;
+  // Keep the policy alive, because the grants point into it.
   sight.policy_ = shared_from_this();
   const int index = FindRpc(rpc);
   if (index < 0) return sight;

@@ -26,7 +26,7 @@ struct AuditRecord {
   // The caller's name, the kind of its credentials (such as "token"), and its
   // address.
   absl::string_view principal, kind, peer;
-  // The subject of the request.
+  // What the caller asked for.
   absl::string_view rpc, project, path, destination, uid, request_id;
   // The etag of the changed object, before and after.
   absl::string_view etag_before, etag_after;

@@ -114,6 +114,7 @@ void CallMetrics::AddMethod(const std::string& service,
       labels);
   add("workspaced_sent_bytes_total", "Bytes of messages sent to clients.",
       Method::kSentBytes, labels);
+  // Create the series of all codes now, so that rate() sees the first error.
   for (size_t code = 0; code < kCodeNames.size(); ++code) {
     Labels with_code = labels;
     with_code.emplace_back("grpc_code", kCodeNames[code]);

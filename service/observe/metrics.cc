@@ -75,6 +75,7 @@ void Metrics::AddHistogram(const Family& family, const Labels& labels,
 void Metrics::Add(const Family& family, absl::string_view type, Series series) {
   absl::MutexLock lock(&mutex_);
   const auto [it, is_new] = index_.emplace(family.name, groups_.size());
+  // The first series of a name defines the type and the help text.
   if (is_new) {
     groups_.push_back({.name = family.name,
                        .help = absl::StrReplaceAll(

@@ -7,7 +7,7 @@
 namespace mlops::rpc {
 
 // The thread pool for a method's handler, unless Calls::UnaryUnless() answers
-// at once.
+// at once. Streams choose their own pool.
 enum class Lane {
   // The worker pool, for handlers that sync files or walk trees and so must not
   // block gRPC's few threads.

@@ -120,6 +120,7 @@ int MaxDescriptor() {
   rlimit limit;
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
   const rlim_t most = std::min<rlim_t>(limit.rlim_cur, 1 << 30);
+  // Reserve at most half of a small limit.
   return static_cast<int>(most -
                           std::min<rlim_t>(most / 2, kReservedDescriptors));
 }

@@ -102,12 +102,14 @@ absl::StatusOr<std::string> MakeBase(const std::string& base, bool read_only) {
   // create_directories() succeeds if the path leads to something that exists.
   if (!std::filesystem::is_directory(real, error))
     return Refusal(absl::StrCat(base, " is not a directory"));
+  // A new base must survive a power cut before it contains workspaces.
   if (made) SyncParents(real);
   return real.string();
 }
 
 absl::StatusOr<std::unique_ptr<fs::BaseLock>> LockBase(const std::string& base,
                                                        bool read_only) {
+  // A read-only server takes no lock; it only notices when the base is moved.
   if (read_only) {
     auto watch = fs::BaseLock::Watch(base);
     if (!watch.ok())

@@ -68,6 +68,8 @@ void CheckIdentity(const Config& config, Problems& problems) {
 // nor the server gives that header another meaning.
 bool IsFreeHeader(absl::string_view name) {
   const std::string lower = absl::AsciiStrToLower(name);
+  // gRPC reserves the prefix "grpc-", and the suffix "-bin" marks binary
+  // headers.
   return !lower.empty() && lower != "authorization" &&
          !absl::StartsWith(lower, "grpc-") && !absl::EndsWith(lower, "-bin") &&
          std::all_of(lower.begin(), lower.end(), [](char c) {

@@ -341,6 +341,7 @@ std::string Quoted(absl::string_view text) {
 std::string TomlValue(const CLI::Option& option) {
   if (IsBoolean(option))
     return option.count() > 0 && option.as<bool>() ? "true" : "false";
+  // A setting without a source has its default value.
   const std::string text =
       option.count() > 0 ? option.results().back() : option.get_default_str();
   if (IsInteger(option)) return text;
@@ -368,6 +369,7 @@ std::vector<Setting> List(const CLI::App& app, const Sources& sources) {
 
 std::optional<absl::Duration> ParseSpan(absl::string_view text) {
   absl::Duration days, rest;
+  // absl::ParseDuration() has no unit for days.
   if (const size_t end = text.find('d'); end != absl::string_view::npos) {
     double count = 0;
     if (!absl::SimpleAtod(text.substr(0, end), &count)) return std::nullopt;

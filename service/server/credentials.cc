@@ -37,6 +37,7 @@ absl::StatusOr<T> From(absl::string_view what, absl::string_view path,
 
 absl::Time ToTime(const ASN1_TIME* time) {
   std::tm parts = {};
+  // A malformed time counts as long past.
   if (ASN1_TIME_to_tm(time, &parts) != 1) return absl::InfinitePast();
   return absl::FromTM(parts, absl::UTCTimeZone());
 }

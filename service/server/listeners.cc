@@ -99,6 +99,7 @@ absl::StatusOr<std::string> ReadOnlySocketAddress(
     return absl::FailedPreconditionError(
         absl::StrCat("cannot find ", base_path, ": ", std::strerror(errno)));
   }
+  // Device and inode distinguish directories that share a path.
   return SocketAddressOutside(absl::StrCat("read-only ", info.st_dev, " ",
                                            info.st_ino, " ", base_path));
 }

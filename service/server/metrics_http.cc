@@ -129,6 +129,7 @@ void MetricsHttp::Accept(int listener) {
     return;
   }
   SetSocketFlags(fd.get());
+  // Drop the oldest connection, so that slow clients do not keep others out.
   if (connections_.size() == kMaxConnections) connections_.pop_front();
   connections_.push_back(
       {.fd = std::move(fd), .deadline = Now() + options_.timeout});

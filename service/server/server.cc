@@ -183,6 +183,7 @@ absl::Status Server::Listen() {
   }
   if (!acceptor.ok()) return Refusal(acceptor.status().message());
   acceptor_ = *std::move(acceptor);
+  // The acceptor has replaced port 0 with the actual port.
   addresses_ = acceptor_->addresses();
   return ListenForProxy();
 }
@@ -250,6 +251,8 @@ void Server::WarnOfStrangers() {
 bool Server::IsLost() {
   if (lost_.load(std::memory_order_relaxed)) return true;
   if (lock_->IsStillNamed()) return false;
+  // Remember the loss, because the name may lead to a base of another server
+  // later.
   lost_.store(true, std::memory_order_relaxed);
   return true;
 }
@@ -300,6 +303,7 @@ absl::Status Server::OpenLeases() {
   // A read-only server ignores the leases, because only the server that may
   // change the base knows them.
   if (config_.read_only) return absl::OkStatus();
+  // A lease that cannot be read must not prevent the start.
   auto stored = lease_files_->Load([this](const absl::Status& problem) {
     Report("cannot read a lease", problem);
   });
@@ -358,6 +362,7 @@ absl::Status Server::MakeCore() {
 void Server::WarnOfTemplate() {
   if (config_.default_template.empty() || config_.read_only) return;
   const auto loaded = templates_->Load(config_.default_template);
+  // Only warn, because requests that name another template still work.
   if (loaded.ok()) return;
   log_->Warning(absl::StrCat(
       "no workspace can be created without the name of a template: ",
@@ -555,6 +560,7 @@ void Server::Drain() {
   const auto waited = [begin] {
     return absl::FromChrono(rpc::SteadyClock::now() - begin);
   };
+  // Refuse new calls first, or the wait below might never end.
   calls_->Drain();
   while (waited() < config_.drain_timeout) {
     absl::SleepFor(absl::Milliseconds(5));

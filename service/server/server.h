@@ -50,9 +50,9 @@ namespace mlops::server {
 // Assembles the server from a configuration. Not thread-safe.
 class Server {
  public:
-  // Called repeatedly while another server holds the base. Waits for about 0.1
-  // s, and returns false if the process should stop. `status` names that server
-  // in one line for the operator.
+  // Called repeatedly while another server holds the base. Waits for about
+  // 0.1 s, and returns false if the process should stop. `status` names that
+  // server in one line for the operator.
   using KeepWaiting = std::function<bool(const std::string& status)>;
 
   // Locks the base directory, listens, reads the base, and starts to answer

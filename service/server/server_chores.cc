@@ -82,6 +82,7 @@ std::vector<Maintainer::Chore> Server::Chores() {
 }
 
 absl::Status Server::Announce() {
+  // A read-only server must not write to the base.
   announced_ = announced_ || config_.read_only;
   if (announced_ || IsLost()) return absl::OkStatus();
   RETURN_IF_ERROR(lock_->MakeFile());

@@ -19,6 +19,7 @@ absl::Status SpaceGuard::Check() {
   const std::string shortage =
       absl::StrCat(free_bytes, " bytes are free, fewer than --min-free-bytes ",
                    options_.min_free_bytes);
+  // Purging early breaks a promise, so the operator must permit it.
   if (!options_.purge_early) {
     return absl::ResourceExhaustedError(
         absl::StrCat(shortage,

@@ -47,6 +47,8 @@ absl::StatusOr<std::vector<UniqueFd>> Bind(const std::string& host,
   // ("localhost" without IPv6).
   for (addrinfo* info = found; info != nullptr; info = info->ai_next) {
     UniqueFd fd = NewSocket(info->ai_family);
+    // SO_REUSEADDR allows binding while connections of an earlier server
+    // linger.
     const int yes = 1;
     // Without a socket, errno already holds the reason.
     if (fd.ok())

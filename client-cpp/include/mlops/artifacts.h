@@ -205,8 +205,8 @@ class ArtifactReader {
 // Created by WorkspaceClient::OpenForWrite. Not thread-safe, but different
 // threads may use it one after the other.
 //
-// When the connection breaks, the writer resumes, for which it holds at most 16
-// MiB of sent data. It gives up under the same conditions as ArtifactReader.
+// When the connection breaks, the writer resumes, for which it holds at most
+// 16 MiB of sent data. It gives up under the same conditions as ArtifactReader.
 class ArtifactWriter {
  public:
   explicit ArtifactWriter(std::unique_ptr<internal::BufferedWriter> writer);
